@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// stopGrace is how long a group of processes may take to end after an interrupt.
+const stopGrace = 10 * time.Second
+
+// runGroup runs cmd as the head of a process group of its own, so that `go run` and
+// `go test` end together with the programs that they started. The terminal's
+// interrupt reaches only this process, which passes it on.
+func runGroup(ctx context.Context, cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A grandchild that keeps the pipes open must not keep Wait.
+	cmd.WaitDelay = stopGrace
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", cmd.Path, err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	signalGroup(cmd, syscall.SIGINT)
+	grace := time.NewTimer(stopGrace)
+	defer grace.Stop()
+	select {
+	case <-done:
+	case <-grace.C:
+		signalGroup(cmd, syscall.SIGKILL)
+		<-done
+	}
+	// What ignored the interrupt though the head went.
+	signalGroup(cmd, syscall.SIGKILL)
+	return fmt.Errorf("run %s: %w", cmd.Path, ctx.Err())
+}
+
+// signalGroup signals every process of the group; that there is none left is fine.
+func signalGroup(cmd *exec.Cmd, sig syscall.Signal) {
+	if err := syscall.Kill(-cmd.Process.Pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+		fmt.Fprintf(cmd.Stderr, "ci: signal the group of %s: %v\n", cmd.Path, err)
+	}
+}

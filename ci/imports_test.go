@@ -1,0 +1,233 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// module is the path that the repository's own packages begin with.
+const module = "blobpglite"
+
+// room is a row of the import table: who may import whom. Only what is compiled into
+// programs counts; tests may reach further.
+type room struct {
+	// path is the package, or with a trailing /... the package and all below it. The
+	// longest path that fits a package is its row.
+	path string
+	// own are the packages of this module that it may import, in the same form.
+	own []string
+	// others are the modules, or trees of packages, that it may import.
+	others []string
+}
+
+// rooms is the import table; ARCHITECTURE.md has it in words.
+func rooms() []room {
+	engine := []string{"core/..."}
+	return []room{
+		{path: "core/clock"},
+		{path: "core/point"},
+		{path: "core/store", others: []string{"github.com/oklog/ulid/v2"}},
+		{
+			path: "core/store/gcs", own: []string{"core/store", "core/clock"},
+			others: []string{"cloud.google.com/go/auth", "cloud.google.com/go/storage", "google.golang.org/api", "github.com/googleapis/gax-go/v2"},
+		},
+		{path: "core/store/mem", own: []string{"core/store", "core/clock"}},
+		{path: "core/store/storetest", own: []string{"core/store", "core/clock"}},
+		{path: "core/manifest", own: []string{"core/store", "core/point", "core/clock"}},
+		{path: "core/memfs"},
+		{
+			path: "core/base", own: []string{"core/store", "core/memfs", "core/manifest", "core/point", "core/clock"},
+			others: []string{"github.com/klauspost/compress", "golang.org/x/sync"},
+		},
+		{
+			path: "core/pglite/...", own: []string{"core/memfs", "core/clock", "core/pglite/..."},
+			others: []string{"github.com/tetratelabs/wazero", "github.com/jackc/pgx/v5", "github.com/klauspost/compress", "golang.org/x/sys"},
+		},
+		{path: "core/engine", own: engine, others: []string{"github.com/jackc/pgx/v5"}},
+		{
+			path: "faults/...", own: []string{"core/store", "core/clock", "core/point"},
+			others: []string{"github.com/fsouza/fake-gcs-server"},
+		},
+		{path: "scenarios"},
+		{path: "runner/record", others: []string{"github.com/HdrHistogram/hdrhistogram-go"}},
+		{
+			path: "runner/scenario", own: []string{"runner/record", "scenarios"},
+			others: []string{"github.com/expr-lang/expr", "github.com/goccy/go-yaml"},
+		},
+		{
+			path: "runner/...", own: []string{"core/...", "faults/...", "scenarios", "runner/..."},
+			others: []string{"github.com/jackc/pgx/v5", "github.com/mattn/go-isatty", "github.com/schollz/progressbar/v3", "golang.org/x/sync", "golang.org/x/sys", "golang.org/x/term"},
+		},
+		{path: "reports", own: []string{"runner/record"}},
+		{path: "ci"},
+	}
+}
+
+// exclusive are trees that only one room may import.
+func exclusive() map[string]string {
+	return map[string]string{
+		"github.com/tetratelabs/wazero":     "core/pglite/...",
+		"cloud.google.com/go/storage":       "core/store/gcs",
+		"github.com/fsouza/fake-gcs-server": "faults/...",
+	}
+}
+
+// listed is what go list says of a package.
+type listed struct {
+	ImportPath string
+	Name       string
+	Standard   bool
+	Imports    []string
+	Deps       []string
+}
+
+// goList asks for the packages of the module, or with -deps for all that they need.
+func goList(t *testing.T, args ...string) []listed {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list", "-json=ImportPath,Name,Standard,Imports,Deps"}, args...)...)
+	cmd.Dir = ".."
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v: %s", err, stderr.String())
+	}
+	var all []listed
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p listed
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// fits reports whether the path is the pattern, or below it if it ends in /... .
+func fits(pattern, path string) bool {
+	tree, isTree := strings.CutSuffix(pattern, "/...")
+	return path == tree || isTree && strings.HasPrefix(path, tree+"/")
+}
+
+// roomOf finds a package's row.
+func roomOf(table []room, path string) (room, bool) {
+	var best room
+	for _, r := range table {
+		if fits(r.path, path) && len(r.path) > len(best.path) {
+			best = r
+		}
+	}
+	return best, best.path != ""
+}
+
+// violations are the imports of the packages that the table does not allow. standard
+// are the packages of the standard library.
+func violations(table []room, packages []listed, standard map[string]bool) []string {
+	var found []string
+	for _, p := range packages {
+		name := strings.TrimPrefix(p.ImportPath, module+"/")
+		r, ok := roomOf(table, name)
+		if !ok {
+			found = append(found, name+" has no row in the import table: add one here and in ARCHITECTURE.md")
+			continue
+		}
+		for _, imported := range p.Imports {
+			own, isOwn := strings.CutPrefix(imported, module+"/")
+			switch {
+			case standard[imported] || imported == "C":
+			case isOwn && slices.ContainsFunc(r.own, func(pattern string) bool { return fits(pattern, own) }):
+			case !isOwn && slices.ContainsFunc(r.others, func(tree string) bool { return fits(tree+"/...", imported) }):
+			default:
+				found = append(found, name+" may not import "+imported)
+			}
+			if imported == "C" {
+				found = append(found, name+" uses cgo")
+			}
+			for tree, owner := range exclusive() {
+				if fits(tree+"/...", imported) && !fits(owner, name) {
+					found = append(found, name+" imports "+imported+", which only "+owner+" may")
+				}
+			}
+		}
+	}
+	return found
+}
+
+func standardLibrary(t *testing.T) map[string]bool {
+	t.Helper()
+	standard := map[string]bool{}
+	for _, p := range goList(t, "std") {
+		standard[p.ImportPath] = true
+	}
+	return standard
+}
+
+func TestImportTable(t *testing.T) {
+	packages := goList(t, "./...")
+	if len(packages) < 10 {
+		t.Fatalf("go list found only %d packages", len(packages))
+	}
+	for _, v := range violations(rooms(), packages, standardLibrary(t)) {
+		t.Error(v)
+	}
+	for _, r := range rooms() {
+		if !slices.ContainsFunc(packages, func(p listed) bool { return fits(r.path, strings.TrimPrefix(p.ImportPath, module+"/")) }) {
+			t.Errorf("the import table has a row for %s, which is not there", r.path)
+		}
+	}
+}
+
+// What is delivered must link without what breaks it and judges it: the engine as a
+// library, and every program of cloud/ except the twin.
+func TestProductLinksWithoutFaultsAndRunner(t *testing.T) {
+	checked := 0
+	for _, p := range goList(t, "./...") {
+		name := strings.TrimPrefix(p.ImportPath, module+"/")
+		isProgram := p.Name == "main" && fits("cloud/...", name) && !fits("cloud/twin/...", name)
+		if !isProgram && !fits("core/...", name) {
+			continue
+		}
+		checked++
+		for _, dep := range p.Deps {
+			own, isOwn := strings.CutPrefix(dep, module+"/")
+			for _, pattern := range []string{"faults/...", "runner/...", "reports", "ci", "scenarios"} {
+				if isOwn && fits(pattern, own) {
+					t.Errorf("%s links %s", name, dep)
+				}
+			}
+		}
+	}
+	if checked < 5 {
+		t.Errorf("only %d packages were checked", checked)
+	}
+}
+
+// The table must catch each kind of trespass.
+func TestImportTableCatches(t *testing.T) {
+	standard := map[string]bool{"fmt": true}
+	for _, tt := range []struct{ name, imported, want string }{
+		{"core/clock", "fmt", ""},
+		{"core/engine", module + "/core/base", ""},
+		{"core/engine", module + "/faults/gcsfront", "core/engine may not import"},
+		{"core/memfs", module + "/core/store", "core/memfs may not import"},
+		{"core/memfs", "github.com/oklog/ulid/v2", "core/memfs may not import"},
+		{"core/pglite/internal/x", "github.com/tetratelabs/wazero/api", ""},
+		{"core/base", "github.com/tetratelabs/wazero", "which only core/pglite/... may"},
+		{"runner/step", "cloud.google.com/go/storage", "which only core/store/gcs may"},
+		{"reports", module + "/runner/scenario", "reports may not import"},
+		{"core/novelty", "fmt", "has no row in the import table"},
+		{"core/memfs", "C", "uses cgo"},
+	} {
+		got := violations(rooms(), []listed{{ImportPath: module + "/" + tt.name, Imports: []string{tt.imported}}}, standard)
+		if tt.want == "" && len(got) > 0 || tt.want != "" && !strings.Contains(strings.Join(got, "; "), tt.want) {
+			t.Errorf("%s imports %s: %q, want %q", tt.name, tt.imported, got, tt.want)
+		}
+	}
+}

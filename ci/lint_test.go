@@ -1,0 +1,244 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// Bounds of the house.
+const (
+	maxFileLines = 600
+	maxFileBytes = 1 << 20
+	// maxResultsBytes bounds a file of results/, which only grows.
+	maxResultsBytes = 50 << 20
+)
+
+// skips are the calls of t.Skip that are allowed: the file and the text that it gives
+// as the reason. A reason is something that the machine lacks, never a fault.
+func skips() map[string][]string {
+	return map[string][]string{}
+}
+
+// source is one file of the repository.
+type source struct {
+	name string // slash separated, from the root
+	text string
+}
+
+// repository lists all files that are or could be committed, and reads those that are
+// text.
+func repository(t *testing.T) []source {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("git ls-files: %v", err)
+	}
+	var files []source
+	for name := range strings.SplitSeq(strings.TrimRight(string(out), "\x00"), "\x00") {
+		text, err := os.ReadFile(filepath.Join("..", filepath.FromSlash(name)))
+		if os.IsNotExist(err) { // deleted, not yet committed
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, source{name, string(text)})
+	}
+	if len(files) < 20 {
+		t.Fatalf("only %d files found", len(files))
+	}
+	return files
+}
+
+// lint gives what is wrong with one file.
+func lint(f source) []string {
+	var found []string
+	complain := func(format string, args ...any) {
+		found = append(found, f.name+": "+fmt.Sprintf(format, args...))
+	}
+	inResults := strings.HasPrefix(f.name, "results/")
+	switch limit := map[bool]int{false: maxFileBytes, true: maxResultsBytes}[inResults]; {
+	case len(f.text) > limit:
+		complain("has %d bytes, more than %d: fetch it, or make it where it is needed", len(f.text), limit)
+	case !utf8.ValidString(f.text) || strings.Contains(f.text, "\x00") || inResults || inTestdata(f.name):
+		return found // data: only its size counts
+	}
+	for number, line := range strings.Split(f.text, "\n") {
+		for _, rule := range lineRules() {
+			if rule.pattern.MatchString(line) && !slices.Contains(rule.except, f.name) {
+				found = append(found, fmt.Sprintf("%s:%d: %s: %.80s", f.name, number+1, rule.fault, strings.TrimSpace(line)))
+			}
+		}
+	}
+	if lines := strings.Count(f.text, "\n"); lines > maxFileLines && slices.Contains([]string{".go", ".sh", ".tmpl", ".yaml", ".yml", ".md"}, path.Ext(f.name)) {
+		complain("has %d lines, more than %d: split it by what it does", lines, maxFileLines)
+	}
+	if path.Ext(f.name) == ".go" {
+		found = append(found, lintGo(f)...)
+	}
+	return found
+}
+
+func inTestdata(name string) bool {
+	return slices.Contains(strings.Split(name, "/"), "testdata")
+}
+
+// lineRule is a text that no line may hold.
+type lineRule struct {
+	fault   string
+	pattern *regexp.Regexp
+	except  []string
+}
+
+// lineRules holds its patterns in pieces, so that this file does not break them.
+func lineRules() []lineRule {
+	return []lineRule{
+		{fault: "unfinished work is done or dropped, not marked", pattern: regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X|HA` + `CK)\b`)},
+		{fault: "a path of somebody's machine", pattern: regexp.MustCompile(`(^|[^\w.:/])/(Use` + `rs|wo` + `rk|ro` + `ot|mn` + `t)/\w|(^|[^\w.:/])/ho` + `me/(run|ubuntu|user)`)},
+		{fault: "a registry's host: the ordinary client knows where to ask", pattern: regexp.MustCompile(`registry` + `\.\w+\.(org|com|io)|proxy` + `\.golang\.org|sum` + `\.golang\.org|arti` + `factory`)},
+		{fault: "a conflict of a merge", pattern: regexp.MustCompile(`^(<{7}|>{7}) `)},
+	}
+}
+
+// lintGo gives what is wrong with a Go file beyond its lines.
+func lintGo(f source) []string {
+	files := token.NewFileSet()
+	tree, err := parser.ParseFile(files, f.name, f.text, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var found []string
+	isTest := strings.HasSuffix(f.name, "_test.go")
+	ast.Inspect(tree, func(n ast.Node) bool {
+		complain := func(format string, args ...any) {
+			found = append(found, fmt.Sprintf("%s: ", files.Position(n.Pos()))+fmt.Sprintf(format, args...))
+		}
+		switch n := n.(type) {
+		case *ast.FuncDecl:
+			if n.Name.Name == "init" && n.Recv == nil {
+				complain("has an init function: do it where it is needed")
+			}
+		case *ast.SelectorExpr:
+			base, ok := n.X.(*ast.Ident)
+			switch {
+			case ok && isTest && base.Name == "time" && n.Sel.Name == "Sleep":
+				complain("a test sleeps: wait for what it waits for")
+			case ok && isTime(base.Name, n.Sel.Name) && !isTest && fits("core/...", path.Dir(f.name)) && !mayReadTime(f.name):
+				complain("reads time.%s: core reads time through core/clock", n.Sel.Name)
+			}
+		case *ast.CallExpr:
+			if skip, ok := n.Fun.(*ast.SelectorExpr); ok && isTest && slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, skip.Sel.Name) && !allowedSkip(f.name, n) {
+				complain("a test is skipped for a reason that is not in the list of ci/lint_test.go")
+			}
+		}
+		return true
+	})
+	return found
+}
+
+// isTime reports whether the call looks at the time or waits.
+func isTime(base, name string) bool {
+	return base == "time" && slices.Contains([]string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick"}, name)
+}
+
+// mayReadTime are the clock itself, and the files in memory, which import nothing and
+// are given the time by whoever makes them.
+func mayReadTime(name string) bool {
+	return fits("core/clock", path.Dir(name)) || fits("core/memfs", path.Dir(name))
+}
+
+// allowedSkip reports whether a call of Skip gives a reason that is in the list.
+func allowedSkip(name string, call *ast.CallExpr) bool {
+	if len(call.Args) == 0 {
+		return false
+	}
+	reason, ok := call.Args[0].(*ast.BasicLit)
+	return ok && slices.Contains(skips()[name], strings.Trim(reason.Value, "\"`"))
+}
+
+func TestHouseRules(t *testing.T) {
+	for _, f := range repository(t) {
+		for _, fault := range lint(f) {
+			t.Error(fault)
+		}
+	}
+}
+
+// Every package says in one place what it is for.
+func TestPackagesAreDocumented(t *testing.T) {
+	documented := map[string]bool{}
+	for _, f := range repository(t) {
+		if path.Ext(f.name) != ".go" || strings.HasSuffix(f.name, "_test.go") || inTestdata(f.name) {
+			continue
+		}
+		tree, err := parser.ParseFile(token.NewFileSet(), f.name, f.text, parser.PackageClauseOnly|parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := path.Dir(f.name)
+		documented[dir] = documented[dir] || len(strings.TrimSpace(tree.Doc.Text())) > 40
+	}
+	for dir, ok := range documented {
+		if !ok {
+			t.Errorf("the package %s has no package comment", dir)
+		}
+	}
+}
+
+// Each rule must catch what it is for, and let its neighbours pass.
+func TestHouseRulesCatch(t *testing.T) {
+	long := strings.Repeat("// a line\n", maxFileLines+1)
+	for _, tt := range []struct{ name, text, want string }{
+		{"a/b.go", "package b\n", ""},
+		{"a/b.go", "package b\n// TO" + "DO: later\n", "a/b.go:2: unfinished work"},
+		{"a/b.go", "package b\n\nconst dir = \"/wo" + "rk/main\"\n", "a path of somebody's machine"},
+		{"a/b.go", "package b\n\nconst dir = \"/home/postgres\"\nconst url = \"https://example.com/root/x\"\n", ""},
+		{"a.md", "npm asks registry" + ".npmjs.org\n", "a registry's host"},
+		{"a/b.go", "package b\n" + long, "lines, more than 600"},
+		{"go.sum", long, ""},
+		{"a/b.bin", strings.Repeat("\x00", maxFileBytes+1), "bytes, more than"},
+		{"results/e2.jsonl", strings.Repeat("x", maxFileBytes+1), ""},
+		{"a/testdata/x.txt", "TO" + "DO\n", ""},
+		{"a/b.go", "package b\n\nfunc init() {}\n", "a/b.go:3:1: has an init function"},
+		{"a/b_test.go", "package b\n\nfunc f() { time.Sleep(1) }\n", "a test sleeps"},
+		{"a/b_test.go", "package b\n\nfunc f(t *testing.T) { t.Skip(\"broken\") }\n", "a test is skipped"},
+		{"core/base/x.go", "package base\n\nvar t = time.Now()\n", "core reads time through core/clock"},
+		{"core/base/x_test.go", "package base\n\nvar t = time.Now()\n", ""},
+		{"core/clock/x.go", "package clock\n\nvar t = time.Now()\n", ""},
+		{"runner/x.go", "package runner\n\nvar t = time.Now()\n", ""},
+	} {
+		got := strings.Join(lint(source{tt.name, tt.text}), "; ")
+		if tt.want == "" && got != "" || !strings.Contains(got, tt.want) {
+			t.Errorf("%s with %.60q: %q, want %q", tt.name, tt.text, got, tt.want)
+		}
+	}
+}
+
+// The script must be executable and work from any folder.
+func TestScriptWorksFromAnywhere(t *testing.T) {
+	script, err := filepath.Abs(filepath.Join("..", ".ci", "run"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), script, "-no-such-flag")
+	cmd.Dir = t.TempDir()
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err == nil || !strings.Contains(out.String(), "flag provided but not defined: -no-such-flag") {
+		t.Errorf("%v: %s", err, out.String())
+	}
+}

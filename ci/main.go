@@ -1,0 +1,172 @@
+// Command ci runs every check of the repository, on a laptop as in the pipeline.
+//
+//	go run ./ci           # all of it
+//	go run ./ci -short    # the inner loop: no race detector, no cross builds, no smoke run
+//	go run ./ci -v        # and each test by name
+//
+// Each step prints live. A step runs even if an earlier one failed, unless it needs
+// that one. The tests come last, so that their closing count is the last thing on
+// the screen; what the other steps came to stands right above them. The exit
+// code is 0 only if every step passed. An interrupt ends the children too.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run gives the exit code: 0 all passed, 1 a step failed, 2 bad usage, 130
+// interrupted.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("ci", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	short := flags.Bool("short", false, "leave out what takes minutes")
+	verbose := flags.Bool("v", false, "name every test")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(stderr, "ci takes no arguments, only flags: %q\n", flags.Args())
+		return 2
+	}
+	root, err := moduleRoot(ctx)
+	if err != nil {
+		fmt.Fprintln(stderr, "ci:", err)
+		return 1
+	}
+	temp, err := os.MkdirTemp("", "ci-")
+	if err != nil {
+		fmt.Fprintln(stderr, "ci:", err)
+		return 1
+	}
+	defer os.RemoveAll(temp)
+	c := &checker{root: root, temp: temp, short: *short, verbose: *verbose, stdout: stdout, stderr: stderr}
+	return c.runAll(ctx, steps())
+}
+
+// moduleRoot is the folder of go.mod.
+func moduleRoot(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the module: %w", err)
+	}
+	gomod := strings.TrimSpace(string(out))
+	if gomod == "" || gomod == os.DevNull {
+		return "", errors.New("find the module: run this inside the repository")
+	}
+	return filepath.Dir(gomod), nil
+}
+
+// outcome is what became of a step. The zero value is a failure.
+type outcome int
+
+const (
+	failed outcome = iota
+	passed
+	skipped
+)
+
+// result is one line of the summary.
+type result struct {
+	name    string
+	outcome outcome
+	note    string
+	took    time.Duration
+}
+
+// checker runs steps.
+type checker struct {
+	root, temp     string
+	short, verbose bool
+	stdout, stderr io.Writer
+	results        []result
+}
+
+// runAll runs the steps in order, the last one after the summary of the others.
+func (c *checker) runAll(ctx context.Context, all []step) int {
+	for i, s := range all {
+		if i == len(all)-1 {
+			c.summary()
+		}
+		c.runStep(ctx, s)
+		if ctx.Err() != nil {
+			fmt.Fprintln(c.stderr, "ci: interrupted")
+			return 130
+		}
+	}
+	if slices.ContainsFunc(c.results, func(r result) bool { return r.outcome == failed }) {
+		return 1
+	}
+	return 0
+}
+
+func (c *checker) runStep(ctx context.Context, s step) {
+	r := result{name: s.name, outcome: skipped}
+	switch needed := c.unmet(s); {
+	case c.short && s.slow:
+		r.note = "left out by -short"
+	case needed != "":
+		r.outcome, r.note = failed, "not run: "+needed+" failed"
+	default:
+		fmt.Fprintf(c.stdout, "\n=== %s\n", s.name)
+		start := time.Now()
+		err := s.run(ctx, c)
+		r.took = time.Since(start)
+		var skip skipError
+		switch {
+		case err == nil:
+			r.outcome = passed
+		case errors.As(err, &skip):
+			r.note = string(skip)
+		default:
+			r.outcome, r.note = failed, err.Error()
+			if !s.quiet {
+				fmt.Fprintf(c.stdout, "%s: %v\n", s.name, err)
+			}
+		}
+	}
+	c.results = append(c.results, r)
+}
+
+// unmet names a needed step that did not pass.
+func (c *checker) unmet(s step) string {
+	for _, r := range c.results {
+		if r.outcome == failed && slices.Contains(s.needs, r.name) {
+			return r.name
+		}
+	}
+	return ""
+}
+
+// summary prints what the steps so far came to.
+func (c *checker) summary() {
+	fmt.Fprintf(c.stdout, "\n=== summary\n")
+	for _, r := range c.results {
+		word := [...]string{failed: "FAIL", passed: "ok", skipped: "skip"}[r.outcome]
+		line := fmt.Sprintf("%-5s %-16s %6.1fs  %s", word, r.name, r.took.Seconds(), strings.ReplaceAll(r.note, "\n", " "))
+		fmt.Fprintln(c.stdout, strings.TrimRight(line, " "))
+	}
+}
+
+// skipError is a step that could not be tried, with the reason; it is shown, and is
+// no failure.
+type skipError string
+
+func (e skipError) Error() string { return "skipped: " + string(e) }

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// runSteps runs made-up steps and gives what was printed.
+func runSteps(ctx context.Context, c *checker, all []step) (code int, out string) {
+	var b bytes.Buffer
+	c.stdout, c.stderr = &b, &b
+	code = c.runAll(ctx, all)
+	return code, b.String()
+}
+
+func TestRunAll(t *testing.T) {
+	var order []string
+	made := func(name string, err error, needs ...string) step {
+		return step{name: name, needs: needs, run: func(context.Context, *checker) error {
+			order = append(order, name)
+			return err
+		}}
+	}
+	slow := made("slow", nil)
+	slow.slow = true
+	all := []step{
+		made("first", errors.New("no luck")), made("second", nil), made("third", nil, "first"), made("fourth", nil, "second"),
+		made("fifth", skipError("no compiler here")), slow, made("sixth", nil, "slow"), made("last", nil),
+	}
+	code, out := runSteps(t.Context(), &checker{short: true}, all)
+	if code != 1 {
+		t.Errorf("exit %d, want 1 after a failure", code)
+	}
+	if got := strings.Join(order, " "); got != "first second fourth fifth sixth last" {
+		t.Errorf("ran %s", got)
+	}
+	for _, want := range []string{"FAIL  first", "no luck", "ok    second", "not run: first failed", "skip  fifth", "no compiler here", "left out by -short"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+	if !strings.HasSuffix(out, "=== last\n") {
+		t.Errorf("the last step does not come last:\n%s", out)
+	}
+	if code, out := runSteps(t.Context(), &checker{}, all[1:2]); code != 0 {
+		t.Errorf("exit %d without a failure:\n%s", code, out)
+	}
+}
+
+func TestLastStepIsTheTests(t *testing.T) {
+	all := steps()
+	if all[len(all)-1].name != "tests" {
+		t.Errorf("the last step is %s: its closing count must be the last line", all[len(all)-1].name)
+	}
+	seen := map[string]bool{}
+	for _, s := range all {
+		for _, need := range s.needs {
+			if !seen[need] {
+				t.Errorf("%s needs %s, which does not come before it", s.name, need)
+			}
+		}
+		seen[s.name] = true
+	}
+}
+
+func TestBadUsage(t *testing.T) {
+	for _, args := range [][]string{{"-what"}, {"all"}} {
+		var b bytes.Buffer
+		if code := run(t.Context(), args, &b, &b); code != 2 {
+			t.Errorf("%v: exit %d: %s", args, code, b.String())
+		}
+	}
+}
+
+// An interrupt must reach the children of the child, and nothing may be left.
+func TestInterruptEndsTheWholeGroup(t *testing.T) {
+	pids := filepath.Join(t.TempDir(), "pid")
+	if err := syscall.Mkfifo(pids, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.Create(filepath.Join(t.TempDir(), "log")) // a file, as in the real thing: no pipe to wait for
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan int, 1)
+	go func() {
+		c := &checker{root: ".", stdout: log, stderr: log}
+		done <- c.runAll(ctx, []step{
+			{name: "endless", run: command("sh", "-c", `sh -c 'echo $$ > "$0"; exec sleep 600' "$0" & wait`, pids)},
+			{name: "never", run: command("true")},
+		})
+	}()
+	text, err := os.ReadFile(pids) // waits for the grandchild
+	if err != nil {
+		t.Fatal(err)
+	}
+	grandchild, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	var code int
+	select {
+	case code = <-done:
+	case <-time.After(2 * stopGrace):
+		t.Fatal("the interrupt ended nothing")
+	}
+	out, err := os.ReadFile(log.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code != 130 || !strings.Contains(string(out), "interrupted") || strings.Contains(string(out), "=== never") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if alive(grandchild) {
+		t.Errorf("the grandchild %d lives", grandchild)
+	}
+}
+
+// alive reports whether a process runs; one that nobody has waited for yet does not.
+func alive(pid int) bool {
+	if syscall.Kill(pid, 0) != nil {
+		return false
+	}
+	state, err := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()
+	return err == nil && len(bytes.TrimSpace(state)) > 0 && !bytes.HasPrefix(bytes.TrimSpace(state), []byte("Z"))
+}
+
+func TestFailureOfACommandIsNamed(t *testing.T) {
+	_, out := runSteps(t.Context(), &checker{root: "."}, []step{{name: "bad", run: command("sh", "-c", "exit 3")}})
+	if !strings.Contains(out, "bad: sh -c exit 3: exit status 3") {
+		t.Errorf("got %s", out)
+	}
+	_, out = runSteps(t.Context(), &checker{root: "."}, []step{{name: "none", run: command("no-such-program")}})
+	if !strings.Contains(out, "none: start no-such-program") {
+		t.Errorf("got %s", out)
+	}
+}

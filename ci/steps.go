@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// step is one check.
+type step struct {
+	name string
+	// needs are the steps without which this one means nothing.
+	needs []string
+	// slow steps are left out by -short.
+	slow bool
+	// quiet steps say themselves what failed.
+	quiet bool
+	run   func(context.Context, *checker) error
+}
+
+// steps are all checks. The tests are last.
+func steps() []step {
+	return []step{
+		{name: "gofmt", run: gofmt},
+		{name: "vet", run: command("go", "vet", "./...")},
+		{name: "staticcheck", run: command("go", "tool", "staticcheck", "./...")},
+		{name: "tidy", run: command("go", "mod", "tidy", "-diff")},
+		// Never from the test cache, which does not see what git and go list say.
+		{name: "lint", run: command("go", "test", "-count=1", "./ci")},
+		{name: "rendered", run: command("go", "run", "./reports", "-check")},
+		{name: "linux/arm64", slow: true, run: crossBuild("linux", "arm64")},
+		{name: "darwin/arm64", slow: true, run: crossBuild("darwin", "arm64")},
+		{name: "set-up", run: command("go", "run", "./runner", "-setup")},
+		{name: "smoke", needs: []string{"set-up"}, slow: true, run: smoke},
+		{name: "race", slow: true, run: race},
+		{name: "tests", needs: []string{"set-up"}, quiet: true, run: tests},
+	}
+}
+
+// racePackages are those whose tests the race detector can afford; those that run
+// Postgres would take the better part of an hour under it.
+func racePackages() []string {
+	return []string{
+		"./core/base", "./core/clock", "./core/manifest", "./core/memfs", "./core/point", "./core/store/...",
+		"./faults/...", "./reports", "./runner/record", "./runner/scenario",
+	}
+}
+
+// command is a step that is one command, run in the root of the repository.
+func command(name string, args ...string) func(context.Context, *checker) error {
+	return func(ctx context.Context, c *checker) error {
+		return c.exec(ctx, nil, name, args...)
+	}
+}
+
+func gofmt(ctx context.Context, c *checker) error {
+	goroot, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
+	if err != nil {
+		return fmt.Errorf("find gofmt: %w", err)
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(strings.TrimSpace(string(goroot)), "bin", "gofmt"), "-l", ".")
+	cmd.Dir = c.root
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, c.stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("run gofmt: %w", err)
+	}
+	if out.Len() > 0 {
+		return fmt.Errorf("not formatted: %s", strings.Join(strings.Fields(out.String()), ", "))
+	}
+	return nil
+}
+
+func crossBuild(goos, goarch string) func(context.Context, *checker) error {
+	return func(ctx context.Context, c *checker) error {
+		return c.exec(ctx, []string{"GOOS=" + goos, "GOARCH=" + goarch, "CGO_ENABLED=0"}, "go", "build", "./...")
+	}
+}
+
+// smoke runs the main scenario at its smallest, with the results kept out of the
+// repository.
+func smoke(ctx context.Context, c *checker) error {
+	return c.exec(ctx, nil, "go", "run", "./runner", "-scenario", "e2", "-profile", "ci", "-results", filepath.Join(c.temp, "results"))
+}
+
+// race needs a C compiler, except on macOS.
+func race(ctx context.Context, c *checker) error {
+	if runtime.GOOS != "darwin" {
+		out, err := exec.CommandContext(ctx, "go", "env", "CGO_ENABLED").Output()
+		if err != nil {
+			return fmt.Errorf("look for cgo: %w", err)
+		}
+		if strings.TrimSpace(string(out)) != "1" {
+			return skipError("the race detector needs a C compiler, and there is none")
+		}
+	}
+	return c.exec(ctx, nil, "go", append([]string{"test", "-race"}, racePackages()...)...)
+}
+
+func tests(ctx context.Context, c *checker) error {
+	format := "pkgname"
+	if c.verbose {
+		format = "testname"
+	}
+	args := []string{"tool", "gotestsum", "--format", format, "--"}
+	if c.short {
+		args = append(args, "-short")
+	}
+	return c.exec(ctx, nil, "go", append(args, "./...")...)
+}
+
+// exec runs a command in its own process group with its output shown live. When ctx
+// ends, the whole group is told to stop, and killed if it does not.
+func (c *checker) exec(ctx context.Context, env []string, name string, args ...string) error {
+	cmd := exec.Command(name, args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = c.root, c.stdout, c.stderr
+	cmd.Env = append(os.Environ(), env...)
+	if c.verbose {
+		fmt.Fprintf(c.stdout, "$ %s\n", strings.Join(append(env, cmd.Args...), " "))
+	}
+	err := runGroup(ctx, cmd)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return fmt.Errorf("%s %s: %s", name, strings.Join(args[:min(len(args), 2)], " "), exit)
+	}
+	return err
+}

@@ -1,0 +1,167 @@
+// Package base writes and reads layers: the files of a data directory as of one log position, in a handful of objects.
+//
+//	snapshot := data.Clone() // after CHECKPOINT, every record up to seq durable
+//	stats, err := base.Write(ctx, st, "base/7-120", snapshot, base.WriteOptions{})
+//	…
+//	restored := memfs.New(memfs.Options{})
+//	stats, err = base.Read(ctx, st, "base/7-120", restored, base.ReadOptions{})
+//
+// The non-zero 8 KiB chunks of all files, in the order of their paths, form one stream. It is cut into frames of 256 KiB,
+// each compressed on its own; frames are collected into parts of about 4 MiB; the index says where everything is:
+//
+//	files    /PG_VERSION ▏/base/1/1247 ················▏/base/1/1249 ·······▏ hole, zeros: not stored
+//	frames   [ 0                ][ 1                ][ 2                ][ 3    ]
+//	objects  <key>/part/000000: frames 0, 1, 2   <key>/part/000001: frame 3   <key>/index: written last
+//
+//	index    "BPGLAYER" | format u32 | body length u32 | CRC32C u32 of all before and after | zstd(body)
+//	body     frame bytes, chunks
+//	         parts    count × { frames, bytes, CRC32C }
+//	         frames   count × { bytes, CRC32C }                         in stream order; a frame begins where the last ended
+//	         entries  count × { kind, path, permissions, mtime in ns,
+//	                            file: size, runs of stored chunks × { chunks skipped, chunks stored }
+//	                            symlink: target    hard link: path of an earlier file }
+//
+// Integers are varints, CRCs are u32, fixed numbers are little endian. Given a file and a chunk, the index alone tells
+// part, offset and length of the one frame that holds it.
+//
+// Survives: death at any point of Write (without its index a layer does not exist; its parts are garbage that nobody
+// names), a lost reply, a damaged, cut, swapped or missing object (Read fails and says which; nothing in the bucket is
+// touched). Does not survive: a tree that changes during Write, so give it a clone.
+package base
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"runtime"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/manifest"
+	"blobpglite/core/memfs"
+	"blobpglite/core/point"
+	"blobpglite/core/store"
+)
+
+const (
+	// Format is what this version writes, and the newest that it reads.
+	Format = 1
+	// DefaultFrameBytes is the raw size of a frame: small enough to fetch for the sake of one page.
+	DefaultFrameBytes = 256 << 10
+	// DefaultPartBytes is the stored size at which a part ends.
+	DefaultPartBytes = 4 << 20
+	// DefaultParallel is the number of requests in flight, and so of parts in memory.
+	DefaultParallel = 8
+
+	// MaxFrameBytes, MaxPartBytes and maxParallel bound the options, and what a reader accepts.
+	MaxFrameBytes = 4 << 20
+	MaxPartBytes  = 64 << 20
+	maxParallel   = 256
+
+	// putAttempts bounds the tries for one object, with pauses from firstPause on, doubled each time.
+	putAttempts = 5
+	firstPause  = 100 * time.Millisecond
+)
+
+var (
+	// ErrCorrupt: an object of the layer is not what was written. Do not start from what was read, and delete nothing:
+	// restore another generation (an older layer and the log, or a noncurrent version of the object). It also is
+	// store.ErrCorrupt.
+	ErrCorrupt = fmt.Errorf("layer is damaged: start from an older generation, delete nothing: %w", store.ErrCorrupt)
+	// ErrNewer: written by a newer version of this program, in a format that this one does not know. Upgrade; nothing
+	// is wrong with the layer. It also is manifest.ErrNewer.
+	ErrNewer = fmt.Errorf("layer cannot be read: %w", manifest.ErrNewer)
+	// ErrTooLarge: the tree holds more than WriteOptions.MaxBytes or than an index can describe. Nothing was uploaded.
+	// Leave files out (Include), or raise the limit.
+	ErrTooLarge = errors.New("layer is too large")
+)
+
+// WriteOptions of Write. The zero value is useful.
+type WriteOptions struct {
+	FrameBytes int   // raw bytes a frame, a multiple of memfs.ChunkSize up to MaxFrameBytes; 0: DefaultFrameBytes
+	PartBytes  int64 // stored bytes a part, up to MaxPartBytes; 0: DefaultPartBytes
+	Level      zstd.EncoderLevel
+	Parallel   int        // uploads in flight; 0: DefaultParallel
+	MaxBytes   int64      // largest RawBytes; 0: no limit. Beyond: ErrTooLarge
+	Hook       point.Hook // fired at the base/ points, from several goroutines
+	// Include tells what goes in, by canonical path ("/base/1/1259"); a directory left out takes all below it along.
+	// The root is always in. nil: everything.
+	Include func(path string, info memfs.Info) bool
+	// Progress is told the raw bytes done and those there are, in the caller's goroutine. nil: nobody.
+	Progress func(done, total int64)
+	Clock    clock.Clock // for pauses and Stats; nil: the system's
+}
+
+// ReadOptions of Read. The zero value is useful.
+type ReadOptions struct {
+	Parallel int // downloads in flight; 0: DefaultParallel
+	// Progress is told the raw bytes done and those there are, in the caller's goroutine. nil: nobody.
+	Progress func(done, total int64)
+	Clock    clock.Clock // for Stats; nil: the system's
+}
+
+// Stats of one Write or Read.
+type Stats struct {
+	Files       int   // regular files, a hard-linked one once
+	RawBytes    int64 // chunks in the layer, uncompressed
+	StoredBytes int64 // all objects of the layer
+	Parts       int
+	Frames      int
+	// Time summed over the goroutines that were at it.
+	Compress, Upload, Download, Decompress time.Duration
+	Wall                                   time.Duration
+}
+
+func (o WriteOptions) withDefaults() (WriteOptions, error) {
+	if o.FrameBytes == 0 {
+		o.FrameBytes = DefaultFrameBytes
+	}
+	if o.PartBytes == 0 {
+		o.PartBytes = DefaultPartBytes
+	}
+	if o.Level == 0 {
+		o.Level = zstd.SpeedFastest
+	}
+	if o.Parallel == 0 {
+		o.Parallel = DefaultParallel
+	}
+	if o.Clock == nil {
+		o.Clock = clock.System()
+	}
+	switch {
+	case o.FrameBytes < memfs.ChunkSize || o.FrameBytes%memfs.ChunkSize != 0 || o.FrameBytes > MaxFrameBytes:
+		return o, fmt.Errorf("%w: FrameBytes %d is not a multiple of %d up to %d",
+			store.ErrInvalid, o.FrameBytes, memfs.ChunkSize, MaxFrameBytes)
+	case o.PartBytes < 1 || o.PartBytes > MaxPartBytes:
+		return o, fmt.Errorf("%w: PartBytes %d is not in 1..%d", store.ErrInvalid, o.PartBytes, MaxPartBytes)
+	case o.Parallel < 1 || o.Parallel > maxParallel:
+		return o, fmt.Errorf("%w: Parallel %d is not in 1..%d", store.ErrInvalid, o.Parallel, maxParallel)
+	}
+	return o, nil
+}
+
+func (o ReadOptions) withDefaults() (ReadOptions, error) {
+	if o.Parallel == 0 {
+		o.Parallel = DefaultParallel
+	}
+	if o.Clock == nil {
+		o.Clock = clock.System()
+	}
+	if o.Parallel < 1 || o.Parallel > maxParallel {
+		return o, fmt.Errorf("%w: Parallel %d is not in 1..%d", store.ErrInvalid, o.Parallel, maxParallel)
+	}
+	return o, nil
+}
+
+// PartKey is the key of a layer's n-th part, IndexKey that of its index.
+func PartKey(layer string, n int) string { return fmt.Sprintf("%s/part/%06d", layer, n) }
+
+// IndexKey is the key of a layer's index, the object that makes it one.
+func IndexKey(layer string) string { return layer + "/index" }
+
+func checksum(p []byte) uint32 { return crc32.Checksum(p, crc32.MakeTable(crc32.Castagnoli)) }
+
+// cpus is the number of goroutines that compress or decompress.
+func cpus() int { return runtime.GOMAXPROCS(0) }

@@ -1,0 +1,106 @@
+package engine
+
+import (
+	"encoding/binary"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+
+	"blobpglite/core/memfs"
+)
+
+// emptiedAtStart are directories whose files PostgreSQL makes anew when it starts; the directories themselves must
+// exist. (The list is that of PostgreSQL's own base backups.)
+var emptiedAtStart = map[string]bool{
+	"/pg_dynshmem": true, "/pg_notify": true, "/pg_replslot": true, "/pg_serial": true, "/pg_snapshots": true,
+	"/pg_stat_tmp": true, "/pg_subtrans": true,
+}
+
+// layerFilter tells what of a data directory belongs into a layer: data files and the log from the redo point on; no
+// older log, nothing that PostgreSQL makes anew at its start.
+func layerFilter(files *memfs.FS) (func(string, memfs.Info) bool, error) {
+	first, err := firstSegment(files)
+	if err != nil {
+		return nil, fmt.Errorf("find the redo point: %w", err)
+	}
+	return func(name string, info memfs.Info) bool {
+		dir, file := path.Split(name)
+		dir = strings.TrimSuffix(dir, "/")
+		switch {
+		case info.IsDir():
+			return !strings.HasPrefix(file, "pgsql_tmp")
+		case emptiedAtStart[dir]:
+			return false
+		case dir == "/pg_wal" && isSegment(file):
+			return file >= first || file[:8] != first[:8]
+		case file == "postmaster.pid", file == "postmaster.opts", file == "pg_internal.init", strings.HasPrefix(file, "pgsql_tmp"):
+			return false
+		}
+		return true
+	}, nil
+}
+
+// Places in global/pg_control and in the header of a log segment. Both are checked by PostgreSQL's own start.
+const (
+	controlRedo      = 40 // checkPointCopy.redo, 8 bytes
+	controlTimeline  = 48 // checkPointCopy.ThisTimeLineID, 4 bytes
+	segmentSizeAt    = 32 // xlp_seg_size of the first page, 4 bytes
+	segmentNameBytes = 24
+)
+
+// firstSegment is the name of the log segment that recovery begins with.
+func firstSegment(files *memfs.FS) (string, error) {
+	control, err := files.ReadFile("/global/pg_control")
+	if err != nil {
+		return "", err
+	}
+	if len(control) < controlTimeline+4 {
+		return "", fmt.Errorf("global/pg_control has %d bytes", len(control))
+	}
+	redo := binary.LittleEndian.Uint64(control[controlRedo:])
+	timeline := binary.LittleEndian.Uint32(control[controlTimeline:])
+	size, err := segmentSize(files)
+	if err != nil {
+		return "", err
+	}
+	perLog := (uint64(1) << 32) / size
+	n := redo / size
+	return fmt.Sprintf("%08X%08X%08X", timeline, n/perLog, n%perLog), nil
+}
+
+// segmentSize is the size of a log segment, from the header of one.
+func segmentSize(files *memfs.FS) (uint64, error) {
+	list, err := files.ReadDir("/pg_wal")
+	if err != nil {
+		return 0, err
+	}
+	for _, d := range list {
+		if !isSegment(d.Name) {
+			continue
+		}
+		b, err := files.ReadFile("/pg_wal/" + d.Name)
+		if err != nil {
+			return 0, err
+		}
+		if len(b) < segmentSizeAt+4 {
+			continue
+		}
+		if size := uint64(binary.LittleEndian.Uint32(b[segmentSizeAt:])); size >= 1<<20 && size <= 1<<30 && size&(size-1) == 0 {
+			return size, nil
+		}
+	}
+	return 0, fmt.Errorf("pg_wal holds no log segment with a valid header")
+}
+
+func isSegment(name string) bool {
+	if len(name) != segmentNameBytes {
+		return false
+	}
+	for i := 0; i < segmentNameBytes; i += 8 {
+		if _, err := strconv.ParseUint(name[i:i+8], 16, 32); err != nil {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,219 @@
+// Package manifest says where a database starts: which layers to restore, and from which record of the log to go on.
+// There is one manifest for a database. It changes by compare and swap only.
+//
+//	m, gen, err := manifest.Load(ctx, st)
+//	m, gen, err = manifest.Update(ctx, st, manifest.Options{Epoch: 7, Writer: "host-3"}, func(m *manifest.Manifest) error {
+//		m.Layers = []manifest.Layer{layer}
+//		m.WalStart = layer.Seq + 1
+//		return nil
+//	})
+//
+// The object `manifest` is JSON, in the fields' order below, 64-bit integers written out:
+//
+//	{"format":1, "database_id":"…", "epoch":7,
+//	 "layers":[{"key":"base/7-120","epoch":7,"seq":120,"raw_bytes":…,"stored_bytes":…}, …],   oldest first
+//	 "wal_start":121, "postgres":"18.6", "pglite_sha256":"…", "commits":4711,
+//	 "writer":"host-3", "write_id":"…", "updated":"2026-01-02T03:04:05Z"}
+//
+// Decoding is strict: in a format that this version knows, every field is present once and no other is; a newer format
+// is ErrNewer whatever else it holds. White space is free.
+//
+// Survives: rival writers (compare and swap, and an epoch above one's own fences), a lost reply (the object is read
+// back and the write id compared), a writer that died anywhere. Does not survive: an object somebody edited into
+// something that contradicts itself; that is ErrCorrupt and nothing is written over it.
+package manifest
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+	"unicode/utf8"
+
+	"blobpglite/core/store"
+)
+
+const (
+	// Key of the object, relative to the database's prefix.
+	Key = "manifest"
+	// Format is what this version writes, and the newest that it reads.
+	Format = 1
+	// MaxBytes bounds the object.
+	MaxBytes = 1 << 20
+	// MaxLayers bounds Manifest.Layers. Compaction keeps it far below.
+	MaxLayers = 1024
+	// maxText bounds each of the free texts, in bytes.
+	maxText = 256
+)
+
+var (
+	// ErrCorrupt: the manifest is not one. Do not write over it: restore an older generation of the object (GCS
+	// keeps soft-deleted and noncurrent versions), or a person decides. It also is store.ErrCorrupt.
+	ErrCorrupt = fmt.Errorf("manifest is damaged: %w", store.ErrCorrupt)
+	// ErrNewer: written by a newer version of this program, in a format that this one does not know. Upgrade;
+	// nothing is wrong with the database.
+	ErrNewer = errors.New("written by a newer version")
+	// ErrFenced: the manifest carries an epoch above the caller's. Somebody else owns the database: stop serving and
+	// open it again if wanted.
+	ErrFenced = errors.New("fenced by a newer epoch")
+)
+
+// Manifest is where a database starts. Format, Epoch, Writer, WriteID and Updated are set by Update.
+type Manifest struct {
+	Format       int       `json:"format"`
+	DatabaseID   string    `json:"database_id"`   // set once, at creation
+	Epoch        uint64    `json:"epoch"`         // of the last writer
+	Layers       []Layer   `json:"layers"`        // oldest first; restored in this order
+	WalStart     uint64    `json:"wal_start"`     // first record to read; only rises
+	Postgres     string    `json:"postgres"`      // version of the server, as "18.6"
+	PGliteSHA256 string    `json:"pglite_sha256"` // of the wasm binary, 64 hexadecimal digits; empty: unknown
+	Commits      uint64    `json:"commits"`       // acknowledged up to the newest layer; for people
+	Writer       string    `json:"writer"`        // who wrote it; for people
+	WriteID      string    `json:"write_id"`      // the same as the object's
+	Updated      time.Time `json:"updated"`       // wall clock of the writer, for people
+}
+
+// Layer is one base layer: the pages of the data directory as of log position Seq.
+type Layer struct {
+	Key         string `json:"key"` // prefix of its objects, relative to the database's
+	Epoch       uint64 `json:"epoch"`
+	Seq         uint64 `json:"seq"`
+	RawBytes    int64  `json:"raw_bytes"`
+	StoredBytes int64  `json:"stored_bytes"`
+}
+
+// Encode gives the object's bytes. A manifest that contradicts itself is refused with store.ErrInvalid.
+func Encode(m Manifest) ([]byte, error) {
+	if m.Layers == nil {
+		m.Layers = []Layer{} // rather than null
+	}
+	m.Updated = m.Updated.UTC().Round(0)
+	if err := m.check(); err != nil {
+		return nil, fmt.Errorf("encode manifest: %w: %w", store.ErrInvalid, err)
+	}
+	body, err := json.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("encode manifest: %w: %w", store.ErrInvalid, err)
+	}
+	if len(body) > MaxBytes {
+		return nil, fmt.Errorf("encode manifest: %w: %d bytes, the limit is %d", store.ErrInvalid, len(body), MaxBytes)
+	}
+	return body, nil
+}
+
+// Decode reads the object's bytes. Errors: ErrCorrupt, ErrNewer.
+func Decode(body []byte) (Manifest, error) {
+	m, err := decode(body)
+	if err != nil {
+		return Manifest{}, fmt.Errorf("decode manifest: %w", err)
+	}
+	return m, nil
+}
+
+func decode(body []byte) (Manifest, error) {
+	if len(body) > MaxBytes {
+		return Manifest{}, fmt.Errorf("%w: %d bytes, the limit is %d", ErrCorrupt, len(body), MaxBytes)
+	}
+	var version struct {
+		Format *int `json:"format"`
+	}
+	if err := json.Unmarshal(body, &version); err != nil {
+		return Manifest{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	switch {
+	case version.Format == nil || *version.Format < 1:
+		return Manifest{}, fmt.Errorf("%w: it has no format number", ErrCorrupt)
+	case *version.Format > Format:
+		return Manifest{}, fmt.Errorf("%w: the manifest has format %d, this program reads up to %d: upgrade it",
+			ErrNewer, *version.Format, Format)
+	}
+	var m Manifest
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&m); err != nil {
+		return Manifest{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return Manifest{}, fmt.Errorf("%w: something follows the closing brace", ErrCorrupt)
+	}
+	if err := m.check(); err != nil {
+		return Manifest{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return m, checkCanonical(body, m)
+}
+
+// checkCanonical refuses what the decoder lets pass: fields that are missing, doubled or spelled otherwise.
+func checkCanonical(body []byte, m Manifest) error {
+	want, err := Encode(m)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	var got bytes.Buffer
+	if err := json.Compact(&got, body); err != nil {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if !bytes.Equal(got.Bytes(), want) {
+		return fmt.Errorf("%w: a field is missing, doubled, out of order or misspelled", ErrCorrupt)
+	}
+	return nil
+}
+
+// check tells what contradicts itself.
+func (m Manifest) check() error {
+	for _, text := range []struct{ name, value string }{
+		{"database_id", m.DatabaseID}, {"postgres", m.Postgres}, {"writer", m.Writer}, {"write_id", m.WriteID},
+	} {
+		if len(text.value) > maxText {
+			return fmt.Errorf("%s has %d bytes, the limit is %d", text.name, len(text.value), maxText)
+		}
+		if !utf8.ValidString(text.value) {
+			return fmt.Errorf("%s %q is not UTF-8", text.name, text.value)
+		}
+	}
+	if m.PGliteSHA256 != "" {
+		if sum, err := hex.DecodeString(m.PGliteSHA256); err != nil || len(sum) != 32 {
+			return fmt.Errorf("pglite_sha256 %.80q is not 64 hexadecimal digits", m.PGliteSHA256)
+		}
+	}
+	switch {
+	case m.Format != Format:
+		return fmt.Errorf("format is %d, want %d", m.Format, Format)
+	case m.DatabaseID == "":
+		return errors.New("database_id is empty")
+	case m.WriteID == "":
+		return errors.New("write_id is empty")
+	case len(m.Layers) > MaxLayers:
+		return fmt.Errorf("%d layers, the limit is %d", len(m.Layers), MaxLayers)
+	}
+	for i, l := range m.Layers {
+		if err := l.check(); err != nil {
+			return fmt.Errorf("layer %d: %w", i, err)
+		}
+		if l.Epoch > m.Epoch {
+			return fmt.Errorf("layer %d (%s): its epoch %d is above the manifest's %d", i, l.Key, l.Epoch, m.Epoch)
+		}
+		if i > 0 && l.Seq <= m.Layers[i-1].Seq {
+			return fmt.Errorf("layer %d (%s): seq %d does not follow %d", i, l.Key, l.Seq, m.Layers[i-1].Seq)
+		}
+	}
+	if n := len(m.Layers); n > 0 && m.WalStart > m.Layers[n-1].Seq+1 {
+		return fmt.Errorf("wal_start %d leaves a gap after the newest layer, which ends at %d", m.WalStart, m.Layers[n-1].Seq)
+	}
+	return nil
+}
+
+func (l Layer) check() error {
+	if err := store.CheckKey(l.Key); err != nil {
+		return err
+	}
+	if l.Seq == 1<<64-1 {
+		return errors.New("seq is out of range")
+	}
+	if l.RawBytes < 0 || l.StoredBytes < 0 {
+		return fmt.Errorf("%s: negative size", l.Key)
+	}
+	return nil
+}

@@ -1,0 +1,184 @@
+package manifest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/point"
+	"blobpglite/core/store"
+)
+
+const (
+	// DefaultAttempts is Options.Attempts if that is 0.
+	DefaultAttempts = 8
+	// firstPause is waited after the first undecided or throttled swap; each further pause is twice as long, up to
+	// maxPause. GCS takes about one write a second per object name.
+	firstPause = 100 * time.Millisecond
+	maxPause   = 2 * time.Second
+)
+
+// Options of Update.
+type Options struct {
+	Epoch  uint64 // the caller's own, from its fence; written into the manifest
+	Writer string // who the caller is, for people
+	// Create lets Update make the manifest if there is none: change then gets an empty one. Otherwise that is
+	// store.ErrNotFound.
+	Create bool
+	// Attempts bounds the swaps of one call, lost races and undecided ones together; not positive: DefaultAttempts.
+	Attempts int
+	Hook     point.Hook  // fired at manifest/before-cas and manifest/after-cas
+	Clock    clock.Clock // nil: the system's
+}
+
+// Load reads the manifest. Errors: store.ErrNotFound (there is no database here), ErrNewer, ErrCorrupt, and the
+// store's.
+func Load(ctx context.Context, st store.Store) (Manifest, store.Gen, error) {
+	o, err := st.Get(ctx, Key)
+	if errors.Is(err, store.ErrNotFound) {
+		return Manifest{}, 0, fmt.Errorf("load manifest: there is no database at this prefix: %w", err)
+	}
+	if err != nil {
+		return Manifest{}, 0, fmt.Errorf("load manifest: %w", err)
+	}
+	m, err := Decode(o.Body)
+	if err != nil {
+		return Manifest{}, 0, fmt.Errorf("load manifest (generation %d): %w", o.Gen, err)
+	}
+	return m, o.Gen, nil
+}
+
+// Update changes the manifest by compare and swap and returns what is in force now. change gets a copy of the current
+// one; it is called again, on a newer one, when a race was lost, and must then accept one that already holds its
+// effect: a swap of ours may have been applied, its reply lost, and a rival's swap made on top of it.
+//
+// Errors: ErrFenced (nothing was changed), store.ErrConflict (the attempts ran out against rivals; nothing was
+// changed), store.ErrUnknown (may have been changed, and may yet be: call again), store.ErrInvalid (change made
+// something that contradicts itself; nothing was changed), what change or the hook returned, those of Load, and the
+// store's. An error of the hook at manifest/after-cas comes after the change.
+func Update(ctx context.Context, st store.Store, o Options, change func(*Manifest) error) (Manifest, store.Gen, error) {
+	if o.Attempts <= 0 {
+		o.Attempts = DefaultAttempts
+	}
+	if o.Clock == nil {
+		o.Clock = clock.System()
+	}
+	u := updater{st: st, o: o, left: o.Attempts, pause: firstPause}
+	for {
+		m, gen, err := u.next(ctx, change)
+		if err != nil {
+			return Manifest{}, 0, err
+		}
+		gen, err = u.swap(ctx, m, gen)
+		if err == nil {
+			if err := o.Hook.Fire(ctx, point.ManifestAfterCAS); err != nil {
+				return Manifest{}, 0, fmt.Errorf("update manifest: %w", err)
+			}
+			return m, gen, nil
+		}
+		if !errors.Is(err, store.ErrConflict) || u.left == 0 {
+			return Manifest{}, 0, fmt.Errorf("update manifest (%d of %d attempts made): %w", o.Attempts-u.left, o.Attempts, err)
+		}
+	}
+}
+
+type updater struct {
+	st    store.Store
+	o     Options
+	left  int // swaps that may still be tried; not 0 when a swap begins
+	pause time.Duration
+}
+
+// next loads the manifest and changes it; the generation is that of the one to replace, 0: none.
+func (u *updater) next(ctx context.Context, change func(*Manifest) error) (Manifest, store.Gen, error) {
+	old, gen, err := Load(ctx, u.st)
+	if err != nil && !(u.o.Create && errors.Is(err, store.ErrNotFound)) {
+		return Manifest{}, 0, err
+	}
+	if old.Epoch > u.o.Epoch {
+		return Manifest{}, 0, fmt.Errorf("update manifest: %w: it is of epoch %d (writer %q), ours is %d",
+			ErrFenced, old.Epoch, old.Writer, u.o.Epoch)
+	}
+	m := old
+	if err := change(&m); err != nil {
+		return Manifest{}, 0, fmt.Errorf("update manifest: change it: %w", err)
+	}
+	if old.DatabaseID != "" && m.DatabaseID != old.DatabaseID {
+		return Manifest{}, 0, fmt.Errorf("update manifest: %w: database id %q would become %q",
+			store.ErrInvalid, old.DatabaseID, m.DatabaseID)
+	}
+	if m.WalStart < old.WalStart {
+		return Manifest{}, 0, fmt.Errorf("update manifest: %w: wal_start would fall from %d to %d",
+			store.ErrInvalid, old.WalStart, m.WalStart)
+	}
+	m.Format, m.Epoch, m.Writer = Format, u.o.Epoch, u.o.Writer
+	m.WriteID, m.Updated = store.NewWriteID(), u.o.Clock.Now().UTC().Round(0)
+	return m, gen, nil
+}
+
+// swap puts m in the place of generation old. It repeats the same bytes under the same write id until it has seen how
+// that ended: nil, or ErrConflict: the manifest is another one now, and this swap can no longer be applied.
+func (u *updater) swap(ctx context.Context, m Manifest, old store.Gen) (store.Gen, error) {
+	body, err := Encode(m)
+	if err != nil {
+		return 0, err
+	}
+	cond := store.IfAbsent()
+	if old != 0 {
+		cond = store.IfGen(old)
+	}
+	var unknown error // a put of which the outcome was not seen
+	for {
+		u.left--
+		if err := u.o.Hook.Fire(ctx, point.ManifestBeforeCAS); err != nil {
+			return 0, errors.Join(err, unknown)
+		}
+		gen, err := u.st.Put(ctx, Key, body, m.WriteID, cond)
+		switch {
+		case err == nil:
+			return gen, nil
+		case errors.Is(err, store.ErrUnknown):
+			unknown = err
+		case !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrThrottled):
+			return 0, errors.Join(err, unknown)
+		}
+		gen, decided, lookErr := u.look(ctx, m.WriteID, old)
+		if decided {
+			return gen, lookErr
+		}
+		if u.left == 0 {
+			if unknown != nil {
+				err = unknown
+			}
+			return 0, fmt.Errorf("no answer that decides it: %w", errors.Join(err, lookErr))
+		}
+		if err := u.wait(ctx); err != nil {
+			return 0, errors.Join(err, unknown)
+		}
+	}
+}
+
+// look reads the manifest back after a put that did not say "done". Undecided: it is still the old one, or unreadable.
+func (u *updater) look(ctx context.Context, writeID string, old store.Gen) (gen store.Gen, decided bool, err error) {
+	o, err := u.st.Get(ctx, Key)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		o.Gen = 0
+	case err != nil:
+		return 0, false, fmt.Errorf("read it back: %w", err)
+	case o.WriteID == writeID:
+		return o.Gen, true, nil
+	}
+	if o.Gen != old {
+		return 0, true, fmt.Errorf("%w: the manifest is of generation %d now, not %d", store.ErrConflict, o.Gen, old)
+	}
+	return 0, false, nil
+}
+
+func (u *updater) wait(ctx context.Context) error {
+	pause := u.pause
+	u.pause = min(2*u.pause, maxPause)
+	return u.o.Clock.Sleep(ctx, pause)
+}

@@ -1,0 +1,64 @@
+package memfs
+
+import (
+	"iter"
+	"slices"
+)
+
+// Mark is a moment in the life of a tree, see FS.Mark. The zero Mark is before everything.
+type Mark uint64
+
+// Mark names this moment: what is written from now on is "since" it. It holds for this tree and for clones made later.
+func (f *FS) Mark() Mark {
+	m := Mark(f.gen)
+	f.gen = f.family.gen.Add(1)
+	return m
+}
+
+// Clone makes a second tree with the same contents that shares all chunks. It costs a copy of the inodes (no file
+// data, no names). Both sides may change and be used from different goroutines from then on; hooks and open Files stay
+// with the original. A file that is unlinked but open goes along, for OpenInode.
+func (f *FS) Clone() *FS {
+	next := f.family.gen.Add(2)
+	c := &FS{
+		family: f.family, gen: next, ownedFrom: next, opts: f.opts,
+		inodes: make([]*inode, len(f.inodes)), freeInos: slices.Clone(f.freeInos),
+		usedBytes: f.usedBytes, dirEpoch: f.dirEpoch,
+	}
+	f.gen, f.ownedFrom = next-1, next-1
+	block := make([]inode, len(f.inodes)-len(f.freeInos)-1)
+	for i, in := range f.inodes {
+		if in == nil {
+			continue
+		}
+		copied := &block[0]
+		block = block[1:]
+		*copied = *in
+		copied.opens = 0
+		c.inodes[i] = copied
+	}
+	return c
+}
+
+// ChangedSince gives the indexes, ascending, of a file's chunks that were written or cut off since m; one that is a
+// hole now reads as zeros. Indexes past the end are left out: the size is in Info. If the path got this file only
+// since m (it was created, renamed or linked, or a directory above it was), that is all its chunks. What is not a
+// regular file, or is not there, has none. The tree must not change while the sequence runs.
+func (f *FS) ChangedSince(path string, m Mark) iter.Seq[int64] {
+	return func(yield func(int64) bool) {
+		at, errno := f.resolve(path, follow)
+		if errno != 0 || at.in == nil || !at.in.isRegular() {
+			return
+		}
+		n := chunkCount(at.in.size)
+		all := at.gen > uint64(m)
+		if !all {
+			n = min(n, int64(len(at.in.table)))
+		}
+		for i := range n {
+			if (all || at.in.table[i].gen > uint64(m)) && !yield(i) {
+				return
+			}
+		}
+	}
+}

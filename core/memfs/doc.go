@@ -1,0 +1,25 @@
+// Package memfs is a file tree in memory with POSIX behaviour: the place where a database's data directory lives while
+// it runs. Files are tables of 8 KiB chunks, so a page write touches one chunk, a hole costs nothing, and a clone of the
+// whole tree shares every chunk until one side writes it.
+//
+//	fs := memfs.New(memfs.Options{MaxBytes: 1 << 30})
+//	f, err := fs.Open("/base/1/1259", os.O_RDWR|os.O_CREATE, 0o600)
+//	f.WriteAt(page, 8192)
+//	snapshot := fs.Clone() // read it from another goroutine while fs goes on
+//	mark := fs.Mark()      // later: snapshot.ChangedSince("/base/1/1259", mark)
+//
+// How a file is kept, and what a clone shares:
+//
+//	inode (one per side) ──► table: [slot 0][slot 1][slot 2] …      shared until a side writes a slot
+//	                                  │       nil      │
+//	                                  ▼      (hole)    ▼
+//	                               chunk, gen 7      chunk, gen 9   shared until a side writes the chunk
+//
+// Every slot carries the generation in which it was last written. Generations come from one counter that all clones of
+// a tree share. Clone gives both sides a new one; what is older than a side's own is shared and is copied before it is
+// written. A Mark is a generation too, which is how ChangedSince knows what was written after it.
+//
+// Ownership: an FS and its Files belong to one goroutine at a time; there are no locks. Two clones are two owners and
+// need no coordination. Permissions are recorded, not enforced. Nothing here is durable: a crash of the process loses
+// the tree, and a crash of the database is modelled by opening a clone.
+package memfs

@@ -1,0 +1,281 @@
+package memfs
+
+import (
+	"io"
+	"iter"
+	"os"
+	"syscall"
+)
+
+const accessMode = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
+
+// File is an open file or directory. It belongs to the owner of its FS and does not go along with a clone; the clone's
+// side is reached with OpenInode. A file that is unlinked while open lives until it is closed.
+type File struct {
+	fs     *FS
+	in     *inode
+	flag   int
+	closed bool
+}
+
+// Open opens a path with os.O_* flags (and syscall.O_DIRECTORY, O_NOFOLLOW). perm is for a file that O_CREATE makes;
+// no umask is applied. O_APPEND and O_SYNC are only recorded, see Flags. Errors: ENOENT, EEXIST, ENOTDIR, EISDIR,
+// ELOOP, ENAMETOOLONG, EINVAL.
+func (f *FS) Open(path string, flag int, perm uint32) (*File, error) {
+	file, errno := f.open(path, flag, perm)
+	if errno != 0 {
+		return nil, pathError("open", path, errno)
+	}
+	return file, nil
+}
+
+func (f *FS) open(path string, flag int, perm uint32) (*File, syscall.Errno) {
+	create, exclusive := flag&os.O_CREATE != 0, flag&os.O_EXCL != 0
+	directory := flag&syscall.O_DIRECTORY != 0
+	if create && directory {
+		return nil, syscall.EINVAL
+	}
+	h := noFollow
+	if flag&syscall.O_NOFOLLOW == 0 && !(create && exclusive) {
+		h |= follow
+	}
+	if create {
+		h |= creating
+	}
+	at, errno := f.resolve(path, h)
+	switch {
+	case errno != 0:
+		return nil, errno
+	case at.in == nil && !create:
+		return nil, syscall.ENOENT
+	case at.in == nil:
+		in := f.newInode(ModeRegular | perm&modePerm)
+		f.link(at, in)
+		if f.hooks.Create != nil {
+			f.hooks.Create(f.pathOf(in))
+		}
+		return f.handle(in, flag), 0
+	case create && exclusive:
+		return nil, syscall.EEXIST
+	case at.in.isSymlink() && !directory:
+		return nil, syscall.ELOOP
+	case at.mustDir && !at.in.isDir():
+		return nil, syscall.ENOTDIR
+	}
+	return f.openExisting(at.in, flag)
+}
+
+// OpenInode opens an inode by its number, with or without a name: the way to continue a descriptor on a clone. Errors:
+// ENOENT when there is no such inode, ELOOP for a symlink, EISDIR.
+func (f *FS) OpenInode(ino uint64, flag int) (*File, error) {
+	if ino >= uint64(len(f.inodes)) || f.inodes[ino] == nil {
+		return nil, pathError("open inode", "", syscall.ENOENT)
+	}
+	in := f.inodes[ino]
+	if in.isSymlink() {
+		return nil, pathError("open inode", f.pathOf(in), syscall.ELOOP)
+	}
+	file, errno := f.openExisting(in, flag&^(os.O_CREATE|os.O_EXCL))
+	if errno != 0 {
+		return nil, pathError("open inode", f.pathOf(in), errno)
+	}
+	return file, nil
+}
+
+func (f *FS) openExisting(in *inode, flag int) (*File, syscall.Errno) {
+	if in.isDir() && (flag&accessMode != os.O_RDONLY || flag&(os.O_CREATE|os.O_TRUNC) != 0) {
+		return nil, syscall.EISDIR
+	}
+	if !in.isDir() && flag&syscall.O_DIRECTORY != 0 {
+		return nil, syscall.ENOTDIR
+	}
+	if flag&os.O_TRUNC != 0 {
+		if errno := f.truncate(in, 0); errno != 0 {
+			return nil, errno
+		}
+		f.fireTruncate(in)
+	}
+	return f.handle(in, flag), 0
+}
+
+func (f *FS) handle(in *inode, flag int) *File {
+	in.opens++
+	return &File{fs: f, in: in, flag: flag}
+}
+
+func (f *FS) fireTruncate(in *inode) {
+	if f.hooks.Truncate == nil {
+		return
+	}
+	if path := f.pathOf(in); path != "" {
+		f.hooks.Truncate(path, in.size)
+	}
+}
+
+func (f *File) fail(op string, errno syscall.Errno) error {
+	return pathError(op, f.Path(), errno)
+}
+
+// canWrite tells why the file cannot be written, 0 if it can.
+func (f *File) canWrite() syscall.Errno {
+	if f.closed || f.flag&accessMode == os.O_RDONLY {
+		return syscall.EBADF
+	}
+	return 0
+}
+
+// ReadAt reads len(p) bytes from byte off; fewer only with io.EOF, as os.File does. Holes read as zeros. Errors: EBADF
+// (closed, or open for writing only), EINVAL (off is negative), EISDIR.
+func (f *File) ReadAt(p []byte, off int64) (int, error) {
+	switch {
+	case f.closed || f.flag&accessMode == os.O_WRONLY:
+		return 0, f.fail("read", syscall.EBADF)
+	case f.in.isDir():
+		return 0, f.fail("read", syscall.EISDIR)
+	case off < 0:
+		return 0, f.fail("read", syscall.EINVAL)
+	}
+	n := f.in.read(p, off)
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// WriteAt writes p at byte off, growing the file as needed. Errors: EBADF, EINVAL, EFBIG, and ENOSPC with the count of
+// the bytes that were written.
+func (f *File) WriteAt(p []byte, off int64) (int, error) {
+	if errno := f.canWrite(); errno != 0 {
+		return 0, f.fail("write", errno)
+	}
+	if off < 0 {
+		return 0, f.fail("write", syscall.EINVAL)
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, errno := f.fs.write(f.in, p, off)
+	if hook := f.fs.hooks.Write; hook != nil && n > 0 {
+		if path := f.Path(); path != "" {
+			hook(path, off, p[:n])
+		}
+	}
+	if errno != 0 {
+		return n, f.fail("write", errno)
+	}
+	return n, nil
+}
+
+// Truncate sets the size in bytes; what is added reads as zeros. Errors: EBADF, EINVAL, EFBIG.
+func (f *File) Truncate(size int64) error {
+	errno := f.canWrite()
+	if f.flag&accessMode == os.O_RDONLY && !f.closed {
+		errno = syscall.EINVAL // ftruncate says so
+	}
+	if errno == 0 {
+		errno = f.fs.truncate(f.in, size)
+	}
+	if errno != 0 {
+		return f.fail("truncate", errno)
+	}
+	f.fs.fireTruncate(f.in)
+	return nil
+}
+
+// Allocate makes the file at least off+length bytes long, as posix_fallocate. No memory is taken, so it does not
+// promise space for later; it fails with ENOSPC if the range would not fit now. Other errors: EBADF, EINVAL, EFBIG.
+func (f *File) Allocate(off, length int64) error {
+	errno := f.canWrite()
+	before := f.in.size
+	if errno == 0 {
+		errno = f.fs.allocate(f.in, off, length)
+	}
+	if errno != 0 {
+		return f.fail("allocate", errno)
+	}
+	if f.in.size != before {
+		f.fs.fireTruncate(f.in)
+	}
+	return nil
+}
+
+// Sync tells the Sync hook; memory needs no more. Error: EBADF.
+func (f *File) Sync(dataOnly bool) error {
+	if f.closed {
+		return f.fail("sync", syscall.EBADF)
+	}
+	if hook := f.fs.hooks.Sync; hook != nil {
+		if path := f.Path(); path != "" {
+			hook(path, dataOnly)
+		}
+	}
+	return nil
+}
+
+// InstallChunk puts a chunk in place without copying it: the tree owns data from now on. The size must have been set
+// before (Truncate); bytes past it are cleared. Hooks are not told: it is for loading a tree, not for its life. Errors:
+// EBADF, EINVAL (not a regular file, index outside the size), ENOSPC.
+func (f *File) InstallChunk(index int64, data *[ChunkSize]byte) error {
+	if errno := f.canWrite(); errno != 0 {
+		return f.fail("install chunk", errno)
+	}
+	in := f.in
+	if !in.isRegular() || index < 0 || index >= chunkCount(in.size) {
+		return f.fail("install chunk", syscall.EINVAL)
+	}
+	f.fs.ownTable(in, chunkCount(in.size))
+	s := &in.table[index]
+	if s.data == nil {
+		if !f.fs.room(1) {
+			return f.fail("install chunk", syscall.ENOSPC)
+		}
+		in.chunks++
+		f.fs.usedBytes += ChunkSize
+	}
+	if end := in.size - index*ChunkSize; end < ChunkSize {
+		clear(data[end:])
+	}
+	*s = slot{data: data, gen: f.fs.gen}
+	return nil
+}
+
+// Extents gives the allocated chunks in order: their byte offset and a view of their bytes, the last one cut at the
+// end of the file. A view is read-only and valid until its FS (not a clone of it) changes.
+func (f *File) Extents() iter.Seq2[int64, []byte] {
+	return func(yield func(int64, []byte) bool) {
+		in := f.in
+		for i := range min(int64(len(in.table)), chunkCount(in.size)) {
+			c := in.table[i].data
+			if c == nil {
+				continue
+			}
+			off := i * ChunkSize
+			if !yield(off, c[:min(ChunkSize, in.size-off)]) {
+				return
+			}
+		}
+	}
+}
+
+// Stat describes the file as it is now.
+func (f *File) Stat() Info { return f.in.info() }
+
+// Inode is the file's number, unique in its tree while it lives and the same in clones.
+func (f *File) Inode() uint64 { return f.in.ino }
+
+// Path is the current canonical path; it follows renames. "": unlinked.
+func (f *File) Path() string { return f.fs.pathOf(f.in) }
+
+// Flags are those of Open.
+func (f *File) Flags() int { return f.flag }
+
+// Close ends the use of the file. A second Close: EBADF.
+func (f *File) Close() error {
+	if f.closed {
+		return f.fail("close", syscall.EBADF)
+	}
+	f.closed = true
+	f.in.opens--
+	f.fs.dropIfUnused(f.in)
+	return nil
+}

@@ -1,0 +1,421 @@
+package memfs
+
+import (
+	iofs "io/fs"
+	"os"
+	gopath "path"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Dirent is one name in a directory.
+type Dirent struct {
+	Name string
+	Ino  uint64
+	Mode uint32 // kind and permission bits
+}
+
+// Stat describes what a path leads to, symlinks followed. Errors: ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG.
+func (f *FS) Stat(path string) (Info, error) { return f.stat("stat", path, follow) }
+
+// Lstat describes what has the name, a symlink itself.
+func (f *FS) Lstat(path string) (Info, error) { return f.stat("lstat", path, noFollow) }
+
+func (f *FS) stat(op, path string, h how) (Info, error) {
+	in, errno := f.lookup(path, h)
+	if errno != 0 {
+		return Info{}, pathError(op, path, errno)
+	}
+	return in.info(), nil
+}
+
+// newName resolves a path at which something is to be made: nothing may be there yet.
+func (f *FS) newName(path string, dir bool) (place, syscall.Errno) {
+	at, errno := f.resolveName(path)
+	switch {
+	case errno != 0:
+		return at, errno
+	case at.in != nil:
+		return at, syscall.EEXIST
+	case at.mustDir && !dir:
+		return at, syscall.ENOENT
+	}
+	return at, 0
+}
+
+func (f *FS) created(in *inode, at place) {
+	if f.hooks.Create != nil {
+		f.hooks.Create(join(f.pathOf(at.dir), at.name))
+	}
+}
+
+// Mkdir makes a directory. Errors: EEXIST, ENOENT, ENOTDIR, ENAMETOOLONG, ELOOP.
+func (f *FS) Mkdir(path string, perm uint32) error {
+	at, errno := f.newName(path, true)
+	if errno != 0 {
+		return pathError("mkdir", path, errno)
+	}
+	in := f.newInode(ModeDir | perm&modePerm)
+	in.nlink = 2
+	at.dir.nlink++
+	f.link(at, in)
+	f.created(in, at)
+	return nil
+}
+
+// MkdirAll makes a directory and those above it that are missing. A directory that exists is not an error; ENOTDIR if
+// something else is in the way.
+func (f *FS) MkdirAll(path string, perm uint32) error {
+	if in, errno := f.lookup(path, follow); errno == 0 {
+		if !in.isDir() {
+			return pathError("mkdir", path, syscall.ENOTDIR)
+		}
+		return nil
+	}
+	clean := gopath.Clean("/" + path)
+	if parent := gopath.Dir(clean); parent != clean {
+		if err := f.MkdirAll(parent, perm); err != nil {
+			return err
+		}
+	}
+	return f.Mkdir(clean, perm)
+}
+
+// Rmdir removes an empty directory. Errors: ENOENT, ENOTDIR, ENOTEMPTY, EBUSY (the root), EINVAL (".").
+func (f *FS) Rmdir(path string) error {
+	at, errno := f.resolveName(path)
+	switch {
+	case errno != 0:
+	case at.in == nil:
+		errno = syscall.ENOENT
+	case at.dotted:
+		errno = syscall.EINVAL
+	case at.in.ino == rootIno:
+		errno = syscall.EBUSY
+	case !at.in.isDir():
+		errno = syscall.ENOTDIR
+	case at.dir == nil || len(at.in.entries) > 0:
+		errno = syscall.ENOTEMPTY
+	}
+	if errno != 0 {
+		return pathError("rmdir", path, errno)
+	}
+	name := f.nameFor(f.hooks.Unlink != nil, at)
+	f.removeDir(at)
+	if f.hooks.Unlink != nil {
+		f.hooks.Unlink(name)
+	}
+	return nil
+}
+
+// removeDir takes away the name of an empty directory.
+func (f *FS) removeDir(at place) {
+	at.in.nlink = 0
+	at.dir.nlink--
+	f.unlink(at)
+	f.dropIfUnused(at.in)
+}
+
+// nameFor gives the canonical path of a place, if a hook wants it.
+func (f *FS) nameFor(wanted bool, at place) string {
+	if !wanted {
+		return ""
+	}
+	return join(f.pathOf(at.dir), at.name)
+}
+
+// resolveName is resolve for calls that act on a name, never on what a symlink there points to.
+func (f *FS) resolveName(path string) (place, syscall.Errno) {
+	trimmed := strings.TrimRight(path, "/")
+	at, errno := f.resolve(trimmed, noFollow)
+	if errno == 0 && len(trimmed) < len(path) {
+		at.mustDir = true
+	}
+	return at, errno
+}
+
+// Unlink removes a name of a file or symlink. Errors: ENOENT, ENOTDIR, EISDIR.
+func (f *FS) Unlink(path string) error {
+	at, errno := f.resolveName(path)
+	switch {
+	case errno != 0:
+	case at.in == nil:
+		errno = syscall.ENOENT
+	case at.in.isDir():
+		errno = syscall.EISDIR
+	case at.mustDir:
+		errno = syscall.ENOTDIR
+	}
+	if errno != 0 {
+		return pathError("unlink", path, errno)
+	}
+	name := f.nameFor(f.hooks.Unlink != nil, at)
+	f.removeFile(at)
+	if f.hooks.Unlink != nil {
+		f.hooks.Unlink(name)
+	}
+	return nil
+}
+
+// removeFile takes one name of a file or symlink away.
+func (f *FS) removeFile(at place) {
+	at.in.nlink--
+	at.in.ctime = f.nowNanos()
+	f.unlink(at)
+	f.dropIfUnused(at.in)
+}
+
+// Rename gives what is at from the name to, replacing a file or an empty directory there; atomic for whoever looks.
+// Two names of one file: nothing happens. Errors as Linux: ENOENT, ENOTDIR, EISDIR, ENOTEMPTY, EINVAL (into itself),
+// EBUSY (the root, ".", "..").
+func (f *FS) Rename(from, to string) error {
+	src, dst, errno := f.renamePlaces(from, to)
+	if errno != 0 {
+		return pathError("rename", from+" -> "+to, errno)
+	}
+	if src.in == dst.in {
+		return nil
+	}
+	wanted := f.hooks.Rename != nil
+	oldName, newName := f.nameFor(wanted, src), f.nameFor(wanted, dst)
+	if dst.in != nil {
+		if dst.in.isDir() {
+			f.removeDir(dst)
+		} else {
+			f.removeFile(dst)
+		}
+	}
+	f.ownEntries(src.dir)
+	if i, found := src.dir.find(src.name); found {
+		src.dir.entries = slices.Delete(src.dir.entries, i, i+1)
+	}
+	f.touch(src.dir)
+	f.link(dst, src.in)
+	src.in.ctime = f.nowNanos()
+	if src.in.isDir() {
+		src.dir.nlink--
+		dst.dir.nlink++
+		f.dirEpoch++
+	}
+	if wanted {
+		f.hooks.Rename(oldName, newName)
+	}
+	return nil
+}
+
+// renamePlaces resolves both ends and makes the checks in Linux's order.
+func (f *FS) renamePlaces(from, to string) (src, dst place, errno syscall.Errno) {
+	if src, errno = f.resolveName(from); errno != 0 {
+		return
+	}
+	if dst, errno = f.resolveName(to); errno != 0 {
+		return
+	}
+	switch {
+	case src.in != nil && src.dir == nil, dst.in != nil && dst.dir == nil:
+		errno = syscall.EBUSY
+	case src.in == nil:
+		errno = syscall.ENOENT
+	case !src.in.isDir() && (src.mustDir || dst.mustDir):
+		errno = syscall.ENOTDIR
+	case f.isAncestor(src.in, dst.dir):
+		errno = syscall.EINVAL
+	case dst.in != nil && f.isAncestor(dst.in, src.dir):
+		errno = syscall.ENOTEMPTY
+	case dst.in == nil || dst.in == src.in:
+	case src.in.isDir() && !dst.in.isDir():
+		errno = syscall.ENOTDIR
+	case !src.in.isDir() && dst.in.isDir():
+		errno = syscall.EISDIR
+	case dst.in.isDir() && len(dst.in.entries) > 0:
+		errno = syscall.ENOTEMPTY
+	}
+	return
+}
+
+// isAncestor tells whether a is dir or a directory above it.
+func (f *FS) isAncestor(a, dir *inode) bool {
+	for d := dir; ; d = f.inodes[d.parent] {
+		if d == a {
+			return true
+		}
+		if d.ino == rootIno || d.parent == 0 {
+			return false
+		}
+	}
+}
+
+// Link gives a file a second name. A symlink is linked itself. Errors: EEXIST, ENOENT, ENOTDIR, EPERM (a directory).
+func (f *FS) Link(oldPath, newPath string) error {
+	in, errno := f.lookup(oldPath, noFollow)
+	var at place
+	if errno == 0 {
+		at, errno = f.newName(newPath, false)
+	}
+	if errno == 0 && in.isDir() {
+		errno = syscall.EPERM
+	}
+	if errno != 0 {
+		return pathError("link", oldPath+" -> "+newPath, errno)
+	}
+	in.nlink++
+	in.ctime = f.nowNanos()
+	parent, name, cached, epoch := in.parent, in.name, in.path, in.pathEpoch
+	f.link(at, in)
+	in.parent, in.name, in.path, in.pathEpoch = parent, name, cached, epoch // its first name stays its path
+	f.created(in, at)
+	return nil
+}
+
+// Symlink makes a symbolic link at path. An absolute target starts at this tree's root. Errors: EEXIST, ENOENT (also:
+// an empty target), ENOTDIR, ENAMETOOLONG.
+func (f *FS) Symlink(target, path string) error {
+	at, errno := f.newName(path, false)
+	switch {
+	case target == "":
+		errno = syscall.ENOENT
+	case len(target) > PathMax:
+		errno = syscall.ENAMETOOLONG
+	}
+	if errno != 0 {
+		return pathError("symlink", path, errno)
+	}
+	in := f.newInode(ModeSymlink | 0o777)
+	in.target, in.size = strings.Clone(target), int64(len(target))
+	f.link(at, in)
+	f.created(in, at)
+	return nil
+}
+
+// Readlink gives a symlink's target. Error: EINVAL if it is not one.
+func (f *FS) Readlink(path string) (string, error) {
+	in, errno := f.lookup(path, noFollow)
+	if errno == 0 && !in.isSymlink() {
+		errno = syscall.EINVAL
+	}
+	if errno != 0 {
+		return "", pathError("readlink", path, errno)
+	}
+	return in.target, nil
+}
+
+// Chmod sets the permission bits, symlinks followed.
+func (f *FS) Chmod(path string, perm uint32) error {
+	in, errno := f.lookup(path, follow)
+	if errno != 0 {
+		return pathError("chmod", path, errno)
+	}
+	in.mode = in.mode&ModeType | perm&modePerm
+	in.ctime = f.nowNanos()
+	return nil
+}
+
+// Chtimes sets access and modification time, symlinks followed. A zero time leaves its value as it is.
+func (f *FS) Chtimes(path string, atime, mtime time.Time) error {
+	in, errno := f.lookup(path, follow)
+	if errno != 0 {
+		return pathError("chtimes", path, errno)
+	}
+	if !atime.IsZero() {
+		in.atime = atime.UnixNano()
+	}
+	if !mtime.IsZero() {
+		in.mtime = mtime.UnixNano()
+	}
+	in.ctime = f.nowNanos()
+	return nil
+}
+
+// Truncate sets a file's size in bytes, symlinks followed. Errors: EISDIR, EINVAL, EFBIG, ENOENT, ENOTDIR.
+func (f *FS) Truncate(path string, size int64) error {
+	in, errno := f.lookup(path, follow)
+	if size < 0 {
+		errno = syscall.EINVAL
+	}
+	if errno == 0 && in.isDir() {
+		errno = syscall.EISDIR
+	}
+	if errno == 0 {
+		errno = f.truncate(in, size)
+	}
+	if errno != 0 {
+		return pathError("truncate", path, errno)
+	}
+	f.fireTruncate(in)
+	return nil
+}
+
+// ReadDir lists a directory, sorted by name, without "." and "..". Errors: ENOENT, ENOTDIR.
+func (f *FS) ReadDir(path string) ([]Dirent, error) {
+	in, errno := f.lookup(path, follow)
+	if errno == 0 && !in.isDir() {
+		errno = syscall.ENOTDIR
+	}
+	if errno != 0 {
+		return nil, pathError("readdir", path, errno)
+	}
+	list := make([]Dirent, len(in.entries))
+	for i, e := range in.entries {
+		list[i] = Dirent{Name: e.name, Ino: e.ino, Mode: f.inodes[e.ino].mode}
+	}
+	return list, nil
+}
+
+// Walk calls fn for root and everything below it, a directory before what it holds, names in sorted order, symlinks
+// not followed, with canonical paths. fn must not change the tree. fs.SkipDir from fn leaves a directory out,
+// fs.SkipAll ends the walk; both are not errors.
+func (f *FS) Walk(root string, fn func(path string, info Info) error) error {
+	in, errno := f.lookup(root, noFollow)
+	if errno != 0 {
+		return pathError("walk", root, errno)
+	}
+	err := f.walk(gopath.Clean("/"+root), in, fn)
+	if err == iofs.SkipAll || err == iofs.SkipDir {
+		return nil
+	}
+	return err
+}
+
+func (f *FS) walk(path string, in *inode, fn func(string, Info) error) error {
+	if err := fn(path, in.info()); err != nil {
+		return err
+	}
+	for _, e := range in.entries {
+		child := f.inodes[e.ino]
+		err := f.walk(join(path, e.name), child, fn)
+		if err == iofs.SkipDir && child.isDir() {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ReadFile gives a file's bytes.
+func (f *FS) ReadFile(path string) ([]byte, error) {
+	in, errno := f.lookup(path, follow)
+	if errno == 0 && in.isDir() {
+		errno = syscall.EISDIR
+	}
+	if errno != 0 {
+		return nil, pathError("read", path, errno)
+	}
+	p := make([]byte, in.size)
+	in.read(p, 0)
+	return p, nil
+}
+
+// WriteFile makes or replaces a file's bytes. perm is for a new file.
+func (f *FS) WriteFile(path string, data []byte, perm uint32) error {
+	file, err := f.Open(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, err = file.WriteAt(data, 0)
+	return err
+}

@@ -1,0 +1,348 @@
+package pglite
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+
+	"blobpglite/core/memfs"
+)
+
+// A new database starts from a template: what initdb makes, made once a machine and kept in the cache. initdb is a
+// WebAssembly program of its own which runs postgres by popen(3) and system(3); here each of those commands is an
+// instance.
+
+// initdbArgs are initdb's arguments. WAL segments of 1 MB keep a database small: 28 MB raw, 4.5 MB compressed.
+var initdbArgs = []string{
+	pgRoot + "/bin/initdb", "--allow-group-access", "--encoding", "UTF8", "--locale=C.UTF-8", "--locale-provider=libc",
+	"--auth=trust", "--username=postgres", "--wal-segsize=1", "--no-sync",
+}
+
+// Files through which initdb and the commands it runs pass their input and output.
+const (
+	commandInput  = pgRoot + "/pgstdin"
+	commandOutput = pgRoot + "/pgstdout"
+	localeList    = pgRoot + "/locale-a"
+)
+
+// PostgresVersion is the version of the server in the PGlite package.
+const PostgresVersion = "18.6"
+
+// Template is a fresh data directory, the caller's own, made with the given options.
+func (rt *Runtime) Template(ctx context.Context, o memfs.Options) (*memfs.FS, error) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	file, err := rt.templateFile(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return readTemplate(file, o)
+}
+
+// TemplateImage is the image of a fresh database, started and idle: what a new database starts from in milliseconds.
+// The first call starts PostgreSQL once.
+func (rt *Runtime) TemplateImage(ctx context.Context) (*Image, error) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	if rt.image != nil {
+		return rt.image, nil
+	}
+	file, err := rt.templateFile(ctx)
+	if err != nil {
+		return nil, err
+	}
+	data, err := readTemplate(file, memfs.Options{})
+	if err != nil {
+		return nil, err
+	}
+	in, err := rt.Start(ctx, InstanceOptions{Data: data})
+	if err != nil {
+		return nil, fmt.Errorf("start the template database: %w", err)
+	}
+	defer in.Kill()
+	img, err := in.Image()
+	if err != nil {
+		return nil, fmt.Errorf("take the image of the template database: %w", err)
+	}
+	rt.image = img
+	return img, nil
+}
+
+// templateFile is the template in the cache, made first if need be. rt.mu is held.
+func (rt *Runtime) templateFile(ctx context.Context) (string, error) {
+	file, err := rt.assets.Derived(ctx, fmt.Sprintf("template-v%d.tar.zst", formatVersion), func(ctx context.Context, w io.Writer) error {
+		data, err := rt.runInitdb(ctx)
+		if err != nil {
+			return err
+		}
+		return writeTree(w, data)
+	})
+	if err != nil {
+		return "", fmt.Errorf("make the template database: %w", err)
+	}
+	return file, nil
+}
+
+func readTemplate(file string, o memfs.Options) (*memfs.FS, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("open the template database: %w", err)
+	}
+	defer f.Close()
+	data := memfs.New(o)
+	if err := readTree(f, data); err != nil {
+		return nil, fmt.Errorf("read the template database %s: %w; delete the file, it is made again", file, err)
+	}
+	return data, nil
+}
+
+// runInitdb makes a data directory.
+func (rt *Runtime) runInitdb(ctx context.Context) (*memfs.FS, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var err error
+	if rt.initdb == nil {
+		if rt.initdb, err = rt.compile(ctx, "initdb", rt.assets.InitdbWasm()); err != nil {
+			return nil, err
+		}
+	}
+	rt.progress("making the template database", 0, 0)
+	o := InstanceOptions{Data: memfs.New(memfs.Options{})}
+	o.fill()
+	tail := &logTail{next: o.Log}
+	fs := newFiles(rt.system.Clone(), o.Data, o.Random)
+	standardFiles(fs, tail.line)
+	in, err := rt.newInstance(rt.initdb, fs, o, 0)
+	if err != nil {
+		return nil, fmt.Errorf("start initdb: %w", err)
+	}
+	defer in.release()
+	in.shell = &initdbShell{rt: rt, ctx: ctx, tree: fs.system, opts: o, log: tail.line}
+	if err := in.prepare(); err != nil {
+		return nil, fmt.Errorf("start initdb: %w", err)
+	}
+	code, err := in.main(initdbArgs)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		return nil, fmt.Errorf("run initdb: %w%s", err, tail.text())
+	case code != 0:
+		return nil, fmt.Errorf("initdb ended with exit code %d%s", code, tail.text())
+	}
+	return o.Data, nil
+}
+
+// initdbShell runs the commands of initdb: each starts a postgres.
+type initdbShell struct {
+	rt   *Runtime
+	ctx  context.Context
+	tree *memfs.FS
+	opts InstanceOptions
+	log  func(string)
+
+	pending []string // command of an open popen(..., "w")
+	status  uint32   // of the command of an open popen(..., "r")
+}
+
+func (s *initdbShell) system(_ *Instance, command string) uint32 { return s.run(words(command), "") }
+
+func (s *initdbShell) popen(in *Instance, command, mode string) uint32 {
+	if mode == "w" {
+		s.pending = words(command)
+		return in.fopen(commandInput, "w")
+	}
+	s.status = s.run(words(command), "")
+	return in.fopen(commandOutput, "r")
+}
+
+func (s *initdbShell) pclose(in *Instance, stream uint32) uint32 {
+	in.call(in.module.ExportedFunction("fclose"), uint64(stream))
+	if s.pending == nil {
+		return s.status
+	}
+	args := s.pending
+	s.pending = nil
+	return s.run(args, commandInput)
+}
+
+// run starts a postgres with a command line on initdb's files, and returns its exit code.
+func (s *initdbShell) run(args []string, stdin string) uint32 {
+	const failed = 1
+	if s.ctx.Err() != nil {
+		return failed
+	}
+	code, err := s.postgres(args, stdin)
+	if err != nil {
+		s.log(fmt.Sprintf("run %s: %v", strings.Join(args, " "), err))
+		return failed
+	}
+	return code
+}
+
+func (s *initdbShell) postgres(args []string, stdin string) (uint32, error) {
+	if len(args) == 0 || args[0] != pgRoot+"/bin/postgres" {
+		return 0, errors.New("initdb may only run postgres")
+	}
+	fs := newFiles(s.tree, s.opts.Data, s.opts.Random)
+	standardFiles(fs, s.log)
+	for fd, name := range []string{stdin, commandOutput} {
+		if name == "" {
+			continue
+		}
+		flags := 0
+		if fd == 1 {
+			flags = 1 | oCreat | oTrunc
+		}
+		got, e := fs.open(name, flags, 0o600)
+		if e != eOK {
+			return 0, fmt.Errorf("open %s: error %d", name, e)
+		}
+		o, _ := fs.get(uint32(got))
+		fs.set(fd, o)
+		fs.close(uint32(got))
+	}
+	in, err := s.rt.newInstance(s.rt.main, fs, s.opts, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer in.release()
+	if err := in.prepare(); err != nil {
+		return 0, err
+	}
+	return in.main(args)
+}
+
+// fopen calls the guest's fopen(3).
+func (in *Instance) fopen(name, mode string) uint32 {
+	p := uint32(in.call(in.fn.malloc, uint64(len(name)+len(mode)+2)))
+	in.mem.putCstr(p, name)
+	in.mem.putCstr(p+uint32(len(name))+1, mode)
+	f := in.call(in.module.ExportedFunction("fopen"), uint64(p), uint64(p)+uint64(len(name))+1)
+	if in.fn.free != nil { // initdb, which soon ends, exports none
+		in.call(in.fn.free, uint64(p))
+	}
+	return uint32(f)
+}
+
+// words splits a shell command up to its first redirection.
+func words(command string) []string {
+	var out []string
+	var cur strings.Builder
+	started, quote := false, rune(0)
+	for _, c := range command {
+		switch {
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote != 0:
+			cur.WriteRune(c)
+		case c == '"' || c == '\'':
+			quote, started = c, true
+		case c == ' ' || c == '\n':
+			if started {
+				out = append(out, cur.String())
+				cur.Reset()
+				started = false
+			}
+		case c == '<' || c == '>' || c == '|' || c == '&':
+			if started && cur.String() != "2" { // the 2 of 2>
+				out = append(out, cur.String())
+			}
+			return out
+		default:
+			cur.WriteRune(c)
+			started = true
+		}
+	}
+	if started {
+		out = append(out, cur.String())
+	}
+	return out
+}
+
+// maxTemplateFile bounds a file of the template.
+const maxTemplateFile = 64 << 20
+
+// writeTree writes a file tree as a compressed tar.
+func writeTree(w io.Writer, fs *memfs.FS) error {
+	z, err := zstd.NewWriter(w)
+	if err != nil {
+		return err
+	}
+	return errors.Join(WriteTar(z, fs, ""), z.Close())
+}
+
+// WriteTar writes a data directory as a tar archive, each name behind prefix. postmaster.pid, which only says that a
+// server runs, is left out.
+func WriteTar(w io.Writer, fs *memfs.FS, prefix string) error {
+	t := tar.NewWriter(w)
+	err := fs.Walk("/", func(name string, info memfs.Info) error {
+		name = strings.TrimPrefix(name, "/")
+		h := &tar.Header{
+			Name: prefix + name, Mode: int64(info.Mode & 0o7777), Size: info.Size, ModTime: info.Mtime, Typeflag: tar.TypeReg,
+		}
+		switch {
+		case name == "" || name == "postmaster.pid":
+			return nil
+		case info.IsDir():
+			h.Typeflag, h.Size, h.Name = tar.TypeDir, 0, h.Name+"/"
+		case !info.IsRegular():
+			return fmt.Errorf("%s is neither a file nor a directory", name)
+		}
+		if err := t.WriteHeader(h); err != nil || info.IsDir() {
+			return err
+		}
+		b, err := fs.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		_, err = t.Write(b)
+		return err
+	})
+	return errors.Join(err, t.Close())
+}
+
+// readTree is the inverse of writeTree.
+func readTree(r io.Reader, fs *memfs.FS) error {
+	z, err := zstd.NewReader(r)
+	if err != nil {
+		return err
+	}
+	defer z.Close()
+	t := tar.NewReader(z)
+	for {
+		h, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if h.Typeflag == tar.TypeDir {
+			if err := fs.MkdirAll(h.Name, uint32(h.Mode)); err != nil {
+				return err
+			}
+			continue
+		}
+		if h.Size > maxTemplateFile {
+			return fmt.Errorf("%s has %d bytes, at most %d are expected", h.Name, h.Size, maxTemplateFile)
+		}
+		b, err := io.ReadAll(t)
+		if err != nil {
+			return err
+		}
+		if err := fs.WriteFile(h.Name, b, uint32(h.Mode)); err != nil {
+			return err
+		}
+		if err := fs.Chtimes(h.Name, h.ModTime, h.ModTime); err != nil {
+			return err
+		}
+	}
+}

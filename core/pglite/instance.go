@@ -1,0 +1,380 @@
+package pglite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/memfs"
+	"blobpglite/core/pglite/internal/wasmbin"
+)
+
+// Errors of instances.
+var (
+	// ErrDead means that the instance has ended: closed, killed, or its PostgreSQL failed in a way from which it
+	// cannot go on. Start another one from the files.
+	ErrDead = errors.New("the instance has ended")
+	// ErrBusy means that another goroutine is using the instance. One goroutine owns an instance at a time.
+	ErrBusy = errors.New("the instance is in use by another goroutine")
+)
+
+// InstanceOptions configures an instance.
+type InstanceOptions struct {
+	// Data is the data directory; the instance owns it from now on.
+	Data *memfs.FS
+	// MemoryLimit bounds the linear memory in bytes: queries that need more fail with SQLSTATE 53200. Zero or above
+	// 2 GiB: 2 GiB. Below 128 MiB PostgreSQL does not start.
+	MemoryLimit int64
+	// Settings are server parameters on top of the host's own, as on the postgres command line.
+	Settings map[string]string
+	// User and Database are those of the session. Empty: postgres.
+	User, Database string
+	// StatementTimeout cancels what runs longer, with SQLSTATE 57014. Zero: no limit. (PostgreSQL's own
+	// statement_timeout needs timers, which the guest does not have.)
+	StatementTimeout time.Duration
+	// Clock is the guest's clock; nil: the system's.
+	Clock clock.Clock
+	// Random is the guest's source of randomness; nil: the operating system's.
+	Random io.Reader
+	// Log hears each line of the server log. Nil: dropped.
+	Log func(line string)
+}
+
+// Instance is one running PostgreSQL: one session in single-user mode. One goroutine owns it at a time; only Cancel
+// and Kill may be called from others.
+type Instance struct {
+	rt      *Runtime
+	program *program
+	ctx     *guestContext
+	opts    InstanceOptions
+
+	linear  *linearMemory
+	mem     *memory
+	module  api.Module
+	modules []api.Module // generated and side modules, to close with the instance
+	table   []slot
+	scratch [4]uint64
+	fn      exports
+
+	stackPointer api.MutableGlobal
+	unwinding    unwind
+	exitCode     uint32
+	trap         error
+
+	files  *files
+	clock  clock.Clock
+	random io.Reader
+	wake   chan struct{}
+	killed chan struct{}
+
+	loaded    map[string]*library
+	libraries []*library // in order of loading
+	handles   map[uint32]string
+	mainSlots map[string]uint32
+
+	input  []byte // bytes that PostgreSQL has not read yet
+	output []byte // bytes that PostgreSQL wrote and the client has not got yet
+	peer   peer   // where more input comes from and output goes
+	shell  shell  // system, popen, pclose: only initdb runs commands
+
+	running  atomic.Bool
+	ending   atomic.Bool // the session is to end: what it still runs is cancelled
+	overdue  atomic.Bool // the statement has run too long
+	cancelMu sync.Mutex  // Cancel against the end of the memory
+	killOnce sync.Once
+	dead     error
+}
+
+// exports are the guest's functions that the host calls.
+type exports struct {
+	setThrew, malloc, free, memalign, dlSetErr        api.Function
+	mainLoopOnce, mainLongJmp, sendReady, flush       api.Function
+	remaining, processStartup, procPort, sendConnData api.Function
+	setActive, startPGlite, runAtexit, ctors, mainArg api.Function
+	inTransaction, growTable                          api.Function
+}
+
+// newInstance instantiates the program with an empty memory; size is how large the memory is to be, zero for the
+// program's own minimum.
+func (rt *Runtime) newInstance(p *program, fs *files, o InstanceOptions, size uint64) (_ *Instance, err error) {
+	in := &Instance{
+		rt: rt, program: p, opts: o, files: fs, mem: &memory{}, clock: o.Clock, random: o.Random,
+		wake: make(chan struct{}, 1), killed: make(chan struct{}),
+		loaded: map[string]*library{}, handles: map[uint32]string{}, mainSlots: map[string]uint32{},
+		table: make([]slot, 8192),
+	}
+	in.ctx = &guestContext{Context: context.Background(), in: in}
+	limit := uint64(maxMemory)
+	if o.MemoryLimit > 0 {
+		limit = min(limit, uint64(o.MemoryLimit)&^(wasmPage-1))
+	}
+	region, free, err := reserve(maxMemory)
+	if err != nil {
+		return nil, err
+	}
+	in.linear = &linearMemory{region: region, limit: limit, view: in.mem, free: free}
+	defer func() {
+		if err != nil {
+			in.release()
+		}
+	}()
+	if minimum := uint64(p.meta.Memory().Min) * wasmPage; limit < max(minimum, size) {
+		return nil, fmt.Errorf("start an instance: the memory limit of %d bytes is below the %d that PostgreSQL starts with", limit, max(minimum, size))
+	}
+	ctx := experimental.WithMemoryAllocator(context.Background(),
+		experimental.MemoryAllocatorFunc(func(_, _ uint64) experimental.LinearMemory { return in.linear }))
+	in.module, err = rt.wazero.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	if err != nil {
+		return nil, fmt.Errorf("instantiate: %w", err)
+	}
+	if grow := size / wasmPage; grow > uint64(len(in.mem.b))/wasmPage {
+		if _, ok := in.module.Memory().Grow(uint32(grow - uint64(len(in.mem.b))/wasmPage)); !ok {
+			return nil, fmt.Errorf("instantiate: the memory does not grow to %d bytes", size)
+		}
+	}
+	if err := in.bind(); err != nil {
+		return nil, err
+	}
+	return in, in.addCallbacks()
+}
+
+// bind looks up what the host uses of the guest.
+func (in *Instance) bind() error {
+	sp, ok := in.module.ExportedGlobal("__stack_pointer").(api.MutableGlobal)
+	if !ok {
+		return errors.New("the module exports no __stack_pointer")
+	}
+	in.stackPointer = sp
+	both := map[string]*api.Function{
+		"malloc": &in.fn.malloc, "__wasm_call_ctors": &in.fn.ctors, "setThrew": &in.fn.setThrew,
+	}
+	if in.program == in.rt.main {
+		for name, f := range map[string]*api.Function{
+			"free": &in.fn.free, "emscripten_builtin_memalign": &in.fn.memalign, "__dl_seterr": &in.fn.dlSetErr, "__main_argc_argv": &in.fn.mainArg,
+			"PostgresMainLoopOnce": &in.fn.mainLoopOnce, "PostgresMainLongJmp": &in.fn.mainLongJmp,
+			"PostgresSendReadyForQueryIfNecessary": &in.fn.sendReady, "pgl_pq_flush": &in.fn.flush,
+			"pq_buffer_remaining_data": &in.fn.remaining, "ProcessStartupPacket": &in.fn.processStartup,
+			"pgl_getMyProcPort": &in.fn.procPort, "pgl_sendConnData": &in.fn.sendConnData,
+			"pgl_setPGliteActive": &in.fn.setActive, "pgl_startPGlite": &in.fn.startPGlite,
+			"pgl_run_atexit_funcs": &in.fn.runAtexit, "IsTransactionBlock": &in.fn.inTransaction,
+		} {
+			both[name] = f
+		}
+	}
+	for name, f := range both {
+		if *f = in.module.ExportedFunction(name); *f == nil {
+			return fmt.Errorf("the module exports no function %s: this PGlite needs another host", name)
+		}
+	}
+	return nil
+}
+
+// callback is a host function that the guest calls through its table.
+type callback struct {
+	name string
+	kind wasmbin.FuncType
+	call hostFunc
+}
+
+// callbacks are the functions that PGlite's build of PostgreSQL takes from its host, in table order.
+func callbacks() []callback {
+	i32 := wasmbin.I32
+	one := wasmbin.FuncType{Params: []wasmbin.ValType{i32}, Results: []wasmbin.ValType{i32}}
+	two := wasmbin.FuncType{Params: []wasmbin.ValType{i32, i32}, Results: []wasmbin.ValType{i32}}
+	return []callback{
+		{"read", two, func(in *Instance, s []uint64) { s[0] = uint64(in.readInput(in.mem.bytes(uint32(s[0]), uint32(s[1])))) }},
+		{"write", two, func(in *Instance, s []uint64) {
+			s[0] = uint64(in.writeOutput(in.mem.bytes(uint32(s[0]), uint32(s[1]))))
+		}},
+		{"system", one, func(in *Instance, s []uint64) { s[0] = uint64(in.shell.system(in, in.mem.cstr(uint32(s[0])))) }},
+		{"popen", two, func(in *Instance, s []uint64) {
+			s[0] = uint64(in.shell.popen(in, in.mem.cstr(uint32(s[0])), in.mem.cstr(uint32(s[1]))))
+		}},
+		{"pclose", one, func(in *Instance, s []uint64) { s[0] = uint64(in.shell.pclose(in, uint32(s[0]))) }},
+	}
+}
+
+// shell answers the guest's system(3), popen(3) and pclose(3).
+type shell interface {
+	system(in *Instance, command string) uint32
+	popen(in *Instance, command, mode string) uint32
+	pclose(in *Instance, stream uint32) uint32
+}
+
+// noShell runs nothing but answers PostgreSQL's question for the system's locales. COPY ... PROGRAM fails with an
+// error.
+type noShell struct{}
+
+func (noShell) system(*Instance, string) uint32 { return 1 }
+
+func (noShell) popen(in *Instance, command, mode string) uint32 {
+	if mode != "r" || !strings.HasPrefix(command, "locale -a") {
+		return 0
+	}
+	return in.fopen(localeList, "r")
+}
+
+func (noShell) pclose(in *Instance, stream uint32) uint32 {
+	return uint32(in.call(in.module.ExportedFunction("fclose"), uint64(stream)))
+}
+
+// addCallbacks puts the callbacks into the table. It is the first thing that grows the table, so they have the same
+// slots in every instance.
+func (in *Instance) addCallbacks() error {
+	in.shell = noShell{}
+	modules := map[string]api.Module{mainModule: in.module}
+	grower, err := in.instantiateSmall(wasmbin.BuildTableGrower(mainModule, tableName), modules)
+	if err != nil {
+		return err
+	}
+	in.fn.growTable = grower.ExportedFunction("grow")
+	var slots []tableSlot
+	for _, c := range callbacks() {
+		slots = append(slots, tableSlot{hostModule, c.name, c.kind})
+	}
+	return in.fillTable(slots, in.growTable(uint32(len(slots))), modules)
+}
+
+// writeData does what instantiation would have done: memory is zero, so only the initialised data is written.
+func (in *Instance) writeData() {
+	for _, s := range in.program.data {
+		in.mem.putBytes(s.Offset, s.Data)
+	}
+}
+
+// arguments puts a command line into guest memory and returns argc and argv.
+func (in *Instance) arguments(args []string) (argc, argv uint64) {
+	p := uint32(in.call(in.fn.malloc, uint64(4*(len(args)+1))))
+	for i, a := range args {
+		s := uint32(in.call(in.fn.malloc, uint64(len(a)+1)))
+		in.mem.putCstr(s, a)
+		in.mem.putU32(p+uint32(4*i), s)
+	}
+	in.mem.putU32(p+uint32(4*len(args)), 0)
+	return uint64(len(args)), uint64(p)
+}
+
+// enterGuest calls f, an export, from outside of the guest. exited says whether the guest left by exit(3), and with
+// what code; an error is a trap, and the instance is dead.
+func (in *Instance) enterGuest(f api.Function, args ...uint64) (result uint64, exited bool, code uint32, err error) {
+	buf := [4]uint64{}
+	copy(buf[:], args)
+	sp := in.stackPointer.Get()
+	if err = f.CallWithStack(in.ctx, buf[:]); err == nil {
+		return buf[0], false, 0, nil
+	}
+	why := in.unwinding
+	in.unwinding = unwindNone
+	switch why {
+	case unwindExit:
+		in.stackPointer.Set(sp)
+		return 0, true, in.exitCode, nil
+	case unwindTrap:
+		err = in.trap
+	case unwindLongjmp:
+		err = errors.New("longjmp without a setjmp")
+	}
+	in.dead = fmt.Errorf("PostgreSQL failed: %w", err)
+	return 0, false, 0, in.dead
+}
+
+// guard runs host code that calls into the guest by in.call, outside of the guest.
+func (in *Instance) guard(f func()) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			why, trap := in.unwinding, in.trap
+			in.unwinding = unwindNone
+			if r != any(errUnwind) || why == unwindNone {
+				panic(r)
+			}
+			if why != unwindTrap {
+				trap = fmt.Errorf("unexpected exit with code %d", in.exitCode)
+			}
+			in.dead = fmt.Errorf("PostgreSQL failed: %w", trap)
+			err = in.dead
+		}
+	}()
+	f()
+	return nil
+}
+
+// acquire makes the calling goroutine the owner.
+func (in *Instance) acquire() error {
+	if !in.running.CompareAndSwap(false, true) {
+		return ErrBusy
+	}
+	if in.dead != nil {
+		in.running.Store(false)
+		return fmt.Errorf("%w: %w", ErrDead, in.dead)
+	}
+	return nil
+}
+
+// relinquish ends the ownership; an instance that has ended meanwhile is released.
+func (in *Instance) relinquish() {
+	if in.dead == nil && in.wasKilled() {
+		in.dead = errKilled
+	}
+	if in.dead != nil {
+		in.release()
+	}
+	late := in.dead == nil
+	in.running.Store(false)
+	if late && in.wasKilled() && in.running.CompareAndSwap(false, true) {
+		in.relinquish() // Kill came too late for the first look and too early to find nobody inside
+	}
+}
+
+func (in *Instance) wasKilled() bool {
+	select {
+	case <-in.killed:
+		return true
+	default:
+		return false
+	}
+}
+
+var errKilled = errors.New("killed")
+
+// Kill ends the instance at once, as a crash would: nothing is flushed or closed. What runs is cancelled; the memory
+// is released as soon as the owner has left the guest. It is safe to call from any goroutine, more than once.
+func (in *Instance) Kill() {
+	in.killOnce.Do(func() { close(in.killed) })
+	in.insist()
+	if in.running.CompareAndSwap(false, true) { // nobody is inside
+		in.relinquish()
+	}
+}
+
+// release frees what the instance holds.
+func (in *Instance) release() {
+	in.cancelMu.Lock()
+	defer in.cancelMu.Unlock()
+	for _, m := range in.modules {
+		_ = m.Close(context.Background())
+	}
+	in.modules = nil
+	if in.module != nil {
+		_ = in.module.Close(context.Background())
+	}
+	if in.linear != nil {
+		in.linear.Free()
+	}
+	in.table = nil
+}
+
+// Data is the data directory. While the instance runs, only its owner may touch it, and only between calls.
+func (in *Instance) Data() *memfs.FS { return in.files.data }
+
+// Err says why the instance has ended; nil while it runs. It is for the owner.
+func (in *Instance) Err() error { return in.dead }

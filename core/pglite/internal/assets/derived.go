@@ -1,0 +1,145 @@
+package assets
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+)
+
+// maxSumBytes bounds the file that holds the sum of a derived artefact.
+const maxSumBytes = 128
+
+// Derived gives the path of a file that is made from this set: if it is not
+// there, or is not what build wrote when it was made, build makes it. The name
+// holds letters, digits, dots, dashes and underscores; the caller puts its format
+// version into it. Sets with different pins share nothing.
+//
+// One process builds at a time, the others wait until ctx ends. build may call
+// Derived for other names. Its errors come back wrapped; others match what the
+// operating system said.
+func (s *Set) Derived(ctx context.Context, name string, build func(context.Context, io.Writer) error) (string, error) {
+	if !regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$`).MatchString(name) {
+		return "", fmt.Errorf("derive %q: the name must consist of letters, digits, dots, dashes and underscores", name)
+	}
+	dir := filepath.Join(s.cache.dir, s.pin.folder()+".derived")
+	path := filepath.Join(dir, name)
+	ok, err := intact(path)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("derive %s: %w", name, err)
+	case ok:
+		return path, nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("derive %s: %w", name, s.cache.explain(err))
+	}
+	unlock, err := s.cache.lock(ctx, path, name)
+	if err != nil {
+		return "", fmt.Errorf("derive %s: %w", name, s.cache.explain(err))
+	}
+	defer unlock()
+	if ok, err = intact(path); err == nil && !ok { // unless another process was faster
+		err = s.cache.build(ctx, path, build)
+	}
+	if err != nil {
+		return "", fmt.Errorf("derive %s: %w", name, s.cache.explain(err))
+	}
+	return path, nil
+}
+
+// build makes path and its sum; the lock is held. The sum comes last, so a crash
+// in between leaves a file without its sum, which counts as absent.
+func (c *cache) build(ctx context.Context, path string, build func(context.Context, io.Writer) error) (err error) {
+	temp := path + ".tmp"
+	defer func() {
+		if err != nil {
+			if removeErr := os.Remove(temp); !errors.Is(removeErr, fs.ErrNotExist) {
+				err = errors.Join(err, removeErr)
+			}
+		}
+	}()
+	sum := &summing{hash: sha256.New()}
+	err = c.writeFile(temp, func(w io.Writer) error {
+		sum.w = w
+		if err := build(ctx, sum); err != nil {
+			return err
+		}
+		return sum.err // also if build ignored it
+	})
+	if err != nil {
+		return err
+	}
+	if err := place(temp, path); err != nil {
+		return err
+	}
+	err = c.writeFile(temp, func(w io.Writer) error {
+		_, err := io.WriteString(w, sum.line())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return place(temp, path+".sum")
+}
+
+// intact says whether a derived file is there and as it was written. Only errors
+// other than absence are errors.
+func intact(path string) (bool, error) {
+	file, err := os.Open(path + ".sum")
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("check %s: %w", path, err)
+	}
+	defer file.Close()
+	line, err := io.ReadAll(io.LimitReader(file, maxSumBytes))
+	if err != nil {
+		return false, fmt.Errorf("check %s: %w", path, err)
+	}
+	var want int64
+	var sum string
+	if n, err := fmt.Sscanf(string(line), "%d %64x\n", &want, &sum); n != 2 || err != nil {
+		return false, nil // damaged: as if absent
+	}
+	size, got, err := hashFile(path, want)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("check %s: %w", path, err)
+	}
+	return size == want && got == hex.EncodeToString([]byte(sum)), nil
+}
+
+// summing counts and hashes what passes through it.
+type summing struct {
+	w    io.Writer
+	hash interface {
+		io.Writer
+		Sum([]byte) []byte
+	}
+	size int64
+	err  error
+}
+
+func (s *summing) Write(p []byte) (int, error) {
+	n, err := s.w.Write(p)
+	s.hash.Write(p[:n])
+	s.size += int64(n)
+	if err != nil {
+		s.err = err
+	}
+	return n, err
+}
+
+func (s *summing) line() string {
+	return fmt.Sprintf("%d %x\n", s.size, s.hash.Sum(nil))
+}

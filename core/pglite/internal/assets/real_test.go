@@ -1,0 +1,55 @@
+package assets
+
+import (
+	"path"
+	"slices"
+	"testing"
+)
+
+// TestRealPackage uses the package itself: from the cache, or fetched by npm.
+func TestRealPackage(t *testing.T) {
+	set, err := Ensure(t.Context(), Options{Progress: func(step string, done, total int64) { t.Log(step, done, total) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := set.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) != 699 {
+		t.Errorf("%d files, want 699", len(files))
+	}
+	dirs, err := set.Dirs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if !slices.Contains(dirs, path.Dir(f.Path)) && path.Dir(f.Path) != "/" {
+			t.Errorf("%s lies in a folder that is not listed", f.Path)
+		}
+		if want := path.Dir(f.Path) == "/pglite/bin"; f.Executable != want {
+			t.Errorf("%s: executable %v", f.Path, f.Executable)
+		}
+	}
+	if got := set.Extensions(); len(got) != 37 || !slices.Contains(got, "pg_trgm") {
+		t.Errorf("extensions %q, want 37 with pg_trgm", got)
+	}
+	for _, name := range set.Extensions() {
+		more, err := set.ExtensionFiles(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lib := slices.IndexFunc(more, func(f File) bool { return path.Dir(f.Path) == "/pglite/lib/postgresql" && path.Ext(f.Path) == ".so" })
+		if lib < 0 || !more[lib].Executable {
+			t.Errorf("%s holds no executable side module", name)
+		}
+	}
+}
+
+func BenchmarkEnsureCached(b *testing.B) {
+	for b.Loop() {
+		if _, err := Ensure(b.Context(), Options{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package wasmbin
+
+import "fmt"
+
+// StripInit removes what writes into memory when a main module is instantiated: the
+// start function and the contents of all active data segments. It is for hosts
+// that fill the memory themselves, from [Module.DataSegments] or from an image.
+//
+// Instantiation drops active segments behind it, so where code refers to
+// segments (memory.init, data.drop) an empty passive segment takes the place of
+// each active one and behaves the same; passive segments keep their bytes.
+// Otherwise the data sections go altogether. Errors match [ErrFormat].
+func StripInit(bin []byte) ([]byte, error) { return strip(bin, false) }
+
+// StripData is StripInit for side modules: it keeps the start function, which in
+// position independent code sets the module's own globals from its bases and
+// writes no memory.
+func StripData(bin []byte) ([]byte, error) { return strip(bin, true) }
+
+func strip(bin []byte, keepStart bool) ([]byte, error) {
+	m, err := Parse(bin)
+	if err != nil {
+		return nil, fmt.Errorf("strip module: %w", err)
+	}
+	s := m.sections
+	if !keepStart {
+		s.remove(secStart)
+	}
+	used, err := s.usesSegments()
+	if err != nil {
+		return nil, fmt.Errorf("strip module: %w", err)
+	}
+	if !used {
+		s.remove(secData)
+		s.remove(secDataCount)
+		return s.bytes(), nil
+	}
+	list, err := m.readData()
+	if err != nil {
+		return nil, fmt.Errorf("strip module: %w", err)
+	}
+	s.set(secData, emptied(list))
+	return s.bytes(), nil
+}
+
+// usesSegments says whether any function refers to a data segment.
+func (s *sections) usesSegments() (used bool, err error) {
+	r, ok := s.reader(secCode)
+	if !ok {
+		return false, nil
+	}
+	for range r.count(maxVectorLen, "function bodies") {
+		body := r.sub(r.u32("body size"), "function body")
+		body.walkBody(func(in instr) {
+			used = used || in.op == opMisc && (in.misc == miscMemoryInit || in.misc == miscDataDrop)
+		})
+		if body.err != nil {
+			return false, body.err
+		}
+	}
+	return used, r.finish()
+}
+
+// emptied gives the data section with active segments made passive and empty.
+func emptied(list []segment) []byte {
+	out := appendU32(nil, uint32(len(list)))
+	for _, seg := range list {
+		if seg.mode != dataPassive {
+			seg.data = nil
+		}
+		out = appendSized(appendU32(out, dataPassive), seg.data)
+	}
+	return out
+}

@@ -1,0 +1,208 @@
+package pglite
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental/table"
+	"github.com/tetratelabs/wazero/sys"
+)
+
+// The guest's setjmp and longjmp are Emscripten's: a function that calls setjmp makes its calls through imports named
+// invoke_<signature>, and longjmp is an import that throws. Here a throw is a Go panic; invoke catches it, puts the
+// stack pointer back and tells the guest by setThrew. The same panic carries exit(3) and traps, which invoke lets
+// pass.
+
+// unwind says why the guest's stack is being unwound.
+type unwind uint8
+
+const (
+	unwindNone unwind = iota
+	unwindLongjmp
+	unwindExit
+	unwindTrap
+)
+
+// errUnwind is the value of every panic that unwinds the guest; the reason stands in Instance.unwinding. wazero hands
+// an ExitError through its call boundaries as it is, where it would format a stack trace around any other error.
+var errUnwind = sys.NewExitError(0xffff_fff0)
+
+// signature is the type of a table function, as in the name of an invoke import: result first, v for none.
+type signature struct {
+	name            string
+	params, results []api.ValueType
+}
+
+// sigOf parses a signature such as "viij".
+func sigOf(name string) *signature {
+	s, err := parseSignature(name)
+	if err != nil {
+		panic(err) // a constant of this package
+	}
+	return s
+}
+
+func parseSignature(name string) (*signature, error) {
+	if name == "" {
+		return nil, fmt.Errorf("parse signature %q: empty", name)
+	}
+	s := &signature{name: name}
+	for i, c := range name {
+		var t api.ValueType
+		switch c {
+		case 'v':
+			if i != 0 {
+				return nil, fmt.Errorf("parse signature %q: v is only a result", name)
+			}
+			continue
+		case 'i':
+			t = api.ValueTypeI32
+		case 'j':
+			t = api.ValueTypeI64
+		case 'f':
+			t = api.ValueTypeF32
+		case 'd':
+			t = api.ValueTypeF64
+		default:
+			return nil, fmt.Errorf("parse signature %q: unknown type %q", name, c)
+		}
+		if i == 0 {
+			s.results = []api.ValueType{t}
+		} else {
+			s.params = append(s.params, t)
+		}
+	}
+	return s, nil
+}
+
+// slot is one entry of the guest's function table, ready to be called. An api.Function is not re-entrant, so each
+// nesting of the same slot has its own; looking one up allocates, so they are kept.
+type slot struct {
+	sig   *signature
+	calls []api.Function
+	depth int
+}
+
+// enter returns the function of table entry index for one more nested call; leave must follow. A type that is not the
+// function's panics, as call_indirect would trap.
+func (in *Instance) enter(index uint32, sig *signature) api.Function {
+	for int(index) >= len(in.table) {
+		in.table = append(in.table, make([]slot, int(index)+1-len(in.table)+256)...)
+	}
+	sl := &in.table[index]
+	if sl.sig != sig && (sl.sig == nil || sl.sig.name != sig.name) {
+		if sl.depth > 0 {
+			in.trapf("table entry %d is called as %s within a call as %s", index, sig.name, sl.sig.name)
+		}
+		sl.sig, sl.calls = sig, nil
+	}
+	if sl.depth == len(sl.calls) {
+		sl.calls = append(sl.calls, table.LookupFunction(in.module, 0, index, sig.params, sig.results))
+	}
+	sl.depth++
+	return sl.calls[sl.depth-1]
+}
+
+func (in *Instance) leave(index uint32) { in.table[index].depth-- }
+
+// invoke is the import invoke_<sig>.
+func invoke(sig *signature) hostFunc {
+	hasResult := len(sig.results) > 0
+	return func(in *Instance, s []uint64) {
+		index := uint32(s[0])
+		args := s[1:]
+		if len(args) == 0 && hasResult {
+			args = in.scratch[:1] // invoke_i and invoke_j have no room for the result behind the index
+		}
+		f := in.enter(index, sig)
+		sp := in.stackPointer.Get()
+		err := f.CallWithStack(in.ctx, args)
+		in.leave(index)
+		if err == nil {
+			if hasResult {
+				s[0] = args[0]
+			}
+			return
+		}
+		if in.unwinding != unwindLongjmp {
+			in.passOn(err)
+		}
+		in.unwinding = unwindNone
+		in.stackPointer.Set(sp)
+		if err := in.fn.setThrew.CallWithStack(in.ctx, in.threw()); err != nil {
+			in.passOn(err)
+		}
+		s[0] = 0
+	}
+}
+
+// threw are the arguments of setThrew.
+func (in *Instance) threw() []uint64 {
+	in.scratch[2], in.scratch[3] = 1, 0
+	return in.scratch[2:4]
+}
+
+// passOn continues an unwinding that a nested call reported; an error that no host function raised is a trap.
+func (in *Instance) passOn(err error) {
+	if in.unwinding == unwindNone {
+		in.unwinding, in.trap = unwindTrap, err
+	}
+	panic(errUnwind)
+}
+
+func throwLongjmp(in *Instance, _ []uint64) {
+	if in.wasKilled() { // PostgreSQL must not handle the error by which Kill stops it
+		in.trapf("%w", errKilled)
+	}
+	in.unwinding = unwindLongjmp
+	panic(errUnwind)
+}
+
+// callTable calls a table entry from a host function.
+func (in *Instance) callTable(index uint32, sig *signature, args ...uint64) uint64 {
+	buf := make([]uint64, max(len(args), 1))
+	copy(buf, args)
+	f := in.enter(index, sig)
+	err := f.CallWithStack(in.ctx, buf)
+	in.leave(index)
+	if err != nil {
+		in.passOn(err)
+	}
+	return buf[0]
+}
+
+// call calls an export from a host function, which may itself be running inside the guest.
+func (in *Instance) call(f api.Function, args ...uint64) uint64 {
+	buf := make([]uint64, max(len(args), 1))
+	copy(buf, args)
+	if err := f.CallWithStack(in.ctx, buf); err != nil {
+		in.passOn(err)
+	}
+	return buf[0]
+}
+
+// hostFunc is an import: arguments and result travel in s.
+type hostFunc func(in *Instance, s []uint64)
+
+// guestContext carries the instance to host functions. It is the context of every call into the guest, so a type
+// assertion finds the instance without a walk through context values.
+type guestContext struct {
+	context.Context
+	in *Instance
+}
+
+// goFunc adapts a host function to wazero.
+func goFunc(f hostFunc) api.GoFunc {
+	return func(ctx context.Context, stack []uint64) { f(ctx.(*guestContext).in, stack) }
+}
+
+// invokeSignature is the signature in the name of an invoke import, or "".
+func invokeSignature(name string) string {
+	s, ok := strings.CutPrefix(name, "invoke_")
+	if !ok {
+		return ""
+	}
+	return s
+}

@@ -1,0 +1,303 @@
+package pglite
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+
+	"blobpglite/core/memfs"
+	"blobpglite/core/pglite/internal/assets"
+	"blobpglite/core/pglite/internal/wasmbin"
+)
+
+// Options configures a Runtime. The zero value is the default.
+type Options struct {
+	// CacheDir holds the PGlite files, the compilation cache and the template database. Empty: $BLOBPGLITE_CACHE, or
+	// a folder of the project's name in the user's cache directory.
+	CacheDir string
+	// AssetsFrom names a folder that holds the PGlite files (the dist folder of the npm package), for machines
+	// without npm. Empty: $BLOBPGLITE_ASSETS, or fetched by npm.
+	AssetsFrom string
+	// Progress hears about long work: what is being done, and how far it is (total 0: not known). Nil: silent.
+	Progress func(step string, done, total int64)
+}
+
+// Runtime holds PostgreSQL compiled, ready to be started any number of times. It is safe for concurrent use.
+type Runtime struct {
+	ctx      context.Context
+	assets   *assets.Set
+	progress func(step string, done, total int64)
+
+	cache  wazero.CompilationCache
+	wazero wazero.Runtime
+	main   *program
+
+	hostModules map[string]string           // import name to the host module that has it
+	hostTypes   map[string]wasmbin.FuncType // and its type
+	libs        libraryCache
+	invokes     map[string]bool // extra invoke modules; under libs.mu
+
+	system *memfs.FS // PostgreSQL's installation, never changed
+
+	mu     sync.Mutex // guards what follows
+	image  *Image
+	initdb *program
+}
+
+// program is a main module (PostgreSQL or initdb), compiled, with what the host needs to know of it.
+type program struct {
+	meta     *wasmbin.Module
+	data     []wasmbin.Segment
+	compiled wazero.CompiledModule
+	funcs    map[string]uint32 // exported functions by name
+	elems    map[uint32]uint32 // function index to table slot
+	consts   map[string]int32  // exported data addresses
+	globals  []string          // exported mutable globals, in order
+}
+
+// formatVersion is part of the name of every derived artefact: raised when what this package makes of the same PGlite
+// files changes.
+const formatVersion = 1
+
+// NewRuntime makes PostgreSQL ready to start: fetches the PGlite files if the cache has none, rewrites and compiles
+// them or loads the compilation from the cache. The first call on a machine takes seconds, later ones 0.3 s.
+//
+// Errors name the file or folder at fault and what to do about it.
+func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
+	progress := o.Progress
+	if progress == nil {
+		progress = func(string, int64, int64) {}
+	}
+	set, err := assets.Ensure(ctx, assets.Options{CacheDir: o.CacheDir, From: o.AssetsFrom, Progress: progress})
+	if err != nil {
+		return nil, err
+	}
+	cache, err := wazero.NewCompilationCacheWithDir(filepath.Join(set.CacheDir(), "wazero"))
+	if err != nil {
+		return nil, fmt.Errorf("open the compilation cache in %s: %w; make the folder writable or set BLOBPGLITE_CACHE", set.CacheDir(), err)
+	}
+	rt := &Runtime{
+		ctx: context.WithoutCancel(ctx), assets: set, progress: progress, cache: cache,
+		libs:    libraryCache{sides: map[[32]byte]*sideLib{}, small: map[[32]byte]wazero.CompiledModule{}},
+		invokes: map[string]bool{},
+	}
+	config := wazero.NewRuntimeConfigCompiler().WithCompilationCache(cache).WithCoreFeatures(api.CoreFeaturesV2)
+	rt.wazero = wazero.NewRuntimeWithConfig(ctx, config)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, rt.Close())
+		}
+	}()
+	if rt.main, err = rt.compile(ctx, "pglite", set.PGliteWasm()); err != nil {
+		return nil, err
+	}
+	if err := rt.addHostModules(); err != nil {
+		return nil, err
+	}
+	if rt.system, err = rt.installation(); err != nil {
+		return nil, err
+	}
+	return rt, nil
+}
+
+// Close releases the compiled code. Instances must have ended.
+func (rt *Runtime) Close() error {
+	return errors.Join(rt.wazero.Close(rt.ctx), rt.cache.Close(rt.ctx))
+}
+
+// SHA256 identifies the PostgreSQL binary: the hash of pglite.wasm as it came, in hex.
+func (rt *Runtime) SHA256() string { return rt.assets.SHA256() }
+
+// CacheDir is the folder of the PGlite files and of everything made from them.
+func (rt *Runtime) CacheDir() string { return rt.assets.CacheDir() }
+
+// Version is the version of the PGlite package.
+func (rt *Runtime) Version() string { return rt.assets.Version() }
+
+// compile rewrites a main module (once, kept in the cache) and compiles it (once, kept in wazero's cache).
+func (rt *Runtime) compile(ctx context.Context, name, file string) (*program, error) {
+	original, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", file, err)
+	}
+	derived, err := rt.assets.Derived(ctx, fmt.Sprintf("%s-v%d.wasm", name, formatVersion), func(_ context.Context, w io.Writer) error {
+		rt.progress("rewriting "+name, 0, 0)
+		bin, err := wasmbin.RewriteMain(original)
+		if err == nil {
+			bin, err = wasmbin.StripInit(bin)
+		}
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(bin)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	bin, err := os.ReadFile(derived)
+	if err != nil {
+		return nil, fmt.Errorf("read the rewritten %s: %w", name, err)
+	}
+	p := &program{funcs: map[string]uint32{}}
+	if p.meta, err = wasmbin.Parse(bin); err != nil {
+		return nil, fmt.Errorf("parse %s: %w", derived, err)
+	}
+	source, err := wasmbin.Parse(original)
+	if err != nil {
+		return nil, fmt.Errorf("parse %s: %w", file, err)
+	}
+	if p.data, err = source.DataSegments(); err != nil {
+		return nil, fmt.Errorf("parse %s: %w", file, err)
+	}
+	p.elems, p.consts = p.meta.ElemFuncs(), p.meta.Consts()
+	for _, e := range p.meta.Exports {
+		switch {
+		case e.Kind == wasmbin.KindFunc:
+			p.funcs[e.Name] = e.Index
+		case e.Kind == wasmbin.KindGlobal && p.meta.Globals[e.Index].Mutable:
+			p.globals = append(p.globals, e.Name)
+		}
+	}
+	rt.progress("compiling "+name, 0, 0)
+	if p.compiled, err = rt.wazero.CompileModule(parallel(ctx), bin); err != nil {
+		return nil, fmt.Errorf("compile %s: %w", name, err)
+	}
+	return p, nil
+}
+
+// parallel lets a compilation use all processors.
+func parallel(ctx context.Context) context.Context {
+	return experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0))
+}
+
+// Modules that the host provides.
+const (
+	envModule  = "env"
+	wasiModule = "wasi_snapshot_preview1"
+	hostModule = "blobpglite"
+)
+
+// addHostModules provides every function that PostgreSQL and initdb import, with the types that they import it by.
+func (rt *Runtime) addHostModules() error {
+	impl := fileCalls()
+	for name, f := range processCalls() {
+		impl[name] = f
+	}
+	impl["_emscripten_throw_longjmp"] = throwLongjmp
+	rt.hostModules, rt.hostTypes = map[string]string{}, map[string]wasmbin.FuncType{}
+	builders := map[string]wazero.HostModuleBuilder{}
+	add := func(module, name string, t wasmbin.FuncType, f hostFunc) {
+		b, ok := builders[module]
+		if !ok {
+			b = rt.wazero.NewHostModuleBuilder(module)
+			builders[module] = b
+		}
+		b.NewFunctionBuilder().WithGoFunction(goFunc(f), valueTypes(t.Params), valueTypes(t.Results)).Export(name)
+		rt.hostModules[name], rt.hostTypes[name] = module, t
+	}
+	for _, i := range rt.main.meta.Imports {
+		if i.Kind != wasmbin.KindFunc {
+			return fmt.Errorf("pglite.wasm imports the %v %s.%s: only functions can be provided; this PGlite needs a newer host", i.Kind, i.Module, i.Name)
+		}
+		f := impl[i.Name]
+		if sig := invokeSignature(i.Name); sig != "" {
+			s, err := parseSignature(sig)
+			if err != nil {
+				return err
+			}
+			f = invoke(s)
+		}
+		if f == nil {
+			return fmt.Errorf("pglite.wasm imports %s.%s, which the host does not have: this PGlite needs a newer host", i.Module, i.Name)
+		}
+		add(i.Module, i.Name, i.Func, f)
+	}
+	// What only initdb imports.
+	i32 := []wasmbin.ValType{wasmbin.I32}
+	add(envModule, "_mktime_js", wasmbin.FuncType{Params: i32, Results: []wasmbin.ValType{wasmbin.I64}}, impl["_mktime_js"])
+	for _, c := range callbacks() {
+		add(hostModule, c.name, c.kind, c.call)
+	}
+	for _, b := range builders {
+		if _, err := b.Instantiate(rt.ctx); err != nil {
+			return fmt.Errorf("provide host functions: %w", err)
+		}
+	}
+	return nil
+}
+
+// addInvoke provides invoke_<sig> for a side module that needs one PostgreSQL itself does not. libs.mu is held.
+func (rt *Runtime) addInvoke(sig string) error {
+	if rt.invokes[sig] {
+		return nil
+	}
+	s, err := parseSignature(sig)
+	if err != nil {
+		return err
+	}
+	params := append([]api.ValueType{api.ValueTypeI32}, s.params...)
+	_, err = rt.wazero.NewHostModuleBuilder("invoke_"+sig).NewFunctionBuilder().
+		WithGoFunction(goFunc(invoke(s)), params, s.results).Export("invoke").Instantiate(rt.ctx)
+	if err != nil {
+		return fmt.Errorf("provide invoke_%s: %w", sig, err)
+	}
+	rt.invokes[sig] = true
+	return nil
+}
+
+func valueTypes(ts []wasmbin.ValType) []api.ValueType {
+	out := make([]api.ValueType, len(ts))
+	for i, t := range ts {
+		out[i] = api.ValueType(t)
+	}
+	return out
+}
+
+// installation is the file tree of PostgreSQL and all bundled extensions.
+func (rt *Runtime) installation() (*memfs.FS, error) {
+	fs := memfs.New(memfs.Options{})
+	for _, dir := range []string{"/dev/shm", "/tmp", "/home/postgres", dataRoot} {
+		if err := fs.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	files, err := rt.assets.Files()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range rt.assets.Extensions() {
+		more, err := rt.assets.ExtensionFiles(name)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, more...)
+	}
+	for _, f := range files {
+		if err := fs.MkdirAll(path.Dir(f.Path), 0o755); err != nil {
+			return nil, fmt.Errorf("install %s: %w", f.Path, err)
+		}
+		perm := uint32(0o644)
+		if f.Executable {
+			perm = 0o755
+		}
+		if err := fs.WriteFile(f.Path, f.Data, perm); err != nil {
+			return nil, fmt.Errorf("install %s: %w", f.Path, err)
+		}
+	}
+	return fs, nil
+}
+
+// defaultRandom is the source of randomness of instances that name none.
+var defaultRandom io.Reader = rand.Reader

@@ -1,0 +1,710 @@
+package pglite
+
+import (
+	"encoding/binary"
+	"path"
+	"time"
+
+	"blobpglite/core/memfs"
+)
+
+// Mode bits of struct stat.
+const (
+	modeType    = 0o170000
+	modeDir     = 0o040000
+	modeChar    = 0o020000
+	modeFifo    = 0o010000
+	modeSymlink = 0o120000
+)
+
+// Flags of the *at system calls.
+const (
+	atFdcwd           = -100
+	atSymlinkNofollow = 0x100
+	atRemovedir       = 0x200
+	atEmptyPath       = 0x1000
+)
+
+// statSize and direntSize are the guest's sizes of struct stat and struct dirent.
+const (
+	statSize   = 96
+	direntSize = 280
+)
+
+// fileCalls are the imports that deal with files. Arguments and result travel in s, as wazero passes them.
+func fileCalls() map[string]hostFunc {
+	return map[string]hostFunc{
+		"fd_read":              fdRead,
+		"fd_write":             fdWrite,
+		"fd_pread":             fdPread,
+		"fd_pwrite":            fdPwrite,
+		"fd_seek":              fdSeek,
+		"fd_close":             func(in *Instance, s []uint64) { s[0] = uint64(in.files.close(uint32(s[0]))) },
+		"fd_sync":              func(in *Instance, s []uint64) { s[0] = uint64(in.sync(uint32(s[0]), false)) },
+		"fd_fdstat_get":        fdStatGet,
+		"__syscall_fdatasync":  func(in *Instance, s []uint64) { s[0] = in.sync(uint32(s[0]), true).neg() },
+		"__syscall_openat":     sysOpenat,
+		"__syscall_stat64":     func(in *Instance, s []uint64) { s[0] = in.stat(in.mem.cstr(uint32(s[0])), uint32(s[1]), true).neg() },
+		"__syscall_lstat64":    func(in *Instance, s []uint64) { s[0] = in.stat(in.mem.cstr(uint32(s[0])), uint32(s[1]), false).neg() },
+		"__syscall_fstat64":    func(in *Instance, s []uint64) { s[0] = in.fstat(uint32(s[0]), uint32(s[1])).neg() },
+		"__syscall_newfstatat": sysNewfstatat,
+		"__syscall_ftruncate64": func(in *Instance, s []uint64) {
+			s[0] = in.withFile(uint32(s[0]), func(f *memfs.File) error { return f.Truncate(int64(s[1])) }).neg()
+		},
+		"__syscall_fallocate": func(in *Instance, s []uint64) {
+			if s[1] != 0 {
+				s[0] = eNOTSUP.neg()
+				return
+			}
+			s[0] = in.withFile(uint32(s[0]), func(f *memfs.File) error { return f.Allocate(int64(s[2]), int64(s[3])) }).neg()
+		},
+		"__syscall_truncate64": func(in *Instance, s []uint64) {
+			fs, name := in.files.resolve(in.mem.cstr(uint32(s[0])))
+			s[0] = toErrno(fs.Truncate(name, int64(s[1]))).neg()
+		},
+		"__syscall_fadvise64": func(_ *Instance, s []uint64) { s[0] = 0 },
+		"__syscall_faccessat": func(in *Instance, s []uint64) { s[0] = in.access(int32(s[0]), in.mem.cstr(uint32(s[1]))).neg() },
+		"__syscall_chmod": func(in *Instance, s []uint64) {
+			s[0] = in.chmodat(atFdcwd, in.mem.cstr(uint32(s[0])), uint32(s[1])).neg()
+		},
+		"__syscall_fchmodat2": func(in *Instance, s []uint64) {
+			s[0] = in.chmodat(int32(s[0]), in.mem.cstr(uint32(s[1])), uint32(s[2])).neg()
+		},
+		"__syscall_fchmod":     sysFchmod,
+		"__syscall_fchownat":   func(_ *Instance, s []uint64) { s[0] = 0 }, // everything belongs to user 0
+		"__syscall_fchown32":   func(_ *Instance, s []uint64) { s[0] = 0 },
+		"__syscall_utimensat":  sysUtimensat,
+		"__syscall_umask":      sysUmask,
+		"__syscall_mkdirat":    sysMkdirat,
+		"__syscall_rmdir":      func(in *Instance, s []uint64) { s[0] = in.rmdir(atFdcwd, in.mem.cstr(uint32(s[0]))).neg() },
+		"__syscall_unlinkat":   sysUnlinkat,
+		"__syscall_renameat":   sysRenameat,
+		"__syscall_linkat":     sysLinkat,
+		"__syscall_symlinkat":  sysSymlinkat,
+		"__syscall_readlinkat": sysReadlinkat,
+		"__syscall_chdir":      sysChdir,
+		"__syscall_getcwd":     sysGetcwd,
+		"__syscall_getdents64": sysGetdents,
+		"__syscall_dup":        sysDup,
+		"__syscall_dup3":       sysDup3,
+		"__syscall_fcntl64":    sysFcntl,
+		"__syscall_ioctl":      func(_ *Instance, s []uint64) { s[0] = eNOTTY.neg() },
+		"__syscall_pipe2":      sysPipe2,
+		"__syscall_statfs64":   sysStatfs,
+		"_mmap_js":             sysMmap,
+		"_munmap_js":           sysMunmap,
+	}
+}
+
+// vector runs each part of an iovec through op until one is short, and returns the bytes done.
+func (in *Instance) vector(iov, n uint32, op func(p []byte) (int, errno)) (uint32, errno) {
+	total := uint32(0)
+	for i := range n {
+		p := in.mem.bytes(in.mem.u32(iov+8*i), in.mem.u32(iov+8*i+4))
+		done, e := op(p)
+		if e != eOK {
+			if total > 0 && e == eAGAIN {
+				break
+			}
+			return 0, e
+		}
+		total += uint32(done)
+		if done < len(p) {
+			break
+		}
+	}
+	return total, eOK
+}
+
+func fdRead(in *Instance, s []uint64) {
+	o, e := in.files.get(uint32(s[0]))
+	if e == eOK {
+		var n uint32
+		n, e = in.vector(uint32(s[1]), uint32(s[2]), func(p []byte) (int, errno) { return o.read(p, -1) })
+		in.mem.putU32(uint32(s[3]), n)
+	}
+	s[0] = uint64(e)
+}
+
+func fdWrite(in *Instance, s []uint64) {
+	o, e := in.files.get(uint32(s[0]))
+	if e == eOK {
+		var n uint32
+		n, e = in.vector(uint32(s[1]), uint32(s[2]), func(p []byte) (int, errno) { return o.write(p, -1) })
+		in.mem.putU32(uint32(s[3]), n)
+	}
+	s[0] = uint64(e)
+}
+
+func fdPread(in *Instance, s []uint64) {
+	o, e := in.files.get(uint32(s[0]))
+	off := int64(s[3])
+	switch {
+	case e != eOK:
+	case off < 0:
+		e = eINVAL
+	case s[2] == 1: // one part: how PostgreSQL reads a page
+		iov := uint32(s[1])
+		var n int
+		n, e = o.read(in.mem.bytes(in.mem.u32(iov), in.mem.u32(iov+4)), off)
+		in.mem.putU32(uint32(s[4]), uint32(n))
+	default:
+		var n uint32
+		n, e = in.vector(uint32(s[1]), uint32(s[2]), func(p []byte) (int, errno) {
+			n, e := o.read(p, off)
+			off += int64(n)
+			return n, e
+		})
+		in.mem.putU32(uint32(s[4]), n)
+	}
+	s[0] = uint64(e)
+}
+
+func fdPwrite(in *Instance, s []uint64) {
+	o, e := in.files.get(uint32(s[0]))
+	off := int64(s[3])
+	switch {
+	case e != eOK:
+	case off < 0:
+		e = eINVAL
+	case s[2] == 1:
+		iov := uint32(s[1])
+		var n int
+		n, e = o.write(in.mem.bytes(in.mem.u32(iov), in.mem.u32(iov+4)), off)
+		in.mem.putU32(uint32(s[4]), uint32(n))
+	default:
+		var n uint32
+		n, e = in.vector(uint32(s[1]), uint32(s[2]), func(p []byte) (int, errno) {
+			n, e := o.write(p, off)
+			off += int64(n)
+			return n, e
+		})
+		in.mem.putU32(uint32(s[4]), n)
+	}
+	s[0] = uint64(e)
+}
+
+func fdSeek(in *Instance, s []uint64) {
+	o, e := in.files.get(uint32(s[0]))
+	if e == eOK {
+		var pos int64
+		pos, e = o.seek(int64(s[1]), uint32(s[2]))
+		in.mem.putU64(uint32(s[3]), uint64(pos))
+	}
+	s[0] = uint64(e)
+}
+
+func fdStatGet(in *Instance, s []uint64) {
+	o, e := in.files.get(uint32(s[0]))
+	if e == eOK {
+		p := in.mem.bytes(uint32(s[1]), 24)
+		clear(p)
+		switch {
+		case o.dev != nil:
+			p[0] = 2
+		case o.isDir:
+			p[0] = 3
+		default:
+			p[0] = 4
+		}
+	}
+	s[0] = uint64(e)
+}
+
+func (in *Instance) sync(fd uint32, dataOnly bool) errno {
+	o, e := in.files.get(fd)
+	if e != eOK || o.file == nil {
+		return e // a directory's entries need no sync: the tree is in memory
+	}
+	return toErrno(o.file.Sync(dataOnly))
+}
+
+func (in *Instance) withFile(fd uint32, op func(*memfs.File) error) errno {
+	o, e := in.files.get(fd)
+	switch {
+	case e != eOK:
+		return e
+	case o.isDir:
+		return eISDIR
+	case o.file == nil:
+		return eINVAL
+	}
+	return toErrno(op(o.file))
+}
+
+// at is name as seen from the directory dirfd.
+func (in *Instance) at(dirfd int32, name string) (string, errno) {
+	if dirfd == atFdcwd || (name != "" && name[0] == '/') {
+		return name, eOK
+	}
+	o, e := in.files.get(uint32(dirfd))
+	switch {
+	case e != eOK:
+		return "", e
+	case !o.isDir:
+		return "", eNOTDIR
+	case name == "":
+		return o.dir, eOK
+	}
+	return o.dir + "/" + name, eOK
+}
+
+func sysOpenat(in *Instance, s []uint64) {
+	name, e := in.at(int32(s[0]), in.mem.cstr(uint32(s[1])))
+	if e != eOK {
+		s[0] = e.neg()
+		return
+	}
+	perm := uint32(0)
+	if varargs := uint32(s[3]); varargs != 0 {
+		perm = in.mem.u32(varargs)
+	}
+	fd, e := in.files.open(name, int(uint32(s[2])), perm)
+	if e != eOK {
+		s[0] = e.neg()
+		return
+	}
+	s[0] = uint64(fd)
+}
+
+func (in *Instance) stat(name string, buf uint32, follow bool) errno {
+	if dev := openDevice(name, in.random); dev != nil {
+		in.putStat(buf, memfs.Info{Mode: modeChar | 0o666, Nlink: 1})
+		return eOK
+	}
+	fs, rel := in.files.resolve(name)
+	var info memfs.Info
+	var err error
+	if follow {
+		info, err = fs.Stat(rel)
+	} else {
+		info, err = fs.Lstat(rel)
+	}
+	if err != nil {
+		return toErrno(err)
+	}
+	in.putStat(buf, info)
+	return eOK
+}
+
+func (in *Instance) fstat(fd, buf uint32) errno {
+	o, e := in.files.get(fd)
+	switch {
+	case e != eOK:
+		return e
+	case o.isDir:
+		return in.stat(o.dir, buf, true)
+	case o.file == nil:
+		in.putStat(buf, memfs.Info{Mode: modeFifo | 0o600, Nlink: 1})
+	default:
+		in.putStat(buf, o.file.Stat())
+	}
+	return eOK
+}
+
+func sysNewfstatat(in *Instance, s []uint64) {
+	name, flags := in.mem.cstr(uint32(s[1])), uint32(s[3])
+	if name == "" && flags&atEmptyPath != 0 && int32(s[0]) != atFdcwd {
+		s[0] = in.fstat(uint32(s[0]), uint32(s[2])).neg()
+		return
+	}
+	name, e := in.at(int32(s[0]), name)
+	if e == eOK {
+		e = in.stat(name, uint32(s[2]), flags&atSymlinkNofollow == 0)
+	}
+	s[0] = e.neg()
+}
+
+func (in *Instance) putStat(buf uint32, i memfs.Info) {
+	p := in.mem.bytes(buf, statSize)
+	clear(p)
+	le := binary.LittleEndian
+	le.PutUint32(p[0:], 1)
+	le.PutUint32(p[4:], i.Mode)
+	le.PutUint32(p[8:], i.Nlink)
+	le.PutUint64(p[24:], uint64(i.Size))
+	le.PutUint32(p[32:], 4096)
+	le.PutUint32(p[36:], uint32(i.Blocks))
+	for at, t := range map[int]time.Time{40: i.Atime, 56: i.Mtime, 72: i.Ctime} {
+		le.PutUint64(p[at:], uint64(t.Unix()))
+		le.PutUint32(p[at+8:], uint32(t.Nanosecond()))
+	}
+	le.PutUint64(p[88:], i.Ino)
+}
+
+func (in *Instance) access(dirfd int32, name string) errno {
+	name, e := in.at(dirfd, name)
+	if e != eOK || openDevice(name, in.random) != nil {
+		return e
+	}
+	fs, rel := in.files.resolve(name)
+	_, err := fs.Stat(rel)
+	return toErrno(err)
+}
+
+func (in *Instance) chmodat(dirfd int32, name string, mode uint32) errno {
+	name, e := in.at(dirfd, name)
+	if e != eOK {
+		return e
+	}
+	fs, rel := in.files.resolve(name)
+	return toErrno(fs.Chmod(rel, mode))
+}
+
+func sysFchmod(in *Instance, s []uint64) {
+	o, e := in.files.get(uint32(s[0]))
+	switch {
+	case e != eOK:
+	case o.isDir:
+		e = in.chmodat(atFdcwd, o.dir, uint32(s[1]))
+	case o.file != nil:
+		if name := o.file.Path(); name != "" {
+			e = toErrno(o.fs.Chmod(name, uint32(s[1])))
+		}
+	}
+	s[0] = e.neg()
+}
+
+// Special nanosecond values of utimensat.
+const (
+	utimeNow  = 0x3fffffff
+	utimeOmit = 0x3ffffffe
+)
+
+func sysUtimensat(in *Instance, s []uint64) {
+	name, e := in.at(int32(s[0]), in.mem.cstr(uint32(s[1])))
+	if e != eOK {
+		s[0] = e.neg()
+		return
+	}
+	fs, rel := in.files.resolve(name)
+	info, err := fs.Stat(rel)
+	if err != nil {
+		s[0] = toErrno(err).neg()
+		return
+	}
+	times := [2]time.Time{info.Atime, info.Mtime}
+	for i := range times {
+		now := true
+		if p := uint32(s[2]); p != 0 {
+			sec, nsec := in.mem.u64(p+uint32(i)*16), in.mem.u32(p+uint32(i)*16+8)
+			now = nsec == utimeNow
+			if nsec != utimeOmit && !now {
+				times[i] = time.Unix(int64(sec), int64(nsec))
+			}
+		}
+		if now {
+			times[i] = in.clock.Now()
+		}
+	}
+	s[0] = toErrno(fs.Chtimes(rel, times[0], times[1])).neg()
+}
+
+func sysUmask(in *Instance, s []uint64) {
+	old := in.files.umask
+	in.files.umask = uint32(s[0]) & 0o777
+	s[0] = uint64(old)
+}
+
+func sysMkdirat(in *Instance, s []uint64) {
+	name, e := in.at(int32(s[0]), in.mem.cstr(uint32(s[1])))
+	if e == eOK {
+		fs, rel := in.files.resolve(name)
+		e = toErrno(fs.Mkdir(rel, uint32(s[2])&^in.files.umask))
+	}
+	s[0] = e.neg()
+}
+
+func (in *Instance) rmdir(dirfd int32, name string) errno {
+	name, e := in.at(dirfd, name)
+	if e != eOK {
+		return e
+	}
+	fs, rel := in.files.resolve(name)
+	return toErrno(fs.Rmdir(rel))
+}
+
+func sysUnlinkat(in *Instance, s []uint64) {
+	name := in.mem.cstr(uint32(s[1]))
+	if uint32(s[2])&atRemovedir != 0 {
+		s[0] = in.rmdir(int32(s[0]), name).neg()
+		return
+	}
+	name, e := in.at(int32(s[0]), name)
+	if e == eOK {
+		fs, rel := in.files.resolve(name)
+		e = toErrno(fs.Unlink(rel))
+	}
+	s[0] = e.neg()
+}
+
+// pair resolves the two names of a rename or link; they must be in one tree.
+func (in *Instance) pair(fromFd, fromPtr, toFd, toPtr uint64) (fs *memfs.FS, from, to string, e errno) {
+	from, e = in.at(int32(fromFd), in.mem.cstr(uint32(fromPtr)))
+	if e != eOK {
+		return nil, "", "", e
+	}
+	to, e = in.at(int32(toFd), in.mem.cstr(uint32(toPtr)))
+	if e != eOK {
+		return nil, "", "", e
+	}
+	fs, from = in.files.resolve(from)
+	other, to := in.files.resolve(to)
+	if fs != other {
+		return nil, "", "", eXDEV
+	}
+	return fs, from, to, eOK
+}
+
+func sysRenameat(in *Instance, s []uint64) {
+	fs, from, to, e := in.pair(s[0], s[1], s[2], s[3])
+	if e == eOK {
+		e = toErrno(fs.Rename(from, to))
+	}
+	s[0] = e.neg()
+}
+
+func sysLinkat(in *Instance, s []uint64) {
+	fs, from, to, e := in.pair(s[0], s[1], s[2], s[3])
+	if e == eOK {
+		e = toErrno(fs.Link(from, to))
+	}
+	s[0] = e.neg()
+}
+
+func sysSymlinkat(in *Instance, s []uint64) {
+	name, e := in.at(int32(s[1]), in.mem.cstr(uint32(s[2])))
+	if e == eOK {
+		fs, rel := in.files.resolve(name)
+		e = toErrno(fs.Symlink(in.mem.cstr(uint32(s[0])), rel))
+	}
+	s[0] = e.neg()
+}
+
+func sysReadlinkat(in *Instance, s []uint64) {
+	name, e := in.at(int32(s[0]), in.mem.cstr(uint32(s[1])))
+	if e != eOK {
+		s[0] = e.neg()
+		return
+	}
+	fs, rel := in.files.resolve(name)
+	target, err := fs.Readlink(rel)
+	if err != nil {
+		s[0] = toErrno(err).neg()
+		return
+	}
+	s[0] = uint64(copy(in.mem.bytes(uint32(s[2]), uint32(s[3])), target))
+}
+
+func sysChdir(in *Instance, s []uint64) {
+	name := in.files.absolute(in.mem.cstr(uint32(s[0])))
+	fs, rel := in.files.resolve(name)
+	info, err := fs.Stat(rel)
+	switch {
+	case err != nil:
+		s[0] = toErrno(err).neg()
+	case info.Mode&modeType != modeDir:
+		s[0] = eNOTDIR.neg()
+	default:
+		in.files.cwd = path.Clean(name)
+		s[0] = 0
+	}
+}
+
+func sysGetcwd(in *Instance, s []uint64) {
+	n := uint64(len(in.files.cwd) + 1)
+	if s[1] < n {
+		s[0] = eRANGE.neg()
+		return
+	}
+	in.mem.putCstr(uint32(s[0]), in.files.cwd)
+	s[0] = n
+}
+
+func sysGetdents(in *Instance, s []uint64) {
+	o, e := in.files.get(uint32(s[0]))
+	if e == eOK && !o.isDir {
+		e = eNOTDIR
+	}
+	if e == eOK && o.entries == nil {
+		e = in.readDir(o)
+	}
+	if e != eOK {
+		s[0] = e.neg()
+		return
+	}
+	buf, n := uint32(s[1]), uint32(0)
+	for i := int(o.pos / direntSize); i < len(o.entries) && n+direntSize <= uint32(s[2]); i++ {
+		d := o.entries[i]
+		p := in.mem.bytes(buf+n, direntSize)
+		clear(p)
+		binary.LittleEndian.PutUint64(p[0:], d.ino)
+		binary.LittleEndian.PutUint64(p[8:], uint64(i+1)*direntSize)
+		binary.LittleEndian.PutUint16(p[16:], direntSize)
+		p[18] = d.kind
+		copy(p[19:direntSize-1], d.name)
+		n += direntSize
+		o.pos += direntSize
+	}
+	s[0] = uint64(n)
+}
+
+func (in *Instance) readDir(o *openFile) errno {
+	fs, rel := in.files.resolve(o.dir)
+	list, err := fs.ReadDir(rel)
+	if err != nil {
+		return toErrno(err)
+	}
+	o.entries = append(make([]dirEntry, 0, len(list)+2), dirEntry{".", 1, 4}, dirEntry{"..", 1, 4})
+	for _, d := range list {
+		kind := byte(8)
+		switch d.Mode & modeType {
+		case modeDir:
+			kind = 4
+		case modeSymlink:
+			kind = 10
+		}
+		o.entries = append(o.entries, dirEntry{d.Name, d.Ino, kind})
+	}
+	return eOK
+}
+
+func sysDup(in *Instance, s []uint64) {
+	o, e := in.files.get(uint32(s[0]))
+	if e != eOK {
+		s[0] = e.neg()
+		return
+	}
+	s[0] = in.result(in.files.add(o))
+}
+
+// result is a descriptor or a negative error, as a system call returns it.
+func (in *Instance) result(fd int, e errno) uint64 {
+	if e != eOK {
+		return e.neg()
+	}
+	return uint64(fd)
+}
+
+func sysDup3(in *Instance, s []uint64) {
+	o, e := in.files.get(uint32(s[0]))
+	if e == eOK && uint32(s[0]) == uint32(s[1]) {
+		e = eINVAL
+	}
+	if e == eOK {
+		e = in.files.set(int(uint32(s[1])), o)
+	}
+	s[0] = in.result(int(uint32(s[1])), e)
+}
+
+// Commands of fcntl.
+const (
+	fDupfd  = 0
+	fGetfd  = 1
+	fSetfd  = 2
+	fGetfl  = 3
+	fSetfl  = 4
+	fGetlk  = 12
+	fSetlk  = 13
+	fSetlkw = 14
+)
+
+func sysFcntl(in *Instance, s []uint64) {
+	o, e := in.files.get(uint32(s[0]))
+	if e != eOK {
+		s[0] = e.neg()
+		return
+	}
+	switch uint32(s[1]) {
+	case fDupfd:
+		s[0] = in.result(in.files.addFrom(o, int(in.mem.u32(uint32(s[2])))))
+	case fGetfd, fSetfd, fSetlk, fSetlkw:
+		s[0] = 0
+	case fGetfl:
+		s[0] = uint64(o.flags)
+	case fSetfl:
+		const settable = oAppend | oNonblock
+		o.flags = o.flags&^settable | int(in.mem.u32(uint32(s[2])))&settable
+		s[0] = 0
+	case fGetlk:
+		in.mem.putU16(in.mem.u32(uint32(s[2])), 2) // F_UNLCK
+		s[0] = 0
+	default:
+		s[0] = eINVAL.neg()
+	}
+}
+
+func sysPipe2(in *Instance, s []uint64) {
+	p := &pipe{readers: 1, writers: 1}
+	flags := int(uint32(s[1]))
+	r, e := in.files.add(&openFile{dev: pipeReader{p}, flags: flags})
+	if e != eOK {
+		s[0] = e.neg()
+		return
+	}
+	w, e := in.files.add(&openFile{dev: pipeWriter{p}, flags: flags | 1})
+	if e != eOK {
+		in.files.close(uint32(r))
+		s[0] = e.neg()
+		return
+	}
+	in.mem.putU32(uint32(s[0]), uint32(r))
+	in.mem.putU32(uint32(s[0])+4, uint32(w))
+	s[0] = 0
+}
+
+// sysStatfs answers with round figures: the bound that counts is the tree's own.
+func sysStatfs(in *Instance, s []uint64) {
+	buf := uint32(s[2])
+	clear(in.mem.bytes(buf, 68))
+	const blocks = 1 << 20
+	in.mem.putU32(buf+4, 4096)
+	in.mem.putU64(buf+8, blocks)
+	in.mem.putU64(buf+16, blocks/2)
+	in.mem.putU64(buf+24, blocks/2)
+	in.mem.putU64(buf+32, blocks)
+	in.mem.putU64(buf+40, blocks)
+	in.mem.putU32(buf+56, 255)
+	in.mem.putU32(buf+60, 4096)
+	s[0] = 0
+}
+
+// sysMmap reads the file's range into fresh guest memory: a private mapping. A shared writable one is written back by
+// sysMunmap.
+func sysMmap(in *Instance, s []uint64) {
+	length, fd, off := uint32(s[0]), uint32(s[3]), int64(s[4])
+	o, e := in.files.get(fd)
+	switch {
+	case e != eOK:
+		s[0] = e.neg()
+		return
+	case o.file == nil:
+		s[0] = eNODEV.neg()
+		return
+	}
+	rounded := (length + wasmPage - 1) &^ uint32(wasmPage-1)
+	ptr := uint32(in.call(in.fn.memalign, wasmPage, uint64(rounded)))
+	if ptr == 0 {
+		s[0] = eNOMEM.neg()
+		return
+	}
+	allocated, addr := uint32(s[5]), uint32(s[6])
+	clear(in.mem.bytes(ptr, rounded))
+	_, e = o.read(in.mem.bytes(ptr, length), off)
+	in.mem.putU32(allocated, 1)
+	in.mem.putU32(addr, ptr)
+	s[0] = e.neg()
+}
+
+func sysMunmap(in *Instance, s []uint64) {
+	const protWrite, mapPrivate = 2, 2
+	addr, length, prot, flags, fd, off := uint32(s[0]), uint32(s[1]), uint32(s[2]), uint32(s[3]), uint32(s[4]), int64(s[5])
+	s[0] = 0
+	if prot&protWrite == 0 || flags&mapPrivate != 0 {
+		return
+	}
+	if o, e := in.files.get(fd); e == eOK && o.file != nil {
+		_, e = o.write(in.mem.bytes(addr, length), off)
+		s[0] = e.neg()
+	}
+}

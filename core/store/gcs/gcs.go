@@ -1,0 +1,201 @@
+// Package gcs is a store.Store over Google Cloud Storage, and the only importer of its SDK.
+//
+//	bucket, prefix, err := gcs.ParseURL("gs://my-bucket/my-database")
+//	st, err := gcs.Open(ctx, gcs.Options{Bucket: bucket, Prefix: prefix})
+//	defer st.Close()
+//	err = st.Probe(ctx) // once per database: does this bucket honour the two conditions?
+//	gen, err := st.Put(ctx, "wal/00000000000000000001", body, store.NewWriteID(), store.IfAbsent())
+//
+// An object is stored under <prefix>/<key>, its write id in the custom metadata field "writeid".
+//
+// What it survives:
+//
+//   - A reply that was lost after the write was applied. The SDK's own retry would send the upload again, be told 412,
+//     and report a conflict with our own object. So each conditional upload is a single request that the SDK never
+//     repeats; after any answer but a plain yes the object is read back and its write id decides.
+//   - 429 for the losers of a race to create one name: looked at like a 412, never taken for an answer.
+//   - An upload that ends half way: every upload carries the CRC32C of the whole body, so a truncated one is refused.
+//   - 408, 429, 5xx, resets and cut bodies on reads: repeated a bounded number of times, with growing pauses.
+//
+// What it does not: a service that ignores preconditions (Probe finds out), and a bucket whose objects are changed by
+// something else.
+package gcs
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"cloud.google.com/go/storage"
+	"google.golang.org/api/option"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/store"
+)
+
+// Defaults of Options, and fixed bounds.
+const (
+	DefaultAttempts       = 7                      // requests per operation
+	DefaultBackoffBase    = 100 * time.Millisecond // pause before the second request; doubles
+	DefaultBackoffMax     = 4 * time.Second        // longest pause
+	DefaultAttemptTimeout = 60 * time.Second       // for one request with its body
+
+	maxIdleConns = 100 // to an emulator; against the real service the SDK decides
+)
+
+// emulatorEnv is the variable by which Google's tools are pointed at an emulator.
+const emulatorEnv = "STORAGE_EMULATOR_HOST"
+
+// Options says where the objects are and how to reach them.
+type Options struct {
+	Bucket string // required
+	Prefix string // keys live below it; may be empty
+
+	// Endpoint is the base URL of an emulator, such as http://127.0.0.1:4443, or its host:port. Empty: the value
+	// of STORAGE_EMULATOR_HOST, else the real service. An emulator is spoken to without credentials.
+	Endpoint string
+	// HTTPClient replaces the client that requests go through. Against the real service it must authenticate by
+	// itself. Nil: application default credentials, or none for an emulator.
+	HTTPClient *http.Client
+
+	Clock  clock.Clock    // waits between attempts; nil: the system's
+	Jitter func() float64 // in [0,1), spreads the pauses; nil: the process's random source
+
+	Attempts       int           // requests per operation, at least 1; 0: DefaultAttempts
+	BackoffBase    time.Duration // 0: DefaultBackoffBase
+	BackoffMax     time.Duration // 0: DefaultBackoffMax
+	AttemptTimeout time.Duration // 0: DefaultAttemptTimeout
+}
+
+// Store is one prefix of one bucket. It implements store.Store and store.RangeGetter, and is safe for concurrent use.
+type Store struct {
+	o      Options
+	client *storage.Client
+	bucket *storage.BucketHandle
+	prefix string // empty, or ends with a slash
+
+	// bucketSeen is set by the first answer that only an existing bucket can give.
+	bucketSeen atomic.Bool
+}
+
+var (
+	_ store.Store       = (*Store)(nil)
+	_ store.RangeGetter = (*Store)(nil)
+)
+
+// Open returns the store. It sends no request to the bucket; missing credentials are an error that wraps
+// store.ErrDenied, a bad bucket, prefix or endpoint one that wraps store.ErrInvalid. Close it after use.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	if err := checkBucket(o.Bucket); err != nil {
+		return nil, fmt.Errorf("open bucket: %w", err)
+	}
+	o.Prefix = strings.TrimSuffix(o.Prefix, "/")
+	if o.Prefix != "" {
+		if err := store.CheckKey(o.Prefix); err != nil {
+			return nil, fmt.Errorf("open bucket %q with prefix %q: %w", o.Bucket, o.Prefix, err)
+		}
+		o.Prefix += "/"
+	}
+	if o.Attempts < 0 || o.BackoffBase < 0 || o.BackoffMax < 0 || o.AttemptTimeout < 0 {
+		return nil, fmt.Errorf("open bucket %q: %w: attempts, pauses and timeout must not be negative", o.Bucket, store.ErrInvalid)
+	}
+	o = o.withDefaults()
+	clientOptions, err := o.clientOptions()
+	if err != nil {
+		return nil, fmt.Errorf("open bucket %q: %w", o.Bucket, err)
+	}
+	client, err := storage.NewClient(ctx, clientOptions...)
+	if err != nil {
+		return nil, fmt.Errorf("open bucket %q: %w: no usable credentials: run `gcloud auth application-default login`, "+
+			"or point GOOGLE_APPLICATION_CREDENTIALS at a key file: %w", o.Bucket, store.ErrDenied, err)
+	}
+	client.SetRetry(storage.WithPolicy(storage.RetryNever)) // the loops here are the only ones
+	return &Store{o: o, client: client, bucket: client.Bucket(o.Bucket), prefix: o.Prefix}, nil
+}
+
+// Close releases the connections. The store must not be used afterwards.
+func (s *Store) Close() error { return s.client.Close() }
+
+// String returns the address, gs://bucket/prefix.
+func (s *Store) String() string { return strings.TrimSuffix(s.url(""), "/") }
+
+// url names an object in messages.
+func (s *Store) url(key string) string { return "gs://" + s.o.Bucket + "/" + s.prefix + key }
+
+// fits adds to the result of a check of the arguments that the key must fit into a name together with the prefix.
+func (s *Store) fits(key string, err error) error {
+	if n := len(s.prefix) + len(key); err == nil && n > store.MaxKeyBytes {
+		return fmt.Errorf("%w: the key has %d bytes with its prefix, the limit is %d", store.ErrInvalid, n, store.MaxKeyBytes)
+	}
+	return err
+}
+
+func (s *Store) object(key string) *storage.ObjectHandle { return s.bucket.Object(s.prefix + key) }
+
+func (o Options) withDefaults() Options {
+	if o.Endpoint == "" {
+		o.Endpoint = os.Getenv(emulatorEnv)
+	}
+	if o.Clock == nil {
+		o.Clock = clock.System()
+	}
+	if o.Jitter == nil {
+		o.Jitter = rand.Float64
+	}
+	if o.Attempts == 0 {
+		o.Attempts = DefaultAttempts
+	}
+	if o.BackoffBase == 0 {
+		o.BackoffBase = DefaultBackoffBase
+	}
+	if o.BackoffMax == 0 {
+		o.BackoffMax = DefaultBackoffMax
+	}
+	if o.AttemptTimeout == 0 {
+		o.AttemptTimeout = DefaultAttemptTimeout
+	}
+	return o
+}
+
+// clientOptions selects the API that bodies are read through. On the real service it is XML, the SDK's default: its
+// replies carry the custom metadata, and so the write id, which replies of the JSON API lack. Emulators answer only the
+// JSON API properly, and add the metadata to it.
+func (o Options) clientOptions() ([]option.ClientOption, error) {
+	options := []option.ClientOption{option.WithTelemetryDisabled()}
+	client := o.HTTPClient
+	if o.Endpoint != "" {
+		base, err := parseEndpoint(o.Endpoint)
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, option.WithEndpoint(base+"/storage/v1/"), option.WithoutAuthentication(), storage.WithJSONReads())
+		if client == nil {
+			transport := http.DefaultTransport.(*http.Transport).Clone()
+			transport.MaxIdleConns, transport.MaxIdleConnsPerHost = maxIdleConns, maxIdleConns
+			client = &http.Client{Transport: transport}
+		}
+	}
+	if client != nil {
+		options = append(options, option.WithHTTPClient(client))
+	}
+	return options, nil
+}
+
+// parseEndpoint returns the scheme and host of an emulator's address.
+func parseEndpoint(s string) (string, error) {
+	full := s
+	if !strings.Contains(full, "://") {
+		full = "http://" + full
+	}
+	u, err := url.Parse(full)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+		return "", fmt.Errorf("%w: endpoint %q is not a base URL: write it like http://127.0.0.1:4443, without a path", store.ErrInvalid, s)
+	}
+	return u.Scheme + "://" + u.Host, nil
+}

@@ -1,0 +1,164 @@
+package gcs
+
+import (
+	"context"
+	"fmt"
+	"hash/crc32"
+
+	"cloud.google.com/go/storage"
+
+	"blobpglite/core/store"
+)
+
+// Put implements store.Store.
+//
+// A conditional Put that the service did not plainly accept is resolved by looking at the object:
+//
+//	what is seen                     IfAbsent          IfGen(g)
+//	an object with our write id      success           success
+//	somebody else's object           ErrConflict       ErrConflict; ErrUnknown if one of our requests got no
+//	                                                   answer: it may have been applied, and replaced since
+//	the object of generation g       -                 not applied so far: send it again
+//	nothing                          send it again     ErrConflict, or ErrUnknown as above
+//	no answer                        send it again     send it again
+//
+// When the attempts or the time run out, the end is ErrUnknown if a request got no answer (or a refusal whose reason
+// could not be seen), else what the service said. A repetition by the caller after ErrUnknown starts afresh: its
+// ErrConflict says that the repetition was not applied.
+func (s *Store) Put(ctx context.Context, key string, body []byte, writeID string, cond store.Cond) (store.Gen, error) {
+	if err := s.fits(key, store.CheckPut(key, body, writeID, cond)); err != nil {
+		return 0, &store.OpError{Op: "put", Key: s.url(key), Err: err}
+	}
+	p := &put{s: s, key: key, body: body, writeID: writeID, cond: cond}
+	gen, err := p.run(ctx)
+	if err != nil {
+		return 0, err
+	}
+	s.bucketSeen.Store(true)
+	return gen, nil
+}
+
+// put is one logical write and what is known of it.
+type put struct {
+	s       *Store
+	key     string
+	body    []byte
+	writeID string
+	cond    store.Cond
+
+	unanswered bool // a request may have been applied, or may still be
+	unseen     bool // the last refusal could not be looked into
+	last       answer
+	lastErr    error
+}
+
+func (p *put) run(ctx context.Context) (store.Gen, error) {
+	_, conditional := p.cond.Precondition()
+	for n := range p.s.o.Attempts {
+		if err := p.s.pause(ctx, n); err != nil {
+			return 0, p.failed(ctx, interrupted(err, p.lastErr))
+		}
+		gen, err := p.upload(ctx)
+		p.last, p.lastErr, p.unseen = classify(err), err, false
+		switch p.last {
+		case answerOK:
+			return gen, nil
+		case answerTransient:
+			p.unanswered = true
+		case answerThrottled, answerPrecondition:
+		default:
+			return 0, p.failed(ctx, err)
+		}
+		if err := ctx.Err(); err != nil {
+			return 0, p.failed(ctx, interrupted(err, p.lastErr))
+		}
+		if !conditional {
+			continue
+		}
+		if gen, done, err := p.look(ctx); done {
+			return gen, err
+		}
+	}
+	return 0, p.failed(ctx, fmt.Errorf("%d attempts, the last: %w", p.s.o.Attempts, p.lastErr))
+}
+
+// upload sends the object in one request, which the SDK does not repeat.
+func (p *put) upload(ctx context.Context) (gen store.Gen, err error) {
+	err = p.s.attempt(ctx, func(ctx context.Context) error {
+		object := p.s.object(p.key)
+		if g, conditional := p.cond.Precondition(); conditional {
+			object = object.If(storage.Conditions{GenerationMatch: int64(g), DoesNotExist: g == 0})
+		}
+		w := object.NewWriter(ctx)
+		w.ChunkSize = 0 // a single request
+		w.ContentType = "application/octet-stream"
+		w.CRC32C = crc32.Checksum(p.body, crc32.MakeTable(crc32.Castagnoli))
+		w.SendCRC32C = true // a truncated upload is refused
+		if p.writeID != "" {
+			w.Metadata = map[string]string{writeIDField: p.writeID}
+		}
+		_, writeErr := w.Write(p.body)
+		if err := w.Close(); err != nil { // says why the write failed
+			return err
+		}
+		if writeErr != nil {
+			return writeErr
+		}
+		gen = store.Gen(w.Attrs().Generation)
+		return nil
+	})
+	return gen, err
+}
+
+// look reads back what is stored under the key and decides, if it can. It asks once: the caller's loop repeats.
+func (p *put) look(ctx context.Context) (gen store.Gen, done bool, err error) {
+	var attrs store.Attrs
+	err = p.s.attempt(ctx, func(ctx context.Context) (err error) {
+		attrs, err = p.s.stat(ctx, p.key)
+		return err
+	})
+	a := classify(err)
+	if a == answerMissing {
+		attrs, a = store.Attrs{}, answerOK
+	}
+	wanted, _ := p.cond.Precondition()
+	switch {
+	case a != answerOK:
+		p.unseen = true
+		p.lastErr = fmt.Errorf("%w; looking at the object: %w", p.lastErr, err)
+		return 0, false, nil
+	case attrs.Gen != 0 && attrs.WriteID == p.writeID:
+		return attrs.Gen, true, nil
+	case attrs.Gen == wanted:
+		return 0, false, nil
+	case wanted != 0 && p.unanswered:
+		return 0, true, p.failed(ctx, fmt.Errorf("the object was replaced meanwhile (it is at generation %d, wanted %d), by this write "+
+			"and then another or by another alone: %w", attrs.Gen, wanted, p.lastErr))
+	default:
+		return 0, true, &store.OpError{Op: "put", Key: p.s.url(p.key), Gen: attrs.Gen, Err: store.ErrConflict}
+	}
+}
+
+// failed is the end without an outcome.
+func (p *put) failed(ctx context.Context, err error) error {
+	unknown := p.unanswered || p.unseen || p.last == answerPrecondition
+	return p.s.failed(ctx, "put", p.key, p.last, err, unknown)
+}
+
+// Delete implements store.Store. A delete whose reply was lost is sent again, and then deletes whatever has the key:
+// delete only names that are never written again.
+func (s *Store) Delete(ctx context.Context, key string) error {
+	if err := s.fits(key, store.CheckKey(key)); err != nil {
+		return &store.OpError{Op: "delete", Key: s.url(key), Err: err}
+	}
+	unanswered := false
+	a, err := s.repeat(ctx, func(ctx context.Context) error {
+		err := s.object(key).Delete(ctx)
+		unanswered = unanswered || classify(err) == answerTransient
+		return err
+	})
+	if a == answerOK || a == answerMissing {
+		return nil
+	}
+	return s.failed(ctx, "delete", key, a, err, unanswered)
+}

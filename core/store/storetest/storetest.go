@@ -1,0 +1,121 @@
+// Package storetest is the conformance suite of store.Store: one meaning for every implementation.
+//
+//	func TestConformance(t *testing.T) {
+//		storetest.Run(t, func(t *testing.T) store.Store { return mem.New(mem.Options{}) })
+//	}
+//
+// It needs no clock and no order between its tests. It holds for any correct store, also for one that throttles and
+// resolves that by itself, and asks for nothing that the contract does not promise.
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+
+	"blobpglite/core/store"
+)
+
+// Sizes of the suite.
+const (
+	raceRounds = 20
+	racers     = 20
+	bigBody    = 16 << 20               // bytes
+	manyKeys   = store.PageSize + 7     // forces a second page
+	putters    = 8                      // uploads at a time where many objects are made
+	seed       = 20261125               // of the bodies
+	absentGen  = store.Gen(1) << 60     // that no object here ever has
+	sampleBody = "the body of a sample" // where any body will do
+)
+
+// Run runs the suite. open is called once a test and returns an empty store; whatever has to be closed, it registers
+// with t.Cleanup.
+func Run(t *testing.T, open func(t *testing.T) store.Store) {
+	tests := []struct {
+		name string
+		run  func(t *testing.T, s store.Store)
+	}{
+		{"conditions", testConditions},
+		{"zero condition refused", testZeroCondition},
+		{"race to create", testRaceToCreate},
+		{"race to swap", testRaceToSwap},
+		{"generations rise across delete", testGenerationsRise},
+		{"write ids", testWriteIDs},
+		{"read after write", testReadAfterWrite},
+		{"attributes", testAttributes},
+		{"bodies are not shared", testBodiesNotShared},
+		{"big body", testBigBody},
+		{"empty body", testEmptyBody},
+		{"ranges", testRanges},
+		{"not found", testNotFound},
+		{"delete is idempotent", testDelete},
+		{"list order and bounds", testList},
+		{"list pages", testListPages},
+		{"list stops early", testListStopsEarly},
+		{"keys", testKeys},
+		{"prefixed view", testPrefixed},
+		{"cancelled context", testCancelled},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) { tt.run(t, open(t)) })
+	}
+}
+
+// put stores a body under a fresh write id and fails the test if that fails.
+func put(t *testing.T, s store.Store, key, body string, cond store.Cond) store.Gen {
+	t.Helper()
+	gen, err := s.Put(t.Context(), key, []byte(body), store.NewWriteID(), cond)
+	if err != nil {
+		t.Fatalf("put %q: %v", key, err)
+	}
+	if gen <= 0 {
+		t.Fatalf("put %q returned generation %d, want a positive one", key, gen)
+	}
+	return gen
+}
+
+// get reads an object and fails the test if that fails.
+func get(t *testing.T, s store.Store, key string) store.Object {
+	t.Helper()
+	o, err := s.Get(t.Context(), key)
+	if err != nil {
+		t.Fatalf("get %q: %v", key, err)
+	}
+	return o
+}
+
+// wantBody fails the test unless the object has the body, and attributes that agree with it.
+func wantBody(t *testing.T, o store.Object, body []byte) {
+	t.Helper()
+	if !bytes.Equal(o.Body, body) {
+		t.Fatalf("object %q has %d bytes that are not the %d bytes written", o.Key, len(o.Body), len(body))
+	}
+	if o.Size != int64(len(body)) {
+		t.Fatalf("object %q says its size is %d, want %d", o.Key, o.Size, len(body))
+	}
+}
+
+// wantError fails the test unless err wraps target and is an *store.OpError.
+func wantError(t *testing.T, what string, err, target error) {
+	t.Helper()
+	if !errors.Is(err, target) {
+		t.Fatalf("%s: got error %v, want one that wraps %q", what, err, target)
+	}
+	if op := new(store.OpError); !errors.As(err, &op) {
+		t.Fatalf("%s: error %v is not a *store.OpError", what, err)
+	}
+}
+
+// list collects a listing and fails the test on an error.
+func list(ctx context.Context, t *testing.T, s store.Store, prefix, after string) []store.Attrs {
+	t.Helper()
+	var all []store.Attrs
+	for a, err := range s.List(ctx, prefix, after) {
+		if err != nil {
+			t.Fatalf("list %q after %q: %v", prefix, after, err)
+		}
+		all = append(all, a)
+	}
+	return all
+}

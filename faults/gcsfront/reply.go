@@ -1,0 +1,141 @@
+package gcsfront
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+)
+
+// reply is a whole response, held until nothing is locked any more.
+type reply struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// recorder takes the emulator's response.
+type recorder struct {
+	status int
+	header http.Header
+	body   bytes.Buffer
+}
+
+func (r *recorder) Header() http.Header { return r.header }
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	r.WriteHeader(http.StatusOK)
+	return r.body.Write(p)
+}
+
+type readCloser struct{ *bytes.Reader }
+
+func (readCloser) Close() error { return nil }
+
+// failure is an error in the JSON API's form.
+// Source: cloud.google.com/storage/docs/json_api/v1/status-codes.
+func failure(status int, format string, args ...any) *reply {
+	type detail struct {
+		Domain  string `json:"domain"`
+		Reason  string `json:"reason"`
+		Message string `json:"message"`
+	}
+	message := fmt.Sprintf(format, args...)
+	body, _ := json.Marshal(map[string]any{"error": map[string]any{ // of strings and numbers: cannot fail
+		"code":    status,
+		"message": message,
+		"errors":  []detail{{Domain: "global", Reason: reason(status), Message: message}},
+	}})
+	header := http.Header{}
+	header.Set("Content-Type", "application/json; charset=UTF-8")
+	return &reply{status: status, header: header, body: body}
+}
+
+func reason(status int) string {
+	switch status {
+	case http.StatusBadRequest:
+		return "invalid"
+	case http.StatusForbidden:
+		return "forbidden"
+	case http.StatusNotFound:
+		return "notFound"
+	case http.StatusPreconditionFailed:
+		return "conditionNotMet"
+	case http.StatusTooManyRequests:
+		return "rateLimitExceeded"
+	case http.StatusServiceUnavailable:
+		return "backendError"
+	case http.StatusNotImplemented:
+		return "notImplemented"
+	default:
+		return http.StatusText(status)
+	}
+}
+
+// notEmulated is the answer to what would not be emulated faithfully.
+func notEmulated(format string, args ...any) *reply {
+	return failure(http.StatusNotImplemented, "not emulated: "+format, args...)
+}
+
+// send writes the reply, or as much of it as the fault lets through.
+func (f *Front) send(w http.ResponseWriter, r *reply, fault effect) {
+	switch fault.action {
+	case Lose:
+		panic(http.ErrAbortHandler) // closes the connection without a reply
+	case Reset:
+		if fault.bytes > 0 && r != nil {
+			writeHead(w, r)
+			writeSome(w, r, fault.bytes)
+		}
+		reset(w)
+	case Cut:
+		writeHead(w, r)
+		writeSome(w, r, fault.bytes)
+		panic(http.ErrAbortHandler)
+	default:
+		writeHead(w, r)
+		_, _ = w.Write(r.body) // a client that has gone is none of our business
+	}
+}
+
+func writeHead(w http.ResponseWriter, r *reply) {
+	for name, values := range r.header {
+		w.Header()[name] = values
+	}
+	if r.status != http.StatusNoContent && r.status != http.StatusNotModified {
+		w.Header().Set("Content-Length", strconv.Itoa(len(r.body)))
+	}
+	w.WriteHeader(r.status)
+}
+
+// writeSome sends the first n bytes of the body on their way.
+func writeSome(w http.ResponseWriter, r *reply, n int) {
+	_, _ = w.Write(r.body[:min(n, len(r.body))])
+	if flusher, ok := w.(http.Flusher); ok {
+		flusher.Flush()
+	}
+}
+
+// reset ends the connection with a TCP reset. Where the connection cannot be had (not HTTP/1.1 over TCP) it is closed.
+func reset(w http.ResponseWriter) {
+	hijacker, ok := w.(http.Hijacker)
+	if !ok {
+		panic(http.ErrAbortHandler)
+	}
+	conn, _, err := hijacker.Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // what is unsent is dropped, and the peer told so
+	}
+	_ = conn.Close()
+}

@@ -1,0 +1,220 @@
+package gcsfront
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Phase is when a rule strikes.
+type Phase string
+
+// The phases.
+const (
+	Before Phase = "before" // the request is not applied
+	After  Phase = "after"  // the request was applied, and the reply suffers
+)
+
+// Action is what a rule does.
+type Action string
+
+// The actions.
+const (
+	Delay       Action = "delay" // waits for Rule.Delay; other rules may strike as well
+	Throttle    Action = "429"   // answers 429; before only
+	Unavailable Action = "503"   // answers 503: before, or after the request was applied
+	Deny        Action = "403"   // answers 403; before only
+	Lose        Action = "lose"  // closes the connection without a reply
+	Reset       Action = "reset" // a TCP reset; after: when the first N bytes of the body have been sent
+	Cut         Action = "cut"   // ends the body after N bytes; after only; strikes only bodies longer than that
+)
+
+// Rule is one kind of fault. Exactly one of Every, Nth and Probability says how often.
+type Rule struct {
+	Op       Op     // empty: any
+	KeyClass string // a segment of the key, or several: "wal" is in "db/wal/7"; empty: any key
+	Phase    Phase
+	Do       Action
+
+	Every       int     // each time the rule has matched that often: 1 is always
+	Nth         int     // only the nth match
+	Probability float64 // at each match, seeded
+
+	Delay time.Duration // of Delay
+	N     int           // bytes of the body that Cut and Reset let through
+}
+
+// String is the rule in one line, for tables and messages.
+func (r Rule) String() string {
+	op, class := "any", "any"
+	if r.Op != "" {
+		op = string(r.Op)
+	}
+	if r.KeyClass != "" {
+		class = r.KeyClass
+	}
+	often := fmt.Sprintf("p=%g", r.Probability)
+	switch {
+	case r.Every > 0:
+		often = fmt.Sprintf("every=%d", r.Every)
+	case r.Nth > 0:
+		often = fmt.Sprintf("nth=%d", r.Nth)
+	}
+	s := fmt.Sprintf("%s %s %s %s %s", op, class, r.Phase, often, r.Do)
+	switch {
+	case r.Do == Delay:
+		s += " " + r.Delay.String()
+	case r.Do == Cut, r.Do == Reset && r.N > 0:
+		s += fmt.Sprintf(" at %d bytes", r.N)
+	}
+	return s
+}
+
+// Fired is what became of a rule.
+type Fired struct {
+	Rule    Rule
+	Matched int64 // requests of its operation, key class and phase
+	Fired   int64 // times it struck
+}
+
+// effect is what the rules do to one request.
+type effect struct {
+	delay  time.Duration
+	action Action // empty: none but the delay
+	bytes  int
+}
+
+// status is the answer that an action stands for; 0: none.
+func (e effect) status() int {
+	switch e.action {
+	case Throttle:
+		return http.StatusTooManyRequests
+	case Unavailable:
+		return http.StatusServiceUnavailable
+	case Deny:
+		return http.StatusForbidden
+	default:
+		return 0
+	}
+}
+
+func (e effect) reply() *reply {
+	if status := e.status(); status != 0 {
+		return failure(status, "injected: %s", http.StatusText(status))
+	}
+	return nil
+}
+
+// rules decides, and counts.
+type rules struct {
+	mu     sync.Mutex
+	counts []Fired
+	random []*rand.Rand // one a rule: what one decides does not depend on the others
+}
+
+func newRules(list []Rule, seed uint64) (*rules, error) {
+	rs := &rules{}
+	for i, r := range list {
+		if err := r.check(); err != nil {
+			return nil, fmt.Errorf("rule %d (%s): %w", i+1, r, err)
+		}
+		rs.counts = append(rs.counts, Fired{Rule: r})
+		rs.random = append(rs.random, rand.New(rand.NewPCG(seed, uint64(i))))
+	}
+	return rs, nil
+}
+
+// check refuses a rule that could never do what it says.
+func (r Rule) check() error {
+	if r.Phase != Before && r.Phase != After {
+		return fmt.Errorf("phase %q: want %q or %q", r.Phase, Before, After)
+	}
+	switch r.Do {
+	case Throttle, Deny:
+		if r.Phase == After {
+			return fmt.Errorf("%s means that the request was not applied: want phase %q", r.Do, Before)
+		}
+	case Cut:
+		if r.Phase == Before {
+			return fmt.Errorf("there is no reply to cut yet: want phase %q", After)
+		}
+	case Delay:
+		if r.Delay <= 0 {
+			return fmt.Errorf("a delay of %v: want a positive one", r.Delay)
+		}
+	case Unavailable, Lose, Reset:
+	default:
+		return fmt.Errorf("action %q: want one of delay, 429, 503, 403, lose, reset, cut", r.Do)
+	}
+	if r.N != 0 && (r.Phase == Before || (r.Do != Cut && r.Do != Reset)) {
+		return fmt.Errorf("%d bytes: only %s, and %s after the request was applied, let bytes through", r.N, Cut, Reset)
+	}
+	ways := 0
+	for _, set := range []bool{r.Every != 0, r.Nth != 0, r.Probability != 0} {
+		if set {
+			ways++
+		}
+	}
+	if ways != 1 || r.Every < 0 || r.Nth < 0 || r.Probability < 0 || r.Probability > 1 || r.N < 0 {
+		return fmt.Errorf("every %d, nth %d, probability %g, bytes %d: set exactly one of the first three, positive and at most 1 for the last of them; bytes not negative",
+			r.Every, r.Nth, r.Probability, r.N)
+	}
+	return nil
+}
+
+func (rs *rules) before(q *request) effect { return rs.decide(q, Before, nil) }
+
+func (rs *rules) after(q *request, r *reply) effect { return rs.decide(q, After, r) }
+
+// decide lets each rule of the phase strike or not, until one ends the request.
+func (rs *rules) decide(q *request, phase Phase, r *reply) effect {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	var e effect
+	for i := range rs.counts {
+		c := &rs.counts[i]
+		rule := c.Rule
+		if rule.Phase != phase || !rule.matches(q) || (rule.Do == Cut && len(r.body) <= rule.N) {
+			continue
+		}
+		c.Matched++
+		if !rule.due(c.Matched, rs.random[i]) {
+			continue
+		}
+		c.Fired++
+		if rule.Do == Delay {
+			e.delay += rule.Delay
+			continue
+		}
+		e.action, e.bytes = rule.Do, rule.N
+		break
+	}
+	return e
+}
+
+func (r Rule) matches(q *request) bool {
+	if r.Op != "" && r.Op != q.op {
+		return false
+	}
+	return r.KeyClass == "" || strings.Contains("/"+q.key+"/", "/"+strings.Trim(r.KeyClass, "/")+"/")
+}
+
+func (r Rule) due(matched int64, random *rand.Rand) bool {
+	switch {
+	case r.Every > 0:
+		return matched%int64(r.Every) == 0
+	case r.Nth > 0:
+		return matched == int64(r.Nth)
+	default:
+		return random.Float64() < r.Probability
+	}
+}
+
+func (rs *rules) fired() []Fired {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return append([]Fired(nil), rs.counts...)
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+
+	"blobpglite/runner/record"
+)
+
+// maxCommitMS is the commit time up to which a full snapshot a commit is called
+// acceptable. A commit ends with a conditional write to the manifest, and Cloud
+// Storage takes about one write a second to one object name ("Object immutability",
+// cloud.google.com/storage/quotas, reviewed 2026-11): up to here the
+// snapshot does not make commits rarer than the store already does.
+const maxCommitMS = 1000
+
+// decisions lists what the experiments had to decide, with what the results say.
+func decisions(s selection) string {
+	snapshot, evidence := snapshotThreshold(s)
+	live, liveEvidence := liveSnapshot(s)
+	host, hostEvidence := hostDecision(s)
+	return table([]string{"decision", "experiment", "answer", "evidence"}, [][]string{
+		{"Can the store be tested against an emulator, or only against real buckets?", "e0", noRun, "-"},
+		{"Can a snapshot be taken from a live instance in mid-session, and how?", "e2.3", live, liveEvidence},
+		{"From which database size on is a full snapshot per commit no longer acceptable?", "e2.1", snapshot, evidence},
+		{"Is PostgreSQL run in the Go process itself, without Node?", "sql.1", host, hostEvidence},
+		{"Is a new database made by initdb, or from a prepared image?", "e3", freshDecision(s), freshEvidence(s)},
+		{"Does the lease need background work, or is it validated on the request path?", "e4", noRun, "-"},
+		{"What does a month cost?", "e5", noRun, "-"},
+	})
+}
+
+// snapshotThreshold finds where the commit time crosses the limit. Between two
+// measured sizes it is interpolated; outside of them only a bound is given.
+func snapshotThreshold(s selection) (answer, evidence string) {
+	type point struct {
+		bytes, ms float64
+		line      record.Record
+	}
+	var points []point
+	for _, r := range roundTrips(s) {
+		size, ok1 := metric(r, "database_bytes")
+		commit, ok2 := metric(r, "commit_ms")
+		if ok1 && ok2 {
+			points = append(points, point{size.P50, commit.P50, r})
+		}
+	}
+	if len(points) == 0 {
+		return noRun, "-"
+	}
+	over := slices.IndexFunc(points, func(p point) bool { return p.ms > maxCommitMS })
+	last := points[len(points)-1]
+	evidence = fmt.Sprintf("store %s, commit `%s`:", last.line.Env.Store, shortCommit(last.line.Commit))
+	for _, p := range points {
+		evidence += fmt.Sprintf(" %s in %s;", quantity(p.bytes, "bytes"), quantity(p.ms, "ms"))
+	}
+	evidence = evidence[:len(evidence)-1]
+	limit := quantity(maxCommitMS, "ms")
+	switch over {
+	case -1:
+		return fmt.Sprintf("Above %s, the largest size measured: there a commit still stays within %s. The time grows with the database and not "+
+			"with the change, so the commit log carries commits and snapshots become base layers.", quantity(last.bytes, "bytes"), limit), evidence
+	case 0:
+		return fmt.Sprintf("Below %s, the smallest size measured: even there a commit takes more than %s. The commit log has to carry commits.",
+			quantity(points[0].bytes, "bytes"), limit), evidence
+	}
+	lo, hi := points[over-1], points[over]
+	at := lo.bytes + (hi.bytes-lo.bytes)*(maxCommitMS-lo.ms)/(hi.ms-lo.ms)
+	return fmt.Sprintf("From about %s on (interpolated between %s and %s) a commit takes more than %s. The commit log has to carry commits; "+
+		"snapshots become base layers.", quantity(at, "bytes"), quantity(lo.bytes, "bytes"), quantity(hi.bytes, "bytes"), limit), evidence
+}
+
+// newestOf finds the newest line of a probe that has a verdict about its claim.
+func newestOf(s selection, probe string) (record.Record, bool) {
+	for _, r := range slices.Backward(s.history) {
+		if r.Probe == probe && (r.Verdict == record.Pass || r.Verdict == record.Fail) {
+			return r, true
+		}
+	}
+	return record.Record{}, false
+}
+
+func evidenceOf(r record.Record) string {
+	return fmt.Sprintf("%s, %d rounds, commit `%s`, %s", r.Verdict, r.Rounds, shortCommit(r.Commit), date(r))
+}
+
+func liveSnapshot(s selection) (answer, evidence string) {
+	r, ok := newestOf(s, "e2.3")
+	if !ok {
+		return noRun, "-"
+	}
+	if r.Verdict != record.Pass {
+		return "Not as built: see the line's checks.", evidenceOf(r)
+	}
+	return fmt.Sprintf("Yes: by a copy-on-write clone of the files between two statements, taken in %s while a transaction was open; the rest works "+
+		"on the clone.", p50(r, "clone_us")), evidenceOf(r)
+}
+
+func hostDecision(s selection) (answer, evidence string) {
+	r, ok := newestOf(s, "sql.1")
+	if !ok {
+		return noRun, "-"
+	}
+	worst, name := 0.0, ""
+	for _, c := range sqlCases() {
+		if m, ok := metric(r, c.name+"_ratio"); ok && m.P50 > worst {
+			worst, name = m.P50, c.title
+		}
+	}
+	if name == "" {
+		return noRun, "-"
+	}
+	answer = "Yes"
+	if r.Verdict != record.Pass {
+		answer = "Open: a case is over its limit"
+	}
+	return fmt.Sprintf("%s: the slowest case against Node is %s at %s times its time.", answer, name, quantity(worst, "ratio")), evidenceOf(r)
+}
+
+func freshDecision(s selection) string {
+	r, ok := newestOf(s, "e2.4")
+	if !ok {
+		return noRun
+	}
+	return fmt.Sprintf("From a prepared image: %s here; the time of a cold start in the cloud is e3's to tell.", p50(r, "new_database_ms"))
+}
+
+func freshEvidence(s selection) string {
+	r, ok := newestOf(s, "e2.4")
+	if !ok {
+		return "-"
+	}
+	return "e2.4: " + evidenceOf(r)
+}

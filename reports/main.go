@@ -1,0 +1,198 @@
+// Command reports renders what the results hold, and nothing else: between the
+// markers of STATUS.md and README.md, and as results/index.html.
+//
+//	go run ./reports            # writes the three files
+//	go run ./reports -check     # exits 1 and shows the difference if one is stale
+//
+// A rendered part of a document stands between two comments:
+//
+//	<!-- begin:scoreboard -->
+//	| experiment | claim | …
+//	<!-- end:scoreboard -->
+//
+// Every number comes from a line of results/*.jsonl that is not retracted and whose
+// tree was clean. Of lines that tell of the same thing (same probe, profile,
+// params, store and target) the newest counts. Without such lines the part says "no
+// run recorded yet".
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"blobpglite/runner/record"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is the whole command; it gives 0 when all is fresh or written, 1 when
+// something is stale or wrong, 2 for bad usage.
+func run(args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("reports", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	check := flags.Bool("check", false, "write nothing; exit 1 if a rendered file is stale")
+	root := flags.String("root", ".", "the folder of STATUS.md, README.md and results/")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(stderr, "reports takes no arguments, only flags: %q\n", flags.Args())
+		return 2
+	}
+	stale, err := refresh(*root, !*check, stdout)
+	if err != nil {
+		fmt.Fprintln(stderr, "reports:", err)
+		return 1
+	}
+	if *check && stale > 0 {
+		fmt.Fprintf(stderr, "reports: %d files are not what the results render to: run go run ./reports and commit them\n", stale)
+		return 1
+	}
+	return 0
+}
+
+// refresh renders every file, says what differs, and writes it if asked to. It
+// gives the number of files that were stale.
+func refresh(root string, write bool, out io.Writer) (stale int, err error) {
+	log, err := record.ReadDir(filepath.Join(root, "results"))
+	if err != nil {
+		return 0, err
+	}
+	files, err := renderAll(root, log)
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range files {
+		if f.have == f.want {
+			fmt.Fprintf(out, "%s is fresh\n", f.name)
+			continue
+		}
+		stale++
+		if !write {
+			fmt.Fprintf(out, "%s is stale:\n%s", f.name, diffSummary(f.have, f.want))
+			continue
+		}
+		path := filepath.Join(root, f.name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return stale, fmt.Errorf("write %s: %w", f.name, err)
+		}
+		if err := os.WriteFile(path, []byte(f.want), 0o644); err != nil {
+			return stale, fmt.Errorf("write %s: %w", f.name, err)
+		}
+		fmt.Fprintf(out, "%s is written\n", f.name)
+	}
+	return stale, nil
+}
+
+// rendered is one file as it is and as it should be.
+type rendered struct {
+	name, have, want string
+}
+
+func renderAll(root string, log record.Log) ([]rendered, error) {
+	data := selectLines(log)
+	page, err := renderPage(data)
+	if err != nil {
+		return nil, err
+	}
+	files := []rendered{{name: "results/index.html", want: page}}
+	for _, doc := range []struct {
+		name  string
+		parts map[string]string
+	}{
+		{"STATUS.md", map[string]string{
+			"scoreboard":   scoreboard(data),
+			"decisions":    decisions(data),
+			"track-record": trackRecord(),
+		}},
+		{"README.md", map[string]string{
+			"performance-e2":  performanceE2(data),
+			"performance-sql": performanceSQL(data),
+		}},
+	} {
+		text, err := os.ReadFile(filepath.Join(root, doc.name))
+		if err != nil {
+			return nil, fmt.Errorf("render: %w", err)
+		}
+		want, err := fillMarkers(string(text), doc.parts)
+		if err != nil {
+			return nil, fmt.Errorf("render %s: %w", doc.name, err)
+		}
+		files = append(files, rendered{doc.name, string(text), want})
+	}
+	text, err := os.ReadFile(filepath.Join(root, files[0].name))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("render: %w", err)
+	}
+	files[0].have = string(text)
+	return files, nil
+}
+
+// fillMarkers puts each part between its markers and leaves all else as it is. Every
+// part needs one pair of markers, and every marker a part.
+func fillMarkers(text string, parts map[string]string) (string, error) {
+	var out strings.Builder
+	seen := map[string]bool{}
+	for {
+		before, rest, ok := strings.Cut(text, "<!-- begin:")
+		out.WriteString(before)
+		if !ok {
+			break
+		}
+		name, rest, ok := strings.Cut(rest, " -->\n")
+		if !ok {
+			return "", errors.New("a begin marker has no end: write <!-- begin:NAME --> alone on its line")
+		}
+		part, known := parts[name]
+		if !known || seen[name] {
+			return "", fmt.Errorf("the marker begin:%s is unknown or there twice", name)
+		}
+		seen[name] = true
+		end := "<!-- end:" + name + " -->"
+		old, after, ok := strings.Cut(rest, end)
+		if !ok || strings.Contains(old, "<!-- begin:") {
+			return "", fmt.Errorf("the marker begin:%s has no %s", name, end)
+		}
+		fmt.Fprintf(&out, "<!-- begin:%s -->\n%s\n%s", name, strings.TrimRight(part, "\n"), end)
+		text = after
+	}
+	for name := range parts {
+		if !seen[name] {
+			return "", fmt.Errorf("the markers <!-- begin:%s --> and <!-- end:%s --> are missing", name, name)
+		}
+	}
+	return out.String(), nil
+}
+
+// maxDiffLines bounds what -check prints of one file.
+const maxDiffLines = 10
+
+// diffSummary shows the lines that only one side has, up to a few.
+func diffSummary(have, want string) string {
+	var b strings.Builder
+	left := maxDiffLines
+	for _, side := range []struct{ mark, text, other string }{{"-", have, want}, {"+", want, have}} {
+		others := map[string]bool{}
+		for line := range strings.Lines(side.other) {
+			others[line] = true
+		}
+		for line := range strings.Lines(side.text) {
+			if others[line] {
+				continue
+			}
+			if left--; left < 0 {
+				fmt.Fprintf(&b, "  …\n")
+				return b.String()
+			}
+			fmt.Fprintf(&b, "  %s %.160s\n", side.mark, strings.TrimRight(line, "\n"))
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,309 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"blobpglite/runner/record"
+)
+
+var update = flag.Bool("update", false, "write testdata anew")
+
+const (
+	statusFrame = "# Status\n\nbefore\n\n<!-- begin:scoreboard -->\n<!-- end:scoreboard -->\n\n<!-- begin:decisions -->\nold\n<!-- end:decisions -->\n" +
+		"<!-- begin:track-record -->\n<!-- end:track-record -->\n\nafter\n"
+	readmeFrame = "# Readme\n<!-- begin:performance-e2 -->\n<!-- end:performance-e2 -->\n<!-- begin:performance-sql -->\n<!-- end:performance-sql -->\n"
+)
+
+// newRoot makes a folder with both documents.
+func newRoot(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range map[string]string{"STATUS.md": statusFrame, "README.md": readmeFrame} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+// sampler makes lines with plausible numbers that never change.
+type sampler struct {
+	t    *testing.T
+	root string
+	rng  *rand.Rand
+	at   time.Time
+}
+
+func newSampler(t *testing.T, root string) *sampler {
+	return &sampler{t: t, root: root, rng: rand.New(rand.NewPCG(1, 2)), at: time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC)}
+}
+
+// line appends a passing record, changed by edit. A metric's value is its median;
+// the rest lies up to a tenth around.
+func (s *sampler) line(scenario, probe, cell string, params map[string]any, medians map[string]float64, edit func(*record.Record)) {
+	s.t.Helper()
+	s.at = s.at.Add(time.Minute)
+	m := record.NewMetrics()
+	for _, name := range slices.Sorted(maps.Keys(medians)) {
+		for range 9 {
+			m.Value(name, medians[name]*(0.9+0.2*s.rng.Float64()))
+		}
+	}
+	metrics, err := m.List()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r := record.Record{
+		Schema: record.Schema, Run: "01RUN" + s.at.Format("1504"), Scenario: scenario, Probe: probe, Claim: "what " + probe + " claims", Verdict: record.Pass,
+		Profile: "default", Cell: cell, Seed: 7, Rounds: 9, Replay: "go run ./runner -scenario " + scenario + " -seed 7",
+		Commit: strings.Repeat("c0ffee", 7)[:40], ScenarioSHA256: strings.Repeat("0", 64), Params: params,
+		Env:     record.Env{Machine: "linux/amd64 Sample CPU", CPUs: 2, Region: "local", Go: "go1.26", Wazero: "v1.12.0", Store: "fake-gcs", Target: "local"},
+		Checks:  []record.Check{{Name: "checksum", Verdict: record.Pass, Detail: "all <rows> & digests"}},
+		Metrics: metrics, Started: s.at, WallMS: 1000,
+	}
+	if edit != nil {
+		edit(&r)
+	}
+	if err := record.Append(filepath.Join(s.root, "results"), r); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func roundTrip(megabytes, commitMS float64) map[string]float64 {
+	return map[string]float64{
+		"database_bytes": megabytes * 1e6, "compressed_bytes": megabytes * 3e5, "clone_us": 80, "compress_ms": commitMS * 0.6,
+		"upload_ms": commitMS * 0.3, "manifest_cas_ms": 3, "commit_ms": commitMS, "restore_ms": commitMS * 0.8, "restore_download_ms": commitMS * 0.3,
+		"restore_decompress_ms": commitMS * 0.2, "restore_start_ms": 60, "first_row_ms": 1.5, "peak_rss_bytes": megabytes*1.2e6 + 15e7,
+	}
+}
+
+// fill appends a small history: three sizes, an older line of one of them, a dirty
+// line, a retracted one, another machine, and a comparison with Node.
+func fill(t *testing.T, root string) {
+	t.Helper()
+	s := newSampler(t, root)
+	size := func(text string) map[string]any { return map[string]any{"size": text, "rounds": 9} }
+	s.line("e2", "e2.1", "cell10", size("10MB"), roundTrip(10, 180), func(r *record.Record) { r.Commit = strings.Repeat("0ld", 14)[:40] })
+	s.line("e2", "e2.1", "cell100", size("100MB"), roundTrip(100, 1900), nil)
+	s.line("e2", "e2.1", "cell10", size("10MB"), roundTrip(10, 150), nil)
+	s.line("e2", "e2.1", "cell1", size("1MB"), roundTrip(1, 40), func(r *record.Record) {
+		r.Verdict = record.Fail
+		r.Checks = append(r.Checks, record.Check{Name: "metrics.a_ms.p50 <= 1", Verdict: record.Fail, Detail: "a_ms.p50 = 2 | 3"})
+	})
+	s.line("e2", "e2.1", "cell10", size("10MB"), roundTrip(10, 1), func(r *record.Record) { r.Dirty = true })
+	s.line("e2", "e2.1", "cell10", size("10MB"), roundTrip(10, 2), func(r *record.Record) { r.Run = "01WRONG" })
+	s.line("e2", "e2.3", "cellx", map[string]any{"size": "10MB"}, map[string]float64{"clone_us": 95}, func(r *record.Record) {
+		r.Faults = []record.Fault{{Rule: "lose", Fired: 3}, {Rule: "kill", Fired: 4}}
+	})
+	s.line("e2", "e2.4", "cellf", map[string]any{"rounds": 20}, map[string]float64{"new_database_ms": 9, "open_ms": 110}, nil)
+	ratios := map[string]float64{}
+	for i, c := range sqlCases() {
+		ratios[c.name+"_wazero_us"], ratios[c.name+"_node_us"] = 90*float64(i*i*i+1), 100*float64(i*i*i+1)
+		ratios[c.name+"_ratio"] = 0.8 + float64(i)/20
+	}
+	s.line("sql", "sql.1", "cells", map[string]any{"rows": 1000000, "rounds": 9}, ratios, nil)
+	take := record.Retraction{Schema: record.Schema, Retract: "01WRONG", Reason: "the clock was wrong", At: s.at}
+	if err := record.Retract(filepath.Join(root, "results"), "e2", take); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func render(t *testing.T, root string, args ...string) (code int, out string) {
+	t.Helper()
+	var b bytes.Buffer
+	code = run(append([]string{"-root", root}, args...), &b, &b)
+	return code, b.String()
+}
+
+func TestGolden(t *testing.T) {
+	for name, prepare := range map[string]func(*testing.T, string){"empty": func(*testing.T, string) {}, "sample": fill} {
+		t.Run(name, func(t *testing.T) {
+			root := newRoot(t)
+			prepare(t, root)
+			if code, out := render(t, root); code != 0 {
+				t.Fatalf("exit %d: %s", code, out)
+			}
+			for _, file := range []string{"STATUS.md", "README.md", "results/index.html"} {
+				got, err := os.ReadFile(filepath.Join(root, file))
+				if err != nil {
+					t.Fatal(err)
+				}
+				golden := filepath.Join("testdata", name+"-"+filepath.Base(file))
+				if *update {
+					if err := os.WriteFile(golden, got, 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+				want, err := os.ReadFile(golden)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !bytes.Equal(got, want) {
+					t.Errorf("%s differs (run with -update and look at the change):\n%s", golden, diffSummary(string(want), string(got)))
+				}
+			}
+			if code, out := render(t, root, "-check"); code != 0 {
+				t.Errorf("stale right after rendering: %s", out)
+			}
+		})
+	}
+}
+
+// The page must work from a file, on a machine without a network.
+func TestPageNeedsNothingFromElsewhere(t *testing.T) {
+	root := newRoot(t)
+	fill(t, root)
+	if code, out := render(t, root); code != 0 {
+		t.Fatal(out)
+	}
+	page, err := os.ReadFile(filepath.Join(root, "results", "index.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := regexp.MustCompile(`(?i)https?:|src=|<script|@import|<link`).FindString(string(page)); found != "" {
+		t.Errorf("the page has %q", found)
+	}
+	for _, want := range []string{"<rect", "<polyline", "all &lt;rows&gt; &amp; digests"} {
+		if !strings.Contains(string(page), want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+}
+
+func TestCheckFindsStaleFiles(t *testing.T) {
+	root := newRoot(t)
+	fill(t, root)
+	code, out := render(t, root, "-check")
+	if code != 1 || !strings.Contains(out, "STATUS.md is stale:") || !strings.Contains(out, "+ | e2.1 |") || !strings.Contains(out, "- old") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	if text, err := os.ReadFile(filepath.Join(root, "STATUS.md")); err != nil || string(text) != statusFrame {
+		t.Errorf("-check wrote: %v", err)
+	}
+}
+
+func TestRefuses(t *testing.T) {
+	for name, tt := range map[string]struct {
+		file, text, want string
+		code             int
+		args             []string
+	}{
+		"marker gone":   {"STATUS.md", strings.Replace(statusFrame, "begin:decisions", "begun:decisions", 1), "the markers <!-- begin:decisions -->", 1, nil},
+		"end gone":      {"STATUS.md", strings.Replace(statusFrame, "<!-- end:decisions -->", "", 1), "has no <!-- end:decisions -->", 1, nil},
+		"marker twice":  {"README.md", readmeFrame + readmeFrame, "unknown or there twice", 1, nil},
+		"marker alone":  {"README.md", readmeFrame + "<!-- begin:x", "a begin marker has no end", 1, nil},
+		"broken result": {"results/e2.jsonl", "{\n", "e2.jsonl:1: not a JSON object of ours", 1, nil},
+		"bad flag":      {"README.md", readmeFrame, "flag provided but not defined", 2, []string{"-chek"}},
+		"argument":      {"README.md", readmeFrame, "takes no arguments", 2, []string{"check"}},
+	} {
+		root := newRoot(t)
+		path := filepath.Join(root, tt.file)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(tt.text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if code, out := render(t, root, tt.args...); code != tt.code || !strings.Contains(out, tt.want) {
+			t.Errorf("%s: exit %d: %s, want %d and %q", name, code, out, tt.code, tt.want)
+		}
+	}
+}
+
+// The threshold is a bound where every size, or none, is over the limit.
+func TestThreshold(t *testing.T) {
+	for _, tt := range []struct {
+		commits []float64 // at 1, 10 and 100 MB
+		want    string
+	}{
+		{[]float64{40, 150, 700}, "Above 100 MB, the largest size measured"},
+		{[]float64{1500, 2000, 9000}, "Below 1 MB, the smallest size measured"},
+		{[]float64{40, 600, 1400}, "From about 55 MB on (interpolated between 10 MB and 100 MB)"},
+	} {
+		var s selection
+		for i, text := range []string{"1MB", "10MB", "100MB"} {
+			r := record.Record{Probe: "e2.1", Profile: "full", Verdict: record.Pass, Params: map[string]any{"size": text}}
+			bytes := sizeParam(r)
+			r.Metrics = []record.Metric{{Name: "database_bytes", N: 1, P50: bytes}, {Name: "commit_ms", N: 1, P50: tt.commits[i]}}
+			s.current = append(s.current, r)
+		}
+		if got, _ := snapshotThreshold(s); !strings.HasPrefix(got, tt.want) {
+			t.Errorf("%v: %s, want %s", tt.commits, got, tt.want)
+		}
+	}
+}
+
+func TestQuantity(t *testing.T) {
+	for _, tt := range []struct {
+		v          float64
+		unit, want string
+	}{
+		{0, "ms", "0 µs"}, {0.25, "ms", "250 µs"}, {1.5, "ms", "1.5 ms"}, {999.4, "ms", "999 ms"}, {999.6, "ms", "1 s"}, {61234, "ms", "61.2 s"},
+		{80, "us", "80 µs"}, {1234, "us", "1.23 ms"}, {2e6, "us", "2 s"}, {123456789, "bytes", "123 MB"}, {1e13, "bytes", "10000 GB"}, {12, "bytes", "12 B"},
+		{0.8, "ratio", "0.80"}, {20, "per_s", "20/s"}, {7, "count", "7"},
+	} {
+		if got := quantity(tt.v, tt.unit); got != tt.want {
+			t.Errorf("%v %s is %q, want %q", tt.v, tt.unit, got, tt.want)
+		}
+	}
+}
+
+func TestUpperBound(t *testing.T) {
+	for _, tt := range []struct {
+		rounds  int
+		verdict record.Verdict
+		want    string
+	}{{100, record.Pass, "3/100 = 3 %"}, {3, record.Pass, "-"}, {100, record.Fail, "-"}, {100, record.Vacuous, "-"}} {
+		if got := upperBound(record.Record{Rounds: tt.rounds, Verdict: tt.verdict}); got != tt.want {
+			t.Errorf("%d rounds, %v: %s, want %s", tt.rounds, tt.verdict, got, tt.want)
+		}
+	}
+}
+
+func TestTableEscapes(t *testing.T) {
+	if got, want := table([]string{"a"}, [][]string{{"x|y\nz"}}), "| a |\n| --- |\n| x\\|y z |\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := fmt.Sprint(violations(record.Record{Checks: []record.Check{{}, {Verdict: record.Fail}}})); got != "1" {
+		t.Errorf("%s violations, want 1: a broken check is none", got)
+	}
+}
+
+// A track record that names a test which is gone reproduces nothing.
+func TestTrackRecordNamesRealTests(t *testing.T) {
+	for _, b := range bugs() {
+		if b.test == "" && b.probe == "" {
+			t.Errorf("nothing reproduces: %s", b.what)
+		}
+		if b.test != "" && !mentioned(t, filepath.Join("..", filepath.FromSlash(b.folder), "*_test.go"), "func "+b.test+"(") {
+			t.Errorf("%s has no test %s, of: %s", b.folder, b.test, b.what)
+		}
+		if b.probe != "" && !mentioned(t, filepath.Join("..", "scenarios", "*.yaml"), "id: "+b.probe+"\n") {
+			t.Errorf("no scenario has the probe %s, of: %s", b.probe, b.what)
+		}
+	}
+}
+
+// mentioned reports whether a file of the pattern holds the text.
+func mentioned(t *testing.T, pattern, text string) bool {
+	t.Helper()
+	names, err := filepath.Glob(pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(names, func(name string) bool {
+		content, err := os.ReadFile(name)
+		return err == nil && strings.Contains(string(content), text)
+	})
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"blobpglite/runner/record"
+)
+
+// scoreboard is a row for each current line.
+func scoreboard(s selection) string {
+	var b strings.Builder
+	if len(s.current) == 0 {
+		b.WriteString(noRun + "\n")
+	} else {
+		var rows [][]string
+		for _, r := range s.current {
+			var fired int64
+			for _, f := range r.Faults {
+				fired += f.Fired
+			}
+			rows = append(rows, []string{
+				r.Probe, r.Claim, r.Profile, r.Env.Target + ", " + r.Env.Store, "**" + r.Verdict.String() + "**",
+				fmt.Sprint(r.Rounds), fmt.Sprint(fired), fmt.Sprint(violations(r)), upperBound(r), "`" + shortCommit(r.Commit) + "`", date(r),
+			})
+		}
+		b.WriteString(table([]string{
+			"experiment", "claim", "profile", "target", "verdict", "rounds", "faults fired", "violations", "upper bound", "commit", "date",
+		}, rows))
+	}
+	if s.unclean > 0 || s.retracted > 0 {
+		fmt.Fprintf(&b, "\nLines left out: %d from an unclean tree, %d retracted.\n", s.unclean, s.retracted)
+	}
+	return b.String()
+}
+
+// violations counts the checks and expectations that did not hold.
+func violations(r record.Record) int {
+	n := 0
+	for _, c := range r.Checks {
+		if c.Verdict == record.Fail {
+			n++
+		}
+	}
+	return n
+}
+
+// upperBound is the rule of three: after n rounds without a violation the rate of
+// violations is below 3/n with 95 % confidence. It says nothing below three rounds
+// or after a violation.
+func upperBound(r record.Record) string {
+	if r.Verdict != record.Pass || violations(r) > 0 || r.Rounds < 4 {
+		return "-"
+	}
+	return fmt.Sprintf("3/%d = %s %%", r.Rounds, digits(300/float64(r.Rounds)))
+}
+
+// roundTrips are the lines of e2.1 that have numbers, one for each size, smallest
+// first.
+func roundTrips(s selection) []record.Record {
+	var lines []record.Record
+	for _, r := range s.current {
+		if r.Probe == "e2.1" && r.Verdict != record.Broken && len(r.Metrics) > 0 {
+			lines = append(lines, r)
+		}
+	}
+	return onePerKey(oneMachine(lines), sizeParam)
+}
+
+// onePerKey keeps the line of the most thorough profile, and of those the newest,
+// for each key; in the order of the keys.
+func onePerKey[K cmp.Ordered](lines []record.Record, key func(record.Record) K) []record.Record {
+	slices.SortStableFunc(lines, func(a, b record.Record) int {
+		return cmp.Or(cmp.Compare(key(a), key(b)), cmp.Compare(profileRank(a.Profile), profileRank(b.Profile)), b.Started.Compare(a.Started))
+	})
+	return slices.CompactFunc(lines, func(a, b record.Record) bool { return key(a) == key(b) })
+}
+
+// performanceE2 is the round trip by size.
+func performanceE2(s selection) string {
+	lines := roundTrips(s)
+	if len(lines) == 0 {
+		return noRun
+	}
+	columns := []string{
+		"database", "compressed", "clone", "compress", "upload", "manifest CAS", "commit",
+		"restore", "download", "decompress", "start", "first row", "peak memory", "verdict",
+	}
+	names := []string{
+		"database_bytes", "compressed_bytes", "clone_us", "compress_ms", "upload_ms", "manifest_cas_ms", "commit_ms",
+		"restore_ms", "restore_download_ms", "restore_decompress_ms", "restore_start_ms", "first_row_ms",
+	}
+	var rows [][]string
+	for _, r := range lines {
+		var row []string
+		for _, name := range names {
+			row = append(row, p50(r, name))
+		}
+		peak := "-"
+		if m, ok := metric(r, "peak_rss_bytes"); ok {
+			peak = quantity(m.Max, m.Unit)
+		}
+		rows = append(rows, append(row, peak, r.Verdict.String()))
+	}
+	return table(columns, rows) + "\n" + source(lines) + " Peak memory is the largest seen.\n"
+}
+
+// sqlCases are the cases of the comparison with Node, in the order of the table.
+func sqlCases() []struct{ name, title string } {
+	return []struct{ name, title string }{
+		{"start", "start from a prepared directory"},
+		{"select1", "SELECT 1"},
+		{"prepared_insert", "prepared INSERT"},
+		{"insert_10k", "10,000 single INSERTs"},
+		{"bulk_insert", "bulk INSERT"},
+		{"scan", "scan and aggregate"},
+		{"join", "hash join"},
+		{"sort", "sort"},
+		{"lookup", "primary-key lookup"},
+		{"error", "an error"},
+	}
+}
+
+// performanceSQL compares with Node.
+func performanceSQL(s selection) string {
+	line, ok := sqlLine(s)
+	if !ok {
+		return noRun
+	}
+	var rows [][]string
+	for _, c := range sqlCases() {
+		ratio, ok := metric(line, c.name+"_ratio")
+		if !ok {
+			continue
+		}
+		rows = append(rows, []string{
+			c.title, p50(line, c.name+"_wazero_us"), p50(line, c.name+"_node_us"),
+			quantity(ratio.P50, "ratio"), quantity(ratio.Min, "ratio") + " to " + quantity(ratio.Max, "ratio"),
+		})
+	}
+	if len(rows) == 0 {
+		return fmt.Sprintf("The newest run compared nothing: verdict %s. %s", line.Verdict, strings.Join(line.Notes, " "))
+	}
+	return table([]string{"case", "here", "Node", "ratio", "spread"}, rows) + "\n" + source([]record.Record{line}) +
+		fmt.Sprintf(" %s; verdict %s.\n", paramsText(line), line.Verdict)
+}
+
+// sqlLine is the line of sql.1 that the table shows.
+func sqlLine(s selection) (record.Record, bool) {
+	var lines []record.Record
+	for _, r := range s.current {
+		if r.Probe == "sql.1" && r.Verdict != record.Broken {
+			lines = append(lines, r)
+		}
+	}
+	lines = onePerKey(oneMachine(lines), func(r record.Record) string { return r.Probe })
+	if len(lines) == 0 {
+		return record.Record{}, false
+	}
+	return lines[0], true
+}

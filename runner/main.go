@@ -1,0 +1,195 @@
+// Command runner runs experiments: it reads a scenario, does what it says against the engine, judges, prints a verdict
+// for each probe, and appends a line for each to results/.
+//
+//	go run ./runner -scenario e2                     the built-in document, numbers as written
+//	go run ./runner -scenario ./mine.yaml -profile ci -set rounds=1
+//	go run ./runner -list                            what there is
+//
+// Exit code 0: every probe passed. 1: one failed, timed out, broke, or tried nothing. 2: it was not asked properly.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"blobpglite/core/store/gcs"
+	"blobpglite/runner/node"
+	"blobpglite/runner/scenario"
+	"blobpglite/runner/step"
+	"blobpglite/scenarios"
+)
+
+// Exit codes.
+const (
+	exitPass  = 0
+	exitFail  = 1
+	exitUsage = 2
+)
+
+func main() {
+	if node.IsChild() {
+		os.Exit(node.Child())
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// flags are what the command line says.
+type flags struct {
+	scenario, profile, store, bucket, results, check string
+	set, probes                                      stringList
+	seed                                             uint64
+	list, verbs, setup                               bool
+}
+
+type stringList []string
+
+func (s *stringList) String() string     { return strings.Join(*s, ",") }
+func (s *stringList) Set(v string) error { *s = append(*s, v); return nil }
+
+// usageError is a fault of the command line.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func parse(args []string, out io.Writer) (flags, error) {
+	var f flags
+	fs := flag.NewFlagSet("runner", flag.ContinueOnError)
+	fs.SetOutput(out)
+	fs.StringVar(&f.scenario, "scenario", "", "the experiment: the `id` of a built-in document (see -list) or a YAML file")
+	fs.StringVar(&f.profile, "profile", "default", "which numbers of the document: ci (seconds), default (minutes), full (what the plan asks)")
+	fs.Var(&f.set, "set", "`name=value` for a parameter that the document declares; may be repeated")
+	fs.Var(&f.probes, "probe", "run only the probe of this `id`; may be repeated")
+	fs.Uint64Var(&f.seed, "seed", 1, "seed of everything random")
+	fs.StringVar(&f.store, "store", "", "the object store: mem, fake-gcs (embedded) or gcs; empty: what the document says")
+	fs.StringVar(&f.bucket, "bucket", "", "gs://name/prefix for -store gcs; every run uses a fresh prefix below it and removes it")
+	fs.StringVar(&f.results, "results", "results", "folder to append result lines to")
+	fs.StringVar(&f.check, "check", "", "only check a scenario `file`, and say what it would run")
+	fs.BoolVar(&f.list, "list", false, "list the built-in documents")
+	fs.BoolVar(&f.verbs, "verbs", false, "list what a document may ask for")
+	fs.BoolVar(&f.setup, "setup", false, "only fetch the PGlite files, compile them and make the template database")
+	fs.Usage = func() {
+		fmt.Fprint(out, "Usage: go run ./runner -scenario ID|FILE [flags]\n\nRuns an experiment and appends a line for each probe to results/.\n\n")
+		fs.PrintDefaults()
+	}
+	if err := fs.Parse(args); err != nil {
+		return f, usageError{err}
+	}
+	if fs.NArg() > 0 {
+		return f, usageError{fmt.Errorf("unexpected argument %q; flags come before their values, see -help", fs.Arg(0))}
+	}
+	return f, f.valid()
+}
+
+func (f *flags) valid() error {
+	modes := 0
+	for _, on := range []bool{f.scenario != "", f.list, f.verbs, f.check != "", f.setup} {
+		if on {
+			modes++
+		}
+	}
+	switch {
+	case modes == 0:
+		return usageError{errors.New("nothing to do: give -scenario ID (see -list), or -list, -verbs, -check FILE, -setup")}
+	case modes > 1:
+		return usageError{errors.New("give one of -scenario, -list, -verbs, -check, -setup")}
+	case f.store == "gcs" && f.bucket == "":
+		return usageError{errors.New("-store gcs needs -bucket gs://name/prefix")}
+	case f.bucket != "" && f.store == "":
+		f.store = "gcs"
+	case f.bucket != "" && f.store != "gcs":
+		return usageError{fmt.Errorf("-bucket goes with -store gcs, not with %s", f.store)}
+	}
+	if f.bucket != "" {
+		if _, _, err := gcs.ParseURL(f.bucket); err != nil {
+			return usageError{fmt.Errorf("-bucket: %w", err)}
+		}
+	}
+	return nil
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	f, err := parse(args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return exitPass
+	}
+	if err == nil {
+		switch {
+		case f.list:
+			err = list(stdout)
+		case f.verbs:
+			_, err = fmt.Fprint(stdout, step.Registry().Describe())
+		case f.check != "":
+			err = check(f, stdout)
+		default:
+			var code int
+			if code, err = runScenario(ctx, f, stdout); err == nil {
+				return code
+			}
+		}
+	}
+	if err == nil {
+		return exitPass
+	}
+	fmt.Fprintln(stderr, "runner:", err)
+	var usage usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFail
+}
+
+// list prints the built-in documents.
+func list(out io.Writer) error {
+	ids, err := scenarios.IDs()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		s, err := scenario.Load(id, step.Registry())
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "%-12s %s\n", s.ID, s.Title)
+		for _, p := range s.Probes {
+			fmt.Fprintf(out, "    %-10s %s\n", p.ID, p.Claim)
+		}
+	}
+	return nil
+}
+
+// check reads a document and says what it would run.
+func check(f flags, out io.Writer) error {
+	s, plan, err := planOf(f, f.check)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%s: %s\n", s.ID, s.Title)
+	for _, c := range plan.Cells {
+		fmt.Fprintf(out, "    %s %s: %d rounds\n", c.Probe, c.Label, c.Rounds)
+	}
+	return nil
+}
+
+// planOf reads a document; its faults are the user's.
+func planOf(f flags, name string) (*scenario.Scenario, *scenario.Plan, error) {
+	s, err := scenario.Load(name, step.Registry())
+	if err != nil {
+		return nil, nil, usageError{err}
+	}
+	plan, err := s.Plan(scenario.Options{Profile: f.profile, Set: f.set, Store: f.store, Probes: f.probes})
+	if err != nil {
+		return nil, nil, usageError{err}
+	}
+	return s, plan, nil
+}

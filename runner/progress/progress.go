@@ -1,0 +1,101 @@
+// Package progress shows people how far long work is: a bar on a terminal, a line now and then elsewhere.
+//
+//	p := progress.New(os.Stderr)
+//	defer p.Close()
+//	p.Step("loading rows", done, total)
+//	p.Line("e2.1 size=10MB: pass")
+package progress
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+// every is how often a line is printed about one step where there is no terminal.
+const every = 2 * time.Second
+
+// Reporter shows progress. It may be used from several goroutines.
+type Reporter struct {
+	mu       sync.Mutex
+	out      *os.File
+	terminal bool
+	step     string
+	total    int64
+	last     time.Time
+	bar      *progressbar.ProgressBar
+}
+
+// New reports to out, which is a terminal or not.
+func New(out *os.File) *Reporter {
+	return &Reporter{out: out, terminal: term.IsTerminal(int(out.Fd()))}
+}
+
+// Step says what is being done and how far it is. Total 0: not known.
+func (r *Reporter) Step(step string, done, total int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.terminal {
+		r.draw(step, done, total)
+		return
+	}
+	now := time.Now()
+	if step == r.step && now.Sub(r.last) < every && done != total {
+		return
+	}
+	if step == r.step && done == total && total > 0 && done == r.total {
+		return
+	}
+	r.step, r.last = step, now
+	r.total = 0
+	if done == total {
+		r.total = total
+	}
+	if total > 0 {
+		fmt.Fprintf(r.out, "%s: %d %%\n", step, done*100/total)
+	} else if done > 0 {
+		fmt.Fprintf(r.out, "%s: %d\n", step, done)
+	} else {
+		fmt.Fprintf(r.out, "%s ...\n", step)
+	}
+}
+
+func (r *Reporter) draw(step string, done, total int64) {
+	if r.bar == nil || step != r.step || total != r.total {
+		r.finish()
+		size := total
+		if size <= 0 {
+			size = -1 // a spinner
+		}
+		r.bar = progressbar.NewOptions64(size, progressbar.OptionSetWriter(r.out), progressbar.OptionSetDescription(step),
+			progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetWidth(30))
+		r.step, r.total = step, total
+	}
+	_ = r.bar.Set64(done)
+}
+
+func (r *Reporter) finish() {
+	if r.bar != nil {
+		_ = r.bar.Clear()
+		r.bar = nil
+	}
+}
+
+// Line prints a line above whatever is shown.
+func (r *Reporter) Line(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.finish()
+	fmt.Fprintf(r.out, format+"\n", args...)
+}
+
+// Close takes the bar away.
+func (r *Reporter) Close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.finish()
+}

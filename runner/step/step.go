@@ -1,0 +1,151 @@
+// Package step holds the verbs of scenarios: what each does, what it measures, what it has to prove.
+//
+//	registry := step.Registry()                     // for scenario.Load
+//	run := step.Run{Cell: cell, Seed: 1, ...}
+//	err := run.Do(ctx)                              // all steps of the cell
+//	verdict, checks := run.Judge()
+//
+// A verb records metrics and check results in the Run; it returns an error only where the harness itself failed or a
+// limit was passed. An error of the database under test is a failed check.
+package step
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"blobpglite/core/pglite"
+	"blobpglite/core/store"
+	"blobpglite/runner/node"
+	"blobpglite/runner/record"
+	"blobpglite/runner/scenario"
+)
+
+// Names of checks.
+const (
+	checkChecksum   = "checksum"
+	checkDurability = "durability"
+)
+
+// verb is a verb with what it does.
+type verb struct {
+	scenario.Verb
+	run func(ctx context.Context, r *Run, args scenario.Args) error
+}
+
+func verbs() []verb { return []verb{roundtripVerb(), freshVerb(), sqlbenchVerb()} }
+
+// Registry is what documents may ask for.
+func Registry() scenario.Registry {
+	var reg scenario.Registry
+	for _, v := range verbs() {
+		reg.Verbs = append(reg.Verbs, v.Verb)
+	}
+	reg.Checks = []scenario.Named{
+		{Name: checkChecksum, Doc: "every chunk of rows has the digest that the checksum table keeps"},
+		{Name: checkDurability, Doc: "every acknowledged row is in the restored database, and nothing that was not committed"},
+	}
+	return reg
+}
+
+// Store gives experiments their places in a store.
+type Store struct {
+	Kind string // mem, fake-gcs or gcs
+	// Bucket and Endpoint are a node's; empty for mem.
+	Bucket, Endpoint string
+	Memory           store.Store // mem
+	Prefix           string      // of this run
+	places           int
+}
+
+// place is a fresh prefix.
+func (s *Store) place(name string) node.StoreSpec {
+	s.places++
+	return node.StoreSpec{
+		Bucket: s.Bucket, Endpoint: s.Endpoint, Memory: s.Memory, Prefix: fmt.Sprintf("%s/%s-%d", s.Prefix, name, s.places),
+	}
+}
+
+// Run is one cell being run.
+type Run struct {
+	Cell     scenario.Cell
+	Seed     uint64
+	Store    *Store
+	Runtime  *pglite.Runtime
+	Progress func(step string, done, total int64)
+
+	Metrics *record.Metrics
+	Notes   []string
+
+	failed  map[string]string // check name to what went wrong
+	held    map[string]int    // check name to how often it held
+	vacuous string            // why nothing was tried
+}
+
+// Do goes through the steps of the cell.
+func (r *Run) Do(ctx context.Context) error {
+	r.failed, r.held = map[string]string{}, map[string]int{}
+	all := verbs()
+	for range r.Cell.Repeat {
+		for _, s := range r.Cell.Steps {
+			i := slices.IndexFunc(all, func(v verb) bool { return v.Name == s.Verb })
+			if i < 0 {
+				return fmt.Errorf("there is no verb %q", s.Verb)
+			}
+			if err := all[i].run(ctx, r, s.Args); err != nil {
+				return fmt.Errorf("%s: %w", s.Verb, err)
+			}
+		}
+	}
+	return nil
+}
+
+// check records how a check went once; wrong is empty if it held.
+func (r *Run) check(name, wrong string) {
+	if wrong == "" {
+		r.held[name]++
+	} else if r.failed[name] == "" {
+		r.failed[name] = wrong
+	}
+}
+
+// skip marks the run as having tried nothing.
+func (r *Run) skip(format string, args ...any) {
+	r.vacuous = fmt.Sprintf(format, args...)
+	r.Notes = append(r.Notes, r.vacuous)
+}
+
+// Judge gives the verdict, from what Do returned and what was recorded.
+func (r *Run) Judge(runErr error, metrics []record.Metric) (record.Verdict, []record.Check) {
+	var checks []record.Check
+	for _, name := range r.Cell.Checks {
+		c := record.Check{Name: name}
+		switch {
+		case r.failed[name] != "":
+			c.Verdict, c.Detail = record.Fail, r.failed[name]
+		case r.held[name] > 0:
+			c.Verdict, c.Detail = record.Pass, fmt.Sprintf("held %d times", r.held[name])
+		default:
+			c.Verdict, c.Detail = record.Vacuous, "nothing was checked"
+		}
+		checks = append(checks, c)
+	}
+	switch {
+	case errors.Is(runErr, context.DeadlineExceeded):
+		return record.Timeout, append(checks, record.Check{Name: "run", Verdict: record.Timeout, Detail: runErr.Error()})
+	case runErr != nil:
+		return record.Broken, append(checks, record.Check{Name: "run", Verdict: record.Broken, Detail: runErr.Error()})
+	case r.vacuous != "":
+		return record.Vacuous, append(checks, record.Check{Name: "run", Verdict: record.Vacuous, Detail: r.vacuous})
+	}
+	checks = append(checks, r.Cell.Judge(scenario.Facts{Metrics: metrics, Checks: checks})...)
+	verdict := record.Pass
+	if len(checks) == 0 {
+		verdict = record.Vacuous
+	}
+	for _, c := range checks {
+		verdict = verdict.Worse(c.Verdict)
+	}
+	return verdict, checks
+}
