@@ -116,7 +116,7 @@ func (e *Engine) start(ctx context.Context, m manifest.Manifest) error {
 		return e.startNew(ctx)
 	}
 	layer := m.Layers[len(m.Layers)-1]
-	data := memfs.New(memfs.Options{MaxBytes: e.o.MaxBytes, Now: e.o.Clock.Now})
+	data := memfs.New(memfs.Options{Now: e.o.Clock.Now})
 	at := e.o.Clock.Monotonic()
 	stats, err := base.Read(ctx, e.o.Store, layer.Key, data, base.ReadOptions{Clock: e.o.Clock})
 	if err != nil {
@@ -144,7 +144,7 @@ func (e *Engine) start(ctx context.Context, m manifest.Manifest) error {
 func (e *Engine) startNew(ctx context.Context) (err error) {
 	at := e.o.Clock.Monotonic()
 	defer func() { e.opened.Start = e.since(at) }()
-	if len(e.o.Settings) == 0 && e.o.MaxBytes == 0 {
+	if len(e.o.Settings) == 0 {
 		img, err := e.o.Runtime.TemplateImage(ctx)
 		if err != nil {
 			return err
@@ -154,7 +154,7 @@ func (e *Engine) startNew(ctx context.Context) (err error) {
 			return err
 		}
 	} else {
-		data, err := e.o.Runtime.Template(ctx, memfs.Options{MaxBytes: e.o.MaxBytes, Now: e.o.Clock.Now})
+		data, err := e.o.Runtime.Template(ctx, memfs.Options{Now: e.o.Clock.Now})
 		if err != nil {
 			return err
 		}
@@ -169,7 +169,7 @@ func (e *Engine) startNew(ctx context.Context) (err error) {
 // instance are the options of the instance on these files.
 func (o *Options) instance(data *memfs.FS) pglite.InstanceOptions {
 	return pglite.InstanceOptions{
-		Data: data, MemoryLimit: o.MemoryLimit, Settings: o.Settings, StatementTimeout: o.StatementTimeout, Clock: o.Clock,
+		Data: data, DataLimit: o.MaxBytes, MemoryLimit: o.MemoryLimit, Settings: o.Settings, StatementTimeout: o.StatementTimeout, Clock: o.Clock,
 		Log: func(line string) { o.Logger.Info("postgres", "line", line) },
 	}
 }

@@ -44,6 +44,7 @@ type openFile struct {
 	flags   int // as given to open
 	refs    int
 
+	log      bool // a file of the write-ahead log
 	isSystem bool // only in an image: fs is the installation, not the data directory
 }
 
@@ -61,6 +62,7 @@ type files struct {
 	fds          []*openFile
 	lowest       int // no free descriptor below it
 	random       io.Reader
+	dataLimit    int64 // data files that would grow beyond it get ENOSPC; 0: none
 }
 
 func newFiles(system, data *memfs.FS, random io.Reader) *files {
@@ -116,7 +118,17 @@ func (f *files) open(name string, flags int, perm uint32) (int, errno) {
 	if err != nil {
 		return 0, toErrno(err)
 	}
-	return f.add(&openFile{fs: fs, file: file, flags: flags})
+	return f.add(&openFile{fs: fs, file: file, flags: flags, log: strings.HasPrefix(strings.TrimPrefix(rel, "/"), "pg_wal/")})
+}
+
+// full says whether a data file may not grow to size any more. The log may: where it cannot be written, PostgreSQL
+// gives up altogether, so what is short of space must be a statement that fails before it is logged.
+func (f *files) full(o *openFile, size int64) bool {
+	if f.dataLimit == 0 || o.fs != f.data || o.log {
+		return false
+	}
+	grow := size - o.file.Stat().Size
+	return grow > 0 && f.data.UsedBytes()+grow > f.dataLimit
 }
 
 // goFlags translates the guest's open flags to the package os's.

@@ -35,6 +35,9 @@ type InstanceOptions struct {
 	// MemoryLimit bounds the linear memory in bytes: queries that need more fail with SQLSTATE 53200. Zero or above
 	// 2 GiB: 2 GiB. Below 128 MiB PostgreSQL does not start.
 	MemoryLimit int64
+	// DataLimit bounds the data directory in bytes: statements that need more fail with SQLSTATE 53100. The log may
+	// pass it, by what was written since the last checkpoint. Zero: no limit.
+	DataLimit int64
 	// Settings are server parameters on top of the host's own, as on the postgres command line.
 	Settings map[string]string
 	// User and Database are those of the session. Empty: postgres.
@@ -113,6 +116,7 @@ func (rt *Runtime) newInstance(p *program, fs *files, o InstanceOptions, size ui
 		loaded: map[string]*library{}, handles: map[uint32]string{}, mainSlots: map[string]uint32{},
 		table: make([]slot, 8192),
 	}
+	fs.dataLimit = o.DataLimit
 	in.ctx = &guestContext{Context: context.Background(), in: in}
 	limit := uint64(maxMemory)
 	if o.MemoryLimit > 0 {
@@ -219,6 +223,8 @@ func (noShell) system(*Instance, string) uint32 { return 1 }
 
 func (noShell) popen(in *Instance, command, mode string) uint32 {
 	if mode != "r" || !strings.HasPrefix(command, "locale -a") {
+		errnoAt := in.call(in.module.ExportedFunction("__errno_location"))
+		in.mem.putU32(uint32(errnoAt), uint32(ePERM))
 		return 0
 	}
 	return in.fopen(localeList, "r")

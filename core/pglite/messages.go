@@ -48,21 +48,46 @@ func complete(b []byte) (int, error) {
 	return n, nil
 }
 
-// batch is the length of the first of these whole messages up to one after which PostgreSQL is ready for anything, that
-// one included, or up to a Terminate, that one not included.
-func batch(b []byte) int {
+// batch is the length of the first of these whole messages up to one that may run statements or end a transaction, that
+// one included, or up to a Terminate, that one not included. A session can end there, and whether what follows is COPY
+// data is known when PostgreSQL asks for it.
+func batch(b []byte) (int, error) {
 	n := 0
 	for n < len(b) {
 		kind := b[n]
 		if kind == 'X' {
-			return n
+			break
 		}
 		n += int(binary.BigEndian.Uint32(b[n+1:])) + 1
-		if kind == 'Q' || kind == 'S' || kind == 'F' {
-			return n
+		if kind == 'Q' || kind == 'E' || kind == 'F' || kind == 'S' {
+			break
 		}
 	}
-	return n
+	return n, nil
+}
+
+// copyBatch is the length of the first of these whole messages that belong to a COPY FROM STDIN, which is running. Any
+// other there would end PostgreSQL.
+func copyBatch(b []byte) (int, error) {
+	n := 0
+	for n < len(b) {
+		kind := b[n]
+		switch kind {
+		case 'd', 'c', 'f', 'H', 'S':
+		case 'X':
+			return n, nil
+		default:
+			if n == 0 {
+				return 0, fmt.Errorf("%w: type %q in the middle of COPY FROM STDIN", ErrMessage, kind)
+			}
+			return n, nil
+		}
+		n += int(binary.BigEndian.Uint32(b[n+1:])) + 1
+		if kind == 'c' || kind == 'f' {
+			break
+		}
+	}
+	return n, nil
 }
 
 // readSize is how much is read from a connection at a time.
@@ -73,10 +98,12 @@ type messageReader struct {
 	conn io.Reader
 	buf  []byte
 	used int
+	err  error // why there are no more
 }
 
 // next is one or more whole messages, valid until the next call.
-func (r *messageReader) next() ([]byte, error) {
+func (r *messageReader) next() (b []byte, err error) {
+	defer func() { r.err = err }()
 	r.buf = append(r.buf[:0], r.buf[r.used:]...)
 	r.used = 0
 	for {

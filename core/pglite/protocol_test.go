@@ -46,14 +46,15 @@ func TestExtendedQuery(t *testing.T) {
 func TestExtendedQueryErrors(t *testing.T) {
 	in := quiet(t)
 	rest := []pgproto3.FrontendMessage{&pgproto3.Execute{}, &pgproto3.Parse{Query: "INSERT INTO a VALUES (9)"}, bind("", ""), &pgproto3.Execute{}, &pgproto3.Sync{}}
-	parse := &pgproto3.Parse{Name: "s", Query: "SELECT $1::int, 10 / $1::int"}
+	parse := &pgproto3.Parse{Name: "s", Query: "SELECT g, 10 / g FROM generate_series($1::int, 5, 5) g"}
+	wantLines(t, exchange(t, in, parse, &pgproto3.Sync{}), "ParseComplete", "ReadyForQuery I")
 	for _, c := range []struct {
 		name     string
 		messages []pgproto3.FrontendMessage
 		lines    []string
 	}{
 		{"parse", []pgproto3.FrontendMessage{&pgproto3.Parse{Query: "SELEC"}, bind("", "")}, []string{"ErrorResponse ERROR 42601"}},
-		{"bind: a value that is none", []pgproto3.FrontendMessage{parse, bind("s", "", "x")}, []string{"ParseComplete", "ErrorResponse ERROR 22P02"}},
+		{"bind: a value that is none", []pgproto3.FrontendMessage{bind("s", "", "x")}, []string{"ErrorResponse ERROR 22P02"}},
 		{"bind: a parameter too few", []pgproto3.FrontendMessage{bind("s", "")}, []string{"ErrorResponse ERROR 08P01"}},
 		{"bind: no such statement", []pgproto3.FrontendMessage{bind("none", "", "1")}, []string{"ErrorResponse ERROR 26000"}},
 		{"execute: no such portal", []pgproto3.FrontendMessage{&pgproto3.Execute{Portal: "none"}}, []string{"ErrorResponse ERROR 34000"}},
@@ -155,10 +156,24 @@ func TestCopyIn(t *testing.T) {
 			&pgproto3.CopyData{Data: []byte("5\ty\n")}, &pgproto3.CopyDone{}, &pgproto3.Query{String: "SELECT 1"}),
 			"CopyInResponse", "ErrorResponse ERROR 22P02", "ReadyForQuery I", "RowDescription ?column?", "DataRow 1", "CommandComplete SELECT 1", "ReadyForQuery I")
 	})
-	t.Run("a query instead of data", func(t *testing.T) {
-		wantLines(t, exchange(t, in, &pgproto3.Query{String: "COPY a FROM STDIN"}, &pgproto3.Query{String: "SELECT 1"}, &pgproto3.Query{String: "SELECT 2"}),
-			"CopyInResponse", "ErrorResponse ERROR 08P01", "ReadyForQuery I", "RowDescription ?column?", "DataRow 2", "CommandComplete SELECT 1", "ReadyForQuery I")
-	})
+	for name, messages := range map[string][]byte{
+		"a query instead of data": encode(t, &pgproto3.Query{String: "COPY a FROM STDIN"}, &pgproto3.Query{String: "SELECT 1"}),
+		"a query between data": encode(t, &pgproto3.Query{String: "COPY a FROM STDIN"}, &pgproto3.CopyData{Data: []byte("4\ty\n")},
+			&pgproto3.Query{String: "SELECT 1"}),
+		"a query instead of data, extended": encode(t, &pgproto3.Parse{Query: "COPY a FROM STDIN"}, bind("", ""), &pgproto3.Execute{},
+			&pgproto3.Sync{}, &pgproto3.Query{String: "SELECT 1"}),
+	} {
+		t.Run(name, func(t *testing.T) { // PostgreSQL would end
+			var out bytes.Buffer
+			if err := in.Exec(t.Context(), messages, &out); !errors.Is(err, ErrMessage) {
+				t.Fatal(err)
+			}
+			if got := transcript(t, out.Bytes()); !strings.Contains(got, "CopyInResponse\nErrorResponse ERROR 57014") {
+				t.Fatal(got)
+			}
+			wantLines(t, exchange(t, in, &pgproto3.Sync{}), "ReadyForQuery I")
+		})
+	}
 	t.Run("the messages end within the data", func(t *testing.T) {
 		wantLines(t, exchange(t, in, &pgproto3.Query{String: "COPY a FROM STDIN"}, &pgproto3.CopyData{Data: []byte("6\ty\n")}),
 			"CopyInResponse", "ErrorResponse ERROR 57014", "ReadyForQuery I")

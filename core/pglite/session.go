@@ -29,7 +29,8 @@ type peer struct {
 	queued []byte                 // messages from next that are not PostgreSQL's input yet
 	ended  func() error           // the error of the session's context
 	out    io.Writer
-	err    error // first failure of out or next; the session goes on, its output dropped
+	err    error // why there is no more input
+	broken error // the failure of out: output is dropped from then on
 	eof    int   // how often PostgreSQL asked for input after the end
 }
 
@@ -38,28 +39,34 @@ func lonely(out io.Writer) peer {
 	return peer{next: func() ([]byte, error) { return nil, io.EOF }, ended: func() error { return nil }, out: out}
 }
 
-// fetch is the next messages for PostgreSQL: up to a point where it is ready for anything, so that a session can end
-// there. io.EOF: there are none.
-func (in *Instance) fetch() ([]byte, error) {
+// fetch is the next messages for PostgreSQL, as many as cut says; cut says 0 at a Terminate. io.EOF: there are none.
+func (in *Instance) fetch(cut func([]byte) (int, error)) (b []byte, err error) {
 	p := &in.peer
-	if in.wasKilled() {
+	defer func() { p.err = err }()
+	switch {
+	case p.err != nil:
+		return nil, p.err
+	case in.wasKilled():
 		return nil, errKilled
+	case p.broken != nil:
+		return nil, p.broken
 	}
 	if err := p.ended(); err != nil {
 		return nil, err
 	}
 	for len(p.queued) == 0 {
-		var err error
 		if p.queued, err = p.next(); err != nil {
 			return nil, err
 		}
 	}
-	n := batch(p.queued)
-	b := p.queued[:n]
-	p.queued = p.queued[n:]
-	if n == 0 { // Terminate
+	n, err := cut(p.queued)
+	if err != nil {
+		return nil, err
+	}
+	if n == 0 {
 		return nil, io.EOF
 	}
+	b, p.queued = p.queued[:n], p.queued[n:]
 	return b, nil
 }
 
@@ -77,16 +84,11 @@ func (in *Instance) readInput(p []byte) int {
 // more is the next input in the middle of a command: COPY FROM STDIN. Where the client is gone, PostgreSQL gets what ends
 // that in an orderly way: an end of file would end the whole instance.
 func (in *Instance) more() []byte {
-	p := &in.peer
-	if p.err == nil {
-		b, err := in.fetch()
-		if err == nil {
-			return b
-		}
-		p.err = err
+	if b, err := in.fetch(copyBatch); err == nil {
+		return b
 	}
-	p.eof++
-	if p.eof%2 == 1 {
+	in.peer.eof++
+	if in.peer.eof%2 == 1 {
 		b, _ := (&pgproto3.CopyFail{Message: "the client has gone"}).Encode(nil)
 		return b
 	}
@@ -115,11 +117,11 @@ func (in *Instance) flushOutput() {
 }
 
 func (in *Instance) send(p []byte) {
-	if in.peer.err != nil {
+	if in.peer.broken != nil {
 		return
 	}
 	if _, err := in.peer.out.Write(p); err != nil {
-		in.peer.err = fmt.Errorf("write to the client: %w", err)
+		in.peer.broken = fmt.Errorf("write to the client: %w", err)
 		in.setCancel()
 	}
 }
@@ -127,7 +129,7 @@ func (in *Instance) send(p []byte) {
 // Exec runs complete frontend messages and writes what PostgreSQL answers to w, in pieces, the last one before Exec
 // returns; w must not keep a piece. SQL errors are answers like others; Terminate ends the messages. When ctx ends, what
 // runs is cancelled, the messages behind the next Query or Sync are dropped, and Exec returns ctx's error after the
-// answer. Errors: ErrMessage (w has got nothing), ErrBusy, ErrDead, those of w.
+// answer. Errors: ErrMessage (nothing was run, unless it is about COPY), ErrBusy, ErrDead, those of w.
 func (in *Instance) Exec(ctx context.Context, messages []byte, w io.Writer) error {
 	n, err := complete(messages)
 	if err != nil {
@@ -154,8 +156,13 @@ func (in *Instance) Serve(ctx context.Context, conn io.ReadWriter) error {
 	defer in.unblock(ctx, conn)()
 	r := &messageReader{conn: conn}
 	err := in.session(ctx, conn, r.next)
-	if errors.Is(err, ErrDead) || errors.Is(err, ErrBusy) {
+	switch {
+	case errors.Is(err, ErrDead) || errors.Is(err, ErrBusy):
 		return err
+	case ctx.Err() == nil && errors.Is(r.err, io.EOF): // that the rest of the answers did not arrive is no wonder
+		err = nil
+	case ctx.Err() == nil && r.err != nil:
+		err = r.err
 	}
 	return errors.Join(err, in.tidy(context.WithoutCancel(ctx)))
 }
@@ -231,8 +238,8 @@ func (in *Instance) session(ctx context.Context, w io.Writer, next func() ([]byt
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if errors.Is(in.peer.err, io.EOF) {
-		return nil
+	if in.peer.broken != nil || errors.Is(in.peer.err, io.EOF) {
+		return in.peer.broken
 	}
 	return in.peer.err
 }
@@ -246,15 +253,11 @@ func (in *Instance) converse() error {
 					return err
 				}
 			}
-			if in.peer.err == nil {
-				in.input, in.peer.err = in.fetch()
-			}
-			if errors.Is(in.peer.err, errKilled) {
+			var err error
+			if in.input, err = in.fetch(batch); errors.Is(err, errKilled) {
 				in.dead = errKilled
 				return errKilled
-			}
-			if in.peer.err != nil {
-				in.input = nil
+			} else if err != nil {
 				return in.endBatch()
 			}
 		}

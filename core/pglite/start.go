@@ -102,7 +102,12 @@ func (in *Instance) boot(args []string) error {
 	if _, _, _, err := in.enterGuest(in.fn.startPGlite); err != nil {
 		return err
 	}
-	return in.startup()
+	if err := in.startup(); err != nil {
+		return err
+	}
+	// PostgreSQL reports parameters that changed during the start with its first answer: not to the first client.
+	_, err := in.Query(context.Background(), "")
+	return err
 }
 
 // prepare does what a C program's start-up code does before main, and hands over the callbacks.

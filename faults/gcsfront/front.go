@@ -200,7 +200,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // wait lets time pass, unless the front is stopped.
-func (f *Front) wait(d time.Duration) { _ = f.clock.Sleep(context.Background(), d) }
+func (f *Front) wait(d time.Duration) { _ = f.clock.Sleep(f.life, d) }
 
 // readBody reads the request's body to its end, so that what is forwarded is whole. A client that gives up half way has
 // sent nothing.

@@ -9,6 +9,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"blobpglite/core/clock"
 )
 
 // call makes a request without a connection in between, which makes races likelier.
@@ -113,6 +116,22 @@ func TestGenerationsAreUnique(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+func TestGenerationsRiseWhenTheClockDoesNot(t *testing.T) {
+	front, err := New(Options{Buckets: []string{testBucket}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	behind := clock.System().Now().Add(20 * time.Millisecond).UnixMicro()
+	front.lastMicros = behind
+	if g := generationOf(t, call(front, http.MethodPost, uploadPath("key", ""), "")); g <= behind {
+		t.Errorf("the clock stands behind generation %d, and the next is %d", behind, g)
+	}
+	front.lastMicros = clock.System().Now().Add(time.Hour).UnixMicro()
+	if w := call(front, http.MethodPost, uploadPath("key", ""), ""); w.Code != http.StatusServiceUnavailable {
+		t.Errorf("the clock was set back by an hour: status %d, want 503", w.Code)
+	}
 }
 
 func TestConditionalDeleteHasOneWinner(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 )
 
 // Metric is the distribution of one measured quantity. The numbers are in Unit;
-// Min and Max are exact, the percentiles are within 0.1 %.
+// Min and Max are exact to a tick (see unitOf), the percentiles are within 0.1 %.
 type Metric struct {
 	Name string  `json:"name" expr:"name"`
 	Unit string  `json:"unit" expr:"unit"`
@@ -133,9 +133,11 @@ func (s *series) add(name string, v float64) error {
 	if math.IsNaN(v) || v < 0 || v*s.unit.ticks > histMaxTicks {
 		return fmt.Errorf("record %s: %v %s is out of range (0 to %g)", name, v, s.unit.name, histMaxTicks/s.unit.ticks)
 	}
-	if err := s.hist.RecordValue(int64(math.Round(v * s.unit.ticks))); err != nil {
+	ticks := math.Round(v * s.unit.ticks)
+	if err := s.hist.RecordValue(int64(ticks)); err != nil {
 		return fmt.Errorf("record %s: %w", name, err)
 	}
+	v = ticks / s.unit.ticks // nothing finer than a tick is kept
 	if s.hist.TotalCount() == 1 {
 		s.min, s.max = v, v
 	}

@@ -24,6 +24,7 @@ func TestMetrics(t *testing.T) {
 		m.Duration("commit_ms", time.Duration(i+1)*time.Millisecond)
 	}
 	m.Duration("clone_us", 1500*time.Nanosecond)
+	m.Duration("load_ms", 188_884_011*time.Nanosecond) // finer than a tick
 	m.Value("peak_rss_bytes", 123_456_789)
 	m.Value("start_ratio", 0.87)
 	list, err := m.List()
@@ -43,7 +44,7 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	// A single value is every percentile, exactly, however coarse the buckets are.
-	for name, want := range map[string]float64{"clone_us": 1.5, "peak_rss_bytes": 123_456_789, "start_ratio": 0.87} {
+	for name, want := range map[string]float64{"clone_us": 1.5, "load_ms": 188.884, "peak_rss_bytes": 123_456_789, "start_ratio": 0.87} {
 		if got := find(t, list, name); got.P50 != want || got.P99 != want || got.Min != want || got.Max != want {
 			t.Errorf("%s: %+v, want %v", name, got, want)
 		}

@@ -1,8 +1,11 @@
 package gcs_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -212,6 +215,93 @@ func TestSwapReplacedBeforeTheLook(t *testing.T) {
 	}
 	if o, err := s.Get(t.Context(), "key"); err != nil || string(o.Body) != "theirs" {
 		t.Errorf("%q is stored (%v), want theirs untouched", o.Body, err)
+	}
+}
+
+// cancelling is a transport that cancels the operation when some of an upload's body has been sent.
+type cancelling struct {
+	http.RoundTripper
+	cancel context.CancelFunc
+	after  int // bytes
+}
+
+func (c *cancelling) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		r.Body = &cancellingBody{ReadCloser: r.Body, c: c}
+	}
+	return c.RoundTripper.RoundTrip(r)
+}
+
+type cancellingBody struct {
+	io.ReadCloser
+	c    *cancelling
+	sent int
+}
+
+func (b *cancellingBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.sent += n; b.sent > b.c.after {
+		b.c.cancel()
+	}
+	return n, err
+}
+
+// An upload that is cancelled half way may be stored whole or not at all, never a part of it.
+func TestCancelledUploadIsNeverTruncated(t *testing.T) {
+	const uploads, size = 40, 1 << 20
+	front := newFront(t, gcsfront.Options{})
+	base := serve(t, front)
+	body := bytes.Repeat([]byte("x"), size)
+	for i := range uploads {
+		ctx, cancel := context.WithCancel(t.Context())
+		transport := &http.Transport{}
+		s, err := gcs.Open(ctx, gcs.Options{Bucket: bucket, Endpoint: base, HTTPClient: &http.Client{
+			Transport: &cancelling{RoundTripper: transport, cancel: cancel, after: i * size / uploads}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Put(ctx, fmt.Sprint("key", i), body, store.NewWriteID(), store.IfAbsent()); err != nil && !errors.Is(err, store.ErrUnknown) {
+			t.Errorf("put: %v, want ErrUnknown", err)
+		}
+		_ = s.Close()
+		transport.CloseIdleConnections()
+	}
+	for a, err := range openStore(t, base, "").List(t.Context(), "", "") {
+		if err != nil || a.Size != size {
+			t.Errorf("%s has %d of %d bytes, %v", a.Key, a.Size, size, err)
+		}
+	}
+}
+
+// damaging is a transport that changes what is uploaded on its way.
+type damaging struct{ http.RoundTripper }
+
+func (d damaging) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		r.Body = io.NopCloser(bytes.NewReader(bytes.ReplaceAll(body, []byte("good"), []byte("evil"))))
+	}
+	return d.RoundTripper.RoundTrip(r)
+}
+
+// Every upload carries the checksum of the whole body, so that the service refuses what is not it.
+func TestDamagedUploadIsRefused(t *testing.T) {
+	base := serve(t, newFront(t, gcsfront.Options{}))
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	s, err := gcs.Open(t.Context(), gcs.Options{Bucket: bucket, Endpoint: base, HTTPClient: &http.Client{Transport: damaging{transport}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Put(t.Context(), "key", []byte("good"), store.NewWriteID(), store.IfAbsent()); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("put: %v, want ErrUnavailable", err)
+	}
+	if left := stored(t, openStore(t, base, "")); left != "" {
+		t.Errorf("%q is stored", left)
 	}
 }
 

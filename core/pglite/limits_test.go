@@ -1,0 +1,403 @@
+package pglite
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/memfs"
+)
+
+func TestDeepRecursion(t *testing.T) {
+	in := quiet(t)
+	rows(t, in, "CREATE FUNCTION deep(i int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN deep(i + 1); END $$")
+	wantState(t, in, "SELECT deep(0)", "54001")
+	rows(t, in, "CREATE FUNCTION deep_sql(i int) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT deep_sql(i + 1)'")
+	wantState(t, in, "SELECT deep_sql(0)", "54001")
+	wantState(t, in, "SELECT "+strings.Repeat("(", 100_000)+"1"+strings.Repeat(")", 100_000), "54001")
+	wantState(t, in, "SELECT "+strings.Repeat("-", 1)+strings.Repeat(" - ", 50_000)+"1", "54001")
+	wantState(t, in, "SELECT '"+strings.Repeat("[", 200_000)+"'::jsonb", "54001")
+	wantState(t, in, "SELECT 'a' ~ '"+strings.Repeat("(", 100_000)+"a"+strings.Repeat(")", 100_000)+"'", "54001")
+	want(t, in, `CREATE FUNCTION bounded(i int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN IF i = 0 THEN RETURN 0; END IF; RETURN 1 + bounded(i - 1); END $$;
+		SELECT bounded(200)`, "200")
+	want(t, in, `DO $$ BEGIN PERFORM deep(0); EXCEPTION WHEN statement_too_complex THEN INSERT INTO a VALUES (1, 'caught'); END $$;
+		SELECT v FROM a`, "caught")
+}
+
+func TestOutOfMemory(t *testing.T) {
+	in := start(t, InstanceOptions{MemoryLimit: 192 << 20})
+	rows(t, in, "CREATE TABLE a (v text)")
+	for _, sql := range []string{
+		"SELECT repeat('x', 200 * 1024 * 1024)",
+		"SELECT length(string_agg(repeat('x', 1000000), '')) FROM generate_series(1, 500)",
+		"SELECT array_agg(g || repeat('x', 1000)) FROM generate_series(1, 1000000) g",
+		"INSERT INTO a SELECT repeat('x', 200 * 1024 * 1024)",
+		"SELECT '" + strings.Repeat("y", 120<<20) + "'",
+	} {
+		if _, err := in.Query(t.Context(), sql); err != nil {
+			wantPgError(t, err, "53200")
+		} else {
+			t.Fatalf("%.60s: fitted", sql)
+		}
+		want(t, in, "SELECT count(*) FROM a", "0")
+	}
+	wantState(t, in, "BEGIN; INSERT INTO a VALUES ('x'); SELECT repeat('x', 200 * 1024 * 1024)", "53200")
+	want(t, in, `DO $$ BEGIN PERFORM repeat('x', 200 * 1024 * 1024); EXCEPTION WHEN out_of_memory THEN INSERT INTO a VALUES ('caught'); END $$;
+		SELECT v FROM a`, "caught")
+	want(t, in, "INSERT INTO a SELECT repeat('x', 1000) FROM generate_series(1, 1000); SELECT count(*) FROM a", "1001")
+	if got := len(in.mem.b); got > 192<<20 {
+		t.Fatalf("the memory has %d bytes", got)
+	}
+}
+
+func TestDiskFull(t *testing.T) {
+	rt := testRuntime(t)
+	data, err := rt.Template(t.Context(), memfs.Options{MaxBytes: 48 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := rt.Start(t.Context(), InstanceOptions{Data: data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(in.Kill)
+	rows(t, in, "CREATE TABLE a (v text); INSERT INTO a VALUES ('kept'); CREATE TEMP TABLE b (v text)")
+	// Temporary tables write no WAL, so it is the table's file that finds the disk full.
+	wantState(t, in, "INSERT INTO b SELECT repeat('x', 1000) FROM generate_series(1, 100000)", "53100")
+	want(t, in, "SELECT count(*) FROM b", "0")
+	want(t, in, "TRUNCATE b; INSERT INTO a VALUES ('again'); SELECT count(*) FROM a", "2")
+	wantState(t, in, "SELECT count(*) FROM (SELECT g, repeat('x', 1000) FROM generate_series(1, 200000) g ORDER BY 2 DESC, 1) s", "53100")
+	want(t, in, "SELECT count(*) FROM a", "2")
+}
+
+// logged is a function for InstanceOptions.Log that hands on the lines a statement wrote by RAISE LOG, and a channel that
+// gets them.
+func logged() (func(string), chan string) {
+	lines := make(chan string, 100)
+	return func(s string) {
+		if _, text, ok := strings.Cut(s, "LOG:  mark "); ok {
+			lines <- text
+		}
+	}, lines
+}
+
+// busy is a statement that says when it runs and then computes without end.
+const busy = "DO $$ DECLARE i bigint := 0; BEGIN RAISE LOG 'mark busy'; LOOP i := i + 1; END LOOP; END $$"
+
+// asleep is a statement that waits without end.
+const asleep = "SELECT pg_sleep(1e6)"
+
+// begin runs SQL in another goroutine.
+func begin(ctx context.Context, in *Instance, sql string) chan error {
+	done := make(chan error, 1)
+	go func() {
+		_, err := in.Query(ctx, sql)
+		done <- err
+	}()
+	return done
+}
+
+// runner is an instance on a clock that stands still, to be caught in the middle of a statement.
+func stoppable(t testing.TB, o InstanceOptions) (in *Instance, clk *clock.Virtual, started func(sql string)) {
+	clk = clock.NewVirtual(time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC))
+	log, lines := logged()
+	o.Clock, o.Log = clk, log
+	in = start(t, o)
+	rows(t, in, "CREATE TABLE a (id int)")
+	return in, clk, func(sql string) {
+		t.Helper()
+		if sql == busy {
+			<-lines
+			return
+		}
+		timers := 1
+		if o.StatementTimeout > 0 {
+			timers = 2
+		}
+		if err := clk.AwaitPending(t.Context(), timers); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// promptly fails the test if what it measures took longer than a person would call at once.
+func promptly(t testing.TB, since time.Time) {
+	t.Helper()
+	took := time.Since(since)
+	t.Logf("stopped after %v", took)
+	if took > 2*time.Second {
+		t.Fatalf("it took %v", took)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	in, _, started := stoppable(t, InstanceOptions{})
+	in.Cancel() // nothing runs
+	for _, sql := range []string{busy, asleep, "BEGIN; INSERT INTO a VALUES (1); " + asleep} {
+		done := begin(t.Context(), in, sql)
+		started(sql)
+		at := time.Now()
+		in.Cancel()
+		wantPgError(t, <-done, "57014")
+		promptly(t, at)
+		rows(t, in, "ROLLBACK")
+		want(t, in, "SELECT count(*) FROM a", "0")
+	}
+	// One that handles the cancel itself.
+	caught := "DO $$ BEGIN PERFORM pg_sleep(1e6); EXCEPTION WHEN query_canceled THEN INSERT INTO a VALUES (1); END $$"
+	done := begin(t.Context(), in, caught)
+	started(caught)
+	in.Cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	want(t, in, "SELECT count(*) FROM a", "1")
+}
+
+func TestContextEnds(t *testing.T) {
+	in, _, started := stoppable(t, InstanceOptions{})
+	for _, sql := range []string{busy, asleep} {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := begin(ctx, in, sql)
+		started(sql)
+		at := time.Now()
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		promptly(t, at)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := in.Query(ctx, "INSERT INTO a VALUES (1)"); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	want(t, in, "SELECT count(*) FROM a", "0")
+}
+
+// What follows the cancelled message does not run, but for what stands before the next point of synchronization.
+func TestContextEndsBetweenMessages(t *testing.T) {
+	in, _, started := stoppable(t, InstanceOptions{})
+	insert := &pgproto3.Query{String: "INSERT INTO a VALUES (1)"}
+	var out bytes.Buffer
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	messages := encode(t, insert, &pgproto3.Query{String: asleep}, insert, insert)
+	go func() { done <- in.Exec(ctx, messages, &out) }()
+	started(asleep)
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	wantLines(t, transcript(t, out.Bytes()), "CommandComplete INSERT 0 1", "ReadyForQuery I", "RowDescription pg_sleep",
+		"ErrorResponse ERROR 57014", "ReadyForQuery I")
+	want(t, in, "SELECT count(*) FROM a", "1")
+}
+
+// PostgreSQL forgets a cancel that comes while it reads a message; that of a context must not get lost.
+func TestContextEndsBeforeTheStatementStarts(t *testing.T) {
+	in, _, _ := stoppable(t, InstanceOptions{})
+	for _, messages := range [][]byte{
+		encode(t, &pgproto3.Query{String: asleep}),
+		encode(t, &pgproto3.Parse{Query: asleep}, bind("", ""), &pgproto3.Execute{}, &pgproto3.Sync{}),
+	} {
+		var out bytes.Buffer
+		sent := false
+		err := in.session(t.Context(), &out, func() ([]byte, error) {
+			if sent {
+				return nil, io.EOF
+			}
+			sent = true
+			in.insist()
+			return messages, nil
+		})
+		if err != nil || !strings.Contains(transcript(t, out.Bytes()), "ErrorResponse ERROR 57014\nReadyForQuery I") {
+			t.Fatal(err, transcript(t, out.Bytes()))
+		}
+	}
+	want(t, in, "SELECT 1", "1")
+}
+
+// A cancel while the session waits for its client is for nobody.
+func TestCancelWhileIdle(t *testing.T) {
+	in := quiet(t)
+	c := serve(t.Context(), t, in)
+	c.ask(&pgproto3.Query{String: "SELECT 1"})
+	in.Cancel()
+	wantLines(t, c.ask(&pgproto3.Query{String: "SELECT sum(g) FROM generate_series(1, 100000) g"}),
+		"RowDescription sum", "DataRow 5000050000", "CommandComplete SELECT 1", "ReadyForQuery I")
+	if err := c.leave(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStatementTimeout(t *testing.T) {
+	const limit = 5 * time.Second
+	in, clk, started := stoppable(t, InstanceOptions{StatementTimeout: limit})
+	for _, sql := range []string{busy, asleep} {
+		done := begin(t.Context(), in, sql)
+		started(sql)
+		at := time.Now()
+		clk.Advance(limit)
+		wantPgError(t, <-done, "57014")
+		promptly(t, at)
+	}
+	for range 3 { // the time counts anew for each
+		done := begin(t.Context(), in, "SELECT pg_sleep(3)")
+		started(asleep)
+		clk.Advance(3 * time.Second)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	want(t, in, "SELECT 1", "1")
+	if n := clk.Pending(); n != 0 {
+		t.Fatalf("%d timers are left", n)
+	}
+}
+
+func TestKill(t *testing.T) {
+	for name, sql := range map[string]string{
+		"busy":                busy,
+		"asleep":              asleep,
+		"handles the cancel":  strings.Replace(busy, "END LOOP;", "END LOOP; EXCEPTION WHEN query_canceled THEN PERFORM pg_sleep(1e6);", 1),
+		"more statements":     asleep + "; INSERT INTO a VALUES (1)",
+		"within a subroutine": "DO $$ BEGIN EXECUTE 'SELECT pg_sleep(1e6)'; EXCEPTION WHEN OTHERS OR query_canceled THEN NULL; END $$",
+	} {
+		t.Run(name, func(t *testing.T) {
+			in, _, started := stoppable(t, InstanceOptions{})
+			done := begin(t.Context(), in, sql)
+			if strings.Contains(sql, "mark busy") {
+				started(busy)
+			} else {
+				started(asleep)
+			}
+			at := time.Now()
+			in.Kill()
+			in.Kill()
+			if err := <-done; !errors.Is(err, ErrDead) {
+				t.Fatal(err)
+			}
+			promptly(t, at)
+			wantReleased(t, in)
+		})
+	}
+	t.Run("idle", func(t *testing.T) {
+		in := start(t, InstanceOptions{})
+		in.Kill()
+		wantReleased(t, in)
+	})
+	t.Run("while many statements run", func(t *testing.T) {
+		in := start(t, InstanceOptions{})
+		done := make(chan error, 1)
+		go func() {
+			for {
+				if _, err := in.Query(context.Background(), "SELECT 1"); err != nil {
+					done <- err
+					return
+				}
+			}
+		}()
+		in.Kill()
+		if err := <-done; !errors.Is(err, ErrDead) {
+			t.Fatal(err)
+		}
+		wantReleased(t, in)
+	})
+}
+
+func TestBusy(t *testing.T) {
+	in, _, started := stoppable(t, InstanceOptions{})
+	done := begin(t.Context(), in, asleep)
+	started(asleep)
+	if _, err := in.Query(t.Context(), "SELECT 1"); !errors.Is(err, ErrBusy) {
+		t.Fatal(err)
+	}
+	if _, err := in.Image(); !errors.Is(err, ErrBusy) {
+		t.Fatal(err)
+	}
+	if err := in.Close(t.Context()); !errors.Is(err, ErrBusy) {
+		t.Fatal(err)
+	}
+	if _, err := in.InTransaction(); !errors.Is(err, ErrBusy) {
+		t.Fatal(err)
+	}
+	in.Cancel()
+	wantPgError(t, <-done, "57014")
+	want(t, in, "SELECT 1", "1")
+}
+
+func TestFatalEndsTheInstance(t *testing.T) {
+	in := quiet(t)
+	var out bytes.Buffer
+	err := in.Exec(t.Context(), encode(t, &pgproto3.Query{String: "INSERT INTO a VALUES (1)"},
+		&pgproto3.Query{String: "SELECT pg_terminate_backend(pg_backend_pid())"}), &out)
+	if !errors.Is(err, ErrDead) {
+		t.Fatal(err)
+	}
+	if got := transcript(t, out.Bytes()); !strings.HasSuffix(got, "ErrorResponse FATAL 57P01") {
+		t.Fatal(got)
+	}
+	wantReleased(t, in)
+	if _, err := in.Image(); !errors.Is(err, ErrDead) {
+		t.Fatal(err)
+	}
+	again, err := testRuntime(t).Start(t.Context(), InstanceOptions{Data: in.Data().Clone()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(again.Kill)
+	want(t, again, "SELECT count(*) FROM a", "1")
+}
+
+func TestLargeRow(t *testing.T) {
+	in := quiet(t)
+	const size = 50 << 20
+	value := strings.Repeat("0123456789abcdef", size/16)
+	var out sizes
+	messages := encode(t, &pgproto3.Parse{Query: "INSERT INTO a VALUES (1, $1)"}, bind("", "", value), &pgproto3.Execute{}, &pgproto3.Sync{})
+	if err := in.Exec(t.Context(), messages, &out); err != nil {
+		t.Fatal(err)
+	}
+	want(t, in, "SELECT length(v), md5(v) = md5(repeat('0123456789abcdef', length(v) / 16)) FROM a", "52428800|t")
+	got := rows(t, in, "SELECT v FROM a")
+	if got != value {
+		t.Fatalf("%d bytes came back, not the %d that were stored", len(got), size)
+	}
+	if c := cap(in.output); c > 4*outputChunk {
+		t.Fatalf("%d bytes are kept for output", c)
+	}
+}
+
+func TestOutputComesInPieces(t *testing.T) {
+	in := quiet(t)
+	var got sizes
+	if err := in.Exec(t.Context(), encode(t, &pgproto3.Query{String: "SELECT repeat('x', 1000), generate_series(1, 50000)"}), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.total < 50_000_000 || got.largest > 2*outputChunk || got.pieces < 100 {
+		t.Fatalf("%+v", got)
+	}
+}
+
+// A client that fails while it takes an answer.
+func TestExecWriterFails(t *testing.T) {
+	in := quiet(t)
+	failure := errors.New("no room")
+	err := in.Exec(t.Context(), encode(t, &pgproto3.Query{String: "SELECT repeat('x', 1000), generate_series(1, 10000000)"}), failing{failure})
+	if !errors.Is(err, failure) {
+		t.Fatal(err)
+	}
+	want(t, in, "SELECT 1", "1")
+}
+
+type failing struct{ err error }
+
+func (f failing) Write([]byte) (int, error) { return 0, f.err }
