@@ -49,7 +49,7 @@ func (c *cache) lock(ctx context.Context, path, what string) (unlock func() erro
 			if !told {
 				c.progress("waiting for another process that makes "+what, 0, 0)
 			}
-			err = clock.System().Sleep(context.Background(), lockInterval)
+			err = clock.System().Sleep(ctx, lockInterval)
 		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), file.Close())

@@ -115,22 +115,39 @@ func TestDerivedErrors(t *testing.T) {
 
 func TestDerivedDiskFails(t *testing.T) {
 	const text = "some bytes that need room"
-	careless := func(_ context.Context, w io.Writer) error {
-		_, _ = io.WriteString(w, text) // what was not written must not pass as whole
-		return nil
-	}
+	var calls atomic.Int32
 	for _, failure := range []error{syscall.ENOSPC, syscall.EROFS} {
 		for _, room := range []int{0, 4, len(text) + 4} { // creating, writing, writing the sum
 			s := newFakePackage(t).set(t, failing(room, failure))
-			_, err := s.Derived(t.Context(), "thing", careless)
+			_, err := s.Derived(t.Context(), "thing", builder(text, &calls))
 			if !errors.Is(err, failure) {
 				t.Fatalf("after %d bytes: got %v, want %v", room, err, failure)
 			}
 			mustMention(t, err, s.CacheDir(), cacheVariable)
 			s.cache.create = createFile
-			var calls atomic.Int32
 			mustDerive(t, s, "thing", "made later", &calls)
 		}
+	}
+}
+
+// A build that does not look at the errors of its writer must not leave half a
+// file that passes for whole.
+func TestDerivedCarelessBuild(t *testing.T) {
+	files := 0
+	first := func(path string) (writeFile, error) { // only the first file meets a full disk
+		files++
+		if files == 1 {
+			return failing(4, syscall.ENOSPC)(path)
+		}
+		return createFile(path)
+	}
+	s := newFakePackage(t).set(t, first)
+	_, err := s.Derived(t.Context(), "thing", func(_ context.Context, w io.Writer) error {
+		_, _ = io.WriteString(w, "more than four bytes")
+		return nil
+	})
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("got %v, want ENOSPC", err)
 	}
 }
 
