@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"sync"
 
 	"github.com/tetratelabs/wazero/api"
 
@@ -14,11 +15,15 @@ import (
 
 // Image is the whole state of an idle instance: memory, globals, files, open descriptors, loaded libraries. Any number
 // of instances can be started from it, each in milliseconds, sharing pages until they write them. An image belongs
-// to the file tree it holds and to the runtime that made it.
+// to the file tree it holds and to the runtime that made it. It is safe for concurrent use.
+//
+// PostgreSQL's random numbers are seeded anew in each instance, but for those of SQL's random() if the session has called
+// it before: then every instance goes on with the same ones, unless it is told SELECT setseed(...).
 type Image struct {
 	rt        *Runtime
 	memory    *memorySnapshot
 	globals   []uint64
+	cloning   sync.Mutex // a tree is cloned by one goroutine at a time
 	system    *memfs.FS
 	data      *memfs.FS
 	cwd       string
@@ -80,8 +85,18 @@ func (in *Instance) Image() (*Image, error) {
 	return img, err
 }
 
-// Data is the data directory at the time of the image. It must not be written.
-func (img *Image) Data() *memfs.FS { return img.data }
+// Data is a copy of the data directory at the time of the image.
+func (img *Image) Data() *memfs.FS {
+	_, data := img.trees()
+	return data
+}
+
+// trees are copies of the file trees.
+func (img *Image) trees() (system, data *memfs.FS) {
+	img.cloning.Lock()
+	defer img.cloning.Unlock()
+	return img.system.Clone(), img.data.Clone()
+}
 
 // StartImage starts an instance from an image. The data directory is a copy of the image's, so o.Data must be nil;
 // Settings, User and Database are those of the image.
@@ -103,7 +118,8 @@ func (rt *Runtime) StartImage(ctx context.Context, img *Image, o InstanceOptions
 }
 
 func (rt *Runtime) startImage(img *Image, o InstanceOptions) (*Instance, error) {
-	fs := newFiles(img.system.Clone(), img.data.Clone(), o.Random)
+	system, data := img.trees()
+	fs := newFiles(system, data, o.Random)
 	fs.cwd, fs.umask = img.cwd, img.umask
 	if err := img.reopen(fs, o.Log); err != nil {
 		return nil, err
@@ -177,6 +193,8 @@ func (img *Image) reopen(fs *files, log func(string)) error {
 		o := s.file
 		switch d := o.dev.(type) {
 		case nil:
+		case randomDevice:
+			o.dev = openDevice("/dev/urandom", fs.random)
 		case *lineDevice:
 			o.dev = &lineDevice{emit: log}
 		case pipeReader:

@@ -117,7 +117,7 @@ func (rt *Runtime) runInitdb(ctx context.Context) (*memfs.FS, error) {
 	o := InstanceOptions{Data: memfs.New(memfs.Options{})}
 	o.fill()
 	tail := &logTail{next: o.Log}
-	fs := newFiles(rt.system.Clone(), o.Data, o.Random)
+	fs := newFiles(rt.installed(), o.Data, o.Random)
 	standardFiles(fs, tail.line)
 	in, err := rt.newInstance(rt.initdb, fs, o, 0)
 	if err != nil {

@@ -48,7 +48,8 @@ type Runtime struct {
 	libs        libraryCache
 	invokes     map[string]bool // extra invoke modules; under libs.mu
 
-	system *memfs.FS // PostgreSQL's installation, never changed
+	cloning sync.Mutex // a tree is cloned by one goroutine at a time
+	system  *memfs.FS  // PostgreSQL's installation, never changed
 
 	mu     sync.Mutex // guards what follows
 	image  *Image
@@ -263,6 +264,13 @@ func valueTypes(ts []wasmbin.ValType) []api.ValueType {
 		out[i] = api.ValueType(t)
 	}
 	return out
+}
+
+// installed is a copy of PostgreSQL's installation.
+func (rt *Runtime) installed() *memfs.FS {
+	rt.cloning.Lock()
+	defer rt.cloning.Unlock()
+	return rt.system.Clone()
 }
 
 // installation is the file tree of PostgreSQL and all bundled extensions.

@@ -2,8 +2,11 @@ package pglite
 
 import (
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"blobpglite/core/clock"
 )
 
 func TestVersionAndZone(t *testing.T) {
@@ -14,6 +17,11 @@ func TestVersionAndZone(t *testing.T) {
 	want(t, in, "SELECT '2026-07-01 12:00+00'::timestamptz AT TIME ZONE 'Europe/Zurich'", "2026-07-01 14:00:00")
 	want(t, in, "SELECT current_user, current_database()", "postgres|postgres")
 	want(t, in, "SELECT 'ä' < 'b' COLLATE \"und-x-icu\", upper('straße' COLLATE \"und-x-icu\"), 'ä' < 'b' COLLATE \"C\"", "t|STRASSE|f")
+}
+
+func TestTimeIsTheClocks(t *testing.T) {
+	in := start(t, InstanceOptions{Clock: clock.NewVirtual(time.Date(2026, 7, 1, 12, 0, 0, 123_456_000, time.UTC))})
+	want(t, in, "SELECT clock_timestamp(), now()", "2026-07-01 12:00:00.123456+00|2026-07-01 12:00:00.123456+00")
 }
 
 func TestSchemaAndData(t *testing.T) {

@@ -41,7 +41,7 @@ func processCalls() map[string]hostFunc {
 		"environ_get":                         environGet,
 		"clock_time_get":                      clockTimeGet,
 		"random_get":                          randomGet,
-		"emscripten_date_now":                 func(in *Instance, s []uint64) { s[0] = math.Float64bits(float64(in.clock.Now().UnixMilli())) },
+		"emscripten_date_now":                 dateNow,
 		"emscripten_get_now":                  emscriptenNow,
 		"_tzset_js":                           tzset,
 		"_localtime_js":                       breakDownTime,
@@ -117,6 +117,11 @@ func clockTimeGet(in *Instance, s []uint64) {
 	default:
 		s[0] = uint64(eINVAL)
 	}
+}
+
+func dateNow(in *Instance, s []uint64) {
+	in.reviveCancel()
+	s[0] = math.Float64bits(float64(in.clock.Now().UnixMicro()) / 1000)
 }
 
 func emscriptenNow(in *Instance, s []uint64) {

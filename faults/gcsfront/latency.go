@@ -15,8 +15,8 @@ type Latency struct {
 	Get    []LatencyPoint // bodies and attributes
 	Put    []LatencyPoint // uploads and all other mutations
 	List   []LatencyPoint // a page
-	Scale  float64        // multiplies every sample; 0: 1
 	Delete []LatencyPoint
+	Scale  float64 // multiplies every sample; 0: 1
 }
 
 // LatencyPoint is one point of a curve.

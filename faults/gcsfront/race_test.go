@@ -99,8 +99,8 @@ func TestGenerationsAreUnique(t *testing.T) {
 		wg.Go(func() {
 			last := int64(0)
 			for j := range each {
-				name := fmt.Sprintf("%d-%d", i, j)
-				w := call(front, http.MethodPost, uploadPath(name, ""), "")
+				name := fmt.Sprintf("write %d of key %d", j, i)
+				w := call(front, http.MethodPost, uploadPath(fmt.Sprint(i), ""), "")
 				g := generationOf(t, w)
 				mu.Lock()
 				if other, ok := seen[g]; ok {

@@ -83,8 +83,8 @@ func TestConformance(t *testing.T) {
 			return openStore(t, serve(t, newFront(t, gcsfront.Options{})), "database/1")
 		})
 	})
-	t.Run("emulator at the root of a bucket, throttling names", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) store.Store {
+	t.Run("emulator that throttles, at the root of a bucket", func(t *testing.T) {
+		storetest.Races(t, func(t *testing.T) store.Store {
 			rate := &gcsfront.Rate{PerSecond: 200, Burst: 2}
 			return openStore(t, serve(t, newFront(t, gcsfront.Options{Rate: rate})), "")
 		})

@@ -32,14 +32,10 @@ const (
 // Run runs the suite. open is called once a test and returns an empty store; whatever has to be closed, it registers
 // with t.Cleanup.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
-	tests := []struct {
-		name string
-		run  func(t *testing.T, s store.Store)
-	}{
+	Races(t, open)
+	run(t, open, []test{
 		{"conditions", testConditions},
 		{"zero condition refused", testZeroCondition},
-		{"race to create", testRaceToCreate},
-		{"race to swap", testRaceToSwap},
 		{"generations rise across delete", testGenerationsRise},
 		{"write ids", testWriteIDs},
 		{"read after write", testReadAfterWrite},
@@ -56,7 +52,24 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"keys", testKeys},
 		{"prefixed view", testPrefixed},
 		{"cancelled context", testCancelled},
-	}
+	})
+}
+
+// Races runs only the part of the suite in which many write one key at once: for variants of a store that differ in
+// nothing else.
+func Races(t *testing.T, open func(t *testing.T) store.Store) {
+	run(t, open, []test{
+		{"race to create", testRaceToCreate},
+		{"race to swap", testRaceToSwap},
+	})
+}
+
+type test struct {
+	name string
+	run  func(t *testing.T, s store.Store)
+}
+
+func run(t *testing.T, open func(t *testing.T) store.Store, tests []test) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, open(t)) })
 	}

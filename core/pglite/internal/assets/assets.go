@@ -42,7 +42,7 @@ type Options struct {
 
 // Set is the PGlite files, checked. It is safe for concurrent use.
 type Set struct {
-	Dir string // folder that holds the files; read only
+	Dir string // absolute path of the folder that holds the files; read only
 
 	pin   pin
 	cache cache
@@ -80,6 +80,9 @@ func ensure(ctx context.Context, o Options, p pin, create createFunc) (*Set, err
 		from = os.Getenv(fromVariable)
 	}
 	if from != "" {
+		if from, err = filepath.Abs(from); err != nil {
+			return nil, fmt.Errorf("find the folder of the PGlite files: %w", err)
+		}
 		if err := p.verify(from); err != nil {
 			return nil, fmt.Errorf("use the PGlite files in %s: %w; put the files of the dist folder of the npm package %s there, or unset %s",
 				from, err, p.spec(), fromVariable)

@@ -20,7 +20,7 @@
 // # Faults
 //
 // Every file is pinned by size and SHA-256 (pins.go), the tarball of the package
-// by its SHA-512. [Ensure] hashes every file, 17 MB in about 10 ms, so a file
+// by its SHA-512. [Ensure] hashes every file, 17 MB in about 15 ms, so a file
 // that was cut short, damaged or exchanged is an error that names it before it is
 // used. Files and folders come into place by rename after fsync: a crash leaves
 // nothing or the whole. A derived artefact is hashed at each use and made again
