@@ -51,7 +51,7 @@ func rooms() []room {
 		},
 		{path: "core/engine", own: engine, others: []string{"github.com/jackc/pgx/v5"}},
 		{
-			path: "faults/...", own: []string{"core/store", "core/clock", "core/point"},
+			path: "faults/...", own: []string{"core/store", "core/clock", "core/point", "faults/model"},
 			others: []string{"github.com/fsouza/fake-gcs-server"},
 		},
 		{path: "scenarios"},

@@ -25,7 +25,7 @@ import (
 //	main     what PostgreSQL exports: memory, table, stack pointer, functions
 //	link     a generated module of globals: __memory_base, __table_base, GOT.mem.*, GOT.func.*
 //	env, ... the host modules
-//	stubs    functions nobody has; they trap when they are called
+//	stubs    functions nobody has; they raise an error when they are called
 //
 // and its data segments are written by the host, so that the same compiled module serves a fresh load and the
 // restore of an image, where the memory already holds the data. A second generated module puts the functions whose
@@ -40,6 +40,19 @@ const (
 	tableName   = "__indirect_function_table"
 )
 
+// mayLack are the functions of the C library that PostgreSQL was built without and that a module may name all the same:
+// pgcrypto's OpenSSL could use sockets and terminals, but is never asked to. A call is an error. A module that lacks
+// anything else is not loaded: the first to ask for a client's encoding would otherwise break its session for good.
+func mayLack(name string) bool {
+	switch name {
+	case "sleep", "getsockopt", "gethostbyname", "setsockopt", "getsockname", "shutdown", "mprotect", "mlock", "madvise",
+		"setbuf", "tcgetattr", "signal", "tcsetattr":
+		return true
+	default:
+		return false
+	}
+}
+
 // maxLibrary bounds the file of a side module.
 const maxLibrary = 64 << 20
 
@@ -48,8 +61,7 @@ type sideLib struct {
 	meta     *wasmbin.Module
 	data     []wasmbin.Segment
 	compiled wazero.CompiledModule
-	stubs    wazero.CompiledModule // nil if nothing is missing
-	gotMem   []string              // symbols whose address the module asks for
+	gotMem   []string // symbols whose address the module asks for
 	gotFunc  []string
 	weak     map[string]bool
 	elems    map[uint32]uint32 // function index to slot, from the table base
@@ -126,7 +138,8 @@ func (rt *Runtime) prepareSide(bin []byte) (*sideLib, error) {
 	if l.data, err = meta.DataSegments(); err != nil {
 		return nil, err
 	}
-	var missing []wasmbin.Stub
+	stubs, missing := fmt.Sprintf("%s %x", stubsModule, key), map[string]wasmbin.FuncType{}
+	var lacking []string
 	globals := 0
 	renamed, err := wasmbin.RenameImports(bin, func(i wasmbin.Import) (string, string) {
 		if i.Kind == wasmbin.KindGlobal {
@@ -139,8 +152,12 @@ func (rt *Runtime) prepareSide(bin []byte) (*sideLib, error) {
 			l.gotMem = append(l.gotMem, i.Name)
 		case strings.HasPrefix(name, "GOT.func."):
 			l.gotFunc = append(l.gotFunc, i.Name)
-		case module == stubsModule && !slices.ContainsFunc(missing, func(s wasmbin.Stub) bool { return s.Name == name }):
-			missing = append(missing, wasmbin.Stub{Name: name, Type: i.Func})
+		case module == stubsModule:
+			module = stubs
+			missing[name] = i.Func
+			if !mayLack(name) {
+				lacking = append(lacking, name)
+			}
 		case strings.HasPrefix(module, "invoke_"):
 			l.extra = append(l.extra, invokeSignature(module))
 		}
@@ -149,6 +166,9 @@ func (rt *Runtime) prepareSide(bin []byte) (*sideLib, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(lacking) > 0 {
+		return nil, fmt.Errorf("PostgreSQL lacks %s, which it needs", strings.Join(lacking[:min(3, len(lacking))], ", "))
+	}
 	if renamed, err = wasmbin.StripData(renamed); err != nil {
 		return nil, err
 	}
@@ -156,7 +176,7 @@ func (rt *Runtime) prepareSide(bin []byte) (*sideLib, error) {
 		return nil, fmt.Errorf("compile it: %w", err)
 	}
 	if len(missing) > 0 {
-		if l.stubs, err = rt.compileSmallLocked(wasmbin.BuildStubs(missing)); err != nil {
+		if err := rt.addStubs(stubs, missing); err != nil {
 			return nil, err
 		}
 	}
@@ -167,6 +187,21 @@ func (rt *Runtime) prepareSide(bin []byte) (*sideLib, error) {
 	}
 	rt.libs.sides[key] = l
 	return l, nil
+}
+
+// addStubs provides functions that PostgreSQL lacks.
+func (rt *Runtime) addStubs(module string, missing map[string]wasmbin.FuncType) error {
+	b := rt.wazero.NewHostModuleBuilder(module)
+	for name, t := range missing {
+		stub := func(in *Instance, _ []uint64) {
+			in.raise(featureNotSupported, fmt.Sprintf("the function %s is not part of this build of PostgreSQL", name))
+		}
+		b.NewFunctionBuilder().WithGoFunction(goFunc(stub), valueTypes(t.Params), valueTypes(t.Results)).Export(name)
+	}
+	if _, err := b.Instantiate(rt.ctx); err != nil {
+		return fmt.Errorf("provide what it lacks: %w", err)
+	}
+	return nil
 }
 
 // provider names the module and the export that satisfy an import of a side module.
@@ -424,11 +459,6 @@ func (in *Instance) instantiateSide(lib *library, side *sideLib) (api.Module, er
 		}
 	}
 	modules[linkModule] = link
-	if side.stubs != nil {
-		if modules[stubsModule], err = in.instantiate(side.stubs, modules); err != nil {
-			return nil, err
-		}
-	}
 	module, err := in.instantiate(side.compiled, modules)
 	if err != nil {
 		return nil, err

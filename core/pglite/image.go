@@ -135,14 +135,9 @@ func (rt *Runtime) startImage(img *Image, o InstanceOptions) (*Instance, error) 
 	return in, nil
 }
 
-// restore gives a new instance the image's state.
+// restore gives a new instance the image's state. The memory comes after the libraries: their start functions set
+// globals, which is wanted, and clear variables.
 func (img *Image) restore(in *Instance) error {
-	if err := img.memory.restore(in.linear.region); err != nil {
-		return err
-	}
-	for i, name := range in.program.globals {
-		in.module.ExportedGlobal(name).(api.MutableGlobal).Set(img.globals[i])
-	}
 	for k, v := range img.mainSlots {
 		in.mainSlots[k] = v
 	}
@@ -159,6 +154,12 @@ func (img *Image) restore(in *Instance) error {
 	if err != nil {
 		return err
 	}
+	if err := img.memory.restore(in.linear.region); err != nil {
+		return err
+	}
+	for i, name := range in.program.globals {
+		in.module.ExportedGlobal(name).(api.MutableGlobal).Set(img.globals[i])
+	}
 	// Clones would share PostgreSQL's random numbers.
 	const stateSize = 16
 	state := in.mem.bytes(uint32(in.rt.main.consts["pg_global_prng_state"]), stateSize)
@@ -168,7 +169,7 @@ func (img *Image) restore(in *Instance) error {
 	return nil
 }
 
-// reload puts a library back where it was; its data and what its constructors did are in the memory already.
+// reload puts a library back where it was; its data and what its constructors did come with the memory.
 func (in *Instance) reload(lib *library) error {
 	side, err := in.rt.prepareSide(lib.File)
 	if err != nil {

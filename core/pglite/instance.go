@@ -316,6 +316,9 @@ func (in *Instance) guard(f func()) (err error) {
 
 // acquire makes the calling goroutine the owner.
 func (in *Instance) acquire() error {
+	if in.wasKilled() {
+		return fmt.Errorf("%w: %w", ErrDead, errKilled)
+	}
 	if !in.running.CompareAndSwap(false, true) {
 		return ErrBusy
 	}

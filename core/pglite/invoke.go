@@ -160,6 +160,25 @@ func throwLongjmp(in *Instance, _ []uint64) {
 	panic(errUnwind)
 }
 
+// featureNotSupported is the SQLSTATE 0A000 as PostgreSQL packs it: six bits for each character, from '0'.
+const featureNotSupported = ('A' - '0') << 6
+
+// raise is ereport(ERROR): it leaves the guest's call stack up to its error handler.
+func (in *Instance) raise(sqlstate uint64, message string) {
+	const levelError = 21
+	frame := (uint32(in.stackPointer.Get()) - uint32(len(message)) - 1 - 8) &^ 15
+	in.stackPointer.Set(uint64(frame)) // the handler puts it back
+	text := frame + 8
+	in.mem.putU32(frame, text)    // the variable arguments
+	in.mem.putCstr(frame+4, "%s") // the format
+	in.mem.putCstr(text, message)
+	raise := func(name string, args ...uint64) { in.call(in.module.ExportedFunction(name), args...) }
+	raise("errstart", levelError, 0)
+	raise("errcode", sqlstate)
+	raise("errmsg", uint64(frame+4), uint64(frame))
+	raise("errfinish", 0, 0, 0)
+}
+
 // callTable calls a table entry from a host function.
 func (in *Instance) callTable(index uint32, sig *signature, args ...uint64) uint64 {
 	buf := make([]uint64, max(len(args), 1))

@@ -3,7 +3,6 @@ package pglite
 import (
 	"bytes"
 	"encoding/binary"
-	"math"
 
 	"github.com/tetratelabs/wazero/experimental"
 )
@@ -22,7 +21,6 @@ const maxMemory = 2 << 30
 // memory is the guest's linear memory as host functions see it.
 type memory struct{ b []byte }
 
-func (m *memory) u8(p uint32) byte            { return m.b[p] }
 func (m *memory) putU8(p uint32, v byte)      { m.b[p] = v }
 func (m *memory) u16(p uint32) uint16         { return binary.LittleEndian.Uint16(m.b[p:]) }
 func (m *memory) putU16(p uint32, v uint16)   { binary.LittleEndian.PutUint16(m.b[p:], v) }
@@ -31,7 +29,6 @@ func (m *memory) putU32(p, v uint32)          { binary.LittleEndian.PutUint32(m.
 func (m *memory) u64(p uint32) uint64         { return binary.LittleEndian.Uint64(m.b[p:]) }
 func (m *memory) putU64(p uint32, v uint64)   { binary.LittleEndian.PutUint64(m.b[p:], v) }
 func (m *memory) bytes(p, n uint32) []byte    { return m.b[p : uint64(p)+uint64(n)] }
-func (m *memory) putF64(p uint32, v float64)  { m.putU64(p, math.Float64bits(v)) }
 func (m *memory) putCstr(p uint32, s string)  { copy(m.b[p:], s); m.b[uint64(p)+uint64(len(s))] = 0 }
 func (m *memory) putBytes(p uint32, s []byte) { copy(m.bytes(p, uint32(len(s))), s) }
 

@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/tetratelabs/wazero/api"
 )
 
 // Exit codes by which PGlite's build of PostgreSQL talks to its host.
@@ -19,6 +20,9 @@ const (
 	exitAlive   = 99  // main: started, ready for messages
 	exitLongjmp = 100 // an error was raised outside of any handler: call PostgresMainLongJmp
 )
+
+// maxReady is how often PostgreSQL may fail to send ReadyForQuery.
+const maxReady = 5
 
 // outputChunk is how much output is gathered before it is handed on.
 const outputChunk = 64 << 10
@@ -286,19 +290,25 @@ func (in *Instance) step() error {
 	if limit := in.opts.StatementTimeout; limit > 0 {
 		defer in.limit(limit)()
 	}
-	_, exited, code, err := in.enterGuest(in.fn.mainLoopOnce)
+	_, err := in.run(in.fn.mainLoopOnce)
+	return err
+}
+
+// run calls a part of PostgreSQL's main loop. raised says that it raised an error, which was told to the client.
+func (in *Instance) run(f api.Function) (raised bool, err error) {
+	_, exited, code, err := in.enterGuest(f)
 	if err != nil || !exited {
-		return err
+		return false, err
 	}
 	if code == exitLongjmp {
 		_, exited, code, err = in.enterGuest(in.fn.mainLongJmp)
 		if err != nil || !exited {
-			return err
+			return true, err
 		}
 	}
 	in.flushOutput() // the FATAL message that says why
 	in.dead = fmt.Errorf("PostgreSQL ended with exit code %d", code)
-	return in.dead
+	return true, in.dead
 }
 
 // limit cancels what runs after d, until the function that it returns is called.
@@ -326,14 +336,19 @@ func (in *Instance) endBatch() error {
 	if in.dead != nil {
 		return in.dead
 	}
-	if _, _, _, err := in.enterGuest(in.fn.sendReady); err != nil {
-		return err
+	raised, err := in.run(in.fn.sendReady)
+	for attempt := 1; raised && err == nil; attempt++ { // a cancel, most likely
+		if attempt == maxReady {
+			in.dead = errors.New("PostgreSQL fails to say that it is ready")
+			return in.dead
+		}
+		raised, err = in.run(in.fn.sendReady)
 	}
-	if _, _, _, err := in.enterGuest(in.fn.flush); err != nil {
-		return err
+	if err == nil {
+		_, err = in.run(in.fn.flush)
 	}
 	in.flushOutput()
-	return nil
+	return err
 }
 
 // Cancel interrupts what the instance is doing: it answers with SQLSTATE 57014. Where nothing runs, nothing happens: a

@@ -22,7 +22,7 @@ func snapshotMemory(b []byte) (*memorySnapshot, error) {
 	return s, nil
 }
 
-// restore puts the snapshot at the start of region, which is all zeros.
+// restore puts the snapshot at the start of region, which is all zeros: all that a start function writes is zeros.
 func (s *memorySnapshot) restore(region []byte) error {
 	for _, r := range s.runs {
 		copy(region[r.off:], r.data)

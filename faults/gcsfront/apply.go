@@ -23,7 +23,7 @@ func (f *Front) apply(r *http.Request, q *request, body []byte) *reply {
 		defer f.mu.RUnlock()
 		return f.forward(r, q, body)
 	}
-	if !f.limiter.allow(q.bucket + "/" + q.key) {
+	if !f.limiter.Allow(q.bucket + "/" + q.key) {
 		return failure(http.StatusTooManyRequests, "object %q is written more often than its name allows", q.key)
 	}
 	f.mu.Lock()

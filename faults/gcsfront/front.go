@@ -38,6 +38,7 @@ import (
 
 	"blobpglite/core/clock"
 	"blobpglite/core/store"
+	"blobpglite/faults/model"
 )
 
 // Bounds.
@@ -46,6 +47,12 @@ const (
 	MaxRequestBytes = store.MaxBodyBytes + 1<<20
 
 	headerTimeout = 30 * time.Second // for the headers of a request to arrive
+)
+
+// Latency and Rate are the models that this front and the other injectors share.
+type (
+	Latency = model.Latency
+	Rate    = model.Rate
 )
 
 // Options configures a Front.
@@ -63,8 +70,8 @@ type Front struct {
 	emulator *fakestorage.Server
 	handler  http.Handler // of the emulator
 	clock    clock.Clock
-	latency  *sampler
-	limiter  *limiter
+	latency  *model.Sampler
+	limiter  *model.Limiter
 	rules    *rules
 
 	// mu serialises mutations against everything else in the emulator.
@@ -92,11 +99,11 @@ func New(o Options) (*Front, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start storage front: %w", err)
 	}
-	limiter, err := newLimiter(o.Rate, o.Clock)
+	limiter, err := model.NewLimiter(o.Rate, o.Clock)
 	if err != nil {
 		return nil, fmt.Errorf("start storage front: %w", err)
 	}
-	latency, err := newSampler(o.Latency, o.Seed)
+	latency, err := model.NewSampler(o.Latency, o.Seed)
 	if err != nil {
 		return nil, fmt.Errorf("start storage front: %w", err)
 	}
@@ -179,7 +186,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.send(w, problem, effect{})
 		return
 	}
-	delay := f.latency.sample(q.op, int64(len(body)))
+	delay := f.latency.Sample(q.op.work(), int64(len(body)))
 	before := f.rules.before(q)
 	f.wait(delay/2 + before.delay)
 	if before.action != "" {
@@ -189,7 +196,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	reply := f.apply(r, q, body)
 	f.bill(q, reply)
 	if q.op == OpGet { // its body comes back
-		delay = f.latency.sample(q.op, int64(len(reply.body)))
+		delay = f.latency.Sample(q.op.work(), int64(len(reply.body)))
 	}
 	after := f.rules.after(q, reply)
 	f.wait(delay - delay/2 + after.delay)

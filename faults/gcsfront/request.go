@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"blobpglite/faults/model"
 )
 
 // Op is what a request does.
@@ -31,6 +33,20 @@ const (
 
 func (o Op) mutates() bool {
 	return slices.Contains([]Op{OpPut, OpDelete, OpPatch, OpCompose, OpCopy}, o)
+}
+
+// work is what the model of latencies takes the operation for.
+func (o Op) work() model.Work {
+	switch o {
+	case OpGet, OpStat, OpBucket:
+		return model.Get
+	case OpList:
+		return model.List
+	case OpDelete:
+		return model.Delete
+	default:
+		return model.Put
+	}
 }
 
 // request is one parsed request.

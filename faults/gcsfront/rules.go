@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
+
+	"blobpglite/faults/model"
 )
 
 // Phase is when a rule strikes.
@@ -56,14 +57,7 @@ func (r Rule) String() string {
 	if r.KeyClass != "" {
 		class = r.KeyClass
 	}
-	often := fmt.Sprintf("p=%g", r.Probability)
-	switch {
-	case r.Every > 0:
-		often = fmt.Sprintf("every=%d", r.Every)
-	case r.Nth > 0:
-		often = fmt.Sprintf("nth=%d", r.Nth)
-	}
-	s := fmt.Sprintf("%s %s %s %s %s", op, class, r.Phase, often, r.Do)
+	s := fmt.Sprintf("%s %s %s %s %s", op, class, r.Phase, r.often(), r.Do)
 	switch {
 	case r.Do == Delay:
 		s += " " + r.Delay.String()
@@ -152,17 +146,14 @@ func (r Rule) check() error {
 	if r.N != 0 && (r.Phase == Before || (r.Do != Cut && r.Do != Reset)) {
 		return fmt.Errorf("%d bytes: only %s, and %s after the request was applied, let bytes through", r.N, Cut, Reset)
 	}
-	ways := 0
-	for _, set := range []bool{r.Every != 0, r.Nth != 0, r.Probability != 0} {
-		if set {
-			ways++
-		}
+	if r.N < 0 {
+		return fmt.Errorf("%d bytes: must not be negative", r.N)
 	}
-	if ways != 1 || r.Every < 0 || r.Nth < 0 || r.Probability < 0 || r.Probability > 1 || r.N < 0 {
-		return fmt.Errorf("every %d, nth %d, probability %g, bytes %d: set exactly one of the first three, positive and at most 1 for the last of them; bytes not negative",
-			r.Every, r.Nth, r.Probability, r.N)
-	}
-	return nil
+	return r.often().Check()
+}
+
+func (r Rule) often() model.Often {
+	return model.Often{Every: r.Every, Nth: r.Nth, Probability: r.Probability}
 }
 
 func (rs *rules) before(q *request) effect { return rs.decide(q, Before, nil) }
@@ -181,7 +172,7 @@ func (rs *rules) decide(q *request, phase Phase, r *reply) effect {
 			continue
 		}
 		c.Matched++
-		if !rule.due(c.Matched, rs.random[i]) {
+		if !rule.often().Due(c.Matched, rs.random[i]) {
 			continue
 		}
 		c.Fired++
@@ -199,18 +190,7 @@ func (r Rule) matches(q *request) bool {
 	if r.Op != "" && r.Op != q.op {
 		return false
 	}
-	return r.KeyClass == "" || strings.Contains("/"+q.key+"/", "/"+strings.Trim(r.KeyClass, "/")+"/")
-}
-
-func (r Rule) due(matched int64, random *rand.Rand) bool {
-	switch {
-	case r.Every > 0:
-		return matched%int64(r.Every) == 0
-	case r.Nth > 0:
-		return matched == int64(r.Nth)
-	default:
-		return random.Float64() < r.Probability
-	}
+	return model.KeyIn(r.KeyClass, q.key)
 }
 
 func (rs *rules) fired() []Fired {

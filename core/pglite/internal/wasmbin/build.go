@@ -13,12 +13,6 @@ type TableEntry struct {
 	Params, Results []ValType
 }
 
-// Stub is a function of a module made by [BuildStubs].
-type Stub struct {
-	Name string
-	Type FuncType
-}
-
 // BuildLink makes a module that exports i32 globals: the bases and the global
 // offset tables of a side module. Names must be distinct.
 func BuildLink(globals []Global) []byte {
@@ -72,17 +66,6 @@ func BuildTableGrower(tableModule, tableName string) []byte {
 	c.locals()
 	c.op(opMisc, miscTableSize, 0, opEnd)
 	b.export("size", b.function("size", FuncType{Results: i32}, c.out))
-	return b.bytes()
-}
-
-// BuildStubs makes a module that exports functions which trap when they are
-// called. Each is named in the name section, so the stack that a runtime prints
-// tells which symbol was missing. Names must be distinct.
-func BuildStubs(stubs []Stub) []byte {
-	b := newBuilder()
-	for _, s := range stubs {
-		b.export(s.Name, b.function(s.Name, s.Type, []byte{0, opUnreachable, opEnd}))
-	}
 	return b.bytes()
 }
 

@@ -1,7 +1,6 @@
 package wasmbin
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/tetratelabs/wazero/api"
@@ -77,26 +76,6 @@ func TestLink(t *testing.T) {
 	instantiate(t, rt, BuildLink(nil), "empty")
 }
 
-func TestStubsTrapAndNameThemselves(t *testing.T) {
-	rt := newRuntime(t)
-	stubs := []Stub{
-		{"missing_one", FuncType{}},
-		{"missing_two", FuncType{[]ValType{I64, F32}, []ValType{F64, I32}}},
-	}
-	m := instantiate(t, rt, BuildStubs(stubs), "stubs")
-	for _, s := range stubs {
-		args := make([]uint64, len(s.Type.Params))
-		_, err := call1(t, m, s.Name, args...)
-		if err == nil {
-			t.Errorf("%s did not trap", s.Name)
-			continue
-		}
-		if !strings.Contains(err.Error(), s.Name) {
-			t.Errorf("trap of %s does not name it: %v", s.Name, err)
-		}
-	}
-}
-
 // Builders never read; what they write must be what Parse understands.
 func TestBuiltModulesParse(t *testing.T) {
 	entry := TableEntry{"a", "f", []ValType{I32}, nil}
@@ -104,7 +83,6 @@ func TestBuiltModulesParse(t *testing.T) {
 		"link":   BuildLink([]Global{{"a", true, 1}}),
 		"table":  BuildTable([]TableEntry{entry, entry}, "m", "t", 1<<31),
 		"grower": BuildTableGrower("m", "t"),
-		"stubs":  BuildStubs([]Stub{{"a", FuncType{}}, {"b", FuncType{}}}),
 	} {
 		m, err := Parse(bin)
 		if err != nil {

@@ -1,4 +1,4 @@
-package gcsfront
+package model
 
 import (
 	"fmt"
@@ -21,8 +21,8 @@ func DefaultRate() *Rate { return &Rate{PerSecond: 1, Burst: 3} }
 // maxNames bounds the names that are remembered; beyond, those that have rested are forgotten.
 const maxNames = 10_000
 
-// limiter is a token bucket a name.
-type limiter struct {
+// Limiter is a token bucket a name. Create it with NewLimiter; it is safe for concurrent use.
+type Limiter struct {
 	rate  *Rate
 	clock clock.Clock
 
@@ -35,15 +35,16 @@ type tokens struct {
 	at   time.Duration
 }
 
-func newLimiter(rate *Rate, clk clock.Clock) (*limiter, error) {
+// NewLimiter checks the rate. A nil rate allows everything.
+func NewLimiter(rate *Rate, clk clock.Clock) (*Limiter, error) {
 	if rate != nil && (rate.PerSecond <= 0 || rate.Burst < 1) {
 		return nil, fmt.Errorf("rate of %g a second with a burst of %d: want both positive", rate.PerSecond, rate.Burst)
 	}
-	return &limiter{rate: rate, clock: clk, names: make(map[string]tokens)}, nil
+	return &Limiter{rate: rate, clock: clk, names: make(map[string]tokens)}, nil
 }
 
-// allow takes a token of the name, if there is one.
-func (l *limiter) allow(name string) bool {
+// Allow takes a token of the name, if there is one.
+func (l *Limiter) Allow(name string) bool {
 	if l.rate == nil {
 		return true
 	}
@@ -63,7 +64,7 @@ func (l *limiter) allow(name string) bool {
 }
 
 // now returns the tokens a name has.
-func (l *limiter) now(name string, now time.Duration) float64 {
+func (l *Limiter) now(name string, now time.Duration) float64 {
 	t, ok := l.names[name]
 	if !ok {
 		return float64(l.rate.Burst)
@@ -72,7 +73,7 @@ func (l *limiter) now(name string, now time.Duration) float64 {
 }
 
 // forget drops the names that have all their tokens.
-func (l *limiter) forget(now time.Duration) {
+func (l *Limiter) forget(now time.Duration) {
 	for name := range l.names {
 		if l.now(name, now) >= float64(l.rate.Burst) {
 			delete(l.names, name)

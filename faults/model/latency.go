@@ -1,4 +1,4 @@
-package gcsfront
+package model
 
 import (
 	"fmt"
@@ -6,6 +6,17 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+)
+
+// Work is what a request costs time for.
+type Work uint8
+
+// The kinds of work.
+const (
+	Get    Work = iota // a body, or attributes
+	Put                // an upload, or any other mutation
+	List               // one page
+	Delete             //
 )
 
 // Latency is a model of how long the service takes: lognormal, with a median and a spread that depend on the size of the
@@ -44,17 +55,18 @@ func DefaultLatency() *Latency {
 	return &Latency{Get: get, Put: put, List: get[:1], Delete: put[:1]}
 }
 
-// sampler draws from a model.
-type sampler struct {
+// Sampler draws from a model. Create it with NewSampler; it is safe for concurrent use.
+type Sampler struct {
 	model *Latency
 
 	mu     sync.Mutex
 	random *rand.Rand
 }
 
-func newSampler(model *Latency, seed uint64) (*sampler, error) {
+// NewSampler checks the model and seeds the draws. A nil model takes no time at all.
+func NewSampler(model *Latency, seed uint64) (*Sampler, error) {
 	if model == nil {
-		return &sampler{}, nil
+		return &Sampler{}, nil
 	}
 	for _, curve := range [][]LatencyPoint{model.Get, model.Put, model.List, model.Delete} {
 		for i, p := range curve {
@@ -66,21 +78,21 @@ func newSampler(model *Latency, seed uint64) (*sampler, error) {
 	if model.Scale < 0 {
 		return nil, fmt.Errorf("latency scale %g: must not be negative", model.Scale)
 	}
-	return &sampler{model: model, random: rand.New(rand.NewPCG(seed, math.MaxUint64))}, nil
+	return &Sampler{model: model, random: rand.New(rand.NewPCG(seed, math.MaxUint64))}, nil
 }
 
-// sample draws the latency of one request with that many bytes of body, up or down.
-func (s *sampler) sample(op Op, size int64) time.Duration {
+// Sample draws the latency of one request with that many bytes of body, up or down.
+func (s *Sampler) Sample(work Work, size int64) time.Duration {
 	if s.model == nil {
 		return 0
 	}
 	curve := s.model.Put
-	switch op {
-	case OpGet, OpStat, OpBucket:
+	switch work {
+	case Get:
 		curve = s.model.Get
-	case OpList:
+	case List:
 		curve = s.model.List
-	case OpDelete:
+	case Delete:
 		curve = s.model.Delete
 	}
 	median, sigma := at(curve, size)
