@@ -6,21 +6,25 @@
 //	rows, err := e.Query(ctx, "SELECT 1")    // for the host's own statements
 //	err = e.Close(ctx)                       // commits what is not yet durable
 //
-// How a commit becomes durable is a mode. There is one so far:
+// How a commit becomes durable is a mode:
 //
+//	log        the default: what PostgreSQL appends to its own log is appended to the commit log, one record for
+//	           everything that committed while the last one was under way. A new layer is taken in the background when
+//	           a restore would take too long.
 //	snapshot   every commit uploads the whole data directory as a layer and swaps the manifest to it. Crude, and the
-//	           baseline that everything else is measured against.
+//	           baseline that the log is measured against.
 //
-// What an opening does in this mode:
+// What an opening does:
 //
-//	manifest ──► claim (compare and swap, epoch+1) ──► layer ──► files in memory ──► PostgreSQL recovers ──► serves
+//	log        lease ──► read the log ──► fence ──► manifest again ──► layer + records ──► PostgreSQL recovers ──► serves
+//	snapshot   manifest ──► claim (compare and swap, epoch+1) ──► layer ──► PostgreSQL recovers ──► serves
 //
-// The claim comes before the restore: what a predecessor committed until then is in the manifest that the swap
-// replaced; what it tries afterwards fails, because it no longer is the manifest's writer.
+// The fence, or the claim, comes before the restore: what a predecessor committed until then is in what is restored;
+// what it tries afterwards fails.
 //
-// Survives: a crash at any point (the manifest names the last complete layer), a lost reply, a rival writer (the older
-// one is fenced). Once a commit is fenced or its outcome is unknown, the local PostgreSQL may hold what the bucket
-// lacks: the engine is poisoned, serves nothing more, and has to be opened again.
+// Survives: a crash at any point, a lost reply, a rival writer (the older one is fenced). Once a commit is fenced or its
+// outcome is unknown, the local PostgreSQL may hold what the bucket lacks: the engine is poisoned, serves nothing more,
+// and has to be opened again.
 package engine
 
 import (
@@ -29,24 +33,26 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"blobpglite/core/clock"
+	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
-	"blobpglite/core/memfs"
 	"blobpglite/core/pglite"
 	"blobpglite/core/point"
 	"blobpglite/core/store"
+	"blobpglite/core/wal"
 )
 
 // Errors of an engine.
 var (
 	// ErrNoDatabase: there is no database under this prefix. Create one (Options.Create), or check the prefix.
 	ErrNoDatabase = errors.New("no database here")
+	// ErrLocked: another writer holds the lease; the error says who and until when (lease.LockedError). Wait, or try again.
+	ErrLocked = lease.ErrLocked
 	// ErrFenced: another writer has taken the database over. Open it again if wanted; what was acknowledged is safe.
-	ErrFenced = manifest.ErrFenced
+	ErrFenced = errors.New("another writer has the database")
 	// ErrUnknown: the outcome of a commit is not known. The client must find out by reading; the engine is poisoned.
 	ErrUnknown = store.ErrUnknown
 	// ErrPoisoned: an earlier commit was fenced, unknown or failed, or PostgreSQL ended. Open the database again.
@@ -56,13 +62,38 @@ var (
 	// ErrVersion: the database belongs to another major version of PostgreSQL, or was written by a newer version of
 	// this program. Use the one that wrote it.
 	ErrVersion = errors.New("made by another version")
+	// ErrMode: the database has a commit log, which mode snapshot does not read. Open it in mode log.
+	ErrMode = errors.New("the database has a commit log")
 )
 
 // Mode says how commits become durable.
 type Mode string
 
-// ModeSnapshot uploads the whole data directory at each commit.
-const ModeSnapshot Mode = "snapshot"
+// The modes.
+const (
+	ModeLog      Mode = "log"
+	ModeSnapshot Mode = "snapshot"
+)
+
+// Durability says when an answer leaves, in mode log.
+type Durability string
+
+// The durabilities.
+const (
+	// Strict: when everything that it tells of is in the bucket. A crash loses nothing.
+	Strict Durability = "strict"
+	// Interval: at once; the log is flushed every FlushInterval, and before an answer if that much has passed. A crash
+	// loses at most that much of running time.
+	Interval Durability = "interval"
+	// Sleep: at once; the log is flushed when nothing has run for IdleFlush, and at Close. A crash loses what came since.
+	Sleep Durability = "sleep"
+)
+
+// Defaults of Options.
+const (
+	DefaultFlushInterval = 200 * time.Millisecond
+	DefaultIdleFlush     = time.Second
+)
 
 // Options of Open. Runtime and Store are required.
 type Options struct {
@@ -71,10 +102,21 @@ type Options struct {
 	Store store.Store
 	// Create makes the database if there is none.
 	Create bool
-	// Mode of commits; empty: ModeSnapshot.
+	// Mode of commits; empty: ModeLog.
 	Mode Mode
-	// Writer names this process, for people who read the manifest.
-	Writer string
+	// Durability in mode log; empty: Strict. FlushInterval and IdleFlush belong to the other two; zero: the defaults.
+	Durability               Durability
+	FlushInterval, IdleFlush time.Duration
+	// LeaseTTL is how long the writer may be silent before another one may take over; zero: the lease's default.
+	// AcquireTimeout is how long an opening waits for another writer's lease; zero: not at all.
+	LeaseTTL, AcquireTimeout time.Duration
+	// CommitDeadline is how long one append may stay undecided before the engine gives up (ErrUnknown); zero: the log's.
+	CommitDeadline time.Duration
+	// RestoreBudget is what replaying the log may add to a restore before a new layer is taken; zero: as much as the
+	// layer itself takes. Below zero: never.
+	RestoreBudget time.Duration
+	// Writer names this process, for people who read the manifest; Address is where it can be asked.
+	Writer, Address string
 	// MaxBytes bounds the data directory; beyond it PostgreSQL reports a full disk (53100). Zero: no bound.
 	MaxBytes int64
 	// MemoryLimit, Settings and StatementTimeout are the instance's; see pglite.InstanceOptions.
@@ -90,38 +132,19 @@ type Options struct {
 // OpenStats says what an opening did and how long it took.
 type OpenStats struct {
 	Created    bool // the database did not exist
-	Manifest   time.Duration
-	Claim      time.Duration
+	Lease      time.Duration
+	Manifest   time.Duration // and, in mode log, reading the records
+	Claim      time.Duration // fencing, or swapping the manifest
 	Restore    time.Duration // all of the layer: download, decompress, install
 	Download   time.Duration // summed over the goroutines that were at it
 	Decompress time.Duration // likewise
+	Replay     time.Duration // putting the records' bytes into the files
 	Start      time.Duration // PostgreSQL: start and recovery
 	Wall       time.Duration
 	RawBytes   int64 // of the layer
 	Stored     int64
-}
-
-// Engine is an open database. Its methods may be called from any goroutine; statements take turns.
-type Engine struct {
-	o       Options
-	turn    chan struct{} // holds one token: whoever has it owns the instance
-	in      *pglite.Instance
-	commits committer
-	opened  OpenStats
-
-	logBytes atomic.Int64 // written to pg_wal since the opening
-
-	// Under the turn:
-	dirty  bool // something was synced that is not durable yet
-	last   CommitStats
-	poison error // why the engine serves nothing any more
-	closed bool
-}
-
-// committer makes what PostgreSQL has written durable.
-type committer interface {
-	// commit makes everything that the instance has written durable. ErrFenced and ErrUnknown as above.
-	commit(ctx context.Context, in *pglite.Instance) (CommitStats, error)
+	Records    int // replayed
+	Epoch      uint64
 }
 
 // CommitStats says what a commit did. Times are zero where a step was not needed.
@@ -137,16 +160,60 @@ type CommitStats struct {
 	StoredBytes int64
 }
 
+// Engine is an open database. Its methods may be called from any goroutine; statements take turns.
+type Engine struct {
+	o       Options
+	turn    chan struct{} // holds one token: whoever has it owns the instance
+	in      *pglite.Instance
+	commits committer
+	opened  OpenStats
+	closed  bool // under the turn
+
+	logBytes atomic.Int64          // written to pg_wal since the opening
+	poison   atomic.Pointer[error] // why the engine serves nothing any more
+}
+
+// committer makes what PostgreSQL has written durable. There is one for each mode.
+type committer interface {
+	// begin is asked before statements run: may this engine still serve?
+	begin(ctx context.Context) error
+	// durable says whether everything that PostgreSQL has written is durable.
+	durable() bool
+	// settle is called under the turn when statements have run. It returns what their answer has to wait for, outside
+	// of the turn; nil: nothing.
+	settle(ctx context.Context) (wait func(context.Context) error, err error)
+	// force makes everything durable, under the turn.
+	force(ctx context.Context) (CommitStats, error)
+	// last says what the last commit did that was one by itself; zero in a mode where commits share records.
+	last() CommitStats
+	// close ends the committer: after what is pending is durable, or at once if the engine is given up.
+	close(ctx context.Context, give bool) error
+}
+
 func (o *Options) fill() error {
 	switch {
 	case o.Runtime == nil:
 		return errors.New("open a database: no runtime given")
 	case o.Store == nil:
 		return errors.New("open a database: no store given")
-	case o.Mode == "":
-		o.Mode = ModeSnapshot
-	case o.Mode != ModeSnapshot:
-		return fmt.Errorf("open a database: there is no commit mode %q; use %q", o.Mode, ModeSnapshot)
+	}
+	if o.Mode == "" {
+		o.Mode = ModeLog
+	}
+	if o.Durability == "" {
+		o.Durability = Strict
+	}
+	switch {
+	case o.Mode != ModeSnapshot && o.Mode != ModeLog:
+		return fmt.Errorf("open a database: there is no commit mode %q; use %q or %q", o.Mode, ModeLog, ModeSnapshot)
+	case o.Durability != Strict && o.Durability != Interval && o.Durability != Sleep:
+		return fmt.Errorf("open a database: there is no durability %q; use %q, %q or %q", o.Durability, Strict, Interval, Sleep)
+	}
+	if o.FlushInterval == 0 {
+		o.FlushInterval = DefaultFlushInterval
+	}
+	if o.IdleFlush == 0 {
+		o.IdleFlush = DefaultIdleFlush
 	}
 	if o.Clock == nil {
 		o.Clock = clock.System()
@@ -157,7 +224,7 @@ func (o *Options) fill() error {
 	if o.Writer == "" {
 		o.Writer = "writer"
 	}
-	o.Writer += "/" + store.NewWriteID() // unique, so that a writer recognises its own manifest
+	o.Writer += "/" + store.NewWriteID() // unique, so that a writer recognises its own objects
 	return nil
 }
 
@@ -175,106 +242,103 @@ func (e *Engine) take(ctx context.Context) error {
 	case e.closed:
 		e.give()
 		return ErrClosed
-	case e.poison != nil:
-		defer e.give()
-		return fmt.Errorf("%w: %w", ErrPoisoned, e.poison)
+	case e.poison.Load() != nil:
+		e.give()
+		return e.poisoned()
 	}
 	return nil
 }
 
 func (e *Engine) give() { e.turn <- struct{}{} }
 
-// Exec runs frontend messages and writes PostgreSQL's answers to w once everything they tell of is durable. It is
-// atomic for the client: no other client's messages come in between. Errors: those of pglite.Instance.Exec,
-// ErrFenced, ErrUnknown, ErrPoisoned, ErrClosed.
-func (e *Engine) Exec(ctx context.Context, messages []byte, w io.Writer) error {
-	if err := e.take(ctx); err != nil {
-		return err
+// poisoned is the error of everything that is asked of a poisoned engine.
+func (e *Engine) poisoned() error { return fmt.Errorf("%w: %w", ErrPoisoned, *e.poison.Load()) }
+
+// fail poisons the engine. It may be called from any goroutine.
+func (e *Engine) fail(err error) error {
+	if errors.Is(err, wal.ErrFenced) || errors.Is(err, manifest.ErrFenced) || errors.Is(err, lease.ErrLost) {
+		err = fmt.Errorf("%w: %w", ErrFenced, err)
 	}
-	defer e.give()
+	if e.poison.CompareAndSwap(nil, &err) {
+		e.in.Kill()
+	}
+	return err
+}
+
+// Err says why the engine is poisoned; nil while it is not.
+func (e *Engine) Err() error {
+	if p := e.poison.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Exec runs frontend messages and writes PostgreSQL's answers to w once everything they tell of is durable. Its
+// messages run without another client's in between. Errors: those of pglite.Instance.Exec, ErrFenced, ErrUnknown,
+// ErrPoisoned, ErrClosed.
+func (e *Engine) Exec(ctx context.Context, messages []byte, w io.Writer) error {
 	return e.exec(ctx, messages, w)
 }
 
 // Query runs SQL by the simple protocol and returns the results as text, durable like Exec's. A SQL error is a
 // *pgconn.PgError.
 func (e *Engine) Query(ctx context.Context, sql string) ([]pglite.Result, error) {
-	if err := e.take(ctx); err != nil {
-		return nil, err
-	}
-	defer e.give()
 	return e.query(ctx, sql)
 }
 
 // Commit makes everything durable that PostgreSQL has written, also within an open transaction, of which a restore
-// then shows nothing. Where nothing was written since the last commit it does nothing, unless force is set.
+// then shows nothing. Where everything is durable it does nothing, unless force is set: in mode snapshot it then
+// uploads all the same.
 func (e *Engine) Commit(ctx context.Context, force bool) (CommitStats, error) {
 	if err := e.take(ctx); err != nil {
 		return CommitStats{}, err
 	}
 	defer e.give()
-	if !e.dirty && !force {
+	if e.commits.durable() && !force {
 		return CommitStats{}, nil
 	}
-	return e.commit(ctx)
+	// Once begun, a commit is not given up half way because a client has gone.
+	stats, err := e.commits.force(context.WithoutCancel(ctx))
+	if err != nil {
+		return stats, e.fail(fmt.Errorf("commit: %w", err))
+	}
+	return stats, nil
 }
 
-// Cancel interrupts the statement that runs, if one does: it answers with SQLSTATE 57014.
-func (e *Engine) Cancel() { e.in.Cancel() }
-
-// Close commits what is not durable and ends the instance. After an error of the commit the instance has ended too.
-func (e *Engine) Close(ctx context.Context) error {
-	if err := e.take(ctx); err != nil {
-		if errors.Is(err, ErrClosed) || errors.Is(err, ErrPoisoned) {
-			return nil
-		}
-		return err
-	}
-	defer e.give()
-	var err error
-	if e.dirty {
-		_, err = e.commit(ctx)
-	}
-	e.closed = true
-	e.in.Kill() // nothing is lost: what is durable is in the bucket
-	return err
-}
-
-// Abandon ends the instance as a crash would: nothing more is committed.
-func (e *Engine) Abandon() {
-	e.in.Kill()
+// LastCommit says what the last commit did; in mode log, where commits share records, it is zero.
+func (e *Engine) LastCommit() CommitStats {
 	<-e.turn
-	e.closed = true
-	e.give()
-}
-
-// fail poisons the engine.
-func (e *Engine) fail(err error) error {
-	if e.poison == nil {
-		e.poison = err
-		e.in.Kill()
-	}
-	return err
-}
-
-// watch marks the engine dirty when PostgreSQL syncs a file: at each commit it syncs the log once, before the
-// answer leaves.
-func (e *Engine) watch(data *memfs.FS) {
-	data.SetHooks(memfs.Hooks{
-		Sync: func(string, bool) { e.dirty = true },
-		Write: func(name string, _ int64, p []byte) {
-			if strings.HasPrefix(name, "/pg_wal/") {
-				e.logBytes.Add(int64(len(p)))
-			}
-		},
-	})
+	defer e.give()
+	return e.commits.last()
 }
 
 // LogBytes is how much PostgreSQL has written to its log since the opening. It may be called while a statement runs.
 func (e *Engine) LogBytes() int64 { return e.logBytes.Load() }
 
-// LastCommit says what the last commit did; zero if there was none.
-func (e *Engine) LastCommit() CommitStats {
+// Cancel interrupts the statement that runs, if one does: it answers with SQLSTATE 57014.
+func (e *Engine) Cancel() { e.in.Cancel() }
+
+// Close makes everything durable, gives the lease back, and ends the instance. After an error the instance has ended
+// too.
+func (e *Engine) Close(ctx context.Context) error {
 	<-e.turn
 	defer e.give()
-	return e.last
+	if e.closed {
+		return nil
+	}
+	e.closed = true
+	err := e.commits.close(ctx, e.poison.Load() != nil)
+	e.in.Kill() // nothing is lost: what is durable is in the bucket
+	return err
+}
+
+// Abandon ends the instance as a crash would: nothing more is committed, the lease is kept until it runs out.
+func (e *Engine) Abandon() {
+	e.in.Kill()
+	<-e.turn
+	defer e.give()
+	if !e.closed {
+		e.closed = true
+		_ = e.commits.close(context.Background(), true)
+	}
 }

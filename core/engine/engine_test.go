@@ -50,7 +50,7 @@ func open(t *testing.T, st store.Store, change ...func(*Options)) *Engine {
 
 func tryOpen(t *testing.T, st store.Store, change ...func(*Options)) (*Engine, error) {
 	t.Helper()
-	o := Options{Runtime: runtime, Store: st, Create: true}
+	o := Options{Runtime: runtime, Store: st, Create: true, Mode: ModeSnapshot}
 	for _, c := range change {
 		c(&o)
 	}

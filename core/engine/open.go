@@ -13,26 +13,27 @@ import (
 	"blobpglite/core/pglite"
 	"blobpglite/core/point"
 	"blobpglite/core/store"
+	"blobpglite/core/wal"
 )
 
 // maxClaims bounds how often an opening tries to become the writer against rivals that open at the same time.
 const maxClaims = 8
 
 // Open opens the database for writing: it claims it, restores it and starts PostgreSQL. The previous writer, if one
-// still runs, is fenced. Errors: ErrNoDatabase, ErrVersion, ErrFenced (rivals kept claiming it), manifest.ErrCorrupt,
-// base.ErrCorrupt, those of the store, of PostgreSQL's start and of the hook. On an error nothing is left running, and
-// nothing in the bucket but the claim has changed.
+// still runs, is fenced. Errors: ErrNoDatabase, ErrLocked, ErrVersion, ErrMode, ErrFenced (rivals kept claiming it),
+// manifest.ErrCorrupt, wal.ErrCorrupt, base.ErrCorrupt, those of the store, of PostgreSQL's start and of the hook. On an
+// error nothing is left running, and nothing in the bucket but lease and claim has changed.
 func Open(ctx context.Context, o Options) (*Engine, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
 	e := &Engine{o: o, turn: make(chan struct{}, 1)}
 	began := o.Clock.Monotonic()
-	m, err := e.claim(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("open the database: %w", err)
+	open := e.openLog
+	if o.Mode == ModeSnapshot {
+		open = e.openSnapshot
 	}
-	if err := e.start(ctx, m); err != nil {
+	if err := open(ctx); err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
 	e.opened.Wall = e.since(began)
@@ -41,6 +42,40 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 }
 
 func (e *Engine) since(began time.Duration) time.Duration { return e.o.Clock.Monotonic() - began }
+
+// countLog is a hook that counts what is written to PostgreSQL's log.
+func (e *Engine) countLog(name string, _ int64, p []byte) {
+	if strings.HasPrefix(name, walDir) {
+		e.logBytes.Add(int64(len(p)))
+	}
+}
+
+// openSnapshot opens in mode snapshot.
+func (e *Engine) openSnapshot(ctx context.Context) error {
+	m, err := e.claim(ctx)
+	if err != nil {
+		return err
+	}
+	s := &snapshots{o: &e.o, e: e, epoch: m.Epoch}
+	e.commits = s
+	e.opened.Epoch = m.Epoch
+	if len(m.Layers) == 0 {
+		if err := e.startNew(ctx, nil); err != nil {
+			return err
+		}
+		s.watch(e.in.Data())
+		return nil
+	}
+	data, stats, err := e.readLayer(ctx, m)
+	if err != nil {
+		return err
+	}
+	layer := m.Layers[len(m.Layers)-1]
+	s.seq, s.commits = layer.Seq, m.Commits
+	s.kept = []keptLayer{{layer.Key, stats.Parts}}
+	s.watch(data)
+	return e.startOn(ctx, data)
+}
 
 // claim makes this engine the manifest's writer, under the next epoch, and returns the manifest.
 func (e *Engine) claim(ctx context.Context) (manifest.Manifest, error) {
@@ -59,6 +94,9 @@ func (e *Engine) claim(ctx context.Context) (manifest.Manifest, error) {
 		default:
 			e.opened.Created = false
 			if err := e.o.checkVersion(seen); err != nil {
+				return seen, err
+			}
+			if err := e.noLog(ctx, seen); err != nil {
 				return seen, err
 			}
 		}
@@ -108,61 +146,64 @@ func (o *Options) checkVersion(m manifest.Manifest) error {
 	return nil
 }
 
-// start restores the layer that the manifest names and starts PostgreSQL on it; without a layer the database is new.
-func (e *Engine) start(ctx context.Context, m manifest.Manifest) error {
-	s := &snapshots{o: &e.o, epoch: m.Epoch}
-	e.commits = s
-	if len(m.Layers) == 0 {
-		return e.startNew(ctx)
+// noLog refuses a database that has a commit log: this mode would not see what is in it.
+func (e *Engine) noLog(ctx context.Context, m manifest.Manifest) error {
+	for a, err := range e.o.Store.List(ctx, wal.Prefix(), wal.Key(max(m.WalStart, 1)-1)) {
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("%w: %s; use mode %q", ErrMode, a.Key, ModeLog)
 	}
+	return nil
+}
+
+// readLayer restores the newest layer that a manifest names.
+func (e *Engine) readLayer(ctx context.Context, m manifest.Manifest) (*memfs.FS, base.Stats, error) {
 	layer := m.Layers[len(m.Layers)-1]
 	data := memfs.New(memfs.Options{Now: e.o.Clock.Now})
 	at := e.o.Clock.Monotonic()
 	stats, err := base.Read(ctx, e.o.Store, layer.Key, data, base.ReadOptions{Clock: e.o.Clock})
 	if err != nil {
-		return fmt.Errorf("restore layer %s: %w", layer.Key, err)
+		return nil, stats, fmt.Errorf("restore layer %s: %w", layer.Key, err)
 	}
 	e.opened.Restore, e.opened.Download, e.opened.Decompress = e.since(at), stats.Download, stats.Decompress
 	e.opened.RawBytes, e.opened.Stored = stats.RawBytes, stats.StoredBytes
-	if err := e.o.Hook.Fire(ctx, point.RestoreAfterBase); err != nil {
-		return err
-	}
-	s.seq, s.commits = layer.Seq, m.Commits
-	s.kept = []keptLayer{{layer.Key, stats.Parts}}
-	at = e.o.Clock.Monotonic()
+	return data, stats, e.o.Hook.Fire(ctx, point.RestoreAfterBase)
+}
+
+// startOn starts PostgreSQL on restored files.
+func (e *Engine) startOn(ctx context.Context, data *memfs.FS) (err error) {
+	at := e.o.Clock.Monotonic()
 	e.in, err = e.o.Runtime.Start(ctx, e.o.instance(data))
 	e.opened.Start = e.since(at)
-	if err != nil {
-		return err
-	}
-	e.watch(e.in.Data())
-	return nil
+	return err
 }
 
 // startNew starts a new database: from the image of the template, or where server parameters were given, which an
-// image has fixed, from its files.
-func (e *Engine) startNew(ctx context.Context) (err error) {
-	at := e.o.Clock.Monotonic()
-	defer func() { e.opened.Start = e.since(at) }()
-	if len(e.o.Settings) == 0 {
-		img, err := e.o.Runtime.TemplateImage(ctx)
-		if err != nil {
-			return err
-		}
-		at = e.o.Clock.Monotonic()
-		if e.in, err = e.o.Runtime.StartImage(ctx, img, e.o.instance(nil)); err != nil {
-			return err
-		}
-	} else {
+// image has fixed, from its files. prepare, if there is one, gets the files before PostgreSQL writes to them.
+func (e *Engine) startNew(ctx context.Context, prepare func(*memfs.FS)) (err error) {
+	if len(e.o.Settings) > 0 {
 		data, err := e.o.Runtime.Template(ctx, memfs.Options{Now: e.o.Clock.Now})
 		if err != nil {
 			return err
 		}
-		if e.in, err = e.o.Runtime.Start(ctx, e.o.instance(data)); err != nil {
-			return err
+		if prepare != nil {
+			prepare(data)
 		}
+		return e.startOn(ctx, data)
 	}
-	e.watch(e.in.Data())
+	img, err := e.o.Runtime.TemplateImage(ctx)
+	if err != nil {
+		return err
+	}
+	at := e.o.Clock.Monotonic()
+	if e.in, err = e.o.Runtime.StartImage(ctx, img, e.o.instance(nil)); err != nil {
+		return err
+	}
+	if prepare != nil {
+		prepare(e.in.Data())
+	}
+	e.opened.Start = e.since(at)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"blobpglite/core/base"
 	"blobpglite/core/manifest"
+	"blobpglite/core/memfs"
 	"blobpglite/core/pglite"
 	"blobpglite/core/store"
 )
@@ -14,10 +15,50 @@ import (
 // snapshots is the mode that commits by uploading everything.
 type snapshots struct {
 	o       *Options
+	e       *Engine
 	epoch   uint64
 	seq     uint64 // of the last layer
 	commits uint64
 	kept    []keptLayer // layers in the bucket, oldest first
+	dirty   bool        // something was synced that is not durable yet
+	stats   CommitStats
+}
+
+func (s *snapshots) begin(context.Context) error { return nil }
+func (s *snapshots) durable() bool               { return !s.dirty }
+func (s *snapshots) last() CommitStats           { return s.stats }
+
+// settle commits under the turn. Nothing new in the files: nothing is uploaded.
+func (s *snapshots) settle(ctx context.Context) (func(context.Context) error, error) {
+	if !s.dirty {
+		return nil, nil
+	}
+	_, err := s.force(ctx)
+	return nil, err
+}
+
+func (s *snapshots) force(ctx context.Context) (CommitStats, error) {
+	stats, err := s.commit(ctx, s.e.in)
+	if err == nil {
+		s.dirty, s.stats = false, stats
+	}
+	return stats, err
+}
+
+func (s *snapshots) close(ctx context.Context, give bool) error {
+	if give || !s.dirty {
+		return nil
+	}
+	_, err := s.force(ctx)
+	return err
+}
+
+// watch marks the mode dirty when PostgreSQL syncs a file: at each commit it syncs its log once, before the answer.
+func (s *snapshots) watch(data *memfs.FS) {
+	data.SetHooks(memfs.Hooks{
+		Sync:  func(string, bool) { s.dirty = true },
+		Write: s.e.countLog,
+	})
 }
 
 // keptLayer is a complete layer in the bucket.
@@ -60,7 +101,7 @@ func (s *snapshots) commit(ctx context.Context, in *pglite.Instance) (CommitStat
 		return stats, err
 	}
 	seq := s.seq + 1
-	key := fmt.Sprintf("base/%020d-%020d", s.epoch, seq)
+	key := layerKey(s.epoch, seq)
 	written, err := base.Write(ctx, s.o.Store, key, files, base.WriteOptions{Include: include, Hook: s.o.Hook, Clock: clk})
 	if err != nil {
 		return stats, err
@@ -88,7 +129,7 @@ func (s *snapshots) publish(ctx context.Context, layer manifest.Layer) error {
 	o := manifest.Options{Epoch: s.epoch, Writer: s.o.Writer, Hook: s.o.Hook, Clock: s.o.Clock}
 	_, _, err := manifest.Update(ctx, s.o.Store, o, func(m *manifest.Manifest) error {
 		if m.Writer != s.o.Writer {
-			return fmt.Errorf("%w: epoch %d of %s", ErrFenced, m.Epoch, m.Writer)
+			return fmt.Errorf("%w: epoch %d of %s", manifest.ErrFenced, m.Epoch, m.Writer)
 		}
 		m.Layers = []manifest.Layer{layer}
 		m.WalStart = layer.Seq + 1

@@ -11,7 +11,7 @@
 // The object `manifest` is JSON, in the fields' order below, 64-bit integers written out:
 //
 //	{"format":1, "database_id":"…", "epoch":7,
-//	 "layers":[{"key":"base/7-120","epoch":7,"seq":120,"raw_bytes":…,"stored_bytes":…}, …],   oldest first
+//	 "layers":[{"key":"base/7-120","epoch":7,"seq":120,"hash":"…","raw_bytes":…,"stored_bytes":…}, …],   oldest first
 //	 "wal_start":121, "postgres":"18.6", "pglite_sha256":"…", "commits":4711,
 //	 "writer":"host-3", "write_id":"…", "updated":"2026-01-02T03:04:05Z"}
 //
@@ -81,6 +81,7 @@ type Layer struct {
 	Key         string `json:"key"` // prefix of its objects, relative to the database's
 	Epoch       uint64 `json:"epoch"`
 	Seq         uint64 `json:"seq"`
+	Hash        string `json:"hash"` // of the record at Seq, 64 hexadecimal digits; empty: there is no log
 	RawBytes    int64  `json:"raw_bytes"`
 	StoredBytes int64  `json:"stored_bytes"`
 }
@@ -211,6 +212,9 @@ func (l Layer) check() error {
 	}
 	if l.Seq == 1<<64-1 {
 		return errors.New("seq is out of range")
+	}
+	if sum, err := hex.DecodeString(l.Hash); err != nil || l.Hash != "" && len(sum) != 32 {
+		return fmt.Errorf("%s: hash %.80q is not 64 hexadecimal digits", l.Key, l.Hash)
 	}
 	if l.RawBytes < 0 || l.StoredBytes < 0 {
 		return fmt.Errorf("%s: negative size", l.Key)

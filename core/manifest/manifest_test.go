@@ -78,7 +78,7 @@ func TestDecodeIsStrict(t *testing.T) {
 		"number as text":       {edit(`"wal_start":121`, `"wal_start":"121"`), ErrCorrupt},
 		"fraction":             {edit(`"wal_start":121`, `"wal_start":121.0`), ErrCorrupt},
 		"negative":             {edit(`"epoch":7`, `"epoch":-7`), ErrCorrupt},
-		"null layers":          {edit(`[{"key":"base/6-100","epoch":6,"seq":100,"raw_bytes":1099511627776,"stored_bytes":5},{"key":"base/7-120","epoch":7,"seq":120,"raw_bytes":0,"stored_bytes":0}]`, `null`), ErrCorrupt},
+		"null layers":          {edit(`[{"key":"base/6-100","epoch":6,"seq":100,"hash":"","raw_bytes":1099511627776,"stored_bytes":5},{"key":"base/7-120","epoch":7,"seq":120,"hash":"","raw_bytes":0,"stored_bytes":0}]`, `null`), ErrCorrupt},
 		"key goes up":          {edit(`base/6-100`, `base/../lease`), ErrCorrupt},
 		"absolute key":         {edit(`base/6-100`, `/base/6-100`), ErrCorrupt},
 		"empty key":            {edit(`base/6-100`, ``), ErrCorrupt},

@@ -182,3 +182,15 @@ func (u *updater) wait(ctx context.Context) error {
 	u.pause = min(2*u.pause, maxPause)
 	return u.o.Clock.Sleep(ctx, pause)
 }
+
+// Publish makes a full layer the place where the database starts, in place of those before it. A manifest that starts
+// at or behind the layer's end already is left as it is. Errors: those of Update.
+func Publish(ctx context.Context, st store.Store, o Options, l Layer) (Manifest, error) {
+	m, _, err := Update(ctx, st, o, func(m *Manifest) error {
+		if m.WalStart <= l.Seq {
+			m.Layers, m.WalStart = []Layer{l}, l.Seq+1
+		}
+		return nil
+	})
+	return m, err
+}

@@ -106,7 +106,7 @@ func (rt *Runtime) compileSmallLocked(bin []byte) (wazero.CompiledModule, error)
 	if c, ok := rt.libs.small[key]; ok {
 		return c, nil
 	}
-	c, err := rt.wazero.CompileModule(rt.ctx, bin)
+	c, err := rt.compileModule(rt.ctx, bin)
 	if err != nil {
 		return nil, fmt.Errorf("compile a generated module: %w", err)
 	}
@@ -172,7 +172,7 @@ func (rt *Runtime) prepareSide(bin []byte) (*sideLib, error) {
 	if renamed, err = wasmbin.StripData(renamed); err != nil {
 		return nil, err
 	}
-	if l.compiled, err = rt.wazero.CompileModule(parallel(rt.ctx), renamed); err != nil {
+	if l.compiled, err = rt.compileModule(parallel(rt.ctx), renamed); err != nil {
 		return nil, fmt.Errorf("compile it: %w", err)
 	}
 	if len(missing) > 0 {

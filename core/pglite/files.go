@@ -156,7 +156,9 @@ func (f *files) add(o *openFile) (int, errno) { return f.addFrom(o, f.lowest) }
 func (f *files) addFrom(o *openFile, from int) (int, errno) {
 	for fd := from; ; fd++ {
 		if fd >= maxDescriptors {
-			o.drop()
+			if o.refs == 0 {
+				o.drop()
+			}
 			return 0, eMFILE
 		}
 		for fd >= len(f.fds) {

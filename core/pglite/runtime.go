@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -39,9 +40,10 @@ type Runtime struct {
 	assets   *assets.Set
 	progress func(step string, done, total int64)
 
-	cache  wazero.CompilationCache
-	wazero wazero.Runtime
-	main   *program
+	cache        wazero.CompilationCache
+	compilations string // the folder of the cache
+	wazero       wazero.Runtime
+	main         *program
 
 	hostModules map[string]string           // import name to the host module that has it
 	hostTypes   map[string]wasmbin.FuncType // and its type
@@ -84,12 +86,13 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 	if err != nil {
 		return nil, err
 	}
-	cache, err := wazero.NewCompilationCacheWithDir(filepath.Join(set.CacheDir(), "wazero"))
+	compilations := filepath.Join(set.CacheDir(), "wazero")
+	cache, err := wazero.NewCompilationCacheWithDir(compilations)
 	if err != nil {
 		return nil, fmt.Errorf("open the compilation cache in %s: %w; make the folder writable or set BLOBPGLITE_CACHE", set.CacheDir(), err)
 	}
 	rt := &Runtime{
-		ctx: context.WithoutCancel(ctx), assets: set, progress: progress, cache: cache,
+		ctx: context.WithoutCancel(ctx), assets: set, progress: progress, cache: cache, compilations: compilations,
 		libs:    libraryCache{sides: map[[32]byte]*sideLib{}, small: map[[32]byte]wazero.CompiledModule{}},
 		invokes: map[string]bool{},
 	}
@@ -172,10 +175,33 @@ func (rt *Runtime) compile(ctx context.Context, name, file string) (*program, er
 		}
 	}
 	rt.progress("compiling "+name, 0, 0)
-	if p.compiled, err = rt.wazero.CompileModule(parallel(ctx), bin); err != nil {
+	if p.compiled, err = rt.compileModule(parallel(ctx), bin); err != nil {
 		return nil, fmt.Errorf("compile %s: %w", name, err)
 	}
 	return p, nil
+}
+
+// compileModule compiles, or loads from the compilation cache. What it is given has been checked by its hash, so an error
+// means that the cache is damaged (a disk that was full, a machine that went down): it is emptied.
+func (rt *Runtime) compileModule(ctx context.Context, bin []byte) (wazero.CompiledModule, error) {
+	compiled, err := rt.wazero.CompileModule(ctx, bin)
+	if err == nil || ctx.Err() != nil {
+		return compiled, err
+	}
+	rt.progress("emptying the damaged compilation cache", 0, 0)
+	emptyErr := filepath.WalkDir(rt.compilations, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if err := os.Remove(name); !errors.Is(err, fs.ErrNotExist) { // another process may do the same
+			return err
+		}
+		return nil
+	})
+	if emptyErr != nil {
+		return nil, errors.Join(err, fmt.Errorf("empty the compilation cache: %w", emptyErr))
+	}
+	return rt.wazero.CompileModule(ctx, bin)
 }
 
 // parallel lets a compilation use all processors.
@@ -275,9 +301,9 @@ func (rt *Runtime) installed() *memfs.FS {
 
 // installation is the file tree of PostgreSQL and all bundled extensions.
 func (rt *Runtime) installation() (*memfs.FS, error) {
-	fs := memfs.New(memfs.Options{})
+	tree := memfs.New(memfs.Options{})
 	for _, dir := range []string{"/dev/shm", "/tmp", "/home/postgres", dataRoot} {
-		if err := fs.MkdirAll(dir, 0o755); err != nil {
+		if err := tree.MkdirAll(dir, 0o755); err != nil {
 			return nil, err
 		}
 	}
@@ -293,18 +319,18 @@ func (rt *Runtime) installation() (*memfs.FS, error) {
 		files = append(files, more...)
 	}
 	for _, f := range files {
-		if err := fs.MkdirAll(path.Dir(f.Path), 0o755); err != nil {
+		if err := tree.MkdirAll(path.Dir(f.Path), 0o755); err != nil {
 			return nil, fmt.Errorf("install %s: %w", f.Path, err)
 		}
 		perm := uint32(0o644)
 		if f.Executable {
 			perm = 0o755
 		}
-		if err := fs.WriteFile(f.Path, f.Data, perm); err != nil {
+		if err := tree.WriteFile(f.Path, f.Data, perm); err != nil {
 			return nil, fmt.Errorf("install %s: %w", f.Path, err)
 		}
 	}
-	return fs, nil
+	return tree, nil
 }
 
 // defaultRandom is the source of randomness of instances that name none.

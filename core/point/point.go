@@ -41,14 +41,46 @@ const (
 	// RestoreAfterBase fires when an opening has read the layers and Postgres has not started. Death here
 	// changes nothing.
 	RestoreAfterBase Point = "restore/after-base"
+
+	// LeaseBeforeAcquire fires before a try to take the lease. Death here changes nothing.
+	LeaseBeforeAcquire Point = "lease/before-acquire"
+	// LeaseAfterAcquire fires when the lease is held and nothing is fenced yet. Death here makes the next opener
+	// wait until the lease has run out; the predecessor, if it lives, still commits.
+	LeaseAfterAcquire Point = "lease/after-acquire"
+	// LeaseBeforeRenew fires before the lease is renewed. Death here changes nothing.
+	LeaseBeforeRenew Point = "lease/before-renew"
+	// LeaseBeforeRelease fires before the lease is given back. Everything is durable. Death here makes the next
+	// opener wait until the lease has run out.
+	LeaseBeforeRelease Point = "lease/before-release"
+	// FenceBeforePut fires before an opener writes its fence. Death here changes nothing.
+	FenceBeforePut Point = "fence/before-put"
+	// FenceAfterPut fires when the fence is in the log: the predecessor cannot commit any more. Death here leaves
+	// the database to the next opener.
+	FenceAfterPut Point = "fence/after-put"
+	// WalBeforePart fires before each part of a large record is uploaded. Death here leaves parts that nobody names.
+	WalBeforePart Point = "wal/before-part"
+	// WalAfterPart fires when a part is stored. Death here leaves parts that nobody names.
+	WalAfterPart Point = "wal/after-part"
+	// WalBeforePut fires before a record is created. Death here loses what was not acknowledged.
+	WalBeforePut Point = "wal/before-put"
+	// WalAfterPut fires when a record is in the log and nobody has been told. Death here leaves the commit in place;
+	// its clients must treat it as unknown.
+	WalAfterPut Point = "wal/after-put"
+	// GCBeforeStamp fires before a collection makes itself known in the manifest. Death here changes nothing.
+	GCBeforeStamp Point = "gc/before-stamp"
+	// GCBeforeDelete fires before each deletion. Death here leaves what the next collection deletes.
+	GCBeforeDelete Point = "gc/before-delete"
+	// GCAfterDelete fires after each deletion. Death here leaves what the next collection deletes.
+	GCAfterDelete Point = "gc/after-delete"
 )
 
 // All returns every point, in the order in which the protocol passes them.
 func All() []Point {
 	return []Point{
-		RestoreAfterManifest, RestoreAfterBase,
-		BaseBeforePart, BaseAfterPart, BaseAfterLastPart, BaseAfterIndex,
-		ManifestBeforeCAS, ManifestAfterCAS, CommitBeforeAck,
+		LeaseBeforeAcquire, LeaseAfterAcquire, RestoreAfterManifest, FenceBeforePut, FenceAfterPut, RestoreAfterBase,
+		LeaseBeforeRenew, WalBeforePart, WalAfterPart, WalBeforePut, WalAfterPut, CommitBeforeAck,
+		BaseBeforePart, BaseAfterPart, BaseAfterLastPart, BaseAfterIndex, ManifestBeforeCAS, ManifestAfterCAS,
+		GCBeforeStamp, GCBeforeDelete, GCAfterDelete, LeaseBeforeRelease,
 	}
 }
 

@@ -18,7 +18,8 @@ type Rate struct {
 // Source: cloud.google.com/storage/quotas#objects, read November 2026 (rate); the burst is a guess.
 func DefaultRate() *Rate { return &Rate{PerSecond: 1, Burst: 3} }
 
-// maxNames bounds the names that are remembered; beyond, those that have rested are forgotten.
+// maxNames is how many names are remembered before those that have rested are forgotten. It doubles while more than half
+// of them have not: a sweep then costs no write more than a few steps.
 const maxNames = 10_000
 
 // Limiter is a token bucket a name. Create it with NewLimiter; it is safe for concurrent use.
@@ -28,6 +29,7 @@ type Limiter struct {
 
 	mu    sync.Mutex
 	names map[string]tokens
+	sweep int // how many names are too many
 }
 
 type tokens struct {
@@ -40,7 +42,7 @@ func NewLimiter(rate *Rate, clk clock.Clock) (*Limiter, error) {
 	if rate != nil && (rate.PerSecond <= 0 || rate.Burst < 1) {
 		return nil, fmt.Errorf("rate of %g a second with a burst of %d: want both positive", rate.PerSecond, rate.Burst)
 	}
-	return &Limiter{rate: rate, clock: clk, names: make(map[string]tokens)}, nil
+	return &Limiter{rate: rate, clock: clk, names: make(map[string]tokens), sweep: maxNames}, nil
 }
 
 // Allow takes a token of the name, if there is one.
@@ -51,7 +53,7 @@ func (l *Limiter) Allow(name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.clock.Monotonic()
-	if len(l.names) >= maxNames {
+	if len(l.names) >= l.sweep {
 		l.forget(now)
 	}
 	left := l.now(name, now)
@@ -79,4 +81,5 @@ func (l *Limiter) forget(now time.Duration) {
 			delete(l.names, name)
 		}
 	}
+	l.sweep = max(maxNames, 2*len(l.names))
 }

@@ -1,0 +1,191 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"blobpglite/core/memfs"
+	"blobpglite/core/wal"
+)
+
+// capture turns what PostgreSQL writes to its files into the operations of log records. It lives in the hooks of the
+// file tree, so it sees every write in order, in the goroutine that owns the instance.
+//
+// Two kinds of files are carried:
+//
+//   - segments of the write-ahead log, as byte ranges. PostgreSQL writes whole 8 KiB pages and, as the last page fills,
+//     the same page again and again; the range carries only what changed since the page was last seen, which is a few
+//     hundred bytes for a small transaction. Creation, renaming and removal of segments are not carried: a restore
+//     gives each segment its full size, and old ones go when the base moves.
+//   - configuration that PostgreSQL changes without logging it: files of the data directory itself that end in .conf
+//     (ALTER SYSTEM writes postgresql.auto.conf), each as a whole.
+//
+// Everything else PostgreSQL either logs or can do without: data files and commit status are replayed from the log,
+// statistics and the contents of unlogged tables are lost in a crash here as anywhere.
+type capture struct {
+	files *memfs.FS
+	emit  func(wal.Op)
+
+	// The page that was written last: what the next write of it is compared with.
+	path string
+	off  int64
+	page [walPage]byte
+	// fresh are segments that were created under a temporary name in this life: what was never written is zero.
+	fresh map[string]int64 // highest offset written so far
+	zero  [walPage]byte
+}
+
+// walPage is PostgreSQL's XLOG_BLCKSZ.
+const walPage = 8192
+
+// walDir holds the segments.
+const walDir = "/pg_wal/"
+
+func newCapture(files *memfs.FS, emit func(wal.Op)) *capture {
+	return &capture{files: files, emit: emit, fresh: map[string]int64{}}
+}
+
+// segment is the name of a log segment, or "".
+func segment(path string) string {
+	name, ok := strings.CutPrefix(path, walDir)
+	if !ok || !isSegment(name) {
+		return ""
+	}
+	return name
+}
+
+// isConfig says whether a file is configuration that PostgreSQL does not log.
+func isConfig(path string) bool {
+	return strings.HasSuffix(path, ".conf") && strings.LastIndexByte(path, '/') == 0
+}
+
+func (c *capture) write(path string, off int64, p []byte) {
+	switch {
+	case segment(path) != "":
+		c.segmentWrite(path, off, p)
+	case isConfig(path):
+		c.config(path)
+	}
+}
+
+func (c *capture) rename(from, to string) {
+	switch {
+	case segment(to) != "":
+		c.fresh[to] = 0 // made under another name, holds nothing yet
+	case isConfig(to):
+		c.config(to)
+	}
+	if from == c.path {
+		c.path = ""
+	}
+}
+
+func (c *capture) unlink(path string) {
+	delete(c.fresh, path)
+	if path == c.path {
+		c.path = ""
+	}
+	if isConfig(path) {
+		c.emit(wal.Op{Kind: wal.OpRemove, Path: path})
+	}
+}
+
+// config carries a configuration file as it is now.
+func (c *capture) config(path string) {
+	body, err := c.files.ReadFile(path)
+	if err != nil {
+		return // it went away again: its removal is carried instead
+	}
+	c.emit(wal.Op{Kind: wal.OpReplace, Path: path, Data: body})
+}
+
+// segmentWrite carries the changed bytes of each page of a write.
+func (c *capture) segmentWrite(path string, off int64, p []byte) {
+	start, data := off, []byte(nil)
+	flush := func() {
+		if len(data) > 0 {
+			c.emit(wal.Op{Kind: wal.OpWrite, Path: path, Offset: start, Data: bytes.Clone(data)})
+		}
+	}
+	for len(p) > 0 {
+		n := min(walPage-int(off%walPage), len(p))
+		at, changed := c.changed(path, off, p[:n])
+		if at != start+int64(len(data)) || len(data) == 0 {
+			flush()
+			start, data = at, nil
+		}
+		data = append(data, changed...)
+		c.remember(path, off, p[:n])
+		off, p = off+int64(n), p[n:]
+	}
+	flush()
+}
+
+// changed is the range of one page's write that differs from what the page held, as far as that is known.
+func (c *capture) changed(path string, off int64, p []byte) (int64, []byte) {
+	var old []byte
+	top, fresh := c.fresh[path]
+	switch {
+	case path == c.path && off == c.off && len(p) <= walPage:
+		old = c.page[:len(p)]
+	case fresh && off >= top:
+		old = c.zero[:len(p)]
+	default:
+		return off, p // not known: all of it
+	}
+	first := 0
+	for first < len(p) && p[first] == old[first] {
+		first++
+	}
+	last := len(p)
+	for last > first && p[last-1] == old[last-1] {
+		last--
+	}
+	return off + int64(first), p[first:last]
+}
+
+// remember keeps a page for the next comparison.
+func (c *capture) remember(path string, off int64, p []byte) {
+	if top, ok := c.fresh[path]; ok {
+		c.fresh[path] = max(top, off+int64(len(p)))
+	}
+	if off%walPage != 0 || len(p) != walPage {
+		c.path = "" // a part of a page: PostgreSQL writes none, so nothing is lost by not comparing
+		return
+	}
+	c.path, c.off = path, off
+	copy(c.page[:], p)
+}
+
+// apply does an operation to files: the restore's half of capture. segmentBytes is the full size of a log segment:
+// PostgreSQL takes a segment that ends early for the end of its log.
+func apply(files *memfs.FS, op wal.Op, segmentBytes int64) error {
+	switch op.Kind {
+	case wal.OpReplace:
+		return files.WriteFile(op.Path, op.Data, 0o600)
+	case wal.OpRemove:
+		if err := files.Unlink(op.Path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	if segment(op.Path) == "" || op.Offset+int64(len(op.Data)) > segmentBytes {
+		return fmt.Errorf("%w: a write of %d bytes at %d of %s has no place", wal.ErrCorrupt, len(op.Data), op.Offset, op.Path)
+	}
+	f, err := files.Open(op.Path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if f.Stat().Size < segmentBytes {
+		if err := f.Truncate(segmentBytes); err != nil {
+			return err
+		}
+	}
+	_, err = f.WriteAt(op.Data, op.Offset)
+	return err
+}

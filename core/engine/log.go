@@ -1,0 +1,266 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/store"
+	"blobpglite/core/wal"
+)
+
+// logWriter ships what capture has found to the commit log: one append in flight, and everything that committed while
+// it was, in the next one. That is group commit; it needs no timer, and an idle database makes no request.
+//
+//	statement ──► add(op) ... ──► mark ──► wait(mark) ──► answer
+//	                  │                        ▲
+//	                  ▼        ship()          │
+//	              batches ──────────► Append ──┘ durable
+//
+// A batch becomes one record. Sealing ends a batch, so that a layer can be taken at exactly the position behind it.
+type logWriter struct {
+	clock  clock.Clock
+	append func(ctx context.Context, ops []wal.Op) (wal.Position, error)
+	before func(ctx context.Context) error // done once, before the first append
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	batches []*batch // oldest first; the last one is open unless it is sealed
+	added   uint64   // operations taken so far
+	durable uint64   // of these, durable
+	wanted  uint64   // operations that somebody waits for
+	waiting int      // commits that wait
+	failed  error    // why nothing more becomes durable
+	closing bool
+	tail    wal.Position
+	stats   LogStats
+	group   int           // commits that the last append made durable
+	took    time.Duration // how long it took
+	done    chan struct{}
+}
+
+// batch is what will be one record.
+type batch struct {
+	ops    []wal.Op
+	bytes  int
+	last   uint64 // number of its last operation
+	sealed bool
+	at     wal.Position // once durable
+}
+
+// LogStats counts what the log writer did.
+type LogStats struct {
+	Records int64 // appended
+	Commits int64 // waits that ended well
+	Bytes   int64 // of the operations
+	Append  time.Duration
+}
+
+// maxGather bounds how long an append waits for commits that are about to come.
+const maxGather = 5 * time.Millisecond
+
+func newLogWriter(clk clock.Clock, tail wal.Position, appendOps func(context.Context, []wal.Op) (wal.Position, error)) *logWriter {
+	w := &logWriter{clock: clk, append: appendOps, tail: tail, done: make(chan struct{})}
+	w.changed = sync.NewCond(&w.mu)
+	return w
+}
+
+// add takes an operation. It becomes durable with the next append that somebody asks for.
+func (w *logWriter) add(op wal.Op) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := len(w.batches)
+	if n == 0 || w.batches[n-1].sealed {
+		w.batches = append(w.batches, &batch{})
+		n++
+	}
+	b := w.batches[n-1]
+	w.added++
+	b.last = w.added
+	b.bytes += len(op.Data)
+	b.ops = append(b.ops, op)
+}
+
+// mark is the number of the last operation taken: what an answer given now has to wait for.
+func (w *logWriter) mark() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.added
+}
+
+// isDurable says whether everything taken is durable.
+func (w *logWriter) isDurable() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.durable == w.added
+}
+
+// pending is how many bytes are not durable.
+func (w *logWriter) pending() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for _, b := range w.batches {
+		n += b.bytes
+	}
+	return n
+}
+
+// wait blocks until everything up to mark is durable. Once it is asked for, it goes on even if ctx ends.
+func (w *logWriter) wait(ctx context.Context, mark uint64) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.durable >= mark {
+		return nil
+	}
+	w.wanted = max(w.wanted, mark)
+	w.waiting++
+	defer func() { w.waiting-- }()
+	w.changed.Broadcast()
+	stop := context.AfterFunc(ctx, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.changed.Broadcast()
+	})
+	defer stop()
+	for w.durable < mark {
+		if w.failed != nil {
+			return w.failed
+		}
+		if err := ctx.Err(); err != nil {
+			return errors.Join(store.ErrUnknown, err) // it may become durable yet
+		}
+		w.changed.Wait()
+	}
+	w.stats.Commits++
+	return nil
+}
+
+// seal ends the open batch and returns a function that waits until it is durable and gives the position behind it.
+func (w *logWriter) seal() func(ctx context.Context) (wal.Position, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := len(w.batches)
+	if n == 0 { // everything is durable
+		at := w.tail
+		return func(context.Context) (wal.Position, error) { return at, nil }
+	}
+	b := w.batches[n-1]
+	b.sealed = true
+	return func(ctx context.Context) (wal.Position, error) {
+		if err := w.wait(ctx, b.last); err != nil {
+			return wal.Position{}, err
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return b.at, nil
+	}
+}
+
+// ship appends until the writer is closed or an append fails. It is the writer's one goroutine.
+func (w *logWriter) ship(ctx context.Context, fail func(error)) {
+	defer close(w.done)
+	for {
+		b := w.next(ctx)
+		if b == nil {
+			return
+		}
+		began := w.clock.Monotonic()
+		at, err := wal.Position{}, error(nil)
+		if w.before != nil {
+			if err = w.before(ctx); err == nil {
+				w.before = nil
+			}
+		}
+		if err == nil {
+			at, err = w.append(ctx, b.ops)
+		}
+		if !w.shipped(b, at, err, w.clock.Monotonic()-began) {
+			fail(err)
+			return
+		}
+	}
+}
+
+// next waits for a batch that somebody wants durable, and takes it. Nil: the writer was closed.
+func (w *logWriter) next(ctx context.Context) *batch {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for !w.closing && (w.wanted <= w.durable || len(w.batches) == 0) {
+		w.changed.Wait()
+	}
+	w.gather(ctx)
+	if w.closing {
+		return nil
+	}
+	b := w.batches[0]
+	b.sealed = true // what comes now goes into the next one
+	return b
+}
+
+// gather waits a moment for the clients that the last append has let go: they are about to commit again, and an append
+// that left without them would make each of them wait for two. w.mu is held.
+func (w *logWriter) gather(ctx context.Context) {
+	limit := min(maxGather, w.took/8)
+	if w.closing || w.group < 2 || limit <= 0 || w.batches[0].sealed {
+		return
+	}
+	end := w.clock.Monotonic() + limit
+	for w.waiting < w.group && w.clock.Monotonic() < end && !w.closing {
+		w.mu.Unlock()
+		err := w.clock.Sleep(ctx, limit/16)
+		w.mu.Lock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// shipped notes what became of a batch and lets the waiters go.
+func (w *logWriter) shipped(b *batch, at wal.Position, err error, took time.Duration) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	defer w.changed.Broadcast()
+	if err != nil {
+		if w.failed == nil {
+			w.failed = err
+		}
+		return false
+	}
+	b.at, w.tail = at, at
+	w.durable = b.last
+	w.batches = w.batches[1:]
+	w.group, w.took = w.waiting, took
+	w.stats.Records++
+	w.stats.Bytes += int64(b.bytes)
+	w.stats.Append += took
+	return true
+}
+
+// close ends the shipping goroutine; what nobody waits for any more is not shipped.
+func (w *logWriter) close() {
+	w.mu.Lock()
+	w.closing = true
+	if w.failed == nil {
+		w.failed = ErrClosed
+	}
+	w.changed.Broadcast()
+	w.mu.Unlock()
+	<-w.done
+}
+
+// position is the last durable record's.
+func (w *logWriter) position() wal.Position {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.tail
+}
+
+// counts are the statistics so far.
+func (w *logWriter) counts() LogStats {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.stats
+}

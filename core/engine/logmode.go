@@ -1,0 +1,326 @@
+package engine
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"blobpglite/core/base"
+	"blobpglite/core/gc"
+	"blobpglite/core/manifest"
+	"blobpglite/core/memfs"
+	"blobpglite/core/pglite"
+	"blobpglite/core/store"
+	"blobpglite/core/takeover"
+	"blobpglite/core/wal"
+)
+
+// logMode is the mode that commits by appending to the log.
+type logMode struct {
+	o       *Options
+	e       *Engine
+	opened  *takeover.Opened
+	log     *logWriter
+	fence   uint64      // seq of our fence: everything we append is above it
+	hasBase atomic.Bool // the manifest names a layer; before, there is none to replay records on
+	initial *memfs.FS   // of a new database: what its first layer holds
+
+	compacting atomic.Bool
+	renewing   atomic.Bool
+	background sync.WaitGroup
+	ctx        context.Context // of background work
+	stop       context.CancelFunc
+
+	lazy      sync.Mutex
+	lastFlush time.Duration // by the monotonic clock
+	timer     bool          // a lazy flush is under way
+	touched   time.Duration // when statements last ran
+
+	// Of what a restore would have to replay: since the last layer.
+	records, bytes atomic.Int64
+	layerTime      time.Duration
+	collected      uint64 // everything below is collected
+	upkeep         upkeep
+}
+
+// openLog opens in mode log.
+func (e *Engine) openLog(ctx context.Context) error {
+	opened, err := takeover.Open(ctx, takeover.Options{
+		Store: e.o.Store, Writer: e.o.Writer, Address: e.o.Address, LeaseTTL: e.o.LeaseTTL, AcquireTimeout: e.o.AcquireTimeout,
+		Create: e.o.Create, Postgres: pglite.PostgresVersion, PGliteSHA256: e.o.Runtime.SHA256(), Check: e.o.checkVersion,
+		Deadline: e.o.CommitDeadline, Clock: e.o.Clock, Hook: e.o.Hook,
+	})
+	switch {
+	case errors.Is(err, store.ErrNotFound) && !e.o.Create:
+		return fmt.Errorf("%w: %w", ErrNoDatabase, err)
+	case errors.Is(err, manifest.ErrNewer) || errors.Is(err, wal.ErrNewer):
+		return fmt.Errorf("%w: %w", ErrVersion, err)
+	case errors.Is(err, wal.ErrFenced), errors.Is(err, takeover.ErrRival):
+		return fmt.Errorf("%w: %w", ErrFenced, err)
+	case err != nil:
+		return err
+	}
+	e.opened.Created, e.opened.Epoch = opened.Created, opened.Epoch
+	e.opened.Lease, e.opened.Manifest, e.opened.Claim = opened.LeaseTime, opened.ReadTime, opened.FenceTime
+	m := &logMode{o: &e.o, e: e, opened: opened, fence: opened.Log.Tail().Seq}
+	m.ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
+	m.log = newLogWriter(e.o.Clock, opened.Log.Tail(), m.append)
+	m.log.before = m.firstLayer
+	e.commits = m
+	if err := m.restore(ctx); err != nil {
+		m.stop()
+		return errors.Join(err, opened.Lease.Release(context.WithoutCancel(ctx)))
+	}
+	opened.Records = nil
+	m.lastFlush = e.o.Clock.Monotonic()
+	m.background.Go(func() { m.log.ship(m.ctx, func(err error) { _ = e.fail(fmt.Errorf("commit: %w", err)) }) })
+	return nil
+}
+
+// restore puts layer and records together and starts PostgreSQL, which recovers as after a crash.
+func (m *logMode) restore(ctx context.Context) error {
+	e := m.e
+	layers := len(m.opened.Manifest.Layers)
+	m.hasBase.Store(layers > 0)
+	if layers == 0 {
+		for _, r := range m.opened.Records {
+			if r.Kind == wal.Data {
+				return fmt.Errorf("record %d: %w: there is no layer that it could follow", r.Seq, wal.ErrCorrupt)
+			}
+		}
+		return e.startNew(ctx, func(data *memfs.FS) {
+			m.initial = data.Clone()
+			m.watch(data)
+		})
+	}
+	data, _, err := e.readLayer(ctx, m.opened.Manifest)
+	if err != nil {
+		return err
+	}
+	at := e.o.Clock.Monotonic()
+	if err := m.replay(data); err != nil {
+		return err
+	}
+	e.opened.Replay = e.since(at)
+	m.watch(data) // before the start: recovery's own end goes into the log too
+	if err := e.startOn(ctx, data); err != nil {
+		return err
+	}
+	m.layerTime = e.opened.Restore + e.opened.Start
+	return nil
+}
+
+// replay does the records' operations to the files, in order.
+func (m *logMode) replay(data *memfs.FS) error {
+	size, err := segmentSize(data)
+	if err != nil {
+		return err
+	}
+	for _, r := range m.opened.Records {
+		for _, op := range r.Ops {
+			if err := apply(data, op, int64(size)); err != nil {
+				return fmt.Errorf("replay record %d: %w", r.Seq, err)
+			}
+			m.bytes.Add(int64(len(op.Data)))
+		}
+	}
+	m.records.Store(int64(len(m.opened.Records)))
+	m.e.opened.Records = len(m.opened.Records)
+	return nil
+}
+
+// watch connects the files to the log.
+func (m *logMode) watch(data *memfs.FS) {
+	c := newCapture(data, m.log.add)
+	data.SetHooks(memfs.Hooks{
+		Write:  func(name string, off int64, p []byte) { m.e.countLog(name, off, p); c.write(name, off, p) },
+		Rename: c.rename,
+		Unlink: c.unlink,
+	})
+}
+
+// begin renews a lease that has run out before anything is served; one that soon will is renewed on the side.
+func (m *logMode) begin(ctx context.Context) error {
+	if err := m.opened.Lease.Ensure(ctx); err != nil {
+		return err
+	}
+	if !m.opened.Lease.Fresh() && m.renewing.CompareAndSwap(false, true) {
+		m.background.Go(func() {
+			defer m.renewing.Store(false)
+			if err := m.opened.Lease.Renew(m.ctx); err != nil {
+				m.o.Logger.Warn("the lease was not renewed", "error", err)
+			}
+		})
+	}
+	return nil
+}
+
+func (m *logMode) durable() bool {
+	return m.o.Durability != Strict || m.log.isDurable()
+}
+
+func (m *logMode) last() CommitStats { return CommitStats{} }
+
+// settle says what the answer waits for.
+func (m *logMode) settle(context.Context) (func(context.Context) error, error) {
+	mark := m.log.mark()
+	m.consider()
+	switch m.o.Durability {
+	case Interval:
+		return m.interval(mark), nil
+	case Sleep:
+		m.sleep(mark)
+		return nil, nil
+	}
+	if m.log.isDurable() {
+		return nil, nil
+	}
+	return func(ctx context.Context) error { return m.log.wait(ctx, mark) }, nil
+}
+
+// force waits for everything, under the turn.
+func (m *logMode) force(ctx context.Context) (CommitStats, error) {
+	at := m.o.Clock.Monotonic()
+	bytes := m.log.pending()
+	err := m.log.wait(ctx, m.log.mark())
+	return CommitStats{Wall: m.o.Clock.Monotonic() - at, RawBytes: int64(bytes)}, err
+}
+
+// close flushes, ends all background work and gives the lease back.
+func (m *logMode) close(ctx context.Context, give bool) error {
+	var err error
+	if !give {
+		err = m.log.wait(ctx, m.log.mark())
+	}
+	m.stop()
+	m.log.close()
+	m.background.Wait()
+	if !give {
+		err = errors.Join(err, m.opened.Lease.Release(ctx))
+	}
+	return err
+}
+
+// interval flushes every FlushInterval of running time.
+func (m *logMode) interval(mark uint64) func(context.Context) error {
+	m.lazy.Lock()
+	defer m.lazy.Unlock()
+	now := m.o.Clock.Monotonic()
+	if m.log.isDurable() {
+		m.lastFlush = now
+		return nil
+	}
+	if now-m.lastFlush >= m.o.FlushInterval {
+		m.lastFlush = now
+		return func(ctx context.Context) error { return m.log.wait(ctx, mark) }
+	}
+	m.later(m.lastFlush + m.o.FlushInterval - now)
+	return nil
+}
+
+// sleep flushes when nothing has run for IdleFlush.
+func (m *logMode) sleep(uint64) {
+	m.lazy.Lock()
+	defer m.lazy.Unlock()
+	m.touched = m.o.Clock.Monotonic()
+	if !m.log.isDurable() {
+		m.later(m.o.IdleFlush)
+	}
+}
+
+// later flushes after d, unless that is under way. m.lazy is held.
+func (m *logMode) later(d time.Duration) {
+	if m.timer {
+		return
+	}
+	m.timer = true
+	m.background.Go(func() {
+		for d > 0 {
+			if m.o.Clock.Sleep(m.ctx, d) != nil {
+				return
+			}
+			d = m.again()
+		}
+		_ = m.log.wait(m.ctx, m.log.mark()) // a failure has poisoned the engine
+	})
+}
+
+// again is how much longer a lazy flush waits: in sleep mode until nothing has run for IdleFlush.
+func (m *logMode) again() time.Duration {
+	m.lazy.Lock()
+	defer m.lazy.Unlock()
+	now := m.o.Clock.Monotonic()
+	if m.o.Durability == Sleep {
+		if left := m.touched + m.o.IdleFlush - now; left > 0 {
+			return left
+		}
+	}
+	m.timer, m.lastFlush = false, now
+	return 0
+}
+
+// append makes operations durable as one record.
+func (m *logMode) append(ctx context.Context, ops []wal.Op) (wal.Position, error) {
+	at, err := m.opened.Log.Append(ctx, ops)
+	if err == nil {
+		m.records.Add(1)
+		for _, op := range ops {
+			m.bytes.Add(int64(len(op.Data)))
+		}
+	}
+	return at, err
+}
+
+// firstLayer uploads a new database's files as they were before its first commit: what all its records follow. It runs
+// once, before the first append, so that a database that is never written costs nothing.
+func (m *logMode) firstLayer(ctx context.Context) error {
+	if m.hasBase.Load() {
+		return nil
+	}
+	if err := m.publish(ctx, m.initial, m.opened.Log.Tail()); err != nil {
+		return fmt.Errorf("upload the first layer: %w", err)
+	}
+	m.initial = nil
+	m.hasBase.Store(true)
+	return nil
+}
+
+// publish uploads files as the layer at a position, every record up to which is durable, and makes it the manifest's.
+func (m *logMode) publish(ctx context.Context, files *memfs.FS, at wal.Position) error {
+	include, err := layerFilter(files)
+	if err != nil {
+		return err
+	}
+	key := layerKey(m.opened.Epoch, at.Seq)
+	stats, err := base.Write(ctx, m.o.Store, key, files, base.WriteOptions{Include: include, Hook: m.o.Hook, Clock: m.o.Clock})
+	if err != nil {
+		return err
+	}
+	_, err = manifest.Publish(ctx, m.o.Store,
+		manifest.Options{Epoch: m.opened.Epoch, Writer: m.o.Writer, Hook: m.o.Hook, Clock: m.o.Clock},
+		manifest.Layer{
+			Key: key, Epoch: at.Epoch, Seq: at.Seq, Hash: hex.EncodeToString(at.Hash[:]),
+			RawBytes: stats.RawBytes, StoredBytes: stats.StoredBytes,
+		})
+	return err
+}
+
+// layerKey names a layer. Two digits groups of fixed width sort.
+func layerKey(epoch, seq uint64) string { return fmt.Sprintf("base/%020d-%020d", epoch, seq) }
+
+// collect deletes what the new layer has made superfluous.
+func (m *logMode) collect(ctx context.Context) error {
+	tail := m.log.position().Seq
+	stats, err := gc.Collect(ctx, gc.Options{
+		Store: m.o.Store, Epoch: m.opened.Epoch, Writer: m.o.Writer, From: m.collected, Clock: m.o.Clock, Hook: m.o.Hook,
+		IsData: func(seq uint64) bool { return seq > m.fence && seq <= tail },
+	})
+	if err == nil {
+		m.collected = stats.WalStart
+	}
+	return err
+}

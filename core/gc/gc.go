@@ -1,0 +1,217 @@
+// Package gc deletes what nothing reaches any more: records below the manifest's wal_start, layers that the manifest does
+// not name, parts that no record names.
+//
+//	stats, err := gc.Collect(ctx, gc.Options{Store: st, Epoch: 7, Writer: "host-3"})
+//
+// First the collector makes itself known: it swaps the manifest with its own epoch, so that from then on no older
+// writer can publish a layer whose objects are about to go. Then it deletes. Fences are never deleted, by anyone: a
+// writer that was stalled for however long finds the fence at exactly the name where it would go on.
+//
+// Survives a crash at any point: what is left is deleted by the next collection. What the manifest names is never
+// touched, so one full generation can always be restored.
+package gc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"blobpglite/core/base"
+	"blobpglite/core/clock"
+	"blobpglite/core/manifest"
+	"blobpglite/core/point"
+	"blobpglite/core/store"
+	"blobpglite/core/wal"
+)
+
+// Options of Collect.
+type Options struct {
+	Store  store.Store
+	Epoch  uint64 // the caller's own, from its fence
+	Writer string // as in the manifest
+	// From is a record below which an earlier collection has left nothing but fences; 0: not known.
+	From uint64
+	// IsData says of a record without asking the store that it is no fence: the caller wrote it itself. Nil: none is known.
+	IsData func(seq uint64) bool
+	// Keep are layers that the manifest does not name yet: being uploaded.
+	Keep  []string
+	Clock clock.Clock
+	Hook  point.Hook
+}
+
+// Stats of a collection.
+type Stats struct {
+	Records, Layers, Parts int    // deleted
+	Fences                 int    // seen below wal_start and kept
+	WalStart               uint64 // everything below it is collected: Options.From of the next one
+}
+
+// Collect deletes. Errors: manifest.ErrFenced (nothing was deleted), the store's and the hook's.
+func Collect(ctx context.Context, o Options) (Stats, error) {
+	if err := o.Hook.Fire(ctx, point.GCBeforeStamp); err != nil {
+		return Stats{}, err
+	}
+	m, _, err := manifest.Update(ctx, o.Store, manifest.Options{Epoch: o.Epoch, Writer: o.Writer, Clock: o.Clock, Hook: o.Hook},
+		func(*manifest.Manifest) error { return nil })
+	if err != nil {
+		return Stats{}, fmt.Errorf("collect: %w", err)
+	}
+	c := &collector{o: o, m: m, stats: Stats{WalStart: m.WalStart}}
+	for _, step := range []func(context.Context) error{c.records, c.layers, c.parts} {
+		if err := step(ctx); err != nil {
+			return c.stats, fmt.Errorf("collect: %w", err)
+		}
+	}
+	return c.stats, nil
+}
+
+type collector struct {
+	o     Options
+	m     manifest.Manifest
+	stats Stats
+}
+
+func (c *collector) delete(ctx context.Context, key string) error {
+	if err := c.o.Hook.Fire(ctx, point.GCBeforeDelete); err != nil {
+		return err
+	}
+	if err := c.o.Store.Delete(ctx, key); err != nil {
+		return err
+	}
+	return c.o.Hook.Fire(ctx, point.GCAfterDelete)
+}
+
+// records deletes data records below wal_start.
+func (c *collector) records(ctx context.Context) error {
+	after := ""
+	if c.o.From > 0 {
+		after = wal.Key(c.o.From - 1)
+	}
+	for a, err := range c.o.Store.List(ctx, wal.Prefix(), after) {
+		if err != nil {
+			return err
+		}
+		seq, err := wal.ParseKey(a.Key)
+		if err != nil {
+			return err
+		}
+		if seq >= c.m.WalStart {
+			return nil
+		}
+		fence, err := c.isFence(ctx, seq)
+		if err != nil {
+			return err
+		}
+		if fence {
+			c.stats.Fences++
+			continue
+		}
+		if err := c.delete(ctx, a.Key); err != nil {
+			return err
+		}
+		c.stats.Records++
+	}
+	return nil
+}
+
+func (c *collector) isFence(ctx context.Context, seq uint64) (bool, error) {
+	if c.o.IsData != nil && c.o.IsData(seq) {
+		return false, nil
+	}
+	o, err := c.o.Store.Get(ctx, wal.Key(seq))
+	if errors.Is(err, store.ErrNotFound) {
+		return true, nil // gone already
+	}
+	if err != nil {
+		return false, err
+	}
+	return wal.IsFence(o.Body)
+}
+
+// layers deletes layers that the manifest does not name and whose epoch is not above ours.
+func (c *collector) layers(ctx context.Context) error {
+	keep := map[string]bool{}
+	for _, l := range c.m.Layers {
+		keep[l.Key] = true
+	}
+	for _, k := range c.o.Keep {
+		keep[k] = true
+	}
+	var doomed []string // indexes first: a layer without one does not exist
+	var parts []string
+	for a, err := range c.o.Store.List(ctx, "base/", "") {
+		if err != nil {
+			return err
+		}
+		name, ok := layerOf(a.Key)
+		if epoch, known := epochOf(strings.TrimPrefix(name, "base/")); !ok || keep[name] || !known || epoch > c.o.Epoch {
+			continue
+		}
+		if a.Key == base.IndexKey(name) {
+			doomed = append(doomed, a.Key)
+			c.stats.Layers++
+		} else {
+			parts = append(parts, a.Key)
+		}
+	}
+	for _, key := range append(doomed, parts...) {
+		if err := c.delete(ctx, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// layerOf is the layer that an object belongs to: base/<epoch>-<seq>.
+func layerOf(key string) (string, bool) {
+	parts := strings.SplitN(key, "/", 3)
+	if len(parts) < 3 {
+		return "", false
+	}
+	return parts[0] + "/" + parts[1], true
+}
+
+// epochOf reads the epoch at the start of a name such as 7-120.
+func epochOf(name string) (uint64, bool) {
+	digits, _, ok := strings.Cut(name, "-")
+	epoch, err := strconv.ParseUint(digits, 10, 64)
+	return epoch, ok && err == nil
+}
+
+// parts deletes the parts of records that are gone or never came to be. Those of our own epoch are left to the next
+// one: one of them may be on its way.
+func (c *collector) parts(ctx context.Context) error {
+	var old []string
+	for a, err := range c.o.Store.List(ctx, "part/", "") {
+		if err != nil {
+			return err
+		}
+		if epoch, ok := epochOf(strings.TrimPrefix(a.Key, "part/")); ok && epoch < c.o.Epoch {
+			old = append(old, a.Key)
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	live := map[string]bool{}
+	for a, err := range c.o.Store.List(ctx, wal.Prefix(), wal.Key(max(c.m.WalStart, 1)-1)) {
+		if err != nil {
+			return err
+		}
+		live[a.WriteID] = true
+	}
+	for _, key := range old {
+		_, name, _ := strings.Cut(strings.TrimPrefix(key, "part/"), "-")
+		id, _, _ := strings.Cut(name, "/")
+		if live[id] {
+			continue
+		}
+		if err := c.delete(ctx, key); err != nil {
+			return err
+		}
+		c.stats.Parts++
+	}
+	return nil
+}

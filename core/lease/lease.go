@@ -1,0 +1,315 @@
+// Package lease says who writes now and until when. It is about liveness only: that two writers do not get in each
+// other's way. Safety is the log's business (core/wal): a writer that wrongly believes it holds the lease is fenced
+// there.
+//
+//	l, err := lease.Acquire(ctx, lease.Options{Store: st, Holder: id, TTL: 30 * time.Second}, 10*time.Second)
+//	err = l.Ensure(ctx)     // at the start of every request: renews if it has run out
+//	err = l.Release(ctx)
+//
+// The object `lease` is JSON, its fields as in State. It is created once and changes by compare and swap only; a
+// release clears the holder. It is never deleted: that would restart its history.
+//
+// No background work is needed: a request renews what has run out, and an idle holder asks for nothing. Survives: a
+// lost reply (the write id tells), a holder that died (the lease runs out), clocks that differ (a holder trusts only
+// its own monotonic clock; a rival that takes over too early is a nuisance, not a danger).
+package lease
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/point"
+	"blobpglite/core/store"
+)
+
+// Key is the object's.
+const Key = "lease"
+
+// Format is the version that this package writes.
+const Format = 1
+
+// Errors of leases.
+var (
+	// ErrLocked: somebody else holds the lease. Wait until it expires, or ask the holder. Every error of this kind is a
+	// *LockedError.
+	ErrLocked = errors.New("the database is locked")
+	// ErrLost: the lease was ours and somebody else has taken it. Serve nothing more; open the database again.
+	ErrLost = errors.New("the lease was taken over")
+	// ErrCorrupt: the object is not a lease. A person decides; deleting nothing, write a released one in its place.
+	ErrCorrupt = fmt.Errorf("the lease is damaged: %w", store.ErrCorrupt)
+	// ErrNewer: written by a newer version of this program. Upgrade.
+	ErrNewer = errors.New("written by a newer version")
+)
+
+// LockedError says who holds the lease and until when.
+type LockedError struct {
+	Holder, Address string
+	ExpiresAt       time.Time
+}
+
+func (e *LockedError) Error() string {
+	at := ""
+	if e.Address != "" {
+		at = " at " + e.Address
+	}
+	return fmt.Sprintf("locked by %s%s until %s", e.Holder, at, e.ExpiresAt.UTC().Format(time.RFC3339Nano))
+}
+
+// Unwrap makes errors.Is(err, ErrLocked) hold.
+func (e *LockedError) Unwrap() error { return ErrLocked }
+
+// State is the object.
+type State struct {
+	Format   int       `json:"format"`
+	Holder   string    `json:"holder"` // empty: released
+	Address  string    `json:"address"`
+	Acquired time.Time `json:"acquired"`
+	Expires  time.Time `json:"expires"`
+	WriteID  string    `json:"write_id"`
+}
+
+// Decode reads the object. Errors: ErrCorrupt, ErrNewer.
+func Decode(body []byte) (State, error) {
+	var version struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(body, &version); err != nil {
+		return State{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if version.Format > Format {
+		return State{}, fmt.Errorf("read the lease: %w: format %d, this version knows up to %d", ErrNewer, version.Format, Format)
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	var s State
+	if err := d.Decode(&s); err != nil {
+		return State{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) || s.Format != Format || s.WriteID == "" {
+		return State{}, fmt.Errorf("%w: format %d, write id %q", ErrCorrupt, s.Format, s.WriteID)
+	}
+	return s, nil
+}
+
+// Defaults of Options.
+const (
+	DefaultTTL = 30 * time.Second
+	// retry is how long a waiter sleeps between two looks.
+	retry = 250 * time.Millisecond
+	// maxTries bounds the swaps of one operation against rivals and lost replies.
+	maxTries = 16
+)
+
+// Options of Acquire.
+type Options struct {
+	Store   store.Store
+	Holder  string // unique: one opening of one process
+	Address string // where the holder can be asked; for people
+	TTL     time.Duration
+	Clock   clock.Clock
+	Hook    point.Hook
+	WriteID func() string // nil: store.NewWriteID
+}
+
+// Lease is a lease that was acquired. Its methods may be called from any goroutine.
+type Lease struct {
+	o Options
+
+	mu    sync.Mutex
+	gen   store.Gen
+	until time.Duration // by the monotonic clock, a margin before it expires for others
+	at    time.Time     // acquired
+	lost  error
+}
+
+// Acquire takes the lease, waiting up to wait while somebody else holds it. Errors: *LockedError, ErrCorrupt, ErrNewer,
+// store.ErrUnknown, and the store's.
+func Acquire(ctx context.Context, o Options, wait time.Duration) (*Lease, error) {
+	switch {
+	case o.Store == nil || o.Holder == "":
+		return nil, fmt.Errorf("acquire the lease: %w: a store and a holder are needed", store.ErrInvalid)
+	case o.TTL == 0:
+		o.TTL = DefaultTTL
+	}
+	if o.Clock == nil {
+		o.Clock = clock.System()
+	}
+	if o.WriteID == nil {
+		o.WriteID = store.NewWriteID
+	}
+	l := &Lease{o: o}
+	end := o.Clock.Monotonic() + wait
+	for tries := 0; ; {
+		err := l.try(ctx)
+		var locked *LockedError
+		left := end - o.Clock.Monotonic()
+		switch {
+		case err == nil:
+			if err := o.Hook.Fire(ctx, point.LeaseAfterAcquire); err != nil {
+				return nil, err
+			}
+			return l, nil
+		case errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrThrottled): // a rival was faster: look again
+			if tries++; tries == maxTries {
+				return nil, fmt.Errorf("acquire the lease: rivals were faster %d times: %w", tries, err)
+			}
+			if err := o.Clock.Sleep(ctx, min(retry, max(left, time.Millisecond))); err != nil {
+				return nil, err
+			}
+		case errors.As(err, &locked) && left > 0:
+			pause := min(retry, left, max(locked.ExpiresAt.Sub(o.Clock.Now()), time.Millisecond))
+			if err := o.Clock.Sleep(ctx, pause); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, fmt.Errorf("acquire the lease: %w", err)
+		}
+	}
+}
+
+// try takes the lease if it is free.
+func (l *Lease) try(ctx context.Context) error {
+	if err := l.o.Hook.Fire(ctx, point.LeaseBeforeAcquire); err != nil {
+		return err
+	}
+	cond := store.IfAbsent()
+	o, err := l.o.Store.Get(ctx, Key)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+	case err != nil:
+		return err
+	default:
+		s, err := Decode(o.Body)
+		if err != nil {
+			return err
+		}
+		if s.Holder != "" && s.Holder != l.o.Holder && l.o.Clock.Now().Before(s.Expires) {
+			return &LockedError{Holder: s.Holder, Address: s.Address, ExpiresAt: s.Expires}
+		}
+		cond = store.IfGen(o.Gen)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.at = l.o.Clock.Now()
+	return l.write(ctx, l.o.Holder, cond)
+}
+
+// margin is the part of its time that a holder leaves unused, against clocks that run at different speeds.
+func (l *Lease) margin() time.Duration { return l.o.TTL / 10 }
+
+// write swaps the lease. A try without an answer is repeated with the same write id until it is decided. l.mu is held.
+func (l *Lease) write(ctx context.Context, holder string, cond store.Cond) error {
+	began, now := l.o.Clock.Monotonic(), l.o.Clock.Now()
+	s := State{Format: Format, Holder: holder, Acquired: l.at, Expires: now.Add(l.o.TTL), WriteID: l.o.WriteID()}
+	if holder != "" {
+		s.Address = l.o.Address
+	} else {
+		s.Expires = now
+	}
+	body, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	for tries := 1; ; tries++ {
+		gen, err := l.o.Store.Put(ctx, Key, body, s.WriteID, cond)
+		if err == nil {
+			l.gen, l.until = gen, began+l.o.TTL-l.margin()
+			return nil
+		}
+		if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrUnknown) {
+			o, lookErr := l.o.Store.Get(ctx, Key)
+			if lookErr == nil && o.WriteID == s.WriteID { // our own, its reply lost
+				l.gen, l.until = o.Gen, began+l.o.TTL-l.margin()
+				return nil
+			}
+			if lookErr == nil && errors.Is(err, store.ErrConflict) {
+				return err
+			}
+		}
+		if tries == maxTries || !errors.Is(err, store.ErrUnknown) && !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrThrottled) {
+			return err
+		}
+		if err := l.o.Clock.Sleep(ctx, retry); err != nil {
+			return err
+		}
+	}
+}
+
+// Valid says whether the lease is held, by this process's own monotonic clock.
+func (l *Lease) Valid() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lost == nil && l.o.Clock.Monotonic() < l.until
+}
+
+// Fresh says whether more than half of the lease's time is left.
+func (l *Lease) Fresh() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lost == nil && l.o.Clock.Monotonic() < l.until-l.o.TTL/2
+}
+
+// Ensure makes sure that the lease is held: nothing is asked for while it is, and it is renewed if it has run out. It
+// belongs at the start of every request. Errors: ErrLost, the store's.
+func (l *Lease) Ensure(ctx context.Context) error {
+	if l.Valid() {
+		return nil
+	}
+	return l.Renew(ctx)
+}
+
+// Renew extends the lease, if nobody else has taken it: a swap of our own generation. Errors: ErrLost, the store's.
+func (l *Lease) Renew(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lost != nil {
+		return l.lost
+	}
+	if err := l.o.Hook.Fire(ctx, point.LeaseBeforeRenew); err != nil {
+		return err
+	}
+	err := l.write(ctx, l.o.Holder, store.IfGen(l.gen))
+	if errors.Is(err, store.ErrConflict) {
+		l.lost = fmt.Errorf("renew: %w%s", ErrLost, l.by(ctx))
+		return l.lost
+	}
+	return err
+}
+
+// by names the new holder, for a message.
+func (l *Lease) by(ctx context.Context) string {
+	o, err := l.o.Store.Get(ctx, Key)
+	if err != nil {
+		return ""
+	}
+	s, err := Decode(o.Body)
+	if err != nil || s.Holder == "" {
+		return ""
+	}
+	return " by " + s.Holder
+}
+
+// Release gives the lease back, so that the next opener need not wait. A lease that was lost is not touched.
+func (l *Lease) Release(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lost != nil {
+		return nil
+	}
+	if err := l.o.Hook.Fire(ctx, point.LeaseBeforeRelease); err != nil {
+		return err
+	}
+	err := l.write(ctx, "", store.IfGen(l.gen))
+	l.lost = fmt.Errorf("%w: it was released", ErrLost)
+	if errors.Is(err, store.ErrConflict) {
+		return nil // somebody has taken it already
+	}
+	return err
+}

@@ -1,0 +1,252 @@
+package pglite
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"blobpglite/core/memfs"
+)
+
+// copyOfCache is a cache folder of one's own with what is derived from the PGlite files.
+func copyOfCache(t testing.TB) string {
+	t.Helper()
+	rt, dir := testRuntime(t), t.TempDir()
+	templateImage(t) // so that all of it is there
+	for _, part := range []string{filepath.Base(rt.assets.Dir) + ".derived", "wazero"} {
+		if err := os.CopyFS(filepath.Join(dir, part), os.DirFS(filepath.Join(rt.assets.CacheDir(), part))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// each calls f for all files below dir that match a pattern, the largest first.
+func each(t testing.TB, dir, pattern string, f func(name string)) {
+	t.Helper()
+	type file struct {
+		name string
+		size int64
+	}
+	var files []file
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if ok, _ := filepath.Match(pattern, d.Name()); ok {
+			info, err := d.Info()
+			files = append(files, file{name, info.Size()})
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) == 0 {
+		t.Fatalf("no %s in %s", pattern, dir)
+	}
+	slices.SortFunc(files, func(a, b file) int { return int(b.size - a.size) })
+	for _, one := range files {
+		f(one.name)
+	}
+}
+
+func truncateFile(t testing.TB, name string, keep int64) {
+	t.Helper()
+	if err := os.Truncate(name, keep); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func flipByte(t testing.TB, name string) {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/2] ^= 0xff
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What was made from the PGlite files and is damaged is made again.
+func TestDamagedCacheIsRepaired(t *testing.T) {
+	shared, dir := testRuntime(t), copyOfCache(t)
+	each(t, dir, "pglite-v*.wasm", func(name string) { flipByte(t, name) })
+	each(t, dir, "initdb-v*.wasm", func(name string) { truncateFile(t, name, 1000) })
+	each(t, dir, "template-v*.tar.zst", func(name string) { flipByte(t, name) })
+	first := true
+	each(t, filepath.Join(dir, "wazero"), "*", func(name string) {
+		if !first { // PostgreSQL itself takes seconds to compile; it is as well as the others
+			truncateFile(t, name, 100)
+		}
+		first = false
+	})
+	var steps []string
+	rt, err := NewRuntime(t.Context(), Options{CacheDir: dir, AssetsFrom: shared.assets.Dir, Progress: func(step string, _, _ int64) {
+		if !slices.Contains(steps, step) {
+			steps = append(steps, step)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := rt.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	data, err := rt.Template(t.Context(), memfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := rt.Start(t.Context(), InstanceOptions{Data: data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Kill()
+	want(t, in, "DO $$ BEGIN PERFORM 1; END $$; SELECT 5", "5")
+	for _, step := range []string{"rewriting pglite", "rewriting initdb", "making the template database", "emptying the damaged compilation cache"} {
+		if !slices.Contains(steps, step) {
+			t.Errorf("no step %q in %q", step, steps)
+		}
+	}
+	if _, err := rt.StartImage(t.Context(), templateImage(t), InstanceOptions{}); err == nil || !strings.Contains(err.Error(), "another runtime") {
+		t.Fatalf("an image of another runtime: %v", err)
+	}
+}
+
+func TestNewRuntimeErrors(t *testing.T) {
+	shared := testRuntime(t)
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, text string
+		o          Options
+	}{
+		{"the cache folder is a file", file, Options{CacheDir: file, AssetsFrom: shared.assets.Dir}},
+		{"no PGlite files", "BLOBPGLITE_ASSETS", Options{CacheDir: t.TempDir(), AssetsFrom: t.TempDir()}},
+	} {
+		if rt, err := NewRuntime(t.Context(), c.o); err == nil || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s: %v, %v", c.name, rt, err)
+		}
+	}
+}
+
+func TestStartErrors(t *testing.T) {
+	rt := testRuntime(t)
+	template := func() *memfs.FS {
+		data, err := rt.Template(t.Context(), memfs.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	without := func(names ...string) *memfs.FS {
+		data := template()
+		for _, name := range names {
+			if err := data.Unlink(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return data
+	}
+	with := func(name, text string) *memfs.FS {
+		data := template()
+		if err := data.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	garbage := memfs.New(memfs.Options{})
+	if err := garbage.WriteFile("/readme.txt", []byte("nothing of PostgreSQL's"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, text string
+		o          InstanceOptions
+	}{
+		{"no data directory", "no data directory given", InstanceOptions{}},
+		{"an empty one", "postgresql.conf", InstanceOptions{Data: memfs.New(memfs.Options{})}},
+		{"a directory of something else", "postgresql.conf", InstanceOptions{Data: garbage}},
+		{"no control file", "pg_control", InstanceOptions{Data: without("/global/pg_control")}},
+		{"a damaged control file", "PG_CONTROL_VERSION", InstanceOptions{Data: with("/global/pg_control", strings.Repeat("x", 8192))}},
+		{"another version", "18", InstanceOptions{Data: with("/PG_VERSION", "15\n")}},
+		{"a bad setting in a file", "nonsense", InstanceOptions{Data: with("/postgresql.conf", "nonsense = 1\n")}},
+		{"a bad setting", "nonsense", InstanceOptions{Data: template(), Settings: map[string]string{"nonsense": "1"}}},
+		{"a bad value", "shared_buffers", InstanceOptions{Data: template(), Settings: map[string]string{"shared_buffers": "many"}}},
+		{"no such database", "nowhere", InstanceOptions{Data: template(), Database: "nowhere"}},
+		{"too little memory", "memory limit of 67108864 bytes is below the 134217728", InstanceOptions{Data: template(), MemoryLimit: 64 << 20}},
+		{"a full disk", "space", InstanceOptions{Data: full(t, template())}},
+	} {
+		in, err := rt.Start(t.Context(), c.o)
+		if err == nil || !strings.Contains(err.Error(), c.text) || !strings.HasPrefix(err.Error(), "start PostgreSQL: ") {
+			t.Errorf("%s: %v, %v", c.name, in, err)
+		}
+		if err != nil && len(err.Error()) > 2000 {
+			t.Errorf("%s: an error of %d bytes", c.name, len(err.Error()))
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := rt.Start(ctx, InstanceOptions{Data: template()}); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if _, err := rt.StartImage(ctx, templateImage(t), InstanceOptions{}); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+}
+
+// full is a copy of a tree in which there is no room.
+func full(t testing.TB, data *memfs.FS) *memfs.FS {
+	t.Helper()
+	small := memfs.New(memfs.Options{MaxBytes: data.UsedBytes()})
+	err := data.Walk("/", func(name string, info memfs.Info) error {
+		if info.IsDir() {
+			return small.MkdirAll(name, info.Mode&0o777)
+		}
+		b, err := data.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		return small.WriteFile(name, b, info.Mode&0o777)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return small
+}
+
+func TestStartWithOptions(t *testing.T) {
+	rt := testRuntime(t)
+	data, err := rt.Template(t.Context(), memfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := rt.Start(t.Context(), InstanceOptions{Data: data, Database: "template1", MemoryLimit: 160 << 20,
+		Settings: map[string]string{"work_mem": "2MB", "search_path": "a, b"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(in.Kill)
+	want(t, in, "SELECT current_database(), current_setting('work_mem'), current_setting('search_path')", "template1|2MB|a, b")
+	if in.Err() != nil {
+		t.Fatal(in.Err())
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	rt := testRuntime(t)
+	if len(rt.SHA256()) != 64 || rt.Version() == "" {
+		t.Fatal(rt.SHA256(), rt.Version())
+	}
+}

@@ -1,0 +1,279 @@
+// Package takeover makes a process the writer of a database: lease, fence, and a reading of the log that nobody could
+// have changed meanwhile. It is the opening of the protocol, without PostgreSQL.
+//
+//	o, err := takeover.Open(ctx, takeover.Options{Store: st, Writer: "host-3", AcquireTimeout: 10 * time.Second})
+//	restore(o.Manifest, o.Records)             // only now
+//	at, err := o.Log.Append(ctx, ops)
+//	err = o.Lease.Release(ctx)
+//
+// The steps, and why in this order:
+//
+//	lease      so that two writers do not fence each other in turns; not needed for safety
+//	read       manifest and records: where the log ends, and its highest epoch
+//	fence      create the next name with a higher epoch: from here on the predecessor cannot commit. If a record was
+//	           faster, read it and fence behind it
+//	read again the manifest. While this process was stalled, the live writer may have compacted the log and deleted what
+//	           was read, even past the name of the fence: then the fence fences nobody, and everything starts again
+//	restore    is the caller's, and comes last: what the predecessor wrote before the fence is in what was read
+//
+// The rule for every reader of the log: records read between two readings of the manifest with equal wal_start are
+// authentic; otherwise read again.
+package takeover
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/lease"
+	"blobpglite/core/manifest"
+	"blobpglite/core/point"
+	"blobpglite/core/store"
+	"blobpglite/core/wal"
+)
+
+// ErrRival: another opener has fenced at the same time. It will win or die; try again.
+var ErrRival = errors.New("another opener was faster")
+
+// maxRestarts bounds how often an opening starts again because the log moved under it.
+const maxRestarts = 32
+
+// Options of Open.
+type Options struct {
+	Store   store.Store
+	Writer  string // unique: one opening of one process
+	Address string // where the writer can be asked; for people
+	// LeaseTTL and AcquireTimeout are the lease's; zero: its default, and no waiting.
+	LeaseTTL, AcquireTimeout time.Duration
+	// Create makes the database if there is none, with these versions.
+	Create                 bool
+	Postgres, PGliteSHA256 string
+	// Check looks at the manifest before anything is fenced. Nil: everything is fine.
+	Check func(manifest.Manifest) error
+	// Parallel is how many records are read at once; 0: the log's default. 1 makes one request after the other.
+	Parallel int
+	// Deadline of one append; see wal.Options.
+	Deadline time.Duration
+	Clock    clock.Clock
+	Hook     point.Hook
+	WriteID  func() string // nil: store.NewWriteID
+}
+
+// Opened is what the writer starts from.
+type Opened struct {
+	Manifest manifest.Manifest
+	Lease    *lease.Lease
+	Log      *wal.Log // its tail is the fence
+	Epoch    uint64
+	Records  []wal.Record // behind the newest layer, the fence left out
+	Created  bool
+
+	LeaseTime, ReadTime, FenceTime time.Duration
+}
+
+// Open makes this process the writer. Errors: lease.ErrLocked (a *lease.LockedError), store.ErrNotFound (no database),
+// ErrRival, wal.ErrFenced, those of the log and of the manifest, what Check returned, the store's. On an error the
+// lease, if it was taken, is given back.
+func Open(ctx context.Context, o Options) (*Opened, error) {
+	if o.Clock == nil {
+		o.Clock = clock.System()
+	}
+	if o.WriteID == nil {
+		o.WriteID = store.NewWriteID
+	}
+	op := &opening{o: o, out: &Opened{}}
+	at := o.Clock.Monotonic()
+	l, err := lease.Acquire(ctx, lease.Options{
+		Store: o.Store, Holder: o.Writer, Address: o.Address, TTL: o.LeaseTTL, Clock: o.Clock, Hook: o.Hook, WriteID: o.WriteID,
+	}, o.AcquireTimeout)
+	if err != nil {
+		return nil, err
+	}
+	op.out.Lease, op.out.LeaseTime = l, o.Clock.Monotonic()-at
+	for range maxRestarts {
+		err := op.once(ctx)
+		if err == nil {
+			return op.out, nil
+		}
+		if !errors.Is(err, errMoved) {
+			return nil, errors.Join(err, l.Release(context.WithoutCancel(ctx)))
+		}
+	}
+	err = fmt.Errorf("the log was compacted %d times while it was read: %w", maxRestarts, store.ErrUnavailable)
+	return nil, errors.Join(err, l.Release(context.WithoutCancel(ctx)))
+}
+
+// errMoved means that the log was compacted under the opening, which has to start again.
+var errMoved = errors.New("the log has moved")
+
+type opening struct {
+	o   Options
+	out *Opened
+}
+
+// once goes through the steps behind the lease.
+func (op *opening) once(ctx context.Context) error {
+	at := op.o.Clock.Monotonic()
+	m, err := op.load(ctx)
+	if err != nil {
+		return err
+	}
+	if err := op.o.Hook.Fire(ctx, point.RestoreAfterManifest); err != nil {
+		return err
+	}
+	tail, err := op.read(ctx, m, 0)
+	if err != nil {
+		return err
+	}
+	op.out.ReadTime = op.o.Clock.Monotonic() - at
+	at = op.o.Clock.Monotonic()
+	log, err := wal.NewLog(op.o.Store, tail, wal.Options{
+		Epoch: max(tail.Epoch, m.Epoch) + 1, DatabaseID: m.DatabaseID, Writer: op.o.Writer, Deadline: op.o.Deadline,
+		Clock: op.o.Clock, Hook: op.o.Hook, WriteID: op.o.WriteID,
+	})
+	if err != nil {
+		return err
+	}
+	if err := op.fence(ctx, log, m.DatabaseID); err != nil {
+		return err
+	}
+	m, err = op.settle(ctx, log, m)
+	op.out.FenceTime = op.o.Clock.Monotonic() - at
+	op.out.Manifest, op.out.Log, op.out.Epoch = m, log, log.Epoch()
+	return err
+}
+
+// load reads the manifest, or makes the first one.
+func (op *opening) load(ctx context.Context) (manifest.Manifest, error) {
+	m, _, err := manifest.Load(ctx, op.o.Store)
+	if errors.Is(err, store.ErrNotFound) && op.o.Create {
+		op.out.Created = true
+		m, _, err = manifest.Update(ctx, op.o.Store, manifest.Options{Writer: op.o.Writer, Create: true, Clock: op.o.Clock, Hook: op.o.Hook},
+			func(m *manifest.Manifest) error {
+				if m.DatabaseID == "" {
+					m.DatabaseID, m.WalStart = op.o.WriteID(), 1
+					m.Postgres, m.PGliteSHA256 = op.o.Postgres, op.o.PGliteSHA256
+				}
+				return nil
+			})
+	}
+	if err == nil && op.o.Check != nil {
+		err = op.o.Check(m)
+	}
+	return m, err
+}
+
+// From is the place in the log that a manifest's newest layer ends at.
+func From(m manifest.Manifest) (wal.Position, error) {
+	if len(m.Layers) == 0 {
+		return wal.Start(m.DatabaseID), nil
+	}
+	l := m.Layers[len(m.Layers)-1]
+	at := wal.Position{Seq: l.Seq, Epoch: l.Epoch}
+	sum, err := hex.DecodeString(l.Hash)
+	if err != nil {
+		return at, fmt.Errorf("%w: hash %q of layer %s", manifest.ErrCorrupt, l.Hash, l.Key)
+	}
+	copy(at.Hash[:], sum)
+	return at, nil
+}
+
+// read collects the records behind the manifest's layer, up to the fence at seq if that is not zero.
+func (op *opening) read(ctx context.Context, m manifest.Manifest, fence uint64) (wal.Position, error) {
+	from, err := From(m)
+	if err != nil {
+		return from, err
+	}
+	op.out.Records = op.out.Records[:0]
+	tail, err := wal.Read(ctx, op.o.Store, wal.ReadOptions{From: from, DatabaseID: m.DatabaseID, Parallel: op.o.Parallel}, func(r wal.Record) error {
+		if fence == 0 || r.Seq < fence {
+			op.out.Records = append(op.out.Records, r)
+		}
+		return nil
+	})
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, wal.ErrCorrupt) {
+		// A record that was listed is gone, or was replaced while we read: the log was collected under us. If it was not,
+		// it is damaged, and the manifest tells: it has not moved.
+		if now, _, loadErr := manifest.Load(ctx, op.o.Store); loadErr == nil && now.WalStart != m.WalStart {
+			return tail, errMoved
+		}
+		if errors.Is(err, store.ErrNotFound) {
+			err = fmt.Errorf("%w: what was listed is gone: %v", wal.ErrCorrupt, err)
+		}
+	}
+	return tail, err
+}
+
+// fence writes the fence behind the last record, however often a record is faster.
+func (op *opening) fence(ctx context.Context, log *wal.Log, databaseID string) error {
+	for {
+		_, err := log.Fence(ctx)
+		var taken *wal.TakenError
+		switch {
+		case err == nil:
+			return nil
+		case !errors.As(err, &taken):
+			return err
+		case taken.Record.Kind == wal.Fence:
+			return fmt.Errorf("%w: %w: %w", ErrRival, lease.ErrLocked, err)
+		}
+		last := wal.Record{}
+		_, err = wal.Read(ctx, op.o.Store, wal.ReadOptions{
+			From: log.Tail(), DatabaseID: databaseID, Parallel: op.o.Parallel, Probe: true,
+		}, func(r wal.Record) error {
+			op.out.Records = append(op.out.Records, r)
+			last = r
+			return nil
+		})
+		switch {
+		case errors.Is(err, store.ErrNotFound), err == nil && last.Seq == 0:
+			return errMoved // it stood there and is gone: collected
+		case err != nil:
+			return err
+		}
+		log.Advance(last)
+	}
+}
+
+// settle makes sure that what was read is authentic and that the fence is above every epoch in it.
+func (op *opening) settle(ctx context.Context, log *wal.Log, seen manifest.Manifest) (manifest.Manifest, error) {
+	for range maxRestarts {
+		fence := log.Tail()
+		now, _, err := manifest.Load(ctx, op.o.Store)
+		switch {
+		case err != nil:
+			return now, err
+		case now.WalStart > fence.Seq:
+			return now, errMoved // the fence stands in a part of the log that was collected: it fences nobody
+		case now.WalStart != seen.WalStart:
+			seen = now
+			tail, err := op.read(ctx, now, fence.Seq)
+			if err != nil && !errors.Is(err, errMoved) {
+				return now, err
+			}
+			if err == nil && tail.Seq > fence.Seq {
+				return now, fmt.Errorf("%w: %w", ErrRival, &wal.FencedError{Seq: tail.Seq, Epoch: tail.Epoch, Ours: fence.Epoch, By: "a later opener"})
+			}
+			continue
+		}
+		highest := now.Epoch
+		for _, r := range op.out.Records {
+			highest = max(highest, r.Epoch)
+		}
+		if highest < fence.Epoch {
+			return now, nil
+		}
+		log.Raise(highest + 1)
+		if _, err := log.Fence(ctx); err != nil {
+			var taken *wal.TakenError
+			if errors.As(err, &taken) {
+				return now, fmt.Errorf("%w: %w", ErrRival, &wal.FencedError{Seq: taken.Record.Seq, Epoch: taken.Record.Epoch, Ours: fence.Epoch, By: taken.Record.Writer})
+			}
+			return now, err
+		}
+	}
+	return seen, errMoved
+}

@@ -1,0 +1,163 @@
+package wal
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// partRef names a part of a record's body.
+type partRef struct {
+	bytes int
+	sum   [32]byte
+}
+
+// frame is a record whose body has not been read yet.
+type frame struct {
+	record Record
+	flags  byte
+	raw    int    // bytes of the body, uncompressed
+	inline []byte // as stored in the object
+}
+
+// Decode reads a record whose body is in it. Errors: ErrCorrupt, ErrNewer, each naming the record.
+func Decode(b []byte) (Record, error) {
+	f, err := decodeFrame(b)
+	if err != nil {
+		return Record{}, err
+	}
+	if f.flags&flagParts != 0 {
+		return Record{}, fmt.Errorf("record %d: %w: its body is in parts", f.record.Seq, ErrCorrupt)
+	}
+	if err := f.open(f.inline); err != nil {
+		return Record{}, err
+	}
+	return f.record, nil
+}
+
+// decodeFrame reads everything of a record but its operations.
+func decodeFrame(b []byte) (*frame, error) {
+	if len(b) < headerBytes+3+8+trailerBytes || string(b[:4]) != magic {
+		return nil, fmt.Errorf("%w: %d bytes that are no record", ErrCorrupt, len(b))
+	}
+	le := binary.LittleEndian
+	r := Record{
+		Kind: Kind(b[5]), Seq: le.Uint64(b[8:]), Epoch: le.Uint64(b[16:]), Time: time.Unix(0, int64(le.Uint64(b[24:]))).UTC(),
+		Prev: [32]byte(b[32:64]), Hash: sha256.Sum256(b), Bytes: len(b),
+	}
+	if b[4] > Format {
+		return nil, fmt.Errorf("record %d: %w: format %d, this version knows up to %d", r.Seq, ErrNewer, b[4], Format)
+	}
+	corrupt := func(format string, args ...any) (*frame, error) {
+		return nil, fmt.Errorf("record %d: %w: %s", r.Seq, ErrCorrupt, fmt.Sprintf(format, args...))
+	}
+	end := len(b) - trailerBytes
+	if got, want := castagnoli(b[:end]), le.Uint32(b[end:]); got != want {
+		return corrupt("CRC32C %08x, its bytes have %08x", want, got)
+	}
+	f := &frame{flags: b[6]}
+	if b[4] != Format || b[7] != 0 || f.flags&^(flagZstd|flagParts) != 0 || r.Kind != Data && r.Kind != Fence || r.Seq == 0 || r.Epoch == 0 {
+		return corrupt("format %d, kind %d, flags %#x, epoch %d", b[4], b[5], f.flags, r.Epoch)
+	}
+	rest := b[headerBytes:end]
+	for _, to := range []*string{&r.DatabaseID, &r.Writer, &r.WriteID} {
+		if len(rest) == 0 || len(rest) < 1+int(rest[0]) {
+			return corrupt("it ends within a name")
+		}
+		*to, rest = string(rest[1:1+int(rest[0])]), rest[1+int(rest[0]):]
+	}
+	if len(rest) < 8 {
+		return corrupt("it ends before its body")
+	}
+	f.raw = int(le.Uint32(rest))
+	if stored := int(le.Uint32(rest[4:])); stored != len(rest)-8 || f.raw > MaxBodyBytes {
+		return corrupt("a body of %d bytes (%d uncompressed) in %d", stored, f.raw, len(rest)-8)
+	}
+	f.inline, f.record = rest[8:], r
+	return f, nil
+}
+
+// parts reads the references that stand in the place of a body.
+func (f *frame) parts() ([]partRef, error) {
+	const size = 4 + 32
+	b := f.inline
+	if len(b) < 4 {
+		return nil, fmt.Errorf("record %d: %w: it names no parts", f.record.Seq, ErrCorrupt)
+	}
+	n := int(binary.LittleEndian.Uint32(b))
+	if b = b[4:]; n == 0 || n > maxParts || len(b) != n*size {
+		return nil, fmt.Errorf("record %d: %w: %d parts in %d bytes", f.record.Seq, ErrCorrupt, n, len(b))
+	}
+	refs := make([]partRef, n)
+	for i := range refs {
+		refs[i] = partRef{int(binary.LittleEndian.Uint32(b[i*size:])), [32]byte(b[i*size+4 : (i+1)*size])}
+	}
+	return refs, nil
+}
+
+// open reads the operations from a stored body into the record. They share the body's memory where it is not
+// compressed.
+func (f *frame) open(stored []byte) error {
+	raw := stored
+	if f.flags&flagZstd != 0 {
+		z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxBodyBytes+1<<20))
+		if err != nil {
+			return fmt.Errorf("record %d: %w", f.record.Seq, err)
+		}
+		defer z.Close()
+		if raw, err = z.DecodeAll(stored, make([]byte, 0, min(f.raw, 1<<20))); err != nil {
+			return fmt.Errorf("record %d: %w: decompress its body: %w", f.record.Seq, ErrCorrupt, err)
+		}
+	}
+	if len(raw) != f.raw {
+		return fmt.Errorf("record %d: %w: its body has %d bytes, %d were announced", f.record.Seq, ErrCorrupt, len(raw), f.raw)
+	}
+	for len(raw) > 0 {
+		op, rest, ok := readOp(raw)
+		if !ok {
+			return fmt.Errorf("record %d: %w: operation %d cannot be read", f.record.Seq, ErrCorrupt, len(f.record.Ops))
+		}
+		f.record.Ops = append(f.record.Ops, op)
+		raw = rest
+	}
+	return nil
+}
+
+func readOp(b []byte) (op Op, rest []byte, ok bool) {
+	op.Kind = OpKind(b[0])
+	if op.Kind < OpWrite || op.Kind > OpRemove {
+		return op, nil, false
+	}
+	path, b, ok := readBytes(b[1:], maxPath)
+	if !ok || len(path) == 0 {
+		return op, nil, false
+	}
+	op.Path = string(path)
+	off, n := binary.Uvarint(b)
+	if n <= 0 || off > 1<<62 {
+		return op, nil, false
+	}
+	op.Offset = int64(off)
+	op.Data, rest, ok = readBytes(b[n:], MaxBodyBytes)
+	return op, rest, ok
+}
+
+func readBytes(b []byte, limit uint64) (got, rest []byte, ok bool) {
+	size, n := binary.Uvarint(b)
+	if n <= 0 || size > limit || size > uint64(len(b)-n) {
+		return nil, nil, false
+	}
+	return b[n : n+int(size)], b[n+int(size):], true
+}
+
+// IsFence says whether an object is a fence. An object that is no record is an error: who deletes must not guess.
+func IsFence(b []byte) (bool, error) {
+	f, err := decodeFrame(b)
+	if err != nil {
+		return false, err
+	}
+	return f.record.Kind == Fence, nil
+}

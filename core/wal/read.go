@@ -1,0 +1,206 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"blobpglite/core/store"
+)
+
+// ReadOptions of Read.
+type ReadOptions struct {
+	// From is the record before the first to be read: Start, or the place that the manifest names.
+	From       Position
+	DatabaseID string
+	// Parallel is how many records are fetched at once; 0: DefaultParallel. 1 makes one request after the other.
+	Parallel int
+	// Probe finds the end by asking for names until one is absent, instead of by a list: cheaper for a short log.
+	Probe bool
+}
+
+// DefaultParallel is ReadOptions.Parallel if that is 0.
+const DefaultParallel = 32
+
+// Read calls each for every record behind o.From, in order, and returns the last one's position. The records are dense,
+// of this database, each following from the one before. What Read returns is authentic only if the manifest's
+// wal_start was the same before and after: see core/takeover.
+//
+// Errors: ErrCorrupt, ErrNewer, ErrForeign, each naming the record; store.ErrNotFound (a record that was listed is gone:
+// the log was collected meanwhile, read the manifest again); what each returned; the store's and the context's.
+func Read(ctx context.Context, st store.Store, o ReadOptions, each func(Record) error) (Position, error) {
+	if o.Parallel <= 0 {
+		o.Parallel = DefaultParallel
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r := &reader{st: st, o: o, at: o.From, each: each}
+	if o.Probe {
+		return r.probe(ctx)
+	}
+	return r.list(ctx)
+}
+
+type reader struct {
+	st   store.Store
+	o    ReadOptions
+	at   Position
+	each func(Record) error
+}
+
+// fetched is one record on its way.
+type fetched struct {
+	record Record
+	err    error
+}
+
+// fetch reads one record and its parts.
+func (r *reader) fetch(ctx context.Context, seq uint64) fetched {
+	o, err := r.st.Get(ctx, Key(seq))
+	if err != nil {
+		return fetched{err: fmt.Errorf("record %d: %w", seq, err)}
+	}
+	f, err := decodeFrame(o.Body)
+	if err == nil && f.record.Seq != seq {
+		err = fmt.Errorf("record %d: %w: the object holds record %d", seq, ErrCorrupt, f.record.Seq)
+	}
+	if err != nil {
+		return fetched{err: fmt.Errorf("%s: %w", Key(seq), err)}
+	}
+	body := f.inline
+	if f.flags&flagParts != 0 {
+		if body, err = r.parts(ctx, f); err != nil {
+			return fetched{err: err}
+		}
+	}
+	if err := f.open(body); err != nil {
+		return fetched{err: err}
+	}
+	return fetched{record: f.record}
+}
+
+func (r *reader) parts(ctx context.Context, f *frame) ([]byte, error) {
+	refs, err := f.parts()
+	if err != nil {
+		return nil, err
+	}
+	var body []byte
+	for n, ref := range refs {
+		key := partKey(f.record.Epoch, f.record.WriteID, n)
+		o, err := r.st.Get(ctx, key)
+		if err != nil {
+			return nil, fmt.Errorf("record %d: part %s: %w", f.record.Seq, key, err)
+		}
+		if len(o.Body) != ref.bytes || sum(o.Body) != ref.sum {
+			return nil, fmt.Errorf("record %d: part %s: %w: %d bytes that are not what the record names", f.record.Seq, key, ErrCorrupt, len(o.Body))
+		}
+		body = append(body, o.Body...)
+	}
+	return body, nil
+}
+
+// start fetches a record in the background; with one request at a time, at once.
+func (r *reader) start(ctx context.Context, seq uint64) chan fetched {
+	c := make(chan fetched, 1)
+	if r.o.Parallel == 1 {
+		c <- r.fetch(ctx, seq)
+		return c
+	}
+	go func() { c <- r.fetch(ctx, seq) }()
+	return c
+}
+
+// list reads what a listing names.
+func (r *reader) list(ctx context.Context) (Position, error) {
+	var seqs []uint64
+	for a, err := range r.st.List(ctx, keyPrefix, Key(r.o.From.Seq)) {
+		if err != nil {
+			return r.at, fmt.Errorf("list the log: %w", err)
+		}
+		seq, err := ParseKey(a.Key)
+		if err != nil {
+			return r.at, fmt.Errorf("list the log: %w: the object %s does not belong there", ErrCorrupt, a.Key)
+		}
+		seqs = append(seqs, seq)
+	}
+	for i, seq := range seqs {
+		if want := r.o.From.Seq + 1 + uint64(i); seq != want {
+			return r.at, fmt.Errorf("record %d: %w: it is missing, the next one is %d", want, ErrCorrupt, seq)
+		}
+	}
+	var window []chan fetched
+	for len(seqs) > 0 || len(window) > 0 {
+		for len(seqs) > 0 && len(window) < r.o.Parallel {
+			window, seqs = append(window, r.start(ctx, seqs[0])), seqs[1:]
+		}
+		got := <-window[0]
+		window = window[1:]
+		if err := r.take(got); err != nil {
+			drain(window)
+			return r.at, err
+		}
+	}
+	return r.at, nil
+}
+
+// drain waits for requests in flight, so that none is left behind.
+func drain(window []chan fetched) {
+	for _, c := range window {
+		<-c
+	}
+}
+
+// probe asks for one name after the other, a growing window at a time, until one is absent.
+func (r *reader) probe(ctx context.Context) (Position, error) {
+	var window []chan fetched
+	next, width := r.o.From.Seq+1, 1
+	for {
+		for len(window) < min(width, r.o.Parallel) {
+			window, next = append(window, r.start(ctx, next)), next+1
+		}
+		got := <-window[0]
+		window = window[1:]
+		if errors.Is(got.err, store.ErrNotFound) && r.absent(got.err) {
+			drain(window)
+			return r.at, nil
+		}
+		if err := r.take(got); err != nil {
+			drain(window)
+			return r.at, err
+		}
+		width *= 2
+	}
+}
+
+// absent tells a record that is not there from a part that is not there.
+func (r *reader) absent(err error) bool {
+	var op *store.OpError
+	if !errors.As(err, &op) {
+		return false
+	}
+	_, parseErr := ParseKey(op.Key[max(0, len(op.Key)-len(keyPrefix)-seqDigits):])
+	return parseErr == nil
+}
+
+// take checks that a record follows, and hands it on.
+func (r *reader) take(got fetched) error {
+	if got.err != nil {
+		return got.err
+	}
+	rec := got.record
+	switch {
+	case rec.DatabaseID != r.o.DatabaseID:
+		return fmt.Errorf("record %d: %w: %s, this is %s", rec.Seq, ErrForeign, rec.DatabaseID, r.o.DatabaseID)
+	case r.at.Hash != [32]byte{} && rec.Prev != r.at.Hash:
+		return fmt.Errorf("record %d: %w: it does not follow from record %d: the hash chain is broken", rec.Seq, ErrCorrupt, r.at.Seq)
+	case rec.Epoch < r.at.Epoch:
+		return fmt.Errorf("record %d: %w: epoch %d after epoch %d", rec.Seq, ErrCorrupt, rec.Epoch, r.at.Epoch)
+	case rec.Kind == Data && rec.Epoch != r.at.Epoch && r.at.Epoch != 0:
+		return fmt.Errorf("record %d: %w: data of epoch %d without its fence, after epoch %d", rec.Seq, ErrCorrupt, rec.Epoch, r.at.Epoch)
+	}
+	if err := r.each(rec); err != nil {
+		return err
+	}
+	r.at = Position{Seq: rec.Seq, Epoch: rec.Epoch, Hash: rec.Hash}
+	return nil
+}

@@ -1,0 +1,228 @@
+package wal
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"blobpglite/core/store"
+)
+
+// Errors of records.
+var (
+	// ErrCorrupt: a record is damaged, missing within the log, or does not follow from the one before it. Nothing after
+	// it may be restored: go back to an older generation of the object, or restore up to the record before. It also is
+	// store.ErrCorrupt.
+	ErrCorrupt = fmt.Errorf("the log is damaged: %w", store.ErrCorrupt)
+	// ErrNewer: a record was written by a newer version of this program. Upgrade; nothing is wrong with the log.
+	ErrNewer = errors.New("written by a newer version")
+	// ErrForeign: a record belongs to another database. Two databases share a prefix, or objects were copied.
+	ErrForeign = errors.New("it belongs to another database")
+)
+
+// Format is the version of the record format that this package writes.
+const Format = 1
+
+// Bounds of a record.
+const (
+	MaxRecordBytes = 8 << 20  // stored in one object; beyond, the body goes in parts
+	MaxBodyBytes   = 1 << 30  // of one record, uncompressed
+	MaxOps         = 10 << 20 // operations of one record
+	maxText        = 255      // database id, writer, write id
+	maxPath        = 1024
+	maxParts       = 1024
+	partBytes      = 4 << 20
+)
+
+// Kind says what a record is.
+type Kind uint8
+
+// The kinds.
+const (
+	Data  Kind = 1 // carries operations
+	Fence Kind = 2 // opens an epoch; never deleted
+)
+
+func (k Kind) String() string {
+	switch k {
+	case Data:
+		return "data"
+	case Fence:
+		return "fence"
+	}
+	return "kind(" + strconv.Itoa(int(k)) + ")"
+}
+
+// OpKind says what an operation does.
+type OpKind uint8
+
+// The operations.
+const (
+	OpWrite   OpKind = 1 // Data at Offset
+	OpReplace OpKind = 2 // Data is the whole file
+	OpRemove  OpKind = 3 // the file is gone
+)
+
+// Op is one change of a file of the data directory. Path is absolute within it.
+type Op struct {
+	Kind   OpKind
+	Path   string
+	Offset int64
+	Data   []byte
+}
+
+// Record is one entry of the log.
+type Record struct {
+	Kind       Kind
+	Seq        uint64
+	Epoch      uint64
+	Time       time.Time
+	Prev       [32]byte
+	DatabaseID string
+	Writer     string
+	WriteID    string
+	Ops        []Op
+
+	// Hash is the SHA-256 of the record's bytes: set by Decode.
+	Hash [32]byte
+	// Bytes is the size of the object, parts left out; set by Decode.
+	Bytes int
+}
+
+// Position is a place in the log: the record that was read or written last.
+type Position struct {
+	Seq   uint64
+	Epoch uint64
+	// Hash is that record's. All zero: not known, and the next record's is not checked.
+	Hash [32]byte
+}
+
+// Start is the position before the first record of a database.
+func Start(databaseID string) Position { return Position{Hash: sha256.Sum256([]byte(databaseID))} }
+
+// keyPrefix and partPrefix are where records and parts are.
+const (
+	keyPrefix  = "wal/"
+	partPrefix = "part/"
+	seqDigits  = 20
+)
+
+// Key is the key of a record.
+func Key(seq uint64) string { return fmt.Sprintf("%s%0*d", keyPrefix, seqDigits, seq) }
+
+// ParseKey is the inverse of Key.
+func ParseKey(key string) (uint64, error) {
+	digits, ok := strings.CutPrefix(key, keyPrefix)
+	if !ok || len(digits) != seqDigits {
+		return 0, fmt.Errorf("%w: %q is no record's key", store.ErrInvalid, key)
+	}
+	seq, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %q is no record's key", store.ErrInvalid, key)
+	}
+	return seq, nil
+}
+
+// Prefix and PartPrefix are the folders of records and of parts, for whoever lists them.
+func Prefix() string { return keyPrefix }
+
+// PartPrefix is the folder of a record's parts.
+func PartPrefix(epoch uint64, writeID string) string {
+	return fmt.Sprintf("%s%d-%s/", partPrefix, epoch, writeID)
+}
+
+func partKey(epoch uint64, writeID string, n int) string {
+	return fmt.Sprintf("%s%06d", PartPrefix(epoch, writeID), n)
+}
+
+const (
+	magic        = "BPWR"
+	flagZstd     = 1
+	flagParts    = 2
+	headerBytes  = 64
+	trailerBytes = 4
+)
+
+// castagnoli is the CRC that the store checks uploads with too.
+func castagnoli(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
+
+// encoded is a record ready to be stored.
+type encoded struct {
+	body  []byte   // the object
+	parts [][]byte // objects to store before it
+	hash  [32]byte
+}
+
+// encode makes the bytes of a record.
+func encode(r Record, z *zstd.Encoder) (encoded, error) {
+	switch {
+	case r.Kind != Data && r.Kind != Fence, r.Seq == 0, r.Epoch == 0,
+		r.DatabaseID == "", r.WriteID == "", len(r.DatabaseID) > maxText, len(r.Writer) > maxText, len(r.WriteID) > maxText:
+		return encoded{}, fmt.Errorf("encode record %d: %w: kind %v, epoch %d, database %q, writer of %d bytes, write id %q",
+			r.Seq, store.ErrInvalid, r.Kind, r.Epoch, r.DatabaseID, len(r.Writer), r.WriteID)
+	}
+	raw, err := appendOps(nil, r.Ops)
+	if err != nil {
+		return encoded{}, fmt.Errorf("encode record %d: %w", r.Seq, err)
+	}
+	stored, flags := raw, byte(0)
+	if len(raw) > 64 {
+		if small := z.EncodeAll(raw, nil); len(small) < len(raw) {
+			stored, flags = small, flagZstd
+		}
+	}
+	var e encoded
+	inline := stored
+	if len(stored) > MaxRecordBytes {
+		flags |= flagParts
+		inline = binary.LittleEndian.AppendUint32(nil, uint32((len(stored)+partBytes-1)/partBytes))
+		for at := 0; at < len(stored); at += partBytes {
+			p := stored[at:min(at+partBytes, len(stored))]
+			sum := sha256.Sum256(p)
+			inline = append(binary.LittleEndian.AppendUint32(inline, uint32(len(p))), sum[:]...)
+			e.parts = append(e.parts, p)
+		}
+	}
+	b := make([]byte, 0, headerBytes+3+len(r.DatabaseID)+len(r.Writer)+len(r.WriteID)+8+len(inline)+trailerBytes)
+	b = append(b, magic...)
+	b = append(b, Format, byte(r.Kind), flags, 0)
+	b = binary.LittleEndian.AppendUint64(b, r.Seq)
+	b = binary.LittleEndian.AppendUint64(b, r.Epoch)
+	b = binary.LittleEndian.AppendUint64(b, uint64(r.Time.UnixNano()))
+	b = append(b, r.Prev[:]...)
+	for _, s := range []string{r.DatabaseID, r.Writer, r.WriteID} {
+		b = append(append(b, byte(len(s))), s...)
+	}
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(raw)))
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(inline)))
+	b = append(b, inline...)
+	e.body = binary.LittleEndian.AppendUint32(b, castagnoli(b))
+	e.hash = sha256.Sum256(e.body)
+	return e, nil
+}
+
+func appendOps(b []byte, ops []Op) ([]byte, error) {
+	if len(ops) > MaxOps {
+		return nil, fmt.Errorf("%w: %d operations, at most %d fit a record", store.ErrInvalid, len(ops), MaxOps)
+	}
+	for _, op := range ops {
+		if op.Kind < OpWrite || op.Kind > OpRemove || op.Path == "" || len(op.Path) > maxPath || op.Offset < 0 {
+			return nil, fmt.Errorf("%w: operation %d on %.100q at %d", store.ErrInvalid, op.Kind, op.Path, op.Offset)
+		}
+		b = append(b, byte(op.Kind))
+		b = append(binary.AppendUvarint(b, uint64(len(op.Path))), op.Path...)
+		b = binary.AppendUvarint(b, uint64(op.Offset))
+		b = append(binary.AppendUvarint(b, uint64(len(op.Data))), op.Data...)
+	}
+	if len(b) > MaxBodyBytes {
+		return nil, fmt.Errorf("%w: %d bytes of operations, at most %d fit a record", store.ErrInvalid, len(b), MaxBodyBytes)
+	}
+	return b, nil
+}
