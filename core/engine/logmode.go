@@ -324,3 +324,11 @@ func (m *logMode) collect(ctx context.Context) error {
 	}
 	return err
 }
+
+// LogStats counts what the engine has appended to the log since it was opened; zero in mode snapshot.
+func (e *Engine) LogStats() LogStats {
+	if m, ok := e.commits.(*logMode); ok {
+		return m.log.counts()
+	}
+	return LogStats{}
+}
