@@ -35,12 +35,10 @@ const (
 	MaxRecordBytes = 8 << 20  // stored in one object; beyond, the body goes in parts
 	MaxBodyBytes   = 1 << 30  // of one record, uncompressed
 	MaxOps         = 10 << 20 // operations of one record
-	maxText        = 255      // database id, writer
-	maxOffset      = 1 << 62
+	maxText        = 255      // database id, writer, write id
+	maxPath        = 1024
 	maxParts       = 1024
 	partBytes      = 4 << 20
-	// tooSmall is what zstd cannot make smaller.
-	tooSmall = 64
 )
 
 // Kind says what a record is.
@@ -72,31 +70,12 @@ const (
 	OpRemove  OpKind = 3 // the file is gone
 )
 
-// FenceID begins the write id of every fence and of no other record: a list of the log tells the fences, which must
-// never be deleted, without reading them.
-const FenceID = "fence-"
-
-// Op is one change of a file of the data directory.
+// Op is one change of a file of the data directory. Path is absolute within it.
 type Op struct {
 	Kind   OpKind
-	Path   string // absolute within the directory, canonical: "/pg_wal/000000010000000000000001"
-	Offset int64  // of OpWrite, in bytes
-	Data   []byte // of OpWrite and OpReplace
-}
-
-// check refuses what cannot mean anything.
-func (op Op) check() error {
-	if op.Kind < OpWrite || op.Kind > OpRemove {
-		return fmt.Errorf("operation kind %d on %.100q", op.Kind, op.Path)
-	}
-	name, rooted := strings.CutPrefix(op.Path, "/")
-	if !rooted || store.CheckKey(name) != nil {
-		return fmt.Errorf("path %.100q is not absolute and canonical", op.Path)
-	}
-	if op.Offset < 0 || op.Offset > maxOffset || op.Offset != 0 && op.Kind != OpWrite || len(op.Data) > 0 && op.Kind == OpRemove {
-		return fmt.Errorf("operation kind %d on %q: offset %d, %d bytes", op.Kind, op.Path, op.Offset, len(op.Data))
-	}
-	return nil
+	Path   string
+	Offset int64
+	Data   []byte
 }
 
 // Record is one entry of the log.
@@ -151,7 +130,7 @@ func ParseKey(key string) (uint64, error) {
 	return seq, nil
 }
 
-// Prefix is the folder of all records, for whoever lists them.
+// Prefix and PartPrefix are the folders of records and of parts, for whoever lists them.
 func Prefix() string { return keyPrefix }
 
 // PartPrefix is the folder of a record's parts.
@@ -181,32 +160,20 @@ type encoded struct {
 	hash  [32]byte
 }
 
-// check refuses a record whose fields contradict each other.
-func (r *Record) check() error {
-	switch {
-	case r.Kind != Data && r.Kind != Fence, r.Seq == 0, r.Epoch == 0:
-		return fmt.Errorf("kind %d, seq %d, epoch %d", r.Kind, r.Seq, r.Epoch)
-	case r.DatabaseID == "", len(r.DatabaseID) > maxText, len(r.Writer) > maxText:
-		return fmt.Errorf("database id %.100q, a writer's name of %d bytes", r.DatabaseID, len(r.Writer))
-	case r.WriteID == "", len(r.WriteID) > store.MaxWriteIDBytes, strings.HasPrefix(r.WriteID, FenceID) != (r.Kind == Fence):
-		return fmt.Errorf("write id %.100q of a %v record", r.WriteID, r.Kind)
-	case r.Kind == Fence && len(r.Ops) > 0:
-		return fmt.Errorf("a fence with %d operations", len(r.Ops))
-	}
-	return nil
-}
-
 // encode makes the bytes of a record.
 func encode(r Record, z *zstd.Encoder) (encoded, error) {
-	if err := r.check(); err != nil {
-		return encoded{}, fmt.Errorf("encode record %d: %w: %w", r.Seq, store.ErrInvalid, err)
+	switch {
+	case r.Kind != Data && r.Kind != Fence, r.Seq == 0, r.Epoch == 0,
+		r.DatabaseID == "", r.WriteID == "", len(r.DatabaseID) > maxText, len(r.Writer) > maxText, len(r.WriteID) > maxText:
+		return encoded{}, fmt.Errorf("encode record %d: %w: kind %v, epoch %d, database %q, writer of %d bytes, write id %q",
+			r.Seq, store.ErrInvalid, r.Kind, r.Epoch, r.DatabaseID, len(r.Writer), r.WriteID)
 	}
 	raw, err := appendOps(nil, r.Ops)
 	if err != nil {
-		return encoded{}, fmt.Errorf("encode record %d: %w: %w", r.Seq, store.ErrInvalid, err)
+		return encoded{}, fmt.Errorf("encode record %d: %w", r.Seq, err)
 	}
 	stored, flags := raw, byte(0)
-	if len(raw) > tooSmall {
+	if len(raw) > 64 {
 		if small := z.EncodeAll(raw, nil); len(small) < len(raw) {
 			stored, flags = small, flagZstd
 		}
@@ -243,11 +210,11 @@ func encode(r Record, z *zstd.Encoder) (encoded, error) {
 
 func appendOps(b []byte, ops []Op) ([]byte, error) {
 	if len(ops) > MaxOps {
-		return nil, fmt.Errorf("%d operations, at most %d fit a record", len(ops), MaxOps)
+		return nil, fmt.Errorf("%w: %d operations, at most %d fit a record", store.ErrInvalid, len(ops), MaxOps)
 	}
 	for _, op := range ops {
-		if err := op.check(); err != nil {
-			return nil, err
+		if op.Kind < OpWrite || op.Kind > OpRemove || op.Path == "" || len(op.Path) > maxPath || op.Offset < 0 {
+			return nil, fmt.Errorf("%w: operation %d on %.100q at %d", store.ErrInvalid, op.Kind, op.Path, op.Offset)
 		}
 		b = append(b, byte(op.Kind))
 		b = append(binary.AppendUvarint(b, uint64(len(op.Path))), op.Path...)
@@ -255,7 +222,7 @@ func appendOps(b []byte, ops []Op) ([]byte, error) {
 		b = append(binary.AppendUvarint(b, uint64(len(op.Data))), op.Data...)
 	}
 	if len(b) > MaxBodyBytes {
-		return nil, fmt.Errorf("%d bytes of operations, at most %d fit a record: append several", len(b), MaxBodyBytes)
+		return nil, fmt.Errorf("%w: %d bytes of operations, at most %d fit a record", store.ErrInvalid, len(b), MaxBodyBytes)
 	}
 	return b, nil
 }
