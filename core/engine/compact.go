@@ -23,14 +23,20 @@ func (m *logMode) replayTime() time.Duration {
 	return time.Duration(m.records.Load())*replayRecord + time.Duration(float64(m.bytes.Load())/replayRate*float64(time.Second))
 }
 
-// consider starts a compaction, or maintenance, if it is due. It is called under the turn and only starts things.
+// budget is what replaying the log may add to a restore; below zero: anything.
+func (m *logMode) budget() time.Duration {
+	if m.o.RestoreBudget == 0 {
+		return max(m.layerTime, minBudget)
+	}
+	return m.o.RestoreBudget
+}
+
+// consider starts a compaction, or maintenance, if it is due: at half of the budget, so that the other half is there
+// while the layer is on its way. It is called under the turn and only starts things.
 func (m *logMode) consider() {
 	m.upkeep.consider(m)
-	budget := m.o.RestoreBudget
-	if budget == 0 {
-		budget = max(m.layerTime, minBudget)
-	}
-	if budget < 0 || m.replayTime() < budget || !m.compacting.CompareAndSwap(false, true) {
+	budget := m.budget()
+	if budget < 0 || m.replayTime() < budget/2 || !m.compacting.CompareAndSwap(false, true) {
 		return
 	}
 	m.background.Go(func() {
@@ -39,6 +45,18 @@ func (m *logMode) consider() {
 			m.o.Logger.Warn("the log was not compacted", "error", err)
 		}
 	})
+}
+
+// throttle holds a commit back while the budget is used up and the layer that frees it is still on its way: the promise
+// about restores is kept even by a client that commits faster than layers can be taken.
+func (m *logMode) throttle(ctx context.Context) error {
+	const look = 2 * time.Millisecond
+	for m.compacting.Load() && m.budget() >= 0 && m.replayTime() >= m.budget() {
+		if err := m.o.Clock.Sleep(ctx, look); err != nil {
+			return nil // it is durable; only the waiting ends
+		}
+	}
+	return nil
 }
 
 // Compact takes a new layer now, waits for it, and collects what it has made superfluous. Mode snapshot has nothing to

@@ -31,7 +31,6 @@ type logWriter struct {
 	added   uint64   // operations taken so far
 	durable uint64   // of these, durable
 	wanted  uint64   // operations that somebody waits for
-	waiting int      // commits that wait
 	failed  error    // why nothing more becomes durable
 	closing bool
 	tail    wal.Position
@@ -47,6 +46,7 @@ type batch struct {
 	bytes  int
 	last   uint64 // number of its last operation
 	sealed bool
+	waits  int          // commits that wait for it
 	at     wal.Position // once durable
 }
 
@@ -58,8 +58,13 @@ type LogStats struct {
 	Append  time.Duration
 }
 
-// maxGather bounds how long an append waits for commits that are about to come.
-const maxGather = 5 * time.Millisecond
+// An append waits for commits that are about to come at most 1/gatherLimit of what the last append took, and no longer
+// than 1/gatherPause of it for the next one.
+const (
+	gatherLimit = 2
+	gatherPause = 16
+	gatherLook  = 200 * time.Microsecond
+)
 
 func newLogWriter(clk clock.Clock, tail wal.Position, appendOps func(context.Context, []wal.Op) (wal.Position, error)) *logWriter {
 	w := &logWriter{clock: clk, append: appendOps, tail: tail, done: make(chan struct{})}
@@ -116,8 +121,13 @@ func (w *logWriter) wait(ctx context.Context, mark uint64) error {
 		return nil
 	}
 	w.wanted = max(w.wanted, mark)
-	w.waiting++
-	defer func() { w.waiting-- }()
+	for _, b := range w.batches {
+		if b.last >= mark {
+			b.waits++
+			defer func() { b.waits-- }()
+			break
+		}
+	}
 	w.changed.Broadcast()
 	stop := context.AfterFunc(ctx, func() {
 		w.mu.Lock()
@@ -201,21 +211,35 @@ func (w *logWriter) next(ctx context.Context) *batch {
 }
 
 // gather waits a moment for the clients that the last append has let go: they are about to commit again, and an append
-// that left without them would make each of them wait for two. w.mu is held.
+// that left without them would split the clients into two halves that wait for each other's appends. One client alone
+// never waits, and a client that does not come back costs a moment. w.mu is held.
 func (w *logWriter) gather(ctx context.Context) {
-	limit := min(maxGather, w.took/8)
-	if w.closing || w.group < 2 || limit <= 0 || w.batches[0].sealed {
+	if w.closing || w.group < 2 || w.batches[0].sealed {
 		return
 	}
-	end := w.clock.Monotonic() + limit
-	for w.waiting < w.group && w.clock.Monotonic() < end && !w.closing {
+	now := w.clock.Monotonic()
+	end, patience := now+w.took/gatherLimit, w.took/gatherPause
+	for seen, since := w.queued(), now; seen < w.group && now < end && now-since < patience && !w.closing; {
 		w.mu.Unlock()
-		err := w.clock.Sleep(ctx, limit/16)
+		err := w.clock.Sleep(ctx, gatherLook)
 		w.mu.Lock()
 		if err != nil {
 			return
 		}
+		now = w.clock.Monotonic()
+		if n := w.queued(); n != seen {
+			seen, since = n, now
+		}
 	}
+}
+
+// queued is how many commits wait for what is not durable yet.
+func (w *logWriter) queued() int {
+	n := 0
+	for _, b := range w.batches {
+		n += b.waits
+	}
+	return n
 }
 
 // shipped notes what became of a batch and lets the waiters go.
@@ -231,8 +255,8 @@ func (w *logWriter) shipped(b *batch, at wal.Position, err error, took time.Dura
 	}
 	b.at, w.tail = at, at
 	w.durable = b.last
+	w.group, w.took = w.queued(), took
 	w.batches = w.batches[1:]
-	w.group, w.took = w.waiting, took
 	w.stats.Records++
 	w.stats.Bytes += int64(b.bytes)
 	w.stats.Append += took

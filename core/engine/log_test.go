@@ -184,7 +184,7 @@ func TestGroupCommit(t *testing.T) {
 	waiting := func() int {
 		log.mu.Lock()
 		defer log.mu.Unlock()
-		return log.waiting
+		return log.queued()
 	}
 	for waiting() < clients {
 		<-slow.gate // the append that is held, again and again, until all wait

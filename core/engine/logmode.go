@@ -179,7 +179,12 @@ func (m *logMode) settle(context.Context) (func(context.Context) error, error) {
 	if m.log.isDurable() {
 		return nil, nil
 	}
-	return func(ctx context.Context) error { return m.log.wait(ctx, mark) }, nil
+	return func(ctx context.Context) error {
+		if err := m.log.wait(ctx, mark); err != nil {
+			return err
+		}
+		return m.throttle(ctx)
+	}, nil
 }
 
 // force waits for everything, under the turn.

@@ -34,7 +34,12 @@ type verb struct {
 	run func(ctx context.Context, r *Run, args scenario.Args) error
 }
 
-func verbs() []verb { return []verb{roundtripVerb(), freshVerb(), sqlbenchVerb()} }
+func verbs() []verb {
+	return []verb{
+		roundtripVerb(), freshVerb(), sqlbenchVerb(),
+		logRoundtripVerb(), commitLatencyVerb(), commitThroughputVerb(), casRateVerb(), reopenVerb(), idleVerb(), amplificationVerb(),
+	}
+}
 
 // Registry is what documents may ask for.
 func Registry() scenario.Registry {
