@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"blobpglite/runner/record"
 )
@@ -19,10 +20,13 @@ func decisions(s selection) string {
 	snapshot, evidence := snapshotThreshold(s)
 	live, liveEvidence := liveSnapshot(s)
 	host, hostEvidence := hostDecision(s)
+	emulator, emulatorEvidence := emulatorDecision(s)
+	commit, commitEvidence := commitDecision(s)
 	return table([]string{"decision", "experiment", "answer", "evidence"}, [][]string{
-		{"Can the store be tested against an emulator, or only against real buckets?", "e0", noRun, "-"},
+		{"Can the store be tested against an emulator, or only against real buckets?", "e0", emulator, emulatorEvidence},
 		{"Can a snapshot be taken from a live instance in mid-session, and how?", "e2.3", live, liveEvidence},
 		{"From which database size on is a full snapshot per commit no longer acceptable?", "e2.1", snapshot, evidence},
+		{"How does a commit become durable instead, and what does that cost?", "e2c.2, e2c.3", commit, commitEvidence},
 		{"Is PostgreSQL run in the Go process itself, without Node?", "sql.1", host, hostEvidence},
 		{"Is a new database made by initdb, or from a prepared image?", "e3", freshDecision(s), freshEvidence(s)},
 		{"Does the lease need background work, or is it validated on the request path?", "e4", noRun, "-"},
@@ -131,4 +135,52 @@ func freshEvidence(s selection) string {
 		return "-"
 	}
 	return "e2.4: " + evidenceOf(r)
+}
+
+// emulatorDecision says whether the embedded emulator is good enough for tests: whether everything that e0 asks of the
+// store held there.
+func emulatorDecision(s selection) (answer, evidence string) {
+	seen := map[string]record.Record{}
+	for _, r := range s.history {
+		if r.Scenario == "e0" && r.Env.Store == "fake-gcs" && (r.Verdict == record.Pass || r.Verdict == record.Fail) {
+			seen[r.Probe] = r
+		}
+	}
+	if len(seen) == 0 {
+		return noRun, "-"
+	}
+	var failed []string
+	var last record.Record
+	for probe, r := range seen {
+		if r.Verdict != record.Pass {
+			failed = append(failed, probe)
+		}
+		if r.Started.After(last.Started) {
+			last = r
+		}
+	}
+	slices.Sort(failed)
+	evidence = fmt.Sprintf("%d probes of e0 on fake-gcs, newest: %s", len(seen), evidenceOf(last))
+	if len(failed) > 0 {
+		return fmt.Sprintf("Only against real buckets: on the emulator %s did not hold.", strings.Join(failed, ", ")), evidence
+	}
+	return "Against the emulator, behind a front that mends what it gets wrong. What a real bucket does is for a run with -bucket to say.", evidence
+}
+
+// commitDecision compares the log's commit with the one request that it is, and with swapping a manifest.
+func commitDecision(s selection) (answer, evidence string) {
+	latency, ok1 := newestOf(s, "e2c.2")
+	rate, ok2 := newestOf(s, "e2c.3")
+	if !ok1 || !ok2 {
+		return noRun, "-"
+	}
+	commit, _ := metric(latency, "commit_ms")
+	put, _ := metric(latency, "put_ms")
+	many, _ := metric(rate, "commits_per_s")
+	swaps, _ := metric(rate, "swaps_per_s")
+	answer = fmt.Sprintf("By one record of a log, created under the next name. Under the modelled latency a commit takes %s (a bare conditional PUT: %s) at "+
+		"any database size, and %v clients reach %s against %s by swapping one manifest. So whole snapshots are never worth it as "+
+		"commits; they are taken when a restore would take too long.",
+		quantity(commit.P50, "ms"), quantity(put.P50, "ms"), rate.Params["clients"], quantity(many.P50, "per_s"), quantity(swaps.P50, "per_s"))
+	return answer, "e2c.2: " + evidenceOf(latency) + "; e2c.3: " + evidenceOf(rate)
 }

@@ -114,6 +114,7 @@ func renderAll(root string, log record.Log) ([]rendered, error) {
 		}},
 		{"README.md", map[string]string{
 			"performance-e2":  performanceE2(data),
+			"performance-log": performanceLog(data),
 			"performance-sql": performanceSQL(data),
 		}},
 	} {

@@ -164,3 +164,29 @@ func sqlLine(s selection) (record.Record, bool) {
 	}
 	return lines[0], true
 }
+
+// performanceLog shows what a commit through the log costs.
+func performanceLog(s selection) string {
+	shown := []struct{ probe, title string }{
+		{"e2c.2", "one client"}, {"e2c.4", "10 clients"}, {"e2c.3", "64 clients"}, {"e2c.5", "reopening"},
+		{"e2c.7", "bytes"}, {"e5b.1", "one name against the next name"},
+	}
+	var rows [][]string
+	var lines []record.Record
+	for _, p := range shown {
+		for _, r := range oneMachine(s.current) {
+			if r.Probe != p.probe || r.Verdict == record.Broken {
+				continue
+			}
+			lines = append(lines, r)
+			for _, m := range r.Metrics {
+				rows = append(rows, []string{p.title, "`" + m.Name + "`", fmt.Sprint(m.N), quantity(m.P50, m.Unit), quantity(m.P99, m.Unit), r.Verdict.String()})
+			}
+		}
+	}
+	if len(rows) == 0 {
+		return noRun
+	}
+	return table([]string{"what", "metric", "n", "p50", "p99", "verdict"}, rows) + "\n" + source(lines) +
+		" `go run ./runner -verbs` says what each metric is.\n"
+}
