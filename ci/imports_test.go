@@ -46,6 +46,13 @@ func rooms() []room {
 			others: []string{"github.com/klauspost/compress", "golang.org/x/sync"},
 		},
 		{
+			path: "core/wal", own: []string{"core/store", "core/point", "core/clock"},
+			others: []string{"github.com/klauspost/compress", "golang.org/x/sync"},
+		},
+		{path: "core/lease", own: []string{"core/store", "core/point", "core/clock"}},
+		{path: "core/takeover", own: []string{"core/store", "core/lease", "core/manifest", "core/wal", "core/point", "core/clock"}},
+		{path: "core/gc", own: []string{"core/store", "core/manifest", "core/wal", "core/base", "core/point", "core/clock"}},
+		{
 			path: "core/pglite/...", own: []string{"core/memfs", "core/clock", "core/pglite/..."},
 			others: []string{"github.com/tetratelabs/wazero", "github.com/jackc/pgx/v5", "github.com/klauspost/compress", "golang.org/x/sys"},
 		},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -271,10 +272,10 @@ func TestDeathAtEveryPoint(t *testing.T) {
 			e := open(t, st)
 			must(t, e, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
 			e.Abandon()
-			fired := false
+			var fired atomic.Bool // parts of a layer are uploaded by several goroutines
 			hook := func(_ context.Context, at point.Point) error {
 				if at == p {
-					fired = true
+					fired.Store(true)
 					return died
 				}
 				return nil
@@ -287,8 +288,8 @@ func TestDeathAtEveryPoint(t *testing.T) {
 				}
 				e.Abandon()
 			}
-			if fired != errors.Is(err, died) {
-				t.Errorf("fired %t, error %v", fired, err)
+			if fired.Load() != errors.Is(err, died) {
+				t.Errorf("fired %t, error %v", fired.Load(), err)
 			}
 			e = open(t, st)
 			got := must(t, e, "SELECT string_agg(a::text, ',' ORDER BY a) FROM t")

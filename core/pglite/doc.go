@@ -21,7 +21,8 @@
 //
 // Survives: SQL errors, cancelled statements, running out of memory (53200) or of stack (54001), a client that goes
 // away in the middle of a message. Does not survive: a trap of the guest, exit by a FATAL error; the instance is then
-// dead (ErrDead) and another one has to be started from the files.
+// dead (ErrDead) and another one has to be started from the files. One trap is within reach of any client: JSON text nested
+// half a million deep overflows the compiled code's stack, which PostgreSQL's own check of its depth does not see.
 //
 // Not there, because the guest has one thread and no timers: background writer, checkpointer, autovacuum (say CHECKPOINT,
 // VACUUM and ANALYZE yourself), parallel query, statement_timeout (see InstanceOptions.StatementTimeout), replication,

@@ -42,6 +42,18 @@ func TestDeepRecursion(t *testing.T) {
 	want(t, in, "SELECT "+strings.Repeat("abs(", 1000)+"-1"+strings.Repeat(")", 1000), "1")
 }
 
+// A trap ends the instance, and what was committed is there for the next one.
+func TestTrap(t *testing.T) {
+	in := quiet(t)
+	rows(t, in, "INSERT INTO a VALUES (1, 'kept')")
+	if _, err := in.Query(t.Context(), "INSERT INTO a VALUES (2); SELECT repeat('[', 5000000)::json"); !errors.Is(err, ErrDead) {
+		t.Fatal(err)
+	}
+	wantReleased(t, in)
+	again, _ := startOn(t, in.Data())
+	want(t, again, "SELECT * FROM a", "1|kept")
+}
+
 func TestOutOfMemory(t *testing.T) {
 	in := start(t, InstanceOptions{MemoryLimit: 192 << 20})
 	rows(t, in, "CREATE TABLE a (v text)")
@@ -179,6 +191,19 @@ func TestContextEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, in, "SELECT count(*) FROM a", "0")
+}
+
+// The end of a context does not reach beyond its session.
+func TestContextEndsWithItsSession(t *testing.T) {
+	in := quiet(t)
+	for range 300 {
+		ctx, cancel := context.WithCancel(t.Context())
+		go cancel()
+		if _, err := in.Query(ctx, "SELECT 1"); err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		want(t, in, "SELECT count(*) FROM pg_class WHERE relname = 'a'", "1")
+	}
 }
 
 // What follows the cancelled message does not run, but for what stands before the next point of synchronization.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -23,6 +24,9 @@ type client struct {
 func serve(ctx context.Context, t testing.TB, in *Instance) *client {
 	t.Helper()
 	ours, theirs := net.Pipe()
+	if err := ours.SetReadDeadline(time.Now().Add(time.Minute)); err != nil { // rather a failure than a hang
+		t.Fatal(err)
+	}
 	c := &client{t: t, conn: ours, front: pgproto3.NewFrontend(ours, ours), served: make(chan error, 1)}
 	go func() {
 		err := in.Serve(ctx, theirs)

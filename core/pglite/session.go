@@ -234,8 +234,7 @@ func (in *Instance) session(ctx context.Context, w io.Writer, next func() ([]byt
 	in.input, in.output = nil, in.output[:0]
 	in.clearCancel()
 	in.ending.Store(in.wasKilled())
-	stop := context.AfterFunc(ctx, in.insist)
-	defer stop()
+	defer whenDone(ctx, in.insist)()
 	if err := in.converse(); err != nil {
 		return in.outcome(err)
 	}
@@ -246,6 +245,21 @@ func (in *Instance) session(ctx context.Context, w io.Writer, next func() ([]byt
 		return in.peer.broken
 	}
 	return in.peer.err
+}
+
+// whenDone calls f once ctx ends. After the function that it returns, f neither runs nor will: a cancel that comes late
+// would hit somebody else's statement.
+func whenDone(ctx context.Context, f func()) (stop func()) {
+	ended := make(chan struct{})
+	cancel := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		f()
+	})
+	return func() {
+		if !cancel() {
+			<-ended
+		}
+	}
 }
 
 // converse runs messages until there are no more: peer.err says why. Its own error means that the instance is dead.

@@ -76,8 +76,7 @@ func (rt *Runtime) Start(ctx context.Context, o InstanceOptions) (*Instance, err
 	if err != nil {
 		return nil, fmt.Errorf("start PostgreSQL: %w", err)
 	}
-	stop := context.AfterFunc(ctx, in.setCancel)
-	defer stop()
+	defer whenDone(ctx, in.setCancel)()
 	if err := in.boot(commandLine(o.Settings, o.Database)); err != nil {
 		in.dead = err
 		in.release()

@@ -102,6 +102,9 @@ func (f *frame) parts() ([]partRef, error) {
 // compressed.
 func (f *frame) open(stored []byte) error {
 	raw := stored
+	if f.record.Kind == Fence && f.raw > 0 {
+		return fmt.Errorf("record %d: %w: a fence that carries operations", f.record.Seq, ErrCorrupt)
+	}
 	if f.flags&flagZstd != 0 {
 		z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxBodyBytes+1<<20))
 		if err != nil {
@@ -137,7 +140,7 @@ func readOp(b []byte) (op Op, rest []byte, ok bool) {
 	}
 	op.Path = string(path)
 	off, n := binary.Uvarint(b)
-	if n <= 0 || off > 1<<62 {
+	if n <= 0 || off > maxOffset {
 		return op, nil, false
 	}
 	op.Offset = int64(off)

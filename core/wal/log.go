@@ -212,7 +212,7 @@ func (l *Log) put(ctx context.Context, r Record, body []byte) error {
 	case errors.As(err, &other):
 		f, decodeErr := decodeFrame(other.object.Body)
 		if decodeErr != nil {
-			return decodeErr
+			return fmt.Errorf("append record %d: what stands at %s: %w", r.Seq, key, decodeErr)
 		}
 		return &TakenError{Record: f.record}
 	case err != nil:

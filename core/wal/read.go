@@ -168,7 +168,7 @@ func (r *reader) probe(ctx context.Context) (Position, error) {
 			drain(window)
 			return r.at, err
 		}
-		width *= 2
+		width = min(2*width, r.o.Parallel)
 	}
 }
 
@@ -182,6 +182,13 @@ func (r *reader) absent(err error) bool {
 	return parseErr == nil
 }
 
+// mayBreak says whether a record may follow from another one than the manifest names. An opener may have fenced behind
+// a record that was collected meanwhile, and whose name a dead fence of another stalled opener had taken: its fence then
+// stands at wal_start, is valid, and names that other record. A fence carries nothing, so nothing can be mistaken.
+func (r *reader) mayBreak(rec Record) bool {
+	return rec.Kind == Fence && r.at.Seq == r.o.From.Seq && r.at.Seq > 0
+}
+
 // take checks that a record follows, and hands it on.
 func (r *reader) take(got fetched) error {
 	if got.err != nil {
@@ -191,7 +198,7 @@ func (r *reader) take(got fetched) error {
 	switch {
 	case rec.DatabaseID != r.o.DatabaseID:
 		return fmt.Errorf("record %d: %w: %s, this is %s", rec.Seq, ErrForeign, rec.DatabaseID, r.o.DatabaseID)
-	case r.at.Hash != [32]byte{} && rec.Prev != r.at.Hash:
+	case r.at.Hash != [32]byte{} && rec.Prev != r.at.Hash && !r.mayBreak(rec):
 		return fmt.Errorf("record %d: %w: it does not follow from record %d: the hash chain is broken", rec.Seq, ErrCorrupt, r.at.Seq)
 	case rec.Epoch < r.at.Epoch:
 		return fmt.Errorf("record %d: %w: epoch %d after epoch %d", rec.Seq, ErrCorrupt, rec.Epoch, r.at.Epoch)

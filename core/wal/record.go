@@ -37,6 +37,7 @@ const (
 	MaxOps         = 10 << 20 // operations of one record
 	maxText        = 255      // database id, writer, write id
 	maxPath        = 1024
+	maxOffset      = 1 << 62
 	maxParts       = 1024
 	partBytes      = 4 << 20
 )
@@ -163,7 +164,7 @@ type encoded struct {
 // encode makes the bytes of a record.
 func encode(r Record, z *zstd.Encoder) (encoded, error) {
 	switch {
-	case r.Kind != Data && r.Kind != Fence, r.Seq == 0, r.Epoch == 0,
+	case r.Kind != Data && r.Kind != Fence, r.Kind == Fence && len(r.Ops) > 0, r.Seq == 0, r.Epoch == 0,
 		r.DatabaseID == "", r.WriteID == "", len(r.DatabaseID) > maxText, len(r.Writer) > maxText, len(r.WriteID) > maxText:
 		return encoded{}, fmt.Errorf("encode record %d: %w: kind %v, epoch %d, database %q, writer of %d bytes, write id %q",
 			r.Seq, store.ErrInvalid, r.Kind, r.Epoch, r.DatabaseID, len(r.Writer), r.WriteID)
@@ -213,7 +214,7 @@ func appendOps(b []byte, ops []Op) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %d operations, at most %d fit a record", store.ErrInvalid, len(ops), MaxOps)
 	}
 	for _, op := range ops {
-		if op.Kind < OpWrite || op.Kind > OpRemove || op.Path == "" || len(op.Path) > maxPath || op.Offset < 0 {
+		if op.Kind < OpWrite || op.Kind > OpRemove || op.Path == "" || len(op.Path) > maxPath || op.Offset < 0 || op.Offset > maxOffset {
 			return nil, fmt.Errorf("%w: operation %d on %.100q at %d", store.ErrInvalid, op.Kind, op.Path, op.Offset)
 		}
 		b = append(b, byte(op.Kind))

@@ -206,7 +206,7 @@ func TestHeldWritesArriveLate(t *testing.T) {
 		if got := keys(t, below); !slices.Equal(got, []string{"wal/2"}) {
 			t.Fatalf("before their time: %v", got)
 		}
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute) // synctest's time
 		synctest.Wait()
 		first, err := below.Get(t.Context(), "wal/1")
 		if err != nil || string(first.Body) != "then" {
@@ -215,7 +215,7 @@ func TestHeldWritesArriveLate(t *testing.T) {
 		if second, err := below.Get(t.Context(), "wal/2"); err != nil || string(second.Body) != "rival" {
 			t.Errorf("the held write overwrote its rival: %q, %v", second.Body, err)
 		}
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute) // synctest's time
 		synctest.Wait()
 		if got := keys(t, below); !slices.Equal(got, []string{"wal/2"}) {
 			t.Errorf("after the held delete: %v", got)
@@ -256,7 +256,7 @@ func TestRateLimit(t *testing.T) {
 		if _, err := st.Get(t.Context(), "a"); err != nil {
 			t.Errorf("a read: %v", err)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second) // synctest's time
 		if err := st.Delete(t.Context(), "a"); err != nil {
 			t.Errorf("a second later: %v", err)
 		}
