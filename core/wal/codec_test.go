@@ -29,15 +29,19 @@ func decoded(r Record, e encoded) Record {
 func TestRoundTrip(t *testing.T) {
 	z := newEncoder(t)
 	for name, change := range map[string]func(*Record){
-		"one write":      func(*Record) {},
-		"fence":          func(r *Record) { r.Kind, r.Ops = Fence, nil },
-		"no operations":  func(r *Record) { r.Ops = nil },
-		"no writer":      func(r *Record) { r.Writer = "" },
-		"long names":     func(r *Record) { r.DatabaseID, r.Writer, r.WriteID = strings.Repeat("d", 255), strings.Repeat("w", 255), strings.Repeat("i", 255) },
-		"largest":        func(r *Record) { r.Seq, r.Epoch, r.Ops[0].Offset = math.MaxUint64, math.MaxUint64, maxOffset },
-		"longest path":   func(r *Record) { r.Ops[0].Path = "/" + strings.Repeat("p", maxPath-1) },
-		"compressible":   func(r *Record) { r.Ops[0].Data = make([]byte, 1<<20) },
-		"all operations": func(r *Record) { r.Ops = []Op{write("/a", 0, "x"), {Kind: OpReplace, Path: "/b", Data: []byte("y")}, {Kind: OpRemove, Path: "/c", Data: []byte{}}} },
+		"one write":     func(*Record) {},
+		"fence":         func(r *Record) { r.Kind, r.Ops = Fence, nil },
+		"no operations": func(r *Record) { r.Ops = nil },
+		"no writer":     func(r *Record) { r.Writer = "" },
+		"long names": func(r *Record) {
+			r.DatabaseID, r.Writer, r.WriteID = strings.Repeat("d", 255), strings.Repeat("w", 255), strings.Repeat("i", 255)
+		},
+		"largest":      func(r *Record) { r.Seq, r.Epoch, r.Ops[0].Offset = math.MaxUint64, math.MaxUint64, maxOffset },
+		"longest path": func(r *Record) { r.Ops[0].Path = "/" + strings.Repeat("p", maxPath-1) },
+		"compressible": func(r *Record) { r.Ops[0].Data = make([]byte, 1<<20) },
+		"all operations": func(r *Record) {
+			r.Ops = []Op{write("/a", 0, "x"), {Kind: OpReplace, Path: "/b", Data: []byte("y")}, {Kind: OpRemove, Path: "/c", Data: []byte{}}}
+		},
 	} {
 		r := sample()
 		change(&r)

@@ -291,8 +291,13 @@ func checkDamagedParts(t *testing.T, st store.Store, parts []string) {
 		t.Fatal(err)
 	}
 	for name, spoil := range map[string]func() error{
-		"damaged": func() error { b := []byte(string(o.Body)); b[77] ^= 1; overwrite(t, st, parts[1], b); return ErrCorrupt },
-		"cut":     func() error { overwrite(t, st, parts[1], o.Body[1:]); return ErrCorrupt },
+		"damaged": func() error {
+			b := []byte(string(o.Body))
+			b[77] ^= 1
+			overwrite(t, st, parts[1], b)
+			return ErrCorrupt
+		},
+		"cut": func() error { overwrite(t, st, parts[1], o.Body[1:]); return ErrCorrupt },
 		"missing": func() error {
 			if err := st.Delete(t.Context(), parts[1]); err != nil {
 				t.Fatal(err)

@@ -2,6 +2,7 @@ package step
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"blobpglite/core/clock"
@@ -42,11 +43,12 @@ func fresh(ctx context.Context, r *Run, args scenario.Args) error {
 		if err != nil {
 			return err
 		}
-		defer e.Abandon()
-		if _, err := e.Query(ctx, "SELECT 1"); err != nil {
-			return err
+		_, err = e.Query(ctx, "SELECT 1")
+		took := clk.Monotonic() - at
+		if closeErr := e.Close(ctx); err != nil || closeErr != nil { // which gives the lease back
+			return errors.Join(err, closeErr)
 		}
-		r.Metrics.Duration(metric, clk.Monotonic()-at)
+		r.Metrics.Duration(metric, took)
 		return nil
 	}
 	if _, err := r.Runtime.TemplateImage(ctx); err != nil { // what a warm process has

@@ -156,7 +156,8 @@ func commitLatency(ctx context.Context, r *Run, args scenario.Args) error {
 		return err
 	}
 	defer st.Close()
-	e, err := r.openLogEngine(ctx, st, durableLease)
+	// No layers: their uploads would be counted with the commits.
+	e, err := r.openLogEngine(ctx, st, durableLease, func(o *engine.Options) { o.RestoreBudget = -1 })
 	if err != nil {
 		return err
 	}
