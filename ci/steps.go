@@ -47,7 +47,7 @@ func steps() []step {
 // Postgres would take the better part of an hour under it.
 func racePackages() []string {
 	return []string{
-		"./core/base", "./core/clock", "./core/manifest", "./core/memfs", "./core/point", "./core/store/...",
+		"./core/base", "./core/clock", "./core/gc", "./core/lease", "./core/manifest", "./core/takeover", "./core/wal", "./core/memfs", "./core/point", "./core/store/...",
 		"./faults/...", "./reports", "./runner/record", "./runner/scenario",
 	}
 }

@@ -50,6 +50,56 @@ func bugs() []bug {
 			where: "the S3 endpoint of Cloud Storage (ClickHouse #115266), fake-gcs-server", holds: "the front mends each known lie; a test tells when a newer emulator does",
 			folder: "faults/gcsfront", test: "TestEmulatorLies",
 		},
+		{
+			what:  "During a revision switch the new instance failed at once: the lease was held",
+			where: "the TypeScript original", holds: "an opening waits for the lease, politely, up to its limit",
+			folder: "core/lease", test: "TestWaitsUntilItRunsOut",
+		},
+		{
+			what:  "A takeover touched only the lease, so the old writer won one last commit",
+			where: "the TypeScript original", holds: "the fence goes into the log before anything is restored",
+			folder: "core/takeover", test: "TestLives",
+		},
+		{
+			what:  "The manifest was read, then the lease awaited: the predecessor's flush in between was invisible",
+			where: "the TypeScript original", holds: "what is appended between reading and fence is restored",
+			folder: "core/takeover", test: "TestLastCommitIsSeen",
+		},
+		{
+			what:  "WAL growth was looked for in file sizes, but segments are preallocated",
+			where: "the TypeScript original", holds: "byte ranges, from the file layer",
+			folder: "core/engine", test: "TestSegmentsAreStraddled",
+		},
+		{
+			what:  "Idempotent start-up DDL with no WAL growth made full snapshots",
+			where: "the TypeScript original", holds: "nothing new in the log: nothing is uploaded",
+			folder: "core/engine", test: "TestReadsAskNothingOfTheBucket",
+		},
+		{
+			what:  "Restored WAL files ended in mid-page and the last commit was lost",
+			where: "the TypeScript original", holds: "restored segments have their full size",
+			folder: "core/engine", test: "TestLogRoundTrip",
+		},
+		{
+			what:  "Two writers ran under one fencing token, read before the wait",
+			where: "the TypeScript original", holds: "the epoch comes from the log at the moment of fencing",
+			folder: "core/takeover", test: "TestRivalOpeners",
+		},
+		{
+			what:  "GC deleted the name that a stalled writer was about to create; its create succeeded and was lost",
+			where: "SlateDB #352, #1622", holds: "fences are never deleted, and the manifest is read again after a fence",
+			folder: "core/takeover", test: "TestFenceInADeadZone",
+		},
+		{
+			what:  "The lock was deleted on release, so its generation started again",
+			where: "Litestream", holds: "a release is a swap",
+			folder: "core/lease", test: "TestReleaseIsASwapAndFreesAtOnce",
+		},
+		{
+			what:  "An opener fenced behind a record that was collected and whose name a dead fence had taken: the log looked broken for ever",
+			where: "this project", holds: "a fence may be the first record behind the layer whatever it names",
+			folder: "core/wal", test: "TestReadAcceptsAFenceBehindACollectedRecord",
+		},
 	}
 }
 
