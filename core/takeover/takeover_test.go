@@ -319,7 +319,7 @@ func TestDeathAtEveryCall(t *testing.T) {
 			}
 			d := &dying{Store: st, left: n, after: after}
 			acknowledged := 1
-			o, err := open(t, d, "dying")
+			o, err := open(t, d, "dying", func(o *Options) { o.Parallel = 1 })
 			if err == nil {
 				if err = appendID(t, o, "b"); err == nil {
 					acknowledged++

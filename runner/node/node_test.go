@@ -49,7 +49,7 @@ func TestRoundTripThroughProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stop()
-	args := OpenArgs{Store: StoreSpec{Bucket: "bucket", Prefix: "p", Endpoint: endpoint}, Create: true}
+	args := OpenArgs{Store: StoreSpec{Bucket: "bucket", Prefix: "p", Endpoint: endpoint}, Create: true, Mode: "snapshot"}
 
 	writer := spawn(t, Options{})
 	do(t, writer, Open, args, nil)
