@@ -146,15 +146,18 @@ func (o *Options) checkVersion(m manifest.Manifest) error {
 	return nil
 }
 
-// noLog refuses a database that has a commit log: this mode would not see what is in it.
+// noLog refuses a database that has a commit log: this mode would not see what is in it. The log is dense, so it is empty
+// if its first name is absent.
 func (e *Engine) noLog(ctx context.Context, m manifest.Manifest) error {
-	for a, err := range e.o.Store.List(ctx, wal.Prefix(), wal.Key(max(m.WalStart, 1)-1)) {
-		if err != nil {
-			return err
-		}
-		return fmt.Errorf("%w: %s; use mode %q", ErrMode, a.Key, ModeLog)
+	first := wal.Key(max(m.WalStart, 1))
+	_, err := e.o.Store.Get(ctx, first)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
 	}
-	return nil
+	return fmt.Errorf("%w: %s; use mode %q", ErrMode, first, ModeLog)
 }
 
 // readLayer restores the newest layer that a manifest names.
