@@ -59,7 +59,7 @@ func Collect(ctx context.Context, o Options) (Stats, error) {
 		return Stats{}, fmt.Errorf("collect: %w", err)
 	}
 	c := &collector{o: o, m: m, stats: Stats{WalStart: m.WalStart}}
-	for _, step := range []func(context.Context) error{c.records, c.layers, c.parts} {
+	for _, step := range []func(context.Context) error{c.check, c.records, c.layers, c.parts} {
 		if err := step(ctx); err != nil {
 			return c.stats, fmt.Errorf("collect: %w", err)
 		}
@@ -83,6 +83,24 @@ func (c *collector) delete(ctx context.Context, key string) error {
 	return c.o.Hook.Fire(ctx, point.GCAfterDelete)
 }
 
+// check makes sure that what the manifest starts from is there, before anything that it replaces goes.
+func (c *collector) check(ctx context.Context) error {
+	for _, l := range c.m.Layers {
+		found := false
+		for a, err := range c.o.Store.List(ctx, base.IndexKey(l.Key), "") {
+			if err != nil {
+				return err
+			}
+			found = a.Key == base.IndexKey(l.Key)
+			break
+		}
+		if !found {
+			return fmt.Errorf("layer %q: %w: the manifest names it, and its index is not there; nothing was deleted", l.Key, base.ErrCorrupt)
+		}
+	}
+	return nil
+}
+
 // records deletes data records below wal_start.
 func (c *collector) records(ctx context.Context) error {
 	after := ""
@@ -100,7 +118,7 @@ func (c *collector) records(ctx context.Context) error {
 		if seq >= c.m.WalStart {
 			return nil
 		}
-		fence, err := c.isFence(ctx, seq)
+		fence, err := c.isFence(ctx, seq, a.WriteID)
 		if err != nil {
 			return err
 		}
@@ -116,7 +134,10 @@ func (c *collector) records(ctx context.Context) error {
 	return nil
 }
 
-func (c *collector) isFence(ctx context.Context, seq uint64) (bool, error) {
+func (c *collector) isFence(ctx context.Context, seq uint64, writeID string) (bool, error) {
+	if strings.HasPrefix(writeID, wal.FenceID) {
+		return true, nil // also a dead one, at the name of a record of ours that was collected before
+	}
 	if c.o.IsData != nil && c.o.IsData(seq) {
 		return false, nil
 	}

@@ -55,11 +55,14 @@ type LockedError struct {
 }
 
 func (e *LockedError) Error() string {
-	at := ""
+	text := "locked by " + e.Holder
 	if e.Address != "" {
-		at = " at " + e.Address
+		text += " at " + e.Address
 	}
-	return fmt.Sprintf("locked by %s%s until %s", e.Holder, at, e.ExpiresAt.UTC().Format(time.RFC3339Nano))
+	if !e.ExpiresAt.IsZero() {
+		text += " until " + e.ExpiresAt.UTC().Format(time.RFC3339Nano)
+	}
+	return text + ": wait for it, or stop it"
 }
 
 // Unwrap makes errors.Is(err, ErrLocked) hold.
@@ -122,11 +125,16 @@ type Options struct {
 type Lease struct {
 	o Options
 
-	mu    sync.Mutex
+	swap  sync.Mutex // held by whoever writes the object
+	mu    sync.Mutex // guards what follows, never held during a request
 	gen   store.Gen
 	until time.Duration // by the monotonic clock, a margin before it expires for others
 	at    time.Time     // acquired
 	lost  error
+
+	// While acquiring: the generation seen last, and since when it stands, by our monotonic clock.
+	seen   store.Gen
+	stands time.Duration
 }
 
 // Acquire takes the lease, waiting up to wait while somebody else holds it. Errors: *LockedError, ErrCorrupt, ErrNewer,
@@ -144,7 +152,7 @@ func Acquire(ctx context.Context, o Options, wait time.Duration) (*Lease, error)
 	if o.WriteID == nil {
 		o.WriteID = store.NewWriteID
 	}
-	l := &Lease{o: o}
+	l := &Lease{o: o, stands: -1}
 	end := o.Clock.Monotonic() + wait
 	for tries := 0; ; {
 		err := l.try(ctx)
@@ -190,21 +198,31 @@ func (l *Lease) try(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if s.Holder != "" && s.Holder != l.o.Holder && l.o.Clock.Now().Before(s.Expires) {
+		if s.Holder != "" && s.Holder != l.o.Holder && l.o.Clock.Now().Before(s.Expires) && !l.stale(o.Gen) {
 			return &LockedError{Holder: s.Holder, Address: s.Address, ExpiresAt: s.Expires}
 		}
 		cond = store.IfGen(o.Gen)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.swap.Lock()
+	defer l.swap.Unlock()
 	l.at = l.o.Clock.Now()
 	return l.write(ctx, l.o.Holder, cond)
+}
+
+// stale says whether the lease has not been renewed for a whole TTL while we watched: then its holder's clock is ahead
+// of ours, and what it says of the end means nothing.
+func (l *Lease) stale(gen store.Gen) bool {
+	now := l.o.Clock.Monotonic()
+	if l.stands < 0 || gen != l.seen {
+		l.seen, l.stands = gen, now
+	}
+	return now-l.stands >= l.o.TTL
 }
 
 // margin is the part of its time that a holder leaves unused, against clocks that run at different speeds.
 func (l *Lease) margin() time.Duration { return l.o.TTL / 10 }
 
-// write swaps the lease. A try without an answer is repeated with the same write id until it is decided. l.mu is held.
+// write swaps the lease. A try without an answer is repeated with the same write id until it is decided. l.swap is held.
 func (l *Lease) write(ctx context.Context, holder string, cond store.Cond) error {
 	began, now := l.o.Clock.Monotonic(), l.o.Clock.Now()
 	s := State{Format: Format, Holder: holder, Acquired: l.at, Expires: now.Add(l.o.TTL), WriteID: l.o.WriteID()}
@@ -220,13 +238,13 @@ func (l *Lease) write(ctx context.Context, holder string, cond store.Cond) error
 	for tries := 1; ; tries++ {
 		gen, err := l.o.Store.Put(ctx, Key, body, s.WriteID, cond)
 		if err == nil {
-			l.gen, l.until = gen, began+l.o.TTL-l.margin()
+			l.held(gen, began)
 			return nil
 		}
 		if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrUnknown) {
 			o, lookErr := l.o.Store.Get(ctx, Key)
 			if lookErr == nil && o.WriteID == s.WriteID { // our own, its reply lost
-				l.gen, l.until = o.Gen, began+l.o.TTL-l.margin()
+				l.held(o.Gen, began)
 				return nil
 			}
 			if lookErr == nil && errors.Is(err, store.ErrConflict) {
@@ -240,6 +258,28 @@ func (l *Lease) write(ctx context.Context, holder string, cond store.Cond) error
 			return err
 		}
 	}
+}
+
+// held notes that the lease is ours since began.
+func (l *Lease) held(gen store.Gen, began time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.gen, l.until = gen, began+l.o.TTL-l.margin()
+}
+
+// ours returns the generation of the lease, or why it is not ours any more.
+func (l *Lease) ours() (store.Gen, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.gen, l.lost
+}
+
+// lose notes why the lease is not ours any more.
+func (l *Lease) lose(err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lost = err
+	return err
 }
 
 // Valid says whether the lease is held, by this process's own monotonic clock.
@@ -267,18 +307,18 @@ func (l *Lease) Ensure(ctx context.Context) error {
 
 // Renew extends the lease, if nobody else has taken it: a swap of our own generation. Errors: ErrLost, the store's.
 func (l *Lease) Renew(ctx context.Context) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.lost != nil {
-		return l.lost
+	l.swap.Lock()
+	defer l.swap.Unlock()
+	gen, err := l.ours()
+	if err != nil {
+		return err
 	}
 	if err := l.o.Hook.Fire(ctx, point.LeaseBeforeRenew); err != nil {
 		return err
 	}
-	err := l.write(ctx, l.o.Holder, store.IfGen(l.gen))
+	err = l.write(ctx, l.o.Holder, store.IfGen(gen))
 	if errors.Is(err, store.ErrConflict) {
-		l.lost = fmt.Errorf("renew: %w%s", ErrLost, l.by(ctx))
-		return l.lost
+		return l.lose(fmt.Errorf("renew: %w%s", ErrLost, l.by(ctx)))
 	}
 	return err
 }
@@ -298,16 +338,17 @@ func (l *Lease) by(ctx context.Context) string {
 
 // Release gives the lease back, so that the next opener need not wait. A lease that was lost is not touched.
 func (l *Lease) Release(ctx context.Context) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.lost != nil {
+	l.swap.Lock()
+	defer l.swap.Unlock()
+	gen, lost := l.ours()
+	if lost != nil {
 		return nil
 	}
 	if err := l.o.Hook.Fire(ctx, point.LeaseBeforeRelease); err != nil {
 		return err
 	}
-	err := l.write(ctx, "", store.IfGen(l.gen))
-	l.lost = fmt.Errorf("%w: it was released", ErrLost)
+	err := l.write(ctx, "", store.IfGen(gen))
+	_ = l.lose(fmt.Errorf("%w: it was released", ErrLost))
 	if errors.Is(err, store.ErrConflict) {
 		return nil // somebody has taken it already
 	}

@@ -137,7 +137,7 @@ func (op *opening) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := op.fence(ctx, log, m.DatabaseID); err != nil {
+	if err := op.fence(ctx, log, m); err != nil {
 		return err
 	}
 	m, err = op.settle(ctx, log, m)
@@ -150,19 +150,33 @@ func (op *opening) once(ctx context.Context) error {
 func (op *opening) load(ctx context.Context) (manifest.Manifest, error) {
 	m, _, err := manifest.Load(ctx, op.o.Store)
 	if errors.Is(err, store.ErrNotFound) && op.o.Create {
-		op.out.Created = true
-		m, _, err = manifest.Update(ctx, op.o.Store, manifest.Options{Writer: op.o.Writer, Create: true, Clock: op.o.Clock, Hook: op.o.Hook},
-			func(m *manifest.Manifest) error {
-				if m.DatabaseID == "" {
-					m.DatabaseID, m.WalStart = op.o.WriteID(), 1
-					m.Postgres, m.PGliteSHA256 = op.o.Postgres, op.o.PGliteSHA256
-				}
-				return nil
-			})
+		m, err = op.create(ctx)
 	}
 	if err == nil && op.o.Check != nil {
 		err = op.o.Check(m)
 	}
+	return m, err
+}
+
+// errExists means that a rival has made the database.
+var errExists = errors.New("the database exists")
+
+// create makes the first manifest, unless a rival is faster: then it is the rival's.
+func (op *opening) create(ctx context.Context) (manifest.Manifest, error) {
+	id := op.o.WriteID()
+	m, _, err := manifest.Update(ctx, op.o.Store, manifest.Options{Writer: op.o.Writer, Create: true, Clock: op.o.Clock, Hook: op.o.Hook},
+		func(m *manifest.Manifest) error {
+			if m.DatabaseID != "" && m.DatabaseID != id {
+				return errExists
+			}
+			m.DatabaseID, m.WalStart = id, 1
+			m.Postgres, m.PGliteSHA256 = op.o.Postgres, op.o.PGliteSHA256
+			return nil
+		})
+	if errors.Is(err, errExists) || errors.Is(err, manifest.ErrFenced) {
+		m, _, err = manifest.Load(ctx, op.o.Store)
+	}
+	op.out.Created = err == nil && m.DatabaseID == id
 	return m, err
 }
 
@@ -188,27 +202,37 @@ func (op *opening) read(ctx context.Context, m manifest.Manifest, fence uint64) 
 		return from, err
 	}
 	op.out.Records = op.out.Records[:0]
-	tail, err := wal.Read(ctx, op.o.Store, wal.ReadOptions{From: from, DatabaseID: m.DatabaseID, Parallel: op.o.Parallel}, func(r wal.Record) error {
+	tail, err := wal.Read(ctx, op.o.Store, wal.ReadOptions{
+		From: from, DatabaseID: m.DatabaseID, Parallel: op.o.Parallel,
+	}, func(r wal.Record) error {
 		if fence == 0 || r.Seq < fence {
 			op.out.Records = append(op.out.Records, r)
 		}
 		return nil
 	})
-	if errors.Is(err, store.ErrNotFound) || errors.Is(err, wal.ErrCorrupt) {
-		// A record that was listed is gone, or was replaced while we read: the log was collected under us. If it was not,
-		// it is damaged, and the manifest tells: it has not moved.
-		if now, _, loadErr := manifest.Load(ctx, op.o.Store); loadErr == nil && now.WalStart != m.WalStart {
-			return tail, errMoved
-		}
-		if errors.Is(err, store.ErrNotFound) {
-			err = fmt.Errorf("%w: what was listed is gone: %v", wal.ErrCorrupt, err)
-		}
+	return tail, op.moved(ctx, m, err)
+}
+
+// moved tells damage from a log that was compacted and collected while it was read: a record that was listed is gone, or
+// another one stands in its place, or a part is gone. If the manifest has not moved, it is damage.
+func (op *opening) moved(ctx context.Context, seen manifest.Manifest, err error) error {
+	if !errors.Is(err, store.ErrNotFound) && !errors.Is(err, wal.ErrCorrupt) {
+		return err
 	}
-	return tail, err
+	now, _, loadErr := manifest.Load(ctx, op.o.Store)
+	switch {
+	case loadErr != nil:
+		return errors.Join(err, loadErr)
+	case now.WalStart != seen.WalStart:
+		return errMoved
+	case errors.Is(err, store.ErrNotFound):
+		return fmt.Errorf("%w: what was listed is gone: %v", wal.ErrCorrupt, err)
+	}
+	return err
 }
 
 // fence writes the fence behind the last record, however often a record is faster.
-func (op *opening) fence(ctx context.Context, log *wal.Log, databaseID string) error {
+func (op *opening) fence(ctx context.Context, log *wal.Log, m manifest.Manifest) error {
 	for {
 		_, err := log.Fence(ctx)
 		var taken *wal.TakenError
@@ -218,21 +242,21 @@ func (op *opening) fence(ctx context.Context, log *wal.Log, databaseID string) e
 		case !errors.As(err, &taken):
 			return err
 		case taken.Record.Kind == wal.Fence:
-			return fmt.Errorf("%w: %w: %w", ErrRival, lease.ErrLocked, err)
+			return fmt.Errorf("%w: %w: %w", ErrRival, &lease.LockedError{Holder: taken.Record.Writer}, err)
 		}
 		last := wal.Record{}
 		_, err = wal.Read(ctx, op.o.Store, wal.ReadOptions{
-			From: log.Tail(), DatabaseID: databaseID, Parallel: op.o.Parallel, Probe: true,
+			From: log.Tail(), DatabaseID: m.DatabaseID, Parallel: op.o.Parallel, Probe: true,
 		}, func(r wal.Record) error {
 			op.out.Records = append(op.out.Records, r)
 			last = r
 			return nil
 		})
 		switch {
-		case errors.Is(err, store.ErrNotFound), err == nil && last.Seq == 0:
+		case err == nil && last.Seq == 0:
 			return errMoved // it stood there and is gone: collected
 		case err != nil:
-			return err
+			return op.moved(ctx, m, err)
 		}
 		log.Advance(last)
 	}
@@ -253,6 +277,9 @@ func (op *opening) settle(ctx context.Context, log *wal.Log, seen manifest.Manif
 			tail, err := op.read(ctx, now, fence.Seq)
 			if err != nil && !errors.Is(err, errMoved) {
 				return now, err
+			}
+			if err == nil && tail.Seq < fence.Seq {
+				return now, fmt.Errorf("record %d: %w: our own fence is gone, and wal_start is %d", fence.Seq, wal.ErrCorrupt, now.WalStart)
 			}
 			if err == nil && tail.Seq > fence.Seq {
 				return now, fmt.Errorf("%w: %w", ErrRival, &wal.FencedError{Seq: tail.Seq, Epoch: tail.Epoch, Ours: fence.Epoch, By: "a later opener"})

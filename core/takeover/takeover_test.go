@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"blobpglite/core/base"
 	"blobpglite/core/clock"
 	"blobpglite/core/gc"
 	"blobpglite/core/lease"
@@ -78,16 +79,27 @@ func ids(o *Opened) string {
 // compact makes the manifest start behind everything that a writer has written, and collects.
 func compact(t *testing.T, st store.Store, o *Opened) {
 	t.Helper()
-	at := o.Log.Tail()
-	_, err := manifest.Publish(t.Context(), st, manifest.Options{Epoch: o.Epoch, Writer: "w"}, manifest.Layer{
-		Key: fmt.Sprintf("base/%d-%d", o.Epoch, at.Seq), Epoch: at.Epoch, Seq: at.Seq, Hash: hex.EncodeToString(at.Hash[:]),
-	})
+	err := publishTail(t, st, o)
 	if err == nil {
 		_, err = gc.Collect(t.Context(), gc.Options{Store: st, Epoch: o.Epoch, Writer: "w"})
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// publishTail stores the index of a layer at the writer's tail, which is what makes it one, and names it in the manifest.
+func publishTail(t *testing.T, st store.Store, o *Opened) error {
+	t.Helper()
+	at := o.Log.Tail()
+	key := fmt.Sprintf("base/%d-%d", o.Epoch, at.Seq)
+	_, err := st.Put(t.Context(), base.IndexKey(key), []byte("index"), store.NewWriteID(), store.IfAbsent())
+	if err == nil {
+		_, err = manifest.Publish(t.Context(), st, manifest.Options{Epoch: o.Epoch, Writer: "w"}, manifest.Layer{
+			Key: key, Epoch: at.Epoch, Seq: at.Seq, Hash: hex.EncodeToString(at.Hash[:]),
+		})
+	}
+	return err
 }
 
 func TestLives(t *testing.T) {
@@ -323,10 +335,7 @@ func TestDeathAtEveryCall(t *testing.T) {
 			if err == nil {
 				if err = appendID(t, o, "b"); err == nil {
 					acknowledged++
-					at := o.Log.Tail()
-					_, err = manifest.Publish(t.Context(), d, manifest.Options{Epoch: o.Epoch, Writer: "w"}, manifest.Layer{
-						Key: fmt.Sprintf("base/%d-%d", o.Epoch, at.Seq), Epoch: at.Epoch, Seq: at.Seq, Hash: hex.EncodeToString(at.Hash[:]),
-					})
+					err = publishTail(t, d, o)
 				}
 				if err == nil {
 					_, err = gc.Collect(t.Context(), gc.Options{Store: d, Epoch: o.Epoch, Writer: "w"})

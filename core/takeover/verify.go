@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"blobpglite/core/base"
 	"blobpglite/core/manifest"
 	"blobpglite/core/store"
 	"blobpglite/core/wal"
@@ -49,6 +50,13 @@ func verify(ctx context.Context, st store.Store, m manifest.Manifest) (Report, e
 	if n := len(m.Layers); n > 0 {
 		r.Layer = m.Layers[n-1].Key
 	}
+	for _, l := range m.Layers {
+		if there, err := exists(ctx, st, base.IndexKey(l.Key)); err != nil {
+			return r, err
+		} else if !there {
+			return r, fmt.Errorf("layer %q: %w: the manifest names it, and its index is not there", l.Key, manifest.ErrCorrupt)
+		}
+	}
 	_, err = wal.Read(ctx, st, wal.ReadOptions{From: from, DatabaseID: m.DatabaseID}, func(rec wal.Record) error {
 		r.To, r.Epoch = rec.Seq, max(r.Epoch, rec.Epoch)
 		r.Bytes += int64(rec.Bytes)
@@ -58,4 +66,12 @@ func verify(ctx context.Context, st store.Store, m manifest.Manifest) (Report, e
 		return nil
 	})
 	return r, err
+}
+
+// exists looks for a name without reading what it holds.
+func exists(ctx context.Context, st store.Store, key string) (bool, error) {
+	for a, err := range st.List(ctx, key, "") {
+		return err == nil && a.Key == key, err
+	}
+	return false, nil
 }

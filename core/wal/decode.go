@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -32,10 +33,47 @@ func Decode(b []byte) (Record, error) {
 	if f.flags&flagParts != 0 {
 		return Record{}, fmt.Errorf("record %d: %w: its body is in parts", f.record.Seq, ErrCorrupt)
 	}
-	if err := f.open(f.inline); err != nil {
+	var u unpacker
+	defer u.close()
+	if err := f.open(f.inline, &u); err != nil {
 		return Record{}, err
 	}
 	return f.record, nil
+}
+
+// maxRatio is how much zstd can make of a byte: a block of 4 bytes stands for up to 128 KiB of one repeated.
+const maxRatio = 128 << 10 / 4
+
+// unpacker decompresses bodies. The zero value is ready; it is safe for concurrent use.
+type unpacker struct {
+	once sync.Once
+	z    *zstd.Decoder
+	err  error
+}
+
+// unpack gives up to raw bytes; never more are allocated, and no more than stored can possibly hold.
+func (u *unpacker) unpack(stored []byte, raw int) ([]byte, error) {
+	if int64(raw) > int64(len(stored))*maxRatio {
+		return nil, fmt.Errorf("%w: %d bytes cannot hold %d", ErrCorrupt, len(stored), raw)
+	}
+	u.once.Do(func() {
+		u.z, u.err = zstd.NewReader(nil, zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxMemory(MaxBodyBytes+1<<20))
+	})
+	if u.err != nil {
+		return nil, u.err
+	}
+	body, err := u.z.DecodeAll(stored, make([]byte, 0, raw))
+	if err != nil {
+		return nil, fmt.Errorf("%w: decompress its body: %w", ErrCorrupt, err)
+	}
+	return body, nil
+}
+
+func (u *unpacker) close() {
+	if u.z != nil {
+		u.z.Close()
+	}
 }
 
 // decodeFrame reads everything of a record but its operations.
@@ -100,19 +138,15 @@ func (f *frame) parts() ([]partRef, error) {
 
 // open reads the operations from a stored body into the record. They share the body's memory where it is not
 // compressed.
-func (f *frame) open(stored []byte) error {
+func (f *frame) open(stored []byte, u *unpacker) error {
 	raw := stored
 	if f.record.Kind == Fence && f.raw > 0 {
 		return fmt.Errorf("record %d: %w: a fence that carries operations", f.record.Seq, ErrCorrupt)
 	}
 	if f.flags&flagZstd != 0 {
-		z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxBodyBytes+1<<20))
-		if err != nil {
+		var err error
+		if raw, err = u.unpack(stored, f.raw); err != nil {
 			return fmt.Errorf("record %d: %w", f.record.Seq, err)
-		}
-		defer z.Close()
-		if raw, err = z.DecodeAll(stored, make([]byte, 0, min(f.raw, 1<<20))); err != nil {
-			return fmt.Errorf("record %d: %w: decompress its body: %w", f.record.Seq, ErrCorrupt, err)
 		}
 	}
 	if len(raw) != f.raw {

@@ -155,6 +155,9 @@ func (l *Log) add(ctx context.Context, kind Kind, ops []Op) (Position, error) {
 		Kind: kind, Seq: l.tail.Seq + 1, Epoch: l.o.Epoch, Time: l.o.Clock.Now(), Prev: l.tail.Hash,
 		DatabaseID: l.o.DatabaseID, Writer: l.o.Writer, WriteID: l.o.WriteID(), Ops: ops,
 	}
+	if kind == Fence {
+		r.WriteID = FenceID + r.WriteID
+	}
 	e, err := encode(r, l.z)
 	if err == nil {
 		err = l.putParts(ctx, r, e.parts)
@@ -213,6 +216,9 @@ func (l *Log) put(ctx context.Context, r Record, body []byte) error {
 		f, decodeErr := decodeFrame(other.object.Body)
 		if decodeErr != nil {
 			return fmt.Errorf("append record %d: what stands at %s: %w", r.Seq, key, decodeErr)
+		}
+		if f.record.DatabaseID != r.DatabaseID {
+			return fmt.Errorf("append record %d: %w: %s has written there, this is %s", r.Seq, ErrForeign, f.record.DatabaseID, r.DatabaseID)
 		}
 		return &TakenError{Record: f.record}
 	case err != nil:

@@ -35,6 +35,7 @@ func Read(ctx context.Context, st store.Store, o ReadOptions, each func(Record) 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r := &reader{st: st, o: o, at: o.From, each: each}
+	defer r.unpacker.close()
 	if o.Probe {
 		return r.probe(ctx)
 	}
@@ -46,6 +47,8 @@ type reader struct {
 	o    ReadOptions
 	at   Position
 	each func(Record) error
+
+	unpacker unpacker
 }
 
 // fetched is one record on its way.
@@ -73,7 +76,7 @@ func (r *reader) fetch(ctx context.Context, seq uint64) fetched {
 			return fetched{err: err}
 		}
 	}
-	if err := f.open(body); err != nil {
+	if err := f.open(body, &r.unpacker); err != nil {
 		return fetched{err: err}
 	}
 	return fetched{record: f.record}

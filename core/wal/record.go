@@ -71,6 +71,10 @@ const (
 	OpRemove  OpKind = 3 // the file is gone
 )
 
+// FenceID begins the write id of every fence that a Log writes, and of no other record: a list of the log tells the fences, which must
+// never be deleted, without reading them.
+const FenceID = "fence-"
+
 // Op is one change of a file of the data directory. Path is absolute within it.
 type Op struct {
 	Kind   OpKind

@@ -1,0 +1,311 @@
+package takeover
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/gc"
+	"blobpglite/core/lease"
+	"blobpglite/core/manifest"
+	"blobpglite/core/point"
+	"blobpglite/core/store"
+	"blobpglite/core/store/mem"
+	"blobpglite/core/wal"
+)
+
+var t0 = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// opts gives each opener a clock an hour behind the last, so that leases never stand in the way.
+func opts(st store.Store, name string, n int, hook point.Hook) Options {
+	return Options{Store: st, Writer: name, Create: true, Parallel: 1, Hook: hook, Clock: clock.NewVirtual(t0.Add(time.Duration(n) * time.Hour))}
+}
+
+func write(t *testing.T, l *wal.Log, s string) wal.Position {
+	t.Helper()
+	at, err := l.Append(context.Background(), []wal.Op{{Kind: wal.OpReplace, Path: "/x", Data: []byte(s)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
+}
+
+func publish(t *testing.T, st store.Store, epoch uint64, at wal.Position) {
+	t.Helper()
+	if _, err := st.Put(t.Context(), fmt.Sprintf("base/%d-%d/index", epoch, at.Seq), nil, "i", store.IfAbsent()); err != nil {
+		t.Fatal(err)
+	}
+	publishBare(t, st, epoch, at)
+}
+
+func publishBare(t *testing.T, st store.Store, epoch uint64, at wal.Position) {
+	t.Helper()
+	_, err := manifest.Publish(t.Context(), st, manifest.Options{Epoch: epoch}, manifest.Layer{
+		Key: fmt.Sprintf("base/%d-%d", epoch, at.Seq), Epoch: at.Epoch, Seq: at.Seq, Hash: hex.EncodeToString(at.Hash[:])})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hooked fires f once at a point.
+func hooked(p point.Point, f func()) point.Hook {
+	done := false
+	return func(_ context.Context, at point.Point) error {
+		if at == p && !done {
+			done = true
+			f()
+		}
+		return nil
+	}
+}
+
+// getHook calls f before the n-th Get of a key.
+type getHook struct {
+	store.Store
+	key string
+	f   func()
+}
+
+func (g *getHook) Get(ctx context.Context, key string) (store.Object, error) {
+	if key == g.key && g.f != nil {
+		f := g.f
+		g.f = nil
+		f()
+	}
+	return g.Store.Get(ctx, key)
+}
+
+// 1. A at T; X stalls before fencing at T; A appends T, D lists 1..T; A compacts to T+1 and collects T; X's dead fence lands
+// at T; D reads it as its tail, fences at T+1 == walStart.
+func TestFenceAtWalStart(t *testing.T) {
+	st := mem.New(mem.Options{})
+	a, err := Open(t.Context(), opts(st, "A", 0, nil)) // fence at 1
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := write(t, a.Log, "two")
+	// X and D are interleaved by hooks: X stops before its fence at 3.
+	var dErr error
+	x := opts(st, "X", 1, nil)
+	x.Hook = hooked(point.FenceBeforePut, func() {
+		at3 := write(t, a.Log, "three")
+		dst := &getHook{Store: st, key: wal.Key(3)}
+		dst.f = func() { // D has listed 1..3, is about to read 3
+			publish(t, st, a.Epoch, at3)
+			if _, err := gc.Collect(t.Context(), gc.Options{Store: st, Epoch: a.Epoch, Writer: "A"}); err != nil {
+				t.Fatal(err)
+			}
+			// X's fence lands now; done by hand what X's Log does.
+			l, _ := wal.NewLog(st, second, wal.Options{Epoch: 2, DatabaseID: a.Manifest.DatabaseID, Writer: "X"})
+			if _, err := l.Fence(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, dErr = Open(t.Context(), opts(dst, "D", 2, nil))
+	})
+	_, _ = Open(t.Context(), x)
+	if dErr != nil {
+		t.Errorf("D: %v", dErr)
+	}
+	if _, err := Open(t.Context(), opts(st, "Z", 9, nil)); err != nil {
+		t.Errorf("every later opening: %v", err)
+	}
+}
+
+// 2. the opener's tail is a dead fence and the next name is taken by authentic data.
+func TestConflictBehindDeadTail(t *testing.T) {
+	st := mem.New(mem.Options{})
+	a, err := Open(t.Context(), opts(st, "A", 0, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at2 := write(t, a.Log, "two")
+	dst := &getHook{Store: st, key: wal.Key(2)}
+	dst.f = func() { // D has listed 1..2
+		publish(t, st, a.Epoch, at2)
+		if _, err := gc.Collect(t.Context(), gc.Options{Store: st, Epoch: a.Epoch, Writer: "A"}); err != nil {
+			t.Fatal(err)
+		}
+		o, err := st.Get(t.Context(), wal.Key(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, _ := wal.Decode(o.Body)
+		l, _ := wal.NewLog(st, wal.Position{Seq: 1, Epoch: 1, Hash: r.Hash}, wal.Options{Epoch: 2, DatabaseID: a.Manifest.DatabaseID, Writer: "X"})
+		if _, err := l.Fence(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		write(t, a.Log, "three")
+	}
+	if _, err := Open(t.Context(), opts(dst, "D", 2, nil)); err != nil {
+		t.Errorf("D: %v", err)
+	}
+}
+
+// 3. two create; the rival is already writer and stamped the manifest.
+func TestCreateRace(t *testing.T) {
+	st := mem.New(mem.Options{})
+	o := opts(st, "D", 2, nil)
+	o.Hook = hooked(point.ManifestBeforeCAS, func() {
+		a, err := Open(t.Context(), opts(st, "A", 5, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		publish(t, st, a.Epoch, a.Log.Tail())
+	})
+	d, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatalf("D: %v", err)
+	}
+	if d.Created {
+		t.Error("D says it created it")
+	}
+}
+
+// 4. a foreign record of a higher epoch at our name.
+func TestForeignAtOurName(t *testing.T) {
+	st := mem.New(mem.Options{})
+	a, err := Open(t.Context(), opts(st, "A", 0, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, _ := wal.NewLog(st, wal.Position{Seq: 1}, wal.Options{Epoch: 9, DatabaseID: "other", Writer: "X"})
+	if _, err := l.Fence(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, err = a.Log.Append(t.Context(), nil)
+	if !errors.Is(err, wal.ErrForeign) {
+		t.Errorf("%v", err)
+	}
+}
+
+// 5. rival: ErrLocked without LockedError.
+func TestRivalIsLockedError(t *testing.T) {
+	st := mem.New(mem.Options{})
+	o := opts(st, "D", 2, nil)
+	o.Hook = hooked(point.FenceBeforePut, func() {
+		if _, err := Open(t.Context(), opts(st, "A", 5, nil)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	_, err := Open(t.Context(), o)
+	var locked *lease.LockedError
+	t.Logf("%v", err)
+	if errors.Is(err, lease.ErrLocked) && !errors.As(err, &locked) {
+		t.Error("ErrLocked that is no *LockedError, though the sentinel's doc says every one is")
+	}
+}
+
+// 6. gc with IsData deletes a dead fence at a name that was collected before.
+func TestGCDeletesDeadFence(t *testing.T) {
+	st := mem.New(mem.Options{})
+	a, err := Open(t.Context(), opts(st, "A", 0, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tail := a.Log.Tail()
+	at2 := write(t, a.Log, "two")
+	at3 := write(t, a.Log, "three")
+	publish(t, st, a.Epoch, at3)
+	boom := errors.New("boom")
+	n := 0
+	g := gc.Options{Store: st, Epoch: a.Epoch, Writer: "A", IsData: func(seq uint64) bool { return seq > 1 },
+		Hook: func(_ context.Context, p point.Point) error {
+			if p == point.GCAfterDelete {
+				if n++; n == 1 {
+					return boom
+				}
+			}
+			return nil
+		}}
+	if _, err := gc.Collect(t.Context(), g); !errors.Is(err, boom) {
+		t.Fatal(err)
+	}
+	l, _ := wal.NewLog(st, tail, wal.Options{Epoch: 2, DatabaseID: a.Manifest.DatabaseID, Writer: "X"})
+	if _, err := l.Fence(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g.Hook = nil
+	if _, err := gc.Collect(t.Context(), g); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Get(t.Context(), wal.Key(at2.Seq)); err != nil {
+		t.Errorf("the dead fence was deleted: %v", err)
+	}
+}
+
+// 7. gc after the manifest names a layer that is not there.
+func TestGCChecksLayer(t *testing.T) {
+	st := mem.New(mem.Options{})
+	a, _ := Open(t.Context(), opts(st, "A", 0, nil))
+	at2 := write(t, a.Log, "two")
+	publishBare(t, st, a.Epoch, at2) // its index was never stored
+	_, err := gc.Collect(t.Context(), gc.Options{Store: st, Epoch: a.Epoch})
+	if _, getErr := st.Get(t.Context(), wal.Key(2)); getErr != nil {
+		t.Errorf("the records were deleted though the layer that replaces them is not there (collect: %v)", err)
+	}
+	if _, err := Verify(t.Context(), st); err == nil {
+		t.Error("Verify finds it sound")
+	}
+}
+
+// 8. a lease whose holder's clock was far ahead.
+func TestLeaseClockAhead(t *testing.T) {
+	st := mem.New(mem.Options{})
+	if _, err := lease.Acquire(t.Context(), lease.Options{Store: st, Holder: "ahead", TTL: 30 * time.Second, Clock: clock.NewVirtual(t0.AddDate(1, 0, 0))}, 0); err != nil {
+		t.Fatal(err)
+	}
+	clk := &jump{Virtual: clock.NewVirtual(t0)}
+	_, err := lease.Acquire(t.Context(), lease.Options{Store: st, Holder: "b", TTL: 30 * time.Second, Clock: clk}, time.Hour)
+	if err != nil {
+		t.Errorf("after an hour of watching a 30 s lease stand still: %v", err)
+	}
+}
+
+type jump struct{ *clock.Virtual }
+
+func (j *jump) Sleep(ctx context.Context, d time.Duration) error { j.Advance(d); return ctx.Err() }
+
+// 9. Valid waits for a renewal in flight.
+func TestValidWaitsForRenewal(t *testing.T) {
+	base := mem.New(mem.Options{})
+	slow := &slowPut{Store: base, in: make(chan struct{}), out: make(chan struct{})}
+	l, err := lease.Acquire(t.Context(), lease.Options{Store: base, Holder: "a"}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = l
+	l2, err := lease.Acquire(t.Context(), lease.Options{Store: slow, Holder: "a"}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow.on = true
+	go func() { _ = l2.Renew(context.Background()) }()
+	<-slow.in
+	valid := make(chan bool, 1)
+	go func() { valid <- l2.Valid() }()
+	select {
+	case <-valid:
+	case <-time.After(200 * time.Millisecond):
+		t.Error("Valid (every request's first step) blocks behind a background renewal's PUT")
+	}
+	close(slow.out)
+}
+
+type slowPut struct {
+	store.Store
+	on      bool
+	in, out chan struct{}
+}
+
+func (s *slowPut) Put(ctx context.Context, key string, b []byte, id string, c store.Cond) (store.Gen, error) {
+	if s.on {
+		close(s.in)
+		<-s.out
+	}
+	return s.Store.Put(ctx, key, b, id, c)
+}
