@@ -56,6 +56,10 @@ func rooms() []room {
 			path: "core/pglite/...", own: []string{"core/memfs", "core/clock", "core/pglite/..."},
 			others: []string{"github.com/tetratelabs/wazero", "github.com/jackc/pgx/v5", "github.com/klauspost/compress", "golang.org/x/sys"},
 		},
+		{
+			path: "core/pgwire", own: []string{"core/engine", "core/pglite", "core/lease", "core/store", "core/clock"},
+			others: []string{"github.com/jackc/pgx/v5", "github.com/xdg-go/scram"},
+		},
 		{path: "core/engine", own: engine, others: []string{"github.com/jackc/pgx/v5"}},
 		{
 			path: "faults/...", own: []string{"core/store", "core/clock", "core/point", "faults/model"},

@@ -14,34 +14,54 @@ import (
 	"blobpglite/core/point"
 )
 
-// exec is the way of every statement: run it, make it durable, acknowledge it.
+// maxHeld is how many bytes of answers are held back in memory; a longer answer waits for durability in the middle.
+const maxHeld = 8 << 20
+
+// exec is the way of every statement: run it, make it durable, acknowledge it. Turn.Run and Answer.Release are its steps.
 func (e *Engine) exec(ctx context.Context, messages []byte, w io.Writer) error {
-	held := &holdback{durable: e.commits.durable, w: w}
-	wait, err := e.run(ctx, messages, held)
+	t, err := e.Take(ctx)
 	if err != nil {
 		return err
 	}
-
-	// 4. Outside of the turn: other statements run while this one's record is on its way, and share the next.
-	if wait != nil {
-		if err := wait(ctx); err != nil {
-			return e.refused(ctx, err)
-		}
+	defer t.Give()
+	answer, err := t.Run(ctx, Talk{Next: once(messages), Out: w})
+	if err != nil {
+		return err
 	}
-
-	// 5. Only now the client hears of it.
-	if err := e.o.Hook.Fire(ctx, point.CommitBeforeAck); err != nil {
-		return e.fail(err)
-	}
-	return held.release()
+	t.Give()
+	return answer.Release(ctx)
 }
 
-// run has the instance to itself while the statements run.
-func (e *Engine) run(ctx context.Context, messages []byte, held *holdback) (wait func(context.Context) error, err error) {
-	if err := e.take(ctx); err != nil {
-		return nil, err
+// once gives messages one time.
+func once(messages []byte) func(func() error) ([]byte, error) {
+	given := false
+	return func(func() error) ([]byte, error) {
+		if given || len(messages) == 0 {
+			return nil, io.EOF
+		}
+		given = true
+		return messages, nil
 	}
-	defer e.give()
+}
+
+// Talk is what a run reads and writes.
+type Talk struct {
+	// Next returns complete messages, and io.EOF when the run is to end. It is called whenever PostgreSQL has worked on
+	// all it has got. Before it waits for a client, who may be waiting for an answer himself (COPY FROM STDIN), it calls
+	// flush, which hands on what is held back, once it is durable.
+	Next func(flush func() error) ([]byte, error)
+	// Filter sees what PostgreSQL answers when it does, in pieces cut anywhere, and returns what is to reach Out; it may
+	// return its own buffer again and again. Nil: everything.
+	Filter func([]byte) []byte
+	// Out gets the answers. It must not keep a piece.
+	Out io.Writer
+}
+
+// Run runs what Next returns. What PostgreSQL answers goes to Out at once as long as everything it could tell of is
+// durable; the rest is in the Answer, to be released when the turn has been given up. Errors: those of Exec.
+func (t *Turn) Run(ctx context.Context, talk Talk) (*Answer, error) {
+	e := t.e
+	a := &Answer{e: e, filter: talk.Filter, w: talk.Out, ctx: ctx}
 
 	// 1. May this engine still serve? A lease that has run out is renewed first; if another writer has it, we are fenced.
 	if err := e.commits.begin(ctx); err != nil {
@@ -53,7 +73,7 @@ func (e *Engine) run(ctx context.Context, messages []byte, held *holdback) (wait
 
 	// 2. PostgreSQL runs the messages. As long as everything is durable, answers pass straight on; from the first write
 	//    on they are held back.
-	ran := e.in.Exec(ctx, messages, held)
+	ran := e.in.Feed(ctx, func() ([]byte, error) { return talk.Next(a.catchUp) }, a)
 	if errors.Is(ran, pglite.ErrDead) {
 		if err := e.Err(); err != nil {
 			return nil, e.poisoned()
@@ -61,13 +81,86 @@ func (e *Engine) run(ctx context.Context, messages []byte, held *holdback) (wait
 		return nil, e.fail(ran)
 	}
 
-	// 3. What the answer has to wait for. An error of Exec (the client has gone, its context has ended) does not undo
+	// 3. What the answer has to wait for. An error of Feed (the client has gone, its context has ended) does not undo
 	//    what was committed.
-	wait, err = e.commits.settle(context.WithoutCancel(ctx))
-	if err != nil {
+	var err error
+	if a.wait, err = e.commits.settle(context.WithoutCancel(ctx)); err != nil {
 		return nil, e.fail(fmt.Errorf("commit: %w", err))
 	}
-	return wait, ran
+	return a, ran
+}
+
+// Answer is what PostgreSQL has answered and nobody may know yet.
+type Answer struct {
+	e      *Engine
+	ctx    context.Context // of the run
+	filter func([]byte) []byte
+	w      io.Writer
+	held   bytes.Buffer
+	wait   func(context.Context) error // until it is durable; nil: it is
+}
+
+// Write takes PostgreSQL's answers.
+func (a *Answer) Write(p []byte) (int, error) {
+	out := p
+	if a.filter != nil {
+		out = a.filter(p)
+	}
+	switch {
+	case a.held.Len() == 0 && a.e.commits.durable():
+	case a.held.Len()+len(out) > maxHeld:
+		if err := a.catchUp(); err != nil {
+			return 0, err
+		}
+	default:
+		a.held.Write(out)
+		return len(p), nil
+	}
+	if _, err := a.w.Write(out); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// catchUp hands on what is held back, in the middle of a run, once it is durable.
+func (a *Answer) catchUp() error {
+	if a.held.Len() == 0 {
+		return nil
+	}
+	if err := a.e.commits.catchUp(a.ctx); err != nil {
+		return a.e.refused(a.ctx, err)
+	}
+	return a.release()
+}
+
+// Release waits until everything that the answer tells of is durable, and hands it on. It is called when the turn has
+// been given up, or in the middle of a transaction. Errors: ErrFenced, ErrUnknown, the context's: then the client must
+// not hear of success; those of w.
+func (a *Answer) Release(ctx context.Context) error {
+	// 4. Outside of the turn: other statements run while this one's record is on its way, and share the next.
+	if a.wait != nil {
+		if err := a.wait(ctx); err != nil {
+			return a.e.refused(ctx, err)
+		}
+		a.wait = nil
+	}
+
+	// 5. Only now the client hears of it.
+	if err := a.e.o.Hook.Fire(ctx, point.CommitBeforeAck); err != nil {
+		return a.e.fail(err)
+	}
+	return a.release()
+}
+
+func (a *Answer) release() error {
+	if a.held.Len() == 0 {
+		return nil
+	}
+	defer a.held.Reset()
+	if _, err := a.w.Write(a.held.Bytes()); err != nil {
+		return fmt.Errorf("write to the client: %w", err)
+	}
+	return nil
 }
 
 // refused is the answer to a client whose commit did not become durable. That its context ended is the client's own
@@ -93,29 +186,4 @@ func (e *Engine) query(ctx context.Context, sql string) ([]pglite.Result, error)
 		return nil, err
 	}
 	return pglite.ParseResults(&answer)
-}
-
-// holdback passes answers on as long as everything is durable.
-type holdback struct {
-	durable func() bool
-	w       io.Writer
-	held    bytes.Buffer
-}
-
-func (h *holdback) Write(p []byte) (int, error) {
-	if h.held.Len() > 0 || !h.durable() {
-		return h.held.Write(p)
-	}
-	return h.w.Write(p)
-}
-
-// release hands on what was held back.
-func (h *holdback) release() error {
-	if h.held.Len() == 0 {
-		return nil
-	}
-	if _, err := h.w.Write(h.held.Bytes()); err != nil {
-		return fmt.Errorf("write to the client: %w", err)
-	}
-	return nil
 }

@@ -182,6 +182,9 @@ type committer interface {
 	// settle is called under the turn when statements have run. It returns what their answer has to wait for, outside
 	// of the turn; nil: nothing.
 	settle(ctx context.Context) (wait func(context.Context) error, err error)
+	// catchUp makes everything durable in the middle of a statement, under the turn. Mode snapshot cannot: there an answer
+	// that PostgreSQL gives before it takes COPY data leaves early.
+	catchUp(ctx context.Context) error
 	// force makes everything durable, under the turn.
 	force(ctx context.Context) (CommitStats, error)
 	// last says what the last commit did that was one by itself; zero in a mode where commits share records.
@@ -238,12 +241,19 @@ func (e *Engine) take(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	err := e.serves()
+	if err != nil {
+		e.give()
+	}
+	return err
+}
+
+// serves says why the engine serves nothing any more. The caller has the turn.
+func (e *Engine) serves() error {
 	switch {
 	case e.closed:
-		e.give()
 		return ErrClosed
 	case e.poison.Load() != nil:
-		e.give()
 		return e.poisoned()
 	}
 	return nil

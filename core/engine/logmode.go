@@ -187,6 +187,14 @@ func (m *logMode) settle(context.Context) (func(context.Context) error, error) {
 	}, nil
 }
 
+// catchUp waits for everything, in the middle of a statement.
+func (m *logMode) catchUp(ctx context.Context) error {
+	if m.durable() {
+		return nil
+	}
+	return m.log.wait(ctx, m.log.mark())
+}
+
 // force waits for everything, under the turn.
 func (m *logMode) force(ctx context.Context) (CommitStats, error) {
 	at := m.o.Clock.Monotonic()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"sync"
 
 	"github.com/tetratelabs/wazero/api"
@@ -32,6 +33,8 @@ type Image struct {
 	libraries []*library
 	mainSlots map[string]uint32
 	handles   map[uint32]string
+
+	parameters map[string]string
 }
 
 // openState is an open file description and the descriptors that stand for it.
@@ -51,6 +54,7 @@ func (in *Instance) Image() (*Image, error) {
 	img := &Image{
 		rt: in.rt, system: in.files.system.Clone(), data: in.files.data.Clone(), cwd: in.files.cwd, umask: in.files.umask,
 		libraries: append([]*library(nil), in.libraries...), mainSlots: map[string]uint32{}, handles: map[uint32]string{},
+		parameters: in.Parameters(),
 	}
 	for k, v := range in.mainSlots {
 		img.mainSlots[k] = v
@@ -138,6 +142,7 @@ func (rt *Runtime) startImage(img *Image, o InstanceOptions) (*Instance, error) 
 // restore gives a new instance the image's state. The memory comes after the libraries: their start functions set
 // globals, which is wanted, and clear variables.
 func (img *Image) restore(in *Instance) error {
+	in.parameters = maps.Clone(img.parameters)
 	for k, v := range img.mainSlots {
 		in.mainSlots[k] = v
 	}

@@ -85,6 +85,8 @@ type Instance struct {
 	handles   map[uint32]string
 	mainSlots map[string]uint32
 
+	parameters map[string]string // that the session reported when it started
+
 	input  []byte // bytes that PostgreSQL has not read yet
 	output []byte // bytes that PostgreSQL wrote and the client has not got yet
 	peer   peer   // where more input comes from and output goes

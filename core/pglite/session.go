@@ -451,7 +451,8 @@ func (in *Instance) startup() error {
 		}
 	}
 	in.flushOutput()
-	return nil
+	in.parameters = map[string]string{}
+	return in.report(answer.Bytes())
 }
 
 func orDefault(name string) string {

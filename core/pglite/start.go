@@ -1,10 +1,13 @@
 package pglite
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"blobpglite/core/clock"
 )
@@ -108,8 +111,15 @@ func (in *Instance) boot(args []string) error {
 		return err
 	}
 	// PostgreSQL reports parameters that changed during the start with its first answer: not to the first client.
-	_, err := in.Query(context.Background(), "")
-	return err
+	message, err := (&pgproto3.Query{}).Encode(nil)
+	if err != nil {
+		return fmt.Errorf("encode an empty query: %w", err)
+	}
+	var answer bytes.Buffer
+	if err := in.Exec(context.Background(), message, &answer); err != nil {
+		return err
+	}
+	return in.report(answer.Bytes())
 }
 
 // prepare does what a C program's start-up code does before main, and hands over the callbacks.

@@ -1,0 +1,44 @@
+package engine
+
+import "context"
+
+// Turn is the use of the one session that an engine has: as long as it is not given up, nobody else's statements run. A
+// door with many clients takes a turn for each transaction. It belongs to one goroutine.
+type Turn struct {
+	e     *Engine
+	given bool
+}
+
+// Take waits for the turn; those who wait get it in the order in which they came. Errors: ErrPoisoned, ErrClosed, the
+// context's.
+func (e *Engine) Take(ctx context.Context) (*Turn, error) {
+	if err := e.take(ctx); err != nil {
+		return nil, err
+	}
+	return &Turn{e: e}, nil
+}
+
+// TryTake takes the turn if nobody has it, or waits for it. Errors: ErrPoisoned, ErrClosed.
+func (e *Engine) TryTake() (turn *Turn, free bool, err error) {
+	select {
+	case <-e.turn:
+	default:
+		return nil, false, nil
+	}
+	if err := e.serves(); err != nil {
+		e.give()
+		return nil, false, err
+	}
+	return &Turn{e: e}, true, nil
+}
+
+// Give ends the turn. A second call does nothing.
+func (t *Turn) Give() {
+	if !t.given {
+		t.given = true
+		t.e.give()
+	}
+}
+
+// Parameters are what PostgreSQL reported of itself when it started.
+func (e *Engine) Parameters() map[string]string { return e.in.Parameters() }
