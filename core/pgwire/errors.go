@@ -45,12 +45,12 @@ func engineFailure(err error) *failed {
 		return f
 	case errors.As(err, &locked):
 		return failure("57P03", "the database cannot be opened now: %v; try again", locked)
+	case errors.Is(err, engine.ErrPoisoned), errors.Is(err, engine.ErrClosed):
+		return failure("57P01", "the database has to be opened again: connect again: %v", err)
 	case errors.Is(err, engine.ErrUnknown):
 		return failure("08007", "it is not known whether the transaction was committed: find out by reading: %v", err)
 	case errors.Is(err, engine.ErrFenced):
 		return failure("57P01", "another writer has the database; what was not acknowledged is not committed: connect again: %v", err)
-	case errors.Is(err, engine.ErrPoisoned), errors.Is(err, engine.ErrClosed):
-		return failure("57P01", "the database has to be opened again: connect again: %v", err)
 	case errors.Is(err, engine.ErrNoDatabase):
 		return failure("3D000", "%v", err)
 	case errors.Is(err, store.ErrDenied):
