@@ -171,6 +171,7 @@ type Engine struct {
 
 	logBytes atomic.Int64          // written to pg_wal since the opening
 	poison   atomic.Pointer[error] // why the engine serves nothing any more
+	failed   chan struct{}         // closed when there is a poison
 }
 
 // committer makes what PostgreSQL has written durable. There is one for each mode.
@@ -270,10 +271,14 @@ func (e *Engine) fail(err error) error {
 		err = fmt.Errorf("%w: %w", ErrFenced, err)
 	}
 	if e.poison.CompareAndSwap(nil, &err) {
+		close(e.failed)
 		e.in.Kill()
 	}
 	return err
 }
+
+// Failed is closed when the engine is poisoned: whoever has its turn should give it up, so that it can be closed.
+func (e *Engine) Failed() <-chan struct{} { return e.failed }
 
 // Err says why the engine is poisoned; nil while it is not.
 func (e *Engine) Err() error {

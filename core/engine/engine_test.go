@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -177,6 +178,35 @@ func TestZombieIsFenced(t *testing.T) {
 		t.Errorf("the successor sees %s", got)
 	}
 	must(t, successor, "INSERT INTO t VALUES (3)")
+}
+
+// TestTheFirstReadOfALifeUploadsNothing: what recovery wrote is no commit of anybody. (In mode snapshot, the first SELECT
+// after a reopening once uploaded the whole database.)
+func TestTheFirstReadOfALifeUploadsNothing(t *testing.T) {
+	for _, mode := range []Mode{ModeSnapshot, ModeLog} {
+		st := store.Count(mem.New(mem.Options{}))
+		with := func(o *Options) { o.Mode, o.LeaseTTL, o.AcquireTimeout = mode, 20*time.Millisecond, 30*time.Second }
+		first := open(t, st, with)
+		must(t, first, "CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 10000)")
+		first.Abandon()
+		for range 2 { // also of a life that wrote nothing
+			e := open(t, st, with)
+			before := st.Ops()
+			if got := must(t, e, "SELECT count(*) FROM t"); got != "10000" {
+				t.Errorf("%s: %s rows", mode, got)
+			}
+			if up := st.Ops().BytesUp - before.BytesUp; up > 4<<10 { // a lease, a record of recovery's own end
+				t.Errorf("%s: the first SELECT uploaded %d bytes", mode, up)
+			}
+			e.Abandon()
+		}
+		e := open(t, st, with)
+		must(t, e, "INSERT INTO t VALUES (0)")
+		e.Abandon()
+		if got := must(t, open(t, st, with), "SELECT count(*) FROM t"); got != "10001" {
+			t.Errorf("%s: %s rows after an insert", mode, got)
+		}
+	}
 }
 
 // TestSuccessorSeesTheLastCommit: the claim comes before the restore, so nothing that the predecessor had acknowledged

@@ -27,7 +27,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
-	e := &Engine{o: o, turn: make(chan struct{}, 1)}
+	e := &Engine{o: o, turn: make(chan struct{}, 1), failed: make(chan struct{})}
 	began := o.Clock.Monotonic()
 	open := e.openLog
 	if o.Mode == ModeSnapshot {
@@ -74,7 +74,11 @@ func (e *Engine) openSnapshot(ctx context.Context) error {
 	s.seq, s.commits = layer.Seq, m.Commits
 	s.kept = []keptLayer{{layer.Key, stats.Parts}}
 	s.watch(data)
-	return e.startOn(ctx, data)
+	if err := e.startOn(ctx, data); err != nil {
+		return err
+	}
+	s.dirty = false // what recovery wrote and synced, every recovery from this layer writes again
+	return nil
 }
 
 // claim makes this engine the manifest's writer, under the next epoch, and returns the manifest.

@@ -230,6 +230,8 @@ func (c *client) wait() ([]byte, error) {
 			return nil, failure("25P03", "in a transaction and silent for %v (IdleInTransaction): it is rolled back", c.srv.o.IdleInTransaction)
 		case <-ending:
 			return nil, failure("57P01", "the server is shutting down")
+		case <-c.session.engine.Failed():
+			return nil, fmt.Errorf("%w: %w", engine.ErrPoisoned, c.session.engine.Err())
 		case <-c.ctx.Done():
 			return nil, context.Cause(c.ctx)
 		}

@@ -234,6 +234,16 @@ func (s *Server) admit(conn net.Conn) {
 	})
 }
 
+// Dial opens a connection from within the process. It needs no password and no TLS.
+func (s *Server) Dial(context.Context) (net.Conn, error) {
+	theirs, ours := net.Pipe()
+	s.admit(trusted{ours})
+	return theirs, nil
+}
+
+// trusted is a connection from within the process.
+type trusted struct{ net.Conn }
+
 // maxRefusing is how many connections beyond the limit are told so; more are just closed.
 const maxRefusing = 20
 

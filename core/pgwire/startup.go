@@ -97,7 +97,9 @@ func (c *client) startup() (*pgproto3.StartupMessage, error) {
 				return nil, err
 			}
 		default:
-			if _, secure := c.conn.(*tls.Conn); c.srv.o.RequireTLS && !secure {
+			_, secure := c.conn.(*tls.Conn)
+			_, inside := c.raw.(trusted)
+			if c.srv.o.RequireTLS && !secure && !inside {
 				return nil, failure("28000", "this server takes TLS connections only; set sslmode=require")
 			}
 			return start, nil
@@ -173,7 +175,7 @@ func (c *client) login(start *pgproto3.StartupMessage) error {
 	if err != nil {
 		return err
 	}
-	if c.srv.verifier != nil {
+	if _, inside := c.raw.(trusted); c.srv.verifier != nil && !inside {
 		if err := c.authenticate(); err != nil {
 			return err
 		}

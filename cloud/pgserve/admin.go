@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/gc"
+	"blobpglite/core/lease"
+	"blobpglite/core/manifest"
+	"blobpglite/core/store"
+	"blobpglite/core/takeover"
+)
+
+// withStore opens the store for a command, and closes it.
+func withStore(ctx context.Context, c *config, f func(st store.Store) error) (err error) {
+	if c.store != "gcs" {
+		return errors.New("there is nothing to look at: give -bucket gs://name/prefix")
+	}
+	defer func() { err = errors.Join(err, c.close()) }()
+	st, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	return f(st)
+}
+
+// verify checks everything.
+func verify(ctx context.Context, c *config, _ []string, out io.Writer) error {
+	return withStore(ctx, c, func(st store.Store) error {
+		last := ""
+		report, err := takeover.VerifyWith(ctx, st, takeover.VerifyOptions{Deep: true, Progress: func(step string, done, total int64) {
+			if step != last {
+				last = step
+				fmt.Fprintln(os.Stderr, step, "...")
+			}
+		}})
+		fmt.Fprintf(out, "database   %s\nlayers     %d, %d bytes stored; newest %s\nrecords    %d to %d are sound: %d fences, %d bytes; epoch %d\n",
+			report.DatabaseID, report.Layers, report.LayerBytes, report.Layer, report.From, report.To, report.Fences, report.Bytes, report.Epoch)
+		if err != nil {
+			return fmt.Errorf("not sound: %w", err)
+		}
+		fmt.Fprintln(out, "sound")
+		return nil
+	})
+}
+
+// status tells what is there, by two reads.
+func status(ctx context.Context, c *config, _ []string, out io.Writer) error {
+	return withStore(ctx, c, func(st store.Store) error {
+		m, _, err := manifest.Load(ctx, st)
+		if errors.Is(err, store.ErrNotFound) {
+			return fmt.Errorf("no database in %s", c.bucket)
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "database   %s, PostgreSQL %s\nmanifest   epoch %d by %s, log from record %d\n", m.DatabaseID, m.Postgres, m.Epoch, m.Writer, m.WalStart)
+		for _, l := range m.Layers {
+			fmt.Fprintf(out, "layer      %s: up to record %d, %d bytes, %d stored\n", l.Key, l.Seq, l.RawBytes, l.StoredBytes)
+		}
+		o, err := st.Get(ctx, lease.Key)
+		if errors.Is(err, store.ErrNotFound) {
+			fmt.Fprintln(out, "lease      never taken")
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		s, err := lease.Decode(o.Body)
+		switch {
+		case err != nil:
+			return err
+		case s.Holder == "":
+			fmt.Fprintln(out, "lease      free")
+		case clock.System().Now().Before(s.Expires):
+			fmt.Fprintf(out, "lease      held by %s (%s) until %s\n", s.Holder, s.Address, s.Expires.Format(time.RFC3339))
+		default:
+			fmt.Fprintf(out, "lease      run out at %s, last held by %s\n", s.Expires.Format(time.RFC3339), s.Holder)
+		}
+		return nil
+	})
+}
+
+// collect becomes the writer, so that no other one is disturbed, and deletes what nothing reaches.
+func collect(ctx context.Context, c *config, _ []string, out io.Writer) error {
+	return withStore(ctx, c, func(st store.Store) (err error) {
+		writer := "pgserve-gc/" + store.NewWriteID()
+		o, err := takeover.Open(ctx, takeover.Options{Store: st, Writer: writer, LeaseTTL: c.leaseTTL, AcquireTimeout: c.acquire})
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, o.Lease.Release(context.WithoutCancel(ctx))) }()
+		stats, err := gc.Collect(ctx, gc.Options{Store: st, Epoch: o.Epoch, Writer: writer, Clock: clock.System()})
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "%+v\n", stats)
+		return nil
+	})
+}

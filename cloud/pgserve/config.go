@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/fsouza/fake-gcs-server/fakestorage"
+
+	"blobpglite/core/engine"
+	"blobpglite/core/lease"
+	"blobpglite/core/pgwire"
+	"blobpglite/core/store"
+	"blobpglite/core/store/gcs"
+	"blobpglite/core/store/mem"
+)
+
+// config is everything that can be set.
+type config struct {
+	store, bucket, endpoint string
+
+	listen, socket, http  string
+	tlsCert, tlsKey       string
+	requireTLS            bool
+	password, token       string
+	maxClients            int
+	turnTimeout, idleInTx time.Duration
+
+	durability               string
+	flushInterval, idleFlush time.Duration
+	leaseTTL, acquire        time.Duration
+	restoreBudget            time.Duration
+	memory, disk             int64
+	statementTimeout         time.Duration
+	settings                 settings
+
+	wake     bool
+	grace    time.Duration
+	logLevel string
+
+	log     *slog.Logger
+	closers []func() error
+}
+
+// settings are server parameters, name=value each.
+type settings map[string]string
+
+func (s settings) String() string { return fmt.Sprint(map[string]string(s)) }
+
+func (s settings) Set(text string) error {
+	name, value, ok := strings.Cut(text, "=")
+	if !ok || name == "" {
+		return fmt.Errorf("%q is not name=value", text)
+	}
+	s[name] = value
+	return nil
+}
+
+// prefix of the environment's names of flags.
+const envPrefix = "PGSERVE_"
+
+func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
+	f := flag.NewFlagSet("pgserve "+cmd.name, flag.ContinueOnError)
+	f.SetOutput(errs)
+	version := f.Bool("version", false, "print the version and end")
+	f.StringVar(&c.store, "store", "", "mem: ends with the process; fake-gcs: the embedded emulator, which does too; gcs: -bucket. Default: gcs if -bucket is given, else mem")
+	f.StringVar(&c.bucket, "bucket", "", "gs://name/prefix; the prefix belongs to this database alone")
+	f.StringVar(&c.endpoint, "endpoint", "", "base URL of another service that speaks like Cloud Storage, such as an emulator")
+	f.StringVar(&c.logLevel, "log", "info", "debug, info, warn or error")
+	f.DurationVar(&c.leaseTTL, "lease-ttl", lease.DefaultTTL, "how long this writer may be silent before another one takes over")
+	f.DurationVar(&c.acquire, "acquire-timeout", 40*time.Second, "how long opening waits for another writer's lease")
+	f.Int64Var(&c.memory, "memory-limit", 0, "of PostgreSQL, in bytes; 0: 2 GiB")
+	if cmd.name != "" {
+		return f, version
+	}
+	f.StringVar(&c.listen, "listen", "127.0.0.1:5432", "address of the PostgreSQL server; empty: none")
+	f.StringVar(&c.socket, "socket", "", "Unix socket of the PostgreSQL server, such as /run/pg/.s.PGSQL.5432")
+	f.StringVar(&c.http, "http", "127.0.0.1:8080", "address of the HTTP service; empty: none. $PORT, if set, replaces the port and listens on all addresses")
+	f.StringVar(&c.tlsCert, "tls-cert", "", "certificate (PEM); with -tls-key")
+	f.StringVar(&c.tlsKey, "tls-key", "", "its key (PEM)")
+	f.BoolVar(&c.requireTLS, "require-tls", false, "refuse PostgreSQL connections without TLS")
+	f.StringVar(&c.password, "password", "", "asked of every PostgreSQL client (SCRAM-SHA-256). Without one, only loopback addresses and sockets are served. Better in the environment: PGSERVE_PASSWORD")
+	f.StringVar(&c.token, "token", "", "bearer token of the HTTP service; without one, only loopback addresses are served. Better in PGSERVE_TOKEN")
+	f.IntVar(&c.maxClients, "max-clients", pgwire.DefaultMaxClients, "PostgreSQL connections at a time")
+	f.DurationVar(&c.turnTimeout, "turn-timeout", pgwire.DefaultTurnTimeout, "how long a client waits for another one's transaction")
+	f.DurationVar(&c.idleInTx, "idle-in-transaction", pgwire.DefaultIdleInTransaction, "how long a client may be silent in a transaction; below zero: for ever")
+	f.StringVar(&c.durability, "durability", string(engine.Strict), "strict: acknowledged is in the bucket; interval: a crash loses up to -flush-interval; sleep: a crash loses what came since the last flush")
+	f.DurationVar(&c.flushInterval, "flush-interval", engine.DefaultFlushInterval, "of durability interval")
+	f.DurationVar(&c.idleFlush, "idle-flush", engine.DefaultIdleFlush, "of durability sleep: flush when nothing has run for so long")
+	f.DurationVar(&c.restoreBudget, "restore-budget", 0, "what replaying the log may add to a restore; 0: as much as the layer itself takes")
+	f.Int64Var(&c.disk, "disk-limit", 0, "of the database, in bytes; 0: none")
+	f.DurationVar(&c.statementTimeout, "statement-timeout", 0, "cancel statements that run longer; 0: never")
+	f.Var(c.settings, "set", "server parameter, name=value; may be repeated")
+	f.BoolVar(&c.wake, "wake", false, "open the database at once, not with the first connection")
+	f.DurationVar(&c.grace, "grace", 8*time.Second, "how long what runs may go on after SIGTERM, before it is cancelled")
+	return f, version
+}
+
+// parse reads flags and environment. It returns nil where there is nothing more to do.
+func parse(cmd command, args []string, out, errs io.Writer) (*config, []string, error) {
+	c := &config{settings: settings{}}
+	f, version := c.flags(cmd, errs)
+	f.Usage = func() { help(f, cmd, errs) }
+	var bad error
+	f.VisitAll(func(fl *flag.Flag) {
+		name := envPrefix + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
+		if value, ok := os.LookupEnv(name); ok && bad == nil {
+			if err := f.Set(fl.Name, value); err != nil {
+				bad = fmt.Errorf("environment variable %s: %w", name, err)
+			}
+		}
+	})
+	if bad != nil {
+		fmt.Fprintln(errs, "pgserve:", bad)
+		return nil, nil, errUsage
+	}
+	switch err := f.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return nil, nil, nil
+	case err != nil:
+		return nil, nil, errUsage
+	}
+	if *version {
+		fmt.Fprintln(out, versionText())
+		return nil, nil, nil
+	}
+	rest := f.Args()
+	want := 0
+	if cmd.usage != "" {
+		want = 1
+	}
+	if err := c.check(); err != nil || len(rest) != want {
+		switch {
+		case err != nil:
+		case cmd.usage != "":
+			err = fmt.Errorf("%s needs one argument: %s", cmd.name, cmd.usage)
+		default:
+			err = fmt.Errorf("there is no command %q; -help names them", rest[0])
+		}
+		fmt.Fprintln(errs, "pgserve:", err)
+		return nil, nil, errUsage
+	}
+	return c, rest, nil
+}
+
+// check refuses what does not go together.
+func (c *config) check() error {
+	if c.store == "" {
+		c.store = "mem"
+		if c.bucket != "" {
+			c.store = "gcs"
+		}
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
+		return fmt.Errorf("-log %q: debug, info, warn or error", c.logLevel)
+	}
+	c.log = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level, ReplaceAttr: forCloudLogging}))
+	switch {
+	case c.store != "mem" && c.store != "fake-gcs" && c.store != "gcs":
+		return fmt.Errorf("-store %q: mem, fake-gcs or gcs", c.store)
+	case c.store == "gcs" && c.bucket == "":
+		return errors.New("-store gcs needs -bucket gs://name/prefix")
+	case c.store != "gcs" && c.bucket != "":
+		return fmt.Errorf("-bucket belongs to -store gcs, not to -store %s", c.store)
+	case (c.tlsCert == "") != (c.tlsKey == ""):
+		return errors.New("-tls-cert and -tls-key belong together")
+	case c.requireTLS && c.tlsCert == "":
+		return errors.New("-require-tls needs -tls-cert and -tls-key")
+	}
+	switch engine.Durability(c.durability) {
+	case "", engine.Strict, engine.Interval, engine.Sleep:
+		return nil
+	}
+	return fmt.Errorf("-durability %q: strict, interval or sleep", c.durability)
+}
+
+// forCloudLogging names the fields as Cloud Logging reads them.
+// Source: cloud.google.com/logging/docs/structured-logging, read November 2026.
+func forCloudLogging(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) > 0 {
+		return a
+	}
+	switch a.Key {
+	case slog.LevelKey:
+		a.Key = "severity"
+		if level, ok := a.Value.Any().(slog.Level); ok && level == slog.LevelWarn {
+			a.Value = slog.StringValue("WARNING")
+		}
+	case slog.MessageKey:
+		a.Key = "message"
+	}
+	return a
+}
+
+func versionText() string {
+	text := "pgserve"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" || s.Key == "vcs.modified" && s.Value == "true" {
+				text += " " + strings.TrimPrefix(s.Key, "vcs.") + " " + s.Value
+			}
+		}
+		text += " " + info.GoVersion
+	}
+	return text
+}
+
+func help(f *flag.FlagSet, cmd command, w io.Writer) {
+	fmt.Fprintf(w, "pgserve: PostgreSQL whose durable home is one prefix of one bucket.\n\n")
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  pgserve %-34s %s\n", strings.TrimSpace(c.name+" [flags] "+c.usage), c.doc)
+	}
+	fmt.Fprintf(w, "\nEach flag can be set in the environment too: -idle-flush as %sIDLE_FLUSH.\n\nFlags of pgserve %s:\n", envPrefix, cmd.name)
+	f.PrintDefaults()
+}
+
+// open opens the store.
+func (c *config) open(ctx context.Context) (store.Store, error) {
+	switch c.store {
+	case "mem":
+		return mem.New(mem.Options{}), nil
+	case "fake-gcs":
+		server, err := fakestorage.NewServerWithOptions(fakestorage.Options{Scheme: "http", Host: "127.0.0.1"})
+		if err != nil {
+			return nil, fmt.Errorf("start the emulator: %w", err)
+		}
+		c.closers = append(c.closers, func() error { server.Stop(); return nil })
+		const bucket = "pgserve"
+		server.CreateBucketWithOpts(fakestorage.CreateBucketOpts{Name: bucket})
+		return c.openBucket(ctx, bucket, "db", server.URL())
+	}
+	bucket, prefix, err := splitBucket(c.bucket)
+	if err != nil {
+		return nil, err
+	}
+	return c.openBucket(ctx, bucket, prefix, c.endpoint)
+}
+
+func (c *config) openBucket(ctx context.Context, bucket, prefix, endpoint string) (store.Store, error) {
+	st, err := gcs.Open(ctx, gcs.Options{Bucket: bucket, Prefix: prefix, Endpoint: endpoint})
+	if err != nil {
+		return nil, err
+	}
+	c.closers = append(c.closers, st.Close)
+	return st, nil
+}
+
+// close ends what open has begun.
+func (c *config) close() error {
+	var errs []error
+	for i := len(c.closers) - 1; i >= 0; i-- {
+		errs = append(errs, c.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// splitBucket reads gs://name/prefix. A prefix is needed: a bucket's root belongs to nobody.
+func splitBucket(text string) (bucket, prefix string, err error) {
+	rest, ok := strings.CutPrefix(text, "gs://")
+	bucket, prefix, _ = strings.Cut(strings.TrimSuffix(rest, "/"), "/")
+	if !ok || bucket == "" || prefix == "" {
+		return "", "", fmt.Errorf("bucket %q: write gs://name/prefix", text)
+	}
+	return bucket, prefix, nil
+}

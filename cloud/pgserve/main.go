@@ -1,0 +1,85 @@
+// Command pgserve is a PostgreSQL server and an HTTP service whose database is one prefix of one bucket.
+//
+//	go run ./cloud/pgserve -store mem                          a database that ends with the process
+//	go run ./cloud/pgserve -bucket gs://name/prefix            a database that stays
+//	psql -h 127.0.0.1 -p 5432 -U postgres                      then connect
+//	pgserve verify -bucket gs://name/prefix                    look after it: verify, status, gc
+//
+// Every flag can be given in the environment: -idle-flush as PGSERVE_IDLE_FLUSH. A flag on the command line wins.
+//
+// It opens the database for the first connection (or at once, -wake), and again after another writer has taken it. SIGTERM:
+// no new work, what runs finishes, everything becomes durable, the lease is given back, exit code 0 within 10 seconds. A
+// second signal ends it at once.
+//
+// Exit codes: 0 ended as asked, 1 failed, 2 bad usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// errUsage: the command line was wrong, which has been said.
+var errUsage = errors.New("bad usage")
+
+func run(args []string, out, errs io.Writer) int {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	go func() {
+		<-signals
+		stop()
+		<-signals
+		os.Exit(1) // now
+	}()
+	err := dispatch(ctx, args, out, errs)
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errUsage):
+		return 2
+	}
+	fmt.Fprintln(errs, "pgserve:", err)
+	return 1
+}
+
+// command is what pgserve can be asked to do.
+type command struct {
+	name, usage, doc string
+	run              func(ctx context.Context, c *config, args []string, out io.Writer) error
+}
+
+func commands() []command {
+	return []command{
+		{"", "", "serve clients", serve},
+		{"verify", "", "check the whole prefix: manifest, layers, log; says up to which record it is sound; changes nothing", verify},
+		{"status", "", "what is in the prefix, and who writes there", status},
+		{"gc", "", "delete what nothing reaches; needs the lease", collect},
+	}
+}
+
+func dispatch(ctx context.Context, args []string, out, errs io.Writer) error {
+	cmd := commands()[0]
+	if len(args) > 0 {
+		for _, c := range commands()[1:] {
+			if args[0] == c.name {
+				cmd, args = c, args[1:]
+				break
+			}
+		}
+	}
+	c, rest, err := parse(cmd, args, out, errs)
+	if err != nil || c == nil {
+		return err
+	}
+	return cmd.run(ctx, c, rest, out)
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/engine"
+	"blobpglite/core/httpapi"
+	"blobpglite/core/keeper"
+	"blobpglite/core/pglite"
+	"blobpglite/core/pgwire"
+	"blobpglite/core/store"
+	"blobpglite/core/store/gcs"
+)
+
+// service is everything that runs.
+type service struct {
+	c        *config
+	clock    clock.Clock
+	runtime  *pglite.Runtime
+	keeper   *keeper.Keeper
+	pg       *pgwire.Server
+	http     *http.Server
+	failures chan error
+}
+
+// serve runs until ctx ends.
+func serve(ctx context.Context, c *config, _ []string, out io.Writer) (err error) {
+	s := &service{c: c, clock: clock.System(), failures: make(chan error, 4)}
+	defer func() { err = errors.Join(err, c.close()) }()
+	if err := s.build(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.runtime.Close()) }()
+	if err := s.listen(ctx, out); err != nil {
+		return errors.Join(err, s.stop())
+	}
+	if c.wake {
+		if _, err := s.keeper.Engine(ctx); err != nil && ctx.Err() == nil {
+			c.log.Warn("the database was not opened; the first connection tries again", "error", err)
+		}
+	}
+	select {
+	case <-ctx.Done():
+	case err = <-s.failures:
+	}
+	return errors.Join(err, s.stop())
+}
+
+// build makes everything that needs no client.
+func (s *service) build(ctx context.Context) error {
+	c := s.c
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	st, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	metered, err := httpapi.Meter(st, registry, s.clock)
+	if err != nil {
+		return err
+	}
+	at := s.clock.Monotonic()
+	s.runtime, err = pglite.NewRuntime(ctx, pglite.Options{Progress: func(step string, done, total int64) {
+		c.log.Debug("set-up", "step", step, "done", done, "total", total)
+	}})
+	if err != nil {
+		return err
+	}
+	c.log.Info("PostgreSQL is loaded", "ms", (s.clock.Monotonic() - at).Milliseconds())
+	probed := false
+	s.keeper, err = keeper.New(keeper.Options{Clock: s.clock, Logger: c.log, Open: func(ctx context.Context) (*engine.Engine, error) {
+		if err := probe(ctx, st, &probed); err != nil {
+			return nil, err
+		}
+		return engine.Open(ctx, s.engineOptions(metered))
+	}})
+	if err != nil {
+		return err
+	}
+	if s.pg, err = s.server(); err != nil {
+		return err
+	}
+	api, err := httpapi.New(httpapi.Options{
+		Dial: s.pg.Dial, Keeper: s.keeper, Token: c.token, Registry: registry, Clock: s.clock, Logger: c.log,
+	})
+	if err != nil {
+		return err
+	}
+	s.http = &http.Server{Handler: api, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	return httpapi.Gauges(registry, s.keeper, s.pg)
+}
+
+// probe makes sure, once, that the store keeps its preconditions.
+func probe(ctx context.Context, st store.Store, done *bool) error {
+	g, ok := st.(*gcs.Store)
+	if !ok || *done {
+		return nil
+	}
+	if err := g.Probe(ctx); err != nil {
+		return fmt.Errorf("probe the bucket: %w", err)
+	}
+	*done = true
+	return nil
+}
+
+func (s *service) engineOptions(st store.Store) engine.Options {
+	c := s.c
+	host, err := os.Hostname()
+	if err != nil {
+		host = "pgserve"
+	}
+	return engine.Options{
+		Runtime: s.runtime, Store: st, Create: true, Durability: engine.Durability(c.durability),
+		FlushInterval: c.flushInterval, IdleFlush: c.idleFlush, LeaseTTL: c.leaseTTL, AcquireTimeout: c.acquire,
+		RestoreBudget: c.restoreBudget, Writer: host, Address: c.listen, MaxBytes: c.disk, MemoryLimit: c.memory,
+		Settings: c.settings, StatementTimeout: c.statementTimeout, Clock: s.clock, Logger: c.log,
+	}
+}
+
+func (s *service) server() (*pgwire.Server, error) {
+	c := s.c
+	o := pgwire.Options{
+		Source: s.keeper, RequireTLS: c.requireTLS, Password: c.password, MaxClients: c.maxClients, TurnTimeout: c.turnTimeout,
+		IdleInTransaction: c.idleInTx, Clock: s.clock, Logger: c.log,
+	}
+	if c.tlsCert != "" {
+		pair, err := tls.LoadX509KeyPair(c.tlsCert, c.tlsKey)
+		if err != nil {
+			return nil, fmt.Errorf("read the certificate: %w", err)
+		}
+		o.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	}
+	return pgwire.New(o)
+}
+
+// listen opens the doors.
+func (s *service) listen(ctx context.Context, out io.Writer) error {
+	c := s.c
+	if c.listen != "" {
+		l, err := listenOn(c.listen, c.password != "", "-password")
+		if err != nil {
+			return err
+		}
+		s.servePG(ctx, l)
+		fmt.Fprintf(out, "postgres  %s\n", l.Addr())
+		if c.password == "" {
+			c.log.Warn("no password is set: everybody on this machine may connect, as any user")
+		}
+	}
+	if c.socket != "" {
+		l, err := net.Listen("unix", c.socket)
+		if err != nil {
+			return fmt.Errorf("listen on the socket: %w", err)
+		}
+		s.servePG(ctx, l)
+		fmt.Fprintf(out, "postgres  %s\n", c.socket)
+	}
+	address := c.http
+	if port := os.Getenv("PORT"); port != "" && address != "" {
+		address = ":" + port
+	}
+	if address != "" {
+		l, err := listenOn(address, c.token != "" || os.Getenv("PORT") != "", "-token")
+		if err != nil {
+			return err
+		}
+		go func() {
+			if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				s.failures <- fmt.Errorf("serve HTTP: %w", err)
+			}
+		}()
+		fmt.Fprintf(out, "http      %s\n", l.Addr())
+	}
+	return nil
+}
+
+func (s *service) servePG(ctx context.Context, l net.Listener) {
+	go func() {
+		if err := s.pg.Serve(context.WithoutCancel(ctx), l); !errors.Is(err, pgwire.ErrClosed) {
+			s.failures <- err
+		}
+	}()
+}
+
+// listenOn listens. Without a secret, only on addresses of this machine.
+func listenOn(address string, secret bool, flag string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("address %q: %w", address, err)
+	}
+	if ip := net.ParseIP(host); !secret && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, fmt.Errorf("address %q can be reached from elsewhere: set %s, or listen on 127.0.0.1", address, flag)
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return l, nil
+}
+
+// leave is how long the last flush and the release may take, after the grace.
+const leave = 90 * time.Second
+
+// stop ends everything in order: no new work, what runs finishes, what is committed becomes durable, the lease is free.
+func (s *service) stop() error {
+	s.c.log.Info("ending")
+	ctx, cancel := context.WithTimeout(context.Background(), s.c.grace)
+	defer cancel()
+	late := s.http.Shutdown(ctx)
+	if err := s.pg.Shutdown(ctx); err != nil {
+		late = err
+	}
+	if late != nil {
+		s.c.log.Warn("what still ran was cancelled", "after", s.c.grace.String())
+		_ = s.http.Close()
+	}
+	last, cancel := context.WithTimeout(context.Background(), leave)
+	defer cancel()
+	if err := s.keeper.Close(last); err != nil {
+		return fmt.Errorf("close the database: %w", err)
+	}
+	s.c.log.Info("ended: everything is durable")
+	return nil
+}

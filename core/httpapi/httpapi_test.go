@@ -1,0 +1,335 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/engine"
+	"blobpglite/core/keeper"
+	"blobpglite/core/lease"
+	"blobpglite/core/pglite"
+	"blobpglite/core/pgwire"
+	"blobpglite/core/store"
+	"blobpglite/core/store/mem"
+)
+
+var rt *pglite.Runtime
+
+func TestMain(m *testing.M) {
+	var err error
+	if rt, err = pglite.NewRuntime(context.Background(), pglite.Options{}); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if err := rt.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+		os.Exit(code)
+	}), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"))
+}
+
+// service is the whole stack over a store.
+func service(t *testing.T, open func(context.Context) (*engine.Engine, error), change ...func(*Options)) *httptest.Server {
+	t.Helper()
+	k, err := keeper.New(keeper.Options{Open: open})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv, err := pgwire.New(pgwire.Options{Source: k, Password: "not for those inside"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := prometheus.NewRegistry()
+	o := Options{Dial: srv.Dial, Keeper: k, Registry: registry}
+	for _, c := range change {
+		c(&o)
+	}
+	api, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Gauges(registry, k, srv); err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(api)
+	t.Cleanup(func() {
+		s.Close()
+		if err := srv.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := k.Close(context.Background()); err != nil {
+			t.Log("close:", err)
+		}
+	})
+	return s
+}
+
+// onStore opens databases in a store.
+func onStore(st store.Store) func(context.Context) (*engine.Engine, error) {
+	return func(ctx context.Context) (*engine.Engine, error) {
+		return engine.Open(ctx, engine.Options{Runtime: rt, Store: st, Create: true, CommitDeadline: time.Millisecond})
+	}
+}
+
+func post(t *testing.T, s *httptest.Server, body string, headers ...string) (int, string, http.Header) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+"/sql", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	answer, err := s.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	b, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.StatusCode, strings.TrimSpace(string(b)), answer.Header
+}
+
+func TestSQL(t *testing.T) {
+	s := service(t, onStore(mem.New(mem.Options{})))
+	for _, c := range []struct {
+		name, body string
+		status     int
+		want       string
+	}{
+		{"ddl", `{"sql":"CREATE TABLE t (a int PRIMARY KEY, b text)"}`, 200, `{"columns":[],"rows":[],"tag":"CREATE TABLE"}`},
+		{"insert", `{"sql":"INSERT INTO t VALUES ($1,$2),(2,NULL)","params":[1,"one"]}`, 200, `{"columns":[],"rows":[],"tag":"INSERT 0 2"}`},
+		{
+			"select", `{"sql":"SELECT a, b, a > 1 AS big, a / 4.0::float8 AS f, '{\"x\": [1]}'::jsonb AS j, a::numeric AS n FROM t ORDER BY a"}`, 200,
+			`{"columns":[{"name":"a","type":"int4"},{"name":"b","type":"text"},{"name":"big","type":"bool"},{"name":"f","type":"float8"},{"name":"j","type":"jsonb"},{"name":"n","type":"numeric"}],` +
+				`"rows":[[1,"one",false,0.25,{"x":[1]},"1"],[2,null,true,0.5,{"x":[1]},"2"]],"tag":"SELECT 2"}`,
+		},
+		{"not a number", `{"sql":"SELECT 'NaN'::float8 AS f"}`, 200, `{"columns":[{"name":"f","type":"float8"}],"rows":[["NaN"]],"tag":"SELECT 1"}`},
+		{"json parameter", `{"sql":"SELECT ($1::jsonb)->'a' AS v, $2::bool AS b","params":[{"a":7},true]}`, 200, `{"columns":[{"name":"v","type":"jsonb"},{"name":"b","type":"bool"}],"rows":[[7,true]],"tag":"SELECT 1"}`},
+		{"wrong", `{"sql":"SELEC 1"}`, 400, `{"error":{"sqlstate":"42601","message":"syntax error at or near \"SELEC\"","position":1},"outcome":"failed"}`},
+		{"constraint", `{"sql":"INSERT INTO t VALUES (1)"}`, 409, `{"error":{"sqlstate":"23505","message":"duplicate key value violates unique constraint \"t_pkey\"","detail":"Key (a)=(1) already exists."},"outcome":"failed"}`},
+		{"batch", `{"batch":[{"sql":"INSERT INTO t VALUES (3)"},{"sql":"SELECT count(*) AS n FROM t"}]}`, 200, `{"results":[{"columns":[],"rows":[],"tag":"INSERT 0 1"},{"columns":[{"name":"n","type":"int8"}],"rows":[[3]],"tag":"SELECT 1"}]}`},
+		{"atomic", `{"batch":[{"sql":"INSERT INTO t VALUES (4)"},{"sql":"INSERT INTO t VALUES (1)"}]}`, 409, ``},
+		{"ends itself", `{"batch":[{"sql":"INSERT INTO t VALUES (5)"},{"sql":"ROLLBACK"}]}`, 400, ``},
+		{"ends itself out of sight", `{"batch":[{"sql":"INSERT INTO t VALUES (5)"},{"sql":"/* */ ROLLBACK"}]}`, 400, ``},
+		{"after it", `{"sql":"SELECT count(*) AS n FROM t"}`, 200, `{"columns":[{"name":"n","type":"int8"}],"rows":[[3]],"tag":"SELECT 1"}`},
+		{"a setting", `{"sql":"SET work_mem = '1MB'"}`, 200, ``},
+		{"does not stay", `{"sql":"SHOW work_mem"}`, 200, `{"columns":[{"name":"work_mem","type":"text"}],"rows":[["64MB"]],"tag":"SHOW"}`},
+		{"no JSON", `SELECT 1`, 400, ``},
+		{"unknown field", `{"sql":"SELECT 1","parameters":[]}`, 400, ``},
+		{"nothing", `{}`, 400, ``},
+		{"both", `{"sql":"SELECT 1","batch":[]}`, 400, ``},
+		{"two", `{"sql":"SELECT 1"} {"sql":"SELECT 1"}`, 400, ``},
+		{"empty in a batch", `{"batch":[{"sql":""}]}`, 400, ``},
+	} {
+		status, body, _ := post(t, s, c.body)
+		if status != c.status || c.want != "" && body != c.want {
+			t.Errorf("%s: %d %s\nwant %d %s", c.name, status, body, c.status, c.want)
+		}
+	}
+}
+
+func TestLines(t *testing.T) {
+	s := service(t, onStore(mem.New(mem.Options{})))
+	status, body, h := post(t, s, `{"sql":"SELECT g FROM generate_series(1,3) g"}`, "Accept", "application/x-ndjson")
+	want := "{\"columns\":[{\"name\":\"g\",\"type\":\"int4\"}]}\n[1]\n[2]\n[3]\n{\"tag\":\"SELECT 3\"}"
+	if status != 200 || body != want || h.Get("Content-Type") != "application/x-ndjson" {
+		t.Errorf("%d %s", status, body)
+	}
+	_, body, _ = post(t, s, `{"sql":"SELECT 10 / (3 - g) FROM generate_series(1,3) g"}`, "Accept", "application/x-ndjson")
+	if !strings.Contains(body, `"22012"`) {
+		t.Errorf("an error in the middle: %s", body)
+	}
+}
+
+func TestTokenAndSize(t *testing.T) {
+	s := service(t, onStore(mem.New(mem.Options{})), func(o *Options) { o.Token, o.MaxRequest = "secret", 100 })
+	if status, _, _ := post(t, s, `{"sql":"SELECT 1"}`); status != 401 {
+		t.Error(status)
+	}
+	if status, _, _ := post(t, s, `{"sql":"SELECT 1"}`, "Authorization", "Bearer wrong"); status != 401 {
+		t.Error(status)
+	}
+	if status, _, _ := post(t, s, `{"sql":"SELECT 1"}`, "Authorization", "Bearer secret"); status != 200 {
+		t.Error(status)
+	}
+	if status, _, _ := post(t, s, `{"sql":"SELECT '`+strings.Repeat("x", 100)+`'"}`, "Authorization", "Bearer secret"); status != 413 {
+		t.Error(status)
+	}
+}
+
+func get(t *testing.T, s *httptest.Server, path string) (int, string) {
+	t.Helper()
+	answer, err := s.Client().Get(s.URL + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	b, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.StatusCode, string(b)
+}
+
+func TestHealthAndMetrics(t *testing.T) {
+	s := service(t, onStore(mem.New(mem.Options{})))
+	if status, _ := get(t, s, "/livez"); status != 200 {
+		t.Error(status)
+	}
+	_, body := get(t, s, "/metrics.json")
+	var boot bootTimes
+	if err := json.Unmarshal([]byte(body), &boot); err != nil || boot.State != keeper.Asleep {
+		t.Errorf("before the first request: %s, %v", body, err)
+	}
+	if status, body := get(t, s, "/healthz"); status != 200 {
+		t.Error(status, body)
+	}
+	post(t, s, `{"sql":"CREATE TABLE t (a int)"}`)
+	_, body = get(t, s, "/metrics.json")
+	if err := json.Unmarshal([]byte(body), &boot); err != nil || boot.State != keeper.Open || boot.Epoch != 1 || !boot.Created {
+		t.Errorf("%s, %v", body, err)
+	}
+	_, body = get(t, s, "/metrics")
+	for _, line := range []string{"blobpglite_open 1", "blobpglite_epoch 1", "blobpglite_commits_total 1", `blobpglite_http_sql_seconds_count{status="200"} 1`} {
+		if !strings.Contains(body, line+"\n") {
+			t.Errorf("no %q in the metrics", line)
+		}
+	}
+}
+
+// TestLocked: while another writer holds the lease, who and until when.
+func TestLocked(t *testing.T) {
+	st := mem.New(mem.Options{})
+	rival, err := lease.Acquire(t.Context(), lease.Options{Store: st, Holder: "rival", TTL: time.Hour}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := service(t, onStore(st))
+	status, body, h := post(t, s, `{"sql":"SELECT 1"}`)
+	if status != 503 || h.Get("Retry-After") == "" || !strings.Contains(body, "locked by rival until ") {
+		t.Errorf("%d %s %v", status, body, h)
+	}
+	if err := rival.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if status, body, _ := post(t, s, `{"sql":"SELECT 1"}`); status != 200 {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
+// failing lets records fail.
+type failing struct {
+	store.Store
+	broken *bool
+}
+
+func (f failing) Put(ctx context.Context, key string, body []byte, id string, cond store.Cond) (store.Gen, error) {
+	if *f.broken && strings.HasPrefix(key, "wal/") {
+		return 0, &store.OpError{Op: "put", Key: key, Err: store.ErrUnknown}
+	}
+	return f.Store.Put(ctx, key, body, id, cond)
+}
+
+// TestUnknownOutcome: an outcome that nobody knows is told apart, and the database is opened again afterwards.
+func TestUnknownOutcome(t *testing.T) {
+	broken := false
+	st := failing{mem.New(mem.Options{}), &broken}
+	s := service(t, onStore(st))
+	post(t, s, `{"sql":"CREATE TABLE t (a int)"}`)
+	broken = true
+	status, body, _ := post(t, s, `{"sql":"INSERT INTO t VALUES (1)"}`)
+	if status != 500 || !strings.Contains(body, `"outcome":"unknown"`) || !strings.Contains(body, "08007") {
+		t.Errorf("%d %s", status, body)
+	}
+	broken = false
+	if status, body, _ := post(t, s, `{"sql":"SELECT count(*) FROM t"}`); status != 200 && status != 503 {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
+func TestMeter(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	m, err := Meter(mem.New(mem.Options{}), registry, clock.System())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Put(t.Context(), "wal/1", []byte("abc"), "id", store.IfAbsent()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Put(t.Context(), "wal/1", []byte("abc"), "other", store.IfAbsent()); !errors.Is(err, store.ErrConflict) {
+		t.Fatal(err)
+	}
+	if _, err := m.Get(t.Context(), "lease"); !errors.Is(err, store.ErrNotFound) {
+		t.Fatal(err)
+	}
+	if o, err := m.GetRange(t.Context(), "wal/1", 1, 9); err != nil || string(o.Body) != "bc" {
+		t.Fatal(o, err)
+	}
+	for range m.List(t.Context(), "wal/", "") {
+	}
+	if err := m.Delete(t.Context(), "wal/1"); err != nil {
+		t.Fatal(err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		if f.GetName() != "blobpglite_store_operations_total" {
+			continue
+		}
+		for _, metric := range f.Metric {
+			key := ""
+			for _, l := range metric.Label {
+				key += l.GetValue() + " "
+			}
+			got[strings.TrimSpace(key)] = metric.GetCounter().GetValue()
+		}
+	}
+	want := map[string]float64{"a wal ok": 2, "a wal conflict": 1, "b lease not found": 1, "b wal ok": 1, "delete wal ok": 1}
+	for k, v := range want {
+		if got[k] != v {
+			t.Errorf("%s: %v, want %v (all: %v)", k, got[k], v, got)
+		}
+	}
+}
+
+func FuzzRequest(f *testing.F) {
+	f.Add(`{"sql":"SELECT 1","params":[1,"a",null]}`)
+	f.Add(`{"batch":[{"sql":"SELECT 1"}]}`)
+	a := &API{o: Options{MaxRequest: 1 << 16}}
+	f.Fuzz(func(t *testing.T, body string) {
+		r := httptest.NewRequest("POST", "/sql", strings.NewReader(body))
+		statements, _, err := a.decode(r)
+		if (err == nil) != (len(statements) > 0) {
+			t.Fatalf("%d statements, %v", len(statements), err)
+		}
+		for _, s := range statements {
+			if _, err := parameters(s.Params); err != nil {
+				var mine *badRequest
+				if !errors.As(err, &mine) {
+					t.Fatal(err)
+				}
+			}
+		}
+	})
+}

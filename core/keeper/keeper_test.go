@@ -1,0 +1,173 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"blobpglite/core/engine"
+	"blobpglite/core/pglite"
+	"blobpglite/core/store"
+	"blobpglite/core/store/mem"
+)
+
+var rt *pglite.Runtime
+
+func TestMain(m *testing.M) {
+	var err error
+	if rt, err = pglite.NewRuntime(context.Background(), pglite.Options{}); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if err := rt.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+		os.Exit(code)
+	}))
+}
+
+func options(st store.Store) engine.Options {
+	return engine.Options{
+		Runtime: rt, Store: st, Create: true, LeaseTTL: 50 * time.Millisecond, AcquireTimeout: 10 * time.Second,
+	}
+}
+
+func newKeeper(t *testing.T, open func(context.Context) (*engine.Engine, error)) *Keeper {
+	t.Helper()
+	k, err := New(Options{Open: open})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// TestOneOpening: however many ask, it is opened once; and closed for good.
+func TestOneOpening(t *testing.T) {
+	var opened atomic.Int64
+	k := newKeeper(t, func(ctx context.Context) (*engine.Engine, error) {
+		opened.Add(1)
+		return engine.Open(ctx, options(mem.New(mem.Options{})))
+	})
+	if s := k.Stats(); s.State != Asleep {
+		t.Error(s.State)
+	}
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if _, err := k.Engine(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if opened.Load() != 1 {
+		t.Errorf("%d openings", opened.Load())
+	}
+	if s := k.Stats(); s.State != Open || s.Boot.Epoch != 1 {
+		t.Errorf("%+v", s)
+	}
+	if err := errors.Join(k.Close(t.Context()), k.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Engine(t.Context()); !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
+}
+
+// TestOpenedAgain: a database that another writer has taken is opened again for the next who asks.
+func TestOpenedAgain(t *testing.T) {
+	st := mem.New(mem.Options{})
+	k := newKeeper(t, func(ctx context.Context) (*engine.Engine, error) { return engine.Open(ctx, options(st)) })
+	defer k.Close(context.Background())
+	e, err := k.Engine(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Query(t.Context(), "CREATE TABLE t (a int)"); err != nil {
+		t.Fatal(err)
+	}
+	rival, err := engine.Open(t.Context(), options(st)) // waits until the lease has run out
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rival.Query(t.Context(), "INSERT INTO t VALUES (7)"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Query(t.Context(), "INSERT INTO t VALUES (8)"); !errors.Is(err, engine.ErrFenced) {
+		t.Fatal(err)
+	}
+	<-e.Failed()
+	if s := k.Stats(); s.State != Failed || s.Reason == "" {
+		t.Errorf("%+v", s)
+	}
+	if err := rival.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	again, err := k.Engine(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := again.Query(t.Context(), "SELECT string_agg(a::text, ',') FROM t")
+	if err != nil || r[0].Rows[0][0] != "7" {
+		t.Fatal(r, err)
+	}
+	if s := k.Stats(); s.Openings != 2 || s.Retired != 1 || s.Commits.Commits == 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestAFailureIsTriedAgain, by the next who asks and by nobody else.
+func TestAFailureIsTriedAgain(t *testing.T) {
+	broken := errors.New("broken")
+	fail := true
+	k := newKeeper(t, func(ctx context.Context) (*engine.Engine, error) {
+		if fail {
+			return nil, broken
+		}
+		return engine.Open(ctx, options(mem.New(mem.Options{})))
+	})
+	defer k.Close(context.Background())
+	if _, err := k.Engine(t.Context()); !errors.Is(err, broken) {
+		t.Fatal(err)
+	}
+	if s := k.Stats(); s.State != Failed || s.Failures != 1 {
+		t.Errorf("%+v", s)
+	}
+	fail = false
+	if _, err := k.Engine(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCloseEndsAnOpening, and a caller that gives up does not.
+func TestCloseEndsAnOpening(t *testing.T) {
+	began := make(chan struct{})
+	k := newKeeper(t, func(ctx context.Context) (*engine.Engine, error) {
+		close(began)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	gone := make(chan error, 1)
+	go func() { _, err := k.Engine(ctx); gone <- err }()
+	<-began
+	cancel()
+	if err := <-gone; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if s := k.Stats(); s.State != Opening {
+		t.Error(s.State)
+	}
+	if err := k.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
