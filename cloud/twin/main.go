@@ -1,0 +1,105 @@
+// Command twin is Cloud Run on this machine: it runs a service as child processes and does to them what the platform does.
+//
+//	go run ./cloud/twin -- ./pgserve -bucket gs://b/p          an address, and a line for whatever happens to the instances
+//	go run ./cloud/twin -cpu always -idle 1m -- ./pgserve ...
+//	kill -HUP <pid of the twin>                                deploys the same program as the next revision
+//
+// What it shows and what it does not: see package platform. Ctrl-C tells the instances to go, waits, and prints the bill.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"blobpglite/cloud/twin/platform"
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	var o platform.Options
+	f := flag.NewFlagSet("twin", flag.ContinueOnError)
+	listen := f.String("listen", "127.0.0.1:8081", "address of the front")
+	cpu := f.String("cpu", string(platform.InRequests), "requests: only while there are some; always")
+	f.Float64Var(&o.Share, "share", 1, "part of the time that a process with CPU runs: 0.5 is half a vCPU")
+	f.IntVar(&o.Concurrency, "concurrency", platform.DefaultConcurrency, "requests an instance has at a time")
+	f.IntVar(&o.MaxInstances, "max-instances", 1, "")
+	f.IntVar(&o.MinInstances, "min-instances", 0, "")
+	f.IntVar(&o.MemoryMiB, "memory", 512, "limit, in MiB")
+	f.Float64Var(&o.VCPU, "vcpu", 1, "what is billed")
+	f.DurationVar(&o.Idle, "idle", platform.DefaultIdle, "how long an instance without requests is kept")
+	f.DurationVar(&o.Grace, "grace", platform.DefaultGrace, "between SIGTERM and SIGKILL")
+	f.DurationVar(&o.StartDelay, "start-delay", 0, "the container's own start")
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
+		return 2
+	}
+	if f.NArg() == 0 {
+		fmt.Fprintln(os.Stderr, "twin: no program: go run ./cloud/twin [flags] -- program [its flags]")
+		return 2
+	}
+	program, err := exec.LookPath(f.Arg(0))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "twin:", err)
+		return 2
+	}
+	o.CPU = platform.CPU(*cpu)
+	o.Revision = platform.Revision{Name: "rev-1", Program: program, Args: f.Args()[1:]}
+	o.Event = func(e platform.Event) { fmt.Println(e) }
+	if err := serve(o, *listen); err != nil {
+		fmt.Fprintln(os.Stderr, "twin:", err)
+		return 1
+	}
+	return 0
+}
+
+func serve(o platform.Options, listen string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	p, err := platform.New(o)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return errors.Join(err, p.Close(ctx))
+	}
+	fmt.Printf("http://%s\n", l.Addr())
+	server := &http.Server{Handler: p, ReadHeaderTimeout: time.Minute}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	deploys := make(chan os.Signal, 1)
+	signal.Notify(deploys, syscall.SIGHUP)
+	defer signal.Stop(deploys)
+	for n := 2; ; n++ {
+		select {
+		case <-deploys:
+			next := o.Revision
+			next.Name = fmt.Sprintf("rev-%d", n)
+			if err := p.Deploy(ctx, next); err != nil {
+				fmt.Fprintln(os.Stderr, "twin:", err)
+			}
+			continue
+		case err = <-failed:
+		case <-ctx.Done():
+		}
+		break
+	}
+	ending, cancel := context.WithTimeout(context.Background(), 2*o.Grace)
+	defer cancel()
+	closed := p.Close(ending)
+	_ = server.Close()
+	fmt.Println(p.Bill())
+	return errors.Join(err, closed)
+}

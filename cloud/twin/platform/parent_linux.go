@@ -1,0 +1,9 @@
+package platform
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+// dieWithParent has the system kill the process when the platform's dies, also while it is frozen.
+func dieWithParent(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
