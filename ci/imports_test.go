@@ -51,11 +51,16 @@ func rooms() []room {
 		},
 		{path: "core/lease", own: []string{"core/store", "core/point", "core/clock"}},
 		{path: "core/takeover", own: []string{"core/store", "core/lease", "core/manifest", "core/wal", "core/base", "core/point", "core/clock"}},
-		{path: "core/gc", own: []string{"core/store", "core/manifest", "core/wal", "core/base", "core/point", "core/clock"}},
+		{
+			path: "core/gc", own: []string{"core/store", "core/manifest", "core/wal", "core/base", "core/point", "core/clock"},
+			others: []string{"golang.org/x/sync"},
+		},
 		{
 			path: "core/pglite/...", own: []string{"core/memfs", "core/clock", "core/pglite/..."},
 			others: []string{"github.com/tetratelabs/wazero", "github.com/jackc/pgx/v5", "github.com/klauspost/compress", "golang.org/x/sys"},
 		},
+		{path: "cloud/twin", own: []string{"cloud/twin/platform"}},
+		{path: "cloud/twin/platform"},
 		{path: "core/keeper", own: []string{"core/engine", "core/clock"}},
 		{
 			path: "core/httpapi", own: []string{"core/keeper", "core/pgwire", "core/store", "core/clock"},

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -196,6 +197,17 @@ func TestFrozenBetweenRequests(t *testing.T) {
 	}
 }
 
+// busy waits until the first instance has a request, after those that came before.
+func (tw *twin) busy() {
+	tw.t.Helper()
+	for {
+		if i := tw.Instances(); len(i) > 0 && i[0].Requests > 0 {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
 // settled waits until no instance has a request.
 func (tw *twin) settled() {
 	tw.t.Helper()
@@ -259,6 +271,7 @@ func TestStubbornInstanceIsKilled(t *testing.T) {
 func TestRevisionSwitch(t *testing.T) {
 	tw := newTwin(t, "plain", func(o *Options) { o.Grace = 200 * time.Millisecond })
 	tw.get("/who")
+	tw.settled()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	held := make(chan error, 1)
@@ -269,7 +282,7 @@ func TestRevisionSwitch(t *testing.T) {
 		}
 		held <- err
 	}()
-	tw.happened(1, "thaw")
+	tw.busy()
 	next := tw.o.Revision
 	next.Name = "two"
 	if err := tw.Deploy(t.Context(), next); err != nil {
@@ -324,9 +337,10 @@ func TestCrashesBackOff(t *testing.T) {
 func TestCrashInARequest(t *testing.T) {
 	tw := newTwin(t, "plain")
 	tw.get("/who")
+	tw.settled()
 	answer := make(chan int, 1)
 	go func() { status, _ := tw.get("/hold"); answer <- status }()
-	tw.happened(1, "thaw")
+	tw.busy()
 	if err := tw.Crash(1); err != nil {
 		t.Fatal(err)
 	}
@@ -353,6 +367,7 @@ func TestMemoryLimit(t *testing.T) {
 func TestQueue(t *testing.T) {
 	tw := newTwin(t, "plain", func(o *Options) { o.Concurrency, o.MaxQueue = 1, 50*time.Millisecond })
 	tw.get("/who")
+	tw.settled()
 	ctx, cancel := context.WithCancel(t.Context())
 	held := make(chan struct{})
 	go func() {
@@ -361,10 +376,7 @@ func TestQueue(t *testing.T) {
 			_, _ = http.DefaultClient.Do(r)
 		}
 	}()
-	tw.happened(1, "thaw")
-	for tw.Instances()[0].Requests == 0 { // the one before had thawed it too
-		<-tw.more
-	}
+	tw.busy()
 	if status, _ := tw.get("/who"); status != http.StatusTooManyRequests {
 		t.Error(status)
 	}
