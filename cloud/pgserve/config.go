@@ -40,6 +40,7 @@ type config struct {
 	memory, disk             int64
 	statementTimeout         time.Duration
 	settings                 settings
+	extensions               names
 
 	wake     bool
 	grace    time.Duration
@@ -60,6 +61,20 @@ func (s settings) Set(text string) error {
 		return fmt.Errorf("%q is not name=value", text)
 	}
 	s[name] = value
+	return nil
+}
+
+// names is a list; in the environment, separated by commas.
+type names []string
+
+func (n names) String() string { return strings.Join(n, ",") }
+
+func (n *names) Set(text string) error {
+	for name := range strings.SplitSeq(text, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			*n = append(*n, name)
+		}
+	}
 	return nil
 }
 
@@ -98,6 +113,7 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f.Int64Var(&c.disk, "disk-limit", 0, "of the database, in bytes; 0: none")
 	f.DurationVar(&c.statementTimeout, "statement-timeout", 0, "cancel statements that run longer; 0: never")
 	f.Var(c.settings, "set", "server parameter, name=value; may be repeated")
+	f.Var(&c.extensions, "extension", "an extension that is published as an npm package of its own, such as vector (pgvector); may be repeated. Bundled ones need no flag")
 	f.BoolVar(&c.wake, "wake", false, "open the database at once, not with the first connection")
 	f.DurationVar(&c.grace, "grace", 8*time.Second, "how long what runs may go on after SIGTERM, before it is cancelled")
 	return f, version

@@ -72,7 +72,7 @@ func (s *service) build(ctx context.Context) error {
 		return err
 	}
 	at := s.clock.Monotonic()
-	s.runtime, err = pglite.NewRuntime(ctx, pglite.Options{Progress: func(step string, done, total int64) {
+	s.runtime, err = pglite.NewRuntime(ctx, pglite.Options{Extensions: c.extensions, Progress: func(step string, done, total int64) {
 		c.log.Debug("set-up", "step", step, "done", done, "total", total)
 	}})
 	if err != nil {

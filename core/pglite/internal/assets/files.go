@@ -60,7 +60,11 @@ func (s *Set) ExtensionFiles(name string) ([]File, error) {
 	if !ok {
 		return nil, fmt.Errorf("read extension %q: there is none of this name; there are %s", name, strings.Join(s.Extensions(), ", "))
 	}
-	archive, err := os.Open(filepath.Join(s.Dir, f.Name))
+	return readExtension(name, filepath.Join(s.Dir, f.Name))
+}
+
+func readExtension(name, file string) ([]File, error) {
+	archive, err := os.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("read extension %s: %w", name, err)
 	}
