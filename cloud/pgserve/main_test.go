@@ -1,0 +1,246 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fsouza/fake-gcs-server/fakestorage"
+	"github.com/jackc/pgx/v5"
+)
+
+// programVariable makes the test's own program pgserve.
+const programVariable = "PGSERVE_TEST_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(programVariable) != "" {
+		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// emulator is a bucket; it returns flags that name a prefix of it.
+func emulator(t *testing.T) []string {
+	t.Helper()
+	s, err := fakestorage.NewServerWithOptions(fakestorage.Options{Scheme: "http", Host: "127.0.0.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	s.CreateBucketWithOpts(fakestorage.CreateBucketOpts{Name: "bucket"})
+	return []string{"-bucket", "gs://bucket/p", "-endpoint", s.URL(), "-lease-ttl", "1s"}
+}
+
+// child is pgserve in a process of its own.
+type child struct {
+	cmd      *exec.Cmd
+	pg, http string
+	log      *bytes.Buffer
+	done     chan struct{}
+}
+
+func start(t *testing.T, args ...string) *child {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &child{cmd: exec.Command(self, append([]string{"-listen", "127.0.0.1:0", "-http", "127.0.0.1:0"}, args...)...), log: &bytes.Buffer{}, done: make(chan struct{})}
+	c.cmd.Env = append(os.Environ(), programVariable+"=1")
+	c.cmd.Stderr = c.log
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for (c.pg == "" || c.http == "") && lines.Scan() {
+		switch kind, address, _ := strings.Cut(lines.Text(), " "); kind {
+		case "postgres":
+			c.pg = strings.TrimSpace(address)
+		case "http":
+			c.http = strings.TrimSpace(address)
+		}
+	}
+	go func() {
+		defer close(c.done)
+		_, _ = io.Copy(io.Discard, out)
+		_ = c.cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = c.cmd.Process.Kill()
+		<-c.done
+		if t.Failed() {
+			t.Log(c.log.String())
+		}
+	})
+	if c.http == "" {
+		t.Fatal("pgserve has not opened its doors")
+	}
+	return c
+}
+
+func (c *child) query(t *testing.T, sql string) string {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable", c.pg))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	rows, err := conn.Query(t.Context(), sql)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	text := ""
+	for rows.Next() {
+		values, err := rows.Values()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text += fmt.Sprint(values...)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// TestLives goes through three lives: SIGTERM, SIGKILL, and what people who look after it do.
+func TestLives(t *testing.T) {
+	bucket := emulator(t)
+	c := start(t, bucket...)
+	c.query(t, "CREATE TABLE t (a int)")
+	c.query(t, "INSERT INTO t VALUES (1)")
+	answer, err := http.Post("http://"+c.http+"/sql", "application/json", strings.NewReader(`{"sql":"INSERT INTO t VALUES (2)"}`))
+	if err != nil || answer.StatusCode != 200 {
+		t.Fatal(answer, err)
+	}
+	_ = answer.Body.Close()
+	if text := admin(t, 0, append([]string{"status"}, bucket...)...); !strings.Contains(text, "held by") {
+		t.Error(text)
+	}
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-c.done
+	if code := c.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	if text := admin(t, 0, append([]string{"status"}, bucket...)...); !strings.Contains(text, "lease      free") {
+		t.Error(text)
+	}
+	c = start(t, bucket...)
+	if got := c.query(t, "SELECT sum(a)::int FROM t"); got != "3" {
+		t.Fatal(got)
+	}
+	c.query(t, "INSERT INTO t VALUES (4)")
+	_ = c.cmd.Process.Kill()
+	<-c.done
+	if text := admin(t, 0, append([]string{"verify"}, bucket...)...); !strings.Contains(text, "\nsound") {
+		t.Error(text)
+	}
+	if text := admin(t, 0, append([]string{"gc"}, bucket...)...); text == "" {
+		t.Error("nothing said")
+	}
+	c = start(t, bucket...)
+	if got := c.query(t, "SELECT sum(a)::int FROM t"); got != "7" {
+		t.Fatal(got)
+	}
+}
+
+// TestSecondSignalEndsAtOnce, whatever still runs.
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	c := start(t, "-store", "mem", "-grace", "1h")
+	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable", c.pg))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(context.Background(), "SELECT count(*) FROM generate_series(1, 100000000000)")
+		gone <- err
+	}()
+	for range 2 {
+		if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			t.Fatal(err)
+		}
+		// Two signals at once may be told as one; the second one is sent until it is heard.
+	}
+	for {
+		select {
+		case <-c.done:
+			<-gone
+			return
+		case <-time.After(50 * time.Millisecond):
+			_ = c.cmd.Process.Signal(syscall.SIGTERM)
+		}
+	}
+}
+
+// admin runs a command and returns what it said.
+func admin(t *testing.T, code int, args ...string) string {
+	t.Helper()
+	var out, errs bytes.Buffer
+	if got := run(args, &out, &errs); got != code {
+		t.Fatalf("pgserve %s: exit code %d, want %d: %s%s", strings.Join(args, " "), got, code, out.String(), errs.String())
+	}
+	return out.String() + errs.String()
+}
+
+func TestUsage(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"-help", 0, "pgserve verify"},
+		{"-version", 0, "pgserve"},
+		{"-nonsense", 2, "-nonsense"},
+		{"nonsense", 2, `no command "nonsense"`},
+		{"-store gcs", 2, "-bucket"},
+		{"-store tape", 2, `"tape"`},
+		{"-store mem -bucket gs://a/b", 2, "-bucket belongs to"},
+		{"-durability later", 2, `"later"`},
+		{"-set x", 2, "name=value"},
+		{"-tls-cert x", 2, "-tls-key"},
+		{"-require-tls", 2, "-tls-cert"},
+		{"-log loud", 2, `"loud"`},
+		{"-store mem -listen 0.0.0.0:0", 1, "-password"},
+		{"-store mem -listen 127.0.0.1:0 -http :0", 1, "-token"},
+		{"-bucket gs://only", 1, "gs://name/prefix"},
+		{"-store mem -extension telepathy", 1, `"telepathy"`},
+		{"verify", 1, "-bucket"},
+		{"verify x -bucket gs://a/b", 2, ""},
+	} {
+		if text := admin(t, c.code, strings.Fields(c.args)...); !strings.Contains(text, c.want) {
+			t.Errorf("pgserve %s says %q, not %q", c.args, text, c.want)
+		}
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	t.Setenv("PGSERVE_STORE", "tape")
+	if text := admin(t, 2); !strings.Contains(text, `"tape"`) {
+		t.Error(text)
+	}
+	if text := admin(t, 2, "-store", "disk"); !strings.Contains(text, `"disk"`) {
+		t.Error("a flag does not win:", text)
+	}
+	t.Setenv("PGSERVE_MAX_CLIENTS", "many")
+	if text := admin(t, 2); !strings.Contains(text, "PGSERVE_MAX_CLIENTS") {
+		t.Error(text)
+	}
+}
