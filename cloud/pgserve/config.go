@@ -92,6 +92,7 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f.DurationVar(&c.leaseTTL, "lease-ttl", lease.DefaultTTL, "how long this writer may be silent before another one takes over")
 	f.DurationVar(&c.acquire, "acquire-timeout", 40*time.Second, "how long opening waits for another writer's lease")
 	f.Int64Var(&c.memory, "memory-limit", 0, "of PostgreSQL, in bytes; 0: 2 GiB")
+	f.Var(&c.extensions, "extension", "an extension that is published as an npm package of its own, such as vector (pgvector); may be repeated. Bundled ones need no flag")
 	if cmd.name != "" {
 		return f, version
 	}
@@ -113,7 +114,6 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f.Int64Var(&c.disk, "disk-limit", 0, "of the database, in bytes; 0: none")
 	f.DurationVar(&c.statementTimeout, "statement-timeout", 0, "cancel statements that run longer; 0: never")
 	f.Var(c.settings, "set", "server parameter, name=value; may be repeated")
-	f.Var(&c.extensions, "extension", "an extension that is published as an npm package of its own, such as vector (pgvector); may be repeated. Bundled ones need no flag")
 	f.BoolVar(&c.wake, "wake", false, "open the database at once, not with the first connection")
 	f.DurationVar(&c.grace, "grace", 8*time.Second, "how long what runs may go on after SIGTERM, before it is cancelled")
 	return f, version

@@ -61,6 +61,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"", "", "serve clients", serve},
+		{"set-up", "", "fetch, compile and make what a start needs, and end: for an image of a container", setUp},
 		{"verify", "", "check the whole prefix: manifest, layers, log; says up to which record it is sound; changes nothing", verify},
 		{"status", "", "what is in the prefix, and who writes there", status},
 		{"gc", "", "delete what nothing reaches; needs the lease", collect},

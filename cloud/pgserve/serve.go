@@ -78,7 +78,11 @@ func (s *service) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.log.Info("PostgreSQL is loaded", "ms", (s.clock.Monotonic() - at).Milliseconds())
+	took := (s.clock.Monotonic() - at).Milliseconds()
+	if s.runtime.Cold() && os.Getenv("K_SERVICE") != "" {
+		c.log.Error("PostgreSQL was compiled at boot: the image's cache is not that of this program; build the image again", "ms", took)
+	}
+	c.log.Info("PostgreSQL is loaded", "ms", took, "compiled", s.runtime.Cold())
 	probed := false
 	s.keeper, err = keeper.New(keeper.Options{Clock: s.clock, Logger: c.log, Open: func(ctx context.Context) (*engine.Engine, error) {
 		if err := probe(ctx, st, &probed); err != nil {
@@ -100,6 +104,22 @@ func (s *service) build(ctx context.Context) error {
 	}
 	s.http = &http.Server{Handler: api, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	return httpapi.Gauges(registry, s.keeper, s.pg)
+}
+
+// setUp makes everything that a start needs.
+func setUp(ctx context.Context, c *config, _ []string, out io.Writer) (err error) {
+	rt, err := pglite.NewRuntime(ctx, pglite.Options{Extensions: c.extensions, Progress: func(step string, _, _ int64) {
+		fmt.Fprintln(out, step, "...")
+	}})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rt.Close()) }()
+	if _, err := rt.TemplateImage(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "ready: %s\n", rt.CacheDir())
+	return nil
 }
 
 // probe makes sure, once, that the store keeps its preconditions.

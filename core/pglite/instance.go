@@ -67,6 +67,7 @@ type Instance struct {
 	modules []api.Module // generated and side modules, to close with the instance
 	table   []slot
 	scratch [4]uint64
+	entry   [4]uint64 // arguments and result of enterGuest, which never nests: one allocation less for each entry
 	fn      exports
 
 	stackPointer api.MutableGlobal
@@ -120,9 +121,9 @@ func (rt *Runtime) newInstance(p *program, fs *files, o InstanceOptions, size ui
 	}
 	fs.dataLimit = o.DataLimit
 	in.ctx = &guestContext{Context: context.Background(), in: in}
-	limit := uint64(maxMemory)
+	limit := uint64(maxMemory) // with the guard page, of which nobody else knows
 	if o.MemoryLimit > 0 {
-		limit = min(limit, uint64(o.MemoryLimit)&^(wasmPage-1))
+		limit = min(limit, uint64(o.MemoryLimit)&^(wasmPage-1)+wasmbin.GuardBytes)
 	}
 	region, free, err := reserve(maxMemory)
 	if err != nil {
@@ -134,8 +135,9 @@ func (rt *Runtime) newInstance(p *program, fs *files, o InstanceOptions, size ui
 			in.release()
 		}
 	}()
-	if minimum := uint64(p.meta.Memory().Min) * wasmPage; limit < max(minimum, size) {
-		return nil, fmt.Errorf("start an instance: the memory limit of %d bytes is below the %d that PostgreSQL starts with", limit, max(minimum, size))
+	if minimum := max(uint64(p.meta.Memory().Min)*wasmPage, size); limit < minimum {
+		return nil, fmt.Errorf("start an instance: the memory limit of %d bytes is below the %d that PostgreSQL starts with",
+			limit-wasmbin.GuardBytes, minimum-wasmbin.GuardBytes)
 	}
 	ctx := experimental.WithMemoryAllocator(context.Background(),
 		experimental.MemoryAllocatorFunc(func(_, _ uint64) experimental.LinearMemory { return in.linear }))
@@ -275,7 +277,8 @@ func (in *Instance) arguments(args []string) (argc, argv uint64) {
 // enterGuest calls f, an export, from outside of the guest. exited says whether the guest left by exit(3), and with
 // what code; an error is a trap, and the instance is dead.
 func (in *Instance) enterGuest(f api.Function, args ...uint64) (result uint64, exited bool, code uint32, err error) {
-	buf := [4]uint64{}
+	buf := &in.entry
+	*buf = [4]uint64{}
 	copy(buf[:], args)
 	sp := in.stackPointer.Get()
 	if err = f.CallWithStack(in.ctx, buf[:]); err == nil {

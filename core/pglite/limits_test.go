@@ -13,6 +13,7 @@ import (
 
 	"blobpglite/core/clock"
 	"blobpglite/core/memfs"
+	"blobpglite/core/pglite/internal/wasmbin"
 )
 
 func TestDeepRecursion(t *testing.T) {
@@ -75,8 +76,11 @@ func TestOutOfMemory(t *testing.T) {
 	want(t, in, `DO $$ BEGIN PERFORM repeat('x', 200 * 1024 * 1024); EXCEPTION WHEN out_of_memory THEN INSERT INTO a VALUES ('caught'); END $$;
 		SELECT v FROM a`, "caught")
 	want(t, in, "INSERT INTO a SELECT repeat('x', 1000) FROM generate_series(1, 1000); SELECT count(*) FROM a", "1001")
-	if got := len(in.mem.b); got > 192<<20 {
+	if got := len(in.mem.b) - wasmbin.GuardBytes; got > 192<<20 {
 		t.Fatalf("the memory has %d bytes", got)
+	}
+	if guard := in.mem.b[len(in.mem.b)-wasmbin.GuardBytes:]; len(bytes.Trim(guard, "\x00")) > 0 {
+		t.Fatal("something was written to the guard page")
 	}
 }
 

@@ -15,7 +15,7 @@ func publishedUses() []extensionUse {
 			name: "vector", setup: "CREATE TABLE items (id int, v vector(3)); INSERT INTO items VALUES (1, '[1,2,3]'), (2, '[4,5,6]'); CREATE INDEX ON items USING hnsw (v vector_l2_ops)",
 			sql: "SET enable_seqscan = off; SELECT id, round((v <-> '[4,5,7]')::numeric, 1) FROM items ORDER BY v <-> '[4,5,7]' LIMIT 1", want: "2|1.0",
 		},
-		{name: "age", setup: "LOAD 'age'; SELECT ag_catalog.create_graph('people')", sql: "SELECT count(*) FROM ag_catalog.ag_graph", want: "1"},
+		{name: "age", setup: "LOAD 'age'; SET search_path = ag_catalog, public; SELECT create_graph('people'); RESET search_path", sql: "SELECT count(*) FROM ag_catalog.ag_graph", want: "1"},
 		{
 			name: "pg_ivm", setup: "CREATE TABLE base (a int); SELECT pgivm.create_immv('summed', 'SELECT sum(a) AS s, count(*) AS n FROM base'); INSERT INTO base VALUES (3), (4)",
 			sql: "SELECT s FROM summed", want: "7",

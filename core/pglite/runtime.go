@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/tetratelabs/wazero"
@@ -30,6 +31,10 @@ type Options struct {
 	// AssetsFrom names a folder that holds the PGlite files (the dist folder of the npm package), for machines
 	// without npm. Empty: $BLOBPGLITE_ASSETS, or fetched by npm.
 	AssetsFrom string
+	// Extensions are published by PGlite's makers as npm packages of their own and wanted besides the bundled ones, by the
+	// names that CREATE EXTENSION takes: vector, age, pg_ivm, pg_uuidv7, pgtap, pg_hashids. They are fetched by npm when they
+	// are first asked for. A database that uses one needs it at every start.
+	Extensions []string
 	// Progress hears about long work: what is being done, and how far it is (total 0: not known). Nil: silent.
 	Progress func(step string, done, total int64)
 }
@@ -42,6 +47,7 @@ type Runtime struct {
 
 	cache        wazero.CompilationCache
 	compilations string // the folder of the cache
+	cold         bool   // the cache had no compilation
 	wazero       wazero.Runtime
 	main         *program
 
@@ -71,7 +77,7 @@ type program struct {
 
 // formatVersion is part of the name of every derived artefact: raised when what this package makes of the same PGlite
 // files changes.
-const formatVersion = 1
+const formatVersion = 3
 
 // NewRuntime makes PostgreSQL ready to start: fetches the PGlite files if the cache has none, rewrites and compiles
 // them or loads the compilation from the cache. The first call on a machine takes seconds, later ones 0.3 s.
@@ -103,16 +109,34 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 			err = errors.Join(err, rt.Close())
 		}
 	}()
+	before := countFiles(compilations)
 	if rt.main, err = rt.compile(ctx, "pglite", set.PGliteWasm()); err != nil {
 		return nil, err
 	}
+	rt.cold = countFiles(compilations) != before
 	if err := rt.addHostModules(); err != nil {
 		return nil, err
 	}
-	if rt.system, err = rt.installation(); err != nil {
+	if rt.system, err = rt.installation(ctx, o.Extensions); err != nil {
 		return nil, err
 	}
 	return rt, nil
+}
+
+// Cold says whether PostgreSQL had to be compiled: the cache did not have it. Where the cache was made beforehand, as in an
+// image of a container, that is a fault.
+func (rt *Runtime) Cold() bool { return rt.cold }
+
+// countFiles is how many files there are below a folder.
+func countFiles(dir string) int {
+	n := 0
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			n++
+		}
+		return nil
+	})
+	return n
 }
 
 // Close releases the compiled code. Instances must have ended.
@@ -299,8 +323,8 @@ func (rt *Runtime) installed() *memfs.FS {
 	return rt.system.Clone()
 }
 
-// installation is the file tree of PostgreSQL and all bundled extensions.
-func (rt *Runtime) installation() (*memfs.FS, error) {
+// installation is the file tree of PostgreSQL, all bundled extensions, and those of the published ones that are wanted.
+func (rt *Runtime) installation(ctx context.Context, published []string) (*memfs.FS, error) {
 	tree := memfs.New(memfs.Options{})
 	for _, dir := range []string{"/dev/shm", "/tmp", "/home/postgres", dataRoot} {
 		if err := tree.MkdirAll(dir, 0o755); err != nil {
@@ -313,6 +337,16 @@ func (rt *Runtime) installation() (*memfs.FS, error) {
 	}
 	for _, name := range rt.assets.Extensions() {
 		more, err := rt.assets.ExtensionFiles(name)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, more...)
+	}
+	for _, name := range published {
+		if slices.Contains(rt.assets.Extensions(), name) {
+			continue // it is bundled
+		}
+		more, err := rt.assets.PublishedFiles(ctx, name)
 		if err != nil {
 			return nil, err
 		}

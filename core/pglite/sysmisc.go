@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/tetratelabs/wazero/api"
+
+	"blobpglite/core/pglite/internal/wasmbin"
 )
 
 // environment is what the guest finds in environ: fixed, so that two machines start PostgreSQL alike.
@@ -36,7 +38,7 @@ func processCalls() map[string]hostFunc {
 		"_emscripten_runtime_keepalive_clear": func(*Instance, []uint64) {},
 		"_setitimer_js":                       zero, // see the package comment: time limits come from the host
 		"emscripten_resize_heap":              resizeHeap,
-		"emscripten_get_heap_max":             func(in *Instance, s []uint64) { s[0] = in.linear.limit },
+		"emscripten_get_heap_max":             func(in *Instance, s []uint64) { s[0] = in.linear.limit - wasmbin.GuardBytes },
 		"environ_sizes_get":                   environSizes,
 		"environ_get":                         environGet,
 		"clock_time_get":                      clockTimeGet,
@@ -67,9 +69,9 @@ func processCalls() map[string]hostFunc {
 }
 
 // resizeHeap grows the memory to at least the requested size, and a fifth more where the limit allows: the
-// reservation makes the excess free until it is used.
+// reservation makes the excess free until it is used. The guest does not know of the guard page behind what it asks for.
 func resizeHeap(in *Instance, s []uint64) {
-	want, have := uint64(uint32(s[0])), uint64(len(in.mem.b))
+	want, have := uint64(uint32(s[0]))+wasmbin.GuardBytes, uint64(len(in.mem.b))
 	s[0] = 0
 	for _, size := range []uint64{max(want, have+have/5), want} {
 		size = min(size, in.linear.limit)

@@ -17,12 +17,12 @@ type twins struct {
 func newTwins(tb testing.TB, pages, max byte) twins {
 	tb.Helper()
 	rt := newRuntime(tb)
-	rewritten, fills, err := rewriteMain(fillModule(pages, max))
+	rewritten, stats, err := rewriteMain(fillModule(pages, max))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if fills != 1 {
-		tb.Fatalf("replaced %d fills, want 1", fills)
+	if stats.fills != 1 {
+		tb.Fatalf("replaced %d fills, want 1", stats.fills)
 	}
 	return twins{
 		helper: instantiate(tb, rt, rewritten, "helper"),
@@ -69,7 +69,7 @@ func TestFillMatchesMemoryFill(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	tw := newTwins(t, 1, 2)
-	const size = 1 << 16
+	const size = 1<<16 + GuardBytes
 	tw.scramble(t, rng)
 	for n := range uint32(601) {
 		tw.fill(t, 100+n%16, 0x1234_5600+n, n) // only the low byte counts
@@ -86,8 +86,8 @@ func TestFillMatchesMemoryFill(t *testing.T) {
 }
 
 func TestFillSeesGrownMemory(t *testing.T) {
-	tw := newTwins(t, 1, 2)
-	const size = 1 << 16
+	tw := newTwins(t, 1, 3)
+	const size = 1<<16 + GuardBytes
 	tw.fill(t, size-8, 1, 32)
 	for _, m := range []api.Module{tw.helper, tw.real} {
 		if _, ok := m.Memory().Grow(1); !ok {
@@ -95,10 +95,11 @@ func TestFillSeesGrownMemory(t *testing.T) {
 		}
 	}
 	tw.fill(t, size-8, 1, 32)
-	tw.fill(t, 2*size-16, 2, 16)
-	tw.fill(t, 2*size-15, 3, 16)
-	tw.fill(t, 2*size, 3, 0)
-	tw.fill(t, 2*size+1, 3, 0)
+	const grown = size + 1<<16
+	tw.fill(t, grown-16, 2, 16)
+	tw.fill(t, grown-15, 3, 16)
+	tw.fill(t, grown, 3, 0)
+	tw.fill(t, grown+1, 3, 0)
 }
 
 // A trap must leave every byte before the end of memory as it was.
@@ -107,7 +108,7 @@ func TestFillTrapsBeforeItWrites(t *testing.T) {
 	mem := memoryOf(t, tw.helper)
 	before := bytes.Clone(mem)
 	for n := uint32(1); n <= 600; n++ {
-		if _, err := call1(t, tw.helper, "fill", uint64(1<<16-n+1), 0xee, uint64(n)); err == nil {
+		if _, err := call1(t, tw.helper, "fill", uint64(1<<16+GuardBytes-n+1), 0xee, uint64(n)); err == nil {
 			t.Fatalf("fill of %d bytes over the end did not trap", n)
 		}
 		if !bytes.Equal(mem, before) {

@@ -2,61 +2,82 @@ package wasmbin
 
 // Opcodes that the rewriting or the built modules need by name.
 const (
-	opUnreachable = 0x00
-	opBlock       = 0x02
-	opLoop        = 0x03
-	opIf          = 0x04
-	opElse        = 0x05
-	opEnd         = 0x0b
-	opBr          = 0x0c
-	opBrIf        = 0x0d
-	opBrTable     = 0x0e
-	opReturn      = 0x0f
-	opCall        = 0x10
-	opLocalGet    = 0x20
-	opLocalSet    = 0x21
-	opLocalTee    = 0x22
-	opGlobalGet   = 0x23
-	opI64Store    = 0x37
-	opI32Store    = 0x36
-	opI32Store8   = 0x3a
-	opMemorySize  = 0x3f
-	opI32Const    = 0x41
-	opI64Const    = 0x42
-	opF32Const    = 0x43
-	opF64Const    = 0x44
-	opI32LtU      = 0x49
-	opI32GtU      = 0x4b
-	opI32GeU      = 0x4f
-	opI64GtU      = 0x56
-	opI32Add      = 0x6a
-	opI32Sub      = 0x6b
-	opI32Mul      = 0x6c
-	opI32And      = 0x71
-	opI32ShrU     = 0x76
-	opI64Add      = 0x7c
-	opI64Sub      = 0x7d
-	opI64Mul      = 0x7e
-	opI64And      = 0x83
-	opI64Shl      = 0x86
-	opI32WrapI64  = 0xa7
-	opI64ExtendU  = 0xad
-	opRefNull     = 0xd0
-	opRefFunc     = 0xd2
-	opMisc        = 0xfc
-	opSIMD        = 0xfd
+	opUnreachable  = 0x00
+	opNop          = 0x01
+	opBlock        = 0x02
+	opLoop         = 0x03
+	opIf           = 0x04
+	opElse         = 0x05
+	opEnd          = 0x0b
+	opBr           = 0x0c
+	opBrIf         = 0x0d
+	opBrTable      = 0x0e
+	opReturn       = 0x0f
+	opCall         = 0x10
+	opCallIndirect = 0x11
+	opDrop         = 0x1a
+	opSelect       = 0x1b
+	opSelectTyped  = 0x1c
+	opLocalGet     = 0x20
+	opLocalSet     = 0x21
+	opLocalTee     = 0x22
+	opGlobalGet    = 0x23
+	opGlobalSet    = 0x24
+	opI32Load      = 0x28
+	opI32Load8U    = 0x2d
+	opI32Store     = 0x36
+	opI64Store     = 0x37
+	opI32Store8    = 0x3a
+	opI64Store32   = 0x3e
+	opMemorySize   = 0x3f
+	opMemoryGrow   = 0x40
+	opI32Const     = 0x41
+	opI64Const     = 0x42
+	opF32Const     = 0x43
+	opF64Const     = 0x44
+	opI32LtU       = 0x49
+	opI32Ne        = 0x47
+	opI32GtU       = 0x4b
+	opI32GeU       = 0x4f
+	opI64GtU       = 0x56
+	opI32Add       = 0x6a
+	opI32Sub       = 0x6b
+	opI32Mul       = 0x6c
+	opI32RemU      = 0x70
+	opI32Xor       = 0x73
+	opI32And       = 0x71
+	opI32ShrU      = 0x76
+	opI64Add       = 0x7c
+	opI64Sub       = 0x7d
+	opI64Mul       = 0x7e
+	opI64And       = 0x83
+	opI64Shl       = 0x86
+	opI32WrapI64   = 0xa7
+	opI64ExtendU   = 0xad
+	opRefNull      = 0xd0
+	opRefFunc      = 0xd2
+	opMisc         = 0xfc
+	opSIMD         = 0xfd
 
 	blockEmpty = 0x40
 
 	miscMemoryInit = 8
 	miscDataDrop   = 9
+	miscMemoryCopy = 10
 	miscMemoryFill = 11
 	miscTableGrow  = 15
 	miscTableSize  = 16
 
+	simdV128Load  = 0
 	simdV128Store = 11
 	simdV128Const = 12
 	simdI8x16Splt = 15
+	simdI32x4Splt = 17
+	simdI32x4Extr = 27
+	simdV128And   = 78
+	simdV128Xor   = 81
+	simdI32x4ShrU = 173
+	simdI32x4Mul  = 181
 )
 
 // instr is one instruction of a function body.
@@ -118,14 +139,14 @@ func (r *reader) skipImmediates(in instr) {
 			r.u32("branch target")
 		}
 		r.u32("branch target")
-	case op == 0x11: // call_indirect
+	case op == opCallIndirect:
 		r.u32("type index")
 		r.u32("table index")
-	case op == 0x1c: // select with types
+	case op == opSelectTyped:
 		r.valTypes("types of a select")
 	case op >= 0x28 && op <= 0x3e: // loads and stores
 		r.skipMemArg()
-	case op == opMemorySize, op == 0x40: // memory.grow
+	case op == opMemorySize, op == opMemoryGrow:
 		r.zeroByte("memory index")
 	case op == opI32Const:
 		r.signed(32, "i32 constant")
@@ -151,7 +172,7 @@ func (r *reader) skipMisc(in instr) {
 	case in.misc == miscMemoryInit:
 		r.u32("data index")
 		r.zeroByte("memory index")
-	case in.misc == 10: // memory.copy
+	case in.misc == miscMemoryCopy:
 		r.zeroByte("memory index")
 		r.zeroByte("memory index")
 	case in.misc == miscMemoryFill:

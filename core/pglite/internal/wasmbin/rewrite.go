@@ -16,38 +16,53 @@ const GlobalExportPrefix = "blobpglite_global_"
 //   - each mutable global without an export is exported under
 //     [GlobalExportPrefix] and its index, so that an image can hold it;
 //   - each memory.fill becomes a call of a function added at the end, which
-//     does the same and is faster for short lengths.
+//     does the same and is faster for short lengths;
+//   - the memory gets a page more, which memory.size does not tell, and bounds
+//     checks are arranged so that wazero leaves out many (see the package
+//     documentation);
+//   - a few functions of PostgreSQL are replaced by ones with vector instructions.
 //
-// Function, global, table and memory indexes stay as they were. Errors match
-// [ErrFormat].
+// The host must grow the memory by [GuardBytes] more than the program asks for, and
+// tell it a limit less by as much. A module is rewritten once, not twice. Function,
+// global, table and memory indexes stay as they were. Errors match [ErrFormat].
 func RewriteMain(bin []byte) ([]byte, error) {
 	out, _, err := rewriteMain(bin)
 	return out, err
 }
 
-// rewriteMain also gives the number of memory.fill instructions replaced.
-func rewriteMain(bin []byte) (out []byte, fills int, err error) {
-	m, err := Parse(bin)
-	if err != nil {
-		return nil, 0, fmt.Errorf("rewrite main module: %w", err)
-	}
-	if len(m.memories) != 1 {
-		return nil, 0, fmt.Errorf("rewrite main module: %w: it has %d memories, one expected", ErrFormat, len(m.memories))
-	}
-	fills, err = m.replaceFills()
-	if err != nil {
-		return nil, 0, fmt.Errorf("rewrite main module: %w", err)
-	}
-	if m.imported[KindMemory] > 0 {
-		m.defineMemory()
-	}
-	if err := m.exportState(); err != nil {
-		return nil, 0, fmt.Errorf("rewrite main module: %w", err)
-	}
-	return m.sections.bytes(), fills, nil
+// rewriteStats counts what was rewritten.
+type rewriteStats struct {
+	fills    int // memory.fill
+	sizes    int // memory.size
+	replaced int // whole functions
+	checks   checkStats
 }
 
-// defineMemory moves the imported memory to the memory section.
+// rewriteMain also says what was rewritten.
+func rewriteMain(bin []byte) (out []byte, stats rewriteStats, err error) {
+	m, err := Parse(bin)
+	if err != nil {
+		return nil, stats, fmt.Errorf("rewrite main module: %w", err)
+	}
+	if len(m.memories) != 1 {
+		return nil, stats, fmt.Errorf("rewrite main module: %w: it has %d memories, one expected", ErrFormat, len(m.memories))
+	}
+	if m.memories[0].Min >= maxMemoryPages {
+		return nil, stats, fmt.Errorf("rewrite main module: %w: its memory leaves no room for the guard page", ErrFormat)
+	}
+	stats, err = m.rewriteCode()
+	if err != nil {
+		return nil, stats, fmt.Errorf("rewrite main module: %w", err)
+	}
+	m.defineMemory()
+	if err := m.exportState(); err != nil {
+		return nil, stats, fmt.Errorf("rewrite main module: %w", err)
+	}
+	return m.sections.bytes(), stats, nil
+}
+
+// defineMemory moves an imported memory to the memory section, and adds the guard
+// page.
 func (m *Module) defineMemory() {
 	var kept []byte
 	n := uint32(0)
@@ -65,7 +80,10 @@ func (m *Module) defineMemory() {
 	} else {
 		m.sections.set(secImport, append(appendU32(nil, n), kept...))
 	}
-	m.sections.set(secMemory, appendLimits([]byte{1}, m.memories[0]))
+	limits := m.memories[0]
+	limits.Min += GuardBytes / pageBytes
+	limits.Max = max(limits.Max, limits.Min)
+	m.sections.set(secMemory, appendLimits([]byte{1}, limits))
 }
 
 // skipImport moves past an import that was read before.
@@ -126,60 +144,78 @@ func (m *Module) exportState() error {
 	return nil
 }
 
-// replaceFills walks all function bodies and turns memory.fill into calls of
-// the helper, which it appends if there is anything to replace.
-func (m *Module) replaceFills() (fills int, err error) {
+// rewriteCode walks all function bodies: it turns memory.fill into calls of the
+// helper, which it appends if there is anything to replace, hides the guard page
+// from memory.size, and saves bounds checks.
+func (m *Module) rewriteCode() (stats rewriteStats, err error) {
 	r, ok := m.sections.reader(secCode)
 	if !ok {
-		return 0, nil
+		return stats, nil
 	}
 	at := r.pos
 	n := r.count(maxVectorLen, "function bodies")
-	if defined := len(m.Funcs) - m.imported[KindFunc]; r.err == nil && n != defined {
+	imported := m.imported[KindFunc]
+	if defined := len(m.Funcs) - imported; r.err == nil && n != defined {
 		r.fail(at, "%d function bodies for %d functions", n, defined)
 	}
-	helper := uint32(len(m.Funcs))
-	call := appendU32([]byte{opCall}, helper)
-	code := make([]byte, 0, r.left()+r.left()/64+256)
-	code = appendU32(code, uint32(n)+1)
-	var sites []instr
-	for range n {
+	call := appendU32([]byte{opCall}, uint32(len(m.Funcs)))
+	code := make([]byte, 0, r.left()+r.left()/8+256)
+	replaced := newReplacer()
+	checks := &checkedFunc{m: m, zeroLimit: uint64(m.memories[0].Min) * pageBytes}
+	for i := range n {
 		body := r.sub(r.u32("body size"), "function body")
-		start := body.pos
-		sites = sites[:0]
-		body.walkBody(func(in instr) {
-			if in.op == opMisc && in.misc == miscMemoryFill {
-				sites = append(sites, in)
+		start, whole := body.pos, *body
+		if body.err == nil {
+			if by, ok := replaced.find(r.buf[start:r.pos]); ok {
+				stats.replaced++
+				code = appendSized(code, by.body())
+				continue
 			}
-		})
-		if body.err != nil {
-			return 0, body.err
 		}
-		code = appendPatched(code, r.buf[start:r.pos], start, sites, call)
-		fills += len(sites)
+		edits, err := m.plainEdits(body, call, &stats)
+		if err != nil {
+			return stats, err
+		}
+		more, err := checks.rewriteChecks(len(m.Funcs[imported+i].Params), &whole)
+		if err != nil {
+			return stats, err
+		}
+		stats.checks.add(checks.stats)
+		edits = append(edits, more...)
+		sortEdits(edits)
+		code = appendEdited(code, r.buf[start:r.pos], start, edits)
 	}
-	if err := r.finish(); err != nil || fills == 0 {
-		return 0, err
+	if err := r.finish(); err != nil {
+		return stats, err
 	}
-	m.sections.set(secCode, appendSized(code, fillBody()))
-	m.sections.set(secType, extendVector(m.sections.body(secType), 1, appendFuncType(nil, fillType())))
-	m.sections.set(secFunction, extendVector(m.sections.body(secFunction), 1, appendU32(nil, uint32(len(m.types)))))
-	return fills, nil
+	if stats.fills > 0 {
+		n++
+		code = appendSized(code, fillBody())
+		m.sections.set(secType, extendVector(m.sections.body(secType), 1, appendFuncType(nil, fillType())))
+		m.sections.set(secFunction, extendVector(m.sections.body(secFunction), 1, appendU32(nil, uint32(len(m.types)))))
+	}
+	m.sections.set(secCode, append(appendU32(nil, uint32(n)), code...))
+	return stats, nil
 }
 
-// appendPatched appends a sized function body with each site replaced by call.
-// start is the offset of the body in the module.
-func appendPatched(out, body []byte, start int, sites []instr, call []byte) []byte {
-	size := len(body)
-	for _, in := range sites {
-		size += len(call) - (in.end - in.start)
-	}
-	out = appendU32(out, uint32(size))
-	done := 0
-	for _, in := range sites {
-		out = append(out, body[done:in.start-start]...)
-		out = append(out, call...)
-		done = in.end - start
-	}
-	return append(out, body[done:]...)
+// plainEdits are those that look at one instruction only.
+func (m *Module) plainEdits(body *reader, call []byte, stats *rewriteStats) (edits []edit, err error) {
+	body.walkBody(func(in instr) {
+		e := edit{start: in.start, end: in.end, rank: rankPlain}
+		switch {
+		case in.op == opMisc && in.misc == miscMemoryFill:
+			stats.fills++
+			e.with = call
+		case in.op == opMemorySize:
+			stats.sizes++
+			e.with = []byte{opMemorySize, 0, opI32Const, GuardBytes / pageBytes, opI32Sub}
+		case in.op == opMemoryGrow:
+			body.fail(in.start, "memory.grow is not handled: the host grows the memory")
+			return
+		default:
+			return
+		}
+		edits = append(edits, e)
+	})
+	return edits, body.err
 }

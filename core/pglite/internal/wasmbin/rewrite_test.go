@@ -3,6 +3,7 @@ package wasmbin
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -64,12 +65,12 @@ func hostEnv(t *testing.T, rt wazero.Runtime) (calls *[]string) {
 }
 
 func TestRewriteMain(t *testing.T) {
-	bin, fills, err := rewriteMain(mainModule())
+	bin, stats, err := rewriteMain(mainModule())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fills != 2 {
-		t.Errorf("%d fills replaced, want 2", fills)
+	if stats.fills != 2 {
+		t.Errorf("%d fills replaced, want 2", stats.fills)
 	}
 	rt := newRuntime(t)
 	calls := hostEnv(t, rt)
@@ -87,8 +88,8 @@ func TestRewriteMain(t *testing.T) {
 	if got, _ := mem.Read(6, 16); string(got) != "\x00.****.\x00\x00\x00\x00\x00\x00\x00++" {
 		t.Errorf("memory %q", got)
 	}
-	if max, ok := mem.Definition().Max(); mem.Definition().Min() != 1 || max != 3 || !ok {
-		t.Errorf("memory of %d..%d pages, want 1..3", mem.Definition().Min(), max)
+	if max, ok := mem.Definition().Max(); mem.Definition().Min() != 2 || max != 3 || !ok {
+		t.Errorf("memory of %d..%d pages, want 2..3 (one is the guard)", mem.Definition().Min(), max)
 	}
 	for name, want := range map[string]uint64{"shown": 1, GlobalExportPrefix + "1": 7, GlobalExportPrefix + "3": 4} {
 		if g, ok := m.ExportedGlobal(name).(api.MutableGlobal); !ok || g.Get() != want {
@@ -115,9 +116,9 @@ func TestRewriteMainTwice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, fills, err := rewriteMain(once)
-	if err != nil || fills != 1 {
-		t.Errorf("second pass: %d fills, %v, want the one of the helper", fills, err)
+	_, stats, err := rewriteMain(once)
+	if err != nil || stats.fills != 1 {
+		t.Errorf("second pass: %d fills, %v, want the one of the helper", stats.fills, err)
 	}
 	for _, imp := range m.Imports {
 		if imp.Kind == KindMemory {
@@ -128,13 +129,13 @@ func TestRewriteMainTwice(t *testing.T) {
 
 func TestRewriteMainKeepsADefinedMemory(t *testing.T) {
 	bin := rawModule(rawSection{secMemory, vec([]byte{0, 2})})
-	out, fills, err := rewriteMain(bin)
-	if err != nil || fills != 0 {
-		t.Fatal(fills, err)
+	out, stats, err := rewriteMain(bin)
+	if err != nil || stats.fills != 0 {
+		t.Fatal(stats, err)
 	}
 	m := instantiate(t, newRuntime(t), out, "")
-	if mem := m.ExportedMemory("memory"); mem == nil || mem.Size() != 2<<16 {
-		t.Errorf("memory %v, want 2 pages exported", mem)
+	if mem := m.ExportedMemory("memory"); mem == nil || mem.Size() != 3<<16 {
+		t.Errorf("memory %v, want 2 pages and the guard exported", mem)
 	}
 }
 
@@ -297,6 +298,9 @@ func TestRenameImports(t *testing.T) {
 func FuzzModule(f *testing.F) {
 	for _, seed := range [][]byte{mainModule(), sideModule(), segmentModule(), fillModule(1, 2), BuildTableGrower("m", "t")} {
 		f.Add(seed)
+	}
+	for seed := range uint64(4) {
+		f.Add(oneFunction(2, randomFunction(rand.New(rand.NewPCG(seed, 1)))))
 	}
 	f.Fuzz(func(t *testing.T, bin []byte) {
 		m, err := Parse(bin)

@@ -1,0 +1,53 @@
+#!/bin/sh
+# Deploys pgserve to Cloud Run: one writer, an account that may touch one bucket and nothing else.
+#   PROJECT=p REGION=europe-west1 IMAGE=... BUCKET=gs://name/prefix TOKEN_SECRET=pgserve-token cloud/deploy.sh service
+# CPU=requests (default) bills requests only and freezes the instance between them; CPU=always bills its life.
+# With DRY_RUN=1 it says what it would do. TAG=name deploys a revision without traffic, under a tag.
+set -eu
+
+if [ $# -ne 1 ]; then
+	echo "usage: PROJECT=... REGION=... IMAGE=... BUCKET=gs://name/prefix TOKEN_SECRET=... $0 service" >&2
+	exit 2
+fi
+service=$1
+: "${PROJECT:?the project; set PROJECT}"
+: "${REGION:?the region of the bucket; set REGION}"
+: "${IMAGE:?the image of pgserve; set IMAGE}"
+: "${BUCKET:?gs://name/prefix; set BUCKET}"
+: "${TOKEN_SECRET:?the secret in Secret Manager that holds the bearer token; set TOKEN_SECRET}"
+case $BUCKET in
+gs://?*/?*) ;;
+*) echo "$0: write the database's home as gs://name/prefix, not $BUCKET" >&2; exit 2 ;;
+esac
+case ${CPU:=requests} in
+requests) throttling=--cpu-throttling ;;
+always) throttling=--no-cpu-throttling ;;
+*) echo "$0: CPU is requests or always, not $CPU" >&2; exit 2 ;;
+esac
+
+run() {
+	echo "+ $*"
+	if [ -z "${DRY_RUN:-}" ]; then
+		"$@"
+	fi
+}
+
+name=${BUCKET#gs://}
+name=${name%%/*}
+account="$service@$PROJECT.iam.gserviceaccount.com"
+if [ -n "${DRY_RUN:-}" ] || ! gcloud iam service-accounts describe "$account" --project="$PROJECT" >/dev/null 2>&1; then
+	run gcloud iam service-accounts create "$service" --project="$PROJECT" --display-name="pgserve $service"
+fi
+# Objects of this bucket, and this secret: nothing else.
+run gcloud storage buckets add-iam-policy-binding "gs://$name" --member="serviceAccount:$account" --role=roles/storage.objectUser
+run gcloud secrets add-iam-policy-binding "$TOKEN_SECRET" --project="$PROJECT" --member="serviceAccount:$account" \
+	--role=roles/secretmanager.secretAccessor
+set -- gcloud run deploy "$service" --project="$PROJECT" --region="$REGION" --image="$IMAGE" --service-account="$account" \
+	--min=0 --max=1 --max-instances=1 --concurrency="${CONCURRENCY:-80}" --cpu="${VCPU:-1}" --memory="${MEMORY:-1Gi}" --timeout=300 \
+	"$throttling" --cpu-boost --execution-environment="${EXECUTION:-gen2}" --no-allow-unauthenticated \
+	--set-env-vars="PGSERVE_BUCKET=$BUCKET,PGSERVE_DURABILITY=${DURABILITY:-strict}" --set-secrets="PGSERVE_TOKEN=$TOKEN_SECRET:latest" \
+	--quiet
+if [ -n "${TAG:-}" ]; then
+	set -- "$@" --no-traffic --tag="$TAG"
+fi
+run "$@"
