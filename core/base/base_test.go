@@ -264,6 +264,12 @@ func TestProgressReachesTheEnd(t *testing.T) {
 	if last != total || total != stats.RawBytes {
 		t.Fatalf("read ended at %d of %d", last, total)
 	}
+	last, total = 0, 0
+	verified, err := Verify(t.Context(), st, key, ReadOptions{Progress: progress})
+	check(t, err)
+	if last != total || total != stats.RawBytes || verified.StoredBytes != stats.StoredBytes || verified.Files != stats.Files {
+		t.Fatalf("verification ended at %d of %d: %+v, written was %+v", last, total, verified, stats)
+	}
 }
 
 // Every byte of every object counts: whatever is changed, Read says so, names the object and leaves the bucket alone.
@@ -287,6 +293,9 @@ func TestDamageIsFound(t *testing.T) {
 		_, err := Read(t.Context(), st, key, memfs.New(memfs.Options{}), ReadOptions{})
 		if !errors.Is(err, want) || !strings.Contains(err.Error(), object) {
 			t.Errorf("%s: %v, want %v of %s", name, err, want, object)
+		}
+		if _, err := Verify(t.Context(), st, key, ReadOptions{}); !errors.Is(err, want) || !strings.Contains(err.Error(), object) {
+			t.Errorf("%s: verified: %v, want %v of %s", name, err, want, object)
 		}
 		if !maps.Equal(changed, objects(t, st)) {
 			t.Errorf("%s: the bucket was changed", name)

@@ -164,12 +164,12 @@ func (a *Answer) release() error {
 }
 
 // refused is the answer to a client whose commit did not become durable. That its context ended is the client's own
-// doing; everything else has poisoned the engine.
+// doing, and that a read could not be proved fresh costs only the answer; everything else has poisoned the engine.
 func (e *Engine) refused(ctx context.Context, err error) error {
 	if p := e.Err(); p != nil {
 		return p
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(err, errUnproved) {
 		return err
 	}
 	return e.fail(fmt.Errorf("commit: %w", err))

@@ -282,6 +282,13 @@ func (w *logWriter) position() wal.Position {
 	return w.tail
 }
 
+// settled is position, and whether no append is in flight.
+func (w *logWriter) settled() (wal.Position, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.tail, w.durable == w.added
+}
+
 // counts are the statistics so far.
 func (w *logWriter) counts() LogStats {
 	w.mu.Lock()

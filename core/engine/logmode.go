@@ -114,23 +114,31 @@ func (m *logMode) restore(ctx context.Context) error {
 	return nil
 }
 
-// replay does the records' operations to the files, in order.
+// replay does the records' operations to the files.
 func (m *logMode) replay(data *memfs.FS) error {
-	size, err := segmentSize(data)
-	if err != nil {
-		return err
-	}
-	for _, r := range m.opened.Records {
-		for _, op := range r.Ops {
-			if err := apply(data, op, int64(size)); err != nil {
-				return fmt.Errorf("replay record %d: %w", r.Seq, err)
-			}
-			m.bytes.Add(int64(len(op.Data)))
-		}
-	}
+	bytes, err := replay(data, m.opened.Records)
+	m.bytes.Add(bytes)
 	m.records.Store(int64(len(m.opened.Records)))
 	m.e.opened.Records = len(m.opened.Records)
-	return nil
+	return err
+}
+
+// replay does the records' operations to files, in order, and says how many bytes they carry.
+func replay(data *memfs.FS, records []wal.Record) (int64, error) {
+	size, err := segmentSize(data)
+	if err != nil {
+		return 0, err
+	}
+	bytes := int64(0)
+	for _, r := range records {
+		for _, op := range r.Ops {
+			if err := apply(data, op, int64(size)); err != nil {
+				return bytes, fmt.Errorf("replay record %d: %w", r.Seq, err)
+			}
+			bytes += int64(len(op.Data))
+		}
+	}
+	return bytes, nil
 }
 
 // watch connects the files to the log.
@@ -159,8 +167,9 @@ func (m *logMode) begin(ctx context.Context) error {
 	return nil
 }
 
+// durable also says whether an answer may leave without asking the bucket.
 func (m *logMode) durable() bool {
-	return m.o.Durability != Strict || m.log.isDurable()
+	return m.o.ReadMode != ReadStrict && (m.o.Durability != Strict || m.log.isDurable())
 }
 
 func (m *logMode) last() CommitStats { return CommitStats{} }
@@ -169,22 +178,63 @@ func (m *logMode) last() CommitStats { return CommitStats{} }
 func (m *logMode) settle(context.Context) (func(context.Context) error, error) {
 	mark := m.log.mark()
 	m.consider()
+	wait := m.awaited(mark)
+	switch {
+	case m.o.ReadMode != ReadStrict:
+		return wait, nil
+	case wait == nil:
+		return m.unfenced, nil
+	}
+	// Also where a record is awaited, for it may have been on its way before this run had read what it read. Beside it, a
+	// look takes no longer.
+	return func(ctx context.Context) error {
+		looked := make(chan error, 1)
+		go func() { looked <- m.unfenced(ctx) }()
+		err := wait(ctx)
+		look := <-looked
+		if err == nil && errors.Is(look, errUnproved) { // what was committed is durable: the client must not simply try again
+			look = fmt.Errorf("%w: %w", ErrUnknown, look)
+		}
+		if err == nil {
+			err = look
+		}
+		return err
+	}, nil
+}
+
+// awaited is what the durability makes an answer wait for; nil: nothing.
+func (m *logMode) awaited(mark uint64) func(context.Context) error {
 	switch m.o.Durability {
 	case Interval:
-		return m.interval(mark), nil
+		return m.interval(mark)
 	case Sleep:
 		m.sleep(mark)
-		return nil, nil
+		return nil
 	}
 	if m.log.isDurable() {
-		return nil, nil
+		return nil
 	}
 	return func(ctx context.Context) error {
 		if err := m.log.wait(ctx, mark); err != nil {
 			return err
 		}
 		return m.throttle(ctx)
-	}, nil
+	}
+}
+
+// errUnproved: in read mode strict, the bucket could not be asked whether this writer still is one. The statement has run,
+// and nothing was lost: ask again.
+var errUnproved = errors.New("it could not be proved that no other writer has the database")
+
+// unfenced proves that nobody had taken over when it was called.
+func (m *logMode) unfenced(ctx context.Context) error {
+	o := m.opened
+	tail, settled := m.log.settled()
+	err := wal.Unfenced(ctx, m.o.Store, tail, settled, o.Manifest.DatabaseID, o.Epoch)
+	if err == nil || errors.Is(err, wal.ErrFenced) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errUnproved, err)
 }
 
 // catchUp waits for everything, in the middle of a statement.
@@ -192,7 +242,15 @@ func (m *logMode) catchUp(ctx context.Context) error {
 	if m.durable() {
 		return nil
 	}
-	return m.log.wait(ctx, m.log.mark())
+	if m.o.Durability == Strict {
+		if err := m.log.wait(ctx, m.log.mark()); err != nil {
+			return err
+		}
+	}
+	if m.o.ReadMode == ReadStrict {
+		return m.unfenced(ctx)
+	}
+	return nil
 }
 
 // force waits for everything, under the turn.
@@ -314,7 +372,7 @@ func (m *logMode) publish(ctx context.Context, files *memfs.FS, at wal.Position)
 		return err
 	}
 	_, err = manifest.Publish(ctx, m.o.Store,
-		manifest.Options{Epoch: m.opened.Epoch, Writer: m.o.Writer, Hook: m.o.Hook, Clock: m.o.Clock},
+		manifest.Options{Epoch: m.opened.Epoch, Writer: m.o.Writer, Hook: m.o.Hook, Clock: m.o.Clock, Retain: m.o.Retain},
 		manifest.Layer{
 			Key: key, Epoch: at.Epoch, Seq: at.Seq, Hash: hex.EncodeToString(at.Hash[:]),
 			RawBytes: stats.RawBytes, StoredBytes: stats.StoredBytes,
@@ -329,7 +387,7 @@ func layerKey(epoch, seq uint64) string { return fmt.Sprintf("base/%020d-%020d",
 func (m *logMode) collect(ctx context.Context) error {
 	tail := m.log.position().Seq
 	stats, err := gc.Collect(ctx, gc.Options{
-		Store: m.o.Store, Epoch: m.opened.Epoch, Writer: m.o.Writer, From: m.collected, Clock: m.o.Clock, Hook: m.o.Hook,
+		Store: m.o.Store, Epoch: m.opened.Epoch, Writer: m.o.Writer, From: m.collected, Clock: m.o.Clock, Hook: m.o.Hook, Parallel: gc.MaxParallel,
 		IsData: func(seq uint64) bool { return seq > m.fence && seq <= tail },
 	})
 	if err == nil {

@@ -113,7 +113,7 @@ func (s *snapshots) commit(ctx context.Context, in *pglite.Instance) (CommitStat
 
 	at = clk.Monotonic()
 	if err := s.publish(ctx, manifest.Layer{
-		Key: key, Epoch: s.epoch, Seq: seq, RawBytes: written.RawBytes, StoredBytes: written.StoredBytes,
+		Key: key, Epoch: s.epoch, Seq: seq, RawBytes: written.RawBytes, StoredBytes: written.StoredBytes, Taken: clk.Now(),
 	}); err != nil {
 		return stats, err
 	}

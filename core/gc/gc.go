@@ -7,6 +7,9 @@
 // writer can publish a layer whose objects are about to go. Then it deletes. Fences are never deleted, by anyone: a
 // writer that was stalled for however long finds the fence at exactly the name where it would go on.
 //
+// What is kept for restores of an earlier state is the manifest's business (manifest.Options.Retain): layers that it names and
+// records from wal_start on stay.
+//
 // Survives a crash at any point: what is left is deleted by the next collection. What the manifest names is never
 // touched, so one full generation can always be restored.
 package gc
@@ -15,8 +18,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"blobpglite/core/base"
 	"blobpglite/core/clock"
@@ -36,10 +43,17 @@ type Options struct {
 	// IsData says of a record without asking the store that it is no fence: the caller wrote it itself. Nil: none is known.
 	IsData func(seq uint64) bool
 	// Keep are layers that the manifest does not name yet: being uploaded.
-	Keep  []string
-	Clock clock.Clock
-	Hook  point.Hook
+	Keep []string
+	// Parallel is how many objects are looked at and deleted at once, up to MaxParallel; 0 or 1: one after the other. The
+	// hook is then called from several goroutines.
+	Parallel int
+	Clock    clock.Clock
+	Hook     point.Hook
 }
+
+// MaxParallel bounds Options.Parallel: a bucket takes about a thousand writes a second, and somebody else's commits are
+// among them.
+const MaxParallel = 8
 
 // Stats of a collection.
 type Stats struct {
@@ -68,9 +82,57 @@ func Collect(ctx context.Context, o Options) (Stats, error) {
 }
 
 type collector struct {
-	o     Options
-	m     manifest.Manifest
+	o  Options
+	m  manifest.Manifest
+	mu sync.Mutex // guards stats
+
 	stats Stats
+}
+
+// count changes the statistics.
+func (c *collector) count(change func(*Stats)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change(&c.stats)
+}
+
+// batch does things, several at once if the options say so.
+type batch struct {
+	g   *errgroup.Group // nil: one after the other
+	ctx context.Context
+	err error
+}
+
+func (c *collector) batch(ctx context.Context) *batch {
+	if c.o.Parallel <= 1 {
+		return &batch{ctx: ctx}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(min(c.o.Parallel, MaxParallel))
+	return &batch{g: g, ctx: ctx}
+}
+
+// do does something, now or soon. It says whether to go on.
+func (b *batch) do(f func(ctx context.Context) error) bool {
+	if b.g == nil {
+		if b.err == nil {
+			b.err = f(b.ctx)
+		}
+		return b.err == nil
+	}
+	b.g.Go(func() error { return f(b.ctx) })
+	return b.ctx.Err() == nil
+}
+
+// end waits for everything. err is what the caller met meanwhile; what a deletion met, which may be the cause, goes first.
+func (b *batch) end(err error) error {
+	if b.g != nil {
+		b.err = b.g.Wait()
+	}
+	if b.err != nil {
+		return b.err
+	}
+	return err
 }
 
 func (c *collector) delete(ctx context.Context, key string) error {
@@ -95,19 +157,37 @@ func (c *collector) check(ctx context.Context) error {
 			break
 		}
 		if !found {
-			return fmt.Errorf("layer %q: %w: the manifest names it, and its index is not there; nothing was deleted", l.Key, base.ErrCorrupt)
+			return c.missing(ctx, l)
 		}
 	}
 	return nil
 }
 
+// missing tells damage from a newer writer, which has compacted and collected since we stamped the manifest.
+func (c *collector) missing(ctx context.Context, l manifest.Layer) error {
+	now, _, err := manifest.Load(ctx, c.o.Store)
+	switch {
+	case err != nil:
+		return err
+	case now.Epoch > c.o.Epoch:
+		return fmt.Errorf("layer %q is gone: %w: the manifest is of epoch %d (writer %q), ours is %d; nothing was deleted",
+			l.Key, manifest.ErrFenced, now.Epoch, now.Writer, c.o.Epoch)
+	}
+	return fmt.Errorf("layer %q: %w: the manifest names it, and its index is not there; nothing was deleted", l.Key, base.ErrCorrupt)
+}
+
 // records deletes data records below wal_start.
 func (c *collector) records(ctx context.Context) error {
+	b := c.batch(ctx)
+	return b.end(c.eachRecord(b))
+}
+
+func (c *collector) eachRecord(b *batch) error {
 	after := ""
 	if c.o.From > 0 {
 		after = wal.Key(c.o.From - 1)
 	}
-	for a, err := range c.o.Store.List(ctx, wal.Prefix(), after) {
+	for a, err := range c.o.Store.List(b.ctx, wal.Prefix(), after) {
 		if err != nil {
 			return err
 		}
@@ -115,23 +195,45 @@ func (c *collector) records(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if seq >= c.m.WalStart {
+		if seq >= c.m.WalStart || !b.do(func(ctx context.Context) error { return c.record(ctx, a.Key, seq, a.WriteID) }) {
 			return nil
 		}
-		fence, err := c.isFence(ctx, seq, a.WriteID)
-		if err != nil {
-			return err
-		}
-		if fence {
-			c.stats.Fences++
-			continue
-		}
-		if err := c.delete(ctx, a.Key); err != nil {
-			return err
-		}
-		c.stats.Records++
 	}
 	return nil
+}
+
+// record deletes a record, unless it is a fence.
+func (c *collector) record(ctx context.Context, key string, seq uint64, writeID string) error {
+	fence, err := c.isFence(ctx, seq, writeID)
+	if err != nil {
+		return err
+	}
+	if fence {
+		c.count(func(s *Stats) { s.Fences++ })
+		return nil
+	}
+	if err := c.delete(ctx, key); err != nil {
+		return err
+	}
+	c.count(func(s *Stats) { s.Records++ })
+	return nil
+}
+
+// deleteAll deletes objects.
+func (c *collector) deleteAll(ctx context.Context, keys []string, counted func(*Stats)) error {
+	b := c.batch(ctx)
+	for _, key := range keys {
+		if !b.do(func(ctx context.Context) error {
+			err := c.delete(ctx, key)
+			if err == nil && counted != nil {
+				c.count(counted)
+			}
+			return err
+		}) {
+			break
+		}
+	}
+	return b.end(nil)
 }
 
 func (c *collector) isFence(ctx context.Context, seq uint64, writeID string) (bool, error) {
@@ -172,17 +274,14 @@ func (c *collector) layers(ctx context.Context) error {
 		}
 		if a.Key == base.IndexKey(name) {
 			doomed = append(doomed, a.Key)
-			c.stats.Layers++
 		} else {
 			parts = append(parts, a.Key)
 		}
 	}
-	for _, key := range append(doomed, parts...) {
-		if err := c.delete(ctx, key); err != nil {
-			return err
-		}
+	if err := c.deleteAll(ctx, doomed, func(s *Stats) { s.Layers++ }); err != nil {
+		return err
 	}
-	return nil
+	return c.deleteAll(ctx, parts, nil)
 }
 
 // layerOf is the layer that an object belongs to: base/<epoch>-<seq>.
@@ -223,16 +322,10 @@ func (c *collector) parts(ctx context.Context) error {
 		}
 		live[a.WriteID] = true
 	}
-	for _, key := range old {
+	old = slices.DeleteFunc(old, func(key string) bool {
 		_, name, _ := strings.Cut(strings.TrimPrefix(key, "part/"), "-")
 		id, _, _ := strings.Cut(name, "/")
-		if live[id] {
-			continue
-		}
-		if err := c.delete(ctx, key); err != nil {
-			return err
-		}
-		c.stats.Parts++
-	}
-	return nil
+		return live[id]
+	})
+	return c.deleteAll(ctx, old, func(s *Stats) { s.Parts++ })
 }

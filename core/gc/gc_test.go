@@ -1,6 +1,7 @@
 package gc
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"blobpglite/core/manifest"
+	"blobpglite/core/point"
 	"blobpglite/core/store"
 	"blobpglite/core/store/mem"
 	"blobpglite/core/wal"
@@ -125,6 +127,37 @@ func TestOlderEpochDeletesNothing(t *testing.T) {
 	}
 	if got := keys(t, st); !slices.Equal(got, before) {
 		t.Errorf("a zombie's collection left %v", got)
+	}
+}
+
+// TestOvertakenCollectionIsNoDamage: a newer writer compacts and collects between our stamp and our look at the layer. The
+// explorer found that this was reported as a damaged layer.
+func TestOvertakenCollectionIsNoDamage(t *testing.T) {
+	st := bucket(t)
+	newer := func() error {
+		if _, err := st.Put(t.Context(), "base/4-6/index", []byte("x"), store.NewWriteID(), store.IfAbsent()); err != nil {
+			return err
+		}
+		if _, err := manifest.Publish(t.Context(), st, manifest.Options{Epoch: 4, Writer: "newer"}, manifest.Layer{Key: "base/4-6", Epoch: 3, Seq: 6}); err != nil {
+			return err
+		}
+		_, err := Collect(t.Context(), Options{Store: st, Epoch: 4, Writer: "newer"})
+		return err
+	}
+	_, err := Collect(t.Context(), Options{Store: st, Epoch: 3, Writer: "w", Hook: func(_ context.Context, p point.Point) error {
+		if p == point.ManifestAfterCAS {
+			return newer()
+		}
+		return nil
+	}})
+	if !errors.Is(err, manifest.ErrFenced) || errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("got %v", err)
+	}
+	if err := st.Delete(t.Context(), "base/4-6/index"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Collect(t.Context(), Options{Store: st, Epoch: 4, Writer: "newer"}); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("a layer that is really gone: %v", err)
 	}
 }
 

@@ -6,12 +6,13 @@
 //	err = l.Ensure(ctx)     // at the start of every request: renews if it has run out
 //	err = l.Release(ctx)
 //
-// The object `lease` is JSON, its fields as in State. It is created once and changes by compare and swap only; a
-// release clears the holder. It is never deleted: that would restart its history.
+// The object `lease` is JSON, its fields as in State, in that order and all of them. It is created once and changes by
+// compare and swap only; a release clears the holder. It is never deleted: that would restart its history.
 //
 // No background work is needed: a request renews what has run out, and an idle holder asks for nothing. Survives: a
-// lost reply (the write id tells), a holder that died (the lease runs out), clocks that differ (a holder trusts only
-// its own monotonic clock; a rival that takes over too early is a nuisance, not a danger).
+// lost reply (the write id tells), a write that is applied after its sender gave up (its write id is remembered), a holder
+// that died (the lease runs out), clocks that differ (a holder trusts only its own monotonic clock; a rival that takes over
+// too early is a nuisance, not a danger).
 package lease
 
 import (
@@ -20,9 +21,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"blobpglite/core/clock"
 	"blobpglite/core/point"
@@ -78,8 +80,56 @@ type State struct {
 	WriteID  string    `json:"write_id"`
 }
 
-// Decode reads the object. Errors: ErrCorrupt, ErrNewer.
+// Bounds of the object.
+const (
+	MaxBytes = 4 << 10
+	maxText  = 512 // holder, address, write id
+)
+
+// Encode gives the object's bytes. A state that Decode would refuse is store.ErrInvalid.
+func Encode(s State) ([]byte, error) {
+	s.Acquired, s.Expires = s.Acquired.UTC().Round(0), s.Expires.UTC().Round(0)
+	if err := s.check(); err != nil {
+		return nil, fmt.Errorf("encode the lease: %w: %w", store.ErrInvalid, err)
+	}
+	body, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("encode the lease: %w: %w", store.ErrInvalid, err)
+	}
+	if len(body) > MaxBytes {
+		return nil, fmt.Errorf("encode the lease: %w: %d bytes, the limit is %d", store.ErrInvalid, len(body), MaxBytes)
+	}
+	return body, nil
+}
+
+// check tells what contradicts itself.
+func (s State) check() error {
+	for _, text := range []struct{ name, value string }{{"holder", s.Holder}, {"address", s.Address}, {"write_id", s.WriteID}} {
+		if len(text.value) > maxText {
+			return fmt.Errorf("%s has %d bytes, the limit is %d", text.name, len(text.value), maxText)
+		}
+		if !utf8.ValidString(text.value) {
+			return fmt.Errorf("%s %q is not UTF-8", text.name, text.value)
+		}
+	}
+	switch {
+	case s.Format != Format:
+		return fmt.Errorf("format is %d, want %d", s.Format, Format)
+	case s.WriteID == "":
+		return errors.New("write_id is empty")
+	case s.Holder == "" && s.Address != "":
+		return fmt.Errorf("nobody holds it, at the address %q", s.Address)
+	}
+	return nil
+}
+
+// Decode reads the object. It is strict: in a format that this version knows, every field is present once, in State's
+// order, and no other is; a newer format is ErrNewer whatever else it holds. White space is free. Errors: ErrCorrupt,
+// ErrNewer.
 func Decode(body []byte) (State, error) {
+	if len(body) > MaxBytes {
+		return State{}, fmt.Errorf("%w: %d bytes, the limit is %d", ErrCorrupt, len(body), MaxBytes)
+	}
 	var version struct {
 		Format int `json:"format"`
 	}
@@ -89,14 +139,21 @@ func Decode(body []byte) (State, error) {
 	if version.Format > Format {
 		return State{}, fmt.Errorf("read the lease: %w: format %d, this version knows up to %d", ErrNewer, version.Format, Format)
 	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
 	var s State
-	if err := d.Decode(&s); err != nil {
+	if err := json.Unmarshal(body, &s); err != nil {
 		return State{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) || s.Format != Format || s.WriteID == "" {
-		return State{}, fmt.Errorf("%w: format %d, write id %q", ErrCorrupt, s.Format, s.WriteID)
+	// What the decoder lets pass (fields that are missing, doubled, unknown, spelled otherwise) does not come out again.
+	want, err := Encode(s)
+	if err != nil {
+		return State{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	var got bytes.Buffer
+	if err := json.Compact(&got, body); err != nil {
+		return State{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if !bytes.Equal(got.Bytes(), want) {
+		return State{}, fmt.Errorf("%w: a field is missing, unknown, doubled, out of order or misspelled", ErrCorrupt)
 	}
 	return s, nil
 }
@@ -131,11 +188,24 @@ type Lease struct {
 	until time.Duration // by the monotonic clock, a margin before it expires for others
 	at    time.Time     // acquired
 	lost  error
+	// undecided are writes of ours of which the end was never seen, oldest first. Each was a swap of the generation that we
+	// still hold: one of them may have been applied, or may be yet.
+	undecided []attempt
 
 	// While acquiring: the generation seen last, and since when it stands, by our monotonic clock.
 	seen   store.Gen
 	stands time.Duration
 }
+
+// attempt is one write.
+type attempt struct {
+	id    string
+	began time.Duration
+}
+
+// maxUndecided bounds Lease.undecided. A holder that forgets one may take a late write of its own for a rival's: it then
+// stops serving for no reason, no more.
+const maxUndecided = 256
 
 // Acquire takes the lease, waiting up to wait while somebody else holds it. Errors: *LockedError, ErrCorrupt, ErrNewer,
 // store.ErrUnknown, and the store's.
@@ -231,40 +301,76 @@ func (l *Lease) write(ctx context.Context, holder string, cond store.Cond) error
 	} else {
 		s.Expires = now
 	}
-	body, err := json.Marshal(s)
+	body, err := Encode(s)
 	if err != nil {
 		return err
 	}
+	asked := false // a try of this write may have been applied, or may be yet
 	for tries := 1; ; tries++ {
 		gen, err := l.o.Store.Put(ctx, Key, body, s.WriteID, cond)
 		if err == nil {
 			l.held(gen, began)
 			return nil
 		}
+		asked = asked || errors.Is(err, store.ErrUnknown)
 		if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrUnknown) {
 			o, lookErr := l.o.Store.Get(ctx, Key)
 			if lookErr == nil && o.WriteID == s.WriteID { // our own, its reply lost
 				l.held(o.Gen, began)
 				return nil
 			}
+			if lookErr == nil && tries < maxTries && l.adopt(o) { // an earlier one of ours, applied late
+				cond = store.IfGen(o.Gen)
+				continue
+			}
 			if lookErr == nil && errors.Is(err, store.ErrConflict) {
 				return err
 			}
 		}
 		if tries == maxTries || !errors.Is(err, store.ErrUnknown) && !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrThrottled) {
+			l.doubt(asked, attempt{s.WriteID, began})
 			return err
 		}
 		if err := l.o.Clock.Sleep(ctx, retry); err != nil {
+			l.doubt(asked, attempt{s.WriteID, began})
 			return err
 		}
 	}
 }
 
-// held notes that the lease is ours since began.
+// doubt remembers a write of which the end was not seen.
+func (l *Lease) doubt(asked bool, a attempt) {
+	if !asked {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.undecided = append(l.undecided, a)
+	if n := len(l.undecided); n > maxUndecided {
+		l.undecided = l.undecided[n-maxUndecided:]
+	}
+}
+
+// adopt says whether an object is an earlier, undecided write of ours; then it is the lease that we hold.
+func (l *Lease) adopt(o store.Object) bool {
+	l.mu.Lock()
+	i := slices.IndexFunc(l.undecided, func(a attempt) bool { return a.id == o.WriteID })
+	var a attempt
+	if i >= 0 {
+		a = l.undecided[i]
+	}
+	l.mu.Unlock()
+	if i >= 0 {
+		l.held(o.Gen, a.began)
+	}
+	return i >= 0
+}
+
+// held notes that the lease is ours since began. Undecided writes were swaps of the generation before: they are void now.
 func (l *Lease) held(gen store.Gen, began time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.gen, l.until = gen, began+l.o.TTL-l.margin()
+	l.gen, l.until, l.undecided = gen, began+l.o.TTL-l.margin(), nil
 }
 
 // ours returns the generation of the lease, or why it is not ours any more.

@@ -11,9 +11,13 @@
 // The object `manifest` is JSON, in the fields' order below, 64-bit integers written out:
 //
 //	{"format":1, "database_id":"…", "epoch":7,
-//	 "layers":[{"key":"base/7-120","epoch":7,"seq":120,"hash":"…","raw_bytes":…,"stored_bytes":…}, …],   oldest first
+//	 "layers":[{"key":"base/7-120","epoch":7,"seq":120,"hash":"…","raw_bytes":…,"stored_bytes":…,"taken":"…"}, …],   oldest first
 //	 "wal_start":121, "postgres":"18.6", "pglite_sha256":"…", "commits":4711,
 //	 "writer":"host-3", "write_id":"…", "updated":"2026-01-02T03:04:05Z"}
+//
+// Every layer is full. The newest is what an opening starts from; older ones are kept, with every record behind the oldest,
+// for restores of an earlier state: as far back as Options.Retain says. wal_start is the oldest layer's seq + 1: nothing at
+// or above it is ever deleted.
 //
 // Decoding is strict: in a format that this version knows, every field is present once and no other is; a newer format
 // is ErrNewer whatever else it holds. White space is free.
@@ -30,6 +34,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -66,8 +71,8 @@ type Manifest struct {
 	Format       int       `json:"format"`
 	DatabaseID   string    `json:"database_id"`   // set once, at creation
 	Epoch        uint64    `json:"epoch"`         // of the last writer
-	Layers       []Layer   `json:"layers"`        // oldest first; restored in this order
-	WalStart     uint64    `json:"wal_start"`     // first record to read; only rises
+	Layers       []Layer   `json:"layers"`        // oldest first; the newest is restored
+	WalStart     uint64    `json:"wal_start"`     // first record that is kept; only rises
 	Postgres     string    `json:"postgres"`      // version of the server, as "18.6"
 	PGliteSHA256 string    `json:"pglite_sha256"` // of the wasm binary, 64 hexadecimal digits; empty: unknown
 	Commits      uint64    `json:"commits"`       // acknowledged up to the newest layer; for people
@@ -84,6 +89,9 @@ type Layer struct {
 	Hash        string `json:"hash"` // of the record at Seq, 64 hexadecimal digits; empty: there is no log
 	RawBytes    int64  `json:"raw_bytes"`
 	StoredBytes int64  `json:"stored_bytes"`
+	// Taken is when it was published, by its writer's wall clock: no earlier than anything that it holds. Zero: not known,
+	// long ago.
+	Taken time.Time `json:"taken"`
 }
 
 // Encode gives the object's bytes. A manifest that contradicts itself is refused with store.ErrInvalid.
@@ -92,6 +100,10 @@ func Encode(m Manifest) ([]byte, error) {
 		m.Layers = []Layer{} // rather than null
 	}
 	m.Updated = m.Updated.UTC().Round(0)
+	m.Layers = slices.Clone(m.Layers)
+	for i := range m.Layers {
+		m.Layers[i].Taken = m.Layers[i].Taken.UTC().Round(0)
+	}
 	if err := m.check(); err != nil {
 		return nil, fmt.Errorf("encode manifest: %w: %w", store.ErrInvalid, err)
 	}
@@ -117,6 +129,9 @@ func Decode(body []byte) (Manifest, error) {
 func decode(body []byte) (Manifest, error) {
 	if len(body) > MaxBytes {
 		return Manifest{}, fmt.Errorf("%w: %d bytes, the limit is %d", ErrCorrupt, len(body), MaxBytes)
+	}
+	if m, ok := decodeOwn(body); ok {
+		return m, nil
 	}
 	var version struct {
 		Format *int `json:"format"`
@@ -144,6 +159,16 @@ func decode(body []byte) (Manifest, error) {
 		return Manifest{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return m, checkCanonical(body, m)
+}
+
+// decodeOwn reads what Encode has written, byte for byte. Of everything else the slow way tells what is wrong with it.
+func decodeOwn(body []byte) (Manifest, bool) {
+	var m Manifest
+	if err := json.Unmarshal(body, &m); err != nil {
+		return m, false
+	}
+	own, err := Encode(m)
+	return m, err == nil && bytes.Equal(body, own)
 }
 
 // checkCanonical refuses what the decoder lets pass: fields that are missing, doubled or spelled otherwise.

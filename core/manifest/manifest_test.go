@@ -15,7 +15,7 @@ func sample() Manifest {
 	return Manifest{
 		Format: Format, DatabaseID: "db-1", Epoch: 7,
 		Layers: []Layer{
-			{Key: "base/6-100", Epoch: 6, Seq: 100, RawBytes: 1 << 40, StoredBytes: 5},
+			{Key: "base/6-100", Epoch: 6, Seq: 100, RawBytes: 1 << 40, StoredBytes: 5, Taken: time.Date(2026, 1, 1, 2, 3, 4, 5, time.UTC)},
 			{Key: "base/7-120", Epoch: 7, Seq: 120},
 		},
 		WalStart: 121, Postgres: "18.6", PGliteSHA256: strings.Repeat("a0", 32), Commits: 1<<63 + 1,
@@ -78,7 +78,7 @@ func TestDecodeIsStrict(t *testing.T) {
 		"number as text":       {edit(`"wal_start":121`, `"wal_start":"121"`), ErrCorrupt},
 		"fraction":             {edit(`"wal_start":121`, `"wal_start":121.0`), ErrCorrupt},
 		"negative":             {edit(`"epoch":7`, `"epoch":-7`), ErrCorrupt},
-		"null layers":          {edit(`[{"key":"base/6-100","epoch":6,"seq":100,"hash":"","raw_bytes":1099511627776,"stored_bytes":5},{"key":"base/7-120","epoch":7,"seq":120,"hash":"","raw_bytes":0,"stored_bytes":0}]`, `null`), ErrCorrupt},
+		"null layers":          {edit(`[{"key":"base/6-100","epoch":6,"seq":100,"hash":"","raw_bytes":1099511627776,"stored_bytes":5,"taken":"2026-01-01T02:03:04.000000005Z"},{"key":"base/7-120","epoch":7,"seq":120,"hash":"","raw_bytes":0,"stored_bytes":0,"taken":"0001-01-01T00:00:00Z"}]`, `null`), ErrCorrupt},
 		"key goes up":          {edit(`base/6-100`, `base/../lease`), ErrCorrupt},
 		"absolute key":         {edit(`base/6-100`, `/base/6-100`), ErrCorrupt},
 		"empty key":            {edit(`base/6-100`, ``), ErrCorrupt},

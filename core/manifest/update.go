@@ -29,8 +29,10 @@ type Options struct {
 	Create bool
 	// Attempts bounds the swaps of one call, lost races and undecided ones together; not positive: DefaultAttempts.
 	Attempts int
-	Hook     point.Hook  // fired at manifest/before-cas and manifest/after-cas
-	Clock    clock.Clock // nil: the system's
+	// Retain is how far back Publish keeps layers and records for restores of an earlier state; 0: the newest layer only.
+	Retain time.Duration
+	Hook   point.Hook  // fired at manifest/before-cas and manifest/after-cas
+	Clock  clock.Clock // nil: the system's
 }
 
 // Load reads the manifest. Errors: store.ErrNotFound (there is no database here), ErrNewer, ErrCorrupt, and the
@@ -181,16 +183,4 @@ func (u *updater) wait(ctx context.Context) error {
 	pause := u.pause
 	u.pause = min(2*u.pause, maxPause)
 	return u.o.Clock.Sleep(ctx, pause)
-}
-
-// Publish makes a full layer the place where the database starts, in place of those before it. A manifest that starts
-// at or behind the layer's end already is left as it is. Errors: those of Update.
-func Publish(ctx context.Context, st store.Store, o Options, l Layer) (Manifest, error) {
-	m, _, err := Update(ctx, st, o, func(m *Manifest) error {
-		if m.WalStart <= l.Seq {
-			m.Layers, m.WalStart = []Layer{l}, l.Seq+1
-		}
-		return nil
-	})
-	return m, err
 }

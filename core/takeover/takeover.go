@@ -75,7 +75,7 @@ type Opened struct {
 }
 
 // Open makes this process the writer. Errors: lease.ErrLocked (a *lease.LockedError), store.ErrNotFound (no database),
-// ErrRival, wal.ErrFenced, those of the log and of the manifest, what Check returned, the store's. On an error the
+// ErrRival, ErrBusy, wal.ErrFenced, those of the log and of the manifest, what Check returned, the store's. On an error the
 // lease, if it was taken, is given back.
 func Open(ctx context.Context, o Options) (*Opened, error) {
 	if o.Clock == nil {
@@ -180,12 +180,24 @@ func (op *opening) create(ctx context.Context) (manifest.Manifest, error) {
 	return m, err
 }
 
-// From is the place in the log that a manifest's newest layer ends at.
+// From is the place in the log that a manifest's newest layer ends at: what an opening restores, and reads on from.
 func From(m manifest.Manifest) (wal.Position, error) {
 	if len(m.Layers) == 0 {
 		return wal.Start(m.DatabaseID), nil
 	}
-	l := m.Layers[len(m.Layers)-1]
+	return position(m.Layers[len(m.Layers)-1])
+}
+
+// Oldest is the place that a manifest's oldest layer ends at: nothing behind it has been deleted.
+func Oldest(m manifest.Manifest) (wal.Position, error) {
+	if len(m.Layers) == 0 {
+		return wal.Start(m.DatabaseID), nil
+	}
+	return position(m.Layers[0])
+}
+
+// position is the record that a layer was taken at.
+func position(l manifest.Layer) (wal.Position, error) {
 	at := wal.Position{Seq: l.Seq, Epoch: l.Epoch}
 	sum, err := hex.DecodeString(l.Hash)
 	if err != nil {
@@ -222,7 +234,7 @@ func (op *opening) moved(ctx context.Context, seen manifest.Manifest, err error)
 	now, _, loadErr := manifest.Load(ctx, op.o.Store)
 	switch {
 	case loadErr != nil:
-		return errors.Join(err, loadErr)
+		return fmt.Errorf("tell damage from a log that was compacted meanwhile (%v): %w", err, loadErr)
 	case now.WalStart != seen.WalStart:
 		return errMoved
 	case errors.Is(err, store.ErrNotFound):
@@ -231,9 +243,17 @@ func (op *opening) moved(ctx context.Context, seen manifest.Manifest, err error)
 	return err
 }
 
-// fence writes the fence behind the last record, however often a record is faster.
+// ErrBusy: the live writer appended faster than this opener could fence it, maxFences times in a row. It holds no lease
+// that is believed in, but it is alive: try again, or stop it.
+var ErrBusy = errors.New("the live writer was faster every time")
+
+// maxFences bounds how often an opening tries to fence a writer that goes on appending. Each try reads what was appended
+// meanwhile, at once, and then needs one PUT to be faster than the writer's next.
+const maxFences = 256
+
+// fence writes the fence behind the last record. Whenever a record is faster, it reads on and tries again.
 func (op *opening) fence(ctx context.Context, log *wal.Log, m manifest.Manifest) error {
-	for {
+	for range maxFences {
 		_, err := log.Fence(ctx)
 		var taken *wal.TakenError
 		switch {
@@ -260,6 +280,19 @@ func (op *opening) fence(ctx context.Context, log *wal.Log, m manifest.Manifest)
 		}
 		log.Advance(last)
 	}
+	return fmt.Errorf("fence behind record %d: %w: %d tries: %w", log.Tail().Seq, ErrBusy, maxFences, store.ErrUnavailable)
+}
+
+// sameStart says whether a database starts at the same place by two manifests: the same records are there, and the same of
+// them are to be read.
+func sameStart(a, b manifest.Manifest) bool {
+	newest := func(m manifest.Manifest) (l manifest.Layer) {
+		if n := len(m.Layers); n > 0 {
+			l = m.Layers[n-1]
+		}
+		return l
+	}
+	return a.WalStart == b.WalStart && newest(a).Key == newest(b).Key
 }
 
 // settle makes sure that what was read is authentic and that the fence is above every epoch in it.
@@ -272,7 +305,7 @@ func (op *opening) settle(ctx context.Context, log *wal.Log, seen manifest.Manif
 			return now, err
 		case now.WalStart > fence.Seq:
 			return now, errMoved // the fence stands in a part of the log that was collected: it fences nobody
-		case now.WalStart != seen.WalStart:
+		case !sameStart(now, seen): // also where a newer layer is to be restored, and older records are kept beside it
 			seen = now
 			tail, err := op.read(ctx, now, fence.Seq)
 			if err != nil && !errors.Is(err, errMoved) {

@@ -4,68 +4,177 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"blobpglite/core/base"
+	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
 	"blobpglite/core/store"
 	"blobpglite/core/wal"
 )
 
-// Report is what Verify found.
+// Report is what a verification found.
 type Report struct {
 	DatabaseID string
 	Layer      string // the newest; empty: none
+	Layers     int    // named by the manifest
+	LayerBytes int64  // of all layers, as stored; only if they were read
 	From, To   uint64 // records From..To are sound; To < From: there are none
 	Epoch      uint64 // the highest
 	Fences     int
-	Bytes      int64 // of the records
+	Bytes      int64 // of the records, parts left out
+}
+
+// VerifyOptions of VerifyWith.
+type VerifyOptions struct {
+	// Parallel is how many records are read at once; 0: the log's default. 1 makes one request after the other.
+	Parallel int
+	// Deep reads all of every layer, and the lease; otherwise only the layers' indexes are looked for.
+	Deep bool
+	// Progress is told what is being read, and how far it is; total 0: not known. Nil: nobody.
+	Progress func(step string, done, total int64)
 }
 
 // Verify reads a database's manifest and its whole log without writing, and says up to which record it is sound. The
-// error, if there is one, names the first thing that is not. Layers are checked by whoever reads them (base.Read).
+// error, if there is one, names what is not.
 func Verify(ctx context.Context, st store.Store) (Report, error) {
+	return VerifyWith(ctx, st, VerifyOptions{})
+}
+
+// VerifyWith is Verify with options. It may run beside a writer: what was compacted while it read is read again. The
+// error joins everything that is damaged: each layer, the log from its first bad record on, the lease.
+func VerifyWith(ctx context.Context, st store.Store, o VerifyOptions) (Report, error) {
+	if o.Progress == nil {
+		o.Progress = func(string, int64, int64) {}
+	}
 	for range maxRestarts {
 		m, _, err := manifest.Load(ctx, st)
 		if err != nil {
 			return Report{}, err
 		}
-		r, err := verify(ctx, st, m)
+		v := &verifier{st: st, o: o, m: m}
+		err = v.run(ctx)
 		now, _, loadErr := manifest.Load(ctx, st)
-		if loadErr != nil {
-			return r, errors.Join(err, loadErr)
+		switch {
+		case loadErr != nil && err != nil:
+			return v.report, fmt.Errorf("tell damage from a log that was compacted meanwhile (%v): %w", err, loadErr)
+		case loadErr != nil:
+			return v.report, loadErr
 		}
-		if now.WalStart == m.WalStart {
-			return r, err
+		if now.WalStart == m.WalStart && (err == nil || sameLayers(now, m)) {
+			return v.report, err
 		}
 	}
 	return Report{}, fmt.Errorf("verify: the log was compacted %d times while it was read: %w", maxRestarts, store.ErrUnavailable)
 }
 
-func verify(ctx context.Context, st store.Store, m manifest.Manifest) (Report, error) {
-	from, err := From(m)
+// sameLayers says whether two manifests name the same layers: one that is not named any more may be gone.
+func sameLayers(a, b manifest.Manifest) bool {
+	return slices.EqualFunc(a.Layers, b.Layers, func(a, b manifest.Layer) bool { return a.Key == b.Key })
+}
+
+type verifier struct {
+	st     store.Store
+	o      VerifyOptions
+	m      manifest.Manifest
+	report Report
+}
+
+func (v *verifier) run(ctx context.Context) error {
+	from, err := Oldest(v.m)
 	if err != nil {
-		return Report{}, err
+		return err
 	}
-	r := Report{DatabaseID: m.DatabaseID, From: from.Seq + 1, To: from.Seq, Epoch: max(m.Epoch, from.Epoch)}
-	if n := len(m.Layers); n > 0 {
-		r.Layer = m.Layers[n-1].Key
+	v.report = Report{
+		DatabaseID: v.m.DatabaseID, Layers: len(v.m.Layers), From: from.Seq + 1, To: from.Seq, Epoch: max(v.m.Epoch, from.Epoch),
 	}
-	for _, l := range m.Layers {
-		if there, err := exists(ctx, st, base.IndexKey(l.Key)); err != nil {
-			return r, err
-		} else if !there {
-			return r, fmt.Errorf("layer %q: %w: the manifest names it, and its index is not there", l.Key, manifest.ErrCorrupt)
+	if n := len(v.m.Layers); n > 0 {
+		v.report.Layer = v.m.Layers[n-1].Key
+	}
+	layers := v.layers(ctx)
+	if ctx.Err() != nil {
+		return layers
+	}
+	return errors.Join(layers, v.log(ctx, from), v.lease(ctx))
+}
+
+// layers checks each layer, or only that it is there.
+func (v *verifier) layers(ctx context.Context) error {
+	var damaged error
+	for _, l := range v.m.Layers {
+		if !v.o.Deep {
+			there, err := exists(ctx, v.st, base.IndexKey(l.Key))
+			if err == nil && !there {
+				err = fmt.Errorf("layer %q: %w: the manifest names it, and its index is not there", l.Key, manifest.ErrCorrupt)
+			}
+			if err != nil {
+				return err
+			}
+			continue
 		}
+		stats, err := base.Verify(ctx, v.st, l.Key, base.ReadOptions{
+			Progress: func(done, total int64) { v.o.Progress("reading layer "+l.Key, done, total) },
+		})
+		v.report.LayerBytes += stats.StoredBytes
+		if errors.Is(err, store.ErrNotFound) {
+			err = fmt.Errorf("the manifest names layer %q, and an object of it is gone: %w: %w", l.Key, base.ErrCorrupt, err)
+		}
+		damaged = errors.Join(damaged, err)
 	}
-	_, err = wal.Read(ctx, st, wal.ReadOptions{From: from, DatabaseID: m.DatabaseID}, func(rec wal.Record) error {
-		r.To, r.Epoch = rec.Seq, max(r.Epoch, rec.Epoch)
-		r.Bytes += int64(rec.Bytes)
+	return damaged
+}
+
+// log checks every record, and that each layer stands where the log says.
+func (v *verifier) log(ctx context.Context, from wal.Position) error {
+	layers := v.m.Layers
+	_, err := wal.Read(ctx, v.st, wal.ReadOptions{From: from, DatabaseID: v.m.DatabaseID, Parallel: v.o.Parallel}, func(rec wal.Record) error {
+		for len(layers) > 0 && layers[0].Seq < rec.Seq {
+			layers = layers[1:]
+		}
+		if len(layers) > 0 && layers[0].Seq == rec.Seq {
+			at, err := position(layers[0])
+			if err != nil {
+				return err
+			}
+			if at.Hash != [32]byte{} && at.Hash != rec.Hash || at.Epoch != rec.Epoch {
+				return fmt.Errorf("record %d: %w: layer %q was taken at another one of that number", rec.Seq, wal.ErrCorrupt, layers[0].Key)
+			}
+		}
+		v.report.To, v.report.Epoch = rec.Seq, max(v.report.Epoch, rec.Epoch)
+		v.report.Bytes += int64(rec.Bytes)
 		if rec.Kind == wal.Fence {
-			r.Fences++
+			v.report.Fences++
 		}
+		v.o.Progress("reading records", int64(rec.Seq-from.Seq), 0)
 		return nil
 	})
-	return r, err
+	if errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("%w: what was listed is gone: %w", wal.ErrCorrupt, err)
+	}
+	if err == nil && len(v.m.Layers) > 0 {
+		if newest := v.m.Layers[len(v.m.Layers)-1]; newest.Seq > v.report.To && newest.Hash != "" {
+			return fmt.Errorf("record %d: %w: it is missing, and layer %q was taken at it", v.report.To+1, wal.ErrCorrupt, newest.Key)
+		}
+	}
+	return err
+}
+
+// lease reads the lease, without which nobody can open the database.
+func (v *verifier) lease(ctx context.Context) error {
+	if !v.o.Deep {
+		return nil
+	}
+	o, err := v.st.Get(ctx, lease.Key)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil // nobody has opened it yet, or in mode snapshot
+	}
+	if err == nil {
+		_, err = lease.Decode(o.Body)
+	}
+	if err != nil {
+		return fmt.Errorf("object %q: %w", lease.Key, err)
+	}
+	return nil
 }
 
 // exists looks for a name without reading what it holds.

@@ -35,7 +35,12 @@ func (e *FencedError) Error() string {
 func (e *FencedError) Unwrap() error { return ErrFenced }
 
 // TakenError is how a fence's append ends when another record stands there: read on from it.
-type TakenError struct{ Record Record }
+type TakenError struct {
+	Record Record
+	// Undecided: an earlier try of ours had no answer. It may have been stored, read on by a successor, and collected, and
+	// what stands there now may be the dead fence of an opener that was stalled.
+	Undecided bool
+}
 
 func (e *TakenError) Error() string {
 	return fmt.Sprintf("record %d: a %v record of epoch %d by %s stands there", e.Record.Seq, e.Record.Kind, e.Record.Epoch, e.Record.Writer)
@@ -101,8 +106,10 @@ func (l *Log) Epoch() uint64 { return l.o.Epoch }
 // Append makes operations durable as the next record. Its ends:
 //
 //	nil               durable: acknowledge it
-//	ErrFenced         another writer has the database; what was appended is not in the log and never will be
-//	store.ErrUnknown  not decided before the deadline; it may be in the log. Never report it as failed
+//	ErrFenced         another writer has the database; what was appended is not in the log and never will be, unless the
+//	                  error is store.ErrUnknown too
+//	store.ErrUnknown  not decided before the deadline, or fenced after a try without an answer; it may be in the log. Never
+//	                  report it as failed
 //	others            the record is not in the log (denied, invalid), or the log is damaged (ErrCorrupt)
 //
 // After any error the log appends nothing more. A second append while one is in flight is a bug of the caller and
@@ -114,6 +121,9 @@ func (l *Log) Append(ctx context.Context, ops []Op) (Position, error) {
 		r := taken.Record
 		if r.Epoch > l.o.Epoch {
 			err = &FencedError{Seq: r.Seq, Epoch: r.Epoch, Ours: l.o.Epoch, By: r.Writer}
+			if taken.Undecided {
+				err = fmt.Errorf("%w: a try without an answer may have been stored there before: %w", store.ErrUnknown, err)
+			}
 		} else {
 			err = fmt.Errorf("%w: %w, and ours is %d", ErrCorrupt, err, l.o.Epoch)
 		}
@@ -220,15 +230,19 @@ func (l *Log) put(ctx context.Context, r Record, body []byte) error {
 		if f.record.DatabaseID != r.DatabaseID {
 			return fmt.Errorf("append record %d: %w: %s has written there, this is %s", r.Seq, ErrForeign, f.record.DatabaseID, r.DatabaseID)
 		}
-		return &TakenError{Record: f.record}
+		return &TakenError{Record: f.record, Undecided: other.asked}
 	case err != nil:
 		return fmt.Errorf("append record %d: %w", r.Seq, err)
 	}
 	return l.o.Hook.Fire(ctx, after)
 }
 
-// otherObject says that an object of another write stands under a key.
-type otherObject struct{ object store.Object }
+// otherObject says that an object of another write stands under a key; asked, that some try of ours may have been applied
+// before.
+type otherObject struct {
+	object store.Object
+	asked  bool
+}
 
 func (o *otherObject) Error() string {
 	return fmt.Sprintf("another object stands at %s (write id %s)", o.object.Key, o.object.WriteID)
@@ -254,7 +268,7 @@ func (l *Log) decide(ctx context.Context, key string, try func() error, writeID 
 			case lookErr == nil && o.WriteID == writeID:
 				return nil
 			case lookErr == nil:
-				return &otherObject{o}
+				return &otherObject{o, asked}
 			case !errors.Is(lookErr, store.ErrNotFound):
 				asked, err = true, errors.Join(err, lookErr)
 			}

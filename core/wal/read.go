@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sync/errgroup"
+
 	"blobpglite/core/store"
 )
 
@@ -19,11 +21,21 @@ type ReadOptions struct {
 	Probe bool
 }
 
-// DefaultParallel is ReadOptions.Parallel if that is 0.
-const DefaultParallel = 32
+// Bounds of a reading.
+const (
+	// DefaultParallel is ReadOptions.Parallel if that is 0.
+	DefaultParallel = 32
+	// maxInFlight bounds the bytes of records that were asked for and not yet handed on, one record aside.
+	maxInFlight = 64 << 20
+	// maxEager is the largest body, uncompressed, that is opened before its turn. A larger one, and one in parts, waits for
+	// it: then there is one such body in memory, not one for each request in flight.
+	maxEager = 1 << 20
+	// downloads is how many parts of one record are fetched at once.
+	downloads = 8
+)
 
 // Read calls each for every record behind o.From, in order, and returns the last one's position. The records are dense,
-// of this database, each following from the one before. What Read returns is authentic only if the manifest's
+// of this database, each following from the one before. Before an error each was called for every record that is sound. What Read returns is authentic only if the manifest's
 // wal_start was the same before and after: see core/takeover.
 //
 // Errors: ErrCorrupt, ErrNewer, ErrForeign, each naming the record; store.ErrNotFound (a record that was listed is gone:
@@ -54,10 +66,11 @@ type reader struct {
 // fetched is one record on its way.
 type fetched struct {
 	record Record
+	later  *frame // its body has to be opened yet
 	err    error
 }
 
-// fetch reads one record and its parts.
+// fetch reads one record, and opens its body if that is small.
 func (r *reader) fetch(ctx context.Context, seq uint64) fetched {
 	o, err := r.st.Get(ctx, Key(seq))
 	if err != nil {
@@ -70,36 +83,60 @@ func (r *reader) fetch(ctx context.Context, seq uint64) fetched {
 	if err != nil {
 		return fetched{err: fmt.Errorf("%s: %w", Key(seq), err)}
 	}
-	body := f.inline
-	if f.flags&flagParts != 0 {
-		if body, err = r.parts(ctx, f); err != nil {
-			return fetched{err: err}
-		}
+	if f.flags&flagParts != 0 || f.raw > maxEager {
+		return fetched{record: f.record, later: f}
 	}
-	if err := f.open(body, &r.unpacker); err != nil {
+	if err := f.open(f.inline, &r.unpacker); err != nil {
 		return fetched{err: err}
 	}
 	return fetched{record: f.record}
 }
 
+// finish opens a body whose turn has come.
+func (r *reader) finish(ctx context.Context, f *frame) (Record, error) {
+	body := f.inline
+	if f.flags&flagParts != 0 {
+		var err error
+		if body, err = r.parts(ctx, f); err != nil {
+			return Record{}, err
+		}
+	}
+	err := f.open(body, &r.unpacker)
+	return f.record, err
+}
+
+// parts fetches the parts of a body, several at once.
 func (r *reader) parts(ctx context.Context, f *frame) ([]byte, error) {
 	refs, err := f.parts()
 	if err != nil {
 		return nil, err
 	}
-	var body []byte
-	for n, ref := range refs {
-		key := partKey(f.record.Epoch, f.record.WriteID, n)
-		o, err := r.st.Get(ctx, key)
-		if err != nil {
-			return nil, fmt.Errorf("record %d: part %s: %w", f.record.Seq, key, err)
+	total := 0
+	for _, ref := range refs {
+		if total += ref.bytes; total > f.raw { // a body is never larger as stored
+			return nil, fmt.Errorf("record %d: %w: parts of more than %d bytes", f.record.Seq, ErrCorrupt, f.raw)
 		}
-		if len(o.Body) != ref.bytes || sum(o.Body) != ref.sum {
-			return nil, fmt.Errorf("record %d: part %s: %w: %d bytes that are not what the record names", f.record.Seq, key, ErrCorrupt, len(o.Body))
-		}
-		body = append(body, o.Body...)
 	}
-	return body, nil
+	body, at := make([]byte, total), 0
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(min(downloads, r.o.Parallel))
+	for n, ref := range refs {
+		to := body[at : at+ref.bytes]
+		at += ref.bytes
+		g.Go(func() error {
+			key := partKey(f.record.Epoch, f.record.WriteID, n)
+			o, err := r.st.Get(ctx, key)
+			if err != nil {
+				return fmt.Errorf("record %d: part %s: %w", f.record.Seq, key, err)
+			}
+			if len(o.Body) != ref.bytes || sum(o.Body) != ref.sum {
+				return fmt.Errorf("record %d: part %s: %w: %d bytes that are not what the record names", f.record.Seq, key, ErrCorrupt, len(o.Body))
+			}
+			copy(to, o.Body)
+			return nil
+		})
+	}
+	return body, g.Wait()
 }
 
 // start fetches a record in the background; with one request at a time, at once.
@@ -113,37 +150,54 @@ func (r *reader) start(ctx context.Context, seq uint64) chan fetched {
 	return c
 }
 
-// list reads what a listing names.
-func (r *reader) list(ctx context.Context) (Position, error) {
-	var seqs []uint64
+// listed is a record that a listing names.
+type listed struct {
+	seq  uint64
+	size int64
+}
+
+// listing gives the records behind o.From up to the first that is missing, and what is wrong there.
+func (r *reader) listing(ctx context.Context) (records []listed, damage error) {
 	for a, err := range r.st.List(ctx, keyPrefix, Key(r.o.From.Seq)) {
 		if err != nil {
-			return r.at, fmt.Errorf("list the log: %w", err)
+			return records, fmt.Errorf("list the log: %w", err)
 		}
 		seq, err := ParseKey(a.Key)
 		if err != nil {
-			return r.at, fmt.Errorf("list the log: %w: the object %s does not belong there", ErrCorrupt, a.Key)
+			return records, fmt.Errorf("list the log: %w: the object %s does not belong there", ErrCorrupt, a.Key)
 		}
-		seqs = append(seqs, seq)
+		if want := r.o.From.Seq + 1 + uint64(len(records)); seq != want {
+			return records, fmt.Errorf("record %d: %w: it is missing, the next one is %d", want, ErrCorrupt, seq)
+		}
+		records = append(records, listed{seq, a.Size})
 	}
-	for i, seq := range seqs {
-		if want := r.o.From.Seq + 1 + uint64(i); seq != want {
-			return r.at, fmt.Errorf("record %d: %w: it is missing, the next one is %d", want, ErrCorrupt, seq)
-		}
+	return records, nil
+}
+
+// list reads what a listing names.
+func (r *reader) list(ctx context.Context) (Position, error) {
+	records, damage := r.listing(ctx)
+	if damage != nil && !errors.Is(damage, ErrCorrupt) {
+		return r.at, damage // the listing itself failed
 	}
 	var window []chan fetched
-	for len(seqs) > 0 || len(window) > 0 {
-		for len(seqs) > 0 && len(window) < r.o.Parallel {
-			window, seqs = append(window, r.start(ctx, seqs[0])), seqs[1:]
+	var sizes []int64
+	inFlight := int64(0)
+	for len(records) > 0 || len(window) > 0 {
+		for len(records) > 0 && len(window) < r.o.Parallel && (len(window) == 0 || inFlight+records[0].size <= maxInFlight) {
+			window, sizes = append(window, r.start(ctx, records[0].seq)), append(sizes, records[0].size)
+			inFlight += records[0].size
+			records = records[1:]
 		}
 		got := <-window[0]
-		window = window[1:]
-		if err := r.take(got); err != nil {
+		inFlight -= sizes[0]
+		window, sizes = window[1:], sizes[1:]
+		if err := r.take(ctx, got); err != nil {
 			drain(window)
 			return r.at, err
 		}
 	}
-	return r.at, nil
+	return r.at, damage
 }
 
 // drain waits for requests in flight, so that none is left behind.
@@ -156,7 +210,7 @@ func drain(window []chan fetched) {
 // probe asks for one name after the other, a growing window at a time, until one is absent.
 func (r *reader) probe(ctx context.Context) (Position, error) {
 	var window []chan fetched
-	next, width := r.o.From.Seq+1, 1
+	next, width, largest := r.o.From.Seq+1, 1, 1
 	for {
 		for len(window) < min(width, r.o.Parallel) {
 			window, next = append(window, r.start(ctx, next)), next+1
@@ -167,11 +221,12 @@ func (r *reader) probe(ctx context.Context) (Position, error) {
 			drain(window)
 			return r.at, nil
 		}
-		if err := r.take(got); err != nil {
+		if err := r.take(ctx, got); err != nil {
 			drain(window)
 			return r.at, err
 		}
-		width = min(2*width, r.o.Parallel)
+		largest = max(largest, got.record.Bytes) // what is to come is not known; as large as what came
+		width = max(1, min(2*width, r.o.Parallel, maxInFlight/largest))
 	}
 }
 
@@ -193,11 +248,29 @@ func (r *reader) mayBreak(rec Record) bool {
 }
 
 // take checks that a record follows, and hands it on.
-func (r *reader) take(got fetched) error {
+func (r *reader) take(ctx context.Context, got fetched) error {
 	if got.err != nil {
 		return got.err
 	}
 	rec := got.record
+	if err := r.follows(rec); err != nil {
+		return err
+	}
+	if got.later != nil {
+		var err error
+		if rec, err = r.finish(ctx, got.later); err != nil {
+			return err
+		}
+	}
+	if err := r.each(rec); err != nil {
+		return err
+	}
+	r.at = Position{Seq: rec.Seq, Epoch: rec.Epoch, Hash: rec.Hash}
+	return nil
+}
+
+// follows says why a record does not follow from the one before.
+func (r *reader) follows(rec Record) error {
 	switch {
 	case rec.DatabaseID != r.o.DatabaseID:
 		return fmt.Errorf("record %d: %w: %s, this is %s", rec.Seq, ErrForeign, rec.DatabaseID, r.o.DatabaseID)
@@ -208,9 +281,5 @@ func (r *reader) take(got fetched) error {
 	case rec.Kind == Data && rec.Epoch != r.at.Epoch && r.at.Epoch != 0:
 		return fmt.Errorf("record %d: %w: data of epoch %d without its fence, after epoch %d", rec.Seq, ErrCorrupt, rec.Epoch, r.at.Epoch)
 	}
-	if err := r.each(rec); err != nil {
-		return err
-	}
-	r.at = Position{Seq: rec.Seq, Epoch: rec.Epoch, Hash: rec.Hash}
 	return nil
 }

@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	"blobpglite/core/base"
+	"blobpglite/core/manifest"
+	"blobpglite/core/store"
+	"blobpglite/core/takeover"
+	"blobpglite/core/wal"
+)
+
+// At names an earlier state: after a record of the log, or at a time.
+type At = takeover.At
+
+// ErrOutOfReach: an earlier state is older than what is kept (Options.Retain), or has not come yet.
+var ErrOutOfReach = takeover.ErrOutOfReach
+
+// OpenAt restores an earlier state of a database, to read it. Nobody is fenced, no lease is taken, nothing is written: it
+// may be done beside a writer. Transactions are read-only unless a client says otherwise; what one writes then is in this
+// process only, and gone when the engine is closed. Of Options it uses what belongs to the instance, Clock, Hook and Logger.
+// Errors: ErrOutOfReach, ErrNoDatabase, ErrVersion, those of Open about what was read.
+func OpenAt(ctx context.Context, o Options, at At) (*Engine, error) {
+	if err := o.fill(); err != nil {
+		return nil, err
+	}
+	o.Settings = maps.Clone(o.Settings)
+	if o.Settings == nil {
+		o.Settings = map[string]string{}
+	}
+	o.Settings["default_transaction_read_only"] = "on"
+	e := &Engine{o: o, turn: make(chan struct{}, 1), failed: make(chan struct{}), commits: past{}}
+	began := o.Clock.Monotonic()
+	gone := "" // a layer that was named and not there
+	for {
+		p, err := e.readPast(ctx, at)
+		if err == nil {
+			err = e.startPast(ctx, p)
+		}
+		if errors.Is(err, store.ErrNotFound) && !errors.Is(err, ErrNoDatabase) {
+			if p.Layer.Key != gone {
+				gone = p.Layer.Key
+				continue // it was collected since the manifest was read
+			}
+			err = fmt.Errorf("%w: %w", base.ErrCorrupt, err)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("open the database as of %s: %w", at, err)
+		}
+		e.opened.Wall = e.since(began)
+		e.give()
+		return e, nil
+	}
+}
+
+// readPast reads what the state is restored from.
+func (e *Engine) readPast(ctx context.Context, at At) (takeover.Past, error) {
+	p, err := takeover.ReadAt(ctx, e.o.Store, at, 0)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		err = fmt.Errorf("%w: %w", ErrNoDatabase, err)
+	case errors.Is(err, manifest.ErrNewer) || errors.Is(err, wal.ErrNewer):
+		err = fmt.Errorf("%w: %w", ErrVersion, err)
+	case err == nil:
+		err = e.o.checkVersion(p.Manifest)
+	}
+	return p, err
+}
+
+// startPast restores it and starts PostgreSQL.
+func (e *Engine) startPast(ctx context.Context, p takeover.Past) error {
+	e.opened.Epoch, e.opened.Records = p.Manifest.Epoch, len(p.Records)
+	p.Manifest.Layers = []manifest.Layer{p.Layer}
+	data, _, err := e.readLayer(ctx, p.Manifest)
+	if err != nil {
+		return err
+	}
+	began := e.o.Clock.Monotonic()
+	if _, err := replay(data, p.Records); err != nil {
+		return err
+	}
+	e.opened.Replay = e.since(began)
+	return e.startOn(ctx, data)
+}
+
+// past is the committer of an earlier state: there is nothing to make durable.
+type past struct{}
+
+func (past) begin(context.Context) error   { return nil }
+func (past) durable() bool                 { return true }
+func (past) catchUp(context.Context) error { return nil }
+func (past) last() CommitStats             { return CommitStats{} }
+
+func (past) settle(context.Context) (func(context.Context) error, error) { return nil, nil }
+func (past) force(context.Context) (CommitStats, error)                  { return CommitStats{}, nil }
+func (past) close(context.Context, bool) error                           { return nil }

@@ -1,0 +1,110 @@
+package takeover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"blobpglite/core/manifest"
+	"blobpglite/core/store"
+	"blobpglite/core/wal"
+)
+
+// ErrOutOfReach: the state that was asked for is older than what is kept, or has not come yet. The error says what there is.
+var ErrOutOfReach = errors.New("out of reach")
+
+// At names a state of a database: the one after a record of its log, or the last one of a time. Exactly one is set.
+type At struct {
+	Seq  uint64
+	Time time.Time // by the writers' wall clocks, which the records carry
+}
+
+func (a At) String() string {
+	if a.Seq != 0 {
+		return fmt.Sprintf("record %d", a.Seq)
+	}
+	return a.Time.UTC().Format(time.RFC3339Nano)
+}
+
+// Past is what an earlier state is restored from: a layer, and the records behind it.
+type Past struct {
+	Manifest manifest.Manifest
+	Layer    manifest.Layer
+	Records  []wal.Record // behind Layer, fences included
+	Seq      uint64       // of the last record in the state
+}
+
+// ReadAt reads what the state at some point is restored from. It takes no lease and writes nothing, and may run beside a
+// writer. The layer is only named: if it is gone when it is read, it was collected meanwhile, and ReadAt is to be called
+// again. Errors: ErrOutOfReach, store.ErrNotFound (no database), store.ErrInvalid, those of the log and of the manifest, the
+// store's.
+func ReadAt(ctx context.Context, st store.Store, at At, parallel int) (Past, error) {
+	if (at.Seq == 0) == at.Time.IsZero() {
+		return Past{}, fmt.Errorf("read an earlier state: %w: give a record or a time", store.ErrInvalid)
+	}
+	for range maxRestarts {
+		m, _, err := manifest.Load(ctx, st)
+		if err != nil {
+			return Past{}, err
+		}
+		past, err := readAt(ctx, st, m, at, parallel)
+		now, _, loadErr := manifest.Load(ctx, st)
+		switch {
+		case loadErr != nil:
+			return Past{}, errors.Join(err, loadErr)
+		case now.WalStart != m.WalStart: // what was read may not be authentic, nor what was missing
+			continue
+		case errors.Is(err, store.ErrNotFound):
+			return Past{}, fmt.Errorf("%w: what was listed is gone: %w", wal.ErrCorrupt, err)
+		}
+		return past, err
+	}
+	return Past{}, fmt.Errorf("read the state at %s: the log was compacted %d times while it was read: %w", at, maxRestarts, store.ErrUnavailable)
+}
+
+// errEnough ends a reading.
+var errEnough = errors.New("enough was read")
+
+func readAt(ctx context.Context, st store.Store, m manifest.Manifest, at At, parallel int) (Past, error) {
+	past := Past{Manifest: m}
+	found := false
+	for _, l := range m.Layers {
+		if at.Seq != 0 && l.Seq <= at.Seq || at.Seq == 0 && !l.Taken.After(at.Time) {
+			past.Layer, found = l, true
+		}
+	}
+	if !found {
+		return Past{}, fmt.Errorf("the state at %s is %w: %s", at, ErrOutOfReach, kept(m))
+	}
+	from, err := position(past.Layer)
+	if err != nil {
+		return Past{}, err
+	}
+	past.Seq = from.Seq
+	if at.Seq == from.Seq {
+		return past, nil
+	}
+	_, err = wal.Read(ctx, st, wal.ReadOptions{From: from, DatabaseID: m.DatabaseID, Parallel: parallel}, func(r wal.Record) error {
+		if at.Seq != 0 && r.Seq > at.Seq || at.Seq == 0 && r.Time.After(at.Time) {
+			return errEnough
+		}
+		past.Records, past.Seq = append(past.Records, r), r.Seq
+		return nil
+	})
+	switch {
+	case err != nil && !errors.Is(err, errEnough):
+		return Past{}, err
+	case past.Seq < at.Seq:
+		return Past{}, fmt.Errorf("the state at %s is %w: the log ends at record %d", at, ErrOutOfReach, past.Seq)
+	}
+	return past, nil
+}
+
+// kept says how far back a manifest reaches.
+func kept(m manifest.Manifest) string {
+	if len(m.Layers) == 0 {
+		return "nothing has been committed yet"
+	}
+	return fmt.Sprintf("kept is what came after record %d, from %s on", m.Layers[0].Seq, m.Layers[0].Taken.UTC().Format(time.RFC3339))
+}

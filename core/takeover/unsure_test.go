@@ -1,0 +1,67 @@
+package takeover
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"testing"
+
+	"blobpglite/core/manifest"
+	"blobpglite/core/store"
+	"blobpglite/core/store/mem"
+	"blobpglite/core/wal"
+)
+
+// unsure collects the log just before it is listed, and then does not answer for the manifest.
+type unsure struct {
+	store.Store
+	collect func()
+	silent  bool
+}
+
+func (u *unsure) List(ctx context.Context, prefix, after string) iter.Seq2[store.Attrs, error] {
+	if prefix == wal.Prefix() && u.collect != nil {
+		u.collect()
+		u.collect, u.silent = nil, true
+	}
+	return u.Store.List(ctx, prefix, after)
+}
+
+func (u *unsure) Get(ctx context.Context, key string) (store.Object, error) {
+	if key == manifest.Key && u.silent {
+		return store.Object{}, &store.OpError{Op: "get", Key: key, Err: store.ErrUnavailable}
+	}
+	return u.Store.Get(ctx, key)
+}
+
+// TestUnsureIsNoDamage: a record that is missing may mean that the log was compacted meanwhile. If the manifest cannot be read
+// to tell, that is not called damage. The explorer found that it was.
+func TestUnsureIsNoDamage(t *testing.T) {
+	for name, read := range map[string]func(store.Store) error{
+		"open": func(st store.Store) error {
+			_, err := open(t, st, "next", func(o *Options) { o.Parallel = 1 })
+			return err
+		},
+		"verify": func(st store.Store) error {
+			_, err := VerifyWith(t.Context(), st, VerifyOptions{Parallel: 1})
+			return err
+		},
+	} {
+		st := mem.New(mem.Options{})
+		live := mustOpen(t, st, "live")
+		for _, id := range []string{"a", "b"} {
+			if err := appendID(t, live, id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := read(&unsure{Store: st, collect: func() {
+			compact(t, st, live)
+			if err := appendID(t, live, "c"); err != nil {
+				t.Error(err)
+			}
+		}})
+		if !errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrCorrupt) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,45 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"blobpglite/core/store"
+)
+
+// Unfenced proves that no other writer had taken the log over when it was called: it asks for the names behind tail, the
+// last record that this writer knows to be its own. A fence would stand at one of them, and is never deleted. settled
+// says that no append of this writer was in flight when it was called: then the first name is enough, and it is one GET;
+// otherwise two.
+//
+//	tail + 1   may be this writer's own append, applied and not yet answered: then somebody may have fenced behind it. It
+//	           may even have been collected by whoever did, so that nothing stands there proves nothing
+//	tail + 2   if it is this writer's own too, it was begun after this call, so nobody had fenced
+//
+// Errors: ErrFenced (a *FencedError), ErrForeign, ErrCorrupt, ErrNewer, the store's (nothing is known then).
+func Unfenced(ctx context.Context, st store.Store, tail Position, settled bool, databaseID string, epoch uint64) error {
+	last := tail.Seq + 2
+	if settled {
+		last = tail.Seq + 1
+	}
+	for seq := tail.Seq + 1; seq <= last; seq++ {
+		o, err := st.Get(ctx, Key(seq))
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("look for a fence at record %d: %w", seq, err)
+		}
+		f, err := decodeFrame(o.Body)
+		switch {
+		case err != nil:
+			return fmt.Errorf("look for a fence at record %d: %w", seq, err)
+		case f.record.DatabaseID != databaseID:
+			return fmt.Errorf("record %d: %w: %s, this is %s", seq, ErrForeign, f.record.DatabaseID, databaseID)
+		case f.record.Epoch > epoch:
+			return &FencedError{Seq: seq, Epoch: f.record.Epoch, Ours: epoch, By: f.record.Writer}
+		}
+	}
+	return nil
+}
