@@ -34,10 +34,12 @@ func steps() []step {
 		// Never from the test cache, which does not see what git and go list say.
 		{name: "lint", run: command("go", "test", "-count=1", "./ci")},
 		{name: "rendered", run: command("go", "run", "./reports", "-check")},
+		{name: "shellcheck", run: shellcheck},
 		{name: "linux/arm64", slow: true, run: crossBuild("linux", "arm64")},
 		{name: "darwin/arm64", slow: true, run: crossBuild("darwin", "arm64")},
 		{name: "set-up", run: command("go", "run", "./runner", "-setup")},
 		{name: "smoke", needs: []string{"set-up"}, slow: true, run: smoke},
+		{name: "image", slow: true, run: image},
 		{name: "race", slow: true, run: race},
 		{name: "tests", needs: []string{"set-up"}, quiet: true, run: tests},
 	}

@@ -16,11 +16,13 @@ import (
 // maxClockStep bounds the wait for the wall clock, which the emulator makes generations from, to pass the last one.
 const maxClockStep = time.Second
 
-// apply performs a request on the emulator: mutations one at a time, with the conditions that the emulator ignores.
-func (f *Front) apply(r *http.Request, q *request, body []byte) *reply {
+// apply performs a request on the emulator: mutations one at a time, with the conditions that the emulator ignores. A
+// request that arrived before a power cut is dropped.
+func (f *Front) apply(r *http.Request, q *request, body []byte, cuts int64) *reply {
 	if !q.op.mutates() {
 		f.mu.RLock()
 		defer f.mu.RUnlock()
+		f.powered(cuts)
 		return f.forward(r, q, body)
 	}
 	if !f.limiter.Allow(q.bucket + "/" + q.key) {
@@ -28,11 +30,13 @@ func (f *Front) apply(r *http.Request, q *request, body []byte) *reply {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.powered(cuts)
 	if problem := f.nextGeneration(); problem != nil {
 		return problem
 	}
 	reply := f.forward(r, q, body)
 	f.lastMicros = clock.System().Now().UnixMicro()
+	f.tell(q, reply)
 	return reply
 }
 

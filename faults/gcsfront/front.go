@@ -63,6 +63,9 @@ type Options struct {
 	Latency *Latency    // nil: none is added
 	Rate    *Rate       // limit per object name; nil: none
 	Rules   []Rule      // faults, tried in order
+	// Observe hears of each request that changed something, in the order in which the changes took place, before its
+	// reply leaves. It must not call the Front. Nil: nobody.
+	Observe func(Change)
 }
 
 // Front is the handler. Create it with New; it is safe for concurrent use.
@@ -73,6 +76,10 @@ type Front struct {
 	latency  *model.Sampler
 	limiter  *model.Limiter
 	rules    *rules
+	observe  func(Change)
+	cuts     atomic.Int64 // power cuts so far
+	muted    atomic.Bool
+	unheard  atomic.Int64
 
 	// mu serialises mutations against everything else in the emulator.
 	mu         sync.RWMutex
@@ -113,7 +120,7 @@ func New(o Options) (*Front, error) {
 	}
 	f := &Front{
 		emulator: emulator, handler: emulator.HTTPHandler(),
-		clock: o.Clock, latency: latency, limiter: limiter, rules: checked,
+		clock: o.Clock, latency: latency, limiter: limiter, rules: checked, observe: o.Observe,
 	}
 	f.life, f.stop = context.WithCancel(context.Background())
 	return f, nil
@@ -171,6 +178,7 @@ func (f *Front) Serve(ctx context.Context) (base string, stop func(), err error)
 // ServeHTTP answers one request.
 func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.requests.Add(1)
+	cuts := f.cuts.Load()
 	q, problem := parse(r)
 	if problem != nil {
 		f.refused.Add(1)
@@ -193,13 +201,17 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.send(w, before.reply(), before)
 		return
 	}
-	reply := f.apply(r, q, body)
+	reply := f.apply(r, q, body, cuts)
 	f.bill(q, reply)
 	if q.op == OpGet { // its body comes back
 		delay = f.latency.Sample(q.op.work(), int64(len(reply.body)))
 	}
 	after := f.rules.after(q, reply)
 	f.wait(delay - delay/2 + after.delay)
+	if f.muted.Load() {
+		f.unheard.Add(1)
+		after.action = Lose
+	}
 	if after.status() != 0 {
 		reply = after.reply()
 	}

@@ -1,189 +1,10 @@
 package gcsfront
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
-	"strconv"
-	"strings"
 	"testing"
-	"time"
-
-	"blobpglite/core/store"
 )
-
-const testBucket = "bucket"
-
-// wire speaks the JSON API to one server, without the SDK.
-type wire struct {
-	t    *testing.T
-	base string
-}
-
-// answer is a response, read to its end.
-type answer struct {
-	status int
-	header http.Header
-	body   string
-}
-
-func (w wire) do(method, path string, body io.Reader, header ...string) answer {
-	w.t.Helper()
-	a, err := w.try(w.t.Context(), method, path, body, header...)
-	if err != nil {
-		w.t.Fatalf("%s %s: %v", method, path, err)
-	}
-	return a
-}
-
-func (w wire) try(ctx context.Context, method, path string, body io.Reader, header ...string) (answer, error) {
-	r, err := http.NewRequestWithContext(ctx, method, w.base+path, body)
-	if err != nil {
-		return answer{}, err
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return answer{}, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Header, string(text)}, err
-}
-
-func objectPath(key, query string) string {
-	return "/storage/v1/b/" + testBucket + "/o/" + url.PathEscape(key) + query
-}
-
-func uploadPath(key, query string) string {
-	return "/upload/storage/v1/b/" + testBucket + "/o?uploadType=media&name=" + url.QueryEscape(key) + query
-}
-
-// put uploads and returns the generation.
-func (w wire) put(key, body string) int64 {
-	w.t.Helper()
-	a := w.do(http.MethodPost, uploadPath(key, ""), strings.NewReader(body))
-	var o struct {
-		Generation string `json:"generation"`
-	}
-	if err := json.Unmarshal([]byte(a.body), &o); err != nil || a.status != http.StatusOK {
-		w.t.Fatalf("upload %q: status %d, %v", key, a.status, err)
-	}
-	generation, err := strconv.ParseInt(o.Generation, 10, 64)
-	if err != nil {
-		w.t.Fatalf("upload %q: generation %q", key, o.Generation)
-	}
-	return generation
-}
-
-// body returns what is stored; "" and false if nothing is.
-func (w wire) body(key string) (string, bool) {
-	w.t.Helper()
-	a := w.do(http.MethodGet, objectPath(key, "?alt=media"), nil)
-	return a.body, a.status == http.StatusOK
-}
-
-// lie is one thing that the bare emulator does otherwise than Google Cloud Storage.
-type lie struct {
-	name string
-	real string // what the service does (documented)
-	bare string // what the emulator does (measured)
-	// faithful reports whether the server behaves like the service. It is given an object "key" of generation g.
-	faithful func(w wire, g int64) bool
-	// refused: the front does not mend it but answers 501, which faithful then takes for an answer as well.
-	refused bool
-}
-
-// status is a lie about the status of one request at a stale generation; want is the service's.
-func status(want int, method string, path func(stale string) string, body string) func(w wire, g int64) bool {
-	return func(w wire, g int64) bool {
-		return w.do(method, path(strconv.FormatInt(g-1, 10)), strings.NewReader(body)).status == want
-	}
-}
-
-// lies is the table. When a new version of the emulator mends a row, TestEmulatorLies says so: then the code that
-// mends it here can go.
-func lies() []lie {
-	copyBody := ""
-	composeBody := `{"sourceObjects":[{"name":"key"}],"destination":{}}`
-	return []lie{
-		{name: "delete at a stale generation", real: "412", bare: "deletes",
-			faithful: func(w wire, g int64) bool {
-				a := w.do(http.MethodDelete, objectPath("key", fmt.Sprintf("?ifGenerationMatch=%d", g-1)), nil)
-				_, kept := w.body("key")
-				return a.status == http.StatusPreconditionFailed && kept
-			}},
-		{name: "read at a stale generation", real: "412", bare: "200",
-			faithful: status(412, http.MethodGet, func(g string) string { return objectPath("key", "?alt=media&ifGenerationMatch="+g) }, "")},
-		{name: "read attributes at a stale generation", real: "412", bare: "200",
-			faithful: status(412, http.MethodGet, func(g string) string { return objectPath("key", "?ifGenerationMatch="+g) }, "")},
-		{name: "read unless the generation is the current one", real: "304", bare: "200",
-			faithful: func(w wire, g int64) bool {
-				return w.do(http.MethodGet, objectPath("key", fmt.Sprintf("?alt=media&ifGenerationNotMatch=%d", g)), nil).status == http.StatusNotModified
-			}},
-		{name: "patch at a stale generation", real: "412", bare: "patches",
-			faithful: status(412, http.MethodPatch, func(g string) string { return objectPath("key", "?ifGenerationMatch="+g) }, `{"metadata":{"a":"b"}}`)},
-		{name: "compose onto a stale generation", real: "412", bare: "replaces",
-			faithful: status(412, http.MethodPost, func(g string) string { return objectPath("key", "/compose?ifGenerationMatch="+g) }, composeBody)},
-		{name: "compose onto an object that must be absent", real: "412", bare: "replaces",
-			faithful: status(412, http.MethodPost, func(string) string { return objectPath("key", "/compose?ifGenerationMatch=0") }, composeBody)},
-		{name: "compose a source of a stale generation", real: "412", bare: "composes",
-			faithful: func(w wire, g int64) bool {
-				body := fmt.Sprintf(`{"sourceObjects":[{"name":"key","objectPreconditions":{"ifGenerationMatch":"%d"}}],"destination":{}}`, g-1)
-				return w.do(http.MethodPost, objectPath("composed", "/compose"), strings.NewReader(body)).status == http.StatusPreconditionFailed
-			}},
-		{name: "copy onto a stale generation", real: "412", bare: "replaces",
-			faithful: status(412, http.MethodPost, func(g string) string {
-				return objectPath("key", "/copyTo/b/"+testBucket+"/o/key?ifGenerationMatch="+g)
-			}, copyBody)},
-		{name: "copy from a stale generation", real: "412", bare: "copies",
-			faithful: status(412, http.MethodPost, func(g string) string {
-				return objectPath("key", "/copyTo/b/"+testBucket+"/o/copy?ifSourceGenerationMatch="+g)
-			}, copyBody)},
-		{name: "rewrite onto an object that must be absent", real: "412", bare: "replaces",
-			faithful: status(412, http.MethodPost, func(string) string {
-				return objectPath("key", "/rewriteTo/b/"+testBucket+"/o/key?ifGenerationMatch=0")
-			}, copyBody)},
-		{name: "upload at a wrong metageneration", real: "412", bare: "replaces", refused: true,
-			faithful: func(w wire, _ int64) bool {
-				return w.do(http.MethodPost, uploadPath("key", "&ifMetagenerationMatch=99"), strings.NewReader("x")).status == http.StatusPreconditionFailed
-			}},
-		{name: "patch at a wrong metageneration", real: "412", bare: "patches", refused: true,
-			faithful: func(w wire, _ int64) bool {
-				return w.do(http.MethodPatch, objectPath("key", "?ifMetagenerationMatch=99"), strings.NewReader("{}")).status == http.StatusPreconditionFailed
-			}},
-		{name: "status query of a resumable upload", real: "308, nothing published", bare: "publishes what has arrived", refused: true,
-			faithful: resumableQueryPublishesNothing},
-		{name: "chunk of a resumable upload sent again", real: "not stored twice", bare: "stored twice", refused: true,
-			faithful: resumableChunkIsNotDoubled},
-		{name: "final chunk of a resumable upload sent again", real: "200", bare: "404", refused: true,
-			faithful: resumableFinalChunkRepeats},
-		{name: "page of a list without a limit", real: "1,000 objects", bare: "all",
-			faithful: listPageIsBounded},
-		{name: "slow upload", real: "delays nobody", bare: "holds the lock: every request waits",
-			faithful: slowUploadDelaysNobody},
-		{name: "status of a delete", real: "204", bare: "200",
-			faithful: func(w wire, _ int64) bool {
-				return w.do(http.MethodDelete, objectPath("key", ""), nil).status == http.StatusNoContent
-			}},
-		{name: "compose of nothing", real: "400", bare: "makes an empty object",
-			faithful: func(w wire, _ int64) bool {
-				return w.do(http.MethodPost, objectPath("composed", "/compose"), strings.NewReader(`{"sourceObjects":[]}`)).status == http.StatusBadRequest
-			}},
-		{name: "compose of an absent source", real: "404", bare: "500",
-			faithful: func(w wire, _ int64) bool {
-				return w.do(http.MethodPost, objectPath("composed", "/compose"), strings.NewReader(`{"sourceObjects":[{"name":"absent"}]}`)).status == http.StatusNotFound
-			}},
-	}
-}
 
 func TestEmulatorLies(t *testing.T) {
 	for _, l := range lies() {
@@ -247,120 +68,38 @@ func serveFront(t *testing.T, o Options) (*Front, string) {
 	return front, base
 }
 
-// startResumable begins a resumable upload and returns the path of its session; "" if that was refused.
-func startResumable(w wire) string {
-	w.t.Helper()
-	a := w.do(http.MethodPost, "/upload/storage/v1/b/"+testBucket+"/o?uploadType=resumable&name=resumed", strings.NewReader("{}"),
-		"Content-Type", "application/json")
-	if a.status != http.StatusOK {
-		return ""
-	}
-	u, err := url.Parse(a.header.Get("Location"))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return u.RequestURI()
-}
-
-func resumableQueryPublishesNothing(w wire, _ int64) bool {
-	session := startResumable(w)
-	if session == "" {
-		return false
-	}
-	w.do(http.MethodPut, session, strings.NewReader("half"), "Content-Range", "bytes 0-3/8")
-	w.do(http.MethodPut, session, nil, "Content-Range", "bytes */8")
-	_, published := w.body("resumed")
-	return !published
-}
-
-func resumableChunkIsNotDoubled(w wire, _ int64) bool {
-	session := startResumable(w)
-	if session == "" {
-		return false
-	}
-	w.do(http.MethodPut, session, strings.NewReader("half"), "Content-Range", "bytes 0-3/8")
-	w.do(http.MethodPut, session, strings.NewReader("half"), "Content-Range", "bytes 0-3/8")
-	w.do(http.MethodPut, session, strings.NewReader("rest"), "Content-Range", "bytes 4-7/8")
-	body, _ := w.body("resumed")
-	return body == "halfrest"
-}
-
-func resumableFinalChunkRepeats(w wire, _ int64) bool {
-	session := startResumable(w)
-	if session == "" {
-		return false
-	}
-	w.do(http.MethodPut, session, strings.NewReader("all"), "Content-Range", "bytes 0-2/3")
-	return w.do(http.MethodPut, session, strings.NewReader("all"), "Content-Range", "bytes 0-2/3").status == http.StatusOK
-}
-
-func listPageIsBounded(w wire, _ int64) bool {
-	for i := range store.PageSize {
-		w.put(fmt.Sprintf("many/%04d", i), "")
-	}
-	var page struct {
-		Items         []struct{} `json:"items"`
-		NextPageToken string     `json:"nextPageToken"`
-	}
-	for _, limit := range []string{"", "?maxResults=5000"} {
-		a := w.do(http.MethodGet, "/storage/v1/b/"+testBucket+"/o"+limit, nil)
-		if err := json.Unmarshal([]byte(a.body), &page); err != nil {
-			w.t.Fatal(err)
-		}
-		if len(page.Items) != store.PageSize || page.NextPageToken == "" {
-			return false
-		}
-	}
-	return true
-}
-
-// slowUploadDelaysNobody begins an upload that does not end, and reads another object meanwhile. An upload is known to
-// hold the lock when a read does not come back: up to 200 are tried, as the upload's first bytes may be on the way yet.
-func slowUploadDelaysNobody(w wire, _ int64) bool {
-	const reads, patience = 200, 500 * time.Millisecond
-	ctx, cancel := context.WithCancel(w.t.Context())
-	body, send := io.Pipe()
-	uploaded := make(chan struct{})
-	go func() {
-		defer close(uploaded)
-		_, _ = w.try(ctx, http.MethodPost, uploadPath("slow", ""), body) // cancelled below
-	}()
-	defer func() {
-		cancel()
-		_ = send.CloseWithError(errors.New("given up"))
-		<-uploaded
-	}()
-	if _, err := send.Write(bytes.Repeat([]byte("x"), 64<<10)); err != nil {
-		w.t.Fatal(err)
-	}
-	for range reads {
-		limited, cancel := context.WithTimeout(ctx, patience)
-		_, err := w.try(limited, http.MethodGet, objectPath("key", "?alt=media"), nil)
-		cancel()
-		if err != nil {
-			return false
-		}
-	}
-	return true
-}
-
 // The bare emulator is right about these, and the front relies on it.
 func TestEmulatorHonoursConditionsOnUploads(t *testing.T) {
-	w := wire{t, serveBare(t)}
-	g := w.put("key", "body")
-	for _, tt := range []struct {
-		key, query string
-		want       int
-	}{
-		{"key", "&ifGenerationMatch=0", 412},
-		{"key", fmt.Sprintf("&ifGenerationMatch=%d", g-1), 412},
-		{"key", fmt.Sprintf("&ifGenerationNotMatch=%d", g), 412},
-		{"absent", fmt.Sprintf("&ifGenerationMatch=%d", g), 412},
-		{"new", "&ifGenerationMatch=0", 200},
-		{"key", fmt.Sprintf("&ifGenerationMatch=%d", g), 200},
-	} {
-		if a := w.do(http.MethodPost, uploadPath(tt.key, tt.query), strings.NewReader("new")); a.status != tt.want {
-			t.Errorf("upload %s%s: status %d, want %d", tt.key, tt.query, a.status, tt.want)
+	for _, row := range truths() {
+		w := wire{t, serveBare(t)}
+		if !row.faithful(w, w.put("key", "body")) {
+			t.Errorf("%s: not %s", row.name, row.real)
 		}
+	}
+}
+
+// TestFidelity: the same table, as an experiment reads it.
+func TestFidelity(t *testing.T) {
+	found, err := Fidelity(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := len(lies()) + len(truths()); len(found) != want {
+		t.Errorf("%d rows were tried, the table has %d", len(found), want)
+	}
+	refused := 0
+	for _, f := range found {
+		if s := f.Surprise(); s != "" {
+			t.Errorf("%s: %s", f.Name, s)
+		}
+		if f.Refused {
+			refused++
+		}
+	}
+	if refused == 0 {
+		t.Error("nothing was refused")
+	}
+	if _, err := (lie{faithful: func(w wire, _ int64) bool { w.t.Fatalf("broken"); return true }}).try(t.Context(), serveBare(t)); err == nil {
+		t.Error("a try that broke off counts")
 	}
 }

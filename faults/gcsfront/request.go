@@ -59,6 +59,7 @@ type request struct {
 	conditions   conditions
 	sources      []composeSource // of a compose
 	contentBytes int64           // of an upload
+	writeID      string          // of an upload: its custom metadata field "writeid"
 }
 
 // conditions are those that a request states; nil: not stated.
@@ -240,7 +241,10 @@ func (q *request) readMultipart(r *http.Request, body []byte) error {
 		return err
 	}
 	var metadata struct {
-		Name string `json:"name"`
+		Name     string `json:"name"`
+		Metadata struct {
+			WriteID string `json:"writeid"`
+		} `json:"metadata"`
 	}
 	if err := json.NewDecoder(part).Decode(&metadata); err != nil {
 		return err
@@ -248,6 +252,7 @@ func (q *request) readMultipart(r *http.Request, body []byte) error {
 	if q.key == "" {
 		q.key = metadata.Name
 	}
+	q.writeID = metadata.Metadata.WriteID
 	if part, err = reader.NextPart(); err != nil {
 		return err
 	}

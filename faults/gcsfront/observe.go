@@ -1,0 +1,49 @@
+package gcsfront
+
+import (
+	"net/http"
+	"time"
+
+	"blobpglite/core/clock"
+)
+
+// Change is a request that tried to change something, and how that went.
+type Change struct {
+	At      time.Time
+	Op      Op
+	Key     string
+	Status  int    // 2xx: it was changed. The client may never hear of it
+	Bytes   int64  // of an upload
+	WriteID string // of an upload, from its metadata
+}
+
+// Done says whether it was changed.
+func (c Change) Done() bool { return c.Status < http.StatusMultipleChoices }
+
+// tell reports a change. f.mu is held.
+func (f *Front) tell(q *request, r *reply) {
+	if f.observe != nil {
+		f.observe(Change{At: clock.System().Now(), Op: q.op, Key: q.key, Status: r.status, Bytes: q.contentBytes, WriteID: q.writeID})
+	}
+}
+
+// PowerCut drops every request that has arrived and was not carried out yet: none of them will ever be. Without it a
+// request goes on after its client has died, as one does that is on its way to the service.
+func (f *Front) PowerCut() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cuts.Add(1)
+}
+
+// powered gives a request up that arrived before a power cut. f.mu is held, for reading at least.
+func (f *Front) powered(cuts int64) {
+	if f.cuts.Load() != cuts {
+		panic(http.ErrAbortHandler) // closes the connection; there is nobody to reply to
+	}
+}
+
+// Mute loses every reply from now on, of whatever kind, or no longer: requests are carried out, and nobody hears of it.
+func (f *Front) Mute(on bool) { f.muted.Store(on) }
+
+// Muted is how many replies were lost to Mute.
+func (f *Front) Muted() int64 { return f.unheard.Load() }

@@ -1,0 +1,110 @@
+package mutant
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+)
+
+// The engine's files that are broken.
+const (
+	captureFile = "core/engine/capture.go"
+	modeFile    = "core/engine/logmode.go"
+	compactFile = "core/engine/compact.go"
+	commitFile  = "core/engine/commit.go"
+	startFile   = "core/pglite/start.go"
+)
+
+// EngineMutants are broken variants that need the whole engine, with PostgreSQL and processes that die: what the runner
+// has to catch. Plan is the probe of a scenario that does.
+func EngineMutants() []Mutant {
+	return []Mutant{
+		{
+			Name: "restore-before-acquire", Invariant: durable, File: modeFile, Plan: "e4b.1",
+			Doc: "what the predecessor committed while its successor waited for the lease is not restored",
+			Old: "\topened, err := takeover.Open(ctx, takeover.Options{\n",
+			New: "\tearly := e.o.Clock.Now()\n\topened, err := func(ctx context.Context, o takeover.Options) (*takeover.Opened, error) {\n" +
+				"\t\topened, err := takeover.Open(ctx, o)\n\t\tfor i := 0; err == nil && i < len(opened.Records); i++ {\n" +
+				"\t\t\tif opened.Records[i].Time.After(early) {\n\t\t\t\topened.Records = opened.Records[:i]\n\t\t\t}\n\t\t}\n" +
+				"\t\treturn opened, err\n\t}(ctx, takeover.Options{\n",
+		},
+		{
+			Name: "no-fence", Invariant: fenced, File: takeoverFile, Plan: "e1z.1",
+			Doc: "a successor appends without a fence, in the epoch after its predecessor's",
+			Old: "\tif err := op.fence(ctx, log, m); err != nil {\n\t\treturn err\n\t}\n\tm, err = op.settle(ctx, log, m)\n",
+			New: "\tif tail.Seq == 0 {\n\t\t_, err = log.Fence(ctx)\n\t}\n",
+		},
+		{
+			Name: "same-epoch-reacquire", Invariant: byOne, File: takeoverFile, Plan: "e4b.5",
+			Doc: "an opener takes the epoch that it finds instead of the next one",
+			Old: "Epoch: max(tail.Epoch, m.Epoch) + 1, DatabaseID", New: "Epoch: max(tail.Epoch, m.Epoch, 1), DatabaseID",
+		},
+		{
+			Name: "truncate-wal-page", Invariant: durable, File: captureFile, Plan: "e2b.5",
+			Doc: "a restored segment of PostgreSQL's log ends where the last record ended, in the middle of a page",
+			Old: "if f.Stat().Size < segmentBytes {", New: "if f.Stat().Size < 0 {",
+		},
+		{
+			Name: "ship-recycled-wal", Invariant: replay, File: startFile, Plan: "e2b.7",
+			Doc: "segments of PostgreSQL's log that it keeps for later go along into a layer",
+			Old: `"wal_recycle": "off"`, New: `"wal_recycle": "on", "min_wal_size": "200MB", "max_wal_size": "300MB"`,
+		},
+		{
+			Name: "ack-before-put", Invariant: durable, File: modeFile, Plan: "e2b.1",
+			Doc: "an answer leaves while the record is on its way",
+			Old: "\tif m.log.isDurable() {\n\t\treturn nil\n\t}\n\treturn func",
+			New: "\tif !m.log.isDurable() {\n\t\tm.background.Go(func() { _ = m.log.wait(m.ctx, mark) })\n\t}\n\tif m.log != nil {\n\t\treturn nil\n\t}\n\treturn func",
+		},
+		{
+			Name: "serve-after-fenced", Invariant: fenced, File: commitFile, Plan: "e1z.1",
+			Doc: "a request does not look whether the lease is still held: a writer that was taken over answers reads",
+			Old: "if err := e.commits.begin(ctx); err != nil {", New: "if err := e.commits.begin(ctx); err != nil && e.in == nil {",
+		},
+		{
+			Name: "publish-undurable-base", Invariant: replay, File: compactFile, Plan: "e1z.1",
+			Doc: "a layer is published with commits whose record is not in the log",
+			Old: "position, err := at(ctx)\n", New: "position, err := m.log.position(), error(nil)\n\t_ = at\n",
+		},
+		{
+			Name: "no-flush-at-the-end", Invariant: durable, File: modeFile, Plan: "e4b.4",
+			Doc: "SIGTERM gives the lease back and leaves what was not flushed",
+			Old: "\tif !give {\n\t\terr = m.log.wait(ctx, m.log.mark())\n\t}\n", New: "",
+		},
+		{
+			Name: "delete-fence", Invariant: once, File: gcFile, Plan: "e2b.2",
+			Doc: "a collection deletes fences",
+			Old: "\tif fence {\n", New: "\tif fence && c.o.Epoch == 0 {\n",
+		},
+		{
+			Name: "gc-one-too-many", Invariant: restorable, File: gcFile, Plan: "e2b.2",
+			Doc: "a collection deletes the record at wal_start",
+			Old: "if seq >= c.m.WalStart || !b.do", New: "if seq > c.m.WalStart || !b.do",
+		},
+		{
+			Name: "unknown-is-failed", Invariant: durable, File: modeFile, Plan: "e2b.6",
+			Doc: "a commit of which nobody knows is reported as fenced, as if it never took place",
+			Old: "\tat, err := m.opened.Log.Append(ctx, ops)\n",
+			New: "\tat, err := m.opened.Log.Append(ctx, ops)\n\tif errors.Is(err, store.ErrUnknown) {\n\t\terr = wal.ErrFenced\n\t}\n",
+		},
+	}
+}
+
+// runner is the program that EngineMutants are built into.
+const runner = "./runner"
+
+// BuildRunner makes the runner with the mutant in it, and gives the program's path.
+func (m Mutant) BuildRunner(ctx context.Context, root, dir string) (string, error) {
+	overlay, err := m.Overlay(root, dir)
+	if err != nil {
+		return "", err
+	}
+	program := filepath.Join(dir, m.Name+"-runner.exe")
+	cmd := exec.CommandContext(ctx, "go", "build", "-overlay", overlay, "-o", program, runner)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build mutant %s: %w: %s", m.Name, err, bytes.TrimSpace(out))
+	}
+	return program, nil
+}

@@ -1,0 +1,18 @@
+package mutant
+
+import "testing"
+
+// TestEngineTable: names are told apart, and every snippet is in the code exactly once and changes something. That each is
+// caught is what the scenario "mutants" shows: it takes minutes.
+func TestEngineTable(t *testing.T) {
+	seen := map[string]bool{}
+	for _, m := range EngineMutants() {
+		if seen[m.Name] || m.Doc == "" || m.Plan == "" || m.Old == m.New {
+			t.Errorf("%s: %+v", m.Name, m)
+		}
+		seen[m.Name] = true
+		if _, err := m.Overlay(root(t), t.TempDir()); err != nil {
+			t.Error(err)
+		}
+	}
+}
