@@ -49,12 +49,16 @@ func runScenario(ctx context.Context, f flags, out io.Writer) (int, error) {
 			return exitUsage, err
 		}
 	}
-	if x.runtime, err = pglite.NewRuntime(ctx, pglite.Options{Progress: show.Step}); err != nil {
-		return exitFail, err
-	}
-	defer x.runtime.Close()
-	if _, err := x.runtime.TemplateImage(ctx); err != nil {
-		return exitFail, err
+	wasm := ""
+	if f.setup || step.NeedsPostgres(x.plan.Cells) {
+		if x.runtime, err = pglite.NewRuntime(ctx, pglite.Options{Progress: show.Step}); err != nil {
+			return exitFail, err
+		}
+		defer x.runtime.Close()
+		if _, err := x.runtime.TemplateImage(ctx); err != nil {
+			return exitFail, err
+		}
+		wasm = x.runtime.SHA256()
 	}
 	if f.setup {
 		show.Line("set up: PGlite %s, PostgreSQL %s, in %s", x.runtime.Version(), pglite.PostgresVersion, x.runtime.CacheDir())
@@ -65,7 +69,7 @@ func runScenario(ctx context.Context, f flags, out io.Writer) (int, error) {
 		return exitFail, err
 	}
 	x.source = record.CollectSource(ctx, ".")
-	x.env = record.CollectEnv(record.EnvOptions{Store: x.plan.Store, Target: x.plan.Target, PGliteSHA256: x.runtime.SHA256()})
+	x.env = record.CollectEnv(record.EnvOptions{Store: x.plan.Store, Target: x.plan.Target, PGliteSHA256: wasm})
 	code, err := x.cells(ctx, out)
 	return code, errors.Join(err, closeStore())
 }
@@ -176,6 +180,7 @@ func (x *experiment) cells(ctx context.Context, out io.Writer) (int, error) {
 func (x *experiment) cell(ctx context.Context, c scenario.Cell) (record.Record, error) {
 	run := &step.Run{
 		Cell: c, Seed: x.f.seed, Store: x.store, Runtime: x.runtime, Progress: x.show.Step, Metrics: record.NewMetrics(),
+		Results: x.f.results,
 	}
 	started, before := time.Now(), x.ops()
 	runErr := run.Do(ctx)
@@ -192,6 +197,10 @@ func (x *experiment) cell(ctx context.Context, c scenario.Cell) (record.Record, 
 	ops := record.Ops{
 		ClassA: after.ClassA - before.ClassA, ClassB: after.ClassB - before.ClassB, Delete: after.Delete - before.Delete,
 		BytesUp: after.BytesUp - before.BytesUp, BytesDown: after.BytesDown - before.BytesDown,
+	}.Add(run.Ops)
+	artifacts := run.Artifacts
+	if artifacts == nil {
+		artifacts = []string{} // rather than null
 	}
 	var replay []string
 	if x.f.store != "" {
@@ -200,7 +209,10 @@ func (x *experiment) cell(ctx context.Context, c scenario.Cell) (record.Record, 
 	if x.f.bucket != "" {
 		replay = append(replay, "-bucket", x.f.bucket)
 	}
-	notes := run.Notes
+	notes, faults := run.Notes, run.Faults
+	if faults == nil {
+		faults = []record.Fault{} // rather than null
+	}
 	if x.plan.Store == "gcs" {
 		notes = append(notes, "store operations are not counted on a real bucket")
 	}
@@ -211,8 +223,8 @@ func (x *experiment) cell(ctx context.Context, c scenario.Cell) (record.Record, 
 		Schema: record.Schema, Run: x.id, Scenario: x.s.ID, Probe: c.Probe, Claim: c.Claim, Verdict: verdict,
 		Profile: x.plan.Profile, Cell: hash, Seed: x.f.seed, Rounds: c.Rounds, Replay: x.plan.Replay(c, x.f.seed, replay...),
 		Commit: x.source.Commit, Dirty: x.source.Dirty, ScenarioSHA256: x.s.SHA256(), Params: c.Written(), Env: x.env,
-		Checks: checks, Faults: []record.Fault{}, Points: map[string]int64{}, Ops: ops, CostUSD: ops.CostUSD(),
-		Metrics: metrics, Started: started.UTC(), WallMS: time.Since(started).Milliseconds(), Artifacts: []string{}, Notes: notes,
+		Checks: checks, Faults: faults, Points: map[string]int64{}, Ops: ops, CostUSD: ops.CostUSD(),
+		Metrics: metrics, Started: started.UTC(), WallMS: time.Since(started).Milliseconds(), Artifacts: artifacts, Notes: notes,
 	}, nil
 }
 

@@ -4,8 +4,10 @@
 //	go run ./runner -scenario e2                     the built-in document, numbers as written
 //	go run ./runner -scenario ./mine.yaml -profile ci -set rounds=1
 //	go run ./runner -list                            what there is
+//	go run ./runner -verify gs://name/prefix         is the database there sound, and up to which record?
 //
-// Exit code 0: every probe passed. 1: one failed, timed out, broke, or tried nothing. 2: it was not asked properly.
+// Exit code 0: every probe passed; the database is sound. 1: one failed, timed out, broke, or tried nothing; the database
+// is damaged, or could not be read. 2: it was not asked properly; there is no database.
 package main
 
 import (
@@ -45,10 +47,10 @@ func main() {
 
 // flags are what the command line says.
 type flags struct {
-	scenario, profile, store, bucket, results, check string
-	set, probes                                      stringList
-	seed                                             uint64
-	list, verbs, setup                               bool
+	scenario, profile, store, bucket, results, check, verify string
+	set, probes                                              stringList
+	seed                                                     uint64
+	list, verbs, setup                                       bool
 }
 
 type stringList []string
@@ -75,6 +77,7 @@ func parse(args []string, out io.Writer) (flags, error) {
 	fs.StringVar(&f.bucket, "bucket", "", "gs://name/prefix for -store gcs; every run uses a fresh prefix below it and removes it")
 	fs.StringVar(&f.results, "results", "results", "folder to append result lines to")
 	fs.StringVar(&f.check, "check", "", "only check a scenario `file`, and say what it would run")
+	fs.StringVar(&f.verify, "verify", "", "only check the database at a `gs://bucket/prefix` from end to end, without changing anything")
 	fs.BoolVar(&f.list, "list", false, "list the built-in documents")
 	fs.BoolVar(&f.verbs, "verbs", false, "list what a document may ask for")
 	fs.BoolVar(&f.setup, "setup", false, "only fetch the PGlite files, compile them and make the template database")
@@ -93,16 +96,16 @@ func parse(args []string, out io.Writer) (flags, error) {
 
 func (f *flags) valid() error {
 	modes := 0
-	for _, on := range []bool{f.scenario != "", f.list, f.verbs, f.check != "", f.setup} {
+	for _, on := range []bool{f.scenario != "", f.list, f.verbs, f.check != "", f.setup, f.verify != ""} {
 		if on {
 			modes++
 		}
 	}
 	switch {
 	case modes == 0:
-		return usageError{errors.New("nothing to do: give -scenario ID (see -list), or -list, -verbs, -check FILE, -setup")}
+		return usageError{errors.New("nothing to do: give -scenario ID (see -list), or -list, -verbs, -check FILE, -setup, -verify gs://bucket/prefix")}
 	case modes > 1:
-		return usageError{errors.New("give one of -scenario, -list, -verbs, -check, -setup")}
+		return usageError{errors.New("give one of -scenario, -list, -verbs, -check, -setup, -verify")}
 	case f.store == "gcs" && f.bucket == "":
 		return usageError{errors.New("-store gcs needs -bucket gs://name/prefix")}
 	case f.bucket != "" && f.store == "":
@@ -131,6 +134,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			_, err = fmt.Fprint(stdout, step.Registry().Describe())
 		case f.check != "":
 			err = check(f, stdout)
+		case f.verify != "":
+			var code int
+			if code, err = verifyPrefix(ctx, f.verify, stdout); err == nil {
+				return code
+			}
 		default:
 			var code int
 			if code, err = runScenario(ctx, f, stdout); err == nil {

@@ -6,13 +6,18 @@
 //	err = n.Do(ctx, node.Load, node.LoadArgs{Bytes: 1e6}, &loaded)
 //	n.Kill()                                        // SIGKILL: no deferred function runs
 //
-// The runner and a child talk in JSON lines over the child's standard input and output:
+// The runner and a child talk in JSON lines over the child's standard input and output, any number of requests at once:
 //
 //	runner → child   {"id":1,"op":"open","args":{…}}
 //	child → runner   {"progress":{"step":"loading rows","done":3,"total":8}}     any number
+//	child → runner   {"event":{"rule":"kill wal/before-put","point":"wal/before-put","do":"kill","match":3}}
 //	child → runner   {"id":1,"result":{…}}    or    {"id":1,"error":{"code":"fenced","text":"…"}}
 //
-// A child ends when its standard input does, so it never outlives the runner, however that ended.
+// An event is on its way before what it tells of happens, so a child that kills itself has told.
+//
+// How a child ended is told apart (Exit): killed, terminated (SIGTERM: it flushed and gave the lease back), fenced, and
+// so on. A child ends when its standard input does, and on Linux the system kills it when the runner dies, also while it
+// is stopped: it never outlives the runner, however that ended.
 package node
 
 import (
@@ -20,9 +25,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"blobpglite/core/engine"
+	"blobpglite/core/point"
 	"blobpglite/core/store"
+	"blobpglite/faults/gcsfront"
+	"blobpglite/faults/pointfault"
 )
 
 // Op is what a node can be asked to do.
@@ -30,7 +41,14 @@ type Op string
 
 // The operations.
 const (
+	Warm    Op = "warm"    // nothing → nothing: loads what an opening needs
 	Open    Op = "open"    // OpenArgs → OpenResult
+	Query   Op = "query"   // QueryArgs → QueryResult: as a client would, durable before it is answered
+	Copy    Op = "copy"    // CopyArgs → nothing: one COPY FROM STDIN
+	Compact Op = "compact" // nothing → nothing: takes a layer and collects
+	Faults  Op = "faults"  // FaultsArgs → FaultsResult
+	Release Op = "release" // nothing → nothing: whoever is parked goes on
+	Status  Op = "status"  // nothing → StatusResult
 	Load    Op = "load"    // LoadArgs → LoadResult
 	Commit  Op = "commit"  // nothing → engine.CommitStats
 	Verify  Op = "verify"  // nothing → VerifyResult
@@ -39,7 +57,8 @@ const (
 	Abandon Op = "abandon" // nothing → nothing: ends the engine as a crash would, the node goes on
 )
 
-// Node does operations, one at a time.
+// Node does operations. Those of a child process may be asked for all at once; what must not overlap (an opening, a
+// closing) is the caller's business.
 type Node interface {
 	// Do runs an operation and decodes its result (may be nil). An error of the operation is an *Error.
 	Do(ctx context.Context, op Op, args, result any) error
@@ -69,11 +88,19 @@ func (e *Error) Error() string { return e.Text }
 
 // Codes of errors that an experiment may await.
 const (
-	CodeFenced     = "fenced"
-	CodeUnknown    = "unknown"
-	CodeNoDatabase = "no-database"
-	CodePoisoned   = "poisoned"
+	CodeFenced     = "fenced"      // another writer has the database
+	CodeUnknown    = "unknown"     // the outcome is not known
+	CodeNoDatabase = "no-database" //
+	CodePoisoned   = "poisoned"    // an earlier error ended the engine; this request was not begun, or was cut off
+	CodeLocked     = "locked"      // another writer holds the lease
+	CodeClosed     = "closed"      // the engine was closed; this request was not begun
+	CodeNotOpen    = "not-open"    // there is no engine; this request was not begun
+	CodeSQL        = "sql"         // PostgreSQL refused the statement, and rolled it back
+	CodeInjected   = "injected"    // a fault rule's
 )
+
+// errNotOpen: an operation was asked for that needs a database.
+var errNotOpen = errors.New("no database is open")
 
 // asError gives an error its code.
 func asError(err error) *Error {
@@ -81,13 +108,21 @@ func asError(err error) *Error {
 		return nil
 	}
 	code := ""
+	var sql *pgconn.PgError
+	if errors.As(err, &sql) {
+		code = CodeSQL
+	}
+	// The order matters: a poisoned engine's error tells why, and a fenced commit that is unknown is unknown.
 	for _, c := range []struct {
 		err  error
 		code string
-	}{{engine.ErrFenced, CodeFenced}, {engine.ErrUnknown, CodeUnknown}, {engine.ErrNoDatabase, CodeNoDatabase}, {engine.ErrPoisoned, CodePoisoned}} {
-		if errors.Is(err, c.err) {
+	}{
+		{engine.ErrUnknown, CodeUnknown}, {engine.ErrFenced, CodeFenced}, {engine.ErrPoisoned, CodePoisoned},
+		{engine.ErrNoDatabase, CodeNoDatabase}, {engine.ErrLocked, CodeLocked}, {engine.ErrClosed, CodeClosed},
+		{errNotOpen, CodeNotOpen}, {pointfault.ErrInjected, CodeInjected},
+	} {
+		if code == "" && errors.Is(err, c.err) {
 			code = c.code
-			break
 		}
 	}
 	return &Error{Code: code, Text: err.Error()}
@@ -101,6 +136,12 @@ type message struct {
 	Result   json.RawMessage `json:"result,omitempty"`
 	Error    *Error          `json:"error,omitempty"`
 	Progress *step           `json:"progress,omitempty"`
+	Event    *Event          `json:"event,omitempty"`
+}
+
+// Event is what a child tells unasked.
+type Event struct {
+	pointfault.Event
 }
 
 type step struct {
@@ -110,13 +151,81 @@ type step struct {
 }
 
 // maxLine bounds a line between runner and child.
-const maxLine = 1 << 20
+const maxLine = 16 << 20
 
-// OpenArgs opens a database.
+// OpenArgs opens a database. Zero values mean the engine's defaults.
 type OpenArgs struct {
 	Store  StoreSpec   `json:"store"`
 	Create bool        `json:"create"`
 	Mode   engine.Mode `json:"mode"`
+
+	Writer         string            `json:"writer,omitempty"` // empty: "experiment"
+	Durability     engine.Durability `json:"durability,omitempty"`
+	LeaseTTL       time.Duration     `json:"lease_ttl,omitempty"`
+	AcquireTimeout time.Duration     `json:"acquire_timeout,omitempty"`
+	CommitDeadline time.Duration     `json:"commit_deadline,omitempty"`
+	FlushInterval  time.Duration     `json:"flush_interval,omitempty"`
+	IdleFlush      time.Duration     `json:"idle_flush,omitempty"`
+	RestoreBudget  time.Duration     `json:"restore_budget,omitempty"`
+	// HTTPRules break requests to a real bucket; an emulator's front has rules of its own.
+	HTTPRules []gcsfront.Rule `json:"http_rules,omitempty"`
+	HTTPSeed  uint64          `json:"http_seed,omitempty"`
+	// ExitWhenPoisoned makes the process end, with the code of the reason, when the engine serves nothing more.
+	ExitWhenPoisoned bool `json:"exit_when_poisoned,omitempty"`
+}
+
+// QueryArgs is SQL for the simple protocol.
+type QueryArgs struct {
+	SQL string `json:"sql"`
+}
+
+// QueryResult has the rows and the command tag of each statement.
+type QueryResult struct {
+	Rows [][][]string `json:"rows"`
+	Tags []string     `json:"tags"`
+}
+
+// CopyArgs is one large COPY: rows of workload.CopyRow.
+type CopyArgs struct {
+	Token    int64  `json:"token"`
+	Rows     int    `json:"rows"`
+	RowBytes int    `json:"row_bytes"`
+	Seed     uint64 `json:"seed"`
+}
+
+// FaultsArgs change what goes wrong in a child.
+type FaultsArgs struct {
+	// Disarm takes the rules out that are in force; Rules come in after that.
+	Disarm bool              `json:"disarm,omitempty"`
+	Rules  []pointfault.Rule `json:"rules,omitempty"`
+	// Seed of the rules' decisions; it counts only with the first rules of a process.
+	Seed uint64 `json:"seed,omitempty"`
+	Step int64  `json:"step,omitempty"` // how far the scenario is
+	// Clock does something to the child's clock.
+	Clock *ClockFault `json:"clock,omitempty"`
+}
+
+// ClockFault is one thing that happens to a clock.
+type ClockFault struct {
+	Jump   time.Duration `json:"jump,omitempty"`  // of the wall clock
+	Drift  float64       `json:"drift,omitempty"` // how fast both readings run from now on; 0: as before
+	Freeze bool          `json:"freeze,omitempty"`
+	Thaw   bool          `json:"thaw,omitempty"`
+}
+
+// FaultsResult counts.
+type FaultsResult struct {
+	Fired  []pointfault.Fired    `json:"fired"`
+	Passed map[point.Point]int64 `json:"passed"` // by point
+	Parked int                   `json:"parked"` // goroutines that stand still now
+	Clock  int64                 `json:"clock"`  // things done to the clock
+	HTTP   []gcsfront.Fired      `json:"http,omitempty"`
+}
+
+// StatusResult says what a node is.
+type StatusResult struct {
+	Role string `json:"role"` // none, holder, or a code: fenced, unknown, poisoned
+	Why  string `json:"why,omitempty"`
 }
 
 // OpenResult says how an opening went.

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"))
 }
 
-func spawn(t *testing.T, o Options) Node {
+func spawn(t *testing.T, o Options) *Process {
 	t.Helper()
 	n, err := Spawn(t.Context(), o)
 	if err != nil {
@@ -107,7 +107,7 @@ func TestMissingDatabaseHasItsCode(t *testing.T) {
 
 // TestChildEndsWithItsInput: a child whose runner is gone ends, in the middle of whatever it does.
 func TestChildEndsWithItsInput(t *testing.T) {
-	n := spawn(t, Options{}).(*process)
+	n := spawn(t, Options{})
 	if err := n.in.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -121,6 +121,6 @@ func TestChildEndsWithTheContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel()
-	<-n.(*process).ended
+	<-n.ended
 	n.Kill()
 }

@@ -9,88 +9,46 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
-	"runtime/debug"
 	"sync"
+	"syscall"
 
 	"blobpglite/core/pglite"
+	"blobpglite/faults/procfault"
 )
 
 // Options of a node.
 type Options struct {
 	// Progress hears about long operations. Nil: nobody.
 	Progress func(step string, done, total int64)
+	// Event hears of fault rules that are about to strike, in the goroutine that reads from the child. Nil: nobody.
+	Event func(Event)
 	// Runtime is used by a local node; nil: one of its own.
 	Runtime *pglite.Runtime
 }
 
-// childVariable marks a process as a child.
-const childVariable = "BLOBPGLITE_NODE"
-
-// IsChild says whether this process was started by Spawn. Then main has to call Child and nothing else.
-func IsChild() bool { return os.Getenv(childVariable) != "" }
-
-// gcPercent keeps a child's heap close to what lives in it: a database's chunks hold no pointers, so collecting is
-// cheap, and memory is what an instance pays for.
-const gcPercent = 20
-
-// Child serves the runner over standard input and output until the input ends.
-func Child() int {
-	signal.Ignore(os.Interrupt) // a terminal sends it to all of its processes; the runner decides
-	debug.SetGCPercent(gcPercent)
-	var mu sync.Mutex
-	out := json.NewEncoder(os.Stdout)
-	send := func(m message) {
-		mu.Lock()
-		defer mu.Unlock()
-		_ = out.Encode(m)
-	}
-	s := newSession(Options{Progress: func(name string, done, total int64) {
-		send(message{Progress: &step{name, done, total}})
-	}})
-	requests := make(chan message)
-	go func() {
-		in := bufio.NewScanner(os.Stdin)
-		in.Buffer(nil, maxLine)
-		for in.Scan() {
-			var m message
-			if err := json.Unmarshal(in.Bytes(), &m); err != nil {
-				fmt.Fprintf(os.Stderr, "node: read a request: %v\n", err)
-				os.Exit(2)
-			}
-			requests <- m
-		}
-		os.Exit(0) // the runner has gone, whatever is being done here
-	}()
-	for m := range requests {
-		result, err := s.do(context.Background(), m.Op, m.Args)
-		answer := message{ID: m.ID, Error: asError(err)}
-		if err == nil && result != nil {
-			if answer.Result, err = json.Marshal(result); err != nil {
-				answer.Error = asError(err)
-			}
-		}
-		send(answer)
-	}
-	return 0
-}
-
-// process is a node in a child process.
-type process struct {
+// Process is a node in a child process. It is safe for concurrent use.
+type Process struct {
 	cmd      *exec.Cmd
 	in       io.WriteCloser
 	options  Options
-	answers  chan message
+	children procfault.Children
 	ended    chan struct{} // closed when the child has ended and was waited for
-	waitErr  error
+	exit     Exit
+
+	writing sync.Mutex
+
+	mu       sync.Mutex
 	requests int64
-	killOnce sync.Once
+	waiting  map[int64]chan message
 }
 
 // Spawn starts a child process. It is killed when ctx ends.
-func Spawn(ctx context.Context, o Options) (Node, error) {
+func Spawn(ctx context.Context, o Options) (*Process, error) {
 	if o.Progress == nil {
 		o.Progress = func(string, int64, int64) {}
+	}
+	if o.Event == nil {
+		o.Event = func(Event) {}
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -99,6 +57,7 @@ func Spawn(ctx context.Context, o Options) (Node, error) {
 	cmd := exec.CommandContext(ctx, self)
 	cmd.Env = append(os.Environ(), childVariable+"=1")
 	cmd.Stderr = os.Stderr
+	DieWithParent(cmd)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start a node: %w", err)
@@ -110,119 +69,185 @@ func Spawn(ctx context.Context, o Options) (Node, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start a node: %w", err)
 	}
-	p := &process{cmd: cmd, in: in, options: o, answers: make(chan message, 1), ended: make(chan struct{})}
+	p := &Process{cmd: cmd, in: in, options: o, ended: make(chan struct{}), waiting: map[int64]chan message{}}
+	p.children.Add(cmd.Process)
 	go p.read(out)
 	return p, nil
 }
 
-// read takes the child's lines until it ends.
-func (p *process) read(out io.Reader) {
+// read takes the child's lines until it ends. A last line that is cut short is a child that was killed while it wrote.
+func (p *Process) read(out io.Reader) {
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, maxLine)
+	var broken error
 	for lines.Scan() {
 		var m message
 		if err := json.Unmarshal(lines.Bytes(), &m); err != nil {
-			m = message{ID: -1, Error: &Error{Text: fmt.Sprintf("read a node's answer: %v", err)}}
-		}
-		if m.Progress != nil {
-			p.options.Progress(m.Progress.Step, m.Progress.Done, m.Progress.Total)
+			broken = fmt.Errorf("read a node's answer: %w", err)
 			continue
 		}
-		p.answers <- m
+		switch {
+		case m.Progress != nil:
+			p.options.Progress(m.Progress.Step, m.Progress.Done, m.Progress.Total)
+		case m.Event != nil:
+			p.options.Event(*m.Event)
+		default:
+			p.answer(m)
+		}
 	}
-	p.waitErr = p.cmd.Wait()
+	if lines.Err() != nil {
+		broken = lines.Err()
+		_ = p.cmd.Process.Kill() // it would block on the pipe that nobody reads any more
+	}
+	err := p.cmd.Wait()
+	p.children.Remove(p.cmd.Process.Pid)
+	p.exit = exitOf(p.cmd.ProcessState, errors.Join(err, broken))
 	close(p.ended)
 }
 
-func (p *process) Do(ctx context.Context, op Op, args, result any) error {
+func (p *Process) answer(m message) {
+	p.mu.Lock()
+	waiter := p.waiting[m.ID]
+	delete(p.waiting, m.ID)
+	p.mu.Unlock()
+	if waiter != nil {
+		waiter <- m
+	}
+}
+
+// EndedError is the error of a request that was never answered because the process ended. Nobody knows whether it took
+// place.
+type EndedError struct {
+	Op   Op
+	Exit Exit
+}
+
+func (e *EndedError) Error() string {
+	return fmt.Sprintf("ask a node to %s: its process ended (%s) and gave no answer", e.Op, e.Exit)
+}
+
+// Do asks for an operation and waits. Errors: *Error, *EndedError, the context's: then it goes on in the child.
+func (p *Process) Do(ctx context.Context, op Op, args, result any) error {
 	raw, err := json.Marshal(args)
 	if err != nil {
 		return fmt.Errorf("ask a node to %s: %w", op, err)
 	}
+	answer := make(chan message, 1)
+	p.mu.Lock()
 	p.requests++
-	line, err := json.Marshal(message{ID: p.requests, Op: op, Args: raw})
+	id := p.requests
+	p.waiting[id] = answer
+	p.mu.Unlock()
+	line, err := json.Marshal(message{ID: id, Op: op, Args: raw})
 	if err != nil {
 		return fmt.Errorf("ask a node to %s: %w", op, err)
 	}
-	if _, err := p.in.Write(append(line, '\n')); err != nil {
-		return fmt.Errorf("ask a node to %s: %w", op, err)
+	p.writing.Lock()
+	_, err = p.in.Write(append(line, '\n'))
+	p.writing.Unlock()
+	if err != nil {
+		<-p.ended // the pipe breaks when the other end has gone
 	}
 	select {
-	case m := <-p.answers:
-		switch {
-		case m.Error != nil:
-			return m.Error
-		case m.ID != p.requests:
-			return fmt.Errorf("ask a node to %s: it answered request %d instead of %d", op, m.ID, p.requests)
-		case result == nil || m.Result == nil:
-			return nil
-		}
-		if err := json.Unmarshal(m.Result, result); err != nil {
-			return fmt.Errorf("read a node's answer to %s: %w", op, err)
-		}
-		return nil
+	case m := <-answer:
+		return m.into(op, result)
 	case <-p.ended:
-		return fmt.Errorf("ask a node to %s: its process ended: %w", op, errors.Join(p.waitErr, errEnded))
+		select {
+		case m := <-answer: // the last thing it said
+			return m.into(op, result)
+		default:
+			return &EndedError{Op: op, Exit: p.exit}
+		}
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-var errEnded = errors.New("no answer was given")
-
-// Kill sends SIGKILL and waits for the end.
-func (p *process) Kill() {
-	p.killOnce.Do(func() {
-		_ = p.in.Close()
-		_ = p.cmd.Process.Kill()
-		for {
-			select {
-			case <-p.answers:
-			case <-p.ended:
-				return
-			}
-		}
-	})
-}
-
-func (p *process) Fresh() bool { return true }
-
-// local is a node in this process.
-type local struct{ s *session }
-
-// Local makes a node in this process: for a store that is in memory here.
-func Local(o Options) Node { return &local{newSession(o)} }
-
-func (l *local) Do(ctx context.Context, op Op, args, result any) error {
-	var got any
-	var err error
-	if a, ok := args.(OpenArgs); ok && op == Open { // its store cannot go through JSON
-		got, err = l.s.open(ctx, a)
-	} else {
-		var raw []byte
-		if raw, err = json.Marshal(args); err != nil {
-			return fmt.Errorf("ask a node to %s: %w", op, err)
-		}
-		got, err = l.s.do(ctx, op, raw)
-	}
-	if err != nil {
-		return asError(err)
-	}
-	if result == nil || got == nil {
+func (m message) into(op Op, result any) error {
+	switch {
+	case m.Error != nil:
+		return m.Error
+	case result == nil || m.Result == nil:
 		return nil
 	}
-	raw, err := json.Marshal(got)
-	if err != nil {
+	if err := json.Unmarshal(m.Result, result); err != nil {
 		return fmt.Errorf("read a node's answer to %s: %w", op, err)
 	}
-	return json.Unmarshal(raw, result)
+	return nil
 }
 
-func (l *local) Kill() {
-	if l.s.engine != nil {
-		l.s.engine.Abandon()
-		l.s.engine = nil
+// Signal stops, continues, kills or terminates the child. Errors: procfault.ErrNotOurs: it has ended.
+func (p *Process) Signal(a procfault.Action) error { return p.children.Do(p.cmd.Process.Pid, a) }
+
+// Pid is the process's id.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// Wait waits for the end of the child.
+func (p *Process) Wait(ctx context.Context) (Exit, error) {
+	select {
+	case <-p.ended:
+		return p.exit, nil
+	case <-ctx.Done():
+		return Exit{}, fmt.Errorf("wait for the end of process %d: %w", p.cmd.Process.Pid, ctx.Err())
 	}
 }
 
-func (l *local) Fresh() bool { return false }
+// Ended is closed when the child has ended.
+func (p *Process) Ended() <-chan struct{} { return p.ended }
+
+// Kill sends SIGKILL, which also ends a stopped process, and waits for the end.
+func (p *Process) Kill() {
+	_ = p.in.Close()
+	_ = p.cmd.Process.Kill()
+	<-p.ended
+}
+
+// Fresh says that it is a process of its own.
+func (p *Process) Fresh() bool { return true }
+
+// Reason says why a process ended.
+type Reason string
+
+// The reasons.
+const (
+	ExitClean      Reason = "clean"       // its input ended
+	ExitTerminated Reason = "terminated"  // SIGTERM: everything is durable, the lease given back
+	ExitKilled     Reason = "killed"      // SIGKILL
+	ExitFenced     Reason = "fenced"      // another writer has the database
+	ExitUnknown    Reason = "unknown"     // the outcome of a commit was not known
+	ExitPoisoned   Reason = "poisoned"    // the engine served nothing more for another reason
+	ExitNotFlushed Reason = "not-flushed" // SIGTERM, and something could not be made durable
+	ExitCrashed    Reason = "crashed"     // anything else: a fault of the program
+)
+
+// codes are the exit codes of a child. They begin where neither Go nor a shell has any.
+func codes() map[Reason]int {
+	return map[Reason]int{ExitClean: 0, ExitTerminated: 40, ExitFenced: 41, ExitUnknown: 42, ExitPoisoned: 43, ExitNotFlushed: 44}
+}
+
+// Exit is how a process ended.
+type Exit struct {
+	Reason Reason
+	Code   int // -1: by a signal
+	Err    error
+}
+
+func (e Exit) String() string {
+	if e.Reason == ExitCrashed {
+		return fmt.Sprintf("crashed, code %d: %v", e.Code, e.Err)
+	}
+	return string(e.Reason)
+}
+
+func exitOf(s *os.ProcessState, err error) Exit {
+	e := Exit{Reason: ExitCrashed, Code: s.ExitCode(), Err: err}
+	if w, ok := s.Sys().(syscall.WaitStatus); ok && w.Signaled() && w.Signal() == syscall.SIGKILL {
+		e.Reason = ExitKilled
+	}
+	for reason, code := range codes() {
+		if code == e.Code {
+			e.Reason = reason
+		}
+	}
+	return e
+}

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"blobpglite/core/pglite"
 	"blobpglite/core/store"
@@ -26,18 +27,35 @@ import (
 const (
 	checkChecksum   = "checksum"
 	checkDurability = "durability"
+
+	checkConditions     = "conditions"
+	checkOneWinner      = "one-winner"
+	checkReadAfterWrite = "read-after-write"
+	checkEmulator       = "emulator"
+	checkLocked         = "locked"
+	checkOneEpoch       = "one-epoch"
+	checkRefused        = "refused"
+	checkExclusive      = "exclusive"
 )
 
 // verb is a verb with what it does.
 type verb struct {
 	scenario.Verb
-	run func(ctx context.Context, r *Run, args scenario.Args) error
+	// bare verbs need no PostgreSQL: Run.Runtime may be nil.
+	bare bool
+	run  func(ctx context.Context, r *Run, args scenario.Args) error
 }
 
 func verbs() []verb {
 	return []verb{
 		roundtripVerb(), freshVerb(), sqlbenchVerb(),
 		logRoundtripVerb(), commitLatencyVerb(), commitThroughputVerb(), casRateVerb(), reopenVerb(), idleVerb(), amplificationVerb(),
+		conditionsVerb(), raceVerb(), contestVerb(), readAfterWriteVerb(), primitiveLatencyVerb(), emulatorVerb(),
+		lockedVerb(), takeoversVerb(), zombiesVerb(), heartbeatVerb(), goTestVerb(),
+		killpointVerb(), zombieVerb(), handoverVerb(), chaosVerb(), episodeVerb(),
+		blackoutVerb(), layerSizeVerb(), nothingNewVerb(), engineMutantsVerb(),
+		exploreVerb(), mutantsVerb(),
+		clientVerb(), pgbenchVerb(),
 	}
 }
 
@@ -50,7 +68,19 @@ func Registry() scenario.Registry {
 	reg.Checks = []scenario.Named{
 		{Name: checkChecksum, Doc: "every chunk of rows has the digest that the checksum table keeps"},
 		{Name: checkDurability, Doc: "every acknowledged row is in the restored database, and nothing that was not committed"},
+		{Name: checkConditions, Doc: "a put is stored if its condition holds, and changes nothing if not"},
+		{Name: checkOneWinner, Doc: "of many writers at once exactly one is told that it has won, and it has"},
+		{Name: checkReadAfterWrite, Doc: "another client reads and lists exactly what was acknowledged"},
+		{Name: checkEmulator, Doc: "the emulator is wrong where the table says so, and behind the front it is not"},
+		{Name: checkLocked, Doc: "a second writer is told who holds the lease and until when"},
+		{Name: checkOneEpoch, Doc: "of simultaneous takeovers one succeeds, and the epoch rises by exactly one"},
+		{Name: checkRefused, Doc: "a writer that was taken over is refused, and nothing of it is in the log"},
+		{Name: checkExclusive, Doc: "a lease is never both renewed and taken over"},
+		{Name: checkClient, Doc: "a real client does what it always does, and nothing fails"},
+		{Name: checkTests, Doc: "every test passes, and some were run"},
 	}
+	reg.Checks = append(reg.Checks, faultChecks()...)
+	reg.Seams = []scenario.Named{{Name: seamHTTP, Doc: "requests at the bucket: op, key, phase; do is lose, reset, cut, 429, 503, 403 or delay"}}
 	return reg
 }
 
@@ -82,10 +112,32 @@ type Run struct {
 
 	Metrics *record.Metrics
 	Notes   []string
+	Faults  []record.Fault // rules, and how often each struck
+	// Ops are what verbs asked of buckets of their own.
+	Ops record.Ops
+	// Artifacts are files that the run left, relative to Results.
+	Artifacts []string
+	Results   string // the folder for them
+
+	mu sync.Mutex // guards Faults and Ops
 
 	failed  map[string]string // check name to what went wrong
 	held    map[string]int    // check name to how often it held
+	own     []record.Check    // that verbs judge themselves
 	vacuous string            // why nothing was tried
+}
+
+// NeedsPostgres says whether any step of the cells does.
+func NeedsPostgres(cells []scenario.Cell) bool {
+	all := verbs()
+	for _, c := range cells {
+		for _, s := range c.Steps {
+			if i := slices.IndexFunc(all, func(v verb) bool { return v.Name == s.Verb }); i < 0 || !all[i].bare {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Do goes through the steps of the cell.
@@ -115,6 +167,16 @@ func (r *Run) check(name, wrong string) {
 	}
 }
 
+// found records a check that a verb has judged itself, under a name of its own. The worst of several of one name counts.
+func (r *Run) found(c record.Check) {
+	i := slices.IndexFunc(r.own, func(o record.Check) bool { return o.Name == c.Name })
+	if i < 0 {
+		r.own = append(r.own, c)
+	} else if r.own[i].Verdict.Worse(c.Verdict) != r.own[i].Verdict {
+		r.own[i] = c
+	}
+}
+
 // skip marks the run as having tried nothing.
 func (r *Run) skip(format string, args ...any) {
 	r.vacuous = fmt.Sprintf(format, args...)
@@ -136,6 +198,7 @@ func (r *Run) Judge(runErr error, metrics []record.Metric) (record.Verdict, []re
 		}
 		checks = append(checks, c)
 	}
+	checks = append(checks, r.own...)
 	switch {
 	case errors.Is(runErr, context.DeadlineExceeded):
 		return record.Timeout, append(checks, record.Check{Name: "run", Verdict: record.Timeout, Detail: runErr.Error()})
@@ -144,7 +207,7 @@ func (r *Run) Judge(runErr error, metrics []record.Metric) (record.Verdict, []re
 	case r.vacuous != "":
 		return record.Vacuous, append(checks, record.Check{Name: "run", Verdict: record.Vacuous, Detail: r.vacuous})
 	}
-	checks = append(checks, r.Cell.Judge(scenario.Facts{Metrics: metrics, Checks: checks})...)
+	checks = append(checks, r.Cell.Judge(scenario.Facts{Metrics: metrics, Checks: checks, Fired: r.firedCounts()})...)
 	verdict := record.Pass
 	if len(checks) == 0 {
 		verdict = record.Vacuous

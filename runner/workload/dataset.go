@@ -73,6 +73,17 @@ func (d Dataset) Load() string {
 		"DO $$ BEGIN FOR c IN 0..%d LOOP PERFORM fill_chunk(c, '%d'); END LOOP; END $$;", d.Chunks()-1, d.Seed)
 }
 
+// Statements is SQL that makes the same, a statement each, for clients that send one at a time; each fills at most 50 chunks.
+func (d Dataset) Statements() []string {
+	const each = 50
+	schema := fmt.Sprintf(schemaSQL, chunkRows)
+	statements := []string{"DO $make$ BEGIN EXECUTE $schema$" + schema + "$schema$; END $make$"}
+	for from := 0; from < d.Chunks(); from += each {
+		statements = append(statements, fmt.Sprintf("SELECT count(fill_chunk(c, '%d')) FROM generate_series(%d, %d) c", d.Seed, from, min(from+each, d.Chunks())-1))
+	}
+	return statements
+}
+
 // OpenTransactionSQL begins a transaction and writes in it: a chunk beyond the dataset, and a change of every row of
 // the first one. A restore must show neither.
 func (d Dataset) OpenTransactionSQL() string {

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package node
+
+import "os/exec"
+
+// DieWithParent has nothing to do: the child sees its input end. One that is stopped would stay until it is continued.
+func DieWithParent(*exec.Cmd) {}

@@ -1,0 +1,121 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"blobpglite/core/engine"
+	"blobpglite/core/pglite"
+	"blobpglite/faults/gcsfront"
+	"blobpglite/faults/pointfault"
+	"blobpglite/runner/workload"
+)
+
+// injector is the process's one; seed counts only for whoever asks first.
+func (s *session) injector(seed uint64) *pointfault.Injector {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.faults == nil {
+		in, err := pointfault.New(pointfault.Options{Seed: seed, Report: s.report, Clock: s.system})
+		if err != nil {
+			panic(err) // without rules there is nothing to refuse
+		}
+		s.faults = in
+	}
+	return s.faults
+}
+
+// setFaults changes the rules, and counts.
+func (s *session) setFaults(args FaultsArgs) (any, error) {
+	in := s.injector(args.Seed)
+	if args.Disarm {
+		in.Disarm()
+	}
+	if args.Step != 0 {
+		in.Step(args.Step)
+	}
+	if err := in.Arm(args.Rules); err != nil {
+		return nil, err
+	}
+	if c := args.Clock; c != nil {
+		if err := s.breakClock(*c); err != nil {
+			return nil, err
+		}
+	}
+	s.mu.Lock()
+	wire := s.wire
+	s.mu.Unlock()
+	var http []gcsfront.Fired
+	if wire != nil {
+		http = wire.Fired()
+	}
+	return FaultsResult{Fired: in.Fired(), Passed: in.Passed(), Parked: in.Parked(), Clock: s.clock.Fired(), HTTP: http}, nil
+}
+
+func (s *session) breakClock(c ClockFault) error {
+	if c.Jump != 0 {
+		s.clock.Jump(c.Jump)
+	}
+	if c.Drift != 0 {
+		if err := s.clock.Drift(c.Drift); err != nil {
+			return err
+		}
+	}
+	if c.Freeze {
+		s.clock.Freeze()
+	}
+	if c.Thaw {
+		s.clock.Thaw()
+	}
+	return nil
+}
+
+func query(ctx context.Context, e *engine.Engine, args QueryArgs) (any, error) {
+	results, err := e.Query(ctx, args.SQL)
+	if err != nil {
+		return nil, err
+	}
+	out := QueryResult{}
+	for _, r := range results {
+		out.Rows = append(out.Rows, r.Rows)
+		out.Tags = append(out.Tags, r.Tag)
+	}
+	return out, nil
+}
+
+// copyIn sends one COPY with all of its data.
+func copyIn(ctx context.Context, e *engine.Engine, args CopyArgs) error {
+	messages, err := (&pgproto3.Query{String: workload.CopySQL}).Encode(nil)
+	if err != nil {
+		return fmt.Errorf("encode a COPY: %w", err)
+	}
+	var data []byte
+	for n := range args.Rows {
+		data = workload.CopyRow(data, args.Token, n, args.RowBytes, args.Seed)
+		if len(data) > 1<<20 || n == args.Rows-1 {
+			if messages, err = (&pgproto3.CopyData{Data: data}).Encode(messages); err != nil {
+				return fmt.Errorf("encode a COPY: %w", err)
+			}
+			data = data[:0]
+		}
+	}
+	if messages, err = (&pgproto3.CopyDone{}).Encode(messages); err != nil {
+		return fmt.Errorf("encode a COPY: %w", err)
+	}
+	var answer bytes.Buffer
+	if err := e.Exec(ctx, messages, &answer); err != nil {
+		return err
+	}
+	results, err := pglite.ParseResults(&answer)
+	if err != nil {
+		return err
+	}
+	if len(results) != 1 || results[0].Tag != fmt.Sprintf("COPY %d", args.Rows) {
+		return errors.New("a COPY was not answered with its number of rows")
+	}
+	return nil
+}

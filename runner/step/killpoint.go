@@ -1,0 +1,402 @@
+package step
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"blobpglite/core/engine"
+	"blobpglite/core/point"
+	"blobpglite/faults/pointfault"
+	"blobpglite/faults/procfault"
+	"blobpglite/runner/node"
+	"blobpglite/runner/scenario"
+	"blobpglite/runner/workload"
+)
+
+func killpointVerb() verb {
+	return verb{
+		Verb: scenario.Verb{
+			Name: "killpoint",
+			Doc: "clients work on a database in a child process, which kills itself at a fault point; another one opens it cold, and " +
+				"everything that was acknowledged must be there. Every point of the mode, rounds times each, life after life on the " +
+				"same database",
+			Args: []scenario.Arg{
+				{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "deaths at each point"},
+				{Name: "mode", OneOf: []string{string(engine.ModeLog), string(engine.ModeSnapshot)}, Default: string(engine.ModeLog), Doc: "the commit mode"},
+				{Name: "points", Kind: scenario.KindStrings, Doc: "only these; all that the mode has if left out"},
+				{Name: "compaction", Kind: scenario.KindBool, Doc: "the death comes while a layer is on its way"},
+				{Name: "power_cut", Kind: scenario.KindBool, Doc: "not one process dies but all, and requests on their way are lost with them"},
+				{Name: "bulk", Kind: scenario.KindBool, Doc: "clients copy so much that PostgreSQL's log goes through many of its segments"},
+				{Name: "skip", Kind: scenario.KindInt, Doc: "leaves out the first points of an order that the seed makes; what is left out is noted"},
+				{Name: "sample", Kind: scenario.KindInt, Doc: "takes only this many of those behind; 0: all"},
+				{Name: "clients", Kind: scenario.KindInt, Default: "3", Doc: "that work at once"},
+			},
+			Metrics: metricDocs(
+				"open_ms", "each reopening after a death, waiting for the lease included", "life_ms", "from one death to the next",
+				"deaths_count", "of the whole cell", "missed_count", "rounds in which the point was not reached",
+				"acknowledged_count", "operations", "unknown_count", "operations that a death cut off", "request_ms", "as a client sees it",
+			),
+		},
+		run: killpoint,
+	}
+}
+
+// where a point is reached.
+type where string
+
+const (
+	atOpening where = "opening"
+	atLoad    where = "load"
+	atNew     where = "new"   // while a new database takes its first layer
+	atLarge   where = "large" // by a commit that does not fit one object
+	atLayer   where = "layer" // by a compaction
+	atClose   where = "closing"
+)
+
+// spot is a point and how it is reached.
+type spot struct {
+	point point.Point
+	where where
+	most  int // the nth passing at which it strikes is 1 to most
+}
+
+// spots are the points that a mode has.
+func spots(mode engine.Mode, compaction bool) []spot {
+	if mode == engine.ModeSnapshot { // a commit is a layer and a swap; an opening is a swap
+		return []spot{
+			{point.RestoreAfterManifest, atOpening, 1}, {point.RestoreAfterBase, atOpening, 1},
+			{point.ManifestBeforeCAS, atOpening, 1}, {point.ManifestAfterCAS, atOpening, 1},
+			{point.BaseBeforePart, atLoad, 4}, {point.BaseAfterPart, atLoad, 4}, {point.BaseAfterLastPart, atLoad, 4}, {point.BaseAfterIndex, atLoad, 4},
+			{point.ManifestBeforeCAS, atLoad, 4}, {point.ManifestAfterCAS, atLoad, 4}, {point.CommitBeforeAck, atLoad, 6},
+		}
+	}
+	list := []spot{
+		{point.LeaseBeforeAcquire, atOpening, 1}, {point.LeaseAfterAcquire, atOpening, 1}, {point.RestoreAfterManifest, atOpening, 1},
+		{point.FenceBeforePut, atOpening, 1}, {point.FenceAfterPut, atOpening, 1}, {point.RestoreAfterBase, atOpening, 1},
+		{point.LeaseBeforeRenew, atLoad, 1}, {point.WalBeforePut, atLoad, 12}, {point.WalAfterPut, atLoad, 12}, {point.CommitBeforeAck, atLoad, 24},
+		{point.WalBeforePart, atLarge, 2}, {point.WalAfterPart, atLarge, 2}, {point.LeaseBeforeRelease, atClose, 1},
+	}
+	layer, most := atNew, 1
+	if compaction {
+		layer, most = atLayer, 1
+		list = append(list, spot{point.GCBeforeStamp, atLayer, 1}, spot{point.GCBeforeDelete, atLayer, 3}, spot{point.GCAfterDelete, atLayer, 3})
+	}
+	for _, p := range []point.Point{
+		point.BaseBeforePart, point.BaseAfterPart, point.BaseAfterLastPart, point.BaseAfterIndex, point.ManifestBeforeCAS, point.ManifestAfterCAS,
+	} {
+		list = append(list, spot{p, layer, most})
+	}
+	return list
+}
+
+// killing is one cell of killpoint.
+type killing struct {
+	lifeline
+	compaction bool
+	cut, bulk  bool
+	clients    int
+	large      bool // the database holds large copies
+	began      time.Duration
+}
+
+func killpoint(ctx context.Context, r *Run, args scenario.Args) error {
+	k := &killing{
+		lifeline:   lifeline{r: r, mode: engine.Mode(args.String("mode")), random: rand.New(rand.NewPCG(r.Seed, 0x6b696c6c))},
+		compaction: args.Bool("compaction"), cut: args.Bool("power_cut"), bulk: args.Bool("bulk"), clients: args.Int("clients"),
+	}
+	if k.cut {
+		k.latency = 8 * time.Millisecond // so that there is something on its way
+	}
+	if k.compaction && k.mode != engine.ModeLog {
+		return fmt.Errorf("mode %q has no compaction", k.mode)
+	}
+	list, err := k.chosen(args.Strings("points"), args.Int("skip"), args.Int("sample"))
+	if err != nil {
+		return err
+	}
+	defer k.end()
+	total := args.Int("rounds") * len(list)
+	for round := range args.Int("rounds") {
+		for i, s := range list {
+			r.Progress(fmt.Sprintf("%s %s: death at %s", r.Cell.Probe, r.Cell.Label, s.point), int64(round*len(list)+i), int64(total))
+			if err := k.death(ctx, s); err != nil {
+				return fmt.Errorf("round %d, %s (%s): %w", round+1, s.point, s.where, err)
+			}
+			if len(r.failed) > 0 {
+				return nil // what went wrong is in the checks; the bucket is kept as it is
+			}
+		}
+	}
+	return k.bucket(ctx)
+}
+
+// chosen are the points to die at. The order that the seed makes is one for all cells of a mode, so that two cells can
+// share the points between them; the collection's come last.
+func (k *killing) chosen(names []string, skip, sample int) ([]spot, error) {
+	all := spots(k.mode, k.compaction)
+	var list []spot
+	for _, s := range all {
+		if len(names) == 0 || slices.Contains(names, "all") || slices.Contains(names, string(s.point)) {
+			list = append(list, s)
+		}
+	}
+	for _, n := range names {
+		if n != "all" && !slices.ContainsFunc(all, func(s spot) bool { return string(s.point) == n }) {
+			return nil, fmt.Errorf("mode %q (compaction: %v) does not pass the point %q", k.mode, k.compaction, n)
+		}
+	}
+	if skip == 0 && sample == 0 {
+		return list, nil
+	}
+	rank := func(s spot) string {
+		sum := sha256.Sum256(fmt.Appendf(nil, "%d %s %v", k.r.Seed, s.point, s.where == atOpening))
+		return fmt.Sprintf("%v%x", strings.HasPrefix(string(s.point), "gc/"), sum)
+	}
+	slices.SortStableFunc(list, func(a, b spot) int { return cmp.Compare(rank(a), rank(b)) })
+	from := min(skip, len(list))
+	to := len(list)
+	if sample > 0 {
+		to = min(from+sample, to)
+	}
+	var left []string
+	for i, s := range list {
+		if i < from || i >= to {
+			left = append(left, fmt.Sprintf("%s (%s)", s.point, s.where))
+		}
+	}
+	k.r.Notes = append(k.r.Notes, fmt.Sprintf("left out here, by the seed: %s", strings.Join(left, ", ")))
+	return list[from:to], nil
+}
+
+// death lets one process die at a point, and looks at what it left.
+func (k *killing) death(ctx context.Context, s spot) error {
+	if s.where == atNew || k.large || k.lives >= livesOfDatabase || k.c == nil || k.bulk && k.lives >= bulkLives {
+		k.large = false
+		if err := k.fresh(ctx); err != nil {
+			return err
+		}
+	}
+	if k.m == nil && s.where != atNew {
+		if err := k.reopen(ctx); err != nil || k.m == nil {
+			return err
+		}
+	}
+	k.began = k.c.clk.Monotonic()
+	rule := pointfault.Rule{Point: s.point, Do: pointfault.Kill, Nth: 1 + k.random.IntN(s.most)}
+	if k.cut { // the point tells that it is reached; then everything goes at once
+		rule.Do, rule.For = pointfault.Delay, 5*time.Millisecond
+	}
+	died, err := k.kill(ctx, s, rule)
+	if err != nil {
+		return err
+	}
+	if !died {
+		k.r.Metrics.Value("missed_count", 1)
+		k.r.skip("%s was not reached (%s)", s.point, s.where)
+	} else {
+		k.r.Metrics.Value("missed_count", 0)
+		k.r.Metrics.Value("deaths_count", 1)
+	}
+	k.lives++
+	if err := k.reopen(ctx); err != nil {
+		return err
+	}
+	k.r.Metrics.Duration("life_ms", k.c.clk.Monotonic()-k.began)
+	return nil
+}
+
+// bulkLives is how many deaths a database sees that grows by megabytes in each life.
+const bulkLives = 4
+
+// kill brings a process to the point. False: it was not reached.
+func (k *killing) kill(ctx context.Context, s spot, rule pointfault.Rule) (bool, error) {
+	var victim *member
+	var act func() // brings it about; ends when the process has
+	switch s.where {
+	case atOpening:
+		if k.compaction {
+			if err := k.underWay(ctx); err != nil {
+				return false, err
+			}
+		}
+		if err := k.interrupt(ctx); err != nil {
+			return false, err
+		}
+		next, err := k.next(ctx)
+		if err != nil {
+			return false, err
+		}
+		if err := next.arm(ctx, k.random.Uint64(), rule); err != nil {
+			return false, err
+		}
+		victim, act = next, func() { _, _ = next.open(ctx) }
+	case atNew:
+		next, err := k.next(ctx)
+		if err != nil {
+			return false, err
+		}
+		if _, err := next.open(ctx); err != nil {
+			return false, err
+		}
+		if err := next.arm(ctx, k.random.Uint64(), rule); err != nil {
+			return false, err
+		}
+		victim, act = next, func() { _, _, _ = next.Query(ctx, workload.LedgerSchema) }
+	default:
+		victim = k.m
+		if err := k.before(ctx); err != nil {
+			return false, err
+		}
+		if k.compaction && s.where != atLayer {
+			if err := k.underWay(ctx); err != nil {
+				return false, err
+			}
+		}
+		if err := victim.arm(ctx, k.random.Uint64(), rule); err != nil {
+			return false, err
+		}
+		switch s.where {
+		case atLarge:
+			act = func() { k.largeCopy(ctx) }
+		case atLayer:
+			act = func() { k.layers(ctx, victim) }
+		case atClose:
+			act = func() { _ = victim.Do(ctx, node.Close, nil, nil) }
+		}
+	}
+	return k.perish(ctx, victim, act)
+}
+
+// interrupt kills the one that serves, at no point in particular, while clients work.
+func (k *killing) interrupt(ctx context.Context) error {
+	stop := k.c.load(ctx, k.work())
+	err := k.c.acknowledged(ctx, 2+k.random.IntN(12))
+	k.m.Kill()
+	k.c.serve(nil)
+	k.c.mark(k.m.name, "fault", "kill")
+	k.m = nil
+	return errors.Join(err, stop())
+}
+
+// work is what clients do until the process dies.
+func (k *killing) work() workload.Load {
+	l := workload.Load{Clients: k.clients, Mix: []string{"ledger", "bank", "bank", "register", "register", "rows", "ddl", "copy"}, Seed: k.random.Uint64()}
+	if k.bulk {
+		l.Mix, l.Copy = append(l.Mix, "copy", "copy"), workload.CopySize{Rows: 20, RowBytes: 20_000}
+	}
+	return l
+}
+
+// pointLimit bounds how long a process takes to reach its point.
+const pointLimit = 20 * time.Second
+
+// before is what has happened when the fault comes: a layer and its collection while clients work, or so much that
+// PostgreSQL's log has gone on by a segment or more.
+func (k *killing) before(ctx context.Context) error {
+	if !k.compaction && !k.bulk {
+		return nil
+	}
+	stop := k.c.load(ctx, k.work())
+	err := k.c.acknowledged(ctx, 3)
+	if err == nil && k.compaction {
+		err = k.m.Do(ctx, node.Compact, nil, nil)
+	}
+	if err == nil && k.bulk {
+		err = k.c.acknowledged(ctx, 10+k.random.IntN(8))
+	}
+	return errors.Join(err, stop())
+}
+
+// perish runs the clients and the act until the victim is gone.
+func (k *killing) perish(ctx context.Context, victim *member, act func()) (bool, error) {
+	stop := k.c.load(ctx, k.work())
+	acted := make(chan struct{})
+	go func() {
+		defer close(acted)
+		if act != nil {
+			act()
+		}
+	}()
+	_, fired := victim.fault(ctx, pointLimit)
+	if fired && k.cut {
+		if err := k.c.clk.Sleep(ctx, time.Duration(k.random.IntN(8))*time.Millisecond); err != nil {
+			return false, err
+		}
+		k.c.powerCut()
+	}
+	if !fired { // it lives: end it, so that nothing of it is left
+		victim.Kill()
+	}
+	inner, cancel := context.WithTimeout(ctx, pointLimit)
+	defer cancel()
+	exit, err := victim.Wait(inner)
+	k.c.serve(nil)
+	<-acted
+	if stopErr := stop(); stopErr != nil || err != nil {
+		return false, errors.Join(err, stopErr)
+	}
+	k.c.mark(victim.name, "life", "%s", exit)
+	if exit.Reason != node.ExitKilled {
+		return false, fmt.Errorf("the process ended as %s, not by SIGKILL", exit)
+	}
+	k.m = nil
+	return fired, nil
+}
+
+// underWay brings a compaction to where it has uploaded a part and stands still.
+func (k *killing) underWay(ctx context.Context) error {
+	rule := pointfault.Rule{Name: "a compaction under way", Point: point.BaseAfterPart, Do: pointfault.Park, Nth: 1}
+	if err := k.m.arm(ctx, k.random.Uint64(), rule); err != nil {
+		return err
+	}
+	go func() { _ = k.m.Do(ctx, node.Compact, nil, nil) }() // it dies with the process
+	if _, ok := k.m.fault(ctx, pointLimit); !ok {
+		return errors.New("no compaction came under way")
+	}
+	return nil
+}
+
+// layers takes one layer after the other until the process is gone.
+func (k *killing) layers(ctx context.Context, m *member) {
+	for ctx.Err() == nil {
+		if m.Do(ctx, node.Compact, nil, nil) != nil {
+			return
+		}
+	}
+}
+
+// largeCopy commits more than fits one object.
+func (k *killing) largeCopy(ctx context.Context) {
+	k.large = true
+	l := workload.Load{
+		Clients: 1, Mix: []string{"copy"}, Seed: k.random.Uint64(), Copy: workload.CopySize{Rows: 48, RowBytes: 200_000},
+	}
+	victim := k.m
+	stop := k.c.load(ctx, l)
+	<-victim.Ended()
+	_ = stop()
+}
+
+// powerCut ends all processes, and what is on its way to the bucket.
+func (c *cluster) powerCut() {
+	c.mark("bucket", "fault", "power cut")
+	if c.front != nil {
+		c.front.PowerCut()
+	}
+	c.mu.Lock()
+	members := slices.Clone(c.members)
+	c.mu.Unlock()
+	for _, m := range members {
+		if m.busy.Load() {
+			_ = m.signal(procfault.Kill)
+		}
+	}
+	c.r.struck("power cut", 1)
+}

@@ -1,0 +1,159 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"blobpglite/core/clock"
+	"blobpglite/runner/history"
+)
+
+// Target is where a client sends its next request, and the node's name. Nil: nowhere just now; it looks again.
+type Target func() (Conn, string)
+
+// Load is clients that work on the tables of LedgerSchema, and note everything in a history.
+//
+//	l := workload.Load{Clients: 4, Rate: 200, Mix: []string{"ledger", "bank", "register"}, Seed: 1, History: h, Target: holder, Outcome: outcomeOf}
+//	done := l.Run(ctx)        // until ctx ends, and every request under way has ended
+//
+// The loop is open: each client has a schedule, and a request's latency counts from when it was meant to start, however
+// late it did. With a rate of zero a client asks again when it was answered.
+type Load struct {
+	Clients int
+	Rate    float64 // requests a second of all clients together; zero: as fast as answers come
+	Mix     []string
+	Seed    uint64
+	History *history.History
+	Target  Target
+	// Outcome says how a request ended that ended with an error.
+	Outcome func(error) history.Outcome
+	// Latency hears of each request that was acknowledged. Nil: nobody.
+	Latency func(time.Duration)
+	Copy    CopySize
+	Clock   clock.Clock
+}
+
+// Mixes are what Load.Mix may name.
+func Mixes() []string { return slices.Sorted(maps.Keys(mixes())) }
+
+func mixes() map[string]history.Kind {
+	return map[string]history.Kind{
+		"ledger": history.Append, "bank": history.Transfer, "register": history.Read, "rows": history.Block, "ddl": history.DDL, "copy": history.Copy,
+	}
+}
+
+// pause is how long a client waits that has nobody to ask.
+const pause = 5 * time.Millisecond
+
+// Run loads until ctx ends. Requests under way are waited for: ctx ends the loop, not them. An error is a fault of the
+// load itself.
+func (l Load) Run(ctx context.Context) error {
+	var kinds []history.Kind
+	for _, name := range l.Mix {
+		kind, ok := mixes()[name]
+		if !ok {
+			return fmt.Errorf("load: there is no workload %q: want some of %v", name, Mixes())
+		}
+		kinds = append(kinds, kind)
+	}
+	if len(kinds) == 0 || l.Clients < 1 {
+		return errors.New("load: no workload, or no client, is asked for")
+	}
+	if l.Copy.Rows == 0 {
+		l.Copy = CopySize{Rows: 60, RowBytes: 1000}
+	}
+	var wg sync.WaitGroup
+	errs := make([]error, l.Clients)
+	for i := range l.Clients {
+		wg.Go(func() {
+			m := &maker{h: l.History, random: rand.New(rand.NewPCG(l.Seed, uint64(i))), kinds: kinds, copies: l.Copy}
+			errs[i] = l.client(ctx, m, i)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// client asks one request after the other.
+func (l Load) client(ctx context.Context, m *maker, n int) error {
+	id := l.History.Client()
+	interval := time.Duration(0)
+	if l.Rate > 0 {
+		interval = time.Duration(float64(l.Clients) / l.Rate * float64(time.Second))
+	}
+	began := l.Clock.Monotonic()
+	due := began + interval*time.Duration(n)/time.Duration(l.Clients)
+	for ctx.Err() == nil {
+		now := l.Clock.Monotonic()
+		if interval > 0 && now < due {
+			if l.Clock.Sleep(ctx, due-now) != nil {
+				return nil
+			}
+		}
+		meant := l.Clock.Monotonic()
+		if interval > 0 {
+			meant = due
+			due += interval
+		}
+		conn, name := l.Target()
+		if conn == nil {
+			if l.Clock.Sleep(ctx, pause) != nil {
+				return nil
+			}
+			continue
+		}
+		outcome, err := l.ask(context.WithoutCancel(ctx), m, id, conn, name)
+		if err != nil {
+			return err
+		}
+		switch outcome {
+		case history.OK:
+			if l.Latency != nil {
+				l.Latency(l.Clock.Monotonic() - meant)
+			}
+		case history.Unknown:
+			id = l.History.Client() // the old one may still be at it
+			fallthrough
+		case history.Failed:
+			if l.Clock.Sleep(ctx, pause) != nil {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// ask does one request and notes it.
+func (l Load) ask(ctx context.Context, m *maker, id int64, conn Conn, name string) (history.Outcome, error) {
+	r := m.next()
+	op := l.History.Begin(id, name, r.kind, r.in)
+	var rows [][][]string
+	var tags []string
+	var err error
+	if r.copy {
+		err = conn.Copy(ctx, r.in["token"], l.Copy.Rows, l.Copy.RowBytes)
+	} else {
+		rows, tags, err = conn.Query(ctx, r.sql)
+	}
+	if err != nil {
+		outcome := l.Outcome(err)
+		l.History.End(op, outcome, func(op *history.Op) { op.Error = err.Error() })
+		return outcome, nil
+	}
+	var bad error
+	l.History.End(op, history.OK, func(op *history.Op) {
+		if r.done != nil {
+			bad = r.done(op, rows, tags)
+		}
+	})
+	if bad != nil {
+		return history.OK, fmt.Errorf("load: the answer to %q: %w", r.sql, bad)
+	}
+	return history.OK, nil
+}
