@@ -96,6 +96,51 @@ func bugs() []bug {
 			folder: "core/lease", test: "TestReleaseIsASwapAndFreesAtOnce",
 		},
 		{
+			what:  "A loser's upload overwrote the winner's object of the same number",
+			where: "the TypeScript original", holds: "every name is written once, by create-if-absent",
+			probe: "e1.3",
+		},
+		{
+			what:  "A booted cluster stood behind the manifest's position; later writes were dropped, though acknowledged",
+			where: "the TypeScript original", holds: "ordered bytes and a chain of hashes; what cannot be placed is an error",
+			folder: "core/wal", test: "TestReadNamesTheDamagedRecord", probe: "e1.7",
+		},
+		{
+			what:  "An unknown outcome was treated as failed, and the committed file deleted in clean-up",
+			where: "ClickHouse #112096", holds: "nothing is cleaned up on unknown; the client is told 08007",
+			folder: "core/pgwire", test: "TestUnknownOutcome", probe: "e1.7",
+		},
+		{
+			what:  "Names of prepared statements of two pooled clients collided",
+			where: "PGlite's socket server with sqlx, Diesel, pgx", holds: "names are kept apart per client",
+			folder: "core/pgwire", test: "TestStatementNames", probe: "doors.1",
+		},
+		{
+			what:  "Listings were nearly all of the bill; idle instances made hundreds of calls an hour",
+			where: "Litestream #234, #1171", holds: "operations are counted; an idle database makes none",
+			probe: "e2c.6",
+		},
+		{
+			what:  "An append that met a stranger's record was called never to be in the log, though it had been, and was collected",
+			where: "this project, found by the explorer", holds: "behind a lost reply such a conflict is an unknown outcome",
+			folder: "core/wal", test: "TestFencedAfterATryWithoutAnAnswer",
+		},
+		{
+			what:  "A strict read took a free name for proof that nobody had fenced, while an append of its own was under way",
+			where: "this project, found by the explorer", holds: "it looks twice unless nothing is in flight",
+			folder: "core/wal", test: "TestUnfencedBehindACollectedRecord",
+		},
+		{
+			what:  "A collection by a zombie called a sound database damaged",
+			where: "this project, found by the explorer", holds: "what a newer writer has collected is no damage: fenced",
+			folder: "core/gc", test: "TestOvertakenCollectionIsNoDamage",
+		},
+		{
+			what:  "An opening that could not read the manifest again called the log damaged",
+			where: "this project, found by the explorer", holds: "without an answer it is the store's error",
+			folder: "core/takeover", test: "TestUnsureIsNoDamage",
+		},
+		{
 			what:  "An opener fenced behind a record that was collected and whose name a dead fence had taken: the log looked broken for ever",
 			where: "this project", holds: "a fence may be the first record behind the layer whatever it names",
 			folder: "core/wal", test: "TestReadAcceptsAFenceBehindACollectedRecord",

@@ -110,6 +110,7 @@ func renderAll(root string, log record.Log) ([]rendered, error) {
 		{"STATUS.md", map[string]string{
 			"scoreboard":   scoreboard(data),
 			"decisions":    decisions(data),
+			"mutants":      mutants(data),
 			"track-record": trackRecord(),
 		}},
 		{"README.md", map[string]string{
