@@ -3,6 +3,7 @@
 //	go run ./ci           # all of it
 //	go run ./ci -short    # the inner loop: no race detector, no cross builds, no smoke run
 //	go run ./ci -v        # and each test by name
+//	go run ./ci -nightly -bucket gs://name/prefix    # every scenario, in full; see nightly.go
 //
 // Each step prints live. A step runs even if an earlier one failed, unless it needs
 // that one. The tests come last, so that their closing count is the last thing on
@@ -39,6 +40,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	short := flags.Bool("short", false, "leave out what takes minutes")
 	verbose := flags.Bool("v", false, "name every test")
+	night := flags.Bool("nightly", false, "run every scenario instead, append to results/, render")
+	var n nightly
+	flags.StringVar(&n.bucket, "bucket", "", "of -nightly: gs://name/prefix; empty: the emulator")
+	flags.StringVar(&n.profile, "profile", "full", "of -nightly: full, default or ci")
+	flags.StringVar(&n.results, "results", "", "of -nightly: another folder for the results")
+	only := flags.String("scenarios", "", "of -nightly: only these, with commas between them")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -46,8 +53,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "ci takes no arguments, only flags: %q\n", flags.Args())
 		return 2
 	}
+	n.only = splitList(*only)
+	if err := n.check(*night, *short); err != nil {
+		fmt.Fprintln(stderr, "ci:", err)
+		return 2
+	}
 	root, err := moduleRoot(ctx)
 	if err != nil {
+		fmt.Fprintln(stderr, "ci:", err)
+		return 1
+	}
+	if n.results, err = absolute(n.results); err != nil {
 		fmt.Fprintln(stderr, "ci:", err)
 		return 1
 	}
@@ -58,7 +74,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	defer os.RemoveAll(temp)
 	c := &checker{root: root, temp: temp, short: *short, verbose: *verbose, stdout: stdout, stderr: stderr}
-	return c.runAll(ctx, steps())
+	if !*night {
+		return c.runAll(ctx, steps())
+	}
+	all, err := n.steps(ctx, c)
+	if err != nil {
+		fmt.Fprintln(stderr, "ci:", err)
+		return 2
+	}
+	return c.runAll(ctx, all)
 }
 
 // moduleRoot is the folder of go.mod.

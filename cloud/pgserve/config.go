@@ -46,6 +46,8 @@ type config struct {
 	grace    time.Duration
 	logLevel string
 
+	at, output string // of commands that copy
+
 	log     *slog.Logger
 	closers []func() error
 }
@@ -93,12 +95,15 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f.DurationVar(&c.acquire, "acquire-timeout", 40*time.Second, "how long opening waits for another writer's lease")
 	f.Int64Var(&c.memory, "memory-limit", 0, "of PostgreSQL, in bytes; 0: 2 GiB")
 	f.Var(&c.extensions, "extension", "an extension that is published as an npm package of its own, such as vector (pgvector); may be repeated. Bundled ones need no flag")
+	if cmd.flags != nil {
+		cmd.flags(c, f)
+	}
 	if cmd.name != "" {
 		return f, version
 	}
 	f.StringVar(&c.listen, "listen", "127.0.0.1:5432", "address of the PostgreSQL server; empty: none")
 	f.StringVar(&c.socket, "socket", "", "Unix socket of the PostgreSQL server, such as /run/pg/.s.PGSQL.5432")
-	f.StringVar(&c.http, "http", "127.0.0.1:8080", "address of the HTTP service; empty: none. $PORT, if set, replaces the port and listens on all addresses")
+	f.StringVar(&c.http, "http", "127.0.0.1:8080", "address of the HTTP service; empty: none. $PORT, if set, replaces the port, and on Cloud Run (K_SERVICE) all addresses are listened on")
 	f.StringVar(&c.tlsCert, "tls-cert", "", "certificate (PEM); with -tls-key")
 	f.StringVar(&c.tlsKey, "tls-key", "", "its key (PEM)")
 	f.BoolVar(&c.requireTLS, "require-tls", false, "refuse PostgreSQL connections without TLS")
@@ -137,7 +142,8 @@ func parse(cmd command, args []string, out, errs io.Writer) (*config, []string, 
 		fmt.Fprintln(errs, "pgserve:", bad)
 		return nil, nil, errUsage
 	}
-	switch err := f.Parse(args); {
+	rest, err := arguments(f, cmd, args)
+	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return nil, nil, nil
 	case err != nil:
@@ -147,23 +153,36 @@ func parse(cmd command, args []string, out, errs io.Writer) (*config, []string, 
 		fmt.Fprintln(out, versionText())
 		return nil, nil, nil
 	}
-	rest := f.Args()
-	want := 0
-	if cmd.usage != "" {
-		want = 1
+	if err = c.check(); err == nil {
+		err = cmd.check(rest)
 	}
-	if err := c.check(); err != nil || len(rest) != want {
-		switch {
-		case err != nil:
-		case cmd.usage != "":
-			err = fmt.Errorf("%s needs one argument: %s", cmd.name, cmd.usage)
-		default:
-			err = fmt.Errorf("there is no command %q; -help names them", rest[0])
-		}
+	if err != nil {
 		fmt.Fprintln(errs, "pgserve:", err)
 		return nil, nil, errUsage
 	}
 	return c, rest, nil
+}
+
+// arguments reads the flags, which may also follow a command's one argument, and returns what is left.
+func arguments(f *flag.FlagSet, cmd command, args []string) ([]string, error) {
+	if err := f.Parse(args); err != nil || cmd.many || f.NArg() == 0 {
+		return f.Args(), err
+	}
+	first := f.Arg(0)
+	err := f.Parse(f.Args()[1:])
+	return append([]string{first}, f.Args()...), err
+}
+
+// check refuses arguments that the command does not take.
+func (cmd command) check(args []string) error {
+	switch {
+	case cmd.many:
+	case cmd.usage == "" && len(args) > 0:
+		return fmt.Errorf("there is no command %q; -help names them", args[0])
+	case cmd.usage != "" && len(args) != 1:
+		return fmt.Errorf("%s needs one argument: %s", cmd.name, cmd.usage)
+	}
+	return nil
 }
 
 // check refuses what does not go together.

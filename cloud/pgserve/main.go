@@ -4,6 +4,7 @@
 //	go run ./cloud/pgserve -bucket gs://name/prefix            a database that stays
 //	psql -h 127.0.0.1 -p 5432 -U postgres                      then connect
 //	pgserve verify -bucket gs://name/prefix                    look after it: verify, status, gc
+//	pgserve dump -bucket gs://name/prefix > all.sql            leave, or copy: dump, restore-to, branch
 //
 // Every flag can be given in the environment: -idle-flush as PGSERVE_IDLE_FLUSH. A flag on the command line wins.
 //
@@ -17,6 +18,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -55,16 +57,20 @@ func run(args []string, out, errs io.Writer) int {
 // command is what pgserve can be asked to do.
 type command struct {
 	name, usage, doc string
+	many             bool                             // any number of arguments; otherwise one if there is a usage
+	flags            func(c *config, f *flag.FlagSet) // of its own; may be nil
 	run              func(ctx context.Context, c *config, args []string, out io.Writer) error
 }
 
 func commands() []command {
 	return []command{
-		{"", "", "serve clients", serve},
-		{"set-up", "", "fetch, compile and make what a start needs, and end: for an image of a container", setUp},
-		{"verify", "", "check the whole prefix: manifest, layers, log; says up to which record it is sound; changes nothing", verify},
-		{"status", "", "what is in the prefix, and who writes there", status},
-		{"gc", "", "delete what nothing reaches; needs the lease", collect},
+		{doc: "serve clients", run: serve},
+		{name: "set-up", doc: "fetch, compile and make what a start needs, and end: for an image of a container", run: setUp},
+		{name: "verify", doc: "check the whole prefix: manifest, layers, log; says up to which record it is sound; changes nothing", run: verify},
+		{name: "status", doc: "what is in the prefix, and who writes there", run: status},
+		{name: "gc", doc: "delete what nothing reaches; needs the lease", run: collect},
+		{name: "restore-to", usage: "FILE.tar", doc: "write the data directory as a tar archive; likewise", flags: (*config).atFlag, run: restoreTo},
+		{name: "branch", usage: "gs://name/prefix2", doc: "copy the database to an empty prefix, as one of its own; likewise", flags: (*config).atFlag, run: branch},
 	}
 }
 

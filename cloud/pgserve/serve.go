@@ -187,12 +187,8 @@ func (s *service) listen(ctx context.Context, out io.Writer) error {
 		s.servePG(ctx, l)
 		fmt.Fprintf(out, "postgres  %s\n", c.socket)
 	}
-	address := c.http
-	if port := os.Getenv("PORT"); port != "" && address != "" {
-		address = ":" + port
-	}
-	if address != "" {
-		l, err := listenOn(address, c.token != "" || os.Getenv("PORT") != "", "-token")
+	if address, open := c.httpAddress(); address != "" {
+		l, err := listenOn(address, c.token != "" || open, "-token")
 		if err != nil {
 			return err
 		}
@@ -204,6 +200,23 @@ func (s *service) listen(ctx context.Context, out io.Writer) error {
 		fmt.Fprintf(out, "http      %s\n", l.Addr())
 	}
 	return nil
+}
+
+// httpAddress is where the HTTP service listens: where -http says, at $PORT if that is set, and on Cloud Run, which sees to
+// who may come, on all addresses (open).
+func (c *config) httpAddress() (address string, open bool) {
+	port := os.Getenv("PORT")
+	if c.http == "" || port == "" {
+		return c.http, false
+	}
+	if os.Getenv("K_SERVICE") != "" {
+		return net.JoinHostPort("", port), true
+	}
+	host, _, err := net.SplitHostPort(c.http)
+	if err != nil {
+		return c.http, false
+	}
+	return net.JoinHostPort(host, port), false
 }
 
 func (s *service) servePG(ctx context.Context, l net.Listener) {

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// nightly runs every scenario, against a bucket if one is given, appends to results/,
+// and renders. A scenario that fails does not keep the others from running.
+//
+//	go run ./ci -nightly -bucket gs://name/prefix
+//	go run ./ci -nightly -scenarios e0,e1 -profile ci       some of them, smaller
+//
+// Each scenario has a prefix of its own below the given one; the runner removes what
+// it wrote there.
+type nightly struct {
+	bucket  string   // gs://name/prefix; empty: the emulator
+	profile string   // full, default or ci
+	only    []string // scenarios; empty: all
+	results string   // the folder; empty: results/
+}
+
+// steps are the night's: build, each scenario, render.
+func (n nightly) steps(ctx context.Context, c *checker) ([]step, error) {
+	if n.bucket != "" && !strings.HasPrefix(n.bucket, "gs://") {
+		return nil, fmt.Errorf("bucket %q: write gs://name/prefix", n.bucket)
+	}
+	all, err := c.scenarios(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range n.only {
+		if !slices.Contains(all, name) {
+			return nil, fmt.Errorf("there is no scenario %q; there are %s", name, strings.Join(all, ", "))
+		}
+	}
+	runner := filepath.Join(c.temp, "runner")
+	steps := []step{{name: "build", run: command("go", "build", "-o", runner, "./runner")}}
+	for _, id := range all {
+		if len(n.only) > 0 && !slices.Contains(n.only, id) {
+			continue
+		}
+		steps = append(steps, step{name: id, needs: []string{"build"}, run: func(ctx context.Context, c *checker) error {
+			return c.exec(ctx, nil, runner, n.args(id)...)
+		}})
+	}
+	return append(steps, step{name: "render", run: func(ctx context.Context, c *checker) error {
+		if n.bucket == "" {
+			fmt.Fprintln(c.stdout, "left out: what a real bucket does; give -bucket gs://name/prefix")
+		}
+		if n.results != "" {
+			return nil // not the repository's
+		}
+		return c.exec(ctx, nil, "go", "run", "./reports")
+	}}), nil
+}
+
+// args are the runner's for one scenario.
+func (n nightly) args(id string) []string {
+	args := []string{"-scenario", id, "-profile", n.profile}
+	if n.bucket != "" {
+		args = append(args, "-store", "gcs", "-bucket", strings.TrimSuffix(n.bucket, "/")+"/"+id)
+	}
+	if n.results != "" {
+		args = append(args, "-results", n.results)
+	}
+	return args
+}
+
+// scenarios asks the runner what there is.
+func (c *checker) scenarios(ctx context.Context) ([]string, error) {
+	cmd := exec.CommandContext(ctx, "go", "run", "./runner", "-list")
+	cmd.Dir, cmd.Stderr = c.root, c.stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("list the scenarios: %w", err)
+	}
+	var ids []string
+	lines := bufio.NewScanner(strings.NewReader(string(out)))
+	for lines.Scan() {
+		if line := lines.Text(); line != "" && line[0] != ' ' {
+			ids = append(ids, strings.Fields(line)[0])
+		}
+	}
+	if len(ids) == 0 {
+		return nil, errors.New("list the scenarios: the runner names none")
+	}
+	return ids, nil
+}
+
+// check refuses flags that do not go together.
+func (n nightly) check(asked, short bool) error {
+	switch {
+	case !asked && (n.bucket != "" || len(n.only) > 0 || n.results != ""):
+		return errors.New("-bucket, -scenarios and -results belong to -nightly")
+	case asked && short:
+		return errors.New("-nightly and -short do not go together; use -profile ci")
+	case !slices.Contains([]string{"full", "default", "ci"}, n.profile):
+		return fmt.Errorf("-profile %q: full, default or ci", n.profile)
+	}
+	return nil
+}
+
+// splitList reads names with commas between them.
+func splitList(text string) []string {
+	var all []string
+	for name := range strings.SplitSeq(text, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
+// absolute makes a folder's name mean the same in the repository's root.
+func absolute(dir string) (string, error) {
+	if dir == "" {
+		return "", nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("make the folder of the results: %w", err)
+	}
+	return filepath.Abs(dir)
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+func TestNightlyArguments(t *testing.T) {
+	n := nightly{bucket: "gs://b/night/", profile: "full"}
+	if got := strings.Join(n.args("e0"), " "); got != "-scenario e0 -profile full -store gcs -bucket gs://b/night/e0" {
+		t.Error(got)
+	}
+	n = nightly{profile: "ci", results: "/r"}
+	if got := strings.Join(n.args("e1"), " "); got != "-scenario e1 -profile ci -results /r" {
+		t.Error(got)
+	}
+}
+
+func TestNightlySteps(t *testing.T) {
+	root, err := moduleRoot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	c := &checker{root: root, temp: t.TempDir(), stdout: &out, stderr: &out}
+	steps, err := nightly{profile: "ci"}.steps(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, s := range steps {
+		names = append(names, s.name)
+	}
+	text := strings.Join(names, " ")
+	if !strings.HasPrefix(text, "build ") || !strings.HasSuffix(text, " render") || !strings.Contains(text, " e2 ") {
+		t.Error(text)
+	}
+	if _, err := (nightly{profile: "ci", only: []string{"e99"}}).steps(t.Context(), c); err == nil || !strings.Contains(err.Error(), "e99") {
+		t.Error(err)
+	}
+	if _, err := (nightly{profile: "ci", bucket: "b"}).steps(t.Context(), c); err == nil || !strings.Contains(err.Error(), "gs://") {
+		t.Error(err)
+	}
+}
+
+func TestNightlyUsage(t *testing.T) {
+	for _, args := range []string{"-bucket gs://a/b", "-nightly -short", "-nightly -profile huge", "-results x"} {
+		var out bytes.Buffer
+		if code := run(t.Context(), strings.Fields(args), &out, &out); code != 2 {
+			t.Errorf("%s: exit %d: %s", args, code, out.String())
+		}
+	}
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/engine"
+	"blobpglite/core/pglite"
+	"blobpglite/core/store"
+)
+
+// The commands by which a database leaves its prefix. All read beside a writer: no lease is taken, nobody is fenced, nothing
+// is written to the prefix that is read.
+
+// atFlag lets a command read an earlier state.
+func (c *config) atFlag(f *flag.FlagSet) {
+	f.StringVar(&c.at, "at", "", "an earlier state, as far as it is kept: a record's number, or a time as 2026-01-31T15:04:05Z. Default: what is durable now")
+}
+
+// state is the one that -at names.
+func (c *config) state() (engine.At, error) {
+	if c.at == "" {
+		return engine.Latest(), nil
+	}
+	if seq, err := strconv.ParseUint(c.at, 10, 64); err == nil && seq > 0 {
+		return engine.At{Seq: seq}, nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, c.at)
+	if err != nil {
+		return engine.At{}, fmt.Errorf("-at %q is neither a record's number nor a time as 2026-01-31T15:04:05Z", c.at)
+	}
+	return engine.At{Time: t}, nil
+}
+
+// withFiles restores the database's files.
+func withFiles(ctx context.Context, c *config, f func(engine.Restored) error) error {
+	at, err := c.state()
+	if err != nil {
+		return err
+	}
+	return withStore(ctx, c, func(st store.Store) error {
+		r, err := engine.Restore(ctx, st, at, clock.System())
+		if err != nil {
+			return err
+		}
+		return f(r)
+	})
+}
+
+// restoreTo writes the data directory as a tar archive.
+func restoreTo(ctx context.Context, c *config, args []string, out io.Writer) error {
+	return withFiles(ctx, c, func(r engine.Restored) error {
+		err := writeFile(args[0], out, func(w io.Writer) error { return pglite.WriteTar(w, r.Files, "") })
+		if err != nil {
+			return fmt.Errorf("write the data directory: %w", err)
+		}
+		if args[0] != toStdout {
+			fmt.Fprintf(out, "%s: database %s as of record %d, PostgreSQL %s\n", args[0], r.Manifest.DatabaseID, r.Seq, r.Manifest.Postgres)
+		}
+		return nil
+	})
+}
+
+// branch copies the database to an empty prefix.
+func branch(ctx context.Context, c *config, args []string, out io.Writer) error {
+	bucket, prefix, err := splitBucket(args[0])
+	if err != nil {
+		return err
+	}
+	if b, p, err := splitBucket(c.bucket); err == nil && b == bucket && (strings.HasPrefix(p+"/", prefix+"/") || strings.HasPrefix(prefix+"/", p+"/")) {
+		return fmt.Errorf("branch to %s: a database's prefix belongs to it alone, and one of this and %s holds the other", args[0], c.bucket)
+	}
+	return withFiles(ctx, c, func(r engine.Restored) error {
+		to, err := c.openBucket(ctx, bucket, prefix, c.endpoint)
+		if err != nil {
+			return err
+		}
+		id, err := engine.NewDatabase(ctx, to, r, "pgserve-branch/"+store.NewWriteID(), clock.System())
+		if err != nil {
+			return fmt.Errorf("branch to %s: %w", args[0], err)
+		}
+		fmt.Fprintf(out, "%s: database %s, a copy of %s as of record %d\n", args[0], id, r.Manifest.DatabaseID, r.Seq)
+		return nil
+	})
+}
+
+// toStdout is the name of a file that stands for standard output.
+const toStdout = "-"
+
+// writeFile makes a file of what write writes: all of it, or none. Standard output gets it as it comes.
+func writeFile(name string, out io.Writer, write func(io.Writer) error) (err error) {
+	if name == toStdout {
+		return write(out)
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
+		}
+	}()
+	if err := write(f); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), name); err != nil {
+		return err
+	}
+	return f.Close()
+}
