@@ -164,9 +164,10 @@ func (a *Answer) release() error {
 }
 
 // refused is the answer to a client whose commit did not become durable. That its context ended is the client's own
-// doing, and that a read could not be proved fresh costs only the answer; everything else has poisoned the engine.
+// doing, and that a read could not be proved fresh costs only the answer; everything else has poisoned the engine. What
+// nobody knows stays unknown, whatever ended the engine first: the record may be in the log.
 func (e *Engine) refused(ctx context.Context, err error) error {
-	if p := e.Err(); p != nil {
+	if p := e.Err(); p != nil && !errors.Is(err, ErrUnknown) {
 		return p
 	}
 	if ctx.Err() != nil || errors.Is(err, errUnproved) {
