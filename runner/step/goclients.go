@@ -16,6 +16,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver of database/sql
 
 	"blobpglite/core/clock"
+	"blobpglite/runner/scenario"
 )
 
 // goClient is what a trial needs of a client in Go.
@@ -207,4 +208,38 @@ func (e clientEnv) killInserting(ctx context.Context, c goClient) (survivors, er
 			return survivors{}, err
 		}
 	}
+}
+
+func doorLatencyVerb() verb {
+	return verb{
+		Verb: scenario.Verb{
+			Name:    "doorlatency",
+			Doc:     "times SELECT 1 by pgx, with its cache of prepared statements, over the loopback to pgserve in a process of its own",
+			Args:    []scenario.Arg{{Name: "calls", Kind: scenario.KindInt, Default: "5000", Doc: "that are timed, after a tenth as many that are not"}},
+			Metrics: metricDocs("select1_us", "from the call to the row"),
+		},
+		run: runDoorLatency,
+	}
+}
+
+func runDoorLatency(ctx context.Context, r *Run, args scenario.Args) error {
+	return r.withService(ctx, inProcess, func(s *served) error {
+		conn, err := pgx.Connect(ctx, s.now().URL())
+		if err != nil {
+			return err
+		}
+		defer conn.Close(context.WithoutCancel(ctx))
+		clk, calls := clock.System(), args.Int("calls")
+		for i := range calls + calls/10 {
+			at := clk.Monotonic()
+			var one int
+			if err := conn.QueryRow(ctx, "SELECT 1").Scan(&one); err != nil || one != 1 {
+				return fmt.Errorf("SELECT 1 gave %d: %w", one, err)
+			}
+			if i >= calls/10 {
+				r.Metrics.Duration("select1_us", clk.Monotonic()-at)
+			}
+		}
+		return nil
+	})
 }

@@ -55,7 +55,7 @@ func verbs() []verb {
 		killpointVerb(), zombieVerb(), handoverVerb(), chaosVerb(), episodeVerb(),
 		blackoutVerb(), layerSizeVerb(), nothingNewVerb(), engineMutantsVerb(),
 		exploreVerb(), mutantsVerb(),
-		clientVerb(), pgbenchVerb(),
+		clientVerb(), pgbenchVerb(), doorLatencyVerb(),
 	}
 }
 
