@@ -69,6 +69,7 @@ func commands() []command {
 		{name: "verify", doc: "check the whole prefix: manifest, layers, log; says up to which record it is sound; changes nothing", run: verify},
 		{name: "status", doc: "what is in the prefix, and who writes there", run: status},
 		{name: "gc", doc: "delete what nothing reaches; needs the lease", run: collect},
+		{name: "dump", usage: "[-- flags of pg_dump]", many: true, doc: "write the database as SQL by pg_dump itself, beside a writer, without a lease", flags: (*config).dumpFlags, run: dump},
 		{name: "restore-to", usage: "FILE.tar", doc: "write the data directory as a tar archive; likewise", flags: (*config).atFlag, run: restoreTo},
 		{name: "branch", usage: "gs://name/prefix2", doc: "copy the database to an empty prefix, as one of its own; likewise", flags: (*config).atFlag, run: branch},
 	}

@@ -8,6 +8,7 @@ import (
 
 	"blobpglite/core/base"
 	"blobpglite/core/manifest"
+	"blobpglite/core/memfs"
 	"blobpglite/core/store"
 	"blobpglite/core/takeover"
 	"blobpglite/core/wal"
@@ -34,11 +35,26 @@ func OpenAt(ctx context.Context, o Options, at At) (*Engine, error) {
 	o.Settings["default_transaction_read_only"] = "on"
 	e := &Engine{o: o, turn: make(chan struct{}, 1), failed: make(chan struct{}), commits: past{}}
 	began := o.Clock.Monotonic()
+	_, data, err := e.restorePast(ctx, at)
+	if err == nil {
+		err = e.startOn(ctx, data)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the database as of %s: %w", at, err)
+	}
+	e.opened.Wall = e.since(began)
+	e.give()
+	return e, nil
+}
+
+// restorePast restores the files of an earlier state.
+func (e *Engine) restorePast(ctx context.Context, at At) (takeover.Past, *memfs.FS, error) {
 	gone := "" // a layer that was named and not there
 	for {
 		p, err := e.readPast(ctx, at)
+		var data *memfs.FS
 		if err == nil {
-			err = e.startPast(ctx, p)
+			data, err = e.pastFiles(ctx, p)
 		}
 		if errors.Is(err, store.ErrNotFound) && !errors.Is(err, ErrNoDatabase) {
 			if p.Layer.Key != gone {
@@ -47,12 +63,7 @@ func OpenAt(ctx context.Context, o Options, at At) (*Engine, error) {
 			}
 			err = fmt.Errorf("%w: %w", base.ErrCorrupt, err)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("open the database as of %s: %w", at, err)
-		}
-		e.opened.Wall = e.since(began)
-		e.give()
-		return e, nil
+		return p, data, err
 	}
 }
 
@@ -70,20 +81,20 @@ func (e *Engine) readPast(ctx context.Context, at At) (takeover.Past, error) {
 	return p, err
 }
 
-// startPast restores it and starts PostgreSQL.
-func (e *Engine) startPast(ctx context.Context, p takeover.Past) error {
+// pastFiles puts layer and records together.
+func (e *Engine) pastFiles(ctx context.Context, p takeover.Past) (*memfs.FS, error) {
 	e.opened.Epoch, e.opened.Records = p.Manifest.Epoch, len(p.Records)
 	p.Manifest.Layers = []manifest.Layer{p.Layer}
 	data, _, err := e.readLayer(ctx, p.Manifest)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	began := e.o.Clock.Monotonic()
 	if _, err := replay(data, p.Records); err != nil {
-		return err
+		return nil, err
 	}
 	e.opened.Replay = e.since(began)
-	return e.startOn(ctx, data)
+	return data, nil
 }
 
 // past is the committer of an earlier state: there is nothing to make durable.

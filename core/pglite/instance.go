@@ -91,6 +91,7 @@ type Instance struct {
 	input  []byte // bytes that PostgreSQL has not read yet
 	output []byte // bytes that PostgreSQL wrote and the client has not got yet
 	peer   peer   // where more input comes from and output goes
+	wire   *wire  // of a client program (pg_dump): its connection to the server; nil in a server
 	shell  shell  // system, popen, pclose: only initdb runs commands
 
 	running  atomic.Bool
@@ -200,9 +201,11 @@ func callbacks() []callback {
 	one := wasmbin.FuncType{Params: []wasmbin.ValType{i32}, Results: []wasmbin.ValType{i32}}
 	two := wasmbin.FuncType{Params: []wasmbin.ValType{i32, i32}, Results: []wasmbin.ValType{i32}}
 	return []callback{
-		{"read", two, func(in *Instance, s []uint64) { s[0] = uint64(in.readInput(in.mem.bytes(uint32(s[0]), uint32(s[1])))) }},
+		{"read", two, func(in *Instance, s []uint64) {
+			s[0] = uint64(uint32(in.readWire(in.mem.bytes(uint32(s[0]), uint32(s[1])))))
+		}},
 		{"write", two, func(in *Instance, s []uint64) {
-			s[0] = uint64(in.writeOutput(in.mem.bytes(uint32(s[0]), uint32(s[1]))))
+			s[0] = uint64(uint32(in.writeWire(in.mem.bytes(uint32(s[0]), uint32(s[1])))))
 		}},
 		{"system", one, func(in *Instance, s []uint64) { s[0] = uint64(in.shell.system(in, in.mem.cstr(uint32(s[0])))) }},
 		{"popen", two, func(in *Instance, s []uint64) {

@@ -62,6 +62,7 @@ type Runtime struct {
 	mu     sync.Mutex // guards what follows
 	image  *Image
 	initdb *program
+	dump   *program // pg_dump
 }
 
 // program is a main module (PostgreSQL or initdb), compiled, with what the host needs to know of it.
@@ -73,6 +74,7 @@ type program struct {
 	elems    map[uint32]uint32 // function index to table slot
 	consts   map[string]int32  // exported data addresses
 	globals  []string          // exported mutable globals, in order
+	settled  bool              // was built to be placed anywhere: addresses in its data are to be filled in
 }
 
 // formatVersion is part of the name of every derived artefact: raised when what this package makes of the same PGlite
@@ -159,11 +161,16 @@ func (rt *Runtime) compile(ctx context.Context, name, file string) (*program, er
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", file, err)
 	}
+	return rt.compileMain(ctx, name, file, original, wasmbin.StripInit)
+}
+
+// compileMain is compile for a module that was read from file; strip removes what writes into its memory.
+func (rt *Runtime) compileMain(ctx context.Context, name, file string, original []byte, strip func([]byte) ([]byte, error)) (*program, error) {
 	derived, err := rt.assets.Derived(ctx, fmt.Sprintf("%s-v%d.wasm", name, formatVersion), func(_ context.Context, w io.Writer) error {
 		rt.progress("rewriting "+name, 0, 0)
 		bin, err := wasmbin.RewriteMain(original)
 		if err == nil {
-			bin, err = wasmbin.StripInit(bin)
+			bin, err = strip(bin)
 		}
 		if err != nil {
 			return err

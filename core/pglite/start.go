@@ -126,6 +126,9 @@ func (in *Instance) boot(args []string) error {
 func (in *Instance) prepare() error {
 	return in.guard(func() {
 		in.writeData()
+		if in.program.settled {
+			in.call(in.module.ExportedFunction("__wasm_apply_data_relocs"))
+		}
 		in.call(in.fn.ctors)
 		set := func(name string, args ...uint64) {
 			if f := in.module.ExportedFunction(name); f != nil {

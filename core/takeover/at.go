@@ -20,7 +20,13 @@ type At struct {
 	Time time.Time // by the writers' wall clocks, which the records carry
 }
 
+// Latest names the state after the last record that there is when the log is read.
+func Latest() At { return At{Time: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)} }
+
 func (a At) String() string {
+	if a == Latest() {
+		return "the last record"
+	}
 	if a.Seq != 0 {
 		return fmt.Sprintf("record %d", a.Seq)
 	}

@@ -56,17 +56,47 @@ func (s *Set) PublishedFiles(ctx context.Context, name string) ([]File, error) {
 		return nil, fmt.Errorf("there is no extension %q; bundled are %s; published as packages are %s",
 			name, strings.Join(s.Extensions(), ", "), strings.Join(Published(), ", "))
 	}
-	dir := s.Dir
-	if p.verify(dir) != nil {
-		dir = filepath.Join(s.cache.dir, p.folder())
-		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-			if err := s.cache.fetch(ctx, p); err != nil {
-				return nil, fmt.Errorf("extension %s: %w", name, err)
-			}
-		}
-		if err := p.verify(dir); err != nil {
-			return nil, fmt.Errorf("extension %s: %w; delete the folder %s and run again", name, err, dir)
-		}
+	dir, err := s.other(ctx, p)
+	if err != nil {
+		return nil, fmt.Errorf("extension %s: %w", name, err)
 	}
 	return readExtension(name, filepath.Join(dir, p.Files[0].Name))
+}
+
+// toolsPin is the package that holds pg_dump.
+func toolsPin() pin {
+	return pin{
+		Package: "@electric-sql/pglite-tools", Version: "0.4.8", Folder: "tools", Inside: "package/dist/",
+		Integrity: "WjgS8US6xfuE0wLYn5m9WrZ/+8dQWoQuQSRkpe7eYcxxx1UjZjvq30rpYSHfGrGtTke/zNiCd9ijVGeRUD8ukg==",
+		Files:     []pinnedFile{{"pg_dump.wasm", 701466, "cdbc551ec339cc9867003203bc8f03911858be2be92b3e88376922b09ccdf58c"}},
+	}
+}
+
+// PgDumpWasm gives the path of pg_dump.wasm, which comes in a package of its own, fetched into the cache by npm if need be and
+// hash-checked, and that package's version. Where files are given by a folder ([Options.From]), it is looked for there
+// first. Errors are those of [Ensure].
+func (s *Set) PgDumpWasm(ctx context.Context) (path, version string, err error) {
+	p := toolsPin()
+	dir, err := s.other(ctx, p)
+	if err != nil {
+		return "", "", fmt.Errorf("pg_dump: %w", err)
+	}
+	return filepath.Join(dir, p.Files[0].Name), p.Version, nil
+}
+
+// other is the folder that holds the files of a package besides PGlite's own.
+func (s *Set) other(ctx context.Context, p pin) (string, error) {
+	if p.verify(s.Dir) == nil {
+		return s.Dir, nil
+	}
+	dir := filepath.Join(s.cache.dir, p.folder())
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		if err := s.cache.fetch(ctx, p); err != nil {
+			return "", err
+		}
+	}
+	if err := p.verify(dir); err != nil {
+		return "", fmt.Errorf("%w; delete the folder %s and run again", err, dir)
+	}
+	return dir, nil
 }

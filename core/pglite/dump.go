@@ -1,0 +1,214 @@
+package pglite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path"
+	"strings"
+
+	"blobpglite/core/memfs"
+)
+
+// pg_dump comes from PGlite's makers as WebAssembly too, in an npm package of its own. It is a client program: libpq in it
+// sends and receives by the same two callbacks by which PostgreSQL does, so that any connection that speaks the wire
+// protocol will do. It was built to be placed anywhere in memory; here it is always placed at the same address.
+
+// DumpOptions configures a Dump. Conn and Out are required.
+type DumpOptions struct {
+	// Args are pg_dump's own arguments. Those that name a server or a file are refused, for Conn and Out take their place; so
+	// is the directory format, which is not one file.
+	Args []string
+	// Conn is a connection to the server, on which nothing has been said yet. Dump closes it.
+	Conn net.Conn
+	// Out gets what pg_dump writes: SQL, or what the format in Args makes of it.
+	Out io.Writer
+	// Log hears each line that pg_dump says on its standard error. Nil: dropped, but for the last ones in an error.
+	Log func(line string)
+}
+
+// DumpError is an end of pg_dump that it reported itself.
+type DumpError struct {
+	Code int    // exit code
+	Said string // the last lines of its standard error
+}
+
+func (e *DumpError) Error() string {
+	return fmt.Sprintf("pg_dump ended with exit code %d%s", e.Code, e.Said)
+}
+
+// Dump runs pg_dump of PostgreSQL 18. The first call fetches it by npm if the cache has none, and compiles it (about a
+// second). Errors: *DumpError, those of Conn and Out, the context's, those of NewRuntime about files. After an error, Out
+// may have got a part.
+func (rt *Runtime) Dump(ctx context.Context, o DumpOptions) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	defer o.Conn.Close()
+	if err := checkDumpArgs(o.Args); err != nil {
+		return err
+	}
+	p, err := rt.dumpProgram(ctx)
+	if err != nil {
+		return fmt.Errorf("make pg_dump ready: %w", err)
+	}
+	defer context.AfterFunc(ctx, func() { _ = o.Conn.Close() })()
+	inst := InstanceOptions{Log: o.Log}
+	inst.fill()
+	tail := &logTail{next: inst.Log}
+	tree, err := dumpTree()
+	if err != nil {
+		return fmt.Errorf("start pg_dump: %w", err)
+	}
+	fs := newFiles(tree, memfs.New(memfs.Options{}), inst.Random)
+	out := &outDevice{w: o.Out}
+	for _, d := range []device{nullDevice{}, out, &lineDevice{emit: tail.line}} {
+		fs.add(&openFile{dev: d, flags: 2})
+	}
+	in, err := rt.newInstance(p, fs, inst, 0)
+	if err != nil {
+		return fmt.Errorf("start pg_dump: %w", err)
+	}
+	defer in.release()
+	in.wire = &wire{conn: o.Conn}
+	if err := in.prepare(); err != nil {
+		return fmt.Errorf("start pg_dump: %w", err)
+	}
+	code, err := in.main(append([]string{dumpBinary, "--no-password"}, o.Args...))
+	if err == nil {
+		err = in.flushStreams()
+	}
+	switch {
+	case err != nil:
+		err = fmt.Errorf("run pg_dump: %w%s", err, tail.text())
+	case code != 0:
+		err = &DumpError{Code: int(code), Said: tail.text()}
+	}
+	if err = errors.Join(err, out.err, in.wire.err); err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// flushStreams writes what the guest's C library still holds back, as its exit would.
+func (in *Instance) flushStreams() error {
+	return in.guard(func() {
+		for _, name := range []string{"__funcs_on_exit", "fflush"} {
+			if f := in.module.ExportedFunction(name); f != nil {
+				in.call(f, 0)
+			}
+		}
+	})
+}
+
+// dumpBinary is pg_dump's name for itself. The file is looked for, and not read.
+const dumpBinary = pgRoot + "/bin/pg_dump"
+
+// dumpTree is the file tree that pg_dump sees.
+func dumpTree() (*memfs.FS, error) {
+	tree := memfs.New(memfs.Options{})
+	for _, dir := range []string{"/tmp", "/home/postgres", path.Dir(dumpBinary)} {
+		if err := tree.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	return tree, tree.WriteFile(dumpBinary, nil, 0o755)
+}
+
+// checkDumpArgs refuses arguments that would send the dump, or the connection, elsewhere.
+func checkDumpArgs(args []string) error {
+	const withValue = "EFUdefhjnNtTSZ" // short options that take a value
+	long := []string{"--file", "--host", "--port", "--jobs"}
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		if arg == "--" {
+			break
+		}
+		if strings.HasPrefix(arg, "--") {
+			name, _, _ := strings.Cut(arg, "=")
+			for _, l := range long {
+				if len(name) > len("--") && strings.HasPrefix(l, name) {
+					return refused(arg)
+				}
+			}
+			continue
+		}
+		for j := 1; j < len(arg) && arg[0] == '-'; j++ {
+			if strings.IndexByte("fhpj", arg[j]) >= 0 {
+				return refused(arg)
+			}
+			if strings.IndexByte(withValue, arg[j]) >= 0 {
+				if j == len(arg)-1 {
+					i++ // its value is the next argument
+				}
+				break
+			}
+		}
+	}
+	return nil
+}
+
+func refused(arg string) error {
+	return fmt.Errorf("run pg_dump: its argument %q is refused: file, host, port and jobs are given by the caller", arg)
+}
+
+// wire is a client program's connection.
+type wire struct {
+	conn io.ReadWriter
+	err  error // why it broke, unless the server ended it
+}
+
+const eCONNRESET errno = 15
+
+// readWire is the guest's recv: it blocks until there is something. 0: the other end is gone; below zero: an error.
+func (in *Instance) readWire(p []byte) int {
+	if in.wire == nil {
+		return in.readInput(p)
+	}
+	n, err := in.wire.conn.Read(p)
+	if n > 0 || err == nil || errors.Is(err, io.EOF) {
+		return n
+	}
+	return in.wireFailed(err)
+}
+
+// writeWire is the guest's send.
+func (in *Instance) writeWire(p []byte) int {
+	if in.wire == nil {
+		return in.writeOutput(p)
+	}
+	n, err := in.wire.conn.Write(p)
+	if err == nil {
+		return n
+	}
+	return in.wireFailed(err)
+}
+
+func (in *Instance) wireFailed(err error) int {
+	if in.wire.err == nil {
+		in.wire.err = fmt.Errorf("talk to the server: %w", err)
+	}
+	in.mem.putU32(uint32(in.call(in.module.ExportedFunction("__errno_location"))), uint32(eCONNRESET))
+	return -1
+}
+
+// outDevice passes on what is written to it.
+type outDevice struct {
+	nullDevice
+	w   io.Writer
+	err error
+}
+
+func (d *outDevice) write(p []byte) (int, errno) {
+	if d.err != nil {
+		return 0, eIO
+	}
+	n, err := d.w.Write(p)
+	if err != nil {
+		d.err = fmt.Errorf("write the dump: %w", err)
+		return n, eIO
+	}
+	return n, eOK
+}
