@@ -16,7 +16,7 @@ func newConnector(o Options) (connector, error) {
 		return connector{}, err
 	}
 	config.User, config.Database, config.Password = o.User, o.Database, ""
-	config.RuntimeParams = map[string]string{"application_name": "http"}
+	config.RuntimeParams = map[string]string{} // each would be one more statement a request
 	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return o.Dial(ctx) }
 	config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
 	config.Fallbacks = nil

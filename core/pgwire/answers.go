@@ -124,7 +124,16 @@ func (a *answers) message(kind byte, body []byte) bool {
 
 // rename gives statements in a message their clients' names.
 func (a *answers) rename(kind byte, body, prefix []byte) []byte {
-	body = bytes.ReplaceAll(body, prefix, nil)
-	message := binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(body)+4))
-	return append(message, body...)
+	var out []byte
+	for {
+		before, rest, found := bytes.Cut(body, prefix)
+		out = append(out, before...)
+		if !found {
+			break
+		}
+		name, length := a.c.nameOf(rest)
+		out, body = append(out, name...), rest[length:]
+	}
+	message := binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(out)+4))
+	return append(message, out...)
 }

@@ -51,6 +51,9 @@ type client struct {
 	answers answers
 
 	statements      map[string]*statement // prepared, by the client's name
+	keys            map[string]int        // of names that were used, the session's number
+	names           []string              // by that number, from 1
+	unknown         string                // the last name that has none
 	portals         map[string]hints      // of this unit or transaction
 	startupSettings map[string]string
 	settings        map[string]string // as saved

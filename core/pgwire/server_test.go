@@ -180,6 +180,23 @@ func TestStatementNames(t *testing.T) {
 	}
 }
 
+// TestLongNames: names that PostgreSQL would cut stay apart.
+func TestLongNames(t *testing.T) {
+	d := openDoor(t)
+	c := d.connect()
+	long := strings.Repeat("n", 62)
+	for _, tail := range []string{"a", "b"} {
+		if _, err := c.Prepare(t.Context(), long+tail, "SELECT '"+tail+"'"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tail := range []string{"a", "b"} {
+		if got := one(t, c, long+tail); got != tail {
+			t.Fatal(got)
+		}
+	}
+}
+
 func TestUnnamedStatementOutlivesAnotherClient(t *testing.T) {
 	d := openDoor(t)
 	a, b := d.connect().PgConn(), d.connect().PgConn()

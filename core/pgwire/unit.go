@@ -24,13 +24,56 @@ type statement struct {
 	made  uint64 // session.wiped when it was
 }
 
-// namePrefix begins the session's names of clients' statements; see keyOf.
+// namePrefix begins the session's names of clients' statements: c7.12 is the twelfth name that client 7 has used. The
+// client's own name would do, were it not that PostgreSQL cuts names at 63 bytes.
 const namePrefix = "c"
 
-// keyOf is the session's name of a client's statement: no two clients have the same.
-func (c *client) keyOf(name string) string { return c.prefix() + name }
+const (
+	unnamedKey = "0" // of the unnamed statement
+	unknownKey = "x" // of a name that was never parsed: there is no such statement in the session
+)
 
 func (c *client) prefix() string { return namePrefix + strconv.FormatUint(uint64(c.id), 10) + "." }
+
+// keyOf is the session's name of a client's statement: no two clients have the same.
+func (c *client) keyOf(name string) string {
+	if name == "" {
+		return c.prefix() + unnamedKey
+	}
+	if n, ok := c.keys[name]; ok {
+		return c.prefix() + strconv.Itoa(n)
+	}
+	c.unknown = name
+	return c.prefix() + unknownKey
+}
+
+// newKey gives a name its key, for a Parse.
+func (c *client) newKey(name string) string {
+	if _, ok := c.keys[name]; !ok && name != "" {
+		if c.keys == nil {
+			c.keys = map[string]int{}
+		}
+		c.names = append(c.names, name)
+		c.keys[name] = len(c.names)
+	}
+	return c.keyOf(name)
+}
+
+// nameOf is the client's name for what follows the prefix in a key, and how long that is.
+func (c *client) nameOf(key []byte) (name string, length int) {
+	if len(key) > 0 && key[0] == unknownKey[0] {
+		return c.unknown, 1
+	}
+	n := 0
+	for length < len(key) && key[length] >= '0' && key[length] <= '9' && length < 9 {
+		n = 10*n + int(key[length]-'0')
+		length++
+	}
+	if n > 0 && n <= len(c.names) {
+		name = c.names[n-1]
+	}
+	return name, length
+}
 
 // handle deals with one message.
 func (c *client) handle(kind byte, body, message []byte) error {
@@ -153,7 +196,10 @@ func (c *client) extended(kind byte, body, message []byte) error {
 // used; so it has to be closed before.
 func (c *client) parse(m *pgproto3.Parse) error {
 	name := m.Name
-	st := &statement{key: c.keyOf(name), uses: c.hints([]byte(m.Query)), made: c.session.wiped.Load()}
+	if _, used := c.keys[name]; !used && len(c.names) >= maxStatements {
+		return failure("53400", "a connection may use %d names of prepared statements; connect again", maxStatements)
+	}
+	st := &statement{key: c.newKey(name), uses: c.hints([]byte(m.Query)), made: c.session.wiped.Load()}
 	if name == "" {
 		c.addMessage('C', []byte{'S'}, []byte(st.key), []byte{0})
 		c.expect = append(c.expect, expected{})
@@ -163,16 +209,13 @@ func (c *client) parse(m *pgproto3.Parse) error {
 	if st.parse, err = m.Encode(nil); err != nil {
 		return failure("54000", "a statement that cannot be kept: %v", err)
 	}
-	if len(c.statements) >= maxStatements && c.statements[name] == nil {
-		return failure("53400", "a client may have %d prepared statements; close some", maxStatements)
-	}
 	c.unit = append(c.unit, st.parse...)
 	c.expect = append(c.expect, expected{shown: true, name: name, makes: st})
 	return nil
 }
 
 // maxStatements bounds what is remembered of a client.
-const maxStatements = 10_000
+const maxStatements = 100_000
 
 // remake parses a statement again that somebody's DISCARD ALL has removed.
 func (c *client) remake(st *statement) {
