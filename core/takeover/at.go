@@ -57,8 +57,10 @@ func ReadAt(ctx context.Context, st store.Store, at At, parallel int) (Past, err
 		past, err := readAt(ctx, st, m, at, parallel)
 		now, _, loadErr := manifest.Load(ctx, st)
 		switch {
+		case loadErr != nil && err != nil:
+			return Past{}, fmt.Errorf("tell damage from a log that was compacted meanwhile (%v): %w", err, loadErr)
 		case loadErr != nil:
-			return Past{}, errors.Join(err, loadErr)
+			return Past{}, loadErr
 		case now.WalStart != m.WalStart: // what was read may not be authentic, nor what was missing
 			continue
 		case errors.Is(err, store.ErrNotFound):

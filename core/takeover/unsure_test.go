@@ -46,12 +46,19 @@ func TestUnsureIsNoDamage(t *testing.T) {
 			_, err := VerifyWith(t.Context(), st, VerifyOptions{Parallel: 1})
 			return err
 		},
+		"past": func(st store.Store) error {
+			_, err := ReadAt(t.Context(), st, Latest(), 1)
+			return err
+		},
 	} {
 		st := mem.New(mem.Options{})
 		live := mustOpen(t, st, "live")
-		for _, id := range []string{"a", "b"} {
+		for i, id := range []string{"z", "a", "b"} {
 			if err := appendID(t, live, id); err != nil {
 				t.Fatal(err)
+			}
+			if i == 0 {
+				compact(t, st, live) // a state of the past has a layer
 			}
 		}
 		err := read(&unsure{Store: st, collect: func() {
