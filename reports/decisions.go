@@ -22,15 +22,18 @@ func decisions(s selection) string {
 	host, hostEvidence := hostDecision(s)
 	emulator, emulatorEvidence := emulatorDecision(s)
 	commit, commitEvidence := commitDecision(s)
+	fresh, freshEvidence := freshDecision(s)
+	liveness, livenessEvidence := livenessDecision(s)
+	month, monthEvidence := monthDecision(s)
 	return table([]string{"decision", "experiment", "answer", "evidence"}, [][]string{
 		{"Can the store be tested against an emulator, or only against real buckets?", "e0", emulator, emulatorEvidence},
 		{"Can a snapshot be taken from a live instance in mid-session, and how?", "e2.3", live, liveEvidence},
 		{"From which database size on is a full snapshot per commit no longer acceptable?", "e2.1", snapshot, evidence},
 		{"How does a commit become durable instead, and what does that cost?", "e2c.2, e2c.3", commit, commitEvidence},
 		{"Is PostgreSQL run in the Go process itself, without Node?", "sql.1", host, hostEvidence},
-		{"Is a new database made by initdb, or from a prepared image?", "e3", freshDecision(s), freshEvidence(s)},
-		{"Does the lease need background work, or is it validated on the request path?", "e4", noRun, "-"},
-		{"What does a month cost?", "e5", noRun, "-"},
+		{"Is a new database made by initdb, or from a prepared image?", "e3.2", fresh, freshEvidence},
+		{"Does the lease need background work, or is it validated on the request path?", "e4.1, e4.1b", liveness, livenessEvidence},
+		{"What does a month cost: 1,000 writes a day in 48 wakes?", "e4.1c", month, monthEvidence},
 	})
 }
 
@@ -121,20 +124,52 @@ func hostDecision(s selection) (answer, evidence string) {
 	return fmt.Sprintf("%s: the slowest case against Node is %s at %s times its time.", answer, name, quantity(worst, "ratio")), evidenceOf(r)
 }
 
-func freshDecision(s selection) string {
-	r, ok := newestOf(s, "e2.4")
+func freshDecision(s selection) (answer, evidence string) {
+	image, ok := newestOf(s, "e2.4")
 	if !ok {
-		return noRun
+		return noRun, "-"
 	}
-	return fmt.Sprintf("From a prepared image: %s here; the time of a cold start in the cloud is e3's to tell.", p50(r, "new_database_ms"))
+	answer = fmt.Sprintf("From a prepared image: %s, where initdb takes seconds.", p50(image, "new_database_ms"))
+	evidence = "e2.4: " + evidenceOf(image)
+	if wake, ok := newestOf(s, "e3.2"); ok {
+		answer += fmt.Sprintf(" On the twin a process that starts with a new database has its first row after %s.", p50(wake, "first_row_ms"))
+		evidence += "; e3.2: " + evidenceOf(wake)
+	}
+	return answer, evidence
 }
 
-func freshEvidence(s selection) string {
-	r, ok := newestOf(s, "e2.4")
-	if !ok {
-		return "-"
+// livenessDecision says what keeps a writer's lease: nothing in the background, if the probes with frozen writers held.
+func livenessDecision(s selection) (answer, evidence string) {
+	frozen, ok1 := newestOf(s, "e4.1")
+	rival, ok2 := newestOf(s, "e4.1b")
+	if !ok1 || !ok2 {
+		return noRun, "-"
 	}
-	return "e2.4: " + evidenceOf(r)
+	evidence = "e4.1: " + evidenceOf(frozen) + "; e4.1b: " + evidenceOf(rival)
+	if frozen.Verdict != record.Pass || rival.Verdict != record.Pass {
+		return "Open: a probe did not hold.", evidence
+	}
+	return fmt.Sprintf("It is validated at the start of a request, and nothing runs between requests (b). A writer that was frozen longer than its lease "+
+		"asks the bucket for nothing meanwhile, and its next commit takes %s; one that was taken over is refused. CPU that is always on (a) buys nothing "+
+		"but its price; pings (c) would only be another thing that must not fail.", p50(frozen, "next_commit_ms")), evidence
+}
+
+// monthDecision is the modelled bill of the small application.
+func monthDecision(s selection) (answer, evidence string) {
+	r, ok := newestOf(s, "e4.1c")
+	if !ok {
+		return noRun, "-"
+	}
+	usd := func(name string) string {
+		m, ok := metric(r, name)
+		if !ok {
+			return "?"
+		}
+		return fmt.Sprintf("$%.2f", m.P50)
+	}
+	return fmt.Sprintf("Modelled from what the twin was billed: Cloud Run %s at list price (%s beyond the free tier), the bucket %s. With an instance whose CPU is "+
+		"always on %s, and the bucket %s. Prices: cloud/README.md.", usd("month_requests_usd"), usd("month_free_usd"), usd("month_bucket_usd"),
+		usd("month_always_usd"), usd("month_always_bucket_usd")), "e4.1c: " + evidenceOf(r)
 }
 
 // emulatorDecision says whether the embedded emulator is good enough for tests: whether everything that e0 asks of the

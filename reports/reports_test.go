@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "write testdata anew")
 const (
 	statusFrame = "# Status\n\nbefore\n\n<!-- begin:scoreboard -->\n<!-- end:scoreboard -->\n\n<!-- begin:decisions -->\nold\n<!-- end:decisions -->\n" +
 		"<!-- begin:mutants -->\n<!-- end:mutants -->\n<!-- begin:track-record -->\n<!-- end:track-record -->\n\nafter\n"
-	readmeFrame = "# Readme\n<!-- begin:performance-e2 -->\n<!-- end:performance-e2 -->\n<!-- begin:performance-log -->\n<!-- end:performance-log -->\n<!-- begin:performance-sql -->\n<!-- end:performance-sql -->\n"
+	readmeFrame = "# Readme\n<!-- begin:performance-e2 -->\n<!-- end:performance-e2 -->\n<!-- begin:performance-log -->\n<!-- end:performance-log -->\n<!-- begin:performance-wake -->\n<!-- end:performance-wake -->\n<!-- begin:performance-doors -->\n<!-- end:performance-doors -->\n<!-- begin:performance-sql -->\n<!-- end:performance-sql -->\n"
 )
 
 // newRoot makes a folder with both documents.

@@ -165,22 +165,35 @@ func sqlLine(s selection) (record.Record, bool) {
 	return lines[0], true
 }
 
-// performanceLog shows what a commit through the log costs.
-func performanceLog(s selection) string {
-	shown := []struct{ probe, title string }{
-		{"e2c.2", "one client"}, {"e2c.4", "10 clients"}, {"e2c.3", "64 clients"}, {"e2c.5", "reopening"},
-		{"e2c.7", "bytes"}, {"e5b.1", "one name against the next name"},
-	}
+// shownProbe is a probe whose metrics a table shows.
+type shownProbe struct {
+	probe, title string
+	metrics      []string // these, in this order; none: all
+}
+
+// metricTable shows metrics of probes, a row each.
+func metricTable(s selection, shown []shownProbe) string {
 	var rows [][]string
 	var lines []record.Record
 	for _, p := range shown {
-		for _, r := range oneMachine(s.current) {
-			if r.Probe != p.probe || r.Verdict == record.Broken {
-				continue
+		var of []record.Record
+		for _, r := range s.current {
+			if r.Probe == p.probe && r.Verdict != record.Broken {
+				of = append(of, r)
 			}
+		}
+		for _, r := range onePerKey(oneMachine(of), cellText) {
 			lines = append(lines, r)
-			for _, m := range r.Metrics {
-				rows = append(rows, []string{p.title, "`" + m.Name + "`", fmt.Sprint(m.N), quantity(m.P50, m.Unit), quantity(m.P99, m.Unit), r.Verdict.String()})
+			names := p.metrics
+			if names == nil {
+				for _, m := range r.Metrics {
+					names = append(names, m.Name)
+				}
+			}
+			for _, name := range names {
+				if m, ok := metric(r, name); ok {
+					rows = append(rows, []string{strings.TrimSpace(p.title + " " + cellText(r)), "`" + m.Name + "`", fmt.Sprint(m.N), quantity(m.P50, m.Unit), quantity(m.P99, m.Unit), r.Verdict.String()})
+				}
 			}
 		}
 	}
@@ -189,4 +202,44 @@ func performanceLog(s selection) string {
 	}
 	return table([]string{"what", "metric", "n", "p50", "p99", "verdict"}, rows) + "\n" + source(lines) +
 		" `go run ./runner -verbs` says what each metric is.\n"
+}
+
+// cellText names what tells the cells of one probe apart, as people would.
+func cellText(r record.Record) string {
+	var parts []string
+	for _, name := range []string{"size", "client", "durability", "shape", "of"} {
+		if v, ok := r.Params[name]; ok {
+			parts = append(parts, fmt.Sprint(v))
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+// performanceLog shows what a commit through the log costs.
+func performanceLog(s selection) string {
+	return metricTable(s, []shownProbe{
+		{probe: "e2c.2", title: "one client"}, {probe: "e2c.4", title: "10 clients"}, {probe: "e2c.3", title: "64 clients"},
+		{probe: "e2c.5", title: "reopening"}, {probe: "e2c.7", title: "bytes"}, {probe: "e5b.1", title: "one name against the next name"},
+	})
+}
+
+// performanceWake shows what a request waits for that finds no instance.
+func performanceWake(s selection) string {
+	split := []string{"first_row_ms", "peak_bytes"}
+	return metricTable(s, []shownProbe{
+		{probe: "e3.1", title: "the floor: no bucket", metrics: split}, {probe: "e3.2", title: "a new database", metrics: split},
+		{probe: "e3.3", title: "restored,", metrics: split}, {probe: "e3.4", title: "500 records behind a layer", metrics: split},
+		{probe: "e3.5", title: "smallest memory tier,", metrics: []string{"tier_bytes", "peak_bytes"}},
+		{probe: "e3.7", title: "scaled to zero,", metrics: []string{"cold_ms", "warm_ms", "leave_ms"}},
+		{probe: "e3.8", title: "commit over HTTP,", metrics: []string{"commit_ms"}},
+		{probe: "e4.3", title: "revision switch, old one", metrics: []string{"gap_ms", "refused_count", "acked_count"}},
+	})
+}
+
+// performanceDoors shows what clients see.
+func performanceDoors(s selection) string {
+	return metricTable(s, []shownProbe{
+		{probe: "doors.3", title: "SELECT 1 by pgx over the loopback"}, {probe: "doors.2", title: "pgbench, TPC-B"},
+		{probe: "doors.1", title: "after SIGKILL, client", metrics: []string{"acked_count", "restart_ms"}},
+	})
 }
