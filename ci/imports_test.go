@@ -57,7 +57,7 @@ func rooms() []room {
 		},
 		{
 			path: "core/pglite/...", own: []string{"core/memfs", "core/clock", "core/pglite/..."},
-			others: []string{"github.com/tetratelabs/wazero", "github.com/jackc/pgx/v5", "github.com/klauspost/compress", "golang.org/x/sys"},
+			others: []string{"github.com/tetratelabs/wazero", "github.com/jackc/pgx/v5", "github.com/klauspost/compress", "golang.org/x/sys", "golang.org/x/sync"},
 		},
 		{path: "cloud/twin", own: []string{"cloud/twin/platform"}},
 		{path: "cloud/twin/platform"},
@@ -74,7 +74,7 @@ func rooms() []room {
 			path: "core/pgwire", own: []string{"core/engine", "core/pglite", "core/lease", "core/store", "core/clock"},
 			others: []string{"github.com/jackc/pgx/v5", "github.com/xdg-go/scram"},
 		},
-		{path: "core/engine", own: engine, others: []string{"github.com/jackc/pgx/v5"}},
+		{path: "core/engine", own: engine, others: []string{"github.com/jackc/pgx/v5", "golang.org/x/sync"}},
 		{
 			path: "faults/...", own: []string{"core/store", "core/clock", "core/point", "faults/model"},
 			others: []string{"github.com/fsouza/fake-gcs-server", "golang.org/x/sys"},

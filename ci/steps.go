@@ -39,6 +39,7 @@ func steps() []step {
 		{name: "darwin/arm64", slow: true, run: crossBuild("darwin", "arm64")},
 		{name: "set-up", run: command("go", "run", "./runner", "-setup")},
 		{name: "smoke", needs: []string{"set-up"}, slow: true, run: smoke},
+		{name: "faults", needs: []string{"set-up"}, slow: true, run: faults},
 		{name: "image", slow: true, run: image},
 		{name: "race", slow: true, run: race},
 		{name: "tests", needs: []string{"set-up"}, quiet: true, run: tests},
@@ -50,7 +51,7 @@ func steps() []step {
 func racePackages() []string {
 	return []string{
 		"./core/base", "./core/clock", "./core/gc", "./core/lease", "./core/manifest", "./core/takeover", "./core/wal", "./core/memfs", "./core/point", "./core/store/...",
-		"./faults/...", "./reports", "./runner/record", "./runner/scenario",
+		"./faults/...", "./reports", "./runner/check", "./runner/history", "./runner/record", "./runner/scenario", "./runner/workload",
 	}
 }
 
@@ -89,6 +90,20 @@ func crossBuild(goos, goarch string) func(context.Context, *checker) error {
 // repository.
 func smoke(ctx context.Context, c *checker) error {
 	return c.exec(ctx, nil, "go", "run", "./runner", "-scenario", "e2", "-profile", "ci", "-results", filepath.Join(c.temp, "results"))
+}
+
+// faults runs the experiments with child processes that are killed and stopped, at their smallest: about 90 seconds on
+// a machine that has nothing else to do. The runner ends its children, however it ends.
+func faults(ctx context.Context, c *checker) error {
+	runner := filepath.Join(c.temp, "fault-runner")
+	if err := c.exec(ctx, nil, "go", "build", "-o", runner, "./runner"); err != nil {
+		return err
+	}
+	var failed error
+	for _, id := range []string{"e2b", "e1z", "e4b", "chaos"} {
+		failed = errors.Join(failed, c.exec(ctx, nil, runner, "-scenario", id, "-profile", "ci", "-results", filepath.Join(c.temp, "results")))
+	}
+	return failed
 }
 
 // race needs a C compiler, except on macOS.

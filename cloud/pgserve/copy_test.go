@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -290,8 +291,59 @@ func startFromTar(t *testing.T, name, want string) {
 	}
 }
 
+// TestDumpBesideABusyWriter: while a writer commits, compacts and collects, each dump holds what was acknowledged before it
+// began, and a prefix of what came later; the writer notices nothing.
+func TestDumpBesideABusyWriter(t *testing.T) {
+	flags := emulator(t)
+	c := start(t, append(slices.Clone(flags), "-restore-budget", "1ms")...)
+	c.exec(t, "CREATE TABLE t (n int)")
+	conn := c.connect(t)
+	defer conn.Close(context.Background())
+	var acked atomic.Int64
+	enough, written := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for n := int64(1); ; n++ {
+			select {
+			case <-enough:
+				written <- nil
+				return
+			default:
+			}
+			if _, err := conn.Exec(context.Background(), "INSERT INTO t VALUES ($1)", n); err != nil {
+				written <- err
+				return
+			}
+			acked.Store(n)
+		}
+	}()
+	for range 4 {
+		before := acked.Load()
+		text := admin(t, 0, append([]string{"dump"}, flags...)...)
+		_, rows, _ := strings.Cut(text, "COPY public.t (n) FROM stdin;\n")
+		rows, _, _ = strings.Cut(rows, "\\.\n")
+		last := int64(0)
+		for row := range strings.Lines(rows) {
+			last++
+			if row != fmt.Sprintf("%d\n", last) {
+				t.Fatalf("row %d of the dump is %q", last, row)
+			}
+		}
+		if last < before {
+			t.Errorf("the dump ends at row %d, %d were acknowledged before it began", last, before)
+		}
+		t.Logf("%d rows acknowledged before the dump, %d in it, %d after it", before, last, acked.Load())
+	}
+	close(enough)
+	if err := <-written; err != nil {
+		t.Errorf("the writer was disturbed: %v", err)
+	}
+}
+
 func TestLeavingRefuses(t *testing.T) {
 	flags := emulator(t)
+	if text := admin(t, 0, "dump", "-help"); !strings.Contains(text, "pg_dump's own flags") || !strings.Contains(text, "-at") {
+		t.Error(text)
+	}
 	for _, args := range [][]string{{"dump"}, {"restore-to", filepath.Join(t.TempDir(), "x.tar")}, {"branch", "gs://bucket/q"}} {
 		if text := admin(t, 1, append(args, flags...)...); !strings.Contains(text, "no database here") {
 			t.Errorf("%s of nothing: %s", args[0], text)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,25 +28,28 @@ import (
 // service is everything that runs.
 type service struct {
 	c        *config
-	clock    clock.Clock
-	runtime  *pglite.Runtime
+	clock    clock.Clock // began with the process
+	loading  *loading
 	keeper   *keeper.Keeper
 	pg       *pgwire.Server
 	http     *http.Server
 	failures chan error
+	doors    atomic.Int64 // when the doors were open, nanoseconds of clock
 }
 
 // serve runs until ctx ends.
 func serve(ctx context.Context, c *config, _ []string, out io.Writer) (err error) {
 	s := &service{c: c, clock: clock.System(), failures: make(chan error, 4)}
 	defer func() { err = errors.Join(err, c.close()) }()
+	s.load(ctx)
+	defer func() { err = errors.Join(err, s.loading.close()) }()
 	if err := s.build(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.runtime.Close()) }()
 	if err := s.listen(ctx, out); err != nil {
 		return errors.Join(err, s.stop())
 	}
+	s.doors.Store(int64(s.clock.Monotonic()))
 	if c.wake {
 		if _, err := s.keeper.Engine(ctx); err != nil && ctx.Err() == nil {
 			c.log.Warn("the database was not opened; the first connection tries again", "error", err)
@@ -71,24 +75,10 @@ func (s *service) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	at := s.clock.Monotonic()
-	s.runtime, err = pglite.NewRuntime(ctx, pglite.Options{Extensions: c.extensions, Progress: func(step string, done, total int64) {
-		c.log.Debug("set-up", "step", step, "done", done, "total", total)
-	}})
-	if err != nil {
-		return err
-	}
-	took := (s.clock.Monotonic() - at).Milliseconds()
-	if s.runtime.Cold() && os.Getenv("K_SERVICE") != "" {
-		c.log.Error("PostgreSQL was compiled at boot: the image's cache is not that of this program; build the image again", "ms", took)
-	}
-	c.log.Info("PostgreSQL is loaded", "ms", took, "compiled", s.runtime.Cold())
-	probed := false
 	s.keeper, err = keeper.New(keeper.Options{Clock: s.clock, Logger: c.log, Open: func(ctx context.Context) (*engine.Engine, error) {
-		if err := probe(ctx, st, &probed); err != nil {
-			return nil, err
-		}
-		return engine.Open(ctx, s.engineOptions(metered))
+		o := s.engineOptions(metered)
+		o.BeforeCreate = func(ctx context.Context) error { return probe(ctx, st) }
+		return engine.Open(ctx, o)
 	}})
 	if err != nil {
 		return err
@@ -97,7 +87,7 @@ func (s *service) build(ctx context.Context) error {
 		return err
 	}
 	api, err := httpapi.New(httpapi.Options{
-		Dial: s.pg.Dial, Keeper: s.keeper, Token: c.token, Registry: registry, Clock: s.clock, Logger: c.log,
+		Dial: s.pg.Dial, Keeper: s.keeper, Token: c.token, Registry: registry, Clock: s.clock, Logger: c.log, Process: s.began,
 	})
 	if err != nil {
 		return err
@@ -122,16 +112,15 @@ func setUp(ctx context.Context, c *config, _ []string, out io.Writer) (err error
 	return nil
 }
 
-// probe makes sure, once, that the store keeps its preconditions.
-func probe(ctx context.Context, st store.Store, done *bool) error {
+// probe makes sure that the store keeps its preconditions, before a database is made there.
+func probe(ctx context.Context, st store.Store) error {
 	g, ok := st.(*gcs.Store)
-	if !ok || *done {
+	if !ok {
 		return nil
 	}
 	if err := g.Probe(ctx); err != nil {
 		return fmt.Errorf("probe the bucket: %w", err)
 	}
-	*done = true
 	return nil
 }
 
@@ -142,7 +131,7 @@ func (s *service) engineOptions(st store.Store) engine.Options {
 		host = "pgserve"
 	}
 	return engine.Options{
-		Runtime: s.runtime, Store: st, Create: true, Durability: engine.Durability(c.durability),
+		Load: s.loading.wait, Store: st, Create: true, Durability: engine.Durability(c.durability),
 		FlushInterval: c.flushInterval, IdleFlush: c.idleFlush, LeaseTTL: c.leaseTTL, AcquireTimeout: c.acquire,
 		RestoreBudget: c.restoreBudget, Writer: host, Address: c.listen, MaxBytes: c.disk, MemoryLimit: c.memory,
 		Settings: c.settings, StatementTimeout: c.statementTimeout, Clock: s.clock, Logger: c.log,

@@ -17,6 +17,8 @@
 // What an opening does:
 //
 //	log        lease ──► read the log ──► fence ──► manifest again ──► layer + records ──► PostgreSQL recovers ──► serves
+//	           (the log is read, and the layer that it follows is fetched, beside the lease; what is restored is only what
+//	           the manifest names after the fence)
 //	snapshot   manifest ──► claim (compare and swap, epoch+1) ──► layer ──► PostgreSQL recovers ──► serves
 //
 // The fence, or the claim, comes before the restore: what a predecessor committed until then is in what is restored;
@@ -112,13 +114,17 @@ const (
 	DefaultIdleFlush     = time.Second
 )
 
-// Options of Open. Runtime and Store are required.
+// Options of Open. Store, and Runtime or Load, are required.
 type Options struct {
 	Runtime *pglite.Runtime
+	// Load gives the runtime where it is still being loaded: it is asked for when PostgreSQL is to start, while lease, log
+	// and layer are on their way. It may be asked again after an error.
+	Load func(context.Context) (*pglite.Runtime, error)
 	// Store holds the database: a view of one prefix, which belongs to it alone.
 	Store store.Store
-	// Create makes the database if there is none.
-	Create bool
+	// Create makes the database if there is none; BeforeCreate, if it is not nil, is asked before, and its error is Open's.
+	Create       bool
+	BeforeCreate func(context.Context) error
 	// Mode of commits; empty: ModeLog.
 	Mode Mode
 	// Durability in mode log; empty: Strict. FlushInterval and IdleFlush belong to the other two; zero: the defaults.
@@ -155,9 +161,10 @@ type Options struct {
 type OpenStats struct {
 	Created    bool // the database did not exist
 	Lease      time.Duration
-	Manifest   time.Duration // and, in mode log, reading the records
+	Manifest   time.Duration // and, in mode log, reading the records: what is left of it when the lease is there
 	Claim      time.Duration // fencing, or swapping the manifest
-	Restore    time.Duration // all of the layer: download, decompress, install
+	Restore    time.Duration // all of the layer: download, decompress, install; it begins beside the lease
+	Runtime    time.Duration // waiting for Options.Load
 	Download   time.Duration // summed over the goroutines that were at it
 	Decompress time.Duration // likewise
 	Replay     time.Duration // putting the records' bytes into the files
@@ -189,7 +196,8 @@ type Engine struct {
 	in      *pglite.Instance
 	commits committer
 	opened  OpenStats
-	closed  bool // under the turn
+	ahead   ahead // while it opens
+	closed  bool  // under the turn
 
 	logBytes atomic.Int64          // written to pg_wal since the opening
 	poison   atomic.Pointer[error] // why the engine serves nothing any more
@@ -218,7 +226,7 @@ type committer interface {
 
 func (o *Options) fill() error {
 	switch {
-	case o.Runtime == nil:
+	case o.Runtime == nil && o.Load == nil:
 		return errors.New("open a database: no runtime given")
 	case o.Store == nil:
 		return errors.New("open a database: no store given")

@@ -51,9 +51,15 @@ type logMode struct {
 func (e *Engine) openLog(ctx context.Context) error {
 	opened, err := takeover.Open(ctx, takeover.Options{
 		Store: e.o.Store, Writer: e.o.Writer, Address: e.o.Address, LeaseTTL: e.o.LeaseTTL, AcquireTimeout: e.o.AcquireTimeout,
-		Create: e.o.Create, Postgres: pglite.PostgresVersion, PGliteSHA256: e.o.Runtime.SHA256(), Check: e.o.checkVersion,
+		Create: e.o.Create, Postgres: pglite.PostgresVersion, BeforeCreate: e.beforeCreate, Check: e.o.checkVersion,
 		Deadline: e.o.CommitDeadline, Clock: e.o.Clock, Hook: e.o.Hook,
+		Ahead: func(m manifest.Manifest) {
+			if n := len(m.Layers); n > 0 {
+				e.ahead.begin(ctx, e, m.Layers[n-1].Key)
+			}
+		},
 	})
+	defer e.ahead.drop()
 	switch {
 	case errors.Is(err, store.ErrNotFound) && !e.o.Create:
 		return fmt.Errorf("%w: %w", ErrNoDatabase, err)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"blobpglite/core/base"
 	"blobpglite/core/manifest"
 	"blobpglite/core/memfs"
@@ -42,6 +44,35 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 }
 
 func (e *Engine) since(began time.Duration) time.Duration { return e.o.Clock.Monotonic() - began }
+
+// runtime is the loaded PostgreSQL, which may have to be waited for.
+func (e *Engine) runtime(ctx context.Context) (*pglite.Runtime, error) {
+	if e.o.Runtime == nil {
+		at := e.o.Clock.Monotonic()
+		rt, err := e.o.Load(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("load PostgreSQL: %w", err)
+		}
+		e.o.Runtime, e.opened.Runtime = rt, e.since(at)
+	}
+	return e.o.Runtime, nil
+}
+
+// beforeCreate is asked before a database is made.
+func (e *Engine) beforeCreate(ctx context.Context) (pgliteSHA256 string, err error) {
+	var asked errgroup.Group
+	if e.o.BeforeCreate != nil {
+		asked.Go(func() error { return e.o.BeforeCreate(ctx) })
+	}
+	rt, err := e.runtime(ctx)
+	if err == nil && len(e.o.Settings) == 0 {
+		_, err = rt.TemplateImage(ctx) // it is made once, and will be needed: see startNew
+	}
+	if err = errors.Join(asked.Wait(), err); err != nil {
+		return "", err
+	}
+	return rt.SHA256(), nil
+}
 
 // countLog is a hook that counts what is written to PostgreSQL's log.
 func (e *Engine) countLog(name string, _ int64, p []byte) {
@@ -90,6 +121,9 @@ func (e *Engine) claim(ctx context.Context) (manifest.Manifest, error) {
 		case errors.Is(err, store.ErrNotFound) && !e.o.Create:
 			return seen, fmt.Errorf("%w: %w", ErrNoDatabase, err)
 		case errors.Is(err, store.ErrNotFound):
+			if _, err := e.beforeCreate(ctx); err != nil {
+				return seen, err
+			}
 			e.opened.Created = true
 		case errors.Is(err, manifest.ErrNewer):
 			return seen, fmt.Errorf("%w: %w", ErrVersion, err)
@@ -167,30 +201,39 @@ func (e *Engine) noLog(ctx context.Context, m manifest.Manifest) error {
 // readLayer restores the newest layer that a manifest names.
 func (e *Engine) readLayer(ctx context.Context, m manifest.Manifest) (*memfs.FS, base.Stats, error) {
 	layer := m.Layers[len(m.Layers)-1]
-	data := memfs.New(memfs.Options{Now: e.o.Clock.Now})
-	at := e.o.Clock.Monotonic()
-	stats, err := base.Read(ctx, e.o.Store, layer.Key, data, base.ReadOptions{Clock: e.o.Clock})
+	data, stats, err := e.ahead.take(ctx, layer.Key)
+	if data == nil && err == nil {
+		data, stats, err = e.fetchLayer(ctx, layer.Key)
+	}
 	if err != nil {
 		return nil, stats, fmt.Errorf("restore layer %s: %w", layer.Key, err)
 	}
-	e.opened.Restore, e.opened.Download, e.opened.Decompress = e.since(at), stats.Download, stats.Decompress
+	e.opened.Restore, e.opened.Download, e.opened.Decompress = stats.Wall, stats.Download, stats.Decompress
 	e.opened.RawBytes, e.opened.Stored = stats.RawBytes, stats.StoredBytes
 	return data, stats, e.o.Hook.Fire(ctx, point.RestoreAfterBase)
 }
 
 // startOn starts PostgreSQL on restored files.
-func (e *Engine) startOn(ctx context.Context, data *memfs.FS) (err error) {
+func (e *Engine) startOn(ctx context.Context, data *memfs.FS) error {
+	rt, err := e.runtime(ctx)
+	if err != nil {
+		return err
+	}
 	at := e.o.Clock.Monotonic()
-	e.in, err = e.o.Runtime.Start(ctx, e.o.instance(data))
+	e.in, err = rt.Start(ctx, e.o.instance(data))
 	e.opened.Start = e.since(at)
 	return err
 }
 
 // startNew starts a new database: from the image of the template, or where server parameters were given, which an
 // image has fixed, from its files. prepare, if there is one, gets the files before PostgreSQL writes to them.
-func (e *Engine) startNew(ctx context.Context, prepare func(*memfs.FS)) (err error) {
+func (e *Engine) startNew(ctx context.Context, prepare func(*memfs.FS)) error {
+	rt, err := e.runtime(ctx)
+	if err != nil {
+		return err
+	}
 	if len(e.o.Settings) > 0 {
-		data, err := e.o.Runtime.Template(ctx, memfs.Options{Now: e.o.Clock.Now})
+		data, err := rt.Template(ctx, memfs.Options{Now: e.o.Clock.Now})
 		if err != nil {
 			return err
 		}
@@ -199,12 +242,12 @@ func (e *Engine) startNew(ctx context.Context, prepare func(*memfs.FS)) (err err
 		}
 		return e.startOn(ctx, data)
 	}
-	img, err := e.o.Runtime.TemplateImage(ctx)
+	img, err := rt.TemplateImage(ctx)
 	if err != nil {
 		return err
 	}
 	at := e.o.Clock.Monotonic()
-	if e.in, err = e.o.Runtime.StartImage(ctx, img, e.o.instance(nil)); err != nil {
+	if e.in, err = rt.StartImage(ctx, img, e.o.instance(nil)); err != nil {
 		return err
 	}
 	if prepare != nil {

@@ -32,8 +32,10 @@ type bootTimes struct {
 	HeapBytes uint64             `json:"heap_bytes"`
 }
 
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
 func bootOf(s keeper.Stats) bootTimes {
-	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	ms := milliseconds
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	b := s.Boot
@@ -42,7 +44,7 @@ func bootOf(s keeper.Stats) bootTimes {
 		Epoch: b.Epoch, Created: b.Created, RawBytes: b.RawBytes, Stored: b.Stored, Records: b.Records, HeapBytes: m.HeapSys,
 		BootMS: map[string]float64{
 			"lease": ms(b.Lease), "manifest": ms(b.Manifest), "fence": ms(b.Claim), "restore": ms(b.Restore), "download": ms(b.Download),
-			"decompress": ms(b.Decompress), "replay": ms(b.Replay), "start": ms(b.Start), "open": ms(b.Wall), "first_caller": ms(s.BootWall),
+			"decompress": ms(b.Decompress), "replay": ms(b.Replay), "runtime_wait": ms(b.Runtime), "start": ms(b.Start), "open": ms(b.Wall), "first_caller": ms(s.BootWall),
 		},
 	}
 }

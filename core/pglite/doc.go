@@ -6,6 +6,7 @@
 //	in, err := rt.Start(ctx, pglite.InstanceOptions{Data: data})        // one PostgreSQL, one session
 //	err = in.Exec(ctx, wireMessages, client)                            // or Serve(ctx, conn), or Query(ctx, sql)
 //	err = in.Close(ctx)
+//	err = rt.Dump(ctx, pglite.DumpOptions{Conn: conn, Out: file})       // pg_dump, a client of any PostgreSQL 18
 //
 // What is made of what:
 //

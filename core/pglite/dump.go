@@ -76,7 +76,7 @@ func (rt *Runtime) Dump(ctx context.Context, o DumpOptions) error {
 	if err := in.prepare(); err != nil {
 		return fmt.Errorf("start pg_dump: %w", err)
 	}
-	code, err := in.main(append([]string{dumpBinary, "--no-password"}, o.Args...))
+	code, err := in.main(append([]string{dumpBinary}, o.Args...))
 	if err == nil {
 		err = in.flushStreams()
 	}
@@ -155,23 +155,54 @@ func refused(arg string) error {
 }
 
 // wire is a client program's connection.
+//
+// libpq believes that its socket does not block: behind much data it tries to read more, and goes on with what it has when
+// there is none. It waits by poll, which the guest answers by itself, always with "ready". So a read that finds nothing here
+// says so once, and the next one, with nothing else in between that libpq could do with, waits.
 type wire struct {
-	conn io.ReadWriter
-	err  error // why it broke, unless the server ended it
+	conn    io.ReadWriter
+	buf     []byte
+	unread  []byte // of buf
+	waiting bool   // the last read found nothing
+	err     error  // why it broke, unless the server ended it
 }
 
-const eCONNRESET errno = 15
+const (
+	eCONNRESET errno = 15
+	wireBuffer       = 64 << 10
+)
 
-// readWire is the guest's recv: it blocks until there is something. 0: the other end is gone; below zero: an error.
+// readWire is the guest's recv. 0: the other end is gone; below zero: an error.
 func (in *Instance) readWire(p []byte) int {
-	if in.wire == nil {
+	w := in.wire
+	if w == nil {
 		return in.readInput(p)
 	}
-	n, err := in.wire.conn.Read(p)
-	if n > 0 || err == nil || errors.Is(err, io.EOF) {
-		return n
+	if len(w.unread) == 0 {
+		if !w.waiting {
+			w.waiting = true
+			return in.fail(eAGAIN)
+		}
+		if w.buf == nil {
+			w.buf = make([]byte, wireBuffer)
+		}
+		n, err := 0, error(nil)
+		for n == 0 && err == nil {
+			n, err = w.conn.Read(w.buf)
+		}
+		switch {
+		case n > 0:
+		case errors.Is(err, io.EOF):
+			return 0
+		default:
+			return in.wireFailed(err)
+		}
+		w.unread = w.buf[:n]
 	}
-	return in.wireFailed(err)
+	w.waiting = false
+	n := copy(p, w.unread)
+	w.unread = w.unread[n:]
+	return n
 }
 
 // writeWire is the guest's send.
@@ -190,7 +221,12 @@ func (in *Instance) wireFailed(err error) int {
 	if in.wire.err == nil {
 		in.wire.err = fmt.Errorf("talk to the server: %w", err)
 	}
-	in.mem.putU32(uint32(in.call(in.module.ExportedFunction("__errno_location"))), uint32(eCONNRESET))
+	return in.fail(eCONNRESET)
+}
+
+// fail is the result of a C function that failed, its errno set.
+func (in *Instance) fail(e errno) int {
+	in.mem.putU32(uint32(in.call(in.module.ExportedFunction("__errno_location"))), uint32(e))
 	return -1
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
+	"golang.org/x/sync/errgroup"
 
 	"blobpglite/core/memfs"
 	"blobpglite/core/pglite/internal/assets"
@@ -86,9 +87,13 @@ const formatVersion = 3
 //
 // Errors name the file or folder at fault and what to do about it.
 func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
-	progress := o.Progress
-	if progress == nil {
-		progress = func(string, int64, int64) {}
+	var telling sync.Mutex
+	progress := func(step string, done, total int64) {
+		telling.Lock()
+		defer telling.Unlock()
+		if o.Progress != nil {
+			o.Progress(step, done, total)
+		}
 	}
 	set, err := assets.Ensure(ctx, assets.Options{CacheDir: o.CacheDir, From: o.AssetsFrom, Progress: progress})
 	if err != nil {
@@ -111,15 +116,18 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 			err = errors.Join(err, rt.Close())
 		}
 	}()
+	var tree errgroup.Group // beside the compilation
+	tree.Go(func() (err error) {
+		rt.system, err = rt.installation(ctx, o.Extensions)
+		return err
+	})
 	before := countFiles(compilations)
-	if rt.main, err = rt.compile(ctx, "pglite", set.PGliteWasm()); err != nil {
+	rt.main, err = rt.compile(ctx, "pglite", set.PGliteWasm())
+	if err = errors.Join(err, tree.Wait()); err != nil {
 		return nil, err
 	}
 	rt.cold = countFiles(compilations) != before
-	if err := rt.addHostModules(); err != nil {
-		return nil, err
-	}
-	if rt.system, err = rt.installation(ctx, o.Extensions); err != nil {
+	if err = rt.addHostModules(); err != nil {
 		return nil, err
 	}
 	return rt, nil

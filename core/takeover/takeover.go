@@ -16,6 +16,9 @@
 //	           was read, even past the name of the fence: then the fence fences nobody, and everything starts again
 //	restore    is the caller's, and comes last: what the predecessor wrote before the fence is in what was read
 //
+// The first reading goes on beside the lease: safety comes from the fence behind it, whenever it was. If the lease had to
+// be waited for, it is done again, so that the fence is not tried against records of long ago.
+//
 // The rule for every reader of the log: records read between two readings of the manifest with equal wal_start are
 // authentic; otherwise read again.
 package takeover
@@ -51,9 +54,15 @@ type Options struct {
 	// Create makes the database if there is none, with these versions.
 	Create                 bool
 	Postgres, PGliteSHA256 string
+	// BeforeCreate is called before the database is made, and gives PGliteSHA256. Nil: it is given above.
+	BeforeCreate func(context.Context) (pgliteSHA256 string, err error)
 	// Check looks at the manifest before anything is fenced. Nil: everything is fine.
 	Check func(manifest.Manifest) error
-	// Parallel is how many records are read at once; 0: the log's default. 1 makes one request after the other.
+	// Ahead hears of the manifest as soon as it has been read once, from another goroutine, before anything is fenced: layers
+	// are written once, so they may be fetched ahead. What is restored has to be what Opened.Manifest names. Nil: nobody.
+	Ahead func(manifest.Manifest)
+	// Parallel is how many records are read at once; 0: the log's default. 1 makes one request after the other, and the first
+	// reading comes behind the lease, or with Ahead before it.
 	Parallel int
 	// Deadline of one append; see wal.Options.
 	Deadline time.Duration
@@ -85,9 +94,11 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 		o.WriteID = store.NewWriteID
 	}
 	op := &opening{o: o, out: &Opened{}}
+	stop := op.readAhead(ctx)
+	defer stop()
 	at := o.Clock.Monotonic()
 	l, err := lease.Acquire(ctx, lease.Options{
-		Store: o.Store, Holder: o.Writer, Address: o.Address, TTL: o.LeaseTTL, Clock: o.Clock, Hook: o.Hook, WriteID: o.WriteID,
+		Store: o.Store, Holder: o.Writer, Address: o.Address, TTL: o.LeaseTTL, Clock: o.Clock, Hook: op.looks, WriteID: o.WriteID,
 	}, o.AcquireTimeout)
 	if err != nil {
 		return nil, err
@@ -110,21 +121,16 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 var errMoved = errors.New("the log has moved")
 
 type opening struct {
-	o   Options
-	out *Opened
+	o     Options
+	out   *Opened
+	ahead <-chan reading // the first reading; nil: there is none
+	tries int            // looks at the lease
 }
 
 // once goes through the steps behind the lease.
 func (op *opening) once(ctx context.Context) error {
 	at := op.o.Clock.Monotonic()
-	m, err := op.load(ctx)
-	if err != nil {
-		return err
-	}
-	if err := op.o.Hook.Fire(ctx, point.RestoreAfterManifest); err != nil {
-		return err
-	}
-	tail, err := op.read(ctx, m, 0)
+	m, tail, err := op.first(ctx)
 	if err != nil {
 		return err
 	}
@@ -163,14 +169,20 @@ var errExists = errors.New("the database exists")
 
 // create makes the first manifest, unless a rival is faster: then it is the rival's.
 func (op *opening) create(ctx context.Context) (manifest.Manifest, error) {
-	id := op.o.WriteID()
+	id, sum := op.o.WriteID(), op.o.PGliteSHA256
+	if op.o.BeforeCreate != nil {
+		var err error
+		if sum, err = op.o.BeforeCreate(ctx); err != nil {
+			return manifest.Manifest{}, err
+		}
+	}
 	m, _, err := manifest.Update(ctx, op.o.Store, manifest.Options{Writer: op.o.Writer, Create: true, Clock: op.o.Clock, Hook: op.o.Hook},
 		func(m *manifest.Manifest) error {
 			if m.DatabaseID != "" && m.DatabaseID != id {
 				return errExists
 			}
 			m.DatabaseID, m.WalStart = id, 1
-			m.Postgres, m.PGliteSHA256 = op.o.Postgres, op.o.PGliteSHA256
+			m.Postgres, m.PGliteSHA256 = op.o.Postgres, sum
 			return nil
 		})
 	if errors.Is(err, errExists) || errors.Is(err, manifest.ErrFenced) {
@@ -209,20 +221,27 @@ func position(l manifest.Layer) (wal.Position, error) {
 
 // read collects the records behind the manifest's layer, up to the fence at seq if that is not zero.
 func (op *opening) read(ctx context.Context, m manifest.Manifest, fence uint64) (wal.Position, error) {
+	records, tail, err := op.records(ctx, m, fence)
+	op.out.Records = records
+	return tail, op.moved(ctx, m, err)
+}
+
+// records reads what stands behind the manifest's layer.
+func (op *opening) records(ctx context.Context, m manifest.Manifest, fence uint64) ([]wal.Record, wal.Position, error) {
 	from, err := From(m)
 	if err != nil {
-		return from, err
+		return nil, from, err
 	}
-	op.out.Records = op.out.Records[:0]
+	var records []wal.Record
 	tail, err := wal.Read(ctx, op.o.Store, wal.ReadOptions{
 		From: from, DatabaseID: m.DatabaseID, Parallel: op.o.Parallel,
 	}, func(r wal.Record) error {
 		if fence == 0 || r.Seq < fence {
-			op.out.Records = append(op.out.Records, r)
+			records = append(records, r)
 		}
 		return nil
 	})
-	return tail, op.moved(ctx, m, err)
+	return records, tail, err
 }
 
 // moved tells damage from a log that was compacted and collected while it was read: a record that was listed is gone, or

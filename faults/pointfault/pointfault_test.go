@@ -120,7 +120,7 @@ func TestDecisionsAreSeeded(t *testing.T) {
 		}
 		return b.String()
 	}
-	if pattern(1) != pattern(1) {
+	if first, again := pattern(1), pattern(1); first != again {
 		t.Error("the same seed made other decisions")
 	}
 	if pattern(1) == pattern(2) {

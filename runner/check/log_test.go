@@ -117,7 +117,7 @@ func TestZombieCommitIsSeen(t *testing.T) {
 	expect(t, "a zombie's commit", Log(objects), "has won a commit")
 	objects = slices.Delete(objects, 3, 4)
 	expect(t, "a hole", Log(objects), "hole")
-	expect(t, "an epoch used twice", chained([]record{{seq: 1, epoch: 1, fence: true}, {seq: 2, epoch: 1, fence: true}}, manifestStart{WalStart: 1}), "record 2 has epoch")
+	expect(t, "an epoch used twice", chained([]record{{seq: 1, epoch: 1, fence: true}, {seq: 2, epoch: 1, fence: true}}, manifestStart{WalStart: 1}), "the fence at 2 has epoch 1")
 }
 
 func TestWriteOnce(t *testing.T) {

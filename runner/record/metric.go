@@ -54,12 +54,13 @@ func unitOf(metric string) (unit, error) {
 		{"_ratio", "ratio", 10_000, 0}, // ticks are 1/10000
 		{"_per_s", "per_s", 1000, 0},   // ticks are 1/1000
 		{"_count", "count", 1, 0},      //
+		{"_usd", "usd", 1e6, 0},        // ticks are millionths of a dollar
 	} {
 		if strings.HasSuffix(metric, u.suffix) {
 			return u, nil
 		}
 	}
-	return unit{}, fmt.Errorf("metric %q ends in no unit: use _ms, _us, _bytes, _ratio, _per_s or _count", metric)
+	return unit{}, fmt.Errorf("metric %q ends in no unit: use _ms, _us, _bytes, _ratio, _per_s, _count or _usd", metric)
 }
 
 // Metrics gathers values and turns them into Metric lines. Use NewMetrics; it

@@ -74,7 +74,7 @@ func TestFaultsOfDocuments(t *testing.T) {
 		{"wrong shape", "probes: 5\n", "e9.yaml:6:9: "},
 		{"no probes", "store: mem\n", "the document has no probes"},
 		{"store", "store: s3\n" + oneProbe, `e9.yaml:6:8: unknown store "s3"; known: fake-gcs, gcs, mem`},
-		{"target", "target: twin\n" + oneProbe, `e9.yaml:6:9: the target "twin" is not built into this runner`},
+		{"target", "target: moon\n" + oneProbe, `e9.yaml:6:9: the target "moon" is not built into this runner`},
 		{"clock", "clock: virtual\n" + oneProbe, `e9.yaml:6:8: the clock "virtual" is not built into this runner`},
 		{"anchor", "store: &x mem\n" + oneProbe, "e9.yaml:6:8: anchors, aliases"},
 		{"profile name", oneProbe + "profiles:\n  big: {}\n", `unknown profile "big"; known: ci, default, full`},

@@ -31,7 +31,7 @@ func schema(t *testing.T) *jsonschema.Schema {
 	out.Schema = "https://json-schema.org/draft/2020-12/schema"
 	out.Title = "Scenario"
 	out.Properties["store"].Enum = []any{"mem", "fake-gcs", "gcs"}
-	out.Properties["target"].Enum = []any{"local"}
+	out.Properties["target"].Enum = []any{"local", "twin"}
 	out.Properties["clock"].Enum = []any{"real"}
 	out.Properties["profiles"].PropertyNames = &jsonschema.Schema{Enum: []any{"ci", "default", "full"}}
 	out.Defs = map[string]*jsonschema.Schema{

@@ -88,7 +88,9 @@ func parseAction(line string) (a action, err error) {
 		}
 		return a, nil
 	case slices.Contains([]string{"kill", "stop", "park", "delay"}, a.do) && len(w) >= 3 && w[1] == "at":
-		a.at, a.nth = point.Point(w[2]), 1
+		if a.at = point.Point(w[2]); a.do != "delay" {
+			a.nth = 1
+		}
 		if !slices.Contains(point.All(), a.at) {
 			return bad("there is no such point")
 		}

@@ -155,6 +155,7 @@ func chaos(ctx context.Context, r *Run, args scenario.Args) error {
 func (r *Run) chaosEpisode(ctx context.Context, seed uint64, shrink time.Duration) (bool, error) {
 	list := plot(seed)
 	t := r.trial(r.Metrics)
+	t.kept, _ = r.folder(seed)
 	e, err := t.timed(ctx, seed, list)
 	if e != nil {
 		defer e.c.end()

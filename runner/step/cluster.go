@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -196,7 +197,7 @@ func (c *cluster) spawn(ctx context.Context) (*member, error) {
 	p, err := node.Spawn(ctx, node.Options{
 		Progress: func(string, int64, int64) {},
 		Event: func(e node.Event) {
-			c.mark(m.name, "fault", "%s", e.Rule)
+			m.c.mark(m.name, "fault", "%s", e.Rule) // it may belong to another cluster by now
 			c.r.struck(e.Rule, 1)
 			select {
 			case m.events <- e:
@@ -216,6 +217,22 @@ func (c *cluster) spawn(ctx context.Context) (*member, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+// disown lets a member live on that has opened nothing; adopt gives it to another cluster.
+func (c *cluster) disown(m *member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.members = slices.DeleteFunc(c.members, func(o *member) bool { return o == m })
+}
+
+func (c *cluster) adopt(m *member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m.c = c
+	c.spawned++
+	m.name = fmt.Sprintf("n%d", c.spawned)
+	c.members = append(c.members, m)
 }
 
 // openArgs are those of every member.
@@ -371,15 +388,17 @@ func (c *cluster) outcome(err error) history.Outcome {
 }
 
 // objects reads the database's objects, records and manifest with their bodies.
-func (c *cluster) objects(ctx context.Context) ([]check.Object, error) {
+func (c *cluster) objects(ctx context.Context) ([]check.Object, error) { return objectsOf(ctx, c.st) }
+
+func objectsOf(ctx context.Context, st store.Store) ([]check.Object, error) {
 	var list []check.Object
-	for a, err := range c.st.List(ctx, "", "") {
+	for a, err := range st.List(ctx, "", "") {
 		if err != nil {
 			return nil, fmt.Errorf("list the bucket: %w", err)
 		}
 		o := check.Object{Key: a.Key, Size: a.Size}
 		if a.Key == "manifest" || strings.HasPrefix(a.Key, "wal/") {
-			whole, err := c.st.Get(ctx, a.Key)
+			whole, err := st.Get(ctx, a.Key)
 			if errors.Is(err, store.ErrNotFound) {
 				continue // collected meanwhile
 			}

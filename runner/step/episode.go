@@ -11,6 +11,7 @@ import (
 
 	"blobpglite/core/engine"
 	"blobpglite/faults/gcsfront"
+	"blobpglite/faults/pointfault"
 	"blobpglite/faults/procfault"
 	"blobpglite/runner/history"
 	"blobpglite/runner/node"
@@ -20,6 +21,7 @@ import (
 // episode is one database and everything that happens to it.
 type episode struct {
 	r       *Run
+	life    context.Context // of processes and clients, beyond the actions
 	c       *cluster
 	seed    uint64
 	random  *rand.Rand
@@ -35,13 +37,14 @@ type episode struct {
 
 // Bounds of an episode.
 const (
-	workLimit  = time.Second // of one `work`
-	faultLimit = 1500 * time.Millisecond
+	workLimit    = time.Second // of one `work`
+	episodeLimit = 3 * time.Minute
+	faultLimit   = 1500 * time.Millisecond
 )
 
 // runEpisode does the actions and judges. What was wrong is in r.
 func (r *Run) runEpisode(ctx context.Context, seed uint64, list []action) (*episode, error) {
-	e := &episode{r: r, seed: seed, random: rand.New(rand.NewPCG(seed, 0x65706973)), asleep: map[*member]string{}}
+	e := &episode{r: r, life: ctx, seed: seed, random: rand.New(rand.NewPCG(seed, 0x65706973)), asleep: map[*member]string{}}
 	var rules []gcsfront.Rule
 	var names []string
 	for _, a := range list {
@@ -54,16 +57,18 @@ func (r *Run) runEpisode(ctx context.Context, seed uint64, list []action) (*epis
 		return nil, err
 	}
 	e.c = c
-	e.prepare(ctx)
-	err = e.all(ctx, list)
+	e.prepare()
+	inner, cancel := context.WithTimeout(ctx, episodeLimit)
+	defer cancel()
+	err = e.all(inner, list)
 	return e, errors.Join(err, e.finish(ctx))
 }
 
-func (e *episode) prepare(ctx context.Context) {
+func (e *episode) prepare() {
 	spare := make(chan spawned, 1)
 	e.spare = spare
 	go func() {
-		m, err := e.c.spawn(ctx)
+		m, err := e.c.spawn(e.life)
 		spare <- spawned{m, err}
 	}()
 }
@@ -119,7 +124,7 @@ func (e *episode) do(ctx context.Context, a action) error {
 		}
 		e.c.mark(m.name, "fault", "%s", a)
 		e.r.struck(a.do, 1)
-		return ignoreEnd(m.Do(ctx, node.Faults, node.FaultsArgs{Clock: &fault}, nil))
+		return e.tell(ctx, m, node.FaultsArgs{Clock: &fault})
 	}
 	if a.at == "" { // kill, stop: now
 		e.r.struck(a.do+" at any moment", 1)
@@ -127,7 +132,7 @@ func (e *episode) do(ctx context.Context, a action) error {
 		_ = m.signal(procfault.Action(a.do))
 		return nil
 	}
-	if err := ignoreEnd(m.arm(ctx, e.random.Uint64(), a.pointRule())); err != nil {
+	if err := e.tell(ctx, m, node.FaultsArgs{Rules: []pointfault.Rule{a.pointRule()}, Seed: e.random.Uint64()}); err != nil {
 		return err
 	}
 	if a.do == "delay" || layerPoint(a.at) {
@@ -138,6 +143,17 @@ func (e *episode) do(ctx context.Context, a action) error {
 		e.sleeps(m, a.do)
 	}
 	return nil
+}
+
+// tell changes what goes wrong in a process, if it hears: one that is stopped does not, and one that has ended neither.
+func (e *episode) tell(ctx context.Context, m *member, args node.FaultsArgs) error {
+	inner, cancel := context.WithTimeout(ctx, faultLimit)
+	defer cancel()
+	err := ignoreEnd(m.Do(inner, node.Faults, args, nil))
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return nil
+	}
+	return err
 }
 
 func layerPoint(p any) bool {
@@ -171,17 +187,17 @@ func (e *episode) sleeps(m *member, how string) {
 // open lets a new process open the database; when it has, clients of its own come.
 func (e *episode) open(ctx context.Context) error {
 	s := <-e.spare
-	e.prepare(ctx)
+	e.prepare()
 	if s.err != nil {
 		return s.err
 	}
 	e.opening.Go(func() {
 		at := e.c.clk.Monotonic()
-		if _, err := s.m.open(ctx); err != nil {
+		if _, err := s.m.open(e.life); err != nil {
 			return // locked, a rival, or it was ended: the timeline has it
 		}
 		e.r.Metrics.Duration("open_ms", e.c.clk.Monotonic()-at)
-		if err := e.ready(ctx, s.m); err != nil {
+		if err := e.ready(e.life, s.m); err != nil {
 			e.mu.Lock()
 			defer e.mu.Unlock()
 			e.broken = append(e.broken, err)

@@ -178,7 +178,9 @@ func (s *succession) queue(ctx context.Context) (heirs []*heir, wait func(), err
 		heirs = append(heirs, h)
 		wg.Go(func() {
 			began := s.c.clk.Monotonic()
-			h.opened, h.err = m.open(ctx)
+			inner, cancel := context.WithTimeout(ctx, openLimit)
+			defer cancel()
+			h.opened, h.err = m.open(inner)
 			h.at = s.c.clk.Monotonic()
 			s.r.Metrics.Duration("waited_ms", h.at-began)
 		})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"time"
 
 	"blobpglite/core/engine"
@@ -57,11 +58,36 @@ func (k *lifeline) prepare(ctx context.Context) {
 
 // fresh goes on with a new, empty database.
 func (k *lifeline) fresh(ctx context.Context) error {
+	ready := k.keep()
 	k.end()
 	var err error
 	k.c, err = k.r.newCluster(ctx, clusterOptions{mode: k.mode, seed: k.random.Uint64(), latency: k.latency, change: k.change})
 	k.lives = 0
-	return err
+	switch {
+	case ready.m == nil:
+		return err
+	case err != nil:
+		ready.m.Kill()
+		return err
+	}
+	k.c.adopt(ready.m)
+	k.spare = make(chan spawned, 1)
+	k.spare <- ready
+	return nil
+}
+
+// keep takes the child that is ready out of what ends with the database; none: there is none.
+func (k *lifeline) keep() spawned {
+	if k.spare == nil {
+		return spawned{}
+	}
+	s := <-k.spare
+	k.spare = nil
+	if s.err != nil {
+		return spawned{}
+	}
+	k.c.disown(s.m)
+	return s
 }
 
 // end leaves nothing of the database behind.
@@ -103,11 +129,12 @@ func (k *lifeline) reopen(ctx context.Context) error {
 	return nil
 }
 
-// blame makes an error of the database a failed check; an error of the harness stays one.
+// blame makes an error of the database a failed check, and so something that it does not end within the limit; an error of
+// the harness stays one.
 func (r *Run) blame(check, what string, err error) error {
 	var failed *node.Error
 	var ended *node.EndedError
-	if errors.As(err, &failed) || errors.As(err, &ended) {
+	if errors.As(err, &failed) || errors.As(err, &ended) || errors.Is(err, context.DeadlineExceeded) {
 		r.check(check, fmt.Sprintf("%s: %v", what, err))
 		return nil
 	}
@@ -220,8 +247,11 @@ func (k *lifeline) bucket(ctx context.Context) error {
 
 // picture is where a failed search for an order is drawn.
 func (r *Run) picture() string {
-	if r.Results == "" {
+	switch {
+	case r.Results == "":
 		return ""
+	case r.kept != "":
+		return filepath.Join(r.kept, "order.html")
 	}
 	return fmt.Sprintf("%s/failures/%s-%d.html", r.Results, r.Cell.Probe, r.Seed)
 }

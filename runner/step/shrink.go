@@ -29,6 +29,7 @@ func (r *Run) shrunk(ctx context.Context, seed uint64, list []action, limit time
 				return false
 			}
 			t := r.trial(record.NewMetrics())
+			t.Results = "" // no pictures of what is only tried
 			e, err := t.runEpisode(ctx, seed, candidate)
 			if err == nil && len(t.failed) > 0 {
 				if found != nil {

@@ -53,9 +53,11 @@ func verbs() []verb {
 		conditionsVerb(), raceVerb(), contestVerb(), readAfterWriteVerb(), primitiveLatencyVerb(), emulatorVerb(),
 		lockedVerb(), takeoversVerb(), zombiesVerb(), heartbeatVerb(), goTestVerb(),
 		killpointVerb(), zombieVerb(), handoverVerb(), chaosVerb(), episodeVerb(),
-		blackoutVerb(), layerSizeVerb(), nothingNewVerb(), engineMutantsVerb(),
+		blackoutVerb(), layerSizeVerb(), nothingNewVerb(), engineMutantsVerb(), stalledOpenerVerb(),
 		exploreVerb(), mutantsVerb(),
 		clientVerb(), pgbenchVerb(), doorLatencyVerb(),
+		twinBootVerb(), twinTierVerb(), twinSleepVerb(), twinCommitsVerb(),
+		twinFrozenVerb(), twinFlushVerb(), twinSwitchVerb(), twinRivalVerb(), twinIdleVerb(), twinCostVerb(),
 	}
 }
 
@@ -92,6 +94,7 @@ type Store struct {
 	Memory           store.Store // mem
 	Prefix           string      // of this run
 	places           int
+	pgserve          string // the program, once it is built
 }
 
 // place is a fresh prefix.
@@ -118,6 +121,7 @@ type Run struct {
 	// Artifacts are files that the run left, relative to Results.
 	Artifacts []string
 	Results   string // the folder for them
+	kept      string // the folder below it that a failure of this run goes to; empty: one for each probe
 
 	mu sync.Mutex // guards Faults and Ops
 

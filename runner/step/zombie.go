@@ -185,7 +185,9 @@ func (u *undeath) succeed(ctx context.Context, a *member, asleep time.Duration) 
 		return err
 	}
 	at := c.clk.Monotonic()
-	if _, err := b.open(ctx); err != nil {
+	inner, cancel := context.WithTimeout(ctx, openLimit)
+	defer cancel()
+	if _, err := b.open(inner); err != nil {
 		a.Kill()
 		u.m = nil
 		return u.r.blame(checkDurability, "the successor cannot open the database", err)

@@ -82,11 +82,12 @@ func (p *Platform) Bill() Bill {
 		b.add(a, p.o)
 	}
 	b.VCPU, b.MemoryGiB = p.o.VCPU, float64(p.o.MemoryMiB)/1024
-	b.USD = b.cost(p.o)
+	b.USD = b.Cost(p.o)
 	return b
 }
 
-func (b Bill) cost(o Options) float64 {
+// Cost is a bill by the price table, in US dollars, the free tier left out: of o the mode of CPU and the instances that are kept.
+func (b Bill) Cost(o Options) float64 {
 	if o.CPU == Always {
 		return b.Life.Seconds() * (b.VCPU*InstanceVCPUSecond + b.MemoryGiB*InstanceGiBSecond)
 	}
@@ -95,6 +96,13 @@ func (b Bill) cost(o Options) float64 {
 		usd += (b.Life - b.Active).Seconds() * (b.VCPU*IdleVCPUSecond + b.MemoryGiB*IdleGiBSecond)
 	}
 	return usd
+}
+
+// BeyondFree is a month's bill, request-based, without what is free. An account has one free tier, however many services.
+func (b Bill) BeyondFree() float64 {
+	active := b.Active.Seconds()
+	return max(0, active*b.VCPU-FreeVCPUSeconds)*RequestVCPUSecond + max(0, active*b.MemoryGiB-FreeGiBSeconds)*RequestGiBSecond +
+		float64(max(0, b.Requests-FreeRequests))/1e6*MillionRequests
 }
 
 // String is the bill in a line.

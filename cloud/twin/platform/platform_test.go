@@ -415,9 +415,16 @@ func TestCost(t *testing.T) {
 		{Options{CPU: Always}, 5000 * (0.000018 + 0.5*0.000002)},
 		{Options{CPU: InRequests, MinInstances: 1}, 0.40 + 1000*(0.000024+0.5*0.0000025) + 4000*(0.0000025+0.5*0.0000025)},
 	} {
-		if got := b.cost(c.o); got < c.want-1e-9 || got > c.want+1e-9 {
+		if got := b.Cost(c.o); got < c.want-1e-9 || got > c.want+1e-9 {
 			t.Errorf("%+v: %v, want %v", c.o, got, c.want)
 		}
+	}
+	free := Bill{Requests: FreeRequests + 1_000_000, Active: (FreeVCPUSeconds + 1000) * time.Second, VCPU: 1, MemoryGiB: 0.5}
+	if got, want := free.BeyondFree(), 0.40+1000*RequestVCPUSecond; got < want-1e-9 || got > want+1e-9 {
+		t.Errorf("beyond the free tier: %v, want %v", got, want)
+	}
+	if got := b.BeyondFree(); got != 0 {
+		t.Errorf("within the free tier: %v", got)
 	}
 	var a account
 	at := time.Now()

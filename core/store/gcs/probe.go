@@ -1,10 +1,10 @@
 package gcs
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"blobpglite/core/store"
@@ -18,17 +18,48 @@ var ErrConditionsIgnored = errors.New("the store ignores preconditions")
 const probeCleanupTimeout = 10 * time.Second
 
 // Probe checks on this very bucket that the two primitives work: of two creations of one name the second is refused, a
-// swap at the current generation is done, and one at a stale generation refused. It writes one small object under
-// probe/ and removes it: about six requests, once per database. A store that ignores conditions is an error that wraps
-// ErrConditionsIgnored; other errors are those of Put, Get and Delete.
+// swap at the current generation is done, and one at another generation refused. It writes three small objects under
+// probe/, side by side and each no more often than a name is written in a second, and removes them: about a dozen requests
+// in the time of four, once per database. A store that ignores conditions is an error that wraps ErrConditionsIgnored; other
+// errors are those of Put, Get and Delete.
 func (s *Store) Probe(ctx context.Context) error {
-	key := "probe/" + store.NewWriteID()
-	first, err := s.Put(ctx, key, []byte("first"), store.NewWriteID(), store.IfAbsent())
+	id := store.NewWriteID()
+	tries := []struct {
+		name string
+		try  func(ctx context.Context, key string, first store.Gen) error
+	}{
+		{"create", func(ctx context.Context, key string, first store.Gen) error {
+			return s.mustRefuse(ctx, key, store.IfAbsent(), first, "creating a name that exists")
+		}},
+		{"swap", s.mustSwap},
+		{"stale", func(ctx context.Context, key string, first store.Gen) error {
+			return s.mustRefuse(ctx, key, store.IfGen(first-1), first, "swapping at a stale generation")
+		}},
+	}
+	var all sync.WaitGroup
+	errs := make([]error, len(tries))
+	for i, t := range tries {
+		all.Go(func() { errs[i] = s.probeObject(ctx, "probe/"+id+"-"+t.name, t.try) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// The probe's bodies.
+const (
+	probeFirst   = "first"
+	probeSwapped = "swapped"
+	probeRefused = "must not be stored"
+)
+
+// probeObject makes an object, tries something on it, and removes it.
+func (s *Store) probeObject(ctx context.Context, key string, try func(context.Context, string, store.Gen) error) error {
+	first, err := s.Put(ctx, key, []byte(probeFirst), store.NewWriteID(), store.IfAbsent())
 	if err != nil && !errors.Is(err, store.ErrUnknown) {
 		return fmt.Errorf("probe %s: create an object: %w", s, err) // and nothing to remove
 	}
 	if err == nil {
-		err = s.probeObject(ctx, key, first)
+		err = try(ctx, key, first)
 	}
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeCleanupTimeout)
 	defer cancel()
@@ -38,35 +69,33 @@ func (s *Store) Probe(ctx context.Context) error {
 	return err
 }
 
-// probeObject tries the conditions on an object of generation first.
-func (s *Store) probeObject(ctx context.Context, key string, first store.Gen) error {
-	if err := s.mustConflict(ctx, key, store.IfAbsent(), "creating a name that exists"); err != nil {
-		return err
-	}
-	want := []byte("swapped")
-	second, err := s.Put(ctx, key, want, store.NewWriteID(), store.IfGen(first))
+// mustSwap swaps an object of generation first.
+func (s *Store) mustSwap(ctx context.Context, key string, first store.Gen) error {
+	second, err := s.Put(ctx, key, []byte(probeSwapped), store.NewWriteID(), store.IfGen(first))
 	if err != nil {
 		return fmt.Errorf("probe %s: swap an object at its current generation: %w", s, err)
 	}
 	if second <= first {
 		return fmt.Errorf("probe %s: %w: generation %d was followed by %d", s, ErrConditionsIgnored, first, second)
 	}
-	if err := s.mustConflict(ctx, key, store.IfGen(first), "swapping at a stale generation"); err != nil {
-		return err
-	}
+	return s.mustHold(ctx, key, second, probeSwapped)
+}
+
+// mustHold reads an object.
+func (s *Store) mustHold(ctx context.Context, key string, gen store.Gen, body string) error {
 	o, err := s.Get(ctx, key)
 	if err != nil {
 		return fmt.Errorf("probe %s: %w", s, err)
 	}
-	if o.Gen != second || !bytes.Equal(o.Body, want) {
-		return fmt.Errorf("probe %s: %w: a refused write was applied: wrote generation %d, read %d", s, ErrConditionsIgnored, second, o.Gen)
+	if o.Gen != gen || string(o.Body) != body {
+		return fmt.Errorf("probe %s: %w: a refused write was applied: generation %d was there, read %d", s, ErrConditionsIgnored, gen, o.Gen)
 	}
 	return nil
 }
 
-// mustConflict puts under a condition that does not hold.
-func (s *Store) mustConflict(ctx context.Context, key string, cond store.Cond, what string) error {
-	_, err := s.Put(ctx, key, []byte("must not be stored"), store.NewWriteID(), cond)
+// mustRefuse puts under a condition that does not hold, over an object of generation first.
+func (s *Store) mustRefuse(ctx context.Context, key string, cond store.Cond, first store.Gen, what string) error {
+	_, err := s.Put(ctx, key, []byte(probeRefused), store.NewWriteID(), cond)
 	switch {
 	case err == nil:
 		return fmt.Errorf("probe %s: %w: %s succeeded; two writers would overwrite each other: "+
@@ -74,5 +103,5 @@ func (s *Store) mustConflict(ctx context.Context, key string, cond store.Cond, w
 	case !errors.Is(err, store.ErrConflict):
 		return fmt.Errorf("probe %s: %s: %w", s, what, err)
 	}
-	return nil
+	return s.mustHold(ctx, key, first, probeFirst)
 }

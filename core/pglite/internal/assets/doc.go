@@ -6,6 +6,7 @@
 //	wasm := set.PGliteWasm()                           // path of pglite.wasm
 //	files, err := set.Files()                          // /pglite/share/..., /pglite/lib/...
 //	more, err := set.ExtensionFiles("pg_trgm")
+//	dump, version, err := set.PgDumpWasm(ctx)          // of a package of its own
 //	path, err := set.Derived(ctx, "main-v1.wasm", build)
 //
 // The cache folder ($BLOBPGLITE_CACHE, or blobpglite in the user's cache folder):

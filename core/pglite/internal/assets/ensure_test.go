@@ -296,3 +296,31 @@ func TestLockWaitEndsWithContext(t *testing.T) {
 		t.Errorf("npm was called without the lock: %q", calls)
 	}
 }
+
+func TestPgDumpWithoutNpm(t *testing.T) {
+	fp := newFakePackage(t)
+	s := fp.set(t, createFile)
+	t.Setenv("PATH", t.TempDir())
+	_, _, err := s.PgDumpWasm(t.Context())
+	if !errors.Is(err, ErrUnavailable) {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"pg_dump", "@electric-sql/pglite-tools@", fromVariable} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("the error does not name %s: %v", part, err)
+		}
+	}
+}
+
+func TestDamagedPgDump(t *testing.T) {
+	fp := newFakePackage(t)
+	s := fp.set(t, createFile)
+	dir := filepath.Join(s.CacheDir(), toolsPin().folder())
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writeTestFile(t, filepath.Join(dir, "pg_dump.wasm"), []byte("not it"))
+	if _, _, err := s.PgDumpWasm(t.Context()); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), dir) {
+		t.Error(err)
+	}
+}

@@ -53,3 +53,18 @@ func BenchmarkEnsureCached(b *testing.B) {
 		}
 	}
 }
+
+// TestRealPgDump fetches the package that holds pg_dump, by npm if the cache has none.
+func TestRealPgDump(t *testing.T) {
+	set, err := Ensure(t.Context(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, version, err := set.PgDumpWasm(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if version != toolsPin().Version || toolsPin().verify(path.Dir(file)) != nil {
+		t.Errorf("%s of version %s", file, version)
+	}
+}

@@ -4,6 +4,7 @@
 //
 //	main, err := wasmbin.RewriteMain(pgliteWasm)    // once, result is cached
 //	clone, err := wasmbin.StripInit(main)           // for restored memories
+//	fixed, err := wasmbin.Settle(pgDumpWasm, place) // a main module for any place gets one
 //	side, err := wasmbin.Parse(plpgsqlSo)           // imports, exports, dylink.0
 //	linked, err := wasmbin.RenameImports(plpgsqlSo, resolve)
 //	link := wasmbin.BuildLink([]wasmbin.Global{{Name: "__memory_base", Value: 1 << 20}})

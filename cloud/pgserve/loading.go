@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"blobpglite/core/pglite"
+)
+
+// loading is PostgreSQL on its way from the compilation cache into memory. The doors are open meanwhile, and whoever comes
+// waits; the database is fetched beside it.
+type loading struct {
+	done    chan struct{}
+	stop    context.CancelFunc
+	runtime *pglite.Runtime
+	took    time.Duration
+	err     error
+}
+
+// load begins to load PostgreSQL. If that fails, the service ends.
+func (s *service) load(ctx context.Context) {
+	l := &loading{done: make(chan struct{})}
+	ctx, l.stop = context.WithCancel(ctx)
+	s.loading = l
+	go func() {
+		defer close(l.done)
+		at := s.clock.Monotonic()
+		l.runtime, l.err = pglite.NewRuntime(ctx, pglite.Options{Extensions: s.c.extensions, Progress: func(step string, done, total int64) {
+			s.c.log.Debug("set-up", "step", step, "done", done, "total", total)
+		}})
+		l.took = s.clock.Monotonic() - at
+		if l.err != nil {
+			if ctx.Err() == nil {
+				s.failures <- l.err
+			}
+			return
+		}
+		if l.runtime.Cold() && os.Getenv("K_SERVICE") != "" {
+			s.c.log.Error("PostgreSQL was compiled at boot: the image's cache is not that of this program; build the image again", "ms", l.took.Milliseconds())
+		}
+		s.c.log.Info("PostgreSQL is loaded", "ms", l.took.Milliseconds(), "compiled", l.runtime.Cold())
+	}()
+}
+
+// wait waits for PostgreSQL. Its error ends the service.
+func (l *loading) wait(ctx context.Context) (*pglite.Runtime, error) {
+	select {
+	case <-l.done:
+		return l.runtime, l.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// close gives up loading, or releases what was loaded.
+func (l *loading) close() error {
+	l.stop()
+	<-l.done
+	if l.runtime == nil {
+		return nil // what went wrong has been said
+	}
+	return l.runtime.Close()
+}
+
+// began tells of the process's own start, for /metrics.json: when the doors were open, and how long PostgreSQL took to
+// load.
+func (s *service) began() map[string]time.Duration {
+	times := map[string]time.Duration{"doors": time.Duration(s.doors.Load())}
+	select {
+	case <-s.loading.done:
+		times["runtime"] = s.loading.took
+	default:
+	}
+	return times
+}

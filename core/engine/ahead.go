@@ -1,0 +1,76 @@
+package engine
+
+import (
+	"context"
+	"sync"
+
+	"blobpglite/core/base"
+	"blobpglite/core/memfs"
+)
+
+// ahead is a layer that is fetched before it is certain that it is the one to be restored: beside the lease and the fence.
+// A layer is written once, so what was fetched under its name is that layer. The zero value has none.
+type ahead struct {
+	mu   sync.Mutex
+	key  string
+	stop context.CancelFunc
+	done chan struct{}
+
+	data  *memfs.FS
+	stats base.Stats
+	err   error
+}
+
+// fetchLayer reads a layer into files.
+func (e *Engine) fetchLayer(ctx context.Context, key string) (*memfs.FS, base.Stats, error) {
+	data := memfs.New(memfs.Options{Now: e.o.Clock.Now})
+	stats, err := base.Read(ctx, e.o.Store, key, data, base.ReadOptions{Clock: e.o.Clock})
+	return data, stats, err
+}
+
+// begin fetches a layer.
+func (a *ahead) begin(ctx context.Context, e *Engine, key string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	ctx, a.stop = context.WithCancel(ctx)
+	a.key, a.done = key, make(chan struct{})
+	go func() {
+		defer close(a.done)
+		a.data, a.stats, a.err = e.fetchLayer(ctx, key)
+	}()
+}
+
+// take waits for the layer, if it is the one that is being fetched. No files and no error: it is not, or it was not
+// fetched, and has to be read as ever.
+func (a *ahead) take(ctx context.Context, key string) (*memfs.FS, base.Stats, error) {
+	a.mu.Lock()
+	wanted, done := a.key, a.done
+	a.mu.Unlock()
+	if wanted != key {
+		a.drop()
+		return nil, base.Stats{}, nil
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return nil, base.Stats{}, ctx.Err()
+	}
+	data, stats, err := a.data, a.stats, a.err
+	a.drop()
+	if err != nil {
+		return nil, base.Stats{}, nil
+	}
+	return data, stats, nil
+}
+
+// drop gives up what was fetched, and waits until nothing of it is left.
+func (a *ahead) drop() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.done == nil {
+		return
+	}
+	a.stop()
+	<-a.done
+	a.key, a.done, a.data = "", nil, nil
+}

@@ -1,0 +1,81 @@
+package takeover
+
+import (
+	"context"
+
+	"blobpglite/core/manifest"
+	"blobpglite/core/point"
+	"blobpglite/core/wal"
+)
+
+// reading is a manifest, and the records behind its newest layer.
+type reading struct {
+	m       manifest.Manifest
+	records []wal.Record
+	tail    wal.Position
+	err     error
+}
+
+// readAhead begins the first reading beside the lease. Stop gives it up, and waits until nothing of it is left.
+//
+// It is the same reading as after the lease: the manifest, then the records; and it is held against the same second
+// reading of the manifest, after the fence. A record that the predecessor appends meanwhile stands where the fence is tried.
+func (op *opening) readAhead(ctx context.Context) (stop func()) {
+	if op.o.Parallel == 1 && op.o.Ahead == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	out, done := make(chan reading, 1), make(chan struct{})
+	op.ahead = out
+	read := func() {
+		defer close(done)
+		var r reading
+		if r.m, _, r.err = manifest.Load(ctx, op.o.Store); r.err == nil {
+			if op.o.Ahead != nil {
+				op.o.Ahead(r.m)
+			}
+			r.records, r.tail, r.err = op.records(ctx, r.m, 0)
+		}
+		out <- r
+	}
+	if op.o.Parallel == 1 { // one request after the other: before the lease, which is the earliest that it can be
+		read()
+	} else {
+		go read()
+	}
+	return func() { cancel(); <-done }
+}
+
+// looks is the hook of the lease, and counts how often it was looked at.
+func (op *opening) looks(ctx context.Context, p point.Point) error {
+	if p == point.LeaseBeforeAcquire {
+		op.tries++
+	}
+	return op.o.Hook.Fire(ctx, p)
+}
+
+// first is the reading before the fence: the one that went on beside the lease, unless that had to be waited for or the
+// reading went wrong.
+func (op *opening) first(ctx context.Context) (manifest.Manifest, wal.Position, error) {
+	if op.ahead != nil && op.tries == 1 {
+		r := <-op.ahead
+		op.ahead = nil
+		if r.err == nil && op.o.Check != nil {
+			r.err = op.o.Check(r.m)
+		}
+		if r.err == nil {
+			op.out.Records = r.records
+			return r.m, r.tail, op.o.Hook.Fire(ctx, point.RestoreAfterManifest)
+		}
+	}
+	op.ahead = nil
+	m, err := op.load(ctx)
+	if err != nil {
+		return m, wal.Position{}, err
+	}
+	if err := op.o.Hook.Fire(ctx, point.RestoreAfterManifest); err != nil {
+		return m, wal.Position{}, err
+	}
+	tail, err := op.read(ctx, m, 0)
+	return m, tail, err
+}

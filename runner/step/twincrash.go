@@ -1,0 +1,178 @@
+package step
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"blobpglite/cloud/twin/platform"
+	"blobpglite/runner/scenario"
+)
+
+func twinCommitsVerb() verb {
+	return verb{
+		Verb: scenario.Verb{
+			Name: "twincommits",
+			Doc: "how long a commit takes over HTTP, one client, in a durability; then the instance crashes in the middle of commits, and " +
+				"the next one is asked what it has",
+			Args: []scenario.Arg{
+				{Name: "durability", OneOf: []string{"strict", "interval", "sleep"}, Required: true, Doc: "see pgserve -durability"},
+				{Name: "commits", Kind: scenario.KindInt, Default: "100", Doc: "that are timed"},
+				{Name: "rounds", Kind: scenario.KindInt, Default: "3", Doc: "crashes"},
+				{Name: "flush_interval", Kind: scenario.KindDuration, Default: "200ms", Doc: "of durability interval"},
+				{Name: "cpu", Default: string(platform.Always), OneOf: []string{string(platform.Always), string(platform.InRequests)}, Doc: "when the instance runs"},
+				{Name: "lease_ttl", Kind: scenario.KindDuration, Default: "2s", Doc: "how long the next one waits for the lease of the dead"},
+			},
+			Metrics: metricDocs("commit_ms", "a request that commits one row", "lost_count", "acknowledged rows that a crash has cost", "lost_ms",
+				"how long before the crash the oldest lost row was acknowledged", "recovered_ms", "from the crash to the first answer"),
+		},
+		run: twinCommits,
+	}
+}
+
+func twinCommits(ctx context.Context, r *Run, args scenario.Args) error {
+	return r.withTwin(ctx, twinOptions{}, func(t *twinRun) error {
+		d := args.String("durability")
+		t.fresh("db", "-durability", d, "-flush-interval", args.Duration("flush_interval").String(), "-lease-ttl", args.Duration("lease_ttl").String())
+		return t.on(ctx, platform.Options{CPU: platform.CPU(args.String("cpu"))}, func() error {
+			if _, err := t.must(ctx, "CREATE TABLE commits (n int PRIMARY KEY)"); err != nil {
+				return err
+			}
+			if err := t.shutAll(ctx); err != nil { // what is measured is not the loss of the table
+				return err
+			}
+			if _, err := t.must(ctx, "SELECT 1"); err != nil {
+				return err
+			}
+			w := &crashes{twinRun: t, strict: d == "strict", interval: args.Duration("flush_interval"), random: rand.New(rand.NewPCG(r.Seed, 0x63726173))}
+			for n := range args.Int("commits") {
+				r.Progress(fmt.Sprintf("%s %s: committing", r.Cell.Probe, r.Cell.Label), int64(n), int64(args.Int("commits")))
+				at := t.clock.Monotonic()
+				if err := w.commit(ctx); err != nil {
+					return err
+				}
+				r.Metrics.Duration("commit_ms", t.clock.Monotonic()-at)
+			}
+			for round := range args.Int("rounds") {
+				r.Progress(fmt.Sprintf("%s %s: crashing", r.Cell.Probe, r.Cell.Label), int64(round), int64(args.Int("rounds")))
+				if err := w.round(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// crashes commits numbered rows and crashes in between.
+type crashes struct {
+	*twinRun
+	strict   bool
+	interval time.Duration
+	random   *rand.Rand
+	next     int
+	acked    []ack // that a crash may cost
+}
+
+// ack is a row and when it was acknowledged.
+type ack struct {
+	n  int
+	at time.Time
+}
+
+// errGone: the instance ended in the middle of a request.
+var errGone = errors.New("the instance has gone")
+
+// commit writes the next row.
+func (w *crashes) commit(ctx context.Context) error {
+	n := w.next
+	w.next++
+	a, err := w.sql(ctx, fmt.Sprintf("INSERT INTO commits VALUES (%d)", n))
+	switch {
+	case err != nil:
+		return err
+	case a.status == http.StatusBadGateway:
+		return errGone
+	case a.status != http.StatusOK:
+		return fmt.Errorf("commit %d: status %d: %s", n, a.status, a.text)
+	}
+	w.acked = append(w.acked, ack{n, w.clock.Now()})
+	return nil
+}
+
+// crashed says whether an instance has been killed.
+func (w *crashes) crashed(id int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.events, func(e platform.Event) bool { return e.Instance == id && e.What == "crash" })
+}
+
+// round commits for a while, crashes while commits go on, and counts.
+func (w *crashes) round(ctx context.Context) error {
+	const most = 3 // intervals
+	began, length := w.clock.Monotonic(), time.Duration(w.random.Int64N(int64(most*w.interval)))
+	for w.clock.Monotonic()-began < length {
+		if err := w.commit(ctx); err != nil {
+			return err
+		}
+	}
+	i, err := w.newest()
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- w.Crash(i.ID) }()
+	for err == nil && !w.crashed(i.ID) {
+		err = w.commit(ctx)
+	}
+	if err := <-done; err != nil {
+		return err
+	}
+	if err != nil && !errors.Is(err, errGone) {
+		return err
+	}
+	crash, err := w.await(ctx, i.ID, "crash")
+	if err != nil {
+		return err
+	}
+	return w.count(ctx, crash.At)
+}
+
+// count asks the next instance what it has.
+func (w *crashes) count(ctx context.Context, crashed time.Time) error {
+	a, err := w.must(ctx, "SELECT n FROM commits")
+	if err != nil {
+		return err
+	}
+	w.r.Metrics.Duration("recovered_ms", w.clock.Now().Sub(crashed))
+	there := map[int]bool{}
+	for _, row := range a.rows {
+		n, err := strconv.Atoi(string(row[0]))
+		if err != nil {
+			return err
+		}
+		there[n] = true
+		if n >= w.next {
+			w.r.check(checkDurability, fmt.Sprintf("there is row %d, which was never sent", n))
+		}
+	}
+	before := slices.DeleteFunc(slices.Clone(w.acked), func(a ack) bool { return a.at.After(crashed) })
+	lost := slices.DeleteFunc(slices.Clone(before), func(a ack) bool { return there[a.n] })
+	w.r.Metrics.Value("lost_count", float64(len(lost)))
+	window := time.Duration(0)
+	if len(lost) > 0 {
+		window = crashed.Sub(lost[0].at)
+		if before[len(before)-len(lost)] != lost[0] {
+			w.r.check(checkDurability, fmt.Sprintf("%d rows are lost, and they are not the last ones", len(lost)))
+		}
+	}
+	w.r.Metrics.Duration("lost_ms", window)
+	w.r.check(checkDurability, wrongf(w.strict && len(lost) > 0, "durability strict: %d acknowledged rows are lost", len(lost)))
+	w.acked = nil
+	return nil
+}
