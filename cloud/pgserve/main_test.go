@@ -4,13 +4,16 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -158,6 +161,92 @@ func TestLives(t *testing.T) {
 	c = start(t, bucket...)
 	if got := c.query(t, "SELECT sum(a)::int FROM t"); got != "7" {
 		t.Fatal(got)
+	}
+}
+
+// TestDoorsBeforePostgres: the doors are open before PostgreSQL is loaded; whoever comes waits, and a signal is heard.
+func TestDoorsBeforePostgres(t *testing.T) {
+	c := start(t, "-store", "mem")
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-c.done
+	if code := c.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("told to go while it loads: exit code %d", code)
+	}
+	c = start(t, "-store", "mem")
+	if got := c.query(t, "SELECT 1"); got != "1" {
+		t.Error(got)
+	}
+	answer, err := http.Get("http://" + c.http + "/metrics.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var boot struct {
+		MS map[string]float64 `json:"boot_ms"`
+	}
+	if err := json.NewDecoder(answer.Body).Decode(&boot); err != nil {
+		t.Fatal(err)
+	}
+	if boot.MS["doors"] <= 0 || boot.MS["runtime"] <= boot.MS["doors"] || boot.MS["open"] <= 0 {
+		t.Errorf("%v: want the doors open first", boot.MS)
+	}
+}
+
+// TestProbeIsAskedOnce: whether the bucket keeps its preconditions is asked before a database is made there, and not at
+// each wake.
+func TestProbeIsAskedOnce(t *testing.T) {
+	s, err := fakestorage.NewServerWithOptions(fakestorage.Options{NoListener: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	s.CreateBucketWithOpts(fakestorage.CreateBucketOpts{Name: "bucket"})
+	probes, ignore := 0, true
+	var mu sync.Mutex
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		if strings.Contains(r.URL.Path, "probe/") || strings.Contains(r.URL.RawQuery, "probe") {
+			probes++
+		}
+		if ignore {
+			query := r.URL.Query()
+			query.Del("ifGenerationMatch")
+			r.URL.RawQuery = query.Encode()
+		}
+		mu.Unlock()
+		s.HTTPHandler().ServeHTTP(w, r)
+	}))
+	t.Cleanup(front.Close)
+	set := func(to bool) (before int) {
+		mu.Lock()
+		defer mu.Unlock()
+		before, probes, ignore = probes, 0, to
+		return before
+	}
+	bucket := []string{"-bucket", "gs://bucket/p", "-endpoint", front.URL}
+	c := start(t, bucket...)
+	answer, err := http.Get("http://" + c.http + "/healthz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	if answer.StatusCode == 200 {
+		t.Error("a database was made where preconditions are ignored")
+	}
+	if text := admin(t, 1, append([]string{"status"}, bucket...)...); !strings.Contains(text, "no database") {
+		t.Error(text)
+	}
+	for life, want := range []bool{true, false} {
+		_ = c.cmd.Process.Kill()
+		<-c.done
+		set(false)
+		c = start(t, append(bucket, "-lease-ttl", "1s")...)
+		c.query(t, "SELECT 1")
+		if n := set(false); (n > 0) != want {
+			t.Errorf("life %d: %d requests of a probe", life, n)
+		}
 	}
 }
 

@@ -177,10 +177,15 @@ func twinSwitch(ctx context.Context, r *Run, args scenario.Args) error {
 	})
 }
 
-// rounds switches revisions.
+// rounds switches revisions, one after the other.
 func (s *switches) rounds(ctx context.Context, n int) error {
 	for round := range n {
 		s.r.Progress(fmt.Sprintf("%s %s: revision", s.r.Cell.Probe, s.r.Cell.Label), int64(round), int64(n))
+		if round > 0 { // a switch writes the lease twice; nobody deploys every second
+			if err := s.clock.Sleep(ctx, nameRest); err != nil {
+				return err
+			}
+		}
 		from, err := s.more(ctx, 10)
 		if err != nil {
 			return err
