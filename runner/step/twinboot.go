@@ -218,7 +218,7 @@ func twinSleepVerb() verb {
 			Args: []scenario.Arg{
 				{Name: "size", Kind: scenario.KindSize, Default: "0MB", Doc: "of the database's rows"},
 				{Name: "rounds", Kind: scenario.KindInt, Default: "20", Doc: "how often"},
-				{Name: "idle", Kind: scenario.KindDuration, Default: "200ms", Doc: "how long an idle instance is kept"},
+				{Name: "idle", Kind: scenario.KindDuration, Default: "2s", Doc: "how long an idle instance is kept; below 2 s the lease, a name, is written too often"},
 			},
 			Metrics: metricDocs("cold_ms", "the request that finds no instance", "warm_ms", "the next one", "leave_ms", "from SIGTERM to the end of the process"),
 		},
