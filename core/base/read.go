@@ -158,9 +158,12 @@ type chunks struct {
 	data  []*[memfs.ChunkSize]byte
 }
 
-// fill fetches and decompresses the parts, several at a time, and puts their chunks in place in the caller's
-// goroutine, which owns the tree. A chunk is allocated once, by the goroutine that decompressed it.
-func (r *reader) fill(ctx context.Context) error {
+// fill puts the layer's chunks in place in the caller's goroutine, which owns the tree.
+func (r *reader) fill(ctx context.Context) error { return r.each(ctx, r.install) }
+
+// each fetches and decompresses the parts, several at a time, and hands their frames to use, in any order and in the
+// caller's goroutine. A chunk is allocated once, by the goroutine that decompressed it.
+func (r *reader) each(ctx context.Context, use func(chunks) error) error {
 	frame := 0
 	for _, p := range r.index.parts {
 		r.firstFrames = append(r.firstFrames, frame)
@@ -185,25 +188,25 @@ func (r *reader) fill(ctx context.Context) error {
 		fetchErr = g.Wait()
 		close(done)
 	}()
-	err = r.installAll(done, cancel)
+	err = r.useAll(done, use, cancel)
 	return firstCause(err, fetchErr)
 }
 
-// installAll puts chunks in place until done is closed; after an error it stops the senders and throws away the rest.
-func (r *reader) installAll(done <-chan chunks, stop func()) error {
+// useAll uses frames until done is closed; after an error it stops the senders and throws away the rest.
+func (r *reader) useAll(done <-chan chunks, use func(chunks) error, stop func()) error {
 	var failed error
-	installed := int64(0)
+	used := int64(0)
 	for c := range done {
 		if failed != nil {
 			continue
 		}
-		if failed = r.install(c); failed != nil {
+		if failed = use(c); failed != nil {
 			stop()
 			continue
 		}
-		installed += int64(len(c.data)) * memfs.ChunkSize
+		used += int64(len(c.data)) * memfs.ChunkSize
 		if r.o.Progress != nil {
-			r.o.Progress(installed, r.index.chunks*memfs.ChunkSize)
+			r.o.Progress(used, r.index.chunks*memfs.ChunkSize)
 		}
 	}
 	return failed

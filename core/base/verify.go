@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/klauspost/compress/zstd"
-	"golang.org/x/sync/errgroup"
-
 	"blobpglite/core/memfs"
 	"blobpglite/core/store"
 )
@@ -51,37 +48,13 @@ func verify(ctx context.Context, st store.Store, key string, o ReadOptions) (Sta
 
 // discard fetches and decompresses everything, and counts it.
 func (r *reader) discard(ctx context.Context) error {
-	frame := 0
-	for _, p := range r.index.parts {
-		r.firstFrames = append(r.firstFrames, frame)
-		frame += p.frames
-	}
-	workers := min(r.o.Parallel, len(r.index.parts))
-	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(max(1, min(workers, cpus()))), zstd.WithDecoderLowmem(true),
-		zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderMaxMemory(uint64(windowFor(r.index.frameBytes))))
-	if err != nil {
-		return err
-	}
-	defer z.Close()
-	g, ctx := errgroup.WithContext(ctx)
-	done := make(chan chunks, workers)
-	for range workers {
-		g.Go(func() error { return r.fetch(ctx, z, done) })
-	}
-	var fetchErr error
-	go func() {
-		fetchErr = g.Wait()
-		close(done)
-	}()
 	seen := int64(0)
-	for c := range done {
+	err := r.each(ctx, func(c chunks) error {
 		seen += int64(len(c.data))
-		if r.o.Progress != nil {
-			r.o.Progress(seen*memfs.ChunkSize, r.index.chunks*memfs.ChunkSize)
-		}
-	}
-	if fetchErr == nil && seen != r.index.chunks {
+		return nil
+	})
+	if err == nil && seen != r.index.chunks {
 		return errors.Join(ErrCorrupt, fmt.Errorf("its parts hold %d chunks, the index names %d", seen, r.index.chunks))
 	}
-	return fetchErr
+	return err
 }
