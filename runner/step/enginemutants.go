@@ -28,18 +28,10 @@ func engineMutantsVerb() verb {
 				{Name: "names", Kind: scenario.KindStrings, Doc: "of faults/mutant, EngineMutants; none: all"},
 				{Name: "tries", Kind: scenario.KindInt, Default: "4", Doc: "seeds that are tried, at most, until it is caught"},
 			},
-			Metrics: append(metricDocs("mutants_count", "tried", "caught_count", "of them", "until_caught_count", "rounds, of each that was caught"), engineMutantMetrics()...),
+			Metrics: mutantMetrics(mutant.EngineMutants(), "rounds"),
 		},
 		run: runEngineMutants,
 	}
-}
-
-func engineMutantMetrics() []scenario.MetricDoc {
-	var docs []scenario.MetricDoc
-	for _, m := range mutant.EngineMutants() {
-		docs = append(docs, scenario.MetricDoc{Name: mutantMetric(m.Name), Doc: "rounds until it was caught: " + m.Doc})
-	}
-	return docs
 }
 
 func runEngineMutants(ctx context.Context, r *Run, args scenario.Args) error {
@@ -47,15 +39,11 @@ func runEngineMutants(ctx context.Context, r *Run, args scenario.Args) error {
 	if err != nil {
 		return err
 	}
-	root, err := mutant.Root(".")
+	root, dir, clean, err := huntFolder()
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "mutants-")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
+	defer clean()
 	caught := 0
 	for i, m := range list {
 		r.Progress(fmt.Sprintf("%s: %s", r.Cell.Probe, m.Name), int64(i), int64(len(list)))
@@ -63,18 +51,11 @@ func runEngineMutants(ctx context.Context, r *Run, args scenario.Args) error {
 		if err := h.run(ctx, args.Int("tries")); err != nil {
 			return fmt.Errorf("mutant %s: %w", m.Name, err)
 		}
-		check := record.Check{
-			Name: fmt.Sprintf("mutant %s is caught", m.Name), Verdict: record.Fail,
-			Detail: fmt.Sprintf("%s: not caught by %s in %d rounds; %s", m.Doc, m.Plan, h.rounds, h.last),
-		}
+		detail := fmt.Sprintf("not caught by %s in %d rounds; %s", m.Plan, h.rounds, h.last)
 		if h.by != "" {
-			caught++
-			check.Name, check.Verdict = fmt.Sprintf("mutant %s caught by %s", m.Name, h.by), record.Pass
-			check.Detail = fmt.Sprintf("after %d rounds of %s (seed %d); %s; %s", h.rounds, m.Plan, h.seed, m.Doc, h.detail)
-			r.Metrics.Value(mutantMetric(m.Name), float64(h.rounds))
-			r.Metrics.Value("until_caught_count", float64(h.rounds))
+			detail = fmt.Sprintf("after %d rounds of %s (seed %d); %s", h.rounds, m.Plan, h.seed, h.detail)
 		}
-		r.found(check)
+		caught += r.hunted(m, h.by, h.rounds, detail)
 	}
 	r.Metrics.Value("mutants_count", float64(len(list)))
 	r.Metrics.Value("caught_count", float64(caught))

@@ -104,18 +104,43 @@ func mutantsVerb() verb {
 				{Name: "names", Kind: scenario.KindStrings, Doc: "of faults/mutant; none: all"},
 				{Name: "schedules", Kind: scenario.KindInt, Default: "4000", Doc: "at most, in the mutant's own plan, and again over all plans"},
 			},
-			Metrics: append(metricDocs("mutants_count", "tried", "caught_count", "of them", "until_caught_count", "schedules, of each that was caught"), mutantMetrics()...),
+			Metrics: mutantMetrics(mutant.Mutants(), "schedules"),
 		},
 		run: runMutants,
 	}
 }
 
-func mutantMetrics() []scenario.MetricDoc {
-	var docs []scenario.MetricDoc
-	for _, m := range mutant.Mutants() {
-		docs = append(docs, scenario.MetricDoc{Name: mutantMetric(m.Name), Doc: "schedules until it was caught: " + m.Doc})
+// mutantMetrics are what a hunt for mutants records, counted in a unit.
+func mutantMetrics(all []mutant.Mutant, unit string) []scenario.MetricDoc {
+	docs := metricDocs("mutants_count", "tried", "caught_count", "of them", "until_caught_count", unit+", of each that was caught")
+	for _, m := range all {
+		docs = append(docs, scenario.MetricDoc{Name: mutantMetric(m.Name), Doc: unit + " until it was caught: " + m.Doc})
 	}
 	return docs
+}
+
+// hunted records what became of a mutant: caught by a check (empty: it was not) after so many schedules or rounds. It
+// returns 1 if it was caught.
+func (r *Run) hunted(m mutant.Mutant, by string, after int, detail string) int {
+	c := record.Check{Name: fmt.Sprintf("mutant %s is caught", m.Name), Verdict: record.Fail, Detail: m.Doc + ": " + detail}
+	if by == "" {
+		r.found(c)
+		return 0
+	}
+	c.Name, c.Verdict = fmt.Sprintf("mutant %s caught by %s", m.Name, by), record.Pass
+	r.found(c)
+	r.Metrics.Value(mutantMetric(m.Name), float64(after))
+	r.Metrics.Value("until_caught_count", float64(after))
+	return 1
+}
+
+// huntFolder is a folder for mutants, and the root of the sources that they break. Call done.
+func huntFolder() (root, dir string, done func(), err error) {
+	if root, err = mutant.Root("."); err != nil {
+		return "", "", nil, err
+	}
+	dir, err = os.MkdirTemp("", "mutants-")
+	return root, dir, func() { _ = os.RemoveAll(dir) }, err
 }
 
 func mutantMetric(name string) string {
@@ -127,15 +152,11 @@ func runMutants(ctx context.Context, r *Run, args scenario.Args) error {
 	if err != nil {
 		return err
 	}
-	root, err := mutant.Root(".")
+	root, dir, clean, err := huntFolder()
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "mutants-")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
+	defer clean()
 	caught := make([]mutant.Caught, len(all))
 	var mu sync.Mutex
 	done := 0
@@ -156,19 +177,11 @@ func runMutants(ctx context.Context, r *Run, args scenario.Args) error {
 	}
 	n := 0
 	for _, c := range caught {
-		check := record.Check{
-			Name: fmt.Sprintf("mutant %s is caught", c.Mutant.Name), Verdict: record.Fail,
-			Detail: fmt.Sprintf("%s: not caught in %d schedules", c.Mutant.Doc, c.After),
-		}
+		detail := fmt.Sprintf("not caught in %d schedules", c.After)
 		if c.Invariant != "" {
-			n++
-			check.Name = fmt.Sprintf("mutant %s caught by %s", c.Mutant.Name, c.Invariant)
-			check.Verdict = record.Pass
-			check.Detail = fmt.Sprintf("after %d schedules of plan %s, %d steps; %s; %s", c.After, c.Plan, len(c.Schedule), c.Mutant.Doc, c.Detail)
-			r.Metrics.Value(mutantMetric(c.Mutant.Name), float64(c.After))
-			r.Metrics.Value("until_caught_count", float64(c.After))
+			detail = fmt.Sprintf("after %d schedules of plan %s, %d steps; %s", c.After, c.Plan, len(c.Schedule), c.Detail)
 		}
-		r.found(check)
+		n += r.hunted(c.Mutant, string(c.Invariant), c.After, detail)
 	}
 	r.Metrics.Value("mutants_count", float64(len(all)))
 	r.Metrics.Value("caught_count", float64(n))
