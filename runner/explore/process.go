@@ -147,6 +147,9 @@ func (p *process) options(st store.Store) takeover.Options {
 	return takeover.Options{
 		Store: st, Writer: p.name, LeaseTTL: leaseTTL, AcquireTimeout: acquireTimeout, Create: true, Postgres: "18.6",
 		Parallel: 1, Clock: p.clk, WriteID: p.writeID,
+		// As the engine does it: the first reading comes before the lease, as early as it can be, and again behind one that had
+		// to be waited for.
+		Ahead: func(manifest.Manifest) {},
 	}
 }
 
