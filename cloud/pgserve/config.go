@@ -36,7 +36,8 @@ type config struct {
 	durability               string
 	flushInterval, idleFlush time.Duration
 	leaseTTL, acquire        time.Duration
-	restoreBudget            time.Duration
+	restoreBudget, retain    time.Duration
+	readMode                 string
 	memory, disk             int64
 	statementTimeout         time.Duration
 	settings                 settings
@@ -116,6 +117,8 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f.DurationVar(&c.flushInterval, "flush-interval", engine.DefaultFlushInterval, "of durability interval")
 	f.DurationVar(&c.idleFlush, "idle-flush", engine.DefaultIdleFlush, "of durability sleep: flush when nothing has run for so long")
 	f.DurationVar(&c.restoreBudget, "restore-budget", 0, "what replaying the log may add to a restore; 0: as much as the layer itself takes")
+	f.DurationVar(&c.retain, "retain", 0, "how far back earlier states can be restored (dump -at, restore-to -at, branch -at); 0: not at all")
+	f.StringVar(&c.readMode, "read-mode", string(engine.ReadLease), "lease: answers inside the lease ask nobody; strict: each answer first asks the bucket whether another writer has taken over, one GET")
 	f.Int64Var(&c.disk, "disk-limit", 0, "of the database, in bytes; 0: none")
 	f.DurationVar(&c.statementTimeout, "statement-timeout", 0, "cancel statements that run longer; 0: never")
 	f.Var(c.settings, "set", "server parameter, name=value; may be repeated")
@@ -210,12 +213,23 @@ func (c *config) check() error {
 	case c.requireTLS && c.tlsCert == "":
 		return errors.New("-require-tls needs -tls-cert and -tls-key")
 	}
+	switch engine.ReadMode(c.readMode) {
+	case "", engine.ReadLease, engine.ReadStrict:
+	default:
+		return fmt.Errorf("-read-mode %q: lease or strict", c.readMode)
+	}
+	if c.store == "gcs" && c.leaseTTL < shortLease {
+		c.log.Warn("the lease is one name, and a bucket takes about one write a second to a name: such a short -lease-ttl makes commits wait", "lease_ttl", c.leaseTTL.String())
+	}
 	switch engine.Durability(c.durability) {
 	case "", engine.Strict, engine.Interval, engine.Sleep:
 		return nil
 	}
 	return fmt.Errorf("-durability %q: strict, interval or sleep", c.durability)
 }
+
+// shortLease is a TTL that renewals can hardly keep. Source: cloud.google.com/storage/quotas#objects, read November 2026.
+const shortLease = 2 * time.Second
 
 // forCloudLogging names the fields as Cloud Logging reads them.
 // Source: cloud.google.com/logging/docs/structured-logging, read November 2026.

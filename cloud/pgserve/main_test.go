@@ -303,6 +303,7 @@ func TestUsage(t *testing.T) {
 		{"-store tape", 2, `"tape"`},
 		{"-store mem -bucket gs://a/b", 2, "-bucket belongs to"},
 		{"-durability later", 2, `"later"`},
+		{"-read-mode quick", 2, `"quick"`},
 		{"-set x", 2, "name=value"},
 		{"-tls-cert x", 2, "-tls-key"},
 		{"-require-tls", 2, "-tls-cert"},

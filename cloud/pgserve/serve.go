@@ -133,7 +133,7 @@ func (s *service) engineOptions(st store.Store) engine.Options {
 	return engine.Options{
 		Load: s.loading.wait, Store: st, Create: true, Durability: engine.Durability(c.durability),
 		FlushInterval: c.flushInterval, IdleFlush: c.idleFlush, LeaseTTL: c.leaseTTL, AcquireTimeout: c.acquire,
-		RestoreBudget: c.restoreBudget, Writer: host, Address: c.listen, MaxBytes: c.disk, MemoryLimit: c.memory,
+		RestoreBudget: c.restoreBudget, Retain: c.retain, ReadMode: engine.ReadMode(c.readMode), Writer: host, Address: c.listen, MaxBytes: c.disk, MemoryLimit: c.memory,
 		Settings: c.settings, StatementTimeout: c.statementTimeout, Clock: s.clock, Logger: c.log,
 	}
 }

@@ -409,3 +409,10 @@ func (e *Engine) LogStats() LogStats {
 	}
 	return LogStats{}
 }
+
+// Leased says whether the lease is held now, by this process's own clock. At rest it runs out, and the next request
+// renews it. In mode snapshot there is none.
+func (e *Engine) Leased() bool {
+	m, ok := e.commits.(*logMode)
+	return ok && m.opened.Lease.Valid()
+}

@@ -208,7 +208,7 @@ func TestHealthAndMetrics(t *testing.T) {
 		t.Errorf("%s, %v", body, err)
 	}
 	_, body = get(t, s, "/metrics")
-	for _, line := range []string{"blobpglite_open 1", "blobpglite_epoch 1", "blobpglite_commits_total 1", `blobpglite_http_sql_seconds_count{status="200"} 1`} {
+	for _, line := range []string{"blobpglite_open 1", "blobpglite_leased 1", "blobpglite_epoch 1", "blobpglite_commits_total 1", `blobpglite_http_sql_seconds_count{status="200"} 1`} {
 		if !strings.Contains(body, line+"\n") {
 			t.Errorf("no %q in the metrics", line)
 		}

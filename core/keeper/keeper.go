@@ -55,6 +55,7 @@ type Stats struct {
 	Boot     engine.OpenStats // of the last opening that went well
 	BootWall time.Duration    // likewise, as its first caller saw it
 	Commits  engine.LogStats  // of all engines
+	Leased   bool             // the lease is held now; at rest it runs out
 	Reason   string           // why it is failed
 	Retired  int64            // engines that were replaced
 }
@@ -186,7 +187,7 @@ func (k *Keeper) Stats() Stats {
 	case k.opening != nil:
 		s.State = Opening
 	case k.engine != nil:
-		s.State = Open
+		s.State, s.Leased = Open, k.engine.Leased()
 		s.Commits = sum(k.past, k.engine.LogStats())
 		if err := k.engine.Err(); err != nil {
 			s.State, s.Reason = Failed, err.Error()
