@@ -413,7 +413,7 @@ func pgbenchVerb() verb {
 		Metrics: metricDocs(
 			"tps_memory_per_s", "transactions, strict, a bucket in memory", "tps_emulator_per_s", "transactions, strict, the emulator over HTTP",
 			"tps_model_per_s", "transactions, strict, the modelled bucket", "tps_socket_per_s", "transactions, PGlite's socket server, which keeps nothing",
-			"ratio_to_socket", "strict in memory, over the socket server", "initialise_ms", "pgbench -i, rows by COPY",
+			"socket_ratio", "strict in memory, over the socket server", "initialise_ms", "pgbench -i, rows by COPY",
 		),
 	}
 	return verb{Verb: v, run: runPgbench}
@@ -449,7 +449,7 @@ func runPgbench(ctx context.Context, r *Run, args scenario.Args) error {
 	case err != nil:
 		return err
 	}
-	r.Metrics.Value("ratio_to_socket", mine/theirs)
+	r.Metrics.Value("socket_ratio", mine/theirs)
 	return nil
 }
 

@@ -37,6 +37,13 @@ func TestRegistryDescribesEverything(t *testing.T) {
 		if !strings.Contains(text, v.Name) || v.Doc == "" || v.run == nil {
 			t.Errorf("verb %q is not described or does nothing", v.Name)
 		}
+		for _, m := range v.Metrics {
+			metrics := record.NewMetrics()
+			metrics.Value(m.Name, 1)
+			if _, err := metrics.List(); err != nil {
+				t.Errorf("verb %q: %v", v.Name, err)
+			}
+		}
 	}
 }
 
