@@ -116,7 +116,7 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f.StringVar(&c.durability, "durability", string(engine.Strict), "strict: acknowledged is in the bucket; interval: a crash loses up to -flush-interval; sleep: a crash loses what came since the last flush")
 	f.DurationVar(&c.flushInterval, "flush-interval", engine.DefaultFlushInterval, "of durability interval")
 	f.DurationVar(&c.idleFlush, "idle-flush", engine.DefaultIdleFlush, "of durability sleep: flush when nothing has run for so long")
-	f.DurationVar(&c.restoreBudget, "restore-budget", 0, "what replaying the log may add to a restore; 0: as much as the layer itself takes")
+	f.DurationVar(&c.restoreBudget, "restore-budget", 0, "what replaying the log may add to a restore; 0: about as much as the layer itself takes")
 	f.DurationVar(&c.retain, "retain", 0, "how far back earlier states can be restored (dump -at, restore-to -at, branch -at); 0: not at all")
 	f.StringVar(&c.readMode, "read-mode", string(engine.ReadLease), "lease: answers inside the lease ask nobody; strict: each answer first asks the bucket whether another writer has taken over, one GET")
 	f.Int64Var(&c.disk, "disk-limit", 0, "of the database, in bytes; 0: none")

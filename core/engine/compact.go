@@ -9,34 +9,78 @@ import (
 	"blobpglite/core/wal"
 )
 
-// What replaying the log is reckoned to take, where nothing was measured: a request for each record, 32 at once at the
-// 38 ms that Cloud Storage takes for a small one, and the bytes through PostgreSQL's recovery.
+// What a restore is reckoned to take, where nothing was measured: a request for each record, 32 at once at the 38 ms that
+// Cloud Storage takes for a small one, the bytes through PostgreSQL's recovery, and a layer's own bytes.
 const (
-	replayRecord = 38 * time.Millisecond / 32
+	replayRecord = 38 * time.Millisecond / replayParallel
 	replayRate   = 40 << 20 // bytes a second
+	restoreRate  = 256 << 20
+	// replayParallel is how many records are read at once; minRecord is what one takes from a bucket that is next door.
+	replayParallel = 32
+	minRecord      = 50 * time.Microsecond
 	// minBudget keeps a small database from compacting all the time.
 	minBudget = 250 * time.Millisecond
 )
 
+// Where no budget is given, a database under steady load is not to spend its time on layers: after one that took a
+// second, the next is not begun for layerPause seconds, unless the log has grown to mustCompact budgets. At mostGrown
+// budgets commits wait.
+const (
+	layerPause  = 7
+	mustCompact = 2
+	mostGrown   = 4
+)
+
 // replayTime predicts what replaying the log since the last layer adds to a restore.
 func (m *logMode) replayTime() time.Duration {
-	return time.Duration(m.records.Load())*replayRecord + time.Duration(float64(m.bytes.Load())/replayRate*float64(time.Second))
+	return time.Duration(m.records.Load())*m.recordTime() + time.Duration(float64(m.bytes.Load())/replayRate*float64(time.Second))
+}
+
+// recordTime is what a record takes to be read: a bucket that takes appends faster than Cloud Storage gives them back
+// faster too.
+func (m *logMode) recordTime() time.Duration {
+	if m.o.RecordTime > 0 {
+		return m.o.RecordTime
+	}
+	if d := time.Duration(m.request.Load()); d > 0 {
+		return min(max(d/replayParallel, minRecord), replayRecord)
+	}
+	return replayRecord
+}
+
+// requested takes how long an append has taken into account. The goroutine that appends calls it, nobody else.
+func (m *logMode) requested(took time.Duration) {
+	const share = 8 // of the newest in the mean
+	if old := m.request.Load(); old > 0 {
+		took = time.Duration(old) + (took-time.Duration(old))/share
+	}
+	m.request.Store(int64(max(took, 1)))
 }
 
 // budget is what replaying the log may add to a restore; below zero: anything.
 func (m *logMode) budget() time.Duration {
 	if m.o.RestoreBudget == 0 {
-		return max(m.layerTime, minBudget)
+		return max(time.Duration(m.layerTime.Load()), minBudget)
 	}
 	return m.o.RestoreBudget
 }
 
-// consider starts a compaction, or maintenance, if it is due: at half of the budget, so that the other half is there
-// while the layer is on its way. It is called under the turn and only starts things.
+// due says whether a layer is due: at half of the budget, so that the other half is there while the layer is on its way.
+func (m *logMode) due() bool {
+	budget, behind := m.budget(), m.replayTime()
+	switch {
+	case budget < 0 || behind < budget/2:
+		return false
+	case m.o.RestoreBudget == 0 && behind < mustCompact*budget:
+		return m.o.Clock.Monotonic() >= time.Duration(m.pause.Load())
+	}
+	return true
+}
+
+// consider starts a compaction, or maintenance, if it is due. It is called under the turn and only starts things.
 func (m *logMode) consider() {
 	m.upkeep.consider(m)
-	budget := m.budget()
-	if budget < 0 || m.replayTime() < budget/2 || !m.compacting.CompareAndSwap(false, true) {
+	if !m.due() || !m.compacting.CompareAndSwap(false, true) {
 		return
 	}
 	m.background.Go(func() {
@@ -51,7 +95,14 @@ func (m *logMode) consider() {
 // about restores is kept even by a client that commits faster than layers can be taken.
 func (m *logMode) throttle(ctx context.Context) error {
 	const look = 2 * time.Millisecond
-	for m.compacting.Load() && m.budget() >= 0 && m.replayTime() >= m.budget() {
+	for m.compacting.Load() {
+		limit := m.budget()
+		if m.o.RestoreBudget == 0 {
+			limit *= mostGrown
+		}
+		if limit < 0 || m.replayTime() < limit {
+			break
+		}
 		if err := m.o.Clock.Sleep(ctx, look); err != nil {
 			return nil // it is durable; only the waiting ends
 		}
@@ -78,6 +129,11 @@ func (e *Engine) Compact(ctx context.Context) error {
 // compact takes a layer at a position of the log, publishes it, and collects. Statements wait only for the checkpoint
 // and the clone of the files; the upload goes on beside them.
 func (m *logMode) compact(ctx context.Context) error {
+	began := m.o.Clock.Monotonic()
+	defer func() {
+		now := m.o.Clock.Monotonic()
+		m.pause.Store(int64(now + layerPause*(now-began)))
+	}()
 	files, at, records, bytes, err := m.cut(ctx)
 	if err != nil {
 		return err
@@ -87,7 +143,6 @@ func (m *logMode) compact(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	began := m.o.Clock.Monotonic()
 	if err := m.publish(ctx, files, position); err != nil {
 		return err
 	}

@@ -137,9 +137,13 @@ type Options struct {
 	LeaseTTL, AcquireTimeout time.Duration
 	// CommitDeadline is how long one append may stay undecided before the engine gives up (ErrUnknown); zero: the log's.
 	CommitDeadline time.Duration
-	// RestoreBudget is what replaying the log may add to a restore before a new layer is taken; zero: as much as the
-	// layer itself takes. Below zero: never.
+	// RestoreBudget is what replaying the log may add to a restore before a new layer is taken: then commits wait for the
+	// layer. Zero: about as much as the layer itself takes, and up to four times of that while writes do not pause, so
+	// that no more than an eighth of the time is spent on layers. Below zero: no layer is taken.
 	RestoreBudget time.Duration
+	// RecordTime is what a restore is reckoned to take for each record; zero: by how long appends take, and no more than
+	// Cloud Storage needs.
+	RecordTime time.Duration
 	// Retain is how far back, in mode log, layers and records are kept, so that an earlier state can be restored (OpenAt).
 	// Zero: not at all.
 	Retain time.Duration

@@ -219,6 +219,9 @@ func (w *logWriter) gather(ctx context.Context) {
 	}
 	now := w.clock.Monotonic()
 	end, patience := now+w.took/gatherLimit, w.took/gatherPause
+	if patience < gatherLook { // a bucket next door: the look would take longer than what it can save
+		return
+	}
 	for seen, since := w.queued(), now; seen < w.group && now < end && now-since < patience && !w.closing; {
 		w.mu.Unlock()
 		err := w.clock.Sleep(ctx, gatherLook)

@@ -42,8 +42,11 @@ type logMode struct {
 
 	// Of what a restore would have to replay: since the last layer.
 	records, bytes atomic.Int64
-	layerTime      time.Duration
-	collected      uint64 // everything below is collected
+	layerTime      atomic.Int64 // what a restore takes without them, in nanoseconds
+	request        atomic.Int64 // what an append takes, likewise; 0: unknown
+	pause          atomic.Int64 // by the monotonic clock: until then no layer is taken without need
+	collected      uint64       // everything below is collected
+	restoreRate    float64      // bytes of a layer a second
 	upkeep         upkeep
 }
 
@@ -72,7 +75,7 @@ func (e *Engine) openLog(ctx context.Context) error {
 	}
 	e.opened.Created, e.opened.Epoch = opened.Created, opened.Epoch
 	e.opened.Lease, e.opened.Manifest, e.opened.Claim = opened.LeaseTime, opened.ReadTime, opened.FenceTime
-	m := &logMode{o: &e.o, e: e, opened: opened, fence: opened.Log.Tail().Seq}
+	m := &logMode{o: &e.o, e: e, opened: opened, fence: opened.Log.Tail().Seq, restoreRate: restoreRate}
 	m.ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
 	m.log = newLogWriter(e.o.Clock, opened.Log.Tail(), m.append)
 	m.log.before = m.firstLayer
@@ -116,7 +119,10 @@ func (m *logMode) restore(ctx context.Context) error {
 	if err := e.startOn(ctx, data); err != nil {
 		return err
 	}
-	m.layerTime = e.opened.Restore + e.opened.Start
+	if raw := m.opened.Manifest.Layers[layers-1].RawBytes; raw > 0 && e.opened.Restore > 0 {
+		m.restoreRate = float64(raw) / e.opened.Restore.Seconds()
+	}
+	m.layerTime.Store(int64(e.opened.Restore + e.opened.Start))
 	return nil
 }
 
@@ -342,8 +348,10 @@ func (m *logMode) again() time.Duration {
 
 // append makes operations durable as one record.
 func (m *logMode) append(ctx context.Context, ops []wal.Op) (wal.Position, error) {
+	began := m.o.Clock.Monotonic()
 	at, err := m.opened.Log.Append(ctx, ops)
 	if err == nil {
+		m.requested(m.o.Clock.Monotonic() - began)
 		m.records.Add(1)
 		for _, op := range ops {
 			m.bytes.Add(int64(len(op.Data)))
@@ -377,6 +385,8 @@ func (m *logMode) publish(ctx context.Context, files *memfs.FS, at wal.Position)
 	if err != nil {
 		return err
 	}
+	restore := time.Duration(float64(stats.RawBytes) / m.restoreRate * float64(time.Second))
+	m.layerTime.Store(int64(m.e.opened.Start + restore))
 	_, err = manifest.Publish(ctx, m.o.Store,
 		manifest.Options{Epoch: m.opened.Epoch, Writer: m.o.Writer, Hook: m.o.Hook, Clock: m.o.Clock, Retain: m.o.Retain},
 		manifest.Layer{

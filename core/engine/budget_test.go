@@ -1,0 +1,132 @@
+package engine
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/wal"
+)
+
+// behind is a mode whose log has grown by so many records since the layer, which takes a second to restore.
+func behind(clk clock.Clock, o Options, records int64, each time.Duration) *logMode {
+	o.Clock, o.RecordTime = clk, each
+	m := &logMode{o: &o}
+	m.records.Store(records)
+	m.layerTime.Store(int64(time.Second))
+	return m
+}
+
+// TestLayerIsDue: half of the budget starts a layer; without a budget a pause comes first, unless the log has grown to
+// twice of what the layer takes.
+func TestLayerIsDue(t *testing.T) {
+	const ms = time.Millisecond
+	clk := clock.NewVirtual(time.Unix(0, 0))
+	clk.Advance(time.Second)
+	for _, c := range []struct {
+		name    string
+		budget  time.Duration
+		records int64 // a millisecond each
+		pause   time.Duration
+		want    bool
+	}{
+		{"less than half of a budget", 400 * ms, 199, 0, false},
+		{"half of a budget", 400 * ms, 200, 0, true},
+		{"half of a budget, in the pause", 400 * ms, 200, time.Hour, true},
+		{"never", -1, 1 << 20, 0, false},
+		{"no budget, less than half of the layer", 0, 499, 0, false},
+		{"no budget, half of the layer", 0, 500, 0, true},
+		{"no budget, the pause has just ended", 0, 500, time.Second, true},
+		{"no budget, in the pause", 0, 1999, time.Hour, false},
+		{"no budget, in the pause, twice of the layer", 0, 2000, time.Hour, true},
+	} {
+		m := behind(clk, Options{RestoreBudget: c.budget}, c.records, ms)
+		m.pause.Store(int64(c.pause))
+		if got := m.due(); got != c.want {
+			t.Errorf("%s: due is %v", c.name, got)
+		}
+	}
+}
+
+// TestCommitsWaitForALayer: at the budget, or at four times of what the layer takes, and only while one is on its way.
+func TestCommitsWaitForALayer(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		budget     time.Duration
+		records    int64
+		compacting bool
+		want       bool
+	}{
+		{"below the budget", 400 * time.Millisecond, 399, true, false},
+		{"at the budget", 400 * time.Millisecond, 400, true, true},
+		{"at the budget, and no layer on its way", 400 * time.Millisecond, 400, false, false},
+		{"no budget, below four layers", 0, 3999, true, false},
+		{"no budget, at four layers", 0, 4000, true, true},
+		{"never", -1, 1 << 20, true, false},
+	} {
+		clk := clock.NewVirtual(time.Unix(0, 0))
+		m := behind(clk, Options{RestoreBudget: c.budget}, c.records, time.Millisecond)
+		m.compacting.Store(c.compacting)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); _ = m.throttle(ctx) }()
+		if c.want {
+			if err := clk.AwaitPending(t.Context(), 1); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			<-done
+		}
+		cancel()
+		<-done
+	}
+}
+
+// TestRecordTime: what a record takes follows the appends, between a bucket next door and Cloud Storage.
+func TestRecordTime(t *testing.T) {
+	m := &logMode{o: &Options{}}
+	if got := m.recordTime(); got != replayRecord {
+		t.Errorf("before any append: %v", got)
+	}
+	m.requested(20 * time.Microsecond)
+	if got := m.recordTime(); got != minRecord {
+		t.Errorf("next door: %v", got)
+	}
+	for range 100 {
+		m.requested(16 * time.Millisecond)
+	}
+	if got := m.recordTime(); got < 490*time.Microsecond || got > 500*time.Microsecond {
+		t.Errorf("at 16 ms an append: %v", got)
+	}
+	for range 100 {
+		m.requested(time.Second)
+	}
+	if got := m.recordTime(); got != replayRecord {
+		t.Errorf("at a second an append: %v", got)
+	}
+	m.o.RecordTime = time.Millisecond
+	if got := m.recordTime(); got != time.Millisecond {
+		t.Errorf("said to be a millisecond: %v", got)
+	}
+}
+
+// TestGatherNextDoor: where an append takes less than a look at the queue, nobody waits for other clients: on this clock
+// that would be for ever.
+func TestGatherNextDoor(t *testing.T) {
+	clk := clock.NewVirtual(time.Unix(0, 0))
+	w := newLogWriter(clk, wal.Position{}, nil)
+	w.batches = []*batch{{last: 1, waits: 1}}
+	w.group, w.took = 10, gatherLook // of ten clients one is there
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gather(t.Context())
+	w.took = time.Second
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- clk.AwaitPending(t.Context(), 1); cancel() }()
+	w.gather(ctx)
+	if err := <-done; err != nil {
+		t.Error("from afar nobody waits:", err)
+	}
+}
