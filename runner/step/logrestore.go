@@ -18,7 +18,8 @@ func reopenVerb() verb {
 		Verb: scenario.Verb{
 			Name: "reopen",
 			Doc: "makes many small commits, crashes, and reopens through the modelled latency: with the log left to grow, with a " +
-				"layer taken whenever the restore budget says so, and with nothing behind the layer",
+				"layer taken whenever a restore budget as long as the bare opening says so, likewise without a budget given, and with " +
+				"nothing behind the layer",
 			Args: []scenario.Arg{
 				{Name: "commits", Kind: scenario.KindInt, Default: "10000", Doc: "of one row each, one after the other"},
 				{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "how often each database is reopened"},
@@ -26,7 +27,8 @@ func reopenVerb() verb {
 			Metrics: metricDocs(
 				"bare_open_ms", "nothing behind the layer", "grown_open_ms", "all commits behind the layer",
 				"budget_open_ms", "compacted by the budget", "grown_count", "records replayed", "budget_count", "records replayed",
-				"budget_ratio", "the compacted opening over the bare one",
+				"budget_ratio", "the opening within the budget over the bare one", "auto_open_ms", "compacted without a budget given",
+				"auto_count", "records replayed", "auto_ratio", "its opening over the bare one",
 			),
 		},
 		run: reopen,
@@ -45,7 +47,10 @@ type reopenCase struct {
 
 func reopen(ctx context.Context, r *Run, args scenario.Args) error {
 	took := map[string]time.Duration{}
-	for _, c := range []reopenCase{{"bare", -1, true}, {"grown", -1, false}, {"budget", 0, false}} {
+	for _, c := range []reopenCase{{"bare", -1, true}, {"grown", -1, false}, {"budget", 0, false}, {"auto", 0, false}} {
+		if c.name == "budget" {
+			c.budget = took["bare"]
+		}
 		bucket := mem.New(mem.Options{})
 		if err := r.manyCommits(ctx, bucket, c, args.Int("commits")); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
@@ -60,7 +65,9 @@ func reopen(ctx context.Context, r *Run, args scenario.Args) error {
 			}
 		}
 	}
-	r.Metrics.Value("budget_ratio", float64(took["budget"])/float64(took["bare"]))
+	for _, name := range []string{"budget", "auto"} {
+		r.Metrics.Value(name+"_ratio", float64(took[name])/float64(took["bare"]))
+	}
 	return nil
 }
 
