@@ -81,6 +81,31 @@ func bugs() []bug {
 			folder: "core/engine", test: "TestLogRoundTrip",
 		},
 		{
+			what:  "A write in sleep mode was lost in a revision switch: the successor fenced before the old instance's flush at SIGTERM",
+			where: "the TypeScript original", holds: "the successor waits for the lease, which is given back after the flush; the bound of the loss is measured",
+			folder: "core/takeover", test: "TestLastCommitIsSeen", probe: "e4.2",
+		},
+		{
+			what:  "An instance that ended with an error code on purpose made the platform answer 429",
+			where: "the TypeScript original", holds: "an end that was asked for exits with 0",
+			folder: "cloud/pgserve", test: "TestLives", probe: "e4.2",
+		},
+		{
+			what:  "The flush position that PostgreSQL told was 24 bytes beyond the last record that could be replayed",
+			where: "the TypeScript original", holds: "no positions are computed: what was written to the files is what is shipped",
+			folder: "core/engine", test: "TestLogDeathAtEveryPoint", probe: "e2b.1",
+		},
+		{
+			what:  "Two generations of a deployment were both primary for a moment",
+			where: "LiteFS #370", holds: "at most one writer at any moment of a revision switch, checked from the log",
+			folder: "core/takeover", test: "TestRivalOpeners", probe: "e4.3",
+		},
+		{
+			what:  "A data directory that two processes had opened was beyond repair",
+			where: "PGlite #709", holds: "the files are a process's own memory, and the log decides who writes: the other one is refused",
+			folder: "core/engine", test: "TestLogZombieIsFenced", probe: "e1z.1",
+		},
+		{
 			what:  "Two writers ran under one fencing token, read before the wait",
 			where: "the TypeScript original", holds: "the epoch comes from the log at the moment of fencing",
 			folder: "core/takeover", test: "TestRivalOpeners",
