@@ -129,11 +129,6 @@ func (e *Engine) Compact(ctx context.Context) error {
 // compact takes a layer at a position of the log, publishes it, and collects. Statements wait only for the checkpoint
 // and the clone of the files; the upload goes on beside them.
 func (m *logMode) compact(ctx context.Context) error {
-	began := m.o.Clock.Monotonic()
-	defer func() {
-		now := m.o.Clock.Monotonic()
-		m.pause.Store(int64(now + layerPause*(now-began)))
-	}()
 	files, at, records, bytes, err := m.cut(ctx)
 	if err != nil {
 		return err
@@ -143,6 +138,11 @@ func (m *logMode) compact(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	began := m.o.Clock.Monotonic()
+	defer func() {
+		now := m.o.Clock.Monotonic()
+		m.pause.Store(int64(now + layerPause*(now-began)))
+	}()
 	if err := m.publish(ctx, files, position); err != nil {
 		return err
 	}
