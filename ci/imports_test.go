@@ -89,10 +89,12 @@ func rooms() []room {
 			path: "runner/check", own: []string{"runner/history"}, // never core: it judges what was recorded
 			others: []string{"github.com/anishathalye/porcupine", "github.com/klauspost/compress"},
 		},
+		{path: "runner/cloudrun", own: []string{"core/clock"}},
+		{path: "runner/cloudrun/rehearsal", own: []string{"cloud/twin/platform"}},
 		{path: "runner/history", own: []string{"core/clock"}},
 		{
 			path: "runner/...", own: []string{"core/...", "faults/...", "scenarios", "runner/...", "cloud/twin/platform"},
-			others: []string{"github.com/jackc/pgx/v5", "github.com/mattn/go-isatty", "github.com/schollz/progressbar/v3", "golang.org/x/sync", "golang.org/x/sys", "golang.org/x/term"},
+			others: []string{"github.com/jackc/pgx/v5", "github.com/mattn/go-isatty", "github.com/prometheus/common", "github.com/schollz/progressbar/v3", "golang.org/x/sync", "golang.org/x/sys", "golang.org/x/term"},
 		},
 		{path: "reports", own: []string{"runner/record"}},
 		{path: "ci"},

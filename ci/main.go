@@ -45,6 +45,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&n.bucket, "bucket", "", "of -nightly: gs://name/prefix; empty: the emulator")
 	flags.StringVar(&n.profile, "profile", "full", "of -nightly: full, default or ci")
 	flags.StringVar(&n.results, "results", "", "of -nightly: another folder for the results")
+	flags.StringVar(&n.cloud.project, "project", "", "of -nightly, to run e3 and e4 on Cloud Run too: the project; with")
+	flags.StringVar(&n.cloud.region, "region", "", "the region,")
+	flags.StringVar(&n.cloud.image, "image", "", "the image of pgserve,")
+	flags.StringVar(&n.cloud.service, "service", "", "a service's name that is free, and")
+	flags.StringVar(&n.cloud.account, "account", "", "the service's account: see go run ./runner -help")
 	only := flags.String("scenarios", "", "of -nightly: only these, with commas between them")
 	if err := flags.Parse(args); err != nil {
 		return 2

@@ -17,6 +17,7 @@ import (
 //
 //	go run ./ci -nightly -bucket gs://name/prefix
 //	go run ./ci -nightly -scenarios e0,e1 -profile ci       some of them, smaller
+//	go run ./ci -nightly -bucket ... -project p -region r -image i -service s -account a    and e3, e4 on Cloud Run
 //
 // Each scenario has a prefix of its own below the given one; the runner removes what
 // it wrote there.
@@ -25,7 +26,19 @@ type nightly struct {
 	profile string   // full, default or ci
 	only    []string // scenarios; empty: all
 	results string   // the folder; empty: results/
+	cloud   cloud
 }
+
+// cloud is what Cloud Run needs to know: all of it, or nothing.
+type cloud struct{ project, region, image, service, account string }
+
+func (c cloud) args() []string {
+	return []string{"-project", c.project, "-region", c.region, "-image", c.image, "-service", c.service, "-account", c.account}
+}
+
+// onCloudRun are the scenarios that run there too, in few rounds: a revision's last instance may be kept for a quarter of an
+// hour.
+func onCloudRun() []string { return []string{"e3", "e4"} }
 
 // steps are the night's: build, each scenario, render.
 func (n nightly) steps(ctx context.Context, c *checker) ([]step, error) {
@@ -50,10 +63,18 @@ func (n nightly) steps(ctx context.Context, c *checker) ([]step, error) {
 		steps = append(steps, step{name: id, needs: []string{"build"}, run: func(ctx context.Context, c *checker) error {
 			return c.exec(ctx, nil, runner, n.args(id)...)
 		}})
+		if n.cloud != (cloud{}) && slices.Contains(onCloudRun(), id) {
+			steps = append(steps, step{name: id + " on Cloud Run", needs: []string{"build"}, run: func(ctx context.Context, c *checker) error {
+				return c.exec(ctx, nil, runner, n.cloudArgs(id)...)
+			}})
+		}
 	}
 	return append(steps, step{name: "render", run: func(ctx context.Context, c *checker) error {
 		if n.bucket == "" {
 			fmt.Fprintln(c.stdout, "left out: what a real bucket does; give -bucket gs://name/prefix")
+		}
+		if n.cloud == (cloud{}) {
+			fmt.Fprintln(c.stdout, "left out: what Cloud Run does; give -project, -region, -image, -service and -account")
 		}
 		if n.results != "" {
 			return nil // not the repository's
@@ -68,6 +89,16 @@ func (n nightly) args(id string) []string {
 	if n.bucket != "" {
 		args = append(args, "-store", "gcs", "-bucket", strings.TrimSuffix(n.bucket, "/")+"/"+id)
 	}
+	if n.results != "" {
+		args = append(args, "-results", n.results)
+	}
+	return args
+}
+
+// cloudArgs are the runner's for one scenario on Cloud Run.
+func (n nightly) cloudArgs(id string) []string {
+	args := append([]string{"-scenario", id, "-profile", "ci", "-target", "cloudrun"}, n.cloud.args()...)
+	args = append(args, "-bucket", strings.TrimSuffix(n.bucket, "/")+"/"+id+"-cloudrun")
 	if n.results != "" {
 		args = append(args, "-results", n.results)
 	}
@@ -98,8 +129,10 @@ func (c *checker) scenarios(ctx context.Context) ([]string, error) {
 // check refuses flags that do not go together.
 func (n nightly) check(asked, short bool) error {
 	switch {
-	case !asked && (n.bucket != "" || len(n.only) > 0 || n.results != ""):
-		return errors.New("-bucket, -scenarios and -results belong to -nightly")
+	case !asked && (n.bucket != "" || len(n.only) > 0 || n.results != "" || n.cloud != (cloud{})):
+		return errors.New("-bucket, -scenarios, -results and what Cloud Run needs belong to -nightly")
+	case n.cloud != (cloud{}) && (slices.Contains(n.cloud.args(), "") || n.bucket == ""):
+		return errors.New("to run on Cloud Run takes all of -project, -region, -image, -service, -account and -bucket")
 	case asked && short:
 		return errors.New("-nightly and -short do not go together; use -profile ci")
 	case !slices.Contains([]string{"full", "default", "ci"}, n.profile):

@@ -17,6 +17,32 @@ func TestNightlyArguments(t *testing.T) {
 	}
 }
 
+func TestNightlyOnCloudRun(t *testing.T) {
+	n := nightly{bucket: "gs://b/night/", profile: "full", results: "/r", cloud: cloud{"p", "r", "i", "s", "a"}}
+	want := "-scenario e4 -profile ci -target cloudrun -project p -region r -image i -service s -account a -bucket gs://b/night/e4-cloudrun -results /r"
+	if got := strings.Join(n.cloudArgs("e4"), " "); got != want {
+		t.Error(got)
+	}
+	root, err := moduleRoot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	steps, err := n.steps(t.Context(), &checker{root: root, temp: t.TempDir(), stdout: &out, stderr: &out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := 0
+	for _, s := range steps {
+		if strings.HasSuffix(s.name, " on Cloud Run") {
+			there++
+		}
+	}
+	if there != len(onCloudRun()) {
+		t.Errorf("%d scenarios run on Cloud Run", there)
+	}
+}
+
 func TestNightlySteps(t *testing.T) {
 	root, err := moduleRoot(t.Context())
 	if err != nil {
@@ -45,7 +71,7 @@ func TestNightlySteps(t *testing.T) {
 }
 
 func TestNightlyUsage(t *testing.T) {
-	for _, args := range []string{"-bucket gs://a/b", "-nightly -short", "-nightly -profile huge", "-results x"} {
+	for _, args := range []string{"-bucket gs://a/b", "-nightly -short", "-nightly -profile huge", "-results x", "-project p", "-nightly -bucket gs://a/b -project p", "-nightly -project p -region r -image i -service s -account a"} {
 		var out bytes.Buffer
 		if code := run(t.Context(), strings.Fields(args), &out, &out); code != 2 {
 			t.Errorf("%s: exit %d: %s", args, code, out.String())

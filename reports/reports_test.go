@@ -119,6 +119,38 @@ func fill(t *testing.T, root string) {
 	}
 }
 
+// TestTargetsStayApart: what the twin shows and what Cloud Run does stand in tables of their own, and decide apart.
+func TestTargetsStayApart(t *testing.T) {
+	root := newRoot(t)
+	s := newSampler(t, root)
+	on := func(target string) func(*record.Record) {
+		return func(r *record.Record) { r.Env.Target, r.Commit = target, strings.Repeat(target[:1]+"0", 20) }
+	}
+	boot := map[string]any{"size": "10MB"}
+	s.line("e3", "e3.3", "a", boot, map[string]float64{"first_row_ms": 400}, on("twin"))
+	s.line("e3", "e3.3", "b", boot, map[string]float64{"first_row_ms": 2400}, on("cloudrun"))
+	s.line("e4", "e4.1", "c", nil, map[string]float64{"next_commit_ms": 70}, on("twin"))
+	s.line("e4", "e4.1b", "d", nil, map[string]float64{"takeover_ms": 600}, on("twin"))
+	s.line("e4", "e4.1", "e", nil, map[string]float64{"next_commit_ms": 130}, on("cloudrun"))
+	log, err := record.ReadDir(filepath.Join(root, "results"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := performanceWake(selectLines(log)); strings.Count(text, "| what |") != 2 || strings.Count(text, "target twin") != 1 || strings.Count(text, "target cloudrun") != 1 {
+		t.Error(text)
+	}
+	if _, evidence := livenessDecision(selectLines(log)); strings.Contains(evidence, "c0c0") || !strings.Contains(evidence, "t0t0") {
+		t.Errorf("with half of what Cloud Run has to show: %s", evidence)
+	}
+	s.line("e4", "e4.1b", "f", nil, map[string]float64{"takeover_ms": 900}, on("cloudrun"))
+	if log, err = record.ReadDir(filepath.Join(root, "results")); err != nil {
+		t.Fatal(err)
+	}
+	if _, evidence := livenessDecision(selectLines(log)); !strings.HasPrefix(evidence, "on Cloud Run, ") || strings.Contains(evidence, "t0t0") {
+		t.Errorf("with all of it: %s", evidence)
+	}
+}
+
 func render(t *testing.T, root string, args ...string) (code int, out string) {
 	t.Helper()
 	var b bytes.Buffer

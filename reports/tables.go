@@ -171,14 +171,33 @@ type shownProbe struct {
 	metrics      []string // these, in this order; none: all
 }
 
-// metricTable shows metrics of probes, a row each.
+// metricTable shows metrics of probes, a row each, in a table for each target: what the twin shows and what Cloud Run does
+// never stand in one.
 func metricTable(s selection, shown []shownProbe) string {
+	var targets, tables []string
+	for _, r := range s.current {
+		targets = append(targets, r.Env.Target)
+	}
+	slices.Sort(targets)
+	for _, target := range slices.Compact(targets) {
+		if t := targetTable(s, shown, target); t != "" {
+			tables = append(tables, t)
+		}
+	}
+	if len(tables) == 0 {
+		return noRun
+	}
+	return strings.Join(tables, "\n")
+}
+
+// targetTable is the table of one target; empty if nothing ran there.
+func targetTable(s selection, shown []shownProbe, target string) string {
 	var rows [][]string
 	var lines []record.Record
 	for _, p := range shown {
 		var of []record.Record
 		for _, r := range s.current {
-			if r.Probe == p.probe && r.Verdict != record.Broken {
+			if r.Probe == p.probe && r.Env.Target == target && r.Verdict != record.Broken {
 				of = append(of, r)
 			}
 		}
@@ -198,7 +217,7 @@ func metricTable(s selection, shown []shownProbe) string {
 		}
 	}
 	if len(rows) == 0 {
-		return noRun
+		return ""
 	}
 	return table([]string{"what", "metric", "n", "p50", "p99", "verdict"}, rows) + "\n" + source(lines) +
 		" `go run ./runner -verbs` says what each metric is.\n"
@@ -232,6 +251,7 @@ func performanceWake(s selection) string {
 		{probe: "e3.5", title: "smallest memory tier,", metrics: []string{"tier_bytes", "peak_bytes"}},
 		{probe: "e3.7", title: "scaled to zero,", metrics: []string{"cold_ms", "warm_ms", "leave_ms"}},
 		{probe: "e3.8", title: "commit over HTTP,", metrics: []string{"commit_ms"}},
+		{probe: "e3.9", title: "commit over HTTP, no crash,", metrics: []string{"commit_ms"}},
 		{probe: "e4.3", title: "revision switch, old one", metrics: []string{"gap_ms", "refused_count", "acked_count"}},
 	})
 }

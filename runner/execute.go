@@ -10,6 +10,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"blobpglite/core/pglite"
 	"blobpglite/core/store"
 	"blobpglite/core/store/gcs"
@@ -31,6 +33,7 @@ type experiment struct {
 	plan    *scenario.Plan
 	runtime *pglite.Runtime
 	store   *step.Store
+	cloud   *step.Cloud       // of target cloudrun
 	ops     func() record.Ops // so far
 	source  record.Source
 	env     record.Env
@@ -64,14 +67,22 @@ func runScenario(ctx context.Context, f flags, out io.Writer) (int, error) {
 		show.Line("set up: PGlite %s, PostgreSQL %s, in %s", x.runtime.Version(), pglite.PostgresVersion, x.runtime.CacheDir())
 		return exitPass, nil
 	}
-	closeStore, err := x.openStore(ctx)
+	closeStore, err := x.open(ctx, out)
 	if err != nil {
 		return exitFail, err
 	}
 	x.source = record.CollectSource(ctx, ".")
-	x.env = record.CollectEnv(record.EnvOptions{Store: x.plan.Store, Target: x.plan.Target, PGliteSHA256: wasm})
+	x.env = record.CollectEnv(record.EnvOptions{Region: f.cloud.region, Store: x.plan.Store, Target: x.plan.Target, PGliteSHA256: wasm})
 	code, err := x.cells(ctx, out)
 	return code, errors.Join(err, closeStore())
+}
+
+// open makes what the plan runs against.
+func (x *experiment) open(ctx context.Context, out io.Writer) (func() error, error) {
+	if x.plan.Target == scenario.TargetCloudRun {
+		return x.openCloud(ctx, out)
+	}
+	return x.openStore(ctx)
 }
 
 // openStore makes the store that the plan asks for.
@@ -96,7 +107,7 @@ func (x *experiment) openStore(ctx context.Context) (func() error, error) {
 		x.ops = func() record.Ops { return opsOf(front.Counters().Ops) }
 		return func() error { stop(); return nil }, nil
 	case "gcs":
-		return x.openBucket(ctx)
+		return x.openBucket(ctx, "")
 	default:
 		return nil, usageError{fmt.Errorf("there is no store %q", x.plan.Store)}
 	}
@@ -106,9 +117,9 @@ func opsOf(o store.Ops) record.Ops {
 	return record.Ops{ClassA: o.ClassA, ClassB: o.ClassB, Delete: o.Delete, BytesUp: o.BytesUp, BytesDown: o.BytesDown}
 }
 
-// openBucket checks a real bucket. What the run wrote is removed in the end. The nodes talk to the bucket themselves, so
-// their requests are not counted here.
-func (x *experiment) openBucket(ctx context.Context) (func() error, error) {
+// openBucket checks a real bucket, or one of an emulator at an endpoint. What the run wrote is removed in the end. The nodes
+// talk to the bucket themselves, so their requests are not counted here.
+func (x *experiment) openBucket(ctx context.Context, endpoint string) (func() error, error) {
 	bucket, prefix, err := gcs.ParseURL(x.f.bucket)
 	if err != nil {
 		return nil, usageError{err}
@@ -116,63 +127,103 @@ func (x *experiment) openBucket(ctx context.Context) (func() error, error) {
 	if prefix != "" {
 		x.store.Prefix = prefix + "/" + x.store.Prefix
 	}
-	st, err := gcs.Open(ctx, gcs.Options{Bucket: bucket, Prefix: x.store.Prefix})
+	st, err := gcs.Open(ctx, gcs.Options{Bucket: bucket, Prefix: x.store.Prefix, Endpoint: endpoint})
 	if err != nil {
 		return nil, err
 	}
 	if err := st.Probe(ctx); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	x.store.Bucket = bucket
+	x.store.Bucket, x.store.Endpoint = bucket, endpoint
 	x.ops = func() record.Ops { return record.Ops{} }
-	return func() error {
-		clean := context.WithoutCancel(ctx)
-		var failed error
-		for a, err := range st.List(clean, "", "") {
-			if err == nil {
-				err = st.Delete(clean, a.Key)
+	return func() error { return errors.Join(empty(context.WithoutCancel(ctx), st), st.Close()) }, nil
+}
+
+// empty deletes everything in a store, and makes sure that nothing is there.
+func empty(ctx context.Context, st store.Store) error {
+	const atOnce = 16
+	keys := func() (all []string, err error) {
+		for a, err := range st.List(ctx, "", "") {
+			if err != nil {
+				return nil, err
 			}
-			failed = errors.Join(failed, err)
+			all = append(all, a.Key)
 		}
-		return errors.Join(failed, st.Close())
-	}, nil
+		return all, nil
+	}
+	all, err := keys()
+	if err != nil {
+		return err
+	}
+	deleting, inner := errgroup.WithContext(ctx)
+	deleting.SetLimit(atOnce)
+	for _, key := range all {
+		deleting.Go(func() error { return st.Delete(inner, key) })
+	}
+	if err := deleting.Wait(); err != nil {
+		return err
+	}
+	if all, err = keys(); err == nil && len(all) > 0 {
+		err = fmt.Errorf("empty the prefix: %d objects have come meanwhile, such as %s: delete them", len(all), all[0])
+	}
+	return err
 }
 
 // outcome is a cell's line in the verdict table.
 type outcome struct {
 	record record.Record
 	label  string
+	why    string // it was left out
+}
+
+// verdict is what the table says.
+func (o outcome) verdict() string {
+	if o.why != "" {
+		return "left out"
+	}
+	return o.record.Verdict.String()
 }
 
 // cells runs every cell, prints the verdicts, and returns the exit code.
 func (x *experiment) cells(ctx context.Context, out io.Writer) (int, error) {
 	var done []outcome
-	code := exitPass
+	code, ran := exitPass, 0
 	for _, c := range x.plan.Cells {
 		if ctx.Err() != nil {
-			x.show.Line("interrupted: %d of %d cells were run", len(done), len(x.plan.Cells))
+			x.show.Line("interrupted: %d of %d cells were run", ran, len(x.plan.Cells))
 			code = exitFail
 			break
+		}
+		if why := x.leftOut(c); why != "" {
+			done = append(done, outcome{record.Record{Probe: c.Probe, Claim: c.Claim}, c.Label, why})
+			x.show.Line("%s %s: left out: %s", c.Probe, c.Label, why)
+			continue
 		}
 		rec, err := x.cell(ctx, c)
 		if err != nil {
 			return exitFail, err
 		}
 		if ctx.Err() != nil { // the cell was cut short: no verdict
-			x.show.Line("interrupted: %d of %d cells were run", len(done), len(x.plan.Cells))
+			x.show.Line("interrupted: %d of %d cells were run", ran, len(x.plan.Cells))
 			code = exitFail
 			break
 		}
-		if err := record.Append(x.f.results, rec); err != nil {
-			return exitFail, err
+		ran++
+		if !x.f.cloud.dry {
+			if err := record.Append(x.f.results, rec); err != nil {
+				return exitFail, err
+			}
 		}
 		if rec.Verdict != record.Pass {
 			code = exitFail
 		}
-		done = append(done, outcome{rec, c.Label})
+		done = append(done, outcome{rec, c.Label, ""})
 		x.show.Line("%s %s: %s", c.Probe, c.Label, rec.Verdict)
 	}
 	x.show.Close()
+	if ran == 0 {
+		code = exitFail // nothing was tried
+	}
 	return code, x.table(out, done)
 }
 
@@ -180,7 +231,7 @@ func (x *experiment) cells(ctx context.Context, out io.Writer) (int, error) {
 func (x *experiment) cell(ctx context.Context, c scenario.Cell) (record.Record, error) {
 	run := &step.Run{
 		Cell: c, Seed: x.f.seed, Store: x.store, Runtime: x.runtime, Progress: x.show.Step, Metrics: record.NewMetrics(),
-		Results: x.f.results,
+		Results: x.f.results, Cloud: x.cloud,
 	}
 	started, before := time.Now(), x.ops()
 	runErr := run.Do(ctx)
@@ -209,11 +260,20 @@ func (x *experiment) cell(ctx context.Context, c scenario.Cell) (record.Record, 
 	if x.f.bucket != "" {
 		replay = append(replay, "-bucket", x.f.bucket)
 	}
+	replay = append(replay, x.f.cloud.args()...)
 	notes, faults := run.Notes, run.Faults
+	if x.f.cloud.dry {
+		var more []string
+		verdict, checks, more = rehearsed(c, verdict, checks)
+		notes = append(notes, more...)
+	}
 	if faults == nil {
 		faults = []record.Fault{} // rather than null
 	}
-	if x.plan.Store == "gcs" {
+	if x.plan.Target == scenario.TargetCloudRun && !x.f.cloud.dry {
+		notes = append(notes, "requests came from the machine of this record, over the network, to Cloud Run in "+x.env.Region)
+	}
+	if x.plan.Store == "gcs" && !x.f.cloud.dry {
 		notes = append(notes, "store operations are not counted on a real bucket")
 	}
 	if x.source.Dirty {
@@ -231,11 +291,14 @@ func (x *experiment) cell(ctx context.Context, c scenario.Cell) (record.Record, 
 // table prints the verdicts, what was measured, and how to run each again.
 func (x *experiment) table(out io.Writer, done []outcome) error {
 	fmt.Fprintf(out, "\n%s: %s\n\n", x.s.ID, x.s.Title)
+	if x.f.cloud.dry {
+		fmt.Fprintln(out, "A rehearsal: nothing has left this machine, the figures are a stand-in's, and nothing was appended to the results.")
+	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PROBE\tCELL\tVERDICT\tROUNDS\tTIME\tCLAIM")
 	for _, o := range done {
 		took := time.Duration(o.record.WallMS) * time.Millisecond
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%v\t%s\n", o.record.Probe, o.label, o.record.Verdict, o.record.Rounds,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%v\t%s\n", o.record.Probe, o.label, o.verdict(), o.record.Rounds,
 			took.Round(100*time.Millisecond), o.record.Claim)
 	}
 	if err := w.Flush(); err != nil {
@@ -243,6 +306,10 @@ func (x *experiment) table(out io.Writer, done []outcome) error {
 	}
 	for _, o := range done {
 		fmt.Fprintf(out, "\n%s %s\n", o.record.Probe, o.label)
+		if o.why != "" {
+			fmt.Fprintf(out, "  left out: %s\n", o.why)
+			continue
+		}
 		m := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 		fmt.Fprintln(m, "\tn\tmin\tp50\tp99\tmax\t")
 		for _, v := range o.record.Metrics {

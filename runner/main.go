@@ -3,6 +3,7 @@
 //
 //	go run ./runner -scenario e2                     the built-in document, numbers as written
 //	go run ./runner -scenario ./mine.yaml -profile ci -set rounds=1
+//	go run ./runner -scenario e4 -target cloudrun -dry -project p ...   what it would do on Cloud Run; without -dry it does
 //	go run ./runner -list                            what there is
 //	go run ./runner -verify gs://name/prefix         is the database there sound, and up to which record?
 //
@@ -51,6 +52,7 @@ type flags struct {
 	set, probes                                              stringList
 	seed                                                     uint64
 	list, verbs, setup                                       bool
+	cloud                                                    cloudFlags
 }
 
 type stringList []string
@@ -74,10 +76,11 @@ func parse(args []string, out io.Writer) (flags, error) {
 	fs.Var(&f.probes, "probe", "run only the probe of this `id`; may be repeated")
 	fs.Uint64Var(&f.seed, "seed", 1, "seed of everything random")
 	fs.StringVar(&f.store, "store", "", "the object store: mem, fake-gcs (embedded) or gcs; empty: what the document says")
-	fs.StringVar(&f.bucket, "bucket", "", "gs://name/prefix for -store gcs; every run uses a fresh prefix below it and removes it")
+	fs.StringVar(&f.bucket, "bucket", "", "gs://name/prefix for -store gcs and -target cloudrun; every run uses a fresh prefix below it and removes it")
 	fs.StringVar(&f.results, "results", "results", "folder to append result lines to")
 	fs.StringVar(&f.check, "check", "", "only check a scenario `file`, and say what it would run")
 	fs.StringVar(&f.verify, "verify", "", "only check the database at a `gs://bucket/prefix` from end to end, without changing anything")
+	f.cloud.register(fs)
 	fs.BoolVar(&f.list, "list", false, "list the built-in documents")
 	fs.BoolVar(&f.verbs, "verbs", false, "list what a document may ask for")
 	fs.BoolVar(&f.setup, "setup", false, "only fetch the PGlite files, compile them and make the template database")
@@ -112,6 +115,9 @@ func (f *flags) valid() error {
 		f.store = "gcs"
 	case f.bucket != "" && f.store != "gcs":
 		return usageError{fmt.Errorf("-bucket goes with -store gcs, not with %s", f.store)}
+	}
+	if err := f.cloud.valid(f.scenario, f.bucket); err != nil {
+		return usageError{err}
 	}
 	if f.bucket != "" {
 		if _, _, err := gcs.ParseURL(f.bucket); err != nil {
@@ -195,7 +201,7 @@ func planOf(f flags, name string) (*scenario.Scenario, *scenario.Plan, error) {
 	if err != nil {
 		return nil, nil, usageError{err}
 	}
-	plan, err := s.Plan(scenario.Options{Profile: f.profile, Set: f.set, Store: f.store, Probes: f.probes})
+	plan, err := s.Plan(scenario.Options{Profile: f.profile, Set: f.set, Store: f.store, Target: f.cloud.target, Probes: f.probes})
 	if err != nil {
 		return nil, nil, usageError{err}
 	}

@@ -48,6 +48,14 @@ func TestBadUsage(t *testing.T) {
 		{"unknown store", []string{"-scenario", "e2", "-store", "s3"}, []string{"s3", "fake-gcs"}},
 		{"bucket missing", []string{"-scenario", "e2", "-store", "gcs"}, []string{"-bucket", "gs://"}},
 		{"bucket malformed", []string{"-scenario", "e2", "-bucket", "s3://x"}, []string{"s3://x", "gs://"}},
+		{"unknown target", []string{"-scenario", "e4", "-target", "moon"}, []string{"moon", "cloudrun"}},
+		{"a target for a list", []string{"-list", "-target", "cloudrun"}, []string{"-scenario"}},
+		{"twin over local", []string{"-scenario", "e2", "-target", "twin"}, []string{"e2", "local", "cloudrun"}},
+		{"cloudrun over local", cloudArgs("-scenario", "e2"), []string{"e2", "local", "twin"}},
+		{"nothing for cloudrun", []string{"-scenario", "e4", "-target", "cloudrun"}, []string{"-project, -region, -image, -service, -account, -bucket"}},
+		{"a setting missing", []string{"-scenario", "e4", "-target", "cloudrun", "-project", "p", "-region", "r", "-image", "i", "-service", "s", "-bucket", "gs://b/p"}, []string{"needs -account\n"}},
+		{"settings without cloudrun", []string{"-scenario", "e4", "-project", "p", "-dry"}, []string{"-project, -dry", "cloudrun"}},
+		{"cloudrun with an emulator", cloudArgs("-scenario", "e4", "-store", "fake-gcs"), []string{"-store gcs"}},
 		{"bucket without gcs", []string{"-scenario", "e2", "-store", "mem", "-bucket", "gs://b/p"}, []string{"-store gcs"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,15 +1,22 @@
 // Package cloudrun drives a service on Cloud Run by gcloud, for experiments that run there: deploy, switch revisions, tagged
-// revisions, logs, clean-up.
+// revisions, scale to zero, logs, clean-up.
 //
-//	s := cloudrun.New(cloudrun.Options{Project: "p", Region: "r", Image: "i", Service: "blob-e4", Bucket: "gs://b/prefix"})
-//	err := s.Deploy(ctx, cloudrun.Revision{Name: "one"})      // and all traffic to it
-//	url, err := s.URL(ctx)
-//	lines, err := s.Logs(ctx, since)
+//	s, err := cloudrun.New(cloudrun.Options{Project: "p", Region: "r", Image: "i", Service: "blob-e4", Account: "a", Token: "t"})
+//	err = s.Deploy(ctx, cloudrun.Revision{Suffix: "r1", Bucket: "gs://b/prefix"})  // and all traffic to it
+//	at, err := s.Addresses(ctx)                                                   // of the service, and of its tags
+//	life, err := s.Sleep(ctx, "r1")                                               // no instance: the next request is cold
 //	err = s.Delete(ctx)
 //
-// With Options.Dry nothing is run: each command line is written to Options.Log, and answers are made up in their form. What
-// it cannot do is what Cloud Run cannot be asked for: stop an instance at a moment, or freeze one. A service without
-// requests is frozen by itself, and stopped when the platform likes; a new revision stops the instances of the old one.
+// Each command line is written to Options.Log, the token masked, before it is run. Options.Run takes gcloud's place:
+// package rehearsal answers on this machine.
+//
+// How an experiment learns of instances: pgserve's log (stderr), one JSON line an entry, as Cloud Logging keeps it. "ending"
+// is SIGTERM, "ended: everything is durable" the end; a word of the platform's own above information, such as that a limit
+// was passed, is an end too. Logs come seconds late, so they are asked for again and again, and their own times count.
+//
+// What Cloud Run cannot be asked for: freeze an instance at a moment, crash it, or stop one of several. A service without
+// requests is frozen by itself; with manual scaling to zero its instances are told to go, and so are those of a revision
+// that a new one has replaced, at some time.
 package cloudrun
 
 import (
@@ -20,69 +27,88 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
+	"net/url"
 	"os/exec"
 	"slices"
 	"strings"
 	"time"
+
+	"blobpglite/core/clock"
 )
 
 // ErrMissing: gcloud is not installed, or an option is not set. The error names it.
 var ErrMissing = errors.New("missing")
 
-// Options of New. All but CPU, Memory, VCPU, Dry and Log are required.
+// Defaults of Options.
+const (
+	DefaultPause    = 5 * time.Second
+	DefaultPatience = 20 * time.Minute // an idle instance is kept up to about 15: cloud/README.md
+	DefaultVCPU     = "1"
+	DefaultMemory   = "1Gi"
+)
+
+// Options of New. The first six are required.
 type Options struct {
 	Project, Region string
 	Image           string // of pgserve; see cloud/Dockerfile
 	Service         string // its name; it is made, and deleted again
 	Account         string // the service account's e-mail address
-	Bucket          string // gs://name/prefix
 	Token           string // bearer token of the service
-	Always          bool   // CPU between requests: instance-based billing
-	Memory          string // such as 1Gi; empty: 1Gi
-	VCPU            string // empty: 1
-	Dry             bool
-	Log             io.Writer // each command line; nil: dropped
+
+	VCPU     string        // empty: DefaultVCPU
+	Log      io.Writer     // each command line; nil: dropped
+	Clock    clock.Clock   // nil: the system's
+	Pause    time.Duration // between two looks at the logs; 0: DefaultPause
+	Patience time.Duration // how long instances may take to end; 0: DefaultPatience
+
+	// Run runs gcloud with these arguments and returns its output; nil: the installed one.
+	Run func(ctx context.Context, args []string) ([]byte, error)
 }
 
-// Service is a service on Cloud Run.
+// Service is a service on Cloud Run. Its methods are called one at a time.
 type Service struct {
-	o Options
-	// run runs a command and returns its output.
-	run func(ctx context.Context, args []string) ([]byte, error)
+	o       Options
+	began   time.Time
+	said    string // the last command line
+	made    bool   // there may be something to delete
+	pinned  bool   // the traffic does not follow the latest revision
+	retired map[string]bool
 }
 
 // New checks the options.
 func New(o Options) (*Service, error) {
-	for name, value := range map[string]string{
-		"project": o.Project, "region": o.Region, "image": o.Image, "service": o.Service, "account": o.Account, "bucket": o.Bucket, "token": o.Token,
+	for _, required := range [][2]string{
+		{"project", o.Project}, {"region", o.Region}, {"image", o.Image}, {"service", o.Service}, {"account", o.Account}, {"token", o.Token},
 	} {
-		if value == "" {
-			return nil, fmt.Errorf("drive Cloud Run: %s is %w", name, ErrMissing)
+		if required[1] == "" {
+			return nil, fmt.Errorf("drive Cloud Run: %s is %w", required[0], ErrMissing)
 		}
 	}
-	if !strings.HasPrefix(o.Bucket, "gs://") {
-		return nil, fmt.Errorf("drive Cloud Run: bucket %q: write gs://name/prefix", o.Bucket)
-	}
-	if o.Memory == "" {
-		o.Memory = "1Gi"
-	}
 	if o.VCPU == "" {
-		o.VCPU = "1"
+		o.VCPU = DefaultVCPU
 	}
 	if o.Log == nil {
 		o.Log = io.Discard
 	}
-	s := &Service{o: o}
-	s.run = s.gcloud
+	if o.Clock == nil {
+		o.Clock = clock.System()
+	}
+	if o.Pause == 0 {
+		o.Pause = DefaultPause
+	}
+	if o.Patience == 0 {
+		o.Patience = DefaultPatience
+	}
+	s := &Service{o: o, began: o.Clock.Now(), retired: map[string]bool{}}
+	if s.o.Run == nil {
+		s.o.Run = installed
+	}
 	return s, nil
 }
 
-// gcloud runs the tool.
-func (s *Service) gcloud(ctx context.Context, args []string) ([]byte, error) {
-	fmt.Fprintln(s.o.Log, "+ gcloud", strings.ReplaceAll(strings.Join(args, " "), s.o.Token, "(token)"))
-	if s.o.Dry {
-		return nil, nil
-	}
+// installed runs the installed gcloud.
+func installed(ctx context.Context, args []string) ([]byte, error) {
 	path, err := exec.LookPath("gcloud")
 	if err != nil {
 		return nil, fmt.Errorf("drive Cloud Run: gcloud is %w: install the Google Cloud CLI", ErrMissing)
@@ -92,100 +118,203 @@ func (s *Service) gcloud(ctx context.Context, args []string) ([]byte, error) {
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("gcloud %s: %w: %s", strings.Join(args[:min(3, len(args))], " "), err, strings.TrimSpace(errs.String()))
+		return nil, fmt.Errorf("%w: %s", err, strings.TrimSpace(errs.String()))
 	}
 	return out, nil
 }
 
-// scope is where the service is.
-func (s *Service) scope() []string {
-	return []string{"--project=" + s.o.Project, "--region=" + s.o.Region, "--quiet"}
+// gcloud says what it runs, and runs it. What is run again and again is said once.
+func (s *Service) gcloud(ctx context.Context, args ...string) ([]byte, error) {
+	words := []string{"+", "gcloud"}
+	for _, a := range args {
+		words = append(words, quote(s.masked(a)))
+	}
+	if line := strings.Join(words, " "); line != s.said {
+		s.said = line
+		fmt.Fprintln(s.o.Log, line)
+	}
+	out, err := s.o.Run(ctx, args)
+	if err != nil {
+		return nil, &commandError{strings.Join(args[:min(3, len(args))], " "), s.masked(err.Error()), err}
+	}
+	return out, nil
+}
+
+// commandError is a command line that failed; its text does not hold the token.
+type commandError struct {
+	command, text string
+	err           error
+}
+
+func (e *commandError) Error() string { return "gcloud " + e.command + ": " + e.text }
+func (e *commandError) Unwrap() error { return e.err }
+
+func (s *Service) masked(text string) string { return strings.ReplaceAll(text, s.o.Token, "(token)") }
+
+// quote makes a word safe for a POSIX shell.
+func quote(word string) string {
+	safe := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:=,@%+", r)
+	}
+	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !safe(r) }) < 0 {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// at is a command about the service.
+func (s *Service) at(command ...string) []string {
+	return append(command, s.o.Service, "--project="+s.o.Project, "--region="+s.o.Region, "--quiet")
+}
+
+// Token is what requests carry: Authorization: Bearer.
+func (s *Service) Token() string { return s.o.Token }
+
+// Exists says whether there is a service of this name. An experiment makes its own, and deletes it.
+func (s *Service) Exists(ctx context.Context) (bool, error) {
+	out, err := s.gcloud(ctx, "run", "services", "list", "--project="+s.o.Project, "--region="+s.o.Region, "--quiet",
+		"--filter=metadata.name="+s.o.Service, "--format=json")
+	if err != nil {
+		return false, err
+	}
+	var all []json.RawMessage
+	if err := json.Unmarshal(out, &all); err != nil {
+		return false, fmt.Errorf("ask for %s: %w", s.o.Service, err)
+	}
+	return len(all) > 0, nil
 }
 
 // Revision is what is deployed.
 type Revision struct {
-	Name string            // lower case, unique in the service
-	Env  map[string]string // besides the bucket and the token; PGSERVE_DURABILITY and the like
-	Tag  string            // not empty: without traffic, at an address of its own
+	Suffix string            // of its name, behind the service's; lower case, unique in the service
+	Bucket string            // gs://name/prefix; empty: none
+	Env    map[string]string // besides the bucket and the token; PGSERVE_DURABILITY and the like
+	Tag    string            // not empty: without traffic, at an address of its own
+	Memory string            // such as 512Mi; empty: DefaultMemory
+	Always bool              // CPU between requests: instance-based billing
 }
 
-// Deploy makes a revision, with all traffic unless it is tagged, and returns when it serves.
+// Deploy makes a revision, with all traffic unless it is tagged, and returns when it serves: an instance of it has started.
 func (s *Service) Deploy(ctx context.Context, r Revision) error {
-	env := []string{"PGSERVE_BUCKET=" + s.o.Bucket, "PGSERVE_TOKEN=" + s.o.Token}
+	var env []string
+	if r.Bucket != "" {
+		env = append(env, "PGSERVE_BUCKET="+r.Bucket)
+	}
+	env = append(env, "PGSERVE_TOKEN="+s.o.Token)
 	for _, name := range slices.Sorted(maps.Keys(r.Env)) {
 		env = append(env, name+"="+r.Env[name])
 	}
-	throttling := "--cpu-throttling"
-	if s.o.Always {
+	throttling, memory := "--cpu-throttling", r.Memory
+	if r.Always {
 		throttling = "--no-cpu-throttling"
 	}
-	args := append([]string{"run", "deploy", s.o.Service}, s.scope()...)
-	args = append(args,
-		"--image="+s.o.Image, "--service-account="+s.o.Account, "--revision-suffix="+r.Name, "--min=0", "--max=1", "--max-instances=1",
-		"--concurrency=80", "--cpu="+s.o.VCPU, "--memory="+s.o.Memory, "--timeout=300", throttling, "--cpu-boost",
+	if memory == "" {
+		memory = DefaultMemory
+	}
+	args := append(s.at("run", "deploy"),
+		"--image="+s.o.Image, "--service-account="+s.o.Account, "--revision-suffix="+r.Suffix, "--min=0", "--max=1", "--max-instances=1",
+		"--concurrency=80", "--cpu="+s.o.VCPU, "--memory="+memory, "--timeout=300", throttling, "--cpu-boost",
 		"--execution-environment=gen2", "--allow-unauthenticated", // the bearer token is asked for
 		"--set-env-vars=^;^"+strings.Join(env, ";"),
 	)
 	if r.Tag != "" {
 		args = append(args, "--no-traffic", "--tag="+r.Tag)
 	}
-	_, err := s.run(ctx, args)
-	return err
+	s.made = true
+	if _, err := s.gcloud(ctx, args...); err != nil {
+		return err
+	}
+	if r.Tag != "" {
+		s.pinned = true // from now on the traffic stays where it is
+		return nil
+	}
+	if s.pinned {
+		if _, err := s.gcloud(ctx, append(s.at("run", "services", "update-traffic"), "--to-latest")...); err != nil {
+			return err
+		}
+		s.pinned = false
+	}
+	return nil
 }
 
-// URL is the service's address.
-func (s *Service) URL(ctx context.Context) (string, error) {
-	args := append([]string{"run", "services", "describe", s.o.Service}, s.scope()...)
-	out, err := s.run(ctx, append(args, "--format=value(status.url)"))
+// Addresses are where a service answers.
+type Addresses struct {
+	URL  string
+	Tags map[string]string
+}
+
+// Addresses asks where the service answers.
+func (s *Service) Addresses(ctx context.Context) (Addresses, error) {
+	out, err := s.gcloud(ctx, append(s.at("run", "services", "describe"), "--format=json")...)
 	if err != nil {
-		return "", err
+		return Addresses{}, err
 	}
-	url := strings.TrimSpace(string(out))
-	switch {
-	case s.o.Dry:
-		return "https://" + s.o.Service + ".invalid", nil
-	case !strings.HasPrefix(url, "https://"):
-		return "", fmt.Errorf("ask for the address of %s: gcloud said %q", s.o.Service, url)
+	var told struct {
+		Status struct {
+			URL     string `json:"url"`
+			Traffic []struct {
+				Tag string `json:"tag"`
+				URL string `json:"url"`
+			} `json:"traffic"`
+		} `json:"status"`
 	}
-	return url, nil
+	if err := json.Unmarshal(out, &told); err != nil {
+		return Addresses{}, fmt.Errorf("ask for the address of %s: %w", s.o.Service, err)
+	}
+	a := Addresses{URL: told.Status.URL, Tags: map[string]string{}}
+	for _, t := range told.Status.Traffic {
+		if t.Tag != "" {
+			a.Tags[t.Tag] = t.URL
+		}
+	}
+	for _, address := range append(slices.Collect(maps.Values(a.Tags)), a.URL) {
+		if !carriesTokens(address) {
+			return Addresses{}, fmt.Errorf("ask for the address of %s: gcloud said %q, where no token can be sent", s.o.Service, address)
+		}
+	}
+	return a, nil
 }
 
-// TagURL is the address of a tagged revision.
-func (s *Service) TagURL(ctx context.Context, tag string) (string, error) {
-	url, err := s.URL(ctx)
-	return strings.Replace(url, "https://", "https://"+tag+"---", 1), err
-}
-
-// Entry is a line of the instances' logs.
-type Entry struct {
-	Time     time.Time      `json:"timestamp"`
-	Severity string         `json:"severity"`
-	Text     string         `json:"textPayload"`
-	JSON     map[string]any `json:"jsonPayload"`
-	Resource struct {
-		Labels struct {
-			Revision string `json:"revision_name"`
-		} `json:"labels"`
-	} `json:"resource"`
-}
-
-// Logs are the service's log entries since a time, oldest first.
-func (s *Service) Logs(ctx context.Context, since time.Time) ([]Entry, error) {
-	filter := fmt.Sprintf(`resource.type="cloud_run_revision" AND resource.labels.service_name="%s" AND resource.labels.location="%s" AND timestamp>="%s"`,
-		s.o.Service, s.o.Region, since.UTC().Format(time.RFC3339Nano))
-	out, err := s.run(ctx, []string{"logging", "read", filter, "--project=" + s.o.Project, "--order=asc", "--limit=10000", "--format=json"})
-	if err != nil || s.o.Dry {
-		return nil, err
+// carriesTokens says whether a token may be sent there: to https, or within this machine.
+func carriesTokens(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return false
 	}
-	var all []Entry
-	if err := json.Unmarshal(out, &all); err != nil {
-		return nil, fmt.Errorf("read the logs of %s: %w", s.o.Service, err)
-	}
-	return all, nil
+	ip := net.ParseIP(u.Hostname())
+	return u.Scheme == "https" || u.Scheme == "http" && ip != nil && ip.IsLoopback()
 }
 
-// Delete removes the service. Its bucket stays.
-func (s *Service) Delete(ctx context.Context) error {
-	_, err := s.run(ctx, append([]string{"run", "services", "delete", s.o.Service}, s.scope()...))
+// Untag takes a tag off: its address is gone, and its instance ends when the platform likes.
+func (s *Service) Untag(ctx context.Context, tag string) error {
+	_, err := s.gcloud(ctx, append(s.at("run", "services", "update-traffic"), "--remove-tags="+tag)...)
 	return err
+}
+
+// scale sets how many instances there are: a number, or auto.
+func (s *Service) scale(ctx context.Context, to string) error {
+	_, err := s.gcloud(ctx, append(s.at("run", "services", "update"), "--scaling="+to)...)
+	return err
+}
+
+// Sleep makes that no instance of the serving revision exists, and says how the last one ended. The next request starts one.
+// Source: cloud.google.com/run/docs/configuring/services/manual-scaling, read November 2026.
+func (s *Service) Sleep(ctx context.Context, suffix string) (Life, error) {
+	if err := s.scale(ctx, "0"); err != nil {
+		return Life{}, err
+	}
+	life, err := s.Retired(ctx, suffix)
+	return life, errors.Join(err, s.scale(ctx, "auto"))
+}
+
+// Delete removes the service, if there may be one. Its bucket stays.
+func (s *Service) Delete(ctx context.Context) error {
+	if !s.made {
+		return nil
+	}
+	if _, err := s.gcloud(ctx, s.at("run", "services", "delete")...); err != nil {
+		return fmt.Errorf("%w; delete the service %s yourself, it may cost money", err, s.o.Service)
+	}
+	s.made = false
+	return nil
 }

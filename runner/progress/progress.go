@@ -8,6 +8,7 @@ package progress
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -91,6 +92,21 @@ func (r *Reporter) Line(format string, args ...any) {
 	defer r.mu.Unlock()
 	r.finish()
 	fmt.Fprintf(r.out, format+"\n", args...)
+}
+
+// Above is a writer to elsewhere, such as the standard output of the same terminal, that takes the bar away first.
+func (r *Reporter) Above(w io.Writer) io.Writer { return above{r, w} }
+
+type above struct {
+	r *Reporter
+	w io.Writer
+}
+
+func (a above) Write(b []byte) (int, error) {
+	a.r.mu.Lock()
+	defer a.r.mu.Unlock()
+	a.r.finish()
+	return a.w.Write(b)
 }
 
 // Close takes the bar away.

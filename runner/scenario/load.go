@@ -121,11 +121,11 @@ func (s *Scenario) check() error {
 	if !regexp.MustCompile(`^[a-z][a-z0-9-]{0,40}$`).MatchString(s.ID) {
 		return errorAt(s.place("id"), "the id %q must be a lower-case word, for it names files", s.ID)
 	}
-	s.Store, s.Target, s.Clock = orElse(s.Store, "fake-gcs"), orElse(s.Target, "local"), orElse(s.Clock, "real")
+	s.Store, s.Target, s.Clock = orElse(s.Store, "fake-gcs"), orElse(s.Target, TargetLocal), orElse(s.Clock, "real")
 	if !slices.Contains(storeNames(), s.Store) {
 		return errorAt(s.place("store"), "%s", unknown("store", s.Store, storeNames()))
 	}
-	if s.Target != "local" && s.Target != "twin" {
+	if s.Target != TargetLocal && s.Target != TargetTwin {
 		return errorAt(s.place("target"), "the target %q is not built into this runner: local and twin are", s.Target)
 	}
 	if s.Clock != "real" {

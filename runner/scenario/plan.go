@@ -7,6 +7,14 @@ import (
 	"strings"
 )
 
+// Targets: where what is tested runs. A document says local or twin; what says twin
+// can be run on cloudrun instead.
+const (
+	TargetLocal    = "local"
+	TargetTwin     = "twin"
+	TargetCloudRun = "cloudrun"
+)
+
 // Options choose what of a scenario is planned.
 type Options struct {
 	// Profile is ci, default or full; empty: default.
@@ -18,6 +26,8 @@ type Options struct {
 	Set []string
 	// Store wins over the document's; empty: the document's.
 	Store string
+	// Target wins over the document's; empty: the document's. Only cloudrun can, and only over twin.
+	Target string
 	// Probes keeps only these; empty: all.
 	Probes []string
 }
@@ -81,13 +91,16 @@ type Fault struct {
 func (s *Scenario) Plan(o Options) (*Plan, error) {
 	plan := &Plan{
 		Scenario: s, Profile: orElse(o.Profile, "default"), Store: orElse(o.Store, s.Store),
-		Target: s.Target, Clock: s.Clock, set: o.Set,
+		Target: orElse(o.Target, s.Target), Clock: s.Clock, set: o.Set,
 	}
 	if !slices.Contains(profileNames(), plan.Profile) {
 		return nil, errors.New(unknown("profile", plan.Profile, profileNames()))
 	}
 	if !slices.Contains(storeNames(), plan.Store) {
 		return nil, errors.New(unknown("store", plan.Store, storeNames()))
+	}
+	if plan.Target != s.Target && (plan.Target != TargetCloudRun || s.Target != TargetTwin) {
+		return nil, fmt.Errorf("target %s: %s runs on target %s; only what runs on %s can run on %s instead", plan.Target, s.ID, s.Target, TargetTwin, TargetCloudRun)
 	}
 	for _, id := range o.Probes {
 		if !slices.Contains(s.probeIDs(), id) {

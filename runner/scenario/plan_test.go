@@ -54,6 +54,32 @@ func cellsOf(t *testing.T, s *Scenario, o Options) []Cell {
 	return plan.Cells
 }
 
+// TestTarget: what runs on the twin can run on Cloud Run instead, under another hash, and nothing else can be changed.
+func TestTarget(t *testing.T) {
+	for _, c := range []struct{ document, asked, plan string }{
+		{"local", "", "local"}, {"twin", "", "twin"}, {"twin", "twin", "twin"}, {"twin", "cloudrun", "cloudrun"},
+		{"local", "local", "local"}, {"local", "twin", ""}, {"local", "cloudrun", ""}, {"twin", "local", ""}, {"twin", "moon", ""},
+	} {
+		s := parse(t, "target: "+c.document+"\n"+twoProbes)
+		p, err := s.Plan(Options{Target: c.asked})
+		if (err == nil) != (c.plan != "") || err == nil && p.Target != c.plan || err != nil && !strings.Contains(err.Error(), "e9 runs on target "+c.document) {
+			t.Errorf("%s asked for %s: %+v, %v", c.document, c.asked, p, err)
+		}
+	}
+	cell := cellsOf(t, parse(t, twoProbes), Options{})[0]
+	hashes := map[string]bool{}
+	for _, target := range []string{TargetLocal, TargetTwin, TargetCloudRun} {
+		h, err := cell.Hash("gcs", target, "m")
+		if err != nil {
+			t.Fatal(err)
+		}
+		hashes[h] = true
+	}
+	if len(hashes) != 3 {
+		t.Errorf("%d hashes of three targets", len(hashes))
+	}
+}
+
 // summary is one line a cell.
 func summary(cells []Cell) string {
 	var lines []string

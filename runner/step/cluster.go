@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"blobpglite/core/clock"
 	"blobpglite/core/engine"
 	"blobpglite/core/store"
@@ -391,25 +393,41 @@ func (c *cluster) outcome(err error) history.Outcome {
 func (c *cluster) objects(ctx context.Context) ([]check.Object, error) { return objectsOf(ctx, c.st) }
 
 func objectsOf(ctx context.Context, st store.Store) ([]check.Object, error) {
+	const atOnce = 16 // of a bucket that is far away
 	var list []check.Object
 	for a, err := range st.List(ctx, "", "") {
 		if err != nil {
 			return nil, fmt.Errorf("list the bucket: %w", err)
 		}
-		o := check.Object{Key: a.Key, Size: a.Size}
-		if a.Key == "manifest" || strings.HasPrefix(a.Key, "wal/") {
-			whole, err := st.Get(ctx, a.Key)
-			if errors.Is(err, store.ErrNotFound) {
-				continue // collected meanwhile
-			}
-			if err != nil {
-				return nil, err
-			}
-			o.Body = whole.Body
-		}
-		list = append(list, o)
+		list = append(list, check.Object{Key: a.Key, Size: a.Size})
 	}
-	return list, nil
+	gone := make([]bool, len(list))
+	getting, inner := errgroup.WithContext(ctx)
+	getting.SetLimit(atOnce)
+	for i, o := range list {
+		if o.Key != "manifest" && !strings.HasPrefix(o.Key, "wal/") {
+			continue
+		}
+		getting.Go(func() error {
+			whole, err := st.Get(inner, o.Key)
+			if errors.Is(err, store.ErrNotFound) {
+				gone[i] = true // collected meanwhile
+				return nil
+			}
+			list[i].Body = whole.Body
+			return err
+		})
+	}
+	if err := getting.Wait(); err != nil {
+		return nil, err
+	}
+	kept := list[:0]
+	for i, o := range list {
+		if !gone[i] {
+			kept = append(kept, o)
+		}
+	}
+	return kept, nil
 }
 
 // httpRules are the document's rules for the seam http.

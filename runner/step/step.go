@@ -43,7 +43,9 @@ type verb struct {
 	scenario.Verb
 	// bare verbs need no PostgreSQL: Run.Runtime may be nil.
 	bare bool
-	run  func(ctx context.Context, r *Run, args scenario.Args) error
+	// cloud says why the verb cannot be done on Cloud Run, empty if it can. Nil: it has nothing to do with a service.
+	cloud func(args scenario.Args) string
+	run   func(ctx context.Context, r *Run, args scenario.Args) error
 }
 
 func verbs() []verb {
@@ -112,6 +114,8 @@ type Run struct {
 	Store    *Store
 	Runtime  *pglite.Runtime
 	Progress func(step string, done, total int64)
+	// Cloud is where verbs of the twin run instead; nil: on the twin. Other verbs do not run then.
+	Cloud *Cloud
 
 	Metrics *record.Metrics
 	Notes   []string
@@ -153,6 +157,9 @@ func (r *Run) Do(ctx context.Context) error {
 			i := slices.IndexFunc(all, func(v verb) bool { return v.Name == s.Verb })
 			if i < 0 {
 				return fmt.Errorf("there is no verb %q", s.Verb)
+			}
+			if why := leftOut(s); r.Cloud != nil && why != "" {
+				return fmt.Errorf("this cannot be run on Cloud Run: %s", why)
 			}
 			if err := all[i].run(ctx, r, s.Args); err != nil {
 				return fmt.Errorf("%s: %w", s.Verb, err)

@@ -7,65 +7,66 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
-	"time"
 
 	"blobpglite/cloud/twin/platform"
 	"blobpglite/core/clock"
 	"blobpglite/faults/gcsfront"
 	"blobpglite/faults/model"
-	"blobpglite/runner/check"
 	"blobpglite/runner/service"
 )
 
-// The twin's verbs run the real pgserve as Cloud Run would, over an emulator that is as slow as the service is modelled to
-// be. Their figures are of this machine and that model. What Cloud Run does to an instance is done to the process by
-// signals (SIGSTOP, SIGTERM, SIGKILL), so the product needs no endpoints for faults.
-
 const twinBucket = "twin"
+
+// defaultMemoryMiB is what an instance has where memory is not the question.
+const defaultMemoryMiB = 4096
 
 // twinOptions are what a twin's bucket does.
 type twinOptions struct {
 	rules []gcsfront.Rule
 }
 
-// twinRun is pgserve on the twin.
+// twinRun is pgserve as a service, on the twin or on Cloud Run, and how it is asked. What is special to where it runs is the
+// host's.
 type twinRun struct {
-	r       *Run
-	clock   clock.Clock
-	front   *gcsfront.Front
-	base    string
-	prefix  string
-	program string
-	args    []string
-	client  *http.Client
+	host
+	r      *Run
+	clock  clock.Clock
+	client *http.Client
 
-	*platform.Platform
-	server *httptest.Server
+	bucket, base string   // base: of the emulator
+	prefix       string   // of the database; empty: it is in the service's memory
+	flags        []string // of pgserve, name and value each
 
-	mu       sync.Mutex
-	events   []platform.Event // of the platform that runs
-	happened chan struct{}    // closed and replaced by each
-	changes  []check.Change   // of the bucket, below the prefix
+	// local is the host where that is the twin, for verbs that Cloud Run cannot do; else nil.
+	local *twinHost
+
+	mu sync.Mutex // guards what clients share
 }
 
-// withTwin builds pgserve and gives f an empty bucket; f starts platforms on it.
+// withTwin gives f pgserve and an empty bucket; f says when it runs.
 func (r *Run) withTwin(ctx context.Context, o twinOptions, f func(*twinRun) error) error {
 	t := &twinRun{r: r, clock: clock.System(), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
 	defer t.client.CloseIdleConnections()
+	if r.Cloud != nil {
+		t.host = &cloudHost{run: t, Service: r.Cloud.Service}
+		t.bucket, t.base = r.Store.Bucket, r.Store.Endpoint
+		t.fresh("db")
+		return f(t)
+	}
+	h := &twinHost{run: t}
+	t.host, t.local, t.bucket = h, h, twinBucket
 	var err error
-	t.front, err = gcsfront.New(gcsfront.Options{
-		Buckets: []string{twinBucket}, Seed: r.Seed, Latency: model.DefaultLatency(), Rate: model.DefaultRate(), Rules: o.rules, Observe: t.observe,
+	h.front, err = gcsfront.New(gcsfront.Options{
+		Buckets: []string{twinBucket}, Seed: r.Seed, Latency: model.DefaultLatency(), Rate: model.DefaultRate(), Rules: o.rules, Observe: h.observe,
 	})
 	if err != nil {
 		return err
 	}
-	base, stop, err := t.front.Serve(ctx)
+	base, stop, err := h.front.Serve(ctx)
 	if err != nil {
 		return err
 	}
@@ -77,32 +78,24 @@ func (r *Run) withTwin(ctx context.Context, o twinOptions, f func(*twinRun) erro
 	}
 	defer os.RemoveAll(folder)
 	r.Progress("building pgserve", 0, 0)
-	if t.program, err = r.pgserve(ctx, folder); err != nil {
+	if h.program, err = r.Store.Program(ctx, folder, r.Runtime.CacheDir()); err != nil {
 		return err
 	}
 	t.fresh("db")
-	defer func() { r.addOps(opsOf(t.front.Counters().Ops)) }()
+	defer func() { r.addOps(opsOf(h.front.Counters().Ops)) }()
 	return f(t)
 }
 
-// pgserve builds pgserve once for all cells, in a folder of the cache, where nothing is done if it is up to date, and copies
-// it to where nobody changes it.
-func (r *Run) pgserve(ctx context.Context, folder string) (string, error) {
-	if r.Store.pgserve == "" {
-		here, err := os.Getwd()
-		if err != nil {
-			return "", fmt.Errorf("build pgserve: %w", err)
-		}
-		sum := sha256.Sum256([]byte(here))
-		cache := filepath.Join(r.Runtime.CacheDir(), "pgserve-"+hex.EncodeToString(sum[:8]))
-		if err := os.MkdirAll(cache, 0o755); err != nil {
-			return "", fmt.Errorf("build pgserve: %w", err)
-		}
-		if r.Store.pgserve, err = service.Build(ctx, cache); err != nil {
+// Program builds pgserve once for all cells, in a folder of the cache, where nothing is done if it is up to date, and copies
+// it to a folder where nobody changes it. It returns its path.
+func (s *Store) Program(ctx context.Context, folder, cacheDir string) (string, error) {
+	if s.pgserve == "" {
+		var err error
+		if s.pgserve, err = buildService(ctx, cacheDir); err != nil {
 			return "", err
 		}
 	}
-	body, err := os.ReadFile(r.Store.pgserve)
+	body, err := os.ReadFile(s.pgserve)
 	if err != nil {
 		return "", fmt.Errorf("build pgserve: %w", err)
 	}
@@ -110,123 +103,34 @@ func (r *Run) pgserve(ctx context.Context, folder string) (string, error) {
 	return program, os.WriteFile(program, body, 0o700)
 }
 
-// observe hears of what the bucket carried out.
-func (t *twinRun) observe(g gcsfront.Change) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if key, ok := strings.CutPrefix(g.Key, t.prefix+"/"); ok {
-		t.changes = append(t.changes, check.Change{
-			At: g.At, Delete: g.Op == gcsfront.OpDelete, Key: key, Status: g.Status, Bytes: g.Bytes, WriteID: g.WriteID,
-		})
+func buildService(ctx context.Context, cacheDir string) (string, error) {
+	here, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("build pgserve: %w", err)
 	}
+	sum := sha256.Sum256([]byte(here))
+	cache := filepath.Join(cacheDir, "pgserve-"+hex.EncodeToString(sum[:8]))
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return "", fmt.Errorf("build pgserve: %w", err)
+	}
+	return service.Build(ctx, cache)
 }
 
-// fresh makes the next platforms serve another prefix.
+// fresh makes what runs next serve another prefix, with these flags.
 func (t *twinRun) fresh(prefix string, flags ...string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.prefix, t.changes = prefix, nil
-	t.args = append([]string{
-		"-bucket", "gs://" + twinBucket + "/" + prefix, "-endpoint", t.base, "-listen", "", "-log", "warn",
-	}, flags...)
+	t.prefix, t.flags = prefix, slices.Clone(flags)
+	if t.local != nil {
+		t.local.fresh(prefix)
+		return
+	}
+	t.prefix = t.r.Store.place(prefix).Prefix // other cells have had one of this name
 }
 
-// revision is one of these arguments, and more.
-func (t *twinRun) revision(name string, flags ...string) platform.Revision {
-	return platform.Revision{Name: name, Program: t.program, Args: append(slices.Clone(t.args), flags...)}
-}
-
-// on runs f with a platform.
+// on runs f with the service. No instance exists when it begins, and none when it has ended.
 func (t *twinRun) on(ctx context.Context, o platform.Options, f func() error) (err error) {
-	if o.Revision.Name == "" {
-		o.Revision = t.revision("rev-1")
-	}
-	if o.MemoryMiB == 0 {
-		o.MemoryMiB = 4096
-	}
-	t.mu.Lock()
-	t.events, t.happened = nil, make(chan struct{})
-	t.mu.Unlock()
-	o.Event = t.event
-	if t.Platform, err = platform.New(o); err != nil {
+	if err := t.begin(ctx, o); err != nil {
 		return err
 	}
-	t.server = httptest.NewServer(t.Platform)
-	defer func() {
-		t.server.CloseClientConnections()
-		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		err = errors.Join(err, t.Close(ending))
-		t.server.Close()
-	}()
+	defer func() { err = errors.Join(err, t.end(ctx, err != nil)) }()
 	return f()
-}
-
-// event hears of what the platform does.
-func (t *twinRun) event(e platform.Event) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.events = append(t.events, e)
-	close(t.happened)
-	t.happened = make(chan struct{})
-}
-
-// await waits until something has happened to an instance (0: any).
-func (t *twinRun) await(ctx context.Context, instance int, what string) (platform.Event, error) {
-	for {
-		t.mu.Lock()
-		i := slices.IndexFunc(t.events, func(e platform.Event) bool { return e.What == what && (instance == 0 || e.Instance == instance) })
-		if i >= 0 {
-			defer t.mu.Unlock()
-			return t.events[i], nil
-		}
-		more := t.happened
-		t.mu.Unlock()
-		select {
-		case <-more:
-		case <-ctx.Done():
-			return platform.Event{}, fmt.Errorf("wait for %q of instance %d: %w", what, instance, ctx.Err())
-		}
-	}
-}
-
-// counted is how often something has happened.
-func (t *twinRun) counted(what string) int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	n := 0
-	for _, e := range t.events {
-		if e.What == what {
-			n++
-		}
-	}
-	return n
-}
-
-// newest is the instance that was started last.
-func (t *twinRun) newest() (platform.Status, error) {
-	all := t.Instances()
-	if len(all) == 0 {
-		return platform.Status{}, errors.New("there is no instance")
-	}
-	return all[len(all)-1], nil
-}
-
-// shutAll tells all instances to go and waits until they have.
-func (t *twinRun) shutAll(ctx context.Context) error {
-	for _, i := range t.Instances() {
-		gone := t.Gone(i.ID)
-		if gone == nil {
-			continue
-		}
-		if err := t.Shut(i.ID); err != nil {
-			return err
-		}
-		select {
-		case <-gone:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
 }

@@ -32,21 +32,21 @@ func bootSteps() []string {
 func twinBootVerb() verb {
 	v := scenario.Verb{
 		Name: "twinboot",
-		Doc: "pgserve on the twin, and a bucket as slow as the service is modelled to be: a request finds no instance, so one is " +
-			"started; timed until its first row is there. The parts are the instance's own (/metrics.json), and overlap",
+		Doc: "pgserve as a service: a request finds no instance, so one is started; timed until its first row is there. The parts are " +
+			"the instance's own (/metrics.json), and overlap. On the twin the bucket is as slow as the service is modelled to be",
 		Args: []scenario.Arg{
 			{Name: "of", Required: true, OneOf: []string{bootFloor, bootNew, bootRestore, bootRecords}, Doc: "floor: no bucket; new: the database is made; restore: one of a size; records: one of many small commits"},
 			{Name: "size", Kind: scenario.KindSize, Default: "0MB", Doc: "of restore: rows"},
 			{Name: "records", Kind: scenario.KindInt, Default: "500", Doc: "of records: commits since the layer"},
 			{Name: "rounds", Kind: scenario.KindInt, Default: "5", Doc: "how often"},
 		},
-		Metrics: metricDocs("first_row_ms", "from the start of the process to the first row over HTTP", "peak_bytes", "resident, of the instance",
+		Metrics: metricDocs("first_row_ms", "from the request that starts the process to the first row over HTTP", "peak_bytes", "resident, of the instance; Cloud Run does not tell",
 			"records_count", "replayed"),
 	}
 	for _, s := range bootSteps() {
 		v.Metrics = append(v.Metrics, scenario.MetricDoc{Name: s + "_ms", Doc: "a part of it: " + s})
 	}
-	return verb{Verb: v, run: twinBoot}
+	return verb{Verb: v, run: twinBoot, cloud: onCloudRun}
 }
 
 func twinBoot(ctx context.Context, r *Run, args scenario.Args) error {
@@ -69,7 +69,7 @@ func twinBoot(ctx context.Context, r *Run, args scenario.Args) error {
 			}
 			ask, want = "SELECT count(*) FROM rows", strconv.Itoa(args.Int("records"))
 		case bootFloor:
-			t.args = []string{"-store", "mem", "-listen", "", "-log", "warn"}
+			t.prefix, t.flags = "", []string{"-store", "mem"}
 		}
 		for round := range rounds {
 			r.Progress(fmt.Sprintf("%s %s: boot", r.Cell.Probe, r.Cell.Label), int64(round), int64(rounds))
@@ -124,16 +124,24 @@ func (t *twinRun) boot(ctx context.Context, ask, want string) error {
 			}
 		}
 		t.r.Metrics.Value("records_count", float64(s.Records))
-		if err := t.shutAll(ctx); err != nil {
+		if _, err := t.leave(ctx); err != nil {
 			return err
 		}
-		t.r.Metrics.Value("peak_bytes", float64(t.Bill().PeakRSSBytes))
+		t.tellPeak()
 		return nil
 	})
 }
 
+// tellPeak records the memory that instances had, where that is known.
+func (t *twinRun) tellPeak() {
+	if peak, _ := t.memory(); peak > 0 {
+		t.r.Metrics.Value("peak_bytes", float64(peak))
+	}
+}
+
 func twinTierVerb() verb {
 	return verb{
+		cloud: onCloudRun,
 		Verb: scenario.Verb{
 			Name: "twintier",
 			Doc: "a database of a size is woken under one memory limit after the other, read in full, written, and put to sleep; the " +
@@ -142,7 +150,7 @@ func twinTierVerb() verb {
 				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "of the database's rows"},
 				{Name: "tiers", Kind: scenario.KindStrings, Required: true, Doc: "limits in MiB, rising"},
 			},
-			Metrics: metricDocs("tier_bytes", "the smallest limit that suffices", "peak_bytes", "resident, under that limit", "tried_count", "limits"),
+			Metrics: metricDocs("tier_bytes", "the smallest limit that suffices", "peak_bytes", "resident, under that limit; Cloud Run does not tell", "tried_count", "limits"),
 		},
 		run: twinTier,
 	}
@@ -160,7 +168,7 @@ func twinTier(ctx context.Context, r *Run, args scenario.Args) error {
 				return fmt.Errorf("tier %q: a number of MiB", text)
 			}
 			r.Progress(fmt.Sprintf("%s %s: under %d MiB", r.Cell.Probe, r.Cell.Label, mib), int64(n), int64(len(args.Strings("tiers"))))
-			peak, why, err := t.tier(ctx, mib, size)
+			why, err := t.tier(ctx, mib, size)
 			if err != nil {
 				return err
 			}
@@ -169,7 +177,7 @@ func twinTier(ctx context.Context, r *Run, args scenario.Args) error {
 				continue
 			}
 			r.Metrics.Value("tier_bytes", float64(mib)*(1<<20))
-			r.Metrics.Value("peak_bytes", float64(peak))
+			t.tellPeak()
 			r.Metrics.Value("tried_count", float64(n+1))
 			r.check(checkDurability, "")
 			return nil
@@ -180,7 +188,7 @@ func twinTier(ctx context.Context, r *Run, args scenario.Args) error {
 }
 
 // tier tries one limit. Why: what was not possible under it.
-func (t *twinRun) tier(ctx context.Context, mib int, size int64) (peak int64, why string, err error) {
+func (t *twinRun) tier(ctx context.Context, mib int, size int64) (why string, err error) {
 	rows := (workload.Dataset{Bytes: size}).Rows()
 	err = t.on(ctx, platform.Options{MemoryMiB: mib}, func() error {
 		for _, ask := range []string{
@@ -189,28 +197,32 @@ func (t *twinRun) tier(ctx context.Context, mib int, size int64) (peak int64, wh
 			"SELECT count(*) FROM rows WHERE n >= 0",
 		} {
 			a, err := t.sql(ctx, ask)
+			_, passed := t.memory()
 			switch {
 			case err != nil:
 				return err
-			case t.counted("out of memory") > 0 || a.status != http.StatusOK:
+			case passed || a.status != http.StatusOK:
 				why = fmt.Sprintf("status %d: %.200s", a.status, a.text)
 				return nil
 			case ask[:6] == "SELECT" && (len(a.rows) != 1 || string(a.rows[0][0]) != strconv.Itoa(rows)):
 				return fmt.Errorf("%s: %s, not %d", ask, a.text, rows)
 			}
 		}
-		err := t.shutAll(ctx)
-		peak = t.Bill().PeakRSSBytes
-		if t.counted("out of memory") > 0 {
+		left, err := t.leave(ctx)
+		switch _, passed := t.memory(); {
+		case passed:
 			why = "out of memory when it ended"
+		case left.how != "" && left.how != endedWell:
+			why = "when it ended: " + left.how
 		}
 		return err
 	})
-	return peak, why, err
+	return why, err
 }
 
 func twinSleepVerb() verb {
 	return verb{
+		cloud: onCloudRun,
 		Verb: scenario.Verb{
 			Name: "twinsleep",
 			Doc: "scale to zero: a row is written, the platform lets the idle instance go, and the next request, which finds none, asks " +
@@ -218,7 +230,7 @@ func twinSleepVerb() verb {
 			Args: []scenario.Arg{
 				{Name: "size", Kind: scenario.KindSize, Default: "0MB", Doc: "of the database's rows"},
 				{Name: "rounds", Kind: scenario.KindInt, Default: "20", Doc: "how often"},
-				{Name: "idle", Kind: scenario.KindDuration, Default: "2s", Doc: "how long an idle instance is kept; below 2 s the lease, a name, is written too often"},
+				{Name: "idle", Kind: scenario.KindDuration, Default: "2s", Doc: "how long an idle instance is kept; below 2 s the lease, a name, is written too often. On Cloud Run: until it is scaled to zero"},
 			},
 			Metrics: metricDocs("cold_ms", "the request that finds no instance", "warm_ms", "the next one", "leave_ms", "from SIGTERM to the end of the process"),
 		},
@@ -251,19 +263,11 @@ func (t *twinRun) nap(ctx context.Context, round int) error {
 	if _, err := t.must(ctx, fmt.Sprintf("INSERT INTO wakes VALUES (%d)", round)); err != nil {
 		return err
 	}
-	i, err := t.newest()
+	gone, err := t.sleep(ctx)
 	if err != nil {
 		return err
 	}
-	told, err := t.await(ctx, i.ID, "term")
-	if err != nil {
-		return err
-	}
-	ended, err := t.await(ctx, i.ID, "exit")
-	if err != nil {
-		return err
-	}
-	t.r.Metrics.Duration("leave_ms", ended.At.Sub(told.At))
+	t.r.Metrics.Duration("leave_ms", gone.took())
 	at := t.clock.Monotonic()
 	n, err := t.number(ctx, "SELECT count(*) FROM wakes")
 	if err != nil {

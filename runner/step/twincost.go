@@ -13,6 +13,7 @@ import (
 
 func twinCostVerb() verb {
 	return verb{
+		cloud: notThere("what an instance is billed comes from the twin's account; Cloud Run tells of no service's bill, let alone of a wake's"),
 		Verb: scenario.Verb{
 			Name: "twincost",
 			Doc: "a day of a small application, a wake after the other with its share of the writes, as the platform bills it; times 30 it is " +
@@ -40,7 +41,7 @@ func twinCost(ctx context.Context, r *Run, args scenario.Args) error {
 		rounds, writes := args.Int("rounds"), max(1, args.Int("writes")/args.Int("wakes"))
 		o := platform.Options{VCPU: 1, Idle: 100 * time.Millisecond}
 		var wakes, all platform.Bill
-		before := t.front.Counters().Ops
+		before := t.local.front.Counters().Ops
 		err := t.on(ctx, o, func() error {
 			k := t.tokens()
 			for round := range rounds {
@@ -51,14 +52,14 @@ func twinCost(ctx context.Context, r *Run, args scenario.Args) error {
 					}
 				}
 				for range writes {
-					if a, err := k.put(ctx, t.server.URL); err != nil || a.status != 200 {
+					if a, err := k.put(ctx, t.address()); err != nil || a.status != 200 {
 						return errors.Join(err, fmt.Errorf("a commit: status %d: %s", a.status, a.text))
 					}
 				}
-				if err := t.shutAll(ctx); err != nil {
+				if _, err := t.leave(ctx); err != nil {
 					return err
 				}
-				all = t.Bill()
+				all = t.local.Bill()
 				r.Metrics.Duration("wake_billed_ms", all.Active-wakes.Active)
 				wakes = all
 			}
@@ -67,7 +68,7 @@ func twinCost(ctx context.Context, r *Run, args scenario.Args) error {
 		if err != nil {
 			return err
 		}
-		after := t.front.Counters().Ops
+		after := t.local.front.Counters().Ops
 		stored, err := t.stored(ctx)
 		if err != nil {
 			return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http/httptest"
 	"syscall"
 	"time"
 
@@ -104,6 +103,7 @@ func (k *tokens) look(ctx context.Context, url string) error {
 
 func twinFrozenVerb() verb {
 	return verb{
+		cloud: onCloudRun,
 		Verb: scenario.Verb{
 			Name: "twinfrozen",
 			Doc: "an instance that has no CPU between requests, or always has, is left alone for longer than its lease; what it asks of " +
@@ -113,7 +113,7 @@ func twinFrozenVerb() verb {
 				{Name: "lease_ttl", Kind: scenario.KindDuration, Default: "1s", Doc: "of the lease"},
 				{Name: "rounds", Kind: scenario.KindInt, Default: "5", Doc: "how often"},
 			},
-			Metrics: metricDocs("idle_requests_count", "at the bucket, while it was left alone", "next_commit_ms", "the first commit afterwards: the lease is renewed, then the commit",
+			Metrics: metricDocs("idle_requests_count", "at the bucket, while it was left alone: the emulator's count, on Cloud Run the instance's own", "next_commit_ms", "the first commit afterwards: the lease is renewed, then the commit",
 				"commit_ms", "a commit inside of the lease"),
 		},
 		run: twinFrozen,
@@ -135,7 +135,7 @@ func twinFrozen(ctx context.Context, r *Run, args scenario.Args) error {
 					return err
 				}
 			}
-			return k.look(ctx, t.server.URL)
+			return k.look(ctx, t.address())
 		})
 	})
 }
@@ -144,7 +144,7 @@ func twinFrozen(ctx context.Context, r *Run, args scenario.Args) error {
 func (k *tokens) alone(ctx context.Context, ttl time.Duration) error {
 	timed := func(metric string) error {
 		at := k.clock.Monotonic()
-		a, err := k.put(ctx, k.server.URL)
+		a, err := k.put(ctx, k.address())
 		if err == nil && a.status != 200 {
 			k.r.check(checkDurability, fmt.Sprintf("a commit was not done: status %d: %s", a.status, a.text))
 		}
@@ -155,14 +155,21 @@ func (k *tokens) alone(ctx context.Context, ttl time.Duration) error {
 		return err
 	}
 	// A renewal that the last request has begun may be on its way; a process that is frozen cannot have begun another.
-	if err := k.clock.Sleep(ctx, ttl/2); err != nil {
+	if err := k.quiet(ctx, ttl/2); err != nil {
 		return err
 	}
-	before := k.front.Counters().Requests
+	before, err := k.asked(ctx)
+	if err != nil {
+		return err
+	}
 	if err := k.clock.Sleep(ctx, ttl+ttl/2); err != nil {
 		return err
 	}
-	k.r.Metrics.Value("idle_requests_count", float64(k.front.Counters().Requests-before))
+	after, err := k.asked(ctx)
+	if err != nil {
+		return err
+	}
+	k.r.Metrics.Value("idle_requests_count", float64(after-before))
 	return timed("next_commit_ms")
 }
 
@@ -188,18 +195,23 @@ func twinRivalVerb() verb {
 				"takeover_ms", "the rival's first commit", "refused_count", "requests that a zombie refused", "unknown_count", "requests of which the outcome is unknown"),
 		},
 		run: twinRival,
+		cloud: func(args scenario.Args) string {
+			if args.String("how") == zombieBusy {
+				return "nobody can stop an instance of Cloud Run (SIGSTOP) in the middle of a commit"
+			}
+			return ""
+		},
 	}
 }
 
 func twinRival(ctx context.Context, r *Run, args scenario.Args) error {
 	return r.withTwin(ctx, twinOptions{}, func(t *twinRun) error {
-		t.fresh("db", "-restore-budget", "-1ns", "-acquire-timeout", "1ms")
 		ttl, rounds := args.Duration("lease_ttl"), args.Int("rounds")
-		t.args = append(t.args, "-lease-ttl", ttl.String())
+		t.fresh("db", "-restore-budget", "-1ns", "-acquire-timeout", "1ms", "-lease-ttl", ttl.String())
 		k := t.tokens()
 		for round := range rounds {
 			r.Progress(fmt.Sprintf("%s %s: a rival", r.Cell.Probe, r.Cell.Label), int64(round), int64(rounds))
-			err := t.on(ctx, platform.Options{}, func() error { return k.duel(ctx, round, args.String("how"), ttl) })
+			err := t.on(ctx, platform.Options{}, func() error { return k.duel(ctx, args.String("how"), ttl) })
 			if err != nil {
 				return fmt.Errorf("round %d: %w", round+1, err)
 			}
@@ -210,23 +222,28 @@ func twinRival(ctx context.Context, r *Run, args scenario.Args) error {
 }
 
 // duel is one round: the service, and a tagged revision of it.
-func (k *tokens) duel(ctx context.Context, round int, how string, ttl time.Duration) error {
-	rival := httptest.NewServer(k.Tagged(k.revision("canary")))
-	defer rival.Close()
+func (k *tokens) duel(ctx context.Context, how string, ttl time.Duration) (err error) {
+	rival, done, err := k.beside(ctx, "canary")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done(ctx)) }()
 	if !k.begun {
 		if err := k.make(ctx); err != nil {
 			return err
 		}
 		k.begun = true
 	}
-	if a, err := k.put(ctx, k.server.URL); err != nil || a.status != 200 {
+	if a, err := k.put(ctx, k.address()); err != nil || a.status != 200 {
 		return errors.Join(err, fmt.Errorf("the first commit: status %d: %s", a.status, a.text))
 	}
-	first, err := k.newest()
-	if err != nil {
-		return err
+	var first platform.Status // of the twin
+	if k.local != nil {
+		if first, err = k.local.newest(); err != nil {
+			return err
+		}
 	}
-	if err := k.rejected(ctx, rival.URL); err != nil {
+	if err := k.rejected(ctx, rival); err != nil {
 		return err
 	}
 	inFlight, err := k.freeze(ctx, first, how)
@@ -237,7 +254,7 @@ func (k *tokens) duel(ctx context.Context, round int, how string, ttl time.Durat
 		return err
 	}
 	at := k.clock.Monotonic()
-	a, err := k.put(ctx, rival.URL)
+	a, err := k.put(ctx, rival)
 	if err != nil || a.status != 200 {
 		return errors.Join(err, fmt.Errorf("the rival's first commit: status %d: %s", a.status, a.text))
 	}
@@ -245,12 +262,12 @@ func (k *tokens) duel(ctx context.Context, round int, how string, ttl time.Durat
 	if err := k.thaw(ctx, first, how, inFlight); err != nil {
 		return err
 	}
-	return k.look(ctx, rival.URL)
+	return k.look(ctx, rival)
 }
 
 // rejected asks a rival while the holder lives.
 func (k *tokens) rejected(ctx context.Context, url string) error {
-	if a, err := k.put(ctx, k.server.URL); err != nil || a.status != 200 { // the lease is fresh
+	if a, err := k.put(ctx, k.address()); err != nil || a.status != 200 { // the lease is fresh
 		return errors.Join(err, fmt.Errorf("the holder: status %d: %s", a.status, a.text))
 	}
 	at := k.clock.Monotonic()
@@ -268,8 +285,11 @@ func (k *tokens) rejected(ctx context.Context, url string) error {
 
 // freeze makes a zombie. In flight: what it was asked for when it was stopped.
 func (k *tokens) freeze(ctx context.Context, first platform.Status, how string) (inFlight chan reply, err error) {
+	if how == zombieIdle && k.local == nil {
+		return nil, nil // Cloud Run sees to it
+	}
 	if how == zombieIdle {
-		for _, i := range k.Instances() {
+		for _, i := range k.local.Instances() {
 			if i.ID == first.ID && !i.Frozen {
 				return nil, errors.New("an idle instance has CPU")
 			}
@@ -279,16 +299,16 @@ func (k *tokens) freeze(ctx context.Context, first platform.Status, how string) 
 	inFlight = make(chan reply, 1)
 	n := k.next
 	k.next++
-	before := k.front.Counters().Requests
+	before := k.local.front.Counters().Requests
 	go func() {
-		a, err := k.write(ctx, k.server.URL, n)
+		a, err := k.write(ctx, k.address(), n)
 		if err != nil {
 			a.text = err.Error()
 		}
 		inFlight <- a
 	}()
 	// Its record is on its way to the bucket, or the lease is: either is in the middle of a commit.
-	for k.front.Counters().Requests == before {
+	for k.local.front.Counters().Requests == before {
 		if err := k.clock.Sleep(ctx, time.Millisecond); err != nil {
 			return inFlight, err
 		}
@@ -309,7 +329,7 @@ func (k *tokens) thaw(ctx context.Context, first platform.Status, how string, in
 			k.r.Metrics.Value("unknown_count", 1)
 		}
 	}
-	a, err := k.put(ctx, k.server.URL)
+	a, err := k.put(ctx, k.address())
 	if err != nil {
 		return err
 	}
@@ -321,6 +341,7 @@ func (k *tokens) thaw(ctx context.Context, first platform.Status, how string, in
 
 func twinIdleVerb() verb {
 	return verb{
+		cloud: notThere("it takes a flush that is slow, and an instance that is told to go at a moment: neither can be had of Cloud Run"),
 		Verb: scenario.Verb{
 			Name: "twinidle",
 			Doc: "an instance is told to go with rows that were acknowledged and not flushed (durability sleep), and its flush is slowed " +
@@ -365,36 +386,36 @@ func twinIdle(ctx context.Context, r *Run, args scenario.Args) error {
 func (k *tokens) overlap(ctx context.Context) error {
 	const rows = 5
 	for range rows {
-		if a, err := k.put(ctx, k.server.URL); err != nil || a.status != 200 {
+		if a, err := k.put(ctx, k.address()); err != nil || a.status != 200 {
 			return errors.Join(err, fmt.Errorf("a commit: status %d: %s", a.status, a.text))
 		}
 	}
-	old, err := k.newest()
+	old, err := k.local.newest()
 	if err != nil {
 		return err
 	}
-	if err := k.Shut(old.ID); err != nil {
+	if err := k.local.Shut(old.ID); err != nil {
 		return err
 	}
-	told, err := k.await(ctx, old.ID, "term")
+	told, err := k.local.await(ctx, old.ID, "term")
 	if err != nil {
 		return err
 	}
 	at := k.clock.Monotonic()
-	if err := k.look(ctx, k.server.URL); err != nil {
+	if err := k.look(ctx, k.address()); err != nil {
 		return err
 	}
 	k.r.Metrics.Duration("first_row_ms", k.clock.Monotonic()-at)
 	k.r.Metrics.Value("flushed_count", rows)
-	ended, err := k.await(ctx, old.ID, "exit")
+	ended, err := k.local.await(ctx, old.ID, "exit")
 	if err != nil {
 		return err
 	}
-	now, err := k.newest()
+	now, err := k.local.newest()
 	if err != nil {
 		return err
 	}
-	up, err := k.await(ctx, now.ID, "ready")
+	up, err := k.local.await(ctx, now.ID, "ready")
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 
 func twinFlushVerb() verb {
 	return verb{
+		cloud: onCloudRun,
 		Verb: scenario.Verb{
 			Name: "twinflush",
 			Doc: "rows are acknowledged and not flushed (durability sleep, its idle flush an hour away); then the revision is replaced, and " +
@@ -56,54 +56,47 @@ func twinFlush(ctx context.Context, r *Run, args scenario.Args) error {
 	})
 }
 
-// records is how many records of data the bucket has taken.
-func (t *twinRun) records() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	n := 0
-	for _, c := range t.changes {
-		if !c.Delete && c.Status < 300 && strings.HasPrefix(c.Key, "wal/") && !strings.HasPrefix(c.WriteID, "fence-") {
-			n++
-		}
-	}
-	return n
-}
-
 // replace writes rows that are not flushed, replaces the revision, and looks for the rows. Rows 0: nothing is measured.
 func (k *tokens) replace(ctx context.Context, name string, rows int) error {
-	before := k.records()
+	before, err := k.records(ctx)
+	if err != nil {
+		return err
+	}
 	for range rows {
-		if a, err := k.put(ctx, k.server.URL); err != nil || a.status != 200 {
+		if a, err := k.put(ctx, k.address()); err != nil || a.status != 200 {
 			return errors.Join(err, fmt.Errorf("a commit: status %d: %s", a.status, a.text))
 		}
 	}
-	old, err := k.newest()
+	old, err := k.current()
 	if err != nil {
 		return err
 	}
-	early := k.records() - before
-	if err := k.Deploy(ctx, k.revision(name)); err != nil {
-		return err
-	}
-	told, err := k.await(ctx, old.ID, "term")
+	acked, err := k.records(ctx)
 	if err != nil {
 		return err
 	}
-	ended, err := k.await(ctx, old.ID, "exit")
+	if err := k.deploy(ctx, name); err != nil {
+		return err
+	}
+	gone, err := k.retired(ctx, old)
 	if err != nil {
 		return err
 	}
 	if rows == 0 {
 		return nil
 	}
-	if ended.Detail != "exit 0" {
-		k.r.check(checkDurability, fmt.Sprintf("the old instance was told to go and ended with: %s", ended.Detail))
+	if gone.how != endedWell {
+		k.r.check(checkDurability, fmt.Sprintf("the old instance was told to go and ended with: %s", gone.how))
 	}
-	k.r.Metrics.Value("early_count", float64(early))
-	k.r.Metrics.Value("records_count", float64(k.records()-before-early))
+	flushed, err := k.records(ctx)
+	if err != nil {
+		return err
+	}
+	k.r.Metrics.Value("early_count", float64(acked-before))
+	k.r.Metrics.Value("records_count", float64(flushed-acked))
 	k.r.Metrics.Value("flushed_count", float64(rows))
-	k.r.Metrics.Duration("flush_ms", ended.At.Sub(told.At))
-	return k.look(ctx, k.server.URL)
+	k.r.Metrics.Duration("flush_ms", gone.took())
+	return k.look(ctx, k.address())
 }
 
 // What a successor does while its predecessor has the lease.
@@ -114,6 +107,7 @@ const (
 
 func twinSwitchVerb() verb {
 	return verb{
+		cloud: onCloudRun,
 		Verb: scenario.Verb{
 			Name: "twinswitch",
 			Doc: "revisions are replaced while clients commit: the new instance comes up beside the old one. Each client repeats a row until it " +
@@ -166,7 +160,7 @@ func twinSwitch(ctx context.Context, r *Run, args scenario.Args) error {
 			if err != nil {
 				return err
 			}
-			return s.look(ctx, t.server.URL)
+			return s.look(ctx, t.address())
 		})
 		if err != nil {
 			return err
@@ -190,14 +184,14 @@ func (s *switches) rounds(ctx context.Context, n int) error {
 		if err != nil {
 			return err
 		}
-		old, err := s.newest()
+		old, err := s.current()
 		if err != nil {
 			return err
 		}
-		if err := s.Deploy(ctx, s.revision(fmt.Sprintf("rev-%d", round+2))); err != nil {
+		if err := s.deploy(ctx, fmt.Sprintf("rev-%d", round+2)); err != nil {
 			return err
 		}
-		if _, err := s.await(ctx, old.ID, "exit"); err != nil {
+		if _, err := s.retired(ctx, old); err != nil {
 			return err
 		}
 		if _, err := s.more(ctx, 10); err != nil {
@@ -244,7 +238,7 @@ func (s *switches) client(going, ctx context.Context) error {
 		s.mu.Unlock()
 		at := s.clock.Monotonic()
 		for try := 1; ; try++ {
-			a, err := s.write(ctx, s.server.URL, n)
+			a, err := s.write(ctx, s.address(), n)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}

@@ -2,6 +2,7 @@ package platform
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -204,8 +205,9 @@ func (p *Platform) busy(i *Instance, by int) {
 
 // rest is an instance without requests: it loses its CPU, and ends if nothing comes. p.mu is held.
 func (p *Platform) rest(i *Instance) {
-	i.account.billed(time.Now(), p.o.CPU == Always)
-	if p.o.CPU == InRequests {
+	cpu := cmp.Or(i.Revision.CPU, p.o.CPU)
+	i.account.billed(time.Now(), cpu == Always)
+	if cpu == InRequests {
 		p.freeze(i)
 	}
 	i.idle = time.AfterFunc(p.o.Idle, func() {
@@ -257,14 +259,15 @@ func (p *Platform) throttle(i *Instance, ended chan struct{}) {
 
 // guard kills a process that passes the memory limit.
 func (p *Platform) guard(i *Instance, ended chan struct{}) {
-	limit := int64(p.o.MemoryMiB) << 20
+	mib := cmp.Or(i.Revision.MemoryMiB, p.o.MemoryMiB)
+	limit := int64(mib) << 20
 	for {
 		if rss := residentBytes(i.cmd.Process.Pid); rss > 0 {
 			p.mu.Lock()
 			i.account.peak = max(i.account.peak, rss)
 			if rss > limit && !i.crashed {
 				i.crashed = true
-				p.event(i, "out of memory", fmt.Sprintf("%d MiB of %d", rss>>20, p.o.MemoryMiB))
+				p.event(i, "out of memory", fmt.Sprintf("%d MiB of %d", rss>>20, mib))
 				i.kill()
 			}
 			p.mu.Unlock()

@@ -22,6 +22,7 @@
 package platform
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,15 @@ const (
 	InRequests CPU = "requests" // only while it serves, starts or ends: request-based billing
 	Always     CPU = "always"   // as long as it lives: instance-based billing
 )
+
+// valid refuses what is no mode; a revision may leave it to the platform.
+func (c CPU) valid() error {
+	switch c {
+	case "", InRequests, Always:
+		return nil
+	}
+	return fmt.Errorf("CPU %q: requests or always", c)
+}
 
 // Defaults of Options.
 // Source: cloud.google.com/run/docs (container-contract, tips, max-instances), read November 2026.
@@ -58,6 +68,9 @@ type Revision struct {
 	Program string
 	Args    []string
 	Env     []string // besides this process's own
+	// CPU and MemoryMiB are of its instances, where they are not those of Options; the bill is by Options.
+	CPU       CPU
+	MemoryMiB int
 }
 
 // Options of New. Revision is required.
@@ -86,7 +99,7 @@ type Event struct {
 	At       time.Time
 	Instance int // 0: of the platform
 	Revision string
-	What     string // start, ready, freeze, thaw, term, kill, exit, crash, out of memory, back off, deploy, refuse
+	What     string // start, ready, freeze, thaw, term, kill, exit, crash, out of memory, back off, deploy, refuse, log
 	Detail   string
 }
 
@@ -102,12 +115,9 @@ func (o *Options) fill() error {
 	if o.Revision.Program == "" {
 		return errors.New("run the platform: no program given")
 	}
-	switch o.CPU {
-	case "":
-		o.CPU = InRequests
-	case InRequests, Always:
-	default:
-		return fmt.Errorf("run the platform: CPU %q: requests or always", o.CPU)
+	o.CPU = cmp.Or(o.CPU, InRequests)
+	if err := errors.Join(o.CPU.valid(), o.Revision.CPU.valid()); err != nil {
+		return fmt.Errorf("run the platform: %w", err)
 	}
 	if o.Share < 0 || o.Share > 1 {
 		return fmt.Errorf("run the platform: a share of %v of the CPU: above 0, up to 1", o.Share)
@@ -332,6 +342,9 @@ func (p *Platform) release(i *Instance) {
 // Deploy makes a revision the serving one: its instance comes up while the old ones serve; then requests go to it, and the
 // old ones are told to go when they have answered what they have.
 func (p *Platform) Deploy(ctx context.Context, rev Revision) error {
+	if err := rev.CPU.valid(); err != nil {
+		return fmt.Errorf("deploy %s: %w", rev.Name, err)
+	}
 	p.mu.Lock()
 	if p.closing {
 		p.mu.Unlock()

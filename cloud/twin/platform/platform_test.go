@@ -310,6 +310,29 @@ func TestRevisionSwitch(t *testing.T) {
 	}
 }
 
+// TestRevisionHasItsOwn: a revision's mode of CPU and its memory are its own, where it says so.
+func TestRevisionHasItsOwn(t *testing.T) {
+	tw := newTwin(t, "plain")
+	next := tw.o.Revision
+	next.Name, next.CPU, next.MemoryMiB = "two", Always, 100
+	if err := tw.Deploy(t.Context(), next); err != nil {
+		t.Fatal(err)
+	}
+	if i := tw.Instances(); len(i) != 1 || i[0].Frozen || tw.count("freeze") > 0 {
+		t.Errorf("%+v, frozen %d times", i, tw.count("freeze"))
+	}
+	if residentBytes(os.Getpid()) > 0 {
+		if status, _ := tw.get("/grow?mib=150"); status != http.StatusBadGateway {
+			t.Error("above the revision's memory, below the platform's:", status)
+		}
+		tw.happened(1, "out of memory")
+	}
+	next.Name, next.CPU = "three", "often"
+	if err := tw.Deploy(t.Context(), next); err == nil {
+		t.Error("a strange CPU was taken")
+	}
+}
+
 func TestTaggedRevisionIsBeyondTheLimit(t *testing.T) {
 	tw := newTwin(t, "plain")
 	tw.get("/who")

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/store/gcs"
+	"blobpglite/faults/gcsfront"
+	"blobpglite/runner/cloudrun"
+	"blobpglite/runner/cloudrun/rehearsal"
+	"blobpglite/runner/record"
+	"blobpglite/runner/scenario"
+	"blobpglite/runner/step"
+)
+
+// cloudFlags are the target, and what Cloud Run needs to know.
+type cloudFlags struct {
+	target                                   string
+	project, region, image, service, account string
+	dry                                      bool
+}
+
+func (c *cloudFlags) register(fs *flag.FlagSet) {
+	fs.StringVar(&c.target, "target", "", "where what is tested runs: local, twin or cloudrun; empty: what the document says. Only a document of the twin can run on cloudrun instead, with the flags below")
+	fs.StringVar(&c.project, "project", "", "of -target cloudrun: the Google Cloud `project`")
+	fs.StringVar(&c.region, "region", "", "of -target cloudrun: the `region` of the service, which should be the bucket's")
+	fs.StringVar(&c.image, "image", "", "of -target cloudrun: the `image` of pgserve, built from cloud/Dockerfile")
+	fs.StringVar(&c.service, "service", "", "of -target cloudrun: a `name` that no service has; it is made, and deleted in the end")
+	fs.StringVar(&c.account, "account", "", "of -target cloudrun: the `address` of the service's account, which may use objects of the bucket (cloud/deploy.sh makes one)")
+	fs.BoolVar(&c.dry, "dry", false, "of -target cloudrun: rehearse. Each gcloud command is printed and answered by a stand-in on this machine; nothing is recorded")
+}
+
+// settings are the flags that Cloud Run needs, with their values.
+func (c *cloudFlags) settings() [][2]string {
+	return [][2]string{{"-project", c.project}, {"-region", c.region}, {"-image", c.image}, {"-service", c.service}, {"-account", c.account}}
+}
+
+// valid says what of the flags does not go together.
+func (c *cloudFlags) valid(document, bucket string) error {
+	var missing, given []string
+	for _, s := range c.settings() {
+		if s[1] == "" {
+			missing = append(missing, s[0])
+		} else {
+			given = append(given, s[0])
+		}
+	}
+	if bucket == "" {
+		missing = append(missing, "-bucket")
+	}
+	if c.dry {
+		given = append(given, "-dry")
+	}
+	targets := []string{scenario.TargetLocal, scenario.TargetTwin, scenario.TargetCloudRun}
+	switch {
+	case c.target != "" && !slices.Contains(targets, c.target):
+		return fmt.Errorf("-target %q: %s", c.target, strings.Join(targets, ", "))
+	case c.target != "" && document == "":
+		return errors.New("-target goes with -scenario")
+	case c.target != scenario.TargetCloudRun && len(given) > 0:
+		return fmt.Errorf("%s: of -target cloudrun only", strings.Join(given, ", "))
+	case c.target == scenario.TargetCloudRun && len(missing) > 0:
+		return fmt.Errorf("-target cloudrun needs %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// args are the flags again, for the command that repeats a cell.
+func (c *cloudFlags) args() []string {
+	if c.target != scenario.TargetCloudRun {
+		return nil
+	}
+	args := []string{"-target", c.target}
+	for _, s := range c.settings() {
+		args = append(args, s[0], s[1])
+	}
+	if c.dry {
+		args = append(args, "-dry")
+	}
+	return args
+}
+
+// leftOut says why a cell cannot be run on the target.
+func (x *experiment) leftOut(c scenario.Cell) string {
+	if x.plan.Target != scenario.TargetCloudRun {
+		return ""
+	}
+	return step.LeftOut(c)
+}
+
+// rehearsed takes what a stand-in has measured out of a verdict: an expectation that did not hold becomes a note. One that
+// could not be judged stays, since it could not be judged on Cloud Run either.
+func rehearsed(c scenario.Cell, verdict record.Verdict, checks []record.Check) (record.Verdict, []record.Check, []string) {
+	var kept []record.Check
+	var notes []string
+	worst := record.Pass
+	for _, k := range checks {
+		isExpected := slices.ContainsFunc(c.Expect, func(e scenario.Expectation) bool { return e.Text == k.Name })
+		if isExpected && k.Verdict == record.Fail {
+			notes = append(notes, fmt.Sprintf("not judged in a rehearsal: %s: %s", k.Name, k.Detail))
+			continue
+		}
+		kept = append(kept, k)
+		worst = worst.Worse(k.Verdict)
+	}
+	if verdict == record.Fail {
+		verdict = worst
+	}
+	return verdict, kept, notes
+}
+
+// Times of the clean-up, after which whatever is left is told of.
+const (
+	settle      = 15 * time.Second // instances have 10 s after they were told to go, and may write so long
+	cleaning    = 10 * time.Minute
+	dryInterval = 20 * time.Millisecond
+)
+
+// openCloud makes ready to run on Cloud Run, or to rehearse it. In the end the service is deleted, and then what it left in
+// the bucket, however the run has ended.
+func (x *experiment) openCloud(ctx context.Context, out io.Writer) (func() error, error) {
+	if !slices.ContainsFunc(x.plan.Cells, func(c scenario.Cell) bool { return step.LeftOut(c) == "" }) {
+		return func() error { return nil }, nil // nothing can be run there
+	}
+	x.store = &step.Store{Kind: x.plan.Store, Prefix: "run-" + strings.ToLower(x.id)}
+	c := x.f.cloud
+	o := cloudrun.Options{
+		Project: c.project, Region: c.region, Image: c.image, Service: c.service, Account: c.account, Token: rand.Text(), Log: x.show.Above(out),
+	}
+	endpoint, wait, standIn := "", settle, func() error { return nil }
+	if c.dry {
+		var err error
+		if endpoint, standIn, err = x.rehearse(ctx, &o); err != nil {
+			return nil, err
+		}
+		wait = 0
+	}
+	service, err := cloudrun.New(o)
+	if err != nil {
+		return nil, errors.Join(err, standIn())
+	}
+	taken, err := service.Exists(ctx)
+	if err == nil && taken {
+		err = usageError{fmt.Errorf("-service %s: there is such a service; the run makes its own and deletes it: choose another name", c.service)}
+	}
+	if err != nil {
+		return nil, errors.Join(err, standIn())
+	}
+	emptyBucket, err := x.openBucket(ctx, endpoint)
+	if err != nil {
+		return nil, errors.Join(err, standIn())
+	}
+	x.cloud = &step.Cloud{Service: service}
+	return func() error {
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleaning)
+		defer cancel()
+		x.show.Line("cleaning up: the service %s, and gs://%s/%s", c.service, x.store.Bucket, x.store.Prefix)
+		err := errors.Join(service.Delete(clean), clock.System().Sleep(clean, wait), emptyBucket())
+		if err == nil {
+			fmt.Fprintf(out, "\nCleaned up: there is no service %s, and nothing below gs://%s/%s.\n", c.service, x.store.Bucket, x.store.Prefix)
+		}
+		return errors.Join(err, standIn())
+	}, nil
+}
+
+// rehearse puts a stand-in in the place of gcloud and an emulator in that of the bucket.
+func (x *experiment) rehearse(ctx context.Context, o *cloudrun.Options) (endpoint string, end func() error, err error) {
+	bucket, _, err := gcs.ParseURL(x.f.bucket)
+	if err != nil {
+		return "", nil, usageError{err}
+	}
+	front, err := gcsfront.New(gcsfront.Options{Buckets: []string{bucket}, Seed: x.f.seed})
+	if err != nil {
+		return "", nil, err
+	}
+	endpoint, stop, err := front.Serve(context.WithoutCancel(ctx)) // it is needed for the clean-up
+	if err != nil {
+		return "", nil, err
+	}
+	folder, err := os.MkdirTemp("", "blobpglite-rehearsal-")
+	if err != nil {
+		stop()
+		return "", nil, fmt.Errorf("make a folder: %w", err)
+	}
+	x.show.Step("building pgserve", 0, 0)
+	program, err := x.store.Program(ctx, folder, x.runtime.CacheDir())
+	if err != nil {
+		stop()
+		return "", nil, errors.Join(err, os.RemoveAll(folder))
+	}
+	g := rehearsal.New(rehearsal.Options{Program: program, Endpoint: endpoint})
+	o.Run, o.Pause = g.Run, dryInterval
+	return endpoint, func() error {
+		err := g.Close(context.WithoutCancel(ctx))
+		stop()
+		return errors.Join(err, os.RemoveAll(folder))
+	}, nil
+}

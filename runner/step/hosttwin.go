@@ -1,0 +1,231 @@
+package step
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"blobpglite/cloud/twin/platform"
+	"blobpglite/core/wal"
+	"blobpglite/faults/gcsfront"
+	"blobpglite/runner/check"
+)
+
+// twinHost runs the real pgserve as Cloud Run would, over an emulator that is as slow as the service is modelled to be. Its
+// figures are of this machine and that model. What Cloud Run does to an instance is done to the process by signals
+// (SIGSTOP, SIGTERM, SIGKILL), so the product needs no endpoints for faults.
+type twinHost struct {
+	run     *twinRun
+	front   *gcsfront.Front
+	program string
+
+	*platform.Platform
+	server *httptest.Server
+
+	mu       sync.Mutex
+	events   []platform.Event // of the platform that runs
+	happened chan struct{}    // closed and replaced by each
+	observed []check.Change   // of the bucket, below the prefix
+	prefix   string           // of the observed
+}
+
+var _ host = (*twinHost)(nil)
+
+// fresh begins to observe another prefix.
+func (h *twinHost) fresh(prefix string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.prefix, h.observed = prefix, nil
+}
+
+// observe hears of what the bucket carried out.
+func (h *twinHost) observe(g gcsfront.Change) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if key, ok := strings.CutPrefix(g.Key, h.prefix+"/"); ok {
+		h.observed = append(h.observed, check.Change{
+			At: g.At, Delete: g.Op == gcsfront.OpDelete, Key: key, Status: g.Status, Bytes: g.Bytes, WriteID: g.WriteID,
+		})
+	}
+}
+
+// revision is what the run says now, under a name.
+func (h *twinHost) revision(name string) platform.Revision {
+	args := []string{"-listen", "", "-log", "warn"}
+	if h.run.prefix != "" {
+		args = append(args, "-bucket", "gs://"+h.run.bucket+"/"+h.run.prefix, "-endpoint", h.run.base)
+	}
+	return platform.Revision{Name: name, Program: h.program, Args: append(args, h.run.flags...)}
+}
+
+func (h *twinHost) begin(_ context.Context, o platform.Options) error {
+	o.Revision = h.revision("rev-1")
+	if o.MemoryMiB == 0 {
+		o.MemoryMiB = defaultMemoryMiB
+	}
+	h.mu.Lock()
+	h.events, h.happened = nil, make(chan struct{})
+	h.mu.Unlock()
+	o.Event = h.event
+	p, err := platform.New(o)
+	if err != nil {
+		return err
+	}
+	h.Platform, h.server = p, httptest.NewServer(p)
+	return nil
+}
+
+func (h *twinHost) end(ctx context.Context, _ bool) error {
+	h.server.CloseClientConnections()
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	err := h.Close(ending)
+	h.server.Close()
+	return err
+}
+
+func (h *twinHost) address() string       { return h.server.URL }
+func (h *twinHost) prepare(*http.Request) {}
+
+func (h *twinHost) deploy(ctx context.Context, name string) error {
+	return h.Deploy(ctx, h.revision(name))
+}
+
+func (h *twinHost) beside(_ context.Context, name string) (string, func(context.Context) error, error) {
+	s := httptest.NewServer(h.Tagged(h.revision(name)))
+	return s.URL, func(context.Context) error { s.Close(); return nil }, nil
+}
+
+// event hears of what the platform does.
+func (h *twinHost) event(e platform.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events = append(h.events, e)
+	close(h.happened)
+	h.happened = make(chan struct{})
+}
+
+// await waits until something has happened to an instance (0: any).
+func (h *twinHost) await(ctx context.Context, instance int, what string) (platform.Event, error) {
+	for {
+		h.mu.Lock()
+		i := slices.IndexFunc(h.events, func(e platform.Event) bool { return e.What == what && (instance == 0 || e.Instance == instance) })
+		if i >= 0 {
+			defer h.mu.Unlock()
+			return h.events[i], nil
+		}
+		more := h.happened
+		h.mu.Unlock()
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return platform.Event{}, fmt.Errorf("wait for %q of instance %d: %w", what, instance, ctx.Err())
+		}
+	}
+}
+
+// counted is how often something has happened.
+func (h *twinHost) counted(what string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := 0
+	for _, e := range h.events {
+		if e.What == what {
+			n++
+		}
+	}
+	return n
+}
+
+// crashed says whether an instance has been killed.
+func (h *twinHost) crashed(id int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.ContainsFunc(h.events, func(e platform.Event) bool { return e.Instance == id && e.What == "crash" })
+}
+
+// newest is the instance that was started last.
+func (h *twinHost) newest() (platform.Status, error) {
+	all := h.Instances()
+	if len(all) == 0 {
+		return platform.Status{}, errors.New("there is no instance")
+	}
+	return all[len(all)-1], nil
+}
+
+func (h *twinHost) current() (instanceOf, error) {
+	i, err := h.newest()
+	return instanceOf{instance: i.ID}, err
+}
+
+func (h *twinHost) retired(ctx context.Context, i instanceOf) (retirement, error) {
+	told, err := h.await(ctx, i.instance, "term")
+	if err != nil {
+		return retirement{}, err
+	}
+	ended, err := h.await(ctx, i.instance, "exit")
+	return retirement{told: told.At, ended: ended.At, how: ended.Detail}, err
+}
+
+func (h *twinHost) sleep(ctx context.Context) (retirement, error) {
+	i, err := h.current()
+	if err != nil {
+		return retirement{}, err
+	}
+	return h.retired(ctx, i)
+}
+
+// leave tells all instances to go and waits until they have. How they ended is not looked at: events tell of trouble.
+func (h *twinHost) leave(ctx context.Context) (retirement, error) {
+	for _, i := range h.Instances() {
+		gone := h.Gone(i.ID)
+		if gone == nil {
+			continue
+		}
+		if err := h.Shut(i.ID); err != nil {
+			return retirement{}, err
+		}
+		select {
+		case <-gone:
+		case <-ctx.Done():
+			return retirement{}, ctx.Err()
+		}
+	}
+	return retirement{}, nil
+}
+
+func (h *twinHost) memory() (peak int64, passed bool) {
+	return h.Bill().PeakRSSBytes, h.counted("out of memory") > 0
+}
+
+// quiet: requests to the bucket that are under way arrive, whether the process has CPU or not; frozen, it begins no others.
+func (h *twinHost) quiet(ctx context.Context, d time.Duration) error {
+	return h.run.clock.Sleep(ctx, d)
+}
+
+func (h *twinHost) asked(context.Context) (int64, error) { return h.front.Counters().Requests, nil }
+
+func (h *twinHost) records(context.Context) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := 0
+	for _, c := range h.observed {
+		if !c.Delete && c.Status < 300 && strings.HasPrefix(c.Key, "wal/") && !strings.HasPrefix(c.WriteID, wal.FenceID) {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// changes are all that the bucket carried out: the emulator tells of each.
+func (h *twinHost) changes(context.Context) ([]check.Change, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.observed), nil
+}
