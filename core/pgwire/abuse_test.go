@@ -313,8 +313,9 @@ func TestIdleInTransaction(t *testing.T) {
 	exec(t, a, "CREATE TABLE t (a int)")
 	exec(t, a, "BEGIN")
 	exec(t, a, "INSERT INTO t VALUES (1)")
-	d.await(func() bool { return clk.Pending() > 0 })
+	d.await(func() bool { return d.count(stageInBlock) == 1 })
 	clk.Advance(DefaultIdleInTransaction)
+	d.await(func() bool { return d.count(stageInBlock) == 0 })
 	_, err := a.Exec(t.Context(), "SELECT 1")
 	wantCode(t, err, "25P03")
 	if got := one(t, b, "SELECT count(*)::text FROM t"); got != "0" {
@@ -431,7 +432,7 @@ func FuzzMessages(f *testing.F) {
 		r := bufio.NewReaderSize(bytes.NewReader(stream), readAhead)
 		total := 0
 		for {
-			batch, err := readMessages(r, limit)
+			batch, err := readMessages(r, r, limit)
 			for at := 0; at < len(batch) && err == nil; {
 				n := int(binary.BigEndian.Uint32(batch[at+1:])) + 1
 				if n < header || at+n > len(batch) {

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"blobpglite/core/clock"
 	"blobpglite/core/engine"
@@ -38,10 +37,14 @@ type client struct {
 	acts      string // SESSION AUTHORIZATION, as saved
 	session   *session
 
-	incoming chan []byte // whole messages, from the goroutine that reads
-	readErr  error       // why incoming was closed
-	batch    []byte      // messages not yet looked at
-	out      []byte      // answers not yet written to conn
+	reader  *bufio.Reader // of the connection; while there is a watch, the watch's
+	readErr error         // why nothing more can be read
+	batch   []byte        // messages not yet looked at
+	out     []byte        // answers not yet written to conn
+
+	stage atomic.Uint32 // what the goroutine is doing, for the lookout
+	since atomic.Int64  // by the monotonic clock
+	late  atomic.Bool   // it has been silent in a transaction for too long
 
 	unit    []byte       // messages to run, translated
 	uses    hints        // what they may do to the session
@@ -68,25 +71,30 @@ type client struct {
 	pin      atomic.Pointer[string] // pinned, for others
 
 	mu      sync.Mutex
-	notices []byte        // notifications for this client; under mu
-	noticed chan struct{} // one token: there are some
-	ending  chan struct{} // closed: finish and go
+	notices []byte                  // notifications for this client; under mu
+	watch   *watch                  // nil: nobody reads ahead; under mu
+	giveUp  context.CancelCauseFunc // of a wait for the turn; nil: there is none; under mu
+	ending  chan struct{}           // closed: finish and go
 	endOnce sync.Once
 }
 
 // end asks the client to go when what it runs is finished. It may be called from any goroutine.
-func (c *client) end() { c.endOnce.Do(func() { close(c.ending) }) }
+func (c *client) end() {
+	c.endOnce.Do(func() { close(c.ending) })
+	c.poke()
+}
 
 // serve is the life of a client after the start-up.
 func (c *client) serve() (err error) {
-	c.incoming = make(chan []byte)
-	reading := make(chan struct{})
-	go func() { defer close(reading); c.read() }()
+	c.mu.Lock()
+	c.reader = bufio.NewReaderSize(source{c}, readAhead)
+	c.mu.Unlock()
 	defer func() {
 		c.cancelCtx(net.ErrClosed)
 		c.leave()
 		_ = c.raw.Close()
-		<-reading
+		c.enter(stageStart)
+		c.unwatch()
 	}()
 	for {
 		kind, body, message, err := c.next()
@@ -111,39 +119,17 @@ func (c *client) farewell(err error) error {
 	if errors.Is(err, net.ErrClosed) || errors.As(err, &ne) {
 		return err
 	}
-	if c.ctx.Err() != nil && c.readErr != nil && !errors.Is(err, engine.ErrUnknown) && !errors.As(err, new(*failed)) {
-		return fmt.Errorf("%w (%w)", c.readErr, err)
+	var gone hungUp
+	if errors.As(context.Cause(c.ctx), &gone) && !errors.Is(err, engine.ErrUnknown) && !errors.As(err, new(*failed)) {
+		return fmt.Errorf("%w (%w)", gone.err, err)
 	}
 	c.out = engineFailure(err).append(c.out, "FATAL")
 	return errors.Join(err, c.flush())
 }
 
-// read reads whole messages until the connection ends. When it does, what the client runs is cancelled.
-func (c *client) read() {
-	defer close(c.incoming)
-	r := bufio.NewReaderSize(c.conn, readAhead)
-	for {
-		batch, err := readMessages(r, c.srv.o.MaxMessage)
-		if len(batch) > 0 {
-			select {
-			case c.incoming <- batch:
-			case <-c.ctx.Done():
-				c.readErr = c.ctx.Err()
-				return
-			}
-		}
-		if err != nil {
-			c.readErr = err
-			if !errors.As(err, new(*failed)) {
-				c.cancelCtx(err)
-			}
-			return
-		}
-	}
-}
-
-// readMessages reads one message, and those behind it that have arrived already.
-func readMessages(r *bufio.Reader, limit int) ([]byte, error) {
+// readMessages reads one message, and those behind it that have arrived already. Body reads from r too: what follows the
+// first message's header.
+func readMessages(r *bufio.Reader, body io.Reader, limit int) ([]byte, error) {
 	head, err := r.Peek(header)
 	if err != nil {
 		if len(head) > 0 && errors.Is(err, io.EOF) {
@@ -159,7 +145,7 @@ func readMessages(r *bufio.Reader, limit int) ([]byte, error) {
 	if size > readAhead {
 		// Memory grows with what really comes, not with what a length promises.
 		var b bytes.Buffer
-		if _, err := io.CopyN(&b, r, int64(size)); err != nil {
+		if _, err := io.CopyN(&b, body, int64(size)); err != nil {
 			return nil, fmt.Errorf("in the middle of a message of %d bytes: %w", size, err)
 		}
 		return b.Bytes(), nil
@@ -167,7 +153,7 @@ func readMessages(r *bufio.Reader, limit int) ([]byte, error) {
 	for {
 		at := len(batch)
 		batch = slices.Grow(batch, size)[:at+size]
-		if _, err := io.ReadFull(r, batch[at:]); err != nil {
+		if _, err := io.ReadFull(body, batch[at:]); err != nil {
 			return batch[:at], fmt.Errorf("in the middle of a message of %d bytes: %w", size, err)
 		}
 		if r.Buffered() < header {
@@ -206,38 +192,61 @@ func (c *client) next() (kind byte, body, message []byte, err error) {
 }
 
 func (c *client) wait() ([]byte, error) {
-	var idle <-chan time.Time
-	ending := c.ending
-	if c.turn != nil && c.srv.o.IdleInTransaction > 0 && c.pinned == "" {
-		t := c.clock.NewTimer(c.srv.o.IdleInTransaction)
-		defer t.Stop()
-		idle = t.C()
+	inBlock := c.turn != nil && c.pinned == ""
+	if inBlock {
+		c.enter(stageInBlock)
+	} else {
+		c.enter(stageReads)
 	}
+	c.unwatch()
+	defer c.busy()
 	for {
-		noticed := c.noticed
-		if c.turn != nil && c.pinned == "" {
-			noticed = nil // they come between transactions
+		if err := c.interrupted(); err != nil {
+			return nil, err
 		}
-		select {
-		case b, ok := <-c.incoming:
-			if !ok {
-				return nil, c.readErr
+		if !inBlock { // notifications come between transactions
+			if c.takeNotices(); len(c.out) > 0 {
+				if err := c.flush(); err != nil {
+					return nil, err
+				}
 			}
-			return b, nil
-		case <-noticed:
-			c.takeNotices()
-			if err := c.flush(); err != nil {
-				return nil, err
-			}
-		case <-idle:
-			return nil, failure("25P03", "in a transaction and silent for %v (IdleInTransaction): it is rolled back", c.srv.o.IdleInTransaction)
-		case <-ending:
-			return nil, failure("57P01", "the server is shutting down")
-		case <-c.session.engine.Failed():
-			return nil, fmt.Errorf("%w: %w", engine.ErrPoisoned, c.session.engine.Err())
-		case <-c.ctx.Done():
-			return nil, context.Cause(c.ctx)
 		}
+		batch, err := readMessages(c.reader, rest{c}, c.srv.o.MaxMessage)
+		switch {
+		case len(batch) > 0:
+			return batch, nil // what is wrong behind it is met again
+		case errors.Is(err, errPoked):
+			continue
+		case err != nil && c.interrupted() == nil:
+			c.readErr = err
+			if !errors.As(err, new(*failed)) {
+				c.cancelCtx(hungUp{err})
+			}
+		}
+		return nil, err
+	}
+}
+
+// hungUp is why a client's context ends when its connection does.
+type hungUp struct{ err error }
+
+func (h hungUp) Error() string { return h.err.Error() }
+func (h hungUp) Unwrap() error { return h.err }
+
+// interrupted says why the wait for the client is over, if it is.
+func (c *client) interrupted() error {
+	if c.late.Load() {
+		return failure("25P03", "in a transaction and silent for %v (IdleInTransaction): it is rolled back", c.srv.o.IdleInTransaction)
+	}
+	select {
+	case <-c.ctx.Done():
+		return context.Cause(c.ctx)
+	case <-c.session.engine.Failed():
+		return fmt.Errorf("%w: %w", engine.ErrPoisoned, c.session.engine.Err())
+	case <-c.ending:
+		return failure("57P01", "the server is shutting down")
+	default:
+		return nil
 	}
 }
 
@@ -258,10 +267,7 @@ func (c *client) notify(message []byte) {
 		return
 	}
 	c.notices = append(c.notices, message...)
-	select {
-	case c.noticed <- struct{}{}:
-	default:
-	}
+	c.poke()
 }
 
 // Write takes answers, which are kept until flush. If there are too many, the client has to read some first.

@@ -158,6 +158,10 @@ type Server struct {
 	lists   map[net.Listener]struct{}
 	wg      sync.WaitGroup
 
+	stirred, asleep atomic.Bool   // of the lookout: something has happened; it sleeps
+	wake            chan struct{} // one token: it is to wake up
+	looked          chan struct{} // closed when it has ended; nil: it was never needed; under mu
+
 	waiting                      atomic.Int64
 	refused, switches, cancelled atomic.Int64
 }
@@ -167,7 +171,7 @@ func New(o Options) (*Server, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, clients: map[uint32]*client{}, conns: map[net.Conn]struct{}{}, lists: map[net.Listener]struct{}{}}
+	s := &Server{o: o, clients: map[uint32]*client{}, conns: map[net.Conn]struct{}{}, lists: map[net.Listener]struct{}{}, wake: make(chan struct{}, 1)}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	if o.Password != "" {
 		v, err := newVerifier(o.Password)
@@ -268,7 +272,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	go func() { s.wg.Wait(); close(done) }()
 	select {
 	case <-done:
-		s.stop()
+		s.end()
 		return nil
 	case <-ctx.Done():
 	}
@@ -279,7 +283,19 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	<-done
+	s.end()
 	return ctx.Err()
+}
+
+// end ends what the server itself runs, when its clients have gone.
+func (s *Server) end() {
+	s.stop()
+	s.mu.Lock()
+	looked := s.looked
+	s.mu.Unlock()
+	if looked != nil {
+		<-looked
+	}
 }
 
 // isClient says whether a connection is that of a client that has logged in. s.mu is held.
@@ -324,6 +340,10 @@ func (s *Server) register(c *client, e *engine.Engine) error {
 	}
 	c.id, c.session = s.nextID, s.session
 	s.clients[c.id] = c
+	if s.looked == nil {
+		s.looked = make(chan struct{})
+		go s.look()
+	}
 	return nil
 }
 

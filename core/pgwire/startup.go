@@ -33,7 +33,7 @@ func (s *Server) handle(conn net.Conn, full bool) {
 	_ = conn.SetDeadline(s.o.Clock.Now().Add(s.o.StartupTimeout))
 	c := &client{
 		srv: s, raw: conn, conn: conn, clock: s.o.Clock, statements: map[string]*statement{}, channels: map[string]bool{},
-		noticed: make(chan struct{}, 1), ending: make(chan struct{}),
+		ending: make(chan struct{}),
 	}
 	c.ctx, c.cancelCtx = context.WithCancelCause(s.ctx)
 	defer c.cancelCtx(nil)

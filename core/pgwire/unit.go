@@ -444,25 +444,11 @@ func (c *client) takeTurn() (err error) {
 
 // waitTurn waits in line, up to TurnTimeout.
 func (c *client) waitTurn() (*engine.Turn, error) {
-	errLate := errors.New("late")
-	ctx, stop := context.WithCancelCause(c.ctx)
-	defer stop(nil)
-	timer := c.clock.NewTimer(c.srv.o.TurnTimeout)
-	defer timer.Stop()
-	done, watching := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(watching)
-		select {
-		case <-timer.C():
-			stop(errLate)
-		case <-done:
-		}
-	}()
+	ctx, done := c.queue()
+	defer done()
 	c.srv.waiting.Add(1)
 	turn, err := c.session.engine.Take(ctx)
 	c.srv.waiting.Add(-1)
-	close(done)
-	<-watching
 	if err != nil && errors.Is(context.Cause(ctx), errLate) {
 		return nil, failure(waitedTooLong, "waited %v for the session (TurnTimeout): %s", c.srv.o.TurnTimeout, c.session.holder())
 	}
