@@ -55,13 +55,15 @@ type Talk struct {
 	Filter func([]byte) []byte
 	// Out gets the answers. It must not keep a piece.
 	Out io.Writer
+	// Early: the answer tells nothing of the data, as that of BEGIN, so it leaves while a commit before it is on its way.
+	Early bool
 }
 
 // Run runs what Next returns. What PostgreSQL answers goes to Out at once as long as everything it could tell of is
 // durable; the rest is in the Answer, to be released when the turn has been given up. Errors: those of Exec.
 func (t *Turn) Run(ctx context.Context, talk Talk) (*Answer, error) {
 	e := t.e
-	a := &Answer{e: e, filter: talk.Filter, w: talk.Out, ctx: ctx}
+	a := &Answer{e: e, filter: talk.Filter, w: talk.Out, ctx: ctx, early: talk.Early && e.o.ReadMode != ReadStrict}
 
 	// 1. May this engine still serve? A lease that has run out is renewed first; if another writer has it, we are fenced.
 	if err := e.commits.begin(ctx); err != nil {
@@ -87,6 +89,9 @@ func (t *Turn) Run(ctx context.Context, talk Talk) (*Answer, error) {
 	if a.wait, err = e.commits.settle(context.WithoutCancel(ctx)); err != nil {
 		return nil, e.fail(fmt.Errorf("commit: %w", err))
 	}
+	if a.early {
+		a.wait = nil
+	}
 	return a, ran
 }
 
@@ -96,6 +101,7 @@ type Answer struct {
 	ctx    context.Context // of the run
 	filter func([]byte) []byte
 	w      io.Writer
+	early  bool
 	held   bytes.Buffer
 	wait   func(context.Context) error // until it is durable; nil: it is
 }
@@ -107,7 +113,7 @@ func (a *Answer) Write(p []byte) (int, error) {
 		out = a.filter(p)
 	}
 	switch {
-	case a.held.Len() == 0 && a.e.commits.durable():
+	case a.early, a.held.Len() == 0 && a.e.commits.durable():
 	case a.held.Len()+len(out) > maxHeld:
 		if err := a.catchUp(); err != nil {
 			return 0, err

@@ -47,6 +47,7 @@ type client struct {
 	late  atomic.Bool   // it has been silent in a transaction for too long
 
 	unit    []byte       // messages to run, translated
+	begins  bool         // they only begin a transaction
 	uses    hints        // what they may do to the session
 	expect  []expected   // the answers to the Parse and Close messages among them
 	turn    *engine.Turn // nil: not held

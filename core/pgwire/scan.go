@@ -87,6 +87,26 @@ func lower(ch byte) byte {
 	return ch
 }
 
+// begins says whether a text is nothing but BEGIN or START TRANSACTION, with the modes that they take.
+func begins(text []byte) bool {
+	const longest = 200
+	text = bytes.TrimSpace(bytes.TrimSuffix(bytes.TrimSpace(text), []byte{';'}))
+	if len(text) > longest {
+		return false
+	}
+	for _, ch := range text {
+		if ch != ' ' && ch != ',' && (lower(ch) < 'a' || lower(ch) > 'z') {
+			return false
+		}
+	}
+	first, rest, _ := bytes.Cut(text, []byte{' '})
+	if bytes.EqualFold(first, []byte("start")) {
+		first, _, _ = bytes.Cut(bytes.TrimLeft(rest, " "), []byte{' '})
+		return bytes.EqualFold(first, []byte("transaction"))
+	}
+	return bytes.EqualFold(first, []byte("begin"))
+}
+
 // hintsOfTag says what a command that has been done means.
 func hintsOfTag(tag string) hints {
 	switch tag {

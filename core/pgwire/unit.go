@@ -87,7 +87,7 @@ func (c *client) handle(kind byte, body, message []byte) error {
 		if renamed, ok := c.deallocate(text); ok {
 			message = renamed
 		}
-		c.unit = append(c.unit, message...)
+		c.unit, c.begins = append(c.unit, message...), begins(text)
 		return c.run()
 	case 'F':
 		c.uses |= usesAnything
@@ -305,7 +305,7 @@ func (c *client) deallocate(text []byte) ([]byte, bool) {
 
 // run runs the unit: in the client's turn, which it takes if it has none and gives up when it is in no transaction.
 func (c *client) run() (err error) {
-	defer func() { c.unit, c.expect, c.uses = c.unit[:0], nil, 0 }()
+	defer func() { c.unit, c.expect, c.uses, c.begins = c.unit[:0], nil, 0, false }()
 	if cap(c.unit) > maxKept {
 		defer func() { c.unit = nil }()
 	}
@@ -327,7 +327,7 @@ func (c *client) run() (err error) {
 			}
 			return c.copyData(flush)
 		},
-		Filter: c.answers.filter, Out: c,
+		Filter: c.answers.filter, Out: c, Early: c.begins,
 	})
 	c.session.running(nil)
 	if err != nil {
