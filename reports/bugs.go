@@ -166,6 +166,11 @@ func bugs() []bug {
 			folder: "core/takeover", test: "TestUnsureIsNoDamage",
 		},
 		{
+			what:  "Two openers on a slow machine stopped each other: one fenced after its lease had gone to the other, which then gave up",
+			where: "this project, found by e4b.5", holds: "no fence without a lease that has not run out; the holder of the lease begins again",
+			folder: "core/takeover", test: "TestSleeperDoesNotStopTheHolder", probe: "e4b.5",
+		},
+		{
 			what:  "An opener fenced behind a record that was collected and whose name a dead fence had taken: the log looked broken for ever",
 			where: "this project", holds: "a fence may be the first record behind the layer whatever it names",
 			folder: "core/wal", test: "TestReadAcceptsAFenceBehindACollectedRecord",

@@ -16,6 +16,9 @@
 //	           was read, even past the name of the fence: then the fence fences nobody, and everything starts again
 //	restore    is the caller's, and comes last: what the predecessor wrote before the fence is in what was read
 //
+// A fence is tried only with a lease that has not run out. An opener that is fenced while the lease is its own begins again:
+// the rival had the lease before, and was asleep.
+//
 // The first reading goes on beside the lease: safety comes from the fence behind it, whenever it was. If the lease had to
 // be waited for, it is done again, so that the fence is not tried against records of long ago.
 //
@@ -38,7 +41,7 @@ import (
 	"blobpglite/core/wal"
 )
 
-// ErrRival: another opener has fenced at the same time. It will win or die; try again.
+// ErrRival: another opener has fenced at the same time, or has taken the lease. It will win or die; try again.
 var ErrRival = errors.New("another opener was faster")
 
 // maxRestarts bounds how often an opening starts again because the log moved under it.
@@ -109,15 +112,16 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 		if err == nil {
 			return op.out, nil
 		}
-		if !errors.Is(err, errMoved) {
+		// A rival that fenced while the lease is ours had it before, and was asleep: it will find that out and give up.
+		if !errors.Is(err, errMoved) && !(errors.Is(err, ErrRival) && l.Ensure(ctx) == nil) {
 			return nil, errors.Join(err, l.Release(context.WithoutCancel(ctx)))
 		}
 	}
-	err = fmt.Errorf("the log was compacted %d times while it was read: %w", maxRestarts, store.ErrUnavailable)
+	err = fmt.Errorf("the log moved %d times while it was read: %w", maxRestarts, store.ErrUnavailable)
 	return nil, errors.Join(err, l.Release(context.WithoutCancel(ctx)))
 }
 
-// errMoved means that the log was compacted under the opening, which has to start again.
+// errMoved means that the log was compacted under the opening, which has to start again; so it has to behind a rival's fence.
 var errMoved = errors.New("the log has moved")
 
 type opening struct {
@@ -141,6 +145,12 @@ func (op *opening) once(ctx context.Context) error {
 		Clock: op.o.Clock, Hook: op.o.Hook, WriteID: op.o.WriteID,
 	})
 	if err != nil {
+		return err
+	}
+	// If the lease ran out meanwhile and another one has it, a fence would only be in that one's way.
+	if err := op.out.Lease.Ensure(ctx); errors.Is(err, lease.ErrLost) {
+		return fmt.Errorf("%w: %w", ErrRival, err)
+	} else if err != nil {
 		return err
 	}
 	if err := op.fence(ctx, log, m); err != nil {
