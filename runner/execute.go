@@ -281,7 +281,7 @@ func (x *experiment) cell(ctx context.Context, c scenario.Cell) (record.Record, 
 	}
 	return record.Record{
 		Schema: record.Schema, Run: x.id, Scenario: x.s.ID, Probe: c.Probe, Claim: c.Claim, Verdict: verdict,
-		Profile: x.plan.Profile, Cell: hash, Seed: x.f.seed, Rounds: c.Rounds, Replay: x.plan.Replay(c, x.f.seed, replay...),
+		Profile: x.plan.Profile, Cell: hash, Seed: x.f.seed, Rounds: max(c.Rounds, run.Rounds), Replay: x.plan.Replay(c, x.f.seed, replay...),
 		Commit: x.source.Commit, Dirty: x.source.Dirty, ScenarioSHA256: x.s.SHA256(), Params: c.Written(), Env: x.env,
 		Checks: checks, Faults: faults, Points: map[string]int64{}, Ops: ops, CostUSD: ops.CostUSD(),
 		Metrics: metrics, Started: started.UTC(), WallMS: time.Since(started).Milliseconds(), Artifacts: artifacts, Notes: notes,

@@ -77,6 +77,7 @@ func (r *Run) timed(ctx context.Context, seed uint64, list []action) (*episode, 
 	e, err := r.runEpisode(ctx, seed, list)
 	r.Metrics.Duration("episode_ms", time.Since(began))
 	r.Metrics.Value("episodes_count", 1)
+	r.Rounds++
 	r.Metrics.Value("actions_count", float64(len(list)))
 	return e, err
 }
@@ -93,6 +94,7 @@ func (r *Run) trial(metrics *record.Metrics) *Run {
 func (r *Run) absorb(t *Run) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.Rounds += t.Rounds
 	for name, n := range t.held {
 		r.held[name] += n
 	}

@@ -118,8 +118,10 @@ type Run struct {
 	Cloud *Cloud
 
 	Metrics *record.Metrics
-	Notes   []string
-	Faults  []record.Fault // rules, and how often each struck
+	// Rounds are counted by verbs that run until the time is up; 0: as many as the document says.
+	Rounds int
+	Notes  []string
+	Faults []record.Fault // rules, and how often each struck
 	// Ops are what verbs asked of buckets of their own.
 	Ops record.Ops
 	// Artifacts are files that the run left, relative to Results.
