@@ -14,7 +14,7 @@ import (
 const (
 	replayRecord = 38 * time.Millisecond / replayParallel
 	replayRate   = 40 << 20 // bytes a second
-	restoreRate  = 256 << 20
+	restoreRate  = 512 << 20
 	// replayParallel is how many records are read at once; minRecord is what one takes from a bucket that is next door.
 	replayParallel = 32
 	minRecord      = 50 * time.Microsecond
@@ -129,7 +129,11 @@ func (e *Engine) Compact(ctx context.Context) error {
 // compact takes a layer at a position of the log, publishes it, and collects. Statements wait only for the checkpoint
 // and the clone of the files; the upload goes on beside them.
 func (m *logMode) compact(ctx context.Context) error {
+	if err := m.e.take(ctx); err != nil {
+		return err
+	}
 	files, at, records, bytes, err := m.cut(ctx)
+	m.e.give()
 	if err != nil {
 		return err
 	}
@@ -153,13 +157,9 @@ func (m *logMode) compact(ctx context.Context) error {
 }
 
 // cut clones the files between two statements and ends the log's batch there, so that the layer holds exactly what the
-// records up to its position hold.
+// records up to its position hold. The caller has the turn.
 func (m *logMode) cut(ctx context.Context) (files *memfs.FS, at func(context.Context) (wal.Position, error), records, bytes int64, err error) {
 	e := m.e
-	if err := e.take(ctx); err != nil {
-		return nil, nil, 0, 0, err
-	}
-	defer e.give()
 	// Within a transaction the statement would be the client's own: then recovery replays from the last checkpoint on.
 	open, err := e.in.InTransaction()
 	if err == nil && !open {
@@ -171,4 +171,52 @@ func (m *logMode) cut(ctx context.Context) (files *memfs.FS, at func(context.Con
 	files = e.in.Data().Clone()
 	at = m.log.seal()
 	return files, at, m.records.Load(), m.bytes.Load(), nil
+}
+
+// lastLayerLimit bounds what the last layer may take: a platform gives an instance ten seconds to end.
+const lastLayerLimit = 5 * time.Second
+
+// lastLayer is for an engine that ends while a layer is due, though it was put off: whoever wakes next would replay the log
+// of all that was loaded, and again at every short wake. The files are cut now, while the lease is held; what is returned
+// uploads them, and may run when the lease has been given back, since a layer is what it is whoever writes meanwhile. Nothing
+// is collected then. Nil: none is due. A failure costs nothing but the layer. The caller has the turn.
+func (m *logMode) lastLayer(ctx context.Context) func(context.Context) {
+	budget := m.budget()
+	if budget < 0 || m.replayTime() < budget/2 || !m.compacting.CompareAndSwap(false, true) {
+		return nil
+	}
+	fail := func(err error) {
+		m.compacting.Store(false)
+		m.o.Logger.Warn("no layer was taken at the end", "error", err)
+	}
+	files, at, _, _, err := m.cut(ctx)
+	if err != nil {
+		fail(err)
+		return nil
+	}
+	position, err := at(ctx)
+	if err != nil {
+		fail(err)
+		return nil
+	}
+	return func(ctx context.Context) {
+		ctx, cancel := context.WithCancel(ctx)
+		timer := m.o.Clock.NewTimer(lastLayerLimit)
+		watched := make(chan struct{})
+		defer func() { timer.Stop(); cancel(); <-watched }()
+		go func() {
+			defer close(watched)
+			select {
+			case <-timer.C():
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		if err := m.publish(ctx, files, position); err != nil {
+			fail(err)
+			return
+		}
+		m.compacting.Store(false)
+		m.o.Logger.Info("a layer was taken at the end", "seq", position.Seq)
+	}
 }

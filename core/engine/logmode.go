@@ -273,17 +273,23 @@ func (m *logMode) force(ctx context.Context) (CommitStats, error) {
 	return CommitStats{Wall: m.o.Clock.Monotonic() - at, RawBytes: int64(bytes)}, err
 }
 
-// close flushes, ends all background work and gives the lease back.
+// close flushes, ends all background work and gives the lease back; then it takes the layer that was put off, if one was.
 func (m *logMode) close(ctx context.Context, give bool) error {
 	var err error
+	var layer func(context.Context)
 	if !give {
-		err = m.log.wait(ctx, m.log.mark())
+		if err = m.log.wait(ctx, m.log.mark()); err == nil {
+			layer = m.lastLayer(ctx)
+		}
 	}
 	m.stop()
 	m.log.close()
 	m.background.Wait()
 	if !give {
 		err = errors.Join(err, m.opened.Lease.Release(ctx))
+	}
+	if layer != nil && err == nil {
+		layer(ctx)
 	}
 	return err
 }

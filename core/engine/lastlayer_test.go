@@ -1,0 +1,129 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"testing"
+	"time"
+
+	"blobpglite/core/manifest"
+	"blobpglite/core/point"
+	"blobpglite/core/store"
+	"blobpglite/core/store/mem"
+)
+
+// putOff opens a database on which a layer is due after a few commits, and put off.
+func putOff(t *testing.T, st store.Store, hook point.Hook) *Engine {
+	t.Helper()
+	e := open(t, st, inLog, func(o *Options) { o.RecordTime, o.Hook = 20*time.Millisecond, hook })
+	e.commits.(*logMode).pause.Store(math.MaxInt64)
+	must(t, e, "CREATE TABLE t (a int)")
+	for i := range 10 { // with the table 11 records of 20 ms: more than half of the least budget
+		must(t, e, fmt.Sprintf("INSERT INTO t VALUES (%d)", i))
+	}
+	return e
+}
+
+// layers are those that the manifest names.
+func layers(t *testing.T, st store.Store) int {
+	t.Helper()
+	m, _, err := manifest.Load(t.Context(), st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(m.Layers[len(m.Layers)-1].Seq)
+}
+
+// TestLastLayer: an engine that ends takes the layer that was put off; who opens next replays almost nothing. Without debt
+// none is taken.
+func TestLastLayer(t *testing.T) {
+	st := mem.New(mem.Options{})
+	e := putOff(t, st, nil)
+	before := layers(t, st)
+	if err := e.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	after := layers(t, st)
+	if after <= before {
+		t.Fatal("no layer was taken")
+	}
+	e = open(t, st, inLog)
+	if n := e.Opened().Records; n > 1 {
+		t.Errorf("%d records were replayed", n)
+	}
+	if got := must(t, e, "SELECT count(*) FROM t"); got != "10" {
+		t.Errorf("%s rows", got)
+	}
+	must(t, e, "INSERT INTO t VALUES (10)")
+	if err := e.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if layers(t, st) != after {
+		t.Error("a layer was taken for one commit")
+	}
+}
+
+// TestLastLayerIsInNobodysWay: the lease is free before the layer is uploaded, and a successor that opens, commits and
+// takes a layer of its own meanwhile is not disturbed, wherever the upload is then.
+func TestLastLayerIsInNobodysWay(t *testing.T) {
+	for _, at := range []point.Point{point.BaseBeforePart, point.BaseAfterIndex, point.ManifestBeforeCAS} {
+		for _, compacts := range []bool{false, true} {
+			st := mem.New(mem.Options{})
+			var once sync.Once
+			var armed bool
+			var next *Engine
+			e := putOff(t, st, func(ctx context.Context, p point.Point) error {
+				if p == at && armed {
+					once.Do(func() {
+						next = open(t, st, inLog, func(o *Options) { o.RestoreBudget, o.AcquireTimeout = -1, 0 })
+						must(t, next, "INSERT INTO t VALUES (100)")
+						if compacts {
+							if err := next.Compact(ctx); err != nil {
+								t.Error(err)
+							}
+						}
+					})
+				}
+				return nil
+			})
+			armed = true
+			if err := e.Close(t.Context()); err != nil {
+				t.Errorf("%s: %v", at, err)
+			}
+			if next == nil {
+				t.Fatalf("%s was not passed", at)
+			}
+			must(t, next, "INSERT INTO t VALUES (101)")
+			if err := next.Close(t.Context()); err != nil {
+				t.Errorf("%s: %v", at, err)
+			}
+			last := open(t, st, inLog)
+			if got := must(t, last, "SELECT count(*) FROM t"); got != "12" {
+				t.Errorf("%s: %s rows", at, got)
+			}
+		}
+	}
+}
+
+// TestLastLayerFails: what is durable stays so, and the end is a good one.
+func TestLastLayerFails(t *testing.T) {
+	st := mem.New(mem.Options{})
+	armed := false
+	e := putOff(t, st, func(_ context.Context, p point.Point) error {
+		if p == point.BaseAfterPart && armed {
+			return errors.New("the bucket does not answer")
+		}
+		return nil
+	})
+	armed = true
+	if err := e.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	e = open(t, st, inLog, func(o *Options) { o.AcquireTimeout = 0 })
+	if got := must(t, e, "SELECT count(*) FROM t"); got != "10" {
+		t.Errorf("%s rows", got)
+	}
+}
