@@ -83,9 +83,9 @@ func (m *logMode) consider() {
 	if !m.due() || !m.compacting.CompareAndSwap(false, true) {
 		return
 	}
-	m.background.Go(func() {
+	m.layers.Go(func() {
 		defer m.compacting.Store(false)
-		if err := m.compact(m.ctx); err != nil && m.ctx.Err() == nil {
+		if err := m.compact(m.layerCtx); err != nil && m.layerCtx.Err() == nil {
 			m.o.Logger.Warn("the log was not compacted", "error", err)
 		}
 	})
@@ -176,11 +176,14 @@ func (m *logMode) cut(ctx context.Context) (files *memfs.FS, at func(context.Con
 // lastLayerLimit bounds what the last layer may take: a platform gives an instance ten seconds to end.
 const lastLayerLimit = 5 * time.Second
 
-// lastLayer is for an engine that ends while a layer is due, though it was put off: whoever wakes next would replay the log
-// of all that was loaded, and again at every short wake. The files are cut now, while the lease is held; what is returned
-// uploads them, and may run when the lease has been given back, since a layer is what it is whoever writes meanwhile. Nothing
-// is collected then. Nil: none is due. A failure costs nothing but the layer. The caller has the turn.
+// lastLayer is for an engine that ends while a layer is due: it was put off, or is on its way, and given up here. Otherwise
+// whoever wakes next would replay the log of all that was loaded, and again at every short wake. The files are cut now, while
+// the lease is held; what is returned uploads them, and may run when the lease has been given back, since a layer is what it
+// is whoever writes meanwhile. Nothing is collected then. Nil: none is due. A failure costs nothing but the layer. The caller
+// has the turn.
 func (m *logMode) lastLayer(ctx context.Context) func(context.Context) {
+	m.stopLayer()
+	m.layers.Wait()
 	budget := m.budget()
 	if budget < 0 || m.replayTime() < budget/2 || !m.compacting.CompareAndSwap(false, true) {
 		return nil
@@ -194,7 +197,7 @@ func (m *logMode) lastLayer(ctx context.Context) func(context.Context) {
 		fail(err)
 		return nil
 	}
-	position, err := at(ctx)
+	end, err := at(ctx)
 	if err != nil {
 		fail(err)
 		return nil
@@ -212,11 +215,11 @@ func (m *logMode) lastLayer(ctx context.Context) func(context.Context) {
 			case <-ctx.Done():
 			}
 		}()
-		if err := m.publish(ctx, files, position); err != nil {
+		if err := m.publish(ctx, files, end); err != nil {
 			fail(err)
 			return
 		}
 		m.compacting.Store(false)
-		m.o.Logger.Info("a layer was taken at the end", "seq", position.Seq)
+		m.o.Logger.Info("a layer was taken at the end", "seq", end.Seq)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -105,6 +106,38 @@ func TestLastLayerIsInNobodysWay(t *testing.T) {
 				t.Errorf("%s: %s rows", at, got)
 			}
 		}
+	}
+}
+
+// TestLastLayerInsteadOfOneOnItsWay: a layer that is on its way when the engine ends is given up for one of everything.
+func TestLastLayerInsteadOfOneOnItsWay(t *testing.T) {
+	st := mem.New(mem.Options{})
+	var armed atomic.Bool
+	stuck := make(chan struct{})
+	e := putOff(t, st, func(ctx context.Context, p point.Point) error {
+		if p == point.BaseBeforePart && armed.CompareAndSwap(true, false) {
+			close(stuck)
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return nil
+	})
+	armed.Store(true)
+	e.commits.(*logMode).pause.Store(0)
+	must(t, e, "INSERT INTO t VALUES (10)")
+	<-stuck
+	for i := range 10 {
+		must(t, e, fmt.Sprintf("INSERT INTO t VALUES (%d)", 11+i))
+	}
+	if err := e.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e = open(t, st, inLog)
+	if n := e.Opened().Records; n > 1 {
+		t.Errorf("%d records were replayed", n)
+	}
+	if got := must(t, e, "SELECT count(*) FROM t"); got != "21" {
+		t.Errorf("%s rows", got)
 	}
 }
 

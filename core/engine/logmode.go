@@ -34,6 +34,9 @@ type logMode struct {
 	background sync.WaitGroup
 	ctx        context.Context // of background work
 	stop       context.CancelFunc
+	layers     sync.WaitGroup  // of those that come due
+	layerCtx   context.Context // within ctx
+	stopLayer  context.CancelFunc
 
 	lazy      sync.Mutex
 	lastFlush time.Duration // by the monotonic clock
@@ -77,6 +80,7 @@ func (e *Engine) openLog(ctx context.Context) error {
 	e.opened.Lease, e.opened.Manifest, e.opened.Claim = opened.LeaseTime, opened.ReadTime, opened.FenceTime
 	m := &logMode{o: &e.o, e: e, opened: opened, fence: opened.Log.Tail().Seq, restoreRate: restoreRate}
 	m.ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
+	m.layerCtx, m.stopLayer = context.WithCancel(m.ctx)
 	m.log = newLogWriter(e.o.Clock, opened.Log.Tail(), m.append)
 	m.log.before = m.firstLayer
 	e.commits = m
@@ -285,6 +289,7 @@ func (m *logMode) close(ctx context.Context, give bool) error {
 	m.stop()
 	m.log.close()
 	m.background.Wait()
+	m.layers.Wait()
 	if !give {
 		err = errors.Join(err, m.opened.Lease.Release(ctx))
 	}

@@ -70,7 +70,7 @@ func EngineMutants() []Mutant {
 		{
 			Name: "no-flush-at-the-end", Invariant: durable, File: modeFile, Plan: "e4b.4",
 			Doc: "SIGTERM gives the lease back and leaves what was not flushed",
-			Old: "\tif !give {\n\t\terr = m.log.wait(ctx, m.log.mark())\n\t}\n", New: "",
+			Old: "if err = m.log.wait(ctx, m.log.mark()); err == nil {\n", New: "if err == nil {\n",
 		},
 		{
 			Name: "delete-fence", Invariant: once, File: gcFile, Plan: "e2b.2",
