@@ -381,27 +381,38 @@ func (f *failing) Put(ctx context.Context, key string, body []byte, id string, c
 	return f.Store.Put(ctx, key, body, id, cond)
 }
 
-// TestUnknownOutcome: a client whose commit may or may not be durable is told so, and nobody is served after it.
-func TestUnknownOutcome(t *testing.T) {
-	broken := make(chan struct{})
-	st := &failing{Store: mem.New(mem.Options{}), err: func() error {
+// openDoorOn serves a new database in a bucket whose puts do what fails does before them. Zero: the standard deadline.
+func openDoorOn(t *testing.T, fails func() error, deadline time.Duration) *door {
+	t.Helper()
+	st := &failing{Store: mem.New(mem.Options{}), err: fails}
+	e, err := engine.Open(t.Context(), engine.Options{Runtime: runtime, Store: st, Create: true, CommitDeadline: deadline})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close(context.Background()) })
+	return openDoor(t, func(o *Options) { o.Source = fixed{e} })
+}
+
+// openBreakable serves a database whose commits have an unknown outcome when broken has been closed.
+func openBreakable(t *testing.T) (d *door, broken chan struct{}) {
+	broken = make(chan struct{})
+	return openDoorOn(t, func() error {
 		select {
 		case <-broken:
 			return store.ErrUnknown
 		default:
 			return nil
 		}
-	}}
-	e, err := engine.Open(t.Context(), engine.Options{Runtime: runtime, Store: st, Create: true, CommitDeadline: time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close(context.Background())
-	d := openDoor(t, func(o *Options) { o.Source = fixed{e} })
+	}, time.Millisecond), broken
+}
+
+// TestUnknownOutcome: a client whose commit may or may not be durable is told so, and nobody is served after it.
+func TestUnknownOutcome(t *testing.T) {
+	d, broken := openBreakable(t)
 	a, b := d.connect(), d.connect()
 	exec(t, a, "CREATE TABLE t (a int)")
 	close(broken)
-	_, err = a.Exec(t.Context(), "INSERT INTO t VALUES (1)")
+	_, err := a.Exec(t.Context(), "INSERT INTO t VALUES (1)")
 	wantCode(t, err, "08007")
 	_, err = b.Exec(t.Context(), "SELECT 1")
 	wantCode(t, err, "57P01")

@@ -4,9 +4,6 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
-
-	"blobpglite/core/engine"
-	"blobpglite/core/store/mem"
 )
 
 func TestBegins(t *testing.T) {
@@ -25,19 +22,13 @@ func TestBegins(t *testing.T) {
 func TestBeginDoesNotWait(t *testing.T) {
 	var armed, released atomic.Bool
 	putting, gate := make(chan struct{}, 100), make(chan struct{})
-	st := &failing{Store: mem.New(mem.Options{}), err: func() error {
+	d := openDoorOn(t, func() error {
 		if armed.Load() {
 			putting <- struct{}{}
 			<-gate
 		}
 		return nil
-	}}
-	e, err := engine.Open(t.Context(), engine.Options{Runtime: runtime, Store: st, Create: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close(context.Background())
-	d := openDoor(t, func(o *Options) { o.Source = fixed{e} })
+	}, 0)
 	a, b := d.connect(), d.connect()
 	exec(t, a, "CREATE TABLE t (a int)")
 	armed.Store(true)

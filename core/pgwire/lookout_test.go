@@ -5,14 +5,9 @@ import (
 	"crypto/tls"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
-
-	"blobpglite/core/engine"
-	"blobpglite/core/store"
-	"blobpglite/core/store/mem"
 )
 
 // forever is a statement that ends when it is cancelled.
@@ -101,27 +96,13 @@ func (d *door) reads() bool {
 
 // TestSilentClientHearsOfAFailure: it need not ask to be told that its database is gone.
 func TestSilentClientHearsOfAFailure(t *testing.T) {
-	broken := make(chan struct{})
-	st := &failing{Store: mem.New(mem.Options{}), err: func() error {
-		select {
-		case <-broken:
-			return store.ErrUnknown
-		default:
-			return nil
-		}
-	}}
-	e, err := engine.Open(t.Context(), engine.Options{Runtime: runtime, Store: st, Create: true, CommitDeadline: time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close(context.Background())
-	d := openDoor(t, func(o *Options) { o.Source = fixed{e} })
+	d, broken := openBreakable(t)
 	_, silent := d.raw()
 	c := d.connect()
 	exec(t, c, "CREATE TABLE t (a int)")
 	d.await(d.srv.asleep.Load)
 	close(broken)
-	_, err = c.Exec(t.Context(), "INSERT INTO t VALUES (1)")
+	_, err := c.Exec(t.Context(), "INSERT INTO t VALUES (1)")
 	wantCode(t, err, "08007")
 	m, err := silent.Receive()
 	if err != nil {
