@@ -3,6 +3,7 @@ module blobpglite
 go 1.26.0
 
 require (
+	al.essio.dev/pkg/shellescape v1.6.1
 	cloud.google.com/go/auth v0.24.1
 	cloud.google.com/go/storage v1.70.0
 	github.com/HdrHistogram/hdrhistogram-go v1.4.0

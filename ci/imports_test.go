@@ -83,13 +83,13 @@ func rooms() []room {
 		{path: "runner/record", others: []string{"github.com/HdrHistogram/hdrhistogram-go"}},
 		{
 			path: "runner/scenario", own: []string{"runner/record", "scenarios"},
-			others: []string{"github.com/expr-lang/expr", "github.com/goccy/go-yaml"},
+			others: []string{"al.essio.dev/pkg/shellescape", "github.com/expr-lang/expr", "github.com/goccy/go-yaml"},
 		},
 		{
 			path: "runner/check", own: []string{"runner/history"}, // never core: it judges what was recorded
 			others: []string{"github.com/anishathalye/porcupine", "github.com/klauspost/compress"},
 		},
-		{path: "runner/cloudrun", own: []string{"core/clock"}},
+		{path: "runner/cloudrun", own: []string{"core/clock"}, others: []string{"al.essio.dev/pkg/shellescape"}},
 		{path: "runner/cloudrun/rehearsal", own: []string{"cloud/twin/platform"}},
 		{path: "runner/history", own: []string{"core/clock"}},
 		{

@@ -34,6 +34,8 @@ import (
 	"strings"
 	"time"
 
+	"al.essio.dev/pkg/shellescape"
+
 	"blobpglite/core/clock"
 )
 
@@ -127,7 +129,7 @@ func installed(ctx context.Context, args []string) ([]byte, error) {
 func (s *Service) gcloud(ctx context.Context, args ...string) ([]byte, error) {
 	words := []string{"+", "gcloud"}
 	for _, a := range args {
-		words = append(words, quote(s.masked(a)))
+		words = append(words, shellescape.Quote(s.masked(a)))
 	}
 	if line := strings.Join(words, " "); line != s.said {
 		s.said = line
@@ -150,17 +152,6 @@ func (e *commandError) Error() string { return "gcloud " + e.command + ": " + e.
 func (e *commandError) Unwrap() error { return e.err }
 
 func (s *Service) masked(text string) string { return strings.ReplaceAll(text, s.o.Token, "(token)") }
-
-// quote makes a word safe for a POSIX shell.
-func quote(word string) string {
-	safe := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:=,@%+", r)
-	}
-	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !safe(r) }) < 0 {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-}
 
 // at is a command about the service.
 func (s *Service) at(command ...string) []string {

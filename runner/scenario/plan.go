@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"al.essio.dev/pkg/shellescape"
 )
 
 // Targets: where what is tested runs. A document says local or twin; what says twin
@@ -287,19 +289,5 @@ func (p *Plan) Replay(c Cell, seed uint64, flags ...string) string {
 	}
 	words = append(words, "-seed", fmt.Sprint(seed))
 	words = append(words, flags...)
-	for i, word := range words {
-		words[i] = quote(word)
-	}
-	return strings.Join(words, " ")
-}
-
-// quote makes a word safe for a POSIX shell.
-func quote(word string) string {
-	safe := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:=,@%+", r)
-	}
-	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !safe(r) }) < 0 {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	return shellescape.QuoteCommand(words)
 }

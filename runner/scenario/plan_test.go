@@ -177,7 +177,7 @@ func TestReplay(t *testing.T) {
 		t.Fatal(err)
 	}
 	command := plan.Replay(plan.Cells[0], 7, "-bucket", "gs://name/prefix")
-	want := `go run ./runner -scenario e9 -profile ci -probe e9.1 -store mem -set pause=2s -set size=1MB -set 'mode=it'\''s' -seed 7 -bucket gs://name/prefix`
+	want := `go run ./runner -scenario e9 -profile ci -probe e9.1 -store mem -set pause=2s -set size=1MB -set 'mode=it'"'"'s' -seed 7 -bucket gs://name/prefix`
 	if command != want {
 		t.Errorf("got  %s\nwant %s", command, want)
 	}
