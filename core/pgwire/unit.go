@@ -87,7 +87,8 @@ func (c *client) handle(kind byte, body, message []byte) error {
 		if renamed, ok := c.deallocate(text); ok {
 			message = renamed
 		}
-		c.unit, c.begins = append(c.unit, message...), begins(text)
+		c.begins = len(c.unit) == 0 && begins(text) // behind an extended query without a Sync there is more to tell
+		c.unit = append(c.unit, message...)
 		return c.run()
 	case 'F':
 		c.uses |= usesAnything
