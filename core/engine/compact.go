@@ -65,16 +65,19 @@ func (m *logMode) budget() time.Duration {
 	return m.o.RestoreBudget
 }
 
-// due says whether a layer is due: at half of the budget, so that the other half is there while the layer is on its way.
+// wanted says whether a layer is wanted: at half of the budget, so that the other half is there while it is on its way.
+func (m *logMode) wanted() bool {
+	budget := m.budget()
+	return budget >= 0 && m.replayTime() >= budget/2
+}
+
+// due says whether a wanted layer is to be taken now.
 func (m *logMode) due() bool {
-	budget, behind := m.budget(), m.replayTime()
-	switch {
-	case budget < 0 || behind < budget/2:
+	if !m.wanted() {
 		return false
-	case m.o.RestoreBudget == 0 && behind < mustCompact*budget:
-		return m.o.Clock.Monotonic() >= time.Duration(m.pause.Load())
 	}
-	return true
+	rests := m.o.RestoreBudget == 0 && m.replayTime() < mustCompact*m.budget()
+	return !rests || m.o.Clock.Monotonic() >= time.Duration(m.pause.Load())
 }
 
 // consider starts a compaction, or maintenance, if it is due. It is called under the turn and only starts things.
@@ -176,16 +179,15 @@ func (m *logMode) cut(ctx context.Context) (files *memfs.FS, at func(context.Con
 // lastLayerLimit bounds what the last layer may take: a platform gives an instance ten seconds to end.
 const lastLayerLimit = 5 * time.Second
 
-// lastLayer is for an engine that ends while a layer is due: it was put off, or is on its way, and given up here. Otherwise
+// lastLayer is for an engine that ends while a layer is wanted: it was put off, or is on its way, and given up here. Otherwise
 // whoever wakes next would replay the log of all that was loaded, and again at every short wake. The files are cut now, while
 // the lease is held; what is returned uploads them, and may run when the lease has been given back, since a layer is what it
-// is whoever writes meanwhile. Nothing is collected then. Nil: none is due. A failure costs nothing but the layer. The caller
+// is whoever writes meanwhile. Nothing is collected then. Nil: none is wanted. A failure costs nothing but the layer. The caller
 // has the turn.
 func (m *logMode) lastLayer(ctx context.Context) func(context.Context) {
 	m.stopLayer()
 	m.layers.Wait()
-	budget := m.budget()
-	if budget < 0 || m.replayTime() < budget/2 || !m.compacting.CompareAndSwap(false, true) {
+	if !m.wanted() || !m.compacting.CompareAndSwap(false, true) {
 		return nil
 	}
 	fail := func(err error) {

@@ -129,23 +129,17 @@ func (s *Server) lookAround() (busy bool) {
 			if at == stageQueues && spent >= s.o.TurnTimeout {
 				c.sendAway()
 			}
-		case stageInBlock:
-			if c.session.engine.Err() != nil {
-				c.poke()
-			}
-			if limit := s.o.IdleInTransaction; limit > 0 && spent >= limit {
+			busy = true
+		case stageReads, stageInBlock:
+			limit := s.o.IdleInTransaction
+			if at == stageInBlock && limit > 0 && spent >= limit {
 				c.late.Store(true)
+			}
+			if c.late.Load() || c.session.engine.Err() != nil {
 				c.poke()
 			}
-		case stageReads:
-			if c.session.engine.Err() != nil {
-				c.poke()
-			}
-			continue
-		default:
-			continue
+			busy = busy || at == stageInBlock
 		}
-		busy = true
 	}
 	return busy
 }
