@@ -68,7 +68,7 @@ func NewDatabase(ctx context.Context, st store.Store, from Restored, writer stri
 	}
 	id = store.NewWriteID()
 	start := wal.Start(id)
-	key := layerKey(start.Epoch, start.Seq) + "-" + id // rivals write to other names
+	key := base.Key(start.Epoch, start.Seq) + "-" + id // rivals write to other names
 	stats, err := base.Write(ctx, st, key, from.Files, base.WriteOptions{Include: include, Clock: clk})
 	if err != nil {
 		return "", err

@@ -49,6 +49,7 @@ type logMode struct {
 	request        atomic.Int64 // what an append takes, likewise; 0: unknown
 	pause          atomic.Int64 // by the monotonic clock: until then no layer is taken without need
 	collected      uint64       // everything below is collected
+	learnt         gc.Learnt    // by collections, of the log
 	restoreRate    float64      // bytes of a layer a second
 	upkeep         upkeep
 }
@@ -391,7 +392,7 @@ func (m *logMode) publish(ctx context.Context, files *memfs.FS, at wal.Position)
 	if err != nil {
 		return err
 	}
-	key := layerKey(m.opened.Epoch, at.Seq)
+	key := base.Key(m.opened.Epoch, at.Seq)
 	stats, err := base.Write(ctx, m.o.Store, key, files, base.WriteOptions{Include: include, Hook: m.o.Hook, Clock: m.o.Clock})
 	if err != nil {
 		return err
@@ -407,14 +408,11 @@ func (m *logMode) publish(ctx context.Context, files *memfs.FS, at wal.Position)
 	return err
 }
 
-// layerKey names a layer. Two digits groups of fixed width sort.
-func layerKey(epoch, seq uint64) string { return fmt.Sprintf("base/%020d-%020d", epoch, seq) }
-
 // collect deletes what the new layer has made superfluous.
 func (m *logMode) collect(ctx context.Context) error {
 	tail := m.log.position().Seq
 	stats, err := gc.Collect(ctx, gc.Options{
-		Store: m.o.Store, Epoch: m.opened.Epoch, Writer: m.o.Writer, From: m.collected, Clock: m.o.Clock, Hook: m.o.Hook, Parallel: gc.MaxParallel,
+		Store: m.o.Store, Epoch: m.opened.Epoch, Writer: m.o.Writer, From: m.collected, Clock: m.o.Clock, Hook: m.o.Hook, Parallel: gc.MaxParallel, Learnt: &m.learnt,
 		IsData: func(seq uint64) bool { return seq > m.fence && seq <= tail },
 	})
 	if err == nil {

@@ -103,7 +103,7 @@ func (s *snapshots) commit(ctx context.Context, in *pglite.Instance) (CommitStat
 		return stats, err
 	}
 	seq := s.seq + 1
-	key := layerKey(s.epoch, seq)
+	key := base.Key(s.epoch, seq)
 	written, err := base.Write(ctx, s.o.Store, key, files, base.WriteOptions{Include: include, Hook: s.o.Hook, Clock: clk})
 	if err != nil {
 		return stats, err

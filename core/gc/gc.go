@@ -7,6 +7,10 @@
 // writer can publish a layer whose objects are about to go. Then it deletes. Fences are never deleted, by anyone: a
 // writer that was stalled for however long finds the fence at exactly the name where it would go on.
 //
+// What is alive is said by the manifest and by the records themselves, never by the metadata of objects: a prefix that was
+// copied without it stays whole. What is deleted has exactly the shape of a name that this program makes, so that nothing
+// else that stands below the prefix, another database even, is touched.
+//
 // What is kept for restores of an earlier state is the manifest's business (manifest.Options.Retain): layers that it names and
 // records from wal_start on stay.
 //
@@ -18,8 +22,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -42,6 +44,8 @@ type Options struct {
 	From uint64
 	// IsData says of a record without asking the store that it is no fence: the caller wrote it itself. Nil: none is known.
 	IsData func(seq uint64) bool
+	// Learnt is what earlier collections of this writer have read of the log, and need not read again. Nil: nothing.
+	Learnt *Learnt
 	// Keep are layers that the manifest does not name yet: being uploaded.
 	Keep []string
 	// Parallel is how many objects are looked at and deleted at once, up to MaxParallel; 0 or 1: one after the other. The
@@ -163,17 +167,22 @@ func (c *collector) check(ctx context.Context) error {
 	return nil
 }
 
-// missing tells damage from a newer writer, which has compacted and collected since we stamped the manifest.
+// missing is the error of a layer that is not there.
 func (c *collector) missing(ctx context.Context, l manifest.Layer) error {
+	return c.overtaken(ctx, fmt.Errorf("layer %q: %w: the manifest names it, and its index is not there; nothing was deleted", l.Key, base.ErrCorrupt))
+}
+
+// overtaken tells damage from a newer writer, which has compacted and collected since we stamped the manifest.
+func (c *collector) overtaken(ctx context.Context, damage error) error {
 	now, _, err := manifest.Load(ctx, c.o.Store)
 	switch {
 	case err != nil:
 		return err
 	case now.Epoch > c.o.Epoch:
-		return fmt.Errorf("layer %q is gone: %w: the manifest is of epoch %d (writer %q), ours is %d; nothing was deleted",
-			l.Key, manifest.ErrFenced, now.Epoch, now.Writer, c.o.Epoch)
+		return fmt.Errorf("what is to stay was collected meanwhile: %w: the manifest is of epoch %d (writer %q), ours is %d",
+			manifest.ErrFenced, now.Epoch, now.Writer, c.o.Epoch)
 	}
-	return fmt.Errorf("layer %q: %w: the manifest names it, and its index is not there; nothing was deleted", l.Key, base.ErrCorrupt)
+	return damage
 }
 
 // records deletes data records below wal_start.
@@ -193,7 +202,7 @@ func (c *collector) eachRecord(b *batch) error {
 		}
 		seq, err := wal.ParseKey(a.Key)
 		if err != nil {
-			return err
+			continue // no record
 		}
 		if seq >= c.m.WalStart || !b.do(func(ctx context.Context) error { return c.record(ctx, a.Key, seq, a.WriteID) }) {
 			return nil
@@ -236,6 +245,8 @@ func (c *collector) deleteAll(ctx context.Context, keys []string, counted func(*
 	return b.end(nil)
 }
 
+// isFence says whether a record must stay. The metadata may say that it is a fence, and is believed, for what stays does no
+// harm. That it is none, only the record itself says, or the caller who wrote it.
 func (c *collector) isFence(ctx context.Context, seq uint64, writeID string) (bool, error) {
 	if strings.HasPrefix(writeID, wal.FenceID) {
 		return true, nil // also a dead one, at the name of a record of ours that was collected before
@@ -250,7 +261,22 @@ func (c *collector) isFence(ctx context.Context, seq uint64, writeID string) (bo
 	if err != nil {
 		return false, err
 	}
-	return wal.IsFence(o.Body)
+	r, err := wal.Header(o.Body)
+	if err == nil {
+		err = c.ours(seq, r)
+	}
+	return r.Kind == wal.Fence, err
+}
+
+// ours makes sure that a record is this database's, and the one that its name says.
+func (c *collector) ours(seq uint64, r wal.Record) error {
+	switch {
+	case r.DatabaseID != c.m.DatabaseID:
+		return fmt.Errorf("record %d: %w: %s, this is %s; it was not deleted", seq, wal.ErrForeign, r.DatabaseID, c.m.DatabaseID)
+	case r.Seq != seq:
+		return fmt.Errorf("record %d: %w: the object holds record %d", seq, wal.ErrCorrupt, r.Seq)
+	}
+	return nil
 }
 
 // layers deletes layers that the manifest does not name and whose epoch is not above ours.
@@ -264,15 +290,15 @@ func (c *collector) layers(ctx context.Context) error {
 	}
 	var doomed []string // indexes first: a layer without one does not exist
 	var parts []string
-	for a, err := range c.o.Store.List(ctx, "base/", "") {
+	for a, err := range c.o.Store.List(ctx, base.Prefix(), "") {
 		if err != nil {
 			return err
 		}
-		name, ok := layerOf(a.Key)
-		if epoch, known := epochOf(strings.TrimPrefix(name, "base/")); !ok || keep[name] || !known || epoch > c.o.Epoch {
+		o, ok := base.ParseObject(a.Key)
+		if !ok || keep[o.Layer] || o.Epoch > c.o.Epoch {
 			continue
 		}
-		if a.Key == base.IndexKey(name) {
+		if o.Index {
 			doomed = append(doomed, a.Key)
 		} else {
 			parts = append(parts, a.Key)
@@ -282,50 +308,4 @@ func (c *collector) layers(ctx context.Context) error {
 		return err
 	}
 	return c.deleteAll(ctx, parts, nil)
-}
-
-// layerOf is the layer that an object belongs to: base/<epoch>-<seq>.
-func layerOf(key string) (string, bool) {
-	parts := strings.SplitN(key, "/", 3)
-	if len(parts) < 3 {
-		return "", false
-	}
-	return parts[0] + "/" + parts[1], true
-}
-
-// epochOf reads the epoch at the start of a name such as 7-120.
-func epochOf(name string) (uint64, bool) {
-	digits, _, ok := strings.Cut(name, "-")
-	epoch, err := strconv.ParseUint(digits, 10, 64)
-	return epoch, ok && err == nil
-}
-
-// parts deletes the parts of records that are gone or never came to be. Those of our own epoch are left to the next
-// one: one of them may be on its way.
-func (c *collector) parts(ctx context.Context) error {
-	var old []string
-	for a, err := range c.o.Store.List(ctx, "part/", "") {
-		if err != nil {
-			return err
-		}
-		if epoch, ok := epochOf(strings.TrimPrefix(a.Key, "part/")); ok && epoch < c.o.Epoch {
-			old = append(old, a.Key)
-		}
-	}
-	if len(old) == 0 {
-		return nil
-	}
-	live := map[string]bool{}
-	for a, err := range c.o.Store.List(ctx, wal.Prefix(), wal.Key(max(c.m.WalStart, 1)-1)) {
-		if err != nil {
-			return err
-		}
-		live[a.WriteID] = true
-	}
-	old = slices.DeleteFunc(old, func(key string) bool {
-		_, name, _ := strings.Cut(strings.TrimPrefix(key, "part/"), "-")
-		id, _, _ := strings.Cut(name, "/")
-		return live[id]
-	})
-	return c.deleteAll(ctx, old, func(s *Stats) { s.Parts++ })
 }

@@ -315,7 +315,7 @@ func (l *Lease) write(ctx context.Context, holder string, cond store.Cond) error
 		asked = asked || errors.Is(err, store.ErrUnknown)
 		if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrUnknown) {
 			o, lookErr := l.o.Store.Get(ctx, Key)
-			if lookErr == nil && o.WriteID == s.WriteID { // our own, its reply lost
+			if lookErr == nil && writeID(o) == s.WriteID { // our own, its reply lost
 				l.held(o.Gen, began)
 				return nil
 			}
@@ -351,10 +351,21 @@ func (l *Lease) doubt(asked bool, a attempt) {
 	}
 }
 
+// writeID is that of the write which made an object, by what it says: the metadata beside it may be lost or edited. Empty:
+// it is no lease.
+func writeID(o store.Object) string {
+	s, err := Decode(o.Body)
+	if err != nil {
+		return ""
+	}
+	return s.WriteID
+}
+
 // adopt says whether an object is an earlier, undecided write of ours; then it is the lease that we hold.
 func (l *Lease) adopt(o store.Object) bool {
+	id := writeID(o)
 	l.mu.Lock()
-	i := slices.IndexFunc(l.undecided, func(a attempt) bool { return a.id == o.WriteID })
+	i := slices.IndexFunc(l.undecided, func(a attempt) bool { return a.id == id })
 	var a attempt
 	if i >= 0 {
 		a = l.undecided[i]

@@ -170,7 +170,9 @@ func (u *updater) look(ctx context.Context, writeID string, old store.Gen) (gen 
 		o.Gen = 0
 	case err != nil:
 		return 0, false, fmt.Errorf("read it back: %w", err)
-	case o.WriteID == writeID:
+	}
+	// By what the object says, not by the metadata beside it, which may be lost or edited.
+	if m, decodeErr := Decode(o.Body); err == nil && decodeErr == nil && m.WriteID == writeID {
 		return o.Gen, true, nil
 	}
 	if o.Gen != old {

@@ -190,11 +190,28 @@ func readBytes(b []byte, limit uint64) (got, rest []byte, ok bool) {
 	return b[n : n+int(size)], b[n+int(size):], true
 }
 
-// IsFence says whether an object is a fence. An object that is no record is an error: who deletes must not guess.
-func IsFence(b []byte) (bool, error) {
+// Header reads everything of a record but its operations, wherever its body is. An object that is no record is an error: who
+// deletes must not guess. Errors: ErrCorrupt, ErrNewer.
+func Header(b []byte) (Record, error) {
 	f, err := decodeFrame(b)
 	if err != nil {
-		return false, err
+		return Record{}, err
 	}
-	return f.record.Kind == Fence, nil
+	return f.record, nil
+}
+
+// InParts says whether an object is a record whose body is in parts, which its epoch and its write id name. Errors: those of
+// Header.
+func InParts(b []byte) (Record, bool, error) {
+	f, err := decodeFrame(b)
+	if err != nil {
+		return Record{}, false, err
+	}
+	return f.record, f.flags&flagParts != 0, nil
+}
+
+// IsFence says whether an object is a fence. Errors: those of Header.
+func IsFence(b []byte) (bool, error) {
+	r, err := Header(b)
+	return r.Kind == Fence, err
 }

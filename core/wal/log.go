@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -196,7 +197,7 @@ func (l *Log) putParts(ctx context.Context, r Record, parts [][]byte) error {
 			err := l.decide(ctx, key, func() error {
 				_, err := l.st.Put(ctx, key, p, r.WriteID, store.IfAbsent())
 				return err
-			}, r.WriteID)
+			}, p)
 			if err != nil {
 				return fmt.Errorf("record %d: upload part %d: %w", r.Seq, n, err)
 			}
@@ -219,7 +220,7 @@ func (l *Log) put(ctx context.Context, r Record, body []byte) error {
 	err := l.decide(ctx, key, func() error {
 		_, err := l.st.Put(ctx, key, body, r.WriteID, store.IfAbsent())
 		return err
-	}, r.WriteID)
+	}, body)
 	var other *otherObject
 	switch {
 	case errors.As(err, &other):
@@ -245,15 +246,16 @@ type otherObject struct {
 }
 
 func (o *otherObject) Error() string {
-	return fmt.Sprintf("another object stands at %s (write id %s)", o.object.Key, o.object.WriteID)
+	return fmt.Sprintf("another object stands at %s (write id %q)", o.object.Key, o.object.WriteID)
 }
 
 // decide repeats a create-if-absent, the same bytes under the same write id, until it has seen how it ended: nil,
 // *otherObject, an error that means it was not applied, or store.ErrUnknown past the deadline.
 //
 // A conflict is never believed: the conflicting object may be our own, stored by a try whose reply was lost. A 429 on a
-// name that should be new may mean that it no longer is. So both mean: look.
-func (l *Log) decide(ctx context.Context, key string, try func() error, writeID string) error {
+// name that should be new may mean that it no longer is. So both mean: look. What stands there is ours if it is these very
+// bytes, which hold the write id (a part's key does): metadata beside an object can be lost or edited.
+func (l *Log) decide(ctx context.Context, key string, try func() error, body []byte) error {
 	end := l.o.Clock.Monotonic() + l.o.Deadline
 	pause := firstPause
 	asked := false // some try may have been applied
@@ -265,7 +267,7 @@ func (l *Log) decide(ctx context.Context, key string, try func() error, writeID 
 		case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrThrottled):
 			o, lookErr := l.st.Get(ctx, key)
 			switch {
-			case lookErr == nil && o.WriteID == writeID:
+			case lookErr == nil && bytes.Equal(o.Body, body):
 				return nil
 			case lookErr == nil:
 				return &otherObject{o, asked}

@@ -40,6 +40,9 @@ const (
 	maxOffset      = 1 << 62
 	maxParts       = 1024
 	partBytes      = 4 << 20
+
+	// MaxInParts bounds the object of a record whose body is in parts: what is larger names none.
+	MaxInParts = headerBytes + 3*(1+maxText) + 8 + 4 + maxParts*(4+32) + trailerBytes
 )
 
 // Kind says what a record is.
@@ -71,8 +74,8 @@ const (
 	OpRemove  OpKind = 3 // the file is gone
 )
 
-// FenceID begins the write id of every fence that a Log writes, and of no other record: a list of the log tells the fences, which must
-// never be deleted, without reading them.
+// FenceID begins the write id of every fence that a Log writes, and of no other record: a list of the log tells fences, which
+// must never be deleted, without reading them. That one lacks it says nothing: metadata can be lost.
 const FenceID = "fence-"
 
 // Op is one change of a file of the data directory. Path is absolute within it.
@@ -135,12 +138,26 @@ func ParseKey(key string) (uint64, error) {
 	return seq, nil
 }
 
-// Prefix and PartPrefix are the folders of records and of parts, for whoever lists them.
+// Prefix and PartsPrefix are the folders of records and of parts, for whoever lists them.
 func Prefix() string { return keyPrefix }
+
+// PartsPrefix is the folder of all parts.
+func PartsPrefix() string { return partPrefix }
 
 // PartPrefix is the folder of a record's parts.
 func PartPrefix(epoch uint64, writeID string) string {
 	return fmt.Sprintf("%s%d-%s/", partPrefix, epoch, writeID)
+}
+
+// ParsePartKey reads the key of a part: the record that it belongs to. ok is false for every other key.
+func ParsePartKey(key string) (epoch uint64, writeID string, ok bool) {
+	name, isPart := strings.CutPrefix(key, partPrefix)
+	folder, n, hasNumber := strings.Cut(name, "/")
+	digits, writeID, hasID := strings.Cut(folder, "-")
+	epoch, err := strconv.ParseUint(digits, 10, 64)
+	number, nErr := strconv.Atoi(n)
+	ok = isPart && hasNumber && hasID && writeID != "" && err == nil && nErr == nil && number >= 0 && key == partKey(epoch, writeID, number)
+	return epoch, writeID, ok
 }
 
 func partKey(epoch uint64, writeID string, n int) string {

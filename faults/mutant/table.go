@@ -91,7 +91,7 @@ func appends() []Mutant {
 		{
 			Name: "ignore-write-id", Invariant: durable, File: logFile, Plan: "zombie",
 			Doc: "a record of our own, its reply lost, is taken for somebody else's",
-			Old: "\t\t\tcase lookErr == nil && o.WriteID == writeID:\n", New: "\t\t\tcase lookErr == nil && o.WriteID == writeID && l.st == nil:\n",
+			Old: "\t\t\tcase lookErr == nil && bytes.Equal(o.Body, body):\n", New: "\t\t\tcase lookErr == nil && bytes.Equal(o.Body, body) && l.st == nil:\n",
 		},
 		{
 			Name: "ignore-conflict", Invariant: durable, File: logFile, Plan: "zombie",

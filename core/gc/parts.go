@@ -1,0 +1,132 @@
+package gc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"blobpglite/core/store"
+	"blobpglite/core/wal"
+)
+
+// Learnt is what a collector has read of the records of epochs before its own, to which nothing is added any more. It
+// belongs to one writer, and to one collection at a time. The zero value is ready.
+type Learnt struct {
+	upTo  uint64 // the records of all epochs up to this one were read
+	named map[group]uint64
+}
+
+// group are the parts of one record.
+type group struct {
+	epoch   uint64
+	writeID string
+}
+
+// parts deletes the parts of records that are gone or never came to be. Those of our own epoch are left to the next
+// one: one of them may be on its way.
+func (c *collector) parts(ctx context.Context) error {
+	old := map[string]group{}
+	highest := uint64(0)
+	for a, err := range c.o.Store.List(ctx, wal.PartsPrefix(), "") {
+		if err != nil {
+			return err
+		}
+		if epoch, id, ok := wal.ParsePartKey(a.Key); ok && epoch < c.o.Epoch {
+			old[a.Key], highest = group{epoch, id}, max(highest, epoch)
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	if c.o.Learnt == nil {
+		c.o.Learnt = &Learnt{}
+	}
+	if err := c.learn(ctx, highest); err != nil {
+		return fmt.Errorf("find out which parts are named: %w", err)
+	}
+	var dead []string
+	for key, g := range old {
+		if seq, named := c.o.Learnt.named[g]; !named || seq < c.m.WalStart {
+			dead = append(dead, key)
+		}
+	}
+	slices.Sort(dead)
+	return c.deleteAll(ctx, dead, func(s *Stats) { s.Parts++ })
+}
+
+// learn reads which parts are named by the records that are kept, of all epochs up to one that is below ours: no such record
+// is added any more, for our fence stands behind them. A record that is larger than one in parts can be is not read. That
+// of a later epoch ends it, so what is read is in the end what was replayed at an opening, and only once for a writer.
+func (c *collector) learn(ctx context.Context, upTo uint64) error {
+	l := c.o.Learnt
+	if l.upTo >= upTo {
+		return nil
+	}
+	named, mu := map[group]uint64{}, sync.Mutex{}
+	var later atomic.Bool
+	b := c.batch(ctx)
+	err := c.eachKept(b.ctx, func(seq uint64, size int64) bool {
+		if size > wal.MaxInParts {
+			return !later.Load()
+		}
+		return b.do(func(ctx context.Context) error {
+			r, inParts, err := c.kept(ctx, seq)
+			if r.Epoch > upTo {
+				later.Store(true)
+			}
+			if err == nil && inParts {
+				mu.Lock()
+				defer mu.Unlock()
+				named[group{r.Epoch, r.WriteID}] = seq
+			}
+			return err
+		}) && !later.Load()
+	})
+	if err = b.end(err); err != nil {
+		return err
+	}
+	l.upTo, l.named = upTo, named
+	return nil
+}
+
+// eachKept lists the records from wal_start on, until each says that it is enough. They are dense: one that is missing may
+// have named anything, so it is an error.
+func (c *collector) eachKept(ctx context.Context, each func(seq uint64, size int64) bool) error {
+	next := max(c.m.WalStart, 1)
+	for a, err := range c.o.Store.List(ctx, wal.Prefix(), wal.Key(next-1)) {
+		if err != nil {
+			return err
+		}
+		seq, err := wal.ParseKey(a.Key)
+		if err != nil {
+			continue
+		}
+		if seq != next {
+			return c.overtaken(ctx, fmt.Errorf("record %d: %w: it is missing, the next one is %d; no parts were deleted", next, wal.ErrCorrupt, seq))
+		}
+		next++
+		if !each(seq, a.Size) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// kept reads a record that has to be there.
+func (c *collector) kept(ctx context.Context, seq uint64) (wal.Record, bool, error) {
+	o, err := c.o.Store.Get(ctx, wal.Key(seq))
+	if errors.Is(err, store.ErrNotFound) {
+		err = c.overtaken(ctx, fmt.Errorf("record %d: %w: what was listed is gone; no parts were deleted", seq, wal.ErrCorrupt))
+	}
+	if err != nil {
+		return wal.Record{}, false, err
+	}
+	r, inParts, err := wal.InParts(o.Body)
+	if err == nil {
+		err = c.ours(seq, r)
+	}
+	return r, inParts, err
+}
