@@ -91,6 +91,10 @@ func rooms() []room {
 		},
 		{path: "runner/cloudrun", own: []string{"core/clock"}, others: []string{"al.essio.dev/pkg/shellescape"}},
 		{path: "runner/cloudrun/rehearsal", own: []string{"cloud/twin/platform"}},
+		{
+			path: "runner/pgsuite", own: []string{"core/clock", "runner/service"},
+			others: []string{"github.com/jackc/pgx/v5", "github.com/pmezard/go-difflib"},
+		},
 		{path: "runner/history", own: []string{"core/clock"}},
 		{
 			path: "runner/...", own: []string{"core/...", "faults/...", "scenarios", "runner/...", "cloud/twin/platform"},

@@ -57,7 +57,7 @@ func verbs() []verb {
 		killpointVerb(), zombieVerb(), handoverVerb(), chaosVerb(), episodeVerb(),
 		blackoutVerb(), layerSizeVerb(), nothingNewVerb(), engineMutantsVerb(), stalledOpenerVerb(),
 		exploreVerb(), mutantsVerb(),
-		clientVerb(), pgbenchVerb(), doorLatencyVerb(),
+		clientVerb(), pgbenchVerb(), doorLatencyVerb(), regressVerb(),
 		twinBootVerb(), twinTierVerb(), twinSleepVerb(), twinCommitsVerb(),
 		twinFrozenVerb(), twinFlushVerb(), twinSwitchVerb(), twinRivalVerb(), twinIdleVerb(), twinCostVerb(),
 	}
@@ -81,6 +81,7 @@ func Registry() scenario.Registry {
 		{Name: checkRefused, Doc: "a writer that was taken over is refused, and nothing of it is in the log"},
 		{Name: checkExclusive, Doc: "a lease is never both renewed and taken over"},
 		{Name: checkClient, Doc: "a real client does what it always does, and nothing fails"},
+		{Name: checkSuite, Doc: "PostgreSQL's own suite ran to its end, and printed here what it prints at PostgreSQL"},
 		{Name: checkTests, Doc: "every test passes, and some were run"},
 	}
 	reg.Checks = append(reg.Checks, faultChecks()...)

@@ -1,0 +1,164 @@
+// Package pgsuite runs PostgreSQL's own regression suite against a server of ours and against PostgreSQL itself, built
+// from the same source, and compares what psql prints.
+//
+//	native, err := pgsuite.Build(ctx, source, cache, progress)     // configure, make, once for a source
+//	suite, err := native.Open(folder)                              // the files in the order of parallel_schedule
+//	ref, err := native.Start(ctx, settings)                        // the reference server
+//	want, err := suite.Run(ctx, ref.Server(), outputs, each)       // what psql printed, a file a test
+//	got, err := suite.Run(ctx, ours, outputs2, each)
+//
+// Both run under the same conditions: a fresh database, one client, one file after the other, the same settings, the same
+// psql, the files that the tests read at the same paths. PostgreSQL's recorded outputs are not looked at: they were made
+// with a library of C functions, other settings and other databases. Nothing of the source is kept in this repository.
+//
+// What it needs is on the machine or ErrMissing says what is not: the source, a C compiler, make, bison, flex, perl, and
+// the headers of ICU, libxml2 and zlib. PostgreSQL refuses to run as root: there the reference runs in a user namespace,
+// which only Linux has.
+package pgsuite
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"blobpglite/core/clock"
+)
+
+// ErrMissing: something that is to be run is not on this machine; the error says what.
+var ErrMissing = errors.New("not installed")
+
+// Server is where psql connects to, as the superuser postgres.
+type Server struct {
+	Host     string
+	Port     int
+	Database string
+}
+
+// URL is for other clients.
+func (s Server) URL() string {
+	return fmt.Sprintf("postgres://postgres@%s:%d/%s?sslmode=disable", s.Host, s.Port, s.Database)
+}
+
+// Suite is the regression suite of a source.
+type Suite struct {
+	native *Native
+	folder string // for what psql and the servers read and write
+	Names  []string
+}
+
+// Open reads which tests there are, in their order.
+func (n *Native) Open(folder string) (*Suite, error) {
+	b, err := os.ReadFile(filepath.Join(n.tests(), "parallel_schedule"))
+	if err != nil {
+		return nil, fmt.Errorf("read the schedule: %w", err)
+	}
+	s := &Suite{native: n, folder: folder, Names: schedule(string(b))}
+	if len(s.Names) == 0 {
+		return nil, fmt.Errorf("%s names no tests", n.tests())
+	}
+	return s, nil
+}
+
+// schedule is the tests that a schedule of pg_regress names, one after the other.
+func schedule(text string) []string {
+	var names []string
+	for line := range strings.Lines(text) {
+		if group, ok := strings.CutPrefix(strings.TrimSpace(line), "test:"); ok {
+			names = append(names, strings.Fields(group)...)
+		}
+	}
+	return names
+}
+
+// Outcome is what became of one test.
+type Outcome struct {
+	Name  string
+	Took  time.Duration
+	Wrong string // it did not come to its end; empty: it did, whatever it printed
+}
+
+// paths leads what the tests read and write to one folder: a server in WebAssembly has /tmp, and nothing below it.
+func paths(sql string) string {
+	var out strings.Builder
+	for line := range strings.Lines(sql) {
+		if strings.HasPrefix(line, `\set `) && (strings.Contains(line, ":abs_srcdir '/") || strings.Contains(line, ":abs_builddir '/")) {
+			line = strings.Replace(line, "'/data/", "'-data-", 1)
+			line = strings.Replace(line, "'/results/", "'-results-", 1)
+		}
+		out.WriteString(line)
+	}
+	return out.String()
+}
+
+// Run runs every test against a server whose database is fresh, and writes what psql printed to <outputs>/<name>.out.
+// each hears of every test before it begins (wrong and took are empty) and behind it.
+func (s *Suite) Run(ctx context.Context, at Server, outputs string, limit time.Duration, each func(o Outcome, done bool)) ([]Outcome, error) {
+	if err := os.MkdirAll(outputs, 0o755); err != nil {
+		return nil, fmt.Errorf("run the suite: %w", err)
+	}
+	var all []Outcome
+	for _, name := range s.Names {
+		each(Outcome{Name: name}, false)
+		o, err := s.one(ctx, at, name, filepath.Join(outputs, name+".out"), limit)
+		if err != nil {
+			return all, fmt.Errorf("test %s: %w", name, err)
+		}
+		each(o, true)
+		all = append(all, o)
+	}
+	return all, nil
+}
+
+func (s *Suite) one(ctx context.Context, at Server, name, output string, limit time.Duration) (Outcome, error) {
+	o := Outcome{Name: name}
+	sql, err := os.ReadFile(filepath.Join(s.native.tests(), "sql", name+".sql"))
+	if err != nil {
+		return o, err
+	}
+	var printed bytes.Buffer
+	bounded, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	cmd := exec.CommandContext(bounded, s.native.program("psql"), "-X", "-a", "-q", "-v", "HIDE_TABLEAM=on", "-v", "HIDE_TOAST_COMPRESSION=on")
+	ownGroup(cmd)
+	cmd.Env, cmd.Dir = s.environment(at), s.folder
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(paths(string(sql))), &printed, &printed
+	clk := clock.System()
+	began := clk.Monotonic()
+	err = cmd.Run()
+	o.Took = clk.Monotonic() - began
+	switch {
+	case ctx.Err() != nil:
+		return o, ctx.Err()
+	case bounded.Err() != nil:
+		o.Wrong = fmt.Sprintf("psql was still at it after %s", limit)
+	case err != nil:
+		o.Wrong = fmt.Sprintf("psql: %v: %s", err, lastLine(printed.String()))
+	}
+	return o, os.WriteFile(output, printed.Bytes(), 0o600)
+}
+
+// environment is what pg_regress gives psql, and nothing that this machine has set for its own.
+func (s *Suite) environment(at Server) []string {
+	return []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + s.folder, "PGHOST=" + at.Host, fmt.Sprintf("PGPORT=%d", at.Port),
+		"PGUSER=postgres", "PGDATABASE=" + at.Database, "PGSSLMODE=disable", "PGTZ=America/Los_Angeles", "PGDATESTYLE=Postgres, MDY",
+		"PGOPTIONS=-c intervalstyle=postgres_verbose", "PG_ABS_SRCDIR=" + s.prefix(), "PG_ABS_BUILDDIR=" + s.prefix(),
+		"PG_LIBDIR=" + s.prefix() + "-lib", "PG_DLSUFFIX=.so",
+	}
+}
+
+// prefix begins the names of all files that the tests read and write.
+func (s *Suite) prefix() string {
+	return filepath.Join(s.folder, fmt.Sprintf("blobpglite-regress-%d", os.Getpid()))
+}
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
+}
