@@ -60,6 +60,7 @@ func status(ctx context.Context, c *config, _ []string, out io.Writer) error {
 			return err
 		}
 		fmt.Fprintf(out, "database   %s, PostgreSQL %s\nmanifest   epoch %d by %s, log from record %d\n", m.DatabaseID, m.Postgres, m.Epoch, m.Writer, m.WalStart)
+		fmt.Fprintf(out, "kept       %s\n", keptText(m))
 		for _, l := range m.Layers {
 			fmt.Fprintf(out, "layer      %s: up to record %d, %d bytes, %d stored\n", l.Key, l.Seq, l.RawBytes, l.StoredBytes)
 		}
@@ -82,6 +83,33 @@ func status(ctx context.Context, c *config, _ []string, out io.Writer) error {
 		default:
 			fmt.Fprintf(out, "lease      run out at %s, last held by %s\n", s.Expires.Format(time.RFC3339), s.Holder)
 		}
+		return nil
+	})
+}
+
+// keptText says how far back earlier states are kept.
+func keptText(m manifest.Manifest) string {
+	switch d, said := m.Retain(); {
+	case said && d > 0:
+		return "earlier states of the last " + d.String()
+	case said:
+		return "the present only"
+	}
+	return "the present only; nothing was said of earlier states yet"
+}
+
+// retain says how far back earlier states are kept.
+func retain(ctx context.Context, c *config, args []string, out io.Writer) error {
+	d, err := time.ParseDuration(args[0])
+	if err != nil {
+		return fmt.Errorf("retain %q: write a time such as 24h, or 0", args[0])
+	}
+	return withStore(ctx, c, func(st store.Store) error {
+		m, err := manifest.SetRetain(ctx, st, d, clock.System())
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "kept       %s\n", keptText(m))
 		return nil
 	})
 }

@@ -3,7 +3,7 @@
 //	go run ./cloud/pgserve -store mem                          a database that ends with the process
 //	go run ./cloud/pgserve -bucket gs://name/prefix            a database that stays
 //	psql -h 127.0.0.1 -p 5432 -U postgres                      then connect
-//	pgserve verify -bucket gs://name/prefix                    look after it: verify, status, gc
+//	pgserve verify -bucket gs://name/prefix                    look after it: verify, status, gc, retain, adopt
 //	pgserve dump -bucket gs://name/prefix > all.sql            leave, or copy: dump, restore-to, branch
 //
 // Every flag can be given in the environment: -idle-flush as PGSERVE_IDLE_FLUSH. A flag on the command line wins.
@@ -69,6 +69,7 @@ func commands() []command {
 		{name: "verify", doc: "check the whole prefix: manifest, layers, log; says up to which record it is sound; changes nothing", run: verify},
 		{name: "status", doc: "what is in the prefix, and who writes there", run: status},
 		{name: "gc", doc: "delete what nothing reaches; needs the lease", run: collect},
+		{name: "retain", usage: "DURATION", doc: "say how far back earlier states can be restored (24h; 0: not at all); beside a writer, from its next layer on", run: retain},
 		{name: "dump", usage: "[-- flags of pg_dump]", many: true, doc: "write the database as SQL by pg_dump itself, beside a writer, without a lease", flags: (*config).dumpFlags, run: dump},
 		{name: "restore-to", usage: "FILE.tar", doc: "write the data directory as a tar archive; likewise", flags: (*config).atFlag, run: restoreTo},
 		{name: "branch", usage: "gs://name/prefix2", doc: "copy the database to an empty prefix, as one of its own; likewise", flags: (*config).atFlag, run: branch},

@@ -44,7 +44,7 @@ func Restore(ctx context.Context, st store.Store, at At, clk clock.Clock) (Resto
 var ErrNotEmpty = errors.New("the prefix is not empty")
 
 // NewDatabase makes a database of its own from restored files, under an empty prefix: its own id, one full layer, an empty
-// log. It returns the id. Of several who do this to one prefix at a time, or open a new database there, one wins. Errors:
+// log; it keeps earlier states for as long as the one it came from. It returns the id. Of several who do this to one prefix at a time, or open a new database there, one wins. Errors:
 // ErrNotEmpty (nothing there was changed, but for a layer that nobody names: the next collection deletes it), those of the
 // store.
 func NewDatabase(ctx context.Context, st store.Store, from Restored, writer string, clk clock.Clock) (id string, err error) {
@@ -78,6 +78,9 @@ func NewDatabase(ctx context.Context, st store.Store, from Restored, writer stri
 			return fmt.Errorf("%w: database %s was made there meanwhile", ErrNotEmpty, m.DatabaseID)
 		}
 		m.DatabaseID, m.Postgres, m.PGliteSHA256, m.Commits = id, from.Manifest.Postgres, from.Manifest.PGliteSHA256, from.Manifest.Commits
+		if kept, said := from.Manifest.Retain(); said {
+			m.Keep(kept)
+		}
 		m.WalStart = start.Seq + 1
 		m.Layers = []manifest.Layer{{
 			Key: key, Epoch: start.Epoch, Seq: start.Seq, Hash: hex.EncodeToString(start.Hash[:]),

@@ -144,8 +144,9 @@ type Options struct {
 	// RecordTime is what a restore is reckoned to take for each record; zero: by how long appends take, and no more than
 	// Cloud Storage needs.
 	RecordTime time.Duration
-	// Retain is how far back, in mode log, layers and records are kept, so that an earlier state can be restored (OpenAt).
-	// Zero: not at all.
+	// Retain is how far back, in mode log, layers and records are kept, so that an earlier state can be restored (OpenAt), of
+	// a database that is made, or of which that has never been said. Otherwise the manifest says it (manifest.SetRetain), and
+	// another time given here changes nothing. Zero: nothing is said.
 	Retain time.Duration
 	// Writer names this process, for people who read the manifest; Address is where it can be asked.
 	Writer, Address string

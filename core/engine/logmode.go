@@ -58,7 +58,7 @@ type logMode struct {
 func (e *Engine) openLog(ctx context.Context) error {
 	opened, err := takeover.Open(ctx, takeover.Options{
 		Store: e.o.Store, Writer: e.o.Writer, Address: e.o.Address, LeaseTTL: e.o.LeaseTTL, AcquireTimeout: e.o.AcquireTimeout,
-		Create: e.o.Create, Postgres: pglite.PostgresVersion, BeforeCreate: e.beforeCreate, Check: e.o.checkVersion,
+		Create: e.o.Create, Postgres: pglite.PostgresVersion, Retain: e.o.Retain, BeforeCreate: e.beforeCreate, Check: e.o.checkVersion,
 		Deadline: e.o.CommitDeadline, Clock: e.o.Clock, Hook: e.o.Hook,
 		Ahead: func(m manifest.Manifest) {
 			if n := len(m.Layers); n > 0 {
@@ -78,6 +78,10 @@ func (e *Engine) openLog(ctx context.Context) error {
 		return err
 	}
 	e.opened.Created, e.opened.Epoch = opened.Created, opened.Epoch
+	if kept, said := opened.Manifest.Retain(); said && e.o.Retain > 0 && e.o.Retain != kept {
+		e.o.Logger.Warn("the database keeps earlier states for another time than was given, and goes on so; pgserve retain changes it",
+			"kept", kept.String(), "given", e.o.Retain.String())
+	}
 	e.opened.Lease, e.opened.Manifest, e.opened.Claim = opened.LeaseTime, opened.ReadTime, opened.FenceTime
 	m := &logMode{o: &e.o, e: e, opened: opened, fence: opened.Log.Tail().Seq, restoreRate: restoreRate}
 	m.ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))

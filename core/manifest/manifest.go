@@ -10,17 +10,27 @@
 //
 // The object `manifest` is JSON, in the fields' order below, 64-bit integers written out:
 //
-//	{"format":1, "database_id":"…", "epoch":7,
+//	{"format":2, "database_id":"…", "epoch":7,
 //	 "layers":[{"key":"base/7-120","epoch":7,"seq":120,"hash":"…","raw_bytes":…,"stored_bytes":…,"taken":"…"}, …],   oldest first
-//	 "wal_start":121, "postgres":"18.6", "pglite_sha256":"…", "commits":4711,
+//	 "wal_start":121, "postgres":"18.6", "pglite_sha256":"…", "commits":4711, "retain_seconds":86400,
 //	 "writer":"host-3", "write_id":"…", "updated":"2026-01-02T03:04:05Z"}
 //
 // Every layer is full. The newest is what an opening starts from; older ones are kept, with every record behind the oldest,
-// for restores of an earlier state: as far back as Options.Retain says. wal_start is the oldest layer's seq + 1: nothing at
-// or above it is ever deleted.
+// for restores of an earlier state: as far back as retain_seconds says, which belongs to the database, whoever opens it, and
+// is changed by SetRetain. wal_start is the oldest layer's seq + 1: nothing at or above it is ever deleted.
 //
-// Decoding is strict: in a format that this version knows, every field is present once and no other is; a newer format
-// is ErrNewer whatever else it holds. White space is free.
+// Decoding is strict: in a format that this version knows, every field is present once and no other is (retain_seconds is
+// left out where it is 0); a newer format is ErrNewer whatever else it holds. White space is free.
+//
+// # Formats
+//
+//	1  without retain_seconds: what is kept has not been said. The first Publish that is given a time to keep says it; with
+//	   several layers and no time given, as far back as they reach goes on being kept
+//	2  retain_seconds
+//
+// A new field or a new meaning is a new format. What is written is the lowest format that can say what the manifest says, so
+// that a database which does not use what is new can still be opened by the version before; a format never falls again.
+// Every format that was ever written is read, and an example of each is in testdata.
 //
 // Survives: rival writers (compare and swap, and an epoch above one's own fences), a lost reply (the object is read
 // back and the write id compared), a writer that died anywhere. Does not survive: an object somebody edited into
@@ -44,12 +54,16 @@ import (
 const (
 	// Key of the object, relative to the database's prefix.
 	Key = "manifest"
-	// Format is what this version writes, and the newest that it reads.
-	Format = 1
+	// Format is the newest that this version writes and reads.
+	Format = 2
+	// formatRetain is the first that says what is kept.
+	formatRetain = 2
 	// MaxBytes bounds the object.
 	MaxBytes = 1 << 20
 	// MaxLayers bounds Manifest.Layers. Compaction keeps it far below.
 	MaxLayers = 1024
+	// MaxRetain bounds Manifest.RetainSeconds: a hundred years.
+	MaxRetain = 100 * 365 * 24 * time.Hour
 	// maxText bounds each of the free texts, in bytes.
 	maxText = 256
 )
@@ -68,17 +82,21 @@ var (
 
 // Manifest is where a database starts. Format, Epoch, Writer, WriteID and Updated are set by Update.
 type Manifest struct {
-	Format       int       `json:"format"`
-	DatabaseID   string    `json:"database_id"`   // set once, at creation
-	Epoch        uint64    `json:"epoch"`         // of the last writer
-	Layers       []Layer   `json:"layers"`        // oldest first; the newest is restored
-	WalStart     uint64    `json:"wal_start"`     // first record that is kept; only rises
-	Postgres     string    `json:"postgres"`      // version of the server, as "18.6"
-	PGliteSHA256 string    `json:"pglite_sha256"` // of the wasm binary, 64 hexadecimal digits; empty: unknown
-	Commits      uint64    `json:"commits"`       // acknowledged up to the newest layer; for people
-	Writer       string    `json:"writer"`        // who wrote it; for people
-	WriteID      string    `json:"write_id"`      // the same as the object's
-	Updated      time.Time `json:"updated"`       // wall clock of the writer, for people
+	Format       int     `json:"format"`
+	DatabaseID   string  `json:"database_id"`   // set once, at creation
+	Epoch        uint64  `json:"epoch"`         // of the last writer
+	Layers       []Layer `json:"layers"`        // oldest first; the newest is restored
+	WalStart     uint64  `json:"wal_start"`     // first record that is kept; only rises
+	Postgres     string  `json:"postgres"`      // version of the server, as "18.6"
+	PGliteSHA256 string  `json:"pglite_sha256"` // of the wasm binary, 64 hexadecimal digits; empty: unknown
+	Commits      uint64  `json:"commits"`       // acknowledged up to the newest layer; for people
+	// RetainSeconds is how far back layers and records are kept for restores of an earlier state, in seconds; 0: the newest
+	// layer only, or, before format 2, not said yet.
+	RetainSeconds int64 `json:"retain_seconds,omitempty"`
+
+	Writer  string    `json:"writer"`   // who wrote it; for people
+	WriteID string    `json:"write_id"` // the same as the object's
+	Updated time.Time `json:"updated"`  // wall clock of the writer, for people
 }
 
 // Layer is one base layer: the pages of the data directory as of log position Seq.
@@ -205,8 +223,12 @@ func (m Manifest) check() error {
 		}
 	}
 	switch {
-	case m.Format != Format:
-		return fmt.Errorf("format is %d, want %d", m.Format, Format)
+	case m.Format < 1 || m.Format > Format:
+		return fmt.Errorf("format is %d, want 1 to %d", m.Format, Format)
+	case m.RetainSeconds < 0 || m.RetainSeconds > int64(MaxRetain/time.Second):
+		return fmt.Errorf("retain_seconds %d is not in 0 to %d", m.RetainSeconds, int64(MaxRetain/time.Second))
+	case m.RetainSeconds != 0 && m.Format < formatRetain:
+		return fmt.Errorf("retain_seconds in format %d", m.Format)
 	case m.DatabaseID == "":
 		return errors.New("database_id is empty")
 	case m.WriteID == "":

@@ -18,14 +18,16 @@ func sample() Manifest {
 			{Key: "base/6-100", Epoch: 6, Seq: 100, RawBytes: 1 << 40, StoredBytes: 5, Taken: time.Date(2026, 1, 1, 2, 3, 4, 5, time.UTC)},
 			{Key: "base/7-120", Epoch: 7, Seq: 120},
 		},
-		WalStart: 121, Postgres: "18.6", PGliteSHA256: strings.Repeat("a0", 32), Commits: 1<<63 + 1,
+		WalStart: 121, Postgres: "18.6", PGliteSHA256: strings.Repeat("a0", 32), Commits: 1<<63 + 1, RetainSeconds: 86400,
 		Writer: "host <3>", WriteID: "01W", Updated: time.Date(2026, 1, 2, 3, 4, 5, 678, time.UTC),
 	}
 }
 
 func TestRoundTrip(t *testing.T) {
 	empty := Manifest{Format: Format, DatabaseID: "d", WriteID: "w", Layers: []Layer{}}
-	for _, m := range []Manifest{sample(), empty} {
+	old := sample()
+	old.Format, old.RetainSeconds = 1, 0
+	for _, m := range []Manifest{sample(), empty, old} {
 		body, err := Encode(m)
 		if err != nil {
 			t.Fatal(err)
@@ -62,37 +64,42 @@ func TestDecodeIsStrict(t *testing.T) {
 		body string
 		want error
 	}{
-		"white space":          {edit(`,"epoch"`, ",\n  \"epoch\""), nil},
-		"newer":                {`{"format":2,"shiny":[1]}`, ErrNewer},
-		"much newer, same":     {edit(`"format":1`, `"format":99`), ErrNewer},
-		"empty":                {``, ErrCorrupt},
-		"cut":                  {string(good[:len(good)-1]), ErrCorrupt},
-		"trailing":             {string(good) + "{}", ErrCorrupt},
-		"null":                 {`null`, ErrCorrupt},
-		"no format":            {`{}`, ErrCorrupt},
-		"format zero":          {edit(`"format":1`, `"format":0`), ErrCorrupt},
-		"unknown field":        {edit(`"epoch"`, `"shiny":1,"epoch"`), ErrCorrupt},
-		"missing field":        {edit(`"commits":9223372036854775809,`, ``), ErrCorrupt},
-		"doubled field":        {edit(`"epoch":7`, `"epoch":7,"epoch":7`), ErrCorrupt},
-		"misspelled field":     {edit(`"epoch"`, `"Epoch"`), ErrCorrupt},
-		"number as text":       {edit(`"wal_start":121`, `"wal_start":"121"`), ErrCorrupt},
-		"fraction":             {edit(`"wal_start":121`, `"wal_start":121.0`), ErrCorrupt},
-		"negative":             {edit(`"epoch":7`, `"epoch":-7`), ErrCorrupt},
-		"null layers":          {edit(`[{"key":"base/6-100","epoch":6,"seq":100,"hash":"","raw_bytes":1099511627776,"stored_bytes":5,"taken":"2026-01-01T02:03:04.000000005Z"},{"key":"base/7-120","epoch":7,"seq":120,"hash":"","raw_bytes":0,"stored_bytes":0,"taken":"0001-01-01T00:00:00Z"}]`, `null`), ErrCorrupt},
-		"key goes up":          {edit(`base/6-100`, `base/../lease`), ErrCorrupt},
-		"absolute key":         {edit(`base/6-100`, `/base/6-100`), ErrCorrupt},
-		"empty key":            {edit(`base/6-100`, ``), ErrCorrupt},
-		"layers out of order":  {edit(`"seq":100`, `"seq":120`), ErrCorrupt},
-		"layer of the future":  {edit(`"epoch":6,"seq"`, `"epoch":8,"seq"`), ErrCorrupt},
-		"negative size":        {edit(`1099511627776`, `-1`), ErrCorrupt},
-		"gap in the log":       {edit(`"wal_start":121`, `"wal_start":122`), ErrCorrupt},
-		"last seq":             {edit(`"seq":120`, `"seq":18446744073709551615`), ErrCorrupt},
-		"no database":          {edit(`"db-1"`, `""`), ErrCorrupt},
-		"no write id":          {edit(`"01W"`, `""`), ErrCorrupt},
-		"bad hash":             {edit(`a0a0`, `a0`), ErrCorrupt},
-		"long text":            {edit(`db-1`, strings.Repeat("d", maxText+1)), ErrCorrupt},
-		"too large":            {edit(`{`, "{"+strings.Repeat(" ", MaxBytes)), ErrCorrupt},
-		"time of another zone": {edit(`05.000000678Z`, `05.000000678+00:00`), ErrCorrupt},
+		"white space":           {edit(`,"epoch"`, ",\n  \"epoch\""), nil},
+		"newer":                 {`{"format":3,"shiny":[1]}`, ErrNewer},
+		"much newer, same":      {edit(`"format":2`, `"format":99`), ErrNewer},
+		"empty":                 {``, ErrCorrupt},
+		"cut":                   {string(good[:len(good)-1]), ErrCorrupt},
+		"trailing":              {string(good) + "{}", ErrCorrupt},
+		"null":                  {`null`, ErrCorrupt},
+		"no format":             {`{}`, ErrCorrupt},
+		"format zero":           {edit(`"format":2`, `"format":0`), ErrCorrupt},
+		"old, with a new field": {edit(`"format":2`, `"format":1`), ErrCorrupt},
+		"nothing is kept":       {edit(`"retain_seconds":86400,`, ``), nil},
+		"nothing, written out":  {edit(`"retain_seconds":86400`, `"retain_seconds":0`), ErrCorrupt},
+		"kept for ever":         {edit(`"retain_seconds":86400`, `"retain_seconds":9999999999`), ErrCorrupt},
+		"kept for less":         {edit(`"retain_seconds":86400`, `"retain_seconds":-1`), ErrCorrupt},
+		"unknown field":         {edit(`"epoch"`, `"shiny":1,"epoch"`), ErrCorrupt},
+		"missing field":         {edit(`"commits":9223372036854775809,`, ``), ErrCorrupt},
+		"doubled field":         {edit(`"epoch":7`, `"epoch":7,"epoch":7`), ErrCorrupt},
+		"misspelled field":      {edit(`"epoch"`, `"Epoch"`), ErrCorrupt},
+		"number as text":        {edit(`"wal_start":121`, `"wal_start":"121"`), ErrCorrupt},
+		"fraction":              {edit(`"wal_start":121`, `"wal_start":121.0`), ErrCorrupt},
+		"negative":              {edit(`"epoch":7`, `"epoch":-7`), ErrCorrupt},
+		"null layers":           {edit(`[{"key":"base/6-100","epoch":6,"seq":100,"hash":"","raw_bytes":1099511627776,"stored_bytes":5,"taken":"2026-01-01T02:03:04.000000005Z"},{"key":"base/7-120","epoch":7,"seq":120,"hash":"","raw_bytes":0,"stored_bytes":0,"taken":"0001-01-01T00:00:00Z"}]`, `null`), ErrCorrupt},
+		"key goes up":           {edit(`base/6-100`, `base/../lease`), ErrCorrupt},
+		"absolute key":          {edit(`base/6-100`, `/base/6-100`), ErrCorrupt},
+		"empty key":             {edit(`base/6-100`, ``), ErrCorrupt},
+		"layers out of order":   {edit(`"seq":100`, `"seq":120`), ErrCorrupt},
+		"layer of the future":   {edit(`"epoch":6,"seq"`, `"epoch":8,"seq"`), ErrCorrupt},
+		"negative size":         {edit(`1099511627776`, `-1`), ErrCorrupt},
+		"gap in the log":        {edit(`"wal_start":121`, `"wal_start":122`), ErrCorrupt},
+		"last seq":              {edit(`"seq":120`, `"seq":18446744073709551615`), ErrCorrupt},
+		"no database":           {edit(`"db-1"`, `""`), ErrCorrupt},
+		"no write id":           {edit(`"01W"`, `""`), ErrCorrupt},
+		"bad hash":              {edit(`a0a0`, `a0`), ErrCorrupt},
+		"long text":             {edit(`db-1`, strings.Repeat("d", maxText+1)), ErrCorrupt},
+		"too large":             {edit(`{`, "{"+strings.Repeat(" ", MaxBytes)), ErrCorrupt},
+		"time of another zone":  {edit(`05.000000678Z`, `05.000000678+00:00`), ErrCorrupt},
 	} {
 		_, err := Decode([]byte(c.body))
 		if !errors.Is(err, c.want) || (c.want == nil) != (err == nil) {
@@ -105,15 +112,16 @@ func TestDecodeIsStrict(t *testing.T) {
 	if _, err := Decode([]byte(edit(`"epoch"`, `"shiny":1,"epoch"`))); !strings.Contains(err.Error(), `"shiny"`) {
 		t.Errorf("the message does not name the unknown field: %v", err)
 	}
-	_, err = Decode([]byte(`{"format":2}`))
-	if !strings.Contains(err.Error(), "format 2") || !strings.Contains(err.Error(), "up to 1") {
+	_, err = Decode([]byte(`{"format":3}`))
+	if !strings.Contains(err.Error(), "format 3") || !strings.Contains(err.Error(), "up to 2") {
 		t.Errorf("the message does not name both versions: %v", err)
 	}
 }
 
 func TestEncodeRefusesContradictions(t *testing.T) {
 	for name, spoil := range map[string]func(*Manifest){
-		"format":    func(m *Manifest) { m.Format = 2 },
+		"format":    func(m *Manifest) { m.Format = 3 },
+		"retain":    func(m *Manifest) { m.Format = 1 },
 		"key":       func(m *Manifest) { m.Layers[0].Key = "a/../b" },
 		"not UTF-8": func(m *Manifest) { m.Writer = "\xff" },
 		"year":      func(m *Manifest) { m.Updated = time.Date(12000, 1, 1, 0, 0, 0, 0, time.UTC) },
@@ -137,7 +145,7 @@ func FuzzDecode(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(good)
-	f.Add([]byte(`{"format":2}`))
+	f.Add([]byte(`{"format":3}`))
 	f.Add([]byte(`{"format":1,"database_id":"d","layers":[]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		m, err := Decode(body)

@@ -14,8 +14,8 @@ import (
 const retainSteps = 8
 
 // Publish makes a full layer the place where the database starts. Of the layers before it, it keeps those that are needed
-// to restore every state of the last o.Retain: the newest that is as old as that, and some in between. A manifest that
-// starts at or behind the layer's end already is left as it is. A layer without a time is taken now. Errors: those of
+// to restore every state of the time that the manifest says: the newest that is as old as that, and some in between. Where
+// the manifest does not say it yet, o.Retain becomes what it says. A manifest that starts at or behind the layer's end already is left as it is. A layer without a time is taken now. Errors: those of
 // Update.
 func Publish(ctx context.Context, st store.Store, o Options, l Layer) (Manifest, error) {
 	if o.Clock == nil {
@@ -29,7 +29,9 @@ func Publish(ctx context.Context, st store.Store, o Options, l Layer) (Manifest,
 		if m.WalStart > l.Seq || len(m.Layers) > 0 && m.Layers[len(m.Layers)-1].Seq >= l.Seq {
 			return nil
 		}
-		m.Layers = append(retained(*m, now, o.Retain), l)
+		m.retainFirst(now, o.Retain)
+		retain, _ := m.Retain()
+		m.Layers = append(retained(*m, now, retain), l)
 		m.WalStart = m.Layers[0].Seq + 1
 		return nil
 	})

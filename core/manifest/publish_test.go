@@ -143,8 +143,16 @@ func TestPublishKeepsWhatIsPromised(t *testing.T) {
 		if most < 2 {
 			t.Errorf("pace %v: nothing was kept", pace)
 		}
-		m, err := Publish(t.Context(), st, Options{Epoch: 1, Clock: clk}, layer(1_000_000))
-		if err != nil || len(m.Layers) != 1 || m.WalStart != 1_000_001 {
+		// A writer that is told nothing, or something else, drops nothing; who says so does.
+		m, err := Publish(t.Context(), st, Options{Epoch: 1, Clock: clk, Retain: time.Second}, layer(1_000_000))
+		if err != nil || m.WalStart != before.WalStart {
+			t.Errorf("by another writer: wal_start %d, it was %d, %v", m.WalStart, before.WalStart, err)
+		}
+		if _, err := SetRetain(t.Context(), st, 0, clk); err != nil {
+			t.Fatal(err)
+		}
+		m, err = Publish(t.Context(), st, Options{Epoch: 1, Clock: clk, Retain: retain}, layer(2_000_000))
+		if err != nil || len(m.Layers) != 1 || m.WalStart != 2_000_001 {
 			t.Errorf("without a promise: %d layers, wal_start %d, %v", len(m.Layers), m.WalStart, err)
 		}
 	}

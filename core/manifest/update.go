@@ -29,7 +29,8 @@ type Options struct {
 	Create bool
 	// Attempts bounds the swaps of one call, lost races and undecided ones together; not positive: DefaultAttempts.
 	Attempts int
-	// Retain is how far back Publish keeps layers and records for restores of an earlier state; 0: the newest layer only.
+	// Retain is how far back a database whose manifest says nothing of it is to keep layers and records from now on: see
+	// Publish. It does not change what a manifest says.
 	Retain time.Duration
 	Hook   point.Hook  // fired at manifest/before-cas and manifest/after-cas
 	Clock  clock.Clock // nil: the system's
@@ -115,7 +116,7 @@ func (u *updater) next(ctx context.Context, change func(*Manifest) error) (Manif
 		return Manifest{}, 0, fmt.Errorf("update manifest: %w: wal_start would fall from %d to %d",
 			store.ErrInvalid, old.WalStart, m.WalStart)
 	}
-	m.Format, m.Epoch, m.Writer = Format, u.o.Epoch, u.o.Writer
+	m.Format, m.Epoch, m.Writer = max(m.Format, 1), u.o.Epoch, u.o.Writer
 	m.WriteID, m.Updated = store.NewWriteID(), u.o.Clock.Now().UTC().Round(0)
 	return m, gen, nil
 }

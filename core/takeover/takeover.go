@@ -57,6 +57,8 @@ type Options struct {
 	// Create makes the database if there is none, with these versions.
 	Create                 bool
 	Postgres, PGliteSHA256 string
+	// Retain is how far back a database that is made keeps earlier states; see manifest.Manifest.
+	Retain time.Duration
 	// BeforeCreate is called before the database is made, and gives PGliteSHA256. Nil: it is given above.
 	BeforeCreate func(context.Context) (pgliteSHA256 string, err error)
 	// Check looks at the manifest before anything is fenced. Nil: everything is fine.
@@ -193,6 +195,9 @@ func (op *opening) create(ctx context.Context) (manifest.Manifest, error) {
 			}
 			m.DatabaseID, m.WalStart = id, 1
 			m.Postgres, m.PGliteSHA256 = op.o.Postgres, sum
+			if op.o.Retain > 0 {
+				m.Keep(op.o.Retain)
+			}
 			return nil
 		})
 	if errors.Is(err, errExists) || errors.Is(err, manifest.ErrFenced) {
