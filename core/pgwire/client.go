@@ -49,24 +49,27 @@ type client struct {
 	unit    []byte       // messages to run, translated
 	begins  bool         // they only begin a transaction
 	uses    hints        // what they may do to the session
+	named   []string     // what may be custom settings' names in them
 	expect  []expected   // the answers to the Parse and Close messages among them
 	turn    *engine.Turn // nil: not held
 	status  byte         // of the last ReadyForQuery: I, T or E
 	answers answers
 
-	statements      map[string]*statement // prepared, by the client's name
-	keys            map[string]int        // of names that were used, the session's number
-	names           []string              // by that number, from 1
-	unknown         string                // the last name that has none
-	portals         map[string]hints      // of this unit or transaction
+	statements map[string]*statement // prepared, by the client's name
+	keys       map[string]int        // of names that were used, the session's number
+	names      []string              // by that number, from 1
+	unknown    string                // the last name that has none
+	portals    map[string]hints      // of this unit or transaction
+	// What another client saves and puts back when it comes: it belongs to whoever has the turn.
 	startupSettings map[string]string
 	settings        map[string]string // as saved
 	custom          map[string]bool   // names with a dot that may be settings
 	role            string            // SET ROLE; empty: none
 	prepared        []string          // PREPARE statements, as SQL
 	dirty           hints             // what has to be saved before another client comes
-	wanted          []string          // channels that texts of this transaction listen to
-	pinned          string            // what pins the session to this client; empty: nothing
+
+	wanted []string // channels that texts of this transaction listen to
+	pinned string   // what pins the session to this client; empty: nothing
 
 	channels map[string]bool        // LISTEN; under session.mu
 	pin      atomic.Pointer[string] // pinned, for others

@@ -123,17 +123,29 @@ func (c *client) hints(text []byte) hints {
 	return h
 }
 
-// nameSettings notes what may be the names of custom settings in a text, or in parameters.
+// nameSettings notes what may be the names of custom settings in a text, or in parameters. They are the unit's until the
+// client has its turn: before, whoever has it may be saving the client's state.
 func (c *client) nameSettings(text []byte) {
 	for _, name := range customName.FindAll(text, maxCustom) {
-		if len(c.custom) >= maxCustom {
+		if len(c.named) >= maxCustom {
 			return
+		}
+		c.named = append(c.named, string(bytes.ToLower(name)))
+	}
+}
+
+// keepNames makes the names in the unit the client's, in its turn.
+func (c *client) keepNames() {
+	for _, name := range c.named {
+		if len(c.custom) >= maxCustom {
+			break
 		}
 		if c.custom == nil {
 			c.custom = map[string]bool{}
 		}
-		c.custom[string(bytes.ToLower(name))] = true
+		c.custom[name] = true
 	}
+	c.named = c.named[:0]
 }
 
 // maxCustom bounds how many custom settings of a client are kept for it.
@@ -306,7 +318,7 @@ func (c *client) deallocate(text []byte) ([]byte, bool) {
 
 // run runs the unit: in the client's turn, which it takes if it has none and gives up when it is in no transaction.
 func (c *client) run() (err error) {
-	defer func() { c.unit, c.expect, c.uses, c.begins = c.unit[:0], nil, 0, false }()
+	defer func() { c.unit, c.expect, c.uses, c.begins, c.named = c.unit[:0], nil, 0, false, c.named[:0] }()
 	if cap(c.unit) > maxKept {
 		defer func() { c.unit = nil }()
 	}
@@ -317,6 +329,7 @@ func (c *client) run() (err error) {
 		}
 		return err
 	}
+	c.keepNames()
 	c.answers.begin(c)
 	given := false
 	c.session.running(c)
