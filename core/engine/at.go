@@ -105,6 +105,10 @@ func (past) durable() bool                 { return true }
 func (past) catchUp(context.Context) error { return nil }
 func (past) last() CommitStats             { return CommitStats{} }
 
-func (past) settle(context.Context) (func(context.Context) error, error) { return nil, nil }
-func (past) force(context.Context) (CommitStats, error)                  { return CommitStats{}, nil }
-func (past) close(context.Context, bool) error                           { return nil }
+func (past) settle(context.Context) (func(context.Context) error, bool, error) {
+	return nil, false, nil
+}
+func (past) yield(context.Context)                      {}
+func (past) throttle(context.Context)                   {}
+func (past) force(context.Context) (CommitStats, error) { return CommitStats{}, nil }
+func (past) close(context.Context, bool) error          { return nil }

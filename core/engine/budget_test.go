@@ -70,7 +70,7 @@ func TestCommitsWaitForALayer(t *testing.T) {
 		m.compacting.Store(c.compacting)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
-		go func() { defer close(done); _ = m.throttle(ctx) }()
+		go func() { defer close(done); m.throttle(ctx) }()
 		if c.want {
 			if err := clk.AwaitPending(t.Context(), 1); err != nil {
 				t.Fatal(err)

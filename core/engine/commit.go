@@ -63,7 +63,7 @@ type Talk struct {
 // durable; the rest is in the Answer, to be released when the turn has been given up. Errors: those of Exec.
 func (t *Turn) Run(ctx context.Context, talk Talk) (*Answer, error) {
 	e := t.e
-	a := &Answer{e: e, filter: talk.Filter, w: talk.Out, ctx: ctx, early: talk.Early && e.o.ReadMode != ReadStrict}
+	a := &Answer{e: e, turn: t, filter: talk.Filter, w: talk.Out, ctx: ctx, early: talk.Early && e.o.ReadMode != ReadStrict}
 
 	// 1. May this engine still serve? A lease that has run out is renewed first; if another writer has it, we are fenced.
 	if err := e.commits.begin(ctx); err != nil {
@@ -86,7 +86,7 @@ func (t *Turn) Run(ctx context.Context, talk Talk) (*Answer, error) {
 	// 3. What the answer has to wait for. An error of Feed (the client has gone, its context has ended) does not undo
 	//    what was committed.
 	var err error
-	if a.wait, err = e.commits.settle(context.WithoutCancel(ctx)); err != nil {
+	if a.wait, a.commits, err = e.commits.settle(context.WithoutCancel(ctx)); err != nil {
 		return nil, e.fail(fmt.Errorf("commit: %w", err))
 	}
 	if a.early {
@@ -98,12 +98,15 @@ func (t *Turn) Run(ctx context.Context, talk Talk) (*Answer, error) {
 // Answer is what PostgreSQL has answered and nobody may know yet.
 type Answer struct {
 	e      *Engine
+	turn   *Turn
 	ctx    context.Context // of the run
 	filter func([]byte) []byte
 	w      io.Writer
 	early  bool
 	held   bytes.Buffer
-	wait   func(context.Context) error // until it is durable; nil: it is
+
+	wait    func(context.Context) error // until it is durable; nil: it is
+	commits bool                        // something has been written that waits
 }
 
 // Write takes PostgreSQL's answers.
@@ -143,7 +146,9 @@ func (a *Answer) catchUp() error {
 // been given up, or in the middle of a transaction. Errors: ErrFenced, ErrUnknown, the context's: then the client must
 // not hear of success; those of w.
 func (a *Answer) Release(ctx context.Context) error {
-	// 4. Outside of the turn: other statements run while this one's record is on its way, and share the next.
+	// 4. Outside of the turn, if the client has given it up: other statements run while this one's record is on its way, and
+	//    share the next.
+	commits := a.wait != nil && a.commits
 	if a.wait != nil {
 		if err := a.wait(ctx); err != nil {
 			return a.e.refused(ctx, err)
@@ -151,7 +156,16 @@ func (a *Answer) Release(ctx context.Context) error {
 		a.wait = nil
 	}
 
-	// 5. Only now the client hears of it.
+	// 5. Who writes faster than layers are taken waits for the layer. Who still has the turn, for which a layer may wait in
+	//    turn, takes what it waits for first.
+	if !a.turn.given {
+		a.e.commits.yield(ctx)
+	}
+	if commits {
+		a.e.commits.throttle(ctx)
+	}
+
+	// 6. Only now the client hears of it.
 	if err := a.e.o.Hook.Fire(ctx, point.CommitBeforeAck); err != nil {
 		return a.e.fail(err)
 	}

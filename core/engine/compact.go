@@ -95,10 +95,11 @@ func (m *logMode) consider() {
 }
 
 // throttle holds a commit back while the budget is used up and the layer that frees it is still on its way: the promise
-// about restores is kept even by a client that commits faster than layers can be taken.
-func (m *logMode) throttle(ctx context.Context) error {
+// about restores is kept even by a client that commits faster than layers can be taken. It does not wait for a layer that has
+// no cut yet: that layer waits for the turn, which the client may have. (Where others have it, the cut comes in between.)
+func (m *logMode) throttle(ctx context.Context) {
 	const look = 2 * time.Millisecond
-	for m.compacting.Load() {
+	for m.compacting.Load() && m.asked.Load() == nil {
 		limit := m.budget()
 		if m.o.RestoreBudget == 0 {
 			limit *= mostGrown
@@ -107,10 +108,9 @@ func (m *logMode) throttle(ctx context.Context) error {
 			break
 		}
 		if err := m.o.Clock.Sleep(ctx, look); err != nil {
-			return nil // it is durable; only the waiting ends
+			return // it is durable; only the waiting ends
 		}
 	}
-	return nil
 }
 
 // Compact takes a new layer now, waits for it, and collects what it has made superfluous. Mode snapshot has nothing to
@@ -132,16 +132,12 @@ func (e *Engine) Compact(ctx context.Context) error {
 // compact takes a layer at a position of the log, publishes it, and collects. Statements wait only for the checkpoint
 // and the clone of the files; the upload goes on beside them.
 func (m *logMode) compact(ctx context.Context) error {
-	if err := m.e.take(ctx); err != nil {
-		return err
-	}
-	files, at, records, bytes, err := m.cut(ctx)
-	m.e.give()
+	c, err := m.nextCut(ctx)
 	if err != nil {
 		return err
 	}
 	// Publish only what is durable: every record up to the layer's position is in the log before its pages go anywhere.
-	position, err := at(ctx)
+	position, err := c.at(ctx)
 	if err != nil {
 		return err
 	}
@@ -150,18 +146,72 @@ func (m *logMode) compact(ctx context.Context) error {
 		now := m.o.Clock.Monotonic()
 		m.pause.Store(int64(now + layerPause*(now-began)))
 	}()
-	if err := m.publish(ctx, files, position); err != nil {
+	if err := m.publish(ctx, c.files, position); err != nil {
 		return err
 	}
-	m.records.Add(-records)
-	m.bytes.Add(-bytes)
+	m.records.Add(-c.records)
+	m.bytes.Add(-c.bytes)
 	m.o.Logger.Info("a layer was taken", "seq", position.Seq, "took", m.o.Clock.Monotonic()-began)
 	return m.collect(ctx)
 }
 
+// cut is what a layer is made of: the files at a moment between two statements, and the position of the log that belongs
+// to it.
+type cut struct {
+	files          *memfs.FS
+	at             func(context.Context) (wal.Position, error) // waits until it is durable
+	records, bytes int64                                       // of the log up to there
+}
+
+// cutting is a layer's wait for its cut.
+type cutting struct {
+	done chan struct{} // closed when there is one
+	cut  cut
+	err  error
+}
+
+// nextCut makes a cut when nobody has the turn, or gets it from a client that keeps the turn for longer (yield).
+func (m *logMode) nextCut(ctx context.Context) (cut, error) {
+	ask := &cutting{done: make(chan struct{})}
+	m.asked.Store(ask)
+	defer m.asked.Store(nil)
+	select {
+	case <-m.e.turn:
+	case <-ask.done:
+		return ask.cut, ask.err
+	case <-ctx.Done():
+		return cut{}, ctx.Err()
+	}
+	defer m.e.give()
+	if m.asked.Load() == nil { // who had the turn made the cut and gave the turn up
+		return ask.cut, ask.err
+	}
+	if err := m.e.serves(); err != nil {
+		return cut{}, err
+	}
+	return m.cut(ctx)
+}
+
+// yield makes the cut for a layer that waits for it, in the turn of a client that keeps it, such as one with temporary
+// tables. Within the client's transaction it does not: PostgreSQL makes its checkpoint between two.
+func (m *logMode) yield(ctx context.Context) {
+	ask := m.asked.Load()
+	if ask == nil {
+		return
+	}
+	if open, err := m.e.in.InTransaction(); open || err != nil {
+		return
+	}
+	if ask = m.asked.Swap(nil); ask == nil {
+		return // it has been given up
+	}
+	ask.cut, ask.err = m.cut(context.WithoutCancel(ctx))
+	close(ask.done)
+}
+
 // cut clones the files between two statements and ends the log's batch there, so that the layer holds exactly what the
 // records up to its position hold. The caller has the turn.
-func (m *logMode) cut(ctx context.Context) (files *memfs.FS, at func(context.Context) (wal.Position, error), records, bytes int64, err error) {
+func (m *logMode) cut(ctx context.Context) (cut, error) {
 	e := m.e
 	// Within a transaction the statement would be the client's own: then recovery replays from the last checkpoint on.
 	open, err := e.in.InTransaction()
@@ -169,11 +219,10 @@ func (m *logMode) cut(ctx context.Context) (files *memfs.FS, at func(context.Con
 		_, err = e.in.Query(ctx, "CHECKPOINT")
 	}
 	if err != nil {
-		return nil, nil, 0, 0, fmt.Errorf("checkpoint: %w", err)
+		return cut{}, fmt.Errorf("checkpoint: %w", err)
 	}
-	files = e.in.Data().Clone()
-	at = m.log.seal()
-	return files, at, m.records.Load(), m.bytes.Load(), nil
+	files := e.in.Data().Clone()
+	return cut{files: files, at: m.log.seal(), records: m.records.Load(), bytes: m.bytes.Load()}, nil
 }
 
 // lastLayerLimit bounds what the last layer may take: a platform gives an instance ten seconds to end.
@@ -194,12 +243,12 @@ func (m *logMode) lastLayer(ctx context.Context) func(context.Context) {
 		m.compacting.Store(false)
 		m.o.Logger.Warn("no layer was taken at the end", "error", err)
 	}
-	files, at, _, _, err := m.cut(ctx)
+	c, err := m.cut(ctx)
 	if err != nil {
 		fail(err)
 		return nil
 	}
-	end, err := at(ctx)
+	end, err := c.at(ctx)
 	if err != nil {
 		fail(err)
 		return nil
@@ -217,7 +266,7 @@ func (m *logMode) lastLayer(ctx context.Context) func(context.Context) {
 			case <-ctx.Done():
 			}
 		}()
-		if err := m.publish(ctx, files, end); err != nil {
+		if err := m.publish(ctx, c.files, end); err != nil {
 			fail(err)
 			return
 		}

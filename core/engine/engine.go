@@ -216,8 +216,13 @@ type committer interface {
 	// durable says whether everything that PostgreSQL has written is durable.
 	durable() bool
 	// settle is called under the turn when statements have run. It returns what their answer has to wait for, outside
-	// of the turn; nil: nothing.
-	settle(ctx context.Context) (wait func(context.Context) error, err error)
+	// of the turn (nil: nothing), and whether that is something they have written.
+	settle(ctx context.Context) (wait func(context.Context) error, commits bool, err error)
+	// yield is called by a client that keeps its turn when its statements have run: what others want to do between two
+	// transactions, and wait for the turn for, is done in it.
+	yield(ctx context.Context)
+	// throttle holds back who commits faster than layers are taken. It waits for nothing that needs the turn.
+	throttle(ctx context.Context)
 	// catchUp makes everything durable in the middle of a statement, under the turn. Mode snapshot cannot: there an answer
 	// that PostgreSQL gives before it takes COPY data leaves early.
 	catchUp(ctx context.Context) error

@@ -30,6 +30,7 @@ type logMode struct {
 	initial *memfs.FS   // of a new database: what its first layer holds
 
 	compacting atomic.Bool
+	asked      atomic.Pointer[cutting] // the layer that waits for its cut, and so for the turn; nil: none does
 	renewing   atomic.Bool
 	background sync.WaitGroup
 	ctx        context.Context // of background work
@@ -196,15 +197,16 @@ func (m *logMode) durable() bool {
 func (m *logMode) last() CommitStats { return CommitStats{} }
 
 // settle says what the answer waits for.
-func (m *logMode) settle(context.Context) (func(context.Context) error, error) {
+func (m *logMode) settle(context.Context) (func(context.Context) error, bool, error) {
 	mark := m.log.mark()
 	m.consider()
 	wait := m.awaited(mark)
+	commits := wait != nil
 	switch {
 	case m.o.ReadMode != ReadStrict:
-		return wait, nil
+		return wait, commits, nil
 	case wait == nil:
-		return m.unfenced, nil
+		return m.unfenced, commits, nil
 	}
 	// Also where a record is awaited, for it may have been on its way before this run had read what it read. Beside it, a
 	// look takes no longer.
@@ -220,7 +222,7 @@ func (m *logMode) settle(context.Context) (func(context.Context) error, error) {
 			err = look
 		}
 		return err
-	}, nil
+	}, commits, nil
 }
 
 // awaited is what the durability makes an answer wait for; nil: nothing.
@@ -235,12 +237,7 @@ func (m *logMode) awaited(mark uint64) func(context.Context) error {
 	if m.log.isDurable() {
 		return nil
 	}
-	return func(ctx context.Context) error {
-		if err := m.log.wait(ctx, mark); err != nil {
-			return err
-		}
-		return m.throttle(ctx)
-	}
+	return func(ctx context.Context) error { return m.log.wait(ctx, mark) }
 }
 
 // errUnproved: in read mode strict, the bucket could not be asked whether this writer still is one. The statement has run,

@@ -29,12 +29,12 @@ func (s *snapshots) durable() bool               { return !s.dirty }
 func (s *snapshots) last() CommitStats           { return s.stats }
 
 // settle commits under the turn. Nothing new in the files: nothing is uploaded.
-func (s *snapshots) settle(ctx context.Context) (func(context.Context) error, error) {
+func (s *snapshots) settle(ctx context.Context) (func(context.Context) error, bool, error) {
 	if !s.dirty {
-		return nil, nil
+		return nil, false, nil
 	}
 	_, err := s.force(ctx)
-	return nil, err
+	return nil, false, err
 }
 
 func (s *snapshots) force(ctx context.Context) (CommitStats, error) {
@@ -46,6 +46,10 @@ func (s *snapshots) force(ctx context.Context) (CommitStats, error) {
 }
 
 func (s *snapshots) catchUp(context.Context) error { return nil }
+
+// yield and throttle have nothing to do: a commit is a layer.
+func (s *snapshots) yield(context.Context)    {}
+func (s *snapshots) throttle(context.Context) {}
 
 func (s *snapshots) close(ctx context.Context, give bool) error {
 	if give || !s.dirty {

@@ -3,7 +3,9 @@ package engine
 import "context"
 
 // Turn is the use of the one session that an engine has: as long as it is not given up, nobody else's statements run. A
-// door with many clients takes a turn for each transaction. It belongs to one goroutine.
+// door with many clients takes a turn for each transaction, and keeps it where a client's state cannot be shared. What waits
+// for the turn is waited for by nobody who has it: a layer's cut is made by the one who keeps it, when an answer is released.
+// It belongs to one goroutine.
 type Turn struct {
 	e     *Engine
 	given bool
