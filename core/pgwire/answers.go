@@ -104,7 +104,7 @@ func (a *answers) message(kind byte, body []byte) bool {
 			a.copyIn = false
 			c.expect = nil // nothing more is answered up to the Sync
 		}
-		if prefix := []byte(c.prefix()); bytes.Contains(body, prefix) {
+		if prefix := []byte(c.names.prefix); bytes.Contains(body, prefix) {
 			a.out = append(a.out, a.rename(kind, body, prefix)...)
 			return false
 		}
@@ -131,7 +131,7 @@ func (a *answers) rename(kind byte, body, prefix []byte) []byte {
 		if !found {
 			break
 		}
-		name, length := a.c.nameOf(rest)
+		name, length := a.c.names.of(rest)
 		out, body = append(out, name...), rest[length:]
 	}
 	message := binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(out)+4))

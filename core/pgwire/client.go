@@ -49,6 +49,7 @@ type client struct {
 	unit    []byte       // messages to run, translated
 	begins  bool         // they only begin a transaction
 	uses    hints        // what they may do to the session
+	asks    bool         // they end with a Flush: the client waits for what has been answered
 	named   []string     // what may be custom settings' names in them
 	expect  []expected   // the answers to the Parse and Close messages among them
 	turn    *engine.Turn // nil: not held
@@ -56,10 +57,8 @@ type client struct {
 	answers answers
 
 	statements map[string]*statement // prepared, by the client's name
-	keys       map[string]int        // of names that were used, the session's number
-	names      []string              // by that number, from 1
-	unknown    string                // the last name that has none
-	portals    map[string]hints      // of this unit or transaction
+	names      names
+	portals    map[string]hints // of this unit or transaction
 	// What another client saves and puts back when it comes: it belongs to whoever has the turn.
 	startupSettings map[string]string
 	settings        map[string]string // as saved
@@ -209,10 +208,11 @@ func (c *client) wait() ([]byte, error) {
 			return nil, err
 		}
 		if !inBlock { // notifications come between transactions
-			if c.takeNotices(); len(c.out) > 0 {
-				if err := c.flush(); err != nil {
-					return nil, err
-				}
+			c.takeNotices()
+		}
+		if len(c.out) > 0 { // the client may be waiting for it, before it sends more
+			if err := c.flush(); err != nil {
+				return nil, err
 			}
 		}
 		batch, err := readMessages(c.reader, rest{c}, c.srv.o.MaxMessage)

@@ -339,6 +339,7 @@ func (s *Server) register(c *client, e *engine.Engine) error {
 		}
 	}
 	c.id, c.session = s.nextID, s.session
+	c.names.prefix = fmt.Sprintf("%s%d.", namePrefix, c.id)
 	s.clients[c.id] = c
 	if s.looked == nil {
 		s.looked = make(chan struct{})

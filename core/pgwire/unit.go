@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -22,57 +21,6 @@ type statement struct {
 	parse []byte // the message that makes it
 	uses  hints
 	made  uint64 // session.wiped when it was
-}
-
-// namePrefix begins the session's names of clients' statements: c7.12 is the twelfth name that client 7 has used. The
-// client's own name would do, were it not that PostgreSQL cuts names at 63 bytes.
-const namePrefix = "c"
-
-const (
-	unnamedKey = "0" // of the unnamed statement
-	unknownKey = "x" // of a name that was never parsed: there is no such statement in the session
-)
-
-func (c *client) prefix() string { return namePrefix + strconv.FormatUint(uint64(c.id), 10) + "." }
-
-// keyOf is the session's name of a client's statement: no two clients have the same.
-func (c *client) keyOf(name string) string {
-	if name == "" {
-		return c.prefix() + unnamedKey
-	}
-	if n, ok := c.keys[name]; ok {
-		return c.prefix() + strconv.Itoa(n)
-	}
-	c.unknown = name
-	return c.prefix() + unknownKey
-}
-
-// newKey gives a name its key, for a Parse.
-func (c *client) newKey(name string) string {
-	if _, ok := c.keys[name]; !ok && name != "" {
-		if c.keys == nil {
-			c.keys = map[string]int{}
-		}
-		c.names = append(c.names, name)
-		c.keys[name] = len(c.names)
-	}
-	return c.keyOf(name)
-}
-
-// nameOf is the client's name for what follows the prefix in a key, and how long that is.
-func (c *client) nameOf(key []byte) (name string, length int) {
-	if len(key) > 0 && key[0] == unknownKey[0] {
-		return c.unknown, 1
-	}
-	n := 0
-	for length < len(key) && key[length] >= '0' && key[length] <= '9' && length < 9 {
-		n = 10*n + int(key[length]-'0')
-		length++
-	}
-	if n > 0 && n <= len(c.names) {
-		name = c.names[n-1]
-	}
-	return name, length
 }
 
 // handle deals with one message.
@@ -103,6 +51,7 @@ func (c *client) handle(kind byte, body, message []byte) error {
 		}
 		return c.run()
 	case 'H', 'S':
+		c.asks = kind == 'H'
 		c.unit = append(c.unit, message...)
 		return c.run()
 	case 'd', 'c', 'f':
@@ -167,7 +116,7 @@ func (c *client) extended(kind byte, body, message []byte) error {
 		if !ok || !ok2 {
 			return unreadable(errors.New("a name does not end"))
 		}
-		key := c.keyOf(string(name))
+		key := c.names.key(string(name))
 		if st := c.lookup(string(name)); st != nil {
 			c.remake(st)
 			c.remember(string(portal), st.uses)
@@ -193,7 +142,7 @@ func (c *client) extended(kind byte, body, message []byte) error {
 		} else if st := c.lookup(name); st != nil {
 			c.remake(st)
 		}
-		c.addMessage(kind, []byte{'S'}, []byte(c.keyOf(name)), []byte{0})
+		c.addMessage(kind, []byte{'S'}, []byte(c.names.key(name)), []byte{0})
 	case 'E':
 		portal, _, ok := cutString(body)
 		if !ok {
@@ -209,11 +158,12 @@ func (c *client) extended(kind byte, body, message []byte) error {
 // used; so it has to be closed before.
 func (c *client) parse(m *pgproto3.Parse) error {
 	name := m.Name
-	if _, used := c.keys[name]; !used && len(c.names) >= maxStatements {
-		return failure("53400", "a connection may use %d names of prepared statements; connect again", maxStatements)
+	if name != "" && len(c.statements) >= maxStatements && c.statements[name] == nil {
+		return failure("53400", "a connection may have %d prepared statements; close some, or connect again", maxStatements)
 	}
-	st := &statement{key: c.newKey(name), uses: c.hints([]byte(m.Query)), made: c.session.wiped.Load()}
-	if name == "" {
+	key, again := c.names.add(name, c.live)
+	st := &statement{key: key, uses: c.hints([]byte(m.Query)), made: c.session.wiped.Load()}
+	if name == "" || again {
 		c.addMessage('C', []byte{'S'}, []byte(st.key), []byte{0})
 		c.expect = append(c.expect, expected{})
 	}
@@ -227,8 +177,17 @@ func (c *client) parse(m *pgproto3.Parse) error {
 	return nil
 }
 
-// maxStatements bounds what is remembered of a client.
-const maxStatements = 100_000
+// live are the names that are in use, in this unit too.
+func (c *client) live() map[string]bool {
+	all := map[string]bool{}
+	for name := range c.statements {
+		all[name] = true
+	}
+	for _, e := range c.expect {
+		all[e.name] = true
+	}
+	return all
+}
 
 // remake parses a statement again that somebody's DISCARD ALL has removed.
 func (c *client) remake(st *statement) {
@@ -312,13 +271,15 @@ func (c *client) deallocate(text []byte) ([]byte, bool) {
 		return nil, false
 	}
 	delete(c.statements, words[1])
-	message, err := (&pgproto3.Query{String: "DEALLOCATE " + quoteIdent(c.keyOf(words[1]))}).Encode(nil)
+	message, err := (&pgproto3.Query{String: "DEALLOCATE " + quoteIdent(c.names.key(words[1]))}).Encode(nil)
 	return message, err == nil
 }
 
 // run runs the unit: in the client's turn, which it takes if it has none and gives up when it is in no transaction.
 func (c *client) run() (err error) {
-	defer func() { c.unit, c.expect, c.uses, c.begins, c.named = c.unit[:0], nil, 0, false, c.named[:0] }()
+	defer func() {
+		c.unit, c.expect, c.uses, c.begins, c.asks, c.named = c.unit[:0], nil, 0, false, false, c.named[:0]
+	}()
 	if cap(c.unit) > maxKept {
 		defer func() { c.unit = nil }()
 	}
@@ -377,8 +338,8 @@ func (c *client) finish(answer *engine.Answer) error {
 	if c.turn == nil || c.pinned != "" {
 		c.takeNotices()
 	}
-	if len(c.batch) > 0 && len(c.out) < stallChunk && c.turn != nil {
-		return nil // a pipeline: the rest is here already
+	if len(c.batch) > 0 && len(c.out) < stallChunk && c.turn != nil && !c.asks {
+		return nil // a pipeline: the rest is here already; before the client is waited for, what there is goes out
 	}
 	return c.flush()
 }
