@@ -83,6 +83,9 @@ func printReport(out io.Writer, url string, r takeover.Report, damage error) err
 			text += fmt.Sprintf("log       records %d to %d are sound: %d fences, %d bytes\n", r.From, r.To, r.Fences, r.Bytes)
 		}
 	}
+	if r.Lease != nil {
+		text += fmt.Sprintf("lease     %v; the next writer replaces it\n", r.Lease)
+	}
 	for _, problem := range problems(damage) {
 		text += fmt.Sprintf("%-9s %v\n", kindOf(problem), problem)
 	}

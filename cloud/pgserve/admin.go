@@ -39,12 +39,59 @@ func verify(ctx context.Context, c *config, _ []string, out io.Writer) error {
 				fmt.Fprintln(os.Stderr, step, "...")
 			}
 		}})
+		if errors.Is(err, store.ErrNotFound) && report.DatabaseID == "" {
+			return noManifest(ctx, c, st, out)
+		}
 		fmt.Fprintf(out, "database   %s\nlayers     %d, %d bytes stored; newest %s\nrecords    %d to %d are sound: %d fences, %d bytes; epoch %d\n",
 			report.DatabaseID, report.Layers, report.LayerBytes, report.Layer, report.From, report.To, report.Fences, report.Bytes, report.Epoch)
+		if report.Lease != nil {
+			fmt.Fprintf(out, "lease      %v; the next writer replaces it\n", report.Lease)
+		}
 		if err != nil {
 			return fmt.Errorf("not sound: %w", err)
 		}
 		fmt.Fprintln(out, "sound")
+		return nil
+	})
+}
+
+// noManifest says what could be done about a prefix without a manifest.
+func noManifest(ctx context.Context, c *config, st store.Store, out io.Writer) error {
+	a, err := takeover.Survey(ctx, st)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return fmt.Errorf("no database in %s", c.bucket)
+	case err != nil:
+		return fmt.Errorf("the manifest is lost, and what is there cannot be adopted as it is: %w", err)
+	}
+	printAdoptable(out, a)
+	return errors.New("not sound: the manifest is lost. What is listed here can be adopted: pgserve adopt")
+}
+
+func printAdoptable(out io.Writer, a takeover.Adoptable) {
+	fmt.Fprintf(out, "database   %s, PostgreSQL %s\nlayer      %s: up to record %d, %d bytes, %d stored\n",
+		a.DatabaseID, a.Postgres, a.Layer.Key, a.Layer.Seq, a.Layer.RawBytes, a.Layer.StoredBytes)
+	if a.To > a.Layer.Seq {
+		fmt.Fprintf(out, "records    %d to %d, epoch %d\n", a.Layer.Seq+1, a.To, a.Epoch)
+	} else {
+		fmt.Fprintln(out, "records    none behind the layer")
+	}
+}
+
+// adopt makes the manifest of a database that has lost it.
+func adopt(ctx context.Context, c *config, _ []string, out io.Writer) error {
+	return withStore(ctx, c, func(st store.Store) error {
+		a, err := takeover.Adopt(ctx, takeover.AdoptOptions{
+			Store: st, Writer: "pgserve-adopt/" + store.NewWriteID(), LeaseTTL: c.leaseTTL, AcquireTimeout: c.acquire, Retain: c.retain,
+		})
+		if errors.Is(err, store.ErrNotFound) && a.DatabaseID == "" {
+			return fmt.Errorf("nothing to adopt in %s: %w", c.bucket, err)
+		}
+		if err != nil {
+			return err
+		}
+		printAdoptable(out, a)
+		fmt.Fprintln(out, "adopted; states before the layer can not be restored any more")
 		return nil
 	})
 }
@@ -54,7 +101,7 @@ func status(ctx context.Context, c *config, _ []string, out io.Writer) error {
 	return withStore(ctx, c, func(st store.Store) error {
 		m, _, err := manifest.Load(ctx, st)
 		if errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("no database in %s", c.bucket)
+			return fmt.Errorf("no database in %s, or one that has lost its manifest: pgserve verify looks", c.bucket)
 		}
 		if err != nil {
 			return err
@@ -74,6 +121,8 @@ func status(ctx context.Context, c *config, _ []string, out io.Writer) error {
 		}
 		s, err := lease.Decode(o.Body)
 		switch {
+		case errors.Is(err, lease.ErrCorrupt):
+			fmt.Fprintf(out, "lease      free: %v; the next writer replaces it\n", err)
 		case err != nil:
 			return err
 		case s.Holder == "":

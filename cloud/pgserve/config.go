@@ -117,7 +117,7 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f.DurationVar(&c.flushInterval, "flush-interval", engine.DefaultFlushInterval, "of durability interval")
 	f.DurationVar(&c.idleFlush, "idle-flush", engine.DefaultIdleFlush, "of durability sleep: flush when nothing has run for so long")
 	f.DurationVar(&c.restoreBudget, "restore-budget", 0, "what replaying the log may add to a restore; 0: about as much as the layer itself takes")
-	f.DurationVar(&c.retain, "retain", 0, "how far back earlier states of a new database can be restored (dump -at, restore-to -at, branch -at); 0: not at all. It belongs to the database: an existing one goes on as it is, and pgserve retain changes it")
+	c.retainFlag(f)
 	f.StringVar(&c.readMode, "read-mode", string(engine.ReadLease), "lease: answers inside the lease ask nobody; strict: each answer first asks the bucket whether another writer has taken over, one GET")
 	f.Int64Var(&c.disk, "disk-limit", 0, "of the database, in bytes; 0: none")
 	f.DurationVar(&c.statementTimeout, "statement-timeout", 0, "cancel statements that run longer; 0: never")
@@ -125,6 +125,11 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f.BoolVar(&c.wake, "wake", false, "open the database at once, not with the first connection")
 	f.DurationVar(&c.grace, "grace", 8*time.Second, "how long what runs may go on after SIGTERM, before it is cancelled")
 	return f, version
+}
+
+// retainFlag is for commands that make a manifest.
+func (c *config) retainFlag(f *flag.FlagSet) {
+	f.DurationVar(&c.retain, "retain", 0, "how far back earlier states of a new database can be restored (dump -at, restore-to -at, branch -at); 0: not at all. It belongs to the database: an existing one goes on as it is, and pgserve retain changes it")
 }
 
 // parse reads flags and environment. It returns nil where there is nothing more to do.

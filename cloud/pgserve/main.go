@@ -69,6 +69,8 @@ func commands() []command {
 		{name: "verify", doc: "check the whole prefix: manifest, layers, log; says up to which record it is sound; changes nothing", run: verify},
 		{name: "status", doc: "what is in the prefix, and who writes there", run: status},
 		{name: "gc", doc: "delete what nothing reaches; needs the lease", run: collect},
+		{name: "adopt", doc: "go on with a database whose manifest is lost, from its newest layer and the log behind it; verify says what that is. Needs the lease",
+			flags: (*config).retainFlag, run: adopt},
 		{name: "retain", usage: "DURATION", doc: "say how far back earlier states can be restored (24h; 0: not at all); beside a writer, from its next layer on", run: retain},
 		{name: "dump", usage: "[-- flags of pg_dump]", many: true, doc: "write the database as SQL by pg_dump itself, beside a writer, without a lease", flags: (*config).dumpFlags, run: dump},
 		{name: "restore-to", usage: "FILE.tar", doc: "write the data directory as a tar archive; likewise", flags: (*config).atFlag, run: restoreTo},

@@ -40,12 +40,16 @@ func Restore(ctx context.Context, st store.Store, at At, clk clock.Clock) (Resto
 	return Restored{Files: files, Manifest: p.Manifest, Seq: p.Seq}, nil
 }
 
-// ErrNotEmpty: there is something under the prefix that a new database was to get. Name another one.
-var ErrNotEmpty = errors.New("the prefix is not empty")
+// ErrNotEmpty: there is something under the prefix that a new database was to get. ErrNested: the prefix lies inside another
+// database's. Name another one.
+var (
+	ErrNotEmpty = takeover.ErrNotEmpty
+	ErrNested   = takeover.ErrNested
+)
 
 // NewDatabase makes a database of its own from restored files, under an empty prefix: its own id, one full layer, an empty
 // log; it keeps earlier states for as long as the one it came from. It returns the id. Of several who do this to one prefix at a time, or open a new database there, one wins. Errors:
-// ErrNotEmpty (nothing there was changed, but for a layer that nobody names: the next collection deletes it), those of the
+// ErrNested, ErrNotEmpty (nothing there was changed, but for a layer that nobody names: the next collection deletes it), those of the
 // store.
 func NewDatabase(ctx context.Context, st store.Store, from Restored, writer string, clk clock.Clock) (id string, err error) {
 	defer func() {
@@ -61,6 +65,9 @@ func NewDatabase(ctx context.Context, st store.Store, from Restored, writer stri
 			return "", err
 		}
 		return "", fmt.Errorf("%w: it holds %s", ErrNotEmpty, a.Key)
+	}
+	if err := takeover.CheckPlace(ctx, st); err != nil {
+		return "", err
 	}
 	include, err := layerFilter(from.Files)
 	if err != nil {

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 
 	"blobpglite/core/gc"
-	"blobpglite/core/manifest"
 	"blobpglite/core/store"
 	"blobpglite/core/store/mem"
 	"blobpglite/core/takeover"
@@ -116,17 +116,14 @@ func TestACopyOnlyGoesToAnEmptyPrefix(t *testing.T) {
 	}
 }
 
-// rivalStore calls before when the manifest is first read.
+// rivalStore calls before when something is first written.
 type rivalStore struct {
 	store.Store
+	once   sync.Once
 	before func()
 }
 
-func (s *rivalStore) Get(ctx context.Context, key string) (store.Object, error) {
-	if key == manifest.Key && s.before != nil {
-		f := s.before
-		s.before = nil
-		f()
-	}
-	return s.Store.Get(ctx, key)
+func (s *rivalStore) Put(ctx context.Context, key string, body []byte, id string, cond store.Cond) (store.Gen, error) {
+	s.once.Do(s.before)
+	return s.Store.Put(ctx, key, body, id, cond)
 }

@@ -60,7 +60,8 @@ func (e *Engine) openLog(ctx context.Context) error {
 	opened, err := takeover.Open(ctx, takeover.Options{
 		Store: e.o.Store, Writer: e.o.Writer, Address: e.o.Address, LeaseTTL: e.o.LeaseTTL, AcquireTimeout: e.o.AcquireTimeout,
 		Create: e.o.Create, Postgres: pglite.PostgresVersion, Retain: e.o.Retain, BeforeCreate: e.beforeCreate, Check: e.o.checkVersion,
-		Deadline: e.o.CommitDeadline, Clock: e.o.Clock, Hook: e.o.Hook,
+		LeaseDamaged: func(err error) { e.o.Logger.Error("somebody has overwritten the lease", "error", err) },
+		Deadline:     e.o.CommitDeadline, Clock: e.o.Clock, Hook: e.o.Hook,
 		Ahead: func(m manifest.Manifest) {
 			if n := len(m.Layers); n > 0 {
 				e.ahead.begin(ctx, e, m.Layers[n-1].Key)

@@ -15,6 +15,7 @@ import (
 	"blobpglite/core/pglite"
 	"blobpglite/core/point"
 	"blobpglite/core/store"
+	"blobpglite/core/takeover"
 	"blobpglite/core/wal"
 )
 
@@ -121,6 +122,9 @@ func (e *Engine) claim(ctx context.Context) (manifest.Manifest, error) {
 		case errors.Is(err, store.ErrNotFound) && !e.o.Create:
 			return seen, fmt.Errorf("%w: %w", ErrNoDatabase, err)
 		case errors.Is(err, store.ErrNotFound):
+			if err := takeover.CheckPlace(ctx, e.o.Store); err != nil {
+				return seen, err
+			}
 			if _, err := e.beforeCreate(ctx); err != nil {
 				return seen, err
 			}

@@ -61,6 +61,7 @@ type Metered struct {
 var (
 	_ store.Store       = (*Metered)(nil)
 	_ store.RangeGetter = (*Metered)(nil)
+	_ store.Placed      = (*Metered)(nil)
 )
 
 // Meter makes a metered view of a store.
@@ -125,6 +126,15 @@ func (m *Metered) GetRange(ctx context.Context, key string, offset, length int64
 	m.done("get", "b", key, at, err)
 	m.bytes.WithLabelValues("down").Add(float64(len(o.Body)))
 	return o, err
+}
+
+// Above implements store.Placed. What is read there is counted too.
+func (m *Metered) Above() []store.Store {
+	views := store.Above(m.Store)
+	for i, v := range views {
+		views[i] = &Metered{Store: v, clock: m.clock, took: m.took, operations: m.operations, bytes: m.bytes}
+	}
+	return views
 }
 
 // Put implements store.Store.

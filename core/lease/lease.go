@@ -7,7 +7,9 @@
 //	err = l.Release(ctx)
 //
 // The object `lease` is JSON, its fields as in State, in that order and all of them. It is created once and changes by
-// compare and swap only; a release clears the holder. It is never deleted: that would restart its history.
+// compare and swap only; a release clears the holder. It is never deleted: that would restart its history. An object that is no
+// lease belongs to nobody, for a holder whose lease was overwritten has lost it: it is replaced, by a swap of the generation
+// that was looked at, and Options.Damaged hears of it.
 //
 // No background work is needed: a request renews what has run out, and an idle holder asks for nothing. Survives: a
 // lost reply (the write id tells), a write that is applied after its sender gave up (its write id is remembered), a holder
@@ -44,7 +46,7 @@ var (
 	ErrLocked = errors.New("the database is locked")
 	// ErrLost: the lease was ours and somebody else has taken it. Serve nothing more; open the database again.
 	ErrLost = errors.New("the lease was taken over")
-	// ErrCorrupt: the object is not a lease. A person decides; deleting nothing, write a released one in its place.
+	// ErrCorrupt: the object is not a lease. Acquire takes it for a free one, and replaces it.
 	ErrCorrupt = fmt.Errorf("the lease is damaged: %w", store.ErrCorrupt)
 	// ErrNewer: written by a newer version of this program. Upgrade.
 	ErrNewer = errors.New("written by a newer version")
@@ -176,6 +178,8 @@ type Options struct {
 	Clock   clock.Clock
 	Hook    point.Hook
 	WriteID func() string // nil: store.NewWriteID
+	// Damaged hears of an object that is no lease and is about to be replaced. Nil: nobody.
+	Damaged func(error)
 }
 
 // Lease is a lease that was acquired. Its methods may be called from any goroutine.
@@ -207,7 +211,7 @@ type attempt struct {
 // stops serving for no reason, no more.
 const maxUndecided = 256
 
-// Acquire takes the lease, waiting up to wait while somebody else holds it. Errors: *LockedError, ErrCorrupt, ErrNewer,
+// Acquire takes the lease, waiting up to wait while somebody else holds it. Errors: *LockedError, ErrNewer,
 // store.ErrUnknown, and the store's.
 func Acquire(ctx context.Context, o Options, wait time.Duration) (*Lease, error) {
 	switch {
@@ -265,6 +269,12 @@ func (l *Lease) try(ctx context.Context) error {
 		return err
 	default:
 		s, err := Decode(o.Body)
+		if errors.Is(err, ErrCorrupt) {
+			if l.o.Damaged != nil {
+				l.o.Damaged(fmt.Errorf("%w; generation %d of it is taken for a free one, and replaced", err, o.Gen))
+			}
+			s, err = State{}, nil
+		}
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"blobpglite/core/base"
 	"blobpglite/core/clock"
 	"blobpglite/core/gc"
 	"blobpglite/core/lease"
@@ -44,11 +45,17 @@ func publish(t *testing.T, st store.Store, epoch uint64, at wal.Position) {
 
 func publishBare(t *testing.T, st store.Store, epoch uint64, at wal.Position) {
 	t.Helper()
-	_, err := manifest.Publish(t.Context(), st, manifest.Options{Epoch: epoch}, manifest.Layer{
-		Key: fmt.Sprintf("base/%d-%d", epoch, at.Seq), Epoch: at.Epoch, Seq: at.Seq, Hash: hex.EncodeToString(at.Hash[:])})
+	l := layerOf(epoch, at)
+	l.Key = fmt.Sprintf("base/%d-%d", epoch, at.Seq)
+	_, err := manifest.Publish(t.Context(), st, manifest.Options{Epoch: epoch}, l)
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// layerOf is what a manifest says of the layer that a writer took at a record.
+func layerOf(epoch uint64, at wal.Position) manifest.Layer {
+	return manifest.Layer{Key: base.Key(epoch, at.Seq), Epoch: at.Epoch, Seq: at.Seq, Hash: hex.EncodeToString(at.Hash[:])}
 }
 
 // hooked fires f once at a point.
@@ -272,9 +279,9 @@ func (j *jump) Sleep(ctx context.Context, d time.Duration) error { j.Advance(d);
 
 // 9. Valid waits for a renewal in flight.
 func TestValidWaitsForRenewal(t *testing.T) {
-	base := mem.New(mem.Options{})
-	slow := &slowPut{Store: base, in: make(chan struct{}), out: make(chan struct{})}
-	l, err := lease.Acquire(t.Context(), lease.Options{Store: base, Holder: "a"}, 0)
+	below := mem.New(mem.Options{})
+	slow := &slowPut{Store: below, in: make(chan struct{}), out: make(chan struct{})}
+	l, err := lease.Acquire(t.Context(), lease.Options{Store: below, Holder: "a"}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,6 +66,8 @@ type Options struct {
 	// Ahead hears of the manifest as soon as it has been read once, from another goroutine, before anything is fenced: layers
 	// are written once, so they may be fetched ahead. What is restored has to be what Opened.Manifest names. Nil: nobody.
 	Ahead func(manifest.Manifest)
+	// LeaseDamaged hears of a lease that is none and is replaced. Nil: nobody.
+	LeaseDamaged func(error)
 	// Parallel is how many records are read at once; 0: the log's default. 1 makes one request after the other, and the first
 	// reading comes behind the lease, or with Ahead before it.
 	Parallel int
@@ -89,7 +91,7 @@ type Opened struct {
 }
 
 // Open makes this process the writer. Errors: lease.ErrLocked (a *lease.LockedError), store.ErrNotFound (no database),
-// ErrRival, ErrBusy, wal.ErrFenced, those of the log and of the manifest, what Check returned, the store's. On an error the
+// ErrNested, ErrNotEmpty and ErrManifestLost (where one was to be made), ErrRival, ErrBusy, wal.ErrFenced, those of the log and of the manifest, what Check returned, the store's. On an error the
 // lease, if it was taken, is given back.
 func Open(ctx context.Context, o Options) (*Opened, error) {
 	if o.Clock == nil {
@@ -104,6 +106,7 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 	at := o.Clock.Monotonic()
 	l, err := lease.Acquire(ctx, lease.Options{
 		Store: o.Store, Holder: o.Writer, Address: o.Address, TTL: o.LeaseTTL, Clock: o.Clock, Hook: op.looks, WriteID: o.WriteID,
+		Damaged: o.LeaseDamaged,
 	}, o.AcquireTimeout)
 	if err != nil {
 		return nil, err
@@ -181,6 +184,9 @@ var errExists = errors.New("the database exists")
 
 // create makes the first manifest, unless a rival is faster: then it is the rival's.
 func (op *opening) create(ctx context.Context) (manifest.Manifest, error) {
+	if err := CheckPlace(ctx, op.o.Store); err != nil {
+		return manifest.Manifest{}, err
+	}
 	id, sum := op.o.WriteID(), op.o.PGliteSHA256
 	if op.o.BeforeCreate != nil {
 		var err error

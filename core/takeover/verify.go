@@ -23,6 +23,7 @@ type Report struct {
 	Epoch      uint64 // the highest
 	Fences     int
 	Bytes      int64 // of the records, parts left out
+	Lease      error // why the lease is none; nil: it is one. It only says who writes, so the next writer replaces it
 }
 
 // VerifyOptions of VerifyWith.
@@ -42,7 +43,7 @@ func Verify(ctx context.Context, st store.Store) (Report, error) {
 }
 
 // VerifyWith is Verify with options. It may run beside a writer: what was compacted while it read is read again. The
-// error joins everything that is damaged: each layer, the log from its first bad record on, the lease.
+// error joins everything that is damaged: each layer, the log from its first bad record on. A damaged lease is only reported.
 func VerifyWith(ctx context.Context, st store.Store, o VerifyOptions) (Report, error) {
 	if o.Progress == nil {
 		o.Progress = func(string, int64, int64) {}
@@ -159,7 +160,7 @@ func (v *verifier) log(ctx context.Context, from wal.Position) error {
 	return err
 }
 
-// lease reads the lease, without which nobody can open the database.
+// lease reads the lease.
 func (v *verifier) lease(ctx context.Context) error {
 	if !v.o.Deep {
 		return nil
@@ -172,9 +173,12 @@ func (v *verifier) lease(ctx context.Context) error {
 		_, err = lease.Decode(o.Body)
 	}
 	if err != nil {
-		return fmt.Errorf("object %q: %w", lease.Key, err)
+		err = fmt.Errorf("object %q: %w", lease.Key, err)
 	}
-	return nil
+	if errors.Is(err, lease.ErrCorrupt) {
+		v.report.Lease, err = err, nil
+	}
+	return err
 }
 
 // exists looks for a name without reading what it holds.

@@ -97,6 +97,9 @@ func (s *Store) Fired() []Fired { return s.rules.fired() }
 // Throttled returns how many writes the rate limit refused; those of rules are not among them.
 func (s *Store) Throttled() int64 { return s.throttled.Load() }
 
+// Above implements store.Placed: it is that of the store below, without faults.
+func (s *Store) Above() []store.Store { return store.Above(s.st) }
+
 // Get implements store.Store.
 func (s *Store) Get(ctx context.Context, key string) (store.Object, error) {
 	return s.read(ctx, key, func() (store.Object, error) { return s.st.Get(ctx, key) })

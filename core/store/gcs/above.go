@@ -1,0 +1,14 @@
+package gcs
+
+import "blobpglite/core/store"
+
+// Above implements store.Placed: the views share the client, which is not theirs to close.
+func (s *Store) Above() []store.Store {
+	var views []store.Store
+	for _, f := range store.Folders(s.prefix) {
+		o := s.o
+		o.Prefix = f
+		views = append(views, &Store{o: o, client: s.client, bucket: s.bucket, prefix: f})
+	}
+	return views
+}

@@ -1,0 +1,252 @@
+package takeover
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"blobpglite/core/base"
+	"blobpglite/core/clock"
+	"blobpglite/core/lease"
+	"blobpglite/core/manifest"
+	"blobpglite/core/memfs"
+	"blobpglite/core/store"
+	"blobpglite/core/wal"
+)
+
+// Adoptable is what a database whose manifest is lost can go on from: its newest layer, and the log behind it.
+type Adoptable struct {
+	DatabaseID string
+	Layer      manifest.Layer
+	To         uint64 // the last record; Layer.Seq: there is none behind it
+	Epoch      uint64 // the highest
+	Postgres   string // the major version that the layer's files are of
+}
+
+// Survey finds out what a prefix without a manifest could go on from, and reads all of it: the newest layer that was
+// uploaded to its end, and every record behind it. It writes nothing.
+//
+// It is nothing else: an older layer would do only if every record since were there, and the records that a lost manifest's
+// layer has replaced are not. Each layer is what the log made up to its record, whoever took it and whether or not a manifest
+// ever named it, so the newest is as good as the one that was named.
+//
+// Errors: store.ErrNotFound (there is nothing of a database), store.ErrInvalid (there is a manifest: nothing to adopt),
+// base.ErrCorrupt and wal.ErrCorrupt (the newest layer is damaged, or records are missing: a person decides), those of the
+// manifest that is there, the store's.
+func Survey(ctx context.Context, st store.Store) (Adoptable, error) {
+	a, err := survey(ctx, st)
+	if err != nil {
+		return Adoptable{}, fmt.Errorf("look for what could be adopted: %w", err)
+	}
+	return a, nil
+}
+
+func survey(ctx context.Context, st store.Store) (Adoptable, error) {
+	m, _, err := manifest.Load(ctx, st)
+	switch {
+	case err == nil:
+		return Adoptable{}, fmt.Errorf("%w: database %s has its manifest", store.ErrInvalid, m.DatabaseID)
+	case !errors.Is(err, store.ErrNotFound):
+		return Adoptable{}, err
+	}
+	s := &surveyor{st: st, begun: map[uint64]uint64{}}
+	if err := s.layers(ctx); err != nil {
+		return Adoptable{}, err
+	}
+	if err := s.identify(ctx); err != nil {
+		return Adoptable{}, err
+	}
+	if err := s.records(ctx); err != nil {
+		return Adoptable{}, err
+	}
+	return s.a, s.files(ctx)
+}
+
+type surveyor struct {
+	st     store.Store
+	newest base.Object       // of a layer with an index
+	found  []base.Object     // complete layers at newest's record
+	begun  map[uint64]uint64 // records at which a layer was at least begun, and the epochs
+	a      Adoptable
+}
+
+// layers finds the newest layer.
+func (s *surveyor) layers(ctx context.Context) error {
+	for a, err := range s.st.List(ctx, base.Prefix(), "") {
+		if err != nil {
+			return err
+		}
+		o, ok := base.ParseObject(a.Key)
+		if !ok {
+			continue
+		}
+		s.begun[o.Seq] = max(s.begun[o.Seq], o.Epoch)
+		if !o.Index || len(s.found) > 0 && o.Seq < s.found[0].Seq {
+			continue
+		}
+		if len(s.found) > 0 && o.Seq > s.found[0].Seq {
+			s.found = nil
+		}
+		s.found = append(s.found, o)
+		s.a.Layer.Taken = a.Updated // of one: by the store's clock
+	}
+	return nil
+}
+
+// identify finds out whose the records are, and picks the layer. Fences are never deleted, so that a log has at least one.
+func (s *surveyor) identify(ctx context.Context) error {
+	first, err := s.first(ctx)
+	if err != nil {
+		return err
+	}
+	s.a.DatabaseID = first.DatabaseID
+	switch {
+	case len(s.found) == 0 && first.Seq == 0:
+		return fmt.Errorf("%w: there is neither a layer nor a record", store.ErrNotFound)
+	case len(s.found) == 0:
+		return fmt.Errorf("%w: there are records of database %s, and no layer that they could follow", base.ErrCorrupt, first.DatabaseID)
+	case first.Seq == 0 && s.found[0].ID == "":
+		return fmt.Errorf("%w: there is layer %s, and no record that says of which database (it may be one of mode snapshot): a person decides",
+			wal.ErrCorrupt, s.found[0].Layer)
+	}
+	var fits []base.Object
+	for _, o := range s.found {
+		if o.ID == "" && first.Seq > 0 || o.ID != "" && (first.Seq == 0 || o.ID == first.DatabaseID) {
+			fits = append(fits, o)
+		}
+	}
+	if len(fits) != 1 {
+		return fmt.Errorf("%w: of the layers at record %d, %d may be the one: a person decides", base.ErrCorrupt, s.found[0].Seq, len(fits))
+	}
+	s.newest = fits[0]
+	if first.Seq == 0 {
+		s.a.DatabaseID = s.newest.ID
+	}
+	return nil
+}
+
+// first is the first record that there is, its operations left out.
+func (s *surveyor) first(ctx context.Context) (wal.Record, error) {
+	for a, err := range s.st.List(ctx, wal.Prefix(), "") {
+		if err != nil {
+			return wal.Record{}, err
+		}
+		if _, err := wal.ParseKey(a.Key); err != nil {
+			continue
+		}
+		o, err := s.st.Get(ctx, a.Key)
+		if err != nil {
+			return wal.Record{}, err
+		}
+		return wal.Header(o.Body)
+	}
+	return wal.Record{}, nil
+}
+
+// records reads the log behind the layer. It must reach as far as any layer that was begun, for a layer is begun when every
+// record up to it is durable.
+func (s *surveyor) records(ctx context.Context) error {
+	from := wal.Position{Seq: s.newest.Seq, Epoch: s.newest.Epoch}
+	if from.Seq == 0 {
+		from = wal.Start(s.a.DatabaseID)
+	}
+	l := &s.a.Layer
+	l.Key, l.Seq, l.Epoch = s.newest.Layer, s.newest.Seq, s.newest.Epoch
+	s.a.To, s.a.Epoch = from.Seq, from.Epoch
+	_, err := wal.Read(ctx, s.st, wal.ReadOptions{From: from, DatabaseID: s.a.DatabaseID}, func(r wal.Record) error {
+		// A fence may follow from another record than the one that was there: it proves nothing of that one's hash.
+		if r.Seq == from.Seq+1 && r.Kind == wal.Data {
+			from.Hash = r.Prev
+		}
+		if epoch, begun := s.begun[r.Seq]; begun && epoch != r.Epoch {
+			return fmt.Errorf("record %d: %w: it is of epoch %d, and a layer of epoch %d was taken at another one of that number",
+				r.Seq, wal.ErrCorrupt, r.Epoch, epoch)
+		}
+		s.a.To, s.a.Epoch = r.Seq, max(s.a.Epoch, r.Epoch)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for seq := range s.begun {
+		if seq > s.a.To {
+			return fmt.Errorf("record %d: %w: it is missing, and a layer was taken at record %d", s.a.To+1, wal.ErrCorrupt, seq)
+		}
+	}
+	if from.Hash != [32]byte{} {
+		l.Hash = hex.EncodeToString(from.Hash[:])
+	}
+	return nil
+}
+
+// files reads all of the layer, and what version they are of.
+func (s *surveyor) files(ctx context.Context) error {
+	files := memfs.New(memfs.Options{})
+	stats, err := base.Read(ctx, s.st, s.newest.Layer, files, base.ReadOptions{})
+	if err != nil {
+		return err
+	}
+	s.a.Layer.RawBytes, s.a.Layer.StoredBytes = stats.RawBytes, stats.StoredBytes
+	version, err := files.ReadFile("/PG_VERSION")
+	if err != nil {
+		return fmt.Errorf("layer %s: %w: the version of its files: %w", s.newest.Layer, base.ErrCorrupt, err)
+	}
+	s.a.Postgres = strings.TrimSpace(string(version))
+	return nil
+}
+
+// AdoptOptions of Adopt.
+type AdoptOptions struct {
+	Store  store.Store
+	Writer string // as in Options
+	// LeaseTTL and AcquireTimeout are the lease's.
+	LeaseTTL, AcquireTimeout time.Duration
+	// Retain is how far back earlier states are kept from now on: the lost manifest said it. The states before the layer are
+	// given up.
+	Retain time.Duration
+	Clock  clock.Clock // nil: the system's
+}
+
+// Adopt makes the manifest of a database that has lost it, from what Survey finds. It holds the lease meanwhile, so that
+// nobody who writes there is disturbed. A writer that is alive all the same, asleep perhaps, does no harm and comes to none:
+// nothing that it wrote is deleted, what it appends later stands behind what was read and is found by the next opening, and its
+// epoch is not below the manifest's. The manifest is created, never written over.
+//
+// Errors: those of Survey and of lease.Acquire, ErrNested, store.ErrConflict (somebody else was faster), the store's.
+func Adopt(ctx context.Context, o AdoptOptions) (a Adoptable, err error) {
+	if err := checkAbove(ctx, o.Store); err != nil {
+		return a, fmt.Errorf("adopt: %w", err)
+	}
+	l, err := lease.Acquire(ctx, lease.Options{Store: o.Store, Holder: o.Writer, TTL: o.LeaseTTL, Clock: o.Clock}, o.AcquireTimeout)
+	if err != nil {
+		return a, fmt.Errorf("adopt: %w", err)
+	}
+	defer func() { err = errors.Join(err, l.Release(context.WithoutCancel(ctx))) }()
+	if a, err = Survey(ctx, o.Store); err != nil {
+		return a, fmt.Errorf("adopt: %w", err)
+	}
+	if err := l.Ensure(ctx); err != nil {
+		return a, fmt.Errorf("adopt: %w", err)
+	}
+	_, _, err = manifest.Update(ctx, o.Store, manifest.Options{Epoch: a.Epoch, Writer: o.Writer, Create: true, Clock: o.Clock}, func(m *manifest.Manifest) error {
+		if m.DatabaseID != "" && m.Writer != o.Writer {
+			return fmt.Errorf("%w: %s has made a manifest meanwhile", store.ErrConflict, m.Writer)
+		}
+		m.DatabaseID, m.Postgres, m.Layers, m.WalStart = a.DatabaseID, a.Postgres, []manifest.Layer{a.Layer}, a.Layer.Seq+1
+		if o.Retain > 0 {
+			m.Keep(o.Retain)
+		}
+		return nil
+	})
+	if err != nil {
+		return a, fmt.Errorf("adopt: %w", err)
+	}
+	// A collection that was on its way when the manifest was lost may have gone on. It changes nothing that was there.
+	if there, err := exists(ctx, o.Store, base.IndexKey(a.Layer.Key)); err != nil || !there {
+		return a, fmt.Errorf("adopt: %w: layer %s was collected meanwhile (%v): delete the manifest and try again", base.ErrCorrupt, a.Layer.Key, err)
+	}
+	return a, nil
+}

@@ -1,0 +1,102 @@
+package takeover
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"blobpglite/core/base"
+	"blobpglite/core/lease"
+	"blobpglite/core/manifest"
+	"blobpglite/core/store"
+	"blobpglite/core/wal"
+)
+
+var (
+	// ErrNested: the prefix lies inside another database's, whose names could be taken for its own. Name another prefix.
+	ErrNested = errors.New("the prefix lies inside another database's")
+	// ErrNotEmpty: there is something under the prefix that a new database was to get: another database, perhaps. Name an
+	// empty one.
+	ErrNotEmpty = errors.New("the prefix is not empty")
+	// ErrManifestLost: the prefix holds a database's objects, and no manifest. VerifyWith and Survey say what could be adopted,
+	// Adopt does it. A new one is not made there: it would have another id, and never see what is there.
+	ErrManifestLost = errors.New("the manifest is lost: pgserve verify says what is there, pgserve adopt goes on from it; for a new database name an empty prefix")
+)
+
+// CheckPlace says why no new database may be made at a prefix: a database's prefix belongs to it alone. A manifest there is
+// no reason: somebody has just made the database. It costs a read for each folder above the prefix, if the store can show
+// them (store.Placed), and one list. Folders that may not be read are passed over.
+//
+// Errors: ErrNested, ErrNotEmpty, ErrManifestLost, the store's.
+func CheckPlace(ctx context.Context, st store.Store) error {
+	if err := checkAbove(ctx, st); err != nil {
+		return err
+	}
+	ours, stranger, err := whatIsThere(ctx, st)
+	if err != nil || ours == "" && stranger == "" {
+		return err
+	}
+	// A rival may have made the database since the manifest was looked for, and written the rest.
+	_, err = st.Get(ctx, manifest.Key)
+	switch {
+	case err == nil:
+		return nil
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	case ours != "":
+		return fmt.Errorf("the prefix holds %s, and no manifest: %w", ours, ErrManifestLost)
+	}
+	return fmt.Errorf("%w: it holds %s, and a database's prefix belongs to it alone: name an empty one", ErrNotEmpty, stranger)
+}
+
+// checkAbove refuses a prefix that lies inside another database's.
+func checkAbove(ctx context.Context, st store.Store) error {
+	for _, above := range store.Above(st) {
+		o, err := above.Get(ctx, manifest.Key)
+		switch {
+		case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrDenied):
+			continue
+		case err != nil:
+			return fmt.Errorf("look for a database above: %w", err)
+		}
+		// Other programs have files of that name too; a damaged one of ours still has this field.
+		m, err := manifest.Decode(o.Body)
+		if err == nil || errors.Is(err, manifest.ErrNewer) || bytes.Contains(o.Body, []byte(`"database_id"`)) {
+			return fmt.Errorf("%w: a manifest stands at %q (database %q): name another prefix", ErrNested, o.Key, m.DatabaseID)
+		}
+	}
+	return nil
+}
+
+// whatIsThere names the first object of our own making under a prefix, and the first of another's, as far as one page of a
+// list goes. What an opening leaves before there is a database, lease and probes, is neither.
+func whatIsThere(ctx context.Context, st store.Store) (ours, stranger string, err error) {
+	n := 0
+	for a, err := range st.List(ctx, "", "") {
+		if err != nil {
+			return "", "", err
+		}
+		if n++; n > store.PageSize {
+			break
+		}
+		probe, isProbe := strings.CutPrefix(a.Key, "probe/")
+		switch {
+		case a.Key == lease.Key, a.Key == manifest.Key, isProbe && !strings.Contains(probe, "/"):
+		case isOurs(a.Key):
+			return a.Key, stranger, nil
+		case stranger == "":
+			stranger = a.Key
+		}
+	}
+	return "", stranger, nil
+}
+
+// isOurs says whether a key has the shape of a record's, a part's, or that of an object of a layer.
+func isOurs(key string) bool {
+	_, err := wal.ParseKey(key)
+	_, _, part := wal.ParsePartKey(key)
+	_, layer := base.ParseObject(key)
+	return err == nil || part || layer
+}
