@@ -17,7 +17,8 @@
 // one key. Does not survive: a store that ignores preconditions. Implementations that talk to a real service can
 // check theirs (see gcs.Store.Probe).
 //
-// Implementations: store/mem, the reference, and store/gcs. Both pass store/storetest.
+// Implementations: store/mem, the reference, store/gcs, and store/file, a local folder. All pass store/storetest.
+// store/location opens one by its URL.
 package store
 
 import (

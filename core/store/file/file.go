@@ -1,0 +1,342 @@
+// Package file is a store.Store over one folder of a local file system, for several processes at a time.
+//
+//	st, err := file.Open(ctx, file.Options{Dir: "/srv/db", Create: true})
+//	defer st.Close()
+//	gen, err := st.Put(ctx, "wal/00000000000000000001", body, store.NewWriteID(), store.IfAbsent())
+//
+// What the folder holds:
+//
+//	format          says that this is such a store; its shared lock says that a process has it open
+//	state           32 bytes: the next generation, how far generations are reserved, whether names may not be durable;
+//	                its lock is the store's: exclusive to change a name, shared to look one up
+//	objects/<name>  an object: a header (generation, write id, key, checksums), then the body; never changed once named
+//	tmp/            objects that have no name yet, and what a crash left of such; emptied by whoever opens the store alone
+//
+// The two primitives are the file system's own. Create if absent is link(2), which refuses a name that exists. A swap
+// reads the generation and renames over it, both under the exclusive lock (flock(2), which ends with its process). All
+// objects are in one folder, so one fsync of it makes every name before it durable, whoever gave it.
+//
+// Survives: a process killed anywhere (what it had not named is nobody's; a name whose folder it had not synced is synced
+// by the next one who looks), a power cut (a file is synced before it is named, the folder before the answer, and a name
+// is seen by nobody before it is durable; generations are reserved ahead, so none is used twice). Does not survive: a
+// file system that lies about fsync, or whose locks do not hold between machines. Open tries link, lock and fsync on the
+// very folder and refuses one where they do not work.
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/store"
+)
+
+// Names in the folder.
+const (
+	formatName = "format"
+	stateName  = "state"
+	objectsDir = "objects"
+	tmpDir     = "tmp"
+
+	formatText = "blob-pglite file store 1\n"
+)
+
+// Bounds.
+const (
+	// DefaultLockTimeout is how long an operation waits for another process that holds the store's lock.
+	DefaultLockTimeout = 30 * time.Second
+
+	reserve    = 4096 // generations reserved by one fsync
+	firstPoll  = 100 * time.Microsecond
+	longPoll   = 5 * time.Millisecond
+	syncAhead  = 256 << 10 // a larger body is synced before the lock is taken
+	dirMode    = 0o700
+	longestDir = 16 // parents looked at for a store that holds this folder
+)
+
+// ErrUnfit: the file system lacks something that the store is made of. Use another folder.
+var ErrUnfit = errors.New("the file system cannot hold a database")
+
+// Options configures a Store.
+type Options struct {
+	Dir string // absolute path of the folder
+	// Create makes the folder and its parents, and the store in it, if they are not there. Without it an absent store is
+	// store.ErrNotFound.
+	Create      bool
+	Clock       clock.Clock   // stamps Attrs.Updated, waits for locks; nil: the system's
+	LockTimeout time.Duration // 0: DefaultLockTimeout
+	Disk        Disk          // below Dir; nil: the operating system's
+}
+
+// Store is an object store in a folder. Open it with Open, end it with Close. It is safe for concurrent use, and
+// implements store.RangeGetter too.
+type Store struct {
+	o    Options
+	disk Disk
+	mark File          // the format file, locked as long as this store is open
+	turn chan struct{} // full while somebody of this process has, or wants, the exclusive lock
+}
+
+var (
+	_ store.Store       = (*Store)(nil)
+	_ store.RangeGetter = (*Store)(nil)
+)
+
+// Open opens the store in a folder, or makes one. A folder that holds something else, or lies inside another store, is
+// refused with store.ErrInvalid; a file system that cannot do it with ErrUnfit.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	if o.Clock == nil {
+		o.Clock = clock.System()
+	}
+	if o.LockTimeout == 0 {
+		o.LockTimeout = DefaultLockTimeout
+	}
+	s := &Store{o: o, disk: o.Disk, turn: make(chan struct{}, 1)}
+	if s.disk == nil {
+		if err := s.folder(); err != nil {
+			return nil, fmt.Errorf("open the store in %s: %w", o.Dir, err)
+		}
+		s.disk = osDisk{o.Dir}
+	}
+	if err := s.open(ctx); err != nil {
+		return nil, fmt.Errorf("open the store in %s: %w", o.Dir, classed(err))
+	}
+	return s, nil
+}
+
+// Close ends the use of the folder. The store must not be used afterwards.
+func (s *Store) Close() error { return s.mark.Close() }
+
+// String returns the address, file:///folder.
+func (s *Store) String() string { return "file://" + filepath.ToSlash(s.o.Dir) }
+
+// Probe does what Open has done already: it tries on the folder itself whether names and locks hold.
+func (s *Store) Probe(context.Context) error {
+	if err := s.probe(); err != nil {
+		return fmt.Errorf("probe %s: %w", s, err)
+	}
+	return nil
+}
+
+// folder makes the folder, or refuses it.
+func (s *Store) folder() error {
+	dir := s.o.Dir
+	if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir || filepath.Dir(dir) == dir {
+		return fmt.Errorf("%w: it must be the absolute path of a folder of its own, such as /home/me/db", store.ErrInvalid)
+	}
+	for parent, n := filepath.Dir(dir), 0; n < longestDir && filepath.Dir(parent) != parent; parent, n = filepath.Dir(parent), n+1 {
+		if text, err := os.ReadFile(filepath.Join(parent, formatName)); err == nil && strings.HasPrefix(string(text), "blob-pglite file store") {
+			return fmt.Errorf("%w: it lies inside another store, %s, whose folder belongs to that alone: choose one beside it", store.ErrInvalid, parent)
+		}
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !s.o.Create:
+		return fmt.Errorf("%w: there is no such folder", store.ErrNotFound)
+	case errors.Is(err, fs.ErrNotExist):
+		return classed(makeFolder(dir))
+	case err != nil:
+		return classed(err)
+	case !info.IsDir():
+		return fmt.Errorf("%w: it is not a folder", store.ErrInvalid)
+	}
+	return nil
+}
+
+// makeFolder makes a folder and its parents, durably.
+func makeFolder(dir string) error {
+	parent := filepath.Dir(dir)
+	if _, err := os.Stat(parent); errors.Is(err, fs.ErrNotExist) {
+		if err := makeFolder(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return osDisk{parent}.SyncDir(".")
+}
+
+// open finds the store or makes it, and becomes one of its users.
+func (s *Store) open(ctx context.Context) error {
+	mark, err := s.disk.OpenWrite(formatName)
+	if errors.Is(err, fs.ErrNotExist) {
+		if !s.o.Create {
+			return fmt.Errorf("%w: no store is in that folder", store.ErrNotFound)
+		}
+		failed := s.create()
+		if mark, err = s.disk.OpenWrite(formatName); err != nil { // if it is there, another one was first, and has cleaned up
+			return errors.Join(failed, err)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if err = checkFormat(mark); err == nil {
+		err = s.enter(ctx, mark)
+	}
+	if err == nil {
+		err = s.probe()
+	}
+	if err != nil {
+		return errors.Join(err, mark.Close())
+	}
+	s.mark = mark
+	return nil
+}
+
+func checkFormat(f File) error {
+	text := make([]byte, len(formatText))
+	size, err := f.Size()
+	if err != nil {
+		return err
+	}
+	if n, _ := f.ReadAt(text, 0); size != int64(len(formatText)) || string(text[:n]) != formatText {
+		return fmt.Errorf("%w: its file %q is not one of a store, or one of a newer version", store.ErrCorrupt, formatName)
+	}
+	return nil
+}
+
+// create makes the store in an empty folder, or goes on where a crash ended that. Of many who do it at once, each
+// finds it made. The format file comes last.
+func (s *Store) create() error {
+	names, err := s.disk.ReadDir(".")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		switch name {
+		case formatName, stateName, objectsDir, tmpDir:
+		default:
+			return fmt.Errorf("%w: the folder holds other things, such as %q: choose an empty one", store.ErrInvalid, name)
+		}
+	}
+	for _, dir := range []string{objectsDir, tmpDir} {
+		if err := s.disk.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	if err := s.install(stateName, state{next: 1, reserved: 1}.encode()); err != nil {
+		return err
+	}
+	if err := s.disk.SyncDir("."); err != nil { // all of it, before the format file says so
+		return err
+	}
+	if err := s.install(formatName, []byte(formatText)); err != nil {
+		return err
+	}
+	return s.disk.SyncDir(".")
+}
+
+// install makes a file with a content, unless it is there.
+func (s *Store) install(name string, content []byte) error {
+	tmp, err := s.temporary(content)
+	if err != nil {
+		return err
+	}
+	if err := s.disk.Link(tmp, name); err != nil && !errors.Is(err, fs.ErrExist) {
+		return unfit("a second name cannot be given to a file (link)", err)
+	}
+	return s.disk.Remove(tmp)
+}
+
+// temporary makes a synced file without a name of its own.
+func (s *Store) temporary(content []byte) (name string, err error) {
+	name = tmpDir + "/" + store.NewWriteID()
+	f, err := s.disk.Create(name)
+	if err != nil {
+		return "", err
+	}
+	if _, err = f.WriteAt(content, 0); err == nil {
+		err = f.Sync()
+	}
+	return name, errors.Join(err, f.Close())
+}
+
+// probe tries what the store is made of.
+func (s *Store) probe() (err error) {
+	tmp, err := s.temporary([]byte("probe"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.disk.Remove(tmp)) }()
+	second := tmp + "-2"
+	if err := s.disk.Link(tmp, second); err != nil {
+		return unfit("a second name cannot be given to a file (link)", err)
+	}
+	again := s.disk.Link(tmp, second)
+	if err := s.disk.Remove(second); err != nil {
+		return err
+	}
+	if !errors.Is(again, fs.ErrExist) {
+		return unfit("link does not refuse a name that exists", again)
+	}
+	if err := s.disk.SyncDir(tmpDir); err != nil {
+		return unfit("a folder cannot be synced (fsync)", err)
+	}
+	return s.probeLock(tmp)
+}
+
+func (s *Store) probeLock(name string) error {
+	var files [2]File
+	for i := range files {
+		f, err := s.disk.OpenWrite(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		files[i] = f
+	}
+	if locked, err := files[0].Lock(true); err != nil || !locked {
+		return unfit("a file cannot be locked (flock)", err)
+	}
+	if locked, err := files[1].Lock(false); err != nil || locked {
+		return unfit("a lock keeps nobody out (flock)", err)
+	}
+	return nil
+}
+
+func unfit(what string, err error) error {
+	if err == nil {
+		return fmt.Errorf("%w: %s", ErrUnfit, what)
+	}
+	return fmt.Errorf("%w: %s: %w", ErrUnfit, what, err)
+}
+
+// enter becomes a user of the store. Who finds no other one repairs what a crash or a power cut has left: until it has
+// done that, the others wait.
+func (s *Store) enter(ctx context.Context, mark File) error {
+	alone, err := mark.Lock(true)
+	if err != nil {
+		return unfit("a file cannot be locked (flock)", err)
+	}
+	if alone {
+		if err := s.repair(ctx); err != nil {
+			return err
+		}
+	}
+	return s.wait(ctx, func() (bool, error) { return mark.Lock(false) })
+}
+
+// repair empties tmp, and steps over the generations that may have been used before a power cut.
+func (s *Store) repair(ctx context.Context) error {
+	names, err := s.disk.ReadDir(tmpDir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := s.disk.Remove(tmpDir + "/" + name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return s.exclusive(ctx, func(st *held) error {
+		st.next = max(st.next, st.reserved)
+		return st.settle()
+	})
+}

@@ -1,0 +1,8 @@
+//go:build !unix || solaris || aix
+
+package file
+
+import "errors"
+
+// Lock is not there: Open refuses.
+func (f osFile) Lock(bool) (bool, error) { return false, errors.ErrUnsupported }
