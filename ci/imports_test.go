@@ -37,6 +37,8 @@ func rooms() []room {
 			path: "core/store/gcs", own: []string{"core/store", "core/clock"},
 			others: []string{"cloud.google.com/go/auth", "cloud.google.com/go/storage", "google.golang.org/api", "github.com/googleapis/gax-go/v2"},
 		},
+		{path: "core/store/file", own: []string{"core/store", "core/clock"}},
+		{path: "core/store/location", own: []string{"core/store", "core/store/gcs", "core/store/file"}},
 		{path: "core/store/mem", own: []string{"core/store", "core/clock"}},
 		{path: "core/store/storetest", own: []string{"core/store", "core/clock"}},
 		{path: "core/manifest", own: []string{"core/store", "core/point", "core/clock"}},

@@ -79,7 +79,7 @@ func parse(args []string, out io.Writer) (flags, error) {
 	fs.StringVar(&f.bucket, "bucket", "", "gs://name/prefix for -store gcs and -target cloudrun; every run uses a fresh prefix below it and removes it")
 	fs.StringVar(&f.results, "results", "results", "folder to append result lines to")
 	fs.StringVar(&f.check, "check", "", "only check a scenario `file`, and say what it would run")
-	fs.StringVar(&f.verify, "verify", "", "only check the database at a `gs://bucket/prefix` from end to end, without changing anything")
+	fs.StringVar(&f.verify, "verify", "", "only check the database at a `URL`, gs://bucket/prefix or file:///folder, from end to end, without changing anything")
 	f.cloud.register(fs)
 	fs.BoolVar(&f.list, "list", false, "list the built-in documents")
 	fs.BoolVar(&f.verbs, "verbs", false, "list what a document may ask for")
@@ -106,7 +106,7 @@ func (f *flags) valid() error {
 	}
 	switch {
 	case modes == 0:
-		return usageError{errors.New("nothing to do: give -scenario ID (see -list), or -list, -verbs, -check FILE, -setup, -verify gs://bucket/prefix")}
+		return usageError{errors.New("nothing to do: give -scenario ID (see -list), or -list, -verbs, -check FILE, -setup, -verify gs://bucket/prefix or file:///folder")}
 	case modes > 1:
 		return usageError{errors.New("give one of -scenario, -list, -verbs, -check, -setup, -verify")}
 	case f.store == "gcs" && f.bucket == "":

@@ -11,7 +11,7 @@ import (
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
 	"blobpglite/core/store"
-	"blobpglite/core/store/gcs"
+	"blobpglite/core/store/location"
 	"blobpglite/core/takeover"
 	"blobpglite/core/wal"
 	"blobpglite/runner/progress"
@@ -20,11 +20,14 @@ import (
 // verifyPrefix checks a database in a bucket from end to end and changes nothing. It returns the exit code: sound, or not
 // shown to be.
 func verifyPrefix(ctx context.Context, url string, out io.Writer) (int, error) {
-	bucket, prefix, err := gcs.ParseURL(url)
+	at, err := location.Parse(url)
 	if err != nil {
 		return exitUsage, usageError{fmt.Errorf("-verify: %w", err)}
 	}
-	st, err := gcs.Open(ctx, gcs.Options{Bucket: bucket, Prefix: prefix})
+	st, err := at.Open(ctx, location.Options{})
+	if errors.Is(err, store.ErrNotFound) {
+		return exitUsage, printReport(out, url, takeover.Report{}, errNoDatabase)
+	}
 	if err != nil {
 		return exitFail, err
 	}

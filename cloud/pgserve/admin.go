@@ -13,13 +13,14 @@ import (
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
 	"blobpglite/core/store"
+	"blobpglite/core/store/location"
 	"blobpglite/core/takeover"
 )
 
 // withStore opens the store for a command, and closes it.
 func withStore(ctx context.Context, c *config, f func(st store.Store) error) (err error) {
-	if c.store != "gcs" {
-		return errors.New("there is nothing to look at: give -bucket gs://name/prefix")
+	if c.bucket == "" {
+		return errors.New("there is nothing to look at: give -bucket " + location.Forms)
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
 	st, err := c.open(ctx)

@@ -19,12 +19,15 @@ import (
 	"blobpglite/core/pgwire"
 	"blobpglite/core/store"
 	"blobpglite/core/store/gcs"
+	"blobpglite/core/store/location"
 	"blobpglite/core/store/mem"
 )
 
 // config is everything that can be set.
 type config struct {
 	store, bucket, endpoint string
+	at                      location.Location // of -bucket
+	create                  bool              // serving makes a folder that is not there; no other command does
 
 	listen, socket, http  string
 	tlsCert, tlsKey       string
@@ -47,7 +50,7 @@ type config struct {
 	grace    time.Duration
 	logLevel string
 
-	at, output string // of commands that copy
+	atState, output string // of commands that copy
 
 	log     *slog.Logger
 	closers []func() error
@@ -88,8 +91,8 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f := flag.NewFlagSet("pgserve "+cmd.name, flag.ContinueOnError)
 	f.SetOutput(errs)
 	version := f.Bool("version", false, "print the version and end")
-	f.StringVar(&c.store, "store", "", "mem: ends with the process; fake-gcs: the embedded emulator, which does too; gcs: -bucket. Default: gcs if -bucket is given, else mem")
-	f.StringVar(&c.bucket, "bucket", "", "gs://name/prefix; the prefix belongs to this database alone")
+	f.StringVar(&c.store, "store", "", "mem: ends with the process; fake-gcs: the embedded emulator, which does too; gcs or file: what -bucket names. Default: what -bucket names, else mem")
+	f.StringVar(&c.bucket, "bucket", "", "gs://name/prefix, or file:///folder on this machine's disk; the prefix or folder belongs to this database alone")
 	f.StringVar(&c.endpoint, "endpoint", "", "base URL of another service that speaks like Cloud Storage, such as an emulator")
 	f.StringVar(&c.logLevel, "log", "info", "debug, info, warn or error")
 	f.DurationVar(&c.leaseTTL, "lease-ttl", lease.DefaultTTL, "how long this writer may be silent before another one takes over")
@@ -195,11 +198,8 @@ func (cmd command) check(args []string) error {
 
 // check refuses what does not go together.
 func (c *config) check() error {
-	if c.store == "" {
-		c.store = "mem"
-		if c.bucket != "" {
-			c.store = "gcs"
-		}
+	if err := c.locate(); err != nil {
+		return err
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
@@ -207,12 +207,6 @@ func (c *config) check() error {
 	}
 	c.log = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level, ReplaceAttr: forCloudLogging}))
 	switch {
-	case c.store != "mem" && c.store != "fake-gcs" && c.store != "gcs":
-		return fmt.Errorf("-store %q: mem, fake-gcs or gcs", c.store)
-	case c.store == "gcs" && c.bucket == "":
-		return errors.New("-store gcs needs -bucket gs://name/prefix")
-	case c.store != "gcs" && c.bucket != "":
-		return fmt.Errorf("-bucket belongs to -store gcs, not to -store %s", c.store)
 	case (c.tlsCert == "") != (c.tlsKey == ""):
 		return errors.New("-tls-cert and -tls-key belong together")
 	case c.requireTLS && c.tlsCert == "":
@@ -231,6 +225,35 @@ func (c *config) check() error {
 		return nil
 	}
 	return fmt.Errorf("-durability %q: strict, interval or sleep", c.durability)
+}
+
+// locate reads -bucket, and finds the kind of store.
+func (c *config) locate() (err error) {
+	kind := "mem"
+	if c.bucket != "" {
+		if c.at, err = location.Parse(c.bucket); err != nil {
+			return fmt.Errorf("-bucket %w", err)
+		}
+		if kind = "gcs"; c.at.IsFolder() {
+			kind = "file"
+		}
+	}
+	if c.store == "" {
+		c.store = kind
+	}
+	switch {
+	case c.store != "mem" && c.store != "fake-gcs" && c.store != "gcs" && c.store != "file":
+		return fmt.Errorf("-store %q: mem, fake-gcs, gcs or file", c.store)
+	case c.bucket == "" && c.store == "gcs":
+		return errors.New("-store gcs needs -bucket gs://name/prefix")
+	case c.bucket == "" && c.store == "file":
+		return errors.New("-store file needs -bucket file:///folder")
+	case c.bucket != "" && c.store != kind:
+		return fmt.Errorf("-bucket %s belongs to -store %s, not to -store %s", c.bucket, kind, c.store)
+	case c.endpoint != "" && c.store == "file":
+		return errors.New("-endpoint is of a bucket, and -bucket names a folder")
+	}
+	return nil
 }
 
 // shortLease is a TTL that renewals can hardly keep. Source: cloud.google.com/storage/quotas#objects, read November 2026.
@@ -289,17 +312,19 @@ func (c *config) open(ctx context.Context) (store.Store, error) {
 		c.closers = append(c.closers, func() error { server.Stop(); return nil })
 		const bucket = "pgserve"
 		server.CreateBucketWithOpts(fakestorage.CreateBucketOpts{Name: bucket})
-		return c.openBucket(ctx, bucket, "db", server.URL())
+		st, err := gcs.Open(ctx, gcs.Options{Bucket: bucket, Prefix: "db", Endpoint: server.URL()})
+		if err != nil {
+			return nil, err
+		}
+		c.closers = append(c.closers, st.Close)
+		return st, nil
 	}
-	bucket, prefix, err := splitBucket(c.bucket)
-	if err != nil {
-		return nil, err
-	}
-	return c.openBucket(ctx, bucket, prefix, c.endpoint)
+	return c.openAt(ctx, c.at, c.create)
 }
 
-func (c *config) openBucket(ctx context.Context, bucket, prefix, endpoint string) (store.Store, error) {
-	st, err := gcs.Open(ctx, gcs.Options{Bucket: bucket, Prefix: prefix, Endpoint: endpoint})
+// openAt opens the store at a location. create: make a folder that is not there.
+func (c *config) openAt(ctx context.Context, at location.Location, create bool) (location.Store, error) {
+	st, err := at.Open(ctx, location.Options{Endpoint: c.endpoint, Create: create})
 	if err != nil {
 		return nil, err
 	}
@@ -314,14 +339,4 @@ func (c *config) close() error {
 		errs = append(errs, c.closers[i]())
 	}
 	return errors.Join(errs...)
-}
-
-// splitBucket reads gs://name/prefix. A prefix is needed: a bucket's root belongs to nobody.
-func splitBucket(text string) (bucket, prefix string, err error) {
-	rest, ok := strings.CutPrefix(text, "gs://")
-	bucket, prefix, _ = strings.Cut(strings.TrimSuffix(rest, "/"), "/")
-	if !ok || bucket == "" || prefix == "" {
-		return "", "", fmt.Errorf("bucket %q: write gs://name/prefix", text)
-	}
-	return bucket, prefix, nil
 }

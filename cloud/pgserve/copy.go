@@ -9,13 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"blobpglite/core/clock"
 	"blobpglite/core/engine"
 	"blobpglite/core/pglite"
 	"blobpglite/core/store"
+	"blobpglite/core/store/location"
 )
 
 // The commands by which a database leaves its prefix. All read beside a writer: no lease is taken, nobody is fenced, nothing
@@ -23,20 +23,20 @@ import (
 
 // atFlag lets a command read an earlier state.
 func (c *config) atFlag(f *flag.FlagSet) {
-	f.StringVar(&c.at, "at", "", "an earlier state, as far as it is kept: a record's number, or a time as 2026-01-31T15:04:05Z. Default: what is durable now")
+	f.StringVar(&c.atState, "at", "", "an earlier state, as far as it is kept: a record's number, or a time as 2026-01-31T15:04:05Z. Default: what is durable now")
 }
 
 // state is the one that -at names.
 func (c *config) state() (engine.At, error) {
-	if c.at == "" {
+	if c.atState == "" {
 		return engine.Latest(), nil
 	}
-	if seq, err := strconv.ParseUint(c.at, 10, 64); err == nil && seq > 0 {
+	if seq, err := strconv.ParseUint(c.atState, 10, 64); err == nil && seq > 0 {
 		return engine.At{Seq: seq}, nil
 	}
-	t, err := time.Parse(time.RFC3339Nano, c.at)
+	t, err := time.Parse(time.RFC3339Nano, c.atState)
 	if err != nil {
-		return engine.At{}, fmt.Errorf("-at %q is neither a record's number nor a time as 2026-01-31T15:04:05Z", c.at)
+		return engine.At{}, fmt.Errorf("-at %q is neither a record's number nor a time as 2026-01-31T15:04:05Z", c.atState)
 	}
 	return engine.At{Time: t}, nil
 }
@@ -72,15 +72,15 @@ func restoreTo(ctx context.Context, c *config, args []string, out io.Writer) err
 
 // branch copies the database to an empty prefix.
 func branch(ctx context.Context, c *config, args []string, out io.Writer) error {
-	bucket, prefix, err := splitBucket(args[0])
+	at, err := location.Parse(args[0])
 	if err != nil {
-		return err
+		return fmt.Errorf("branch to %w", err)
 	}
-	if b, p, err := splitBucket(c.bucket); err == nil && b == bucket && (strings.HasPrefix(p+"/", prefix+"/") || strings.HasPrefix(prefix+"/", p+"/")) {
+	if c.at.Overlaps(at) {
 		return fmt.Errorf("branch to %s: a database's prefix belongs to it alone, and one of this and %s holds the other", args[0], c.bucket)
 	}
 	return withFiles(ctx, c, func(r engine.Restored) error {
-		to, err := c.openBucket(ctx, bucket, prefix, c.endpoint)
+		to, err := c.openAt(ctx, at, true)
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@
 //
 //	go run ./cloud/pgserve -store mem                          a database that ends with the process
 //	go run ./cloud/pgserve -bucket gs://name/prefix            a database that stays
+//	go run ./cloud/pgserve -bucket file:///folder              likewise, in a folder of this machine
 //	psql -h 127.0.0.1 -p 5432 -U postgres                      then connect
 //	pgserve verify -bucket gs://name/prefix                    look after it: verify, status, gc, retain, adopt
 //	pgserve dump -bucket gs://name/prefix > all.sql            leave, or copy: dump, restore-to, branch
@@ -74,7 +75,7 @@ func commands() []command {
 		{name: "retain", usage: "DURATION", doc: "say how far back earlier states can be restored (24h; 0: not at all); beside a writer, from its next layer on", run: retain},
 		{name: "dump", usage: "[-- flags of pg_dump]", many: true, doc: "write the database as SQL by pg_dump itself, beside a writer, without a lease", flags: (*config).dumpFlags, run: dump},
 		{name: "restore-to", usage: "FILE.tar", doc: "write the data directory as a tar archive; likewise", flags: (*config).atFlag, run: restoreTo},
-		{name: "branch", usage: "gs://name/prefix2", doc: "copy the database to an empty prefix, as one of its own; likewise", flags: (*config).atFlag, run: branch},
+		{name: "branch", usage: "gs://name/prefix2 or file:///folder2", doc: "copy the database to an empty prefix or folder, as one of its own; likewise", flags: (*config).atFlag, run: branch},
 	}
 }
 

@@ -301,7 +301,7 @@ func TestUsage(t *testing.T) {
 		{"nonsense", 2, `no command "nonsense"`},
 		{"-store gcs", 2, "-bucket"},
 		{"-store tape", 2, `"tape"`},
-		{"-store mem -bucket gs://a/b", 2, "-bucket belongs to"},
+		{"-store mem -bucket gs://abc/b", 2, "belongs to -store gcs"},
 		{"-durability later", 2, `"later"`},
 		{"-read-mode quick", 2, `"quick"`},
 		{"-set x", 2, "name=value"},
@@ -310,10 +310,16 @@ func TestUsage(t *testing.T) {
 		{"-log loud", 2, `"loud"`},
 		{"-store mem -listen 0.0.0.0:0", 1, "-password"},
 		{"-store mem -listen 127.0.0.1:0 -http :0", 1, "-token"},
-		{"-bucket gs://only", 1, "gs://name/prefix"},
+		{"-bucket gs://only", 2, "gs://name/prefix"},
+		{"-bucket /only", 2, "file:///folder"},
+		{"-bucket file://only", 2, "three slashes"},
+		{"-store file", 2, "-bucket file:///folder"},
+		{"-store gcs -bucket file:///a/b", 2, "belongs to -store file"},
+		{"-bucket file:///a/b -endpoint http://x", 2, "-endpoint"},
+		{"status -bucket file:///nowhere/at/all", 1, "no such"},
 		{"-store mem -extension telepathy", 1, `"telepathy"`},
 		{"verify", 1, "-bucket"},
-		{"verify x -bucket gs://a/b", 2, ""},
+		{"verify x -bucket gs://abc/b", 2, ""},
 	} {
 		if text := admin(t, c.code, strings.Fields(c.args)...); !strings.Contains(text, c.want) {
 			t.Errorf("pgserve %s says %q, not %q", c.args, text, c.want)

@@ -22,7 +22,6 @@ import (
 	"blobpglite/core/pglite"
 	"blobpglite/core/pgwire"
 	"blobpglite/core/store"
-	"blobpglite/core/store/gcs"
 )
 
 // service is everything that runs.
@@ -65,6 +64,7 @@ func serve(ctx context.Context, c *config, _ []string, out io.Writer) (err error
 // build makes everything that needs no client.
 func (s *service) build(ctx context.Context) error {
 	c := s.c
+	c.create = true
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	st, err := c.open(ctx)
@@ -114,12 +114,12 @@ func setUp(ctx context.Context, c *config, _ []string, out io.Writer) (err error
 
 // probe makes sure that the store keeps its preconditions, before a database is made there.
 func probe(ctx context.Context, st store.Store) error {
-	g, ok := st.(*gcs.Store)
+	p, ok := st.(interface{ Probe(context.Context) error })
 	if !ok {
 		return nil
 	}
-	if err := g.Probe(ctx); err != nil {
-		return fmt.Errorf("probe the bucket: %w", err)
+	if err := p.Probe(ctx); err != nil {
+		return fmt.Errorf("probe the store: %w", err)
 	}
 	return nil
 }
