@@ -216,7 +216,7 @@ func (m *logMode) cut(ctx context.Context) (cut, error) {
 	// Within a transaction the statement would be the client's own: then recovery replays from the last checkpoint on.
 	open, err := e.in.InTransaction()
 	if err == nil && !open {
-		_, err = e.in.Query(ctx, "CHECKPOINT")
+		_, err = e.in.Maintain(ctx, "CHECKPOINT")
 	}
 	if err != nil {
 		return cut{}, fmt.Errorf("checkpoint: %w", err)

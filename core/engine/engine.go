@@ -204,6 +204,8 @@ type Engine struct {
 	ahead   ahead // while it opens
 	closed  bool  // under the turn
 
+	freezeAge uint32 // autovacuum_freeze_max_age
+
 	logBytes atomic.Int64          // written to pg_wal since the opening
 	poison   atomic.Pointer[error] // why the engine serves nothing any more
 	failed   chan struct{}         // closed when there is a poison

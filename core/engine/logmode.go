@@ -53,6 +53,7 @@ type logMode struct {
 	learnt         gc.Learnt    // by collections, of the log
 	restoreRate    float64      // bytes of a layer a second
 	upkeep         upkeep
+	openedAge      uint32 // of transaction ids, when it was opened
 }
 
 // openLog opens in mode log.
@@ -91,7 +92,11 @@ func (e *Engine) openLog(ctx context.Context) error {
 	m.log = newLogWriter(e.o.Clock, opened.Log.Tail(), m.append)
 	m.log.before = m.firstLayer
 	e.commits = m
-	if err := m.restore(ctx); err != nil {
+	err = m.restore(ctx)
+	if err == nil {
+		err = e.learnFreezeAge()
+	}
+	if err != nil {
 		m.stop()
 		return errors.Join(err, opened.Lease.Release(context.WithoutCancel(ctx)))
 	}
@@ -130,6 +135,10 @@ func (m *logMode) restore(ctx context.Context) error {
 	if err := e.startOn(ctx, data); err != nil {
 		return err
 	}
+	if err := e.freezeOthers(ctx, data); err != nil {
+		return err
+	}
+	m.openedAge = e.in.TransactionAge()
 	if raw := m.opened.Manifest.Layers[layers-1].RawBytes; raw > 0 && e.opened.Restore > 0 {
 		m.restoreRate = float64(raw) / e.opened.Restore.Seconds()
 	}

@@ -91,7 +91,7 @@ func (s *snapshots) commit(ctx context.Context, in *pglite.Instance) (CommitStat
 	}
 	if !open {
 		at := clk.Monotonic()
-		if _, err := in.Query(ctx, "CHECKPOINT"); err != nil {
+		if _, err := in.Maintain(ctx, "CHECKPOINT"); err != nil {
 			return stats, fmt.Errorf("checkpoint: %w", err)
 		}
 		stats.Checkpoint = clk.Monotonic() - at

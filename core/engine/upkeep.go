@@ -3,42 +3,47 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 	"sync/atomic"
 
 	"blobpglite/core/pglite"
 )
 
 // upkeep is the maintenance that a server's background processes would do and single-user PostgreSQL does not:
-// VACUUM and ANALYZE of tables that have changed enough, by autovacuum's own default thresholds. (CHECKPOINT comes with
-// each layer.)
+// VACUUM and ANALYZE of tables that have changed enough, or have grown old, the catalogs among them, by autovacuum's own default
+// thresholds. (CHECKPOINT comes with each layer.)
 type upkeep struct {
 	running atomic.Bool
 	seen    int64 // bytes of the log when it last ran; under the turn
+	aged    bool  // it has run because of the age of transaction ids; likewise
 }
 
 // upkeepBytes is how much log is written between two looks at the tables.
 const upkeepBytes = 8 << 20
 
-// dueTables lists tables that autovacuum would work on. Sources: the defaults of autovacuum_vacuum_threshold (50),
-// _scale_factor (0.2), autovacuum_analyze_threshold (50), _scale_factor (0.1), autovacuum_freeze_max_age (2e8).
-const dueTables = `
-SELECT format('%I.%I', s.schemaname, s.relname),
-       s.n_dead_tup > 50 + 0.2 * c.reltuples OR age(c.relfrozenxid) > 200000000
-FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid
-WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't'
-  AND (s.n_dead_tup > 50 + 0.2 * c.reltuples OR s.n_mod_since_analyze > 50 + 0.1 * c.reltuples
-       OR age(c.relfrozenxid) > 200000000)
-ORDER BY 1 LIMIT 100`
+// dueTables lists tables that autovacuum would work on, those of the catalogs too: their names, and what is to be done. Sources:
+// the defaults of autovacuum_vacuum_threshold (50), _scale_factor (0.2), autovacuum_analyze_threshold (50), _scale_factor (0.1).
+// A table that holds older ids than autovacuum_freeze_max_age is vacuumed, whatever has changed in it.
+const dueTables = pglite.SafePath + `
+WITH t AS (
+  SELECT format('%I.%I', s.schemaname, s.relname) AS name, c.relkind,
+    greatest(age(c.relfrozenxid) / current_setting('autovacuum_freeze_max_age')::float8,
+      mxid_age(c.relminmxid) / current_setting('autovacuum_multixact_freeze_max_age')::float8) AS old,
+    s.n_dead_tup > 50 + 0.2 * greatest(c.reltuples, 0) AS dead,
+    c.relkind <> 't' AND s.n_mod_since_analyze > 50 + 0.1 * greatest(c.reltuples, 0) AS changed
+  FROM pg_stat_all_tables s JOIN pg_class c ON c.oid = s.relid
+  WHERE c.relkind IN ('r', 'm', 't') AND c.relpersistence <> 't')
+SELECT name, CASE WHEN old > 1 THEN 'VACUUM (FREEZE, SKIP_DATABASE_STATS) ' WHEN NOT dead THEN 'ANALYZE '
+  WHEN relkind = 't' THEN 'VACUUM (SKIP_DATABASE_STATS) ' ELSE 'VACUUM (ANALYZE, SKIP_DATABASE_STATS) ' END
+FROM t WHERE dead OR changed OR old > 1 ORDER BY old > 1 DESC, old DESC, name LIMIT 200`
 
 // consider starts a round of upkeep if enough was written. It is called under the turn.
 func (u *upkeep) consider(m *logMode) {
 	written := m.e.LogBytes()
-	if written-u.seen < upkeepBytes || !u.running.CompareAndSwap(false, true) {
+	old := !u.aged && m.e.in.TransactionAge() > m.e.freezeAge
+	if written-u.seen < upkeepBytes && !old || !u.running.CompareAndSwap(false, true) {
 		return
 	}
-	u.seen = written
+	u.seen, u.aged = written, u.aged || old
 	m.background.Go(func() {
 		defer u.running.Store(false)
 		if err := m.maintain(m.ctx); err != nil && m.ctx.Err() == nil {
@@ -47,22 +52,29 @@ func (u *upkeep) consider(m *logMode) {
 	})
 }
 
-// maintain works on each table that is due, one statement a turn, so that clients get theirs in between.
+// maintain works on each table that is due, one statement a turn, so that clients get theirs in between. A table that cannot be
+// worked on (an index whose function fails, say) does not keep the others from it.
 func (m *logMode) maintain(ctx context.Context) error {
+	if _, err := m.alone(ctx, "SELECT pg_catalog.pg_stat_force_next_flush()"); err != nil { // what the last second did is to count
+		return err
+	}
 	results, err := m.alone(ctx, dueTables)
 	if err != nil || len(results) == 0 {
 		return err
 	}
-	for _, row := range results[len(results)-1].Rows {
-		verb := "ANALYZE "
-		if row[1] == "t" {
-			verb = "VACUUM (ANALYZE) "
-		}
-		if _, err := m.alone(ctx, verb+row[0]); err != nil {
-			return fmt.Errorf("%s%s: %w", verb, row[0], err)
+	rows := results[len(results)-1].Rows
+	for _, row := range rows {
+		_, failed := m.alone(ctx, row[1]+row[0])
+		err = errors.Join(err, failed)
+		if ctx.Err() != nil || errors.Is(failed, errOpenTransaction) || errors.Is(failed, ErrClosed) || errors.Is(failed, ErrPoisoned) {
+			return err
 		}
 	}
-	return nil
+	if len(rows) > 0 { // what the tables have become is the database's, and its log can be cut
+		_, failed := m.alone(ctx, "VACUUM (ONLY_DATABASE_STATS)")
+		err = errors.Join(err, failed)
+	}
+	return errors.Join(err, m.reopenIfOld(ctx))
 }
 
 // alone runs a statement of the host's between the clients', unless a client's transaction is open: then it would be
@@ -79,11 +91,7 @@ func (m *logMode) alone(ctx context.Context, sql string) ([]pglite.Result, error
 	if open {
 		return nil, errOpenTransaction
 	}
-	results, err := m.e.in.Query(ctx, sql)
-	if err != nil {
-		return nil, fmt.Errorf("%.40s: %w", strings.TrimSpace(sql), err)
-	}
-	return results, nil
+	return m.e.in.Maintain(ctx, sql)
 }
 
 var errOpenTransaction = errors.New("a transaction is open; it is tried again later")
