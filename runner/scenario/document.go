@@ -57,6 +57,8 @@ type Probe struct {
 	// ID is the scenario's id, a dot, and a number or word.
 	ID    string `json:"id" jsonschema:"the document's id, a dot, and a number or a word"`
 	Claim string `json:"claim" jsonschema:"the sentence that the steps try to disprove; $param is filled in"`
+	// Only are the profiles in which the probe is tried; empty: in all. Asked for by its id it is always tried.
+	Only []Value `json:"only,omitempty" jsonschema:"the profiles in which the probe is tried; left out: in all"`
 	// Params are the numbers that -set and profiles may change. `rounds` says how
 	// often the steps are done; a verb that takes rounds: $rounds does them itself.
 	Params Entries `json:"params,omitempty" jsonschema:"numbers that -set and profiles may change; rounds is how often the steps are done"`

@@ -161,6 +161,11 @@ func (s *Scenario) checkProbe(i int, p Probe) error {
 	if strings.TrimSpace(p.Claim) == "" {
 		return errorAt(s.place("probes", i), "the probe %s has no claim", p.ID)
 	}
+	for _, v := range p.Only {
+		if name, isText := v.Data.(string); !isText || !slices.Contains(profileNames(), name) {
+			return errorAt(v.token, "%s", unknown("profile", fmt.Sprint(v.Data), profileNames()))
+		}
+	}
 	if len(p.Steps) == 0 {
 		return errorAt(s.place("probes", i), "the probe %s has no steps", p.ID)
 	}

@@ -114,7 +114,7 @@ func (s *Scenario) Plan(o Options) (*Plan, error) {
 		return nil, err
 	}
 	for i, p := range probes {
-		if len(o.Probes) > 0 && !slices.Contains(o.Probes, p.ID) {
+		if len(o.Probes) > 0 && !slices.Contains(o.Probes, p.ID) || len(o.Probes) == 0 && !p.in(plan.Profile) {
 			continue
 		}
 		cells, err := s.cells(i, p)
@@ -127,6 +127,11 @@ func (s *Scenario) Plan(o Options) (*Plan, error) {
 		}
 	}
 	return plan, nil
+}
+
+// in says whether the probe is tried in a profile.
+func (p Probe) in(profile string) bool {
+	return len(p.Only) == 0 || slices.ContainsFunc(p.Only, func(v Value) bool { return v.Data == profile })
 }
 
 func (s *Scenario) probeIDs() []string {

@@ -231,3 +231,28 @@ func TestHash(t *testing.T) {
 		}
 	}
 }
+
+// TestOnly: a probe is left out of the profiles that it does not name, unless it is asked for by its id.
+func TestOnly(t *testing.T) {
+	s := parse(t, strings.Replace(twoProbes, "claim: it does\n", "claim: it does\n    only: [default, full]\n", 1))
+	probes := func(o Options) string {
+		var ids []string
+		for _, c := range cellsOf(t, s, o) {
+			if !slices.Contains(ids, c.Probe) {
+				ids = append(ids, c.Probe)
+			}
+		}
+		return strings.Join(ids, " ")
+	}
+	for _, c := range []struct {
+		o    Options
+		want string
+	}{
+		{Options{}, "e9.1 e9.2"}, {Options{Profile: "full"}, "e9.1 e9.2"}, {Options{Profile: "ci"}, "e9.1"},
+		{Options{Profile: "ci", Probes: []string{"e9.2"}}, "e9.2"},
+	} {
+		if got := probes(c.o); got != c.want {
+			t.Errorf("%+v: %s, want %s", c.o, got, c.want)
+		}
+	}
+}

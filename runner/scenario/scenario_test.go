@@ -91,6 +91,7 @@ func TestFaultsOfDocuments(t *testing.T) {
 		{"param and axis", oneProbe + "    params: {size: 1MB}\n    matrix: {size: [1MB]}\n", "both a param and an axis"},
 		{"rounds", oneProbe + "    params: {rounds: 0}\n", "rounds is 0, must be a whole number from 1"},
 		{"matrix size", oneProbe + "    matrix: {a: [" + strings.Repeat("1,", 40) + "1], b: [" + strings.Repeat("1,", 40) + "1]}\n", "more than 1000 cells"},
+		{"only", oneProbe + "    only: [ci, nightly]\n", `unknown profile "nightly"`},
 		{"verb", oneProbe + "      - snc\n", `e9.yaml:11:9: unknown verb "snc", did you mean "sync"?; known: await, `},
 		{"two verbs", oneProbe + "      - {sync: , hold: 1s}\n", "this one has 2 keys"},
 		{"verb without arguments", oneProbe + "      - sync: 1\n", "the verb sync takes no arguments"},
