@@ -92,15 +92,15 @@ func smoke(ctx context.Context, c *checker) error {
 	return c.exec(ctx, nil, "go", "run", "./runner", "-scenario", "e2", "-profile", "ci", "-results", filepath.Join(c.temp, "results"))
 }
 
-// faults runs the experiments with child processes that are killed and stopped, at their smallest: about 90 seconds on
-// a machine that has nothing else to do. The runner ends its children, however it ends.
+// faults runs the experiments with child processes that are killed and stopped, at their smallest: about three minutes
+// on a machine that has nothing else to do. The runner ends its children, however it ends.
 func faults(ctx context.Context, c *checker) error {
 	runner := filepath.Join(c.temp, "fault-runner")
 	if err := c.exec(ctx, nil, "go", "build", "-o", runner, "./runner"); err != nil {
 		return err
 	}
 	var failed error
-	for _, id := range []string{"e2b", "e1z", "e4b", "chaos"} {
+	for _, id := range []string{"e2b", "e1z", "e4b", "chaos", "edges"} {
 		failed = errors.Join(failed, c.exec(ctx, nil, runner, "-scenario", id, "-profile", "ci", "-results", filepath.Join(c.temp, "results")))
 	}
 	return failed

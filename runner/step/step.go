@@ -60,6 +60,7 @@ func verbs() []verb {
 		clientVerb(), pgbenchVerb(), doorLatencyVerb(), regressVerb(),
 		twinBootVerb(), twinTierVerb(), twinSleepVerb(), twinCommitsVerb(),
 		twinFrozenVerb(), twinFlushVerb(), twinSwitchVerb(), twinRivalVerb(), twinIdleVerb(), twinCostVerb(),
+		edgeVerb(),
 	}
 }
 
@@ -82,6 +83,7 @@ func Registry() scenario.Registry {
 		{Name: checkExclusive, Doc: "a lease is never both renewed and taken over"},
 		{Name: checkClient, Doc: "a real client does what it always does, and nothing fails"},
 		{Name: checkSuite, Doc: "PostgreSQL's own suite ran to its end, and printed here what it prints at PostgreSQL"},
+		{Name: checkEdge, Doc: "what was tried at the edge went as it should: nothing acknowledged is lost, nothing stops, errors say why"},
 		{Name: checkTests, Doc: "every test passes, and some were run"},
 	}
 	reg.Checks = append(reg.Checks, faultChecks()...)

@@ -1,0 +1,275 @@
+// Package edges tries pgserve where PostgreSQL meets the protocol of the bucket: settings, roles, copies of a prefix,
+// refused requests, odd input. Each case starts the program as a user does, over a bucket of the case's own that lives in
+// this process, speaks to it as a user does, and counts what it was told against what it finds.
+//
+//	t, err := edges.New(ctx, edges.Options{Program: "/path/pgserve", Seed: 1, Metrics: metrics})
+//	defer t.Close()
+//	err = edges.Run(ctx, t, "lost-manifest")
+//	for _, wrong := range t.Wrong() { ... }          // in words; none: the case holds
+//
+// The counts are metrics: rows that were acknowledged, found and lost, things tried and things that went wrong. A case
+// returns an error only for what it did not expect; that too is a fault of what it tries, or of the case.
+package edges
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/store"
+	"blobpglite/faults/gcsfront"
+	"blobpglite/runner/record"
+	"blobpglite/runner/service"
+)
+
+// Bucket is the name of every case's bucket.
+const Bucket = "edges"
+
+// Metrics are the names that a case may record, each with what it is.
+func Metrics() []string {
+	return []string{
+		"tried_count", "things that were tried: statements, settings, requests, starts", "wrong_count", "those that went otherwise than they should",
+		"acked_count", "rows whose writing was acknowledged", "lost_count", "acknowledged rows that were not there later",
+		"peak_bytes", "the largest resident memory of a process", "over_bytes", "of that, above the database and an idle process",
+		"answer_ms", "until an answer that must not wait", "end_ms", "from SIGTERM to the end", "open_ms", "until the database answered again",
+		"fired_count", "refusals by the bucket", "settings_count", "settings that were gone through", "kept_count", "settings that took the value",
+	}
+}
+
+// Case is one thing that is tried.
+type Case struct {
+	Name, Doc string
+	run       func(context.Context, *Trial) error
+}
+
+// Cases are all of them.
+func Cases() []Case {
+	return slices.Concat(settingsCases(), prefixCases(), startCases(), sessionCases(), bucketCases(), doorCases(), memoryCases(), smallCases())
+}
+
+// Names are those of the cases.
+func Names() []string {
+	var names []string
+	for _, c := range Cases() {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+// Options of New.
+type Options struct {
+	Program string // pgserve
+	Seed    uint64
+	// Size is how much of it: rows, settings, connections, as the case says. Zero: as little as shows the fault.
+	Size     int
+	Hold     time.Duration // how long a case leaves things alone, if it does
+	Metrics  *record.Metrics
+	Progress func(step string, done, total int64)
+}
+
+// Trial is what a case works with.
+type Trial struct {
+	o      Options
+	clk    clock.Clock
+	folder string
+	front  *gcsfront.Front
+	gate   *gate
+	server *httptest.Server
+	wanted map[string]bool // settings that the case looks at
+
+	mu                      sync.Mutex
+	wrong                   []string
+	tried, bad, acked, lost int
+	living                  []*service.Service
+	recorded                map[string]bool
+	databases               int
+	skipped                 string
+}
+
+// errSkip: this machine cannot do the case.
+var errSkip = errors.New("not possible here")
+
+// New makes the bucket and a folder.
+func New(_ context.Context, o Options) (*Trial, error) {
+	front, err := gcsfront.New(gcsfront.Options{Buckets: []string{Bucket}, Seed: o.Seed})
+	if err != nil {
+		return nil, err
+	}
+	t := &Trial{o: o, clk: clock.System(), front: front, gate: newGate(front)}
+	if t.folder, err = os.MkdirTemp("", "blobpglite-edges-"); err != nil {
+		return nil, fmt.Errorf("make a folder: %w", err)
+	}
+	t.server = httptest.NewServer(t.gate)
+	return t, nil
+}
+
+// Run runs a case and records its counts.
+func Run(ctx context.Context, t *Trial, name string) error {
+	cases := Cases()
+	i := slices.IndexFunc(cases, func(c Case) bool { return c.Name == name })
+	if i < 0 {
+		return fmt.Errorf("there is no case %q", name)
+	}
+	err := cases[i].run(ctx, t)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if errors.Is(err, errSkip) {
+		t.skipped, err = err.Error(), nil
+	}
+	if err != nil && ctx.Err() == nil {
+		t.bad++
+		t.wrong = append(t.wrong, err.Error())
+		err = nil
+	}
+	for name, n := range map[string]int{"tried_count": t.tried, "wrong_count": t.bad, "acked_count": t.acked, "lost_count": t.lost} {
+		t.o.Metrics.Value(name, float64(n))
+	}
+	return err
+}
+
+// Close ends every process and the bucket.
+func (t *Trial) Close() {
+	t.mu.Lock()
+	living := t.living
+	t.mu.Unlock()
+	for _, s := range living {
+		s.Kill()
+	}
+	t.gate.end()
+	t.server.CloseClientConnections()
+	t.server.Close()
+	_ = os.RemoveAll(t.folder)
+}
+
+// Wrong is what went otherwise than it should, in words.
+func (t *Trial) Wrong() []string { return t.wrong }
+
+// Skipped says why nothing was tried; empty: it was.
+func (t *Trial) Skipped() string { return t.skipped }
+
+// Ops are what the bucket was asked.
+func (t *Trial) Ops() store.Ops { return t.front.Counters().Ops }
+
+// expect counts something tried, and says what is wrong if it does not hold.
+func (t *Trial) expect(holds bool, format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tried++
+	if !holds {
+		t.bad++
+		t.wrong = append(t.wrong, fmt.Sprintf(format, args...))
+	}
+}
+
+// rows compares acknowledged rows with those found.
+func (t *Trial) rows(what string, acked, found int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tried++
+	t.acked += acked
+	if lost := acked - found; lost != 0 {
+		t.lost += max(lost, 0)
+		t.bad++
+		t.wrong = append(t.wrong, fmt.Sprintf("%s: of %d acknowledged rows %d are there", what, acked, found))
+	}
+}
+
+func (t *Trial) progress(format string, args ...any) {
+	t.o.Progress(fmt.Sprintf(format, args...), 0, 0)
+}
+
+// size is Options.Size, or what the case needs at least.
+func (t *Trial) size(least int) int {
+	if t.o.Size > 0 {
+		return t.o.Size
+	}
+	return least
+}
+
+// fresh is a database's place that nobody has used.
+func (t *Trial) fresh() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.databases++
+	return fmt.Sprintf("db%d", t.databases)
+}
+
+// address is the flags that name a database's place.
+func (t *Trial) address(prefix string) []string {
+	return []string{"-bucket", "gs://" + Bucket + "/" + prefix, "-endpoint", t.server.URL}
+}
+
+// leaseTTL is short, for the next opening waits for it after a kill.
+const leaseTTL = "1s"
+
+// server is a running pgserve.
+type server struct {
+	*service.Service
+	t      *Trial
+	prefix string
+	flags  []string
+}
+
+// start runs pgserve on a place; an error if it ends at once.
+func (t *Trial) start(ctx context.Context, prefix string, flags ...string) (*server, error) {
+	args := slices.Concat(t.address(prefix), []string{"-lease-ttl", leaseTTL, "-acquire-timeout", "20s", "-log", "info"}, flags)
+	s, err := service.Start(ctx, t.o.Program, service.Options{Args: args})
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.living = append(t.living, s)
+	return &server{Service: s, t: t, prefix: prefix, flags: flags}, nil
+}
+
+// again starts a server on the same place with the same flags, and others if given.
+func (s *server) again(ctx context.Context, flags ...string) (*server, error) {
+	if flags == nil {
+		flags = s.flags
+	}
+	return s.t.start(ctx, s.prefix, flags...)
+}
+
+// crash kills it and starts it again.
+func (s *server) crash(ctx context.Context, flags ...string) (*server, error) {
+	s.Kill()
+	return s.again(ctx, flags...)
+}
+
+// end sends SIGTERM and waits; anything but exit code 0 is an error.
+func (s *server) end(ctx context.Context) error {
+	ending, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	code, err := s.Stop(ending)
+	if err == nil && code != 0 {
+		err = fmt.Errorf("pgserve ended with code %d: %s", code, tail(s.Log()))
+	}
+	return err
+}
+
+// command runs one of pgserve's commands and returns all it says and its exit code.
+func (t *Trial) command(ctx context.Context, args ...string) (string, int) {
+	return runProgram(ctx, t.o.Program, args...)
+}
+
+// on runs a command on a place.
+func (t *Trial) on(ctx context.Context, command, prefix string, args ...string) (string, int) {
+	return t.command(ctx, slices.Concat([]string{command}, args, t.address(prefix))...)
+}
+
+func (t *Trial) file(name string) string { return filepath.Join(t.folder, name) }
+
+// tail is the end of a text, for messages.
+func tail(text string) string {
+	const most = 700
+	return strings.TrimSpace(text[max(0, len(text)-most):])
+}
