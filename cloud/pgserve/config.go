@@ -51,6 +51,7 @@ type config struct {
 	logLevel string
 
 	atState, output string // of commands that copy
+	force           bool
 
 	log     *slog.Logger
 	closers []func() error
@@ -119,7 +120,7 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f.StringVar(&c.durability, "durability", string(engine.Strict), "strict: acknowledged is in the bucket; interval: a crash loses up to -flush-interval; sleep: a crash loses what came since the last flush")
 	f.DurationVar(&c.flushInterval, "flush-interval", engine.DefaultFlushInterval, "of durability interval")
 	f.DurationVar(&c.idleFlush, "idle-flush", engine.DefaultIdleFlush, "of durability sleep: flush when nothing has run for so long")
-	f.DurationVar(&c.restoreBudget, "restore-budget", 0, "what replaying the log may add to a restore; 0: about as much as the layer itself takes")
+	f.DurationVar(&c.restoreBudget, "restore-budget", 0, "what replaying the log may add to a restore; 0: about as much as the layer itself takes; below zero: any amount")
 	c.retainFlag(f)
 	f.StringVar(&c.readMode, "read-mode", string(engine.ReadLease), "lease: answers inside the lease ask nobody; strict: each answer first asks the bucket whether another writer has taken over, one GET")
 	f.Int64Var(&c.disk, "disk-limit", 0, "of the database, in bytes; 0: none")
@@ -164,7 +165,10 @@ func parse(cmd command, args []string, out, errs io.Writer) (*config, []string, 
 		fmt.Fprintln(out, versionText())
 		return nil, nil, nil
 	}
-	if err = c.check(); err == nil {
+	if err = c.bounds(f); err == nil {
+		err = c.check()
+	}
+	if err == nil {
 		err = cmd.check(rest)
 	}
 	if err != nil {

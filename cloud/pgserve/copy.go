@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -24,6 +21,12 @@ import (
 // atFlag lets a command read an earlier state.
 func (c *config) atFlag(f *flag.FlagSet) {
 	f.StringVar(&c.atState, "at", "", "an earlier state, as far as it is kept: a record's number, or a time as 2026-01-31T15:04:05Z. Default: what is durable now")
+}
+
+// restoreFlags are those of restore-to.
+func (c *config) restoreFlags(f *flag.FlagSet) {
+	c.atFlag(f)
+	c.forceFlag(f)
 }
 
 // state is the one that -at names.
@@ -58,8 +61,11 @@ func withFiles(ctx context.Context, c *config, f func(engine.Restored) error) er
 
 // restoreTo writes the data directory as a tar archive.
 func restoreTo(ctx context.Context, c *config, args []string, out io.Writer) error {
+	if _, err := mayWrite(args[0], c.force); err != nil {
+		return fmt.Errorf("write the data directory: %w", err)
+	}
 	return withFiles(ctx, c, func(r engine.Restored) error {
-		err := writeFile(args[0], out, func(w io.Writer) error { return pglite.WriteTar(w, r.Files, "") })
+		err := writeFile(args[0], out, c.force, func(w io.Writer) error { return pglite.WriteTar(w, r.Files, "") })
 		if err != nil {
 			return fmt.Errorf("write the data directory: %w", err)
 		}
@@ -91,33 +97,4 @@ func branch(ctx context.Context, c *config, args []string, out io.Writer) error 
 		fmt.Fprintf(out, "%s: database %s, a copy of %s as of record %d\n", args[0], id, r.Manifest.DatabaseID, r.Seq)
 		return nil
 	})
-}
-
-// toStdout is the name of a file that stands for standard output.
-const toStdout = "-"
-
-// writeFile makes a file of what write writes: all of it, or none. Standard output gets it as it comes.
-func writeFile(name string, out io.Writer, write func(io.Writer) error) (err error) {
-	if name == toStdout {
-		return write(out)
-	}
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
-		}
-	}()
-	if err := write(f); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), name); err != nil {
-		return err
-	}
-	return f.Close()
 }

@@ -19,6 +19,7 @@ import (
 // dumpFlags are those of dump alone.
 func (c *config) dumpFlags(f *flag.FlagSet) {
 	c.atFlag(f)
+	c.forceFlag(f)
 	f.StringVar(&c.output, "o", toStdout, "file to write; it is there when it is whole. -: standard output. pg_dump's own flags come behind --: -Fc, --schema-only, -t table, ... (-- --help names them)")
 }
 
@@ -27,6 +28,9 @@ func dump(ctx context.Context, c *config, args []string, out io.Writer) error {
 	at, err := c.state()
 	if err != nil {
 		return err
+	}
+	if _, err := mayWrite(c.output, c.force); err != nil {
+		return fmt.Errorf("write the dump: %w", err)
 	}
 	return withStore(ctx, c, func(st store.Store) (err error) {
 		rt, err := pglite.NewRuntime(ctx, pglite.Options{Extensions: c.extensions})
@@ -39,7 +43,7 @@ func dump(ctx context.Context, c *config, args []string, out io.Writer) error {
 			return err
 		}
 		defer e.Abandon()
-		return writeFile(c.output, out, func(w io.Writer) error { return dumpEngine(ctx, c, rt, e, args, w) })
+		return writeFile(c.output, out, c.force, func(w io.Writer) error { return dumpEngine(ctx, c, rt, e, args, w) })
 	})
 }
 

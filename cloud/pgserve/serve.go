@@ -169,9 +169,9 @@ func (s *service) listen(ctx context.Context, out io.Writer) error {
 		}
 	}
 	if c.socket != "" {
-		l, err := net.Listen("unix", c.socket)
+		l, err := listenSocket(c.socket)
 		if err != nil {
-			return fmt.Errorf("listen on the socket: %w", err)
+			return err
 		}
 		s.servePG(ctx, l)
 		fmt.Fprintf(out, "postgres  %s\n", c.socket)

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+)
+
+const (
+	day  = 24 * time.Hour
+	year = 365 * day
+)
+
+// durationBound is what a flag may be.
+type durationBound struct {
+	flag      string
+	value     time.Duration
+	low, high time.Duration
+	below     bool // below zero means something, as the flag says
+}
+
+// bounds refuses values that make no sense, before anything is opened. Only flags that the command has are looked at.
+func (c *config) bounds(f *flag.FlagSet) error {
+	for _, b := range []durationBound{
+		{flag: "lease-ttl", value: c.leaseTTL, low: 100 * time.Millisecond, high: time.Hour},
+		{flag: "acquire-timeout", value: c.acquire, high: day},
+		{flag: "turn-timeout", value: c.turnTimeout, low: time.Millisecond, high: day},
+		{flag: "idle-in-transaction", value: c.idleInTx, low: time.Millisecond, high: year, below: true},
+		{flag: "flush-interval", value: c.flushInterval, low: time.Millisecond, high: time.Hour},
+		{flag: "idle-flush", value: c.idleFlush, low: time.Millisecond, high: day},
+		{flag: "restore-budget", value: c.restoreBudget, high: day, below: true},
+		{flag: "retain", value: c.retain, high: 100 * year},
+		{flag: "statement-timeout", value: c.statementTimeout, high: year},
+		{flag: "grace", value: c.grace, high: day},
+	} {
+		if f.Lookup(b.flag) == nil || b.below && b.value < 0 {
+			continue
+		}
+		if b.value < b.low || b.value > b.high {
+			also := ""
+			if b.below {
+				also = ", or below zero"
+			}
+			return fmt.Errorf("-%s %v: from %v to %v%s", b.flag, b.value, b.low, b.high, also)
+		}
+	}
+	for _, b := range []struct {
+		flag             string
+		value, low, high int64
+		zero             bool
+	}{
+		{"memory-limit", c.memory, leastMemory, mostMemory, true},
+		{"disk-limit", c.disk, leastDisk, 1 << 50, true},
+		{"max-clients", int64(c.maxClients), 1, mostConnections, false},
+		{"max-requests", int64(c.maxRequests), 1, mostConnections, false},
+	} {
+		if f.Lookup(b.flag) == nil || b.zero && b.value == 0 {
+			continue
+		}
+		if b.value < b.low || b.value > b.high {
+			zero := ""
+			if b.zero {
+				zero = ", or 0"
+			}
+			return fmt.Errorf("-%s %d: from %d to %d%s", b.flag, b.value, b.low, b.high, zero)
+		}
+	}
+	return errors.Join(c.secrets(), c.addresses(f))
+}
+
+const (
+	leastMemory     = 128 << 20 // what PostgreSQL has from its start
+	mostMemory      = 2 << 30   // a memory's address space; see core/pglite
+	leastDisk       = 64 << 20  // a new database takes more than half of it
+	mostConnections = 100_000
+)
+
+// secrets refuses passwords and tokens that nobody could send. A secret that was made by a command ends with its newline.
+func (c *config) secrets() error {
+	c.token, c.password = strings.TrimRight(c.token, "\r\n"), strings.TrimRight(c.password, "\r\n")
+	for _, ch := range c.token {
+		if ch <= ' ' || ch > '~' {
+			return fmt.Errorf("-token holds the character %q, which a header cannot: use letters and digits", ch)
+		}
+	}
+	for _, ch := range c.password {
+		if ch < ' ' || ch == 0x7f {
+			return fmt.Errorf("-password holds the control character %q", ch)
+		}
+	}
+	return nil
+}
+
+// addresses refuses what cannot be listened on, or asked, by its form alone.
+func (c *config) addresses(f *flag.FlagSet) error {
+	if f.Lookup("listen") != nil {
+		for name, address := range map[string]string{"listen": c.listen, "http": c.http} {
+			if address == "" {
+				continue
+			}
+			if _, _, err := net.SplitHostPort(address); err != nil {
+				return fmt.Errorf("-%s %q: write host:port, as 127.0.0.1:5432", name, address)
+			}
+		}
+		for _, host := range c.hosts {
+			if strings.ContainsAny(host, "/@?# *") {
+				return fmt.Errorf("-http-host %q: a name alone, as db.example", host)
+			}
+		}
+	}
+	if c.endpoint != "" {
+		u, err := url.Parse(c.endpoint)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return fmt.Errorf("-endpoint %q: a URL, as http://127.0.0.1:4443", c.endpoint)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestFlagsThatMakeNoSense: each is refused, by a message that names the flag, the value and what it may be.
+func TestFlagsThatMakeNoSense(t *testing.T) {
+	for _, c := range []string{
+		"-lease-ttl=-1s", "-lease-ttl=0s", "-lease-ttl=1ms", "-lease-ttl=1000h", "-acquire-timeout=-1s", "-acquire-timeout=9999h",
+		"-turn-timeout=-1s", "-turn-timeout=0s", "-idle-in-transaction=0s", "-flush-interval=0s", "-flush-interval=-1ms", "-idle-flush=-1s",
+		"-restore-budget=999h", "-retain=-1h", "-retain=2000000h", "-statement-timeout=-1s", "-grace=-1s", "-grace=999h",
+		"-memory-limit=-1", "-memory-limit=1", "-memory-limit=999999999999", "-disk-limit=-1", "-disk-limit=1000",
+		"-max-clients=-1", "-max-clients=0", "-max-clients=1000000000", "-max-requests=0", "-max-requests=-5",
+		"-listen=5432", "-http=localhost", "-http-host=http://x/", "-endpoint=localhost:4443", "-endpoint=ftp://x",
+	} {
+		name, value, _ := strings.Cut(c, "=")
+		if text := admin(t, 2, "-store", "mem", c); !strings.Contains(text, name+" ") || !strings.Contains(text, strings.TrimLeft(value, "0")) {
+			t.Errorf("pgserve %s says %q", c, text)
+		}
+	}
+	for name, text := range map[string]string{"-token": "two words", "-password": "a\x01b"} {
+		if said := admin(t, 2, "-store", "mem", name, text); !strings.Contains(said, name) {
+			t.Errorf("pgserve %s %q says %q", name, text, said)
+		}
+	}
+	if text := admin(t, 2, "gc", "-bucket", "gs://a/b", "-lease-ttl=-1s"); !strings.Contains(text, "-lease-ttl -1s") {
+		t.Errorf("gc says %q", text)
+	}
+}
+
+// TestEveryNumberHasABound: a flag that is added has to be thought of.
+func TestEveryNumberHasABound(t *testing.T) {
+	for _, cmd := range commands() {
+		probe := &config{settings: settings{}}
+		f, _ := probe.flags(cmd, io.Discard)
+		f.VisitAll(func(fl *flag.Flag) {
+			getter, ok := fl.Value.(flag.Getter)
+			if !ok {
+				return
+			}
+			absurd := ""
+			switch getter.Get().(type) {
+			case time.Duration:
+				absurd = "2500000h"
+			case int, int64:
+				absurd = "-7"
+			default:
+				return
+			}
+			var out, errs bytes.Buffer
+			if _, _, err := parse(cmd, []string{"-" + fl.Name + "=" + absurd}, &out, &errs); !errors.Is(err, errUsage) || !strings.Contains(errs.String(), "-"+fl.Name+" ") {
+				t.Errorf("pgserve %s -%s=%s is taken: %s", cmd.name, fl.Name, absurd, errs.String())
+			}
+		})
+	}
+}
+
+func TestFlagsThatAreTaken(t *testing.T) {
+	var out, errs bytes.Buffer
+	c, _, err := parse(commands()[0], []string{
+		"-store", "mem", "-restore-budget=-1ns", "-idle-in-transaction=-1s", "-acquire-timeout=1ms", "-memory-limit=0", "-memory-limit=268435456",
+		"-disk-limit=0", "-grace=0s", "-token=abc\n", "-password=p w\r\n", "-listen=", "-http=[::1]:0", "-http-host=db.example,other.example:8080",
+	}, &out, &errs)
+	if err != nil {
+		t.Fatal(errs.String())
+	}
+	if c.token != "abc" || c.password != "p w" || len(c.hosts) != 2 {
+		t.Errorf("%q %q %v", c.token, c.password, c.hosts)
+	}
+}
+
+// TestSocketLeftBehind: after SIGKILL the next one starts; where somebody listens, or there is another file, it does not.
+func TestSocketLeftBehind(t *testing.T) {
+	folder, err := os.MkdirTemp("", "s") // a socket's name is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	path := filepath.Join(folder, ".s.PGSQL.5432")
+	first := start(t, "-store", "mem", "-socket", path)
+	if text := admin(t, 1, "-store", "mem", "-listen", "", "-http", "", "-socket", path); !strings.Contains(text, "another process listens") {
+		t.Error(text)
+	}
+	if err := first.cmd.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-first.done
+	if _, err := os.Lstat(path); err != nil {
+		t.Fatal("nothing is left behind: ", err)
+	}
+	start(t, "-store", "mem", "-socket", path)
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal("nobody listens: ", err)
+	}
+	_ = conn.Close()
+
+	file := filepath.Join(folder, "precious")
+	if err := os.WriteFile(file, []byte("kept"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(folder, "link")
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{file, link, folder} {
+		if text := admin(t, 1, "-store", "mem", "-listen", "", "-http", "", "-socket", name); !strings.Contains(text, "no socket") {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+	if b, err := os.ReadFile(link); err != nil || string(b) != "kept" {
+		t.Errorf("%q, %v", b, err)
+	}
+}

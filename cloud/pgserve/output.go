@@ -1,0 +1,100 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// forceFlag lets a command write over a file.
+func (c *config) forceFlag(f *flag.FlagSet) {
+	f.BoolVar(&c.force, "force", false, "write over a file that is there already")
+}
+
+// toStdout is the name of a file that stands for standard output.
+const toStdout = "-"
+
+// errExists: there is a file already.
+var errExists = errors.New("it exists already, and may be all that is left of something: choose another name, or say -force")
+
+// mayWrite looks whether a file may be written, before the work for it is done. A device, or a pipe, is written as it is.
+func mayWrite(name string, force bool) (direct bool, err error) {
+	if name == toStdout {
+		return false, nil
+	}
+	info, err := os.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, err
+	case info.IsDir():
+		return false, fmt.Errorf("%s: it is a folder; name a file in it", name)
+	case !info.Mode().IsRegular():
+		return true, nil
+	case !force:
+		return false, fmt.Errorf("%s: %w", name, errExists)
+	}
+	return false, nil
+}
+
+// writeFile makes a file of what write writes: all of it, or none, and never in the place of another one without force.
+// Standard output gets it as it comes.
+func writeFile(name string, out io.Writer, force bool, write func(io.Writer) error) (err error) {
+	direct, err := mayWrite(name, force)
+	switch {
+	case err != nil:
+		return err
+	case name == toStdout:
+		return write(out)
+	case direct:
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(write(f), f.Close())
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	if err := errors.Join(write(f), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := place(f.Name(), name, force); err != nil {
+		return err
+	}
+	folder, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return nil // it is there; only whether its name survives a power cut is not known
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}
+
+// place gives a file its name. Without force, also one that has come meanwhile stays.
+func place(from, to string, force bool) error {
+	if force {
+		return os.Rename(from, to)
+	}
+	err := os.Link(from, to)
+	switch {
+	case err == nil:
+		return os.Remove(from)
+	case errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("%s: %w", to, errExists)
+	}
+	// A file system without hard links.
+	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(fmt.Errorf("%s: %w", to, errExists), err)
+	}
+	return os.Rename(from, to)
+}

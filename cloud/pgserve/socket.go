@@ -1,0 +1,58 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// listenSocket listens on a Unix socket. A process that was killed leaves its socket behind, and nobody can listen where there
+// is one: it is removed, if it is a socket and nothing listens on it. The folder is locked meanwhile, so that of two processes
+// that start at once the second one sees the first.
+func listenSocket(path string) (_ net.Listener, err error) {
+	if strings.HasPrefix(path, "@") { // of Linux's abstract names, which end with their process
+		return net.Listen("unix", path)
+	}
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("listen on the socket %s: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, folder.Close()) }() // which unlocks it
+	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, fmt.Errorf("listen on the socket %s: lock its folder: %w", path, err)
+	}
+	if err := removeStale(path); err != nil {
+		return nil, fmt.Errorf("listen on the socket %s: %w", path, err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen on the socket %s: %w", path, err)
+	}
+	return l, nil
+}
+
+// removeStale removes a socket that nobody listens on.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != fs.ModeSocket:
+		return errors.New("there is a file of that name that is no socket: remove it, or choose another name")
+	}
+	conn, err := net.Dial("unix", path)
+	switch {
+	case err == nil:
+		return errors.Join(errors.New("another process listens on it: end that one, or choose another name"), conn.Close())
+	case !errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("find out whether somebody listens on it: %w", err)
+	}
+	return os.Remove(path)
+}
