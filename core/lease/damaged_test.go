@@ -74,3 +74,18 @@ func TestAHolderWhoseLeaseWasOverwritten(t *testing.T) {
 		t.Errorf("there is %q, %v", o.Body, err)
 	}
 }
+
+// TestAReleaseTakesNothingFromARival: a holder that slept past its time gives back what it no longer has, and has not noticed.
+func TestAReleaseTakesNothingFromARival(t *testing.T) {
+	st, clk := mem.New(mem.Options{}), newClock()
+	l := acquire(t, options(st, clk, "sleeper"), 0)
+	clk.Advance(ttl)
+	acquire(t, options(st, clk, "rival"), 0)
+	if err := l.Release(context.Background()); err != nil {
+		t.Errorf("release: %v", err)
+	}
+	var locked *LockedError
+	if _, err := Acquire(t.Context(), options(st, clk, "third"), 0); !errors.As(err, &locked) || locked.Holder != "rival" {
+		t.Errorf("a third one: %v", err)
+	}
+}

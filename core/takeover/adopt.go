@@ -215,6 +215,10 @@ type AdoptOptions struct {
 // nothing that it wrote is deleted, what it appends later stands behind what was read and is found by the next opening, and its
 // epoch is not below the manifest's. The manifest is created, never written over.
 //
+// What it cannot know of: a collection that was stopped in its middle when the manifest was lost, and goes on long after the
+// lease has run out, deletes layers that its manifest did not name. If the newest layer was never named, because its writer was
+// fenced before it could be, that is the one. End what runs on the prefix before adopting.
+//
 // Errors: those of Survey and of lease.Acquire, ErrNested, store.ErrConflict (somebody else was faster), the store's.
 func Adopt(ctx context.Context, o AdoptOptions) (a Adoptable, err error) {
 	if err := checkAbove(ctx, o.Store); err != nil {

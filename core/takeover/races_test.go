@@ -96,27 +96,38 @@ func TestFenceAtWalStart(t *testing.T) {
 	}
 	second := write(t, a.Log, "two")
 	// X and D are interleaved by hooks: X stops before its fence at 3.
+	var d *Opened
 	var dErr error
+	stalled := false
 	x := opts(st, "X", 1, nil)
 	x.Hook = hooked(point.FenceBeforePut, func() {
+		stalled = true
 		at3 := write(t, a.Log, "three")
 		dst := &getHook{Store: st, key: wal.Key(3)}
 		dst.f = func() { // D has listed 1..3, is about to read 3
 			publish(t, st, a.Epoch, at3)
 			if _, err := gc.Collect(t.Context(), gc.Options{Store: st, Epoch: a.Epoch, Writer: "A"}); err != nil {
-				t.Fatal(err)
+				t.Error(err)
 			}
 			// X's fence lands now; done by hand what X's Log does.
 			l, _ := wal.NewLog(st, second, wal.Options{Epoch: 2, DatabaseID: a.Manifest.DatabaseID, Writer: "X"})
 			if _, err := l.Fence(t.Context()); err != nil {
-				t.Fatal(err)
+				t.Error(err)
 			}
 		}
-		_, dErr = Open(t.Context(), opts(dst, "D", 2, nil))
+		d, dErr = Open(t.Context(), opts(dst, "D", 2, nil))
+		if dst.f != nil {
+			t.Error("D has not read record 3: the test shows nothing")
+		}
 	})
 	_, _ = Open(t.Context(), x)
-	if dErr != nil {
+	switch {
+	case !stalled:
+		t.Fatal("X came to no fence: the test shows nothing")
+	case dErr != nil:
 		t.Errorf("D: %v", dErr)
+	case d.Log.Tail().Seq != 4 || d.Manifest.WalStart != 4 || len(d.Records) != 0:
+		t.Errorf("D: fence %d, wal_start %d, %d records", d.Log.Tail().Seq, d.Manifest.WalStart, len(d.Records))
 	}
 	if _, err := Open(t.Context(), opts(st, "Z", 9, nil)); err != nil {
 		t.Errorf("every later opening: %v", err)
@@ -193,17 +204,30 @@ func TestForeignAtOurName(t *testing.T) {
 // 5. rival: ErrLocked without LockedError.
 func TestRivalIsLockedError(t *testing.T) {
 	st := mem.New(mem.Options{})
-	o := opts(st, "D", 2, nil)
+	clk := clock.NewVirtual(t0)
+	o := opts(st, "D", 0, nil)
+	o.Clock = clk
+	fired := false
 	o.Hook = hooked(point.FenceBeforePut, func() {
+		fired = true
 		if _, err := Open(t.Context(), opts(st, "A", 5, nil)); err != nil {
-			t.Fatal(err)
+			t.Error(err)
 		}
+		clk.Advance(5 * time.Hour) // D was asleep: its lease is A's now
 	})
 	_, err := Open(t.Context(), o)
 	var locked *lease.LockedError
-	t.Logf("%v", err)
-	if errors.Is(err, lease.ErrLocked) && !errors.As(err, &locked) {
-		t.Error("ErrLocked that is no *LockedError, though the sentinel's doc says every one is")
+	switch {
+	case !fired:
+		t.Error("no rival came: the test shows nothing")
+	case !errors.Is(err, ErrRival) || !errors.Is(err, lease.ErrLocked):
+		t.Errorf("fenced by a rival that holds the lease: %v", err)
+	case !errors.As(err, &locked) || locked.Holder != "A":
+		t.Errorf("ErrLocked that is no *LockedError of the rival, though the sentinel's doc says every one is: %v", err)
+	}
+	l, err := st.Get(t.Context(), lease.Key)
+	if s, decodeErr := lease.Decode(l.Body); err != nil || decodeErr != nil || s.Holder != "A" {
+		t.Errorf("the rival's lease became %+v, %v, %v", s, err, decodeErr)
 	}
 }
 
@@ -257,6 +281,28 @@ func TestGCChecksLayer(t *testing.T) {
 	}
 	if _, err := Verify(t.Context(), st); err == nil {
 		t.Error("Verify finds it sound")
+	}
+}
+
+// TestVerifyBesideACompaction: a log that was collected while it was read is not damaged.
+func TestVerifyBesideACompaction(t *testing.T) {
+	st := mem.New(mem.Options{})
+	a, err := Open(t.Context(), opts(st, "A", 0, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, a.Log, "two")
+	at := write(t, a.Log, "three")
+	write(t, a.Log, "four")
+	reader := &getHook{Store: st, key: wal.Key(2), f: func() {
+		publish(t, st, a.Epoch, at)
+		if _, err := gc.Collect(t.Context(), gc.Options{Store: st, Epoch: a.Epoch, Writer: "A"}); err != nil {
+			t.Error(err)
+		}
+	}}
+	r, err := VerifyWith(t.Context(), reader, VerifyOptions{Parallel: 1})
+	if err != nil || r.From != 4 || r.To != 4 || reader.f != nil {
+		t.Errorf("%+v, %v", r, err)
 	}
 }
 

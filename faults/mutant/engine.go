@@ -65,7 +65,7 @@ func EngineMutants() []Mutant {
 		{
 			Name: "publish-undurable-base", Invariant: replay, File: compactFile, Plan: "e1z.1",
 			Doc: "a layer is published with commits whose record is not in the log",
-			Old: "position, err := at(ctx)\n", New: "position, err := m.log.position(), error(nil)\n\t_ = at\n",
+			Old: "position, err := c.at(ctx)\n", New: "position, err := m.log.position(), error(nil)\n\t_ = c.at\n",
 		},
 		{
 			Name: "no-flush-at-the-end", Invariant: durable, File: modeFile, Plan: "e4b.4",

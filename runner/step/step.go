@@ -55,7 +55,7 @@ func verbs() []verb {
 		conditionsVerb(), raceVerb(), contestVerb(), readAfterWriteVerb(), primitiveLatencyVerb(), emulatorVerb(),
 		lockedVerb(), takeoversVerb(), zombiesVerb(), heartbeatVerb(), goTestVerb(),
 		killpointVerb(), zombieVerb(), handoverVerb(), chaosVerb(), episodeVerb(),
-		blackoutVerb(), layerSizeVerb(), nothingNewVerb(), engineMutantsVerb(), stalledOpenerVerb(),
+		blackoutVerb(), layerSizeVerb(), nothingNewVerb(), engineMutantsVerb(), unitMutantsVerb(), stalledOpenerVerb(),
 		exploreVerb(), mutantsVerb(),
 		clientVerb(), pgbenchVerb(), doorLatencyVerb(), regressVerb(),
 		twinBootVerb(), twinTierVerb(), twinSleepVerb(), twinCommitsVerb(),

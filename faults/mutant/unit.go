@@ -1,0 +1,224 @@
+package mutant
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// unitRooms are the packages whose own tests have to catch what is broken in them.
+var unitRooms = []string{"core/takeover", "core/wal", "core/gc", "core/lease", "core/manifest"}
+
+// door is what a client may rely on, not one of the protocol's invariants.
+const door = "door"
+
+// The files that only unit mutants break.
+const (
+	partsFile    = "core/gc/parts.go"
+	recordFile   = "core/wal/record.go"
+	namesFile    = "core/base/names.go"
+	placeFile    = "core/takeover/place.go"
+	adoptFile    = "core/takeover/adopt.go"
+	publishFile  = "core/manifest/publish.go"
+	retainFile   = "core/manifest/retain.go"
+	manifestCode = "core/manifest/manifest.go"
+)
+
+// UnitMutants are broken variants that the tests of their own package have to catch, which Plan names: those of Mutants and
+// EngineMutants that lie in the rooms of the protocol, and those of what the explorer does not cover.
+func UnitMutants() []Mutant {
+	var all []Mutant
+	seen := map[string]bool{}
+	for _, m := range slices.Concat(Mutants(), EngineMutants()) {
+		if slices.Contains(unitRooms, path.Dir(m.File)) && !seen[m.Name] {
+			seen[m.Name] = true
+			m.Plan = "./" + path.Dir(m.File)
+			all = append(all, m)
+		}
+	}
+	return slices.Concat(all, prefixMutants(), historyMutants(), doorMutants())
+}
+
+// prefixMutants break what belongs to a prefix: what is alive in it, whose it is, what may be made there.
+func prefixMutants() []Mutant {
+	return []Mutant{
+		{
+			Name: "gc-by-metadata", Invariant: restorable, File: partsFile, Plan: "./core/gc",
+			Doc: "which parts are alive is taken from the write ids of the listing: a copy without metadata loses them",
+			Old: "\t\tif !each(seq, a.Size) {\n",
+			New: "\t\tif c.o.Learnt != nil {\n\t\t\tif c.o.Learnt.named == nil {\n\t\t\t\tc.o.Learnt.named = map[group]uint64{}\n\t\t\t}\n" +
+				"\t\t\tfor epoch := range c.o.Epoch {\n\t\t\t\tc.o.Learnt.named[group{epoch, a.WriteID}] = seq\n\t\t\t}\n\t\t\tcontinue\n\t\t}\n\t\tif !each(seq, a.Size) {\n",
+		},
+		{
+			Name: "gc-in-a-damaged-log", Invariant: restorable, File: partsFile, Plan: "./core/gc",
+			Doc: "a record that is missing is passed over, though it may have named parts",
+			Old: "\t\tif seq != next {\n", New: "\t\tif seq < next {\n",
+		},
+		{
+			Name: "gc-anothers-records", Invariant: restorable, File: gcFile, Plan: "./core/gc",
+			Doc: "a record of another database is deleted",
+			Old: "\tcase r.DatabaseID != c.m.DatabaseID:\n", New: "\tcase r.DatabaseID == \"\":\n",
+		},
+		{
+			Name: "gc-by-prefix", Invariant: restorable, File: namesFile, Plan: "./core/gc",
+			Doc: "whatever lies below a layer's folder is taken for a part of it: another database within is emptied",
+			Old: "isPart && err == nil && key == PartKey(o.Layer, int(n))", New: "isPart || err == nil || n == 0",
+		},
+		{
+			Name: "gc-parts-by-prefix", Invariant: restorable, File: recordFile, Plan: "./core/gc",
+			Doc: "whatever lies below the folder of parts is taken for one",
+			Old: "&& nErr == nil && number >= 0 && key == partKey(epoch, writeID, number)", New: "&& (nErr == nil || number >= 0)",
+		},
+		{
+			Name: "own-write-by-metadata", Invariant: durable, File: logFile, Plan: "./core/wal",
+			Doc: "a record of our own, its reply lost, is known by the metadata beside it",
+			Old: "case lookErr == nil && bytes.Equal(o.Body, body):", New: "case lookErr == nil && bytes.Equal(o.Body, body) && bytes.Contains(body, []byte(o.WriteID)):",
+		},
+		{
+			Name: "own-lease-by-metadata", Invariant: "lease", File: leaseFile, Plan: "./core/lease",
+			Doc: "a lease of our own, its reply lost, is known by the metadata beside it",
+			Old: "\treturn s.WriteID\n", New: "\t_ = s\n\treturn o.WriteID\n",
+		},
+		{
+			Name: "garbage-lease-blocks", Invariant: "lease", File: leaseFile, Plan: "./core/lease",
+			Doc: "an object that is no lease blocks for ever",
+			Old: "\t\t\ts, err = State{}, nil\n", New: "\t\t\ts = State{}\n",
+		},
+		{
+			Name: "garbage-lease-overwritten", Invariant: "lease", File: leaseFile, Plan: "./core/lease",
+			Doc: "a lease is taken by writing over whatever is there now",
+			Old: "\t\tcond = store.IfGen(o.Gen)\n\t}\n\tl.swap.Lock()", New: "\t\tcond = store.Always()\n\t}\n\tl.swap.Lock()",
+		},
+		{
+			Name: "nested-within", Invariant: restorable, File: placeFile, Plan: "./core/takeover",
+			Doc: "a database is made inside another one's prefix",
+			Old: "\tfor _, above := range store.Above(st) {\n", New: "\tfor _, above := range store.Above(nil) {\n",
+		},
+		{
+			Name: "nested-around", Invariant: restorable, File: placeFile, Plan: "./core/takeover",
+			Doc: "a database is made around another one's prefix",
+			Old: "\t\tcase stranger == \"\":\n", New: "\t\tcase stranger == \"\" && n < 0:\n",
+		},
+		{
+			Name: "manifest-made-anew", Invariant: restorable, File: placeFile, Plan: "./core/takeover",
+			Doc: "a lost manifest is replaced by a new database's",
+			Old: "\t\tcase isOurs(a.Key):\n\t\t\treturn a.Key, stranger, nil\n", New: "\t\tcase isOurs(a.Key):\n",
+		},
+		{
+			Name: "rival-is-a-lost-manifest", Invariant: "sound", File: placeFile, Plan: "./core/takeover",
+			Doc: "a rival's new database is taken for one that has lost its manifest",
+			Old: "\tcase err == nil:\n\t\treturn nil\n\tcase !errors.Is(err, store.ErrNotFound):\n\t\treturn err\n\tcase ours", New: "\tcase err != nil && !errors.Is(err, store.ErrNotFound):\n\t\treturn err\n\tcase ours",
+		},
+		{
+			Name: "adopt-an-older-layer", Invariant: prefix, File: adoptFile, Plan: "./core/takeover",
+			Doc: "a database goes on from a layer though the log behind it does not reach as far as a later one",
+			Old: "\t\tif seq > s.a.To {\n", New: "\t\tif seq > s.a.To && s.st == nil {\n",
+		},
+		{
+			Name: "adopt-beside-a-writer", Invariant: "lease", File: adoptFile, Plan: "./core/takeover",
+			Doc: "an adoption waits for nobody's lease",
+			Old: "\tif err != nil {\n\t\treturn a, fmt.Errorf(\"adopt: %w\", err)\n\t}\n\tdefer func()", New: "\tif err != nil {\n\t\tl, err = lease.Acquire(ctx, lease.Options{Store: o.Store, Holder: o.Writer, TTL: o.LeaseTTL}, 0)\n\t}\n\tif err != nil {\n\t\treturn a, err\n\t}\n\tdefer func()",
+		},
+	}
+}
+
+// historyMutants break what is kept of earlier states.
+func historyMutants() []Mutant {
+	return []Mutant{
+		{
+			Name: "retain-by-command-line", Invariant: restorable, File: publishFile, Plan: "./core/manifest",
+			Doc: "what is kept goes by what the last writer was given",
+			Old: "\t\tretain, _ := m.Retain()\n", New: "\t\tretain := o.Retain\n",
+		},
+		{
+			Name: "retain-forgotten", Invariant: restorable, File: retainFile, Plan: "./core/manifest",
+			Doc: "a database of an earlier version drops its history",
+			Old: "\tif len(m.Layers) < 2 {\n", New: "\tif len(m.Layers) >= 0 {\n",
+		},
+		{
+			Name: "retain-fences", Invariant: "sound", File: retainFile, Plan: "./core/manifest",
+			Doc: "saying what is kept makes a new epoch in the manifest, and fences the writer",
+			Old: "Options{Epoch: seen.Epoch, Writer", New: "Options{Epoch: seen.Epoch + 1, Writer",
+		},
+		{
+			Name: "newest-format-always", Invariant: "sound", File: manifestFile, Plan: "./core/manifest",
+			Doc: "the version before cannot open what does not need the newer format",
+			Old: "max(m.Format, 1), u.o.Epoch", New: "max(m.Format, Format), u.o.Epoch",
+		},
+		{
+			Name: "old-format-refused", Invariant: "sound", File: manifestCode, Plan: "./core/takeover",
+			Doc: "a database of the version before does not open",
+			Old: "case m.Format < 1 || m.Format > Format:", New: "case m.Format != Format:",
+		},
+	}
+}
+
+// doorMutants break the PostgreSQL door.
+func doorMutants() []Mutant {
+	const startup, lookout = "core/pgwire/startup.go", "core/pgwire/lookout.go"
+	return []Mutant{
+		{
+			Name: "no-password", Invariant: door, File: startup, Plan: "./core/pgwire",
+			Doc: "a client is let in without its password",
+			Old: "c.srv.verifier != nil && !inside", New: "c.srv.verifier != nil && inside",
+		},
+		{
+			Name: "tls-not-required", Invariant: door, File: startup, Plan: "./core/pgwire",
+			Doc: "a client without TLS is let in where it is required",
+			Old: "if c.srv.o.RequireTLS && !secure && !inside {", New: "if c.srv.o.RequireTLS && !secure && inside {",
+		},
+		{
+			Name: "any-secret-cancels", Invariant: door, File: startup, Plan: "./core/pgwire",
+			Doc: "whoever knows a client's number cancels its statements",
+			Old: "subtle.ConstantTimeCompare(c.secret, secret) == 1", New: "subtle.ConstantTimeCompare(c.secret, secret) >= 0",
+		},
+		{
+			Name: "idle-for-ever", Invariant: door, File: lookout, Plan: "./core/pgwire",
+			Doc: "a client that is silent in a transaction keeps it",
+			Old: "if at == stageInBlock && limit > 0 && spent >= limit {", New: "if at == stageInBlock && limit < 0 && spent >= limit {",
+		},
+		{
+			Name: "waits-for-ever", Invariant: door, File: lookout, Plan: "./core/pgwire",
+			Doc: "a client that waits for its turn is never sent away",
+			Old: "if at == stageQueues && spent >= s.o.TurnTimeout {", New: "if at == stageQueues && s.o.TurnTimeout < 0 {",
+		},
+		{
+			Name: "any-database", Invariant: door, File: startup, Plan: "./core/pgwire",
+			Doc: "a client that asks for a database that is not there gets another one",
+			Old: "if database != c.srv.o.Database {", New: "if database != c.srv.o.Database && database == \"\" {",
+		},
+	}
+}
+
+// failedTest finds the first test that failed in what `go test` printed, or one that hung.
+var failedTest = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)|running tests:\s+(\S+)`)
+
+// unitLimit bounds the tests of one package with a mutant in it: one that hangs is caught.
+const unitLimit = "90s"
+
+// RunUnit runs the tests that Plan names with the mutant in them: packages, or flags of `go test`. by is the first test that
+// failed; empty: the mutant was not caught. A mutant that does not compile is an error.
+func (m Mutant) RunUnit(ctx context.Context, root, dir string) (by string, err error) {
+	overlay, err := m.Overlay(root, dir)
+	if err != nil {
+		return "", err
+	}
+	args := append([]string{"test", "-overlay", overlay, "-count=1", "-failfast", "-timeout", unitLimit}, strings.Fields(m.Plan)...)
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = root
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err == nil {
+		return "", nil
+	}
+	if found := failedTest.FindSubmatch(out); errors.As(err, &exit) && found != nil {
+		return string(found[1]) + string(found[2]), nil
+	}
+	return "", fmt.Errorf("mutant %s: go test: %w: %s", m.Name, err, bytes.TrimSpace(out[max(len(out)-2000, 0):]))
+}
