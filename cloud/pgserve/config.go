@@ -15,6 +15,7 @@ import (
 	"github.com/fsouza/fake-gcs-server/fakestorage"
 
 	"blobpglite/core/engine"
+	"blobpglite/core/httpapi"
 	"blobpglite/core/lease"
 	"blobpglite/core/pgwire"
 	"blobpglite/core/store"
@@ -33,7 +34,9 @@ type config struct {
 	tlsCert, tlsKey       string
 	requireTLS            bool
 	password, token       string
+	hosts                 names
 	maxClients            int
+	maxRequests           int
 	turnTimeout, idleInTx time.Duration
 
 	durability               string
@@ -114,7 +117,9 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f.BoolVar(&c.requireTLS, "require-tls", false, "refuse PostgreSQL connections without TLS")
 	f.StringVar(&c.password, "password", "", "asked of every PostgreSQL client (SCRAM-SHA-256). Without one, only loopback addresses and sockets are served. Better in the environment: PGSERVE_PASSWORD")
 	f.StringVar(&c.token, "token", "", "bearer token of the HTTP service; without one, only loopback addresses are served. Better in PGSERVE_TOKEN")
-	f.IntVar(&c.maxClients, "max-clients", pgwire.DefaultMaxClients, "PostgreSQL connections at a time")
+	f.Var(&c.hosts, "http-host", "a name by which the HTTP service may be asked (Host), besides localhost and this machine's own addresses; may be repeated. Without it, and with a -token or on Cloud Run, every name will do")
+	f.IntVar(&c.maxClients, "max-clients", pgwire.DefaultMaxClients, "PostgreSQL connections at a time; HTTP has its own bound")
+	f.IntVar(&c.maxRequests, "max-requests", httpapi.DefaultMaxRequests, "HTTP requests at work at a time; one more is answered 503")
 	f.DurationVar(&c.turnTimeout, "turn-timeout", pgwire.DefaultTurnTimeout, "how long a client waits for another one's transaction")
 	f.DurationVar(&c.idleInTx, "idle-in-transaction", pgwire.DefaultIdleInTransaction, "how long a client may be silent in a transaction; below zero: for ever")
 	f.StringVar(&c.durability, "durability", string(engine.Strict), "strict: acknowledged is in the bucket; interval: a crash loses up to -flush-interval; sleep: a crash loses what came since the last flush")

@@ -31,6 +31,7 @@ type service struct {
 	loading  *loading
 	keeper   *keeper.Keeper
 	pg       *pgwire.Server
+	api      *httpapi.API
 	http     *http.Server
 	failures chan error
 	doors    atomic.Int64 // when the doors were open, nanoseconds of clock
@@ -86,13 +87,16 @@ func (s *service) build(ctx context.Context) error {
 	if s.pg, err = s.server(); err != nil {
 		return err
 	}
-	api, err := httpapi.New(httpapi.Options{
+	_, open := c.httpAddress()
+	s.api, err = httpapi.New(httpapi.Options{
 		Dial: s.pg.Dial, Keeper: s.keeper, Token: c.token, Registry: registry, Clock: s.clock, Logger: c.log, Process: s.began,
+		// A page that was given a name of ours knows no token, and none gets past Cloud Run's own check.
+		Hosts: c.hosts, AnyHost: len(c.hosts) == 0 && (c.token != "" || open), MaxRequests: c.maxRequests,
 	})
 	if err != nil {
 		return err
 	}
-	s.http = &http.Server{Handler: api, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	s.http = s.api.Server()
 	return httpapi.Gauges(registry, s.keeper, s.pg)
 }
 
@@ -182,7 +186,7 @@ func (s *service) listen(ctx context.Context, out io.Writer) error {
 			return err
 		}
 		go func() {
-			if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			if err := s.http.Serve(s.api.Limit(l)); !errors.Is(err, http.ErrServerClosed) {
 				s.failures <- fmt.Errorf("serve HTTP: %w", err)
 			}
 		}()

@@ -92,6 +92,7 @@ func post(t *testing.T, s *httptest.Server, body string, headers ...string) (int
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.Header.Set("Content-Type", "application/json")
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
@@ -316,10 +317,11 @@ func TestMeter(t *testing.T) {
 func FuzzRequest(f *testing.F) {
 	f.Add(`{"sql":"SELECT 1","params":[1,"a",null]}`)
 	f.Add(`{"batch":[{"sql":"SELECT 1"}]}`)
-	a := &API{o: Options{MaxRequest: 1 << 16}}
+	a := &API{o: Options{MaxRequest: 1 << 16}, guard: newGuard(Options{})}
 	f.Fuzz(func(t *testing.T, body string) {
 		r := httptest.NewRequest("POST", "/sql", strings.NewReader(body))
-		statements, _, err := a.decode(r)
+		r.Header.Set("Content-Type", "application/json")
+		statements, _, err := a.decode(httptest.NewRecorder(), r)
 		if (err == nil) != (len(statements) > 0) {
 			t.Fatalf("%d statements, %v", len(statements), err)
 		}

@@ -208,7 +208,10 @@ func Gauges(registry prometheus.Registerer, k *keeper.Keeper, srv *pgwire.Server
 	gauge("clients", "connections that have logged in", func() float64 { return float64(srv.Stats().Clients) })
 	gauge("clients_waiting", "for their turn", func() float64 { return float64(srv.Stats().Waiting) })
 	gauge("pinned", "1 while a client keeps the session", func() float64 { return flag(srv.Stats().Pinned != "") })
+	gauge("startups", "connections that are logging in", func() float64 { return float64(srv.Stats().Startups) })
 	counter("clients_refused_total", "connections refused", func() float64 { return float64(srv.Stats().Refused) })
+	errs = append(errs, registry.Register(refusals{srv, prometheus.NewDesc("blobpglite_connections_refused_total",
+		"connections of the wire protocol that were refused, by reason", []string{"reason"}, nil)}))
 	counter("session_switches_total", "how often the session changed its client", func() float64 { return float64(srv.Stats().Switches) })
 	gauge("memory_bytes", "that the process has from the system, without PostgreSQL's own", func() float64 {
 		var m runtime.MemStats
@@ -216,4 +219,20 @@ func Gauges(registry prometheus.Registerer, k *keeper.Keeper, srv *pgwire.Server
 		return float64(m.Sys)
 	})
 	return errors.Join(errs...)
+}
+
+// refusals collects why connections of the wire protocol were refused.
+type refusals struct {
+	srv  *pgwire.Server
+	desc *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (r refusals) Describe(to chan<- *prometheus.Desc) { to <- r.desc }
+
+// Collect implements prometheus.Collector.
+func (r refusals) Collect(to chan<- prometheus.Metric) {
+	for reason, n := range r.srv.Stats().Refusals {
+		to <- prometheus.MustNewConstMetric(r.desc, prometheus.CounterValue, float64(n), reason)
+	}
 }

@@ -20,8 +20,10 @@ import (
 	"blobpglite/core/keeper"
 )
 
-// maxBatch bounds the statements of one request.
-const maxBatch = 1000
+const (
+	maxBatch  = 1000  // statements of one request
+	maxParams = 65535 // of a statement. Source: postgresql.org/docs/current/protocol-message-formats.html, Bind: an Int16
+)
 
 // request is the body of a POST /sql.
 type request struct {
@@ -49,14 +51,15 @@ type result struct {
 
 // badRequest is an error of whoever asks.
 type badRequest struct {
-	status int
-	text   string
+	status         int
+	text, sqlstate string
+	reason         string // that refusals are counted by; empty: it is none
 }
 
 func (b *badRequest) Error() string { return b.text }
 
 func bad(status int, format string, args ...any) error {
-	return &badRequest{status, fmt.Sprintf(format, args...)}
+	return &badRequest{status: status, text: fmt.Sprintf(format, args...)}
 }
 
 // sql serves POST /sql.
@@ -93,7 +96,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 func (a *API) run(w *recorder, r *http.Request) error {
-	statements, batch, err := a.decode(r)
+	statements, batch, err := a.decode(w, r)
 	if err != nil {
 		return err
 	}
@@ -101,6 +104,11 @@ func (a *API) run(w *recorder, r *http.Request) error {
 	if lines && batch {
 		return bad(http.StatusBadRequest, "a batch is answered in one piece; ask for application/json")
 	}
+	done, err := a.begin()
+	if err != nil {
+		return err
+	}
+	defer done()
 	c, err := a.connect.open(r.Context())
 	if err != nil {
 		return err
@@ -140,18 +148,16 @@ func (a *API) run(w *recorder, r *http.Request) error {
 }
 
 // decode reads a request; every unknown field is an error.
-func (a *API) decode(r *http.Request) (statements []statement, batch bool, err error) {
-	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if r.Header.Get("Content-Type") != "" && (err != nil || kind != "application/json") {
-		return nil, false, bad(http.StatusUnsupportedMediaType, "Content-Type %q; send application/json", r.Header.Get("Content-Type"))
+func (a *API) decode(w http.ResponseWriter, r *http.Request) (statements []statement, batch bool, err error) {
+	if err := jsonOnly(r); err != nil {
+		return nil, false, err
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, a.o.MaxRequest))
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return nil, false, bad(http.StatusRequestEntityTooLarge, "the request is larger than %d bytes", large.Limit)
-	case err != nil:
-		return nil, false, bad(http.StatusBadRequest, "the request was not read: %v", err)
+	body, err := a.body(w, r)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := exactText(body); err != nil {
+		return nil, false, err
 	}
 	var q request
 	d := json.NewDecoder(bytes.NewReader(body))
@@ -213,6 +219,9 @@ func accepts(r *http.Request, kind string) bool {
 
 // parameters are PostgreSQL's texts of JSON values.
 func parameters(values []json.RawMessage) ([][]byte, error) {
+	if len(values) > maxParams {
+		return nil, bad(http.StatusBadRequest, "%d parameters; a statement may have %d: send rows as one JSON array (json_to_recordset), or in a batch", len(values), maxParams)
+	}
 	out := make([][]byte, len(values))
 	for i, v := range values {
 		v = bytes.TrimSpace(v)
@@ -232,15 +241,28 @@ func parameters(values []json.RawMessage) ([][]byte, error) {
 }
 
 // one runs a statement and keeps its rows.
-func one(ctx context.Context, c *pgconn.PgConn, s statement) (result, error) {
+func one(ctx context.Context, c *session, s statement) (res result, err error) {
 	values, err := parameters(s.Params)
 	if err != nil {
 		return result{}, err
 	}
+	err = c.run(ctx, s.SQL, func() error {
+		res, err = all(ctx, c, s, values)
+		return err
+	})
+	return res, err
+}
+
+func all(ctx context.Context, c *session, s statement, values [][]byte) (result, error) {
 	reader := c.ExecParams(ctx, s.SQL, values, nil, nil, nil)
 	res := result{Columns: columns(reader.FieldDescriptions()), Rows: [][]json.RawMessage{}}
 	for reader.NextRow() {
-		res.Rows = append(res.Rows, row(reader))
+		values, err := row(reader)
+		if err != nil {
+			_, e := reader.Close()
+			return res, errors.Join(err, e)
+		}
+		res.Rows = append(res.Rows, values)
 	}
 	tag, err := reader.Close()
 	res.Tag = tag.String()
@@ -248,7 +270,10 @@ func one(ctx context.Context, c *pgconn.PgConn, s statement) (result, error) {
 }
 
 // stream runs a statement and writes a line for each row as it comes.
-func (a *API) stream(w *recorder, r *http.Request, c *pgconn.PgConn, s statement) error {
+func (a *API) stream(w *recorder, r *http.Request, c *session, s statement) error {
+	if isCopy(s.SQL) {
+		return a.copied(w, r, c, s)
+	}
 	values, err := parameters(s.Params)
 	if err != nil {
 		return err
@@ -265,7 +290,14 @@ func (a *API) stream(w *recorder, r *http.Request, c *pgconn.PgConn, s statement
 		return e.Encode(map[string]any{"columns": columns(reader.FieldDescriptions())})
 	}
 	for reader.NextRow() {
-		if err := errors.Join(begin(), e.Encode(row(reader))); err != nil {
+		values, err := row(reader)
+		if err != nil {
+			_, body := describe(err)
+			_ = errors.Join(begin(), e.Encode(body))
+			_, _ = reader.Close()
+			return nil
+		}
+		if err := errors.Join(begin(), e.Encode(values)); err != nil {
 			_, _ = reader.Close()
 			return nil // the client has gone
 		}
@@ -300,13 +332,28 @@ func columns(fields []pgconn.FieldDescription) []column {
 }
 
 // row makes JSON of the row that was read last.
-func row(r *pgconn.ResultReader) []json.RawMessage {
+func row(r *pgconn.ResultReader) ([]json.RawMessage, error) {
 	values, fields := r.Values(), r.FieldDescriptions()
 	out := make([]json.RawMessage, len(values))
 	for i, v := range values {
+		if at := invalidUTF8(v); at >= 0 {
+			return nil, &badValue{fields[i].Name, at, v[at]}
+		}
 		out[i] = value(v, fields[i].DataTypeOID)
 	}
-	return out
+	return out, nil
+}
+
+// badValue is a text in the database that is none, and would be another one in JSON. COPY makes such texts, when it is told that
+// the data's encoding is SQL_ASCII.
+type badValue struct {
+	column string
+	at     int
+	found  byte
+}
+
+func (b *badValue) Error() string {
+	return fmt.Sprintf("column %q has a text that is not UTF-8: the byte 0x%02x at offset %d; ask for it as bytea (convert_to(%s, 'SQL_ASCII'))", b.column, b.found, b.at, b.column)
 }
 
 // value makes JSON of PostgreSQL's text.
@@ -338,6 +385,9 @@ func value(text []byte, oid uint32) json.RawMessage {
 // fail answers with an error.
 func (a *API) fail(w http.ResponseWriter, err error) {
 	status, body := describe(err)
+	if mine := (*badRequest)(nil); errors.As(err, &mine) && mine.reason != "" {
+		a.guard.refused.WithLabelValues(mine.reason).Inc()
+	}
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", strconv.Itoa(int(DefaultRetryAfter/time.Second)))
 	}
@@ -368,12 +418,21 @@ func describe(err error) (int, errorBody) {
 	var pg *pgconn.PgError
 	switch {
 	case errors.As(err, &mine):
+		body.Error.SQLState = mine.sqlstate
 		return mine.status, body
+	case errors.As(err, new(*badValue)):
+		// The statement was executed, whatever it returns.
+		body.Error.SQLState, body.Outcome = "22021", "unknown"
+		return http.StatusInternalServerError, body
 	case errors.As(err, &pg):
 		body.Error.SQLState, body.Error.Message = pg.Code, pg.Message
 		body.Error.Detail, body.Error.Hint, body.Error.Position = pg.Detail, pg.Hint, pg.Position
-		return statusOf(pg.Code, &body), body
-	case errors.Is(err, keeper.ErrClosed):
+		status := statusOf(pg.Code, &body)
+		if errors.As(err, new(*notOpen)) {
+			status, body.Outcome = http.StatusServiceUnavailable, "failed"
+		}
+		return status, body
+	case errors.Is(err, keeper.ErrClosed), errors.As(err, new(*notOpen)):
 		return http.StatusServiceUnavailable, body
 	}
 	// The connection ended without a word: what ran may have been committed.

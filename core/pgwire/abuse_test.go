@@ -12,7 +12,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -127,10 +126,20 @@ func startPacket(t *testing.T, pairs ...string) []byte {
 }
 
 func TestSilenceIsNotWaitedForForEver(t *testing.T) {
-	d := openDoor(t, func(o *Options) { o.StartupTimeout = 20 * time.Millisecond })
-	conn := d.dial()
-	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-		t.Fatal(err)
+	d := openDoor(t, func(o *Options) { o.StartupTimeout = 20 * time.Millisecond; o.Password = "x" })
+	for name, sent := range map[string][]byte{
+		"nothing": nil, "half a packet": {0, 0}, "a length and no packet": {0, 0, 0, 80, 0, 3}, "no password": startPacket(t, "user", "postgres"),
+	} {
+		conn := d.dial()
+		if _, err := conn.Write(sent); err != nil {
+			t.Fatal(err)
+		}
+		if got := ended(t, pgproto3.NewFrontend(conn, conn)); got != "57014" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	if n := d.srv.Stats().Refusals[refusedSlow]; n != 4 {
+		t.Errorf("%d are counted", n)
 	}
 }
 

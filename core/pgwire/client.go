@@ -27,6 +27,9 @@ const (
 // client is one connection that has logged in. Its fields belong to its own goroutine, but for those that say otherwise.
 type client struct {
 	srv       *Server
+	arrival   *arrival
+	placed    bool     // it has a place among MaxClients
+	shaking   bool     // in the TLS handshake
 	raw, conn net.Conn // conn is raw, or TLS on it
 	clock     clock.Clock
 	ctx       context.Context // ends when the connection does

@@ -34,6 +34,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -49,6 +50,7 @@ var ErrClosed = errors.New("the server is closed")
 // Defaults of Options.
 const (
 	DefaultMaxClients        = 100
+	DefaultMaxStartups       = 100
 	DefaultTurnTimeout       = 30 * time.Second
 	DefaultIdleInTransaction = time.Minute
 	DefaultStallTimeout      = 10 * time.Second
@@ -74,8 +76,9 @@ type Options struct {
 	Password string
 	// Database is the only one there is; empty: postgres.
 	Database string
-	// MaxClients bounds the connections; one more gets 53300.
-	MaxClients int
+	// MaxClients bounds the connections that have logged in; one more gets 53300. MaxStartups bounds those that are at it; for
+	// one more, the oldest goes. Connections from within the process (Dial) are not counted.
+	MaxClients, MaxStartups int
 	// TurnTimeout is how long a client waits for another one's transaction, or pin.
 	TurnTimeout time.Duration
 	// IdleInTransaction is how long a client may say nothing in the middle of a transaction (25P03). Below zero: for ever.
@@ -112,7 +115,7 @@ func (o *Options) fill() error {
 	for _, d := range []struct {
 		value *int
 		std   int
-	}{{&o.MaxClients, DefaultMaxClients}, {&o.MaxMessage, DefaultMaxMessage}, {&o.MaxOutput, DefaultMaxOutput}} {
+	}{{&o.MaxClients, DefaultMaxClients}, {&o.MaxStartups, DefaultMaxStartups}, {&o.MaxMessage, DefaultMaxMessage}, {&o.MaxOutput, DefaultMaxOutput}} {
 		if *d.value == 0 {
 			*d.value = d.std
 		}
@@ -134,12 +137,14 @@ func (o *Options) fill() error {
 
 // Stats is what a server is doing.
 type Stats struct {
-	Clients   int    // logged in, or at it
-	Waiting   int    // for their turn
-	Refused   int64  // connections, so far
-	Pinned    string // what pins the session to a client; empty: nothing
-	Switches  int64  // how often the session changed its client
-	Cancelled int64  // cancel requests that hit
+	Clients   int              // logged in
+	Startups  int              // logging in
+	Waiting   int              // for their turn
+	Refused   int64            // connections, so far
+	Refusals  map[string]int64 // the same, by reason
+	Pinned    string           // what pins the session to a client; empty: nothing
+	Switches  int64            // how often the session changed its client
+	Cancelled int64            // cancel requests that hit
 }
 
 // Server serves clients. Its methods may be called from any goroutine.
@@ -149,21 +154,24 @@ type Server struct {
 	ctx      context.Context
 	stop     context.CancelFunc
 
-	mu      sync.Mutex
-	clients map[uint32]*client
-	conns   map[net.Conn]struct{} // all, those that log in included
-	nextID  uint32
-	session *session // on the engine that is served now
-	closing bool
-	lists   map[net.Listener]struct{}
-	wg      sync.WaitGroup
+	mu       sync.Mutex
+	clients  map[uint32]*client
+	conns    map[net.Conn]struct{} // all, those that log in included
+	arrivals map[*arrival]struct{} // those that log in
+	taken    int                   // places of clients, those that wait for the database to be opened included
+	refusals map[string]int64
+	nextID   uint32
+	session  *session // on the engine that is served now
+	closing  bool
+	lists    map[net.Listener]struct{}
+	wg       sync.WaitGroup
 
 	stirred, asleep atomic.Bool   // of the lookout: something has happened; it sleeps
 	wake            chan struct{} // one token: it is to wake up
 	looked          chan struct{} // closed when it has ended; nil: it was never needed; under mu
 
-	waiting                      atomic.Int64
-	refused, switches, cancelled atomic.Int64
+	waiting             atomic.Int64
+	switches, cancelled atomic.Int64
 }
 
 // New makes a server.
@@ -171,7 +179,10 @@ func New(o Options) (*Server, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, clients: map[uint32]*client{}, conns: map[net.Conn]struct{}{}, lists: map[net.Listener]struct{}{}, wake: make(chan struct{}, 1)}
+	s := &Server{
+		o: o, clients: map[uint32]*client{}, conns: map[net.Conn]struct{}{}, arrivals: map[*arrival]struct{}{}, refusals: map[string]int64{},
+		lists: map[net.Listener]struct{}{}, wake: make(chan struct{}, 1),
+	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	if o.Password != "" {
 		v, err := newVerifier(o.Password)
@@ -194,7 +205,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.mu.Unlock()
 	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
 	for {
-		conn, err := l.Accept()
+		conn, err := s.accept(ctx, l)
 		if err != nil {
 			s.mu.Lock()
 			delete(s.lists, l)
@@ -206,36 +217,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			case ctx.Err() != nil:
 				return ctx.Err()
 			}
-			return fmt.Errorf("accept a connection: %w", err)
+			return err
 		}
 		s.admit(conn)
 	}
-}
-
-// admit serves a connection in a goroutine of its own.
-func (s *Server) admit(conn net.Conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		_ = conn.Close()
-		return
-	}
-	full := len(s.conns) >= s.o.MaxClients
-	if full && len(s.conns) >= s.o.MaxClients+maxRefusing {
-		_ = conn.Close()
-		s.refused.Add(1)
-		return
-	}
-	s.conns[conn] = struct{}{}
-	s.wg.Go(func() {
-		defer func() {
-			_ = conn.Close()
-			s.mu.Lock()
-			delete(s.conns, conn)
-			s.mu.Unlock()
-		}()
-		s.handle(conn, full)
-	})
 }
 
 // Dial opens a connection from within the process. It needs no password and no TLS.
@@ -244,12 +229,6 @@ func (s *Server) Dial(context.Context) (net.Conn, error) {
 	s.admit(trusted{ours})
 	return theirs, nil
 }
-
-// trusted is a connection from within the process.
-type trusted struct{ net.Conn }
-
-// maxRefusing is how many connections beyond the limit are told so; more are just closed.
-const maxRefusing = 20
 
 // Shutdown lets running transactions' statements finish, ends all connections, and returns when they have. When ctx ends
 // before that, what runs is cancelled.
@@ -313,8 +292,11 @@ func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := Stats{
-		Clients: len(s.clients), Waiting: int(s.waiting.Load()), Refused: s.refused.Load(),
+		Clients: len(s.clients), Startups: len(s.arrivals), Waiting: int(s.waiting.Load()), Refusals: maps.Clone(s.refusals),
 		Switches: s.switches.Load(), Cancelled: s.cancelled.Load(),
+	}
+	for _, n := range s.refusals {
+		st.Refused += n
 	}
 	if s.session != nil {
 		st.Pinned = s.session.pinnedBy()

@@ -6,10 +6,8 @@ import (
 	"crypto/subtle"
 	"crypto/tls"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"time"
 
@@ -29,21 +27,20 @@ const (
 )
 
 // handle serves one connection, from its first byte.
-func (s *Server) handle(conn net.Conn, full bool) {
-	_ = conn.SetDeadline(s.o.Clock.Now().Add(s.o.StartupTimeout))
+func (s *Server) handle(a *arrival) {
+	conn := a.conn
+	_ = conn.SetWriteDeadline(s.o.Clock.Now().Add(s.o.StartupTimeout))
+	s.setStartupDeadline(a)
 	c := &client{
-		srv: s, raw: conn, conn: conn, clock: s.o.Clock, statements: map[string]*statement{}, channels: map[string]bool{},
+		srv: s, arrival: a, raw: conn, conn: conn, clock: s.o.Clock, statements: map[string]*statement{}, channels: map[string]bool{},
 		ending: make(chan struct{}),
 	}
 	c.ctx, c.cancelCtx = context.WithCancelCause(s.ctx)
 	defer c.cancelCtx(nil)
+	defer s.givePlace(c)
 	start, err := c.startup()
 	if err == nil && start == nil {
 		return // a cancel request, or nothing
-	}
-	if err == nil && full {
-		s.refused.Add(1)
-		err = failure("53300", "there are %d connections already; this server takes no more (MaxClients)", s.o.MaxClients)
 	}
 	if err == nil {
 		err = c.login(start)
@@ -59,18 +56,13 @@ func (s *Server) handle(conn net.Conn, full bool) {
 	}
 }
 
-// refuse tells a client that has not logged in why it will not.
-func (c *client) refuse(err error) {
-	var f *failed
-	if !errors.As(err, &f) {
-		if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
-			return
-		}
-		f = engineFailure(err)
+// setStartupDeadline limits the start-up, unless the arrival has been told to go already.
+func (s *Server) setStartupDeadline(a *arrival) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !a.evicted {
+		_ = a.conn.SetReadDeadline(s.o.Clock.Now().Add(s.o.StartupTimeout))
 	}
-	c.srv.o.Logger.Info("connection refused", "remote", c.raw.RemoteAddr().String(), "user", c.user, "sqlstate", f.code, "reason", f.message)
-	c.out = f.append(c.out, "FATAL")
-	_ = c.flush()
 }
 
 // startup reads the first packets. It returns nil if there is nothing more to do.
@@ -121,10 +113,11 @@ func (c *client) offerTLS() error {
 		return err
 	}
 	secure := tls.Server(c.conn, c.srv.o.TLS)
+	c.shaking = true
 	if err := secure.HandshakeContext(c.ctx); err != nil {
 		return fmt.Errorf("%w: TLS handshake: %w", io.EOF, err)
 	}
-	c.conn = secure
+	c.conn, c.shaking = secure, false
 	return nil
 }
 
@@ -175,10 +168,18 @@ func (c *client) login(start *pgproto3.StartupMessage) error {
 	if err != nil {
 		return err
 	}
-	if _, inside := c.raw.(trusted); c.srv.verifier != nil && !inside {
-		if err := c.authenticate(); err != nil {
+	if _, inside := c.raw.(trusted); !inside {
+		if err := c.srv.full(); err != nil {
 			return err
 		}
+		if c.srv.verifier != nil {
+			if err := c.authenticate(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := c.srv.takePlace(c); err != nil {
+		return err
 	}
 	c.secret = make([]byte, secretBytes)
 	if _, err := rand.Read(c.secret); err != nil {

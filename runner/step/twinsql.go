@@ -42,6 +42,9 @@ func (t *twinRun) send(ctx context.Context, method, url string, body []byte) (*h
 	if err != nil {
 		return nil, err
 	}
+	if method == http.MethodPost {
+		r.Header.Set("Content-Type", "application/json")
+	}
 	t.prepare(r)
 	return t.client.Do(r)
 }

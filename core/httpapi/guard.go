@@ -1,0 +1,147 @@
+package httpapi
+
+import (
+	"errors"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// A browser on this machine sends requests for whichever page is open in it, and a service on a loopback address has nothing
+// else to tell that page from its owner. Three checks keep pages out; each is enough against one way in:
+//
+//	Host           a page whose name was made to mean 127.0.0.1 (DNS rebinding) is same-origin to the browser, but says its name
+//	Origin         a page of another origin is named by the browser (Origin, Sec-Fetch-Site), whatever it sends
+//	Content-Type   what a page may send without asking first (forms, text/plain, no-cors) is never application/json
+//
+// No answer has a CORS header, so what a browser asks first (a preflight) is refused.
+
+// refusal reasons of the metric blobpglite_http_refused_total.
+const (
+	refusedHost        = "host"
+	refusedOrigin      = "origin"
+	refusedContentType = "content type"
+	refusedToken       = "token"
+	refusedText        = "text"
+	refusedSize        = "size"
+	refusedSlow        = "slow body"
+	refusedBusy        = "busy"
+	refusedConnections = "connections"
+)
+
+// guard says which requests may come in.
+type guard struct {
+	hosts   map[string]bool // lower case, without a port
+	anyHost bool
+	cross   *http.CrossOriginProtection
+	refused *prometheus.CounterVec
+}
+
+func newGuard(o Options) *guard {
+	g := &guard{
+		hosts: map[string]bool{}, anyHost: o.AnyHost, cross: http.NewCrossOriginProtection(),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "blobpglite_http_refused_total", Help: "requests and connections that were refused at the door, by reason",
+		}, []string{"reason"}),
+	}
+	for _, host := range o.Hosts {
+		g.hosts[hostName(host)] = true
+	}
+	for _, reason := range []string{
+		refusedHost, refusedOrigin, refusedContentType, refusedToken, refusedText, refusedSize, refusedSlow, refusedBusy, refusedConnections,
+	} {
+		g.refused.WithLabelValues(reason)
+	}
+	return g
+}
+
+// hostName is the name in a Host header, or in an address: no port, no brackets, no final dot, lower case.
+func hostName(host string) string {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return strings.ToLower(strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"), "."))
+}
+
+// admit refuses what a web page of somebody else's could have sent, and says so.
+func (g *guard) admit(w http.ResponseWriter, r *http.Request) bool {
+	if !g.knowsHost(r) {
+		g.refuse(w, refusedHost, http.StatusMisdirectedRequest,
+			"Host %q is none of this service's names: use the address that it listens on, or allow the name (-http-host)", r.Host)
+		return false
+	}
+	// The package holds GET for safe; here it may wake a database.
+	asked := *r
+	asked.Method = http.MethodPost
+	if err := g.cross.Check(&asked); err != nil {
+		g.refuse(w, refusedOrigin, http.StatusForbidden, "the request comes from a web page of another origin (Origin %q): this service answers none", r.Header.Get("Origin"))
+		return false
+	}
+	return true
+}
+
+// knowsHost says whether the request is for this service by name. An address of this machine's own is what it is, whatever
+// the page's name was, and its port may be that of a tunnel; names are those that were given.
+func (g *guard) knowsHost(r *http.Request) bool {
+	if g.anyHost {
+		return true
+	}
+	name := hostName(r.Host)
+	if name == "localhost" || g.hosts[name] {
+		return true
+	}
+	ip, err := netip.ParseAddr(name)
+	if err != nil {
+		return false
+	}
+	if ip.IsLoopback() {
+		return true
+	}
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return false
+	}
+	at, err := netip.ParseAddrPort(local.String())
+	return err == nil && at.Addr().Unmap() == ip.Unmap()
+}
+
+func (g *guard) refuse(w http.ResponseWriter, reason string, status int, format string, args ...any) {
+	g.refused.WithLabelValues(reason).Inc()
+	err := bad(status, format, args...)
+	_, body := describe(err)
+	writeJSON(w, status, body)
+}
+
+// jsonOnly refuses every Content-Type but application/json in UTF-8, and its absence: a page may send those unasked.
+func jsonOnly(r *http.Request) error {
+	given := r.Header.Values("Content-Type")
+	if len(given) != 1 {
+		return refuseAs(refusedContentType, http.StatusUnsupportedMediaType, "%d Content-Types; send one: application/json", len(given))
+	}
+	kind, parameters, err := mime.ParseMediaType(given[0])
+	if err != nil || kind != "application/json" {
+		return refuseAs(refusedContentType, http.StatusUnsupportedMediaType, "Content-Type %q; send application/json", given[0])
+	}
+	for name, value := range parameters {
+		if name != "charset" || !strings.EqualFold(value, "utf-8") {
+			return refuseAs(refusedContentType, http.StatusUnsupportedMediaType, "Content-Type %q: JSON is UTF-8; send application/json", given[0])
+		}
+	}
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return refuseAs(refusedContentType, http.StatusUnsupportedMediaType, "Content-Encoding %q; send the body as it is", encoding)
+	}
+	return nil
+}
+
+// refuseAs is a bad request that is counted by a reason of its own.
+func refuseAs(reason string, status int, format string, args ...any) error {
+	var b *badRequest
+	if err := bad(status, format, args...); errors.As(err, &b) {
+		b.reason = reason
+	}
+	return b
+}

@@ -1,0 +1,271 @@
+package httpapi
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"blobpglite/core/keeper"
+	"blobpglite/core/pgwire"
+	"blobpglite/core/store/mem"
+)
+
+// limitedService is the whole stack behind a limited listener; it returns the HTTP address and that of the wire protocol.
+func limitedService(t *testing.T, change func(*Options, *pgwire.Options)) (address, wire string) {
+	t.Helper()
+	k, err := keeper.New(keeper.Options{Open: onStore(mem.New(mem.Options{}))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := pgwire.Options{Source: k}
+	o := Options{Keeper: k, Registry: prometheus.NewRegistry()}
+	change(&o, &p)
+	srv, err := pgwire.New(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Dial = srv.Dial
+	api, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Gauges(o.Registry, k, srv); err != nil {
+		t.Fatal(err)
+	}
+	listen := func() net.Listener {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	l, w, s := listen(), listen(), api.Server()
+	done := make(chan error, 2)
+	go func() { done <- s.Serve(api.Limit(l)) }()
+	go func() { done <- srv.Serve(context.Background(), w) }()
+	t.Cleanup(func() {
+		_ = s.Close()
+		if err := srv.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		for range 2 {
+			if err := <-done; !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, pgwire.ErrClosed) {
+				t.Error(err)
+			}
+		}
+		if err := k.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return l.Addr().String(), w.Addr().String()
+}
+
+func connect(t *testing.T, address string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// send writes a part of a request.
+func send(t *testing.T, c net.Conn, text string) {
+	t.Helper()
+	if _, err := io.WriteString(c, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// answered is the status, and the body, of the answer that comes without anything more being sent.
+func answered(t *testing.T, c net.Conn) (*http.Response, string) {
+	t.Helper()
+	if err := c.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal("no answer: ", err)
+	}
+	defer answer.Body.Close()
+	b, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer, string(b)
+}
+
+const select1 = "POST /sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 18\r\n\r\n{\"sql\":\"SELECT 1\"}"
+
+// TestSilentConnections: far more connections than either door takes say nothing; both serve all the same, and those that
+// had to go have been told.
+func TestSilentConnections(t *testing.T) {
+	const bound = 40
+	address, wire := limitedService(t, func(o *Options, p *pgwire.Options) { o.MaxConns, p.MaxClients = bound, bound })
+	var silent []net.Conn
+	for range 3 * bound {
+		connect(t, wire)
+		silent = append(silent, connect(t, address))
+	}
+	c := connect(t, address)
+	send(t, c, select1)
+	if answer, body := answered(t, c); answer.StatusCode != 200 {
+		t.Fatal(answer.StatusCode, body)
+	}
+	answer, body := answered(t, silent[0])
+	if answer.StatusCode != 503 || answer.Header.Get("Retry-After") == "" || !strings.Contains(body, "53300") {
+		t.Error(answer.StatusCode, body)
+	}
+	// Between two requests it is not worth a word; who asks again connects again.
+	for range 2 * bound {
+		connect(t, address)
+	}
+	if _, err := io.ReadAll(c); err != nil {
+		t.Error("an idle connection was not given up:", err)
+	}
+}
+
+// TestTooManyConnections: when all are at work, one more is refused, and told so; every single one.
+func TestTooManyConnections(t *testing.T) {
+	address, _ := limitedService(t, func(o *Options, _ *pgwire.Options) { o.MaxConns, o.MaxRequests = 2, 5 })
+	var working []net.Conn
+	for range 2 {
+		c := connect(t, address)
+		send(t, c, strings.Replace(select1, "Content-Length: 18", "Expect: 100-continue\r\nContent-Length: 18", 1)[:len("POST /sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 18\r\n\r\n")])
+		// The server asks for the body: it is at work.
+		line, err := bufio.NewReader(c).ReadString('\n')
+		if err != nil || !strings.Contains(line, "100 Continue") {
+			t.Fatal(line, err)
+		}
+		working = append(working, c)
+	}
+	for range 2 * maxRefusing {
+		c := connect(t, address)
+		send(t, c, select1)
+		if answer, body := answered(t, c); answer.StatusCode != 503 || answer.Header.Get("Retry-After") == "" {
+			t.Fatal(answer.StatusCode, body)
+		}
+	}
+	send(t, working[0], `{"sql":"SELECT 1"}`)
+	if answer, body := answered(t, working[0]); answer.StatusCode != 200 {
+		t.Error(answer.StatusCode, body)
+	}
+	c := connect(t, address) // takes the place of the one that is idle now
+	send(t, c, select1)
+	if answer, body := answered(t, c); answer.StatusCode != 200 {
+		t.Error(answer.StatusCode, body)
+	}
+}
+
+// TestTooManyRequests: statements have a bound of their own, which is not that of the wire protocol's clients.
+func TestTooManyRequests(t *testing.T) {
+	address, wire := limitedService(t, func(o *Options, p *pgwire.Options) { o.MaxRequests, p.MaxClients = 2, 1 })
+	body := `{"sql":"SELECT pg_advisory_lock(1), pg_sleep(0.5)"}`
+	slow := fmt.Sprintf("POST /sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	statuses := map[int]int{}
+	var all []net.Conn
+	for range 6 {
+		c := connect(t, address)
+		send(t, c, slow)
+		all = append(all, c)
+	}
+	_ = connect(t, wire)
+	for _, c := range all {
+		answer, _ := answered(t, c)
+		statuses[answer.StatusCode]++
+		if answer.StatusCode == 503 && answer.Header.Get("Retry-After") == "" {
+			t.Error("no Retry-After")
+		}
+	}
+	if statuses[200] < 2 || statuses[503] < 1 || statuses[200]+statuses[503] != 6 {
+		t.Error(statuses)
+	}
+}
+
+// TestSlowRequests: each phase of a request ends by itself, and those that never began to be one are answered too.
+func TestSlowRequests(t *testing.T) {
+	const limit = 100 * time.Millisecond
+	address, _ := limitedService(t, func(o *Options, _ *pgwire.Options) {
+		o.HeaderTimeout, o.BodyTimeout, o.IdleTimeout = limit, limit, limit
+	})
+	for _, c := range []struct {
+		name, sent string
+		status     int
+	}{
+		{"nothing", "", 408},
+		{"half a header", "POST /sql HTTP/1.1\r\nHost: loc", 408},
+		{"half a body", select1[:len(select1)-3], 408},
+		{"a body in chunks that ends nowhere", "POST /sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"sql\r\n", 408},
+		{"half a body that nobody reads", "POST /sql HTTP/1.1\r\nHost: localhost\r\nContent-Length: 18\r\n\r\n{\"sql\"", 415},
+		{"half a body for nobody", "POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 18\r\n\r\n{\"sql\"", 404},
+		{"a whole one", select1, 200},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			conn := connect(t, address)
+			send(t, conn, c.sent)
+			if answer, body := answered(t, conn); answer.StatusCode != c.status || c.status == 408 && !strings.Contains(body, limit.String()) {
+				t.Error(answer.StatusCode, body)
+			}
+			if rest, err := io.ReadAll(conn); err != nil || len(rest) > 0 {
+				t.Errorf("it is not ended: %q, %v", rest, err)
+			}
+		})
+	}
+}
+
+// TestStatementMayTakeLonger than any of the limits.
+func TestStatementMayTakeLonger(t *testing.T) {
+	const limit = 50 * time.Millisecond
+	address, _ := limitedService(t, func(o *Options, _ *pgwire.Options) {
+		o.HeaderTimeout, o.BodyTimeout, o.IdleTimeout, o.StallTimeout = limit, limit, limit, limit
+	})
+	body := `{"sql":"SELECT pg_sleep(0.4)"}`
+	c := connect(t, address)
+	send(t, c, fmt.Sprintf("POST /sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+	if answer, body := answered(t, c); answer.StatusCode != 200 {
+		t.Error(answer.StatusCode, body)
+	}
+}
+
+// TestAnswerThatIsNotRead: whoever does not read loses the connection, and the session is free.
+func TestAnswerThatIsNotRead(t *testing.T) {
+	address, _ := limitedService(t, func(o *Options, _ *pgwire.Options) { o.StallTimeout, o.MaxRequests = 100*time.Millisecond, 1 })
+	body := `{"sql":"SELECT repeat('x', 1000) FROM generate_series(1, 30000)"}`
+	c := connect(t, address)
+	if err := c.(*net.TCPConn).SetReadBuffer(4096); err != nil {
+		t.Fatal(err)
+	}
+	send(t, c, fmt.Sprintf("POST /sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: application/x-ndjson\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+	if _, err := c.Read(make([]byte, 1)); err != nil { // the answer has begun: its place is taken
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		other := connect(t, address)
+		send(t, other, select1)
+		answer, body := answered(t, other)
+		if answer.StatusCode == 200 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the place is not free again: ", answer.StatusCode, body)
+		}
+	}
+}
+
+func TestBoundsOfOptions(t *testing.T) {
+	for _, o := range []Options{{MaxRequest: -1}, {MaxRequests: -1}, {MaxConns: -1}, {BodyTimeout: -1}, {StallTimeout: -1}} {
+		if err := o.bounds(); err == nil {
+			t.Errorf("%+v is taken", o)
+		}
+	}
+}
