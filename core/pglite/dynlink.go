@@ -172,6 +172,9 @@ func (rt *Runtime) prepareSide(bin []byte) (*sideLib, error) {
 	if renamed, err = wasmbin.StripData(renamed); err != nil {
 		return nil, err
 	}
+	if renamed, err = wasmbin.Mend(renamed); err != nil {
+		return nil, err
+	}
 	if l.compiled, err = rt.compileModule(parallel(rt.ctx), renamed); err != nil {
 		return nil, fmt.Errorf("compile it: %w", err)
 	}

@@ -80,7 +80,7 @@ type program struct {
 
 // formatVersion is part of the name of every derived artefact: raised when what this package makes of the same PGlite
 // files changes.
-const formatVersion = 3
+const formatVersion = 4
 
 // NewRuntime makes PostgreSQL ready to start: fetches the PGlite files if the cache has none, rewrites and compiles
 // them or loads the compilation from the cache. The first call on a machine takes seconds, later ones 0.3 s.

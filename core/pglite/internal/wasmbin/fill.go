@@ -142,6 +142,11 @@ func (c *code) set(local uint32) *code {
 	return c
 }
 
+func (c *code) tee(local uint32) *code {
+	c.out = appendU32(append(c.out, opLocalTee), local)
+	return c
+}
+
 func (c *code) i32(v int32) *code {
 	c.out = appendS32(append(c.out, opI32Const), v)
 	return c

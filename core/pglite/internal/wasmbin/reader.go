@@ -13,6 +13,7 @@ const (
 	maxNameBytes    = 100_000
 	maxVectorLen    = 1_000_000 // types, functions, imports, exports, segments
 	maxSignature    = 1_000     // parameters or results of one function type
+	maxLocals       = 50_000    // of one function; as wazero has it
 	maxBranchTable  = 100_000
 	maxConstOps     = 1_000 // instructions of one constant expression
 	maxMemoryPages  = 65_536

@@ -20,6 +20,7 @@ const GlobalExportPrefix = "blobpglite_global_"
 //   - the memory gets a page more, which memory.size does not tell, and bounds
 //     checks are arranged so that wazero leaves out many (see the package
 //     documentation);
+//   - what wazero compiles wrongly is replaced ([Mend]);
 //   - a few functions of PostgreSQL are replaced by ones with vector instructions.
 //
 // The host must grow the memory by [GuardBytes] more than the program asks for, and
@@ -35,11 +36,22 @@ type rewriteStats struct {
 	fills    int // memory.fill
 	sizes    int // memory.size
 	replaced int // whole functions
+	mended   mendStats
 	checks   checkStats
 }
 
 // rewriteMain also says what was rewritten.
 func rewriteMain(bin []byte) (out []byte, stats rewriteStats, err error) {
+	out, stats, err = rewriteHosted(bin)
+	if err != nil {
+		return nil, stats, err
+	}
+	out, stats.mended, err = mend(out)
+	return out, stats, err
+}
+
+// rewriteHosted does all of it but [Mend].
+func rewriteHosted(bin []byte) (out []byte, stats rewriteStats, err error) {
 	m, err := Parse(bin)
 	if err != nil {
 		return nil, stats, fmt.Errorf("rewrite main module: %w", err)

@@ -1,0 +1,178 @@
+package wasmbin
+
+import "fmt"
+
+// What wazero 1.12 compiles wrongly on amd64, where a function has so many values alive that some are kept on the stack.
+// All of it is right in its interpreter, and most of it is mended upstream, in no release yet.
+//
+//   - select of f32, f64 or v128: a conditional move of whose destination the register allocator does not know that it is
+//     read (backend/isa/amd64/instr.go, the uses of xmmCMov). A false condition may leave garbage. Selects of integers are
+//     right: those of floats become selects of the same bits as integers, those of vectors an if.
+//   - v128.bitselect: a sequence that changes two temporary registers in turn; where one of them has to make room for an
+//     operand in between, what was done to it is lost. It becomes three instructions of one value each.
+//   - f32.convert_i64_u and f64.convert_i64_u: a sequence with a branch of which the allocator does not know; what it puts
+//     into one arm is missing behind the other. They become an if of signed conversions.
+
+// Mend replaces what wazero compiles wrongly by instructions that it compiles right. Indexes stay as they were, except that
+// a function may have more locals. Errors match [ErrFormat].
+func Mend(bin []byte) ([]byte, error) {
+	out, _, err := mend(bin)
+	return out, err
+}
+
+// mendStats counts what was replaced.
+type mendStats struct {
+	selects     int // of floats and vectors, and v128.bitselect
+	conversions int // of unsigned 64-bit integers
+}
+
+// mend also says what was replaced.
+func mend(bin []byte) (out []byte, stats mendStats, err error) {
+	m, err := Parse(bin)
+	if err == nil {
+		stats, err = m.mend()
+	}
+	if err != nil {
+		return nil, stats, fmt.Errorf("mend a module: %w", err)
+	}
+	if stats == (mendStats{}) {
+		return bin, stats, nil
+	}
+	return m.sections.bytes(), stats, nil
+}
+
+func (m *Module) mend() (stats mendStats, err error) {
+	r, ok := m.sections.reader(secCode)
+	if !ok {
+		return stats, nil
+	}
+	at := r.pos
+	n := r.count(maxVectorLen, "function bodies")
+	imported := m.imported[KindFunc]
+	if defined := len(m.Funcs) - imported; r.err == nil && n != defined {
+		r.fail(at, "%d function bodies for %d functions", n, defined)
+	}
+	code := make([]byte, 0, r.left()+r.left()/64+256)
+	walk := &typeWalk{m: m}
+	for i := range n {
+		body := r.sub(r.u32("body size"), "function body")
+		if r.err != nil {
+			break
+		}
+		start := body.pos
+		fix := mender{walk: walk}
+		if err := walk.function(m.Funcs[imported+i], body, fix.visit); err != nil {
+			return stats, err
+		}
+		stats.selects += fix.stats.selects
+		stats.conversions += fix.stats.conversions
+		code = appendEdited(code, r.buf[start:r.pos], start, fix.all())
+	}
+	if err := r.finish(); err != nil {
+		return stats, err
+	}
+	m.sections.set(secCode, append(appendU32(nil, uint32(n)), code...))
+	return stats, nil
+}
+
+// mender collects the edits of one function.
+type mender struct {
+	walk   *typeWalk
+	locals []ValType // to be added
+	edits  []edit
+	stats  mendStats
+}
+
+// visit sees each instruction that can be reached before it takes effect on the stack.
+func (f *mender) visit(in instr) {
+	var c code
+	switch {
+	case in.op == opSelect, in.op == opSelectTyped:
+		f.choose(&c)
+	case in.op == opSIMD && in.misc == simdV128Bitsel:
+		mask, b := f.added(V128, 0), f.added(V128, 1)
+		c.set(mask).tee(b).simd(simdV128Xor).get(mask).simd(simdV128And).get(b).simd(simdV128Xor)
+	case in.op == opF32ConvertI64U:
+		f.convert(&c, F32, opF32ConvertI64S)
+		c.op(opF32Const, 0, 0, 0, 0x40, opF32Mul, opEnd)
+	case in.op == opF64ConvertI64U:
+		f.convert(&c, F64, opF64ConvertI64S)
+		c.op(opF64Const, 0, 0, 0, 0, 0, 0, 0, 0x40, opF64Mul, opEnd)
+	}
+	switch {
+	case len(c.out) == 0:
+		return
+	case in.op == opF32ConvertI64U, in.op == opF64ConvertI64U:
+		f.stats.conversions++
+	default:
+		f.stats.selects++
+	}
+	f.edits = append(f.edits, edit{start: in.start, end: in.end, rank: rankPlain, with: c.out})
+}
+
+// choose is a select.
+func (f *mender) choose(c *code) {
+	switch f.walk.under(1) {
+	case F32:
+		c.set(f.local(I32)).op(opI32ReinterpretF32).set(f.second(I32)).op(opI32ReinterpretF32)
+		c.get(f.second(I32)).get(f.local(I32)).op(opSelect, opF32ReinterpretI32)
+	case F64:
+		c.set(f.local(I32)).op(opI64ReinterpretF64).set(f.second(I64)).op(opI64ReinterpretF64)
+		c.get(f.second(I64)).get(f.local(I32)).op(opSelect, opF64ReinterpretI64)
+	case V128:
+		c.set(f.local(I32)).set(f.added(V128, 1)).set(f.added(V128, 0))
+		c.get(f.local(I32)).op(opIf, byte(V128)).get(f.added(V128, 0)).op(opElse).get(f.added(V128, 1)).op(opEnd)
+	}
+}
+
+// convert is a conversion of an unsigned integer, up to the doubling of what is too large for a signed one: half of it, with
+// the bit that is lost kept for the rounding.
+func (f *mender) convert(c *code, t ValType, signed byte) {
+	x := f.second(I64)
+	c.tee(x).i64(0).op(opI64GeS, opIf, byte(t)).get(x).op(signed, opElse)
+	c.get(x).i64(1).op(opI64ShrU).get(x).i64(1).op(opI64And, opI64Or, signed)
+}
+
+// local is the added local that holds the condition; second is one for the other operand.
+func (f *mender) local(t ValType) uint32 { return f.added(t, 0) }
+
+func (f *mender) second(t ValType) uint32 {
+	if t == I32 {
+		return f.added(t, 1)
+	}
+	return f.added(t, 0)
+}
+
+// added is the number of the nth added local of a type.
+func (f *mender) added(t ValType, nth int) uint32 {
+	first := len(f.walk.locals)
+	for i, have := range f.locals {
+		if have != t {
+			continue
+		}
+		if nth == 0 {
+			return uint32(first + i)
+		}
+		nth--
+	}
+	for range nth + 1 {
+		f.locals = append(f.locals, t)
+	}
+	return uint32(first + len(f.locals) - 1)
+}
+
+// all are the edits in order, with the declarations of the locals.
+func (f *mender) all() []edit {
+	if len(f.locals) == 0 {
+		return f.edits
+	}
+	w := f.walk
+	var decls []byte
+	for _, t := range f.locals {
+		decls = append(decls, 1, byte(t))
+	}
+	return append([]edit{
+		{start: w.declStart, end: w.declCountEnd, with: appendU32(nil, w.decls+uint32(len(f.locals)))},
+		{start: w.declEnd, end: w.declEnd, with: decls},
+	}, f.edits...)
+}
