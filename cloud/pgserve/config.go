@@ -132,7 +132,7 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f.DurationVar(&c.statementTimeout, "statement-timeout", 0, "cancel statements that run longer; 0: never")
 	f.Var(c.settings, "set", "server parameter, name=value; may be repeated")
 	f.BoolVar(&c.wake, "wake", false, "open the database at once, not with the first connection")
-	f.DurationVar(&c.grace, "grace", 8*time.Second, "how long what runs may go on after SIGTERM, before it is cancelled")
+	f.DurationVar(&c.grace, "grace", 8*time.Second, "how long what runs may go on after SIGTERM, before it is cancelled; half a second later PostgreSQL is ended, whatever it runs. What was acknowledged is kept")
 	return f, version
 }
 

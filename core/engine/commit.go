@@ -77,8 +77,8 @@ func (t *Turn) Run(ctx context.Context, talk Talk) (*Answer, error) {
 	//    on they are held back.
 	ran := e.in.Feed(ctx, func() ([]byte, error) { return talk.Next(a.catchUp) }, a)
 	if errors.Is(ran, pglite.ErrDead) {
-		if err := e.Err(); err != nil {
-			return nil, e.poisoned()
+		if err := e.serves(); err != nil {
+			return nil, err
 		}
 		return nil, e.fail(ran)
 	}

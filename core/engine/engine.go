@@ -208,6 +208,7 @@ type Engine struct {
 
 	logBytes atomic.Int64          // written to pg_wal since the opening
 	poison   atomic.Pointer[error] // why the engine serves nothing any more
+	halted   atomic.Bool           // PostgreSQL was ended; what has been captured becomes durable at Close
 	failed   chan struct{}         // closed when there is a poison
 }
 
@@ -304,6 +305,8 @@ func (e *Engine) serves() error {
 		return ErrClosed
 	case e.poison.Load() != nil:
 		return e.poisoned()
+	case e.halted.Load():
+		return ErrClosed
 	}
 	return nil
 }
@@ -380,6 +383,14 @@ func (e *Engine) LogBytes() int64 { return e.logBytes.Load() }
 
 // Cancel interrupts the statement that runs, if one does: it answers with SQLSTATE 57014.
 func (e *Engine) Cancel() { e.in.Cancel() }
+
+// Halt ends PostgreSQL, whatever it runs, also what does not let itself be cancelled: for who is to end and must not wait for it.
+// Nothing that was acknowledged is lost, for Close, which is to follow, makes the log durable as ever; what still ran is as after
+// a crash: the next opening rolls it back. Until then everything else gets ErrClosed.
+func (e *Engine) Halt() {
+	e.halted.Store(true)
+	e.in.Kill()
+}
 
 // Close makes everything durable, gives the lease back, and ends the instance. After an error the instance has ended
 // too.

@@ -294,7 +294,7 @@ func (m *logMode) close(ctx context.Context, give bool) error {
 	var err error
 	var layer func(context.Context)
 	if !give {
-		if err = m.log.wait(ctx, m.log.mark()); err == nil {
+		if err = m.log.wait(ctx, m.log.mark()); err == nil && !m.e.halted.Load() { // a halted PostgreSQL makes no checkpoint
 			layer = m.lastLayer(ctx)
 		}
 	}

@@ -52,7 +52,7 @@ func (s *snapshots) yield(context.Context)    {}
 func (s *snapshots) throttle(context.Context) {}
 
 func (s *snapshots) close(ctx context.Context, give bool) error {
-	if give || !s.dirty {
+	if give || !s.dirty || s.e.halted.Load() { // of a halted PostgreSQL nothing was acknowledged that is not in a layer
 		return nil
 	}
 	_, err := s.force(ctx)

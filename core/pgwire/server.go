@@ -230,8 +230,13 @@ func (s *Server) Dial(context.Context) (net.Conn, error) {
 	return theirs, nil
 }
 
+// cancelPatience is what a statement that was cancelled may take to end, at the end: PostgreSQL looks at a cancel many times a
+// second, and only what handles it (EXCEPTION WHEN query_canceled) goes on.
+const cancelPatience = 500 * time.Millisecond
+
 // Shutdown lets running transactions' statements finish, ends all connections, and returns when they have. When ctx ends
-// before that, what runs is cancelled.
+// before that, what runs is cancelled. What does not let itself be cancelled is ended with PostgreSQL (Engine.Halt), which loses
+// nothing that was acknowledged; the engine is to be closed then, as ever.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true
@@ -260,8 +265,19 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for conn := range s.conns {
 		_ = conn.Close()
 	}
+	on := s.session
 	s.mu.Unlock()
-	<-done
+	patience := clock.System().NewTimer(cancelPatience)
+	defer patience.Stop()
+	select {
+	case <-done:
+	case <-patience.C():
+		if on != nil {
+			s.o.Logger.Warn("what runs does not let itself be cancelled: PostgreSQL is ended; what was acknowledged is kept")
+			on.engine.Halt()
+		}
+		<-done
+	}
 	s.end()
 	return ctx.Err()
 }
