@@ -40,6 +40,25 @@ type readCloser struct{ *bytes.Reader }
 
 func (readCloser) Close() error { return nil }
 
+// refusal is the answer of a rule.
+func refusal(r Rule) *reply {
+	header := http.Header{}
+	var body []byte
+	switch r.Form {
+	case Bare:
+	case XML:
+		header.Set("Content-Type", "application/xml; charset=UTF-8")
+		body = fmt.Appendf(nil, "<?xml version='1.0' encoding='UTF-8'?><Error><Code>%s</Code><Message>injected</Message></Error>", r.Reason)
+	case Details:
+		header.Set("Content-Type", "application/json; charset=UTF-8")
+		body = fmt.Appendf(nil, `{"error":{"code":%d,"message":"injected","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":%q}]}}`, r.Status, r.Reason)
+	default:
+		header.Set("Content-Type", "application/json; charset=UTF-8")
+		body = fmt.Appendf(nil, `{"error":{"code":%d,"message":"injected","errors":[{"domain":"global","reason":%q,"message":"injected"}]}}`, r.Status, r.Reason)
+	}
+	return &reply{status: r.Status, header: header, body: body}
+}
+
 // failure is an error in the JSON API's form.
 // Source: cloud.google.com/storage/docs/json_api/v1/status-codes.
 func failure(status int, format string, args ...any) *reply {

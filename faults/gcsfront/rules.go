@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,13 +25,14 @@ type Action string
 
 // The actions.
 const (
-	Delay       Action = "delay" // waits for Rule.Delay; other rules may strike as well
-	Throttle    Action = "429"   // answers 429; before only
-	Unavailable Action = "503"   // answers 503: before, or after the request was applied
-	Deny        Action = "403"   // answers 403; before only
-	Lose        Action = "lose"  // closes the connection without a reply
-	Reset       Action = "reset" // a TCP reset; after: when the first N bytes of the body have been sent
-	Cut         Action = "cut"   // ends the body after N bytes; after only; strikes only bodies longer than that
+	Delay       Action = "delay"  // waits for Rule.Delay; other rules may strike as well
+	Throttle    Action = "429"    // answers 429; before only
+	Unavailable Action = "503"    // answers 503: before, or after the request was applied
+	Deny        Action = "403"    // answers 403; before only
+	Refuse      Action = "refuse" // answers Rule.Status with Rule.Reason; before only
+	Lose        Action = "lose"   // closes the connection without a reply
+	Reset       Action = "reset"  // a TCP reset; after: when the first N bytes of the body have been sent
+	Cut         Action = "cut"    // ends the body after N bytes; after only; strikes only bodies longer than that
 )
 
 // Rule is one kind of fault. Exactly one of Every, Nth and Probability says how often.
@@ -46,7 +48,23 @@ type Rule struct {
 
 	Delay time.Duration // of Delay
 	N     int           // bytes of the body that Cut and Reset let through
+
+	// Of Refuse: the answer. Its body is JSON, or of the form that the XML API has, or empty where the service sends none.
+	Status int
+	Reason string
+	Form   Form
 }
+
+// Form is how an answer says why.
+type Form string
+
+// The forms.
+const (
+	JSON    Form = ""        // as the JSON API
+	Details Form = "details" // JSON with the reason in the details alone, as newer parts of it
+	XML     Form = "xml"     // as the XML API
+	Bare    Form = "bare"    // no body, as proxies
+)
 
 // String is the rule in one line, for tables and messages.
 func (r Rule) String() string {
@@ -61,6 +79,8 @@ func (r Rule) String() string {
 	switch {
 	case r.Do == Delay:
 		s += " " + r.Delay.String()
+	case r.Do == Refuse:
+		s += strings.TrimRight(fmt.Sprintf(" %d %s %s", r.Status, r.Reason, r.Form), " ")
 	case r.Do == Cut, r.Do == Reset && r.N > 0:
 		s += fmt.Sprintf(" at %d bytes", r.N)
 	}
@@ -79,11 +99,14 @@ type effect struct {
 	delay  time.Duration
 	action Action // empty: none but the delay
 	bytes  int
+	answer Rule // of Refuse
 }
 
 // status is the answer that an action stands for; 0: none.
 func (e effect) status() int {
 	switch e.action {
+	case Refuse:
+		return e.answer.Status
 	case Throttle:
 		return http.StatusTooManyRequests
 	case Unavailable:
@@ -96,6 +119,9 @@ func (e effect) status() int {
 }
 
 func (e effect) reply() *reply {
+	if e.action == Refuse {
+		return refusal(e.answer)
+	}
 	if status := e.status(); status != 0 {
 		return failure(status, "injected: %s", http.StatusText(status))
 	}
@@ -127,7 +153,7 @@ func (r Rule) check() error {
 		return fmt.Errorf("phase %q: want %q or %q", r.Phase, Before, After)
 	}
 	switch r.Do {
-	case Throttle, Deny:
+	case Throttle, Deny, Refuse:
 		if r.Phase == After {
 			return fmt.Errorf("%s means that the request was not applied: want phase %q", r.Do, Before)
 		}
@@ -141,7 +167,10 @@ func (r Rule) check() error {
 		}
 	case Unavailable, Lose, Reset:
 	default:
-		return fmt.Errorf("action %q: want one of delay, 429, 503, 403, lose, reset, cut", r.Do)
+		return fmt.Errorf("action %q: want one of delay, 429, 503, 403, refuse, lose, reset, cut", r.Do)
+	}
+	if (r.Do == Refuse) != (r.Status >= 300 && r.Status <= 599) {
+		return fmt.Errorf("%s with status %d: refuse wants one from 300 to 599, the others none", r.Do, r.Status)
 	}
 	if r.N != 0 && (r.Phase == Before || (r.Do != Cut && r.Do != Reset)) {
 		return fmt.Errorf("%d bytes: only %s, and %s after the request was applied, let bytes through", r.N, Cut, Reset)
@@ -180,7 +209,7 @@ func (rs *rules) decide(q *request, phase Phase, r *reply) effect {
 			e.delay += rule.Delay
 			continue
 		}
-		e.action, e.bytes = rule.Do, rule.N
+		e.action, e.bytes, e.answer = rule.Do, rule.N, rule
 		break
 	}
 	return e

@@ -8,7 +8,7 @@ func (s *Store) Above() []store.Store {
 	for _, f := range store.Folders(s.prefix) {
 		o := s.o
 		o.Prefix = f
-		views = append(views, &Store{o: o, client: s.client, bucket: s.bucket, prefix: f})
+		views = append(views, &Store{o: o, clients: s.clients, prefix: f})
 	}
 	return views
 }

@@ -23,12 +23,14 @@ package gcs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -76,9 +78,9 @@ type Options struct {
 // Store is one prefix of one bucket. It implements store.Store and store.RangeGetter, and is safe for concurrent use.
 type Store struct {
 	o      Options
-	client *storage.Client
-	bucket *storage.BucketHandle
 	prefix string // empty, or ends with a slash
+
+	clients *clients
 
 	// bucketSeen is set by the first answer that only an existing bucket can give.
 	bucketSeen atomic.Bool
@@ -110,17 +112,82 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %q: %w", o.Bucket, err)
 	}
-	client, err := storage.NewClient(ctx, clientOptions...)
-	if err != nil {
-		return nil, fmt.Errorf("open bucket %q: %w: no usable credentials: run `gcloud auth application-default login`, "+
-			"or point GOOGLE_APPLICATION_CREDENTIALS at a key file: %w", o.Bucket, store.ErrDenied, err)
+	c := &clients{connect: func(ctx context.Context) (*handle, error) {
+		return connect(context.WithoutCancel(ctx), o.Bucket, clientOptions)
+	}}
+	if c.now, err = c.connect(ctx); err != nil {
+		return nil, fmt.Errorf("open bucket %q: %w", o.Bucket, err)
 	}
-	client.SetRetry(storage.WithPolicy(storage.RetryNever)) // the loops here are the only ones
-	return &Store{o: o, client: client, bucket: client.Bucket(o.Bucket), prefix: o.Prefix}, nil
+	return &Store{o: o, prefix: o.Prefix, clients: c}, nil
 }
 
+// handle is a client of the SDK, which keeps its credentials as long as they say they last.
+type handle struct {
+	client *storage.Client
+	bucket *storage.BucketHandle
+}
+
+func connect(ctx context.Context, bucket string, options []option.ClientOption) (*handle, error) {
+	client, err := storage.NewClient(ctx, options...)
+	if err != nil {
+		return nil, fmt.Errorf("%w: no usable credentials: run `gcloud auth application-default login`, "+
+			"or point GOOGLE_APPLICATION_CREDENTIALS at a key file: %w", store.ErrDenied, err)
+	}
+	client.SetRetry(storage.WithPolicy(storage.RetryNever)) // the loops here are the only ones
+	return &handle{client: client, bucket: client.Bucket(bucket)}, nil
+}
+
+// clients are those of a store and its views, one at a time.
+type clients struct {
+	connect func(context.Context) (*handle, error) // with credentials as they are now
+
+	mu  sync.Mutex
+	now *handle
+	old []*handle // replaced; requests may still run
+}
+
+func (c *clients) current() *handle {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// renew replaces the client whose credentials were not accepted by one that asks for new ones; the SDK would keep what it
+// has until the hour that the token names. Of many requests that see a refusal, one does it.
+func (c *clients) renew(ctx context.Context, refused *handle) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.now != refused {
+		return nil
+	}
+	h, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	c.old = append(c.old, c.now)
+	c.now = h
+	for len(c.old) > maxOld { // no request takes so long
+		_ = c.old[0].client.Close()
+		c.old = c.old[1:]
+	}
+	return nil
+}
+
+// maxOld bounds the replaced clients that are kept.
+const maxOld = 16
+
 // Close releases the connections. The store must not be used afterwards.
-func (s *Store) Close() error { return s.client.Close() }
+func (s *Store) Close() error {
+	c := s.clients
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for _, h := range append(c.old, c.now) {
+		errs = append(errs, h.client.Close())
+	}
+	c.old = nil
+	return errors.Join(errs...)
+}
 
 // String returns the address, gs://bucket/prefix.
 func (s *Store) String() string { return strings.TrimSuffix(s.url(""), "/") }
@@ -136,7 +203,9 @@ func (s *Store) fits(key string, err error) error {
 	return err
 }
 
-func (s *Store) object(key string) *storage.ObjectHandle { return s.bucket.Object(s.prefix + key) }
+func (s *Store) object(h *handle, key string) *storage.ObjectHandle {
+	return h.bucket.Object(s.prefix + key)
+}
 
 func (o Options) withDefaults() Options {
 	if o.Endpoint == "" {

@@ -41,8 +41,8 @@ func (s *Store) GetRange(ctx context.Context, key string, offset, length int64) 
 // get reads length bytes (-1: to the end).
 func (s *Store) get(ctx context.Context, key string, offset, length int64) (store.Object, error) {
 	var o store.Object
-	a, err := s.repeat(ctx, func(ctx context.Context) (err error) {
-		o, err = s.read(ctx, key, offset, length)
+	a, err := s.repeat(ctx, kindRead, func(ctx context.Context, h *handle) (err error) {
+		o, err = s.read(ctx, h, key, offset, length)
 		return err
 	})
 	switch a {
@@ -51,8 +51,8 @@ func (s *Store) get(ctx context.Context, key string, offset, length int64) (stor
 		return o, nil
 	case answerRange: // at or beyond the end, which only the attributes can tell
 		o.Body = []byte{}
-		if a, err = s.repeat(ctx, func(ctx context.Context) (err error) {
-			o.Attrs, err = s.stat(ctx, key)
+		if a, err = s.repeat(ctx, kindRead, func(ctx context.Context, h *handle) (err error) {
+			o.Attrs, err = s.stat(ctx, h, key)
 			return err
 		}); a == answerOK {
 			return o, nil
@@ -62,12 +62,12 @@ func (s *Store) get(ctx context.Context, key string, offset, length int64) (stor
 			return store.Object{}, &store.OpError{Op: "get", Key: s.url(key), Err: missing}
 		}
 	}
-	return store.Object{}, s.failed(ctx, "get", key, a, err, false)
+	return store.Object{}, s.failed(ctx, "get", kindRead, key, a, err, false)
 }
 
 // read makes one request for a body.
-func (s *Store) read(ctx context.Context, key string, offset, length int64) (store.Object, error) {
-	r, err := s.object(key).NewRangeReader(ctx, offset, length)
+func (s *Store) read(ctx context.Context, h *handle, key string, offset, length int64) (store.Object, error) {
+	r, err := s.object(h, key).NewRangeReader(ctx, offset, length)
 	if err != nil {
 		return store.Object{}, err
 	}
@@ -103,8 +103,8 @@ func (s *Store) read(ctx context.Context, key string, offset, length int64) (sto
 }
 
 // stat makes one request for the attributes of an object.
-func (s *Store) stat(ctx context.Context, key string) (store.Attrs, error) {
-	raw, err := s.object(key).Attrs(ctx)
+func (s *Store) stat(ctx context.Context, h *handle, key string) (store.Attrs, error) {
+	raw, err := s.object(h, key).Attrs(ctx)
 	if err != nil {
 		return store.Attrs{}, err
 	}
@@ -117,8 +117,8 @@ func (s *Store) checkBucketSeen(ctx context.Context) error {
 	if s.bucketSeen.Load() {
 		return nil
 	}
-	a, _ := s.repeat(ctx, func(ctx context.Context) error {
-		objects := s.bucket.Objects(ctx, &storage.Query{Prefix: s.prefix, Projection: storage.ProjectionNoACL})
+	a, _ := s.repeat(ctx, kindList, func(ctx context.Context, h *handle) error {
+		objects := h.bucket.Objects(ctx, &storage.Query{Prefix: s.prefix, Projection: storage.ProjectionNoACL})
 		objects.PageInfo().MaxSize = 1
 		_, err := objects.Next()
 		if errors.Is(err, iterator.Done) {
@@ -127,7 +127,7 @@ func (s *Store) checkBucketSeen(ctx context.Context) error {
 		return err
 	})
 	switch a {
-	case answerMissing:
+	case answerNoBucket:
 		return s.bucketMissing()
 	case answerOK:
 		s.bucketSeen.Store(true)
@@ -149,13 +149,13 @@ func (s *Store) List(ctx context.Context, prefix, after string) iter.Seq2[store.
 		for token := ""; ; {
 			var page []*storage.ObjectAttrs
 			var next string
-			a, err := s.repeat(ctx, func(ctx context.Context) (err error) {
+			a, err := s.repeat(ctx, kindList, func(ctx context.Context, h *handle) (err error) {
 				page = nil
-				next, err = iterator.NewPager(s.bucket.Objects(ctx, query), store.PageSize, token).NextPage(&page)
+				next, err = iterator.NewPager(h.bucket.Objects(ctx, query), store.PageSize, token).NextPage(&page)
 				return err
 			})
 			if a != answerOK {
-				yield(store.Attrs{}, s.failed(ctx, "list", prefix, a, err, false))
+				yield(store.Attrs{}, s.failed(ctx, "list", kindList, prefix, a, err, false))
 				return
 			}
 			s.bucketSeen.Store(true)

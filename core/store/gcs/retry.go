@@ -9,83 +9,81 @@ import (
 
 	"cloud.google.com/go/auth"
 	"cloud.google.com/go/storage"
-	"google.golang.org/api/googleapi"
 
 	"blobpglite/core/store"
 )
 
-// answer is what one request came to.
+// answer is what one request came to; rulings says which.
 type answer int
 
 const (
-	answerTransient answer = iota // no answer, 408, 5xx: a write may or may not have been applied
+	answerTransient answer = iota // no usable answer: a write may or may not have been applied
 	answerOK
-	answerMissing      // 404
-	answerPrecondition // 412
-	answerThrottled    // 429: not applied
-	answerDenied       // 401, 403, no token: not applied
+	answerMissing      // there is no such object
+	answerNoBucket     // not applied: no such bucket
+	answerPrecondition // not applied
+	answerThrottled    // not applied
+	answerRefused      // not applied
+	answerDenied       // not applied
+	answerForbidden    // not applied
+	answerCredentials  // not applied
 	answerCorrupt      // bytes do not match their checksum
-	answerRange        // 416
-	answerRefused      // any other 4xx, or 501: not applied, and useless to repeat
+	answerRange        // beyond the end
 )
 
-// classify reads an answer off an error of the SDK, by type and status, never by text.
-func classify(err error) answer {
-	var status *googleapi.Error
+// classify reads an answer off an error of the SDK, by type, status and reason, never by text.
+func classify(k kind, err error) answer {
 	var token *auth.Error
-	switch {
+	switch r, ok := ruled(k, err); {
 	case err == nil:
 		return answerOK
 	case errors.Is(err, store.ErrCorrupt):
 		return answerCorrupt
-	case errors.Is(err, storage.ErrObjectNotExist), errors.Is(err, storage.ErrBucketNotExist):
-		return answerMissing
-	case errors.As(err, &token):
-		if token.Temporary() {
-			return answerTransient
-		}
-		return answerDenied
-	case !errors.As(err, &status):
-		return answerTransient
+	case ok:
+		return r.answer
+	case errors.Is(err, storage.ErrObjectNotExist):
+		return rule(k, http.StatusNotFound, "").answer
+	case errors.Is(err, storage.ErrBucketNotExist):
+		return answerNoBucket
+	case errors.As(err, &token) && !token.Temporary():
+		return answerCredentials
 	}
-	switch code := status.Code; {
-	case code == http.StatusNotFound:
-		return answerMissing
-	case code == http.StatusPreconditionFailed:
-		return answerPrecondition
-	case code == http.StatusTooManyRequests:
-		return answerThrottled
-	case code == http.StatusUnauthorized, code == http.StatusForbidden:
-		return answerDenied
-	case code == http.StatusRequestedRangeNotSatisfiable:
-		return answerRange
-	case code == http.StatusRequestTimeout:
-		return answerTransient
-	case code == http.StatusNotImplemented, code >= 400 && code < 500:
-		return answerRefused
-	default:
-		return answerTransient
-	}
+	return answerTransient
 }
+
+// again says whether request n (from 0 on) that came to a is worth another one. A refusal by a bucket that has served
+// before may be a passing fault of the service, of a proxy or of expired credentials: it cost nothing to ask a few times
+// more, and to give up costs every client its session.
+func (s *Store) again(a answer, n int) bool {
+	switch a {
+	case answerTransient, answerThrottled, answerCorrupt:
+		return true
+	case answerCredentials:
+		return n < 1 || s.bucketSeen.Load() && n+1 < maxRefusals
+	case answerDenied, answerRefused, answerNoBucket:
+		return s.bucketSeen.Load() && n+1 < maxRefusals
+	}
+	return false
+}
+
+// maxRefusals bounds the requests of one operation that are refused: about 1.5 s with the default pauses.
+const maxRefusals = 5
 
 // repeat makes up to Attempts requests, with growing pauses between, until one is answered for good. For operations
 // that change nothing, or that may be applied twice. It returns the last answer and its error.
-func (s *Store) repeat(ctx context.Context, request func(ctx context.Context) error) (answer, error) {
+func (s *Store) repeat(ctx context.Context, k kind, request func(ctx context.Context, h *handle) error) (answer, error) {
 	var last error
 	var a answer
 	for n := range s.o.Attempts {
 		if err := s.pause(ctx, n); err != nil {
 			return answerTransient, interrupted(err, last)
 		}
-		last = s.attempt(ctx, request)
-		a = classify(last)
-		switch a {
-		case answerTransient, answerThrottled, answerCorrupt:
-			if err := ctx.Err(); err != nil {
-				return answerTransient, interrupted(err, last)
-			}
-		default:
+		a, last = s.attempt(ctx, k, request)
+		if !s.again(a, n) {
 			return a, last
+		}
+		if err := ctx.Err(); err != nil {
+			return answerTransient, interrupted(err, last)
 		}
 	}
 	return a, fmt.Errorf("%d attempts, the last: %w", s.o.Attempts, last)
@@ -99,11 +97,19 @@ func interrupted(err, last error) error {
 	return fmt.Errorf("%w (the last request: %w)", err, last)
 }
 
-// attempt makes one request within AttemptTimeout.
-func (s *Store) attempt(ctx context.Context, request func(ctx context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, s.o.AttemptTimeout)
+// attempt makes one request within AttemptTimeout. If the credentials were not accepted, the next one has new ones.
+func (s *Store) attempt(ctx context.Context, k kind, request func(ctx context.Context, h *handle) error) (answer, error) {
+	h := s.clients.current()
+	bounded, cancel := context.WithTimeout(ctx, s.o.AttemptTimeout)
 	defer cancel()
-	return request(ctx)
+	err := request(bounded, h)
+	a := classify(k, err)
+	if a == answerCredentials {
+		if renewErr := s.clients.renew(ctx, h); renewErr != nil {
+			err = fmt.Errorf("%w; new ones: %w", err, renewErr)
+		}
+	}
+	return a, err
 }
 
 // pause waits before request n (0: not at all). It returns the context's error if that is done.
@@ -121,16 +127,17 @@ func (s *Store) pause(ctx context.Context, n int) error {
 
 // failed turns the final answer of an operation into its error. outcomeUnknown says that the operation was a write
 // and an earlier or the last request may have been applied.
-func (s *Store) failed(ctx context.Context, op, key string, a answer, err error, outcomeUnknown bool) error {
+func (s *Store) failed(ctx context.Context, op string, k kind, key string, a answer, err error, outcomeUnknown bool) error {
 	switch {
 	case outcomeUnknown:
 		err = fmt.Errorf("%w: %w", store.ErrUnknown, err)
-	case a == answerDenied:
-		err = s.denied(op, err)
+	case a == answerDenied, a == answerForbidden, a == answerCredentials:
+		r, _ := ruled(k, err)
+		err = fmt.Errorf("%w: %s: %w", store.ErrDenied, r.advice.text(s.o.Bucket, op, s.url(key)), err)
 	case a == answerThrottled:
 		err = fmt.Errorf("%w: %w", store.ErrThrottled, err)
 	case a == answerCorrupt: // err wraps it
-	case a == answerMissing && op != "get":
+	case a == answerNoBucket:
 		err = s.bucketMissing()
 	case a == answerMissing:
 		err = store.ErrNotFound
@@ -139,17 +146,6 @@ func (s *Store) failed(ctx context.Context, op, key string, a answer, err error,
 		err = fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
 	return &store.OpError{Op: op, Key: s.url(key), Err: err}
-}
-
-func (s *Store) denied(op string, err error) error {
-	var status *googleapi.Error
-	if errors.As(err, &status) && status.Code == http.StatusForbidden {
-		return fmt.Errorf("%w: bucket %q does not let this identity %s objects: grant it roles/storage.objectUser on the bucket "+
-			"(gcloud storage buckets add-iam-policy-binding gs://%s --member=PRINCIPAL --role=roles/storage.objectUser): %w",
-			store.ErrDenied, s.o.Bucket, op, s.o.Bucket, err)
-	}
-	return fmt.Errorf("%w: bucket %q got no valid credentials: run `gcloud auth application-default login`, or run as a service "+
-		"account that has roles/storage.objectUser on the bucket: %w", store.ErrDenied, s.o.Bucket, err)
 }
 
 func (s *Store) bucketMissing() error {

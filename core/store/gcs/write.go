@@ -59,7 +59,7 @@ func (p *put) run(ctx context.Context) (store.Gen, error) {
 			return 0, p.failed(ctx, interrupted(err, p.lastErr))
 		}
 		gen, err := p.upload(ctx)
-		p.last, p.lastErr, p.unseen = classify(err), err, false
+		p.unseen = false
 		switch p.last {
 		case answerOK:
 			return gen, nil
@@ -67,12 +67,14 @@ func (p *put) run(ctx context.Context) (store.Gen, error) {
 			p.unanswered = true
 		case answerThrottled, answerPrecondition:
 		default:
-			return 0, p.failed(ctx, err)
+			if !p.s.again(p.last, n) {
+				return 0, p.failed(ctx, err)
+			}
 		}
 		if err := ctx.Err(); err != nil {
 			return 0, p.failed(ctx, interrupted(err, p.lastErr))
 		}
-		if !conditional {
+		if !conditional || p.last >= answerRefused || p.last == answerNoBucket { // nothing was decided
 			continue
 		}
 		if gen, done, err := p.look(ctx); done {
@@ -84,8 +86,8 @@ func (p *put) run(ctx context.Context) (store.Gen, error) {
 
 // upload sends the object in one request, which the SDK does not repeat.
 func (p *put) upload(ctx context.Context) (gen store.Gen, err error) {
-	err = p.s.attempt(ctx, func(ctx context.Context) error {
-		object := p.s.object(p.key)
+	p.last, p.lastErr = p.s.attempt(ctx, p.kind(), func(ctx context.Context, h *handle) error {
+		object := p.s.object(h, p.key)
 		if g, conditional := p.cond.Precondition(); conditional {
 			object = object.If(storage.Conditions{GenerationMatch: int64(g), DoesNotExist: g == 0})
 		}
@@ -107,17 +109,26 @@ func (p *put) upload(ctx context.Context) (gen store.Gen, err error) {
 		gen = store.Gen(w.Attrs().Generation)
 		return nil
 	})
-	return gen, err
+	return gen, p.lastErr
+}
+
+func (p *put) kind() kind {
+	switch g, conditional := p.cond.Precondition(); {
+	case !conditional:
+		return kindPut
+	case g == 0:
+		return kindCreate
+	}
+	return kindSwap
 }
 
 // look reads back what is stored under the key and decides, if it can. It asks once: the caller's loop repeats.
 func (p *put) look(ctx context.Context) (gen store.Gen, done bool, err error) {
 	var attrs store.Attrs
-	err = p.s.attempt(ctx, func(ctx context.Context) (err error) {
-		attrs, err = p.s.stat(ctx, p.key)
+	a, err := p.s.attempt(ctx, kindRead, func(ctx context.Context, h *handle) (err error) {
+		attrs, err = p.s.stat(ctx, h, p.key)
 		return err
 	})
-	a := classify(err)
 	if a == answerMissing {
 		attrs, a = store.Attrs{}, answerOK
 	}
@@ -142,7 +153,7 @@ func (p *put) look(ctx context.Context) (gen store.Gen, done bool, err error) {
 // failed is the end without an outcome.
 func (p *put) failed(ctx context.Context, err error) error {
 	unknown := p.unanswered || p.unseen || p.last == answerPrecondition
-	return p.s.failed(ctx, "put", p.key, p.last, err, unknown)
+	return p.s.failed(ctx, "put", p.kind(), p.key, p.last, err, unknown)
 }
 
 // Delete implements store.Store. A delete whose reply was lost is sent again, and then deletes whatever has the key:
@@ -152,13 +163,13 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 		return &store.OpError{Op: "delete", Key: s.url(key), Err: err}
 	}
 	unanswered := false
-	a, err := s.repeat(ctx, func(ctx context.Context) error {
-		err := s.object(key).Delete(ctx)
-		unanswered = unanswered || classify(err) == answerTransient
+	a, err := s.repeat(ctx, kindDelete, func(ctx context.Context, h *handle) error {
+		err := s.object(h, key).Delete(ctx)
+		unanswered = unanswered || classify(kindDelete, err) == answerTransient
 		return err
 	})
 	if a == answerOK || a == answerMissing {
 		return nil
 	}
-	return s.failed(ctx, "delete", key, a, err, unanswered)
+	return s.failed(ctx, "delete", kindDelete, key, a, err, unanswered)
 }

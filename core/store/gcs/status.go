@@ -1,0 +1,218 @@
+package gcs
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"google.golang.org/api/googleapi"
+)
+
+// kind is what a request asks for. Copies and rewrites are not among them: this package sends none.
+type kind uint8
+
+const (
+	kindRead   kind = 1 << iota // a body or attributes
+	kindList                    // a page
+	kindCreate                  // if absent
+	kindSwap                    // if it is at a generation
+	kindPut                     // whatever is there
+	kindDelete
+
+	kindWrite = kindCreate | kindSwap | kindPut
+	kindAny   = kindRead | kindList | kindWrite | kindDelete
+)
+
+// ruling says what an answer of the service means.
+type ruling struct {
+	status int
+	reason string // the service's word; empty: any other
+	kinds  kind   // 0: any
+	answer answer
+	advice advice
+}
+
+// rulings is every status and reason that Cloud Storage documents, and those of the APIs' common errors that it was seen to
+// send. The first row that fits holds. Source: cloud.google.com/storage/docs/json_api/v1/status-codes and
+// .../docs/xml-api/reference-status (whose words are in capitals), read November 2026.
+//
+// What the answers mean:
+//
+//	transient     perhaps applied, perhaps yet to be: reads are repeated, writes looked after
+//	throttled     not applied, and will pass: repeated
+//	refused       not applied. It may be a passing fault of the service: repeated a few times where the bucket has
+//	              served before, else told at once
+//	denied        as refused, and if it stays, a person has to act: advice says how
+//	forbidden     as denied, and known to stay: told at once
+//	credentials   as denied, with new credentials from the second request on
+func rulings() []ruling {
+	rows := []ruling{
+		{status: http.StatusNotModified, answer: answerTransient}, // the others of 3xx likewise: redirects are followed before
+		{status: http.StatusUnauthorized, reason: "AuthenticationRequiredRequesterPays", answer: answerForbidden, advice: adviseRequester},
+		{status: http.StatusUnauthorized, answer: answerCredentials, advice: adviseLogin}, // authError, required, lockedDomainExpired
+
+		{status: http.StatusForbidden, reason: "countryBlocked", answer: answerForbidden, advice: adviseCountry},
+		{status: http.StatusForbidden, reason: "sslRequired", answer: answerForbidden, advice: adviseTLS},
+		{status: http.StatusForbidden, reason: "accessNotConfigured", answer: answerDenied, advice: adviseAPI},
+		{status: http.StatusForbidden, reason: "SERVICE_DISABLED", answer: answerDenied, advice: adviseAPI},
+		{status: http.StatusForbidden, answer: answerDenied, advice: adviseRole}, // forbidden, insufficientPermissions, AccessDenied; below: the others
+
+		{status: http.StatusNotFound, kinds: kindRead | kindDelete, answer: answerMissing},
+		{status: http.StatusNotFound, answer: answerNoBucket},
+		{status: http.StatusMethodNotAllowed, answer: answerRefused},
+		{status: http.StatusRequestTimeout, answer: answerTransient}, // uploadBrokenConnection
+		{status: http.StatusConflict, answer: answerThrottled},       // conflict: a change of something else was under way
+		{status: http.StatusGone, answer: answerRefused},             // of resumable uploads
+		{status: http.StatusLengthRequired, answer: answerRefused},
+		{status: http.StatusPreconditionFailed, reason: "softDeletePolicyNotSet", answer: answerRefused},
+		{status: http.StatusPreconditionFailed, reason: "objectNotSoftDeleted", answer: answerRefused},
+		{status: http.StatusPreconditionFailed, answer: answerPrecondition}, // conditionNotMet, PreconditionFailed
+		{status: http.StatusRequestEntityTooLarge, answer: answerRefused},   // uploadTooLarge
+		{status: http.StatusRequestedRangeNotSatisfiable, kinds: kindRead, answer: answerRange},
+		{status: http.StatusTooManyRequests, answer: answerThrottled},
+		{status: statusClientClosed, answer: answerTransient},
+		{status: http.StatusNotImplemented, answer: answerRefused},
+		// 500 backendError, internalError; 502; 503 backendError; 504
+	}
+	named := func(status int, answer answer, advice advice, reasons ...string) {
+		for _, r := range reasons {
+			rows = append([]ruling{{status: status, reason: r, answer: answer, advice: advice}}, rows...)
+		}
+	}
+	named(http.StatusForbidden, answerThrottled, adviseNothing, "rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "concurrentLimitExceeded")
+	named(http.StatusForbidden, answerForbidden, adviseQuota, "dailyLimitExceeded", "dailyLimitExceededUnreg")
+	named(http.StatusForbidden, answerForbidden, adviseRetention, "retentionPolicyNotMet", "RetentionPolicyNotMet")
+	named(http.StatusForbidden, answerForbidden, adviseHold, "objectUnderActiveHold", "ObjectUnderActiveHold")
+	named(http.StatusForbidden, answerForbidden, adviseBilling, "accountDisabled", "AccountProblem", "UserProjectAccountProblem", "billingNotEnabled", "BILLING_DISABLED")
+	named(http.StatusForbidden, answerForbidden, adviseRequester, "UserProjectAccessDenied")
+	named(http.StatusForbidden, answerForbidden, advisePolicy, "orgPolicyConstraintFailed", "vpcServiceControls", "SECURITY_POLICY_VIOLATED")
+	named(http.StatusPreconditionFailed, answerForbidden, advisePolicy, "orgPolicyConstraintFailed", "OrgPolicyConstraintFailed")
+	named(http.StatusBadRequest, answerForbidden, adviseRequester, "userProjectInvalid", "userProjectMissing", "UserProjectInvalid", "UserProjectMissing")
+	named(http.StatusBadRequest, answerForbidden, adviseKey, "cloudKmsBadKey", "cloudKmsCannotChangeKeyName", "cloudKmsDecryptionKeyNotFound",
+		"cloudKmsDisabledKey", "cloudKmsEncryptionKeyNotFound", "cloudKmsKeyLocationNotAllowed",
+		"resourceIsEncryptedWithCustomerEncryptionKey", "ResourceIsEncryptedWithCustomerEncryptionKey")
+	named(http.StatusBadRequest, answerCredentials, adviseLogin, "ExpiredToken")
+	return rows
+}
+
+// statusClientClosed is 499: a proxy's word for a client that has gone.
+const statusClientClosed = 499
+
+// rule finds what the service's answer to a request of a kind means. Unknown statuses: of 4xx, refused; else transient.
+func rule(k kind, status int, reason string) ruling {
+	for _, r := range rulings() {
+		if r.status == status && (r.reason == "" || r.reason == reason) && (r.kinds == 0 || r.kinds&k != 0) {
+			return r
+		}
+	}
+	if status >= 400 && status < 500 {
+		return ruling{status: status, answer: answerRefused}
+	}
+	return ruling{status: status, answer: answerTransient}
+}
+
+// reasonOf is the service's word for an error: of JSON, the first reason; of XML, the code. The SDK takes the body apart for
+// some requests, and leaves it as it is for reads.
+func reasonOf(err *googleapi.Error) string {
+	for _, item := range err.Errors {
+		if item.Reason != "" {
+			return item.Reason
+		}
+	}
+	if body := strings.TrimSpace(err.Body); strings.HasPrefix(body, "<") {
+		var x struct {
+			Code string `xml:"Code"`
+		}
+		if xml.Unmarshal([]byte(body), &x) == nil {
+			return x.Code
+		}
+	}
+	type item struct {
+		Reason string `json:"reason"`
+	}
+	var v struct {
+		Error struct {
+			Errors  []item `json:"errors"`
+			Details []item `json:"details"` // the newer form
+		} `json:"error"`
+	}
+	if json.Unmarshal([]byte(err.Body), &v) == nil {
+		for _, d := range append(v.Error.Errors, v.Error.Details...) {
+			if d.Reason != "" {
+				return d.Reason
+			}
+		}
+	}
+	return ""
+}
+
+// advice is what a person does about an answer.
+type advice uint8
+
+const (
+	adviseNothing advice = iota
+	adviseRole
+	adviseLogin
+	adviseRetention
+	adviseHold
+	adviseBilling
+	adviseRequester
+	advisePolicy
+	adviseQuota
+	adviseCountry
+	adviseTLS
+	adviseAPI
+	adviseKey
+)
+
+// text says what was wrong with op on an object of a bucket, and what to do.
+func (a advice) text(bucket, op, object string) string {
+	switch a {
+	case adviseRole:
+		return fmt.Sprintf("bucket %q does not let this identity %s objects: grant it roles/storage.objectUser on the bucket "+
+			"(gcloud storage buckets add-iam-policy-binding gs://%s --member=PRINCIPAL --role=roles/storage.objectUser)", bucket, op, bucket)
+	case adviseRetention:
+		return fmt.Sprintf("%s may not be replaced or deleted yet: the bucket or the object has a retention policy. A database replaces its "+
+			"manifest and its lease, and deletes what it has outgrown: clear the policy (gcloud storage buckets update gs://%s "+
+			"--clear-retention-period), or use a bucket without one", object, bucket)
+	case adviseHold:
+		return fmt.Sprintf("%s is under a hold and may not be replaced or deleted: release it (gcloud storage objects update %s --no-temporary-hold "+
+			"--no-event-based-hold), and see that the bucket sets none by default (gcloud storage buckets update gs://%s "+
+			"--no-default-event-based-hold)", object, object, bucket)
+	case adviseBilling:
+		return fmt.Sprintf("the account or the billing of the project of bucket %q is disabled: mend it at console.cloud.google.com/billing; "+
+			"if it is the project that your own credentials bill, choose another one (gcloud auth application-default set-quota-project)", bucket)
+	case adviseRequester:
+		return fmt.Sprintf("bucket %q makes the requester pay, and no project that may be billed was named: switch that off "+
+			"(gcloud storage buckets update gs://%s --no-requester-pays), or use another bucket", bucket, bucket)
+	case advisePolicy:
+		return fmt.Sprintf("a policy of the organization forbids this on bucket %q: the service's message names the constraint; ask who "+
+			"administers the organization's policies", bucket)
+	case adviseQuota:
+		return fmt.Sprintf("a daily quota of the project of bucket %q is used up: raise it at console.cloud.google.com/iam-admin/quotas, or wait", bucket)
+	case adviseCountry:
+		return "Cloud Storage may not be used from this country"
+	case adviseTLS:
+		return "Cloud Storage is only spoken to with TLS: begin -endpoint with https://, or leave it away"
+	case adviseAPI:
+		return fmt.Sprintf("the Cloud Storage API is not enabled in the project that is billed for bucket %q: enable it (gcloud services enable "+
+			"storage.googleapis.com)", bucket)
+	case adviseKey:
+		return fmt.Sprintf("the key that bucket %q or %s is encrypted with cannot be used: see that it exists, is enabled, and that the service "+
+			"agent of Cloud Storage has roles/cloudkms.cryptoKeyEncrypterDecrypter on it", bucket, object)
+	}
+	return fmt.Sprintf("bucket %q got no valid credentials: run `gcloud auth application-default login`, or run as a service "+
+		"account that has roles/storage.objectUser on the bucket", bucket)
+}
+
+// ruled is what an error of the service means for a request of a kind; ok: it is an answer of the service at all.
+func ruled(k kind, err error) (ruling, bool) {
+	var status *googleapi.Error
+	if !errors.As(err, &status) {
+		return ruling{}, false
+	}
+	return rule(k, status.Code, reasonOf(status)), true
+}
