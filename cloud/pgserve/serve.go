@@ -27,6 +27,7 @@ import (
 // service is everything that runs.
 type service struct {
 	c        *config
+	id       string      // of this process
 	clock    clock.Clock // began with the process
 	loading  *loading
 	keeper   *keeper.Keeper
@@ -39,7 +40,7 @@ type service struct {
 
 // serve runs until ctx ends.
 func serve(ctx context.Context, c *config, _ []string, out io.Writer) (err error) {
-	s := &service{c: c, clock: clock.System(), failures: make(chan error, 4)}
+	s := &service{c: c, id: store.NewWriteID(), clock: clock.System(), failures: make(chan error, 4)}
 	defer func() { err = errors.Join(err, c.close()) }()
 	s.load(ctx)
 	defer func() { err = errors.Join(err, s.loading.close()) }()
@@ -137,7 +138,7 @@ func (s *service) engineOptions(st store.Store) engine.Options {
 	return engine.Options{
 		Load: s.loading.wait, Store: st, Create: true, Durability: engine.Durability(c.durability),
 		FlushInterval: c.flushInterval, IdleFlush: c.idleFlush, LeaseTTL: c.leaseTTL, AcquireTimeout: c.acquire,
-		RestoreBudget: c.restoreBudget, Retain: c.retain, ReadMode: engine.ReadMode(c.readMode), Writer: host, Address: c.listen, MaxBytes: c.disk, MemoryLimit: c.memory,
+		RestoreBudget: c.restoreBudget, Retain: c.retain, ReadMode: engine.ReadMode(c.readMode), Writer: host, Process: s.id, Address: c.listen, MaxBytes: c.disk, MemoryLimit: c.memory,
 		Settings: c.settings, StatementTimeout: c.statementTimeout, Clock: s.clock, Logger: c.log,
 	}
 }

@@ -35,6 +35,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -150,6 +151,9 @@ type Options struct {
 	Retain time.Duration
 	// Writer names this process, for people who read the manifest; Address is where it can be asked.
 	Writer, Address string
+	// Process is an id of this process, made at random when it began (store.NewWriteID), if it has one engine on the store at
+	// a time: then an engine does not wait for the lease of the one before it, which failed and could not give it back.
+	Process string
 	// MaxBytes bounds the data directory; beyond it PostgreSQL reports a full disk (53100). Zero: no bound.
 	MaxBytes int64
 	// MemoryLimit, Settings and StatementTimeout are the instance's; see pglite.InstanceOptions.
@@ -277,8 +281,19 @@ func (o *Options) fill() error {
 	if o.Writer == "" {
 		o.Writer = "writer"
 	}
+	if o.Process != "" {
+		o.Writer += "/" + o.Process
+	}
 	o.Writer += "/" + store.NewWriteID() // unique, so that a writer recognises its own objects
 	return nil
+}
+
+// process is what the writers of this process begin with.
+func (o *Options) process() string {
+	if o.Process == "" {
+		return ""
+	}
+	return o.Writer[:strings.LastIndexByte(o.Writer, '/')]
 }
 
 // Opened says how the opening went.

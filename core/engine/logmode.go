@@ -59,7 +59,7 @@ type logMode struct {
 // openLog opens in mode log.
 func (e *Engine) openLog(ctx context.Context) error {
 	opened, err := takeover.Open(ctx, takeover.Options{
-		Store: e.o.Store, Writer: e.o.Writer, Address: e.o.Address, LeaseTTL: e.o.LeaseTTL, AcquireTimeout: e.o.AcquireTimeout,
+		Store: e.o.Store, Writer: e.o.Writer, Process: e.o.process(), Address: e.o.Address, LeaseTTL: e.o.LeaseTTL, AcquireTimeout: e.o.AcquireTimeout,
 		Create: e.o.Create, Postgres: pglite.PostgresVersion, Retain: e.o.Retain, BeforeCreate: e.beforeCreate, Check: e.o.checkVersion,
 		LeaseDamaged: func(err error) { e.o.Logger.Error("somebody has overwritten the lease", "error", err) },
 		Deadline:     e.o.CommitDeadline, Clock: e.o.Clock, Hook: e.o.Hook,

@@ -16,6 +16,7 @@ import (
 	"blobpglite/core/pglite"
 	"blobpglite/core/store"
 	"blobpglite/core/store/mem"
+	"blobpglite/faults/storefault"
 )
 
 var rt *pglite.Runtime
@@ -122,6 +123,48 @@ func TestOpenedAgain(t *testing.T) {
 	}
 	if s := k.Stats(); s.Openings != 2 || s.Retired != 1 || s.Commits.Commits == 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestOwnLeaseIsNotWaitedFor: the store refuses a commit for good, so the engine ends and cannot give its lease back; the
+// next opening does not wait for it, as another process has to.
+func TestOwnLeaseIsNotWaitedFor(t *testing.T) {
+	st, err := storefault.New(mem.New(mem.Options{}), storefault.Options{Rules: []storefault.Rule{
+		{Op: storefault.OpPut, KeyClass: "wal", Phase: storefault.Before, Nth: 3, Do: storefault.Deny}, // behind the fence and a commit
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(st.Close)
+	o := options(st)
+	o.LeaseTTL, o.AcquireTimeout = time.Hour, 0
+	other := o
+	o.Process = store.NewWriteID()
+	k := newKeeper(t, func(ctx context.Context) (*engine.Engine, error) { return engine.Open(ctx, o) })
+	defer func() {
+		if err := k.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	e, err := k.Engine(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Query(t.Context(), "CREATE TABLE t (a int)"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Query(t.Context(), "INSERT INTO t VALUES (1)"); !errors.Is(err, store.ErrDenied) {
+		t.Fatalf("the store refuses: %v", err)
+	}
+	if e, err := engine.Open(t.Context(), other); !errors.Is(err, engine.ErrLocked) {
+		t.Errorf("another process: %v, %v", e, err)
+	}
+	again, err := k.Engine(t.Context())
+	if err != nil {
+		t.Fatalf("it waits for itself: %v", err)
+	}
+	if _, err := again.Query(t.Context(), "INSERT INTO t VALUES (2)"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -174,6 +175,9 @@ type Options struct {
 	Store   store.Store
 	Holder  string // unique: one opening of one process
 	Address string // where the holder can be asked; for people
+	// Process begins the holders that are earlier openings of this very process, which have ended: "host/<id>" of
+	// "host/<id>/<opening>", with an id made at random when the process began. Their lease is not waited for. Empty: none.
+	Process string
 	TTL     time.Duration
 	Clock   clock.Clock
 	Hook    point.Hook
@@ -278,7 +282,7 @@ func (l *Lease) try(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if s.Holder != "" && s.Holder != l.o.Holder && l.o.Clock.Now().Before(s.Expires) && !l.stale(o.Gen) {
+		if s.Holder != "" && s.Holder != l.o.Holder && !l.o.earlier(s.Holder) && l.o.Clock.Now().Before(s.Expires) && !l.stale(o.Gen) {
 			return &LockedError{Holder: s.Holder, Address: s.Address, ExpiresAt: s.Expires}
 		}
 		cond = store.IfGen(o.Gen)
@@ -287,6 +291,11 @@ func (l *Lease) try(ctx context.Context) error {
 	defer l.swap.Unlock()
 	l.at = l.o.Clock.Now()
 	return l.write(ctx, l.o.Holder, cond)
+}
+
+// earlier says whether a holder was this process, in an opening that has ended.
+func (o Options) earlier(holder string) bool {
+	return o.Process != "" && strings.HasPrefix(holder, o.Process+"/")
 }
 
 // stale says whether the lease has not been renewed for a whole TTL while we watched: then its holder's clock is ahead

@@ -242,3 +242,29 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// TestOwnEarlierLease: a process does not wait for the lease of an earlier opening of its own, and waits for every other
+// one's, however alike the names are.
+func TestOwnEarlierLease(t *testing.T) {
+	const process = "host/01ABC"
+	for holder, own := range map[string]bool{
+		process + "/1": true, "host/01ABCD/1": false, "host/01ABD/1": false, "host": false, process: false, "host/1": false,
+	} {
+		st, clk := mem.New(mem.Options{}), newClock()
+		first := acquire(t, options(st, clk, holder), 0)
+		o := options(st, clk, process+"/2")
+		if _, err := Acquire(t.Context(), o, 0); !errors.Is(err, ErrLocked) {
+			t.Fatalf("%s: without a process: %v", holder, err)
+		}
+		o.Process = process
+		switch l, err := Acquire(t.Context(), o, 0); {
+		case own && (err != nil || !l.Valid()):
+			t.Errorf("%s is the process itself: %v", holder, err)
+		case !own && !errors.Is(err, ErrLocked):
+			t.Errorf("%s is another one: %v", holder, err)
+		}
+		if err := first.Renew(t.Context()); own != errors.Is(err, ErrLost) {
+			t.Errorf("%s renews: %v", holder, err)
+		}
+	}
+}

@@ -52,6 +52,7 @@ type Options struct {
 	Store   store.Store
 	Writer  string // unique: one opening of one process
 	Address string // where the writer can be asked; for people
+	Process string // of the writer; see lease.Options
 	// LeaseTTL and AcquireTimeout are the lease's; zero: its default, and no waiting.
 	LeaseTTL, AcquireTimeout time.Duration
 	// Create makes the database if there is none, with these versions.
@@ -105,7 +106,7 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 	defer stop()
 	at := o.Clock.Monotonic()
 	l, err := lease.Acquire(ctx, lease.Options{
-		Store: o.Store, Holder: o.Writer, Address: o.Address, TTL: o.LeaseTTL, Clock: o.Clock, Hook: op.looks, WriteID: o.WriteID,
+		Store: o.Store, Holder: o.Writer, Address: o.Address, Process: o.Process, TTL: o.LeaseTTL, Clock: o.Clock, Hook: op.looks, WriteID: o.WriteID,
 		Damaged: o.LeaseDamaged,
 	}, o.AcquireTimeout)
 	if err != nil {
