@@ -63,7 +63,7 @@ const (
 	DefaultMaxRequests   = 100
 	DefaultMaxConns      = 512
 	DefaultHeaderTimeout = 10 * time.Second
-	DefaultBodyTimeout   = time.Minute
+	DefaultBodyTimeout   = 30 * time.Second
 	DefaultIdleTimeout   = 2 * time.Minute
 	DefaultStallTimeout  = 10 * time.Second
 )
