@@ -2,8 +2,10 @@ package pgwire
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -464,12 +466,38 @@ func TestCancelHitsItsClient(t *testing.T) {
 	if hit := d.srv.Stats().Cancelled; hit != 0 {
 		t.Fatal("a cancel request hit another client")
 	}
+	key := a.PgConn().SecretKey()
+	flipped := append([]byte{}, key...)
+	flipped[len(flipped)-1] ^= 1
+	for name, secret := range map[string][]byte{
+		"another client's": b.PgConn().SecretKey(), "one bit": flipped, "half of it": key[:len(key)/2], "more": append(append([]byte{}, key...), 0),
+	} {
+		d.cancelWith(a.PgConn().PID(), secret)
+		if hit := d.srv.Stats().Cancelled; hit != 0 {
+			t.Fatalf("a cancel request with another secret (%s) was obeyed", name)
+		}
+	}
 	for len(done) == 0 { // one that comes before the statement is lost, as with any PostgreSQL
 		if err := a.PgConn().CancelRequest(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	wantCode(t, <-done, "57014")
+}
+
+// cancelWith sends a cancel request and waits until it has been dealt with.
+func (d *door) cancelWith(pid uint32, secret []byte) {
+	d.t.Helper()
+	conn := d.dial()
+	packet := binary.BigEndian.AppendUint32(nil, uint32(12+len(secret)))
+	packet = binary.BigEndian.AppendUint32(packet, codeCancel)
+	packet = binary.BigEndian.AppendUint32(packet, pid)
+	if _, err := conn.Write(append(packet, secret...)); err != nil {
+		d.t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, conn); err != nil {
+		d.t.Fatal(err)
+	}
 }
 
 func (d *door) session() *session {
