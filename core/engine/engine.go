@@ -183,6 +183,7 @@ type OpenStats struct {
 	Stored     int64
 	Records    int // replayed
 	Epoch      uint64
+	LeftOut    []string // parameters that PostgreSQL could not start with, see pglite.Instance.LeftOut
 }
 
 // CommitStats says what a commit did. Times are zero where a step was not needed.

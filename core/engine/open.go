@@ -39,7 +39,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if err := open(ctx); err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
-	e.opened.Wall = e.since(began)
+	e.opened.Wall, e.opened.LeftOut = e.since(began), e.in.LeftOut()
 	e.give()
 	return e, nil
 }

@@ -190,6 +190,7 @@ func Gauges(registry prometheus.Registerer, k *keeper.Keeper, srv *pgwire.Server
 	}
 	gauge("open", "1 while the database is open", func() float64 { return flag(k.Stats().State == keeper.Open) })
 	gauge("leased", "1 while the lease is held; at rest it runs out and is renewed by the next request", func() float64 { return flag(k.Stats().Leased) })
+	gauge("settings_left_out", "server parameters that PostgreSQL could not start with and that were left out at the last opening; the log names them", func() float64 { return float64(len(k.Stats().Boot.LeftOut)) })
 	gauge("epoch", "of the last opening", func() float64 { return float64(k.Stats().Boot.Epoch) })
 	for name, d := range map[string]func(keeper.Stats) time.Duration{
 		"lease": func(s keeper.Stats) time.Duration { return s.Boot.Lease }, "manifest": func(s keeper.Stats) time.Duration { return s.Boot.Manifest },

@@ -224,7 +224,7 @@ func TestWhatModulesLack(t *testing.T) {
 		{"SELECT convert_from('\\xe4', 'WIN1252')", "PostgreSQL lacks"},
 		{"SET client_encoding = 'LATIN1'", "PostgreSQL lacks"},
 		{"SET client_encoding = 'SJIS'", "PostgreSQL lacks"},
-		{"SELECT pg_create_logical_replication_slot('x', 'pgoutput')", "wal_level"},
+		{"SELECT pg_create_logical_replication_slot('x', 'pgoutput')", "max_replication_slots"},
 	} {
 		var pgErr *pgconn.PgError
 		if _, err := in.Query(t.Context(), c.sql); !errors.As(err, &pgErr) || !strings.Contains(pgErr.Message, c.text) {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"strconv"
 	"strings"
 
 	"blobpglite/core/memfs"
@@ -45,6 +46,7 @@ type openFile struct {
 	refs    int
 
 	log      bool // a file of the write-ahead log
+	system   bool // a file of PostgreSQL's own, see isSystemFile
 	isSystem bool // only in an image: fs is the installation, not the data directory
 }
 
@@ -62,7 +64,8 @@ type files struct {
 	fds          []*openFile
 	lowest       int // no free descriptor below it
 	random       io.Reader
-	dataLimit    int64 // data files that would grow beyond it get ENOSPC; 0: none
+	conf         *memfs.FS // what PostgreSQL reads instead of the file of ALTER SYSTEM while it starts; nil: the file
+	dataLimit    int64     // data files that would grow beyond it get ENOSPC; 0: none
 }
 
 func newFiles(system, data *memfs.FS, random io.Reader) *files {
@@ -114,11 +117,14 @@ func (f *files) open(name string, flags int, perm uint32) (int, errno) {
 			return 0, eNOTDIR
 		}
 	}
+	if o := f.openConf(fs, rel, flags); o != nil {
+		return f.add(o)
+	}
 	file, err := fs.Open(rel, goFlags(flags), perm&^f.umask)
 	if err != nil {
 		return 0, toErrno(err)
 	}
-	return f.add(&openFile{fs: fs, file: file, flags: flags, log: strings.HasPrefix(strings.TrimPrefix(rel, "/"), "pg_wal/")})
+	return f.add(&openFile{fs: fs, file: file, flags: flags, log: strings.HasPrefix(strings.TrimPrefix(rel, "/"), "pg_wal/"), system: fs == f.data && isSystemFile(rel)})
 }
 
 // full says whether a data file may not grow to size any more. The log may: where it cannot be written, PostgreSQL
@@ -127,9 +133,41 @@ func (f *files) full(o *openFile, size int64) bool {
 	if f.dataLimit == 0 || o.fs != f.data || o.log {
 		return false
 	}
+	limit := f.dataLimit
+	if o.system {
+		limit += systemRoom
+	}
 	grow := size - o.file.Stat().Size
-	return grow > 0 && f.data.UsedBytes()+grow > f.dataLimit
+	return grow > 0 && f.data.UsedBytes()+grow > limit
 }
+
+// systemRoom is what PostgreSQL's own files may take beyond the limit: who frees space by DROP, TRUNCATE, DELETE and VACUUM changes
+// catalogs, the status of transactions and the maps of free space.
+const systemRoom = 16 << 20
+
+// isSystemFile says whether a file of the data directory is one of PostgreSQL's own: of no table that somebody has made (those have
+// numbers from 16384 on), nor temporary.
+func isSystemFile(rel string) bool {
+	rel = strings.TrimPrefix(rel, "/")
+	if strings.Contains(rel, "pgsql_tmp") || strings.HasPrefix(rel, "pg_tblspc/") {
+		return false
+	}
+	rest, ok := strings.CutPrefix(rel, "base/")
+	if !ok {
+		return true
+	}
+	_, name, _ := strings.Cut(rest, "/")
+	number, fork, _ := strings.Cut(name, "_")
+	number, _, _ = strings.Cut(number, ".")
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		return !strings.HasPrefix(name, "t") // temporary tables are t<backend>_<number>
+	}
+	return fork != "" || n < firstNormalObject
+}
+
+// firstNormalObject is FirstNormalObjectId.
+const firstNormalObject = 16384
 
 // goFlags translates the guest's open flags to the package os's.
 func goFlags(flags int) int {

@@ -86,6 +86,7 @@ type Instance struct {
 	handles   map[uint32]string
 	mainSlots map[string]uint32
 
+	leftOut    []string          // see LeftOut
 	parameters map[string]string // that the session reported when it started
 
 	input  []byte // bytes that PostgreSQL has not read yet

@@ -484,6 +484,7 @@ func (in *Instance) shutdown(ctx context.Context) error {
 	if _, _, _, err := in.enterGuest(in.fn.setActive, 0); err != nil {
 		return err
 	}
+	in.files.dataLimit = 0 // of the last checkpoint
 	in.input, _ = (&pgproto3.Terminate{}).Encode(nil)
 	in.peer = lonely(io.Discard)
 	_, exited, code, err := in.enterGuest(in.fn.mainLoopOnce)

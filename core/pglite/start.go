@@ -3,6 +3,7 @@ package pglite
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -24,10 +25,10 @@ import (
 func HostSettings() map[string]string {
 	return map[string]string{
 		"fsync": "on", "wal_level": "replica", "full_page_writes": "off", "wal_init_zero": "off", "wal_recycle": "off",
-		"max_wal_senders": "0", "max_stack_depth": "400kB", "shared_buffers": "16MB", "work_mem": "64MB",
+		"max_wal_senders": "0", "max_replication_slots": "0", "max_stack_depth": "400kB", "shared_buffers": "16MB", "work_mem": "64MB",
 		"exit_on_error": "false", "log_checkpoints": "false", "log_min_messages": "log", "log_min_error_statement": "panic",
 		"max_worker_processes": "0", "max_parallel_workers": "0", "max_parallel_workers_per_gather": "0",
-		"max_parallel_maintenance_workers": "0", "io_method": "sync",
+		"max_parallel_maintenance_workers": "0", "io_method": "sync", "pre_auth_delay": "0", "post_auth_delay": "0",
 	}
 }
 
@@ -63,7 +64,8 @@ func standardFiles(fs *files, log func(string)) {
 }
 
 // Start starts PostgreSQL on a data directory; after a crash it recovers first. The session is ready when Start
-// returns. An error of PostgreSQL itself holds the last lines of its log.
+// returns. Settings of ALTER SYSTEM that it cannot start with are left out, see Instance.LeftOut. An error of PostgreSQL itself
+// holds the last lines of its log.
 func (rt *Runtime) Start(ctx context.Context, o InstanceOptions) (*Instance, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -72,14 +74,33 @@ func (rt *Runtime) Start(ctx context.Context, o InstanceOptions) (*Instance, err
 		return nil, fmt.Errorf("start PostgreSQL: no data directory given")
 	}
 	o.fill()
+	in, err := rt.try(ctx, trial{o: o})
+	if err != nil && ctx.Err() == nil && !errors.Is(err, errNotStarted) {
+		in, err = rt.again(ctx, o, err)
+	}
+	if err == nil {
+		in.sayOverridden()
+	}
+	return in, err
+}
+
+// errNotStarted: it is not PostgreSQL that failed.
+var errNotStarted = errors.New("no instance")
+
+// try starts PostgreSQL in one way. What it writes to files before it fails is there the next time, as after a crash.
+func (rt *Runtime) try(ctx context.Context, t trial) (*Instance, error) {
+	o := t.o
 	tail := &logTail{next: o.Log}
 	fs := newFiles(rt.installed(), o.Data, o.Random)
 	standardFiles(fs, tail.line)
+	fs.conf = t.conf
+	dropSlots(o.Data, o.Log)
 	in, err := rt.newInstance(rt.main, fs, o, 0)
 	if err != nil {
-		return nil, fmt.Errorf("start PostgreSQL: %w", err)
+		return nil, fmt.Errorf("start PostgreSQL: %w", fmt.Errorf("%w: %w", errNotStarted, err))
 	}
 	defer whenDone(ctx, in.setCancel)()
+	fs.dataLimit = 0 // recovery has to come to its end: clients were stopped before it was large
 	if err := in.boot(commandLine(o.Settings, o.Database)); err != nil {
 		in.dead = err
 		in.release()
@@ -88,6 +109,7 @@ func (rt *Runtime) Start(ctx context.Context, o InstanceOptions) (*Instance, err
 		}
 		return nil, fmt.Errorf("start PostgreSQL: %w%s", err, tail.text())
 	}
+	fs.conf, fs.dataLimit = nil, o.DataLimit
 	return in, nil
 }
 

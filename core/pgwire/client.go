@@ -36,8 +36,9 @@ type client struct {
 	cancelCtx context.CancelCauseFunc
 	id        uint32
 	secret    []byte
-	user      string // as it logged in
-	acts      string // SESSION AUTHORIZATION, as saved
+	user      string   // as it logged in
+	leftOut   []string // parameters that PostgreSQL could not start with
+	acts      string   // SESSION AUTHORIZATION, as saved
 	session   *session
 
 	reader  *bufio.Reader // of the connection; while there is a watch, the watch's

@@ -97,7 +97,7 @@ func (c *client) cleanUp(ctx context.Context, inTurn bool) error {
 		}
 	}
 	if inTurn && (c.pinned != "" || c.dirty&usesPins != 0) {
-		for _, q := range []string{"SET SESSION AUTHORIZATION " + Superuser, "CLOSE ALL", "SELECT pg_catalog.pg_advisory_unlock_all()", "DISCARD TEMP"} {
+		for _, q := range []string{asSuperuser, "CLOSE ALL", "SELECT pg_catalog.pg_advisory_unlock_all()", "DISCARD TEMP"} {
 			if _, err := s.do(ctx, c, q); err != nil {
 				return fmt.Errorf("%s: %w", q, err)
 			}

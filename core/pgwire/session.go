@@ -155,7 +155,7 @@ func (s *session) enter(ctx context.Context, c *client) error {
 func (s *session) install(ctx context.Context, c *client) error {
 	var sql []string
 	if s.unknown {
-		sql = append(sql, "SET SESSION AUTHORIZATION "+Superuser, "RESET ROLE", "RESET ALL", "DEALLOCATE ALL")
+		sql = append(sql, asSuperuser, "RESET ROLE", "RESET ALL", "DEALLOCATE ALL")
 		s.wiped.Add(1)
 		s.user, s.role, s.settings, s.prepared = Superuser, "", map[string]string{}, nil
 	}
@@ -168,7 +168,7 @@ func (s *session) install(ctx context.Context, c *client) error {
 	}
 	changed := !maps.Equal(s.settings, c.settings)
 	if (changed || s.user != c.acts || s.role != c.role) && (s.user != Superuser || s.role != "") {
-		sql = append(sql, "SET SESSION AUTHORIZATION "+Superuser, "RESET ROLE")
+		sql = append(sql, asSuperuser, "RESET ROLE")
 		s.user, s.role = Superuser, ""
 	}
 	before := s.settings
@@ -238,6 +238,9 @@ func refusedSetting(err error) error {
 	}
 	return err
 }
+
+// asSuperuser gives the session back to the role that the database was made with, whatever it is called now.
+const asSuperuser = "SELECT pg_catalog.set_config('session_authorization', pg_catalog.pg_get_userbyid(10)::pg_catalog.text, false)"
 
 const (
 	settingsSQL = `SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'

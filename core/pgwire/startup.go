@@ -193,6 +193,7 @@ func (c *client) login(start *pgproto3.StartupMessage) error {
 	if err := c.srv.register(c, e); err != nil {
 		return failure("57P03", "the server is shutting down")
 	}
+	c.leftOut = e.Opened().LeftOut
 	err = c.welcome(start, e.Parameters(), settings)
 	if err != nil {
 		c.srv.unregister(c)
@@ -318,6 +319,15 @@ func (c *client) welcome(start *pgproto3.StartupMessage, reported, settings map[
 	}
 	for _, name := range sortedKeys(reported) {
 		if err := add(&pgproto3.ParameterStatus{Name: name, Value: reported[name]}); err != nil {
+			return err
+		}
+	}
+	if c.user == Superuser && len(c.leftOut) > 0 {
+		if err := add(&pgproto3.NoticeResponse{
+			Severity: "WARNING", SeverityUnlocalized: "WARNING", Code: "01000",
+			Message: "PostgreSQL could not start with what is set of " + strings.Join(c.leftOut, ", ") + ", and has started without",
+			Detail:  "The server's log says why. The file postgresql.auto.conf is as it was.", Hint: "ALTER SYSTEM RESET, or ALTER SYSTEM SET another value, and restart.",
+		}); err != nil {
 			return err
 		}
 	}

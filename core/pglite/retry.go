@@ -1,0 +1,223 @@
+package pglite
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"strconv"
+	"strings"
+
+	"blobpglite/core/memfs"
+)
+
+// ALTER SYSTEM takes values that PostgreSQL cannot start with: a library that is not there, more connections than fit into
+// memory, fewer prepared transactions than there are. A server has an administrator with an editor; this one's files lie in
+// a bucket. So a start that fails is tried again: with as many prepared transactions as there were, then without the lines of
+// postgresql.auto.conf that it fails with. The file itself stays as it is.
+
+// autoConf is the file that ALTER SYSTEM writes.
+const autoConf = "postgresql.auto.conf"
+
+// maxSettingTries bounds how many lines are tried one by one; of a longer file all are left out.
+const maxSettingTries = 32
+
+// confLine is one setting of the file.
+type confLine struct{ name, line string }
+
+// readConf finds the settings of the file.
+func readConf(data *memfs.FS) []confLine {
+	b, err := data.ReadFile("/" + autoConf)
+	if err != nil {
+		return nil
+	}
+	var all []confLine
+	for line := range strings.Lines(string(b)) {
+		text := strings.TrimSpace(line)
+		if name, _, ok := strings.Cut(text, "="); ok && text[0] != '#' {
+			all = append(all, confLine{strings.TrimSpace(name), strings.TrimRight(line, "\r\n")})
+		}
+	}
+	return all
+}
+
+// confTree is a tree that holds the file with these lines.
+func confTree(lines []confLine) (*memfs.FS, error) {
+	var b strings.Builder
+	for _, l := range lines {
+		b.WriteString(l.line + "\n")
+	}
+	tree := memfs.New(memfs.Options{})
+	return tree, tree.WriteFile("/"+autoConf, []byte(b.String()), 0o600)
+}
+
+// preparedAt is where the control file has max_prepared_transactions of the last server (src/include/catalog/pg_control.h).
+const preparedAt = 192
+
+// preparedBefore is max_prepared_transactions of the server that wrote these files last: recovery, which has failed here, has
+// found it in the log.
+func preparedBefore(data *memfs.FS) int {
+	b, err := data.ReadFile("/global/pg_control")
+	if err != nil || len(b) < preparedAt+4 {
+		return 0
+	}
+	return int(int32(binary.LittleEndian.Uint32(b[preparedAt:])))
+}
+
+// Of the control file: the state, that of a cluster in production, and the checksum of what is before it.
+const (
+	stateAt      = 16
+	inProduction = 6
+	controlCRC   = 292
+)
+
+// recoverAgain makes PostgreSQL recover at its next start what it has recovered already: a start that failed behind recovery has shut
+// down in order, and whoever asks how far the recovery came (Replayed) is to be answered.
+func recoverAgain(data *memfs.FS) error {
+	const control = "/global/pg_control"
+	b, err := data.ReadFile(control)
+	table := crc32.MakeTable(crc32.Castagnoli)
+	if err != nil || len(b) < controlCRC+4 || binary.LittleEndian.Uint32(b[controlCRC:]) != crc32.Checksum(b[:controlCRC], table) {
+		return nil // PostgreSQL says what is wrong with it
+	}
+	if binary.LittleEndian.Uint32(b[stateAt:]) == inProduction {
+		return nil
+	}
+	binary.LittleEndian.PutUint32(b[stateAt:], inProduction)
+	binary.LittleEndian.PutUint32(b[controlCRC:], crc32.Checksum(b[:controlCRC], table))
+	return data.WriteFile(control, b, 0o600)
+}
+
+// sayOverridden writes to the log which lines of the file have no effect, because the command line has the last word.
+func (in *Instance) sayOverridden() {
+	for _, l := range readConf(in.files.data) {
+		value, there := in.opts.Settings[l.name]
+		if !there {
+			if value, there = HostSettings()[l.name]; !there {
+				continue
+			}
+		}
+		in.opts.Log(fmt.Sprintf("WARNING:  the line of %s in %s has no effect: PostgreSQL is started with %s here", l.name, autoConf, value))
+	}
+}
+
+// trial is one way to start.
+type trial struct {
+	o    InstanceOptions
+	conf *memfs.FS // holds postgresql.auto.conf as it is to be read; nil: as it is
+}
+
+// with is the same trial with another number of prepared transactions.
+func (t trial) with(prepared int) trial {
+	set := map[string]string{"max_prepared_transactions": strconv.Itoa(prepared)}
+	for name, value := range t.o.Settings {
+		if name != "max_prepared_transactions" {
+			set[name] = value
+		}
+	}
+	t.o.Settings = set
+	return t
+}
+
+// again starts PostgreSQL where it has failed to, without what it fails with. The first error is returned if that does not help.
+func (rt *Runtime) again(ctx context.Context, o InstanceOptions, failed error) (*Instance, error) {
+	var left []string
+	t := trial{o: o}
+	if err := recoverAgain(o.Data); err != nil {
+		return nil, errors.Join(failed, err)
+	}
+	if n := preparedBefore(o.Data); n > 0 {
+		t = t.with(n)
+		if in, err := rt.try(ctx, t); err == nil {
+			in.leftOut = []string{"max_prepared_transactions"}
+			in.sayLeftOut(failed)
+			return in, nil
+		}
+		left = append(left, "max_prepared_transactions")
+	}
+	lines := readConf(o.Data)
+	if len(lines) == 0 {
+		return nil, failed
+	}
+	if err := recoverAgain(o.Data); err != nil {
+		return nil, errors.Join(failed, err)
+	}
+	// Trials that may fail have a copy of the files, which nobody hears of; the last one has the files.
+	starts := func(lines []confLine) bool {
+		copied := t
+		copied.o.Data, copied.o.Log = o.Data.Clone(), func(string) {}
+		var err error
+		if copied.conf, err = confTree(lines); err != nil {
+			return false
+		}
+		in, err := rt.try(ctx, copied)
+		if err == nil {
+			in.Kill()
+		}
+		return err == nil
+	}
+	if ctx.Err() != nil || !starts(nil) {
+		return nil, failed // it is not the file
+	}
+	var kept []confLine
+	for _, l := range lines {
+		if len(lines) <= maxSettingTries && ctx.Err() == nil && starts(append(kept[:len(kept):len(kept)], l)) {
+			kept = append(kept, l)
+		} else {
+			left = append(left, l.name)
+		}
+	}
+	var err error
+	if t.conf, err = confTree(kept); err != nil {
+		return nil, errors.Join(failed, err)
+	}
+	in, err := rt.try(ctx, t)
+	if err != nil {
+		return nil, failed
+	}
+	in.leftOut = left
+	in.sayLeftOut(failed)
+	return in, nil
+}
+
+// dropSlots removes replication slots that an earlier version has let somebody make: nothing can read from them, and PostgreSQL,
+// which is started without any, would not start.
+func dropSlots(data *memfs.FS, log func(string)) {
+	const dir = "/pg_replslot"
+	slots, err := data.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, slot := range slots {
+		files, err := data.ReadDir(dir + "/" + slot.Name)
+		for _, f := range files {
+			err = errors.Join(err, data.Unlink(dir+"/"+slot.Name+"/"+f.Name))
+		}
+		if err = errors.Join(err, data.Rmdir(dir+"/"+slot.Name)); err == nil {
+			log(fmt.Sprintf("WARNING:  replication slot %s was removed: there are none here", slot.Name))
+		}
+	}
+}
+
+// sayLeftOut writes to the log what was left out, and why.
+func (in *Instance) sayLeftOut(failed error) {
+	in.opts.Log(fmt.Sprintf("WARNING:  PostgreSQL does not start with what is set of %s; it has started without, and %s is as it was (ALTER SYSTEM RESET removes a line). It had said: %v",
+		strings.Join(in.leftOut, ", "), autoConf, failed))
+}
+
+// LeftOut are the parameters whose values, of ALTER SYSTEM or of the command line, PostgreSQL could not start with.
+func (in *Instance) LeftOut() []string { return in.leftOut }
+
+// openConf opens the replacement of the file of ALTER SYSTEM while PostgreSQL starts; nil: that is not asked for.
+func (f *files) openConf(fs *memfs.FS, rel string, flags int) *openFile {
+	if f.conf == nil || fs != f.data || flags&(oAccMode|oCreat) != 0 || strings.TrimPrefix(rel, "/") != autoConf {
+		return nil
+	}
+	file, err := f.conf.Open("/"+autoConf, os.O_RDONLY, 0)
+	if err != nil {
+		return nil
+	}
+	return &openFile{fs: f.conf, file: file, flags: flags}
+}
