@@ -166,7 +166,7 @@ func doorMutants() []Mutant {
 		{
 			Name: "no-password", Invariant: door, File: startup, Plan: "./core/pgwire",
 			Doc: "a client is let in without its password",
-			Old: "c.srv.verifier != nil && !inside", New: "c.srv.verifier != nil && inside",
+			Old: "if c.srv.verifier != nil {", New: "if c.srv.verifier != nil && c.user == \"\" {",
 		},
 		{
 			Name: "tls-not-required", Invariant: door, File: startup, Plan: "./core/pgwire",
