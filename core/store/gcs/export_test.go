@@ -43,12 +43,12 @@ func (s *Store) ConnectWith(ctx context.Context, options func() []option.ClientO
 	c := s.clients
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	base, err := s.o.clientOptions()
+	base, client, err := s.o.clientOptions()
 	if err != nil {
 		return err
 	}
 	c.connect = func(ctx context.Context) (*handle, error) {
-		return connect(context.WithoutCancel(ctx), s.o.Bucket, append(append([]option.ClientOption{}, base...), options()...))
+		return connect(context.WithoutCancel(ctx), s.o.Bucket, client, append(append([]option.ClientOption{}, base...), options()...))
 	}
 	h, err := c.connect(ctx)
 	if err != nil {

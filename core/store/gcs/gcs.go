@@ -108,12 +108,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, fmt.Errorf("open bucket %q: %w: attempts, pauses and timeout must not be negative", o.Bucket, store.ErrInvalid)
 	}
 	o = o.withDefaults()
-	clientOptions, err := o.clientOptions()
+	clientOptions, client, err := o.clientOptions()
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %q: %w", o.Bucket, err)
 	}
 	c := &clients{connect: func(ctx context.Context) (*handle, error) {
-		return connect(context.WithoutCancel(ctx), o.Bucket, clientOptions)
+		return connect(context.WithoutCancel(ctx), o.Bucket, client, clientOptions)
 	}}
 	if c.now, err = c.connect(ctx); err != nil {
 		return nil, fmt.Errorf("open bucket %q: %w", o.Bucket, err)
@@ -125,16 +125,24 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 type handle struct {
 	client *storage.Client
 	bucket *storage.BucketHandle
+	http   *http.Client // nil: the SDK's own, over HTTP/2, which keeps one connection and leaves it when it breaks
 }
 
-func connect(ctx context.Context, bucket string, options []option.ClientOption) (*handle, error) {
+// dropIdle closes the connections that are kept for later requests.
+func (h *handle) dropIdle() {
+	if h.http != nil {
+		h.http.CloseIdleConnections()
+	}
+}
+
+func connect(ctx context.Context, bucket string, through *http.Client, options []option.ClientOption) (*handle, error) {
 	client, err := storage.NewClient(ctx, options...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: no usable credentials: run `gcloud auth application-default login`, "+
 			"or point GOOGLE_APPLICATION_CREDENTIALS at a key file: %w", store.ErrDenied, err)
 	}
 	client.SetRetry(storage.WithPolicy(storage.RetryNever)) // the loops here are the only ones
-	return &handle{client: client, bucket: client.Bucket(bucket)}, nil
+	return &handle{client: client, bucket: client.Bucket(bucket), http: through}, nil
 }
 
 // clients are those of a store and its views, one at a time.
@@ -235,13 +243,13 @@ func (o Options) withDefaults() Options {
 // clientOptions selects the API that bodies are read through. On the real service it is XML, the SDK's default: its
 // replies carry the custom metadata, and so the write id, which replies of the JSON API lack. Emulators answer only the
 // JSON API properly, and add the metadata to it.
-func (o Options) clientOptions() ([]option.ClientOption, error) {
+func (o Options) clientOptions() ([]option.ClientOption, *http.Client, error) {
 	options := []option.ClientOption{option.WithTelemetryDisabled()}
 	client := o.HTTPClient
 	if o.Endpoint != "" {
 		base, err := parseEndpoint(o.Endpoint)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		options = append(options, option.WithEndpoint(base+"/storage/v1/"), option.WithoutAuthentication(), storage.WithJSONReads())
 		if client == nil {
@@ -253,7 +261,7 @@ func (o Options) clientOptions() ([]option.ClientOption, error) {
 	if client != nil {
 		options = append(options, option.WithHTTPClient(client))
 	}
-	return options, nil
+	return options, client, nil
 }
 
 // parseEndpoint returns the scheme and host of an emulator's address.

@@ -9,6 +9,7 @@ import (
 
 	"cloud.google.com/go/auth"
 	"cloud.google.com/go/storage"
+	"google.golang.org/api/googleapi"
 
 	"blobpglite/core/store"
 )
@@ -75,7 +76,7 @@ func (s *Store) repeat(ctx context.Context, k kind, request func(ctx context.Con
 	var last error
 	var a answer
 	for n := range s.o.Attempts {
-		if err := s.pause(ctx, n); err != nil {
+		if err := s.pauseAfter(ctx, n, last); err != nil {
 			return answerTransient, interrupted(err, last)
 		}
 		a, last = s.attempt(ctx, k, request)
@@ -110,6 +111,25 @@ func (s *Store) attempt(ctx context.Context, k kind, request func(ctx context.Co
 		}
 	}
 	return a, err
+}
+
+// pauseAfter waits before request n, which follows on err. There is no wait after a first request that broke with its
+// connection: after a freeze the connections that were kept are dead, and nobody is overloaded. net/http repeats only what
+// has no body or carries an idempotency key, on a connection that was used before.
+func (s *Store) pauseAfter(ctx context.Context, n int, err error) error {
+	if n == 1 && broken(err) {
+		s.clients.current().dropIdle() // the others that were kept are as dead
+		return ctx.Err()
+	}
+	return s.pause(ctx, n)
+}
+
+// broken says whether a request ended with its connection, not with an answer or for want of time.
+func broken(err error) bool {
+	var status *googleapi.Error
+	var token *auth.Error
+	return err != nil && !errors.As(err, &status) && !errors.As(err, &token) && !errors.Is(err, store.ErrCorrupt) &&
+		!errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)
 }
 
 // pause waits before request n (0: not at all). It returns the context's error if that is done.

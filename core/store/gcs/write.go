@@ -55,7 +55,7 @@ type put struct {
 func (p *put) run(ctx context.Context) (store.Gen, error) {
 	_, conditional := p.cond.Precondition()
 	for n := range p.s.o.Attempts {
-		if err := p.s.pause(ctx, n); err != nil {
+		if err := p.s.pauseAfter(ctx, n, p.lastErr); err != nil {
 			return 0, p.failed(ctx, interrupted(err, p.lastErr))
 		}
 		gen, err := p.upload(ctx)
