@@ -78,7 +78,7 @@ func rooms() []room {
 		},
 		{path: "core/engine", own: engine, others: []string{"github.com/jackc/pgx/v5", "golang.org/x/sync"}},
 		{
-			path: "faults/...", own: []string{"core/store", "core/clock", "core/point", "faults/model"},
+			path: "faults/...", own: []string{"core/store", "core/store/file", "core/clock", "core/point", "faults/model"},
 			others: []string{"github.com/fsouza/fake-gcs-server", "golang.org/x/sys"},
 		},
 		{path: "scenarios"},

@@ -27,6 +27,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -197,7 +198,11 @@ func checkFormat(f File) error {
 	if err != nil {
 		return err
 	}
-	if n, _ := f.ReadAt(text, 0); size != int64(len(formatText)) || string(text[:n]) != formatText {
+	n, err := f.ReadAt(text, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if size != int64(len(formatText)) || string(text[:n]) != formatText {
 		return fmt.Errorf("%w: its file %q is not one of a store, or one of a newer version", store.ErrCorrupt, formatName)
 	}
 	return nil
