@@ -112,6 +112,7 @@ func status(ctx context.Context, c *config, _ []string, out io.Writer) error {
 		for _, l := range m.Layers {
 			fmt.Fprintf(out, "layer      %s: up to record %d, %d bytes, %d stored\n", l.Key, l.Seq, l.RawBytes, l.StoredBytes)
 		}
+		fmt.Fprintln(out, "not kept   rows of unlogged and temporary tables: they end with the process that has the database open")
 		o, err := st.Get(ctx, lease.Key)
 		if errors.Is(err, store.ErrNotFound) {
 			fmt.Fprintln(out, "lease      never taken")

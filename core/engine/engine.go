@@ -209,6 +209,7 @@ type Engine struct {
 	ahead   ahead // while it opens
 	closed  bool  // under the turn
 
+	unlogged  unlogged
 	freezeAge uint32 // autovacuum_freeze_max_age
 
 	logBytes atomic.Int64          // written to pg_wal since the opening

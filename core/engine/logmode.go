@@ -92,6 +92,7 @@ func (e *Engine) openLog(ctx context.Context) error {
 	m.log = newLogWriter(e.o.Clock, opened.Log.Tail(), m.append)
 	m.log.before = m.firstLayer
 	e.commits = m
+	e.unlogged.logger = e.o.Logger
 	err = m.restore(ctx)
 	if err == nil {
 		err = e.learnFreezeAge()
@@ -139,6 +140,7 @@ func (m *logMode) restore(ctx context.Context) error {
 		return err
 	}
 	m.openedAge = e.in.TransactionAge()
+	e.unlogged.begin(data, e.o.Logger)
 	if raw := m.opened.Manifest.Layers[layers-1].RawBytes; raw > 0 && e.opened.Restore > 0 {
 		m.restoreRate = float64(raw) / e.opened.Restore.Seconds()
 	}
@@ -180,6 +182,7 @@ func (m *logMode) watch(data *memfs.FS) {
 		Write:  func(name string, off int64, p []byte) { m.e.countLog(name, off, p); c.write(name, off, p) },
 		Rename: c.rename,
 		Unlink: c.unlink,
+		Create: m.e.unlogged.created,
 	})
 }
 
