@@ -16,6 +16,10 @@
 //   - 429 for the losers of a race to create one name: looked at like a 412, never taken for an answer.
 //   - An upload that ends half way: every upload carries the CRC32C of the whole body, so a truncated one is refused.
 //   - 408, 429, 5xx, resets and cut bodies on reads: repeated a bounded number of times, with growing pauses.
+//   - A passing refusal (401, 403, 404, 409, any other 4xx) by a bucket that has served before: asked again a few times, after
+//     a 401 with new credentials. What each answer means is one table, in status.go. A wrong 404 to a read can not be told
+//     from the truth.
+//   - Connections that died while the process was frozen: one repetition, at once.
 //
 // What it does not: a service that ignores preconditions (Probe finds out), and a bucket whose objects are changed by
 // something else.

@@ -22,6 +22,8 @@ import (
 //	nothing                          send it again     ErrConflict, or ErrUnknown as above
 //	no answer                        send it again     send it again
 //
+// A refusal (rulings: refused, denied, credentials) changed nothing and is not looked into.
+//
 // When the attempts or the time run out, the end is ErrUnknown if a request got no answer (or a refusal whose reason
 // could not be seen), else what the service said. A repetition by the caller after ErrUnknown starts afresh: its
 // ErrConflict says that the repetition was not applied.
