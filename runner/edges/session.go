@@ -353,10 +353,13 @@ func trappedCancel(ctx context.Context, t *Trial) error {
 	if err != nil {
 		return err
 	}
+	if err := execOn(ctx, c, "DO $$ BEGIN RAISE query_canceled; EXCEPTION WHEN query_canceled THEN NULL; END $$"); err != nil {
+		return err
+	}
 	running := make(chan struct{})
 	go func() {
 		defer close(running)
-		_, _ = c.Exec(context.WithoutCancel(ctx), `DO $$ BEGIN LOOP BEGIN PERFORM count(*) FROM generate_series(1, 1000000); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$`)
+		_, _ = c.Exec(context.WithoutCancel(ctx), `DO $$ BEGIN LOOP BEGIN PERFORM count(*) FROM generate_series(1, 3000000); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$`)
 	}()
 	for range 2 { // as somebody who wants it to end does
 		if err := t.clk.Sleep(ctx, time.Second); err != nil {
