@@ -369,12 +369,21 @@ func trappedCancel(ctx context.Context, t *Trial) error {
 			return err
 		}
 	}
+	waiting := make(chan struct{})
+	go func() {
+		defer close(waiting)
+		_ = s.exec(context.WithoutCancel(ctx), "SELECT 1") // waits for its turn
+	}()
+	if err := t.clk.Sleep(ctx, 200*time.Millisecond); err != nil {
+		return err
+	}
 	at := t.clk.Monotonic()
 	ending, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	code, err := s.Stop(ending)
 	took := t.clk.Monotonic() - at
 	<-running
+	<-waiting
 	t.o.Metrics.Duration("end_ms", took)
 	t.expect(err == nil && code == 0, "SIGTERM beside a block that traps cancellation: code %d after %v, %v", code, took, err)
 	if s, err = s.again(ctx); err != nil {

@@ -188,6 +188,12 @@ func oldTransactions(ctx context.Context, t *Trial) error {
 			return err
 		}
 	}
+	if err := s.end(ctx); err != nil { // other databases are frozen by the next opening
+		return err
+	}
+	if s, err = s.again(ctx); err != nil {
+		return err
+	}
 	// What is left to do is done when nobody asks.
 	const look, times = 500 * time.Millisecond, 20
 	worst := ""
