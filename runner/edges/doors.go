@@ -173,7 +173,7 @@ func slowBodies(ctx context.Context, t *Trial) error {
 	if err != nil {
 		return err
 	}
-	const limit = 80 * time.Second // of one body; the server's own is shorter
+	const limit = 40 * time.Second // of one body; the server's own is shorter
 	total := t.size(50)
 	var mu sync.Mutex
 	ended := 0
