@@ -292,6 +292,9 @@ func (m *logMode) force(ctx context.Context) (CommitStats, error) {
 	return CommitStats{Wall: m.o.Clock.Monotonic() - at, RawBytes: int64(bytes)}, err
 }
 
+// leaveLease is how long an engine that failed tries to give its lease back.
+const leaveLease = 2 * time.Second
+
 // close flushes, ends all background work and gives the lease back; then it takes the layer that was put off, if one was.
 func (m *logMode) close(ctx context.Context, give bool) error {
 	var err error
@@ -305,8 +308,15 @@ func (m *logMode) close(ctx context.Context, give bool) error {
 	m.log.close()
 	m.background.Wait()
 	m.layers.Wait()
-	if !give {
+	switch {
+	case !give:
 		err = errors.Join(err, m.opened.Lease.Release(ctx))
+	case !errors.Is(m.e.Err(), ErrFenced): // so that whoever comes next need not wait; safety is the log's business
+		bounded, cancel := context.WithTimeout(ctx, leaveLease)
+		defer cancel()
+		if left := m.opened.Lease.Release(bounded); left != nil {
+			m.o.Logger.Warn("the lease was not given back: other processes wait until it has run out", "error", left)
+		}
 	}
 	if layer != nil && err == nil {
 		layer(ctx)

@@ -131,6 +131,7 @@ func TestOpenedAgain(t *testing.T) {
 func TestOwnLeaseIsNotWaitedFor(t *testing.T) {
 	st, err := storefault.New(mem.New(mem.Options{}), storefault.Options{Rules: []storefault.Rule{
 		{Op: storefault.OpPut, KeyClass: "wal", Phase: storefault.Before, Nth: 3, Do: storefault.Deny}, // behind the fence and a commit
+		{Op: storefault.OpPut, KeyClass: "lease", Phase: storefault.Before, Nth: 2, Do: storefault.Deny},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -211,6 +212,39 @@ func TestCloseEndsAnOpening(t *testing.T) {
 		t.Error(s.State)
 	}
 	if err := k.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAFailedEngineGivesItsLeaseBack: when one commit was refused for good and the process ends, the next one does not wait.
+func TestAFailedEngineGivesItsLeaseBack(t *testing.T) {
+	st, err := storefault.New(mem.New(mem.Options{}), storefault.Options{Rules: []storefault.Rule{
+		{Op: storefault.OpPut, KeyClass: "wal", Phase: storefault.Before, Nth: 3, Do: storefault.Deny},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(st.Close)
+	o := options(st)
+	o.LeaseTTL, o.AcquireTimeout = time.Hour, 0
+	e, err := engine.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{"CREATE TABLE t (a int)", "INSERT INTO t VALUES (1)"} {
+		_, err = e.Query(t.Context(), sql)
+	}
+	if !errors.Is(err, store.ErrDenied) {
+		t.Fatalf("the store refuses: %v", err)
+	}
+	if err := e.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	next, err := engine.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := next.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
