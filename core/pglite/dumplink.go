@@ -68,7 +68,7 @@ func (rt *Runtime) dumpProgram(ctx context.Context) (*program, error) {
 	p.settled = true
 	b := rt.wazero.NewHostModuleBuilder(clientModule)
 	for name, t := range types {
-		b.NewFunctionBuilder().WithGoFunction(goFunc(calls[name]), valueTypes(t.Params), valueTypes(t.Results)).Export(name)
+		b.NewFunctionBuilder().WithGoFunction(goFunc(calls[name], valueTypes(t.Params), valueTypes(t.Results)), valueTypes(t.Params), valueTypes(t.Results)).Export(name)
 	}
 	if _, err := b.Instantiate(rt.ctx); err != nil {
 		return nil, fmt.Errorf("provide host functions: %w", err)
@@ -119,7 +119,7 @@ func clientCalls() map[string]hostFunc {
 func encodingName(in *Instance, s []uint64) {
 	const sqlASCII, utf8 = 0, 6
 	name := ""
-	switch s[0] {
+	switch uint32(s[0]) {
 	case sqlASCII:
 		name = "SQL_ASCII"
 	case utf8:

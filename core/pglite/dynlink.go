@@ -199,7 +199,7 @@ func (rt *Runtime) addStubs(module string, missing map[string]wasmbin.FuncType) 
 		stub := func(in *Instance, _ []uint64) {
 			in.raise(featureNotSupported, fmt.Sprintf("the function %s is not part of this build of PostgreSQL", name))
 		}
-		b.NewFunctionBuilder().WithGoFunction(goFunc(stub), valueTypes(t.Params), valueTypes(t.Results)).Export(name)
+		b.NewFunctionBuilder().WithGoFunction(goFunc(stub, valueTypes(t.Params), valueTypes(t.Results)), valueTypes(t.Params), valueTypes(t.Results)).Export(name)
 	}
 	if _, err := b.Instantiate(rt.ctx); err != nil {
 		return fmt.Errorf("provide what it lacks: %w", err)

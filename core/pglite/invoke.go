@@ -181,13 +181,15 @@ func (in *Instance) raise(sqlstate uint64, message string) {
 
 // callTable calls a table entry from a host function.
 func (in *Instance) callTable(index uint32, sig *signature, args ...uint64) uint64 {
-	buf := make([]uint64, max(len(args), 1))
-	copy(buf, args)
+	buf := sig.arguments(args)
 	f := in.enter(index, sig)
 	err := f.CallWithStack(in.ctx, buf)
 	in.leave(index)
 	if err != nil {
 		in.passOn(err)
+	}
+	if len(sig.results) == 1 && is32(sig.results[0]) {
+		return uint64(uint32(buf[0]))
 	}
 	return buf[0]
 }
@@ -212,9 +214,42 @@ type guestContext struct {
 	in *Instance
 }
 
-// goFunc adapts a host function to wazero.
-func goFunc(f hostFunc) api.GoFunc {
-	return func(ctx context.Context, stack []uint64) { f(ctx.(*guestContext).in, stack) }
+// goFunc adapts a host function to wazero. A value of 32 bits lies in a slot of 64: of an argument wazero writes only the
+// lower half, and a result it may take over whole, where it lies over the register of the first argument. So the upper halves
+// are cleared here, whatever stood there (a negative int, what the stack held before, the rest of an argument whose slot
+// the result shares).
+func goFunc(f hostFunc, params, results []api.ValueType) api.GoFunc {
+	var narrow []int // the arguments of 32 bits
+	for i, t := range params {
+		if is32(t) {
+			narrow = append(narrow, i)
+		}
+	}
+	narrowResult := len(results) == 1 && is32(results[0])
+	return func(ctx context.Context, stack []uint64) {
+		for _, i := range narrow {
+			stack[i] = uint64(uint32(stack[i]))
+		}
+		f(ctx.(*guestContext).in, stack)
+		if narrowResult {
+			stack[0] = uint64(uint32(stack[0]))
+		}
+	}
+}
+
+// is32 says whether a value of the type has 32 bits.
+func is32(t api.ValueType) bool { return t == api.ValueTypeI32 || t == api.ValueTypeF32 }
+
+// arguments are args as a call takes them: those of 32 bits with a clean upper half.
+func (s *signature) arguments(args []uint64) []uint64 {
+	buf := make([]uint64, max(len(args), 1))
+	copy(buf, args)
+	for i, t := range s.params[:min(len(s.params), len(args))] {
+		if is32(t) {
+			buf[i] = uint64(uint32(buf[i]))
+		}
+	}
+	return buf
 }
 
 // invokeSignature is the signature in the name of an invoke import, or "".

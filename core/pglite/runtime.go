@@ -270,7 +270,7 @@ func (rt *Runtime) addHostModules() error {
 			b = rt.wazero.NewHostModuleBuilder(module)
 			builders[module] = b
 		}
-		b.NewFunctionBuilder().WithGoFunction(goFunc(f), valueTypes(t.Params), valueTypes(t.Results)).Export(name)
+		b.NewFunctionBuilder().WithGoFunction(goFunc(f, valueTypes(t.Params), valueTypes(t.Results)), valueTypes(t.Params), valueTypes(t.Results)).Export(name)
 		rt.hostModules[name], rt.hostTypes[name] = module, t
 	}
 	for _, i := range rt.main.meta.Imports {
@@ -315,7 +315,7 @@ func (rt *Runtime) addInvoke(sig string) error {
 	}
 	params := append([]api.ValueType{api.ValueTypeI32}, s.params...)
 	_, err = rt.wazero.NewHostModuleBuilder("invoke_"+sig).NewFunctionBuilder().
-		WithGoFunction(goFunc(invoke(s)), params, s.results).Export("invoke").Instantiate(rt.ctx)
+		WithGoFunction(goFunc(invoke(s), params, s.results), params, s.results).Export("invoke").Instantiate(rt.ctx)
 	if err != nil {
 		return fmt.Errorf("provide invoke_%s: %w", sig, err)
 	}

@@ -217,7 +217,7 @@ func (in *Instance) InTransaction() (bool, error) {
 	}
 	defer in.relinquish()
 	open := false
-	err := in.guard(func() { open = in.call(in.fn.inTransaction) != 0 })
+	err := in.guard(func() { open = uint32(in.call(in.fn.inTransaction)) != 0 })
 	return open, in.outcome(err)
 }
 
