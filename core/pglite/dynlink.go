@@ -106,7 +106,7 @@ func (rt *Runtime) compileSmallLocked(bin []byte) (wazero.CompiledModule, error)
 	if c, ok := rt.libs.small[key]; ok {
 		return c, nil
 	}
-	c, err := rt.compileModule(rt.ctx, bin)
+	c, _, err := rt.compilations.compile(rt.ctx, "", bin)
 	if err != nil {
 		return nil, fmt.Errorf("compile a generated module: %w", err)
 	}
@@ -115,7 +115,7 @@ func (rt *Runtime) compileSmallLocked(bin []byte) (wazero.CompiledModule, error)
 }
 
 // prepareSide parses, rewrites and compiles a side module, once for equal bytes.
-func (rt *Runtime) prepareSide(bin []byte) (*sideLib, error) {
+func (rt *Runtime) prepareSide(name string, bin []byte) (*sideLib, error) {
 	key := sha256.Sum256(bin)
 	rt.libs.mu.Lock()
 	defer rt.libs.mu.Unlock()
@@ -175,7 +175,7 @@ func (rt *Runtime) prepareSide(bin []byte) (*sideLib, error) {
 	if renamed, err = wasmbin.Mend(renamed); err != nil {
 		return nil, err
 	}
-	if l.compiled, err = rt.compileModule(parallel(rt.ctx), renamed); err != nil {
+	if l.compiled, _, err = rt.compilations.compile(parallel(rt.ctx), path.Base(name), renamed); err != nil {
 		return nil, fmt.Errorf("compile it: %w", err)
 	}
 	if len(missing) > 0 {
@@ -302,7 +302,7 @@ func (in *Instance) load(name string, handle uint32) (*library, error) {
 	if err != nil {
 		return nil, err
 	}
-	side, err := in.rt.prepareSide(bin)
+	side, err := in.rt.prepareSide(name, bin)
 	if err != nil {
 		return nil, err
 	}

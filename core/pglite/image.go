@@ -176,7 +176,7 @@ func (img *Image) restore(in *Instance) error {
 
 // reload puts a library back where it was; its data and what its constructors did come with the memory.
 func (in *Instance) reload(lib *library) error {
-	side, err := in.rt.prepareSide(lib.File)
+	side, err := in.rt.prepareSide(lib.Name, lib.File)
 	if err != nil {
 		return err
 	}

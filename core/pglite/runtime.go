@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -47,8 +46,8 @@ type Runtime struct {
 	progress func(step string, done, total int64)
 
 	cache        wazero.CompilationCache
-	compilations string // the folder of the cache
-	cold         bool   // the cache had no compilation
+	compilations *compilations
+	cold         bool // the cache had no compilation of PostgreSQL
 	wazero       wazero.Runtime
 	main         *program
 
@@ -71,6 +70,7 @@ type program struct {
 	meta     *wasmbin.Module
 	data     []wasmbin.Segment
 	compiled wazero.CompiledModule
+	fresh    bool              // compiled now, not loaded
 	funcs    map[string]uint32 // exported functions by name
 	elems    map[uint32]uint32 // function index to table slot
 	consts   map[string]int32  // exported data addresses
@@ -99,18 +99,22 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 	if err != nil {
 		return nil, err
 	}
-	compilations := filepath.Join(set.CacheDir(), "wazero")
-	cache, err := wazero.NewCompilationCacheWithDir(compilations)
+	dir := filepath.Join(set.CacheDir(), "compiled")
+	cache, err := wazero.NewCompilationCacheWithDir(dir)
+	if err == nil {
+		err = makeSums(dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open the compilation cache in %s: %w; make the folder writable or set BLOBPGLITE_CACHE", set.CacheDir(), err)
 	}
 	rt := &Runtime{
-		ctx: context.WithoutCancel(ctx), assets: set, progress: progress, cache: cache, compilations: compilations,
+		ctx: context.WithoutCancel(ctx), assets: set, progress: progress, cache: cache,
 		libs:    libraryCache{sides: map[[32]byte]*sideLib{}, small: map[[32]byte]wazero.CompiledModule{}},
 		invokes: map[string]bool{},
 	}
 	config := wazero.NewRuntimeConfigCompiler().WithCompilationCache(cache).WithCoreFeatures(api.CoreFeaturesV2)
 	rt.wazero = wazero.NewRuntimeWithConfig(ctx, config)
+	rt.compilations = &compilations{dir: dir, runtime: rt.wazero, lock: set.Lock, progress: progress}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, rt.Close())
@@ -121,12 +125,11 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 		rt.system, err = rt.installation(ctx, o.Extensions)
 		return err
 	})
-	before := countFiles(compilations)
 	rt.main, err = rt.compile(ctx, "pglite", set.PGliteWasm())
 	if err = errors.Join(err, tree.Wait()); err != nil {
 		return nil, err
 	}
-	rt.cold = countFiles(compilations) != before
+	rt.cold = rt.main.fresh
 	if err = rt.addHostModules(); err != nil {
 		return nil, err
 	}
@@ -136,18 +139,6 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 // Cold says whether PostgreSQL had to be compiled: the cache did not have it. Where the cache was made beforehand, as in an
 // image of a container, that is a fault.
 func (rt *Runtime) Cold() bool { return rt.cold }
-
-// countFiles is how many files there are below a folder.
-func countFiles(dir string) int {
-	n := 0
-	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			n++
-		}
-		return nil
-	})
-	return n
-}
 
 // Close releases the compiled code. Instances must have ended.
 func (rt *Runtime) Close() error {
@@ -213,34 +204,10 @@ func (rt *Runtime) compileMain(ctx context.Context, name, file string, original 
 			p.globals = append(p.globals, e.Name)
 		}
 	}
-	rt.progress("compiling "+name, 0, 0)
-	if p.compiled, err = rt.compileModule(parallel(ctx), bin); err != nil {
+	if p.compiled, p.fresh, err = rt.compilations.compile(parallel(ctx), name, bin); err != nil {
 		return nil, fmt.Errorf("compile %s: %w", name, err)
 	}
 	return p, nil
-}
-
-// compileModule compiles, or loads from the compilation cache. What it is given has been checked by its hash, so an error
-// means that the cache is damaged (a disk that was full, a machine that went down): it is emptied.
-func (rt *Runtime) compileModule(ctx context.Context, bin []byte) (wazero.CompiledModule, error) {
-	compiled, err := rt.wazero.CompileModule(ctx, bin)
-	if err == nil || ctx.Err() != nil {
-		return compiled, err
-	}
-	rt.progress("emptying the damaged compilation cache", 0, 0)
-	emptyErr := filepath.WalkDir(rt.compilations, func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		if err := os.Remove(name); !errors.Is(err, fs.ErrNotExist) { // another process may do the same
-			return err
-		}
-		return nil
-	})
-	if emptyErr != nil {
-		return nil, errors.Join(err, fmt.Errorf("empty the compilation cache: %w", emptyErr))
-	}
-	return rt.wazero.CompileModule(ctx, bin)
 }
 
 // parallel lets a compilation use all processors.

@@ -143,3 +143,10 @@ func (s *summing) Write(p []byte) (int, error) {
 func (s *summing) line() string {
 	return fmt.Sprintf("%d %x\n", s.size, s.hash.Sum(nil))
 }
+
+// Lock waits until this process alone makes path, a file below the cache's folder, or ctx ends; what is named while it waits.
+// The lock also ends with the process.
+func (s *Set) Lock(ctx context.Context, path, what string) (unlock func() error, err error) {
+	unlock, err = s.cache.lock(ctx, path, what)
+	return unlock, s.cache.explain(err)
+}

@@ -1,0 +1,319 @@
+package pglite
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+
+	"blobpglite/core/clock"
+)
+
+// compilations is wazero's compilation cache, with what wazero itself does not have: it knows which entries belong to a
+// module, and it knows damage. wazero 1.12 checks the code of an entry, but not where in it functions begin, and an entry that
+// it cannot read it leaves where it is.
+//
+//	<dir>/wazero-<version>-<platform>/<entry>   wazero's
+//	<dir>/sums/<module's hash>                  a line for each entry of the module: name, size, CRC-32C
+//
+// An entry that no sum names, or that is not as its sum says, is deleted before wazero sees it, and compiled again, once. A sum
+// is written after its entry, both by renaming; a crash in between costs a compilation. Who compiles holds a lock, so
+// processes that share the folder compile a module once; loading takes no lock and writes nothing.
+type compilations struct {
+	dir      string
+	runtime  wazero.Runtime
+	lock     func(ctx context.Context, path, what string) (unlock func() error, err error)
+	progress func(step string, done, total int64)
+}
+
+const (
+	sumsDir     = "sums"
+	maxSums     = 1 << 16         // bytes of a file of sums
+	abandonedAt = 2 * time.Hour   // a temporary file of this age was left by a process that ended
+	sumBuffer   = 256 * 1024      // read at once
+	entryDigits = 2 * sha256.Size // of the name of an entry
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// errDamaged: an entry is not what was written.
+var errDamaged = errors.New("damaged")
+
+// makeSums makes the folder of the sums.
+func makeSums(dir string) error {
+	if err := os.Mkdir(filepath.Join(dir, sumsDir), 0o700); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// entrySum is a line of a file of sums.
+type entrySum struct {
+	name string // below dir
+	size int64
+	crc  uint32
+}
+
+// compile loads a module's compilation, or compiles it; fresh: it was compiled. what names the module to people, empty for the
+// small ones that nobody waits for.
+func (c *compilations) compile(ctx context.Context, what string, bin []byte) (compiled wazero.CompiledModule, fresh bool, err error) {
+	key := sha256.Sum256(bin)
+	found, why := c.check(key)
+	if found {
+		if compiled, fresh, err = c.load(ctx, what, key, bin); err == nil || ctx.Err() != nil {
+			return compiled, fresh, err
+		}
+		why = err // as it was written, but wazero cannot read it
+	}
+	unlock, err := c.locked(ctx, what)
+	if err != nil {
+		return nil, false, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if again, _ := c.check(key); again && !found { // another process was faster
+		return c.load(ctx, what, key, bin)
+	}
+	if why != nil {
+		c.tell("the compilation of "+named(what)+" in the cache is damaged, it is deleted and made again: "+why.Error(), " ")
+	}
+	if err := c.discard(key); err != nil {
+		return nil, false, fmt.Errorf("delete the damaged compilation of %s: %w", named(what), err)
+	}
+	c.tell("compiling ", what)
+	return c.noting(ctx, key, bin)
+}
+
+func named(what string) string {
+	if what == "" {
+		return "a generated module"
+	}
+	return what
+}
+
+// tell says what begins, of modules with a name.
+func (c *compilations) tell(step, what string) {
+	if what != "" {
+		c.progress(strings.TrimSpace(step+what), 0, 0)
+	}
+}
+
+// load is for a module whose entries are intact. wazero may have none for this processor among them, and compile it.
+func (c *compilations) load(ctx context.Context, what string, key [32]byte, bin []byte) (wazero.CompiledModule, bool, error) {
+	c.tell("loading ", what)
+	return c.noting(ctx, key, bin)
+}
+
+// noting lets wazero load or compile a module, and notes the entry that came of it.
+func (c *compilations) noting(ctx context.Context, key [32]byte, bin []byte) (compiled wazero.CompiledModule, fresh bool, err error) {
+	before, err := c.entries()
+	if err != nil {
+		return nil, false, err
+	}
+	if compiled, err = c.runtime.CompileModule(ctx, bin); err != nil {
+		return nil, false, err
+	}
+	after, err := c.entries()
+	if err == nil {
+		fresh, err = c.note(key, before, after)
+	}
+	if err != nil {
+		return nil, false, errors.Join(err, compiled.Close(ctx))
+	}
+	return compiled, fresh, nil
+}
+
+// note writes the sums of the entries that are new. If another process made one of another module meanwhile, it is noted
+// here too, which does no harm.
+func (c *compilations) note(key [32]byte, before, after map[string]bool) (fresh bool, err error) {
+	sums, _ := c.sums(key)
+	for name := range after {
+		if before[name] {
+			continue
+		}
+		sum, err := c.sumOf(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // deleted by another process, which knows no sum of it
+		}
+		if err != nil {
+			return false, err
+		}
+		sums, fresh = append(sums, sum), true
+	}
+	if !fresh {
+		return false, nil
+	}
+	var text bytes.Buffer
+	for _, s := range sums {
+		fmt.Fprintf(&text, "%s %d %08x\n", s.name, s.size, s.crc)
+	}
+	return true, c.write(c.sumPath(key), text.Bytes())
+}
+
+// write puts a file in place, whole.
+func (c *compilations) write(path string, text []byte) error {
+	temp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return fmt.Errorf("note a compilation: %w", err)
+	}
+	_, err = temp.Write(text)
+	if err = errors.Join(err, temp.Close()); err == nil {
+		err = os.Rename(temp.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("note a compilation: %w", err), os.Remove(temp.Name()))
+	}
+	return nil
+}
+
+// check says whether there are entries of a module, all of them as they were written; why says what is wrong with one.
+func (c *compilations) check(key [32]byte) (found bool, why error) {
+	sums, err := c.sums(key)
+	if err != nil {
+		return false, err
+	}
+	for _, want := range sums {
+		got, err := c.sumOf(want.name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return false, nil
+		case err != nil:
+			return false, err
+		case got.size != want.size:
+			return false, fmt.Errorf("%w: %s has %d bytes instead of %d", errDamaged, want.name, got.size, want.size)
+		case got.crc != want.crc:
+			return false, fmt.Errorf("%w: %s has other bytes than were written", errDamaged, want.name)
+		}
+	}
+	return len(sums) > 0, nil
+}
+
+func (c *compilations) sumPath(key [32]byte) string {
+	return filepath.Join(c.dir, sumsDir, fmt.Sprintf("%x", key))
+}
+
+// sums reads a file of sums; none if there is no such file.
+func (c *compilations) sums(key [32]byte) ([]entrySum, error) {
+	return readSums(c.sumPath(key))
+}
+
+func readSums(path string) (sums []entrySum, err error) {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(file, maxSums))
+	if err := errors.Join(err, file.Close()); err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(text)) {
+		var s entrySum
+		if n, err := fmt.Sscanf(line, "%s %d %08x\n", &s.name, &s.size, &s.crc); n != 3 || err != nil || !filepath.IsLocal(s.name) {
+			return nil, fmt.Errorf("%w: %s", errDamaged, filepath.Base(path))
+		}
+		sums = append(sums, s)
+	}
+	if len(sums) == 0 {
+		return nil, fmt.Errorf("%w: %s is empty", errDamaged, filepath.Base(path))
+	}
+	return sums, nil
+}
+
+func (c *compilations) sumOf(name string) (s entrySum, err error) {
+	file, err := os.Open(filepath.Join(c.dir, name))
+	if err != nil {
+		return s, err
+	}
+	defer file.Close()
+	s.name = name
+	buf := make([]byte, sumBuffer)
+	for {
+		n, err := file.Read(buf)
+		s.size += int64(n)
+		s.crc = crc32.Update(s.crc, castagnoli, buf[:n])
+		if err == io.EOF {
+			return s, nil
+		}
+		if err != nil {
+			return s, fmt.Errorf("check a compilation: %w", err)
+		}
+	}
+}
+
+// entries are wazero's entries, by their names below dir.
+func (c *compilations) entries() (map[string]bool, error) {
+	paths, err := filepath.Glob(filepath.Join(c.dir, "wazero-*", "*"))
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[string]bool, len(paths))
+	for _, p := range paths {
+		if len(filepath.Base(p)) == entryDigits {
+			names[filepath.Join(filepath.Base(filepath.Dir(p)), filepath.Base(p))] = true
+		}
+	}
+	return names, nil
+}
+
+// discard deletes the entries of a module, all that no sum names, and what processes that ended have left. The lock is held.
+func (c *compilations) discard(key [32]byte) error {
+	remove := func(path string) error {
+		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	if err := remove(c.sumPath(key)); err != nil {
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(c.dir, sumsDir, "*"))
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	for _, path := range files {
+		sums, _ := readSums(path) // of a damaged one the entries are unknown
+		for _, s := range sums {
+			known[s.name] = true
+		}
+	}
+	names, err := c.entries()
+	if err != nil {
+		return err
+	}
+	for name := range names {
+		if !known[name] {
+			err = errors.Join(err, remove(filepath.Join(c.dir, name)))
+		}
+	}
+	return errors.Join(err, c.sweep(remove))
+}
+
+// sweep deletes temporary files of processes that ended.
+func (c *compilations) sweep(remove func(string) error) (err error) {
+	left, err := filepath.Glob(filepath.Join(c.dir, "*", "*.tmp"))
+	for _, path := range left {
+		info, statErr := os.Stat(path)
+		if statErr == nil && clock.System().Now().Sub(info.ModTime()) > abandonedAt {
+			err = errors.Join(err, remove(path))
+		}
+	}
+	return err
+}
+
+// locked waits until this process alone compiles.
+func (c *compilations) locked(ctx context.Context, what string) (unlock func() error, err error) {
+	return c.lock(ctx, filepath.Join(c.dir, "compile"), named(what))
+}

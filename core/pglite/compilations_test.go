@@ -1,0 +1,231 @@
+package pglite
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/tetratelabs/wazero"
+
+	"blobpglite/core/pglite/internal/wasmbin"
+)
+
+// smallCache is a cache in a folder, as one process has it.
+type smallCache struct {
+	*compilations
+	steps []string
+	lock  sync.Mutex // of the process's own, where the system's is tested elsewhere
+}
+
+func openCache(t *testing.T, dir string) *smallCache {
+	t.Helper()
+	cache, err := wazero.NewCompilationCacheWithDir(dir)
+	if err == nil {
+		err = makeSums(dir)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt := wazero.NewRuntimeWithConfig(t.Context(), wazero.NewRuntimeConfigCompiler().WithCompilationCache(cache))
+	t.Cleanup(func() {
+		if err := rt.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := cache.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	c := &smallCache{}
+	c.compilations = &compilations{
+		dir: dir, runtime: rt, progress: func(step string, _, _ int64) { c.steps = append(c.steps, step) },
+		lock: func(context.Context, string, string) (func() error, error) {
+			c.lock.Lock()
+			return func() error { c.lock.Unlock(); return nil }, nil
+		},
+	}
+	return c
+}
+
+// use compiles or loads a module in a process of its own, and says whether it was compiled and what was told.
+func use(t *testing.T, dir string, bin []byte) (fresh bool, told string) {
+	t.Helper()
+	c := openCache(t, dir)
+	compiled, fresh, err := c.compile(t.Context(), "it", bin)
+	if err != nil {
+		t.Fatalf("compile: %v (%q)", err, c.steps)
+	}
+	mod, err := c.runtime.InstantiateModule(t.Context(), compiled, wazero.NewModuleConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := mod.ExportedFunction("grow").Call(t.Context(), 0); err != nil || got[0] != 0 {
+		t.Fatalf("it runs otherwise: %v, %v", got, err)
+	}
+	return fresh, strings.Join(c.steps, "; ")
+}
+
+// smallModule runs by itself: its table is its own.
+func smallModule() []byte {
+	// (table 0 funcref) (func (export "grow") (param i32) (result i32) (table.grow (ref.null func) (local.get 0)))
+	return []byte{
+		0, 'a', 's', 'm', 1, 0, 0, 0,
+		1, 6, 1, 0x60, 1, 0x7f, 1, 0x7f,
+		3, 2, 1, 0,
+		4, 4, 1, 0x70, 0, 0,
+		7, 8, 1, 4, 'g', 'r', 'o', 'w', 0, 0,
+		10, 11, 1, 9, 0, 0xd0, 0x70, 0x20, 0, 0xfc, 15, 0, 0x0b,
+	}
+}
+
+// entryOf is the path of the one entry of a cache, and that of its sums.
+func entryOf(t *testing.T, dir string) (entry, sums string) {
+	t.Helper()
+	find := func(pattern string) string {
+		paths, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil || len(paths) != 1 {
+			t.Fatalf("%s: %q, %v", pattern, paths, err)
+		}
+		return paths[0]
+	}
+	return find("wazero-*/*"), find("sums/*")
+}
+
+func put(t *testing.T, path string, b []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDamagedCompilation: an entry, or its sum, that is cut off anywhere, has any bit flipped, is empty, is another's, or has
+// gone, is made again once, and the next process loads it.
+func TestDamagedCompilation(t *testing.T) {
+	dir, bin := t.TempDir(), smallModule()
+	if fresh, told := use(t, dir, bin); !fresh || told != "compiling it" {
+		t.Fatalf("the first time: compiled %v, %q", fresh, told)
+	}
+	if fresh, told := use(t, dir, bin); fresh || told != "loading it" {
+		t.Fatalf("the second time: compiled %v, %q", fresh, told)
+	}
+	entry, sums := entryOf(t, dir)
+	whole, sum := read(t, entry), read(t, sums)
+	t.Logf("an entry of %d bytes", len(whole))
+	mend := func(what string, loud bool) {
+		t.Helper()
+		fresh, told := use(t, dir, bin)
+		if !fresh || strings.Contains(told, "deleted and made again") != loud || !strings.HasSuffix(told, "compiling it") {
+			t.Errorf("%s: compiled %v, %q", what, fresh, told)
+		}
+		if fresh, told := use(t, dir, bin); fresh || told != "loading it" {
+			t.Errorf("%s, the next time: compiled %v, %q", what, fresh, told)
+		}
+		if again := read(t, entry); !bytes.Equal(again, whole) {
+			t.Errorf("%s: the new entry is another", what)
+		}
+	}
+	for keep := range whole { // cut off anywhere, and empty
+		put(t, entry, whole[:keep])
+		mend("cut off", true)
+	}
+	for at := range whole { // header, places of functions, code, sums, source map
+		b := bytes.Clone(whole)
+		b[at] ^= 1 << (at % 8)
+		put(t, entry, b)
+		mend("a bit flipped", true)
+	}
+	version := bytes.Clone(whole)
+	copy(version[7:], "9.9")
+	put(t, entry, version)
+	mend("another version", true)
+	put(t, entry, append(bytes.Clone(whole), 0))
+	mend("a byte more", true)
+	for keep := range len(sum) - 1 { // the last newline may be missing
+		put(t, sums, sum[:keep])
+		mend("a sum cut off", true)
+	}
+	put(t, sums, bytes.Repeat([]byte("x"), maxSums+1))
+	mend("a sum that is none", true)
+	put(t, sums, []byte("../../x 1 00000000\n"))
+	mend("a sum of something outside", true)
+	for _, gone := range []string{entry, sums} { // a crash between the two
+		if err := os.Remove(gone); err != nil {
+			t.Fatal(err)
+		}
+		mend("gone: "+filepath.Base(gone), false)
+	}
+	if err := os.Remove(sums); err != nil {
+		t.Fatal(err)
+	}
+	put(t, entry, whole[:40])
+	mend("damaged, without a sum", false)
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestEntryOfAnother: an entry that holds another module's code is not run.
+func TestEntryOfAnother(t *testing.T) {
+	dir, other, bin := t.TempDir(), t.TempDir(), smallModule()
+	use(t, dir, bin)
+	c := openCache(t, other)
+	if _, _, err := c.compile(t.Context(), "another", wasmbin.BuildLink([]wasmbin.Global{{Name: "x"}})); err != nil {
+		t.Fatal(err)
+	}
+	entry, _ := entryOf(t, dir)
+	strange, _ := entryOf(t, other)
+	put(t, entry, read(t, strange))
+	if fresh, told := use(t, dir, bin); !fresh || !strings.Contains(told, "deleted and made again") {
+		t.Errorf("compiled %v, %q", fresh, told)
+	}
+}
+
+// TestCompilationsShared: processes that find the same damage at once all get a module, and leave a whole entry.
+func TestCompilationsShared(t *testing.T) {
+	dir, bin := t.TempDir(), smallModule()
+	use(t, dir, bin)
+	entry, _ := entryOf(t, dir)
+	whole := read(t, entry)
+	var lock sync.Mutex // between the processes
+	for round := range 20 {
+		put(t, entry, whole[:round*7%len(whole)])
+		var all sync.WaitGroup
+		var compiled [4]bool
+		for i := range compiled {
+			c := openCache(t, dir)
+			c.compilations.lock = func(context.Context, string, string) (func() error, error) {
+				lock.Lock()
+				return func() error { lock.Unlock(); return nil }, nil
+			}
+			all.Go(func() {
+				_, fresh, err := c.compile(t.Context(), "it", bin)
+				if err != nil {
+					t.Error(err)
+				}
+				compiled[i] = fresh
+			})
+		}
+		all.Wait()
+		times := 0
+		for _, fresh := range compiled {
+			if fresh {
+				times++
+			}
+		}
+		if times != 1 {
+			t.Errorf("compiled by %d of %d processes", times, len(compiled))
+		}
+		if fresh, told := use(t, dir, bin); fresh {
+			t.Errorf("afterwards: %q", told)
+		}
+	}
+}
