@@ -56,7 +56,7 @@ func upkeepEnds(t *testing.T, e *Engine) {
 func TestTheHostWorksUnderItsOwnIdentity(t *testing.T) {
 	e := open(t, mem.New(mem.Options{}), func(o *Options) { o.Mode = ModeLog })
 	must(t, e, `CREATE ROLE app LOGIN; CREATE SCHEMA app AUTHORIZATION app;
-		CREATE TABLE public.mine (id int PRIMARY KEY, t text) WITH (autovacuum_enabled = off); INSERT INTO public.mine SELECT i, 'x' FROM generate_series(1, 1000) i;
+		CREATE TABLE public.mine (id int PRIMARY KEY, t text); INSERT INTO public.mine SELECT i, 'x' FROM generate_series(1, 1000) i;
 		UPDATE public.mine SET t = 'y'`)
 	must(t, e, `CREATE FUNCTION app.never(float8, float8) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'this is not for the host'; END $$;
 		CREATE OPERATOR app.> (LEFTARG = float8, RIGHTARG = float8, FUNCTION = app.never);
@@ -80,6 +80,27 @@ func TestTheHostWorksUnderItsOwnIdentity(t *testing.T) {
 	must(t, e, "RESET SESSION AUTHORIZATION; RESET ALL")
 	if got := must(t, e, "SELECT last_vacuum IS NOT NULL AND last_analyze IS NOT NULL FROM pg_stat_all_tables WHERE relname = 'mine'"); got != "t" {
 		t.Error("the table was not vacuumed and analyzed")
+	}
+}
+
+// Where autovacuum is off, for the server or for a table, nothing is vacuumed or analyzed but what has grown old.
+func TestAutovacuumOff(t *testing.T) {
+	for _, off := range []bool{false, true} {
+		e := open(t, mem.New(mem.Options{}), func(o *Options) {
+			if o.Mode = ModeLog; off {
+				o.Settings = map[string]string{"autovacuum": "off"}
+			}
+		})
+		must(t, e, `CREATE TABLE plain (id int); CREATE TABLE refusing (id int) WITH (autovacuum_enabled = off);
+			INSERT INTO plain SELECT generate_series(1, 1000); INSERT INTO refusing SELECT generate_series(1, 1000)`)
+		if err := e.commits.(*logMode).maintain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		const done = `SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_stat_user_tables WHERE last_analyze IS NOT NULL`
+		want := map[bool]string{false: "plain", true: "\x00null"}[off]
+		if got := must(t, e, done); got != want {
+			t.Errorf("with autovacuum off %v, %q were analyzed, want %q", off, got, want)
+		}
 	}
 }
 

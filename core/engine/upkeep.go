@@ -22,19 +22,22 @@ const upkeepBytes = 8 << 20
 
 // dueTables lists tables that autovacuum would work on, those of the catalogs too: their names, and what is to be done. Sources:
 // the defaults of autovacuum_vacuum_threshold (50), _scale_factor (0.2), autovacuum_analyze_threshold (50), _scale_factor (0.1).
-// A table that holds older ids than autovacuum_freeze_max_age is vacuumed, whatever has changed in it.
+// A table that holds older ids than autovacuum_freeze_max_age is vacuumed, whatever has changed in it, and whatever was said of
+// autovacuum. Other work is not done where autovacuum is off, for the server or for the table.
 const dueTables = pglite.SafePath + `
 WITH t AS (
   SELECT format('%I.%I', s.schemaname, s.relname) AS name, c.relkind,
     greatest(age(c.relfrozenxid) / current_setting('autovacuum_freeze_max_age')::float8,
       mxid_age(c.relminmxid) / current_setting('autovacuum_multixact_freeze_max_age')::float8) AS old,
     s.n_dead_tup > 50 + 0.2 * greatest(c.reltuples, 0) AS dead,
+    current_setting('autovacuum')::bool AND coalesce((SELECT option_value::bool FROM pg_options_to_table(c.reloptions)
+      WHERE option_name = 'autovacuum_enabled'), true) AS wanted,
     c.relkind <> 't' AND s.n_mod_since_analyze > 50 + 0.1 * greatest(c.reltuples, 0) AS changed
   FROM pg_stat_all_tables s JOIN pg_class c ON c.oid = s.relid
   WHERE c.relkind IN ('r', 'm', 't') AND c.relpersistence <> 't')
 SELECT name, CASE WHEN old > 1 THEN 'VACUUM (FREEZE, SKIP_DATABASE_STATS) ' WHEN NOT dead THEN 'ANALYZE '
   WHEN relkind = 't' THEN 'VACUUM (SKIP_DATABASE_STATS) ' ELSE 'VACUUM (ANALYZE, SKIP_DATABASE_STATS) ' END
-FROM t WHERE dead OR changed OR old > 1 ORDER BY old > 1 DESC, old DESC, name LIMIT 200`
+FROM t WHERE wanted AND (dead OR changed) OR old > 1 ORDER BY old > 1 DESC, old DESC, name LIMIT 200`
 
 // consider starts a round of upkeep if enough was written. It is called under the turn.
 func (u *upkeep) consider(m *logMode) {

@@ -162,8 +162,8 @@ func (s *served) restart(ctx context.Context) error {
 	return nil
 }
 
-// withService builds and starts pgserve over a fresh place, and ends both after f.
-func (r *Run) withService(ctx context.Context, in string, f func(*served) error) (err error) {
+// withService builds and starts pgserve, with more flags, over a fresh place, and ends both after f.
+func (r *Run) withService(ctx context.Context, in string, f func(*served) error, flags ...string) (err error) {
 	o := gcsfront.Options{Buckets: []string{"doors"}, Seed: r.Seed}
 	if in == modelLatency {
 		o.Latency, o.Rate = model.DefaultLatency(), model.DefaultRate()
@@ -184,6 +184,7 @@ func (r *Run) withService(ctx context.Context, in string, f func(*served) error)
 	defer os.RemoveAll(folder)
 	r.Progress("building pgserve", 0, 0)
 	s := &served{r: r, folder: folder, args: []string{"-lease-ttl", "2s", "-acquire-timeout", "1m", "-wake", "-log", "warn"}}
+	s.args = append(s.args, flags...)
 	if in == inProcess {
 		s.args = append(s.args, "-store", "mem")
 	} else {
