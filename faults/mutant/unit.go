@@ -193,6 +193,31 @@ func doorMutants() []Mutant {
 			Doc: "a client that asks for a database that is not there gets another one",
 			Old: "if database != c.srv.o.Database {", New: "if database != c.srv.o.Database && database == \"\" {",
 		},
+		{
+			Name: "silent-keep-out", Invariant: door, File: "core/pgwire/arrivals.go", Plan: "./core/pgwire -run TestSilent",
+			Doc: "connections that say nothing keep their places when others come",
+			Old: "\toldest.evicted = true\n", New: "\toldest.evicted = false\n",
+		},
+		{
+			Name: "any-host", Invariant: door, File: "core/httpapi/guard.go", Plan: "./core/httpapi -run TestWebPages",
+			Doc: "a page whose name was made to mean this machine runs SQL",
+			Old: "if !g.knowsHost(r) {", New: "if !g.knowsHost(r) && r.Host == \"\" {",
+		},
+		{
+			Name: "any-origin", Invariant: door, File: "core/httpapi/guard.go", Plan: "./core/httpapi -run TestWebPages",
+			Doc: "a page of another origin is answered",
+			Old: "g.cross.Check(&asked); err != nil {", New: "g.cross.Check(&asked); err != nil && r.Host == \"\" {",
+		},
+		{
+			Name: "any-content-type", Invariant: door, File: "core/httpapi/guard.go", Plan: "./core/httpapi -run TestWebPages",
+			Doc: "a body without a type, as a page may send it unasked, is run",
+			Old: "if len(given) != 1 {", New: "if len(given) == 0 {\n\t\treturn nil\n\t}\n\tif len(given) != 1 {",
+		},
+		{
+			Name: "half-a-pair", Invariant: door, File: "core/httpapi/text.go", Plan: "./core/httpapi -run Text",
+			Doc: "half a surrogate pair becomes another character",
+			Old: "case utf16.IsSurrogate(rune(unit)):", New: "case utf16.IsSurrogate(rune(unit)) && false:",
+		},
 	}
 }
 
