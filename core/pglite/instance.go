@@ -95,6 +95,14 @@ type Instance struct {
 	wire   *wire  // of a client program (pg_dump): its connection to the server; nil in a server
 	shell  shell  // system, popen, pclose: only initdb runs commands
 
+	firstCallback uint32 // its slot in the table
+
+	flushing    bool   // of what was written, see FlushingLog
+	flushedAt   uint64 // completions when the log was last flushed
+	lsnFunction uint32 // an FmgrInfo in the guest's memory
+	delayAt     uint32 // the guest's wal_writer_delay
+	walDelay    time.Duration
+
 	running  atomic.Bool
 	ending   atomic.Bool // the session is to end: what it still runs is cancelled
 	overdue  atomic.Bool // the statement has run too long
@@ -110,6 +118,9 @@ type exports struct {
 	remaining, processStartup, procPort, sendConnData api.Function
 	setActive, startPGlite, runAtexit, ctors, mainArg api.Function
 	inTransaction, growTable                          api.Function
+	replayed, flushedTo, flushTo                      api.Function
+	fmgrInfo, functionCall0, palloc, pfree            api.Function
+	findOption                                        api.Function
 }
 
 // newInstance instantiates the program with an empty memory; size is how large the memory is to be, zero for the
@@ -177,6 +188,9 @@ func (in *Instance) bind() error {
 			"pgl_getMyProcPort": &in.fn.procPort, "pgl_sendConnData": &in.fn.sendConnData,
 			"pgl_setPGliteActive": &in.fn.setActive, "pgl_startPGlite": &in.fn.startPGlite,
 			"pgl_run_atexit_funcs": &in.fn.runAtexit, "IsTransactionBlock": &in.fn.inTransaction,
+			"GetXLogReplayRecPtr": &in.fn.replayed, "GetFlushRecPtr": &in.fn.flushedTo, "XLogFlush": &in.fn.flushTo,
+			"fmgr_info": &in.fn.fmgrInfo, "FunctionCall0Coll": &in.fn.functionCall0, "palloc": &in.fn.palloc, "pfree": &in.fn.pfree,
+			"find_option": &in.fn.findOption,
 		} {
 			both[name] = f
 		}
@@ -201,7 +215,7 @@ func callbacks() []callback {
 	i32 := wasmbin.I32
 	one := wasmbin.FuncType{Params: []wasmbin.ValType{i32}, Results: []wasmbin.ValType{i32}}
 	two := wasmbin.FuncType{Params: []wasmbin.ValType{i32, i32}, Results: []wasmbin.ValType{i32}}
-	return []callback{
+	return append([]callback{
 		{"read", two, func(in *Instance, s []uint64) {
 			s[0] = uint64(uint32(in.readWire(in.mem.bytes(uint32(s[0]), uint32(s[1])))))
 		}},
@@ -213,7 +227,7 @@ func callbacks() []callback {
 			s[0] = uint64(in.shell.popen(in, in.mem.cstr(uint32(s[0])), in.mem.cstr(uint32(s[1]))))
 		}},
 		{"pclose", one, func(in *Instance, s []uint64) { s[0] = uint64(in.shell.pclose(in, uint32(s[0]))) }},
-	}
+	}, checks()...)
 }
 
 // shell answers the guest's system(3), popen(3) and pclose(3).
@@ -256,7 +270,8 @@ func (in *Instance) addCallbacks() error {
 	for _, c := range callbacks() {
 		slots = append(slots, tableSlot{hostModule, c.name, c.kind})
 	}
-	return in.fillTable(slots, in.growTable(uint32(len(slots))), modules)
+	in.firstCallback = in.growTable(uint32(len(slots)))
+	return in.fillTable(slots, in.firstCallback, modules)
 }
 
 // writeData does what instantiation would have done: memory is zero, so only the initialised data is written.

@@ -270,6 +270,9 @@ func (in *Instance) converse() error {
 				if err := in.endBatch(); err != nil {
 					return err
 				}
+				if err := in.writeLog(); err != nil {
+					return err
+				}
 			}
 			var err error
 			if in.input, err = in.fetch(batch); errors.Is(err, errKilled) {

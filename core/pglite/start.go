@@ -15,7 +15,7 @@ import (
 
 // HostSettings are the server parameters of every instance, the caller's own copy.
 //
-// Durability: fsync stays on, because the host's log takes each commit's WAL at the fdatasync; wal_level=minimal would
+// Durability (see Pins): fsync stays on, because the host's log takes each commit's WAL at the fdatasync; wal_level=minimal would
 // keep bulk loads out of the WAL. full_page_writes is off because a copy of the files is only ever taken between two
 // calls of the guest, so no page is torn: a record of the log is a few hundred bytes instead of a page. Nothing is
 // preallocated or recycled, so that a layer holds no dead WAL.
@@ -25,6 +25,7 @@ import (
 func HostSettings() map[string]string {
 	return map[string]string{
 		"fsync": "on", "wal_level": "replica", "full_page_writes": "off", "wal_init_zero": "off", "wal_recycle": "off",
+		"wal_sync_method": "fdatasync", "archive_mode": "off", "summarize_wal": "off",
 		"max_wal_senders": "0", "max_replication_slots": "0", "max_stack_depth": "400kB", "shared_buffers": "16MB", "work_mem": "64MB",
 		"exit_on_error": "false", "log_checkpoints": "false", "log_min_messages": "log", "log_min_error_statement": "panic",
 		"max_worker_processes": "0", "max_parallel_workers": "0", "max_parallel_workers_per_gather": "0",
@@ -73,7 +74,11 @@ func (rt *Runtime) Start(ctx context.Context, o InstanceOptions) (*Instance, err
 	if o.Data == nil {
 		return nil, fmt.Errorf("start PostgreSQL: no data directory given")
 	}
+	if err := CheckSettings(o.Settings); err != nil {
+		return nil, fmt.Errorf("start PostgreSQL: %w", err)
+	}
 	o.fill()
+	tellIgnored(o.Data, o.Log)
 	in, err := rt.try(ctx, trial{o: o})
 	if err != nil && ctx.Err() == nil && !errors.Is(err, errNotStarted) {
 		in, err = rt.again(ctx, o, err)
@@ -129,6 +134,9 @@ func (in *Instance) boot(args []string) error {
 	if _, _, _, err := in.enterGuest(in.fn.startPGlite); err != nil {
 		return err
 	}
+	if err := in.pin(); err != nil {
+		return err
+	}
 	if err := in.startup(); err != nil {
 		return err
 	}
@@ -157,7 +165,7 @@ func (in *Instance) prepare() error {
 				in.call(f, args...)
 			}
 		}
-		first := uint64(in.growTable(0)) - uint64(len(callbacks()))
+		first := uint64(in.firstCallback)
 		set("pgl_set_system_fn", first+2)
 		set("pgl_set_popen_fn", first+3)
 		set("pgl_set_pclose_fn", first+4)

@@ -1,0 +1,171 @@
+package pglite
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"blobpglite/core/memfs"
+	"blobpglite/core/pglite/internal/wasmbin"
+)
+
+// ErrPinned: a setting may not be changed, for something would be lost. The error says what.
+var ErrPinned = errors.New("the setting is fixed")
+
+// Pin is a setting of PostgreSQL that keeps its value, because what is durable rests on it.
+type Pin struct {
+	Name   string
+	Values []string // that it may have, the host's own first
+	Why    string
+	start  bool // it is only ever taken from the command line, so nothing in the guest has to hold it
+}
+
+// Pins are the settings that keep their values: by -c on the command line, SET, SET LOCAL, set_config, ALTER SYSTEM, ALTER
+// ROLE and ALTER DATABASE, and by the SET of a function.
+func Pins() []Pin {
+	return []Pin{
+		{Name: "archive_mode", Values: []string{"off"}, Why: "there is no archiver: PostgreSQL would keep all of its log, in memory"},
+		{Name: "exit_on_error", Values: []string{"off"}, Why: "an error would end PostgreSQL, for all clients"},
+		{Name: "fsync", Values: []string{"on"}, Why: "a commit is taken into the bucket when PostgreSQL syncs its log"},
+		{Name: "io_method", Values: []string{"sync"}, Why: "there are no I/O workers: PostgreSQL would wait for them for ever"},
+		{Name: "max_wal_senders", Values: []string{"0"}, Why: "there is no replication: a commit would wait for standbys for ever"},
+		{Name: "summarize_wal", Values: []string{"off"}, Why: "there is no summarizer: PostgreSQL would keep all of its log, in memory"},
+		{Name: "wal_level", Values: []string{"replica", "logical"}, Why: "what PostgreSQL does not write to its log is not in the bucket"},
+		{Name: "wal_recycle", Values: []string{"off"}, Why: "what is written into a used segment of the log could not be told from what it held before"},
+		{Name: "wal_sync_method", Values: []string{"fdatasync", "fsync"}, Why: "a commit is taken into the bucket when PostgreSQL syncs its log"},
+		{Name: "data_directory", start: true, Why: "the host keeps the files where it put them"},
+		{Name: "config_file", start: true, Why: "the configuration is in the data directory, and travels with it"},
+	}
+}
+
+// CheckSettings refuses settings for a start that are pinned to other values. Errors: ErrPinned.
+func CheckSettings(settings map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		for _, p := range Pins() {
+			if strings.EqualFold(strings.ReplaceAll(name, "-", "_"), p.Name) && !slices.ContainsFunc(p.Values, sameSetting(settings[name])) {
+				return fmt.Errorf("%w: %s=%s: %s", ErrPinned, name, settings[name], p.Why)
+			}
+		}
+	}
+	return nil
+}
+
+// alterSystem is a line of the file that ALTER SYSTEM writes.
+var alterSystem = regexp.MustCompile(`^\s*([A-Za-z_]+)\s*=\s*'(.*)'\s*$`)
+
+// tellIgnored tells of pinned settings in a data directory's configuration, from a time when they were not: the command line
+// counts more.
+func tellIgnored(data *memfs.FS, log func(string)) {
+	body, err := data.ReadFile("/postgresql.auto.conf")
+	if err != nil {
+		return
+	}
+	for line := range strings.Lines(string(body)) {
+		if m := alterSystem.FindStringSubmatch(strings.TrimRight(line, "\n")); m != nil {
+			if err := CheckSettings(map[string]string{m[1]: m[2]}); err != nil {
+				log(fmt.Sprintf("WARNING: postgresql.auto.conf: %v; it is ignored: ALTER SYSTEM RESET %s takes it out", err, m[1]))
+			}
+		}
+	}
+}
+
+// sameSetting compares with a value as PostgreSQL reads it, as far as the pins need it.
+func sameSetting(value string) func(string) bool {
+	switch v := strings.ToLower(strings.TrimSpace(value)); v {
+	case "true", "yes", "1":
+		value = "on"
+	case "false", "no":
+		value = "off"
+	default:
+		value = v
+	}
+	return func(want string) bool { return want == value || want == "off" && value == "0" }
+}
+
+// Places in the guest's records of settings (src/include/utils/guc_tables.h): what all have, and what follows for each type.
+const (
+	optionType     = 24
+	optionVariable = 92
+	boolCheck      = 100
+	intCheck       = 108
+	enumCheck      = 104
+
+	optionBool = 0
+	optionInt  = 1
+	optionEnum = 4
+)
+
+// option is the guest's record of a setting. It is to be called within guard.
+func (in *Instance) option(name string) uint32 {
+	p := uint32(in.call(in.fn.malloc, uint64(len(name)+1)))
+	in.mem.putCstr(p, name)
+	const skipErrors = 1
+	record := uint32(in.call(in.fn.findOption, uint64(p), 0, skipErrors, 0))
+	in.call(in.fn.free, uint64(p))
+	if record == 0 || in.mem.cstr(in.mem.u32(record)) != name {
+		in.trapf("PostgreSQL has no setting %s where it is looked for: this PGlite needs another host", name)
+	}
+	return record
+}
+
+// pin makes the guest refuse changes of what is pinned: each such setting gets a check of the host's. (Single-user mode does
+// not apply what a role or the database has set, and the command line counts more than the files.)
+func (in *Instance) pin() error {
+	return in.guard(func() {
+		for i, p := range Pins() {
+			if p.start {
+				continue
+			}
+			record := in.option(p.Name)
+			at := map[uint32]uint32{optionBool: boolCheck, optionInt: intCheck, optionEnum: enumCheck}[in.mem.u32(record+optionType)]
+			if at == 0 {
+				in.trapf("the setting %s has a type that the host does not know: this PGlite needs another host", p.Name)
+			}
+			in.mem.putU32(record+at, in.firstCallback+uint32(len(callbacks())-len(Pins())+i))
+		}
+	})
+}
+
+// checks are the host's checks of new values (GucBoolCheckHook and its like), one for each pin, in their order.
+func checks() []callback {
+	i32 := wasmbin.I32
+	kind := wasmbin.FuncType{Params: []wasmbin.ValType{i32, i32, i32}, Results: []wasmbin.ValType{i32}}
+	var out []callback
+	for _, p := range Pins() {
+		out = append(out, callback{"pin_" + p.Name, kind, func(in *Instance, s []uint64) { s[0] = in.check(p, uint32(s[0])) }})
+	}
+	return out
+}
+
+// check lets a pinned setting have the value that it has.
+func (in *Instance) check(p Pin, value uint32) uint64 {
+	record := in.option(p.Name)
+	variable := in.mem.u32(record + optionVariable)
+	same := in.mem.u32(value) == in.mem.u32(variable)
+	if in.mem.u32(record+optionType) == optionBool {
+		same = in.mem.bytes(value, 1)[0] == in.mem.bytes(variable, 1)[0]
+	}
+	if same {
+		return 1
+	}
+	// The text goes into the memory that PostgreSQL resets with the statement, as GUC_check_errdetail's does.
+	detail := fmt.Sprintf("%s keeps its value in this service: %s.", p.Name, p.Why)
+	text := uint32(in.call(in.fn.palloc, uint64(len(detail)+1)))
+	in.mem.putCstr(text, detail)
+	in.mem.putU32(uint32(in.rt.main.consts["GUC_check_errdetail_string"]), text)
+	return 0
+}
+
+// walWriterDelayAt is where the guest keeps its wal_writer_delay. It is to be called within guard.
+func (in *Instance) walWriterDelayAt() uint32 {
+	return in.mem.u32(in.option("wal_writer_delay") + optionVariable)
+}
+
+// millis reads a setting of milliseconds.
+func (in *Instance) millis(at uint32) time.Duration {
+	return time.Duration(int32(in.mem.u32(at))) * time.Millisecond
+}
