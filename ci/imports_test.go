@@ -43,6 +43,7 @@ func rooms() []room {
 		{path: "core/store/storetest", own: []string{"core/store", "core/clock"}},
 		{path: "core/manifest", own: []string{"core/store", "core/point", "core/clock"}},
 		{path: "core/memfs"},
+		{path: "core/pgdata"},
 		{
 			path: "core/base", own: []string{"core/store", "core/memfs", "core/manifest", "core/point", "core/clock"},
 			others: []string{"github.com/klauspost/compress", "golang.org/x/sync"},
@@ -52,7 +53,7 @@ func rooms() []room {
 			others: []string{"github.com/klauspost/compress", "golang.org/x/sync"},
 		},
 		{path: "core/lease", own: []string{"core/store", "core/point", "core/clock"}},
-		{path: "core/takeover", own: []string{"core/store", "core/lease", "core/manifest", "core/wal", "core/base", "core/memfs", "core/point", "core/clock"}},
+		{path: "core/takeover", own: []string{"core/store", "core/lease", "core/manifest", "core/wal", "core/base", "core/memfs", "core/pgdata", "core/point", "core/clock"}},
 		{
 			path: "core/gc", own: []string{"core/store", "core/manifest", "core/wal", "core/base", "core/point", "core/clock"},
 			others: []string{"golang.org/x/sync"},

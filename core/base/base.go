@@ -100,6 +100,9 @@ type ReadOptions struct {
 	// Progress is told the raw bytes done and those there are, in the caller's goroutine. nil: nobody.
 	Progress func(done, total int64)
 	Clock    clock.Clock // for Stats; nil: the system's
+	// Head gets, of Verify, the first chunk of the file HeadOf, if the layer has one; the caller's goroutine calls it. Nil: nobody.
+	Head   func(chunk []byte)
+	HeadOf string
 }
 
 // Stats of one Write or Read.

@@ -48,13 +48,31 @@ func verify(ctx context.Context, st store.Store, key string, o ReadOptions) (Sta
 
 // discard fetches and decompresses everything, and counts it.
 func (r *reader) discard(ctx context.Context) error {
-	seen := int64(0)
+	seen, head := int64(0), r.headChunk()
 	err := r.each(ctx, func(c chunks) error {
 		seen += int64(len(c.data))
+		if n := head - int64(c.frame)*r.index.frameChunks(); head >= 0 && n >= 0 && n < int64(len(c.data)) {
+			r.o.Head(c.data[n][:])
+		}
 		return nil
 	})
 	if err == nil && seen != r.index.chunks {
 		return errors.Join(ErrCorrupt, fmt.Errorf("its parts hold %d chunks, the index names %d", seen, r.index.chunks))
 	}
 	return err
+}
+
+// headChunk is where the first chunk of the file that is asked for is in the stream; below zero: it is not.
+func (r *reader) headChunk() int64 {
+	at := int64(0)
+	for i := range r.index.entries {
+		e := &r.index.entries[i]
+		if r.o.Head != nil && "/"+e.path == r.o.HeadOf && len(e.runs) > 0 && e.runs[0].first == 0 {
+			return at
+		}
+		for _, run := range e.runs {
+			at += run.count
+		}
+	}
+	return -1
 }

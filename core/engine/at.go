@@ -35,9 +35,9 @@ func OpenAt(ctx context.Context, o Options, at At) (*Engine, error) {
 	o.Settings["default_transaction_read_only"] = "on"
 	e := &Engine{o: o, turn: make(chan struct{}, 1), failed: make(chan struct{}), commits: past{}}
 	began := o.Clock.Monotonic()
-	_, data, err := e.restorePast(ctx, at)
+	p, data, err := e.restorePast(ctx, at)
 	if err == nil {
-		err = e.startOn(ctx, data)
+		err = e.startOn(ctx, data, p.Records)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the database as of %s: %w", at, err)
@@ -102,6 +102,7 @@ type past struct{}
 
 func (past) begin(context.Context) error   { return nil }
 func (past) durable() bool                 { return true }
+func (past) idle() bool                    { return true }
 func (past) catchUp(context.Context) error { return nil }
 func (past) last() CommitStats             { return CommitStats{} }
 

@@ -34,7 +34,7 @@ type capture struct {
 	path string
 	off  int64
 	page [walPage]byte
-	// fresh are segments that were created under a temporary name in this life: what was never written is zero.
+	// fresh are segments that were created under a temporary name in this life, empty: what was never written is zero.
 	fresh map[string]int64 // highest offset written so far
 	zero  [walPage]byte
 }
@@ -75,13 +75,23 @@ func (c *capture) write(path string, off int64, p []byte) {
 func (c *capture) rename(from, to string) {
 	switch {
 	case segment(to) != "":
-		c.fresh[to] = 0 // made under another name, holds nothing yet
+		delete(c.fresh, to)
+		if segment(from) == "" && c.empty(to) { // not a used segment, given another name
+			c.fresh[to] = 0
+		}
 	case isConfig(to):
 		c.config(to)
 	}
-	if from == c.path {
+	delete(c.fresh, from)
+	if from == c.path || to == c.path {
 		c.path = ""
 	}
+}
+
+// empty says whether a file holds nothing but zeros.
+func (c *capture) empty(path string) bool {
+	body, err := c.files.ReadFile(path)
+	return err == nil && len(bytes.TrimLeft(body, "\x00")) == 0
 }
 
 func (c *capture) unlink(path string) {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"blobpglite/core/base"
 	"blobpglite/core/clock"
@@ -32,8 +33,14 @@ func Restore(ctx context.Context, st store.Store, at At, clk clock.Clock) (Resto
 	if clk == nil {
 		clk = clock.System()
 	}
-	e := &Engine{o: Options{Store: st, Clock: clk}}
+	e := &Engine{o: Options{Store: st, Clock: clk, Logger: slog.New(slog.DiscardHandler)}}
 	p, files, err := e.restorePast(ctx, at)
+	if err == nil {
+		_, err = e.recoverable(files, p.Records)
+	}
+	if err == nil {
+		err = dropSignals(files)
+	}
 	if err != nil {
 		return Restored{}, fmt.Errorf("restore the files as of %s: %w", at, err)
 	}

@@ -222,8 +222,10 @@ type Engine struct {
 type committer interface {
 	// begin is asked before statements run: may this engine still serve?
 	begin(ctx context.Context) error
-	// durable says whether everything that PostgreSQL has written is durable.
+	// durable says whether everything is durable that an answer has to wait for.
 	durable() bool
+	// idle says whether nothing at all is left to be made durable, that included which no answer waits for.
+	idle() bool
 	// settle is called under the turn when statements have run. It returns what their answer has to wait for, outside
 	// of the turn (nil: nothing), and whether that is something they have written.
 	settle(ctx context.Context) (wait func(context.Context) error, commits bool, err error)
@@ -249,6 +251,9 @@ func (o *Options) fill() error {
 		return errors.New("open a database: no runtime given")
 	case o.Store == nil:
 		return errors.New("open a database: no store given")
+	}
+	if err := pglite.CheckSettings(o.Settings); err != nil {
+		return fmt.Errorf("open a database: %w", err)
 	}
 	if o.Mode == "" {
 		o.Mode = ModeLog
@@ -377,7 +382,7 @@ func (e *Engine) Commit(ctx context.Context, force bool) (CommitStats, error) {
 		return CommitStats{}, err
 	}
 	defer e.give()
-	if e.commits.durable() && !force {
+	if e.commits.idle() && !force {
 		return CommitStats{}, nil
 	}
 	// Once begun, a commit is not given up half way because a client has gone.

@@ -34,7 +34,7 @@ func layerFilter(files *memfs.FS) (func(string, memfs.Info) bool, error) {
 			return false
 		case dir == "/pg_wal" && isSegment(file):
 			return file >= first || file[:8] != first[:8]
-		case file == "postmaster.pid", file == "postmaster.opts", file == "pg_internal.init", strings.HasPrefix(file, "pgsql_tmp"):
+		case isSignal(name), file == "postmaster.pid", file == "postmaster.opts", file == "pg_internal.init", strings.HasPrefix(file, "pgsql_tmp"):
 			return false
 		}
 		return true

@@ -29,6 +29,7 @@ type logWriter struct {
 	changed *sync.Cond
 	batches []*batch // oldest first; the last one is open unless it is sealed
 	added   uint64   // operations taken so far
+	awaited uint64   // of these, the last that an answer waits for: those of commits with synchronous_commit=off come behind
 	durable uint64   // of these, durable
 	wanted  uint64   // operations that somebody waits for
 	failed  error    // why nothing more becomes durable
@@ -72,8 +73,8 @@ func newLogWriter(clk clock.Clock, tail wal.Position, appendOps func(context.Con
 	return w
 }
 
-// add takes an operation. It becomes durable with the next append that somebody asks for.
-func (w *logWriter) add(op wal.Op) {
+// add takes an operation. It becomes durable with the next append that somebody asks for; lazy: no answer asks.
+func (w *logWriter) add(op wal.Op, lazy bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := len(w.batches)
@@ -83,20 +84,44 @@ func (w *logWriter) add(op wal.Op) {
 	}
 	b := w.batches[n-1]
 	w.added++
+	if !lazy {
+		w.awaited = w.added
+	}
 	b.last = w.added
 	b.bytes += len(op.Data)
 	b.ops = append(b.ops, op)
 }
 
-// mark is the number of the last operation taken: what an answer given now has to wait for.
+// mark is the number of the last operation that an answer given now has to wait for.
 func (w *logWriter) mark() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.awaited
+}
+
+// isDurable says whether everything is durable that an answer given now has to wait for.
+func (w *logWriter) isDurable() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.durable >= w.awaited
+}
+
+// left says whether something is left that no answer waits for.
+func (w *logWriter) left() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.added > max(w.awaited, w.durable)
+}
+
+// end is the number of the last operation taken.
+func (w *logWriter) end() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.added
 }
 
-// isDurable says whether everything taken is durable.
-func (w *logWriter) isDurable() bool {
+// allDurable says whether everything taken is durable.
+func (w *logWriter) allDurable() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.durable == w.added

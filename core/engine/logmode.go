@@ -119,7 +119,7 @@ func (m *logMode) restore(ctx context.Context) error {
 			}
 		}
 		return e.startNew(ctx, func(data *memfs.FS) {
-			m.initial = data.Clone()
+			m.initial = data.Clone() // publish makes it say that PostgreSQL runs
 			m.watch(data)
 		})
 	}
@@ -133,7 +133,7 @@ func (m *logMode) restore(ctx context.Context) error {
 	}
 	e.opened.Replay = e.since(at)
 	m.watch(data) // before the start: recovery's own end goes into the log too
-	if err := e.startOn(ctx, data); err != nil {
+	if err := e.startOn(ctx, data, m.opened.Records); err != nil {
 		return err
 	}
 	if err := e.freezeOthers(ctx, data); err != nil {
@@ -177,7 +177,7 @@ func replay(data *memfs.FS, records []wal.Record) (int64, error) {
 
 // watch connects the files to the log.
 func (m *logMode) watch(data *memfs.FS) {
-	c := newCapture(data, m.log.add)
+	c := newCapture(data, func(op wal.Op) { m.log.add(op, m.e.in != nil && m.e.in.FlushingLog()) })
 	data.SetHooks(memfs.Hooks{
 		Write:  func(name string, off int64, p []byte) { m.e.countLog(name, off, p); c.write(name, off, p) },
 		Rename: c.rename,
@@ -207,6 +207,8 @@ func (m *logMode) durable() bool {
 	return m.o.ReadMode != ReadStrict && (m.o.Durability != Strict || m.log.isDurable())
 }
 
+func (m *logMode) idle() bool { return m.log.allDurable() }
+
 func (m *logMode) last() CommitStats { return CommitStats{} }
 
 // settle says what the answer waits for.
@@ -214,6 +216,7 @@ func (m *logMode) settle(context.Context) (func(context.Context) error, bool, er
 	mark := m.log.mark()
 	m.consider()
 	wait := m.awaited(mark)
+	m.walwriter()
 	commits := wait != nil
 	switch {
 	case m.o.ReadMode != ReadStrict:
@@ -242,9 +245,9 @@ func (m *logMode) settle(context.Context) (func(context.Context) error, bool, er
 func (m *logMode) awaited(mark uint64) func(context.Context) error {
 	switch m.o.Durability {
 	case Interval:
-		return m.interval(mark)
+		return m.interval()
 	case Sleep:
-		m.sleep(mark)
+		m.sleep()
 		return nil
 	}
 	if m.log.isDurable() {
@@ -288,7 +291,7 @@ func (m *logMode) catchUp(ctx context.Context) error {
 func (m *logMode) force(ctx context.Context) (CommitStats, error) {
 	at := m.o.Clock.Monotonic()
 	bytes := m.log.pending()
-	err := m.log.wait(ctx, m.log.mark())
+	err := m.log.wait(ctx, m.log.end())
 	return CommitStats{Wall: m.o.Clock.Monotonic() - at, RawBytes: int64(bytes)}, err
 }
 
@@ -300,7 +303,7 @@ func (m *logMode) close(ctx context.Context, give bool) error {
 	var err error
 	var layer func(context.Context)
 	if !give {
-		if err = m.log.wait(ctx, m.log.mark()); err == nil && !m.e.halted.Load() { // a halted PostgreSQL makes no checkpoint
+		if err = m.log.wait(ctx, m.log.end()); err == nil && !m.e.halted.Load() { // a halted PostgreSQL makes no checkpoint
 			layer = m.lastLayer(ctx)
 		}
 	}
@@ -325,16 +328,17 @@ func (m *logMode) close(ctx context.Context, give bool) error {
 }
 
 // interval flushes every FlushInterval of running time.
-func (m *logMode) interval(mark uint64) func(context.Context) error {
+func (m *logMode) interval() func(context.Context) error {
 	m.lazy.Lock()
 	defer m.lazy.Unlock()
 	now := m.o.Clock.Monotonic()
-	if m.log.isDurable() {
+	if m.log.allDurable() {
 		m.lastFlush = now
 		return nil
 	}
 	if now-m.lastFlush >= m.o.FlushInterval {
 		m.lastFlush = now
+		mark := m.log.end()
 		return func(ctx context.Context) error { return m.log.wait(ctx, mark) }
 	}
 	m.later(m.lastFlush + m.o.FlushInterval - now)
@@ -342,13 +346,25 @@ func (m *logMode) interval(mark uint64) func(context.Context) error {
 }
 
 // sleep flushes when nothing has run for IdleFlush.
-func (m *logMode) sleep(uint64) {
+func (m *logMode) sleep() {
 	m.lazy.Lock()
 	defer m.lazy.Unlock()
 	m.touched = m.o.Clock.Monotonic()
-	if !m.log.isDurable() {
+	if !m.log.allDurable() {
 		m.later(m.o.IdleFlush)
 	}
+}
+
+// walwriter flushes what transactions with synchronous_commit=off have left, after PostgreSQL's wal_writer_delay: such an answer
+// waits for nothing, and a crash takes back at most what came since (PostgreSQL promises three of these delays, and here the
+// append is on top). In the lazy durabilities their own flush takes it along. It is called under the turn.
+func (m *logMode) walwriter() {
+	if m.o.Durability != Strict || !m.log.left() {
+		return
+	}
+	m.lazy.Lock()
+	defer m.lazy.Unlock()
+	m.later(m.e.in.WalWriterDelay())
 }
 
 // later flushes after d, unless that is under way. m.lazy is held.
@@ -364,7 +380,7 @@ func (m *logMode) later(d time.Duration) {
 			}
 			d = m.again()
 		}
-		_ = m.log.wait(m.ctx, m.log.mark()) // a failure has poisoned the engine
+		_ = m.log.wait(m.ctx, m.log.end()) // a failure has poisoned the engine
 	})
 }
 
@@ -412,6 +428,9 @@ func (m *logMode) firstLayer(ctx context.Context) error {
 
 // publish uploads files as the layer at a position, every record up to which is durable, and makes it the manifest's.
 func (m *logMode) publish(ctx context.Context, files *memfs.FS, at wal.Position) error {
+	if err := inProduction(files); err != nil { // records follow it
+		return err
+	}
 	include, err := layerFilter(files)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"blobpglite/core/base"
 	"blobpglite/core/manifest"
 	"blobpglite/core/memfs"
+	"blobpglite/core/pgdata"
 	"blobpglite/core/pglite"
 	"blobpglite/core/point"
 	"blobpglite/core/store"
@@ -106,7 +107,7 @@ func (e *Engine) openSnapshot(ctx context.Context) error {
 	s.seq, s.commits = layer.Seq, m.Commits
 	s.kept = []keptLayer{{layer.Key, stats.Parts}}
 	s.watch(data)
-	if err := e.startOn(ctx, data); err != nil {
+	if err := e.startOn(ctx, data, nil); err != nil {
 		return err
 	}
 	s.dirty = false // what recovery wrote and synced, every recovery from this layer writes again
@@ -217,15 +218,34 @@ func (e *Engine) readLayer(ctx context.Context, m manifest.Manifest) (*memfs.FS,
 	return data, stats, e.o.Hook.Fire(ctx, point.RestoreAfterBase)
 }
 
-// startOn starts PostgreSQL on restored files.
-func (e *Engine) startOn(ctx context.Context, data *memfs.FS) error {
+// startOn starts PostgreSQL on restored files, into which records were replayed, and looks whether it recovered all that
+// they hold. What it writes to its log when recovery has ended is not shipped before somebody waits for it, so after an error
+// the bucket is as it was.
+func (e *Engine) startOn(ctx context.Context, data *memfs.FS, records []wal.Record) error {
 	rt, err := e.runtime(ctx)
 	if err != nil {
 		return err
 	}
 	at := e.o.Clock.Monotonic()
+	want, err := e.recoverable(data, records)
+	if err == nil {
+		err = dropSignals(data)
+	}
+	if err != nil {
+		return err
+	}
 	e.in, err = rt.Start(ctx, e.o.instance(data))
 	e.opened.Start = e.since(at)
+	if err != nil {
+		return err
+	}
+	to, err := e.in.Replayed()
+	if err == nil {
+		err = want.recovered(pgdata.LSN(to))
+	}
+	if err != nil {
+		e.in.Kill()
+	}
 	return err
 }
 
@@ -244,7 +264,7 @@ func (e *Engine) startNew(ctx context.Context, prepare func(*memfs.FS)) error {
 		if prepare != nil {
 			prepare(data)
 		}
-		return e.startOn(ctx, data)
+		return e.startOn(ctx, data, nil)
 	}
 	img, err := rt.TemplateImage(ctx)
 	if err != nil {

@@ -26,6 +26,7 @@ type snapshots struct {
 
 func (s *snapshots) begin(context.Context) error { return nil }
 func (s *snapshots) durable() bool               { return !s.dirty }
+func (s *snapshots) idle() bool                  { return !s.dirty }
 func (s *snapshots) last() CommitStats           { return s.stats }
 
 // settle commits under the turn. Nothing new in the files: nothing is uploaded.
@@ -103,6 +104,9 @@ func (s *snapshots) commit(ctx context.Context, in *pglite.Instance) (CommitStat
 	stats.Clone = clk.Monotonic() - at
 
 	include, err := layerFilter(files)
+	if err == nil {
+		err = inProduction(files)
+	}
 	if err != nil {
 		return stats, err
 	}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"blobpglite/core/base"
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
+	"blobpglite/core/pgdata"
 	"blobpglite/core/store"
 	"blobpglite/core/wal"
 )
@@ -25,6 +27,10 @@ type Report struct {
 	Bytes      int64 // of the records, parts left out
 	Lease      error // why the lease is none; nil: it is one. It only says who writes, so the next writer replaces it
 }
+
+// ErrShutDown: a layer says that PostgreSQL was shut down, and records follow it, which PostgreSQL would not replay. Open the
+// database with this version, which does recover them, and a new layer takes its place.
+var ErrShutDown = errors.New("records follow a layer of a PostgreSQL that was shut down")
 
 // VerifyOptions of VerifyWith.
 type VerifyOptions struct {
@@ -79,6 +85,7 @@ type verifier struct {
 	o      VerifyOptions
 	m      manifest.Manifest
 	report Report
+	ended  []manifest.Layer // that say that PostgreSQL was shut down
 }
 
 func (v *verifier) run(ctx context.Context) error {
@@ -115,6 +122,14 @@ func (v *verifier) layers(ctx context.Context) error {
 		}
 		stats, err := base.Verify(ctx, v.st, l.Key, base.ReadOptions{
 			Progress: func(done, total int64) { v.o.Progress("reading layer "+l.Key, done, total) },
+			HeadOf:   pgdata.ControlPath,
+			Head: func(chunk []byte) {
+				if c, err := pgdata.ParseControl(chunk); err != nil {
+					damaged = errors.Join(damaged, fmt.Errorf("layer %q: %w: %w", l.Key, base.ErrCorrupt, err))
+				} else if c.ShutDown() {
+					v.ended = append(v.ended, l)
+				}
+			},
 		})
 		v.report.LayerBytes += stats.StoredBytes
 		if errors.Is(err, store.ErrNotFound) {
@@ -128,7 +143,9 @@ func (v *verifier) layers(ctx context.Context) error {
 // log checks every record, and that each layer stands where the log says.
 func (v *verifier) log(ctx context.Context, from wal.Position) error {
 	layers := v.m.Layers
+	var skipped error
 	_, err := wal.Read(ctx, v.st, wal.ReadOptions{From: from, DatabaseID: v.m.DatabaseID, Parallel: v.o.Parallel}, func(rec wal.Record) error {
+		skipped = errors.Join(skipped, v.skipped(rec))
 		for len(layers) > 0 && layers[0].Seq < rec.Seq {
 			layers = layers[1:]
 		}
@@ -152,11 +169,28 @@ func (v *verifier) log(ctx context.Context, from wal.Position) error {
 	if errors.Is(err, store.ErrNotFound) {
 		return fmt.Errorf("%w: what was listed is gone: %w", wal.ErrCorrupt, err)
 	}
+	if err == nil {
+		err = skipped
+	}
 	if err == nil && len(v.m.Layers) > 0 {
 		if newest := v.m.Layers[len(v.m.Layers)-1]; newest.Seq > v.report.To && newest.Hash != "" {
 			return fmt.Errorf("record %d: %w: it is missing, and layer %q was taken at it", v.report.To+1, wal.ErrCorrupt, newest.Key)
 		}
 	}
+	return err
+}
+
+// skipped is the error of the first record behind each layer that PostgreSQL would skip.
+func (v *verifier) skipped(rec wal.Record) error {
+	logged := slices.ContainsFunc(rec.Ops, func(op wal.Op) bool { return op.Kind == wal.OpWrite && strings.HasPrefix(op.Path, "/pg_wal/") })
+	var err error
+	v.ended = slices.DeleteFunc(v.ended, func(l manifest.Layer) bool {
+		if !logged || l.Seq >= rec.Seq {
+			return false
+		}
+		err = errors.Join(err, fmt.Errorf("layer %q: %w: the first is %d", l.Key, ErrShutDown, rec.Seq))
+		return true
+	})
 	return err
 }
 

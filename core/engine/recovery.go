@@ -1,0 +1,115 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"path"
+
+	"blobpglite/core/memfs"
+	"blobpglite/core/pgdata"
+	"blobpglite/core/wal"
+)
+
+// PostgreSQL takes whatever it cannot read for the end of its log, says nothing, and writes over what stands behind it. And
+// where the control file says that it was shut down, it does not look at its log at all. So where the log ends is found out
+// here, before it starts, and compared with how far it has come, afterwards.
+
+// ErrRecovery: what was restored holds more than PostgreSQL recovered, or can. Nothing was served and nothing was written:
+// restore an earlier state (OpenAt, or restore-to and branch of the service), and look for what damaged the log.
+var ErrRecovery = errors.New("the log was not recovered to its end")
+
+// recovery is what PostgreSQL has to come to when it starts on files.
+type recovery struct {
+	end  pgdata.LSN // behind the last record
+	mild bool       // there is nothing behind the checkpoint of a clean end: it need not recover
+}
+
+// recoverable says where recovery of restored files has to end, records being those that were replayed into them, and
+// sees to it that PostgreSQL does recover: a control file that says that it was shut down, with records behind that, says
+// so no longer. Errors: ErrRecovery, those of the files.
+func (e *Engine) recoverable(files *memfs.FS, records []wal.Record) (recovery, error) {
+	body, err := files.ReadFile(pgdata.ControlPath)
+	if err != nil {
+		return recovery{}, err
+	}
+	control, err := pgdata.ParseControl(body)
+	if err != nil {
+		return recovery{}, err
+	}
+	size, err := segmentSize(files)
+	if err != nil {
+		return recovery{}, err
+	}
+	log := pgdata.Log{Segment: size, Read: func(name string) ([]byte, error) { return files.ReadFile(walDir + name) }}
+	end, err := log.End(control, shipped(records, size))
+	if err != nil {
+		return recovery{}, fmt.Errorf("%w: %w", ErrRecovery, err)
+	}
+	if !control.ShutDown() {
+		return recovery{end: end}, nil
+	}
+	if more, err := log.Behind(control); err != nil || !more {
+		return recovery{end: end, mild: true}, err
+	}
+	e.o.Logger.Warn("the layer says that PostgreSQL was shut down, and there are records behind it: they are recovered",
+		"checkpoint", control.Checkpoint.String(), "end", end.String())
+	return recovery{end: end}, files.WriteFile(pgdata.ControlPath, pgdata.InProduction(body), 0o600)
+}
+
+// recovered compares how far PostgreSQL came with what there was; zero: it did not recover.
+func (r recovery) recovered(to pgdata.LSN) error {
+	if to >= r.end || to == 0 && r.mild {
+		return nil
+	}
+	return fmt.Errorf("%w: it reaches to %s, and PostgreSQL took %s for its end", ErrRecovery, r.end, to)
+}
+
+// shipped is the place behind the last byte of PostgreSQL's log that records carry; zero: they carry none. Of one life the
+// last is the highest, and what an earlier life had written behind it counts no more.
+func shipped(records []wal.Record, segmentBytes uint64) pgdata.LSN {
+	for i := len(records) - 1; i >= 0; i-- {
+		for j := len(records[i].Ops) - 1; j >= 0; j-- {
+			op := &records[i].Ops[j]
+			name := segment(op.Path)
+			if op.Kind != wal.OpWrite || name == "" {
+				continue
+			}
+			if n := len(bytes.TrimRight(op.Data, "\x00")); n > 0 { // zeros may be the rest of a page
+				return pgdata.SegmentStart(name, segmentBytes) + pgdata.LSN(op.Offset) + pgdata.LSN(n)
+			}
+		}
+	}
+	return 0
+}
+
+// inProduction makes files say that PostgreSQL runs, if they do not: for a layer that records follow.
+func inProduction(files *memfs.FS) error {
+	body, err := files.ReadFile(pgdata.ControlPath)
+	if err != nil {
+		return err
+	}
+	control, err := pgdata.ParseControl(body)
+	if err != nil || !control.ShutDown() {
+		return err
+	}
+	return files.WriteFile(pgdata.ControlPath, pgdata.InProduction(body), 0o600)
+}
+
+// signals are files by which an operator makes PostgreSQL recover from an archive instead, into a history of its own.
+var signals = map[string]bool{"recovery.signal": true, "standby.signal": true, "backup_label": true, "tablespace_map": true}
+
+// isSignal says whether a file of the data directory is one.
+func isSignal(name string) bool { return path.Dir(name) == "/" && signals[path.Base(name)] }
+
+// dropSignals removes them.
+func dropSignals(files *memfs.FS) error {
+	for name := range signals {
+		if _, err := files.Stat("/" + name); err == nil {
+			if err := files.Unlink("/" + name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,308 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"blobpglite/core/base"
+	"blobpglite/core/manifest"
+	"blobpglite/core/memfs"
+	"blobpglite/core/pgdata"
+	"blobpglite/core/store"
+	"blobpglite/core/store/mem"
+	"blobpglite/core/takeover"
+	"blobpglite/core/wal"
+)
+
+// settings gives server parameters.
+func settings(pairs ...string) func(*Options) {
+	return func(o *Options) {
+		o.Settings = map[string]string{}
+		for i := 0; i < len(pairs); i += 2 {
+			o.Settings[pairs[i]] = pairs[i+1]
+		}
+	}
+}
+
+// TestNewDatabaseWithSettings: a new database that was made with server parameters starts from the files of a PostgreSQL that
+// was shut down. Its first layer must not say so, for the records that follow would be overwritten.
+func TestNewDatabaseWithSettings(t *testing.T) {
+	for _, mode := range []Mode{ModeLog, ModeSnapshot} {
+		for _, crash := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s crash=%t", mode, crash), func(t *testing.T) {
+				st := mem.New(mem.Options{})
+				in := func(o *Options) { inLog(o); o.Mode = mode }
+				e := open(t, st, in, settings("work_mem", "8MB"))
+				must(t, e, "CREATE TABLE t AS SELECT generate_series(1, 1000) id")
+				if crash {
+					e.Abandon()
+				} else if err := e.Close(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				for _, s := range manifestLayers(t, st) {
+					if c := layerControl(t, st, s.Key); c.ShutDown() {
+						t.Errorf("layer %s says that PostgreSQL was shut down", s.Key)
+					}
+				}
+				if _, err := takeover.VerifyWith(t.Context(), st, takeover.VerifyOptions{Deep: true}); err != nil {
+					t.Error(err)
+				}
+				e = open(t, st, in, settings("work_mem", "8MB"))
+				if got := must(t, e, "SELECT count(*) FROM t"); got != "1000" {
+					t.Errorf("%s rows are left of 1000", got)
+				}
+			})
+		}
+	}
+}
+
+func manifestLayers(t *testing.T, st store.Store) []manifest.Layer {
+	t.Helper()
+	m, _, err := manifest.Load(t.Context(), st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.Layers
+}
+
+// layerFiles are the files of a layer.
+func layerFiles(t *testing.T, st store.Store, key string) *memfs.FS {
+	t.Helper()
+	files := memfs.New(memfs.Options{})
+	if _, err := base.Read(t.Context(), st, key, files, base.ReadOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func layerControl(t *testing.T, st store.Store, key string) pgdata.Control {
+	t.Helper()
+	body, err := layerFiles(t, st, key).ReadFile(pgdata.ControlPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := pgdata.ParseControl(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// sayShutDown makes a database's only layer one as an older version wrote it: its control file says that PostgreSQL was shut
+// down.
+func sayShutDown(t *testing.T, st store.Store) {
+	t.Helper()
+	layers := manifestLayers(t, st)
+	if len(layers) != 1 {
+		t.Fatalf("there are %d layers, want one", len(layers))
+	}
+	key := layers[0].Key
+	files := layerFiles(t, st, key)
+	for a, err := range st.List(t.Context(), key, "") {
+		if err == nil {
+			err = st.Delete(t.Context(), a.Key)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	body, err := files.ReadFile(pgdata.ControlPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body = pgdata.InProduction(body)
+	const state, checksum = 16, 292
+	body[state] = 1
+	binary.LittleEndian.PutUint32(body[checksum:], crc32.Checksum(body[:checksum], crc32.MakeTable(crc32.Castagnoli)))
+	if err := files.WriteFile(pgdata.ControlPath, body, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := base.Write(t.Context(), st, key, files, base.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestLayerThatSaysShutDown: an older version wrote such layers. What is behind one is found, by whoever reads it.
+func TestLayerThatSaysShutDown(t *testing.T) {
+	st := mem.New(mem.Options{})
+	e := open(t, st, inLog, settings("work_mem", "8MB"), func(o *Options) { o.RestoreBudget = -1 })
+	must(t, e, "CREATE TABLE t AS SELECT generate_series(1, 1000) id")
+	if err := e.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sayShutDown(t, st)
+	report, err := takeover.VerifyWith(t.Context(), st, takeover.VerifyOptions{Deep: true})
+	if !errors.Is(err, takeover.ErrShutDown) || report.To == 0 {
+		t.Errorf("verify: %+v, %v, want ErrShutDown and all records read", report, err)
+	}
+	past, err := openAt(t, st, Latest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := must(t, past, "SELECT count(*) FROM t"); got != "1000" {
+		t.Errorf("OpenAt finds %s rows of 1000", got)
+	}
+	restored, err := Restore(t.Context(), st, Latest(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := mem.New(mem.Options{})
+	if _, err := NewDatabase(t.Context(), to, restored, "test", nil); err != nil {
+		t.Fatal(err)
+	}
+	for name, st := range map[string]store.Store{"the copy": to, "the database": st} {
+		var said bytes.Buffer
+		e := open(t, st, inLog, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&said, nil)) })
+		if got := must(t, e, "SELECT count(*) FROM t"); got != "1000" {
+			t.Errorf("%s has %s rows of 1000", name, got)
+		}
+		if name == "the database" && !bytes.Contains(said.Bytes(), []byte("says that PostgreSQL was shut down")) {
+			t.Errorf("nothing was said of it:\n%s", said.String())
+		}
+	}
+}
+
+// life runs PostgreSQL on files and gives what it wrote to its log and configuration, in pieces as the log would carry them.
+func life(t *testing.T, files *memfs.FS, records []wal.Record, work func(*Engine)) []wal.Op {
+	t.Helper()
+	o := Options{Runtime: runtime, Store: mem.New(mem.Options{})}
+	if err := o.fill(); err != nil {
+		t.Fatal(err)
+	}
+	e := &Engine{o: o, turn: make(chan struct{}, 1), failed: make(chan struct{}), commits: past{}}
+	var ops []wal.Op
+	c := newCapture(files, func(op wal.Op) { ops = append(ops, op) })
+	files.SetHooks(memfs.Hooks{Write: c.write, Rename: c.rename, Unlink: c.unlink})
+	want, err := e.recoverable(files.Clone(), records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.startOn(t.Context(), files, records); err != nil {
+		t.Fatal(err)
+	}
+	e.give()
+	defer e.Abandon()
+	if to, err := e.in.Replayed(); err != nil || pgdata.LSN(to) != want.end {
+		t.Fatalf("PostgreSQL recovered to %s, the log was found to end at %s (%v)", pgdata.LSN(to), want.end, err)
+	}
+	work(e)
+	return ops
+}
+
+// TestEndOfTheLog cuts the log off at every kind of place, over several lives: where it is found to end is exactly where
+// PostgreSQL's recovery ends. What is missing in its middle is never passed over.
+func TestEndOfTheLog(t *testing.T) {
+	seed := uint64(20261128)
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 1))
+	template, err := runtime.TemplateImage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := template.Data()
+	var records []wal.Record
+	restore := func(records []wal.Record) *memfs.FS {
+		files := base.Clone()
+		if _, err := replay(files, records); err != nil {
+			t.Fatal(err)
+		}
+		return files
+	}
+	holes := 0
+	for round := range 14 {
+		ops := life(t, restore(records), records, func(e *Engine) {
+			must(t, e, "CREATE TABLE IF NOT EXISTS t (a int, b text)")
+			for i := range 1 + random.IntN(6) {
+				must(t, e, fmt.Sprintf("INSERT INTO t SELECT g, repeat(md5(g::text), %d) FROM generate_series(1, %d) g", 1+random.IntN(60), 1+random.IntN(300)))
+				if random.IntN(4) == 0 {
+					must(t, e, "SELECT pg_switch_wal()")
+				}
+				if i == 2 {
+					must(t, e, "SET synchronous_commit = off; DELETE FROM t WHERE a % 3 = 0")
+				}
+			}
+		})
+		if len(ops) == 0 {
+			t.Fatal("a life wrote nothing")
+		}
+		keep := random.IntN(len(ops) + 1)
+		if round%5 == 4 {
+			keep = 0 // it ended before anything of it was durable
+		}
+		records = append(records, wal.Record{Seq: uint64(round) + 1, Ops: ops[:keep]})
+		holes += hole(t, restore, records, random)
+	}
+	if holes == 0 {
+		t.Error("no hole in the log was found: the test shows nothing")
+	}
+}
+
+// hole leaves a piece of the newest life out. Either the opening is refused, or nothing of what was committed is missing,
+// for something later stands there. It says how many were refused.
+func hole(t *testing.T, restore func([]wal.Record) *memfs.FS, records []wal.Record, random *rand.Rand) int {
+	t.Helper()
+	const segmentBytes = 1 << 20
+	ops := records[len(records)-1].Ops
+	if len(ops) < 3 {
+		return 0
+	}
+	n := random.IntN(len(ops) - 2)
+	damaged := slices.Clone(records)
+	damaged[len(records)-1].Ops = slices.Concat(ops[:n], ops[n+1:])
+	e := &Engine{o: Options{Logger: slog.New(slog.DiscardHandler)}}
+	whole, err := e.recoverable(restore(records), records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := e.recoverable(restore(damaged), damaged)
+	switch {
+	case errors.Is(err, ErrRecovery):
+		return 1
+	case err != nil:
+		t.Fatal(err)
+	case shipped(records[len(records)-1:], segmentBytes) == shipped([]wal.Record{{Ops: ops[:n+1]}}, segmentBytes):
+		// Only zeros come behind it: so would a log look that was cut off there.
+	case got.end != whole.end:
+		t.Errorf("without piece %d of %d the log ends at %s, with it at %s, and nobody says so", n, len(ops), got.end, whole.end)
+	}
+	return 0
+}
+
+// TestRecoveryEndsEarly: a segment that ends in its middle is the end of the log for PostgreSQL. The opening is refused, and
+// nothing in the bucket changes.
+func TestRecoveryEndsEarly(t *testing.T) {
+	template, err := runtime.TemplateImage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := template.Data()
+	files := base.Clone()
+	ops := life(t, files, nil, func(e *Engine) {
+		must(t, e, "CREATE TABLE t AS SELECT generate_series(1, 100) id")
+		must(t, e, "INSERT INTO t VALUES (7)")
+	})
+	records := []wal.Record{{Seq: 1, Ops: ops}}
+	whole := base.Clone()
+	if _, err := replay(whole, records); err != nil {
+		t.Fatal(err)
+	}
+	last := ops[len(ops)-1]
+	if err := whole.Truncate(last.Path, last.Offset+int64(len(last.Data))); err != nil { // everything is there, but the page's rest
+		t.Fatal(err)
+	}
+	o := Options{Runtime: runtime, Store: mem.New(mem.Options{})}
+	if err := o.fill(); err != nil {
+		t.Fatal(err)
+	}
+	e := &Engine{o: o}
+	if err := e.startOn(t.Context(), whole, records); !errors.Is(err, ErrRecovery) {
+		t.Errorf("the start: %v, want ErrRecovery", err)
+	}
+}

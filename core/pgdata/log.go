@@ -1,0 +1,211 @@
+package pgdata
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+)
+
+// ErrCut: the log holds more than can be read of it. What stands behind the place that the error names would be lost:
+// restore an earlier state, and look for what damaged the log.
+var ErrCut = errors.New("the write-ahead log cannot be read to its end")
+
+// PageSize is PostgreSQL's XLOG_BLCKSZ.
+const PageSize = 8192
+
+// Of pages and records of the log.
+const (
+	pageMagic    = 0xD118
+	shortHeader  = 24
+	longHeader   = 40
+	recordHeader = 24
+	recordCRC    = 20
+	maxRecord    = 1020 << 20 // XLogRecordMaxSize
+
+	pageContinues = 0x1 // the first record of the page began before it
+	pageLong      = 0x2
+	pageOverwrite = 0x8 // a record that was cut off by a crash is not continued here
+	pageFlags     = 0xF
+
+	xlogManager = 0    // RM_XLOG_ID
+	xlogSwitch  = 0x40 // the rest of the segment is not used
+)
+
+// Log is a write-ahead log in files.
+type Log struct {
+	Segment uint64                            // bytes of one
+	Read    func(name string) ([]byte, error) // a segment, by its name; what it does not have is absent
+
+	control Control
+	name    string
+	body    []byte
+}
+
+// SegmentName is the name of the segment that holds a place.
+func SegmentName(timeline uint32, at LSN, segment uint64) string {
+	n, perLog := uint64(at)/segment, (uint64(1)<<32)/segment
+	return fmt.Sprintf("%08X%08X%08X", timeline, n/perLog, n%perLog)
+}
+
+// stop is why a record cannot be read: what is wrong, and where the page begins that it is wrong with.
+type stop struct {
+	page LSN
+	why  string
+}
+
+func (s *stop) Error() string { return s.why }
+
+// End is where the log ends: behind the last record that is whole, read from the control file's checkpoint on, as
+// PostgreSQL's recovery reads it. shipped is how far the log is known to reach: behind the last byte that is not zero of what
+// was written last; zero: that is not known. A log that was cut off in the middle of a record ends before it. Errors: ErrCut.
+func (l *Log) End(c Control, shipped LSN) (LSN, error) {
+	l.control = c
+	if c.Redo > c.Checkpoint {
+		return 0, fmt.Errorf("%w: its checkpoint at %s would be recovered from %s", ErrCut, c.Checkpoint, c.Redo)
+	}
+	last, next, failed := l.record(c.Redo, 0, true)
+	if failed != nil {
+		return 0, fmt.Errorf("%w: recovery would begin at %s: %w", ErrCut, c.Redo, failed)
+	}
+	for {
+		at, after, failed := l.record(next, last, false)
+		if failed == nil {
+			last, next = at, after
+			continue
+		}
+		if next <= c.Checkpoint || shipped > next && failed.page < shipped {
+			return next, fmt.Errorf("%w: it reaches to %s, and what stands at %s is no record: %w", ErrCut, max(shipped, c.Checkpoint), next, failed)
+		}
+		return next, nil
+	}
+}
+
+// record reads the record at a place, or at the beginning of the page behind it. It says where it begins and where the
+// next one does. first: it is not known which record came before.
+func (l *Log) record(at, last LSN, first bool) (begin, next LSN, _ *stop) {
+	for {
+		begin, next, again, failed := l.tryRecord(at, last, first)
+		if again == 0 || failed != nil {
+			return begin, next, failed
+		}
+		at = again
+	}
+}
+
+// tryRecord is record; again is the page where to look instead, for a crash cut this one off.
+func (l *Log) tryRecord(at, last LSN, first bool) (begin, next, again LSN, failed *stop) {
+	start := at - at%PageSize
+	page, header, failed := l.page(start)
+	if failed != nil {
+		return 0, 0, 0, failed
+	}
+	if at == start {
+		at += LSN(header)
+	}
+	off := int(at - start)
+	switch {
+	case off < header:
+		return 0, 0, 0, &stop{start, "it lies within the header of a page"}
+	case off == header && flags(page)&pageContinues != 0:
+		return 0, 0, 0, &stop{start, "the page goes on with a record that is not there"}
+	}
+	size := int(binary.LittleEndian.Uint32(page[off:]))
+	if size < recordHeader || size > maxRecord {
+		return 0, 0, 0, &stop{start, fmt.Sprintf("a record's length is %d", size)}
+	}
+	if off <= PageSize-recordHeader && !follows(page[off:], last, first) {
+		return 0, 0, 0, &stop{start, "the record there does not follow the one before"}
+	}
+	record := append(make([]byte, 0, min(size, 2*PageSize)), page[off:min(off+size, PageSize)]...)
+	next = at + aligned(size)
+	for len(record) < size {
+		start += PageSize
+		if page, header, failed = l.page(start); failed != nil {
+			return 0, 0, 0, failed
+		}
+		if flags(page)&pageOverwrite != 0 {
+			return 0, 0, start, nil
+		}
+		rest := int(binary.LittleEndian.Uint32(page[16:]))
+		if flags(page)&pageContinues == 0 || rest != size-len(record) {
+			return 0, 0, 0, &stop{start, "the page does not go on with the record"}
+		}
+		record = append(record, page[header:min(header+rest, PageSize)]...)
+		next = start + LSN(header) + aligned(rest)
+	}
+	if !follows(record, last, first) {
+		return 0, 0, 0, &stop{start, "the record there does not follow the one before"}
+	}
+	if crc32.Update(crc32.Checksum(record[recordHeader:], castagnoli), castagnoli, record[:recordCRC]) != binary.LittleEndian.Uint32(record[recordCRC:]) {
+		return 0, 0, 0, &stop{start, "its checksum is wrong"}
+	}
+	if record[17] == xlogManager && record[16]&0xF0 == xlogSwitch {
+		next = (next + LSN(l.Segment) - 1) / LSN(l.Segment) * LSN(l.Segment)
+	}
+	return at, next, 0, nil
+}
+
+// follows says whether a record names the one before.
+func follows(record []byte, last LSN, first bool) bool {
+	return first || LSN(binary.LittleEndian.Uint64(record[8:])) == last
+}
+
+func flags(page []byte) uint16 { return binary.LittleEndian.Uint16(page[2:]) }
+
+// aligned is a length up to the next multiple of eight.
+func aligned(n int) LSN { return LSN((n + 7) &^ 7) }
+
+// page is the page that begins at a place, and how long its header is.
+func (l *Log) page(at LSN) (page []byte, header int, failed *stop) {
+	name := SegmentName(l.control.Timeline, at, l.Segment)
+	if name != l.name {
+		body, err := l.Read(name)
+		if err != nil {
+			return nil, 0, &stop{at, fmt.Sprintf("segment %s: %v", name, err)}
+		}
+		l.name, l.body = name, body
+	}
+	off := int(uint64(at) % l.Segment)
+	if off+PageSize <= len(l.body) {
+		page = l.body[off : off+PageSize]
+	} else {
+		page = make([]byte, PageSize) // what a file does not have is zero here: PostgreSQL would take it for the end
+		copy(page, l.body[min(off, len(l.body)):])
+	}
+	header = shortHeader
+	if flags(page)&pageLong != 0 {
+		header = longHeader
+	}
+	switch {
+	case binary.LittleEndian.Uint16(page) != pageMagic || flags(page)&^pageFlags != 0:
+		return nil, 0, &stop{at, fmt.Sprintf("there is no page at %s", at)}
+	case LSN(binary.LittleEndian.Uint64(page[8:])) != at:
+		return nil, 0, &stop{at, fmt.Sprintf("the page at %s is that of %s", at, LSN(binary.LittleEndian.Uint64(page[8:])))}
+	case (off == 0) != (header == longHeader):
+		return nil, 0, &stop{at, fmt.Sprintf("the page at %s has the header of another place", at)}
+	case header == longHeader && binary.LittleEndian.Uint64(page[24:]) != l.control.System:
+		return nil, 0, &stop{at, fmt.Sprintf("the page at %s belongs to another cluster", at)}
+	}
+	return page, header, nil
+}
+
+// Behind says whether a record stands behind the checkpoint, which End has read.
+func (l *Log) Behind(c Control) (bool, error) {
+	l.control = c
+	at, next, failed := l.record(c.Checkpoint, 0, true)
+	if failed != nil {
+		return false, fmt.Errorf("%w: the checkpoint at %s: %w", ErrCut, c.Checkpoint, failed)
+	}
+	_, _, failed = l.record(next, at, false)
+	return failed == nil, nil
+}
+
+// SegmentStart is the place that a segment begins with, by its name.
+func SegmentStart(name string, segment uint64) LSN {
+	var timeline, high, low uint64
+	if _, err := fmt.Sscanf(name, "%08X%08X%08X", &timeline, &high, &low); err != nil {
+		return 0
+	}
+	return LSN((high*((uint64(1)<<32)/segment) + low) * segment)
+}
