@@ -86,7 +86,7 @@ func (e *Engine) freezeOthers(ctx context.Context, data *memfs.FS) error {
 			return fmt.Errorf("freeze databases: %w", err)
 		}
 	}
-	if err := e.startOn(ctx, data); err != nil {
+	if err := e.startOn(ctx, data, nil); err != nil {
 		return err
 	}
 	e.o.Logger.Info("the transaction ids of other databases were old and have been frozen", "databases", strings.Join(names, ", "), "took", e.since(at))
@@ -107,7 +107,7 @@ func (m *logMode) reopenIfOld(ctx context.Context) error {
 	if err != nil || len(results) == 0 || len(results[len(results)-1].Rows) == 0 {
 		return err
 	}
-	if err := m.log.wait(ctx, m.log.mark()); err != nil { // also what no client waits for
+	if err := m.log.wait(ctx, m.log.end()); err != nil { // also what no client waits for
 		return err
 	}
 	return m.e.fail(errOldDatabases)
