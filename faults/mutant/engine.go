@@ -70,7 +70,7 @@ func EngineMutants() []Mutant {
 		{
 			Name: "no-flush-at-the-end", Invariant: durable, File: modeFile, Plan: "e4b.4",
 			Doc: "SIGTERM gives the lease back and leaves what was not flushed",
-			Old: "if err = m.log.wait(ctx, m.log.mark()); err == nil && !m.e.halted", New: "if err == nil && !m.e.halted",
+			Old: "if err = m.log.wait(ctx, m.log.end()); err == nil && !m.e.halted.Load() {", New: "if err == nil && !m.e.halted.Load() {",
 		},
 		{
 			Name: "delete-fence", Invariant: once, File: gcFile, Plan: "e2b.2",
