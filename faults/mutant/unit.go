@@ -18,6 +18,9 @@ var unitRooms = []string{"core/takeover", "core/wal", "core/gc", "core/lease", "
 // door is what a client may rely on, not one of the protocol's invariants.
 const door = "door"
 
+// host is that PostgreSQL computes here what it computes anywhere.
+const host = "host"
+
 // The files that only unit mutants break.
 const (
 	partsFile    = "core/gc/parts.go"
@@ -42,7 +45,7 @@ func UnitMutants() []Mutant {
 			all = append(all, m)
 		}
 	}
-	return slices.Concat(all, prefixMutants(), historyMutants(), doorMutants())
+	return slices.Concat(all, prefixMutants(), historyMutants(), doorMutants(), hostMutants())
 }
 
 // prefixMutants break what belongs to a prefix: what is alive in it, whose it is, what may be made there.

@@ -1,0 +1,33 @@
+package mutant
+
+// hostMutants break what holds PostgreSQL's code: its rewriting, the calls between it and the host, the compilation cache.
+func hostMutants() []Mutant {
+	const (
+		mendFile   = "core/pglite/internal/wasmbin/mend.go"
+		invokeFile = "core/pglite/invoke.go"
+		cacheFile  = "core/pglite/compilations.go"
+		binTests   = "./core/pglite/internal/wasmbin -run AreRight"
+	)
+	return []Mutant{
+		{
+			Name: "float-select", Invariant: host, File: mendFile, Plan: binTests,
+			Doc: "selects of f64 are left to wazero, which compiles some of them wrongly on amd64",
+			Old: "\tcase F64:\n", New: "\tcase FuncRef:\n",
+		},
+		{
+			Name: "unsigned-conversion", Invariant: host, File: mendFile, Plan: binTests,
+			Doc: "conversions of unsigned integers to f64 are left to wazero",
+			Old: "\tcase in.op == opF64ConvertI64U:\n", New: "\tcase in.op == opF64ConvertI64U && f.walk == nil:\n",
+		},
+		{
+			Name: "dirty-results", Invariant: host, File: invokeFile, Plan: "./core/pglite -run TestHostResultsAreClean",
+			Doc: "the upper half of the slot of a host function's i32 result is left as it is",
+			Old: "\t\tif narrowResult {\n", New: "\t\tif narrowResult && f == nil {\n",
+		},
+		{
+			Name: "damaged-compilation", Invariant: host, File: cacheFile, Plan: "./core/pglite -run TestDamagedCompilation",
+			Doc: "a damaged entry of the compilation cache stays where it is",
+			Old: "\t\tif !known[name] {\n", New: "\t\tif !known[name] && c == nil {\n",
+		},
+	}
+}
