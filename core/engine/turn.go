@@ -44,3 +44,7 @@ func (t *Turn) Give() {
 
 // Parameters are what PostgreSQL reported of itself when it started.
 func (e *Engine) Parameters() map[string]string { return e.in.Parameters() }
+
+// KeepIdentity makes the session's user, who was set by SET SESSION AUTHORIZATION, the one that a RESET goes back to: the
+// client has logged in as that.
+func (t *Turn) KeepIdentity() error { return t.e.in.KeepIdentity() }

@@ -30,6 +30,7 @@ type session struct {
 	last      atomic.Pointer[client] // whose state is in the session
 	looked    bool                   // risky is known
 	risky     bool                   // there are functions that may change the session
+	login     string                 // to whom RESET SESSION AUTHORIZATION goes back
 	user      string                 // of SESSION AUTHORIZATION
 	role      string
 	settings  map[string]string // set in the session
@@ -181,6 +182,12 @@ func (s *session) install(ctx context.Context, c *client) error {
 			sql = append(sql, fmt.Sprintf("SELECT pg_catalog.set_config(%s, %s, false)", quoteLiteral(name), quoteLiteral(c.settings[name])))
 		}
 	}
+	if s.login != c.user {
+		if err := s.logIn(ctx, c, sql); err != nil {
+			return err
+		}
+		sql = nil
+	}
 	if s.user != c.acts {
 		sql = append(sql, "SET SESSION AUTHORIZATION "+quoteIdent(c.acts))
 	}
@@ -201,6 +208,20 @@ func (s *session) install(ctx context.Context, c *client) error {
 		}
 	}
 	s.user, s.role, s.settings, s.prepared, s.unknown = c.acts, c.role, maps.Clone(c.settings), slices.Clone(c.prepared), false
+	return nil
+}
+
+// logIn makes the session that of a client's user, behind other statements.
+func (s *session) logIn(ctx context.Context, c *client, before []string) error {
+	s.unknown = true // until it is done
+	all := append(before, "SET SESSION AUTHORIZATION "+quoteIdent(c.user))
+	if _, err := s.do(ctx, c, strings.Join(all, ";")); err != nil {
+		return refusedSetting(err)
+	}
+	if err := c.turn.KeepIdentity(); err != nil {
+		return err
+	}
+	s.login, s.user, s.role, s.unknown = c.user, c.user, "", false
 	return nil
 }
 
