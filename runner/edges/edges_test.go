@@ -103,7 +103,7 @@ func TestNamed(t *testing.T) {
 	}{
 		{`invalid value for parameter "port": "x"`, "port", true}, {"max_connections is too large", "connections", false},
 		{"autovacuum_max_workers, max_workers", "max_workers", true}, {"superuser_reserved_connections", "reserved_connections", false},
-		{"nothing", "work_mem", false}, {"work_mem", "work_mem", true},
+		{"Bonjour is not supported by this build", "bonjour", true}, {"nothing", "work_mem", false}, {"work_mem", "work_mem", true},
 	} {
 		if got := named(c.text, c.name); got != c.want {
 			t.Errorf("%q in %q: %v", c.name, c.text, got)

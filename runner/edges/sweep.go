@@ -368,7 +368,7 @@ func (t *Trial) byFlag(ctx context.Context, b *batch) error {
 		}
 		at := -1
 		for i, v := range left {
-			if named(err.Error(), v[0]) {
+			if named(err.Error(), strings.ToLower(v[0])) {
 				at = i
 			}
 		}
@@ -385,8 +385,9 @@ func (t *Trial) byFlag(ctx context.Context, b *batch) error {
 	}
 }
 
-// named says whether a text names a setting, and not only one whose name holds it.
+// named says whether a text names a setting, in any case of letters, and not only one whose name holds it.
 func named(text, name string) bool {
+	text = strings.ToLower(text)
 	for i := strings.Index(text, name); i >= 0; {
 		end := i + len(name)
 		word := func(at int) bool {
