@@ -7,9 +7,6 @@ import (
 
 // TestFileMutantsAreCaught: each rule of the store in a folder has a test that fails without it.
 func TestFileMutantsAreCaught(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds a program for each mutant")
-	}
 	root, err := Root(".")
 	if err != nil {
 		t.Fatal(err)
