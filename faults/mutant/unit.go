@@ -45,7 +45,7 @@ func UnitMutants() []Mutant {
 			all = append(all, m)
 		}
 	}
-	return slices.Concat(all, prefixMutants(), historyMutants(), doorMutants(), hostMutants())
+	return slices.Concat(all, prefixMutants(), historyMutants(), doorMutants(), hostMutants(), recoveryMutants())
 }
 
 // prefixMutants break what belongs to a prefix: what is alive in it, whose it is, what may be made there.
@@ -220,6 +220,27 @@ func doorMutants() []Mutant {
 			Name: "half-a-pair", Invariant: door, File: "core/httpapi/text.go", Plan: "./core/httpapi -run Text",
 			Doc: "half a surrogate pair becomes another character",
 			Old: "case utf16.IsSurrogate(rune(unit)):", New: "case utf16.IsSurrogate(rune(unit)) && false:",
+		},
+	}
+}
+
+// recoveryMutants break what sees to it that PostgreSQL's own log is written and recovered to its end.
+func recoveryMutants() []Mutant {
+	return []Mutant{
+		{
+			Name: "layer-says-shut-down", Invariant: durable, File: modeFile, Plan: "-run TestNewDatabaseWithSettings ./core/engine",
+			Doc: "the first layer of a database made with server parameters says that PostgreSQL was shut down",
+			Old: "if err := inProduction(files); err != nil { // records follow it", New: "if err := error(nil); err != nil {",
+		},
+		{
+			Name: "recovery-ends-early", Invariant: durable, File: "core/engine/recovery.go", Plan: "-run TestRecoveryEndsEarly ./core/engine",
+			Doc: "how far PostgreSQL recovered is not compared with what the log holds",
+			Old: "if to >= r.end || to == 0 && r.mild {", New: "if to >= r.end || to < r.end {",
+		},
+		{
+			Name: "no-walwriter", Invariant: durable, File: "core/pglite/session.go", Plan: "-run TestAsynchronousCommits ./core/engine",
+			Doc: "what was committed with synchronous_commit=off stays in PostgreSQL's buffers",
+			Old: "if err := in.writeLog(); err != nil {", New: "if err := error(nil); err != nil {",
 		},
 	}
 }
