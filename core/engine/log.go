@@ -19,7 +19,10 @@ import (
 //	                  ▼        ship()          │
 //	              batches ──────────► Append ──┘ durable
 //
-// A batch becomes one record. Sealing ends a batch, so that a layer can be taken at exactly the position behind it.
+// A batch becomes one record. Sealing ends a batch, so that a layer can be taken at exactly the position behind it. A large
+// transaction does not wait for its commit: a batch that has grown to batchBytes is sealed and shipped while PostgreSQL goes on.
+// Records are bytes of its log, and what was not committed recovery leaves out. Where it writes faster than the bucket takes,
+// it waits, so that no more than pendingBytes are held here.
 type logWriter struct {
 	clock  clock.Clock
 	append func(ctx context.Context, ops []wal.Op) (wal.Position, error)
@@ -28,11 +31,13 @@ type logWriter struct {
 	mu      sync.Mutex
 	changed *sync.Cond
 	batches []*batch // oldest first; the last one is open unless it is sealed
+	held    int      // bytes in them
 	added   uint64   // operations taken so far
 	awaited uint64   // of these, the last that an answer waits for: those of commits with synchronous_commit=off come behind
 	durable uint64   // of these, durable
 	wanted  uint64   // operations that somebody waits for
 	failed  error    // why nothing more becomes durable
+	ships   bool     // somebody appends: while PostgreSQL starts, nobody does yet
 	closing bool
 	tail    wal.Position
 	stats   LogStats
@@ -67,16 +72,26 @@ const (
 	gatherLook  = 200 * time.Microsecond
 )
 
+// Bounds of what is held in memory for the log: a batch (which may be larger by one write of PostgreSQL's), and all of them.
+const (
+	batchBytes   = 4 << 20
+	pendingBytes = 32 << 20
+)
+
 func newLogWriter(clk clock.Clock, tail wal.Position, appendOps func(context.Context, []wal.Op) (wal.Position, error)) *logWriter {
 	w := &logWriter{clock: clk, append: appendOps, tail: tail, done: make(chan struct{})}
 	w.changed = sync.NewCond(&w.mu)
 	return w
 }
 
-// add takes an operation. It becomes durable with the next append that somebody asks for; lazy: no answer asks.
+// add takes an operation. It becomes durable with the next append that somebody asks for, or that a full batch does; lazy: no
+// answer asks. It waits while too much is pending; nothing that it waits for needs the turn, which its caller has.
 func (w *logWriter) add(op wal.Op, lazy bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for w.held+len(op.Data) > pendingBytes && w.held > 0 && w.ships && w.failed == nil {
+		w.changed.Wait()
+	}
 	n := len(w.batches)
 	if n == 0 || w.batches[n-1].sealed {
 		w.batches = append(w.batches, &batch{})
@@ -89,7 +104,13 @@ func (w *logWriter) add(op wal.Op, lazy bool) {
 	}
 	b.last = w.added
 	b.bytes += len(op.Data)
+	w.held += len(op.Data)
 	b.ops = append(b.ops, op)
+	if b.bytes >= batchBytes {
+		b.sealed = true
+		w.wanted = max(w.wanted, b.last)
+		w.changed.Broadcast()
+	}
 }
 
 // mark is the number of the last operation that an answer given now has to wait for.
@@ -131,11 +152,7 @@ func (w *logWriter) allDurable() bool {
 func (w *logWriter) pending() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := 0
-	for _, b := range w.batches {
-		n += b.bytes
-	}
-	return n
+	return w.held
 }
 
 // wait blocks until everything up to mark is durable. Once it is asked for, it goes on even if ctx ends.
@@ -197,6 +214,9 @@ func (w *logWriter) seal() func(ctx context.Context) (wal.Position, error) {
 // ship appends until the writer is closed or an append fails. It is the writer's one goroutine.
 func (w *logWriter) ship(ctx context.Context, fail func(error)) {
 	defer close(w.done)
+	w.mu.Lock()
+	w.ships = true
+	w.mu.Unlock()
 	for {
 		b := w.next(ctx)
 		if b == nil {
@@ -284,7 +304,9 @@ func (w *logWriter) shipped(b *batch, at wal.Position, err error, took time.Dura
 	b.at, w.tail = at, at
 	w.durable = b.last
 	w.group, w.took = w.queued(), took
-	w.batches = w.batches[1:]
+	w.held -= b.bytes
+	w.batches[0], w.batches = nil, w.batches[1:]
+	b.ops = nil // who waits for the batch keeps it
 	w.stats.Records++
 	w.stats.Bytes += int64(b.bytes)
 	w.stats.Append += took
