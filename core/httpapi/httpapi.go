@@ -28,6 +28,9 @@
 //
 // What a browser sends for a web page of somebody else's is refused, with a token and without one: see guard.go.
 //
+// An answer of more than 1 MiB is sent as its rows come. If its statement fails after that, the status was 200 already: "error" and
+// "outcome" stand in the place of the tag, and the connection is broken off, so that nobody takes what came for all of it.
+//
 // Values: null, booleans, int2 to int8, float4 and float8 (NaN and infinities as text), json and jsonb are JSON of the same
 // kind; everything else is PostgreSQL's text. Parameters are JSON: numbers, booleans and texts become PostgreSQL's text,
 // arrays and objects become json.

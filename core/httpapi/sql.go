@@ -66,10 +66,15 @@ func bad(status int, format string, args ...any) error {
 func (a *API) sql(w http.ResponseWriter, r *http.Request) {
 	at := a.o.Clock.Monotonic()
 	rec := &recorder{ResponseWriter: w}
-	if err := a.run(rec, r); err != nil {
+	err := a.run(rec, r)
+	brokenOff := errors.Is(err, errBrokenOff)
+	if err != nil && !brokenOff {
 		a.fail(rec, err)
 	}
 	a.took.WithLabelValues(strconv.Itoa(rec.status)).Observe((a.o.Clock.Monotonic() - at).Seconds())
+	if brokenOff {
+		panic(http.ErrAbortHandler) // net/http's way to cut a connection
+	}
 }
 
 // recorder remembers the status.
@@ -117,28 +122,22 @@ func (a *API) run(w *recorder, r *http.Request) error {
 	if lines {
 		return a.stream(w, r, c, statements[0])
 	}
-	if batch {
-		if _, err := c.Exec(r.Context(), "BEGIN").ReadAll(); err != nil {
-			return err
-		}
+	if !batch {
+		return single(w, r, c, statements[0])
+	}
+	if _, err := c.Exec(r.Context(), "BEGIN").ReadAll(); err != nil {
+		return err
 	}
 	results := []result{}
 	for i, s := range statements {
 		res, err := one(r.Context(), c, s)
 		if err != nil {
-			if batch {
-				return fmt.Errorf("statement %d of the batch: %w", i+1, err)
-			}
-			return err
+			return fmt.Errorf("statement %d of the batch: %w", i+1, err)
 		}
-		if batch && c.TxStatus() != 'T' {
+		if c.TxStatus() != 'T' {
 			return bad(http.StatusBadRequest, "statement %d has ended the batch's transaction: what came before it was committed if it said COMMIT", i+1)
 		}
 		results = append(results, res)
-	}
-	if !batch {
-		writeJSON(w, http.StatusOK, results[0])
-		return nil
 	}
 	if _, err := c.Exec(r.Context(), "COMMIT").ReadAll(); err != nil {
 		return err

@@ -1,0 +1,124 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/http"
+)
+
+// maxWhole is how much of an answer is kept, in bytes, before the first of it is sent: what is smaller has its status by how the
+// statement has ended. A larger one is written as its rows come, and is never in memory as a whole.
+const maxWhole = 1 << 20
+
+// errBrokenOff: a statement has failed after the first part of its answer had been sent with status 200. The connection is broken
+// off, so that nobody takes what came for all of it.
+var errBrokenOff = errors.New("the answer was broken off")
+
+// answer is the JSON of a result, as it is made.
+type answer struct {
+	w    http.ResponseWriter
+	buf  bytes.Buffer
+	rows int
+	sent bool
+}
+
+// begin writes the columns.
+func (a *answer) begin(columns []column) error {
+	head, err := json.Marshal(columns)
+	a.buf.WriteString(`{"columns":`)
+	a.buf.Write(head)
+	a.buf.WriteString(`,"rows":[`)
+	return err
+}
+
+// row adds a row. An error means that the client has gone.
+func (a *answer) row(values []json.RawMessage) error {
+	text, err := json.Marshal(values)
+	if err != nil {
+		return err
+	}
+	if a.rows > 0 {
+		a.buf.WriteByte(',')
+	}
+	a.rows++
+	a.buf.Write(text)
+	if a.buf.Len() < maxWhole {
+		return nil
+	}
+	return a.send()
+}
+
+func (a *answer) send() error {
+	if !a.sent {
+		a.sent = true
+		a.w.Header().Set("Content-Type", "application/json")
+		a.w.WriteHeader(http.StatusOK)
+	}
+	_, err := a.w.Write(a.buf.Bytes())
+	a.buf.Reset()
+	return err
+}
+
+// end writes the rest.
+func (a *answer) end(tag string) error {
+	text, err := json.Marshal(tag)
+	a.buf.WriteString(`],"tag":`)
+	a.buf.Write(text)
+	a.buf.WriteString("}\n")
+	return errors.Join(err, a.send())
+}
+
+// fail says that the statement has failed: to the caller if nothing has been sent, otherwise in the place of the tag.
+func (a *answer) fail(err error) error {
+	if !a.sent {
+		return err
+	}
+	_, body := describe(err)
+	if text, e := json.Marshal(body); e == nil {
+		a.buf.WriteString("],")
+		a.buf.Write(text[1:]) // "error" and "outcome"
+		_ = a.send()
+		_ = http.NewResponseController(a.w).Flush()
+	}
+	return errBrokenOff
+}
+
+// single answers one statement.
+func single(w http.ResponseWriter, r *http.Request, c *session, s statement) error {
+	if isCopy(s.SQL) { // it has no rows
+		res, err := one(r.Context(), c, s)
+		if err == nil {
+			writeJSON(w, http.StatusOK, res)
+		}
+		return err
+	}
+	values, err := parameters(s.Params)
+	if err != nil {
+		return err
+	}
+	reader := c.ExecParams(r.Context(), s.SQL, values, nil, nil, nil)
+	a := &answer{w: w}
+	if err := a.begin(columns(reader.FieldDescriptions())); err != nil {
+		return err
+	}
+	for reader.NextRow() {
+		values, err := row(reader)
+		if err != nil {
+			_, e := reader.Close()
+			return a.fail(errors.Join(err, e))
+		}
+		if err := a.row(values); err != nil {
+			_, _ = reader.Close()
+			return errBrokenOff // the client has gone
+		}
+	}
+	tag, err := reader.Close()
+	if err != nil {
+		return a.fail(err)
+	}
+	if err := a.end(tag.String()); err != nil {
+		return errBrokenOff
+	}
+	return nil
+}
