@@ -76,6 +76,29 @@ func TestLastStepIsTheTests(t *testing.T) {
 	}
 }
 
+// TestRacedTestsExist: go test says nothing of a name that no test has.
+func TestRacedTestsExist(t *testing.T) {
+	for pkg, names := range racedTests() {
+		files, err := filepath.Glob(filepath.Join("..", pkg, "*_test.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", pkg, len(files), err)
+		}
+		var code []byte
+		for _, f := range files {
+			b, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			code = append(code, b...)
+		}
+		for _, name := range names {
+			if !bytes.Contains(code, []byte("func "+name+"(t *testing.T)")) {
+				t.Errorf("%s has no test %s", pkg, name)
+			}
+		}
+	}
+}
+
 func TestBadUsage(t *testing.T) {
 	for _, args := range [][]string{{"-what"}, {"all"}} {
 		var b bytes.Buffer
