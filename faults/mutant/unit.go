@@ -167,6 +167,21 @@ func doorMutants() []Mutant {
 	const startup, lookout = "core/pgwire/startup.go", "core/pgwire/lookout.go"
 	return []Mutant{
 		{
+			Name: "throttle-under-turn", Invariant: door, File: compactFile, Plan: "./core/engine",
+			Doc: "a client that keeps the turn waits for a layer that waits for the turn",
+			Old: "for m.compacting.Load() && m.asked.Load() == nil {", New: "for m.compacting.Load() {",
+		},
+		{
+			Name: "answers-wait-for-sync", Invariant: door, File: "core/pgwire/client.go", Plan: "./core/pgwire",
+			Doc: "in a transaction, what has been answered stays behind while the client is waited for",
+			Old: "if len(c.out) > 0 { // the client may", New: "if !inBlock && len(c.out) > 0 { // the client may",
+		},
+		{
+			Name: "halted-end-loses", Invariant: durable, File: "core/engine/logmode.go", Plan: "./core/engine",
+			Doc: "what was acknowledged is not made durable at the end of an engine whose PostgreSQL was ended",
+			Old: "\tif !give {\n", New: "\tif !give && !m.e.halted.Load() {\n",
+		},
+		{
 			Name: "no-password", Invariant: door, File: startup, Plan: "./core/pgwire",
 			Doc: "a client is let in without its password",
 			Old: "if c.srv.verifier != nil {", New: "if c.srv.verifier != nil && c.user == \"\" {",
