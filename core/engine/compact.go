@@ -80,18 +80,27 @@ func (m *logMode) due() bool {
 	return !rests || m.o.Clock.Monotonic() >= time.Duration(m.pause.Load())
 }
 
-// consider starts a compaction, or maintenance, if it is due. It is called under the turn and only starts things.
+// consider starts a compaction, or maintenance, if it is due: one after the other, for pages that change while a layer holds them
+// are in memory twice. It is called under the turn and only starts things.
 func (m *logMode) consider() {
-	m.upkeep.consider(m)
-	if !m.due() || !m.compacting.CompareAndSwap(false, true) {
-		return
+	if m.due() && !(m.upkeep.running.Load() && m.replayTime() < m.budget()) && m.compacting.CompareAndSwap(false, true) {
+		m.layers.Go(func() {
+			if err := m.compact(m.layerCtx); err != nil && m.layerCtx.Err() == nil {
+				m.o.Logger.Warn("the log was not compacted", "error", err)
+			}
+			m.compacting.Store(false)
+			m.inTurn(m.layerCtx, func() { m.upkeep.consider(m) })
+		})
 	}
-	m.layers.Go(func() {
-		defer m.compacting.Store(false)
-		if err := m.compact(m.layerCtx); err != nil && m.layerCtx.Err() == nil {
-			m.o.Logger.Warn("the log was not compacted", "error", err)
-		}
-	})
+	m.upkeep.consider(m)
+}
+
+// inTurn does something under the turn, unless the engine ends before.
+func (m *logMode) inTurn(ctx context.Context, do func()) {
+	if m.e.take(ctx) == nil {
+		defer m.e.give()
+		do()
+	}
 }
 
 // throttle holds a commit back while the budget is used up and the layer that frees it is still on its way: the promise
@@ -216,10 +225,15 @@ func (m *logMode) cut(ctx context.Context) (cut, error) {
 	// Within a transaction the statement would be the client's own: then recovery replays from the last checkpoint on.
 	open, err := e.in.InTransaction()
 	if err == nil && !open {
-		_, err = e.in.Maintain(ctx, "CHECKPOINT")
+		if _, err = e.in.Maintain(ctx, "CHECKPOINT"); err == nil {
+			m.old.checkpoint()
+		}
 	}
 	if err != nil {
 		return cut{}, fmt.Errorf("checkpoint: %w", err)
+	}
+	if m.old.forgot {
+		return cut{}, fmt.Errorf("its log is not in the files any more: %w", errOpenTransaction)
 	}
 	files := e.in.Data().Clone()
 	return cut{files: files, at: m.log.seal(), records: m.records.Load(), bytes: m.bytes.Load()}, nil

@@ -49,8 +49,8 @@ func (e *Engine) freezeOthers(ctx context.Context, data *memfs.FS) error {
 	if err := e.learnFreezeAge(); err != nil {
 		return err
 	}
-	if e.in.TransactionAge() <= e.freezeAge {
-		return nil
+	if age, err := e.in.TransactionAge(); err != nil || age <= e.freezeAge {
+		return err
 	}
 	results, err := e.in.Maintain(ctx, otherDatabases)
 	if err != nil || len(results) == 0 || len(results[len(results)-1].Rows) == 0 {
@@ -98,8 +98,11 @@ func (m *logMode) reopenIfOld(ctx context.Context) error {
 	if err := m.e.take(ctx); err != nil {
 		return err
 	}
-	age := m.e.in.TransactionAge()
+	age, err := m.e.in.TransactionAge()
 	m.e.give()
+	if err != nil {
+		return err
+	}
 	if age/reopenFactor < m.e.freezeAge || m.openedAge/2 > m.e.freezeAge {
 		return nil
 	}

@@ -30,10 +30,7 @@ func TestTransactionIDsRunRound(t *testing.T) {
 			t.Errorf("step %d: the transaction ids of %s are old", step, got)
 		}
 		must(t, e, "CREATE TABLE wakes (id int); DROP TABLE wakes")
-		upkeepEnds(t, e)
-		if got := must(t, e, "SELECT max(age(datfrozenxid)) < 1000000 FROM pg_database"); got != "t" {
-			t.Errorf("step %d: the oldest database has the age %s", step, must(t, e, "SELECT max(age(datfrozenxid)) FROM pg_database"))
-		}
+		becomes(t, e, "SELECT max(age(datfrozenxid)) < 1000000 FROM pg_database", "t") // upkeep may come behind a layer
 		if got, want := must(t, e, "SELECT count(*) FROM kept"), fmt.Sprint(101+step); got != want {
 			t.Errorf("step %d: %s rows of %s", step, got, want)
 		}
@@ -42,6 +39,19 @@ func TestTransactionIDsRunRound(t *testing.T) {
 	if len(next) < 10 || strings.Compare(next, "5900000000") < 0 {
 		t.Errorf("only %s ids were given away", next)
 	}
+}
+
+// becomes asks until the answer is as it is to be: what works on it takes turns with these statements.
+func becomes(t *testing.T, e *Engine, sql, want string) {
+	t.Helper()
+	const most = 20000
+	got := ""
+	for range most {
+		if got = must(t, e, sql); got == want {
+			return
+		}
+	}
+	t.Errorf("%s: %q after %d tries, want %q", sql, got, most, want)
 }
 
 // upkeepEnds waits for a round that has begun: its statements take turns with these.

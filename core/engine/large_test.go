@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -65,7 +67,7 @@ func TestLargeTransactionsAreShippedInParts(t *testing.T) {
 // TestCrashInALargeTransaction: half of a transaction is in the bucket when the process dies, behind a layer that was taken
 // while it was open or not; nothing of it is there afterwards, and all of one that was committed is.
 func TestCrashInALargeTransaction(t *testing.T) {
-	const insert = "INSERT INTO t SELECT g, repeat(md5(g::text), 30) FROM generate_series(1, 20000) g"
+	const insert = "INSERT INTO t SELECT g, repeat(md5(g::text), 30) FROM generate_series(1, 10000) g"
 	for _, layer := range []bool{false, true} {
 		st := mem.New(mem.Options{})
 		e := open(t, st, inLog, func(o *Options) { o.RestoreBudget = -1 })
@@ -98,7 +100,7 @@ func TestCrashInALargeTransaction(t *testing.T) {
 		must(t, e, "COMMIT")
 		e.Abandon()
 		e = open(t, st, inLog, func(o *Options) { o.AcquireTimeout = 10 * time.Second })
-		if got := must(t, e, "SELECT count(*) FROM t"); got != "40000" {
+		if got := must(t, e, "SELECT count(*) FROM t"); got != "20000" {
 			t.Errorf("layer %v: %s rows of a transaction that was committed", layer, got)
 		}
 		if _, err := takeover.Verify(t.Context(), st); err != nil {
@@ -106,4 +108,71 @@ func TestCrashInALargeTransaction(t *testing.T) {
 		}
 		e.Abandon()
 	}
+}
+
+// TestOldLogIsForgotten: the log of a transaction that is larger than what is kept leaves memory while it runs. A layer waits for
+// the transaction's end, and what it and the log behind it hold is whole; so it is where there is no layer.
+func TestOldLogIsForgotten(t *testing.T) {
+	const rows, insert = 60000, "INSERT INTO t SELECT g, repeat(md5(g::text), 50) FROM generate_series(%d, %d) g"
+	const digest = "SELECT count(*) || md5(string_agg(a || b, ',' ORDER BY a)) FROM t"
+	for _, layer := range []bool{false, true} {
+		st := mem.New(mem.Options{})
+		e := open(t, st, inLog, func(o *Options) { o.RestoreBudget = -1 })
+		must(t, e, "CREATE TABLE t (a int, b text); ALTER TABLE t ALTER b SET STORAGE PLAIN")
+		must(t, e, "BEGIN; "+fmt.Sprintf(insert, 1, rows))
+		if size := logInFiles(t, e); size > keptLog+8<<20 || e.LogBytes() < keptLog+16<<20 {
+			t.Errorf("of %d bytes of log %d are in memory", e.LogBytes(), size)
+		}
+		if err := e.Compact(t.Context()); !errors.Is(err, errOpenTransaction) {
+			t.Errorf("a layer within the transaction: %v", err)
+		}
+		must(t, e, "COMMIT")
+		want := must(t, e, digest)
+		if layer {
+			if err := e.Compact(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			must(t, e, fmt.Sprintf(insert, rows+1, rows+10))
+			want = must(t, e, digest)
+		}
+		e.Abandon()
+		e = open(t, st, inLog, func(o *Options) { o.RestoreBudget = -1 })
+		if got := must(t, e, digest); got != want {
+			t.Errorf("layer %v: %s is there, want %s", layer, got, want)
+		}
+	}
+}
+
+// TestOldLogOfPreparedTransactions: a prepared transaction is read from the log when it ends, however much came behind it.
+func TestOldLogOfPreparedTransactions(t *testing.T) {
+	e := open(t, mem.New(mem.Options{}), inLog, func(o *Options) {
+		o.RestoreBudget, o.Settings = -1, map[string]string{"max_prepared_transactions": "2"}
+	})
+	must(t, e, "CREATE TABLE p (a int); CREATE TABLE t (a int, b text); ALTER TABLE t ALTER b SET STORAGE PLAIN")
+	must(t, e, "BEGIN; INSERT INTO p VALUES (7); PREPARE TRANSACTION 'one'")
+	must(t, e, "INSERT INTO t SELECT g, repeat(md5(g::text), 50) FROM generate_series(1, 60000) g")
+	must(t, e, "COMMIT PREPARED 'one'")
+	if got := must(t, e, "SELECT a FROM p"); got != "7" {
+		t.Errorf("it has left %q", got)
+	}
+}
+
+// logInFiles is how much memory the segments of PostgreSQL's log take.
+func logInFiles(t *testing.T, e *Engine) int64 {
+	t.Helper()
+	files := e.in.Data()
+	entries, err := files.ReadDir("/pg_wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := files.UsedBytes()
+	clone := files.Clone()
+	for _, entry := range entries {
+		if path := walDir + entry.Name; segment(path) != "" {
+			if err := clone.Forget(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return before - clone.UsedBytes()
 }

@@ -75,7 +75,7 @@ const (
 // Bounds of what is held in memory for the log: a batch (which may be larger by one write of PostgreSQL's), and all of them.
 const (
 	batchBytes   = 4 << 20
-	pendingBytes = 32 << 20
+	pendingBytes = 16 << 20
 )
 
 func newLogWriter(clk clock.Clock, tail wal.Position, appendOps func(context.Context, []wal.Op) (wal.Position, error)) *logWriter {

@@ -28,6 +28,7 @@ type logMode struct {
 	fence   uint64      // seq of our fence: everything we append is above it
 	hasBase atomic.Bool // the manifest names a layer; before, there is none to replay records on
 	initial *memfs.FS   // of a new database: what its first layer holds
+	old     oldLog
 
 	compacting atomic.Bool
 	asked      atomic.Pointer[cutting] // the layer that waits for its cut, and so for the turn; nil: none does
@@ -97,6 +98,11 @@ func (e *Engine) openLog(ctx context.Context) error {
 	if err == nil {
 		err = e.learnFreezeAge()
 	}
+	if err == nil {
+		var prepared string
+		prepared, err = e.in.Parameter("max_prepared_transactions")
+		m.old.keep = prepared != "0"
+	}
 	if err != nil {
 		m.stop()
 		return errors.Join(err, opened.Lease.Release(context.WithoutCancel(ctx)))
@@ -139,7 +145,9 @@ func (m *logMode) restore(ctx context.Context) error {
 	if err := e.freezeOthers(ctx, data); err != nil {
 		return err
 	}
-	m.openedAge = e.in.TransactionAge()
+	if m.openedAge, err = e.in.TransactionAge(); err != nil {
+		return err
+	}
 	e.unlogged.begin(data, e.o.Logger)
 	if raw := m.opened.Manifest.Layers[layers-1].RawBytes; raw > 0 && e.opened.Restore > 0 {
 		m.restoreRate = float64(raw) / e.opened.Restore.Seconds()
@@ -178,8 +186,15 @@ func replay(data *memfs.FS, records []wal.Record) (int64, error) {
 // watch connects the files to the log.
 func (m *logMode) watch(data *memfs.FS) {
 	c := newCapture(data, func(op wal.Op) { m.log.add(op, m.e.in != nil && m.e.in.FlushingLog()) })
+	m.old = oldLog{files: data, keep: true} // while it opens, PostgreSQL may recover from them again
 	data.SetHooks(memfs.Hooks{
-		Write:  func(name string, off int64, p []byte) { m.e.countLog(name, off, p); c.write(name, off, p) },
+		Write: func(name string, off int64, p []byte) {
+			m.e.countLog(name, off, p)
+			c.write(name, off, p)
+			if segment(name) != "" {
+				m.old.wrote(name)
+			}
+		},
 		Rename: c.rename,
 		Unlink: c.unlink,
 		Create: m.e.unlogged.created,

@@ -42,16 +42,21 @@ FROM t WHERE wanted AND (dead OR changed) OR old > 1 ORDER BY old > 1 DESC, old 
 // consider starts a round of upkeep if enough was written. It is called under the turn.
 func (u *upkeep) consider(m *logMode) {
 	written := m.e.LogBytes()
-	old := !u.aged && m.e.in.TransactionAge() > m.e.freezeAge
-	if written-u.seen < upkeepBytes && !old || !u.running.CompareAndSwap(false, true) {
+	age, err := m.e.in.TransactionAge()
+	if err != nil {
+		return // it has ended
+	}
+	old := !u.aged && age > m.e.freezeAge
+	if written-u.seen < upkeepBytes && !old || m.compacting.Load() || !u.running.CompareAndSwap(false, true) {
 		return
 	}
 	u.seen, u.aged = written, u.aged || old
 	m.background.Go(func() {
-		defer u.running.Store(false)
 		if err := m.maintain(m.ctx); err != nil && m.ctx.Err() == nil {
 			m.o.Logger.Warn("maintenance was not done", "error", err)
 		}
+		u.running.Store(false)
+		m.inTurn(m.ctx, m.consider) // a layer may have been put off
 	})
 }
 

@@ -337,3 +337,31 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 		t.Fatal("hooks were not told")
 	}
 }
+
+// TestForget: the contents go, for nobody but this tree, and whoever writes later finds zeros.
+func TestForget(t *testing.T) {
+	var heard int
+	f := New(Options{})
+	f.SetHooks(Hooks{Truncate: func(string, int64) { heard++ }, Write: func(string, int64, []byte) { heard++ }})
+	body := bytes.Repeat([]byte("x"), 3*ChunkSize+7)
+	if err := f.WriteFile("/a", body, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	heard = 0
+	c := f.Clone()
+	if err := f.Forget("/a"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := f.ReadFile("/a"); err != nil || !bytes.Equal(got, make([]byte, len(body))) || f.UsedBytes() != 0 || heard != 0 {
+		t.Errorf("%d bytes are read (%v), %d used, %d hooks called", len(got), err, f.UsedBytes(), heard)
+	}
+	if got, err := c.ReadFile("/a"); err != nil || !bytes.Equal(got, body) {
+		t.Errorf("the clone has lost its bytes (%v)", err)
+	}
+	if err := f.Forget("/none"); !errors.Is(err, iofs.ErrNotExist) {
+		t.Errorf("of a file that is not there: %v", err)
+	}
+	if err := f.Forget("/"); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("of a folder: %v", err)
+	}
+}

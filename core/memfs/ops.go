@@ -347,6 +347,22 @@ func (f *FS) Truncate(path string, size int64) error {
 	return nil
 }
 
+// Forget gives up the contents of a regular file, which reads as zeros from then on; its size stays, and no hook hears of it. It
+// is for a host that knows that nobody reads them. Clones keep theirs. Errors: ENOENT, ENOTDIR, EINVAL for what is no regular file.
+func (f *FS) Forget(path string) error {
+	in, errno := f.lookup(path, follow)
+	if errno == 0 && !in.isRegular() {
+		errno = syscall.EINVAL
+	}
+	if errno != 0 {
+		return pathError("forget", path, errno)
+	}
+	size := in.size
+	f.truncate(in, 0)
+	f.truncate(in, size)
+	return nil
+}
+
 // ReadDir lists a directory, sorted by name, without "." and "..". Errors: ENOENT, ENOTDIR.
 func (f *FS) ReadDir(path string) ([]Dirent, error) {
 	in, errno := f.lookup(path, follow)

@@ -142,9 +142,16 @@ const (
 
 // TransactionAge is how many transaction ids have been given away since the oldest one that some table of some database may
 // still hold: at 2^31 PostgreSQL gives no more. It is for the owner.
-func (in *Instance) TransactionAge() uint32 {
-	at := in.mem.u32(uint32(in.rt.main.consts["TransamVariables"]))
-	return in.mem.u32(at+nextTransactionAt) - in.mem.u32(at+oldestTransactionAt)
+func (in *Instance) TransactionAge() (age uint32, err error) {
+	if err := in.acquire(); err != nil {
+		return 0, err
+	}
+	defer in.relinquish()
+	err = in.guard(func() {
+		at := in.mem.u32(uint32(in.rt.main.consts["TransamVariables"]))
+		age = in.mem.u32(at+nextTransactionAt) - in.mem.u32(at+oldestTransactionAt)
+	})
+	return age, in.outcome(err)
 }
 
 // SkipTransactions makes the next transaction id one that far ahead, at the beginning of a page of pg_xact, as if so many transactions had

@@ -3,6 +3,7 @@ package wal
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 
 	"blobpglite/core/store"
@@ -11,11 +12,14 @@ import (
 // edited loses the reply of every first try to write a name, and the metadata beside it.
 type edited struct {
 	store.Store
+	mu    sync.Mutex // parts are put several at once
 	tried map[string]bool
 }
 
 func (e *edited) Put(ctx context.Context, key string, body []byte, _ string, cond store.Cond) (store.Gen, error) {
 	gen, err := e.Store.Put(ctx, key, body, store.NewWriteID(), cond)
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if err == nil && !e.tried[key] {
 		e.tried[key] = true
 		return 0, &store.OpError{Op: "put", Key: key, Err: store.ErrUnknown}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"os"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+)
+
+// Garbage may take as much memory as what is in use (Go's own rule), but no more than garbageBytes: a large database is in
+// memory once, and what lies beside it is bounded. A collection looks at few pointers here, since the files are bytes.
+const (
+	garbageBytes   = 32 << 20
+	leastOfPercent = 2
+	mostOfPercent  = 100
+)
+
+// garbagePercent is GOGC for a heap of live bytes.
+func garbagePercent(live uint64) int {
+	if live == 0 {
+		return mostOfPercent
+	}
+	return int(min(max(garbageBytes*100/live, leastOfPercent), mostOfPercent))
+}
+
+// boundGarbage adjusts the collector behind each of its rounds. Where GOGC is set, whoever set it knows better.
+func boundGarbage() {
+	if os.Getenv("GOGC") == "" {
+		adjustGarbage()
+	}
+}
+
+// round is what a round of the collector finds that nobody holds. (One without a pointer might share its place with others.)
+type round struct{ _ *byte }
+
+// adjustGarbage is called once for each round, by the finalizer of such an object.
+func adjustGarbage() {
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(sample)
+	if sample[0].Value.Kind() == metrics.KindUint64 {
+		debug.SetGCPercent(garbagePercent(sample[0].Value.Uint64()))
+	}
+	runtime.SetFinalizer(new(round), func(*round) { adjustGarbage() })
+}
