@@ -79,7 +79,8 @@ type Options struct {
 	Keeper *keeper.Keeper
 	// Token, if not empty, is asked for as a bearer token at /sql and the metrics.
 	Token string
-	// User and Database of the requests' sessions; empty: postgres.
+	// User and Database of the requests' sessions; empty: postgres, which for pgwire.Server.Dial is the first superuser, also
+	// when it has been renamed.
 	User, Database string
 	// Hosts are the names by which the service may be asked (Host), besides localhost and addresses of this machine's own.
 	// AnyHost lets all names through: where somebody else sees to who may come.

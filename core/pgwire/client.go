@@ -37,6 +37,7 @@ type client struct {
 	id        uint32
 	secret    []byte
 	user      string   // as it logged in
+	whose     string   // likewise, or firstRole: to whom RESET SESSION AUTHORIZATION goes back
 	leftOut   []string // parameters that PostgreSQL could not start with
 	acts      string   // SESSION AUTHORIZATION, as saved
 	session   *session

@@ -223,7 +223,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// Dial opens a connection from within the process. It needs no password and no TLS.
+// Dial opens a connection from within the process. It needs no password and no TLS. Superuser is there the role that the
+// database was made with, whatever it is called now.
 func (s *Server) Dial(context.Context) (net.Conn, error) {
 	theirs, ours := net.Pipe()
 	s.admit(trusted{ours})

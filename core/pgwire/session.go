@@ -46,7 +46,7 @@ type session struct {
 }
 
 func newSession(s *Server, e *engine.Engine) *session {
-	return &session{srv: s, engine: e, user: Superuser, settings: map[string]string{}, listening: map[string]bool{}}
+	return &session{srv: s, engine: e, user: firstRole, settings: map[string]string{}, listening: map[string]bool{}}
 }
 
 // running notes whose unit runs: that is what a cancel request may hit.
@@ -158,7 +158,7 @@ func (s *session) install(ctx context.Context, c *client) error {
 	if s.unknown {
 		sql = append(sql, asSuperuser, "RESET ROLE", "RESET ALL", "DEALLOCATE ALL")
 		s.wiped.Add(1)
-		s.user, s.role, s.settings, s.prepared = Superuser, "", map[string]string{}, nil
+		s.user, s.role, s.settings, s.prepared = firstRole, "", map[string]string{}, nil
 	}
 	own := 0
 	if !slices.Equal(s.prepared, c.prepared) {
@@ -168,9 +168,9 @@ func (s *session) install(ctx context.Context, c *client) error {
 		s.prepared, own = nil, len(c.prepared)
 	}
 	changed := !maps.Equal(s.settings, c.settings)
-	if (changed || s.user != c.acts || s.role != c.role) && (s.user != Superuser || s.role != "") {
+	if (changed || s.user != c.acts || s.role != c.role) && (s.user != firstRole || s.role != "") {
 		sql = append(sql, asSuperuser, "RESET ROLE")
-		s.user, s.role = Superuser, ""
+		s.user, s.role = firstRole, ""
 	}
 	before := s.settings
 	if s.tainted || changed && len(before) > 0 {
@@ -182,14 +182,14 @@ func (s *session) install(ctx context.Context, c *client) error {
 			sql = append(sql, fmt.Sprintf("SELECT pg_catalog.set_config(%s, %s, false)", quoteLiteral(name), quoteLiteral(c.settings[name])))
 		}
 	}
-	if s.login != c.user {
+	if s.login != c.whose {
 		if err := s.logIn(ctx, c, sql); err != nil {
 			return err
 		}
 		sql = nil
 	}
 	if s.user != c.acts {
-		sql = append(sql, "SET SESSION AUTHORIZATION "+quoteIdent(c.acts))
+		sql = append(sql, authorize(c.acts))
 	}
 	if s.role != c.role {
 		sql = append(sql, "SET ROLE "+quoteIdent(c.role))
@@ -214,14 +214,14 @@ func (s *session) install(ctx context.Context, c *client) error {
 // logIn makes the session that of a client's user, behind other statements.
 func (s *session) logIn(ctx context.Context, c *client, before []string) error {
 	s.unknown = true // until it is done
-	all := append(before, "SET SESSION AUTHORIZATION "+quoteIdent(c.user))
+	all := append(before, authorize(c.whose))
 	if _, err := s.do(ctx, c, strings.Join(all, ";")); err != nil {
 		return refusedSetting(err)
 	}
 	if err := c.turn.KeepIdentity(); err != nil {
 		return err
 	}
-	s.login, s.user, s.role, s.unknown = c.user, c.user, "", false
+	s.login, s.user, s.role, s.unknown = c.whose, c.whose, "", false
 	return nil
 }
 
@@ -260,13 +260,25 @@ func refusedSetting(err error) error {
 	return err
 }
 
+// firstRole stands for the role that the database was made with, of oid 10, whose name anybody may change and give to another
+// one. No role can be called this.
+const firstRole = "\x00"
+
+// authorize is the statement that makes a role the session's user.
+func authorize(role string) string {
+	if role == firstRole {
+		return asSuperuser
+	}
+	return "SET SESSION AUTHORIZATION " + quoteIdent(role)
+}
+
 // asSuperuser gives the session back to the role that the database was made with, whatever it is called now.
 const asSuperuser = "SELECT pg_catalog.set_config('session_authorization', pg_catalog.pg_get_userbyid(10)::pg_catalog.text, false)"
 
 const (
 	settingsSQL = `SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'
 		AND name NOT IN ('transaction_isolation', 'transaction_read_only', 'transaction_deferrable')`
-	identitySQL = `SELECT pg_catalog.current_setting('role'), pg_catalog.current_setting('session_authorization')`
+	identitySQL = `SELECT pg_catalog.current_setting('role'), pg_catalog.current_setting('session_authorization'), pg_catalog.pg_get_userbyid(10)`
 	preparedSQL = `SELECT statement FROM pg_catalog.pg_prepared_statements WHERE from_sql ORDER BY prepare_time, name`
 	pinsSQL     = `SELECT pg_catalog.concat_ws(' and ',
 		CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()) THEN 'temporary tables' END,
@@ -364,7 +376,7 @@ func (s *session) save(ctx context.Context, turn, of *client) error {
 		s.tainted = true
 		s.role, s.user = r[1].Rows[0][0], r[1].Rows[0][1]
 		if s.user == "" { // it has never been set
-			s.user = Superuser
+			s.user = firstRole
 		}
 		if s.role == "none" {
 			s.role = ""
@@ -382,8 +394,11 @@ func (s *session) save(ctx context.Context, turn, of *client) error {
 			merged[name] = value
 		}
 		of.settings, of.role, of.acts = merged, s.role, s.user
-		if of.acts == Superuser {
-			of.acts = of.user // who is no superuser does not become one by a RESET
+		if first := r[1].Rows[0][2]; s.user == first || s.user == firstRole {
+			s.user, of.acts = firstRole, of.whose // who is no superuser does not become one by a RESET
+			if of.whose == first {
+				s.user = first
+			}
 		}
 		of.dirty &^= usesSettings
 	}

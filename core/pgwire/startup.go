@@ -295,7 +295,11 @@ func splitOptions(options string) []string {
 
 // welcome ends the start-up: the session takes over what the client has set, and the client learns what it needs.
 func (c *client) welcome(start *pgproto3.StartupMessage, reported, settings map[string]string) error {
-	c.startupSettings, c.settings, c.acts = settings, settings, c.user
+	c.startupSettings, c.settings, c.whose = settings, settings, c.user
+	if _, inside := c.raw.(trusted); inside && c.user == Superuser {
+		c.whose = firstRole
+	}
+	c.acts = c.whose
 	simple := c.user == Superuser
 	for name := range settings {
 		simple = simple && name == "application_name"
