@@ -182,6 +182,8 @@ type Options struct {
 	Clock   clock.Clock
 	Hook    point.Hook
 	WriteID func() string // nil: store.NewWriteID
+	// New is asked before the object is made, where there is none. Nil: nobody.
+	New func(context.Context) error
 	// Damaged hears of an object that is no lease and is about to be replaced. Nil: nobody.
 	Damaged func(error)
 }
@@ -246,8 +248,8 @@ func Acquire(ctx context.Context, o Options, wait time.Duration) (*Lease, error)
 			if tries++; tries == maxTries {
 				return nil, fmt.Errorf("acquire the lease: rivals were faster %d times: %w", tries, err)
 			}
-			if err := o.Clock.Sleep(ctx, min(retry, max(left, time.Millisecond))); err != nil {
-				return nil, err
+			if ended := o.Clock.Sleep(ctx, min(retry, max(left, time.Millisecond))); ended != nil {
+				return nil, fmt.Errorf("acquire the lease: %w (the last try: %w)", ended, err)
 			}
 		case errors.As(err, &locked) && left > 0:
 			pause := min(retry, left, max(locked.ExpiresAt.Sub(o.Clock.Now()), time.Millisecond))
@@ -269,6 +271,11 @@ func (l *Lease) try(ctx context.Context) error {
 	o, err := l.o.Store.Get(ctx, Key)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
+		if l.o.New != nil {
+			if err := l.o.New(ctx); err != nil {
+				return err
+			}
+		}
 	case err != nil:
 		return err
 	default:
@@ -350,9 +357,9 @@ func (l *Lease) write(ctx context.Context, holder string, cond store.Cond) error
 			l.doubt(asked, attempt{s.WriteID, began})
 			return err
 		}
-		if err := l.o.Clock.Sleep(ctx, retry); err != nil {
+		if ended := l.o.Clock.Sleep(ctx, retry); ended != nil {
 			l.doubt(asked, attempt{s.WriteID, began})
-			return err
+			return fmt.Errorf("%w (the last try: %w)", ended, err)
 		}
 	}
 }

@@ -30,7 +30,7 @@ func (op *opening) readAhead(ctx context.Context) (stop func()) {
 	read := func() {
 		defer close(done)
 		var r reading
-		if r.m, _, r.err = manifest.Load(ctx, op.o.Store); r.err == nil {
+		if r.m, r.err = op.manifest(ctx); r.err == nil {
 			if op.o.Ahead != nil {
 				op.o.Ahead(r.m)
 			}

@@ -55,6 +55,9 @@ type Options struct {
 	Process string // of the writer; see lease.Options
 	// LeaseTTL and AcquireTimeout are the lease's; zero: its default, and no waiting.
 	LeaseTTL, AcquireTimeout time.Duration
+	// Patience is how long one step of small requests, behind the lease the AcquireTimeout more, may take with a bucket that
+	// refuses them or says nothing; 0: DefaultPatience. Reading records and restoring are not limited.
+	Patience time.Duration
 	// Create makes the database if there is none, with these versions.
 	Create                 bool
 	Postgres, PGliteSHA256 string
@@ -101,14 +104,21 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 	if o.WriteID == nil {
 		o.WriteID = store.NewWriteID
 	}
+	if o.Patience == 0 {
+		o.Patience = DefaultPatience
+	}
 	op := &opening{o: o, out: &Opened{}}
 	stop := op.readAhead(ctx)
 	defer stop()
 	at := o.Clock.Monotonic()
-	l, err := lease.Acquire(ctx, lease.Options{
-		Store: o.Store, Holder: o.Writer, Address: o.Address, Process: o.Process, TTL: o.LeaseTTL, Clock: o.Clock, Hook: op.looks, WriteID: o.WriteID,
-		Damaged: o.LeaseDamaged,
-	}, o.AcquireTimeout)
+	var l *lease.Lease
+	err := patiently(ctx, o.AcquireTimeout+o.Patience, func(ctx context.Context) (err error) {
+		l, err = lease.Acquire(ctx, lease.Options{
+			Store: o.Store, Holder: o.Writer, Address: o.Address, Process: o.Process, TTL: o.LeaseTTL, Clock: o.Clock, Hook: op.looks, WriteID: o.WriteID,
+			New: op.place, Damaged: o.LeaseDamaged,
+		}, o.AcquireTimeout)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -120,11 +130,11 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 		}
 		// A rival that fenced while the lease is ours had it before, and was asleep: it will find that out and give up.
 		if !errors.Is(err, errMoved) && !(errors.Is(err, ErrRival) && l.Ensure(ctx) == nil) {
-			return nil, errors.Join(err, l.Release(context.WithoutCancel(ctx)))
+			return nil, errors.Join(err, op.release(ctx))
 		}
 	}
 	err = fmt.Errorf("the log moved %d times while it was read: %w", maxRestarts, store.ErrUnavailable)
-	return nil, errors.Join(err, l.Release(context.WithoutCancel(ctx)))
+	return nil, errors.Join(err, op.release(ctx))
 }
 
 // errMoved means that the log was compacted under the opening, which has to start again; so it has to behind a rival's fence.
@@ -154,7 +164,7 @@ func (op *opening) once(ctx context.Context) error {
 		return err
 	}
 	// If the lease ran out meanwhile and another one has it, a fence would only be in that one's way.
-	if err := op.out.Lease.Ensure(ctx); errors.Is(err, lease.ErrLost) {
+	if err := patiently(ctx, op.o.Patience, op.out.Lease.Ensure); errors.Is(err, lease.ErrLost) {
 		return fmt.Errorf("%w: %w", ErrRival, err)
 	} else if err != nil {
 		return err
@@ -170,7 +180,7 @@ func (op *opening) once(ctx context.Context) error {
 
 // load reads the manifest, or makes the first one.
 func (op *opening) load(ctx context.Context) (manifest.Manifest, error) {
-	m, _, err := manifest.Load(ctx, op.o.Store)
+	m, err := op.manifest(ctx)
 	if errors.Is(err, store.ErrNotFound) && op.o.Create {
 		m, err = op.create(ctx)
 	}
@@ -340,7 +350,7 @@ func sameStart(a, b manifest.Manifest) bool {
 func (op *opening) settle(ctx context.Context, log *wal.Log, seen manifest.Manifest) (manifest.Manifest, error) {
 	for range maxRestarts {
 		fence := log.Tail()
-		now, _, err := manifest.Load(ctx, op.o.Store)
+		now, err := op.manifest(ctx)
 		switch {
 		case err != nil:
 			return now, err
