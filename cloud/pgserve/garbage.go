@@ -10,7 +10,7 @@ import (
 // Garbage may take as much memory as what is in use (Go's own rule), but no more than garbageBytes: a large database is in
 // memory once, and what lies beside it is bounded. A collection looks at few pointers here, since the files are bytes.
 const (
-	garbageBytes   = 32 << 20
+	garbageBytes   = 24 << 20
 	leastOfPercent = 2
 	mostOfPercent  = 100
 )

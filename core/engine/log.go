@@ -74,7 +74,7 @@ const (
 
 // Bounds of what is held in memory for the log: a batch (which may be larger by one write of PostgreSQL's), and all of them.
 const (
-	batchBytes   = 4 << 20
+	batchBytes   = 12 << 20
 	pendingBytes = 16 << 20
 )
 

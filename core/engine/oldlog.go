@@ -3,7 +3,7 @@ package engine
 import "blobpglite/core/memfs"
 
 // keptLog is how much of PostgreSQL's log since its last checkpoint stays in the files.
-const keptLog = 16 << 20
+const keptLog = 8 << 20
 
 // oldLog gives up segments of PostgreSQL's log that a long transaction leaves behind. Single-user PostgreSQL makes no
 // checkpoint within a statement and none of the host's within a transaction, so all of the log would stay in memory, as much

@@ -83,13 +83,11 @@ type Trial struct {
 	front  *gcsfront.Front
 	gate   *gate
 	server *httptest.Server
-	wanted map[string]bool // settings that the case looks at
 
 	mu                      sync.Mutex
 	wrong                   []string
 	tried, bad, acked, lost int
 	living                  []*service.Service
-	recorded                map[string]bool
 	databases               int
 	skipped                 string
 }

@@ -23,7 +23,7 @@ func prefixCases() []Case {
 
 // bulk writes rows that do not compress well, in one transaction, so that its record needs parts.
 func bulk(table string, rows int) string {
-	return fmt.Sprintf("INSERT INTO %s SELECT i, (SELECT string_agg(md5(i::text || j::text), '') FROM generate_series(1, 12) j) FROM generate_series(1, %d) i", table, rows)
+	return fmt.Sprintf("INSERT INTO %s SELECT i, (SELECT string_agg(encode(sha512((i::text || j::text)::bytea), 'base64'), '') FROM generate_series(1, 8) j) FROM generate_series(1, %d) i", table, rows)
 }
 
 func copied(ctx context.Context, t *Trial) error {

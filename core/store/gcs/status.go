@@ -21,9 +21,6 @@ const (
 	kindSwap                    // if it is at a generation
 	kindPut                     // whatever is there
 	kindDelete
-
-	kindWrite = kindCreate | kindSwap | kindPut
-	kindAny   = kindRead | kindList | kindWrite | kindDelete
 )
 
 // ruling says what an answer of the service means.
