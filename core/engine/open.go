@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -237,7 +239,7 @@ func (e *Engine) startOn(ctx context.Context, data *memfs.FS, records []wal.Reco
 	e.in, err = rt.Start(ctx, e.o.instance(data))
 	e.opened.Start = e.since(at)
 	if err != nil {
-		return err
+		return e.o.blame(err)
 	}
 	to, err := e.in.Replayed()
 	if err == nil {
@@ -247,6 +249,19 @@ func (e *Engine) startOn(ctx context.Context, data *memfs.FS, records []wal.Reco
 		e.in.Kill()
 	}
 	return err
+}
+
+// blame names the server parameters that a start which failed was given: PostgreSQL tells of a file that is not there, and not
+// which of them asked for it.
+func (o *Options) blame(err error) error {
+	if len(o.Settings) == 0 {
+		return err
+	}
+	var given []string
+	for _, name := range slices.Sorted(maps.Keys(o.Settings)) {
+		given = append(given, name+"="+o.Settings[name])
+	}
+	return fmt.Errorf("PostgreSQL was given %s: %w", strings.Join(given, ", "), err)
 }
 
 // startNew starts a new database: from the image of the template, or where server parameters were given, which an

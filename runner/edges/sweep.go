@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -355,34 +356,73 @@ func (s *server) alterSystem(ctx context.Context, b *batch) error {
 func (t *Trial) byFlag(ctx context.Context, b *batch) error {
 	left := append([][2]string{}, b.values...)
 	for {
-		flags := []string{}
-		for _, v := range left {
-			flags = append(flags, "-set", v[0]+"="+v[1])
-		}
-		s, err := t.start(ctx, t.fresh(), flags...)
-		if err == nil {
-			err = s.exec(ctx, sweptTable)
-		}
+		s, err := t.underSettings(ctx, left)
 		if err == nil {
 			return s.underFlags(ctx, b, len(left))
-		}
-		at := -1
-		for i, v := range left {
-			if named(err.Error(), strings.ToLower(v[0])) {
-				at = i
-			}
-		}
-		if s != nil {
-			s.Kill()
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if at < 0 {
-			return fmt.Errorf("it does not start, and no setting is named: %w", err)
+		at, err := t.culprit(ctx, left, err)
+		if err != nil {
+			return err
 		}
 		left = append(left[:at:at], left[at+1:]...)
 	}
+}
+
+// underSettings starts a server on a new database with flags, and makes the table.
+func (t *Trial) underSettings(ctx context.Context, values [][2]string) (*server, error) {
+	flags := []string{}
+	for _, v := range values {
+		flags = append(flags, "-set", v[0]+"="+v[1])
+	}
+	s, err := t.start(ctx, t.fresh(), flags...)
+	if err != nil {
+		return nil, err
+	}
+	if err = s.exec(ctx, append(slices.Clone(mild), sweptTable)...); err != nil {
+		s.Kill()
+		return nil, err
+	}
+	return s, nil
+}
+
+// culprit finds the setting that a server did not start with: the one that the error names or, where it names all that were given,
+// the last of the fewest that fail; by itself it must be named.
+func (t *Trial) culprit(ctx context.Context, left [][2]string, failed error) (int, error) {
+	var at []int
+	for i, v := range left {
+		if named(failed.Error(), strings.ToLower(v[0])) {
+			at = append(at, i)
+		}
+	}
+	if len(at) == 1 {
+		return at[0], nil
+	}
+	low, high := 0, len(left) // so many start, so many do not
+	for high-low > 1 {
+		middle := (low + high) / 2
+		s, err := t.underSettings(ctx, left[:middle])
+		if ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
+		if err != nil {
+			high = middle
+			continue
+		}
+		s.Kill()
+		low = middle
+	}
+	s, err := t.underSettings(ctx, left[low:high])
+	if err == nil {
+		s.Kill()
+		return 0, fmt.Errorf("it does not start with %d settings, and with none of them alone: %w", high, failed)
+	}
+	if !named(err.Error(), strings.ToLower(left[low][0])) {
+		return 0, fmt.Errorf("it does not start, and the setting is not named: %w", err)
+	}
+	return low, nil
 }
 
 // named says whether a text names a setting, in any case of letters, and not only one whose name holds it.
