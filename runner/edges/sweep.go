@@ -417,6 +417,10 @@ func (t *Trial) culprit(ctx context.Context, left [][2]string, failed error) (in
 	s, err := t.underSettings(ctx, left[low:high])
 	if err == nil {
 		s.Kill()
+		_, own, _ := strings.Cut(failed.Error(), "start PostgreSQL") // what PostgreSQL says itself, behind the list of all
+		if named(own, strings.ToLower(left[low][0])) {
+			return low, nil // with others only, such as a second recovery target
+		}
 		return 0, fmt.Errorf("it does not start with %d settings, and with none of them alone: %w", high, failed)
 	}
 	if !named(err.Error(), strings.ToLower(left[low][0])) {
