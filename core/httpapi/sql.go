@@ -343,8 +343,7 @@ func row(r *pgconn.ResultReader) ([]json.RawMessage, error) {
 	return out, nil
 }
 
-// badValue is a text in the database that is none, and would be another one in JSON. COPY makes such texts, when it is told that
-// the data's encoding is SQL_ASCII.
+// badValue is a text in the database that is none, and would be another one in JSON.
 type badValue struct {
 	column string
 	at     int

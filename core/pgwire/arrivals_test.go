@@ -140,7 +140,7 @@ func TestNoTextIsChanged(t *testing.T) {
 			r := c.PgConn().ExecParams(t.Context(), "INSERT INTO t VALUES ($1)", [][]byte{[]byte(bad)}, nil, nil, nil).Read()
 			wantCode(t, r.Err, "22021")
 			if encoding == "SQL_ASCII" {
-				continue // PostgreSQL 18 checks COPY's data by the encoding that it was told, which allows everything
+				continue // of COPY that is PostgreSQL's own business
 			}
 			_, err = c.PgConn().CopyFrom(t.Context(), strings.NewReader(bad+"\n"), "COPY t FROM STDIN")
 			wantCode(t, err, "22021")
