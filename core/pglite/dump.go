@@ -175,6 +175,9 @@ const (
 // readWire is the guest's recv. 0: the other end is gone; below zero: an error.
 func (in *Instance) readWire(p []byte) int {
 	w := in.wire
+	if in.proc != nil {
+		return in.proc.recv(p)
+	}
 	if w == nil {
 		return in.readInput(p)
 	}
@@ -207,6 +210,9 @@ func (in *Instance) readWire(p []byte) int {
 
 // writeWire is the guest's send.
 func (in *Instance) writeWire(p []byte) int {
+	if in.proc != nil {
+		return in.proc.send(p)
+	}
 	if in.wire == nil {
 		return in.writeOutput(p)
 	}

@@ -64,12 +64,19 @@ type files struct {
 	fds          []*openFile
 	lowest       int // no free descriptor below it
 	random       io.Reader
-	conf         *memfs.FS // what PostgreSQL reads instead of the file of ALTER SYSTEM while it starts; nil: the file
+	replaced     *memfs.FS // holds files of configuration that are read instead of the data directory's; nil: none
 	dataLimit    int64     // data files that would grow beyond it get ENOSPC; 0: none
 }
 
 func newFiles(system, data *memfs.FS, random io.Reader) *files {
 	return &files{system: system, data: data, cwd: "/", umask: 0o022, random: random}
+}
+
+// sibling are the files of another process on the same trees.
+func (f *files) sibling(random io.Reader) *files {
+	s := newFiles(f.system, f.data, random)
+	s.cwd, s.umask, s.dataLimit = f.cwd, f.umask, f.dataLimit
+	return s
 }
 
 // resolve finds the tree and the path within it. The data directory is the guest's current directory most of the

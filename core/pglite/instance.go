@@ -103,6 +103,10 @@ type Instance struct {
 	delayAt     uint32 // the guest's wal_writer_delay
 	walDelay    time.Duration
 
+	cluster  *Cluster        // that it belongs to; nil: it is alone
+	proc     *Process        // of the cluster; nil: its main
+	mappings []sharedMapping // of dynamic shared memory, its own
+
 	running  atomic.Bool
 	ending   atomic.Bool // the session is to end: what it still runs is cancelled
 	overdue  atomic.Bool // the statement has run too long

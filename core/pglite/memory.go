@@ -22,6 +22,7 @@ const maxMemory = 2 << 30
 type memory struct{ b []byte }
 
 func (m *memory) putU8(p uint32, v byte)      { m.b[p] = v }
+func (m *memory) u8(p uint32) byte            { return m.b[p] }
 func (m *memory) u16(p uint32) uint16         { return binary.LittleEndian.Uint16(m.b[p:]) }
 func (m *memory) putU16(p uint32, v uint16)   { binary.LittleEndian.PutUint16(m.b[p:], v) }
 func (m *memory) u32(p uint32) uint32         { return binary.LittleEndian.Uint32(m.b[p:]) }

@@ -91,21 +91,21 @@ func recoverAgain(data *memfs.FS) error {
 }
 
 // sayOverridden writes to the log which lines of the file have no effect, because the command line has the last word.
-func (in *Instance) sayOverridden() {
-	for _, l := range readConf(in.files.data) {
-		value, there := in.opts.Settings[l.name]
+func sayOverridden(data *memfs.FS, settings map[string]string, log func(string)) {
+	for _, l := range readConf(data) {
+		value, there := settings[l.name]
 		if !there {
 			if value, there = HostSettings()[l.name]; !there {
 				continue
 			}
 		}
-		in.opts.Log(fmt.Sprintf("WARNING:  the line of %s in %s has no effect: PostgreSQL is started with %s here", l.name, autoConf, value))
+		log(fmt.Sprintf("WARNING:  the line of %s in %s has no effect: PostgreSQL is started with %s here", l.name, autoConf, value))
 	}
 }
 
 // trial is one way to start.
 type trial struct {
-	o    InstanceOptions
+	o    ClusterOptions
 	conf *memfs.FS // holds postgresql.auto.conf as it is to be read; nil: as it is
 }
 
@@ -122,7 +122,7 @@ func (t trial) with(prepared int) trial {
 }
 
 // again starts PostgreSQL where it has failed to, without what it fails with. The first error is returned if that does not help.
-func (rt *Runtime) again(ctx context.Context, o InstanceOptions, failed error) (*Instance, error) {
+func (rt *Runtime) again(ctx context.Context, o ClusterOptions, failed error) (*Cluster, error) {
 	var left []string
 	t := trial{o: o}
 	if err := recoverAgain(o.Data); err != nil {
@@ -130,10 +130,10 @@ func (rt *Runtime) again(ctx context.Context, o InstanceOptions, failed error) (
 	}
 	if n := preparedBefore(o.Data); n > 0 {
 		t = t.with(n)
-		if in, err := rt.try(ctx, t); err == nil {
-			in.leftOut = []string{"max_prepared_transactions"}
-			in.sayLeftOut(failed)
-			return in, nil
+		if c, err := rt.tryCluster(ctx, t); err == nil {
+			c.leftOut = []string{"max_prepared_transactions"}
+			c.sayLeftOut(failed)
+			return c, nil
 		}
 		left = append(left, "max_prepared_transactions")
 	}
@@ -152,9 +152,9 @@ func (rt *Runtime) again(ctx context.Context, o InstanceOptions, failed error) (
 		if copied.conf, err = confTree(lines); err != nil {
 			return false
 		}
-		in, err := rt.try(ctx, copied)
+		c, err := rt.tryCluster(ctx, copied)
 		if err == nil {
-			in.Kill()
+			c.Kill()
 		}
 		return err == nil
 	}
@@ -173,13 +173,13 @@ func (rt *Runtime) again(ctx context.Context, o InstanceOptions, failed error) (
 	if t.conf, err = confTree(kept); err != nil {
 		return nil, errors.Join(failed, err)
 	}
-	in, err := rt.try(ctx, t)
+	c, err := rt.tryCluster(ctx, t)
 	if err != nil {
 		return nil, failed
 	}
-	in.leftOut = left
-	in.sayLeftOut(failed)
-	return in, nil
+	c.leftOut = left
+	c.sayLeftOut(failed)
+	return c, nil
 }
 
 // dropSlots removes replication slots that an earlier version has let somebody make: nothing can read from them, and PostgreSQL,
@@ -202,22 +202,19 @@ func dropSlots(data *memfs.FS, log func(string)) {
 }
 
 // sayLeftOut writes to the log what was left out, and why.
-func (in *Instance) sayLeftOut(failed error) {
-	in.opts.Log(fmt.Sprintf("WARNING:  PostgreSQL does not start with what is set of %s; it has started without, and %s is as it was (ALTER SYSTEM RESET removes a line). It had said: %v",
-		strings.Join(in.leftOut, ", "), autoConf, failed))
+func (c *Cluster) sayLeftOut(failed error) {
+	c.o.Log(fmt.Sprintf("WARNING:  PostgreSQL does not start with what is set of %s; it has started without, and %s is as it was (ALTER SYSTEM RESET removes a line). It had said: %v",
+		strings.Join(c.leftOut, ", "), autoConf, failed))
 }
 
-// LeftOut are the parameters whose values, of ALTER SYSTEM or of the command line, PostgreSQL could not start with.
-func (in *Instance) LeftOut() []string { return in.leftOut }
-
-// openConf opens the replacement of the file of ALTER SYSTEM while PostgreSQL starts; nil: that is not asked for.
+// openConf opens what stands in for a file of configuration; nil: nothing does.
 func (f *files) openConf(fs *memfs.FS, rel string, flags int) *openFile {
-	if f.conf == nil || fs != f.data || flags&(oAccMode|oCreat) != 0 || strings.TrimPrefix(rel, "/") != autoConf {
+	if f.replaced == nil || fs != f.data || flags&(oAccMode|oCreat) != 0 || strings.Contains(strings.TrimPrefix(rel, "/"), "/") {
 		return nil
 	}
-	file, err := f.conf.Open("/"+autoConf, os.O_RDONLY, 0)
+	file, err := f.replaced.Open("/"+strings.TrimPrefix(rel, "/"), os.O_RDONLY, 0)
 	if err != nil {
 		return nil
 	}
-	return &openFile{fs: f.conf, file: file, flags: flags}
+	return &openFile{fs: f.replaced, file: file, flags: flags}
 }

@@ -50,6 +50,7 @@ type Runtime struct {
 	cold         bool // the cache had no compilation of PostgreSQL
 	wazero       wazero.Runtime
 	main         *program
+	places       places
 
 	hostModules map[string]string           // import name to the host module that has it
 	hostTypes   map[string]wasmbin.FuncType // and its type
@@ -80,7 +81,10 @@ type program struct {
 
 // formatVersion is part of the name of every derived artefact: raised when what this package makes of the same PGlite
 // files changes.
-const formatVersion = 4
+const formatVersion = 6
+
+// mainProgram is PostgreSQL itself, as its derived files are called.
+const mainProgram = "pglite"
 
 // NewRuntime makes PostgreSQL ready to start: fetches the PGlite files if the cache has none, rewrites and compiles
 // them or loads the compilation from the cache. The first call on a machine takes seconds, later ones 0.3 s.
@@ -110,7 +114,7 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 	rt := &Runtime{
 		ctx: context.WithoutCancel(ctx), assets: set, progress: progress, cache: cache,
 		libs:    libraryCache{sides: map[[32]byte]*sideLib{}, small: map[[32]byte]wazero.CompiledModule{}},
-		invokes: map[string]bool{},
+		invokes: map[string]bool{}, places: newPlaces(),
 	}
 	config := wazero.NewRuntimeConfigCompiler().WithCompilationCache(cache).WithCoreFeatures(api.CoreFeaturesV2)
 	rt.wazero = wazero.NewRuntimeWithConfig(ctx, config)
@@ -125,7 +129,7 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 		rt.system, err = rt.installation(ctx, o.Extensions)
 		return err
 	})
-	rt.main, err = rt.compile(ctx, "pglite", set.PGliteWasm())
+	rt.main, err = rt.compile(ctx, mainProgram, set.PGliteWasm())
 	if err = errors.Join(err, tree.Wait()); err != nil {
 		return nil, err
 	}
@@ -167,7 +171,13 @@ func (rt *Runtime) compile(ctx context.Context, name, file string) (*program, er
 func (rt *Runtime) compileMain(ctx context.Context, name, file string, original []byte, strip func([]byte) ([]byte, error)) (*program, error) {
 	derived, err := rt.assets.Derived(ctx, fmt.Sprintf("%s-v%d.wasm", name, formatVersion), func(_ context.Context, w io.Writer) error {
 		rt.progress("rewriting "+name, 0, 0)
-		bin, err := wasmbin.RewriteMain(original)
+		bin, err := original, error(nil)
+		if name == mainProgram {
+			bin, err = wasmbin.PatchProcesses(bin, wasmbin.Places{Functions: tableFunctions, Addresses: tableAddresses}, processFunctions())
+		}
+		if err == nil {
+			bin, err = wasmbin.RewriteMain(bin)
+		}
 		if err == nil {
 			bin, err = strip(bin)
 		}
@@ -229,6 +239,7 @@ func (rt *Runtime) addHostModules() error {
 		impl[name] = f
 	}
 	impl["_emscripten_throw_longjmp"] = throwLongjmp
+	impl[wasmbin.HostCall] = hostCall
 	rt.hostModules, rt.hostTypes = map[string]string{}, map[string]wasmbin.FuncType{}
 	builders := map[string]wazero.HostModuleBuilder{}
 	add := func(module, name string, t wasmbin.FuncType, f hostFunc) {

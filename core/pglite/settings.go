@@ -114,20 +114,21 @@ func (in *Instance) option(name string) uint32 {
 
 // pin makes the guest refuse changes of what is pinned: each such setting gets a check of the host's. (Single-user mode does
 // not apply what a role or the database has set, and the command line counts more than the files.)
-func (in *Instance) pin() error {
-	return in.guard(func() {
-		for i, p := range Pins() {
-			if p.start {
-				continue
-			}
-			record := in.option(p.Name)
-			at := map[uint32]uint32{optionBool: boolCheck, optionInt: intCheck, optionEnum: enumCheck}[in.mem.u32(record+optionType)]
-			if at == 0 {
-				in.trapf("the setting %s has a type that the host does not know: this PGlite needs another host", p.Name)
-			}
-			in.mem.putU32(record+at, in.firstCallback+uint32(len(callbacks())-len(Pins())+i))
+func (in *Instance) pin() error { return in.guard(in.pinSettings) }
+
+// pinSettings is to be called within guard.
+func (in *Instance) pinSettings() {
+	for i, p := range Pins() {
+		if p.start {
+			continue
 		}
-	})
+		record := in.option(p.Name)
+		at := map[uint32]uint32{optionBool: boolCheck, optionInt: intCheck, optionEnum: enumCheck}[in.mem.u32(record+optionType)]
+		if at == 0 {
+			in.trapf("the setting %s has a type that the host does not know: this PGlite needs another host", p.Name)
+		}
+		in.mem.putU32(record+at, in.firstCallback+uint32(len(callbacks())-len(Pins())+i))
+	}
 }
 
 // checks are the host's checks of new values (GucBoolCheckHook and its like), one for each pin, in their order.

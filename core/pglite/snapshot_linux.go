@@ -16,20 +16,27 @@ type memorySnapshot struct {
 	size uint64
 }
 
-// snapshotMemory copies the pages of b that are not zero.
-func snapshotMemory(b []byte) (*memorySnapshot, error) {
-	fd, err := unix.MemfdCreate("blobpglite-image", unix.MFD_CLOEXEC)
+// memoryFile is a file of memory, without a name.
+func memoryFile(what string) (*os.File, error) {
+	fd, err := unix.MemfdCreate("blobpglite "+what, unix.MFD_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("create a memory file for an image: %w", err)
+		return nil, fmt.Errorf("create a memory file for %s: %w", what, err)
 	}
-	s := &memorySnapshot{file: os.NewFile(uintptr(fd), "blobpglite-image"), size: uint64(len(b))}
+	return os.NewFile(uintptr(fd), what), nil
+}
+
+// snapshotMemory copies the pages of b that are not zero; without those that are shared.
+func snapshotMemory(b []byte, without ...sharedMapping) (*memorySnapshot, error) {
+	file, err := memoryFile("an image")
+	if err != nil {
+		return nil, err
+	}
+	s := &memorySnapshot{file: file, size: uint64(len(b))}
 	if err := s.file.Truncate(int64(len(b))); err != nil {
 		return nil, fmt.Errorf("size the memory file of an image to %d bytes: %w", len(b), err)
 	}
-	for off, run := range nonZeroRuns(b) {
-		if _, err := s.file.WriteAt(run, int64(off)); err != nil {
-			return nil, fmt.Errorf("write the memory file of an image at %d: %w", off, err)
-		}
+	if err := writeRuns(s.file, b, without); err != nil {
+		return nil, fmt.Errorf("write the memory file of an image: %w", err)
 	}
 	runtime.SetFinalizer(s, func(s *memorySnapshot) { _ = s.file.Close() })
 	return s, nil

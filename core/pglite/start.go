@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -79,13 +80,7 @@ func (rt *Runtime) Start(ctx context.Context, o InstanceOptions) (*Instance, err
 	}
 	o.fill()
 	tellIgnored(o.Data, o.Log)
-	in, err := rt.try(ctx, trial{o: o})
-	if err != nil && ctx.Err() == nil && !errors.Is(err, errNotStarted) {
-		in, err = rt.again(ctx, o, err)
-	}
-	if err == nil {
-		in.sayOverridden()
-	}
+	in, err := rt.try(ctx, o)
 	return in, err
 }
 
@@ -93,12 +88,10 @@ func (rt *Runtime) Start(ctx context.Context, o InstanceOptions) (*Instance, err
 var errNotStarted = errors.New("no instance")
 
 // try starts PostgreSQL in one way. What it writes to files before it fails is there the next time, as after a crash.
-func (rt *Runtime) try(ctx context.Context, t trial) (*Instance, error) {
-	o := t.o
+func (rt *Runtime) try(ctx context.Context, o InstanceOptions) (*Instance, error) {
 	tail := &logTail{next: o.Log}
 	fs := newFiles(rt.installed(), o.Data, o.Random)
 	standardFiles(fs, tail.line)
-	fs.conf = t.conf
 	dropSlots(o.Data, o.Log)
 	in, err := rt.newInstance(rt.main, fs, o, 0)
 	if err != nil {
@@ -114,7 +107,7 @@ func (rt *Runtime) try(ctx context.Context, t trial) (*Instance, error) {
 		}
 		return nil, fmt.Errorf("start PostgreSQL: %w%s", err, tail.text())
 	}
-	fs.conf, fs.dataLimit = nil, o.DataLimit
+	fs.dataLimit = o.DataLimit
 	return in, nil
 }
 
@@ -192,6 +185,7 @@ func (in *Instance) main(args []string) (code uint32, err error) {
 // logTail keeps the last lines of a log for an error message.
 type logTail struct {
 	next  func(string)
+	mu    sync.Mutex
 	lines []string
 }
 
@@ -199,14 +193,18 @@ type logTail struct {
 const maxTail = 5
 
 func (t *logTail) line(s string) {
+	t.mu.Lock()
 	t.lines = append(t.lines, s)
 	if len(t.lines) > maxTail {
 		t.lines = t.lines[1:]
 	}
+	t.mu.Unlock()
 	t.next(s)
 }
 
 func (t *logTail) text() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	out := ""
 	for _, l := range t.lines {
 		out += "\n\t" + l

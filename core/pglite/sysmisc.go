@@ -36,7 +36,7 @@ func processCalls() map[string]hostFunc {
 		},
 		"__call_sighandler":                   func(in *Instance, s []uint64) { in.callTable(uint32(s[0]), sigOf("vi"), s[1]) },
 		"_emscripten_runtime_keepalive_clear": func(*Instance, []uint64) {},
-		"_setitimer_js":                       zero, // see the package comment: time limits come from the host
+		"_setitimer_js":                       setTimer,
 		"emscripten_resize_heap":              resizeHeap,
 		"emscripten_get_heap_max":             func(in *Instance, s []uint64) { s[0] = in.linear.limit - wasmbin.GuardBytes },
 		"environ_sizes_get":                   environSizes,
@@ -110,6 +110,9 @@ func environGet(in *Instance, s []uint64) {
 func clockTimeGet(in *Instance, s []uint64) {
 	switch id, at := uint32(s[0]), uint32(s[2]); {
 	case id == 0:
+		if in.proc != nil {
+			in.proc.deliver() // a loop that looks at the clock hears of its alarm
+		}
 		in.reviveCancel()
 		in.mem.putU64(at, uint64(in.clock.Now().UnixNano()))
 		s[0] = 0
@@ -237,6 +240,10 @@ const (
 // sysPoll waits until a descriptor is ready, the time is over, or somebody cancels or kills the instance.
 func sysPoll(in *Instance, s []uint64) {
 	fds, n, timeout := uint32(s[0]), uint32(s[1]), int32(s[2])
+	if in.proc != nil {
+		s[0] = uint64(uint32(in.proc.poll(fds, n, timeout)))
+		return
+	}
 	count := in.pollOnce(fds, n)
 	if count == 0 && timeout != 0 {
 		in.sleep(time.Duration(timeout) * time.Millisecond)

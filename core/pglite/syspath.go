@@ -2,6 +2,7 @@ package pglite
 
 import (
 	"encoding/binary"
+	"os"
 	"path"
 	"strings"
 	"time"
@@ -233,9 +234,25 @@ func sysUnlinkat(in *Instance, s []uint64) {
 	name, e := in.at(int32(s[0]), name)
 	if e == eOK {
 		fs, rel := in.files.resolve(name)
-		e = toErrno(fs.Unlink(rel))
+		e = in.unlink(fs, rel)
 	}
 	s[0] = e.neg()
+}
+
+// unlink removes a name; a cluster hears of those of shared memory.
+func (in *Instance) unlink(fs *memfs.FS, rel string) errno {
+	if in.cluster == nil || fs != in.files.system || !isSharedMemory(rel) {
+		return toErrno(fs.Unlink(rel))
+	}
+	file, err := fs.Open(rel, os.O_RDONLY, 0)
+	if err != nil {
+		return toErrno(err)
+	}
+	defer file.Close()
+	if err = fs.Unlink(rel); err == nil {
+		in.cluster.shm.unlinked(file.Inode())
+	}
+	return toErrno(err)
 }
 
 // pair resolves the two names of a rename or link; they must be in one tree.
