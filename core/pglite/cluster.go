@@ -255,12 +255,17 @@ func (c *Cluster) boot(ctx context.Context) error {
 }
 
 // start starts a process without a client, and remembers it by its kind.
-func (c *Cluster) start(kind string) (*Process, error) {
-	p, err := c.spawn(kind, nil, auxiliary)
-	if err != nil {
-		return nil, err
+func (c *Cluster) start(kind string) (*Process, error) { return c.spawn(kind, nil, auxiliary) }
+
+// enter keeps what the cluster holds until running is told that it is done. Errors: ErrDead.
+func (c *Cluster) enter() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return fmt.Errorf("%w: %w", ErrDead, c.err)
 	}
-	return p, nil
+	c.running.Add(1)
+	return nil
 }
 
 // enlist gives a process its number and its place.
@@ -309,7 +314,14 @@ func (c *Cluster) discharge(p *Process) {
 }
 
 // later does something that needs the lock of somebody who has it now.
-func (c *Cluster) later(f func()) { c.running.Go(f) }
+func (c *Cluster) later(f func()) {
+	if c.enter() == nil {
+		go func() {
+			defer c.running.Done()
+			f()
+		}()
+	}
+}
 
 // tell logs that a process could not be started.
 func (c *Cluster) tell(_ *Process, err error) {
@@ -334,21 +346,22 @@ func (c *Cluster) all() []*Process {
 
 // crash ends all processes because of one: what it held of shared memory nobody can trust. It may be called under the lock.
 func (c *Cluster) crash(err error) {
-	c.o.Log("LOG:  " + err.Error() + "; all processes are ended")
-	c.finish(err)
+	if c.finish(err) {
+		c.o.Log("LOG:  " + err.Error() + "; all processes are ended")
+	}
 }
 
 // finish ends everything at once; the first reason counts.
-func (c *Cluster) finish(err error) {
+func (c *Cluster) finish(err error) (first bool) {
 	c.mu.Lock()
-	first := c.err == nil
+	first = c.err == nil
 	if first {
 		c.err = err
 		close(c.stop)
 	}
 	c.mu.Unlock()
 	if !first {
-		return
+		return false
 	}
 	for _, p := range c.all() {
 		p.kill()
@@ -360,6 +373,7 @@ func (c *Cluster) finish(err error) {
 		c.lock.unlock()
 		close(c.done)
 	}()
+	return true
 }
 
 // Kill ends all processes at once, as kill -9 would: nothing is flushed. When it returns nothing runs any more.

@@ -76,6 +76,10 @@ type body func(p *Process) (exited bool, code uint32, err error)
 
 // spawn makes a process where a postmaster would fork, and starts it.
 func (c *Cluster) spawn(kind string, conn *Conn, run body) (*Process, error) {
+	if err := c.enter(); err != nil {
+		return nil, err
+	}
+	defer c.running.Done()
 	began := c.o.Clock.Monotonic()
 	p, err := c.clone(kind)
 	if err != nil {
@@ -183,11 +187,10 @@ func (p *Process) end(code uint32, err error) {
 		in.files.close(uint32(fd))
 	}
 	c.shm.leave(in)
-	crashed := err != nil && !in.wasKilled() || err == nil && !inOrder(code)
-	if crashed {
-		if err == nil {
-			err = fmt.Errorf("exit code %d", code)
-		}
+	if err == nil && !inOrder(code) {
+		err = fmt.Errorf("exit code %d", code)
+	}
+	if err != nil {
 		c.crash(fmt.Errorf("process %d (%s) failed: %w", p.pid, p.kind, err))
 	}
 	c.discharge(p)

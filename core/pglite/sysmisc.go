@@ -60,7 +60,7 @@ func processCalls() map[string]hostFunc {
 		"__syscall_accept4":                   noSocket,
 		"__syscall_sendto":                    noSocket,
 		"__syscall_recvfrom":                  noSocket,
-		"getnameinfo":                         func(_ *Instance, s []uint64) { s[0] = eai(-4) },
+		"getnameinfo":                         getnameinfo,
 		"getaddrinfo":                         getaddrinfo,
 		"__syscall_poll":                      sysPoll,
 		"_dlopen_js":                          dlopen,
@@ -229,6 +229,43 @@ func getaddrinfo(in *Instance, s []uint64) {
 		in.mem.putU32(ai+uint32(i)*4, v)
 	}
 	in.mem.putU32(out, ai)
+	s[0] = 0
+}
+
+// getnameinfo writes an address as numbers: there is no name service.
+func getnameinfo(in *Instance, s []uint64) {
+	const noName, badFamily, tooLong = -2, -6, -12
+	sa, node, nodeSize, service, serviceSize := uint32(s[0]), uint32(s[2]), uint32(s[3]), uint32(s[4]), uint32(s[5])
+	const numericHost, nameRequired = 1, 8
+	flags := uint32(s[6])
+	var addr netip.Addr
+	switch in.mem.u16(sa) {
+	case afInet:
+		addr, _ = netip.AddrFromSlice(in.mem.bytes(sa+4, 4))
+	case afInet6:
+		addr, _ = netip.AddrFromSlice(in.mem.bytes(sa+8, 16))
+	default:
+		s[0] = eai(badFamily)
+		return
+	}
+	port := uint64(in.mem.bytes(sa+2, 1)[0])<<8 | uint64(in.mem.bytes(sa+3, 1)[0])
+	if flags&(nameRequired|numericHost) == nameRequired {
+		s[0] = eai(noName)
+		return
+	}
+	for _, out := range []struct {
+		text     string
+		at, size uint32
+	}{{addr.String(), node, nodeSize}, {strconv.FormatUint(port, 10), service, serviceSize}} {
+		if out.at == 0 || out.size == 0 {
+			continue
+		}
+		if uint64(len(out.text)) >= uint64(out.size) {
+			s[0] = eai(tooLong)
+			return
+		}
+		in.mem.putCstr(out.at, out.text)
+	}
 	s[0] = 0
 }
 
