@@ -415,3 +415,6 @@ func (in *Instance) Data() *memfs.FS { return in.files.data }
 
 // Err says why the instance has ended; nil while it runs. It is for the owner.
 func (in *Instance) Err() error { return in.dead }
+
+// LeftOut is empty: see Cluster.LeftOut.
+func (in *Instance) LeftOut() []string { return in.leftOut }
