@@ -190,7 +190,9 @@ func (rt *Runtime) tryCluster(ctx context.Context, t trial) (*Cluster, error) {
 
 // main runs PostgreSQL's main up to where its postmaster would fork for the first time, and takes the image.
 func (c *Cluster) main(ctx context.Context) error {
-	in, err := c.rt.newInstance(c.rt.main, c.files, c.o.instance(), 0)
+	o := c.o.instance()
+	o.imaged = true
+	in, err := c.rt.newInstance(c.rt.main, c.files, o, 0)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotStarted, err)
 	}

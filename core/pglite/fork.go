@@ -33,11 +33,12 @@ type sharedMapping struct {
 	addr, size uint32
 	inode      uint64 // of a file of /dev/shm; 0: the main segment
 	file       *os.File
+	off        int64 // where it is in the file
 }
 
 // attach puts the piece where it belongs.
 func (s sharedMapping) attach(region []byte) error {
-	_, err := unix.MmapPtr(int(s.file.Fd()), 0, unsafe.Pointer(&region[s.addr]), uintptr(s.size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED)
+	_, err := unix.MmapPtr(int(s.file.Fd()), s.off, unsafe.Pointer(&region[s.addr]), uintptr(s.size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED)
 	if err != nil {
 		return fmt.Errorf("map %d bytes of shared memory: %w", s.size, err)
 	}
@@ -68,34 +69,29 @@ func (c *Cluster) fork(in *Instance) error {
 		libraries: slices.Clone(in.libraries), mainSlots: maps.Clone(in.mainSlots), handles: maps.Clone(in.handles),
 		children: in.mem.u32(in.mem.u32(at.PMSignalState) + childCountAt),
 	}
-	main := sharedMapping{addr: base, size: size}
+	img.memory = in.linear.image()
+	main := sharedMapping{addr: base, size: size, off: int64(base), file: img.memory.file}
+	c.shm.main = img.memory
 	var err error
-	if main.file, err = sharedFile("shared memory", in.mem.b[base:base+size]); err != nil {
-		return err
-	}
-	c.shm.main = main.file
-	if img.region, err = unix.Mmap(int(main.file.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+	if img.region, err = unix.Mmap(int(main.file.Fd()), main.off, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return fmt.Errorf("map shared memory: %w", err)
 	}
 	c.shm.region = img.region
 	img.shared = append([]sharedMapping{main}, in.mappings...)
 	c.shm.inherited(in.mappings)
-	return c.photograph(in, img)
+	c.take(in, img)
+	return nil
 }
 
-// photograph completes an image with the memory of the instance that is the postmaster.
-func (c *Cluster) photograph(in *Instance, img *forkImage) (err error) {
+// take completes an image with the rest of the instance that is the postmaster.
+func (c *Cluster) take(in *Instance, img *forkImage) {
 	img.globals = nil
 	for _, name := range in.program.globals {
 		img.globals = append(img.globals, in.module.ExportedGlobal(name).Get())
 	}
 	img.autovacuum = in.mem.u8(in.mem.u32(in.option("autovacuum")+optionVariable)) != 0 &&
 		in.mem.u8(in.mem.u32(in.option("track_counts")+optionVariable)) != 0
-	if img.memory, err = snapshotMemory(in.mem.b, img.shared...); err != nil {
-		return err
-	}
 	c.image = img
-	return nil
 }
 
 // u32 reads the main segment of shared memory at an address of a process.
@@ -124,11 +120,10 @@ func (c *Cluster) reload() error {
 		return fmt.Errorf("read the configuration again: exit code %d, %w", code, err)
 	}
 	img := *c.image
-	var failed error
-	if err := in.guard(func() { failed = c.photograph(in, &img) }); err != nil {
+	if img.memory, err = snapshotMemory(in.mem.b, img.shared...); err != nil {
 		return err
 	}
-	return failed
+	return in.guard(func() { c.take(in, &img) })
 }
 
 // internal is a function of PostgreSQL that it does not export by itself.

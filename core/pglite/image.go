@@ -1,6 +1,7 @@
 package pglite
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -254,17 +255,8 @@ func nonZeroRuns(b []byte) iter.Seq2[int, []byte] {
 	}
 }
 
-func isZero(b []byte) bool {
-	for len(b) >= 8 {
-		if b[0]|b[1]|b[2]|b[3]|b[4]|b[5]|b[6]|b[7] != 0 {
-			return false
-		}
-		b = b[8:]
-	}
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
-}
+// zeroPage is compared with: that is done by vector instructions.
+var zeroPage [4096]byte
+
+// isZero says whether a page, or a part of one, is all zeros.
+func isZero(b []byte) bool { return bytes.Equal(b, zeroPage[:len(b)]) }

@@ -51,6 +51,8 @@ type InstanceOptions struct {
 	Random io.Reader
 	// Log hears each line of the server log. Nil: dropped.
 	Log func(line string)
+
+	imaged bool // the memory becomes an image: it is a file
 }
 
 // Instance is one running PostgreSQL: one session in single-user mode. One goroutine owns it at a time; only Cancel
@@ -142,11 +144,14 @@ func (rt *Runtime) newInstance(p *program, fs *files, o InstanceOptions, size ui
 	if o.MemoryLimit > 0 {
 		limit = min(limit, uint64(o.MemoryLimit)&^(wasmPage-1)+wasmbin.GuardBytes)
 	}
-	region, free, err := reserve(maxMemory)
-	if err != nil {
+	in.linear = &linearMemory{limit: limit, view: in.mem}
+	reservation := reserve
+	if o.imaged {
+		reservation = in.linear.reserveFile
+	}
+	if in.linear.region, in.linear.free, err = reservation(maxMemory); err != nil {
 		return nil, err
 	}
-	in.linear = &linearMemory{region: region, limit: limit, view: in.mem, free: free}
 	defer func() {
 		if err != nil {
 			in.release()

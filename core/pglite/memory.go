@@ -3,6 +3,7 @@ package pglite
 import (
 	"bytes"
 	"encoding/binary"
+	"os"
 
 	"github.com/tetratelabs/wazero/experimental"
 )
@@ -49,6 +50,7 @@ type linearMemory struct {
 	limit  uint64  // grows beyond it fail, and PostgreSQL answers with SQLSTATE 53200
 	view   *memory // what host functions see, kept current
 	free   func([]byte)
+	file   *os.File // whose content it is; nil: none
 }
 
 var _ experimental.LinearMemory = (*linearMemory)(nil)
@@ -70,4 +72,8 @@ func (l *linearMemory) Free() {
 	region := l.region
 	l.region, l.view.b = nil, nil
 	l.free(region)
+	if l.file != nil {
+		_ = l.file.Close()
+		l.file = nil
+	}
 }

@@ -2,7 +2,6 @@ package pglite
 
 import (
 	"cmp"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -13,8 +12,8 @@ import (
 // sharedFiles are the files behind shared memory: the main segment, and one for each file of /dev/shm that processes map
 // (PostgreSQL's dynamic shared memory). They belong to who has the lock.
 type sharedFiles struct {
-	main   *os.File
-	region []byte // of main, as the host sees it
+	main   *memorySnapshot // the image that PostgreSQL began with holds the main segment
+	region []byte          // the main segment, as the host sees it
 	files  map[uint64]*sharedSegment
 }
 
@@ -29,7 +28,7 @@ type sharedSegment struct {
 func (s *sharedFiles) share(in *Instance, addr, size uint32, inode uint64) error {
 	seg := s.files[inode]
 	if seg == nil {
-		file, err := sharedFile("dynamic shared memory", nil)
+		file, err := memoryFile("dynamic shared memory")
 		if err != nil {
 			return err
 		}
@@ -118,30 +117,11 @@ func (s *sharedFiles) close() {
 		_ = unix.Munmap(s.region)
 		s.region = nil
 	}
-	if s.main != nil {
-		_ = s.main.Close()
-		s.main = nil
-	}
+	s.main = nil
 }
 
 // isSharedMemory says whether a path of the installation's tree is shared memory.
 func isSharedMemory(path string) bool { return strings.HasPrefix(path, "/dev/shm/") }
-
-// sharedFile is a file of memory that holds b, for processes to map.
-func sharedFile(what string, b []byte) (*os.File, error) {
-	f, err := memoryFile(what)
-	if err != nil {
-		return nil, err
-	}
-	if err = f.Truncate(int64(len(b))); err == nil {
-		err = writeRuns(f, b, nil)
-	}
-	if err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("write %s: %w", what, err)
-	}
-	return f, nil
-}
 
 // writeRuns writes what of b is not zero, and in none of the pieces that are left out, to its place in a file that is all zeros.
 func writeRuns(f *os.File, b []byte, without []sharedMapping) error {

@@ -1,6 +1,9 @@
+//go:build unix
+
 package pglite
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -9,20 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memorySnapshot is the content of a linear memory in a memfd: instances map it copy-on-write, so that starting one
+// memorySnapshot is the content of a linear memory in a file of memory: instances map it copy-on-write, so that starting one
 // costs no copy and a page is only paid for when it is written.
 type memorySnapshot struct {
 	file *os.File
 	size uint64
-}
-
-// memoryFile is a file of memory, without a name.
-func memoryFile(what string) (*os.File, error) {
-	fd, err := unix.MemfdCreate("blobpglite "+what, unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("create a memory file for %s: %w", what, err)
-	}
-	return os.NewFile(uintptr(fd), what), nil
 }
 
 // snapshotMemory copies the pages of b that are not zero; without those that are shared.
@@ -38,8 +32,37 @@ func snapshotMemory(b []byte, without ...sharedMapping) (*memorySnapshot, error)
 	if err := writeRuns(s.file, b, without); err != nil {
 		return nil, fmt.Errorf("write the memory file of an image: %w", err)
 	}
+	return s.owned(), nil
+}
+
+// owned closes the file when nobody can restore from it any more.
+func (s *memorySnapshot) owned() *memorySnapshot {
 	runtime.SetFinalizer(s, func(s *memorySnapshot) { _ = s.file.Close() })
-	return s, nil
+	return s
+}
+
+// reserveFile is like reserve, for a memory that becomes an image: it is the content of a memory file.
+func (l *linearMemory) reserveFile(size uint64) ([]byte, func([]byte), error) {
+	file, err := memoryFile("the postmaster")
+	if err != nil {
+		return nil, nil, err
+	}
+	var b []byte
+	if err = file.Truncate(int64(size)); err == nil {
+		b, err = unix.Mmap(int(file.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_NORESERVE)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("reserve %d bytes of address space for an instance's memory: %w", size, err), file.Close())
+	}
+	l.file = file
+	return b, func(b []byte) { _ = unix.Munmap(b) }, nil
+}
+
+// image is the memory as it is now, which nobody may write any more.
+func (l *linearMemory) image() *memorySnapshot {
+	s := &memorySnapshot{file: l.file, size: uint64(len(l.view.b))}
+	l.file = nil
+	return s.owned()
 }
 
 // restore puts the snapshot at the start of region.
