@@ -14,6 +14,7 @@ import (
 
 	"blobpglite/core/clock"
 	"blobpglite/core/memfs"
+	"blobpglite/core/point"
 )
 
 // ClusterOptions configures a cluster.
@@ -40,6 +41,8 @@ type ClusterOptions struct {
 	Random io.Reader
 	// Log hears each line of the server log. Nil: dropped.
 	Log func(line string)
+	// Hook is called at the points process/...; nil: not. An error is one of the process that passes it, so PostgreSQL crashes.
+	Hook point.Hook
 }
 
 // Cluster is a running PostgreSQL: a process for each client, and those that work for all. The host is their postmaster and their
@@ -64,8 +67,9 @@ type Cluster struct {
 	replayed    uint64
 	leftOut     []string
 	stats       clusterCounts
-	running     sync.WaitGroup // goroutines of processes
-	stop        chan struct{}  // closed with err
+	ctx         context.Context // of what lives as long as the cluster
+	running     sync.WaitGroup  // goroutines of processes
+	stop        chan struct{}   // closed with err
 	done        chan struct{}
 }
 
@@ -170,7 +174,7 @@ func (rt *Runtime) tryCluster(ctx context.Context, t trial) (*Cluster, error) {
 	dropSlots(o.Data, o.Log)
 	c := &Cluster{
 		rt: rt, o: o, files: fs, procs: map[uint32]*Process{}, named: map[string]*Process{}, nextPID: firstPid,
-		stop: make(chan struct{}), done: make(chan struct{}),
+		stop: make(chan struct{}), done: make(chan struct{}), ctx: context.WithoutCancel(ctx),
 	}
 	c.lock.clock = o.Clock
 	c.o.Log = tail.line

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"blobpglite/core/memfs"
+	"blobpglite/core/point"
 )
 
 // One process that is killed ends all, and what was committed is there when PostgreSQL starts again on the same files.
@@ -178,4 +179,50 @@ func TestSlowReader(t *testing.T) {
 	}
 	_ = raw.Close()
 	<-raw.Done()
+}
+
+// A process that dies at any of its points is a crash, from which the files recover.
+func TestDeathOfProcesses(t *testing.T) {
+	died := errors.New("died")
+	for _, at := range []point.Point{point.ProcessBeforeStart, point.ProcessAfterExit, point.ProcessBeforeSignal} {
+		t.Run(strings.ReplaceAll(string(at), "/", "-"), func(t *testing.T) {
+			var armed atomic.Bool
+			c := startCluster(t, ClusterOptions{Hook: func(_ context.Context, p point.Point) error {
+				if p == at && armed.Load() {
+					return died
+				}
+				return nil
+			}})
+			a := dial(t, c)
+			value(t, a, "CREATE TABLE t (i int); INSERT INTO t VALUES (1)")
+			armed.Store(true)
+			conn, err := pgx.ConnectConfig(t.Context(), config(t, c, "postgres", "postgres"))
+			if err == nil {
+				_ = conn.Close(t.Context())
+			}
+			_, _ = try(a, "SELECT pg_reload_conf()")
+			<-c.Done()
+			if err := c.Err(); !errors.Is(err, died) {
+				t.Error(err)
+			}
+			again := startCluster(t, ClusterOptions{Data: c.Data()})
+			if got := value(t, dial(t, again), "SELECT * FROM t"); got != "1" {
+				t.Error(got)
+			}
+		})
+	}
+	rt := testRuntime(t)
+	data, err := rt.Template(t.Context(), memfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = rt.StartCluster(t.Context(), ClusterOptions{Data: data, Hook: func(_ context.Context, p point.Point) error {
+		if p == point.ProcessBeforeFork {
+			return died
+		}
+		return nil
+	}})
+	if !errors.Is(err, died) {
+		t.Error(err)
+	}
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/tetratelabs/wazero/api"
 	"golang.org/x/sys/unix"
+
+	"blobpglite/core/point"
 )
 
 // forkImage is the postmaster's memory at the moment when it would fork: every process begins as a copy of it.
@@ -61,6 +63,9 @@ func (c *Cluster) fork(in *Instance) error {
 	at := c.rt.places
 	base, size := in.mem.u32(at.AnonymousShmem), in.mem.u32(at.AnonymousShmemSize)
 	if err := c.rt.selfTest(in, base, size); err != nil {
+		return err
+	}
+	if err := c.o.Hook.Fire(c.ctx, point.ProcessBeforeFork); err != nil {
 		return err
 	}
 	in.pinSettings()

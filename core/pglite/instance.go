@@ -67,7 +67,7 @@ type Instance struct {
 	mem     *memory
 	module  api.Module
 	modules []api.Module // generated and side modules, to close with the instance
-	table   []slot
+	table   []*slot
 	scratch [4]uint64
 	entry   [4]uint64 // arguments and result of enterGuest, which never nests: one allocation less for each entry
 	fn      exports
@@ -129,6 +129,9 @@ type exports struct {
 	findOption                                        api.Function
 }
 
+// tableSize is about how many entries the table of functions has; it grows with libraries.
+const tableSize = 6 << 10
+
 // newInstance instantiates the program with an empty memory; size is how large the memory is to be, zero for the
 // program's own minimum.
 func (rt *Runtime) newInstance(p *program, fs *files, o InstanceOptions, size uint64) (_ *Instance, err error) {
@@ -136,7 +139,7 @@ func (rt *Runtime) newInstance(p *program, fs *files, o InstanceOptions, size ui
 		rt: rt, program: p, opts: o, files: fs, mem: &memory{}, clock: o.Clock, random: o.Random,
 		wake: make(chan struct{}, 1), killed: make(chan struct{}),
 		loaded: map[string]*library{}, handles: map[uint32]string{}, mainSlots: map[string]uint32{},
-		table: make([]slot, 8192),
+		table: make([]*slot, tableSize),
 	}
 	fs.dataLimit = o.DataLimit
 	in.ctx = &guestContext{Context: context.Background(), in: in}

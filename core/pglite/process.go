@@ -9,6 +9,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 
 	"blobpglite/core/clock"
+	"blobpglite/core/point"
 )
 
 // Kinds of processes, as pg_stat_activity names them.
@@ -158,6 +159,8 @@ func (p *Process) run(run body) {
 	exited, code, err := false, uint32(0), error(nil)
 	if in.wasKilled() {
 		err = errKilled
+	} else {
+		err = c.o.Hook.Fire(c.ctx, point.ProcessBeforeStart)
 	}
 	if err == nil {
 		_, exited, code, err = in.enterGuest(in.internal("InitStandaloneProcess"), 0)
@@ -178,7 +181,6 @@ func (p *Process) run(run body) {
 // end takes the process from the world. It has the lock, and gives it up.
 func (p *Process) end(code uint32, err error) {
 	c, in := p.c, p.in
-	p.code, p.err = code, err
 	p.alarm.stop()
 	if p.conn != nil {
 		p.conn.flush(p)
@@ -187,9 +189,11 @@ func (p *Process) end(code uint32, err error) {
 		in.files.close(uint32(fd))
 	}
 	c.shm.leave(in)
+	err = errors.Join(err, c.o.Hook.Fire(c.ctx, point.ProcessAfterExit))
 	if err == nil && !inOrder(code) {
 		err = fmt.Errorf("exit code %d", code)
 	}
+	p.code, p.err = code, err
 	if err != nil {
 		c.crash(fmt.Errorf("process %d (%s) failed: %w", p.pid, p.kind, err))
 	}

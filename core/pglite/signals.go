@@ -3,6 +3,8 @@ package pglite
 import (
 	"math"
 	"time"
+
+	"blobpglite/core/point"
 )
 
 // Signals, by the guest's numbers.
@@ -18,6 +20,9 @@ const (
 
 // kill is kill(2), called by a process.
 func (c *Cluster) kill(in *Instance, pid int32, sig uint32) int32 {
+	if err := c.o.Hook.Fire(c.ctx, point.ProcessBeforeSignal); err != nil {
+		in.trapf("%w", err)
+	}
 	if pid < 0 {
 		pid = -pid // a group: every process is alone in its own
 	}
