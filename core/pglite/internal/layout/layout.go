@@ -1,0 +1,49 @@
+// Package layout says where the functions, variables and structures of PostgreSQL are in one build of pglite.wasm, whose
+// names its makers stripped. A host that is PostgreSQL's postmaster and kernel needs some of them.
+//
+//	l, err := layout.For(set.SHA256())
+//	exit := l.Functions["proc_exit"]   // its index
+//	pid := l.Addresses["MyProcPid"]    // where the variable is in memory
+//
+// All names are PostgreSQL's own, and those of the C library for what belongs to it. Numbers are those of the binary as
+// published, before any change: function indexes count the imported functions first.
+package layout
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// ErrUnknown is wrapped when nothing is known of a binary. Use the binary that the message names.
+var ErrUnknown = errors.New("the layout of this pglite.wasm is not known")
+
+// Layout says where things are in one build of pglite.wasm.
+type Layout struct {
+	SHA256   string // of pglite.wasm, in hex
+	PGlite   string // the version of the npm package, such as "0.5.16"
+	Postgres string // the version of PostgreSQL, such as "18.6"
+
+	Functions map[string]uint32 // indexes of functions
+	Addresses map[string]uint32 // of variables, in memory
+	Slots     map[string]uint32 // of functions, in the table of indirect calls
+	Sizes     map[string]uint32 // of structures, in bytes
+	Offsets   map[string]uint32 // of a structure's fields, in bytes: "PGPROC.procLatch"
+}
+
+// For gives the layout of the pglite.wasm with a hash (SHA-256, in hex). Errors match [ErrUnknown].
+func For(sha256 string) (*Layout, error) {
+	var known []string
+	for _, l := range layouts() {
+		if strings.EqualFold(l.SHA256, sha256) {
+			return &l, nil
+		}
+		known = append(known, l.PGlite)
+	}
+	slices.Sort(known)
+	return nil, fmt.Errorf("look up the layout of the pglite.wasm with SHA-256 %q: %w; known are those of PGlite %s: use one of these",
+		sha256, ErrUnknown, strings.Join(known, ", "))
+}
+
+func layouts() []Layout { return []Layout{pglite0516()} }
