@@ -2,7 +2,10 @@ package pglite
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
+	"blobpglite/core/pglite/internal/layout"
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
@@ -11,13 +14,38 @@ const processExport = wasmbin.ProcessExportPrefix
 
 // places are addresses in the guest's memory, and sizes, that the host of processes needs.
 type places struct {
+	layout *layout.Layout
+
 	IsUnderPostmaster, IsPostmasterEnvironment, PostmasterPid, MyProcPid, MyProc, MyClientSocket, MyPMChildSlot, MyBackendType uint32
 	PGliteActive, SendReadyForQuery                                                                                            uint32
 	BeforeShmemExit, OnShmemExit, OnProcExit, PostmasterAliveFds                                                               uint32
 	InterruptHoldoffCount, CritSectionCount                                                                                    uint32
 	SignalHandlers, Sigactions, WrapperHandler, Errno                                                                          uint32
 	AnonymousShmem, AnonymousShmemSize, PMSignalState, CheckpointerShmem, ProcGlobal                                           uint32
-	ProcSize, CheckpointerProcAt                                                                                               uint32
+}
+
+// newPlaces looks the places up for a binary.
+func newPlaces(sha256 string) (places, error) {
+	l, err := layout.For(sha256)
+	if err != nil {
+		return places{}, err
+	}
+	p := places{layout: l, WrapperHandler: l.Slots["wrapper_handler"]}
+	wanted := map[string]*uint32{
+		"IsUnderPostmaster": &p.IsUnderPostmaster, "IsPostmasterEnvironment": &p.IsPostmasterEnvironment, "PostmasterPid": &p.PostmasterPid,
+		"MyProcPid": &p.MyProcPid, "MyProc": &p.MyProc, "MyClientSocket": &p.MyClientSocket, "MyPMChildSlot": &p.MyPMChildSlot,
+		"MyBackendType": &p.MyBackendType, "pglite_active": &p.PGliteActive, "send_ready_for_query": &p.SendReadyForQuery,
+		"before_shmem_exit_index": &p.BeforeShmemExit, "on_shmem_exit_index": &p.OnShmemExit, "on_proc_exit_index": &p.OnProcExit,
+		"postmaster_alive_fds": &p.PostmasterAliveFds, "InterruptHoldoffCount": &p.InterruptHoldoffCount, "CritSectionCount": &p.CritSectionCount,
+		"pqsignal_handlers": &p.SignalHandlers, "sigactions": &p.Sigactions, "errno": &p.Errno, "AnonymousShmem": &p.AnonymousShmem,
+		"AnonymousShmemSize": &p.AnonymousShmemSize, "PMSignalState": &p.PMSignalState, "CheckpointerShmem": &p.CheckpointerShmem, "ProcGlobal": &p.ProcGlobal,
+	}
+	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		if *wanted[name] = l.Addresses[name]; *wanted[name] == 0 {
+			return places{}, fmt.Errorf("the layout of PGlite %s lacks the address of %s", l.PGlite, name)
+		}
+	}
+	return p, nil
 }
 
 // processFunctions are those that the host calls.
@@ -28,24 +56,9 @@ func processFunctions() []string {
 	}
 }
 
-var tableFunctions = map[string]uint32{
-	"InitStandaloneProcess": 10086, "load_hba": 3610, "BackendMain": 5783, "CheckpointerMain": 4559, "CreateCheckPoint": 1401,
-	"smgrdestroyall": 5765, "StartupProcessMain": 4602, "WalWriterMain": 4627, "AutoVacLauncherMain": 4529, "AutoVacWorkerMain": 4537,
-	"kill": 13473, "InitProcess": 5692, "RequestCheckpoint": 4564, "ProcessInterrupts": 5803, "pg_usleep": 10903, "WaitEventSetWait": 5573,
-	"proc_exit": 5442, "wrapper_handler": 10910, "ProcKill": 5693, "AuxiliaryProcKill": 5695,
-}
-
-var tableAddresses = map[string]uint32{"MyProcPid": 2875608}
-
-func newPlaces() places {
-	return places{
-		InterruptHoldoffCount: 2875516, CritSectionCount: 2875524, PostmasterPid: 2875552, IsPostmasterEnvironment: 2875556, IsUnderPostmaster: 2875557,
-		MyProcPid: 2875608, MyClientSocket: 2875632, MyPMChildSlot: 2875680, MyBackendType: 2878772, MyProc: 2804284,
-		PGliteActive: 2964944, SendReadyForQuery: 2964949, BeforeShmemExit: 2796912, OnShmemExit: 2797088, OnProcExit: 2797264,
-		PostmasterAliveFds: 2592328, SignalHandlers: 2964416, Sigactions: 2970128, Errno: 2968596, WrapperHandler: 5627,
-		AnonymousShmem: 2788552, AnonymousShmemSize: 2788556, CheckpointerShmem: 2788816, ProcGlobal: 2804288, PMSignalState: 2797456,
-		ProcSize: 640, CheckpointerProcAt: 64,
-	}
+// patchProcesses makes PostgreSQL's binary one whose host can run many processes of it.
+func (p *places) patchProcesses(bin []byte) ([]byte, error) {
+	return wasmbin.PatchProcesses(bin, wasmbin.Places{Functions: p.layout.Functions, Addresses: p.layout.Addresses}, processFunctions())
 }
 
 // shmemMagic begins the main segment of shared memory (PGShmemMagic).

@@ -103,6 +103,10 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 	if err != nil {
 		return nil, err
 	}
+	at, err := newPlaces(set.SHA256())
+	if err != nil {
+		return nil, err
+	}
 	dir := filepath.Join(set.CacheDir(), "compiled")
 	cache, err := wazero.NewCompilationCacheWithDir(dir)
 	if err == nil {
@@ -114,7 +118,7 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 	rt := &Runtime{
 		ctx: context.WithoutCancel(ctx), assets: set, progress: progress, cache: cache,
 		libs:    libraryCache{sides: map[[32]byte]*sideLib{}, small: map[[32]byte]wazero.CompiledModule{}},
-		invokes: map[string]bool{}, places: newPlaces(),
+		invokes: map[string]bool{}, places: at,
 	}
 	config := wazero.NewRuntimeConfigCompiler().WithCompilationCache(cache).WithCoreFeatures(api.CoreFeaturesV2)
 	rt.wazero = wazero.NewRuntimeWithConfig(ctx, config)
@@ -173,7 +177,7 @@ func (rt *Runtime) compileMain(ctx context.Context, name, file string, original 
 		rt.progress("rewriting "+name, 0, 0)
 		bin, err := original, error(nil)
 		if name == mainProgram {
-			bin, err = wasmbin.PatchProcesses(bin, wasmbin.Places{Functions: tableFunctions, Addresses: tableAddresses}, processFunctions())
+			bin, err = rt.places.patchProcesses(bin)
 		}
 		if err == nil {
 			bin, err = wasmbin.RewriteMain(bin)

@@ -182,12 +182,10 @@ const internalError = ('X' - '0') | ('X'-'0')<<6
 
 // wakeCheckpointer sets the checkpointer's latch.
 func (p *Process) wakeCheckpointer(checkpointer *Process) {
-	m, at := p.in.mem, p.c.rt.places
-	global := m.u32(at.ProcGlobal)
-	if n := m.u32(global + at.CheckpointerProcAt); n != math.MaxUint32 {
-		m.putU32(m.u32(global)+at.ProcSize*n+procLatchAt, 1)
+	m, l := p.in.mem, p.c.rt.places.layout
+	global := m.u32(p.c.rt.places.ProcGlobal)
+	if n := m.u32(global + l.Offsets["PROC_HDR.checkpointerProc"]); n != math.MaxUint32 {
+		m.putU32(m.u32(global)+l.Sizes["PGPROC"]*n+l.Offsets["PGPROC.procLatch"], 1)
 	}
 	checkpointer.signal(sigURG)
 }
-
-const procLatchAt = 20 // PGPROC.procLatch
