@@ -46,6 +46,7 @@ type openFile struct {
 	refs    int
 
 	log      bool // a file of the write-ahead log
+	shm      bool // shared memory
 	system   bool // a file of PostgreSQL's own, see isSystemFile
 	isSystem bool // only in an image: fs is the installation, not the data directory
 }
@@ -131,7 +132,10 @@ func (f *files) open(name string, flags int, perm uint32) (int, errno) {
 	if err != nil {
 		return 0, toErrno(err)
 	}
-	return f.add(&openFile{fs: fs, file: file, flags: flags, log: strings.HasPrefix(strings.TrimPrefix(rel, "/"), "pg_wal/"), system: fs == f.data && isSystemFile(rel)})
+	return f.add(&openFile{
+		fs: fs, file: file, flags: flags, log: strings.HasPrefix(strings.TrimPrefix(rel, "/"), "pg_wal/"),
+		system: fs == f.data && isSystemFile(rel), shm: fs == f.system && isSharedMemory(rel),
+	})
 }
 
 // full says whether a data file may not grow to size any more. The log may: where it cannot be written, PostgreSQL

@@ -2,6 +2,7 @@ package pglite
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -13,6 +14,9 @@ import (
 
 	"blobpglite/core/point"
 )
+
+// hbaFile is where pg_hba.conf is, unless somebody has put it elsewhere.
+const hbaFile = dataRoot + "/pg_hba.conf"
 
 // forkImage is the postmaster's memory at the moment when it would fork: every process begins as a copy of it.
 type forkImage struct {
@@ -69,6 +73,12 @@ func (c *Cluster) fork(in *Instance) error {
 		return err
 	}
 	in.pinSettings()
+	if in.call(in.internal("load_hba")) == 0 {
+		if at := in.mem.u32(in.mem.u32(in.option("hba_file") + optionVariable)); at == 0 || in.mem.cstr(at) != hbaFile {
+			return errors.New("hba_file cannot be loaded")
+		}
+		c.o.Log("WARNING:  pg_hba.conf cannot be loaded: nobody is let in but the host itself, by HTTP")
+	}
 	img := &forkImage{
 		base: base, transam: in.mem.u32(uint32(c.rt.main.consts["TransamVariables"])),
 		libraries: slices.Clone(in.libraries), mainSlots: maps.Clone(in.mainSlots), handles: maps.Clone(in.handles),

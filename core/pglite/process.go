@@ -102,6 +102,9 @@ func (c *Cluster) clone(kind string) (*Process, error) {
 	fs := c.files.sibling(c.o.Random)
 	standardFiles(fs, c.o.Log)
 	o := c.o.instance()
+	if kind != KindClient { // clients were stopped before the directory was that large
+		o.DataLimit = 0
+	}
 	in, err := c.rt.newInstance(c.rt.main, fs, o, c.image.memory.size)
 	if err != nil {
 		return nil, err

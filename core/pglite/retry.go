@@ -95,9 +95,7 @@ func sayOverridden(data *memfs.FS, settings map[string]string, log func(string))
 	for _, l := range readConf(data) {
 		value, there := settings[l.name]
 		if !there {
-			if value, there = HostSettings()[l.name]; !there {
-				continue
-			}
+			continue
 		}
 		log(fmt.Sprintf("WARNING:  the line of %s in %s has no effect: PostgreSQL is started with %s here", l.name, autoConf, value))
 	}

@@ -338,7 +338,7 @@ func sysMmap(in *Instance, s []uint64) {
 	allocated, addr := uint32(s[5]), uint32(s[6])
 	clear(in.mem.bytes(ptr, rounded))
 	const mapShared = 1
-	if in.cluster != nil && s[2]&mapShared != 0 && o.fs == in.files.system {
+	if in.cluster != nil && s[2]&mapShared != 0 && o.shm {
 		if err := in.cluster.shm.share(in, ptr, rounded, o.file.Inode()); err != nil {
 			s[0] = eNOMEM.neg()
 			return

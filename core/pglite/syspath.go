@@ -293,7 +293,7 @@ func sysSymlinkat(in *Instance, s []uint64) {
 	name, e := in.at(int32(s[1]), in.mem.cstr(uint32(s[2])))
 	if e == eOK {
 		fs, rel := in.files.resolve(name)
-		if fs == in.files.data && in.parameters != nil && strings.HasPrefix(strings.TrimPrefix(rel, "/"), "pg_tblspc/") {
+		if fs == in.files.data && in.proc != nil && in.proc.kind == KindClient && strings.HasPrefix(strings.TrimPrefix(rel, "/"), "pg_tblspc/") {
 			in.opts.Log("WARNING:  a tablespace cannot lie outside of the data directory: that is all that the bucket holds")
 			s[0] = eNOTSUP.neg()
 			return
