@@ -181,7 +181,11 @@ func (rt *Runtime) tryCluster(ctx context.Context, t trial) (*Cluster, error) {
 	}
 	c.lock.clock = o.Clock
 	c.o.Log = tail.line
-	err := c.main(ctx)
+	var err error
+	if c.lock.beat, err = newBeat(sliceTime); err != nil {
+		return nil, fmt.Errorf("%w: %w", errNotStarted, err)
+	}
+	err = c.main(ctx)
 	if err == nil {
 		err = c.boot(ctx)
 	}
@@ -228,7 +232,6 @@ func (c *Cluster) main(ctx context.Context) error {
 	}
 	c.shm.leave(in)
 	c.slots = make([]bool, c.image.children+1)
-	go c.lock.preempt(c.stop)
 	return nil
 }
 
@@ -441,6 +444,7 @@ func (c *Cluster) finish(err error) (first bool) {
 		c.lock.lock(nil)
 		c.shm.close()
 		c.lock.unlock()
+		c.lock.beat.close()
 		close(c.done)
 	}()
 	return true

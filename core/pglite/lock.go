@@ -13,6 +13,7 @@ import (
 // for long and holds no lock of PostgreSQL's lowest kind.
 type hostLock struct {
 	clock clock.Clock
+	beat  *beat
 
 	mu    sync.Mutex
 	held  bool
@@ -21,7 +22,6 @@ type hostLock struct {
 
 	waiting atomic.Int32
 	current atomic.Pointer[Process] // who has it; nil: nobody, or the host
-	turn    atomic.Uint64           // counts who got it
 
 	switches atomic.Int64 // it went to another process than last
 	waits    atomic.Int64 // somebody had to wait for it
@@ -60,7 +60,9 @@ func (l *hostLock) lock(p *Process) {
 // got notes who has the lock now.
 func (l *hostLock) got(p *Process) {
 	l.current.Store(p)
-	l.turn.Add(1)
+	if p != nil {
+		l.beat.aim(p.interruptWord)
+	}
 	if p != l.last {
 		l.last = p
 		l.switches.Add(1)
@@ -69,6 +71,7 @@ func (l *hostLock) got(p *Process) {
 
 // unlock gives the lock to who has waited longest.
 func (l *hostLock) unlock() {
+	l.beat.aim(nil)
 	l.current.Store(nil)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,25 +86,6 @@ func (l *hostLock) unlock() {
 	ch <- struct{}{}
 }
 
-// sliceTime is how long a process runs while others wait, before it is asked to let them.
+// sliceTime is about how long a process runs while others wait, before it is asked to let them: PostgreSQL then looks whether there
+// is something to do, and so calls the host.
 const sliceTime = 4 * time.Millisecond
-
-// preempt asks a process that others wait for to give up the lock where it can, until stop is closed: it sets the flag that a signal
-// would set, and PostgreSQL then looks whether there is something to do, and so asks the host.
-func (l *hostLock) preempt(stop <-chan struct{}) {
-	t := time.NewTicker(sliceTime)
-	defer t.Stop()
-	seen := uint64(0)
-	for {
-		select {
-		case <-stop:
-			return
-		case <-t.C:
-		}
-		turn := l.turn.Load()
-		if p := l.current.Load(); p != nil && turn == seen && l.waiting.Load() > 0 {
-			p.interrupt()
-		}
-		seen = turn
-	}
-}

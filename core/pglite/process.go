@@ -54,8 +54,10 @@ type Process struct {
 	pending   atomic.Uint32 // signals, a bit each
 	wake      chan struct{}
 	inHandler bool
-	alarm     alarm
-	conn      *Conn // to its client; nil: it has none
+
+	interruptWord *uint32 // PostgreSQL's InterruptPending
+	alarm         alarm
+	conn          *Conn // to its client; nil: it has none
 
 	lastLSN uint64 // of recovery, where it is the startup process
 	code    uint32 // with which it ended
@@ -119,6 +121,7 @@ func (c *Cluster) clone(kind string) (*Process, error) {
 		return nil, err
 	}
 	p.alarm = alarm{clock: o.Clock, ring: func() { p.signal(sigALRM) }}
+	p.interruptWord = in.word(uint32(c.rt.main.consts["InterruptPending"]))
 	p.begin(fs)
 	return p, nil
 }
@@ -202,6 +205,7 @@ func (p *Process) end(code uint32, err error) {
 	}
 	c.discharge(p)
 	c.lock.unlock()
+	c.lock.beat.settle()
 	in.release()
 	if p.conn != nil {
 		p.conn.ended()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -268,4 +269,24 @@ func TestComeAndGo(t *testing.T) {
 		t.Error(got)
 	}
 	t.Logf("%+v", c.Stats())
+}
+
+// Go's garbage collector stops everything that it can stop: a statement that computes does not keep it, and with it everything else,
+// waiting. (Without the beat this test does not end, and neither does anything else in the process.)
+func TestStatementsLetGoWork(t *testing.T) {
+	c := startCluster(t, ClusterOptions{})
+	a, b := dial(t, c), dial(t, c)
+	pid := value(t, a, "SELECT pg_backend_pid()")
+	running := later(a, "DO $$ BEGIN LOOP END LOOP; END $$")
+	for value(t, b, "SELECT state FROM pg_stat_activity WHERE pid = "+pid) != "active" {
+	}
+	at := time.Now()
+	for range 20 {
+		runtime.GC()
+	}
+	t.Logf("20 collections beside a busy statement took %v", time.Since(at))
+	value(t, b, "SELECT pg_cancel_backend("+pid+")")
+	if err := <-running; sqlstate(err) != "57014" {
+		t.Error(err)
+	}
 }

@@ -2,6 +2,7 @@ package pglite
 
 import (
 	"math"
+	"sync/atomic"
 	"time"
 
 	"blobpglite/core/point"
@@ -60,7 +61,7 @@ func (p *Process) interrupt() {
 	p.in.cancelMu.Lock()
 	defer p.in.cancelMu.Unlock()
 	if p.in.linear.region != nil {
-		p.in.storeFlag(uint32(p.c.rt.main.consts["InterruptPending"]), 1)
+		atomic.StoreUint32(p.interruptWord, 1)
 	}
 }
 
