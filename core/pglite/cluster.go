@@ -2,6 +2,7 @@ package pglite
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -539,11 +540,9 @@ func (c *Cluster) LeftOut() []string { return c.leftOut }
 // still hold: at 2^31 PostgreSQL gives no more.
 func (c *Cluster) TransactionAge() (age uint32) {
 	c.Locked(func() {
-		if c.image.region == nil {
-			return
+		if t := c.transactions(); t != nil {
+			age = binary.LittleEndian.Uint32(t[nextTransactionAt:]) - binary.LittleEndian.Uint32(t[oldestTransactionAt:])
 		}
-		at := c.image.transam
-		age = c.image.u32(at+nextTransactionAt) - c.image.u32(at+oldestTransactionAt)
 	})
 	return age
 }

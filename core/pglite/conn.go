@@ -289,7 +289,10 @@ func (p *Process) why() error {
 }
 
 // Write gives the process something to read. It waits while much is unread.
-func (c *Conn) Write(b []byte) (int, error) {
+func (c *Conn) Write(b []byte) (int, error) { return c.Send(context.Background(), b) }
+
+// Send is Write that waits no longer than ctx lasts.
+func (c *Conn) Send(ctx context.Context, b []byte) (int, error) {
 	done := 0
 	for done < len(b) {
 		c.mu.Lock()
@@ -308,6 +311,8 @@ func (c *Conn) Write(b []byte) (int, error) {
 		select {
 		case <-c.room:
 		case <-c.p.done:
+		case <-ctx.Done():
+			return done, ctx.Err()
 		}
 	}
 	return done, nil
@@ -386,6 +391,9 @@ func beginsBlock(b []byte) bool {
 	}
 	return begun && len(b) == 0
 }
+
+// Cancel interrupts what the process runs, as a CancelRequest does: it answers with 57014.
+func (c *Conn) Cancel() { c.p.signal(sigINT) }
 
 // Terminate ends the process as pg_terminate_backend does: whatever it runs, with FATAL 57P01.
 func (c *Conn) Terminate() { c.p.signal(sigTERM) }

@@ -1,7 +1,6 @@
 package pglite
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -107,11 +106,6 @@ func (c *Cluster) take(in *Instance, img *forkImage) {
 	img.autovacuum = in.mem.u8(in.mem.u32(in.option("autovacuum")+optionVariable)) != 0 &&
 		in.mem.u8(in.mem.u32(in.option("track_counts")+optionVariable)) != 0
 	c.image = img
-}
-
-// u32 reads the main segment of shared memory at an address of a process.
-func (img *forkImage) u32(at uint32) uint32 {
-	return binary.LittleEndian.Uint32(img.region[at-img.base:])
 }
 
 // reload is what a postmaster does at SIGHUP: it reads the configuration again, so that new processes have it from the beginning, and
