@@ -415,7 +415,9 @@ func (in *Instance) release() {
 	if in.linear != nil {
 		in.linear.Free()
 	}
-	in.table = nil
+	// Whoever still knows the instance does not keep what the compiled code has worked with: a megabyte.
+	in.table, in.module, in.fn, in.stackPointer = nil, nil, exports{}, nil
+	in.libraries, in.loaded, in.handles, in.mainSlots = nil, nil, nil, nil
 }
 
 // Data is the data directory. While the instance runs, only its owner may touch it, and only between calls.
