@@ -88,4 +88,4 @@ func (l *hostLock) unlock() {
 
 // sliceTime is about how long a process runs while others wait, before it is asked to let them: PostgreSQL then looks whether there
 // is something to do, and so calls the host.
-const sliceTime = 4 * time.Millisecond
+const sliceTime = 2 * time.Millisecond
