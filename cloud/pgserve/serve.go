@@ -19,6 +19,7 @@ import (
 	"blobpglite/core/engine"
 	"blobpglite/core/httpapi"
 	"blobpglite/core/keeper"
+	"blobpglite/core/memfs"
 	"blobpglite/core/pglite"
 	"blobpglite/core/pgwire"
 	"blobpglite/core/store"
@@ -110,7 +111,7 @@ func setUp(ctx context.Context, c *config, _ []string, out io.Writer) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, rt.Close()) }()
-	if _, err := rt.TemplateImage(ctx); err != nil {
+	if _, err := rt.Template(ctx, memfs.Options{}); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "ready: %s\n", rt.CacheDir())
