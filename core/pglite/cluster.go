@@ -172,21 +172,20 @@ func (o *ClusterOptions) instance() InstanceOptions {
 func (rt *Runtime) tryCluster(ctx context.Context, t trial) (*Cluster, error) {
 	o := t.o
 	tail := &logTail{next: o.Log}
-	fs := newFiles(rt.installed(), o.Data, o.Random)
-	standardFiles(fs, tail.line)
-	fs.replaced = t.conf
 	dropSlots(o.Data, o.Log)
-	c := &Cluster{
-		rt: rt, o: o, files: fs, procs: map[uint32]*Process{}, named: map[string]*Process{}, nextPID: firstPid,
-		stop: make(chan struct{}), done: make(chan struct{}), ctx: context.WithoutCancel(ctx),
-	}
-	c.lock.clock = o.Clock
-	c.o.Log = tail.line
+	var c *Cluster
 	var err error
-	if c.lock.beat, err = newBeat(sliceTime); err != nil {
-		return nil, fmt.Errorf("%w: %w", errNotStarted, err)
+	if t.conf == nil {
+		c = rt.adopt(ctx, o, tail.line)
 	}
-	err = c.main(ctx)
+	if c == nil {
+		told := o
+		told.Log = tail.line
+		if c, err = rt.newCluster(ctx, told, t.conf); err != nil {
+			return nil, err
+		}
+		err = c.main(ctx)
+	}
 	if err == nil {
 		err = c.boot(ctx)
 	}
@@ -196,6 +195,23 @@ func (rt *Runtime) tryCluster(ctx context.Context, t trial) (*Cluster, error) {
 			return nil, ctx.Err()
 		}
 		return nil, fmt.Errorf("start PostgreSQL: %w%s", err, tail.text())
+	}
+	return c, nil
+}
+
+// newCluster is a cluster of which nothing runs yet. conf holds files that are read instead of the data directory's.
+func (rt *Runtime) newCluster(ctx context.Context, o ClusterOptions, conf *memfs.FS) (*Cluster, error) {
+	fs := newFiles(rt.installed(), o.Data, o.Random)
+	standardFiles(fs, o.Log)
+	fs.replaced = conf
+	c := &Cluster{
+		rt: rt, o: o, files: fs, procs: map[uint32]*Process{}, named: map[string]*Process{}, nextPID: firstPid,
+		stop: make(chan struct{}), done: make(chan struct{}), ctx: context.WithoutCancel(ctx),
+	}
+	c.lock.clock = o.Clock
+	var err error
+	if c.lock.beat, err = newBeat(sliceTime); err != nil {
+		return nil, fmt.Errorf("%w: %w", errNotStarted, err)
 	}
 	return c, nil
 }
@@ -266,10 +282,27 @@ func (c *Cluster) boot(ctx context.Context) error {
 			return err
 		}
 	}
-	if c.image.autovacuum {
-		_, err = c.start(KindLauncher)
+	c.later(c.launchLate)
+	return nil
+}
+
+// launcherDelay is how long after the start autovacuum begins: whoever waits for the start has his answer first.
+const launcherDelay = time.Second
+
+// launchLate starts the autovacuum launcher, if it is wanted, a moment after the start.
+func (c *Cluster) launchLate() {
+	t := c.o.Clock.NewTimer(launcherDelay)
+	defer t.Stop()
+	select {
+	case <-t.C():
+	case <-c.stop:
+		return
 	}
-	return err
+	wanted := false
+	c.Locked(func() { wanted = c.image.autovacuum })
+	if wanted && c.process(KindLauncher) == nil {
+		c.tell(c.start(KindLauncher))
+	}
 }
 
 // probe logs in, for there are settings of ALTER SYSTEM that let PostgreSQL start and nobody in. That there is no such user or

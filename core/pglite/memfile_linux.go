@@ -15,3 +15,13 @@ func memoryFile(what string) (*os.File, error) {
 	}
 	return os.NewFile(uintptr(fd), what), nil
 }
+
+// nextData is the next range of a file from off on that is no hole.
+func nextData(fd int, off int64) (from, to int64, ok bool) {
+	from, err := unix.Seek(fd, off, unix.SEEK_DATA)
+	if err != nil {
+		return 0, 0, false
+	}
+	to, err = unix.Seek(fd, from, unix.SEEK_HOLE)
+	return from, to, err == nil
+}

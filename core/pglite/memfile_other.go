@@ -5,6 +5,7 @@ package pglite
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 )
 
@@ -22,3 +23,6 @@ func memoryFile(what string) (*os.File, error) {
 	}
 	return file, nil
 }
+
+// nextData is the next range of a file from off on that is no hole: all of it.
+func nextData(_ int, off int64) (from, to int64, ok bool) { return off, math.MaxInt64, true }

@@ -64,6 +64,7 @@ type Runtime struct {
 	image  *Image
 	initdb *program
 	dump   *program // pg_dump
+	spare  *spare   // see Prepare; nil: there is none
 }
 
 // program is a main module (PostgreSQL or initdb), compiled, with what the host needs to know of it.
@@ -150,6 +151,11 @@ func (rt *Runtime) Cold() bool { return rt.cold }
 
 // Close releases the compiled code. Instances must have ended.
 func (rt *Runtime) Close() error {
+	rt.mu.Lock()
+	left := rt.spare
+	rt.spare = nil
+	rt.mu.Unlock()
+	left.drop()
 	return errors.Join(rt.wazero.Close(rt.ctx), rt.cache.Close(rt.ctx))
 }
 
