@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -224,5 +225,40 @@ func TestDeathOfProcesses(t *testing.T) {
 	}})
 	if !errors.Is(err, died) {
 		t.Error(err)
+	}
+}
+
+// A process keeps the lock as long as it holds one of PostgreSQL's lowest kind, for on that nobody can wait.
+func TestSwitchesHoldNoLock(t *testing.T) {
+	c := startCluster(t, ClusterOptions{})
+	a := dial(t, c)
+	value(t, a, "SELECT 1")
+	var p *Process
+	for _, one := range c.all() {
+		if one.kind == KindClient {
+			p = one
+		}
+	}
+	c.lock.lock(p) // it waits for its client meanwhile
+	came := make(chan struct{})
+	go c.Locked(func() { close(came) })
+	for c.lock.waiting.Load() == 0 {
+		runtime.Gosched()
+	}
+	for _, at := range []uint32{c.rt.places.InterruptHoldoffCount, c.rt.places.CritSectionCount} {
+		p.in.mem.putU32(at, p.in.mem.u32(at)+1)
+		p.yield()
+		if n := c.stats.yields.Load(); n != 0 || c.lock.waiting.Load() != 1 {
+			t.Errorf("it let others run with a lock in its hand")
+		}
+		p.in.mem.putU32(at, p.in.mem.u32(at)-1)
+	}
+	if c.lock.waiting.Load() == 1 {
+		p.yield()
+	}
+	<-came
+	c.lock.unlock()
+	if got := value(t, a, "SELECT 2"); got != "2" {
+		t.Error(got)
 	}
 }

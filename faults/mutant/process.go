@@ -1,0 +1,70 @@
+package mutant
+
+// processMutants break the host of PostgreSQL's processes.
+func processMutants() []Mutant {
+	const (
+		tests       = "./core/pglite -run "
+		waitFile    = "core/pglite/wait.go"
+		clusterFile = "core/pglite/cluster.go"
+		processFile = "core/pglite/process.go"
+		connFile    = "core/pglite/conn.go"
+		forkFile    = "core/pglite/fork.go"
+		signalsFile = "core/pglite/signals.go"
+	)
+	return []Mutant{
+		{
+			Name: "switch-under-a-lock", Invariant: host, File: waitFile, Plan: tests + "TestSwitchesHoldNoLock",
+			Doc: "a process lets others run while it holds a lock on which they could not wait",
+			Old: "	if !p.safe() || p.c.lock.waiting.Load() == 0 {\n		return\n	}\n	p.c.stats.yields",
+			New: "	if p.c.lock.waiting.Load() == 0 {\n		return\n	}\n	p.c.stats.yields",
+		},
+		{
+			Name: "two-processes-under-one-pid", Invariant: host, File: clusterFile, Plan: tests + "TestTimeLimitsAndCancel",
+			Doc: "numbers of processes are given again while they are in use",
+			Old: "	p.slot, p.pid = slot, c.nextPID\n	c.nextPID++\n",
+			New: "	p.slot, p.pid = slot, c.nextPID\n	c.nextPID ^= 1\n",
+		},
+		{
+			Name: "the-others-live-on", Invariant: host, File: clusterFile, Plan: tests + "TestOneDiesAllEnd",
+			Doc: "when one process has failed the others go on with what it left of shared memory",
+			Old: "	for _, p := range c.all() {\n		p.kill()\n	}\n	go func() {",
+			New: "	go func() {",
+		},
+		{
+			Name: "failure-taken-for-an-end", Invariant: host, File: processFile, Plan: tests + "TestDeathOfProcesses",
+			Doc: "a process that failed is taken for one that has ended",
+			Old: "	if err != nil {\n		c.crash(",
+			New: "	if err != nil && code > 1 {\n		c.crash(",
+		},
+		{
+			Name: "every-answer-is-the-blocks", Invariant: host, File: connFile, Plan: tests + "TestMarks",
+			Doc: "what a process answers within a transaction block is taken for what tells of that block alone",
+			Old: "	return current == last || beginsBlock(c.output)",
+			New: "	return true",
+		},
+		{
+			Name: "block-of-before", Invariant: host, File: connFile, Plan: tests + "TestMarks",
+			Doc: "a process is taken to be in the block still in which it answered last",
+			Old: "	last := c.block\n	c.block = 0\n",
+			New: "	last := c.block\n",
+		},
+		{
+			Name: "old-configuration", Invariant: host, File: signalsFile, Plan: tests + "TestRolesAndDatabases",
+			Doc: "at SIGHUP the image that processes begin with stays as it is",
+			Old: "		if err := c.reload(); err != nil {",
+			New: "		if err := error(nil); err != nil {",
+		},
+		{
+			Name: "no-pins", Invariant: host, File: forkFile, Plan: tests + "TestPinnedSettings",
+			Doc: "settings on which durability rests may be changed",
+			Old: "	in.pinSettings()\n	if in.call(",
+			New: "	if in.call(",
+		},
+		{
+			Name: "control-file-of-the-template", Invariant: host, File: "core/pglite/prepare.go", Plan: tests + "TestPreparedStart",
+			Doc: "a prepared start goes on with the template's control file",
+			Old: "		copy(c.shm.region[s.at:], control[:controlSize])\n",
+			New: "",
+		},
+	}
+}
