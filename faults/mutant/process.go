@@ -40,13 +40,7 @@ func processMutants() []Mutant {
 			Name: "every-answer-is-the-blocks", Invariant: host, File: connFile, Plan: tests + "TestMarks",
 			Doc: "what a process answers within a transaction block is taken for what tells of that block alone",
 			Old: "	return current == last || beginsBlock(c.output)",
-			New: "	return true",
-		},
-		{
-			Name: "block-of-before", Invariant: host, File: connFile, Plan: tests + "TestMarks",
-			Doc: "a process is taken to be in the block still in which it answered last",
-			Old: "	last := c.block\n	c.block = 0\n",
-			New: "	last := c.block\n",
+			New: "\treturn current != 0 || current == last || beginsBlock(c.output)",
 		},
 		{
 			Name: "old-configuration", Invariant: host, File: signalsFile, Plan: tests + "TestRolesAndDatabases",
@@ -64,7 +58,7 @@ func processMutants() []Mutant {
 			Name: "control-file-of-the-template", Invariant: host, File: "core/pglite/prepare.go", Plan: tests + "TestPreparedStart",
 			Doc: "a prepared start goes on with the template's control file",
 			Old: "		copy(c.shm.region[s.at:], control[:controlSize])\n",
-			New: "",
+			New: "\t\tcopy(c.shm.region[s.at:], s.control[:controlSize])\n",
 		},
 	}
 }
