@@ -20,7 +20,7 @@ func (d Difference) String() string {
 	return fmt.Sprintf("%s: here %q, where PostgreSQL says %q", d.Schedule, got, want)
 }
 
-// shorten leaves out the messages that two answers begin with.
+// shorten leaves out the messages that two answers begin with, and what comes behind the first that differs.
 func shorten(a, b string) (string, string) {
 	const between = " | "
 	what, restA, _ := strings.Cut(a, ": ")
@@ -30,11 +30,24 @@ func shorten(a, b string) (string, string) {
 		for same < len(as) && same < len(bs) && as[same] == bs[same] {
 			same++
 		}
-		if same > 0 {
-			return what + ": ... " + strings.Join(as[same:], between), what + ": ... " + strings.Join(bs[same:], between)
-		}
+		return what + ": " + first(as, same), what + ": " + first(bs, same)
 	}
 	return a, b
+}
+
+// first is the message at a place of an answer, and that there are others.
+func first(messages []string, at int) string {
+	if at >= len(messages) {
+		return "... and no more"
+	}
+	text := messages[at]
+	if at > 0 {
+		text = "... " + text
+	}
+	if at < len(messages)-1 {
+		text += " ..."
+	}
+	return text
 }
 
 // Compare finds the schedules in which the transcripts differ, of those that are in both, the shortest first. Schedules

@@ -51,6 +51,9 @@ func TestFindsASharedSession(t *testing.T) {
 	if d := found[0]; d.Longer != 1 || d.Want != `B show: row "" | done OK | ready I` || d.Got != `B show: row "A" | done OK | ready I` {
 		t.Errorf("the difference is %+v", d)
 	}
+	if got, want := found[0].String(), `A:set B:show: here "B show: row \"A\" ...", where PostgreSQL says "B show: row \"\" ..."`; got != want {
+		t.Errorf("it reads\n%s, want\n%s", got, want)
+	}
 }
 
 // And the same fault, made by the test's own clients at a good server.
