@@ -98,6 +98,10 @@ func rooms() []room {
 			path: "runner/pgsuite", own: []string{"core/clock", "runner/service"},
 			others: []string{"github.com/jackc/pgx/v5", "github.com/pmezard/go-difflib"},
 		},
+		{
+			path: "runner/interleave", own: []string{"core/clock"}, // never the engine: it knows addresses
+			others: []string{"github.com/jackc/pgx/v5", "github.com/klauspost/compress"},
+		},
 		{path: "runner/history", own: []string{"core/clock"}},
 		{
 			path: "runner/...", own: []string{"core/...", "faults/...", "scenarios", "runner/...", "cloud/twin/platform"},

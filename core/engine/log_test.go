@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"blobpglite/core/clock"
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
 	"blobpglite/core/point"
@@ -301,12 +302,16 @@ func TestBudgetIsKept(t *testing.T) {
 	}
 }
 
+// TestLogDeathAtEveryPoint lets a life die at each fault point: what was acknowledged is there afterwards, what was not is
+// there at most once. The lease runs out before the first statement of that life, and so is renewed in front of it: a
+// renewal on the side, whose failure is nobody's, never happens.
 func TestLogDeathAtEveryPoint(t *testing.T) {
 	died := errors.New("died")
 	for _, p := range point.All() {
 		t.Run(strings.ReplaceAll(string(p), "/", "-"), func(t *testing.T) {
 			st := mem.New(mem.Options{})
-			e := open(t, st, inLog)
+			ours := func(o *Options) { o.Process = "p" } // so that nobody waits for a lease of the dead
+			e := open(t, st, inLog, ours)
 			must(t, e, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
 			e.Abandon()
 			var mu sync.Mutex
@@ -321,8 +326,12 @@ func TestLogDeathAtEveryPoint(t *testing.T) {
 				return nil
 			}
 			acknowledged := 1
-			e, err := tryOpen(t, st, inLog, func(o *Options) { o.Hook, o.RestoreBudget = hook, -1 })
+			clk := &shifted{Clock: clock.System()}
+			e, err := tryOpen(t, st, inLog, ours, func(o *Options) {
+				o.Hook, o.RestoreBudget, o.LeaseTTL, o.Clock = hook, -1, time.Hour, clk
+			})
 			if err == nil {
+				clk.by.Store(int64(2 * time.Hour))
 				if _, err = e.Query(t.Context(), "INSERT INTO t VALUES (2)"); err == nil {
 					acknowledged = 2
 					_, err = e.Query(t.Context(), "INSERT INTO t SELECT g FROM generate_series(1, 0) g")
@@ -340,7 +349,7 @@ func TestLogDeathAtEveryPoint(t *testing.T) {
 				t.Errorf("fired %t, error %v", fired, err)
 			}
 			mu.Unlock()
-			e = open(t, st, inLog)
+			e = open(t, st, inLog, ours)
 			got := must(t, e, "SELECT string_agg(a::text, ',' ORDER BY a) FROM t")
 			if got != "1,2" && (acknowledged == 2 || got != "1") {
 				t.Errorf("after %d acknowledged inserts the table has %s", acknowledged, got)
@@ -408,14 +417,14 @@ func TestRelaxedDurability(t *testing.T) {
 		t.Run(string(d), func(t *testing.T) {
 			counted := store.Count(mem.New(mem.Options{}))
 			e := open(t, counted, inLog, func(o *Options) {
-				o.Durability, o.FlushInterval, o.IdleFlush, o.LeaseTTL = d, time.Hour, time.Hour, 50*time.Millisecond
+				o.Durability, o.FlushInterval, o.IdleFlush, o.LeaseTTL = d, time.Hour, time.Hour, time.Hour
 			})
 			must(t, e, "CREATE TABLE t (a int)")
 			before := counted.Ops()
 			for i := range 50 {
 				must(t, e, fmt.Sprintf("INSERT INTO t VALUES (%d)", i))
 			}
-			if n := counted.Ops().ClassA - before.ClassA; n > 10 { // renewals of the lease, no appends
+			if n := counted.Ops().ClassA - before.ClassA; n > 0 {
 				t.Errorf("50 commits took %d writes", n)
 			}
 			if err := e.Close(t.Context()); err != nil {

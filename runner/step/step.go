@@ -57,7 +57,7 @@ func verbs() []verb {
 		killpointVerb(), zombieVerb(), handoverVerb(), chaosVerb(), episodeVerb(),
 		blackoutVerb(), layerSizeVerb(), nothingNewVerb(), engineMutantsVerb(), unitMutantsVerb(), stalledOpenerVerb(),
 		exploreVerb(), mutantsVerb(),
-		clientVerb(), pgbenchVerb(), doorLatencyVerb(), regressVerb(),
+		clientVerb(), pgbenchVerb(), doorLatencyVerb(), regressVerb(), interleaveVerb(),
 		twinBootVerb(), twinTierVerb(), twinSleepVerb(), twinCommitsVerb(),
 		twinFrozenVerb(), twinFlushVerb(), twinSwitchVerb(), twinRivalVerb(), twinIdleVerb(), twinCostVerb(),
 		edgeVerb(),
@@ -83,6 +83,7 @@ func Registry() scenario.Registry {
 		{Name: checkExclusive, Doc: "a lease is never both renewed and taken over"},
 		{Name: checkClient, Doc: "a real client does what it always does, and nothing fails"},
 		{Name: checkSuite, Doc: "PostgreSQL's own suite ran to its end, and printed here what it prints at PostgreSQL"},
+		{Name: checkInterleave, Doc: "two clients are told, in every order of what they do, what PostgreSQL tells them"},
 		{Name: checkEdge, Doc: "what was tried at the edge went as it should: nothing acknowledged is lost, nothing stops, errors say why"},
 		{Name: checkTests, Doc: "every test passes, and some were run"},
 	}

@@ -84,6 +84,34 @@ func (s *Set) PgDumpWasm(ctx context.Context) (path, version string, err error) 
 	return filepath.Join(dir, p.Files[0].Name), p.Version, nil
 }
 
+// wasmPin is the pglite.wasm of another version than the one that is used.
+func wasmPin(version string) (pin, bool) {
+	others := map[string]pin{"0.5.17": {
+		Integrity: "8SvKjiUjaU+0O0dbxjOfN+jXz14TEqDWbwDkYOW1aQ11y/ph2JvFVI27ABBo5nfw+ZfSqy4hKCNlbnbB1TDE+g==",
+		Files:     []pinnedFile{{mainWasm, 9118807, "2a5dccbcdf80f54ef9c6333732251e176ffbcbdba59d63c01501263611a053ea"}},
+	}}
+	p, ok := others[version]
+	p.Package, p.Version, p.Folder, p.Inside = "@electric-sql/pglite", version, "wasm", "package/dist/"
+	return p, ok
+}
+
+// OtherWasm gives the path of the pglite.wasm of another version, fetched into the cache by npm if need be and hash-checked:
+// for those who compare versions. Errors are those of [Ensure].
+func (s *Set) OtherWasm(ctx context.Context, version string) (path string, err error) {
+	if version == s.Version() {
+		return s.PGliteWasm(), nil
+	}
+	p, ok := wasmPin(version)
+	if !ok {
+		return "", fmt.Errorf("the pglite.wasm of version %q: %w: it is not pinned", version, ErrUnavailable)
+	}
+	dir, err := s.other(ctx, p)
+	if err != nil {
+		return "", fmt.Errorf("the pglite.wasm of version %s: %w", version, err)
+	}
+	return filepath.Join(dir, mainWasm), nil
+}
+
 // other is the folder that holds the files of a package besides PGlite's own.
 func (s *Set) other(ctx context.Context, p pin) (string, error) {
 	if p.verify(s.Dir) == nil {

@@ -1,6 +1,7 @@
 package assets
 
 import (
+	"errors"
 	"path"
 	"slices"
 	"testing"
@@ -66,5 +67,23 @@ func TestRealPgDump(t *testing.T) {
 	}
 	if version != toolsPin().Version || toolsPin().verify(path.Dir(file)) != nil {
 		t.Errorf("%s of version %s", file, version)
+	}
+}
+
+// TestRealOtherWasm fetches another version's pglite.wasm, by npm if the cache has none.
+func TestRealOtherWasm(t *testing.T) {
+	set, err := Ensure(t.Context(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := set.OtherWasm(t.Context(), "0.5.17")
+	if err != nil || file == set.PGliteWasm() {
+		t.Errorf("%s, %v", file, err)
+	}
+	if same, err := set.OtherWasm(t.Context(), set.Version()); err != nil || same != set.PGliteWasm() {
+		t.Errorf("its own version: %s, %v", same, err)
+	}
+	if _, err := set.OtherWasm(t.Context(), "0.4.0"); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("a version that is not pinned: %v", err)
 	}
 }

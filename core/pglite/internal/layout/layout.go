@@ -5,6 +5,15 @@
 //	exit := l.Functions["proc_exit"]   // its index
 //	pid := l.Addresses["MyProcPid"]    // where the variable is in memory
 //
+// The tables are found by a program: [Find], from what a binary exports, the texts that its functions name, and the shapes
+// of its code (rules.go says how, for each). For a new PGlite:
+//
+//	go run ./core/pglite/internal/layout/find pglite.wasm >core/pglite/internal/layout/pglite0517.go
+//
+// and one more word in layouts. Where a rule does not fit any more, the error names it; the command's -function and -text show
+// what the code looks like now. A host tests itself against its table when it starts: [Layout.CheckProgram] and
+// [Layout.CheckMemory].
+//
 // All names are PostgreSQL's own, and those of the C library for what belongs to it. Numbers are those of the binary as
 // published, before any change: function indexes count the imported functions first.
 package layout
@@ -46,4 +55,4 @@ func For(sha256 string) (*Layout, error) {
 		sha256, ErrUnknown, strings.Join(known, ", "))
 }
 
-func layouts() []Layout { return []Layout{pglite0516()} }
+func layouts() []Layout { return []Layout{pglite0516(), pglite0517()} }

@@ -30,7 +30,8 @@ func (w *typeWalk) under(n int) ValType {
 
 func (w *typeWalk) floor() int { return w.frames[len(w.frames)-1].height }
 
-// function walks a body; visit sees each instruction that can be reached, before it takes effect.
+// function walks a body; visit sees each instruction that can be reached, before it takes effect, and the ends of blocks that
+// could be entered.
 func (w *typeWalk) function(kind FuncType, body *reader, visit func(instr)) error {
 	w.declarations(kind, *body)
 	w.stack, w.dead = w.stack[:0], false
@@ -40,7 +41,7 @@ func (w *typeWalk) function(kind FuncType, body *reader, visit func(instr)) erro
 		if failed.err != nil {
 			return
 		}
-		if !w.dead {
+		if !w.dead || (in.op == opEnd || in.op == opElse) && !w.frames[len(w.frames)-1].dead {
 			visit(in)
 		}
 		w.step(in, body.buf, failed)
