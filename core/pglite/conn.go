@@ -233,15 +233,15 @@ func (c *Conn) inBlock(p *Process) bool {
 	if proc == 0 {
 		return false // it has not begun, or has gone
 	}
-	current := m.u32(proc + localTransactionAt)
-	if current == 0 || p.in.call(p.in.fn.inTransaction) == 0 {
+	at := p.c.rt.places
+	current := m.u32(proc + at.layout.Offsets["PGPROC.vxid.lxid"])
+	const started = 1 // TBLOCK_STARTED: a statement by itself; 0: none
+	if current == 0 || m.u32(m.u32(at.CurrentTransactionState)+at.layout.Offsets["TransactionStateData.blockState"]) <= started {
 		return false
 	}
 	c.block = current
 	return current == last || beginsBlock(c.output)
 }
-
-const localTransactionAt = 56 // PGPROC.vxid.lxid: the process's number of its transaction; 0: none
 
 // Next is the next piece of what the process answers. The end of the process is io.EOF, that of the cluster an ErrDead. The caller may keep the
 // bytes.

@@ -19,7 +19,7 @@ type places struct {
 	IsUnderPostmaster, IsPostmasterEnvironment, PostmasterPid, MyProcPid, MyProc, MyClientSocket, MyPMChildSlot, MyBackendType uint32
 	PGliteActive, SendReadyForQuery                                                                                            uint32
 	BeforeShmemExit, OnShmemExit, OnProcExit, PostmasterAliveFds                                                               uint32
-	InterruptHoldoffCount, CritSectionCount                                                                                    uint32
+	CurrentTransactionState, InterruptHoldoffCount, CritSectionCount                                                           uint32
 	SignalHandlers, Sigactions, WrapperHandler, Errno                                                                          uint32
 	AnonymousShmem, AnonymousShmemSize, PMSignalState, CheckpointerShmem, ProcGlobal                                           uint32
 }
@@ -38,7 +38,7 @@ func newPlaces(sha256 string) (places, error) {
 		"before_shmem_exit_index": &p.BeforeShmemExit, "on_shmem_exit_index": &p.OnShmemExit, "on_proc_exit_index": &p.OnProcExit,
 		"postmaster_alive_fds": &p.PostmasterAliveFds, "InterruptHoldoffCount": &p.InterruptHoldoffCount, "CritSectionCount": &p.CritSectionCount,
 		"pqsignal_handlers": &p.SignalHandlers, "sigactions": &p.Sigactions, "errno": &p.Errno, "AnonymousShmem": &p.AnonymousShmem,
-		"AnonymousShmemSize": &p.AnonymousShmemSize, "PMSignalState": &p.PMSignalState, "CheckpointerShmem": &p.CheckpointerShmem, "ProcGlobal": &p.ProcGlobal,
+		"CurrentTransactionState": &p.CurrentTransactionState, "AnonymousShmemSize": &p.AnonymousShmemSize, "PMSignalState": &p.PMSignalState, "CheckpointerShmem": &p.CheckpointerShmem, "ProcGlobal": &p.ProcGlobal,
 	}
 	for _, name := range slices.Sorted(maps.Keys(wanted)) {
 		if *wanted[name] = l.Addresses[name]; *wanted[name] == 0 {
@@ -61,13 +61,19 @@ func (p *places) patchProcesses(bin []byte) ([]byte, error) {
 	return wasmbin.PatchProcesses(bin, wasmbin.Places{Functions: p.layout.Functions, Addresses: p.layout.Addresses}, processFunctions())
 }
 
-// shmemMagic begins the main segment of shared memory (PGShmemMagic).
-const shmemMagic = 679834894
-
-// selfTest looks whether the binary is what the table of places was made for.
+// selfTest looks, where PostgreSQL's main has come to where processes are made of it, whether the binary is what the layout was made for.
 func (rt *Runtime) selfTest(in *Instance, base, size uint32) error {
-	if base%4096 != 0 || size%4096 != 0 || uint64(base)+uint64(size) > uint64(len(in.mem.b)) || in.mem.u32(base) != shmemMagic {
-		return fmt.Errorf("PostgreSQL's shared memory is not at %d, %d bytes: this PGlite needs another host", base, size)
+	err := rt.places.layout.CheckMemory(func(at uint32) uint32 {
+		if uint64(at)+4 > uint64(len(in.mem.b)) {
+			return 0
+		}
+		return in.mem.u32(at)
+	})
+	if err == nil && (base%4096 != 0 || size%4096 != 0 || uint64(base)+uint64(size) > uint64(len(in.mem.b))) {
+		err = fmt.Errorf("shared memory of %d bytes at %d is not whole pages", size, base)
+	}
+	if err != nil {
+		return fmt.Errorf("this PGlite needs another host: %w", err)
 	}
 	return nil
 }
