@@ -84,7 +84,9 @@ type clusterCounts struct {
 
 // ClusterStats counts what a cluster did since it was started.
 type ClusterStats struct {
-	Processes   map[string]int // that run now, by kind
+	Processes   map[string]int // that there are, by kind
+	Queued      map[string]int // of them, those that wait for the lock
+	Running     string         // the kind of the one that has it; empty: none
 	Spawned     int64          // processes that were started
 	SpawnTime   time.Duration  // what starting them took, until they could run
 	Switches    int64          // the lock went from one process to another
@@ -583,12 +585,18 @@ func (c *Cluster) TransactionAge() (age uint32) {
 // Stats counts.
 func (c *Cluster) Stats() ClusterStats {
 	s := ClusterStats{
-		Processes: map[string]int{}, Spawned: c.stats.spawns.Load(), SpawnTime: time.Duration(c.stats.spawnTime.Load()),
+		Processes: map[string]int{}, Queued: map[string]int{}, Spawned: c.stats.spawns.Load(), SpawnTime: time.Duration(c.stats.spawnTime.Load()),
 		Switches: c.lock.switches.Load(), Yields: c.stats.yields.Load(), Waits: c.lock.waits.Load(), Waited: time.Duration(c.lock.waited.Load()),
 		Signals: c.stats.signals.Load(), Checkpoints: c.stats.checkpoints.Load(),
 	}
 	for _, p := range c.all() {
 		s.Processes[p.kind]++
+		if p.queued.Load() {
+			s.Queued[p.kind]++
+		}
+	}
+	if p := c.lock.current.Load(); p != nil {
+		s.Running = p.kind
 	}
 	return s
 }

@@ -47,8 +47,14 @@ func (l *hostLock) lock(p *Process) {
 	l.queue = append(l.queue, ch)
 	l.waiting.Add(1)
 	l.mu.Unlock()
+	if p != nil {
+		p.queued.Store(true)
+	}
 	began := l.clock.Monotonic()
 	<-ch
+	if p != nil {
+		p.queued.Store(false)
+	}
 	l.waits.Add(1)
 	l.waited.Add(int64(l.clock.Monotonic() - began))
 	l.mu.Lock()

@@ -51,6 +51,7 @@ type Process struct {
 	kind string
 	slot int // of PostgreSQL's table of the postmaster's children
 
+	queued    atomic.Bool   // it waits for the lock
 	pending   atomic.Uint32 // signals, a bit each
 	wake      chan struct{}
 	inHandler bool

@@ -290,3 +290,21 @@ func TestStatementsLetGoWork(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What waits for the one lock can be seen from outside.
+func TestStatsOfTheLock(t *testing.T) {
+	c := startCluster(t, ClusterOptions{})
+	var wg sync.WaitGroup
+	for range 2 {
+		conn := dial(t, c)
+		wg.Go(func() { _, _ = conn.Exec(t.Context(), "DO $$ BEGIN LOOP END LOOP; END $$") })
+	}
+	for s := c.Stats(); s.Running != KindClient || s.Queued[KindClient] != 1; s = c.Stats() {
+		if s.Queued[KindClient] > 1 || s.Processes[KindClient] > 2 {
+			t.Fatalf("%+v", s)
+		}
+		runtime.Gosched()
+	}
+	c.Kill()
+	wg.Wait()
+}
