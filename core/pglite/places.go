@@ -72,6 +72,9 @@ func (rt *Runtime) selfTest(in *Instance, base, size uint32) error {
 	if err == nil && (base%4096 != 0 || size%4096 != 0 || uint64(base)+uint64(size) > uint64(len(in.mem.b))) {
 		err = fmt.Errorf("shared memory of %d bytes at %d is not whole pages", size, base)
 	}
+	if err == nil {
+		err = rt.places.layout.CheckProgram(rt.main.meta)
+	}
 	if err != nil {
 		return fmt.Errorf("this PGlite needs another host: %w", err)
 	}

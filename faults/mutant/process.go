@@ -49,6 +49,12 @@ func processMutants() []Mutant {
 			New: "		if err := error(nil); err != nil {",
 		},
 		{
+			Name: "no-self-test", Invariant: host, File: forkFile, Plan: tests + "TestSelfTest",
+			Doc: "processes are made with whatever table of places there is",
+			Old: "	if err := c.rt.selfTest(in, base, size); err != nil {",
+			New: "	if err := c.rt.selfTest(in, base, size); errors.Is(err, errKilled) {",
+		},
+		{
 			Name: "no-pins", Invariant: host, File: forkFile, Plan: tests + "TestPinnedSettings",
 			Doc: "settings on which durability rests may be changed",
 			Old: "	in.pinSettings()\n	if in.call(",

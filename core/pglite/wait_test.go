@@ -1,0 +1,73 @@
+package pglite
+
+import (
+	"testing"
+	"time"
+
+	"blobpglite/core/clock"
+)
+
+// timers is a clock that tells how long somebody is going to wait.
+type timers struct {
+	*clock.Virtual
+	made chan time.Duration
+}
+
+func (t timers) NewTimer(d time.Duration) clock.Timer {
+	timer := t.Virtual.NewTimer(d)
+	t.made <- d
+	return timer
+}
+
+// await gives the next wait that is as long as a statement's, and no process's of the background. It ends those of a first
+// statement: it may be woken by what its client sent earlier.
+func (t timers) await(test *testing.T) time.Duration {
+	test.Helper()
+	for {
+		select {
+		case d := <-t.made:
+			switch {
+			case d > firstWait && d <= secondWait:
+				return d
+			case d > firstWait/2 && d <= firstWait:
+				t.Advance(firstWait)
+			}
+		case <-test.Context().Done():
+			test.Fatal("nobody waits")
+		}
+	}
+}
+
+const firstWait, secondWait = 16 * time.Second, 50 * time.Second
+
+// A wait that was woken for nothing goes on for what is left of its time, not for all of it again.
+func TestWaitGoesOnForWhatIsLeft(t *testing.T) {
+	watch := timers{clock.NewVirtual(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)), make(chan time.Duration, 1<<12)}
+	c := startCluster(t, ClusterOptions{Clock: watch, Settings: map[string]string{"autovacuum": "off"}})
+	conn := dial(t, c)
+	value(t, conn, "SELECT 1")
+	var sleeper *Process
+	for _, p := range c.all() {
+		if p.kind == KindClient {
+			sleeper = p
+		}
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := try(conn, "SELECT pg_sleep(16); SELECT pg_sleep(50)")
+		done <- err
+	}()
+	if d := watch.await(t); d != secondWait {
+		t.Fatalf("pg_sleep(50) waits %v", d)
+	}
+	const passed = 30 * time.Second
+	watch.Advance(passed)
+	sleeper.signal(sigURG) // a latch may have been set; it was not
+	if d := watch.await(t); d != secondWait-passed {
+		t.Fatalf("%v later it waits another %v", passed, d)
+	}
+	watch.Advance(secondWait - passed)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
