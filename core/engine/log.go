@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -14,15 +15,18 @@ import (
 // logWriter ships what capture has found to the commit log: one append in flight, and everything that committed while
 // it was, in the next one. That is group commit; it needs no timer, and an idle database makes no request.
 //
-//	statement ──► add(op) ... ──► mark ──► wait(mark) ──► answer
-//	                  │                        ▲
-//	                  ▼        ship()          │
-//	              batches ──────────► Append ──┘ durable
+//	a process ──► add(op) ... ──► its answer, marked ──► wait(mark) ──► the client
+//	                  │                                      ▲
+//	                  ▼        ship()                        │
+//	              batches ──────────► Append ────────────────┘ durable
 //
 // A batch becomes one record. Sealing ends a batch, so that a layer can be taken at exactly the position behind it. A large
 // transaction does not wait for its commit: a batch that has grown to batchBytes is sealed and shipped while PostgreSQL goes on.
-// Records are bytes of its log, and what was not committed recovery leaves out. Where it writes faster than the bucket takes,
-// it waits, so that no more than pendingBytes are held here.
+// Records are bytes of its log, and what was not committed recovery leaves out.
+//
+// add is called by a process that has the cluster's lock, and does not wait for the bucket, with one exception: no more than
+// pendingBytes are held here. A process that writes faster than the bucket takes is stopped before, where it holds no lock
+// (crowded); only one that goes on where it cannot be stopped makes all others wait with it.
 type logWriter struct {
 	clock  clock.Clock
 	append func(ctx context.Context, ops []wal.Op) (wal.Position, error)
@@ -30,14 +34,15 @@ type logWriter struct {
 
 	mu      sync.Mutex
 	changed *sync.Cond
-	batches []*batch // oldest first; the last one is open unless it is sealed
-	held    int      // bytes in them
-	added   uint64   // operations taken so far
-	awaited uint64   // of these, the last that an answer waits for: those of commits with synchronous_commit=off come behind
-	durable uint64   // of these, durable
-	wanted  uint64   // operations that somebody waits for
-	failed  error    // why nothing more becomes durable
-	ships   bool     // somebody appends: while PostgreSQL starts, nobody does yet
+	batches []*batch      // oldest first; the last one is open unless it is sealed
+	held    int           // bytes in them
+	added   uint64        // operations taken so far
+	awaited uint64        // of these, the last that an answer can wait for: what is written in the background comes behind
+	durable uint64        // of these, durable
+	wanted  uint64        // operations that somebody waits for
+	failed  error         // why nothing more becomes durable
+	ended   chan struct{} // closed with failed
+	ships   bool          // somebody appends: while PostgreSQL starts, nobody does yet
 	closing bool
 	tail    wal.Position
 	stats   LogStats
@@ -52,8 +57,9 @@ type batch struct {
 	bytes  int
 	last   uint64 // number of its last operation
 	sealed bool
-	waits  int          // commits that wait for it
-	at     wal.Position // once durable
+	waits  int           // commits that wait for it
+	at     wal.Position  // once durable
+	done   chan struct{} // closed when it is durable
 }
 
 // LogStats counts what the log writer did.
@@ -79,14 +85,14 @@ const (
 )
 
 func newLogWriter(clk clock.Clock, tail wal.Position, appendOps func(context.Context, []wal.Op) (wal.Position, error)) *logWriter {
-	w := &logWriter{clock: clk, append: appendOps, tail: tail, done: make(chan struct{})}
+	w := &logWriter{clock: clk, append: appendOps, tail: tail, done: make(chan struct{}), ended: make(chan struct{})}
 	w.changed = sync.NewCond(&w.mu)
 	return w
 }
 
-// add takes an operation. It becomes durable with the next append that somebody asks for, or that a full batch does; lazy: no
-// answer asks. It waits while too much is pending; nothing that it waits for needs the turn, which its caller has.
-func (w *logWriter) add(op wal.Op, lazy bool) {
+// add takes an operation and gives its number. It becomes durable with the next append that somebody asks for, or that a full batch
+// does; lazy: no answer asks. It waits while too much is pending; nothing that it waits for needs what its caller has locked.
+func (w *logWriter) add(op wal.Op, lazy bool) uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for w.held+len(op.Data) > pendingBytes && w.held > 0 && w.ships && w.failed == nil {
@@ -94,7 +100,7 @@ func (w *logWriter) add(op wal.Op, lazy bool) {
 	}
 	n := len(w.batches)
 	if n == 0 || w.batches[n-1].sealed {
-		w.batches = append(w.batches, &batch{})
+		w.batches = append(w.batches, &batch{done: make(chan struct{})})
 		n++
 	}
 	b := w.batches[n-1]
@@ -111,27 +117,14 @@ func (w *logWriter) add(op wal.Op, lazy bool) {
 		w.wanted = max(w.wanted, b.last)
 		w.changed.Broadcast()
 	}
+	return w.added
 }
 
-// mark is the number of the last operation that an answer given now has to wait for.
+// mark is the number of the last operation that an answer can wait for.
 func (w *logWriter) mark() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.awaited
-}
-
-// isDurable says whether everything is durable that an answer given now has to wait for.
-func (w *logWriter) isDurable() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.durable >= w.awaited
-}
-
-// left says whether something is left that no answer waits for.
-func (w *logWriter) left() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.added > max(w.awaited, w.durable)
 }
 
 // end is the number of the last operation taken.
@@ -139,6 +132,13 @@ func (w *logWriter) end() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.added
+}
+
+// isDurable says whether everything up to mark is durable.
+func (w *logWriter) isDurable(mark uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.durable >= mark
 }
 
 // allDurable says whether everything taken is durable.
@@ -157,37 +157,49 @@ func (w *logWriter) pending() int {
 
 // wait blocks until everything up to mark is durable. Once it is asked for, it goes on even if ctx ends.
 func (w *logWriter) wait(ctx context.Context, mark uint64) error {
+	b, err := w.ask(mark)
+	if b == nil {
+		return err
+	}
+	select {
+	case <-b.done:
+	case <-w.ended:
+	case <-ctx.Done():
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b.waits--
+	switch {
+	case w.durable >= mark:
+		w.stats.Commits++
+		return nil
+	case w.failed != nil:
+		return w.failed
+	}
+	return errors.Join(store.ErrUnknown, ctx.Err()) // it may become durable yet
+}
+
+// ask makes the operations up to mark wanted, and gives the batch that has the last of them. Nil and no error: they are durable.
+func (w *logWriter) ask(mark uint64) (*batch, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.durable >= mark {
-		return nil
+		return nil, nil
 	}
-	w.wanted = max(w.wanted, mark)
+	if w.failed != nil {
+		return nil, w.failed
+	}
 	for _, b := range w.batches {
 		if b.last >= mark {
 			b.waits++
-			defer func() { b.waits-- }()
-			break
+			if mark > w.wanted {
+				w.wanted = mark
+				w.changed.Broadcast()
+			}
+			return b, nil
 		}
 	}
-	w.changed.Broadcast()
-	stop := context.AfterFunc(ctx, func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.changed.Broadcast()
-	})
-	defer stop()
-	for w.durable < mark {
-		if w.failed != nil {
-			return w.failed
-		}
-		if err := ctx.Err(); err != nil {
-			return errors.Join(store.ErrUnknown, err) // it may become durable yet
-		}
-		w.changed.Wait()
-	}
-	w.stats.Commits++
-	return nil
+	return nil, fmt.Errorf("wait for operation %d of the log: there are %d", mark, w.added)
 }
 
 // seal ends the open batch and returns a function that waits until it is durable and gives the position behind it.
@@ -296,14 +308,13 @@ func (w *logWriter) shipped(b *batch, at wal.Position, err error, took time.Dura
 	defer w.mu.Unlock()
 	defer w.changed.Broadcast()
 	if err != nil {
-		if w.failed == nil {
-			w.failed = err
-		}
+		w.fail(err)
 		return false
 	}
 	b.at, w.tail = at, at
 	w.durable = b.last
 	w.group, w.took = w.queued(), took
+	close(b.done)
 	w.held -= b.bytes
 	w.batches[0], w.batches = nil, w.batches[1:]
 	b.ops = nil // who waits for the batch keeps it
@@ -313,13 +324,19 @@ func (w *logWriter) shipped(b *batch, at wal.Position, err error, took time.Dura
 	return true
 }
 
+// fail ends all waits; the first reason counts. w.mu is held.
+func (w *logWriter) fail(err error) {
+	if w.failed == nil {
+		w.failed = err
+		close(w.ended)
+	}
+}
+
 // close ends the shipping goroutine; what nobody waits for any more is not shipped.
 func (w *logWriter) close() {
 	w.mu.Lock()
 	w.closing = true
-	if w.failed == nil {
-		w.failed = ErrClosed
-	}
+	w.fail(ErrClosed)
 	w.changed.Broadcast()
 	w.mu.Unlock()
 	<-w.done

@@ -166,15 +166,6 @@ func sum(a, b engine.LogStats) engine.LogStats {
 	return engine.LogStats{Records: a.Records + b.Records, Commits: a.Commits + b.Commits, Bytes: a.Bytes + b.Bytes, Append: a.Append + b.Append}
 }
 
-// Cancel interrupts what runs.
-func (k *Keeper) Cancel() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.engine != nil {
-		k.engine.Cancel()
-	}
-}
-
 // Stats says what the keeper has done.
 func (k *Keeper) Stats() Stats {
 	k.mu.Lock()

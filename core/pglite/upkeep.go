@@ -30,6 +30,23 @@ func (c *Cluster) transactions() []byte {
 // ErrCheckpoint: PostgreSQL's checkpoint failed; its log says why. What is durable is not concerned.
 var ErrCheckpoint = errors.New("the checkpoint failed")
 
+// RequestCheckpoint lets PostgreSQL write a checkpoint, spread over a while, and does not wait. A server asks for one by itself when
+// it has written much of its log; that was taken out of PGlite, so who counts has to ask. It is for who has the lock.
+func (c *Cluster) RequestCheckpoint() {
+	if p := c.process(KindCheckpoint); p != nil {
+		c.stats.checkpoints.Add(1)
+		p.ask(0)
+	}
+}
+
+// ask sets flags of a checkpoint, and wakes the checkpointer, which p is.
+func (p *Process) ask(flags uint32) {
+	m := p.in.mem
+	at := m.u32(p.c.rt.places.CheckpointerShmem) + checkpointFlags
+	m.putU32(at, m.u32(at)|flags|checkpointRequested)
+	p.wakeCheckpointer(p)
+}
+
 // Checkpoint lets PostgreSQL write a checkpoint now, and waits for it. Where nothing was written since the last one, there is
 // nothing to do. No session is needed for it. Errors: ErrCheckpoint, ErrDead, the context's.
 func (c *Cluster) Checkpoint(ctx context.Context) error {
@@ -52,8 +69,7 @@ func (c *Cluster) Checkpoint(ctx context.Context) error {
 		shm := m.u32(c.rt.places.CheckpointerShmem)
 		started, done, failed = m.u32(shm+checkpointStarted), m.u32(shm+checkpointDone), m.u32(shm+checkpointFailed)
 		if ask {
-			m.putU32(shm+checkpointFlags, m.u32(shm+checkpointFlags)|fast|checkpointRequested)
-			p.wakeCheckpointer(p)
+			p.ask(fast)
 		}
 		return nil
 	}
