@@ -63,7 +63,7 @@ func TestAsynchronousCommits(t *testing.T) {
 			must(t, e, sql)
 			at := must(t, e, "SELECT pg_current_wal_insert_lsn()")
 			becomes(t, e, "SELECT pg_current_wal_flush_lsn() >= '"+at+"'", "t") // the walwriter; then in idleness
-			for !e.commits.idle() { // the test's own time limit is the failure
+			for !e.commits.idle() {                                             // the test's own time limit is the failure
 				<-told
 			}
 			e.Abandon()
