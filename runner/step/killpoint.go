@@ -58,6 +58,7 @@ const (
 	atLarge   where = "large" // by a commit that does not fit one object
 	atLayer   where = "layer" // by a compaction
 	atClose   where = "closing"
+	atCrash   where = "behind a crash of PostgreSQL's"
 )
 
 // spot is a point and how it is reached.
@@ -82,6 +83,8 @@ func spots(mode engine.Mode, compaction bool) []spot {
 		{point.FenceBeforePut, atOpening, 1}, {point.FenceAfterPut, atOpening, 1}, {point.RestoreAfterBase, atOpening, 1},
 		{point.LeaseBeforeRenew, atLoad, 1}, {point.WalBeforePut, atLoad, 12}, {point.WalAfterPut, atLoad, 12}, {point.CommitBeforeAck, atLoad, 24},
 		{point.WalBeforePart, atLarge, 2}, {point.WalAfterPart, atLarge, 2}, {point.LeaseBeforeRelease, atClose, 1},
+		{point.ProcessBeforeFork, atOpening, 1}, {point.ProcessBeforeStart, atOpening, 4}, {point.ProcessBeforeStart, atLoad, 3},
+		{point.ProcessAfterExit, atLoad, 2}, {point.ProcessBeforeSignal, atLoad, 8}, {point.ProcessBeforeRestart, atCrash, 1}, {point.CommitBeforeAck, atCrash, 12},
 	}
 	layer, most := atNew, 1
 	if compaction {
@@ -259,7 +262,11 @@ func (k *killing) kill(ctx context.Context, s spot, rule pointfault.Rule) (bool,
 				return false, err
 			}
 		}
-		if err := victim.arm(ctx, k.random.Uint64(), rule); err != nil {
+		rules := []pointfault.Rule{rule}
+		if s.where == atCrash { // all of PostgreSQL starts again, and the process lives on
+			rules = append(rules, pointfault.Rule{Name: crashes, Point: point.ProcessAfterExit, Do: pointfault.Fail, Nth: 1})
+		}
+		if err := victim.arm(ctx, k.random.Uint64(), rules...); err != nil {
 			return false, err
 		}
 		switch s.where {
@@ -274,6 +281,9 @@ func (k *killing) kill(ctx context.Context, s spot, rule pointfault.Rule) (bool,
 	return k.perish(ctx, victim, act)
 }
 
+// crashes is the rule that makes one of PostgreSQL's processes fail.
+const crashes = "a process of PostgreSQL fails"
+
 // interrupt kills the one that serves, at no point in particular, while clients work.
 func (k *killing) interrupt(ctx context.Context) error {
 	stop := k.c.load(ctx, k.work())
@@ -287,7 +297,7 @@ func (k *killing) interrupt(ctx context.Context) error {
 
 // work is what clients do until the process dies.
 func (k *killing) work() workload.Load {
-	l := workload.Load{Clients: k.clients, Mix: []string{"ledger", "bank", "bank", "register", "register", "rows", "ddl", "copy"}, Seed: k.random.Uint64()}
+	l := workload.Load{Clients: k.clients, Mix: []string{"ledger", "bank", "transaction", "transaction", "register", "register", "rows", "ddl", "copy"}, Seed: k.random.Uint64(), Sabotage: sabotage}
 	if k.bulk {
 		l.Mix, l.Copy = append(l.Mix, "copy", "copy"), workload.CopySize{Rows: 20, RowBytes: 20_000}
 	}
@@ -324,7 +334,10 @@ func (k *killing) perish(ctx context.Context, victim *member, act func()) (bool,
 			act()
 		}
 	}()
-	_, fired := victim.fault(ctx, pointLimit)
+	event, fired := victim.fault(ctx, pointLimit)
+	if fired && event.Rule == crashes {
+		_, fired = victim.fault(ctx, pointLimit)
+	}
 	if fired && k.cut {
 		if err := k.c.clk.Sleep(ctx, time.Duration(k.random.IntN(8))*time.Millisecond); err != nil {
 			return false, err
