@@ -264,7 +264,7 @@ func (k *killing) kill(ctx context.Context, s spot, rule pointfault.Rule) (bool,
 		}
 		rules := []pointfault.Rule{rule}
 		if s.where == atCrash { // all of PostgreSQL starts again, and the process lives on
-			rules = append(rules, pointfault.Rule{Name: crashes, Point: point.ProcessAfterExit, Do: pointfault.Fail, Nth: 1})
+			rules = append(rules, pointfault.Rule{Name: crashRule, Point: point.ProcessAfterExit, Do: pointfault.Fail, Nth: 1})
 		}
 		if err := victim.arm(ctx, k.random.Uint64(), rules...); err != nil {
 			return false, err
@@ -281,8 +281,8 @@ func (k *killing) kill(ctx context.Context, s spot, rule pointfault.Rule) (bool,
 	return k.perish(ctx, victim, act)
 }
 
-// crashes is the rule that makes one of PostgreSQL's processes fail.
-const crashes = "a process of PostgreSQL fails"
+// crashRule is the rule that makes one of PostgreSQL's processes fail.
+const crashRule = "a process of PostgreSQL fails"
 
 // interrupt kills the one that serves, at no point in particular, while clients work.
 func (k *killing) interrupt(ctx context.Context) error {
@@ -335,7 +335,7 @@ func (k *killing) perish(ctx context.Context, victim *member, act func()) (bool,
 		}
 	}()
 	event, fired := victim.fault(ctx, pointLimit)
-	if fired && event.Rule == crashes {
+	if fired && event.Rule == crashRule {
 		_, fired = victim.fault(ctx, pointLimit)
 	}
 	if fired && k.cut {
