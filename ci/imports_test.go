@@ -95,7 +95,7 @@ func rooms() []room {
 		{path: "runner/cloudrun", own: []string{"core/clock"}, others: []string{"al.essio.dev/pkg/shellescape"}},
 		{path: "runner/cloudrun/rehearsal", own: []string{"cloud/twin/platform"}},
 		{
-			path: "runner/pgsuite", own: []string{"core/clock", "runner/service"},
+			path: "runner/pgsuite/...", own: []string{"core/clock", "runner/service"},
 			others: []string{"github.com/jackc/pgx/v5", "github.com/pmezard/go-difflib"},
 		},
 		{
