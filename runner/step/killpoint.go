@@ -271,14 +271,18 @@ func (k *killing) kill(ctx context.Context, s spot, rule pointfault.Rule) (bool,
 		}
 		switch s.where {
 		case atLarge:
-			act = func() { k.largeCopy(ctx) }
+			k.large = true
 		case atLayer:
 			act = func() { k.layers(ctx, victim) }
 		case atClose:
 			act = func() { _ = victim.Do(ctx, node.Close, nil, nil) }
 		}
 	}
-	return k.perish(ctx, victim, act)
+	work := k.work()
+	if s.where == atLarge { // what others commit would take it along in small records
+		work = k.largeWork()
+	}
+	return k.perish(ctx, victim, work, act)
 }
 
 // crashRule is the rule that makes one of PostgreSQL's processes fail.
@@ -325,8 +329,8 @@ func (k *killing) before(ctx context.Context) error {
 }
 
 // perish runs the clients and the act until the victim is gone.
-func (k *killing) perish(ctx context.Context, victim *member, act func()) (bool, error) {
-	stop := k.c.load(ctx, k.work())
+func (k *killing) perish(ctx context.Context, victim *member, work workload.Load, act func()) (bool, error) {
+	stop := k.c.load(ctx, work)
 	acted := make(chan struct{})
 	go func() {
 		defer close(acted)
@@ -385,16 +389,9 @@ func (k *killing) layers(ctx context.Context, m *member) {
 	}
 }
 
-// largeCopy commits more than fits one object.
-func (k *killing) largeCopy(ctx context.Context) {
-	k.large = true
-	l := workload.Load{
-		Clients: 1, Mix: []string{"copy"}, Seed: k.random.Uint64(), Copy: workload.CopySize{Rows: 48, RowBytes: 200_000},
-	}
-	victim := k.m
-	stop := k.c.load(ctx, l)
-	<-victim.Ended()
-	_ = stop()
+// largeWork is one client that commits more than fits one object.
+func (k *killing) largeWork() workload.Load {
+	return workload.Load{Clients: 1, Mix: []string{"copy"}, Seed: k.random.Uint64(), Copy: workload.CopySize{Rows: 48, RowBytes: 200_000}}
 }
 
 // powerCut ends all processes, and what is on its way to the bucket.
