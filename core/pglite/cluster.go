@@ -166,8 +166,8 @@ func (o *ClusterOptions) settings() map[string]string {
 }
 
 // instance are the options of a process's instance.
-func (o *ClusterOptions) instance() InstanceOptions {
-	return InstanceOptions{MemoryLimit: o.MemoryLimit, DataLimit: o.DataLimit, Clock: o.Clock, Random: o.Random, Log: o.Log}
+func (o *ClusterOptions) instance() instanceOptions {
+	return instanceOptions{memoryLimit: o.MemoryLimit, dataLimit: o.DataLimit, clock: o.Clock, random: o.Random, log: o.Log}
 }
 
 // tryCluster starts PostgreSQL in one way. What it writes to files before it fails is there the next time, as after a crash.
@@ -479,8 +479,8 @@ func (c *Cluster) finish(err error) (first bool) {
 		c.running.Wait()
 		c.lock.lock(nil)
 		c.shm.close()
+		c.lock.retire()
 		c.lock.unlock()
-		c.lock.beat.close()
 		close(c.done)
 	}()
 	return true

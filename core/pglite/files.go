@@ -45,10 +45,9 @@ type openFile struct {
 	flags   int // as given to open
 	refs    int
 
-	log      bool // a file of the write-ahead log
-	shm      bool // shared memory
-	system   bool // a file of PostgreSQL's own, see isSystemFile
-	isSystem bool // only in an image: fs is the installation, not the data directory
+	log    bool // a file of the write-ahead log
+	shm    bool // shared memory
+	system bool // a file of PostgreSQL's own, see isSystemFile
 }
 
 type dirEntry struct {

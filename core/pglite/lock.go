@@ -13,7 +13,7 @@ import (
 // for long and holds no lock of PostgreSQL's lowest kind.
 type hostLock struct {
 	clock clock.Clock
-	beat  *beat
+	beat  *beat // nil: no process runs any more; under the lock
 
 	mu    sync.Mutex
 	held  bool
@@ -67,7 +67,7 @@ func (l *hostLock) lock(p *Process) {
 func (l *hostLock) got(p *Process) {
 	l.current.Store(p)
 	if p != nil {
-		l.beat.aim(p.interruptWord)
+		l.aim(p.interruptWord)
 	}
 	if p != l.last {
 		l.last = p
@@ -77,7 +77,7 @@ func (l *hostLock) got(p *Process) {
 
 // unlock gives the lock to who has waited longest.
 func (l *hostLock) unlock() {
-	l.beat.aim(nil)
+	l.aim(nil)
 	l.current.Store(nil)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -90,6 +90,19 @@ func (l *hostLock) unlock() {
 	l.queue = l.queue[:len(l.queue)-1]
 	l.waiting.Add(-1)
 	ch <- struct{}{}
+}
+
+// retire ends the beat; no process will run any more. It is called with the lock, which works on.
+func (l *hostLock) retire() {
+	l.beat.close()
+	l.beat = nil
+}
+
+// aim has the beat ask a process, or nobody (nil).
+func (l *hostLock) aim(word *uint32) {
+	if l.beat != nil {
+		l.beat.aim(word)
+	}
 }
 
 // sliceTime is about how long a process runs while others wait, before it is asked to let them: PostgreSQL then looks whether there

@@ -106,7 +106,7 @@ func (c *Cluster) clone(kind string) (*Process, error) {
 	standardFiles(fs, c.o.Log)
 	o := c.o.instance()
 	if kind != KindClient { // clients were stopped before the directory was that large
-		o.DataLimit = 0
+		o.dataLimit = 0
 	}
 	in, err := c.rt.newInstance(c.rt.main, fs, o, c.image.memory.size)
 	if err != nil {
@@ -121,7 +121,7 @@ func (c *Cluster) clone(kind string) (*Process, error) {
 		in.release()
 		return nil, err
 	}
-	p.alarm = alarm{clock: o.Clock, ring: func() { p.signal(sigALRM) }}
+	p.alarm = alarm{clock: o.clock, ring: func() { p.signal(sigALRM) }}
 	p.interruptWord = in.word(uint32(c.rt.main.consts["InterruptPending"]))
 	p.begin(fs)
 	return p, nil
@@ -258,4 +258,22 @@ type alarm struct {
 	clock clock.Clock
 	ring  func()
 	quit  func()
+}
+
+// reload puts a library back where it was; its data and what its constructors did come with the memory.
+func (in *Instance) reload(lib *library) error {
+	side, err := in.rt.prepareSide(lib.Name, lib.File)
+	if err != nil {
+		return err
+	}
+	at := in.growTable(side.meta.Dylink.TableSize)
+	slots := in.growTable(uint32(len(lib.Slots)))
+	if at != lib.TableBase || slots != lib.SlotBase {
+		return fmt.Errorf("its table entries are at %d and %d, they were at %d and %d", at, slots, lib.TableBase, lib.SlotBase)
+	}
+	if _, err := in.instantiateSide(lib, side); err != nil {
+		return err
+	}
+	in.remember(lib)
+	return nil
 }

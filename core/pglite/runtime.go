@@ -61,7 +61,6 @@ type Runtime struct {
 	system  *memfs.FS  // PostgreSQL's installation, never changed
 
 	mu     sync.Mutex // guards what follows
-	image  *Image
 	initdb *program
 	dump   *program // pg_dump
 	spare  *spare   // see Prepare; nil: there is none

@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"blobpglite/core/memfs"
 	"blobpglite/core/pglite/internal/wasmbin"
@@ -112,11 +111,8 @@ func (in *Instance) option(name string) uint32 {
 	return record
 }
 
-// pin makes the guest refuse changes of what is pinned: each such setting gets a check of the host's. (Single-user mode does
-// not apply what a role or the database has set, and the command line counts more than the files.)
-func (in *Instance) pin() error { return in.guard(in.pinSettings) }
-
-// pinSettings is to be called within guard.
+// pinSettings makes the guest refuse changes of what is pinned: each such setting gets a check of the host's. It is to be called within
+// guard, where PostgreSQL has read its settings.
 func (in *Instance) pinSettings() {
 	for i, p := range Pins() {
 		if p.start {
@@ -159,14 +155,4 @@ func (in *Instance) check(p Pin, value uint32) uint64 {
 	in.mem.putCstr(text, detail)
 	in.mem.putU32(uint32(in.rt.main.consts["GUC_check_errdetail_string"]), text)
 	return 0
-}
-
-// walWriterDelayAt is where the guest keeps its wal_writer_delay. It is to be called within guard.
-func (in *Instance) walWriterDelayAt() uint32 {
-	return in.mem.u32(in.option("wal_writer_delay") + optionVariable)
-}
-
-// millis reads a setting of milliseconds.
-func (in *Instance) millis(at uint32) time.Duration {
-	return time.Duration(int32(in.mem.u32(at))) * time.Millisecond
 }

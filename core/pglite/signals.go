@@ -58,8 +58,8 @@ func (p *Process) signal(sig uint32) {
 
 // interrupt makes the process ask, as soon as it can be interrupted, whether there is something to do.
 func (p *Process) interrupt() {
-	p.in.cancelMu.Lock()
-	defer p.in.cancelMu.Unlock()
+	p.in.memoryMu.Lock()
+	defer p.in.memoryMu.Unlock()
 	if p.in.linear.region != nil {
 		atomic.StoreUint32(p.interruptWord, 1)
 	}

@@ -113,7 +113,6 @@ func clockTimeGet(in *Instance, s []uint64) {
 		if in.proc != nil {
 			in.proc.deliver() // a loop that looks at the clock hears of its alarm
 		}
-		in.reviveCancel()
 		in.mem.putU64(at, uint64(in.clock.Now().UnixNano()))
 		s[0] = 0
 	case id <= 3:
@@ -125,7 +124,6 @@ func clockTimeGet(in *Instance, s []uint64) {
 }
 
 func dateNow(in *Instance, s []uint64) {
-	in.reviveCancel()
 	s[0] = math.Float64bits(float64(in.clock.Now().UnixMicro()) / 1000)
 }
 
@@ -329,7 +327,6 @@ func (in *Instance) sleep(d time.Duration) {
 	}
 	select {
 	case <-end:
-	case <-in.wake:
 	case <-in.killed:
 		in.trapf("%w", errKilled)
 	}

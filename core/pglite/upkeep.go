@@ -112,3 +112,10 @@ func (c *Cluster) SkipTransactions(n uint32) {
 		binary.LittleEndian.PutUint64(at, next)
 	})
 }
+
+// Places in TransamVariablesData (src/include/access/transam.h).
+const (
+	nextTransactionAt   = 8
+	oldestTransactionAt = 16
+	completionCountAt   = 56
+)
