@@ -256,10 +256,10 @@ func performanceWake(s selection) string {
 	})
 }
 
-// performanceDoors shows what clients see.
-func performanceDoors(s selection) string {
+// performanceClients shows what clients see.
+func performanceClients(s selection) string {
 	return metricTable(s, []shownProbe{
-		{probe: "doors.3", title: "SELECT 1 by pgx over the loopback"}, {probe: "doors.2", title: "pgbench, TPC-B"},
-		{probe: "doors.1", title: "after SIGKILL, client", metrics: []string{"acked_count", "restart_ms"}},
+		{probe: "clients.3", title: "SELECT 1 by pgx over the loopback"}, {probe: "clients.2", title: "pgbench, TPC-B"},
+		{probe: "clients.1", title: "after SIGKILL, client", metrics: []string{"acked_count", "restart_ms"}},
 	})
 }
