@@ -138,7 +138,7 @@ func bugs() []bug {
 		{
 			what:  "Names of prepared statements of two pooled clients collided",
 			where: "PGlite's socket server with sqlx, Diesel, pgx", holds: "names are kept apart per client",
-			folder: "core/pgwire", test: "TestStatementNames", probe: "doors.1",
+			folder: "core/pgwire", test: "TestStatementNames", probe: "clients.1",
 		},
 		{
 			what:  "Listings were nearly all of the bill; idle instances made hundreds of calls an hour",

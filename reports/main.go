@@ -114,11 +114,11 @@ func renderAll(root string, log record.Log) ([]rendered, error) {
 			"track-record": trackRecord(),
 		}},
 		{"README.md", map[string]string{
-			"performance-e2":    performanceE2(data),
-			"performance-log":   performanceLog(data),
-			"performance-wake":  performanceWake(data),
-			"performance-doors": performanceDoors(data),
-			"performance-sql":   performanceSQL(data),
+			"performance-e2":      performanceE2(data),
+			"performance-log":     performanceLog(data),
+			"performance-wake":    performanceWake(data),
+			"performance-clients": performanceClients(data),
+			"performance-sql":     performanceSQL(data),
 		}},
 	} {
 		text, err := os.ReadFile(filepath.Join(root, doc.name))

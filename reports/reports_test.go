@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "write testdata anew")
 const (
 	statusFrame = "# Status\n\nbefore\n\n<!-- begin:scoreboard -->\n<!-- end:scoreboard -->\n\n<!-- begin:decisions -->\nold\n<!-- end:decisions -->\n" +
 		"<!-- begin:mutants -->\n<!-- end:mutants -->\n<!-- begin:track-record -->\n<!-- end:track-record -->\n\nafter\n"
-	readmeFrame = "# Readme\n<!-- begin:performance-e2 -->\n<!-- end:performance-e2 -->\n<!-- begin:performance-log -->\n<!-- end:performance-log -->\n<!-- begin:performance-wake -->\n<!-- end:performance-wake -->\n<!-- begin:performance-doors -->\n<!-- end:performance-doors -->\n<!-- begin:performance-sql -->\n<!-- end:performance-sql -->\n"
+	readmeFrame = "# Readme\n<!-- begin:performance-e2 -->\n<!-- end:performance-e2 -->\n<!-- begin:performance-log -->\n<!-- end:performance-log -->\n<!-- begin:performance-wake -->\n<!-- end:performance-wake -->\n<!-- begin:performance-clients -->\n<!-- end:performance-clients -->\n<!-- begin:performance-sql -->\n<!-- end:performance-sql -->\n"
 )
 
 // newRoot makes a folder with both documents.
@@ -338,4 +338,16 @@ func mentioned(t *testing.T, pattern, text string) bool {
 		content, err := os.ReadFile(name)
 		return err == nil && strings.Contains(string(content), text)
 	})
+}
+
+// TestRenamedScenario: the history of a scenario goes on under its new name.
+func TestRenamedScenario(t *testing.T) {
+	log := record.Log{Records: []record.Record{
+		{Schema: 1, Run: "01", Scenario: "doors", Probe: "doors.3", Verdict: record.Fail, Profile: "default"},
+		{Schema: 1, Run: "02", Scenario: "clients", Probe: "clients.3", Verdict: record.Pass, Profile: "default"},
+	}}
+	s := selectLines(log)
+	if len(s.current) != 1 || s.current[0].Run != "02" || len(s.history) != 2 || s.history[0].Probe != "clients.3" {
+		t.Errorf("current %v, history %v", s.current, s.history)
+	}
 }

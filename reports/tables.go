@@ -256,10 +256,14 @@ func performanceWake(s selection) string {
 	})
 }
 
-// performanceDoors shows what clients see.
-func performanceDoors(s selection) string {
+// performanceClients shows what clients see.
+func performanceClients(s selection) string {
 	return metricTable(s, []shownProbe{
-		{probe: "doors.3", title: "SELECT 1 by pgx over the loopback"}, {probe: "doors.2", title: "pgbench, TPC-B"},
-		{probe: "doors.1", title: "after SIGKILL, client", metrics: []string{"acked_count", "restart_ms"}},
+		{probe: "clients.3", title: "SELECT 1 by pgx over the loopback"}, {probe: "clients.2", title: "pgbench, TPC-B"},
+		{probe: "clients.11", title: "pgbench, TPC-B, 64 clients"}, {probe: "clients.12", title: "pgbench, an UPDATE by key, 64 clients"},
+		{probe: "clients.13", title: "SELECT 1, here and at an older commit"}, {probe: "clients.14", title: "beside a long query"},
+		{probe: "clients.15", title: "connections"},
+		{probe: "clients.9", title: "node-postgres' own tests"}, {probe: "clients.10", title: "postgres.js' own tests"},
+		{probe: "clients.1", title: "after SIGKILL, client", metrics: []string{"acked_count", "restart_ms"}},
 	})
 }

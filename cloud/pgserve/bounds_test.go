@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"blobpglite/core/pglite"
 )
 
 // TestFlagsThatMakeNoSense: each is refused, by a message that names the flag, the value and what it may be.
@@ -36,6 +38,32 @@ func TestFlagsThatMakeNoSense(t *testing.T) {
 	}
 	if text := admin(t, 2, "gc", "-bucket", "gs://a/b", "-lease-ttl=-1s"); !strings.Contains(text, "-lease-ttl -1s") {
 		t.Errorf("gc says %q", text)
+	}
+}
+
+// TestPinnedSettingsAreRefusedAtOnce: not at the first connection. Their own values are taken, and so is what is not pinned.
+func TestPinnedSettingsAreRefusedAtOnce(t *testing.T) {
+	for _, p := range pglite.Pins() {
+		for _, name := range []string{p.Name, strings.ToUpper(strings.ReplaceAll(p.Name, "_", "-"))} {
+			if text := admin(t, 2, "-store", "mem", "-set", name+"=another"); !strings.Contains(text, "-set: ") || !strings.Contains(text, name+"=another") || !strings.Contains(text, p.Why) {
+				t.Errorf("pgserve -set %s=another says %q", name, text)
+			}
+		}
+		var out, errs bytes.Buffer
+		if len(p.Values) > 0 {
+			if _, _, err := parse(commands()[0], []string{"-store", "mem", "-set", p.Name + "=" + p.Values[0]}, &out, &errs); err != nil {
+				t.Errorf("pgserve -set %s=%s says %q", p.Name, p.Values[0], errs.String())
+			}
+		}
+	}
+	t.Setenv("PGSERVE_SET", "fsync=off")
+	if text := admin(t, 2, "-store", "mem"); !strings.Contains(text, "fsync=off") {
+		t.Errorf("PGSERVE_SET=fsync=off says %q", text)
+	}
+	t.Setenv("PGSERVE_SET", "work_mem=1MB")
+	var out, errs bytes.Buffer
+	if _, _, err := parse(commands()[0], []string{"-store", "mem"}, &out, &errs); err != nil {
+		t.Error(errs.String())
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"blobpglite/core/engine"
 	"blobpglite/core/httpapi"
 	"blobpglite/core/lease"
+	"blobpglite/core/pglite"
 	"blobpglite/core/pgwire"
 	"blobpglite/core/store"
 	"blobpglite/core/store/gcs"
@@ -209,6 +210,9 @@ func (cmd command) check(args []string) error {
 func (c *config) check() error {
 	if err := c.locate(); err != nil {
 		return err
+	}
+	if err := pglite.CheckSettings(c.settings); err != nil {
+		return fmt.Errorf("-set: %w", err)
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"blobpglite/core/base"
 	"blobpglite/core/gc"
+	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
 	"blobpglite/core/memfs"
 	"blobpglite/core/pglite"
@@ -64,7 +65,11 @@ func (e *Engine) openLog(ctx context.Context) error {
 		Store: e.o.Store, Writer: e.o.Writer, Process: e.o.process(), Address: e.o.Address, LeaseTTL: e.o.LeaseTTL, AcquireTimeout: e.o.AcquireTimeout,
 		Create: e.o.Create, Postgres: pglite.PostgresVersion, Retain: e.o.Retain, BeforeCreate: e.beforeCreate, Check: e.o.checkVersion,
 		LeaseDamaged: func(err error) { e.o.Logger.Error("somebody has overwritten the lease", "error", err) },
-		Deadline:     e.o.CommitDeadline, Clock: e.o.Clock, Hook: e.o.Hook,
+		LeaseWaits: func(held *lease.LockedError, atMost time.Duration) {
+			e.o.Logger.Info("another process has the database: waiting for its lease to run out or to be given back",
+				"holder", held.Holder, "address", held.Address, "until", held.ExpiresAt.UTC().Format(time.RFC3339Nano), "at_most", atMost.String())
+		},
+		Deadline: e.o.CommitDeadline, Clock: e.o.Clock, Hook: e.o.Hook,
 		Ahead: func(m manifest.Manifest) {
 			if n := len(m.Layers); n > 0 {
 				e.ahead.begin(ctx, e, m.Layers[n-1].Key)

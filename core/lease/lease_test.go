@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -83,6 +84,52 @@ func TestWaitsUntilItRunsOut(t *testing.T) {
 	if err := first.Ensure(t.Context()); !errors.Is(err, ErrLost) || counted.Ops() != (store.Ops{}) {
 		t.Errorf("a lost lease asked again: %v, %+v", err, counted.Ops())
 	}
+}
+
+// TestSaysWhomItWaitsFor: once for each holder, however often it looks and however often that one renews; and not who does not wait.
+func TestSaysWhomItWaitsFor(t *testing.T) {
+	st, clk := mem.New(mem.Options{}), newClock()
+	first := acquire(t, options(st, clk, "first"), 0)
+	var heard []string
+	looks := 0
+	o := options(st, clk, "third")
+	o.Clock = sleeping{clk, func() { // between two looks
+		switch looks++; looks {
+		case 1, 2:
+			if err := first.Renew(t.Context()); err != nil {
+				t.Error(err)
+			}
+		case 3:
+			if err := first.Release(t.Context()); err != nil {
+				t.Error(err)
+			}
+			acquire(t, options(st, clk, "second"), 0)
+		}
+	}}
+	o.Waits = func(held *LockedError, atMost time.Duration) {
+		heard = append(heard, fmt.Sprintf("%s at %s, for %v of at most %v", held.Holder, held.Address, held.ExpiresAt.Sub(clk.Now()), atMost))
+	}
+	if _, err := Acquire(t.Context(), o, 0); !errors.Is(err, ErrLocked) || len(heard) > 0 {
+		t.Errorf("who does not wait: %v, heard %q", err, heard)
+	}
+	acquire(t, o, time.Minute)
+	if want := []string{
+		"first at first.example:5432, for 10s of at most 1m0s",
+		"second at second.example:5432, for 10s of at most 59.25s",
+	}; !slices.Equal(heard, want) {
+		t.Errorf("heard %q, want %q", heard, want)
+	}
+}
+
+// sleeping is a clock that moves as soon as somebody sleeps, and then does something.
+type sleeping struct {
+	skipping
+	then func()
+}
+
+func (s sleeping) Sleep(ctx context.Context, d time.Duration) error {
+	defer s.then()
+	return s.skipping.Sleep(ctx, d)
 }
 
 func TestReleaseIsASwapAndFreesAtOnce(t *testing.T) {

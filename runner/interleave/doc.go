@@ -40,7 +40,7 @@
 // testdata/postgresql18.zst holds the transcripts of a native PostgreSQL 18 for a plan: what a run of this package against
 // it printed, nothing else. It is made anew, when actions are added or changed, by
 //
-//	go run ./runner -scenario doors -probe doors.4 -set source=FOLDER -set server=native -set record=runner/interleave/testdata/postgresql18.zst
+//	go run ./runner -scenario clients -probe clients.4 -set source=FOLDER -set server=native -set record=runner/interleave/testdata/postgresql18.zst
 //
 // where FOLDER is PostgreSQL's source, unpacked; it runs two native servers, which must not differ (they did not in 14,349
 // schedules, beside a machine's other load). A test compares the file's schedules with the plan's.

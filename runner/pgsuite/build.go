@@ -14,6 +14,8 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+
+	"blobpglite/runner/service"
 )
 
 // Native is PostgreSQL, built from its source for this machine.
@@ -83,7 +85,7 @@ func (n *Native) build(ctx context.Context, progress func(string, int64, int64))
 // run runs a command in a process group of its own, which ends with ctx.
 func run(ctx context.Context, dir string, line []string, compiled func(int64)) error {
 	cmd := exec.CommandContext(ctx, line[0], line[1:]...)
-	ownGroup(cmd)
+	service.OwnGroup(cmd)
 	cmd.Dir = dir
 	out, in := io.Pipe()
 	cmd.Stdout, cmd.Stderr = in, in
@@ -122,7 +124,8 @@ func watch(out io.Reader, compiled func(int64)) (last []string) {
 	}
 }
 
-func (n *Native) program(name string) string { return filepath.Join(n.folder, "bin", name) }
+// Program is one of its programs, such as psql.
+func (n *Native) Program(name string) string { return filepath.Join(n.folder, "bin", name) }
 
 // tests is the folder of the regression suite.
 func (n *Native) tests() string { return filepath.Join(n.source, "src", "test", "regress") }

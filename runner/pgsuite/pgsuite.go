@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"blobpglite/core/clock"
+	"blobpglite/runner/service"
 )
 
 // ErrMissing: something that is to be run is not on this machine; the error says what.
@@ -124,8 +125,8 @@ func (s *Suite) one(ctx context.Context, at Server, name, output string, limit t
 	var printed bytes.Buffer
 	bounded, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	cmd := exec.CommandContext(bounded, s.native.program("psql"), "-X", "-a", "-q", "-v", "HIDE_TABLEAM=on", "-v", "HIDE_TOAST_COMPRESSION=on")
-	ownGroup(cmd)
+	cmd := exec.CommandContext(bounded, s.native.Program("psql"), "-X", "-a", "-q", "-v", "HIDE_TABLEAM=on", "-v", "HIDE_TOAST_COMPRESSION=on")
+	service.OwnGroup(cmd)
 	cmd.Env, cmd.Dir = s.environment(at), s.folder
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(paths(string(sql))), &printed, &printed
 	clk := clock.System()

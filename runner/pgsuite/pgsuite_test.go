@@ -85,7 +85,7 @@ func TestOneEndsWithItsLimit(t *testing.T) {
 	}
 	// What stands for psql reads nothing more than a line, says it, and waits for more that never comes.
 	stand := "#!/bin/sh\nread line\necho \"$line\"\ntail -f /dev/null\n"
-	if err := os.WriteFile(n.program("psql"), []byte(stand), 0o700); err != nil {
+	if err := os.WriteFile(n.Program("psql"), []byte(stand), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	s := &Suite{native: n, folder: folder, Names: []string{"slow"}}

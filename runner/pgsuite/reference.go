@@ -20,16 +20,19 @@ import (
 
 // Reference is a running server of a native build, on a fresh data directory.
 type Reference struct {
-	server Server
-	folder string
-	cmd    *exec.Cmd
-	log    chan string // the last lines of its log, when it has ended
+	server  Server
+	program string
+	folder  string
+	cmd     *exec.Cmd
+	log     chan string // the last lines of its log, when it has ended
 }
 
 // Conditions are what a server was given by its command line and its files, and the reference is to have too.
 type Conditions struct {
 	Settings  []string // lines of a configuration file
-	SegmentMB int      // of the log
+	SegmentMB int      // of the log; 0: PostgreSQL's own default
+	// Password of the superuser, which everybody's connections then ask for; empty: everybody is trusted.
+	Password string
 }
 
 // ConditionsOf asks a server.
@@ -73,14 +76,8 @@ func (n *Native) Start(ctx context.Context, c Conditions) (_ *Reference, err err
 		return nil, err
 	}
 	data := filepath.Join(folder, "data")
-	initdb := exec.CommandContext(ctx, n.program("initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8",
-		"--locale-provider=libc", "--locale=C", "--lc-ctype=C.UTF-8", "--no-sync", "--no-instructions",
-		fmt.Sprintf("--wal-segsize=%d", c.SegmentMB))
-	if err := ordinaryUser(initdb); err != nil {
+	if err := n.initdb(ctx, folder, data, c); err != nil {
 		return nil, err
-	}
-	if out, err := initdb.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("initdb: %w: %s", err, out)
 	}
 	own := []string{"autovacuum = off", "fsync = off", "listen_addresses = '127.0.0.1'", fmt.Sprintf("port = %d", port),
 		"unix_socket_directories = ''", "log_min_messages = log", "lc_messages = 'C'"}
@@ -88,14 +85,48 @@ func (n *Native) Start(ctx context.Context, c Conditions) (_ *Reference, err err
 	if err := os.WriteFile(filepath.Join(data, "postgresql.auto.conf"), []byte(conf), 0o600); err != nil {
 		return nil, err
 	}
-	r := &Reference{server: Server{Host: "127.0.0.1", Port: port, Database: "postgres"}, folder: folder, log: make(chan string, 1)}
-	return r, r.start(ctx, n.program("postgres"), data)
+	r := &Reference{server: Server{Host: "127.0.0.1", Port: port, Database: "postgres"}, program: n.Program("postgres"), folder: folder}
+	return r, r.start(ctx)
+}
+
+// initdb makes a data directory.
+func (n *Native) initdb(ctx context.Context, folder, data string, c Conditions) error {
+	args := []string{"-D", data, "-U", "postgres", "-E", "UTF8", "--locale-provider=libc", "--locale=C", "--lc-ctype=C.UTF-8",
+		"--no-sync", "--no-instructions"}
+	if c.SegmentMB > 0 {
+		args = append(args, fmt.Sprintf("--wal-segsize=%d", c.SegmentMB))
+	}
+	if c.Password == "" {
+		args = append(args, "-A", "trust")
+	} else {
+		file := filepath.Join(folder, "password")
+		if err := os.WriteFile(file, []byte(c.Password), 0o600); err != nil {
+			return err
+		}
+		args = append(args, "-A", "scram-sha-256", "--pwfile="+file)
+	}
+	cmd := exec.CommandContext(ctx, n.Program("initdb"), args...)
+	if err := ordinary(cmd); err != nil {
+		return err
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb: %w: %s", err, out)
+	}
+	return nil
+}
+
+// ordinary has a command run as somebody who is not root.
+func ordinary(cmd *exec.Cmd) error {
+	if err := service.OrdinaryUser(cmd); err != nil {
+		return fmt.Errorf("what PostgreSQL runs as is %w: %w", ErrMissing, err)
+	}
+	return nil
 }
 
 // start runs the server until it says that it takes connections.
-func (r *Reference) start(ctx context.Context, program, data string) error {
-	r.cmd = exec.CommandContext(ctx, program, "-D", data)
-	if err := ordinaryUser(r.cmd); err != nil {
+func (r *Reference) start(ctx context.Context) error {
+	r.cmd, r.log = exec.CommandContext(ctx, r.program, "-D", filepath.Join(r.folder, "data")), make(chan string, 1)
+	if err := ordinary(r.cmd); err != nil {
 		return err
 	}
 	log, err := r.cmd.StderrPipe()
@@ -106,7 +137,8 @@ func (r *Reference) start(ctx context.Context, program, data string) error {
 		return err
 	}
 	ready := make(chan struct{})
-	go func() { r.log <- follow(log, ready) }()
+	ended := r.log
+	go func() { ended <- follow(log, ready); close(ended) }()
 	select {
 	case <-ready:
 		return nil
@@ -133,6 +165,19 @@ func follow(log io.Reader, ready chan<- struct{}) string {
 
 // Server is where it listens.
 func (r *Reference) Server() Server { return r.server }
+
+// Crash has all its processes end at once, and starts it again on its data.
+func (r *Reference) Crash(ctx context.Context) error {
+	if err := r.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+		return fmt.Errorf("crash the reference: %w", err)
+	}
+	<-r.log
+	_ = r.cmd.Wait() // it was told to end
+	if err := r.start(ctx); err != nil {
+		return fmt.Errorf("start the reference again: %w", err)
+	}
+	return nil
+}
 
 // Stop ends it and deletes its data.
 func (r *Reference) Stop() error {

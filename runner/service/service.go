@@ -31,6 +31,9 @@ import (
 // maxLog is how much of a child's log is kept.
 const maxLog = 256 << 10
 
+// ErrRoot: the program refuses to run as root, and this system cannot run it as somebody else.
+var ErrRoot = errors.New("this is root, as whom it refuses to run: run as an ordinary user")
+
 // Build compiles pgserve into a folder. It needs the go tool and the repository.
 func Build(ctx context.Context, folder string) (string, error) {
 	program := filepath.Join(folder, "pgserve")

@@ -17,15 +17,9 @@ var ErrWrong = errors.New("PostgreSQL is not laid out as the table says")
 // indirect calls, where the layout says. Errors match [ErrWrong].
 func (l *Layout) CheckProgram(m *wasmbin.Module) error {
 	c := checker{l: l}
-	slots := map[uint32]uint32{}
-	for _, e := range m.Elems {
-		for i, f := range e.Funcs {
-			slots[e.Offset+uint32(i)] = f
-		}
-	}
 	for _, name := range slices.Sorted(maps.Keys(l.Slots)) {
 		slot := l.Slots[name]
-		f, ok := slots[slot]
+		f, ok := inTable(m, slot)
 		c.must(ok && f == l.Functions[name], "slot %d of its table, which is to be %s, holds function %d, %d expected", slot, name, f, l.Functions[name])
 	}
 	for _, e := range m.Exports {
@@ -39,14 +33,25 @@ func (l *Layout) CheckProgram(m *wasmbin.Module) error {
 			c.must(uint32(consts[name]) == want, "%s is at %d, %d expected", name, uint32(consts[name]), want)
 		}
 	}
+	types := signatures()
 	for _, name := range slices.Sorted(maps.Keys(l.Functions)) {
-		f, want := l.Functions[name], signatures()[name]
+		f, want := l.Functions[name], types[name]
 		if c.must(int64(f) < int64(len(m.Funcs)), "%s is to be function %d, of which it has %d", name, f, len(m.Funcs)) && want != "" {
 			got := signature(m.Funcs[f])
 			c.must(got == want, "function %d, which is to be %s, has the type %s, %s expected", f, name, got, want)
 		}
 	}
 	return c.err()
+}
+
+// inTable is the function in a slot of the table.
+func inTable(m *wasmbin.Module, slot uint32) (function uint32, ok bool) {
+	for _, e := range m.Elems {
+		if i := slot - e.Offset; slot >= e.Offset && int64(i) < int64(len(e.Funcs)) {
+			function, ok = e.Funcs[i], e.Funcs[i] != wasmbin.NullFunc // a later segment counts
+		}
+	}
+	return function, ok
 }
 
 // What CheckMemory expects to see, from PostgreSQL's headers and from PGlite.

@@ -1,4 +1,4 @@
-package pgsuite
+package service
 
 import (
 	"os"
@@ -6,9 +6,9 @@ import (
 	"syscall"
 )
 
-// ordinaryUser has a command run as somebody who is not root, which PostgreSQL demands: where we are root, in a user
-// namespace, where files remain ours. The system ends it with this process.
-func ordinaryUser(cmd *exec.Cmd) error {
+// OrdinaryUser has a command run as somebody who is not root, which PostgreSQL and PgBouncer demand: where we are root, in a
+// user namespace, where files remain ours. The system ends it with this process.
+func OrdinaryUser(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if os.Geteuid() == 0 {
 		const somebody = 1000

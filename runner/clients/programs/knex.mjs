@@ -73,5 +73,5 @@ for (let tries = 0; ; tries++) {
   }
 }
 await k.destroy()
-console.log(JSON.stringify({ acked: acked.length, lost: acked.filter((id) => !found.has(id)).length, invented: [...found].filter((id) => id >= next).length }))
+console.log('FOUND ' + JSON.stringify({ acked: acked.length, lost: acked.filter((id) => !found.has(id)).length, invented: [...found].filter((id) => id >= next).length }))
 process.exit(0)

@@ -1,6 +1,6 @@
 // node-postgres against a server: schema, CRUD, transactions, errors, concurrency, and the server's death.
 //   node node_pg.mjs FOLDER_OF_NODE_MODULES URL
-// It says KILL when the server is to be killed and waits for a line; in the end it says what it found, as JSON.
+// It says KILL when the server is to be killed and waits for a line; in the end it says what it found (FOUND and JSON).
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 
@@ -84,5 +84,5 @@ for (let tries = 0; ; tries++) {
   }
 }
 await pool.end()
-console.log(JSON.stringify({ acked: acked.length, lost: acked.filter((id) => !found.has(id)).length, invented: [...found].filter((id) => id >= next).length }))
+console.log('FOUND ' + JSON.stringify({ acked: acked.length, lost: acked.filter((id) => !found.has(id)).length, invented: [...found].filter((id) => id >= next).length }))
 process.exit(0)

@@ -118,4 +118,4 @@ for tries in range(100):
         if tries == 99:
             raise
         time.sleep(0.1)
-print(json.dumps({"acked": len(acked), "lost": len([i for i in acked if i not in found]), "invented": len([i for i in found if i >= state["next"]])}))
+print("FOUND " + json.dumps({"acked": len(acked), "lost": len([i for i in acked if i not in found]), "invented": len([i for i in found if i >= state["next"]])}))

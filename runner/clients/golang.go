@@ -1,4 +1,4 @@
-package step
+package clients
 
 import (
 	"context"
@@ -16,7 +16,6 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver of database/sql
 
 	"blobpglite/core/clock"
-	"blobpglite/runner/scenario"
 )
 
 // goClient is what a trial needs of a client in Go.
@@ -27,15 +26,15 @@ type goClient struct {
 	increment func(ctx context.Context) error
 }
 
-func tryPGX(ctx context.Context, e clientEnv) (survivors, error) {
-	config, err := pgxpool.ParseConfig(e.url)
+func tryPGX(ctx context.Context, e *Env) (Outcome, error) {
+	config, err := pgxpool.ParseConfig(e.URL)
 	if err != nil {
-		return survivors{}, err
+		return Outcome{}, err
 	}
 	config.MaxConns = 10
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
-		return survivors{}, err
+		return Outcome{}, err
 	}
 	defer pool.Close()
 	c := goClient{
@@ -64,10 +63,10 @@ func tryPGX(ctx context.Context, e clientEnv) (survivors, error) {
 	return e.tryGo(ctx, c)
 }
 
-func tryDatabaseSQL(ctx context.Context, e clientEnv) (survivors, error) {
-	db, err := sql.Open("pgx", e.url)
+func tryDatabaseSQL(ctx context.Context, e *Env) (Outcome, error) {
+	db, err := sql.Open("pgx", e.URL)
 	if err != nil {
-		return survivors{}, err
+		return Outcome{}, err
 	}
 	defer db.Close()
 	db.SetMaxOpenConns(10)
@@ -112,22 +111,22 @@ func tryDatabaseSQL(ctx context.Context, e clientEnv) (survivors, error) {
 }
 
 // tryGo is the trial.
-func (e clientEnv) tryGo(ctx context.Context, c goClient) (survivors, error) {
+func (e *Env) tryGo(ctx context.Context, c goClient) (Outcome, error) {
 	for _, text := range []string{
 		"CREATE TABLE g (id int PRIMARY KEY, v text)", "INSERT INTO g VALUES (1, 'one')", "CREATE TABLE counter (n int)",
 		"INSERT INTO counter VALUES (0)", "CREATE TABLE acked (id int PRIMARY KEY)",
 	} {
 		if err := c.exec(ctx, text); err != nil {
-			return survivors{}, fmt.Errorf("%s: %w", text, err)
+			return Outcome{}, fmt.Errorf("%s: %w", text, err)
 		}
 	}
 	if v, err := c.query(ctx, "SELECT v FROM g WHERE id = $1", 1); err != nil || len(v) != 1 || v[0] != "one" {
-		return survivors{}, fmt.Errorf("a row: %v, %w", v, err)
+		return Outcome{}, fmt.Errorf("a row: %v, %w", v, err)
 	}
 	for text, code := range map[string]string{"INSERT INTO g VALUES (1, 'again')": "23505", "SELEC": "42601"} {
 		err := c.exec(ctx, text)
 		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != code {
-			return survivors{}, fmt.Errorf("%s: %w, want SQLSTATE %s", text, err, code)
+			return Outcome{}, fmt.Errorf("%s: %w, want SQLSTATE %s", text, err, code)
 		}
 	}
 	const workers, rounds = 10, 10
@@ -148,16 +147,16 @@ func (e clientEnv) tryGo(ctx context.Context, c goClient) (survivors, error) {
 		all = errors.Join(all, <-errs)
 	}
 	if all != nil {
-		return survivors{}, all
+		return Outcome{}, all
 	}
 	if n, err := c.query(ctx, "SELECT n::text FROM counter"); err != nil || n[0] != strconv.Itoa(workers*rounds) {
-		return survivors{}, fmt.Errorf("increments: %v of %d, %w", n, workers*rounds, err)
+		return Outcome{}, fmt.Errorf("increments: %v of %d, %w", n, workers*rounds, err)
 	}
 	return e.killInserting(ctx, c)
 }
 
 // killInserting kills the server while workers insert, and looks afterwards.
-func (e clientEnv) killInserting(ctx context.Context, c goClient) (survivors, error) {
+func (e *Env) killInserting(ctx context.Context, c goClient) (Outcome, error) {
 	const workers, enough = 10, 50
 	var mu sync.Mutex
 	var acked []int
@@ -188,10 +187,10 @@ func (e clientEnv) killInserting(ctx context.Context, c goClient) (survivors, er
 	select {
 	case <-reached:
 	case <-stopped:
-		return survivors{}, errors.New("the inserts failed before the server was killed")
+		return Outcome{}, errors.New("the inserts failed before the server was killed")
 	}
-	if err := e.kill(); err != nil {
-		return survivors{}, err
+	if err := e.Crash(ctx); err != nil {
+		return Outcome{}, err
 	}
 	<-stopped
 	clk := clock.System()
@@ -202,44 +201,10 @@ func (e clientEnv) killInserting(ctx context.Context, c goClient) (survivors, er
 			return compareAcked(acked, found, next)
 		}
 		if try == tries {
-			return survivors{}, fmt.Errorf("after the restart: %s", strings.TrimSpace(err.Error()))
+			return Outcome{}, fmt.Errorf("after the restart: %s", strings.TrimSpace(err.Error()))
 		}
 		if err := clk.Sleep(ctx, pause); err != nil {
-			return survivors{}, err
+			return Outcome{}, err
 		}
 	}
-}
-
-func doorLatencyVerb() verb {
-	return verb{
-		Verb: scenario.Verb{
-			Name:    "doorlatency",
-			Doc:     "times SELECT 1 by pgx, with its cache of prepared statements, over the loopback to pgserve in a process of its own",
-			Args:    []scenario.Arg{{Name: "calls", Kind: scenario.KindInt, Default: "5000", Doc: "that are timed, after a tenth as many that are not"}},
-			Metrics: metricDocs("select1_us", "from the call to the row"),
-		},
-		run: runDoorLatency,
-	}
-}
-
-func runDoorLatency(ctx context.Context, r *Run, args scenario.Args) error {
-	return r.withService(ctx, inProcess, func(s *served) error {
-		conn, err := pgx.Connect(ctx, s.now().URL())
-		if err != nil {
-			return err
-		}
-		defer conn.Close(context.WithoutCancel(ctx))
-		clk, calls := clock.System(), args.Int("calls")
-		for i := range calls + calls/10 {
-			at := clk.Monotonic()
-			var one int
-			if err := conn.QueryRow(ctx, "SELECT 1").Scan(&one); err != nil || one != 1 {
-				return fmt.Errorf("SELECT 1 gave %d: %w", one, err)
-			}
-			if i >= calls/10 {
-				r.Metrics.Duration("select1_us", clk.Monotonic()-at)
-			}
-		}
-		return nil
-	})
 }

@@ -1,0 +1,247 @@
+package step
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"blobpglite/core/clock"
+	"blobpglite/runner/clients"
+	"blobpglite/runner/scenario"
+	"blobpglite/runner/service"
+)
+
+// The npm packages of PGlite's own server, pinned.
+const (
+	npmSocket = "@electric-sql/pglite-socket@0.2.17"
+	npmPGlite = "@electric-sql/pglite@0.5.14" // the one that this socket server is made for
+)
+
+// toSocket is PGlite's own server.
+const toSocket = "socket"
+
+// benchPlaces are what pgbench can run against, and the metric of each.
+func benchPlaces() map[string]string {
+	return map[string]string{
+		inProcess: "tps_memory_per_s", noLatency: "tps_emulator_per_s", modelLatency: "tps_model_per_s", toSocket: "tps_socket_per_s",
+	}
+}
+
+// Scripts of pgbench's, besides its own. The database is of the scale that -i made.
+var benchScripts = map[string]string{
+	"tpcb":   "",
+	"update": "\\set aid random(1, 100000 * :scale)\nUPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = :aid;\n",
+}
+
+func pgbenchVerb() verb {
+	v := scenario.Verb{
+		Name: "pgbench",
+		Doc: "runs pgbench against pgserve, on a bucket in memory, on the emulator and on the modelled one, and against PGlite's own socket " +
+			"server in Node, in one run; where pgbench is not installed the verdict is vacuous",
+		Args: []scenario.Arg{
+			{Name: "scale", Kind: scenario.KindInt, Default: "10", Doc: "pgbench -s"},
+			{Name: "clients", Kind: scenario.KindInt, Default: "10", Doc: "pgbench -c"},
+			{Name: "seconds", Kind: scenario.KindInt, Default: "30", Doc: "pgbench -T"},
+			{Name: "script", Default: "tpcb", OneOf: []string{"tpcb", "update"}, Doc: "TPC-B, or one UPDATE by key in autocommit"},
+			{Name: "on", Kind: scenario.KindStrings, Doc: "only these: mem, none, model, socket; empty: all, one after the other"},
+		},
+		Metrics: metricDocs(
+			"tps_memory_per_s", "transactions, strict, a bucket in memory", "tps_emulator_per_s", "transactions, strict, the emulator over HTTP",
+			"tps_model_per_s", "transactions, strict, the modelled bucket", "tps_socket_per_s", "transactions, PGlite's socket server, which keeps nothing",
+			"socket_ratio", "strict in memory, over the socket server", "initialise_ms", "pgbench -i, rows by COPY",
+		),
+	}
+	return verb{Verb: v, run: runPgbench}
+}
+
+func runPgbench(ctx context.Context, r *Run, args scenario.Args) error {
+	if _, err := exec.LookPath("pgbench"); err != nil {
+		r.skip("pgbench (Debian: postgresql-contrib) is not installed")
+		return nil
+	}
+	places := []string{inProcess, noLatency, modelLatency, toSocket}
+	if only := args.Strings("on"); len(only) > 0 {
+		places = only
+	}
+	script, err := ownScript(args.String("script"))
+	if err != nil {
+		return err
+	}
+	defer os.Remove(script)
+	tps := map[string]float64{}
+	for _, in := range places {
+		metric, ok := benchPlaces()[in]
+		if !ok {
+			return fmt.Errorf("there is no place %q to run pgbench against", in)
+		}
+		b := benchRun{
+			metric: metric, script: script, steps: clientSide, scale: args.Int("scale"), clients: args.Int("clients"), seconds: args.Int("seconds"),
+		}
+		run := func(url string) (err error) {
+			b.url = url
+			tps[in], err = r.pgbench(ctx, b)
+			return err
+		}
+		if in == toSocket {
+			b.steps = serverSide
+			err = r.socketServer(ctx, run)
+		} else {
+			err = r.withService(ctx, in, func(s *served) error { return run(s.now().URL()) }, "-max-clients", strconv.Itoa(b.clients+10))
+		}
+		if errors.Is(err, clients.ErrMissing) {
+			r.skip("%v", err)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if mine, theirs := tps[inProcess], tps[toSocket]; mine > 0 && theirs > 0 {
+		r.Metrics.Value("socket_ratio", mine/theirs)
+	}
+	return nil
+}
+
+// ownScript writes a script of ours into a file; empty: pgbench's own.
+func ownScript(name string) (string, error) {
+	text := benchScripts[name]
+	if text == "" {
+		return "", nil
+	}
+	f, err := os.CreateTemp("", "blobpglite-pgbench-*.sql")
+	if err != nil {
+		return "", fmt.Errorf("write pgbench's script: %w", err)
+	}
+	_, err = f.WriteString(text)
+	return f.Name(), errors.Join(err, f.Close())
+}
+
+var (
+	tpsLine    = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
+	failedLine = regexp.MustCompile(`(?m)^number of failed transactions: ([0-9]+)`)
+)
+
+// How pgbench makes its rows. The socket server does not take pgbench's COPY.
+const (
+	clientSide = "dtgvp"
+	serverSide = "dtGvp"
+)
+
+// benchRun is one run of pgbench.
+type benchRun struct {
+	url, metric, steps      string
+	script                  string // a file; empty: TPC-B
+	scale, clients, seconds int
+}
+
+// pgbench initialises and runs, and returns the transactions a second.
+func (r *Run) pgbench(ctx context.Context, b benchRun) (float64, error) {
+	r.Progress("pgbench -i, for "+b.metric, 0, 0)
+	clk := clock.System()
+	at := clk.Monotonic()
+	if out, err := pgbenchCommand(ctx, "-i", "-q", "-I", b.steps, "-s", strconv.Itoa(b.scale), b.url).CombinedOutput(); err != nil {
+		return 0, r.benchFailed(ctx, "pgbench -i", out, err)
+	}
+	if b.steps == clientSide {
+		r.Metrics.Duration("initialise_ms", clk.Monotonic()-at)
+	}
+	r.Progress(fmt.Sprintf("pgbench, %d s, for %s", b.seconds, b.metric), 0, 0)
+	line := []string{"-n", "-c", strconv.Itoa(b.clients), "-T", strconv.Itoa(b.seconds)}
+	if b.script != "" {
+		line = append(line, "-f", b.script, "-D", "scale="+strconv.Itoa(b.scale))
+	}
+	out, err := pgbenchCommand(ctx, append(line, b.url)...).CombinedOutput()
+	if err != nil {
+		return 0, r.benchFailed(ctx, "pgbench", out, err)
+	}
+	m, failed := tpsLine.FindSubmatch(out), failedLine.FindSubmatch(out)
+	if m == nil || failed == nil {
+		return 0, fmt.Errorf("pgbench's output has no figures: %s", endOf(string(out)))
+	}
+	tps, err := strconv.ParseFloat(string(m[1]), 64)
+	if err != nil {
+		return 0, fmt.Errorf("pgbench's output: %w", err)
+	}
+	wrong := ""
+	if string(failed[1]) != "0" {
+		wrong = fmt.Sprintf("%s transactions failed: %s", failed[1], endOf(string(out)))
+	}
+	r.check(checkClient, wrong)
+	r.Metrics.Value(b.metric, tps)
+	return tps, nil
+}
+
+func pgbenchCommand(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "pgbench", args...)
+	service.OwnGroup(cmd)
+	return cmd
+}
+
+func (r *Run) benchFailed(ctx context.Context, what string, out []byte, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	wrong := fmt.Sprintf("%s: %v: %s", what, err, endOf(string(out)))
+	r.check(checkClient, wrong)
+	return errors.New(wrong)
+}
+
+// socketServer runs f against PGlite's own server on a database in memory.
+func (r *Run) socketServer(ctx context.Context, f func(url string) error) error {
+	folder, err := clients.NPM(ctx, r.Runtime.CacheDir(), r.Progress, npmPGlite, npmSocket)
+	if err != nil {
+		return err
+	}
+	port, err := service.FreePort()
+	if err != nil {
+		return err
+	}
+	server := filepath.Join(folder, "node_modules", "@electric-sql", "pglite-socket", "dist", "scripts", "server.js")
+	if _, err := os.Stat(server); err != nil {
+		return fmt.Errorf("PGlite's socket server: %w", err)
+	}
+	r.Progress("starting PGlite's socket server", 0, 0)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "node", server, "--db=memory://", "--host=127.0.0.1", fmt.Sprintf("--port=%d", port), "--max-connections=100")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start PGlite's socket server: %w", err)
+	}
+	defer func() { cancel(); _ = cmd.Wait() }()
+	ready := make(chan struct{})
+	go func() {
+		lines, open := bufio.NewScanner(out), false
+		for lines.Scan() {
+			if !open && strings.Contains(lines.Text(), "listening") {
+				open = true
+				close(ready)
+			}
+		}
+		if !open {
+			close(ready)
+		}
+	}()
+	select {
+	case <-ready:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return f(fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port))
+}
+
+func endOf(text string) string {
+	const most = 600
+	return strings.TrimSpace(text[max(0, len(text)-most):])
+}
