@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -121,19 +122,22 @@ func (t trial) with(prepared int) trial {
 
 // again starts PostgreSQL where it has failed to, without what it fails with. The first error is returned if that does not help.
 func (rt *Runtime) again(ctx context.Context, o ClusterOptions, failed error) (*Cluster, error) {
+	const preparedSetting = "max_prepared_transactions"
 	var left []string
+	raised := 0
 	t := trial{o: o}
 	if err := recoverAgain(o.Data); err != nil {
 		return nil, errors.Join(failed, err)
 	}
 	if n := preparedBefore(o.Data); n > 0 {
-		t = t.with(n)
+		t, raised = t.with(n), n
+		if isSet(o, preparedSetting) {
+			left = append(left, preparedSetting)
+		}
 		if c, err := rt.tryCluster(ctx, t); err == nil {
-			c.leftOut = []string{"max_prepared_transactions"}
-			c.sayLeftOut(failed)
+			c.sayLeftOut(left, raised, failed)
 			return c, nil
 		}
-		left = append(left, "max_prepared_transactions")
 	}
 	lines := readConf(o.Data)
 	if len(lines) == 0 {
@@ -175,9 +179,19 @@ func (rt *Runtime) again(ctx context.Context, o ClusterOptions, failed error) (*
 	if err != nil {
 		return nil, failed
 	}
-	c.leftOut = left
-	c.sayLeftOut(failed)
+	c.sayLeftOut(left, raised, failed)
 	return c, nil
+}
+
+// isSet says whether somebody has set a parameter: the command line, or ALTER SYSTEM.
+func isSet(o ClusterOptions, name string) bool {
+	_, set := o.Settings[name]
+	return set || inConf(o.Data, name)
+}
+
+// inConf says whether postgresql.auto.conf has a line of a parameter.
+func inConf(data *memfs.FS, name string) bool {
+	return slices.ContainsFunc(readConf(data), func(l confLine) bool { return l.name == name })
 }
 
 // dropSlots removes replication slots that an earlier version has let somebody make: nothing can read from them, and PostgreSQL,
@@ -199,10 +213,23 @@ func dropSlots(data *memfs.FS, log func(string)) {
 	}
 }
 
-// sayLeftOut writes to the log what was left out, and why.
-func (c *Cluster) sayLeftOut(failed error) {
-	c.o.Log(fmt.Sprintf("WARNING:  PostgreSQL does not start with what is set of %s; it has started without, and %s is as it was (ALTER SYSTEM RESET removes a line). It had said: %v",
-		strings.Join(c.leftOut, ", "), autoConf, failed))
+// sayLeftOut notes what was left out, and writes it and why to the log; raised is the number of prepared transactions that the start
+// has come to by itself, or zero.
+func (c *Cluster) sayLeftOut(left []string, raised int, failed error) {
+	c.leftOut = left
+	said := fmt.Sprintf("It had said: %v", failed)
+	if raised > 0 {
+		c.o.Log(fmt.Sprintf("WARNING:  PostgreSQL is started with max_prepared_transactions = %d, as when these files were written: they may hold transactions that were prepared then. %s",
+			raised, said))
+	}
+	if len(left) == 0 {
+		return
+	}
+	file := ""
+	if slices.ContainsFunc(left, func(name string) bool { return inConf(c.o.Data, name) }) {
+		file = ", and " + autoConf + " is as it was (ALTER SYSTEM RESET removes a line)"
+	}
+	c.o.Log(fmt.Sprintf("WARNING:  PostgreSQL does not start with what is set of %s; it has started without%s. %s", strings.Join(left, ", "), file, said))
 }
 
 // openConf opens what stands in for a file of configuration; nil: nothing does.

@@ -2,6 +2,7 @@ package pglite
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +99,34 @@ func TestStartsWithPreparedTransactions(t *testing.T) {
 	rows(t, again, "COMMIT PREPARED 'p1'")
 	rows(t, again, "ROLLBACK PREPARED 'p2'")
 	want(t, again, "SELECT count(*) FROM twice", "2")
+}
+
+// Where nobody has set a number of prepared transactions now, the log speaks of nobody's line; where the command line has, of that.
+func TestWarningsNameWhatIsThere(t *testing.T) {
+	const name = "max_prepared_transactions"
+	data, err := testRuntime(t).Template(t.Context(), memfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := start(t, ClusterOptions{Data: data, Settings: map[string]string{name: "5"}})
+	rows(t, in, "CREATE TABLE twice (id int)")
+	for i := range 3 {
+		rows(t, in, fmt.Sprintf("BEGIN; INSERT INTO twice VALUES (%d); PREPARE TRANSACTION 'p%d'", i, i))
+	}
+	in.Kill()
+	for _, settings := range []map[string]string{nil, {name: "1"}} {
+		var log strings.Builder
+		again := start(t, ClusterOptions{Data: in.Data().Clone(), Settings: settings, Log: func(s string) { log.WriteString(s + "\n") }})
+		want(t, again, "SELECT count(*), current_setting('"+name+"') FROM pg_prepared_xacts", "3|5")
+		again.Kill()
+		said := log.String()
+		if !strings.Contains(said, "WARNING:  PostgreSQL is started with "+name+" = 5") || strings.Contains(said, autoConf) {
+			t.Errorf("%v: the log:\n%s", settings, said)
+		}
+		if left := len(settings) > 0; left != slices.Equal(again.LeftOut(), []string{name}) || left != strings.Contains(said, "what is set of "+name+"; it has started without. ") {
+			t.Errorf("%v: left out %q, the log:\n%s", settings, again.LeftOut(), said)
+		}
+	}
 }
 
 // restored is an instance that has ended whose files are what a restore makes: those of a layer, and the log behind it.
