@@ -23,7 +23,10 @@ var sharedRuntime = sync.OnceValues(func() (*Runtime, error) {
 	return NewRuntime(context.Background(), Options{})
 })
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// A memory file that nobody can restore from any more is closed by a finalizer, which takes its time.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("runtime.runFinalizers"))
+}
 
 func testRuntime(t testing.TB) *Runtime {
 	t.Helper()
