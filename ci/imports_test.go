@@ -59,7 +59,7 @@ func rooms() []room {
 			others: []string{"golang.org/x/sync"},
 		},
 		{
-			path: "core/pglite/...", own: []string{"core/memfs", "core/clock", "core/point", "core/pglite/..."},
+			path: "core/pglite/...", own: []string{"core/memfs", "core/pgdata", "core/clock", "core/point", "core/pglite/..."},
 			others: []string{"github.com/tetratelabs/wazero", "github.com/jackc/pgx/v5", "github.com/klauspost/compress", "golang.org/x/sys", "golang.org/x/sync"},
 		},
 		{path: "cloud/twin", own: []string{"cloud/twin/platform"}},

@@ -8,6 +8,7 @@ import (
 	"maps"
 
 	"blobpglite/core/memfs"
+	"blobpglite/core/pgdata"
 	"blobpglite/core/point"
 )
 
@@ -26,13 +27,6 @@ type spare struct {
 	conf    []byte // likewise, postgresql.conf
 	at      int    // where in shared memory PostgreSQL has the control file
 }
-
-// Of the control file: from here to there is how PostgreSQL was built and the cluster initialised, which the image holds.
-const (
-	controlFixed    = 204 // ControlFileData.maxAlign
-	controlFixedEnd = 257 // .mock_authentication_nonce
-	controlSize     = 296
-)
 
 // Prepare brings a cluster with these options, but for its files, as far as it can be brought without them: the next StartCluster with
 // the same settings begins there. One is kept. It is safe for concurrent use, and an error costs nothing but the time.
@@ -66,7 +60,7 @@ func (rt *Runtime) prepare(ctx context.Context, o ClusterOptions, s *spare) erro
 	if err != nil {
 		return err
 	}
-	if s.control, err = data.ReadFile(controlFile); err != nil {
+	if s.control, _, err = readControl(data); err != nil {
 		return err
 	}
 	if s.conf, err = data.ReadFile(mainConf); err != nil {
@@ -83,7 +77,7 @@ func (rt *Runtime) prepare(ctx context.Context, o ClusterOptions, s *spare) erro
 		c.Kill()
 		return err
 	}
-	if s.at, err = c.findControl(s.control[:controlSize]); err != nil {
+	if s.at, err = c.findControl(s.control[:pgdata.ControlSize]); err != nil {
 		c.Kill()
 		return err
 	}
@@ -91,10 +85,7 @@ func (rt *Runtime) prepare(ctx context.Context, o ClusterOptions, s *spare) erro
 	return nil
 }
 
-const (
-	controlFile = "/global/pg_control"
-	mainConf    = "/postgresql.conf"
-)
+const mainConf = "/postgresql.conf"
 
 // drop ends what nobody has taken.
 func (s *spare) drop() {
@@ -138,9 +129,9 @@ func (rt *Runtime) adopt(ctx context.Context, o ClusterOptions, log func(string)
 	c.o.Log = log
 	c.lock.clock = o.Clock
 	c.files.data, c.files.random, c.files.dataLimit = o.Data, o.Random, o.DataLimit
-	control, err := o.Data.ReadFile(controlFile)
+	control, _, err := readControl(o.Data)
 	if err == nil {
-		copy(c.shm.region[s.at:], control[:controlSize])
+		copy(c.shm.region[s.at:], control[:pgdata.ControlSize])
 		err = o.Hook.Fire(c.ctx, point.ProcessBeforeFork)
 	}
 	if err != nil {
@@ -157,8 +148,8 @@ func (s *spare) fits(data *memfs.FS) bool {
 	if err != nil || !bytes.Equal(conf, s.conf) || len(readConf(data)) > 0 {
 		return false
 	}
-	control, err := data.ReadFile(controlFile)
-	return err == nil && len(control) >= controlSize && bytes.Equal(control[controlFixed:controlFixedEnd], s.control[controlFixed:controlFixedEnd])
+	control, _, err := readControl(data)
+	return err == nil && bytes.Equal(pgdata.Built(control), pgdata.Built(s.control))
 }
 
 // findControl is where in shared memory PostgreSQL keeps the control file that it has read. Only pages that were written are looked at:

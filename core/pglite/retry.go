@@ -2,16 +2,15 @@ package pglite
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"blobpglite/core/memfs"
+	"blobpglite/core/pgdata"
 )
 
 // ALTER SYSTEM takes values that PostgreSQL cannot start with: a library that is not there, more connections than fit into
@@ -54,41 +53,34 @@ func confTree(lines []confLine) (*memfs.FS, error) {
 	return tree, tree.WriteFile("/"+autoConf, []byte(b.String()), 0o600)
 }
 
-// preparedAt is where the control file has max_prepared_transactions of the last server (src/include/catalog/pg_control.h).
-const preparedAt = 192
-
 // preparedBefore is max_prepared_transactions of the server that wrote these files last: recovery, which has failed here, has
 // found it in the log.
 func preparedBefore(data *memfs.FS) int {
-	b, err := data.ReadFile("/global/pg_control")
-	if err != nil || len(b) < preparedAt+4 {
+	_, control, err := readControl(data)
+	if err != nil {
 		return 0
 	}
-	return int(int32(binary.LittleEndian.Uint32(b[preparedAt:])))
+	return control.MaxPrepared
 }
 
-// Of the control file: the state, that of a cluster in production, and the checksum of what is before it.
-const (
-	stateAt      = 16
-	inProduction = 6
-	controlCRC   = 292
-)
+// readControl reads the control file.
+func readControl(data *memfs.FS) ([]byte, pgdata.Control, error) {
+	b, err := data.ReadFile(pgdata.ControlPath)
+	if err != nil {
+		return nil, pgdata.Control{}, err
+	}
+	control, err := pgdata.ParseControl(b)
+	return b, control, err
+}
 
 // recoverAgain makes PostgreSQL recover at its next start what it has recovered already: a start that failed behind recovery has shut
 // down in order, and whoever asks how far the recovery came (Replayed) is to be answered.
 func recoverAgain(data *memfs.FS) error {
-	const control = "/global/pg_control"
-	b, err := data.ReadFile(control)
-	table := crc32.MakeTable(crc32.Castagnoli)
-	if err != nil || len(b) < controlCRC+4 || binary.LittleEndian.Uint32(b[controlCRC:]) != crc32.Checksum(b[:controlCRC], table) {
-		return nil // PostgreSQL says what is wrong with it
+	b, control, err := readControl(data)
+	if err != nil || !control.ShutDown() {
+		return nil // PostgreSQL says what is wrong with it, or recovers
 	}
-	if binary.LittleEndian.Uint32(b[stateAt:]) == inProduction {
-		return nil
-	}
-	binary.LittleEndian.PutUint32(b[stateAt:], inProduction)
-	binary.LittleEndian.PutUint32(b[controlCRC:], crc32.Checksum(b[:controlCRC], table))
-	return data.WriteFile(control, b, 0o600)
+	return data.WriteFile(pgdata.ControlPath, pgdata.InProduction(b), 0o600)
 }
 
 // sayOverridden writes to the log which lines of the file have no effect, because the command line has the last word.

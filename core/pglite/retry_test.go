@@ -114,6 +114,9 @@ func TestWarningsNameWhatIsThere(t *testing.T) {
 		rows(t, in, fmt.Sprintf("BEGIN; INSERT INTO twice VALUES (%d); PREPARE TRANSACTION 'p%d'", i, i))
 	}
 	in.Kill()
+	if _, control, err := readControl(in.Data()); err != nil || control.MaxPrepared != 5 {
+		t.Errorf("the control file says %+v, %v", control, err)
+	}
 	for _, settings := range []map[string]string{nil, {name: "1"}} {
 		var log strings.Builder
 		again := start(t, ClusterOptions{Data: in.Data().Clone(), Settings: settings, Log: func(s string) { log.WriteString(s + "\n") }})

@@ -63,8 +63,8 @@ func processMutants() []Mutant {
 		{
 			Name: "control-file-of-the-template", Invariant: host, File: "core/pglite/prepare.go", Plan: tests + "TestPreparedStart",
 			Doc: "a prepared start goes on with the template's control file",
-			Old: "		copy(c.shm.region[s.at:], control[:controlSize])\n",
-			New: "\t\tcopy(c.shm.region[s.at:], append(s.control[:controlSize:controlSize], control...)[:controlSize])\n",
+			Old: "		copy(c.shm.region[s.at:], control[:pgdata.ControlSize])\n",
+			New: "\t\tcopy(c.shm.region[s.at:], append(s.control[:pgdata.ControlSize:pgdata.ControlSize], control...)[:pgdata.ControlSize])\n",
 		},
 	}
 }
