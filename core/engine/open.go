@@ -33,6 +33,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		return nil, err
 	}
 	e := newEngine(o)
+	defer e.prepare(ctx)()
 	began := o.Clock.Monotonic()
 	open := e.openLog
 	if o.Mode == ModeSnapshot {
@@ -46,6 +47,27 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 }
 
 func (e *Engine) since(began time.Duration) time.Duration { return e.o.Clock.Monotonic() - began }
+
+// prepare has PostgreSQL's start prepared while lease, log and layer are on their way. The function that it returns waits for the end of that,
+// which is behind anyway.
+func (e *Engine) prepare(ctx context.Context) (wait func()) {
+	load := e.o.Load
+	if rt := e.o.Runtime; rt != nil {
+		load = func(context.Context) (*pglite.Runtime, error) { return rt, nil }
+	}
+	inner, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if rt, err := load(inner); err == nil {
+			_ = rt.Prepare(inner, e.o.cluster(nil)) // the start by itself tells what is wrong
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
 
 // runtime is the loaded PostgreSQL, which may have to be waited for.
 func (e *Engine) runtime(ctx context.Context) (*pglite.Runtime, error) {
