@@ -31,7 +31,8 @@
 // PostgreSQL's lowest kind in hand, for nobody could wait for that. So no call of the host may wait for anything far away, and hooks
 // of the files are called under the lock. A thread that Go's scheduler knows nothing of asks who runs for long to come
 // back to the host: compiled WebAssembly cannot be stopped from outside, and Go's garbage collector would wait for it, and all
-// other goroutines for the collector.
+// other goroutines for the collector. (That is so on Linux on amd64. Elsewhere a goroutine asks, which waits with the others while the
+// collector does, until the statement calls the host or ends.)
 //
 // The guest's system calls go to the host: files to a memfs tree (its hooks are where durability begins: PostgreSQL
 // syncs its log once a commit, before the answer leaves), time and randomness to what the options give.

@@ -61,6 +61,12 @@ func processMutants() []Mutant {
 			New: "	if in.call(",
 		},
 		{
+			Name: "no-beat", Invariant: host, File: "core/pglite/lock.go", Plan: tests + "TestStatementsLetGoWork",
+			Doc: "nothing asks a statement that computes to come back to the host, and the garbage collector stands still with everything else",
+			Old: "\t\tl.aim(p.interruptWord)\n",
+			New: "\t\tl.aim(nil)\n",
+		},
+		{
 			Name: "control-file-of-the-template", Invariant: host, File: "core/pglite/prepare.go", Plan: tests + "TestPreparedStart",
 			Doc: "a prepared start goes on with the template's control file",
 			Old: "		copy(c.shm.region[s.at:], control[:pgdata.ControlSize])\n",
