@@ -7,7 +7,6 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"blobpglite/core/lease"
 	"blobpglite/core/pglite"
@@ -22,6 +21,8 @@ type Conn struct {
 	e       *Engine
 	process *pglite.Conn
 	remote  pglite.ConnectOptions
+
+	unheld atomic.Bool // see Hold
 
 	life        context.Context // until Close
 	end         context.CancelFunc
@@ -87,6 +88,10 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// Hold says whether answers wait until what they tell of is durable; at first they do. What nobody is told of need not wait: a login of
+// the host's, the cleaning of a session.
+func (c *Conn) Hold(hold bool) { c.unheld.Store(!hold) }
+
 // WriteTo is Read until the end, for io.Copy.
 func (c *Conn) WriteTo(w io.Writer) (total int64, err error) {
 	c.reading.Lock()
@@ -120,7 +125,11 @@ func (c *Conn) next(ctx context.Context) error {
 		}
 		c.answer, c.waits = answer, true
 	}
-	if err := c.e.release(ctx, mark(c.answer.Mark)); err != nil {
+	at := mark(c.answer.Mark)
+	if c.unheld.Load() {
+		at = early
+	}
+	if err := c.e.release(ctx, at); err != nil {
 		return c.fail(ctx, err)
 	}
 	c.rest, c.answer, c.waits = c.answer.Bytes, pglite.Answer{}, false
@@ -193,12 +202,4 @@ func (e *Engine) refused(ctx context.Context, err error) error {
 		return err
 	}
 	return e.fail(fmt.Errorf("commit: %w", err))
-}
-
-// answerCounts count the answers that had to be durable.
-type answerCounts struct{ answers, nanos atomic.Int64 }
-
-func (a *answerCounts) waited(d time.Duration) {
-	a.answers.Add(1)
-	a.nanos.Add(int64(d))
 }

@@ -55,6 +55,7 @@ type Stats struct {
 	Boot     engine.OpenStats // of the last opening that went well
 	BootWall time.Duration    // likewise, as its first caller saw it
 	Commits  engine.LogStats  // of all engines
+	Engine   engine.Stats     // of the one that is open
 	Leased   bool             // the lease is held now; at rest it runs out
 	Reason   string           // why it is failed
 	Retired  int64            // engines that were replaced
@@ -179,7 +180,7 @@ func (k *Keeper) Stats() Stats {
 		s.State = Opening
 	case k.engine != nil:
 		s.State, s.Leased = Open, k.engine.Leased()
-		s.Commits = sum(k.past, k.engine.LogStats())
+		s.Commits, s.Engine = sum(k.past, k.engine.LogStats()), k.engine.Stats()
 		if err := k.engine.Err(); err != nil {
 			s.State, s.Reason = Failed, err.Error()
 		}
