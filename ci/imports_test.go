@@ -66,7 +66,7 @@ func rooms() []room {
 		{path: "cloud/twin/platform"},
 		{path: "core/keeper", own: []string{"core/engine", "core/clock"}},
 		{
-			path: "core/httpapi", own: []string{"core/keeper", "core/pgwire", "core/store", "core/clock"},
+			path: "core/httpapi", own: []string{"core/keeper", "core/engine", "core/pglite", "core/store", "core/clock"},
 			others: []string{"github.com/jackc/pgx/v5", "github.com/prometheus/client_golang"},
 		},
 		{
