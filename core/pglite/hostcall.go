@@ -34,6 +34,11 @@ func hostCall(in *Instance, s []uint64) {
 		if in.proc != nil {
 			in.proc.yield()
 		}
+	case wasmbin.CallSemaphore:
+		if in.proc == nil {
+			in.trapf("it waits for a lock that nobody can give, for it is alone")
+		}
+		in.proc.semaphore()
 	case wasmbin.CallSleep:
 		if d := time.Duration(uint32(a)) * time.Microsecond; in.proc != nil {
 			in.proc.usleep(d)

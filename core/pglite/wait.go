@@ -46,6 +46,20 @@ func (p *Process) usleep(d time.Duration) {
 	p.deliver()
 }
 
+// semaphore lets others run, for the process waits until one of them clears a flag in its PGPROC, and looks again then: it wants a lock of
+// PostgreSQL's lowest kind that another has. Since who has one keeps on running, this is not met, unless the host lets others run where it
+// should not; without this the process would turn round for ever.
+func (p *Process) semaphore() {
+	p.mustLive()
+	p.c.lock.unlock()
+	p.rest(nil, semaphoreLook)
+	p.c.lock.lock(p)
+	p.mustLive()
+}
+
+// semaphoreLook is how often who waits for a semaphore looks.
+const semaphoreLook = time.Millisecond
+
 // rest waits for a wake-up, for so long (below zero: without end), or until the process is killed. wake may be nil.
 func (p *Process) rest(wake <-chan struct{}, d time.Duration) {
 	var end <-chan time.Time

@@ -71,3 +71,73 @@ func TestWaitGoesOnForWhatIsLeft(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A process that wants a lock of PostgreSQL's lowest kind, which another has, waits until it is given, and all others run.
+func TestWaitsForALock(t *testing.T) {
+	const transactionIDs, exclusive = 3 * 128, 0 // XidGenLock of MainLWLockArray; LW_EXCLUSIVE
+	c := startCluster(t, ClusterOptions{Settings: map[string]string{"autovacuum": "off"}})
+	writer, reader := dial(t, c), dial(t, c)
+	value(t, writer, "CREATE TABLE t (i int)")
+	holder := c.process(KindCheckpoint)
+	call := func(name string, args ...uint64) {
+		c.lock.lock(holder) // it waits meanwhile
+		defer c.lock.unlock()
+		lock := uint64(holder.in.mem.u32(uint32(c.rt.main.consts["MainLWLockArray"])) + transactionIDs)
+		holder.in.call(holder.in.module.ExportedFunction(name), append([]uint64{lock}, args...)...)
+	}
+	call("LWLockAcquire", exclusive)
+	done := make(chan error, 1)
+	go func() {
+		_, err := try(writer, "INSERT INTO t VALUES (1)")
+		done <- err
+	}()
+	wants := "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'XidGen'"
+	for value(t, reader, wants) != "1" {
+		select {
+		case err := <-done:
+			t.Fatalf("it had not to wait: %v", err)
+		default:
+		}
+	}
+	for range 10 {
+		if got := value(t, reader, "SELECT count(*) FROM t"); got != "0" {
+			t.Error(got)
+		}
+	}
+	call("LWLockRelease")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got := value(t, reader, "SELECT count(*) FROM t"); got != "1" {
+		t.Error(got)
+	}
+}
+
+// Who waits for such a lock can be killed.
+func TestWaitForALockEndsWithTheCluster(t *testing.T) {
+	c := startCluster(t, ClusterOptions{})
+	var p *Process
+	conn := dial(t, c)
+	value(t, conn, "SELECT 1")
+	for _, one := range c.all() {
+		if one.kind == KindClient {
+			p = one
+		}
+	}
+	c.lock.lock(p)
+	held := p.in.mem.u32(uint32(c.rt.main.consts["MainLWLockArray"])) + 4*128 + 4 // ProcArrayLock.state
+	p.in.mem.putU32(held, p.in.mem.u32(held)|1<<18)                               // LW_VAL_EXCLUSIVE, and nobody will give it
+	c.lock.unlock()
+	done := make(chan error, 1)
+	go func() {
+		_, err := try(conn, "SELECT 1")
+		done <- err
+	}()
+	for c.lock.switches.Load() < 20 {
+		c.Locked(func() {})
+	}
+	c.Kill()
+	if err := <-done; err == nil {
+		t.Error("it had not to wait")
+	}
+}

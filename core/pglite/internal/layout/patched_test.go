@@ -26,6 +26,19 @@ func TestRealPatched(t *testing.T) {
 			t.Error(err)
 		}
 		known := (&finder{p: p, out: &l}).known
+		check := func(name, text string) {
+			s, err := parseShape(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			row, err := p.code.Tree(l.Functions[name])
+			if err != nil {
+				t.Error(err)
+			}
+			if n := len((&matcher{p: p, known: known}).search(s, row)); n != 1 {
+				t.Errorf("PGlite %s: %s has the shape %q %d times", l.PGlite, name, text, n)
+			}
+		}
 		for name, text := range map[string]string{
 			"kill":              `^end(f$__syscall_connect(-63, %pid, %sig, 0, 0, 0))`,
 			"RequestCheckpoint": `^drop(f$__syscall_connect(-61, %flags, 0, 0, 0, 0)); end`,
@@ -40,17 +53,10 @@ func TestRealPatched(t *testing.T) {
 				if(i32.lt_s(tee(f$__syscall_poll(i32.load+$WaitEventSet.pollfds(%set), i32.load+$WaitEventSet.nevents(%set), %left)), 0)); ...;
 				br_if(i32.gt_s(tee %left(i32.sub(%timeout, _)), 0))`,
 		} {
-			s, err := parseShape(text)
-			if err != nil {
-				t.Fatal(err)
-			}
-			row, err := p.code.Tree(l.Functions[name])
-			if err != nil {
-				t.Error(err)
-			}
-			if n := len((&matcher{p: p, known: known}).search(s, row)); n != 1 {
-				t.Errorf("PGlite %s: %s has the shape %q %d times", l.PGlite, name, text, n)
-			}
+			check(name, text)
+		}
+		for _, w := range semaphoreWaits() {
+			check(w.function, `loop; drop(i32.load+$PGPROC.sem(_)); drop(f$__syscall_connect(-58, 0, 0, 0, 0, 0)); set(i32.add(_, 1)); br_if(i32.load8_u+$PGPROC.`+w.field+`(_))`)
 		}
 	}
 }

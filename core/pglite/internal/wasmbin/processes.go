@@ -18,6 +18,7 @@ const (
 	CallCheckpoint = -61 // RequestCheckpoint(flags)
 	CallInterrupts = -60 // at the beginning of ProcessInterrupts
 	CallSleep      = -59 // pg_usleep(microseconds)
+	CallSemaphore  = -58 // a turn of a loop that waits for another process to clear a flag
 
 	HostCall = "__syscall_connect"
 	hostPoll = "__syscall_poll"
@@ -34,6 +35,7 @@ type Places struct {
 //   - kill, RequestCheckpoint and pg_usleep are the host's, and it is told of InitProcess and ProcessInterrupts, through an
 //     import that the program has no other use for;
 //   - WaitEventSetWait, where PGlite answers poll by itself with "all is ready", asks the host;
+//   - where a process waits for a semaphore, which does nothing in PGlite, it asks the host each time round;
 //   - getpid, a constant here, is the process's number where PostgreSQL compares with it;
 //   - the functions in export are exported.
 //
@@ -139,6 +141,9 @@ func (p *processPatcher) edits() (map[uint32]namedEdit, error) {
 		"InitProcess":       p.front(CallFork),
 		"ProcessInterrupts": p.front(CallInterrupts),
 		"WaitEventSetWait":  p.waitEvents,
+		// PGSemaphoreLock
+		"LWLockAcquire": p.semaphore, "LWLockDequeueSelf": p.semaphore, "XLogFlush": p.semaphore,
+		"WaitXLogInsertionsToFinish": p.semaphore, "ProcArrayEndTransaction": p.semaphore, "TransactionIdSetPageStatus": p.semaphore,
 		// MyProcPid == getpid()
 		"proc_exit":       once(join(pid, i32Const(pglitePid)), join(pid, pid)),
 		"wrapper_handler": once(join(pid, i32Const(pglitePid)), join(pid, pid)),
@@ -198,55 +203,6 @@ func (p *processPatcher) hostCall(call int32, params uint32) []byte {
 		}
 	}
 	return appendU32(append(b, opCall), p.call)
-}
-
-// waitEvents makes PGlite's poll, which was inlined as "rc = nevents", one that asks the host: poll(set->pollfds,
-// set->nevents, cur_timeout). Nobody asked for cur_timeout, what is left of the timeout after a wake-up for nothing, so the
-// compiler left it out: here it is a new local. Local 0 is the set, local 1 the timeout, local 2 where events go.
-func (p *processPatcher) waitEvents(b []byte) ([]byte, error) {
-	const pollfds, nevents, eventSize = 28, 4, 16
-	f := p.m.Funcs[p.at.Functions["WaitEventSetWait"]]
-	b, n, err := addLocal(b, len(f.Params), []byte{opLocalGet, 1, opLocalSet})
-	if err != nil {
-		return nil, err
-	}
-	left := appendU32(nil, n)
-	load := func(at byte) []byte { return []byte{opLocalGet, 0, opI32Load, 2, at} }
-	rc := []byte{opI32Load, 2, pollfds, opDrop, opBlock, blockEmpty}
-	for _, e := range [][2][]byte{
-		{
-			join(rc, load(nevents), []byte{opLocalTee}),
-			join(rc, load(pollfds), load(nevents), []byte{opLocalGet}, left, []byte{opCall}, appendU32(nil, p.poll), []byte{opLocalTee}),
-		},
-		{ // cur_timeout = timeout - elapsed; if (cur_timeout <= 0) break;
-			join([]byte{opI32Sub}, i32Const(0), []byte{opI32GtS, opBrIf}),
-			join([]byte{opI32Sub, opLocalTee}, left, i32Const(0), []byte{opI32GtS, opBrIf}),
-		},
-		{ // the latch is set: occurred_events++; cur_timeout = 0; timeout = 0;
-			join(i32Const(eventSize), []byte{opI32Add, opLocalSet, 2}, i32Const(0), []byte{opLocalSet, 1}),
-			join(i32Const(eventSize), []byte{opI32Add, opLocalSet, 2}, i32Const(0), []byte{opLocalTee}, left, []byte{opLocalSet, 1}),
-		},
-	} {
-		if b, err = once(e[0], e[1])(b); err != nil {
-			return nil, err
-		}
-	}
-	return b, nil
-}
-
-// addLocal gives a body one more local, an i32, and begins it with code and the index of the local.
-func addLocal(b []byte, params int, code []byte) (_ []byte, index uint32, err error) {
-	r := &reader{buf: b, end: len(b), section: sectionName(secCode)}
-	groups := r.count(maxVectorLen, "groups of locals")
-	start, index := r.pos, uint32(params)
-	for range groups {
-		index += r.u32("locals")
-		r.byte("type of locals")
-	}
-	if r.err != nil {
-		return nil, 0, r.err
-	}
-	return join(appendU32(nil, uint32(groups)+1), b[start:r.pos], []byte{1, byte(I32)}, code, appendU32(nil, index), b[r.pos:]), index, nil
 }
 
 // load reads a variable.
