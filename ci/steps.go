@@ -71,8 +71,11 @@ func racedTests() map[string][]string {
 			"TestGroupCommit", "TestCompactionAndCollection", "TestBudgetIsKept", "TestKeptTurn", "TestHalt", "TestRelaxedDurability",
 			"TestStrictReadsBesideCommits", "TestLastLayerInsteadOfOneOnItsWay", "TestLargeTransactionsAreShippedInParts",
 		},
-		"./core/keeper":  {"TestOneOpening", "TestOpenedAgain", "TestAFailureIsTriedAgain", "TestCloseEndsAnOpening"},
-		"./core/httpapi": {"TestSQL", "TestLines", "TestHealthAndMetrics", "TestUnknownOutcome", "TestLargeAnswers"},
+		"./core/keeper": {"TestOneOpening", "TestOpenedAgain", "TestAFailureIsTriedAgain", "TestCloseEndsAnOpening"},
+		"./core/httpapi": {
+			"TestSQL", "TestLines", "TestHealthAndMetrics", "TestUnknownOutcome", "TestLargeAnswers", "TestSessionsAreBounded", "TestSessionsEnd",
+			"TestPoolCloses", "TestRequestsRunSideBySide", "TestClientGoesAway",
+		},
 	}
 }
 
