@@ -304,6 +304,7 @@ func TestUsage(t *testing.T) {
 		{"-store mem -bucket gs://abc/b", 2, "belongs to -store gcs"},
 		{"-durability later", 2, `"later"`},
 		{"-read-mode quick", 2, `"quick"`},
+		{"-answers never", 2, `"never"`},
 		{"-set x", 2, "name=value"},
 		{"-tls-cert x", 2, "-tls-key"},
 		{"-require-tls", 2, "-tls-cert"},

@@ -91,7 +91,7 @@ func (s *service) build(ctx context.Context) error {
 	}
 	_, open := c.httpAddress()
 	s.api, err = httpapi.New(httpapi.Options{
-		Dial: s.pg.Dial, Keeper: s.keeper, Token: c.token, Registry: registry, Clock: s.clock, Logger: c.log, Process: s.began,
+		Dial: s.dial, Keeper: s.keeper, Token: c.token, Registry: registry, Clock: s.clock, Logger: c.log, Process: s.began,
 		// A page that was given a name of ours knows no token, and none gets past Cloud Run's own check.
 		Hosts: c.hosts, AnyHost: len(c.hosts) == 0 && (c.token != "" || open), MaxRequests: c.maxRequests,
 	})
@@ -100,6 +100,15 @@ func (s *service) build(ctx context.Context) error {
 	}
 	s.http = s.api.Server()
 	return httpapi.Gauges(registry, s.keeper, s.pg)
+}
+
+// dial opens a session for a request.
+func (s *service) dial(ctx context.Context) (net.Conn, error) {
+	e, err := s.keeper.Engine(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return e.Dial(ctx, pglite.ConnectOptions{Trusted: true})
 }
 
 // setUp makes everything that a start needs.
@@ -140,15 +149,14 @@ func (s *service) engineOptions(st store.Store) engine.Options {
 		Load: s.loading.wait, Store: st, Create: true, Durability: engine.Durability(c.durability),
 		FlushInterval: c.flushInterval, IdleFlush: c.idleFlush, LeaseTTL: c.leaseTTL, AcquireTimeout: c.acquire,
 		RestoreBudget: c.restoreBudget, Retain: c.retain, ReadMode: engine.ReadMode(c.readMode), Writer: host, Process: s.id, Address: c.listen, MaxBytes: c.disk, MemoryLimit: c.memory,
-		Settings: c.settings, StatementTimeout: c.statementTimeout, Clock: s.clock, Logger: c.log,
+		Answers: engine.Answers(c.answers), Password: c.password, MaxClients: c.maxClients, Settings: c.settings, StatementTimeout: c.statementTimeout, Clock: s.clock, Logger: c.log,
 	}
 }
 
 func (s *service) server() (*pgwire.Server, error) {
 	c := s.c
 	o := pgwire.Options{
-		Source: s.keeper, RequireTLS: c.requireTLS, Password: c.password, MaxClients: c.maxClients, TurnTimeout: c.turnTimeout,
-		IdleInTransaction: c.idleInTx, Clock: s.clock, Logger: c.log,
+		Backend: pgwire.Engines(s.keeper), RequireTLS: c.requireTLS, MaxClients: c.maxClients, Clock: s.clock, Logger: c.log,
 	}
 	if c.tlsCert != "" {
 		pair, err := tls.LoadX509KeyPair(c.tlsCert, c.tlsKey)
@@ -246,12 +254,10 @@ func (s *service) stop() error {
 	s.c.log.Info("ending")
 	ctx, cancel := context.WithTimeout(context.Background(), s.c.grace)
 	defer cancel()
-	late := s.http.Shutdown(ctx)
-	if err := s.pg.Shutdown(ctx); err != nil {
-		late = err
-	}
-	if late != nil {
-		s.c.log.Warn("what still ran was cancelled", "after", s.c.grace.String())
+	requests := make(chan error, 1)
+	go func() { requests <- s.http.Shutdown(ctx) }()
+	if err := errors.Join(s.pg.Shutdown(ctx), <-requests); err != nil {
+		s.c.log.Warn("what still ran was ended", "after", s.c.grace.String())
 		_ = s.http.Close()
 	}
 	last, cancel := context.WithTimeout(context.Background(), leave)

@@ -42,6 +42,9 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if err := open(ctx); err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
+	if err := e.setPassword(ctx); err != nil {
+		return nil, fmt.Errorf("open the database: %w", errors.Join(err, e.Close(context.WithoutCancel(ctx))))
+	}
 	e.opened.Wall, e.opened.LeftOut = e.since(began), e.server.cluster.LeftOut()
 	return e, nil
 }

@@ -120,6 +120,9 @@ type Options struct {
 	// MaxClients is how many clients there may be at once, where Settings has no max_connections; zero: 100. Superusers and
 	// the host have places besides.
 	MaxClients int
+	// Password, if not empty, is the superuser's, who gets it if his is another one. As long as nobody has written pg_hba.conf, everybody
+	// is asked for his password then (SCRAM); without one, whoever comes from this machine is let in.
+	Password string
 	// MaxBytes bounds the data directory; beyond it PostgreSQL reports a full disk (53100). Zero: no bound.
 	MaxBytes int64
 	// MemoryLimit and Settings are the cluster's; see pglite.ClusterOptions. StatementTimeout is PostgreSQL's statement_timeout
@@ -209,8 +212,12 @@ func (o *Options) cluster(data *memfs.FS) pglite.ClusterOptions {
 	}
 	settings["max_wal_size"], settings["checkpoint_warning"] = maxWAL, "0"
 	maps.Copy(settings, o.Settings)
+	rules := ""
+	if o.Password != "" {
+		rules = asksAll
+	}
 	return pglite.ClusterOptions{
-		Data: data, DataLimit: o.MaxBytes, MemoryLimit: o.MemoryLimit, Settings: settings, MaxClients: o.MaxClients, Clock: o.Clock, Hook: o.Hook,
+		Data: data, Rules: rules, DataLimit: o.MaxBytes, MemoryLimit: o.MemoryLimit, Settings: settings, MaxClients: o.MaxClients, Clock: o.Clock, Hook: o.Hook,
 		Log: func(line string) { o.Logger.Info("postgres", "line", line) },
 	}
 }

@@ -36,6 +36,9 @@ type ClusterOptions struct {
 	// MaxClients is how many clients there may be at once, besides superusers and the host itself, where Settings has no
 	// max_connections. Zero: 100.
 	MaxClients int
+	// Rules are what pg_hba.conf says, in its own words, for as long as it is as initdb made it. Empty: what initdb says, which is that
+	// everybody of this machine is let in (trust).
+	Rules string
 	// Mark is asked, under the lock, whenever a client's process hands on answers: what it returns travels with them. inBlock:
 	// they tell of nothing but the transaction block in which the process is, which may fail yet. Nil: zero.
 	Mark func(p *Process, inBlock bool) uint64

@@ -8,8 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-
-	"blobpglite/core/memfs"
 )
 
 // ConnectOptions say who connects.
@@ -21,6 +19,8 @@ type ConnectOptions struct {
 	Trusted bool
 	// Unlimited frees it of ClusterOptions.DataLimit.
 	Unlimited bool
+	// Reserved lets in superusers only, as PostgreSQL does where the last places are reserved for them (53300).
+	Reserved bool
 }
 
 // Bounds of what waits between a client and its process, in bytes each way. A process hands on what it has written when it waits, and
@@ -84,15 +84,17 @@ func (p *Process) serve(o ConnectOptions) (exited bool, code uint32, err error) 
 	if o.Unlimited {
 		in.files.dataLimit = 0
 	}
+	rules, err := p.c.rules()
 	if o.Trusted {
-		if in.files.replaced, err = trustedFiles(); err != nil {
-			return false, 0, err
-		}
+		rules, err = hbaTree(trustsAll)
 	}
-	if _, exited, code, err = in.enterGuest(in.internal("load_hba")); err != nil || exited {
+	if err != nil {
+		return false, 0, err
+	}
+	in.files.instead(rules, func() { _, exited, code, err = in.enterGuest(in.internal("load_hba")) })
+	if err != nil || exited {
 		return exited, code, err
 	}
-	in.files.replaced = nil
 	sock, _ := in.files.add(&openFile{dev: socketDevice{conn: p.conn}})
 	var data uint32
 	const startupData = 24 // more than BackendStartupData
@@ -104,6 +106,9 @@ func (p *Process) serve(o ConnectOptions) (exited bool, code uint32, err error) 
 		in.mem.putU32(at, uint32(sock))
 		in.mem.putU32(at+salenAt, in.putAddress(at+4, o.Remote))
 		in.mem.putU32(p.c.rt.places.MyClientSocket, at)
+		if o.Reserved { // PostgreSQL compares it with the free places, and there are never that many
+			in.mem.putU32(in.mem.u32(in.option("superuser_reserved_connections")+optionVariable), maxBackends)
+		}
 	})
 	if err != nil {
 		return false, 0, err
@@ -112,17 +117,14 @@ func (p *Process) serve(o ConnectOptions) (exited bool, code uint32, err error) 
 	return exited, code, err
 }
 
+// maxBackends is more than PostgreSQL can have (postmaster.h).
+const maxBackends = 0x3FFFF
+
 // Of struct ClientSocket (libpq-be.h): the descriptor, then an address of 128 bytes, then its length.
 const (
 	clientSocketSize = 136
 	salenAt          = 132
 )
-
-// trustedFiles is a tree whose pg_hba.conf lets everybody in.
-func trustedFiles() (*memfs.FS, error) {
-	tree := memfs.New(memfs.Options{})
-	return tree, tree.WriteFile("/pg_hba.conf", []byte("local all all trust\nhost all all all trust\n"), 0o600)
-}
 
 // putAddress writes a client's address as the guest's C library has it, and says how long that is.
 func (in *Instance) putAddress(at uint32, remote net.Addr) uint32 {
@@ -305,7 +307,7 @@ func (c *Conn) Send(ctx context.Context, b []byte) (int, error) {
 		c.mu.Lock()
 		if c.gone || c.over {
 			c.mu.Unlock()
-			return done, errHungUp
+			return done, ErrHungUp
 		}
 		n := min(len(b)-done, maxInput-len(c.input))
 		c.input = append(c.input, b[done:done+n]...)
@@ -325,8 +327,8 @@ func (c *Conn) Send(ctx context.Context, b []byte) (int, error) {
 	return done, nil
 }
 
-// errHungUp means that the process has ended, or the client has closed its end.
-var errHungUp = errors.New("the connection has ended")
+// ErrHungUp means that what was sent goes nowhere: the process has ended, or the client has closed its end.
+var ErrHungUp = errors.New("the connection has ended")
 
 // Close says that the client has gone: the process notices, rolls back and ends.
 func (c *Conn) Close() error {

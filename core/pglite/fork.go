@@ -14,9 +14,6 @@ import (
 	"blobpglite/core/point"
 )
 
-// hbaFile is where pg_hba.conf is, unless somebody has put it elsewhere.
-const hbaFile = dataRoot + "/pg_hba.conf"
-
 // forkImage is the postmaster's memory at the moment when it would fork: every process begins as a copy of it.
 type forkImage struct {
 	memory    *memorySnapshot
@@ -72,7 +69,13 @@ func (c *Cluster) fork(in *Instance) error {
 		return err
 	}
 	in.pinSettings()
-	if in.call(in.internal("load_hba")) == 0 {
+	rules, err := c.rules()
+	if err != nil {
+		return err
+	}
+	var loaded uint64
+	in.files.instead(rules, func() { loaded = in.call(in.internal("load_hba")) })
+	if loaded == 0 {
 		if at := in.mem.u32(in.mem.u32(in.option("hba_file") + optionVariable)); at == 0 || in.mem.cstr(at) != hbaFile {
 			return errors.New("hba_file cannot be loaded")
 		}
@@ -86,7 +89,6 @@ func (c *Cluster) fork(in *Instance) error {
 	img.memory = in.linear.image()
 	main := sharedMapping{addr: base, size: size, off: int64(base), file: img.memory.file}
 	c.shm.main = img.memory
-	var err error
 	if img.region, err = unix.Mmap(int(main.file.Fd()), main.off, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return fmt.Errorf("map shared memory: %w", err)
 	}
