@@ -91,7 +91,7 @@ func (s *service) build(ctx context.Context) error {
 	}
 	_, open := c.httpAddress()
 	s.api, err = httpapi.New(httpapi.Options{
-		Dial: s.dial, Keeper: s.keeper, Token: c.token, Registry: registry, Clock: s.clock, Logger: c.log, Process: s.began,
+		Keeper: s.keeper, Token: c.token, Registry: registry, Clock: s.clock, Logger: c.log, Process: s.began,
 		// A page that was given a name of ours knows no token, and none gets past Cloud Run's own check.
 		Hosts: c.hosts, AnyHost: len(c.hosts) == 0 && (c.token != "" || open), MaxRequests: c.maxRequests,
 	})
@@ -99,7 +99,16 @@ func (s *service) build(ctx context.Context) error {
 		return err
 	}
 	s.http = s.api.Server()
-	return httpapi.Gauges(registry, s.keeper, s.pg)
+	return httpapi.Gauges(registry, s.keeper, s.wire)
+}
+
+// wire is what the door for PostgreSQL's clients is doing, for the metrics.
+func (s *service) wire() httpapi.Wire {
+	st := s.pg.Stats()
+	return httpapi.Wire{
+		Clients:  map[string]int{"starting": st.Startups, "idle": st.Idle, "idle in transaction": st.InTransaction, "active": st.Active},
+		Refusals: st.Refusals, Cancels: st.Cancels, Vanished: st.Vanished,
+	}
 }
 
 // dial opens a session for a request.
