@@ -111,15 +111,6 @@ func (s *service) wire() httpapi.Wire {
 	}
 }
 
-// dial opens a session for a request.
-func (s *service) dial(ctx context.Context) (net.Conn, error) {
-	e, err := s.keeper.Engine(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return e.Dial(ctx, pglite.ConnectOptions{Trusted: true})
-}
-
 // setUp makes everything that a start needs.
 func setUp(ctx context.Context, c *config, _ []string, out io.Writer) (err error) {
 	rt, err := pglite.NewRuntime(ctx, pglite.Options{Extensions: c.extensions, Progress: func(step string, _, _ int64) {
