@@ -28,10 +28,12 @@ type Pin struct {
 func Pins() []Pin {
 	return []Pin{
 		{Name: "archive_mode", Values: []string{"off"}, Why: "there is no archiver: PostgreSQL would keep all of its log, in memory"},
+		{Name: "dynamic_shared_memory_type", Values: []string{"posix"}, Why: "processes share no other dynamic memory than the host gives them"},
 		{Name: "exit_on_error", Values: []string{"off"}, Why: "an error would end PostgreSQL, for all clients"},
 		{Name: "fsync", Values: []string{"on"}, Why: "a commit is taken into the bucket when PostgreSQL syncs its log"},
 		{Name: "io_method", Values: []string{"sync"}, Why: "there are no I/O workers: PostgreSQL would wait for them for ever"},
 		{Name: "max_wal_senders", Values: []string{"0"}, Why: "there is no replication: a commit would wait for standbys for ever"},
+		{Name: "shared_memory_type", Values: []string{"mmap"}, Why: "processes share no other memory than the host gives them"},
 		{Name: "summarize_wal", Values: []string{"off"}, Why: "there is no summarizer: PostgreSQL would keep all of its log, in memory"},
 		{Name: "wal_level", Values: []string{"replica", "logical"}, Why: "what PostgreSQL does not write to its log is not in the bucket"},
 		{Name: "wal_recycle", Values: []string{"off"}, Why: "what is written into a used segment of the log could not be told from what it held before"},

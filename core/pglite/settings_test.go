@@ -24,7 +24,7 @@ func refusal(t *testing.T, in *server, sql string) *pgconn.PgError {
 func TestPinnedSettings(t *testing.T) {
 	in := start(t, ClusterOptions{})
 	other := map[string]string{
-		"archive_mode": "on", "exit_on_error": "on", "fsync": "off", "io_method": "worker", "max_wal_senders": "3", "summarize_wal": "on",
+		"archive_mode": "on", "dynamic_shared_memory_type": "sysv", "shared_memory_type": "sysv", "exit_on_error": "on", "fsync": "off", "io_method": "worker", "max_wal_senders": "3", "summarize_wal": "on",
 		"wal_level": "minimal", "wal_recycle": "on", "wal_sync_method": "open_datasync",
 	}
 	rows(t, in, "CREATE ROLE app")
