@@ -46,8 +46,7 @@ type logWriter struct {
 	closing bool
 	tail    wal.Position
 	stats   LogStats
-	group   int           // commits that the last append made durable
-	took    time.Duration // how long it took
+	pace    pace
 	done    chan struct{}
 }
 
@@ -70,12 +69,13 @@ type LogStats struct {
 	Append  time.Duration
 }
 
-// An append waits for commits that are about to come at most 1/gatherLimit of what the last append took, and no longer
-// than 1/gatherPause of it for the next one.
+// See gather. An append waits for commits that are about to come at most gatherLimit of what the last append took.
 const (
-	gatherLimit = 2
-	gatherPause = 16
+	gatherLimit = 0.9
+	gatherSlack = 1.5 // of the time that the clients are expected to take
 	gatherLook  = 200 * time.Microsecond
+	gatherShare = 4  // of the newest in the mean
+	gatherTrial = 32 // appends from one trial to the next
 )
 
 // Bounds of what is held in memory for the log: a batch (which may be larger by one write of PostgreSQL's), and all of them.
@@ -85,7 +85,7 @@ const (
 )
 
 func newLogWriter(clk clock.Clock, tail wal.Position, appendOps func(context.Context, []wal.Op) (wal.Position, error)) *logWriter {
-	w := &logWriter{clock: clk, append: appendOps, tail: tail, done: make(chan struct{}), ended: make(chan struct{})}
+	w := &logWriter{clock: clk, append: appendOps, tail: tail, done: make(chan struct{}), ended: make(chan struct{}), pace: pace{age: gatherTrial}}
 	w.changed = sync.NewCond(&w.mu)
 	return w
 }
@@ -155,12 +155,34 @@ func (w *logWriter) pending() int {
 	return w.held
 }
 
-// wait blocks until everything up to mark is durable. Once it is asked for, it goes on even if ctx ends.
+// wait blocks until everything up to mark is durable, for an answer. Once it is asked for, it goes on even if ctx ends.
 func (w *logWriter) wait(ctx context.Context, mark uint64) error {
-	b, err := w.ask(mark)
+	const answers = 1
+	b, err := w.ask(mark, answers)
 	if b == nil {
 		return err
 	}
+	defer w.leave(b, answers)
+	if err := w.until(ctx, b, mark); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stats.Commits++
+	return nil
+}
+
+// flush is wait, where there is no client.
+func (w *logWriter) flush(ctx context.Context, mark uint64) error {
+	b, err := w.ask(mark, 0)
+	if b == nil {
+		return err
+	}
+	return w.until(ctx, b, mark)
+}
+
+// until blocks until a batch is durable.
+func (w *logWriter) until(ctx context.Context, b *batch, mark uint64) error {
 	select {
 	case <-b.done:
 	case <-w.ended:
@@ -168,10 +190,8 @@ func (w *logWriter) wait(ctx context.Context, mark uint64) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	b.waits--
 	switch {
 	case w.durable >= mark:
-		w.stats.Commits++
 		return nil
 	case w.failed != nil:
 		return w.failed
@@ -179,8 +199,15 @@ func (w *logWriter) wait(ctx context.Context, mark uint64) error {
 	return errors.Join(store.ErrUnknown, ctx.Err()) // it may become durable yet
 }
 
+// leave is the end of a wait.
+func (w *logWriter) leave(b *batch, answers int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b.waits -= answers
+}
+
 // ask makes the operations up to mark wanted, and gives the batch that has the last of them. Nil and no error: they are durable.
-func (w *logWriter) ask(mark uint64) (*batch, error) {
+func (w *logWriter) ask(mark uint64, answers int) (*batch, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.durable >= mark {
@@ -191,7 +218,9 @@ func (w *logWriter) ask(mark uint64) (*batch, error) {
 	}
 	for _, b := range w.batches {
 		if b.last >= mark {
-			b.waits++
+			if b.waits += answers; answers > 0 {
+				w.returned(false)
+			}
 			if mark > w.wanted {
 				w.wanted = mark
 				w.changed.Broadcast()
@@ -214,7 +243,7 @@ func (w *logWriter) seal() func(ctx context.Context) (wal.Position, error) {
 	b := w.batches[n-1]
 	b.sealed = true
 	return func(ctx context.Context) (wal.Position, error) {
-		if err := w.wait(ctx, b.last); err != nil {
+		if err := w.flush(ctx, b.last); err != nil {
 			return wal.Position{}, err
 		}
 		w.mu.Lock()
@@ -267,29 +296,61 @@ func (w *logWriter) next(ctx context.Context) *batch {
 	return b
 }
 
-// gather waits a moment for the clients that the last append has let go: they are about to commit again, and an append
-// that left without them would split the clients into two halves that wait for each other's appends. One client alone
-// never waits, and a client that does not come back costs a moment. w.mu is held.
+// pace is how clients come back.
+type pace struct {
+	group  int           // commits that waited when the last append ended
+	let    int           // of these, those that it let go
+	at     time.Duration // when, by the monotonic clock
+	took   time.Duration // how long the append took
+	isBack bool          // as many wait again
+	back   time.Duration // what that takes when all were let go at once
+	age    int           // appends since that was measured, and not reckoned
+}
+
+// gather waits for the clients that the last append has let go: they are about to commit again, and an append that left without them
+// would split the clients into two halves that wait for each other's appends. With n clients, an append that takes t, and clients that
+// are all back within r when all were let go at once, that is n commits in 2t, against n in t+r. So it waits if r is less than t, and
+// not for clients that take longer, or do not come back. One client alone never waits. w.mu is held.
 func (w *logWriter) gather(ctx context.Context) {
-	if w.closing || w.group < 2 || w.batches[0].sealed {
+	p := &w.pace
+	limit := time.Duration(gatherLimit * float64(p.took))
+	trial := p.age >= gatherTrial
+	if w.closing || p.group < 2 || w.batches[0].sealed || p.back > limit && !trial {
 		return
 	}
-	now := w.clock.Monotonic()
-	end, patience := now+w.took/gatherLimit, w.took/gatherPause
+	patience := min(time.Duration(gatherSlack*float64(p.back)), limit)
+	if trial {
+		patience = limit
+	}
 	if patience < gatherLook { // a bucket next door: the look would take longer than what it can save
 		return
 	}
-	for seen, since := w.queued(), now; seen < w.group && now < end && now-since < patience && !w.closing; {
+	for w.queued() < p.group && w.clock.Monotonic() < p.at+patience && !w.closing {
 		w.mu.Unlock()
 		err := w.clock.Sleep(ctx, gatherLook)
 		w.mu.Lock()
 		if err != nil {
 			return
 		}
-		now = w.clock.Monotonic()
-		if n := w.queued(); n != seen {
-			seen, since = n, now
-		}
+	}
+}
+
+// returned notes how long it has taken until as many wait as when the last append ended; over: that does not happen before the next one
+// ends. Where only some were let go, more would have taken longer in proportion, if it is PostgreSQL that takes the time: that is
+// reckoned where nothing else is known. w.mu is held.
+func (w *logWriter) returned(over bool) {
+	p := &w.pace
+	if p.isBack || p.group < 2 || p.let == 0 || !over && w.queued() < p.group {
+		return
+	}
+	p.isBack = true
+	took := w.clock.Monotonic() - p.at
+	switch {
+	case 10*p.let >= 9*p.group:
+		p.age = 0
+		p.back += (took - p.back) / 2
+	case p.age >= gatherTrial:
+		p.back += (took*time.Duration(p.group)/time.Duration(p.let) - p.back) / gatherShare
 	}
 }
 
@@ -313,7 +374,9 @@ func (w *logWriter) shipped(b *batch, at wal.Position, err error, took time.Dura
 	}
 	b.at, w.tail = at, at
 	w.durable = b.last
-	w.group, w.took = w.queued(), took
+	w.returned(true)
+	w.pace.group, w.pace.let, w.pace.at, w.pace.took, w.pace.isBack = w.queued(), b.waits, w.clock.Monotonic(), took, false
+	w.pace.age++
 	close(b.done)
 	w.held -= b.bytes
 	w.batches[0], w.batches = nil, w.batches[1:]

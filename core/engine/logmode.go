@@ -323,7 +323,7 @@ func (m *logMode) force(ctx context.Context) (CommitStats, error) {
 	err := m.flushed(ctx)
 	bytes := m.log.pending()
 	if err == nil {
-		err = m.log.wait(ctx, m.log.end())
+		err = m.log.flush(ctx, m.log.end())
 	}
 	return CommitStats{Wall: m.o.Clock.Monotonic() - at, RawBytes: int64(bytes)}, err
 }
@@ -386,7 +386,7 @@ func (m *logMode) finish(ctx context.Context) (layer func(context.Context), err 
 		}
 	}
 	if m.log.mark() > 0 || m.changed() {
-		if err := m.log.wait(ctx, m.log.end()); err != nil {
+		if err := m.log.flush(ctx, m.log.end()); err != nil {
 			return nil, err
 		}
 	}
@@ -460,7 +460,7 @@ func (m *logMode) later(d time.Duration) {
 			}
 			d = m.again()
 		}
-		_ = m.log.wait(m.ctx, m.log.end()) // a failure has poisoned the engine
+		_ = m.log.flush(m.ctx, m.log.end()) // a failure has poisoned the engine
 	})
 }
 
