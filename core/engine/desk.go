@@ -64,6 +64,10 @@ func (e *Engine) Exec(ctx context.Context, messages []byte, w io.Writer) error {
 	if err := e.admit(ctx); err != nil {
 		return err
 	}
+	if d.conn != nil && isDone(d.conn.Done()) { // it was ended, or PostgreSQL has crashed
+		_ = d.conn.Close()
+		d.conn = nil
+	}
 	if d.conn == nil {
 		if d.conn, err = e.openDesk(ctx); err != nil {
 			return err
@@ -75,6 +79,15 @@ func (e *Engine) Exec(ctx context.Context, messages []byte, w io.Writer) error {
 		d.conn = nil
 	}
 	return err
+}
+
+func isDone(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
 }
 
 // request are the messages of one call.
