@@ -52,6 +52,9 @@ func (e *Engine) Dial(ctx context.Context, o pglite.ConnectOptions) (*Conn, erro
 // Write sends PostgreSQL bytes of the client. It waits while PostgreSQL has much that is unread.
 func (c *Conn) Write(b []byte) (int, error) {
 	ctx := c.write.context()
+	if err := ctx.Err(); err != nil {
+		return 0, ioError(ctx, err)
+	}
 	// 1. May this engine still serve? A lease that has run out is renewed first; if another writer has it, we are fenced.
 	if err := c.e.admit(ctx); err != nil {
 		return 0, ioError(ctx, err)
@@ -117,6 +120,9 @@ func (c *Conn) WriteTo(w io.Writer) (total int64, err error) {
 func (c *Conn) next(ctx context.Context) error {
 	if c.failed != nil {
 		return c.failed
+	}
+	if err := ctx.Err(); err != nil {
+		return c.fail(ctx, err)
 	}
 	if !c.waits {
 		answer, err := c.take(ctx)
