@@ -274,3 +274,33 @@ func TestNoAnswerWithoutTheBucket(t *testing.T) {
 		t.Error("a commit was acknowledged that is not in the bucket")
 	}
 }
+
+// A session that writes faster than the bucket takes is stopped, and nobody else is: others read, and write what fits.
+func TestWhoWritesTooFastIsStopped(t *testing.T) {
+	e, g := onGate(t, func(o *Options) { o.Settings = map[string]string{"autovacuum": "off"} })
+	a, b := client(t, e), client(t, e)
+	do(t, a, "CREATE TABLE big (a text); ALTER TABLE big ALTER a SET STORAGE PLAIN")
+	settled(t, e)
+	g.shut()
+	loaded := later(t, a, "INSERT INTO big SELECT repeat('x', 5000) FROM generate_series(1, 10000)")
+	log := e.commits.(*logMode).log
+	for log.crowded() == nil {
+		if err := clock.System().Sleep(t.Context(), time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 100 {
+		do(t, b, "BEGIN; UPDATE t SET b = b + 1 WHERE a = 1; SELECT count(*) FROM t; SAVEPOINT x")
+	}
+	if held := log.pending(); held > pendingBytes+2<<20 {
+		t.Errorf("%d bytes are held, more than %d", held, pendingBytes)
+	}
+	g.open()
+	if err := <-loaded; err != nil {
+		t.Error(err)
+	}
+	do(t, b, "COMMIT")
+	if got := do(t, b, "SELECT (SELECT count(*) FROM big), (SELECT b FROM t WHERE a = 1)"); got != "10000|100" {
+		t.Error(got)
+	}
+}

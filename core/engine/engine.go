@@ -157,25 +157,6 @@ func newEngine(o Options) *Engine {
 	return &Engine{o: o, failed: make(chan struct{}), desk: newDesk()}
 }
 
-// Stats count what an engine has done since it was opened.
-type Stats struct {
-	Cluster  pglite.ClusterStats // since PostgreSQL was started last
-	Restarts int64               // of PostgreSQL, which had crashed
-	Answers  int64               // that had to be durable, or not old
-	Waited   time.Duration       // for that, in all
-}
-
-// Stats says what the engine has done.
-func (e *Engine) Stats() Stats {
-	s := Stats{Restarts: e.server.restarts.Load(), Answers: e.answers.answers.Load(), Waited: time.Duration(e.answers.nanos.Load())}
-	e.server.mu.Lock()
-	defer e.server.mu.Unlock()
-	if e.server.cluster != nil {
-		s.Cluster = e.server.cluster.Stats()
-	}
-	return s
-}
-
 // Opened says how the opening went.
 func (e *Engine) Opened() OpenStats { return e.opened }
 

@@ -47,7 +47,7 @@ func TestLargeTransactionsAreShippedInParts(t *testing.T) {
 	for over := false; !over; {
 		select {
 		case gate <- struct{}{}: // an append may end: what is ahead of it then is bounded
-			if ahead := sent.Load() - taken.Load(); ahead > pendingBytes+piece+batchBytes {
+			if ahead := sent.Load() - taken.Load(); ahead > mostBytes+piece+batchBytes {
 				t.Fatalf("%d bytes are ahead of the bucket", ahead)
 			}
 		case <-added:

@@ -24,9 +24,9 @@ import (
 // transaction does not wait for its commit: a batch that has grown to batchBytes is sealed and shipped while PostgreSQL goes on.
 // Records are bytes of its log, and what was not committed recovery leaves out.
 //
-// add is called by a process that has the cluster's lock, and does not wait for the bucket, with one exception: no more than
-// pendingBytes are held here. A process that writes faster than the bucket takes is stopped before, where it holds no lock
-// (crowded); only one that goes on where it cannot be stopped makes all others wait with it.
+// add is called by a process that has the cluster's lock, and does not wait for the bucket. A process that writes faster than the
+// bucket takes it is stopped by its caller where it holds no lock that others need (crowded). There is one exception: no more than
+// mostBytes are held here, and who writes on where it cannot be stopped makes all others wait with it.
 type logWriter struct {
 	clock  clock.Clock
 	append func(ctx context.Context, ops []wal.Op) (wal.Position, error)
@@ -36,6 +36,7 @@ type logWriter struct {
 	changed *sync.Cond
 	batches []*batch      // oldest first; the last one is open unless it is sealed
 	held    int           // bytes in them
+	room    chan struct{} // see crowded
 	added   uint64        // operations taken so far
 	awaited uint64        // of these, the last that an answer can wait for: what is written in the background comes behind
 	durable uint64        // of these, durable
@@ -78,10 +79,12 @@ const (
 	gatherTrial = 32 // appends from one trial to the next
 )
 
-// Bounds of what is held in memory for the log: a batch (which may be larger by one write of PostgreSQL's), and all of them.
+// Bounds of what is held in memory for the log: a batch (which may be larger by one write of PostgreSQL's), all of them before a process
+// that writes more is stopped (crowded), and all of them before everything is.
 const (
 	batchBytes   = 12 << 20
 	pendingBytes = 16 << 20
+	mostBytes    = 32 << 20
 )
 
 func newLogWriter(clk clock.Clock, tail wal.Position, appendOps func(context.Context, []wal.Op) (wal.Position, error)) *logWriter {
@@ -95,7 +98,7 @@ func newLogWriter(clk clock.Clock, tail wal.Position, appendOps func(context.Con
 func (w *logWriter) add(op wal.Op, lazy bool) uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for w.held+len(op.Data) > pendingBytes && w.held > 0 && w.ships && w.failed == nil {
+	for w.held+len(op.Data) > mostBytes && w.held > 0 && w.ships && w.failed == nil {
 		w.changed.Wait()
 	}
 	n := len(w.batches)
@@ -118,6 +121,27 @@ func (w *logWriter) add(op wal.Op, lazy bool) uint64 {
 		w.changed.Broadcast()
 	}
 	return w.added
+}
+
+// crowded is closed when there is room for more again; nil: there is room.
+func (w *logWriter) crowded() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.held <= pendingBytes || !w.ships || w.failed != nil {
+		return nil
+	}
+	if w.room == nil {
+		w.room = make(chan struct{})
+	}
+	return w.room
+}
+
+// clear lets who was stopped go on. w.mu is held.
+func (w *logWriter) clear() {
+	if w.room != nil && (w.held <= pendingBytes || w.failed != nil) {
+		close(w.room)
+		w.room = nil
+	}
 }
 
 // mark is the number of the last operation that an answer can wait for.
@@ -379,6 +403,7 @@ func (w *logWriter) shipped(b *batch, at wal.Position, err error, took time.Dura
 	w.pace.age++
 	close(b.done)
 	w.held -= b.bytes
+	w.clear()
 	w.batches[0], w.batches = nil, w.batches[1:]
 	b.ops = nil // who waits for the batch keeps it
 	w.stats.Records++
@@ -392,6 +417,7 @@ func (w *logWriter) fail(err error) {
 	if w.failed == nil {
 		w.failed = err
 		close(w.ended)
+		w.clear()
 	}
 }
 

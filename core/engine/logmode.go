@@ -201,6 +201,9 @@ func (m *logMode) captured(op wal.Op) {
 	n := m.log.add(op, lazy)
 	if !lazy {
 		p.Note = n
+		if room := m.log.crowded(); room != nil { // it writes faster than the bucket takes it
+			p.Hold(room)
+		}
 	}
 	if c != nil {
 		m.flushLater(lazy)

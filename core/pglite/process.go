@@ -45,6 +45,8 @@ type Process struct {
 	// Note is for who captures what processes write: see ClusterOptions.Mark. It belongs to who has the lock.
 	Note uint64
 
+	hold <-chan struct{} // see Hold; nil: it may run. Under the lock
+
 	c    *Cluster
 	in   *Instance
 	pid  uint32

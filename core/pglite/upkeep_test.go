@@ -2,8 +2,12 @@ package pglite
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
+
+	"blobpglite/core/memfs"
 )
 
 // The host's checkpoint needs no session, waits until it is written, and many may ask for one at a time.
@@ -68,5 +72,58 @@ func TestCompletions(t *testing.T) {
 		if got := count() - before; got != step.more {
 			t.Errorf("%s: %d more, want %d", step.sql, got, step.more)
 		}
+	}
+}
+
+// A process that is held lets all others run, can be cancelled, and goes on.
+func TestHold(t *testing.T) {
+	files, err := testRuntime(t).Template(t.Context(), memfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := startCluster(t, ClusterOptions{Data: files, Settings: map[string]string{"autovacuum": "off"}})
+	a, b := dial(t, c), dial(t, c)
+	value(t, a, "CREATE TABLE t (i int, v text)")
+	const insert = "INSERT INTO t SELECT g, repeat('x', 500) FROM generate_series(1, 20000) g"
+	for _, cancel := range []bool{false, true} {
+		gate, held := make(chan struct{}), make(chan struct{}, 1)
+		c.Locked(func() {
+			written := 0
+			files.SetHooks(memfs.Hooks{Write: func(name string, _ int64, p []byte) {
+				if written += len(p); strings.HasPrefix(name, "/pg_wal/") && written > 2<<20 && c.Current().Kind() == KindClient {
+					c.Current().Hold(gate)
+					select {
+					case held <- struct{}{}:
+					default:
+					}
+				}
+			}})
+		})
+		done := later(a, insert)
+		<-held
+		for range 100 {
+			value(t, b, "SELECT 1")
+		}
+		select {
+		case err := <-done:
+			t.Errorf("it was held, and has ended: %v", err)
+		default:
+		}
+		if cancel {
+			value(t, b, fmt.Sprintf("SELECT pg_cancel_backend(%d)", a.PgConn().PID()))
+			if err := <-done; sqlstate(err) != "57014" {
+				t.Error(err)
+			}
+			close(gate)
+			continue
+		}
+		close(gate)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	c.Locked(func() { files.SetHooks(memfs.Hooks{}) })
+	if got := value(t, b, "SELECT count(*) FROM t"); got != "20000" {
+		t.Errorf("%s rows", got)
 	}
 }

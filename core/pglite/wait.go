@@ -23,13 +23,47 @@ func (p *Process) mustLive() {
 func (p *Process) yield() {
 	p.mustLive()
 	p.deliver()
-	if !p.safe() || p.c.lock.waiting.Load() == 0 {
+	if !p.safe() {
+		return
+	}
+	if p.hold != nil {
+		p.stay()
+		return
+	}
+	if p.c.lock.waiting.Load() == 0 {
 		return
 	}
 	p.c.stats.yields.Add(1)
 	p.c.lock.unlock()
 	p.c.lock.lock(p)
 	p.mustLive()
+	p.deliver()
+}
+
+// Hold stops the process, as soon as it holds no lock that others could not wait for, until the channel is closed: others run meanwhile.
+// It is for who has the lock, such as a hook of the files.
+func (p *Process) Hold(until <-chan struct{}) {
+	p.hold = until
+	p.interrupt()
+}
+
+// stay is how a process is held. A signal is handled first.
+func (p *Process) stay() {
+	p.c.lock.unlock()
+	over := false
+	select {
+	case <-p.hold:
+		over = true
+	case <-p.wake:
+	case <-p.in.killed:
+	}
+	p.c.lock.lock(p)
+	p.mustLive()
+	if over {
+		p.hold = nil
+	} else {
+		p.interrupt() // it is held again behind what woke it
+	}
 	p.deliver()
 }
 
