@@ -38,6 +38,7 @@ type config struct {
 	hosts                names
 	maxClients           int
 	maxRequests          int
+	httpSessions         int
 
 	durability, answers      string
 	flushInterval, idleFlush time.Duration
@@ -120,7 +121,8 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f.StringVar(&c.token, "token", "", "bearer token of the HTTP service; without one, only loopback addresses are served. Better in PGSERVE_TOKEN")
 	f.Var(&c.hosts, "http-host", "a name by which the HTTP service may be asked (Host), besides localhost and this machine's own addresses; may be repeated. Without it, and with a -token or on Cloud Run, every name will do")
 	f.IntVar(&c.maxClients, "max-clients", pgwire.DefaultMaxClients, "PostgreSQL connections at a time, and 3 more for superusers; a process each, of about 3 MB. HTTP has its own bound")
-	f.IntVar(&c.maxRequests, "max-requests", httpapi.DefaultMaxRequests, "HTTP requests at work at a time; one more is answered 503")
+	f.IntVar(&c.maxRequests, "max-requests", httpapi.DefaultMaxRequests, "HTTP requests at work at a time, those that wait for a session included; one more is answered 503")
+	f.IntVar(&c.httpSessions, "http-sessions", httpapi.DefaultMaxSessions, "processes of PostgreSQL for HTTP requests, of about 3 MB; more requests wait")
 	f.StringVar(&c.durability, "durability", string(engine.Strict), "strict: acknowledged is in the bucket; interval: a crash loses up to -flush-interval; sleep: a crash loses what came since the last flush")
 	f.StringVar(&c.answers, "answers", string(engine.AnswersEarly), "within a transaction block. early: at once, for nothing is promised before COMMIT; durable: when whatever they tell of, but for the transaction itself, is durable")
 	f.DurationVar(&c.flushInterval, "flush-interval", engine.DefaultFlushInterval, "of durability interval")

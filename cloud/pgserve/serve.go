@@ -93,7 +93,7 @@ func (s *service) build(ctx context.Context) error {
 	s.api, err = httpapi.New(httpapi.Options{
 		Keeper: s.keeper, Token: c.token, Registry: registry, Clock: s.clock, Logger: c.log, Process: s.began,
 		// A page that was given a name of ours knows no token, and none gets past Cloud Run's own check.
-		Hosts: c.hosts, AnyHost: len(c.hosts) == 0 && (c.token != "" || open), MaxRequests: c.maxRequests,
+		Hosts: c.hosts, AnyHost: len(c.hosts) == 0 && (c.token != "" || open), MaxRequests: c.maxRequests, MaxSessions: c.httpSessions,
 	})
 	if err != nil {
 		return err
@@ -149,7 +149,7 @@ func (s *service) engineOptions(st store.Store) engine.Options {
 		Load: s.loading.wait, Store: st, Create: true, Durability: engine.Durability(c.durability),
 		FlushInterval: c.flushInterval, IdleFlush: c.idleFlush, LeaseTTL: c.leaseTTL, AcquireTimeout: c.acquire,
 		RestoreBudget: c.restoreBudget, Retain: c.retain, ReadMode: engine.ReadMode(c.readMode), Writer: host, Process: s.id, Address: c.listen, MaxBytes: c.disk, MemoryLimit: c.memory,
-		Answers: engine.Answers(c.answers), Password: c.password, MaxClients: c.maxClients, Settings: c.settings, StatementTimeout: c.statementTimeout, Clock: s.clock, Logger: c.log,
+		Answers: engine.Answers(c.answers), Password: c.password, MaxClients: c.maxClients + c.httpSessions, Settings: c.settings, StatementTimeout: c.statementTimeout, Clock: s.clock, Logger: c.log,
 	}
 }
 
@@ -255,10 +255,9 @@ func (s *service) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.c.grace)
 	defer cancel()
 	requests := make(chan error, 1)
-	go func() { requests <- s.http.Shutdown(ctx) }()
+	go func() { requests <- s.stopHTTP(ctx) }()
 	if err := errors.Join(s.pg.Shutdown(ctx), <-requests); err != nil {
 		s.c.log.Warn("what still ran was ended", "after", s.c.grace.String())
-		_ = s.http.Close()
 	}
 	last, cancel := context.WithTimeout(context.Background(), leave)
 	defer cancel()
@@ -267,4 +266,13 @@ func (s *service) stop() error {
 	}
 	s.c.log.Info("ended: everything is durable")
 	return nil
+}
+
+// stopHTTP lets requests finish until ctx ends, and ends their sessions.
+func (s *service) stopHTTP(ctx context.Context) error {
+	late := s.http.Shutdown(ctx)
+	if late != nil {
+		_ = s.http.Close()
+	}
+	return errors.Join(late, s.api.Close(ctx))
 }
