@@ -75,9 +75,9 @@ func rooms() []room {
 		},
 		{
 			path: "core/pgwire", own: []string{"core/engine", "core/pglite", "core/lease", "core/store", "core/clock"},
-			others: []string{"github.com/jackc/pgx/v5", "github.com/xdg-go/scram"},
+			others: []string{"github.com/jackc/pgx/v5"},
 		},
-		{path: "core/engine", own: engine, others: []string{"github.com/jackc/pgx/v5", "golang.org/x/sync"}},
+		{path: "core/engine", own: engine, others: []string{"github.com/jackc/pgx/v5", "github.com/xdg-go/scram", "golang.org/x/sync"}},
 		{
 			path: "faults/...", own: []string{"core/store", "core/store/file", "core/clock", "core/point", "faults/model"},
 			others: []string{"github.com/fsouza/fake-gcs-server", "golang.org/x/sys"},

@@ -62,10 +62,8 @@ func racePackages() []string {
 func racedTests() map[string][]string {
 	return map[string][]string{
 		"./core/pgwire": {
-			"TestStateIsSavedBesideItsClient", "TestManyConnections", "TestNoticesReachTheirClient", "TestSlowReader",
-			"TestVanishedWhileItRuns", "TestVanishedWhileItWaits", "TestSilentClientHearsOfAFailure", "TestStatementNames",
-			"TestSettingsFollowTheirClient", "TestPins", "TestListenAcrossClients", "TestCancelHitsItsClient", "TestFlushInAPipeline",
-			"TestShutdownEndsWhatDoesNotEnd",
+			"TestManyConnections", "TestNoticesReachTheirClient", "TestSlowReader", "TestVanished", "TestSessionsAreApart", "TestListenAcrossClients",
+			"TestCancelHitsItsClient", "TestSilentConnectionsKeepNobodyOut", "TestSilentPasswordsKeepNobodyOut", "TestShutdown", "TestComeAndGo",
 		},
 		"./core/engine": {
 			"TestGroupCommit", "TestCompactionAndCollection", "TestBudgetIsKept", "TestKeptTurn", "TestHalt", "TestRelaxedDurability",

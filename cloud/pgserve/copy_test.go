@@ -145,7 +145,9 @@ func TestLeaving(t *testing.T) {
 	if text := admin(t, 0, append([]string{"branch", "gs://bucket/other"}, flags...)...); !strings.Contains(text, "a copy of") {
 		t.Error(text)
 	}
-	if after := objects(t, flags, "p"); !slices.Equal(before, after) {
+	// What its writer still had to write of its own may have come.
+	after := slices.DeleteFunc(objects(t, flags, "p"), func(o string) bool { return strings.HasPrefix(o, "wal/") && !slices.Contains(before, o) })
+	if !slices.Equal(before, after) {
 		t.Errorf("the prefix that was read has changed:\n%s\nto\n%s", before, after)
 	}
 	if _, err := lasting.Exec(t.Context(), "INSERT INTO shop.events VALUES ('2026-12-31', 1)"); err != nil {

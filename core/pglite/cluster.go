@@ -13,9 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
-
 	"blobpglite/core/clock"
 	"blobpglite/core/memfs"
 	"blobpglite/core/point"
@@ -308,62 +305,6 @@ func (c *Cluster) launchLate() {
 	if wanted && c.process(KindLauncher) == nil {
 		c.tell(c.start(KindLauncher))
 	}
-}
-
-// probe logs in, for there are settings of ALTER SYSTEM that let PostgreSQL start and nobody in. That there is no such user or
-// database is no fault of theirs.
-func (c *Cluster) probe(ctx context.Context) error {
-	conn, err := c.Connect(ctx, ConnectOptions{Trusted: true})
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	packet, err := (&pgproto3.StartupMessage{
-		ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "postgres", "database": "postgres"},
-	}).Encode(nil)
-	if err == nil {
-		_, err = conn.Write(packet)
-	}
-	if err != nil {
-		return err
-	}
-	answers := pgproto3.NewFrontend(&connReader{ctx: ctx, conn: conn}, io.Discard)
-	for {
-		m, err := answers.Receive()
-		if err != nil {
-			return fmt.Errorf("log in: %w", err)
-		}
-		switch m := m.(type) {
-		case *pgproto3.ReadyForQuery:
-			return nil
-		case *pgproto3.ErrorResponse:
-			const noRole, noDatabase = "28000", "3D000"
-			if m.Code == noRole || m.Code == noDatabase {
-				return nil
-			}
-			return fmt.Errorf("log in: %w", pgconn.ErrorResponseToPgError(m))
-		}
-	}
-}
-
-// connReader reads answers as a stream.
-type connReader struct {
-	ctx  context.Context
-	conn *Conn
-	rest []byte
-}
-
-func (r *connReader) Read(b []byte) (int, error) {
-	for len(r.rest) == 0 {
-		a, err := r.conn.Next(r.ctx)
-		if err != nil {
-			return 0, err
-		}
-		r.rest = a.Bytes
-	}
-	n := copy(b, r.rest)
-	r.rest = r.rest[n:]
-	return n, nil
 }
 
 // start starts a process without a client, and remembers it by its kind.

@@ -154,13 +154,15 @@ func (d *door) raw() (net.Conn, *pgproto3.Frontend) {
 	}
 }
 
-// await polls; what is waited for is certain to come.
+// await polls; what is waited for is certain to come, and soon.
 func (d *door) await(ready func() bool) {
 	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), 30*time.Second)
+	defer cancel()
 	clk := clock.System()
 	for !ready() {
-		if err := clk.Sleep(d.t.Context(), time.Millisecond); err != nil {
-			d.t.Fatal(err)
+		if err := clk.Sleep(ctx, time.Millisecond); err != nil {
+			d.t.Fatalf("what has to come does not come: %v, %+v", err, d.srv.Stats())
 		}
 	}
 }

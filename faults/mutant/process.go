@@ -57,8 +57,8 @@ func processMutants() []Mutant {
 		{
 			Name: "no-pins", Invariant: host, File: forkFile, Plan: tests + "TestPinnedSettings",
 			Doc: "settings on which durability rests may be changed",
-			Old: "	in.pinSettings()\n	if in.call(",
-			New: "	if in.call(",
+			Old: "	in.pinSettings()\n	rules, err",
+			New: "	rules, err",
 		},
 		{
 			Name: "no-beat", Invariant: host, File: "core/pglite/lock.go", Plan: tests + "TestStatementsLetGoWork",
