@@ -15,8 +15,8 @@ func processMutants() []Mutant {
 		{
 			Name: "switch-under-a-lock", Invariant: host, File: waitFile, Plan: tests + "TestSwitchesHoldNoLock",
 			Doc: "a process lets others run while it holds a lock on which they could not wait",
-			Old: "	if !p.safe() || p.c.lock.waiting.Load() == 0 {\n		return\n	}\n	p.c.stats.yields",
-			New: "	if p.c.lock.waiting.Load() == 0 {\n		return\n	}\n	p.c.stats.yields",
+			Old: "\tif !p.safe() {\n\t\treturn\n\t}\n\tif p.hold != nil {",
+			New: "\tif p.hold != nil {",
 		},
 		{
 			Name: "two-processes-under-one-pid", Invariant: host, File: clusterFile, Plan: tests + "TestTimeLimitsAndCancel",

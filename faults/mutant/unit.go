@@ -167,11 +167,6 @@ func doorMutants() []Mutant {
 	const startup, serve, client, pump, gate = "core/pgwire/startup.go", "core/pgwire/serve.go", "core/pgwire/client.go", "core/pgwire/pump.go", "core/pgwire/gate.go"
 	return []Mutant{
 		{
-			Name: "throttle-under-turn", Invariant: door, File: compactFile, Plan: "./core/engine",
-			Doc: "a client that keeps the turn waits for a layer that waits for the turn",
-			Old: "for m.compacting.Load() && m.asked.Load() == nil {", New: "for m.compacting.Load() {",
-		},
-		{
 			Name: "halted-end-loses", Invariant: durable, File: "core/engine/logmode.go", Plan: "./core/engine",
 			Doc: "what was acknowledged is not made durable at the end of an engine whose PostgreSQL was ended",
 			Old: "\tif !give {\n", New: "\tif !give && !m.e.halted.Load() {\n",
@@ -283,9 +278,9 @@ func recoveryMutants() []Mutant {
 			Old: "if to >= r.end || to == 0 && r.mild {", New: "if to >= r.end || to < r.end {",
 		},
 		{
-			Name: "no-walwriter", Invariant: durable, File: "core/pglite/session.go", Plan: "-run TestAsynchronousCommits ./core/engine",
+			Name: "no-walwriter", Invariant: durable, File: "core/pglite/cluster.go", Plan: "-run TestAsynchronousCommits ./core/engine",
 			Doc: "what was committed with synchronous_commit=off stays in PostgreSQL's buffers",
-			Old: "if err := in.writeLog(); err != nil {", New: "if err := error(nil); err != nil {",
+			Old: "if _, err := c.start(KindWalWriter); err != nil {", New: "if err := error(nil); err != nil {",
 		},
 	}
 }
