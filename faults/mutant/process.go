@@ -43,6 +43,12 @@ func processMutants() []Mutant {
 			New: "\treturn current != 0 || current == last || beginsBlock(c.output)",
 		},
 		{
+			Name: "undone-with-its-client", Invariant: host, File: connFile, Plan: tests + "TestVanishedWhileItWaits",
+			Doc: "what a client has asked for is given up at the first word to it, when it has gone",
+			Old: "	case gone && c.lost+len(b) > maxLost:",
+			New: "	case gone && c.lost+len(b) > 0:",
+		},
+		{
 			Name: "old-configuration", Invariant: host, File: signalsFile, Plan: tests + "TestRolesAndDatabases",
 			Doc: "at SIGHUP the image that processes begin with stays as it is",
 			Old: "		if err := c.reload(); err != nil {",
