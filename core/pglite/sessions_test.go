@@ -329,3 +329,29 @@ func TestStatsOfTheLock(t *testing.T) {
 	c.Kill()
 	wg.Wait()
 }
+
+// TestVanishedWhileItWaits: what a client asked for is done though it has gone, and though its process says something to it meanwhile;
+// but who has much to say ends.
+func TestVanishedWhileItWaits(t *testing.T) {
+	c := startCluster(t, ClusterOptions{})
+	a := dial(t, c)
+	value(t, a, "CREATE TABLE t (v text); SELECT pg_advisory_lock(1)")
+	for _, tt := range []struct{ say, want string }{{"'gone'", "1"}, {"repeat('gone', 100000)", "0"}} {
+		b := dial(t, c)
+		end := b.PgConn().Conn().(*netConn)
+		failed := later(b, fmt.Sprintf("DO $$ BEGIN PERFORM pg_advisory_xact_lock(1); RAISE NOTICE '%%', %s; INSERT INTO t VALUES ('done'); END $$", tt.say))
+		untilWaits(t, a, 1)
+		if err := end.Close(); err != nil {
+			t.Fatal(err)
+		}
+		value(t, a, "SELECT pg_advisory_unlock(1)")
+		<-end.Done()
+		if err := <-failed; err == nil {
+			t.Error("a client that has gone was answered")
+		}
+		if got := value(t, a, "SELECT count(*) FROM t"); got != tt.want {
+			t.Errorf("saying %s: %s rows, want %s", tt.say, got, tt.want)
+		}
+		value(t, a, "TRUNCATE t; SELECT pg_advisory_lock(1)")
+	}
+}
