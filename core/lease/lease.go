@@ -452,13 +452,22 @@ func (l *Lease) Ensure(ctx context.Context) error {
 	if l.Valid() {
 		return nil
 	}
-	return l.Renew(ctx)
+	l.swap.Lock()
+	defer l.swap.Unlock()
+	if l.Valid() { // of all who found it run out, the first has renewed it
+		return nil
+	}
+	return l.renew(ctx)
 }
 
 // Renew extends the lease, if nobody else has taken it: a swap of our own generation. Errors: ErrLost, the store's.
 func (l *Lease) Renew(ctx context.Context) error {
 	l.swap.Lock()
 	defer l.swap.Unlock()
+	return l.renew(ctx)
+}
+
+func (l *Lease) renew(ctx context.Context) error {
 	gen, err := l.ours()
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -313,5 +314,59 @@ func TestOwnEarlierLease(t *testing.T) {
 		if err := first.Renew(t.Context()); own != errors.Is(err, ErrLost) {
 			t.Errorf("%s renews: %v", holder, err)
 		}
+	}
+}
+
+// asked is a clock that says when it was asked so many times.
+type asked struct {
+	skipping
+	left    atomic.Int64
+	reached chan struct{}
+}
+
+func (a *asked) Monotonic() time.Duration {
+	if a.left.Add(-1) == 0 {
+		close(a.reached)
+	}
+	return a.skipping.Monotonic()
+}
+
+// waiting is a store whose puts wait.
+type waiting struct {
+	store.Store
+	until <-chan struct{}
+	puts  atomic.Int64
+}
+
+func (w *waiting) Put(ctx context.Context, key string, body []byte, id string, cond store.Cond) (store.Gen, error) {
+	w.puts.Add(1)
+	<-w.until
+	return w.Store.Put(ctx, key, body, id, cond)
+}
+
+// TestOneRenewalForAllWhoWait: requests that find the lease run out at once make one request of the bucket, which takes one
+// write of a name a second.
+func TestOneRenewalForAllWhoWait(t *testing.T) {
+	st, clk := &waiting{Store: mem.New(mem.Options{})}, &asked{skipping: newClock(), reached: make(chan struct{})}
+	open := make(chan struct{})
+	close(open)
+	st.until = open
+	l := acquire(t, options(st, clk, "first"), 0)
+	clk.Advance(2 * ttl)
+	const requests = 20
+	st.until = clk.reached
+	st.puts.Store(0)
+	clk.left.Store(requests + 1) // every request has found that it has run out, and one has begun to renew it
+	var wg sync.WaitGroup
+	for range requests {
+		wg.Go(func() {
+			if err := l.Ensure(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := st.puts.Load(); n != 1 {
+		t.Errorf("%d requests renewed it %d times", requests, n)
 	}
 }

@@ -84,6 +84,11 @@ func prefixMutants() []Mutant {
 			Old: "case lookErr == nil && bytes.Equal(o.Body, body):", New: "case lookErr == nil && bytes.Equal(o.Body, body) && bytes.Contains(body, []byte(o.WriteID)):",
 		},
 		{
+			Name: "every-waiter-renews", Invariant: idle, File: leaseFile, Plan: "./core/lease",
+			Doc: "requests that wait for a renewal renew the lease again, one after the other",
+			Old: "if l.Valid() { // of all", New: "if l.Valid() && l.o.TTL == 0 { // of all",
+		},
+		{
 			Name: "own-lease-by-metadata", Invariant: "lease", File: leaseFile, Plan: "./core/lease",
 			Doc: "a lease of our own, its reply lost, is known by the metadata beside it",
 			Old: "\treturn s.WriteID\n", New: "\t_ = s\n\treturn o.WriteID\n",
