@@ -56,7 +56,6 @@ func (c *config) bounds(f *flag.FlagSet) error {
 		{"max-clients", int64(c.maxClients), 1, mostClients, false},
 		{"http-sessions", int64(c.httpSessions), 1, mostClients, false},
 		{"max-requests", int64(c.maxRequests), 1, mostConnections, false},
-		{"http-sessions", int64(c.httpSessions), 1, mostClients, false},
 	} {
 		if f.Lookup(b.flag) == nil || b.zero && b.value == 0 {
 			continue
