@@ -66,7 +66,7 @@ func racedTests() map[string][]string {
 			"TestCancelHitsItsClient", "TestSilentConnectionsKeepNobodyOut", "TestSilentPasswordsKeepNobodyOut", "TestShutdown", "TestComeAndGo",
 		},
 		"./core/engine": {
-			"TestGroupCommit", "TestCompactionAndCollection", "TestBudgetIsKept", "TestKeptTurn", "TestHalt", "TestRelaxedDurability",
+			"TestGroupCommit", "TestCompactionAndCollection", "TestBudgetIsKept", "TestHalt", "TestRelaxedDurability",
 			"TestStrictReadsBesideCommits", "TestLastLayerInsteadOfOneOnItsWay", "TestLargeTransactionsAreShippedInParts",
 		},
 		"./core/keeper": {"TestOneOpening", "TestOpenedAgain", "TestAFailureIsTriedAgain", "TestCloseEndsAnOpening"},
