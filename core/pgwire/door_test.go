@@ -167,6 +167,16 @@ func (d *door) await(ready func() bool) {
 	}
 }
 
+// pending waits until somebody waits on a clock.
+func (d *door) pending(clk *clock.Virtual) {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), 30*time.Second)
+	defer cancel()
+	if err := clk.AwaitPending(ctx, 1); err != nil {
+		d.t.Fatalf("nobody waits: %v, %+v", err, d.srv.Stats())
+	}
+}
+
 func startPacket(t testing.TB, pairs ...string) []byte {
 	t.Helper()
 	m := pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{}}
