@@ -114,7 +114,8 @@ type Engine struct {
 	server  server
 	desk    desk
 	opened  OpenStats
-	ahead   ahead // while it opens
+	ahead   ahead      // while it opens
+	loading sync.Mutex // guards o.Runtime, while it opens
 
 	unlogged unlogged
 	logBytes atomic.Int64 // written to pg_wal since the opening

@@ -54,15 +54,11 @@ func (e *Engine) since(began time.Duration) time.Duration { return e.o.Clock.Mon
 // prepare has PostgreSQL's start prepared while lease, log and layer are on their way. The function that it returns waits for the end of that,
 // which is behind anyway.
 func (e *Engine) prepare(ctx context.Context) (wait func()) {
-	load := e.o.Load
-	if rt := e.o.Runtime; rt != nil {
-		load = func(context.Context) (*pglite.Runtime, error) { return rt, nil }
-	}
 	inner, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if rt, err := load(inner); err == nil {
+		if rt, err := e.load(inner); err == nil {
 			_ = rt.Prepare(inner, e.o.cluster(nil)) // the start by itself tells what is wrong
 		}
 	}()
@@ -74,13 +70,24 @@ func (e *Engine) prepare(ctx context.Context) (wait func()) {
 
 // runtime is the loaded PostgreSQL, which may have to be waited for.
 func (e *Engine) runtime(ctx context.Context) (*pglite.Runtime, error) {
+	at := e.o.Clock.Monotonic()
+	rt, err := e.load(ctx)
+	if err == nil && e.o.Load != nil {
+		e.opened.Runtime += e.since(at)
+	}
+	return rt, err
+}
+
+// load asks for the runtime, once for all who want it.
+func (e *Engine) load(ctx context.Context) (*pglite.Runtime, error) {
+	e.loading.Lock()
+	defer e.loading.Unlock()
 	if e.o.Runtime == nil {
-		at := e.o.Clock.Monotonic()
 		rt, err := e.o.Load(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("load PostgreSQL: %w", err)
 		}
-		e.o.Runtime, e.opened.Runtime = rt, e.since(at)
+		e.o.Runtime = rt
 	}
 	return e.o.Runtime, nil
 }

@@ -79,8 +79,7 @@ const (
 type Options struct {
 	Runtime *pglite.Runtime
 	// Load gives the runtime where it is still being loaded: it is asked for when PostgreSQL is to start, while lease, log
-	// and layer are on their way. It may be asked again after an error, and by two
-	// goroutines at once.
+	// and layer are on their way. It may be asked again after an error.
 	Load func(context.Context) (*pglite.Runtime, error)
 	// Store holds the database: a view of one prefix, which belongs to it alone.
 	Store store.Store

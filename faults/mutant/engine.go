@@ -13,7 +13,6 @@ const (
 	captureFile = "core/engine/capture.go"
 	modeFile    = "core/engine/logmode.go"
 	compactFile = "core/engine/compact.go"
-	commitFile  = "core/engine/commit.go"
 	startFile   = "core/pglite/start.go"
 )
 
@@ -58,10 +57,9 @@ func EngineMutants() []Mutant {
 			New: "\tif !m.log.isDurable(place) {\n\t\tm.background.Go(func() { _ = m.log.wait(m.ctx, place) })\n\t}\n\tif m.log != nil {\n\t\treturn nil\n\t}\n\treturn func",
 		},
 		{
-			Name: "serve-after-fenced", Invariant: fenced, File: commitFile, Plan: "e1z.1",
+			Name: "serve-after-fenced", Invariant: fenced, File: modeFile, Plan: "e1z.1",
 			Doc: "a request does not look whether the lease is still held: a writer that was taken over answers reads",
-			Old: "\terr := e.commits.begin(ctx)\n\tif errors.Is(err, lease.ErrLost) {",
-			New: "\terr := e.commits.begin(ctx)\n\tif err = nil; errors.Is(err, lease.ErrLost) {",
+			Old: "if err := m.opened.Lease.Ensure(ctx); err != nil {", New: "if err := m.opened.Lease.Ensure(ctx); err != nil && m.log == nil {",
 		},
 		{
 			Name: "publish-undurable-base", Invariant: replay, File: compactFile, Plan: "e1z.1",

@@ -45,7 +45,7 @@ func UnitMutants() []Mutant {
 			all = append(all, m)
 		}
 	}
-	return slices.Concat(all, prefixMutants(), historyMutants(), doorMutants(), hostMutants(), processMutants(), recoveryMutants(), httpMutants())
+	return slices.Concat(all, prefixMutants(), historyMutants(), doorMutants(), hostMutants(), processMutants(), recoveryMutants(), answerMutants(), httpMutants())
 }
 
 // prefixMutants break what belongs to a prefix: what is alive in it, whose it is, what may be made there.
@@ -172,7 +172,7 @@ func doorMutants() []Mutant {
 	const startup, serve, client, pump, gate = "core/pgwire/startup.go", "core/pgwire/serve.go", "core/pgwire/client.go", "core/pgwire/pump.go", "core/pgwire/gate.go"
 	return []Mutant{
 		{
-			Name: "halted-end-loses", Invariant: durable, File: "core/engine/logmode.go", Plan: "./core/engine",
+			Name: "halted-end-loses", Invariant: durable, File: "core/engine/logmode.go", Plan: "./core/engine -run TestHalt",
 			Doc: "what was acknowledged is not made durable at the end of an engine whose PostgreSQL was ended",
 			Old: "\tif !give {\n", New: "\tif !give && !m.e.halted.Load() {\n",
 		},
