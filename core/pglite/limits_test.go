@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -140,6 +142,11 @@ func stoppable(t testing.TB, o InstanceOptions) (in *Instance, clk *clock.Virtua
 	o.Clock, o.Log = clk, log
 	in = start(t, o)
 	rows(t, in, "CREATE TABLE a (id int)")
+	// A collection of garbage that begins while WebAssembly computes waits for it, and everybody waits for the collection, also who
+	// would stop what computes. These tests are of stopping, so none begins.
+	runtime.GC()
+	percent := debug.SetGCPercent(-1)
+	t.Cleanup(func() { debug.SetGCPercent(percent) })
 	return in, clk, func() { <-lines }
 }
 
