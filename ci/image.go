@@ -176,7 +176,7 @@ func shellcheck(ctx context.Context, c *checker) error {
 	}
 	scripts, err := filepath.Glob(filepath.Join(c.root, "cloud", "*.sh"))
 	if err != nil || len(scripts) == 0 {
-		return fmt.Errorf("find the scripts: %d, %w", len(scripts), err)
+		return errors.Join(fmt.Errorf("find the scripts: %d", len(scripts)), err)
 	}
 	return c.exec(ctx, nil, "shellcheck", append(scripts, filepath.Join(c.root, ".ci", "run"))...)
 }

@@ -4,10 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -110,8 +109,8 @@ func TestBadUsage(t *testing.T) {
 
 // An interrupt must reach the children of the child, and nothing may be left.
 func TestInterruptEndsTheWholeGroup(t *testing.T) {
-	pids := filepath.Join(t.TempDir(), "pid")
-	if err := syscall.Mkfifo(pids, 0o600); err != nil {
+	pipe := filepath.Join(t.TempDir(), "pipe") // which the grandchild holds open as long as it lives
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	log, err := os.Create(filepath.Join(t.TempDir(), "log")) // a file, as in the real thing: no pipe to wait for
@@ -125,16 +124,16 @@ func TestInterruptEndsTheWholeGroup(t *testing.T) {
 	go func() {
 		c := &checker{root: ".", stdout: log, stderr: log}
 		done <- c.runAll(ctx, []step{
-			{name: "endless", run: command("sh", "-c", `sh -c 'echo $$ > "$0"; exec sleep 600' "$0" & wait`, pids)},
+			{name: "endless", run: command("sh", "-c", `sh -c 'exec 3>"$0"; echo started >&3; exec sleep 600' "$0" & wait`, pipe)},
 			{name: "never", run: command("true")},
 		})
 	}()
-	text, err := os.ReadFile(pids) // waits for the grandchild
+	held, err := os.Open(pipe) // waits for the grandchild
 	if err != nil {
 		t.Fatal(err)
 	}
-	grandchild, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
+	defer held.Close()
+	if _, err := io.ReadFull(held, make([]byte, len("started\n"))); err != nil {
 		t.Fatal(err)
 	}
 	cancel()
@@ -151,18 +150,12 @@ func TestInterruptEndsTheWholeGroup(t *testing.T) {
 	if code != 130 || !strings.Contains(string(out), "interrupted") || strings.Contains(string(out), "=== never") {
 		t.Errorf("exit %d: %s", code, out)
 	}
-	if alive(grandchild) {
-		t.Errorf("the grandchild %d lives", grandchild)
+	if err := held.SetReadDeadline(time.Now().Add(stopGrace)); err != nil {
+		t.Fatal(err)
 	}
-}
-
-// alive reports whether a process runs; one that nobody has waited for yet does not.
-func alive(pid int) bool {
-	if syscall.Kill(pid, 0) != nil {
-		return false
+	if _, err := held.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the grandchild lives: %v", err)
 	}
-	state, err := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()
-	return err == nil && len(bytes.TrimSpace(state)) > 0 && !bytes.HasPrefix(bytes.TrimSpace(state), []byte("Z"))
 }
 
 func TestFailureOfACommandIsNamed(t *testing.T) {

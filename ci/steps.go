@@ -35,7 +35,7 @@ func steps() []step {
 		{name: "tidy", run: command("go", "mod", "tidy", "-diff")},
 		// Never from the test cache, which does not see what git and go list say.
 		{name: "lint", run: command("go", "test", "-count=1", "./ci")},
-		{name: "rendered", run: command("go", "run", "./reports", "-check")},
+		{name: "rendered", run: func(ctx context.Context, c *checker) error { return c.rendered(ctx, c.root) }},
 		{name: "shellcheck", run: shellcheck},
 		{name: "linux/arm64", slow: true, run: crossBuild("linux", "arm64")},
 		{name: "darwin/arm64", slow: true, run: crossBuild("darwin", "arm64")},

@@ -1,15 +1,12 @@
 package clients
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -74,43 +71,12 @@ max_client_conn = 100
 		cancel()
 		return 0, nil, fmt.Errorf("what PgBouncer runs as is %w: %w", ErrMissing, err)
 	}
-	log, err := cmd.StderrPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
+	child, err := service.Serve(ctx, cmd, "process up")
 	if err != nil {
 		cancel()
 		return 0, nil, fmt.Errorf("start PgBouncer: %w", err)
 	}
-	ready, ended := make(chan struct{}), make(chan string, 1)
-	go func() { ended <- untilReady(log, "process up", ready) }()
-	stop = func() {
-		cancel()
-		<-ended
-		_ = cmd.Wait() // it was told to end
-	}
-	select {
-	case <-ready:
-		return port, stop, nil
-	case said := <-ended:
-		cancel()
-		return 0, nil, fmt.Errorf("PgBouncer has ended: %w: %s", errors.Join(cmd.Wait(), ctx.Err()), tail(said))
-	}
-}
-
-// untilReady reads a log to its end, and says when a line has this text.
-func untilReady(log io.Reader, text string, ready chan<- struct{}) string {
-	var said strings.Builder
-	open := false
-	lines := bufio.NewScanner(log)
-	for lines.Scan() {
-		said.WriteString(lines.Text() + "\n")
-		if !open && strings.Contains(lines.Text(), text) {
-			open = true
-			close(ready)
-		}
-	}
-	return said.String()
+	return port, func() { cancel(); child.Wait() }, nil
 }
 
 // through connects through PgBouncer, without prepared statements, which belong to a server connection.
@@ -153,7 +119,7 @@ func (e *Env) settingsOfTransactions(ctx context.Context, port int) error {
 		}
 		var left string
 		if err := conns[(i+1)%2].QueryRow(ctx, "SELECT coalesce(current_setting('app.tenant', true), '')").Scan(&left); err != nil || left != "" {
-			return fmt.Errorf("the next transaction has the tenant %q, %w", left, err)
+			return errors.Join(fmt.Errorf("the next transaction has the tenant %q", left), err)
 		}
 	}
 	return nil

@@ -121,12 +121,12 @@ func (e *Env) tryGo(ctx context.Context, c goClient) (Outcome, error) {
 		}
 	}
 	if v, err := c.query(ctx, "SELECT v FROM g WHERE id = $1", 1); err != nil || len(v) != 1 || v[0] != "one" {
-		return Outcome{}, fmt.Errorf("a row: %v, %w", v, err)
+		return Outcome{}, errors.Join(fmt.Errorf("a row: %q", v), err)
 	}
 	for text, code := range map[string]string{"INSERT INTO g VALUES (1, 'again')": "23505", "SELEC": "42601"} {
 		err := c.exec(ctx, text)
 		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != code {
-			return Outcome{}, fmt.Errorf("%s: %w, want SQLSTATE %s", text, err, code)
+			return Outcome{}, errors.Join(fmt.Errorf("%s: want SQLSTATE %s", text, code), err)
 		}
 	}
 	const workers, rounds = 10, 10
@@ -149,8 +149,8 @@ func (e *Env) tryGo(ctx context.Context, c goClient) (Outcome, error) {
 	if all != nil {
 		return Outcome{}, all
 	}
-	if n, err := c.query(ctx, "SELECT n::text FROM counter"); err != nil || n[0] != strconv.Itoa(workers*rounds) {
-		return Outcome{}, fmt.Errorf("increments: %v of %d, %w", n, workers*rounds, err)
+	if n, err := c.query(ctx, "SELECT n::text FROM counter"); err != nil || len(n) != 1 || n[0] != strconv.Itoa(workers*rounds) {
+		return Outcome{}, errors.Join(fmt.Errorf("increments: %q of %d", n, workers*rounds), err)
 	}
 	return e.killInserting(ctx, c)
 }

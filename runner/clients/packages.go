@@ -18,10 +18,11 @@ var programs embed.FS
 // NPM installs packages of npm, with their versions, in a folder of the cache, unless that was done before. ErrMissing if
 // there is no npm, or it cannot get them.
 func NPM(ctx context.Context, cache string, progress func(step string, done, total int64), packages ...string) (string, error) {
-	for _, tool := range []string{"node", "npm"} {
-		if err := missing(tool, "Debian: "+tool+"js"); err != nil {
-			return "", err
-		}
+	if err := missing("node", "Debian: nodejs"); err != nil {
+		return "", err
+	}
+	if err := missing("npm", "Debian: npm"); err != nil {
+		return "", err
 	}
 	name := strings.NewReplacer("/", "_", "@", "_").Replace(strings.Join(packages, "+"))
 	folder := filepath.Join(cache, "npm-"+name)

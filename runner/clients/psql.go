@@ -3,6 +3,7 @@ package clients
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -100,10 +101,10 @@ func tryPSQLSession(ctx context.Context, e *Env) (Outcome, error) {
 		rest = rest[at[1]:]
 	}
 	if got, err := os.ReadFile(filepath.Join(e.Folder, "out.csv")); err != nil || string(got) != "copied one\ncopied\ttwo\nby file\n\"quoted, \"\"so\"\"\"\n" {
-		return Outcome{}, fmt.Errorf("\\copy TO wrote %q, %w", got, err)
+		return Outcome{}, errors.Join(fmt.Errorf("\\copy TO wrote %q", got), err)
 	}
 	if got, err := os.ReadFile(filepath.Join(e.Folder, "back.bin")); err != nil || !bytes.Equal(got, large) {
-		return Outcome{}, fmt.Errorf("a large object came back with %d bytes of %d, or others, %w", len(got), len(large), err)
+		return Outcome{}, errors.Join(fmt.Errorf("a large object came back with %d bytes of %d, or others", len(got), len(large)), err)
 	}
 	return Outcome{}, e.cancelled(ctx, path, e.URL)
 }

@@ -2,6 +2,7 @@ package clients
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -82,7 +83,7 @@ func tryNodePostgresSuite(ctx context.Context, e *Env) (Outcome, error) {
 		return err
 	})
 	if err != nil || len(files) == 0 {
-		return Outcome{}, fmt.Errorf("node-postgres' tests: %d files, %w", len(files), err)
+		return Outcome{}, errors.Join(fmt.Errorf("node-postgres' tests: %d files", len(files)), err)
 	}
 	slices.Sort(files)
 	got := Outcome{Failed: map[string]string{}}

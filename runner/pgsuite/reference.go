@@ -1,11 +1,9 @@
 package pgsuite
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,8 +21,7 @@ type Reference struct {
 	server  Server
 	program string
 	folder  string
-	cmd     *exec.Cmd
-	log     chan string // the last lines of its log, when it has ended
+	at      *service.Child
 }
 
 // Conditions are what a server was given by its command line and its files, and the reference is to have too.
@@ -124,43 +121,13 @@ func ordinary(cmd *exec.Cmd) error {
 }
 
 // start runs the server until it says that it takes connections.
-func (r *Reference) start(ctx context.Context) error {
-	r.cmd, r.log = exec.CommandContext(ctx, r.program, "-D", filepath.Join(r.folder, "data")), make(chan string, 1)
-	if err := ordinary(r.cmd); err != nil {
+func (r *Reference) start(ctx context.Context) (err error) {
+	cmd := exec.CommandContext(ctx, r.program, "-D", filepath.Join(r.folder, "data"))
+	if err := ordinary(cmd); err != nil {
 		return err
 	}
-	log, err := r.cmd.StderrPipe()
-	if err != nil {
-		return err
-	}
-	if err := r.cmd.Start(); err != nil {
-		return err
-	}
-	ready := make(chan struct{})
-	ended := r.log
-	go func() { ended <- follow(log, ready); close(ended) }()
-	select {
-	case <-ready:
-		return nil
-	case last := <-r.log:
-		return fmt.Errorf("it has ended: %w: %s", errors.Join(r.cmd.Wait(), ctx.Err()), last)
-	}
-}
-
-// follow reads a server's log to its end, and says when it is ready.
-func follow(log io.Reader, ready chan<- struct{}) string {
-	const kept = 10
-	var last []string
-	open := false
-	lines := bufio.NewScanner(log)
-	for lines.Scan() {
-		last = append(last[max(0, len(last)-kept+1):], lines.Text())
-		if !open && strings.Contains(lines.Text(), "ready to accept connections") {
-			open = true
-			close(ready)
-		}
-	}
-	return strings.Join(last, "\n")
+	r.at, err = service.Serve(ctx, cmd, "ready to accept connections")
+	return err
 }
 
 // Server is where it listens.
@@ -168,11 +135,10 @@ func (r *Reference) Server() Server { return r.server }
 
 // Crash has all its processes end at once, and starts it again on its data.
 func (r *Reference) Crash(ctx context.Context) error {
-	if err := r.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+	if err := r.at.Signal(syscall.SIGQUIT); err != nil {
 		return fmt.Errorf("crash the reference: %w", err)
 	}
-	<-r.log
-	_ = r.cmd.Wait() // it was told to end
+	r.at.Wait()
 	if err := r.start(ctx); err != nil {
 		return fmt.Errorf("start the reference again: %w", err)
 	}
@@ -181,8 +147,7 @@ func (r *Reference) Crash(ctx context.Context) error {
 
 // Stop ends it and deletes its data.
 func (r *Reference) Stop() error {
-	_ = r.cmd.Process.Signal(syscall.SIGINT) // a fast shutdown
-	<-r.log
-	_ = r.cmd.Wait() // it was told to end
+	_ = r.at.Signal(syscall.SIGINT) // a fast shutdown
+	r.at.Wait()
 	return os.RemoveAll(r.folder)
 }

@@ -86,7 +86,7 @@ func (r *Run) timeSelects(ctx context.Context, url string, calls int, metric str
 		at := clk.Monotonic()
 		var one int
 		if err := conn.QueryRow(ctx, "SELECT 1").Scan(&one); err != nil || one != 1 {
-			return 0, fmt.Errorf("SELECT 1 gave %d: %w", one, err)
+			return 0, errors.Join(fmt.Errorf("SELECT 1 gave %d", one), err)
 		}
 		if i >= calls/10 {
 			took = append(took, clk.Monotonic()-at)

@@ -1,7 +1,6 @@
 package step
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -211,33 +210,12 @@ func (r *Run) socketServer(ctx context.Context, f func(url string) error) error 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", server, "--db=memory://", "--host=127.0.0.1", fmt.Sprintf("--port=%d", port), "--max-connections=100")
-	out, err := cmd.StdoutPipe()
+	service.OwnGroup(cmd)
+	child, err := service.Serve(ctx, cmd, "listening")
 	if err != nil {
-		return err
-	}
-	cmd.Stderr = cmd.Stdout
-	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start PGlite's socket server: %w", err)
 	}
-	defer func() { cancel(); _ = cmd.Wait() }()
-	ready := make(chan struct{})
-	go func() {
-		lines, open := bufio.NewScanner(out), false
-		for lines.Scan() {
-			if !open && strings.Contains(lines.Text(), "listening") {
-				open = true
-				close(ready)
-			}
-		}
-		if !open {
-			close(ready)
-		}
-	}()
-	select {
-	case <-ready:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	defer func() { cancel(); child.Wait() }()
 	return f(fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port))
 }
 

@@ -1,7 +1,9 @@
 // What the programs of Node share.
 //   node PROGRAM FOLDER_OF_NODE_MODULES URL
-// A program says how far it is (AT 3 10 jobs) and in the end what it found (FOUND and JSON); anything else is for a person to read.
+// A program says how far it is (AT 3 10 jobs), KILL when the server is to be killed, which it waits for, and in the end what it
+// found (FOUND and JSON); anything else is for a person to read.
 import { createRequire } from 'node:module'
+import { createInterface } from 'node:readline'
 
 export const [, , folder, url] = process.argv
 export const need = createRequire(folder + '/package.json')
@@ -73,4 +75,38 @@ export async function bank({ transfer, ledger, total }, { transfers = 80, atOnce
   const sum = Number(await total())
   must(sum === accounts * opening, `the accounts have ${sum}, and had ${accounts * opening}`)
   return again
+}
+
+// Has the server killed while workers insert, and says what of the acknowledged rows is there afterwards. insert(id) adds a row;
+// reconnect, if there is one, comes behind the kill; ids() are those of the rows that are there.
+export async function killed({ insert, ids, reconnect = async () => {} }, atOnce) {
+  const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
+  const acked = []
+  let next = 0
+  let asked = false
+  let dead = false
+  await Promise.all(Array.from({ length: atOnce }, async () => {
+    while (!dead) {
+      const id = next++
+      try {
+        await insert(id)
+        acked.push(id)
+      } catch { dead = true }
+      if (acked.length >= 50 && !asked) {
+        asked = true
+        console.log('KILL')
+      }
+    }
+  }))
+  await lines.next()
+  await reconnect()
+  for (let tries = 0; ; tries++) {
+    try {
+      const found = new Set(await ids())
+      return { acked: acked.length, lost: acked.filter((id) => !found.has(id)).length, invented: [...found].filter((id) => id >= next).length }
+    } catch (e) {
+      if (tries === 100) throw e
+      await new Promise((done) => setTimeout(done, 100))
+    }
+  }
 }

@@ -1,11 +1,7 @@
 // Knex (an ORM's query builder, with migrations) against a server.
 //   node knex.mjs FOLDER_OF_NODE_MODULES URL
-import { createRequire } from 'node:module'
-import { createInterface } from 'node:readline'
+import { end, killed, must, need, rejects, url } from './harness.mjs'
 
-const [, , folder, url] = process.argv
-const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
-const must = (ok, text) => { if (!ok) throw new Error(text) }
 const migrations = {
   list: [
     { name: '1_tables', up: (k) => k.schema.createTable('author', (t) => { t.increments('id'); t.string('name').unique() }).createTable('book', (t) => { t.increments('id'); t.integer('author_id').references('author.id'); t.string('title'); t.jsonb('extra') }), down: (k) => k.schema.dropTable('book').dropTable('author') },
@@ -15,7 +11,7 @@ const migrations = {
   getMigrationName(m) { return m.name },
   getMigration(m) { return m },
 }
-const open = () => createRequire(folder + '/package.json')('knex')({ client: 'pg', connection: url, pool: { min: 0, max: 10 } })
+const open = () => need('knex')({ client: 'pg', connection: url, pool: { min: 0, max: 10 } })
 let k = open()
 await k.migrate.latest({ migrationSource: migrations })
 must((await k.migrate.currentVersion({ migrationSource: migrations })) !== 'none', 'migrations')
@@ -25,10 +21,7 @@ const joined = await k('book').join('author', 'author.id', 'book.author_id').sel
 must(joined.length === 2 && joined[0].extra.a === 1 && joined[0].pages === 0, 'a join: ' + JSON.stringify(joined))
 await k('book').where({ title: 'Two' }).update({ pages: 7 })
 must((await k('book').sum('pages as n'))[0].n === '7', 'update')
-try {
-  await k('author').insert({ name: 'Ada' })
-  throw new Error('a duplicate was taken')
-} catch (e) { must(e.code === '23505', e.message) }
+await rejects(k('author').insert({ name: 'Ada' }), '23505')
 try {
   await k.transaction(async (t) => { await t('book').del(); throw new Error('back') })
 } catch (e) { must(e.message === 'back', e.message) }
@@ -42,36 +35,10 @@ await k.migrate.rollback({ migrationSource: migrations }, false)
 await k.migrate.latest({ migrationSource: migrations })
 
 await k.schema.createTable('acked_knex', (t) => t.integer('id').primary())
-const acked = []
-let next = 0
-let asked = false
-let dead = false
-await Promise.all(Array.from({ length: 5 }, async () => {
-  while (!dead) {
-    const id = next++
-    try {
-      await k('acked_knex').insert({ id })
-      acked.push(id)
-    } catch { dead = true }
-    if (acked.length >= 50 && !asked) {
-      asked = true
-      console.log('KILL')
-    }
-  }
-}))
-await lines.next()
+const found = await killed({
+  insert: (id) => k('acked_knex').insert({ id }),
+  reconnect: async () => { await k.destroy(); k = open() },
+  ids: () => k('acked_knex').pluck('id'),
+}, 5)
 await k.destroy()
-k = open()
-const found = new Set()
-for (let tries = 0; ; tries++) {
-  try {
-    for (const r of await k('acked_knex').select('id')) found.add(r.id)
-    break
-  } catch (e) {
-    if (tries === 100) throw e
-    await new Promise((done) => setTimeout(done, 100))
-  }
-}
-await k.destroy()
-console.log('FOUND ' + JSON.stringify({ acked: acked.length, lost: acked.filter((id) => !found.has(id)).length, invented: [...found].filter((id) => id >= next).length }))
-process.exit(0)
+end(found)

@@ -1,20 +1,10 @@
 // node-postgres against a server: schema, CRUD, transactions, errors, concurrency, and the server's death.
 //   node node_pg.mjs FOLDER_OF_NODE_MODULES URL
-// It says KILL when the server is to be killed and waits for a line; in the end it says what it found (FOUND and JSON).
-import { createRequire } from 'node:module'
-import { createInterface } from 'node:readline'
+import { end, killed, must, need, rejects, url } from './harness.mjs'
 
-const [, , folder, url] = process.argv
-const pg = createRequire(folder + '/package.json')('pg')
-const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
-const must = (ok, text) => { if (!ok) throw new Error(text) }
+const pg = need('pg')
 const pool = new pg.Pool({ connectionString: url, max: 10 })
 pool.on('error', () => {})
-
-async function rejects(promise, code) {
-  try { await promise } catch (e) { must(e.code === code, `SQLSTATE ${e.code}, want ${code}: ${e.message}`); return }
-  throw new Error(`no error where SQLSTATE ${code} was due`)
-}
 
 await pool.query('CREATE TABLE np (id int PRIMARY KEY, v text, j jsonb, b bytea, at timestamptz, a int[])')
 await pool.query('INSERT INTO np VALUES ($1,$2,$3,$4,$5,$6)', [1, 'one', { x: [1] }, Buffer.from([0, 255]), new Date(0), [1, 2]])
@@ -55,34 +45,9 @@ await Promise.all(Array.from({ length: 10 }, async () => {
 must((await pool.query('SELECT n FROM counter')).rows[0].n === 100, 'increments were lost')
 
 await pool.query('CREATE TABLE acked (id int PRIMARY KEY)')
-const acked = []
-let next = 0
-let asked = false
-let dead = false
-await Promise.all(Array.from({ length: 10 }, async () => {
-  while (!dead) {
-    const id = next++
-    try {
-      await pool.query('INSERT INTO acked VALUES ($1)', [id])
-      acked.push(id)
-    } catch { dead = true }
-    if (acked.length >= 50 && !asked) {
-      asked = true
-      console.log('KILL')
-    }
-  }
-}))
-await lines.next()
-const found = new Set()
-for (let tries = 0; ; tries++) {
-  try {
-    for (const r of (await pool.query('SELECT id FROM acked')).rows) found.add(r.id)
-    break
-  } catch (e) {
-    if (tries === 100) throw e
-    await new Promise((done) => setTimeout(done, 100))
-  }
-}
+const found = await killed({
+  insert: (id) => pool.query('INSERT INTO acked VALUES ($1)', [id]),
+  ids: async () => (await pool.query('SELECT id FROM acked')).rows.map((r) => r.id),
+}, 10)
 await pool.end()
-console.log('FOUND ' + JSON.stringify({ acked: acked.length, lost: acked.filter((id) => !found.has(id)).length, invented: [...found].filter((id) => id >= next).length }))
-process.exit(0)
+end(found)

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// rendered checks that the documents below a root show what the results say. A run appends lines to results/ that nobody has asked
+// to be shown yet: documents that show what is committed are right too.
+func (c *checker) rendered(ctx context.Context, root string) error {
+	before, err := c.committed(ctx, root)
+	if err != nil {
+		return err
+	}
+	if before != "" {
+		cmd := exec.CommandContext(ctx, "go", "run", "./reports", "-check", "-root", before)
+		cmd.Dir = c.root
+		if cmd.Run() == nil {
+			fmt.Fprintln(c.stdout, "the documents show what is committed; results/ has more, which go run ./reports puts into them")
+			return nil
+		}
+	}
+	return c.exec(ctx, nil, "go", "run", "./reports", "-check", "-root", root)
+}
+
+// committed is a folder with the documents as they are and the results of the last commit; empty: the results are those, or there is
+// no commit to be had.
+func (c *checker) committed(ctx context.Context, root string) (string, error) {
+	git := func(args ...string) (string, error) {
+		out, err := exec.CommandContext(ctx, "git", append([]string{"-C", root}, args...)...).Output()
+		return string(out), err
+	}
+	const lines = "results/*.jsonl"
+	changed, err := git("status", "--porcelain", "--", lines)
+	if err != nil || changed == "" {
+		return "", nil // an archive of the sources has no commits
+	}
+	names, err := git("ls-tree", "--name-only", "HEAD", "results/")
+	if err != nil {
+		return "", fmt.Errorf("list the results of the last commit: %w", err)
+	}
+	folder := filepath.Join(c.temp, "committed")
+	err = os.MkdirAll(filepath.Join(folder, "results"), 0o755)
+	for _, name := range strings.Fields(names) {
+		if strings.HasSuffix(name, ".jsonl") {
+			text, showErr := git("show", "HEAD:./"+name)
+			err = errors.Join(err, showErr, os.WriteFile(filepath.Join(folder, name), []byte(text), 0o644))
+		}
+	}
+	for _, name := range []string{"README.md", "STATUS.md", "results/index.html"} {
+		text, readErr := os.ReadFile(filepath.Join(root, name))
+		err = errors.Join(err, readErr, os.WriteFile(filepath.Join(folder, name), text, 0o644))
+	}
+	if err != nil {
+		return "", fmt.Errorf("take the results of the last commit: %w", err)
+	}
+	return folder, nil
+}
