@@ -7,19 +7,8 @@ import (
 	"time"
 
 	"blobpglite/core/clock"
-	"blobpglite/core/manifest"
 	"blobpglite/core/store/mem"
 )
-
-// walStart is the first record that a restore reads.
-func walStart(t *testing.T, st *mem.Store) uint64 {
-	t.Helper()
-	m, _, err := manifest.Load(t.Context(), st)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m.WalStart
-}
 
 // TestHalt: PostgreSQL is ended in the middle of a statement. What was acknowledged before becomes durable with the end, which
 // gives the lease back; what ran is rolled back.
