@@ -123,6 +123,9 @@ func setUp(ctx context.Context, c *config, _ []string, out io.Writer) (err error
 	if _, err := rt.Template(ctx, memfs.Options{}); err != nil {
 		return err
 	}
+	if err := rt.Prepare(ctx, pglite.ClusterOptions{}); err != nil {
+		return err
+	}
 	fmt.Fprintf(out, "ready: %s\n", rt.CacheDir())
 	return nil
 }

@@ -3,6 +3,7 @@ package memfs
 import (
 	"iter"
 	"slices"
+	"time"
 )
 
 // Mark is a moment in the life of a tree, see FS.Mark. The zero Mark is before everything.
@@ -38,6 +39,14 @@ func (f *FS) Clone() *FS {
 		c.inodes[i] = copied
 	}
 	return c
+}
+
+// Use gives a tree other options than those that it was made with.
+func (f *FS) Use(o Options) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	f.opts = o
 }
 
 // ChangedSince gives the indexes, ascending, of a file's chunks that were written or cut off since m; one that is a

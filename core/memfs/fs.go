@@ -127,10 +127,8 @@ type Hooks struct {
 
 // New makes a tree that holds an empty root directory.
 func New(o Options) *FS {
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	f := &FS{family: &family{}, opts: o, inodes: []*inode{nil}}
+	f := &FS{family: &family{}, inodes: []*inode{nil}}
+	f.Use(o)
 	f.gen = f.family.gen.Add(1)
 	f.ownedFrom = f.gen
 	root := f.newInode(ModeDir | 0o700)

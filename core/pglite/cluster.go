@@ -57,6 +57,7 @@ type Cluster struct {
 	files *files // what every process begins with
 	lock  hostLock
 	image *forkImage // under the lock
+	began time.Time
 	shm   sharedFiles
 
 	mu       sync.Mutex // guards what follows
@@ -97,13 +98,15 @@ type ClusterStats struct {
 	Checkpoints int64 // that somebody asked for
 }
 
+// timestampEpoch is where PostgreSQL counts microseconds from.
+var timestampEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
 // postmasterPid is the host's own number among the processes.
 const postmasterPid = 1
 
 // firstPid is that of the first process; PostgreSQL is told the numbers, nobody else.
 const firstPid = 1001
 
-// maxRows of a process's start: see exitForked.
 const exitForked = 77 // the postmaster's own instance goes no further
 
 // StartCluster starts PostgreSQL on a data directory; after a crash it recovers first. It takes clients when StartCluster
@@ -208,7 +211,7 @@ func (rt *Runtime) newCluster(ctx context.Context, o ClusterOptions, conf *memfs
 	fs.replaced = conf
 	c := &Cluster{
 		rt: rt, o: o, files: fs, procs: map[uint32]*Process{}, named: map[string]*Process{}, nextPID: firstPid,
-		stop: make(chan struct{}), done: make(chan struct{}), ctx: context.WithoutCancel(ctx),
+		stop: make(chan struct{}), done: make(chan struct{}), ctx: context.WithoutCancel(ctx), began: o.Clock.Now(),
 	}
 	c.lock.clock = o.Clock
 	var err error

@@ -34,15 +34,23 @@ const (
 // PostgresVersion is the version of the server in the PGlite package.
 const PostgresVersion = "18.6"
 
-// Template is a fresh data directory, the caller's own, made with the given options.
+// Template is a fresh data directory, the caller's own, made with the given options. It is read once, and shares its chunks with all
+// that were asked for.
 func (rt *Runtime) Template(ctx context.Context, o memfs.Options) (*memfs.FS, error) {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
-	file, err := rt.templateFile(ctx)
-	if err != nil {
-		return nil, err
+	if rt.template == nil {
+		file, err := rt.templateFile(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if rt.template, err = readTemplate(file); err != nil {
+			return nil, err
+		}
 	}
-	return readTemplate(file, o)
+	data := rt.clone(rt.template)
+	data.Use(o)
+	return data, nil
 }
 
 // templateFile is the template in the cache, made first if need be. rt.mu is held.
@@ -60,13 +68,48 @@ func (rt *Runtime) templateFile(ctx context.Context) (string, error) {
 	return file, nil
 }
 
-func readTemplate(file string, o memfs.Options) (*memfs.FS, error) {
+// skeleton is the template without the contents of its databases and its log, which takes a hundredth of the time to read. It is the
+// caller's own.
+func (rt *Runtime) skeleton(ctx context.Context) (*memfs.FS, error) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	file, err := rt.assets.Derived(ctx, fmt.Sprintf("skeleton-v%d.tar.zst", formatVersion), func(ctx context.Context, w io.Writer) error {
+		whole, err := rt.templateFile(ctx)
+		if err != nil {
+			return err
+		}
+		data, err := readTemplate(whole)
+		if err != nil {
+			return err
+		}
+		var large []string
+		err = data.Walk("/", func(name string, info memfs.Info) error {
+			if info.IsRegular() && (strings.HasPrefix(name, "/base/") || strings.HasPrefix(name, "/pg_wal/")) {
+				large = append(large, name)
+			}
+			return nil
+		})
+		for _, name := range large {
+			err = errors.Join(err, data.Unlink(name))
+		}
+		if err != nil {
+			return err
+		}
+		return writeTree(w, data)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make the skeleton of the template database: %w", err)
+	}
+	return readTemplate(file)
+}
+
+func readTemplate(file string) (*memfs.FS, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("open the template database: %w", err)
 	}
 	defer f.Close()
-	data := memfs.New(o)
+	data := memfs.New(memfs.Options{})
 	if err := readTree(f, data); err != nil {
 		return nil, fmt.Errorf("read the template database %s: %w; delete the file, it is made again", file, err)
 	}

@@ -25,3 +25,8 @@ func nextData(fd int, off int64) (from, to int64, ok bool) {
 	to, err = unix.Seek(fd, from, unix.SEEK_HOLE)
 	return from, to, err == nil
 }
+
+// punch gives back the memory of a piece of a file, which is zeros from then on.
+func punch(f *os.File, off, size int64) error {
+	return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, size)
+}

@@ -21,7 +21,7 @@ type places struct {
 	BeforeShmemExit, OnShmemExit, OnProcExit, PostmasterAliveFds                                                               uint32
 	CurrentTransactionState, InterruptHoldoffCount, CritSectionCount                                                           uint32
 	SignalHandlers, Sigactions, WrapperHandler, Errno                                                                          uint32
-	AnonymousShmem, AnonymousShmemSize, PMSignalState, CheckpointerShmem, ProcGlobal                                           uint32
+	AnonymousShmem, AnonymousShmemSize, PgStartTime, PMSignalState, CheckpointerShmem, ProcGlobal                              uint32
 }
 
 // newPlaces looks the places up for a binary.
@@ -39,6 +39,7 @@ func newPlaces(sha256 string) (places, error) {
 		"postmaster_alive_fds": &p.PostmasterAliveFds, "InterruptHoldoffCount": &p.InterruptHoldoffCount, "CritSectionCount": &p.CritSectionCount,
 		"pqsignal_handlers": &p.SignalHandlers, "sigactions": &p.Sigactions, "errno": &p.Errno, "AnonymousShmem": &p.AnonymousShmem,
 		"CurrentTransactionState": &p.CurrentTransactionState, "AnonymousShmemSize": &p.AnonymousShmemSize, "PMSignalState": &p.PMSignalState, "CheckpointerShmem": &p.CheckpointerShmem, "ProcGlobal": &p.ProcGlobal,
+		"PgStartTime": &p.PgStartTime,
 	}
 	for _, name := range slices.Sorted(maps.Keys(wanted)) {
 		if *wanted[name] = l.Addresses[name]; *wanted[name] == 0 {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 
+	"golang.org/x/sys/unix"
+
 	"blobpglite/core/memfs"
 	"blobpglite/core/pgdata"
 	"blobpglite/core/point"
@@ -14,56 +16,72 @@ import (
 
 // A start takes twenty milliseconds until PostgreSQL's main has come to where processes are made of it, and hardly anything of that
 // depends on the database: what does is put right afterwards. So who is going to start a cluster, and still waits for its files, has
-// that done meanwhile (Prepare).
+// that done meanwhile (Prepare); and it is done once for all clusters of a runtime that have the same settings, for those too that
+// start again after a crash.
 
-// spare is a cluster that has been brought as far as its image, on the template's files.
-type spare struct {
+// prepared is what clusters with the same settings begin with: the postmaster where it would fork, on a data directory without
+// databases. Nobody changes it when it is ready.
+type prepared struct {
 	settings map[string]string
 	ready    chan struct{} // closed when what follows is there
 
-	c       *Cluster // nil: it failed, or somebody has taken it
 	err     error
+	image   forkImage // without its shared memory
+	size    int       // of the main segment of shared memory
+	segment []run     // what is in it
+	dynamic []dynamicSegment
+	files   *files // the tree of /dev/shm is in it; cloned under Runtime.cloning
 	control []byte // of the template
 	conf    []byte // likewise, postgresql.conf
 	at      int    // where in shared memory PostgreSQL has the control file
 }
 
-// Prepare brings a cluster with these options, but for its files, as far as it can be brought without them: the next StartCluster with
-// the same settings begins there. One is kept. It is safe for concurrent use, and an error costs nothing but the time.
+// run is a piece of a memory that is not all zeros.
+type run struct {
+	off int
+	b   []byte
+}
+
+// dynamicSegment is a piece of dynamic shared memory that every process has.
+type dynamicSegment struct {
+	sharedMapping // file is nil
+	length        int64
+	content       []run
+}
+
+// Prepare brings a cluster with these options, but for its files, as far as it can be brought without them: each StartCluster with
+// the same settings begins there. The last one is kept. It is safe for concurrent use, and an error costs nothing but the time.
 func (rt *Runtime) Prepare(ctx context.Context, o ClusterOptions) error {
 	o.fill()
-	s := &spare{settings: o.settings(), ready: make(chan struct{})}
+	p := &prepared{settings: o.settings(), ready: make(chan struct{})}
 	rt.mu.Lock()
-	old := rt.spare
-	if old != nil && maps.Equal(old.settings, s.settings) {
+	if rt.prepared != nil && maps.Equal(rt.prepared.settings, p.settings) {
 		rt.mu.Unlock()
 		return nil
 	}
-	rt.spare = s
+	rt.prepared = p
 	rt.mu.Unlock()
-	old.drop()
-	defer close(s.ready)
-	s.err = rt.prepare(ctx, o, s)
-	if s.err != nil {
-		rt.mu.Lock()
-		defer rt.mu.Unlock()
-		if rt.spare == s {
-			rt.spare = nil
-		}
-		return fmt.Errorf("prepare a start of PostgreSQL: %w", s.err)
+	defer close(p.ready)
+	if p.err = rt.prepare(ctx, o, p); p.err == nil {
+		return nil
 	}
-	return nil
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	if rt.prepared == p {
+		rt.prepared = nil
+	}
+	return fmt.Errorf("prepare a start of PostgreSQL: %w", p.err)
 }
 
-func (rt *Runtime) prepare(ctx context.Context, o ClusterOptions, s *spare) error {
-	data, err := rt.Template(ctx, memfs.Options{})
+func (rt *Runtime) prepare(ctx context.Context, o ClusterOptions, p *prepared) error {
+	data, err := rt.skeleton(ctx)
 	if err != nil {
 		return err
 	}
-	if s.control, _, err = readControl(data); err != nil {
+	if p.control, _, err = readControl(data); err != nil {
 		return err
 	}
-	if s.conf, err = data.ReadFile(mainConf); err != nil {
+	if p.conf, err = data.ReadFile(mainConf); err != nil {
 		return err
 	}
 	c, err := rt.newCluster(ctx, ClusterOptions{
@@ -73,65 +91,73 @@ func (rt *Runtime) prepare(ctx context.Context, o ClusterOptions, s *spare) erro
 	if err != nil {
 		return err
 	}
+	defer c.Kill()
 	if err := c.main(ctx); err != nil {
-		c.Kill()
 		return err
 	}
-	if s.at, err = c.findControl(s.control[:pgdata.ControlSize]); err != nil {
-		c.Kill()
+	if p.at, err = c.findControl(p.control[:pgdata.ControlSize]); err != nil {
 		return err
 	}
-	s.c = c
-	return nil
+	return p.keep(c)
 }
 
 const mainConf = "/postgresql.conf"
 
-// drop ends what nobody has taken.
-func (s *spare) drop() {
-	if s == nil {
-		return
+// keep takes over what a cluster without processes is.
+func (p *prepared) keep(c *Cluster) error {
+	p.image, p.files = *c.image, c.files
+	p.image.region, p.image.shared = nil, nil
+	p.size, p.segment = len(c.shm.region), runs(c.shm.region)
+	if err := punch(c.shm.main.file, int64(c.image.base), int64(len(c.shm.region))); err != nil {
+		return fmt.Errorf("give back the memory of what is kept elsewhere: %w", err)
 	}
-	<-s.ready
-	if s.c != nil {
-		s.c.Kill()
+	for _, m := range c.image.shared[1:] {
+		info, err := m.file.Stat()
+		if err != nil {
+			return err
+		}
+		b := make([]byte, info.Size())
+		if _, err := m.file.ReadAt(b, 0); err != nil {
+			return fmt.Errorf("read dynamic shared memory: %w", err)
+		}
+		d := dynamicSegment{sharedMapping: m, length: info.Size(), content: runs(b)}
+		d.file = nil
+		p.dynamic = append(p.dynamic, d)
 	}
+	return nil
 }
 
-// adopt is the spare cluster, made one of these options and files; nil: there is none that fits.
+// runs copies what of b is not zero.
+func runs(b []byte) (all []run) {
+	for off, piece := range nonZeroRuns(b) {
+		all = append(all, run{off, bytes.Clone(piece)})
+	}
+	return all
+}
+
+// adopt is a cluster of these options and files that begins with what was prepared; nil: nothing that fits was.
 func (rt *Runtime) adopt(ctx context.Context, o ClusterOptions, log func(string)) *Cluster {
 	rt.mu.Lock()
-	s := rt.spare
+	p := rt.prepared
 	rt.mu.Unlock()
-	if s == nil || !maps.Equal(s.settings, o.settings()) {
+	if p == nil || !maps.Equal(p.settings, o.settings()) {
 		return nil
 	}
 	select {
-	case <-s.ready:
+	case <-p.ready:
 	case <-ctx.Done():
 		return nil
 	}
-	if s.err != nil || !s.fits(o.Data) {
+	if p.err != nil || !p.fits(o.Data) {
 		return nil
 	}
-	rt.mu.Lock()
-	taken := rt.spare == s
-	if taken {
-		rt.spare = nil
-	}
-	rt.mu.Unlock()
-	if !taken { // by somebody else
+	o.Log = log
+	c, err := rt.newCluster(ctx, o, nil)
+	if err != nil {
 		return nil
 	}
-	c := s.c
-	c.ctx = context.WithoutCancel(ctx)
-	c.o = o
-	c.o.Log = log
-	c.lock.clock = o.Clock
-	c.files.data, c.files.random, c.files.dataLimit = o.Data, o.Random, o.DataLimit
-	control, _, err := readControl(o.Data)
+	err = p.give(c)
 	if err == nil {
-		copy(c.shm.region[s.at:], control[:pgdata.ControlSize])
 		err = o.Hook.Fire(c.ctx, point.ProcessBeforeFork)
 	}
 	if err != nil {
@@ -141,15 +167,70 @@ func (rt *Runtime) adopt(ctx context.Context, o ClusterOptions, log func(string)
 	return c
 }
 
+// give brings a new cluster to where the prepared one was.
+func (p *prepared) give(c *Cluster) error {
+	c.files.system = c.rt.clone(p.files.system)
+	c.files.cwd, c.files.umask = p.files.cwd, p.files.umask
+	main, err := newSegment(p.size)
+	if err != nil {
+		return err
+	}
+	img := p.image
+	if img.region, err = unix.Mmap(int(main.file.Fd()), 0, p.size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return fmt.Errorf("map shared memory: %w", err)
+	}
+	c.shm = sharedFiles{main: main, region: img.region, files: map[uint64]*sharedSegment{}}
+	for _, r := range p.segment {
+		copy(img.region[r.off:], r.b)
+	}
+	control, _, err := readControl(c.files.data)
+	if err != nil {
+		return err
+	}
+	copy(img.region[p.at:], control[:pgdata.ControlSize])
+	img.shared = []sharedMapping{{addr: img.base, size: uint32(p.size), file: main.file}}
+	for _, d := range p.dynamic {
+		file, err := memoryFile("dynamic shared memory")
+		if err != nil {
+			return err
+		}
+		c.shm.files[d.inode] = &sharedSegment{file: file, refs: 1} // of the image, see inherited
+		if err := file.Truncate(d.length); err != nil {
+			return err
+		}
+		for _, r := range d.content {
+			if _, err := file.WriteAt(r.b, int64(r.off)); err != nil {
+				return err
+			}
+		}
+		d.file = file
+		img.shared = append(img.shared, d.sharedMapping)
+	}
+	c.image, c.slots = &img, make([]bool, img.children+1)
+	return nil
+}
+
+// newSegment is shared memory that is all zeros.
+func newSegment(size int) (*memorySnapshot, error) {
+	file, err := memoryFile("shared memory")
+	if err != nil {
+		return nil, err
+	}
+	if err := file.Truncate(int64(size)); err != nil {
+		return nil, errors.Join(fmt.Errorf("size shared memory to %d bytes: %w", size, err), file.Close())
+	}
+	return (&memorySnapshot{file: file, size: uint64(size)}).owned(), nil
+}
+
 // fits says whether the image would be the same if it were made on these files: their configuration is the template's, and nothing of the
 // control file that an image holds differs.
-func (s *spare) fits(data *memfs.FS) bool {
+func (p *prepared) fits(data *memfs.FS) bool {
 	conf, err := data.ReadFile(mainConf)
-	if err != nil || !bytes.Equal(conf, s.conf) || len(readConf(data)) > 0 {
+	if err != nil || !bytes.Equal(conf, p.conf) || len(readConf(data)) > 0 {
 		return false
 	}
 	control, _, err := readControl(data)
-	return err == nil && bytes.Equal(pgdata.Built(control), pgdata.Built(s.control))
+	return err == nil && bytes.Equal(pgdata.Built(control), pgdata.Built(p.control))
 }
 
 // findControl is where in shared memory PostgreSQL keeps the control file that it has read. Only pages that were written are looked at:

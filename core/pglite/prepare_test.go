@@ -41,13 +41,14 @@ func TestPreparedStart(t *testing.T) {
 		again := start(t, ClusterOptions{Data: c.data.Clone(), Settings: c.settings})
 		t.Logf("%s: started in %v", c.name, time.Since(began))
 		rt.mu.Lock()
-		taken := rt.spare == nil
+		taken := again.image.memory == rt.prepared.image.memory
 		rt.mu.Unlock()
 		if taken != c.taken {
 			t.Errorf("%s: what was prepared was taken: %t", c.name, taken)
 		}
 		want(t, again, "SELECT count(*), current_setting('max_locks_per_transaction') FROM kept", c.count+"|"+c.lock)
 		want(t, again, state, was)
+		want(t, again, fmt.Sprintf("SELECT pg_postmaster_start_time() >= to_timestamp(%f)", float64(began.UnixMicro())/1e6), "t")
 		if again.Replayed() == 0 {
 			t.Errorf("%s: it did not recover", c.name)
 		}

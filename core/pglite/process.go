@@ -142,6 +142,7 @@ func (p *Process) begin(fs *files) {
 	m.putU32(at.OnShmemExit, 0)
 	m.putU32(at.OnProcExit, 0)
 	m.putU32(at.MyPMChildSlot, uint32(p.slot))
+	m.putU64(at.PgStartTime, uint64(p.c.began.Sub(timestampEpoch).Microseconds()))
 	never, _ := fs.add(&openFile{dev: neverDevice{}}) // the pipe from the postmaster, which lives
 	m.putU32(at.PostmasterAliveFds, uint32(never))
 }

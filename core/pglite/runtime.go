@@ -60,10 +60,11 @@ type Runtime struct {
 	cloning sync.Mutex // a tree is cloned by one goroutine at a time
 	system  *memfs.FS  // PostgreSQL's installation, never changed
 
-	mu     sync.Mutex // guards what follows
-	initdb *program
-	dump   *program // pg_dump
-	spare  *spare   // see Prepare; nil: there is none
+	mu       sync.Mutex // guards what follows
+	initdb   *program
+	dump     *program  // pg_dump
+	template *memfs.FS // see Template; nil: nobody has asked for it
+	prepared *prepared // see Prepare; nil: there is none
 }
 
 // program is a main module (PostgreSQL or initdb), compiled, with what the host needs to know of it.
@@ -150,11 +151,6 @@ func (rt *Runtime) Cold() bool { return rt.cold }
 
 // Close releases the compiled code. Instances must have ended.
 func (rt *Runtime) Close() error {
-	rt.mu.Lock()
-	left := rt.spare
-	rt.spare = nil
-	rt.mu.Unlock()
-	left.drop()
 	return errors.Join(rt.wazero.Close(rt.ctx), rt.cache.Close(rt.ctx))
 }
 
@@ -319,10 +315,13 @@ func valueTypes(ts []wasmbin.ValType) []api.ValueType {
 }
 
 // installed is a copy of PostgreSQL's installation.
-func (rt *Runtime) installed() *memfs.FS {
+func (rt *Runtime) installed() *memfs.FS { return rt.clone(rt.system) }
+
+// clone is a copy of a tree that nobody changes.
+func (rt *Runtime) clone(tree *memfs.FS) *memfs.FS {
 	rt.cloning.Lock()
 	defer rt.cloning.Unlock()
-	return rt.system.Clone()
+	return tree.Clone()
 }
 
 // installation is the file tree of PostgreSQL, all bundled extensions, and those of the published ones that are wanted.

@@ -83,6 +83,7 @@ func pglite0516() Layout {
 			"MyProcPid":               2875608,
 			"MyProcPort":              2875636,
 			"PMSignalState":           2797456,
+			"PgStartTime":             2867456,
 			"PostmasterContext":       2880876,
 			"PostmasterPid":           2875552,
 			"ProcDiePending":          2875480,

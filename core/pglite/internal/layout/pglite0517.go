@@ -83,6 +83,7 @@ func pglite0517() Layout {
 			"MyProcPid":               2883992,
 			"MyProcPort":              2884020,
 			"PMSignalState":           2805808,
+			"PgStartTime":             2875824,
 			"PostmasterContext":       2889260,
 			"PostmasterPid":           2883936,
 			"ProcDiePending":          2883864,

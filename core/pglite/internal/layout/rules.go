@@ -132,6 +132,14 @@ func startRules() []rule {
 			shape: `i32.store8($IsPostmasterEnvironment, 1); i32.store8($IsUnderPostmaster, 1)`,
 		},
 		{
+			in:    itself("__main_argc_argv"), // PostgresSingleUserMain: PgStartTime = GetCurrentTimestamp()
+			shape: `f$CreateSharedMemoryAndSemaphores; _; i64.store($PgStartTime, f$GetCurrentTimestamp)`,
+		},
+		{
+			in:    itself("__main_argc_argv"), // PostmasterMain, behind load_hba() and load_ident()
+			shape: `br_if(i32.eqz(f$load_hba)); drop(_); i64.store($PgStartTime, f$GetCurrentTimestamp)`,
+		},
+		{
 			in:    itself("load_hba"), // AllocSetContextCreate(PostmasterContext, "hba parser context", ...)
 			shape: `set(f$AllocSetContextCreateInternal(i32.load($PostmasterContext), "hba parser context", 0, 1024, 8192))`,
 		},
