@@ -53,7 +53,7 @@ func steps() []step {
 func racePackages() []string {
 	return []string{
 		"./core/base", "./core/clock", "./core/gc", "./core/lease", "./core/manifest", "./core/takeover", "./core/wal", "./core/memfs", "./core/point", "./core/store/...",
-		"./faults/...", "./reports", "./runner/check", "./runner/history", "./runner/interleave", "./runner/record", "./runner/scenario", "./runner/workload",
+		"./faults/...", "./reports", "./runner/check", "./runner/history", "./runner/interleave", "./runner/pgsuite/isolation", "./runner/record", "./runner/scenario", "./runner/workload",
 	}
 }
 
