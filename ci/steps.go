@@ -121,7 +121,7 @@ func faults(ctx context.Context, c *checker) error {
 		return err
 	}
 	var failed error
-	for _, id := range []string{"e2b", "e1z", "e4b", "chaos", "edges"} {
+	for _, id := range []string{"e2b", "e1z", "e4b", "chaos", "edges", "suite"} {
 		failed = errors.Join(failed, c.exec(ctx, nil, runner, "-scenario", id, "-profile", "ci", "-results", filepath.Join(c.temp, "results")))
 	}
 	return failed
