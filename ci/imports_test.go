@@ -59,14 +59,14 @@ func rooms() []room {
 			others: []string{"golang.org/x/sync"},
 		},
 		{
-			path: "core/pglite/...", own: []string{"core/memfs", "core/clock", "core/pglite/..."},
+			path: "core/pglite/...", own: []string{"core/memfs", "core/pgdata", "core/clock", "core/point", "core/pglite/..."},
 			others: []string{"github.com/tetratelabs/wazero", "github.com/jackc/pgx/v5", "github.com/klauspost/compress", "golang.org/x/sys", "golang.org/x/sync"},
 		},
 		{path: "cloud/twin", own: []string{"cloud/twin/platform"}},
 		{path: "cloud/twin/platform"},
 		{path: "core/keeper", own: []string{"core/engine", "core/clock"}},
 		{
-			path: "core/httpapi", own: []string{"core/keeper", "core/pgwire", "core/store", "core/clock"},
+			path: "core/httpapi", own: []string{"core/keeper", "core/engine", "core/pglite", "core/store", "core/clock"},
 			others: []string{"github.com/jackc/pgx/v5", "github.com/prometheus/client_golang"},
 		},
 		{
@@ -75,9 +75,9 @@ func rooms() []room {
 		},
 		{
 			path: "core/pgwire", own: []string{"core/engine", "core/pglite", "core/lease", "core/store", "core/clock"},
-			others: []string{"github.com/jackc/pgx/v5", "github.com/xdg-go/scram"},
+			others: []string{"github.com/jackc/pgx/v5"},
 		},
-		{path: "core/engine", own: engine, others: []string{"github.com/jackc/pgx/v5", "golang.org/x/sync"}},
+		{path: "core/engine", own: engine, others: []string{"github.com/jackc/pgx/v5", "github.com/xdg-go/scram", "golang.org/x/sync"}},
 		{
 			path: "faults/...", own: []string{"core/store", "core/store/file", "core/clock", "core/point", "faults/model"},
 			others: []string{"github.com/fsouza/fake-gcs-server", "golang.org/x/sys"},

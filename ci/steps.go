@@ -62,17 +62,18 @@ func racePackages() []string {
 func racedTests() map[string][]string {
 	return map[string][]string{
 		"./core/pgwire": {
-			"TestStateIsSavedBesideItsClient", "TestManyConnections", "TestNoticesReachTheirClient", "TestSlowReader",
-			"TestVanishedWhileItRuns", "TestVanishedWhileItWaits", "TestSilentClientHearsOfAFailure", "TestStatementNames",
-			"TestSettingsFollowTheirClient", "TestPins", "TestListenAcrossClients", "TestCancelHitsItsClient", "TestFlushInAPipeline",
-			"TestShutdownEndsWhatDoesNotEnd",
+			"TestManyConnections", "TestNoticesReachTheirClient", "TestSlowReader", "TestVanished", "TestSessionsAreApart", "TestListenAcrossClients",
+			"TestCancelHitsItsClient", "TestSilentConnectionsKeepNobodyOut", "TestSilentPasswordsKeepNobodyOut", "TestShutdown", "TestComeAndGo",
 		},
 		"./core/engine": {
-			"TestGroupCommit", "TestCompactionAndCollection", "TestBudgetIsKept", "TestKeptTurn", "TestHalt", "TestRelaxedDurability",
+			"TestGroupCommit", "TestCompactionAndCollection", "TestBudgetIsKept", "TestHalt", "TestRelaxedDurability",
 			"TestStrictReadsBesideCommits", "TestLastLayerInsteadOfOneOnItsWay", "TestLargeTransactionsAreShippedInParts",
 		},
-		"./core/keeper":  {"TestOneOpening", "TestOpenedAgain", "TestAFailureIsTriedAgain", "TestCloseEndsAnOpening"},
-		"./core/httpapi": {"TestSQL", "TestLines", "TestHealthAndMetrics", "TestUnknownOutcome", "TestLargeAnswers"},
+		"./core/keeper": {"TestOneOpening", "TestOpenedAgain", "TestAFailureIsTriedAgain", "TestCloseEndsAnOpening"},
+		"./core/httpapi": {
+			"TestSQL", "TestLines", "TestHealthAndMetrics", "TestUnknownOutcome", "TestLargeAnswers", "TestSessionsAreBounded", "TestSessionsEnd",
+			"TestPoolCloses", "TestRequestsRunSideBySide", "TestClientGoesAway",
+		},
 	}
 }
 

@@ -137,8 +137,8 @@ func bugs() []bug {
 		},
 		{
 			what:  "Names of prepared statements of two pooled clients collided",
-			where: "PGlite's socket server with sqlx, Diesel, pgx", holds: "names are kept apart per client",
-			folder: "core/pgwire", test: "TestStatementNames", probe: "clients.1",
+			where: "PGlite's socket server with sqlx, Diesel, pgx", holds: "each client has a process of its own",
+			folder: "core/pgwire", test: "TestSessionsAreApart", probe: "clients.1",
 		},
 		{
 			what:  "Listings were nearly all of the bill; idle instances made hundreds of calls an hour",

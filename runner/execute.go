@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"blobpglite/core/memfs"
 	"blobpglite/core/pglite"
 	"blobpglite/core/store"
 	"blobpglite/core/store/gcs"
@@ -58,7 +59,7 @@ func runScenario(ctx context.Context, f flags, out io.Writer) (int, error) {
 			return exitFail, err
 		}
 		defer x.runtime.Close()
-		if _, err := x.runtime.TemplateImage(ctx); err != nil {
+		if _, err := x.runtime.Template(ctx, memfs.Options{}); err != nil {
 			return exitFail, err
 		}
 		wasm = x.runtime.SHA256()

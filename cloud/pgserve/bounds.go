@@ -28,8 +28,6 @@ func (c *config) bounds(f *flag.FlagSet) error {
 	for _, b := range []durationBound{
 		{flag: "lease-ttl", value: c.leaseTTL, low: 100 * time.Millisecond, high: time.Hour},
 		{flag: "acquire-timeout", value: c.acquire, high: day},
-		{flag: "turn-timeout", value: c.turnTimeout, low: time.Millisecond, high: day},
-		{flag: "idle-in-transaction", value: c.idleInTx, low: time.Millisecond, high: year, below: true},
 		{flag: "flush-interval", value: c.flushInterval, low: time.Millisecond, high: time.Hour},
 		{flag: "idle-flush", value: c.idleFlush, low: time.Millisecond, high: day},
 		{flag: "restore-budget", value: c.restoreBudget, high: day, below: true},
@@ -55,7 +53,8 @@ func (c *config) bounds(f *flag.FlagSet) error {
 	}{
 		{"memory-limit", c.memory, leastMemory, mostMemory, true},
 		{"disk-limit", c.disk, leastDisk, 1 << 50, true},
-		{"max-clients", int64(c.maxClients), 1, mostConnections, false},
+		{"max-clients", int64(c.maxClients), 1, mostClients, false},
+		{"http-sessions", int64(c.httpSessions), 1, mostClients, false},
 		{"max-requests", int64(c.maxRequests), 1, mostConnections, false},
 	} {
 		if f.Lookup(b.flag) == nil || b.zero && b.value == 0 {
@@ -76,6 +75,7 @@ const (
 	leastMemory     = 128 << 20 // what PostgreSQL has from its start
 	mostMemory      = 2 << 30   // a memory's address space; see core/pglite
 	leastDisk       = 64 << 20  // a new database takes more than half of it
+	mostClients     = 2000      // of a machine with 6 GB for them
 	mostConnections = 100_000
 )
 

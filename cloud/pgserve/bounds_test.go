@@ -12,13 +12,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"blobpglite/core/pglite"
 )
 
 // TestFlagsThatMakeNoSense: each is refused, by a message that names the flag, the value and what it may be.
 func TestFlagsThatMakeNoSense(t *testing.T) {
 	for _, c := range []string{
 		"-lease-ttl=-1s", "-lease-ttl=0s", "-lease-ttl=1ms", "-lease-ttl=1000h", "-acquire-timeout=-1s", "-acquire-timeout=9999h",
-		"-turn-timeout=-1s", "-turn-timeout=0s", "-idle-in-transaction=0s", "-flush-interval=0s", "-flush-interval=-1ms", "-idle-flush=-1s",
+		"-flush-interval=0s", "-flush-interval=-1ms", "-idle-flush=-1s",
 		"-restore-budget=999h", "-retain=-1h", "-retain=2000000h", "-statement-timeout=-1s", "-grace=-1s", "-grace=999h",
 		"-memory-limit=-1", "-memory-limit=1", "-memory-limit=999999999999", "-disk-limit=-1", "-disk-limit=1000",
 		"-max-clients=-1", "-max-clients=0", "-max-clients=1000000000", "-max-requests=0", "-max-requests=-5",
@@ -36,6 +38,54 @@ func TestFlagsThatMakeNoSense(t *testing.T) {
 	}
 	if text := admin(t, 2, "gc", "-bucket", "gs://a/b", "-lease-ttl=-1s"); !strings.Contains(text, "-lease-ttl -1s") {
 		t.Errorf("gc says %q", text)
+	}
+}
+
+// TestPinnedSettingsAreRefusedAtOnce: not at the first connection. Their own values are taken, and so is what is not pinned.
+func TestPinnedSettingsAreRefusedAtOnce(t *testing.T) {
+	for _, p := range pglite.Pins() {
+		for _, name := range []string{p.Name, strings.ToUpper(strings.ReplaceAll(p.Name, "_", "-"))} {
+			if text := admin(t, 2, "-store", "mem", "-set", name+"=another"); !strings.Contains(text, "-set: ") || !strings.Contains(text, name+"=another") || !strings.Contains(text, p.Why) {
+				t.Errorf("pgserve -set %s=another says %q", name, text)
+			}
+		}
+		var out, errs bytes.Buffer
+		if len(p.Values) > 0 {
+			if _, _, err := parse(commands()[0], []string{"-store", "mem", "-set", p.Name + "=" + p.Values[0]}, &out, &errs); err != nil {
+				t.Errorf("pgserve -set %s=%s says %q", p.Name, p.Values[0], errs.String())
+			}
+		}
+	}
+	t.Setenv("PGSERVE_SET", "fsync=off")
+	if text := admin(t, 2, "-store", "mem"); !strings.Contains(text, "fsync=off") {
+		t.Errorf("PGSERVE_SET=fsync=off says %q", text)
+	}
+	t.Setenv("PGSERVE_SET", "work_mem=1MB")
+	var out, errs bytes.Buffer
+	if _, _, err := parse(commands()[0], []string{"-store", "mem"}, &out, &errs); err != nil {
+		t.Error(errs.String())
+	}
+}
+
+// TestFlagsThatAreGone say what is there in their place, on the command line and in the environment; -help does not name them.
+func TestFlagsThatAreGone(t *testing.T) {
+	help := admin(t, 0, "-help")
+	for name := range gone() {
+		if text := admin(t, 2, "-store", "mem", "-"+name, "5s"); !strings.Contains(text, "-"+name) || !strings.Contains(text, "-set ") {
+			t.Errorf("-%s says %q", name, text)
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(envPrefix+strings.ToUpper(strings.ReplaceAll(name, "-", "_")), "5s")
+			if text := admin(t, 2, "-store", "mem"); !strings.Contains(text, "-set ") {
+				t.Errorf("in the environment %s says %q", name, text)
+			}
+		})
+		if strings.Contains(help, "-"+name) {
+			t.Errorf("-help names -%s", name)
+		}
+	}
+	if !strings.Contains(help, "-max-clients int") || !strings.Contains(help, "(default 100)") || !strings.Contains(help, "(default early)") && !strings.Contains(help, `(default "early")`) {
+		t.Errorf("-help says %s", help)
 	}
 }
 
@@ -69,7 +119,7 @@ func TestEveryNumberHasABound(t *testing.T) {
 func TestFlagsThatAreTaken(t *testing.T) {
 	var out, errs bytes.Buffer
 	c, _, err := parse(commands()[0], []string{
-		"-store", "mem", "-restore-budget=-1ns", "-idle-in-transaction=-1s", "-acquire-timeout=1ms", "-memory-limit=0", "-memory-limit=268435456",
+		"-store", "mem", "-restore-budget=-1ns", "-answers=durable", "-acquire-timeout=1ms", "-memory-limit=0", "-memory-limit=268435456",
 		"-disk-limit=0", "-grace=0s", "-token=abc\n", "-password=p w\r\n", "-listen=", "-http=[::1]:0", "-http-host=db.example,other.example:8080",
 	}, &out, &errs)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"blobpglite/core/engine"
 	"blobpglite/core/httpapi"
 	"blobpglite/core/lease"
+	"blobpglite/core/pglite"
 	"blobpglite/core/pgwire"
 	"blobpglite/core/store"
 	"blobpglite/core/store/gcs"
@@ -30,16 +31,16 @@ type config struct {
 	at                      location.Location // of -bucket
 	create                  bool              // serving makes a folder that is not there; no other command does
 
-	listen, socket, http  string
-	tlsCert, tlsKey       string
-	requireTLS            bool
-	password, token       string
-	hosts                 names
-	maxClients            int
-	maxRequests           int
-	turnTimeout, idleInTx time.Duration
+	listen, socket, http string
+	tlsCert, tlsKey      string
+	requireTLS           bool
+	password, token      string
+	hosts                names
+	maxClients           int
+	maxRequests          int
+	httpSessions         int
 
-	durability               string
+	durability, answers      string
 	flushInterval, idleFlush time.Duration
 	leaseTTL, acquire        time.Duration
 	restoreBudget, retain    time.Duration
@@ -54,6 +55,7 @@ type config struct {
 	logLevel string
 
 	atState, output string // of commands that copy
+	database        string // of dump
 	force           bool
 
 	log     *slog.Logger
@@ -115,26 +117,44 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f.StringVar(&c.tlsCert, "tls-cert", "", "certificate (PEM); with -tls-key")
 	f.StringVar(&c.tlsKey, "tls-key", "", "its key (PEM)")
 	f.BoolVar(&c.requireTLS, "require-tls", false, "refuse PostgreSQL connections without TLS")
-	f.StringVar(&c.password, "password", "", "asked of every PostgreSQL client (SCRAM-SHA-256). Without one, only loopback addresses and sockets are served. Better in the environment: PGSERVE_PASSWORD")
+	f.StringVar(&c.password, "password", "", "the superuser's, postgres: he gets it when the database is opened, if his is another one. Then every PostgreSQL client is asked for its role's own password (SCRAM-SHA-256), unless somebody has written pg_hba.conf. Without it, only loopback addresses and sockets are served, and nobody is asked. Better in the environment: PGSERVE_PASSWORD")
 	f.StringVar(&c.token, "token", "", "bearer token of the HTTP service; without one, only loopback addresses are served. Better in PGSERVE_TOKEN")
 	f.Var(&c.hosts, "http-host", "a name by which the HTTP service may be asked (Host), besides localhost and this machine's own addresses; may be repeated. Without it, and with a -token or on Cloud Run, every name will do")
-	f.IntVar(&c.maxClients, "max-clients", pgwire.DefaultMaxClients, "PostgreSQL connections at a time; HTTP has its own bound")
-	f.IntVar(&c.maxRequests, "max-requests", httpapi.DefaultMaxRequests, "HTTP requests at work at a time; one more is answered 503")
-	f.DurationVar(&c.turnTimeout, "turn-timeout", pgwire.DefaultTurnTimeout, "how long a client waits for another one's transaction")
-	f.DurationVar(&c.idleInTx, "idle-in-transaction", pgwire.DefaultIdleInTransaction, "how long a client may be silent in a transaction; below zero: for ever")
+	f.IntVar(&c.maxClients, "max-clients", pgwire.DefaultMaxClients, "PostgreSQL connections at a time, and 3 more for superusers; a process each, of about 3 MB. HTTP has its own bound")
+	f.IntVar(&c.maxRequests, "max-requests", httpapi.DefaultMaxRequests, "HTTP requests at work at a time, those that wait for a session included; one more is answered 503")
+	f.IntVar(&c.httpSessions, "http-sessions", httpapi.DefaultMaxSessions, "processes of PostgreSQL for HTTP requests, of about 3 MB; more requests wait")
 	f.StringVar(&c.durability, "durability", string(engine.Strict), "strict: acknowledged is in the bucket; interval: a crash loses up to -flush-interval; sleep: a crash loses what came since the last flush")
+	f.StringVar(&c.answers, "answers", string(engine.AnswersEarly), "within a transaction block. early: at once, for nothing is promised before COMMIT; durable: when whatever they tell of, but for the transaction itself, is durable")
 	f.DurationVar(&c.flushInterval, "flush-interval", engine.DefaultFlushInterval, "of durability interval")
 	f.DurationVar(&c.idleFlush, "idle-flush", engine.DefaultIdleFlush, "of durability sleep: flush when nothing has run for so long")
 	f.DurationVar(&c.restoreBudget, "restore-budget", 0, "what replaying the log may add to a restore; 0: about as much as the layer itself takes; below zero: any amount")
 	c.retainFlag(f)
 	f.StringVar(&c.readMode, "read-mode", string(engine.ReadLease), "lease: answers inside the lease ask nobody; strict: each answer first asks the bucket whether another writer has taken over, one GET")
 	f.Int64Var(&c.disk, "disk-limit", 0, "of the database, in bytes; 0: none")
-	f.DurationVar(&c.statementTimeout, "statement-timeout", 0, "cancel statements that run longer; 0: never")
-	f.Var(c.settings, "set", "server parameter, name=value; may be repeated")
+	f.DurationVar(&c.statementTimeout, "statement-timeout", 0, "PostgreSQL's statement_timeout for all who do not set their own (SET, ALTER ROLE, ALTER DATABASE); 0: none")
+	f.Var(c.settings, "set", "server parameter, name=value, such as idle_in_transaction_session_timeout=1min; may be repeated")
 	f.BoolVar(&c.wake, "wake", false, "open the database at once, not with the first connection")
-	f.DurationVar(&c.grace, "grace", 8*time.Second, "how long what runs may go on after SIGTERM, before it is cancelled; half a second later PostgreSQL is ended, whatever it runs. What was acknowledged is kept")
+	f.DurationVar(&c.grace, "grace", 8*time.Second, "how long what runs may go on after SIGTERM, before it is ended (57P01). What was acknowledged is kept")
+	for name, instead := range gone() {
+		f.Var(goneFlag(instead), name, "")
+	}
 	return f, version
 }
+
+// gone are flags of earlier versions, and what is there in their place.
+func gone() map[string]string {
+	return map[string]string{
+		"turn-timeout":        "there are no turns any more: clients wait for each other's rows alone. -set lock_timeout=30s bounds that",
+		"idle-in-transaction": "who is silent in a transaction keeps only its own rows waiting. -set idle_in_transaction_session_timeout=1min ends it",
+	}
+}
+
+// goneFlag refuses a flag that is there no more.
+type goneFlag string
+
+func (goneFlag) String() string { return "" }
+
+func (g goneFlag) Set(string) error { return errors.New(string(g)) }
 
 // retainFlag is for commands that make a manifest.
 func (c *config) retainFlag(f *flag.FlagSet) {
@@ -210,6 +230,9 @@ func (c *config) check() error {
 	if err := c.locate(); err != nil {
 		return err
 	}
+	if err := pglite.CheckSettings(c.settings); err != nil {
+		return fmt.Errorf("-set: %w", err)
+	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
 		return fmt.Errorf("-log %q: debug, info, warn or error", c.logLevel)
@@ -228,6 +251,11 @@ func (c *config) check() error {
 	}
 	if c.store == "gcs" && c.leaseTTL < shortLease {
 		c.log.Warn("the lease is one name, and a bucket takes about one write a second to a name: such a short -lease-ttl makes commits wait", "lease_ttl", c.leaseTTL.String())
+	}
+	switch engine.Answers(c.answers) {
+	case "", engine.AnswersEarly, engine.AnswersDurable:
+	default:
+		return fmt.Errorf("-answers %q: early or durable", c.answers)
 	}
 	switch engine.Durability(c.durability) {
 	case "", engine.Strict, engine.Interval, engine.Sleep:
@@ -305,7 +333,15 @@ func help(f *flag.FlagSet, cmd command, w io.Writer) {
 		fmt.Fprintf(w, "  pgserve %-34s %s\n", strings.TrimSpace(c.name+" [flags] "+c.usage), c.doc)
 	}
 	fmt.Fprintf(w, "\nEach flag can be set in the environment too: -idle-flush as %sIDLE_FLUSH.\n\nFlags of pgserve %s:\n", envPrefix, cmd.name)
-	f.PrintDefaults()
+	shown := flag.NewFlagSet("", flag.ContinueOnError)
+	shown.SetOutput(w)
+	f.VisitAll(func(fl *flag.Flag) {
+		if _, ok := fl.Value.(goneFlag); !ok {
+			shown.Var(fl.Value, fl.Name, fl.Usage)
+			shown.Lookup(fl.Name).DefValue = fl.DefValue
+		}
+	})
+	shown.PrintDefaults()
 }
 
 // open opens the store.

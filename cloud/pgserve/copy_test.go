@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -144,7 +145,9 @@ func TestLeaving(t *testing.T) {
 	if text := admin(t, 0, append([]string{"branch", "gs://bucket/other"}, flags...)...); !strings.Contains(text, "a copy of") {
 		t.Error(text)
 	}
-	if after := objects(t, flags, "p"); !slices.Equal(before, after) {
+	// What its writer still had to write of its own may have come.
+	after := slices.DeleteFunc(objects(t, flags, "p"), func(o string) bool { return strings.HasPrefix(o, "wal/") && !slices.Contains(before, o) })
+	if !slices.Equal(before, after) {
 		t.Errorf("the prefix that was read has changed:\n%s\nto\n%s", before, after)
 	}
 	if _, err := lasting.Exec(t.Context(), "INSERT INTO shop.events VALUES ('2026-12-31', 1)"); err != nil {
@@ -280,14 +283,51 @@ func startFromTar(t *testing.T, name, want string) {
 		t.Fatal(err)
 	}
 	defer rt.Close()
-	in, err := rt.Start(t.Context(), pglite.InstanceOptions{Data: files})
+	cluster, err := rt.StartCluster(t.Context(), pglite.ClusterOptions{Data: files})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer in.Kill()
-	results, err := in.Query(t.Context(), fingerprints[1])
-	if err != nil || results[0].Rows[0][0] != want {
-		t.Errorf("%v, %v; want %s", results, err, want)
+	defer cluster.Kill()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go serveOnce(t.Context(), l, cluster)
+	conn, err := pgx.Connect(t.Context(), "postgres://postgres@"+l.Addr().String()+"/postgres?sslmode=disable")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	var got string
+	if err := conn.QueryRow(t.Context(), fingerprints[1]).Scan(&got); err != nil || got != want {
+		t.Errorf("%s, %v; want %s", got, err, want)
+	}
+}
+
+// serveOnce connects the next client of a listener with a process.
+func serveOnce(ctx context.Context, l net.Listener, cluster *pglite.Cluster) {
+	tcp, err := l.Accept()
+	if err != nil {
+		return
+	}
+	defer tcp.Close()
+	conn, err := cluster.Connect(ctx, pglite.ConnectOptions{Trusted: true})
+	if err != nil {
+		return
+	}
+	go func() {
+		_, _ = io.Copy(conn, tcp)
+		_ = conn.Close()
+	}()
+	for {
+		a, err := conn.Next(ctx)
+		if err != nil {
+			return
+		}
+		if _, err := tcp.Write(a.Bytes); err != nil {
+			return
+		}
 	}
 }
 

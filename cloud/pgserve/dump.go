@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
+	"strings"
 
 	"blobpglite/core/clock"
 	"blobpglite/core/engine"
 	"blobpglite/core/pglite"
-	"blobpglite/core/pgwire"
 	"blobpglite/core/store"
 )
 
@@ -20,6 +19,7 @@ import (
 func (c *config) dumpFlags(f *flag.FlagSet) {
 	c.atFlag(f)
 	c.forceFlag(f)
+	f.StringVar(&c.database, "db", "", "the database to write; default: all there are, as SQL")
 	f.StringVar(&c.output, "o", toStdout, "file to write; it is there when it is whole. -: standard output. pg_dump's own flags come behind --: -Fc, --schema-only, -t table, ... (-- --help names them)")
 }
 
@@ -47,18 +47,33 @@ func dump(ctx context.Context, c *config, args []string, out io.Writer) error {
 	})
 }
 
-// dumpEngine runs pg_dump on an open database.
+// dumpEngine runs pg_dump on a database, or on each that there is: their SQL, one after the other, makes the others too.
 func dumpEngine(ctx context.Context, c *config, rt *pglite.Runtime, e *engine.Engine, args []string, w io.Writer) (err error) {
-	server, err := pgwire.New(pgwire.Options{
-		Source: opened{e}, Clock: clock.System(), Logger: c.log,
-		// There is one client, and a file or a pipe behind it may be slow.
-		IdleInTransaction: -1, StallTimeout: 24 * time.Hour,
-	})
+	super, databases, err := surveyDatabases(ctx, e)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, server.Shutdown(ctx)) }()
-	conn, err := server.Dial(ctx)
+	switch {
+	case c.database != "":
+		databases = []string{c.database}
+	case len(databases) > 1 && !isPlain(args):
+		return fmt.Errorf("there are %d databases, and only SQL can hold more than one: choose by -db: %s", len(databases), strings.Join(databases, ", "))
+	}
+	for i, database := range databases {
+		own := []string{"-U", super, "-d", "dbname='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(database) + "'"}
+		if i > 0 {
+			own = append(own, "--create") // and from there on psql is connected to it
+		}
+		if err := dumpOne(ctx, rt, e, append(own, args...), w); err != nil {
+			return fmt.Errorf("dump database %s: %w", database, err)
+		}
+	}
+	return nil
+}
+
+// dumpOne runs pg_dump once.
+func dumpOne(ctx context.Context, rt *pglite.Runtime, e *engine.Engine, args []string, w io.Writer) error {
+	conn, err := e.Dial(ctx, pglite.ConnectOptions{Trusted: true})
 	if err != nil {
 		return fmt.Errorf("connect pg_dump: %w", err)
 	}
@@ -69,7 +84,32 @@ func dumpEngine(ctx context.Context, c *config, rt *pglite.Runtime, e *engine.En
 	return err
 }
 
-// opened is a source of one engine.
-type opened struct{ engine *engine.Engine }
+// surveyDatabases says what the first superuser is called, and what databases there are, postgres first.
+func surveyDatabases(ctx context.Context, e *engine.Engine) (super string, names []string, err error) {
+	r, err := e.Query(ctx, `SELECT pg_catalog.pg_get_userbyid(10);
+		SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname <> 'postgres', datname`)
+	if err != nil {
+		return "", nil, fmt.Errorf("look what databases there are: %w", err)
+	}
+	for _, row := range r[1].Rows {
+		names = append(names, row[0])
+	}
+	return r[0].Rows[0][0], names, nil
+}
 
-func (o opened) Engine(context.Context) (*engine.Engine, error) { return o.engine, nil }
+// isPlain says whether pg_dump is to write SQL.
+func isPlain(args []string) bool {
+	for i, arg := range args {
+		format, is := strings.CutPrefix(arg, "--format")
+		if !is {
+			format, is = strings.CutPrefix(arg, "-F")
+		}
+		if is && format == "" && i+1 < len(args) {
+			format = args[i+1]
+		}
+		if is && !strings.HasPrefix(strings.TrimPrefix(format, "="), "p") {
+			return false
+		}
+	}
+	return true
+}

@@ -97,7 +97,17 @@ func start(t *testing.T, args ...string) *child {
 
 func (c *child) query(t *testing.T, sql string) string {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable", c.pg))
+	return c.queryAs(t, "postgres", "postgres", sql)
+}
+
+func (c *child) queryAs(t *testing.T, user, database, sql string) string {
+	t.Helper()
+	config, err := pgx.ParseConfig(fmt.Sprintf("postgres://%s/?sslmode=disable", c.pg))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.User, config.Database = user, database
+	conn, err := pgx.ConnectConfig(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,6 +314,7 @@ func TestUsage(t *testing.T) {
 		{"-store mem -bucket gs://abc/b", 2, "belongs to -store gcs"},
 		{"-durability later", 2, `"later"`},
 		{"-read-mode quick", 2, `"quick"`},
+		{"-answers never", 2, `"never"`},
 		{"-set x", 2, "name=value"},
 		{"-tls-cert x", 2, "-tls-key"},
 		{"-require-tls", 2, "-tls-cert"},

@@ -19,6 +19,7 @@ import (
 	"blobpglite/core/engine"
 	"blobpglite/core/httpapi"
 	"blobpglite/core/keeper"
+	"blobpglite/core/memfs"
 	"blobpglite/core/pglite"
 	"blobpglite/core/pgwire"
 	"blobpglite/core/store"
@@ -90,15 +91,24 @@ func (s *service) build(ctx context.Context) error {
 	}
 	_, open := c.httpAddress()
 	s.api, err = httpapi.New(httpapi.Options{
-		Dial: s.pg.Dial, Keeper: s.keeper, Token: c.token, Registry: registry, Clock: s.clock, Logger: c.log, Process: s.began,
+		Keeper: s.keeper, Token: c.token, Registry: registry, Clock: s.clock, Logger: c.log, Process: s.began,
 		// A page that was given a name of ours knows no token, and none gets past Cloud Run's own check.
-		Hosts: c.hosts, AnyHost: len(c.hosts) == 0 && (c.token != "" || open), MaxRequests: c.maxRequests,
+		Hosts: c.hosts, AnyHost: len(c.hosts) == 0 && (c.token != "" || open), MaxRequests: c.maxRequests, MaxSessions: c.httpSessions,
 	})
 	if err != nil {
 		return err
 	}
 	s.http = s.api.Server()
-	return httpapi.Gauges(registry, s.keeper, s.pg)
+	return httpapi.Gauges(registry, s.keeper, s.wire)
+}
+
+// wire is what the door for PostgreSQL's clients is doing, for the metrics.
+func (s *service) wire() httpapi.Wire {
+	st := s.pg.Stats()
+	return httpapi.Wire{
+		Clients:  map[string]int{"starting": st.Startups, "idle": st.Idle, "idle in transaction": st.InTransaction, "active": st.Active},
+		Refusals: st.Refusals, Cancels: st.Cancels, Vanished: st.Vanished,
+	}
 }
 
 // setUp makes everything that a start needs.
@@ -110,7 +120,7 @@ func setUp(ctx context.Context, c *config, _ []string, out io.Writer) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, rt.Close()) }()
-	if _, err := rt.TemplateImage(ctx); err != nil {
+	if _, err := rt.Template(ctx, memfs.Options{}); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "ready: %s\n", rt.CacheDir())
@@ -139,15 +149,14 @@ func (s *service) engineOptions(st store.Store) engine.Options {
 		Load: s.loading.wait, Store: st, Create: true, Durability: engine.Durability(c.durability),
 		FlushInterval: c.flushInterval, IdleFlush: c.idleFlush, LeaseTTL: c.leaseTTL, AcquireTimeout: c.acquire,
 		RestoreBudget: c.restoreBudget, Retain: c.retain, ReadMode: engine.ReadMode(c.readMode), Writer: host, Process: s.id, Address: c.listen, MaxBytes: c.disk, MemoryLimit: c.memory,
-		Settings: c.settings, StatementTimeout: c.statementTimeout, Clock: s.clock, Logger: c.log,
+		Answers: engine.Answers(c.answers), Password: c.password, MaxClients: c.maxClients + c.httpSessions, Settings: c.settings, StatementTimeout: c.statementTimeout, Clock: s.clock, Logger: c.log,
 	}
 }
 
 func (s *service) server() (*pgwire.Server, error) {
 	c := s.c
 	o := pgwire.Options{
-		Source: s.keeper, RequireTLS: c.requireTLS, Password: c.password, MaxClients: c.maxClients, TurnTimeout: c.turnTimeout,
-		IdleInTransaction: c.idleInTx, Clock: s.clock, Logger: c.log,
+		Backend: pgwire.Engines(s.keeper), RequireTLS: c.requireTLS, MaxClients: c.maxClients, Clock: s.clock, Logger: c.log,
 	}
 	if c.tlsCert != "" {
 		pair, err := tls.LoadX509KeyPair(c.tlsCert, c.tlsKey)
@@ -245,13 +254,10 @@ func (s *service) stop() error {
 	s.c.log.Info("ending")
 	ctx, cancel := context.WithTimeout(context.Background(), s.c.grace)
 	defer cancel()
-	late := s.http.Shutdown(ctx)
-	if err := s.pg.Shutdown(ctx); err != nil {
-		late = err
-	}
-	if late != nil {
-		s.c.log.Warn("what still ran was cancelled", "after", s.c.grace.String())
-		_ = s.http.Close()
+	requests := make(chan error, 1)
+	go func() { requests <- s.stopHTTP(ctx) }()
+	if err := errors.Join(s.pg.Shutdown(ctx), <-requests); err != nil {
+		s.c.log.Warn("what still ran was ended", "after", s.c.grace.String())
 	}
 	last, cancel := context.WithTimeout(context.Background(), leave)
 	defer cancel()
@@ -260,4 +266,13 @@ func (s *service) stop() error {
 	}
 	s.c.log.Info("ended: everything is durable")
 	return nil
+}
+
+// stopHTTP lets requests finish until ctx ends, and ends their sessions.
+func (s *service) stopHTTP(ctx context.Context) error {
+	late := s.http.Shutdown(ctx)
+	if late != nil {
+		_ = s.http.Close()
+	}
+	return errors.Join(late, s.api.Close(ctx))
 }

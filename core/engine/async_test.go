@@ -61,7 +61,11 @@ func TestAsynchronousCommits(t *testing.T) {
 			must(t, e, "CREATE TABLE t (a int)")
 			<-told
 			must(t, e, sql)
-			<-told // in idleness; the test's own time limit is the failure
+			at := must(t, e, "SELECT pg_current_wal_insert_lsn()")
+			becomes(t, e, "SELECT pg_current_wal_flush_lsn() >= '"+at+"'", "t") // the walwriter; then in idleness
+			for !e.commits.idle() {                                             // the test's own time limit is the failure
+				<-told
+			}
 			e.Abandon()
 			e = open(t, st, inLog)
 			if got := must(t, e, "SELECT count(*) FROM t"); got != "100" {

@@ -9,6 +9,7 @@ import (
 	"blobpglite/core/base"
 	"blobpglite/core/manifest"
 	"blobpglite/core/memfs"
+	"blobpglite/core/pglite"
 	"blobpglite/core/store"
 	"blobpglite/core/takeover"
 	"blobpglite/core/wal"
@@ -33,7 +34,8 @@ func OpenAt(ctx context.Context, o Options, at At) (*Engine, error) {
 		o.Settings = map[string]string{}
 	}
 	o.Settings["default_transaction_read_only"] = "on"
-	e := &Engine{o: o, turn: make(chan struct{}, 1), failed: make(chan struct{}), commits: past{}}
+	e := newEngine(o)
+	e.commits = past{}
 	began := o.Clock.Monotonic()
 	p, data, err := e.restorePast(ctx, at)
 	if err == nil {
@@ -43,7 +45,6 @@ func OpenAt(ctx context.Context, o Options, at At) (*Engine, error) {
 		return nil, fmt.Errorf("open the database as of %s: %w", at, err)
 	}
 	e.opened.Wall = e.since(began)
-	e.give()
 	return e, nil
 }
 
@@ -100,16 +101,13 @@ func (e *Engine) pastFiles(ctx context.Context, p takeover.Past) (*memfs.FS, err
 // past is the committer of an earlier state: there is nothing to make durable.
 type past struct{}
 
-func (past) begin(context.Context) error   { return nil }
-func (past) durable() bool                 { return true }
-func (past) idle() bool                    { return true }
-func (past) catchUp(context.Context) error { return nil }
-func (past) last() CommitStats             { return CommitStats{} }
-
-func (past) settle(context.Context) (func(context.Context) error, bool, error) {
-	return nil, false, nil
-}
-func (past) yield(context.Context)                      {}
+func (past) begin(context.Context) error                { return nil }
+func (past) mark(*pglite.Process, bool) mark            { return early }
+func (past) settle(context.Context, mark) (bool, error) { return false, nil }
 func (past) throttle(context.Context)                   {}
+func (past) idle() bool                                 { return true }
 func (past) force(context.Context) (CommitStats, error) { return CommitStats{}, nil }
+func (past) last() CommitStats                          { return CommitStats{} }
+func (past) started(*pglite.Cluster, bool)              {}
+func (past) reached() []wal.Record                      { return nil }
 func (past) close(context.Context, bool) error          { return nil }

@@ -13,7 +13,7 @@ import (
 )
 
 // capture turns what PostgreSQL writes to its files into the operations of log records. It lives in the hooks of the
-// file tree, so it sees every write in order, in the goroutine that owns the instance.
+// file tree, so it sees every write in order, under the cluster's lock.
 //
 // Two kinds of files are carried:
 //

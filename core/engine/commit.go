@@ -1,184 +1,198 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-
-	"github.com/jackc/pgx/v5/pgproto3"
+	"sync"
+	"sync/atomic"
 
 	"blobpglite/core/lease"
 	"blobpglite/core/pglite"
 	"blobpglite/core/point"
 )
 
-// maxHeld is how many bytes of answers are held back in memory; a longer answer waits for durability in the middle.
-const maxHeld = 8 << 20
+// Conn is a client's connection to a PostgreSQL process of its own: a net.Conn that speaks the wire protocol from the start-up
+// packet on. What it reads is durable. PostgreSQL itself says who may come in, and ends the connection with the protocol's means; an
+// error of Read that is not io.EOF says why there is no answer: ErrFenced, ErrUnknown, ErrPoisoned, ErrClosed, ErrCrashed. The client
+// must not hear of success then. One goroutine may write while another reads.
+type Conn struct {
+	e       *Engine
+	process *pglite.Conn
+	remote  pglite.ConnectOptions
 
-// exec is the way of every statement: run it, make it durable, acknowledge it. Turn.Run and Answer.Release are its steps.
-func (e *Engine) exec(ctx context.Context, messages []byte, w io.Writer) error {
-	t, err := e.Take(ctx)
+	unheld atomic.Bool // see Hold
+
+	life        context.Context // until Close
+	end         context.CancelFunc
+	read, write deadline
+
+	reading sync.Mutex // guards what follows
+	answer  pglite.Answer
+	waits   bool   // answer is there, and has not been released
+	rest    []byte // of what has been released
+	failed  error  // why there is nothing more
+}
+
+// Dial connects a client, up to before its start-up packet. Errors: ErrStarting, ErrPoisoned, ErrClosed,
+// pglite.ErrTooManyProcesses, the context's.
+func (e *Engine) Dial(ctx context.Context, o pglite.ConnectOptions) (*Conn, error) {
+	process, err := e.connect(ctx, o)
 	if err != nil {
-		return err
-	}
-	defer t.Give()
-	answer, err := t.Run(ctx, Talk{Next: once(messages), Out: w})
-	if err != nil {
-		return err
-	}
-	t.Give()
-	return answer.Release(ctx)
-}
-
-// once gives messages one time.
-func once(messages []byte) func(func() error) ([]byte, error) {
-	given := false
-	return func(func() error) ([]byte, error) {
-		if given || len(messages) == 0 {
-			return nil, io.EOF
-		}
-		given = true
-		return messages, nil
-	}
-}
-
-// Talk is what a run reads and writes.
-type Talk struct {
-	// Next returns complete messages, and io.EOF when the run is to end. It is called whenever PostgreSQL has worked on
-	// all it has got. Before it waits for a client, who may be waiting for an answer himself (COPY FROM STDIN), it calls
-	// flush, which hands on what is held back, once it is durable.
-	Next func(flush func() error) ([]byte, error)
-	// Filter sees what PostgreSQL answers when it does, in pieces cut anywhere, and returns what is to reach Out; it may
-	// return its own buffer again and again. Nil: everything.
-	Filter func([]byte) []byte
-	// Out gets the answers. It must not keep a piece.
-	Out io.Writer
-	// Early: the answer tells nothing of the data, as that of BEGIN, so it leaves while a commit before it is on its way.
-	Early bool
-}
-
-// Run runs what Next returns. What PostgreSQL answers goes to Out at once as long as everything it could tell of is
-// durable; the rest is in the Answer, to be released when the turn has been given up. Errors: those of Exec.
-func (t *Turn) Run(ctx context.Context, talk Talk) (*Answer, error) {
-	e := t.e
-	a := &Answer{e: e, turn: t, filter: talk.Filter, w: talk.Out, ctx: ctx, early: talk.Early && e.o.ReadMode != ReadStrict}
-
-	// 1. May this engine still serve? A lease that has run out is renewed first; if another writer has it, we are fenced.
-	if err := e.commits.begin(ctx); err != nil {
-		if errors.Is(err, lease.ErrLost) {
-			err = e.fail(err)
-		}
 		return nil, err
 	}
-
-	// 2. PostgreSQL runs the messages. As long as everything is durable, answers pass straight on; from the first write
-	//    on they are held back.
-	ran := e.in.Feed(ctx, func() ([]byte, error) { return talk.Next(a.catchUp) }, a)
-	if errors.Is(ran, pglite.ErrDead) {
-		if err := e.serves(); err != nil {
-			return nil, err
-		}
-		return nil, e.fail(ran)
-	}
-
-	// 3. What the answer has to wait for. An error of Feed (the client has gone, its context has ended) does not undo
-	//    what was committed.
-	var err error
-	if a.wait, a.commits, err = e.commits.settle(context.WithoutCancel(ctx)); err != nil {
-		return nil, e.fail(fmt.Errorf("commit: %w", err))
-	}
-	if a.early {
-		a.wait = nil
-	}
-	return a, ran
+	c := &Conn{e: e, process: process, remote: o}
+	c.life, c.end = context.WithCancel(context.Background())
+	c.read.begin(c.life, e.o.Clock)
+	c.write.begin(c.life, e.o.Clock)
+	return c, nil
 }
 
-// Answer is what PostgreSQL has answered and nobody may know yet.
-type Answer struct {
-	e      *Engine
-	turn   *Turn
-	ctx    context.Context // of the run
-	filter func([]byte) []byte
-	w      io.Writer
-	early  bool
-	held   bytes.Buffer
-
-	wait    func(context.Context) error // until it is durable; nil: it is
-	commits bool                        // something has been written that waits
+// Write sends PostgreSQL bytes of the client. It waits while PostgreSQL has much that is unread.
+func (c *Conn) Write(b []byte) (int, error) {
+	ctx := c.write.context()
+	if err := ctx.Err(); err != nil {
+		return 0, ioError(ctx, err)
+	}
+	// 1. May this engine still serve? A lease that has run out is renewed first; if another writer has it, we are fenced.
+	if err := c.e.admit(ctx); err != nil {
+		return 0, ioError(ctx, err)
+	}
+	// 2. PostgreSQL runs what the client says, in the client's own process, when it is that one's turn. What it writes to its log
+	//    is captured as it writes it (capture.go), and queued (log.go); it does not wait for that, nor does anybody else. When it
+	//    hands on an answer, the answer is marked with what it tells of (mark.go).
+	n, err := c.process.Send(ctx, b)
+	return n, ioError(ctx, c.e.ended(err))
 }
 
-// Write takes PostgreSQL's answers.
-func (a *Answer) Write(p []byte) (int, error) {
-	out := p
-	if a.filter != nil {
-		out = a.filter(p)
+func (e *Engine) admit(ctx context.Context) error {
+	if err := e.serves(); err != nil {
+		return err
 	}
-	switch {
-	case a.early, a.held.Len() == 0 && a.e.commits.durable():
-	case a.held.Len()+len(out) > maxHeld:
-		if err := a.catchUp(); err != nil {
+	err := e.commits.begin(ctx)
+	if errors.Is(err, lease.ErrLost) {
+		return e.fail(err)
+	}
+	return err
+}
+
+// Read gives the client what PostgreSQL answers, once it is durable.
+func (c *Conn) Read(b []byte) (int, error) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	if len(c.rest) == 0 {
+		if err := c.next(c.read.context()); err != nil {
 			return 0, err
 		}
-	default:
-		a.held.Write(out)
-		return len(p), nil
 	}
-	if _, err := a.w.Write(out); err != nil {
-		return 0, err
-	}
-	return len(p), nil
+	n := copy(b, c.rest)
+	c.rest = c.rest[n:]
+	return n, nil
 }
 
-// catchUp hands on what is held back, in the middle of a run, once it is durable.
-func (a *Answer) catchUp() error {
-	if a.held.Len() == 0 {
-		return nil
-	}
-	if err := a.e.commits.catchUp(a.ctx); err != nil {
-		return a.e.refused(a.ctx, err)
-	}
-	return a.release()
-}
+// Hold says whether answers wait until what they tell of is durable; at first they do. What nobody is told of need not wait: a login of
+// the host's, the cleaning of a session.
+func (c *Conn) Hold(hold bool) { c.unheld.Store(!hold) }
 
-// Release waits until everything that the answer tells of is durable, and hands it on. It is called when the turn has
-// been given up, or in the middle of a transaction. Errors: ErrFenced, ErrUnknown, the context's: then the client must
-// not hear of success; those of w.
-func (a *Answer) Release(ctx context.Context) error {
-	// 4. Outside of the turn, if the client has given it up: other statements run while this one's record is on its way, and
-	//    share the next.
-	commits := a.wait != nil && a.commits
-	if a.wait != nil {
-		if err := a.wait(ctx); err != nil {
-			return a.e.refused(ctx, err)
+// WriteTo is Read until the end, for io.Copy.
+func (c *Conn) WriteTo(w io.Writer) (total int64, err error) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	for {
+		if len(c.rest) == 0 {
+			if err := c.next(c.read.context()); errors.Is(err, io.EOF) {
+				return total, nil
+			} else if err != nil {
+				return total, err
+			}
 		}
-		a.wait = nil
+		n, err := w.Write(c.rest)
+		total += int64(n)
+		c.rest = c.rest[n:]
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+// next waits for the next answer, and until it may leave. An answer whose reader was only impatient stays.
+func (c *Conn) next(ctx context.Context) error {
+	if c.failed != nil {
+		return c.failed
+	}
+	if err := ctx.Err(); err != nil {
+		return c.fail(ctx, err)
+	}
+	if !c.waits {
+		answer, err := c.take(ctx)
+		if err != nil {
+			return c.fail(ctx, c.e.ended(err))
+		}
+		c.answer, c.waits = answer, true
+	}
+	at := mark(c.answer.Mark)
+	if c.unheld.Load() {
+		at = early
+	}
+	if err := c.e.release(ctx, at); err != nil {
+		return c.fail(ctx, err)
+	}
+	c.rest, c.answer, c.waits = c.answer.Bytes, pglite.Answer{}, false
+	return nil
+}
+
+// take is what PostgreSQL has answered: one answer; or, where each costs a request, as many as there are.
+func (c *Conn) take(ctx context.Context) (pglite.Answer, error) {
+	answer, err := c.process.Next(ctx)
+	if err != nil || c.e.o.ReadMode != ReadStrict {
+		return answer, err
+	}
+	const most = 8 << 20
+	for len(answer.Bytes) < most {
+		more, err := c.process.Next(ended) // what is there, without waiting
+		if err != nil {
+			break // if it is a failure, it comes again
+		}
+		answer.Bytes = append(answer.Bytes, more.Bytes...)
+		answer.Mark = uint64(mark(answer.Mark).with(mark(more.Mark)))
+	}
+	return answer, nil
+}
+
+// release returns when an answer may leave. Errors: ErrFenced, ErrUnknown, the context's: then the client must not hear of success.
+func (e *Engine) release(ctx context.Context, at mark) error {
+	// 3. Within a transaction nothing is promised yet.
+	if at.early() {
+		return e.poisonedBy()
 	}
 
-	// 5. Who writes faster than layers are taken waits for the layer. Who still has the turn, for which a layer may wait in
-	//    turn, takes what it waits for first.
-	if !a.turn.given {
-		a.e.commits.yield(ctx)
+	// 4. Everything that the answer tells of becomes durable: the next append takes it along, with what others have committed
+	//    meanwhile.
+	began := e.o.Clock.Monotonic()
+	committed, err := e.commits.settle(ctx, at)
+	e.answers.waited(e.o.Clock.Monotonic() - began)
+	if err != nil {
+		return e.refused(ctx, err)
 	}
-	if commits {
-		a.e.commits.throttle(ctx)
+	if !committed {
+		return e.poisonedBy()
 	}
+
+	// 5. Who writes faster than layers are taken waits for the layer.
+	e.commits.throttle(ctx)
 
 	// 6. Only now the client hears of it.
-	if err := a.e.o.Hook.Fire(ctx, point.CommitBeforeAck); err != nil {
-		return a.e.fail(err)
+	if err := e.o.Hook.Fire(ctx, point.CommitBeforeAck); err != nil {
+		return e.fail(err)
 	}
-	return a.release()
+	return nil
 }
 
-func (a *Answer) release() error {
-	if a.held.Len() == 0 {
-		return nil
-	}
-	defer a.held.Reset()
-	if _, err := a.w.Write(a.held.Bytes()); err != nil {
-		return fmt.Errorf("write to the client: %w", err)
+// poisonedBy is why no answer leaves any more that no record speaks for.
+func (e *Engine) poisonedBy() error {
+	if e.poison.Load() != nil {
+		return e.poisoned()
 	}
 	return nil
 }
@@ -190,21 +204,8 @@ func (e *Engine) refused(ctx context.Context, err error) error {
 	if p := e.Err(); p != nil && !errors.Is(err, ErrUnknown) {
 		return p
 	}
-	if ctx.Err() != nil || errors.Is(err, errUnproved) {
+	if ctx.Err() != nil || errors.Is(err, errUnproved) || errors.Is(err, ErrClosed) || errors.Is(err, ErrCrashed) {
 		return err
 	}
 	return e.fail(fmt.Errorf("commit: %w", err))
-}
-
-// query runs SQL by the simple protocol.
-func (e *Engine) query(ctx context.Context, sql string) ([]pglite.Result, error) {
-	message, err := (&pgproto3.Query{String: sql}).Encode(nil)
-	if err != nil {
-		return nil, fmt.Errorf("encode a query of %d bytes: %w", len(sql), err)
-	}
-	var answer bytes.Buffer
-	if err := e.exec(ctx, message, &answer); err != nil {
-		return nil, err
-	}
-	return pglite.ParseResults(&answer)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"blobpglite/core/memfs"
+	"blobpglite/core/pglite"
 	"blobpglite/core/wal"
 )
 
@@ -80,35 +81,24 @@ func (m *logMode) due() bool {
 	return !rests || m.o.Clock.Monotonic() >= time.Duration(m.pause.Load())
 }
 
-// consider starts a compaction, or maintenance, if it is due: one after the other, for pages that change while a layer holds them
-// are in memory twice. It is called under the turn and only starts things.
+// consider starts a compaction if one is due. It only starts things.
 func (m *logMode) consider() {
-	if m.due() && !(m.upkeep.running.Load() && m.replayTime() < m.budget()) && m.compacting.CompareAndSwap(false, true) {
-		m.layers.Go(func() {
-			if err := m.compact(m.layerCtx); err != nil && m.layerCtx.Err() == nil {
-				m.o.Logger.Warn("the log was not compacted", "error", err)
-			}
-			m.compacting.Store(false)
-			m.inTurn(m.layerCtx, func() { m.upkeep.consider(m) })
-		})
+	if m.layerCtx.Err() != nil || !m.due() || !m.compacting.CompareAndSwap(false, true) {
+		return
 	}
-	m.upkeep.consider(m)
-}
-
-// inTurn does something under the turn, unless the engine ends before.
-func (m *logMode) inTurn(ctx context.Context, do func()) {
-	if m.e.take(ctx) == nil {
-		defer m.e.give()
-		do()
-	}
+	m.layers.Go(func() {
+		defer m.compacting.Store(false)
+		if err := m.compact(m.layerCtx); err != nil && m.layerCtx.Err() == nil {
+			m.o.Logger.Warn("the log was not compacted", "error", err)
+		}
+	})
 }
 
 // throttle holds a commit back while the budget is used up and the layer that frees it is still on its way: the promise
-// about restores is kept even by a client that commits faster than layers can be taken. It does not wait for a layer that has
-// no cut yet: that layer waits for the turn, which the client may have. (Where others have it, the cut comes in between.)
+// about restores is kept even by a client that commits faster than layers can be taken.
 func (m *logMode) throttle(ctx context.Context) {
 	const look = 2 * time.Millisecond
-	for m.compacting.Load() && m.asked.Load() == nil {
+	for m.compacting.Load() {
 		limit := m.budget()
 		if m.o.RestoreBudget == 0 {
 			limit *= mostGrown
@@ -138,10 +128,10 @@ func (e *Engine) Compact(ctx context.Context) error {
 	return m.compact(ctx)
 }
 
-// compact takes a layer at a position of the log, publishes it, and collects. Statements wait only for the checkpoint
-// and the clone of the files; the upload goes on beside them.
+// compact takes a layer at a position of the log, publishes it, and collects. Statements wait only for the clone of the files; the
+// checkpoint, and the upload, go on beside them.
 func (m *logMode) compact(ctx context.Context) error {
-	c, err := m.nextCut(ctx)
+	c, err := m.cut(ctx)
 	if err != nil {
 		return err
 	}
@@ -164,79 +154,25 @@ func (m *logMode) compact(ctx context.Context) error {
 	return m.collect(ctx)
 }
 
-// cut is what a layer is made of: the files at a moment between two statements, and the position of the log that belongs
-// to it.
+// cut is what a layer is made of: the files at a moment at which no process runs, and the position of the log that belongs to it.
 type cut struct {
 	files          *memfs.FS
 	at             func(context.Context) (wal.Position, error) // waits until it is durable
 	records, bytes int64                                       // of the log up to there
 }
 
-// cutting is a layer's wait for its cut.
-type cutting struct {
-	done chan struct{} // closed when there is one
-	cut  cut
-	err  error
-}
-
-// nextCut makes a cut when nobody has the turn, or gets it from a client that keeps the turn for longer (yield).
-func (m *logMode) nextCut(ctx context.Context) (cut, error) {
-	ask := &cutting{done: make(chan struct{})}
-	m.asked.Store(ask)
-	defer m.asked.Store(nil)
-	select {
-	case <-m.e.turn:
-	case <-ask.done:
-		return ask.cut, ask.err
-	case <-ctx.Done():
-		return cut{}, ctx.Err()
-	}
-	defer m.e.give()
-	if m.asked.Load() == nil { // who had the turn made the cut and gave the turn up
-		return ask.cut, ask.err
-	}
-	if err := m.e.serves(); err != nil {
+// cut clones the files while no process runs and ends the log's batch there, so that the layer holds exactly what the records up to its
+// position hold. Transactions that are open are in it as after a crash: recovery rolls them back, and what comes later in the log
+// commits them. The checkpoint before it keeps the layer's share of PostgreSQL's own log small.
+func (m *logMode) cut(ctx context.Context) (cut, error) {
+	if err := m.e.checkpoint(ctx); err != nil {
 		return cut{}, err
 	}
-	return m.cut(ctx)
-}
-
-// yield makes the cut for a layer that waits for it, in the turn of a client that keeps it, such as one with temporary
-// tables. Within the client's transaction it does not: PostgreSQL makes its checkpoint between two.
-func (m *logMode) yield(ctx context.Context) {
-	ask := m.asked.Load()
-	if ask == nil {
-		return
-	}
-	if open, err := m.e.in.InTransaction(); open || err != nil {
-		return
-	}
-	if ask = m.asked.Swap(nil); ask == nil {
-		return // it has been given up
-	}
-	ask.cut, ask.err = m.cut(context.WithoutCancel(ctx))
-	close(ask.done)
-}
-
-// cut clones the files between two statements and ends the log's batch there, so that the layer holds exactly what the
-// records up to its position hold. The caller has the turn.
-func (m *logMode) cut(ctx context.Context) (cut, error) {
-	e := m.e
-	// Within a transaction the statement would be the client's own: then recovery replays from the last checkpoint on.
-	open, err := e.in.InTransaction()
-	if err == nil && !open {
-		if _, err = e.in.Maintain(ctx, "CHECKPOINT"); err == nil {
-			m.old.checkpoint()
-		}
-	}
-	if err != nil {
-		return cut{}, fmt.Errorf("checkpoint: %w", err)
-	}
-	if m.old.forgot {
-		return cut{}, fmt.Errorf("its log is not in the files any more: %w", errOpenTransaction)
-	}
-	files := e.in.Data().Clone()
-	return cut{files: files, at: m.log.seal(), records: m.records.Load(), bytes: m.bytes.Load()}, nil
+	var c cut
+	err := m.e.server.locked(func(cluster *pglite.Cluster) {
+		c = cut{files: cluster.Data().Clone(), at: m.log.seal(), records: m.records.Load(), bytes: m.bytes.Load()}
+	})
+	return c, err
 }
 
 // lastLayerLimit bounds what the last layer may take: a platform gives an instance ten seconds to end.
@@ -245,8 +181,7 @@ const lastLayerLimit = 5 * time.Second
 // lastLayer is for an engine that ends while a layer is wanted: it was put off, or is on its way, and given up here. Otherwise
 // whoever wakes next would replay the log of all that was loaded, and again at every short wake. The files are cut now, while
 // the lease is held; what is returned uploads them, and may run when the lease has been given back, since a layer is what it
-// is whoever writes meanwhile. Nothing is collected then. Nil: none is wanted. A failure costs nothing but the layer. The caller
-// has the turn.
+// is whoever writes meanwhile. Nothing is collected then. Nil: none is wanted. A failure costs nothing but the layer.
 func (m *logMode) lastLayer(ctx context.Context) func(context.Context) {
 	m.stopLayer()
 	m.layers.Wait()

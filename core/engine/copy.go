@@ -33,7 +33,7 @@ func Restore(ctx context.Context, st store.Store, at At, clk clock.Clock) (Resto
 	if clk == nil {
 		clk = clock.System()
 	}
-	e := &Engine{o: Options{Store: st, Clock: clk, Logger: slog.New(slog.DiscardHandler)}}
+	e := newEngine(Options{Store: st, Clock: clk, Logger: slog.New(slog.DiscardHandler)})
 	p, files, err := e.restorePast(ctx, at)
 	if err == nil {
 		_, err = e.recoverable(files, p.Records)

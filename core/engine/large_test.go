@@ -2,13 +2,14 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"blobpglite/core/clock"
+	"blobpglite/core/memfs"
+	"blobpglite/core/pglite"
 	"blobpglite/core/store/mem"
 	"blobpglite/core/takeover"
 	"blobpglite/core/wal"
@@ -46,7 +47,7 @@ func TestLargeTransactionsAreShippedInParts(t *testing.T) {
 	for over := false; !over; {
 		select {
 		case gate <- struct{}{}: // an append may end: what is ahead of it then is bounded
-			if ahead := sent.Load() - taken.Load(); ahead > pendingBytes+piece+batchBytes {
+			if ahead := sent.Load() - taken.Load(); ahead > mostBytes+piece+batchBytes {
 				t.Fatalf("%d bytes are ahead of the bucket", ahead)
 			}
 		case <-added:
@@ -82,8 +83,10 @@ func TestCrashInALargeTransaction(t *testing.T) {
 			}
 		}
 		must(t, e, most)
-		if n := e.LogStats().Records - before.Records; n < 2 {
-			t.Errorf("%d records of a transaction that is open yet", n)
+		for e.LogStats().Records-before.Records < 2 { // of a transaction that is open yet; the test's own time limit is the failure
+			if err := clock.System().Sleep(t.Context(), time.Millisecond); err != nil {
+				t.Fatal(err)
+			}
 		}
 		e.Abandon()
 		e = open(t, st, inLog, func(o *Options) { o.RestoreBudget = -1 })
@@ -111,31 +114,28 @@ func TestCrashInALargeTransaction(t *testing.T) {
 	}
 }
 
-// TestOldLogIsForgotten: the log of a transaction that is larger than what is kept leaves memory while it runs. A layer waits for
-// the transaction's end, and what it and the log behind it hold is whole; so it is where there is no layer.
-func TestOldLogIsForgotten(t *testing.T) {
+// TestOldLogLeavesMemory: PostgreSQL's own checkpoints make the log of a large transaction superfluous while it runs. A layer that is
+// taken within it, and the log behind that, hold it whole; so does the log where there is no layer.
+func TestOldLogLeavesMemory(t *testing.T) {
 	const rows, insert = 60000, "INSERT INTO t SELECT g, repeat(md5(g::text), 50) FROM generate_series(%d, %d) g"
 	const digest = "SELECT count(*) || md5(string_agg(a || b, ',' ORDER BY a)) FROM t"
+	const most = 4 * checkpointBytes // what was written when one is asked for, and until it is done, twice
 	for _, layer := range []bool{false, true} {
 		st := mem.New(mem.Options{})
 		e := open(t, st, inLog, func(o *Options) { o.RestoreBudget = -1 })
 		must(t, e, "CREATE TABLE t (a int, b text); ALTER TABLE t ALTER b SET STORAGE PLAIN")
 		must(t, e, "BEGIN; "+fmt.Sprintf(insert, 1, rows))
-		if size := logInFiles(t, e); size > keptLog+8<<20 || e.LogBytes() < keptLog+16<<20 {
+		if size := logInFiles(t, e); size > most || e.LogBytes() < 2*most {
 			t.Errorf("of %d bytes of log %d are in memory", e.LogBytes(), size)
 		}
-		if err := e.Compact(t.Context()); !errors.Is(err, errOpenTransaction) {
-			t.Errorf("a layer within the transaction: %v", err)
-		}
-		must(t, e, "COMMIT")
-		want := must(t, e, digest)
 		if layer {
 			if err := e.Compact(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			must(t, e, fmt.Sprintf(insert, rows+1, rows+10))
-			want = must(t, e, digest)
 		}
+		must(t, e, "COMMIT")
+		want := must(t, e, digest)
 		e.Abandon()
 		e = open(t, st, inLog, func(o *Options) { o.RestoreBudget = -1 })
 		if got := must(t, e, digest); got != want {
@@ -161,13 +161,15 @@ func TestOldLogOfPreparedTransactions(t *testing.T) {
 // logInFiles is how much memory the segments of PostgreSQL's log take.
 func logInFiles(t *testing.T, e *Engine) int64 {
 	t.Helper()
-	files := e.in.Data()
-	entries, err := files.ReadDir("/pg_wal")
+	var clone *memfs.FS
+	if err := e.server.locked(func(c *pglite.Cluster) { clone = c.Data().Clone() }); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := clone.ReadDir("/pg_wal")
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := files.UsedBytes()
-	clone := files.Clone()
+	before := clone.UsedBytes()
 	for _, entry := range entries {
 		if path := walDir + entry.Name; segment(path) != "" {
 			if err := clone.Forget(path); err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"blobpglite/core/memfs"
+	"blobpglite/core/pgdata"
 )
 
 // emptiedAtStart are directories whose files PostgreSQL makes anew when it starts; the directories themselves must
@@ -41,32 +42,27 @@ func layerFilter(files *memfs.FS) (func(string, memfs.Info) bool, error) {
 	}, nil
 }
 
-// Places in global/pg_control and in the header of a log segment. Both are checked by PostgreSQL's own start.
+// Of a log segment; PostgreSQL's own start checks the header.
 const (
-	controlRedo      = 40 // checkPointCopy.redo, 8 bytes
-	controlTimeline  = 48 // checkPointCopy.ThisTimeLineID, 4 bytes
 	segmentSizeAt    = 32 // xlp_seg_size of the first page, 4 bytes
 	segmentNameBytes = 24
 )
 
 // firstSegment is the name of the log segment that recovery begins with.
 func firstSegment(files *memfs.FS) (string, error) {
-	control, err := files.ReadFile("/global/pg_control")
+	b, err := files.ReadFile(pgdata.ControlPath)
 	if err != nil {
 		return "", err
 	}
-	if len(control) < controlTimeline+4 {
-		return "", fmt.Errorf("global/pg_control has %d bytes", len(control))
+	control, err := pgdata.ParseControl(b)
+	if err != nil {
+		return "", err
 	}
-	redo := binary.LittleEndian.Uint64(control[controlRedo:])
-	timeline := binary.LittleEndian.Uint32(control[controlTimeline:])
 	size, err := segmentSize(files)
 	if err != nil {
 		return "", err
 	}
-	perLog := (uint64(1) << 32) / size
-	n := redo / size
-	return fmt.Sprintf("%08X%08X%08X", timeline, n/perLog, n%perLog), nil
+	return pgdata.SegmentName(control.Timeline, control.Redo, size), nil
 }
 
 // segmentSize is the size of a log segment, from the header of one.

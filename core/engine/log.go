@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -14,15 +15,18 @@ import (
 // logWriter ships what capture has found to the commit log: one append in flight, and everything that committed while
 // it was, in the next one. That is group commit; it needs no timer, and an idle database makes no request.
 //
-//	statement ──► add(op) ... ──► mark ──► wait(mark) ──► answer
-//	                  │                        ▲
-//	                  ▼        ship()          │
-//	              batches ──────────► Append ──┘ durable
+//	a process ──► add(op) ... ──► its answer, marked ──► wait(mark) ──► the client
+//	                  │                                      ▲
+//	                  ▼        ship()                        │
+//	              batches ──────────► Append ────────────────┘ durable
 //
 // A batch becomes one record. Sealing ends a batch, so that a layer can be taken at exactly the position behind it. A large
 // transaction does not wait for its commit: a batch that has grown to batchBytes is sealed and shipped while PostgreSQL goes on.
-// Records are bytes of its log, and what was not committed recovery leaves out. Where it writes faster than the bucket takes,
-// it waits, so that no more than pendingBytes are held here.
+// Records are bytes of its log, and what was not committed recovery leaves out.
+//
+// add is called by a process that has the cluster's lock, and does not wait for the bucket. A process that writes faster than the
+// bucket takes it is stopped by its caller where it holds no lock that others need (crowded). There is one exception: no more than
+// mostBytes are held here, and who writes on where it cannot be stopped makes all others wait with it.
 type logWriter struct {
 	clock  clock.Clock
 	append func(ctx context.Context, ops []wal.Op) (wal.Position, error)
@@ -30,19 +34,20 @@ type logWriter struct {
 
 	mu      sync.Mutex
 	changed *sync.Cond
-	batches []*batch // oldest first; the last one is open unless it is sealed
-	held    int      // bytes in them
-	added   uint64   // operations taken so far
-	awaited uint64   // of these, the last that an answer waits for: those of commits with synchronous_commit=off come behind
-	durable uint64   // of these, durable
-	wanted  uint64   // operations that somebody waits for
-	failed  error    // why nothing more becomes durable
-	ships   bool     // somebody appends: while PostgreSQL starts, nobody does yet
+	batches []*batch      // oldest first; the last one is open unless it is sealed
+	held    int           // bytes in them
+	room    chan struct{} // see crowded
+	added   uint64        // operations taken so far
+	awaited uint64        // of these, the last that an answer can wait for: what is written in the background comes behind
+	durable uint64        // of these, durable
+	wanted  uint64        // operations that somebody waits for
+	failed  error         // why nothing more becomes durable
+	ended   chan struct{} // closed with failed
+	ships   bool          // somebody appends: while PostgreSQL starts, nobody does yet
 	closing bool
 	tail    wal.Position
 	stats   LogStats
-	group   int           // commits that the last append made durable
-	took    time.Duration // how long it took
+	pace    pace
 	done    chan struct{}
 }
 
@@ -52,8 +57,9 @@ type batch struct {
 	bytes  int
 	last   uint64 // number of its last operation
 	sealed bool
-	waits  int          // commits that wait for it
-	at     wal.Position // once durable
+	waits  int           // commits that wait for it
+	at     wal.Position  // once durable
+	done   chan struct{} // closed when it is durable
 }
 
 // LogStats counts what the log writer did.
@@ -64,37 +70,40 @@ type LogStats struct {
 	Append  time.Duration
 }
 
-// An append waits for commits that are about to come at most 1/gatherLimit of what the last append took, and no longer
-// than 1/gatherPause of it for the next one.
+// See gather. An append waits for commits that are about to come at most gatherLimit of what the last append took.
 const (
-	gatherLimit = 2
-	gatherPause = 16
+	gatherLimit = 0.9
+	gatherSlack = 1.5 // of the time that the clients are expected to take
 	gatherLook  = 200 * time.Microsecond
+	gatherShare = 4  // of the newest in the mean
+	gatherTrial = 32 // appends from one trial to the next
 )
 
-// Bounds of what is held in memory for the log: a batch (which may be larger by one write of PostgreSQL's), and all of them.
+// Bounds of what is held in memory for the log: a batch (which may be larger by one write of PostgreSQL's), all of them before a process
+// that writes more is stopped (crowded), and all of them before everything is.
 const (
 	batchBytes   = 12 << 20
 	pendingBytes = 16 << 20
+	mostBytes    = 32 << 20
 )
 
 func newLogWriter(clk clock.Clock, tail wal.Position, appendOps func(context.Context, []wal.Op) (wal.Position, error)) *logWriter {
-	w := &logWriter{clock: clk, append: appendOps, tail: tail, done: make(chan struct{})}
+	w := &logWriter{clock: clk, append: appendOps, tail: tail, done: make(chan struct{}), ended: make(chan struct{}), pace: pace{age: gatherTrial}}
 	w.changed = sync.NewCond(&w.mu)
 	return w
 }
 
-// add takes an operation. It becomes durable with the next append that somebody asks for, or that a full batch does; lazy: no
-// answer asks. It waits while too much is pending; nothing that it waits for needs the turn, which its caller has.
-func (w *logWriter) add(op wal.Op, lazy bool) {
+// add takes an operation and gives its number. It becomes durable with the next append that somebody asks for, or that a full batch
+// does; lazy: no answer asks. It waits while too much is pending; nothing that it waits for needs what its caller has locked.
+func (w *logWriter) add(op wal.Op, lazy bool) uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for w.held+len(op.Data) > pendingBytes && w.held > 0 && w.ships && w.failed == nil {
+	for w.held+len(op.Data) > mostBytes && w.held > 0 && w.ships && w.failed == nil {
 		w.changed.Wait()
 	}
 	n := len(w.batches)
 	if n == 0 || w.batches[n-1].sealed {
-		w.batches = append(w.batches, &batch{})
+		w.batches = append(w.batches, &batch{done: make(chan struct{})})
 		n++
 	}
 	b := w.batches[n-1]
@@ -111,27 +120,35 @@ func (w *logWriter) add(op wal.Op, lazy bool) {
 		w.wanted = max(w.wanted, b.last)
 		w.changed.Broadcast()
 	}
+	return w.added
 }
 
-// mark is the number of the last operation that an answer given now has to wait for.
+// crowded is closed when there is room for more again; nil: there is room.
+func (w *logWriter) crowded() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.held <= pendingBytes || !w.ships || w.failed != nil {
+		return nil
+	}
+	if w.room == nil {
+		w.room = make(chan struct{})
+	}
+	return w.room
+}
+
+// clear lets who was stopped go on. w.mu is held.
+func (w *logWriter) clear() {
+	if w.room != nil && (w.held <= pendingBytes || w.failed != nil) {
+		close(w.room)
+		w.room = nil
+	}
+}
+
+// mark is the number of the last operation that an answer can wait for.
 func (w *logWriter) mark() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.awaited
-}
-
-// isDurable says whether everything is durable that an answer given now has to wait for.
-func (w *logWriter) isDurable() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.durable >= w.awaited
-}
-
-// left says whether something is left that no answer waits for.
-func (w *logWriter) left() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.added > max(w.awaited, w.durable)
 }
 
 // end is the number of the last operation taken.
@@ -139,6 +156,13 @@ func (w *logWriter) end() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.added
+}
+
+// isDurable says whether everything up to mark is durable.
+func (w *logWriter) isDurable(mark uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.durable >= mark
 }
 
 // allDurable says whether everything taken is durable.
@@ -155,39 +179,80 @@ func (w *logWriter) pending() int {
 	return w.held
 }
 
-// wait blocks until everything up to mark is durable. Once it is asked for, it goes on even if ctx ends.
+// wait blocks until everything up to mark is durable, for an answer. Once it is asked for, it goes on even if ctx ends.
 func (w *logWriter) wait(ctx context.Context, mark uint64) error {
+	const answers = 1
+	b, err := w.ask(mark, answers)
+	if b == nil {
+		return err
+	}
+	defer w.leave(b, answers)
+	if err := w.until(ctx, b, mark); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stats.Commits++
+	return nil
+}
+
+// flush is wait, where there is no client.
+func (w *logWriter) flush(ctx context.Context, mark uint64) error {
+	b, err := w.ask(mark, 0)
+	if b == nil {
+		return err
+	}
+	return w.until(ctx, b, mark)
+}
+
+// until blocks until a batch is durable.
+func (w *logWriter) until(ctx context.Context, b *batch, mark uint64) error {
+	select {
+	case <-b.done:
+	case <-w.ended:
+	case <-ctx.Done():
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.durable >= mark:
+		return nil
+	case w.failed != nil:
+		return w.failed
+	}
+	return errors.Join(store.ErrUnknown, ctx.Err()) // it may become durable yet
+}
+
+// leave is the end of a wait.
+func (w *logWriter) leave(b *batch, answers int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b.waits -= answers
+}
+
+// ask makes the operations up to mark wanted, and gives the batch that has the last of them. Nil and no error: they are durable.
+func (w *logWriter) ask(mark uint64, answers int) (*batch, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.durable >= mark {
-		return nil
+		return nil, nil
 	}
-	w.wanted = max(w.wanted, mark)
+	if w.failed != nil {
+		return nil, w.failed
+	}
 	for _, b := range w.batches {
 		if b.last >= mark {
-			b.waits++
-			defer func() { b.waits-- }()
-			break
+			if b.waits += answers; answers > 0 {
+				w.returned(false)
+			}
+			if mark > w.wanted {
+				w.wanted = mark
+				w.changed.Broadcast()
+			}
+			return b, nil
 		}
 	}
-	w.changed.Broadcast()
-	stop := context.AfterFunc(ctx, func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.changed.Broadcast()
-	})
-	defer stop()
-	for w.durable < mark {
-		if w.failed != nil {
-			return w.failed
-		}
-		if err := ctx.Err(); err != nil {
-			return errors.Join(store.ErrUnknown, err) // it may become durable yet
-		}
-		w.changed.Wait()
-	}
-	w.stats.Commits++
-	return nil
+	return nil, fmt.Errorf("wait for operation %d of the log: there are %d", mark, w.added)
 }
 
 // seal ends the open batch and returns a function that waits until it is durable and gives the position behind it.
@@ -202,7 +267,7 @@ func (w *logWriter) seal() func(ctx context.Context) (wal.Position, error) {
 	b := w.batches[n-1]
 	b.sealed = true
 	return func(ctx context.Context) (wal.Position, error) {
-		if err := w.wait(ctx, b.last); err != nil {
+		if err := w.flush(ctx, b.last); err != nil {
 			return wal.Position{}, err
 		}
 		w.mu.Lock()
@@ -255,29 +320,61 @@ func (w *logWriter) next(ctx context.Context) *batch {
 	return b
 }
 
-// gather waits a moment for the clients that the last append has let go: they are about to commit again, and an append
-// that left without them would split the clients into two halves that wait for each other's appends. One client alone
-// never waits, and a client that does not come back costs a moment. w.mu is held.
+// pace is how clients come back.
+type pace struct {
+	group  int           // commits that waited when the last append ended
+	let    int           // of these, those that it let go
+	at     time.Duration // when, by the monotonic clock
+	took   time.Duration // how long the append took
+	isBack bool          // as many wait again
+	back   time.Duration // what that takes when all were let go at once
+	age    int           // appends since that was measured, and not reckoned
+}
+
+// gather waits for the clients that the last append has let go: they are about to commit again, and an append that left without them
+// would split the clients into two halves that wait for each other's appends. With n clients, an append that takes t, and clients that
+// are all back within r when all were let go at once, that is n commits in 2t, against n in t+r. So it waits if r is less than t, and
+// not for clients that take longer, or do not come back. One client alone never waits. w.mu is held.
 func (w *logWriter) gather(ctx context.Context) {
-	if w.closing || w.group < 2 || w.batches[0].sealed {
+	p := &w.pace
+	limit := time.Duration(gatherLimit * float64(p.took))
+	trial := p.age >= gatherTrial
+	if w.closing || p.group < 2 || w.batches[0].sealed || p.back > limit && !trial {
 		return
 	}
-	now := w.clock.Monotonic()
-	end, patience := now+w.took/gatherLimit, w.took/gatherPause
+	patience := min(time.Duration(gatherSlack*float64(p.back)), limit)
+	if trial {
+		patience = limit
+	}
 	if patience < gatherLook { // a bucket next door: the look would take longer than what it can save
 		return
 	}
-	for seen, since := w.queued(), now; seen < w.group && now < end && now-since < patience && !w.closing; {
+	for w.queued() < p.group && w.clock.Monotonic() < p.at+patience && !w.closing {
 		w.mu.Unlock()
 		err := w.clock.Sleep(ctx, gatherLook)
 		w.mu.Lock()
 		if err != nil {
 			return
 		}
-		now = w.clock.Monotonic()
-		if n := w.queued(); n != seen {
-			seen, since = n, now
-		}
+	}
+}
+
+// returned notes how long it has taken until as many wait as when the last append ended; over: that does not happen before the next one
+// ends. Where only some were let go, more would have taken longer in proportion, if it is PostgreSQL that takes the time: that is
+// reckoned where nothing else is known. w.mu is held.
+func (w *logWriter) returned(over bool) {
+	p := &w.pace
+	if p.isBack || p.group < 2 || p.let == 0 || !over && w.queued() < p.group {
+		return
+	}
+	p.isBack = true
+	took := w.clock.Monotonic() - p.at
+	switch {
+	case 10*p.let >= 9*p.group:
+		p.age = 0
+		p.back += (took - p.back) / 2
+	case p.age >= gatherTrial:
+		p.back += (took*time.Duration(p.group)/time.Duration(p.let) - p.back) / gatherShare
 	}
 }
 
@@ -296,15 +393,17 @@ func (w *logWriter) shipped(b *batch, at wal.Position, err error, took time.Dura
 	defer w.mu.Unlock()
 	defer w.changed.Broadcast()
 	if err != nil {
-		if w.failed == nil {
-			w.failed = err
-		}
+		w.fail(err)
 		return false
 	}
 	b.at, w.tail = at, at
 	w.durable = b.last
-	w.group, w.took = w.queued(), took
+	w.returned(true)
+	w.pace.group, w.pace.let, w.pace.at, w.pace.took, w.pace.isBack = w.queued(), b.waits, w.clock.Monotonic(), took, false
+	w.pace.age++
+	close(b.done)
 	w.held -= b.bytes
+	w.clear()
 	w.batches[0], w.batches = nil, w.batches[1:]
 	b.ops = nil // who waits for the batch keeps it
 	w.stats.Records++
@@ -313,13 +412,20 @@ func (w *logWriter) shipped(b *batch, at wal.Position, err error, took time.Dura
 	return true
 }
 
+// fail ends all waits; the first reason counts. w.mu is held.
+func (w *logWriter) fail(err error) {
+	if w.failed == nil {
+		w.failed = err
+		close(w.ended)
+		w.clear()
+	}
+}
+
 // close ends the shipping goroutine; what nobody waits for any more is not shipped.
 func (w *logWriter) close() {
 	w.mu.Lock()
 	w.closing = true
-	if w.failed == nil {
-		w.failed = ErrClosed
-	}
+	w.fail(ErrClosed)
 	w.changed.Broadcast()
 	w.mu.Unlock()
 	<-w.done

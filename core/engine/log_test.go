@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"blobpglite/core/clock"
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
@@ -28,7 +30,7 @@ func TestLogRoundTrip(t *testing.T) {
 	st := mem.New(mem.Options{})
 	e := open(t, st, inLog)
 	must(t, e, "CREATE TABLE t (a int PRIMARY KEY, b text); INSERT INTO t SELECT g, 'row ' || g FROM generate_series(1, 1000) g")
-	must(t, e, "ALTER SYSTEM SET application_name = 'kept'")
+	must(t, e, "ALTER SYSTEM SET cluster_name = 'kept'")
 	if err := e.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +39,7 @@ func TestLogRoundTrip(t *testing.T) {
 		if got := must(t, e, "SELECT count(*) FROM t"); got != fmt.Sprint(1000+100*life) {
 			t.Fatalf("life %d finds %s rows", life, got)
 		}
-		if got := must(t, e, "SHOW application_name"); got != "kept" {
+		if got := must(t, e, "SHOW cluster_name"); got != "kept" {
 			t.Errorf("life %d: ALTER SYSTEM did not survive: %q", life, got)
 		}
 		for i := range 100 {
@@ -170,12 +172,16 @@ func TestGroupCommit(t *testing.T) {
 	slow := &slowLog{Store: mem.New(mem.Options{}), gate: make(chan struct{})}
 	e := open(t, slow, inLog, func(o *Options) { o.LeaseTTL = time.Hour })
 	must(t, e, "CREATE TABLE t (a int)")
-	slow.hold(true)
 	const clients = 32
+	var conns []*pgconn.PgConn
+	for range clients {
+		conns = append(conns, client(t, e))
+	}
+	slow.hold(true)
 	var wg sync.WaitGroup
-	for i := range clients {
+	for i, c := range conns {
 		wg.Go(func() {
-			if _, err := e.Query(context.Background(), fmt.Sprintf("INSERT INTO t VALUES (%d)", i)); err != nil {
+			if _, err := try(context.Background(), c, fmt.Sprintf("INSERT INTO t VALUES (%d)", i)); err != nil {
 				t.Error(err)
 			}
 		})

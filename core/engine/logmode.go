@@ -11,6 +11,7 @@ import (
 
 	"blobpglite/core/base"
 	"blobpglite/core/gc"
+	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
 	"blobpglite/core/memfs"
 	"blobpglite/core/pglite"
@@ -28,10 +29,13 @@ type logMode struct {
 	fence   uint64      // seq of our fence: everything we append is above it
 	hasBase atomic.Bool // the manifest names a layer; before, there is none to replay records on
 	initial *memfs.FS   // of a new database: what its first layer holds
-	old     oldLog
+
+	// Under the cluster's lock.
+	sight   sight
+	written wal.Op // the last of PostgreSQL's log
+	born    uint64 // transactions that had ended when PostgreSQL was started last
 
 	compacting atomic.Bool
-	asked      atomic.Pointer[cutting] // the layer that waits for its cut, and so for the turn; nil: none does
 	renewing   atomic.Bool
 	background sync.WaitGroup
 	ctx        context.Context // of background work
@@ -53,8 +57,6 @@ type logMode struct {
 	collected      uint64       // everything below is collected
 	learnt         gc.Learnt    // by collections, of the log
 	restoreRate    float64      // bytes of a layer a second
-	upkeep         upkeep
-	openedAge      uint32 // of transaction ids, when it was opened
 }
 
 // openLog opens in mode log.
@@ -63,7 +65,11 @@ func (e *Engine) openLog(ctx context.Context) error {
 		Store: e.o.Store, Writer: e.o.Writer, Process: e.o.process(), Address: e.o.Address, LeaseTTL: e.o.LeaseTTL, AcquireTimeout: e.o.AcquireTimeout,
 		Create: e.o.Create, Postgres: pglite.PostgresVersion, Retain: e.o.Retain, BeforeCreate: e.beforeCreate, Check: e.o.checkVersion,
 		LeaseDamaged: func(err error) { e.o.Logger.Error("somebody has overwritten the lease", "error", err) },
-		Deadline:     e.o.CommitDeadline, Clock: e.o.Clock, Hook: e.o.Hook,
+		LeaseWaits: func(held *lease.LockedError, atMost time.Duration) {
+			e.o.Logger.Info("another process has the database: waiting for its lease to run out or to be given back",
+				"holder", held.Holder, "address", held.Address, "until", held.ExpiresAt.UTC().Format(time.RFC3339Nano), "at_most", atMost.String())
+		},
+		Deadline: e.o.CommitDeadline, Clock: e.o.Clock, Hook: e.o.Hook,
 		Ahead: func(m manifest.Manifest) {
 			if n := len(m.Layers); n > 0 {
 				e.ahead.begin(ctx, e, m.Layers[n-1].Key)
@@ -94,16 +100,7 @@ func (e *Engine) openLog(ctx context.Context) error {
 	m.log.before = m.firstLayer
 	e.commits = m
 	e.unlogged.logger = e.o.Logger
-	err = m.restore(ctx)
-	if err == nil {
-		err = e.learnFreezeAge()
-	}
-	if err == nil {
-		var prepared string
-		prepared, err = e.in.Parameter("max_prepared_transactions")
-		m.old.keep = prepared != "0"
-	}
-	if err != nil {
+	if err = m.restore(ctx); err != nil {
 		m.stop()
 		return errors.Join(err, opened.Lease.Release(context.WithoutCancel(ctx)))
 	}
@@ -142,12 +139,6 @@ func (m *logMode) restore(ctx context.Context) error {
 	if err := e.startOn(ctx, data, m.opened.Records); err != nil {
 		return err
 	}
-	if err := e.freezeOthers(ctx, data); err != nil {
-		return err
-	}
-	if m.openedAge, err = e.in.TransactionAge(); err != nil {
-		return err
-	}
 	e.unlogged.begin(data, e.o.Logger)
 	if raw := m.opened.Manifest.Layers[layers-1].RawBytes; raw > 0 && e.opened.Restore > 0 {
 		m.restoreRate = float64(raw) / e.opened.Restore.Seconds()
@@ -183,23 +174,67 @@ func replay(data *memfs.FS, records []wal.Record) (int64, error) {
 	return bytes, nil
 }
 
-// watch connects the files to the log.
+// watch connects the files to the log. The hooks are called by whichever process writes, under the cluster's lock.
 func (m *logMode) watch(data *memfs.FS) {
-	c := newCapture(data, func(op wal.Op) { m.log.add(op, m.e.in != nil && m.e.in.FlushingLog()) })
-	m.old = oldLog{files: data, keep: true} // while it opens, PostgreSQL may recover from them again
+	c := newCapture(data, m.captured)
 	data.SetHooks(memfs.Hooks{
 		Write: func(name string, off int64, p []byte) {
 			m.e.countLog(name, off, p)
 			c.write(name, off, p)
-			if segment(name) != "" {
-				m.old.wrote(name)
-			}
 		},
 		Rename: c.rename,
 		Unlink: c.unlink,
 		Create: m.e.unlogged.created,
 	})
 }
+
+// captured takes an operation that a process has just made. While PostgreSQL starts there are no clients, and what recovery
+// writes it would write again: nobody waits for it.
+func (m *logMode) captured(op wal.Op) {
+	c := m.e.server.live.Load()
+	var p *pglite.Process
+	if c != nil {
+		p = c.Current()
+		m.sight.look(c, m.log.mark())
+	}
+	lazy := background(p)
+	n := m.log.add(op, lazy)
+	if !lazy {
+		p.Note = n
+		if room := m.log.crowded(); room != nil { // it writes faster than the bucket takes it
+			p.Hold(room)
+		}
+	}
+	if c != nil {
+		m.flushLater(lazy)
+	}
+	if op.Kind != wal.OpWrite { // ALTER SYSTEM: others see it without a transaction
+		m.sight.visible = n
+	} else if last, ok := reaches(op.Path, op.Offset, op.Data); ok {
+		m.written = last
+	}
+}
+
+// mark says what an answer waits for. It is called under the cluster's lock.
+func (m *logMode) mark(p *pglite.Process, inBlock bool) mark {
+	if c := m.e.server.live.Load(); c != nil {
+		m.sight.look(c, m.log.mark())
+	}
+	return m.sight.answer(p, inBlock, m.o.Answers)
+}
+
+// started is told, under the cluster's lock, that PostgreSQL runs. After a crash everything that was in its files has come back,
+// with what no answer had waited for: from now on it can be seen.
+func (m *logMode) started(c *pglite.Cluster, again bool) {
+	m.born = c.Completions()
+	m.sight.completions = m.born
+	if again {
+		m.sight.visible = m.log.end()
+	}
+}
+
+// reached is what of PostgreSQL's log was captured: its recovery must come so far. No process runs.
+func (m *logMode) reached() []wal.Record { return []wal.Record{{Ops: []wal.Op{m.written}}} }
 
 // begin renews a lease that has run out before anything is served; one that soon will is renewed on the side.
 func (m *logMode) begin(ctx context.Context) error {
@@ -217,47 +252,27 @@ func (m *logMode) begin(ctx context.Context) error {
 	return nil
 }
 
-// durable also says whether an answer may leave without asking the bucket.
-func (m *logMode) durable() bool {
-	return m.o.ReadMode != ReadStrict && (m.o.Durability != Strict || m.log.isDurable())
-}
-
 func (m *logMode) idle() bool { return m.log.allDurable() }
 
 func (m *logMode) last() CommitStats { return CommitStats{} }
 
-// settle says what the answer waits for.
-func (m *logMode) settle(context.Context) (func(context.Context) error, bool, error) {
-	mark := m.log.mark()
-	m.consider()
-	wait := m.awaited(mark)
-	m.walwriter()
-	commits := wait != nil
+// settle waits for what an answer tells of. What waits for nothing is proved to be fresh: by the lease, or by the bucket.
+func (m *logMode) settle(ctx context.Context, at mark) (committed bool, err error) {
+	wait := m.awaited(at)
 	switch {
-	case m.o.ReadMode != ReadStrict:
-		return wait, commits, nil
+	case m.o.ReadMode == ReadStrict:
+		err = m.proved(ctx, wait)
 	case wait == nil:
-		return m.unfenced, commits, nil
+		err = m.begin(ctx)
+	default:
+		err = wait(ctx)
 	}
-	// Also where a record is awaited, for it may have been on its way before this run had read what it read. Beside it, a
-	// look takes no longer.
-	return func(ctx context.Context) error {
-		looked := make(chan error, 1)
-		go func() { looked <- m.unfenced(ctx) }()
-		err := wait(ctx)
-		look := <-looked
-		if err == nil && errors.Is(look, errUnproved) { // what was committed is durable: the client must not simply try again
-			look = fmt.Errorf("%w: %w", ErrUnknown, look)
-		}
-		if err == nil {
-			err = look
-		}
-		return err
-	}, commits, nil
+	return at.wrote() && (wait != nil || m.o.Durability == Strict), err
 }
 
 // awaited is what the durability makes an answer wait for; nil: nothing.
-func (m *logMode) awaited(mark uint64) func(context.Context) error {
+func (m *logMode) awaited(at mark) func(context.Context) error {
+	place := at.place()
 	switch m.o.Durability {
 	case Interval:
 		return m.interval()
@@ -265,15 +280,34 @@ func (m *logMode) awaited(mark uint64) func(context.Context) error {
 		m.sleep()
 		return nil
 	}
-	if m.log.isDurable() {
+	if m.log.isDurable(place) {
 		return nil
 	}
-	return func(ctx context.Context) error { return m.log.wait(ctx, mark) }
+	return func(ctx context.Context) error { return m.log.wait(ctx, place) }
 }
 
 // errUnproved: in read mode strict, the bucket could not be asked whether this writer still is one. The statement has run,
 // and nothing was lost: ask again.
 var errUnproved = errors.New("it could not be proved that no other writer has the database")
+
+// proved waits, and proves that nobody had taken over when the statement had run. It does so also where a record is awaited, for
+// that may have been on its way before the statement read what it read. Beside it, a look takes no longer.
+func (m *logMode) proved(ctx context.Context, wait func(context.Context) error) error {
+	if wait == nil {
+		return m.unfenced(ctx)
+	}
+	looked := make(chan error, 1)
+	go func() { looked <- m.unfenced(ctx) }()
+	err := wait(ctx)
+	look := <-looked
+	switch {
+	case err != nil:
+		return err
+	case errors.Is(look, errUnproved): // what was committed is durable: the client must not simply try again
+		return fmt.Errorf("%w: %w", ErrUnknown, look)
+	}
+	return look
+}
 
 // unfenced proves that nobody had taken over when it was called.
 func (m *logMode) unfenced(ctx context.Context) error {
@@ -286,28 +320,31 @@ func (m *logMode) unfenced(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", errUnproved, err)
 }
 
-// catchUp waits for everything, in the middle of a statement.
-func (m *logMode) catchUp(ctx context.Context) error {
-	if m.durable() {
-		return nil
-	}
-	if m.o.Durability == Strict {
-		if err := m.log.wait(ctx, m.log.mark()); err != nil {
-			return err
-		}
-	}
-	if m.o.ReadMode == ReadStrict {
-		return m.unfenced(ctx)
-	}
-	return nil
-}
-
-// force waits for everything, under the turn.
+// force waits for everything.
 func (m *logMode) force(ctx context.Context) (CommitStats, error) {
 	at := m.o.Clock.Monotonic()
+	err := m.flushed(ctx)
 	bytes := m.log.pending()
-	err := m.log.wait(ctx, m.log.end())
+	if err == nil {
+		err = m.log.flush(ctx, m.log.end())
+	}
 	return CommitStats{Wall: m.o.Clock.Monotonic() - at, RawBytes: int64(bytes)}, err
+}
+
+// flushed makes PostgreSQL write what it holds of its log in buffers: of commits with synchronous_commit=off. Where no transaction
+// has ended since it was started there is none.
+func (m *logMode) flushed(ctx context.Context) error {
+	if !m.changed() {
+		return nil
+	}
+	return m.e.checkpoint(ctx)
+}
+
+// changed says whether transactions have ended since PostgreSQL was started. What it has written else, recovery would write again.
+func (m *logMode) changed() bool {
+	changed := true
+	_ = m.e.server.locked(func(c *pglite.Cluster) { changed = c.Completions() != m.born })
+	return changed
 }
 
 // leaveLease is how long an engine that failed tries to give its lease back.
@@ -318,9 +355,7 @@ func (m *logMode) close(ctx context.Context, give bool) error {
 	var err error
 	var layer func(context.Context)
 	if !give {
-		if err = m.log.wait(ctx, m.log.end()); err == nil && !m.e.halted.Load() { // a halted PostgreSQL makes no checkpoint
-			layer = m.lastLayer(ctx)
-		}
+		layer, err = m.finish(ctx)
 	}
 	m.stop()
 	m.log.close()
@@ -340,6 +375,28 @@ func (m *logMode) close(ctx context.Context, give bool) error {
 		layer(ctx)
 	}
 	return err
+}
+
+// finish makes everything durable that an orderly end keeps, and cuts the last layer.
+func (m *logMode) finish(ctx context.Context) (layer func(context.Context), err error) {
+	runs := true // a PostgreSQL that was ended, or has crashed, makes no checkpoint
+	if _, err := m.e.server.now(); err != nil || m.e.halted.Load() {
+		runs = false
+	}
+	if runs {
+		if err := m.flushed(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if m.log.mark() > 0 || m.changed() {
+		if err := m.log.flush(ctx, m.log.end()); err != nil {
+			return nil, err
+		}
+	}
+	if !runs {
+		return nil, nil
+	}
+	return m.lastLayer(ctx), nil
 }
 
 // interval flushes every FlushInterval of running time.
@@ -370,17 +427,28 @@ func (m *logMode) sleep() {
 	}
 }
 
-// walwriter flushes what transactions with synchronous_commit=off have left, after PostgreSQL's wal_writer_delay: such an answer
-// waits for nothing, and a crash takes back at most what came since (PostgreSQL promises three of these delays, and here the
-// append is on top). In the lazy durabilities their own flush takes it along. It is called under the turn.
-func (m *logMode) walwriter() {
-	if m.o.Durability != Strict || !m.log.left() {
-		return
-	}
+// flushLater sees to it that what was written becomes durable without an answer that waits for it. It is called under the cluster's
+// lock.
+func (m *logMode) flushLater(lazy bool) {
 	m.lazy.Lock()
 	defer m.lazy.Unlock()
-	m.later(m.e.in.WalWriterDelay())
+	switch m.o.Durability {
+	case Interval:
+		m.later(m.o.FlushInterval)
+	case Sleep:
+		m.touched = m.o.Clock.Monotonic()
+		m.later(m.o.IdleFlush)
+	default:
+		if lazy {
+			m.later(walWriterDelay)
+		}
+	}
 }
+
+// walWriterDelay is how long what was written in the background waits for an answer that takes it along: PostgreSQL's own
+// wal_writer_delay has passed before. (PostgreSQL promises what synchronous_commit=off commits within three of these; here the append
+// is on top.) In the lazy durabilities their own flush takes it along.
+const walWriterDelay = 200 * time.Millisecond
 
 // later flushes after d, unless that is under way. m.lazy is held.
 func (m *logMode) later(d time.Duration) {
@@ -395,7 +463,7 @@ func (m *logMode) later(d time.Duration) {
 			}
 			d = m.again()
 		}
-		_ = m.log.wait(m.ctx, m.log.end()) // a failure has poisoned the engine
+		_ = m.log.flush(m.ctx, m.log.end()) // a failure has poisoned the engine
 	})
 }
 
@@ -413,7 +481,7 @@ func (m *logMode) again() time.Duration {
 	return 0
 }
 
-// append makes operations durable as one record.
+// append makes operations durable as one record. The log has grown then: a layer may be due.
 func (m *logMode) append(ctx context.Context, ops []wal.Op) (wal.Position, error) {
 	began := m.o.Clock.Monotonic()
 	at, err := m.opened.Log.Append(ctx, ops)
@@ -423,6 +491,7 @@ func (m *logMode) append(ctx context.Context, ops []wal.Op) (wal.Position, error
 		for _, op := range ops {
 			m.bytes.Add(int64(len(op.Data)))
 		}
+		m.consider()
 	}
 	return at, err
 }

@@ -14,7 +14,6 @@ import (
 	"blobpglite/core/base"
 	"blobpglite/core/manifest"
 	"blobpglite/core/memfs"
-	"blobpglite/core/pgdata"
 	"blobpglite/core/pglite"
 	"blobpglite/core/point"
 	"blobpglite/core/store"
@@ -33,7 +32,8 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
-	e := &Engine{o: o, turn: make(chan struct{}, 1), failed: make(chan struct{})}
+	e := newEngine(o)
+	defer e.prepare(ctx)()
 	began := o.Clock.Monotonic()
 	open := e.openLog
 	if o.Mode == ModeSnapshot {
@@ -42,22 +42,52 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if err := open(ctx); err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
-	e.opened.Wall, e.opened.LeftOut = e.since(began), e.in.LeftOut()
-	e.give()
+	if err := e.setPassword(ctx); err != nil {
+		return nil, fmt.Errorf("open the database: %w", errors.Join(err, e.Close(context.WithoutCancel(ctx))))
+	}
+	e.opened.Wall, e.opened.LeftOut = e.since(began), e.server.cluster.LeftOut()
 	return e, nil
 }
 
 func (e *Engine) since(began time.Duration) time.Duration { return e.o.Clock.Monotonic() - began }
 
+// prepare has PostgreSQL's start prepared while lease, log and layer are on their way. The function that it returns waits for the end of that,
+// which is behind anyway.
+func (e *Engine) prepare(ctx context.Context) (wait func()) {
+	inner, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if rt, err := e.load(inner); err == nil {
+			_ = rt.Prepare(inner, e.o.cluster(nil)) // the start by itself tells what is wrong
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
 // runtime is the loaded PostgreSQL, which may have to be waited for.
 func (e *Engine) runtime(ctx context.Context) (*pglite.Runtime, error) {
+	at := e.o.Clock.Monotonic()
+	rt, err := e.load(ctx)
+	if err == nil && e.o.Load != nil {
+		e.opened.Runtime += e.since(at)
+	}
+	return rt, err
+}
+
+// load asks for the runtime, once for all who want it.
+func (e *Engine) load(ctx context.Context) (*pglite.Runtime, error) {
+	e.loading.Lock()
+	defer e.loading.Unlock()
 	if e.o.Runtime == nil {
-		at := e.o.Clock.Monotonic()
 		rt, err := e.o.Load(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("load PostgreSQL: %w", err)
 		}
-		e.o.Runtime, e.opened.Runtime = rt, e.since(at)
+		e.o.Runtime = rt
 	}
 	return e.o.Runtime, nil
 }
@@ -69,9 +99,6 @@ func (e *Engine) beforeCreate(ctx context.Context) (pgliteSHA256 string, err err
 		asked.Go(func() error { return e.o.BeforeCreate(ctx) })
 	}
 	rt, err := e.runtime(ctx)
-	if err == nil && len(e.o.Settings) == 0 {
-		_, err = rt.TemplateImage(ctx) // it is made once, and will be needed: see startNew
-	}
 	if err = errors.Join(asked.Wait(), err); err != nil {
 		return "", err
 	}
@@ -81,7 +108,7 @@ func (e *Engine) beforeCreate(ctx context.Context) (pgliteSHA256 string, err err
 // countLog is a hook that counts what is written to PostgreSQL's log.
 func (e *Engine) countLog(name string, _ int64, p []byte) {
 	if strings.HasPrefix(name, walDir) {
-		e.logBytes.Add(int64(len(p)))
+		e.logSize.wrote(e.server.live.Load(), e.logBytes.Add(int64(len(p))))
 	}
 }
 
@@ -91,15 +118,11 @@ func (e *Engine) openSnapshot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s := &snapshots{o: &e.o, e: e, epoch: m.Epoch}
+	s := newSnapshots(e, m.Epoch)
 	e.commits = s
 	e.opened.Epoch = m.Epoch
 	if len(m.Layers) == 0 {
-		if err := e.startNew(ctx, nil); err != nil {
-			return err
-		}
-		s.watch(e.in.Data())
-		return nil
+		return e.startNew(ctx, s.watch)
 	}
 	data, stats, err := e.readLayer(ctx, m)
 	if err != nil {
@@ -109,11 +132,7 @@ func (e *Engine) openSnapshot(ctx context.Context) error {
 	s.seq, s.commits = layer.Seq, m.Commits
 	s.kept = []keptLayer{{layer.Key, stats.Parts}}
 	s.watch(data)
-	if err := e.startOn(ctx, data, nil); err != nil {
-		return err
-	}
-	s.dirty = false // what recovery wrote and synced, every recovery from this layer writes again
-	return nil
+	return e.startOn(ctx, data, nil)
 }
 
 // claim makes this engine the manifest's writer, under the next epoch, and returns the manifest.
@@ -220,37 +239,6 @@ func (e *Engine) readLayer(ctx context.Context, m manifest.Manifest) (*memfs.FS,
 	return data, stats, e.o.Hook.Fire(ctx, point.RestoreAfterBase)
 }
 
-// startOn starts PostgreSQL on restored files, into which records were replayed, and looks whether it recovered all that
-// they hold. What it writes to its log when recovery has ended is not shipped before somebody waits for it, so after an error
-// the bucket is as it was.
-func (e *Engine) startOn(ctx context.Context, data *memfs.FS, records []wal.Record) error {
-	rt, err := e.runtime(ctx)
-	if err != nil {
-		return err
-	}
-	at := e.o.Clock.Monotonic()
-	want, err := e.recoverable(data, records)
-	if err == nil {
-		err = dropSignals(data)
-	}
-	if err != nil {
-		return err
-	}
-	e.in, err = rt.Start(ctx, e.o.instance(data))
-	e.opened.Start = e.since(at)
-	if err != nil {
-		return e.o.blame(err)
-	}
-	to, err := e.in.Replayed()
-	if err == nil {
-		err = want.recovered(pgdata.LSN(to))
-	}
-	if err != nil {
-		e.in.Kill()
-	}
-	return err
-}
-
 // blame names the server parameters that a start which failed was given: PostgreSQL tells of a file that is not there, and not
 // which of them asked for it.
 func (o *Options) blame(err error) error {
@@ -264,42 +252,16 @@ func (o *Options) blame(err error) error {
 	return fmt.Errorf("PostgreSQL was given %s: %w", strings.Join(given, ", "), err)
 }
 
-// startNew starts a new database: from the image of the template, or where server parameters were given, which an
-// image has fixed, from its files. prepare, if there is one, gets the files before PostgreSQL writes to them.
+// startNew starts a new database: from the files that initdb makes. prepare gets them before PostgreSQL writes to them.
 func (e *Engine) startNew(ctx context.Context, prepare func(*memfs.FS)) error {
 	rt, err := e.runtime(ctx)
 	if err != nil {
 		return err
 	}
-	if len(e.o.Settings) > 0 {
-		data, err := rt.Template(ctx, memfs.Options{Now: e.o.Clock.Now})
-		if err != nil {
-			return err
-		}
-		if prepare != nil {
-			prepare(data)
-		}
-		return e.startOn(ctx, data, nil)
-	}
-	img, err := rt.TemplateImage(ctx)
+	data, err := rt.Template(ctx, memfs.Options{Now: e.o.Clock.Now})
 	if err != nil {
 		return err
 	}
-	at := e.o.Clock.Monotonic()
-	if e.in, err = rt.StartImage(ctx, img, e.o.instance(nil)); err != nil {
-		return err
-	}
-	if prepare != nil {
-		prepare(e.in.Data())
-	}
-	e.opened.Start = e.since(at)
-	return nil
-}
-
-// instance are the options of the instance on these files.
-func (o *Options) instance(data *memfs.FS) pglite.InstanceOptions {
-	return pglite.InstanceOptions{
-		Data: data, DataLimit: o.MaxBytes, MemoryLimit: o.MemoryLimit, Settings: o.Settings, StatementTimeout: o.StatementTimeout, Clock: o.Clock,
-		Log: func(line string) { o.Logger.Info("postgres", "line", line) },
-	}
+	prepare(data)
+	return e.startOn(ctx, data, nil)
 }

@@ -83,6 +83,18 @@ func shipped(records []wal.Record, segmentBytes uint64) pgdata.LSN {
 	return 0
 }
 
+// reaches is the last byte of a write to PostgreSQL's log that is not zero, as an operation: what recovery has to come to.
+func reaches(path string, off int64, p []byte) (wal.Op, bool) {
+	if segment(path) == "" {
+		return wal.Op{}, false
+	}
+	n := len(bytes.TrimRight(p, "\x00"))
+	if n == 0 {
+		return wal.Op{}, false
+	}
+	return wal.Op{Kind: wal.OpWrite, Path: path, Offset: off + int64(n) - 1, Data: []byte{p[n-1]}}, true
+}
+
 // inProduction makes files say that PostgreSQL runs, if they do not: for a layer that records follow.
 func inProduction(files *memfs.FS) error {
 	body, err := files.ReadFile(pgdata.ControlPath)

@@ -39,6 +39,27 @@ func (h heard) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// TestSaysWhomItWaitsFor: whoever looks at a service that does not come up finds in its log who has the database, once.
+func TestSaysWhomItWaitsFor(t *testing.T) {
+	st := mem.New(mem.Options{})
+	open(t, st, inLog, func(o *Options) { o.LeaseTTL, o.Writer, o.Address = time.Hour, "first", "10.0.0.1:5432" })
+	said := heard{"waiting for its lease", make(chan string, 100)}
+	// It waits until that lease has stood still for a whole one of its own: 50 ms.
+	open(t, st, inLog, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(said, nil)) })
+	if len(said.lines) == 0 {
+		t.Fatal("nothing is said")
+	}
+	line := <-said.lines
+	for _, part := range []string{"holder=first/", "address=10.0.0.1:5432", "until=20", "at_most="} {
+		if !strings.Contains(line, part) {
+			t.Errorf("it lacks %q: %s", part, line)
+		}
+	}
+	if len(said.lines) > 0 {
+		t.Error("it is said more than once")
+	}
+}
+
 // TestARenewalOnTheSideFails: a lease of which less than half is left is renewed beside a statement, which neither waits for
 // that nor fails with it. Later statements try again.
 func TestARenewalOnTheSideFails(t *testing.T) {

@@ -4,68 +4,129 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"blobpglite/core/base"
 	"blobpglite/core/manifest"
 	"blobpglite/core/memfs"
 	"blobpglite/core/pglite"
 	"blobpglite/core/store"
+	"blobpglite/core/wal"
 )
 
-// snapshots is the mode that commits by uploading everything.
+// snapshots is the mode that commits by uploading everything. What commits while a layer is on its way shares the next one.
 type snapshots struct {
-	o       *Options
-	e       *Engine
-	epoch   uint64
-	seq     uint64 // of the last layer
-	commits uint64
-	kept    []keptLayer // layers in the bucket, oldest first
-	dirty   bool        // something was synced that is not durable yet
-	stats   CommitStats
+	o     *Options
+	e     *Engine
+	epoch uint64
+
+	// Under the cluster's lock.
+	sight   sight
+	synced  uint64 // syncs by clients' processes: each commit ends with one
+	written wal.Op // the last of PostgreSQL's log
+
+	turn         chan struct{} // its holder commits, and owns what follows
+	seq, commits uint64        // of the last layer
+	kept         []keptLayer   // layers in the bucket, oldest first
+
+	durable atomic.Uint64 // syncs that are in the last layer
+	held    atomic.Uint64 // transactions that had ended when it was cut
+	stats   atomic.Pointer[CommitStats]
+}
+
+func newSnapshots(e *Engine, epoch uint64) *snapshots {
+	s := &snapshots{o: &e.o, e: e, epoch: epoch, turn: make(chan struct{}, 1)}
+	s.turn <- struct{}{}
+	s.stats.Store(&CommitStats{})
+	return s
 }
 
 func (s *snapshots) begin(context.Context) error { return nil }
-func (s *snapshots) durable() bool               { return !s.dirty }
-func (s *snapshots) idle() bool                  { return !s.dirty }
-func (s *snapshots) last() CommitStats           { return s.stats }
+func (s *snapshots) throttle(context.Context)    {} // a commit is a layer
+func (s *snapshots) last() CommitStats           { return *s.stats.Load() }
+func (s *snapshots) reached() []wal.Record       { return []wal.Record{{Ops: []wal.Op{s.written}}} }
 
-// settle commits under the turn. Nothing new in the files: nothing is uploaded.
-func (s *snapshots) settle(ctx context.Context) (func(context.Context) error, bool, error) {
-	if !s.dirty {
-		return nil, false, nil
+// watch counts what clients' processes sync.
+func (s *snapshots) watch(data *memfs.FS) {
+	data.SetHooks(memfs.Hooks{
+		Sync: func(string, bool) {
+			c := s.e.server.live.Load()
+			if c == nil || background(c.Current()) {
+				return
+			}
+			s.sight.look(c, s.synced)
+			s.synced++
+			c.Current().Note = s.synced
+		},
+		Write: func(name string, off int64, p []byte) {
+			s.e.countLog(name, off, p)
+			if op, ok := reaches(name, off, p); ok {
+				s.written = op
+			}
+		},
+	})
+}
+
+func (s *snapshots) mark(p *pglite.Process, inBlock bool) mark {
+	if c := s.e.server.live.Load(); c != nil {
+		s.sight.look(c, s.synced)
 	}
-	_, err := s.force(ctx)
-	return nil, false, err
+	return s.sight.answer(p, inBlock, s.o.Answers)
+}
+
+// started: what a crash has brought back can be seen, and is not in a layer.
+func (s *snapshots) started(c *pglite.Cluster, again bool) {
+	s.sight.completions = c.Completions()
+	if again {
+		s.synced++
+		s.sight.visible = s.synced
+	}
+	s.held.Store(s.sight.completions)
+}
+
+// idle: of commits with synchronous_commit=off too.
+func (s *snapshots) idle() bool {
+	idle := false
+	err := s.e.server.locked(func(c *pglite.Cluster) { idle = s.synced == s.durable.Load() && c.Completions() == s.held.Load() })
+	return err == nil && idle
+}
+
+// settle takes a layer, unless somebody has whose layer holds what the answer tells of.
+func (s *snapshots) settle(ctx context.Context, at mark) (committed bool, err error) {
+	if s.durable.Load() >= at.place() {
+		return at.wrote(), nil
+	}
+	select {
+	case <-s.turn:
+	case <-ctx.Done():
+		return false, errors.Join(store.ErrUnknown, ctx.Err())
+	}
+	defer func() { s.turn <- struct{}{} }()
+	if err := s.e.poisonedBy(); err != nil {
+		return false, err
+	}
+	if s.durable.Load() < at.place() {
+		err = s.commit(context.WithoutCancel(ctx))
+	}
+	return at.wrote(), err
 }
 
 func (s *snapshots) force(ctx context.Context) (CommitStats, error) {
-	stats, err := s.commit(ctx, s.e.in)
+	<-s.turn
+	defer func() { s.turn <- struct{}{} }()
+	err := s.e.poisonedBy()
 	if err == nil {
-		s.dirty, s.stats = false, stats
+		err = s.commit(ctx)
 	}
-	return stats, err
+	return s.last(), err
 }
 
-func (s *snapshots) catchUp(context.Context) error { return nil }
-
-// yield and throttle have nothing to do: a commit is a layer.
-func (s *snapshots) yield(context.Context)    {}
-func (s *snapshots) throttle(context.Context) {}
-
 func (s *snapshots) close(ctx context.Context, give bool) error {
-	if give || !s.dirty || s.e.halted.Load() { // of a halted PostgreSQL nothing was acknowledged that is not in a layer
+	if give || s.e.halted.Load() || s.idle() { // of a halted PostgreSQL nothing was acknowledged that is not in a layer
 		return nil
 	}
 	_, err := s.force(ctx)
 	return err
-}
-
-// watch marks the mode dirty when PostgreSQL syncs a file: at each commit it syncs its log once, before the answer.
-func (s *snapshots) watch(data *memfs.FS) {
-	data.SetHooks(memfs.Hooks{
-		Sync:  func(string, bool) { s.dirty = true },
-		Write: s.e.countLog,
-	})
 }
 
 // keptLayer is a complete layer in the bucket.
@@ -78,29 +139,28 @@ type keptLayer struct {
 // that has read the manifest just before a commit still finds what it names.
 const keepLayers = 2
 
-// commit uploads the files as they are now as a layer, and swaps the manifest to it.
-func (s *snapshots) commit(ctx context.Context, in *pglite.Instance) (CommitStats, error) {
+// commit uploads the files as they are now as a layer, and swaps the manifest to it. Its caller has the turn.
+func (s *snapshots) commit(ctx context.Context) error {
 	var stats CommitStats
 	clk := s.o.Clock
 	began := clk.Monotonic()
 
-	// A checkpoint keeps the layer's share of the log small. Within a transaction the statement would be the
-	// client's own, so there the log since the last checkpoint goes along instead; recovery replays it.
-	open, err := in.InTransaction()
-	if err != nil {
-		return stats, err
+	// A checkpoint keeps the layer's share of the log small.
+	if err := s.e.checkpoint(ctx); err != nil {
+		return err
 	}
-	if !open {
-		at := clk.Monotonic()
-		if _, err := in.Maintain(ctx, "CHECKPOINT"); err != nil {
-			return stats, fmt.Errorf("checkpoint: %w", err)
-		}
-		stats.Checkpoint = clk.Monotonic() - at
-	}
+	stats.Checkpoint = clk.Monotonic() - began
 
-	// The clone is taken between two calls of the guest: the files are as a crash at this moment would leave them.
+	// The clone is taken while no process runs: the files are as a crash at this moment would leave them.
 	at := clk.Monotonic()
-	files := in.Data().Clone()
+	var files *memfs.FS
+	var synced, completions uint64
+	err := s.e.server.locked(func(c *pglite.Cluster) {
+		files, synced, completions = c.Data().Clone(), s.synced, c.Completions()
+	})
+	if err != nil {
+		return err
+	}
 	stats.Clone = clk.Monotonic() - at
 
 	include, err := layerFilter(files)
@@ -108,13 +168,13 @@ func (s *snapshots) commit(ctx context.Context, in *pglite.Instance) (CommitStat
 		err = inProduction(files)
 	}
 	if err != nil {
-		return stats, err
+		return err
 	}
 	seq := s.seq + 1
 	key := base.Key(s.epoch, seq)
 	written, err := base.Write(ctx, s.o.Store, key, files, base.WriteOptions{Include: include, Hook: s.o.Hook, Clock: clk})
 	if err != nil {
-		return stats, err
+		return err
 	}
 	stats.Compress, stats.Upload, stats.Layer = written.Compress, written.Upload, written.Wall
 	stats.RawBytes, stats.StoredBytes = written.RawBytes, written.StoredBytes
@@ -123,15 +183,18 @@ func (s *snapshots) commit(ctx context.Context, in *pglite.Instance) (CommitStat
 	if err := s.publish(ctx, manifest.Layer{
 		Key: key, Epoch: s.epoch, Seq: seq, RawBytes: written.RawBytes, StoredBytes: written.StoredBytes, Taken: clk.Now(),
 	}); err != nil {
-		return stats, err
+		return err
 	}
 	stats.ManifestCAS = clk.Monotonic() - at
 	s.seq = seq
 	s.commits++
 	s.kept = append(s.kept, keptLayer{key, written.Parts})
+	s.durable.Store(synced)
+	s.held.Store(completions)
 	s.collect(ctx)
 	stats.Wall = clk.Monotonic() - began
-	return stats, nil
+	s.stats.Store(&stats)
+	return nil
 }
 
 // publish swaps the manifest to a layer. Whoever is no longer the manifest's writer is fenced.

@@ -13,7 +13,7 @@ import (
 // empties them: their changes are in no log.
 type unlogged struct {
 	logger *slog.Logger
-	told   bool // under the turn
+	told   bool // under the cluster's lock
 }
 
 // initFork ends the name of a file that each unlogged table, index and sequence has: what recovery makes it again from.

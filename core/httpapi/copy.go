@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
@@ -169,10 +168,4 @@ func blockComment(sql string) int {
 		}
 	}
 	return len(sql)
-}
-
-// session is a request's connection.
-type session struct {
-	*pgconn.PgConn
-	conn *watched
 }

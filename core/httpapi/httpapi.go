@@ -4,6 +4,7 @@
 //	                     → 200 {"columns":[{"name":"n","type":"int4"}],"rows":[[42]],"tag":"SELECT 1"}
 //	POST /sql            {"batch": [{"sql": ...}, ...]}        all or nothing → 200 {"results":[...]}
 //	POST /sql            Accept: application/x-ndjson          a line with the columns, a line a row, a line with the tag
+//	POST /sql?database=NAME                                    in another database than the usual one
 //	GET /healthz         200 when statements can run: wakes the database
 //	GET /livez           200 as long as the process answers
 //	GET /metrics         Prometheus
@@ -16,13 +17,14 @@
 //	     half a surrogate pair, \u0000), with its place; COPY FROM STDIN and COPY TO STDOUT
 //	401  the token is missing or wrong
 //	403  the request comes from a web page of another origin
+//	404  there is no such database
 //	408  the body did not come in time
 //	409  a constraint, or another transaction, is in the way (SQLSTATE classes 23 and 40)
 //	413  the request is too large
 //	415  the Content-Type is not application/json
 //	421  the Host is none of this service's names
-//	503  the database cannot be opened, or is busy, or there are too many requests or connections; Retry-After says when to come again. Another writer's lease reads
-//	     "locked by writer X until T"
+//	503  the database cannot be opened, or is busy, or there are too many requests, sessions or connections; Retry-After says when to
+//	     come again. Another writer's lease reads "locked by writer X until T"
 //	504  cancelled, or out of time (57014)
 //	500  everything else; "outcome" tells
 //
@@ -31,12 +33,25 @@
 // An answer of more than 1 MiB is sent as its rows come. If its statement fails after that, the status was 200 already: "error" and
 // "outcome" stand in the place of the tag, and the connection is broken off, so that nobody takes what came for all of it.
 //
+// Metrics (blobpglite_...) besides those of the keeper, the store and the doors, PostgreSQL's since its last start:
+//
+//	processes{kind,state}            running (one at a time), queued for the one lock, or resting
+//	processes_started_total, process_start_seconds_total
+//	lock_switches_total, lock_yields_total, lock_waits_total, lock_wait_seconds_total
+//	answers_held_total, answer_wait_seconds_total    answers that waited until what they tell of was durable
+//	restarts_total                   of PostgreSQL after a crash
+//	http_sessions{state}, http_sessions_opened_total, http_requests_waiting
+//
 // Values: null, booleans, int2 to int8, float4 and float8 (NaN and infinities as text), json and jsonb are JSON of the same
 // kind; everything else is PostgreSQL's text. Parameters are JSON: numbers, booleans and texts become PostgreSQL's text,
 // arrays and objects become json.
 //
-// A request is a client of the wire protocol's server (core/pgwire), so it shares the session as any other, and nothing it
-// sets stays.
+// Each request has a session of its own, a process of PostgreSQL, as long as it runs: requests run side by side, and one waits for
+// another only where PostgreSQL makes it wait. Sessions are kept for the next request (pool.go) and cleaned before the answer ends:
+// DISCARD ALL, so no setting, temporary table, prepared statement, advisory lock, LISTEN, sequence's currval, role or open transaction
+// is there for the next one. What PostgreSQL itself cannot make undone in a session: a setting of one's own (SET app.tenant) reads
+// as an empty text afterwards, not as NULL, and libraries stay loaded. What ALTER ROLE and ALTER DATABASE set is for new sessions;
+// none is older than a minute. A request whose client goes away is cancelled, and its session ended.
 package httpapi
 
 import (
@@ -44,84 +59,31 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"blobpglite/core/clock"
-	"blobpglite/core/keeper"
 )
-
-// Defaults of Options.
-const (
-	DefaultMaxRequest = 16 << 20
-	DefaultRetryAfter = 2 * time.Second
-	// DefaultMaxRequests is more than Cloud Run gives an instance (its default is 80).
-	DefaultMaxRequests   = 100
-	DefaultMaxConns      = 512
-	DefaultHeaderTimeout = 10 * time.Second
-	DefaultBodyTimeout   = 30 * time.Second
-	DefaultIdleTimeout   = 2 * time.Minute
-	DefaultStallTimeout  = 10 * time.Second
-)
-
-// Options of New. Dial and Keeper are required.
-type Options struct {
-	// Dial opens a connection to the wire protocol's server.
-	Dial func(ctx context.Context) (net.Conn, error)
-	// Keeper has the database.
-	Keeper *keeper.Keeper
-	// Token, if not empty, is asked for as a bearer token at /sql and the metrics.
-	Token string
-	// User and Database of the requests' sessions; empty: postgres, which for pgwire.Server.Dial is the first superuser, also
-	// when it has been renamed.
-	User, Database string
-	// Hosts are the names by which the service may be asked (Host), besides localhost and addresses of this machine's own.
-	// AnyHost lets all names through: where somebody else sees to who may come.
-	Hosts   []string
-	AnyHost bool
-	// MaxRequest bounds a request's body, in bytes.
-	MaxRequest int64
-	// MaxRequests bounds the statements, or batches, at a time; one more gets 503.
-	MaxRequests int
-	// MaxConns bounds the connections of a listener that Limit has made.
-	MaxConns int
-	// HeaderTimeout is how long a request's header may take, BodyTimeout its body, IdleTimeout how long a connection may do
-	// nothing between requests, StallTimeout how long a client may read nothing while an answer waits for it.
-	HeaderTimeout, BodyTimeout, IdleTimeout, StallTimeout time.Duration
-	// Process tells of the process's own start, for /metrics.json: steps and how long after its start they were done, or how
-	// long they took. Nil: nothing.
-	Process func() map[string]time.Duration
-	// Registry has the metrics; nil: one of its own.
-	Registry *prometheus.Registry
-	Clock    clock.Clock  // nil: the system's
-	Logger   *slog.Logger // nil: dropped
-}
 
 // API serves HTTP. Create it with New.
 type API struct {
-	o       Options
-	mux     *http.ServeMux
-	token   [sha256.Size]byte
-	connect connector
-	took    *prometheus.HistogramVec
-	guard   *guard
-	slots   chan struct{} // a token for each statement that runs
+	o     Options
+	mux   *http.ServeMux
+	token [sha256.Size]byte
+	pool  *pool
+	took  *prometheus.HistogramVec
+	guard *guard
+	slots chan struct{} // a token for each statement that runs
 }
 
 // New makes the service.
 func New(o Options) (*API, error) {
-	if o.Dial == nil || o.Keeper == nil {
-		return nil, errors.New("serve HTTP: a server to dial and a keeper are needed")
-	}
-	if o.User == "" {
-		o.User = "postgres"
+	if o.Keeper == nil {
+		return nil, errors.New("serve HTTP: a keeper is needed")
 	}
 	if o.Database == "" {
 		o.Database = "postgres"
@@ -138,18 +100,18 @@ func New(o Options) (*API, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	c, err := newConnector(o)
+	c, err := newConnector(o.Clock, o.User, o.dial, o.superuser)
 	if err != nil {
 		return nil, err
 	}
 	a := &API{
-		o: o, mux: http.NewServeMux(), token: sha256.Sum256([]byte(o.Token)), connect: c, guard: newGuard(o),
+		o: o, mux: http.NewServeMux(), token: sha256.Sum256([]byte(o.Token)), pool: newPool(c, o), guard: newGuard(o),
 		slots: make(chan struct{}, o.MaxRequests),
 	}
 	a.took = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "blobpglite_http_sql_seconds", Help: "time of requests to /sql, by status", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
 	}, []string{"status"})
-	if err := errors.Join(o.Registry.Register(a.took), o.Registry.Register(a.guard.refused)); err != nil {
+	if err := errors.Join(o.Registry.Register(a.took), o.Registry.Register(a.guard.refused), register(o.Registry, ofPool(a.pool)...)); err != nil {
 		return nil, err
 	}
 	a.mux.HandleFunc("POST /sql", a.guarded(a.sql))
@@ -162,41 +124,8 @@ func New(o Options) (*API, error) {
 	return a, nil
 }
 
-// bounds fills in what is not given, and refuses what makes no sense.
-func (o *Options) bounds() error {
-	for _, d := range []struct {
-		value *time.Duration
-		std   time.Duration
-	}{
-		{&o.HeaderTimeout, DefaultHeaderTimeout}, {&o.BodyTimeout, DefaultBodyTimeout}, {&o.IdleTimeout, DefaultIdleTimeout},
-		{&o.StallTimeout, DefaultStallTimeout},
-	} {
-		if *d.value == 0 {
-			*d.value = d.std
-		}
-		if *d.value < 0 {
-			return fmt.Errorf("serve HTTP: a time limit of %v", *d.value)
-		}
-	}
-	for _, d := range []struct {
-		value *int
-		std   int
-	}{{&o.MaxRequests, DefaultMaxRequests}, {&o.MaxConns, DefaultMaxConns}} {
-		if *d.value == 0 {
-			*d.value = d.std
-		}
-		if *d.value < 0 {
-			return fmt.Errorf("serve HTTP: a bound of %d", *d.value)
-		}
-	}
-	if o.MaxRequest == 0 {
-		o.MaxRequest = DefaultMaxRequest
-	}
-	if o.MaxRequest < 0 {
-		return fmt.Errorf("serve HTTP: requests of %d bytes", o.MaxRequest)
-	}
-	return nil
-}
+// Close ends the sessions: those that are idle at once, those at work when their request has ended, or when ctx does.
+func (a *API) Close(ctx context.Context) error { return a.pool.close(ctx) }
 
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -244,10 +173,10 @@ func (a *API) healthz(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer done()
-	c, err := a.connect.open(r.Context())
+	c, err := a.pool.acquire(r.Context(), a.o.Database)
 	if err == nil {
 		_, err = c.Exec(r.Context(), "SELECT 1").ReadAll()
-		_ = c.Close(r.Context())
+		a.pool.release(c, err == nil)
 	}
 	if err != nil {
 		a.fail(w, err)

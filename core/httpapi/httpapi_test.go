@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,12 +15,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
-	"blobpglite/core/clock"
 	"blobpglite/core/engine"
 	"blobpglite/core/keeper"
 	"blobpglite/core/lease"
 	"blobpglite/core/pglite"
-	"blobpglite/core/pgwire"
 	"blobpglite/core/store"
 	"blobpglite/core/store/mem"
 )
@@ -50,12 +47,8 @@ func service(t *testing.T, open func(context.Context) (*engine.Engine, error), c
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv, err := pgwire.New(pgwire.Options{Source: k, Password: "not for those inside"})
-	if err != nil {
-		t.Fatal(err)
-	}
 	registry := prometheus.NewRegistry()
-	o := Options{Dial: srv.Dial, Keeper: k, Registry: registry}
+	o := Options{Keeper: k, Registry: registry}
 	for _, c := range change {
 		c(&o)
 	}
@@ -63,13 +56,13 @@ func service(t *testing.T, open func(context.Context) (*engine.Engine, error), c
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Gauges(registry, k, srv); err != nil {
+	if err := Gauges(registry, k, nil); err != nil {
 		t.Fatal(err)
 	}
 	s := httptest.NewServer(api)
 	t.Cleanup(func() {
 		s.Close()
-		if err := srv.Shutdown(context.Background()); err != nil {
+		if err := api.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
 		if err := k.Close(context.Background()); err != nil {
@@ -88,9 +81,26 @@ func onStore(st store.Store) func(context.Context) (*engine.Engine, error) {
 
 func post(t *testing.T, s *httptest.Server, body string, headers ...string) (int, string, http.Header) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+"/sql", strings.NewReader(body))
+	r := send(t.Context(), s, "/sql", body, headers...)
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	return r.status, r.body, r.header
+}
+
+// reply is the answer to a request.
+type reply struct {
+	status int
+	body   string
+	header http.Header
+	err    error
+}
+
+// send sends a request.
+func send(ctx context.Context, s *httptest.Server, path, body string, headers ...string) reply {
+	r, err := http.NewRequestWithContext(ctx, "POST", s.URL+path, strings.NewReader(body))
 	if err != nil {
-		t.Fatal(err)
+		return reply{err: err}
 	}
 	r.Header.Set("Content-Type", "application/json")
 	for i := 0; i < len(headers); i += 2 {
@@ -98,14 +108,11 @@ func post(t *testing.T, s *httptest.Server, body string, headers ...string) (int
 	}
 	answer, err := s.Client().Do(r)
 	if err != nil {
-		t.Fatal(err)
+		return reply{err: err}
 	}
 	defer answer.Body.Close()
 	b, err := io.ReadAll(answer.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer.StatusCode, strings.TrimSpace(string(b)), answer.Header
+	return reply{answer.StatusCode, strings.TrimSpace(string(b)), answer.Header, err}
 }
 
 func TestSQL(t *testing.T) {
@@ -190,32 +197,6 @@ func get(t *testing.T, s *httptest.Server, path string) (int, string) {
 	return answer.StatusCode, string(b)
 }
 
-func TestHealthAndMetrics(t *testing.T) {
-	s := service(t, onStore(mem.New(mem.Options{})))
-	if status, _ := get(t, s, "/livez"); status != 200 {
-		t.Error(status)
-	}
-	_, body := get(t, s, "/metrics.json")
-	var boot bootTimes
-	if err := json.Unmarshal([]byte(body), &boot); err != nil || boot.State != keeper.Asleep {
-		t.Errorf("before the first request: %s, %v", body, err)
-	}
-	if status, body := get(t, s, "/healthz"); status != 200 {
-		t.Error(status, body)
-	}
-	post(t, s, `{"sql":"CREATE TABLE t (a int)"}`)
-	_, body = get(t, s, "/metrics.json")
-	if err := json.Unmarshal([]byte(body), &boot); err != nil || boot.State != keeper.Open || boot.Epoch != 1 || !boot.Created {
-		t.Errorf("%s, %v", body, err)
-	}
-	_, body = get(t, s, "/metrics")
-	for _, line := range []string{"blobpglite_open 1", "blobpglite_leased 1", "blobpglite_epoch 1", "blobpglite_commits_total 1", `blobpglite_http_sql_seconds_count{status="200"} 1`} {
-		if !strings.Contains(body, line+"\n") {
-			t.Errorf("no %q in the metrics", line)
-		}
-	}
-}
-
 // TestLocked: while another writer holds the lease, who and until when.
 func TestLocked(t *testing.T) {
 	st := mem.New(mem.Options{})
@@ -263,54 +244,6 @@ func TestUnknownOutcome(t *testing.T) {
 	broken = false
 	if status, body, _ := post(t, s, `{"sql":"SELECT count(*) FROM t"}`); status != 200 && status != 503 {
 		t.Errorf("%d %s", status, body)
-	}
-}
-
-func TestMeter(t *testing.T) {
-	registry := prometheus.NewRegistry()
-	m, err := Meter(mem.New(mem.Options{}), registry, clock.System())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := m.Put(t.Context(), "wal/1", []byte("abc"), "id", store.IfAbsent()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := m.Put(t.Context(), "wal/1", []byte("abc"), "other", store.IfAbsent()); !errors.Is(err, store.ErrConflict) {
-		t.Fatal(err)
-	}
-	if _, err := m.Get(t.Context(), "lease"); !errors.Is(err, store.ErrNotFound) {
-		t.Fatal(err)
-	}
-	if o, err := m.GetRange(t.Context(), "wal/1", 1, 9); err != nil || string(o.Body) != "bc" {
-		t.Fatal(o, err)
-	}
-	for range m.List(t.Context(), "wal/", "") {
-	}
-	if err := m.Delete(t.Context(), "wal/1"); err != nil {
-		t.Fatal(err)
-	}
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := map[string]float64{}
-	for _, f := range families {
-		if f.GetName() != "blobpglite_store_operations_total" {
-			continue
-		}
-		for _, metric := range f.Metric {
-			key := ""
-			for _, l := range metric.Label {
-				key += l.GetValue() + " "
-			}
-			got[strings.TrimSpace(key)] = metric.GetCounter().GetValue()
-		}
-	}
-	want := map[string]float64{"a wal ok": 2, "a wal conflict": 1, "b lease not found": 1, "b wal ok": 1, "delete wal ok": 1}
-	for k, v := range want {
-		if got[k] != v {
-			t.Errorf("%s: %v, want %v (all: %v)", k, got[k], v, got)
-		}
 	}
 }
 

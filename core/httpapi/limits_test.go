@@ -15,58 +15,45 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"blobpglite/core/keeper"
-	"blobpglite/core/pgwire"
 	"blobpglite/core/store/mem"
 )
 
-// limitedService is the whole stack behind a limited listener; it returns the HTTP address and that of the wire protocol.
-func limitedService(t *testing.T, change func(*Options, *pgwire.Options)) (address, wire string) {
+// limitedService is the whole stack behind a limited listener; it returns its address.
+func limitedService(t *testing.T, change func(*Options)) (address string) {
 	t.Helper()
 	k, err := keeper.New(keeper.Options{Open: onStore(mem.New(mem.Options{}))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := pgwire.Options{Source: k}
 	o := Options{Keeper: k, Registry: prometheus.NewRegistry()}
-	change(&o, &p)
-	srv, err := pgwire.New(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.Dial = srv.Dial
+	change(&o)
 	api, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Gauges(o.Registry, k, srv); err != nil {
+	if err := Gauges(o.Registry, k, nil); err != nil {
 		t.Fatal(err)
 	}
-	listen := func() net.Listener {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return l
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	l, w, s := listen(), listen(), api.Server()
-	done := make(chan error, 2)
+	s := api.Server()
+	done := make(chan error, 1)
 	go func() { done <- s.Serve(api.Limit(l)) }()
-	go func() { done <- srv.Serve(context.Background(), w) }()
 	t.Cleanup(func() {
 		_ = s.Close()
-		if err := srv.Shutdown(context.Background()); err != nil {
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
 			t.Error(err)
 		}
-		for range 2 {
-			if err := <-done; !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, pgwire.ErrClosed) {
-				t.Error(err)
-			}
+		if err := api.Close(context.Background()); err != nil {
+			t.Error(err)
 		}
 		if err := k.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
-	return l.Addr().String(), w.Addr().String()
+	return l.Addr().String()
 }
 
 func connect(t *testing.T, address string) net.Conn {
@@ -79,8 +66,8 @@ func connect(t *testing.T, address string) net.Conn {
 	return c
 }
 
-// send writes a part of a request.
-func send(t *testing.T, c net.Conn, text string) {
+// write writes a part of a request.
+func write(t *testing.T, c net.Conn, text string) {
 	t.Helper()
 	if _, err := io.WriteString(c, text); err != nil {
 		t.Fatal(err)
@@ -107,18 +94,17 @@ func answered(t *testing.T, c net.Conn) (*http.Response, string) {
 
 const select1 = "POST /sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 18\r\n\r\n{\"sql\":\"SELECT 1\"}"
 
-// TestSilentConnections: far more connections than either door takes say nothing; both serve all the same, and those that
-// had to go have been told.
+// TestSilentConnections: far more connections than the service takes say nothing; it serves all the same, and those that had to go
+// have been told.
 func TestSilentConnections(t *testing.T) {
 	const bound = 40
-	address, wire := limitedService(t, func(o *Options, p *pgwire.Options) { o.MaxConns, p.MaxClients = bound, bound })
+	address := limitedService(t, func(o *Options) { o.MaxConns = bound })
 	var silent []net.Conn
 	for range 3 * bound {
-		connect(t, wire)
 		silent = append(silent, connect(t, address))
 	}
 	c := connect(t, address)
-	send(t, c, select1)
+	write(t, c, select1)
 	if answer, body := answered(t, c); answer.StatusCode != 200 {
 		t.Fatal(answer.StatusCode, body)
 	}
@@ -137,11 +123,11 @@ func TestSilentConnections(t *testing.T) {
 
 // TestTooManyConnections: when all are at work, one more is refused, and told so; every single one.
 func TestTooManyConnections(t *testing.T) {
-	address, _ := limitedService(t, func(o *Options, _ *pgwire.Options) { o.MaxConns, o.MaxRequests = 2, 5 })
+	address := limitedService(t, func(o *Options) { o.MaxConns, o.MaxRequests = 2, 5 })
 	var working []net.Conn
 	for range 2 {
 		c := connect(t, address)
-		send(t, c, strings.Replace(select1, "Content-Length: 18", "Expect: 100-continue\r\nContent-Length: 18", 1)[:len("POST /sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 18\r\n\r\n")])
+		write(t, c, strings.Replace(select1, "Content-Length: 18", "Expect: 100-continue\r\nContent-Length: 18", 1)[:len("POST /sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 18\r\n\r\n")])
 		// The server asks for the body: it is at work.
 		line, err := bufio.NewReader(c).ReadString('\n')
 		if err != nil || !strings.Contains(line, "100 Continue") {
@@ -151,35 +137,34 @@ func TestTooManyConnections(t *testing.T) {
 	}
 	for range 2 * maxRefusing {
 		c := connect(t, address)
-		send(t, c, select1)
+		write(t, c, select1)
 		if answer, body := answered(t, c); answer.StatusCode != 503 || answer.Header.Get("Retry-After") == "" {
 			t.Fatal(answer.StatusCode, body)
 		}
 	}
-	send(t, working[0], `{"sql":"SELECT 1"}`)
+	write(t, working[0], `{"sql":"SELECT 1"}`)
 	if answer, body := answered(t, working[0]); answer.StatusCode != 200 {
 		t.Error(answer.StatusCode, body)
 	}
 	c := connect(t, address) // takes the place of the one that is idle now
-	send(t, c, select1)
+	write(t, c, select1)
 	if answer, body := answered(t, c); answer.StatusCode != 200 {
 		t.Error(answer.StatusCode, body)
 	}
 }
 
-// TestTooManyRequests: statements have a bound of their own, which is not that of the wire protocol's clients.
+// TestTooManyRequests: statements have a bound of their own.
 func TestTooManyRequests(t *testing.T) {
-	address, wire := limitedService(t, func(o *Options, p *pgwire.Options) { o.MaxRequests, p.MaxClients = 2, 1 })
+	address := limitedService(t, func(o *Options) { o.MaxRequests = 2 })
 	body := `{"sql":"SELECT pg_advisory_lock(1), pg_sleep(0.5)"}`
 	slow := fmt.Sprintf("POST /sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	statuses := map[int]int{}
 	var all []net.Conn
 	for range 6 {
 		c := connect(t, address)
-		send(t, c, slow)
+		write(t, c, slow)
 		all = append(all, c)
 	}
-	_ = connect(t, wire)
 	for _, c := range all {
 		answer, _ := answered(t, c)
 		statuses[answer.StatusCode]++
@@ -195,7 +180,7 @@ func TestTooManyRequests(t *testing.T) {
 // TestSlowRequests: each phase of a request ends by itself, and those that never began to be one are answered too.
 func TestSlowRequests(t *testing.T) {
 	const limit = 100 * time.Millisecond
-	address, _ := limitedService(t, func(o *Options, _ *pgwire.Options) {
+	address := limitedService(t, func(o *Options) {
 		o.HeaderTimeout, o.BodyTimeout, o.IdleTimeout = limit, limit, limit
 	})
 	for _, c := range []struct {
@@ -212,7 +197,7 @@ func TestSlowRequests(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			conn := connect(t, address)
-			send(t, conn, c.sent)
+			write(t, conn, c.sent)
 			if answer, body := answered(t, conn); answer.StatusCode != c.status || c.status == 408 && !strings.Contains(body, limit.String()) {
 				t.Error(answer.StatusCode, body)
 			}
@@ -226,12 +211,12 @@ func TestSlowRequests(t *testing.T) {
 // TestStatementMayTakeLonger than any of the limits.
 func TestStatementMayTakeLonger(t *testing.T) {
 	const limit = 50 * time.Millisecond
-	address, _ := limitedService(t, func(o *Options, _ *pgwire.Options) {
+	address := limitedService(t, func(o *Options) {
 		o.HeaderTimeout, o.BodyTimeout, o.IdleTimeout, o.StallTimeout = limit, limit, limit, limit
 	})
 	body := `{"sql":"SELECT pg_sleep(0.4)"}`
 	c := connect(t, address)
-	send(t, c, fmt.Sprintf("POST /sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+	write(t, c, fmt.Sprintf("POST /sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
 	if answer, body := answered(t, c); answer.StatusCode != 200 {
 		t.Error(answer.StatusCode, body)
 	}
@@ -239,19 +224,19 @@ func TestStatementMayTakeLonger(t *testing.T) {
 
 // TestAnswerThatIsNotRead: whoever does not read loses the connection, and the session is free.
 func TestAnswerThatIsNotRead(t *testing.T) {
-	address, _ := limitedService(t, func(o *Options, _ *pgwire.Options) { o.StallTimeout, o.MaxRequests = 100*time.Millisecond, 1 })
+	address := limitedService(t, func(o *Options) { o.StallTimeout, o.MaxRequests = 100*time.Millisecond, 1 })
 	body := `{"sql":"SELECT repeat('x', 1000) FROM generate_series(1, 30000)"}`
 	c := connect(t, address)
 	if err := c.(*net.TCPConn).SetReadBuffer(4096); err != nil {
 		t.Fatal(err)
 	}
-	send(t, c, fmt.Sprintf("POST /sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: application/x-ndjson\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+	write(t, c, fmt.Sprintf("POST /sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: application/x-ndjson\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
 	if _, err := c.Read(make([]byte, 1)); err != nil { // the answer has begun: its place is taken
 		t.Fatal(err)
 	}
 	for deadline := time.Now().Add(30 * time.Second); ; {
 		other := connect(t, address)
-		send(t, other, select1)
+		write(t, other, select1)
 		answer, body := answered(t, other)
 		if answer.StatusCode == 200 {
 			return

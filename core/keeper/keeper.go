@@ -55,6 +55,7 @@ type Stats struct {
 	Boot     engine.OpenStats // of the last opening that went well
 	BootWall time.Duration    // likewise, as its first caller saw it
 	Commits  engine.LogStats  // of all engines
+	Engine   engine.Stats     // of the one that is open
 	Leased   bool             // the lease is held now; at rest it runs out
 	Reason   string           // why it is failed
 	Retired  int64            // engines that were replaced
@@ -166,15 +167,6 @@ func sum(a, b engine.LogStats) engine.LogStats {
 	return engine.LogStats{Records: a.Records + b.Records, Commits: a.Commits + b.Commits, Bytes: a.Bytes + b.Bytes, Append: a.Append + b.Append}
 }
 
-// Cancel interrupts what runs.
-func (k *Keeper) Cancel() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.engine != nil {
-		k.engine.Cancel()
-	}
-}
-
 // Stats says what the keeper has done.
 func (k *Keeper) Stats() Stats {
 	k.mu.Lock()
@@ -188,7 +180,7 @@ func (k *Keeper) Stats() Stats {
 		s.State = Opening
 	case k.engine != nil:
 		s.State, s.Leased = Open, k.engine.Leased()
-		s.Commits = sum(k.past, k.engine.LogStats())
+		s.Commits, s.Engine = sum(k.past, k.engine.LogStats()), k.engine.Stats()
 		if err := k.engine.Err(); err != nil {
 			s.State, s.Reason = Failed, err.Error()
 		}

@@ -186,6 +186,8 @@ type Options struct {
 	New func(context.Context) error
 	// Damaged hears of an object that is no lease and is about to be replaced. Nil: nobody.
 	Damaged func(error)
+	// Waits hears whom Acquire waits for and until when, once for each holder, and how long it waits at most. Nil: nobody.
+	Waits func(held *LockedError, atMost time.Duration)
 }
 
 // Lease is a lease that was acquired. Its methods may be called from any goroutine.
@@ -234,6 +236,7 @@ func Acquire(ctx context.Context, o Options, wait time.Duration) (*Lease, error)
 	}
 	l := &Lease{o: o, stands: -1}
 	end := o.Clock.Monotonic() + wait
+	told := "" // the holder that Waits has heard of
 	for tries := 0; ; {
 		err := l.try(ctx)
 		var locked *LockedError
@@ -252,6 +255,10 @@ func Acquire(ctx context.Context, o Options, wait time.Duration) (*Lease, error)
 				return nil, fmt.Errorf("acquire the lease: %w (the last try: %w)", ended, err)
 			}
 		case errors.As(err, &locked) && left > 0:
+			if o.Waits != nil && told != locked.Holder {
+				told = locked.Holder
+				o.Waits(locked, left)
+			}
 			pause := min(retry, left, max(locked.ExpiresAt.Sub(o.Clock.Now()), time.Millisecond))
 			if err := o.Clock.Sleep(ctx, pause); err != nil {
 				return nil, err
@@ -445,13 +452,22 @@ func (l *Lease) Ensure(ctx context.Context) error {
 	if l.Valid() {
 		return nil
 	}
-	return l.Renew(ctx)
+	l.swap.Lock()
+	defer l.swap.Unlock()
+	if l.Valid() { // of all who found it run out, the first has renewed it
+		return nil
+	}
+	return l.renew(ctx)
 }
 
 // Renew extends the lease, if nobody else has taken it: a swap of our own generation. Errors: ErrLost, the store's.
 func (l *Lease) Renew(ctx context.Context) error {
 	l.swap.Lock()
 	defer l.swap.Unlock()
+	return l.renew(ctx)
+}
+
+func (l *Lease) renew(ctx context.Context) error {
 	gen, err := l.ours()
 	if err != nil {
 		return err

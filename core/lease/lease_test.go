@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,6 +85,52 @@ func TestWaitsUntilItRunsOut(t *testing.T) {
 	if err := first.Ensure(t.Context()); !errors.Is(err, ErrLost) || counted.Ops() != (store.Ops{}) {
 		t.Errorf("a lost lease asked again: %v, %+v", err, counted.Ops())
 	}
+}
+
+// TestSaysWhomItWaitsFor: once for each holder, however often it looks and however often that one renews; and not who does not wait.
+func TestSaysWhomItWaitsFor(t *testing.T) {
+	st, clk := mem.New(mem.Options{}), newClock()
+	first := acquire(t, options(st, clk, "first"), 0)
+	var heard []string
+	looks := 0
+	o := options(st, clk, "third")
+	o.Clock = sleeping{clk, func() { // between two looks
+		switch looks++; looks {
+		case 1, 2:
+			if err := first.Renew(t.Context()); err != nil {
+				t.Error(err)
+			}
+		case 3:
+			if err := first.Release(t.Context()); err != nil {
+				t.Error(err)
+			}
+			acquire(t, options(st, clk, "second"), 0)
+		}
+	}}
+	o.Waits = func(held *LockedError, atMost time.Duration) {
+		heard = append(heard, fmt.Sprintf("%s at %s, for %v of at most %v", held.Holder, held.Address, held.ExpiresAt.Sub(clk.Now()), atMost))
+	}
+	if _, err := Acquire(t.Context(), o, 0); !errors.Is(err, ErrLocked) || len(heard) > 0 {
+		t.Errorf("who does not wait: %v, heard %q", err, heard)
+	}
+	acquire(t, o, time.Minute)
+	if want := []string{
+		"first at first.example:5432, for 10s of at most 1m0s",
+		"second at second.example:5432, for 10s of at most 59.25s",
+	}; !slices.Equal(heard, want) {
+		t.Errorf("heard %q, want %q", heard, want)
+	}
+}
+
+// sleeping is a clock that moves as soon as somebody sleeps, and then does something.
+type sleeping struct {
+	skipping
+	then func()
+}
+
+func (s sleeping) Sleep(ctx context.Context, d time.Duration) error {
+	defer s.then()
+	return s.skipping.Sleep(ctx, d)
 }
 
 func TestReleaseIsASwapAndFreesAtOnce(t *testing.T) {
@@ -266,5 +314,59 @@ func TestOwnEarlierLease(t *testing.T) {
 		if err := first.Renew(t.Context()); own != errors.Is(err, ErrLost) {
 			t.Errorf("%s renews: %v", holder, err)
 		}
+	}
+}
+
+// asked is a clock that says when it was asked so many times.
+type asked struct {
+	skipping
+	left    atomic.Int64
+	reached chan struct{}
+}
+
+func (a *asked) Monotonic() time.Duration {
+	if a.left.Add(-1) == 0 {
+		close(a.reached)
+	}
+	return a.skipping.Monotonic()
+}
+
+// waiting is a store whose puts wait.
+type waiting struct {
+	store.Store
+	until <-chan struct{}
+	puts  atomic.Int64
+}
+
+func (w *waiting) Put(ctx context.Context, key string, body []byte, id string, cond store.Cond) (store.Gen, error) {
+	w.puts.Add(1)
+	<-w.until
+	return w.Store.Put(ctx, key, body, id, cond)
+}
+
+// TestOneRenewalForAllWhoWait: requests that find the lease run out at once make one request of the bucket, which takes one
+// write of a name a second.
+func TestOneRenewalForAllWhoWait(t *testing.T) {
+	st, clk := &waiting{Store: mem.New(mem.Options{})}, &asked{skipping: newClock(), reached: make(chan struct{})}
+	open := make(chan struct{})
+	close(open)
+	st.until = open
+	l := acquire(t, options(st, clk, "first"), 0)
+	clk.Advance(2 * ttl)
+	const requests = 20
+	st.until = clk.reached
+	st.puts.Store(0)
+	clk.left.Store(requests + 1) // every request has found that it has run out, and one has begun to renew it
+	var wg sync.WaitGroup
+	for range requests {
+		wg.Go(func() {
+			if err := l.Ensure(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := st.puts.Load(); n != 1 {
+		t.Errorf("%d requests renewed it %d times", requests, n)
 	}
 }

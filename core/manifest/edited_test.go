@@ -1,34 +1,18 @@
 package manifest
 
 import (
-	"context"
 	"testing"
 	"time"
 
 	"blobpglite/core/clock"
-	"blobpglite/core/store"
 	"blobpglite/core/store/mem"
+	"blobpglite/core/store/storetest"
 )
-
-// edited loses the reply of every first try of a swap, and the metadata beside the object.
-type edited struct {
-	store.Store
-	tried map[string]bool
-}
-
-func (e *edited) Put(ctx context.Context, key string, body []byte, id string, cond store.Cond) (store.Gen, error) {
-	gen, err := e.Store.Put(ctx, key, body, store.NewWriteID(), cond)
-	if err == nil && !e.tried[id] {
-		e.tried[id] = true
-		return 0, &store.OpError{Op: "put", Key: key, Err: store.ErrUnknown}
-	}
-	return gen, err
-}
 
 // TestOwnManifestByItsBytes: a swap of ours whose reply was lost is known by what the manifest says, whatever became of its
 // metadata: it is not done again.
 func TestOwnManifestByItsBytes(t *testing.T) {
-	st := &edited{Store: mem.New(mem.Options{}), tried: map[string]bool{}}
+	st := storetest.Forgetful(mem.New(mem.Options{}))
 	o := Options{Epoch: 1, Writer: "w", Create: true, Clock: clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))}
 	for n := range uint64(2) {
 		changes := 0

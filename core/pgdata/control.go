@@ -31,9 +31,15 @@ const (
 	controlCheckpoint = 32 // where the last checkpoint's record begins
 	controlRedo       = 40 // where recovery from it begins
 	controlTimeline   = 48
+	controlPrepared   = 192 // max_prepared_xacts
+	controlBuilt      = 204 // maxAlign
+	controlBuiltEnd   = 257 // mock_authentication_nonce
 	controlCRC        = 292
 	controlVersion    = 1800
 )
+
+// ControlSize is how much of the file PostgreSQL uses, its checksum included.
+const ControlSize = controlCRC + 4
 
 // States of a cluster, as the control file has them (DBState).
 const (
@@ -57,11 +63,12 @@ type Control struct {
 	State            uint32
 	Checkpoint, Redo LSN
 	Timeline         uint32
+	MaxPrepared      int // max_prepared_transactions of the server that wrote it last, or of whose log it recovered
 }
 
 // ParseControl reads a control file. Errors: ErrCorrupt.
 func ParseControl(b []byte) (Control, error) {
-	if len(b) < controlCRC+4 {
+	if len(b) < ControlSize {
 		return Control{}, fmt.Errorf("%w: it has %d bytes", ErrCorrupt, len(b))
 	}
 	if v := binary.LittleEndian.Uint32(b[controlVersionAt:]); v != controlVersion {
@@ -73,12 +80,16 @@ func ParseControl(b []byte) (Control, error) {
 	return Control{
 		System: binary.LittleEndian.Uint64(b[controlSystem:]), State: binary.LittleEndian.Uint32(b[controlState:]),
 		Checkpoint: LSN(binary.LittleEndian.Uint64(b[controlCheckpoint:])), Redo: LSN(binary.LittleEndian.Uint64(b[controlRedo:])),
-		Timeline: binary.LittleEndian.Uint32(b[controlTimeline:]),
+		Timeline: binary.LittleEndian.Uint32(b[controlTimeline:]), MaxPrepared: int(int32(binary.LittleEndian.Uint32(b[controlPrepared:]))),
 	}, nil
 }
 
 // ShutDown says whether PostgreSQL would start without recovery: what stands behind the checkpoint would be overwritten.
 func (c Control) ShutDown() bool { return c.State == shutDown || c.State == shutDownInRecovery }
+
+// Built is the part of a control file, which ParseControl takes, that says how PostgreSQL was built and the cluster initialised: it never
+// changes.
+func Built(b []byte) []byte { return b[controlBuilt:controlBuiltEnd] }
 
 // InProduction is a control file, which ParseControl takes, of the same cluster as it is while it runs: then PostgreSQL
 // recovers from the checkpoint when it starts.

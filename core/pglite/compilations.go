@@ -90,6 +90,15 @@ func (c *compilations) compile(ctx context.Context, what string, bin []byte) (co
 		return nil, false, fmt.Errorf("delete the damaged compilation of %s: %w", named(what), err)
 	}
 	c.tell("compiling ", what)
+	compiled, fresh, err = c.noting(ctx, key, bin)
+	if err == nil || ctx.Err() != nil {
+		return compiled, fresh, err
+	}
+	// There may be an entry after all, among the sums of another module (see note), and damaged.
+	if damaged, discardErr := c.discardDamaged(); !damaged || discardErr != nil {
+		return nil, false, errors.Join(err, discardErr)
+	}
+	c.tell("compiling again ", what)
 	return c.noting(ctx, key, bin)
 }
 
@@ -267,14 +276,36 @@ func (c *compilations) entries() (map[string]bool, error) {
 	return names, nil
 }
 
+// discardDamaged deletes all entries that are not as a sum says, and says whether there were any. The lock is held.
+func (c *compilations) discardDamaged() (found bool, err error) {
+	files, err := filepath.Glob(filepath.Join(c.dir, sumsDir, "*"))
+	if err != nil {
+		return false, err
+	}
+	for _, path := range files {
+		sums, _ := readSums(path)
+		for _, want := range sums {
+			got, sumErr := c.sumOf(want.name)
+			if sumErr != nil || got == want {
+				continue // who uses it will see
+			}
+			found = true
+			err = errors.Join(err, remove(filepath.Join(c.dir, want.name)))
+		}
+	}
+	return found, err
+}
+
+// remove deletes a file that may be gone already.
+func remove(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // discard deletes the entries of a module, all that no sum names, and what processes that ended have left. The lock is held.
 func (c *compilations) discard(key [32]byte) error {
-	remove := func(path string) error {
-		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
-	}
 	if err := remove(c.sumPath(key)); err != nil {
 		return err
 	}
@@ -298,11 +329,11 @@ func (c *compilations) discard(key [32]byte) error {
 			err = errors.Join(err, remove(filepath.Join(c.dir, name)))
 		}
 	}
-	return errors.Join(err, c.sweep(remove))
+	return errors.Join(err, c.sweep())
 }
 
 // sweep deletes temporary files of processes that ended.
-func (c *compilations) sweep(remove func(string) error) (err error) {
+func (c *compilations) sweep() (err error) {
 	left, err := filepath.Glob(filepath.Join(c.dir, "*", "*.tmp"))
 	for _, path := range left {
 		info, statErr := os.Stat(path)

@@ -101,6 +101,25 @@ func put(t *testing.T, path string, b []byte) {
 	}
 }
 
+// An entry that only another module's sums name, since its own process ended before it wrote any, is found to be damaged too.
+func TestDamagedCompilationOfAnothersSums(t *testing.T) {
+	dir, bin := t.TempDir(), smallModule()
+	use(t, dir, bin)
+	entry, sums := entryOf(t, dir)
+	if err := os.Rename(sums, filepath.Join(filepath.Dir(sums), strings.Repeat("0", entryDigits))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(entry, 20); err != nil {
+		t.Fatal(err)
+	}
+	if fresh, told := use(t, dir, bin); !fresh || told != "compiling it; compiling again it" {
+		t.Errorf("compiled %v, %q", fresh, told)
+	}
+	if fresh, told := use(t, dir, bin); fresh || told != "loading it" {
+		t.Errorf("the next time: compiled %v, %q", fresh, told)
+	}
+}
+
 // TestDamagedCompilation: an entry, or its sum, that is cut off anywhere, has any bit flipped, is empty, is another's, or has
 // gone, is made again once, and the next process loads it.
 func TestDamagedCompilation(t *testing.T) {

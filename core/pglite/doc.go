@@ -1,31 +1,48 @@
 // Package pglite runs PostgreSQL inside the process: PGlite's WebAssembly build of it, hosted by wazero, without cgo and
 // without a file on disk.
 //
-//	rt, err := pglite.NewRuntime(ctx, pglite.Options{})                 // compiled code, from the cache
-//	data, err := rt.Template(ctx, memfs.Options{})                      // a fresh data directory
-//	in, err := rt.Start(ctx, pglite.InstanceOptions{Data: data})        // one PostgreSQL, one session
-//	err = in.Exec(ctx, wireMessages, client)                            // or Serve(ctx, conn), or Query(ctx, sql)
-//	err = in.Close(ctx)
-//	err = rt.Dump(ctx, pglite.DumpOptions{Conn: conn, Out: file})       // pg_dump, a client of any PostgreSQL 18
+//	rt, err := pglite.NewRuntime(ctx, pglite.Options{})                   // compiled code, from the cache
+//	data, err := rt.Template(ctx, memfs.Options{})                        // a fresh data directory
+//	c, err := rt.StartCluster(ctx, pglite.ClusterOptions{Data: data})     // PostgreSQL, recovered
+//	conn, err := c.Connect(ctx, pglite.ConnectOptions{Remote: addr})      // a process for one client: protocol bytes in, answers out
+//	err = c.Shutdown(ctx)                                                 // or Kill, as a crash
+//	err = rt.Dump(ctx, pglite.DumpOptions{Conn: conn, Out: file})         // pg_dump, a client of any PostgreSQL 18
 //
 // What is made of what:
 //
 //	npm package ──► internal/assets ──► pglite.wasm, initdb.wasm, pglite.data, extensions   (user's cache, hash-checked)
-//	pglite.wasm ──► internal/wasmbin ──► rewritten module ──► wazero ──► Runtime            (compiled once a machine)
-//	initdb      ──► template data directory ──► started once ──► Image ──► new databases in milliseconds
+//	pglite.wasm ──► internal/wasmbin ──► patched, rewritten module ──► wazero ──► Runtime   (compiled once a machine)
+//	initdb      ──► template data directory ──► new databases
 //
-// One goroutine owns an instance at a time; Cancel and Kill may be called from any. The guest runs in the caller's
-// goroutine and blocks it, also while it waits for the client in the middle of COPY.
+// # Processes
+//
+// PGlite's binary still holds all of PostgreSQL: its backends, checkpointer, walwriter, startup process, autovacuum. What it
+// lacks is a kernel and a postmaster, and that is what a Cluster is:
+//
+//	PostgreSQL's main ──► shared memory is made ──► InitProcess: a postmaster would fork here ──► the image, and the end of main
+//	image (copy-on-write) + shared memory (one file, mapped by all) + a number ──► a process: an instance on a goroutine of its own
+//
+// The host delivers signals, timers and wake-ups, waits in poll, starts autovacuum's workers when PostgreSQL asks for them,
+// reads the configuration again at SIGHUP, and ends all processes when one of them fails, as a postmaster does. Which functions and
+// variables that takes, and where they are in a binary whose names were stripped, internal/layout knows.
+//
+// One process runs at a time, under one lock. A process gives it up where it waits (for its client, a row, a latch, a sleep), and
+// where PostgreSQL can be interrupted, if others have waited and it has run for some milliseconds: never with a lock of
+// PostgreSQL's lowest kind in hand, for nobody could wait for that. So no call of the host may wait for anything far away, and hooks
+// of the files are called under the lock. A thread that Go's scheduler knows nothing of asks who runs for long to come
+// back to the host: compiled WebAssembly cannot be stopped from outside, and Go's garbage collector would wait for it, and all
+// other goroutines for the collector. (That is so on Linux on amd64. Elsewhere a goroutine asks, which waits with the others while the
+// collector does, until the statement calls the host or ends.)
 //
 // The guest's system calls go to the host: files to a memfs tree (its hooks are where durability begins: PostgreSQL
 // syncs its log once a commit, before the answer leaves), time and randomness to what the options give.
 //
-// Survives: SQL errors, cancelled statements, running out of memory (53200) or of stack (54001), a client that goes
-// away in the middle of a message. Does not survive: a trap of the guest, exit by a FATAL error; the instance is then
-// dead (ErrDead) and another one has to be started from the files. One trap is within reach of any client: JSON text nested
-// half a million deep overflows the compiled code's stack, which PostgreSQL's own check of its depth does not see.
+// Survives: SQL errors, cancelled statements, running out of memory (53200) or of stack (54001), clients that go away in
+// the middle of a message, and many more of them than there are processors. A trap of the guest, a PANIC or a killed process ends the
+// cluster (Done, Err): start another one on the same files, which are as after a crash. One trap is within reach of any
+// client: JSON text nested half a million deep overflows the compiled code's stack, which PostgreSQL's own check of its
+// depth does not see.
 //
-// Not there, because the guest has one thread and no timers: background writer, checkpointer, autovacuum (say CHECKPOINT,
-// VACUUM and ANALYZE yourself), parallel query, statement_timeout (see InstanceOptions.StatementTimeout), replication,
-// encodings other than UTF8. The user in the start-up packet is not checked: the session is the superuser's.
+// Not there: parallel query and other background workers, replication, the background writer, TLS (that is the listener's
+// business), encodings other than UTF8.
 package pglite

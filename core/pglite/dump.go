@@ -55,14 +55,14 @@ func (rt *Runtime) Dump(ctx context.Context, o DumpOptions) error {
 		return fmt.Errorf("make pg_dump ready: %w", err)
 	}
 	defer context.AfterFunc(ctx, func() { _ = o.Conn.Close() })()
-	inst := InstanceOptions{Log: o.Log}
+	inst := instanceOptions{log: o.Log}
 	inst.fill()
-	tail := &logTail{next: inst.Log}
+	tail := &logTail{next: inst.log}
 	tree, err := dumpTree()
 	if err != nil {
 		return fmt.Errorf("start pg_dump: %w", err)
 	}
-	fs := newFiles(tree, memfs.New(memfs.Options{}), inst.Random)
+	fs := newFiles(tree, memfs.New(memfs.Options{}), inst.random)
 	out := &outDevice{w: o.Out}
 	for _, d := range []device{nullDevice{}, out, &lineDevice{emit: tail.line}} {
 		fs.add(&openFile{dev: d, flags: 2})
@@ -175,8 +175,11 @@ const (
 // readWire is the guest's recv. 0: the other end is gone; below zero: an error.
 func (in *Instance) readWire(p []byte) int {
 	w := in.wire
+	if in.proc != nil {
+		return in.proc.recv(p)
+	}
 	if w == nil {
-		return in.readInput(p)
+		return 0
 	}
 	if len(w.unread) == 0 {
 		if !w.waiting {
@@ -207,8 +210,11 @@ func (in *Instance) readWire(p []byte) int {
 
 // writeWire is the guest's send.
 func (in *Instance) writeWire(p []byte) int {
+	if in.proc != nil {
+		return in.proc.send(p)
+	}
 	if in.wire == nil {
-		return in.writeOutput(p)
+		return len(p)
 	}
 	n, err := in.wire.conn.Write(p)
 	if err == nil {

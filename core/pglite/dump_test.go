@@ -14,44 +14,18 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// door answers a start-up packet and serves the instance behind it.
-func door(ctx context.Context, in *Instance, conn net.Conn) error {
-	backend := pgproto3.NewBackend(conn, conn)
-	if _, err := backend.ReceiveStartupMessage(); err != nil {
-		return err
-	}
-	backend.Send(&pgproto3.AuthenticationOk{})
-	for name, value := range in.Parameters() {
-		backend.Send(&pgproto3.ParameterStatus{Name: name, Value: value})
-	}
-	backend.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
-	if err := backend.Flush(); err != nil {
-		return err
-	}
-	return in.Serve(ctx, conn)
-}
-
-// dumpTo runs pg_dump on an instance.
-func dumpTo(t testing.TB, in *Instance, out io.Writer, args ...string) error {
+// dumpTo runs pg_dump on a database.
+func dumpTo(t testing.TB, in *server, out io.Writer, args ...string) error {
 	t.Helper()
-	server, client := net.Pipe()
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		defer server.Close()
-		_ = door(t.Context(), in, server) // what a client that leaves early does to it is its own tests' matter
-	}()
-	err := testRuntime(t).Dump(t.Context(), DumpOptions{Args: args, Conn: client, Out: out})
-	<-served
-	for _, sql := range []string{"ROLLBACK", "DISCARD ALL"} { // the session is the instance's, and stays
-		if _, err := in.Query(t.Context(), sql); err != nil {
-			t.Fatal(err)
-		}
+	conn, err := in.Connect(t.Context(), ConnectOptions{Trusted: true})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return err
+	defer conn.Close()
+	return testRuntime(t).Dump(t.Context(), DumpOptions{Args: args, Conn: &netConn{Conn: conn}, Out: out})
 }
 
-func dump(t testing.TB, in *Instance, args ...string) string {
+func dump(t testing.TB, in *server, args ...string) string {
 	t.Helper()
 	var out bytes.Buffer
 	if err := dumpTo(t, in, &out, args...); err != nil {
@@ -61,8 +35,8 @@ func dump(t testing.TB, in *Instance, args ...string) string {
 }
 
 // dumped is an instance with something to dump; its large text passes many buffers.
-func dumped(t testing.TB) *Instance {
-	in := start(t, InstanceOptions{})
+func dumped(t testing.TB) *server {
+	in := start(t, ClusterOptions{})
 	rows(t, in, `CREATE TABLE t (a int PRIMARY KEY, b text);
 		INSERT INTO t SELECT g, repeat('large and dull ', g * 100) FROM generate_series(1, 300) g;
 		CREATE VIEW v AS SELECT count(*) FROM t`)
@@ -176,7 +150,7 @@ func TestDumpOfAServerThatGoes(t *testing.T) {
 }
 
 func BenchmarkDump(b *testing.B) {
-	in := start(b, InstanceOptions{})
+	in := start(b, ClusterOptions{})
 	rows(b, in, "CREATE TABLE t (a int, b text); INSERT INTO t SELECT g, md5(g::text) FROM generate_series(1, 500000) g")
 	var n countingWriter
 	if err := dumpTo(b, in, &n); err != nil {

@@ -1,7 +1,6 @@
 package pglite
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -86,7 +85,7 @@ func extensionUses() []extensionUse {
 	}
 }
 
-func (u extensionUse) create(t testing.TB, in *Instance) {
+func (u extensionUse) create(t testing.TB, in *server) {
 	t.Helper()
 	if u.load {
 		rows(t, in, fmt.Sprintf("LOAD '%s'", u.name))
@@ -99,7 +98,7 @@ func (u extensionUse) create(t testing.TB, in *Instance) {
 }
 
 // use runs an extension's statement.
-func (u extensionUse) use(t testing.TB, in *Instance) {
+func (u extensionUse) use(t testing.TB, in *server) {
 	t.Helper()
 	if u.sqlstate != "" {
 		wantState(t, in, u.sql, u.sqlstate)
@@ -111,7 +110,7 @@ func (u extensionUse) use(t testing.TB, in *Instance) {
 // Every extension that comes with PGlite is created and used, again in a clone that has all libraries loaded, and
 // dropped.
 func TestExtensions(t *testing.T) {
-	rt, in := testRuntime(t), start(t, InstanceOptions{})
+	rt, in := testRuntime(t), start(t, ClusterOptions{})
 	uses := extensionUses()
 	var covered []string
 	for _, u := range uses {
@@ -144,51 +143,20 @@ func TestExtensions(t *testing.T) {
 			t.Errorf("%s is bundled and not in the table", name)
 		}
 	}
-	img := takeImage(t, in)
-	t.Logf("an image with %d libraries", len(img.libraries))
-	at := time.Now()
-	clone := startFrom(t, img, InstanceOptions{})
-	t.Logf("started from it in %v", time.Since(at).Round(time.Microsecond))
-	checkRestored(t, in, clone)
-	for _, u := range uses {
-		u.use(t, clone)
+	other := &server{Cluster: in.Cluster, log: in.log}
+	other.login(t, "postgres")
+	for _, u := range uses { // another process loads all of it itself
+		if u.load {
+			rows(t, other, fmt.Sprintf("LOAD '%s'", u.name))
+		}
+		u.use(t, other)
 	}
 	for _, u := range uses {
 		if !u.load {
-			rows(t, clone, fmt.Sprintf("DROP EXTENSION IF EXISTS %q CASCADE", u.name))
+			rows(t, other, fmt.Sprintf("DROP EXTENSION IF EXISTS %q CASCADE", u.name))
 		}
 	}
-	want(t, clone, "SELECT count(*) FROM pg_extension", "0")
-	for _, u := range uses { // the original did not notice
-		u.use(t, in)
-	}
-}
-
-// checkRestored compares the memory of an instance with that of one just started from its image: nothing but the seed of
-// the random numbers may differ. Side modules' start functions, which run again, clear variables.
-func checkRestored(t testing.TB, original, restored *Instance) {
-	t.Helper()
-	seed := int(original.rt.main.consts["pg_global_prng_state"])
-	a, b := slices.Clone(original.mem.b), slices.Clone(restored.mem.b)
-	clear(a[seed : seed+16])
-	clear(b[seed : seed+16])
-	if !bytes.Equal(a, b) {
-		for i := range min(len(a), len(b)) {
-			if a[i] != b[i] {
-				where := "nowhere in particular"
-				for _, lib := range original.libraries {
-					if d := i - int(lib.MemoryBase); d >= 0 && d < 1<<16 {
-						where = fmt.Sprintf("%d bytes into %s", d, lib.Name)
-					}
-				}
-				t.Fatalf("the memories differ at address %d, %s: %d and %d; sizes %d and %d", i, where, a[i], b[i], len(a), len(b))
-			}
-		}
-		t.Fatalf("sizes %d and %d", len(a), len(b))
-	}
-	if x, y := original.growTable(0), restored.growTable(0); x != y {
-		t.Fatalf("the tables have %d and %d entries", x, y)
-	}
+	want(t, in, "SELECT count(*) FROM pg_extension", "0")
 }
 
 // A library may be loaded at the start; its variables live on in a clone.
@@ -198,16 +166,13 @@ func TestPreloadedLibrary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := rt.Start(t.Context(), InstanceOptions{Data: data, Settings: map[string]string{"shared_preload_libraries": "pg_stat_statements"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(in.Kill)
+	in := start(t, ClusterOptions{Data: data, Settings: map[string]string{"shared_preload_libraries": "pg_stat_statements"}})
 	rows(t, in, "CREATE EXTENSION pg_stat_statements; SELECT 1")
-	clone := startFrom(t, takeImage(t, in), InstanceOptions{})
-	for _, x := range []*Instance{in, clone} {
+	other := &server{Cluster: in.Cluster, log: in.log}
+	other.login(t, "postgres")
+	for n, x := range []*server{in, other} { // what it counts is in shared memory
 		want(t, x, "SELECT 'counted'", "counted")
-		want(t, x, "SELECT sum(calls) FROM pg_stat_statements WHERE query LIKE 'SELECT $1'", "2")
+		want(t, x, "SELECT sum(calls) FROM pg_stat_statements WHERE query LIKE 'SELECT $1'", fmt.Sprint(2+n))
 	}
 }
 
@@ -233,26 +198,6 @@ func TestWhatModulesLack(t *testing.T) {
 		want(t, in, "SELECT chr(228)", "ä")
 	}
 	want(t, in, "SET client_encoding = 'SQL_ASCII'; SELECT chr(228)", "ä")
-}
-
-// A function that a loaded module lacks is an error when it is called, as any other. (None of them is called by SQL: the
-// test raises the error in another import.)
-func TestRaise(t *testing.T) {
-	in := quiet(t)
-	in.shell = raising{}
-	err := wantState(t, in, "COPY a FROM PROGRAM 'x'", "0A000")
-	if err.Message != "no 100% of x" {
-		t.Fatal(err.Message)
-	}
-	want(t, in, `DO $$ BEGIN EXECUTE 'COPY a FROM PROGRAM ''y'''; EXCEPTION WHEN feature_not_supported THEN INSERT INTO a VALUES (1, SQLERRM); END $$;
-		SELECT v FROM a`, "no 100% of y")
-}
-
-type raising struct{ noShell }
-
-func (raising) popen(in *Instance, command, _ string) uint32 {
-	in.raise(featureNotSupported, "no 100% of "+command)
-	return 0
 }
 
 // Each side module in the installation parses, and says what it needs.

@@ -45,9 +45,9 @@ type openFile struct {
 	flags   int // as given to open
 	refs    int
 
-	log      bool // a file of the write-ahead log
-	system   bool // a file of PostgreSQL's own, see isSystemFile
-	isSystem bool // only in an image: fs is the installation, not the data directory
+	log    bool // a file of the write-ahead log
+	shm    bool // shared memory
+	system bool // a file of PostgreSQL's own, see isSystemFile
 }
 
 type dirEntry struct {
@@ -64,12 +64,19 @@ type files struct {
 	fds          []*openFile
 	lowest       int // no free descriptor below it
 	random       io.Reader
-	conf         *memfs.FS // what PostgreSQL reads instead of the file of ALTER SYSTEM while it starts; nil: the file
+	replaced     *memfs.FS // holds files of configuration that are read instead of the data directory's; nil: none
 	dataLimit    int64     // data files that would grow beyond it get ENOSPC; 0: none
 }
 
 func newFiles(system, data *memfs.FS, random io.Reader) *files {
 	return &files{system: system, data: data, cwd: "/", umask: 0o022, random: random}
+}
+
+// sibling are the files of another process on the same trees.
+func (f *files) sibling(random io.Reader) *files {
+	s := newFiles(f.system, f.data, random)
+	s.cwd, s.umask, s.dataLimit = f.cwd, f.umask, f.dataLimit
+	return s
 }
 
 // resolve finds the tree and the path within it. The data directory is the guest's current directory most of the
@@ -124,7 +131,10 @@ func (f *files) open(name string, flags int, perm uint32) (int, errno) {
 	if err != nil {
 		return 0, toErrno(err)
 	}
-	return f.add(&openFile{fs: fs, file: file, flags: flags, log: strings.HasPrefix(strings.TrimPrefix(rel, "/"), "pg_wal/"), system: fs == f.data && isSystemFile(rel)})
+	return f.add(&openFile{
+		fs: fs, file: file, flags: flags, log: strings.HasPrefix(strings.TrimPrefix(rel, "/"), "pg_wal/"),
+		system: fs == f.data && isSystemFile(rel), shm: fs == f.system && isSharedMemory(rel),
+	})
 }
 
 // full says whether a data file may not grow to size any more. The log may: where it cannot be written, PostgreSQL

@@ -42,7 +42,7 @@ func newGuest(t testing.TB) *guest {
 	clk := clock.NewVirtual(time.Unix(1_000_000, 5))
 	in := &Instance{
 		files: newFiles(system, memfs.New(memfs.Options{Now: clk.Now}), strings.NewReader(strings.Repeat("random", 100))),
-		mem:   &memory{b: make([]byte, 4*wasmPage)}, clock: clk, killed: make(chan struct{}), wake: make(chan struct{}, 1),
+		mem:   &memory{b: make([]byte, 4*wasmPage)}, clock: clk, killed: make(chan struct{}),
 	}
 	in.random = in.files.random
 	calls := fileCalls()

@@ -7,7 +7,7 @@ import "testing"
 
 // TestFloats: statistics, comparisons, conversions and geometry.
 func TestFloats(t *testing.T) {
-	in := start(t, InstanceOptions{})
+	in := start(t, ClusterOptions{})
 	rows(t, in, `CREATE TABLE agg (a int2, b float4); INSERT INTO agg VALUES (56,7.8),(100,99.097),(0,0.09561),(42,324.78)`)
 	for _, c := range []struct{ sql, want string }{
 		{"SELECT stddev_pop(b), stddev_samp(b), var_pop(b), var_samp(b), avg(b) FROM agg",

@@ -45,35 +45,6 @@ func (rt *Runtime) Template(ctx context.Context, o memfs.Options) (*memfs.FS, er
 	return readTemplate(file, o)
 }
 
-// TemplateImage is the image of a fresh database, started and idle: what a new database starts from in milliseconds.
-// The first call starts PostgreSQL once.
-func (rt *Runtime) TemplateImage(ctx context.Context) (*Image, error) {
-	rt.mu.Lock()
-	defer rt.mu.Unlock()
-	if rt.image != nil {
-		return rt.image, nil
-	}
-	file, err := rt.templateFile(ctx)
-	if err != nil {
-		return nil, err
-	}
-	data, err := readTemplate(file, memfs.Options{})
-	if err != nil {
-		return nil, err
-	}
-	in, err := rt.Start(ctx, InstanceOptions{Data: data})
-	if err != nil {
-		return nil, fmt.Errorf("start the template database: %w", err)
-	}
-	defer in.Kill()
-	img, err := in.Image()
-	if err != nil {
-		return nil, fmt.Errorf("take the image of the template database: %w", err)
-	}
-	rt.image = img
-	return img, nil
-}
-
 // templateFile is the template in the cache, made first if need be. rt.mu is held.
 func (rt *Runtime) templateFile(ctx context.Context) (string, error) {
 	file, err := rt.assets.Derived(ctx, fmt.Sprintf("template-v%d.tar.zst", formatVersion), func(ctx context.Context, w io.Writer) error {
@@ -114,10 +85,10 @@ func (rt *Runtime) runInitdb(ctx context.Context) (*memfs.FS, error) {
 		}
 	}
 	rt.progress("making the template database", 0, 0)
-	o := InstanceOptions{Data: memfs.New(memfs.Options{})}
+	o := instanceOptions{data: memfs.New(memfs.Options{})}
 	o.fill()
-	tail := &logTail{next: o.Log}
-	fs := newFiles(rt.installed(), o.Data, o.Random)
+	tail := &logTail{next: o.log}
+	fs := newFiles(rt.installed(), o.data, o.random)
 	standardFiles(fs, tail.line)
 	in, err := rt.newInstance(rt.initdb, fs, o, 0)
 	if err != nil {
@@ -137,7 +108,7 @@ func (rt *Runtime) runInitdb(ctx context.Context) (*memfs.FS, error) {
 	case code != 0:
 		return nil, fmt.Errorf("initdb ended with exit code %d%s", code, tail.text())
 	}
-	return o.Data, nil
+	return o.data, nil
 }
 
 // initdbShell runs the commands of initdb: each starts a postgres.
@@ -145,7 +116,7 @@ type initdbShell struct {
 	rt   *Runtime
 	ctx  context.Context
 	tree *memfs.FS
-	opts InstanceOptions
+	opts instanceOptions
 	log  func(string)
 
 	pending []string // command of an open popen(..., "w")
@@ -191,7 +162,7 @@ func (s *initdbShell) postgres(args []string, stdin string) (uint32, error) {
 	if len(args) == 0 || args[0] != pgRoot+"/bin/postgres" {
 		return 0, errors.New("initdb may only run postgres")
 	}
-	fs := newFiles(s.tree, s.opts.Data, s.opts.Random)
+	fs := newFiles(s.tree, s.opts.data, s.opts.random)
 	standardFiles(fs, s.log)
 	for fd, name := range []string{stdin, commandOutput} {
 		if name == "" {

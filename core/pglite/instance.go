@@ -7,8 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"time"
+	"unsafe"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -21,51 +20,34 @@ import (
 
 // Errors of instances.
 var (
-	// ErrDead means that the instance has ended: closed, killed, or its PostgreSQL failed in a way from which it
+	// ErrDead means that PostgreSQL has ended: shut down, killed, or one of its processes failed in a way from which it
 	// cannot go on. Start another one from the files.
-	ErrDead = errors.New("the instance has ended")
-	// ErrBusy means that another goroutine is using the instance. One goroutine owns an instance at a time.
-	ErrBusy = errors.New("the instance is in use by another goroutine")
+	ErrDead = errors.New("PostgreSQL has ended")
 )
 
-// InstanceOptions configures an instance.
-type InstanceOptions struct {
-	// Data is the data directory; the instance owns it from now on.
-	Data *memfs.FS
-	// MemoryLimit bounds the linear memory in bytes: queries that need more fail with SQLSTATE 53200. Zero or above
-	// 2 GiB: 2 GiB. Below 128 MiB PostgreSQL does not start.
-	MemoryLimit int64
-	// DataLimit bounds the data directory in bytes: statements that need more fail with SQLSTATE 53100. The log may
-	// pass it, by what was written since the last checkpoint. Zero: no limit.
-	DataLimit int64
-	// Settings are server parameters on top of the host's own, as on the postgres command line.
-	Settings map[string]string
-	// User and Database are those of the session. Empty: postgres.
-	User, Database string
-	// StatementTimeout cancels what runs longer, with SQLSTATE 57014. Zero: no limit. (PostgreSQL's own
-	// statement_timeout needs timers, which the guest does not have.)
-	StatementTimeout time.Duration
-	// Clock is the guest's clock; nil: the system's.
-	Clock clock.Clock
-	// Random is the guest's source of randomness; nil: the operating system's.
-	Random io.Reader
-	// Log hears each line of the server log. Nil: dropped.
-	Log func(line string)
+// instanceOptions configures an instance.
+type instanceOptions struct {
+	data        *memfs.FS // the data directory, of who has one
+	memoryLimit int64     // see ClusterOptions
+	dataLimit   int64     // likewise
+	clock       clock.Clock
+	random      io.Reader
+	log         func(line string)
+	imaged      bool // the memory becomes an image: it is a file
 }
 
-// Instance is one running PostgreSQL: one session in single-user mode. One goroutine owns it at a time; only Cancel
-// and Kill may be called from others.
+// Instance is one instance of a program: a process of PostgreSQL, its postmaster, or a tool.
 type Instance struct {
 	rt      *Runtime
 	program *program
 	ctx     *guestContext
-	opts    InstanceOptions
+	opts    instanceOptions
 
 	linear  *linearMemory
 	mem     *memory
 	module  api.Module
 	modules []api.Module // generated and side modules, to close with the instance
-	table   []slot
+	table   []*slot
 	scratch [4]uint64
 	entry   [4]uint64 // arguments and result of enterGuest, which never nests: one allocation less for each entry
 	fn      exports
@@ -78,7 +60,6 @@ type Instance struct {
 	files  *files
 	clock  clock.Clock
 	random io.Reader
-	wake   chan struct{}
 	killed chan struct{}
 
 	loaded    map[string]*library
@@ -86,63 +67,52 @@ type Instance struct {
 	handles   map[uint32]string
 	mainSlots map[string]uint32
 
-	leftOut    []string          // see LeftOut
-	parameters map[string]string // that the session reported when it started
-
-	input  []byte // bytes that PostgreSQL has not read yet
-	output []byte // bytes that PostgreSQL wrote and the client has not got yet
-	peer   peer   // where more input comes from and output goes
-	wire   *wire  // of a client program (pg_dump): its connection to the server; nil in a server
-	shell  shell  // system, popen, pclose: only initdb runs commands
+	wire  *wire // of a client program (pg_dump): its connection to the server
+	shell shell // system, popen, pclose: only initdb runs commands
 
 	firstCallback uint32 // its slot in the table
 
-	flushing    bool   // of what was written, see FlushingLog
-	flushedAt   uint64 // completions when the log was last flushed
-	lsnFunction uint32 // an FmgrInfo in the guest's memory
-	delayAt     uint32 // the guest's wal_writer_delay
-	walDelay    time.Duration
+	cluster  *Cluster        // that it belongs to; nil: it is alone
+	proc     *Process        // of the cluster; nil: its main
+	mappings []sharedMapping // of dynamic shared memory, its own
 
-	running  atomic.Bool
-	ending   atomic.Bool // the session is to end: what it still runs is cancelled
-	overdue  atomic.Bool // the statement has run too long
-	cancelMu sync.Mutex  // Cancel against the end of the memory
+	memoryMu sync.Mutex // an interrupt against the end of the memory
 	killOnce sync.Once
 	dead     error
 }
 
 // exports are the guest's functions that the host calls.
 type exports struct {
-	setThrew, malloc, free, memalign, dlSetErr        api.Function
-	mainLoopOnce, mainLongJmp, sendReady, flush       api.Function
-	remaining, processStartup, procPort, sendConnData api.Function
-	setActive, startPGlite, runAtexit, ctors, mainArg api.Function
-	inTransaction, growTable                          api.Function
-	replayed, flushedTo, flushTo                      api.Function
-	fmgrInfo, functionCall0, palloc, pfree            api.Function
-	findOption                                        api.Function
+	setThrew, malloc, free, memalign, dlSetErr api.Function
+	setActive, ctors, mainArg                  api.Function
+	growTable, replayed, palloc, findOption    api.Function
 }
+
+// tableSize is about how many entries the table of functions has; it grows with libraries.
+const tableSize = 6 << 10
 
 // newInstance instantiates the program with an empty memory; size is how large the memory is to be, zero for the
 // program's own minimum.
-func (rt *Runtime) newInstance(p *program, fs *files, o InstanceOptions, size uint64) (_ *Instance, err error) {
+func (rt *Runtime) newInstance(p *program, fs *files, o instanceOptions, size uint64) (_ *Instance, err error) {
 	in := &Instance{
-		rt: rt, program: p, opts: o, files: fs, mem: &memory{}, clock: o.Clock, random: o.Random,
-		wake: make(chan struct{}, 1), killed: make(chan struct{}),
+		rt: rt, program: p, opts: o, files: fs, mem: &memory{}, clock: o.clock, random: o.random, killed: make(chan struct{}),
 		loaded: map[string]*library{}, handles: map[uint32]string{}, mainSlots: map[string]uint32{},
-		table: make([]slot, 8192),
+		table: make([]*slot, tableSize),
 	}
-	fs.dataLimit = o.DataLimit
+	fs.dataLimit = o.dataLimit
 	in.ctx = &guestContext{Context: context.Background(), in: in}
 	limit := uint64(maxMemory) // with the guard page, of which nobody else knows
-	if o.MemoryLimit > 0 {
-		limit = min(limit, uint64(o.MemoryLimit)&^(wasmPage-1)+wasmbin.GuardBytes)
+	if o.memoryLimit > 0 {
+		limit = min(limit, uint64(o.memoryLimit)&^(wasmPage-1)+wasmbin.GuardBytes)
 	}
-	region, free, err := reserve(maxMemory)
-	if err != nil {
+	in.linear = &linearMemory{limit: limit, view: in.mem}
+	reservation := reserve
+	if o.imaged {
+		reservation = in.linear.reserveFile
+	}
+	if in.linear.region, in.linear.free, err = reservation(maxMemory); err != nil {
 		return nil, err
 	}
-	in.linear = &linearMemory{region: region, limit: limit, view: in.mem, free: free}
 	defer func() {
 		if err != nil {
 			in.release()
@@ -182,15 +152,7 @@ func (in *Instance) bind() error {
 	if in.program == in.rt.main {
 		for name, f := range map[string]*api.Function{
 			"free": &in.fn.free, "emscripten_builtin_memalign": &in.fn.memalign, "__dl_seterr": &in.fn.dlSetErr, "__main_argc_argv": &in.fn.mainArg,
-			"PostgresMainLoopOnce": &in.fn.mainLoopOnce, "PostgresMainLongJmp": &in.fn.mainLongJmp,
-			"PostgresSendReadyForQueryIfNecessary": &in.fn.sendReady, "pgl_pq_flush": &in.fn.flush,
-			"pq_buffer_remaining_data": &in.fn.remaining, "ProcessStartupPacket": &in.fn.processStartup,
-			"pgl_getMyProcPort": &in.fn.procPort, "pgl_sendConnData": &in.fn.sendConnData,
-			"pgl_setPGliteActive": &in.fn.setActive, "pgl_startPGlite": &in.fn.startPGlite,
-			"pgl_run_atexit_funcs": &in.fn.runAtexit, "IsTransactionBlock": &in.fn.inTransaction,
-			"GetXLogReplayRecPtr": &in.fn.replayed, "GetFlushRecPtr": &in.fn.flushedTo, "XLogFlush": &in.fn.flushTo,
-			"fmgr_info": &in.fn.fmgrInfo, "FunctionCall0Coll": &in.fn.functionCall0, "palloc": &in.fn.palloc, "pfree": &in.fn.pfree,
-			"find_option": &in.fn.findOption,
+			"pgl_setPGliteActive": &in.fn.setActive, "GetXLogReplayRecPtr": &in.fn.replayed, "palloc": &in.fn.palloc, "find_option": &in.fn.findOption,
 		} {
 			both[name] = f
 		}
@@ -338,36 +300,6 @@ func (in *Instance) guard(f func()) (err error) {
 	return nil
 }
 
-// acquire makes the calling goroutine the owner.
-func (in *Instance) acquire() error {
-	if in.wasKilled() {
-		return fmt.Errorf("%w: %w", ErrDead, errKilled)
-	}
-	if !in.running.CompareAndSwap(false, true) {
-		return ErrBusy
-	}
-	if in.dead != nil {
-		in.running.Store(false)
-		return fmt.Errorf("%w: %w", ErrDead, in.dead)
-	}
-	return nil
-}
-
-// relinquish ends the ownership; an instance that has ended meanwhile is released.
-func (in *Instance) relinquish() {
-	if in.dead == nil && in.wasKilled() {
-		in.dead = errKilled
-	}
-	if in.dead != nil {
-		in.release()
-	}
-	late := in.dead == nil
-	in.running.Store(false)
-	if late && in.wasKilled() && in.running.CompareAndSwap(false, true) {
-		in.relinquish() // Kill came too late for the first look and too early to find nobody inside
-	}
-}
-
 func (in *Instance) wasKilled() bool {
 	select {
 	case <-in.killed:
@@ -379,20 +311,10 @@ func (in *Instance) wasKilled() bool {
 
 var errKilled = errors.New("killed")
 
-// Kill ends the instance at once, as a crash would: nothing is flushed or closed. What runs is cancelled; the memory
-// is released as soon as the owner has left the guest. It is safe to call from any goroutine, more than once.
-func (in *Instance) Kill() {
-	in.killOnce.Do(func() { close(in.killed) })
-	in.insist()
-	if in.running.CompareAndSwap(false, true) { // nobody is inside
-		in.relinquish()
-	}
-}
-
 // release frees what the instance holds.
 func (in *Instance) release() {
-	in.cancelMu.Lock()
-	defer in.cancelMu.Unlock()
+	in.memoryMu.Lock()
+	defer in.memoryMu.Unlock()
 	for _, m := range in.modules {
 		_ = m.Close(context.Background())
 	}
@@ -403,11 +325,10 @@ func (in *Instance) release() {
 	if in.linear != nil {
 		in.linear.Free()
 	}
-	in.table = nil
+	// Whoever still knows the instance does not keep what the compiled code has worked with: a megabyte.
+	in.table, in.module, in.fn, in.stackPointer = nil, nil, exports{}, nil
+	in.libraries, in.loaded, in.handles, in.mainSlots = nil, nil, nil, nil
 }
 
-// Data is the data directory. While the instance runs, only its owner may touch it, and only between calls.
-func (in *Instance) Data() *memfs.FS { return in.files.data }
-
-// Err says why the instance has ended; nil while it runs. It is for the owner.
-func (in *Instance) Err() error { return in.dead }
+// word is in the reservation and not in the memory, whose slice changes while the guest runs.
+func (in *Instance) word(at uint32) *uint32 { return (*uint32)(unsafe.Pointer(&in.linear.region[at])) }

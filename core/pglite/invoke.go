@@ -89,9 +89,13 @@ type slot struct {
 // function's panics, as call_indirect would trap.
 func (in *Instance) enter(index uint32, sig *signature) api.Function {
 	for int(index) >= len(in.table) {
-		in.table = append(in.table, make([]slot, int(index)+1-len(in.table)+256)...)
+		in.table = append(in.table, make([]*slot, int(index)+1-len(in.table)+256)...)
 	}
-	sl := &in.table[index]
+	sl := in.table[index]
+	if sl == nil {
+		sl = &slot{}
+		in.table[index] = sl
+	}
 	if sl.sig != sig && (sl.sig == nil || sl.sig.name != sig.name) {
 		if sl.depth > 0 {
 			in.trapf("table entry %d is called as %s within a call as %s", index, sig.name, sl.sig.name)

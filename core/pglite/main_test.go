@@ -3,8 +3,10 @@ package pglite
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +14,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/goleak"
+
+	"blobpglite/core/memfs"
 )
 
 // sharedRuntime is the one runtime of the test binary: compiled once.
@@ -19,7 +23,10 @@ var sharedRuntime = sync.OnceValues(func() (*Runtime, error) {
 	return NewRuntime(context.Background(), Options{})
 })
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// A memory file that nobody can restore from any more is closed by a finalizer, which takes its time.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("runtime.runFinalizers"))
+}
 
 func testRuntime(t testing.TB) *Runtime {
 	t.Helper()
@@ -30,30 +37,159 @@ func testRuntime(t testing.TB) *Runtime {
 	return rt
 }
 
-func templateImage(t testing.TB) *Image {
-	t.Helper()
-	img, err := testRuntime(t).TemplateImage(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return img
+// server is a cluster and one session on it, which a test speaks with as a client.
+type server struct {
+	*Cluster
+	conn *netConn
+	wire *pgproto3.Frontend
+	log  *lockedLog
+	said error // what ended the session, as a client hears of it
+}
+
+// lockedLog is a server log.
+type lockedLog struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lockedLog) line(s string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.WriteString(s + "\n")
+}
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // start is a fresh database, gone at the end of the test.
-func start(t testing.TB, o InstanceOptions) *Instance { return startFrom(t, templateImage(t), o) }
-
-func startFrom(t testing.TB, img *Image, o InstanceOptions) *Instance {
+func start(t testing.TB, o ClusterOptions) *server {
 	t.Helper()
-	in, err := testRuntime(t).StartImage(t.Context(), img, o)
+	if o.Data == nil {
+		data, err := testRuntime(t).Template(t.Context(), memfs.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Data = data
+	}
+	s, err := tryStart(t, testRuntime(t), o, "postgres")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(in.Kill)
-	return in
+	return s
 }
 
+// tryStart starts a cluster and a session on a database.
+func tryStart(t testing.TB, rt *Runtime, o ClusterOptions, database string) (*server, error) {
+	t.Helper()
+	s := &server{log: &lockedLog{}}
+	next := o.Log
+	o.Log = func(line string) {
+		s.log.line(line)
+		if next != nil {
+			next(line)
+		}
+	}
+	var err error
+	if s.Cluster, err = rt.StartCluster(t.Context(), o); err != nil {
+		return nil, err
+	}
+	t.Cleanup(s.Kill)
+	s.login(t, database)
+	return s, nil
+}
+
+// hostSession is another session, the host's own: it has no limit of data.
+func hostSession(t testing.TB, s *server) *server {
+	t.Helper()
+	host := &server{Cluster: s.Cluster, log: s.log}
+	host.connect(t, "postgres", ConnectOptions{Trusted: true, Unlimited: true})
+	return host
+}
+
+// login opens the session.
+func (s *server) login(t testing.TB, database string) {
+	t.Helper()
+	s.connect(t, database, ConnectOptions{Trusted: true})
+}
+
+func (s *server) connect(t testing.TB, database string, o ConnectOptions) {
+	t.Helper()
+	conn, err := s.Connect(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.conn = &netConn{Conn: conn}
+	s.wire = pgproto3.NewFrontend(s.conn, s.conn)
+	s.wire.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "postgres", "database": database}})
+	if err := s.wire.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.answers(1); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// answers reads up to so many ReadyForQuery, and returns everything. Its error is that of the session's end.
+func (s *server) answers(n int) ([]byte, error) {
+	var out []byte
+	for n > 0 {
+		m, err := s.wire.Receive()
+		if err != nil {
+			s.said = err
+			return out, err
+		}
+		if out, err = m.Encode(out); err != nil {
+			return out, err
+		}
+		if _, ok := m.(*pgproto3.ReadyForQuery); ok {
+			n--
+		}
+	}
+	return out, nil
+}
+
+// Exec sends messages, and writes the answers up to the last ReadyForQuery that they ask for.
+func (s *server) Exec(_ context.Context, messages []byte, w io.Writer) error {
+	if _, err := s.conn.Write(messages); err != nil {
+		return errors.Join(err, s.said, s.Cluster.Err())
+	}
+	n := 0
+	for b := messages; len(b) >= 5; b = b[min(len(b), 1+int(binary.BigEndian.Uint32(b[1:]))):] {
+		if strings.IndexByte("QSF", b[0]) >= 0 {
+			n++
+		}
+	}
+	out, err := s.answers(n)
+	if _, failed := w.Write(out); failed != nil {
+		return failed
+	}
+	return err
+}
+
+// Query runs SQL by the simple protocol. When ctx ends it is cancelled, by another session.
+func (s *server) Query(ctx context.Context, sql string) ([]Result, error) {
+	message, err := (&pgproto3.Query{String: sql}).Encode(nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	if err := s.Exec(ctx, message, &out); err != nil {
+		return nil, err
+	}
+	return ParseResults(&out)
+}
+
+// Cancel sends the session's process what CancelRequest makes it get.
+func (s *server) Cancel() { s.conn.Process().signal(sigINT) }
+
 // rows is the last statement's rows: columns joined by |, rows by newlines. An error fails the test.
-func rows(t testing.TB, in *Instance, sql string) string {
+func rows(t testing.TB, in *server, sql string) string {
 	t.Helper()
 	results, err := in.Query(t.Context(), sql)
 	if err != nil {
@@ -74,7 +210,7 @@ func format(rows [][]string) string {
 }
 
 // want runs SQL and compares the last statement's rows.
-func want(t testing.TB, in *Instance, sql, rowsWanted string) {
+func want(t testing.TB, in *server, sql, rowsWanted string) {
 	t.Helper()
 	if got := rows(t, in, sql); got != rowsWanted {
 		t.Fatalf("%s:\ngot  %s\nwant %s", sql, got, rowsWanted)
@@ -82,7 +218,7 @@ func want(t testing.TB, in *Instance, sql, rowsWanted string) {
 }
 
 // wantState runs SQL that must fail with an SQLSTATE, and the instance must take the next statement.
-func wantState(t testing.TB, in *Instance, sql, state string) *pgconn.PgError {
+func wantState(t testing.TB, in *server, sql, state string) *pgconn.PgError {
 	t.Helper()
 	_, err := in.Query(t.Context(), sql)
 	pgErr := wantPgError(t, err, state)
@@ -116,7 +252,7 @@ func encode(t testing.TB, messages ...pgproto3.FrontendMessage) []byte {
 }
 
 // exchange runs messages by Exec and returns a line for each answer.
-func exchange(t testing.TB, in *Instance, messages ...pgproto3.FrontendMessage) string {
+func exchange(t testing.TB, in *server, messages ...pgproto3.FrontendMessage) string {
 	t.Helper()
 	var out bytes.Buffer
 	if err := in.Exec(t.Context(), encode(t, messages...), &out); err != nil {

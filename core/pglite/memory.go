@@ -3,6 +3,7 @@ package pglite
 import (
 	"bytes"
 	"encoding/binary"
+	"os"
 
 	"github.com/tetratelabs/wazero/experimental"
 )
@@ -22,6 +23,7 @@ const maxMemory = 2 << 30
 type memory struct{ b []byte }
 
 func (m *memory) putU8(p uint32, v byte)      { m.b[p] = v }
+func (m *memory) u8(p uint32) byte            { return m.b[p] }
 func (m *memory) u16(p uint32) uint16         { return binary.LittleEndian.Uint16(m.b[p:]) }
 func (m *memory) putU16(p uint32, v uint16)   { binary.LittleEndian.PutUint16(m.b[p:], v) }
 func (m *memory) u32(p uint32) uint32         { return binary.LittleEndian.Uint32(m.b[p:]) }
@@ -48,6 +50,7 @@ type linearMemory struct {
 	limit  uint64  // grows beyond it fail, and PostgreSQL answers with SQLSTATE 53200
 	view   *memory // what host functions see, kept current
 	free   func([]byte)
+	file   *os.File // whose content it is; nil: none
 }
 
 var _ experimental.LinearMemory = (*linearMemory)(nil)
@@ -69,4 +72,8 @@ func (l *linearMemory) Free() {
 	region := l.region
 	l.region, l.view.b = nil, nil
 	l.free(region)
+	if l.file != nil {
+		_ = l.file.Close()
+		l.file = nil
+	}
 }

@@ -47,7 +47,7 @@ func TestPublishedExtensions(t *testing.T) {
 		t.Fatal(err)
 	}
 	for life := range 2 {
-		in, err := rt.Start(t.Context(), InstanceOptions{Data: data})
+		in, err := tryStart(t, rt, ClusterOptions{Data: data}, "postgres")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +68,7 @@ func TestPublishedExtensions(t *testing.T) {
 				t.Errorf("life %d, %s: %q, want %q", life, u.name, got, u.want)
 			}
 		}
-		if err := in.Close(t.Context()); err != nil {
+		if err := in.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		data = in.Data()

@@ -1,8 +1,6 @@
 package pglite
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,19 +19,8 @@ type Result struct {
 // NullText stands for NULL in a Result.
 const NullText = "\x00null"
 
-// Query runs SQL by the simple protocol, for the host's own statements and for tests: one or several statements,
-// text results. A SQL error is a *pgconn.PgError.
-func (in *Instance) Query(ctx context.Context, sql string) ([]Result, error) {
-	message, err := (&pgproto3.Query{String: sql}).Encode(nil)
-	if err != nil {
-		return nil, fmt.Errorf("encode a query of %d bytes: %w", len(sql), err)
-	}
-	var out bytes.Buffer
-	if err := in.Exec(ctx, message, &out); err != nil {
-		return nil, err
-	}
-	return ParseResults(&out)
-}
+// ErrMessage means that bytes are no whole messages of a frontend.
+var ErrMessage = errors.New("malformed frontend message")
 
 // ParseResults reads the answers to a simple query: everything up to the end of r. A SQL error is a *pgconn.PgError.
 func ParseResults(r io.Reader) ([]Result, error) {

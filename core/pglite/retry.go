@@ -2,15 +2,15 @@ package pglite
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
 	"blobpglite/core/memfs"
+	"blobpglite/core/pgdata"
 )
 
 // ALTER SYSTEM takes values that PostgreSQL cannot start with: a library that is not there, more connections than fit into
@@ -53,59 +53,50 @@ func confTree(lines []confLine) (*memfs.FS, error) {
 	return tree, tree.WriteFile("/"+autoConf, []byte(b.String()), 0o600)
 }
 
-// preparedAt is where the control file has max_prepared_transactions of the last server (src/include/catalog/pg_control.h).
-const preparedAt = 192
-
 // preparedBefore is max_prepared_transactions of the server that wrote these files last: recovery, which has failed here, has
 // found it in the log.
 func preparedBefore(data *memfs.FS) int {
-	b, err := data.ReadFile("/global/pg_control")
-	if err != nil || len(b) < preparedAt+4 {
+	_, control, err := readControl(data)
+	if err != nil {
 		return 0
 	}
-	return int(int32(binary.LittleEndian.Uint32(b[preparedAt:])))
+	return control.MaxPrepared
 }
 
-// Of the control file: the state, that of a cluster in production, and the checksum of what is before it.
-const (
-	stateAt      = 16
-	inProduction = 6
-	controlCRC   = 292
-)
+// readControl reads the control file.
+func readControl(data *memfs.FS) ([]byte, pgdata.Control, error) {
+	b, err := data.ReadFile(pgdata.ControlPath)
+	if err != nil {
+		return nil, pgdata.Control{}, err
+	}
+	control, err := pgdata.ParseControl(b)
+	return b, control, err
+}
 
 // recoverAgain makes PostgreSQL recover at its next start what it has recovered already: a start that failed behind recovery has shut
 // down in order, and whoever asks how far the recovery came (Replayed) is to be answered.
 func recoverAgain(data *memfs.FS) error {
-	const control = "/global/pg_control"
-	b, err := data.ReadFile(control)
-	table := crc32.MakeTable(crc32.Castagnoli)
-	if err != nil || len(b) < controlCRC+4 || binary.LittleEndian.Uint32(b[controlCRC:]) != crc32.Checksum(b[:controlCRC], table) {
-		return nil // PostgreSQL says what is wrong with it
+	b, control, err := readControl(data)
+	if err != nil || !control.ShutDown() {
+		return nil // PostgreSQL says what is wrong with it, or recovers
 	}
-	if binary.LittleEndian.Uint32(b[stateAt:]) == inProduction {
-		return nil
-	}
-	binary.LittleEndian.PutUint32(b[stateAt:], inProduction)
-	binary.LittleEndian.PutUint32(b[controlCRC:], crc32.Checksum(b[:controlCRC], table))
-	return data.WriteFile(control, b, 0o600)
+	return data.WriteFile(pgdata.ControlPath, pgdata.InProduction(b), 0o600)
 }
 
 // sayOverridden writes to the log which lines of the file have no effect, because the command line has the last word.
-func (in *Instance) sayOverridden() {
-	for _, l := range readConf(in.files.data) {
-		value, there := in.opts.Settings[l.name]
+func sayOverridden(data *memfs.FS, settings map[string]string, log func(string)) {
+	for _, l := range readConf(data) {
+		value, there := settings[l.name]
 		if !there {
-			if value, there = HostSettings()[l.name]; !there {
-				continue
-			}
+			continue
 		}
-		in.opts.Log(fmt.Sprintf("WARNING:  the line of %s in %s has no effect: PostgreSQL is started with %s here", l.name, autoConf, value))
+		log(fmt.Sprintf("WARNING:  the line of %s in %s has no effect: PostgreSQL is started with %s here", l.name, autoConf, value))
 	}
 }
 
 // trial is one way to start.
 type trial struct {
-	o    InstanceOptions
+	o    ClusterOptions
 	conf *memfs.FS // holds postgresql.auto.conf as it is to be read; nil: as it is
 }
 
@@ -122,20 +113,23 @@ func (t trial) with(prepared int) trial {
 }
 
 // again starts PostgreSQL where it has failed to, without what it fails with. The first error is returned if that does not help.
-func (rt *Runtime) again(ctx context.Context, o InstanceOptions, failed error) (*Instance, error) {
+func (rt *Runtime) again(ctx context.Context, o ClusterOptions, failed error) (*Cluster, error) {
+	const preparedSetting = "max_prepared_transactions"
 	var left []string
+	raised := 0
 	t := trial{o: o}
 	if err := recoverAgain(o.Data); err != nil {
 		return nil, errors.Join(failed, err)
 	}
 	if n := preparedBefore(o.Data); n > 0 {
-		t = t.with(n)
-		if in, err := rt.try(ctx, t); err == nil {
-			in.leftOut = []string{"max_prepared_transactions"}
-			in.sayLeftOut(failed)
-			return in, nil
+		t, raised = t.with(n), n
+		if isSet(o, preparedSetting) {
+			left = append(left, preparedSetting)
 		}
-		left = append(left, "max_prepared_transactions")
+		if c, err := rt.tryCluster(ctx, t); err == nil {
+			c.sayLeftOut(left, raised, failed)
+			return c, nil
+		}
 	}
 	lines := readConf(o.Data)
 	if len(lines) == 0 {
@@ -152,9 +146,9 @@ func (rt *Runtime) again(ctx context.Context, o InstanceOptions, failed error) (
 		if copied.conf, err = confTree(lines); err != nil {
 			return false
 		}
-		in, err := rt.try(ctx, copied)
+		c, err := rt.tryCluster(ctx, copied)
 		if err == nil {
-			in.Kill()
+			c.Kill()
 		}
 		return err == nil
 	}
@@ -173,13 +167,23 @@ func (rt *Runtime) again(ctx context.Context, o InstanceOptions, failed error) (
 	if t.conf, err = confTree(kept); err != nil {
 		return nil, errors.Join(failed, err)
 	}
-	in, err := rt.try(ctx, t)
+	c, err := rt.tryCluster(ctx, t)
 	if err != nil {
 		return nil, failed
 	}
-	in.leftOut = left
-	in.sayLeftOut(failed)
-	return in, nil
+	c.sayLeftOut(left, raised, failed)
+	return c, nil
+}
+
+// isSet says whether somebody has set a parameter: the command line, or ALTER SYSTEM.
+func isSet(o ClusterOptions, name string) bool {
+	_, set := o.Settings[name]
+	return set || inConf(o.Data, name)
+}
+
+// inConf says whether postgresql.auto.conf has a line of a parameter.
+func inConf(data *memfs.FS, name string) bool {
+	return slices.ContainsFunc(readConf(data), func(l confLine) bool { return l.name == name })
 }
 
 // dropSlots removes replication slots that an earlier version has let somebody make: nothing can read from them, and PostgreSQL,
@@ -201,23 +205,33 @@ func dropSlots(data *memfs.FS, log func(string)) {
 	}
 }
 
-// sayLeftOut writes to the log what was left out, and why.
-func (in *Instance) sayLeftOut(failed error) {
-	in.opts.Log(fmt.Sprintf("WARNING:  PostgreSQL does not start with what is set of %s; it has started without, and %s is as it was (ALTER SYSTEM RESET removes a line). It had said: %v",
-		strings.Join(in.leftOut, ", "), autoConf, failed))
+// sayLeftOut notes what was left out, and writes it and why to the log; raised is the number of prepared transactions that the start
+// has come to by itself, or zero.
+func (c *Cluster) sayLeftOut(left []string, raised int, failed error) {
+	c.leftOut = left
+	said := fmt.Sprintf("It had said: %v", failed)
+	if raised > 0 {
+		c.o.Log(fmt.Sprintf("WARNING:  PostgreSQL is started with max_prepared_transactions = %d, as when these files were written: they may hold transactions that were prepared then. %s",
+			raised, said))
+	}
+	if len(left) == 0 {
+		return
+	}
+	file := ""
+	if slices.ContainsFunc(left, func(name string) bool { return inConf(c.o.Data, name) }) {
+		file = ", and " + autoConf + " is as it was (ALTER SYSTEM RESET removes a line)"
+	}
+	c.o.Log(fmt.Sprintf("WARNING:  PostgreSQL does not start with what is set of %s; it has started without%s. %s", strings.Join(left, ", "), file, said))
 }
 
-// LeftOut are the parameters whose values, of ALTER SYSTEM or of the command line, PostgreSQL could not start with.
-func (in *Instance) LeftOut() []string { return in.leftOut }
-
-// openConf opens the replacement of the file of ALTER SYSTEM while PostgreSQL starts; nil: that is not asked for.
+// openConf opens what stands in for a file of configuration; nil: nothing does.
 func (f *files) openConf(fs *memfs.FS, rel string, flags int) *openFile {
-	if f.conf == nil || fs != f.data || flags&(oAccMode|oCreat) != 0 || strings.TrimPrefix(rel, "/") != autoConf {
+	if f.replaced == nil || fs != f.data || flags&(oAccMode|oCreat) != 0 || strings.Contains(strings.TrimPrefix(rel, "/"), "/") {
 		return nil
 	}
-	file, err := f.conf.Open("/"+autoConf, os.O_RDONLY, 0)
+	file, err := f.replaced.Open("/"+strings.TrimPrefix(rel, "/"), os.O_RDONLY, 0)
 	if err != nil {
 		return nil
 	}
-	return &openFile{fs: f.conf, file: file, flags: flags}
+	return &openFile{fs: f.replaced, file: file, flags: flags}
 }

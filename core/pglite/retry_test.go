@@ -2,6 +2,7 @@ package pglite
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +13,6 @@ import (
 // Whatever ALTER SYSTEM has been told, the next start comes to an end with all data, says what it has left out, keeps the
 // other settings, and does not touch the file.
 func TestStartsInSpiteOfSettings(t *testing.T) {
-	img := templateImage(t)
 	for _, c := range []struct {
 		name, value string
 		left        bool
@@ -20,7 +20,7 @@ func TestStartsInSpiteOfSettings(t *testing.T) {
 		{"shared_preload_libraries", "'nonexistent'", true},
 		{"hba_file", "'/nonexistent/hba'", true},
 		{"ident_file", "'/nonexistent/ident'", false},
-		{"max_connections", "262143", true},
+		{"max_connections", "262143", false},
 		{"max_locks_per_transaction", "2147483647", true},
 		{"max_prepared_transactions", "262143", true},
 		{"shared_buffers", "1073741823", false}, // the host's own value goes before it
@@ -41,7 +41,7 @@ func TestStartsInSpiteOfSettings(t *testing.T) {
 		{"dynamic_shared_memory_type", "'posix'", false},
 		{"autovacuum_worker_slots", "262143", true},
 	} {
-		in := startFrom(t, img, InstanceOptions{})
+		in := start(t, ClusterOptions{})
 		rows(t, in, "CREATE TABLE kept (id int); INSERT INTO kept SELECT generate_series(1, 100)")
 		rows(t, in, "ALTER SYSTEM SET maintenance_work_mem = '17MB'")
 		if _, err := in.Query(t.Context(), fmt.Sprintf("ALTER SYSTEM SET %s = %s", c.name, c.value)); err != nil {
@@ -76,10 +76,7 @@ func TestStartsWithPreparedTransactions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := testRuntime(t).Start(t.Context(), InstanceOptions{Data: data, Settings: map[string]string{"max_prepared_transactions": "5"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	in := start(t, ClusterOptions{Data: data, Settings: map[string]string{"max_prepared_transactions": "5"}})
 	rows(t, in, "CREATE TABLE twice (id int)")
 	for i := range 3 {
 		rows(t, in, fmt.Sprintf("BEGIN; INSERT INTO twice VALUES (%d); PREPARE TRANSACTION 'p%d'", i, i))
@@ -92,7 +89,7 @@ func TestStartsWithPreparedTransactions(t *testing.T) {
 		if !strings.Contains(log.String(), "without") || len(again.LeftOut()) == 0 {
 			t.Errorf("left out %q, log\n%s", again.LeftOut(), log)
 		}
-		if err := again.Close(t.Context()); err != nil {
+		if err := again.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		in = again
@@ -104,8 +101,39 @@ func TestStartsWithPreparedTransactions(t *testing.T) {
 	want(t, again, "SELECT count(*) FROM twice", "2")
 }
 
+// Where nobody has set a number of prepared transactions now, the log speaks of nobody's line; where the command line has, of that.
+func TestWarningsNameWhatIsThere(t *testing.T) {
+	const name = "max_prepared_transactions"
+	data, err := testRuntime(t).Template(t.Context(), memfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := start(t, ClusterOptions{Data: data, Settings: map[string]string{name: "5"}})
+	rows(t, in, "CREATE TABLE twice (id int)")
+	for i := range 3 {
+		rows(t, in, fmt.Sprintf("BEGIN; INSERT INTO twice VALUES (%d); PREPARE TRANSACTION 'p%d'", i, i))
+	}
+	in.Kill()
+	if _, control, err := readControl(in.Data()); err != nil || control.MaxPrepared != 5 {
+		t.Errorf("the control file says %+v, %v", control, err)
+	}
+	for _, settings := range []map[string]string{nil, {name: "1"}} {
+		var log strings.Builder
+		again := start(t, ClusterOptions{Data: in.Data().Clone(), Settings: settings, Log: func(s string) { log.WriteString(s + "\n") }})
+		want(t, again, "SELECT count(*), current_setting('"+name+"') FROM pg_prepared_xacts", "3|5")
+		again.Kill()
+		said := log.String()
+		if !strings.Contains(said, "WARNING:  PostgreSQL is started with "+name+" = 5") || strings.Contains(said, autoConf) {
+			t.Errorf("%v: the log:\n%s", settings, said)
+		}
+		if left := len(settings) > 0; left != slices.Equal(again.LeftOut(), []string{name}) || left != strings.Contains(said, "what is set of "+name+"; it has started without. ") {
+			t.Errorf("%v: left out %q, the log:\n%s", settings, again.LeftOut(), said)
+		}
+	}
+}
+
 // restored is an instance that has ended whose files are what a restore makes: those of a layer, and the log behind it.
-func restored(t *testing.T, layer *memfs.FS, in *Instance) *Instance {
+func restored(t *testing.T, layer *memfs.FS, in *server) *memfs.FS {
 	t.Helper()
 	segments, err := in.Data().ReadDir("/pg_wal")
 	if err != nil {
@@ -122,14 +150,13 @@ func restored(t *testing.T, layer *memfs.FS, in *Instance) *Instance {
 			}
 		}
 	}
-	return &Instance{files: &files{data: layer}}
+	return layer
 }
 
 // A full disk stops clients, who can make room again; recovery and the host's own work it does not stop.
 func TestFullDiskIsRecovered(t *testing.T) {
 	const limit = 64 << 20
-	img := templateImage(t)
-	in := startFrom(t, img, InstanceOptions{DataLimit: limit})
+	in := start(t, ClusterOptions{DataLimit: limit})
 	rows(t, in, "CREATE TABLE filled (t text) WITH (autovacuum_enabled = off)")
 	rows(t, in, "CHECKPOINT")
 	layer := in.Data().Clone()
@@ -147,28 +174,20 @@ func TestFullDiskIsRecovered(t *testing.T) {
 	rows(t, in, "BEGIN; DELETE FROM filled; ROLLBACK") // the log may pass the limit, and is there from the beginning when it is replayed
 	count := fmt.Sprint(acked)
 	in.Kill()
-	in = restored(t, layer, in)
+	data := restored(t, layer, in)
 	for range 3 { // what recovery and its checkpoint take does not keep the next one from it
-		again, err := testRuntime(t).Start(t.Context(), InstanceOptions{Data: in.Data(), DataLimit: limit})
-		if err != nil {
-			t.Fatalf("at the limit, with %d bytes: %v", in.Data().UsedBytes(), err)
-		}
+		again := start(t, ClusterOptions{Data: data, DataLimit: limit})
 		want(t, again, "SELECT count(*) FROM filled", count)
 		wantState(t, again, "INSERT INTO filled SELECT repeat('x', 400) FROM generate_series(1, 200000)", "53100")
-		if _, err := again.Maintain(t.Context(), "VACUUM (FREEZE, ANALYZE)"); err != nil {
-			t.Errorf("the host's own work: %v", err)
-		}
-		if _, err := again.Maintain(t.Context(), "CHECKPOINT"); err != nil {
-			t.Errorf("the host's own work: %v", err)
+		host := hostSession(t, again)
+		for _, sql := range []string{"VACUUM (FREEZE, ANALYZE)", "CHECKPOINT"} {
+			if _, err := host.Query(t.Context(), sql); err != nil {
+				t.Errorf("the host's own work: %v", err)
+			}
 		}
 		again.Kill()
-		in = again
 	}
-	again, err := testRuntime(t).Start(t.Context(), InstanceOptions{Data: in.Data(), DataLimit: limit})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(again.Kill)
+	again := start(t, ClusterOptions{Data: data, DataLimit: limit})
 	rows(t, again, "DELETE FROM filled WHERE ctid < '(10,1)'")
 	rows(t, again, "TRUNCATE filled")
 	rows(t, again, "INSERT INTO filled SELECT repeat('x', 400) FROM generate_series(1, 2000)")
@@ -189,7 +208,7 @@ func TestIsSystemFile(t *testing.T) {
 
 // What the bucket cannot hold is refused when it is asked for.
 func TestRefusesWhatIsNotKept(t *testing.T) {
-	in := start(t, InstanceOptions{})
+	in := start(t, ClusterOptions{})
 	wantState(t, in, "SELECT pg_create_physical_replication_slot('mine', true)", "55000")
 	wantState(t, in, "SELECT pg_create_logical_replication_slot('mine', 'test_decoding')", "55000")
 	want(t, in, "SELECT count(*) FROM pg_replication_slots", "0")
@@ -213,10 +232,7 @@ func TestOldReplicationSlotsAreRemoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := rt.Start(t.Context(), InstanceOptions{Data: data, Settings: map[string]string{"max_replication_slots": "5"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	in := start(t, ClusterOptions{Data: data, Settings: map[string]string{"max_replication_slots": "5"}})
 	rows(t, in, "SELECT pg_create_physical_replication_slot('mine', true)")
 	in.Kill()
 	again, log := startOn(t, data)

@@ -50,6 +50,7 @@ type Runtime struct {
 	cold         bool // the cache had no compilation of PostgreSQL
 	wazero       wazero.Runtime
 	main         *program
+	places       places
 
 	hostModules map[string]string           // import name to the host module that has it
 	hostTypes   map[string]wasmbin.FuncType // and its type
@@ -60,9 +61,9 @@ type Runtime struct {
 	system  *memfs.FS  // PostgreSQL's installation, never changed
 
 	mu     sync.Mutex // guards what follows
-	image  *Image
 	initdb *program
 	dump   *program // pg_dump
+	spare  *spare   // see Prepare; nil: there is none
 }
 
 // program is a main module (PostgreSQL or initdb), compiled, with what the host needs to know of it.
@@ -80,7 +81,10 @@ type program struct {
 
 // formatVersion is part of the name of every derived artefact: raised when what this package makes of the same PGlite
 // files changes.
-const formatVersion = 4
+const formatVersion = 8
+
+// mainProgram is PostgreSQL itself, as its derived files are called.
+const mainProgram = "pglite"
 
 // NewRuntime makes PostgreSQL ready to start: fetches the PGlite files if the cache has none, rewrites and compiles
 // them or loads the compilation from the cache. The first call on a machine takes seconds, later ones 0.3 s.
@@ -99,6 +103,10 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 	if err != nil {
 		return nil, err
 	}
+	at, err := newPlaces(set.SHA256())
+	if err != nil {
+		return nil, err
+	}
 	dir := filepath.Join(set.CacheDir(), "compiled")
 	cache, err := wazero.NewCompilationCacheWithDir(dir)
 	if err == nil {
@@ -110,7 +118,7 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 	rt := &Runtime{
 		ctx: context.WithoutCancel(ctx), assets: set, progress: progress, cache: cache,
 		libs:    libraryCache{sides: map[[32]byte]*sideLib{}, small: map[[32]byte]wazero.CompiledModule{}},
-		invokes: map[string]bool{},
+		invokes: map[string]bool{}, places: at,
 	}
 	config := wazero.NewRuntimeConfigCompiler().WithCompilationCache(cache).WithCoreFeatures(api.CoreFeaturesV2)
 	rt.wazero = wazero.NewRuntimeWithConfig(ctx, config)
@@ -125,7 +133,7 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 		rt.system, err = rt.installation(ctx, o.Extensions)
 		return err
 	})
-	rt.main, err = rt.compile(ctx, "pglite", set.PGliteWasm())
+	rt.main, err = rt.compile(ctx, mainProgram, set.PGliteWasm())
 	if err = errors.Join(err, tree.Wait()); err != nil {
 		return nil, err
 	}
@@ -142,6 +150,11 @@ func (rt *Runtime) Cold() bool { return rt.cold }
 
 // Close releases the compiled code. Instances must have ended.
 func (rt *Runtime) Close() error {
+	rt.mu.Lock()
+	left := rt.spare
+	rt.spare = nil
+	rt.mu.Unlock()
+	left.drop()
 	return errors.Join(rt.wazero.Close(rt.ctx), rt.cache.Close(rt.ctx))
 }
 
@@ -167,7 +180,13 @@ func (rt *Runtime) compile(ctx context.Context, name, file string) (*program, er
 func (rt *Runtime) compileMain(ctx context.Context, name, file string, original []byte, strip func([]byte) ([]byte, error)) (*program, error) {
 	derived, err := rt.assets.Derived(ctx, fmt.Sprintf("%s-v%d.wasm", name, formatVersion), func(_ context.Context, w io.Writer) error {
 		rt.progress("rewriting "+name, 0, 0)
-		bin, err := wasmbin.RewriteMain(original)
+		bin, err := original, error(nil)
+		if name == mainProgram {
+			bin, err = rt.places.patchProcesses(bin)
+		}
+		if err == nil {
+			bin, err = wasmbin.RewriteMain(bin)
+		}
 		if err == nil {
 			bin, err = strip(bin)
 		}
@@ -229,6 +248,7 @@ func (rt *Runtime) addHostModules() error {
 		impl[name] = f
 	}
 	impl["_emscripten_throw_longjmp"] = throwLongjmp
+	impl[wasmbin.HostCall] = hostCall
 	rt.hostModules, rt.hostTypes = map[string]string{}, map[string]wasmbin.FuncType{}
 	builders := map[string]wazero.HostModuleBuilder{}
 	add := func(module, name string, t wasmbin.FuncType, f hostFunc) {

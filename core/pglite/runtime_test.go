@@ -17,7 +17,10 @@ import (
 func copyOfCache(t testing.TB) string {
 	t.Helper()
 	rt, dir := testRuntime(t), t.TempDir()
-	templateImage(t) // so that all of it is there
+	if _, err := rt.Template(t.Context(), memfs.Options{}); err != nil { // so that all of it is there
+		t.Fatal(err)
+	}
+	start(t, ClusterOptions{})
 	for _, part := range []string{filepath.Base(rt.assets.Dir) + ".derived", "compiled"} {
 		if err := os.CopyFS(filepath.Join(dir, part), os.DirFS(filepath.Join(rt.assets.CacheDir(), part))); err != nil {
 			t.Fatal(err)
@@ -110,7 +113,7 @@ func TestDamagedCacheIsRepaired(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := rt.Start(t.Context(), InstanceOptions{Data: data})
+	in, err := tryStart(t, rt, ClusterOptions{Data: data}, "postgres")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,9 +123,6 @@ func TestDamagedCacheIsRepaired(t *testing.T) {
 		if !slices.ContainsFunc(steps, func(s string) bool { return strings.HasPrefix(s, step) }) {
 			t.Errorf("no step %q in %q", step, steps)
 		}
-	}
-	if _, err := rt.StartImage(t.Context(), templateImage(t), InstanceOptions{}); err == nil || !strings.Contains(err.Error(), "another runtime") {
-		t.Fatalf("an image of another runtime: %v", err)
 	}
 }
 
@@ -176,22 +176,21 @@ func TestStartErrors(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name, text string
-		o          InstanceOptions
+		o          ClusterOptions
 	}{
-		{"no data directory", "no data directory given", InstanceOptions{}},
-		{"an empty one", "postgresql.conf", InstanceOptions{Data: memfs.New(memfs.Options{})}},
-		{"a directory of something else", "postgresql.conf", InstanceOptions{Data: garbage}},
-		{"no control file", "pg_control", InstanceOptions{Data: without("/global/pg_control")}},
-		{"a damaged control file", "PG_CONTROL_VERSION", InstanceOptions{Data: with("/global/pg_control", strings.Repeat("x", 8192))}},
-		{"another version", "18", InstanceOptions{Data: with("/PG_VERSION", "15\n")}},
-		{"a bad setting in a file", "nonsense", InstanceOptions{Data: with("/postgresql.conf", "nonsense = 1\n")}},
-		{"a bad setting", "nonsense", InstanceOptions{Data: template(), Settings: map[string]string{"nonsense": "1"}}},
-		{"a bad value", "shared_buffers", InstanceOptions{Data: template(), Settings: map[string]string{"shared_buffers": "many"}}},
-		{"no such database", "nowhere", InstanceOptions{Data: template(), Database: "nowhere"}},
-		{"too little memory", "memory limit of 67108864 bytes is below the 134217728", InstanceOptions{Data: template(), MemoryLimit: 64 << 20}},
-		{"a full disk", "space", InstanceOptions{Data: full(t, template())}},
+		{"no data directory", "no data directory given", ClusterOptions{}},
+		{"an empty one", "postgresql.conf", ClusterOptions{Data: memfs.New(memfs.Options{})}},
+		{"a directory of something else", "postgresql.conf", ClusterOptions{Data: garbage}},
+		{"no control file", "pg_control", ClusterOptions{Data: without("/global/pg_control")}},
+		{"a damaged control file", "PG_CONTROL_VERSION", ClusterOptions{Data: with("/global/pg_control", strings.Repeat("x", 8192))}},
+		{"another version", "18", ClusterOptions{Data: with("/PG_VERSION", "15\n")}},
+		{"a bad setting in a file", "nonsense", ClusterOptions{Data: with("/postgresql.conf", "nonsense = 1\n")}},
+		{"a bad setting", "nonsense", ClusterOptions{Data: template(), Settings: map[string]string{"nonsense": "1"}}},
+		{"a bad value", "shared_buffers", ClusterOptions{Data: template(), Settings: map[string]string{"shared_buffers": "many"}}},
+		{"too little memory", "memory limit of 67108864 bytes is below the 134217728", ClusterOptions{Data: template(), MemoryLimit: 64 << 20}},
+		{"a full disk", "space", ClusterOptions{Data: full(t, template())}},
 	} {
-		in, err := rt.Start(t.Context(), c.o)
+		in, err := rt.StartCluster(t.Context(), c.o)
 		if err == nil || !strings.Contains(err.Error(), c.text) || !strings.HasPrefix(err.Error(), "start PostgreSQL: ") {
 			t.Errorf("%s: %v, %v", c.name, in, err)
 		}
@@ -201,10 +200,7 @@ func TestStartErrors(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := rt.Start(ctx, InstanceOptions{Data: template()}); !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
-	}
-	if _, err := rt.StartImage(ctx, templateImage(t), InstanceOptions{}); !errors.Is(err, context.Canceled) {
+	if _, err := rt.StartCluster(ctx, ClusterOptions{Data: template()}); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 }
@@ -235,8 +231,8 @@ func TestStartWithOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := rt.Start(t.Context(), InstanceOptions{Data: data, Database: "template1", MemoryLimit: 160 << 20,
-		Settings: map[string]string{"work_mem": "2MB", "search_path": "a, b"}})
+	in, err := tryStart(t, rt, ClusterOptions{Data: data, MemoryLimit: 160 << 20,
+		Settings: map[string]string{"work_mem": "2MB", "search_path": "a, b"}}, "template1")
 	if err != nil {
 		t.Fatal(err)
 	}

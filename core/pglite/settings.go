@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"blobpglite/core/memfs"
 	"blobpglite/core/pglite/internal/wasmbin"
@@ -29,10 +28,12 @@ type Pin struct {
 func Pins() []Pin {
 	return []Pin{
 		{Name: "archive_mode", Values: []string{"off"}, Why: "there is no archiver: PostgreSQL would keep all of its log, in memory"},
+		{Name: "dynamic_shared_memory_type", Values: []string{"posix"}, Why: "processes share no other dynamic memory than the host gives them"},
 		{Name: "exit_on_error", Values: []string{"off"}, Why: "an error would end PostgreSQL, for all clients"},
 		{Name: "fsync", Values: []string{"on"}, Why: "a commit is taken into the bucket when PostgreSQL syncs its log"},
 		{Name: "io_method", Values: []string{"sync"}, Why: "there are no I/O workers: PostgreSQL would wait for them for ever"},
 		{Name: "max_wal_senders", Values: []string{"0"}, Why: "there is no replication: a commit would wait for standbys for ever"},
+		{Name: "shared_memory_type", Values: []string{"mmap"}, Why: "processes share no other memory than the host gives them"},
 		{Name: "summarize_wal", Values: []string{"off"}, Why: "there is no summarizer: PostgreSQL would keep all of its log, in memory"},
 		{Name: "wal_level", Values: []string{"replica", "logical"}, Why: "what PostgreSQL does not write to its log is not in the bucket"},
 		{Name: "wal_recycle", Values: []string{"off"}, Why: "what is written into a used segment of the log could not be told from what it held before"},
@@ -112,22 +113,20 @@ func (in *Instance) option(name string) uint32 {
 	return record
 }
 
-// pin makes the guest refuse changes of what is pinned: each such setting gets a check of the host's. (Single-user mode does
-// not apply what a role or the database has set, and the command line counts more than the files.)
-func (in *Instance) pin() error {
-	return in.guard(func() {
-		for i, p := range Pins() {
-			if p.start {
-				continue
-			}
-			record := in.option(p.Name)
-			at := map[uint32]uint32{optionBool: boolCheck, optionInt: intCheck, optionEnum: enumCheck}[in.mem.u32(record+optionType)]
-			if at == 0 {
-				in.trapf("the setting %s has a type that the host does not know: this PGlite needs another host", p.Name)
-			}
-			in.mem.putU32(record+at, in.firstCallback+uint32(len(callbacks())-len(Pins())+i))
+// pinSettings makes the guest refuse changes of what is pinned: each such setting gets a check of the host's. It is to be called within
+// guard, where PostgreSQL has read its settings.
+func (in *Instance) pinSettings() {
+	for i, p := range Pins() {
+		if p.start {
+			continue
 		}
-	})
+		record := in.option(p.Name)
+		at := map[uint32]uint32{optionBool: boolCheck, optionInt: intCheck, optionEnum: enumCheck}[in.mem.u32(record+optionType)]
+		if at == 0 {
+			in.trapf("the setting %s has a type that the host does not know: this PGlite needs another host", p.Name)
+		}
+		in.mem.putU32(record+at, in.firstCallback+uint32(len(callbacks())-len(Pins())+i))
+	}
 }
 
 // checks are the host's checks of new values (GucBoolCheckHook and its like), one for each pin, in their order.
@@ -158,14 +157,4 @@ func (in *Instance) check(p Pin, value uint32) uint64 {
 	in.mem.putCstr(text, detail)
 	in.mem.putU32(uint32(in.rt.main.consts["GUC_check_errdetail_string"]), text)
 	return 0
-}
-
-// walWriterDelayAt is where the guest keeps its wal_writer_delay. It is to be called within guard.
-func (in *Instance) walWriterDelayAt() uint32 {
-	return in.mem.u32(in.option("wal_writer_delay") + optionVariable)
-}
-
-// millis reads a setting of milliseconds.
-func (in *Instance) millis(at uint32) time.Duration {
-	return time.Duration(int32(in.mem.u32(at))) * time.Millisecond
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // refusal is the error of a statement that has to be refused by a pin.
-func refusal(t *testing.T, in *Instance, sql string) *pgconn.PgError {
+func refusal(t *testing.T, in *server, sql string) *pgconn.PgError {
 	t.Helper()
 	_, err := in.Query(t.Context(), sql)
 	var pg *pgconn.PgError
@@ -22,9 +22,9 @@ func refusal(t *testing.T, in *Instance, sql string) *pgconn.PgError {
 
 // TestPinnedSettings: none of the ways in which a setting is changed changes a pinned one, and each says why.
 func TestPinnedSettings(t *testing.T) {
-	in := start(t, InstanceOptions{})
+	in := start(t, ClusterOptions{})
 	other := map[string]string{
-		"archive_mode": "on", "exit_on_error": "on", "fsync": "off", "io_method": "worker", "max_wal_senders": "3", "summarize_wal": "on",
+		"archive_mode": "on", "dynamic_shared_memory_type": "sysv", "shared_memory_type": "sysv", "exit_on_error": "on", "fsync": "off", "io_method": "worker", "max_wal_senders": "3", "summarize_wal": "on",
 		"wal_level": "minimal", "wal_recycle": "on", "wal_sync_method": "open_datasync",
 	}
 	rows(t, in, "CREATE ROLE app")
@@ -75,7 +75,7 @@ func TestPinnedSettings(t *testing.T) {
 // TestPinnedBefore: what a database holds from a version that did not pin yet changes nothing, and does not keep it from
 // starting.
 func TestPinnedBefore(t *testing.T) {
-	in := start(t, InstanceOptions{})
+	in := start(t, ClusterOptions{})
 	// The catalog row is what ALTER ROLE and ALTER DATABASE leave.
 	rows(t, in, "INSERT INTO pg_db_role_setting VALUES (0, 10, '{wal_recycle=on,exit_on_error=on}')")
 	rows(t, in, "INSERT INTO pg_db_role_setting SELECT oid, 0, '{wal_recycle=on}' FROM pg_database WHERE datname = 'postgres'")
@@ -84,11 +84,8 @@ func TestPinnedBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	var lines []string
-	again, err := testRuntime(t).Start(t.Context(), InstanceOptions{Data: data, Log: func(line string) { lines = append(lines, line) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(again.Kill)
+	again := start(t, ClusterOptions{Data: data})
+	lines = strings.Split(again.log.String(), "\n")
 	for name, want := range map[string]string{"wal_recycle": "off", "exit_on_error": "off", "wal_level": "replica", "fsync": "on"} {
 		if got := rows(t, again, "SELECT pg_reload_conf(); RESET ALL; SHOW "+name); got != want {
 			t.Errorf("%s is %s, want %s", name, got, want)

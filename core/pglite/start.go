@@ -1,14 +1,10 @@
 package pglite
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
-
-	"github.com/jackc/pgx/v5/pgproto3"
+	"sync"
 
 	"blobpglite/core/clock"
 )
@@ -45,15 +41,15 @@ func commandLine(extra map[string]string, database string) []string {
 }
 
 // fill completes the options.
-func (o *InstanceOptions) fill() {
-	if o.Clock == nil {
-		o.Clock = clock.System()
+func (o *instanceOptions) fill() {
+	if o.clock == nil {
+		o.clock = clock.System()
 	}
-	if o.Random == nil {
-		o.Random = defaultRandom
+	if o.random == nil {
+		o.random = defaultRandom
 	}
-	if o.Log == nil {
-		o.Log = func(string) {}
+	if o.log == nil {
+		o.log = func(string) {}
 	}
 }
 
@@ -64,92 +60,15 @@ func standardFiles(fs *files, log func(string)) {
 	}
 }
 
-// Start starts PostgreSQL on a data directory; after a crash it recovers first. The session is ready when Start
-// returns. Settings of ALTER SYSTEM that it cannot start with are left out, see Instance.LeftOut. An error of PostgreSQL itself
-// holds the last lines of its log.
-func (rt *Runtime) Start(ctx context.Context, o InstanceOptions) (*Instance, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if o.Data == nil {
-		return nil, fmt.Errorf("start PostgreSQL: no data directory given")
-	}
-	if err := CheckSettings(o.Settings); err != nil {
-		return nil, fmt.Errorf("start PostgreSQL: %w", err)
-	}
-	o.fill()
-	tellIgnored(o.Data, o.Log)
-	in, err := rt.try(ctx, trial{o: o})
-	if err != nil && ctx.Err() == nil && !errors.Is(err, errNotStarted) {
-		in, err = rt.again(ctx, o, err)
-	}
-	if err == nil {
-		in.sayOverridden()
-	}
-	return in, err
-}
-
 // errNotStarted: it is not PostgreSQL that failed.
 var errNotStarted = errors.New("no instance")
 
-// try starts PostgreSQL in one way. What it writes to files before it fails is there the next time, as after a crash.
-func (rt *Runtime) try(ctx context.Context, t trial) (*Instance, error) {
-	o := t.o
-	tail := &logTail{next: o.Log}
-	fs := newFiles(rt.installed(), o.Data, o.Random)
-	standardFiles(fs, tail.line)
-	fs.conf = t.conf
-	dropSlots(o.Data, o.Log)
-	in, err := rt.newInstance(rt.main, fs, o, 0)
-	if err != nil {
-		return nil, fmt.Errorf("start PostgreSQL: %w", fmt.Errorf("%w: %w", errNotStarted, err))
+// orDefault is a user's or a database's name.
+func orDefault(name string) string {
+	if name == "" {
+		return "postgres"
 	}
-	defer whenDone(ctx, in.setCancel)()
-	fs.dataLimit = 0 // recovery has to come to its end: clients were stopped before it was large
-	if err := in.boot(commandLine(o.Settings, o.Database)); err != nil {
-		in.dead = err
-		in.release()
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		return nil, fmt.Errorf("start PostgreSQL: %w%s", err, tail.text())
-	}
-	fs.conf, fs.dataLimit = nil, o.DataLimit
-	return in, nil
-}
-
-// boot brings a fresh instance to where it takes messages.
-func (in *Instance) boot(args []string) error {
-	if err := in.prepare(); err != nil {
-		return err
-	}
-	if _, _, _, err := in.enterGuest(in.fn.setActive, 1); err != nil {
-		return err
-	}
-	if code, err := in.main(args); err != nil {
-		return err
-	} else if code != exitAlive {
-		return fmt.Errorf("PostgreSQL ended with exit code %d", code)
-	}
-	if _, _, _, err := in.enterGuest(in.fn.startPGlite); err != nil {
-		return err
-	}
-	if err := in.pin(); err != nil {
-		return err
-	}
-	if err := in.startup(); err != nil {
-		return err
-	}
-	// PostgreSQL reports parameters that changed during the start with its first answer: not to the first client.
-	message, err := (&pgproto3.Query{}).Encode(nil)
-	if err != nil {
-		return fmt.Errorf("encode an empty query: %w", err)
-	}
-	var answer bytes.Buffer
-	if err := in.Exec(context.Background(), message, &answer); err != nil {
-		return err
-	}
-	return in.report(answer.Bytes())
+	return name
 }
 
 // prepare does what a C program's start-up code does before main, and hands over the callbacks.
@@ -192,6 +111,7 @@ func (in *Instance) main(args []string) (code uint32, err error) {
 // logTail keeps the last lines of a log for an error message.
 type logTail struct {
 	next  func(string)
+	mu    sync.Mutex
 	lines []string
 }
 
@@ -199,14 +119,18 @@ type logTail struct {
 const maxTail = 5
 
 func (t *logTail) line(s string) {
+	t.mu.Lock()
 	t.lines = append(t.lines, s)
 	if len(t.lines) > maxTail {
 		t.lines = t.lines[1:]
 	}
+	t.mu.Unlock()
 	t.next(s)
 }
 
 func (t *logTail) text() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	out := ""
 	for _, l := range t.lines {
 		out += "\n\t" + l

@@ -337,7 +337,15 @@ func sysMmap(in *Instance, s []uint64) {
 	}
 	allocated, addr := uint32(s[5]), uint32(s[6])
 	clear(in.mem.bytes(ptr, rounded))
-	_, e = o.read(in.mem.bytes(ptr, length), off)
+	const mapShared = 1
+	if in.cluster != nil && s[2]&mapShared != 0 && o.shm {
+		if err := in.cluster.shm.share(in, ptr, rounded, o.file.Inode()); err != nil {
+			s[0] = eNOMEM.neg()
+			return
+		}
+	} else {
+		_, e = o.read(in.mem.bytes(ptr, length), off)
+	}
 	in.mem.putU32(allocated, 1)
 	in.mem.putU32(addr, ptr)
 	s[0] = e.neg()
@@ -347,6 +355,9 @@ func sysMunmap(in *Instance, s []uint64) {
 	const protWrite, mapPrivate = 2, 2
 	addr, length, prot, flags, fd, off := uint32(s[0]), uint32(s[1]), uint32(s[2]), uint32(s[3]), uint32(s[4]), int64(s[5])
 	s[0] = 0
+	if in.cluster != nil && in.cluster.shm.unshare(in, addr) {
+		return
+	}
 	if prot&protWrite == 0 || flags&mapPrivate != 0 {
 		return
 	}

@@ -36,7 +36,7 @@ func processCalls() map[string]hostFunc {
 		},
 		"__call_sighandler":                   func(in *Instance, s []uint64) { in.callTable(uint32(s[0]), sigOf("vi"), s[1]) },
 		"_emscripten_runtime_keepalive_clear": func(*Instance, []uint64) {},
-		"_setitimer_js":                       zero, // see the package comment: time limits come from the host
+		"_setitimer_js":                       setTimer,
 		"emscripten_resize_heap":              resizeHeap,
 		"emscripten_get_heap_max":             func(in *Instance, s []uint64) { s[0] = in.linear.limit - wasmbin.GuardBytes },
 		"environ_sizes_get":                   environSizes,
@@ -60,7 +60,7 @@ func processCalls() map[string]hostFunc {
 		"__syscall_accept4":                   noSocket,
 		"__syscall_sendto":                    noSocket,
 		"__syscall_recvfrom":                  noSocket,
-		"getnameinfo":                         func(_ *Instance, s []uint64) { s[0] = eai(-4) },
+		"getnameinfo":                         getnameinfo,
 		"getaddrinfo":                         getaddrinfo,
 		"__syscall_poll":                      sysPoll,
 		"_dlopen_js":                          dlopen,
@@ -110,7 +110,9 @@ func environGet(in *Instance, s []uint64) {
 func clockTimeGet(in *Instance, s []uint64) {
 	switch id, at := uint32(s[0]), uint32(s[2]); {
 	case id == 0:
-		in.reviveCancel()
+		if in.proc != nil {
+			in.proc.deliver() // a loop that looks at the clock hears of its alarm
+		}
 		in.mem.putU64(at, uint64(in.clock.Now().UnixNano()))
 		s[0] = 0
 	case id <= 3:
@@ -122,7 +124,6 @@ func clockTimeGet(in *Instance, s []uint64) {
 }
 
 func dateNow(in *Instance, s []uint64) {
-	in.reviveCancel()
 	s[0] = math.Float64bits(float64(in.clock.Now().UnixMicro()) / 1000)
 }
 
@@ -229,6 +230,43 @@ func getaddrinfo(in *Instance, s []uint64) {
 	s[0] = 0
 }
 
+// getnameinfo writes an address as numbers: there is no name service.
+func getnameinfo(in *Instance, s []uint64) {
+	const noName, badFamily, tooLong = -2, -6, -12
+	sa, node, nodeSize, service, serviceSize := uint32(s[0]), uint32(s[2]), uint32(s[3]), uint32(s[4]), uint32(s[5])
+	const numericHost, nameRequired = 1, 8
+	flags := uint32(s[6])
+	var addr netip.Addr
+	switch in.mem.u16(sa) {
+	case afInet:
+		addr, _ = netip.AddrFromSlice(in.mem.bytes(sa+4, 4))
+	case afInet6:
+		addr, _ = netip.AddrFromSlice(in.mem.bytes(sa+8, 16))
+	default:
+		s[0] = eai(badFamily)
+		return
+	}
+	port := uint64(in.mem.bytes(sa+2, 1)[0])<<8 | uint64(in.mem.bytes(sa+3, 1)[0])
+	if flags&(nameRequired|numericHost) == nameRequired {
+		s[0] = eai(noName)
+		return
+	}
+	for _, out := range []struct {
+		text     string
+		at, size uint32
+	}{{addr.String(), node, nodeSize}, {strconv.FormatUint(port, 10), service, serviceSize}} {
+		if out.at == 0 || out.size == 0 {
+			continue
+		}
+		if uint64(len(out.text)) >= uint64(out.size) {
+			s[0] = eai(tooLong)
+			return
+		}
+		in.mem.putCstr(out.at, out.text)
+	}
+	s[0] = 0
+}
+
 // Bits of struct pollfd.
 const (
 	pollIn, pollOut, pollNval = 1, 4, 32
@@ -237,6 +275,10 @@ const (
 // sysPoll waits until a descriptor is ready, the time is over, or somebody cancels or kills the instance.
 func sysPoll(in *Instance, s []uint64) {
 	fds, n, timeout := uint32(s[0]), uint32(s[1]), int32(s[2])
+	if in.proc != nil {
+		s[0] = uint64(uint32(in.proc.poll(fds, n, timeout)))
+		return
+	}
 	count := in.pollOnce(fds, n)
 	if count == 0 && timeout != 0 {
 		in.sleep(time.Duration(timeout) * time.Millisecond)
@@ -285,7 +327,6 @@ func (in *Instance) sleep(d time.Duration) {
 	}
 	select {
 	case <-end:
-	case <-in.wake:
 	case <-in.killed:
 		in.trapf("%w", errKilled)
 	}

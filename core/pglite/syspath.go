@@ -2,6 +2,7 @@ package pglite
 
 import (
 	"encoding/binary"
+	"os"
 	"path"
 	"strings"
 	"time"
@@ -233,9 +234,25 @@ func sysUnlinkat(in *Instance, s []uint64) {
 	name, e := in.at(int32(s[0]), name)
 	if e == eOK {
 		fs, rel := in.files.resolve(name)
-		e = toErrno(fs.Unlink(rel))
+		e = in.unlink(fs, rel)
 	}
 	s[0] = e.neg()
+}
+
+// unlink removes a name; a cluster hears of those of shared memory.
+func (in *Instance) unlink(fs *memfs.FS, rel string) errno {
+	if in.cluster == nil || fs != in.files.system || !isSharedMemory(rel) {
+		return toErrno(fs.Unlink(rel))
+	}
+	file, err := fs.Open(rel, os.O_RDONLY, 0)
+	if err != nil {
+		return toErrno(err)
+	}
+	defer file.Close()
+	if err = fs.Unlink(rel); err == nil {
+		in.cluster.shm.unlinked(file.Inode())
+	}
+	return toErrno(err)
 }
 
 // pair resolves the two names of a rename or link; they must be in one tree.
@@ -276,8 +293,8 @@ func sysSymlinkat(in *Instance, s []uint64) {
 	name, e := in.at(int32(s[1]), in.mem.cstr(uint32(s[2])))
 	if e == eOK {
 		fs, rel := in.files.resolve(name)
-		if fs == in.files.data && in.parameters != nil && strings.HasPrefix(strings.TrimPrefix(rel, "/"), "pg_tblspc/") {
-			in.opts.Log("WARNING:  a tablespace cannot lie outside of the data directory: that is all that the bucket holds")
+		if fs == in.files.data && in.proc != nil && in.proc.kind == KindClient && strings.HasPrefix(strings.TrimPrefix(rel, "/"), "pg_tblspc/") {
+			in.opts.log("WARNING:  a tablespace cannot lie outside of the data directory: that is all that the bucket holds")
 			s[0] = eNOTSUP.neg()
 			return
 		}

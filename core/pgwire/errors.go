@@ -4,15 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"blobpglite/core/engine"
 	"blobpglite/core/lease"
+	"blobpglite/core/pglite"
 	"blobpglite/core/store"
 )
+
+// ErrClosed: the server was shut down.
+var ErrClosed = errors.New("the server is closed")
 
 // failed is an error of this server, as a client sees it.
 type failed struct {
@@ -26,14 +28,24 @@ func failure(code, format string, args ...any) *failed {
 	return &failed{code, fmt.Sprintf(format, args...)}
 }
 
-// append adds the error as a message.
-func (f *failed) append(b []byte, severity string) []byte {
-	m := pgproto3.ErrorResponse{Severity: severity, SeverityUnlocalized: severity, Code: f.code, Message: f.message}
-	out, err := m.Encode(b)
+// fatal is the message that ends a connection.
+func (f *failed) fatal() []byte {
+	m := pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: f.code, Message: f.message}
+	out, err := m.Encode(nil)
 	if err != nil {
-		return b // only a text of gigabytes
+		return nil // only a text of gigabytes
 	}
 	return out
+}
+
+// errGone: the client has gone, and there is nobody to tell of it.
+var errGone = errors.New("the client has gone")
+
+func gone(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errGone, err)
 }
 
 // engineFailure translates an error of the engine.
@@ -51,6 +63,12 @@ func engineFailure(err error) *failed {
 		return failure("08007", "it is not known whether the transaction was committed: find out by reading: %v", err)
 	case errors.Is(err, engine.ErrFenced):
 		return failure("57P01", "another writer has the database; what was not acknowledged is not committed: connect again: %v", err)
+	case errors.Is(err, pglite.ErrTooManyProcesses):
+		return failure("53300", "%v: try again", err)
+	case errors.Is(err, engine.ErrCrashed), errors.Is(err, pglite.ErrDead):
+		return failure("57P02", "a process of PostgreSQL failed, so all were ended, and it starts again: connect again; what ran was rolled back, unless it was just committed: %v", err)
+	case errors.Is(err, engine.ErrStarting):
+		return failure("57P03", "%v after a failure: try again", err)
 	case errors.Is(err, engine.ErrNoDatabase):
 		return failure("3D000", "%v", err)
 	case errors.Is(err, store.ErrDenied):
@@ -60,5 +78,3 @@ func engineFailure(err error) *failed {
 	}
 	return failure("58000", "%v", err)
 }
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,177 +1,75 @@
-// Package pgwire serves an engine to real PostgreSQL clients: psql, drivers, pools.
+// Package pgwire is the door for PostgreSQL's clients: psql, drivers, pools. Each gets a process of PostgreSQL, which does everything
+// that is said in the protocol: it authenticates (pg_hba.conf, SCRAM, each role by its own password), negotiates, answers, cancels.
+// No SQL is looked at here.
 //
-//	srv, err := pgwire.New(pgwire.Options{Source: source, Password: secret})
+//	srv, err := pgwire.New(pgwire.Options{Backend: pgwire.Engines(keeper)})
 //	err = srv.Serve(ctx, listener)             // until ctx ends or Shutdown
 //	err = srv.Shutdown(ctx)                    // what runs finishes, then the connections end
 //
-// An engine has one session; clients share it a transaction at a time, in the order in which they come. What belongs to
-// a client follows the client:
+// What the door does, in the order in which a connection meets it:
 //
-//	prepared statements   names are kept apart; a statement that is gone (DISCARD ALL by somebody) is parsed again
-//	SET, RESET            saved when the next client comes, put back when this one does
-//	role                  SET SESSION AUTHORIZATION to the client's user; see below
-//	LISTEN                every client hears what it listens to, whoever notifies
-//	PREPARE (SQL)         taken away and put back like settings
+//	accept       bounds, which keep those who say nothing from keeping others out; see gate
+//	greet        TLS, on request or at once (ALPN); a cancel request becomes a process of its own, for PostgreSQL has the keys
+//	place        the process, and the start-up packet for it as it came
+//	copy         bytes both ways, a goroutine each. A process takes a mebibyte ahead; beyond it, its client waits. One that is not
+//	             read waits for its client (StallTimeout), and nobody waits for it
+//	end          the process's; or its client's, whose statement is ended after VanishTimeout; or the engine's, in which case the
+//	             client is told why
 //
-// What cannot be shared pins the session to its client as long as it exists: temporary tables, session advisory locks,
-// cursors WITH HOLD. The others wait up to Options.TurnTimeout and then get an error (55P03) that names what they wait for.
+// Of a process's answers only the lengths and three types of messages are followed: whether the client has been let in (R), whether
+// the process waits for it (Z), and the SQLSTATE of an error at the start-up (E). So an error of the server's own never comes in the
+// middle of a message, a wrong password is answered late, and whoever is busy when the server ends may finish.
 //
-// Answers leave when what they tell of is durable. A commit whose outcome is unknown ends the connection with SQLSTATE
-// 08007, a fenced one with 57P01.
+// Errors of the server's own end the connection (FATAL):
 //
-// Roles are for programs that behave: a client can get at the superuser's rights by RESET SESSION AUTHORIZATION, since
-// the session's authenticated user is always the superuser. Do not give connections to people who must not read
-// everything.
+//	53300   too many connections                     57P01   the database was taken over, or has to be opened again
+//	57014   not logged in within StartupTimeout      57P02   a process of PostgreSQL failed, so all were ended
+//	08P01   no start-up packet                       57P03   it cannot be opened now, or the server is shutting down
+//	28000   TLS is required                          08007   it is not known whether a commit is durable
+//	3D000   there is no database here                58000   anything else
 //
-// Survives: clients that vanish in a transaction (rolled back, their state removed), send garbage or half a message
-// (closed with an error, bounded memory), or do not read (MaxOutput, StallTimeout). Does not serve: replication,
-// GSSAPI, channel binding, encodings other than UTF8, more than one database.
+// TLS ends here, and PostgreSQL knows nothing of it: lines of pg_hba.conf that begin with hostssl match nobody, hostnossl all,
+// pg_stat_ssl shows none, and there is no channel binding. Options.RequireTLS is what hostssl would be.
 package pgwire
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
-	"maps"
 	"net"
 	"sync"
-	"sync/atomic"
+	"syscall"
 	"time"
-
-	"blobpglite/core/clock"
-	"blobpglite/core/engine"
 )
 
-// ErrClosed: the server was shut down.
-var ErrClosed = errors.New("the server is closed")
-
-// Defaults of Options.
-const (
-	DefaultMaxClients        = 100
-	DefaultMaxStartups       = 100
-	DefaultTurnTimeout       = 30 * time.Second
-	DefaultIdleInTransaction = time.Minute
-	DefaultStallTimeout      = 10 * time.Second
-	DefaultStartupTimeout    = 10 * time.Second
-	DefaultMaxMessage        = 128 << 20
-	DefaultMaxOutput         = 64 << 20
-	// Superuser is the role that the database is made with.
-	Superuser = "postgres"
-)
-
-// Source gives the engine that clients are served from, and opens one if none is open. Errors become the client's.
-type Source interface {
-	Engine(ctx context.Context) (*engine.Engine, error)
-}
-
-// Options of a Server. Source is required.
-type Options struct {
-	Source Source
-	// TLS is offered to clients; nil: it is not. RequireTLS refuses the others.
-	TLS        *tls.Config
-	RequireTLS bool
-	// Password, if not empty, is asked of every client (SCRAM-SHA-256), whatever its user.
-	Password string
-	// Database is the only one there is; empty: postgres.
-	Database string
-	// MaxClients bounds the connections that have logged in; one more gets 53300. MaxStartups bounds those that are at it; for
-	// one more, the oldest goes. Connections from within the process (Dial) are not counted.
-	MaxClients, MaxStartups int
-	// TurnTimeout is how long a client waits for another one's transaction, or pin.
-	TurnTimeout time.Duration
-	// IdleInTransaction is how long a client may say nothing in the middle of a transaction (25P03). Below zero: for ever.
-	IdleInTransaction time.Duration
-	// StallTimeout is how long a client may read nothing while an answer waits for it.
-	StallTimeout time.Duration
-	// StartupTimeout is how long a client has to log in.
-	StartupTimeout time.Duration
-	// MaxMessage bounds a client's message, in bytes. MaxOutput bounds what is kept of an answer that is made faster than
-	// its client reads, in bytes; beyond it, the statement waits for its client, up to StallTimeout.
-	MaxMessage, MaxOutput int
-	Clock                 clock.Clock  // nil: the system's
-	Logger                *slog.Logger // nil: dropped
-}
-
-func (o *Options) fill() error {
-	if o.Source == nil {
-		return errors.New("serve clients: no source of engines given")
-	}
-	if o.RequireTLS && o.TLS == nil {
-		return errors.New("serve clients: TLS is required, and there is no certificate")
-	}
-	for _, d := range []struct {
-		value *time.Duration
-		std   time.Duration
-	}{
-		{&o.TurnTimeout, DefaultTurnTimeout}, {&o.IdleInTransaction, DefaultIdleInTransaction},
-		{&o.StallTimeout, DefaultStallTimeout}, {&o.StartupTimeout, DefaultStartupTimeout},
-	} {
-		if *d.value == 0 {
-			*d.value = d.std
-		}
-	}
-	for _, d := range []struct {
-		value *int
-		std   int
-	}{{&o.MaxClients, DefaultMaxClients}, {&o.MaxStartups, DefaultMaxStartups}, {&o.MaxMessage, DefaultMaxMessage}, {&o.MaxOutput, DefaultMaxOutput}} {
-		if *d.value == 0 {
-			*d.value = d.std
-		}
-		if *d.value < 0 {
-			return fmt.Errorf("serve clients: a bound of %d", *d.value)
-		}
-	}
-	if o.Database == "" {
-		o.Database = "postgres"
-	}
-	if o.Clock == nil {
-		o.Clock = clock.System()
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	return nil
-}
-
-// Stats is what a server is doing.
+// Stats is what a server is doing. The first four are connections now, by what they do.
 type Stats struct {
-	Clients   int              // logged in
-	Startups  int              // logging in
-	Waiting   int              // for their turn
-	Refused   int64            // connections, so far
-	Refusals  map[string]int64 // the same, by reason
-	Pinned    string           // what pins the session to a client; empty: nothing
-	Switches  int64            // how often the session changed its client
-	Cancelled int64            // cancel requests that hit
+	Startups      int              // they have not been let in yet
+	Idle          int              // they wait for their clients
+	InTransaction int              // likewise, in the middle of a transaction
+	Active        int              // they run something
+	Refused       int64            // connections, so far
+	Refusals      map[string]int64 // the same, by reason
+	Cancels       int64            // cancel requests that were passed on
+	Vanished      int64            // statements that were ended because their clients had gone
 }
+
+// Clients are all that have logged in.
+func (s Stats) Clients() int { return s.Idle + s.InTransaction + s.Active }
 
 // Server serves clients. Its methods may be called from any goroutine.
 type Server struct {
-	o        Options
-	verifier *verifier // nil: no password
-	ctx      context.Context
-	stop     context.CancelFunc
+	o      Options
+	gate   *gate
+	ctx    context.Context // ends when nobody is taken any more
+	stop   context.CancelFunc
+	counts counts
 
-	mu       sync.Mutex
-	clients  map[uint32]*client
-	conns    map[net.Conn]struct{} // all, those that log in included
-	arrivals map[*arrival]struct{} // those that log in
-	taken    int                   // places of clients, those that wait for the database to be opened included
-	refusals map[string]int64
-	nextID   uint32
-	session  *session // on the engine that is served now
-	closing  bool
-	lists    map[net.Listener]struct{}
-	wg       sync.WaitGroup
-
-	stirred, asleep atomic.Bool   // of the lookout: something has happened; it sleeps
-	wake            chan struct{} // one token: it is to wake up
-	looked          chan struct{} // closed when it has ended; nil: it was never needed; under mu
-
-	waiting             atomic.Int64
-	switches, cancelled atomic.Int64
+	mu      sync.Mutex
+	clients map[*client]struct{}
+	closing bool
+	lists   map[net.Listener]struct{}
+	wg      sync.WaitGroup
 }
 
 // New makes a server.
@@ -179,18 +77,8 @@ func New(o Options) (*Server, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
-	s := &Server{
-		o: o, clients: map[uint32]*client{}, conns: map[net.Conn]struct{}{}, arrivals: map[*arrival]struct{}{}, refusals: map[string]int64{},
-		lists: map[net.Listener]struct{}{}, wake: make(chan struct{}, 1),
-	}
+	s := &Server{o: o, gate: newGate(&o), clients: map[*client]struct{}{}, lists: map[net.Listener]struct{}{}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
-	if o.Password != "" {
-		v, err := newVerifier(o.Password)
-		if err != nil {
-			return nil, err
-		}
-		s.verifier = v
-	}
 	return s, nil
 }
 
@@ -223,155 +111,122 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// Dial opens a connection from within the process. It needs no password and no TLS. Superuser is there the role that the
-// database was made with, whatever it is called now.
-func (s *Server) Dial(context.Context) (net.Conn, error) {
-	theirs, ours := net.Pipe()
-	s.admit(trusted{ours})
-	return theirs, nil
+// accept waits for the next connection, also where the system has run out of something for a moment.
+func (s *Server) accept(ctx context.Context, l net.Listener) (net.Conn, error) {
+	const first, longest = 5 * time.Millisecond, time.Second
+	for pause := first; ; pause = min(2*pause, longest) {
+		conn, err := l.Accept()
+		switch {
+		case err == nil:
+			return conn, nil
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ECONNABORTED), errors.Is(err, syscall.ENOBUFS), errors.Is(err, syscall.ENOMEM):
+			s.o.Logger.Warn("a connection was not accepted; trying again", "error", err, "pause", pause.String())
+			if e := s.o.Clock.Sleep(ctx, pause); e != nil {
+				return nil, e
+			}
+		default:
+			return nil, fmt.Errorf("accept a connection: %w", err)
+		}
+	}
 }
 
-// cancelPatience is what a statement that was cancelled may take to end, at the end: PostgreSQL looks at a cancel many times a
-// second, and only what handles it (EXCEPTION WHEN query_canceled) goes on.
-const cancelPatience = 500 * time.Millisecond
+// admit serves a connection in a goroutine of its own.
+func (s *Server) admit(conn net.Conn) {
+	c := &client{o: &s.o, gate: s.gate, raw: conn, conn: conn, counts: &s.counts}
+	var err error
+	if c.at, err = s.gate.arrive(s.ctx, c.interrupt); err != nil {
+		_ = conn.Close() // the server shuts down
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		_ = conn.Close()
+		s.gate.leave(c.at)
+		return
+	}
+	s.clients[c] = struct{}{}
+	s.wg.Go(func() {
+		defer func() {
+			_ = conn.Close()
+			s.gate.leave(c.at)
+			s.mu.Lock()
+			delete(s.clients, c)
+			s.mu.Unlock()
+		}()
+		if err := c.serve(s.ctx); err != nil {
+			s.o.Logger.Info("connection ended", "remote", conn.RemoteAddr().String(), "error", err)
+		}
+	})
+}
 
-// Shutdown lets running transactions' statements finish, ends all connections, and returns when they have. When ctx ends
-// before that, what runs is cancelled. What does not let itself be cancelled is ended with PostgreSQL (Engine.Halt), which loses
-// nothing that was acknowledged; the engine is to be closed then, as ever.
+// all are the clients there are.
+func (s *Server) all() []*client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*client, 0, len(s.clients))
+	for c := range s.clients {
+		all = append(all, c)
+	}
+	return all
+}
+
+// cutPatience is what ending a process may take, at the end: PostgreSQL looks at its signals many times a second.
+const cutPatience = 500 * time.Millisecond
+
+// Shutdown takes nobody any more, lets statements that run finish, ends all connections (57P01), and returns when they have ended. When ctx
+// ends before that, what runs is ended too. A process that does not end even then is the engine's, which is to be closed next.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true
 	for l := range s.lists {
 		_ = l.Close()
 	}
-	for _, c := range s.clients {
+	s.mu.Unlock()
+	s.stop()
+	for _, c := range s.all() {
 		c.end()
 	}
-	for conn := range s.conns {
-		if !s.isClient(conn) {
-			_ = conn.Close() // it has not logged in
-		}
-	}
-	s.mu.Unlock()
 	done := make(chan struct{})
 	go func() { s.wg.Wait(); close(done) }()
 	select {
 	case <-done:
-		s.end()
 		return nil
 	case <-ctx.Done():
 	}
-	s.stop()
-	s.mu.Lock()
-	for conn := range s.conns {
-		_ = conn.Close()
+	for _, c := range s.all() {
+		c.cut()
 	}
-	on := s.session
-	s.mu.Unlock()
-	patience := clock.System().NewTimer(cancelPatience)
-	defer patience.Stop()
+	t := s.o.Clock.NewTimer(cutPatience)
+	defer t.Stop()
 	select {
 	case <-done:
-	case <-patience.C():
-		if on != nil {
-			s.o.Logger.Warn("what runs does not let itself be cancelled: PostgreSQL is ended; what was acknowledged is kept")
-			on.engine.Halt()
+	case <-t.C():
+		s.o.Logger.Warn("a process does not end: PostgreSQL is ended with it; what was acknowledged is kept")
+		for _, c := range s.all() {
+			_ = c.raw.Close()
 		}
-		<-done
 	}
-	s.end()
 	return ctx.Err()
-}
-
-// end ends what the server itself runs, when its clients have gone.
-func (s *Server) end() {
-	s.stop()
-	s.mu.Lock()
-	looked := s.looked
-	s.mu.Unlock()
-	if looked != nil {
-		<-looked
-	}
-}
-
-// isClient says whether a connection is that of a client that has logged in. s.mu is held.
-func (s *Server) isClient(conn net.Conn) bool {
-	for _, c := range s.clients {
-		if c.raw == conn {
-			return true
-		}
-	}
-	return false
 }
 
 // Stats says what the server is doing.
 func (s *Server) Stats() Stats {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := Stats{
-		Clients: len(s.clients), Startups: len(s.arrivals), Waiting: int(s.waiting.Load()), Refusals: maps.Clone(s.refusals),
-		Switches: s.switches.Load(), Cancelled: s.cancelled.Load(),
-	}
-	for _, n := range s.refusals {
+	st := Stats{Cancels: s.counts.cancels.Load(), Vanished: s.counts.vanished.Load(), Refusals: s.gate.counted()}
+	for _, n := range st.Refusals {
 		st.Refused += n
 	}
-	if s.session != nil {
-		st.Pinned = s.session.pinnedBy()
+	for _, c := range s.all() {
+		switch state(c.state.Load()) {
+		case stateStarts:
+			st.Startups++
+		case stateIdle:
+			st.Idle++
+		case stateInBlock:
+			st.InTransaction++
+		case stateActive:
+			st.Active++
+		}
 	}
 	return st
-}
-
-// register gives a client its number and its session.
-func (s *Server) register(c *client, e *engine.Engine) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		return ErrClosed
-	}
-	if s.session == nil || s.session.engine != e {
-		s.session = newSession(s, e)
-	}
-	for {
-		s.nextID++
-		if _, taken := s.clients[s.nextID]; !taken && s.nextID != 0 {
-			break
-		}
-	}
-	c.id, c.session = s.nextID, s.session
-	c.names.prefix = fmt.Sprintf("%s%d.", namePrefix, c.id)
-	s.clients[c.id] = c
-	if s.looked == nil {
-		s.looked = make(chan struct{})
-		go s.look()
-	}
-	return nil
-}
-
-func (s *Server) unregister(c *client) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.clients, c.id)
-}
-
-// sharers are the other clients on a session.
-func (s *Server) sharers(on *session) []*client {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var all []*client
-	for _, c := range s.clients {
-		if c.session == on {
-			all = append(all, c)
-		}
-	}
-	return all
-}
-
-// cancel serves a cancel request: it hits what that client runs, and nobody else.
-func (s *Server) cancel(id uint32, secret []byte) {
-	s.mu.Lock()
-	c := s.clients[id]
-	s.mu.Unlock()
-	if c != nil && c.hasSecret(secret) && c.session.cancel(c) {
-		s.cancelled.Add(1)
-	}
 }

@@ -66,6 +66,17 @@ const (
 	// WalAfterPut fires when a record is in the log and nobody has been told. Death here leaves the commit in place;
 	// its clients must treat it as unknown.
 	WalAfterPut Point = "wal/after-put"
+	// ProcessBeforeFork fires when PostgreSQL's main has come to where processes are made of it. Death here changes nothing.
+	ProcessBeforeFork Point = "process/before-fork"
+	// ProcessBeforeStart fires when a process of PostgreSQL begins to run. Death here, of the host or of the process, is a crash.
+	ProcessBeforeStart Point = "process/before-start"
+	// ProcessAfterExit fires when a process of PostgreSQL has ended, and its place is not free yet. Death here is a crash.
+	ProcessAfterExit Point = "process/after-exit"
+	// ProcessBeforeSignal fires before a process of PostgreSQL signals another. Death here is a crash.
+	ProcessBeforeSignal Point = "process/before-signal"
+	// ProcessBeforeRestart fires when a process of PostgreSQL has failed, all have ended, and none is started again yet. Death here
+	// is the host's: the next opening restores what the bucket has.
+	ProcessBeforeRestart Point = "process/before-restart"
 	// GCBeforeStamp fires before a collection makes itself known in the manifest. Death here changes nothing.
 	GCBeforeStamp Point = "gc/before-stamp"
 	// GCBeforeDelete fires before each deletion. Death here leaves what the next collection deletes.
@@ -78,6 +89,7 @@ const (
 func All() []Point {
 	return []Point{
 		LeaseBeforeAcquire, LeaseAfterAcquire, RestoreAfterManifest, FenceBeforePut, FenceAfterPut, RestoreAfterBase,
+		ProcessBeforeFork, ProcessBeforeStart, ProcessBeforeSignal, ProcessAfterExit, ProcessBeforeRestart,
 		LeaseBeforeRenew, WalBeforePart, WalAfterPart, WalBeforePut, WalAfterPut, CommitBeforeAck,
 		BaseBeforePart, BaseAfterPart, BaseAfterLastPart, BaseAfterIndex, ManifestBeforeCAS, ManifestAfterCAS,
 		GCBeforeStamp, GCBeforeDelete, GCAfterDelete, LeaseBeforeRelease,

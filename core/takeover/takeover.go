@@ -72,6 +72,8 @@ type Options struct {
 	Ahead func(manifest.Manifest)
 	// LeaseDamaged hears of a lease that is none and is replaced. Nil: nobody.
 	LeaseDamaged func(error)
+	// LeaseWaits hears, once for each, of a holder whose lease is waited for, and how long at most. Nil: nobody.
+	LeaseWaits func(held *lease.LockedError, atMost time.Duration)
 	// Parallel is how many records are read at once; 0: the log's default. 1 makes one request after the other, and the first
 	// reading comes behind the lease, or with Ahead before it.
 	Parallel int
@@ -115,7 +117,7 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 	err := patiently(ctx, o.AcquireTimeout+o.Patience, func(ctx context.Context) (err error) {
 		l, err = lease.Acquire(ctx, lease.Options{
 			Store: o.Store, Holder: o.Writer, Address: o.Address, Process: o.Process, TTL: o.LeaseTTL, Clock: o.Clock, Hook: op.looks, WriteID: o.WriteID,
-			New: op.place, Damaged: o.LeaseDamaged,
+			New: op.place, Damaged: o.LeaseDamaged, Waits: o.LeaseWaits,
 		}, o.AcquireTimeout)
 		return err
 	})

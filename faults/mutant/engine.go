@@ -13,7 +13,6 @@ const (
 	captureFile = "core/engine/capture.go"
 	modeFile    = "core/engine/logmode.go"
 	compactFile = "core/engine/compact.go"
-	commitFile  = "core/engine/commit.go"
 	startFile   = "core/pglite/start.go"
 )
 
@@ -54,13 +53,13 @@ func EngineMutants() []Mutant {
 		{
 			Name: "ack-before-put", Invariant: durable, File: modeFile, Plan: "e2b.1",
 			Doc: "an answer leaves while the record is on its way",
-			Old: "\tif m.log.isDurable() {\n\t\treturn nil\n\t}\n\treturn func",
-			New: "\tif !m.log.isDurable() {\n\t\tm.background.Go(func() { _ = m.log.wait(m.ctx, mark) })\n\t}\n\tif m.log != nil {\n\t\treturn nil\n\t}\n\treturn func",
+			Old: "\tif m.log.isDurable(place) {\n\t\treturn nil\n\t}\n\treturn func",
+			New: "\tif !m.log.isDurable(place) {\n\t\tm.background.Go(func() { _ = m.log.wait(m.ctx, place) })\n\t}\n\tif m.log != nil {\n\t\treturn nil\n\t}\n\treturn func",
 		},
 		{
-			Name: "serve-after-fenced", Invariant: fenced, File: commitFile, Plan: "e1z.1",
+			Name: "serve-after-fenced", Invariant: fenced, File: modeFile, Plan: "e1z.1",
 			Doc: "a request does not look whether the lease is still held: a writer that was taken over answers reads",
-			Old: "if err := e.commits.begin(ctx); err != nil {", New: "if err := e.commits.begin(ctx); err != nil && e.in == nil {",
+			Old: "if err := m.opened.Lease.Ensure(ctx); err != nil {", New: "if err := m.opened.Lease.Ensure(ctx); err != nil && m.log == nil {",
 		},
 		{
 			Name: "publish-undurable-base", Invariant: replay, File: compactFile, Plan: "e1z.1",
@@ -70,7 +69,7 @@ func EngineMutants() []Mutant {
 		{
 			Name: "no-flush-at-the-end", Invariant: durable, File: modeFile, Plan: "e4b.4",
 			Doc: "SIGTERM gives the lease back and leaves what was not flushed",
-			Old: "if err = m.log.wait(ctx, m.log.end()); err == nil && !m.e.halted.Load() {", New: "if err == nil && !m.e.halted.Load() {",
+			Old: "\tif m.log.mark() > 0 || m.changed() {\n\t\tif err := m.log.flush", New: "\tif m.log == nil {\n\t\tif err := m.log.flush",
 		},
 		{
 			Name: "delete-fence", Invariant: once, File: gcFile, Plan: "e2b.2",

@@ -45,7 +45,7 @@ func UnitMutants() []Mutant {
 			all = append(all, m)
 		}
 	}
-	return slices.Concat(all, prefixMutants(), historyMutants(), doorMutants(), hostMutants(), recoveryMutants())
+	return slices.Concat(all, prefixMutants(), historyMutants(), doorMutants(), hostMutants(), processMutants(), recoveryMutants(), answerMutants(), httpMutants())
 }
 
 // prefixMutants break what belongs to a prefix: what is alive in it, whose it is, what may be made there.
@@ -82,6 +82,11 @@ func prefixMutants() []Mutant {
 			Name: "own-write-by-metadata", Invariant: durable, File: logFile, Plan: "./core/wal",
 			Doc: "a record of our own, its reply lost, is known by the metadata beside it",
 			Old: "case lookErr == nil && bytes.Equal(o.Body, body):", New: "case lookErr == nil && bytes.Equal(o.Body, body) && bytes.Contains(body, []byte(o.WriteID)):",
+		},
+		{
+			Name: "every-waiter-renews", Invariant: idle, File: leaseFile, Plan: "./core/lease",
+			Doc: "requests that wait for a renewal renew the lease again, one after the other",
+			Old: "if l.Valid() { // of all", New: "if l.Valid() && l.o.TTL == 0 { // of all",
 		},
 		{
 			Name: "own-lease-by-metadata", Invariant: "lease", File: leaseFile, Plan: "./core/lease",
@@ -164,57 +169,82 @@ func historyMutants() []Mutant {
 
 // doorMutants break the PostgreSQL door.
 func doorMutants() []Mutant {
-	const startup, lookout = "core/pgwire/startup.go", "core/pgwire/lookout.go"
+	const startup, serve, client, pump, gate = "core/pgwire/startup.go", "core/pgwire/serve.go", "core/pgwire/client.go", "core/pgwire/pump.go", "core/pgwire/gate.go"
 	return []Mutant{
 		{
-			Name: "throttle-under-turn", Invariant: door, File: compactFile, Plan: "./core/engine",
-			Doc: "a client that keeps the turn waits for a layer that waits for the turn",
-			Old: "for m.compacting.Load() && m.asked.Load() == nil {", New: "for m.compacting.Load() {",
-		},
-		{
-			Name: "answers-wait-for-sync", Invariant: door, File: "core/pgwire/client.go", Plan: "./core/pgwire",
-			Doc: "in a transaction, what has been answered stays behind while the client is waited for",
-			Old: "if len(c.out) > 0 { // the client may", New: "if !inBlock && len(c.out) > 0 { // the client may",
-		},
-		{
-			Name: "halted-end-loses", Invariant: durable, File: "core/engine/logmode.go", Plan: "./core/engine",
+			Name: "halted-end-loses", Invariant: durable, File: "core/engine/logmode.go", Plan: "./core/engine -run TestHalt",
 			Doc: "what was acknowledged is not made durable at the end of an engine whose PostgreSQL was ended",
 			Old: "\tif !give {\n", New: "\tif !give && !m.e.halted.Load() {\n",
 		},
 		{
-			Name: "no-password", Invariant: door, File: startup, Plan: "./core/pgwire",
-			Doc: "a client is let in without its password",
-			Old: "if c.srv.verifier != nil {", New: "if c.srv.verifier != nil && c.user == \"\" {",
+			Name: "no-password", Invariant: door, File: "core/pglite/hba.go", Plan: "./core/engine -run TestPassword",
+			Doc: "with a password, initdb's rules stay, which let everybody of this machine in",
+			Old: "if hba, err := c.files.data.ReadFile(\"/\" + hbaName); err != nil || !isInitial(hba) {", New: "if hba, err := c.files.data.ReadFile(\"/\" + hbaName); err != nil || isInitial(hba) {",
 		},
 		{
-			Name: "tls-not-required", Invariant: door, File: startup, Plan: "./core/pgwire",
+			Name: "rules-not-honoured", Invariant: door, File: "core/pglite/hba.go", Plan: "./core/pglite -run TestRules",
+			Doc: "a pg_hba.conf that somebody has written is not read",
+			Old: "err != nil || !isInitial(hba) {", New: "err != nil && !isInitial(hba) {",
+		},
+		{
+			Name: "password-at-each-wake", Invariant: door, File: "core/engine/password.go", Plan: "./core/engine -run TestPassword",
+			Doc: "each opening writes the superuser's password",
+			Old: "err != nil || same {", New: "err != nil || same && err != nil {",
+		},
+		{
+			Name: "reserved-for-all", Invariant: door, File: serve, Plan: "./core/pgwire -run TestPlaces",
+			Doc: "the places that are left for superusers are taken by anybody",
+			Old: "Remote: c.raw.RemoteAddr(), Reserved: reserved}", New: "Remote: c.raw.RemoteAddr(), Reserved: reserved && packet == nil}",
+		},
+		{
+			Name: "tls-not-required", Invariant: door, File: startup, Plan: "./core/pgwire -run TestTLS",
 			Doc: "a client without TLS is let in where it is required",
-			Old: "if c.srv.o.RequireTLS && !secure && !inside {", New: "if c.srv.o.RequireTLS && !secure && inside {",
+			Old: "if required && h.conn == raw {", New: "if required && h.conn != raw {",
 		},
 		{
-			Name: "any-secret-cancels", Invariant: door, File: startup, Plan: "./core/pgwire",
-			Doc: "whoever knows a client's number cancels its statements",
-			Old: "subtle.ConstantTimeCompare(c.secret, secret) == 1", New: "subtle.ConstantTimeCompare(c.secret, secret) >= 0",
+			Name: "tls-of-anything", Invariant: door, File: startup, Plan: "./core/pgwire -run TestDirectTLS",
+			Doc: "TLS that begins without a request is taken from a client that does not say what it speaks",
+			Old: "if direct && secure", New: "if !direct && secure",
 		},
 		{
-			Name: "idle-for-ever", Invariant: door, File: lookout, Plan: "./core/pgwire",
-			Doc: "a client that is silent in a transaction keeps it",
-			Old: "if at == stageInBlock && limit > 0 && spent >= limit {", New: "if at == stageInBlock && limit < 0 && spent >= limit {",
+			Name: "cancel-key-cut", Invariant: door, File: serve, Plan: "./core/pgwire -run TestCancelIsPassedOn",
+			Doc: "of a cancel request's key only as much is passed on as the first version of the protocol had",
+			Old: "\t_, _ = backend.Write(packet)\n\tt :=", New: "\t_, _ = backend.Write(packet[:min(16, len(packet))])\n\tt :=",
 		},
 		{
-			Name: "waits-for-ever", Invariant: door, File: lookout, Plan: "./core/pgwire",
-			Doc: "a client that waits for its turn is never sent away",
-			Old: "if at == stageQueues && spent >= s.o.TurnTimeout {", New: "if at == stageQueues && s.o.TurnTimeout < 0 {",
+			Name: "cancel-wakes", Invariant: door, File: gate, Plan: "./core/pgwire -run TestCancelIsPassedOn",
+			Doc: "a cancel request opens a database in which nobody is",
+			Old: "if len(g.places) == 0 {", New: "if len(g.places) < 0 {",
 		},
 		{
-			Name: "any-database", Invariant: door, File: startup, Plan: "./core/pgwire",
-			Doc: "a client that asks for a database that is not there gets another one",
-			Old: "if database != c.srv.o.Database {", New: "if database != c.srv.o.Database && database == \"\" {",
+			Name: "fatal-within-a-message", Invariant: door, File: client, Plan: "./core/pgwire -run TestFatal",
+			Doc: "an error of the server's own comes in the middle of a message",
+			Old: "if c.frames.whole() && c.gone == nil {", New: "if c.gone == nil {",
 		},
 		{
-			Name: "silent-keep-out", Invariant: door, File: "core/pgwire/arrivals.go", Plan: "./core/pgwire -run TestSilent",
-			Doc: "connections that say nothing keep their places when others come",
-			Old: "\toldest.evicted = true\n", New: "\toldest.evicted = false\n",
+			Name: "places-not-counted", Invariant: door, File: gate, Plan: "./core/pgwire -run TestPlaces|TestEvery",
+			Doc: "any number of clients has a process",
+			Old: "used < g.maxPlaces {", New: "used < g.maxPlaces || used >= g.maxPlaces {",
+		},
+		{
+			Name: "silent-keep-out", Invariant: door, File: gate, Plan: "./core/pgwire -run TestSilentPasswords",
+			Doc: "who is asked for his password and does not say it keeps his place when others come",
+			Old: "silent := oldest(g.places, func(a *arrival) bool { return a.asked })", New: "silent := oldest(g.places, func(a *arrival) bool { return a.asked && a.evicted })",
+		},
+		{
+			Name: "password-at-once", Invariant: door, File: pump, Plan: "./core/pgwire -run TestWrongPassword",
+			Doc: "passwords may be tried as fast as they can be sent",
+			Old: "\tif wrong {\n", New: "\tif wrong && first > 0 {\n",
+		},
+		{
+			Name: "busy-are-cut", Invariant: door, File: client, Plan: "./core/pgwire -run TestShutdown",
+			Doc: "at the end of the server a statement that runs may not finish",
+			Old: "case !c.in(stateActive):", New: "default:",
+		},
+		{
+			Name: "vanished-run-on", Invariant: door, File: pump, Plan: "./core/pgwire -run TestVanished",
+			Doc: "a statement whose client has gone runs to its end, if it has one",
+			Old: "\tc.backend.Terminate()\n\t<-c.backend.Done()\n", New: "\t<-c.backend.Done()\n",
 		},
 		{
 			Name: "any-host", Invariant: door, File: "core/httpapi/guard.go", Plan: "./core/httpapi -run TestWebPages",
@@ -253,9 +283,9 @@ func recoveryMutants() []Mutant {
 			Old: "if to >= r.end || to == 0 && r.mild {", New: "if to >= r.end || to < r.end {",
 		},
 		{
-			Name: "no-walwriter", Invariant: durable, File: "core/pglite/session.go", Plan: "-run TestAsynchronousCommits ./core/engine",
+			Name: "no-walwriter", Invariant: durable, File: "core/pglite/cluster.go", Plan: "-run TestAsynchronousCommits ./core/engine",
 			Doc: "what was committed with synchronous_commit=off stays in PostgreSQL's buffers",
-			Old: "if err := in.writeLog(); err != nil {", New: "if err := error(nil); err != nil {",
+			Old: "if _, err := c.start(KindWalWriter); err != nil {", New: "if err := error(nil); err != nil {",
 		},
 	}
 }

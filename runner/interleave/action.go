@@ -48,6 +48,7 @@ type Action struct {
 	ends          ending
 	kills         bool // a row of t ends the other client
 	orderly       bool // with left: the client says goodbye, rather than vanish
+	hears         bool // with left: it goes when it has been answered, as with flushed
 }
 
 // query is an action that is one simple query.

@@ -157,18 +157,23 @@ func tableActions() []Action {
 
 // endActions end a session, or all that it has.
 func endActions() []Action {
-	unsynced := frames(parse("", "INSERT INTO t VALUES ($1::int, 0, '$me')"), bind("", "", "16"), &pgproto3.Execute{})
 	kill := query("kill", 0, everything, "SELECT pg_terminate_backend($other, 10000)")
 	kill.kills = true
 	disconnect := messages("disconnect", 0, everything, left, frames(&pgproto3.Terminate{}))
 	disconnect.orderly = true
+	unsynced := messages("vanish_unsynced", 0, everything, left,
+		frames(parse("", "INSERT INTO t VALUES ($1::int, 0, '$me')"), bind("", "", "16"), &pgproto3.Execute{}, &pgproto3.Flush{}))
+	copying := messages("vanish_copying", 0, everything, left,
+		frames(&pgproto3.Query{String: "COPY t FROM STDIN"}, &pgproto3.CopyData{Data: []byte("17\t0\tcopied\n")}))
+	unsynced.hears, copying.hears = true, true // they may wait for a lock
 	return []Action{
 		query("discard", 0, everything, "DISCARD ALL"),
+		kill,
 		disconnect,
 		messages("vanish", 0, everything, left, frames()),
-		messages("vanish_unsynced", 0, everything, left, unsynced),
-		messages("vanish_copying", 0, everything, left, frames(&pgproto3.Query{String: "COPY t FROM STDIN"}, &pgproto3.CopyData{Data: []byte("17\t0\tcopied\n")})),
+		messages("vanish_asking", 0, everything, left, frames(&pgproto3.Query{String: "SELECT nextval('q')"})), // never waits
+		unsynced,
+		copying,
 		messages("cancel", 0, block, aside, frames()),
-		kill,
 	}
 }

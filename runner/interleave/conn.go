@@ -86,6 +86,23 @@ func (c *conn) send(list ...pgproto3.FrontendMessage) error {
 	return c.wire.Flush()
 }
 
+// ask sends messages and reads the answer. Where the server skips what comes, a Sync goes before.
+func (c *conn) ask(until ending, list ...pgproto3.FrontendMessage) outcome {
+	skipped := c.skipping
+	if skipped {
+		list = append([]pgproto3.FrontendMessage{&pgproto3.Sync{}}, list...)
+	}
+	if err := c.send(list...); err != nil {
+		return gone
+	}
+	if skipped {
+		if how := c.read(ready); how != answered {
+			return how
+		}
+	}
+	return c.read(until)
+}
+
 // stillWaiting is PostgreSQL's notice after deadlock_timeout.
 var stillWaiting = regexp.MustCompile(`^process \d+ still waiting for`)
 
@@ -130,7 +147,7 @@ func (c *conn) read(until ending) outcome {
 				c.skipping = true
 				return answered
 			}
-		case *pgproto3.CommandComplete:
+		case *pgproto3.CommandComplete, *pgproto3.CopyInResponse:
 			if until == flushed {
 				return answered
 			}

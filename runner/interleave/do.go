@@ -31,28 +31,18 @@ func (w *world) do(ctx context.Context, c *client, a Action) error {
 		return w.cancel(ctx, c, a)
 	}
 	list := a.sends(c.name)
-	if c.skipping {
-		list = append([]pgproto3.FrontendMessage{&pgproto3.Sync{}}, list...)
-	}
 	for i, m := range list {
 		if q, ok := m.(*pgproto3.Query); ok {
 			list[i] = &pgproto3.Query{String: strings.ReplaceAll(q.String, "$other", strconv.FormatUint(uint64(w.other(c).pid), 10))}
 		}
 	}
-	skipped := c.skipping
-	if err := c.send(list...); err != nil {
-		return w.ended(c, a)
-	}
-	if skipped {
-		if how := c.read(ready); how != answered {
-			return w.took(c, a, how)
-		}
-	}
-	if err := w.took(c, a, c.read(a.ends)); err != nil || !a.kills || !strings.Contains(w.lines[len(w.lines)-1], `row "t"`) {
+	if err := w.took(c, a, c.ask(a.ends, list...)); err != nil || !a.kills || !strings.Contains(w.lines[len(w.lines)-1], `row "t"`) {
 		return err
 	}
 	o := w.other(c)
-	return w.took(o, Action{Name: "meanwhile"}, o.read(ready))
+	how := o.read(ready)
+	o.told = nil // it may have been ended before it could tell them
+	return w.took(o, Action{Name: "meanwhile"}, how)
 }
 
 func (w *world) other(c *client) *client {
@@ -75,10 +65,22 @@ func (w *world) took(c *client, a Action, how outcome) (err error) {
 	case gone:
 		return w.ended(c, a)
 	case silent:
-		w.note(c, a.Name, join([]string{c.answer(), "and then nothing, though it waits for no lock"}))
-		return errNoAnswer
+		return w.stuck(c, a)
 	}
 	return err
+}
+
+// stuck notes that no answer comes, and whether one does when somebody else has asked the server something: then it has
+// forgotten to wake the client's process.
+func (w *world) stuck(c *client, a Action) error {
+	text := []string{c.answer(), "and then nothing, though it waits for no lock"}
+	if _, err := w.ask("SELECT 1"); err != nil {
+		text = append(text, err.Error())
+	} else if c.read(a.ends) == answered {
+		text = append(text, "when the third connection has asked something: "+c.answer())
+	}
+	w.note(c, a.Name, join(text))
+	return errNoAnswer
 }
 
 // ended notes that the server has closed the connection.
@@ -93,9 +95,9 @@ func (w *world) ended(c *client, a Action) error {
 
 // leave ends a connection, and comes again.
 func (w *world) leave(ctx context.Context, c *client, a Action) error {
-	if list := a.sends(c.name); len(list) > 0 {
-		if err := c.send(list...); err != nil {
-			return w.ended(c, a)
+	if c.pending == nil {
+		if on, err := w.lastWords(c, a); err != nil || !on {
+			return err
 		}
 	}
 	if !a.orderly {
@@ -119,6 +121,20 @@ func (w *world) leave(ctx context.Context, c *client, a Action) error {
 	}
 	w.note(c, a.Name, "and again "+c.answer())
 	return nil
+}
+
+// lastWords sends what a client sends before it goes, and says whether the connection is there still.
+func (w *world) lastWords(c *client, a Action) (on bool, err error) {
+	list := a.sends(c.name)
+	if !a.hears {
+		if err := c.send(list...); err != nil {
+			return false, w.ended(c, a)
+		}
+		return true, nil
+	}
+	a.ends = flushed
+	err = w.took(c, a, c.ask(flushed, list...))
+	return !c.dead, err
 }
 
 // cancel asks the server to cancel what the client does.

@@ -42,6 +42,6 @@
 //
 //	go run ./runner -scenario clients -probe clients.4 -set source=FOLDER -set server=native -set record=runner/interleave/testdata/postgresql18.zst
 //
-// where FOLDER is PostgreSQL's source, unpacked; it runs two native servers, which must not differ (they did not in 14,349
+// where FOLDER is PostgreSQL's source, unpacked; it runs two native servers, which must not differ (they did not in 14,531
 // schedules, beside a machine's other load). A test compares the file's schedules with the plan's.
 package interleave

@@ -25,6 +25,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -96,6 +97,7 @@ const (
 	CodeClosed     = "closed"      // the engine was closed; this request was not begun
 	CodeNotOpen    = "not-open"    // there is no engine; this request was not begun
 	CodeSQL        = "sql"         // PostgreSQL refused the statement, and rolled it back
+	CodeGone       = "gone"        // the session was ended under the request, which may have been committed before
 	CodeInjected   = "injected"    // a fault rule's
 )
 
@@ -111,6 +113,9 @@ func asError(err error) *Error {
 	var sql *pgconn.PgError
 	if errors.As(err, &sql) {
 		code = CodeSQL
+		if strings.HasPrefix(sql.Code, "57P") || strings.HasPrefix(sql.Code, "08") {
+			code = CodeGone
+		}
 	}
 	// The order matters: a poisoned engine's error tells why, and a fenced commit that is unknown is unknown.
 	for _, c := range []struct {
@@ -177,6 +182,13 @@ type OpenArgs struct {
 // QueryArgs is SQL for the simple protocol.
 type QueryArgs struct {
 	SQL string `json:"sql"`
+	InSession
+}
+
+// InSession says in which session something is done. Zero: in the engine's own.
+type InSession struct {
+	Session   int64  `json:"session,omitempty"`
+	Isolation string `json:"isolation,omitempty"` // of its transactions, when it is opened; empty: PostgreSQL's default
 }
 
 // QueryResult has the rows and the command tag of each statement.
@@ -191,6 +203,7 @@ type CopyArgs struct {
 	Rows     int    `json:"rows"`
 	RowBytes int    `json:"row_bytes"`
 	Seed     uint64 `json:"seed"`
+	InSession
 }
 
 // FaultsArgs change what goes wrong in a child.

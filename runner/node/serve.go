@@ -1,18 +1,11 @@
 package node
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
-
-	"github.com/jackc/pgx/v5/pgproto3"
 
 	"blobpglite/core/engine"
-	"blobpglite/core/pglite"
 	"blobpglite/faults/gcsfront"
 	"blobpglite/faults/pointfault"
-	"blobpglite/runner/workload"
 )
 
 // injector is the process's one; seed counts only for whoever asks first.
@@ -85,37 +78,4 @@ func query(ctx context.Context, e *engine.Engine, args QueryArgs) (any, error) {
 		out.Tags = append(out.Tags, r.Tag)
 	}
 	return out, nil
-}
-
-// copyIn sends one COPY with all of its data.
-func copyIn(ctx context.Context, e *engine.Engine, args CopyArgs) error {
-	messages, err := (&pgproto3.Query{String: workload.CopySQL}).Encode(nil)
-	if err != nil {
-		return fmt.Errorf("encode a COPY: %w", err)
-	}
-	var data []byte
-	for n := range args.Rows {
-		data = workload.CopyRow(data, args.Token, n, args.RowBytes, args.Seed)
-		if len(data) > 1<<20 || n == args.Rows-1 {
-			if messages, err = (&pgproto3.CopyData{Data: data}).Encode(messages); err != nil {
-				return fmt.Errorf("encode a COPY: %w", err)
-			}
-			data = data[:0]
-		}
-	}
-	if messages, err = (&pgproto3.CopyDone{}).Encode(messages); err != nil {
-		return fmt.Errorf("encode a COPY: %w", err)
-	}
-	var answer bytes.Buffer
-	if err := e.Exec(ctx, messages, &answer); err != nil {
-		return err
-	}
-	results, err := pglite.ParseResults(&answer)
-	if err != nil {
-		return err
-	}
-	if len(results) != 1 || results[0].Tag != fmt.Sprintf("COPY %d", args.Rows) {
-		return errors.New("a COPY was not answered with its number of rows")
-	}
-	return nil
 }

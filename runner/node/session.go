@@ -13,6 +13,7 @@ import (
 
 	"blobpglite/core/clock"
 	"blobpglite/core/engine"
+	"blobpglite/core/memfs"
 	"blobpglite/core/pglite"
 	"blobpglite/core/store"
 	"blobpglite/core/store/gcs"
@@ -38,6 +39,7 @@ type session struct {
 	wire     *gcsfront.Transport
 	faults   *pointfault.Injector
 	exit     bool // end with the engine
+	sessions sessions
 }
 
 func newSession(o Options) *session {
@@ -95,9 +97,14 @@ func (s *session) do(ctx context.Context, op Op, raw json.RawMessage) (any, erro
 	}
 	switch op {
 	case Query:
-		return with(op, raw, func(args QueryArgs) (any, error) { return query(ctx, e, args) })
+		return with(op, raw, func(args QueryArgs) (any, error) {
+			if args.Session == 0 {
+				return query(ctx, e, args)
+			}
+			return s.sessions.query(ctx, e, args)
+		})
 	case Copy:
-		return with(op, raw, func(args CopyArgs) (any, error) { return nil, copyIn(ctx, e, args) })
+		return with(op, raw, func(args CopyArgs) (any, error) { return nil, s.sessions.copyIn(ctx, e, args) })
 	case Load:
 		return with(op, raw, func(args LoadArgs) (any, error) { return s.load(ctx, e, args) })
 	case Verify:
@@ -130,7 +137,7 @@ func (s *session) warm(ctx context.Context) error {
 	if err := s.loadRuntime(ctx); err != nil {
 		return err
 	}
-	_, err := s.runtime.TemplateImage(ctx)
+	_, err := s.runtime.Template(ctx, memfs.Options{})
 	return err
 }
 

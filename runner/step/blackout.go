@@ -71,7 +71,7 @@ func (l *lifeline) darkness(ctx context.Context) error {
 	from, muted := c.h.Len(), c.front.Muted()
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop := c.load(inner, workload.Load{Clients: 3, Mix: []string{"ledger", "bank", "register", "rows"}, Seed: l.random.Uint64(), Target: on(m)})
+	stop := c.load(inner, workload.Load{Clients: 3, Mix: []string{"ledger", "bank", "transaction", "register", "rows"}, Seed: l.random.Uint64(), Target: on(m)})
 	err := c.acknowledged(ctx, 6)
 	c.mark("bucket", "fault", "no reply arrives")
 	c.front.Mute(true)

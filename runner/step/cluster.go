@@ -305,9 +305,36 @@ func (m *member) fault(ctx context.Context, within time.Duration) (node.Event, b
 
 // Query makes a member what clients talk to.
 func (m *member) Query(ctx context.Context, sql string) ([][][]string, []string, error) {
+	return queryIn(ctx, m, node.QueryArgs{SQL: sql})
+}
+
+func queryIn(ctx context.Context, m *member, args node.QueryArgs) ([][][]string, []string, error) {
 	var out node.QueryResult
-	err := m.Do(ctx, node.Query, node.QueryArgs{SQL: sql}, &out)
+	err := m.Do(ctx, node.Query, args, &out)
 	return out.Rows, out.Tags, err
+}
+
+// In is a session of its own.
+func (m *member) In(session int64, isolation string) workload.Conn {
+	return memberSession{m, node.InSession{Session: session, Isolation: isolation}}
+}
+
+// memberSession asks a member in one session.
+type memberSession struct {
+	m  *member
+	in node.InSession
+}
+
+func (s memberSession) Query(ctx context.Context, sql string) ([][][]string, []string, error) {
+	return queryIn(ctx, s.m, node.QueryArgs{SQL: sql, InSession: s.in})
+}
+
+func (s memberSession) Copy(ctx context.Context, token int64, rows, rowBytes int) error {
+	return s.m.Do(ctx, node.Copy, node.CopyArgs{Token: token, Rows: rows, RowBytes: rowBytes, Seed: s.m.c.seed, InSession: s.in}, nil)
+}
+
+func (s memberSession) In(session int64, isolation string) workload.Conn {
+	return s.m.In(session, isolation)
 }
 
 // Copy sends one COPY.

@@ -233,7 +233,7 @@ func (e *episode) ready(ctx context.Context, m *member) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.last = m
-	e.stops = append(e.stops, e.c.load(ctx, workload.Load{Clients: 2, Mix: []string{"bank", "register", "ledger", "rows", "ddl"}, Seed: e.seed + uint64(len(e.stops)), Target: on(m)}))
+	e.stops = append(e.stops, e.c.load(ctx, workload.Load{Clients: 4, Sabotage: sabotage, Mix: []string{"bank", "transaction", "register", "ledger", "rows", "ddl"}, Seed: e.seed + uint64(len(e.stops)), Target: on(m)}))
 	return nil
 }
 

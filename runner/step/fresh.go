@@ -7,6 +7,7 @@ import (
 
 	"blobpglite/core/clock"
 	"blobpglite/core/engine"
+	"blobpglite/core/memfs"
 	"blobpglite/core/store"
 	"blobpglite/core/store/mem"
 	"blobpglite/runner/scenario"
@@ -51,7 +52,7 @@ func fresh(ctx context.Context, r *Run, args scenario.Args) error {
 		r.Metrics.Duration(metric, took)
 		return nil
 	}
-	if _, err := r.Runtime.TemplateImage(ctx); err != nil { // what a warm process has
+	if _, err := r.Runtime.Template(ctx, memfs.Options{}); err != nil { // what a warm process has
 		return err
 	}
 	for i := range rounds {

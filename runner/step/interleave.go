@@ -34,6 +34,7 @@ func interleaveVerb() verb {
 				{Name: "samples", Kind: scenario.KindInt, Doc: "with all: so many more, drawn by the seed"},
 				{Name: "longest", Kind: scenario.KindInt, Default: "8", Doc: "of which each has so many actions at most"},
 				{Name: "shared", Kind: scenario.KindBool, Doc: "both clients use one connection: the fault that is looked for, made on purpose"},
+				{Name: "latency", Default: inProcess, OneOf: []string{inProcess, noLatency, modelLatency}, Doc: "what pgserve keeps the database in: memory, the emulator, the emulator as slow as the service is modelled to be"},
 				{Name: "server", Default: "pgserve", OneOf: []string{"pgserve", "native"}, Doc: "what is compared; native: a second one of that built from source"},
 			},
 			Metrics: metricDocs(
@@ -77,7 +78,7 @@ func runInterleave(ctx context.Context, r *Run, args scenario.Args) error {
 	if args.String("server") == "native" {
 		return c.onNative(ctx, c.compare)
 	}
-	return r.withService(ctx, inProcess, func(s *served) error {
+	return r.withService(ctx, args.String("latency"), func(s *served) error {
 		return c.compare(ctx, fmt.Sprintf("127.0.0.1:%d", s.now().Port))
 	})
 }

@@ -58,6 +58,7 @@ const (
 	atLarge   where = "large" // by a commit that does not fit one object
 	atLayer   where = "layer" // by a compaction
 	atClose   where = "closing"
+	atCrash   where = "behind a crash of PostgreSQL's"
 )
 
 // spot is a point and how it is reached.
@@ -82,6 +83,8 @@ func spots(mode engine.Mode, compaction bool) []spot {
 		{point.FenceBeforePut, atOpening, 1}, {point.FenceAfterPut, atOpening, 1}, {point.RestoreAfterBase, atOpening, 1},
 		{point.LeaseBeforeRenew, atLoad, 1}, {point.WalBeforePut, atLoad, 12}, {point.WalAfterPut, atLoad, 12}, {point.CommitBeforeAck, atLoad, 24},
 		{point.WalBeforePart, atLarge, 2}, {point.WalAfterPart, atLarge, 2}, {point.LeaseBeforeRelease, atClose, 1},
+		{point.ProcessBeforeFork, atOpening, 1}, {point.ProcessBeforeStart, atOpening, 4}, {point.ProcessBeforeStart, atLoad, 3},
+		{point.ProcessAfterExit, atLoad, 2}, {point.ProcessBeforeSignal, atLoad, 8}, {point.ProcessBeforeRestart, atCrash, 1}, {point.CommitBeforeAck, atCrash, 12},
 	}
 	layer, most := atNew, 1
 	if compaction {
@@ -259,20 +262,31 @@ func (k *killing) kill(ctx context.Context, s spot, rule pointfault.Rule) (bool,
 				return false, err
 			}
 		}
-		if err := victim.arm(ctx, k.random.Uint64(), rule); err != nil {
+		rules := []pointfault.Rule{rule}
+		if s.where == atCrash { // all of PostgreSQL starts again, and the process lives on
+			rules = append(rules, pointfault.Rule{Name: crashRule, Point: point.ProcessAfterExit, Do: pointfault.Fail, Nth: 1})
+		}
+		if err := victim.arm(ctx, k.random.Uint64(), rules...); err != nil {
 			return false, err
 		}
 		switch s.where {
 		case atLarge:
-			act = func() { k.largeCopy(ctx) }
+			k.large = true
 		case atLayer:
 			act = func() { k.layers(ctx, victim) }
 		case atClose:
 			act = func() { _ = victim.Do(ctx, node.Close, nil, nil) }
 		}
 	}
-	return k.perish(ctx, victim, act)
+	work := k.work()
+	if s.where == atLarge { // what others commit would take it along in small records
+		work = k.largeWork()
+	}
+	return k.perish(ctx, victim, work, act)
 }
+
+// crashRule is the rule that makes one of PostgreSQL's processes fail.
+const crashRule = "a process of PostgreSQL fails"
 
 // interrupt kills the one that serves, at no point in particular, while clients work.
 func (k *killing) interrupt(ctx context.Context) error {
@@ -287,7 +301,7 @@ func (k *killing) interrupt(ctx context.Context) error {
 
 // work is what clients do until the process dies.
 func (k *killing) work() workload.Load {
-	l := workload.Load{Clients: k.clients, Mix: []string{"ledger", "bank", "bank", "register", "register", "rows", "ddl", "copy"}, Seed: k.random.Uint64()}
+	l := workload.Load{Clients: k.clients, Mix: []string{"ledger", "bank", "transaction", "transaction", "register", "register", "rows", "ddl", "copy"}, Seed: k.random.Uint64(), Sabotage: sabotage}
 	if k.bulk {
 		l.Mix, l.Copy = append(l.Mix, "copy", "copy"), workload.CopySize{Rows: 20, RowBytes: 20_000}
 	}
@@ -315,8 +329,8 @@ func (k *killing) before(ctx context.Context) error {
 }
 
 // perish runs the clients and the act until the victim is gone.
-func (k *killing) perish(ctx context.Context, victim *member, act func()) (bool, error) {
-	stop := k.c.load(ctx, k.work())
+func (k *killing) perish(ctx context.Context, victim *member, work workload.Load, act func()) (bool, error) {
+	stop := k.c.load(ctx, work)
 	acted := make(chan struct{})
 	go func() {
 		defer close(acted)
@@ -324,7 +338,10 @@ func (k *killing) perish(ctx context.Context, victim *member, act func()) (bool,
 			act()
 		}
 	}()
-	_, fired := victim.fault(ctx, pointLimit)
+	event, fired := victim.fault(ctx, pointLimit)
+	if fired && event.Rule == crashRule {
+		_, fired = victim.fault(ctx, pointLimit)
+	}
 	if fired && k.cut {
 		if err := k.c.clk.Sleep(ctx, time.Duration(k.random.IntN(8))*time.Millisecond); err != nil {
 			return false, err
@@ -372,16 +389,9 @@ func (k *killing) layers(ctx context.Context, m *member) {
 	}
 }
 
-// largeCopy commits more than fits one object.
-func (k *killing) largeCopy(ctx context.Context) {
-	k.large = true
-	l := workload.Load{
-		Clients: 1, Mix: []string{"copy"}, Seed: k.random.Uint64(), Copy: workload.CopySize{Rows: 48, RowBytes: 200_000},
-	}
-	victim := k.m
-	stop := k.c.load(ctx, l)
-	<-victim.Ended()
-	_ = stop()
+// largeWork is one client that commits more than fits one object.
+func (k *killing) largeWork() workload.Load {
+	return workload.Load{Clients: 1, Mix: []string{"copy"}, Seed: k.random.Uint64(), Copy: workload.CopySize{Rows: 48, RowBytes: 200_000}}
 }
 
 // powerCut ends all processes, and what is on its way to the bucket.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	_ "embed"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"blobpglite/core/clock"
 	"blobpglite/core/memfs"
@@ -188,7 +191,8 @@ type wazeroSide struct {
 	rt    *pglite.Runtime
 	clock clock.Clock
 	data  *memfs.FS
-	in    *pglite.Instance
+	c     *pglite.Cluster
+	conn  *pglite.Conn
 }
 
 func (w *wazeroSide) start(ctx context.Context) (time.Duration, error) {
@@ -200,37 +204,80 @@ func (w *wazeroSide) start(ctx context.Context) (time.Duration, error) {
 	}
 	data := w.data.Clone()
 	at := w.clock.Monotonic()
-	in, err := w.rt.Start(ctx, pglite.InstanceOptions{Data: data})
-	took := w.clock.Monotonic() - at
+	c, err := w.rt.StartCluster(ctx, pglite.ClusterOptions{Data: data})
 	if err != nil {
 		return 0, err
 	}
+	conn, err := login(ctx, c)
+	took := w.clock.Monotonic() - at
+	if err != nil {
+		c.Kill()
+		return 0, err
+	}
 	w.stop()
-	w.in = in
+	w.c, w.conn = c, conn
 	return took, nil
 }
 
-func (w *wazeroSide) run(ctx context.Context, messages [][]byte) (time.Duration, int64, error) {
-	var n counter
-	at := w.clock.Monotonic()
-	for _, m := range messages {
-		if err := w.in.Exec(ctx, m, &n); err != nil {
-			return 0, 0, err
+// login opens a session on a cluster.
+func login(ctx context.Context, c *pglite.Cluster) (*pglite.Conn, error) {
+	conn, err := c.Connect(ctx, pglite.ConnectOptions{Trusted: true})
+	if err != nil {
+		return nil, err
+	}
+	start, err := (&pgproto3.StartupMessage{
+		ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "postgres", "database": "postgres"},
+	}).Encode(nil)
+	if err == nil {
+		_, err = ask(ctx, conn, start)
+	}
+	return conn, err
+}
+
+// ask sends messages that are answered by one ReadyForQuery, and counts the bytes of the answer.
+func ask(ctx context.Context, conn *pglite.Conn, messages []byte) (n int64, err error) {
+	if _, err := conn.Write(messages); err != nil {
+		return 0, err
+	}
+	var rest []byte // of a message that is not complete
+	for {
+		a, err := conn.Next(ctx)
+		if err != nil {
+			return n, err
+		}
+		n += int64(len(a.Bytes))
+		for rest = append(rest, a.Bytes...); len(rest) >= 5; {
+			size := 1 + int(binary.BigEndian.Uint32(rest[1:]))
+			if size > len(rest) {
+				break
+			}
+			if rest[0] == 'Z' {
+				return n, nil
+			}
+			rest = rest[size:]
 		}
 	}
-	return w.clock.Monotonic() - at, int64(n), nil
+}
+
+func (w *wazeroSide) run(ctx context.Context, messages [][]byte) (time.Duration, int64, error) {
+	n := int64(0)
+	at := w.clock.Monotonic()
+	for _, m := range messages {
+		answered, err := ask(ctx, w.conn, m)
+		if err != nil {
+			return 0, 0, err
+		}
+		n += answered
+	}
+	return w.clock.Monotonic() - at, n, nil
 }
 
 func (w *wazeroSide) stop() {
-	if w.in != nil {
-		w.in.Kill()
-		w.in = nil
+	if w.c != nil {
+		w.c.Kill()
+		w.c, w.conn = nil, nil
 	}
 }
-
-type counter int64
-
-func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return len(p), nil }
 
 // nodeSide is PGlite in a Node process.
 type nodeSide struct {

@@ -117,7 +117,12 @@ func named(all []spot, names []string) ([]spot, error) {
 }
 
 // mixed is what clients of a database do that changes hands.
-func mixed() []string { return []string{"bank", "bank", "register", "register", "ledger", "rows"} }
+func mixed() []string {
+	return []string{"bank", "transaction", "transaction", "register", "register", "ledger", "rows"}
+}
+
+// sabotage is how often a client's statement is cancelled, or its session ended, by another one.
+const sabotage = 30 * time.Millisecond
 
 // on sends clients to one member only, as long as it lives.
 func on(m *member) workload.Target {

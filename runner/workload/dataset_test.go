@@ -1,12 +1,35 @@
 package workload
 
 import (
+	"bytes"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"blobpglite/core/memfs"
 	"blobpglite/core/pglite"
 )
+
+// answers is what a process answers, as a stream.
+type answers struct {
+	t    *testing.T
+	conn *pglite.Conn
+	rest []byte
+}
+
+func (a *answers) Read(b []byte) (int, error) {
+	for len(a.rest) == 0 {
+		next, err := a.conn.Next(a.t.Context())
+		if err != nil {
+			return 0, err
+		}
+		a.rest = next.Bytes
+	}
+	n := copy(b, a.rest)
+	a.rest = a.rest[n:]
+	return n, nil
+}
 
 // TestDataset loads a dataset into PostgreSQL, verifies it, and then damages it in each way that a check is for.
 func TestDataset(t *testing.T) {
@@ -19,18 +42,45 @@ func TestDataset(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := rt.Start(t.Context(), pglite.InstanceOptions{Data: data})
+	c, err := rt.StartCluster(t.Context(), pglite.ClusterOptions{Data: data})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer in.Kill()
-	query := func(sql string) []pglite.Result {
+	defer c.Kill()
+	conn, err := c.Connect(t.Context(), pglite.ConnectOptions{Trusted: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wire := pgproto3.NewFrontend(&answers{t: t, conn: conn}, conn)
+	ask := func(m pgproto3.FrontendMessage) []pglite.Result {
 		t.Helper()
-		results, err := in.Query(t.Context(), sql)
+		wire.Send(m)
+		if err := wire.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		var out []byte
+		for {
+			answer, err := wire.Receive()
+			if err == nil {
+				out, err = answer.Encode(out)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := answer.(*pgproto3.ReadyForQuery); ok {
+				break
+			}
+		}
+		results, err := pglite.ParseResults(bytes.NewReader(out))
 		if err != nil {
-			t.Fatalf("%.60s: %v", sql, err)
+			t.Fatalf("%.60v: %v", m, err)
 		}
 		return results
+	}
+	ask(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "postgres"}})
+	query := func(sql string) []pglite.Result {
+		t.Helper()
+		return ask(&pgproto3.Query{String: sql})
 	}
 	d := Dataset{Bytes: 2_000_000, Seed: 7}
 	query(d.Load())

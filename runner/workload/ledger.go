@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 
 	"blobpglite/runner/history"
 )
@@ -17,7 +18,12 @@ type Conn interface {
 	Query(ctx context.Context, sql string) (rows [][][]string, tags []string, err error)
 	// Copy sends one large COPY of rows by CopyRow.
 	Copy(ctx context.Context, token int64, rows, rowBytes int) error
+	// In is the same place, asked in a session of its own: the same number is the same session, as long as it lives.
+	In(session int64, isolation string) Conn
 }
+
+// Isolations are what clients have their transactions at, in turn.
+func Isolations() []string { return []string{"read committed", "repeatable read", "serializable"} }
 
 // Sizes of what a mix of clients works on.
 const (
@@ -141,7 +147,9 @@ type request struct {
 	kind history.Kind
 	in   map[string]int64
 	sql  string
-	copy bool
+	// steps are sent one by one, each when the one before was answered; the last one commits. Empty: sql.
+	steps []string
+	copy  bool
 	// done reads the answer into the operation; nil: there is nothing to read.
 	done func(op *history.Op, rows [][][]string, tags []string) error
 }
@@ -150,7 +158,7 @@ type request struct {
 type maker struct {
 	h        *history.History
 	random   *rand.Rand
-	kinds    []history.Kind
+	kinds    []func(*maker) request
 	copies   CopySize
 	made     int64            // the table that this client has made last, and knows to be there
 	observed [Registers]int64 // what it saw last in each register: what a swap expects
@@ -159,24 +167,31 @@ type maker struct {
 // CopySize is how large a COPY is.
 type CopySize struct{ Rows, RowBytes int }
 
-func (m *maker) next() request {
-	switch kind := m.kinds[m.random.IntN(len(m.kinds))]; kind {
-	case history.Append:
-		return m.append()
-	case history.Transfer:
-		if m.random.IntN(3) == 0 {
-			return bankRead()
-		}
-		return m.transfer()
-	case history.Read:
-		return m.register()
-	case history.Block:
-		return m.block()
-	case history.DDL:
-		return m.ddl()
-	default:
-		return request{kind: history.Copy, copy: true, in: map[string]int64{"token": m.h.Token(), "rows": int64(m.copies.Rows)}}
+func (m *maker) next() request { return m.kinds[m.random.IntN(len(m.kinds))](m) }
+
+// bank moves money, or looks at all accounts.
+func (m *maker) bank() request {
+	if m.random.IntN(3) == 0 {
+		return bankRead()
 	}
+	return m.transfer()
+}
+
+func (m *maker) large() request {
+	return request{kind: history.Copy, copy: true, in: map[string]int64{"token": m.h.Token(), "rows": int64(m.copies.Rows)}}
+}
+
+// transaction is a transfer as a program makes it: a round trip for each statement, its locks in any order, so that it waits for others, and
+// others for it, and some are told of a deadlock.
+func (m *maker) transaction() request {
+	r := m.transfer()
+	lock := ""
+	if m.random.IntN(2) == 0 {
+		lock = " FOR UPDATE"
+	}
+	r.steps = []string{"BEGIN", fmt.Sprintf("SELECT balance FROM accounts WHERE id = %d%s", r.in["from"], lock)}
+	r.steps = append(append(r.steps, strings.Split(r.sql, "; ")...), "COMMIT")
+	return r
 }
 
 func (m *maker) append() request {

@@ -33,6 +33,8 @@ type Load struct {
 	Target  Target
 	// Outcome says how a request ended that ended with an error.
 	Outcome func(error) history.Outcome
+	// Sabotage is how often, about, another session cancels what one of the clients runs, or ends its session. Zero: never.
+	Sabotage time.Duration
 	// Latency hears of each request that was acknowledged. Nil: nobody.
 	Latency func(time.Duration)
 	Copy    CopySize
@@ -42,9 +44,10 @@ type Load struct {
 // Mixes are what Load.Mix may name.
 func Mixes() []string { return slices.Sorted(maps.Keys(mixes())) }
 
-func mixes() map[string]history.Kind {
-	return map[string]history.Kind{
-		"ledger": history.Append, "bank": history.Transfer, "register": history.Read, "rows": history.Block, "ddl": history.DDL, "copy": history.Copy,
+func mixes() map[string]func(*maker) request {
+	return map[string]func(*maker) request{
+		"ledger": (*maker).append, "bank": (*maker).bank, "transaction": (*maker).transaction, "register": (*maker).register,
+		"rows": (*maker).block, "ddl": (*maker).ddl, "copy": (*maker).large,
 	}
 }
 
@@ -54,7 +57,7 @@ const pause = 5 * time.Millisecond
 // Run loads until ctx ends. Requests under way are waited for: ctx ends the loop, not them. An error is a fault of the
 // load itself.
 func (l Load) Run(ctx context.Context) error {
-	var kinds []history.Kind
+	var kinds []func(*maker) request
 	for _, name := range l.Mix {
 		kind, ok := mixes()[name]
 		if !ok {
@@ -76,8 +79,37 @@ func (l Load) Run(ctx context.Context) error {
 			errs[i] = l.client(ctx, m, i)
 		})
 	}
+	var quiet sync.WaitGroup
+	inner, stop := context.WithCancel(ctx)
+	if l.Sabotage > 0 {
+		quiet.Go(func() { l.sabotage(inner) })
+	}
 	wg.Wait()
+	stop()
+	quiet.Wait()
 	return errors.Join(errs...)
+}
+
+// Sabotage picks a client's session, and cancels what it runs or ends it.
+const (
+	sabotageSQL     = "SELECT %s(pid) FROM pg_stat_activity WHERE application_name = '" + ClientName + "' AND pid <> pg_backend_pid() ORDER BY pid OFFSET %d LIMIT 1"
+	sabotageSession = 1 << 40 // no client has so high a number
+	// ClientName is the application_name of the clients' sessions.
+	ClientName = "load"
+)
+
+// sabotage disturbs the clients until ctx ends. What becomes of it nobody asks: the clients tell.
+func (l Load) sabotage(ctx context.Context) {
+	random := rand.New(rand.NewPCG(l.Seed, sabotageSession))
+	for l.Clock.Sleep(ctx, time.Duration((0.5+random.Float64())*float64(l.Sabotage))) == nil {
+		how := "pg_cancel_backend"
+		if random.IntN(3) == 0 {
+			how = "pg_terminate_backend"
+		}
+		if conn, _ := l.Target(); conn != nil {
+			_, _, _ = conn.In(sabotageSession, "").Query(context.WithoutCancel(ctx), fmt.Sprintf(sabotageSQL, how, random.IntN(l.Clients)))
+		}
+	}
 }
 
 // client asks one request after the other.
@@ -108,6 +140,7 @@ func (l Load) client(ctx context.Context, m *maker, n int) error {
 			}
 			continue
 		}
+		conn = conn.In(id, Isolations()[n%len(Isolations())])
 		outcome, err := l.ask(context.WithoutCancel(ctx), m, id, conn, name)
 		if err != nil {
 			return err
@@ -136,13 +169,20 @@ func (l Load) ask(ctx context.Context, m *maker, id int64, conn Conn, name strin
 	var rows [][][]string
 	var tags []string
 	var err error
-	if r.copy {
+	committed := true // what ends it, if it ends with an error
+	switch {
+	case r.copy:
 		err = conn.Copy(ctx, r.in["token"], l.Copy.Rows, l.Copy.RowBytes)
-	} else {
+	case len(r.steps) > 0:
+		committed, err = transact(ctx, conn, r.steps)
+	default:
 		rows, tags, err = conn.Query(ctx, r.sql)
 	}
 	if err != nil {
-		outcome := l.Outcome(err)
+		outcome := history.Failed
+		if committed {
+			outcome = l.Outcome(err)
+		}
 		l.History.End(op, outcome, func(op *history.Op) { op.Error = err.Error() })
 		return outcome, nil
 	}
@@ -156,4 +196,23 @@ func (l Load) ask(ctx context.Context, m *maker, id int64, conn Conn, name strin
 		return history.OK, fmt.Errorf("load: the answer to %q: %w", r.sql, bad)
 	}
 	return history.OK, nil
+}
+
+// transact sends a transaction's statements one by one. sent says whether the last one, its COMMIT, was: before, an error means that
+// it is not committed, whatever the error is.
+func transact(ctx context.Context, conn Conn, steps []string) (sent bool, err error) {
+	for i, sql := range steps {
+		sent = i == len(steps)-1
+		_, tags, err := conn.Query(ctx, sql)
+		switch {
+		case err != nil && !sent:
+			_, _, _ = conn.Query(ctx, "ROLLBACK") // if there is a session still
+			return false, err
+		case err != nil:
+			return true, err
+		case sent && !slices.Equal(tags, []string{"COMMIT"}):
+			return false, fmt.Errorf("COMMIT was answered with %q", tags)
+		}
+	}
+	return true, nil
 }

@@ -42,6 +42,8 @@ func (f *fake) Query(ctx context.Context, sql string) ([][][]string, []string, e
 	return [][][]string{{{"1"}}}, []string{"UPDATE 1"}, nil
 }
 
+func (f *fake) In(int64, string) Conn { return f }
+
 func (f *fake) Copy(context.Context, int64, int, int) error { return nil }
 
 var errLost = errors.New("the process ended")

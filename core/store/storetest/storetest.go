@@ -6,6 +6,8 @@
 //
 // It needs no clock and no order between its tests. It holds for any correct store, also for one that throttles and
 // resolves that by itself, and asks for nothing that the contract does not promise.
+//
+// Forgetful is a store that tests of others put between: it loses replies.
 package storetest
 
 import (

@@ -37,14 +37,6 @@ func calls(name string) place {
 	}}
 }
 
-// uses are the functions that name the address of a variable.
-func uses(name string) place {
-	return place{"users of", []string{name}, func(f *finder, names []string) []uint32 {
-		at, _ := f.address(names[0])
-		return f.p.users[at]
-	}}
-}
-
 // exported are functions and variables that the binary exports, which the host needs from the table too.
 func exported() (functions, variables []string) {
 	return []string{"GetXLogReplayRecPtr", "LWLockAcquire", "PostgresMainLoopOnce", "ProcessInterrupts", "XLogFlush", "pg_usleep"},

@@ -41,6 +41,7 @@ const (
 	opF64Const          = 0x44
 	opI32LtU            = 0x49
 	opI32Ne             = 0x47
+	opI32GtS            = 0x4a
 	opI32GtU            = 0x4b
 	opI32GeU            = 0x4f
 	opI64GtU            = 0x56

@@ -1,0 +1,161 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"blobpglite/core/clock"
+)
+
+var (
+	_ net.Conn    = (*Conn)(nil)
+	_ io.WriterTo = (*Conn)(nil)
+)
+
+// ended is a context that has ended.
+var ended = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// fail is the end of reading; a deadline is none.
+func (c *Conn) fail(ctx context.Context, err error) error {
+	err = ioError(ctx, err)
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		c.failed = err
+	}
+	return err
+}
+
+// ioError is an error as a net.Conn returns it: what the end of a deadline, or of the connection, has made of it.
+func ioError(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	if cause := context.Cause(ctx); errors.Is(cause, os.ErrDeadlineExceeded) {
+		return cause
+	}
+	return net.ErrClosed
+}
+
+// Close says that the client has gone: its process rolls back what is open, and ends.
+func (c *Conn) Close() error {
+	c.end()
+	c.read.set(time.Time{})
+	c.write.set(time.Time{})
+	return c.process.Close()
+}
+
+// Cancel interrupts what the client's process runs: it answers with 57014.
+func (c *Conn) Cancel() { c.process.Cancel() }
+
+// Terminate ends the client's process whatever it runs, as pg_terminate_backend does: it answers with 57P01.
+func (c *Conn) Terminate() { c.process.Terminate() }
+
+// Done is closed when the client's process has ended. What it has answered can still be read.
+func (c *Conn) Done() <-chan struct{} { return c.process.Done() }
+
+// PID is the number of the client's process, as pg_stat_activity shows it.
+func (c *Conn) PID() uint32 { return c.process.Process().PID() }
+
+// RemoteAddr is the process; LocalAddr is what it knows of the client.
+func (c *Conn) RemoteAddr() net.Addr { return processAddr{} }
+
+// LocalAddr is what the process knows of the client.
+func (c *Conn) LocalAddr() net.Addr {
+	if c.remote.Remote != nil {
+		return c.remote.Remote
+	}
+	return processAddr{}
+}
+
+type processAddr struct{}
+
+func (processAddr) Network() string { return "pglite" }
+func (processAddr) String() string  { return "postgresql" }
+
+// SetDeadline bounds reads and writes.
+func (c *Conn) SetDeadline(t time.Time) error {
+	c.read.set(t)
+	c.write.set(t)
+	return nil
+}
+
+// SetReadDeadline bounds reads. An answer that was not read in time is read later.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.read.set(t)
+	return nil
+}
+
+// SetWriteDeadline bounds writes.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.write.set(t)
+	return nil
+}
+
+// deadline is that of a net.Conn, as a context: it ends with os.ErrDeadlineExceeded.
+type deadline struct {
+	life  context.Context
+	clock clock.Clock
+
+	mu     sync.Mutex
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	stop   func() // of the timer; nil: there is none
+}
+
+func (d *deadline) begin(life context.Context, clk clock.Clock) {
+	d.life, d.clock = life, clk
+	d.ctx, d.cancel = context.WithCancelCause(life)
+}
+
+// context is that of what begins now.
+func (d *deadline) context() context.Context {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.ctx
+}
+
+// set replaces the deadline, also for what is under way; zero: there is none.
+func (d *deadline) set(t time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stop != nil {
+		d.stop()
+		d.stop = nil
+	}
+	if d.ctx.Err() != nil {
+		d.ctx, d.cancel = context.WithCancelCause(d.life)
+	}
+	if t.IsZero() || d.life.Err() != nil {
+		return
+	}
+	left := t.Sub(d.clock.Now())
+	if left <= 0 {
+		d.cancel(os.ErrDeadlineExceeded)
+		return
+	}
+	timer, quit, ctx := d.clock.NewTimer(left), make(chan struct{}), d.ctx
+	d.stop = func() { close(quit) }
+	go func() {
+		defer timer.Stop()
+		select {
+		case <-timer.C():
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			select {
+			case <-quit: // it was replaced just now
+			default:
+				d.cancel(os.ErrDeadlineExceeded)
+			}
+		case <-quit:
+		case <-ctx.Done():
+		}
+	}()
+}

@@ -1,0 +1,331 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"blobpglite/core/memfs"
+	"blobpglite/core/pgdata"
+	"blobpglite/core/pglite"
+)
+
+// desk is the session in which the host's own statements run: one, as superuser, that stays as it was left from one call to the next.
+// It is there from the first call on, and again after it has ended. Calls take turns, in the order in which they come.
+type desk struct {
+	turn chan struct{}
+	conn *Conn  // nil: there is none
+	user string // that let the desk in last
+}
+
+func newDesk() desk {
+	d := desk{turn: make(chan struct{}, 1)}
+	d.turn <- struct{}{}
+	return d
+}
+
+// Query runs SQL by the simple protocol and returns the results as text, durable like a client's. A SQL error is a
+// *pgconn.PgError. All calls of Query and Exec share one session. Errors: those of Exec.
+func (e *Engine) Query(ctx context.Context, sql string) ([]pglite.Result, error) {
+	message, err := (&pgproto3.Query{String: sql}).Encode(nil)
+	if err != nil {
+		return nil, fmt.Errorf("encode a query of %d bytes: %w", len(sql), err)
+	}
+	var answer bytes.Buffer
+	if err := e.Exec(ctx, message, &answer); err != nil {
+		return nil, err
+	}
+	return pglite.ParseResults(&answer)
+}
+
+// Exec runs frontend messages in the host's own session, without another call's in between, and writes PostgreSQL's answers to w once
+// everything they tell of is durable. Extended messages without a Sync get one. When ctx ends, what runs is cancelled, and what has
+// not been written of the answer is dropped. Errors: pglite.ErrMessage (nothing was run, unless it is about COPY), ErrFenced,
+// ErrUnknown, ErrPoisoned, ErrClosed, ErrCrashed, ErrStarting, the context's, those of w.
+func (e *Engine) Exec(ctx context.Context, messages []byte, w io.Writer) error {
+	r, err := readRequest(messages)
+	if err != nil || r.answers == 0 {
+		return err
+	}
+	d := &e.desk
+	select {
+	case <-d.turn:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { d.turn <- struct{}{} }()
+	if err := e.admit(ctx); err != nil {
+		return err
+	}
+	if d.conn != nil && isDone(d.conn.Done()) { // it was ended, or PostgreSQL has crashed
+		_ = d.conn.Close()
+		d.conn = nil
+	}
+	if d.conn == nil {
+		if d.conn, err = e.openDesk(ctx); err != nil {
+			return err
+		}
+	}
+	whole, err := e.converse(ctx, d.conn, r, w)
+	if !whole {
+		_ = d.conn.Close()
+		d.conn = nil
+	}
+	return err
+}
+
+func isDone(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
+}
+
+// request are the messages of one call.
+type request struct {
+	messages []byte
+	answers  int  // ReadyForQuery that PostgreSQL ends its answers with
+	copies   bool // the end of data for a COPY FROM STDIN is among them
+}
+
+// readRequest counts what there is to be answered. A Terminate ends the messages.
+func readRequest(messages []byte) (request, error) {
+	const header = 5
+	r := request{}
+	open := false // extended messages that no Sync has ended
+	for rest := messages; len(rest) > 0; {
+		if len(rest) < header {
+			return r, fmt.Errorf("%w: the last message is cut short", pglite.ErrMessage)
+		}
+		kind, n := rest[0], int64(binary.BigEndian.Uint32(rest[1:]))+1
+		if n < header || n > int64(len(rest)) {
+			return r, fmt.Errorf("%w: a message of type %q says that it has %d bytes, and there are %d", pglite.ErrMessage, kind, n, len(rest))
+		}
+		switch kind {
+		case 'X':
+			n, rest = 0, nil
+		case 'Q', 'F':
+			r.answers++
+		case 'S':
+			r.answers, open = r.answers+1, false
+		case 'P', 'B', 'E', 'D', 'C', 'H':
+			open = true
+		case 'c', 'f':
+			r.copies = true
+		}
+		r.messages, rest = messages[:len(r.messages)+int(n)], rest[n:]
+	}
+	if open {
+		sync, err := (&pgproto3.Sync{}).Encode(nil)
+		if err != nil {
+			return r, fmt.Errorf("encode a Sync: %w", err)
+		}
+		r.messages, r.answers = append(bytes.Clone(r.messages), sync...), r.answers+1
+	}
+	return r, nil
+}
+
+// converse sends a request and reads its answers. whole: the session can go on.
+func (e *Engine) converse(ctx context.Context, c *Conn, r request, w io.Writer) (whole bool, err error) {
+	sent := make(chan error, 1)
+	go func() {
+		_, err := c.process.Send(c.life, r.messages)
+		sent <- err
+	}()
+	defer func() {
+		if !whole {
+			c.end()
+		}
+		<-sent
+	}()
+	var told told
+	var failed error
+	for told.ready < r.answers {
+		answer, err := insist(ctx, c)
+		if err != nil {
+			if failed == nil {
+				failed = e.ended(err)
+			}
+			if errors.Is(failed, io.EOF) {
+				failed = fmt.Errorf("%w: the session was ended", ErrCrashed)
+			}
+			return false, failed
+		}
+		told.read(answer.Bytes)
+		if failed == nil {
+			failed = e.release(ctx, mark(answer.Mark))
+		}
+		if failed == nil {
+			if _, err := w.Write(answer.Bytes); err != nil {
+				failed = fmt.Errorf("write the answer: %w", err)
+			}
+		}
+		if told.wantsData && !r.copies {
+			return false, errors.Join(failed, fmt.Errorf("%w: a COPY FROM STDIN without data", pglite.ErrMessage))
+		}
+	}
+	if failed == nil {
+		failed = ctx.Err()
+	}
+	return true, failed
+}
+
+// deskPatience is how long PostgreSQL may take to answer a statement that was cancelled, before the session is given up; deskInsists
+// is how often it is told meanwhile, for a cancel is lost that comes before its statement has begun.
+const (
+	deskPatience = 5 * time.Second
+	deskInsists  = 20 * time.Millisecond
+)
+
+// insist is the next answer. When ctx ends, what runs is cancelled.
+func insist(ctx context.Context, c *Conn) (pglite.Answer, error) {
+	answer, err := c.take(ctx)
+	for range deskPatience / deskInsists {
+		if err == nil || ctx.Err() == nil || !errors.Is(err, ctx.Err()) && !errors.Is(err, context.DeadlineExceeded) {
+			break
+		}
+		c.Cancel()
+		short, cancel := context.WithTimeout(context.WithoutCancel(ctx), deskInsists)
+		answer, err = c.take(short)
+		cancel()
+	}
+	return answer, err
+}
+
+// told reads what PostgreSQL answers, in pieces cut anywhere.
+type told struct {
+	ready     int  // ReadyForQuery
+	wantsData bool // CopyInResponse
+	head      []byte
+	body      int // bytes of the message that are still to come
+}
+
+func (t *told) read(b []byte) {
+	const header = 5
+	for len(b) > 0 {
+		if t.body > 0 {
+			n := min(t.body, len(b))
+			t.body, b = t.body-n, b[n:]
+			continue
+		}
+		n := min(header-len(t.head), len(b))
+		t.head, b = append(t.head, b[:n]...), b[n:]
+		if len(t.head) < header {
+			return
+		}
+		switch t.head[0] {
+		case 'Z':
+			t.ready++
+		case 'G':
+			t.wantsData = true
+		}
+		t.body = int(binary.BigEndian.Uint32(t.head[1:])) - (header - 1)
+		t.head = t.head[:0]
+	}
+}
+
+// deskOptions keep the host's session from what clients have set for whoever logs in.
+const deskOptions = "-c event_triggers=off -c session_preload_libraries= -c local_preload_libraries= -c idle_session_timeout=0 " +
+	"-c idle_in_transaction_session_timeout=0 -c transaction_timeout=0"
+
+// openDesk logs in as the superuser that a database is made with, whatever it is called now, and in any database that there is.
+func (e *Engine) openDesk(ctx context.Context) (*Conn, error) {
+	const superuser, usual = 10, "postgres"
+	users, databases := []string{usual}, []string{usual, "template1"}
+	if e.desk.user != "" {
+		users = []string{e.desk.user, usual}
+	}
+	var first error
+	for range 2 {
+		for _, user := range users {
+			for _, database := range databases {
+				c, err := e.login(ctx, user, database)
+				if err == nil {
+					e.desk.user = user
+					return c, nil
+				}
+				if first == nil {
+					first = fmt.Errorf("log in as %s for the host's own statements: %w", user, err)
+				}
+				if pg := (*pgconn.PgError)(nil); !errors.As(err, &pg) {
+					return nil, err
+				}
+			}
+		}
+		// They were renamed, or are gone: the files tell, as of the last checkpoint.
+		files, err := e.files(ctx)
+		if err != nil {
+			return nil, errors.Join(first, err)
+		}
+		users, databases = named(files, pgdata.AuthID, superuser), named(files, pgdata.Database, 0)
+	}
+	return nil, first
+}
+
+// files are those of the database, at a moment at which they hold whatever the catalogs hold.
+func (e *Engine) files(ctx context.Context) (files *memfs.FS, err error) {
+	if err := e.checkpoint(ctx); err != nil {
+		return nil, err
+	}
+	err = e.server.locked(func(c *pglite.Cluster) { files = c.Data().Clone() })
+	return files, err
+}
+
+// named are the names of shared objects in the files, newest versions first; oid zero: of all.
+func named(files *memfs.FS, catalog uint32, oid uint32) []string {
+	rows, err := pgdata.Shared(files.ReadFile, catalog)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for i := len(rows) - 1; i >= 0; i-- {
+		if oid == 0 || rows[i].OID == oid {
+			names = append(names, rows[i].Name)
+		}
+	}
+	return names
+}
+
+// login opens a session of the host's. An error of PostgreSQL's is a *pgconn.PgError.
+func (e *Engine) login(ctx context.Context, user, database string) (*Conn, error) {
+	c, err := e.Dial(ctx, pglite.ConnectOptions{Trusted: true})
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	front := pgproto3.NewFrontend(c, c)
+	front.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{
+		"user": user, "database": database, "application_name": "host", "options": deskOptions,
+	}})
+	err = front.Flush()
+	for err == nil {
+		var m pgproto3.BackendMessage
+		if m, err = front.Receive(); err != nil {
+			break
+		}
+		switch m := m.(type) {
+		case *pgproto3.ReadyForQuery:
+			if stop() {
+				return c, nil
+			}
+			err = ctx.Err()
+		case *pgproto3.ErrorResponse:
+			err = pgconn.ErrorResponseToPgError(m)
+		}
+	}
+	stop()
+	_ = c.Close()
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return nil, err
+}

@@ -1,0 +1,67 @@
+package engine
+
+import "blobpglite/core/pglite"
+
+// mark is what an answer waits for: it travels with the answer from where PostgreSQL gave it. Answers of one client leave in
+// order, so a mark need not hold what an earlier one has held.
+type mark uint64
+
+const (
+	// early: the answer tells of nothing but an open transaction, and waits for nothing.
+	early mark = 1 << 63
+	// wrote: the process has made something itself since its last answer: a commit, for example.
+	wrote mark = 1 << 62
+	// place is the rest: a number of the committer's, of an operation of the log or of a sync.
+	place = wrote - 1
+)
+
+func (m mark) early() bool   { return m&early != 0 }
+func (m mark) wrote() bool   { return m&wrote != 0 }
+func (m mark) place() uint64 { return uint64(m & place) }
+
+// with is the mark of two answers that leave together.
+func (m mark) with(n mark) mark {
+	return m&n&early | (m|n)&wrote | max(m&place, n&place)
+}
+
+// sight knows what processes can have seen of each other. It belongs to who has the cluster's lock.
+//
+// A process sees what others have committed, and nothing else of what they write. PostgreSQL counts the transactions that have
+// ended, and lets others see one when the process that commits it has written and synced its record (of synchronous_commit=off,
+// which promises less, before that), without anybody running in between. So when the count has risen, everything that clients'
+// processes have written so far can have been seen; while it stands, nothing new has. A session that loads gigabytes in one
+// transaction keeps nobody's answer waiting.
+type sight struct {
+	completions uint64
+	visible     uint64 // the last number of what can have been seen
+}
+
+// look is called before something new is written, and before an answer is marked. written is the last number so far.
+func (s *sight) look(c *pglite.Cluster, written uint64) {
+	if n := c.Completions(); n != s.completions {
+		s.completions, s.visible = n, written
+	}
+}
+
+// answer marks an answer: Process.Note is the number of what the process itself wrote last, since its last answer outside of a
+// block. That counts too, for not everything that is durable when PostgreSQL says so is a transaction.
+func (s *sight) answer(p *pglite.Process, inBlock bool, answers Answers) mark {
+	m := mark(max(s.visible, p.Note))
+	if inBlock {
+		if answers == AnswersEarly {
+			m |= early
+		}
+		return m
+	}
+	if p.Note != 0 {
+		m |= wrote
+	}
+	p.Note = 0
+	return m
+}
+
+// background says whether what a process writes makes nothing that others see: no answer waits for it. What it carries of
+// commits with synchronous_commit=off is durable when PostgreSQL's walwriter says so, and a moment later.
+func background(p *pglite.Process) bool {
+	return p == nil || p.Kind() != pglite.KindClient && p.Kind() != pglite.KindWorker
+}

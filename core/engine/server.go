@@ -1,0 +1,239 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"blobpglite/core/memfs"
+	"blobpglite/core/pgdata"
+	"blobpglite/core/pglite"
+	"blobpglite/core/point"
+	"blobpglite/core/wal"
+)
+
+// server is the PostgreSQL of an engine: a cluster, and after a crash another one on the same files. The files, what was captured of
+// them and what is on its way to the bucket go on: they are what PostgreSQL had written, and whoever was told of a commit finds it.
+type server struct {
+	live     atomic.Pointer[pglite.Cluster] // for hooks, under its lock; nil: PostgreSQL is being started
+	restarts atomic.Int64
+	watching sync.WaitGroup
+	life     context.Context // until the engine ends, or is given up
+	end      context.CancelFunc
+
+	mu      sync.Mutex
+	cluster *pglite.Cluster // the last one that was started
+	next    chan struct{}   // closed when there is another one; nil: there never will be
+}
+
+// startWait bounds how long a client waits for a PostgreSQL that is started again after a crash. startTries is how often that is tried
+// before the engine is given up.
+const (
+	startWait  = 10 * time.Second
+	startTries = 2
+)
+
+// startOn starts PostgreSQL on restored files, into which records were replayed, and looks whether it recovered all that
+// they hold. What it writes to its log when recovery has ended is not shipped before somebody waits for it, so after an error
+// the bucket is as it was.
+func (e *Engine) startOn(ctx context.Context, data *memfs.FS, records []wal.Record) error {
+	if _, err := e.runtime(ctx); err != nil {
+		return err
+	}
+	at := e.o.Clock.Monotonic()
+	c, err := e.boot(ctx, data, records)
+	e.opened.Start = e.since(at)
+	if err != nil {
+		return e.o.blame(err)
+	}
+	s := &e.server
+	s.life, s.end = context.WithCancel(context.WithoutCancel(ctx))
+	e.serve(c, false)
+	s.watching.Go(func() { e.watch(c, data) })
+	return nil
+}
+
+// boot starts a cluster on files, and looks how far it has recovered.
+func (e *Engine) boot(ctx context.Context, data *memfs.FS, records []wal.Record) (*pglite.Cluster, error) {
+	want, err := e.recoverable(data, records)
+	if err == nil {
+		err = dropSignals(data)
+	}
+	if err != nil {
+		return nil, err
+	}
+	o := e.o.cluster(data)
+	o.Mark = func(p *pglite.Process, inBlock bool) uint64 { return uint64(e.commits.mark(p, inBlock)) }
+	c, err := e.o.Runtime.StartCluster(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := want.recovered(pgdata.LSN(c.Replayed())); err != nil {
+		c.Kill()
+		return nil, err
+	}
+	return c, nil
+}
+
+// serve lets clients have a cluster.
+func (e *Engine) serve(c *pglite.Cluster, again bool) {
+	s := &e.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.Locked(func() {
+		e.commits.started(c, again)
+		s.live.Store(c)
+	})
+	if s.next != nil {
+		close(s.next)
+	}
+	s.cluster, s.next = c, make(chan struct{})
+}
+
+// watch starts PostgreSQL again whenever it has crashed: a process failed, and what it had of shared memory nobody can trust, so all
+// were ended. It returns when the engine ends.
+func (e *Engine) watch(c *pglite.Cluster, data *memfs.FS) {
+	s := &e.server
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		close(s.next)
+		s.next = nil
+	}()
+	for {
+		<-c.Done()
+		s.live.Store(nil) // no process runs
+		if s.life.Err() != nil {
+			return
+		}
+		e.o.Logger.Error("PostgreSQL has crashed and is started again; what was committed is there", "because", c.Err())
+		next, err := e.again(data)
+		if err != nil {
+			if s.life.Err() == nil {
+				_ = e.fail(fmt.Errorf("start PostgreSQL again after a crash: %w", err))
+			}
+			return
+		}
+		s.restarts.Add(1)
+		e.serve(next, true)
+		if c = next; s.life.Err() != nil {
+			c.Kill()
+		}
+	}
+}
+
+// again starts PostgreSQL on the files of one that has crashed.
+func (e *Engine) again(data *memfs.FS) (c *pglite.Cluster, err error) {
+	s := &e.server
+	for try := 0; try < startTries && s.life.Err() == nil; try++ {
+		if err = e.o.Hook.Fire(s.life, point.ProcessBeforeRestart); err != nil {
+			return nil, err
+		}
+		if c, err = e.boot(s.life, data, e.commits.reached()); err == nil || errors.Is(err, ErrRecovery) {
+			break
+		}
+	}
+	return c, errors.Join(err, s.life.Err())
+}
+
+// connect makes a process for a client. If PostgreSQL is being started again, it waits for that. Errors: ErrStarting, ErrPoisoned,
+// ErrClosed, pglite.ErrTooManyProcesses, the context's.
+func (e *Engine) connect(ctx context.Context, o pglite.ConnectOptions) (*pglite.Conn, error) {
+	end := e.o.Clock.Monotonic() + startWait
+	for {
+		c, err := e.ready(ctx, end-e.o.Clock.Monotonic())
+		if err != nil {
+			return nil, err
+		}
+		conn, err := c.Connect(ctx, o)
+		if err == nil || !errors.Is(err, pglite.ErrDead) {
+			return conn, err
+		}
+		<-c.Done() // it has crashed just now
+	}
+}
+
+// ready is the cluster, once it serves.
+func (e *Engine) ready(ctx context.Context, patience time.Duration) (*pglite.Cluster, error) {
+	s := &e.server
+	timer := e.o.Clock.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		if err := e.serves(); err != nil {
+			return nil, err
+		}
+		s.mu.Lock()
+		c, next := s.cluster, s.next
+		s.mu.Unlock()
+		if c.Err() == nil {
+			return c, nil
+		}
+		select {
+		case <-next:
+		case <-timer.C():
+			return nil, ErrStarting
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// locked does something while no process runs. Errors: ErrCrashed, and then nothing was done.
+func (s *server) locked(f func(*pglite.Cluster)) error {
+	c, err := s.now()
+	if err != nil {
+		return err
+	}
+	c.Locked(func() { f(c) })
+	return nil
+}
+
+// now is the cluster that runs. Errors: ErrCrashed.
+func (s *server) now() (*pglite.Cluster, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cluster == nil || s.cluster.Err() != nil {
+		return nil, ErrCrashed
+	}
+	return s.cluster, nil
+}
+
+// checkpoint lets PostgreSQL write a checkpoint.
+func (e *Engine) checkpoint(ctx context.Context) error {
+	c, err := e.server.now()
+	if err == nil {
+		err = c.Checkpoint(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", e.ended(err))
+	}
+	return nil
+}
+
+// kill ends PostgreSQL as a crash would, for good. It does not wait: whoever calls it may be what has to end first.
+func (s *server) kill() {
+	s.mu.Lock()
+	c := s.cluster
+	s.mu.Unlock()
+	if c != nil { // else it has not been started
+		s.end()
+		s.watching.Go(c.Kill)
+	}
+}
+
+// ended is an error of the cluster's as a client sees it.
+func (e *Engine) ended(err error) error {
+	if !errors.Is(err, pglite.ErrDead) && !errors.Is(err, ErrCrashed) {
+		return err
+	}
+	if because := e.serves(); because != nil {
+		return because
+	}
+	if errors.Is(err, ErrCrashed) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrCrashed, err)
+}

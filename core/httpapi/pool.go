@@ -1,0 +1,246 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"blobpglite/core/keeper"
+)
+
+// pool has the sessions of the requests: a process of PostgreSQL each. A session belongs to one request at a time, and is cleaned
+// (DISCARD ALL) before the next one gets it; one that cannot be cleaned, or whose request was given up, is ended.
+//
+//	open ──► at work ──► cleaned ──► idle ──► at work ...
+//	            └───────────┴──────────┴────► ended
+type pool struct {
+	connector
+	max      int           // sessions
+	patience time.Duration // how long a request waits for one
+	idleFor  time.Duration
+	maxAge   time.Duration
+
+	places  chan struct{} // a token for each session that is not idle
+	waiting atomic.Int64  // requests, for a place
+	opened  atomic.Int64  // sessions, so far
+
+	mu      sync.Mutex
+	idle    []*session // the one used last is the last
+	busy    map[*session]bool
+	closed  bool
+	closing chan struct{}
+	work    sync.WaitGroup // sessions that are not idle, and who watches those that are
+}
+
+func newPool(c connector, o Options) *pool {
+	return &pool{
+		connector: c, max: o.MaxSessions, patience: o.SessionTimeout, idleFor: o.IdleSession, maxAge: maxSessionAge,
+		places: make(chan struct{}, o.MaxSessions), busy: map[*session]bool{}, closing: make(chan struct{}),
+	}
+}
+
+// maxSessionAge is how long a session is used, at the most: what ALTER ROLE and ALTER DATABASE have set is for new ones, and the
+// catalogs that it has read are let go.
+const maxSessionAge = time.Minute
+
+// acquire gives a request a session of a database. The caller has to release it. Errors: notOpen, keeper.ErrClosed, the context's,
+// a badRequest if there is none within the pool's patience.
+func (p *pool) acquire(ctx context.Context, database string) (*session, error) {
+	if err := p.place(ctx); err != nil {
+		return nil, err
+	}
+	s, crowd, err := p.take(database)
+	if err != nil {
+		<-p.places
+		return nil, err
+	}
+	for _, other := range crowd {
+		other.close()
+		select { // PostgreSQL has a place for so many
+		case <-other.backend.Done():
+		case <-ctx.Done():
+		}
+	}
+	if s == nil {
+		s, err = p.open(ctx, database)
+		if err == nil {
+			p.opened.Add(1)
+			err = p.began(s)
+		}
+	}
+	if err != nil {
+		p.work.Done()
+		<-p.places
+		return nil, err
+	}
+	s.backend.Hold(true)
+	return s, nil
+}
+
+// place waits for one of the places.
+func (p *pool) place(ctx context.Context) error {
+	select {
+	case p.places <- struct{}{}:
+		return nil
+	default:
+	}
+	p.waiting.Add(1)
+	defer p.waiting.Add(-1)
+	t := p.clock.NewTimer(p.patience)
+	defer t.Stop()
+	select {
+	case p.places <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return &notOpen{ctx.Err()}
+	case <-p.closing:
+		return keeper.ErrClosed
+	case <-t.C():
+		return &badRequest{
+			status: http.StatusServiceUnavailable, sqlstate: "53300", reason: refusedBusy,
+			text: fmt.Sprintf("%d sessions are at work, and none of them was free within %v (MaxSessions, SessionTimeout)", p.max, p.patience),
+		}
+	}
+}
+
+// take gives an idle session of the database; nil: there is none. If one has to be opened, those that are too many then are crowd, and
+// the caller's to close. The session, or who opens it, is at work from now on.
+func (p *pool) take(database string) (s *session, crowd []*session, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, nil, keeper.ErrClosed
+	}
+	p.work.Add(1)
+	for i, candidate := range slices.Backward(p.idle) {
+		if candidate.database == database && !candidate.ended() {
+			p.remove(i)
+			p.busy[candidate] = true
+			return candidate, nil, nil
+		}
+	}
+	for len(p.idle) > 0 && len(p.idle)+len(p.places) > p.max {
+		crowd = append(crowd, p.remove(0))
+	}
+	return nil, crowd, nil
+}
+
+// remove takes an idle session off the list. p.mu is held.
+func (p *pool) remove(i int) *session {
+	s := p.idle[i]
+	p.idle = slices.Delete(p.idle, i, i+1)
+	close(s.taken)
+	s.limit.Stop()
+	return s
+}
+
+// began notes a session that was opened.
+func (p *pool) began(s *session) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		defer s.close()
+		return keeper.ErrClosed
+	}
+	p.busy[s] = true
+	return nil
+}
+
+// release takes a session back, and cleans it before the request's answer ends: what a request has left, such as an advisory lock,
+// is in nobody's way then. whole: the request has ended by itself.
+func (p *pool) release(s *session, whole bool) {
+	defer p.work.Done()
+	defer func() { <-p.places }()
+	young := p.clock.Monotonic()-s.opened < p.maxAge
+	if !whole || !young || s.IsBusy() || s.ended() || s.reset() != nil || !p.park(s) {
+		s.close()
+		p.left(s)
+	}
+}
+
+// left forgets a session that has ended.
+func (p *pool) left(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.busy, s)
+}
+
+// park makes a clean session idle, until a request takes it, it ends, or its time is over.
+func (p *pool) park(s *session) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	delete(p.busy, s)
+	s.taken, s.limit = make(chan struct{}), p.clock.NewTimer(p.idleFor)
+	p.idle = append(p.idle, s)
+	p.work.Add(1)
+	go p.watch(s, s.taken, s.limit.C())
+	return true
+}
+
+// watch ends a session that is idle for too long, or has ended by itself.
+func (p *pool) watch(s *session, taken <-chan struct{}, limit <-chan time.Time) {
+	defer p.work.Done()
+	select {
+	case <-taken:
+		return
+	case <-limit:
+	case <-s.backend.Done():
+	}
+	p.mu.Lock()
+	i := -1
+	select {
+	case <-taken: // it was faster
+	default:
+		i = slices.Index(p.idle, s)
+		p.remove(i)
+	}
+	p.mu.Unlock()
+	if i >= 0 {
+		s.close()
+	}
+}
+
+// figures are how many sessions there are.
+func (p *pool) figures() (idle, busy int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.idle), len(p.busy)
+}
+
+// close ends the sessions that are idle, waits for those at work, and ends those too when ctx ends. Nobody gets one any more.
+func (p *pool) close(ctx context.Context) error {
+	p.mu.Lock()
+	if !p.closed {
+		p.closed = true
+		close(p.closing)
+	}
+	var idle []*session
+	for len(p.idle) > 0 {
+		idle = append(idle, p.remove(0))
+	}
+	p.mu.Unlock()
+	for _, s := range idle {
+		s.close()
+	}
+	done := make(chan struct{})
+	go func() { p.work.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	for s := range p.busy {
+		s.cut()
+	}
+	p.mu.Unlock()
+	<-done
+	return ctx.Err()
+}

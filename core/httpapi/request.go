@@ -1,0 +1,164 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+)
+
+const (
+	maxBatch  = 1000  // statements of one request
+	maxParams = 65535 // of a statement. Source: postgresql.org/docs/current/protocol-message-formats.html, Bind: an Int16
+)
+
+// request is the body of a POST /sql.
+type request struct {
+	SQL    string            `json:"sql"`
+	Params []json.RawMessage `json:"params"`
+	Batch  []statement       `json:"batch"`
+}
+
+type statement struct {
+	SQL    string            `json:"sql"`
+	Params []json.RawMessage `json:"params"`
+}
+
+type column struct {
+	Name string `json:"name"`
+	Type string `json:"type"`
+}
+
+// result is what one statement returned.
+type result struct {
+	Columns []column            `json:"columns"`
+	Rows    [][]json.RawMessage `json:"rows"`
+	Tag     string              `json:"tag"`
+}
+
+// decode reads a request; every unknown field is an error.
+func (a *API) decode(w http.ResponseWriter, r *http.Request) (statements []statement, batch bool, err error) {
+	if err := jsonOnly(r); err != nil {
+		return nil, false, err
+	}
+	body, err := a.body(w, r)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := exactText(body); err != nil {
+		return nil, false, err
+	}
+	var q request
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&q); err != nil {
+		return nil, false, bad(http.StatusBadRequest, "the request is not what it should be, {\"sql\": text, \"params\": [...]} or {\"batch\": [...]}: %v", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, false, bad(http.StatusBadRequest, "there is something behind the request")
+	}
+	switch {
+	case q.SQL != "" && q.Batch != nil:
+		return nil, false, bad(http.StatusBadRequest, "the request has \"sql\" and \"batch\"; send one of them")
+	case q.SQL != "":
+		return []statement{{q.SQL, q.Params}}, false, nil
+	case q.Params != nil && q.Batch != nil:
+		return nil, false, bad(http.StatusBadRequest, "the parameters of a batch belong to its statements")
+	case len(q.Batch) == 0:
+		return nil, false, bad(http.StatusBadRequest, "the request has no \"sql\"")
+	case len(q.Batch) > maxBatch:
+		return nil, false, bad(http.StatusBadRequest, "a batch of %d statements; %d at most", len(q.Batch), maxBatch)
+	}
+	for i, s := range q.Batch {
+		if s.SQL == "" {
+			return nil, false, bad(http.StatusBadRequest, "statement %d of the batch has no \"sql\"", i+1)
+		}
+		if endsTransaction(s.SQL) {
+			return nil, false, bad(http.StatusBadRequest, "statement %d: a batch is one transaction, and ends by itself", i+1)
+		}
+	}
+	return q.Batch, true, nil
+}
+
+// endsTransaction says whether a statement is one that begins or ends a transaction. There is one statement in a text here.
+func endsTransaction(sql string) bool {
+	word := words(sql, 3)
+	switch word[0] {
+	case "BEGIN", "START", "COMMIT", "END", "ABORT":
+		return true
+	case "PREPARE":
+		return word[1] == "TRANSACTION"
+	case "ROLLBACK":
+		return word[1] != "TO" && word[2] != "TO"
+	}
+	return false
+}
+
+// words are the first n words of a statement, in upper case; empty: something else is there.
+func words(sql string, n int) []string {
+	out := make([]string, n)
+	for i := range out {
+		sql = skipComments(sql)
+		end := 0
+		for end < len(sql) && isWordByte(sql[end]) {
+			end++
+		}
+		out[i], sql = strings.ToUpper(sql[:end]), sql[end:]
+	}
+	return out
+}
+
+// database is the one that the request is for: that of the query parameter, or the usual one.
+func (a *API) database(r *http.Request) (string, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return "", bad(http.StatusBadRequest, "the URL's query cannot be read: %v", err)
+	}
+	given, ok := query["database"]
+	switch {
+	case !ok:
+		return a.o.Database, nil
+	case len(given) > 1:
+		return "", bad(http.StatusBadRequest, "%d databases in the URL; a request is for one", len(given))
+	case given[0] == "" || !utf8.ValidString(given[0]) || strings.ContainsRune(given[0], 0):
+		return "", bad(http.StatusBadRequest, "the URL's database, %q, is no name", given[0])
+	}
+	return given[0], nil
+}
+
+func accepts(r *http.Request, kind string) bool {
+	for part := range strings.SplitSeq(r.Header.Get("Accept"), ",") {
+		if name, _, err := mime.ParseMediaType(strings.TrimSpace(part)); err == nil && name == kind {
+			return true
+		}
+	}
+	return false
+}
+
+// parameters are PostgreSQL's texts of JSON values.
+func parameters(values []json.RawMessage) ([][]byte, error) {
+	if len(values) > maxParams {
+		return nil, bad(http.StatusBadRequest, "%d parameters; a statement may have %d: send rows as one JSON array (json_to_recordset), or in a batch", len(values), maxParams)
+	}
+	out := make([][]byte, len(values))
+	for i, v := range values {
+		v = bytes.TrimSpace(v)
+		switch {
+		case len(v) == 0 || string(v) == "null":
+		case v[0] == '"':
+			var text string
+			if err := json.Unmarshal(v, &text); err != nil {
+				return nil, bad(http.StatusBadRequest, "parameter %d: %v", i+1, err)
+			}
+			out[i] = []byte(text)
+		default:
+			out[i] = v
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,102 @@
+package pglite
+
+import (
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// beat asks, every so often, whoever runs a guest to come back to the host.
+//
+// Compiled WebAssembly has no points at which Go's scheduler could stop it. When Go's garbage collector waits for every processor, and
+// one is in a statement that computes without calling the host, no goroutine runs any more: none that renews a lease, that cancels,
+// that would set a flag. So what sets the flag must not be Go: it is a thread of the kernel's that Go knows nothing of, with every
+// signal blocked. It sleeps, stores a one where it is told to, and sleeps again; after a while without a target it sleeps until it is
+// woken.
+type beat struct {
+	control *beatControl
+	memory  []byte // of control and the thread's stack
+}
+
+// beatControl is what the thread looks at. Its places are known to beat_linux_amd64.s.
+type beatControl struct {
+	active uint32 // beatSleeps and so on; the thread waits for it to change
+	busy   uint32 // it has read target, and may be about to store there
+	target uintptr
+	every  unix.Timespec
+	thread uint32 // its number; zero, by the kernel, when it has ended
+}
+
+// What beatControl.active says.
+const (
+	beatSleeps = 0
+	beatRuns   = 1
+	beatEnds   = 2
+)
+
+const beatMemory = 16 << 10
+
+// startBeat starts the thread, on a stack that ends at stack; it uses nothing of it.
+//
+//go:noescape
+func startBeat(control *beatControl, stack uintptr) (errno uintptr)
+
+// newBeat starts the thread; close ends it.
+func newBeat(every time.Duration) (*beat, error) {
+	memory, err := unix.Mmap(-1, 0, beatMemory, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return nil, fmt.Errorf("start the thread that interrupts statements: %w", err)
+	}
+	b := &beat{memory: memory, control: (*beatControl)(unsafe.Pointer(&memory[0]))}
+	b.control.every = unix.NsecToTimespec(int64(every))
+	b.control.active = beatRuns
+	if errno := startBeat(b.control, uintptr(unsafe.Pointer(&memory[0]))+beatMemory-64); errno != 0 {
+		_ = unix.Munmap(memory)
+		return nil, fmt.Errorf("start the thread that interrupts statements: %w", unix.Errno(errno))
+	}
+	return b, nil
+}
+
+// aim says where a one is to be stored from now on; nil: nowhere. It costs a few nanoseconds, or a system call where the thread was not
+// aimed for long. The word must stay mapped until settle or close has returned.
+func (b *beat) aim(word *uint32) {
+	c := b.control
+	atomic.StoreUintptr(&c.target, uintptr(unsafe.Pointer(word)))
+	if word != nil && atomic.LoadUint32(&c.active) == beatSleeps && atomic.CompareAndSwapUint32(&c.active, beatSleeps, beatRuns) {
+		b.futex(&c.active, futexWake, 1, nil)
+	}
+}
+
+// settle returns when nothing is stored any more where it was aimed before.
+func (b *beat) settle() {
+	for atomic.LoadUint32(&b.control.busy) != 0 {
+		runtime.Gosched()
+	}
+}
+
+// close ends the thread: from then on it stores nothing anywhere.
+func (b *beat) close() {
+	c := b.control
+	b.aim(nil)
+	atomic.StoreUint32(&c.active, beatEnds)
+	b.futex(&c.active, futexWake, 1, nil)
+	// The kernel clears the number and wakes who waits for that. Only then is the stack nobody's.
+	for n := atomic.LoadUint32(&c.thread); n != 0; n = atomic.LoadUint32(&c.thread) {
+		b.futex(&c.thread, futexWaitShared, n, &unix.Timespec{Nsec: int64(100 * time.Millisecond)})
+	}
+	_ = unix.Munmap(b.memory)
+}
+
+// Operations of futex(2).
+const (
+	futexWaitShared = 0 // what the kernel does at a thread's end is FUTEX_WAKE, not private
+	futexWake       = 1 | 128
+)
+
+func (b *beat) futex(word *uint32, op uintptr, value uint32, timeout *unix.Timespec) {
+	_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), op, uintptr(value), uintptr(unsafe.Pointer(timeout)), 0, 0)
+}

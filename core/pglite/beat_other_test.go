@@ -1,0 +1,6 @@
+//go:build !(linux && amd64)
+
+package pglite
+
+// resting says whether a beat waits until it is aimed.
+func resting(b beater) bool { return tickerRests(b.(*tickBeat)) }

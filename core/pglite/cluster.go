@@ -1,0 +1,546 @@
+package pglite
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/memfs"
+	"blobpglite/core/point"
+)
+
+// ClusterOptions configures a cluster.
+type ClusterOptions struct {
+	// Data is the data directory; the cluster owns it from now on.
+	Data *memfs.FS
+	// MemoryLimit bounds the linear memory of each process in bytes: queries that need more fail with SQLSTATE 53200. Zero or
+	// above 2 GiB: 2 GiB. Below 128 MiB PostgreSQL does not start.
+	MemoryLimit int64
+	// DataLimit bounds the data directory in bytes: statements that need more fail with SQLSTATE 53100. The log may
+	// pass it, by what was written since the last checkpoint. Zero: no limit.
+	DataLimit int64
+	// Settings are server parameters on top of the host's own, as on the postgres command line.
+	Settings map[string]string
+	// MaxClients is how many clients there may be at once, besides superusers and the host itself, where Settings has no
+	// max_connections. Zero: 100.
+	MaxClients int
+	// Rules are what pg_hba.conf says, in its own words, for as long as it is as initdb made it. Empty: what initdb says, which is that
+	// everybody of this machine is let in (trust).
+	Rules string
+	// Mark is asked, under the lock, whenever a client's process hands on answers: what it returns travels with them. inBlock:
+	// they tell of nothing but the transaction block in which the process is, which may fail yet. Nil: zero.
+	Mark func(p *Process, inBlock bool) uint64
+	// Clock is the guest's clock; nil: the system's.
+	Clock clock.Clock
+	// Random is the guest's source of randomness; nil: the operating system's.
+	Random io.Reader
+	// Log hears each line of the server log. Nil: dropped.
+	Log func(line string)
+	// Hook is called at the points process/...; nil: not. An error is one of the process that passes it, so PostgreSQL crashes.
+	Hook point.Hook
+}
+
+// Cluster is a running PostgreSQL: a process for each client, and those that work for all. The host is their postmaster and their
+// kernel. Its methods may be called from any goroutine, but for those that say otherwise.
+type Cluster struct {
+	rt    *Runtime
+	o     ClusterOptions
+	files *files // what every process begins with
+	lock  hostLock
+	image *forkImage // under the lock
+	shm   sharedFiles
+
+	mu       sync.Mutex // guards what follows
+	procs    map[uint32]*Process
+	slots    []bool // taken; the first is nobody's
+	nextPID  uint32
+	err      error // why it has ended, or is ending
+	stopping bool  // in order: what ends is not started again
+	named    map[string]*Process
+
+	checkpoints waiters
+	replayed    uint64
+	leftOut     []string
+	stats       clusterCounts
+	ctx         context.Context // of what lives as long as the cluster
+	running     sync.WaitGroup  // goroutines of processes
+	stop        chan struct{}   // closed with err
+	done        chan struct{}
+}
+
+// clusterCounts are what ClusterStats tells.
+type clusterCounts struct {
+	spawns, spawnTime, yields, signals, checkpoints atomic.Int64
+}
+
+// ClusterStats counts what a cluster did since it was started.
+type ClusterStats struct {
+	Processes   map[string]int // that there are, by kind
+	Queued      map[string]int // of them, those that wait for the lock
+	Running     string         // the kind of the one that has it; empty: none
+	Spawned     int64          // processes that were started
+	SpawnTime   time.Duration  // what starting them took, until they could run
+	Switches    int64          // the lock went from one process to another
+	Yields      int64          // a process that had run for long let others run
+	Waits       int64          // a process had to wait for the lock
+	Waited      time.Duration  // how long
+	Signals     int64
+	Checkpoints int64 // that somebody asked for
+}
+
+// postmasterPid is the host's own number among the processes.
+const postmasterPid = 1
+
+// firstPid is that of the first process; PostgreSQL is told the numbers, nobody else.
+const firstPid = 1001
+
+// maxRows of a process's start: see exitForked.
+const exitForked = 77 // the postmaster's own instance goes no further
+
+// StartCluster starts PostgreSQL on a data directory; after a crash it recovers first. It takes clients when StartCluster
+// returns. Settings of ALTER SYSTEM that it cannot start with are left out, see Cluster.LeftOut. An error of PostgreSQL itself
+// holds the last lines of its log.
+func (rt *Runtime) StartCluster(ctx context.Context, o ClusterOptions) (*Cluster, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if o.Data == nil {
+		return nil, errors.New("start PostgreSQL: no data directory given")
+	}
+	if err := CheckSettings(o.Settings); err != nil {
+		return nil, fmt.Errorf("start PostgreSQL: %w", err)
+	}
+	o.fill()
+	tellIgnored(o.Data, o.Log)
+	c, err := rt.tryCluster(ctx, trial{o: o})
+	if err != nil && ctx.Err() == nil && !errors.Is(err, errNotStarted) {
+		c, err = rt.again(ctx, o, err)
+	}
+	if err == nil {
+		sayOverridden(o.Data, o.settings(), o.Log)
+	}
+	return c, err
+}
+
+func (o *ClusterOptions) fill() {
+	if o.Clock == nil {
+		o.Clock = clock.System()
+	}
+	if o.Random == nil {
+		o.Random = defaultRandom
+	}
+	if o.Log == nil {
+		o.Log = func(string) {}
+	}
+	if o.Mark == nil {
+		o.Mark = func(*Process, bool) uint64 { return 0 }
+	}
+	if o.MaxClients == 0 {
+		o.MaxClients = defaultClients
+	}
+}
+
+// defaultClients is PostgreSQL's own max_connections. hostSessions are the host's own besides the clients', and those that are reserved
+// for superusers (superuser_reserved_connections).
+const (
+	defaultClients = 100
+	hostSessions   = 8
+	reserved       = 3
+)
+
+// settings are those that PostgreSQL is started with.
+func (o *ClusterOptions) settings() map[string]string {
+	all := map[string]string{"max_connections": strconv.Itoa(o.MaxClients + reserved + hostSessions)}
+	maps.Copy(all, HostSettings())
+	maps.Copy(all, o.Settings)
+	return all
+}
+
+// instance are the options of a process's instance.
+func (o *ClusterOptions) instance() instanceOptions {
+	return instanceOptions{memoryLimit: o.MemoryLimit, dataLimit: o.DataLimit, clock: o.Clock, random: o.Random, log: o.Log}
+}
+
+// tryCluster starts PostgreSQL in one way. What it writes to files before it fails is there the next time, as after a crash.
+func (rt *Runtime) tryCluster(ctx context.Context, t trial) (*Cluster, error) {
+	o := t.o
+	tail := &logTail{next: o.Log}
+	dropSlots(o.Data, o.Log)
+	var c *Cluster
+	var err error
+	if t.conf == nil {
+		c = rt.adopt(ctx, o, tail.line)
+	}
+	if c == nil {
+		told := o
+		told.Log = tail.line
+		if c, err = rt.newCluster(ctx, told, t.conf); err != nil {
+			return nil, err
+		}
+		err = c.main(ctx)
+	}
+	if err == nil {
+		err = c.boot(ctx)
+	}
+	if err != nil {
+		c.Kill()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("start PostgreSQL: %w%s", err, tail.text())
+	}
+	return c, nil
+}
+
+// newCluster is a cluster of which nothing runs yet. conf holds files that are read instead of the data directory's.
+func (rt *Runtime) newCluster(ctx context.Context, o ClusterOptions, conf *memfs.FS) (*Cluster, error) {
+	fs := newFiles(rt.installed(), o.Data, o.Random)
+	standardFiles(fs, o.Log)
+	fs.replaced = conf
+	c := &Cluster{
+		rt: rt, o: o, files: fs, procs: map[uint32]*Process{}, named: map[string]*Process{}, nextPID: firstPid,
+		stop: make(chan struct{}), done: make(chan struct{}), ctx: context.WithoutCancel(ctx),
+	}
+	c.lock.clock = o.Clock
+	var err error
+	if c.lock.beat, err = newBeat(sliceTime); err != nil {
+		return nil, fmt.Errorf("%w: %w", errNotStarted, err)
+	}
+	return c, nil
+}
+
+// main runs PostgreSQL's main up to where its postmaster would fork for the first time, and takes the image.
+func (c *Cluster) main(ctx context.Context) error {
+	o := c.o.instance()
+	o.imaged = true
+	in, err := c.rt.newInstance(c.rt.main, c.files, o, 0)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNotStarted, err)
+	}
+	defer in.release()
+	in.cluster = c
+	c.lock.lock(nil)
+	defer c.lock.unlock()
+	if err = in.prepare(); err == nil {
+		_, _, _, err = in.enterGuest(in.fn.setActive, 1)
+	}
+	var code uint32
+	if err == nil {
+		code, err = in.main(commandLine(c.o.settings(), ""))
+	}
+	if err == nil && code != exitForked {
+		err = fmt.Errorf("PostgreSQL ended with exit code %d", code)
+	}
+	if err == nil && c.image == nil {
+		err = errors.New("PostgreSQL did not come to where it would start processes")
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return err
+	}
+	c.shm.leave(in)
+	c.slots = make([]bool, c.image.children+1)
+	return nil
+}
+
+// boot starts the processes that work for all; recovery ends before it returns.
+func (c *Cluster) boot(ctx context.Context) error {
+	if _, err := c.start(KindCheckpoint); err != nil {
+		return err
+	}
+	startup, err := c.start(KindStartup)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-startup.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if startup.err != nil || startup.code != 0 {
+		if err := c.Err(); err != nil {
+			return err
+		}
+		return fmt.Errorf("recovery failed: exit code %d", startup.code)
+	}
+	c.replayed = startup.lastLSN
+	c.files.replaced = nil
+	if _, err := c.start(KindWalWriter); err != nil {
+		return err
+	}
+	if len(readConf(c.files.data)) > 0 {
+		if err := c.probe(ctx); err != nil {
+			return err
+		}
+	}
+	c.later(c.launchLate)
+	return nil
+}
+
+// launcherDelay is how long after the start autovacuum begins: whoever waits for the start has his answer first.
+const launcherDelay = time.Second
+
+// launchLate starts the autovacuum launcher, if it is wanted, a moment after the start.
+func (c *Cluster) launchLate() {
+	t := c.o.Clock.NewTimer(launcherDelay)
+	defer t.Stop()
+	select {
+	case <-t.C():
+	case <-c.stop:
+		return
+	}
+	wanted := false
+	c.Locked(func() { wanted = c.image.autovacuum })
+	if wanted && c.process(KindLauncher) == nil {
+		c.tell(c.start(KindLauncher))
+	}
+}
+
+// start starts a process without a client, and remembers it by its kind.
+func (c *Cluster) start(kind string) (*Process, error) { return c.spawn(kind, nil, auxiliary) }
+
+// enter keeps what the cluster holds until running is told that it is done. Errors: ErrDead.
+func (c *Cluster) enter() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return fmt.Errorf("%w: %w", ErrDead, c.err)
+	}
+	c.running.Add(1)
+	return nil
+}
+
+// enlist gives a process its number and its place.
+func (c *Cluster) enlist(p *Process) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return fmt.Errorf("%w: %w", ErrDead, c.err)
+	}
+	slot := slices.Index(c.slots[1:], false) + 1
+	if slot == 0 {
+		return ErrTooManyProcesses
+	}
+	c.slots[slot] = true
+	p.slot, p.pid = slot, c.nextPID
+	c.nextPID++
+	c.procs[p.pid] = p
+	if p.kind != KindClient && p.kind != KindWorker {
+		c.named[p.kind] = p
+	}
+	return nil
+}
+
+// ErrTooManyProcesses means that PostgreSQL has no place for another process; max_connections is far below.
+var ErrTooManyProcesses = errors.New("too many processes")
+
+// discharge takes a process from the list, and does what a postmaster does when a child has ended.
+func (c *Cluster) discharge(p *Process) {
+	c.mu.Lock()
+	delete(c.procs, p.pid)
+	c.slots[p.slot] = false
+	if c.named[p.kind] == p {
+		delete(c.named, p.kind)
+	}
+	again := c.err == nil && !c.stopping
+	launcher := c.named[KindLauncher]
+	c.mu.Unlock()
+	switch {
+	case !again:
+	case p.kind == KindWorker && launcher != nil:
+		launcher.signal(sigUSR2)
+	case p.kind == KindWalWriter, p.kind == KindLauncher && c.image.autovacuum:
+		c.later(func() { c.tell(c.start(p.kind)) })
+	}
+	c.checkpoints.wake()
+}
+
+// later does something that needs the lock of somebody who has it now.
+func (c *Cluster) later(f func()) {
+	if c.enter() == nil {
+		go func() {
+			defer c.running.Done()
+			f()
+		}()
+	}
+}
+
+// tell logs that a process could not be started.
+func (c *Cluster) tell(_ *Process, err error) {
+	if err != nil && !errors.Is(err, ErrDead) {
+		c.o.Log("WARNING:  " + err.Error())
+	}
+}
+
+// process is a process by its kind; nil: there is none.
+func (c *Cluster) process(kind string) *Process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.named[kind]
+}
+
+// all are the processes that run.
+func (c *Cluster) all() []*Process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Values(c.procs))
+}
+
+// crash ends all processes because of one: what it held of shared memory nobody can trust. It may be called under the lock.
+func (c *Cluster) crash(err error) {
+	if c.finish(err) {
+		c.o.Log("LOG:  " + err.Error() + "; all processes are ended")
+	}
+}
+
+// finish ends everything at once; the first reason counts.
+func (c *Cluster) finish(err error) (first bool) {
+	c.mu.Lock()
+	first = c.err == nil
+	if first {
+		c.err = err
+		close(c.stop)
+	}
+	c.mu.Unlock()
+	if !first {
+		return false
+	}
+	for _, p := range c.all() {
+		p.kill()
+	}
+	go func() {
+		c.running.Wait()
+		c.lock.lock(nil)
+		c.shm.close()
+		c.lock.retire()
+		c.lock.unlock()
+		close(c.done)
+	}()
+	return true
+}
+
+// Kill ends all processes at once, as kill -9 would: nothing is flushed. When it returns nothing runs any more.
+func (c *Cluster) Kill() {
+	c.finish(errKilled)
+	<-c.done
+}
+
+// Shutdown ends PostgreSQL in order: no new processes, clients are told (57P01), a checkpoint is written. When it returns, also by
+// ctx's error, nothing runs any more.
+func (c *Cluster) Shutdown(ctx context.Context) error {
+	defer c.Kill()
+	c.mu.Lock()
+	c.stopping = true
+	c.mu.Unlock()
+	for _, p := range c.all() {
+		if p.kind != KindCheckpoint {
+			p.signal(sigTERM)
+		}
+	}
+	for _, p := range c.all() {
+		if p.kind == KindCheckpoint {
+			continue
+		}
+		if err := c.await(ctx, p); err != nil {
+			return err
+		}
+	}
+	p := c.process(KindCheckpoint)
+	if p == nil {
+		return c.Err()
+	}
+	p.signal(sigINT)  // the checkpoint
+	p.signal(sigUSR2) // the end
+	if err := c.await(ctx, p); err != nil {
+		return err
+	}
+	if p.err != nil || p.code != 0 {
+		return fmt.Errorf("shut down: the checkpointer failed: exit code %d: %w", p.code, errors.Join(p.err, c.Err()))
+	}
+	return nil
+}
+
+// await waits for the end of a process.
+func (c *Cluster) await(ctx context.Context, p *Process) error {
+	select {
+	case <-p.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Done is closed when the cluster has ended and nothing of it runs any more: after Kill, Shutdown, or because a process failed.
+func (c *Cluster) Done() <-chan struct{} { return c.done }
+
+// Err says why the cluster has ended, or is ending; nil while it runs. It is an ErrDead.
+func (c *Cluster) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrDead, c.err)
+}
+
+// Data is the data directory. While the cluster runs, it belongs to who has the lock.
+func (c *Cluster) Data() *memfs.FS { return c.files.data }
+
+// Locked runs f while no process runs. It must not call the cluster.
+func (c *Cluster) Locked(f func()) {
+	c.lock.lock(nil)
+	defer c.lock.unlock()
+	f()
+}
+
+// Current is the process that has the lock, for hooks of the files, which are called under it; nil: the host, or PostgreSQL's
+// main before there are processes.
+func (c *Cluster) Current() *Process { return c.lock.current.Load() }
+
+// Replayed is how far the recovery came that PostgreSQL began with: the place in its log behind the last record that it
+// replayed, or behind its checkpoint. Zero: it did not recover, for it had been shut down.
+func (c *Cluster) Replayed() uint64 { return c.replayed }
+
+// LeftOut are the parameters whose values, of ALTER SYSTEM or of the command line, PostgreSQL could not start with.
+func (c *Cluster) LeftOut() []string { return c.leftOut }
+
+// TransactionAge is how many transaction ids have been given away since the oldest one that some table of some database may
+// still hold: at 2^31 PostgreSQL gives no more.
+func (c *Cluster) TransactionAge() (age uint32) {
+	c.Locked(func() {
+		if t := c.transactions(); t != nil {
+			age = binary.LittleEndian.Uint32(t[nextTransactionAt:]) - binary.LittleEndian.Uint32(t[oldestTransactionAt:])
+		}
+	})
+	return age
+}
+
+// Stats counts.
+func (c *Cluster) Stats() ClusterStats {
+	s := ClusterStats{
+		Processes: map[string]int{}, Queued: map[string]int{}, Spawned: c.stats.spawns.Load(), SpawnTime: time.Duration(c.stats.spawnTime.Load()),
+		Switches: c.lock.switches.Load(), Yields: c.stats.yields.Load(), Waits: c.lock.waits.Load(), Waited: time.Duration(c.lock.waited.Load()),
+		Signals: c.stats.signals.Load(), Checkpoints: c.stats.checkpoints.Load(),
+	}
+	for _, p := range c.all() {
+		s.Processes[p.kind]++
+		if p.queued.Load() {
+			s.Queued[p.kind]++
+		}
+	}
+	if p := c.lock.current.Load(); p != nil {
+		s.Running = p.kind
+	}
+	return s
+}

@@ -1,0 +1,147 @@
+package pglite
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"unsafe"
+
+	"github.com/tetratelabs/wazero/api"
+	"golang.org/x/sys/unix"
+
+	"blobpglite/core/point"
+)
+
+// forkImage is the postmaster's memory at the moment when it would fork: every process begins as a copy of it.
+type forkImage struct {
+	memory    *memorySnapshot
+	globals   []uint64
+	shared    []sharedMapping // of shared memory, at the same place in every process
+	libraries []*library      // preloaded
+	mainSlots map[string]uint32
+	handles   map[uint32]string
+
+	region     []byte // the main segment of shared memory, as the host sees it
+	base       uint32 // where it is in a process
+	transam    uint32 // address of TransamVariablesData
+	children   uint32 // how many the postmaster may have
+	autovacuum bool
+}
+
+// sharedMapping is a piece of a process's memory that it shares with others.
+type sharedMapping struct {
+	addr, size uint32
+	inode      uint64 // of a file of /dev/shm; 0: the main segment
+	file       *os.File
+	off        int64 // where it is in the file
+}
+
+// attach puts the piece where it belongs.
+func (s sharedMapping) attach(region []byte) error {
+	_, err := unix.MmapPtr(int(s.file.Fd()), s.off, unsafe.Pointer(&region[s.addr]), uintptr(s.size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED)
+	if err != nil {
+		return fmt.Errorf("map %d bytes of shared memory: %w", s.size, err)
+	}
+	return nil
+}
+
+// detach puts memory of the process's own there.
+func (s sharedMapping) detach(region []byte) error {
+	_, err := unix.MmapPtr(-1, 0, unsafe.Pointer(&region[s.addr]), uintptr(s.size), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED|unix.MAP_NORESERVE)
+	if err != nil {
+		return fmt.Errorf("unmap %d bytes of shared memory: %w", s.size, err)
+	}
+	return nil
+}
+
+// fork is called by PostgreSQL's main where it goes on as a process of its own, with shared memory made and nothing else begun. It
+// takes the image, and makes shared memory what is shared.
+func (c *Cluster) fork(in *Instance) error {
+	at := c.rt.places
+	base, size := in.mem.u32(at.AnonymousShmem), in.mem.u32(at.AnonymousShmemSize)
+	if err := c.rt.selfTest(in, base, size); err != nil {
+		return err
+	}
+	if err := c.o.Hook.Fire(c.ctx, point.ProcessBeforeFork); err != nil {
+		return err
+	}
+	in.pinSettings()
+	rules, err := c.rules()
+	if err != nil {
+		return err
+	}
+	var loaded uint64
+	in.files.instead(rules, func() { loaded = in.call(in.internal("load_hba")) })
+	if loaded == 0 {
+		if at := in.mem.u32(in.mem.u32(in.option("hba_file") + optionVariable)); at == 0 || in.mem.cstr(at) != hbaFile {
+			return errors.New("hba_file cannot be loaded")
+		}
+		c.o.Log("WARNING:  pg_hba.conf cannot be loaded: nobody is let in but the host itself, by HTTP")
+	}
+	img := &forkImage{
+		base: base, transam: in.mem.u32(uint32(c.rt.main.consts["TransamVariables"])),
+		libraries: slices.Clone(in.libraries), mainSlots: maps.Clone(in.mainSlots), handles: maps.Clone(in.handles),
+		children: in.mem.u32(in.mem.u32(at.PMSignalState) + childCountAt),
+	}
+	img.memory = in.linear.image()
+	main := sharedMapping{addr: base, size: size, off: int64(base), file: img.memory.file}
+	c.shm.main = img.memory
+	if img.region, err = unix.Mmap(int(main.file.Fd()), main.off, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return fmt.Errorf("map shared memory: %w", err)
+	}
+	c.shm.region = img.region
+	img.shared = append([]sharedMapping{main}, in.mappings...)
+	c.shm.inherited(in.mappings)
+	c.take(in, img)
+	return nil
+}
+
+// take completes an image with the rest of the instance that is the postmaster.
+func (c *Cluster) take(in *Instance, img *forkImage) {
+	img.globals = nil
+	for _, name := range in.program.globals {
+		img.globals = append(img.globals, in.module.ExportedGlobal(name).Get())
+	}
+	img.autovacuum = in.mem.u8(in.mem.u32(in.option("autovacuum")+optionVariable)) != 0 &&
+		in.mem.u8(in.mem.u32(in.option("track_counts")+optionVariable)) != 0
+	c.image = img
+}
+
+// reload is what a postmaster does at SIGHUP: it reads the configuration again, so that new processes have it from the beginning, and
+// tells the others. It is called under the lock, by a process that asked for it.
+func (c *Cluster) reload() error {
+	fs := c.files.sibling(c.o.Random)
+	standardFiles(fs, c.o.Log)
+	o := c.o.instance()
+	in, err := c.rt.newInstance(c.rt.main, fs, o, c.image.memory.size)
+	if err != nil {
+		return err
+	}
+	defer in.release()
+	in.cluster = c
+	if err := c.image.restore(in); err != nil {
+		return err
+	}
+	const sighup = 2 // PGC_SIGHUP
+	_, exited, code, err := in.enterGuest(in.module.ExportedFunction("ProcessConfigFile"), sighup)
+	if err != nil || exited {
+		return fmt.Errorf("read the configuration again: exit code %d, %w", code, err)
+	}
+	img := *c.image
+	if img.memory, err = snapshotMemory(in.mem.b, img.shared...); err != nil {
+		return err
+	}
+	return in.guard(func() { c.take(in, &img) })
+}
+
+// internal is a function of PostgreSQL that it does not export by itself.
+func (in *Instance) internal(name string) api.Function {
+	f := in.module.ExportedFunction(processExport + name)
+	if f == nil {
+		in.trapf("PostgreSQL has no function %s where it is looked for: this PGlite needs another host", name)
+	}
+	return f
+}

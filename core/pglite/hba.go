@@ -1,0 +1,66 @@
+package pglite
+
+import (
+	"slices"
+	"strings"
+
+	"blobpglite/core/memfs"
+)
+
+// Who may come in is said by pg_hba.conf in the data directory, as anywhere. A process reads it when its client comes, so that a change counts
+// for the next one.
+
+// hbaFile is where pg_hba.conf is, unless somebody has put it elsewhere.
+const hbaFile = dataRoot + "/" + hbaName
+
+const hbaName = "pg_hba.conf"
+
+// initialRules are the lines that initdb writes (initdbArgs).
+func initialRules() []string {
+	return []string{
+		"local all all trust", "host all all 127.0.0.1/32 trust", "host all all ::1/128 trust",
+		"local replication all trust", "host replication all 127.0.0.1/32 trust", "host replication all ::1/128 trust",
+	}
+}
+
+// isInitial says whether nobody has changed the rules.
+func isInitial(hba []byte) bool {
+	var rules []string
+	for line := range strings.Lines(string(hba)) {
+		line, _, _ = strings.Cut(line, "#")
+		if words := strings.Fields(line); len(words) > 0 {
+			rules = append(rules, strings.Join(words, " "))
+		}
+	}
+	return slices.Equal(rules, initialRules())
+}
+
+// rules is what is read in place of pg_hba.conf; nil: the file itself.
+func (c *Cluster) rules() (*memfs.FS, error) {
+	if c.o.Rules == "" {
+		return nil, nil
+	}
+	if hba, err := c.files.data.ReadFile("/" + hbaName); err != nil || !isInitial(hba) {
+		return nil, nil // PostgreSQL says what is wrong with it
+	}
+	return hbaTree(c.o.Rules)
+}
+
+// hbaTree is a tree with a pg_hba.conf.
+func hbaTree(rules string) (*memfs.FS, error) {
+	tree := memfs.New(memfs.Options{})
+	return tree, tree.WriteFile("/"+hbaName, []byte(rules), 0o600)
+}
+
+// trustsAll lets everybody in.
+const trustsAll = "local all all trust\nhost all all all trust\n"
+
+// instead has a file of configuration read from another tree, while f runs; nil: none is.
+func (f *files) instead(tree *memfs.FS, read func()) {
+	was := f.replaced
+	if tree != nil {
+		f.replaced = tree
+	}
+	read()
+	f.replaced = was
+}

@@ -1,0 +1,110 @@
+package pglite
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"blobpglite/core/clock"
+)
+
+// hostLock is the one lock of a cluster: who has it runs, all others wait, in order of arrival. So a process finds its shared memory and
+// the files as it left them, but where it gave the lock up itself: it waits for its client or a row, it sleeps, or it has run
+// for long and holds no lock of PostgreSQL's lowest kind.
+type hostLock struct {
+	clock clock.Clock
+	beat  *beat // nil: no process runs any more; under the lock
+
+	mu    sync.Mutex
+	held  bool
+	queue []chan struct{}
+	spare []chan struct{}
+
+	waiting atomic.Int32
+	current atomic.Pointer[Process] // who has it; nil: nobody, or the host
+
+	switches atomic.Int64 // it went to another process than last
+	waits    atomic.Int64 // somebody had to wait for it
+	waited   atomic.Int64 // how long, in nanoseconds
+	last     *Process     // who had it; under the lock
+}
+
+// lock waits for the lock. p is nil for the host itself.
+func (l *hostLock) lock(p *Process) {
+	l.mu.Lock()
+	if !l.held {
+		l.held = true
+		l.mu.Unlock()
+		l.got(p)
+		return
+	}
+	var ch chan struct{}
+	if n := len(l.spare); n > 0 {
+		ch, l.spare = l.spare[n-1], l.spare[:n-1]
+	} else {
+		ch = make(chan struct{}, 1)
+	}
+	l.queue = append(l.queue, ch)
+	l.waiting.Add(1)
+	l.mu.Unlock()
+	if p != nil {
+		p.queued.Store(true)
+	}
+	began := l.clock.Monotonic()
+	<-ch
+	if p != nil {
+		p.queued.Store(false)
+	}
+	l.waits.Add(1)
+	l.waited.Add(int64(l.clock.Monotonic() - began))
+	l.mu.Lock()
+	l.spare = append(l.spare, ch)
+	l.mu.Unlock()
+	l.got(p)
+}
+
+// got notes who has the lock now.
+func (l *hostLock) got(p *Process) {
+	l.current.Store(p)
+	if p != nil {
+		l.aim(p.interruptWord)
+	}
+	if p != l.last {
+		l.last = p
+		l.switches.Add(1)
+	}
+}
+
+// unlock gives the lock to who has waited longest.
+func (l *hostLock) unlock() {
+	l.aim(nil)
+	l.current.Store(nil)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.queue) == 0 {
+		l.held = false
+		return
+	}
+	ch := l.queue[0]
+	copy(l.queue, l.queue[1:])
+	l.queue = l.queue[:len(l.queue)-1]
+	l.waiting.Add(-1)
+	ch <- struct{}{}
+}
+
+// retire ends the beat; no process will run any more. It is called with the lock, which works on.
+func (l *hostLock) retire() {
+	l.beat.close()
+	l.beat = nil
+}
+
+// aim has the beat ask a process, or nobody (nil).
+func (l *hostLock) aim(word *uint32) {
+	if l.beat != nil {
+		l.beat.aim(word)
+	}
+}
+
+// sliceTime is about how long a process runs while others wait, before it is asked to let them: PostgreSQL then looks whether there
+// is something to do, and so calls the host.
+const sliceTime = 2 * time.Millisecond

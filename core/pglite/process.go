@@ -1,0 +1,281 @@
+package pglite
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"github.com/tetratelabs/wazero/api"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/point"
+)
+
+// Kinds of processes, as pg_stat_activity names them.
+const (
+	KindClient     = "client backend"
+	KindLauncher   = "autovacuum launcher"
+	KindWorker     = "autovacuum worker"
+	KindCheckpoint = "checkpointer"
+	KindStartup    = "startup"
+	KindWalWriter  = "walwriter"
+)
+
+// backendTypes are the numbers of the kinds (BackendType of miscadmin.h), and the functions that are their main.
+func backendTypes() map[string]backendType {
+	return map[string]backendType{
+		KindClient:     {1, "BackendMain"},
+		KindLauncher:   {3, "AutoVacLauncherMain"},
+		KindWorker:     {4, "AutoVacWorkerMain"},
+		KindCheckpoint: {11, "CheckpointerMain"},
+		KindStartup:    {13, "StartupProcessMain"},
+		KindWalWriter:  {16, "WalWriterMain"},
+	}
+}
+
+type backendType struct {
+	number uint32
+	main   string
+}
+
+// Process is one process of a cluster's PostgreSQL: an instance of its own, on a goroutine of its own, that shares with the
+// others what PostgreSQL calls shared memory, and the files.
+type Process struct {
+	// Note is for who captures what processes write: see ClusterOptions.Mark. It belongs to who has the lock.
+	Note uint64
+
+	hold <-chan struct{} // see Hold; nil: it may run. Under the lock
+
+	c    *Cluster
+	in   *Instance
+	pid  uint32
+	kind string
+	slot int // of PostgreSQL's table of the postmaster's children
+
+	queued    atomic.Bool   // it waits for the lock
+	pending   atomic.Uint32 // signals, a bit each
+	wake      chan struct{}
+	inHandler bool
+
+	interruptWord *uint32 // PostgreSQL's InterruptPending
+	alarm         alarm
+	conn          *Conn // to its client; nil: it has none
+
+	lastLSN uint64 // of recovery, where it is the startup process
+	code    uint32 // with which it ended
+	err     error  // it did not end by itself
+	done    chan struct{}
+}
+
+// PID is the number that pg_stat_activity shows.
+func (p *Process) PID() uint32 { return p.pid }
+
+// Kind is what pg_stat_activity calls backend_type.
+func (p *Process) Kind() string { return p.kind }
+
+// exit codes of processes that leave the others as they are; any other is a crash.
+func inOrder(code uint32) bool { return code == 0 || code == 1 }
+
+// body is what runs in a new process: it returns how the process exited.
+type body func(p *Process) (exited bool, code uint32, err error)
+
+// spawn makes a process where a postmaster would fork, and starts it.
+func (c *Cluster) spawn(kind string, conn *Conn, run body) (*Process, error) {
+	if err := c.enter(); err != nil {
+		return nil, err
+	}
+	defer c.running.Done()
+	began := c.o.Clock.Monotonic()
+	p, err := c.clone(kind)
+	if err != nil {
+		return nil, fmt.Errorf("start a process (%s): %w", kind, err)
+	}
+	p.conn = conn
+	if conn != nil {
+		conn.p = p
+	}
+	c.stats.spawns.Add(1)
+	c.stats.spawnTime.Add(int64(c.o.Clock.Monotonic() - began))
+	c.running.Go(func() { p.run(run) })
+	return p, nil
+}
+
+// clone makes a process from the image. It does not run yet.
+func (c *Cluster) clone(kind string) (*Process, error) {
+	p := &Process{c: c, kind: kind, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	fs := c.files.sibling(c.o.Random)
+	standardFiles(fs, c.o.Log)
+	o := c.o.instance()
+	if kind != KindClient { // clients were stopped before the directory was that large
+		o.dataLimit = 0
+	}
+	in, err := c.rt.newInstance(c.rt.main, fs, o, c.image.memory.size)
+	if err != nil {
+		return nil, err
+	}
+	in.cluster, in.proc, p.in = c, p, in
+	if err := c.image.restore(in); err != nil {
+		in.release()
+		return nil, err
+	}
+	if err := c.enlist(p); err != nil {
+		in.release()
+		return nil, err
+	}
+	p.alarm = alarm{clock: o.clock, ring: func() { p.signal(sigALRM) }}
+	p.interruptWord = in.word(uint32(c.rt.main.consts["InterruptPending"]))
+	p.begin(fs)
+	return p, nil
+}
+
+// begin makes the clone what a child of the postmaster is.
+func (p *Process) begin(fs *files) {
+	m, at := p.in.mem, p.c.rt.places
+	m.putU8(at.IsUnderPostmaster, 1)
+	m.putU8(at.IsPostmasterEnvironment, 1)
+	m.putU32(at.PostmasterPid, postmasterPid)
+	m.putU32(at.MyProcPid, p.pid)
+	m.putU32(at.PGliteActive, 0)
+	m.putU8(at.SendReadyForQuery, 1) // PGlite's PostgresMain leaves it to its host
+	m.putU32(at.BeforeShmemExit, 0)
+	m.putU32(at.OnShmemExit, 0)
+	m.putU32(at.OnProcExit, 0)
+	m.putU32(at.MyPMChildSlot, uint32(p.slot))
+	never, _ := fs.add(&openFile{dev: neverDevice{}}) // the pipe from the postmaster, which lives
+	m.putU32(at.PostmasterAliveFds, uint32(never))
+}
+
+// neverDevice is never ready.
+type neverDevice struct{ nullDevice }
+
+func (neverDevice) read([]byte) (int, errno) { return 0, eAGAIN }
+func (neverDevice) ready() (bool, bool)      { return false, false }
+
+// main is the body of a process without a client.
+func auxiliary(p *Process) (exited bool, code uint32, err error) {
+	_, exited, code, err = p.in.enterGuest(p.in.internal(backendTypes()[p.kind].main), 0, 0)
+	if p.kind == KindStartup && err == nil && exited && code == 0 {
+		err = p.in.guard(func() { p.lastLSN = p.in.call(p.in.fn.replayed, 0) }) // shared memory tells
+	}
+	return exited, code, err
+}
+
+// run is the goroutine of a process.
+func (p *Process) run(run body) {
+	c, in := p.c, p.in
+	c.lock.lock(p)
+	exited, code, err := false, uint32(0), error(nil)
+	if in.wasKilled() {
+		err = errKilled
+	} else {
+		err = c.o.Hook.Fire(c.ctx, point.ProcessBeforeStart)
+	}
+	if err == nil {
+		_, exited, code, err = in.enterGuest(in.internal("InitStandaloneProcess"), 0)
+		if err == nil && exited {
+			err = fmt.Errorf("it could not begin: exit code %d", code)
+		}
+	}
+	if err == nil {
+		in.mem.putU32(c.rt.places.MyBackendType, backendTypes()[p.kind].number)
+		exited, code, err = run(p)
+	}
+	if err == nil && !exited {
+		err = errors.New("its main function returned")
+	}
+	p.end(code, err)
+}
+
+// end takes the process from the world. It has the lock, and gives it up.
+func (p *Process) end(code uint32, err error) {
+	c, in := p.c, p.in
+	p.alarm.stop()
+	if p.conn != nil {
+		p.conn.flush(p)
+	}
+	for fd := range in.files.fds {
+		in.files.close(uint32(fd))
+	}
+	c.shm.leave(in)
+	err = errors.Join(err, c.o.Hook.Fire(c.ctx, point.ProcessAfterExit))
+	if err == nil && !inOrder(code) {
+		err = fmt.Errorf("exit code %d", code)
+	}
+	p.code, p.err = code, err
+	if err != nil {
+		c.crash(fmt.Errorf("process %d (%s) failed: %w", p.pid, p.kind, err))
+	}
+	c.discharge(p)
+	c.lock.unlock()
+	c.lock.beat.settle()
+	in.release()
+	if p.conn != nil {
+		p.conn.ended()
+	}
+	close(p.done)
+}
+
+// restore gives a new instance what the image holds.
+func (img *forkImage) restore(in *Instance) error {
+	for k, v := range img.mainSlots {
+		in.mainSlots[k] = v
+	}
+	for k, v := range img.handles {
+		in.handles[k] = v
+	}
+	err := in.guard(func() {
+		for _, lib := range img.libraries {
+			if err := in.reload(lib); err != nil {
+				in.trapf("load %s again: %w", lib.Name, err)
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if err := img.memory.restore(in.linear.region); err != nil {
+		return err
+	}
+	for _, s := range img.shared {
+		if err := s.attach(in.linear.region); err != nil {
+			return err
+		}
+	}
+	for i, name := range in.program.globals {
+		in.module.ExportedGlobal(name).(api.MutableGlobal).Set(img.globals[i])
+	}
+	state := in.mem.bytes(uint32(in.rt.main.consts["pg_global_prng_state"]), prngState)
+	if _, err := io.ReadFull(in.random, state); err != nil {
+		return fmt.Errorf("seed the random numbers: %w", err)
+	}
+	return nil
+}
+
+// prngState is the size of PostgreSQL's state of random numbers: clones would share them.
+const prngState = 16
+
+// alarm is setitimer.
+type alarm struct {
+	clock clock.Clock
+	ring  func()
+	quit  func()
+}
+
+// reload puts a library back where it was; its data and what its constructors did come with the memory.
+func (in *Instance) reload(lib *library) error {
+	side, err := in.rt.prepareSide(lib.Name, lib.File)
+	if err != nil {
+		return err
+	}
+	at := in.growTable(side.meta.Dylink.TableSize)
+	slots := in.growTable(uint32(len(lib.Slots)))
+	if at != lib.TableBase || slots != lib.SlotBase {
+		return fmt.Errorf("its table entries are at %d and %d, they were at %d and %d", at, slots, lib.TableBase, lib.SlotBase)
+	}
+	if _, err := in.instantiateSide(lib, side); err != nil {
+		return err
+	}
+	in.remember(lib)
+	return nil
+}

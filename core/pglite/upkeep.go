@@ -1,0 +1,121 @@
+package pglite
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// What a host that keeps the log of a cluster asks of it.
+
+// Completions counts the transactions that changed something and have ended, prepared ones included, since PostgreSQL started: what
+// others have committed can be seen only when it has risen. It is for who has the lock: hooks of the files, ClusterOptions.Mark,
+// Locked.
+func (c *Cluster) Completions() uint64 {
+	if t := c.transactions(); t != nil {
+		return binary.LittleEndian.Uint64(t[completionCountAt:])
+	}
+	return 0
+}
+
+// transactions is PostgreSQL's TransamVariablesData, for who has the lock; nil: there is none yet, or no longer.
+func (c *Cluster) transactions() []byte {
+	if c.image == nil || c.shm.region == nil {
+		return nil
+	}
+	return c.shm.region[c.image.transam-c.image.base:]
+}
+
+// ErrCheckpoint: PostgreSQL's checkpoint failed; its log says why. What is durable is not concerned.
+var ErrCheckpoint = errors.New("the checkpoint failed")
+
+// RequestCheckpoint lets PostgreSQL write a checkpoint, spread over a while, and does not wait. A server asks for one by itself when
+// it has written much of its log; that was taken out of PGlite, so who counts has to ask. It is for who has the lock.
+func (c *Cluster) RequestCheckpoint() {
+	if p := c.process(KindCheckpoint); p != nil {
+		c.stats.checkpoints.Add(1)
+		p.ask(0)
+	}
+}
+
+// ask sets flags of a checkpoint, and wakes the checkpointer, which p is.
+func (p *Process) ask(flags uint32) {
+	m := p.in.mem
+	at := m.u32(p.c.rt.places.CheckpointerShmem) + checkpointFlags
+	m.putU32(at, m.u32(at)|flags|checkpointRequested)
+	p.wakeCheckpointer(p)
+}
+
+// Checkpoint lets PostgreSQL write a checkpoint now, and waits for it. Where nothing was written since the last one, there is
+// nothing to do. No session is needed for it. Errors: ErrCheckpoint, ErrDead, the context's.
+func (c *Cluster) Checkpoint(ctx context.Context) error {
+	const fast = 4 // CHECKPOINT_FAST
+	heard, leave := c.checkpoints.join()
+	defer leave()
+	c.stats.checkpoints.Add(1)
+	var started, done, failed uint32
+	look := func(ask bool) error {
+		c.lock.lock(nil)
+		defer c.lock.unlock()
+		p := c.process(KindCheckpoint)
+		if err := c.Err(); err != nil {
+			return err
+		}
+		if p == nil {
+			return fmt.Errorf("%w: there is no checkpointer", ErrDead)
+		}
+		m := p.in.mem
+		shm := m.u32(c.rt.places.CheckpointerShmem)
+		started, done, failed = m.u32(shm+checkpointStarted), m.u32(shm+checkpointDone), m.u32(shm+checkpointFailed)
+		if ask {
+			p.ask(fast)
+		}
+		return nil
+	}
+	if err := look(true); err != nil {
+		return err
+	}
+	before, failures := started, failed
+	for {
+		// The one that was asked for is the next to be started; when it is done, so is what came before it.
+		if err := look(false); err != nil {
+			return err
+		}
+		if started != before && int32(done-(before+1)) >= 0 {
+			break
+		}
+		t := c.o.Clock.NewTimer(checkpointLook)
+		select {
+		case <-heard:
+		case <-t.C():
+		case <-c.stop:
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+		t.Stop()
+	}
+	if failed != failures {
+		return ErrCheckpoint
+	}
+	return nil
+}
+
+// SkipTransactions makes the next transaction id one that far ahead, at the beginning of a page of pg_xact, as if so many transactions
+// had run: for tests of what happens when ids run out. No transaction may run.
+func (c *Cluster) SkipTransactions(n uint32) {
+	const pageOfIDs = 32768 // CLOG_XACTS_PER_PAGE: the first id of a page makes the page
+	c.Locked(func() {
+		at := c.transactions()[nextTransactionAt:]
+		next := (binary.LittleEndian.Uint64(at) + uint64(n)) / pageOfIDs * pageOfIDs
+		binary.LittleEndian.PutUint64(at, next)
+	})
+}
+
+// Places in TransamVariablesData (src/include/access/transam.h).
+const (
+	nextTransactionAt   = 8
+	oldestTransactionAt = 16
+	completionCountAt   = 56
+)

@@ -1,0 +1,239 @@
+package pglite
+
+import (
+	"math"
+	"sync"
+	"time"
+)
+
+// safe says that the process holds no lock of PostgreSQL's lowest kind, on which others could not wait.
+func (p *Process) safe() bool {
+	at := p.c.rt.places
+	return p.in.mem.u32(at.InterruptHoldoffCount) == 0 && p.in.mem.u32(at.CritSectionCount) == 0
+}
+
+// mustLive leaves the guest for good if the process was killed.
+func (p *Process) mustLive() {
+	if p.in.wasKilled() {
+		p.in.trapf("%w", errKilled)
+	}
+}
+
+// yield is called where PostgreSQL can be interrupted: signals are handled, and others run if they have waited.
+func (p *Process) yield() {
+	p.mustLive()
+	p.deliver()
+	if !p.safe() {
+		return
+	}
+	if p.hold != nil {
+		p.stay()
+		return
+	}
+	if p.c.lock.waiting.Load() == 0 {
+		return
+	}
+	p.c.stats.yields.Add(1)
+	p.c.lock.unlock()
+	p.c.lock.lock(p)
+	p.mustLive()
+	p.deliver()
+}
+
+// Hold stops the process, as soon as it holds no lock that others could not wait for, until the channel is closed: others run meanwhile.
+// It is for who has the lock, such as a hook of the files.
+func (p *Process) Hold(until <-chan struct{}) {
+	p.hold = until
+	p.interrupt()
+}
+
+// stay is how a process is held. A signal is handled first.
+func (p *Process) stay() {
+	p.c.lock.unlock()
+	over := false
+	select {
+	case <-p.hold:
+		over = true
+	case <-p.wake:
+	case <-p.in.killed:
+	}
+	p.c.lock.lock(p)
+	p.mustLive()
+	if over {
+		p.hold = nil
+	} else {
+		p.interrupt() // it is held again behind what woke it
+	}
+	p.deliver()
+}
+
+// usleep is pg_usleep. Where the process holds a lock, nobody else runs meanwhile: PostgreSQL sleeps there for microseconds.
+func (p *Process) usleep(d time.Duration) {
+	if !p.safe() {
+		p.rest(nil, d)
+		return
+	}
+	p.c.lock.unlock()
+	p.rest(nil, d)
+	p.c.lock.lock(p)
+	p.mustLive()
+	p.deliver()
+}
+
+// semaphore lets others run, for the process waits until one of them clears a flag in its PGPROC, and looks again then: it wants a lock of
+// PostgreSQL's lowest kind that another has. Since who has one keeps on running, this is not met, unless the host lets others run where it
+// should not; without this the process would turn round for ever.
+func (p *Process) semaphore() {
+	p.mustLive()
+	p.c.lock.unlock()
+	p.rest(nil, semaphoreLook)
+	p.c.lock.lock(p)
+	p.mustLive()
+}
+
+// semaphoreLook is how often who waits for a semaphore looks.
+const semaphoreLook = time.Millisecond
+
+// rest waits for a wake-up, for so long (below zero: without end), or until the process is killed. wake may be nil.
+func (p *Process) rest(wake <-chan struct{}, d time.Duration) {
+	var end <-chan time.Time
+	if d >= 0 {
+		t := p.in.clock.NewTimer(d)
+		defer t.Stop()
+		end = t.C()
+	}
+	select {
+	case <-end:
+	case <-wake:
+	case <-p.in.killed:
+	}
+}
+
+// poll is poll(2): until one of the descriptors is ready, a signal came (EINTR), or the time is over. Here a process waits for its client,
+// for its latch, for a lock.
+func (p *Process) poll(fds, n uint32, timeout int32) int32 {
+	in := p.in
+	var end time.Duration
+	if timeout > 0 {
+		end = in.clock.Monotonic() + time.Duration(timeout)*time.Millisecond
+	}
+	if p.kind == KindCheckpoint {
+		p.c.checkpoints.wake() // it waits: what was asked for is done
+	}
+	for {
+		p.mustLive()
+		if p.deliver() {
+			in.mem.putU32(p.c.rt.places.Errno, guestEINTR)
+			return -1
+		}
+		if count := in.pollOnce(fds, n); count > 0 || timeout == 0 {
+			return int32(count)
+		}
+		left := time.Duration(-1)
+		if timeout > 0 {
+			if left = end - in.clock.Monotonic(); left <= 0 {
+				return 0
+			}
+		}
+		if p.conn != nil {
+			p.conn.flush(p)
+		}
+		p.c.lock.unlock()
+		p.rest(p.wake, left)
+		p.c.lock.lock(p)
+	}
+}
+
+// waiters are who waits for something that is looked for again each time.
+type waiters struct {
+	mu  sync.Mutex
+	all map[chan struct{}]bool
+}
+
+// join is a channel that hears of the next wake; leave must follow.
+func (w *waiters) join() (heard chan struct{}, leave func()) {
+	heard = make(chan struct{}, 1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.all == nil {
+		w.all = map[chan struct{}]bool{}
+	}
+	w.all[heard] = true
+	return heard, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.all, heard)
+	}
+}
+
+func (w *waiters) wake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for ch := range w.all {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Of CheckpointerShmemStruct (checkpointer.c), and of the flags of a checkpoint (xlog.h).
+const (
+	checkpointStarted = 8
+	checkpointFailed  = 16
+	checkpointDone    = 12
+	checkpointFlags   = 20
+
+	checkpointWait      = 0x20
+	checkpointRequested = 0x40
+)
+
+// requestCheckpoint is RequestCheckpoint, which PGlite has cut down to a checkpoint on the spot.
+func (p *Process) requestCheckpoint(flags uint32) {
+	c, m := p.c, p.in.mem
+	checkpointer := c.process(KindCheckpoint)
+	if checkpointer == nil || p.kind == KindStartup && checkpointer == p {
+		p.in.checkpoint(flags)
+		return
+	}
+	c.stats.checkpoints.Add(1)
+	shm := m.u32(c.rt.places.CheckpointerShmem)
+	before, failed := m.u32(shm+checkpointStarted), m.u32(shm+checkpointFailed)
+	m.putU32(shm+checkpointFlags, m.u32(shm+checkpointFlags)|flags|checkpointRequested)
+	p.wakeCheckpointer(checkpointer)
+	if flags&checkpointWait == 0 {
+		return
+	}
+	heard, leave := c.checkpoints.join()
+	defer leave()
+	wait := func(done func() bool) {
+		for !done() {
+			c.lock.unlock()
+			p.rest(heard, checkpointLook)
+			c.lock.lock(p)
+			p.mustLive()
+		}
+	}
+	wait(func() bool { return m.u32(shm+checkpointStarted) != before })
+	started := m.u32(shm + checkpointStarted)
+	wait(func() bool { return int32(m.u32(shm+checkpointDone)-started) >= 0 })
+	if m.u32(shm+checkpointFailed) != failed {
+		p.in.raise(internalError, "checkpoint request failed")
+	}
+}
+
+// checkpointLook is how often who waits for a checkpoint looks by himself, should nobody tell him.
+const checkpointLook = 10 * time.Millisecond
+
+// internalError is SQLSTATE XX000, as PostgreSQL packs it.
+const internalError = ('X' - '0') | ('X'-'0')<<6
+
+// wakeCheckpointer sets the checkpointer's latch.
+func (p *Process) wakeCheckpointer(checkpointer *Process) {
+	m, l := p.in.mem, p.c.rt.places.layout
+	global := m.u32(p.c.rt.places.ProcGlobal)
+	if n := m.u32(global + l.Offsets["PROC_HDR.checkpointerProc"]); n != math.MaxUint32 {
+		m.putU32(m.u32(global)+l.Sizes["PGPROC"]*n+l.Offsets["PGPROC.procLatch"], 1)
+	}
+	checkpointer.signal(sigURG)
+}

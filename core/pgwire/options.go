@@ -1,0 +1,104 @@
+package pgwire
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"time"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/pglite"
+)
+
+// Defaults of Options.
+const (
+	DefaultMaxClients     = 100
+	DefaultMaxStartups    = 250 // each a socket and some kilobytes
+	DefaultReserved       = 3   // PostgreSQL's superuser_reserved_connections
+	DefaultStartupTimeout = 10 * time.Second
+	// DefaultStallTimeout is long, for who does not read has only its own process waiting: a pager, a slow disk.
+	DefaultStallTimeout = 5 * time.Minute
+	// DefaultVanishTimeout lets short statements end as they would anywhere: a client may send one and go.
+	DefaultVanishTimeout = time.Second
+)
+
+// Backend gives each client a process of PostgreSQL.
+type Backend interface {
+	// Dial starts a process, which expects the start-up packet next, and opens the database if need be. Errors become the client's.
+	Dial(ctx context.Context, o pglite.ConnectOptions) (Conn, error)
+}
+
+// Conn is a client's end of a process; *engine.Conn is one. One goroutine reads while another one writes. Reading gives answers when
+// what they tell of is durable; io.EOF: the process has ended in order, and has said why. Any other error becomes the client's.
+type Conn interface {
+	io.ReadWriteCloser
+	// Terminate ends the process as pg_terminate_backend does, whatever it runs.
+	Terminate()
+	// Done is closed when the process has ended.
+	Done() <-chan struct{}
+}
+
+// Options of a Server. Backend is required.
+type Options struct {
+	Backend Backend
+	// TLS is offered to clients; nil: it is not. RequireTLS refuses the others.
+	TLS        *tls.Config
+	RequireTLS bool
+	// MaxClients bounds the connections that have a process. Reserved more are for superusers. One more gets 53300. MaxStartups bounds
+	// those that have not said yet what they want; for one more, the oldest goes.
+	MaxClients, Reserved, MaxStartups int
+	// StartupTimeout is how long a client has for TLS and its start-up packet, and again for its password.
+	StartupTimeout time.Duration
+	// StallTimeout is how long a client may read nothing while an answer waits for it, at least.
+	StallTimeout time.Duration
+	// VanishTimeout is how long a statement goes on whose client has gone.
+	VanishTimeout time.Duration
+	Clock         clock.Clock  // nil: the system's
+	Logger        *slog.Logger // nil: dropped
+}
+
+func (o *Options) fill() error {
+	if o.Backend == nil {
+		return errors.New("serve clients: nothing given that serves them")
+	}
+	if o.RequireTLS && o.TLS == nil {
+		return errors.New("serve clients: TLS is required, and there is no certificate")
+	}
+	for _, d := range []struct {
+		value *time.Duration
+		std   time.Duration
+	}{{&o.StartupTimeout, DefaultStartupTimeout}, {&o.StallTimeout, DefaultStallTimeout}, {&o.VanishTimeout, DefaultVanishTimeout}} {
+		if *d.value == 0 {
+			*d.value = d.std
+		}
+	}
+	for _, d := range []struct {
+		value *int
+		std   int
+	}{{&o.MaxClients, DefaultMaxClients}, {&o.Reserved, DefaultReserved}, {&o.MaxStartups, DefaultMaxStartups}} {
+		if *d.value == 0 {
+			*d.value = d.std
+		}
+		if *d.value < 0 {
+			return fmt.Errorf("serve clients: a bound of %d", *d.value)
+		}
+	}
+	if o.TLS != nil && !slices.Contains(o.TLS.NextProtos, alpn) {
+		o.TLS = o.TLS.Clone()
+		o.TLS.NextProtos = append(o.TLS.NextProtos, alpn)
+	}
+	if o.Clock == nil {
+		o.Clock = clock.System()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// alpn is PostgreSQL's name among the protocols within TLS.
+const alpn = "postgresql"

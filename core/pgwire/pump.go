@@ -1,0 +1,248 @@
+package pgwire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"blobpglite/core/pglite"
+)
+
+// run carries bytes both ways until the process has ended.
+func (c *client) run() error {
+	asked := make(chan error, 1)
+	go func() { asked <- c.requests() }()
+	_, err := io.Copy(answers{c}, c.backend)
+	c.over.Store(c.gone == nil)
+	if c.gone != nil {
+		_ = c.raw.Close() // the other goroutine sees to the process
+		return errors.Join(fmt.Errorf("write to the client: %w", c.gone), <-asked)
+	}
+	if f := c.why.Load(); f != nil {
+		err = f
+	} else if errors.Is(err, net.ErrClosed) {
+		err = nil // the client has gone
+	}
+	if err != nil {
+		f := engineFailure(err)
+		if c.in(stateStarts) {
+			c.refused = f.code
+		}
+		c.say(f)
+	}
+	if c.refused != "" {
+		c.gate.refuses(c.late(refusedCode(c.refused)))
+	}
+	c.linger(func() { err = errors.Join(err, <-asked) })
+	return err
+}
+
+// requests gives the process what the client sends, and sees to it that the process ends.
+func (c *client) requests() error {
+	err := c.forward()
+	switch {
+	case errors.Is(err, pglite.ErrHungUp):
+		<-c.backend.Done()
+		c.drain()
+		return c.backend.Close()
+	case errors.Is(err, errGone):
+		_ = c.raw.Close() // nobody reads either
+	default:
+		c.ended(c.blame(err))
+	}
+	_ = c.backend.Close()
+	t := c.o.Clock.NewTimer(c.o.VanishTimeout)
+	defer t.Stop()
+	select {
+	case <-c.backend.Done():
+		return nil
+	case <-t.C():
+	}
+	c.counts.vanished.Add(1)
+	c.backend.Terminate()
+	<-c.backend.Done()
+	return fmt.Errorf("what the client ran was ended %v after it had gone: %w", c.o.VanishTimeout, err)
+}
+
+// Sizes of the buffer for what a client sends: small for one who says little.
+const (
+	smallRequest = 4 << 10
+	largeRequest = 64 << 10
+)
+
+// forward reads the client until it ends (errGone), its time is over, its process has ended (pglite.ErrHungUp), or the engine takes nothing
+// for it.
+func (c *client) forward() error {
+	b := make([]byte, smallRequest)
+	for {
+		n, err := c.conn.Read(b)
+		if n > 0 {
+			if !c.in(stateStarts) {
+				c.state.Store(uint32(stateActive))
+			}
+			if _, err := c.backend.Write(b[:n]); err != nil {
+				return err
+			}
+			switch {
+			case n == len(b):
+				b = make([]byte, largeRequest)
+			case n < smallRequest && len(b) > smallRequest:
+				b = make([]byte, smallRequest)
+			}
+		}
+		switch {
+		case err == nil:
+		case c.over.Load():
+			return pglite.ErrHungUp
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return gone(err)
+		case c.in(stateStarts) || c.why.Load() != nil:
+			return err
+		default:
+			_ = c.raw.SetReadDeadline(time.Time{}) // it has logged in at the last moment
+		}
+	}
+}
+
+// answers takes what the process answers.
+type answers struct{ c *client }
+
+// stallChunk is what a client has to read within StallTimeout.
+const stallChunk = 1 << 20
+
+// Write implements io.Writer.
+func (a answers) Write(p []byte) (int, error) {
+	c := a.c
+	wrong, first := false, -1
+	c.frames.follow(p, func(m message) {
+		starts := c.in(stateStarts)
+		wrong = c.met(m) || wrong
+		if starts && m.kind == kindReady {
+			first = m.at
+		}
+	})
+	if wrong {
+		c.delay()
+	}
+	if first < 0 {
+		return c.write(p)
+	}
+	// A notice may come anywhere between messages; before the first ReadyForQuery it is shown at once.
+	done, err := c.write(p[:first])
+	if err == nil {
+		_, err = c.write(c.warning())
+	}
+	if err != nil {
+		return done, err
+	}
+	n, err := c.write(p[first:])
+	return done + n, err
+}
+
+// write gives bytes to the client, which must take some of them every StallTimeout.
+func (c *client) write(p []byte) (done int, err error) {
+	for done < len(p) {
+		if now := c.o.Clock.Now(); c.writable.Before(now.Add(c.o.StallTimeout)) && !c.in(stateStarts) {
+			c.writable = now.Add(2 * c.o.StallTimeout)
+			_ = c.raw.SetWriteDeadline(c.writable)
+		}
+		n, err := c.conn.Write(p[done:min(len(p), done+stallChunk)])
+		done += n
+		if err != nil {
+			c.gone = err
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// warning is a notice for a superuser, of settings with which PostgreSQL could not start; empty: there are none.
+func (c *client) warning() []byte {
+	b, ok := c.backend.(interface{ LeftOut() []string })
+	if !ok || !c.super || len(b.LeftOut()) == 0 {
+		return nil
+	}
+	notice := pgproto3.NoticeResponse{
+		Severity: "WARNING", SeverityUnlocalized: "WARNING", Code: "01000",
+		Message: "PostgreSQL could not start with what is set of " + strings.Join(b.LeftOut(), ", ") + ", and has started without",
+		Detail:  "The server's log says why. The file postgresql.auto.conf is as it was.", Hint: "ALTER SYSTEM RESET, or ALTER SYSTEM SET another value, and restart.",
+	}
+	out, err := notice.Encode(nil)
+	if err != nil {
+		return nil // only a text of gigabytes
+	}
+	return out
+}
+
+// met notes what a message of the process means. wrong: the client has not said the right password.
+func (c *client) met(m message) (wrong bool) {
+	switch body := m.body; m.kind {
+	case kindAuthentication:
+		if c.known || len(body) < 4 {
+			return false
+		}
+		if binary.BigEndian.Uint32(body) != 0 { // AuthenticationOk
+			c.gate.asked(c.at)
+			return false
+		}
+		c.known = true
+		if err := c.gate.entered(c.at); err != nil {
+			return false // the goroutine that reads is about to end it
+		}
+		c.limit(time.Time{})
+	case kindReady:
+		if len(body) == 1 {
+			c.ready(body[0])
+		}
+	case kindParameter:
+		if c.in(stateStarts) {
+			name, value, _ := bytes.Cut(body, []byte{0})
+			c.super = c.super || string(name) == "is_superuser" && bytes.HasPrefix(value, []byte("on\x00"))
+		}
+	case kindError:
+		if c.in(stateStarts) {
+			c.refused = errorCode(body)
+			return !c.known && c.refused == "28P01"
+		}
+	}
+	return false
+}
+
+// ready notes that the process waits for its client.
+func (c *client) ready(transaction byte) {
+	now := stateIdle
+	if transaction != 'I' {
+		now = stateInBlock
+	}
+	c.state.Store(uint32(now))
+	if c.ends.Load() {
+		c.backend.Terminate()
+	}
+}
+
+// authDelay is how long the answer to a wrong password takes.
+const authDelay = time.Second
+
+// delay waits before a wrong password is called that. The process ends meanwhile.
+func (c *client) delay() {
+	t := c.o.Clock.NewTimer(authDelay)
+	defer t.Stop()
+	select {
+	case <-c.backend.Done():
+		c.gate.again(c.at)
+	case <-t.C():
+		return
+	}
+	select {
+	case <-c.at.gone:
+	case <-t.C():
+	}
+}

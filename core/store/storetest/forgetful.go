@@ -1,0 +1,34 @@
+package storetest
+
+import (
+	"context"
+	"sync"
+
+	"blobpglite/core/store"
+)
+
+// Forgetful is a store over another one that loses the reply of the first try of every write, which was applied, and the write id
+// beside every object: who wrote it has to know it by its bytes.
+func Forgetful(below store.Store) store.Store {
+	return &forgetful{Store: below, tried: map[write]bool{}}
+}
+
+type forgetful struct {
+	store.Store
+	mu    sync.Mutex
+	tried map[write]bool
+}
+
+type write struct{ key, id string }
+
+// Put implements store.Store.
+func (f *forgetful) Put(ctx context.Context, key string, body []byte, id string, cond store.Cond) (store.Gen, error) {
+	gen, err := f.Store.Put(ctx, key, body, store.NewWriteID(), cond)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if w := (write{key, id}); err == nil && !f.tried[w] {
+		f.tried[w] = true
+		return 0, &store.OpError{Op: "put", Key: key, Err: store.ErrUnknown}
+	}
+	return gen, err
+}

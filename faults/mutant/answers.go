@@ -1,0 +1,70 @@
+package mutant
+
+// answerMutants break what makes answers wait, and what an engine does when its PostgreSQL crashes.
+func answerMutants() []Mutant {
+	const (
+		tests    = "./core/engine -run "
+		markFile = "core/engine/mark.go"
+		server   = "core/engine/server.go"
+		logFile  = "core/engine/log.go"
+		sizeFile = "core/engine/logsize.go"
+	)
+	return []Mutant{
+		{
+			Name: "answer-before-durable", Invariant: durable, File: modeFile, Plan: tests + "TestAnswersWaitForWhatTheyTellOf",
+			Doc: "the answer of a commit leaves before its place in the log is durable",
+			Old: "\tif m.log.isDurable(place) {\n", New: "\tif m.log.isDurable(place) || at.wrote() {\n",
+		},
+		{
+			Name: "reader-does-not-wait", Invariant: durable, File: markFile, Plan: tests + "TestAnswersWaitForWhatTheyTellOf",
+			Doc: "an answer tells of what another has committed and is not durable",
+			Old: "s.completions, s.visible = n, written", New: "s.completions = n",
+		},
+		{
+			Name: "blocks-wait", Invariant: door, File: markFile, Plan: tests + "TestAnswersWaitForWhatTheyTellOf",
+			Doc: "within a transaction answers wait for the bucket",
+			Old: "\t\t\tm |= early\n", New: "\t\t\tm |= 0\n",
+		},
+		{
+			Name: "loads-hold-readers", Invariant: door, File: markFile, Plan: tests + "TestLoadKeepsNoReaderWaiting",
+			Doc: "who reads waits for what a transaction has written that is open",
+			Old: "n != s.completions {", New: "n >= s.completions {",
+		},
+		{
+			Name: "stopped-with-all", Invariant: door, File: logFile, Plan: tests + "TestWhoWritesTooFastIsStopped",
+			Doc: "who writes faster than the bucket takes waits with the lock of all processes",
+			Old: "if w.held <= pendingBytes || !w.ships || w.failed != nil {", New: "if w.held >= 0 || !w.ships || w.failed != nil {",
+		},
+		{
+			Name: "not-started-again", Invariant: door, File: server, Plan: tests + "TestCrashOfPostgreSQL",
+			Doc: "a PostgreSQL that has crashed is not started again",
+			Old: "\t\ts.live.Store(nil) // no process runs\n\t\tif s.life.Err() != nil {\n",
+			New: "\t\ts.live.Store(nil) // no process runs\n\t\tif s.life.Err() == nil || s.life.Err() != nil {\n",
+		},
+		{
+			Name: "crash-forgets", Invariant: durable, File: server, Plan: tests + "TestCrashThatIsTheEnd",
+			Doc: "how far PostgreSQL recovered after a crash is not compared with what it had written",
+			Old: "e.boot(s.life, data, e.commits.reached())", New: "e.boot(s.life, data, nil)",
+		},
+		{
+			Name: "crash-tells", Invariant: durable, File: modeFile, Plan: tests + "TestCrashWithACommitOnItsWay",
+			Doc: "after a crash what it has brought back is told before it is durable",
+			Old: "\t\tm.sight.visible = m.log.end()\n", New: "\t\tm.sight.visible = 0\n",
+		},
+		{
+			Name: "no-flush-at-close", Invariant: durable, File: modeFile, Plan: tests + "TestAsynchronousCommits",
+			Doc: "what was committed with synchronous_commit=off stays in PostgreSQL's buffers at an orderly end",
+			Old: "\tif !m.changed() {\n\t\treturn nil\n\t}\n\treturn m.e.checkpoint(ctx)\n", New: "\treturn nil\n",
+		},
+		{
+			Name: "walwriter-unshipped", Invariant: durable, File: modeFile, Plan: tests + "TestAsynchronousCommits",
+			Doc: "what PostgreSQL's walwriter has written is shipped only when somebody commits",
+			Old: "\t\tif lazy {\n\t\t\tm.later(walWriterDelay)\n\t\t}\n", New: "",
+		},
+		{
+			Name: "old-log-stays", Invariant: host, File: sizeFile, Plan: tests + "TestOldLogLeavesMemory",
+			Doc: "no checkpoint is asked for: all of the log of a long transaction stays in memory",
+			Old: "\t\tc.RequestCheckpoint()\n", New: "",
+		},
+	}
+}

@@ -1,0 +1,47 @@
+package mutant
+
+// httpMutants break the sessions of HTTP requests.
+func httpMutants() []Mutant {
+	const (
+		session = "core/httpapi/session.go"
+		pool    = "core/httpapi/pool.go"
+		request = "core/httpapi/request.go"
+	)
+	return []Mutant{
+		{
+			Name: "session-not-cleaned", Invariant: door, File: session, Plan: "./core/httpapi -run TestNothingIsLeft",
+			Doc: "what a request has set, locked, prepared is there for the next one",
+			Old: `{"DISCARD ALL", `, New: `{"DEALLOCATE ALL", `,
+		},
+		{
+			Name: "seed-is-left", Invariant: door, File: session, Plan: "./core/httpapi -run TestNothingIsLeft",
+			Doc: "a request foresees the random numbers of the next one",
+			Old: "2*rand.Float64()-1", New: "0*rand.Float64()",
+		},
+		{
+			Name: "block-is-left", Invariant: door, File: session, Plan: "./core/httpapi -run TestNothingIsLeft",
+			Doc: "what a request has left open is committed",
+			Old: `s.Exec(ctx, "ROLLBACK")`, New: `s.Exec(ctx, "COMMIT")`,
+		},
+		{
+			Name: "http-answers-early", Invariant: durable, File: pool, Plan: "./core/httpapi -run TestUnknownOutcome",
+			Doc: "a request is told of what is not durable",
+			Old: "s.backend.Hold(true)", New: "s.backend.Hold(false)",
+		},
+		{
+			Name: "old-name-is-superuser", Invariant: door, File: session, Plan: "./core/httpapi -run TestTheFirstRoleIsRenamed",
+			Doc: "requests run as whoever has the superuser's old name",
+			Old: "s != nil && name == user {", New: "s != nil && name != \"\" {",
+		},
+		{
+			Name: "batch-in-two", Invariant: door, File: request, Plan: "./core/httpapi -run TestEndsTransaction|TestRequestsLeaveNothing",
+			Doc: "a batch's transaction is ended by a statement behind a comment, and another one goes on",
+			Old: "\tword := words(sql, 3)\n", New: "\tif len(sql) > 0 && sql[0] == '/' {\n\t\treturn false\n\t}\n\tword := words(sql, 3)\n",
+		},
+		{
+			Name: "name-with-parameters", Invariant: door, File: request, Plan: "./core/httpapi -run TestDatabaseOfARequest",
+			Doc: "the name of a database brings start-up parameters along",
+			Old: " || strings.ContainsRune(given[0], 0):", New: ":",
+		},
+	}
+}

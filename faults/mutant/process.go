@@ -1,0 +1,82 @@
+package mutant
+
+// processMutants break the host of PostgreSQL's processes.
+func processMutants() []Mutant {
+	const (
+		tests       = "./core/pglite -run "
+		waitFile    = "core/pglite/wait.go"
+		clusterFile = "core/pglite/cluster.go"
+		processFile = "core/pglite/process.go"
+		connFile    = "core/pglite/conn.go"
+		forkFile    = "core/pglite/fork.go"
+		signalsFile = "core/pglite/signals.go"
+	)
+	return []Mutant{
+		{
+			Name: "switch-under-a-lock", Invariant: host, File: waitFile, Plan: tests + "TestSwitchesHoldNoLock",
+			Doc: "a process lets others run while it holds a lock on which they could not wait",
+			Old: "\tif !p.safe() {\n\t\treturn\n\t}\n\tif p.hold != nil {",
+			New: "\tif p.hold != nil {",
+		},
+		{
+			Name: "two-processes-under-one-pid", Invariant: host, File: clusterFile, Plan: tests + "TestTimeLimitsAndCancel",
+			Doc: "numbers of processes are given again while they are in use",
+			Old: "	p.slot, p.pid = slot, c.nextPID\n	c.nextPID++\n",
+			New: "	p.slot, p.pid = slot, c.nextPID\n	c.nextPID ^= 1\n",
+		},
+		{
+			Name: "the-others-live-on", Invariant: host, File: clusterFile, Plan: tests + "TestOneDiesAllEnd",
+			Doc: "when one process has failed the others go on with what it left of shared memory",
+			Old: "	for _, p := range c.all() {\n		p.kill()\n	}\n	go func() {",
+			New: "	go func() {",
+		},
+		{
+			Name: "failure-taken-for-an-end", Invariant: host, File: processFile, Plan: tests + "TestDeathOfProcesses",
+			Doc: "a process that failed is taken for one that has ended",
+			Old: "	if err != nil {\n		c.crash(",
+			New: "	if err != nil && code > 1 {\n		c.crash(",
+		},
+		{
+			Name: "every-answer-is-the-blocks", Invariant: host, File: connFile, Plan: tests + "TestMarks",
+			Doc: "what a process answers within a transaction block is taken for what tells of that block alone",
+			Old: "	return current == last || beginsBlock(c.output)",
+			New: "\treturn current != 0 || current == last || beginsBlock(c.output)",
+		},
+		{
+			Name: "undone-with-its-client", Invariant: host, File: connFile, Plan: tests + "TestVanishedWhileItWaits",
+			Doc: "what a client has asked for is given up at the first word to it, when it has gone",
+			Old: "	case gone && c.lost+len(b) > maxLost:",
+			New: "	case gone && c.lost+len(b) > 0:",
+		},
+		{
+			Name: "old-configuration", Invariant: host, File: signalsFile, Plan: tests + "TestRolesAndDatabases",
+			Doc: "at SIGHUP the image that processes begin with stays as it is",
+			Old: "		if err := c.reload(); err != nil {",
+			New: "		if err := error(nil); err != nil {",
+		},
+		{
+			Name: "no-self-test", Invariant: host, File: forkFile, Plan: tests + "TestSelfTest",
+			Doc: "processes are made with whatever table of places there is",
+			Old: "	if err := c.rt.selfTest(in, base, size); err != nil {",
+			New: "	if err := c.rt.selfTest(in, base, size); errors.Is(err, errKilled) {",
+		},
+		{
+			Name: "no-pins", Invariant: host, File: forkFile, Plan: tests + "TestPinnedSettings",
+			Doc: "settings on which durability rests may be changed",
+			Old: "	in.pinSettings()\n	rules, err",
+			New: "	rules, err",
+		},
+		{
+			Name: "no-beat", Invariant: host, File: "core/pglite/lock.go", Plan: tests + "TestStatementsLetGoWork",
+			Doc: "nothing asks a statement that computes to come back to the host, and the garbage collector stands still with everything else",
+			Old: "\t\tl.aim(p.interruptWord)\n",
+			New: "\t\tl.aim(nil)\n",
+		},
+		{
+			Name: "control-file-of-the-template", Invariant: host, File: "core/pglite/prepare.go", Plan: tests + "TestPreparedStart",
+			Doc: "a prepared start goes on with the template's control file",
+			Old: "		copy(c.shm.region[s.at:], control[:pgdata.ControlSize])\n",
+			New: "\t\tcopy(c.shm.region[s.at:], append(s.control[:pgdata.ControlSize:pgdata.ControlSize], control...)[:pgdata.ControlSize])\n",
+		},
+	}
+}
