@@ -95,9 +95,10 @@ func rooms() []room {
 		{path: "runner/cloudrun", own: []string{"core/clock"}, others: []string{"al.essio.dev/pkg/shellescape"}},
 		{path: "runner/cloudrun/rehearsal", own: []string{"cloud/twin/platform"}},
 		{
-			path: "runner/pgsuite/...", own: []string{"core/clock", "runner/service"},
-			others: []string{"github.com/jackc/pgx/v5", "github.com/pmezard/go-difflib"},
+			path: "runner/pgsuite", own: []string{"core/clock", "runner/service", "runner/pgsuite/isolation"},
+			others: []string{"github.com/jackc/pgx/v5", "github.com/pmezard/go-difflib", "golang.org/x/sync"},
 		},
+		{path: "runner/pgsuite/isolation", own: []string{"core/clock"}, others: []string{"github.com/jackc/pgx/v5"}},
 		{
 			path: "runner/interleave", own: []string{"core/clock"}, // never the engine: it knows addresses
 			others: []string{"github.com/jackc/pgx/v5", "github.com/klauspost/compress"},

@@ -53,7 +53,7 @@ func steps() []step {
 func racePackages() []string {
 	return []string{
 		"./core/base", "./core/clock", "./core/gc", "./core/lease", "./core/manifest", "./core/takeover", "./core/wal", "./core/memfs", "./core/point", "./core/store/...",
-		"./faults/...", "./reports", "./runner/check", "./runner/history", "./runner/interleave", "./runner/record", "./runner/scenario", "./runner/workload",
+		"./faults/...", "./reports", "./runner/check", "./runner/history", "./runner/interleave", "./runner/pgsuite/isolation", "./runner/record", "./runner/scenario", "./runner/workload",
 	}
 }
 
@@ -122,7 +122,7 @@ func faults(ctx context.Context, c *checker) error {
 		return err
 	}
 	var failed error
-	for _, id := range []string{"e2b", "e1z", "e4b", "chaos", "edges"} {
+	for _, id := range []string{"e2b", "e1z", "e4b", "chaos", "edges", "suite"} {
 		failed = errors.Join(failed, c.exec(ctx, nil, runner, "-scenario", id, "-profile", "ci", "-results", filepath.Join(c.temp, "results")))
 	}
 	return failed

@@ -33,13 +33,9 @@ var versionLine = regexp.MustCompile(`(?m)^PACKAGE_VERSION='([^']+)'`)
 // Build builds the source in a folder of its own below cache, unless that was done before. Progress hears how many files
 // were compiled.
 func Build(ctx context.Context, source, cache string, progress func(step string, done, total int64)) (*Native, error) {
-	script, err := os.ReadFile(filepath.Join(source, "configure"))
+	version, script, err := versionOf(source)
 	if err != nil {
-		return nil, fmt.Errorf("PostgreSQL's source, to be built, is %w at %q: %w", ErrMissing, source, err)
-	}
-	version := versionLine.FindSubmatch(script)
-	if version == nil {
-		return nil, fmt.Errorf("%s/configure is not PostgreSQL's: it names no version", source)
+		return nil, err
 	}
 	for _, tool := range []string{"cc", "make", "bison", "flex", "perl"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -47,7 +43,7 @@ func Build(ctx context.Context, source, cache string, progress func(step string,
 		}
 	}
 	sum := sha256.Sum256(fmt.Appendf(script, "%v %s", configured, runtime.GOARCH))
-	n := &Native{Version: string(version[1]), source: source}
+	n := &Native{Version: version, source: source}
 	n.folder = filepath.Join(cache, "postgresql-"+n.Version+"-"+hex.EncodeToString(sum[:4]))
 	done := filepath.Join(n.folder, "built")
 	if _, err := os.Stat(done); err == nil {
@@ -60,6 +56,19 @@ func Build(ctx context.Context, source, cache string, progress func(step string,
 		return nil, errors.Join(fmt.Errorf("build PostgreSQL %s: %w", n.Version, err), os.RemoveAll(n.folder))
 	}
 	return n, os.WriteFile(done, nil, 0o600)
+}
+
+// versionOf is the version of a source, and the script that configures it.
+func versionOf(source string) (version string, script []byte, err error) {
+	script, err = os.ReadFile(filepath.Join(source, "configure"))
+	if err != nil {
+		return "", nil, fmt.Errorf("PostgreSQL's source is %w at %q: %w", ErrMissing, source, err)
+	}
+	line := versionLine.FindSubmatch(script)
+	if line == nil {
+		return "", nil, fmt.Errorf("%s/configure is not PostgreSQL's: it names no version", source)
+	}
+	return string(line[1]), script, nil
 }
 
 func (n *Native) build(ctx context.Context, progress func(string, int64, int64)) error {

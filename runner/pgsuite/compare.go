@@ -15,6 +15,7 @@ type Difference struct {
 	Name  string
 	Lines int    // that differ
 	First string // of them, with its sign; what is the matter, where the test did not come to its end
+	Last  string // of them, the last few
 }
 
 // Compare compares the outputs in two folders, and writes a unified diff beside those of got that differ.
@@ -32,27 +33,38 @@ func Compare(want, got string, outcomes []Outcome) ([]Difference, error) {
 		if o.Wrong == "" && bytes.Equal(a, b) {
 			continue
 		}
-		diff, err := difflib.GetUnifiedDiffString(difflib.UnifiedDiff{
-			A: difflib.SplitLines(string(a)), B: difflib.SplitLines(string(b)), FromFile: "reference", ToFile: "here", Context: 3,
-		})
+		d, diff, err := difference(o, a, b)
 		if err != nil {
-			return nil, fmt.Errorf("compare %s: %w", o.Name, err)
+			return nil, err
 		}
 		if err := os.WriteFile(filepath.Join(got, o.Name+".diff"), []byte(diff), 0o600); err != nil {
 			return nil, fmt.Errorf("compare: %w", err)
 		}
-		d := Difference{Name: o.Name, First: o.Wrong}
-		for line := range strings.Lines(diff) {
-			if isChange(line) {
-				d.Lines++
-				if d.First == "" {
-					d.First = strings.TrimSpace(line)
-				}
-			}
-		}
 		all = append(all, d)
 	}
 	return all, nil
+}
+
+// difference is between what a test should have printed and what it did, and shown as a unified diff.
+func difference(o Outcome, want, got []byte) (Difference, string, error) {
+	diff, err := difflib.GetUnifiedDiffString(difflib.UnifiedDiff{
+		A: difflib.SplitLines(string(want)), B: difflib.SplitLines(string(got)), FromFile: "reference", ToFile: "here", Context: 3,
+	})
+	if err != nil {
+		return Difference{}, "", fmt.Errorf("compare %s: %w", o.Name, err)
+	}
+	const last = 4
+	var changes []string
+	for line := range strings.Lines(diff) {
+		if isChange(line) {
+			changes = append(changes, strings.TrimSpace(line))
+		}
+	}
+	d := Difference{Name: o.Name, Lines: len(changes), First: o.Wrong, Last: strings.Join(changes[max(0, len(changes)-last):], " | ")}
+	if d.First == "" && len(changes) > 0 {
+		d.First = changes[0]
+	}
+	return d, diff, nil
 }
 
 // isChange says whether a line of a unified diff is one that differs.

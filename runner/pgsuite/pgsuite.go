@@ -4,12 +4,21 @@
 //	native, err := pgsuite.Build(ctx, source, cache, progress)     // configure, make, once for a source
 //	suite, err := native.Open(folder)                              // the files in the order of parallel_schedule
 //	ref, err := native.Start(ctx, settings)                        // the reference server
-//	want, err := suite.Run(ctx, ref.Server(), outputs, each)       // what psql printed, a file a test
-//	got, err := suite.Run(ctx, ours, outputs2, each)
+//	want, err := suite.Run(ctx, ref.Server(), outputs, o, each)    // what psql printed, a file a test
+//	got, err := suite.Run(ctx, ours, outputs2, o, each)
 //
-// Both run under the same conditions: a fresh database, one client, one file after the other, the same settings, the same
-// psql, the files that the tests read at the same paths. PostgreSQL's recorded outputs are not looked at: they were made
-// with a library of C functions, other settings and other databases. Nothing of the source is kept in this repository.
+// Both run under the same conditions: a fresh database, one file after the other or as many of a group at once, the same
+// settings, the same psql, the files that the tests read at the same paths. PostgreSQL's recorded outputs are not looked at:
+// they were made with a library of C functions, other settings and other databases. Nothing of the source is kept in this
+// repository.
+//
+// Its isolation tests need no C functions: they are run by package isolation, and compared with what PostgreSQL's source
+// says that they print.
+//
+//	specs, version, err := pgsuite.OpenSpecs(source)
+//	at, err := specs.Prepare(ctx, server)                          // their database, as pg_regress makes it
+//	got, err := specs.Run(ctx, at, outputs, limit, each)
+//	differences, err := specs.Compare(outputs, got)
 //
 // What it needs is on the machine or ErrMissing says what is not: the source, a C compiler, make, bison, flex, perl, and
 // the headers of ICU, libxml2 and zlib. PostgreSQL refuses to run as root: there the reference runs in a user namespace,
@@ -25,7 +34,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"blobpglite/core/clock"
 	"blobpglite/runner/service"
@@ -49,8 +61,8 @@ func (s Server) URL() string {
 // Suite is the regression suite of a source.
 type Suite struct {
 	native *Native
-	folder string // for what psql and the servers read and write
-	Names  []string
+	folder string     // for what psql and the servers read and write
+	Groups [][]string // of tests that may run at once
 }
 
 // Open reads which tests there are, in their order.
@@ -59,22 +71,22 @@ func (n *Native) Open(folder string) (*Suite, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the schedule: %w", err)
 	}
-	s := &Suite{native: n, folder: folder, Names: schedule(string(b))}
-	if len(s.Names) == 0 {
+	s := &Suite{native: n, folder: folder, Groups: schedule(string(b))}
+	if len(s.Groups) == 0 {
 		return nil, fmt.Errorf("%s names no tests", n.tests())
 	}
 	return s, nil
 }
 
-// schedule is the tests that a schedule of pg_regress names, one after the other.
-func schedule(text string) []string {
-	var names []string
+// schedule is the groups of tests that a schedule of pg_regress names.
+func schedule(text string) [][]string {
+	var groups [][]string
 	for line := range strings.Lines(text) {
 		if group, ok := strings.CutPrefix(strings.TrimSpace(line), "test:"); ok {
-			names = append(names, strings.Fields(group)...)
+			groups = append(groups, strings.Fields(group))
 		}
 	}
-	return names
+	return groups
 }
 
 // Outcome is what became of one test.
@@ -97,21 +109,44 @@ func paths(sql string) string {
 	return out.String()
 }
 
+// RunOptions of Run.
+type RunOptions struct {
+	Limit  time.Duration // of one test
+	AtOnce int           // how many tests of a group; 0: one
+}
+
 // Run runs every test against a server whose database is fresh, and writes what psql printed to <outputs>/<name>.out.
-// each hears of every test before it begins (wrong and took are empty) and behind it.
-func (s *Suite) Run(ctx context.Context, at Server, outputs string, limit time.Duration, each func(o Outcome, done bool)) ([]Outcome, error) {
+// each hears of every test before it begins (wrong and took are empty) and behind it, never of two at once.
+func (s *Suite) Run(ctx context.Context, at Server, outputs string, o RunOptions, each func(o Outcome, done bool)) ([]Outcome, error) {
 	if err := os.MkdirAll(outputs, 0o755); err != nil {
 		return nil, fmt.Errorf("run the suite: %w", err)
 	}
 	var all []Outcome
-	for _, name := range s.Names {
-		each(Outcome{Name: name}, false)
-		o, err := s.one(ctx, at, name, filepath.Join(outputs, name+".out"), limit)
-		if err != nil {
-			return all, fmt.Errorf("test %s: %w", name, err)
+	var telling sync.Mutex
+	for _, names := range s.Groups {
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(max(o.AtOnce, 1))
+		outcomes := make([]Outcome, len(names))
+		for i, name := range names {
+			group.Go(func() (err error) {
+				tell := func(done bool) {
+					telling.Lock()
+					defer telling.Unlock()
+					each(outcomes[i], done)
+				}
+				outcomes[i].Name = name
+				tell(false)
+				if outcomes[i], err = s.one(ctx, at, name, filepath.Join(outputs, name+".out"), o.Limit); err != nil {
+					return fmt.Errorf("test %s: %w", name, err)
+				}
+				tell(true)
+				return nil
+			})
 		}
-		each(o, true)
-		all = append(all, o)
+		if err := group.Wait(); err != nil {
+			return all, err
+		}
+		all = append(all, outcomes...)
 	}
 	return all, nil
 }

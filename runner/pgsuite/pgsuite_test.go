@@ -1,10 +1,11 @@
 package pgsuite
 
 import (
-	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ import (
 
 func TestSchedule(t *testing.T) {
 	text := "# a comment\ntest: setup\n\n# test: not this one\ntest: boolean  char\ttext\n"
-	if got, want := schedule(text), []string{"setup", "boolean", "char", "text"}; !slices.Equal(got, want) {
+	if got, want := schedule(text), [][]string{{"setup"}, {"boolean", "char", "text"}}; !reflect.DeepEqual(got, want) {
 		t.Errorf("tests %q, want %q", got, want)
 	}
 }
@@ -48,7 +49,7 @@ func TestCompare(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wanted := []Difference{{Name: "other", Lines: 3, First: "-b"}, {Name: "cut", First: "the server was gone"}}
+	wanted := []Difference{{Name: "other", Lines: 3, First: "-b", Last: "-b | +B | +d"}, {Name: "cut", First: "the server was gone"}}
 	if !slices.Equal(all, wanted) {
 		t.Errorf("differences %+v, want %+v", all, wanted)
 	}
@@ -71,8 +72,8 @@ func TestBuildNeedsTheSource(t *testing.T) {
 	}
 }
 
-// TestOneEndsWithItsLimit: a client that goes on does not hold the suite up, and what it printed until then is kept.
-func TestOneEndsWithItsLimit(t *testing.T) {
+// standIn is a suite of these files, with a shell script for psql.
+func standIn(t *testing.T, script string, groups [][]string, files map[string]string) *Suite {
 	folder := t.TempDir()
 	n := &Native{source: filepath.Join(folder, "source"), folder: filepath.Join(folder, "installed")}
 	for _, dir := range []string{filepath.Join(n.tests(), "sql"), filepath.Join(n.folder, "bin")} {
@@ -80,24 +81,63 @@ func TestOneEndsWithItsLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(n.tests(), "sql", "slow.sql"), []byte("SELECT 1;\n"), 0o600); err != nil {
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(n.tests(), "sql", name+".sql"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(n.Program("psql"), []byte("#!/bin/sh\n"+script), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	// What stands for psql reads nothing more than a line, says it, and waits for more that never comes.
-	stand := "#!/bin/sh\nread line\necho \"$line\"\ntail -f /dev/null\n"
-	if err := os.WriteFile(n.Program("psql"), []byte(stand), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	s := &Suite{native: n, folder: folder, Names: []string{"slow"}}
-	out := filepath.Join(folder, "outputs")
-	all, err := s.Run(context.Background(), Server{Host: "127.0.0.1", Port: 1, Database: "postgres"}, out, time.Second, func(Outcome, bool) {})
+	return &Suite{native: n, folder: folder, Groups: groups}
+}
+
+func (s *Suite) runHere(t *testing.T, o RunOptions) ([]Outcome, string) {
+	out := filepath.Join(s.folder, "outputs")
+	all, err := s.Run(t.Context(), Server{Host: "127.0.0.1", Port: 1, Database: "postgres"}, out, o, func(Outcome, bool) {})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return all, out
+}
+
+// TestOneEndsWithItsLimit: a client that goes on does not hold the suite up, and what it printed until then is kept.
+func TestOneEndsWithItsLimit(t *testing.T) {
+	// What stands for psql reads nothing more than a line, says it, and waits for more that never comes.
+	const script = "read line\necho \"$line\"\ntail -f /dev/null\n"
+	s := standIn(t, script, [][]string{{"slow"}}, map[string]string{"slow": "SELECT 1;\n"})
+	all, out := s.runHere(t, RunOptions{Limit: time.Second})
 	if len(all) != 1 || !strings.Contains(all[0].Wrong, "still at it") {
 		t.Errorf("outcomes %+v", all)
 	}
 	if b, err := os.ReadFile(filepath.Join(out, "slow.out")); err != nil || string(b) != "SELECT 1;\n" {
 		t.Errorf("output %q (%v)", b, err)
+	}
+}
+
+// TestGroupsRunAtOnce: two tests that need each other come to their end only at once; groups never are.
+func TestGroupsRunAtOnce(t *testing.T) {
+	const script = "read word\nif test \"$word\" = say; then echo heard >pipe; else cat pipe; fi\n"
+	files := map[string]string{"first": "hear\n", "second": "say\n", "third": "hear\n", "fourth": "say\n"}
+	groups := [][]string{{"first", "second"}, {"third", "fourth"}}
+	for atOnce, wrong := range map[int]int{0: 4, 2: 0} {
+		s := standIn(t, script, groups, files)
+		if out, err := exec.CommandContext(t.Context(), "mkfifo", filepath.Join(s.folder, "pipe")).CombinedOutput(); err != nil {
+			t.Fatalf("no pipe can be made: %v: %s", err, out)
+		}
+		all, out := s.runHere(t, RunOptions{AtOnce: atOnce, Limit: time.Duration(2-atOnce)*100*time.Millisecond + time.Duration(atOnce)*10*time.Second})
+		var names []string
+		for _, o := range all {
+			names = append(names, o.Name)
+			if o.Wrong != "" {
+				wrong--
+			}
+		}
+		if want := slices.Concat(groups...); wrong != 0 || !slices.Equal(names, want) {
+			t.Errorf("%d at once: %+v; wrong are %d too few", atOnce, all, wrong)
+		}
+		if b, err := os.ReadFile(filepath.Join(out, "first.out")); atOnce > 0 && (err != nil || string(b) != "heard\n") {
+			t.Errorf("%d at once: printed %q (%v)", atOnce, b, err)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -56,4 +57,17 @@ func (s *Suite) Clean() {
 	for _, file := range files {
 		_ = os.Remove(file) // the system's own clean-up gets what is left
 	}
+}
+
+// Started is when a server was started, or started again because one of its processes had failed.
+func Started(ctx context.Context, at Server) (began time.Time, err error) {
+	conn, err := pgx.Connect(ctx, at.URL())
+	if err == nil {
+		defer conn.Close(context.WithoutCancel(ctx))
+		err = conn.QueryRow(ctx, "SELECT pg_postmaster_start_time()").Scan(&began)
+	}
+	if err != nil {
+		return began, fmt.Errorf("ask whether the server still runs: %w", err)
+	}
+	return began, nil
 }

@@ -76,9 +76,9 @@ func (n *Native) Start(ctx context.Context, c Conditions) (_ *Reference, err err
 	if err := n.initdb(ctx, folder, data, c); err != nil {
 		return nil, err
 	}
-	own := []string{"autovacuum = off", "fsync = off", "listen_addresses = '127.0.0.1'", fmt.Sprintf("port = %d", port),
+	own := []string{"fsync = off", "listen_addresses = '127.0.0.1'", fmt.Sprintf("port = %d", port),
 		"unix_socket_directories = ''", "log_min_messages = log", "lc_messages = 'C'"}
-	conf := strings.Join(slices.Concat(c.Settings, own), "\n") + "\n"
+	conf := strings.Join(slices.Concat([]string{"autovacuum = off"}, c.Settings, own), "\n") + "\n"
 	if err := os.WriteFile(filepath.Join(data, "postgresql.auto.conf"), []byte(conf), 0o600); err != nil {
 		return nil, err
 	}

@@ -57,7 +57,7 @@ func verbs() []verb {
 		killpointVerb(), zombieVerb(), handoverVerb(), chaosVerb(), episodeVerb(),
 		blackoutVerb(), layerSizeVerb(), nothingNewVerb(), engineMutantsVerb(), unitMutantsVerb(), stalledOpenerVerb(),
 		exploreVerb(), mutantsVerb(),
-		clientVerb(), pgbenchVerb(), doorLatencyVerb(), regressVerb(), isolationVerb(), interleaveVerb(), sessionsVerb(), besideVerb(),
+		clientVerb(), pgbenchVerb(), doorLatencyVerb(), sessionsVerb(), besideVerb(), regressVerb(), isolationVerb(), interleaveVerb(),
 		twinBootVerb(), twinTierVerb(), twinSleepVerb(), twinCommitsVerb(),
 		twinFrozenVerb(), twinFlushVerb(), twinSwitchVerb(), twinRivalVerb(), twinIdleVerb(), twinCostVerb(),
 		edgeVerb(),

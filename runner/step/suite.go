@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"time"
 
+	"blobpglite/core/clock"
 	"blobpglite/core/pglite"
 	"blobpglite/runner/pgsuite"
 	"blobpglite/runner/scenario"
@@ -20,11 +21,12 @@ func regressVerb() verb {
 	return verb{
 		Verb: scenario.Verb{
 			Name: "regress",
-			Doc: "runs PostgreSQL's regression suite, one file after the other in a fresh database, by psql 18 against pgserve and against " +
-				"PostgreSQL built from the same source, and compares what psql printed. Vacuous without the source",
+			Doc: "runs PostgreSQL's regression suite in a fresh database, by psql 18 against pgserve and against PostgreSQL built from the " +
+				"same source, and compares what psql printed. pgserve's PostgreSQL has to be the one that it was all the time. Vacuous without the source",
 			Args: []scenario.Arg{
 				{Name: "source", Doc: "folder of PostgreSQL's source, unpacked; empty: vacuous"},
 				{Name: "limit", Kind: scenario.KindDuration, Default: "5m", Doc: "of one file"},
+				{Name: "at_once", Kind: scenario.KindInt, Default: "1", Doc: "how many files of a group of parallel_schedule are run at once"},
 			},
 			Metrics: metricDocs(
 				"files_count", "tests that were run", "same_count", "of them, that printed what they print at the reference",
@@ -53,17 +55,18 @@ func runRegress(ctx context.Context, r *Run, args scenario.Args) error {
 		return fmt.Errorf("the source is PostgreSQL %s, this is %s: their outputs cannot be compared", native.Version, pglite.PostgresVersion)
 	}
 	return r.withService(ctx, inProcess, func(s *served) error {
-		t := &regression{r: r, native: native, limit: args.Duration("limit")}
+		options := pgsuite.RunOptions{Limit: args.Duration("limit"), AtOnce: args.Int("at_once")}
+		t := &regression{r: r, native: native, options: options}
 		return t.compare(ctx, s)
 	}, "-set", "autovacuum=off") // plans depend on when a table was analyzed: nobody but the tests is to do that
 }
 
 // regression is the suite at two servers.
 type regression struct {
-	r      *Run
-	native *pgsuite.Native
-	suite  *pgsuite.Suite
-	limit  time.Duration
+	r       *Run
+	native  *pgsuite.Native
+	suite   *pgsuite.Suite
+	options pgsuite.RunOptions
 }
 
 func (t *regression) compare(ctx context.Context, s *served) error {
@@ -79,7 +82,7 @@ func (t *regression) compare(ctx context.Context, s *served) error {
 	}
 	defer suite.Clean()
 	t.suite = suite
-	outputs := filepath.Join(t.r.Runtime.CacheDir(), "suite")
+	outputs := filepath.Join(t.r.Runtime.CacheDir(), "suite", fmt.Sprintf("%d-at-once", max(1, t.options.AtOnce)))
 	if err := os.RemoveAll(outputs); err != nil {
 		return fmt.Errorf("clear the outputs: %w", err)
 	}
@@ -99,7 +102,11 @@ func (t *regression) compare(ctx context.Context, s *served) error {
 	if i := unfinished(want); len(i) > 0 {
 		return fmt.Errorf("at the reference itself did not come to their end: %s", strings.Join(i, ", "))
 	}
-	got, err := t.at(ctx, here, "here", filepath.Join(outputs, "here"))
+	var got []pgsuite.Outcome
+	same, err := steady(ctx, here, func() (err error) {
+		got, err = t.at(ctx, here, "here", filepath.Join(outputs, "here"))
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -108,7 +115,31 @@ func (t *regression) compare(ctx context.Context, s *served) error {
 		return err
 	}
 	t.report(got, differences)
+	if same != "" {
+		t.r.check(checkSuite, same)
+	}
 	return nil
+}
+
+// steady runs f and says what is wrong if the server is not the same behind it: one of its processes has failed.
+func steady(ctx context.Context, at pgsuite.Server, f func() error) (wrong string, err error) {
+	before, err := pgsuite.Started(ctx, at)
+	if err != nil {
+		return "", err
+	}
+	if err := f(); err != nil {
+		return "", err
+	}
+	after, err := pgsuite.Started(ctx, at)
+	switch {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case err != nil:
+		return fmt.Sprintf("behind the suite the server does not answer: %v", err), nil
+	case !after.Equal(before):
+		return fmt.Sprintf("the server was started at %s, and again at %s: one of its processes has failed", before, after), nil
+	}
+	return "", nil
 }
 
 // at runs the suite at one server.
@@ -116,18 +147,16 @@ func (t *regression) at(ctx context.Context, server pgsuite.Server, name, output
 	if err := t.suite.Prepare(ctx, server); err != nil {
 		return nil, err
 	}
-	done, total := int64(0), int64(len(t.suite.Names))
-	all, err := t.suite.Run(ctx, server, outputs, t.limit, func(o pgsuite.Outcome, ended bool) {
+	done, total := int64(0), int64(len(slices.Concat(t.suite.Groups...)))
+	clk := clock.System()
+	began := clk.Monotonic()
+	all, err := t.suite.Run(ctx, server, outputs, t.options, func(o pgsuite.Outcome, ended bool) {
 		if ended {
 			done++
 		}
 		t.r.Progress("regression suite, "+name+": "+o.Name, done, total)
 	})
-	took := time.Duration(0)
-	for _, o := range all {
-		took += o.Took
-	}
-	t.r.Metrics.Duration(name+"_ms", took)
+	t.r.Metrics.Duration(name+"_ms", clk.Monotonic()-began)
 	return all, err
 }
 

@@ -2,85 +2,68 @@ package isolation
 
 import (
 	"fmt"
+	"io"
 	"strings"
 
-	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// printRows prints a result as libpq's PQprint does, with a header and aligned: widths are bytes, and a column in which everything looks
-// like a number stands at the right.
-func printRows(out *strings.Builder, r *pgconn.Result) {
-	n := len(r.FieldDescriptions)
-	if n == 0 {
+// table prints rows as PQprint of libpq does, aligned and with a header. Widths are bytes, a column of numbers stands right.
+func table(out io.Writer, names []string, rows [][]string) {
+	if len(names) == 0 {
 		return
 	}
-	width, text := make([]int, n), make([]bool, n)
-	for j, f := range r.FieldDescriptions {
-		width[j] = len(f.Name)
-	}
-	for _, row := range r.Rows {
-		for j, v := range row {
-			if len(v) == 0 {
-				continue
-			}
-			width[j] = max(width[j], len(v))
-			text[j] = text[j] || !looksLikeNumber(string(v))
+	widths, left := make([]int, len(names)), make([]bool, len(names))
+	for i, name := range names {
+		widths[i] = len(name)
+		for _, row := range rows {
+			widths[i] = max(widths[i], len(row[i]))
+			left[i] = left[i] || row[i] != "" && !isNumber(row[i])
 		}
 	}
-	line := func(cell func(j int) string) {
-		for j := range n {
-			if text[j] {
-				fmt.Fprintf(out, "%s%s", cell(j), strings.Repeat(" ", width[j]-len(cell(j))))
+	line := func(cells []string) {
+		var padded []string
+		for i, cell := range cells {
+			gap := strings.Repeat(" ", widths[i]-len(cell))
+			if left[i] {
+				padded = append(padded, cell+gap)
 			} else {
-				fmt.Fprintf(out, "%s%s", strings.Repeat(" ", width[j]-len(cell(j))), cell(j))
-			}
-			if j+1 < n {
-				out.WriteByte('|')
+				padded = append(padded, gap+cell)
 			}
 		}
-		out.WriteByte('\n')
+		fmt.Fprintln(out, strings.Join(padded, "|"))
 	}
-	line(func(j int) string { return r.FieldDescriptions[j].Name })
-	for j := range n {
-		out.WriteString(strings.Repeat("-", width[j]))
-		if j+1 < n {
-			out.WriteByte('+')
-		}
+	line(names)
+	var rules []string
+	for _, w := range widths {
+		rules = append(rules, strings.Repeat("-", w))
 	}
-	out.WriteByte('\n')
-	for _, row := range r.Rows {
-		line(func(j int) string { return string(row[j]) })
+	fmt.Fprintln(out, strings.Join(rules, "+"))
+	for _, row := range rows {
+		line(row)
 	}
 	plural := "s"
-	if len(r.Rows) == 1 {
+	if len(rows) == 1 {
 		plural = ""
 	}
-	fmt.Fprintf(out, "(%d row%s)\n\n", len(r.Rows), plural)
+	fmt.Fprintf(out, "(%d row%s)\n\n", len(rows), plural)
 }
 
-// looksLikeNumber is PQprint's idea of a number.
-func looksLikeNumber(v string) bool {
-	if v[0] == 'E' || v[0] == 'e' {
-		return false
-	}
-	last := rune('0')
-	for _, c := range v {
-		last = c
-		if (c < '0' || c > '9') && !strings.ContainsRune(".Ee -", c) {
-			return false
-		}
-	}
-	return last >= '0' && last <= '9'
+// isNumber is libpq's idea of one.
+func isNumber(value string) bool {
+	return strings.Trim(value, "0123456789.Ee -") == "" && value[0] != 'E' && value[0] != 'e' && isDigit(value[len(value)-1])
 }
 
-// notice is a message as libpq shows it.
-func notice(n *pgconn.Notice) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s:  %s\n", n.Severity, n.Message)
-	for _, part := range []struct{ name, text string }{{"DETAIL", n.Detail}, {"HINT", n.Hint}, {"QUERY", n.InternalQuery}} {
-		if part.text != "" {
-			fmt.Fprintf(&b, "%s:  %s\n", part.name, part.text)
+// message is the text that libpq makes of an error or a notice, without a position.
+func message(m *pgproto3.ErrorResponse, isError bool) string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "%s:  %s\n", m.Severity, m.Message)
+	for _, part := range []struct{ name, text string }{
+		{"DETAIL", m.Detail}, {"HINT", m.Hint}, {"QUERY", m.InternalQuery}, {"CONTEXT", m.Where},
+	} {
+		if part.text != "" && (isError || part.name != "CONTEXT") {
+			fmt.Fprintf(&out, "%s:  %s\n", part.name, part.text)
 		}
 	}
-	return b.String()
+	return out.String()
 }

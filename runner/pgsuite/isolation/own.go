@@ -1,0 +1,14 @@
+package isolation
+
+import (
+	"embed"
+	"io/fs"
+)
+
+// own are specifications that are not PostgreSQL's, and what isolationtester wrote of them at PostgreSQL 18.
+//
+//go:embed specs expected
+var own embed.FS
+
+// Own has them as specs/<name>.spec and expected/<name>.out.
+func Own() fs.FS { return own }
