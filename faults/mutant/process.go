@@ -75,8 +75,8 @@ func processMutants() []Mutant {
 		{
 			Name: "control-file-of-the-template", Invariant: host, File: "core/pglite/prepare.go", Plan: tests + "TestPreparedStart",
 			Doc: "a prepared start goes on with the template's control file",
-			Old: "		copy(c.shm.region[s.at:], control[:pgdata.ControlSize])\n",
-			New: "\t\tcopy(c.shm.region[s.at:], append(s.control[:pgdata.ControlSize:pgdata.ControlSize], control...)[:pgdata.ControlSize])\n",
+			Old: "	copy(img.region[p.at:], control[:pgdata.ControlSize])\n",
+			New: "\tcopy(img.region[p.at:], append(p.control[:pgdata.ControlSize:pgdata.ControlSize], control...)[:pgdata.ControlSize])\n",
 		},
 	}
 }

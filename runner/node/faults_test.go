@@ -84,7 +84,9 @@ func TestParkedRequestsDoNotHoldOthersUp(t *testing.T) {
 	rows(t, p, "CREATE TABLE t (a int)")
 	do(t, p, Faults, FaultsArgs{Rules: []pointfault.Rule{{Point: point.CommitBeforeAck, Do: pointfault.Park, Nth: 1}}}, nil)
 	answered := make(chan error, 1)
-	go func() { answered <- p.Do(t.Context(), Query, QueryArgs{SQL: "INSERT INTO t VALUES (1)", InSession: InSession{Session: 1}}, nil) }()
+	go func() {
+		answered <- p.Do(t.Context(), Query, QueryArgs{SQL: "INSERT INTO t VALUES (1)", InSession: InSession{Session: 1}}, nil)
+	}()
 	<-events
 	if got := rows(t, p, "SELECT a FROM t"); got != "[[[1]]]" {
 		t.Errorf("beside it: %s", got)

@@ -1,6 +1,5 @@
 // Package layout says where the functions, variables and structures of PostgreSQL are in one build of pglite.wasm, whose
 // names its makers stripped. A host that is PostgreSQL's postmaster and kernel needs some of them.
-// Today's host is none, and reads no table yet.
 //
 //	l, err := layout.For(set.SHA256())
 //	exit := l.Functions["proc_exit"]   // its index
