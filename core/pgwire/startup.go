@@ -20,6 +20,9 @@ const (
 	codeGSS    = 80877104
 	// recordHandshake begins a client's TLS where it has not been asked for: no start-up packet is that long.
 	recordHandshake = 0x16
+	// goodbye is how a Terminate begins: a client that was ended before it was connected has only that to say (node-postgres), and wants
+	// no answer.
+	goodbye = 'X' << 24
 )
 
 // hello is how a connection begins.
@@ -117,6 +120,10 @@ func readPacket(r io.Reader) ([]byte, error) {
 		return head[:], errDirect
 	}
 	n := binary.BigEndian.Uint32(head[:])
+	if n == goodbye {
+		_, err := io.ReadFull(r, head[:1]) // what is left unread would make the end an error
+		return nil, gone(errors.Join(io.EOF, err))
+	}
 	if n < minStartup || n > maxStartup {
 		return nil, failure("08P01", "invalid length %d of the start-up packet (at most %d)", n, maxStartup)
 	}
