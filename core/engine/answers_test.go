@@ -275,7 +275,8 @@ func TestNoAnswerWithoutTheBucket(t *testing.T) {
 	}
 }
 
-// A session that writes faster than the bucket takes is stopped, and nobody else is: others read, and write what fits.
+// A session that writes faster than the bucket takes is stopped, and nobody else is: others read, and write a little, also where they have
+// to write out what that session left in PostgreSQL's buffers.
 func TestWhoWritesTooFastIsStopped(t *testing.T) {
 	e, g := onGate(t, func(o *Options) { o.Settings = map[string]string{"autovacuum": "off"} })
 	a, b := client(t, e), client(t, e)
@@ -290,7 +291,7 @@ func TestWhoWritesTooFastIsStopped(t *testing.T) {
 		}
 	}
 	for range 100 {
-		do(t, b, "BEGIN; UPDATE t SET b = b + 1 WHERE a = 1; SELECT count(*) FROM t; SAVEPOINT x")
+		do(t, b, "BEGIN; UPDATE t SET b = b + 1 WHERE a = 1; SELECT count(*) FROM t; SELECT pg_logical_emit_message(false, 'test', 'here', true); SAVEPOINT x")
 	}
 	if held := log.pending(); held > pendingBytes+2<<20 {
 		t.Errorf("%d bytes are held, more than %d", held, pendingBytes)

@@ -79,11 +79,14 @@ const (
 	gatherTrial = 32 // appends from one trial to the next
 )
 
-// Bounds of what is held in memory for the log: a batch (which may be larger by one write of PostgreSQL's), all of them before a process
-// that writes more is stopped (crowded), and all of them before everything is.
+// Bounds of what is held in memory for the log: a batch (which may be larger by one write of PostgreSQL's); all of them before a process
+// that writes much is stopped (crowded), more than excessBytes from then on; before each that writes at
+// all is; and before everything is.
 const (
 	batchBytes   = 12 << 20
 	pendingBytes = 16 << 20
+	excessBytes  = 512 << 10
+	severeBytes  = 24 << 20
 	mostBytes    = 32 << 20
 )
 

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,8 @@ type logMode struct {
 	sight   sight
 	written wal.Op // the last of PostgreSQL's log
 	born    uint64 // transactions that had ended when PostgreSQL was started last
+	room    <-chan struct{}
+	logged  map[*pglite.Process]uint64 // what each had logged when the log became crowded, until room is closed
 
 	compacting atomic.Bool
 	renewing   atomic.Bool
@@ -201,17 +204,38 @@ func (m *logMode) captured(op wal.Op) {
 	n := m.log.add(op, lazy)
 	if !lazy {
 		p.Note = n
-		if room := m.log.crowded(); room != nil { // it writes faster than the bucket takes it
-			p.Hold(room)
-		}
 	}
 	if c != nil {
+		if room := m.log.crowded(); room != nil {
+			m.holdWriters(c, room)
+		}
 		m.flushLater(lazy)
 	}
 	if op.Kind != wal.OpWrite { // ALTER SYSTEM: others see it without a transaction
 		m.sight.visible = n
 	} else if last, ok := reaches(op.Path, op.Offset, op.Data); ok {
 		m.written = last
+	}
+}
+
+// holdWriters stops those who write faster than the bucket takes it, until room is closed. Which process writes to the files says little:
+// PostgreSQL's buffers of the log are everybody's. So it goes by what each has put there since the log became crowded. Who writes a
+// little goes on, unless there are so many of those that soon nobody could.
+func (m *logMode) holdWriters(c *pglite.Cluster, room <-chan struct{}) {
+	clients := slices.DeleteFunc(c.Processes(), background)
+	if room != m.room {
+		m.room, m.logged = room, map[*pglite.Process]uint64{}
+		for _, p := range clients {
+			m.logged[p] = p.Logged()
+		}
+	}
+	for _, p := range clients {
+		if p.Logged()-m.logged[p] > excessBytes {
+			p.Hold(room)
+		}
+	}
+	if p := c.Current(); m.log.pending() > severeBytes && !background(p) {
+		p.Hold(room)
 	}
 }
 

@@ -393,8 +393,8 @@ func (c *Cluster) process(kind string) *Process {
 	return c.named[kind]
 }
 
-// all are the processes that run.
-func (c *Cluster) all() []*Process {
+// Processes are those that run.
+func (c *Cluster) Processes() []*Process {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Collect(maps.Values(c.procs))
@@ -419,7 +419,7 @@ func (c *Cluster) finish(err error) (first bool) {
 	if !first {
 		return false
 	}
-	for _, p := range c.all() {
+	for _, p := range c.Processes() {
 		p.kill()
 	}
 	go func() {
@@ -446,12 +446,12 @@ func (c *Cluster) Shutdown(ctx context.Context) error {
 	c.mu.Lock()
 	c.stopping = true
 	c.mu.Unlock()
-	for _, p := range c.all() {
+	for _, p := range c.Processes() {
 		if p.kind != KindCheckpoint {
 			p.signal(sigTERM)
 		}
 	}
-	for _, p := range c.all() {
+	for _, p := range c.Processes() {
 		if p.kind == KindCheckpoint {
 			continue
 		}
@@ -536,7 +536,7 @@ func (c *Cluster) Stats() ClusterStats {
 		Switches: c.lock.switches.Load(), Yields: c.stats.yields.Load(), Waits: c.lock.waits.Load(), Waited: time.Duration(c.lock.waited.Load()),
 		Signals: c.stats.signals.Load(), Checkpoints: c.stats.checkpoints.Load(),
 	}
-	for _, p := range c.all() {
+	for _, p := range c.Processes() {
 		s.Processes[p.kind]++
 		if p.queued.Load() {
 			s.Queued[p.kind]++

@@ -25,7 +25,7 @@ func TestOneDiesAllEnd(t *testing.T) {
 	value(t, b, "BEGIN; INSERT INTO t VALUES (2)")
 	running := later(a, "SELECT pg_sleep(1000)")
 	var victim *Process
-	for _, p := range c.all() {
+	for _, p := range c.Processes() {
 		if fmt.Sprint(p.pid) == fmt.Sprint(b.PgConn().PID()) {
 			victim = p
 		}
@@ -234,7 +234,7 @@ func TestSwitchesHoldNoLock(t *testing.T) {
 	a := dial(t, c)
 	value(t, a, "SELECT 1")
 	var p *Process
-	for _, one := range c.all() {
+	for _, one := range c.Processes() {
 		if one.kind == KindClient {
 			p = one
 		}

@@ -74,6 +74,12 @@ func (p *Process) PID() uint32 { return p.pid }
 // Kind is what pg_stat_activity calls backend_type.
 func (p *Process) Kind() string { return p.kind }
 
+// Logged is how many bytes of PostgreSQL's log the process has made, written out or not. It is for who has the lock.
+func (p *Process) Logged() uint64 {
+	const walBytes = 16 // of WalUsage (executor/instrument.h)
+	return p.in.mem.u64(uint32(p.c.rt.main.consts["pgWalUsage"]) + walBytes)
+}
+
 // exit codes of processes that leave the others as they are; any other is a crash.
 func inOrder(code uint32) bool { return code == 0 || code == 1 }
 

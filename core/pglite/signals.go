@@ -151,7 +151,7 @@ func (c *Cluster) postmaster(in *Instance, sig uint32) {
 		if err := c.reload(); err != nil {
 			c.o.Log("WARNING:  " + err.Error())
 		}
-		for _, p := range c.all() {
+		for _, p := range c.Processes() {
 			p.signal(sigHUP)
 		}
 		if c.image.autovacuum && c.process(KindLauncher) == nil {

@@ -47,7 +47,7 @@ func TestWaitGoesOnForWhatIsLeft(t *testing.T) {
 	conn := dial(t, c)
 	value(t, conn, "SELECT 1")
 	var sleeper *Process
-	for _, p := range c.all() {
+	for _, p := range c.Processes() {
 		if p.kind == KindClient {
 			sleeper = p
 		}
@@ -119,7 +119,7 @@ func TestWaitForALockEndsWithTheCluster(t *testing.T) {
 	var p *Process
 	conn := dial(t, c)
 	value(t, conn, "SELECT 1")
-	for _, one := range c.all() {
+	for _, one := range c.Processes() {
 		if one.kind == KindClient {
 			p = one
 		}

@@ -36,6 +36,11 @@ func answerMutants() []Mutant {
 			Old: "if w.held <= pendingBytes || !w.ships || w.failed != nil {", New: "if w.held >= 0 || !w.ships || w.failed != nil {",
 		},
 		{
+			Name: "who-writes-is-stopped", Invariant: door, File: modeFile, Plan: tests + "TestWhoWritesTooFastIsStopped",
+			Doc: "while the log is crowded, whoever writes out PostgreSQL's buffers is taken for the one who filled them",
+			Old: "if p.Logged()-m.logged[p] > excessBytes {", New: "if p == c.Current() || p.Logged()-m.logged[p] > excessBytes {",
+		},
+		{
 			Name: "not-started-again", Invariant: door, File: server, Plan: tests + "TestCrashOfPostgreSQL",
 			Doc: "a PostgreSQL that has crashed is not started again",
 			Old: "\t\ts.live.Store(nil) // no process runs\n\t\tif s.life.Err() != nil {\n",
