@@ -27,7 +27,7 @@ func processMutants() []Mutant {
 		{
 			Name: "the-others-live-on", Invariant: host, File: clusterFile, Plan: tests + "TestOneDiesAllEnd",
 			Doc: "when one process has failed the others go on with what it left of shared memory",
-			Old: "	for _, p := range c.all() {\n		p.kill()\n	}\n	go func() {",
+			Old: "	for _, p := range c.Processes() {\n		p.kill()\n	}\n	go func() {",
 			New: "	go func() {",
 		},
 		{
