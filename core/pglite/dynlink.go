@@ -179,7 +179,7 @@ func (rt *Runtime) prepareSide(name string, bin []byte) (*sideLib, error) {
 		return nil, fmt.Errorf("compile it: %w", err)
 	}
 	if len(missing) > 0 {
-		if err := rt.addStubs(stubs, missing); err != nil {
+		if err := rt.addMissing(stubs, missing); err != nil {
 			return nil, err
 		}
 	}
@@ -192,14 +192,14 @@ func (rt *Runtime) prepareSide(name string, bin []byte) (*sideLib, error) {
 	return l, nil
 }
 
-// addStubs provides functions that PostgreSQL lacks.
-func (rt *Runtime) addStubs(module string, missing map[string]wasmbin.FuncType) error {
+// addMissing provides functions that PostgreSQL lacks: a call is an error of its own (0A000).
+func (rt *Runtime) addMissing(module string, missing map[string]wasmbin.FuncType) error {
 	b := rt.wazero.NewHostModuleBuilder(module)
 	for name, t := range missing {
-		stub := func(in *Instance, _ []uint64) {
+		refuse := func(in *Instance, _ []uint64) {
 			in.raise(featureNotSupported, fmt.Sprintf("the function %s is not part of this build of PostgreSQL", name))
 		}
-		b.NewFunctionBuilder().WithGoFunction(goFunc(stub, valueTypes(t.Params), valueTypes(t.Results)), valueTypes(t.Params), valueTypes(t.Results)).Export(name)
+		b.NewFunctionBuilder().WithGoFunction(goFunc(refuse, valueTypes(t.Params), valueTypes(t.Results)), valueTypes(t.Params), valueTypes(t.Results)).Export(name)
 	}
 	if _, err := b.Instantiate(rt.ctx); err != nil {
 		return fmt.Errorf("provide what it lacks: %w", err)

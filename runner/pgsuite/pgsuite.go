@@ -184,13 +184,13 @@ func (s *Suite) environment(at Server) []string {
 	return []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + s.folder, "PGHOST=" + at.Host, fmt.Sprintf("PGPORT=%d", at.Port),
 		"PGUSER=postgres", "PGDATABASE=" + at.Database, "PGSSLMODE=disable", "PGTZ=America/Los_Angeles", "PGDATESTYLE=Postgres, MDY",
-		"PGOPTIONS=-c intervalstyle=postgres_verbose", "PG_ABS_SRCDIR=" + s.prefix(), "PG_ABS_BUILDDIR=" + s.prefix(),
-		"PG_LIBDIR=" + s.prefix() + "-lib", "PG_DLSUFFIX=.so",
+		"PGOPTIONS=-c intervalstyle=postgres_verbose", "PG_ABS_SRCDIR=" + s.Prefix(), "PG_ABS_BUILDDIR=" + s.Prefix(),
+		"PG_LIBDIR=" + s.Prefix() + "-lib", "PG_DLSUFFIX=.so",
 	}
 }
 
-// prefix begins the names of all files that the tests read and write.
-func (s *Suite) prefix() string {
+// Prefix begins the names of all files that the tests read and write.
+func (s *Suite) Prefix() string {
 	return filepath.Join(s.folder, fmt.Sprintf("blobpglite-regress-%d", os.Getpid()))
 }
 

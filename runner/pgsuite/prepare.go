@@ -27,7 +27,7 @@ func (s *Suite) Prepare(ctx context.Context, at Server) error {
 		if err != nil {
 			return fmt.Errorf("prepare the suite: %w", err)
 		}
-		target := s.prefix() + "-data-" + filepath.Base(file)
+		target := s.Prefix() + "-data-" + filepath.Base(file)
 		if err := os.WriteFile(target, b, 0o600); err != nil {
 			return fmt.Errorf("prepare the suite: %w", err)
 		}
@@ -53,7 +53,7 @@ func export(ctx context.Context, conn *pgx.Conn, body []byte, target string) err
 
 // Clean deletes what the tests have left on this machine.
 func (s *Suite) Clean() {
-	files, _ := filepath.Glob(s.prefix() + "-*") // the pattern is well formed
+	files, _ := filepath.Glob(s.Prefix() + "-*") // the pattern is well formed
 	for _, file := range files {
 		_ = os.Remove(file) // the system's own clean-up gets what is left
 	}
