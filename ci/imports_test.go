@@ -53,7 +53,10 @@ func rooms() []room {
 			others: []string{"github.com/klauspost/compress", "golang.org/x/sync"},
 		},
 		{path: "core/lease", own: []string{"core/store", "core/point", "core/clock"}},
-		{path: "core/takeover", own: []string{"core/store", "core/lease", "core/manifest", "core/wal", "core/base", "core/memfs", "core/pgdata", "core/point", "core/clock"}},
+		{
+			path: "core/takeover", own: []string{"core/store", "core/lease", "core/manifest", "core/wal", "core/base", "core/memfs", "core/pgdata", "core/point", "core/clock"},
+			others: []string{"golang.org/x/sync"},
+		},
 		{
 			path: "core/gc", own: []string{"core/store", "core/manifest", "core/wal", "core/base", "core/point", "core/clock"},
 			others: []string{"golang.org/x/sync"},

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"blobpglite/core/base"
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
@@ -51,21 +53,28 @@ func CheckPlace(ctx context.Context, st store.Store) error {
 	return fmt.Errorf("%w: it holds %s, and a database's prefix belongs to it alone: name an empty one", ErrNotEmpty, stranger)
 }
 
-// checkAbove refuses a prefix that lies inside another database's.
+// checkAbove refuses a prefix that lies inside another database's. All folders are looked at at once.
 func checkAbove(ctx context.Context, st store.Store) error {
+	var looks errgroup.Group
 	for _, above := range store.Above(st) {
-		o, err := above.Get(ctx, manifest.Key)
-		switch {
-		case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrDenied):
-			continue
-		case err != nil:
-			return fmt.Errorf("look for a database above: %w", err)
-		}
-		// Other programs have files of that name too; a damaged one of ours still has this field.
-		m, err := manifest.Decode(o.Body)
-		if err == nil || errors.Is(err, manifest.ErrNewer) || bytes.Contains(o.Body, []byte(`"database_id"`)) {
-			return fmt.Errorf("%w: a manifest stands at %q (database %q): name another prefix", ErrNested, o.Key, m.DatabaseID)
-		}
+		looks.Go(func() error { return checkFolder(ctx, above) })
+	}
+	return looks.Wait()
+}
+
+// checkFolder refuses a folder that is a database's prefix.
+func checkFolder(ctx context.Context, above store.Store) error {
+	o, err := above.Get(ctx, manifest.Key)
+	switch {
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrDenied):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look for a database above: %w", err)
+	}
+	// Other programs have files of that name too; a damaged one of ours still has this field.
+	m, err := manifest.Decode(o.Body)
+	if err == nil || errors.Is(err, manifest.ErrNewer) || bytes.Contains(o.Body, []byte(`"database_id"`)) {
+		return fmt.Errorf("%w: a manifest stands at %q (database %q): name another prefix", ErrNested, o.Key, m.DatabaseID)
 	}
 	return nil
 }

@@ -33,6 +33,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"blobpglite/core/clock"
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
@@ -197,15 +199,17 @@ var errExists = errors.New("the database exists")
 
 // create makes the first manifest, unless a rival is faster: then it is the rival's.
 func (op *opening) create(ctx context.Context) (manifest.Manifest, error) {
-	if err := CheckPlace(ctx, op.o.Store); err != nil {
-		return manifest.Manifest{}, err
-	}
 	id, sum := op.o.WriteID(), op.o.PGliteSHA256
+	var asked errgroup.Group // beside the look at the place: each takes some round trips
 	if op.o.BeforeCreate != nil {
-		var err error
-		if sum, err = op.o.BeforeCreate(ctx); err != nil {
-			return manifest.Manifest{}, err
-		}
+		asked.Go(func() (err error) {
+			sum, err = op.o.BeforeCreate(ctx)
+			return err
+		})
+	}
+	err := CheckPlace(ctx, op.o.Store)
+	if err := errors.Join(err, asked.Wait()); err != nil {
+		return manifest.Manifest{}, err
 	}
 	m, _, err := manifest.Update(ctx, op.o.Store, manifest.Options{Writer: op.o.Writer, Create: true, Clock: op.o.Clock, Hook: op.o.Hook},
 		func(m *manifest.Manifest) error {
