@@ -53,7 +53,7 @@ func (m Mutant) FailsTest(ctx context.Context, root, dir, pkg string) (failed bo
 	}
 	cmd := exec.CommandContext(ctx, "go", "test", "-vet=off", "-count=1", "-overlay", overlay, "-run", "^"+m.Plan+"$", pkg)
 	cmd.Dir = root
-	out, err := cmd.CombinedOutput()
+	out, err := groupOutput(cmd)
 	var exit *exec.ExitError
 	const failure = 1 // of go test: a test failed, or the build did
 	switch {

@@ -306,7 +306,7 @@ func (m Mutant) RunUnit(ctx context.Context, root, dir string) (by string, err e
 	args := append([]string{"test", "-overlay", overlay, "-count=1", "-failfast", "-timeout", unitLimit}, strings.Fields(m.Plan)...)
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = root
-	out, err := cmd.CombinedOutput()
+	out, err := groupOutput(cmd)
 	var exit *exec.ExitError
 	if err == nil {
 		return "", nil
