@@ -17,6 +17,7 @@ import (
 	"github.com/tetratelabs/wazero"
 
 	"blobpglite/core/clock"
+	"blobpglite/core/pglite/internal/lean"
 )
 
 // compilations is wazero's compilation cache, with what wazero itself does not have: it knows which entries belong to a
@@ -128,7 +129,10 @@ func (c *compilations) noting(ctx context.Context, key [32]byte, bin []byte) (co
 	if err != nil {
 		return nil, false, err
 	}
-	if compiled, err = c.runtime.CompileModule(ctx, bin); err != nil {
+	if err = lean.Compile(func() (err error) {
+		compiled, err = c.runtime.CompileModule(ctx, bin)
+		return err
+	}); err != nil {
 		return nil, false, err
 	}
 	after, err := c.entries()

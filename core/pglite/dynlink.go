@@ -175,6 +175,9 @@ func (rt *Runtime) prepareSide(name string, bin []byte) (*sideLib, error) {
 	if renamed, err = wasmbin.Mend(renamed); err != nil {
 		return nil, err
 	}
+	if renamed, err = rt.mark(renamed); err != nil {
+		return nil, err
+	}
 	if l.compiled, _, err = rt.compilations.compile(parallel(rt.ctx), path.Base(name), renamed); err != nil {
 		return nil, fmt.Errorf("compile it: %w", err)
 	}

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"unsafe"
 
 	"github.com/tetratelabs/wazero/api"
 	"golang.org/x/sys/unix"
@@ -38,10 +37,12 @@ type sharedMapping struct {
 	off        int64 // where it is in the file
 }
 
+// of is the piece's place in a memory.
+func (s sharedMapping) of(region []byte) []byte { return region[s.addr:][:s.size] }
+
 // attach puts the piece where it belongs.
 func (s sharedMapping) attach(region []byte) error {
-	_, err := unix.MmapPtr(int(s.file.Fd()), s.off, unsafe.Pointer(&region[s.addr]), uintptr(s.size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED)
-	if err != nil {
+	if err := mapFile(s.of(region), s.file, s.off, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return fmt.Errorf("map %d bytes of shared memory: %w", s.size, err)
 	}
 	return nil
@@ -49,7 +50,7 @@ func (s sharedMapping) attach(region []byte) error {
 
 // detach puts memory of the process's own there.
 func (s sharedMapping) detach(region []byte) error {
-	_, err := unix.MmapPtr(-1, 0, unsafe.Pointer(&region[s.addr]), uintptr(s.size), unix.PROT_READ|unix.PROT_WRITE,
+	_, err := unix.MmapPtr(-1, 0, firstByte(s.of(region)), uintptr(s.size), unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED|unix.MAP_NORESERVE)
 	if err != nil {
 		return fmt.Errorf("unmap %d bytes of shared memory: %w", s.size, err)

@@ -106,11 +106,11 @@ func (rt *Runtime) newInstance(p *program, fs *files, o instanceOptions, size ui
 		limit = min(limit, uint64(o.memoryLimit)&^(wasmPage-1)+wasmbin.GuardBytes)
 	}
 	in.linear = &linearMemory{limit: limit, view: in.mem}
-	reservation := reserve
+	reserve := in.linear.reserve
 	if o.imaged {
-		reservation = in.linear.reserveFile
+		reserve = in.linear.reserveFile
 	}
-	if in.linear.region, in.linear.free, err = reservation(maxMemory); err != nil {
+	if err := reserve(maxMemory, rt.unchecked()); err != nil {
 		return nil, err
 	}
 	defer func() {

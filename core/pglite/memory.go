@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"os"
+	"unsafe"
 
 	"github.com/tetratelabs/wazero/experimental"
 )
@@ -44,20 +45,26 @@ func (m *memory) cstr(p uint32) string {
 }
 
 // linearMemory is the reservation behind one instance's memory. It reserves the largest size at once, so that a grow
-// only moves a length: Go slices that grow by copying cost seconds at start.
+// only opens more of it: the memory never moves.
 type linearMemory struct {
 	region []byte  // the whole reservation
 	limit  uint64  // grows beyond it fail, and PostgreSQL answers with SQLSTATE 53200
 	view   *memory // what host functions see, kept current
-	free   func([]byte)
+	free   func()
 	file   *os.File // whose content it is; nil: none
 }
 
 var _ experimental.LinearMemory = (*linearMemory)(nil)
 
+// firstByte is where a piece of memory begins.
+func firstByte(b []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(b)) }
+
 // Reallocate implements experimental.LinearMemory.
 func (l *linearMemory) Reallocate(size uint64) []byte {
 	if size > l.limit || size > uint64(len(l.region)) {
+		return nil
+	}
+	if open(l.region[len(l.view.b):max(size, uint64(len(l.view.b)))]) != nil {
 		return nil
 	}
 	l.view.b = l.region[:size:size]
@@ -69,9 +76,8 @@ func (l *linearMemory) Free() {
 	if l.region == nil {
 		return
 	}
-	region := l.region
 	l.region, l.view.b = nil, nil
-	l.free(region)
+	l.free()
 	if l.file != nil {
 		_ = l.file.Close()
 		l.file = nil

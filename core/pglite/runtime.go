@@ -51,6 +51,7 @@ type Runtime struct {
 	wazero       wazero.Runtime
 	main         *program
 	places       places
+	checked      error // why code is compiled with bounds checks; nil: without
 
 	hostModules map[string]string           // import name to the host module that has it
 	hostTypes   map[string]wasmbin.FuncType // and its type
@@ -119,7 +120,7 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 	rt := &Runtime{
 		ctx: context.WithoutCancel(ctx), assets: set, progress: progress, cache: cache,
 		libs:    libraryCache{sides: map[[32]byte]*sideLib{}, small: map[[32]byte]wazero.CompiledModule{}},
-		invokes: map[string]bool{}, places: at,
+		invokes: map[string]bool{}, places: at, checked: guardable(),
 	}
 	config := wazero.NewRuntimeConfigCompiler().WithCompilationCache(cache).WithCoreFeatures(api.CoreFeaturesV2)
 	rt.wazero = wazero.NewRuntimeWithConfig(ctx, config)
@@ -149,6 +150,19 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 // image of a container, that is a fault.
 func (rt *Runtime) Cold() bool { return rt.cold }
 
+// Checked says why the compiled code checks the bounds of each load and store; nil: it does not, for its memory is guarded.
+func (rt *Runtime) Checked() error { return rt.checked }
+
+func (rt *Runtime) unchecked() bool { return rt.checked == nil }
+
+// mark marks a module for compilation without bounds checks, if that is possible here.
+func (rt *Runtime) mark(bin []byte) ([]byte, error) {
+	if !rt.unchecked() {
+		return bin, nil
+	}
+	return wasmbin.Mark(bin)
+}
+
 // Close releases the compiled code. Instances must have ended.
 func (rt *Runtime) Close() error {
 	return errors.Join(rt.wazero.Close(rt.ctx), rt.cache.Close(rt.ctx))
@@ -174,17 +188,24 @@ func (rt *Runtime) compile(ctx context.Context, name, file string) (*program, er
 
 // compileMain is compile for a module that was read from file; strip removes what writes into its memory.
 func (rt *Runtime) compileMain(ctx context.Context, name, file string, original []byte, strip func([]byte) ([]byte, error)) (*program, error) {
-	derived, err := rt.assets.Derived(ctx, fmt.Sprintf("%s-v%d.wasm", name, formatVersion), func(_ context.Context, w io.Writer) error {
+	suffix, rewrite := "", wasmbin.RewriteMain
+	if rt.unchecked() {
+		suffix, rewrite = "-unchecked", wasmbin.RewriteUnchecked
+	}
+	derived, err := rt.assets.Derived(ctx, fmt.Sprintf("%s-v%d%s.wasm", name, formatVersion, suffix), func(_ context.Context, w io.Writer) error {
 		rt.progress("rewriting "+name, 0, 0)
 		bin, err := original, error(nil)
 		if name == mainProgram {
 			bin, err = rt.places.patchProcesses(bin)
 		}
 		if err == nil {
-			bin, err = wasmbin.RewriteMain(bin)
+			bin, err = rewrite(bin)
 		}
 		if err == nil {
 			bin, err = strip(bin)
+		}
+		if err == nil {
+			bin, err = rt.mark(bin)
 		}
 		if err != nil {
 			return err

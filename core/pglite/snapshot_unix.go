@@ -3,11 +3,9 @@
 package pglite
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,23 +39,6 @@ func (s *memorySnapshot) owned() *memorySnapshot {
 	return s
 }
 
-// reserveFile is like reserve, for a memory that becomes an image: it is the content of a memory file.
-func (l *linearMemory) reserveFile(size uint64) ([]byte, func([]byte), error) {
-	file, err := memoryFile("the postmaster")
-	if err != nil {
-		return nil, nil, err
-	}
-	var b []byte
-	if err = file.Truncate(int64(size)); err == nil {
-		b, err = unix.Mmap(int(file.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_NORESERVE)
-	}
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("reserve %d bytes of address space for an instance's memory: %w", size, err), file.Close())
-	}
-	l.file = file
-	return b, func(b []byte) { _ = unix.Munmap(b) }, nil
-}
-
 // image is the memory as it is now, which nobody may write any more.
 func (l *linearMemory) image() *memorySnapshot {
 	s := &memorySnapshot{file: l.file, size: uint64(len(l.view.b))}
@@ -67,8 +48,7 @@ func (l *linearMemory) image() *memorySnapshot {
 
 // restore puts the snapshot at the start of region.
 func (s *memorySnapshot) restore(region []byte) error {
-	_, err := unix.MmapPtr(int(s.file.Fd()), 0, unsafe.Pointer(unsafe.SliceData(region)), uintptr(s.size),
-		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_FIXED|unix.MAP_NORESERVE)
+	err := mapFile(region[:s.size], s.file, 0, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
 	runtime.KeepAlive(s)
 	if err != nil {
 		return fmt.Errorf("map an image of %d bytes: %w", s.size, err)

@@ -53,7 +53,7 @@ type checkPair struct {
 
 func newCheckPair(t *testing.T, rt wazero.Runtime, bin []byte) checkPair {
 	t.Helper()
-	out, stats, err := rewriteMain(bin)
+	out, stats, err := rewriteMain(bin, arrangeChecks)
 	if err != nil {
 		t.Fatal(err)
 	}

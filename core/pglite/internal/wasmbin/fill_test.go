@@ -17,7 +17,7 @@ type twins struct {
 func newTwins(tb testing.TB, pages, max byte) twins {
 	tb.Helper()
 	rt := newRuntime(tb)
-	rewritten, stats, err := rewriteMain(fillModule(pages, max))
+	rewritten, stats, err := rewriteMain(fillModule(pages, max), arrangeChecks)
 	if err != nil {
 		tb.Fatal(err)
 	}

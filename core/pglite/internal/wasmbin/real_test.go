@@ -44,7 +44,7 @@ func TestRealMainModules(t *testing.T) {
 	} {
 		original := readReal(t, tc.path)
 		began := time.Now()
-		bin, stats, err := rewriteMain(original)
+		bin, stats, err := rewriteMain(original, arrangeChecks)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,7 +62,7 @@ func TestRealMainModules(t *testing.T) {
 		if got := len(m.Exports) - len(mustParse(t, original).Exports); got != tc.exports {
 			t.Errorf("%d exports were added, want %d", got, tc.exports)
 		}
-		hosted, _, err := rewriteHosted(original)
+		hosted, _, err := rewriteHosted(original, arrangeChecks)
 		if err != nil {
 			t.Fatal(err)
 		}

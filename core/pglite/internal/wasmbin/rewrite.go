@@ -27,9 +27,24 @@ const GlobalExportPrefix = "blobpglite_global_"
 // tell it a limit less by as much. A module is rewritten once, not twice. Function,
 // global, table and memory indexes stay as they were. Errors match [ErrFormat].
 func RewriteMain(bin []byte) ([]byte, error) {
-	out, _, err := rewriteMain(bin)
+	out, _, err := rewriteMain(bin, arrangeChecks)
 	return out, err
 }
+
+// RewriteUnchecked is [RewriteMain] for a module that will be marked ([Mark]): it leaves bounds checks as they are, for the compiler
+// leaves them out.
+func RewriteUnchecked(bin []byte) ([]byte, error) {
+	out, _, err := rewriteMain(bin, leaveChecks)
+	return out, err
+}
+
+// checkMode says what becomes of bounds checks.
+type checkMode bool
+
+const (
+	arrangeChecks checkMode = true
+	leaveChecks   checkMode = false
+)
 
 // rewriteStats counts what was rewritten.
 type rewriteStats struct {
@@ -41,8 +56,8 @@ type rewriteStats struct {
 }
 
 // rewriteMain also says what was rewritten.
-func rewriteMain(bin []byte) (out []byte, stats rewriteStats, err error) {
-	out, stats, err = rewriteHosted(bin)
+func rewriteMain(bin []byte, checks checkMode) (out []byte, stats rewriteStats, err error) {
+	out, stats, err = rewriteHosted(bin, checks)
 	if err != nil {
 		return nil, stats, err
 	}
@@ -51,7 +66,7 @@ func rewriteMain(bin []byte) (out []byte, stats rewriteStats, err error) {
 }
 
 // rewriteHosted does all of it but [Mend].
-func rewriteHosted(bin []byte) (out []byte, stats rewriteStats, err error) {
+func rewriteHosted(bin []byte, checks checkMode) (out []byte, stats rewriteStats, err error) {
 	m, err := Parse(bin)
 	if err != nil {
 		return nil, stats, fmt.Errorf("rewrite main module: %w", err)
@@ -62,7 +77,7 @@ func rewriteHosted(bin []byte) (out []byte, stats rewriteStats, err error) {
 	if m.memories[0].Min >= maxMemoryPages {
 		return nil, stats, fmt.Errorf("rewrite main module: %w: its memory leaves no room for the guard page", ErrFormat)
 	}
-	stats, err = m.rewriteCode()
+	stats, err = m.rewriteCode(checks)
 	if err != nil {
 		return nil, stats, fmt.Errorf("rewrite main module: %w", err)
 	}
@@ -159,7 +174,7 @@ func (m *Module) exportState() error {
 // rewriteCode walks all function bodies: it turns memory.fill into calls of the
 // helper, which it appends if there is anything to replace, hides the guard page
 // from memory.size, and saves bounds checks.
-func (m *Module) rewriteCode() (stats rewriteStats, err error) {
+func (m *Module) rewriteCode(mode checkMode) (stats rewriteStats, err error) {
 	r, ok := m.sections.reader(secCode)
 	if !ok {
 		return stats, nil
@@ -188,12 +203,14 @@ func (m *Module) rewriteCode() (stats rewriteStats, err error) {
 		if err != nil {
 			return stats, err
 		}
-		more, err := checks.rewriteChecks(len(m.Funcs[imported+i].Params), &whole)
-		if err != nil {
-			return stats, err
+		if mode == arrangeChecks {
+			more, err := checks.rewriteChecks(len(m.Funcs[imported+i].Params), &whole)
+			if err != nil {
+				return stats, err
+			}
+			stats.checks.add(checks.stats)
+			edits = append(edits, more...)
 		}
-		stats.checks.add(checks.stats)
-		edits = append(edits, more...)
 		sortEdits(edits)
 		code = appendEdited(code, r.buf[start:r.pos], start, edits)
 	}

@@ -65,7 +65,7 @@ func hostEnv(t *testing.T, rt wazero.Runtime) (calls *[]string) {
 }
 
 func TestRewriteMain(t *testing.T) {
-	bin, stats, err := rewriteMain(mainModule())
+	bin, stats, err := rewriteMain(mainModule(), arrangeChecks)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestRewriteMainTwice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, stats, err := rewriteMain(once)
+	_, stats, err := rewriteMain(once, arrangeChecks)
 	if err != nil || stats.fills != 1 {
 		t.Errorf("second pass: %d fills, %v, want the one of the helper", stats.fills, err)
 	}
@@ -129,7 +129,7 @@ func TestRewriteMainTwice(t *testing.T) {
 
 func TestRewriteMainKeepsADefinedMemory(t *testing.T) {
 	bin := rawModule(rawSection{secMemory, vec([]byte{0, 2})})
-	out, stats, err := rewriteMain(bin)
+	out, stats, err := rewriteMain(bin, arrangeChecks)
 	if err != nil || stats.fills != 0 {
 		t.Fatal(stats, err)
 	}

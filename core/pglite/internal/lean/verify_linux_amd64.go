@@ -1,0 +1,128 @@
+package lean
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"reflect"
+	"runtime/debug"
+	"unsafe"
+
+	"blobpglite/core/pglite/internal/wasmbin"
+)
+
+// What this package was written for.
+const (
+	module       = "github.com/tetratelabs/wazero"
+	version      = "v1.12.0"
+	sum          = "h1:DuWcpNu/FzgEXgGBDp8J1Spc+CWOvvtvVyjKlaZopYU="
+	tablePrint   = 0x30ca04414f7a0b9 // of the opcodes' names and of which share a function
+	checkedByEnv = "BLOBPGLITE_CHECKED"
+)
+
+var unavailable = install()
+
+// Available says why code is compiled with bounds checks; nil: marked code is compiled without.
+func Available() error { return unavailable }
+
+// install replaces the table's functions if everything is as it was.
+func install() (err error) {
+	if v := os.Getenv(checkedByEnv); v != "" && v != "0" {
+		return fmt.Errorf("%s is set", checkedByEnv)
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if err := rightBuild(info); err != nil {
+			return err
+		}
+	}
+	if got := fingerprint(); got != tablePrint {
+		return fmt.Errorf("the compiler's table of operations is another one than that of %s %s: %#x", module, version, got)
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the compiler's data are laid out otherwise than in %s %s: %v", module, version, r)
+		}
+	}()
+	if err := rightLayout(); err != nil {
+		return err
+	}
+	hook()
+	return nil
+}
+
+// rightBuild says whether the program was built with the compiler that this package was written for. The binary of a test lists no
+// modules; what else is verified must do.
+func rightBuild(info *debug.BuildInfo) error {
+	for _, m := range info.Deps {
+		if m.Path != module {
+			continue
+		}
+		if m.Replace != nil || m.Version != version || m.Sum != sum {
+			return fmt.Errorf("the program is not built with %s %s as published, but with %s", module, version, m.Version)
+		}
+		return nil
+	}
+	if len(info.Deps) > 0 {
+		return fmt.Errorf("the program is not built with %s", module)
+	}
+	return nil
+}
+
+// fingerprint is of the opcodes' names in their order, and of which have one function for their results.
+func fingerprint() uint64 {
+	h := fnv.New64a()
+	seen := map[uintptr]int{}
+	for op, f := range table {
+		p := reflect.ValueOf(f).Pointer()
+		if _, ok := seen[p]; !ok {
+			seen[p] = len(seen)
+		}
+		fmt.Fprintf(h, "%d %s %d\n", op, opcodeName(uint32(op)), seen[p])
+	}
+	return h.Sum64()
+}
+
+var errLayout = errors.New("an instruction is not what was made of it")
+
+// rightLayout builds a few instructions with the compiler's own functions, and looks at them through this package's mirror of them.
+func rightLayout() error {
+	b := (*builder)(newBuilder().data)
+	bb := allocateBlock(b)
+	setCurrentBlock(b, bb)
+	first, second := allocateInstruction(b), allocateInstruction(b)
+	if uintptr(unsafe.Pointer(second))-uintptr(unsafe.Pointer(first)) != unsafe.Sizeof(instruction{}) {
+		return fmt.Errorf("%w: it has another size", errLayout)
+	}
+	ok := first.id == 1 && second.id == 2 && first.v == invalid && first.v2 == invalid && first.v3 == invalid && first.result == invalid
+	asIconst64(first, wasmbin.MarkLocal)
+	ok = ok && first.opcode == opIconst && first.u1 == wasmbin.MarkLocal && first.typ == typeI64
+	insertInstruction(b, first)
+	asLoad(second, first.result, 77, typeI64)
+	insertInstruction(b, second)
+	blk := (*block)(bb.data)
+	ok = ok && currentBlock(b).data == bb.data && blk.id == 0 && blk.root == first && blk.last == second &&
+		first.next == second && second.prev == first && first.prev == nil &&
+		first.result == typeI64<<60|1<<32 && second.result == typeI64<<60|2<<32|1 &&
+		second.opcode == opLoad && second.v == first.result && second.u1 == 77 && second.typ == typeI64 &&
+		definition(b, second.result) == second && definition(b, 1) == nil
+	store, narrow, extend, add, cmp, exit := allocateInstruction(b), allocateInstruction(b), allocateInstruction(b), allocateInstruction(b), allocateInstruction(b), allocateInstruction(b)
+	asStore(store, opIstore8, first.result, second.result, 5)
+	asIconst32(narrow, 1<<31)
+	insertInstruction(b, narrow)
+	asUExtend(extend, narrow.result, 32, 64)
+	insertInstruction(b, extend)
+	asIadd(add, second.result, extend.result)
+	insertInstruction(b, add)
+	asIcmp(cmp, first.result, add.result, 4)
+	insertInstruction(b, cmp)
+	asExitIfTrue(exit, first.result, cmp.result, exitMemoryOutOfBounds)
+	if !ok || store.opcode != opIstore8 || store.v != first.result || store.v2 != second.result || store.u1 != 8<<32|5 ||
+		narrow.typ != typeI32 || narrow.u1 != 1<<31 || narrow.result != typeI32<<60|value(narrow.id)<<32|2 ||
+		extend.opcode != opUExtend || extend.u1 != from32 || extend.v != narrow.result ||
+		add.opcode != opIadd || add.v != second.result || add.v2 != extend.result || add.typ != typeI64 ||
+		cmp.opcode != opIcmp || cmp.v2 != add.result || exit.opcode != opExitIfTrue || exit.v2 != cmp.result || exit.u1 != exitMemoryOutOfBounds {
+		return errLayout
+	}
+	return nil
+}
