@@ -17,6 +17,6 @@ package lean
 
 // What must be reserved around the start of a memory.
 const (
-	GuardBefore = 64 << 10
+	GuardBefore = 2<<30 + 64<<10
 	Reach       = 8<<30 + 64<<10
 )

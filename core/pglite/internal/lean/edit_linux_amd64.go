@@ -82,6 +82,7 @@ func hook() {
 	table[opExitIfTrue] = onExit
 	table[opUExtend] = onExtend
 	table[opIadd] = onAdd
+	table[opIcmp] = onCompare
 	table[opLoad] = onLoad
 	for _, op := range []uint32{opUload8, opUload16, opUload32, opSload32} {
 		table[op] = onOtherLoad
@@ -173,7 +174,7 @@ const from32 = 32<<8 | 64
 // its sign.
 func onExtend(b *builder, i *instruction) (byte, []byte) {
 	if i.u1 == from32 && at(b) != nil {
-		if c := definition(b, i.v); c != nil && c.opcode == opIconst && uint32(c.u1)>>31 != 0 {
+		if c := origin(b, i.v); c != nil && c.opcode == opIconst && uint32(c.u1)>>31 != 0 {
 			v := uint64(uint32(c.u1))
 			i.v = invalid
 			asIconst64(i, v).u2 = extended
@@ -182,8 +183,38 @@ func onExtend(b *builder, i *instruction) (byte, []byte) {
 	return i.typ, nil
 }
 
+// swapped is the condition of a comparison whose operands have changed places, by the condition.
+var swapped = [...]uint64{1: 1, 2, 5, 6, 3, 4, 9, 10, 7, 8}
+
+// onCompare changes the operands of a comparison of zero with something: where that is an and, wazero takes it for one of the and with
+// zero.
+func onCompare(b *builder, i *instruction) (byte, []byte) {
+	if at(b) != nil && i.u1 < uint64(len(swapped)) {
+		if zero := origin(b, i.v); zero != nil && zero.opcode == opIconst && zero.u1 == 0 {
+			i.v, i.v2, i.u1 = i.v2, i.v, swapped[i.u1]
+		}
+	}
+	return typeI32, nil
+}
+
+// origin is what makes a value of 32 bits: shifts by no bits are removed later, and what they shift takes their place.
+func origin(b *builder, v value) *instruction {
+	for {
+		i := definition(b, v)
+		if i == nil || i.opcode != opIshl && i.opcode != opSshr && i.opcode != opUshr {
+			return i
+		}
+		by := definition(b, i.v2)
+		if by == nil || by.opcode != opIconst || by.u1&31 != 0 {
+			return i
+		}
+		v = i.v
+	}
+}
+
 // onAdd takes the zero extension off an address. Every operation of 32 bits leaves zeros above them, but for signed loads, of which
-// onSignedLoad makes two operations.
+// onSignedLoad makes two operations. (A constant above 2^31, of which is not known here that it is one, for it comes in a variable,
+// is taken for negative. No memory has such an address, and below a memory there is room for it in the reservation.)
 func onAdd(b *builder, i *instruction) (byte, []byte) {
 	f := at(b)
 	if f == nil || f.base == nil || i.typ != typeI64 || i.v != f.base.result {
@@ -193,14 +224,10 @@ func onAdd(b *builder, i *instruction) (byte, []byte) {
 	if ext == nil || ext.opcode != opUExtend || ext.u1 != from32 {
 		return i.typ, nil
 	}
-	if of := definition(b, ext.v); of != nil {
+	if of := origin(b, ext.v); of != nil {
 		switch of.opcode {
 		case opIshl, opSExtend, opUExtend: // would become part of the address without what they do in 32 bits
 			return i.typ, nil
-		case opSshr, opUshr: // of no bits are removed; what is shifted takes their place
-			if by := definition(b, of.v2); by == nil || by.opcode != opIconst || by.u1&31 == 0 {
-				return i.typ, nil
-			}
 		case opLoad: // would become an operand of the addition, and 64 bits be read
 			of.opcode = opUload32
 		}

@@ -1,0 +1,190 @@
+package lean
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"testing"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+	"golang.org/x/sys/unix"
+
+	"blobpglite/core/pglite/internal/wasmbin"
+)
+
+const page = 64 << 10
+
+// sparse is a guarded memory whose content is a file's, so that what was touched of 4 GiB can be found.
+type sparse struct {
+	all, b []byte
+	file   *os.File
+}
+
+func newSparse(t testing.TB, seed uint64, size int) *sparse {
+	t.Helper()
+	fd, err := unix.MemfdCreate("memory", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &sparse{file: os.NewFile(uintptr(fd), "memory")}
+	if err := s.file.Truncate(int64(size)); err != nil {
+		t.Fatal(err)
+	}
+	if s.all, err = unix.Mmap(-1, 0, GuardBefore+Reach, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE); err != nil {
+		t.Fatal(err)
+	}
+	s.b = s.all[GuardBefore:][:size:size]
+	if _, err := unix.MmapPtr(fd, 0, ptr(s.b), uintptr(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED); err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(seed, 15))
+	for i := range 4 * page {
+		s.b[i] = byte(rng.Uint32())
+	}
+	return s
+}
+
+func (s *sparse) Reallocate(size uint64) []byte {
+	if size > uint64(len(s.b)) {
+		return nil
+	}
+	return s.b[:size:size]
+}
+
+func (s *sparse) Free() {}
+
+func (s *sparse) release() {
+	_ = unix.Munmap(s.all)
+	_ = s.file.Close()
+}
+
+// content is what is not zero, by 4 KiB.
+func (s *sparse) content() map[int64][]byte {
+	const unit = 4096
+	out, zero := map[int64][]byte{}, make([]byte, unit)
+	for off := int64(0); ; {
+		from, err := unix.Seek(int(s.file.Fd()), off, unix.SEEK_DATA)
+		if err != nil {
+			return out
+		}
+		for off = from; off < int64(len(s.b)); off += unit {
+			if next, err := unix.Seek(int(s.file.Fd()), off, unix.SEEK_DATA); err != nil || next != off {
+				break
+			}
+			if part := s.b[off:][:unit]; !bytes.Equal(part, zero) {
+				out[off] = bytes.Clone(part)
+			}
+		}
+	}
+}
+
+// way is one way to run a module.
+type way struct {
+	name   string
+	config func() wazero.RuntimeConfig
+	marked bool
+}
+
+var (
+	byInterpreter = way{"interpreter", wazero.NewRuntimeConfigInterpreter, false}
+	stockCompiled = way{"stock", wazero.NewRuntimeConfigCompiler, false}
+	unchecked     = way{"unchecked", wazero.NewRuntimeConfigCompiler, true}
+)
+
+// outcome is what came of a run.
+type outcome struct {
+	result, global uint64
+	memory         map[int64][]byte
+}
+
+// run runs a module three times on one memory; an error is a trap.
+func (w way) run(t testing.TB, bin []byte, seed uint64, pages uint32) (o outcome, trap error) {
+	t.Helper()
+	s := newSparse(t, seed, int(pages)*page)
+	defer s.release()
+	ctx := experimental.WithMemoryAllocator(context.Background(),
+		experimental.MemoryAllocatorFunc(func(_, _ uint64) experimental.LinearMemory { return s }))
+	rt := wazero.NewRuntimeWithConfig(ctx, w.config().WithCoreFeatures(api.CoreFeaturesV2))
+	defer func() { _ = rt.Close(ctx) }()
+	calls := uint32(0)
+	host := func(_ context.Context, stack []uint64) {
+		calls++
+		stack[0] = uint64(uint32(stack[0]) ^ uint32(stack[1]>>7) ^ calls<<20)
+	}
+	if _, err := rt.NewHostModuleBuilder("host").NewFunctionBuilder().WithGoFunction(api.GoFunc(host),
+		[]api.ValueType{api.ValueTypeI32, api.ValueTypeI64}, []api.ValueType{api.ValueTypeI32}).Export("f").Instantiate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var compiled wazero.CompiledModule
+	if w.marked {
+		var err error
+		if bin, err = wasmbin.Mark(bin); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Compile(func() (err error) {
+		compiled, err = rt.CompileModule(ctx, bin)
+		return err
+	}); err != nil {
+		t.Fatalf("%s: %v", w.name, err)
+	}
+	m, err := rt.InstantiateModule(ctx, compiled, wazero.NewModuleConfig())
+	if err != nil {
+		t.Fatalf("%s: %v", w.name, err)
+	}
+	for i := range uint64(3) {
+		r, err := m.ExportedFunction("run").Call(ctx, uint64(uint32(seed*2654435761+i*77)), seed*0x9e3779b97f4a7c15^i<<33)
+		if err != nil {
+			return o, err
+		}
+		o.result = o.result<<7 ^ o.result>>57 ^ r[0]
+	}
+	o.global = m.ExportedGlobal("g").Get()
+	o.memory = s.content()
+	return o, nil
+}
+
+func (o outcome) differs(from outcome) string {
+	if o.result != from.result || o.global != from.global {
+		return fmt.Sprintf("result %#x, global %#x; %#x, %#x", o.result, o.global, from.result, from.global)
+	}
+	for at, b := range from.memory {
+		if !bytes.Equal(o.memory[at], b) {
+			return fmt.Sprintf("memory differs at %#x", at)
+		}
+	}
+	if len(o.memory) != len(from.memory) {
+		return "memory is written elsewhere"
+	}
+	return ""
+}
+
+// compare runs a random module each way that can; ran: none trapped.
+func compare(t testing.TB, seed uint64) (ran bool) {
+	t.Helper()
+	// Memories as PostgreSQL has them, and one that has all addresses of 32 bits, which the stock compiler does not serve rightly.
+	pages := []uint32{1 << 15, 1 << 16, 1 << 10, 1 << 16}[seed%4]
+	bin := randomModule(seed, pages)
+	want, trap := byInterpreter.run(t, bin, seed, pages)
+	if trap != nil {
+		return false // only of code that does not trap the unchecked kind is right
+	}
+	ways := []way{stockCompiled, unchecked}
+	if pages == 1<<16 {
+		ways = ways[1:]
+	}
+	for _, w := range ways {
+		got, trap := w.run(t, bin, seed, pages)
+		if trap != nil {
+			t.Fatalf("seed %d: %s traps: %v", seed, w.name, trap)
+		}
+		if d := got.differs(want); d != "" {
+			t.Fatalf("seed %d: %s: %s", seed, w.name, d)
+		}
+	}
+	return true
+}
