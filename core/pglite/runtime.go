@@ -190,7 +190,7 @@ func (rt *Runtime) compile(ctx context.Context, name, file string) (*program, er
 func (rt *Runtime) compileMain(ctx context.Context, name, file string, original []byte, strip func([]byte) ([]byte, error)) (*program, error) {
 	suffix, rewrite := "", wasmbin.RewriteMain
 	if rt.unchecked() {
-		suffix, rewrite = "-unchecked", wasmbin.RewriteUnchecked
+		suffix, rewrite = fmt.Sprintf("-unchecked%d", wasmbin.MarkVersion), wasmbin.RewriteUnchecked
 	}
 	derived, err := rt.assets.Derived(ctx, fmt.Sprintf("%s-v%d%s.wasm", name, formatVersion, suffix), func(_ context.Context, w io.Writer) error {
 		rt.progress("rewriting "+name, 0, 0)

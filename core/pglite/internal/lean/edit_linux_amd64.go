@@ -67,6 +67,7 @@ func enter(b *builder) *function {
 		return nil
 	}
 	f := &function{b: b}
+	f.keepTogether()
 	more := append(slices.Clone(*list), f)
 	functions.Store(&more)
 	return f
@@ -311,4 +312,21 @@ func ownAddress(b *builder, f *function, i *instruction, ptr *value) {
 	n := allocateInstruction(b)
 	n.opcode, n.v, n.v2, n.typ = opIadd, add.v, add.v2, typeI64
 	*ptr = before(b, i, n, typeI64)
+}
+
+// keepTogether has a comparison and the branch that uses it stay one instruction where the branch's edge is split: the branch that
+// takes its place is of no group of instructions, and only what is of one group is merged. The only instructions that are made once
+// the blocks' dominators are known are such branches; the block that is split off is the newest, and the one with the branch is
+// noted as its dominator.
+func (f *function) keepTogether() {
+	b, reset := f.b, f.b.instructions.reset
+	b.instructions.reset = func(i *instruction) {
+		reset(i)
+		if len(b.dominators) == 0 || b.blocks.allocated > len(b.dominators) {
+			return
+		}
+		if from := b.dominators[b.blocks.allocated-1]; from != nil && from.last != nil && from.last.prev != nil {
+			i.group = from.last.prev.group
+		}
+	}
 }

@@ -72,8 +72,34 @@ type block struct {
 	root, last *instruction
 }
 
-// builder is an ssa.builder, of which only the address is used.
-type builder struct{ _ byte }
+// pool is the layout of a wazevoapi.Pool.
+type pool[T any] struct {
+	pages            []*[128]T
+	reset            func(*T)
+	allocated, index int
+}
+
+// builder is the beginning of ssa.builder.
+type builder struct {
+	blocks           pool[block]
+	instructions     pool[instruction]
+	values           [2]pool[struct{}]
+	signatures       uintptr
+	signature        uintptr
+	order            []*block
+	current, return_ *block
+	nextValue        uint32
+	nextVariable     uint32
+	annotations      uintptr
+	info             []valueInfo
+	dominators       []*block // by the number of a block, the one before it that all ways to it lead through
+}
+
+// valueInfo is the layout of ssa.ValueInfo.
+type valueInfo struct {
+	refs  uint32
+	alias value
+}
 
 // iface is an interface value.
 type iface struct{ table, data unsafe.Pointer }

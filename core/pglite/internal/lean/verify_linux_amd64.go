@@ -83,11 +83,14 @@ func fingerprint() uint64 {
 	return h.Sum64()
 }
 
-var errLayout = errors.New("an instruction is not what was made of it")
+var errLayout = errors.New("it is not what was made of it")
 
 // rightLayout builds a few instructions with the compiler's own functions, and looks at them through this package's mirror of them.
 func rightLayout() error {
 	b := (*builder)(newBuilder().data)
+	if b.return_ == nil || b.return_.id != 1<<32-1 || b.instructions.reset == nil || b.signatures == 0 || b.annotations == 0 || b.dominators != nil {
+		return fmt.Errorf("%w: the builder has other fields", errLayout)
+	}
 	bb := allocateBlock(b)
 	setCurrentBlock(b, bb)
 	first, second := allocateInstruction(b), allocateInstruction(b)
@@ -117,6 +120,7 @@ func rightLayout() error {
 	asIcmp(cmp, first.result, add.result, 4)
 	insertInstruction(b, cmp)
 	asExitIfTrue(exit, first.result, cmp.result, exitMemoryOutOfBounds)
+	ok = ok && b.current == (*block)(bb.data) && b.blocks.allocated == 1 && b.instructions.allocated == 8 && b.nextValue == 6
 	if !ok || store.opcode != opIstore8 || store.v != first.result || store.v2 != second.result || store.u1 != 8<<32|5 ||
 		narrow.typ != typeI32 || narrow.u1 != 1<<31 || narrow.result != typeI32<<60|value(narrow.id)<<32|2 ||
 		extend.opcode != opUExtend || extend.u1 != from32 || extend.v != narrow.result ||

@@ -5,10 +5,14 @@ import "fmt"
 // Marks are 64-bit constants that stand at the beginning of each function of a marked module, dropped: they say to the compiler that
 // its code will only run on a guarded memory. See package lean.
 const (
-	MarkLocal    = 0x00b1_0b96_117e_5ea7 // the memory is the module's own
-	MarkInstance = MarkLocal + 1         // the memory is imported; MarkBase follows
+	MarkLocal    = 0x00b1_0b96_117e_5000 + 4*MarkVersion // the memory is the module's own
+	MarkInstance = MarkLocal + 1                         // the memory is imported; MarkBase follows
 	MarkBase     = MarkLocal + 2
 )
+
+// MarkVersion is raised whenever package lean makes other code of marked functions: it is part of a mark, so that code made before is
+// not taken for it.
+const MarkVersion = 2
 
 // Mark marks all functions of a module. Indexes stay as they were. A module without a memory stays as it is. A module is marked
 // once, not twice. Errors match [ErrFormat].
