@@ -1,0 +1,148 @@
+package pgwire
+
+import (
+	"context"
+	"errors"
+	"net"
+	goruntime "runtime"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// counting counts what a server asks of its clients' connections.
+type counting struct {
+	net.Listener
+	reads, writes atomic.Int64
+}
+
+func (l *counting) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &countingConn{conn, l}, nil
+}
+
+type countingConn struct {
+	net.Conn
+	l *counting
+}
+
+func (c *countingConn) Read(b []byte) (int, error) {
+	c.l.reads.Add(1)
+	return c.Conn.Read(b)
+}
+
+func (c *countingConn) Write(b []byte) (int, error) {
+	c.l.writes.Add(1)
+	return c.Conn.Write(b)
+}
+
+// cost is what so many statements took.
+type cost struct{ reads, writes, allocs float64 }
+
+// statements are sent one by one, without an allocation of the client's; each ends with ReadyForQuery.
+func (l *counting) statements(t *testing.T, conn net.Conn, request []byte, n int) cost {
+	t.Helper()
+	buf := make([]byte, 64<<10)
+	one := func() {
+		if _, err := conn.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		for have := 0; ; {
+			n, err := conn.Read(buf[have:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			have += n
+			if have >= 6 && buf[have-6] == kindReady && buf[have-5] == 0 && buf[have-2] == 5 {
+				return
+			}
+		}
+	}
+	for range n / 4 {
+		one()
+	}
+	var before, after goruntime.MemStats
+	reads, writes := l.reads.Load(), l.writes.Load()
+	goruntime.ReadMemStats(&before)
+	for range n {
+		one()
+	}
+	goruntime.ReadMemStats(&after)
+	each := func(v int64) float64 { return float64(v) / float64(n) }
+	return cost{each(l.reads.Load() - reads), each(l.writes.Load() - writes), each(int64(after.Mallocs - before.Mallocs))}
+}
+
+// TestWhatAStatementCosts: one read and one write of the connection, and few allocations in the whole process.
+func TestWhatAStatementCosts(t *testing.T) {
+	d := openDoor(t)
+	base, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &counting{Listener: base}
+	srv, err := New(Options{Backend: Engines(fixed{d.e})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(context.Background(), l) }()
+	t.Cleanup(func() {
+		if err := srv.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; !errors.Is(err, ErrClosed) {
+			t.Error(err)
+		}
+	})
+	counted := &door{t: t, srv: srv, e: d.e, addr: base.Addr().String()}
+	conn, f := counted.raw()
+	f.Send(&pgproto3.Query{String: "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 100) i"})
+	f.Send(&pgproto3.Parse{Name: "point", Query: "SELECT v FROM t WHERE id = 7"})
+	f.Send(&pgproto3.Sync{})
+	if err := f.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		for {
+			m, err := f.Receive()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := m.(*pgproto3.ReadyForQuery); ok {
+				break
+			}
+		}
+	}
+	encode := func(messages ...pgproto3.FrontendMessage) (b []byte) {
+		for _, m := range messages {
+			if b, err = m.Encode(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return b
+	}
+	for _, c := range []struct {
+		name   string
+		send   []byte
+		allocs float64
+	}{
+		{"SELECT 1", encode(&pgproto3.Query{String: "SELECT 1"}), 3},
+		{"a prepared point read", encode(&pgproto3.Bind{PreparedStatement: "point"}, &pgproto3.Execute{}, &pgproto3.Sync{}), 3},
+		{"an error", encode(&pgproto3.Query{String: "SELECT 1/0"}), 115}, // wazero describes the stack that is left
+		{"an update", encode(&pgproto3.Query{String: "UPDATE t SET v = v + 1 WHERE id = 7"}), 32},
+	} {
+		got := l.statements(t, conn, c.send, 2000)
+		t.Logf("%s: %.2f reads, %.2f writes, %.1f allocations", c.name, got.reads, got.writes, got.allocs)
+		if got.reads > 1.05 || got.writes > 1.05 {
+			t.Errorf("%s: %.2f reads and %.2f writes of the connection", c.name, got.reads, got.writes)
+		}
+		const others = 0.5 // what else the process does meanwhile
+		if got.allocs > c.allocs+others {
+			t.Errorf("%s: %.1f allocations, more than %.0f", c.name, got.allocs, c.allocs)
+		}
+	}
+}
