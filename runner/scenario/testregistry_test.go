@@ -46,6 +46,15 @@ func testRegistry() Registry {
 				Metrics: metricDocs("start_ratio", "select1_ratio", "prepared_insert_ratio", "error_ratio", "insert_10k_ratio",
 					"bulk_insert_ratio", "scan_ratio", "join_ratio", "sort_ratio", "lookup_ratio"),
 			},
+			{
+				Name: "nativebench", Doc: "measures against a native build", Args: []Arg{
+					{Name: "rounds", Kind: KindInt, Doc: "how often"},
+					{Name: "rows", Kind: KindInt, Doc: "of the bulk cases"},
+					{Name: "source", Kind: KindString, Doc: "where it is built from"},
+				},
+				Metrics: metricDocs("select1_cpu_ratio", "prepared_insert_cpu_ratio", "insert_10k_cpu_ratio", "bulk_insert_cpu_ratio",
+					"scan_cpu_ratio", "join_cpu_ratio", "sort_cpu_ratio", "lookup_cpu_ratio"),
+			},
 		},
 		Checks: []Named{{Name: "checksum", Doc: "digests"}, {Name: "durability", Doc: "nothing lost"}},
 		Seams:  []Named{{Name: "http", Doc: "between client and store"}},

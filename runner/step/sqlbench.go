@@ -57,6 +57,11 @@ func caseNames() []string {
 // side is one of the two that are compared.
 type side interface {
 	start(ctx context.Context) (time.Duration, error)
+	runner
+}
+
+// runner answers messages, and says how long that took and how many bytes the answers had.
+type runner interface {
 	run(ctx context.Context, messages [][]byte) (time.Duration, int64, error)
 }
 
@@ -177,7 +182,7 @@ func (b *bench) measure(c sqlCase) error {
 	return nil
 }
 
-func runAll(ctx context.Context, s side, sql []string) error {
+func runAll(ctx context.Context, s runner, sql []string) error {
 	for _, q := range sql {
 		if _, _, err := s.run(ctx, [][]byte{query(q)}); err != nil {
 			return err
