@@ -194,6 +194,13 @@ func (rt *Runtime) tryCluster(ctx context.Context, t trial) (*Cluster, error) {
 	if err == nil {
 		err = c.boot(ctx)
 	}
+	if err == nil {
+		conf := o.Data
+		if t.conf != nil {
+			conf = t.conf
+		}
+		err = c.sessionsBegin(ctx, readConf(conf))
+	}
 	if err != nil {
 		c.Kill()
 		if ctx.Err() != nil {

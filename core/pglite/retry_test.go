@@ -70,6 +70,25 @@ func TestStartsInSpiteOfSettings(t *testing.T) {
 	}
 }
 
+// A server whose every client would be sent away is not started: the error names what was set, and why.
+func TestSessionsMustBegin(t *testing.T) {
+	for name, value := range map[string]string{"local_preload_libraries": "nonexistent", "session_preload_libraries": "nonexistent"} {
+		data, err := testRuntime(t).Template(t.Context(), memfs.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := testRuntime(t).StartCluster(t.Context(), ClusterOptions{Data: data, Settings: map[string]string{name: value}})
+		if err == nil {
+			c.Kill()
+		}
+		if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), value) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	s := start(t, ClusterOptions{Settings: map[string]string{"session_preload_libraries": "auto_explain"}})
+	want(t, s, "SHOW session_preload_libraries", "auto_explain")
+}
+
 // Prepared transactions outlive the settings that they were made with.
 func TestStartsWithPreparedTransactions(t *testing.T) {
 	data, err := testRuntime(t).Template(t.Context(), memfs.Options{})
