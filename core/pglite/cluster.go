@@ -160,9 +160,16 @@ const (
 	reserved       = 3
 )
 
+// naptime is how often autovacuum looks into a database, if nobody has said: PostgreSQL's own minute is longer than many a server
+// here lives.
+const naptimeSetting, naptime = "autovacuum_naptime", "5s"
+
 // settings are those that PostgreSQL is started with.
 func (o *ClusterOptions) settings() map[string]string {
 	all := map[string]string{"max_connections": strconv.Itoa(o.MaxClients + reserved + hostSessions)}
+	if o.Data == nil || !inConf(o.Data, naptimeSetting) { // what is prepared has no data yet
+		all[naptimeSetting] = naptime
+	}
 	maps.Copy(all, HostSettings())
 	maps.Copy(all, o.Settings)
 	return all

@@ -97,3 +97,20 @@ func TestPinnedBefore(t *testing.T) {
 		}
 	}
 }
+
+// Autovacuum looks into databases more often than PostgreSQL's own minute, which is longer than many a server lives, unless somebody
+// has said how often.
+func TestNaptime(t *testing.T) {
+	s := start(t, ClusterOptions{})
+	want(t, s, "SHOW autovacuum_naptime", "5s")
+	rows(t, s, "ALTER SYSTEM SET autovacuum_naptime = '2min'")
+	data := s.Data().Clone()
+	s.Kill()
+	again, log := startOn(t, data)
+	want(t, again, "SHOW autovacuum_naptime", "2min")
+	if strings.Contains(log.String(), "has no effect") {
+		t.Error(log)
+	}
+	set := start(t, ClusterOptions{Settings: map[string]string{"autovacuum_naptime": "3s"}})
+	want(t, set, "SHOW autovacuum_naptime", "3s")
+}
