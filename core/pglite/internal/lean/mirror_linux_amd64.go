@@ -23,6 +23,7 @@ const (
 	opIconst     = 28
 	opIcmp       = 43
 	opIadd       = 46
+	opBand       = 91
 	opIshl       = 97
 	opSshr       = 98
 	opUshr       = 99
