@@ -42,7 +42,7 @@ func newSparse(t testing.TB, seed uint64, size int) *sparse {
 		t.Fatal(err)
 	}
 	rng := rand.New(rand.NewPCG(seed, 15))
-	for i := range 4 * page {
+	for i := range min(4*page, size) {
 		s.b[i] = byte(rng.Uint32())
 	}
 	return s

@@ -71,7 +71,7 @@ func randomModule(seed uint64, pages uint32) []byte {
 			g.op(0x20).u(paramLocals + l).op(0x6a)
 		}
 		for l := range uint64(local64s) {
-			g.op(0x20).u(paramLocals + local32s + l).op(0xa7, 0x73)
+			g.op(0x20).u(paramLocals+local32s+l).op(0xa7, 0x73)
 		}
 		g.op(0x0b)
 		bodies = append(bodies, g.out)
