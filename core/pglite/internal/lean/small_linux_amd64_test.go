@@ -57,9 +57,11 @@ func smallModule(imported bool, ops ...operation) []byte {
 	return m.out
 }
 
-// memoryModule exports a memory of one page.
-func memoryModule() []byte {
-	return append([]byte("\x00asm\x01\x00\x00\x00"), 5, 4, 1, 1, 1, 1, 7, 10, 1, 6, 'm', 'e', 'm', 'o', 'r', 'y', 2, 0)
+// memoryModule exports a memory of so many pages.
+func memoryModule(pages uint32) []byte {
+	limits := (&wasm{}).op(1, 1).u(uint64(pages)).u(uint64(pages))
+	m := (&wasm{out: []byte("\x00asm\x01\x00\x00\x00")}).op(5).u(uint64(len(limits.out))).op(limits.out...)
+	return m.op(7, 10, 1, 6, 'm', 'e', 'm', 'o', 'r', 'y', 2, 0).out
 }
 
 func marked(t testing.TB, bin []byte) []byte {
@@ -87,7 +89,7 @@ func instance(t testing.TB, bin []byte, imported bool, compile func(func() error
 		}
 	})
 	if imported {
-		if _, err := rt.InstantiateWithConfig(ctx, memoryModule(), wazero.NewModuleConfig().WithName("memory")); err != nil {
+		if _, err := rt.InstantiateWithConfig(ctx, memoryModule(1), wazero.NewModuleConfig().WithName("memory")); err != nil {
 			t.Fatal(err)
 		}
 	}
