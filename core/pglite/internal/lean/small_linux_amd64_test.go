@@ -95,7 +95,7 @@ func instance(t testing.TB, bin []byte, imported bool, compile func(func() error
 	}
 	var compiled wazero.CompiledModule
 	err := compile(func() (err error) {
-		compiled, err = rt.CompileModule(ctx, bin)
+		compiled, err = rt.CompileModule(experimental.WithCompilationWorkers(ctx, 2), bin)
 		return err
 	})
 	if err != nil {
