@@ -24,6 +24,8 @@ type kind byte
 const (
 	k32 kind = 0x7f
 	k64 kind = 0x7e
+
+	kindVector kind = 0x7b
 )
 
 // wasm is a function's body that grows.

@@ -22,7 +22,10 @@ type operation struct {
 
 // smallModule has the operations and a memory of one page, its own or imported from "memory". Its type and function indexes are the
 // operations' places.
-func smallModule(imported bool, ops ...operation) []byte {
+func smallModule(imported bool, ops ...operation) []byte { return moduleOf(1, imported, ops) }
+
+// moduleOf is a smallModule whose memory has so many pages.
+func moduleOf(pages uint32, imported bool, ops []operation) []byte {
 	section := func(w *wasm, id byte, body *wasm) { w.op(id).u(uint64(len(body.out))).op(body.out...) }
 	name := func(w *wasm, s string) *wasm { return w.u(uint64(len(s))).op([]byte(s)...) }
 	n := uint64(len(ops))
@@ -46,11 +49,11 @@ func smallModule(imported bool, ops ...operation) []byte {
 	m := &wasm{out: []byte("\x00asm\x01\x00\x00\x00")}
 	section(m, 1, types)
 	if imported {
-		section(m, 2, name(name((&wasm{}).op(1), "memory"), "memory").op(2, 1, 1, 1))
+		section(m, 2, name(name((&wasm{}).op(1), "memory"), "memory").op(2, 1).u(uint64(pages)).u(uint64(pages)))
 	}
 	section(m, 3, funcs)
 	if !imported {
-		section(m, 5, (&wasm{}).op(1, 1, 1, 1))
+		section(m, 5, (&wasm{}).op(1, 1).u(uint64(pages)).u(uint64(pages)))
 	}
 	section(m, 7, exports)
 	section(m, 10, code)
