@@ -12,12 +12,11 @@ import (
 
 // The marks, as they are written: i64.const of the constant, drop.
 var (
-	localMark    = []byte{opI64Const, 0xa7, 0xbd, 0xf9, 0x8b, 0xe1, 0xf2, 0xc2, 0xd8, 0x00, opDrop}
-	importedMark = []byte{
-		opI64Const, 0xa8, 0xbd, 0xf9, 0x8b, 0xe1, 0xf2, 0xc2, 0xd8, 0x00, opDrop,
-		opI64Const, 0xa9, 0xbd, 0xf9, 0x8b, 0xe1, 0xf2, 0xc2, 0xd8, 0x00, opDrop,
-	}
+	localMark    = markOf(MarkLocal)
+	importedMark = append(markOf(MarkInstance), markOf(MarkBase)...)
 )
+
+func markOf(v int64) []byte { return append(appendS64([]byte{opI64Const}, v), opDrop) }
 
 // bodies are function bodies, each in two parts: the declarations of its locals, and its instructions.
 type bodies [][2][]byte
@@ -68,6 +67,9 @@ func markedBodies() bodies {
 
 // TestMark: every function of a module with a memory begins with its mark, and nothing else is changed.
 func TestMark(t *testing.T) {
+	if !bytes.Equal(localMark[:2], []byte{opI64Const, MarkLocal&0x7f | 0x80}) || localMark[len(localMark)-1] != opDrop || len(importedMark) != 2*len(localMark) {
+		t.Errorf("the marks are written % x, % x", localMark, importedMark)
+	}
 	all := markedBodies()
 	for memory, mark := range map[string][]byte{"own": localMark, "imported": importedMark, "none": nil} {
 		got, err := Mark(all.module(memory, nil))
