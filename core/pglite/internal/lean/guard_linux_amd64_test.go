@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/tetratelabs/wazero/api"
 )
 
 // childVariable tells a process of these tests which one of its test's cases it is.
@@ -176,7 +179,7 @@ func TestOutsideIsAFault(t *testing.T) {
 				}
 				stdout, stderr, err := child(t, from+", "+name)
 				var exit *exec.ExitError
-				// 2, or more if Go's runtime, which knows nothing of the stack of compiled code, fails at telling of it.
+				// 2, or more where Go's runtime, which knows nothing of compiled code, fails at telling where it was.
 				if !errors.As(err, &exit) || exit.ExitCode() < 2 {
 					t.Fatalf("the process ended with: %v, want exit status 2 or more\n%s%s", err, stdout, stderr)
 				}
@@ -205,6 +208,27 @@ func accessOutside(t *testing.T, name string) {
 	if got := mustCall(t, m, "load", page-1); byte(got) == s.b[page-1] {
 		fmt.Println("its last byte is right")
 	}
-	got, err := call(t, m, "outside", c.args...)
+	// Go's runtime lets the goroutine panic on the stack of compiled code, which is in the heap. Where that is below the goroutine's own,
+	// all that it says is "split stack overflow", so this one is above: the heap grows upwards.
+	debug.SetGCPercent(-1)
+	deep(64)
+	const stacks = 2000 // of 10 KB
+	var f [stacks]api.Function
+	for i := range f {
+		f[i] = m.ExportedFunction("outside")
+	}
+	got, err := f[stacks-1].Call(t.Context(), c.args...)
 	t.Fatalf("it went on, with %d, %v", got, err)
+}
+
+// deep makes the goroutine's stack large enough for all that comes, so that it stays where it is.
+func deep(n int) (sum byte) {
+	var b [1024]byte
+	for i := range b {
+		b[i] = byte(n + i)
+	}
+	if n > 0 {
+		sum = deep(n - 1)
+	}
+	return sum + b[n]
 }
