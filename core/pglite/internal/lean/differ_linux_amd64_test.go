@@ -42,7 +42,7 @@ func newSparse(t testing.TB, seed uint64, size int) *sparse {
 		t.Fatal(err)
 	}
 	rng := rand.New(rand.NewPCG(seed, 15))
-	for i := range 4 * page {
+	for i := range min(4*page, size) {
 		s.b[i] = byte(rng.Uint32())
 	}
 	return s
@@ -102,7 +102,7 @@ type outcome struct {
 }
 
 // run runs a module three times on one memory; an error is a trap.
-func (w way) run(t testing.TB, bin []byte, seed uint64, pages uint32) (o outcome, trap error) {
+func (w way) run(t testing.TB, bin []byte, seed uint64, pages uint32, imported bool) (o outcome, trap error) {
 	t.Helper()
 	s := newSparse(t, seed, int(pages)*page)
 	defer s.release()
@@ -118,6 +118,11 @@ func (w way) run(t testing.TB, bin []byte, seed uint64, pages uint32) (o outcome
 	if _, err := rt.NewHostModuleBuilder("host").NewFunctionBuilder().WithGoFunction(api.GoFunc(host),
 		[]api.ValueType{api.ValueTypeI32, api.ValueTypeI64}, []api.ValueType{api.ValueTypeI32}).Export("f").Instantiate(ctx); err != nil {
 		t.Fatal(err)
+	}
+	if imported {
+		if _, err := rt.InstantiateWithConfig(ctx, memoryModule(pages), wazero.NewModuleConfig().WithName("memory")); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var compiled wazero.CompiledModule
 	if w.marked {
@@ -168,8 +173,9 @@ func compare(t testing.TB, seed uint64) (ran bool) {
 	t.Helper()
 	// Memories as PostgreSQL has them, and one that has all addresses of 32 bits, which the stock compiler does not serve rightly.
 	pages := []uint32{1 << 15, 1 << 16, 1 << 10, 1 << 16}[seed%4]
-	bin := randomModule(seed, pages)
-	want, trap := byInterpreter.run(t, bin, seed, pages)
+	imported := seed%3 == 1
+	bin := randomModule(seed, pages, imported)
+	want, trap := byInterpreter.run(t, bin, seed, pages, imported)
 	if trap != nil {
 		return false // only of code that does not trap the unchecked kind is right
 	}
@@ -178,7 +184,7 @@ func compare(t testing.TB, seed uint64) (ran bool) {
 		ways = ways[1:]
 	}
 	for _, w := range ways {
-		got, trap := w.run(t, bin, seed, pages)
+		got, trap := w.run(t, bin, seed, pages, imported)
 		if trap != nil {
 			t.Fatalf("seed %d: %s traps: %v", seed, w.name, trap)
 		}

@@ -187,11 +187,11 @@ func onExtend(b *builder, i *instruction) (byte, []byte) {
 // swapped is the condition of a comparison whose operands have changed places, by the condition.
 var swapped = [...]uint64{1: 1, 2, 5, 6, 3, 4, 9, 10, 7, 8}
 
-// onCompare changes the operands of a comparison of zero with something: where that is an and, wazero takes it for one of the and with
-// zero.
+// onCompare puts an and to the left: where a zero is there, wazero takes the comparison for one of the and with zero. (That it is a zero
+// may be found later: it may come in a variable.)
 func onCompare(b *builder, i *instruction) (byte, []byte) {
 	if at(b) != nil && i.u1 < uint64(len(swapped)) {
-		if zero := origin(b, i.v); zero != nil && zero.opcode == opIconst && zero.u1 == 0 {
+		if and := origin(b, i.v2); and != nil && and.opcode == opBand {
 			i.v, i.v2, i.u1 = i.v2, i.v, swapped[i.u1]
 		}
 	}

@@ -23,6 +23,7 @@ const (
 	opIconst     = 28
 	opIcmp       = 43
 	opIadd       = 46
+	opBand       = 91
 	opIshl       = 97
 	opSshr       = 98
 	opUshr       = 99
@@ -41,11 +42,12 @@ const (
 // value is an ssa.Value: its number below, the number of the instruction that makes it from bit 32, its type from bit 60.
 type value uint64
 
+const invalid value = 0xffffffff
+
 const (
-	invalid       value = 0xffffffff
-	moduleContext       = 1 // the number of the parameter that every function gets its module by
-	moduleMemory        = 8 // where a module's context has the memory: its base, or the instance it is imported from
-	instanceBase        = 0 // where such an instance has the base
+	moduleContext = 1 // the number of the parameter that every function gets its module by
+	moduleMemory  = 8 // where a module's context has the memory: its base, or the instance it is imported from
+	instanceBase  = 0 // where such an instance has the base
 )
 
 func (v value) number() uint32 { return uint32(v) }
@@ -102,7 +104,7 @@ type valueInfo struct {
 }
 
 // iface is an interface value.
-type iface struct{ table, data unsafe.Pointer }
+type iface struct{ _, data unsafe.Pointer }
 
 // resultTypes gives the types of an instruction's results: the first, and the others.
 type resultTypes func(b *builder, i *instruction) (byte, []byte)

@@ -9,7 +9,7 @@ import (
 // A random module for the compilers to differ on:
 //
 //	(import "host" "f" (func (param i32 i64) (result i32)))   index 0
-//	(memory ...) (global (mut i32)) (table of all functions)
+//	(memory ...), or (import "memory" "memory" (memory ...)); (global (mut i32)) (table of all functions)
 //	functions of (i32, i64) -> i32, which call those before them, and the last one, "run"
 const (
 	paramLocals  = 2
@@ -24,6 +24,8 @@ type kind byte
 const (
 	k32 kind = 0x7f
 	k64 kind = 0x7e
+
+	kindVector kind = 0x7b
 )
 
 // wasm is a function's body that grows.
@@ -54,8 +56,8 @@ type generator struct {
 	blocks []bool // the open ones; true: a loop
 }
 
-// randomModule is a module whose memory has so many pages.
-func randomModule(seed uint64, pages uint32) []byte {
+// randomModule is a module whose memory, its own or imported, has so many pages.
+func randomModule(seed uint64, pages uint32, imported bool) []byte {
 	rng := rand.New(rand.NewPCG(seed, 14))
 	n := 2 + rng.IntN(3)
 	var bodies [][]byte
@@ -80,14 +82,21 @@ func randomModule(seed uint64, pages uint32) []byte {
 	name := func(w *wasm, s string) *wasm { return w.u(uint64(len(s))).op([]byte(s)...) }
 	m := &wasm{out: []byte("\x00asm\x01\x00\x00\x00")}
 	section(m, 1, (&wasm{}).op(1, 0x60, 2, byte(k32), byte(k64), 1, byte(k32)))
-	section(m, 2, name(name((&wasm{}).op(1), "host"), "f").op(0, 0))
+	imports := name(name((&wasm{}).op(1), "host"), "f").op(0, 0)
+	if imported {
+		imports.out[0]++
+		name(name(imports, "memory"), "memory").op(2, 1).u(uint64(pages)).u(uint64(pages))
+	}
+	section(m, 2, imports)
 	types := (&wasm{}).u(uint64(n))
 	for range n {
 		types.op(0)
 	}
 	section(m, 3, types)
 	section(m, 4, (&wasm{}).op(1, 0x70, 0).u(uint64(n+1)))
-	section(m, 5, (&wasm{}).op(1, 1).u(uint64(pages)).u(uint64(pages)))
+	if !imported {
+		section(m, 5, (&wasm{}).op(1, 1).u(uint64(pages)).u(uint64(pages)))
+	}
 	section(m, 6, (&wasm{}).op(1, byte(k32), 1, 0x41).s(int64(int32(rng.Uint32()))).op(0x0b))
 	exports := (&wasm{}).op(2)
 	name(exports, "run").op(0).u(uint64(n))

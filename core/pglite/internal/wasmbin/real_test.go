@@ -1,6 +1,7 @@
 package wasmbin
 
 import (
+	"bytes"
 	"os"
 	"path"
 	"reflect"
@@ -85,6 +86,57 @@ func TestRealMainModules(t *testing.T) {
 	}
 }
 
+// The same modules, rewritten for code without bounds checks and marked: their code is as it was but for what Mend and the host need,
+// and each function begins with the mark.
+func TestRealUncheckedModules(t *testing.T) {
+	set := realSet(t)
+	for _, tc := range []struct {
+		path  string
+		stats rewriteStats
+	}{
+		{set.PGliteWasm(), rewriteStats{603, 1, 1, mendStats{756, 71}, checkStats{}}},
+		{set.InitdbWasm(), rewriteStats{17, 1, 0, mendStats{3, 1}, checkStats{}}},
+	} {
+		original := readReal(t, tc.path)
+		bin, stats, err := rewriteMain(original, leaveChecks)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stats != tc.stats {
+			t.Errorf("rewritten: %+v, want %+v", stats, tc.stats)
+		}
+		checked, err := RewriteMain(original)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stripped, err := StripInit(bin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		marked, err := Mark(stripped)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, want := mustParse(t, marked), mustParse(t, checked)
+		if !reflect.DeepEqual(m.Exports, want.Exports) || !reflect.DeepEqual(m.Globals, want.Globals) || !reflect.DeepEqual(m.Imports, want.Imports) ||
+			!reflect.DeepEqual(m.Funcs, want.Funcs) || !reflect.DeepEqual(m.Elems, want.Elems) || m.Memory() != want.Memory() {
+			t.Errorf("%s: it declares something else than it does with checks", tc.path)
+		}
+		functions := len(m.Funcs) - m.imported[KindFunc]
+		if got := bytes.Count(m.sections.body(secCode), localMark); got != functions {
+			t.Errorf("%d marks for %d functions", got, functions)
+		}
+		t.Logf("%s: %d functions", path.Base(tc.path), functions)
+		rt := wazero.NewRuntimeWithConfig(t.Context(), wazero.NewRuntimeConfigInterpreter())
+		if _, err := rt.CompileModule(t.Context(), marked); err != nil {
+			t.Errorf("%s is not valid any more: %v", tc.path, err)
+		}
+		if err := rt.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func mustParse(t *testing.T, bin []byte) *Module {
 	t.Helper()
 	m, err := Parse(bin)
@@ -154,7 +206,15 @@ func TestRealSideModules(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", f.Path, err)
 		}
-		mustParse(t, stripped)
+		marked, err := Mark(stripped)
+		if err != nil {
+			t.Errorf("%s: %v", f.Path, err)
+		}
+		functions := len(m.Funcs) - m.imported[KindFunc]
+		if got := bytes.Count(marked, importedMark); got != functions || len(marked) < len(stripped)+functions*len(importedMark) {
+			t.Errorf("%s: %d marks for %d functions", f.Path, got, functions)
+		}
+		mustParse(t, marked)
 	}
 	if sides < 60 {
 		t.Errorf("only %d side modules were found", sides)

@@ -65,9 +65,20 @@ func hostEnv(t *testing.T, rt wazero.Runtime) (calls *[]string) {
 }
 
 func TestRewriteMain(t *testing.T) {
-	bin, stats, err := rewriteMain(mainModule(), arrangeChecks)
+	for name, checks := range map[string]checkMode{"checked": arrangeChecks, "unchecked": leaveChecks} {
+		t.Run(name, func(t *testing.T) { testRewriteMain(t, checks) })
+	}
+}
+
+func testRewriteMain(t *testing.T, checks checkMode) {
+	bin, stats, err := rewriteMain(mainModule(), checks)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if checks == leaveChecks {
+		if bin, err = Mark(bin); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if stats.fills != 2 {
 		t.Errorf("%d fills replaced, want 2", stats.fills)
@@ -153,8 +164,10 @@ func TestRewriteMainRefuses(t *testing.T) {
 		"body too short": rawModule(append(slices.Clone(funcs), rawSection{secCode, vec([]byte{1, 0, opEnd})})...),
 		"bad opcode":     rawModule(append(slices.Clone(funcs), rawSection{secCode, vec(body(0xff))})...),
 	} {
-		if _, err := RewriteMain(bin); !errors.Is(err, ErrFormat) {
-			t.Errorf("%s: got %v, want %v", name, err, ErrFormat)
+		for _, rewrite := range []func([]byte) ([]byte, error){RewriteMain, RewriteUnchecked} {
+			if _, err := rewrite(bin); !errors.Is(err, ErrFormat) {
+				t.Errorf("%s: got %v, want %v", name, err, ErrFormat)
+			}
 		}
 	}
 }
@@ -313,7 +326,7 @@ func FuzzModule(f *testing.F) {
 		m.ElemFuncs()
 		m.Consts()
 		_, _ = m.DataSegments()
-		rewrites := []func([]byte) ([]byte, error){RewriteMain, StripInit, func(b []byte) ([]byte, error) {
+		rewrites := []func([]byte) ([]byte, error){RewriteMain, RewriteUnchecked, StripInit, Mark, func(b []byte) ([]byte, error) {
 			return RenameImports(b, func(i Import) (string, string) { return i.Name, i.Module })
 		}}
 		for i, rewrite := range rewrites {
