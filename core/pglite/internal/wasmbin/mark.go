@@ -12,7 +12,7 @@ const (
 
 // MarkVersion is raised whenever package lean makes other code of marked functions: it is part of a mark, so that code made before is
 // not taken for it.
-const MarkVersion = 2
+const MarkVersion = 3
 
 // Mark marks all functions of a module. Indexes stay as they were. A module without a memory stays as it is. A module is marked
 // once, not twice. Errors match [ErrFormat].
