@@ -17,6 +17,7 @@ import (
 	"github.com/tetratelabs/wazero"
 
 	"blobpglite/core/clock"
+	"blobpglite/core/pglite/internal/codecache"
 	"blobpglite/core/pglite/internal/lean"
 )
 
@@ -26,12 +27,14 @@ import (
 //
 //	<dir>/wazero-<version>-<platform>/<entry>   wazero's
 //	<dir>/sums/<module's hash>                  a line for each entry of the module: name, size, CRC-32C
+//	<dir>/loans/<outline's hash>                see outlines.go
 //
 // An entry that no sum names, or that is not as its sum says, is deleted before wazero sees it, and compiled again, once. A sum
 // is written after its entry, both by renaming; a crash in between costs a compilation. Who compiles holds a lock, so
 // processes that share the folder compile a module once; loading takes no lock and writes nothing.
 type compilations struct {
 	dir      string
+	files    *codecache.Files // between wazero and the folder; nil: there is no way between them
 	runtime  wazero.Runtime
 	lock     func(ctx context.Context, path, what string) (unlock func() error, err error)
 	progress func(step string, done, total int64)
@@ -68,7 +71,7 @@ type entrySum struct {
 // compile loads a module's compilation, or compiles it; fresh: it was compiled. what names the module to people, empty for the
 // small ones that nobody waits for.
 func (c *compilations) compile(ctx context.Context, what string, bin []byte) (compiled wazero.CompiledModule, fresh bool, err error) {
-	key := sha256.Sum256(bin)
+	key := hashOf(bin)
 	found, why := c.check(key)
 	if found {
 		if compiled, fresh, err = c.load(ctx, what, key, bin); err == nil || ctx.Err() != nil {
@@ -102,6 +105,9 @@ func (c *compilations) compile(ctx context.Context, what string, bin []byte) (co
 	c.tell("compiling again ", what)
 	return c.noting(ctx, key, bin)
 }
+
+// hashOf identifies a module.
+func hashOf(bin []byte) [sha256.Size]byte { return sha256.Sum256(bin) }
 
 func named(what string) string {
 	if what == "" {

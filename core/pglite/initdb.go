@@ -55,7 +55,7 @@ func (rt *Runtime) Template(ctx context.Context, o memfs.Options) (*memfs.FS, er
 
 // templateFile is the template in the cache, made first if need be. rt.mu is held.
 func (rt *Runtime) templateFile(ctx context.Context) (string, error) {
-	file, err := rt.assets.Derived(ctx, fmt.Sprintf("template-v%d.tar.zst", formatVersion), func(ctx context.Context, w io.Writer) error {
+	file, err := rt.assets.DerivedWhole(ctx, fmt.Sprintf("template-v%d.tar.zst", formatVersion), func(ctx context.Context, w io.Writer) error {
 		data, err := rt.runInitdb(ctx)
 		if err != nil {
 			return err
@@ -73,7 +73,7 @@ func (rt *Runtime) templateFile(ctx context.Context) (string, error) {
 func (rt *Runtime) skeleton(ctx context.Context) (*memfs.FS, error) {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
-	file, err := rt.assets.Derived(ctx, fmt.Sprintf("skeleton-v%d.tar.zst", formatVersion), func(ctx context.Context, w io.Writer) error {
+	file, err := rt.assets.DerivedWhole(ctx, fmt.Sprintf("skeleton-v%d.tar.zst", formatVersion), func(ctx context.Context, w io.Writer) error {
 		whole, err := rt.templateFile(ctx)
 		if err != nil {
 			return err

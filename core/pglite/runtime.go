@@ -20,6 +20,7 @@ import (
 
 	"blobpglite/core/memfs"
 	"blobpglite/core/pglite/internal/assets"
+	"blobpglite/core/pglite/internal/codecache"
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
@@ -117,6 +118,10 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the compilation cache in %s: %w; make the folder writable or set BLOBPGLITE_CACHE", set.CacheDir(), err)
 	}
+	files, err := codecache.Stand(cache)
+	if err != nil {
+		progress("loading without outlines: "+err.Error(), 0, 0)
+	}
 	rt := &Runtime{
 		ctx: context.WithoutCancel(ctx), assets: set, progress: progress, cache: cache,
 		libs:    libraryCache{sides: map[[32]byte]*sideLib{}, small: map[[32]byte]wazero.CompiledModule{}},
@@ -124,7 +129,7 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 	}
 	config := wazero.NewRuntimeConfigCompiler().WithCompilationCache(cache).WithCoreFeatures(api.CoreFeaturesV2)
 	rt.wazero = wazero.NewRuntimeWithConfig(ctx, config)
-	rt.compilations = &compilations{dir: dir, runtime: rt.wazero, lock: set.Lock, progress: progress}
+	rt.compilations = &compilations{dir: dir, files: files, runtime: rt.wazero, lock: set.Lock, progress: progress}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, rt.Close())
@@ -135,9 +140,12 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 		rt.system, err = rt.installation(ctx, o.Extensions)
 		return err
 	})
-	rt.main, err = rt.compile(ctx, mainProgram, set.PGliteWasm())
+	rt.main, err = rt.loadMain(ctx)
 	if err = errors.Join(err, tree.Wait()); err != nil {
 		return nil, err
+	}
+	if err := codecache.DescribeFunctions(rt.main.compiled); err != nil {
+		progress("descriptions of functions take longer: "+err.Error(), 0, 0)
 	}
 	rt.cold = rt.main.fresh
 	if err = rt.addHostModules(); err != nil {
@@ -179,20 +187,34 @@ func (rt *Runtime) Version() string { return rt.assets.Version() }
 
 // compile rewrites a main module (once, kept in the cache) and compiles it (once, kept in wazero's cache).
 func (rt *Runtime) compile(ctx context.Context, name, file string) (*program, error) {
-	original, err := os.ReadFile(file)
+	p, _, err := rt.compileWhole(ctx, name, file)
+	return p, err
+}
+
+// compileWhole is compile, and gives the rewritten module too.
+func (rt *Runtime) compileWhole(ctx context.Context, name, file string) (*program, []byte, error) {
+	original, err := rt.assets.Original(file)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", file, err)
+		return nil, nil, err
 	}
 	return rt.compileMain(ctx, name, file, original, wasmbin.StripInit)
 }
 
-// compileMain is compile for a module that was read from file; strip removes what writes into its memory.
-func (rt *Runtime) compileMain(ctx context.Context, name, file string, original []byte, strip func([]byte) ([]byte, error)) (*program, error) {
-	suffix, rewrite := "", wasmbin.RewriteMain
+// suffix is part of the names of derived modules: there are those with bounds checks, and those without.
+func (rt *Runtime) suffix() string {
 	if rt.unchecked() {
-		suffix, rewrite = "-unchecked", wasmbin.RewriteUnchecked
+		return "-unchecked"
 	}
-	derived, err := rt.assets.Derived(ctx, fmt.Sprintf("%s-v%d%s.wasm", name, formatVersion, suffix), func(_ context.Context, w io.Writer) error {
+	return ""
+}
+
+// compileMain is compileWhole for a module that was read from file; strip removes what writes into its memory.
+func (rt *Runtime) compileMain(ctx context.Context, name, file string, original []byte, strip func([]byte) ([]byte, error)) (*program, []byte, error) {
+	rewrite := wasmbin.RewriteMain
+	if rt.unchecked() {
+		rewrite = wasmbin.RewriteUnchecked
+	}
+	derived, err := rt.assets.DerivedWhole(ctx, fmt.Sprintf("%s-v%d%s.wasm", name, formatVersion, rt.suffix()), func(_ context.Context, w io.Writer) error {
 		rt.progress("rewriting "+name, 0, 0)
 		bin, err := original, error(nil)
 		if name == mainProgram {
@@ -214,22 +236,34 @@ func (rt *Runtime) compileMain(ctx context.Context, name, file string, original 
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	bin, err := os.ReadFile(derived)
 	if err != nil {
-		return nil, fmt.Errorf("read the rewritten %s: %w", name, err)
+		return nil, nil, fmt.Errorf("read the rewritten %s: %w", name, err)
 	}
-	p := &program{funcs: map[string]uint32{}}
-	if p.meta, err = wasmbin.Parse(bin); err != nil {
-		return nil, fmt.Errorf("parse %s: %w", derived, err)
-	}
-	source, err := wasmbin.Parse(original)
+	p, err := newProgram(bin, original)
 	if err != nil {
-		return nil, fmt.Errorf("parse %s: %w", file, err)
+		return nil, nil, fmt.Errorf("parse %s, made of %s: %w", derived, file, err)
 	}
-	if p.data, err = source.DataSegments(); err != nil {
-		return nil, fmt.Errorf("parse %s: %w", file, err)
+	if p.compiled, p.fresh, err = rt.compilations.compile(parallel(ctx), name, bin); err != nil {
+		return nil, nil, fmt.Errorf("compile %s: %w", name, err)
+	}
+	return p, bin, nil
+}
+
+// newProgram reads what the host needs to know of a rewritten module, and the data of the module that it was made of.
+func newProgram(bin, source []byte) (p *program, err error) {
+	p = &program{funcs: map[string]uint32{}}
+	if p.meta, err = wasmbin.Parse(bin); err != nil {
+		return nil, err
+	}
+	of, err := wasmbin.Parse(source)
+	if err != nil {
+		return nil, err
+	}
+	if p.data, err = of.DataSegments(); err != nil {
+		return nil, err
 	}
 	p.elems, p.consts = p.meta.ElemFuncs(), p.meta.Consts()
 	for _, e := range p.meta.Exports {
@@ -239,9 +273,6 @@ func (rt *Runtime) compileMain(ctx context.Context, name, file string, original 
 		case e.Kind == wasmbin.KindGlobal && p.meta.Globals[e.Index].Mutable:
 			p.globals = append(p.globals, e.Name)
 		}
-	}
-	if p.compiled, p.fresh, err = rt.compilations.compile(parallel(ctx), name, bin); err != nil {
-		return nil, fmt.Errorf("compile %s: %w", name, err)
 	}
 	return p, nil
 }

@@ -46,6 +46,7 @@ type Set struct {
 
 	pin   pin
 	cache cache
+	given bool // the folder was named by the caller
 }
 
 // Ensure gives the PGlite files: from a folder named in the options, from the
@@ -83,11 +84,11 @@ func ensure(ctx context.Context, o Options, p pin, create createFunc) (*Set, err
 		if from, err = filepath.Abs(from); err != nil {
 			return nil, fmt.Errorf("find the folder of the PGlite files: %w", err)
 		}
+		s := &Set{Dir: from, pin: p, cache: c, given: true}
 		if err := p.verify(from); err != nil {
-			return nil, fmt.Errorf("use the PGlite files in %s: %w; put the files of the dist folder of the npm package %s there, or unset %s",
-				from, err, p.spec(), fromVariable)
+			return nil, s.advise(err)
 		}
-		return &Set{Dir: from, pin: p, cache: c}, nil
+		return s, nil
 	}
 	s := &Set{Dir: filepath.Join(c.dir, p.folder()), pin: p, cache: c}
 	if _, err := os.Stat(s.Dir); errors.Is(err, fs.ErrNotExist) {
@@ -96,9 +97,18 @@ func ensure(ctx context.Context, o Options, p pin, create createFunc) (*Set, err
 		}
 	}
 	if err := p.verify(s.Dir); err != nil {
-		return nil, fmt.Errorf("use the cached PGlite files: %w; delete the folder %s and run again", err, s.Dir)
+		return nil, s.advise(err)
 	}
 	return s, nil
+}
+
+// advise adds to an error of one of the files what can be done about it.
+func (s *Set) advise(err error) error {
+	if s.given {
+		return fmt.Errorf("use the PGlite files in %s: %w; put the files of the dist folder of the npm package %s there, or unset %s",
+			s.Dir, err, s.pin.spec(), fromVariable)
+	}
+	return fmt.Errorf("use the cached PGlite files: %w; delete the folder %s and run again", err, s.Dir)
 }
 
 func defaultCacheDir() (string, error) {

@@ -34,6 +34,15 @@ func (f pinnedFile) verify(path string) error {
 	if err != nil {
 		return fmt.Errorf("check %s: %w", path, err)
 	}
+	return f.compare(path, size, sum)
+}
+
+// same compares a file that was read with its pin.
+func (f pinnedFile) same(path string, size int64, sum [sha256.Size]byte) error {
+	return f.compare(path, size, hex.EncodeToString(sum[:]))
+}
+
+func (f pinnedFile) compare(path string, size int64, sum string) error {
 	if size != f.Size {
 		return fmt.Errorf("check %s: %w: %d bytes, %d expected", path, ErrDamaged, size, f.Size)
 	}
