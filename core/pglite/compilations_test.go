@@ -99,7 +99,7 @@ func entryOf(t *testing.T, dir string) (entry, sums string) {
 	return find("wazero-*/*"), find("sums/*")
 }
 
-func put(t *testing.T, path string, b []byte) {
+func put(t testing.TB, path string, b []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)

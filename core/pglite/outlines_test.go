@@ -161,7 +161,7 @@ func TestLoansOfProcessors(t *testing.T) {
 	}
 }
 
-// wake makes a runtime, and says what it told. It does not start PostgreSQL.
+// wake makes a runtime and takes a template, and says what was told meanwhile. It does not start PostgreSQL.
 func wake(t testing.TB, dir string) (rt *Runtime, steps []string) {
 	t.Helper()
 	rt, err := NewRuntime(t.Context(), Options{CacheDir: dir, AssetsFrom: testRuntime(t).assets.Dir, Progress: func(step string, _, _ int64) {
@@ -175,6 +175,9 @@ func wake(t testing.TB, dir string) (rt *Runtime, steps []string) {
 			t.Error(err)
 		}
 	})
+	if _, err := rt.Template(t.Context(), memfs.Options{}); err != nil {
+		t.Fatal(err)
+	}
 	return rt, steps
 }
 
@@ -315,4 +318,95 @@ func TestSetUpTogether(t *testing.T) {
 	if err := borrowed(t, dir, outline); err != nil {
 		t.Error(err)
 	}
+}
+
+// flipIn flips a bit of a file within an image.
+func flipIn(t testing.TB, dir, image string, content []byte) {
+	t.Helper()
+	each(t, dir, image, func(name string) {
+		b := read(t, name)
+		at := bytes.Index(b, content)
+		if at < 0 || len(content) == 0 {
+			t.Fatalf("%s does not hold it", name)
+		}
+		b[at+len(content)/2] ^= 4
+		put(t, name, b)
+	})
+}
+
+// TestDamagedImages: an image that has another size, or another index, is made again at once; one of which a file has other bytes says so
+// when that file is opened, and is made again by the next process.
+func TestDamagedImages(t *testing.T) {
+	dir := copyOfCache(t)
+	for _, c := range []struct{ pattern, step string }{
+		{installationName(), "unpacking the installation"}, {templateName(), "making the template database"},
+	} {
+		for how, damage := range map[string]func(name string){
+			"cut off": func(name string) { truncateFile(t, name, 5000) },
+			"a bit of the index": func(name string) {
+				b := read(t, name)
+				b[1000] ^= 1
+				put(t, name, b)
+			},
+			"gone": func(name string) {
+				if err := os.Remove(name); err != nil {
+					t.Fatal(err)
+				}
+			},
+		} {
+			each(t, dir, c.pattern, damage)
+			rt, steps := wake(t, dir)
+			if !told(steps, c.step) {
+				t.Errorf("%s, %s: %q", c.pattern, how, steps)
+			}
+			works(t, rt)
+		}
+	}
+	zones := "/pglite/share/postgresql/timezonesets/Default"
+	content, err := testRuntime(t).installed().ReadFile(zones)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipIn(t, dir, installationName(), content)
+	rt, _ := wake(t, dir)
+	if err := doesNotStart(t, rt); !strings.Contains(err.Error(), zones) || !strings.Contains(err.Error(), installationName()) || !strings.Contains(err.Error(), "delete that file") {
+		t.Errorf("it starts, or says something else: %v", err)
+	}
+	rt, steps := wake(t, dir)
+	if !told(steps, "unpacking the installation") {
+		t.Errorf("the next time: %q", steps)
+	}
+	works(t, rt)
+	data, err := rt.Template(t.Context(), memfs.Options{})
+	if err == nil {
+		content, err = data.ReadFile("/global/pg_control")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipIn(t, dir, templateName(), content)
+	rt, _ = wake(t, dir)
+	if err := doesNotStart(t, rt); !strings.Contains(err.Error(), "pg_control") || !strings.Contains(err.Error(), templateName()) {
+		t.Errorf("it starts, or says something else: %v", err)
+	}
+	rt, steps = wake(t, dir)
+	if !told(steps, "making the template database") {
+		t.Errorf("the next time: %q", steps)
+	}
+	works(t, rt)
+}
+
+// doesNotStart is the error of a start that fails.
+func doesNotStart(t testing.TB, rt *Runtime) error {
+	t.Helper()
+	data, err := rt.Template(t.Context(), memfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := rt.StartCluster(t.Context(), ClusterOptions{Data: data})
+	if err == nil {
+		c.Kill()
+		t.Fatal("it starts")
+	}
+	return err
 }

@@ -21,6 +21,7 @@ import (
 	"blobpglite/core/memfs"
 	"blobpglite/core/pglite/internal/assets"
 	"blobpglite/core/pglite/internal/codecache"
+	"blobpglite/core/pglite/internal/image"
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
@@ -110,7 +111,7 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(set.CacheDir(), "compiled")
+	dir := compiledDir(set)
 	cache, err := wazero.NewCompilationCacheWithDir(dir)
 	if err == nil {
 		err = makeSums(dir)
@@ -200,6 +201,14 @@ func (rt *Runtime) compileWhole(ctx context.Context, name, file string) (*progra
 	return rt.compileMain(ctx, name, file, original, wasmbin.StripInit)
 }
 
+// compiledDir is the folder of the compilations.
+func compiledDir(set *assets.Set) string { return filepath.Join(set.CacheDir(), "compiled") }
+
+// wholeName is what a program's rewritten module is called.
+func (rt *Runtime) wholeName(program string) string {
+	return fmt.Sprintf("%s-v%d%s.wasm", program, formatVersion, rt.suffix())
+}
+
 // suffix is part of the names of derived modules: there are those with bounds checks, and those without.
 func (rt *Runtime) suffix() string {
 	if rt.unchecked() {
@@ -214,7 +223,7 @@ func (rt *Runtime) compileMain(ctx context.Context, name, file string, original 
 	if rt.unchecked() {
 		rewrite = wasmbin.RewriteUnchecked
 	}
-	derived, err := rt.assets.DerivedWhole(ctx, fmt.Sprintf("%s-v%d%s.wasm", name, formatVersion, rt.suffix()), func(_ context.Context, w io.Writer) error {
+	derived, err := rt.assets.DerivedWhole(ctx, rt.wholeName(name), func(_ context.Context, w io.Writer) error {
 		rt.progress("rewriting "+name, 0, 0)
 		bin, err := original, error(nil)
 		if name == mainProgram {
@@ -378,6 +387,61 @@ func (rt *Runtime) clone(tree *memfs.FS) *memfs.FS {
 
 // installation is the file tree of PostgreSQL, all bundled extensions, and those of the published ones that are wanted.
 func (rt *Runtime) installation(ctx context.Context, published []string) (*memfs.FS, error) {
+	tree, err := rt.tree(ctx, installationName(), rt.unpack)
+	if err != nil {
+		return nil, fmt.Errorf("unpack the installation: %w", err)
+	}
+	for _, name := range published {
+		if slices.Contains(rt.assets.Extensions(), name) {
+			continue // it is bundled
+		}
+		more, err := rt.assets.PublishedFiles(ctx, name)
+		if err == nil {
+			err = install(tree, more)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return tree, nil
+}
+
+func installationName() string { return fmt.Sprintf("installation-v%d.image", formatVersion) }
+
+// tree is a file tree that is kept in the cache as an image, made by build if it is not there.
+func (rt *Runtime) tree(ctx context.Context, name string, build func(context.Context) (*memfs.FS, error)) (*memfs.FS, error) {
+	write := func(ctx context.Context, w io.Writer) error {
+		tree, err := build(ctx)
+		if err != nil {
+			return err
+		}
+		return image.Write(w, tree)
+	}
+	file, err := rt.assets.Derived(ctx, name, write)
+	if err != nil {
+		return nil, err
+	}
+	img, err := image.Open(file)
+	if errors.Is(err, image.ErrDamaged) {
+		if file, err = rt.assets.DerivedWhole(ctx, name, write); err == nil {
+			img, err = image.Open(file)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	img.Damaged = func(err error) { // the next start makes it again
+		rt.progress(err.Error(), 0, 0)
+		if err := rt.assets.Forget(name); err != nil {
+			rt.progress(err.Error(), 0, 0)
+		}
+	}
+	return img.Tree(memfs.Options{})
+}
+
+// unpack is the installation with all bundled extensions, from the package.
+func (rt *Runtime) unpack(context.Context) (*memfs.FS, error) {
+	rt.progress("unpacking the installation", 0, 0)
 	tree := memfs.New(memfs.Options{})
 	for _, dir := range []string{"/dev/shm", "/tmp", "/home/postgres", dataRoot} {
 		if err := tree.MkdirAll(dir, 0o755); err != nil {
@@ -395,29 +459,24 @@ func (rt *Runtime) installation(ctx context.Context, published []string) (*memfs
 		}
 		files = append(files, more...)
 	}
-	for _, name := range published {
-		if slices.Contains(rt.assets.Extensions(), name) {
-			continue // it is bundled
-		}
-		more, err := rt.assets.PublishedFiles(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		files = append(files, more...)
-	}
+	return tree, install(tree, files)
+}
+
+// install writes files.
+func install(tree *memfs.FS, files []assets.File) error {
 	for _, f := range files {
 		if err := tree.MkdirAll(path.Dir(f.Path), 0o755); err != nil {
-			return nil, fmt.Errorf("install %s: %w", f.Path, err)
+			return fmt.Errorf("install %s: %w", f.Path, err)
 		}
 		perm := uint32(0o644)
 		if f.Executable {
 			perm = 0o755
 		}
 		if err := tree.WriteFile(f.Path, f.Data, perm); err != nil {
-			return nil, fmt.Errorf("install %s: %w", f.Path, err)
+			return fmt.Errorf("install %s: %w", f.Path, err)
 		}
 	}
-	return tree, nil
+	return nil
 }
 
 // defaultRandom is the source of randomness of instances that name none.

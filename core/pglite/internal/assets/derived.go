@@ -50,6 +50,15 @@ func (s *Set) ReadDerived(name string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
+// Forget makes a derived file count as absent, for one that was found damaged by
+// who read it. In a cache that is read-only it stays.
+func (s *Set) Forget(name string) error {
+	if err := os.Remove(filepath.Join(s.derivedDir(), name+".sum")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget %s: %w", name, s.cache.explain(err))
+	}
+	return nil
+}
+
 // Original reads a file of the package, and hashes it.
 func (s *Set) Original(path string) ([]byte, error) {
 	f, ok := s.pin.file(filepath.Base(path))
