@@ -70,6 +70,7 @@ func commands() []command {
 	return []command{
 		{doc: "serve clients", run: serve},
 		{name: "set-up", doc: "fetch, compile and make what a start needs, and end: for an image of a container", run: setUp},
+		{name: "verify-install", doc: "hash all that a start reads of the cache, compiled code included; a start itself looks at sizes, and at the sums of what it opens", run: verifyInstall},
 		{name: "verify", doc: "check the whole prefix: manifest, layers, log; says up to which record it is sound; changes nothing", run: verify},
 		{name: "status", doc: "what is in the prefix, and who writes there", run: status},
 		{name: "gc", doc: "delete what nothing reaches; needs the lease", run: collect},

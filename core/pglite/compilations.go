@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/tetratelabs/wazero"
@@ -31,7 +32,8 @@ import (
 //
 // An entry that no sum names, or that is not as its sum says, is deleted before wazero sees it, and compiled again, once. A sum
 // is written after its entry, both by renaming; a crash in between costs a compilation. Who compiles holds a lock, so
-// processes that share the folder compile a module once; loading takes no lock and writes nothing.
+// processes that share the folder compile a module once; loading takes no lock and writes nothing. Where the folder cannot be
+// written, or was deleted, what is not there is compiled for this process alone.
 type compilations struct {
 	dir      string
 	files    *codecache.Files // between wazero and the folder; nil: there is no way between them
@@ -80,6 +82,9 @@ func (c *compilations) compile(ctx context.Context, what string, bin []byte) (co
 		why = err // as it was written, but wazero cannot read it
 	}
 	unlock, err := c.locked(ctx, what)
+	if c.files != nil && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)) {
+		return c.unkept(ctx, what, bin, err)
+	}
 	if err != nil {
 		return nil, false, err
 	}
@@ -127,6 +132,18 @@ func (c *compilations) tell(step, what string) {
 func (c *compilations) load(ctx context.Context, what string, key [32]byte, bin []byte) (wazero.CompiledModule, bool, error) {
 	c.tell("loading ", what)
 	return c.noting(ctx, key, bin)
+}
+
+// unkept compiles a module where the folder was deleted or cannot be written, for this process alone.
+func (c *compilations) unkept(ctx context.Context, what string, bin []byte, why error) (compiled wazero.CompiledModule, fresh bool, err error) {
+	c.tell(fmt.Sprintf("compiling %s, which cannot be kept: %v", named(what), why), " ")
+	err = c.files.Unkept(func() error {
+		return lean.Compile(func() (err error) {
+			compiled, err = c.runtime.CompileModule(ctx, bin)
+			return err
+		})
+	})
+	return compiled, err == nil, err
 }
 
 // noting lets wazero load or compile a module, and notes the entry that came of it.

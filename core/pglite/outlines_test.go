@@ -277,7 +277,8 @@ func TestWakeOnDamagedCode(t *testing.T) {
 	}
 }
 
-// TestCacheDeletedMeanwhile: a runtime whose cache was deleted goes on with all that it has loaded.
+// TestCacheDeletedMeanwhile: a runtime whose cache was deleted goes on with all that it has loaded, and opens and compiles for itself
+// what it has not.
 func TestCacheDeletedMeanwhile(t *testing.T) {
 	dir := copyOfCache(t)
 	rt, _ := wake(t, dir)
@@ -286,6 +287,18 @@ func TestCacheDeletedMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	works(t, rt)
+	data, err := rt.Template(t.Context(), memfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := tryStart(t, rt, ClusterOptions{Data: data}, "postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, in, "CREATE EXTENSION hstore; DO $$ BEGIN PERFORM 1; END $$; SELECT 'a=>7'::hstore -> 'a'", "7")
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the cache is there again: %v", err)
+	}
 }
 
 // TestSetUpTogether: two processes that make the same outline at once leave one that loads at any moment.

@@ -53,6 +53,7 @@ type Files struct {
 	behind store
 	lent   atomic.Pointer[taken]
 	last   atomic.Pointer[Key]
+	unkept atomic.Int32 // how many compile without keeping
 }
 
 // Stand puts itself between a cache and its folder. The cache must not be in use yet.
@@ -182,6 +183,13 @@ func (f *Files) Lend(loans []Loan, do func() error) (Key, error) {
 	return t.asked, err
 }
 
+// Unkept calls do, in which whatever wazero compiles is not written to the folder, for it is gone or cannot be written.
+func (f *Files) Unkept(do func() error) error {
+	f.unkept.Add(1)
+	defer f.unkept.Add(-1)
+	return do()
+}
+
 // taken is a loan, and what became of it.
 type taken struct {
 	loans []Loan
@@ -210,6 +218,9 @@ func (f *Files) Get(key Key) (io.ReadCloser, bool, error) {
 func (f *Files) Add(key Key, content io.Reader) error {
 	if f.lent.Load() != nil {
 		return fmt.Errorf("%w: wazero compiled", ErrRefused)
+	}
+	if f.unkept.Load() > 0 {
+		return nil
 	}
 	return f.behind.Add(key, content)
 }
