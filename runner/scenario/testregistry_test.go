@@ -46,6 +46,14 @@ func testRegistry() Registry {
 				Metrics: metricDocs("start_ratio", "select1_ratio", "prepared_insert_ratio", "error_ratio", "insert_10k_ratio",
 					"bulk_insert_ratio", "scan_ratio", "join_ratio", "sort_ratio", "lookup_ratio"),
 			},
+			{
+				Name: "wakes", Doc: "measures against an older commit", Args: []Arg{
+					{Name: "older", Required: true, Doc: "which"},
+					{Name: "turns", Kind: KindInt, Doc: "how often"},
+					{Name: "setups", Kind: KindInt, Doc: "how often"},
+				},
+				Metrics: metricDocs("cpu_ratio", "wall_ratio", "rss_ratio", "setup_ratio"),
+			},
 		},
 		Checks: []Named{{Name: "checksum", Doc: "digests"}, {Name: "durability", Doc: "nothing lost"}},
 		Seams:  []Named{{Name: "http", Doc: "between client and store"}},
