@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -201,5 +202,18 @@ func TestNestedPrefixes(t *testing.T) {
 	c.kill()
 	if log := c.log.String(); !strings.Contains(log, "overwritten the lease") {
 		t.Errorf("nobody was told of the lease: %s", log)
+	}
+}
+
+// TestVerifyInstall: set-up leaves an installation that is as it was made, and says so, as verify-install does.
+func TestVerifyInstall(t *testing.T) {
+	for _, cmd := range []string{"set-up", "verify-install"} {
+		if text := admin(t, 0, cmd); !strings.Contains(text, "sound: ") {
+			t.Errorf("%s: %s", cmd, text)
+		}
+	}
+	t.Setenv("BLOBPGLITE_CACHE", t.TempDir())
+	if text := admin(t, 1, "verify-install"); !strings.Contains(text, "not available") && os.Getenv("BLOBPGLITE_ASSETS") == "" {
+		t.Errorf("an empty cache: %s", text)
 	}
 }

@@ -28,7 +28,9 @@ import (
 )
 
 func main() {
-	boundGarbage()
+	if len(os.Args) < 2 || os.Args[1] != setUpCommand { // which compiles, in much memory, and ends
+		boundGarbage()
+	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -58,6 +60,8 @@ func run(args []string, out, errs io.Writer) int {
 	return 1
 }
 
+const setUpCommand = "set-up"
+
 // command is what pgserve can be asked to do.
 type command struct {
 	name, usage, doc string
@@ -69,7 +73,8 @@ type command struct {
 func commands() []command {
 	return []command{
 		{doc: "serve clients", run: serve},
-		{name: "set-up", doc: "fetch, compile and make what a start needs, and end: for an image of a container", run: setUp},
+		{name: setUpCommand, doc: "fetch, compile and make what a start needs, and end: for an image of a container", run: setUp},
+		{name: "verify-install", doc: "hash all that a start reads of the cache, compiled code included; a start itself looks at sizes, and at the sums of what it opens", run: verifyInstall},
 		{name: "verify", doc: "check the whole prefix: manifest, layers, log; says up to which record it is sound; changes nothing", run: verify},
 		{name: "status", doc: "what is in the prefix, and who writes there", run: status},
 		{name: "gc", doc: "delete what nothing reaches; needs the lease", run: collect},

@@ -127,6 +127,16 @@ func setUp(ctx context.Context, c *config, _ []string, out io.Writer) (err error
 		return err
 	}
 	fmt.Fprintf(out, "ready: %s\n", rt.CacheDir())
+	return verifyInstall(ctx, c, nil, out)
+}
+
+// verifyInstall hashes everything that set-up has made, or found.
+func verifyInstall(ctx context.Context, c *config, _ []string, out io.Writer) error {
+	v, err := pglite.VerifyInstallation(ctx, pglite.Options{Extensions: c.extensions})
+	if err != nil {
+		return fmt.Errorf("not as it was made: %w", err)
+	}
+	fmt.Fprintf(out, "sound: %d files and %d compilations in %s, %d bytes\n", v.Files, v.Compilations, v.CacheDir, v.Bytes)
 	return nil
 }
 

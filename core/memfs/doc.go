@@ -19,6 +19,8 @@
 // a tree share. Clone gives both sides a new one; what is older than a side's own is shared and is copied before it is
 // written. A Mark is a generation too, which is how ChangedSince knows what was written after it.
 //
+// A file may be installed with its Content to come: it is read when the file is first opened, in whatever tree, and shared by all.
+//
 // Ownership: an FS and its Files belong to one goroutine at a time; there are no locks. Two clones are two owners and
 // need no coordination. Permissions are recorded, not enforced. Nothing here is durable: a crash of the process loses
 // the tree, and a crash of the database is modelled by opening a clone.

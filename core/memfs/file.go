@@ -20,16 +20,16 @@ type File struct {
 
 // Open opens a path with os.O_* flags (and syscall.O_DIRECTORY, O_NOFOLLOW). perm is for a file that O_CREATE makes;
 // no umask is applied. O_APPEND and O_SYNC are only recorded, see Flags. Errors: ENOENT, EEXIST, ENOTDIR, EISDIR,
-// ELOOP, ENAMETOOLONG, EINVAL.
+// ELOOP, ENAMETOOLONG, EINVAL; EIO and its cause if the file's Content cannot be read.
 func (f *FS) Open(path string, flag int, perm uint32) (*File, error) {
-	file, errno := f.open(path, flag, perm)
-	if errno != 0 {
-		return nil, pathError("open", path, errno)
+	file, err := f.open(path, flag, perm)
+	if err != nil {
+		return nil, pathError("open", path, err)
 	}
 	return file, nil
 }
 
-func (f *FS) open(path string, flag int, perm uint32) (*File, syscall.Errno) {
+func (f *FS) open(path string, flag int, perm uint32) (*File, error) {
 	create, exclusive := flag&os.O_CREATE != 0, flag&os.O_EXCL != 0
 	directory := flag&syscall.O_DIRECTORY != 0
 	if create && directory {
@@ -54,7 +54,7 @@ func (f *FS) open(path string, flag int, perm uint32) (*File, syscall.Errno) {
 		if f.hooks.Create != nil {
 			f.hooks.Create(f.pathOf(in))
 		}
-		return f.handle(in, flag), 0
+		return f.handle(in, flag), nil
 	case create && exclusive:
 		return nil, syscall.EEXIST
 	case at.in.isSymlink() && !directory:
@@ -75,19 +75,22 @@ func (f *FS) OpenInode(ino uint64, flag int) (*File, error) {
 	if in.isSymlink() {
 		return nil, pathError("open inode", f.pathOf(in), syscall.ELOOP)
 	}
-	file, errno := f.openExisting(in, flag&^(os.O_CREATE|os.O_EXCL))
-	if errno != 0 {
-		return nil, pathError("open inode", f.pathOf(in), errno)
+	file, err := f.openExisting(in, flag&^(os.O_CREATE|os.O_EXCL))
+	if err != nil {
+		return nil, pathError("open inode", f.pathOf(in), err)
 	}
 	return file, nil
 }
 
-func (f *FS) openExisting(in *inode, flag int) (*File, syscall.Errno) {
+func (f *FS) openExisting(in *inode, flag int) (*File, error) {
 	if in.isDir() && (flag&accessMode != os.O_RDONLY || flag&(os.O_CREATE|os.O_TRUNC) != 0) {
 		return nil, syscall.EISDIR
 	}
 	if !in.isDir() && flag&syscall.O_DIRECTORY != 0 {
 		return nil, syscall.ENOTDIR
+	}
+	if err := in.fill(); err != nil {
+		return nil, err
 	}
 	if flag&os.O_TRUNC != 0 {
 		if errno := f.truncate(in, 0); errno != 0 {
@@ -95,7 +98,7 @@ func (f *FS) openExisting(in *inode, flag int) (*File, syscall.Errno) {
 		}
 		f.fireTruncate(in)
 	}
-	return f.handle(in, flag), 0
+	return f.handle(in, flag), nil
 }
 
 func (f *FS) handle(in *inode, flag int) *File {

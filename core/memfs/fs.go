@@ -3,7 +3,6 @@ package memfs
 import (
 	iofs "io/fs"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -76,6 +75,7 @@ type inode struct {
 
 	table    []slot // regular files; may be shorter or longer than size
 	tableGen uint64
+	content  *Content // what is to be in table, before the file is opened; nil: it is there
 
 	entries    []entry // directories, sorted by name
 	entriesGen uint64
@@ -166,7 +166,10 @@ func (f *FS) dropIfUnused(in *inode) {
 	for i := range in.table {
 		f.releaseChunk(in, in.table[i])
 	}
-	in.table, in.entries = nil, nil
+	if in.content != nil {
+		f.usedBytes -= in.chunks * ChunkSize
+	}
+	in.table, in.entries, in.content = nil, nil, nil
 	f.inodes[in.ino] = nil
 	f.freeInos = append(f.freeInos, in.ino)
 }
@@ -208,6 +211,6 @@ func join(dir, name string) string {
 	return dir + "/" + name
 }
 
-func pathError(op, path string, errno syscall.Errno) error {
-	return &iofs.PathError{Op: op, Path: path, Err: errno}
+func pathError(op, path string, err error) error {
+	return &iofs.PathError{Op: op, Path: path, Err: err}
 }

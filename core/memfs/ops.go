@@ -420,6 +420,9 @@ func (f *FS) ReadFile(path string) ([]byte, error) {
 	if errno != 0 {
 		return nil, pathError("read", path, errno)
 	}
+	if err := in.fill(); err != nil {
+		return nil, pathError("read", path, err)
+	}
 	p := make([]byte, in.size)
 	in.read(p, 0)
 	return p, nil

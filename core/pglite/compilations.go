@@ -12,11 +12,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/tetratelabs/wazero"
 
 	"blobpglite/core/clock"
+	"blobpglite/core/pglite/internal/codecache"
 	"blobpglite/core/pglite/internal/lean"
 )
 
@@ -26,12 +28,15 @@ import (
 //
 //	<dir>/wazero-<version>-<platform>/<entry>   wazero's
 //	<dir>/sums/<module's hash>                  a line for each entry of the module: name, size, CRC-32C
+//	<dir>/loans/<outline's hash>                see outlines.go
 //
 // An entry that no sum names, or that is not as its sum says, is deleted before wazero sees it, and compiled again, once. A sum
 // is written after its entry, both by renaming; a crash in between costs a compilation. Who compiles holds a lock, so
-// processes that share the folder compile a module once; loading takes no lock and writes nothing.
+// processes that share the folder compile a module once; loading takes no lock and writes nothing. Where the folder cannot be
+// written, or was deleted, what is not there is compiled for this process alone.
 type compilations struct {
 	dir      string
+	files    *codecache.Files // between wazero and the folder; nil: there is no way between them
 	runtime  wazero.Runtime
 	lock     func(ctx context.Context, path, what string) (unlock func() error, err error)
 	progress func(step string, done, total int64)
@@ -68,7 +73,7 @@ type entrySum struct {
 // compile loads a module's compilation, or compiles it; fresh: it was compiled. what names the module to people, empty for the
 // small ones that nobody waits for.
 func (c *compilations) compile(ctx context.Context, what string, bin []byte) (compiled wazero.CompiledModule, fresh bool, err error) {
-	key := sha256.Sum256(bin)
+	key := hashOf(bin)
 	found, why := c.check(key)
 	if found {
 		if compiled, fresh, err = c.load(ctx, what, key, bin); err == nil || ctx.Err() != nil {
@@ -77,6 +82,9 @@ func (c *compilations) compile(ctx context.Context, what string, bin []byte) (co
 		why = err // as it was written, but wazero cannot read it
 	}
 	unlock, err := c.locked(ctx, what)
+	if c.files != nil && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)) {
+		return c.unkept(ctx, what, bin, err)
+	}
 	if err != nil {
 		return nil, false, err
 	}
@@ -103,6 +111,9 @@ func (c *compilations) compile(ctx context.Context, what string, bin []byte) (co
 	return c.noting(ctx, key, bin)
 }
 
+// hashOf identifies a module.
+func hashOf(bin []byte) [sha256.Size]byte { return sha256.Sum256(bin) }
+
 func named(what string) string {
 	if what == "" {
 		return "a generated module"
@@ -121,6 +132,18 @@ func (c *compilations) tell(step, what string) {
 func (c *compilations) load(ctx context.Context, what string, key [32]byte, bin []byte) (wazero.CompiledModule, bool, error) {
 	c.tell("loading ", what)
 	return c.noting(ctx, key, bin)
+}
+
+// unkept compiles a module where the folder was deleted or cannot be written, for this process alone.
+func (c *compilations) unkept(ctx context.Context, what string, bin []byte, why error) (compiled wazero.CompiledModule, fresh bool, err error) {
+	c.tell(fmt.Sprintf("compiling %s, which cannot be kept: %v", named(what), why), " ")
+	err = c.files.Unkept(func() error {
+		return lean.Compile(func() (err error) {
+			compiled, err = c.runtime.CompileModule(ctx, bin)
+			return err
+		})
+	})
+	return compiled, err == nil, err
 }
 
 // noting lets wazero load or compile a module, and notes the entry that came of it.

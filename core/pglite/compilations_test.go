@@ -11,6 +11,7 @@ import (
 
 	"github.com/tetratelabs/wazero"
 
+	"blobpglite/core/pglite/internal/codecache"
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
@@ -30,6 +31,10 @@ func openCache(t *testing.T, dir string) *smallCache {
 	if err != nil {
 		t.Fatal(err)
 	}
+	files, err := codecache.Stand(cache)
+	if err != nil {
+		t.Fatal(err)
+	}
 	rt := wazero.NewRuntimeWithConfig(t.Context(), wazero.NewRuntimeConfigCompiler().WithCompilationCache(cache))
 	t.Cleanup(func() {
 		if err := rt.Close(context.Background()); err != nil {
@@ -41,7 +46,7 @@ func openCache(t *testing.T, dir string) *smallCache {
 	})
 	c := &smallCache{}
 	c.compilations = &compilations{
-		dir: dir, runtime: rt, progress: func(step string, _, _ int64) { c.steps = append(c.steps, step) },
+		dir: dir, files: files, runtime: rt, progress: func(step string, _, _ int64) { c.steps = append(c.steps, step) },
 		lock: func(context.Context, string, string) (func() error, error) {
 			c.lock.Lock()
 			return func() error { c.lock.Unlock(); return nil }, nil
@@ -94,7 +99,7 @@ func entryOf(t *testing.T, dir string) (entry, sums string) {
 	return find("wazero-*/*"), find("sums/*")
 }
 
-func put(t *testing.T, path string, b []byte) {
+func put(t testing.TB, path string, b []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
@@ -183,7 +188,7 @@ func TestDamagedCompilation(t *testing.T) {
 	mend("damaged, without a sum", false)
 }
 
-func read(t *testing.T, path string) []byte {
+func read(t testing.TB, path string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {

@@ -61,7 +61,7 @@ func (rt *Runtime) dumpProgram(ctx context.Context) (*program, error) {
 	if len(lacking) > 0 {
 		return nil, fmt.Errorf("link %s: the host lacks %s: this pg_dump needs a newer host", file, strings.Join(lacking, ", "))
 	}
-	p, err := rt.compileMain(ctx, "pg_dump-"+version, file, linked, wasmbin.StripData)
+	p, _, err := rt.compileMain(ctx, "pg_dump-"+version, file, linked, wasmbin.StripData)
 	if err != nil {
 		return nil, err
 	}

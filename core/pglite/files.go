@@ -7,6 +7,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"blobpglite/core/memfs"
 )
@@ -66,6 +67,7 @@ type files struct {
 	random       io.Reader
 	replaced     *memfs.FS // holds files of configuration that are read instead of the data directory's; nil: none
 	dataLimit    int64     // data files that would grow beyond it get ENOSPC; 0: none
+	log          func(string)
 }
 
 func newFiles(system, data *memfs.FS, random io.Reader) *files {
@@ -128,6 +130,9 @@ func (f *files) open(name string, flags int, perm uint32) (int, errno) {
 		return f.add(o)
 	}
 	file, err := fs.Open(rel, goFlags(flags), perm&^f.umask)
+	if errors.Is(err, syscall.EIO) && f.log != nil {
+		f.log("LOG:  " + err.Error()) // PostgreSQL is told a number only
+	}
 	if err != nil {
 		return 0, toErrno(err)
 	}

@@ -6,10 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
-
-	"github.com/klauspost/compress/zstd"
 
 	"blobpglite/core/memfs"
 )
@@ -34,18 +31,15 @@ const (
 // PostgresVersion is the version of the server in the PGlite package.
 const PostgresVersion = "18.6"
 
-// Template is a fresh data directory, the caller's own, made with the given options. It is read once, and shares its chunks with all
-// that were asked for.
+// Template is a fresh data directory, the caller's own, made with the given options. Its files are read when they are first opened,
+// once for all that were asked for.
 func (rt *Runtime) Template(ctx context.Context, o memfs.Options) (*memfs.FS, error) {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	if rt.template == nil {
-		file, err := rt.templateFile(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if rt.template, err = readTemplate(file); err != nil {
-			return nil, err
+		var err error
+		if rt.template, err = rt.tree(ctx, templateName(), rt.runInitdb); err != nil {
+			return nil, fmt.Errorf("make the template database: %w", err)
 		}
 	}
 	data := rt.clone(rt.template)
@@ -53,70 +47,9 @@ func (rt *Runtime) Template(ctx context.Context, o memfs.Options) (*memfs.FS, er
 	return data, nil
 }
 
-// templateFile is the template in the cache, made first if need be. rt.mu is held.
-func (rt *Runtime) templateFile(ctx context.Context) (string, error) {
-	file, err := rt.assets.Derived(ctx, fmt.Sprintf("template-v%d.tar.zst", formatVersion), func(ctx context.Context, w io.Writer) error {
-		data, err := rt.runInitdb(ctx)
-		if err != nil {
-			return err
-		}
-		return writeTree(w, data)
-	})
-	if err != nil {
-		return "", fmt.Errorf("make the template database: %w", err)
-	}
-	return file, nil
-}
+func templateName() string { return fmt.Sprintf("template-v%d.image", formatVersion) }
 
-// skeleton is the template without the contents of its databases and its log, which takes a hundredth of the time to read. It is the
-// caller's own.
-func (rt *Runtime) skeleton(ctx context.Context) (*memfs.FS, error) {
-	rt.mu.Lock()
-	defer rt.mu.Unlock()
-	file, err := rt.assets.Derived(ctx, fmt.Sprintf("skeleton-v%d.tar.zst", formatVersion), func(ctx context.Context, w io.Writer) error {
-		whole, err := rt.templateFile(ctx)
-		if err != nil {
-			return err
-		}
-		data, err := readTemplate(whole)
-		if err != nil {
-			return err
-		}
-		var large []string
-		err = data.Walk("/", func(name string, info memfs.Info) error {
-			if info.IsRegular() && (strings.HasPrefix(name, "/base/") || strings.HasPrefix(name, "/pg_wal/")) {
-				large = append(large, name)
-			}
-			return nil
-		})
-		for _, name := range large {
-			err = errors.Join(err, data.Unlink(name))
-		}
-		if err != nil {
-			return err
-		}
-		return writeTree(w, data)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make the skeleton of the template database: %w", err)
-	}
-	return readTemplate(file)
-}
-
-func readTemplate(file string) (*memfs.FS, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, fmt.Errorf("open the template database: %w", err)
-	}
-	defer f.Close()
-	data := memfs.New(memfs.Options{})
-	if err := readTree(f, data); err != nil {
-		return nil, fmt.Errorf("read the template database %s: %w; delete the file, it is made again", file, err)
-	}
-	return data, nil
-}
-
-// runInitdb makes a data directory.
+// runInitdb makes a data directory. rt.mu is held.
 func (rt *Runtime) runInitdb(ctx context.Context) (*memfs.FS, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -281,18 +214,6 @@ func words(command string) []string {
 	return out
 }
 
-// maxTemplateFile bounds a file of the template.
-const maxTemplateFile = 64 << 20
-
-// writeTree writes a file tree as a compressed tar.
-func writeTree(w io.Writer, fs *memfs.FS) error {
-	z, err := zstd.NewWriter(w)
-	if err != nil {
-		return err
-	}
-	return errors.Join(WriteTar(z, fs, ""), z.Close())
-}
-
 // WriteTar writes a data directory as a tar archive, each name behind prefix. postmaster.pid, which only says that a
 // server runs, is left out.
 func WriteTar(w io.Writer, fs *memfs.FS, prefix string) error {
@@ -321,42 +242,4 @@ func WriteTar(w io.Writer, fs *memfs.FS, prefix string) error {
 		return err
 	})
 	return errors.Join(err, t.Close())
-}
-
-// readTree is the inverse of writeTree.
-func readTree(r io.Reader, fs *memfs.FS) error {
-	z, err := zstd.NewReader(r)
-	if err != nil {
-		return err
-	}
-	defer z.Close()
-	t := tar.NewReader(z)
-	for {
-		h, err := t.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if h.Typeflag == tar.TypeDir {
-			if err := fs.MkdirAll(h.Name, uint32(h.Mode)); err != nil {
-				return err
-			}
-			continue
-		}
-		if h.Size > maxTemplateFile {
-			return fmt.Errorf("%s has %d bytes, at most %d are expected", h.Name, h.Size, maxTemplateFile)
-		}
-		b, err := io.ReadAll(t)
-		if err != nil {
-			return err
-		}
-		if err := fs.WriteFile(h.Name, b, uint32(h.Mode)); err != nil {
-			return err
-		}
-		if err := fs.Chtimes(h.Name, h.ModTime, h.ModTime); err != nil {
-			return err
-		}
-	}
 }

@@ -19,8 +19,7 @@ import (
 // that done meanwhile (Prepare); and it is done once for all clusters of a runtime that have the same settings, for those too that
 // start again after a crash.
 
-// prepared is what clusters with the same settings begin with: the postmaster where it would fork, on a data directory without
-// databases. Nobody changes it when it is ready.
+// prepared is what clusters with the same settings begin with: the postmaster where it would fork, on the template. Nobody changes it when it is ready.
 type prepared struct {
 	settings map[string]string
 	ready    chan struct{} // closed when what follows is there
@@ -74,7 +73,7 @@ func (rt *Runtime) Prepare(ctx context.Context, o ClusterOptions) error {
 }
 
 func (rt *Runtime) prepare(ctx context.Context, o ClusterOptions, p *prepared) error {
-	data, err := rt.skeleton(ctx)
+	data, err := rt.Template(ctx, memfs.Options{})
 	if err != nil {
 		return err
 	}

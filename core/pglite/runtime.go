@@ -20,6 +20,8 @@ import (
 
 	"blobpglite/core/memfs"
 	"blobpglite/core/pglite/internal/assets"
+	"blobpglite/core/pglite/internal/codecache"
+	"blobpglite/core/pglite/internal/image"
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
@@ -89,7 +91,7 @@ const formatVersion = 8
 const mainProgram = "pglite"
 
 // NewRuntime makes PostgreSQL ready to start: fetches the PGlite files if the cache has none, rewrites and compiles
-// them or loads the compilation from the cache. The first call on a machine takes seconds, later ones 0.3 s.
+// them or loads the compilation from the cache. The first call on a machine takes seconds, later ones some 40 ms.
 //
 // Errors name the file or folder at fault and what to do about it.
 func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
@@ -109,13 +111,17 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(set.CacheDir(), "compiled")
+	dir := compiledDir(set)
 	cache, err := wazero.NewCompilationCacheWithDir(dir)
 	if err == nil {
 		err = makeSums(dir)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the compilation cache in %s: %w; make the folder writable or set BLOBPGLITE_CACHE", set.CacheDir(), err)
+	}
+	files, err := codecache.Stand(cache)
+	if err != nil {
+		progress("loading without outlines: "+err.Error(), 0, 0)
 	}
 	rt := &Runtime{
 		ctx: context.WithoutCancel(ctx), assets: set, progress: progress, cache: cache,
@@ -124,7 +130,7 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 	}
 	config := wazero.NewRuntimeConfigCompiler().WithCompilationCache(cache).WithCoreFeatures(api.CoreFeaturesV2)
 	rt.wazero = wazero.NewRuntimeWithConfig(ctx, config)
-	rt.compilations = &compilations{dir: dir, runtime: rt.wazero, lock: set.Lock, progress: progress}
+	rt.compilations = &compilations{dir: dir, files: files, runtime: rt.wazero, lock: set.Lock, progress: progress}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, rt.Close())
@@ -135,9 +141,12 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 		rt.system, err = rt.installation(ctx, o.Extensions)
 		return err
 	})
-	rt.main, err = rt.compile(ctx, mainProgram, set.PGliteWasm())
+	rt.main, err = rt.loadMain(ctx)
 	if err = errors.Join(err, tree.Wait()); err != nil {
 		return nil, err
+	}
+	if err := codecache.DescribeFunctions(rt.main.compiled); err != nil {
+		progress("descriptions of functions take longer: "+err.Error(), 0, 0)
 	}
 	rt.cold = rt.main.fresh
 	if err = rt.addHostModules(); err != nil {
@@ -179,20 +188,42 @@ func (rt *Runtime) Version() string { return rt.assets.Version() }
 
 // compile rewrites a main module (once, kept in the cache) and compiles it (once, kept in wazero's cache).
 func (rt *Runtime) compile(ctx context.Context, name, file string) (*program, error) {
-	original, err := os.ReadFile(file)
+	p, _, err := rt.compileWhole(ctx, name, file)
+	return p, err
+}
+
+// compileWhole is compile, and gives the rewritten module too.
+func (rt *Runtime) compileWhole(ctx context.Context, name, file string) (*program, []byte, error) {
+	original, err := rt.assets.Original(file)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", file, err)
+		return nil, nil, err
 	}
 	return rt.compileMain(ctx, name, file, original, wasmbin.StripInit)
 }
 
-// compileMain is compile for a module that was read from file; strip removes what writes into its memory.
-func (rt *Runtime) compileMain(ctx context.Context, name, file string, original []byte, strip func([]byte) ([]byte, error)) (*program, error) {
-	suffix, rewrite := "", wasmbin.RewriteMain
+// compiledDir is the folder of the compilations.
+func compiledDir(set *assets.Set) string { return filepath.Join(set.CacheDir(), "compiled") }
+
+// wholeName is what a program's rewritten module is called.
+func (rt *Runtime) wholeName(program string) string {
+	return fmt.Sprintf("%s-v%d%s.wasm", program, formatVersion, rt.suffix())
+}
+
+// suffix is part of the names of derived modules: there are those with bounds checks, and those without.
+func (rt *Runtime) suffix() string {
 	if rt.unchecked() {
-		suffix, rewrite = fmt.Sprintf("-unchecked%d", wasmbin.MarkVersion), wasmbin.RewriteUnchecked
+		return fmt.Sprintf("-unchecked%d", wasmbin.MarkVersion)
 	}
-	derived, err := rt.assets.Derived(ctx, fmt.Sprintf("%s-v%d%s.wasm", name, formatVersion, suffix), func(_ context.Context, w io.Writer) error {
+	return ""
+}
+
+// compileMain is compileWhole for a module that was read from file; strip removes what writes into its memory.
+func (rt *Runtime) compileMain(ctx context.Context, name, file string, original []byte, strip func([]byte) ([]byte, error)) (*program, []byte, error) {
+	rewrite := wasmbin.RewriteMain
+	if rt.unchecked() {
+		rewrite = wasmbin.RewriteUnchecked
+	}
+	derived, err := rt.assets.DerivedWhole(ctx, rt.wholeName(name), func(_ context.Context, w io.Writer) error {
 		rt.progress("rewriting "+name, 0, 0)
 		bin, err := original, error(nil)
 		if name == mainProgram {
@@ -214,22 +245,34 @@ func (rt *Runtime) compileMain(ctx context.Context, name, file string, original 
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	bin, err := os.ReadFile(derived)
 	if err != nil {
-		return nil, fmt.Errorf("read the rewritten %s: %w", name, err)
+		return nil, nil, fmt.Errorf("read the rewritten %s: %w", name, err)
 	}
-	p := &program{funcs: map[string]uint32{}}
-	if p.meta, err = wasmbin.Parse(bin); err != nil {
-		return nil, fmt.Errorf("parse %s: %w", derived, err)
-	}
-	source, err := wasmbin.Parse(original)
+	p, err := newProgram(bin, original)
 	if err != nil {
-		return nil, fmt.Errorf("parse %s: %w", file, err)
+		return nil, nil, fmt.Errorf("parse %s, made of %s: %w", derived, file, err)
 	}
-	if p.data, err = source.DataSegments(); err != nil {
-		return nil, fmt.Errorf("parse %s: %w", file, err)
+	if p.compiled, p.fresh, err = rt.compilations.compile(parallel(ctx), name, bin); err != nil {
+		return nil, nil, fmt.Errorf("compile %s: %w", name, err)
+	}
+	return p, bin, nil
+}
+
+// newProgram reads what the host needs to know of a rewritten module, and the data of the module that it was made of.
+func newProgram(bin, source []byte) (p *program, err error) {
+	p = &program{funcs: map[string]uint32{}}
+	if p.meta, err = wasmbin.Parse(bin); err != nil {
+		return nil, err
+	}
+	of, err := wasmbin.Parse(source)
+	if err != nil {
+		return nil, err
+	}
+	if p.data, err = of.DataSegments(); err != nil {
+		return nil, err
 	}
 	p.elems, p.consts = p.meta.ElemFuncs(), p.meta.Consts()
 	for _, e := range p.meta.Exports {
@@ -239,9 +282,6 @@ func (rt *Runtime) compileMain(ctx context.Context, name, file string, original 
 		case e.Kind == wasmbin.KindGlobal && p.meta.Globals[e.Index].Mutable:
 			p.globals = append(p.globals, e.Name)
 		}
-	}
-	if p.compiled, p.fresh, err = rt.compilations.compile(parallel(ctx), name, bin); err != nil {
-		return nil, fmt.Errorf("compile %s: %w", name, err)
 	}
 	return p, nil
 }
@@ -347,6 +387,61 @@ func (rt *Runtime) clone(tree *memfs.FS) *memfs.FS {
 
 // installation is the file tree of PostgreSQL, all bundled extensions, and those of the published ones that are wanted.
 func (rt *Runtime) installation(ctx context.Context, published []string) (*memfs.FS, error) {
+	tree, err := rt.tree(ctx, installationName(), rt.unpack)
+	if err != nil {
+		return nil, fmt.Errorf("unpack the installation: %w", err)
+	}
+	for _, name := range published {
+		if slices.Contains(rt.assets.Extensions(), name) {
+			continue // it is bundled
+		}
+		more, err := rt.assets.PublishedFiles(ctx, name)
+		if err == nil {
+			err = install(tree, more)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return tree, nil
+}
+
+func installationName() string { return fmt.Sprintf("installation-v%d.image", formatVersion) }
+
+// tree is a file tree that is kept in the cache as an image, made by build if it is not there.
+func (rt *Runtime) tree(ctx context.Context, name string, build func(context.Context) (*memfs.FS, error)) (*memfs.FS, error) {
+	write := func(ctx context.Context, w io.Writer) error {
+		tree, err := build(ctx)
+		if err != nil {
+			return err
+		}
+		return image.Write(w, tree)
+	}
+	file, err := rt.assets.Derived(ctx, name, write)
+	if err != nil {
+		return nil, err
+	}
+	img, err := image.Open(file)
+	if errors.Is(err, image.ErrDamaged) {
+		if file, err = rt.assets.DerivedWhole(ctx, name, write); err == nil {
+			img, err = image.Open(file)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	img.Damaged = func(err error) { // the next start makes it again
+		rt.progress(err.Error(), 0, 0)
+		if err := rt.assets.Forget(name); err != nil {
+			rt.progress(err.Error(), 0, 0)
+		}
+	}
+	return img.Tree(memfs.Options{})
+}
+
+// unpack is the installation with all bundled extensions, from the package.
+func (rt *Runtime) unpack(context.Context) (*memfs.FS, error) {
+	rt.progress("unpacking the installation", 0, 0)
 	tree := memfs.New(memfs.Options{})
 	for _, dir := range []string{"/dev/shm", "/tmp", "/home/postgres", dataRoot} {
 		if err := tree.MkdirAll(dir, 0o755); err != nil {
@@ -364,29 +459,24 @@ func (rt *Runtime) installation(ctx context.Context, published []string) (*memfs
 		}
 		files = append(files, more...)
 	}
-	for _, name := range published {
-		if slices.Contains(rt.assets.Extensions(), name) {
-			continue // it is bundled
-		}
-		more, err := rt.assets.PublishedFiles(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		files = append(files, more...)
-	}
+	return tree, install(tree, files)
+}
+
+// install writes files.
+func install(tree *memfs.FS, files []assets.File) error {
 	for _, f := range files {
 		if err := tree.MkdirAll(path.Dir(f.Path), 0o755); err != nil {
-			return nil, fmt.Errorf("install %s: %w", f.Path, err)
+			return fmt.Errorf("install %s: %w", f.Path, err)
 		}
 		perm := uint32(0o644)
 		if f.Executable {
 			perm = 0o755
 		}
 		if err := tree.WriteFile(f.Path, f.Data, perm); err != nil {
-			return nil, fmt.Errorf("install %s: %w", f.Path, err)
+			return fmt.Errorf("install %s: %w", f.Path, err)
 		}
 	}
-	return tree, nil
+	return nil
 }
 
 // defaultRandom is the source of randomness of instances that name none.

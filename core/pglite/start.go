@@ -53,8 +53,9 @@ func (o *instanceOptions) fill() {
 	}
 }
 
-// standardFiles gives the guest its standard input, output and error.
+// standardFiles gives the guest its standard input, output and error, and the host a place to say what it could not read.
 func standardFiles(fs *files, log func(string)) {
+	fs.log = log
 	for _, d := range []device{nullDevice{}, &lineDevice{emit: log}, &lineDevice{emit: log}} {
 		fs.add(&openFile{dev: d, flags: 2})
 	}

@@ -55,6 +55,14 @@ func testRegistry() Registry {
 				Metrics: metricDocs("select1_cpu_ratio", "prepared_insert_cpu_ratio", "insert_10k_cpu_ratio", "bulk_insert_cpu_ratio",
 					"scan_cpu_ratio", "join_cpu_ratio", "sort_cpu_ratio", "lookup_cpu_ratio"),
 			},
+			{
+				Name: "wakes", Doc: "measures against an older commit", Args: []Arg{
+					{Name: "older", Required: true, Doc: "which"},
+					{Name: "turns", Kind: KindInt, Doc: "how often"},
+					{Name: "setups", Kind: KindInt, Doc: "how often"},
+				},
+				Metrics: metricDocs("cpu_ratio", "wall_ratio", "rss_ratio", "setup_ratio"),
+			},
 		},
 		Checks: []Named{{Name: "checksum", Doc: "digests"}, {Name: "durability", Doc: "nothing lost"}},
 		Seams:  []Named{{Name: "http", Doc: "between client and store"}},

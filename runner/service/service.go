@@ -59,6 +59,9 @@ type Options struct {
 	Args []string // flags, besides the addresses
 	// Port of the PostgreSQL door, for a child that takes another one's place; 0: a free one.
 	Port int
+	Env  []string // besides this process's
+	// OneCPU keeps it on one processor.
+	OneCPU bool
 }
 
 // Service is a running pgserve.
@@ -86,7 +89,7 @@ func Start(ctx context.Context, program string, o Options) (*Service, error) {
 	}
 	args := append([]string{"-listen", fmt.Sprintf("127.0.0.1:%d", s.Port), "-http", fmt.Sprintf("127.0.0.1:%d", s.HTTPPort)}, o.Args...)
 	s.cmd = exec.CommandContext(ctx, program, args...)
-	s.cmd.Env = environment()
+	s.cmd.Env = append(environment(), o.Env...)
 	node.DieWithParent(s.cmd)
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
@@ -96,7 +99,11 @@ func Start(ctx context.Context, program string, o Options) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start pgserve: %w", err)
 	}
-	if err := s.cmd.Start(); err != nil {
+	start := s.cmd.Start
+	if o.OneCPU {
+		start = func() error { return OnOneCPU(s.cmd.Start) }
+	}
+	if err := start(); err != nil {
 		return nil, fmt.Errorf("start pgserve: %w", err)
 	}
 	ready := make(chan struct{})

@@ -38,18 +38,22 @@ type Options struct {
 	// done and total are bytes. It is called from the goroutine of the caller.
 	// Nil: silence.
 	Progress func(step string, done, total int64)
+	// NoFetch: what is not here is an error.
+	NoFetch bool
 }
 
-// Set is the PGlite files, checked. It is safe for concurrent use.
+// Set is the PGlite files. It is safe for concurrent use.
 type Set struct {
 	Dir string // absolute path of the folder that holds the files; read only
 
 	pin   pin
 	cache cache
+	given bool // the folder was named by the caller
 }
 
 // Ensure gives the PGlite files: from a folder named in the options, from the
-// cache, or fetched into the cache with npm. All of them are hashed. Several
+// cache, or fetched into the cache with npm. They are hashed when they are fetched
+// and when something is made of them; here their sizes are looked at. Several
 // processes may do this at once; one fetches, the others wait until ctx ends.
 //
 // Errors match [ErrDamaged], [ErrUnavailable], or what the operating system
@@ -83,22 +87,34 @@ func ensure(ctx context.Context, o Options, p pin, create createFunc) (*Set, err
 		if from, err = filepath.Abs(from); err != nil {
 			return nil, fmt.Errorf("find the folder of the PGlite files: %w", err)
 		}
-		if err := p.verify(from); err != nil {
-			return nil, fmt.Errorf("use the PGlite files in %s: %w; put the files of the dist folder of the npm package %s there, or unset %s",
-				from, err, p.spec(), fromVariable)
+		s := &Set{Dir: from, pin: p, cache: c, given: true}
+		if err := p.sizes(from); err != nil {
+			return nil, s.advise(err)
 		}
-		return &Set{Dir: from, pin: p, cache: c}, nil
+		return s, nil
 	}
 	s := &Set{Dir: filepath.Join(c.dir, p.folder()), pin: p, cache: c}
 	if _, err := os.Stat(s.Dir); errors.Is(err, fs.ErrNotExist) {
+		if o.NoFetch {
+			return nil, fmt.Errorf("use the cached PGlite files: %w: there is no %s", ErrUnavailable, s.Dir)
+		}
 		if err := c.fetch(ctx, p); err != nil {
 			return nil, err
 		}
 	}
-	if err := p.verify(s.Dir); err != nil {
-		return nil, fmt.Errorf("use the cached PGlite files: %w; delete the folder %s and run again", err, s.Dir)
+	if err := p.sizes(s.Dir); err != nil {
+		return nil, s.advise(err)
 	}
 	return s, nil
+}
+
+// advise adds to an error of one of the files what can be done about it.
+func (s *Set) advise(err error) error {
+	if s.given {
+		return fmt.Errorf("use the PGlite files in %s: %w; put the files of the dist folder of the npm package %s there, or unset %s",
+			s.Dir, err, s.pin.spec(), fromVariable)
+	}
+	return fmt.Errorf("use the cached PGlite files: %w; delete the folder %s and run again", err, s.Dir)
 }
 
 func defaultCacheDir() (string, error) {

@@ -17,20 +17,74 @@ import (
 const maxSumBytes = 128
 
 // Derived gives the path of a file that is made from this set: if it is not
-// there, or is not what build wrote when it was made, build makes it. The name
-// holds letters, digits, dots, dashes and underscores; the caller puts its format
-// version into it. Sets with different pins share nothing.
+// there, or has not the size that it was made with, build makes it. Who reads it
+// has to see by himself that its bytes are as they were written, or asks for
+// [Set.DerivedWhole]. The name holds letters, digits, dots, dashes and
+// underscores; the caller puts its format version into it. Sets with different
+// pins share nothing.
 //
 // One process builds at a time, the others wait until ctx ends. build may call
 // Derived for other names. Its errors come back wrapped; others match what the
 // operating system said.
 func (s *Set) Derived(ctx context.Context, name string, build func(context.Context, io.Writer) error) (string, error) {
+	return s.derived(ctx, name, hasSize, build)
+}
+
+// DerivedWhole is Derived, and a file with other bytes than were written is made
+// again too: all of it is hashed.
+func (s *Set) DerivedWhole(ctx context.Context, name string, build func(context.Context, io.Writer) error) (string, error) {
+	return s.derived(ctx, name, intact, build)
+}
+
+// ReadDerived reads what Derived would give, if it is there and has the size that
+// it was made with; otherwise the error matches fs.ErrNotExist.
+func (s *Set) ReadDerived(name string) ([]byte, error) {
+	path := filepath.Join(s.derivedDir(), name)
+	ok, err := hasSize(path)
+	if err == nil && !ok {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return os.ReadFile(path)
+}
+
+// Forget makes a derived file count as absent, for one that was found damaged by
+// who read it. In a cache that is read-only it stays.
+func (s *Set) Forget(name string) error {
+	if err := os.Remove(filepath.Join(s.derivedDir(), name+".sum")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget %s: %w", name, s.cache.explain(err))
+	}
+	return nil
+}
+
+// Original reads a file of the package, and hashes it.
+func (s *Set) Original(path string) ([]byte, error) {
+	f, ok := s.pin.file(filepath.Base(path))
+	if !ok || filepath.Dir(path) != s.Dir {
+		return nil, fmt.Errorf("read %s: it is not one of the PGlite files", path)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read one of the PGlite files: %w", err)
+	}
+	if err := f.same(path, int64(len(b)), sha256.Sum256(b)); err != nil {
+		return nil, s.advise(err)
+	}
+	return b, nil
+}
+
+// derivedDir is the folder of what is made from this set.
+func (s *Set) derivedDir() string { return filepath.Join(s.cache.dir, s.pin.folder()+".derived") }
+
+func (s *Set) derived(ctx context.Context, name string, there func(path string) (bool, error), build func(context.Context, io.Writer) error) (string, error) {
 	if !regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$`).MatchString(name) {
 		return "", fmt.Errorf("derive %q: the name must consist of letters, digits, dots, dashes and underscores", name)
 	}
-	dir := filepath.Join(s.cache.dir, s.pin.folder()+".derived")
+	dir := s.derivedDir()
 	path := filepath.Join(dir, name)
-	ok, err := intact(path)
+	ok, err := there(path)
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("derive %s: %w", name, err)
@@ -45,7 +99,7 @@ func (s *Set) Derived(ctx context.Context, name string, build func(context.Conte
 		return "", fmt.Errorf("derive %s: %w", name, s.cache.explain(err))
 	}
 	defer unlock()
-	if ok, err = intact(path); err == nil && !ok { // unless another process was faster
+	if ok, err = there(path); err == nil && !ok { // unless another process was faster
 		err = s.cache.build(ctx, path, build)
 	}
 	if err != nil {
@@ -89,25 +143,29 @@ func (c *cache) build(ctx context.Context, path string, build func(context.Conte
 	return place(temp, path+".sum")
 }
 
-// intact says whether a derived file is there and as it was written. Only errors
-// other than absence are errors.
-func intact(path string) (bool, error) {
-	file, err := os.Open(path + ".sum")
+// hasSize says whether a derived file is there, as large as it was made. Only
+// errors other than absence are errors.
+func hasSize(path string) (bool, error) {
+	want, _, err := readSum(path)
+	if err != nil || want < 0 {
+		return false, err
+	}
+	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("check %s: %w", path, err)
 	}
-	defer file.Close()
-	line, err := io.ReadAll(io.LimitReader(file, maxSumBytes))
-	if err != nil {
-		return false, fmt.Errorf("check %s: %w", path, err)
-	}
-	var want int64
-	var sum string
-	if n, err := fmt.Sscanf(string(line), "%d %64x\n", &want, &sum); n != 2 || err != nil {
-		return false, nil // damaged: as if absent
+	return info.Size() == want, nil
+}
+
+// intact says whether a derived file is there and as it was written. Only errors
+// other than absence are errors.
+func intact(path string) (bool, error) {
+	want, sum, err := readSum(path)
+	if err != nil || want < 0 {
+		return false, err
 	}
 	size, got, err := hashFile(path, want)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -116,7 +174,28 @@ func intact(path string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("check %s: %w", path, err)
 	}
-	return size == want && got == hex.EncodeToString([]byte(sum)), nil
+	return size == want && got == sum, nil
+}
+
+// readSum gives the size and the SHA-256 in hex that a derived file was made
+// with; a size below zero if that is not known.
+func readSum(path string) (size int64, sum string, err error) {
+	file, err := os.Open(path + ".sum")
+	if errors.Is(err, fs.ErrNotExist) {
+		return -1, "", nil
+	}
+	if err != nil {
+		return -1, "", fmt.Errorf("check %s: %w", path, err)
+	}
+	defer file.Close()
+	line, err := io.ReadAll(io.LimitReader(file, maxSumBytes))
+	if err != nil {
+		return -1, "", fmt.Errorf("check %s: %w", path, err)
+	}
+	if n, err := fmt.Sscanf(string(line), "%d %64x\n", &size, &sum); n != 2 || err != nil {
+		return -1, "", nil // damaged: as if absent
+	}
+	return size, hex.EncodeToString([]byte(sum)), nil
 }
 
 // summing counts and hashes what passes through it.

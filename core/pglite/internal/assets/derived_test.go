@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,7 +26,7 @@ func builder(text string, calls *atomic.Int32) func(context.Context, io.Writer) 
 
 func mustDerive(t *testing.T, s *Set, name, want string, calls *atomic.Int32) string {
 	t.Helper()
-	path, err := s.Derived(t.Context(), name, builder(want, calls))
+	path, err := s.DerivedWhole(t.Context(), name, builder(want, calls))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,6 +74,55 @@ func TestDerivedIsMadeAgainWhenDamaged(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestDerivedSize: where only sizes are looked at, a file of another size is made again, and one with other bytes is not.
+func TestDerivedSize(t *testing.T) {
+	for how, damage := range damages() {
+		t.Run(how, func(t *testing.T) {
+			s := newFakePackage(t).set(t, createFile)
+			var calls atomic.Int32
+			path := mustDerive(t, s, "thing", "made with care", &calls)
+			damage(t, path)
+			damaged, readErr := os.ReadFile(path)
+			sameSize := readErr == nil && len(damaged) == len("made with care")
+			b, err := s.ReadDerived("thing")
+			if sameSize && (err != nil || string(b) != string(damaged)) || !sameSize && !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("read: %q, %v", b, err)
+			}
+			if _, err := s.Derived(t.Context(), "thing", builder("made with care", &calls)); err != nil || sameSize != (calls.Load() == 1) {
+				t.Errorf("built %d times, %v", calls.Load(), err)
+			}
+			mustDerive(t, s, "thing", "made with care", &calls)
+			if calls.Load() != 2 {
+				t.Errorf("built %d times, want 2", calls.Load())
+			}
+		})
+	}
+}
+
+// TestOriginal: a file of the package is hashed when it is read.
+func TestOriginal(t *testing.T) {
+	s := newFakePackage(t).set(t, createFile)
+	path := s.InitdbWasm()
+	whole, err := s.Original(path)
+	if err != nil || len(whole) == 0 {
+		t.Fatal(err)
+	}
+	for how, damage := range damages() {
+		if err := os.WriteFile(path, whole, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		damage(t, path)
+		if b, err := s.Original(path); err == nil {
+			t.Errorf("%s: %q", how, b)
+		} else {
+			mustMention(t, err, path)
+		}
+	}
+	if _, err := s.Original(filepath.Join(t.TempDir(), initdbWasm)); err == nil {
+		t.Error("a file of another folder was taken")
 	}
 }
 

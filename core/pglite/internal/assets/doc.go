@@ -8,6 +8,7 @@
 //	more, err := set.ExtensionFiles("pg_trgm")
 //	dump, version, err := set.PgDumpWasm(ctx)          // of a package of its own
 //	path, err := set.Derived(ctx, "main-v1.wasm", build)
+//	verified, err := set.Verify()                      // hashes all of it
 //
 // The cache folder ($BLOBPGLITE_CACHE, or blobpglite in the user's cache folder):
 //
@@ -21,12 +22,15 @@
 // # Faults
 //
 // Every file is pinned by size and SHA-256 (pins.go), the tarball of the package
-// by its SHA-512. [Ensure] hashes every file, 17 MB in about 15 ms, so a file
-// that was cut short, damaged or exchanged is an error that names it before it is
-// used. Files and folders come into place by rename after fsync: a crash leaves
-// nothing or the whole. A derived artefact is hashed at each use and made again
-// if it does not agree with its sum. There is one maker at a time over all
-// processes, by a file lock that the operating system drops when its holder
+// by its SHA-512. They are hashed when they are fetched, when something is made of
+// one ([Set.Original]) and by [Set.Verify]; [Ensure], which every start calls, looks
+// at sizes. So a file that was cut short is an error that names it at the next
+// start, and one that was changed in place when it is used: nothing is made of it.
+// Files and folders come into place by rename after fsync: a crash leaves nothing or
+// the whole. A derived artefact is made again if it does not have the size that it
+// was made with ([Set.Derived]), or the bytes ([Set.DerivedWhole]); who reads one
+// that is only sized has a sum of his own in it. There is one maker at a time over
+// all processes, by a file lock that the operating system drops when its holder
 // dies. A cache that holds everything may be read-only.
 //
 // Not covered: somebody who may write in the cache folder and exchanges a derived

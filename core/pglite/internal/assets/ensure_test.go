@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 )
@@ -118,6 +119,9 @@ func TestEnsureVariables(t *testing.T) {
 
 func TestEnsureDamagedFile(t *testing.T) {
 	for how, damage := range damages() {
+		if how == "one bit" {
+			continue // TestVerify
+		}
 		for _, name := range []string{mainWasm, "two.tar.gz"} {
 			t.Run(how+" "+name, func(t *testing.T) {
 				fp, dir := newFakePackage(t), t.TempDir()
@@ -135,11 +139,6 @@ func TestEnsureDamagedFile(t *testing.T) {
 					t.Fatalf("got %v, want %v", err, want)
 				}
 				mustMention(t, err, name, "delete the folder "+s.Dir, "run again")
-				if how == "one bit" {
-					f, _ := fp.pin.file(name)
-					mustMention(t, err, f.SHA256[:12])
-				}
-
 				from := fp.unpacked(t)
 				damage(t, filepath.Join(from, name))
 				if _, err = ensure(t.Context(), Options{CacheDir: dir, From: from}, fp.pin, createFile); !errors.Is(err, want) {
@@ -148,6 +147,55 @@ func TestEnsureDamagedFile(t *testing.T) {
 				mustMention(t, err, name, "@fake/pglite@1.2.3", fromVariable)
 			})
 		}
+	}
+}
+
+// TestVerify: any damage to a file, or to what was made of it, is found and named, all of it at once.
+func TestVerify(t *testing.T) {
+	for how, damage := range damages() {
+		t.Run(how, func(t *testing.T) {
+			fp := newFakePackage(t)
+			s, err := ensure(t.Context(), Options{CacheDir: t.TempDir()}, fp.pin, createFile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var calls atomic.Int32
+			made := []string{mustDerive(t, s, "made", "of it", &calls), mustDerive(t, s, "also", "of it", &calls)}
+			v, err := s.Verify()
+			if err != nil || v.Files != len(s.pin.Files)+2 || v.Bytes == 0 {
+				t.Fatal(v, err)
+			}
+			file := s.InitdbWasm()
+			damage(t, file)
+			damage(t, made[0])
+			bad, err := s.Verify()
+			if err == nil || bad.Files != v.Files-2 {
+				t.Fatal(bad, err)
+			}
+			mustMention(t, err, file, made[0], "delete the folder "+s.Dir, "delete it, it is made again")
+			if strings.Contains(err.Error(), made[1]) {
+				t.Errorf("a whole file is named: %v", err)
+			}
+			if f, _ := s.pin.file(initdbWasm); how == "one bit" {
+				mustMention(t, err, f.SHA256[:12])
+				if again, err := ensure(t.Context(), Options{CacheDir: s.CacheDir()}, s.pin, createFile); err != nil {
+					t.Errorf("a start looks at sizes: %v", err)
+				} else if _, err := again.Original(file); !errors.Is(err, ErrDamaged) {
+					t.Errorf("it is made something of: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// TestNoFetch: who only looks does not fetch.
+func TestNoFetch(t *testing.T) {
+	fp := newFakePackage(t)
+	if _, err := ensure(t.Context(), Options{CacheDir: t.TempDir(), NoFetch: true}, fp.pin, createFile); !errors.Is(err, ErrUnavailable) {
+		t.Error(err)
+	}
+	if calls := fp.npmCalls(t); len(calls) != 0 {
+		t.Errorf("npm was called: %q", calls)
 	}
 }
 

@@ -2,9 +2,9 @@ package assets
 
 import (
 	"archive/tar"
+	"bytes"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -42,7 +42,7 @@ func (s *Set) Files() ([]File, error) {
 // Dirs gives the folders that the package creates, parents first. Each folder
 // that a file of [Set.Files] lies in is among them.
 func (s *Set) Dirs() ([]string, error) {
-	glue, err := os.ReadFile(filepath.Join(s.Dir, glueFile))
+	glue, err := s.Original(filepath.Join(s.Dir, glueFile))
 	if err != nil {
 		return nil, fmt.Errorf("read the list of folders: %w", err)
 	}
@@ -60,18 +60,18 @@ func (s *Set) ExtensionFiles(name string) ([]File, error) {
 	if !ok {
 		return nil, fmt.Errorf("read extension %q: there is none of this name; there are %s", name, strings.Join(s.Extensions(), ", "))
 	}
-	return readExtension(name, filepath.Join(s.Dir, f.Name))
-}
-
-func readExtension(name, file string) ([]File, error) {
-	archive, err := os.Open(file)
+	file := filepath.Join(s.Dir, f.Name)
+	archive, err := s.Original(file)
 	if err != nil {
 		return nil, fmt.Errorf("read extension %s: %w", name, err)
 	}
-	defer archive.Close()
-	files, err := untar(archive)
+	return readExtension(name, file, archive)
+}
+
+func readExtension(name, file string, archive []byte) ([]File, error) {
+	files, err := untar(bytes.NewReader(archive))
 	if err != nil {
-		return nil, fmt.Errorf("read extension %s in %s: %w", name, archive.Name(), err)
+		return nil, fmt.Errorf("read extension %s in %s: %w", name, file, err)
 	}
 	return files, nil
 }
@@ -90,10 +90,10 @@ func untar(archive io.Reader) ([]File, error) {
 }
 
 func (s *Set) readInstallation() (glue, data []byte, err error) {
-	if glue, err = os.ReadFile(filepath.Join(s.Dir, glueFile)); err != nil {
+	if glue, err = s.Original(filepath.Join(s.Dir, glueFile)); err != nil {
 		return nil, nil, fmt.Errorf("read the list of files: %w", err)
 	}
-	if data, err = os.ReadFile(filepath.Join(s.Dir, dataFile)); err != nil {
+	if data, err = s.Original(filepath.Join(s.Dir, dataFile)); err != nil {
 		return nil, nil, fmt.Errorf("read the installation: %w", err)
 	}
 	return glue, data, nil

@@ -60,7 +60,12 @@ func (s *Set) PublishedFiles(ctx context.Context, name string) ([]File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("extension %s: %w", name, err)
 	}
-	return readExtension(name, filepath.Join(dir, p.Files[0].Name))
+	file := filepath.Join(dir, p.Files[0].Name)
+	archive, err := os.ReadFile(file) // which other has hashed
+	if err != nil {
+		return nil, fmt.Errorf("extension %s: %w", name, err)
+	}
+	return readExtension(name, file, archive)
 }
 
 // toolsPin is the package that holds pg_dump.

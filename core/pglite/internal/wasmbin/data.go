@@ -81,3 +81,16 @@ func (m *Module) Memory() Limits {
 	}
 	return m.memories[0]
 }
+
+// DataOnly gives a module that is enough to read its data segments: for a host that has the rest elsewhere. It cannot be run. Errors
+// match [ErrFormat].
+func DataOnly(bin []byte) ([]byte, error) {
+	s, err := split(bin)
+	if err != nil {
+		return nil, fmt.Errorf("take the data of a module: %w", err)
+	}
+	for _, id := range []byte{secFunction, secTable, secExport, secStart, secElement, secCode, secDataCount, secCustom} {
+		s.remove(id)
+	}
+	return s.bytes(), nil
+}

@@ -57,6 +57,9 @@ func Parse(bin []byte) (*Module, error) {
 	return m, nil
 }
 
+// Bodies is how many functions the module has of its own.
+func (m *Module) Bodies() int { return len(m.Funcs) - m.imported[KindFunc] }
+
 // Consts gives the values of the exported immutable i32 globals that are
 // constants. In a side module these are the addresses of its exported data,
 // relative to its memory base.

@@ -72,3 +72,27 @@ func emptied(list []segment) []byte {
 	}
 	return out
 }
+
+// Outline gives a module of the same shape without code: all sections are as they were, and each function consists of an unreachable.
+// It is what a host needs of a module whose compiled code it has.
+func Outline(bin []byte) ([]byte, error) {
+	s, err := split(bin)
+	if err != nil {
+		return nil, fmt.Errorf("outline a module: %w", err)
+	}
+	r, ok := s.reader(secCode)
+	if !ok {
+		return bin, nil
+	}
+	n := r.count(maxVectorLen, "function bodies")
+	if r.err != nil {
+		return nil, fmt.Errorf("outline a module: %w", r.err)
+	}
+	const noLocals = 0
+	code := appendU32(nil, uint32(n))
+	for range n {
+		code = appendSized(code, []byte{noLocals, opUnreachable, opEnd})
+	}
+	s.set(secCode, code)
+	return s.bytes(), nil
+}

@@ -1,0 +1,287 @@
+// Package codecache stands between wazero's compiler and its files of compiled code, and makes a module's code load for
+// another module of the same shape.
+//
+//	cache, err := wazero.NewCompilationCacheWithDir(dir)
+//	files, err := codecache.Stand(cache)                        // before a runtime is made with the cache
+//	key, err := files.Lend(loans, func() (err error) {           // whatever is asked for meanwhile is a loan's entry, or an error
+//		compiled, err = runtime.CompileModule(ctx, outline)
+//		return err
+//	})
+//
+// wazero 1.12 decodes and validates a module before it looks for its code, and of pglite.wasm that takes five times as long as
+// to read the code. What it needs of a module whose code it has is everything but the functions' bodies. An outline
+// ([wasmbin.Outline]) has the same sections and empty bodies; so it is given to wazero in the module's place, and here wazero
+// is given the module's code in place of the outline's. The outline is never compiled: while an entry is lent, a question for
+// anything else, an entry that wazero calls stale, and the attempt to write one are errors.
+//
+// wazero's interface for that is not public, so it is reached by reflection. Where it is not as in wazero 1.12, Stand says so,
+// and the caller does without.
+package codecache
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"reflect"
+	"slices"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/tetratelabs/wazero"
+)
+
+// Key is wazero's name of an entry: of the module's bytes, wazero's own format and the processor's features.
+type Key = [32]byte
+
+// ErrRefused is wrapped when a lent entry is not what wazero wants, for it then would compile. Load the module itself.
+var ErrRefused = errors.New("the compiled code is not this module's")
+
+// store is wazero's filecache.Cache.
+type store interface {
+	Get(key Key) (content io.ReadCloser, ok bool, err error)
+	Add(key Key, content io.Reader) error
+	Delete(key Key) error
+}
+
+// Files is wazero's folder of entries with this package before it.
+type Files struct {
+	behind store
+	lent   atomic.Pointer[taken]
+	last   atomic.Pointer[Key]
+	unkept atomic.Int32 // how many compile without keeping
+}
+
+// Stand puts itself between a cache and its folder. The cache must not be in use yet.
+func Stand(c wazero.CompilationCache) (_ *Files, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("this wazero keeps its compilations otherwise than version 1.12: %v", r)
+		}
+	}()
+	field := reflect.ValueOf(c).Elem().FieldByName("fileCache")
+	field = reflect.NewAt(field.Type(), unsafe.Pointer(field.UnsafeAddr())).Elem()
+	f := &Files{behind: field.Interface().(store)}
+	field.Set(reflect.ValueOf(f))
+	return f, nil
+}
+
+// Entry is what is known of an entry of wazero's cache, so that it can be told, without reading the code twice, that it is the
+// same: wazero itself compares the code with the sum in it, and Head and Tail are of everything else, that sum included.
+type Entry struct {
+	Size      int64
+	Functions uint32
+	Head      uint32 // CRC-32C of what stands before the code: wazero's version, where functions begin, the code's length
+	Tail      uint32 // of what stands behind it, the code's sum first
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+const (
+	magic        = "WAZEVO"
+	maxFunctions = 1 << 20
+	maxTail      = 64 << 20
+	bufferBytes  = 64 << 10
+)
+
+// head reads what stands before the code, and says how many functions and how many bytes of code there are.
+func head(r io.Reader) (b []byte, functions uint32, code int64, err error) {
+	var buf bytes.Buffer
+	more := func(n int64) []byte {
+		at := buf.Len()
+		if err == nil {
+			_, err = io.CopyN(&buf, r, n)
+		}
+		if errors.Is(err, io.EOF) {
+			err = fmt.Errorf("%w: it is cut off", ErrRefused)
+		}
+		if err != nil {
+			return make([]byte, n)
+		}
+		return buf.Bytes()[at:]
+	}
+	start := more(int64(len(magic)) + 1)
+	if err == nil && string(start[:len(magic)]) != magic {
+		err = fmt.Errorf("%w: it does not begin as wazero's compilations do", ErrRefused)
+	}
+	more(int64(start[len(magic)])) // the version
+	if functions = binary.LittleEndian.Uint32(more(4)); functions > maxFunctions {
+		err = fmt.Errorf("%w: it has %d functions", ErrRefused, functions)
+		functions = 0
+	}
+	more(8 * int64(functions))
+	code = int64(binary.LittleEndian.Uint64(more(8)))
+	return buf.Bytes(), functions, code, err
+}
+
+// Describe reads an entry, but for its code.
+func Describe(path string) (e Entry, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return e, err
+	}
+	defer file.Close()
+	e, _, err = describe(file)
+	return e, err
+}
+
+// describe gives the bytes before the code too.
+func describe(file *os.File) (e Entry, before []byte, err error) {
+	info, err := file.Stat()
+	if err != nil {
+		return e, nil, err
+	}
+	e.Size = info.Size()
+	before, functions, code, err := head(bufio.NewReaderSize(file, bufferBytes))
+	if err != nil {
+		return e, nil, err
+	}
+	at := int64(len(before)) + code
+	if code < 0 || at < 0 || at > e.Size || e.Size-at > maxTail {
+		return e, nil, fmt.Errorf("%w: its code of %d bytes does not fit its %d", ErrRefused, code, e.Size)
+	}
+	after := make([]byte, e.Size-at)
+	if _, err = file.ReadAt(after, at); err != nil {
+		return e, nil, err
+	}
+	e.Functions, e.Head, e.Tail = functions, crc32.Checksum(before, castagnoli), crc32.Checksum(after, castagnoli)
+	return e, before, nil
+}
+
+// Loan is an entry that is given for a module that it was not made of.
+type Loan struct {
+	Path string
+	Entry
+	Key Key // that the module is asked for by; zero: not known yet
+}
+
+// Last is the key that wazero has asked for last, of a module that nothing was lent for.
+func (f *Files) Last() Key {
+	if k := f.last.Load(); k != nil {
+		return *k
+	}
+	return Key{}
+}
+
+// Lend calls do, in which wazero is to be given one module, and gives it the entry of the loan whose key it asks for: there is one for
+// each kind of processor. It says by what key that was. No such loan, an entry that is another one than the loan says, or one that
+// wazero refuses, is an error of do's: nothing is compiled, nothing written. No other module may be compiled meanwhile.
+func (f *Files) Lend(loans []Loan, do func() error) (Key, error) {
+	t := &taken{loans: loans}
+	if !f.lent.CompareAndSwap(nil, t) {
+		return Key{}, fmt.Errorf("%w: another one is being lent", ErrRefused)
+	}
+	defer f.lent.Store(nil)
+	err := do()
+	if err == nil && !t.given {
+		err = fmt.Errorf("%w: wazero did not ask for it", ErrRefused)
+	}
+	return t.asked, err
+}
+
+// Unkept calls do, in which whatever wazero compiles is not written to the folder, for it is gone or cannot be written.
+func (f *Files) Unkept(do func() error) error {
+	f.unkept.Add(1)
+	defer f.unkept.Add(-1)
+	return do()
+}
+
+// taken is a loan, and what became of it.
+type taken struct {
+	loans []Loan
+	asked Key
+	given bool
+}
+
+// Get implements wazero's cache.
+func (f *Files) Get(key Key) (io.ReadCloser, bool, error) {
+	t := f.lent.Load()
+	if t == nil {
+		f.last.Store(&key)
+		return f.behind.Get(key)
+	}
+	t.asked = key
+	at := slices.IndexFunc(t.loans, func(l Loan) bool { return l.Key == key || l.Key == Key{} })
+	if at < 0 {
+		return nil, false, fmt.Errorf("%w: it was compiled for another processor", ErrRefused)
+	}
+	content, err := t.loans[at].open()
+	t.given = err == nil
+	return content, t.given, err
+}
+
+// Add implements wazero's cache.
+func (f *Files) Add(key Key, content io.Reader) error {
+	if f.lent.Load() != nil {
+		return fmt.Errorf("%w: wazero compiled", ErrRefused)
+	}
+	if f.unkept.Load() > 0 {
+		return nil
+	}
+	return f.behind.Add(key, content)
+}
+
+// Delete implements wazero's cache. What another version of wazero has written is deleted there, and then compiled.
+func (f *Files) Delete(key Key) error {
+	if f.lent.Load() != nil {
+		return fmt.Errorf("%w: another version of wazero has written it", ErrRefused)
+	}
+	return f.behind.Delete(key)
+}
+
+// open compares the entry with what is known of it.
+func (l *Loan) open() (io.ReadCloser, error) {
+	file, err := os.Open(l.Path)
+	if err != nil {
+		return nil, err
+	}
+	got, before, err := describe(file)
+	if err == nil && got != l.Entry {
+		err = fmt.Errorf("%w: %s is another one than was noted", ErrRefused, l.Path)
+	}
+	if err == nil {
+		_, err = file.Seek(int64(len(before)), io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return &content{before: before, file: file}, nil
+}
+
+// content is an entry as wazero reads it: the places of functions by eight bytes at a time, each of which would be a system call.
+type content struct {
+	before []byte // not read yet
+	file   *os.File
+}
+
+func (c *content) Read(p []byte) (int, error) {
+	if len(c.before) > 0 {
+		n := copy(p, c.before)
+		c.before = c.before[n:]
+		return n, nil
+	}
+	return c.file.Read(p)
+}
+
+func (c *content) Close() error { return c.file.Close() }
+
+// DescribeFunctions makes wazero's descriptions of a module's functions, which it makes when the first panic passes code of the module: with
+// the exports out of sight, for it looks through all of them for each function, only to note names that nobody asks for.
+func DescribeFunctions(c wazero.CompiledModule) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("this wazero keeps its modules otherwise than version 1.12: %v", r)
+		}
+	}()
+	field := reflect.ValueOf(c).Elem().FieldByName("module").Elem().FieldByName("ExportSection")
+	field = reflect.NewAt(field.Type(), unsafe.Pointer(field.UnsafeAddr())).Elem()
+	exports := reflect.ValueOf(field.Interface())
+	field.SetZero()
+	defer field.Set(exports)
+	c.ImportedFunctions()
+	return nil
+}

@@ -1,0 +1,425 @@
+package pglite
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/tetratelabs/wazero"
+
+	"blobpglite/core/memfs"
+	"blobpglite/core/pglite/internal/wasmbin"
+)
+
+// lent is a folder with a small module compiled and its outline lent.
+func lent(t *testing.T) (dir string, outline []byte) {
+	t.Helper()
+	dir = t.TempDir()
+	outline, err := wasmbin.Outline(smallModule())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lend(t, dir, outline)
+	return dir, outline
+}
+
+func lend(t *testing.T, dir string, outline []byte) {
+	t.Helper()
+	c := openCache(t, dir)
+	if _, _, err := c.compile(t.Context(), "it", smallModule()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.lend(t.Context(), smallModule(), outline); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// borrowed loads the outline in a process of its own, and runs it.
+func borrowed(t *testing.T, dir string, outline []byte) error {
+	t.Helper()
+	c := openCache(t, dir)
+	compiled, err := c.borrow(t.Context(), outline)
+	if err != nil {
+		return err
+	}
+	mod, err := c.runtime.InstantiateModule(t.Context(), compiled, wazero.NewModuleConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := mod.ExportedFunction("grow").Call(t.Context(), 0); err != nil || got[0] != 0 {
+		t.Fatalf("it runs otherwise: %v, %v", got, err)
+	}
+	return nil
+}
+
+// listing is a folder's files with what is in them.
+func listing(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		all[name] = fmt.Sprintf("%d bytes, %v, %v", info.Size(), info.ModTime(), info.Mode())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// TestLoans: a loan that is cut off anywhere, has any bit flipped, names another entry or has gone is not used, nothing is compiled for
+// it, and it can be noted again.
+func TestLoans(t *testing.T) {
+	dir, outline := lent(t)
+	if err := borrowed(t, dir, outline); err != nil {
+		t.Fatal(err)
+	}
+	paths, err := filepath.Glob(filepath.Join(dir, loansDir, "*"))
+	if err != nil || len(paths) != 1 {
+		t.Fatal(paths, err)
+	}
+	path, whole := paths[0], read(t, paths[0])
+	entry, _ := entryOf(t, dir)
+	code := read(t, entry)
+	refuse := func(what string, match error) {
+		t.Helper()
+		before := listing(t, dir)
+		if err := borrowed(t, dir, outline); err == nil || match != nil && !errors.Is(err, match) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if after := listing(t, dir); fmt.Sprint(after) != fmt.Sprint(before) {
+			t.Errorf("%s: the folder was %v and is %v", what, before, after)
+		}
+	}
+	for keep := range whole {
+		put(t, path, whole[:keep])
+		refuse("cut off", errDamaged)
+	}
+	for at := range whole {
+		b := bytes.Clone(whole)
+		b[at] ^= 1 << (at % 8)
+		put(t, path, b)
+		refuse("a bit flipped", errDamaged)
+	}
+	body := whole[:bytes.IndexByte(whole, '\n')+1]
+	put(t, path, withSum(bytes.Replace(body, []byte("wazero-"), []byte("../zero-"), 1)))
+	refuse("an entry outside", errDamaged)
+	put(t, path, withSum(append([]byte("00"), body[2:]...)))
+	refuse("of another processor", nil)
+	put(t, path, bytes.Repeat([]byte("x"), maxSums+1))
+	refuse("too long", errDamaged)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	refuse("gone", errNoLoan)
+	other := bytes.Replace(smallModule(), []byte("grow"), []byte("gros"), 1)
+	if other, err = wasmbin.Outline(other); err != nil {
+		t.Fatal(err)
+	}
+	if err := borrowed(t, dir, other); !errors.Is(err, errNoLoan) {
+		t.Errorf("an outline with another bit: %v", err)
+	}
+	lend(t, dir, outline)
+	if err := borrowed(t, dir, outline); err != nil || !bytes.Equal(read(t, path), whole) {
+		t.Errorf("noted again: %v", err)
+	}
+	put(t, entry, code[:len(code)-1])
+	refuse("the entry cut off", nil)
+	if err := os.Remove(entry); err != nil {
+		t.Fatal(err)
+	}
+	refuse("the entry gone", fs.ErrNotExist)
+}
+
+// TestLoansOfProcessors: who notes a loan keeps those of other processors whose entries are there.
+func TestLoansOfProcessors(t *testing.T) {
+	dir, outline := lent(t)
+	c := openCache(t, dir)
+	path := c.loanPath(outline)
+	body, _, _ := bytes.Cut(read(t, path), []byte("\n"))
+	own := string(body) + "\n"
+	other := strings.Repeat("5", entryDigits) + own[entryDigits:]
+	gone := strings.Repeat("6", entryDigits) + strings.Replace(own, "-linux/", "-linux/6", 1)[entryDigits:]
+	put(t, path, withSum([]byte(other+gone+own)))
+	if err := borrowed(t, dir, outline); err != nil {
+		t.Error(err)
+	}
+	lend(t, dir, outline)
+	if got := string(read(t, path)); got != string(withSum([]byte(own+other))) {
+		t.Errorf("noted: %s", got)
+	}
+}
+
+// wake makes a runtime and takes a template, and says what was told meanwhile. It does not start PostgreSQL.
+func wake(t testing.TB, dir string) (rt *Runtime, steps []string) {
+	t.Helper()
+	rt, err := NewRuntime(t.Context(), Options{CacheDir: dir, AssetsFrom: testRuntime(t).assets.Dir, Progress: func(step string, _, _ int64) {
+		steps = append(steps, step)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := rt.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := rt.Template(t.Context(), memfs.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	return rt, steps
+}
+
+// works fails if a runtime's PostgreSQL does not.
+func works(t testing.TB, rt *Runtime) {
+	t.Helper()
+	data, err := rt.Template(t.Context(), memfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := tryStart(t, rt, ClusterOptions{Data: data}, "postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, in, "SELECT 5", "5")
+	in.Kill()
+}
+
+func told(steps []string, prefix string) bool {
+	return slices.ContainsFunc(steps, func(s string) bool { return strings.HasPrefix(s, prefix) })
+}
+
+// codeOf is the compilation of PostgreSQL in a copy of the cache.
+func codeOf(t testing.TB, dir string) string {
+	t.Helper()
+	c := testRuntime(t).compilations
+	outline, err := testRuntime(t).assets.ReadDerived(testRuntime(t).outlineName())
+	if err != nil {
+		t.Fatal(err)
+	}
+	loans, err := (&compilations{dir: filepath.Join(dir, "compiled")}).readLoans(read(t, c.loanPath(outline)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return loans[0].Path
+}
+
+// TestWakeWritesNothing: with everything there, PostgreSQL is loaded by its outline, and nothing is written: the cache may be read-only.
+func TestWakeWritesNothing(t *testing.T) {
+	dir := copyOfCache(t)
+	before := listing(t, dir)
+	rt, steps := wake(t, dir)
+	works(t, rt)
+	if rt.Cold() || told(steps, "loading pglite in full") || !told(steps, "loading pglite") {
+		t.Errorf("compiled %v: %q", rt.Cold(), steps)
+	}
+	if after := listing(t, dir); fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("the cache was %v and is %v", before, after)
+	}
+}
+
+// TestWakeWithoutOutline: what is wrong with an outline, the data or a loan costs time: the module itself is loaded, nothing is compiled,
+// and the next process finds it mended.
+func TestWakeWithoutOutline(t *testing.T) {
+	dir := copyOfCache(t)
+	for _, c := range []struct {
+		name, pattern string
+		damage        func(name string)
+	}{
+		{"a bit of the outline", "*.outline.wasm", func(name string) { flipByte(t, name) }},
+		{"the outline cut off", "*.outline.wasm", func(name string) { truncateFile(t, name, 1000) }},
+		{"a bit of the data", "*.data.wasm", func(name string) { flipByte(t, name) }},
+		{"the data gone", "*.data.wasm", func(name string) {
+			if err := os.Remove(name); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"a bit of the loan", "loans/*", func(name string) { flipByte(t, name) }},
+	} {
+		folder := filepath.Join(dir, filepath.Base(testRuntime(t).assets.Dir)+".derived")
+		if loan, ok := strings.CutPrefix(c.pattern, "loans/"); ok {
+			folder, c.pattern = filepath.Join(dir, "compiled", loansDir), loan
+		}
+		each(t, folder, c.pattern, c.damage)
+		rt, steps := wake(t, dir)
+		if rt.Cold() {
+			t.Errorf("%s: it was compiled: %q", c.name, steps)
+		}
+		works(t, rt)
+		if rt, steps := wake(t, dir); rt.Cold() || slices.Contains(steps, "rewriting pglite") || told(steps, "loading pglite in full") {
+			t.Errorf("%s, the next time: compiled %v: %q", c.name, rt.Cold(), steps)
+		}
+	}
+}
+
+// TestWakeOnDamagedCode: a bit of PostgreSQL's code, and the module is compiled again, once.
+func TestWakeOnDamagedCode(t *testing.T) {
+	dir := copyOfCache(t)
+	flipByte(t, codeOf(t, dir))
+	rt, steps := wake(t, dir)
+	if !rt.Cold() || !told(steps, "loading pglite in full") || !told(steps, "the compilation of pglite in the cache is damaged") {
+		t.Errorf("compiled %v: %q", rt.Cold(), steps)
+	}
+	works(t, rt)
+	if rt, steps := wake(t, dir); rt.Cold() || told(steps, "loading pglite in full") {
+		t.Errorf("the next time: compiled %v: %q", rt.Cold(), steps)
+	}
+}
+
+// TestCacheDeletedMeanwhile: a runtime whose cache was deleted goes on with all that it has loaded, and opens and compiles for itself
+// what it has not.
+func TestCacheDeletedMeanwhile(t *testing.T) {
+	dir := copyOfCache(t)
+	rt, _ := wake(t, dir)
+	works(t, rt)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	works(t, rt)
+	data, err := rt.Template(t.Context(), memfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := tryStart(t, rt, ClusterOptions{Data: data}, "postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, in, "CREATE EXTENSION hstore; DO $$ BEGIN PERFORM 1; END $$; SELECT 'a=>7'::hstore -> 'a'", "7")
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the cache is there again: %v", err)
+	}
+}
+
+// TestSetUpTogether: two processes that make the same outline at once leave one that loads at any moment.
+func TestSetUpTogether(t *testing.T) {
+	dir, outline := lent(t)
+	var all sync.WaitGroup
+	for range 2 {
+		c := openCache(t, dir)
+		all.Go(func() {
+			for range 20 {
+				compiled, _, err := c.compile(context.Background(), "it", smallModule())
+				if err == nil {
+					err = c.lend(context.Background(), smallModule(), outline)
+				}
+				if err == nil {
+					err = compiled.Close(context.Background())
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 20 {
+		if err := borrowed(t, dir, outline); err != nil {
+			t.Error(err)
+		}
+	}
+	all.Wait()
+	if err := borrowed(t, dir, outline); err != nil {
+		t.Error(err)
+	}
+}
+
+// flipIn flips a bit of a file within an image.
+func flipIn(t testing.TB, dir, image string, content []byte) {
+	t.Helper()
+	each(t, dir, image, func(name string) {
+		b := read(t, name)
+		at := bytes.Index(b, content)
+		if at < 0 || len(content) == 0 {
+			t.Fatalf("%s does not hold it", name)
+		}
+		b[at+len(content)/2] ^= 4
+		put(t, name, b)
+	})
+}
+
+// TestDamagedImages: an image that has another size, or another index, is made again at once; one of which a file has other bytes says so
+// when that file is opened, and is made again by the next process.
+func TestDamagedImages(t *testing.T) {
+	dir := copyOfCache(t)
+	for _, c := range []struct{ pattern, step string }{
+		{installationName(), "unpacking the installation"}, {templateName(), "making the template database"},
+	} {
+		for how, damage := range map[string]func(name string){
+			"cut off": func(name string) { truncateFile(t, name, 5000) },
+			"a bit of the index": func(name string) {
+				b := read(t, name)
+				b[1000] ^= 1
+				put(t, name, b)
+			},
+			"gone": func(name string) {
+				if err := os.Remove(name); err != nil {
+					t.Fatal(err)
+				}
+			},
+		} {
+			each(t, dir, c.pattern, damage)
+			rt, steps := wake(t, dir)
+			if !told(steps, c.step) {
+				t.Errorf("%s, %s: %q", c.pattern, how, steps)
+			}
+			works(t, rt)
+		}
+	}
+	zones := "/pglite/share/postgresql/timezonesets/Default"
+	content, err := testRuntime(t).installed().ReadFile(zones)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipIn(t, dir, installationName(), content)
+	rt, _ := wake(t, dir)
+	if err := doesNotStart(t, rt); !strings.Contains(err.Error(), zones) || !strings.Contains(err.Error(), installationName()) || !strings.Contains(err.Error(), "delete that file") {
+		t.Errorf("it starts, or says something else: %v", err)
+	}
+	rt, steps := wake(t, dir)
+	if !told(steps, "unpacking the installation") {
+		t.Errorf("the next time: %q", steps)
+	}
+	works(t, rt)
+	data, err := rt.Template(t.Context(), memfs.Options{})
+	if err == nil {
+		content, err = data.ReadFile("/global/pg_control")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipIn(t, dir, templateName(), content)
+	rt, _ = wake(t, dir)
+	if err := doesNotStart(t, rt); !strings.Contains(err.Error(), "pg_control") || !strings.Contains(err.Error(), templateName()) {
+		t.Errorf("it starts, or says something else: %v", err)
+	}
+	rt, steps = wake(t, dir)
+	if !told(steps, "making the template database") {
+		t.Errorf("the next time: %q", steps)
+	}
+	works(t, rt)
+}
+
+// doesNotStart is the error of a start that fails.
+func doesNotStart(t testing.TB, rt *Runtime) error {
+	t.Helper()
+	data, err := rt.Template(t.Context(), memfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := rt.StartCluster(t.Context(), ClusterOptions{Data: data})
+	if err == nil {
+		c.Kill()
+		t.Fatal("it starts")
+	}
+	return err
+}
