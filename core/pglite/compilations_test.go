@@ -3,10 +3,12 @@ package pglite
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/tetratelabs/wazero"
@@ -250,6 +252,30 @@ func TestCompilationsShared(t *testing.T) {
 		}
 		if fresh, told := use(t, dir, bin); fresh {
 			t.Errorf("afterwards: %q", told)
+		}
+	}
+}
+
+// TestReadOnlyCache: in a folder that cannot be written, or is gone, what is there is loaded, and what is not is compiled for this process
+// alone.
+func TestReadOnlyCache(t *testing.T) {
+	for _, why := range []error{syscall.EROFS, syscall.EACCES, syscall.ENOENT} {
+		dir := t.TempDir()
+		use(t, dir, smallModule())
+		before := listing(t, dir)
+		c := openCache(t, dir)
+		c.compilations.lock = func(context.Context, string, string) (func() error, error) {
+			return nil, &os.PathError{Op: "open", Path: dir, Err: why}
+		}
+		if _, fresh, err := c.compile(t.Context(), "it", smallModule()); err != nil || fresh {
+			t.Errorf("%v, what is there: compiled %v, %v", why, fresh, err)
+		}
+		other := wasmbin.BuildLink([]wasmbin.Global{{Name: "x"}})
+		if _, fresh, err := c.compile(t.Context(), "another", other); err != nil || !fresh || !strings.Contains(strings.Join(c.steps, "; "), "compiling another, which cannot be kept: open "+dir) {
+			t.Errorf("%v, what is not: compiled %v, %v, %q", why, fresh, err, c.steps)
+		}
+		if after := listing(t, dir); fmt.Sprint(after) != fmt.Sprint(before) {
+			t.Errorf("%v: the folder was %v and is %v", why, before, after)
 		}
 	}
 }

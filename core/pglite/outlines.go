@@ -23,7 +23,8 @@ import (
 // A wake needs of PostgreSQL's module only what stands around its code, for the code was compiled before: to read, hash, decode and
 // validate the functions' bodies would be most of the work of loading. So, once PostgreSQL is compiled, two more files are made:
 //
-//	pglite-v<n>.outline.wasm   the module without code, for wazero and the host (package codecache)
+//	pglite-v<n>.outline.wasm   the module without code, for wazero and the host (package codecache), and the module's hash: code with
+//	                           bounds checks and code without are of the same shape, and are not to be taken for each other
 //	pglite-v<n>.data.wasm      what it writes into its memory, and a sum
 //
 // and a loan is noted beside the compilation:
@@ -99,21 +100,30 @@ func (rt *Runtime) outlined(ctx context.Context) (*program, error) {
 
 // drawOutline makes the outline of a module that was just compiled or loaded, and notes the loan.
 func (rt *Runtime) drawOutline(ctx context.Context, bin []byte) error {
-	file, err := rt.assets.DerivedWhole(ctx, rt.outlineName(), func(_ context.Context, w io.Writer) error {
+	draw := func(_ context.Context, w io.Writer) error {
 		outline, err := wasmbin.Outline(bin)
 		if err == nil {
 			_, err = w.Write(outline)
 		}
 		return err
-	})
-	if err != nil {
-		return err
 	}
-	outline, err := os.ReadFile(file)
-	if err != nil {
-		return err
+	var outline []byte
+	for range 2 {
+		file, err := rt.assets.DerivedWhole(ctx, rt.outlineName(), draw)
+		if err == nil {
+			outline, err = os.ReadFile(file)
+		}
+		if err != nil {
+			return err
+		}
+		if wasmbin.IsOutline(outline, bin) {
+			break
+		}
+		if err := rt.assets.Forget(rt.outlineName()); err != nil { // it is of another module that had this name
+			return err
+		}
 	}
-	_, err = rt.assets.DerivedWhole(ctx, dataName(), func(_ context.Context, w io.Writer) error {
+	_, err := rt.assets.DerivedWhole(ctx, dataName(), func(_ context.Context, w io.Writer) error {
 		original, err := rt.assets.Original(rt.assets.PGliteWasm())
 		if err != nil {
 			return err
@@ -181,6 +191,9 @@ func (c *compilations) take(ctx context.Context, outline []byte, loans []codecac
 // lend notes for the next process that an outline may be loaded with the code of a module, which wazero was given last. The code is
 // read once more as a whole, and then loaded by way of the outline.
 func (c *compilations) lend(ctx context.Context, bin, outline []byte) error {
+	if !wasmbin.IsOutline(outline, bin) {
+		return errors.New("the outline is another module's")
+	}
 	made, err := c.madeOf(bin)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package pglite
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -158,6 +159,67 @@ func TestLoansOfProcessors(t *testing.T) {
 	lend(t, dir, outline)
 	if got := string(read(t, path)); got != string(withSum([]byte(own+other))) {
 		t.Errorf("noted: %s", got)
+	}
+}
+
+// TestLoansOfSameShape: modules that differ in their code alone, as PostgreSQL with bounds checks and without, have an outline and a loan
+// each, and nobody runs the other's code.
+func TestLoansOfSameShape(t *testing.T) {
+	dir := t.TempDir()
+	seven := slices.Concat(smallModule()[:len(smallModule())-13], []byte{10, 6, 1, 4, 0, 0x41, 7, 0x0b}) // (func (result i32) (i32.const 7))
+	modules := map[uint64][]byte{0: smallModule(), 7: seven}
+	outlines := map[uint64][]byte{}
+	for want, bin := range modules {
+		outline, err := wasmbin.Outline(bin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := openCache(t, dir)
+		if _, _, err := c.compile(t.Context(), "it", bin); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.lend(t.Context(), bin, outline); err != nil {
+			t.Fatal(err)
+		}
+		outlines[want] = outline
+	}
+	if bytes.Equal(outlines[0], outlines[7]) || len(outlines[0]) != len(outlines[7]) {
+		t.Error("the outlines are the same, or of another shape")
+	}
+	for want, outline := range outlines {
+		c := openCache(t, dir)
+		compiled, err := c.borrow(t.Context(), outline)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mod, err := c.runtime.InstantiateModule(t.Context(), compiled, wazero.NewModuleConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := mod.ExportedFunction("grow").Call(t.Context(), 0); err != nil || got[0] != want {
+			t.Errorf("%v, %v; want %d", got, err, want)
+		}
+		if err := c.lend(t.Context(), modules[7-want], outline); err == nil {
+			t.Error("a module was lent to another one's outline")
+		}
+	}
+}
+
+// TestOutlineOfAnotherBuild: an outline under PostgreSQL's name that is not of the module that lies there is drawn anew with it.
+func TestOutlineOfAnotherBuild(t *testing.T) {
+	dir := copyOfCache(t)
+	rt, _ := wake(t, dir)
+	path := filepath.Join(dir, filepath.Base(testRuntime(t).assets.Dir)+".derived", rt.outlineName())
+	whole := read(t, path)
+	b := bytes.Clone(whole)
+	b[len(b)-1] ^= 1
+	put(t, path, b)
+	put(t, path+".sum", fmt.Appendf(nil, "%d %x\n", len(b), sha256.Sum256(b)))
+	if rt, steps := wake(t, dir); rt.Cold() || !slices.Contains(steps, "loading pglite") {
+		t.Errorf("compiled %v: %q", rt.Cold(), steps)
+	}
+	if !bytes.Equal(read(t, path), whole) {
+		t.Error("it was not drawn anew")
 	}
 }
 

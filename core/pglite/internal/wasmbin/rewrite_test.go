@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -254,6 +255,61 @@ func TestStripInitKeepsReferredSegments(t *testing.T) {
 	}
 	if got, _ := m.Memory().Read(16, 7); string(got) != "passive" {
 		t.Errorf("passive segment gave %q", got)
+	}
+}
+
+// TestOutline: an outline declares what the module does, is valid, has no code, and is of that module alone.
+func TestOutline(t *testing.T) {
+	for name, bin := range map[string][]byte{"segments": segmentModule(), "a table grower": BuildTableGrower("m", "t"), "no code": BuildLink([]Global{{Name: "x"}})} {
+		outline, err := Outline(bin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		was, err := Parse(bin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		is, err := Parse(outline)
+		if err != nil {
+			t.Fatal(err)
+		}
+		was.sections, is.sections = nil, nil
+		if !reflect.DeepEqual(was, is) {
+			t.Errorf("%s: %+v, want %+v", name, is, was)
+		}
+		if _, err := newRuntime(t).CompileModule(t.Context(), outline); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		other := append(bytes.Clone(bin), 0, 2, 1, 'x') // the same with one more section
+		if !IsOutline(outline, bin) || IsOutline(outline, other) {
+			t.Errorf("%s: it is not the module's alone", name)
+		}
+		if _, err := Outline(bin[:len(bin)-1]); !errors.Is(err, ErrFormat) && name != "no code" {
+			t.Errorf("%s, cut off: %v", name, err)
+		}
+	}
+}
+
+// TestDataOnly: the data segments are read from what is left as from the module.
+func TestDataOnly(t *testing.T) {
+	bin := segmentModule()
+	data, err := DataOnly(bin)
+	if err != nil || len(data) >= len(bin) {
+		t.Fatal(len(data), err)
+	}
+	segments := func(bin []byte) []Segment {
+		m, err := Parse(bin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := m.DataSegments()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	if got, want := segments(data), segments(bin); len(want) == 0 || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

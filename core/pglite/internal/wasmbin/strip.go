@@ -1,6 +1,10 @@
 package wasmbin
 
-import "fmt"
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+)
 
 // StripInit removes what writes into memory when a main module is instantiated: the
 // start function and the contents of all active data segments. It is for hosts
@@ -73,26 +77,38 @@ func emptied(list []segment) []byte {
 	return out
 }
 
+// outlineSection is the custom section that an outline ends with: the SHA-256 of the module that it is of.
+const outlineSection = "blobpglite.outline"
+
 // Outline gives a module of the same shape without code: all sections are as they were, and each function consists of an unreachable.
-// It is what a host needs of a module whose compiled code it has.
+// It is what a host needs of a module whose compiled code it has. The hash of the module is in it, for modules that differ in nothing but
+// code must not have one outline: it would be taken for the other's.
 func Outline(bin []byte) ([]byte, error) {
 	s, err := split(bin)
 	if err != nil {
 		return nil, fmt.Errorf("outline a module: %w", err)
 	}
 	r, ok := s.reader(secCode)
-	if !ok {
-		return bin, nil
+	if ok {
+		n := r.count(maxVectorLen, "function bodies")
+		if r.err != nil {
+			return nil, fmt.Errorf("outline a module: %w", r.err)
+		}
+		const noLocals = 0
+		code := appendU32(nil, uint32(n))
+		for range n {
+			code = appendSized(code, []byte{noLocals, opUnreachable, opEnd})
+		}
+		s.set(secCode, code)
 	}
-	n := r.count(maxVectorLen, "function bodies")
-	if r.err != nil {
-		return nil, fmt.Errorf("outline a module: %w", r.err)
-	}
-	const noLocals = 0
-	code := appendU32(nil, uint32(n))
-	for range n {
-		code = appendSized(code, []byte{noLocals, opUnreachable, opEnd})
-	}
-	s.set(secCode, code)
-	return s.bytes(), nil
+	return append(s.bytes(), outlineEnd(bin)...), nil
 }
+
+// outlineEnd is what an outline of a module ends with.
+func outlineEnd(bin []byte) []byte {
+	sum := sha256.Sum256(bin)
+	return appendSection(nil, secCustom, append(appendName(nil, outlineSection), sum[:]...))
+}
+
+// IsOutline says whether an outline is this module's.
+func IsOutline(outline, of []byte) bool { return bytes.HasSuffix(outline, outlineEnd(of)) }
