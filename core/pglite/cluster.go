@@ -201,13 +201,6 @@ func (rt *Runtime) tryCluster(ctx context.Context, t trial) (*Cluster, error) {
 	if err == nil {
 		err = c.boot(ctx)
 	}
-	if err == nil {
-		conf := o.Data
-		if t.conf != nil {
-			conf = t.conf
-		}
-		err = c.sessionsBegin(ctx, readConf(conf))
-	}
 	if err != nil {
 		c.Kill()
 		if ctx.Err() != nil {
@@ -296,9 +289,9 @@ func (c *Cluster) boot(ctx context.Context) error {
 	if _, err := c.start(KindWalWriter); err != nil {
 		return err
 	}
-	if len(readConf(c.files.data)) > 0 {
+	if set := c.turnsAway(); set != "" || len(readConf(c.files.data)) > 0 {
 		if err := c.probe(ctx); err != nil {
-			return err
+			return fmt.Errorf("%s%w", set, err)
 		}
 	}
 	c.later(c.launchLate)

@@ -4,12 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// probe logs in, for there are settings of ALTER SYSTEM that let PostgreSQL start and nobody in. That there is no such user or
+// probe logs in, for there are settings that let PostgreSQL start and nobody in. That there is no such user or
 // database is no fault of theirs.
 func (c *Cluster) probe(ctx context.Context) error {
 	conn, err := c.Connect(ctx, ConnectOptions{Trusted: true})
@@ -43,6 +44,21 @@ func (c *Cluster) probe(ctx context.Context) error {
 			return fmt.Errorf("log in: %w", pgconn.ErrorResponseToPgError(m))
 		}
 	}
+}
+
+// turnsAway names the settings of the command line that can keep every client out, where PostgreSQL itself starts with them; empty: none
+// is set.
+func (c *Cluster) turnsAway() string {
+	var set []string
+	for _, name := range []string{"local_preload_libraries", "session_preload_libraries", "transaction_timeout"} {
+		if _, given := c.o.Settings[name]; given {
+			set = append(set, name)
+		}
+	}
+	if len(set) == 0 {
+		return ""
+	}
+	return "with what is set of " + strings.Join(set, ", ") + ": "
 }
 
 // connReader reads answers as a stream.

@@ -67,10 +67,10 @@ func (p *Process) stay() {
 	p.deliver()
 }
 
-// usleep is pg_usleep. Where the process holds a lock, nobody else runs meanwhile: PostgreSQL sleeps there for microseconds.
+// usleep is pg_usleep. Where the process holds a lock on which others could not wait, it goes on at once: nobody else could run meanwhile.
+// What PostgreSQL does there is to spare others, as autovacuum does behind each so many pages.
 func (p *Process) usleep(d time.Duration) {
 	if !p.safe() {
-		p.rest(nil, d)
 		return
 	}
 	p.c.lock.unlock()
