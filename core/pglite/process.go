@@ -125,12 +125,12 @@ func (c *Cluster) clone(kind string) (*Process, error) {
 		in.release()
 		return nil, err
 	}
-	if err := c.enlist(p); err != nil {
+	p.alarm = alarm{clock: o.clock, ring: func() { p.signal(sigALRM) }}
+	p.interruptWord = in.word(uint32(c.rt.main.consts["InterruptPending"]))
+	if err := c.enlist(p); err != nil { // from here on others signal it
 		in.release()
 		return nil, err
 	}
-	p.alarm = alarm{clock: o.clock, ring: func() { p.signal(sigALRM) }}
-	p.interruptWord = in.word(uint32(c.rt.main.consts["InterruptPending"]))
 	p.begin(fs)
 	return p, nil
 }

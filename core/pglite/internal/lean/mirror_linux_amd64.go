@@ -93,14 +93,8 @@ type builder struct {
 	nextValue        uint32
 	nextVariable     uint32
 	annotations      uintptr
-	info             []valueInfo
+	info             []struct{}
 	dominators       []*block // by the number of a block, the one before it that all ways to it lead through
-}
-
-// valueInfo is the layout of ssa.ValueInfo.
-type valueInfo struct {
-	refs  uint32
-	alias value
 }
 
 // iface is an interface value.
