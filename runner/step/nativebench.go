@@ -51,6 +51,7 @@ func nativebench(ctx context.Context, r *Run, args scenario.Args) (err error) {
 	}
 	settings := pglite.HostSettings()
 	settings["max_parallel_workers_per_gather"] = "0" // there is none here
+	settings["autovacuum"] = "off"                    // likewise: see wazeroSide
 	conditions := pgsuite.Conditions{SegmentMB: 1}
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		conditions.Settings = append(conditions.Settings, fmt.Sprintf("%s = '%s'", name, strings.ReplaceAll(settings[name], "'", "''")))

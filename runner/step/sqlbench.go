@@ -209,7 +209,8 @@ func (w *wazeroSide) start(ctx context.Context) (time.Duration, error) {
 	}
 	data := w.data.Clone()
 	at := w.clock.Monotonic()
-	c, err := w.rt.StartCluster(ctx, pglite.ClusterOptions{Data: data})
+	// In Node there is no autovacuum: the work is to be the same.
+	c, err := w.rt.StartCluster(ctx, pglite.ClusterOptions{Data: data, Settings: map[string]string{"autovacuum": "off"}})
 	if err != nil {
 		return 0, err
 	}
