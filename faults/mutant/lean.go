@@ -1,0 +1,47 @@
+package mutant
+
+// leanMutants break what is done to the compiler's instructions, and what guards the code that comes of it.
+func leanMutants() []Mutant {
+	const (
+		random   = "./core/pglite/internal/lean -run TestRandomFunctions"
+		editFile = "core/pglite/internal/lean/edit_linux_amd64.go"
+	)
+	return []Mutant{
+		{
+			Name: "extension-of-a-shift", Invariant: host, File: editFile, Plan: random,
+			Doc: "the zero extension is taken off a shift, which becomes part of an address with the bits that 32 do not hold",
+			Old: "case opIshl, opSExtend, opUExtend:",
+			New: "case opSExtend, opUExtend:",
+		},
+		{
+			Name: "extension-of-an-extension", Invariant: host, File: editFile, Plan: random,
+			Doc: "the zero extension is taken off what was extended with its sign",
+			Old: "case opIshl, opSExtend, opUExtend:",
+			New: "case opIshl:",
+		},
+		{
+			Name: "operand-of-64-bits", Invariant: host, File: editFile, Plan: random,
+			Doc: "an address that was just loaded is read with the 32 bits beside it",
+			Old: "\t\t\tof.opcode = opUload32\n",
+			New: "\t\t\t_ = of\n",
+		},
+		{
+			Name: "signed-loads-stay", Invariant: host, File: editFile, Plan: random,
+			Doc: "a signed load of 32 bits leaves its sign in the upper half of a register",
+			Old: "table[opSload8], table[opSload16] = onSignedLoad, onSignedLoad",
+			New: "table[opSload8], table[opSload16] = onOtherLoad, onOtherLoad",
+		},
+		{
+			Name: "an-and-stays", Invariant: host, File: editFile, Plan: "./core/pglite/internal/lean -run TestZeroAgainstAnd",
+			Doc: "an and stays to the right of a comparison",
+			Old: "and != nil && and.opcode == opBand",
+			New: "and != nil && and.opcode == opEnd",
+		},
+		{
+			Name: "nothing-unchecked", Invariant: host, File: editFile, Plan: "./core/pglite/internal/lean -run TestCodeWithoutChecks",
+			Doc: "checks of loads and stores stay",
+			Old: "\ttable[opExitIfTrue] = onExit\n",
+			New: "",
+		},
+	}
+}
