@@ -134,14 +134,21 @@ func (c *compilations) load(ctx context.Context, what string, key [32]byte, bin 
 	return c.noting(ctx, key, bin)
 }
 
+// give gives a module to wazero, which loads or compiles it: without bounds checks, if it is marked.
+func (c *compilations) give(ctx context.Context, bin []byte) (compiled wazero.CompiledModule, err error) {
+	err = lean.Compile(func() (err error) {
+		compiled, err = c.runtime.CompileModule(ctx, bin)
+		return err
+	})
+	return compiled, err
+}
+
 // unkept compiles a module where the folder was deleted or cannot be written, for this process alone.
 func (c *compilations) unkept(ctx context.Context, what string, bin []byte, why error) (compiled wazero.CompiledModule, fresh bool, err error) {
 	c.tell(fmt.Sprintf("compiling %s, which cannot be kept: %v", named(what), why), " ")
-	err = c.files.Unkept(func() error {
-		return lean.Compile(func() (err error) {
-			compiled, err = c.runtime.CompileModule(ctx, bin)
-			return err
-		})
+	err = c.files.Unkept(func() (err error) {
+		compiled, err = c.give(ctx, bin)
+		return err
 	})
 	return compiled, err == nil, err
 }
@@ -152,10 +159,7 @@ func (c *compilations) noting(ctx context.Context, key [32]byte, bin []byte) (co
 	if err != nil {
 		return nil, false, err
 	}
-	if err = lean.Compile(func() (err error) {
-		compiled, err = c.runtime.CompileModule(ctx, bin)
-		return err
-	}); err != nil {
+	if compiled, err = c.give(ctx, bin); err != nil {
 		return nil, false, err
 	}
 	after, err := c.entries()

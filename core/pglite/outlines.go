@@ -16,7 +16,6 @@ import (
 	"github.com/tetratelabs/wazero"
 
 	"blobpglite/core/pglite/internal/codecache"
-	"blobpglite/core/pglite/internal/lean"
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
@@ -173,11 +172,9 @@ func (c *compilations) borrow(ctx context.Context, outline []byte) (compiled waz
 
 // take lets wazero load an outline by one of these loans.
 func (c *compilations) take(ctx context.Context, outline []byte, loans []codecache.Loan) (compiled wazero.CompiledModule, key codecache.Key, err error) {
-	key, err = c.files.Lend(loans, func() error {
-		return lean.Compile(func() (err error) {
-			compiled, err = c.runtime.CompileModule(ctx, outline)
-			return err
-		})
+	key, err = c.files.Lend(loans, func() (err error) {
+		compiled, err = c.give(ctx, outline)
+		return err
 	})
 	if err != nil {
 		if compiled != nil {

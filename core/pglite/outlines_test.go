@@ -243,8 +243,8 @@ func wake(t testing.TB, dir string) (rt *Runtime, steps []string) {
 	return rt, steps
 }
 
-// works fails if a runtime's PostgreSQL does not.
-func works(t testing.TB, rt *Runtime) {
+// fresh is a new database of a runtime, gone at the end of the test.
+func fresh(t testing.TB, rt *Runtime) *server {
 	t.Helper()
 	data, err := rt.Template(t.Context(), memfs.Options{})
 	if err != nil {
@@ -254,6 +254,13 @@ func works(t testing.TB, rt *Runtime) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return in
+}
+
+// works fails if a runtime's PostgreSQL does not.
+func works(t testing.TB, rt *Runtime) {
+	t.Helper()
+	in := fresh(t, rt)
 	want(t, in, "SELECT 5", "5")
 	in.Kill()
 }
@@ -349,15 +356,7 @@ func TestCacheDeletedMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	works(t, rt)
-	data, err := rt.Template(t.Context(), memfs.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := tryStart(t, rt, ClusterOptions{Data: data}, "postgres")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want(t, in, "CREATE EXTENSION hstore; DO $$ BEGIN PERFORM 1; END $$; SELECT 'a=>7'::hstore -> 'a'", "7")
+	want(t, fresh(t, rt), "CREATE EXTENSION hstore; DO $$ BEGIN PERFORM 1; END $$; SELECT 'a=>7'::hstore -> 'a'", "7")
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the cache is there again: %v", err)
 	}

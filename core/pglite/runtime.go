@@ -91,7 +91,8 @@ const formatVersion = 9
 const mainProgram = "pglite"
 
 // NewRuntime makes PostgreSQL ready to start: fetches the PGlite files if the cache has none, rewrites and compiles
-// them or loads the compilation from the cache. The first call on a machine takes seconds, later ones some 40 ms.
+// them or loads the compilation from the cache. The first call on a machine takes seconds, later ones a small
+// part of one.
 //
 // Errors name the file or folder at fault and what to do about it.
 func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {

@@ -109,14 +109,7 @@ func TestDamagedCacheIsRepaired(t *testing.T) {
 			t.Fatal(err)
 		}
 	}()
-	data, err := rt.Template(t.Context(), memfs.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := tryStart(t, rt, ClusterOptions{Data: data}, "postgres")
-	if err != nil {
-		t.Fatal(err)
-	}
+	in := fresh(t, rt)
 	defer in.Kill()
 	want(t, in, "DO $$ BEGIN PERFORM 1; END $$; SELECT 5", "5")
 	for _, step := range []string{"rewriting pglite", "rewriting initdb", "making the template database", "the compilation of plpgsql.so in the cache is damaged"} {
