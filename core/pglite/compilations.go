@@ -43,11 +43,12 @@ type compilations struct {
 }
 
 const (
-	sumsDir     = "sums"
-	maxSums     = 1 << 16         // bytes of a file of sums
-	abandonedAt = 2 * time.Hour   // a temporary file of this age was left by a process that ended
-	sumBuffer   = 256 * 1024      // read at once
-	entryDigits = 2 * sha256.Size // of the name of an entry
+	compiledName = "compiled" // below the cache's folder
+	sumsDir      = "sums"
+	maxSums      = 1 << 16         // bytes of a file of sums
+	abandonedAt  = 2 * time.Hour   // a temporary file of this age was left by a process that ended
+	sumBuffer    = 256 * 1024      // read at once
+	entryDigits  = 2 * sha256.Size // of the name of an entry
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -108,6 +108,16 @@ func put(t testing.TB, path string, b []byte) {
 	}
 }
 
+// TestFolderOfOneVersion: a folder holds what one version of wazero has compiled, for a module's entries have the same name in each, and
+// a sum or a loan would be taken for another one's. Programs and tests that share a cache are of different versions.
+func TestFolderOfOneVersion(t *testing.T) {
+	c := testRuntime(t).compilations
+	folders, err := filepath.Glob(filepath.Join(c.dir, "wazero-*"))
+	if err != nil || len(folders) != 1 || !strings.HasPrefix(filepath.Base(folders[0]), "wazero-"+codecache.Version()+"-") {
+		t.Errorf("%q, %v; this is %s", folders, err, codecache.Version())
+	}
+}
+
 // An entry that only another module's sums name, since its own process ended before it wrote any, is found to be damaged too.
 func TestDamagedCompilationOfAnothersSums(t *testing.T) {
 	dir, bin := t.TempDir(), smallModule()

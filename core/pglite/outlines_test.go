@@ -277,7 +277,7 @@ func codeOf(t testing.TB, dir string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	loans, err := (&compilations{dir: filepath.Join(dir, "compiled")}).readLoans(read(t, c.loanPath(outline)))
+	loans, err := (&compilations{dir: compiledIn(dir)}).readLoans(read(t, c.loanPath(outline)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +318,7 @@ func TestWakeWithoutOutline(t *testing.T) {
 	} {
 		folder := filepath.Join(dir, filepath.Base(testRuntime(t).assets.Dir)+".derived")
 		if loan, ok := strings.CutPrefix(c.pattern, "loans/"); ok {
-			folder, c.pattern = filepath.Join(dir, "compiled", loansDir), loan
+			folder, c.pattern = filepath.Join(compiledIn(dir), loansDir), loan
 		}
 		each(t, folder, c.pattern, c.damage)
 		rt, steps := wake(t, dir)

@@ -202,8 +202,11 @@ func (rt *Runtime) compileWhole(ctx context.Context, name, file string) (*progra
 	return rt.compileMain(ctx, name, file, original, wasmbin.StripInit)
 }
 
-// compiledDir is the folder of the compilations.
-func compiledDir(set *assets.Set) string { return filepath.Join(set.CacheDir(), "compiled") }
+// compiledDir is the folder of the compilations by this process's version of wazero. Each version has one of its own, with sums and loans
+// of its own: the entries of a module have the same name in each, and are no use to another.
+func compiledDir(set *assets.Set) string {
+	return filepath.Join(set.CacheDir(), compiledName, codecache.Version())
+}
 
 // wholeName is what a program's rewritten module is called.
 func (rt *Runtime) wholeName(program string) string {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"blobpglite/core/memfs"
+	"blobpglite/core/pglite/internal/codecache"
 )
 
 // copyOfCache is a cache folder of one's own with what is derived from the PGlite files.
@@ -21,13 +22,16 @@ func copyOfCache(t testing.TB) string {
 		t.Fatal(err)
 	}
 	start(t, ClusterOptions{})
-	for _, part := range []string{filepath.Base(rt.assets.Dir) + ".derived", "compiled"} {
+	for _, part := range []string{filepath.Base(rt.assets.Dir) + ".derived", filepath.Join(compiledName, codecache.Version())} {
 		if err := os.CopyFS(filepath.Join(dir, part), os.DirFS(filepath.Join(rt.assets.CacheDir(), part))); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return dir
 }
+
+// compiledIn is the folder of the compilations in a copy of the cache.
+func compiledIn(dir string) string { return filepath.Join(dir, compiledName, codecache.Version()) }
 
 // each calls f for all files below dir that match a pattern, the largest first.
 func each(t testing.TB, dir, pattern string, f func(name string)) {
@@ -86,7 +90,7 @@ func TestDamagedCacheIsRepaired(t *testing.T) {
 	each(t, dir, "initdb-v*.wasm", func(name string) { truncateFile(t, name, 1000) })
 	each(t, dir, "template-v*.image", func(name string) { truncateFile(t, name, 1000) })
 	first := true
-	each(t, filepath.Join(dir, "compiled"), strings.Repeat("[0-9a-f]", entryDigits), func(name string) {
+	each(t, compiledIn(dir), strings.Repeat("[0-9a-f]", entryDigits), func(name string) {
 		if filepath.Base(filepath.Dir(name)) == sumsDir {
 			return
 		}

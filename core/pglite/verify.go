@@ -38,7 +38,10 @@ func VerifyInstallation(ctx context.Context, o Options) (v Verified, err error) 
 		}
 	}
 	c := &compilations{dir: compiledDir(set)}
-	codeErr := c.verify(&v)
+	versions, codeErr := filepath.Glob(filepath.Join(filepath.Dir(c.dir), "*"))
+	for _, dir := range versions {
+		codeErr = errors.Join(codeErr, (&compilations{dir: dir}).verify(&v))
+	}
 	if outline, readErr := set.ReadDerived(rt.outlineName()); readErr == nil {
 		codeErr = errors.Join(codeErr, c.verifyLoans(outline))
 	}

@@ -31,7 +31,7 @@ func TestVerifyInstallation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	loan := filepath.Join(dir, "compiled", loansDir, filepath.Base(shared.compilations.loanPath(outline)))
+	loan := filepath.Join(compiledIn(dir), loansDir, filepath.Base(shared.compilations.loanPath(outline)))
 	for _, c := range []struct{ file, advice string }{
 		{filepath.Join(derived, shared.wholeName(mainProgram)), "delete it, it is made again"},
 		{filepath.Join(derived, installationName()), "delete it, it is made again"},

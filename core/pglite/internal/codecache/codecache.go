@@ -28,7 +28,9 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"runtime/debug"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"unsafe"
 
@@ -54,6 +56,26 @@ type Files struct {
 	lent   atomic.Pointer[taken]
 	last   atomic.Pointer[Key]
 	unkept atomic.Int32 // how many compile without keeping
+}
+
+// Version is the version that wazero has in this process, by its own account: it reads no entry that another one has written, and calls
+// its folder after it. The binary of a test lists no modules, and has another one than a program of the same source.
+func Version() string {
+	const unknown = "dev"
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return unknown
+	}
+	version := info.Main.Version
+	for _, m := range info.Deps {
+		if strings.Contains(m.Path, "github.com/tetratelabs/wazero") {
+			version = m.Version
+		}
+	}
+	if version == "" || version == "(devel)" {
+		return unknown
+	}
+	return version
 }
 
 // Stand puts itself between a cache and its folder. The cache must not be in use yet.
