@@ -1,30 +1,40 @@
 // Package base writes and reads layers: the files of a data directory as of one log position, in a handful of objects.
 //
 //	snapshot := data.Clone() // after CHECKPOINT, every record up to seq durable
-//	stats, err := base.Write(ctx, st, "base/7-120", snapshot, base.WriteOptions{})
+//	layer, stats, err := base.Write(ctx, st, base.Key(7, 120), snapshot, base.WriteOptions{})
 //	…
 //	restored := memfs.New(memfs.Options{})
-//	stats, err = base.Read(ctx, st, "base/7-120", restored, base.ReadOptions{})
+//	layer, stats, err = base.Read(ctx, st, base.Key(7, 120), restored, base.ReadOptions{})
 //
-// The non-zero 8 KiB chunks of all files, in the order of their paths, form one stream. It is cut into frames of 256 KiB,
-// each compressed on its own; frames are collected into parts of about 4 MiB; the index says where everything is:
+// The non-zero 8 KiB chunks of all files, in the order of their paths, form a stream. It is cut into frames of 256 KiB,
+// each compressed on its own; frames are collected into page segments of about 4 MiB; the index says where everything is:
 //
 //	files    /PG_VERSION ▏/base/1/1247 ················▏/base/1/1249 ·······▏ hole, zeros: not stored
 //	frames   [ 0                ][ 1                ][ 2                ][ 3    ]
-//	objects  <key>/part/000000: frames 0, 1, 2   <key>/part/000001: frame 3   <key>/index: written last
+//	objects  page/7-120/000000: frames 0, 1, 2   page/7-120/000001: frame 3   base/7-120/index: written last
+//
+// Segments are written once and shared. A layer that is given the one before it (WriteOptions.Share) writes what has changed since, and
+// names everything else where it is. Its index is complete, all the same: who reads a layer reads one index, whatever came before it.
+//
+//	base/7-120   page/7-120/000000 [AAAABBBB]  page/7-120/000001 [CC]
+//	base/7-180   page/7-120/000000 [AAAA····]  page/7-120/000001 [CC]  page/7-180/000000 [BBBBDD]
+//
+// A segment that is used for less than half is written again, as far as it is used, and small ones are put together (plan.go). Who
+// deletes may delete a segment that no index of a layer needs which the manifest names (package gc).
 //
 //	index    "BPGLAYER" | format u32 | body length u32 | CRC32C u32 of all before and after | zstd(body)
-//	body     frame bytes, chunks
-//	         parts    count × { frames, bytes, CRC32C }
-//	         frames   count × { bytes, CRC32C }                         in stream order; a frame begins where the last ended
+//	body     frame bytes
+//	         segments count × { layer that it was written for, without base/; empty: as the one before
+//	                            number, chunks, one for each frame × { bytes, CRC32C } }
 //	         entries  count × { kind, path, permissions, mtime in ns,
-//	                            file: size, runs of stored chunks × { chunks skipped, chunks stored }
+//	                            file: size, runs of stored chunks × { chunks skipped, chunks stored, address }
 //	                            symlink: target    hard link: path of an earlier file }
 //
-// Integers are varints, CRCs are u32, fixed numbers are little endian. Given a file and a chunk, the index alone tells
-// part, offset and length of the one frame that holds it.
+// A chunk's address counts the chunks of all segments in their order; of a run it is that of the first chunk, less the address behind the
+// run before. Integers are varints, CRCs are u32, fixed numbers are little endian. Given a file and a chunk, the index alone tells
+// segment, offset and length of the one frame that holds it. Format 1 is read too (parts.go).
 //
-// Survives: death at any point of Write (without its index a layer does not exist; its parts are garbage that nobody
+// Survives: death at any point of Write (without its index a layer does not exist; its segments are garbage that nobody
 // names), a lost reply, a damaged, cut, swapped or missing object (Read fails and says which; nothing in the bucket is
 // touched). Does not survive: a tree that changes during Write, so give it a clone.
 package base
@@ -47,18 +57,18 @@ import (
 
 const (
 	// Format is what this version writes, and the newest that it reads.
-	Format = 1
+	Format = 2
 	// DefaultFrameBytes is the raw size of a frame: small enough to fetch for the sake of one page.
 	DefaultFrameBytes = 256 << 10
-	// DefaultPartBytes is the stored size at which a part ends.
-	DefaultPartBytes = 4 << 20
-	// DefaultParallel is the number of requests in flight, and so of parts in memory.
+	// DefaultSegmentBytes is the stored size at which a segment ends.
+	DefaultSegmentBytes = 4 << 20
+	// DefaultParallel is the number of requests in flight, and so of segments in memory.
 	DefaultParallel = 8
 
-	// MaxFrameBytes, MaxPartBytes and maxParallel bound the options, and what a reader accepts.
-	MaxFrameBytes = 4 << 20
-	MaxPartBytes  = 64 << 20
-	maxParallel   = 256
+	// MaxFrameBytes, MaxSegmentBytes and maxParallel bound the options, and what a reader accepts.
+	MaxFrameBytes   = 4 << 20
+	MaxSegmentBytes = 64 << 20
+	maxParallel     = 256
 
 	// putAttempts bounds the tries for one object, with pauses from firstPause on, doubled each time.
 	putAttempts = 5
@@ -80,12 +90,17 @@ var (
 
 // WriteOptions of Write. The zero value is useful.
 type WriteOptions struct {
-	FrameBytes int   // raw bytes a frame, a multiple of memfs.ChunkSize up to MaxFrameBytes; 0: DefaultFrameBytes
-	PartBytes  int64 // stored bytes a part, up to MaxPartBytes; 0: DefaultPartBytes
-	Level      zstd.EncoderLevel
-	Parallel   int        // uploads in flight; 0: DefaultParallel
-	MaxBytes   int64      // largest RawBytes; 0: no limit. Beyond: ErrTooLarge
-	Hook       point.Hook // fired at the base/ points, from several goroutines
+	FrameBytes int // raw bytes a frame, a multiple of memfs.ChunkSize up to MaxFrameBytes; 0: DefaultFrameBytes
+	// Share is the layer before: chunks that were not written since Since, a mark of src or of the tree that it was cloned from, stay
+	// where that layer has them. It must hold exactly what the tree held at that mark. Nil: everything is written.
+	Share *Layer
+	Since memfs.Mark
+
+	SegmentBytes int64 // stored bytes a segment, up to MaxSegmentBytes; 0: DefaultSegmentBytes
+	Level        zstd.EncoderLevel
+	Parallel     int        // uploads in flight; 0: DefaultParallel
+	MaxBytes     int64      // largest RawBytes; 0: no limit. Beyond: ErrTooLarge
+	Hook         point.Hook // fired at the base/ points, from several goroutines
 	// Include tells what goes in, by canonical path ("/base/1/1259"); a directory left out takes all below it along.
 	// The root is always in. nil: everything.
 	Include func(path string, info memfs.Info) bool
@@ -109,9 +124,13 @@ type ReadOptions struct {
 type Stats struct {
 	Files       int   // regular files, a hard-linked one once
 	RawBytes    int64 // chunks in the layer, uncompressed
-	StoredBytes int64 // all objects of the layer
-	Parts       int
-	Frames      int
+	StoredBytes int64 // all objects that the layer needs
+	Segments    int   // of these, segments, or parts
+	Frames      int   // in them
+	// Of a Write: what was new. The bytes are those uploaded; those of chunks uncompressed, and of these what the layer before has too
+	// and was written again to get rid of segments that are hardly used.
+	NewSegments                         int
+	NewBytes, NewRawBytes, CleanedBytes int64
 	// Time summed over the goroutines that were at it.
 	Compress, Upload, Download, Decompress time.Duration
 	Wall                                   time.Duration
@@ -121,8 +140,8 @@ func (o WriteOptions) withDefaults() (WriteOptions, error) {
 	if o.FrameBytes == 0 {
 		o.FrameBytes = DefaultFrameBytes
 	}
-	if o.PartBytes == 0 {
-		o.PartBytes = DefaultPartBytes
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = DefaultSegmentBytes
 	}
 	if o.Level == 0 {
 		o.Level = zstd.SpeedFastest
@@ -137,8 +156,8 @@ func (o WriteOptions) withDefaults() (WriteOptions, error) {
 	case o.FrameBytes < memfs.ChunkSize || o.FrameBytes%memfs.ChunkSize != 0 || o.FrameBytes > MaxFrameBytes:
 		return o, fmt.Errorf("%w: FrameBytes %d is not a multiple of %d up to %d",
 			store.ErrInvalid, o.FrameBytes, memfs.ChunkSize, MaxFrameBytes)
-	case o.PartBytes < 1 || o.PartBytes > MaxPartBytes:
-		return o, fmt.Errorf("%w: PartBytes %d is not in 1..%d", store.ErrInvalid, o.PartBytes, MaxPartBytes)
+	case o.SegmentBytes < 1 || o.SegmentBytes > MaxSegmentBytes:
+		return o, fmt.Errorf("%w: SegmentBytes %d is not in 1..%d", store.ErrInvalid, o.SegmentBytes, MaxSegmentBytes)
 	case o.Parallel < 1 || o.Parallel > maxParallel:
 		return o, fmt.Errorf("%w: Parallel %d is not in 1..%d", store.ErrInvalid, o.Parallel, maxParallel)
 	}
@@ -157,12 +176,6 @@ func (o ReadOptions) withDefaults() (ReadOptions, error) {
 	}
 	return o, nil
 }
-
-// PartKey is the key of a layer's n-th part, IndexKey that of its index.
-func PartKey(layer string, n int) string { return fmt.Sprintf("%s/part/%06d", layer, n) }
-
-// IndexKey is the key of a layer's index, the object that makes it one.
-func IndexKey(layer string) string { return layer + "/index" }
 
 func checksum(p []byte) uint32 { return crc32.Checksum(p, crc32.MakeTable(crc32.Castagnoli)) }
 

@@ -125,7 +125,7 @@ func objects(t testing.TB, st store.Store) map[string]string {
 func restore(t testing.TB, st store.Store) *memfs.FS {
 	t.Helper()
 	dst := memfs.New(memfs.Options{})
-	_, err := Read(t.Context(), st, key, dst, ReadOptions{})
+	_, _, err := Read(t.Context(), st, key, dst, ReadOptions{})
 	check(t, err)
 	return dst
 }
@@ -135,18 +135,18 @@ func TestRoundTrip(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	for i, o := range []WriteOptions{
 		{},
-		{FrameBytes: memfs.ChunkSize, PartBytes: 1, Parallel: 3},
-		{FrameBytes: 3 * memfs.ChunkSize, PartBytes: 50_000, Parallel: 1},
-		{FrameBytes: DefaultFrameBytes, PartBytes: 200_000, Level: 4, Parallel: 20},
-		{FrameBytes: MaxFrameBytes, PartBytes: MaxPartBytes},
+		{FrameBytes: memfs.ChunkSize, SegmentBytes: 1, Parallel: 3},
+		{FrameBytes: 3 * memfs.ChunkSize, SegmentBytes: 50_000, Parallel: 1},
+		{FrameBytes: DefaultFrameBytes, SegmentBytes: 200_000, Level: 4, Parallel: 20},
+		{FrameBytes: MaxFrameBytes, SegmentBytes: MaxSegmentBytes},
 	} {
 		src := makeTree(t, rng, i*20)
 		st := mem.New(mem.Options{})
 		counted := store.Count(st)
-		wrote, err := Write(t.Context(), counted, key, src, o)
+		_, wrote, err := Write(t.Context(), counted, key, src, o)
 		check(t, err)
 		dst := memfs.New(memfs.Options{})
-		read, err := Read(t.Context(), st, key, dst, ReadOptions{Parallel: i + 1})
+		_, read, err := Read(t.Context(), st, key, dst, ReadOptions{Parallel: i + 1})
 		check(t, err)
 		if want, got := describe(t, src), describe(t, dst); want != got {
 			t.Fatalf("restored\n%s\nwant\n%s", got, want)
@@ -154,16 +154,16 @@ func TestRoundTrip(t *testing.T) {
 		if dst.UsedBytes() != wrote.RawBytes || dst.UsedBytes() >= src.UsedBytes() {
 			t.Fatalf("%d bytes used, %d in the layer, %d before: zeros were stored", dst.UsedBytes(), wrote.RawBytes, src.UsedBytes())
 		}
-		if counted.Ops().BytesUp != wrote.StoredBytes || counted.Ops().ClassA != int64(wrote.Parts+1) || counted.Ops().ClassB != 0 {
+		if counted.Ops().BytesUp != wrote.StoredBytes || counted.Ops().ClassA != int64(wrote.Segments+1) || counted.Ops().ClassB != 0 {
 			t.Fatalf("%+v for %+v", counted.Ops(), wrote)
 		}
 		if wrote.Files != read.Files || wrote.RawBytes != read.RawBytes || wrote.StoredBytes != read.StoredBytes ||
-			wrote.Parts != read.Parts || wrote.Frames != read.Frames || wrote.Files != i*20+3 {
+			wrote.Segments != read.Segments || wrote.Frames != read.Frames || wrote.Files != i*20+3 {
 			t.Fatalf("wrote %+v, read %+v", wrote, read)
 		}
-		largest := max(o.PartBytes, maxStored(max(o.FrameBytes, memfs.ChunkSize)))
+		largest := max(o.SegmentBytes, maxStored(max(o.FrameBytes, memfs.ChunkSize)))
 		for k, body := range objects(t, st) {
-			if o.PartBytes > 0 && strings.Contains(k, "/part/") && int64(len(body)) > largest {
+			if o.SegmentBytes > 0 && strings.Contains(k, "page/") && int64(len(body)) > largest {
 				t.Fatalf("%s has %d bytes, the limit is %d", k, len(body), largest)
 			}
 		}
@@ -172,10 +172,10 @@ func TestRoundTrip(t *testing.T) {
 
 func TestTheSameTreeGivesTheSameObjects(t *testing.T) {
 	src := makeTree(t, rand.New(rand.NewPCG(seed, 2)), 50)
-	o := WriteOptions{FrameBytes: 2 * memfs.ChunkSize, PartBytes: 60_000}
+	o := WriteOptions{FrameBytes: 2 * memfs.ChunkSize, SegmentBytes: 60_000}
 	a, b := mem.New(mem.Options{}), mem.New(mem.Options{})
 	for _, st := range []store.Store{a, b, a} { // a twice: what is there already is as good
-		_, err := Write(t.Context(), st, key, src, o)
+		_, _, err := Write(t.Context(), st, key, src, o)
 		check(t, err)
 	}
 	before := objects(t, a)
@@ -183,7 +183,7 @@ func TestTheSameTreeGivesTheSameObjects(t *testing.T) {
 		t.Fatal("two writes of one tree differ")
 	}
 	check(t, src.WriteFile("/base/1/1003", []byte("another tree"), 0o600))
-	if _, err := Write(t.Context(), a, key, src, o); !errors.Is(err, store.ErrConflict) {
+	if _, _, err := Write(t.Context(), a, key, src, o); !errors.Is(err, store.ErrConflict) {
 		t.Fatalf("another tree under the same key: %v", err)
 	}
 	if !maps.Equal(before, objects(t, a)) {
@@ -194,7 +194,7 @@ func TestTheSameTreeGivesTheSameObjects(t *testing.T) {
 func TestIncludeAndLimits(t *testing.T) {
 	src := makeTree(t, rand.New(rand.NewPCG(seed, 3)), 10)
 	st := mem.New(mem.Options{})
-	_, err := Write(t.Context(), st, key, src, WriteOptions{Include: func(path string, info memfs.Info) bool {
+	_, _, err := Write(t.Context(), st, key, src, WriteOptions{Include: func(path string, info memfs.Info) bool {
 		return path != "/base" && path != "/global/second name" && path != "/empty"
 	}})
 	check(t, err)
@@ -209,28 +209,29 @@ func TestIncludeAndLimits(t *testing.T) {
 		key  string
 		want error
 	}{
-		"too large":       {WriteOptions{MaxBytes: 8192}, key, ErrTooLarge},
-		"uneven frames":   {WriteOptions{FrameBytes: 10000}, key, store.ErrInvalid},
-		"large frames":    {WriteOptions{FrameBytes: MaxFrameBytes + memfs.ChunkSize}, key, store.ErrInvalid},
-		"negative parts":  {WriteOptions{PartBytes: -1}, key, store.ErrInvalid},
-		"many goroutines": {WriteOptions{Parallel: maxParallel + 1}, key, store.ErrInvalid},
-		"key goes up":     {WriteOptions{}, "base/../x", store.ErrInvalid},
-		"key is absolute": {WriteOptions{}, "/base", store.ErrInvalid},
-		"below the limit": {WriteOptions{MaxBytes: 1 << 40}, "fine", nil},
+		"too large":         {WriteOptions{MaxBytes: 8192}, key, ErrTooLarge},
+		"uneven frames":     {WriteOptions{FrameBytes: 10000}, key, store.ErrInvalid},
+		"large frames":      {WriteOptions{FrameBytes: MaxFrameBytes + memfs.ChunkSize}, key, store.ErrInvalid},
+		"negative segments": {WriteOptions{SegmentBytes: -1}, key, store.ErrInvalid},
+		"many goroutines":   {WriteOptions{Parallel: maxParallel + 1}, key, store.ErrInvalid},
+		"key goes up":       {WriteOptions{}, "base/../x", store.ErrInvalid},
+		"key is absolute":   {WriteOptions{}, "/base", store.ErrInvalid},
+		"no layer's name":   {WriteOptions{}, "fine", store.ErrInvalid},
+		"below the limit":   {WriteOptions{MaxBytes: 1 << 40}, Key(1, 2), nil},
 	} {
 		st := store.Count(mem.New(mem.Options{}))
-		if _, err := Write(t.Context(), st, c.key, src, c.o); !errors.Is(err, c.want) {
+		if _, _, err := Write(t.Context(), st, c.key, src, c.o); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 		if (st.Ops() == store.Ops{}) != (c.want != nil) {
 			t.Errorf("%s: %+v", name, st.Ops())
 		}
 	}
-	if _, err := Read(t.Context(), st, key, dst, ReadOptions{}); !errors.Is(err, store.ErrInvalid) {
+	if _, _, err := Read(t.Context(), st, key, dst, ReadOptions{}); !errors.Is(err, store.ErrInvalid) {
 		t.Errorf("restore into a full tree: %v", err)
 	}
 	small := memfs.New(memfs.Options{MaxBytes: 8192})
-	if _, err := Read(t.Context(), restoreSource(t, src), key, small, ReadOptions{}); err == nil || !strings.Contains(err.Error(), "no space") {
+	if _, _, err := Read(t.Context(), restoreSource(t, src), key, small, ReadOptions{}); err == nil || !strings.Contains(err.Error(), "no space") {
 		t.Errorf("restore into too small a tree: %v", err)
 	}
 }
@@ -238,7 +239,7 @@ func TestIncludeAndLimits(t *testing.T) {
 func restoreSource(t testing.TB, src *memfs.FS) store.Store {
 	t.Helper()
 	st := mem.New(mem.Options{})
-	_, err := Write(t.Context(), st, key, src, WriteOptions{FrameBytes: 2 * memfs.ChunkSize, PartBytes: 40_000})
+	_, _, err := Write(t.Context(), st, key, src, WriteOptions{FrameBytes: 2 * memfs.ChunkSize, SegmentBytes: 40_000})
 	check(t, err)
 	return st
 }
@@ -253,19 +254,19 @@ func TestProgressReachesTheEnd(t *testing.T) {
 		}
 		last, total = d, n
 	}
-	stats, err := Write(t.Context(), st, key, src, WriteOptions{Progress: progress, FrameBytes: 3 * memfs.ChunkSize})
+	_, stats, err := Write(t.Context(), st, key, src, WriteOptions{Progress: progress, FrameBytes: 3 * memfs.ChunkSize})
 	check(t, err)
 	if last != total || total != stats.RawBytes {
 		t.Fatalf("write ended at %d of %d, raw %d", last, total, stats.RawBytes)
 	}
 	last, total = 0, 0
-	_, err = Read(t.Context(), st, key, memfs.New(memfs.Options{}), ReadOptions{Progress: progress})
+	_, _, err = Read(t.Context(), st, key, memfs.New(memfs.Options{}), ReadOptions{Progress: progress})
 	check(t, err)
 	if last != total || total != stats.RawBytes {
 		t.Fatalf("read ended at %d of %d", last, total)
 	}
 	last, total = 0, 0
-	verified, err := Verify(t.Context(), st, key, ReadOptions{Progress: progress})
+	_, verified, err := Verify(t.Context(), st, key, ReadOptions{Progress: progress})
 	check(t, err)
 	if last != total || total != stats.RawBytes || verified.StoredBytes != stats.StoredBytes || verified.Files != stats.Files {
 		t.Fatalf("verification ended at %d of %d: %+v, written was %+v", last, total, verified, stats)
@@ -290,11 +291,11 @@ func TestDamageIsFound(t *testing.T) {
 			_, err := st.Put(t.Context(), k, []byte(v), "", store.Always())
 			check(t, err)
 		}
-		_, err := Read(t.Context(), st, key, memfs.New(memfs.Options{}), ReadOptions{})
+		_, _, err := Read(t.Context(), st, key, memfs.New(memfs.Options{}), ReadOptions{})
 		if !errors.Is(err, want) || !strings.Contains(err.Error(), object) {
 			t.Errorf("%s: %v, want %v of %s", name, err, want, object)
 		}
-		if _, err := Verify(t.Context(), st, key, ReadOptions{}); !errors.Is(err, want) || !strings.Contains(err.Error(), object) {
+		if _, _, err := Verify(t.Context(), st, key, ReadOptions{}); !errors.Is(err, want) || !strings.Contains(err.Error(), object) {
 			t.Errorf("%s: verified: %v, want %v of %s", name, err, want, object)
 		}
 		if !maps.Equal(changed, objects(t, st)) {
@@ -320,13 +321,13 @@ func TestDamageIsFound(t *testing.T) {
 		try(k+" empty", func(m map[string]string) { m[k] = "" }, k, ErrCorrupt)
 		try(k+" missing", func(m map[string]string) { delete(m, k) }, k, store.ErrNotFound)
 	}
-	a, b := PartKey(key, 0), PartKey(key, 1)
-	try("parts swapped", func(m map[string]string) { m[a], m[b] = m[b], m[a] }, "part", ErrCorrupt)
+	a, b := SegmentKey(key, 0), SegmentKey(key, 1)
+	try("segments swapped", func(m map[string]string) { m[a], m[b] = m[b], m[a] }, "segment", ErrCorrupt)
 	newer := func(m map[string]string) {
 		k := IndexKey(key)
-		m[k] = magic + "\x02\x00\x00\x00" + m[k][len(magic)+4:]
+		m[k] = magic + "\x03\x00\x00\x00" + m[k][len(magic)+4:]
 	}
-	try("newer", newer, "format is 2, this program reads up to 1", ErrNewer)
+	try("newer", newer, "format is 3, this program reads up to 2", ErrNewer)
 	try("newer", newer, "index", manifest.ErrNewer)
 	try("format zero", func(m map[string]string) {
 		k := IndexKey(key)
@@ -342,7 +343,7 @@ func TestDamageIsFound(t *testing.T) {
 func TestPointsAreFiredAndObeyed(t *testing.T) {
 	src := makeTree(t, rand.New(rand.NewPCG(seed, 6)), 30)
 	boom := errors.New("boom")
-	for _, at := range []point.Point{"", point.BaseBeforePart, point.BaseAfterPart, point.BaseAfterLastPart, point.BaseAfterIndex} {
+	for _, at := range []point.Point{"", point.BaseBeforeSegment, point.BaseAfterSegment, point.BaseAfterLastSegment, point.BaseAfterIndex} {
 		for nth := 1; nth <= 3; nth += 2 {
 			st := mem.New(mem.Options{})
 			var mu sync.Mutex
@@ -356,16 +357,16 @@ func TestPointsAreFiredAndObeyed(t *testing.T) {
 				}
 				return nil
 			}
-			stats, err := Write(t.Context(), st, key, src, WriteOptions{Hook: hook, PartBytes: 40_000, FrameBytes: 16384})
+			_, stats, err := Write(t.Context(), st, key, src, WriteOptions{Hook: hook, SegmentBytes: 40_000, FrameBytes: 16384})
 			_, indexErr := st.Get(t.Context(), IndexKey(key))
 			wantIndex := at == "" || at == point.BaseAfterIndex
-			single := nth == 3 && (at == point.BaseAfterLastPart || at == point.BaseAfterIndex)
+			single := nth == 3 && (at == point.BaseAfterLastSegment || at == point.BaseAfterIndex)
 			switch {
 			case at == "" || single:
 				check(t, err)
-				if count[point.BaseBeforePart] != stats.Parts || count[point.BaseAfterPart] != stats.Parts || stats.Parts < 3 ||
-					count[point.BaseAfterLastPart] != 1 || count[point.BaseAfterIndex] != 1 {
-					t.Fatalf("%d parts, fired %v", stats.Parts, count)
+				if count[point.BaseBeforeSegment] != stats.Segments || count[point.BaseAfterSegment] != stats.Segments || stats.Segments < 3 ||
+					count[point.BaseAfterLastSegment] != 1 || count[point.BaseAfterIndex] != 1 {
+					t.Fatalf("%d segments, fired %v", stats.Segments, count)
 				}
 			case !errors.Is(err, boom):
 				t.Fatalf("%s: %v", at, err)
@@ -373,7 +374,7 @@ func TestPointsAreFiredAndObeyed(t *testing.T) {
 				t.Fatalf("%s: index %v", at, indexErr)
 			}
 			// The same tree under the same key goes on from what is there.
-			_, err = Write(t.Context(), st, key, src, WriteOptions{PartBytes: 40_000, FrameBytes: 16384})
+			_, _, err = Write(t.Context(), st, key, src, WriteOptions{SegmentBytes: 40_000, FrameBytes: 16384})
 			check(t, err)
 			if describe(t, restore(t, st)) != describe(t, src) {
 				t.Fatalf("%s: the second try restores something else", at)
@@ -426,8 +427,8 @@ func TestStoreFaults(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			counted := store.Count(mem.New(mem.Options{}))
 			st := &faulty{Store: counted, fault: c.fault}
-			_, err := Write(t.Context(), st, key, src, WriteOptions{
-				PartBytes: 40_000, FrameBytes: 16384, Parallel: 2, Clock: noWait{clock.System()},
+			_, _, err := Write(t.Context(), st, key, src, WriteOptions{
+				SegmentBytes: 40_000, FrameBytes: 16384, Parallel: 2, Clock: noWait{clock.System()},
 			})
 			if !errors.Is(err, c.want) {
 				t.Fatalf("%v, want %v", err, c.want)
@@ -456,14 +457,14 @@ func TestContextStopsBoth(t *testing.T) {
 			}
 		}
 		st := mem.New(mem.Options{})
-		small := WriteOptions{PartBytes: 20_000, FrameBytes: 8192, Parallel: 2, Progress: stop}
-		if _, err := Write(ctx, st, key, src, small); !errors.Is(err, context.Canceled) {
+		small := WriteOptions{SegmentBytes: 20_000, FrameBytes: 8192, Parallel: 2, Progress: stop}
+		if _, _, err := Write(ctx, st, key, src, small); !errors.Is(err, context.Canceled) {
 			t.Fatalf("write: %v", err)
 		}
 		full := restoreSource(t, src)
 		ctx, cancel = context.WithCancel(t.Context())
 		calls = 0
-		_, err := Read(ctx, full, key, memfs.New(memfs.Options{}), ReadOptions{Progress: stop, Parallel: 2})
+		_, _, err := Read(ctx, full, key, memfs.New(memfs.Options{}), ReadOptions{Progress: stop, Parallel: 2})
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("read: %v", err)
 		}
@@ -479,7 +480,7 @@ func TestWriteACloneWhileTheOriginalGoesOn(t *testing.T) {
 	done := make(chan error)
 	clone := src.Clone()
 	go func() {
-		_, err := Write(t.Context(), st, key, clone, WriteOptions{FrameBytes: 8192})
+		_, _, err := Write(t.Context(), st, key, clone, WriteOptions{FrameBytes: 8192})
 		done <- err
 	}()
 	page := bytes.Repeat([]byte{9}, memfs.ChunkSize)

@@ -43,7 +43,7 @@ func BenchmarkWrite100MB(b *testing.B) {
 			for b.Loop() {
 				st := mem.New(mem.Options{})
 				var err error
-				stats, err = Write(b.Context(), st, key, src, WriteOptions{Level: level})
+				_, stats, err = Write(b.Context(), st, key, src, WriteOptions{Level: level})
 				check(b, err)
 			}
 			b.ReportMetric(float64(stats.RawBytes)/float64(stats.StoredBytes), "ratio")
@@ -53,11 +53,11 @@ func BenchmarkWrite100MB(b *testing.B) {
 
 func BenchmarkRead100MB(b *testing.B) {
 	st := mem.New(mem.Options{})
-	_, err := Write(b.Context(), st, key, largeTree(b, benchBytes), WriteOptions{})
+	_, _, err := Write(b.Context(), st, key, largeTree(b, benchBytes), WriteOptions{})
 	check(b, err)
 	b.SetBytes(benchBytes)
 	for b.Loop() {
-		_, err := Read(b.Context(), st, key, memfs.New(memfs.Options{}), ReadOptions{})
+		_, _, err := Read(b.Context(), st, key, memfs.New(memfs.Options{}), ReadOptions{})
 		check(b, err)
 	}
 }

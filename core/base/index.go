@@ -1,10 +1,12 @@
 package base
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -15,12 +17,14 @@ import (
 const (
 	magic      = "BPGLAYER"
 	headerSize = len(magic) + 12
+	formatPart = 1 // a layer that shares nothing: its parts are its own
 
 	// What an index may hold. A body of this size describes some 600,000 files, or a terabyte.
 	maxIndexBytes = 64 << 20
-	maxParts      = 1_000_000 // part numbers have six digits
-	// The smallest encodings of one part, frame, entry and run: no count may promise more than the bytes that follow.
-	minPartBytes, minFrameBytes, minEntryBytes, minRunBytes = 6, 5, 4, 2
+	maxSegments   = 1_000_000 // the numbers of a layer's segments have six digits
+	// The smallest encodings of one segment, frame, entry and run: no count may promise more than the bytes that follow.
+	minSegmentBytes, minFrameBytes, minEntryBytes, minRunBytes = 8, 5, 4, 2
+	maxOrigin                                                  = 256 // bytes of the name of the layer that a segment was written for
 )
 
 type kind uint8
@@ -32,19 +36,31 @@ const (
 	kindLink // another name of an earlier file
 )
 
-// index describes a layer.
+// index describes a layer. The chunks of all its segments, those included that it does not use, have addresses: the first segment's
+// begin at zero, each other's where the one before ends.
 type index struct {
 	frameBytes int
-	chunks     int64 // in the stream
-	parts      []part
-	frames     []frame
+	segments   []segment
 	entries    []entry
 }
 
-type part struct {
-	frames int // how many
-	size   int64
-	crc    uint32
+// segment is an object of frames. All frames but the last are full.
+type segment struct {
+	layer  string // that it was written for
+	n      int    // its number among those
+	part   bool   // it is a part of a layer of format 1
+	chunks int64
+	frames []frame
+	first  int64 // address of its first chunk
+	size   int64 // bytes of the object
+	live   int64 // chunks that the layer uses
+}
+
+func (s *segment) key() string {
+	if s.part {
+		return partKey(s.layer, s.n)
+	}
+	return SegmentKey(s.layer, s.n)
 }
 
 type frame struct {
@@ -62,15 +78,60 @@ type entry struct {
 	target string
 }
 
-// run is a sequence of chunks of one file that the stream holds.
-type run struct{ first, count int64 }
+// run is a sequence of chunks of one file, at addresses one after the other.
+type run struct{ first, count, at int64 }
 
 func (x *index) frameChunks() int64 { return int64(x.frameBytes / memfs.ChunkSize) }
 
-// rawSize is the uncompressed size of a frame: the last may be short.
-func (x *index) rawSize(frame int) int {
-	left := x.chunks - int64(frame)*x.frameChunks()
-	return int(min(left, x.frameChunks())) * memfs.ChunkSize
+// rawChunks is how many chunks a frame of a segment holds: the last may be short.
+func (x *index) rawChunks(s *segment, frame int) int64 {
+	return min(s.chunks-int64(frame)*x.frameChunks(), x.frameChunks())
+}
+
+// framesOf is how many frames so many chunks take.
+func (x *index) framesOf(chunks int64) int64 {
+	return (chunks + x.frameChunks() - 1) / x.frameChunks()
+}
+
+// settle reckons addresses and sizes.
+func (x *index) settle() {
+	at := int64(0)
+	for i := range x.segments {
+		s := &x.segments[i]
+		s.first, s.size = at, 0
+		for _, f := range s.frames {
+			s.size += int64(f.size)
+		}
+		at += s.chunks
+	}
+}
+
+// end is the address behind the last chunk.
+func (x *index) end() int64 {
+	if len(x.segments) == 0 {
+		return 0
+	}
+	last := &x.segments[len(x.segments)-1]
+	return last.first + last.chunks
+}
+
+// segmentAt is the number of the segment that an address is in.
+func (x *index) segmentAt(at int64) int {
+	i, found := slices.BinarySearchFunc(x.segments, at, func(s segment, at int64) int { return cmp.Compare(s.first, at) })
+	if !found {
+		i--
+	}
+	return i
+}
+
+// liveChunks is how many chunks the files have.
+func (x *index) liveChunks() (n int64) {
+	for i := range x.entries {
+		for _, r := range x.entries[i].runs {
+			n += r.count
+		}
+	}
+	return n
 }
 
 func (x *index) files() int {
@@ -86,28 +147,37 @@ func (x *index) files() int {
 // encodeIndex gives the index object.
 func encodeIndex(x *index) ([]byte, error) {
 	body := binary.AppendUvarint(nil, uint64(x.frameBytes))
-	body = binary.AppendUvarint(body, uint64(x.chunks))
-	body = binary.AppendUvarint(body, uint64(len(x.parts)))
-	for _, p := range x.parts {
-		body = binary.AppendUvarint(body, uint64(p.frames))
-		body = binary.AppendUvarint(body, uint64(p.size))
-		body = binary.LittleEndian.AppendUint32(body, p.crc)
-	}
-	for _, f := range x.frames {
-		body = binary.AppendUvarint(body, uint64(f.size))
-		body = binary.LittleEndian.AppendUint32(body, f.crc)
+	body = binary.AppendUvarint(body, uint64(len(x.segments)))
+	layer := ""
+	for i := range x.segments {
+		s := &x.segments[i]
+		name := strings.TrimPrefix(s.layer, keyPrefix)
+		if name == layer {
+			name = ""
+		} else {
+			layer = name
+		}
+		body = appendText(body, name)
+		body = binary.AppendUvarint(body, uint64(s.n))
+		body = binary.AppendUvarint(body, uint64(s.chunks))
+		for _, f := range s.frames {
+			body = binary.AppendUvarint(body, uint64(f.size))
+			body = binary.LittleEndian.AppendUint32(body, f.crc)
+		}
 	}
 	body = binary.AppendUvarint(body, uint64(len(x.entries)))
+	at := int64(0)
 	for i := range x.entries {
-		body = x.entries[i].append(body)
+		body = x.entries[i].append(body, &at)
 	}
 	if len(body) > maxIndexBytes {
 		return nil, fmt.Errorf("%w: its index has %d bytes, the limit is %d", ErrTooLarge, len(body), maxIndexBytes)
 	}
-	return seal(body)
+	return seal(body, Format)
 }
 
-func (e *entry) append(b []byte) []byte {
+// append encodes an entry. at is the address behind the last run that was encoded: most runs go on there.
+func (e *entry) append(b []byte, at *int64) []byte {
 	b = append(b, byte(e.kind))
 	b = appendText(b, e.path)
 	b = binary.AppendUvarint(b, uint64(e.perm))
@@ -120,7 +190,8 @@ func (e *entry) append(b []byte) []byte {
 		for _, r := range e.runs {
 			b = binary.AppendUvarint(b, uint64(r.first-next))
 			b = binary.AppendUvarint(b, uint64(r.count))
-			next = r.first + r.count
+			b = binary.AppendVarint(b, r.at-*at)
+			next, *at = r.first+r.count, r.at+r.count
 		}
 	case kindSymlink, kindLink:
 		b = appendText(b, e.target)
@@ -133,14 +204,14 @@ func appendText(b []byte, s string) []byte {
 }
 
 // seal puts the header before the compressed body.
-func seal(body []byte) ([]byte, error) {
+func seal(body []byte, format uint32) ([]byte, error) {
 	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true))
 	if err != nil {
 		return nil, err
 	}
 	defer z.Close()
 	object := append(make([]byte, 0, headerSize+len(body)/2), magic...)
-	object = binary.LittleEndian.AppendUint32(object, Format)
+	object = binary.LittleEndian.AppendUint32(object, format)
 	object = binary.LittleEndian.AppendUint32(object, uint32(len(body)))
 	object = append(object, 0, 0, 0, 0)
 	object = z.EncodeAll(body, object)
@@ -149,43 +220,45 @@ func seal(body []byte) ([]byte, error) {
 }
 
 // unseal checks the header and gives the body. It changes object.
-func unseal(object []byte) ([]byte, error) {
+func unseal(object []byte) (body []byte, format uint32, err error) {
 	if len(object) < headerSize || string(object[:len(magic)]) != magic {
-		return nil, fmt.Errorf("%w: it does not begin as an index does (%d bytes)", ErrCorrupt, len(object))
+		return nil, 0, fmt.Errorf("%w: it does not begin as an index does (%d bytes)", ErrCorrupt, len(object))
 	}
-	if v := binary.LittleEndian.Uint32(object[len(magic):]); v > Format {
-		return nil, fmt.Errorf("%w: its format is %d, this program reads up to %d: upgrade it", ErrNewer, v, Format)
-	} else if v != Format {
-		return nil, fmt.Errorf("%w: its format is %d", ErrCorrupt, v)
+	format = binary.LittleEndian.Uint32(object[len(magic):])
+	switch {
+	case format > Format:
+		return nil, 0, fmt.Errorf("%w: its format is %d, this program reads up to %d: upgrade it", ErrNewer, format, Format)
+	case format < formatPart:
+		return nil, 0, fmt.Errorf("%w: its format is %d", ErrCorrupt, format)
 	}
 	size := binary.LittleEndian.Uint32(object[len(magic)+4:])
 	want := binary.LittleEndian.Uint32(object[headerSize-4:])
 	clear(object[headerSize-4 : headerSize])
 	if got := checksum(object); got != want {
-		return nil, fmt.Errorf("%w: its checksum is %08x, want %08x", ErrCorrupt, got, want)
+		return nil, 0, fmt.Errorf("%w: its checksum is %08x, want %08x", ErrCorrupt, got, want)
 	}
 	if size > maxIndexBytes {
-		return nil, fmt.Errorf("%w: its body has %d bytes, the limit is %d", ErrCorrupt, size, maxIndexBytes)
+		return nil, 0, fmt.Errorf("%w: its body has %d bytes, the limit is %d", ErrCorrupt, size, maxIndexBytes)
 	}
 	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(max(zstd.MinWindowSize, uint64(size))))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer z.Close()
-	body, err := z.DecodeAll(object[headerSize:], nil)
+	body, err = z.DecodeAll(object[headerSize:], nil)
 	if err != nil || len(body) != int(size) {
-		return nil, fmt.Errorf("%w: its body does not decompress to %d bytes (%d, %v)", ErrCorrupt, size, len(body), err)
+		return nil, 0, fmt.Errorf("%w: its body does not decompress to %d bytes (%d, %v)", ErrCorrupt, size, len(body), err)
 	}
-	return body, nil
+	return body, format, nil
 }
 
-// decodeIndex reads an index object, which it changes. Whatever it accepts is consistent: Read relies on it.
-func decodeIndex(object []byte) (*index, error) {
-	body, err := unseal(object)
+// decodeIndex reads the index object of a layer, which it changes. Whatever it accepts is consistent: Read relies on it.
+func decodeIndex(layer string, object []byte) (*index, error) {
+	body, format, err := unseal(object)
 	if err != nil {
 		return nil, err
 	}
-	d := decoder{left: body}
+	d := decoder{left: body, layer: layer, parts: format == formatPart}
 	x := d.index()
 	if d.err == nil && len(d.left) > 0 {
 		d.fail("%d bytes follow the last entry", len(d.left))
@@ -198,8 +271,11 @@ func decodeIndex(object []byte) (*index, error) {
 
 // decoder reads a body; after the first error it reads nothing more.
 type decoder struct {
-	left []byte
-	err  error
+	left  []byte
+	layer string
+	parts bool  // format 1
+	at    int64 // address behind the last run
+	err   error
 }
 
 func (d *decoder) fail(format string, args ...any) {
@@ -220,6 +296,17 @@ func (d *decoder) number(limit int64) int64 {
 	}
 	d.left = d.left[n:]
 	return int64(v)
+}
+
+// signed reads a varint with a sign.
+func (d *decoder) signed() int64 {
+	v, n := binary.Varint(d.left)
+	if n <= 0 {
+		d.fail("%w", errCut)
+		return 0
+	}
+	d.left = d.left[n:]
+	return v
 }
 
 // count reads how many things follow that take at least size bytes each.
@@ -252,60 +339,77 @@ func (d *decoder) index() *index {
 		d.fail("frames of %d bytes", x.frameBytes)
 		return x
 	}
-	x.chunks = d.number(math.MaxInt64 / MaxFrameBytes)
-	d.parts(x)
+	if d.parts {
+		d.partsOf(x)
+	} else {
+		d.segments(x)
+	}
+	x.settle()
 	d.entries(x)
+	if d.err == nil {
+		d.use(x)
+	}
 	return x
 }
 
 // maxStored bounds a compressed frame: zstd adds little to what it cannot compress.
 func maxStored(frameBytes int) int64 { return int64(frameBytes + frameBytes/64 + 1024) }
 
-func (d *decoder) parts(x *index) {
-	total := int((x.chunks + x.frameChunks() - 1) / x.frameChunks())
-	n := d.count(minPartBytes)
-	if n > maxParts {
-		d.fail("%d parts, the limit is %d", n, maxParts)
+func (d *decoder) segments(x *index) {
+	n := d.count(minSegmentBytes)
+	if n > maxSegments {
+		d.fail("%d segments, the limit is %d", n, maxSegments)
 		return
 	}
-	x.parts = make([]part, n)
-	frames := 0
-	for i := range x.parts {
-		p := &x.parts[i]
-		p.frames = int(d.number(int64(total - frames)))
-		p.size = d.number(MaxPartBytes + maxStored(x.frameBytes))
-		p.crc = d.crc()
-		if p.frames == 0 {
-			d.fail("part %d has no frames", i)
+	x.segments = make([]segment, n)
+	seen := make(map[string]bool, n)
+	layer := ""
+	for i := range x.segments {
+		s := &x.segments[i]
+		if name := d.text(maxOrigin); name != "" {
+			layer = keyPrefix + name
 		}
-		frames += p.frames
-	}
-	if frames != total || total > len(d.left)/minFrameBytes {
-		d.fail("%d frames in parts, %d chunks need %d", frames, x.chunks, total)
+		*s = segment{layer: layer, n: int(d.number(maxSegments - 1)), chunks: d.number(math.MaxInt64 / MaxFrameBytes / maxSegments)}
+		key := s.key()
+		switch _, ok := ParseSegment(key); {
+		case d.err != nil:
+			return
+		case !ok:
+			d.fail("%q is no segment's name", key)
+		case seen[key]:
+			d.fail("segment %q comes twice", key)
+		case s.chunks == 0:
+			d.fail("segment %q has no chunks", key)
+		case x.framesOf(s.chunks) > int64(len(d.left)/minFrameBytes):
+			d.fail("segment %q has %d chunks: %w", key, s.chunks, errCut)
+		default:
+			seen[key] = true
+			d.frames(x, s, int(x.framesOf(s.chunks)))
+			continue
+		}
 		return
 	}
-	x.frames = make([]frame, total)
-	f := 0
-	for i, p := range x.parts {
-		sum := int64(0)
-		for range p.frames {
-			x.frames[f] = frame{size: int(d.number(maxStored(x.frameBytes))), crc: d.crc()}
-			sum += int64(x.frames[f].size)
-			f++
-		}
-		if sum != p.size {
-			d.fail("part %d has %d bytes, its frames %d", i, p.size, sum)
-		}
+}
+
+func (d *decoder) frames(x *index, s *segment, n int) {
+	s.frames = make([]frame, n)
+	size := int64(0)
+	for i := range s.frames {
+		f := frame{size: int(d.number(maxStored(x.frameBytes))), crc: d.crc()}
+		size += int64(f.size)
+		s.frames[i] = f
+	}
+	if size > MaxSegmentBytes+maxStored(x.frameBytes) {
+		d.fail("segment %q has %d bytes", s.key(), size)
 	}
 }
 
 func (d *decoder) entries(x *index) {
 	x.entries = make([]entry, d.count(minEntryBytes))
 	seen := make(map[string]kind, len(x.entries))
-	chunks := int64(0)
 	for i := range x.entries {
 		e := &x.entries[i]
-		d.entry(e)
+		d.entry(x, e)
 		if d.err != nil {
 			return
 		}
@@ -314,32 +418,24 @@ func (d *decoder) entries(x *index) {
 			return
 		}
 		seen[e.path] = e.kind
-		for _, r := range e.runs {
-			chunks += r.count
-		}
-		if chunks > x.chunks {
-			break
-		}
 	}
-	if len(x.entries) == 0 || chunks != x.chunks {
-		d.fail("%d entries use %d chunks, the stream has %d", len(x.entries), chunks, x.chunks)
+	if len(x.entries) == 0 {
+		d.fail("it has no entries")
 	}
 }
 
-func (d *decoder) entry(e *entry) {
+func (d *decoder) entry(x *index, e *entry) {
 	e.kind = kind(d.number(int64(kindLink)))
 	e.path = d.text(memfs.PathMax)
 	e.perm = uint32(d.number(0o7777))
-	v, n := binary.Varint(d.left)
-	if n <= 0 {
-		d.fail("%w", errCut)
+	e.mtime = d.signed()
+	if d.err != nil {
 		return
 	}
-	e.mtime, d.left = v, d.left[n:]
 	switch e.kind {
 	case kindDir:
 	case kindFile:
-		d.runs(e)
+		d.runs(x, e)
 	case kindSymlink, kindLink:
 		if e.target = d.text(memfs.PathMax); e.target == "" {
 			d.fail("%q leads nowhere", e.path)
@@ -349,7 +445,7 @@ func (d *decoder) entry(e *entry) {
 	}
 }
 
-func (d *decoder) runs(e *entry) {
+func (d *decoder) runs(x *index, e *entry) {
 	e.size = d.number(memfs.MaxFileSize)
 	chunks := (e.size + memfs.ChunkSize - 1) / memfs.ChunkSize
 	n := d.count(minRunBytes)
@@ -360,13 +456,60 @@ func (d *decoder) runs(e *entry) {
 	next := int64(0)
 	for i := range e.runs {
 		skip := d.number(chunks)
-		r := run{first: next + skip, count: d.number(chunks)}
+		r := run{first: next + skip, count: d.number(chunks), at: d.at}
+		if !d.parts {
+			r.at += d.signed()
+		}
 		next = r.first + r.count
-		if r.count == 0 || next > chunks || (i > 0 && skip == 0) {
+		if r.count == 0 || next > chunks {
 			d.fail("%q: chunks %d to %d of %d", e.path, r.first, next, chunks)
 			return
 		}
-		e.runs[i] = r
+		if i > 0 && skip == 0 && r.at == d.at {
+			d.fail("%q: chunk %d begins a run where none ends", e.path, r.first)
+			return
+		}
+		if r.at < 0 || r.at > x.end()-r.count {
+			d.fail("%q: chunk %d is at %d of %d", e.path, r.first, r.at, x.end())
+			return
+		}
+		e.runs[i], d.at = r, r.at+r.count
+	}
+}
+
+// tally counts which chunks of each segment are used.
+func (x *index) tally() {
+	for i := range x.segments {
+		x.segments[i].live = 0
+	}
+	for i := range x.entries {
+		for _, r := range x.entries[i].runs {
+			x.split(r.at, r.count, func(segment int, _, n int64) { x.segments[segment].live += n })
+		}
+	}
+}
+
+// use counts which chunks of each segment are used, and refuses an index that uses one twice, or a segment not at all.
+func (d *decoder) use(x *index) {
+	var runs []run
+	for i := range x.entries {
+		runs = append(runs, x.entries[i].runs...)
+	}
+	slices.SortFunc(runs, func(a, b run) int { return cmp.Compare(a.at, b.at) })
+	next := int64(0)
+	for _, r := range runs {
+		if r.at < next {
+			d.fail("the chunk at %d is used twice", r.at)
+			return
+		}
+		next = r.at + r.count
+	}
+	x.tally()
+	for i := range x.segments {
+		if s := &x.segments[i]; s.live == 0 || d.parts && s.live != s.chunks {
+			d.fail("segment %q has %d chunks, %d are used", s.key(), s.chunks, s.live)
+			return
+		}
 	}
 }
 

@@ -4,42 +4,57 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"blobpglite/core/memfs"
+	"blobpglite/core/store/mem"
 )
 
+// sampleIndex uses 5 of the 6 chunks of its segments.
 func sampleIndex() *index {
-	return &index{
-		frameBytes: 2 * memfs.ChunkSize, chunks: 5,
-		parts:  []part{{frames: 2, size: 30, crc: 1}, {frames: 1, size: 7, crc: 2}},
-		frames: []frame{{10, 3}, {20, 4}, {7, 5}},
+	x := &index{
+		frameBytes: 2 * memfs.ChunkSize,
+		segments: []segment{
+			{layer: Key(3, 5), n: 2, chunks: 3, frames: []frame{{10, 3}, {20, 4}}},
+			{layer: Key(3, 5), n: 0, chunks: 2, frames: []frame{{8, 6}}},
+			{layer: Key(0, 0) + "-01ID", n: 7, chunks: 1, frames: []frame{{7, 5}}},
+		},
 		entries: []entry{
 			{kind: kindDir, perm: 0o700, mtime: -5},
-			{kind: kindFile, path: "a", perm: 0o600, mtime: 1 << 60, size: 9 * memfs.ChunkSize, runs: []run{{1, 2}, {5, 2}}},
+			{kind: kindFile, path: "a", perm: 0o600, mtime: 1 << 60, size: 9 * memfs.ChunkSize, runs: []run{{1, 2, 2}, {5, 1, 4}, {6, 1, 0}}},
 			{kind: kindDir, path: "d", perm: 0o750},
-			{kind: kindFile, path: "d/e", size: 1, runs: []run{{0, 1}}},
+			{kind: kindFile, path: "d/e", size: 1, runs: []run{{0, 1, 5}}},
 			{kind: kindFile, path: "d/f", size: memfs.MaxFileSize},
 			{kind: kindLink, path: "d/g", target: "a"},
 			{kind: kindSymlink, path: "s", target: "../x"},
 		},
 	}
+	x.settle()
+	x.tally()
+	return x
+}
+
+func decoded(t testing.TB, x *index) (*index, error) {
+	t.Helper()
+	object, err := encodeIndex(x)
+	check(t, err)
+	return decodeIndex(key, object)
 }
 
 func TestIndexRoundTrip(t *testing.T) {
-	for _, x := range []*index{sampleIndex(), {
-		frameBytes: MaxFrameBytes, parts: []part{}, frames: []frame{}, entries: []entry{{kind: kindDir}},
-	}} {
-		object, err := encodeIndex(x)
-		check(t, err)
-		got, err := decodeIndex(object)
+	for _, x := range []*index{sampleIndex(), {frameBytes: MaxFrameBytes, segments: []segment{}, entries: []entry{{kind: kindDir}}}} {
+		got, err := decoded(t, x)
 		check(t, err)
 		if !reflect.DeepEqual(got, x) {
 			t.Fatalf("%+v\nwant\n%+v", got, x)
 		}
+	}
+	if use := (&Layer{index: sampleIndex(), size: 100}).Use(); use != (Use{Segments: 3, StoredBytes: 145, Chunks: 6, LiveChunks: 5}) {
+		t.Errorf("%+v", use)
 	}
 }
 
@@ -49,13 +64,21 @@ func TestIndexContradictions(t *testing.T) {
 		"no frame size":        func(x *index) { x.frameBytes = 0 },
 		"uneven frame size":    func(x *index) { x.frameBytes = 10000 },
 		"large frame size":     func(x *index) { x.frameBytes = MaxFrameBytes + memfs.ChunkSize },
-		"more chunks":          func(x *index) { x.chunks = 6 },
-		"one frame more":       func(x *index) { x.chunks = 7 },
-		"fewer chunks":         func(x *index) { x.chunks = 4 },
-		"absurd chunks":        func(x *index) { x.chunks = 1 << 62 },
-		"part without frames":  func(x *index) { x.parts = append(x.parts, part{}) },
-		"part too long":        func(x *index) { x.parts[1].size++ },
-		"frame too long":       func(x *index) { x.frames[2].size = 1 << 20; x.parts[1].size = 1 << 20 },
+		"no chunks":            func(x *index) { x.segments[2].chunks, x.segments[2].frames = 0, nil },
+		"one frame more":       func(x *index) { x.segments[1].chunks = 3 },
+		"absurd chunks":        func(x *index) { x.segments[1].chunks = 1 << 62 },
+		"frame too long":       func(x *index) { x.segments[0].frames[0].size = 1 << 20 },
+		"segment twice":        func(x *index) { x.segments[1].n = 2 },
+		"segment of nobody":    func(x *index) { x.segments[0].layer, x.segments[1].layer = "", "" },
+		"segment elsewhere":    func(x *index) { x.segments[0].layer = "base/../../other/1-2" },
+		"segment of no epoch":  func(x *index) { x.segments[2].layer = "base/x-2" },
+		"segment number":       func(x *index) { x.segments[2].n = maxSegments },
+		"segment not used":     func(x *index) { x.entries[3].runs = nil },
+		"chunk used twice":     func(x *index) { x.entries[3].runs[0].at = 4 },
+		"runs overlap":         func(x *index) { x.entries[1].runs[2].at = 3 },
+		"address behind":       func(x *index) { x.entries[3].runs[0].at = 6 },
+		"address before":       func(x *index) { x.entries[3].runs[0].at = -1 },
+		"address far away":     func(x *index) { x.entries[3].runs[0].at = 1<<63 - 1 },
 		"no root":              func(x *index) { x.entries = x.entries[1:] },
 		"nothing":              func(x *index) { x.entries = nil },
 		"root is a file":       func(x *index) { x.entries[0].kind = kindFile },
@@ -77,7 +100,7 @@ func TestIndexContradictions(t *testing.T) {
 		"chunk past the end":   func(x *index) { x.entries[1].size = 6 * memfs.ChunkSize },
 		"chunk of no file":     func(x *index) { x.entries[3].size = 0 },
 		"empty run":            func(x *index) { x.entries[3].runs[0].count = 0 },
-		"runs that touch":      func(x *index) { x.entries[1].runs = []run{{1, 2}, {3, 2}} },
+		"runs that touch":      func(x *index) { x.entries[1].runs = []run{{1, 1, 2}, {2, 1, 3}, {5, 1, 4}, {6, 1, 0}} },
 		"link to a directory":  func(x *index) { x.entries[5].target = "d" },
 		"link to nothing":      func(x *index) { x.entries[5].target = "b" },
 		"link to a later file": func(x *index) { x.entries[5].target = "z" },
@@ -85,24 +108,22 @@ func TestIndexContradictions(t *testing.T) {
 	} {
 		x := sampleIndex()
 		spoil(x)
-		object, err := encodeIndex(x)
-		check(t, err)
-		if _, err := decodeIndex(object); !errors.Is(err, ErrCorrupt) {
+		if _, err := decoded(t, x); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	for name, object := range map[string][]byte{
-		"body with a tail": must(seal(append(bodyOf(t, sampleIndex()), 0))),
-		"body cut":         must(seal(bodyOf(t, sampleIndex())[:40])),
-		"body empty":       must(seal(nil)),
+		"body with a tail": must(seal(append(bodyOf(t, sampleIndex()), 0), Format)),
+		"body cut":         must(seal(bodyOf(t, sampleIndex())[:40], Format)),
+		"body empty":       must(seal(nil, Format)),
 	} {
-		if _, err := decodeIndex(object); !errors.Is(err, ErrCorrupt) {
+		if _, err := decodeIndex(key, object); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	lying := must(seal(bodyOf(t, sampleIndex())))
+	lying := must(seal(bodyOf(t, sampleIndex()), Format))
 	binary.LittleEndian.PutUint32(lying[len(magic)+4:], maxIndexBytes+1)
-	if _, err := decodeIndex(resum(lying)); !errors.Is(err, ErrCorrupt) {
+	if _, err := decodeIndex(key, resum(lying)); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("body of another length: %v", err)
 	}
 }
@@ -118,7 +139,7 @@ func bodyOf(t testing.TB, x *index) []byte {
 	t.Helper()
 	object, err := encodeIndex(x)
 	check(t, err)
-	body, err := unseal(object)
+	body, _, err := unseal(object)
 	check(t, err)
 	return body
 }
@@ -132,34 +153,40 @@ func resum(object []byte) []byte {
 	return object
 }
 
-// FuzzDecodeIndex gives the decoder objects with right checksums, and bodies under a right header.
+// FuzzDecodeIndex gives the decoder objects with right checksums, and bodies under a right header of either format.
 func FuzzDecodeIndex(f *testing.F) {
 	rng := rand.New(rand.NewPCG(seed, 10))
-	p, err := planTree(makeTree(f, rng, 10), must(WriteOptions{}.withDefaults()))
+	l, _, err := Write(f.Context(), mem.New(mem.Options{}), key, makeTree(f, rng, 10), WriteOptions{})
 	check(f, err)
-	p.index.chunks = 0
-	for i := range p.index.entries {
-		p.index.entries[i].runs = nil
+	for _, x := range []*index{sampleIndex(), l.index} {
+		f.Add(must(encodeIndex(x)), byte(0))
+		f.Add(bodyOf(f, x), byte(Format))
 	}
-	for _, x := range []*index{sampleIndex(), &p.index} {
-		f.Add(must(encodeIndex(x)), false)
-		f.Add(bodyOf(f, x), true)
-	}
-	f.Fuzz(func(t *testing.T, data []byte, isBody bool) {
+	old := must(os.ReadFile("testdata/format1/index"))
+	f.Add(slices.Clone(old), byte(0))
+	body, _, err := unseal(old)
+	check(f, err)
+	f.Add(body, byte(formatPart))
+	f.Fuzz(func(t *testing.T, data []byte, format byte) {
 		object := resum(slices.Clone(data))
-		if isBody {
-			object = must(seal(data))
+		if format != 0 {
+			object = must(seal(data, uint32(format)))
 		}
-		x, err := decodeIndex(object)
+		x, err := decodeIndex(key, object)
 		if err != nil {
 			if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrNewer) {
 				t.Fatalf("error of no kind: %v", err)
 			}
 			return
 		}
+		for i := range x.segments {
+			if x.segments[i].part {
+				return
+			}
+		}
 		again, err := encodeIndex(x)
 		check(t, err)
-		if y, err := decodeIndex(again); err != nil || !reflect.DeepEqual(x, y) {
+		if y, err := decodeIndex(key, again); err != nil || !reflect.DeepEqual(x, y) {
 			t.Fatalf("%+v became %+v, %v", x, y, err)
 		}
 	})

@@ -48,7 +48,7 @@ const memoryEnv = "BASE_TEST_MEMORY_DIR"
 func TestRestoreFitsInMemory(t *testing.T) {
 	if dir := os.Getenv(memoryEnv); dir != "" {
 		dst := memfs.New(memfs.Options{})
-		_, err := Read(t.Context(), dirStore(dir), key, dst, ReadOptions{})
+		_, _, err := Read(t.Context(), dirStore(dir), key, dst, ReadOptions{})
 		check(t, err)
 		fmt.Printf("peak %d used %d\n", peakBytes(t), dst.UsedBytes())
 		return
@@ -57,7 +57,7 @@ func TestRestoreFitsInMemory(t *testing.T) {
 	for name, fill := range map[string]func(testing.TB, int64) *memfs.FS{"compressible": largeTree, "random": randomTree} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			_, err := Write(t.Context(), dirStore(dir), key, fill(t, size), WriteOptions{})
+			_, _, err := Write(t.Context(), dirStore(dir), key, fill(t, size), WriteOptions{})
 			check(t, err)
 			exe, err := os.Executable()
 			check(t, err)

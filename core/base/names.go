@@ -6,46 +6,82 @@ import (
 	"strings"
 )
 
-// keyPrefix is where layers are.
-const keyPrefix = "base/"
+const (
+	keyPrefix     = "base/" // where layers are
+	segmentPrefix = "page/" // where page segments are
+)
 
-// Prefix is the folder of layers, for whoever lists them.
+// Prefix is the folder of layers, SegmentPrefix that of page segments, for whoever lists them.
 func Prefix() string { return keyPrefix }
+
+// SegmentPrefix is the folder of page segments.
+func SegmentPrefix() string { return segmentPrefix }
 
 // Key names the layer that a writer of an epoch takes at a record: groups of fixed width sort.
 func Key(epoch, seq uint64) string { return fmt.Sprintf("%s%020d-%020d", keyPrefix, epoch, seq) }
 
-// Object is what the key of a layer's object says.
-type Object struct {
-	Layer      string // base/<epoch>-<seq>, or with -<id> behind it
-	Epoch, Seq uint64
-	ID         string // of a database that begins with this layer; empty: none is in the name
-	Index      bool   // the index; otherwise a part
+// IndexKey is the key of a layer's index, the object that makes it one.
+func IndexKey(layer string) string { return layer + "/index" }
+
+// SegmentKey is the key of the n-th page segment that was written for a layer.
+func SegmentKey(layer string, n int) string {
+	return fmt.Sprintf("%s%s/%06d", segmentPrefix, strings.TrimPrefix(layer, keyPrefix), n)
 }
 
-// ParseObject reads the key of an index or of a part of a layer. ok is false for everything else that may stand below the
+// partKey is the key of the n-th part of a layer of format 1, which shares nothing.
+func partKey(layer string, n int) string { return fmt.Sprintf("%s/part/%06d", layer, n) }
+
+// Object is what the key of an object says.
+type Object struct {
+	Layer      string // base/<epoch>-<seq>, or with -<id> behind it; of a segment: the layer that it was written for
+	Epoch, Seq uint64
+	ID         string // of a database that begins with this layer; empty: none is in the name
+	Index      bool   // the index; otherwise a part of a layer of format 1, or a segment
+}
+
+// ParseObject reads the key of an index, or of a part of a layer of format 1. ok is false for everything else that may stand below the
 // folder of layers, so that who deletes touches nothing but what has exactly the shape of a layer's object.
 func ParseObject(key string) (o Object, ok bool) {
-	rest, isLayer := strings.CutPrefix(key, keyPrefix)
-	name, object, hasObject := strings.Cut(rest, "/")
-	if !isLayer || !hasObject {
+	name, object, ok := cutName(key, keyPrefix)
+	if !ok || !o.parse(name) {
 		return Object{}, false
 	}
-	var err error
-	epoch, seq, _ := strings.Cut(name, "-")
-	seq, o.ID, _ = strings.Cut(seq, "-")
-	if o.Epoch, err = strconv.ParseUint(epoch, 10, 64); err != nil {
-		return Object{}, false
-	}
-	if o.Seq, err = strconv.ParseUint(seq, 10, 64); err != nil {
-		return Object{}, false
-	}
-	o.Layer = keyPrefix + name
 	if key == IndexKey(o.Layer) {
 		o.Index = true
 		return o, true
 	}
 	digits, isPart := strings.CutPrefix(object, "part/")
 	n, err := strconv.ParseUint(digits, 10, 31)
-	return o, isPart && err == nil && key == PartKey(o.Layer, int(n))
+	return o, isPart && err == nil && key == partKey(o.Layer, int(n))
+}
+
+// ParseSegment reads the key of a page segment; ok is as in ParseObject.
+func ParseSegment(key string) (o Object, ok bool) {
+	name, digits, ok := cutName(key, segmentPrefix)
+	if !ok || !o.parse(name) {
+		return Object{}, false
+	}
+	n, err := strconv.ParseUint(digits, 10, 31)
+	return o, err == nil && key == SegmentKey(o.Layer, int(n))
+}
+
+func cutName(key, prefix string) (name, object string, ok bool) {
+	rest, below := strings.CutPrefix(key, prefix)
+	name, object, ok = strings.Cut(rest, "/")
+	return name, object, below && ok
+}
+
+// parse reads <epoch>-<seq> or <epoch>-<seq>-<id>.
+func (o *Object) parse(name string) bool {
+	epoch, seq, _ := strings.Cut(name, "-")
+	seq, o.ID, _ = strings.Cut(seq, "-")
+	var err error
+	if o.Epoch, err = strconv.ParseUint(epoch, 10, 64); err != nil {
+		return false
+	}
+	if o.Seq, err = strconv.ParseUint(seq, 10, 64); err != nil {
+		return false
+	}
+	o.Layer = keyPrefix + name
+	return true
 }

@@ -18,82 +18,100 @@ import (
 )
 
 // Read restores the layer key into dst, which must be empty: files with their full size and their holes, directories
-// (empty ones too), links, permissions, mtimes. Memory taken beyond dst: o.Parallel parts and a few frames. On an error
+// (empty ones too), links, permissions, mtimes. Memory taken beyond dst: o.Parallel segments and a few frames. On an error
 // dst is useless; the bucket is never changed.
 //
-// Errors: store.ErrNotFound (index or a part is missing: read the manifest again, the layer may have been collected),
+// Errors: store.ErrNotFound (index or a segment is missing: read the manifest again, the layer may have been collected),
 // ErrCorrupt, ErrNewer, store.ErrInvalid (options; dst is not empty), memfs's ENOSPC, the store's and the context's.
-func Read(ctx context.Context, st store.Store, key string, dst *memfs.FS, o ReadOptions) (Stats, error) {
-	stats, err := read(ctx, st, key, dst, o)
+func Read(ctx context.Context, st store.Store, key string, dst *memfs.FS, o ReadOptions) (*Layer, Stats, error) {
+	l, stats, err := read(ctx, st, key, dst, o)
 	if err != nil {
-		return Stats{}, fmt.Errorf("read layer %q: %w", key, err)
+		return nil, Stats{}, fmt.Errorf("read layer %q: %w", key, err)
 	}
-	return stats, nil
+	return l, stats, nil
 }
 
-func read(ctx context.Context, st store.Store, key string, dst *memfs.FS, o ReadOptions) (Stats, error) {
+func read(ctx context.Context, st store.Store, key string, dst *memfs.FS, o ReadOptions) (*Layer, Stats, error) {
 	o, err := o.withDefaults()
 	if err != nil {
-		return Stats{}, err
+		return nil, Stats{}, err
 	}
 	if names, err := dst.ReadDir("/"); err != nil || len(names) > 0 {
-		return Stats{}, errors.Join(fmt.Errorf("%w: the tree to restore into holds %d names", store.ErrInvalid, len(names)), err)
+		return nil, Stats{}, errors.Join(fmt.Errorf("%w: the tree to restore into holds %d names", store.ErrInvalid, len(names)), err)
 	}
 	began := o.Clock.Monotonic()
-	object, err := st.Get(ctx, IndexKey(key))
+	l, err := readIndex(ctx, st, key)
 	if err != nil {
-		return Stats{}, fmt.Errorf("get its index: %w", err)
+		return nil, Stats{}, err
 	}
 	fetched := o.Clock.Monotonic() - began
-	x, err := decodeIndex(object.Body)
-	if err != nil {
-		return Stats{}, fmt.Errorf("index %q: %w", IndexKey(key), err)
-	}
-	r := &reader{st: st, key: key, o: o, index: x}
+	r := &reader{st: st, o: o, index: l.index}
 	if err := r.makeTree(dst); err != nil {
-		return Stats{}, err
+		return nil, Stats{}, err
 	}
-	if err := errors.Join(r.fill(ctx), r.closeFiles()); err != nil {
-		return Stats{}, err
+	if err := errors.Join(r.each(ctx, r.install), r.closeFiles()); err != nil {
+		return nil, Stats{}, err
 	}
 	if err := r.setTimes(dst); err != nil {
-		return Stats{}, err
+		return nil, Stats{}, err
 	}
-	stats := Stats{
-		Files: x.files(), RawBytes: x.chunks * memfs.ChunkSize, StoredBytes: int64(len(object.Body)),
-		Parts: len(x.parts), Frames: len(x.frames),
-		Download: fetched + time.Duration(r.downloaded.Load()), Decompress: time.Duration(r.decompressed.Load()),
-		Wall: o.Clock.Monotonic() - began,
+	stats := r.stats(l)
+	stats.Download += fetched
+	stats.Wall = o.Clock.Monotonic() - began
+	return l, stats, nil
+}
+
+// ReadIndex reads what a layer's index says, and nothing of its segments. Errors: as of Read.
+func ReadIndex(ctx context.Context, st store.Store, key string) (*Layer, error) {
+	l, err := readIndex(ctx, st, key)
+	if err != nil {
+		return nil, fmt.Errorf("read layer %q: %w", key, err)
 	}
-	for _, p := range x.parts {
-		stats.StoredBytes += p.size
+	return l, nil
+}
+
+func readIndex(ctx context.Context, st store.Store, key string) (*Layer, error) {
+	object, err := st.Get(ctx, IndexKey(key))
+	if err != nil {
+		return nil, fmt.Errorf("get its index: %w", err)
 	}
-	return stats, nil
+	size := int64(len(object.Body))
+	x, err := decodeIndex(key, object.Body)
+	if err != nil {
+		return nil, fmt.Errorf("index %q: %w", IndexKey(key), err)
+	}
+	return &Layer{key: key, index: x, size: size}, nil
+}
+
+// stats are what was read of a layer.
+func (r *reader) stats(l *Layer) Stats {
+	s := Stats{
+		Files: r.index.files(), RawBytes: l.RawBytes(),
+		Download: time.Duration(r.downloaded.Load()), Decompress: time.Duration(r.decompressed.Load()),
+	}
+	s.objects(l)
+	return s
 }
 
 type reader struct {
 	st    store.Store
-	key   string
 	o     ReadOptions
 	index *index
 	files []*memfs.File
 	spans []span
 
-	nextPart                 atomic.Int64
-	firstFrames              []int        // of each part
+	nextSegment              atomic.Int64
 	downloaded, decompressed atomic.Int64 // nanoseconds
 }
 
-// span says where a piece of the stream belongs. Spans are in stream order and leave nothing out.
+// span says where chunks at addresses one after the other belong. Spans are in the order of the addresses.
 type span struct {
-	at    int64 // first chunk in the stream
-	first int64 // first chunk in the file
-	file  *memfs.File
+	run
+	file *memfs.File
 }
 
 // makeTree makes all names. The files have their sizes, permissions and times; chunks follow.
 func (r *reader) makeTree(dst *memfs.FS) error {
-	at := int64(0)
 	for i := range r.index.entries {
 		e := &r.index.entries[i]
 		path := "/" + e.path
@@ -108,26 +126,30 @@ func (r *reader) makeTree(dst *memfs.FS) error {
 		case e.kind == kindLink:
 			err = dst.Link("/"+e.target, path)
 		default:
-			at, err = r.makeFile(dst, path, e, at)
+			err = r.makeFile(dst, path, e)
 		}
 		if err != nil {
 			return err
 		}
 	}
+	r.sortSpans()
 	return nil
 }
 
-func (r *reader) makeFile(dst *memfs.FS, path string, e *entry, at int64) (int64, error) {
+func (r *reader) makeFile(dst *memfs.FS, path string, e *entry) error {
 	f, err := dst.Open(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, e.perm)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	r.files = append(r.files, f)
 	for _, run := range e.runs {
-		r.spans = append(r.spans, span{at: at, first: run.first, file: f})
-		at += run.count
+		r.spans = append(r.spans, span{run, f})
 	}
-	return at, f.Truncate(e.size)
+	return f.Truncate(e.size)
+}
+
+func (r *reader) sortSpans() {
+	slices.SortFunc(r.spans, func(a, b span) int { return cmp.Compare(a.at, b.at) })
 }
 
 // setTimes comes last: making names and files moves mtimes.
@@ -152,24 +174,17 @@ func (r *reader) closeFiles() error {
 	return errors.Join(errs...)
 }
 
-// chunks is a decompressed frame.
+// chunks are those of a decompressed frame; nil: the layer does not use one.
 type chunks struct {
-	frame int
-	data  []*[memfs.ChunkSize]byte
+	at   int64 // address of the first
+	live int64
+	data []*[memfs.ChunkSize]byte
 }
 
-// fill puts the layer's chunks in place in the caller's goroutine, which owns the tree.
-func (r *reader) fill(ctx context.Context) error { return r.each(ctx, r.install) }
-
-// each fetches and decompresses the parts, several at a time, and hands their frames to use, in any order and in the
+// each fetches and decompresses the segments, several at a time, and hands their frames to use, in any order and in the
 // caller's goroutine. A chunk is allocated once, by the goroutine that decompressed it.
 func (r *reader) each(ctx context.Context, use func(chunks) error) error {
-	frame := 0
-	for _, p := range r.index.parts {
-		r.firstFrames = append(r.firstFrames, frame)
-		frame += p.frames
-	}
-	workers := min(r.o.Parallel, len(r.index.parts))
+	workers := min(r.o.Parallel, len(r.index.segments))
 	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(max(1, min(workers, cpus()))), zstd.WithDecoderLowmem(true),
 		zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderMaxMemory(uint64(windowFor(r.index.frameBytes))))
 	if err != nil {
@@ -195,7 +210,7 @@ func (r *reader) each(ctx context.Context, use func(chunks) error) error {
 // useAll uses frames until done is closed; after an error it stops the senders and throws away the rest.
 func (r *reader) useAll(done <-chan chunks, use func(chunks) error, stop func()) error {
 	var failed error
-	used := int64(0)
+	used, total := int64(0), r.index.liveChunks()*memfs.ChunkSize
 	for c := range done {
 		if failed != nil {
 			continue
@@ -204,9 +219,9 @@ func (r *reader) useAll(done <-chan chunks, use func(chunks) error, stop func())
 			stop()
 			continue
 		}
-		used += int64(len(c.data)) * memfs.ChunkSize
+		used += c.live * memfs.ChunkSize
 		if r.o.Progress != nil {
-			r.o.Progress(used, r.index.chunks*memfs.ChunkSize)
+			r.o.Progress(used, total)
 		}
 	}
 	return failed
@@ -214,46 +229,57 @@ func (r *reader) useAll(done <-chan chunks, use func(chunks) error, stop func())
 
 // install puts a frame's chunks where they belong.
 func (r *reader) install(c chunks) error {
-	at := int64(c.frame) * r.index.frameChunks()
-	i, exact := slices.BinarySearchFunc(r.spans, at, func(s span, at int64) int { return cmp.Compare(s.at, at) })
-	if !exact {
+	return r.eachSpan(c.at, int64(len(c.data)), func(s *span, at, n int64) error {
+		for ; n > 0; at, n = at+1, n-1 {
+			if err := s.file.InstallChunk(s.first+at-s.at, c.data[at-c.at]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// eachSpan calls f for what is used of the n chunks at an address.
+func (r *reader) eachSpan(at, n int64, f func(s *span, at, n int64) error) error {
+	i, found := slices.BinarySearchFunc(r.spans, at, func(s span, at int64) int { return cmp.Compare(s.at, at) })
+	if !found && i > 0 {
 		i--
 	}
-	for _, data := range c.data {
-		for i+1 < len(r.spans) && at >= r.spans[i+1].at {
-			i++
+	for ; i < len(r.spans) && r.spans[i].at < at+n; i++ {
+		s := &r.spans[i]
+		from, to := max(at, s.at), min(at+n, s.at+s.count)
+		if from >= to {
+			continue
 		}
-		s := r.spans[i]
-		if err := s.file.InstallChunk(s.first+at-s.at, data); err != nil {
+		if err := f(s, from, to-from); err != nil {
 			return err
 		}
-		at++
 	}
 	return nil
 }
 
-// fetch downloads parts and decompresses their frames until none is left.
+// fetch downloads segments and decompresses their frames until none is left. Of a frame that the layer does not use only the
+// checksum is looked at.
 func (r *reader) fetch(ctx context.Context, z *zstd.Decoder, done chan<- chunks) error {
 	raw := make([]byte, 0, r.index.frameBytes)
 	for {
-		n := int(r.nextPart.Add(1)) - 1
-		if n >= len(r.index.parts) {
+		n := int(r.nextSegment.Add(1)) - 1
+		if n >= len(r.index.segments) {
 			return nil
 		}
-		body, err := r.part(ctx, n)
+		s := &r.index.segments[n]
+		body, err := r.segment(ctx, s)
 		if err != nil {
 			return err
 		}
-		for i := range r.index.parts[n].frames {
-			f := r.firstFrames[n] + i
-			size := r.index.frames[f].size
-			data, err := r.decompress(z, f, body[:size], raw)
+		for i, f := range s.frames {
+			c, err := r.decompress(z, s, i, body[:f.size], raw)
 			if err != nil {
-				return fmt.Errorf("part %q, frame %d: %w", PartKey(r.key, n), f, err)
+				return fmt.Errorf("segment %q, frame %d: %w", s.key(), i, err)
 			}
-			body = body[size:]
+			body = body[f.size:]
 			select {
-			case done <- chunks{frame: f, data: data}:
+			case done <- c:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -261,50 +287,49 @@ func (r *reader) fetch(ctx context.Context, z *zstd.Decoder, done chan<- chunks)
 	}
 }
 
-// part downloads a part and checks it.
-func (r *reader) part(ctx context.Context, n int) ([]byte, error) {
+// segment downloads a segment and checks it.
+func (r *reader) segment(ctx context.Context, s *segment) ([]byte, error) {
 	began := r.o.Clock.Monotonic()
-	key, want := PartKey(r.key, n), r.index.parts[n]
-	o, err := r.st.Get(ctx, key)
+	o, err := r.st.Get(ctx, s.key())
 	r.downloaded.Add(int64(r.o.Clock.Monotonic() - began))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("get part %d of %d: %w", n, len(r.index.parts), err)
-	case int64(len(o.Body)) != want.size:
-		return nil, fmt.Errorf("part %q: %w: it has %d bytes, want %d", key, ErrCorrupt, len(o.Body), want.size)
-	case checksum(o.Body) != want.crc:
-		return nil, fmt.Errorf("part %q: %w", key, r.damage(n, o.Body))
+		return nil, fmt.Errorf("get one of %d segments: %w", len(r.index.segments), err)
+	case int64(len(o.Body)) != s.size:
+		return nil, fmt.Errorf("segment %q: %w: it has %d bytes, want %d", s.key(), ErrCorrupt, len(o.Body), s.size)
+	}
+	body := o.Body
+	for i, f := range s.frames {
+		if got := checksum(body[:f.size]); got != f.crc {
+			return nil, fmt.Errorf("segment %q: %w: frame %d has checksum %08x, want %08x", s.key(), ErrCorrupt, i, got, f.crc)
+		}
+		body = body[f.size:]
 	}
 	return o.Body, nil
 }
 
-// damage tells which frame of a part is not what it was.
-func (r *reader) damage(n int, body []byte) error {
-	for i := range r.index.parts[n].frames {
-		f := r.index.frames[r.firstFrames[n]+i]
-		if got := checksum(body[:f.size]); got != f.crc {
-			return fmt.Errorf("%w: frame %d has checksum %08x, want %08x", ErrCorrupt, r.firstFrames[n]+i, got, f.crc)
-		}
-		body = body[f.size:]
-	}
-	return fmt.Errorf("%w: its checksum is wrong, though each frame's is right", ErrCorrupt)
-}
-
-// decompress gives a frame's chunks, each in memory of its own. raw is the goroutine's buffer.
-func (r *reader) decompress(z *zstd.Decoder, f int, stored, raw []byte) ([]*[memfs.ChunkSize]byte, error) {
+// decompress gives a frame's chunks that the layer uses, each in memory of its own. raw is the goroutine's buffer.
+func (r *reader) decompress(z *zstd.Decoder, s *segment, f int, stored, raw []byte) (chunks, error) {
 	began := r.o.Clock.Monotonic()
 	defer func() { r.decompressed.Add(int64(r.o.Clock.Monotonic() - began)) }()
-	want := r.index.rawSize(f)
+	n := r.index.rawChunks(s, f)
+	c := chunks{at: s.first + int64(f)*r.index.frameChunks(), data: make([]*[memfs.ChunkSize]byte, n)}
+	_ = r.eachSpan(c.at, n, func(_ *span, _, n int64) error { c.live += n; return nil })
+	if c.live == 0 {
+		return c, nil
+	}
+	want := int(n) * memfs.ChunkSize
 	raw, err := z.DecodeAll(stored, raw[:0:want])
 	if err != nil || len(raw) != want {
-		return nil, fmt.Errorf("%w: it does not decompress to %d bytes (%d, %v)", ErrCorrupt, want, len(raw), err)
+		return c, fmt.Errorf("%w: it does not decompress to %d bytes (%d, %v)", ErrCorrupt, want, len(raw), err)
 	}
-	data := make([]*[memfs.ChunkSize]byte, want/memfs.ChunkSize)
-	for i := range data {
-		data[i] = new([memfs.ChunkSize]byte)
-		copy(data[i][:], raw[i*memfs.ChunkSize:])
-	}
-	return data, nil
+	return c, r.eachSpan(c.at, n, func(_ *span, at, n int64) error {
+		for i := at - c.at; i < at-c.at+n; i++ {
+			c.data[i] = new([memfs.ChunkSize]byte)
+			copy(c.data[i][:], raw[i*memfs.ChunkSize:])
+		}
+		return nil
+	})
 }
 
 // firstCause picks the error to report when the caller's goroutine and a group worked together: not the context's, if

@@ -5,9 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	iofs "io/fs"
-	"os"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -20,136 +17,77 @@ import (
 )
 
 // Write stores src as the layer key. src must not change meanwhile: give a clone. When Write returns nil the layer is
-// complete; on an error it does not exist, though parts of it may: they are never deleted here. A key is used for one
+// complete; on an error it does not exist, though segments of it may: they are never deleted here. A key is used for one
 // tree: to try again with the same tree is fine, another tree needs another key (store.ErrConflict).
 //
-// Errors: ErrTooLarge, store.ErrInvalid (options), store.ErrConflict, store.ErrUnknown, those of the store and of the
-// hook, the context's.
-func Write(ctx context.Context, st store.Store, key string, src *memfs.FS, o WriteOptions) (Stats, error) {
-	stats, err := write(ctx, st, key, src, o)
+// Errors: ErrTooLarge, store.ErrInvalid (options, a key that is no layer's), store.ErrConflict, store.ErrUnknown, those of the store and of
+// the hook, the context's.
+func Write(ctx context.Context, st store.Store, key string, src *memfs.FS, o WriteOptions) (*Layer, Stats, error) {
+	l, stats, err := write(ctx, st, key, src, o)
 	if err != nil {
-		return Stats{}, fmt.Errorf("write layer %q: %w", key, err)
+		return nil, Stats{}, fmt.Errorf("write layer %q: %w", key, err)
 	}
-	return stats, nil
+	return l, stats, nil
 }
 
-func write(ctx context.Context, st store.Store, key string, src *memfs.FS, o WriteOptions) (Stats, error) {
+func write(ctx context.Context, st store.Store, key string, src *memfs.FS, o WriteOptions) (*Layer, Stats, error) {
 	o, err := o.withDefaults()
 	if err != nil {
-		return Stats{}, err
+		return nil, Stats{}, err
 	}
 	if err := store.CheckKey(key); err != nil {
-		return Stats{}, err
+		return nil, Stats{}, err
+	}
+	if _, ok := ParseObject(IndexKey(key)); !ok || len(key) > len(keyPrefix)+maxOrigin {
+		return nil, Stats{}, fmt.Errorf("%w: it is not the name of a layer", store.ErrInvalid)
 	}
 	began := o.Clock.Monotonic()
 	p, err := planTree(src, o)
 	if err != nil {
-		return Stats{}, err
+		return nil, Stats{}, err
+	}
+	kept := len(p.index.segments)
+	stats := Stats{Files: p.index.files(), RawBytes: p.index.liveChunks() * memfs.ChunkSize, NewRawBytes: int64(len(p.views)) * memfs.ChunkSize, CleanedBytes: p.cleaned * memfs.ChunkSize}
+	if o.MaxBytes > 0 && stats.RawBytes > o.MaxBytes {
+		return nil, Stats{}, fmt.Errorf("%w: its files hold %d bytes, the limit is %d", ErrTooLarge, stats.RawBytes, o.MaxBytes)
 	}
 	w := &writer{st: st, key: key, o: o, plan: p}
-	if err := w.parts(ctx); err != nil {
-		return Stats{}, err
+	if err := w.segments(ctx); err != nil {
+		return nil, Stats{}, err
 	}
-	if err := o.Hook.Fire(ctx, point.BaseAfterLastPart); err != nil {
-		return Stats{}, err
+	if err := o.Hook.Fire(ctx, point.BaseAfterLastSegment); err != nil {
+		return nil, Stats{}, err
 	}
+	p.index.settle()
+	p.index.tally()
 	object, err := encodeIndex(&p.index)
 	if err != nil {
-		return Stats{}, err
+		return nil, Stats{}, err
 	}
 	if err := w.put(ctx, IndexKey(key), object); err != nil {
-		return Stats{}, err
+		return nil, Stats{}, err
 	}
 	if err := o.Hook.Fire(ctx, point.BaseAfterIndex); err != nil {
-		return Stats{}, err
+		return nil, Stats{}, err
 	}
-	stats := Stats{
-		Files: p.index.files(), RawBytes: p.rawBytes(), StoredBytes: int64(len(object)),
-		Parts: len(p.index.parts), Frames: len(p.index.frames),
-		Compress: time.Duration(w.compressed.Load()), Upload: time.Duration(w.uploaded.Load()),
-		Wall: o.Clock.Monotonic() - began,
+	l := &Layer{key: key, index: &p.index, size: int64(len(object))}
+	stats.objects(l)
+	stats.NewSegments, stats.NewBytes = stats.Segments-kept, l.size
+	for _, s := range p.index.segments[kept:] {
+		stats.NewBytes += s.size
 	}
-	for _, part := range p.index.parts {
-		stats.StoredBytes += part.size
-	}
-	return stats, nil
+	stats.Compress, stats.Upload = time.Duration(w.compressed.Load()), time.Duration(w.uploaded.Load())
+	stats.Wall = o.Clock.Monotonic() - began
+	return l, stats, nil
 }
 
-// plan is a layer before it is compressed: the index without parts and frames, and a view of each chunk of the stream.
-type plan struct {
-	index index
-	views [][]byte
-}
-
-func (p *plan) rawBytes() int64 { return p.index.chunks * memfs.ChunkSize }
-
-func (p *plan) frame(n int) [][]byte {
-	per := int(p.index.frameChunks())
-	return p.views[n*per : min((n+1)*per, len(p.views))]
-}
-
-func planTree(src *memfs.FS, o WriteOptions) (*plan, error) {
-	p := &plan{index: index{frameBytes: o.FrameBytes}}
-	links := map[uint64]string{}
-	err := src.Walk("/", func(path string, info memfs.Info) error {
-		if path != "/" && o.Include != nil && !o.Include(path, info) {
-			if info.IsDir() {
-				return iofs.SkipDir
-			}
-			return nil
-		}
-		return p.add(src, path, info, links)
-	})
-	if err != nil {
-		return nil, err
+// objects counts what a layer needs.
+func (s *Stats) objects(l *Layer) {
+	s.StoredBytes, s.Segments = l.size, len(l.index.segments)
+	for i := range l.index.segments {
+		s.StoredBytes += l.index.segments[i].size
+		s.Frames += len(l.index.segments[i].frames)
 	}
-	p.index.chunks = int64(len(p.views))
-	if o.MaxBytes > 0 && p.rawBytes() > o.MaxBytes {
-		return nil, fmt.Errorf("%w: its files hold %d bytes, the limit is %d", ErrTooLarge, p.rawBytes(), o.MaxBytes)
-	}
-	return p, nil
-}
-
-func (p *plan) add(src *memfs.FS, path string, info memfs.Info, links map[uint64]string) (err error) {
-	e := entry{kind: kindDir, path: strings.TrimPrefix(path, "/"), perm: info.Mode &^ memfs.ModeType, mtime: info.Mtime.UnixNano()}
-	switch {
-	case info.IsSymlink():
-		e.kind = kindSymlink
-		e.target, err = src.Readlink(path)
-	case info.IsRegular() && links[info.Ino] != "":
-		e.kind, e.target = kindLink, links[info.Ino]
-	case info.IsRegular():
-		e.kind, e.size = kindFile, info.Size
-		if info.Nlink > 1 {
-			links[info.Ino] = e.path
-		}
-		e.runs, err = p.addFile(src, path)
-	}
-	p.index.entries = append(p.index.entries, e)
-	return err
-}
-
-// addFile adds a file's chunks to the stream, all but those of zeros.
-func (p *plan) addFile(src *memfs.FS, path string) ([]run, error) {
-	f, err := src.Open(path, os.O_RDONLY, 0)
-	if err != nil {
-		return nil, err
-	}
-	var runs []run
-	var zeros [memfs.ChunkSize]byte
-	for off, data := range f.Extents() {
-		if bytes.Equal(data, zeros[:len(data)]) {
-			continue
-		}
-		p.views = append(p.views, data)
-		chunk := off / memfs.ChunkSize
-		if n := len(runs); n > 0 && runs[n-1].first+runs[n-1].count == chunk {
-			runs[n-1].count++
-			continue
-		}
-		runs = append(runs, run{first: chunk, count: 1})
-	}
-	return runs, f.Close()
 }
 
 type writer struct {
@@ -167,16 +105,16 @@ type job struct {
 	ready chan struct{}
 }
 
-// upload is one part on its way to the store.
+// upload is one segment on its way to the store.
 type upload struct {
 	n    int
 	body []byte
 }
 
-// parts compresses and stores all frames. The flow, every queue bounded:
+// segments compresses and stores all frames that are new. The flow, every queue bounded:
 //
 //	dispatch ──► compress (one a CPU) ──► assemble, in order ──► store (o.Parallel)
-func (w *writer) parts(ctx context.Context) error {
+func (w *writer) segments(ctx context.Context) error {
 	total := (len(w.plan.views) + int(w.plan.index.frameChunks()) - 1) / int(w.plan.index.frameChunks())
 	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(w.o.Level), zstd.WithEncoderConcurrency(cpus()),
 		zstd.WithEncoderCRC(false), zstd.WithWindowSize(windowFor(w.o.FrameBytes)), zstd.WithSingleSegment(true))
@@ -261,21 +199,20 @@ func (w *writer) compress(z *zstd.Encoder, work <-chan *job) {
 	}
 }
 
-// assemble puts the frames into parts in their order and hands the parts on. It runs in the caller's goroutine and
+// assemble puts the frames into segments in their order and hands the segments on. It runs in the caller's goroutine and
 // is the only one that changes the index.
 func (w *writer) assemble(ctx context.Context, ordered <-chan *job, idle chan<- *job, uploads chan<- upload, buffers <-chan []byte) error {
-	x := &w.plan.index
 	var body []byte
-	open := false
+	var open *segment
+	n, done := 0, int64(0)
 	flush := func() error {
-		if !open {
+		if open == nil {
 			return nil
 		}
-		last := &x.parts[len(x.parts)-1]
-		last.size, last.crc = int64(len(body)), checksum(body)
-		open = false
+		w.plan.index.segments = append(w.plan.index.segments, *open)
+		open = nil
 		select {
-		case uploads <- upload{len(x.parts) - 1, body}:
+		case uploads <- upload{n - 1, body}:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
@@ -283,29 +220,29 @@ func (w *writer) assemble(ctx context.Context, ordered <-chan *job, idle chan<- 
 	}
 	for j := range ordered {
 		<-j.ready
-		if open && int64(len(body)+len(j.out)) > w.o.PartBytes {
+		if open != nil && int64(len(body)+len(j.out)) > w.o.SegmentBytes {
 			if err := flush(); err != nil {
 				return err
 			}
 		}
-		if !open {
-			if len(x.parts) == maxParts {
-				return fmt.Errorf("%w: more than %d parts", ErrTooLarge, maxParts)
+		if open == nil {
+			if n == maxSegments || len(w.plan.index.segments) == maxSegments {
+				return fmt.Errorf("%w: more than %d segments", ErrTooLarge, maxSegments)
 			}
 			buffer, ok := receive(ctx, buffers)
 			if !ok {
 				return ctx.Err()
 			}
-			body, open = buffer[:0], true
-			x.parts = append(x.parts, part{})
+			body, open = buffer[:0], &segment{layer: w.key, n: n}
+			n++
 		}
 		body = append(body, j.out...)
-		x.frames = append(x.frames, frame{size: len(j.out), crc: checksum(j.out)})
-		x.parts[len(x.parts)-1].frames++
+		open.frames = append(open.frames, frame{size: len(j.out), crc: checksum(j.out)})
+		chunks := int64(len(w.plan.frame(j.frame)))
+		open.chunks += chunks
 		idle <- j
-		if w.o.Progress != nil {
-			done := min(int64(len(x.frames))*int64(w.o.FrameBytes), w.plan.rawBytes())
-			w.o.Progress(done, w.plan.rawBytes())
+		if done += chunks * memfs.ChunkSize; w.o.Progress != nil {
+			w.o.Progress(done, int64(len(w.plan.views))*memfs.ChunkSize)
 		}
 	}
 	return flush()
@@ -313,15 +250,15 @@ func (w *writer) assemble(ctx context.Context, ordered <-chan *job, idle chan<- 
 
 func (w *writer) upload(ctx context.Context, uploads <-chan upload, buffers chan<- []byte) error {
 	for u := range uploads {
-		if err := w.o.Hook.Fire(ctx, point.BaseBeforePart); err != nil {
+		if err := w.o.Hook.Fire(ctx, point.BaseBeforeSegment); err != nil {
 			return err
 		}
 		began := w.o.Clock.Monotonic()
-		if err := w.put(ctx, PartKey(w.key, u.n), u.body); err != nil {
+		if err := w.put(ctx, SegmentKey(w.key, u.n), u.body); err != nil {
 			return err
 		}
 		w.uploaded.Add(int64(w.o.Clock.Monotonic() - began))
-		if err := w.o.Hook.Fire(ctx, point.BaseAfterPart); err != nil {
+		if err := w.o.Hook.Fire(ctx, point.BaseAfterSegment); err != nil {
 			return err
 		}
 		buffers <- u.body // there is room for all buffers

@@ -70,7 +70,7 @@ func TestLastLayer(t *testing.T) {
 // TestLastLayerIsInNobodysWay: the lease is free before the layer is uploaded, and a successor that opens, commits and
 // takes a layer of its own meanwhile is not disturbed, wherever the upload is then.
 func TestLastLayerIsInNobodysWay(t *testing.T) {
-	for _, at := range []point.Point{point.BaseBeforePart, point.BaseAfterIndex, point.ManifestBeforeCAS} {
+	for _, at := range []point.Point{point.BaseBeforeSegment, point.BaseAfterIndex, point.ManifestBeforeCAS} {
 		for _, compacts := range []bool{false, true} {
 			st := mem.New(mem.Options{})
 			var once sync.Once
@@ -115,7 +115,7 @@ func TestLastLayerInsteadOfOneOnItsWay(t *testing.T) {
 	var armed atomic.Bool
 	stuck := make(chan struct{})
 	e := putOff(t, st, func(ctx context.Context, p point.Point) error {
-		if p == point.BaseBeforePart && armed.CompareAndSwap(true, false) {
+		if p == point.BaseBeforeSegment && armed.CompareAndSwap(true, false) {
 			close(stuck)
 			<-ctx.Done()
 			return ctx.Err()
@@ -146,7 +146,7 @@ func TestLastLayerFails(t *testing.T) {
 	st := mem.New(mem.Options{})
 	armed := false
 	e := putOff(t, st, func(_ context.Context, p point.Point) error {
-		if p == point.BaseAfterPart && armed {
+		if p == point.BaseAfterSegment && armed {
 			return errors.New("the bucket does not answer")
 		}
 		return nil

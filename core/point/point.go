@@ -15,14 +15,14 @@ import "context"
 type Point string
 
 const (
-	// BaseBeforePart fires before each part of a layer is uploaded. Durable: the parts before it. Death here
-	// leaves parts that no index names: garbage, nothing more.
-	BaseBeforePart Point = "base/before-part"
-	// BaseAfterPart fires after each part of a layer is stored. Death here leaves garbage, as above.
-	BaseAfterPart Point = "base/after-part"
-	// BaseAfterLastPart fires when every part of a layer is stored and its index is not. Death here leaves a
+	// BaseBeforeSegment fires before each new page segment of a layer is uploaded. Durable: those before it. Death here
+	// leaves segments that no index names: garbage, nothing more.
+	BaseBeforeSegment Point = "base/before-segment"
+	// BaseAfterSegment fires after each new segment of a layer is stored. Death here leaves garbage, as above.
+	BaseAfterSegment Point = "base/after-segment"
+	// BaseAfterLastSegment fires when every segment of a layer is stored and its index is not. Death here leaves a
 	// layer that cannot be read and that nobody names.
-	BaseAfterLastPart Point = "base/after-last-part"
+	BaseAfterLastSegment Point = "base/after-last-segment"
 	// BaseAfterIndex fires when a layer is complete and readable, but no manifest names it. Death here leaves
 	// a whole layer as garbage; the database is what it was.
 	BaseAfterIndex Point = "base/after-index"
@@ -91,7 +91,7 @@ func All() []Point {
 		LeaseBeforeAcquire, LeaseAfterAcquire, RestoreAfterManifest, FenceBeforePut, FenceAfterPut, RestoreAfterBase,
 		ProcessBeforeFork, ProcessBeforeStart, ProcessBeforeSignal, ProcessAfterExit, ProcessBeforeRestart,
 		LeaseBeforeRenew, WalBeforePart, WalAfterPart, WalBeforePut, WalAfterPut, CommitBeforeAck,
-		BaseBeforePart, BaseAfterPart, BaseAfterLastPart, BaseAfterIndex, ManifestBeforeCAS, ManifestAfterCAS,
+		BaseBeforeSegment, BaseAfterSegment, BaseAfterLastSegment, BaseAfterIndex, ManifestBeforeCAS, ManifestAfterCAS,
 		GCBeforeStamp, GCBeforeDelete, GCAfterDelete, LeaseBeforeRelease,
 	}
 }

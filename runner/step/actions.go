@@ -165,7 +165,7 @@ func plot(seed uint64) []action {
 	work()
 	loaded := []point.Point{point.WalBeforePut, point.WalAfterPut, point.CommitBeforeAck, point.LeaseBeforeRenew}
 	layered := []point.Point{
-		point.BaseBeforePart, point.BaseAfterPart, point.BaseAfterLastPart, point.BaseAfterIndex, point.ManifestBeforeCAS, point.ManifestAfterCAS,
+		point.BaseBeforeSegment, point.BaseAfterSegment, point.BaseAfterLastSegment, point.BaseAfterIndex, point.ManifestBeforeCAS, point.ManifestAfterCAS,
 		point.GCBeforeStamp, point.GCBeforeDelete, point.GCAfterDelete,
 	}
 	for range plotLength {

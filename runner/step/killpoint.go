@@ -74,7 +74,7 @@ func spots(mode engine.Mode, compaction bool) []spot {
 		return []spot{
 			{point.RestoreAfterManifest, atOpening, 1}, {point.RestoreAfterBase, atOpening, 1},
 			{point.ManifestBeforeCAS, atOpening, 1}, {point.ManifestAfterCAS, atOpening, 1},
-			{point.BaseBeforePart, atLoad, 4}, {point.BaseAfterPart, atLoad, 4}, {point.BaseAfterLastPart, atLoad, 4}, {point.BaseAfterIndex, atLoad, 4},
+			{point.BaseBeforeSegment, atLoad, 4}, {point.BaseAfterSegment, atLoad, 4}, {point.BaseAfterLastSegment, atLoad, 4}, {point.BaseAfterIndex, atLoad, 4},
 			{point.ManifestBeforeCAS, atLoad, 4}, {point.ManifestAfterCAS, atLoad, 4}, {point.CommitBeforeAck, atLoad, 6},
 		}
 	}
@@ -92,7 +92,7 @@ func spots(mode engine.Mode, compaction bool) []spot {
 		list = append(list, spot{point.GCBeforeStamp, atLayer, 1}, spot{point.GCBeforeDelete, atLayer, 3}, spot{point.GCAfterDelete, atLayer, 3})
 	}
 	for _, p := range []point.Point{
-		point.BaseBeforePart, point.BaseAfterPart, point.BaseAfterLastPart, point.BaseAfterIndex, point.ManifestBeforeCAS, point.ManifestAfterCAS,
+		point.BaseBeforeSegment, point.BaseAfterSegment, point.BaseAfterLastSegment, point.BaseAfterIndex, point.ManifestBeforeCAS, point.ManifestAfterCAS,
 	} {
 		list = append(list, spot{p, layer, most})
 	}
@@ -369,7 +369,7 @@ func (k *killing) perish(ctx context.Context, victim *member, work workload.Load
 
 // underWay brings a compaction to where it has uploaded a part and stands still.
 func (k *killing) underWay(ctx context.Context) error {
-	rule := pointfault.Rule{Name: "a compaction under way", Point: point.BaseAfterPart, Do: pointfault.Park, Nth: 1}
+	rule := pointfault.Rule{Name: "a compaction under way", Point: point.BaseAfterSegment, Do: pointfault.Park, Nth: 1}
 	if err := k.m.arm(ctx, k.random.Uint64(), rule); err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func zombieVerb() verb {
 func stalls(mode engine.Mode) []spot {
 	if mode == engine.ModeSnapshot {
 		return []spot{
-			{point.BaseAfterPart, atLoad, 3}, {point.BaseAfterIndex, atLoad, 3}, {point.ManifestBeforeCAS, atLoad, 3}, {point.ManifestAfterCAS, atLoad, 3},
+			{point.BaseAfterSegment, atLoad, 3}, {point.BaseAfterIndex, atLoad, 3}, {point.ManifestBeforeCAS, atLoad, 3}, {point.ManifestAfterCAS, atLoad, 3},
 			{point.CommitBeforeAck, atLoad, 4},
 		}
 	}

@@ -1,0 +1,51 @@
+package base
+
+import "blobpglite/core/memfs"
+
+// Layer is what a layer's index says. It does not change, and may be shared between goroutines.
+type Layer struct {
+	key   string
+	index *index
+	size  int64 // of the index object
+}
+
+// Key is the layer's.
+func (l *Layer) Key() string { return l.key }
+
+// Segments are the keys of the page segments that the layer needs; none of one of format 1, whose parts are its own.
+func (l *Layer) Segments() []string {
+	var keys []string
+	for i := range l.index.segments {
+		if s := &l.index.segments[i]; !s.part {
+			keys = append(keys, s.key())
+		}
+	}
+	return keys
+}
+
+// Use says how much of what is stored for a layer it uses.
+type Use struct {
+	Segments    int   // page segments, or parts
+	StoredBytes int64 // of these and of the index
+	Chunks      int64 // in them
+	LiveChunks  int64 // of these, the layer's
+}
+
+// Use of the layer's objects.
+func (l *Layer) Use() Use {
+	u := Use{Segments: len(l.index.segments), StoredBytes: l.size, Chunks: l.index.end()}
+	for i := range l.index.segments {
+		s := &l.index.segments[i]
+		u.StoredBytes += s.size
+		u.LiveChunks += s.live
+	}
+	return u
+}
+
+// RawBytes are those of its chunks, uncompressed.
+func (l *Layer) RawBytes() int64 { return l.index.liveChunks() * memfs.ChunkSize }
+
+// shares says whether its segments may be named by another layer.
+func (l *Layer) shares() bool {
+	return l != nil && (len(l.index.segments) == 0 || !l.index.segments[0].part)
+}

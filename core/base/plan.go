@@ -1,0 +1,267 @@
+package base
+
+import (
+	"bytes"
+	"cmp"
+	iofs "io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"blobpglite/core/memfs"
+)
+
+// plan is a layer before it is compressed: the index, in which new segments are still missing, and a view of each chunk that goes into
+// them.
+type plan struct {
+	index   index
+	views   [][]byte
+	cleaned int64 // of these, how many the layer before has too
+}
+
+func (p *plan) frame(n int) [][]byte {
+	per := int(p.index.frameChunks())
+	return p.views[n*per : min((n+1)*per, len(p.views))]
+}
+
+// piece is a sequence of chunks of a file that are all new, or all at addresses one after the other in the layer before.
+type piece struct {
+	entry int
+	first int64
+	at    int64 // in the layer before; below zero: new
+	views [][]byte
+}
+
+// planner looks at the files.
+type planner struct {
+	src    *memfs.FS
+	o      WriteOptions
+	old    map[string]*entry // of the layer to share with
+	links  map[uint64]string
+	list   []entry
+	pieces []piece
+}
+
+func planTree(src *memfs.FS, o WriteOptions) (*plan, error) {
+	pl := &planner{src: src, o: o, links: map[uint64]string{}, old: map[string]*entry{}}
+	before := &index{frameBytes: o.FrameBytes}
+	if o.Share.shares() && o.Share.index.frameBytes == o.FrameBytes {
+		before = o.Share.index
+		for i := range before.entries {
+			if e := &before.entries[i]; e.kind == kindFile && len(e.runs) > 0 {
+				pl.old[e.path] = e
+			}
+		}
+	}
+	err := src.Walk("/", func(path string, info memfs.Info) error {
+		if path != "/" && o.Include != nil && !o.Include(path, info) {
+			if info.IsDir() {
+				return iofs.SkipDir
+			}
+			return nil
+		}
+		return pl.add(path, info)
+	})
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{index: index{frameBytes: o.FrameBytes, entries: pl.list}}
+	p.place(before, pl.pieces, o)
+	return p, nil
+}
+
+func (pl *planner) add(path string, info memfs.Info) (err error) {
+	e := entry{kind: kindDir, path: strings.TrimPrefix(path, "/"), perm: info.Mode &^ memfs.ModeType, mtime: info.Mtime.UnixNano()}
+	file := false
+	switch {
+	case info.IsSymlink():
+		e.kind = kindSymlink
+		e.target, err = pl.src.Readlink(path)
+	case info.IsRegular() && pl.links[info.Ino] != "":
+		e.kind, e.target = kindLink, pl.links[info.Ino]
+	case info.IsRegular():
+		e.kind, e.size, file = kindFile, info.Size, true
+		if info.Nlink > 1 {
+			pl.links[info.Ino] = e.path
+		}
+	}
+	pl.list = append(pl.list, e)
+	if file {
+		return pl.addFile(path, pl.old[e.path])
+	}
+	return err
+}
+
+// addFile adds a file's chunks, all but those of zeros.
+func (pl *planner) addFile(path string, old *entry) error {
+	f, err := pl.src.Open(path, os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	before := lookup{}
+	if old != nil {
+		before.runs = old.runs
+		for chunk := range pl.src.ChangedSince(path, pl.o.Since) {
+			before.changed = append(before.changed, chunk)
+		}
+	}
+	var zeros [memfs.ChunkSize]byte
+	for off, data := range f.Extents() {
+		chunk := off / memfs.ChunkSize
+		at := before.find(chunk)
+		if at < 0 && bytes.Equal(data, zeros[:len(data)]) {
+			continue
+		}
+		pl.addChunk(chunk, at, data)
+	}
+	return f.Close()
+}
+
+func (pl *planner) addChunk(chunk, at int64, data []byte) {
+	entry := len(pl.list) - 1
+	if n := len(pl.pieces); n > 0 {
+		last := &pl.pieces[n-1]
+		count := int64(len(last.views))
+		if last.entry == entry && last.first+count == chunk && (last.at < 0 && at < 0 || last.at >= 0 && last.at+count == at) {
+			last.views = append(last.views, data)
+			return
+		}
+	}
+	pl.pieces = append(pl.pieces, piece{entry: entry, first: chunk, at: at, views: [][]byte{data}})
+}
+
+// lookup finds chunks of one file in the layer before. It is asked in ascending order.
+type lookup struct {
+	runs    []run
+	changed []int64 // chunks, ascending, that are others since
+}
+
+// find gives a chunk's address; below zero: the layer before does not have it.
+func (l *lookup) find(chunk int64) int64 {
+	for len(l.changed) > 0 && l.changed[0] < chunk {
+		l.changed = l.changed[1:]
+	}
+	if len(l.changed) > 0 && l.changed[0] == chunk {
+		return -1
+	}
+	for len(l.runs) > 0 && l.runs[0].first+l.runs[0].count <= chunk {
+		l.runs = l.runs[1:]
+	}
+	if len(l.runs) == 0 || l.runs[0].first > chunk {
+		return -1
+	}
+	return l.runs[0].at + chunk - l.runs[0].first
+}
+
+// place decides which segments are kept, and gives every chunk its address: one in a segment that is kept stays where it is, all others
+// go into new segments, in the order of the files.
+func (p *plan) place(before *index, pieces []piece, o WriteOptions) {
+	live, fresh := make([]int64, len(before.segments)), int64(0)
+	for _, c := range pieces {
+		if c.at < 0 {
+			fresh += int64(len(c.views))
+			continue
+		}
+		before.split(c.at, int64(len(c.views)), func(segment int, _, n int64) { live[segment] += n })
+	}
+	clean := toClean(before, live, fresh, o.SegmentBytes/smallShare)
+	moved := make([]int64, len(before.segments)) // what is added to an address in a segment; for those that are kept
+	for i := range before.segments {
+		if live[i] == 0 || clean[i] {
+			continue
+		}
+		s := before.segments[i]
+		s.live = 0
+		moved[i] = p.index.end() - s.first
+		s.first = p.index.end()
+		p.index.segments = append(p.index.segments, s)
+	}
+	next := p.index.end()
+	for _, c := range pieces {
+		e := &p.index.entries[c.entry]
+		if c.at < 0 {
+			e.add(c.first, int64(len(c.views)), next+int64(len(p.views)))
+			p.views = append(p.views, c.views...)
+			continue
+		}
+		first, views := c.first, c.views
+		before.split(c.at, int64(len(c.views)), func(segment int, at, n int64) {
+			if clean[segment] {
+				e.add(first, n, next+int64(len(p.views)))
+				p.views = append(p.views, views[:n]...)
+				p.cleaned += n
+			} else {
+				e.add(first, n, at+moved[segment])
+			}
+			first, views = first+n, views[n:]
+		})
+	}
+}
+
+// split calls f for the part of a sequence of addresses in each segment.
+func (x *index) split(at, n int64, f func(segment int, at, n int64)) {
+	for i := x.segmentAt(at); n > 0; i++ {
+		m := min(n, x.segments[i].first+x.segments[i].chunks-at)
+		f(i, at, m)
+		at, n = at+m, n-m
+	}
+}
+
+// add puts chunks behind those that an entry has.
+func (e *entry) add(first, count, at int64) {
+	if n := len(e.runs); n > 0 {
+		if r := &e.runs[n-1]; r.first+r.count == first && r.at+r.count == at {
+			r.count += count
+			return
+		}
+	}
+	e.runs = append(e.runs, run{first: first, count: count, at: at})
+}
+
+// Cleaning, as in a log-structured file system: the chunks that are still used of a segment which is used for less than half are written
+// again, so that what is stored stays below twice what is used. And small segments, of which each layer leaves one, are put
+// together, so that a database of many small layers is not read in as many requests.
+const (
+	cleanShare = 2                            // one over the share
+	cleanLeast = (16 << 20) / memfs.ChunkSize // a layer cleans so many chunks, or as many as it has new ones, if these are more
+	smallShare = 4                            // small is what has less than one over this of a whole segment's bytes
+	smallMost  = 8                            // so many small ones may be there; and as much is put together at once as they may hold
+)
+
+// toClean says which segments are not kept though chunks of them are used. The emptiest are first, so that the least is written again.
+func toClean(x *index, live []int64, fresh, smallBytes int64) map[int]bool {
+	clean := map[int]bool{}
+	var hollow, small []int
+	for i := range x.segments {
+		s := &x.segments[i]
+		switch {
+		case live[i] == 0:
+		case live[i]*cleanShare < s.chunks:
+			hollow = append(hollow, i)
+		case s.size < smallBytes:
+			small = append(small, i)
+		}
+	}
+	slices.SortStableFunc(hollow, func(a, b int) int {
+		return cmp.Compare(live[a]*x.segments[b].chunks, live[b]*x.segments[a].chunks)
+	})
+	left := max(cleanLeast, fresh)
+	for _, i := range hollow {
+		if left -= live[i]; left < 0 {
+			break
+		}
+		clean[i] = true
+	}
+	if len(small) <= smallMost {
+		return clean
+	}
+	slices.SortStableFunc(small, func(a, b int) int { return cmp.Compare(x.segments[a].size, x.segments[b].size) })
+	room := smallMost * smallBytes
+	for _, i := range small {
+		if room -= x.segments[i].size; room < 0 {
+			break
+		}
+		clean[i] = true
+	}
+	return clean
+}
