@@ -1,5 +1,5 @@
 // Package gc deletes what nothing reaches any more: records below the manifest's wal_start, layers that the manifest does
-// not name, parts that no record names.
+// not name, page segments that none of its layers needs, parts that no record names.
 //
 //	stats, err := gc.Collect(ctx, gc.Options{Store: st, Epoch: 7, Writer: "host-3"})
 //
@@ -14,6 +14,11 @@
 // What is kept for restores of an earlier state is the manifest's business (manifest.Options.Retain): layers that it names and
 // records from wal_start on stay.
 //
+// Segments are shared, also by layers of a later writer. None of those is touched: what is deleted is of epochs up to the caller's own, and
+// needed by no layer of the manifest that it has swapped. A later writer has swapped the manifest before it uses a layer, and
+// shares with the layers that it found there; that swap came behind ours, and between the two nobody could publish but the caller,
+// who does one thing at a time. Indexes go before segments, so that a layer that can be read is whole.
+//
 // Survives a crash at any point: what is left is deleted by the next collection. What the manifest names is never
 // touched, so one full generation can always be restored.
 package gc
@@ -27,7 +32,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"blobpglite/core/base"
 	"blobpglite/core/clock"
 	"blobpglite/core/manifest"
 	"blobpglite/core/point"
@@ -46,8 +50,8 @@ type Options struct {
 	IsData func(seq uint64) bool
 	// Learnt is what earlier collections of this writer have read of the log, and need not read again. Nil: nothing.
 	Learnt *Learnt
-	// Keep are layers that the manifest does not name yet: being uploaded.
-	Keep []string
+	// Needs says which segments a layer needs. Nil: its index is read.
+	Needs func(ctx context.Context, layer string) ([]string, error)
 	// Parallel is how many objects are looked at and deleted at once, up to MaxParallel; 0 or 1: one after the other. The
 	// hook is then called from several goroutines.
 	Parallel int
@@ -61,9 +65,9 @@ const MaxParallel = 8
 
 // Stats of a collection.
 type Stats struct {
-	Records, Layers, Parts int    // deleted
-	Fences                 int    // seen below wal_start and kept
-	WalStart               uint64 // everything below it is collected: Options.From of the next one
+	Records, Layers, Segments, Parts int    // deleted
+	Fences                           int    // seen below wal_start and kept
+	WalStart                         uint64 // everything below it is collected: Options.From of the next one
 }
 
 // Collect deletes. Errors: manifest.ErrFenced (nothing was deleted), the store's and the hook's.
@@ -76,8 +80,11 @@ func Collect(ctx context.Context, o Options) (Stats, error) {
 	if err != nil {
 		return Stats{}, fmt.Errorf("collect: %w", err)
 	}
-	c := &collector{o: o, m: m, stats: Stats{WalStart: m.WalStart}}
-	for _, step := range []func(context.Context) error{c.check, c.records, c.layers, c.parts} {
+	if o.Learnt == nil {
+		o.Learnt = &Learnt{}
+	}
+	c := &collector{o: o, m: m, needed: map[string]bool{}, stats: Stats{WalStart: m.WalStart}}
+	for _, step := range []func(context.Context) error{c.check, c.records, c.layers, c.segments, c.parts} {
 		if err := step(ctx); err != nil {
 			return c.stats, fmt.Errorf("collect: %w", err)
 		}
@@ -86,9 +93,10 @@ func Collect(ctx context.Context, o Options) (Stats, error) {
 }
 
 type collector struct {
-	o  Options
-	m  manifest.Manifest
-	mu sync.Mutex // guards stats
+	o      Options
+	m      manifest.Manifest
+	needed map[string]bool // segments, by the layers that stay
+	mu     sync.Mutex      // guards stats
 
 	stats Stats
 }
@@ -147,29 +155,6 @@ func (c *collector) delete(ctx context.Context, key string) error {
 		return err
 	}
 	return c.o.Hook.Fire(ctx, point.GCAfterDelete)
-}
-
-// check makes sure that what the manifest starts from is there, before anything that it replaces goes.
-func (c *collector) check(ctx context.Context) error {
-	for _, l := range c.m.Layers {
-		found := false
-		for a, err := range c.o.Store.List(ctx, base.IndexKey(l.Key), "") {
-			if err != nil {
-				return err
-			}
-			found = a.Key == base.IndexKey(l.Key)
-			break
-		}
-		if !found {
-			return c.missing(ctx, l)
-		}
-	}
-	return nil
-}
-
-// missing is the error of a layer that is not there.
-func (c *collector) missing(ctx context.Context, l manifest.Layer) error {
-	return c.overtaken(ctx, fmt.Errorf("layer %q: %w: the manifest names it, and its index is not there; nothing was deleted", l.Key, base.ErrCorrupt))
 }
 
 // overtaken tells damage from a newer writer, which has compacted and collected since we stamped the manifest.
@@ -277,35 +262,4 @@ func (c *collector) ours(seq uint64, r wal.Record) error {
 		return fmt.Errorf("record %d: %w: the object holds record %d", seq, wal.ErrCorrupt, r.Seq)
 	}
 	return nil
-}
-
-// layers deletes layers that the manifest does not name and whose epoch is not above ours.
-func (c *collector) layers(ctx context.Context) error {
-	keep := map[string]bool{}
-	for _, l := range c.m.Layers {
-		keep[l.Key] = true
-	}
-	for _, k := range c.o.Keep {
-		keep[k] = true
-	}
-	var doomed []string // indexes first: a layer without one does not exist
-	var parts []string
-	for a, err := range c.o.Store.List(ctx, base.Prefix(), "") {
-		if err != nil {
-			return err
-		}
-		o, ok := base.ParseObject(a.Key)
-		if !ok || keep[o.Layer] || o.Epoch > c.o.Epoch {
-			continue
-		}
-		if o.Index {
-			doomed = append(doomed, a.Key)
-		} else {
-			parts = append(parts, a.Key)
-		}
-	}
-	if err := c.deleteAll(ctx, doomed, func(s *Stats) { s.Layers++ }); err != nil {
-		return err
-	}
-	return c.deleteAll(ctx, parts, nil)
 }

@@ -1,6 +1,7 @@
 package gc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"blobpglite/core/base"
 	"blobpglite/core/manifest"
+	"blobpglite/core/memfs"
 	"blobpglite/core/point"
 	"blobpglite/core/store"
 	"blobpglite/core/store/mem"
@@ -45,7 +48,8 @@ func bucket(t *testing.T) store.Store {
 			}
 		}
 	}
-	put("base/2-3/part/000000", "base/2-3/index", "base/3-5/part/000000", "base/3-5/index", "base/3-6/part/000000",
+	layers(t, st)
+	put("base/2-2/part/000000", "base/2-2/index", "base/3-6/part/000000", "page/3-6/000000", "page/9-9/000000", "page/3-5/other",
 		"base/9-9/part/000000", "part/2-DEAD/000000", "part/3-OURS/000000", "part/9-LATER/000000")
 	_, _, err := manifest.Update(t.Context(), st, manifest.Options{Epoch: 3, Writer: "w", Create: true}, func(m *manifest.Manifest) error {
 		m.DatabaseID, m.WalStart = "db", 6
@@ -56,6 +60,39 @@ func bucket(t *testing.T) store.Store {
 		t.Fatal(err)
 	}
 	return st
+}
+
+// layers are base/2-3, and base/3-5 which shares one of its two segments.
+func layers(t *testing.T, st store.Store) {
+	t.Helper()
+	f := memfs.New(memfs.Options{})
+	page := func(name string, b byte) {
+		if err := f.WriteFile(name, bytes.Repeat([]byte{b}, memfs.ChunkSize), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write := func(key string, o base.WriteOptions) *base.Layer {
+		o.FrameBytes, o.SegmentBytes = memfs.ChunkSize, 1
+		l, _, err := base.Write(t.Context(), st, key, f.Clone(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	page("/a", 1)
+	page("/b", 2)
+	mark := f.Mark()
+	first := write("base/2-3", base.WriteOptions{})
+	page("/b", 3)
+	write("base/3-5", base.WriteOptions{Share: first, Since: mark})
+}
+
+// emptyLayer is a layer without files.
+func emptyLayer(t *testing.T, st store.Store, key string) {
+	t.Helper()
+	if _, _, err := base.Write(t.Context(), st, key, memfs.New(memfs.Options{}), base.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func keys(t *testing.T, st store.Store) []string {
@@ -73,7 +110,8 @@ func keys(t *testing.T, st store.Store) []string {
 // want is what a collection leaves.
 func want(more ...string) []string {
 	out := append([]string{
-		"base/3-5/index", "base/3-5/part/000000", "base/9-9/part/000000", "manifest", "part/3-OURS/000000", "part/9-LATER/000000",
+		"base/3-5/index", "base/9-9/part/000000", "manifest", "page/2-3/000000", "page/3-5/000000", "page/3-5/other", "page/9-9/000000",
+		"part/3-OURS/000000", "part/9-LATER/000000",
 		wal.Key(1), wal.Key(4), wal.Key(6),
 	}, more...)
 	slices.Sort(out)
@@ -89,22 +127,12 @@ func TestCollect(t *testing.T) {
 	if got := keys(t, st); !slices.Equal(got, want()) {
 		t.Errorf("left:\n%v\nwant:\n%v", got, want())
 	}
-	if stats.Records != 3 || stats.Fences != 2 || stats.Layers != 1 || stats.Parts != 1 || stats.WalStart != 6 {
+	if stats.Records != 3 || stats.Fences != 2 || stats.Layers != 2 || stats.Segments != 2 || stats.Parts != 1 || stats.WalStart != 6 {
 		t.Errorf("%+v", stats)
 	}
 	again, err := Collect(t.Context(), Options{Store: st, Epoch: 3, Writer: "w", From: stats.WalStart})
-	if err != nil || again.Records+again.Layers+again.Parts != 0 {
+	if err != nil || again.Records+again.Layers+again.Segments+again.Parts != 0 {
 		t.Errorf("a second collection: %+v, %v", again, err)
-	}
-}
-
-func TestKeepsWhatIsBeingUploaded(t *testing.T) {
-	st := bucket(t)
-	if _, err := Collect(t.Context(), Options{Store: st, Epoch: 3, Writer: "w", Keep: []string{"base/3-6"}}); err != nil {
-		t.Fatal(err)
-	}
-	if got := keys(t, st); !slices.Equal(got, want("base/3-6/part/000000")) {
-		t.Errorf("left: %v", got)
 	}
 }
 
@@ -114,7 +142,7 @@ func TestKnownDataIsNotRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := counted.Ops().ClassB; n != 2 { // the manifest, and where the epoch of the old parts ends: the list tells the fences
+	if n := counted.Ops().ClassB; n != 3 { // the manifest, the layer's index, and where the epoch of the old parts ends: the list tells the fences
 		t.Errorf("%d reads", n)
 	}
 }
@@ -135,9 +163,7 @@ func TestOlderEpochDeletesNothing(t *testing.T) {
 func TestOvertakenCollectionIsNoDamage(t *testing.T) {
 	st := bucket(t)
 	newer := func() error {
-		if _, err := st.Put(t.Context(), "base/4-6/index", []byte("x"), store.NewWriteID(), store.IfAbsent()); err != nil {
-			return err
-		}
+		emptyLayer(t, st, "base/4-6")
 		if _, err := manifest.Publish(t.Context(), st, manifest.Options{Epoch: 4, Writer: "newer"}, manifest.Layer{Key: "base/4-6", Epoch: 3, Seq: 6}); err != nil {
 			return err
 		}

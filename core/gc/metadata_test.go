@@ -51,7 +51,8 @@ func inParts(t *testing.T) store.Store {
 	l.write(t, 1, large9, large9, 10)
 	l.write(t, 2, large9, 10)
 	l.write(t, 3, 10, 10, 10)
-	for _, key := range []string{"part/1-DEAD/000000", "part/2-DEAD/000000", "base/1-2/index"} {
+	emptyLayer(t, st, "base/1-2")
+	for _, key := range []string{"part/1-DEAD/000000", "part/2-DEAD/000000"} {
 		if _, err := st.Put(t.Context(), key, []byte("x"), store.NewWriteID(), store.IfAbsent()); err != nil {
 			t.Fatal(err)
 		}
@@ -131,10 +132,10 @@ func TestTheLogIsReadOnce(t *testing.T) {
 			t.Errorf("%d reads, want %d", n, reads)
 		}
 	}
-	// The manifest; record 2, for the list tells the fence at 1; 3 to 7, of epochs 1 and 2; the fence at 8.
-	collect(1+1+6, 5)
+	// Manifest and index; record 2, for the list tells the fence at 1; 3 to 7, of epochs 1 and 2; the fence at 8.
+	collect(2+1+6, 5)
 	o.From = 3
-	collect(1, 0)
+	collect(2, 0)
 	// The log from record 4 on is kept: the parts of record 3 are not needed any more, which is known.
 	_, _, err := manifest.Update(t.Context(), st, manifest.Options{Epoch: 3}, func(m *manifest.Manifest) error {
 		m.WalStart, m.Layers = 4, []manifest.Layer{{Key: "base/1-2", Epoch: 1, Seq: 3}}
@@ -143,7 +144,7 @@ func TestTheLogIsReadOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	collect(1+1, 3)
+	collect(2+1, 3)
 }
 
 // TestNoPartGoesFromADamagedLog: a record that is missing, damaged or another database's may have named anything.
@@ -223,13 +224,13 @@ func TestStrangersStay(t *testing.T) {
 	var strangers []string
 	for _, at := range []string{"wal", "base", "part", "base/1-1", "base/1-1/part", "base/00000000000000000001-x", "base/1-1-x", "part/1-x", "part/1", "other"} {
 		for _, name := range []string{
-			"manifest", "lease", wal.Key(1), "base/1-1/index", "base/1-1/part/000000", "part/1-GONE/000000",
+			"manifest", "lease", wal.Key(1), "base/1-1/index", "base/1-1/part/000000", "page/1-1/000000", "part/1-GONE/000000",
 		} {
 			strangers = append(strangers, at+"/"+name)
 		}
 	}
 	strangers = append(strangers, "wal/README", "wal/1", "part/1-x", "part/01-x/000000", "part/1-x/0", "part/1-x/0000001", "part/1-x/-00001",
-		"base/1-1/index/x", "base/1-1/part/0", "base/1-1/part/000000.tmp", "base/1/index", "base/x-1/index", "probe/x")
+		"base/1-1/index/x", "base/1-1/part/0", "base/1-1/part/000000.tmp", "base/1/index", "base/x-1/index", "page/1-1/0", "page/1/000000", "page/1-1/000000/x", "probe/x")
 	for _, key := range strangers {
 		if _, err := st.Put(t.Context(), key, []byte("x"), "w", store.Always()); err != nil {
 			t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"blobpglite/core/base"
 	"blobpglite/core/clock"
 	"blobpglite/core/manifest"
 	"blobpglite/core/store"
@@ -64,7 +65,7 @@ func large(t *testing.T) store.Store {
 	t.Helper()
 	st := bucket(t)
 	for i := range 40 {
-		for _, key := range []string{"base/1-%d/index", "base/1-%d/part/000000", "base/1-%d/part/000001", "part/1-GONE%d/000000"} {
+		for _, key := range []string{"base/1-%d/index", "base/1-%d/part/000000", "base/1-%d/part/000001", "page/1-%d/000000", "part/1-GONE%d/000000"} {
 			if _, err := st.Put(t.Context(), fmt.Sprintf(key, i), nil, "w", store.IfAbsent()); err != nil {
 				t.Fatal(err)
 			}
@@ -82,7 +83,7 @@ func TestSeveralAtOnce(t *testing.T) {
 	if got := keys(t, st); !slices.Equal(got, want()) {
 		t.Errorf("left: %v", got)
 	}
-	if stats.Records != 3 || stats.Fences != 2 || stats.Layers != 41 || stats.Parts != 41 {
+	if stats.Records != 3 || stats.Fences != 2 || stats.Layers != 42 || stats.Segments != 42 || stats.Parts != 41 {
 		t.Errorf("%+v", stats)
 	}
 	if st.most < 2 || st.most > MaxParallel {
@@ -93,12 +94,12 @@ func TestSeveralAtOnce(t *testing.T) {
 	for i, key := range st.order {
 		if strings.HasSuffix(key, "/index") {
 			index = i
-		} else if strings.HasPrefix(key, "base/") {
+		} else if strings.HasPrefix(key, "base/") || strings.HasPrefix(key, base.SegmentPrefix()) {
 			part = min(part, i)
 		}
 	}
 	if index > part {
-		t.Error("a part of a layer went before an index")
+		t.Error("a part of a layer, or a segment, went before an index")
 	}
 	alone := &crowd{Store: large(t), left: -1}
 	if _, err := Collect(t.Context(), Options{Store: alone, Epoch: 3, Writer: "w"}); err != nil || alone.most != 1 {
@@ -153,9 +154,7 @@ func TestWhatIsRetainedStays(t *testing.T) {
 		clk.Advance(40 * time.Minute)
 		seq := l.Tail().Seq
 		key := fmt.Sprintf("base/1-%d", seq)
-		if _, err := st.Put(t.Context(), key+"/index", nil, "w", store.IfAbsent()); err != nil {
-			t.Fatal(err)
-		}
+		emptyLayer(t, st, key)
 		m, err := manifest.Publish(t.Context(), st, manifest.Options{Epoch: 1, Clock: clk, Retain: retain}, manifest.Layer{Key: key, Epoch: 1, Seq: seq})
 		if err != nil {
 			t.Fatal(err)

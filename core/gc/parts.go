@@ -12,11 +12,20 @@ import (
 	"blobpglite/core/wal"
 )
 
-// Learnt is what a collector has read of the records of epochs before its own, to which nothing is added any more. It
+// Learnt is what a collector has read of what does not change any more: of the records of epochs before its own, and of layers. It
 // belongs to one writer, and to one collection at a time. The zero value is ready.
 type Learnt struct {
 	upTo  uint64 // the records of all epochs up to this one were read
 	named map[group]uint64
+	needs map[string][]string // segments, of each layer that the last manifest named
+}
+
+// Layer notes which segments a layer needs, that its writer has just taken or read: its index need not be read again.
+func (l *Learnt) Layer(key string, segments []string) {
+	if l.needs == nil {
+		l.needs = map[string][]string{}
+	}
+	l.needs[key] = segments
 }
 
 // group are the parts of one record.
@@ -40,9 +49,6 @@ func (c *collector) parts(ctx context.Context) error {
 	}
 	if len(old) == 0 {
 		return nil
-	}
-	if c.o.Learnt == nil {
-		c.o.Learnt = &Learnt{}
 	}
 	if err := c.learn(ctx, highest); err != nil {
 		return fmt.Errorf("find out which parts are named: %w", err)

@@ -11,7 +11,7 @@
 // The object `manifest` is JSON, in the fields' order below, 64-bit integers written out:
 //
 //	{"format":2, "database_id":"…", "epoch":7,
-//	 "layers":[{"key":"base/7-120","epoch":7,"seq":120,"hash":"…","raw_bytes":…,"stored_bytes":…,"taken":"…"}, …],   oldest first
+//	 "layers":[{"key":"base/7-120","epoch":7,"seq":120,"hash":"…","raw_bytes":…,"stored_bytes":…,"taken":"…", "segments":…}, …],   oldest first
 //	 "wal_start":121, "postgres":"18.6", "pglite_sha256":"…", "commits":4711, "retain_seconds":86400,
 //	 "writer":"host-3", "write_id":"…", "updated":"2026-01-02T03:04:05Z"}
 //
@@ -27,6 +27,8 @@
 //	1  without retain_seconds: what is kept has not been said. The first Publish that is given a time to keep says it; with
 //	   several layers and no time given, as far back as they reach goes on being kept
 //	2  retain_seconds
+//	3  segments, of a layer: how many page segments it needs. They may be shared by several layers, which the version before does not
+//	   know when it deletes. What is kept is always said
 //
 // A new field or a new meaning is a new format. What is written is the lowest format that can say what the manifest says, so
 // that a database which does not use what is new can still be opened by the version before; a format never falls again.
@@ -55,9 +57,11 @@ const (
 	// Key of the object, relative to the database's prefix.
 	Key = "manifest"
 	// Format is the newest that this version writes and reads.
-	Format = 2
+	Format = 3
 	// formatRetain is the first that says what is kept.
 	formatRetain = 2
+	// formatSegments is the first whose layers share page segments.
+	formatSegments = 3
 	// MaxBytes bounds the object.
 	MaxBytes = 1 << 20
 	// MaxLayers bounds Manifest.Layers. Compaction keeps it far below.
@@ -106,10 +110,20 @@ type Layer struct {
 	Seq         uint64 `json:"seq"`
 	Hash        string `json:"hash"` // of the record at Seq, 64 hexadecimal digits; empty: there is no log
 	RawBytes    int64  `json:"raw_bytes"`
-	StoredBytes int64  `json:"stored_bytes"`
+	StoredBytes int64  `json:"stored_bytes"` // of all objects that it needs, those included that it shares
 	// Taken is when it was published, by its writer's wall clock: no earlier than anything that it holds. Zero: not known,
 	// long ago.
 	Taken time.Time `json:"taken"`
+	// Segments is how many page segments it needs; 0: it was written before these were shared, or is empty.
+	Segments int `json:"segments,omitempty"`
+}
+
+// lowest is the lowest format, of at least what it has, that can say what a manifest says.
+func (m Manifest) lowest() int {
+	if slices.ContainsFunc(m.Layers, func(l Layer) bool { return l.Segments > 0 }) {
+		return max(m.Format, formatSegments)
+	}
+	return max(m.Format, 1)
 }
 
 // Encode gives the object's bytes. A manifest that contradicts itself is refused with store.ErrInvalid.
@@ -240,6 +254,9 @@ func (m Manifest) check() error {
 		if err := l.check(); err != nil {
 			return fmt.Errorf("layer %d: %w", i, err)
 		}
+		if l.Segments > 0 && m.Format < formatSegments {
+			return fmt.Errorf("layer %d (%s): segments in format %d", i, l.Key, m.Format)
+		}
 		if l.Epoch > m.Epoch {
 			return fmt.Errorf("layer %d (%s): its epoch %d is above the manifest's %d", i, l.Key, l.Epoch, m.Epoch)
 		}
@@ -263,7 +280,7 @@ func (l Layer) check() error {
 	if sum, err := hex.DecodeString(l.Hash); err != nil || l.Hash != "" && len(sum) != 32 {
 		return fmt.Errorf("%s: hash %.80q is not 64 hexadecimal digits", l.Key, l.Hash)
 	}
-	if l.RawBytes < 0 || l.StoredBytes < 0 {
+	if l.RawBytes < 0 || l.StoredBytes < 0 || l.Segments < 0 {
 		return fmt.Errorf("%s: negative size", l.Key)
 	}
 	return nil

@@ -16,7 +16,7 @@ func sample() Manifest {
 		Format: Format, DatabaseID: "db-1", Epoch: 7,
 		Layers: []Layer{
 			{Key: "base/6-100", Epoch: 6, Seq: 100, RawBytes: 1 << 40, StoredBytes: 5, Taken: time.Date(2026, 1, 1, 2, 3, 4, 5, time.UTC)},
-			{Key: "base/7-120", Epoch: 7, Seq: 120},
+			{Key: "base/7-120", Epoch: 7, Seq: 120, Segments: 3},
 		},
 		WalStart: 121, Postgres: "18.6", PGliteSHA256: strings.Repeat("a0", 32), Commits: 1<<63 + 1, RetainSeconds: 86400,
 		Writer: "host <3>", WriteID: "01W", Updated: time.Date(2026, 1, 2, 3, 4, 5, 678, time.UTC),
@@ -26,7 +26,7 @@ func sample() Manifest {
 func TestRoundTrip(t *testing.T) {
 	empty := Manifest{Format: Format, DatabaseID: "d", WriteID: "w", Layers: []Layer{}}
 	old := sample()
-	old.Format, old.RetainSeconds = 1, 0
+	old.Format, old.RetainSeconds, old.Layers[1].Segments = 1, 0, 0
 	for _, m := range []Manifest{sample(), empty, old} {
 		body, err := Encode(m)
 		if err != nil {
@@ -65,15 +65,15 @@ func TestDecodeIsStrict(t *testing.T) {
 		want error
 	}{
 		"white space":           {edit(`,"epoch"`, ",\n  \"epoch\""), nil},
-		"newer":                 {`{"format":3,"shiny":[1]}`, ErrNewer},
-		"much newer, same":      {edit(`"format":2`, `"format":99`), ErrNewer},
+		"newer":                 {`{"format":4,"shiny":[1]}`, ErrNewer},
+		"much newer, same":      {edit(`"format":3`, `"format":99`), ErrNewer},
 		"empty":                 {``, ErrCorrupt},
 		"cut":                   {string(good[:len(good)-1]), ErrCorrupt},
 		"trailing":              {string(good) + "{}", ErrCorrupt},
 		"null":                  {`null`, ErrCorrupt},
 		"no format":             {`{}`, ErrCorrupt},
-		"format zero":           {edit(`"format":2`, `"format":0`), ErrCorrupt},
-		"old, with a new field": {edit(`"format":2`, `"format":1`), ErrCorrupt},
+		"format zero":           {edit(`"format":3`, `"format":0`), ErrCorrupt},
+		"old, with a new field": {edit(`"format":3`, `"format":1`), ErrCorrupt},
 		"nothing is kept":       {edit(`"retain_seconds":86400,`, ``), nil},
 		"nothing, written out":  {edit(`"retain_seconds":86400`, `"retain_seconds":0`), ErrCorrupt},
 		"kept for ever":         {edit(`"retain_seconds":86400`, `"retain_seconds":9999999999`), ErrCorrupt},
@@ -85,7 +85,7 @@ func TestDecodeIsStrict(t *testing.T) {
 		"number as text":        {edit(`"wal_start":121`, `"wal_start":"121"`), ErrCorrupt},
 		"fraction":              {edit(`"wal_start":121`, `"wal_start":121.0`), ErrCorrupt},
 		"negative":              {edit(`"epoch":7`, `"epoch":-7`), ErrCorrupt},
-		"null layers":           {edit(`[{"key":"base/6-100","epoch":6,"seq":100,"hash":"","raw_bytes":1099511627776,"stored_bytes":5,"taken":"2026-01-01T02:03:04.000000005Z"},{"key":"base/7-120","epoch":7,"seq":120,"hash":"","raw_bytes":0,"stored_bytes":0,"taken":"0001-01-01T00:00:00Z"}]`, `null`), ErrCorrupt},
+		"null layers":           {edit(`[{"key":"base/6-100","epoch":6,"seq":100,"hash":"","raw_bytes":1099511627776,"stored_bytes":5,"taken":"2026-01-01T02:03:04.000000005Z"},{"key":"base/7-120","epoch":7,"seq":120,"hash":"","raw_bytes":0,"stored_bytes":0,"taken":"0001-01-01T00:00:00Z","segments":3}]`, `null`), ErrCorrupt},
 		"key goes up":           {edit(`base/6-100`, `base/../lease`), ErrCorrupt},
 		"absolute key":          {edit(`base/6-100`, `/base/6-100`), ErrCorrupt},
 		"empty key":             {edit(`base/6-100`, ``), ErrCorrupt},
@@ -112,16 +112,18 @@ func TestDecodeIsStrict(t *testing.T) {
 	if _, err := Decode([]byte(edit(`"epoch"`, `"shiny":1,"epoch"`))); !strings.Contains(err.Error(), `"shiny"`) {
 		t.Errorf("the message does not name the unknown field: %v", err)
 	}
-	_, err = Decode([]byte(`{"format":3}`))
-	if !strings.Contains(err.Error(), "format 3") || !strings.Contains(err.Error(), "up to 2") {
+	_, err = Decode([]byte(`{"format":4}`))
+	if !strings.Contains(err.Error(), "format 4") || !strings.Contains(err.Error(), "up to 3") {
 		t.Errorf("the message does not name both versions: %v", err)
 	}
 }
 
 func TestEncodeRefusesContradictions(t *testing.T) {
 	for name, spoil := range map[string]func(*Manifest){
-		"format":    func(m *Manifest) { m.Format = 3 },
-		"retain":    func(m *Manifest) { m.Format = 1 },
+		"format":    func(m *Manifest) { m.Format = 4 },
+		"retain":    func(m *Manifest) { m.Format, m.Layers[1].Segments = 1, 0 },
+		"segments":  func(m *Manifest) { m.Format = 2 },
+		"negative":  func(m *Manifest) { m.Layers[1].Segments = -1 },
 		"key":       func(m *Manifest) { m.Layers[0].Key = "a/../b" },
 		"not UTF-8": func(m *Manifest) { m.Writer = "\xff" },
 		"year":      func(m *Manifest) { m.Updated = time.Date(12000, 1, 1, 0, 0, 0, 0, time.UTC) },
@@ -145,7 +147,7 @@ func FuzzDecode(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(good)
-	f.Add([]byte(`{"format":3}`))
+	f.Add([]byte(`{"format":4}`))
 	f.Add([]byte(`{"format":1,"database_id":"d","layers":[]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		m, err := Decode(body)

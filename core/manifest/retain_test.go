@@ -54,6 +54,57 @@ func TestFormat1(t *testing.T) {
 	}
 }
 
+// TestFormat2 reads a manifest as versions before format 3 wrote it; the first layer of this version makes it one of format 3.
+func TestFormat2(t *testing.T) {
+	body, err := os.ReadFile("testdata/format2.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := Decode(body)
+	if d, said := m.Retain(); err != nil || m.Format != 2 || d != time.Hour || !said {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	if again, err := Encode(m); err != nil || string(again) != string(body) {
+		t.Errorf("it is written as %s, %v", again, err)
+	}
+	st := mem.New(mem.Options{})
+	if _, err := st.Put(t.Context(), Key, body, m.WriteID, store.IfAbsent()); err != nil {
+		t.Fatal(err)
+	}
+	clk := clock.NewVirtual(m.Layers[1].Taken)
+	for i, l := range []Layer{{Key: "base/3-20", Epoch: 2, Seq: 20}, {Key: "base/3-21", Epoch: 2, Seq: 21, Segments: 1}} {
+		m, err := Publish(t.Context(), st, Options{Epoch: 3, Clock: clk}, l)
+		if err != nil || m.Format != 2+i {
+			t.Errorf("with %+v: %+v, %v", l, m, err)
+		}
+	}
+}
+
+// TestSeen: what was read is not read again; if it has changed, it is.
+func TestSeen(t *testing.T) {
+	st := store.Count(mem.New(mem.Options{}))
+	create(t, st)
+	m, gen, err := Load(t.Context(), st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	touch := func(epoch uint64, seen *Seen) (Manifest, int64) {
+		t.Helper()
+		before := st.Ops().ClassB
+		m, _, err := Update(t.Context(), st, Options{Epoch: epoch, Seen: seen}, func(m *Manifest) error { m.Commits++; return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m, st.Ops().ClassB - before
+	}
+	if got, reads := touch(2, &Seen{m, gen}); reads != 0 || got.Epoch != 2 || got.Commits != 1 {
+		t.Errorf("%+v after %d reads", got, reads)
+	}
+	if got, reads := touch(3, &Seen{m, gen}); reads == 0 || got.Epoch != 3 || got.Commits != 2 {
+		t.Errorf("of one that has changed: %+v after %d reads", got, reads)
+	}
+}
+
 // TestTheLowestFormatIsWritten: a database that keeps no earlier states can be opened by the version before.
 func TestTheLowestFormatIsWritten(t *testing.T) {
 	st, clk := mem.New(mem.Options{}), clock.NewVirtual(started)

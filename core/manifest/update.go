@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"blobpglite/core/clock"
@@ -32,8 +33,16 @@ type Options struct {
 	// Retain is how far back a database whose manifest says nothing of it is to keep layers and records from now on: see
 	// Publish. It does not change what a manifest says.
 	Retain time.Duration
-	Hook   point.Hook  // fired at manifest/before-cas and manifest/after-cas
-	Clock  clock.Clock // nil: the system's
+	// Seen is the manifest as it was read before: the first swap is tried on it, without reading again. Nil: it is read.
+	Seen  *Seen
+	Hook  point.Hook  // fired at manifest/before-cas and manifest/after-cas
+	Clock clock.Clock // nil: the system's
+}
+
+// Seen is a manifest that was read, and the generation of its object.
+type Seen struct {
+	Manifest
+	Gen store.Gen
 }
 
 // Load reads the manifest. Errors: store.ErrNotFound (there is no database here), ErrNewer, ErrCorrupt, and the
@@ -96,7 +105,7 @@ type updater struct {
 
 // next loads the manifest and changes it; the generation is that of the one to replace, 0: none.
 func (u *updater) next(ctx context.Context, change func(*Manifest) error) (Manifest, store.Gen, error) {
-	old, gen, err := Load(ctx, u.st)
+	old, gen, err := u.load(ctx)
 	if err != nil && !(u.o.Create && errors.Is(err, store.ErrNotFound)) {
 		return Manifest{}, 0, err
 	}
@@ -105,6 +114,7 @@ func (u *updater) next(ctx context.Context, change func(*Manifest) error) (Manif
 			ErrFenced, old.Epoch, old.Writer, u.o.Epoch)
 	}
 	m := old
+	m.Layers = slices.Clone(m.Layers)
 	if err := change(&m); err != nil {
 		return Manifest{}, 0, fmt.Errorf("update manifest: change it: %w", err)
 	}
@@ -116,9 +126,18 @@ func (u *updater) next(ctx context.Context, change func(*Manifest) error) (Manif
 		return Manifest{}, 0, fmt.Errorf("update manifest: %w: wal_start would fall from %d to %d",
 			store.ErrInvalid, old.WalStart, m.WalStart)
 	}
-	m.Format, m.Epoch, m.Writer = max(m.Format, 1), u.o.Epoch, u.o.Writer
+	m.Format, m.Epoch, m.Writer = m.lowest(), u.o.Epoch, u.o.Writer
 	m.WriteID, m.Updated = store.NewWriteID(), u.o.Clock.Now().UTC().Round(0)
 	return m, gen, nil
+}
+
+// load gives the manifest that was seen before, once, and then reads it.
+func (u *updater) load(ctx context.Context) (Manifest, store.Gen, error) {
+	if seen := u.o.Seen; seen != nil {
+		u.o.Seen = nil
+		return seen.Manifest, seen.Gen, nil
+	}
+	return Load(ctx, u.st)
 }
 
 // swap puts m in the place of generation old. It repeats the same bytes under the same write id until it has seen how
@@ -157,8 +176,8 @@ func (u *updater) swap(ctx context.Context, m Manifest, old store.Gen) (store.Ge
 			}
 			return 0, fmt.Errorf("no answer that decides it: %w", errors.Join(err, lookErr))
 		}
-		if err := u.wait(ctx); err != nil {
-			return 0, errors.Join(err, unknown)
+		if waitErr := u.wait(ctx); waitErr != nil {
+			return 0, errors.Join(waitErr, unknown, err, lookErr)
 		}
 	}
 }

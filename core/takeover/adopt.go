@@ -93,6 +93,19 @@ func (s *surveyor) layers(ctx context.Context) error {
 		s.found = append(s.found, o)
 		s.a.Layer.Taken = a.Updated // of one: by the store's clock
 	}
+	return s.segments(ctx)
+}
+
+// segments finds layers that were begun and of which no more is there.
+func (s *surveyor) segments(ctx context.Context) error {
+	for a, err := range s.st.List(ctx, base.SegmentPrefix(), "") {
+		if err != nil {
+			return err
+		}
+		if o, ok := base.ParseSegment(a.Key); ok {
+			s.begun[o.Seq] = max(s.begun[o.Seq], o.Epoch)
+		}
+	}
 	return nil
 }
 
@@ -185,11 +198,11 @@ func (s *surveyor) records(ctx context.Context) error {
 // files reads all of the layer, and what version they are of.
 func (s *surveyor) files(ctx context.Context) error {
 	files := memfs.New(memfs.Options{})
-	stats, err := base.Read(ctx, s.st, s.newest.Layer, files, base.ReadOptions{})
+	l, stats, err := base.Read(ctx, s.st, s.newest.Layer, files, base.ReadOptions{})
 	if err != nil {
 		return err
 	}
-	s.a.Layer.RawBytes, s.a.Layer.StoredBytes = stats.RawBytes, stats.StoredBytes
+	s.a.Layer.RawBytes, s.a.Layer.StoredBytes, s.a.Layer.Segments = stats.RawBytes, stats.StoredBytes, len(l.Segments())
 	version, err := files.ReadFile("/PG_VERSION")
 	if err != nil {
 		return fmt.Errorf("layer %s: %w: the version of its files: %w", s.newest.Layer, base.ErrCorrupt, err)

@@ -25,7 +25,7 @@ func layerAt(t *testing.T, st store.Store, key string) {
 	if err := files.WriteFile("/PG_VERSION", []byte("18\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := base.Write(t.Context(), st, key, files, base.WriteOptions{}); err != nil {
+	if _, _, err := base.Write(t.Context(), st, key, files, base.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -151,11 +151,11 @@ func TestNothingIsAdoptedByGuess(t *testing.T) {
 	}{
 		"a record is missing":         {func(t *testing.T, st store.Store) { remove(t, st, wal.Key(5)) }, wal.ErrCorrupt},
 		"a record is damaged":         {func(t *testing.T, st store.Store) { overwrite(t, st, wal.Key(6), []byte("x")) }, wal.ErrCorrupt},
-		"the layer is damaged":        {func(t *testing.T, st store.Store) { overwrite(t, st, base.PartKey(newest, 0), []byte("x")) }, base.ErrCorrupt},
+		"the layer is damaged":        {func(t *testing.T, st store.Store) { overwrite(t, st, base.SegmentKey(newest, 0), []byte("x")) }, base.ErrCorrupt},
 		"the layer is gone":           {func(t *testing.T, st store.Store) { remove(t, st, base.IndexKey(newest)) }, base.ErrCorrupt},
-		"a part of the layer is gone": {func(t *testing.T, st store.Store) { remove(t, st, base.PartKey(newest, 0)) }, store.ErrNotFound},
-		"a later layer was begun":     {func(t *testing.T, st store.Store) { overwrite(t, st, base.PartKey(base.Key(1, 9), 0), []byte("x")) }, wal.ErrCorrupt},
-		"a layer of another record":   {func(t *testing.T, st store.Store) { overwrite(t, st, base.PartKey(base.Key(3, 6), 0), []byte("x")) }, wal.ErrCorrupt},
+		"a part of the layer is gone": {func(t *testing.T, st store.Store) { remove(t, st, base.SegmentKey(newest, 0)) }, store.ErrNotFound},
+		"a later layer was begun":     {func(t *testing.T, st store.Store) { overwrite(t, st, base.SegmentKey(base.Key(1, 9), 0), []byte("x")) }, wal.ErrCorrupt},
+		"a layer of another record":   {func(t *testing.T, st store.Store) { overwrite(t, st, base.SegmentKey(base.Key(3, 6), 0), []byte("x")) }, wal.ErrCorrupt},
 		"two layers at one record":    {func(t *testing.T, st store.Store) { layerAt(t, st, base.Key(2, 4)) }, base.ErrCorrupt},
 		"only an older layer is complete": {func(t *testing.T, st store.Store) {
 			layerAt(t, st, base.Key(1, 2))

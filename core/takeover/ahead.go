@@ -10,7 +10,7 @@ import (
 
 // reading is a manifest, and the records behind its newest layer.
 type reading struct {
-	m       manifest.Manifest
+	m       manifest.Seen
 	records []wal.Record
 	tail    wal.Position
 	err     error
@@ -32,9 +32,9 @@ func (op *opening) readAhead(ctx context.Context) (stop func()) {
 		var r reading
 		if r.m, r.err = op.manifest(ctx); r.err == nil {
 			if op.o.Ahead != nil {
-				op.o.Ahead(r.m)
+				op.o.Ahead(r.m.Manifest)
 			}
-			r.records, r.tail, r.err = op.records(ctx, r.m, 0)
+			r.records, r.tail, r.err = op.records(ctx, r.m.Manifest, 0)
 		}
 		out <- r
 	}
@@ -56,12 +56,12 @@ func (op *opening) looks(ctx context.Context, p point.Point) error {
 
 // first is the reading before the fence: the one that went on beside the lease, unless that had to be waited for or the
 // reading went wrong.
-func (op *opening) first(ctx context.Context) (manifest.Manifest, wal.Position, error) {
+func (op *opening) first(ctx context.Context) (manifest.Seen, wal.Position, error) {
 	if op.ahead != nil && op.tries == 1 {
 		r := <-op.ahead
 		op.ahead = nil
 		if r.err == nil && op.o.Check != nil {
-			r.err = op.o.Check(r.m)
+			r.err = op.o.Check(r.m.Manifest)
 		}
 		if r.err == nil {
 			op.out.Records = r.records
@@ -76,6 +76,6 @@ func (op *opening) first(ctx context.Context) (manifest.Manifest, wal.Position, 
 	if err := op.o.Hook.Fire(ctx, point.RestoreAfterManifest); err != nil {
 		return m, wal.Position{}, err
 	}
-	tail, err := op.read(ctx, m, 0)
+	tail, err := op.read(ctx, m.Manifest, 0)
 	return m, tail, err
 }

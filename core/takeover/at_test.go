@@ -30,7 +30,7 @@ func keepLayer(t *testing.T, st store.Store, o *Opened, content string, clk cloc
 	if err := files.WriteFile("/content", []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := base.Write(t.Context(), st, key, files, base.WriteOptions{}); err != nil {
+	if _, _, err := base.Write(t.Context(), st, key, files, base.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	m, err := manifest.Publish(t.Context(), st, manifest.Options{Epoch: o.Epoch, Writer: "w", Retain: 24 * time.Hour, Clock: clk}, manifest.Layer{
@@ -51,7 +51,7 @@ func restored(t *testing.T, st store.Store, l manifest.Layer, records []wal.Reco
 	text := ""
 	if l.Key != "" {
 		files := memfs.New(memfs.Options{})
-		if _, err := base.Read(t.Context(), st, l.Key, files, base.ReadOptions{}); err != nil {
+		if _, _, err := base.Read(t.Context(), st, l.Key, files, base.ReadOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		body, err := files.ReadFile("/content")

@@ -9,6 +9,7 @@ import (
 	"blobpglite/core/gc"
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
+	"blobpglite/core/memfs"
 	"blobpglite/core/store"
 	"blobpglite/core/store/mem"
 	"blobpglite/core/wal"
@@ -50,7 +51,7 @@ func TestFormat1(t *testing.T) {
 	}
 	at := o.Log.Tail()
 	key := base.Key(o.Epoch, at.Seq)
-	if _, err := st.Put(t.Context(), base.IndexKey(key), []byte("x"), "w", store.IfAbsent()); err != nil {
+	if _, _, err := base.Write(t.Context(), st, key, memfs.New(memfs.Options{}), base.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	m, err := manifest.Publish(t.Context(), st, manifest.Options{Epoch: o.Epoch, Writer: "w"}, manifest.Layer{Key: key, Epoch: at.Epoch, Seq: at.Seq})

@@ -27,9 +27,9 @@ func patiently(ctx context.Context, d time.Duration, step func(context.Context) 
 }
 
 // manifest reads the manifest.
-func (op *opening) manifest(ctx context.Context) (m manifest.Manifest, err error) {
+func (op *opening) manifest(ctx context.Context) (m manifest.Seen, err error) {
 	err = patiently(ctx, op.o.Patience, func(ctx context.Context) (err error) {
-		m, _, err = manifest.Load(ctx, op.o.Store)
+		m.Manifest, m.Gen, err = manifest.Load(ctx, op.o.Store)
 		return err
 	})
 	return m, err

@@ -39,6 +39,13 @@ func (r *refusing) Get(ctx context.Context, key string) (store.Object, error) {
 	return r.Store.Get(ctx, key)
 }
 
+func (r *refusing) Put(ctx context.Context, key string, body []byte, id string, cond store.Cond) (store.Gen, error) {
+	if err := r.refused(ctx, key); err != nil {
+		return 0, err
+	}
+	return r.Store.Put(ctx, key, body, id, cond)
+}
+
 // An opening that a bucket refuses is given up in a bounded time, whatever step it is at, and says what the bucket has said.
 func TestRefusedForGood(t *testing.T) {
 	for _, c := range []refusing{{key: lease.Key}, {key: manifest.Key}, {key: manifest.Key, after: 1}} {

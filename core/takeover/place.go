@@ -102,10 +102,11 @@ func whatIsThere(ctx context.Context, st store.Store) (ours, stranger string, er
 	return "", stranger, nil
 }
 
-// isOurs says whether a key has the shape of a record's, a part's, or that of an object of a layer.
+// isOurs says whether a key has the shape of a record's, a part's, a page segment's, or that of an object of a layer.
 func isOurs(key string) bool {
 	_, err := wal.ParseKey(key)
 	_, _, part := wal.ParsePartKey(key)
 	_, layer := base.ParseObject(key)
-	return err == nil || part || layer
+	_, segment := base.ParseSegment(key)
+	return err == nil || part || layer || segment
 }

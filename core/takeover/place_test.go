@@ -106,7 +106,7 @@ func TestWhatMayStandAbove(t *testing.T) {
 
 // TestALostManifestIsNotReplaced: whatever is there of a database, nothing is written.
 func TestALostManifestIsNotReplaced(t *testing.T) {
-	for _, left := range []string{wal.Key(7), "base/00000000000000000001-00000000000000000002/index", "base/1-2/part/000000", "part/1-x/000000"} {
+	for _, left := range []string{wal.Key(7), "base/00000000000000000001-00000000000000000002/index", "base/1-2/part/000000", "page/1-2/000000", "part/1-x/000000"} {
 		st := mem.New(mem.Options{})
 		for _, key := range []string{left, "a/stranger", "probe/x-create"} {
 			if _, err := st.Put(t.Context(), key, nil, "", store.Always()); err != nil {

@@ -13,6 +13,7 @@ import (
 	"blobpglite/core/gc"
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
+	"blobpglite/core/memfs"
 	"blobpglite/core/point"
 	"blobpglite/core/store"
 	"blobpglite/core/store/mem"
@@ -37,7 +38,7 @@ func write(t *testing.T, l *wal.Log, s string) wal.Position {
 
 func publish(t *testing.T, st store.Store, epoch uint64, at wal.Position) {
 	t.Helper()
-	if _, err := st.Put(t.Context(), fmt.Sprintf("base/%d-%d/index", epoch, at.Seq), nil, "i", store.IfAbsent()); err != nil {
+	if _, _, err := base.Write(t.Context(), st, fmt.Sprintf("base/%d-%d", epoch, at.Seq), memfs.New(memfs.Options{}), base.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	publishBare(t, st, epoch, at)

@@ -12,9 +12,11 @@
 //	read       manifest and records: where the log ends, and its highest epoch
 //	fence      create the next name with a higher epoch: from here on the predecessor cannot commit. If a record was
 //	           faster, read it and fence behind it
-//	read again the manifest. While this process was stalled, the live writer may have compacted the log and deleted what
-//	           was read, even past the name of the fence: then the fence fences nobody, and everything starts again
-//	restore    is the caller's, and comes last: what the predecessor wrote before the fence is in what was read
+//	swap       the manifest to our epoch. While this process was stalled, the live writer may have compacted the log and
+//	           deleted what was read, even past the name of the fence: then the fence fences nobody, nothing is swapped, and
+//	           everything starts again. Behind the swap no older writer publishes a layer, or deletes what this manifest names
+//	restore    is the caller's, comes last, and is of exactly what the swap returned: what the predecessor wrote before
+//	           the fence is in what was read
 //
 // A fence is tried only with a lease that has not run out. An opener that is fenced while the lease is its own begins again:
 // the rival had the lease before, and was asleep.
@@ -22,7 +24,7 @@
 // The first reading goes on beside the lease: safety comes from the fence behind it, whenever it was. If the lease had to
 // be waited for, it is done again, so that the fence is not tried against records of long ago.
 //
-// The rule for every reader of the log: records read between two readings of the manifest with equal wal_start are
+// The rule for every other reader of the log: records read between two readings of the manifest with equal wal_start are
 // authentic; otherwise read again.
 package takeover
 
@@ -149,19 +151,20 @@ type opening struct {
 	out   *Opened
 	ahead <-chan reading // the first reading; nil: there is none
 	tries int            // looks at the lease
+	made  store.Gen      // of the manifest, if this opening has made the database
 }
 
 // once goes through the steps behind the lease.
 func (op *opening) once(ctx context.Context) error {
 	at := op.o.Clock.Monotonic()
-	m, tail, err := op.first(ctx)
+	seen, tail, err := op.first(ctx)
 	if err != nil {
 		return err
 	}
 	op.out.ReadTime = op.o.Clock.Monotonic() - at
 	at = op.o.Clock.Monotonic()
 	log, err := wal.NewLog(op.o.Store, tail, wal.Options{
-		Epoch: max(tail.Epoch, m.Epoch) + 1, DatabaseID: m.DatabaseID, Writer: op.o.Writer, Deadline: op.o.Deadline,
+		Epoch: max(tail.Epoch, seen.Epoch) + 1, DatabaseID: seen.DatabaseID, Writer: op.o.Writer, Deadline: op.o.Deadline,
 		Clock: op.o.Clock, Hook: op.o.Hook, WriteID: op.o.WriteID,
 	})
 	if err != nil {
@@ -173,23 +176,23 @@ func (op *opening) once(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	if err := op.fence(ctx, log, m); err != nil {
+	if err := op.fence(ctx, log, seen.Manifest); err != nil {
 		return err
 	}
-	m, err = op.settle(ctx, log, m)
+	m, err := op.settle(ctx, log, seen)
 	op.out.FenceTime = op.o.Clock.Monotonic() - at
 	op.out.Manifest, op.out.Log, op.out.Epoch = m, log, log.Epoch()
 	return err
 }
 
 // load reads the manifest, or makes the first one.
-func (op *opening) load(ctx context.Context) (manifest.Manifest, error) {
+func (op *opening) load(ctx context.Context) (manifest.Seen, error) {
 	m, err := op.manifest(ctx)
 	if errors.Is(err, store.ErrNotFound) && op.o.Create {
 		m, err = op.create(ctx)
 	}
 	if err == nil && op.o.Check != nil {
-		err = op.o.Check(m)
+		err = op.o.Check(m.Manifest)
 	}
 	return m, err
 }
@@ -198,7 +201,7 @@ func (op *opening) load(ctx context.Context) (manifest.Manifest, error) {
 var errExists = errors.New("the database exists")
 
 // create makes the first manifest, unless a rival is faster: then it is the rival's.
-func (op *opening) create(ctx context.Context) (manifest.Manifest, error) {
+func (op *opening) create(ctx context.Context) (manifest.Seen, error) {
 	id, sum := op.o.WriteID(), op.o.PGliteSHA256
 	var asked errgroup.Group // beside the look at the place: each takes some round trips
 	if op.o.BeforeCreate != nil {
@@ -209,9 +212,9 @@ func (op *opening) create(ctx context.Context) (manifest.Manifest, error) {
 	}
 	err := CheckPlace(ctx, op.o.Store)
 	if err := errors.Join(err, asked.Wait()); err != nil {
-		return manifest.Manifest{}, err
+		return manifest.Seen{}, err
 	}
-	m, _, err := manifest.Update(ctx, op.o.Store, manifest.Options{Writer: op.o.Writer, Create: true, Clock: op.o.Clock, Hook: op.o.Hook},
+	m, gen, err := manifest.Update(ctx, op.o.Store, manifest.Options{Writer: op.o.Writer, Create: true, Clock: op.o.Clock, Hook: op.o.Hook},
 		func(m *manifest.Manifest) error {
 			if m.DatabaseID != "" && m.DatabaseID != id {
 				return errExists
@@ -224,10 +227,12 @@ func (op *opening) create(ctx context.Context) (manifest.Manifest, error) {
 			return nil
 		})
 	if errors.Is(err, errExists) || errors.Is(err, manifest.ErrFenced) {
-		m, _, err = manifest.Load(ctx, op.o.Store)
+		m, gen, err = manifest.Load(ctx, op.o.Store)
 	}
-	op.out.Created = err == nil && m.DatabaseID == id
-	return m, err
+	if op.out.Created = err == nil && m.DatabaseID == id; op.out.Created {
+		op.made = gen
+	}
+	return manifest.Seen{Manifest: m, Gen: gen}, err
 }
 
 // From is the place in the log that a manifest's newest layer ends at: what an opening restores, and reads on from.
@@ -352,45 +357,99 @@ func sameStart(a, b manifest.Manifest) bool {
 	return a.WalStart == b.WalStart && newest(a).Key == newest(b).Key
 }
 
-// settle makes sure that what was read is authentic and that the fence is above every epoch in it.
-func (op *opening) settle(ctx context.Context, log *wal.Log, seen manifest.Manifest) (manifest.Manifest, error) {
+// settle makes the manifest this writer's, and makes sure that what was read is authentic and that the fence is above every epoch in it.
+func (op *opening) settle(ctx context.Context, log *wal.Log, seen manifest.Seen) (manifest.Manifest, error) {
 	for range maxRestarts {
 		fence := log.Tail()
-		now, err := op.manifest(ctx)
-		switch {
-		case err != nil:
-			return now, err
-		case now.WalStart > fence.Seq:
-			return now, errMoved // the fence stands in a part of the log that was collected: it fences nobody
-		case !sameStart(now, seen): // also where a newer layer is to be restored, and older records are kept beside it
+		now, err := op.swap(ctx, log, seen)
+		if err != nil && !errors.Is(err, errAbove) {
+			return now.Manifest, err
+		}
+		highest := uint64(0)
+		if err != nil {
+			highest = now.Epoch
+		} else {
+			if err := op.readAgain(ctx, now.Manifest, seen.Manifest, fence); err != nil {
+				return now.Manifest, err
+			}
+			for _, r := range op.out.Records {
+				highest = max(highest, r.Epoch)
+			}
+			if highest < fence.Epoch {
+				return now.Manifest, nil
+			}
 			seen = now
-			tail, err := op.read(ctx, now, fence.Seq)
-			if err != nil && !errors.Is(err, errMoved) {
-				return now, err
-			}
-			if err == nil && tail.Seq < fence.Seq {
-				return now, fmt.Errorf("record %d: %w: our own fence is gone, and wal_start is %d", fence.Seq, wal.ErrCorrupt, now.WalStart)
-			}
-			if err == nil && tail.Seq > fence.Seq {
-				return now, fmt.Errorf("%w: %w", ErrRival, &wal.FencedError{Seq: tail.Seq, Epoch: tail.Epoch, Ours: fence.Epoch, By: "a later opener"})
-			}
-			continue
-		}
-		highest := now.Epoch
-		for _, r := range op.out.Records {
-			highest = max(highest, r.Epoch)
-		}
-		if highest < fence.Epoch {
-			return now, nil
 		}
 		log.Raise(highest + 1)
 		if _, err := log.Fence(ctx); err != nil {
 			var taken *wal.TakenError
 			if errors.As(err, &taken) {
-				return now, fmt.Errorf("%w: %w", ErrRival, &wal.FencedError{Seq: taken.Record.Seq, Epoch: taken.Record.Epoch, Ours: fence.Epoch, By: taken.Record.Writer})
+				return now.Manifest, fmt.Errorf("%w: %w", ErrRival, &wal.FencedError{Seq: taken.Record.Seq, Epoch: taken.Record.Epoch, Ours: fence.Epoch, By: taken.Record.Writer})
 			}
-			return now, err
+			return now.Manifest, err
 		}
 	}
-	return seen, errMoved
+	return seen.Manifest, errMoved
+}
+
+// errAbove means that the manifest is of an epoch that our fence is not above.
+var errAbove = errors.New("the manifest is of a higher epoch")
+
+// swap swaps the manifest to our epoch, and gives what it is then. From here on no older writer can publish a layer, nor delete what
+// this manifest names: its layers may be read for as long as this writer lives, and shared with.
+//
+// A manifest that this opening has made, and that nobody has swapped since, stays as it is: there is no older writer.
+//
+// errMoved: the fence stands in a part of the log that was collected, so it fences nobody, and nothing was swapped. With errAbove comes the
+// manifest that is there.
+func (op *opening) swap(ctx context.Context, log *wal.Log, seen manifest.Seen) (now manifest.Seen, err error) {
+	fence := log.Tail()
+	if op.made != 0 && seen.Gen == op.made {
+		if seen, err = op.manifest(ctx); err != nil || seen.Gen == op.made {
+			return seen, err
+		}
+	}
+	err = patiently(ctx, op.o.Patience, func(ctx context.Context) (err error) {
+		now.Manifest, now.Gen, err = manifest.Update(ctx, op.o.Store, manifest.Options{
+			Epoch: log.Epoch(), Writer: op.o.Writer, Seen: &seen, Clock: op.o.Clock, Hook: op.o.Hook,
+		}, func(m *manifest.Manifest) error {
+			switch {
+			case m.WalStart > fence.Seq:
+				return errMoved
+			case m.Epoch >= log.Epoch() && m.Writer != op.o.Writer:
+				return errAbove
+			}
+			return nil
+		})
+		return err
+	})
+	if !errors.Is(err, manifest.ErrFenced) && !errors.Is(err, errAbove) {
+		return now, err
+	}
+	now, err = op.manifest(ctx)
+	switch {
+	case err != nil:
+		return now, err
+	case now.WalStart > fence.Seq:
+		return now, errMoved
+	}
+	return now, errAbove
+}
+
+// readAgain reads the records that belong to the manifest as it is now, if it starts elsewhere than the one that they were read by: also
+// where only a newer layer is to be restored, and older records are kept beside it.
+func (op *opening) readAgain(ctx context.Context, now, seen manifest.Manifest, fence wal.Position) error {
+	if sameStart(now, seen) {
+		return nil
+	}
+	tail, err := op.read(ctx, now, fence.Seq)
+	switch {
+	case err != nil:
+		return err
+	case tail.Seq < fence.Seq:
+		return fmt.Errorf("record %d: %w: our own fence is gone, and wal_start is %d", fence.Seq, wal.ErrCorrupt, now.WalStart)
+	case tail.Seq > fence.Seq:
+		return fmt.Errorf("%w: %w", ErrRival, &wal.FencedError{Seq: tail.Seq, Epoch: tail.Epoch, Ours: fence.Epoch, By: "a later opener"})
+	}
+	return nil
 }

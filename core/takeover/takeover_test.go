@@ -17,6 +17,7 @@ import (
 	"blobpglite/core/gc"
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
+	"blobpglite/core/memfs"
 	"blobpglite/core/point"
 	"blobpglite/core/store"
 	"blobpglite/core/store/mem"
@@ -88,12 +89,12 @@ func compact(t *testing.T, st store.Store, o *Opened) {
 	}
 }
 
-// publishTail stores the index of a layer at the writer's tail, which is what makes it one, and names it in the manifest.
+// publishTail stores an empty layer at the writer's tail, and names it in the manifest.
 func publishTail(t *testing.T, st store.Store, o *Opened) error {
 	t.Helper()
 	at := o.Log.Tail()
 	key := fmt.Sprintf("base/%d-%d", o.Epoch, at.Seq)
-	_, err := st.Put(t.Context(), base.IndexKey(key), []byte("index"), store.NewWriteID(), store.IfAbsent())
+	_, _, err := base.Write(t.Context(), st, key, memfs.New(memfs.Options{}), base.WriteOptions{})
 	if err == nil {
 		_, err = manifest.Publish(t.Context(), st, manifest.Options{Epoch: o.Epoch, Writer: "w"}, manifest.Layer{
 			Key: key, Epoch: at.Epoch, Seq: at.Seq, Hash: hex.EncodeToString(at.Hash[:]),

@@ -120,7 +120,7 @@ func (v *verifier) layers(ctx context.Context) error {
 			}
 			continue
 		}
-		stats, err := base.Verify(ctx, v.st, l.Key, base.ReadOptions{
+		_, stats, err := base.Verify(ctx, v.st, l.Key, base.ReadOptions{
 			Progress: func(done, total int64) { v.o.Progress("reading layer "+l.Key, done, total) },
 			HeadOf:   pgdata.ControlPath,
 			Head: func(chunk []byte) {

@@ -1,0 +1,103 @@
+package gc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"blobpglite/core/base"
+	"blobpglite/core/manifest"
+	"blobpglite/core/store"
+)
+
+// check makes sure that what the manifest starts from is there, before anything that it replaces goes, and finds out which segments
+// that needs.
+func (c *collector) check(ctx context.Context) error {
+	needs := make(map[string][]string, len(c.m.Layers))
+	for _, l := range c.m.Layers {
+		segments, err := c.needs(ctx, l.Key)
+		if errors.Is(err, store.ErrNotFound) {
+			return c.missing(ctx, l)
+		}
+		if err != nil {
+			return err
+		}
+		needs[l.Key] = segments
+		for _, key := range segments {
+			c.needed[key] = true
+		}
+	}
+	c.o.Learnt.needs = needs
+	return nil
+}
+
+// needs are the segments that a layer needs, which is there.
+func (c *collector) needs(ctx context.Context, layer string) ([]string, error) {
+	if segments, known := c.o.Learnt.needs[layer]; known {
+		return segments, c.there(ctx, base.IndexKey(layer))
+	}
+	if c.o.Needs != nil {
+		return c.o.Needs(ctx, layer)
+	}
+	l, err := base.ReadIndex(ctx, c.o.Store, layer)
+	if err != nil {
+		return nil, err
+	}
+	return l.Segments(), nil
+}
+
+// there is store.ErrNotFound if an object is not.
+func (c *collector) there(ctx context.Context, key string) error {
+	if r, ok := c.o.Store.(store.RangeGetter); ok {
+		_, err := r.GetRange(ctx, key, 0, 1)
+		return err
+	}
+	_, err := c.o.Store.Get(ctx, key)
+	return err
+}
+
+// missing is the error of a layer that is not there.
+func (c *collector) missing(ctx context.Context, l manifest.Layer) error {
+	return c.overtaken(ctx, fmt.Errorf("layer %q: %w: the manifest names it, and its index is not there; nothing was deleted", l.Key, base.ErrCorrupt))
+}
+
+// layers deletes layers that the manifest does not name and whose epoch is not above ours.
+func (c *collector) layers(ctx context.Context) error {
+	keep := map[string]bool{}
+	for _, l := range c.m.Layers {
+		keep[l.Key] = true
+	}
+	var indexes, parts []string // indexes first: a layer without one does not exist
+	for a, err := range c.o.Store.List(ctx, base.Prefix(), "") {
+		if err != nil {
+			return err
+		}
+		o, ok := base.ParseObject(a.Key)
+		if !ok || keep[o.Layer] || o.Epoch > c.o.Epoch {
+			continue
+		}
+		if o.Index {
+			indexes = append(indexes, a.Key)
+		} else {
+			parts = append(parts, a.Key)
+		}
+	}
+	if err := c.deleteAll(ctx, indexes, func(s *Stats) { s.Layers++ }); err != nil {
+		return err
+	}
+	return c.deleteAll(ctx, parts, nil)
+}
+
+// segments deletes the page segments that no layer of the manifest needs and whose epoch is not above ours.
+func (c *collector) segments(ctx context.Context) error {
+	var dead []string
+	for a, err := range c.o.Store.List(ctx, base.SegmentPrefix(), "") {
+		if err != nil {
+			return err
+		}
+		if o, ok := base.ParseSegment(a.Key); ok && !c.needed[a.Key] && o.Epoch <= c.o.Epoch {
+			dead = append(dead, a.Key)
+		}
+	}
+	return c.deleteAll(ctx, dead, func(s *Stats) { s.Segments++ })
+}
