@@ -68,7 +68,7 @@ func database(t *testing.T, st store.Store) {
 	}
 	at := o.Log.Tail()
 	key := fmt.Sprintf("base/%d-%d", o.Epoch, at.Seq)
-	if _, err := base.Write(ctx, st, key, files, base.WriteOptions{}); err != nil {
+	if _, _, err := base.Write(ctx, st, key, files, base.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := manifest.Publish(ctx, st, manifest.Options{Epoch: o.Epoch, Writer: "w"}, manifest.Layer{
@@ -204,12 +204,12 @@ func TestVerifyNamesEachDamage(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, []string{"damaged", "record 5", "part/"}},
-		{"a damaged layer", func(t *testing.T, st store.Store) { change(t, st, base.PartKey("base/1-3", 0), flip) },
+		{"a damaged layer", func(t *testing.T, st store.Store) { change(t, st, base.SegmentKey("base/1-3", 0), flip) },
 			[]string{"damaged", "base/1-3", "frame", "records 4 to 7 are sound"}},
 		{"a damaged index", func(t *testing.T, st store.Store) { change(t, st, base.IndexKey("base/1-3"), flip) },
 			[]string{"damaged", "base/1-3", "checksum", "records 4 to 7 are sound"}},
 		{"a missing part of a layer", func(t *testing.T, st store.Store) {
-			if err := st.Delete(t.Context(), base.PartKey("base/1-3", 0)); err != nil {
+			if err := st.Delete(t.Context(), base.SegmentKey("base/1-3", 0)); err != nil {
 				t.Fatal(err)
 			}
 		}, []string{"damaged", "base/1-3", "gone"}},
@@ -257,7 +257,7 @@ func restore(ctx context.Context, st store.Store) error {
 	if err != nil {
 		return err
 	}
-	_, err = base.Read(ctx, st, o.Manifest.Layers[0].Key, memfs.New(memfs.Options{}), base.ReadOptions{})
+	_, _, err = base.Read(ctx, st, o.Manifest.Layers[0].Key, memfs.New(memfs.Options{}), base.ReadOptions{})
 	return err
 }
 

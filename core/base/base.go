@@ -95,6 +95,8 @@ type WriteOptions struct {
 	// where that layer has them. It must hold exactly what the tree held at that mark. Nil: everything is written.
 	Share *Layer
 	Since memfs.Mark
+	// Rewrite is a file that is written in any case, by canonical path: in src it is another one than in the tree of Since. Empty: none.
+	Rewrite string
 
 	SegmentBytes int64 // stored bytes a segment, up to MaxSegmentBytes; 0: DefaultSegmentBytes
 	Level        zstd.EncoderLevel

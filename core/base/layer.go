@@ -23,6 +23,15 @@ func (l *Layer) Segments() []string {
 	return keys
 }
 
+// Objects are the keys of all that it needs beside its index: page segments, or its own parts.
+func (l *Layer) Objects() []string {
+	keys := make([]string, len(l.index.segments))
+	for i := range keys {
+		keys[i] = l.index.segments[i].key()
+	}
+	return keys
+}
+
 // Use says how much of what is stored for a layer it uses.
 type Use struct {
 	Segments    int   // page segments, or parts

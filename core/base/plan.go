@@ -99,7 +99,7 @@ func (pl *planner) addFile(path string, old *entry) error {
 		return err
 	}
 	before := lookup{}
-	if old != nil {
+	if old != nil && path != pl.o.Rewrite {
 		before.runs = old.runs
 		for chunk := range pl.src.ChangedSince(path, pl.o.Since) {
 			before.changed = append(before.changed, chunk)

@@ -16,16 +16,29 @@ type ahead struct {
 	stop context.CancelFunc
 	done chan struct{}
 
+	got restored
+	err error
+}
+
+// restored are files as a layer has them.
+type restored struct {
 	data  *memfs.FS
+	taken taken
 	stats base.Stats
-	err   error
+}
+
+// taken is a layer, and the moment at which the files were what it holds: the next one shares what has not changed since.
+type taken struct {
+	layer *base.Layer
+	at    memfs.Mark
 }
 
 // fetchLayer reads a layer into files.
-func (e *Engine) fetchLayer(ctx context.Context, key string) (*memfs.FS, base.Stats, error) {
-	data := memfs.New(memfs.Options{Now: e.o.Clock.Now})
-	stats, err := base.Read(ctx, e.o.Store, key, data, base.ReadOptions{Clock: e.o.Clock})
-	return data, stats, err
+func (e *Engine) fetchLayer(ctx context.Context, key string) (r restored, err error) {
+	r.data = memfs.New(memfs.Options{Now: e.o.Clock.Now})
+	r.taken.layer, r.stats, err = base.Read(ctx, e.o.Store, key, r.data, base.ReadOptions{Clock: e.o.Clock})
+	r.taken.at = r.data.Mark()
+	return r, err
 }
 
 // begin fetches a layer.
@@ -36,31 +49,31 @@ func (a *ahead) begin(ctx context.Context, e *Engine, key string) {
 	a.key, a.done = key, make(chan struct{})
 	go func() {
 		defer close(a.done)
-		a.data, a.stats, a.err = e.fetchLayer(ctx, key)
+		a.got, a.err = e.fetchLayer(ctx, key)
 	}()
 }
 
 // take waits for the layer, if it is the one that is being fetched. No files and no error: it is not, or it was not
 // fetched, and has to be read as ever.
-func (a *ahead) take(ctx context.Context, key string) (*memfs.FS, base.Stats, error) {
+func (a *ahead) take(ctx context.Context, key string) (restored, error) {
 	a.mu.Lock()
 	wanted, done := a.key, a.done
 	a.mu.Unlock()
 	if wanted != key {
 		a.drop()
-		return nil, base.Stats{}, nil
+		return restored{}, nil
 	}
 	select {
 	case <-done:
 	case <-ctx.Done():
-		return nil, base.Stats{}, ctx.Err()
+		return restored{}, ctx.Err()
 	}
-	data, stats, err := a.data, a.stats, a.err
+	got, err := a.got, a.err
 	a.drop()
 	if err != nil {
-		return nil, base.Stats{}, nil
+		return restored{}, nil
 	}
-	return data, stats, nil
+	return got, nil
 }
 
 // drop gives up what was fetched, and waits until nothing of it is left.
@@ -72,5 +85,5 @@ func (a *ahead) drop() {
 	}
 	a.stop()
 	<-a.done
-	a.key, a.done, a.data = "", nil, nil
+	a.key, a.done, a.got = "", nil, restored{}
 }

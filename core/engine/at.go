@@ -86,16 +86,16 @@ func (e *Engine) readPast(ctx context.Context, at At) (takeover.Past, error) {
 func (e *Engine) pastFiles(ctx context.Context, p takeover.Past) (*memfs.FS, error) {
 	e.opened.Epoch, e.opened.Records = p.Manifest.Epoch, len(p.Records)
 	p.Manifest.Layers = []manifest.Layer{p.Layer}
-	data, _, err := e.readLayer(ctx, p.Manifest)
+	r, err := e.readLayer(ctx, p.Manifest)
 	if err != nil {
 		return nil, err
 	}
 	began := e.o.Clock.Monotonic()
-	if _, err := replay(data, p.Records); err != nil {
+	if _, err := replay(r.data, p.Records); err != nil {
 		return nil, err
 	}
 	e.opened.Replay = e.since(began)
-	return data, nil
+	return r.data, nil
 }
 
 // past is the committer of an earlier state: there is nothing to make durable.

@@ -145,7 +145,7 @@ func (m *logMode) compact(ctx context.Context) error {
 		now := m.o.Clock.Monotonic()
 		m.pause.Store(int64(now + layerPause*(now-began)))
 	}()
-	if err := m.publish(ctx, c.files, position); err != nil {
+	if err := m.publish(ctx, c, position); err != nil {
 		return err
 	}
 	m.records.Add(-c.records)
@@ -157,8 +157,15 @@ func (m *logMode) compact(ctx context.Context) error {
 // cut is what a layer is made of: the files at a moment at which no process runs, and the position of the log that belongs to it.
 type cut struct {
 	files          *memfs.FS
+	mark           memfs.Mark                                  // of the tree that they were cloned from: they hold what was written before it
 	at             func(context.Context) (wal.Position, error) // waits until it is durable
 	records, bytes int64                                       // of the log up to there
+}
+
+// cutOf clones files.
+func cutOf(data *memfs.FS) cut {
+	mark := data.Mark()
+	return cut{files: data.Clone(), mark: mark}
 }
 
 // cut clones the files while no process runs and ends the log's batch there, so that the layer holds exactly what the records up to its
@@ -170,7 +177,8 @@ func (m *logMode) cut(ctx context.Context) (cut, error) {
 	}
 	var c cut
 	err := m.e.server.locked(func(cluster *pglite.Cluster) {
-		c = cut{files: cluster.Data().Clone(), at: m.log.seal(), records: m.records.Load(), bytes: m.bytes.Load()}
+		c = cutOf(cluster.Data())
+		c.at, c.records, c.bytes = m.log.seal(), m.records.Load(), m.bytes.Load()
 	})
 	return c, err
 }
@@ -215,7 +223,7 @@ func (m *logMode) lastLayer(ctx context.Context) func(context.Context) {
 			case <-ctx.Done():
 			}
 		}()
-		if err := m.publish(ctx, c.files, end); err != nil {
+		if err := m.publish(ctx, c, end); err != nil {
 			fail(err)
 			return
 		}

@@ -83,7 +83,7 @@ func NewDatabase(ctx context.Context, st store.Store, from Restored, writer stri
 	id = store.NewWriteID()
 	start := wal.Start(id)
 	key := base.Key(start.Epoch, start.Seq) + "-" + id // rivals write to other names
-	stats, err := base.Write(ctx, st, key, from.Files, base.WriteOptions{Include: include, Clock: clk})
+	_, stats, err := base.Write(ctx, st, key, from.Files, base.WriteOptions{Include: include, Clock: clk})
 	if err != nil {
 		return "", err
 	}
@@ -98,7 +98,7 @@ func NewDatabase(ctx context.Context, st store.Store, from Restored, writer stri
 		m.WalStart = start.Seq + 1
 		m.Layers = []manifest.Layer{{
 			Key: key, Epoch: start.Epoch, Seq: start.Seq, Hash: hex.EncodeToString(start.Hash[:]),
-			RawBytes: stats.RawBytes, StoredBytes: stats.StoredBytes, Taken: clk.Now(),
+			RawBytes: stats.RawBytes, StoredBytes: stats.StoredBytes, Segments: stats.Segments, Taken: clk.Now(),
 		}}
 		return nil
 	})

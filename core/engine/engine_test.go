@@ -372,20 +372,20 @@ func TestDamage(t *testing.T) {
 		is     error
 		says   string
 	}{
-		{"corrupt part", func(t *testing.T, st store.Store) {
-			rewrite(t, st, "/part/000000", func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
-		}, base.ErrCorrupt, "part/000000"},
-		{"truncated part", func(t *testing.T, st store.Store) {
-			rewrite(t, st, "/part/000000", func(b []byte) []byte { return b[:len(b)-9] })
-		}, base.ErrCorrupt, "part/000000"},
+		{"corrupt segment", func(t *testing.T, st store.Store) {
+			rewrite(t, st, "/000000", func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
+		}, base.ErrCorrupt, "segment \"page/"},
+		{"truncated segment", func(t *testing.T, st store.Store) {
+			rewrite(t, st, "/000000", func(b []byte) []byte { return b[:len(b)-9] })
+		}, base.ErrCorrupt, "segment \"page/"},
 		{"corrupt index", func(t *testing.T, st store.Store) {
 			rewrite(t, st, "/index", func(b []byte) []byte { b[len(b)-1] ^= 1; return b })
 		}, base.ErrCorrupt, "index"},
-		{"missing part", func(t *testing.T, st store.Store) {
-			rewrite(t, st, "/part/000000", func([]byte) []byte { return nil })
-		}, store.ErrNotFound, "part/000000"},
+		{"missing segment", func(t *testing.T, st store.Store) {
+			rewrite(t, st, "/000000", func([]byte) []byte { return nil })
+		}, store.ErrNotFound, "page/"},
 		{"newer manifest", func(t *testing.T, st store.Store) {
-			rewrite(t, st, manifest.Key, func(b []byte) []byte { return bytes.Replace(b, []byte(`"format":1`), []byte(`"format":99`), 1) })
+			rewrite(t, st, manifest.Key, func(b []byte) []byte { return bytes.Replace(b, []byte(`"format":3`), []byte(`"format":99`), 1) })
 		}, ErrVersion, "99"},
 		{"manifest of another PostgreSQL", func(t *testing.T, st store.Store) {
 			rewrite(t, st, manifest.Key, func(b []byte) []byte {

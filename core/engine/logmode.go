@@ -15,6 +15,7 @@ import (
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
 	"blobpglite/core/memfs"
+	"blobpglite/core/pgdata"
 	"blobpglite/core/pglite"
 	"blobpglite/core/store"
 	"blobpglite/core/takeover"
@@ -29,7 +30,8 @@ type logMode struct {
 	log     *logWriter
 	fence   uint64      // seq of our fence: everything we append is above it
 	hasBase atomic.Bool // the manifest names a layer; before, there is none to replay records on
-	initial *memfs.FS   // of a new database: what its first layer holds
+	initial cut         // of a new database: what its first layer holds
+	taken   taken       // the last layer that this writer has restored or taken; for who takes layers
 
 	// Under the cluster's lock.
 	sight   sight
@@ -125,14 +127,17 @@ func (m *logMode) restore(ctx context.Context) error {
 			}
 		}
 		return e.startNew(ctx, func(data *memfs.FS) {
-			m.initial = data.Clone() // publish makes it say that PostgreSQL runs
+			m.initial = cutOf(data) // publish makes it say that PostgreSQL runs
 			m.watch(data)
 		})
 	}
-	data, _, err := e.readLayer(ctx, m.opened.Manifest)
+	r, err := e.readLayer(ctx, m.opened.Manifest)
 	if err != nil {
 		return err
 	}
+	data := r.data
+	m.taken = r.taken
+	m.learnt.Layer(r.taken.layer.Key(), r.taken.layer.Segments())
 	at := e.o.Clock.Monotonic()
 	if err := m.replay(data); err != nil {
 		return err
@@ -529,34 +534,45 @@ func (m *logMode) firstLayer(ctx context.Context) error {
 	if err := m.publish(ctx, m.initial, m.opened.Log.Tail()); err != nil {
 		return fmt.Errorf("upload the first layer: %w", err)
 	}
-	m.initial = nil
+	m.initial = cut{}
 	m.hasBase.Store(true)
 	return nil
 }
 
-// publish uploads files as the layer at a position, every record up to which is durable, and makes it the manifest's.
-func (m *logMode) publish(ctx context.Context, files *memfs.FS, at wal.Position) error {
-	if err := inProduction(files); err != nil { // records follow it
+// publish uploads files as the layer at a position, every record up to which is durable, and makes it the manifest's. What has not
+// changed since the last layer is where that one has it.
+func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) error {
+	if err := inProduction(c.files); err != nil { // records follow it
 		return err
 	}
-	include, err := layerFilter(files)
+	include, err := layerFilter(c.files)
 	if err != nil {
 		return err
 	}
 	key := base.Key(m.opened.Epoch, at.Seq)
-	stats, err := base.Write(ctx, m.o.Store, key, files, base.WriteOptions{Include: include, Hook: m.o.Hook, Clock: m.o.Clock})
+	layer, stats, err := base.Write(ctx, m.o.Store, key, c.files, base.WriteOptions{
+		Include: include, Share: m.taken.layer, Since: m.taken.at, Rewrite: pgdata.ControlPath, Hook: m.o.Hook, Clock: m.o.Clock,
+	})
 	if err != nil {
 		return err
 	}
 	restore := time.Duration(float64(stats.RawBytes) / m.restoreRate * float64(time.Second))
 	m.layerTime.Store(int64(m.e.opened.Start + restore))
-	_, err = manifest.Publish(ctx, m.o.Store,
+	now, err := manifest.Publish(ctx, m.o.Store,
 		manifest.Options{Epoch: m.opened.Epoch, Writer: m.o.Writer, Hook: m.o.Hook, Clock: m.o.Clock, Retain: m.o.Retain},
 		manifest.Layer{
 			Key: key, Epoch: at.Epoch, Seq: at.Seq, Hash: hex.EncodeToString(at.Hash[:]),
-			RawBytes: stats.RawBytes, StoredBytes: stats.StoredBytes,
+			RawBytes: stats.RawBytes, StoredBytes: stats.StoredBytes, Segments: stats.Segments,
 		})
-	return err
+	if err != nil {
+		return err
+	}
+	// Only what the manifest names may be shared with: what it does not name the next collection deletes.
+	if n := len(now.Layers); n > 0 && now.Layers[n-1].Key == key {
+		m.taken = taken{layer, c.mark}
+		m.learnt.Layer(key, layer.Segments())
+	}
+	return nil
 }
 
 // collect deletes what the new layer has made superfluous.

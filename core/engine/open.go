@@ -124,15 +124,15 @@ func (e *Engine) openSnapshot(ctx context.Context) error {
 	if len(m.Layers) == 0 {
 		return e.startNew(ctx, s.watch)
 	}
-	data, stats, err := e.readLayer(ctx, m)
+	r, err := e.readLayer(ctx, m)
 	if err != nil {
 		return err
 	}
 	layer := m.Layers[len(m.Layers)-1]
-	s.seq, s.commits = layer.Seq, m.Commits
-	s.kept = []keptLayer{{layer.Key, stats.Parts}}
-	s.watch(data)
-	return e.startOn(ctx, data, nil)
+	s.seq, s.commits, s.taken = layer.Seq, m.Commits, r.taken
+	s.kept = []*base.Layer{r.taken.layer}
+	s.watch(r.data)
+	return e.startOn(ctx, r.data, nil)
 }
 
 // claim makes this engine the manifest's writer, under the next epoch, and returns the manifest.
@@ -225,18 +225,18 @@ func (e *Engine) noLog(ctx context.Context, m manifest.Manifest) error {
 }
 
 // readLayer restores the newest layer that a manifest names.
-func (e *Engine) readLayer(ctx context.Context, m manifest.Manifest) (*memfs.FS, base.Stats, error) {
+func (e *Engine) readLayer(ctx context.Context, m manifest.Manifest) (restored, error) {
 	layer := m.Layers[len(m.Layers)-1]
-	data, stats, err := e.ahead.take(ctx, layer.Key)
-	if data == nil && err == nil {
-		data, stats, err = e.fetchLayer(ctx, layer.Key)
+	r, err := e.ahead.take(ctx, layer.Key)
+	if r.data == nil && err == nil {
+		r, err = e.fetchLayer(ctx, layer.Key)
 	}
 	if err != nil {
-		return nil, stats, fmt.Errorf("restore layer %s: %w", layer.Key, err)
+		return r, fmt.Errorf("restore layer %s: %w", layer.Key, err)
 	}
-	e.opened.Restore, e.opened.Download, e.opened.Decompress = stats.Wall, stats.Download, stats.Decompress
-	e.opened.RawBytes, e.opened.Stored = stats.RawBytes, stats.StoredBytes
-	return data, stats, e.o.Hook.Fire(ctx, point.RestoreAfterBase)
+	e.opened.Restore, e.opened.Download, e.opened.Decompress = r.stats.Wall, r.stats.Download, r.stats.Decompress
+	e.opened.RawBytes, e.opened.Stored = r.stats.RawBytes, r.stats.StoredBytes
+	return r, e.o.Hook.Fire(ctx, point.RestoreAfterBase)
 }
 
 // blame names the server parameters that a start which failed was given: PostgreSQL tells of a file that is not there, and not

@@ -76,7 +76,7 @@ func manifestLayers(t *testing.T, st store.Store) []manifest.Layer {
 func layerFiles(t *testing.T, st store.Store, key string) *memfs.FS {
 	t.Helper()
 	files := memfs.New(memfs.Options{})
-	if _, err := base.Read(t.Context(), st, key, files, base.ReadOptions{}); err != nil {
+	if _, _, err := base.Read(t.Context(), st, key, files, base.ReadOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return files
@@ -105,12 +105,14 @@ func sayShutDown(t *testing.T, st store.Store) {
 	}
 	key := layers[0].Key
 	files := layerFiles(t, st, key)
-	for a, err := range st.List(t.Context(), key, "") {
-		if err == nil {
-			err = st.Delete(t.Context(), a.Key)
-		}
-		if err != nil {
-			t.Fatal(err)
+	for _, prefix := range []string{key, base.SegmentPrefix()} {
+		for a, err := range st.List(t.Context(), prefix, "") {
+			if err == nil {
+				err = st.Delete(t.Context(), a.Key)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	body, err := files.ReadFile(pgdata.ControlPath)
@@ -124,7 +126,7 @@ func sayShutDown(t *testing.T, st store.Store) {
 	if err := files.WriteFile(pgdata.ControlPath, body, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := base.Write(t.Context(), st, key, files, base.WriteOptions{}); err != nil {
+	if _, _, err := base.Write(t.Context(), st, key, files, base.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }

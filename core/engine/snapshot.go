@@ -9,6 +9,7 @@ import (
 	"blobpglite/core/base"
 	"blobpglite/core/manifest"
 	"blobpglite/core/memfs"
+	"blobpglite/core/pgdata"
 	"blobpglite/core/pglite"
 	"blobpglite/core/store"
 	"blobpglite/core/wal"
@@ -27,7 +28,8 @@ type snapshots struct {
 
 	turn         chan struct{} // its holder commits, and owns what follows
 	seq, commits uint64        // of the last layer
-	kept         []keptLayer   // layers in the bucket, oldest first
+	kept         []*base.Layer // layers in the bucket, oldest first
+	taken        taken         // the last of them
 
 	durable atomic.Uint64 // syncs that are in the last layer
 	held    atomic.Uint64 // transactions that had ended when it was cut
@@ -129,12 +131,6 @@ func (s *snapshots) close(ctx context.Context, give bool) error {
 	return err
 }
 
-// keptLayer is a complete layer in the bucket.
-type keptLayer struct {
-	key   string
-	parts int
-}
-
 // keepLayers is how many complete layers stay in the bucket: the manifest's and the one before it, so that an opening
 // that has read the manifest just before a commit still finds what it names.
 const keepLayers = 2
@@ -153,26 +149,28 @@ func (s *snapshots) commit(ctx context.Context) error {
 
 	// The clone is taken while no process runs: the files are as a crash at this moment would leave them.
 	at := clk.Monotonic()
-	var files *memfs.FS
+	var c cut
 	var synced, completions uint64
-	err := s.e.server.locked(func(c *pglite.Cluster) {
-		files, synced, completions = c.Data().Clone(), s.synced, c.Completions()
+	err := s.e.server.locked(func(cluster *pglite.Cluster) {
+		c, synced, completions = cutOf(cluster.Data()), s.synced, cluster.Completions()
 	})
 	if err != nil {
 		return err
 	}
 	stats.Clone = clk.Monotonic() - at
 
-	include, err := layerFilter(files)
+	include, err := layerFilter(c.files)
 	if err == nil {
-		err = inProduction(files)
+		err = inProduction(c.files)
 	}
 	if err != nil {
 		return err
 	}
 	seq := s.seq + 1
 	key := base.Key(s.epoch, seq)
-	written, err := base.Write(ctx, s.o.Store, key, files, base.WriteOptions{Include: include, Hook: s.o.Hook, Clock: clk})
+	layer, written, err := base.Write(ctx, s.o.Store, key, c.files, base.WriteOptions{
+		Include: include, Share: s.taken.layer, Since: s.taken.at, Rewrite: pgdata.ControlPath, Hook: s.o.Hook, Clock: clk,
+	})
 	if err != nil {
 		return err
 	}
@@ -181,14 +179,14 @@ func (s *snapshots) commit(ctx context.Context) error {
 
 	at = clk.Monotonic()
 	if err := s.publish(ctx, manifest.Layer{
-		Key: key, Epoch: s.epoch, Seq: seq, RawBytes: written.RawBytes, StoredBytes: written.StoredBytes, Taken: clk.Now(),
+		Key: key, Epoch: s.epoch, Seq: seq, RawBytes: written.RawBytes, StoredBytes: written.StoredBytes, Segments: written.Segments, Taken: clk.Now(),
 	}); err != nil {
 		return err
 	}
 	stats.ManifestCAS = clk.Monotonic() - at
 	s.seq = seq
 	s.commits++
-	s.kept = append(s.kept, keptLayer{key, written.Parts})
+	s.kept, s.taken = append(s.kept, layer), taken{layer, c.mark}
 	s.durable.Store(synced)
 	s.held.Store(completions)
 	s.collect(ctx)
@@ -217,13 +215,21 @@ func (s *snapshots) collect(ctx context.Context) {
 	for len(s.kept) > keepLayers {
 		l := s.kept[0]
 		s.kept = s.kept[1:]
-		// The index first: a layer without one does not exist, a layer without a part is damaged.
-		err := s.o.Store.Delete(ctx, base.IndexKey(l.key))
-		for n := 0; n < l.parts && err == nil; n++ {
-			err = s.o.Store.Delete(ctx, base.PartKey(l.key, n))
+		needed := map[string]bool{}
+		for _, other := range s.kept {
+			for _, key := range other.Objects() {
+				needed[key] = true
+			}
+		}
+		// The index first: a layer without one does not exist, a layer without a segment is damaged.
+		err := s.o.Store.Delete(ctx, base.IndexKey(l.Key()))
+		for _, key := range l.Objects() {
+			if err == nil && !needed[key] {
+				err = s.o.Store.Delete(ctx, key)
+			}
 		}
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			s.o.Logger.Warn("an old layer was not deleted", "layer", l.key, "error", err)
+			s.o.Logger.Warn("an old layer was not deleted", "layer", l.Key(), "error", err)
 		}
 	}
 }
