@@ -106,6 +106,8 @@ type WriteOptions struct {
 	// Include tells what goes in, by canonical path ("/base/1/1259"); a directory left out takes all below it along.
 	// The root is always in. nil: everything.
 	Include func(path string, info memfs.Info) bool
+	// LeaveOut gives a range of chunks of a file that are left out: they are read as zeros. Nil: none.
+	LeaveOut func(path string) (first, end int64)
 	// Progress is told the raw bytes done and those there are, in the caller's goroutine. nil: nobody.
 	Progress func(done, total int64)
 	Clock    clock.Clock // for pauses and Stats; nil: the system's

@@ -98,6 +98,10 @@ func (pl *planner) addFile(path string, old *entry) error {
 	if err != nil {
 		return err
 	}
+	first, end := int64(0), int64(0)
+	if pl.o.LeaveOut != nil {
+		first, end = pl.o.LeaveOut(path)
+	}
 	before := lookup{}
 	if old != nil && path != pl.o.Rewrite {
 		before.runs = old.runs
@@ -108,6 +112,9 @@ func (pl *planner) addFile(path string, old *entry) error {
 	var zeros [memfs.ChunkSize]byte
 	for off, data := range f.Extents() {
 		chunk := off / memfs.ChunkSize
+		if chunk >= first && chunk < end {
+			continue
+		}
 		at := before.find(chunk)
 		if at < 0 && bytes.Equal(data, zeros[:len(data)]) {
 			continue

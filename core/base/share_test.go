@@ -321,3 +321,20 @@ func TestObjectNames(t *testing.T) {
 		}
 	}
 }
+
+// TestRewrite: a file that the clone has otherwise than the tree is never taken from the layer that was made of the clone.
+func TestRewrite(t *testing.T) {
+	st, tree := mem.New(mem.Options{}), memfs.New(memfs.Options{})
+	check(t, tree.WriteFile("/control", []byte("the tree's"), 0o600))
+	check(t, tree.WriteFile("/other", []byte("x"), 0o600))
+	mark, clone := tree.Mark(), tree.Clone()
+	check(t, clone.WriteFile("/control", []byte("the clone's"), 0o600))
+	first, _, err := Write(t.Context(), st, Key(1, 1), clone, WriteOptions{Rewrite: "/control"})
+	check(t, err)
+	_, stats, err := Write(t.Context(), st, Key(1, 2), tree.Clone(), WriteOptions{Share: first, Since: mark, Rewrite: "/control"})
+	check(t, err)
+	got := must(restored(t, st, Key(1, 2)).ReadFile("/control"))
+	if string(got) != "the tree's" || stats.NewRawBytes != memfs.ChunkSize {
+		t.Errorf("%q, %+v", got, stats)
+	}
+}

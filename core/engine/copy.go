@@ -76,14 +76,15 @@ func NewDatabase(ctx context.Context, st store.Store, from Restored, writer stri
 	if err := takeover.CheckPlace(ctx, st); err != nil {
 		return "", err
 	}
-	include, err := layerFilter(from.Files)
+	o, err := layerOptions(from.Files)
 	if err != nil {
 		return "", err
 	}
+	o.Clock = clk
 	id = store.NewWriteID()
 	start := wal.Start(id)
 	key := base.Key(start.Epoch, start.Seq) + "-" + id // rivals write to other names
-	_, stats, err := base.Write(ctx, st, key, from.Files, base.WriteOptions{Include: include, Clock: clk})
+	_, stats, err := base.Write(ctx, st, key, from.Files, o)
 	if err != nil {
 		return "", err
 	}

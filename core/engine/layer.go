@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"blobpglite/core/base"
 	"blobpglite/core/memfs"
 	"blobpglite/core/pgdata"
 )
@@ -18,14 +19,14 @@ var emptiedAtStart = map[string]bool{
 	"/pg_stat_tmp": true, "/pg_subtrans": true,
 }
 
-// layerFilter tells what of a data directory belongs into a layer: data files and the log from the redo point on; no
+// layerOptions tell what of a data directory belongs into a layer: data files and the log from the redo point on; no
 // older log, nothing that PostgreSQL makes anew at its start.
-func layerFilter(files *memfs.FS) (func(string, memfs.Info) bool, error) {
-	first, err := firstSegment(files)
+func layerOptions(files *memfs.FS) (o base.WriteOptions, err error) {
+	first, redo, err := redoPlace(files)
 	if err != nil {
-		return nil, fmt.Errorf("find the redo point: %w", err)
+		return o, fmt.Errorf("find the redo point: %w", err)
 	}
-	return func(name string, info memfs.Info) bool {
+	o.Include = func(name string, info memfs.Info) bool {
 		dir, file := path.Split(name)
 		dir = strings.TrimSuffix(dir, "/")
 		switch {
@@ -33,13 +34,21 @@ func layerFilter(files *memfs.FS) (func(string, memfs.Info) bool, error) {
 			return !strings.HasPrefix(file, "pgsql_tmp")
 		case emptiedAtStart[dir]:
 			return false
-		case dir == "/pg_wal" && isSegment(file):
+		case dir+"/" == walDir && isSegment(file):
 			return file >= first || file[:8] != first[:8]
 		case isSignal(name), file == "postmaster.pid", file == "postmaster.opts", file == "pg_internal.init", strings.HasPrefix(file, "pgsql_tmp"):
 			return false
 		}
 		return true
-	}, nil
+	}
+	o.LeaveOut = func(name string) (from, end int64) {
+		if name != walDir+first {
+			return 0, 0
+		}
+		return 1, redo / memfs.ChunkSize // the segment's header is read by whoever begins in its middle
+	}
+	o.Rewrite = pgdata.ControlPath // inProduction changes it in the clone
+	return o, nil
 }
 
 // Of a log segment; PostgreSQL's own start checks the header.
@@ -48,21 +57,21 @@ const (
 	segmentNameBytes = 24
 )
 
-// firstSegment is the name of the log segment that recovery begins with.
-func firstSegment(files *memfs.FS) (string, error) {
+// redoPlace is where recovery begins: the name of a log segment, and the byte in it.
+func redoPlace(files *memfs.FS) (segment string, at int64, err error) {
 	b, err := files.ReadFile(pgdata.ControlPath)
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	control, err := pgdata.ParseControl(b)
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	size, err := segmentSize(files)
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
-	return pgdata.SegmentName(control.Timeline, control.Redo, size), nil
+	return pgdata.SegmentName(control.Timeline, control.Redo, size), int64(uint64(control.Redo) % size), nil
 }
 
 // segmentSize is the size of a log segment, from the header of one.
@@ -75,7 +84,7 @@ func segmentSize(files *memfs.FS) (uint64, error) {
 		if !isSegment(d.Name) {
 			continue
 		}
-		b, err := files.ReadFile("/pg_wal/" + d.Name)
+		b, err := files.ReadFile(walDir + d.Name)
 		if err != nil {
 			return 0, err
 		}

@@ -15,7 +15,6 @@ import (
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
 	"blobpglite/core/memfs"
-	"blobpglite/core/pgdata"
 	"blobpglite/core/pglite"
 	"blobpglite/core/store"
 	"blobpglite/core/takeover"
@@ -545,14 +544,13 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) error {
 	if err := inProduction(c.files); err != nil { // records follow it
 		return err
 	}
-	include, err := layerFilter(c.files)
+	o, err := layerOptions(c.files)
 	if err != nil {
 		return err
 	}
+	o.Share, o.Since, o.Hook, o.Clock = m.taken.layer, m.taken.at, m.o.Hook, m.o.Clock
 	key := base.Key(m.opened.Epoch, at.Seq)
-	layer, stats, err := base.Write(ctx, m.o.Store, key, c.files, base.WriteOptions{
-		Include: include, Share: m.taken.layer, Since: m.taken.at, Rewrite: pgdata.ControlPath, Hook: m.o.Hook, Clock: m.o.Clock,
-	})
+	layer, stats, err := base.Write(ctx, m.o.Store, key, c.files, o)
 	if err != nil {
 		return err
 	}

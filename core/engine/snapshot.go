@@ -9,7 +9,6 @@ import (
 	"blobpglite/core/base"
 	"blobpglite/core/manifest"
 	"blobpglite/core/memfs"
-	"blobpglite/core/pgdata"
 	"blobpglite/core/pglite"
 	"blobpglite/core/store"
 	"blobpglite/core/wal"
@@ -159,18 +158,17 @@ func (s *snapshots) commit(ctx context.Context) error {
 	}
 	stats.Clone = clk.Monotonic() - at
 
-	include, err := layerFilter(c.files)
+	o, err := layerOptions(c.files)
 	if err == nil {
 		err = inProduction(c.files)
 	}
 	if err != nil {
 		return err
 	}
+	o.Share, o.Since, o.Hook, o.Clock = s.taken.layer, s.taken.at, s.o.Hook, clk
 	seq := s.seq + 1
 	key := base.Key(s.epoch, seq)
-	layer, written, err := base.Write(ctx, s.o.Store, key, c.files, base.WriteOptions{
-		Include: include, Share: s.taken.layer, Since: s.taken.at, Rewrite: pgdata.ControlPath, Hook: s.o.Hook, Clock: clk,
-	})
+	layer, written, err := base.Write(ctx, s.o.Store, key, c.files, o)
 	if err != nil {
 		return err
 	}

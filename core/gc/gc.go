@@ -3,8 +3,8 @@
 //
 //	stats, err := gc.Collect(ctx, gc.Options{Store: st, Epoch: 7, Writer: "host-3"})
 //
-// First the collector makes itself known: it swaps the manifest with its own epoch, so that from then on no older
-// writer can publish a layer whose objects are about to go. Then it deletes. Fences are never deleted, by anyone: a
+// The manifest must be of the collector's own epoch, so that no older writer can publish a layer whose objects are about to go: an
+// opening has swapped it, and where that is not so, the collection does. Then it deletes. Fences are never deleted, by anyone: a
 // writer that was stalled for however long finds the fence at exactly the name where it would go on.
 //
 // What is alive is said by the manifest and by the records themselves, never by the metadata of objects: a prefix that was
@@ -15,9 +15,9 @@
 // records from wal_start on stay.
 //
 // Segments are shared, also by layers of a later writer. None of those is touched: what is deleted is of epochs up to the caller's own, and
-// needed by no layer of the manifest that it has swapped. A later writer has swapped the manifest before it uses a layer, and
-// shares with the layers that it found there; that swap came behind ours, and between the two nobody could publish but the caller,
-// who does one thing at a time. Indexes go before segments, so that a layer that can be read is whole.
+// needed by no layer of the manifest that it has read. A later writer has swapped the manifest before it uses a layer, and
+// shares with the layers that it found there; that swap came behind our reading, and between the two nobody could publish but the
+// caller, who does one thing at a time. Indexes go before segments, so that a layer that can be read is whole.
 //
 // Survives a crash at any point: what is left is deleted by the next collection. What the manifest names is never
 // touched, so one full generation can always be restored.
@@ -72,11 +72,15 @@ type Stats struct {
 
 // Collect deletes. Errors: manifest.ErrFenced (nothing was deleted), the store's and the hook's.
 func Collect(ctx context.Context, o Options) (Stats, error) {
-	if err := o.Hook.Fire(ctx, point.GCBeforeStamp); err != nil {
+	if err := o.Hook.Fire(ctx, point.GCBeforeCollect); err != nil {
 		return Stats{}, err
 	}
-	m, _, err := manifest.Update(ctx, o.Store, manifest.Options{Epoch: o.Epoch, Writer: o.Writer, Clock: o.Clock, Hook: o.Hook},
-		func(*manifest.Manifest) error { return nil })
+	m, gen, err := manifest.Load(ctx, o.Store)
+	if err == nil && m.Epoch != o.Epoch {
+		m, _, err = manifest.Update(ctx, o.Store, manifest.Options{
+			Epoch: o.Epoch, Writer: o.Writer, Seen: &manifest.Seen{Manifest: m, Gen: gen}, Clock: o.Clock, Hook: o.Hook,
+		}, func(*manifest.Manifest) error { return nil })
+	}
 	if err != nil {
 		return Stats{}, fmt.Errorf("collect: %w", err)
 	}

@@ -77,8 +77,8 @@ const (
 	// ProcessBeforeRestart fires when a process of PostgreSQL has failed, all have ended, and none is started again yet. Death here
 	// is the host's: the next opening restores what the bucket has.
 	ProcessBeforeRestart Point = "process/before-restart"
-	// GCBeforeStamp fires before a collection makes itself known in the manifest. Death here changes nothing.
-	GCBeforeStamp Point = "gc/before-stamp"
+	// GCBeforeCollect fires before a collection looks at the manifest. Death here changes nothing.
+	GCBeforeCollect Point = "gc/before-collect"
 	// GCBeforeDelete fires before each deletion. Death here leaves what the next collection deletes.
 	GCBeforeDelete Point = "gc/before-delete"
 	// GCAfterDelete fires after each deletion. Death here leaves what the next collection deletes.
@@ -92,7 +92,7 @@ func All() []Point {
 		ProcessBeforeFork, ProcessBeforeStart, ProcessBeforeSignal, ProcessAfterExit, ProcessBeforeRestart,
 		LeaseBeforeRenew, WalBeforePart, WalAfterPart, WalBeforePut, WalAfterPut, CommitBeforeAck,
 		BaseBeforeSegment, BaseAfterSegment, BaseAfterLastSegment, BaseAfterIndex, ManifestBeforeCAS, ManifestAfterCAS,
-		GCBeforeStamp, GCBeforeDelete, GCAfterDelete, LeaseBeforeRelease,
+		GCBeforeCollect, GCBeforeDelete, GCAfterDelete, LeaseBeforeRelease,
 	}
 }
 

@@ -32,13 +32,13 @@ func EngineMutants() []Mutant {
 		{
 			Name: "no-fence", Invariant: fenced, File: takeoverFile, Plan: "e1z.1",
 			Doc: "a successor appends without a fence, in the epoch after its predecessor's",
-			Old: "\tif err := op.fence(ctx, log, m); err != nil {\n\t\treturn err\n\t}\n\tm, err = op.settle(ctx, log, m)\n",
-			New: "\tif tail.Seq == 0 {\n\t\t_, err = log.Fence(ctx)\n\t}\n",
+			Old: "\tif err := op.fence(ctx, log, seen.Manifest); err != nil {\n\t\treturn err\n\t}\n\tm, err := op.settle(ctx, log, seen)\n",
+			New: "\tm := seen.Manifest\n\tif tail.Seq == 0 {\n\t\t_, err = log.Fence(ctx)\n\t}\n",
 		},
 		{
 			Name: "same-epoch-reacquire", Invariant: byOne, File: takeoverFile, Plan: "e4b.5",
 			Doc: "an opener takes the epoch that it finds instead of the next one",
-			Old: "Epoch: max(tail.Epoch, m.Epoch) + 1, DatabaseID", New: "Epoch: max(tail.Epoch, m.Epoch, 1), DatabaseID",
+			Old: "Epoch: max(tail.Epoch, seen.Epoch) + 1, DatabaseID", New: "Epoch: max(tail.Epoch, seen.Epoch, 1), DatabaseID",
 		},
 		{
 			Name: "truncate-wal-page", Invariant: durable, File: captureFile, Plan: "e2b.5",

@@ -9,6 +9,7 @@ const (
 	leaseFile    = "core/lease/lease.go"
 	manifestFile = "core/manifest/update.go"
 	gcFile       = "core/gc/gc.go"
+	gcLayersFile = "core/gc/layers.go"
 	// processFile stands for the engine: capturing what a layer holds, acknowledging. Core has these lines in core/engine,
 	// which the explorer does not run; the explorer's own process is broken instead.
 	processFile = "runner/explore/process.go"
@@ -38,13 +39,25 @@ func takeovers() []Mutant {
 	return []Mutant{
 		{
 			Name: "no-manifest-reread", Invariant: oneWriter, File: takeoverFile, Plan: "dead-zone",
-			Doc: "the manifest is not read again after the fence: a fence in a collected part of the log makes a writer",
-			Old: "\tm, err = op.settle(ctx, log, m)\n", New: "\terr = nil\n",
+			Doc: "the manifest is not looked at after the fence: a fence in a collected part of the log makes a writer",
+			Old: "\tm, err := op.settle(ctx, log, seen)\n", New: "\tm, err := seen.Manifest, error(nil)\n",
 		},
 		{
 			Name: "no-seqlock", Invariant: oneWriter, File: takeoverFile, Plan: "seqlock",
 			Doc: "after the fence only the dead zone is looked for: what was read before is restored, whatever became of it",
-			Old: "case !sameStart(now, seen):", New: "case !sameStart(now, seen):\n\t\t\treturn seen, nil\n\t\tcase false:",
+			Old: "\tif sameStart(now, seen) {\n", New: "\tif sameStart(now, seen) || fence.Seq > 0 {\n",
+		},
+		{
+			Name: "no-swap", Invariant: restorable, File: takeoverFile, Plan: "pages",
+			Doc: "the manifest is only read after the fence: an older collection, or an older writer's next one, deletes what is shared with or read late",
+			Old: "\tif op.made != 0 && seen.Gen == op.made {\n\t\tif seen, err = op.manifest(ctx); err != nil || seen.Gen == op.made {\n",
+			New: "\tif seen.Gen != 0 {\n\t\tif seen, err = op.manifest(ctx); err != nil || seen.WalStart <= fence.Seq && seen.Epoch < fence.Epoch {\n",
+		},
+		{
+			Name: "layer-before-swap", Invariant: restorable, File: takeoverFile, Plan: "pages",
+			Doc: "what was read before the swap is restored: its layer may have been replaced, and is being collected",
+			Old: "\t\t\tif highest < fence.Epoch {\n\t\t\t\treturn now.Manifest, nil\n",
+			New: "\t\t\tif highest < fence.Epoch {\n\t\t\t\tif seen.WalStart == now.WalStart || len(seen.Layers) > 0 {\n\t\t\t\t\treturn seen.Manifest, nil\n\t\t\t\t}\n\t\t\t\treturn now.Manifest, nil\n",
 		},
 		{
 			Name: "stale-layer", Invariant: prefix, File: takeoverFile, Plan: "retention",
@@ -59,13 +72,13 @@ func takeovers() []Mutant {
 		{
 			Name: "no-fence", Invariant: fenced, File: takeoverFile, Plan: "zombie",
 			Doc: "the successor appends without a fence",
-			Old: "\tif err := op.fence(ctx, log, m); err != nil {\n\t\treturn err\n\t}\n\tm, err = op.settle(ctx, log, m)\n",
-			New: "\tif tail.Seq == 0 {\n\t\t_, err = log.Fence(ctx)\n\t}\n",
+			Old: "\tif err := op.fence(ctx, log, seen.Manifest); err != nil {\n\t\treturn err\n\t}\n\tm, err := op.settle(ctx, log, seen)\n",
+			New: "\tm := seen.Manifest\n\tif tail.Seq == 0 {\n\t\t_, err = log.Fence(ctx)\n\t}\n",
 		},
 		{
 			Name: "same-epoch-reacquire", Invariant: byOne, File: takeoverFile, Plan: "openers",
 			Doc: "an opener takes the epoch that it finds instead of the next one",
-			Old: "Epoch: max(tail.Epoch, m.Epoch) + 1, DatabaseID", New: "Epoch: max(tail.Epoch, m.Epoch, 1), DatabaseID",
+			Old: "Epoch: max(tail.Epoch, seen.Epoch) + 1, DatabaseID", New: "Epoch: max(tail.Epoch, seen.Epoch, 1), DatabaseID",
 		},
 		{
 			Name: "moved-is-damage", Invariant: "sound", File: takeoverFile, Plan: "moved",
@@ -187,20 +200,24 @@ func layers() []Mutant {
 			Old: "if fence {\n", New: "if fence && c.o.Epoch == 0 {\n",
 		},
 		{
-			Name: "gc-without-stamp", Invariant: restorable, File: gcFile, Plan: "unnamed-layer",
-			Doc: "a collection does not make its epoch known first: a zombie publishes a layer that was collected",
-			Old: "\tm, _, err := manifest.Update(ctx, o.Store, manifest.Options{Epoch: o.Epoch, Writer: o.Writer, Clock: o.Clock, Hook: o.Hook},\n\t\tfunc(*manifest.Manifest) error { return nil })\n",
-			New: "\tm, _, err := manifest.Load(ctx, o.Store)\n",
-		},
-		{
 			Name: "gc-one-too-many", Invariant: restorable, File: gcFile, Plan: "collectors",
 			Doc: "a collection deletes the record at wal_start",
 			Old: "if seq >= c.m.WalStart", New: "if seq > c.m.WalStart",
 		},
 		{
-			Name: "gc-live-layer", Invariant: restorable, File: gcFile, Plan: "collectors",
+			Name: "gc-live-layer", Invariant: restorable, File: gcLayersFile, Plan: "collectors",
 			Doc: "a collection deletes the layer that the manifest names",
 			Old: "\t\tkeep[l.Key] = true\n", New: "\t\tkeep[l.Key] = len(c.m.Layers) > 1\n",
+		},
+		{
+			Name: "gc-shared-segment", Invariant: restorable, File: gcLayersFile, Plan: "pages",
+			Doc: "a collection deletes a segment that a layer shares with one that is gone",
+			Old: "\t\t\tc.needed[key] = true\n", New: "\t\t\to, _ := base.ParseSegment(key)\n\t\t\tc.needed[key] = o.Layer == l.Key\n",
+		},
+		{
+			Name: "gc-segment-of-later-writer", Invariant: restorable, File: gcLayersFile, Plan: "pages",
+			Doc: "a collection that was stalled deletes segments of a writer that came later",
+			Old: "ok && !c.needed[a.Key] && o.Epoch <= c.o.Epoch", New: "ok && !c.needed[a.Key] && o.Epoch > 0",
 		},
 	}
 }

@@ -45,7 +45,55 @@ func UnitMutants() []Mutant {
 			all = append(all, m)
 		}
 	}
-	return slices.Concat(all, prefixMutants(), historyMutants(), doorMutants(), hostMutants(), processMutants(), leanMutants(), recoveryMutants(), answerMutants(), httpMutants())
+	return slices.Concat(all, prefixMutants(), layerMutants(), historyMutants(), doorMutants(), hostMutants(), processMutants(), leanMutants(), recoveryMutants(), answerMutants(), httpMutants())
+}
+
+// layerMutants break what a layer says, and what it shares.
+func layerMutants() []Mutant {
+	const write, plan, read = "core/base/write.go", "core/base/plan.go", "core/base/read.go"
+	return []Mutant{
+		{
+			Name: "index-without-segments", Invariant: restorable, File: write, Plan: "./core/base",
+			Doc: "a layer's index is written though a segment of it was not",
+			Old: "if err := w.segments(ctx); err != nil {", New: "if err := w.segments(ctx); err != nil && ctx.Err() != nil {",
+		},
+		{
+			Name: "cleaning-drops-chunk", Invariant: restorable, File: plan, Plan: "./core/base",
+			Doc: "of a segment that is cleaned one chunk is left behind",
+			Old: "e.add(first, n, next+int64(len(p.views)))\n\t\t\t\tp.views = append(p.views, views[:n]...)",
+			New: "e.add(first, n-n/9, next+int64(len(p.views)))\n\t\t\t\tp.views = append(p.views, views[:n-n/9]...)",
+		},
+		{
+			Name: "chunk-one-off", Invariant: restorable, File: read, Plan: "./core/base",
+			Doc: "of a frame the chunk beside the one that is asked for is put in place",
+			Old: "copy(c.data[i][:], raw[i*memfs.ChunkSize:])", New: "copy(c.data[i][:], raw[(i+1)%n*memfs.ChunkSize:])",
+		},
+		{
+			Name: "shares-what-changed", Invariant: restorable, File: plan, Plan: "./core/base",
+			Doc: "a chunk that was written since the layer before is taken from that one",
+			Old: "if len(l.changed) > 0 && l.changed[0] == chunk {", New: "if len(l.changed) > 1 && l.changed[0] == chunk {",
+		},
+		{
+			Name: "never-cleans", Invariant: idle, File: plan, Plan: "./core/base",
+			Doc: "segments are kept however little of them is used",
+			Old: "case live[i]*cleanShare < s.chunks:", New: "case live[i]*cleanShare < 0:",
+		},
+		{
+			Name: "uses-chunk-twice", Invariant: "sound", File: "core/base/index.go", Plan: "./core/base",
+			Doc: "an index that uses a chunk twice is believed",
+			Old: "if r.at < next {", New: "if r.at < next-1<<40 {",
+		},
+		{
+			Name: "shares-since-later", Invariant: durable, File: "core/engine/compact.go", Plan: "-run TestLayersShare ./core/engine",
+			Doc: "what is written while a layer is uploaded is taken from that layer by the next one",
+			Old: "mark := data.Mark()\n", New: "mark := ^memfs.Mark(0)\n",
+		},
+		{
+			Name: "control-file-shared", Invariant: durable, File: plan, Plan: "./core/base",
+			Doc: "a file that is another one in the clone than in the tree is taken from the layer that was made of the clone",
+			Old: "if old != nil && path != pl.o.Rewrite {", New: "if old != nil {",
+		},
+	}
 }
 
 // prefixMutants break what belongs to a prefix: what is alive in it, whose it is, what may be made there.
@@ -71,7 +119,12 @@ func prefixMutants() []Mutant {
 		{
 			Name: "gc-by-prefix", Invariant: restorable, File: namesFile, Plan: "./core/gc",
 			Doc: "whatever lies below a layer's folder is taken for a part of it: another database within is emptied",
-			Old: "isPart && err == nil && key == PartKey(o.Layer, int(n))", New: "isPart || err == nil || n == 0",
+			Old: "isPart && err == nil && key == partKey(o.Layer, int(n))", New: "isPart || err == nil || n == 0",
+		},
+		{
+			Name: "gc-segments-by-prefix", Invariant: restorable, File: namesFile, Plan: "./core/gc",
+			Doc: "whatever lies below the folder of page segments is taken for one",
+			Old: "return o, err == nil && key == SegmentKey(o.Layer, int(n))", New: "return o, err == nil || n == 0",
 		},
 		{
 			Name: "gc-parts-by-prefix", Invariant: restorable, File: recordFile, Plan: "./core/gc",
@@ -157,7 +210,7 @@ func historyMutants() []Mutant {
 		{
 			Name: "newest-format-always", Invariant: "sound", File: manifestFile, Plan: "./core/manifest",
 			Doc: "the version before cannot open what does not need the newer format",
-			Old: "max(m.Format, 1), u.o.Epoch", New: "max(m.Format, Format), u.o.Epoch",
+			Old: "= m.lowest(), u.o.Epoch", New: "= max(m.Format, Format), u.o.Epoch",
 		},
 		{
 			Name: "old-format-refused", Invariant: "sound", File: manifestCode, Plan: "./core/takeover",
@@ -275,7 +328,7 @@ func recoveryMutants() []Mutant {
 		{
 			Name: "layer-says-shut-down", Invariant: durable, File: modeFile, Plan: "-run TestNewDatabaseWithSettings ./core/engine",
 			Doc: "the first layer of a database made with server parameters says that PostgreSQL was shut down",
-			Old: "if err := inProduction(files); err != nil { // records follow it", New: "if err := error(nil); err != nil {",
+			Old: "if err := inProduction(c.files); err != nil { // records follow it", New: "if err := error(nil); err != nil {",
 		},
 		{
 			Name: "recovery-ends-early", Invariant: durable, File: "core/engine/recovery.go", Plan: "-run TestRecoveryEndsEarly ./core/engine",

@@ -7,7 +7,7 @@
 //		again, err := explore.Replay(v.Plan, v.Schedule)        // the same violation
 //	}
 //
-// A plan says which processes there are and what each does: open, append, compact, collect, read, release, verify,
+// A plan says which processes there are and what each does: open, append, compact, collect, read, read a page late, release, verify,
 // restore an earlier state. A process has one thread, and another while it compacts or reads beside its appends. A
 // thread is a coroutine that runs real code until that code calls the store; there it stands until it is granted. So
 // exactly one thread runs at a time, and a run is its schedule: the list of choices, each a thread and what happens to

@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"blobpglite/core/base"
 	"blobpglite/core/gc"
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
@@ -59,11 +61,12 @@ type judge struct {
 	w      *world
 	broken *broken
 
-	log    []*entry // as first written at each name; log[0] is unused
-	now    []*entry // what stands there now; nil: nothing
-	tops   []uint64 // of log: the epoch of the last fence up to there
-	by     []string // of log: who wrote that fence
-	layers map[string][]string
+	log    []*entry                     // as first written at each name; log[0] is unused
+	now    []*entry                     // what stands there now; nil: nothing
+	tops   []uint64                     // of log: the epoch of the last fence up to there
+	by     []string                     // of log: who wrote that fence
+	layers map[string]map[string]string // of each, what indexed gives of it
+	pages  map[string][]string          // segments
 	man    manifestView
 	made   bool // there is a manifest
 	lease  leaseView
@@ -78,7 +81,7 @@ type judge struct {
 func newJudge(w *world) *judge {
 	return &judge{
 		w: w, log: make([]*entry, 1, 16), now: make([]*entry, 1, 16), tops: make([]uint64, 1, 16), by: make([]string, 1, 16),
-		layers: map[string][]string{}, acked: map[string]uint64{}, denied: map[string]bool{},
+		layers: map[string]map[string]string{}, pages: map[string][]string{}, acked: map[string]uint64{}, denied: map[string]bool{},
 	}
 }
 
@@ -117,6 +120,8 @@ func (j *judge) put(by *process, c *call) {
 		j.written(c)
 	case strings.HasPrefix(c.key, "base/"):
 		j.layered(c)
+	case strings.HasPrefix(c.key, base.SegmentPrefix()):
+		j.pages[c.key] = strings.Fields(string(c.body))
 	}
 	j.changed = true
 }
@@ -210,14 +215,27 @@ func (j *judge) layered(c *call) {
 	name := strings.TrimSuffix(c.key, "/index")
 	_, digits, _ := strings.Cut(strings.TrimPrefix(name, "base/"), "-")
 	seq, err := strconv.ParseUint(digits, 10, 64)
-	content := strings.Fields(string(c.body))
+	content, stored := indexed(c.body)
 	switch {
 	case err != nil || seq > j.tail():
 		j.fail(Layered, "layer %s: the log ends at record %d", short(name), j.tail())
 	case !slices.Equal(content, j.replay(seq)):
 		j.fail(Layered, "layer %s holds %q, the log up to there %q", short(name), content, j.replay(seq))
 	}
-	j.layers[name] = content
+	j.layers[name] = stored
+}
+
+// whole judges whether the segments of a layer that the manifest names are there, and hold what it says. Those of a writer that was
+// taken over may have been collected while it uploaded.
+func (j *judge) whole(layer string) {
+	for _, token := range slices.Sorted(maps.Keys(j.layers[layer])) {
+		segment := j.layers[layer][token]
+		if held, there := j.pages[segment]; !there {
+			j.fail(Restorable, "layer %s needs segment %s, which is not there", short(layer), short(segment))
+		} else if !slices.Contains(held, token) {
+			j.fail(Layered, "layer %s looks for %s in segment %s, which holds %q", short(layer), token, short(segment), held)
+		}
+	}
 }
 
 // replay is what the log up to a record makes.
@@ -240,6 +258,8 @@ func (j *judge) deleted(c *call) {
 		}
 	case strings.HasPrefix(c.key, "base/"):
 		delete(j.layers, strings.TrimSuffix(c.key, "/index"))
+	case strings.HasPrefix(c.key, base.SegmentPrefix()):
+		delete(j.pages, c.key)
 	case c.key == lease.Key, c.key == manifest.Key:
 		j.fail(Restorable, "the %s was deleted", c.key)
 	}
@@ -256,6 +276,7 @@ func (j *judge) step() {
 		if _, there := j.layers[l.Key]; !there {
 			j.fail(Restorable, "the manifest names layer %s, which is not there", short(l.Key))
 		}
+		j.whole(l.Key)
 		from = l.Seq + 1
 	}
 	if from > j.tail()+1 {
@@ -419,7 +440,7 @@ func (j *judge) reopen(p *process, st store.Store) error {
 	if err != nil {
 		return err
 	}
-	content, err := p.content(ctx, st, o.Manifest)
+	content, err := p.content(ctx, st, o)
 	if err != nil {
 		return err
 	}
@@ -432,7 +453,7 @@ func (j *judge) reopen(p *process, st store.Store) error {
 	if err := p.append(ctx); err != nil {
 		return err
 	}
-	if _, err := gc.Collect(ctx, gc.Options{Store: st, Epoch: o.Epoch, Writer: p.name, Parallel: 1, Clock: p.clk}); err != nil {
+	if _, err := gc.Collect(ctx, gc.Options{Store: st, Epoch: o.Epoch, Writer: p.name, Parallel: 1, Clock: p.clk, Needs: needs(st)}); err != nil {
 		return err
 	}
 	r, err := takeover.VerifyWith(ctx, st, takeover.VerifyOptions{Parallel: 1})

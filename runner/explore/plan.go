@@ -180,6 +180,17 @@ func others() []Plan {
 			Faults: Faults{Lost: 1, Delayed: 1, Refused: 1, Crashes: 1},
 		},
 		{
+			Name: "pages", Doc: "a collection that was stalled goes on, while a successor reads pages late, and shares them with its own layers",
+			Procs: []Proc{
+				{Name: "A", Script: []Action{Open, Append, Compact, Append, Compact, Append, Aside, Append, Page}},
+				{Name: "B", Script: []Action{Open, Page, Append, Compact, Page, Collect, Page}, Ahead: time.Hour, Lives: 2},
+				{Name: "C", Script: []Action{Open, Append, Compact, Page}, Ahead: 2 * time.Hour},
+			},
+			Setup:  []Setup{{Proc: "A", Actions: 5}},
+			Weight: 3,
+			Faults: Faults{Lost: 1, Delayed: 1, Refused: 1, Crashes: 1},
+		},
+		{
 			Name: "lease", Doc: "the lease runs out, is renewed, taken over, given back",
 			Procs: []Proc{
 				{Name: "A", Script: []Action{Open, Append, Serve, Rest, Append, Release}, Lives: 2},

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -32,6 +33,7 @@ const (
 	Release Action = "release" // the lease is given back
 	Verify  Action = "verify"  // takeover.Verify: reads, never writes
 	Past    Action = "past"    // takeover.ReadAt of a record in the middle of what it has verified before, restored
+	Page    Action = "page"    // a page of the restored layer is read, as late as it likes
 	Damage  Action = "damage"  // the last record is replaced by another one: nobody may restore from that
 )
 
@@ -52,9 +54,10 @@ type process struct {
 	opened    *takeover.Opened
 	fence     uint64
 	collected uint64
-	tokens    []string // what it would serve: restored, and appended since
-	pending   []string // being appended
-	middle    uint64   // of the records that it has verified
+	tokens    []string          // what it would serve: restored, and appended since
+	pending   []string          // being appended
+	middle    uint64            // of the records that it has verified
+	stored    map[string]string // tokens of the last layer that it restored or took, and the segment that holds each
 	saw       map[store.Gen]int64
 }
 
@@ -117,6 +120,8 @@ func (p *process) do(t *thread, a Action) error {
 		return err
 	case Past:
 		return p.past(ctx, port{t})
+	case Page:
+		return p.page(ctx, port{t})
 	case Damage:
 		return p.damage(ctx, t)
 	}
@@ -126,8 +131,8 @@ func (p *process) do(t *thread, a Action) error {
 	return fmt.Errorf("%w: there is no action %q", store.ErrInvalid, a)
 }
 
-// errStale: the layer that the manifest named was replaced and collected meanwhile: a newer writer has the database.
-var errStale = errors.New("the layer is gone, the manifest names another one")
+// errStale: what the manifest named was replaced and collected meanwhile: a newer writer has the database.
+var errStale = errors.New("it is gone, and the manifest is a newer writer's")
 
 // open becomes the writer and restores.
 func (p *process) open(ctx context.Context, t *thread) error {
@@ -135,7 +140,7 @@ func (p *process) open(ctx context.Context, t *thread) error {
 	if err != nil {
 		return err
 	}
-	content, err := p.content(ctx, port{t}, o.Manifest)
+	content, err := p.content(ctx, port{t}, o)
 	if err != nil {
 		return errors.Join(err, o.Lease.Release(ctx))
 	}
@@ -164,27 +169,93 @@ func (p *process) adopt(o *takeover.Opened, content []string) {
 	p.w.judge.restored(p, o, content)
 }
 
-// content reads what the newest layer holds.
-func (p *process) content(ctx context.Context, st store.Store, m manifest.Manifest) ([]string, error) {
-	if len(m.Layers) == 0 {
+// content reads what the newest layer holds: its index, and each segment that this names.
+func (p *process) content(ctx context.Context, st store.Store, o *takeover.Opened) ([]string, error) {
+	n := len(o.Manifest.Layers)
+	if n == 0 {
 		return nil, nil
 	}
-	key := m.Layers[len(m.Layers)-1].Key
-	o, err := st.Get(ctx, base.IndexKey(key))
+	key := o.Manifest.Layers[n-1].Key
+	tokens, stored, err := readLayer(ctx, st, key)
 	if errors.Is(err, store.ErrNotFound) {
-		now, _, loadErr := manifest.Load(ctx, st)
-		if loadErr != nil {
-			return nil, loadErr
-		}
-		if n := len(now.Layers); n == 0 || now.Layers[n-1].Key == key {
-			return nil, fmt.Errorf("%w: the manifest names layer %s, which is not there", base.ErrCorrupt, key)
-		}
-		return nil, errStale
+		return nil, p.gone(ctx, st, o.Epoch, err)
 	}
+	p.stored = stored
+	return tokens, err
+}
+
+// gone tells what is not there any more for a process that was taken over from what was lost under a writer.
+func (p *process) gone(ctx context.Context, st store.Store, epoch uint64, err error) error {
+	now, _, loadErr := manifest.Load(ctx, st)
+	switch {
+	case loadErr != nil:
+		return loadErr
+	case now.Epoch > epoch:
+		return errStale
+	}
+	return fmt.Errorf("%w: the manifest is of epoch %d, ours: %w", base.ErrCorrupt, now.Epoch, err)
+}
+
+// page reads a page of the layer that was restored, or taken, last.
+func (p *process) page(ctx context.Context, st store.Store) error {
+	for _, token := range slices.Sorted(maps.Keys(p.stored)) {
+		o, err := st.Get(ctx, p.stored[token])
+		if errors.Is(err, store.ErrNotFound) {
+			err = p.gone(ctx, st, p.opened.Epoch, err)
+		}
+		if err == nil && !slices.Contains(strings.Fields(string(o.Body)), token) {
+			err = fmt.Errorf("%w: segment %s does not hold %s", base.ErrCorrupt, p.stored[token], token)
+		}
+		return err
+	}
+	return nil
+}
+
+// A layer's index here is a token and its segment for each token, in order; a segment is tokens.
+
+// indexed reads an index.
+func indexed(body []byte) (tokens []string, stored map[string]string) {
+	stored = map[string]string{}
+	for _, f := range strings.Fields(string(body)) {
+		token, segment, _ := strings.Cut(f, "@")
+		tokens, stored[token] = append(tokens, token), segment
+	}
+	return tokens, stored
+}
+
+// readLayer reads a layer and its segments.
+func readLayer(ctx context.Context, st store.Store, key string) (tokens []string, stored map[string]string, err error) {
+	o, err := st.Get(ctx, base.IndexKey(key))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return strings.Fields(string(o.Body)), nil
+	tokens, stored = indexed(o.Body)
+	for _, segment := range segmentsOf(stored) {
+		o, err := st.Get(ctx, segment)
+		if err != nil {
+			return nil, nil, err
+		}
+		held := strings.Fields(string(o.Body))
+		for _, token := range tokens {
+			if stored[token] == segment && !slices.Contains(held, token) {
+				return nil, nil, fmt.Errorf("%w: segment %s does not hold %s", base.ErrCorrupt, segment, token)
+			}
+		}
+	}
+	return tokens, stored, nil
+}
+
+func segmentsOf(stored map[string]string) []string {
+	return slices.Compact(slices.Sorted(maps.Values(stored)))
+}
+
+// needs is what a collector asks for.
+func needs(st store.Store) func(context.Context, string) ([]string, error) {
+	return func(ctx context.Context, layer string) ([]string, error) {
+		o, err := st.Get(ctx, base.IndexKey(layer))
+		_, stored := indexed(o.Body)
+		return segmentsOf(stored), err
+	}
 }
 
 // append makes one token durable, then acknowledges it.
@@ -221,26 +292,49 @@ func (p *process) capture() (at wal.Position, content []string) {
 	return p.opened.Log.Tail(), slices.Clone(p.tokens)
 }
 
-// compact uploads a layer and makes it the manifest's. It looks at the manifest first, so that beside appends the layer
-// may be of any moment.
+// compact uploads a layer, which shares what the last one holds, and makes it the manifest's. It looks at the manifest first, so that
+// beside appends the layer may be of any moment.
 func (p *process) compact(ctx context.Context, t *thread) error {
 	if _, _, err := manifest.Load(ctx, port{t}); err != nil {
 		return err
 	}
 	at, content := p.capture()
-	key := fmt.Sprintf("base/%020d-%020d", p.opened.Epoch, at.Seq)
-	_, err := port{t}.Put(ctx, base.IndexKey(key), []byte(strings.Join(content, " ")), key, store.IfAbsent())
-	if errors.Is(err, store.ErrUnknown) || errors.Is(err, store.ErrThrottled) {
-		_, err = port{t}.Put(ctx, base.IndexKey(key), []byte(strings.Join(content, " ")), key, store.IfAbsent())
+	key := base.Key(p.opened.Epoch, at.Seq)
+	stored, fresh := map[string]string{}, []string(nil)
+	for _, token := range content {
+		if stored[token] = p.stored[token]; stored[token] == "" {
+			stored[token], fresh = base.SegmentKey(key, 0), append(fresh, token)
+		}
 	}
-	if err != nil {
+	if len(fresh) > 0 {
+		if err := putOnce(ctx, port{t}, base.SegmentKey(key, 0), strings.Join(fresh, " ")); err != nil {
+			return err
+		}
+	}
+	lines := make([]string, len(content))
+	for i, token := range content {
+		lines[i] = token + "@" + stored[token]
+	}
+	if err := putOnce(ctx, port{t}, base.IndexKey(key), strings.Join(lines, " ")); err != nil {
 		return err
 	}
-	_, err = manifest.Publish(ctx, port{t}, manifest.Options{
+	m, err := manifest.Publish(ctx, port{t}, manifest.Options{
 		Epoch: p.opened.Epoch, Writer: p.name, Clock: p.clk, Retain: p.w.plan.Procs[p.slot].Retain,
 	}, manifest.Layer{
-		Key: key, Epoch: at.Epoch, Seq: at.Seq, Hash: hex.EncodeToString(at.Hash[:]),
+		Key: key, Epoch: at.Epoch, Seq: at.Seq, Hash: hex.EncodeToString(at.Hash[:]), Segments: len(segmentsOf(stored)),
 	})
+	if err == nil && m.Layers[len(m.Layers)-1].Key == key {
+		p.stored = stored
+	}
+	return err
+}
+
+// putOnce writes an object that is written once, and tries again where the outcome is unknown.
+func putOnce(ctx context.Context, st store.Store, key, body string) error {
+	_, err := st.Put(ctx, key, []byte(body), key, store.IfAbsent())
+	if errors.Is(err, store.ErrUnknown) || errors.Is(err, store.ErrThrottled) {
+		_, err = st.Put(ctx, key, []byte(body), key, store.IfAbsent())
+	}
 	return err
 }
 
@@ -249,7 +343,7 @@ func (p *process) collect(ctx context.Context, t *thread) error {
 	tail := p.opened.Log.Tail().Seq
 	stats, err := gc.Collect(ctx, gc.Options{
 		Store: port{t}, Epoch: p.opened.Epoch, Writer: p.name, From: p.collected, Parallel: 1, Clock: p.clk,
-		IsData: func(seq uint64) bool { return seq > p.fence && seq <= tail },
+		IsData: func(seq uint64) bool { return seq > p.fence && seq <= tail }, Needs: needs(port{t}),
 	})
 	if err == nil {
 		p.collected = stats.WalStart
@@ -266,14 +360,13 @@ func (p *process) past(ctx context.Context, st store.Store) error {
 	if err != nil {
 		return err
 	}
-	o, err := st.Get(ctx, base.IndexKey(past.Layer.Key))
+	content, _, err := readLayer(ctx, st, past.Layer.Key)
 	if errors.Is(err, store.ErrNotFound) && past.Layer.Key != "" { // collected meanwhile
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	content := strings.Fields(string(o.Body))
 	for _, r := range past.Records {
 		for _, op := range r.Ops {
 			content = append(content, string(op.Data))

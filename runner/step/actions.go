@@ -166,7 +166,7 @@ func plot(seed uint64) []action {
 	loaded := []point.Point{point.WalBeforePut, point.WalAfterPut, point.CommitBeforeAck, point.LeaseBeforeRenew}
 	layered := []point.Point{
 		point.BaseBeforeSegment, point.BaseAfterSegment, point.BaseAfterLastSegment, point.BaseAfterIndex, point.ManifestBeforeCAS, point.ManifestAfterCAS,
-		point.GCBeforeStamp, point.GCBeforeDelete, point.GCAfterDelete,
+		point.GCBeforeCollect, point.GCBeforeDelete, point.GCAfterDelete,
 	}
 	for range plotLength {
 		switch nth := 1 + random.IntN(5); random.IntN(11) {

@@ -89,7 +89,7 @@ func spots(mode engine.Mode, compaction bool) []spot {
 	layer, most := atNew, 1
 	if compaction {
 		layer, most = atLayer, 1
-		list = append(list, spot{point.GCBeforeStamp, atLayer, 1}, spot{point.GCBeforeDelete, atLayer, 3}, spot{point.GCAfterDelete, atLayer, 3})
+		list = append(list, spot{point.GCBeforeCollect, atLayer, 1}, spot{point.GCBeforeDelete, atLayer, 3}, spot{point.GCAfterDelete, atLayer, 3})
 	}
 	for _, p := range []point.Point{
 		point.BaseBeforeSegment, point.BaseAfterSegment, point.BaseAfterLastSegment, point.BaseAfterIndex, point.ManifestBeforeCAS, point.ManifestAfterCAS,
