@@ -47,10 +47,11 @@ func (p *Process) ask(flags uint32) {
 	p.wakeCheckpointer(p)
 }
 
-// Checkpoint lets PostgreSQL write a checkpoint now, and waits for it. Where nothing was written since the last one, there is
-// nothing to do. No session is needed for it. Errors: ErrCheckpoint, ErrDead, the context's.
+// Checkpoint lets PostgreSQL write a checkpoint now, and waits for it: the files then hold every page that had changed before. It is
+// forced, as that of the statement CHECKPOINT: PostgreSQL skips one that is not where the last record of its log is a checkpoint's, also if
+// pages changed while that one was written. No session is needed for it. Errors: ErrCheckpoint, ErrDead, the context's.
 func (c *Cluster) Checkpoint(ctx context.Context) error {
-	const fast = 4 // CHECKPOINT_FAST
+	const fastAndForced = 4 | 8 // CHECKPOINT_FAST, CHECKPOINT_FORCE
 	heard, leave := c.checkpoints.join()
 	defer leave()
 	c.stats.checkpoints.Add(1)
@@ -69,7 +70,7 @@ func (c *Cluster) Checkpoint(ctx context.Context) error {
 		shm := m.u32(c.rt.places.CheckpointerShmem)
 		started, done, failed = m.u32(shm+checkpointStarted), m.u32(shm+checkpointDone), m.u32(shm+checkpointFailed)
 		if ask {
-			p.ask(fast)
+			p.ask(fastAndForced)
 		}
 		return nil
 	}
