@@ -59,7 +59,7 @@ var (
 
 // missingManifest tells an empty prefix from a database without a manifest.
 func missingManifest(ctx context.Context, st store.Store, err error) error {
-	for _, prefix := range []string{wal.Prefix(), "base/"} {
+	for _, prefix := range []string{wal.Prefix(), base.Prefix(), base.SegmentPrefix()} {
 		for a, listErr := range st.List(ctx, prefix, "") {
 			if listErr != nil {
 				return errors.Join(err, listErr)

@@ -2,9 +2,13 @@ package engine
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"time"
 
+	"blobpglite/core/base"
+	"blobpglite/core/gc"
+	"blobpglite/core/manifest"
 	"blobpglite/core/memfs"
 	"blobpglite/core/pglite"
 	"blobpglite/core/wal"
@@ -181,6 +185,68 @@ func (m *logMode) cut(ctx context.Context) (cut, error) {
 		c.at, c.records, c.bytes = m.log.seal(), m.records.Load(), m.bytes.Load()
 	})
 	return c, err
+}
+
+// firstLayer uploads a new database's files as they were before its first commit: what all its records follow. It runs
+// once, before the first append, so that a database that is never written costs nothing.
+func (m *logMode) firstLayer(ctx context.Context) error {
+	if m.hasBase.Load() {
+		return nil
+	}
+	if err := m.publish(ctx, m.initial, m.opened.Log.Tail()); err != nil {
+		return fmt.Errorf("upload the first layer: %w", err)
+	}
+	m.initial = cut{}
+	m.hasBase.Store(true)
+	return nil
+}
+
+// publish uploads files as the layer at a position, every record up to which is durable, and makes it the manifest's. What has not
+// changed since the last layer is where that one has it.
+func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) error {
+	if err := inProduction(c.files); err != nil { // records follow it
+		return err
+	}
+	o, err := layerOptions(c.files)
+	if err != nil {
+		return err
+	}
+	o.Share, o.Since, o.Hook, o.Clock = m.taken.layer, m.taken.at, m.o.Hook, m.o.Clock
+	key := base.Key(m.opened.Epoch, at.Seq)
+	layer, stats, err := base.Write(ctx, m.o.Store, key, c.files, o)
+	if err != nil {
+		return err
+	}
+	restore := time.Duration(float64(stats.RawBytes) / m.restoreRate * float64(time.Second))
+	m.layerTime.Store(int64(m.e.opened.Start + restore))
+	now, err := manifest.Publish(ctx, m.o.Store,
+		manifest.Options{Epoch: m.opened.Epoch, Writer: m.o.Writer, Hook: m.o.Hook, Clock: m.o.Clock, Retain: m.o.Retain},
+		manifest.Layer{
+			Key: key, Epoch: at.Epoch, Seq: at.Seq, Hash: hex.EncodeToString(at.Hash[:]),
+			RawBytes: stats.RawBytes, StoredBytes: stats.StoredBytes, Segments: stats.Segments,
+		})
+	if err != nil {
+		return err
+	}
+	// Only what the manifest names may be shared with: what it does not name the next collection deletes.
+	if n := len(now.Layers); n > 0 && now.Layers[n-1].Key == key {
+		m.taken = taken{layer, c.mark}
+		m.learnt.Layer(key, layer.Segments())
+	}
+	return nil
+}
+
+// collect deletes what the new layer has made superfluous.
+func (m *logMode) collect(ctx context.Context) error {
+	tail := m.log.position().Seq
+	stats, err := gc.Collect(ctx, gc.Options{
+		Store: m.o.Store, Epoch: m.opened.Epoch, Writer: m.o.Writer, From: m.collected, Clock: m.o.Clock, Hook: m.o.Hook, Parallel: gc.MaxParallel, Learnt: &m.learnt,
+		IsData: func(seq uint64) bool { return seq > m.fence && seq <= tail },
+	})
+	if err == nil {
+		m.collected = stats.WalStart
+	}
+	return err
 }
 
 // lastLayerLimit bounds what the last layer may take: a platform gives an instance ten seconds to end.

@@ -61,7 +61,7 @@ func layerMutants() []Mutant {
 			Name: "cleaning-drops-chunk", Invariant: restorable, File: plan, Plan: "./core/base",
 			Doc: "of a segment that is cleaned one chunk is left behind",
 			Old: "e.add(first, n, next+int64(len(p.views)))\n\t\t\t\tp.views = append(p.views, views[:n]...)",
-			New: "e.add(first, n-n/9, next+int64(len(p.views)))\n\t\t\t\tp.views = append(p.views, views[:n-n/9]...)",
+			New: "e.add(first, n-n/2, next+int64(len(p.views)))\n\t\t\t\tp.views = append(p.views, views[:n-n/2]...)",
 		},
 		{
 			Name: "chunk-one-off", Invariant: restorable, File: read, Plan: "./core/base",
@@ -326,7 +326,7 @@ func doorMutants() []Mutant {
 func recoveryMutants() []Mutant {
 	return []Mutant{
 		{
-			Name: "layer-says-shut-down", Invariant: durable, File: modeFile, Plan: "-run TestNewDatabaseWithSettings ./core/engine",
+			Name: "layer-says-shut-down", Invariant: durable, File: "core/engine/compact.go", Plan: "-run TestNewDatabaseWithSettings ./core/engine",
 			Doc: "the first layer of a database made with server parameters says that PostgreSQL was shut down",
 			Old: "if err := inProduction(c.files); err != nil { // records follow it", New: "if err := error(nil); err != nil {",
 		},

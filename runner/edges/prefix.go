@@ -82,7 +82,7 @@ func nested(ctx context.Context, t *Trial) error {
 	if err != nil {
 		return err
 	}
-	inside := []string{"wal", "base/1-1", "part/1-x", "inner", "base", "wal/deeper/down"}
+	inside := []string{"wal", "base/1-1", "page/1-1", "part/1-x", "inner", "base", "wal/deeper/down"}
 	for _, below := range inside[:min(len(inside), t.size(4))] {
 		t.refused(ctx, outer.prefix+"/"+below, "inside another database")
 	}

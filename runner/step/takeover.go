@@ -13,6 +13,7 @@ import (
 	"blobpglite/core/clock"
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
+	"blobpglite/core/memfs"
 	"blobpglite/core/point"
 	"blobpglite/core/store"
 	"blobpglite/core/takeover"
@@ -247,8 +248,8 @@ func (z *zombie) commit(ctx context.Context, o *takeover.Opened, text string) er
 // publish makes the manifest start behind everything that a writer has appended.
 func (z *zombie) publish(ctx context.Context, o *takeover.Opened, hook point.Hook) error {
 	at := o.Log.Tail()
-	key := fmt.Sprintf("base/%020d-%020d", o.Epoch, at.Seq)
-	if _, err := z.st.Put(ctx, base.IndexKey(key), []byte("index"), store.NewWriteID(), store.IfAbsent()); err != nil {
+	key := base.Key(o.Epoch, at.Seq)
+	if _, _, err := base.Write(ctx, z.st, key, memfs.New(memfs.Options{}), base.WriteOptions{}); err != nil {
 		return err
 	}
 	_, err := manifest.Publish(ctx, z.st, manifest.Options{Epoch: o.Epoch, Writer: "experiment", Hook: hook}, manifest.Layer{
