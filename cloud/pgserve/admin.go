@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"blobpglite/core/base"
 	"blobpglite/core/clock"
 	"blobpglite/core/gc"
 	"blobpglite/core/lease"
@@ -97,7 +98,28 @@ func adopt(ctx context.Context, c *config, _ []string, out io.Writer) error {
 	})
 }
 
-// status tells what is there, by two reads.
+// printUse tells what is stored for the layers, which share it, and how much of that the newest one uses.
+func printUse(ctx context.Context, st store.Store, m manifest.Manifest, out io.Writer) {
+	segments := map[string]bool{}
+	var newest base.Use
+	for _, l := range m.Layers {
+		layer, err := base.ReadIndex(ctx, st, l.Key)
+		if err != nil { // it may have been replaced since
+			fmt.Fprintf(out, "segments   not known: %v\n", err)
+			return
+		}
+		for _, key := range layer.Objects() {
+			segments[key] = true
+		}
+		newest = layer.Use()
+	}
+	if newest.Chunks > 0 {
+		fmt.Fprintf(out, "segments   %d for all layers; the newest needs %d, and uses %.0f %% of what they hold\n",
+			len(segments), newest.Segments, 100*float64(newest.LiveChunks)/float64(newest.Chunks))
+	}
+}
+
+// status tells what is there, by reading manifest, lease and the layers' indexes.
 func status(ctx context.Context, c *config, _ []string, out io.Writer) error {
 	return withStore(ctx, c, func(st store.Store) error {
 		m, _, err := manifest.Load(ctx, st)
@@ -112,6 +134,7 @@ func status(ctx context.Context, c *config, _ []string, out io.Writer) error {
 		for _, l := range m.Layers {
 			fmt.Fprintf(out, "layer      %s: up to record %d, %d bytes, %d stored\n", l.Key, l.Seq, l.RawBytes, l.StoredBytes)
 		}
+		printUse(ctx, st, m, out)
 		fmt.Fprintln(out, "not kept   rows of unlogged and temporary tables: they end with the process that has the database open")
 		o, err := st.Get(ctx, lease.Key)
 		if errors.Is(err, store.ErrNotFound) {

@@ -17,6 +17,7 @@ import (
 	"blobpglite/core/engine"
 	"blobpglite/core/httpapi"
 	"blobpglite/core/lease"
+	"blobpglite/core/manifest"
 	"blobpglite/core/pglite"
 	"blobpglite/core/pgwire"
 	"blobpglite/core/store"
@@ -158,7 +159,7 @@ func (g goneFlag) Set(string) error { return errors.New(string(g)) }
 
 // retainFlag is for commands that make a manifest.
 func (c *config) retainFlag(f *flag.FlagSet) {
-	f.DurationVar(&c.retain, "retain", 0, "how far back earlier states of a new database can be restored (dump -at, restore-to -at, branch -at); 0: not at all. It belongs to the database: an existing one goes on as it is, and pgserve retain changes it")
+	f.DurationVar(&c.retain, "retain", manifest.DefaultRetain, "how far back earlier states of a new database can be restored (dump -at, restore-to -at, branch -at); 0: not at all. It belongs to the database: an existing one goes on as it is, and pgserve retain changes it")
 }
 
 // parse reads flags and environment. It returns nil where there is nothing more to do.

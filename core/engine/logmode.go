@@ -90,7 +90,7 @@ func (e *Engine) openLog(ctx context.Context) error {
 		return err
 	}
 	e.opened.Created, e.opened.Epoch = opened.Created, opened.Epoch
-	if kept, said := opened.Manifest.Retain(); said && e.o.Retain > 0 && e.o.Retain != kept {
+	if kept, said := opened.Manifest.Retain(); said && e.o.Retain > 0 && e.o.Retain != kept && e.o.Retain != manifest.DefaultRetain {
 		e.o.Logger.Warn("the database keeps earlier states for another time than was given, and goes on so; pgserve retain changes it",
 			"kept", kept.String(), "given", e.o.Retain.String())
 	}

@@ -66,6 +66,8 @@ const (
 	MaxBytes = 1 << 20
 	// MaxLayers bounds Manifest.Layers. Compaction keeps it far below.
 	MaxLayers = 1024
+	// DefaultRetain is for who has no time of their own to give: so long readers beside a writer keep what they are reading.
+	DefaultRetain = 10 * time.Minute
 	// MaxRetain bounds Manifest.RetainSeconds: a hundred years.
 	MaxRetain = 100 * 365 * 24 * time.Hour
 	// maxText bounds each of the free texts, in bytes.

@@ -48,12 +48,13 @@ func SetRetain(ctx context.Context, st store.Store, d time.Duration, clk clock.C
 	return Manifest{}, fmt.Errorf("keep earlier states: new writers came between %d times: %w (%v)", DefaultAttempts, store.ErrConflict, fenced)
 }
 
-// retainFirst says what is kept where nothing is said yet: what the writer was given, or everything that there is.
+// retainFirst says what is kept where nothing is said yet: what the writer was given, or everything that there is. The default is no
+// reason to give up what is kept.
 func (m *Manifest) retainFirst(now time.Time, given time.Duration) {
 	if _, said := m.Retain(); said {
 		return
 	}
-	if given > 0 {
+	if given > 0 && (given != DefaultRetain || len(m.Layers) < 2) {
 		m.Keep(given)
 		return
 	}

@@ -54,6 +54,28 @@ func TestFormat1(t *testing.T) {
 	}
 }
 
+// TestDefaultRetain: who names no time of its own gives up nothing that is kept.
+func TestDefaultRetain(t *testing.T) {
+	body, err := os.ReadFile("testdata/format1.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := Decode(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := m.Layers[1].Taken.Add(24 * time.Hour)
+	m.retainFirst(now, DefaultRetain)
+	if d, said := m.Retain(); !said || d < 24*time.Hour {
+		t.Errorf("with two layers: %v, %v", d, said)
+	}
+	m.Format, m.Layers = 1, m.Layers[1:]
+	m.retainFirst(now, DefaultRetain)
+	if d, said := m.Retain(); !said || d != DefaultRetain {
+		t.Errorf("with one: %v, %v", d, said)
+	}
+}
+
 // TestFormat2 reads a manifest as versions before format 3 wrote it; the first layer of this version makes it one of format 3.
 func TestFormat2(t *testing.T) {
 	body, err := os.ReadFile("testdata/format2.json")
