@@ -243,3 +243,6 @@ func (f *File) Fill(missing []Away, got []Fetched) int {
 	}
 	return n
 }
+
+// Partial says whether any of the file's chunks is away.
+func (f *File) Partial() bool { return f.in.away > 0 }

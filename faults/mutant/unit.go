@@ -45,7 +45,7 @@ func UnitMutants() []Mutant {
 			all = append(all, m)
 		}
 	}
-	return slices.Concat(all, prefixMutants(), historyMutants(), doorMutants(), hostMutants(), processMutants(), leanMutants(), recoveryMutants(), answerMutants(), httpMutants())
+	return slices.Concat(all, prefixMutants(), historyMutants(), doorMutants(), hostMutants(), processMutants(), awayMutants(), leanMutants(), recoveryMutants(), answerMutants(), httpMutants())
 }
 
 // prefixMutants break what belongs to a prefix: what is alive in it, whose it is, what may be made there.
