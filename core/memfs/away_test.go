@@ -166,6 +166,41 @@ func TestAwayErrors(t *testing.T) {
 	}
 }
 
+// TestHave: only a source that says so has chunks at hand, and only those that are somewhere.
+func TestHave(t *testing.T) {
+	_, file, s := loaded(t, 2, Options{})
+	missing := file.Missing(0, ChunkSize)
+	for _, c := range []struct {
+		source  Source
+		missing []Away
+		want    bool
+	}{
+		{s, missing, false},
+		{nil, missing, false},
+		{ready{s, s.chunks[:1]}, missing, true},
+		{ready{s, nil}, missing, false},
+		{ready{s, s.chunks[:1]}, []Away{{0, Nowhere}}, false},
+	} {
+		got, ok := Have(c.source, c.missing)
+		if ok != c.want || ok && (len(got) != 1 || got[0].Data[0] != 1) {
+			t.Errorf("%v, %v", got, ok)
+		}
+	}
+}
+
+// ready is a shelf that gives some chunks at once.
+type ready struct {
+	*shelf
+	has [][ChunkSize]byte
+}
+
+func (r ready) Ready([]int64) (got []Fetched, ok bool) {
+	for i := range r.has {
+		got = append(got, Fetched{int64(i), &r.has[i]})
+	}
+	return got, true
+}
+
 // silent is a source that gives nothing.
 type silent struct{}
 
@@ -209,6 +244,9 @@ func TestEvictStays(t *testing.T) {
 	check(t, f.WriteFile("b", page(9), 0o600))
 	if n := f.Evict(Eviction{Keep: func(path string) bool { return path == "/a" }}); n != 0 {
 		t.Errorf("%d bytes of a file that is kept went", n)
+	}
+	if n := f.UnsettledBytes(); n != 2*ChunkSize {
+		t.Errorf("%d bytes are new", n)
 	}
 	if n := f.Evict(Eviction{Steps: 4}); n != 3*ChunkSize {
 		t.Errorf("%d bytes went", n)

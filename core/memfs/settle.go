@@ -41,6 +41,25 @@ func (f *FS) AwayBytes() int64 { return f.awayChunks * ChunkSize }
 // ResidentBytes is how many of the UsedBytes are in memory, chunks shared with clones included.
 func (f *FS) ResidentBytes() int64 { return f.usedBytes - f.AwayBytes() }
 
+// UnsettledBytes is how many resident bytes no origin has, as far as the tree was told (Settle): what a layer would have to write, and what
+// cannot be evicted. It goes over all files that have bytes in memory.
+func (f *FS) UnsettledBytes() (n int64) {
+	for _, in := range f.inodes {
+		switch {
+		case in == nil || in.chunks == in.away:
+		case in.content != nil || in.origin == nil:
+			n += in.chunks - in.away
+		default:
+			for _, s := range in.table {
+				if s.resident() && s.gen > in.settled {
+					n++
+				}
+			}
+		}
+	}
+	return n * ChunkSize
+}
+
 // clean says whether a chunk is what the file's origin has at its address.
 func (in *inode) clean(chunk int64) (address int64, ok bool) {
 	s := in.table[chunk]

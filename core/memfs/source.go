@@ -18,6 +18,14 @@ type Source interface {
 	Ahead(addresses []int64)
 }
 
+// ReadySource is a Source that keeps some chunks in memory, those that it fetched ahead, say. Whoever needs them then need not wait.
+type ReadySource interface {
+	Source
+	// Ready gives the chunks at addresses if it can give all of them at once, without waiting for anything; false: it cannot. The caller
+	// owns the bytes, as those of Fetch.
+	Ready(addresses []int64) ([]Fetched, bool)
+}
+
 // Fetched is a chunk that a Source gave.
 type Fetched struct {
 	Address int64
@@ -30,18 +38,41 @@ var errNowhere = fmt.Errorf("%w: nobody knows where a chunk is that is away", sy
 // Get fetches missing chunks. It is called without the tree's lock: File.Fill is what puts them in place. An error matches EIO, and what
 // ctx or the source said.
 func Get(ctx context.Context, s Source, missing []Away) ([]Fetched, error) {
-	addresses := make([]int64, len(missing))
-	for i, m := range missing {
-		if m.Address < 0 || s == nil {
-			return nil, errNowhere
-		}
-		addresses[i] = m.Address
+	addresses, ok := addressesOf(missing)
+	if !ok || s == nil {
+		return nil, errNowhere
 	}
 	got, err := s.Fetch(ctx, addresses)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", syscall.EIO, err)
 	}
 	return got, whole(addresses, got)
+}
+
+// Have is Get for what a ReadySource has in memory; false: somebody has to wait. It may be called with the tree's lock.
+func Have(s Source, missing []Away) ([]Fetched, bool) {
+	ready, ok := s.(ReadySource)
+	if !ok {
+		return nil, false
+	}
+	addresses, ok := addressesOf(missing)
+	if !ok {
+		return nil, false
+	}
+	got, ok := ready.Ready(addresses)
+	return got, ok && whole(addresses, got) == nil
+}
+
+// addressesOf are where missing chunks are; false: one is nowhere.
+func addressesOf(missing []Away) ([]int64, bool) {
+	addresses := make([]int64, len(missing))
+	for i, m := range missing {
+		if m.Address < 0 {
+			return nil, false
+		}
+		addresses[i] = m.Address
+	}
+	return addresses, true
 }
 
 // whole checks that a source has given what it was asked for.

@@ -45,10 +45,10 @@ func (in *Instance) ahead(file *memfs.File, off, length int64) {
 // is fetched in a window that doubles each time that half of it was read. Then pages may be left out as well, for PostgreSQL reads none
 // that it has in its own buffers.
 func (in *Instance) runAhead(o *openFile, off, n int64) {
-	end, gap := off+n, off-o.nextRead
+	end, gap, first := off+n, off-o.nextRead, o.nextRead == 0
 	o.nextRead = end
 	switch {
-	case gap < 0 || gap > o.window/2:
+	case first || gap < 0 || gap > o.window/2: // the first page of an index is read whatever comes next
 		o.window = 0
 		return
 	case o.window == 0:

@@ -71,8 +71,11 @@ func (in *Instance) source() memfs.Source {
 	return in.cluster.o.Source
 }
 
-// fetch fetches chunks. An instance that is no process of the cluster holds its lock, and everybody up.
+// fetch fetches chunks. What the source has in memory is taken with the lock; else an instance that is no process of the cluster holds its lock, and everybody up.
 func (in *Instance) fetch(o *openFile, missing []memfs.Away) ([]memfs.Fetched, errno) {
+	if got, ok := memfs.Have(in.source(), missing); ok {
+		return got, eOK
+	}
 	var f fetched
 	if in.proc != nil {
 		f = in.proc.fetch(o, missing)

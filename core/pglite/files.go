@@ -189,9 +189,11 @@ func isSystemFile(rel string) bool {
 const firstNormalObject = 16384
 
 // KeepResident says of a file of a data directory, by its path in the tree, whether it is better not evicted, nor away when PostgreSQL is
-// started: all but tables and indexes. Those others are small. PostgreSQL reads some of them (the status of transactions) within critical
-// sections, where an error of the source would end all its processes, and the host some by itself.
-func KeepResident(path string) bool { return !isRelation(path) }
+// started: all but the tables and indexes of databases. Those others are small. PostgreSQL reads some of them (the status of transactions)
+// within critical sections, where an error of the source would end all its processes, and the host some by itself.
+func KeepResident(path string) bool {
+	return !isRelation(path) || strings.HasPrefix(strings.TrimPrefix(path, "/"), "global/")
+}
 
 // isRelation says whether a file of the data directory is one of those that PostgreSQL reads through its buffers: of a table, an index, or
 // a map of one.
