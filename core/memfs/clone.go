@@ -25,7 +25,7 @@ func (f *FS) Clone() *FS {
 	c := &FS{
 		family: f.family, gen: next, ownedFrom: next, opts: f.opts,
 		inodes: make([]*inode, len(f.inodes)), freeInos: slices.Clone(f.freeInos),
-		usedBytes: f.usedBytes, awayChunks: f.awayChunks, dirEpoch: f.dirEpoch,
+		usedBytes: f.usedBytes, awayChunks: f.awayChunks, unreadChunks: f.unreadChunks, dirEpoch: f.dirEpoch,
 	}
 	f.gen, f.ownedFrom = next-1, next-1
 	block := make([]inode, len(f.inodes)-len(f.freeInos)-1)

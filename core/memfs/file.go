@@ -89,7 +89,7 @@ func (f *FS) openExisting(in *inode, flag int) (*File, error) {
 	if !in.isDir() && flag&syscall.O_DIRECTORY != 0 {
 		return nil, syscall.ENOTDIR
 	}
-	if err := in.fill(); err != nil {
+	if err := f.fill(in); err != nil {
 		return nil, err
 	}
 	if flag&os.O_TRUNC != 0 {

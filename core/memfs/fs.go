@@ -42,18 +42,19 @@ type Options struct {
 
 // FS is one file tree. Make one with New or Clone; the zero value is not usable. One goroutine owns it.
 type FS struct {
-	family     *family
-	gen        uint64 // generation of what is written now
-	ownedFrom  uint64 // what carries an older generation may be shared with a clone: copy before write
-	opts       Options
-	hooks      Hooks
-	inodes     []*inode // by number; nil: free
-	freeInos   []uint64
-	free       []*[ChunkSize]byte
-	usedBytes  int64
-	awayChunks int64
-	hand       hand
-	dirEpoch   uint64 // goes up when a directory is renamed: cached paths below it are stale
+	family       *family
+	gen          uint64 // generation of what is written now
+	ownedFrom    uint64 // what carries an older generation may be shared with a clone: copy before write
+	opts         Options
+	hooks        Hooks
+	inodes       []*inode // by number; nil: free
+	freeInos     []uint64
+	free         []*[ChunkSize]byte
+	usedBytes    int64
+	awayChunks   int64
+	unreadChunks int64 // of files whose Content nobody has opened
+	hand         hand
+	dirEpoch     uint64 // goes up when a directory is renamed: cached paths below it are stale
 }
 
 // family is what a tree and all its clones share.
@@ -176,6 +177,7 @@ func (f *FS) dropIfUnused(in *inode) {
 	}
 	if in.content != nil {
 		f.usedBytes -= in.chunks * ChunkSize
+		f.unreadChunks -= in.chunks
 	}
 	in.table, in.entries, in.content, in.origin, in.seen = nil, nil, nil, nil, nil
 	f.inodes[in.ino] = nil

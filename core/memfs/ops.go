@@ -423,7 +423,7 @@ func (f *FS) ReadFile(path string) ([]byte, error) {
 	if errno != 0 {
 		return nil, pathError("read", path, errno)
 	}
-	if err := in.fill(); err != nil {
+	if err := f.fill(in); err != nil {
 		return nil, pathError("read", path, err)
 	}
 	if missing := in.toRead(0, in.size); missing != nil {

@@ -38,16 +38,16 @@ func (f *FS) SettleAll(m Mark) error {
 // AwayBytes is how many of the UsedBytes are not in memory.
 func (f *FS) AwayBytes() int64 { return f.awayChunks * ChunkSize }
 
-// ResidentBytes is how many of the UsedBytes are in memory, chunks shared with clones included.
-func (f *FS) ResidentBytes() int64 { return f.usedBytes - f.AwayBytes() }
+// ResidentBytes is how many of the UsedBytes are in memory, chunks shared with clones included, and those of a Content that was read.
+func (f *FS) ResidentBytes() int64 { return f.usedBytes - (f.awayChunks+f.unreadChunks)*ChunkSize }
 
 // UnsettledBytes is how many resident bytes no origin has, as far as the tree was told (Settle): what a layer would have to write, and what
 // cannot be evicted. It goes over all files that have bytes in memory.
 func (f *FS) UnsettledBytes() (n int64) {
 	for _, in := range f.inodes {
 		switch {
-		case in == nil || in.chunks == in.away:
-		case in.content != nil || in.origin == nil:
+		case in == nil || in.content != nil || in.chunks == in.away:
+		case in.origin == nil:
 			n += in.chunks - in.away
 		default:
 			for _, s := range in.table {
@@ -78,7 +78,7 @@ type Piece struct {
 }
 
 // Pieces gives all chunks of the file in order that are no holes, those that are away too. Data is as in Extents. A piece has an Address,
-// Data or both.
+// Data or both: who writes a layer names what has an Address where it is, and writes the rest, and need not ask ChangedSince.
 func (f *File) Pieces() iter.Seq[Piece] {
 	return func(yield func(Piece) bool) {
 		in := f.in

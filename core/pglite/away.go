@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -36,11 +37,17 @@ func (in *Instance) bring(o *openFile, needs func() []memfs.Away) errno {
 		if len(missing) == 0 {
 			return eOK
 		}
-		got, e := in.fetch(o, missing)
-		if e != eOK {
-			return e
+		got, err := in.fetch(o, missing)
+		switch {
+		case err == nil:
+			o.file.Fill(missing, got)
+		case errors.Is(err, errInterrupted):
+			return eIO
+		case !slices.Equal(needs(), missing): // what held them is gone because a newer layer has them elsewhere
+		default:
+			in.say("LOG:  could not fetch " + o.file.Path() + ": " + err.Error()) // PostgreSQL is told a number only
+			return eIO
 		}
-		o.file.Fill(missing, got)
 	}
 }
 
@@ -72,26 +79,16 @@ func (in *Instance) source() memfs.Source {
 }
 
 // fetch fetches chunks. What the source has in memory is taken with the lock; else an instance that is no process of the cluster holds its lock, and everybody up.
-func (in *Instance) fetch(o *openFile, missing []memfs.Away) ([]memfs.Fetched, errno) {
+func (in *Instance) fetch(o *openFile, missing []memfs.Away) ([]memfs.Fetched, error) {
 	if got, ok := memfs.Have(in.source(), missing); ok {
-		return got, eOK
+		return got, nil
 	}
-	var f fetched
 	if in.proc != nil {
-		f = in.proc.fetch(o, missing)
-	} else {
-		ctx, cancel := in.cluster.untilStop()
-		defer cancel()
-		f.chunks, f.err = memfs.Get(ctx, in.source(), missing)
+		return in.proc.fetch(o, missing)
 	}
-	switch {
-	case errors.Is(f.err, errInterrupted):
-		return nil, eIO
-	case f.err != nil:
-		in.say("LOG:  could not fetch " + o.file.Path() + ": " + f.err.Error()) // PostgreSQL is told a number only
-		return nil, eIO
-	}
-	return f.chunks, eOK
+	ctx, cancel := in.cluster.untilStop()
+	defer cancel()
+	return memfs.Get(ctx, in.source(), missing)
 }
 
 // readFile is what a file of a tree holds.
@@ -150,10 +147,10 @@ func (c *Cluster) untilStop() (context.Context, context.CancelFunc) {
 var errInterrupted = errors.New("nobody waits for it any more")
 
 // fetch waits for chunks without the lock, until they are there, or something ends the statement or the process.
-func (p *Process) fetch(o *openFile, missing []memfs.Away) fetched {
+func (p *Process) fetch(o *openFile, missing []memfs.Away) ([]memfs.Fetched, error) {
 	c := p.c
 	if p.ends(o) {
-		return fetched{err: errInterrupted}
+		return nil, errInterrupted
 	}
 	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()
@@ -169,10 +166,10 @@ func (p *Process) fetch(o *openFile, missing []memfs.Away) fetched {
 		f, ok := p.await(answer)
 		p.mustLive()
 		if ok {
-			return f
+			return f.chunks, f.err
 		}
 		if p.ends(o) {
-			return fetched{err: errInterrupted}
+			return nil, errInterrupted
 		}
 	}
 }
@@ -199,12 +196,10 @@ func (p *Process) ends(o *openFile) bool {
 	}
 	m, at := p.in.mem, p.c.rt.places
 	hold, critical := m.u32(at.InterruptHoldoffCount), m.u32(at.CritSectionCount)
-	own, ownCritical := uint32(0), uint32(0) // what of it is the read's own
-	if o.relation {                          // smgr.c holds interrupts; so does aio.c, in a critical section
-		ownCritical = min(critical, 1)
-		own = 1 + ownCritical
-	}
-	if hold != own || critical != ownCritical {
+	switch {
+	case hold == 0 && critical == 0:
+	case o.relation && critical < 2 && hold == 1+critical: // smgr.c holds interrupts; so does aio.c, in a critical section
+	default:
 		return false
 	}
 	if p.kind != KindClient && p.kind != KindWorker { // others have flags of their own

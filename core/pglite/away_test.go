@@ -1,10 +1,8 @@
 package pglite
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -13,157 +11,6 @@ import (
 
 	"blobpglite/core/memfs"
 )
-
-// shelf is a source that holds chunks in memory, for any number of trees. A test says for which files it hesitates or fails.
-type shelf struct {
-	mu      sync.Mutex
-	chunks  []shelved
-	fetched int
-	errs    map[string]error         // by the file's path
-	held    map[string]chan struct{} // likewise: until it is closed
-	asked   chan string              // hears of each fetch that is held
-	ahead   []aheadOf
-}
-
-type shelved struct {
-	path string
-	at   int64 // the chunk's index in the file
-	data *[memfs.ChunkSize]byte
-}
-
-// aheadOf is a call of Ahead.
-type aheadOf struct {
-	path        string
-	first, last int64 // chunks of the file
-	n           int
-}
-
-func newShelf() *shelf {
-	return &shelf{errs: map[string]error{}, held: map[string]chan struct{}{}, asked: make(chan string, 100)}
-}
-
-func (s *shelf) put(path string, at int64, data []byte) int64 {
-	c := new([memfs.ChunkSize]byte)
-	copy(c[:], data)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.chunks = append(s.chunks, shelved{path, at, c})
-	return int64(len(s.chunks)) - 1
-}
-
-func (s *shelf) Fetch(ctx context.Context, addresses []int64) (got []memfs.Fetched, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fetched += len(addresses)
-	path := s.chunks[addresses[0]].path
-	if gate := s.held[path]; gate != nil {
-		s.mu.Unlock()
-		s.asked <- path
-		select {
-		case <-gate:
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
-		s.mu.Lock()
-	}
-	if err = errors.Join(err, s.errs[path]); err != nil {
-		return nil, err
-	}
-	for _, a := range addresses {
-		c := *s.chunks[a].data
-		got = append(got, memfs.Fetched{Address: a, Data: &c})
-	}
-	return got, nil
-}
-
-func (s *shelf) Ahead(addresses []int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	first, last := s.chunks[addresses[0]], s.chunks[addresses[len(addresses)-1]]
-	s.ahead = append(s.ahead, aheadOf{first.path, first.at, last.at, len(addresses)})
-}
-
-// hold keeps the answers for a file back until what it returns is called.
-func (s *shelf) hold(path string) (release func()) {
-	gate := make(chan struct{})
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.held[path] = gate
-	return sync.OnceFunc(func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.held, path)
-		close(gate)
-	})
-}
-
-// await returns when a fetch is held back, for a statement that goes on only then.
-func (s *shelf) await(t testing.TB, done <-chan error) {
-	t.Helper()
-	select {
-	case <-s.asked:
-	case err := <-done:
-		t.Fatalf("it did not have to wait: %v", err)
-	}
-}
-
-// fail has the file's chunks fail from now on; nil: not any more.
-func (s *shelf) fail(path string, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.errs[path] = err
-}
-
-func (s *shelf) count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.fetched
-}
-
-// origin is an Origin: the address of each chunk.
-type origin []int64
-
-func (p origin) Address(chunk int64) int64 {
-	if chunk >= int64(len(p)) {
-		return memfs.Nowhere
-	}
-	return p[chunk]
-}
-
-// layer has the shelf hold all tables and indexes of a tree, as the taking of a layer would: what is new is put there.
-func (s *shelf) layer(t testing.TB, fs *memfs.FS) {
-	t.Helper()
-	mark := fs.Mark()
-	snapshot := fs.Clone()
-	err := snapshot.Walk("/", func(path string, info memfs.Info) error {
-		if !info.IsRegular() || KeepResident(path) {
-			return nil
-		}
-		file, err := snapshot.OpenInode(info.Ino, os.O_RDONLY)
-		if err != nil {
-			return err
-		}
-		var at origin
-		for p := range file.Pieces() {
-			for int64(len(at)) < p.Off/memfs.ChunkSize {
-				at = append(at, memfs.Nowhere)
-			}
-			if p.Address < 0 {
-				p.Address = s.put(path, p.Off/memfs.ChunkSize, p.Data)
-			}
-			at = append(at, p.Address)
-		}
-		return fs.Settle(info.Ino, mark, at)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// evict turns away what a layer has, down to so many bytes of all files.
-func evict(fs *memfs.FS, budget int64) {
-	fs.Evict(memfs.Eviction{Budget: budget, Keep: KeepResident})
-}
 
 // madeOnce is a database with a table t of 40000 rows in some 2000 pages, and a smaller one, u; PostgreSQL was shut down.
 var madeOnce struct {
@@ -309,23 +156,28 @@ func TestFetchEnds(t *testing.T) {
 	for name, tt := range map[string]struct {
 		setting, sql, end, state string
 		lives                    bool
+		path                     string // that is held; empty: that of t
 	}{
-		"cancel":              {"", "SELECT count(pad) FROM t", "SELECT pg_cancel_backend(%d)", "57014", true},
-		"cancel of a block":   {"", "BEGIN; INSERT INTO u VALUES (1); SELECT count(pad) FROM t", "SELECT pg_cancel_backend(%d)", "57014", true},
-		"cancel of an update": {"", "UPDATE t SET v = 0", "SELECT pg_cancel_backend(%d)", "57014", true},
-		"cancel of a vacuum":  {"", "VACUUM (FREEZE) t", "SELECT pg_cancel_backend(%d)", "57014", true},
+		"cancel":              {"", "SELECT count(pad) FROM t", "SELECT pg_cancel_backend(%d)", "57014", true, ""},
+		"cancel of a block":   {"", "BEGIN; INSERT INTO u VALUES (1); SELECT count(pad) FROM t", "SELECT pg_cancel_backend(%d)", "57014", true, ""},
+		"cancel of an update": {"", "UPDATE t SET v = 0", "SELECT pg_cancel_backend(%d)", "57014", true, ""},
+		"cancel of a vacuum":  {"", "VACUUM (FREEZE) t", "SELECT pg_cancel_backend(%d)", "57014", true, ""},
 		"a handler": {
 			"", "DO $$ BEGIN PERFORM count(pad) FROM t; EXCEPTION WHEN OTHERS THEN INSERT INTO u VALUES (7); END $$", "SELECT pg_cancel_backend(%d)",
-			"57014", true,
+			"57014", true, "",
 		},
-		"terminate":           {"", "SELECT count(pad) FROM t", "SELECT pg_terminate_backend(%d)", "57P01", false},
-		"statement timeout":   {"SET statement_timeout = 50", "SELECT count(pad) FROM t", "", "57014", true},
-		"transaction timeout": {"SET transaction_timeout = 50", "SELECT count(pad) FROM t", "", "25P04", false},
+		"terminate":           {"", "SELECT count(pad) FROM t", "SELECT pg_terminate_backend(%d)", "57P01", false, ""},
+		"statement timeout":   {"SET statement_timeout = 50", "SELECT count(pad) FROM t", "", "57014", true, ""},
+		"transaction timeout": {"SET transaction_timeout = 50", "SELECT count(pad) FROM t", "", "25P04", false, ""},
+		"cancel of a copy":    {sql: "CREATE DATABASE d TEMPLATE template1 STRATEGY file_copy", end: "SELECT pg_cancel_backend(%d)", state: "57014", lives: true, path: "/base/1/1259"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log lockedLog
 			c, s, look := startAwayLog(t, log.line)
-			release := s.hold(pathOf(t, look, "t"))
+			if tt.path == "" {
+				tt.path = pathOf(t, look, "t")
+			}
+			release := s.hold(tt.path)
 			defer release()
 			conn := dial(t, c)
 			value(t, conn, tt.setting)

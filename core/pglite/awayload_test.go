@@ -14,11 +14,11 @@ import (
 
 const awaySeed = 20261129
 
-// awayStatements are random statements on half of t; half is 0 or 1.
-func awayStatements(half, n int) (all []string) {
-	rng := rand.New(rand.NewPCG(awaySeed, uint64(half)))
+// awayStatements are random statements on a quarter of t, 0 to 3.
+func awayStatements(quarter, n int) (all []string) {
+	rng := rand.New(rand.NewPCG(awaySeed, uint64(quarter)))
 	for range n {
-		from := half*20000 + 1 + rng.IntN(19000)
+		from := quarter*10000 + 1 + rng.IntN(9000)
 		to, k := from+rng.IntN(900), rng.IntN(1000)
 		all = append(all, []string{
 			fmt.Sprintf("UPDATE t SET v = v + %d WHERE i BETWEEN %d AND %d", k, from, to),
@@ -31,19 +31,19 @@ func awayStatements(half, n int) (all []string) {
 	return all
 }
 
-// TestEvictionUnderLoad: with a tenth of the data in memory, layers taken and chunks turned away while two sessions write, the data is what
+// TestEvictionUnderLoad: with a tenth of the data in memory, layers taken and chunks turned away while four sessions write, and answers that come in any order, the data is what
 // the same statements make of it where all of it is in memory.
 func TestEvictionUnderLoad(t *testing.T) {
 	t.Logf("seed %d", awaySeed)
-	const n = 60
+	const n = 40
 	sums := []string{
 		"SELECT count(*) || ' ' || sum(v) || ' ' || md5(string_agg(i || ' ' || v || pad, '' ORDER BY i)) FROM t",
 		"SELECT count(*) FROM t WHERE v BETWEEN 100 AND 600",
 	}
 	plain := startCluster(t, ClusterOptions{Data: makeOnce(t), Settings: map[string]string{"autovacuum": "off"}})
 	conn := dial(t, plain)
-	for half := range 2 {
-		for _, sql := range awayStatements(half, n) {
+	for quarter := range 4 {
+		for _, sql := range awayStatements(quarter, n) {
 			value(t, conn, sql)
 		}
 	}
@@ -54,13 +54,14 @@ func TestEvictionUnderLoad(t *testing.T) {
 	plain.Kill()
 
 	c, s, look := startAway(t)
-	done := make(chan error, 2)
-	for half := range 2 {
+	s.shuffle(t, rand.New(rand.NewPCG(awaySeed, 9)))
+	done := make(chan error, 4)
+	for quarter := range 4 {
 		conn := dial(t, c)
-		go func() { done <- runAll(conn, awayStatements(half, n)) }()
+		go func() { done <- runAll(conn, awayStatements(quarter, n)) }()
 	}
 	layers, evicted := 0, int64(0)
-	for left := 2; left > 0; {
+	for left := 4; left > 0; {
 		select {
 		case err := <-done:
 			if left--; err != nil {
@@ -143,6 +144,40 @@ func TestReadsAhead(t *testing.T) {
 	}
 	if len(calls) < 4 || len(calls) > 16 || largest < 250 || last < 1800 {
 		t.Errorf("windows of a scan of 2000 pages: %v", calls)
+	}
+}
+
+// TestMovedMeanwhile: what a process fetches is moved by a cleaner, for a newer layer, and deleted where it was. It is fetched from there.
+func TestMovedMeanwhile(t *testing.T) {
+	c, s, conn := startAway(t)
+	path := pathOf(t, conn, "t")
+	release := s.hold(path)
+	defer release()
+	done := later(conn, "SELECT 1 / (count(pad) - 39999) FROM t")
+	s.await(t, done)
+	c.Locked(func() {
+		fs := c.Data()
+		info, err := fs.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := make(origin, info.Size/memfs.ChunkSize)
+		s.mu.Lock()
+		all := s.chunks
+		s.gone = int64(len(all))
+		s.mu.Unlock()
+		for _, chunk := range all {
+			if chunk.path == path {
+				at[chunk.at] = s.put(path, chunk.at, chunk.data[:])
+			}
+		}
+		if err := fs.Settle(info.Ino, fs.Mark(), at); err != nil {
+			t.Fatal(err)
+		}
+	})
+	release()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -34,6 +34,12 @@ func awayMutants() []Mutant {
 			New: "	if last != first && in.isAway(last) && end < 0 {",
 		},
 		{
+			Name: "moved-is-lost", Invariant: door, File: waitFile, Plan: waitTests + "TestMovedMeanwhile",
+			Doc: "a statement fails because what it fetches was moved by a newer layer meanwhile",
+			Old: "		case !slices.Equal(needs(), missing):",
+			New: "		case slices.Equal(missing, nil):",
+		},
+		{
 			Name: "cancel-is-a-broken-disk", Invariant: door, File: waitFile, Plan: waitTests + "TestFetchEnds",
 			Doc: "a client that cancels its statement is told that the disk is broken",
 			Old: "	if !p.cut || level != levelError",
@@ -42,7 +48,7 @@ func awayMutants() []Mutant {
 		{
 			Name: "cancel-waits-for-the-bucket", Invariant: door, File: waitFile, Plan: waitTests + "TestFetchEnds -timeout 30s",
 			Doc: "a fetch that hangs cannot be cancelled",
-			Old: "		if p.ends(o) {\n			return fetched{err: errInterrupted}\n		}\n	}\n}",
+			Old: "		if p.ends(o) {\n			return nil, errInterrupted\n		}\n	}\n}",
 			New: "	}\n}",
 		},
 	}
