@@ -18,13 +18,14 @@ func (f *FS) Mark() Mark {
 
 // Clone makes a second tree with the same contents that shares all chunks. It costs a copy of the inodes (no file
 // data, no names). Both sides may change and be used from different goroutines from then on; hooks and open Files stay
-// with the original. A file that is unlinked but open goes along, for OpenInode.
+// with the original. A file that is unlinked but open goes along, for OpenInode. What is away is away in both, and each
+// side fetches it for itself: what they share then is the Source, and what that keeps.
 func (f *FS) Clone() *FS {
 	next := f.family.gen.Add(2)
 	c := &FS{
 		family: f.family, gen: next, ownedFrom: next, opts: f.opts,
 		inodes: make([]*inode, len(f.inodes)), freeInos: slices.Clone(f.freeInos),
-		usedBytes: f.usedBytes, dirEpoch: f.dirEpoch,
+		usedBytes: f.usedBytes, awayChunks: f.awayChunks, unreadChunks: f.unreadChunks, dirEpoch: f.dirEpoch,
 	}
 	f.gen, f.ownedFrom = next-1, next-1
 	block := make([]inode, len(f.inodes)-len(f.freeInos)-1)
@@ -35,7 +36,7 @@ func (f *FS) Clone() *FS {
 		copied := &block[0]
 		block = block[1:]
 		*copied = *in
-		copied.opens = 0
+		copied.opens, copied.seen = 0, nil
 		c.inodes[i] = copied
 	}
 	return c

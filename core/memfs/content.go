@@ -41,13 +41,14 @@ func (f *FS) Install(path string, perm uint32, mtime time.Time, c *Content) erro
 	in.content, in.size, in.chunks = c, c.size, n
 	in.mtime = mtime.UnixNano()
 	f.usedBytes += n * ChunkSize
+	f.unreadChunks += n
 	f.link(at, in)
 	f.created(in, at)
 	return nil
 }
 
 // fill brings the content of a file that is opened.
-func (in *inode) fill() error {
+func (f *FS) fill(in *inode) error {
 	if in.content == nil {
 		return nil
 	}
@@ -56,6 +57,7 @@ func (in *inode) fill() error {
 		return fmt.Errorf("%w: %w", syscall.EIO, err)
 	}
 	in.table, in.tableGen, in.content = table, 0, nil
+	f.unreadChunks -= in.chunks
 	return nil
 }
 

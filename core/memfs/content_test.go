@@ -41,6 +41,9 @@ func TestContent(t *testing.T) {
 	if err := f.Install("a", 0o600, at, c); !errors.Is(err, syscall.EEXIST) {
 		t.Errorf("twice: %v", err)
 	}
+	if f.ResidentBytes() != 0 || f.UnsettledBytes() != 0 || f.Clone().ResidentBytes() != 0 {
+		t.Errorf("%d bytes are in memory", f.ResidentBytes())
+	}
 	if reads != 0 {
 		t.Error("it was read, and nobody has opened it")
 	}
@@ -62,6 +65,9 @@ func TestContent(t *testing.T) {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
 	}
+	if f.ResidentBytes() != f.UsedBytes() || g.ResidentBytes() != g.UsedBytes() {
+		t.Errorf("%d and %d bytes in memory", f.ResidentBytes(), g.ResidentBytes())
+	}
 	if reads != 1 || f.UsedBytes() != 3*ChunkSize || g.UsedBytes() != 4*ChunkSize {
 		t.Errorf("read %d times; %d and %d bytes used", reads, f.UsedBytes(), g.UsedBytes())
 	}
@@ -76,8 +82,8 @@ func TestContentUnlinked(t *testing.T) {
 	})))
 	check(t, f.WriteFile("b", page(1), 0o600))
 	check(t, f.Rename("b", "a"))
-	if f.UsedBytes() != ChunkSize {
-		t.Errorf("%d bytes used", f.UsedBytes())
+	if f.UsedBytes() != ChunkSize || f.ResidentBytes() != ChunkSize {
+		t.Errorf("%d bytes used, %d in memory", f.UsedBytes(), f.ResidentBytes())
 	}
 	check(t, f.Install("empty", 0o600, time.Now(), NewContent(0, nil)))
 	if b, err := f.ReadFile("empty"); err != nil || len(b) != 0 {

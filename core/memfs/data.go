@@ -33,13 +33,22 @@ func (f *FS) newChunk(zero bool) *[ChunkSize]byte {
 	return c
 }
 
-// releaseChunk accounts for a chunk that left in, and keeps it for reuse if nobody else can see it.
+// releaseChunk accounts for a chunk that left in, and keeps it for reuse.
 func (f *FS) releaseChunk(in *inode, s slot) {
 	if s.data == nil {
 		return
 	}
 	in.chunks--
 	f.usedBytes -= ChunkSize
+	if s.data == away {
+		f.notAway(in)
+		return
+	}
+	f.keepForReuse(s)
+}
+
+// keepForReuse keeps a chunk that nobody uses any more, if nobody else can see it.
+func (f *FS) keepForReuse(s slot) {
 	if s.gen >= f.ownedFrom && len(f.free) < maxFreeChunks {
 		f.free = append(f.free, s.data)
 	}
@@ -62,6 +71,9 @@ func (f *FS) ownChunk(in *inode, idx int64, whole bool) *[ChunkSize]byte {
 		s.data = f.newChunk(!whole)
 		in.chunks++
 		f.usedBytes += ChunkSize
+	case s.data == away: // toWrite has seen to it that nothing of it is left
+		s.data = f.newChunk(!whole)
+		f.notAway(in)
 	case s.gen < f.ownedFrom:
 		c := f.newChunk(false)
 		if !whole {
@@ -73,7 +85,7 @@ func (f *FS) ownChunk(in *inode, idx int64, whole bool) *[ChunkSize]byte {
 	return s.data
 }
 
-// write stores p at off; the count is short only together with an errno.
+// write stores p at off; the count is short only together with an errno. What it needs (toWrite) is not away.
 func (f *FS) write(in *inode, p []byte, off int64) (int, syscall.Errno) {
 	end := off + int64(len(p))
 	if end > MaxFileSize {
@@ -100,7 +112,7 @@ func (f *FS) write(in *inode, p []byte, off int64) (int, syscall.Errno) {
 	return n, errno
 }
 
-// read fills p from off; the count is short at the end of the file.
+// read fills p from off; the count is short at the end of the file. What it needs (toRead) is not away.
 func (in *inode) read(p []byte, off int64) int {
 	if off >= in.size {
 		return 0
@@ -112,6 +124,7 @@ func (in *inode) read(p []byte, off int64) int {
 		m := min(ChunkSize-at, len(p)-n)
 		if idx := pos / ChunkSize; idx < int64(len(in.table)) && in.table[idx].data != nil {
 			copy(p[n:n+m], in.table[idx].data[at:])
+			in.see(idx)
 		} else {
 			clear(p[n : n+m])
 		}
@@ -121,7 +134,7 @@ func (in *inode) read(p []byte, off int64) int {
 }
 
 // truncate sets the size. Slots past the end stay in the table as holes of this generation, so that ChangedSince knows
-// of them should the file grow again. Bytes of the last chunk past the end are always zero.
+// of them should the file grow again. Bytes of the last chunk past the end are always zero. What it needs (toTruncate) is not away.
 func (f *FS) truncate(in *inode, size int64) syscall.Errno {
 	if size < 0 {
 		return syscall.EINVAL

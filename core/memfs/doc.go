@@ -19,6 +19,14 @@
 // a tree share. Clone gives both sides a new one; what is older than a side's own is shared and is copied before it is
 // written. A Mark is a generation too, which is how ChangedSince knows what was written after it.
 //
+// A chunk may be away: its bytes are not in memory, but where the file's Origin says. The tree never fetches them itself: what needs
+// them fails with an AwayError, which names them, and works once somebody has put them in place (File.Fill, FS.Bring). Evict turns
+// chunks away again that the origin has as they are. To generations an arrival is not a write.
+//
+//	missing := f.Missing(off, n)          // under the owner's lock
+//	got, err := memfs.Get(ctx, source, missing) // without it
+//	f.Fill(missing, got)                  // under it: only what is still away, and still there
+//
 // A file may be installed with its Content to come: it is read when the file is first opened, in whatever tree, and shared by all.
 //
 // Ownership: an FS and its Files belong to one goroutine at a time; there are no locks. Two clones are two owners and

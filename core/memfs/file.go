@@ -89,7 +89,7 @@ func (f *FS) openExisting(in *inode, flag int) (*File, error) {
 	if !in.isDir() && flag&syscall.O_DIRECTORY != 0 {
 		return nil, syscall.ENOTDIR
 	}
-	if err := in.fill(); err != nil {
+	if err := f.fill(in); err != nil {
 		return nil, err
 	}
 	if flag&os.O_TRUNC != 0 {
@@ -128,7 +128,7 @@ func (f *File) canWrite() syscall.Errno {
 }
 
 // ReadAt reads len(p) bytes from byte off; fewer only with io.EOF, as os.File does. Holes read as zeros. Errors: EBADF
-// (closed, or open for writing only), EINVAL (off is negative), EISDIR.
+// (closed, or open for writing only), EINVAL (off is negative), EISDIR, and an AwayError, with no byte read.
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	switch {
 	case f.closed || f.flag&accessMode == os.O_WRONLY:
@@ -138,6 +138,11 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	case off < 0:
 		return 0, f.fail("read", syscall.EINVAL)
 	}
+	if f.in.away > 0 {
+		if missing := f.in.toRead(off, int64(len(p))); missing != nil {
+			return 0, pathError("read", f.Path(), needs(missing))
+		}
+	}
 	n := f.in.read(p, off)
 	if n < len(p) {
 		return n, io.EOF
@@ -145,8 +150,8 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// WriteAt writes p at byte off, growing the file as needed. Errors: EBADF, EINVAL, EFBIG, and ENOSPC with the count of
-// the bytes that were written.
+// WriteAt writes p at byte off, growing the file as needed. Errors: EBADF, EINVAL, EFBIG, ENOSPC with the count of the
+// bytes that were written, and an AwayError, with none.
 func (f *File) WriteAt(p []byte, off int64) (int, error) {
 	if errno := f.canWrite(); errno != 0 {
 		return 0, f.fail("write", errno)
@@ -156,6 +161,11 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 	}
 	if len(p) == 0 {
 		return 0, nil
+	}
+	if f.in.away > 0 {
+		if missing := f.in.toWrite(off, int64(len(p))); missing != nil {
+			return 0, pathError("write", f.Path(), needs(missing))
+		}
 	}
 	n, errno := f.fs.write(f.in, p, off)
 	if hook := f.fs.hooks.Write; hook != nil && n > 0 {
@@ -169,11 +179,14 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// Truncate sets the size in bytes; what is added reads as zeros. Errors: EBADF, EINVAL, EFBIG.
+// Truncate sets the size in bytes; what is added reads as zeros. Errors: EBADF, EINVAL, EFBIG, an AwayError.
 func (f *File) Truncate(size int64) error {
 	errno := f.canWrite()
 	if f.flag&accessMode == os.O_RDONLY && !f.closed {
 		errno = syscall.EINVAL // ftruncate says so
+	}
+	if missing := f.in.toTruncate(size); errno == 0 && missing != nil {
+		return pathError("truncate", f.Path(), needs(missing))
 	}
 	if errno == 0 {
 		errno = f.fs.truncate(f.in, size)
@@ -235,6 +248,9 @@ func (f *File) InstallChunk(index int64, data *[ChunkSize]byte) error {
 		in.chunks++
 		f.fs.usedBytes += ChunkSize
 	}
+	if s.data == away {
+		f.fs.notAway(in)
+	}
 	if end := in.size - index*ChunkSize; end < ChunkSize {
 		clear(data[end:])
 	}
@@ -243,7 +259,8 @@ func (f *File) InstallChunk(index int64, data *[ChunkSize]byte) error {
 }
 
 // Extents gives the allocated chunks in order: their byte offset and a view of their bytes, the last one cut at the
-// end of the file. A view is read-only and valid until its FS (not a clone of it) changes.
+// end of the file. A view is read-only and valid until its FS (not a clone of it) changes. It panics at a chunk that is
+// away, which would be missing: Pieces is for files that have such.
 func (f *File) Extents() iter.Seq2[int64, []byte] {
 	return func(yield func(int64, []byte) bool) {
 		in := f.in
@@ -251,6 +268,9 @@ func (f *File) Extents() iter.Seq2[int64, []byte] {
 			c := in.table[i].data
 			if c == nil {
 				continue
+			}
+			if c == away {
+				panic("memfs: Extents of a file with chunks that are away")
 			}
 			off := i * ChunkSize
 			if !yield(off, c[:min(ChunkSize, in.size-off)]) {

@@ -42,22 +42,25 @@ type Options struct {
 
 // FS is one file tree. Make one with New or Clone; the zero value is not usable. One goroutine owns it.
 type FS struct {
-	family    *family
-	gen       uint64 // generation of what is written now
-	ownedFrom uint64 // what carries an older generation may be shared with a clone: copy before write
-	opts      Options
-	hooks     Hooks
-	inodes    []*inode // by number; nil: free
-	freeInos  []uint64
-	free      []*[ChunkSize]byte
-	usedBytes int64
-	dirEpoch  uint64 // goes up when a directory is renamed: cached paths below it are stale
+	family       *family
+	gen          uint64 // generation of what is written now
+	ownedFrom    uint64 // what carries an older generation may be shared with a clone: copy before write
+	opts         Options
+	hooks        Hooks
+	inodes       []*inode // by number; nil: free
+	freeInos     []uint64
+	free         []*[ChunkSize]byte
+	usedBytes    int64
+	awayChunks   int64
+	unreadChunks int64 // of files whose Content nobody has opened
+	hand         hand
+	dirEpoch     uint64 // goes up when a directory is renamed: cached paths below it are stale
 }
 
 // family is what a tree and all its clones share.
 type family struct{ gen atomic.Uint64 }
 
-// slot is one chunk of a file: nil data is a hole. gen 0: never written.
+// slot is one chunk of a file: nil data is a hole, and the chunk away stands for bytes that are elsewhere. gen 0: never written.
 type slot struct {
 	data *[ChunkSize]byte
 	gen  uint64
@@ -70,12 +73,17 @@ type inode struct {
 	nlink               uint32
 	opens               int
 	size                int64
-	chunks              int64 // slots with data
-	mtime, ctime, atime int64 // Unix nanoseconds
+	born                uint64 // the generation in which it was made
+	chunks              int64  // slots that are no holes
+	away                int64  // of them, those whose bytes are away
+	mtime, ctime, atime int64  // Unix nanoseconds
 
 	table    []slot // regular files; may be shorter or longer than size
 	tableGen uint64
 	content  *Content // what is to be in table, before the file is opened; nil: it is there
+	origin   Origin   // where chunks are kept; nil: nowhere
+	settled  uint64   // what carries no newer generation is as origin has it
+	seen     []uint64 // see evict.go
 
 	entries    []entry // directories, sorted by name
 	entriesGen uint64
@@ -95,6 +103,7 @@ type Info struct {
 	Nlink               uint32 // 0: unlinked, still open
 	Size                int64  // bytes; a symlink's is the length of its target, a directory's is 0
 	Blocks              int64  // allocated, in units of 512 bytes
+	Away                int64  // of Blocks, those whose bytes are not in memory
 	Mtime, Ctime, Atime time.Time
 }
 
@@ -139,14 +148,14 @@ func New(o Options) *FS {
 // SetHooks replaces the hooks.
 func (f *FS) SetHooks(h Hooks) { f.hooks = h }
 
-// UsedBytes is the sum of the allocated chunks of this tree, shared ones included.
+// UsedBytes is the sum of the allocated chunks of this tree, shared ones and those that are away included.
 func (f *FS) UsedBytes() int64 { return f.usedBytes }
 
 func (f *FS) nowNanos() int64 { return f.opts.Now().UnixNano() }
 
 func (f *FS) newInode(mode uint32) *inode {
 	now := f.nowNanos()
-	in := &inode{mode: mode, nlink: 1, mtime: now, ctime: now, atime: now, tableGen: f.gen, entriesGen: f.gen}
+	in := &inode{mode: mode, nlink: 1, mtime: now, ctime: now, atime: now, born: f.gen, tableGen: f.gen, entriesGen: f.gen}
 	if n := len(f.freeInos); n > 0 {
 		in.ino = f.freeInos[n-1]
 		f.freeInos = f.freeInos[:n-1]
@@ -168,8 +177,9 @@ func (f *FS) dropIfUnused(in *inode) {
 	}
 	if in.content != nil {
 		f.usedBytes -= in.chunks * ChunkSize
+		f.unreadChunks -= in.chunks
 	}
-	in.table, in.entries, in.content = nil, nil, nil
+	in.table, in.entries, in.content, in.origin, in.seen = nil, nil, nil, nil, nil
 	f.inodes[in.ino] = nil
 	f.freeInos = append(f.freeInos, in.ino)
 }
@@ -180,7 +190,7 @@ func (in *inode) isSymlink() bool { return in.mode&ModeType == ModeSymlink }
 
 func (in *inode) info() Info {
 	return Info{
-		Ino: in.ino, Mode: in.mode, Nlink: in.nlink, Size: in.size, Blocks: in.chunks * (ChunkSize / 512),
+		Ino: in.ino, Mode: in.mode, Nlink: in.nlink, Size: in.size, Blocks: in.chunks * (ChunkSize / 512), Away: in.away * (ChunkSize / 512),
 		Mtime: time.Unix(0, in.mtime), Ctime: time.Unix(0, in.ctime), Atime: time.Unix(0, in.atime),
 	}
 }

@@ -24,6 +24,7 @@ type pair struct {
 	open []handle
 	last string
 	seen map[string]int // operation and outcome
+	away *shelf         // where bytes are turned away to; nil: none are
 }
 
 type handle struct {
@@ -147,7 +148,7 @@ func (p *pair) step() {
 	case 17:
 		size := p.size() - int64(p.rng.IntN(20)/19)*100000
 		p.last = fmt.Sprintf("truncate %s %d", a, size)
-		p.same(syscall.Truncate(p.root+a, size), p.mem.Truncate(a, size))
+		p.same(syscall.Truncate(p.root+a, size), p.brought(a, func() error { return p.mem.Truncate(a, size) }))
 	case 18:
 		p.last = fmt.Sprintf("chmod %s %o", a, perm)
 		p.same(syscall.Chmod(p.root+a, perm), p.mem.Chmod(a, perm))
@@ -230,7 +231,8 @@ func (p *pair) stepFile(i int) {
 		buf := p.bytes()
 		p.last = fmt.Sprintf("write %d at %d", len(buf), off)
 		n, osErr := syscall.Pwrite(h.fd, buf, off)
-		m, memErr := h.file.WriteAt(buf, off)
+		var m int
+		memErr := p.broughtFile(h.file, func() (err error) { m, err = h.file.WriteAt(buf, off); return err })
 		if p.same(osErr, memErr) && n != m {
 			p.t.Fatalf("%s: %d bytes, want %d", p.last, m, n)
 		}
@@ -238,7 +240,7 @@ func (p *pair) stepFile(i int) {
 		p.stepRead(h, off)
 	case 5:
 		p.last = fmt.Sprintf("ftruncate %d", off)
-		p.same(syscall.Ftruncate(h.fd, off), h.file.Truncate(off))
+		p.same(syscall.Ftruncate(h.fd, off), p.broughtFile(h.file, func() error { return h.file.Truncate(off) }))
 	case 6:
 		p.last = "fstat"
 		var st syscall.Stat_t
@@ -256,7 +258,8 @@ func (p *pair) stepRead(h handle, off int64) {
 	want, got := make([]byte, n), bytes.Repeat([]byte{0xee}, n)
 	p.last = fmt.Sprintf("read %d at %d", n, off)
 	k, osErr := syscall.Pread(h.fd, want, off)
-	m, memErr := h.file.ReadAt(got, off)
+	var m int
+	memErr := p.broughtFile(h.file, func() (err error) { m, err = h.file.ReadAt(got, off); return err })
 	if !p.same(osErr, memErr) {
 		return
 	}
@@ -291,7 +294,12 @@ func (p *pair) compare() {
 			p.sameInfo(&st, info)
 		}
 		if info.IsRegular() {
-			if a, b := must(os.ReadFile(p.root+path)), must(p.mem.ReadFile(path)); !bytes.Equal(a, b) {
+			look := p.mem
+			if p.away != nil {
+				look = p.mem.Clone()
+				check(p.t, look.Bring(p.t.Context(), p.away, path))
+			}
+			if a, b := must(os.ReadFile(p.root+path)), must(look.ReadFile(path)); !bytes.Equal(a, b) {
 				p.t.Fatalf("%s: contents differ", p.last)
 			}
 		}
@@ -316,14 +324,17 @@ func (p *pair) checkAccounts() {
 		if uint64(ino) != in.ino {
 			p.t.Fatalf("inode %d calls itself %d", ino, in.ino)
 		}
-		chunks := int64(0)
+		chunks, gone := int64(0), int64(0)
 		for _, s := range in.table {
 			if s.data != nil {
 				chunks++
 			}
+			if s.data == away {
+				gone++
+			}
 		}
-		if chunks != in.chunks {
-			p.t.Fatalf("inode %d has %d chunks and counts %d", ino, chunks, in.chunks)
+		if chunks != in.chunks || gone != in.away {
+			p.t.Fatalf("inode %d has %d chunks, %d away, and counts %d, %d", ino, chunks, gone, in.chunks, in.away)
 		}
 		used += chunks * ChunkSize
 	}

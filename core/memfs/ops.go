@@ -328,7 +328,7 @@ func (f *FS) Chtimes(path string, atime, mtime time.Time) error {
 	return nil
 }
 
-// Truncate sets a file's size in bytes, symlinks followed. Errors: EISDIR, EINVAL, EFBIG, ENOENT, ENOTDIR.
+// Truncate sets a file's size in bytes, symlinks followed. Errors: EISDIR, EINVAL, EFBIG, ENOENT, ENOTDIR, an AwayError.
 func (f *FS) Truncate(path string, size int64) error {
 	in, errno := f.lookup(path, follow)
 	if size < 0 {
@@ -338,6 +338,9 @@ func (f *FS) Truncate(path string, size int64) error {
 		errno = syscall.EISDIR
 	}
 	if errno == 0 {
+		if missing := in.toTruncate(size); missing != nil {
+			return pathError("truncate", path, needs(missing))
+		}
 		errno = f.truncate(in, size)
 	}
 	if errno != 0 {
@@ -411,7 +414,7 @@ func (f *FS) walk(path string, in *inode, fn func(string, Info) error) error {
 	return nil
 }
 
-// ReadFile gives a file's bytes.
+// ReadFile gives a file's bytes. Errors: those of Open, an AwayError.
 func (f *FS) ReadFile(path string) ([]byte, error) {
 	in, errno := f.lookup(path, follow)
 	if errno == 0 && in.isDir() {
@@ -420,8 +423,11 @@ func (f *FS) ReadFile(path string) ([]byte, error) {
 	if errno != 0 {
 		return nil, pathError("read", path, errno)
 	}
-	if err := in.fill(); err != nil {
+	if err := f.fill(in); err != nil {
 		return nil, pathError("read", path, err)
+	}
+	if missing := in.toRead(0, in.size); missing != nil {
+		return nil, pathError("read", path, needs(missing))
 	}
 	p := make([]byte, in.size)
 	in.read(p, 0)

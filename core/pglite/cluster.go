@@ -39,6 +39,10 @@ type ClusterOptions struct {
 	// Mark is asked, under the lock, whenever a client's process hands on answers: what it returns travels with them. inBlock:
 	// they tell of nothing but the transaction block in which the process is, which may fail yet. Nil: zero.
 	Mark func(p *Process, inBlock bool) uint64
+	// Source has the chunks of Data that are away. A process that needs some waits without the cluster's lock; an error of the source is an
+	// I/O error of the statement (SQLSTATE 58030), or of PostgreSQL where it is in a critical section, which ends all processes: so the
+	// files that it reads there, which are small, are better left in memory (see KeepResident). Nil: whatever is away is such an error.
+	Source memfs.Source
 	// Clock is the guest's clock; nil: the system's.
 	Clock clock.Clock
 	// Random is the guest's source of randomness; nil: the operating system's.
@@ -69,6 +73,7 @@ type Cluster struct {
 	named    map[string]*Process
 
 	checkpoints waiters
+	fetching    atomic.Int32 // processes that wait for bytes that are away
 	replayed    uint64
 	leftOut     []string
 	stats       clusterCounts
@@ -80,7 +85,7 @@ type Cluster struct {
 
 // clusterCounts are what ClusterStats tells.
 type clusterCounts struct {
-	spawns, spawnTime, yields, signals, checkpoints atomic.Int64
+	spawns, spawnTime, yields, signals, checkpoints, fetches, fetchTime atomic.Int64
 }
 
 // ClusterStats counts what a cluster did since it was started.
@@ -95,7 +100,10 @@ type ClusterStats struct {
 	Waits       int64          // a process had to wait for the lock
 	Waited      time.Duration  // how long
 	Signals     int64
-	Checkpoints int64 // that somebody asked for
+	Checkpoints int64         // that somebody asked for
+	Fetching    int           // processes that wait for bytes of files that are away
+	Fetches     int64         // how often one had to
+	FetchTime   time.Duration // how long
 }
 
 // timestampEpoch is where PostgreSQL counts microseconds from.
@@ -123,6 +131,9 @@ func (rt *Runtime) StartCluster(ctx context.Context, o ClusterOptions) (*Cluster
 		return nil, fmt.Errorf("start PostgreSQL: %w", err)
 	}
 	o.fill()
+	if err := o.bringFiles(ctx); err != nil {
+		return nil, fmt.Errorf("start PostgreSQL: %w", err)
+	}
 	tellIgnored(o.Data, o.Log)
 	c, err := rt.tryCluster(ctx, trial{o: o})
 	if err != nil && ctx.Err() == nil && !errors.Is(err, errNotStarted) {
@@ -542,6 +553,7 @@ func (c *Cluster) Stats() ClusterStats {
 		Processes: map[string]int{}, Queued: map[string]int{}, Spawned: c.stats.spawns.Load(), SpawnTime: time.Duration(c.stats.spawnTime.Load()),
 		Switches: c.lock.switches.Load(), Yields: c.stats.yields.Load(), Waits: c.lock.waits.Load(), Waited: time.Duration(c.lock.waited.Load()),
 		Signals: c.stats.signals.Load(), Checkpoints: c.stats.checkpoints.Load(),
+		Fetching: int(c.fetching.Load()), Fetches: c.stats.fetches.Load(), FetchTime: time.Duration(c.stats.fetchTime.Load()),
 	}
 	for _, p := range c.Processes() {
 		s.Processes[p.kind]++

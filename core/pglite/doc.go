@@ -30,8 +30,9 @@
 //
 // One process runs at a time, under one lock. A process gives it up where it waits (for its client, a row, a latch, a sleep), and
 // where PostgreSQL can be interrupted, if others have waited and it has run for some milliseconds: never with a lock of
-// PostgreSQL's lowest kind in hand, for nobody could wait for that. So no call of the host may wait for anything far away, and hooks
-// of the files are called under the lock. A thread that Go's scheduler knows nothing of asks who runs for long to come
+// PostgreSQL's lowest kind in hand, for who waits for that looks again each millisecond. So no call of the host may wait for anything far
+// away with the lock, and hooks of the files are called under it. What needs bytes of a file that are away (see package memfs, and
+// ClusterOptions.Source) gives it up wherever it is, as if it waited for a disk. A thread that Go's scheduler knows nothing of asks who runs for long to come
 // back to the host: compiled WebAssembly cannot be stopped from outside, and Go's garbage collector would wait for it, and all
 // other goroutines for the collector. (That is so on Linux on amd64. Elsewhere a goroutine asks, which waits with the others while the
 // collector does, until the statement calls the host or ends.)

@@ -301,7 +301,7 @@ func (in *Instance) load(name string, handle uint32) (*library, error) {
 	if info.Size > maxLibrary {
 		return nil, fmt.Errorf("%d bytes, at most %d are loaded", info.Size, maxLibrary)
 	}
-	bin, err := fs.ReadFile(rel)
+	bin, err := in.readFile(fs, rel)
 	if err != nil {
 		return nil, err
 	}

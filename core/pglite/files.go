@@ -46,9 +46,12 @@ type openFile struct {
 	flags   int // as given to open
 	refs    int
 
-	log    bool // a file of the write-ahead log
-	shm    bool // shared memory
-	system bool // a file of PostgreSQL's own, see isSystemFile
+	log      bool // a file of the write-ahead log
+	shm      bool // shared memory
+	system   bool // a file of PostgreSQL's own, see isSystemFile
+	relation bool // a table or an index, see isRelation
+
+	nextRead, window, aheadTo int64 // see runAhead
 }
 
 type dirEntry struct {
@@ -139,6 +142,7 @@ func (f *files) open(name string, flags int, perm uint32) (int, errno) {
 	return f.add(&openFile{
 		fs: fs, file: file, flags: flags, log: strings.HasPrefix(strings.TrimPrefix(rel, "/"), "pg_wal/"),
 		system: fs == f.data && isSystemFile(rel), shm: fs == f.system && isSharedMemory(rel),
+		relation: fs == f.data && isRelation(rel),
 	})
 }
 
@@ -183,6 +187,25 @@ func isSystemFile(rel string) bool {
 
 // firstNormalObject is FirstNormalObjectId.
 const firstNormalObject = 16384
+
+// KeepResident says of a file of a data directory, by its path in the tree, whether it is better not evicted, nor away when PostgreSQL is
+// started: all but the tables and indexes of databases. Those others are small. PostgreSQL reads some of them (the status of transactions)
+// within critical sections, where an error of the source would end all its processes, and the host some by itself.
+func KeepResident(path string) bool {
+	return !isRelation(path) || strings.HasPrefix(strings.TrimPrefix(path, "/"), "global/")
+}
+
+// isRelation says whether a file of the data directory is one of those that PostgreSQL reads through its buffers: of a table, an index, or
+// a map of one.
+func isRelation(rel string) bool {
+	rel = strings.TrimPrefix(rel, "/")
+	dir, name, _ := strings.Cut(rel, "/")
+	if dir != "base" && dir != "global" && dir != "pg_tblspc" || strings.Contains(rel, "pgsql_tmp") {
+		return false
+	}
+	name = strings.TrimPrefix(name[strings.LastIndexByte(name, '/')+1:], "t")
+	return name != "" && name[0] >= '0' && name[0] <= '9'
+}
 
 // goFlags translates the guest's open flags to the package os's.
 func goFlags(flags int) int {
@@ -274,6 +297,17 @@ func (o *openFile) drop() {
 	}
 }
 
+// partial says whether some of its bytes are away.
+func (o *openFile) partial() bool { return o.file != nil && o.file.Partial() }
+
+// writesAt is where a write at the position goes.
+func (o *openFile) writesAt() int64 {
+	if o.flags&oAppend != 0 && o.file != nil {
+		o.pos = o.file.Stat().Size
+	}
+	return o.pos
+}
+
 // read reads at the position (off < 0) or at off.
 func (o *openFile) read(p []byte, off int64) (int, errno) {
 	if o.isDir {
@@ -306,10 +340,7 @@ func (o *openFile) write(p []byte, off int64) (int, errno) {
 	}
 	at := off
 	if off < 0 {
-		if o.flags&oAppend != 0 {
-			o.pos = o.file.Stat().Size
-		}
-		at = o.pos
+		at = o.writesAt()
 	}
 	n, err := o.file.WriteAt(p, at)
 	if err != nil {

@@ -34,6 +34,10 @@ func hostCall(in *Instance, s []uint64) {
 		if in.proc != nil {
 			in.proc.yield()
 		}
+	case wasmbin.CallError:
+		if in.proc != nil {
+			in.proc.raising(a)
+		}
 	case wasmbin.CallSemaphore:
 		if in.proc == nil {
 			in.trapf("it waits for a lock that nobody can give, for it is alone")

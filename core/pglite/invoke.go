@@ -167,9 +167,11 @@ func throwLongjmp(in *Instance, _ []uint64) {
 // featureNotSupported is the SQLSTATE 0A000 as PostgreSQL packs it: six bits for each character, from '0'.
 const featureNotSupported = ('A' - '0') << 6
 
+// levelError is ERROR of elog.h.
+const levelError = 21
+
 // raise is ereport(ERROR): it leaves the guest's call stack up to its error handler.
 func (in *Instance) raise(sqlstate uint64, message string) {
-	const levelError = 21
 	frame := (uint32(in.stackPointer.Get()) - uint32(len(message)) - 1 - 8) &^ 15
 	in.stackPointer.Set(uint64(frame)) // the handler puts it back
 	text := frame + 8

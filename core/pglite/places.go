@@ -19,7 +19,8 @@ type places struct {
 	IsUnderPostmaster, IsPostmasterEnvironment, PostmasterPid, MyProcPid, MyProc, MyClientSocket, MyPMChildSlot, MyBackendType uint32
 	PGliteActive, SendReadyForQuery                                                                                            uint32
 	BeforeShmemExit, OnShmemExit, OnProcExit, PostmasterAliveFds                                                               uint32
-	CurrentTransactionState, InterruptHoldoffCount, CritSectionCount                                                           uint32
+	CurrentTransactionState, InterruptHoldoffCount, QueryCancelHoldoffCount, CritSectionCount                                  uint32
+	InterruptPending, QueryCancelPending, ProcDiePending, TransactionTimeoutPending                                            uint32
 	SignalHandlers, Sigactions, WrapperHandler, Errno                                                                          uint32
 	AnonymousShmem, AnonymousShmemSize, PgStartTime, PMSignalState, CheckpointerShmem, ProcGlobal                              uint32
 }
@@ -39,14 +40,25 @@ func newPlaces(sha256 string) (places, error) {
 		"postmaster_alive_fds": &p.PostmasterAliveFds, "InterruptHoldoffCount": &p.InterruptHoldoffCount, "CritSectionCount": &p.CritSectionCount,
 		"pqsignal_handlers": &p.SignalHandlers, "sigactions": &p.Sigactions, "errno": &p.Errno, "AnonymousShmem": &p.AnonymousShmem,
 		"CurrentTransactionState": &p.CurrentTransactionState, "AnonymousShmemSize": &p.AnonymousShmemSize, "PMSignalState": &p.PMSignalState, "CheckpointerShmem": &p.CheckpointerShmem, "ProcGlobal": &p.ProcGlobal,
-		"PgStartTime": &p.PgStartTime,
+		"PgStartTime": &p.PgStartTime, "InterruptPending": &p.InterruptPending, "QueryCancelPending": &p.QueryCancelPending,
+		"ProcDiePending": &p.ProcDiePending,
 	}
 	for _, name := range slices.Sorted(maps.Keys(wanted)) {
 		if *wanted[name] = l.Addresses[name]; *wanted[name] == 0 {
 			return places{}, fmt.Errorf("the layout of PGlite %s lacks the address of %s", l.PGlite, name)
 		}
 	}
-	return p, nil
+	return p, p.flags()
+}
+
+// flags are those of globals.c that no export names. They stand there one behind the other, four bytes each, with known ones around them.
+func (p *places) flags() error {
+	p.TransactionTimeoutPending, p.QueryCancelHoldoffCount = p.InterruptPending+24, p.InterruptPending+48
+	want := [4]uint32{p.InterruptPending + 4, p.InterruptPending + 8, p.InterruptPending + 44, p.InterruptPending + 52}
+	if got := [4]uint32{p.QueryCancelPending, p.ProcDiePending, p.InterruptHoldoffCount, p.CritSectionCount}; got != want {
+		return fmt.Errorf("the flags of interrupts of PGlite %s do not stand as in globals.c: %d", p.layout.PGlite, got)
+	}
+	return nil
 }
 
 // processFunctions are those that the host calls.

@@ -57,6 +57,8 @@ type Process struct {
 	pending   atomic.Uint32 // signals, a bit each
 	wake      chan struct{}
 	inHandler bool
+	cut       bool // the host has ended a read of its, for a signal; under the lock
+	reporting bool // it is about to report that signal
 
 	interruptWord *uint32 // PostgreSQL's InterruptPending
 	alarm         alarm
@@ -111,7 +113,7 @@ func (c *Cluster) spawn(kind string, conn *Conn, run body) (*Process, error) {
 func (c *Cluster) clone(kind string) (*Process, error) {
 	p := &Process{c: c, kind: kind, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	fs := c.files.sibling(c.o.Random)
-	standardFiles(fs, c.o.Log)
+	standardFiles(fs, p.line)
 	o := c.o.instance()
 	if kind != KindClient { // clients were stopped before the directory was that large
 		o.dataLimit = 0

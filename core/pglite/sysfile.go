@@ -1,6 +1,10 @@
 package pglite
 
-import "blobpglite/core/memfs"
+import (
+	"errors"
+
+	"blobpglite/core/memfs"
+)
 
 // fileCalls are the imports that deal with files. Arguments and result travel in s, as wazero passes them.
 func fileCalls() map[string]hostFunc {
@@ -20,14 +24,13 @@ func fileCalls() map[string]hostFunc {
 		"__syscall_fstat64":    func(in *Instance, s []uint64) { s[0] = in.fstat(uint32(s[0]), uint32(s[1])).neg() },
 		"__syscall_newfstatat": sysNewfstatat,
 		"__syscall_ftruncate64": func(in *Instance, s []uint64) {
-			s[0] = in.withFile(uint32(s[0]), func(f *memfs.File) error { return f.Truncate(int64(s[1])) }).neg()
+			s[0] = in.truncate(uint32(s[0]), int64(s[1])).neg()
 		},
 		"__syscall_fallocate": sysFallocate,
 		"__syscall_truncate64": func(in *Instance, s []uint64) {
-			fs, name := in.files.resolve(in.mem.cstr(uint32(s[0])))
-			s[0] = toErrno(fs.Truncate(name, int64(s[1]))).neg()
+			s[0] = in.truncatePath(in.mem.cstr(uint32(s[0])), int64(s[1])).neg()
 		},
-		"__syscall_fadvise64": func(_ *Instance, s []uint64) { s[0] = 0 },
+		"__syscall_fadvise64": sysFadvise,
 		"__syscall_faccessat": func(in *Instance, s []uint64) { s[0] = in.access(int32(s[0]), in.mem.cstr(uint32(s[1]))).neg() },
 		"__syscall_chmod": func(in *Instance, s []uint64) {
 			s[0] = in.chmodat(atFdcwd, in.mem.cstr(uint32(s[0])), uint32(s[1])).neg()
@@ -81,8 +84,19 @@ func (in *Instance) vector(iov, n uint32, op func(p []byte) (int, errno)) (uint3
 	return total, eOK
 }
 
+// length is how many bytes an iovec has.
+func (in *Instance) length(iov, n uint32) (total int64) {
+	for i := range n {
+		total += int64(in.mem.u32(iov + 8*i + 4))
+	}
+	return total
+}
+
 func fdRead(in *Instance, s []uint64) {
 	o, e := in.files.get(uint32(s[0]))
+	if e == eOK && o.partial() {
+		e = in.bringRead(o, o.pos, in.length(uint32(s[1]), uint32(s[2])))
+	}
 	if e == eOK {
 		var n uint32
 		n, e = in.vector(uint32(s[1]), uint32(s[2]), func(p []byte) (int, errno) { return o.read(p, -1) })
@@ -93,6 +107,9 @@ func fdRead(in *Instance, s []uint64) {
 
 func fdWrite(in *Instance, s []uint64) {
 	o, e := in.files.get(uint32(s[0]))
+	if e == eOK && o.partial() {
+		e = in.bringWrite(o, o.writesAt(), in.length(uint32(s[1]), uint32(s[2])))
+	}
 	if e == eOK {
 		var n uint32
 		n, e = in.vector(uint32(s[1]), uint32(s[2]), func(p []byte) (int, errno) { return o.write(p, -1) })
@@ -104,6 +121,9 @@ func fdWrite(in *Instance, s []uint64) {
 func fdPread(in *Instance, s []uint64) {
 	o, e := in.files.get(uint32(s[0]))
 	off := int64(s[3])
+	if e == eOK && o.partial() && off >= 0 {
+		e = in.bringRead(o, off, in.length(uint32(s[1]), uint32(s[2])))
+	}
 	switch {
 	case e != eOK:
 	case off < 0:
@@ -128,6 +148,9 @@ func fdPread(in *Instance, s []uint64) {
 func fdPwrite(in *Instance, s []uint64) {
 	o, e := in.files.get(uint32(s[0]))
 	off := int64(s[3])
+	if e == eOK && o.partial() && off >= 0 {
+		e = in.bringWrite(o, off, in.length(uint32(s[1]), uint32(s[2])))
+	}
 	switch {
 	case e != eOK:
 	case off < 0:
@@ -203,7 +226,8 @@ func (in *Instance) sync(fd uint32, dataOnly bool) errno {
 	return toErrno(o.file.Sync(dataOnly))
 }
 
-func (in *Instance) withFile(fd uint32, op func(*memfs.File) error) errno {
+// truncate is ftruncate.
+func (in *Instance) truncate(fd uint32, size int64) errno {
 	o, e := in.files.get(fd)
 	switch {
 	case e != eOK:
@@ -213,7 +237,25 @@ func (in *Instance) withFile(fd uint32, op func(*memfs.File) error) errno {
 	case o.file == nil:
 		return eINVAL
 	}
-	return toErrno(op(o.file))
+	if e := in.bringTruncate(o, size); e != eOK {
+		return e
+	}
+	return toErrno(o.file.Truncate(size))
+}
+
+// truncatePath is truncate.
+func (in *Instance) truncatePath(path string, size int64) errno {
+	fs, name := in.files.resolve(path)
+	err := fs.Truncate(name, size)
+	if !errors.Is(err, memfs.ErrAway) {
+		return toErrno(err)
+	}
+	fd, e := in.files.open(path, 2, 0)
+	if e == eOK {
+		e = in.truncate(uint32(fd), size)
+		in.files.close(uint32(fd))
+	}
+	return e
 }
 
 func sysDup(in *Instance, s []uint64) {
@@ -344,7 +386,9 @@ func sysMmap(in *Instance, s []uint64) {
 			return
 		}
 	} else {
-		_, e = o.read(in.mem.bytes(ptr, length), off)
+		if e = in.bringRead(o, off, int64(length)); e == eOK {
+			_, e = o.read(in.mem.bytes(ptr, length), off)
+		}
 	}
 	in.mem.putU32(allocated, 1)
 	in.mem.putU32(addr, ptr)
@@ -362,7 +406,9 @@ func sysMunmap(in *Instance, s []uint64) {
 		return
 	}
 	if o, e := in.files.get(fd); e == eOK && o.file != nil {
-		_, e = o.write(in.mem.bytes(addr, length), off)
+		if e = in.bringWrite(o, off, int64(length)); e == eOK {
+			_, e = o.write(in.mem.bytes(addr, length), off)
+		}
 		s[0] = e.neg()
 	}
 }

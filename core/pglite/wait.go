@@ -23,7 +23,7 @@ func (p *Process) mustLive() {
 func (p *Process) yield() {
 	p.mustLive()
 	p.deliver()
-	if !p.safe() {
+	if !p.safe() || p.reporting {
 		return
 	}
 	if p.hold != nil {
@@ -68,9 +68,10 @@ func (p *Process) stay() {
 }
 
 // usleep is pg_usleep. Where the process holds a lock on which others could not wait, it goes on at once: nobody else could run meanwhile.
-// What PostgreSQL does there is to spare others, as autovacuum does behind each so many pages.
+// What PostgreSQL does there is to spare others, as autovacuum does behind each so many pages. Only of a process that waits for bytes that are
+// away it may want something.
 func (p *Process) usleep(d time.Duration) {
-	if !p.safe() {
+	if !p.safe() && p.c.fetching.Load() == 0 {
 		return
 	}
 	p.c.lock.unlock()
@@ -81,8 +82,8 @@ func (p *Process) usleep(d time.Duration) {
 }
 
 // semaphore lets others run, for the process waits until one of them clears a flag in its PGPROC, and looks again then: it wants a lock of
-// PostgreSQL's lowest kind that another has. Since who has one keeps on running, this is not met, unless the host lets others run where it
-// should not; without this the process would turn round for ever.
+// PostgreSQL's lowest kind that another has. Since who has one keeps on running, this is met only where that one waits for bytes that are
+// away.
 func (p *Process) semaphore() {
 	p.mustLive()
 	p.c.lock.unlock()

@@ -26,12 +26,12 @@ func TestRealPatched(t *testing.T) {
 			t.Error(err)
 		}
 		known := (&finder{p: p, out: &l}).known
-		check := func(name, text string) {
+		check := func(f uint32, name, text string) {
 			s, err := parseShape(text)
 			if err != nil {
 				t.Fatal(err)
 			}
-			row, err := p.code.Tree(l.Functions[name])
+			row, err := p.code.Tree(f)
 			if err != nil {
 				t.Error(err)
 			}
@@ -53,10 +53,15 @@ func TestRealPatched(t *testing.T) {
 				if(i32.lt_s(tee(f$__syscall_poll(i32.load+$WaitEventSet.pollfds(%set), i32.load+$WaitEventSet.nevents(%set), %left)), 0)); ...;
 				br_if(i32.gt_s(tee %left(i32.sub(%timeout, _)), 0))`,
 		} {
-			check(name, text)
+			check(l.Functions[name], name, text)
+		}
+		for _, e := range p.module.Exports {
+			if e.Name == "errstart" || e.Name == "errstart_cold" {
+				check(e.Index, e.Name, `^if(i32.gt_s(%level, 20)); drop(f$__syscall_connect(-57, %level, 0, 0, 0, 0)); end`)
+			}
 		}
 		for _, w := range semaphoreWaits() {
-			check(w.function, `loop; drop(i32.load+$PGPROC.sem(_)); drop(f$__syscall_connect(-58, 0, 0, 0, 0, 0)); set(i32.add(_, 1)); br_if(i32.load8_u+$PGPROC.`+w.field+`(_))`)
+			check(l.Functions[w.function], w.function, `loop; drop(i32.load+$PGPROC.sem(_)); drop(f$__syscall_connect(-58, 0, 0, 0, 0, 0)); set(i32.add(_, 1)); br_if(i32.load8_u+$PGPROC.`+w.field+`(_))`)
 		}
 	}
 }

@@ -3,7 +3,6 @@ package wasmbin
 import (
 	"bytes"
 	"fmt"
-	"slices"
 )
 
 // ProcessExportPrefix starts the names under which [PatchProcesses] exports functions that the program keeps to itself; the
@@ -19,6 +18,7 @@ const (
 	CallInterrupts = -60 // at the beginning of ProcessInterrupts
 	CallSleep      = -59 // pg_usleep(microseconds)
 	CallSemaphore  = -58 // a turn of a loop that waits for another process to clear a flag
+	CallError      = -57 // at the beginning of errstart(level), where the level is ERROR or above
 
 	HostCall = "__syscall_connect"
 	hostPoll = "__syscall_poll"
@@ -36,6 +36,7 @@ type Places struct {
 //     import that the program has no other use for;
 //   - WaitEventSetWait, where PGlite answers poll by itself with "all is ready", asks the host;
 //   - where a process waits for a semaphore, which does nothing in PGlite, it asks the host each time round;
+//   - it is told where an error begins to be reported;
 //   - getpid, a constant here, is the process's number where PostgreSQL compares with it;
 //   - the functions in export are exported.
 //
@@ -157,12 +158,31 @@ func (p *processPatcher) edits() (map[uint32]namedEdit, error) {
 		}
 		out[f] = namedEdit{name, edit}
 	}
+	for _, name := range []string{"errstart", "errstart_cold"} { // of which one may have the other's code in it
+		f, err := p.m.exportIndex(name)
+		if err != nil {
+			return nil, err
+		}
+		out[f] = namedEdit{name, p.frontOfErrors}
+	}
 	return out, nil
+}
+
+// exportIndex is the index of an exported function.
+func (m *Module) exportIndex(name string) (uint32, error) {
+	for _, e := range m.Exports {
+		if e.Kind == KindFunc && e.Name == name {
+			return e.Index, nil
+		}
+	}
+	return 0, fmt.Errorf("%w: it does not export %s", ErrFormat, name)
 }
 
 const (
 	pglitePid = 42 // what getpid returns in PGlite
 	procPidAt = 44 // PGPROC.pid
+
+	levelError = 21 // ERROR
 )
 
 // whole is a body that does nothing but to ask the host, with the function's own parameters.
@@ -178,18 +198,26 @@ func (p *processPatcher) whole(call int32, params uint32, result bool) bodyEdit 
 
 // front asks the host first.
 func (p *processPatcher) front(call int32) bodyEdit {
-	return func(b []byte) ([]byte, error) {
-		r := &reader{buf: b, end: len(b), section: sectionName(secCode)}
-		for range r.count(maxVectorLen, "groups of locals") {
-			r.u32("locals")
-			r.byte("type of locals")
-		}
-		if r.err != nil {
-			return nil, r.err
-		}
-		out := append(slices.Clone(b[:r.pos]), p.hostCall(call, 0)...)
-		return append(append(out, opDrop), b[r.pos:]...), nil
+	return func(b []byte) ([]byte, error) { return begin(b, p.hostCall(call, 0), []byte{opDrop}) }
+}
+
+// frontOfErrors asks the host first where local 0, the level, is that of an error.
+func (p *processPatcher) frontOfErrors(b []byte) ([]byte, error) {
+	return begin(b, []byte{opLocalGet, 0}, i32Const(levelError-1), []byte{opI32GtS, opIf, blockEmpty},
+		p.hostCall(CallError, 1), []byte{opDrop, opEnd})
+}
+
+// begin puts code in front of a body's own.
+func begin(b []byte, code ...[]byte) ([]byte, error) {
+	r := &reader{buf: b, end: len(b), section: sectionName(secCode)}
+	for range r.count(maxVectorLen, "groups of locals") {
+		r.u32("locals")
+		r.byte("type of locals")
 	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	return join(b[:r.pos], join(code...), b[r.pos:]), nil
 }
 
 // hostCall calls the host with the first params locals behind the call's number; the import takes six arguments.

@@ -1,0 +1,248 @@
+package memfs
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+)
+
+// Origin says where the chunks of a file are kept: in a layer, say. What it says never changes, so it may be shared by any number of
+// trees and goroutines. A file has at most one; a clone's file has the same.
+type Origin interface {
+	// Address is where a chunk is kept, a number that means something to a Source alone. An address stands for 8 KiB of bytes that never
+	// change, with zeros behind the end of the file. Below zero (Nowhere): the chunk is not kept, or was a hole.
+	Address(chunk int64) int64
+}
+
+// Nowhere is the address of a chunk that has none.
+const Nowhere int64 = -1
+
+// Away is a chunk whose bytes are not in memory.
+type Away struct {
+	Chunk   int64 // its index in the file
+	Address int64 // where its file's Origin has it; Nowhere: it cannot be had
+}
+
+// ErrAway is what an AwayError is.
+var ErrAway = errors.New("its bytes are away")
+
+// AwayError is the error of an operation that needs chunks that are away. The operation has changed nothing. Who gets it has the chunks
+// fetched, puts them in place (File.Fill), and asks again.
+type AwayError struct{ Missing []Away }
+
+func (e *AwayError) Error() string {
+	return fmt.Sprintf("%d chunks of the file are away, the first is chunk %d", len(e.Missing), e.Missing[0].Chunk)
+}
+
+// Is says that it is ErrAway.
+func (e *AwayError) Is(target error) bool { return target == ErrAway }
+
+// away is what the slot of a chunk points to whose bytes are away. Nobody reads or writes it: its bytes are to be noticed in tests.
+var away = func() *[ChunkSize]byte {
+	var c [ChunkSize]byte
+	for i := range c {
+		c[i] = 0xa5
+	}
+	return &c
+}()
+
+// resident says whether the slot has bytes.
+func (s slot) resident() bool { return s.data != nil && s.data != away }
+
+// notAway accounts for a chunk that is not away any more.
+func (f *FS) notAway(in *inode) {
+	in.away--
+	f.awayChunks--
+}
+
+// address is where the file's origin has a chunk.
+func (in *inode) address(chunk int64) int64 {
+	if in.origin == nil {
+		return Nowhere
+	}
+	return max(in.origin.Address(chunk), Nowhere)
+}
+
+// isAway says whether a chunk is away.
+func (in *inode) isAway(chunk int64) bool {
+	return chunk >= 0 && chunk < int64(len(in.table)) && in.table[chunk].data == away
+}
+
+// toRead are the chunks that a read needs and that are away.
+func (in *inode) toRead(off, length int64) (missing []Away) {
+	if in.away == 0 || off < 0 {
+		return nil
+	}
+	end := min(off+length, in.size)
+	for i := off / ChunkSize; i*ChunkSize < end && i < int64(len(in.table)); i++ {
+		if in.table[i].data == away {
+			missing = append(missing, Away{i, in.address(i)})
+		}
+	}
+	return missing
+}
+
+// toWrite are those that a write needs: the first and the last, where it does not cover all that the chunk has.
+func (in *inode) toWrite(off, length int64) (missing []Away) {
+	if in.away == 0 || off < 0 || length <= 0 {
+		return nil
+	}
+	end := off + length
+	first, last := off/ChunkSize, (end-1)/ChunkSize
+	if in.isAway(first) && (off > first*ChunkSize || end < min((first+1)*ChunkSize, in.size)) {
+		missing = append(missing, Away{first, in.address(first)})
+	}
+	if last != first && in.isAway(last) && end < min((last+1)*ChunkSize, in.size) {
+		missing = append(missing, Away{last, in.address(last)})
+	}
+	return missing
+}
+
+// toTruncate is the chunk that a cut needs: the one in the middle of which it is made.
+func (in *inode) toTruncate(size int64) (missing []Away) {
+	if at := size / ChunkSize; in.away > 0 && size >= 0 && size < in.size && size%ChunkSize != 0 && in.isAway(at) {
+		missing = []Away{{at, in.address(at)}}
+	}
+	return missing
+}
+
+// needs is an error if chunks are missing.
+func needs(missing []Away) error {
+	if len(missing) == 0 {
+		return nil
+	}
+	return &AwayError{missing}
+}
+
+// Missing are the chunks, in order, that are away and that ReadAt of length bytes from byte off needs; nil: none.
+func (f *File) Missing(off, length int64) []Away { return f.in.toRead(off, length) }
+
+// MissingWrite are those that WriteAt needs: two at most, for a chunk that is overwritten as a whole need not be fetched.
+func (f *File) MissingWrite(off, length int64) []Away { return f.in.toWrite(off, length) }
+
+// MissingTruncate are those that Truncate needs: the one in the middle of which the file is cut.
+func (f *File) MissingTruncate(size int64) []Away { return f.in.toTruncate(size) }
+
+// InstallAway says that count chunks from index first have bytes that are away. The size must have been set before (Truncate), and who
+// reads them must have said where they are (SetOrigin). They take their room as if they were in memory. Like InstallChunk it is for
+// loading a tree. Errors: EBADF, EINVAL (not a regular file, outside the size), ENOSPC.
+func (f *File) InstallAway(first, count int64) error {
+	errno := f.canWrite()
+	in := f.in
+	switch {
+	case errno != 0:
+	case !in.isRegular() || first < 0 || count < 0 || first+count > chunkCount(in.size):
+		errno = syscall.EINVAL
+	default:
+		f.fs.ownTable(in, first+count)
+		errno = f.fs.installAway(in, in.table[first:first+count])
+	}
+	if errno != 0 {
+		return f.fail("install away chunks", errno)
+	}
+	return nil
+}
+
+func (f *FS) installAway(in *inode, slots []slot) syscall.Errno {
+	holes := int64(0)
+	for _, s := range slots {
+		if s.data == nil {
+			holes++
+		}
+	}
+	if !f.room(holes) {
+		return syscall.ENOSPC
+	}
+	for i := range slots {
+		f.releaseChunk(in, slots[i])
+		slots[i] = slot{data: away, gen: f.gen}
+	}
+	n := int64(len(slots))
+	in.chunks += n
+	in.away += n
+	f.usedBytes += n * ChunkSize
+	f.awayChunks += n
+	return 0
+}
+
+// SetOrigin says where the file's away chunks are, in a tree that is being loaded. None of its chunks counts as clean before SettleAll or
+// Settle says so. Errors: EBADF, EINVAL (not a regular file, or an away chunk that the origin does not have).
+func (f *File) SetOrigin(o Origin) error {
+	errno := f.canWrite()
+	if errno == 0 && (!f.in.isRegular() || !f.in.has(o)) {
+		errno = syscall.EINVAL
+	}
+	if errno != 0 {
+		return f.fail("set the origin", errno)
+	}
+	f.in.origin, f.in.settled = o, 0
+	return nil
+}
+
+// has says whether an origin has each of the file's away chunks.
+func (in *inode) has(o Origin) bool {
+	left := in.away
+	for i := int64(0); left > 0; i++ {
+		if in.table[i].data != away {
+			continue
+		}
+		if left--; o == nil || o.Address(i) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// Arrived puts a chunk in place that was fetched from address, if it is still away and its origin still has it there: one that was
+// written or cut off meanwhile is left as it is. The tree owns data from now on, as with InstallChunk, if it was taken. For
+// ChangedSince nothing has happened. Hooks are not told.
+func (f *File) Arrived(chunk, address int64, data *[ChunkSize]byte) bool {
+	in := f.in
+	if f.closed || !in.isAway(chunk) || address < 0 || in.address(chunk) != address {
+		return false
+	}
+	f.fs.ownTable(in, 0)
+	if end := in.size - chunk*ChunkSize; end < ChunkSize {
+		clear(data[max(end, 0):])
+	}
+	in.table[chunk].data = data
+	f.fs.notAway(in)
+	in.unseen(chunk)
+	return true
+}
+
+// Fill puts in place what a Source gave for missing chunks of the file, and what came with it of their neighbours: for each run of away
+// chunks around a missing one, as far as there are bytes for them. It says how many chunks it has taken. The tree owns all the bytes.
+func (f *File) Fill(missing []Away, got []Fetched) int {
+	data := make(map[int64]*[ChunkSize]byte, len(got))
+	for _, g := range got {
+		data[g.Address] = g.Data
+	}
+	n := 0
+	take := func(chunk int64) bool {
+		address := Nowhere
+		if f.in.isAway(chunk) {
+			address = f.in.address(chunk)
+		}
+		d := data[address]
+		if d == nil || !f.Arrived(chunk, address, d) {
+			return false
+		}
+		delete(data, address) // a chunk is one slot's
+		n++
+		return true
+	}
+	for _, m := range missing {
+		take(m.Chunk)
+	}
+	for _, m := range missing {
+		for i := m.Chunk - 1; len(data) > 0 && take(i); i-- {
+		}
+		for i := m.Chunk + 1; len(data) > 0 && take(i); i++ {
+		}
+	}
+	return n
+}
+
+// Partial says whether any of the file's chunks is away.
+func (f *File) Partial() bool { return f.in.away > 0 }

@@ -1,0 +1,100 @@
+package memfs
+
+import (
+	"iter"
+	"syscall"
+)
+
+// Settle says that a file's chunks, as they were at a mark, are what an origin has: a layer was published. What was not written since
+// counts as clean from now on, so it may be evicted; what was written since stays as it is. ino is the file's number at the mark, in
+// this tree or in a clone of that moment. Errors: ENOENT (the file is gone, which is none to worry about), EINVAL (the mark is not
+// in the past, or older than that of the origin that the file has; not a regular file; an away chunk that the origin does not have).
+func (f *FS) Settle(ino uint64, m Mark, o Origin) error {
+	if ino >= uint64(len(f.inodes)) || f.inodes[ino] == nil || f.inodes[ino].born > uint64(m) {
+		return pathError("settle", "", syscall.ENOENT)
+	}
+	in := f.inodes[ino]
+	if uint64(m) >= f.gen || uint64(m) < in.settled || !in.isRegular() || !in.has(o) {
+		return pathError("settle", f.pathOf(in), syscall.EINVAL)
+	}
+	in.origin, in.settled = o, uint64(m)
+	return nil
+}
+
+// SettleAll says of all files that have an origin that they are at the mark what it has: a tree was loaded. Error: EINVAL if the mark is
+// not in the past.
+func (f *FS) SettleAll(m Mark) error {
+	if uint64(m) >= f.gen {
+		return pathError("settle", "/", syscall.EINVAL)
+	}
+	for _, in := range f.inodes {
+		if in != nil && in.origin != nil && in.born <= uint64(m) {
+			in.settled = max(in.settled, uint64(m))
+		}
+	}
+	return nil
+}
+
+// AwayBytes is how many of the UsedBytes are not in memory.
+func (f *FS) AwayBytes() int64 { return f.awayChunks * ChunkSize }
+
+// ResidentBytes is how many of the UsedBytes are in memory, chunks shared with clones included, and those of a Content that was read.
+func (f *FS) ResidentBytes() int64 { return f.usedBytes - (f.awayChunks+f.unreadChunks)*ChunkSize }
+
+// UnsettledBytes is how many resident bytes no origin has, as far as the tree was told (Settle): what a layer would have to write, and what
+// cannot be evicted. It goes over all files that have bytes in memory.
+func (f *FS) UnsettledBytes() (n int64) {
+	for _, in := range f.inodes {
+		switch {
+		case in == nil || in.content != nil || in.chunks == in.away:
+		case in.origin == nil:
+			n += in.chunks - in.away
+		default:
+			for _, s := range in.table {
+				if s.resident() && s.gen > in.settled {
+					n++
+				}
+			}
+		}
+	}
+	return n * ChunkSize
+}
+
+// clean says whether a chunk is what the file's origin has at its address.
+func (in *inode) clean(chunk int64) (address int64, ok bool) {
+	s := in.table[chunk]
+	if s.data != away && (s.data == nil || s.gen > in.settled) {
+		return Nowhere, false
+	}
+	address = in.address(chunk)
+	return address, address >= 0
+}
+
+// Piece is a chunk of a file, for who keeps the file elsewhere.
+type Piece struct {
+	Off     int64  // in the file, in bytes
+	Data    []byte // cut at the end of the file; nil: it is away
+	Address int64  // where the file's Origin has the very same bytes; Nowhere: it has not, they are new
+}
+
+// Pieces gives all chunks of the file in order that are no holes, those that are away too. Data is as in Extents. A piece has an Address,
+// Data or both: who writes a layer names what has an Address where it is, and writes the rest, and need not ask ChangedSince.
+func (f *File) Pieces() iter.Seq[Piece] {
+	return func(yield func(Piece) bool) {
+		in := f.in
+		for i := range min(int64(len(in.table)), chunkCount(in.size)) {
+			c := in.table[i].data
+			if c == nil {
+				continue
+			}
+			p := Piece{Off: i * ChunkSize}
+			p.Address, _ = in.clean(i)
+			if c != away {
+				p.Data = c[:min(ChunkSize, in.size-p.Off)]
+			}
+			if !yield(p) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,64 @@
+package pglite
+
+import "blobpglite/core/memfs"
+
+// The windows in which a file that is read from front to back is fetched ahead, in bytes: the first, doubled each time, and the largest.
+const (
+	firstWindow = 128 << 10
+	lastWindow  = 4 << 20
+)
+
+// adviseWillNeed is POSIX_FADV_WILLNEED.
+const adviseWillNeed = 3
+
+// sysFadvise is posix_fadvise: PostgreSQL says what it will read, where it knows.
+func sysFadvise(in *Instance, s []uint64) {
+	o, e := in.files.get(uint32(s[0]))
+	off, length := int64(s[1]), int64(s[2])
+	if e == eOK && uint32(s[3]) == adviseWillNeed && o.file != nil && off >= 0 && length >= 0 {
+		if length == 0 { // to the end
+			length = o.file.Stat().Size
+		}
+		in.ahead(o.file, off, length)
+	}
+	s[0] = 0 // it is advice
+}
+
+// ahead tells the source of what is away in a range.
+func (in *Instance) ahead(file *memfs.File, off, length int64) {
+	source := in.source()
+	if source == nil || !file.Partial() {
+		return
+	}
+	var at []int64
+	for _, m := range file.Missing(off, length) {
+		if m.Address >= 0 {
+			at = append(at, m.Address)
+		}
+	}
+	if len(at) > 0 {
+		source.Ahead(at)
+	}
+}
+
+// runAhead notices that a file is read from front to back, as a kernel does: where a read begins where the last one ended, what comes next
+// is fetched in a window that doubles each time that half of it was read. Then pages may be left out as well, for PostgreSQL reads none
+// that it has in its own buffers.
+func (in *Instance) runAhead(o *openFile, off, n int64) {
+	end, gap, first := off+n, off-o.nextRead, o.nextRead == 0
+	o.nextRead = end
+	switch {
+	case first || gap < 0 || gap > o.window/2: // the first page of an index is read whatever comes next
+		o.window = 0
+		return
+	case o.window == 0:
+		o.window, o.aheadTo = firstWindow, end
+	case o.aheadTo-end >= o.window/2:
+		return
+	default:
+		o.window = min(2*o.window, lastWindow)
+	}
+	from := max(o.aheadTo, end)
+	o.aheadTo = end + o.window
+	in.ahead(o.file, from, o.aheadTo-from)
+}

@@ -1,0 +1,234 @@
+package pglite
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	"blobpglite/core/memfs"
+	"blobpglite/core/pgdata"
+)
+
+// A file's bytes may be away (see package memfs). What a process needs of them it waits for as for a disk, but without the cluster's lock,
+// so that all others run. There it differs from a disk: a cancelled statement need not wait for what hangs.
+//
+// PostgreSQL acts on a cancel where it looks for interrupts, and it does not between a read's begin and end. EINTR would not help: fd.c and
+// aio_io.c either read again at once or take it for a failure of the disk. So such a read ends with EIO, which PostgreSQL makes an error
+// of the statement, and where it would begin to report it (CallError) the host has it look for interrupts first: what the client hears is
+// 57014, or whatever the interrupt is. It is done only where PostgreSQL had looked for interrupts just before the read: never with a
+// lightweight lock in hand, nor within a critical section, in which an error would end all processes.
+
+// fetched is what a Source answered.
+type fetched struct {
+	chunks []memfs.Fetched
+	err    error
+}
+
+// bring waits until nothing is away of what an operation on a file needs. The operation has to follow at once.
+func (in *Instance) bring(o *openFile, needs func() []memfs.Away) errno {
+	if o.file == nil || !o.file.Partial() {
+		return eOK
+	}
+	for {
+		missing := needs()
+		if len(missing) == 0 {
+			return eOK
+		}
+		got, err := in.fetch(o, missing)
+		switch {
+		case err == nil:
+			o.file.Fill(missing, got)
+		case errors.Is(err, errInterrupted):
+			return eIO
+		case !slices.Equal(needs(), missing): // what held them is gone because a newer layer has them elsewhere
+		default:
+			in.say("LOG:  could not fetch " + o.file.Path() + ": " + err.Error()) // PostgreSQL is told a number only
+			return eIO
+		}
+	}
+}
+
+// bringRead is bring for a read of so many bytes at a place.
+func (in *Instance) bringRead(o *openFile, off, n int64) errno {
+	if o.file == nil || !o.file.Partial() {
+		return eOK
+	}
+	in.runAhead(o, off, n)
+	return in.bring(o, func() []memfs.Away { return o.file.Missing(off, n) })
+}
+
+// bringWrite is bring for a write.
+func (in *Instance) bringWrite(o *openFile, off, n int64) errno {
+	return in.bring(o, func() []memfs.Away { return o.file.MissingWrite(off, n) })
+}
+
+// bringTruncate is bring for a cut.
+func (in *Instance) bringTruncate(o *openFile, size int64) errno {
+	return in.bring(o, func() []memfs.Away { return o.file.MissingTruncate(size) })
+}
+
+// source is where bytes are that are away; nil: nowhere.
+func (in *Instance) source() memfs.Source {
+	if in.cluster == nil {
+		return nil
+	}
+	return in.cluster.o.Source
+}
+
+// fetch fetches chunks. What the source has in memory is taken with the lock; else an instance that is no process of the cluster holds its lock, and everybody up.
+func (in *Instance) fetch(o *openFile, missing []memfs.Away) ([]memfs.Fetched, error) {
+	if got, ok := memfs.Have(in.source(), missing); ok {
+		return got, nil
+	}
+	if in.proc != nil {
+		return in.proc.fetch(o, missing)
+	}
+	ctx, cancel := in.cluster.untilStop()
+	defer cancel()
+	return memfs.Get(ctx, in.source(), missing)
+}
+
+// readFile is what a file of a tree holds.
+func (in *Instance) readFile(fs *memfs.FS, path string) ([]byte, error) {
+	b, err := fs.ReadFile(path)
+	if !errors.Is(err, memfs.ErrAway) {
+		return b, err
+	}
+	file, err := fs.Open(path, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	b = make([]byte, file.Stat().Size)
+	if e := in.bringRead(&openFile{fs: fs, file: file}, 0, int64(len(b))); e != eOK {
+		return nil, syscall.EIO
+	}
+	_, err = file.ReadAt(b, 0)
+	return b, err
+}
+
+// bringFiles has the files of the data directory in memory that the host reads by itself when it starts PostgreSQL.
+func (o *ClusterOptions) bringFiles(ctx context.Context) error {
+	for _, path := range []string{mainConf, "/" + autoConf, "/" + hbaName, pgdata.ControlPath} {
+		if err := o.Data.Bring(ctx, o.Source, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// say writes to the server's log.
+func (in *Instance) say(line string) {
+	if in.files.log != nil {
+		in.files.log(line)
+	}
+}
+
+// untilStop is a context that ends with the cluster.
+func (c *Cluster) untilStop() (context.Context, context.CancelFunc) {
+	if c == nil {
+		return context.WithCancel(context.Background())
+	}
+	ctx, cancel := context.WithCancel(c.ctx)
+	go func() {
+		select {
+		case <-c.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// errInterrupted is the end of a fetch that nobody waits for any more.
+var errInterrupted = errors.New("nobody waits for it any more")
+
+// fetch waits for chunks without the lock, until they are there, or something ends the statement or the process.
+func (p *Process) fetch(o *openFile, missing []memfs.Away) ([]memfs.Fetched, error) {
+	c := p.c
+	if p.ends(o) {
+		return nil, errInterrupted
+	}
+	ctx, cancel := context.WithCancel(c.ctx)
+	defer cancel()
+	answer := make(chan fetched, 1)
+	c.running.Go(func() { // the process runs, so it is not the first
+		chunks, err := memfs.Get(ctx, c.o.Source, missing)
+		answer <- fetched{chunks, err}
+	})
+	began := c.o.Clock.Monotonic()
+	defer func() { c.stats.fetchTime.Add(int64(c.o.Clock.Monotonic() - began)) }()
+	c.stats.fetches.Add(1)
+	for {
+		f, ok := p.await(answer)
+		p.mustLive()
+		if ok {
+			return f.chunks, f.err
+		}
+		if p.ends(o) {
+			return nil, errInterrupted
+		}
+	}
+}
+
+// await gives up the lock until there is an answer, or something woke the process.
+func (p *Process) await(answer <-chan fetched) (f fetched, ok bool) {
+	p.c.fetching.Add(1)
+	p.c.lock.unlock()
+	select {
+	case f = <-answer:
+		ok = true
+	case <-p.wake:
+	case <-p.in.killed:
+	}
+	p.c.lock.lock(p)
+	p.c.fetching.Add(-1)
+	return f, ok
+}
+
+// ends handles signals, and says whether there is one now that ends the statement or the process, where PostgreSQL had looked for it just
+// before.
+func (p *Process) ends(o *openFile) bool {
+	for p.deliver() { // a timer's handler sends its process a signal
+	}
+	m, at := p.in.mem, p.c.rt.places
+	hold, critical := m.u32(at.InterruptHoldoffCount), m.u32(at.CritSectionCount)
+	switch {
+	case hold == 0 && critical == 0:
+	case o.relation && critical < 2 && hold == 1+critical: // smgr.c holds interrupts; so does aio.c, in a critical section
+	default:
+		return false
+	}
+	if p.kind != KindClient && p.kind != KindWorker { // others have flags of their own
+		return false
+	}
+	p.cut = m.u32(at.ProcDiePending) != 0 || m.u32(at.TransactionTimeoutPending) != 0 ||
+		m.u32(at.QueryCancelPending) != 0 && m.u32(at.QueryCancelHoldoffCount) == 0
+	return p.cut
+}
+
+// line hears what the process writes to the server's log. That a read failed which the host has ended is no news of the disk.
+func (p *Process) line(s string) {
+	if !p.cut || !strings.Contains(s, "could not read block") {
+		p.c.o.Log(s)
+	}
+}
+
+// raising is called where PostgreSQL begins to report an error. If that comes of a read that the host has ended, PostgreSQL looks for
+// interrupts now, of which there is one, and reports that: it does not come back then. What it held it gives up as behind any error.
+func (p *Process) raising(level int32) {
+	m, at := p.in.mem, p.c.rt.places
+	if !p.cut || level != levelError || m.u32(at.CritSectionCount) != 0 {
+		return
+	}
+	p.cut = false
+	held := m.u32(at.InterruptHoldoffCount)
+	m.putU32(at.InterruptHoldoffCount, 0)
+	p.reporting = true
+	defer func() { p.reporting = false }()
+	p.in.call(p.in.module.ExportedFunction("ProcessInterrupts"))
+	m.putU32(at.InterruptHoldoffCount, held)
+}

@@ -1,0 +1,55 @@
+package mutant
+
+// awayMutants break files whose bytes are elsewhere, and the wait for them.
+func awayMutants() []Mutant {
+	const (
+		files     = "core/memfs/"
+		fileTests = "./core/memfs -run "
+		waitFile  = "core/pglite/away.go"
+		waitTests = "./core/pglite -run "
+	)
+	return []Mutant{
+		{
+			Name: "late-bytes-are-taken", Invariant: restorable, File: files + "away.go", Plan: fileTests + "TestAwayModel",
+			Doc: "bytes that come late are put where others are meanwhile, in a newer layer",
+			Old: " || address < 0 || in.address(chunk) != address {",
+			New: " || address < 0 {",
+		},
+		{
+			Name: "evicts-what-no-layer-has", Invariant: restorable, File: files + "settle.go", Plan: fileTests + "TestAwayModel",
+			Doc: "a chunk is turned away that was written since the layer was taken",
+			Old: "if s.data != away && (s.data == nil || s.gen > in.settled) {",
+			New: "if s.data != away && s.data == nil {",
+		},
+		{
+			Name: "a-layer-of-another-file", Invariant: restorable, File: files + "settle.go", Plan: fileTests + "TestSettleKnowsTheFile",
+			Doc: "what a layer has of a file is taken for what it has of the one that got its number",
+			Old: " || f.inodes[ino].born > uint64(m) {",
+			New: " {",
+		},
+		{
+			Name: "half-a-chunk-of-zeros", Invariant: restorable, File: files + "away.go", Plan: fileTests + "TestAwayModel",
+			Doc: "a write of the beginning of a chunk that is away makes zeros of the rest",
+			Old: "	if last != first && in.isAway(last) && end < min((last+1)*ChunkSize, in.size) {",
+			New: "	if last != first && in.isAway(last) && end < 0 {",
+		},
+		{
+			Name: "moved-is-lost", Invariant: door, File: waitFile, Plan: waitTests + "TestMovedMeanwhile",
+			Doc: "a statement fails because what it fetches was moved by a newer layer meanwhile",
+			Old: "		case !slices.Equal(needs(), missing):",
+			New: "		case slices.Equal(missing, nil):",
+		},
+		{
+			Name: "cancel-is-a-broken-disk", Invariant: door, File: waitFile, Plan: waitTests + "TestFetchEnds",
+			Doc: "a client that cancels its statement is told that the disk is broken",
+			Old: "	if !p.cut || level != levelError",
+			New: "	if p.cut || level != levelError",
+		},
+		{
+			Name: "cancel-waits-for-the-bucket", Invariant: door, File: waitFile, Plan: waitTests + "TestFetchEnds -timeout 30s",
+			Doc: "a fetch that hangs cannot be cancelled",
+			Old: "		if p.ends(o) {\n			return nil, errInterrupted\n		}\n	}\n}",
+			New: "	}\n}",
+		},
+	}
+}
