@@ -1,0 +1,467 @@
+package base
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/semaphore"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/memfs"
+	"blobpglite/core/store"
+)
+
+// PagesOptions of NewPages. The zero value is useful.
+type PagesOptions struct {
+	// Parallel is how many requests are in flight; 0: DefaultPagesParallel.
+	Parallel int
+	// KeepBytes is how much of what was fetched is kept uncompressed for whoever wants it next, what is fetched ahead included; 0: DefaultKeepBytes.
+	KeepBytes int64
+	// Patience is how long an object is asked for again after errors that pass; 0: DefaultPatience.
+	Patience time.Duration
+	// Fetched hears of chunks that were given to somebody: they are in memory from now on. It must not block. Nil: nobody.
+	Fetched func(bytes int64)
+	Clock   clock.Clock // nil: the system's
+}
+
+const (
+	// DefaultPagesParallel of PagesOptions.
+	DefaultPagesParallel = 32
+	// DefaultKeepBytes of PagesOptions: some windows of reading ahead.
+	DefaultKeepBytes = 16 << 20
+	// DefaultPatience of PagesOptions.
+	DefaultPatience = 20 * time.Second
+
+	// requestBytes is how much of a segment one request asks for at most, where several frames in a row are wanted.
+	requestBytes = 2 << 20
+	// addressBits of an address are the chunk's number in its segment, those above the segment's.
+	addressBits = 32
+)
+
+// Pages gives the chunks of layers one by one: it is the memfs.Source of a tree that Open has filled, and stays so for the layers that are
+// written of it later. Where a chunk is, an address says, which is the same for all layers that share the segment.
+//
+// What is given is what was written: a frame whose checksum is wrong is asked for once more, and is an error then, never in anybody's file.
+// It may be used from any goroutine. Close ends what is under way.
+type Pages struct {
+	st     store.Store
+	o      PagesOptions
+	z      *zstd.Decoder
+	ctx    context.Context
+	stop   context.CancelFunc
+	ahead  sync.WaitGroup
+	flight *semaphore.Weighted
+
+	mu       sync.Mutex
+	ids      map[string]int64 // of segments, by their keys
+	segments []*pageSegment   // by id
+	frames   map[frameID]*keptFrame
+	order    []frameID // of frames that are there, the one wanted longest ago first
+	kept     int64
+	counts   PageCounts
+}
+
+// PageCounts are what Pages has done since it was made.
+type PageCounts struct {
+	Requests, Bytes int64 // of the store
+	Frames          int64 // fetched
+	Waited          int64 // of these, somebody waited for
+	Ahead           int64 // of these, fetched ahead
+	AheadUsed       int64 // of these, wanted later
+	Errors          int64 // that did not pass
+}
+
+type pageSegment struct {
+	key     string
+	chunks  int64
+	per     int64 // chunks in a frame
+	frames  []frame
+	offsets []int64
+}
+
+type frameID struct {
+	segment int64
+	frame   int
+}
+
+// keptFrame is a frame that was fetched, or is on its way.
+type keptFrame struct {
+	done  chan struct{} // closed when it is there, or failed
+	raw   []byte
+	err   error
+	ahead bool // nobody has wanted it yet
+}
+
+// NewPages is for a database's store.
+func NewPages(st store.Store, o PagesOptions) (*Pages, error) {
+	if o.Parallel == 0 {
+		o.Parallel = DefaultPagesParallel
+	}
+	if o.KeepBytes == 0 {
+		o.KeepBytes = DefaultKeepBytes
+	}
+	if o.Patience == 0 {
+		o.Patience = DefaultPatience
+	}
+	if o.Clock == nil {
+		o.Clock = clock.System()
+	}
+	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(cpus()), zstd.WithDecoderLowmem(true), zstd.WithDecodeAllCapLimit(true))
+	if err != nil {
+		return nil, err
+	}
+	p := &Pages{st: st, o: o, z: z, ids: map[string]int64{}, frames: map[frameID]*keptFrame{}, flight: semaphore.NewWeighted(int64(o.Parallel))}
+	p.ctx, p.stop = context.WithCancel(context.Background())
+	return p, nil
+}
+
+// Close ends what is under way, and waits for it.
+func (p *Pages) Close() {
+	p.stop()
+	p.ahead.Wait()
+	p.z.Close()
+}
+
+// Counts since it was made.
+func (p *Pages) Counts() PageCounts {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.counts
+}
+
+// add makes a layer's segments known, and gives each its id.
+func (p *Pages) add(x *index) []int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ids := make([]int64, len(x.segments))
+	for i := range x.segments {
+		s := &x.segments[i]
+		id, known := p.ids[s.key()]
+		if !known {
+			id = int64(len(p.segments))
+			p.ids[s.key()] = id
+			p.segments = append(p.segments, newPageSegment(x, s))
+		}
+		ids[i] = id
+	}
+	return ids
+}
+
+func newPageSegment(x *index, s *segment) *pageSegment {
+	ps := &pageSegment{key: s.key(), chunks: s.chunks, per: x.frameChunks(), frames: s.frames, offsets: make([]int64, len(s.frames))}
+	at := int64(0)
+	for i, f := range s.frames {
+		ps.offsets[i] = at
+		at += int64(f.size)
+	}
+	return ps
+}
+
+// locate is where an address is: the segment's key, and the chunk in it; empty: nowhere.
+func (p *Pages) locate(address int64) (key string, chunk int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	id, chunk := address>>addressBits, address&(1<<addressBits-1)
+	if id < 0 || id >= int64(len(p.segments)) || chunk >= p.segments[id].chunks {
+		return "", 0
+	}
+	return p.segments[id].key, chunk
+}
+
+// frameOf is the frame that an address is in.
+func (p *Pages) frameOf(address int64) (frameID, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	id, chunk := address>>addressBits, address&(1<<addressBits-1)
+	if id < 0 || id >= int64(len(p.segments)) || chunk >= p.segments[id].chunks {
+		return frameID{}, fmt.Errorf("%w: there is no chunk %#x", store.ErrInvalid, address)
+	}
+	return frameID{id, int(chunk / p.segments[id].per)}, nil
+}
+
+// Fetch implements memfs.Source. Whole frames are given. Errors: ErrCorrupt, store.ErrNotFound (the segment is gone: no layer needs it that
+// is still kept), the store's where they did not pass, the context's.
+func (p *Pages) Fetch(ctx context.Context, addresses []int64) ([]memfs.Fetched, error) {
+	wanted, err := p.framesOf(addresses)
+	if err != nil {
+		return nil, err
+	}
+	flights := p.take(wanted, false)
+	var out []memfs.Fetched
+	for i, id := range wanted {
+		select {
+		case <-flights[i].done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if err := flights[i].err; err != nil {
+			return nil, err
+		}
+		out = p.give(out, id, flights[i].raw)
+	}
+	p.given(out)
+	return out, nil
+}
+
+// Ready implements memfs.ReadySource.
+func (p *Pages) Ready(addresses []int64) ([]memfs.Fetched, bool) {
+	wanted, err := p.framesOf(addresses)
+	if err != nil || !p.allThere(wanted) {
+		return nil, false
+	}
+	var out []memfs.Fetched
+	for i, f := range p.take(wanted, false) {
+		select {
+		case <-f.done:
+		default:
+			return nil, false // it went since
+		}
+		if f.err != nil {
+			return nil, false
+		}
+		out = p.give(out, wanted[i], f.raw)
+	}
+	p.given(out)
+	return out, true
+}
+
+func (p *Pages) given(out []memfs.Fetched) {
+	if p.o.Fetched != nil {
+		p.o.Fetched(int64(len(out)) * memfs.ChunkSize)
+	}
+}
+
+// Ahead implements memfs.Source.
+func (p *Pages) Ahead(addresses []int64) {
+	if wanted, err := p.framesOf(addresses); err == nil {
+		p.take(wanted, true)
+	}
+}
+
+func (p *Pages) allThere(wanted []frameID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range wanted {
+		f := p.frames[id]
+		if f == nil {
+			return false
+		}
+		select {
+		case <-f.done:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// framesOf are the frames of addresses, each once, in order.
+func (p *Pages) framesOf(addresses []int64) ([]frameID, error) {
+	var out []frameID
+	for _, a := range addresses {
+		id, err := p.frameOf(a)
+		if err != nil {
+			return nil, err
+		}
+		if len(out) == 0 || out[len(out)-1] != id {
+			out = append(out, id)
+		}
+	}
+	slices.SortFunc(out, func(a, b frameID) int {
+		if a.segment != b.segment {
+			return int(a.segment - b.segment)
+		}
+		return a.frame - b.frame
+	})
+	return slices.Compact(out), nil
+}
+
+// give copies a frame's chunks.
+func (p *Pages) give(out []memfs.Fetched, id frameID, raw []byte) []memfs.Fetched {
+	p.mu.Lock()
+	first := id.segment<<addressBits | int64(id.frame)*p.segments[id.segment].per
+	p.mu.Unlock()
+	for i := 0; i < len(raw); i += memfs.ChunkSize {
+		data := new([memfs.ChunkSize]byte)
+		copy(data[:], raw[i:])
+		out = append(out, memfs.Fetched{Address: first + int64(i/memfs.ChunkSize), Data: data})
+	}
+	return out
+}
+
+// take gives the frames, those too that are still on their way, and asks for what is neither there nor on its way.
+func (p *Pages) take(wanted []frameID, ahead bool) []*keptFrame {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make([]*keptFrame, len(wanted))
+	var ask []frameID
+	for i, id := range wanted {
+		f := p.frames[id]
+		switch {
+		case f == nil:
+			f = &keptFrame{done: make(chan struct{}), ahead: ahead}
+			p.frames[id] = f
+			ask = append(ask, id)
+			if p.counts.Frames++; ahead {
+				p.counts.Ahead++
+			} else {
+				p.counts.Waited++
+			}
+		case !ahead:
+			if f.ahead {
+				f.ahead = false
+				p.counts.AheadUsed++
+			}
+			p.touch(id)
+		}
+		out[i] = f
+	}
+	for len(ask) > 0 {
+		n := p.inOneRequest(ask)
+		p.begin(ask[:n])
+		ask = ask[n:]
+	}
+	return out
+}
+
+// touch makes a frame the one that was wanted last. p.mu is held.
+func (p *Pages) touch(id frameID) {
+	if i := slices.Index(p.order, id); i >= 0 {
+		p.order = append(slices.Delete(p.order, i, i+1), id)
+	}
+}
+
+// inOneRequest is how many of the frames, which are in order, one request asks for. p.mu is held.
+func (p *Pages) inOneRequest(ask []frameID) int {
+	s := p.segments[ask[0].segment]
+	bytes := int64(s.frames[ask[0].frame].size)
+	n := 1
+	for ; n < len(ask) && ask[n].segment == ask[0].segment && ask[n].frame == ask[n-1].frame+1; n++ {
+		if bytes += int64(s.frames[ask[n].frame].size); bytes > requestBytes {
+			break
+		}
+	}
+	return n
+}
+
+// begin fetches frames in a row. p.mu is held.
+func (p *Pages) begin(ask []frameID) {
+	s, frames := p.segments[ask[0].segment], make([]*keptFrame, len(ask))
+	for i, id := range ask {
+		frames[i] = p.frames[id]
+	}
+	ids := slices.Clone(ask)
+	p.ahead.Go(func() {
+		raw, err := p.get(s, ids[0].frame, len(ids))
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for i, f := range frames {
+			if f.err = err; err == nil {
+				f.raw = raw[i]
+				p.keep(ids[i], f)
+			} else {
+				delete(p.frames, ids[i]) // who asks next asks again
+			}
+			close(f.done)
+		}
+		if err != nil {
+			p.counts.Errors++
+		}
+	})
+}
+
+// keep keeps a frame, and lets others go. p.mu is held.
+func (p *Pages) keep(id frameID, f *keptFrame) {
+	p.order = append(p.order, id)
+	p.kept += int64(len(f.raw))
+	for p.kept > p.o.KeepBytes && len(p.order) > 1 {
+		old := p.order[0]
+		p.order = p.order[1:]
+		p.kept -= int64(len(p.frames[old].raw))
+		delete(p.frames, old)
+	}
+}
+
+// get fetches frames in a row of a segment, and asks again while errors pass.
+func (p *Pages) get(s *pageSegment, first, n int) ([][]byte, error) {
+	ctx, cancel := context.WithCancel(p.ctx)
+	defer cancel()
+	if err := p.flight.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	defer p.flight.Release(1)
+	ends := p.o.Clock.Monotonic() + p.o.Patience
+	pause, damaged := firstPause, false
+	for {
+		raw, err := p.try(ctx, s, first, n)
+		switch {
+		case err == nil:
+			return raw, nil
+		case errors.Is(err, store.ErrCorrupt) && !damaged:
+			damaged = true // on its way, perhaps
+			continue
+		case !passes(err) || p.o.Clock.Monotonic()+pause > ends:
+			return nil, err
+		}
+		if sleepErr := p.o.Clock.Sleep(ctx, pause); sleepErr != nil {
+			return nil, errors.Join(err, sleepErr)
+		}
+		pause = min(2*pause, 16*firstPause)
+	}
+}
+
+// passes says whether an error of the store may be another one the next time.
+func passes(err error) bool {
+	return !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrDenied) && !errors.Is(err, store.ErrInvalid) &&
+		!errors.Is(err, store.ErrCorrupt) && !errors.Is(err, context.Canceled)
+}
+
+// try asks once.
+func (p *Pages) try(ctx context.Context, s *pageSegment, first, n int) ([][]byte, error) {
+	last := first + n - 1
+	from, to := s.offsets[first], s.offsets[last]+int64(s.frames[last].size)
+	body, err := p.piece(ctx, s.key, from, to-from)
+	if err != nil {
+		return nil, fmt.Errorf("get frames %d to %d: %w", first, last, err)
+	}
+	raw := make([][]byte, n)
+	for i := range raw {
+		f := s.frames[first+i]
+		if int64(len(body)) < int64(f.size) {
+			return nil, fmt.Errorf("segment %q: %w: it ends in frame %d", s.key, ErrCorrupt, first+i)
+		}
+		if got := checksum(body[:f.size]); got != f.crc {
+			return nil, fmt.Errorf("segment %q: %w: frame %d has checksum %08x, want %08x", s.key, ErrCorrupt, first+i, got, f.crc)
+		}
+		want := int(min(s.per, s.chunks-int64(first+i)*s.per)) * memfs.ChunkSize
+		raw[i], err = p.z.DecodeAll(body[:f.size], make([]byte, 0, want))
+		if err != nil || len(raw[i]) != want {
+			return nil, fmt.Errorf("segment %q: %w: frame %d does not decompress to %d bytes (%d, %v)", s.key, ErrCorrupt, first+i, want, len(raw[i]), err)
+		}
+		body = body[f.size:]
+	}
+	return raw, nil
+}
+
+// piece reads a piece of an object.
+func (p *Pages) piece(ctx context.Context, key string, off, n int64) ([]byte, error) {
+	var o store.Object
+	var err error
+	if ranges, ok := p.st.(store.RangeGetter); ok {
+		o, err = ranges.GetRange(ctx, key, off, n)
+	} else if o, err = p.st.Get(ctx, key); err == nil {
+		o.Body = o.Body[min(off, int64(len(o.Body))):min(off+n, int64(len(o.Body)))]
+	}
+	if err == nil {
+		p.mu.Lock()
+		p.counts.Requests++
+		p.counts.Bytes += int64(len(o.Body))
+		p.mu.Unlock()
+	}
+	return o.Body, err
+}
