@@ -236,6 +236,26 @@ func TestEvictPassesOverWhatIsWanted(t *testing.T) {
 	}
 }
 
+// TestEvictKnowsWhatWasRead: also before the first eviction, of bytes that were there from the beginning.
+func TestEvictKnowsWhatWasRead(t *testing.T) {
+	f, s, at := New(Options{}), &shelf{}, places{}
+	file := mustOpen(t, f, "a", os.O_RDWR|os.O_CREATE)
+	for i := range int64(8) {
+		file.WriteAt(page(byte(i+1)), i*ChunkSize)
+		at = append(at, s.put(page(byte(i+1))))
+	}
+	check(t, f.Settle(file.Inode(), f.Mark(), at))
+	for range 2 {
+		bring(t, file, s, 1)
+		bring(t, file, s, 6)
+	}
+	bring(t, file, s, 3)
+	f.Evict(Eviction{Budget: 2 * ChunkSize})
+	if got := resident(file); !slices.Equal(got, []int64{1, 6}) {
+		t.Errorf("%v stay", got)
+	}
+}
+
 // TestEvictStays: what is new, kept or not known to be elsewhere stays; steps bound a call.
 func TestEvictStays(t *testing.T) {
 	f, file, s := loaded(t, 8, Options{})

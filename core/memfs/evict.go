@@ -64,7 +64,7 @@ type hand struct {
 
 // Evict turns chunks away until the budget is kept, in turn, as a clock's hand goes over them: those that the origins of their files have
 // as they are, and that were not written since (see Settle). What was read more than once since it came, or since the hand passed, is
-// passed over. It returns how many bytes it has turned away. Views that Extents gave are not valid any more.
+// passed over. It returns how many bytes it has turned away; where all that is resident is new (UnsettledBytes) it goes over all for nothing. Views that Extents gave are not valid any more.
 func (f *FS) Evict(e Eviction) (freed int64) {
 	left := e.Steps
 	if left <= 0 {

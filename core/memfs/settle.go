@@ -18,11 +18,12 @@ func (f *FS) Settle(ino uint64, m Mark, o Origin) error {
 		return pathError("settle", f.pathOf(in), syscall.EINVAL)
 	}
 	in.origin, in.settled = o, uint64(m)
+	in.watch()
 	return nil
 }
 
-// SettleAll says of all files that have an origin that they are at the mark what it has: a tree was loaded. Error: EINVAL if the mark is
-// not in the past.
+// SettleAll says of all files that have an origin that they are at the mark what it has: a tree was loaded. The mark is to be taken before
+// anything else is written over what was loaded. Error: EINVAL if the mark is not in the past.
 func (f *FS) SettleAll(m Mark) error {
 	if uint64(m) >= f.gen {
 		return pathError("settle", "/", syscall.EINVAL)
@@ -30,6 +31,7 @@ func (f *FS) SettleAll(m Mark) error {
 	for _, in := range f.inodes {
 		if in != nil && in.origin != nil && in.born <= uint64(m) {
 			in.settled = max(in.settled, uint64(m))
+			in.watch()
 		}
 	}
 	return nil
