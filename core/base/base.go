@@ -26,6 +26,7 @@
 //	body     frame bytes
 //	         segments count × { layer that it was written for, without base/; empty: as the one before
 //	                            number, chunks, one for each frame × { bytes, CRC32C } }
+//	         boot     count × { segment, frame }: what is wanted until the first rows are there, and fetched together
 //	         entries  count × { kind, path, permissions, mtime in ns,
 //	                            file: size, runs of stored chunks × { chunks skipped, chunks stored, address }
 //	                            symlink: target    hard link: path of an earlier file }
@@ -95,6 +96,12 @@ type WriteOptions struct {
 	// where that layer has them. It must hold exactly what the tree held at that mark. Nil: everything is written.
 	Share *Layer
 	Since memfs.Mark
+	// Pages is the source of src's chunks that are away, and says of those that are not and have an origin where Share has them. Nil:
+	// there are none.
+	Pages *Pages
+	// Boot are addresses of Pages whose frames are to be fetched first when the layer is opened, as far as they stay where they are. Nil:
+	// those of Share.
+	Boot []int64
 	// Rewrite is a file that is written in any case, by canonical path: in src it is another one than in the tree of Since. Empty: none.
 	Rewrite string
 
@@ -135,6 +142,7 @@ type Stats struct {
 	// and was written again to get rid of segments that are hardly used.
 	NewSegments                         int
 	NewBytes, NewRawBytes, CleanedBytes int64
+	ReadBytes                           int64 // of an Open: what was read of StoredBytes
 	// Time summed over the goroutines that were at it.
 	Compress, Upload, Download, Decompress time.Duration
 	Wall                                   time.Duration

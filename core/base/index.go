@@ -41,8 +41,12 @@ const (
 type index struct {
 	frameBytes int
 	segments   []segment
+	boot       []frameRef // in order, each once
 	entries    []entry
 }
+
+// frameRef is a frame of an index.
+type frameRef struct{ segment, frame int }
 
 // segment is an object of frames. All frames but the last are full.
 type segment struct {
@@ -164,6 +168,11 @@ func encodeIndex(x *index) ([]byte, error) {
 			body = binary.AppendUvarint(body, uint64(f.size))
 			body = binary.LittleEndian.AppendUint32(body, f.crc)
 		}
+	}
+	body = binary.AppendUvarint(body, uint64(len(x.boot)))
+	for _, b := range x.boot {
+		body = binary.AppendUvarint(body, uint64(b.segment))
+		body = binary.AppendUvarint(body, uint64(b.frame))
 	}
 	body = binary.AppendUvarint(body, uint64(len(x.entries)))
 	at := int64(0)
@@ -343,6 +352,7 @@ func (d *decoder) index() *index {
 		d.partsOf(x)
 	} else {
 		d.segments(x)
+		d.boot(x)
 	}
 	x.settle()
 	d.entries(x)
@@ -401,6 +411,30 @@ func (d *decoder) frames(x *index, s *segment, n int) {
 	}
 	if size > MaxSegmentBytes+maxStored(x.frameBytes) {
 		d.fail("segment %q has %d bytes", s.key(), size)
+	}
+}
+
+// boot reads the boot set.
+func (d *decoder) boot(x *index) {
+	const least = 2 // bytes of one
+	n := d.count(least)
+	if n == 0 {
+		return
+	}
+	x.boot = make([]frameRef, n)
+	for i := range x.boot {
+		b := frameRef{int(d.number(maxSegments)), int(d.number(maxIndexBytes))}
+		switch {
+		case d.err != nil:
+			return
+		case b.segment >= len(x.segments) || b.frame >= len(x.segments[b.segment].frames):
+			d.fail("frame %d of segment %d is to be read first, and is not there", b.frame, b.segment)
+			return
+		case i > 0 && (b.segment < x.boot[i-1].segment || b.segment == x.boot[i-1].segment && b.frame <= x.boot[i-1].frame):
+			d.fail("frame %d of segment %d is to be read first twice, or out of order", b.frame, b.segment)
+			return
+		}
+		x.boot[i] = b
 	}
 }
 

@@ -23,6 +23,7 @@ func sampleIndex() *index {
 			{layer: Key(3, 5), n: 0, chunks: 2, frames: []frame{{8, 6}}},
 			{layer: Key(0, 0) + "-01ID", n: 7, chunks: 1, frames: []frame{{7, 5}}},
 		},
+		boot: []frameRef{{0, 1}, {2, 0}},
 		entries: []entry{
 			{kind: kindDir, perm: 0o700, mtime: -5},
 			{kind: kindFile, path: "a", perm: 0o600, mtime: 1 << 60, size: 9 * memfs.ChunkSize, runs: []run{{1, 2, 2}, {5, 1, 4}, {6, 1, 0}}},
@@ -73,6 +74,10 @@ func TestIndexContradictions(t *testing.T) {
 		"segment elsewhere":    func(x *index) { x.segments[0].layer = "base/../../other/1-2" },
 		"segment of no epoch":  func(x *index) { x.segments[2].layer = "base/x-2" },
 		"segment number":       func(x *index) { x.segments[2].n = maxSegments },
+		"boot of no segment":   func(x *index) { x.boot[1].segment = 3 },
+		"boot of no frame":     func(x *index) { x.boot[0].frame = 2 },
+		"boot twice":           func(x *index) { x.boot[1] = x.boot[0] },
+		"boot out of order":    func(x *index) { x.boot[0], x.boot[1] = x.boot[1], x.boot[0] },
 		"segment not used":     func(x *index) { x.entries[3].runs = nil },
 		"chunk used twice":     func(x *index) { x.entries[3].runs[0].at = 4 },
 		"runs overlap":         func(x *index) { x.entries[1].runs[2].at = 3 },

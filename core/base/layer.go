@@ -6,7 +6,8 @@ import "blobpglite/core/memfs"
 type Layer struct {
 	key   string
 	index *index
-	size  int64 // of the index object
+	size  int64    // of the index object
+	inos  []uint64 // of the files of a layer that was just written, for each entry; 0: it is none
 }
 
 // Key is the layer's.

@@ -1,6 +1,7 @@
 package base
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,6 +65,7 @@ type Pages struct {
 	order    []frameID // of frames that are there, the one wanted longest ago first
 	kept     int64
 	counts   PageCounts
+	noted    map[frameID]bool // what was wanted since it was made; nil: that is not noted any more
 }
 
 // PageCounts are what Pages has done since it was made.
@@ -115,7 +117,7 @@ func NewPages(st store.Store, o PagesOptions) (*Pages, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pages{st: st, o: o, z: z, ids: map[string]int64{}, frames: map[frameID]*keptFrame{}, flight: semaphore.NewWeighted(int64(o.Parallel))}
+	p := &Pages{st: st, o: o, z: z, ids: map[string]int64{}, frames: map[frameID]*keptFrame{}, noted: map[frameID]bool{}, flight: semaphore.NewWeighted(int64(o.Parallel))}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	return p, nil
 }
@@ -294,6 +296,35 @@ func (p *Pages) give(out []memfs.Fetched, id frameID, raw []byte) []memfs.Fetche
 	return out
 }
 
+// Noted are addresses in the frames that were wanted since the Pages were made, the first time that it is asked: what a wake needs. From
+// then on nothing is noted.
+func (p *Pages) Noted() (addresses []int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id := range p.noted {
+		addresses = append(addresses, id.segment<<addressBits|int64(id.frame)*p.segments[id.segment].per)
+	}
+	p.noted = nil
+	slices.Sort(addresses)
+	return addresses
+}
+
+// refs are the frames of an index that addresses are in.
+func (p *Pages) refs(x *index, addresses []int64) (refs []frameRef) {
+	number := map[string]int{}
+	for i := range x.segments {
+		number[x.segments[i].key()] = i
+	}
+	for _, a := range addresses {
+		key, chunk := p.locate(a)
+		if i, ok := number[key]; ok {
+			refs = append(refs, frameRef{i, int(chunk / x.frameChunks())})
+		}
+	}
+	slices.SortFunc(refs, func(a, b frameRef) int { return cmp.Or(a.segment-b.segment, a.frame-b.frame) })
+	return slices.Compact(refs)
+}
+
 // take gives the frames, those too that are still on their way, and asks for what is neither there nor on its way.
 func (p *Pages) take(wanted []frameID, ahead bool) []*keptFrame {
 	p.mu.Lock()
@@ -302,6 +333,9 @@ func (p *Pages) take(wanted []frameID, ahead bool) []*keptFrame {
 	var ask []frameID
 	for i, id := range wanted {
 		f := p.frames[id]
+		if !ahead && p.noted != nil {
+			p.noted[id] = true
+		}
 		switch {
 		case f == nil:
 			f = &keptFrame{done: make(chan struct{}), ahead: ahead}

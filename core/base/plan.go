@@ -15,11 +15,18 @@ import (
 // them.
 type plan struct {
 	index   index
-	views   [][]byte
-	cleaned int64 // of these, how many the layer before has too
+	views   []view
+	inos    []uint64 // of each entry that is a file; 0: it is none
+	cleaned int64    // of these, how many the layer before has too
 }
 
-func (p *plan) frame(n int) [][]byte {
+// view is a chunk.
+type view struct {
+	data []byte // nil: it is away
+	at   int64  // where Pages has it then
+}
+
+func (p *plan) frame(n int) []view {
 	per := int(p.index.frameChunks())
 	return p.views[n*per : min((n+1)*per, len(p.views))]
 }
@@ -29,7 +36,7 @@ type piece struct {
 	entry int
 	first int64
 	at    int64 // in the layer before; below zero: new
-	views [][]byte
+	views []view
 }
 
 // planner looks at the files.
@@ -37,13 +44,16 @@ type planner struct {
 	src    *memfs.FS
 	o      WriteOptions
 	old    map[string]*entry // of the layer to share with
+	before *index
+	number map[string]int // of before's segments, by their keys
+	inos   []uint64
 	links  map[uint64]string
 	list   []entry
 	pieces []piece
 }
 
 func planTree(src *memfs.FS, o WriteOptions) (*plan, error) {
-	pl := &planner{src: src, o: o, links: map[uint64]string{}, old: map[string]*entry{}}
+	pl := &planner{src: src, o: o, links: map[uint64]string{}, old: map[string]*entry{}, number: map[string]int{}}
 	before := &index{frameBytes: o.FrameBytes}
 	if o.Share.shares() && o.Share.index.frameBytes == o.FrameBytes {
 		before = o.Share.index
@@ -52,7 +62,11 @@ func planTree(src *memfs.FS, o WriteOptions) (*plan, error) {
 				pl.old[e.path] = e
 			}
 		}
+		for i := range before.segments {
+			pl.number[before.segments[i].key()] = i
+		}
 	}
+	pl.before = before
 	err := src.Walk("/", func(path string, info memfs.Info) error {
 		if path != "/" && o.Include != nil && !o.Include(path, info) {
 			if info.IsDir() {
@@ -65,7 +79,7 @@ func planTree(src *memfs.FS, o WriteOptions) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{index: index{frameBytes: o.FrameBytes, entries: pl.list}}
+	p := &plan{index: index{frameBytes: o.FrameBytes, entries: pl.list}, inos: pl.inos}
 	p.place(before, pl.pieces, o)
 	return p, nil
 }
@@ -85,8 +99,9 @@ func (pl *planner) add(path string, info memfs.Info) (err error) {
 			pl.links[info.Ino] = e.path
 		}
 	}
-	pl.list = append(pl.list, e)
+	pl.list, pl.inos = append(pl.list, e), append(pl.inos, 0)
 	if file {
+		pl.inos[len(pl.inos)-1] = info.Ino
 		return pl.addFile(path, pl.old[e.path])
 	}
 	return err
@@ -110,21 +125,38 @@ func (pl *planner) addFile(path string, old *entry) error {
 		}
 	}
 	var zeros [memfs.ChunkSize]byte
-	for off, data := range f.Extents() {
-		chunk := off / memfs.ChunkSize
+	for c := range f.Pieces() {
+		chunk := c.Off / memfs.ChunkSize
 		if chunk >= first && chunk < end {
 			continue
 		}
-		at := before.find(chunk)
-		if at < 0 && bytes.Equal(data, zeros[:len(data)]) {
+		at := int64(-1)
+		switch {
+		case path == pl.o.Rewrite:
+		case c.Address >= 0 && pl.o.Pages != nil:
+			at = pl.shared(c.Address)
+		default:
+			at = before.find(chunk)
+		}
+		if at < 0 && c.Data != nil && bytes.Equal(c.Data, zeros[:len(c.Data)]) {
 			continue
 		}
-		pl.addChunk(chunk, at, data)
+		pl.addChunk(chunk, at, view{data: c.Data, at: c.Address})
 	}
 	return f.Close()
 }
 
-func (pl *planner) addChunk(chunk, at int64, data []byte) {
+// shared is the address in the layer before of a chunk of Pages; below zero: it does not have it.
+func (pl *planner) shared(address int64) int64 {
+	key, chunk := pl.o.Pages.locate(address)
+	i, ok := pl.number[key]
+	if !ok {
+		return -1
+	}
+	return pl.before.segments[i].first + chunk
+}
+
+func (pl *planner) addChunk(chunk, at int64, data view) {
 	entry := len(pl.list) - 1
 	if n := len(pl.pieces); n > 0 {
 		last := &pl.pieces[n-1]
@@ -134,7 +166,7 @@ func (pl *planner) addChunk(chunk, at int64, data []byte) {
 			return
 		}
 	}
-	pl.pieces = append(pl.pieces, piece{entry: entry, first: chunk, at: at, views: [][]byte{data}})
+	pl.pieces = append(pl.pieces, piece{entry: entry, first: chunk, at: at, views: []view{data}})
 }
 
 // lookup finds chunks of one file in the layer before. It is asked in ascending order.
@@ -183,6 +215,7 @@ func (p *plan) place(before *index, pieces []piece, o WriteOptions) {
 		s.first = p.index.end()
 		p.index.segments = append(p.index.segments, s)
 	}
+	p.bootOf(before, o)
 	next := p.index.end()
 	for _, c := range pieces {
 		e := &p.index.entries[c.entry]
@@ -202,6 +235,23 @@ func (p *plan) place(before *index, pieces []piece, o WriteOptions) {
 			}
 			first, views = first+n, views[n:]
 		})
+	}
+}
+
+// bootOf makes the boot set: of frames in segments that are kept.
+func (p *plan) bootOf(before *index, o WriteOptions) {
+	refs := before.boot
+	if o.Boot != nil && o.Pages != nil {
+		refs = o.Pages.refs(before, o.Boot)
+	}
+	number := map[string]int{}
+	for i := range p.index.segments {
+		number[p.index.segments[i].key()] = i
+	}
+	for _, ref := range refs {
+		if i, kept := number[before.segments[ref.segment].key()]; kept {
+			p.index.boot = append(p.index.boot, frameRef{i, ref.frame})
+		}
 	}
 }
 

@@ -70,7 +70,7 @@ func write(ctx context.Context, st store.Store, key string, src *memfs.FS, o Wri
 	if err := o.Hook.Fire(ctx, point.BaseAfterIndex); err != nil {
 		return nil, Stats{}, err
 	}
-	l := &Layer{key: key, index: &p.index, size: int64(len(object))}
+	l := &Layer{key: key, index: &p.index, size: int64(len(object)), inos: p.inos}
 	stats.objects(l)
 	stats.NewSegments, stats.NewBytes = stats.Segments-kept, l.size
 	for _, s := range p.index.segments[kept:] {
@@ -102,6 +102,7 @@ type writer struct {
 type job struct {
 	frame int
 	out   []byte
+	err   error
 	ready chan struct{}
 }
 
@@ -145,7 +146,7 @@ func (w *writer) segments(ctx context.Context) error {
 		return nil
 	})
 	for range cpus() {
-		g.Go(func() error { w.compress(z, work); return nil })
+		g.Go(func() error { w.compress(ctx, z, work); return nil })
 	}
 	uploads, buffers := make(chan upload), make(chan []byte, w.o.Parallel+1)
 	for range w.o.Parallel + 1 {
@@ -181,14 +182,24 @@ func receive[T any](ctx context.Context, c <-chan T) (T, bool) {
 	}
 }
 
-func (w *writer) compress(z *zstd.Encoder, work <-chan *job) {
+func (w *writer) compress(ctx context.Context, z *zstd.Encoder, work <-chan *job) {
 	raw := make([]byte, 0, w.o.FrameBytes)
 	for j := range work {
+		views := w.plan.frame(j.frame)
+		away, err := bring(ctx, w.o.Pages, views)
+		if j.err = err; err != nil {
+			j.ready <- struct{}{}
+			continue
+		}
 		began := w.o.Clock.Monotonic()
 		raw = raw[:0]
-		for _, view := range w.plan.frame(j.frame) {
-			raw = append(raw, view...)
-			if pad := memfs.ChunkSize - len(view); pad > 0 {
+		for _, view := range views {
+			data := view.data
+			if data == nil {
+				data = away[view.at][:]
+			}
+			raw = append(raw, data...)
+			if pad := memfs.ChunkSize - len(data); pad > 0 {
 				raw = raw[:len(raw)+pad]
 				clear(raw[len(raw)-pad:])
 			}
@@ -220,6 +231,9 @@ func (w *writer) assemble(ctx context.Context, ordered <-chan *job, idle chan<- 
 	}
 	for j := range ordered {
 		<-j.ready
+		if j.err != nil {
+			return fmt.Errorf("bring what is away: %w", j.err)
+		}
 		if open != nil && int64(len(body)+len(j.out)) > w.o.SegmentBytes {
 			if err := flush(); err != nil {
 				return err

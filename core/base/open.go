@@ -1,0 +1,212 @@
+package base
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"blobpglite/core/memfs"
+	"blobpglite/core/store"
+)
+
+// openBatch is how many chunks Open asks for at once: 16 MiB.
+const openBatch = 2048
+
+// Open makes the tree of a layer in dst, which must be empty, and reads of it only the files that keep says: the chunks of all others are
+// away, and p is their memfs.Source. What is in the tree counts as clean as of the mark that it returns, behind which it may be changed.
+// Stats are of what was read. On an error dst is useless.
+//
+// Errors: as of Read.
+func Open(ctx context.Context, p *Pages, key string, dst *memfs.FS, keep func(path string) bool) (*Layer, memfs.Mark, Stats, error) {
+	l, mark, stats, err := open(ctx, p, key, dst, keep)
+	if err != nil {
+		return nil, 0, Stats{}, fmt.Errorf("open layer %q: %w", key, err)
+	}
+	return l, mark, stats, nil
+}
+
+func open(ctx context.Context, p *Pages, key string, dst *memfs.FS, keep func(path string) bool) (*Layer, memfs.Mark, Stats, error) {
+	if names, err := dst.ReadDir("/"); err != nil || len(names) > 0 {
+		return nil, 0, Stats{}, errors.Join(fmt.Errorf("%w: the tree to open in holds %d names", store.ErrInvalid, len(names)), err)
+	}
+	began, before := p.o.Clock.Monotonic(), p.Counts()
+	l, err := readIndex(ctx, p.st, key)
+	if err != nil {
+		return nil, 0, Stats{}, err
+	}
+	o := &opener{p: p, index: l.index, ids: p.add(l.index), keep: keep, reader: reader{index: l.index}}
+	p.Ahead(o.bootAddresses())
+	err = o.makeTree(dst)
+	if err == nil {
+		err = o.fetch(ctx)
+	}
+	if err = errors.Join(err, o.closeFiles()); err == nil {
+		err = o.setTimes(dst)
+	}
+	mark := dst.Mark()
+	if err == nil {
+		err = dst.SettleAll(mark)
+	}
+	stats := Stats{Files: l.index.files(), RawBytes: l.RawBytes(), Download: p.o.Clock.Monotonic() - began, Wall: p.o.Clock.Monotonic() - began}
+	stats.objects(l)
+	stats.ReadBytes = p.Counts().Bytes - before.Bytes + l.size
+	return l, mark, stats, err
+}
+
+// opener is a reader that leaves most chunks where they are.
+type opener struct {
+	reader
+	p      *Pages
+	index  *index
+	ids    []int64
+	keep   func(string) bool
+	wanted []place
+}
+
+// place is a chunk of a file that is read at once.
+type place struct {
+	file    *memfs.File
+	chunk   int64
+	address int64
+}
+
+// bootAddresses are in the frames of the boot set.
+func (o *opener) bootAddresses() (addresses []int64) {
+	for _, b := range o.index.boot {
+		addresses = append(addresses, o.ids[b.segment]<<addressBits|int64(b.frame)*o.index.frameChunks())
+	}
+	return addresses
+}
+
+func (o *opener) makeTree(dst *memfs.FS) error {
+	if err := o.reader.makeTree(dst); err != nil {
+		return err
+	}
+	next := 0
+	for i := range o.index.entries {
+		e := &o.index.entries[i]
+		if e.kind != kindFile {
+			continue
+		}
+		f := o.files[next]
+		next++
+		if err := o.place(f, "/"+e.path, originOf(o.index, o.ids, e)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// place says where a file's chunks are.
+func (o *opener) place(f *memfs.File, path string, origin *origin) error {
+	kept := o.keep(path)
+	for _, r := range origin.runs {
+		if err := f.InstallAway(r.first, r.count); err != nil {
+			return err
+		}
+		for i := range r.count {
+			if kept {
+				o.wanted = append(o.wanted, place{f, r.first + i, r.at + i})
+			}
+		}
+	}
+	return f.SetOrigin(origin)
+}
+
+// fetch puts in place what is read at once: all of it is asked for together, and used in the order in which it is stored.
+func (o *opener) fetch(ctx context.Context) error {
+	slices.SortFunc(o.wanted, func(a, b place) int { return cmp.Compare(a.address, b.address) })
+	for batch := range slices.Chunk(o.wanted, openBatch) {
+		addresses := make([]int64, len(batch))
+		for i, w := range batch {
+			addresses[i] = w.address
+		}
+		got, err := o.p.Fetch(ctx, addresses)
+		if err != nil {
+			return err
+		}
+		data := make(map[int64]*[memfs.ChunkSize]byte, len(got))
+		for _, g := range got {
+			data[g.Address] = g.Data
+		}
+		for _, w := range batch {
+			if !w.file.Arrived(w.chunk, w.address, data[w.address]) {
+				return fmt.Errorf("%w: chunk %d of %s did not arrive", ErrCorrupt, w.chunk, w.file.Path())
+			}
+		}
+	}
+	return nil
+}
+
+// origin is where a file's chunks are, by addresses of Pages.
+type origin struct{ runs []run }
+
+// Address implements memfs.Origin.
+func (o *origin) Address(chunk int64) int64 {
+	i, found := slices.BinarySearchFunc(o.runs, chunk, func(r run, chunk int64) int { return cmp.Compare(r.first, chunk) })
+	if !found {
+		i--
+	}
+	if i < 0 || chunk >= o.runs[i].first+o.runs[i].count {
+		return memfs.Nowhere
+	}
+	return o.runs[i].at + chunk - o.runs[i].first
+}
+
+// originOf is where an index has a file.
+func originOf(x *index, ids []int64, e *entry) *origin {
+	o := &origin{}
+	for _, r := range e.runs {
+		first := r.first
+		x.split(r.at, r.count, func(segment int, at, n int64) {
+			o.runs = append(o.runs, run{first: first, count: n, at: ids[segment]<<addressBits | (at - x.segments[segment].first)})
+			first += n
+		})
+	}
+	return o
+}
+
+// Origins says where a layer that was just written has each file, by the file's number in the tree that it was written of.
+func (l *Layer) Origins(p *Pages) iter.Seq2[uint64, memfs.Origin] {
+	ids := p.add(l.index)
+	return func(yield func(uint64, memfs.Origin) bool) {
+		for i, ino := range l.inos {
+			if ino != 0 && !yield(ino, originOf(l.index, ids, &l.index.entries[i])) {
+				return
+			}
+		}
+	}
+}
+
+// missing waits for nothing: it is what a frame's chunks lack that are not in memory.
+func missing(views []view) (addresses []int64) {
+	for _, v := range views {
+		if v.data == nil {
+			addresses = append(addresses, v.at)
+		}
+	}
+	return addresses
+}
+
+// bring gives the bytes of chunks that are away.
+func bring(ctx context.Context, p *Pages, views []view) (map[int64]*[memfs.ChunkSize]byte, error) {
+	addresses := missing(views)
+	if len(addresses) == 0 {
+		return nil, nil
+	}
+	if p == nil {
+		return nil, fmt.Errorf("%w: chunks are away, and nobody has them", store.ErrInvalid)
+	}
+	got, err := p.Fetch(ctx, addresses)
+	if err != nil {
+		return nil, err
+	}
+	data := make(map[int64]*[memfs.ChunkSize]byte, len(got))
+	for _, g := range got {
+		data[g.Address] = g.Data
+	}
+	return data, nil
+}
