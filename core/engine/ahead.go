@@ -5,7 +5,9 @@ import (
 	"sync"
 
 	"blobpglite/core/base"
+	"blobpglite/core/manifest"
 	"blobpglite/core/memfs"
+	"blobpglite/core/pglite"
 )
 
 // ahead is a layer that is fetched before it is certain that it is the one to be restored: beside the lease and the fence.
@@ -33,23 +35,28 @@ type taken struct {
 	at    memfs.Mark
 }
 
-// fetchLayer reads a layer into files.
-func (e *Engine) fetchLayer(ctx context.Context, key string) (r restored, err error) {
+// fetchLayer reads a layer into files, or, of one that is large, what is wanted first.
+func (e *Engine) fetchLayer(ctx context.Context, l manifest.Layer) (r restored, err error) {
 	r.data = memfs.New(memfs.Options{Now: e.o.Clock.Now})
+	if e.pages != nil && l.RawBytes > eagerBytes {
+		r.taken.layer, r.taken.at, r.stats, err = base.Open(ctx, e.pages, l.Key, r.data, pglite.KeepResident)
+		return r, err
+	}
+	key := l.Key
 	r.taken.layer, r.stats, err = base.Read(ctx, e.o.Store, key, r.data, base.ReadOptions{Clock: e.o.Clock})
 	r.taken.at = r.data.Mark()
 	return r, err
 }
 
 // begin fetches a layer.
-func (a *ahead) begin(ctx context.Context, e *Engine, key string) {
+func (a *ahead) begin(ctx context.Context, e *Engine, l manifest.Layer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	ctx, a.stop = context.WithCancel(ctx)
-	a.key, a.done = key, make(chan struct{})
+	a.key, a.done = l.Key, make(chan struct{})
 	go func() {
 		defer close(a.done)
-		a.got, a.err = e.fetchLayer(ctx, key)
+		a.got, a.err = e.fetchLayer(ctx, l)
 	}()
 }
 

@@ -78,6 +78,9 @@ func (m *logMode) wanted() bool {
 
 // due says whether a wanted layer is to be taken now.
 func (m *logMode) due() bool {
+	if m.cache.isCrowded() {
+		return true
+	}
 	if !m.wanted() {
 		return false
 	}
@@ -212,6 +215,9 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) error {
 		return err
 	}
 	o.Share, o.Since, o.Hook, o.Clock = m.taken.layer, m.taken.at, m.o.Hook, m.o.Clock
+	if m.cache != nil {
+		o.Pages, o.Boot = m.cache.pages, m.cache.first()
+	}
 	key := base.Key(m.opened.Epoch, at.Seq)
 	layer, stats, err := base.Write(ctx, m.o.Store, key, c.files, o)
 	if err != nil {
@@ -232,6 +238,7 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) error {
 	if n := len(now.Layers); n > 0 && now.Layers[n-1].Key == key {
 		m.taken = taken{layer, c.mark}
 		m.learnt.Layer(key, layer.Segments())
+		return m.cache.settle(layer, c.mark)
 	}
 	return nil
 }

@@ -41,6 +41,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"blobpglite/core/base"
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
 	"blobpglite/core/pglite"
@@ -114,8 +115,9 @@ type Engine struct {
 	server  server
 	desk    desk
 	opened  OpenStats
-	ahead   ahead      // while it opens
-	loading sync.Mutex // guards o.Runtime, while it opens
+	ahead   ahead       // while it opens
+	pages   *base.Pages // where files are that are away; nil: none is
+	loading sync.Mutex  // guards o.Runtime, while it opens
 
 	unlogged unlogged
 	logBytes atomic.Int64 // written to pg_wal since the opening
@@ -261,4 +263,7 @@ func (e *Engine) Abandon() {
 func (e *Engine) stopped() {
 	e.server.kill()
 	e.server.watching.Wait()
+	if e.pages != nil {
+		e.pages.Close()
+	}
 }

@@ -28,6 +28,7 @@ type logMode struct {
 	fence   uint64      // seq of our fence: everything we append is above it
 	hasBase atomic.Bool // the manifest names a layer; before, there is none to replay records on
 	initial cut         // of a new database: what its first layer holds
+	cache   *cache      // nil: everything is in memory
 	taken   taken       // the last layer that this writer has restored or taken; for who takes layers
 
 	// Under the cluster's lock.
@@ -63,6 +64,21 @@ type logMode struct {
 
 // openLog opens in mode log.
 func (e *Engine) openLog(ctx context.Context) error {
+	m := &logMode{o: &e.o, e: e, restoreRate: restoreRate}
+	var err error
+	if m.cache, err = newCache(m); err != nil {
+		return err
+	}
+	if m.cache != nil {
+		e.pages = m.cache.pages
+	}
+	if err = e.openLogWith(ctx, m); err != nil && e.pages != nil {
+		e.pages.Close()
+	}
+	return err
+}
+
+func (e *Engine) openLogWith(ctx context.Context, m *logMode) error {
 	opened, err := takeover.Open(ctx, takeover.Options{
 		Store: e.o.Store, Writer: e.o.Writer, Process: e.o.process(), Address: e.o.Address, LeaseTTL: e.o.LeaseTTL, AcquireTimeout: e.o.AcquireTimeout,
 		Create: e.o.Create, Postgres: pglite.PostgresVersion, Retain: e.o.Retain, BeforeCreate: e.beforeCreate, Check: e.o.checkVersion,
@@ -74,7 +90,7 @@ func (e *Engine) openLog(ctx context.Context) error {
 		Deadline: e.o.CommitDeadline, Clock: e.o.Clock, Hook: e.o.Hook,
 		Ahead: func(m manifest.Manifest) {
 			if n := len(m.Layers); n > 0 {
-				e.ahead.begin(ctx, e, m.Layers[n-1].Key)
+				e.ahead.begin(ctx, e, m.Layers[n-1])
 			}
 		},
 	})
@@ -95,7 +111,7 @@ func (e *Engine) openLog(ctx context.Context) error {
 			"kept", kept.String(), "given", e.o.Retain.String())
 	}
 	e.opened.Lease, e.opened.Manifest, e.opened.Claim = opened.LeaseTime, opened.ReadTime, opened.FenceTime
-	m := &logMode{o: &e.o, e: e, opened: opened, fence: opened.Log.Tail().Seq, restoreRate: restoreRate}
+	m.opened, m.fence = opened, opened.Log.Tail().Seq
 	m.ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
 	m.layerCtx, m.stopLayer = context.WithCancel(m.ctx)
 	m.log = newLogWriter(e.o.Clock, opened.Log.Tail(), m.append)
@@ -109,6 +125,10 @@ func (e *Engine) openLog(ctx context.Context) error {
 	opened.Records = nil
 	m.lastFlush = e.o.Clock.Monotonic()
 	m.background.Go(func() { m.log.ship(m.ctx, func(err error) { _ = e.fail(fmt.Errorf("commit: %w", err)) }) })
+	if m.cache != nil {
+		m.background.Go(func() { m.cache.run(m.ctx) })
+		m.background.Go(func() { m.cache.hydrate(m.ctx) })
+	}
 	return nil
 }
 
@@ -185,6 +205,7 @@ func (m *logMode) watch(data *memfs.FS) {
 	data.SetHooks(memfs.Hooks{
 		Write: func(name string, off int64, p []byte) {
 			m.e.countLog(name, off, p)
+			m.cache.wrote(len(p))
 			c.write(name, off, p)
 		},
 		Rename: c.rename,

@@ -229,7 +229,7 @@ func (e *Engine) readLayer(ctx context.Context, m manifest.Manifest) (restored, 
 	layer := m.Layers[len(m.Layers)-1]
 	r, err := e.ahead.take(ctx, layer.Key)
 	if r.data == nil && err == nil {
-		r, err = e.fetchLayer(ctx, layer.Key)
+		r, err = e.fetchLayer(ctx, layer)
 	}
 	if err != nil {
 		return r, fmt.Errorf("restore layer %s: %w", layer.Key, err)

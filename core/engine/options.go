@@ -124,6 +124,9 @@ type Options struct {
 	Password string
 	// MaxBytes bounds the data directory; beyond it PostgreSQL reports a full disk (53100). Zero: no bound.
 	MaxBytes int64
+	// Cache is how much of the database's files is kept in memory, in mode log, at least LeastCache. What is beyond it stays in the bucket
+	// until PostgreSQL reads it. Zero: everything is read at the opening, and stays in memory.
+	Cache int64
 	// MemoryLimit and Settings are the cluster's; see pglite.ClusterOptions. StatementTimeout is PostgreSQL's statement_timeout
 	// where Settings has none; zero: none.
 	MemoryLimit      int64
@@ -141,6 +144,9 @@ func (o *Options) fill() error {
 		return errors.New("open a database: no runtime given")
 	case o.Store == nil:
 		return errors.New("open a database: no store given")
+	}
+	if o.Cache != 0 && o.Cache < LeastCache {
+		return fmt.Errorf("open a database: a cache of %d bytes is too small for PostgreSQL's own files: the least is %d", o.Cache, LeastCache)
 	}
 	if err := pglite.CheckSettings(o.Settings); err != nil {
 		return fmt.Errorf("open a database: %w", err)

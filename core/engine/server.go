@@ -66,6 +66,9 @@ func (e *Engine) boot(ctx context.Context, data *memfs.FS, records []wal.Record)
 		return nil, err
 	}
 	o := e.o.cluster(data)
+	if e.pages != nil {
+		o.Source = e.pages
+	}
 	o.Mark = func(p *pglite.Process, inBlock bool) uint64 { return uint64(e.commits.mark(p, inBlock)) }
 	c, err := e.o.Runtime.StartCluster(ctx, o)
 	if err != nil {

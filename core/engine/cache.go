@@ -1,0 +1,202 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"blobpglite/core/base"
+	"blobpglite/core/memfs"
+	"blobpglite/core/pglite"
+)
+
+// cache keeps what is in memory of a database's files within Options.Cache. Pages that a published layer has are turned away when they have
+// not been read for long, and fetched again when PostgreSQL reads them; those that no layer has stay, and when they fill a quarter of
+// it a layer is due.
+//
+//	opening ──► files outside of tables and indexes, the boot set ──► first rows ──► the rest, behind them, if it fits
+//	          PostgreSQL reads ──► not there: fetched (base.Pages) ──► wake ──► evict, under the cluster's lock
+//	          PostgreSQL writes ──► wake ──► evict, or a layer ──► what it holds may go
+//
+// Nil: everything is read when the database is opened, and stays.
+type cache struct {
+	m       *logMode
+	budget  int64
+	pages   *base.Pages
+	wake    chan struct{}
+	written atomic.Int64 // since unsettled was looked at
+	crowded atomic.Bool  // pages that no layer has fill a quarter
+
+	mu   sync.Mutex
+	boot []int64 // what this life wanted first
+}
+
+const (
+	// eagerBytes: a database that is no larger is read as a whole when it is opened, in as many requests.
+	eagerBytes = 32 << 20
+	// LeastCache is the least that Options.Cache may be: PostgreSQL's own files, and room for statements at work.
+	LeastCache = 48 << 20
+
+	evictSteps   = 16 << 10 // chunks that are looked at with the lock in hand
+	wakeBytes    = 1 << 20  // written, until it is looked at what is in memory
+	hydrateBytes = 4 << 20  // fetched at once behind the first rows
+	keepBytes    = 32 << 20 // of what was fetched, the boot set included
+	// firstRows is how long after its start what PostgreSQL wants is what a wake wants.
+	firstRows = 2 * time.Second
+)
+
+// newCache is what o.Cache asks for; nil: nothing.
+func newCache(m *logMode) (*cache, error) {
+	if m.o.Cache == 0 {
+		return nil, nil
+	}
+	c := &cache{m: m, budget: m.o.Cache, wake: make(chan struct{}, 1)}
+	var err error
+	c.pages, err = base.NewPages(m.o.Store, base.PagesOptions{KeepBytes: min(keepBytes, m.o.Cache/4), Clock: m.o.Clock, Fetched: func(int64) { c.poke() }})
+	return c, err
+}
+
+// poke has it looked at what is in memory.
+func (c *cache) poke() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// wrote is told what PostgreSQL writes.
+func (c *cache) wrote(n int) {
+	if c != nil && c.written.Add(int64(n))%wakeBytes < int64(n) {
+		c.poke()
+	}
+}
+
+// isCrowded says whether a layer is due so that pages can be turned away.
+func (c *cache) isCrowded() bool { return c != nil && c.crowded.Load() }
+
+// run keeps the budget until ctx ends.
+func (c *cache) run(ctx context.Context) {
+	for {
+		select {
+		case <-c.wake:
+		case <-ctx.Done():
+			return
+		}
+		for c.step() && ctx.Err() == nil {
+		}
+		if c.isCrowded() {
+			c.m.consider()
+		}
+	}
+}
+
+// step turns some pages away. It says whether there is more to do at once.
+func (c *cache) step() (more bool) {
+	err := c.m.e.server.locked(func(cluster *pglite.Cluster) {
+		data := cluster.Data()
+		freed := int64(0)
+		if data.ResidentBytes() > c.budget {
+			freed = data.Evict(memfs.Eviction{Budget: c.budget - c.budget/16, Steps: evictSteps, Keep: pglite.KeepResident})
+		}
+		over := data.ResidentBytes() > c.budget
+		if more = over && freed > 0; !more && (over || c.written.Load() > c.budget/16) {
+			c.written.Store(0)
+			c.crowded.Store(data.UnsettledBytes() > c.budget/4)
+		}
+	})
+	return err == nil && more
+}
+
+// settle says of all files that they are where a layer has them that was published: what was not written since its cut may be turned away. An
+// error means that pages may still be where older layers have them, so that these must stay.
+func (c *cache) settle(l *base.Layer, at memfs.Mark) error {
+	if c == nil {
+		return nil
+	}
+	var failed error
+	err := c.m.e.server.locked(func(cluster *pglite.Cluster) {
+		for ino, origin := range l.Origins(c.pages) {
+			if err := cluster.Data().Settle(ino, at, origin); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				failed = errors.Join(failed, err)
+			}
+		}
+	})
+	if failed != nil {
+		return fmt.Errorf("note where the pages of layer %s are: %w", l.Key(), failed)
+	}
+	if err != nil { // it has ended
+		return nil
+	}
+	c.crowded.Store(false)
+	c.poke()
+	return nil
+}
+
+// first is what this life wanted until its first rows were there; nil: nothing that was not in memory.
+func (c *cache) first() []int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if noted := c.pages.Noted(); len(noted) > 0 {
+		c.boot = noted[:min(len(noted), keepBytes/base.DefaultFrameBytes)]
+	}
+	return c.boot
+}
+
+// hydrate brings the rest of the files behind the first rows, one piece after the other, as long as there is room.
+func (c *cache) hydrate(ctx context.Context) {
+	if c.m.o.Clock.Sleep(ctx, firstRows) != nil {
+		return
+	}
+	c.first()
+	var paths []string
+	_ = c.m.e.server.locked(func(cluster *pglite.Cluster) {
+		_ = cluster.Data().Walk("/", func(path string, i memfs.Info) error {
+			if i.IsRegular() && i.Away > 0 {
+				paths = append(paths, path)
+			}
+			return nil
+		})
+	})
+	for _, path := range paths {
+		for off := int64(0); off >= 0 && ctx.Err() == nil; {
+			off = c.hydratePiece(ctx, path, off)
+		}
+	}
+}
+
+// hydratePiece brings a piece of a file, and says where the next one begins; below zero: there is none, or no room.
+func (c *cache) hydratePiece(ctx context.Context, path string, off int64) (next int64) {
+	var missing []memfs.Away
+	next = -1
+	with := func(use func(*memfs.FS, *memfs.File)) {
+		_ = c.m.e.server.locked(func(cluster *pglite.Cluster) {
+			data := cluster.Data()
+			f, err := data.Open(path, os.O_RDONLY, 0)
+			if err != nil {
+				return
+			}
+			use(data, f)
+			_ = f.Close()
+		})
+	}
+	with(func(data *memfs.FS, f *memfs.File) {
+		if data.ResidentBytes()+hydrateBytes > c.budget-c.budget/8 || off >= f.Stat().Size {
+			return
+		}
+		missing, next = f.Missing(off, hydrateBytes), off+hydrateBytes
+	})
+	if len(missing) == 0 {
+		return next
+	}
+	got, err := memfs.Get(ctx, c.pages, missing)
+	if err != nil {
+		return -1
+	}
+	with(func(_ *memfs.FS, f *memfs.File) { f.Fill(missing, got) })
+	return next
+}

@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/pglite"
+	"blobpglite/core/store"
+	"blobpglite/core/store/mem"
+	"blobpglite/core/takeover"
+)
+
+// cached are options of an engine that keeps little in memory.
+func cached(o *Options) {
+	o.Cache, o.RestoreBudget = LeastCache, -1
+	o.Settings = map[string]string{"shared_buffers": "4MB"}
+}
+
+// large makes a database of some 100 MB of rows that do not compress to nothing.
+func large(t *testing.T, st store.Store) {
+	t.Helper()
+	e := open(t, st, inLog, func(o *Options) { o.RestoreBudget = -1 })
+	must(t, e, "CREATE TABLE t (id int, n int, pad text)")
+	must(t, e, "INSERT INTO t SELECT g, 0, (SELECT string_agg(md5((g * 31 + i)::text), '') FROM generate_series(1, 24) i) FROM generate_series(1, 100000) g")
+	must(t, e, "ALTER TABLE t ADD PRIMARY KEY (id)")
+	must(t, e, "VACUUM (ANALYZE) t")
+	if err := e.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// memory is what an engine's files have in memory, and how much is away.
+func memory(t *testing.T, e *Engine) (resident, away int64) {
+	t.Helper()
+	if err := e.server.locked(func(c *pglite.Cluster) { resident, away = c.Data().ResidentBytes(), c.Data().AwayBytes() }); err != nil {
+		t.Fatal(err)
+	}
+	return resident, away
+}
+
+// waitUntil looks again and again; the time limit of the tests is its own.
+func waitUntil(t *testing.T, ok func() bool) {
+	t.Helper()
+	for !ok() {
+		if err := clock.System().Sleep(t.Context(), time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestCache: a database that is larger than what may be in memory opens by little of it, is read, written, and taken layers of, ends by
+// crashes, and holds what one holds that is in memory as a whole.
+func TestCache(t *testing.T) {
+	const seed = 20261129
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	st := store.Count(mem.New(mem.Options{}))
+	large(t, st)
+	sum := int64(0)
+	for life := range 4 {
+		before := st.Ops().BytesDown
+		e := open(t, st, inLog, cached)
+		if got := must(t, e, "SELECT pad FROM t WHERE id = 4711"); len(got) != 24*32 {
+			t.Fatalf("%d bytes", len(got))
+		}
+		opened := e.Opened()
+		if read := st.Ops().BytesDown - before; opened.Stored < 20<<20 || read*2 > opened.Stored {
+			t.Errorf("life %d: the first row took %d bytes of %d", life, read, opened.Stored)
+		}
+		if _, away := memory(t, e); away < 40<<20 {
+			t.Errorf("life %d: %d bytes are away", life, away)
+		}
+		for range 3 {
+			for range 40 {
+				n := rng.IntN(100)
+				sum += int64(n)
+				must(t, e, fmt.Sprintf("UPDATE t SET n = n + %d WHERE id = %d", n, 1+rng.IntN(100_000)))
+			}
+			if got := must(t, e, "SELECT count(*) || ' ' || sum(n) || ' ' || sum(length(pad)) FROM t"); got != fmt.Sprintf("100000 %d 76800000", sum) {
+				t.Fatalf("life %d: %s, the sum is %d", life, got, sum)
+			}
+			if err := e.Compact(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			waitUntil(t, func() bool { resident, _ := memory(t, e); return resident <= LeastCache+hydrateBytes })
+		}
+		e.Abandon()
+		if _, err := takeover.VerifyWith(t.Context(), st, takeover.VerifyOptions{Deep: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := open(t, st, inLog)
+	if got := must(t, e, "SELECT count(*) || ' ' || sum(n) || ' ' || sum(length(pad)) FROM t"); got != fmt.Sprintf("100000 %d 76800000", sum) {
+		t.Errorf("all in memory: %s, the sum is %d", got, sum)
+	}
+}
+
+// outage is a store whose pages cannot be read while it is on.
+type outage struct {
+	store.Store
+	on chan bool
+}
+
+func (o *outage) Get(ctx context.Context, key string) (store.Object, error) {
+	if on := <-o.on; true {
+		o.on <- on
+		if on && strings.HasPrefix(key, "page/") {
+			return store.Object{}, &store.OpError{Op: "get", Key: key, Err: store.ErrDenied}
+		}
+	}
+	return o.Store.Get(ctx, key)
+}
+
+// TestCacheOutage: what cannot be read is an error of the statement, which works when the bucket does.
+func TestCacheOutage(t *testing.T) {
+	st := &outage{Store: mem.New(mem.Options{}), on: make(chan bool, 1)}
+	st.on <- false
+	large(t, st)
+	e := open(t, st, inLog, cached)
+	must(t, e, "SELECT 1")
+	<-st.on
+	st.on <- true
+	if _, err := e.Query(t.Context(), "SELECT sum(length(pad)) FROM t"); err == nil || !strings.Contains(err.Error(), "58030") {
+		t.Errorf("while it is out: %v", err)
+	}
+	must(t, e, "SELECT 1")
+	<-st.on
+	st.on <- false
+	if got := must(t, e, "SELECT sum(length(pad)) FROM t"); got != "76800000" {
+		t.Errorf("afterwards: %s", got)
+	}
+}
+
+// TestCacheTooSmall: the least that works is told.
+func TestCacheTooSmall(t *testing.T) {
+	_, err := tryOpen(t, mem.New(mem.Options{}), inLog, func(o *Options) { o.Cache = LeastCache - 1 })
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprint(LeastCache)) {
+		t.Errorf("%v", err)
+	}
+}
