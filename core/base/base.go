@@ -99,8 +99,8 @@ type WriteOptions struct {
 	// Pages is the source of src's chunks that are away, and says of those that are not and have an origin where Share has them. Nil:
 	// there are none.
 	Pages *Pages
-	// Boot are addresses of Pages whose frames are to be fetched first when the layer is opened, as far as they stay where they are. Nil:
-	// those of Share.
+	// Boot are addresses of Pages whose frames are to be fetched first when the layer is opened, and what takes the place of chunks in
+	// them. Nil: those of Share.
 	Boot []int64
 	// Rewrite is a file that is written in any case, by canonical path: in src it is another one than in the tree of Since. Empty: none.
 	Rewrite string

@@ -33,8 +33,8 @@ type PagesOptions struct {
 const (
 	// DefaultPagesParallel of PagesOptions.
 	DefaultPagesParallel = 32
-	// DefaultKeepBytes of PagesOptions: some windows of reading ahead.
-	DefaultKeepBytes = 16 << 20
+	// DefaultKeepBytes of PagesOptions: two windows of reading ahead that keep as many requests under way as an eager restore does.
+	DefaultKeepBytes = 64 << 20
 	// DefaultPatience of PagesOptions.
 	DefaultPatience = 20 * time.Second
 
@@ -245,6 +245,9 @@ func (p *Pages) Ahead(addresses []int64) {
 	}
 }
 
+// Room implements memfs.RoomySource.
+func (p *Pages) Room() int64 { return p.o.KeepBytes / 2 }
+
 func (p *Pages) allThere(wanted []frameID) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -414,8 +417,10 @@ func (p *Pages) keep(id frameID, f *keptFrame) {
 	p.order = append(p.order, id)
 	p.kept += int64(len(f.raw))
 	for p.kept > p.o.KeepBytes && len(p.order) > 1 {
-		old := p.order[0]
-		p.order = p.order[1:]
+		// What was wanted is in somebody's file by now; what was fetched ahead is not.
+		i := max(0, slices.IndexFunc(p.order, func(id frameID) bool { return !p.frames[id].ahead }))
+		old := p.order[i]
+		p.order = slices.Delete(p.order, i, i+1)
 		p.kept -= int64(len(p.frames[old].raw))
 		delete(p.frames, old)
 	}

@@ -16,6 +16,7 @@ import (
 type plan struct {
 	index   index
 	views   []view
+	early   []int64  // addresses of new chunks that take the place of ones in the boot set
 	inos    []uint64 // of each entry that is a file; 0: it is none
 	cleaned int64    // of these, how many the layer before has too
 }
@@ -24,6 +25,7 @@ type plan struct {
 type view struct {
 	data []byte // nil: it is away
 	at   int64  // where Pages has it then
+	was  int64  // address in the layer before of what the file had there; below zero: nothing, or it is not known
 }
 
 func (p *plan) frame(n int) []view {
@@ -117,7 +119,10 @@ func (pl *planner) addFile(path string, old *entry) error {
 	if pl.o.LeaveOut != nil {
 		first, end = pl.o.LeaveOut(path)
 	}
-	before := lookup{}
+	before, was := lookup{}, lookup{}
+	if old != nil {
+		was.runs = old.runs
+	}
 	if old != nil && path != pl.o.Rewrite {
 		before.runs = old.runs
 		for chunk := range pl.src.ChangedSince(path, pl.o.Since) {
@@ -141,7 +146,7 @@ func (pl *planner) addFile(path string, old *entry) error {
 		if at < 0 && c.Data != nil && bytes.Equal(c.Data, zeros[:len(c.Data)]) {
 			continue
 		}
-		pl.addChunk(chunk, at, view{data: c.Data, at: c.Address})
+		pl.addChunk(chunk, at, view{data: c.Data, at: c.Address, was: was.find(chunk)})
 	}
 	return f.Close()
 }
@@ -215,20 +220,28 @@ func (p *plan) place(before *index, pieces []piece, o WriteOptions) {
 		s.first = p.index.end()
 		p.index.segments = append(p.index.segments, s)
 	}
-	p.bootOf(before, o)
+	boot := p.bootOf(before, o)
 	next := p.index.end()
+	write := func(views []view) {
+		for i, v := range views {
+			if v.was >= 0 && boot[before.frameAt(v.was)] {
+				p.early = append(p.early, next+int64(len(p.views)+i))
+			}
+		}
+		p.views = append(p.views, views...)
+	}
 	for _, c := range pieces {
 		e := &p.index.entries[c.entry]
 		if c.at < 0 {
 			e.add(c.first, int64(len(c.views)), next+int64(len(p.views)))
-			p.views = append(p.views, c.views...)
+			write(c.views)
 			continue
 		}
 		first, views := c.first, c.views
 		before.split(c.at, int64(len(c.views)), func(segment int, at, n int64) {
 			if clean[segment] {
 				e.add(first, n, next+int64(len(p.views)))
-				p.views = append(p.views, views[:n]...)
+				write(views[:n])
 				p.cleaned += n
 			} else {
 				e.add(first, n, at+moved[segment])
@@ -238,9 +251,9 @@ func (p *plan) place(before *index, pieces []piece, o WriteOptions) {
 	}
 }
 
-// bootOf makes the boot set: of frames in segments that are kept.
-func (p *plan) bootOf(before *index, o WriteOptions) {
-	refs := before.boot
+// bootOf makes the boot set, of frames in segments that are kept, and says which frames of the layer before it is of.
+func (p *plan) bootOf(before *index, o WriteOptions) map[frameRef]bool {
+	refs, all := before.boot, map[frameRef]bool{}
 	if o.Boot != nil && o.Pages != nil {
 		refs = o.Pages.refs(before, o.Boot)
 	}
@@ -249,10 +262,29 @@ func (p *plan) bootOf(before *index, o WriteOptions) {
 		number[p.index.segments[i].key()] = i
 	}
 	for _, ref := range refs {
+		all[ref] = true
 		if i, kept := number[before.segments[ref.segment].key()]; kept {
 			p.index.boot = append(p.index.boot, frameRef{i, ref.frame})
 		}
 	}
+	return all
+}
+
+// bootNew adds the frames of new segments to the boot set that hold what takes the place of something in it.
+func (p *plan) bootNew() {
+	for _, at := range p.early {
+		if ref := p.index.frameAt(at); len(p.index.boot) == 0 || p.index.boot[len(p.index.boot)-1] != ref {
+			p.index.boot = append(p.index.boot, ref)
+		}
+	}
+	slices.SortFunc(p.index.boot, func(a, b frameRef) int { return cmp.Or(a.segment-b.segment, a.frame-b.frame) })
+	p.index.boot = slices.Compact(p.index.boot)
+}
+
+// frameAt is the frame that an address is in.
+func (x *index) frameAt(at int64) frameRef {
+	i := x.segmentAt(at)
+	return frameRef{i, int((at - x.segments[i].first) / x.frameChunks())}
 }
 
 // split calls f for the part of a sequence of addresses in each segment.

@@ -60,6 +60,7 @@ func write(ctx context.Context, st store.Store, key string, src *memfs.FS, o Wri
 	}
 	p.index.settle()
 	p.index.tally()
+	p.bootNew()
 	object, err := encodeIndex(&p.index)
 	if err != nil {
 		return nil, Stats{}, err

@@ -44,8 +44,8 @@ const (
 
 	evictSteps   = 16 << 10 // chunks that are looked at with the lock in hand
 	wakeBytes    = 1 << 20  // written, until it is looked at what is in memory
-	hydrateBytes = 4 << 20  // fetched at once behind the first rows
-	keepBytes    = 32 << 20 // of what was fetched, the boot set included
+	hydrateBytes = 16 << 20 // fetched at once behind the first rows
+	bootBytes    = 32 << 20 // of a boot set, uncompressed
 	// firstRows is how long after its start what PostgreSQL wants is what a wake wants.
 	firstRows = 2 * time.Second
 )
@@ -57,7 +57,7 @@ func newCache(m *logMode) (*cache, error) {
 	}
 	c := &cache{m: m, budget: m.o.Cache, wake: make(chan struct{}, 1)}
 	var err error
-	c.pages, err = base.NewPages(m.o.Store, base.PagesOptions{KeepBytes: min(keepBytes, m.o.Cache/4), Clock: m.o.Clock, Fetched: func(int64) { c.poke() }})
+	c.pages, err = base.NewPages(m.o.Store, base.PagesOptions{KeepBytes: min(base.DefaultKeepBytes, m.o.Cache/4), Clock: m.o.Clock, Fetched: func(int64) { c.poke() }})
 	return c, err
 }
 
@@ -142,7 +142,7 @@ func (c *cache) first() []int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if noted := c.pages.Noted(); len(noted) > 0 {
-		c.boot = noted[:min(len(noted), keepBytes/base.DefaultFrameBytes)]
+		c.boot = noted[:min(len(noted), bootBytes/base.DefaultFrameBytes)]
 	}
 	return c.boot
 }

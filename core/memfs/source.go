@@ -26,6 +26,13 @@ type ReadySource interface {
 	Ready(addresses []int64) ([]Fetched, bool)
 }
 
+// RoomySource is a Source that keeps what it fetches ahead until it is wanted.
+type RoomySource interface {
+	Source
+	// Room is how many bytes one reader may have fetched ahead at a time.
+	Room() int64
+}
+
 // Fetched is a chunk that a Source gave.
 type Fetched struct {
 	Address int64

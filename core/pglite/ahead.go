@@ -2,10 +2,12 @@ package pglite
 
 import "blobpglite/core/memfs"
 
-// The windows in which a file that is read from front to back is fetched ahead, in bytes: the first, doubled each time, and the largest.
+// The windows in which a file that is read from front to back is fetched ahead, in bytes: the first, doubled each time, and the largest,
+// of a source that does not say how much room it has, and of any. A bucket gives no more than its window an answering time.
 const (
 	firstWindow = 128 << 10
 	lastWindow  = 4 << 20
+	mostWindow  = 32 << 20
 )
 
 // adviseWillNeed is POSIX_FADV_WILLNEED.
@@ -41,6 +43,14 @@ func (in *Instance) ahead(file *memfs.File, off, length int64) {
 	}
 }
 
+// lastWindow is the largest.
+func (in *Instance) lastWindow() int64 {
+	if r, ok := in.source().(memfs.RoomySource); ok {
+		return min(max(r.Room(), firstWindow), mostWindow)
+	}
+	return lastWindow
+}
+
 // runAhead notices that a file is read from front to back, as a kernel does: where a read begins where the last one ended, what comes next
 // is fetched in a window that doubles each time that half of it was read. Then pages may be left out as well, for PostgreSQL reads none
 // that it has in its own buffers.
@@ -56,7 +66,7 @@ func (in *Instance) runAhead(o *openFile, off, n int64) {
 	case o.aheadTo-end >= o.window/2:
 		return
 	default:
-		o.window = min(2*o.window, lastWindow)
+		o.window = min(2*o.window, in.lastWindow())
 	}
 	from := max(o.aheadTo, end)
 	o.aheadTo = end + o.window
