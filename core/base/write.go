@@ -7,6 +7,7 @@ import (
 	"fmt"
 	iofs "io/fs"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -210,9 +211,6 @@ func (w *writer) parts(ctx context.Context) error {
 		g.Go(func() error { w.compress(z, work); return nil })
 	}
 	uploads, buffers := make(chan upload), make(chan []byte, w.o.Parallel+1)
-	for range w.o.Parallel + 1 {
-		buffers <- nil
-	}
 	for range w.o.Parallel {
 		g.Go(func() error { return w.upload(ctx, uploads, buffers) })
 	}
@@ -267,6 +265,7 @@ func (w *writer) assemble(ctx context.Context, ordered <-chan *job, idle chan<- 
 	x := &w.plan.index
 	var body []byte
 	open := false
+	fresh := cap(buffers)
 	flush := func() error {
 		if !open {
 			return nil
@@ -292,11 +291,20 @@ func (w *writer) assemble(ctx context.Context, ordered <-chan *job, idle chan<- 
 			if len(x.parts) == maxParts {
 				return fmt.Errorf("%w: more than %d parts", ErrTooLarge, maxParts)
 			}
-			buffer, ok := receive(ctx, buffers)
-			if !ok {
-				return ctx.Err()
+			select { // one that was uploaded is used again, before there are more of them
+			case body = <-buffers:
+			default:
+				if body = nil; fresh == 0 {
+					var ok bool
+					if body, ok = receive(ctx, buffers); !ok {
+						return ctx.Err()
+					}
+				} else {
+					fresh--
+				}
 			}
-			body, open = buffer[:0], true
+			left := w.plan.rawBytes() - int64(len(x.frames))*int64(w.o.FrameBytes)
+			body, open = slices.Grow(body[:0], int(min(w.o.PartBytes, left))), true
 			x.parts = append(x.parts, part{})
 		}
 		body = append(body, j.out...)
