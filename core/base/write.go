@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -150,9 +151,6 @@ func (w *writer) segments(ctx context.Context) error {
 		g.Go(func() error { w.compress(ctx, z, work); return nil })
 	}
 	uploads, buffers := make(chan upload), make(chan []byte, w.o.Parallel+1)
-	for range w.o.Parallel + 1 {
-		buffers <- nil
-	}
 	for range w.o.Parallel {
 		g.Go(func() error { return w.upload(ctx, uploads, buffers) })
 	}
@@ -217,6 +215,7 @@ func (w *writer) assemble(ctx context.Context, ordered <-chan *job, idle chan<- 
 	var body []byte
 	var open *segment
 	n, done := 0, int64(0)
+	total, fresh := int64(len(w.plan.views))*memfs.ChunkSize, cap(buffers)
 	flush := func() error {
 		if open == nil {
 			return nil
@@ -244,11 +243,19 @@ func (w *writer) assemble(ctx context.Context, ordered <-chan *job, idle chan<- 
 			if n == maxSegments || len(w.plan.index.segments) == maxSegments {
 				return fmt.Errorf("%w: more than %d segments", ErrTooLarge, maxSegments)
 			}
-			buffer, ok := receive(ctx, buffers)
-			if !ok {
-				return ctx.Err()
+			select { // one that was uploaded is used again, before there are more of them
+			case body = <-buffers:
+			default:
+				if body = nil; fresh == 0 {
+					var ok bool
+					if body, ok = receive(ctx, buffers); !ok {
+						return ctx.Err()
+					}
+				} else {
+					fresh--
+				}
 			}
-			body, open = buffer[:0], &segment{layer: w.key, n: n}
+			body, open = slices.Grow(body[:0], int(min(w.o.SegmentBytes, total-done))), &segment{layer: w.key, n: n}
 			n++
 		}
 		body = append(body, j.out...)
@@ -257,7 +264,7 @@ func (w *writer) assemble(ctx context.Context, ordered <-chan *job, idle chan<- 
 		open.chunks += chunks
 		idle <- j
 		if done += chunks * memfs.ChunkSize; w.o.Progress != nil {
-			w.o.Progress(done, int64(len(w.plan.views))*memfs.ChunkSize)
+			w.o.Progress(done, total)
 		}
 	}
 	return flush()

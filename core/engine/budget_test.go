@@ -125,7 +125,7 @@ func TestGather(t *testing.T) {
 		"one client alone":                        {pace{group: 1, let: 1, took: 40 * ms, back: ms}, false},
 		"a bucket next door":                      {pace{group: 10, let: 10, took: gatherLook / 2, age: gatherTrial}, false},
 		"they are there":                          {pace{group: 2, let: 2, took: 40 * ms, back: 10 * ms}, false},
-		"they were waited for as long as it pays": {pace{group: 10, let: 10, took: 40 * ms, back: 10 * ms, at: -20 * ms}, false},
+		"they were waited for as long as it pays": {pace{group: 10, let: 10, took: 40 * ms, back: 10 * ms, at: -25 * ms}, false},
 	} {
 		clk := clock.NewVirtual(time.Unix(0, 0))
 		w := newLogWriter(clk, wal.Position{}, nil)
@@ -159,7 +159,7 @@ func TestPace(t *testing.T) {
 	w := newLogWriter(clk, wal.Position{}, nil)
 	w.batches = []*batch{{waits: 10}}
 	round := func(let int, back time.Duration) {
-		w.pace.group, w.pace.let, w.pace.at, w.pace.isBack = 10, let, clk.Monotonic(), false
+		w.pace.group, w.pace.let, w.pace.at, w.pace.took, w.pace.isBack = 10, let, clk.Monotonic(), 40*ms, false
 		w.pace.age++
 		clk.Advance(back)
 		w.returned(false)
@@ -177,5 +177,39 @@ func TestPace(t *testing.T) {
 	}
 	if got := w.pace.back.Round(ms); got != 12*ms {
 		t.Errorf("measured: %v", got)
+	}
+}
+
+// TestOneStallDoesNotEndTheGathering: clients that come back soon are waited for also after they have once taken long; if they take long
+// again and again, they are not.
+func TestOneStallDoesNotEndTheGathering(t *testing.T) {
+	const clients, took, back = 64, 50 * time.Millisecond, 13 * time.Millisecond
+	clk := clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+	w := newLogWriter(clk, wal.Position{}, nil)
+	comeBack := func(within time.Duration) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.pace.group, w.pace.let, w.pace.at, w.pace.took, w.pace.isBack = clients, clients, clk.Monotonic(), took, false
+		clk.Advance(within)
+		w.batches = []*batch{{waits: clients}}
+		w.returned(false)
+	}
+	waits := func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.pace.back <= time.Duration(gatherLimit*float64(took))
+	}
+	for range 20 {
+		comeBack(back)
+	}
+	comeBack(time.Second)
+	if !waits() {
+		t.Errorf("after one second they are expected to take %v", w.pace.back)
+	}
+	for range 3 {
+		comeBack(time.Second)
+	}
+	if waits() {
+		t.Errorf("after four seconds they are expected to take %v", w.pace.back)
 	}
 }

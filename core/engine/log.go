@@ -73,7 +73,8 @@ type LogStats struct {
 // See gather. An append waits for commits that are about to come at most gatherLimit of what the last append took.
 const (
 	gatherLimit = 0.9
-	gatherSlack = 1.5 // of the time that the clients are expected to take
+	gatherSlack = 2.5 // of the time that the clients are expected to take; who comes later waits for a whole append
+	gatherMost  = 1.5 // of what the last append took: that clients take longer once, for whatever reason, does not end the gathering
 	gatherLook  = 200 * time.Microsecond
 	gatherShare = 4  // of the newest in the mean
 	gatherTrial = 32 // appends from one trial to the next
@@ -371,7 +372,7 @@ func (w *logWriter) returned(over bool) {
 		return
 	}
 	p.isBack = true
-	took := w.clock.Monotonic() - p.at
+	took := min(w.clock.Monotonic()-p.at, time.Duration(gatherMost*float64(p.took)))
 	switch {
 	case 10*p.let >= 9*p.group:
 		p.age = 0

@@ -439,12 +439,19 @@ func (l *Lease) Valid() bool {
 	return l.lost == nil && l.o.Clock.Monotonic() < l.until
 }
 
-// Fresh says whether more than half of the lease's time is left.
+// Fresh says whether the lease need not be renewed yet: more than half of its time is left. A short one is not renewed more often than a
+// bucket takes writes to a name, as long as a quarter of its time is left: a renewal that is refused for that may end after the lease has
+// run out, and then all wait for it.
 func (l *Lease) Fresh() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.lost == nil && l.o.Clock.Monotonic() < l.until-l.o.TTL/2
+	written := l.until + l.margin() - l.o.TTL
+	due := min(max(l.until-l.o.TTL/2, written+perName), l.until-l.o.TTL/4)
+	return l.lost == nil && l.o.Clock.Monotonic() < due
 }
+
+// perName is the time between two writes to one name that a bucket takes for long: it is to be about one a second.
+const perName = 1100 * time.Millisecond
 
 // Ensure makes sure that the lease is held: nothing is asked for while it is, and it is renewed if it has run out. It
 // belongs at the start of every request. Errors: ErrLost, the store's.

@@ -370,3 +370,30 @@ func TestOneRenewalForAllWhoWait(t *testing.T) {
 		t.Errorf("%d requests renewed it %d times", requests, n)
 	}
 }
+
+// TestAShortLeaseIsRenewedAsOftenAsABucketTakesIt: a bucket takes about one write a second to a name. Where half of a lease's time is
+// less than that, it is renewed later, but not so late that it could run out meanwhile.
+func TestAShortLeaseIsRenewedAsOftenAsABucketTakesIt(t *testing.T) {
+	for _, c := range []struct{ ttl, due time.Duration }{
+		{30 * time.Second, 12 * time.Second}, {4 * time.Second, 1600 * time.Millisecond},
+		{2 * time.Second, perName}, {time.Second, 650 * time.Millisecond}, {100 * time.Millisecond, 65 * time.Millisecond},
+	} {
+		st, clk := mem.New(mem.Options{}), newClock()
+		o := options(st, clk, "holder")
+		o.TTL = c.ttl
+		l := acquire(t, o, 0)
+		for range 2 {
+			clk.Advance(c.due - time.Millisecond)
+			if !l.Fresh() {
+				t.Errorf("a lease of %v is to be renewed before %v", c.ttl, c.due)
+			}
+			clk.Advance(time.Millisecond)
+			if l.Fresh() || !l.Valid() {
+				t.Errorf("a lease of %v after %v: fresh %t, valid %t", c.ttl, c.due, l.Fresh(), l.Valid())
+			}
+			if err := l.Renew(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -39,6 +40,11 @@ func TestRoundTrip(t *testing.T) {
 		"largest":      func(r *Record) { r.Seq, r.Epoch, r.Ops[0].Offset = math.MaxUint64, math.MaxUint64, maxOffset },
 		"longest path": func(r *Record) { r.Ops[0].Path = "/" + strings.Repeat("p", maxPath-1) },
 		"compressible": func(r *Record) { r.Ops[0].Data = make([]byte, 1<<20) },
+		"larger than a piece": func(r *Record) {
+			r.Ops[0].Data = bytes.Repeat([]byte("some bytes of a page "), pieceBytes/5)
+			r.Ops = append(r.Ops, write(segment, 0, strings.Repeat("x", pieceBytes-1)), write(segment, 8192, "y"))
+		},
+		"does not compress": func(r *Record) { r.Ops[0].Data = randomBytes(newRandom(t), 2*pieceBytes+1) },
 		"all operations": func(r *Record) {
 			r.Ops = []Op{write("/a", 0, "x"), {Kind: OpReplace, Path: "/b", Data: []byte("y")}, {Kind: OpRemove, Path: "/c", Data: []byte{}}}
 		},
@@ -56,6 +62,25 @@ func TestRoundTrip(t *testing.T) {
 		if fence, err := IsFence(e.body); err != nil || fence != (r.Kind == Fence) {
 			t.Errorf("%s: IsFence says %v, %v", name, fence, err)
 		}
+	}
+}
+
+// TestALargeRecordIsCompressedInPieces: besides the operations only what is stored of them is in memory, and a piece.
+func TestALargeRecordIsCompressedInPieces(t *testing.T) {
+	r, z := sample(), newEncoder(t)
+	page := append(randomBytes(newRandom(t), 2048), make([]byte, 6144)...)
+	for range 12 * pieceBytes / len(page) {
+		r.Ops = append(r.Ops, Op{Kind: OpWrite, Path: segment, Data: page})
+	}
+	if _, err := encode(r, z); err != nil { // the encoder has its own memory from then on
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	e, err := encode(r, z)
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; err != nil || len(e.body) > 6*pieceBytes || took > 11*pieceBytes {
+		t.Errorf("%d bytes were allocated for a record of %d: %v", took, len(e.body), err)
 	}
 }
 

@@ -91,7 +91,8 @@ func NewLog(st store.Store, tail Position, o Options) (*Log, error) {
 	if o.WriteID == nil {
 		o.WriteID = store.NewWriteID
 	}
-	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithZeroFrames(false))
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithWindowSize(pieceBytes), zstd.WithZeroFrames(false))
 	if err != nil {
 		return nil, fmt.Errorf("open the log: %w", err)
 	}

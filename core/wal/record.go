@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -40,6 +41,7 @@ const (
 	maxOffset      = 1 << 62
 	maxParts       = 1024
 	partBytes      = 4 << 20
+	pieceBytes     = 1 << 20 // compressed at once
 
 	// MaxInParts bounds the object of a record whose body is in parts: what is larger names none.
 	MaxInParts = headerBytes + 3*(1+maxText) + 8 + 4 + maxParts*(4+32) + trailerBytes
@@ -168,6 +170,7 @@ const (
 	magic        = "BPWR"
 	flagZstd     = 1
 	flagParts    = 2
+	flagsAt      = 6
 	headerBytes  = 64
 	trailerBytes = 4
 )
@@ -190,31 +193,14 @@ func encode(r Record, z *zstd.Encoder) (encoded, error) {
 		return encoded{}, fmt.Errorf("encode record %d: %w: kind %v, epoch %d, database %q, writer of %d bytes, write id %q",
 			r.Seq, store.ErrInvalid, r.Kind, r.Epoch, r.DatabaseID, len(r.Writer), r.WriteID)
 	}
-	raw, err := appendOps(nil, r.Ops)
+	raw, err := opsBytes(r.Ops)
 	if err != nil {
 		return encoded{}, fmt.Errorf("encode record %d: %w", r.Seq, err)
 	}
-	stored, flags := raw, byte(0)
-	if len(raw) > 64 {
-		if small := z.EncodeAll(raw, nil); len(small) < len(raw) {
-			stored, flags = small, flagZstd
-		}
-	}
-	var e encoded
-	inline := stored
-	if len(stored) > MaxRecordBytes {
-		flags |= flagParts
-		inline = binary.LittleEndian.AppendUint32(nil, uint32((len(stored)+partBytes-1)/partBytes))
-		for at := 0; at < len(stored); at += partBytes {
-			p := stored[at:min(at+partBytes, len(stored))]
-			sum := sha256.Sum256(p)
-			inline = append(binary.LittleEndian.AppendUint32(inline, uint32(len(p))), sum[:]...)
-			e.parts = append(e.parts, p)
-		}
-	}
-	b := make([]byte, 0, headerBytes+3+len(r.DatabaseID)+len(r.Writer)+len(r.WriteID)+8+len(inline)+trailerBytes)
+	head := headerBytes + 3 + len(r.DatabaseID) + len(r.Writer) + len(r.WriteID) + 8
+	b := make([]byte, 0, head+min(raw, max(pieceBytes, raw/4*3))+trailerBytes)
 	b = append(b, magic...)
-	b = append(b, Format, byte(r.Kind), flags, 0)
+	b = append(b, Format, byte(r.Kind), 0, 0)
 	b = binary.LittleEndian.AppendUint64(b, r.Seq)
 	b = binary.LittleEndian.AppendUint64(b, r.Epoch)
 	b = binary.LittleEndian.AppendUint64(b, uint64(r.Time.UnixNano()))
@@ -222,29 +208,76 @@ func encode(r Record, z *zstd.Encoder) (encoded, error) {
 	for _, s := range []string{r.DatabaseID, r.Writer, r.WriteID} {
 		b = append(append(b, byte(len(s))), s...)
 	}
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(raw)))
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(inline)))
-	b = append(b, inline...)
+	b, flags := appendBody(b[:head], r.Ops, raw, z)
+	var e encoded
+	if stored := b[head:]; len(stored) > MaxRecordBytes {
+		flags |= flagParts
+		b = binary.LittleEndian.AppendUint32(bytes.Clone(b[:head]), uint32((len(stored)+partBytes-1)/partBytes))
+		for at := 0; at < len(stored); at += partBytes {
+			p := stored[at:min(at+partBytes, len(stored))]
+			sum := sha256.Sum256(p)
+			b = append(binary.LittleEndian.AppendUint32(b, uint32(len(p))), sum[:]...)
+			e.parts = append(e.parts, p)
+		}
+	}
+	b[flagsAt] = flags
+	binary.LittleEndian.PutUint32(b[head-8:], uint32(raw))
+	binary.LittleEndian.PutUint32(b[head-4:], uint32(len(b)-head))
 	e.body = binary.LittleEndian.AppendUint32(b, castagnoli(b))
 	e.hash = sha256.Sum256(e.body)
 	return e, nil
 }
 
-func appendOps(b []byte, ops []Op) ([]byte, error) {
-	if len(ops) > MaxOps {
-		return nil, fmt.Errorf("%w: %d operations, at most %d fit a record", store.ErrInvalid, len(ops), MaxOps)
+// appendBody adds the operations, compressed if that makes them smaller. They are compressed a piece at a time, each a frame of its own:
+// a large record is not in memory uncompressed once more.
+func appendBody(b []byte, ops []Op, raw int, z *zstd.Encoder) (body []byte, flags byte) {
+	begin := len(b)
+	if raw > 64 {
+		piece := make([]byte, 0, min(raw, pieceBytes))
+		for _, op := range ops {
+			piece = appendHead(piece, op)
+			for data := op.Data; len(data) > 0; {
+				n := min(len(data), max(pieceBytes-len(piece), 1))
+				piece, data = append(piece, data[:n]...), data[n:]
+				if len(piece) >= pieceBytes {
+					b, piece = z.EncodeAll(piece, b), piece[:0]
+				}
+			}
+		}
+		if b = z.EncodeAll(piece, b); len(b)-begin < raw {
+			return b, flagZstd
+		}
 	}
+	b = b[:begin]
+	for _, op := range ops {
+		b = append(appendHead(b, op), op.Data...)
+	}
+	return b, 0
+}
+
+// opsBytes is what operations take, uncompressed.
+func opsBytes(ops []Op) (int, error) {
+	if len(ops) > MaxOps {
+		return 0, fmt.Errorf("%w: %d operations, at most %d fit a record", store.ErrInvalid, len(ops), MaxOps)
+	}
+	n := 0
+	var head [4 + maxPath + 3*binary.MaxVarintLen64]byte
 	for _, op := range ops {
 		if op.Kind < OpWrite || op.Kind > OpRemove || op.Path == "" || len(op.Path) > maxPath || op.Offset < 0 || op.Offset > maxOffset {
-			return nil, fmt.Errorf("%w: operation %d on %.100q at %d", store.ErrInvalid, op.Kind, op.Path, op.Offset)
+			return 0, fmt.Errorf("%w: operation %d on %.100q at %d", store.ErrInvalid, op.Kind, op.Path, op.Offset)
 		}
-		b = append(b, byte(op.Kind))
-		b = append(binary.AppendUvarint(b, uint64(len(op.Path))), op.Path...)
-		b = binary.AppendUvarint(b, uint64(op.Offset))
-		b = append(binary.AppendUvarint(b, uint64(len(op.Data))), op.Data...)
+		n += len(appendHead(head[:0], op)) + len(op.Data)
 	}
-	if len(b) > MaxBodyBytes {
-		return nil, fmt.Errorf("%w: %d bytes of operations, at most %d fit a record", store.ErrInvalid, len(b), MaxBodyBytes)
+	if n > MaxBodyBytes {
+		return 0, fmt.Errorf("%w: %d bytes of operations, at most %d fit a record", store.ErrInvalid, n, MaxBodyBytes)
 	}
-	return b, nil
+	return n, nil
+}
+
+// appendHead adds what stands before an operation's data.
+func appendHead(b []byte, op Op) []byte {
+	b = append(b, byte(op.Kind))
+	b = append(binary.AppendUvarint(b, uint64(len(op.Path))), op.Path...)
+	b = binary.AppendUvarint(b, uint64(op.Offset))
+	return binary.AppendUvarint(b, uint64(len(op.Data)))
 }

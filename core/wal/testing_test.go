@@ -85,7 +85,8 @@ func randomBytes(r *rand.Rand, n int) []byte {
 
 func newEncoder(t testing.TB) *zstd.Encoder {
 	t.Helper()
-	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithZeroFrames(false))
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithWindowSize(pieceBytes), zstd.WithZeroFrames(false))
 	if err != nil {
 		t.Fatal(err)
 	}

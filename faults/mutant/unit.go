@@ -60,8 +60,8 @@ func layerMutants() []Mutant {
 		{
 			Name: "cleaning-drops-chunk", Invariant: restorable, File: plan, Plan: "./core/base",
 			Doc: "of a segment that is cleaned one chunk is left behind",
-			Old: "e.add(first, n, next+int64(len(p.views)))\n\t\t\t\tp.views = append(p.views, views[:n]...)",
-			New: "e.add(first, n-n/2, next+int64(len(p.views)))\n\t\t\t\tp.views = append(p.views, views[:n-n/2]...)",
+			Old: "e.add(first, n, next+int64(len(p.views)))\n\t\t\t\twrite(views[:n])",
+			New: "e.add(first, n-n/2, next+int64(len(p.views)))\n\t\t\t\twrite(views[:n-n/2])",
 		},
 		{
 			Name: "chunk-one-off", Invariant: restorable, File: read, Plan: "./core/base",
