@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"blobpglite/core/engine"
 )
 
 const (
@@ -46,6 +48,10 @@ func (c *config) bounds(f *flag.FlagSet) error {
 			return fmt.Errorf("-%s %v: from %v to %v%s", b.flag, b.value, b.low, b.high, also)
 		}
 	}
+	bounded := c.cache
+	if bounded == allInMemory {
+		bounded = 0
+	}
 	for _, b := range []struct {
 		flag             string
 		value, low, high int64
@@ -53,6 +59,7 @@ func (c *config) bounds(f *flag.FlagSet) error {
 	}{
 		{"memory-limit", c.memory, leastMemory, mostMemory, true},
 		{"disk-limit", c.disk, leastDisk, 1 << 50, true},
+		{"cache", bounded, engine.LeastCache, 1 << 50, true},
 		{"max-clients", int64(c.maxClients), 1, mostClients, false},
 		{"http-sessions", int64(c.httpSessions), 1, mostClients, false},
 		{"max-requests", int64(c.maxRequests), 1, mostConnections, false},

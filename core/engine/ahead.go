@@ -38,7 +38,7 @@ type taken struct {
 // fetchLayer reads a layer into files, or, of one that is large, what is wanted first.
 func (e *Engine) fetchLayer(ctx context.Context, l manifest.Layer) (r restored, err error) {
 	r.data = memfs.New(memfs.Options{Now: e.o.Clock.Now})
-	if e.pages != nil && l.RawBytes > eagerBytes {
+	if e.pages != nil && l.RawBytes > min(eagerBytes, e.o.Cache/2) {
 		r.taken.layer, r.taken.at, r.stats, err = base.Open(ctx, e.pages, l.Key, r.data, pglite.KeepResident)
 		return r, err
 	}

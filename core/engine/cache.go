@@ -32,13 +32,15 @@ type cache struct {
 	written atomic.Int64 // since unsettled was looked at
 	crowded atomic.Bool  // pages that no layer has fill a quarter
 
+	resident, away, evicted, unsettled atomic.Int64 // as of the last look
+
 	mu   sync.Mutex
 	boot []int64 // what this life wanted first
 }
 
 const (
 	// eagerBytes: a database that is no larger is read as a whole when it is opened, in as many requests.
-	eagerBytes = 32 << 20
+	eagerBytes = 96 << 20
 	// LeastCache is the least that Options.Cache may be: PostgreSQL's own files, and room for statements at work.
 	LeastCache = 48 << 20
 
@@ -59,6 +61,25 @@ func newCache(m *logMode) (*cache, error) {
 	var err error
 	c.pages, err = base.NewPages(m.o.Store, base.PagesOptions{KeepBytes: min(base.DefaultKeepBytes, m.o.Cache/4), Clock: m.o.Clock, Fetched: func(int64) { c.poke() }})
 	return c, err
+}
+
+// CacheStats say what of a database's files is in memory, in bytes, when it was looked at last. Without Options.Cache all are zero.
+type CacheStats struct {
+	Budget    int64 // Options.Cache
+	Resident  int64 // in memory
+	Away      int64 // in the bucket only
+	Evicted   int64 // turned away since the opening
+	Unsettled int64 // in memory, and in no layer, when that was last counted: what the next layer uploads
+	Pages     base.PageCounts
+}
+
+func (c *cache) stats() CacheStats {
+	if c == nil {
+		return CacheStats{}
+	}
+	return CacheStats{
+		Budget: c.budget, Resident: c.resident.Load(), Away: c.away.Load(), Evicted: c.evicted.Load(), Unsettled: c.unsettled.Load(), Pages: c.pages.Counts(),
+	}
 }
 
 // poke has it looked at what is in memory.
@@ -103,11 +124,15 @@ func (c *cache) step() (more bool) {
 		if data.ResidentBytes() > c.budget {
 			freed = data.Evict(memfs.Eviction{Budget: c.budget - c.budget/16, Steps: evictSteps, Keep: pglite.KeepResident})
 		}
+		c.evicted.Add(freed)
 		over := data.ResidentBytes() > c.budget
 		if more = over && freed > 0; !more && (over || c.written.Load() > c.budget/16) {
 			c.written.Store(0)
-			c.crowded.Store(data.UnsettledBytes() > c.budget/4)
+			c.unsettled.Store(data.UnsettledBytes())
+			c.crowded.Store(c.unsettled.Load() > c.budget/4)
 		}
+		c.resident.Store(data.ResidentBytes())
+		c.away.Store(data.AwayBytes())
 	})
 	return err == nil && more
 }

@@ -127,6 +127,7 @@ func (e *Engine) openLogWith(ctx context.Context, m *logMode) error {
 	m.background.Go(func() { m.log.ship(m.ctx, func(err error) { _ = e.fail(fmt.Errorf("commit: %w", err)) }) })
 	if m.cache != nil {
 		m.background.Go(func() { m.cache.run(m.ctx) })
+		m.cache.poke()
 		m.background.Go(func() { m.cache.hydrate(m.ctx) })
 	}
 	return nil

@@ -13,6 +13,7 @@ type Stats struct {
 	Restarts int64               // of PostgreSQL after a crash
 	Answers  int64               // that waited until what they tell of was durable, if only for a moment
 	Waited   time.Duration       // how long, in all
+	Cache    CacheStats
 }
 
 // Stats says what the engine's PostgreSQL is doing.
@@ -20,6 +21,9 @@ func (e *Engine) Stats() Stats {
 	s := Stats{Restarts: e.server.restarts.Load(), Answers: e.answers.answers.Load(), Waited: time.Duration(e.answers.nanos.Load())}
 	if c, err := e.server.now(); err == nil {
 		s.Cluster = c.Stats()
+	}
+	if m, ok := e.commits.(*logMode); ok {
+		s.Cache = m.cache.stats()
 	}
 	return s
 }

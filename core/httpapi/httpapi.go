@@ -40,6 +40,8 @@
 //	lock_switches_total, lock_yields_total, lock_waits_total, lock_wait_seconds_total
 //	answers_held_total, answer_wait_seconds_total    answers that waited until what they tell of was durable
 //	restarts_total                   of PostgreSQL after a crash
+//	cache_bytes{state}, cache_evicted_bytes_total    of the database's files: budget, resident, unsettled, away
+//	page_frames_total{how}, page_requests_total, page_read_bytes_total, page_errors_total    of pages that are fetched when they are read
 //	http_sessions{state}, http_sessions_opened_total, http_requests_waiting
 //
 // Values: null, booleans, int2 to int8, float4 and float8 (NaN and infinities as text), json and jsonb are JSON of the same

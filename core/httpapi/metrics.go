@@ -134,6 +134,7 @@ func Gauges(registry prometheus.Registerer, k *keeper.Keeper, wire func() Wire) 
 		all = append(all, gauge("boot_"+name+"_seconds", "of the last opening", func() float64 { return d(k.Stats()).Seconds() }))
 	}
 	all = append(all, ofPostgreSQL(func() engine.Stats { return k.Stats().Engine })...)
+	all = append(all, ofPages(func() engine.CacheStats { return k.Stats().Engine.Cache })...)
 	if wire != nil {
 		all = append(all, ofWire(wire)...)
 	}
@@ -170,6 +171,24 @@ func ofPostgreSQL(stats func() engine.Stats) []figures {
 		counter("restarts_total", "PostgreSQL was started again after a crash", func() float64 { return float64(stats().Restarts) }),
 		counter("answers_held_total", "answers that left when what they tell of was durable", func() float64 { return float64(stats().Answers) }),
 		counter("answer_wait_seconds_total", "how long they waited for that", func() float64 { return stats().Waited.Seconds() }),
+	}
+}
+
+// ofPages are the figures of what of the database's files is in memory. Counters begin again with each opening.
+func ofPages(stats func() engine.CacheStats) []figures {
+	return []figures{
+		by(prometheus.GaugeValue, "cache_bytes", "of the database's files, without -cache 0: the budget, in memory (of these unsettled: in no layer yet), and away in the bucket", "state", func() map[string]int64 {
+			s := stats()
+			return map[string]int64{"budget": s.Budget, "resident": s.Resident, "unsettled": s.Unsettled, "away": s.Away}
+		}),
+		by(prometheus.CounterValue, "page_frames_total", "frames of pages that were fetched: that a process waited for, that were fetched ahead, and those of these that were wanted", "how", func() map[string]int64 {
+			p := stats().Pages
+			return map[string]int64{"waited": p.Waited, "ahead": p.Ahead, "ahead_used": p.AheadUsed}
+		}),
+		counter("page_requests_total", "requests for pages", func() float64 { return float64(stats().Pages.Requests) }),
+		counter("page_read_bytes_total", "of pages, as they are stored", func() float64 { return float64(stats().Pages.Bytes) }),
+		counter("page_errors_total", "fetches that failed for good: statements ended with 58030", func() float64 { return float64(stats().Pages.Errors) }),
+		counter("cache_evicted_bytes_total", "turned away to keep the budget", func() float64 { return float64(stats().Evicted) }),
 	}
 }
 

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"os"
+	"strconv"
+	"strings"
+
+	"blobpglite/core/engine"
+)
+
+const (
+	// cacheShare of a container's memory is for the database's files: one over it. The rest is PostgreSQL's, its clients', the log's that is
+	// on its way, and the garbage collector's.
+	cacheShare = 3
+	// allInMemory is what -cache is where there is none.
+	allInMemory = -1
+	// defaultCache is where nothing limits the memory.
+	defaultCache = 1 << 30
+)
+
+// limitFiles say how much memory the processes of a container may have: of cgroups in version 2 and 1.
+var limitFiles = []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}
+
+// containerMemory is what a container's processes may have, in bytes; 0: nothing limits them.
+func containerMemory(files ...string) int64 {
+	const unlimited = 1 << 50 // version 1 has a number for it
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+		if err != nil || n <= 0 || n >= unlimited { // "max"
+			return 0
+		}
+		return n
+	}
+	return 0
+}
+
+// cacheBytes is engine.Options.Cache: as given, or a share of what the container has.
+func cacheBytes(given, container int64) int64 {
+	switch {
+	case given == allInMemory:
+		return 0
+	case given > 0:
+		return given
+	case container > 0:
+		return max(container/cacheShare, engine.LeastCache)
+	}
+	return defaultCache
+}
