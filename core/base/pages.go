@@ -50,13 +50,14 @@ const (
 // What is given is what was written: a frame whose checksum is wrong is asked for once more, and is an error then, never in anybody's file.
 // It may be used from any goroutine. Close ends what is under way.
 type Pages struct {
-	st     store.Store
-	o      PagesOptions
-	z      *zstd.Decoder
-	ctx    context.Context
-	stop   context.CancelFunc
-	ahead  sync.WaitGroup
-	flight *semaphore.Weighted
+	st      store.Store
+	o       PagesOptions
+	z       *zstd.Decoder
+	ctx     context.Context
+	stop    context.CancelFunc
+	ahead   sync.WaitGroup
+	flight  *semaphore.Weighted
+	scratch sync.Pool // of *[]byte, for what is decompressed
 
 	mu       sync.Mutex
 	ids      map[string]int64 // of segments, by their keys
@@ -84,6 +85,7 @@ type pageSegment struct {
 	per     int64 // chunks in a frame
 	frames  []frame
 	offsets []int64
+	shared  []bool // of each frame, whether more than one file has chunks in it
 }
 
 type frameID struct {
@@ -93,10 +95,11 @@ type frameID struct {
 
 // keptFrame is a frame that was fetched, or is on its way.
 type keptFrame struct {
-	done  chan struct{} // closed when it is there, or failed
-	raw   []byte
-	err   error
-	ahead bool // nobody has wanted it yet
+	done   chan struct{} // closed when it is there, or failed
+	chunks []*[memfs.ChunkSize]byte
+	err    error
+	ahead  bool // nobody has wanted it yet
+	wanted int  // how many are about to be given it
 }
 
 // NewPages is for a database's store.
@@ -151,7 +154,34 @@ func (p *Pages) add(x *index) []int64 {
 		}
 		ids[i] = id
 	}
+	for i, files := range x.filesOfFrames() {
+		if s := p.segments[ids[i]]; s.shared == nil {
+			s.shared = files
+		}
+	}
 	return ids
+}
+
+// filesOfFrames says of each segment's frames whether more than one file has chunks in them.
+func (x *index) filesOfFrames() [][]bool {
+	const nobody = -1
+	owner, shared := make([][]int, len(x.segments)), make([][]bool, len(x.segments))
+	for i := range owner {
+		owner[i], shared[i] = slices.Repeat([]int{nobody}, len(x.segments[i].frames)), make([]bool, len(x.segments[i].frames))
+	}
+	for n := range x.entries {
+		for _, r := range x.entries[n].runs {
+			x.split(r.at, r.count, func(segment int, at, count int64) {
+				from := (at - x.segments[segment].first) / x.frameChunks()
+				to := (at + count - 1 - x.segments[segment].first) / x.frameChunks()
+				for f := from; f <= to; f++ {
+					shared[segment][f] = shared[segment][f] || owner[segment][f] != nobody && owner[segment][f] != n
+					owner[segment][f] = n
+				}
+			})
+		}
+	}
+	return shared
 }
 
 func newPageSegment(x *index, s *segment) *pageSegment {
@@ -195,16 +225,18 @@ func (p *Pages) Fetch(ctx context.Context, addresses []int64) ([]memfs.Fetched, 
 	}
 	flights := p.take(wanted, false)
 	var out []memfs.Fetched
-	for i, id := range wanted {
+	for i, f := range flights {
 		select {
-		case <-flights[i].done:
+		case <-f.done:
+			err = f.err
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			err = ctx.Err()
 		}
-		if err := flights[i].err; err != nil {
+		if err != nil {
+			p.leave(flights[i:])
 			return nil, err
 		}
-		out = p.give(out, id, flights[i].raw)
+		out = p.give(out, wanted[i], f)
 	}
 	p.given(out)
 	return out, nil
@@ -213,23 +245,28 @@ func (p *Pages) Fetch(ctx context.Context, addresses []int64) ([]memfs.Fetched, 
 // Ready implements memfs.ReadySource.
 func (p *Pages) Ready(addresses []int64) ([]memfs.Fetched, bool) {
 	wanted, err := p.framesOf(addresses)
-	if err != nil || !p.allThere(wanted) {
+	if err != nil {
+		return nil, false
+	}
+	flights := p.there(wanted)
+	if flights == nil {
 		return nil, false
 	}
 	var out []memfs.Fetched
-	for i, f := range p.take(wanted, false) {
-		select {
-		case <-f.done:
-		default:
-			return nil, false // it went since
-		}
-		if f.err != nil {
-			return nil, false
-		}
-		out = p.give(out, wanted[i], f.raw)
+	for i, f := range flights {
+		out = p.give(out, wanted[i], f)
 	}
 	p.given(out)
 	return out, true
+}
+
+// leave is for frames that are not wanted any more.
+func (p *Pages) leave(flights []*keptFrame) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, f := range flights {
+		f.wanted--
+	}
 }
 
 func (p *Pages) given(out []memfs.Fetched) {
@@ -248,21 +285,22 @@ func (p *Pages) Ahead(addresses []int64) {
 // Room implements memfs.RoomySource.
 func (p *Pages) Room() int64 { return p.o.KeepBytes / 2 }
 
-func (p *Pages) allThere(wanted []frameID) bool {
+// there are the frames if all of them are there; nil: they are not.
+func (p *Pages) there(wanted []frameID) []*keptFrame {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, id := range wanted {
 		f := p.frames[id]
 		if f == nil {
-			return false
+			return nil
 		}
 		select {
 		case <-f.done:
 		default:
-			return false
+			return nil
 		}
 	}
-	return true
+	return p.takeLocked(wanted, false)
 }
 
 // framesOf are the frames of addresses, each once, in order.
@@ -286,17 +324,35 @@ func (p *Pages) framesOf(addresses []int64) ([]frameID, error) {
 	return slices.Compact(out), nil
 }
 
-// give copies a frame's chunks.
-func (p *Pages) give(out []memfs.Fetched, id frameID, raw []byte) []memfs.Fetched {
+// give gives a frame's chunks, which is not wanted by this caller any more then. Those of a frame that holds one file only are given away
+// to the last who wants them: they are in that file from now on. Of others copies are given.
+func (p *Pages) give(out []memfs.Fetched, id frameID, f *keptFrame) []memfs.Fetched {
 	p.mu.Lock()
-	first := id.segment<<addressBits | int64(id.frame)*p.segments[id.segment].per
+	s := p.segments[id.segment]
+	first := id.segment<<addressBits | int64(id.frame)*s.per
+	f.wanted--
+	away := f.wanted == 0 && !s.shared[id.frame] && p.frames[id] == f
+	if away {
+		p.drop(id)
+	}
 	p.mu.Unlock()
-	for i := 0; i < len(raw); i += memfs.ChunkSize {
-		data := new([memfs.ChunkSize]byte)
-		copy(data[:], raw[i:])
-		out = append(out, memfs.Fetched{Address: first + int64(i/memfs.ChunkSize), Data: data})
+	for i, data := range f.chunks {
+		if !away {
+			data = new([memfs.ChunkSize]byte)
+			*data = *f.chunks[i]
+		}
+		out = append(out, memfs.Fetched{Address: first + int64(i), Data: data})
 	}
 	return out
+}
+
+// drop lets a frame go that is there. p.mu is held.
+func (p *Pages) drop(id frameID) {
+	p.kept -= int64(len(p.frames[id].chunks)) * memfs.ChunkSize
+	delete(p.frames, id)
+	if i := slices.Index(p.order, id); i >= 0 {
+		p.order = slices.Delete(p.order, i, i+1)
+	}
 }
 
 // Noted are addresses in the frames that were wanted since the Pages were made, the first time that it is asked: what a wake needs. From
@@ -332,6 +388,10 @@ func (p *Pages) refs(x *index, addresses []int64) (refs []frameRef) {
 func (p *Pages) take(wanted []frameID, ahead bool) []*keptFrame {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.takeLocked(wanted, ahead)
+}
+
+func (p *Pages) takeLocked(wanted []frameID, ahead bool) []*keptFrame {
 	out := make([]*keptFrame, len(wanted))
 	var ask []frameID
 	for i, id := range wanted {
@@ -356,7 +416,9 @@ func (p *Pages) take(wanted []frameID, ahead bool) []*keptFrame {
 			}
 			p.touch(id)
 		}
-		out[i] = f
+		if out[i] = f; !ahead {
+			f.wanted++
+		}
 	}
 	for len(ask) > 0 {
 		n := p.inOneRequest(ask)
@@ -394,12 +456,12 @@ func (p *Pages) begin(ask []frameID) {
 	}
 	ids := slices.Clone(ask)
 	p.ahead.Go(func() {
-		raw, err := p.get(s, ids[0].frame, len(ids))
+		got, err := p.get(s, ids[0].frame, len(ids))
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		for i, f := range frames {
 			if f.err = err; err == nil {
-				f.raw = raw[i]
+				f.chunks = got[i]
 				p.keep(ids[i], f)
 			} else {
 				delete(p.frames, ids[i]) // who asks next asks again
@@ -415,19 +477,16 @@ func (p *Pages) begin(ask []frameID) {
 // keep keeps a frame, and lets others go. p.mu is held.
 func (p *Pages) keep(id frameID, f *keptFrame) {
 	p.order = append(p.order, id)
-	p.kept += int64(len(f.raw))
+	p.kept += int64(len(f.chunks)) * memfs.ChunkSize
 	for p.kept > p.o.KeepBytes && len(p.order) > 1 {
 		// What was wanted is in somebody's file by now; what was fetched ahead is not.
 		i := max(0, slices.IndexFunc(p.order, func(id frameID) bool { return !p.frames[id].ahead }))
-		old := p.order[i]
-		p.order = slices.Delete(p.order, i, i+1)
-		p.kept -= int64(len(p.frames[old].raw))
-		delete(p.frames, old)
+		p.drop(p.order[i])
 	}
 }
 
 // get fetches frames in a row of a segment, and asks again while errors pass.
-func (p *Pages) get(s *pageSegment, first, n int) ([][]byte, error) {
+func (p *Pages) get(s *pageSegment, first, n int) ([][]*[memfs.ChunkSize]byte, error) {
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
 	if err := p.flight.Acquire(ctx, 1); err != nil {
@@ -437,10 +496,10 @@ func (p *Pages) get(s *pageSegment, first, n int) ([][]byte, error) {
 	ends := p.o.Clock.Monotonic() + p.o.Patience
 	pause, damaged := firstPause, false
 	for {
-		raw, err := p.try(ctx, s, first, n)
+		got, err := p.try(ctx, s, first, n)
 		switch {
 		case err == nil:
-			return raw, nil
+			return got, nil
 		case errors.Is(err, store.ErrCorrupt) && !damaged:
 			damaged = true // on its way, perhaps
 			continue
@@ -461,30 +520,49 @@ func passes(err error) bool {
 }
 
 // try asks once.
-func (p *Pages) try(ctx context.Context, s *pageSegment, first, n int) ([][]byte, error) {
+func (p *Pages) try(ctx context.Context, s *pageSegment, first, n int) ([][]*[memfs.ChunkSize]byte, error) {
 	last := first + n - 1
 	from, to := s.offsets[first], s.offsets[last]+int64(s.frames[last].size)
 	body, err := p.piece(ctx, s.key, from, to-from)
 	if err != nil {
 		return nil, fmt.Errorf("get frames %d to %d: %w", first, last, err)
 	}
-	raw := make([][]byte, n)
-	for i := range raw {
-		f := s.frames[first+i]
-		if int64(len(body)) < int64(f.size) {
+	got := make([][]*[memfs.ChunkSize]byte, n)
+	for i := range got {
+		size := s.frames[first+i].size
+		if len(body) < size {
 			return nil, fmt.Errorf("segment %q: %w: it ends in frame %d", s.key, ErrCorrupt, first+i)
 		}
-		if got := checksum(body[:f.size]); got != f.crc {
-			return nil, fmt.Errorf("segment %q: %w: frame %d has checksum %08x, want %08x", s.key, ErrCorrupt, first+i, got, f.crc)
+		if got[i], err = p.decode(s, first+i, body[:size]); err != nil {
+			return nil, fmt.Errorf("segment %q: %w", s.key, err)
 		}
-		want := int(min(s.per, s.chunks-int64(first+i)*s.per)) * memfs.ChunkSize
-		raw[i], err = p.z.DecodeAll(body[:f.size], make([]byte, 0, want))
-		if err != nil || len(raw[i]) != want {
-			return nil, fmt.Errorf("segment %q: %w: frame %d does not decompress to %d bytes (%d, %v)", s.key, ErrCorrupt, first+i, want, len(raw[i]), err)
-		}
-		body = body[f.size:]
+		body = body[size:]
 	}
-	return raw, nil
+	return got, nil
+}
+
+// decode checks and decompresses a frame, into chunks of their own.
+func (p *Pages) decode(s *pageSegment, n int, stored []byte) ([]*[memfs.ChunkSize]byte, error) {
+	if got := checksum(stored); got != s.frames[n].crc {
+		return nil, fmt.Errorf("%w: frame %d has checksum %08x, want %08x", ErrCorrupt, n, got, s.frames[n].crc)
+	}
+	want := int(min(s.per, s.chunks-int64(n)*s.per)) * memfs.ChunkSize
+	scratch, _ := p.scratch.Get().(*[]byte)
+	if scratch == nil || cap(*scratch) < want {
+		b := make([]byte, 0, want)
+		scratch = &b
+	}
+	raw, err := p.z.DecodeAll(stored, (*scratch)[:0:want])
+	defer func() { p.scratch.Put(scratch) }()
+	if err != nil || len(raw) != want {
+		return nil, fmt.Errorf("%w: frame %d does not decompress to %d bytes (%d, %v)", ErrCorrupt, n, want, len(raw), err)
+	}
+	chunks := make([]*[memfs.ChunkSize]byte, want/memfs.ChunkSize)
+	for i := range chunks {
+		chunks[i] = new([memfs.ChunkSize]byte)
+		copy(chunks[i][:], raw[i*memfs.ChunkSize:])
+	}
+	return chunks, nil
 }
 
 // piece reads a piece of an object.

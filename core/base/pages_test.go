@@ -319,7 +319,7 @@ type skips struct{ *clock.Virtual }
 
 func (s skips) Sleep(ctx context.Context, d time.Duration) error { s.Advance(d); return ctx.Err() }
 
-// TestPagesAreSharedInFlight: who wants what is on its way waits for that; who gives up disturbs nobody; what was fetched ahead is ready.
+// TestPagesAreSharedInFlight: who wants what is on its way waits for that; who gives up disturbs nobody; nobody is given what is another's.
 func TestPagesAreSharedInFlight(t *testing.T) {
 	st := &failing{Store: mem.New(mem.Options{})}
 	_, _, err := Write(t.Context(), st, Key(1, 1), largeTree(t, 1<<20), WriteOptions{})
@@ -342,13 +342,22 @@ func TestPagesAreSharedInFlight(t *testing.T) {
 	if err := <-gave; !errors.Is(err, context.Canceled) {
 		t.Errorf("given up: %v", err)
 	}
+	both := make(chan []memfs.Fetched)
 	for range 2 {
-		go func() { _, err := memfs.Get(t.Context(), p, missing); gave <- err }()
+		go func() {
+			got, err := memfs.Get(t.Context(), p, missing)
+			both <- got
+			gave <- err
+		}()
 	}
 	close(hold)
+	one, other := <-both, <-both
 	check(t, errors.Join(<-gave, <-gave))
-	if got, ok := memfs.Have(p, missing); !ok || file.Fill(missing, got) == 0 {
-		t.Error("what was fetched is not ready")
+	if one[0].Data == other[0].Data || *one[0].Data != *other[0].Data {
+		t.Error("two were given the same bytes, or others")
+	}
+	if file.Fill(missing, one) == 0 || file.Fill(missing, other) != 0 {
+		t.Error("it was put in place twice, or not at all")
 	}
 	if c := p.Counts(); c.Requests != 1 || c.Ahead != 1 || c.AheadUsed != 1 || c.Frames != 1 {
 		t.Errorf("%+v", c)

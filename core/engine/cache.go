@@ -29,6 +29,7 @@ type cache struct {
 	budget  int64
 	pages   *base.Pages
 	wake    chan struct{}
+	begun   atomic.Int64 // statements, as long as that is of interest
 	written atomic.Int64 // since unsettled was looked at
 	crowded atomic.Bool  // pages that no layer has fill a quarter
 
@@ -48,8 +49,9 @@ const (
 	wakeBytes    = 1 << 20  // written, until it is looked at what is in memory
 	hydrateBytes = 16 << 20 // fetched at once behind the first rows
 	bootBytes    = 32 << 20 // of a boot set, uncompressed
-	// firstRows is how long after its start what PostgreSQL wants is what a wake wants.
-	firstRows = 2 * time.Second
+	// What PostgreSQL wants is what a wake wants for so many statements, and so long after its start.
+	firstStatements = 8
+	firstRows       = 2 * time.Second
 )
 
 // newCache is what o.Cache asks for; nil: nothing.
@@ -160,6 +162,13 @@ func (c *cache) settle(l *base.Layer, at memfs.Mark) error {
 	c.crowded.Store(false)
 	c.poke()
 	return nil
+}
+
+// began is told of each statement.
+func (c *cache) began() {
+	if c != nil && c.begun.Load() <= firstStatements && c.begun.Add(1) == firstStatements+1 {
+		c.first()
+	}
 }
 
 // first is what this life wanted until its first rows were there; nil: nothing that was not in memory.

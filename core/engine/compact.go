@@ -223,6 +223,7 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) error {
 	if err != nil {
 		return err
 	}
+	m.lastTaken.Store(&stats)
 	restore := time.Duration(float64(stats.RawBytes) / m.restoreRate * float64(time.Second))
 	m.layerTime.Store(int64(m.e.opened.Start + restore))
 	now, err := manifest.Publish(ctx, m.o.Store,

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"blobpglite/core/base"
 	"blobpglite/core/gc"
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
@@ -21,15 +22,16 @@ import (
 
 // logMode is the mode that commits by appending to the log.
 type logMode struct {
-	o       *Options
-	e       *Engine
-	opened  *takeover.Opened
-	log     *logWriter
-	fence   uint64      // seq of our fence: everything we append is above it
-	hasBase atomic.Bool // the manifest names a layer; before, there is none to replay records on
-	initial cut         // of a new database: what its first layer holds
-	cache   *cache      // nil: everything is in memory
-	taken   taken       // the last layer that this writer has restored or taken; for who takes layers
+	o         *Options
+	e         *Engine
+	opened    *takeover.Opened
+	log       *logWriter
+	fence     uint64      // seq of our fence: everything we append is above it
+	hasBase   atomic.Bool // the manifest names a layer; before, there is none to replay records on
+	initial   cut         // of a new database: what its first layer holds
+	cache     *cache      // nil: everything is in memory
+	lastTaken atomic.Pointer[base.Stats]
+	taken     taken // the last layer that this writer has restored or taken; for who takes layers
 
 	// Under the cluster's lock.
 	sight   sight
@@ -286,6 +288,7 @@ func (m *logMode) reached() []wal.Record { return []wal.Record{{Ops: []wal.Op{m.
 
 // begin renews a lease that has run out before anything is served; one that soon will is renewed on the side.
 func (m *logMode) begin(ctx context.Context) error {
+	m.cache.began()
 	if err := m.opened.Lease.Ensure(ctx); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"blobpglite/core/base"
 	"blobpglite/core/pglite"
 )
 
@@ -14,6 +15,7 @@ type Stats struct {
 	Answers  int64               // that waited until what they tell of was durable, if only for a moment
 	Waited   time.Duration       // how long, in all
 	Cache    CacheStats
+	Layer    base.Stats // of the last layer that this engine has taken, in mode log
 }
 
 // Stats says what the engine's PostgreSQL is doing.
@@ -24,6 +26,9 @@ func (e *Engine) Stats() Stats {
 	}
 	if m, ok := e.commits.(*logMode); ok {
 		s.Cache = m.cache.stats()
+		if l := m.lastTaken.Load(); l != nil {
+			s.Layer = *l
+		}
 	}
 	return s
 }

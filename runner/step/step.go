@@ -50,7 +50,7 @@ type verb struct {
 
 func verbs() []verb {
 	return []verb{
-		roundtripVerb(), freshVerb(), sqlbenchVerb(), nativebenchVerb(), wakesVerb(),
+		roundtripVerb(), freshVerb(), sqlbenchVerb(), nativebenchVerb(), wakesVerb(), largerThanCacheVerb(), wakeSizeVerb(),
 		logRoundtripVerb(), commitLatencyVerb(), commitThroughputVerb(), casRateVerb(), reopenVerb(), idleVerb(), amplificationVerb(),
 		conditionsVerb(), raceVerb(), contestVerb(), readAfterWriteVerb(), primitiveLatencyVerb(), emulatorVerb(),
 		lockedVerb(), takeoversVerb(), zombiesVerb(), heartbeatVerb(), goTestVerb(),
