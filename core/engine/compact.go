@@ -152,7 +152,11 @@ func (m *logMode) compact(ctx context.Context) error {
 		now := m.o.Clock.Monotonic()
 		m.pause.Store(int64(now + layerPause*(now-began)))
 	}()
-	if err := m.publish(ctx, c, position); err != nil {
+	settle, err := m.publish(ctx, c, position)
+	if err == nil {
+		err = settle()
+	}
+	if err != nil {
 		return err
 	}
 	m.records.Add(-c.records)
@@ -196,23 +200,28 @@ func (m *logMode) firstLayer(ctx context.Context) error {
 	if m.hasBase.Load() {
 		return nil
 	}
-	if err := m.publish(ctx, m.initial, m.opened.Log.Tail()); err != nil {
+	settle, err := m.publish(ctx, m.initial, m.opened.Log.Tail())
+	if err != nil {
 		return fmt.Errorf("upload the first layer: %w", err)
 	}
+	// Beside the appends: who has the cluster's lock may be waiting for one.
+	m.background.Go(func() { _ = settle() })
 	m.initial = cut{}
 	m.hasBase.Store(true)
 	return nil
 }
 
 // publish uploads files as the layer at a position, every record up to which is durable, and makes it the manifest's. What has not
-// changed since the last layer is where that one has it.
-func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) error {
+// changed since the last layer is where that one has it. settle, which takes the cluster's lock, tells the files where they are from now on;
+// until then nothing may be collected that older layers have.
+func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle func() error, err error) {
+	settle = func() error { return nil }
 	if err := inProduction(c.files); err != nil { // records follow it
-		return err
+		return nil, err
 	}
 	o, err := layerOptions(c.files)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	o.Share, o.Since, o.Hook, o.Clock = m.taken.layer, m.taken.at, m.o.Hook, m.o.Clock
 	if m.cache != nil {
@@ -221,7 +230,7 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) error {
 	key := base.Key(m.opened.Epoch, at.Seq)
 	layer, stats, err := base.Write(ctx, m.o.Store, key, c.files, o)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	m.lastTaken.Store(&stats)
 	restore := time.Duration(float64(stats.RawBytes) / m.restoreRate * float64(time.Second))
@@ -233,15 +242,15 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) error {
 			RawBytes: stats.RawBytes, StoredBytes: stats.StoredBytes, Segments: stats.Segments,
 		})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// Only what the manifest names may be shared with: what it does not name the next collection deletes.
 	if n := len(now.Layers); n > 0 && now.Layers[n-1].Key == key {
 		m.taken = taken{layer, c.mark}
 		m.learnt.Layer(key, layer.Segments())
-		return m.cache.settle(layer, c.mark)
+		settle = func() error { return m.cache.settle(layer, c.mark) }
 	}
-	return nil
+	return settle, nil
 }
 
 // collect deletes what the new layer has made superfluous.
@@ -297,7 +306,7 @@ func (m *logMode) lastLayer(ctx context.Context) func(context.Context) {
 			case <-ctx.Done():
 			}
 		}()
-		if err := m.publish(ctx, c, end); err != nil {
+		if _, err := m.publish(ctx, c, end); err != nil {
 			fail(err)
 			return
 		}
