@@ -31,6 +31,8 @@ type logMode struct {
 	cache   *cache      // nil: everything is in memory
 	taken   taken       // the last layer that this writer has restored or taken; for who takes layers
 
+	lastTaken atomic.Pointer[LayerStats] // nil: this writer has taken none
+
 	// Under the cluster's lock.
 	sight   sight
 	written wal.Op // the last of PostgreSQL's log
