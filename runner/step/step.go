@@ -59,7 +59,7 @@ func verbs() []verb {
 		conditionsVerb(), raceVerb(), contestVerb(), readAfterWriteVerb(), primitiveLatencyVerb(), emulatorVerb(),
 		lockedVerb(), takeoversVerb(), zombiesVerb(), heartbeatVerb(), goTestVerb(),
 		killpointVerb(), zombieVerb(), handoverVerb(), chaosVerb(), episodeVerb(),
-		blackoutVerb(), layerSizeVerb(), layerPriceVerb(), storedLiveVerb(), carriedOverVerb(), nothingNewVerb(), engineMutantsVerb(), unitMutantsVerb(), stalledOpenerVerb(),
+		blackoutVerb(), layerSizeVerb(), layerPriceVerb(), storedLiveVerb(), carriedOverVerb(), layerKillVerb(), nothingNewVerb(), engineMutantsVerb(), unitMutantsVerb(), stalledOpenerVerb(),
 		exploreVerb(), mutantsVerb(),
 		clientVerb(), pgbenchVerb(), doorLatencyVerb(), sessionsVerb(), besideVerb(), regressVerb(), isolationVerb(), interleaveVerb(),
 		twinBootVerb(), twinTierVerb(), twinSleepVerb(), twinCommitsVerb(),
