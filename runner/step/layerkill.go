@@ -62,12 +62,12 @@ func (k *killing) afterDeath(ctx context.Context) error {
 	if !k.inspect {
 		return nil
 	}
-	if err := k.r.verified(ctx, k.c.st); err != nil {
+	if err := k.r.verified(ctx, k.c.st); err != nil || k.r.failed[checkVerified] != "" {
 		return err
 	}
 	s, err := takeStock(ctx, k.c.st)
 	if err != nil {
-		return k.r.blame(checkVerified, "what a death has left cannot be read", err)
+		return err
 	}
 	k.r.Metrics.Value("garbage_bytes", float64(s.unreachedBytes))
 	k.r.Metrics.Value("garbage_ratio", float64(s.unreachedBytes)/float64(max(s.bytes, 1)))
@@ -76,11 +76,14 @@ func (k *killing) afterDeath(ctx context.Context) error {
 
 // afterReopening has the process that has opened the database take a layer and collect: nothing that is not reached may be left.
 func (k *killing) afterReopening(ctx context.Context) error {
-	if !k.inspect || k.m == nil {
+	if !k.inspect || k.m == nil || len(k.r.failed) > 0 {
 		return nil
 	}
 	if err := k.m.Do(ctx, node.Compact, nil, nil); err != nil {
 		return k.r.blame(checkCollected, "the next process cannot take a layer", err)
+	}
+	if err := k.r.verified(ctx, k.c.st); err != nil || k.r.failed[checkVerified] != "" {
+		return err
 	}
 	s, err := takeStock(ctx, k.c.st)
 	if err != nil {
@@ -93,5 +96,5 @@ func (k *killing) afterReopening(ctx context.Context) error {
 	k.r.check(checkCollected, wrong)
 	k.r.Metrics.Value("shared_count", float64(s.sharedSegments()))
 	k.r.Metrics.Value("kept_count", float64(len(s.layers)))
-	return k.r.verified(ctx, k.c.st)
+	return nil
 }
