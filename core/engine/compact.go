@@ -171,6 +171,7 @@ type cut struct {
 	mark           memfs.Mark                                  // of the tree that they were cloned from: they hold what was written before it
 	at             func(context.Context) (wal.Position, error) // waits until it is durable
 	records, bytes int64                                       // of the log up to there
+	took           time.Duration                               // to clone
 }
 
 // cutOf clones files.
@@ -188,7 +189,9 @@ func (m *logMode) cut(ctx context.Context) (cut, error) {
 	}
 	var c cut
 	err := m.e.server.locked(func(cluster *pglite.Cluster) {
+		began := m.o.Clock.Monotonic()
 		c = cutOf(cluster.Data())
+		c.took = m.o.Clock.Monotonic() - began
 		c.at, c.records, c.bytes = m.log.seal(), m.records.Load(), m.bytes.Load()
 	})
 	return c, err
@@ -232,7 +235,6 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle f
 	if err != nil {
 		return nil, err
 	}
-	m.lastTaken.Store(&stats)
 	restore := time.Duration(float64(stats.RawBytes) / m.restoreRate * float64(time.Second))
 	m.layerTime.Store(int64(m.e.opened.Start + restore))
 	now, err := manifest.Publish(ctx, m.o.Store,
@@ -247,6 +249,7 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle f
 	// Only what the manifest names may be shared with: what it does not name the next collection deletes.
 	if n := len(now.Layers); n > 0 && now.Layers[n-1].Key == key {
 		m.taken = taken{layer, c.mark}
+		m.lastTaken.Store(&LayerStats{Seq: at.Seq, Clone: c.took, Written: stats})
 		m.learnt.Layer(key, layer.Segments())
 		settle = func() error { return m.cache.settle(layer, c.mark) }
 	}

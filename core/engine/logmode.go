@@ -22,16 +22,17 @@ import (
 
 // logMode is the mode that commits by appending to the log.
 type logMode struct {
-	o         *Options
-	e         *Engine
-	opened    *takeover.Opened
-	log       *logWriter
-	fence     uint64      // seq of our fence: everything we append is above it
-	hasBase   atomic.Bool // the manifest names a layer; before, there is none to replay records on
-	initial   cut         // of a new database: what its first layer holds
-	cache     *cache      // nil: everything is in memory
-	lastTaken atomic.Pointer[base.Stats]
-	taken     taken // the last layer that this writer has restored or taken; for who takes layers
+	o       *Options
+	e       *Engine
+	opened  *takeover.Opened
+	log     *logWriter
+	fence   uint64      // seq of our fence: everything we append is above it
+	hasBase atomic.Bool // the manifest names a layer; before, there is none to replay records on
+	initial cut         // of a new database: what its first layer holds
+	cache   *cache      // nil: everything is in memory
+	taken   taken       // the last layer that this writer has restored or taken; for who takes layers
+
+	lastTaken atomic.Pointer[LayerStats] // nil: this writer has taken none
 
 	// Under the cluster's lock.
 	sight   sight

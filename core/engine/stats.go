@@ -15,7 +15,15 @@ type Stats struct {
 	Answers  int64               // that waited until what they tell of was durable, if only for a moment
 	Waited   time.Duration       // how long, in all
 	Cache    CacheStats
-	Layer    base.Stats // of the last layer that this engine has taken, in mode log
+	Layer    LayerStats
+}
+
+// LayerStats says what the newest layer cost that this engine has taken and published; zero: it has taken none. It is for mode log; in
+// mode snapshot a commit is a layer, see CommitStats.
+type LayerStats struct {
+	Seq     uint64        // of the log, up to which it holds everything
+	Clone   time.Duration // of the files, while no process runs: all that statements wait for
+	Written base.Stats    // what was new, and what the whole layer needs
 }
 
 // Stats says what the engine's PostgreSQL is doing.
@@ -26,8 +34,8 @@ func (e *Engine) Stats() Stats {
 	}
 	if m, ok := e.commits.(*logMode); ok {
 		s.Cache = m.cache.stats()
-		if l := m.lastTaken.Load(); l != nil {
-			s.Layer = *l
+		if last := m.lastTaken.Load(); last != nil {
+			s.Layer = *last
 		}
 	}
 	return s

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"blobpglite/core/pglite"
+	"blobpglite/core/store"
 	"blobpglite/core/store/mem"
 )
 
@@ -40,5 +41,28 @@ func TestHold(t *testing.T) {
 	}
 	if after := e.Stats(); after.Answers == before.Answers || after.Waited <= before.Waited {
 		t.Errorf("%+v", after)
+	}
+}
+
+// TestLayerStats: what the newest layer cost is there once it is the manifest's, and is what was uploaded.
+func TestLayerStats(t *testing.T) {
+	st := store.Count(mem.New(mem.Options{}))
+	e := open(t, st, inLog, func(o *Options) { o.LeaseTTL, o.RestoreBudget = time.Hour, -1 })
+	if s := e.Stats().Layer; s != (LayerStats{}) {
+		t.Errorf("before there was a layer: %+v", s)
+	}
+	must(t, e, "CREATE TABLE t AS SELECT g FROM generate_series(1, 1000) g")
+	var before LayerStats
+	for i := range 2 {
+		at := st.Ops().BytesUp
+		if err := e.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		up, s := st.Ops().BytesUp-at, e.Stats().Layer
+		if s.Clone <= 0 || s.Seq <= before.Seq || s.Written.NewBytes <= 0 || s.Written.NewBytes > up || s.Written.NewBytes >= s.Written.StoredBytes {
+			t.Errorf("layer %d: %+v, %d bytes went up", i, s, up)
+		}
+		before = s
+		must(t, e, "UPDATE t SET g = g + 1 WHERE g = 3")
 	}
 }

@@ -172,6 +172,7 @@ type OpenArgs struct {
 	FlushInterval  time.Duration     `json:"flush_interval,omitempty"`
 	IdleFlush      time.Duration     `json:"idle_flush,omitempty"`
 	RestoreBudget  time.Duration     `json:"restore_budget,omitempty"`
+	Retain         time.Duration     `json:"retain,omitempty"`
 	// HTTPRules break requests to a real bucket; an emulator's front has rules of its own.
 	HTTPRules []gcsfront.Rule `json:"http_rules,omitempty"`
 	HTTPSeed  uint64          `json:"http_seed,omitempty"`

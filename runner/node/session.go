@@ -159,7 +159,8 @@ func (s *session) open(ctx context.Context, args OpenArgs) (any, error) {
 	e, err := engine.Open(ctx, engine.Options{
 		Runtime: s.runtime, Store: st, Create: args.Create, Mode: args.Mode, Writer: args.Writer, Clock: s.clock,
 		Durability: args.Durability, LeaseTTL: args.LeaseTTL, AcquireTimeout: args.AcquireTimeout, CommitDeadline: args.CommitDeadline,
-		FlushInterval: args.FlushInterval, IdleFlush: args.IdleFlush, RestoreBudget: args.RestoreBudget, Hook: s.injector(0).Hook(),
+		FlushInterval: args.FlushInterval, IdleFlush: args.IdleFlush, RestoreBudget: args.RestoreBudget, Retain: args.Retain,
+		Hook: s.injector(0).Hook(),
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.closeStore())

@@ -103,6 +103,8 @@ func spots(mode engine.Mode, compaction bool) []spot {
 type killing struct {
 	lifeline
 	compaction bool
+	several    int  // layers before a death, of a compaction; 0: one
+	inspect    bool // what each death leaves, and what the collection behind it leaves
 	cut, bulk  bool
 	clients    int
 	large      bool // the database holds large copies
@@ -124,9 +126,15 @@ func killpoint(ctx context.Context, r *Run, args scenario.Args) error {
 	if err != nil {
 		return err
 	}
+	return k.all(ctx, list, args.Int("rounds"))
+}
+
+// all lets a process die at each of the points, rounds times.
+func (k *killing) all(ctx context.Context, list []spot, rounds int) error {
 	defer k.end()
-	total := args.Int("rounds") * len(list)
-	for round := range args.Int("rounds") {
+	r := k.r
+	total := rounds * len(list)
+	for round := range rounds {
 		for i, s := range list {
 			r.Progress(fmt.Sprintf("%s %s: death at %s", r.Cell.Probe, r.Cell.Label, s.point), int64(round*len(list)+i), int64(total))
 			if err := k.death(ctx, s); err != nil {
@@ -208,8 +216,10 @@ func (k *killing) death(ctx context.Context, s spot) error {
 		k.r.Metrics.Value("deaths_count", 1)
 	}
 	k.lives++
-	if err := k.reopen(ctx); err != nil {
-		return err
+	for _, do := range []func(context.Context) error{k.afterDeath, k.reopen, k.afterReopening} {
+		if err := do(ctx); err != nil {
+			return err
+		}
 	}
 	k.r.Metrics.Duration("life_ms", k.c.clk.Monotonic()-k.began)
 	return nil
@@ -224,6 +234,11 @@ func (k *killing) kill(ctx context.Context, s spot, rule pointfault.Rule) (bool,
 	var act func() // brings it about; ends when the process has
 	switch s.where {
 	case atOpening:
+		if k.several > 0 {
+			if err := k.before(ctx); err != nil {
+				return false, err
+			}
+		}
 		if k.compaction {
 			if err := k.underWay(ctx); err != nil {
 				return false, err
@@ -319,8 +334,11 @@ func (k *killing) before(ctx context.Context) error {
 	}
 	stop := k.c.load(ctx, k.work())
 	err := k.c.acknowledged(ctx, 3)
-	if err == nil && k.compaction {
-		err = k.m.Do(ctx, node.Compact, nil, nil)
+	for n := 0; err == nil && k.compaction && n < max(k.several, 1); n++ {
+		if n > 0 {
+			err = k.c.acknowledged(ctx, 3)
+		}
+		err = errors.Join(err, k.m.Do(ctx, node.Compact, nil, nil))
 	}
 	if err == nil && k.bulk {
 		err = k.c.acknowledged(ctx, 10+k.random.IntN(8))

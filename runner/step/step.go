@@ -36,6 +36,10 @@ const (
 	checkOneEpoch       = "one-epoch"
 	checkRefused        = "refused"
 	checkExclusive      = "exclusive"
+
+	checkRestored  = "restored"
+	checkCollected = "collected"
+	checkVerified  = "verified"
 )
 
 // verb is a verb with what it does.
@@ -55,7 +59,7 @@ func verbs() []verb {
 		conditionsVerb(), raceVerb(), contestVerb(), readAfterWriteVerb(), primitiveLatencyVerb(), emulatorVerb(),
 		lockedVerb(), takeoversVerb(), zombiesVerb(), heartbeatVerb(), goTestVerb(),
 		killpointVerb(), zombieVerb(), handoverVerb(), chaosVerb(), episodeVerb(),
-		blackoutVerb(), layerSizeVerb(), nothingNewVerb(), engineMutantsVerb(), unitMutantsVerb(), stalledOpenerVerb(),
+		blackoutVerb(), layerSizeVerb(), layerPriceVerb(), storedLiveVerb(), carriedOverVerb(), layerKillVerb(), nothingNewVerb(), engineMutantsVerb(), unitMutantsVerb(), stalledOpenerVerb(),
 		exploreVerb(), mutantsVerb(),
 		clientVerb(), pgbenchVerb(), doorLatencyVerb(), sessionsVerb(), besideVerb(), regressVerb(), isolationVerb(), interleaveVerb(),
 		twinBootVerb(), twinTierVerb(), twinSleepVerb(), twinCommitsVerb(),
@@ -81,6 +85,9 @@ func Registry() scenario.Registry {
 		{Name: checkOneEpoch, Doc: "of simultaneous takeovers one succeeds, and the epoch rises by exactly one"},
 		{Name: checkRefused, Doc: "a writer that was taken over is refused, and nothing of it is in the log"},
 		{Name: checkExclusive, Doc: "a lease is never both renewed and taken over"},
+		{Name: checkRestored, Doc: "a layer that is restored is, byte for byte, what it was taken of"},
+		{Name: checkCollected, Doc: "behind a collection the bucket holds nothing that the manifest and the records kept do not lead to"},
+		{Name: checkVerified, Doc: "every layer and every record is sound, read from end to end"},
 		{Name: checkClient, Doc: "a real client does what it always does, and nothing fails"},
 		{Name: checkSuite, Doc: "PostgreSQL's own suite ran to its end, and printed here what it prints at PostgreSQL"},
 		{Name: checkSessions, Doc: "sessions leave nothing behind, and keep nobody waiting but who wants what they hold"},
