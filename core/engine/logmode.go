@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"blobpglite/core/base"
 	"blobpglite/core/gc"
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
