@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -244,7 +245,9 @@ func (f *failing) Get(ctx context.Context, key string) (store.Object, error) {
 	f.mu.Lock()
 	f.reads++
 	fail := f.fails != 0
-	f.fails--
+	if fail {
+		f.fails--
+	}
 	f.mu.Unlock()
 	o, err := f.Store.Get(ctx, key)
 	switch {
@@ -349,6 +352,14 @@ func TestPagesAreSharedInFlight(t *testing.T) {
 			both <- got
 			gave <- err
 		}()
+	}
+	for waiting := 0; waiting < 2; runtime.Gosched() { // both wait for the one fetch
+		p.mu.Lock()
+		waiting = 0
+		for _, f := range p.frames {
+			waiting += f.wanted
+		}
+		p.mu.Unlock()
 	}
 	close(hold)
 	one, other := <-both, <-both
