@@ -34,7 +34,7 @@ const (
 	// DefaultPagesParallel of PagesOptions.
 	DefaultPagesParallel = 32
 	// DefaultKeepBytes of PagesOptions: two windows of reading ahead that keep as many requests under way as an eager restore does.
-	DefaultKeepBytes = 64 << 20
+	DefaultKeepBytes = 128 << 20
 	// DefaultPatience of PagesOptions.
 	DefaultPatience = 20 * time.Second
 

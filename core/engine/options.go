@@ -125,7 +125,8 @@ type Options struct {
 	// MaxBytes bounds the data directory; beyond it PostgreSQL reports a full disk (53100). Zero: no bound.
 	MaxBytes int64
 	// Cache is how much of the database's files is kept in memory, in mode log, at least LeastCache. What is beyond it stays in the bucket
-	// until PostgreSQL reads it. Zero: everything is read at the opening, and stays in memory.
+	// until PostgreSQL reads it; a quarter of it besides, and no more than 128 MiB, is for what is fetched ahead. Zero: everything is read at
+	// the opening, and stays in memory.
 	Cache int64
 	// MemoryLimit and Settings are the cluster's; see pglite.ClusterOptions. StatementTimeout is PostgreSQL's statement_timeout
 	// where Settings has none; zero: none.

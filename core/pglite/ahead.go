@@ -2,12 +2,14 @@ package pglite
 
 import "blobpglite/core/memfs"
 
-// The windows in which a file that is read from front to back is fetched ahead, in bytes: the first, doubled each time, and the largest,
-// of a source that does not say how much room it has, and of any. A bucket gives no more than its window an answering time.
+// The windows in which a file that is read from front to back is fetched ahead, in bytes: the first, how each grows, and the largest,
+// of a source that does not say how much room it has, and of any. A bucket gives no more than its window an answering time, and each time
+// that it grows is another one to wait for.
 const (
-	firstWindow = 128 << 10
+	firstWindow = 256 << 10
+	windowGrows = 4
 	lastWindow  = 4 << 20
-	mostWindow  = 32 << 20
+	mostWindow  = 64 << 20
 )
 
 // adviseWillNeed is POSIX_FADV_WILLNEED.
@@ -52,7 +54,7 @@ func (in *Instance) lastWindow() int64 {
 }
 
 // runAhead notices that a file is read from front to back, as a kernel does: where a read begins where the last one ended, what comes next
-// is fetched in a window that doubles each time that half of it was read. Then pages may be left out as well, for PostgreSQL reads none
+// is fetched in a window that grows each time that half of it was read. Then pages may be left out as well, for PostgreSQL reads none
 // that it has in its own buffers.
 func (in *Instance) runAhead(o *openFile, off, n int64) {
 	end, gap, first := off+n, off-o.nextRead, o.nextRead == 0
@@ -66,7 +68,7 @@ func (in *Instance) runAhead(o *openFile, off, n int64) {
 	case o.aheadTo-end >= o.window/2:
 		return
 	default:
-		o.window = min(2*o.window, in.lastWindow())
+		o.window = min(windowGrows*o.window, in.lastWindow())
 	}
 	from := max(o.aheadTo, end)
 	o.aheadTo = end + o.window
