@@ -21,7 +21,7 @@ import (
 //
 //	opening ──► files outside of tables and indexes, the boot set ──► first rows ──► the rest, behind them, if it fits
 //	          PostgreSQL reads ──► not there: fetched (base.Pages) ──► wake ──► evict, under the cluster's lock
-//	          PostgreSQL writes ──► wake ──► evict, or a layer ──► what it holds may go
+//	          PostgreSQL writes ──► wake ──► evict, or a layer ──► what it holds may go; who writes much waits
 //
 // Nil: everything is read when the database is opened, and stays.
 type cache struct {
@@ -35,6 +35,8 @@ type cache struct {
 
 	resident, away, evicted, unsettled atomic.Int64 // as of the last look
 
+	room chan struct{} // under the cluster's lock; see full
+
 	mu   sync.Mutex
 	boot []int64 // what this life wanted first
 }
@@ -45,7 +47,11 @@ const (
 	// LeastCache is the least that Options.Cache may be: PostgreSQL's own files, and room for statements at work.
 	LeastCache = 48 << 20
 
-	evictSteps   = 16 << 10 // chunks that are looked at with the lock in hand
+	// Who writes waits from so much over the budget on, in sixteenths of it, until it is no more than that.
+	fullFrom, fullTo = 8, 4
+	crowdedLook      = 200 * time.Millisecond // while a layer is awaited
+
+	evictSteps   = 256 << 10 // chunks that are looked at with the lock in hand
 	wakeBytes    = 1 << 20  // written, until it is looked at what is in memory
 	hydrateBytes = 16 << 20 // fetched at once behind the first rows
 	bootBytes    = 32 << 20 // of a boot set, uncompressed
@@ -102,20 +108,53 @@ func (c *cache) wrote(n int) {
 // isCrowded says whether a layer is due so that pages can be turned away.
 func (c *cache) isCrowded() bool { return c != nil && c.crowded.Load() }
 
+// full is closed when there is room again for what writers write; nil: there is. It is called under the cluster's lock.
+func (c *cache) full() <-chan struct{} {
+	if c == nil || c.room == nil {
+		return nil
+	}
+	return c.room
+}
+
+// hold has writers stopped, or lets them go on. It is called under the cluster's lock.
+func (c *cache) hold(resident int64) {
+	over := resident - c.budget
+	switch {
+	case c.room == nil && over > c.budget/16*fullFrom && c.crowded.Load():
+		c.room = make(chan struct{})
+	case c.room != nil && over <= c.budget/16*fullTo:
+		close(c.room)
+		c.room = nil
+	}
+}
+
 // run keeps the budget until ctx ends.
 func (c *cache) run(ctx context.Context) {
-	for {
-		select {
-		case <-c.wake:
-		case <-ctx.Done():
-			return
-		}
+	for c.wait(ctx) {
 		for c.step() && ctx.Err() == nil {
 		}
 		if c.isCrowded() {
 			c.m.consider()
 		}
 	}
+}
+
+// wait waits until there is something to look at; false: ctx has ended. While a layer is awaited it is looked at now and then: who
+// would wake it may be waiting for that layer, which may have failed.
+func (c *cache) wait(ctx context.Context) bool {
+	var later <-chan time.Time
+	if c.isCrowded() {
+		t := c.m.o.Clock.NewTimer(crowdedLook)
+		defer t.Stop()
+		later = t.C()
+	}
+	select {
+	case <-c.wake:
+	case <-later:
+	case <-ctx.Done():
+		return false
+	}
+	return true
 }
 
 // step turns some pages away. It says whether there is more to do at once.
@@ -133,6 +172,7 @@ func (c *cache) step() (more bool) {
 			c.unsettled.Store(data.UnsettledBytes())
 			c.crowded.Store(c.unsettled.Load() > c.budget/4)
 		}
+		c.hold(data.ResidentBytes())
 		c.resident.Store(data.ResidentBytes())
 		c.away.Store(data.AwayBytes())
 	})

@@ -103,6 +103,45 @@ func TestCache(t *testing.T) {
 	}
 }
 
+// TestCacheOfWriters: who writes faster than layers can be taken waits for them; what is in memory has a bound.
+func TestCacheOfWriters(t *testing.T) {
+	st := mem.New(mem.Options{})
+	large(t, st)
+	e := open(t, st, inLog, cached)
+	done := make(chan struct{})
+	most := make(chan int64)
+	go func() {
+		n := int64(0)
+		for ended := false; !ended; {
+			select {
+			case <-done:
+				ended = true
+			default:
+			}
+			if resident, _ := memory(t, e); resident > n {
+				n = resident
+			}
+			_ = clock.System().Sleep(t.Context(), time.Millisecond)
+		}
+		most <- n
+	}()
+	for range 2 {
+		must(t, e, "UPDATE t SET n = n + 1")
+	}
+	close(done)
+	if n := <-most; n > 2*LeastCache+24<<20 {
+		t.Errorf("%d bytes were in memory, the budget is %d", n, LeastCache)
+	}
+	if e.Stats().Layer.Seq == 0 {
+		t.Error("no layer was taken")
+	}
+	e.Abandon()
+	e = open(t, st, inLog, cached)
+	if got := must(t, e, "SELECT sum(n) FROM t"); got != "200000" {
+		t.Errorf("the sum is %s", got)
+	}
+}
+
 // outage is a store whose pages cannot be read while it is on.
 type outage struct {
 	store.Store

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -209,6 +210,7 @@ func (m *logMode) watch(data *memfs.FS) {
 		Write: func(name string, off int64, p []byte) {
 			m.e.countLog(name, off, p)
 			m.cache.wrote(len(p))
+			m.holdWriter()
 			c.write(name, off, p)
 		},
 		Rename: c.rename,
@@ -232,7 +234,7 @@ func (m *logMode) captured(op wal.Op) {
 		p.Note = n
 	}
 	if c != nil {
-		if room := m.log.crowded(); room != nil {
+		if room := cmp.Or(m.log.crowded(), m.cache.full()); room != nil {
 			m.holdWriters(c, room)
 		}
 		m.flushLater(lazy)
@@ -241,6 +243,20 @@ func (m *logMode) captured(op wal.Op) {
 		m.sight.visible = n
 	} else if last, ok := reaches(op.Path, op.Offset, op.Data); ok {
 		m.written = last
+	}
+}
+
+// holdWriter stops who has just written to a file, until there is room for it: also who writes pages without logging anything, as a
+// reader does that has set hint bits.
+func (m *logMode) holdWriter() {
+	room := m.cache.full()
+	if room == nil {
+		return
+	}
+	if c := m.e.server.live.Load(); c != nil {
+		if p := c.Current(); !background(p) {
+			p.Hold(room)
+		}
 	}
 }
 

@@ -102,7 +102,7 @@ type Options struct {
 	CommitDeadline time.Duration
 	// RestoreBudget is what replaying the log may add to a restore before a new layer is taken: then commits wait for the
 	// layer. Zero: about as much as the layer itself takes, and up to four times of that while writes do not pause, so
-	// that no more than an eighth of the time is spent on layers. Below zero: no layer is taken.
+	// that no more than an eighth of the time is spent on layers. Below zero: no layer is taken, unless Cache needs one.
 	RestoreBudget time.Duration
 	// RecordTime is what a restore is reckoned to take for each record; zero: by how long appends take, and no more than
 	// Cloud Storage needs.
