@@ -132,7 +132,7 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	c.retainFlag(f)
 	f.StringVar(&c.readMode, "read-mode", string(engine.ReadLease), "lease: answers inside the lease ask nobody; strict: each answer first asks the bucket whether another writer has taken over, one GET")
 	f.Int64Var(&c.disk, "disk-limit", 0, "of the database, in bytes; 0: none")
-	f.Int64Var(&c.cache, "cache", 0, "how much of the database's files is kept in memory, in bytes; a larger database is read as it is used. 0: a third of the container's memory, or 1 GiB where nothing limits it; -1: all, read when the database is opened")
+	f.Int64Var(&c.cache, "cache", 0, "how much of the database's files is kept in memory, in bytes; a larger database is read as it is used. 0: a fifth of the container's memory, or 1 GiB where nothing limits it; -1: all, read when the database is opened")
 	f.DurationVar(&c.statementTimeout, "statement-timeout", 0, "PostgreSQL's statement_timeout for all who do not set their own (SET, ALTER ROLE, ALTER DATABASE); 0: none")
 	f.Var(c.settings, "set", "server parameter, name=value, such as idle_in_transaction_session_timeout=1min; may be repeated")
 	f.BoolVar(&c.wake, "wake", false, "open the database at once, not with the first connection")

@@ -10,8 +10,8 @@ import (
 
 const (
 	// cacheShare of a container's memory is for the database's files: one over it. The rest is PostgreSQL's, its clients', the log's that is
-	// on its way, and the garbage collector's.
-	cacheShare = 3
+	// on its way, the garbage collector's, and room for half as much again of pages that no layer has yet, and for those that one is made of.
+	cacheShare = 5
 	// allInMemory is what -cache is where there is none.
 	allInMemory = -1
 	// defaultCache is where nothing limits the memory.

@@ -35,7 +35,7 @@ func TestCacheBytes(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ given, container, want int64 }{
-		{0, 0, defaultCache}, {0, 1536 << 20, 512 << 20}, {0, 64 << 20, engine.LeastCache}, {-1, 512 << 20, 0}, {100 << 20, 512 << 20, 100 << 20},
+		{0, 0, defaultCache}, {0, 2560 << 20, 512 << 20}, {0, 64 << 20, engine.LeastCache}, {-1, 512 << 20, 0}, {100 << 20, 512 << 20, 100 << 20},
 	} {
 		if got := cacheBytes(c.given, c.container); got != c.want {
 			t.Errorf("%d of %d: %d, want %d", c.given, c.container, got, c.want)
