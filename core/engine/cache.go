@@ -52,9 +52,9 @@ const (
 	crowdedLook      = 200 * time.Millisecond // while a layer is awaited
 
 	evictSteps   = 256 << 10 // chunks that are looked at with the lock in hand
-	wakeBytes    = 1 << 20  // written, until it is looked at what is in memory
-	hydrateBytes = 16 << 20 // fetched at once behind the first rows
-	bootBytes    = 32 << 20 // of a boot set, uncompressed
+	wakeBytes    = 1 << 20   // written, until it is looked at what is in memory
+	hydrateBytes = 16 << 20  // fetched at once behind the first rows
+	bootBytes    = 32 << 20  // of a boot set, uncompressed
 	// What PostgreSQL wants is what a wake wants for so many statements, and so long after its start.
 	firstStatements = 8
 	firstRows       = 2 * time.Second
