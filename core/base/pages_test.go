@@ -61,8 +61,8 @@ func TestOpen(t *testing.T) {
 	if read := st.Ops().BytesDown - before; read*5 > wrote.StoredBytes || stats.ReadBytes != read || l.Use().StoredBytes != wrote.StoredBytes {
 		t.Errorf("%d bytes of %d were read; %+v", read, wrote.StoredBytes, stats)
 	}
-	if f.AwayBytes() < 20<<20 || f.UnsettledBytes() != 0 {
-		t.Errorf("%d bytes are away, %d are new", f.AwayBytes(), f.UnsettledBytes())
+	if f.AwayBytes() < 20<<20 || f.UnsettledBytes(nil) != 0 {
+		t.Errorf("%d bytes are away, %d are new", f.AwayBytes(), f.UnsettledBytes(nil))
 	}
 	file, err := f.Open("/base/5/16384", os.O_RDONLY, 0)
 	check(t, err)

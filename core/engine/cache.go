@@ -47,7 +47,8 @@ const (
 	// LeastCache is the least that Options.Cache may be: PostgreSQL's own files, and room for statements at work.
 	LeastCache = 48 << 20
 
-	// Who writes waits from so much over the budget on, in sixteenths of it, until it is no more than that.
+	// Who writes waits from so much over the budget on, in sixteenths of it, if a layer would help, until that is taken or it is no more than
+	// that.
 	fullFrom, fullTo = 8, 4
 	crowdedLook      = 200 * time.Millisecond // while a layer is awaited
 
@@ -122,7 +123,7 @@ func (c *cache) hold(resident int64) {
 	switch {
 	case c.room == nil && over > c.budget/16*fullFrom && c.crowded.Load():
 		c.room = make(chan struct{})
-	case c.room != nil && over <= c.budget/16*fullTo:
+	case c.room != nil && (over <= c.budget/16*fullTo || !c.crowded.Load()):
 		close(c.room)
 		c.room = nil
 	}
@@ -169,7 +170,7 @@ func (c *cache) step() (more bool) {
 		over := data.ResidentBytes() > c.budget
 		if more = over && freed > 0; !more && (over || c.written.Load() > c.budget/16) {
 			c.written.Store(0)
-			c.unsettled.Store(data.UnsettledBytes())
+			c.unsettled.Store(data.UnsettledBytes(pglite.KeepResident)) // what else there is no layer frees
 			c.crowded.Store(c.unsettled.Load() > c.budget/4)
 		}
 		c.hold(data.ResidentBytes())

@@ -142,6 +142,19 @@ func TestCacheOfWriters(t *testing.T) {
 	}
 }
 
+// TestCacheOfSorts: what no layer frees, such as the files that a large sort writes, is no reason to wait for one.
+func TestCacheOfSorts(t *testing.T) {
+	st := mem.New(mem.Options{})
+	large(t, st)
+	e := open(t, st, inLog, cached)
+	must(t, e, "UPDATE t SET n = n + 1 WHERE id % 3 = 0")
+	got := must(t, e, "SET work_mem = '64kB'; SET max_parallel_workers_per_gather = 0; SELECT count(*) FROM (SELECT pad, n FROM t ORDER BY md5(pad), pad OFFSET 0) s")
+	if got != "100000" {
+		t.Errorf("%s rows", got)
+	}
+	must(t, e, "CREATE TEMPORARY TABLE copy AS SELECT * FROM t; UPDATE copy SET n = n + 1; UPDATE t SET n = n + 1")
+}
+
 // outage is a store whose pages cannot be read while it is on.
 type outage struct {
 	store.Store

@@ -265,7 +265,7 @@ func TestEvictStays(t *testing.T) {
 	if n := f.Evict(Eviction{Keep: func(path string) bool { return path == "/a" }}); n != 0 {
 		t.Errorf("%d bytes of a file that is kept went", n)
 	}
-	if n := f.UnsettledBytes(); n != 2*ChunkSize {
+	if n := f.UnsettledBytes(nil); n != 2*ChunkSize {
 		t.Errorf("%d bytes are new", n)
 	}
 	if n := f.Evict(Eviction{Steps: 4}); n != 3*ChunkSize {

@@ -41,7 +41,7 @@ func TestContent(t *testing.T) {
 	if err := f.Install("a", 0o600, at, c); !errors.Is(err, syscall.EEXIST) {
 		t.Errorf("twice: %v", err)
 	}
-	if f.ResidentBytes() != 0 || f.UnsettledBytes() != 0 || f.Clone().ResidentBytes() != 0 {
+	if f.ResidentBytes() != 0 || f.UnsettledBytes(nil) != 0 || f.Clone().ResidentBytes() != 0 {
 		t.Errorf("%d bytes are in memory", f.ResidentBytes())
 	}
 	if reads != 0 {

@@ -106,8 +106,7 @@ func (f *FS) evictable(in *inode, keep func(string) bool) bool {
 	if keep == nil {
 		return true
 	}
-	path := f.pathOf(in)
-	return path != "" && !keep(path)
+	return !f.left(in, keep)
 }
 
 // sweep moves the hand over a file.

@@ -44,11 +44,13 @@ func (f *FS) AwayBytes() int64 { return f.awayChunks * ChunkSize }
 func (f *FS) ResidentBytes() int64 { return f.usedBytes - (f.awayChunks+f.unreadChunks)*ChunkSize }
 
 // UnsettledBytes is how many resident bytes no origin has, as far as the tree was told (Settle): what a layer would have to write, and what
-// cannot be evicted. It goes over all files that have bytes in memory.
-func (f *FS) UnsettledBytes() (n int64) {
+// cannot be evicted. Files that keep says, and those without a name, are left out; nil: none is. It goes over all files that have bytes in
+// memory.
+func (f *FS) UnsettledBytes(keep func(path string) bool) (n int64) {
 	for _, in := range f.inodes {
 		switch {
 		case in == nil || in.content != nil || in.chunks == in.away:
+		case keep != nil && f.left(in, keep):
 		case in.origin == nil:
 			n += in.chunks - in.away
 		default:
@@ -60,6 +62,12 @@ func (f *FS) UnsettledBytes() (n int64) {
 		}
 	}
 	return n * ChunkSize
+}
+
+// left says whether a file is left in memory.
+func (f *FS) left(in *inode, keep func(path string) bool) bool {
+	path := f.pathOf(in)
+	return path == "" || keep(path)
 }
 
 // clean says whether a chunk is what the file's origin has at its address.
