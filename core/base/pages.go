@@ -330,8 +330,7 @@ func (p *Pages) give(out []memfs.Fetched, id frameID, f *keptFrame) []memfs.Fetc
 	p.mu.Lock()
 	s := p.segments[id.segment]
 	first := id.segment<<addressBits | int64(id.frame)*s.per
-	f.wanted--
-	away := f.wanted == 0 && !s.shared[id.frame] && p.frames[id] == f
+	away := f.wanted == 1 && !s.shared[id.frame] && p.frames[id] == f
 	if away {
 		p.drop(id)
 	}
@@ -343,6 +342,7 @@ func (p *Pages) give(out []memfs.Fetched, id frameID, f *keptFrame) []memfs.Fetc
 		}
 		out = append(out, memfs.Fetched{Address: first + int64(i), Data: data})
 	}
+	p.leave([]*keptFrame{f}) // until here it is wanted: who is given the chunks themselves writes to them
 	return out
 }
 

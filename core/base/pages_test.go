@@ -374,3 +374,39 @@ func TestPagesAreSharedInFlight(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// TestPagesAreTheirs: who was given a frame's chunks writes to them while others that wait for the same frame are still given theirs.
+func TestPagesAreTheirs(t *testing.T) {
+	st, src := mem.New(mem.Options{}), largeTree(t, 8<<20)
+	_, _, err := Write(t.Context(), st, Key(1, 1), src, WriteOptions{})
+	check(t, err)
+	p := pagesOf(t, st, PagesOptions{})
+	f, _, _, _ := opened(t, p, Key(1, 1))
+	file, err := f.Open("/base/5/16384", os.O_RDONLY, 0)
+	check(t, err)
+	missing := file.Missing(100*memfs.ChunkSize, memfs.ChunkSize)
+	original, err := src.Open("/base/5/16384", os.O_RDONLY, 0)
+	check(t, err)
+	var want [memfs.ChunkSize]byte
+	_, err = original.ReadAt(want[:], 100*memfs.ChunkSize)
+	check(t, err)
+	for range 300 {
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				got, err := memfs.Get(t.Context(), p, missing)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for _, g := range got {
+					if g.Address == missing[0].Address && *g.Data != want {
+						t.Error("somebody else's bytes")
+					}
+					clear(g.Data[:])
+				}
+			})
+		}
+		all.Wait()
+	}
+}
