@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -188,6 +189,38 @@ func TestCacheOutage(t *testing.T) {
 	st.on <- false
 	if got := must(t, e, "SELECT sum(length(pad)) FROM t"); got != "76800000" {
 		t.Errorf("afterwards: %s", got)
+	}
+}
+
+// TestFailedLayersArePutOff: behind a layer that failed the next one waits, longer each time, however crowded it is.
+func TestFailedLayersArePutOff(t *testing.T) {
+	clk := clock.NewVirtual(time.Unix(1, 0))
+	m := &logMode{o: &Options{Clock: clk}, cache: &cache{}}
+	m.cache.crowded.Store(true)
+	failed := errors.New("a page is damaged")
+	for _, wait := range []time.Duration{firstRetry, 2 * firstRetry, 4 * firstRetry} {
+		m.tried(failed)
+		clk.Advance(wait - 1)
+		if m.due() {
+			t.Errorf("the next one is begun before %v", wait)
+		}
+		clk.Advance(1)
+		if !m.due() {
+			t.Errorf("it is not begun behind %v", wait)
+		}
+	}
+	for range 80 {
+		m.tried(failed)
+	}
+	clk.Advance(lastRetry)
+	if !m.due() {
+		t.Error("it is never begun again")
+	}
+	m.tried(nil)
+	m.tried(failed)
+	clk.Advance(firstRetry)
+	if !m.due() {
+		t.Error("what failed before the last one succeeded counts")
 	}
 }
 

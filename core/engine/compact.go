@@ -34,6 +34,9 @@ const (
 	layerPause  = 7
 	mustCompact = 2
 	mostGrown   = 4
+	// Behind a layer that failed the next is begun after firstRetry, twice as long each time, and lastRetry at most.
+	firstRetry = 500 * time.Millisecond
+	lastRetry  = 5 * time.Minute
 )
 
 // replayTime predicts what replaying the log since the last layer adds to a restore.
@@ -78,6 +81,9 @@ func (m *logMode) wanted() bool {
 
 // due says whether a wanted layer is to be taken now.
 func (m *logMode) due() bool {
+	if m.o.Clock.Monotonic() < time.Duration(m.retry.Load()) {
+		return false
+	}
 	if m.cache.isCrowded() {
 		return true
 	}
@@ -95,10 +101,22 @@ func (m *logMode) consider() {
 	}
 	m.layers.Go(func() {
 		defer m.compacting.Store(false)
-		if err := m.compact(m.layerCtx); err != nil && m.layerCtx.Err() == nil {
+		err := m.compact(m.layerCtx)
+		if m.tried(err); err != nil && m.layerCtx.Err() == nil {
 			m.o.Logger.Warn("the log was not compacted", "error", err)
 		}
 	})
+}
+
+// tried says how a layer went that came due: behind one that failed the next is put off, longer each time, for what it has uploaded stays
+// until one succeeds.
+func (m *logMode) tried(err error) {
+	if err == nil {
+		m.failures.Store(0)
+		return
+	}
+	wait := min(firstRetry<<min(m.failures.Add(1)-1, 10), lastRetry)
+	m.retry.Store(int64(m.o.Clock.Monotonic() + wait))
 }
 
 // throttle holds a commit back while the budget is used up and the layer that frees it is still on its way: the promise

@@ -59,6 +59,8 @@ type logMode struct {
 	records, bytes atomic.Int64
 	layerTime      atomic.Int64 // what a restore takes without them, in nanoseconds
 	request        atomic.Int64 // what an append takes, likewise; 0: unknown
+	failures       atomic.Int64 // of layers that came due, one behind the other
+	retry          atomic.Int64 // by the monotonic clock: until then none is begun, for the last one failed
 	pause          atomic.Int64 // by the monotonic clock: until then no layer is taken without need
 	collected      uint64       // everything below is collected
 	learnt         gc.Learnt    // by collections, of the log
