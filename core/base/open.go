@@ -37,7 +37,7 @@ func open(ctx context.Context, p *Pages, key string, dst *memfs.FS, keep func(pa
 	if err != nil {
 		return nil, 0, Stats{}, err
 	}
-	o := &opener{p: p, index: l.index, ids: p.add(l.index), keep: keep, reader: reader{index: l.index}}
+	o := &opener{p: p, ids: p.add(l.index), keep: keep, reader: reader{index: l.index}}
 	p.Ahead(o.bootAddresses())
 	err = o.makeTree(dst)
 	if err == nil {
@@ -60,7 +60,6 @@ func open(ctx context.Context, p *Pages, key string, dst *memfs.FS, keep func(pa
 type opener struct {
 	reader
 	p      *Pages
-	index  *index
 	ids    []int64
 	keep   func(string) bool
 	wanted []place
@@ -128,10 +127,7 @@ func (o *opener) fetch(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		data := make(map[int64]*[memfs.ChunkSize]byte, len(got))
-		for _, g := range got {
-			data[g.Address] = g.Data
-		}
+		data := byAddress(got)
 		for _, w := range batch {
 			if !w.file.Arrived(w.chunk, w.address, data[w.address]) {
 				return fmt.Errorf("%w: chunk %d of %s did not arrive", ErrCorrupt, w.chunk, w.file.Path())
@@ -181,7 +177,7 @@ func (l *Layer) Origins(p *Pages) iter.Seq2[uint64, memfs.Origin] {
 	}
 }
 
-// missing waits for nothing: it is what a frame's chunks lack that are not in memory.
+// missing are the addresses of the chunks that are away.
 func missing(views []view) (addresses []int64) {
 	for _, v := range views {
 		if v.data == nil {
@@ -204,9 +200,14 @@ func bring(ctx context.Context, p *Pages, views []view) (map[int64]*[memfs.Chunk
 	if err != nil {
 		return nil, err
 	}
+	return byAddress(got), nil
+}
+
+// byAddress are the chunks that a source gave.
+func byAddress(got []memfs.Fetched) map[int64]*[memfs.ChunkSize]byte {
 	data := make(map[int64]*[memfs.ChunkSize]byte, len(got))
 	for _, g := range got {
 		data[g.Address] = g.Data
 	}
-	return data, nil
+	return data
 }
