@@ -54,6 +54,7 @@ func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
 // TestSilentPasswordsKeepNobodyOut: those who have been asked for their password and do not say it have a process each. They keep their
 // places only as long as nobody else wants them, or for patience.
 func TestSilentPasswordsKeepNobodyOut(t *testing.T) {
+	const apart = time.Millisecond // between those that come
 	clk := clock.NewVirtual(time.Now().Add(time.Hour))
 	behind := &stand{run: asks}
 	d := serve(t, behind, func(o *Options) { o.MaxClients, o.Reserved, o.Clock = 4, 1, clk })
@@ -73,15 +74,17 @@ func TestSilentPasswordsKeepNobodyOut(t *testing.T) {
 			t.Fatalf("%T", m)
 		}
 		silent = append(silent, f)
-		clk.Advance(time.Millisecond)
+		clk.Advance(apart)
 	}
+	rest := patience - 5*apart // of the first one's patience; of each next one's, when the one before it has gone, apart
 	for i := range 5 {
 		_, f := start()
 		d.pending(clk)
 		if n := behind.dials.Load(); n != int64(5+i) {
 			t.Fatalf("%d processes", n)
 		}
-		clk.Advance(patience)
+		clk.Advance(rest)
+		rest = apart
 		f.Send(&pgproto3.PasswordMessage{Password: "x"})
 		if err := f.Flush(); err != nil {
 			t.Fatal(err)
