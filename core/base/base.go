@@ -117,7 +117,10 @@ type WriteOptions struct {
 	LeaveOut func(path string) (first, end int64)
 	// Progress is told the raw bytes done and those there are, in the caller's goroutine. nil: nobody.
 	Progress func(done, total int64)
-	Clock    clock.Clock // for pauses and Stats; nil: the system's
+	// Unreadable hears, in the caller's goroutine, of segments that were to be written again, and of which pages are damaged or gone, as was found out
+	// now: the layer names them where they are. Each is told of once for the same Pages. Nil: nobody.
+	Unreadable func(segment string, err error)
+	Clock      clock.Clock // for pauses and Stats; nil: the system's
 }
 
 // ReadOptions of Read. The zero value is useful.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -66,6 +67,7 @@ type Pages struct {
 	order    []frameID // of frames that are there, the one wanted longest ago first
 	kept     int64
 	counts   PageCounts
+	lost     map[string]bool  // segments that are damaged or gone, as was found out when they were to be cleaned
 	noted    map[frameID]bool // what was wanted since it was made; nil: that is not noted any more
 }
 
@@ -120,7 +122,7 @@ func NewPages(st store.Store, o PagesOptions) (*Pages, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pages{st: st, o: o, z: z, ids: map[string]int64{}, frames: map[frameID]*keptFrame{}, noted: map[frameID]bool{}, flight: semaphore.NewWeighted(int64(o.Parallel))}
+	p := &Pages{st: st, o: o, z: z, ids: map[string]int64{}, frames: map[frameID]*keptFrame{}, lost: map[string]bool{}, noted: map[frameID]bool{}, flight: semaphore.NewWeighted(int64(o.Parallel))}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	return p, nil
 }
@@ -382,6 +384,47 @@ func (p *Pages) refs(x *index, addresses []int64) (refs []frameRef) {
 	}
 	slices.SortFunc(refs, func(a, b frameRef) int { return cmp.Or(a.segment-b.segment, a.frame-b.frame) })
 	return slices.Compact(refs)
+}
+
+// unreadable looks which segments cannot be read, given addresses that are wanted of each, and remembers them. An error is one that may pass.
+func (p *Pages) unreadable(ctx context.Context, wanted map[string][]int64) (found map[string]error, err error) {
+	found = map[string]error{}
+	for _, key := range slices.Sorted(maps.Keys(wanted)) {
+		for batch := range slices.Chunk(wanted[key], openBatch) {
+			if _, err = p.Fetch(ctx, batch); err != nil {
+				break
+			}
+		}
+		switch {
+		case damage(err):
+			found[key] = err
+			p.mu.Lock()
+			p.lost[key] = true
+			p.mu.Unlock()
+		case err != nil:
+			return found, err
+		}
+	}
+	return found, nil
+}
+
+// unread are the segments of an index that are known to be unreadable. On nil there are none.
+func (p *Pages) unread(x *index) map[int]bool {
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.lost) == 0 {
+		return nil
+	}
+	lost := map[int]bool{}
+	for i := range x.segments {
+		if p.lost[x.segments[i].key()] {
+			lost[i] = true
+		}
+	}
+	return lost
 }
 
 // take gives the frames, those too that are still on their way, and asks for what is neither there nor on its way.

@@ -16,9 +16,10 @@ import (
 type plan struct {
 	index   index
 	views   []view
-	early   []int64  // addresses of new chunks that take the place of ones in the boot set
-	inos    []uint64 // of each entry that is a file; 0: it is none
-	cleaned int64    // of these, how many the layer before has too
+	early   []int64            // addresses of new chunks that take the place of ones in the boot set
+	inos    []uint64           // of each entry that is a file; 0: it is none
+	cleaned int64              // of these, how many the layer before has too
+	brought map[string][]int64 // by the segment that they are cleaned out of, addresses of Pages of those that are away
 }
 
 // view is a chunk.
@@ -81,7 +82,7 @@ func planTree(src *memfs.FS, o WriteOptions) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{index: index{frameBytes: o.FrameBytes, entries: pl.list}, inos: pl.inos}
+	p := &plan{index: index{frameBytes: o.FrameBytes, entries: pl.list}, inos: pl.inos, brought: map[string][]int64{}}
 	p.place(before, pl.pieces, o)
 	return p, nil
 }
@@ -201,6 +202,7 @@ func (l *lookup) find(chunk int64) int64 {
 // go into new segments, in the order of the files.
 func (p *plan) place(before *index, pieces []piece, o WriteOptions) {
 	live, fresh := make([]int64, len(before.segments)), int64(0)
+	unread := o.Pages.unread(before)
 	for _, c := range pieces {
 		if c.at < 0 {
 			fresh += int64(len(c.views))
@@ -208,7 +210,7 @@ func (p *plan) place(before *index, pieces []piece, o WriteOptions) {
 		}
 		before.split(c.at, int64(len(c.views)), func(segment int, _, n int64) { live[segment] += n })
 	}
-	clean := toClean(before, live, fresh, o.SegmentBytes/smallShare)
+	clean := toClean(before, live, fresh, o.SegmentBytes/smallShare, unread)
 	moved := make([]int64, len(before.segments)) // what is added to an address in a segment; for those that are kept
 	for i := range before.segments {
 		if live[i] == 0 || clean[i] {
@@ -243,6 +245,10 @@ func (p *plan) place(before *index, pieces []piece, o WriteOptions) {
 				e.add(first, n, next+int64(len(p.views)))
 				write(views[:n])
 				p.cleaned += n
+				if away := missing(views[:n]); away != nil {
+					key := before.segments[segment].key()
+					p.brought[key] = append(p.brought[key], away...)
+				}
 			} else {
 				e.add(first, n, at+moved[segment])
 			}
@@ -317,14 +323,15 @@ const (
 	smallMost  = 8                            // so many small ones may be there; and as much is put together at once as they may hold
 )
 
-// toClean says which segments are not kept though chunks of them are used. The emptiest are first, so that the least is written again.
-func toClean(x *index, live []int64, fresh, smallBytes int64) map[int]bool {
+// toClean says which segments are not kept though chunks of them are used. The emptiest are first, so that the least is written again. Those
+// that cannot be read are left alone.
+func toClean(x *index, live []int64, fresh, smallBytes int64, unread map[int]bool) map[int]bool {
 	clean := map[int]bool{}
 	var hollow, small []int
 	for i := range x.segments {
 		s := &x.segments[i]
 		switch {
-		case live[i] == 0:
+		case live[i] == 0 || unread[i]:
 		case live[i]*cleanShare < s.chunks:
 			hollow = append(hollow, i)
 		case s.size < smallBytes:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -43,19 +44,11 @@ func write(ctx context.Context, st store.Store, key string, src *memfs.FS, o Wri
 		return nil, Stats{}, fmt.Errorf("%w: it is not the name of a layer", store.ErrInvalid)
 	}
 	began := o.Clock.Monotonic()
-	p, err := planTree(src, o)
-	if err != nil {
+	w := &writer{st: st, key: key, o: o}
+	if err := w.planned(ctx, src); err != nil {
 		return nil, Stats{}, err
 	}
-	kept := len(p.index.segments)
-	stats := Stats{Files: p.index.files(), RawBytes: p.index.liveChunks() * memfs.ChunkSize, NewRawBytes: int64(len(p.views)) * memfs.ChunkSize, CleanedBytes: p.cleaned * memfs.ChunkSize}
-	if o.MaxBytes > 0 && stats.RawBytes > o.MaxBytes {
-		return nil, Stats{}, fmt.Errorf("%w: its files hold %d bytes, the limit is %d", ErrTooLarge, stats.RawBytes, o.MaxBytes)
-	}
-	w := &writer{st: st, key: key, o: o, plan: p}
-	if err := w.segments(ctx); err != nil {
-		return nil, Stats{}, err
-	}
+	p, stats := w.plan, w.stats
 	if err := o.Hook.Fire(ctx, point.BaseAfterLastSegment); err != nil {
 		return nil, Stats{}, err
 	}
@@ -74,8 +67,8 @@ func write(ctx context.Context, st store.Store, key string, src *memfs.FS, o Wri
 	}
 	l := &Layer{key: key, index: &p.index, size: int64(len(object)), inos: p.inos}
 	stats.objects(l)
-	stats.NewSegments, stats.NewBytes = stats.Segments-kept, l.size
-	for _, s := range p.index.segments[kept:] {
+	stats.NewSegments, stats.NewBytes = stats.Segments-w.kept, l.size
+	for _, s := range p.index.segments[w.kept:] {
 		stats.NewBytes += s.size
 	}
 	stats.Compress, stats.Upload = time.Duration(w.compressed.Load()), time.Duration(w.uploaded.Load())
@@ -93,11 +86,50 @@ func (s *Stats) objects(l *Layer) {
 }
 
 type writer struct {
-	st                   store.Store
-	key                  string
-	o                    WriteOptions
-	plan                 *plan
+	st    store.Store
+	key   string
+	o     WriteOptions
+	plan  *plan
+	kept  int // segments of the plan that are the layer's before
+	next  int // number of the next new segment
+	stats Stats
+
 	compressed, uploaded atomic.Int64 // nanoseconds
+}
+
+// planned plans the layer and stores its new segments. Segments that were to be cleaned and cannot be read stay where they are: who needs a
+// page of theirs is told, and nobody else waits for it. That is found out on the way, and the rest is then planned anew.
+func (w *writer) planned(ctx context.Context, src *memfs.FS) error {
+	for {
+		p, err := planTree(src, w.o)
+		if err != nil {
+			return err
+		}
+		w.plan, w.kept = p, len(p.index.segments)
+		w.stats.Files, w.stats.RawBytes = p.index.files(), p.index.liveChunks()*memfs.ChunkSize
+		w.stats.NewRawBytes, w.stats.CleanedBytes = int64(len(p.views))*memfs.ChunkSize, p.cleaned*memfs.ChunkSize
+		if w.o.MaxBytes > 0 && w.stats.RawBytes > w.o.MaxBytes {
+			return fmt.Errorf("%w: its files hold %d bytes, the limit is %d", ErrTooLarge, w.stats.RawBytes, w.o.MaxBytes)
+		}
+		err = w.segments(ctx)
+		if !damage(err) {
+			return err
+		}
+		unread, lookErr := w.o.Pages.unreadable(ctx, p.brought)
+		for _, key := range slices.Sorted(maps.Keys(unread)) {
+			if w.o.Unreadable != nil {
+				w.o.Unreadable(key, unread[key])
+			}
+		}
+		if len(unread) == 0 || lookErr != nil { // it is a page that has to be written
+			return errors.Join(err, lookErr)
+		}
+	}
+}
+
+// damage says whether an object is not what was written, or not there, and will not be the next time.
+func damage(err error) bool {
+	return errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNotFound)
 }
 
 // job is one frame on its way through a compressor. Jobs are used again and again.
@@ -214,7 +246,7 @@ func (w *writer) compress(ctx context.Context, z *zstd.Encoder, work <-chan *job
 func (w *writer) assemble(ctx context.Context, ordered <-chan *job, idle chan<- *job, uploads chan<- upload, buffers <-chan []byte) error {
 	var body []byte
 	var open *segment
-	n, done := 0, int64(0)
+	done := int64(0)
 	total, fresh := int64(len(w.plan.views))*memfs.ChunkSize, cap(buffers)
 	flush := func() error {
 		if open == nil {
@@ -223,7 +255,7 @@ func (w *writer) assemble(ctx context.Context, ordered <-chan *job, idle chan<- 
 		w.plan.index.segments = append(w.plan.index.segments, *open)
 		open = nil
 		select {
-		case uploads <- upload{n - 1, body}:
+		case uploads <- upload{w.next - 1, body}:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
@@ -240,7 +272,7 @@ func (w *writer) assemble(ctx context.Context, ordered <-chan *job, idle chan<- 
 			}
 		}
 		if open == nil {
-			if n == maxSegments || len(w.plan.index.segments) == maxSegments {
+			if w.next == maxSegments || len(w.plan.index.segments) == maxSegments {
 				return fmt.Errorf("%w: more than %d segments", ErrTooLarge, maxSegments)
 			}
 			select { // one that was uploaded is used again, before there are more of them
@@ -255,8 +287,8 @@ func (w *writer) assemble(ctx context.Context, ordered <-chan *job, idle chan<- 
 					fresh--
 				}
 			}
-			body, open = slices.Grow(body[:0], int(min(w.o.SegmentBytes, total-done))), &segment{layer: w.key, n: n}
-			n++
+			body, open = slices.Grow(body[:0], int(min(w.o.SegmentBytes, total-done))), &segment{layer: w.key, n: w.next}
+			w.next++
 		}
 		body = append(body, j.out...)
 		open.frames = append(open.frames, frame{size: len(j.out), crc: checksum(j.out)})

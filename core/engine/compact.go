@@ -245,6 +245,9 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle f
 		return nil, err
 	}
 	o.Share, o.Since, o.Hook, o.Clock = m.taken.layer, m.taken.at, m.o.Hook, m.o.Clock
+	o.Unreadable = func(segment string, err error) {
+		m.o.Logger.Error("a page segment is damaged or gone: what is used of it stays there, and is an error for who reads it; restore the object", "object", segment, "error", err)
+	}
 	if m.cache != nil {
 		o.Pages, o.Boot = m.cache.pages, m.cache.first()
 	}

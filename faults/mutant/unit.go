@@ -55,7 +55,17 @@ func layerMutants() []Mutant {
 		{
 			Name: "index-without-segments", Invariant: restorable, File: write, Plan: "./core/base",
 			Doc: "a layer's index is written though a segment of it was not",
-			Old: "if err := w.segments(ctx); err != nil {", New: "if err := w.segments(ctx); err != nil && ctx.Err() != nil {",
+			Old: "if !damage(err) {\n\t\t\treturn err", New: "if !damage(err) {\n\t\t\treturn ctx.Err()",
+		},
+		{
+			Name: "damage-stops-layers", Invariant: restorable, File: write, Plan: "./core/base",
+			Doc: "a damaged page that only a cleaning wants stops all layers",
+			Old: "if !damage(err) {", New: "if true {",
+		},
+		{
+			Name: "outage-taken-for-damage", Invariant: idle, File: write, Plan: "./core/base",
+			Doc: "a segment that cannot be read for a moment is never cleaned any more",
+			Old: "return errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNotFound)", New: "return err != nil",
 		},
 		{
 			Name: "cleaning-drops-chunk", Invariant: restorable, File: plan, Plan: "./core/base",
