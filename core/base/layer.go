@@ -59,3 +59,32 @@ func (l *Layer) RawBytes() int64 { return l.index.liveChunks() * memfs.ChunkSize
 func (l *Layer) shares() bool {
 	return l != nil && (len(l.index.segments) == 0 || !l.index.segments[0].part)
 }
+
+// Place is the piece of an object that a page is in.
+type Place struct {
+	Object         string
+	Offset, Length int64
+}
+
+// Place says where a chunk of a file is, by its path in the tree; false: the layer has none there.
+func (l *Layer) Place(path string, chunk int64) (Place, bool) {
+	for i := range l.index.entries {
+		e := &l.index.entries[i]
+		if e.kind != kindFile || "/"+e.path != path {
+			continue
+		}
+		at := (&lookup{runs: e.runs}).find(chunk)
+		if at < 0 {
+			return Place{}, false
+		}
+		ref := l.index.frameAt(at)
+		s := &l.index.segments[ref.segment]
+		p := Place{Object: s.key()}
+		for _, f := range s.frames[:ref.frame] {
+			p.Offset += int64(f.size)
+		}
+		p.Length = int64(s.frames[ref.frame].size)
+		return p, true
+	}
+	return Place{}, false
+}

@@ -15,20 +15,29 @@ import (
 // openBatch is how many chunks Open asks for at once: 16 MiB.
 const openBatch = 2048
 
-// Open makes the tree of a layer in dst, which must be empty, and reads of it only the files that keep says: the chunks of all others are
+// Wish is what an opening is to do with a file.
+type Wish uint8
+
+const (
+	Later  Wish = iota // what is asked for is read then
+	Now                // all of it is read; what is damaged or gone stays away, and is an error for who asks for it
+	Needed             // all of it is read, or the opening fails
+)
+
+// Open makes the tree of a layer in dst, which must be empty, and reads of it only the files of which wish says so: the chunks of all others are
 // away, and p is their memfs.Source. What is in the tree counts as clean as of the mark that it returns, behind which it may be changed.
 // Stats are of what was read. On an error dst is useless.
 //
 // Errors: as of Read.
-func Open(ctx context.Context, p *Pages, key string, dst *memfs.FS, keep func(path string) bool) (*Layer, memfs.Mark, Stats, error) {
-	l, mark, stats, err := open(ctx, p, key, dst, keep)
+func Open(ctx context.Context, p *Pages, key string, dst *memfs.FS, wish func(path string) Wish) (*Layer, memfs.Mark, Stats, error) {
+	l, mark, stats, err := open(ctx, p, key, dst, wish)
 	if err != nil {
 		return nil, 0, Stats{}, fmt.Errorf("open layer %q: %w", key, err)
 	}
 	return l, mark, stats, nil
 }
 
-func open(ctx context.Context, p *Pages, key string, dst *memfs.FS, keep func(path string) bool) (*Layer, memfs.Mark, Stats, error) {
+func open(ctx context.Context, p *Pages, key string, dst *memfs.FS, wish func(path string) Wish) (*Layer, memfs.Mark, Stats, error) {
 	if names, err := dst.ReadDir("/"); err != nil || len(names) > 0 {
 		return nil, 0, Stats{}, errors.Join(fmt.Errorf("%w: the tree to open in holds %d names", store.ErrInvalid, len(names)), err)
 	}
@@ -37,7 +46,7 @@ func open(ctx context.Context, p *Pages, key string, dst *memfs.FS, keep func(pa
 	if err != nil {
 		return nil, 0, Stats{}, err
 	}
-	o := &opener{p: p, ids: p.add(l.index), keep: keep, reader: reader{index: l.index}}
+	o := &opener{p: p, ids: p.add(l.index), wish: wish, reader: reader{index: l.index}}
 	p.Ahead(o.bootAddresses())
 	err = o.makeTree(dst)
 	if err == nil {
@@ -61,7 +70,7 @@ type opener struct {
 	reader
 	p      *Pages
 	ids    []int64
-	keep   func(string) bool
+	wish   func(string) Wish
 	wanted []place
 }
 
@@ -70,6 +79,7 @@ type place struct {
 	file    *memfs.File
 	chunk   int64
 	address int64
+	needed  bool
 }
 
 // bootAddresses are in the frames of the boot set.
@@ -101,14 +111,14 @@ func (o *opener) makeTree(dst *memfs.FS) error {
 
 // place says where a file's chunks are.
 func (o *opener) place(f *memfs.File, path string, origin *origin) error {
-	kept := o.keep(path)
+	wish := o.wish(path)
 	for _, r := range origin.runs {
 		if err := f.InstallAway(r.first, r.count); err != nil {
 			return err
 		}
 		for i := range r.count {
-			if kept {
-				o.wanted = append(o.wanted, place{f, r.first + i, r.at + i})
+			if wish != Later {
+				o.wanted = append(o.wanted, place{f, r.first + i, r.at + i, wish == Needed})
 			}
 		}
 	}
@@ -119,19 +129,35 @@ func (o *opener) place(f *memfs.File, path string, origin *origin) error {
 func (o *opener) fetch(ctx context.Context) error {
 	slices.SortFunc(o.wanted, func(a, b place) int { return cmp.Compare(a.address, b.address) })
 	for batch := range slices.Chunk(o.wanted, openBatch) {
-		addresses := make([]int64, len(batch))
-		for i, w := range batch {
-			addresses[i] = w.address
-		}
-		got, err := o.p.Fetch(ctx, addresses)
-		if err != nil {
-			return err
-		}
-		data := byAddress(got)
-		for _, w := range batch {
-			if !w.file.Arrived(w.chunk, w.address, data[w.address]) {
-				return fmt.Errorf("%w: chunk %d of %s did not arrive", ErrCorrupt, w.chunk, w.file.Path())
+		err := o.fetchBatch(ctx, batch)
+		if !damage(err) {
+			if err != nil {
+				return err
 			}
+			continue
+		}
+		for i := range batch { // what else is there, and whether it is needed
+			if err := o.fetchBatch(ctx, batch[i:i+1]); err != nil && (batch[i].needed || !damage(err)) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (o *opener) fetchBatch(ctx context.Context, batch []place) error {
+	addresses := make([]int64, len(batch))
+	for i, w := range batch {
+		addresses[i] = w.address
+	}
+	got, err := o.p.Fetch(ctx, addresses)
+	if err != nil {
+		return err
+	}
+	data := byAddress(got)
+	for _, w := range batch {
+		if !w.file.Arrived(w.chunk, w.address, data[w.address]) {
+			return fmt.Errorf("%w: chunk %d of %s did not arrive", ErrCorrupt, w.chunk, w.file.Path())
 		}
 	}
 	return nil

@@ -31,7 +31,12 @@ func pagesOf(t testing.TB, st store.Store, o PagesOptions) *Pages {
 func opened(t testing.TB, p *Pages, key string) (*memfs.FS, *Layer, memfs.Mark, Stats) {
 	t.Helper()
 	dst := memfs.New(memfs.Options{})
-	l, mark, stats, err := Open(t.Context(), p, key, dst, func(path string) bool { return !strings.HasPrefix(path, "/base/") })
+	l, mark, stats, err := Open(t.Context(), p, key, dst, func(path string) Wish {
+		if strings.HasPrefix(path, "/base/") {
+			return Later
+		}
+		return Needed
+	})
 	check(t, err)
 	return dst, l, mark, stats
 }

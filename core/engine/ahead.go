@@ -2,12 +2,15 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"sync"
 
 	"blobpglite/core/base"
 	"blobpglite/core/manifest"
 	"blobpglite/core/memfs"
 	"blobpglite/core/pglite"
+	"blobpglite/core/store"
 )
 
 // ahead is a layer that is fetched before it is certain that it is the one to be restored: beside the lease and the fence.
@@ -35,17 +38,32 @@ type taken struct {
 	at    memfs.Mark
 }
 
-// fetchLayer reads a layer into files, or, of one that is large, what is wanted first.
+// fetchLayer reads a layer into files, or, of one that is large or damaged, what is wanted first.
 func (e *Engine) fetchLayer(ctx context.Context, l manifest.Layer) (r restored, err error) {
 	r.data = memfs.New(memfs.Options{Now: e.o.Clock.Now})
-	if e.pages != nil && l.RawBytes > min(eagerBytes, e.o.Cache/2) {
-		r.taken.layer, r.taken.at, r.stats, err = base.Open(ctx, e.pages, l.Key, r.data, pglite.KeepResident)
-		return r, err
+	if e.pages == nil || l.RawBytes <= min(eagerBytes, e.o.Cache/2) {
+		r.taken.layer, r.stats, err = base.Read(ctx, e.o.Store, l.Key, r.data, base.ReadOptions{Clock: e.o.Clock})
+		r.taken.at = r.data.Mark()
+		if e.pages == nil || !errors.Is(err, store.ErrCorrupt) && !errors.Is(err, store.ErrNotFound) {
+			return r, err
+		}
+		e.o.Logger.Error("the newest layer is damaged: what is, is an error for who reads it; pgserve verify names all of it", "layer", l.Key, "error", err)
+		r.data = memfs.New(memfs.Options{Now: e.o.Clock.Now})
 	}
-	key := l.Key
-	r.taken.layer, r.stats, err = base.Read(ctx, e.o.Store, key, r.data, base.ReadOptions{Clock: e.o.Clock})
-	r.taken.at = r.data.Mark()
+	r.taken.layer, r.taken.at, r.stats, err = base.Open(ctx, e.pages, l.Key, r.data, wishOf)
 	return r, err
+}
+
+// wishOf says what of a data directory an opening reads. What belongs to one database is in nobody's way if it is damaged who does not
+// connect to that one.
+func wishOf(path string) base.Wish {
+	switch {
+	case !pglite.KeepResident(path):
+		return base.Later
+	case strings.HasPrefix(path, "/base/"):
+		return base.Now
+	}
+	return base.Needed
 }
 
 // begin fetches a layer.

@@ -38,10 +38,18 @@ func OpenAt(ctx context.Context, o Options, at At) (*Engine, error) {
 	e.commits = past{}
 	began := o.Clock.Monotonic()
 	p, data, err := e.restorePast(ctx, at)
+	if errors.Is(err, base.ErrCorrupt) { // who does not read what is damaged need not hear of it
+		if e.pages, err = base.NewPages(o.Store, base.PagesOptions{Clock: o.Clock}); err == nil {
+			p, data, err = e.restorePast(ctx, at)
+		}
+	}
 	if err == nil {
 		err = e.startOn(ctx, data, p.Records)
 	}
 	if err != nil {
+		if e.pages != nil {
+			e.pages.Close()
+		}
 		return nil, fmt.Errorf("open the database as of %s: %w", at, err)
 	}
 	e.opened.Wall = e.since(began)

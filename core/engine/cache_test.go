@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -197,9 +196,8 @@ func TestFailedLayersArePutOff(t *testing.T) {
 	clk := clock.NewVirtual(time.Unix(1, 0))
 	m := &logMode{o: &Options{Clock: clk}, cache: &cache{}}
 	m.cache.crowded.Store(true)
-	failed := errors.New("a page is damaged")
 	for _, wait := range []time.Duration{firstRetry, 2 * firstRetry, 4 * firstRetry} {
-		m.tried(failed)
+		m.tried(false)
 		clk.Advance(wait - 1)
 		if m.due() {
 			t.Errorf("the next one is begun before %v", wait)
@@ -210,14 +208,14 @@ func TestFailedLayersArePutOff(t *testing.T) {
 		}
 	}
 	for range 80 {
-		m.tried(failed)
+		m.tried(false)
 	}
 	clk.Advance(lastRetry)
 	if !m.due() {
 		t.Error("it is never begun again")
 	}
-	m.tried(nil)
-	m.tried(failed)
+	m.tried(true)
+	m.tried(false)
 	clk.Advance(firstRetry)
 	if !m.due() {
 		t.Error("what failed before the last one succeeded counts")

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 
@@ -102,16 +103,24 @@ func (m *logMode) consider() {
 	m.layers.Go(func() {
 		defer m.compacting.Store(false)
 		err := m.compact(m.layerCtx)
-		if m.tried(err); err != nil && m.layerCtx.Err() == nil {
+		taken := err == nil || errors.Is(err, errNotCollected)
+		switch m.tried(taken); {
+		case m.layerCtx.Err() != nil:
+		case !taken:
 			m.o.Logger.Warn("the log was not compacted", "error", err)
+		case err != nil:
+			m.o.Logger.Warn("what a layer has made superfluous was not deleted", "error", err)
 		}
 	})
 }
 
-// tried says how a layer went that came due: behind one that failed the next is put off, longer each time, for what it has uploaded stays
-// until one succeeds.
-func (m *logMode) tried(err error) {
-	if err == nil {
+// errNotCollected: a layer was taken, and what it has made superfluous is still there, or some of it.
+var errNotCollected = errors.New("a layer was taken; what it has made superfluous was not deleted")
+
+// tried says whether a layer was taken that came due: behind one that was not the next is put off, longer each time, for what it has uploaded
+// stays until one succeeds.
+func (m *logMode) tried(taken bool) {
+	if taken {
 		m.failures.Store(0)
 		return
 	}
@@ -180,7 +189,10 @@ func (m *logMode) compact(ctx context.Context) error {
 	m.records.Add(-c.records)
 	m.bytes.Add(-c.bytes)
 	m.o.Logger.Info("a layer was taken", "seq", position.Seq, "took", m.o.Clock.Monotonic()-began)
-	return m.collect(ctx)
+	if err := m.collect(ctx); err != nil {
+		return fmt.Errorf("%w: %w", errNotCollected, err)
+	}
+	return nil
 }
 
 // cut is what a layer is made of: the files at a moment at which no process runs, and the position of the log that belongs to it.

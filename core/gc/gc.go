@@ -70,7 +70,8 @@ type Stats struct {
 	WalStart                         uint64 // everything below it is collected: Options.From of the next one
 }
 
-// Collect deletes. Errors: manifest.ErrFenced (nothing was deleted), the store's and the hook's.
+// Collect deletes. Errors: manifest.ErrFenced (nothing was deleted), base.ErrCorrupt (nothing was, if it is the newest layer; if it is an
+// earlier one, no page segment was), the store's and the hook's.
 func Collect(ctx context.Context, o Options) (Stats, error) {
 	if err := o.Hook.Fire(ctx, point.GCBeforeCollect); err != nil {
 		return Stats{}, err
@@ -93,6 +94,9 @@ func Collect(ctx context.Context, o Options) (Stats, error) {
 			return c.stats, fmt.Errorf("collect: %w", err)
 		}
 	}
+	if c.unread != nil {
+		return c.stats, fmt.Errorf("collect: no page segment was deleted: %w", c.unread)
+	}
 	return c.stats, nil
 }
 
@@ -100,6 +104,7 @@ type collector struct {
 	o      Options
 	m      manifest.Manifest
 	needed map[string]bool // segments, by the layers that stay
+	unread error           // of earlier layers of which nobody can tell what they need
 	mu     sync.Mutex      // guards stats
 
 	stats Stats

@@ -197,6 +197,38 @@ func TestOvertakenCollectionIsNoDamage(t *testing.T) {
 	}
 }
 
+// TestEarlierLayerThatCannotBeRead: what it needs nobody can tell, so that all segments stay, and all else is deleted.
+func TestEarlierLayerThatCannotBeRead(t *testing.T) {
+	for _, gone := range []bool{true, false} {
+		st := bucket(t)
+		_, _, err := manifest.Update(t.Context(), st, manifest.Options{Epoch: 3, Writer: "w"}, func(m *manifest.Manifest) error {
+			m.Layers = append([]manifest.Layer{{Key: "base/2-3", Epoch: 2, Seq: 3}}, m.Layers...)
+			return nil
+		})
+		if err == nil && gone {
+			err = st.Delete(t.Context(), "base/2-3/index")
+		} else if err == nil {
+			_, err = st.Put(t.Context(), "base/2-3/index", []byte("x"), "", store.Always())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages := func() (n int) {
+			for _, k := range keys(t, st) {
+				if strings.HasPrefix(k, "page/") {
+					n++
+				}
+			}
+			return n
+		}
+		before := pages()
+		stats, err := Collect(t.Context(), Options{Store: st, Epoch: 3, Writer: "w"})
+		if !errors.Is(err, base.ErrCorrupt) || !strings.Contains(err.Error(), "base/2-3") || before == 0 || pages() != before || stats.Layers == 0 || stats.Parts != 1 {
+			t.Errorf("%v, %+v; %d segments are left of %d", err, stats, pages(), before)
+		}
+	}
+}
+
 // TestRubbishIsNotGuessedAt: what stands under a record's name and is no record is left alone, with an error.
 func TestRubbishIsNotGuessedAt(t *testing.T) {
 	st := bucket(t)

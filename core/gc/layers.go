@@ -11,13 +11,17 @@ import (
 )
 
 // check makes sure that what the manifest starts from is there, before anything that it replaces goes, and finds out which segments
-// that needs.
+// that needs. What an earlier layer needs that is damaged or gone nobody can tell: then no segment is deleted, and all else is.
 func (c *collector) check(ctx context.Context) error {
 	needs := make(map[string][]string, len(c.m.Layers))
-	for _, l := range c.m.Layers {
+	for i, l := range c.m.Layers {
 		segments, err := c.needs(ctx, l.Key)
 		if errors.Is(err, store.ErrNotFound) {
-			return c.missing(ctx, l)
+			err = c.missing(ctx, l)
+		}
+		if errors.Is(err, base.ErrCorrupt) && i < len(c.m.Layers)-1 {
+			c.unread = errors.Join(c.unread, err)
+			continue
 		}
 		if err != nil {
 			return err
@@ -58,7 +62,7 @@ func (c *collector) there(ctx context.Context, key string) error {
 
 // missing is the error of a layer that is not there.
 func (c *collector) missing(ctx context.Context, l manifest.Layer) error {
-	return c.overtaken(ctx, fmt.Errorf("layer %q: %w: the manifest names it, and its index is not there; nothing was deleted", l.Key, base.ErrCorrupt))
+	return c.overtaken(ctx, fmt.Errorf("layer %q: %w: the manifest names it, and its index is not there", l.Key, base.ErrCorrupt))
 }
 
 // layers deletes layers that the manifest does not name and whose epoch is not above ours.
@@ -90,6 +94,9 @@ func (c *collector) layers(ctx context.Context) error {
 
 // segments deletes the page segments that no layer of the manifest needs and whose epoch is not above ours.
 func (c *collector) segments(ctx context.Context) error {
+	if c.unread != nil {
+		return nil
+	}
 	var dead []string
 	for a, err := range c.o.Store.List(ctx, base.SegmentPrefix(), "") {
 		if err != nil {

@@ -63,6 +63,16 @@ func layerMutants() []Mutant {
 			Old: "if !damage(err) {", New: "if true {",
 		},
 		{
+			Name: "damage-stops-opening", Invariant: restorable, File: "core/engine/ahead.go", Plan: "-run TestDamage ./core/engine",
+			Doc: "a small database one page of which is damaged does not open",
+			Old: "if e.pages == nil || !errors.Is(err, store.ErrCorrupt)", New: "if e.pages == nil || errors.Is(err, store.ErrCorrupt)",
+		},
+		{
+			Name: "collects-by-guess", Invariant: restorable, File: "core/gc/layers.go", Plan: "./core/gc",
+			Doc: "segments are deleted though what an earlier layer needs is not known",
+			Old: "if c.unread != nil {", New: "if c.unread == nil && ctx.Err() != nil {",
+		},
+		{
 			Name: "outage-taken-for-damage", Invariant: idle, File: write, Plan: "./core/base",
 			Doc: "a segment that cannot be read for a moment is never cleaned any more",
 			Old: "return errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNotFound)", New: "return err != nil",
