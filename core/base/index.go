@@ -41,6 +41,7 @@ const (
 type index struct {
 	frameBytes int
 	segments   []segment
+	starts     []int64    // the addresses at which they begin, as of settle
 	boot       []frameRef // in order, each once
 	entries    []entry
 }
@@ -100,9 +101,10 @@ func (x *index) framesOf(chunks int64) int64 {
 // settle reckons addresses and sizes.
 func (x *index) settle() {
 	at := int64(0)
+	x.starts = x.starts[:0]
 	for i := range x.segments {
 		s := &x.segments[i]
-		s.first, s.size = at, 0
+		s.first, s.size, x.starts = at, 0, append(x.starts, at)
 		for _, f := range s.frames {
 			s.size += int64(f.size)
 		}
@@ -121,7 +123,7 @@ func (x *index) end() int64 {
 
 // segmentAt is the number of the segment that an address is in.
 func (x *index) segmentAt(at int64) int {
-	i, found := slices.BinarySearchFunc(x.segments, at, func(s segment, at int64) int { return cmp.Compare(s.first, at) })
+	i, found := slices.BinarySearch(x.starts, at)
 	if !found {
 		i--
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 
 	"blobpglite/core/memfs"
@@ -168,14 +169,24 @@ type origin struct{ runs []run }
 
 // Address implements memfs.Origin.
 func (o *origin) Address(chunk int64) int64 {
+	address, _ := o.Run(chunk)
+	return address
+}
+
+// Run implements memfs.RunOrigin.
+func (o *origin) Run(chunk int64) (address, count int64) {
 	i, found := slices.BinarySearchFunc(o.runs, chunk, func(r run, chunk int64) int { return cmp.Compare(r.first, chunk) })
 	if !found {
 		i--
 	}
-	if i < 0 || chunk >= o.runs[i].first+o.runs[i].count {
-		return memfs.Nowhere
+	if i >= 0 && chunk < o.runs[i].first+o.runs[i].count {
+		r := o.runs[i]
+		return r.at + chunk - r.first, r.first + r.count - chunk
 	}
-	return o.runs[i].at + chunk - o.runs[i].first
+	if i+1 < len(o.runs) {
+		return memfs.Nowhere, o.runs[i+1].first - chunk
+	}
+	return memfs.Nowhere, math.MaxInt64 - chunk
 }
 
 // originOf is where an index has a file.

@@ -1,11 +1,9 @@
 package base
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -61,8 +59,9 @@ type Pages struct {
 	scratch sync.Pool // of *[]byte, for what is decompressed
 
 	mu       sync.Mutex
-	ids      map[string]int64 // of segments, by their keys
-	segments []*pageSegment   // by id
+	ids      map[string]int64       // of segments, by their keys
+	segments map[int64]*pageSegment // by id
+	next     int64                  // id, of which none is used twice
 	frames   map[frameID]*keptFrame
 	order    []frameID // of frames that are there, the one wanted longest ago first
 	kept     int64
@@ -97,6 +96,7 @@ type frameID struct {
 
 // keptFrame is a frame that was fetched, or is on its way.
 type keptFrame struct {
+	s      *pageSegment
 	done   chan struct{} // closed when it is there, or failed
 	chunks []*[memfs.ChunkSize]byte
 	err    error
@@ -122,7 +122,7 @@ func NewPages(st store.Store, o PagesOptions) (*Pages, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pages{st: st, o: o, z: z, ids: map[string]int64{}, frames: map[frameID]*keptFrame{}, lost: map[string]bool{}, noted: map[frameID]bool{}, flight: semaphore.NewWeighted(int64(o.Parallel))}
+	p := &Pages{st: st, o: o, z: z, ids: map[string]int64{}, segments: map[int64]*pageSegment{}, frames: map[frameID]*keptFrame{}, lost: map[string]bool{}, noted: map[frameID]bool{}, flight: semaphore.NewWeighted(int64(o.Parallel))}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	return p, nil
 }
@@ -141,91 +141,13 @@ func (p *Pages) Counts() PageCounts {
 	return p.counts
 }
 
-// add makes a layer's segments known, and gives each its id.
-func (p *Pages) add(x *index) []int64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	ids := make([]int64, len(x.segments))
-	for i := range x.segments {
-		s := &x.segments[i]
-		id, known := p.ids[s.key()]
-		if !known {
-			id = int64(len(p.segments))
-			p.ids[s.key()] = id
-			p.segments = append(p.segments, newPageSegment(x, s))
-		}
-		ids[i] = id
-	}
-	for i, files := range x.filesOfFrames() {
-		if s := p.segments[ids[i]]; s.shared == nil {
-			s.shared = files
-		}
-	}
-	return ids
-}
-
-// filesOfFrames says of each segment's frames whether more than one file has chunks in them.
-func (x *index) filesOfFrames() [][]bool {
-	const nobody = -1
-	owner, shared := make([][]int, len(x.segments)), make([][]bool, len(x.segments))
-	for i := range owner {
-		owner[i], shared[i] = slices.Repeat([]int{nobody}, len(x.segments[i].frames)), make([]bool, len(x.segments[i].frames))
-	}
-	for n := range x.entries {
-		for _, r := range x.entries[n].runs {
-			x.split(r.at, r.count, func(segment int, at, count int64) {
-				from := (at - x.segments[segment].first) / x.frameChunks()
-				to := (at + count - 1 - x.segments[segment].first) / x.frameChunks()
-				for f := from; f <= to; f++ {
-					shared[segment][f] = shared[segment][f] || owner[segment][f] != nobody && owner[segment][f] != n
-					owner[segment][f] = n
-				}
-			})
-		}
-	}
-	return shared
-}
-
-func newPageSegment(x *index, s *segment) *pageSegment {
-	ps := &pageSegment{key: s.key(), chunks: s.chunks, per: x.frameChunks(), frames: s.frames, offsets: make([]int64, len(s.frames))}
-	at := int64(0)
-	for i, f := range s.frames {
-		ps.offsets[i] = at
-		at += int64(f.size)
-	}
-	return ps
-}
-
-// locate is where an address is: the segment's key, and the chunk in it; empty: nowhere.
-func (p *Pages) locate(address int64) (key string, chunk int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	id, chunk := address>>addressBits, address&(1<<addressBits-1)
-	if id < 0 || id >= int64(len(p.segments)) || chunk >= p.segments[id].chunks {
-		return "", 0
-	}
-	return p.segments[id].key, chunk
-}
-
-// frameOf is the frame that an address is in.
-func (p *Pages) frameOf(address int64) (frameID, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	id, chunk := address>>addressBits, address&(1<<addressBits-1)
-	if id < 0 || id >= int64(len(p.segments)) || chunk >= p.segments[id].chunks {
-		return frameID{}, fmt.Errorf("%w: there is no chunk %#x", store.ErrInvalid, address)
-	}
-	return frameID{id, int(chunk / p.segments[id].per)}, nil
-}
-
 // Fetch implements memfs.Source. Whole frames are given. Errors: ErrCorrupt, store.ErrNotFound (the segment is gone: no layer needs it that
 // is still kept), the store's where they did not pass, the context's.
 func (p *Pages) Fetch(ctx context.Context, addresses []int64) ([]memfs.Fetched, error) {
-	wanted, err := p.framesOf(addresses)
+	wanted, flights, err := p.take(addresses, false)
 	if err != nil {
 		return nil, err
 	}
-	flights := p.take(wanted, false)
 	var out []memfs.Fetched
 	for i, f := range flights {
 		select {
@@ -246,11 +168,7 @@ func (p *Pages) Fetch(ctx context.Context, addresses []int64) ([]memfs.Fetched, 
 
 // Ready implements memfs.ReadySource.
 func (p *Pages) Ready(addresses []int64) ([]memfs.Fetched, bool) {
-	wanted, err := p.framesOf(addresses)
-	if err != nil {
-		return nil, false
-	}
-	flights := p.there(wanted)
+	wanted, flights := p.there(addresses)
 	if flights == nil {
 		return nil, false
 	}
@@ -279,58 +197,39 @@ func (p *Pages) given(out []memfs.Fetched) {
 
 // Ahead implements memfs.Source.
 func (p *Pages) Ahead(addresses []int64) {
-	if wanted, err := p.framesOf(addresses); err == nil {
-		p.take(wanted, true)
-	}
+	_, _, _ = p.take(addresses, true)
 }
 
 // Room implements memfs.RoomySource.
 func (p *Pages) Room() int64 { return p.o.KeepBytes / 2 }
 
 // there are the frames if all of them are there; nil: they are not.
-func (p *Pages) there(wanted []frameID) []*keptFrame {
+func (p *Pages) there(addresses []int64) ([]frameID, []*keptFrame) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	wanted, err := p.framesOf(addresses)
+	if err != nil {
+		return nil, nil
+	}
 	for _, id := range wanted {
 		f := p.frames[id]
 		if f == nil {
-			return nil
+			return nil, nil
 		}
 		select {
 		case <-f.done:
 		default:
-			return nil
+			return nil, nil
 		}
 	}
-	return p.takeLocked(wanted, false)
-}
-
-// framesOf are the frames of addresses, each once, in order.
-func (p *Pages) framesOf(addresses []int64) ([]frameID, error) {
-	var out []frameID
-	for _, a := range addresses {
-		id, err := p.frameOf(a)
-		if err != nil {
-			return nil, err
-		}
-		if len(out) == 0 || out[len(out)-1] != id {
-			out = append(out, id)
-		}
-	}
-	slices.SortFunc(out, func(a, b frameID) int {
-		if a.segment != b.segment {
-			return int(a.segment - b.segment)
-		}
-		return a.frame - b.frame
-	})
-	return slices.Compact(out), nil
+	return wanted, p.takeFrames(wanted, false)
 }
 
 // give gives a frame's chunks, which is not wanted by this caller any more then. Those of a frame that holds one file only are given away
 // to the last who wants them: they are in that file from now on. Of others copies are given.
 func (p *Pages) give(out []memfs.Fetched, id frameID, f *keptFrame) []memfs.Fetched {
 	p.mu.Lock()
-	s := p.segments[id.segment]
+	s := f.s
 	first := id.segment<<addressBits | int64(id.frame)*s.per
 	away := f.wanted == 1 && !s.shared[id.frame] && p.frames[id] == f
 	if away {
@@ -357,84 +256,19 @@ func (p *Pages) drop(id frameID) {
 	}
 }
 
-// Noted are addresses in the frames that were wanted since the Pages were made, the first time that it is asked: what a wake needs. From
-// then on nothing is noted.
-func (p *Pages) Noted() (addresses []int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for id := range p.noted {
-		addresses = append(addresses, id.segment<<addressBits|int64(id.frame)*p.segments[id.segment].per)
-	}
-	p.noted = nil
-	slices.Sort(addresses)
-	return addresses
-}
-
-// refs are the frames of an index that addresses are in.
-func (p *Pages) refs(x *index, addresses []int64) (refs []frameRef) {
-	number := map[string]int{}
-	for i := range x.segments {
-		number[x.segments[i].key()] = i
-	}
-	for _, a := range addresses {
-		key, chunk := p.locate(a)
-		if i, ok := number[key]; ok {
-			refs = append(refs, frameRef{i, int(chunk / x.frameChunks())})
-		}
-	}
-	slices.SortFunc(refs, func(a, b frameRef) int { return cmp.Or(a.segment-b.segment, a.frame-b.frame) })
-	return slices.Compact(refs)
-}
-
-// unreadable looks which segments cannot be read, given addresses that are wanted of each, and remembers them. An error is one that may pass.
-func (p *Pages) unreadable(ctx context.Context, wanted map[string][]int64) (found map[string]error, err error) {
-	found = map[string]error{}
-	for _, key := range slices.Sorted(maps.Keys(wanted)) {
-		for batch := range slices.Chunk(wanted[key], openBatch) {
-			if _, err = p.Fetch(ctx, batch); err != nil {
-				break
-			}
-		}
-		switch {
-		case damage(err):
-			found[key] = err
-			p.mu.Lock()
-			p.lost[key] = true
-			p.mu.Unlock()
-		case err != nil:
-			return found, err
-		}
-	}
-	return found, nil
-}
-
-// unread are the segments of an index that are known to be unreadable. On nil there are none.
-func (p *Pages) unread(x *index) map[int]bool {
-	if p == nil {
-		return nil
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.lost) == 0 {
-		return nil
-	}
-	lost := map[int]bool{}
-	for i := range x.segments {
-		if p.lost[x.segments[i].key()] {
-			lost[i] = true
-		}
-	}
-	return lost
-}
-
 // take gives the frames, those too that are still on their way, and asks for what is neither there nor on its way.
-func (p *Pages) take(wanted []frameID, ahead bool) []*keptFrame {
+func (p *Pages) take(addresses []int64, ahead bool) ([]frameID, []*keptFrame, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.takeLocked(wanted, ahead)
+	wanted, err := p.framesOf(addresses)
+	if err != nil {
+		return nil, nil, err
+	}
+	return wanted, p.takeFrames(wanted, ahead), nil
 }
 
-func (p *Pages) takeLocked(wanted []frameID, ahead bool) []*keptFrame {
+// takeFrames is take. p.mu is held.
+func (p *Pages) takeFrames(wanted []frameID, ahead bool) []*keptFrame {
 	out := make([]*keptFrame, len(wanted))
 	var ask []frameID
 	for i, id := range wanted {
@@ -444,7 +278,7 @@ func (p *Pages) takeLocked(wanted []frameID, ahead bool) []*keptFrame {
 		}
 		switch {
 		case f == nil:
-			f = &keptFrame{done: make(chan struct{}), ahead: ahead}
+			f = &keptFrame{s: p.segments[id.segment], done: make(chan struct{}), ahead: ahead}
 			p.frames[id] = f
 			ask = append(ask, id)
 			if p.counts.Frames++; ahead {
@@ -480,7 +314,7 @@ func (p *Pages) touch(id frameID) {
 
 // inOneRequest is how many of the frames, which are in order, one request asks for. p.mu is held.
 func (p *Pages) inOneRequest(ask []frameID) int {
-	s := p.segments[ask[0].segment]
+	s := p.frames[ask[0]].s
 	bytes := int64(s.frames[ask[0].frame].size)
 	n := 1
 	for ; n < len(ask) && ask[n].segment == ask[0].segment && ask[n].frame == ask[n-1].frame+1; n++ {
@@ -493,7 +327,7 @@ func (p *Pages) inOneRequest(ask []frameID) int {
 
 // begin fetches frames in a row. p.mu is held.
 func (p *Pages) begin(ask []frameID) {
-	s, frames := p.segments[ask[0].segment], make([]*keptFrame, len(ask))
+	s, frames := p.frames[ask[0]].s, make([]*keptFrame, len(ask))
 	for i, id := range ask {
 		frames[i] = p.frames[id]
 	}

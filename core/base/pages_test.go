@@ -415,3 +415,39 @@ func TestPagesAreTheirs(t *testing.T) {
 		all.Wait()
 	}
 }
+
+// TestForget: of a life of many layers no more is remembered than its last layer needs, and who asks for a page where it was is told so.
+func TestForget(t *testing.T) {
+	rng := rand.New(rand.NewPCG(seed, 310))
+	st := mem.New(mem.Options{})
+	c := &chain{t: t, st: st, tree: makeTree(t, rng, 12), o: WriteOptions{FrameBytes: 2 * memfs.ChunkSize, SegmentBytes: 20_000}}
+	c.next()
+	p := pagesOf(t, st, PagesOptions{KeepBytes: 1 << 20})
+	c.tree, c.last, c.mark, _ = opened(t, p, c.last.Key())
+	c.o.Pages = p
+	old := c.last
+	most := 0
+	for range 1000 {
+		path := fmt.Sprintf("/base/1/%d", 1000+rng.IntN(12))
+		check(t, c.tree.WriteFile(path, pages(rng, 1+rng.IntN(60_000)), 0o600))
+		mark := c.tree.Mark()
+		c.next()
+		check(t, c.settle(mark))
+		c.forget()
+		c.o.Pages.Forget(c.last)
+		c.tree.Evict(memfs.Eviction{})
+		n := len(p.segments)
+		if n != c.last.Use().Segments || len(p.ids) != n || p.kept > 1<<20 {
+			t.Fatalf("layer %d: %d segments and %d names are known of %d, %d bytes are kept", c.seq, n, len(p.ids), c.last.Use().Segments, p.kept)
+		}
+		most = max(most, n)
+	}
+	t.Logf("%d segments at most", most)
+	if _, err := p.Fetch(t.Context(), []int64{0}); !errors.Is(err, store.ErrInvalid) {
+		t.Errorf("a page of layer %s: %v", old.Key(), err)
+	}
+	whole(t, p, c.tree)
+	if want, got := contents(t, c.tree), contents(t, restored(t, st, c.last.Key())); want != got {
+		t.Errorf("restored\n%s\nwant\n%s", got, want)
+	}
+}

@@ -3,6 +3,7 @@ package base
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	iofs "io/fs"
 	"os"
 	"slices"
@@ -36,10 +37,9 @@ func (p *plan) frame(n int) []view {
 
 // piece is a sequence of chunks of a file that are all new, or all at addresses one after the other in the layer before.
 type piece struct {
-	entry int
-	first int64
-	at    int64 // in the layer before; below zero: new
-	views []view
+	entry        int
+	first, count int64
+	at           int64 // in the layer before; below zero: new
 }
 
 // planner looks at the files.
@@ -48,28 +48,29 @@ type planner struct {
 	o      WriteOptions
 	old    map[string]*entry // of the layer to share with
 	before *index
-	number map[string]int // of before's segments, by their keys
+	places map[int64]int64 // in before, of segments of Pages by their ids
 	inos   []uint64
 	links  map[uint64]string
 	list   []entry
 	pieces []piece
+	fresh  []view // of the pieces that are new, in order
 }
 
 func planTree(src *memfs.FS, o WriteOptions) (*plan, error) {
-	pl := &planner{src: src, o: o, links: map[uint64]string{}, old: map[string]*entry{}, number: map[string]int{}}
+	pl := &planner{src: src, o: o, links: map[uint64]string{}, old: map[string]*entry{}}
 	before := &index{frameBytes: o.FrameBytes}
 	if o.Share.shares() && o.Share.index.frameBytes == o.FrameBytes {
 		before = o.Share.index
+		runs := 0
 		for i := range before.entries {
 			if e := &before.entries[i]; e.kind == kindFile && len(e.runs) > 0 {
 				pl.old[e.path] = e
+				runs += len(e.runs)
 			}
 		}
-		for i := range before.segments {
-			pl.number[before.segments[i].key()] = i
-		}
+		pl.pieces = make([]piece, 0, runs+runs/8)
 	}
-	pl.before = before
+	pl.before, pl.places = before, o.Pages.placesIn(before)
 	err := src.Walk("/", func(path string, info memfs.Info) error {
 		if path != "/" && o.Include != nil && !o.Include(path, info) {
 			if info.IsDir() {
@@ -83,8 +84,7 @@ func planTree(src *memfs.FS, o WriteOptions) (*plan, error) {
 		return nil, err
 	}
 	p := &plan{index: index{frameBytes: o.FrameBytes, entries: pl.list}, inos: pl.inos, brought: map[string][]int64{}}
-	p.place(before, pl.pieces, o)
-	return p, nil
+	return p, p.place(pl)
 }
 
 func (pl *planner) add(path string, info memfs.Info) (err error) {
@@ -144,35 +144,52 @@ func (pl *planner) addFile(path string, old *entry) error {
 		default:
 			at = before.find(chunk)
 		}
-		if at < 0 && c.Data != nil && bytes.Equal(c.Data, zeros[:len(c.Data)]) {
+		if at >= 0 {
+			pl.addChunk(chunk, at)
 			continue
 		}
-		pl.addChunk(chunk, at, view{data: c.Data, at: c.Address, was: was.find(chunk)})
+		if c.Data != nil && bytes.Equal(c.Data, zeros[:len(c.Data)]) {
+			continue
+		}
+		pl.addChunk(chunk, -1)
+		pl.fresh = append(pl.fresh, view{data: c.Data, at: c.Address, was: was.find(chunk)})
 	}
 	return f.Close()
 }
 
 // shared is the address in the layer before of a chunk of Pages; below zero: it does not have it.
 func (pl *planner) shared(address int64) int64 {
-	key, chunk := pl.o.Pages.locate(address)
-	i, ok := pl.number[key]
+	first, ok := pl.places[address>>addressBits]
 	if !ok {
 		return -1
 	}
-	return pl.before.segments[i].first + chunk
+	return first + address&(1<<addressBits-1)
 }
 
-func (pl *planner) addChunk(chunk, at int64, data view) {
+func (pl *planner) addChunk(chunk, at int64) {
 	entry := len(pl.list) - 1
 	if n := len(pl.pieces); n > 0 {
 		last := &pl.pieces[n-1]
-		count := int64(len(last.views))
-		if last.entry == entry && last.first+count == chunk && (last.at < 0 && at < 0 || last.at >= 0 && last.at+count == at) {
-			last.views = append(last.views, data)
+		if last.entry == entry && last.first+last.count == chunk && (last.at < 0 && at < 0 || last.at >= 0 && last.at+last.count == at) {
+			last.count++
 			return
 		}
 	}
-	pl.pieces = append(pl.pieces, piece{entry: entry, first: chunk, at: at, views: []view{data}})
+	pl.pieces = append(pl.pieces, piece{entry: entry, first: chunk, count: 1, at: at})
+}
+
+// views are those of chunks that the layer before has from an address on.
+func (pl *planner) views(entry int, first, count, at int64) ([]view, error) {
+	f, err := pl.src.Open("/"+pl.list[entry].path, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	views := make([]view, count)
+	for i := range views {
+		p, _ := f.Piece(first + int64(i))
+		views[i] = view{data: p.Data, at: p.Address, was: at + int64(i)}
+	}
+	return views, f.Close()
 }
 
 // lookup finds chunks of one file in the layer before. It is asked in ascending order.
@@ -200,17 +217,16 @@ func (l *lookup) find(chunk int64) int64 {
 
 // place decides which segments are kept, and gives every chunk its address: one in a segment that is kept stays where it is, all others
 // go into new segments, in the order of the files.
-func (p *plan) place(before *index, pieces []piece, o WriteOptions) {
-	live, fresh := make([]int64, len(before.segments)), int64(0)
+func (p *plan) place(pl *planner) (err error) {
+	before, o := pl.before, pl.o
+	live, fresh := make([]int64, len(before.segments)), pl.fresh
 	unread := o.Pages.unread(before)
-	for _, c := range pieces {
-		if c.at < 0 {
-			fresh += int64(len(c.views))
-			continue
+	for _, c := range pl.pieces {
+		if c.at >= 0 {
+			before.split(c.at, c.count, func(segment int, _, n int64) { live[segment] += n })
 		}
-		before.split(c.at, int64(len(c.views)), func(segment int, _, n int64) { live[segment] += n })
 	}
-	clean := toClean(before, live, fresh, o.SegmentBytes/smallShare, unread)
+	clean := toClean(before, live, int64(len(fresh)), o.SegmentBytes/smallShare, unread)
 	moved := make([]int64, len(before.segments)) // what is added to an address in a segment; for those that are kept
 	for i := range before.segments {
 		if live[i] == 0 || clean[i] {
@@ -226,35 +242,39 @@ func (p *plan) place(before *index, pieces []piece, o WriteOptions) {
 	next := p.index.end()
 	write := func(views []view) {
 		for i, v := range views {
-			if v.was >= 0 && boot[before.frameAt(v.was)] {
+			if len(boot) > 0 && v.was >= 0 && boot[before.frameAt(v.was)] {
 				p.early = append(p.early, next+int64(len(p.views)+i))
 			}
 		}
 		p.views = append(p.views, views...)
 	}
-	for _, c := range pieces {
+	for _, c := range pl.pieces {
 		e := &p.index.entries[c.entry]
 		if c.at < 0 {
-			e.add(c.first, int64(len(c.views)), next+int64(len(p.views)))
-			write(c.views)
+			e.add(c.first, c.count, next+int64(len(p.views)))
+			write(fresh[:c.count])
+			fresh = fresh[c.count:]
 			continue
 		}
-		first, views := c.first, c.views
-		before.split(c.at, int64(len(c.views)), func(segment int, at, n int64) {
+		first := c.first
+		before.split(c.at, c.count, func(segment int, at, n int64) {
 			if clean[segment] {
+				views, viewErr := pl.views(c.entry, first, n, at)
+				err = errors.Join(err, viewErr)
 				e.add(first, n, next+int64(len(p.views)))
-				write(views[:n])
+				write(views)
 				p.cleaned += n
-				if away := missing(views[:n]); away != nil {
+				if away := missing(views); away != nil {
 					key := before.segments[segment].key()
 					p.brought[key] = append(p.brought[key], away...)
 				}
 			} else {
 				e.add(first, n, at+moved[segment])
 			}
-			first, views = first+n, views[n:]
+			first += n
 		})
 	}
+	return err
 }
 
 // bootOf makes the boot set, of frames in segments that are kept, and says which frames of the layer before it is of.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,10 +53,11 @@ const (
 	fullFrom, fullTo = 8, 4
 	crowdedLook      = 200 * time.Millisecond // while a layer is awaited
 
-	evictSteps   = 256 << 10 // chunks that are looked at with the lock in hand
-	wakeBytes    = 1 << 20   // written, until it is looked at what is in memory
-	hydrateBytes = 16 << 20  // fetched at once behind the first rows
-	bootBytes    = 32 << 20  // of a boot set, uncompressed
+	settleTurn   = time.Millisecond // with the lock in hand
+	evictSteps   = 256 << 10        // chunks that are looked at with the lock in hand
+	wakeBytes    = 1 << 20          // written, until it is looked at what is in memory
+	hydrateBytes = 16 << 20         // fetched at once behind the first rows
+	bootBytes    = 32 << 20         // of a boot set, uncompressed
 	// What PostgreSQL wants is what a wake wants for so many statements, and so long after its start.
 	firstStatements = 8
 	firstRows       = 2 * time.Second
@@ -186,23 +188,42 @@ func (c *cache) settle(l *base.Layer, at memfs.Mark) error {
 	if c == nil {
 		return nil
 	}
+	type file struct {
+		ino    uint64
+		origin memfs.Origin
+	}
+	var files []file
+	for ino, origin := range l.Origins(c.pages) {
+		files = append(files, file{ino, origin})
+	}
 	var failed error
-	err := c.m.e.server.locked(func(cluster *pglite.Cluster) {
-		for ino, origin := range l.Origins(c.pages) {
-			if err := cluster.Data().Settle(ino, at, origin); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				failed = errors.Join(failed, err)
+	for len(files) > 0 && failed == nil { // in pieces: statements do not wait for all of a large database
+		err := c.m.e.server.locked(func(cluster *pglite.Cluster) {
+			for began := c.m.o.Clock.Monotonic(); len(files) > 0 && c.m.o.Clock.Monotonic()-began < settleTurn; files = files[1:] {
+				err := cluster.Data().Settle(files[0].ino, at, files[0].origin)
+				if err != nil && !errors.Is(err, fs.ErrNotExist) {
+					failed = errors.Join(failed, err)
+				}
 			}
-		}
-	})
+		})
+		failed = errors.Join(failed, err) // PostgreSQL has crashed: the files are there as before, and are read again when it has started
+	}
 	if failed != nil {
 		return fmt.Errorf("note where the pages of layer %s are: %w", l.Key(), failed)
 	}
-	if err != nil { // it has ended
-		return nil
-	}
+	c.pages.Forget(l)
 	c.crowded.Store(false)
 	c.poke()
 	return nil
+}
+
+// told has the boot set in a layer that the manifest names: from now on each layer has it of the one before.
+func (c *cache) told() {
+	if c != nil {
+		c.mu.Lock()
+		c.boot = nil
+		c.mu.Unlock()
+	}
 }
 
 // began is told of each statement.
@@ -270,6 +291,11 @@ func (c *cache) hydratePiece(ctx context.Context, path string, off int64) (next 
 	}
 	got, err := memfs.Get(ctx, c.pages, missing)
 	if err != nil {
+		moved := false // a newer layer has it elsewhere
+		with(func(_ *memfs.FS, f *memfs.File) { moved = !slices.Equal(missing, f.Missing(off, hydrateBytes)) })
+		if moved {
+			return off
+		}
 		return -1
 	}
 	with(func(_ *memfs.FS, f *memfs.File) { f.Fill(missing, got) })

@@ -252,7 +252,7 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle f
 	if err := inProduction(c.files); err != nil { // records follow it
 		return nil, err
 	}
-	o, err := layerOptions(c.files)
+	o, err := layerOptions(c.files, m.cache.isCrowded())
 	if err != nil {
 		return nil, err
 	}
@@ -284,6 +284,7 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle f
 		m.taken = taken{layer, c.mark}
 		m.lastTaken.Store(&LayerStats{Seq: at.Seq, Clone: c.took, Written: stats})
 		m.learnt.Layer(key, layer.Segments())
+		m.cache.told()
 		settle = func() error { return m.cache.settle(layer, c.mark) }
 	}
 	return settle, nil

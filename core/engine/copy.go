@@ -76,7 +76,7 @@ func NewDatabase(ctx context.Context, st store.Store, from Restored, writer stri
 	if err := takeover.CheckPlace(ctx, st); err != nil {
 		return "", err
 	}
-	o, err := layerOptions(from.Files)
+	o, err := layerOptions(from.Files, false)
 	if err != nil {
 		return "", err
 	}

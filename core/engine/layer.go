@@ -20,8 +20,9 @@ var emptiedAtStart = map[string]bool{
 }
 
 // layerOptions tell what of a data directory belongs into a layer: data files and the log from the redo point on; no
-// older log, nothing that PostgreSQL makes anew at its start.
-func layerOptions(files *memfs.FS) (o base.WriteOptions, err error) {
+// older log, nothing that PostgreSQL makes anew at its start or deletes then. With spill, and from then on, temporary tables are in it too:
+// nobody restores them, but their pages need not all be in memory.
+func layerOptions(files *memfs.FS, spill bool) (o base.WriteOptions, err error) {
 	first, redo, err := redoPlace(files)
 	if err != nil {
 		return o, fmt.Errorf("find the redo point: %w", err)
@@ -36,7 +37,9 @@ func layerOptions(files *memfs.FS) (o base.WriteOptions, err error) {
 			return false
 		case dir+"/" == walDir && isSegment(file):
 			return file >= first || file[:8] != first[:8]
-		case isSignal(name), file == "postmaster.pid", file == "postmaster.opts", file == "pg_internal.init", strings.HasPrefix(file, "pgsql_tmp"):
+		case isTemporary(name):
+			return (spill || info.Kept) && !strings.HasPrefix(file, "pgsql_tmp")
+		case isSignal(name), file == "postmaster.pid", file == "postmaster.opts", file == "pg_internal.init":
 			return false
 		}
 		return true

@@ -60,7 +60,7 @@ func (e *Engine) startOn(ctx context.Context, data *memfs.FS, records []wal.Reco
 func (e *Engine) boot(ctx context.Context, data *memfs.FS, records []wal.Record) (*pglite.Cluster, error) {
 	want, err := e.recoverable(data, records)
 	if err == nil {
-		err = dropSignals(data)
+		err = errors.Join(dropSignals(data), dropTemporary(data))
 	}
 	if err != nil {
 		return nil, err

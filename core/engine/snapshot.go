@@ -158,7 +158,7 @@ func (s *snapshots) commit(ctx context.Context) error {
 	}
 	stats.Clone = clk.Monotonic() - at
 
-	o, err := layerOptions(c.files)
+	o, err := layerOptions(c.files, false)
 	if err == nil {
 		err = inProduction(c.files)
 	}

@@ -14,6 +14,39 @@ type Origin interface {
 	Address(chunk int64) int64
 }
 
+// RunOrigin is an Origin that says where chunks are that follow each other.
+type RunOrigin interface {
+	Origin
+	// Run is the Address of a chunk, and how many chunks from it on, one at least, have addresses one after the other; or have none.
+	Run(chunk int64) (address, count int64)
+}
+
+// addresses asks an origin for addresses of ascending chunks.
+type addresses struct {
+	origin           Origin
+	first, count, at int64 // what is known of a RunOrigin
+}
+
+// address is as Origin's; without an origin, Nowhere.
+func (p *addresses) address(chunk int64) int64 {
+	if d := chunk - p.first; d >= 0 && d < p.count {
+		if p.at < 0 {
+			return Nowhere
+		}
+		return p.at + d
+	}
+	switch o := p.origin.(type) {
+	case nil:
+		return Nowhere
+	case RunOrigin:
+		p.first = chunk
+		p.at, p.count = o.Run(chunk)
+		return max(p.at, Nowhere)
+	default:
+		return max(o.Address(chunk), Nowhere)
+	}
+}
+
 // Nowhere is the address of a chunk that has none.
 const Nowhere int64 = -1
 
@@ -181,12 +214,12 @@ func (f *File) SetOrigin(o Origin) error {
 
 // has says whether an origin has each of the file's away chunks.
 func (in *inode) has(o Origin) bool {
-	left := in.away
+	left, where := in.away, addresses{origin: o}
 	for i := int64(0); left > 0; i++ {
 		if in.table[i].data != away {
 			continue
 		}
-		if left--; o == nil || o.Address(i) < 0 {
+		if left--; where.address(i) < 0 {
 			return false
 		}
 	}

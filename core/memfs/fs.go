@@ -104,6 +104,7 @@ type Info struct {
 	Size                int64  // bytes; a symlink's is the length of its target, a directory's is 0
 	Blocks              int64  // allocated, in units of 512 bytes
 	Away                int64  // of Blocks, those whose bytes are not in memory
+	Kept                bool   // it has an Origin
 	Mtime, Ctime, Atime time.Time
 }
 
@@ -190,7 +191,7 @@ func (in *inode) isSymlink() bool { return in.mode&ModeType == ModeSymlink }
 
 func (in *inode) info() Info {
 	return Info{
-		Ino: in.ino, Mode: in.mode, Nlink: in.nlink, Size: in.size, Blocks: in.chunks * (ChunkSize / 512), Away: in.away * (ChunkSize / 512),
+		Ino: in.ino, Mode: in.mode, Nlink: in.nlink, Size: in.size, Blocks: in.chunks * (ChunkSize / 512), Away: in.away * (ChunkSize / 512), Kept: in.origin != nil,
 		Mtime: time.Unix(0, in.mtime), Ctime: time.Unix(0, in.ctime), Atime: time.Unix(0, in.atime),
 	}
 }

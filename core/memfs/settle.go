@@ -72,11 +72,15 @@ func (f *FS) left(in *inode, keep func(path string) bool) bool {
 
 // clean says whether a chunk is what the file's origin has at its address.
 func (in *inode) clean(chunk int64) (address int64, ok bool) {
+	return in.cleanAt(chunk, &addresses{origin: in.origin})
+}
+
+func (in *inode) cleanAt(chunk int64, where *addresses) (address int64, ok bool) {
 	s := in.table[chunk]
 	if s.data != away && (s.data == nil || s.gen > in.settled) {
 		return Nowhere, false
 	}
-	address = in.address(chunk)
+	address = where.address(chunk)
 	return address, address >= 0
 }
 
@@ -91,20 +95,28 @@ type Piece struct {
 // Data or both: who writes a layer names what has an Address where it is, and writes the rest, and need not ask ChangedSince.
 func (f *File) Pieces() iter.Seq[Piece] {
 	return func(yield func(Piece) bool) {
-		in := f.in
-		for i := range min(int64(len(in.table)), chunkCount(in.size)) {
-			c := in.table[i].data
-			if c == nil {
-				continue
-			}
-			p := Piece{Off: i * ChunkSize}
-			p.Address, _ = in.clean(i)
-			if c != away {
-				p.Data = c[:min(ChunkSize, in.size-p.Off)]
-			}
-			if !yield(p) {
+		where := addresses{origin: f.in.origin}
+		for i := range min(int64(len(f.in.table)), chunkCount(f.in.size)) {
+			if f.in.table[i].data != nil && !yield(f.piece(i, &where)) {
 				return
 			}
 		}
 	}
+}
+
+// Piece is the one of a chunk that is no hole.
+func (f *File) Piece(chunk int64) (p Piece, ok bool) {
+	if chunk < 0 || chunk >= min(int64(len(f.in.table)), chunkCount(f.in.size)) || f.in.table[chunk].data == nil {
+		return p, false
+	}
+	return f.piece(chunk, &addresses{origin: f.in.origin}), true
+}
+
+func (f *File) piece(chunk int64, where *addresses) Piece {
+	p := Piece{Off: chunk * ChunkSize}
+	p.Address, _ = f.in.cleanAt(chunk, where)
+	if c := f.in.table[chunk].data; c != away {
+		p.Data = c[:min(ChunkSize, f.in.size-p.Off)]
+	}
+	return p
 }

@@ -1,0 +1,46 @@
+package engine
+
+import (
+	"errors"
+	"path"
+	"strings"
+
+	"blobpglite/core/memfs"
+)
+
+// isTemporary says whether a file of a data directory, or a directory of such, is of a temporary table or of a query at work: a postmaster
+// deletes those when it starts.
+func isTemporary(name string) bool {
+	if !strings.HasPrefix(name, "/base/") && !strings.HasPrefix(name, "/pg_tblspc/") {
+		return false
+	}
+	file := path.Base(name)
+	if strings.HasPrefix(file, "pgsql_tmp") {
+		return true
+	}
+	// As PostgreSQL's looks_like_temp_rel_name: t<backend>_<number>, its fork, its segment.
+	backend, rest, ok := strings.Cut(strings.TrimPrefix(file, "t"), "_")
+	number, _, _ := strings.Cut(rest, ".")
+	number, _, _ = strings.Cut(number, "_")
+	return ok && file[0] == 't' && digits(backend) && digits(number)
+}
+
+func digits(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}
+
+// dropTemporary does what a postmaster does at its start: what temporary tables and queries of an earlier life have left is deleted. Their
+// catalog entries go when somebody uses their schema again, or autovacuum comes by.
+func dropTemporary(files *memfs.FS) error {
+	var left []string
+	err := files.Walk("/", func(name string, info memfs.Info) error {
+		if isTemporary(name) && !info.IsDir() {
+			left = append(left, name)
+		}
+		return nil
+	})
+	for _, name := range left {
+		err = errors.Join(err, files.Unlink(name))
+	}
+	return err
+}
