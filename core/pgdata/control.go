@@ -15,6 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"strconv"
+	"strings"
 )
 
 // ErrCorrupt: the control file is not one of this PostgreSQL's, or damaged. Restore another state.
@@ -56,6 +58,20 @@ type LSN uint64
 
 // String is PostgreSQL's own way to write it.
 func (l LSN) String() string { return fmt.Sprintf("%X/%X", uint64(l)>>32, uint32(l)) }
+
+// ParseLSN reads a place as PostgreSQL writes it. Errors: ErrLSN.
+func ParseLSN(s string) (LSN, error) {
+	high, low, ok := strings.Cut(s, "/")
+	h, errHigh := strconv.ParseUint(high, 16, 32)
+	l, errLow := strconv.ParseUint(low, 16, 32)
+	if !ok || errHigh != nil || errLow != nil {
+		return 0, fmt.Errorf("%w: %.40q", ErrLSN, s)
+	}
+	return LSN(h<<32 | l), nil
+}
+
+// ErrLSN: a text is no place in a log.
+var ErrLSN = errors.New("not a place in PostgreSQL's log, such as 0/1A2B3C")
 
 // Control is what matters here of a control file.
 type Control struct {

@@ -39,10 +39,17 @@ type ClusterOptions struct {
 	// Mark is asked, under the lock, whenever a client's process hands on answers: what it returns travels with them. inBlock:
 	// they tell of nothing but the transaction block in which the process is, which may fail yet. Nil: zero.
 	Mark func(p *Process, inBlock bool) uint64
+	// Position is what blobpglite.position shows: how far the log has come of which this server tells. Await waits until it has come so far
+	// (SET blobpglite.wait_for): an error is the statement's. Nil: nothing is shown, and nobody waits.
+	Position func() uint64
+	Await    func(ctx context.Context, position uint64) error
 	// Source has the chunks of Data that are away. A process that needs some waits without the cluster's lock; an error of the source is an
 	// I/O error of the statement (SQLSTATE 58030), or of PostgreSQL where it is in a critical section, which ends all processes: so the
 	// files that it reads there, which are small, are better left in memory (see KeepResident). Nil: whatever is away is such an error.
 	Source memfs.Source
+	// Standby makes PostgreSQL one that follows: it recovers for ever, from what its host writes to the files of pg_wal (Wake), all
+	// transactions are read-only, and nothing is written to the log. It takes clients as soon as its files are consistent.
+	Standby bool
 	// Clock is the guest's clock; nil: the system's.
 	Clock clock.Clock
 	// Random is the guest's source of randomness; nil: the operating system's.
@@ -60,7 +67,9 @@ type Cluster struct {
 	o     ClusterOptions
 	files *files // what every process begins with
 	lock  hostLock
-	image *forkImage // under the lock
+	image *forkImage    // under the lock
+	once  sync.Once     // of hot
+	hot   chan struct{} // closed when a standby takes clients
 	began time.Time
 	shm   sharedFiles
 
@@ -73,6 +82,7 @@ type Cluster struct {
 	named    map[string]*Process
 
 	checkpoints waiters
+	recovery    waiters      // see Following
 	fetching    atomic.Int32 // processes that wait for bytes that are away
 	replayed    uint64
 	leftOut     []string
@@ -135,7 +145,15 @@ func (rt *Runtime) StartCluster(ctx context.Context, o ClusterOptions) (*Cluster
 		return nil, fmt.Errorf("start PostgreSQL: %w", err)
 	}
 	tellIgnored(o.Data, o.Log)
+	if o.Standby {
+		if err := makeStandby(o.Data); err != nil {
+			return nil, fmt.Errorf("start PostgreSQL: make it a standby: %w", err)
+		}
+	}
 	c, err := rt.tryCluster(ctx, trial{o: o})
+	for o.Standby && err != nil && ctx.Err() == nil && o.raise(err) {
+		c, err = rt.tryCluster(ctx, trial{o: o})
+	}
 	if err != nil && ctx.Err() == nil && !errors.Is(err, errNotStarted) {
 		c, err = rt.again(ctx, o, err)
 	}
@@ -183,6 +201,9 @@ func (o *ClusterOptions) settings() map[string]string {
 	}
 	maps.Copy(all, HostSettings())
 	maps.Copy(all, o.Settings)
+	if o.Standby {
+		maps.Copy(all, standbySettings())
+	}
 	return all
 }
 
@@ -209,7 +230,9 @@ func (rt *Runtime) tryCluster(ctx context.Context, t trial) (*Cluster, error) {
 		}
 		err = c.main(ctx)
 	}
-	if err == nil {
+	if err == nil && o.Standby {
+		err = c.bootStandby(ctx)
+	} else if err == nil {
 		err = c.boot(ctx)
 	}
 	if err != nil {
@@ -229,7 +252,7 @@ func (rt *Runtime) newCluster(ctx context.Context, o ClusterOptions, conf *memfs
 	fs.replaced = conf
 	c := &Cluster{
 		rt: rt, o: o, files: fs, procs: map[uint32]*Process{}, named: map[string]*Process{}, nextPID: firstPid,
-		stop: make(chan struct{}), done: make(chan struct{}), ctx: context.WithoutCancel(ctx), began: o.Clock.Now(),
+		stop: make(chan struct{}), done: make(chan struct{}), hot: make(chan struct{}), ctx: context.WithoutCancel(ctx), began: o.Clock.Now(),
 	}
 	c.lock.clock = o.Clock
 	var err error
@@ -490,6 +513,12 @@ func (c *Cluster) Shutdown(ctx context.Context) error {
 		return fmt.Errorf("shut down: the checkpointer failed: exit code %d: %w", p.code, errors.Join(p.err, c.Err()))
 	}
 	return nil
+}
+
+func (c *Cluster) isStopping() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stopping
 }
 
 // await waits for the end of a process.

@@ -70,6 +70,7 @@ func (c *Cluster) fork(in *Instance) error {
 		return err
 	}
 	in.pinSettings()
+	in.definePosition()
 	rules, err := c.rules()
 	if err != nil {
 		return err

@@ -189,7 +189,7 @@ func callbacks() []callback {
 			s[0] = uint64(in.shell.popen(in, in.mem.cstr(uint32(s[0])), in.mem.cstr(uint32(s[1]))))
 		}},
 		{"pclose", one, func(in *Instance, s []uint64) { s[0] = uint64(in.shell.pclose(in, uint32(s[0]))) }},
-	}, checks()...)
+	}, append(positionCallbacks(), checks()...)...)
 }
 
 // shell answers the guest's system(3), popen(3) and pclose(3).

@@ -85,7 +85,7 @@ func (rt *Runtime) prepare(ctx context.Context, o ClusterOptions, p *prepared) e
 	}
 	c, err := rt.newCluster(ctx, ClusterOptions{
 		Data: data, MemoryLimit: o.MemoryLimit, Settings: o.Settings, MaxClients: o.MaxClients, Clock: o.Clock, Random: o.Random,
-		Log: func(string) {}, Mark: o.Mark,
+		Log: func(string) {}, Mark: o.Mark, Standby: o.Standby,
 	}, nil)
 	if err != nil {
 		return err

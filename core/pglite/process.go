@@ -151,9 +151,13 @@ func (p *Process) begin(fs *files) {
 	m.putU32(at.OnProcExit, 0)
 	m.putU32(at.MyPMChildSlot, uint32(p.slot))
 	m.putU64(at.PgStartTime, uint64(p.c.began.Sub(timestampEpoch).Microseconds()))
-	never, _ := fs.add(&openFile{dev: neverDevice{}}) // the pipe from the postmaster, which lives
+	// The pipe from the postmaster, which lives. The image's own latches have the lowest numbers, and a process begins with closing those.
+	never, _ := fs.addFrom(&openFile{dev: neverDevice{}}, fs.lowest+inheritedFiles)
 	m.putU32(at.PostmasterAliveFds, uint32(never))
 }
+
+// inheritedFiles is more than the image has open.
+const inheritedFiles = 16
 
 // neverDevice is never ready.
 type neverDevice struct{ nullDevice }
@@ -210,6 +214,9 @@ func (p *Process) end(code uint32, err error) {
 	err = errors.Join(err, c.o.Hook.Fire(c.ctx, point.ProcessAfterExit))
 	if err == nil && !inOrder(code) {
 		err = fmt.Errorf("exit code %d", code)
+	}
+	if err == nil && p.kind == KindStartup && c.o.Standby && !c.isStopping() {
+		err = fmt.Errorf("a standby's recovery has ended: exit code %d", code)
 	}
 	p.code, p.err = code, err
 	if err != nil {

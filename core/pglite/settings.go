@@ -152,9 +152,6 @@ func (in *Instance) check(p Pin, value uint32) uint64 {
 		return 1
 	}
 	// The text goes into the memory that PostgreSQL resets with the statement, as GUC_check_errdetail's does.
-	detail := fmt.Sprintf("%s keeps its value in this service: %s.", p.Name, p.Why)
-	text := uint32(in.call(in.fn.palloc, uint64(len(detail)+1)))
-	in.mem.putCstr(text, detail)
-	in.mem.putU32(uint32(in.rt.main.consts["GUC_check_errdetail_string"]), text)
+	in.refuse(fmt.Sprintf("%s keeps its value in this service: %s.", p.Name, p.Why))
 	return 0
 }

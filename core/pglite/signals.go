@@ -139,6 +139,7 @@ func (a *alarm) stop() {
 
 // Of pmsignal.h: what a process asks its postmaster for. The flags are in PMSignalState.
 const (
+	beginStandby  = 2
 	startLauncher = 4
 	startWorker   = 5
 	childCountAt  = 44
@@ -154,7 +155,7 @@ func (c *Cluster) postmaster(in *Instance, sig uint32) {
 		for _, p := range c.Processes() {
 			p.signal(sigHUP)
 		}
-		if c.image.autovacuum && c.process(KindLauncher) == nil {
+		if c.image.autovacuum && !c.o.Standby && c.process(KindLauncher) == nil {
 			c.later(func() { c.tell(c.start(KindLauncher)) })
 		}
 	case sigUSR1:
@@ -164,6 +165,9 @@ func (c *Cluster) postmaster(in *Instance, sig uint32) {
 			set := in.mem.u32(at) != 0
 			in.mem.putU32(at, 0)
 			return set
+		}
+		if asked(beginStandby) {
+			c.once.Do(func() { close(c.hot) })
 		}
 		if asked(startLauncher) && c.process(KindLauncher) == nil { // transaction ids run out, and autovacuum is off
 			c.later(func() { c.tell(c.start(KindLauncher)) })

@@ -121,6 +121,9 @@ func (p *Process) poll(fds, n uint32, timeout int32) int32 {
 	if p.kind == KindCheckpoint {
 		p.c.checkpoints.wake() // it waits: what was asked for is done
 	}
+	if p.kind == KindStartup {
+		p.c.recovery.wake()
+	}
 	for {
 		p.mustLive()
 		if p.deliver() {

@@ -1,0 +1,172 @@
+package pglite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"regexp"
+	"strconv"
+
+	"blobpglite/core/memfs"
+)
+
+// A cluster may be a hot standby: PostgreSQL's own recovery goes on for ever in a process, reads what the host puts into pg_wal, and
+// every client's transactions are read-only beside it. Whoever feeds it writes to the segments' files with the lock in hand (Locked) and
+// calls Wake; there is no walreceiver, for the log's way here is the host's.
+//
+//	host ── bytes ──► pg_wal ── Wake ──► startup process ── replays ──► comes to wait again: Following hears of it
+//	                                          │
+//	                                          └── consistent, as far as the files reached ──► StartCluster returns, clients come
+
+const (
+	// signalFile makes recovery one that follows.
+	signalFile = "/standby.signal"
+	// promoteFile is what PostgreSQL would write to end that (pg_promote). A directory in its place makes it fail at once: nobody would
+	// hear of the file.
+	promoteFile = "/promote"
+)
+
+// standbySettings are a standby's, whatever else is set: nothing but its host ends its recovery, delays it, or feeds it.
+func standbySettings() map[string]string {
+	return map[string]string{
+		"hot_standby": "on", "restore_command": "", "archive_cleanup_command": "", "recovery_end_command": "", "primary_conninfo": "",
+		"primary_slot_name": "", "hot_standby_feedback": "off", "sync_replication_slots": "off", "recovery_min_apply_delay": "0",
+		"recovery_target": "", "recovery_target_lsn": "", "recovery_target_name": "", "recovery_target_time": "", "recovery_target_xid": "",
+		"recovery_target_timeline": "latest", "recovery_target_action": "pause", "wal_retrieve_retry_interval": "5s",
+	}
+}
+
+// makeStandby prepares files for a standby.
+func makeStandby(data *memfs.FS) error {
+	if err := data.WriteFile(signalFile, nil, 0o600); err != nil {
+		return err
+	}
+	if err := data.Unlink(promoteFile); err != nil && !errors.Is(err, fs.ErrNotExist) && !isDirectory(data, promoteFile) {
+		return err
+	}
+	if isDirectory(data, promoteFile) {
+		return nil
+	}
+	return data.Mkdir(promoteFile, 0o500)
+}
+
+func isDirectory(data *memfs.FS, path string) bool {
+	info, err := data.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// lower is how PostgreSQL says that a standby has less room than the log's writer had: its recovery ends.
+var lower = regexp.MustCompile(`([a-z_]+) = \d+ is a lower setting than on the primary server, where its value was (\d+)`)
+
+// raise gives a standby the room that it lacks, and says whether it did.
+func (o *ClusterOptions) raise(failed error) bool {
+	said := lower.FindStringSubmatch(failed.Error())
+	if said == nil {
+		return false
+	}
+	want, err := strconv.Atoi(said[2])
+	if err != nil {
+		return false
+	}
+	if have, err := strconv.Atoi(o.settings()[said[1]]); err == nil && have >= want {
+		return false
+	}
+	o.Settings = maps.Clone(o.Settings)
+	if o.Settings == nil {
+		o.Settings = map[string]string{}
+	}
+	o.Settings[said[1]] = said[2]
+	return true
+}
+
+// bootStandby starts recovery, and returns when clients may come.
+func (c *Cluster) bootStandby(ctx context.Context) error {
+	if _, err := c.start(KindCheckpoint); err != nil {
+		return err
+	}
+	startup, err := c.start(KindStartup)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-c.hot:
+	case <-startup.done:
+		if err := c.Err(); err != nil {
+			return err
+		}
+		return fmt.Errorf("recovery failed: exit code %d", startup.code)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	c.files.replaced = nil
+	return nil
+}
+
+// Wake has recovery look for more of the log. It is for who has the lock.
+func (c *Cluster) Wake() {
+	if p := c.process(KindStartup); p != nil {
+		p.in.mem.putU32(c.recoveryAt(p)+wakeupLatch, 1)
+		p.signal(sigURG)
+	}
+}
+
+// recoveryAt is where XLogRecoveryCtl is in a process.
+func (c *Cluster) recoveryAt(p *Process) uint32 {
+	return p.in.mem.u32(c.rt.places.layout.Addresses["XLogRecoveryCtl"])
+}
+
+// Places in XLogRecoveryCtlData (xlogrecovery.c) and Latch (storage/latch.h).
+const (
+	wakeupLatch    = 4
+	latchSleeps    = 4
+	latchSharedAt  = 8
+	latchOwner     = 12
+	lastCommitTime = 64
+	pauseState     = 80
+)
+
+// Recovery is how far a standby's recovery has come.
+type Recovery struct {
+	// Replayed is the place in the log behind the last record that was replayed.
+	Replayed uint64
+	// Waits: it has replayed all that it can read, and waits for more.
+	Waits bool
+	// Paused: somebody has stopped it (pg_wal_replay_pause), or it stopped by itself, for it lacks room that the log's writer has.
+	Paused bool
+}
+
+// errLayout: recovery's state is not where the host looks for it.
+var errLayout = errors.New("recovery's state is not where it is looked for: this PGlite needs another host")
+
+// Recovery says how far a standby's recovery has come. It is for who has the lock.
+func (c *Cluster) Recovery() (Recovery, error) {
+	p := c.process(KindStartup)
+	if p == nil {
+		return Recovery{}, fmt.Errorf("%w: there is no recovery", ErrDead)
+	}
+	m, at := p.in.mem, c.recoveryAt(p)
+	r := Recovery{
+		Replayed: m.u64(at + c.rt.places.layout.Offsets["XLogRecoveryCtlData.lastReplayedEndRecPtr"]),
+		Waits:    m.u32(at+wakeupLatch) == 0 && m.u32(at+wakeupLatch+latchSleeps) == 1,
+		Paused:   m.u32(at+pauseState) != 0,
+	}
+	if owner := m.u32(at + wakeupLatch + latchOwner); m.u8(at+wakeupLatch+latchSharedAt) != 1 || owner != p.pid || m.u32(at+pauseState) > 2 {
+		return Recovery{}, errLayout
+	}
+	return r, nil
+}
+
+// Following is a channel that hears whenever a standby's recovery comes to wait; leave must follow.
+func (c *Cluster) Following() (heard <-chan struct{}, leave func()) { return c.recovery.join() }
+
+// Reload has PostgreSQL read its configuration again, as pg_reload_conf does. It is for who has the lock.
+func (c *Cluster) Reload() {
+	if err := c.reload(); err != nil {
+		c.o.Log("WARNING:  " + err.Error())
+	}
+	for _, p := range c.Processes() {
+		p.signal(sigHUP)
+	}
+}
