@@ -27,6 +27,7 @@ import (
 // Nil: everything is read when the database is opened, and stays.
 type cache struct {
 	m       *logMode
+	due     func() // called when it is crowded
 	budget  int64
 	pages   *base.Pages
 	wake    chan struct{}
@@ -68,7 +69,7 @@ func newCache(m *logMode) (*cache, error) {
 	if m.o.Cache == 0 {
 		return nil, nil
 	}
-	c := &cache{m: m, budget: m.o.Cache, wake: make(chan struct{}, 1)}
+	c := &cache{m: m, due: m.consider, budget: m.o.Cache, wake: make(chan struct{}, 1)}
 	var err error
 	c.pages, err = base.NewPages(m.o.Store, base.PagesOptions{KeepBytes: min(base.DefaultKeepBytes, m.o.Cache/4), Clock: m.o.Clock, Fetched: func(int64) { c.poke() }})
 	return c, err
@@ -137,7 +138,7 @@ func (c *cache) run(ctx context.Context) {
 		for c.step() && ctx.Err() == nil {
 		}
 		if c.isCrowded() {
-			c.m.consider()
+			c.due()
 		}
 	}
 }

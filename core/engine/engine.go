@@ -44,6 +44,7 @@ import (
 	"blobpglite/core/base"
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
+	"blobpglite/core/pgdata"
 	"blobpglite/core/pglite"
 	"blobpglite/core/store"
 	"blobpglite/core/wal"
@@ -110,14 +111,16 @@ type CommitStats struct {
 
 // Engine is an open database. Its methods may be called from any goroutine.
 type Engine struct {
-	o       Options
-	commits committer
-	server  server
-	desk    desk
-	opened  OpenStats
-	ahead   ahead       // while it opens
-	pages   *base.Pages // where files are that are away; nil: none is
-	loading sync.Mutex  // guards o.Runtime, while it opens
+	o         Options
+	commits   committer
+	follower  *follower  // likewise, of a replica; nil: it is none
+	recovered pgdata.LSN // where the log of the files that were restored ends
+	server    server
+	desk      desk
+	opened    OpenStats
+	ahead     ahead       // while it opens
+	pages     *base.Pages // where files are that are away; nil: none is
+	loading   sync.Mutex  // guards o.Runtime, while it opens
 
 	unlogged unlogged
 	logBytes atomic.Int64 // written to pg_wal since the opening

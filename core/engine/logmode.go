@@ -14,6 +14,7 @@ import (
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
 	"blobpglite/core/memfs"
+	"blobpglite/core/pgdata"
 	"blobpglite/core/pglite"
 	"blobpglite/core/store"
 	"blobpglite/core/takeover"
@@ -33,6 +34,10 @@ type logMode struct {
 	taken   taken       // the last layer that this writer has restored or taken; for who takes layers
 
 	lastTaken atomic.Pointer[LayerStats] // nil: this writer has taken none
+
+	shown, durable       atomic.Uint64 // see Engine.Position: written, and durable
+	from                 pgdata.LSN    // where the log ended that was restored
+	capturing, appending places        // of who captures, and of who appends
 
 	// Under the cluster's lock.
 	sight   sight
@@ -170,6 +175,7 @@ func (m *logMode) restore(ctx context.Context) error {
 	if err := e.startOn(ctx, data, m.opened.Records); err != nil {
 		return err
 	}
+	m.from = e.recovered
 	e.unlogged.begin(data, e.o.Logger)
 	if raw := m.opened.Manifest.Layers[layers-1].RawBytes; raw > 0 && e.opened.Restore > 0 {
 		m.restoreRate = float64(raw) / e.opened.Restore.Seconds()
@@ -207,6 +213,9 @@ func replay(data *memfs.FS, records []wal.Record) (int64, error) {
 
 // watch connects the files to the log. The hooks are called by whichever process writes, under the cluster's lock.
 func (m *logMode) watch(data *memfs.FS) {
+	if size, err := segmentSize(data); err == nil { // else PostgreSQL does not start
+		m.capturing.size, m.appending.size = size, size
+	}
 	c := newCapture(data, m.captured)
 	data.SetHooks(memfs.Hooks{
 		Write: func(name string, off int64, p []byte) {
@@ -245,6 +254,7 @@ func (m *logMode) captured(op wal.Op) {
 		m.sight.visible = n
 	} else if last, ok := reaches(op.Path, op.Offset, op.Data); ok {
 		m.written = last
+		m.shown.Store(uint64(m.capturing.behind(op)))
 	}
 }
 
@@ -557,6 +567,9 @@ func (m *logMode) append(ctx context.Context, ops []wal.Op) (wal.Position, error
 	if err == nil {
 		m.requested(m.o.Clock.Monotonic() - began)
 		m.records.Add(1)
+		if to := m.appending.last(ops); to > 0 {
+			m.durable.Store(uint64(to))
+		}
 		for _, op := range ops {
 			m.bytes.Add(int64(len(op.Data)))
 		}

@@ -59,7 +59,9 @@ func (e *Engine) prepare(ctx context.Context) (wait func()) {
 	go func() {
 		defer close(done)
 		if rt, err := e.load(inner); err == nil {
-			_ = rt.Prepare(inner, e.o.cluster(nil)) // the start by itself tells what is wrong
+			o := e.o.cluster(nil)
+			o.Standby = e.follower != nil
+			_ = rt.Prepare(inner, o) // the start by itself tells what is wrong
 		}
 	}()
 	return func() {

@@ -70,11 +70,21 @@ func (e *Engine) boot(ctx context.Context, data *memfs.FS, records []wal.Record)
 		o.Source = e.pages
 	}
 	o.Mark = func(p *pglite.Process, inBlock bool) uint64 { return uint64(e.commits.mark(p, inBlock)) }
+	o.Position, o.Await = e.position, e.Await
+	if e.follower != nil {
+		e.follower.follow(&o)
+	}
 	c, err := e.o.Runtime.StartCluster(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := want.recovered(pgdata.LSN(c.Replayed())); err != nil {
+	e.recovered = want.end
+	if e.follower != nil {
+		err = e.follower.caughtUp(ctx, c, want)
+	} else {
+		err = want.recovered(pgdata.LSN(c.Replayed()))
+	}
+	if err != nil {
 		c.Kill()
 		return nil, err
 	}

@@ -32,6 +32,9 @@ func (e *Engine) Stats() Stats {
 	if c, err := e.server.now(); err == nil {
 		s.Cluster = c.Stats()
 	}
+	if e.follower != nil {
+		s.Cache = e.follower.cache.stats()
+	}
 	if m, ok := e.commits.(*logMode); ok {
 		s.Cache = m.cache.stats()
 		if last := m.lastTaken.Load(); last != nil {

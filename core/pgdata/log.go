@@ -190,6 +190,20 @@ func (l *Log) page(at LSN) (page []byte, header int, failed *stop) {
 	return page, header, nil
 }
 
+// Rest looks at what a recovery has left that came to at, of a log that reaches to shipped as End has it: the beginning of a record, of
+// which the rest is to come. Anything else is an error: ErrCut.
+func (l *Log) Rest(c Control, at, shipped LSN) error {
+	l.control = c
+	_, next, failed := l.record(at, 0, true)
+	switch {
+	case failed == nil && next <= shipped+aligned(1):
+		return fmt.Errorf("%w: a whole record stands at %s, and it was not replayed", ErrCut, at)
+	case failed != nil && shipped > at && failed.page+PageSize <= shipped:
+		return fmt.Errorf("%w: it reaches to %s, and what stands at %s is no record: %w", ErrCut, shipped, at, failed)
+	}
+	return nil
+}
+
 // Behind says whether a record stands behind the checkpoint, which End has read.
 func (l *Log) Behind(c Control) (bool, error) {
 	l.control = c

@@ -1,0 +1,379 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"blobpglite/core/base"
+	"blobpglite/core/manifest"
+	"blobpglite/core/memfs"
+	"blobpglite/core/pgdata"
+	"blobpglite/core/pglite"
+	"blobpglite/core/store"
+	"blobpglite/core/wal"
+)
+
+// ErrMoved: a replica has moved to a newer layer, and the sessions of before have ended. Connect again, and go on there.
+var ErrMoved = errors.New("this replica has moved to a newer layer")
+
+// ErrStuck: what a replica was given is no log that can be replayed. It stays where it is.
+var ErrStuck = errors.New("recovery cannot go on")
+
+// Start is what a replica begins with: a layer, the records behind it, and what it asks of who feeds it.
+type Start struct {
+	Manifest manifest.Manifest // its last layer is restored
+	Records  []wal.Record      // behind that layer, fences included
+	// Asked is called before a client's bytes reach PostgreSQL: an error is the client's. It may be called by many at once.
+	Asked func(ctx context.Context) error
+	// Await waits until the replica has come to a place of PostgreSQL's log.
+	Await func(ctx context.Context, position uint64) error
+	// Due hears, once, why the replica had better begin again at a newer layer: a page is gone from the bucket, or what it has replayed
+	// leaves no room in the cache, or it has less room than the writer. It must not wait.
+	Due func(because error)
+}
+
+// Replica is an engine whose PostgreSQL is a hot standby. It follows what it is fed with, and writes nothing to the store. Feed and
+// Settle are for one goroutine at a time.
+type Replica struct {
+	*Engine
+	f *follower
+}
+
+// OpenReplica restores a database to read it, and to follow it. Nobody is fenced and no lease is taken. It returns when everything that it
+// was given has been replayed: no client sees less. Errors: those of OpenAt.
+func OpenReplica(ctx context.Context, o Options, s Start) (*Replica, error) {
+	if err := o.fill(); err != nil {
+		return nil, err
+	}
+	e := newEngine(o)
+	m := &logMode{o: &e.o, e: e}
+	var err error
+	if m.cache, err = newCache(m); err != nil {
+		return nil, err
+	}
+	f := &follower{e: e, s: s, cache: m.cache}
+	f.life, f.stop = context.WithCancel(context.WithoutCancel(ctx))
+	if m.cache != nil {
+		e.pages, m.cache.due = m.cache.pages, f.crowded
+	}
+	e.commits, e.follower = f, f
+	began := o.Clock.Monotonic()
+	wait := e.prepare(ctx)
+	err = f.open(ctx)
+	wait()
+	if err != nil {
+		f.stop()
+		if e.pages != nil {
+			e.pages.Close()
+		}
+		return nil, fmt.Errorf("open a replica: %w", err)
+	}
+	e.opened.Wall, e.opened.LeftOut = e.since(began), e.server.cluster.LeftOut()
+	if f.cache != nil {
+		f.background.Go(func() { f.cache.run(f.life) })
+		f.cache.poke()
+		f.background.Go(func() { f.cache.hydrate(f.life) })
+	}
+	return &Replica{e, f}, nil
+}
+
+// follower is the committer of a replica: there is nothing to make durable.
+type follower struct {
+	past
+	e     *Engine
+	s     Start
+	cache *cache
+
+	life       context.Context
+	stop       context.CancelFunc
+	background sync.WaitGroup
+	told       atomic.Bool // Due
+
+	segment  uint64        // size of a segment of PostgreSQL's log
+	end      pgdata.LSN    // behind the last byte of it that was fed and is not zero
+	final    wal.Op        // that byte
+	unfed    int           // bytes fed since recovery was waited for
+	replayed atomic.Uint64 // place behind the last record that was replayed, when it was looked at last
+}
+
+func (f *follower) begin(ctx context.Context) error {
+	f.cache.began()
+	if f.s.Asked == nil {
+		return nil
+	}
+	return f.s.Asked(ctx)
+}
+
+func (f *follower) reached() []wal.Record { return []wal.Record{{Ops: []wal.Op{f.final}}} }
+
+func (f *follower) close(context.Context, bool) error {
+	f.stop()
+	f.background.Wait()
+	return nil
+}
+
+// due says that it had better begin again at a newer layer.
+func (f *follower) due(because error) {
+	if f.s.Due != nil && !f.told.Swap(true) {
+		f.s.Due(because)
+	}
+}
+
+// errCrowded, errGone and errRoom are reasons to move.
+var (
+	errCrowded = errors.New("what was replayed since its layer leaves no room in the cache")
+	errGone    = errors.New("pages of its layer are gone from the bucket")
+	errRoom    = errors.New("the writer has more room than this replica")
+)
+
+func (f *follower) crowded() { f.due(errCrowded) }
+
+// open restores and starts PostgreSQL.
+func (f *follower) open(ctx context.Context) error {
+	e := f.e
+	e.opened.Epoch, e.opened.Records = f.s.Manifest.Epoch, len(f.s.Records)
+	if err := e.o.checkVersion(f.s.Manifest); err != nil {
+		return err
+	}
+	r, err := e.readLayer(ctx, f.s.Manifest)
+	if err != nil {
+		return err
+	}
+	if f.segment, err = segmentSize(r.data); err != nil {
+		return err
+	}
+	at := e.o.Clock.Monotonic()
+	if _, err := replay(r.data, f.s.Records); err != nil {
+		return err
+	}
+	for _, rec := range f.s.Records {
+		f.fed(rec)
+	}
+	e.opened.Replay = e.since(at)
+	r.data.SetHooks(memfs.Hooks{Write: func(_ string, _ int64, p []byte) { f.cache.wrote(len(p)) }})
+	records := f.s.Records
+	f.s.Records = nil
+	return e.startOn(ctx, r.data, records)
+}
+
+// fed notes what was fed.
+func (f *follower) fed(rec wal.Record) {
+	for _, op := range rec.Ops {
+		if op.Kind != wal.OpWrite {
+			continue
+		}
+		if last, ok := reaches(op.Path, op.Offset, op.Data); ok {
+			f.final = last
+			f.end = pgdata.SegmentStart(segment(op.Path), f.segment) + pgdata.LSN(last.Offset) + 1
+		}
+	}
+}
+
+// follow makes a cluster's options those of a standby.
+func (f *follower) follow(o *pglite.ClusterOptions) {
+	o.Standby, o.Await = true, f.s.Await
+	if f.e.pages != nil {
+		o.Source = watchedPages{f.e.pages, f}
+	}
+	next := o.Log
+	o.Log = func(line string) {
+		for _, usual := range usualLines {
+			if strings.Contains(line, usual) {
+
+				f.e.o.Logger.Debug("postgres", "line", line)
+				return
+			}
+		}
+		if strings.Contains(line, "hot standby is not possible because of insufficient parameter settings") {
+			f.due(errRoom)
+		}
+		next(line)
+	}
+}
+
+// usualLines are what PostgreSQL says each time it has read all of its log.
+var usualLines = []string{
+	"invalid record length at", "waiting for WAL to become available", "incorrect resource manager data checksum", "contrecord",
+	"record with incorrect prev-link", "invalid magic number", "unexpected pageaddr",
+}
+
+// watchedPages notices pages that are gone.
+type watchedPages struct {
+	*base.Pages
+	f *follower
+}
+
+func (p watchedPages) Fetch(ctx context.Context, addresses []int64) ([]memfs.Fetched, error) {
+	got, err := p.Pages.Fetch(ctx, addresses)
+	if errors.Is(err, store.ErrNotFound) {
+		p.f.due(fmt.Errorf("%w: %w", errGone, err))
+	}
+	return got, err
+}
+
+// feedBytes is how much of the log recovery is given at once: while it replays, no client runs for longer than that takes.
+const feedBytes = 128 << 10
+
+// Feed gives recovery a record of the commit log. It waits where much has not been replayed yet. Errors: ErrStuck, ErrPoisoned, ErrClosed,
+// ErrStarting, wal.ErrCorrupt, the context's.
+func (r *Replica) Feed(ctx context.Context, rec wal.Record) error {
+	f := r.f
+	for _, op := range rec.Ops {
+		for first := true; first || len(op.Data) > 0; first = false {
+			piece := op
+			if op.Kind == wal.OpWrite {
+				n := min(len(op.Data), feedBytes)
+				piece.Data = op.Data[:n]
+				op.Data, op.Offset = op.Data[n:], op.Offset+int64(n)
+			} else {
+				op.Data = nil
+			}
+			if err := f.put(ctx, piece); err != nil {
+				return fmt.Errorf("feed record %d: %w", rec.Seq, err)
+			}
+			f.fed(wal.Record{Ops: []wal.Op{piece}})
+			if f.unfed += len(piece.Data); f.unfed < feedBytes {
+				continue
+			}
+			if err := r.Settle(ctx); err != nil {
+				return fmt.Errorf("feed record %d: %w", rec.Seq, err)
+			}
+		}
+	}
+	return nil
+}
+
+// put does one operation to the files, and wakes recovery.
+func (f *follower) put(ctx context.Context, op wal.Op) error {
+	for {
+		c, err := f.e.ready(ctx, startWait)
+		if err != nil {
+			return err
+		}
+		crashed := false
+		c.Locked(func() {
+			if crashed = c.Err() != nil; crashed {
+				return
+			}
+			if err = apply(c.Data(), op, int64(f.segment)); err != nil {
+				return
+			}
+			if op.Kind == wal.OpWrite {
+				c.Wake()
+			} else {
+				c.Reload()
+			}
+		})
+		if !crashed {
+			return err
+		}
+		<-c.Done()
+	}
+}
+
+// Settle waits until recovery has replayed everything that it was fed with and that is whole. Errors: those of Feed.
+func (r *Replica) Settle(ctx context.Context) error {
+	f := r.f
+	f.unfed = 0
+	for {
+		c, err := f.e.ready(ctx, startWait)
+		if err != nil {
+			return err
+		}
+		if err = f.quiet(ctx, c); !errors.Is(err, pglite.ErrDead) {
+			return err
+		}
+		<-c.Done()
+	}
+}
+
+// quietLook is how often recovery is looked at, should it not say that it waits.
+const quietLook = 20 * time.Millisecond
+
+// quiet waits until recovery waits.
+func (f *follower) quiet(ctx context.Context, c *pglite.Cluster) error {
+	heard, leave := c.Following()
+	defer leave()
+	for {
+		var now pglite.Recovery
+		var err error
+		c.Locked(func() {
+			if err = c.Err(); err != nil {
+				return
+			}
+			if now, err = c.Recovery(); err == nil && now.Waits {
+				err = f.rest(c.Data(), pgdata.LSN(now.Replayed))
+			}
+		})
+		if err != nil {
+			return err
+		}
+		f.replayed.Store(now.Replayed)
+		if now.Waits {
+			return nil
+		}
+		t := f.e.o.Clock.NewTimer(quietLook)
+		select {
+		case <-heard:
+		case <-t.C():
+		case <-c.Done():
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+		t.Stop()
+	}
+}
+
+// caughtUp waits until a cluster that was just started has replayed what its files hold.
+func (f *follower) caughtUp(ctx context.Context, c *pglite.Cluster, want recovery) error {
+	f.end = max(f.end, want.end)
+	if err := f.quiet(ctx, c); err != nil {
+		return err
+	}
+	if got := pgdata.LSN(f.replayed.Load()); got < want.end {
+		return want.recovered(got)
+	}
+	return nil
+}
+
+// rest looks at what recovery has left of the log: the beginning of a record, of which the rest is to come, or nothing.
+func (f *follower) rest(files *memfs.FS, replayed pgdata.LSN) error {
+	if replayed >= f.end {
+		return nil
+	}
+	body, err := files.ReadFile(pgdata.ControlPath)
+	if err != nil {
+		return err
+	}
+	control, err := pgdata.ParseControl(body)
+	if err != nil {
+		return err
+	}
+	log := pgdata.Log{Segment: f.segment, Read: func(name string) ([]byte, error) { return files.ReadFile(walDir + name) }}
+	if err := log.Rest(control, replayed, f.end); err != nil {
+		return fmt.Errorf("%w: %w", ErrStuck, err)
+	}
+	return nil
+}
+
+// Replayed is the place in PostgreSQL's log behind the last record that was replayed when Settle looked last. Clients may see more.
+func (r *Replica) Replayed() uint64 { return r.f.replayed.Load() }
+
+// now is how far recovery has come. It is for who has the cluster's lock.
+func (f *follower) now() uint64 {
+	if c := f.e.server.live.Load(); c != nil {
+		if r, err := c.Recovery(); err == nil {
+			return r.Replayed
+		}
+	}
+	return f.replayed.Load()
+}
+
+// Move ends the engine because another one is there in its place: its clients are told ErrMoved.
+func (r *Replica) Move(because error) { _ = r.fail(fmt.Errorf("%w: %w", ErrMoved, because)) }
