@@ -124,12 +124,14 @@ func (f *follower) due(because error) {
 	}
 }
 
-// errCrowded, errGone and errRoom are reasons to move.
+// errCrowded and errGone are reasons to move.
 var (
 	errCrowded = errors.New("what was replayed since its layer leaves no room in the cache")
 	errGone    = errors.New("pages of its layer are gone from the bucket")
-	errRoom    = errors.New("the writer has more room than this replica")
 )
+
+// ErrRoom: the writer has more room than the replica, of connections, prepared transactions or locks; it has to be started again with as much.
+var ErrRoom = errors.New("the writer has more room than this replica")
 
 func (f *follower) crowded() { f.due(errCrowded) }
 
@@ -190,7 +192,7 @@ func (f *follower) follow(o *pglite.ClusterOptions) {
 			}
 		}
 		if strings.Contains(line, "hot standby is not possible because of insufficient parameter settings") {
-			f.due(errRoom)
+			f.due(ErrRoom)
 		}
 		next(line)
 	}
@@ -374,6 +376,9 @@ func (f *follower) now() uint64 {
 	}
 	return f.replayed.Load()
 }
+
+// Done is closed when the engine has ended.
+func (r *Replica) Done() <-chan struct{} { return r.f.life.Done() }
 
 // Move ends the engine because another one is there in its place: its clients are told ErrMoved.
 func (r *Replica) Move(because error) { _ = r.fail(fmt.Errorf("%w: %w", ErrMoved, because)) }

@@ -1,0 +1,119 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"blobpglite/core/engine"
+	"blobpglite/core/pgdata"
+)
+
+// restBound is how long ago the last look may be where nobody has said (Options.MaxLag): in so many polls, and no less than a while. It is
+// longer only behind a rest.
+const (
+	restPolls = 3
+	restLeast = 3 * time.Second
+)
+
+// ask is called before a statement runs: it notes that somebody asks, and has it looked first where the last look is too long ago.
+func (l *life) ask(ctx context.Context) error {
+	r := l.r
+	now := r.clock.Monotonic()
+	rested := r.resting()
+	r.asked.Store(int64(now))
+	bound := r.o.MaxLag
+	switch {
+	case bound > 0:
+	case rested:
+		bound = r.o.Poll
+	default:
+		bound = max(restPolls*r.o.Poll, restLeast)
+	}
+	l.mu.Lock()
+	fresh, tried := l.fresh, l.tried
+	l.mu.Unlock()
+	if now-fresh <= bound || r.o.MaxLag == 0 && !rested && now-tried <= bound {
+		if rested { // it begins to look again
+			signal(l.kick)
+		}
+		return nil
+	}
+	err := l.looks(ctx, now-bound)
+	if err != nil && r.o.MaxLag == 0 && ctx.Err() == nil {
+		r.log.Warn("the replica serves what it has, for it could not look for news", "error", err)
+		return nil
+	}
+	return err
+}
+
+// looks waits for a look that began after some time, and came to the end of the log.
+func (l *life) looks(ctx context.Context, since time.Duration) error {
+	r := l.r
+	limit := r.clock.NewTimer(r.o.WaitLimit)
+	defer limit.Stop()
+	called := r.clock.Monotonic()
+	for {
+		l.mu.Lock()
+		fresh, tried, trouble, changed := l.fresh, l.tried, l.trouble, l.changed
+		l.mu.Unlock()
+		switch {
+		case fresh >= since:
+			return nil
+		case tried >= called && trouble != nil:
+			return fmt.Errorf("%w: %w", ErrStale, trouble)
+		}
+		signal(l.kick)
+		select {
+		case <-changed:
+		case <-limit.C():
+			return fmt.Errorf("%w: no look has come to its end within %v", ErrStale, r.o.WaitLimit)
+		case <-l.engine.Failed():
+			return l.engine.Err()
+		case <-l.engine.Done():
+			return engine.ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// awaitFirst is how long behind a look that has not brought a position the next one is begun at first; it doubles, up to the poll.
+const awaitFirst = 10 * time.Millisecond
+
+// await waits until the replica has come to a position.
+func (l *life) await(ctx context.Context, position uint64) error {
+	r := l.r
+	limit := r.clock.NewTimer(r.o.WaitLimit)
+	defer limit.Stop()
+	pause := min(awaitFirst, r.o.Poll)
+	for l.engine.Position() < position {
+		r.asked.Store(int64(r.clock.Monotonic()))
+		l.mu.Lock()
+		changed := l.changed
+		l.mu.Unlock()
+		signal(l.kick)
+		late := fmt.Errorf("%w: it is at %s, and %s was asked for", engine.ErrBehind, pgdata.LSN(l.engine.Position()), pgdata.LSN(position))
+		select {
+		case <-changed:
+		case <-limit.C():
+			if why := l.stoppedBy(); why != nil {
+				return fmt.Errorf("%w, and it does not go on: %w", late, why)
+			}
+			return fmt.Errorf("%w %v ago", late, r.o.WaitLimit)
+		case <-l.engine.Failed():
+			return l.engine.Err()
+		case <-l.engine.Done():
+			return engine.ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if l.engine.Position() < position {
+			if err := r.clock.Sleep(ctx, pause); err != nil {
+				return err
+			}
+			pause = min(2*pause, r.o.Poll)
+		}
+	}
+	return nil
+}

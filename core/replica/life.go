@@ -1,0 +1,297 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"blobpglite/core/engine"
+	"blobpglite/core/manifest"
+	"blobpglite/core/pgdata"
+	"blobpglite/core/store"
+	"blobpglite/core/wal"
+)
+
+// life is an engine that follows the log from one layer on. One goroutine looks, and feeds it.
+type life struct {
+	r      *Replica
+	engine *engine.Replica
+	from   manifest.Manifest // what it began with
+
+	kick chan struct{} // look now
+	hint chan struct{} // somebody has announced news
+	move chan error    // begin again at a newer layer, and why
+
+	// Of the one that looks.
+	fed        wal.Position
+	manifestAt time.Duration // when the manifest was looked at last
+	wanted     error         // why it wants to move, and has not: there is no newer layer
+
+	mu      sync.Mutex
+	changed chan struct{} // closed at the end of each look
+	fresh   time.Duration // when the last look began that found the end, and whose records are all replayed
+	tried   time.Duration // when the last look began that has ended
+	trouble error         // of that one; nil: it came to the end
+	stopped error         // why it does not go on
+	applied wal.Position
+}
+
+func newLife(r *Replica, b beginning) *life {
+	return &life{
+		r: r, from: b.manifest, fed: b.at, kick: make(chan struct{}, 1), hint: make(chan struct{}, 1), move: make(chan error, 1),
+		changed: make(chan struct{}),
+	}
+}
+
+// opened notes that everything has been replayed that was read at some time.
+func (l *life) opened(at time.Duration, b beginning) {
+	l.manifestAt, l.fresh, l.tried, l.applied = at, at, at, b.at
+	if b.stopped != nil {
+		l.stopped, l.trouble, l.fresh = b.stopped, b.stopped, at-time.Duration(1<<62)
+		l.r.log.Error("the replica stops at the last good record", "record", b.at.Seq, "because", b.stopped)
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (l *life) announced() { signal(l.hint) }
+
+// due is told by the engine why it had better begin again at a newer layer.
+func (l *life) due(because error) {
+	select {
+	case l.move <- because:
+	default:
+	}
+}
+
+// wantedEvery is how often a newer layer is looked for where one is wanted.
+const wantedEvery = time.Second
+
+// stoppedEvery is how often a log is looked at that could not be read on.
+const stoppedEvery = 10 * time.Second
+
+// follow looks until the engine ends.
+func (l *life) follow() {
+	r := l.r
+	ctx, cancel := context.WithCancel(r.ctx)
+	defer cancel()
+	var moving sync.WaitGroup
+	defer moving.Wait()
+	moved := make(chan bool, 1)
+	busy, last := false, r.clock.Monotonic()
+	move := func(because error) {
+		if !busy {
+			busy = true
+			moving.Go(func() { moved <- r.moveFrom(ctx, l, because) })
+		}
+	}
+	for {
+		look := l.wait(ctx, last, move, moved, &busy)
+		if !look {
+			return
+		}
+		last = r.clock.Monotonic()
+		if because := l.look(ctx); because != nil {
+			move(because)
+		}
+	}
+}
+
+// wait waits for the next look; false: the engine, or the replica, has ended.
+func (l *life) wait(ctx context.Context, last time.Duration, move func(error), moved <-chan bool, busy *bool) bool {
+	r := l.r
+	hinted := false
+	for {
+		every := r.o.Poll
+		switch {
+		case hinted:
+			every /= 10
+		case l.stoppedBy() != nil:
+			every = max(every, stoppedEvery)
+		}
+		t := r.clock.NewTimer(max(last+every-r.clock.Monotonic(), 0))
+		tick := t.C()
+		if r.resting() {
+			t.Stop()
+			tick = nil
+		}
+		over, goes := false, false
+		select {
+		case <-tick:
+			over, goes = !r.resting(), true
+		case <-l.kick:
+			over, goes = true, true
+		case <-l.hint:
+			hinted = true
+		case because := <-l.move:
+			l.wanted = because
+			move(because)
+		case done := <-moved:
+			*busy = false
+			if done {
+				l.wanted = nil
+			}
+		case <-l.engine.Failed():
+			over = true
+		case <-l.engine.Done():
+			over = true
+		case <-ctx.Done():
+			over = true
+		}
+		t.Stop()
+		if over {
+			return goes
+		}
+	}
+}
+
+// look reads what is new, and feeds it. It says why the replica has to move, if it has to.
+func (l *life) look(ctx context.Context) (move error) {
+	r := l.r
+	began := r.clock.Monotonic()
+	r.looks.Add(1)
+	checked := l.check(ctx, began)
+	at, err := wal.Read(ctx, r.o.Engine.Store, wal.ReadOptions{From: l.fed, DatabaseID: l.from.DatabaseID, Probe: true}, func(rec wal.Record) error {
+		if err := l.engine.Feed(ctx, rec); err != nil {
+			return err
+		}
+		r.records.Add(1)
+		return nil
+	})
+	l.fed = at
+	if settled := l.engine.Settle(ctx); settled != nil {
+		err = errors.Join(err, settled)
+	}
+	seen := <-checked
+	if err == nil {
+		err = seen.err
+	}
+	if damaged(err) && seen.manifest == nil { // damage, or a log that has been collected meanwhile
+		seen = <-l.checkNow(ctx)
+		if seen.manifest == nil {
+			err = fmt.Errorf("tell damage from a log that was collected meanwhile: %w: %w", store.ErrUnavailable, seen.err)
+		}
+	}
+	move = l.behind(seen.manifest, err)
+	if move == nil && err == nil && seen.missing {
+		err = fmt.Errorf("%w: record %d", ErrMissing, l.fed.Seq+1)
+	}
+	l.looked(ctx, began, err, move)
+	return move
+}
+
+// seen is what a look at the manifest found.
+type seen struct {
+	manifest *manifest.Manifest // nil: it was not looked at, or could not be
+	missing  bool               // the record behind the next one is there
+	err      error
+}
+
+// check looks at the manifest beside the log, if that is due.
+func (l *life) check(ctx context.Context, now time.Duration) <-chan seen {
+	every := manifestEvery
+	if kept, said := l.from.Retain(); said {
+		every = min(every, kept/4)
+	}
+	if l.wanted != nil {
+		every = min(every, wantedEvery)
+	}
+	if now-l.manifestAt < every {
+		none := make(chan seen, 1)
+		none <- seen{}
+		return none
+	}
+	return l.checkNow(ctx)
+}
+
+func (l *life) checkNow(ctx context.Context) <-chan seen {
+	st, at := l.r.o.Engine.Store, l.r.clock.Monotonic()
+	beyond := wal.Key(l.fed.Seq + 2)
+	l.manifestAt = at
+	out := make(chan seen, 1)
+	go func() {
+		there := make(chan bool, 1)
+		go func() {
+			_, err := st.Get(ctx, beyond)
+			there <- err == nil
+		}()
+		m, _, err := manifest.Load(ctx, st)
+		s := seen{missing: <-there, err: err}
+		if err == nil {
+			s.manifest = &m
+		}
+		out <- s
+	}()
+	return out
+}
+
+// behind says why a replica has to move, by what a look found; nil: it has not.
+func (l *life) behind(m *manifest.Manifest, err error) error {
+	if m == nil {
+		return nil
+	}
+	last := newest(*m)
+	switch {
+	case m.WalStart > l.fed.Seq+1, last.Seq > l.fed.Seq: // what it would read next is gone, or will not come
+		return fmt.Errorf("the log goes on behind record %d, where this replica is", last.Seq)
+	case last.Key != newest(l.from).Key && l.wanted != nil:
+		return l.wanted
+	case last.Key != newest(l.from).Key && damaged(err):
+		return err
+	}
+	return nil
+}
+
+// looked is the end of a look.
+func (l *life) looked(ctx context.Context, began time.Duration, err, move error) {
+	if ctx.Err() != nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	was := l.stopped
+	l.tried, l.trouble = began, errors.Join(err, move)
+	switch {
+	case l.trouble == nil:
+		l.fresh, l.applied, l.stopped = began, l.fed, nil
+	case move == nil && damaged(err):
+		l.stopped = err
+	}
+	if l.stopped != nil && was == nil {
+		l.r.log.Error("the replica stops at the last good record", "record", l.fed.Seq, "because", err)
+	}
+	if !errors.Is(err, engine.ErrStuck) {
+		l.applied = l.fed
+	}
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+func (l *life) stoppedBy() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stopped
+}
+
+// status tells how far it is.
+func (l *life) status(s *Status) {
+	s.Position = pgdata.LSN(l.engine.Position())
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.Open = l.engine.Err() == nil
+	s.Seq, s.Epoch, s.Layer = l.applied.Seq, l.applied.Epoch, newest(l.from).Key
+	s.Behind = l.r.clock.Monotonic() - l.fresh
+	if l.stopped != nil {
+		s.Stopped = l.stopped.Error()
+	}
+	if l.trouble != nil {
+		s.Trouble = l.trouble.Error()
+	}
+}

@@ -1,0 +1,56 @@
+package replica
+
+import (
+	"context"
+	"errors"
+
+	"blobpglite/core/engine"
+)
+
+// moveFrom opens the newest layer beside a life, and lets it take over when it has come at least as far. It says whether that was done; if
+// not, the life goes on.
+func (r *Replica) moveFrom(ctx context.Context, l *life, because error) bool {
+	if !errors.Is(because, engine.ErrRoom) && !r.newer(ctx, l.from) {
+		return false // nothing would be gained: it is tried again when there is a newer layer
+	}
+	r.log.Info("the replica moves to the newest layer", "because", because)
+	next, err := r.begin(ctx)
+	if err == nil {
+		if err = r.overtake(ctx, next, l); err != nil {
+			next.engine.Abandon()
+		}
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			r.log.Warn("the replica has not moved", "error", err)
+		}
+		return false
+	}
+	r.mu.Lock()
+	if r.closed || r.life != l {
+		r.mu.Unlock()
+		next.engine.Abandon()
+		return false
+	}
+	r.next = next
+	r.mu.Unlock()
+	r.moves.Add(1)
+	l.engine.Move(because)
+	return true
+}
+
+// overtakeLooks is how often the next life looks, at most, until it is as far.
+const overtakeLooks = 32
+
+// overtake waits until one life has come at least as far as another: nobody who comes back sees less than before.
+func (r *Replica) overtake(ctx context.Context, next, l *life) error {
+	for range overtakeLooks {
+		if next.engine.Position() >= l.engine.Position() {
+			return nil
+		}
+		if err := next.looks(ctx, r.clock.Monotonic()); err != nil {
+			return err
+		}
+	}
+	return errors.New("the newest layer, and the log behind it, end before what this replica has shown")
+}
