@@ -67,9 +67,10 @@ func rooms() []room {
 		},
 		{path: "cloud/twin", own: []string{"cloud/twin/platform"}},
 		{path: "cloud/twin/platform"},
+		{path: "core/replica", own: []string{"core/engine", "core/takeover", "core/manifest", "core/wal", "core/base", "core/pgdata", "core/store", "core/clock"}},
 		{path: "core/keeper", own: []string{"core/engine", "core/clock"}},
 		{
-			path: "core/httpapi", own: []string{"core/keeper", "core/engine", "core/pglite", "core/store", "core/clock"},
+			path: "core/httpapi", own: []string{"core/keeper", "core/engine", "core/pglite", "core/pgdata", "core/store", "core/clock"},
 			others: []string{"github.com/jackc/pgx/v5", "github.com/prometheus/client_golang"},
 		},
 		{

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"blobpglite/core/engine"
+	"blobpglite/core/replica"
 )
 
 const (
@@ -35,6 +36,9 @@ func (c *config) bounds(f *flag.FlagSet) error {
 		{flag: "restore-budget", value: c.restoreBudget, high: day, below: true},
 		{flag: "retain", value: c.retain, high: 100 * year},
 		{flag: "statement-timeout", value: c.statementTimeout, high: year},
+		{flag: "poll", value: c.poll, low: replica.LeastPoll, high: replica.MostPoll},
+		{flag: "max-lag", value: c.maxLag, high: day},
+		{flag: "wait-limit", value: c.waitLimit, low: time.Millisecond, high: time.Hour},
 		{flag: "grace", value: c.grace, high: day},
 	} {
 		if f.Lookup(b.flag) == nil || b.below && b.value < 0 {

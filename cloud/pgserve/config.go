@@ -20,6 +20,7 @@ import (
 	"blobpglite/core/manifest"
 	"blobpglite/core/pglite"
 	"blobpglite/core/pgwire"
+	"blobpglite/core/replica"
 	"blobpglite/core/store"
 	"blobpglite/core/store/gcs"
 	"blobpglite/core/store/location"
@@ -50,6 +51,10 @@ type config struct {
 	statementTimeout         time.Duration
 	settings                 settings
 	extensions               names
+
+	replica                 bool
+	poll, maxLag, waitLimit time.Duration
+	announce                names
 
 	wake     bool
 	grace    time.Duration
@@ -119,7 +124,7 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f.StringVar(&c.tlsKey, "tls-key", "", "its key (PEM)")
 	f.BoolVar(&c.requireTLS, "require-tls", false, "refuse PostgreSQL connections without TLS")
 	f.StringVar(&c.password, "password", "", "the superuser's, postgres: he gets it when the database is opened, if his is another one. Then every PostgreSQL client is asked for its role's own password (SCRAM-SHA-256), unless somebody has written pg_hba.conf. Without it, only loopback addresses and sockets are served, and nobody is asked. Better in the environment: PGSERVE_PASSWORD")
-	f.StringVar(&c.token, "token", "", "bearer token of the HTTP service; without one, only loopback addresses are served. Better in PGSERVE_TOKEN")
+	c.tokenFlag(f)
 	f.Var(&c.hosts, "http-host", "a name by which the HTTP service may be asked (Host), besides localhost and this machine's own addresses; may be repeated. Without it, and with a -token or on Cloud Run, every name will do")
 	f.IntVar(&c.maxClients, "max-clients", pgwire.DefaultMaxClients, "PostgreSQL connections at a time, and 3 more for superusers; a process each, of about 3 MB. HTTP has its own bound")
 	f.IntVar(&c.maxRequests, "max-requests", httpapi.DefaultMaxRequests, "HTTP requests at work at a time, those that wait for a session included; one more is answered 503")
@@ -135,6 +140,11 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f.Int64Var(&c.cache, "cache", 0, "how much of the database's files is kept in memory, in bytes; a larger database is read as it is used. 0: a fifth of the container's memory, or 1 GiB where nothing limits it; -1: all, read when the database is opened")
 	f.DurationVar(&c.statementTimeout, "statement-timeout", 0, "PostgreSQL's statement_timeout for all who do not set their own (SET, ALTER ROLE, ALTER DATABASE); 0: none")
 	f.Var(c.settings, "set", "server parameter, name=value, such as idle_in_transaction_session_timeout=1min; may be repeated")
+	f.BoolVar(&c.replica, "replica", false, "follow the database, and serve it read-only: no lease, and nothing is ever written to the bucket. pgserve promote makes it the writer")
+	f.DurationVar(&c.poll, "poll", replica.DefaultPoll, "of -replica: how often it looks for news, while somebody asks, or has within a minute; otherwise it makes no request")
+	f.DurationVar(&c.maxLag, "max-lag", 0, "of -replica: how long ago the last look may be when a statement begins; otherwise there is one first, and where that fails, so does the statement. 0: any time, but for who comes first behind a rest")
+	f.DurationVar(&c.waitLimit, "wait-limit", replica.DefaultWaitLimit, "of -replica: how long a statement waits at most for a look, or for a position (blobpglite.wait_for, X-Blobpglite-Position)")
+	f.Var(&c.announce, "announce", "HTTP address of a replica that is told of each commit, such as https://reader.example; a courtesy: nothing depends on it. It has to have the same -token. May be repeated")
 	f.BoolVar(&c.wake, "wake", false, "open the database at once, not with the first connection")
 	f.DurationVar(&c.grace, "grace", 8*time.Second, "how long what runs may go on after SIGTERM, before it is ended (57P01). What was acknowledged is kept")
 	for name, instead := range gone() {
@@ -157,6 +167,11 @@ type goneFlag string
 func (goneFlag) String() string { return "" }
 
 func (g goneFlag) Set(string) error { return errors.New(string(g)) }
+
+// tokenFlag is for commands that have a token, or ask for it.
+func (c *config) tokenFlag(f *flag.FlagSet) {
+	f.StringVar(&c.token, "token", "", "bearer token of the HTTP service; without one, only loopback addresses are served. Better in PGSERVE_TOKEN")
+}
 
 // retainFlag is for commands that make a manifest.
 func (c *config) retainFlag(f *flag.FlagSet) {
@@ -245,6 +260,9 @@ func (c *config) check() error {
 		return errors.New("-tls-cert and -tls-key belong together")
 	case c.requireTLS && c.tlsCert == "":
 		return errors.New("-require-tls needs -tls-cert and -tls-key")
+	}
+	if err := c.checkReplica(); err != nil {
+		return err
 	}
 	switch engine.ReadMode(c.readMode) {
 	case "", engine.ReadLease, engine.ReadStrict:

@@ -81,6 +81,8 @@ func commands() []command {
 		{name: "adopt", doc: "go on with a database whose manifest is lost, from its newest layer and the log behind it; verify says what that is. Needs the lease",
 			flags: (*config).retainFlag, run: adopt},
 		{name: "retain", usage: "DURATION", doc: "say how far back earlier states can be restored (24h; 0: not at all); beside a writer, from its next layer on", run: retain},
+		{name: "promote", usage: "http://replica:8080", doc: "make a service that runs with -replica the writer: an opening like any other, in a process that is warm. Its token in PGSERVE_TOKEN",
+			flags: (*config).tokenFlag, run: promote},
 		{name: "dump", usage: "[-- flags of pg_dump]", many: true, doc: "write the database as SQL by pg_dump itself, beside a writer, without a lease", flags: (*config).dumpFlags, run: dump},
 		{name: "restore-to", usage: "FILE.tar", doc: "write the data directory as a tar archive; likewise", flags: (*config).restoreFlags, run: restoreTo},
 		{name: "branch", usage: "gs://name/prefix2 or file:///folder2", doc: "copy the database to an empty prefix or folder, as one of its own; likewise", flags: (*config).atFlag, run: branch},

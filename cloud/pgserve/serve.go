@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,21 +23,26 @@ import (
 	"blobpglite/core/memfs"
 	"blobpglite/core/pglite"
 	"blobpglite/core/pgwire"
+	"blobpglite/core/replica"
 	"blobpglite/core/store"
 )
 
 // service is everything that runs.
 type service struct {
-	c        *config
-	id       string      // of this process
-	clock    clock.Clock // began with the process
-	loading  *loading
-	keeper   *keeper.Keeper
-	pg       *pgwire.Server
-	api      *httpapi.API
-	http     *http.Server
-	failures chan error
-	doors    atomic.Int64 // when the doors were open, nanoseconds of clock
+	c         *config
+	id        string      // of this process
+	clock     clock.Clock // began with the process
+	loading   *loading
+	keeper    *keeper.Keeper
+	announcer *announcer // nil: nobody is told
+	promoting sync.Mutex
+	pg        *pgwire.Server
+	api       *httpapi.API
+	http      *http.Server
+	failures  chan error
+	replica   *replica.Replica // nil: it is the writer from the beginning
+	promoted  atomic.Bool      // the replica has become the writer
+	doors     atomic.Int64     // when the doors were open, nanoseconds of clock
 }
 
 // serve runs until ctx ends.
@@ -67,7 +73,7 @@ func serve(ctx context.Context, c *config, _ []string, out io.Writer) (err error
 // build makes everything that needs no client.
 func (s *service) build(ctx context.Context) error {
 	c := s.c
-	c.create = true
+	c.create = !c.replica
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	st, err := c.open(ctx)
@@ -78,11 +84,23 @@ func (s *service) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.keeper, err = keeper.New(keeper.Options{Clock: s.clock, Logger: c.log, Open: func(ctx context.Context) (*engine.Engine, error) {
+	if c.replica {
+		if err := s.follow(metered); err != nil {
+			return err
+		}
+		if err := replicaFigures(registry, s.replica); err != nil {
+			return err
+		}
+	}
+	s.announcer = s.announce()
+	s.keeper, err = keeper.New(keeper.Options{Clock: s.clock, Logger: c.log, Open: s.opens(func(ctx context.Context) (*engine.Engine, error) {
 		o := s.engineOptions(metered)
 		o.BeforeCreate = func(ctx context.Context) error { return probe(ctx, st) }
+		if s.announcer != nil {
+			o.Durable = s.announcer.durable
+		}
 		return engine.Open(ctx, o)
-	}})
+	})})
 	if err != nil {
 		return err
 	}
@@ -91,7 +109,7 @@ func (s *service) build(ctx context.Context) error {
 	}
 	_, open := c.httpAddress()
 	s.api, err = httpapi.New(httpapi.Options{
-		Keeper: s.keeper, Token: c.token, Registry: registry, Clock: s.clock, Logger: c.log, Process: s.began,
+		Keeper: s.keeper, Token: c.token, Registry: registry, Clock: s.clock, Logger: c.log, Process: s.began, Health: s.health, Routes: s.routes(),
 		// A page that was given a name of ours knows no token, and none gets past Cloud Run's own check.
 		Hosts: c.hosts, AnyHost: len(c.hosts) == 0 && (c.token != "" || open), MaxRequests: c.maxRequests, MaxSessions: c.httpSessions,
 	})
@@ -276,6 +294,12 @@ func (s *service) stop() error {
 	defer cancel()
 	if err := s.keeper.Close(last); err != nil {
 		return fmt.Errorf("close the database: %w", err)
+	}
+	s.announcer.close()
+	if s.replica != nil {
+		if err := s.replica.Close(last); err != nil {
+			return fmt.Errorf("close the replica: %w", err)
+		}
 	}
 	s.c.log.Info("ended: everything is durable")
 	return nil

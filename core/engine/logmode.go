@@ -574,6 +574,9 @@ func (m *logMode) append(ctx context.Context, ops []wal.Op) (wal.Position, error
 			m.bytes.Add(int64(len(op.Data)))
 		}
 		m.consider()
+		if m.o.Durable != nil {
+			m.o.Durable()
+		}
 	}
 	return at, err
 }

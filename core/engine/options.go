@@ -111,6 +111,8 @@ type Options struct {
 	// a database that is made, or of which that has never been said. Otherwise the manifest says it (manifest.SetRetain), and
 	// another time given here changes nothing. Zero: nothing is said.
 	Retain time.Duration
+	// Durable, in mode log, is called whenever a record has become durable. It must not wait. Nil: nobody hears of it.
+	Durable func()
 	// Writer names this process, for people who read the manifest; Address is where it can be asked.
 	Writer, Address string
 	// Process is an id of this process, made at random when it began (store.NewWriteID), if it has one engine on the store at

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -80,11 +81,11 @@ func (p *places) behind(op wal.Op) pgdata.LSN {
 		}
 		p.path, p.start = strings.Clone(op.Path), pgdata.SegmentStart(segment(op.Path), p.size)
 	}
-	last, ok := reaches(op.Path, op.Offset, op.Data)
-	if !ok {
+	n := len(bytes.TrimRight(op.Data, "\x00"))
+	if n == 0 {
 		return 0
 	}
-	return p.start + pgdata.LSN(last.Offset) + 1
+	return p.start + pgdata.LSN(op.Offset) + pgdata.LSN(n)
 }
 
 // last is that of the last operation that is one of the log's.

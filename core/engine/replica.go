@@ -21,6 +21,9 @@ import (
 // ErrMoved: a replica has moved to a newer layer, and the sessions of before have ended. Connect again, and go on there.
 var ErrMoved = errors.New("this replica has moved to a newer layer")
 
+// ErrStale: a replica could not look for news, and what it has is older than it may be. Ask again, or the writer.
+var ErrStale = errors.New("the replica is older than it may be")
+
 // ErrStuck: what a replica was given is no log that can be replayed. It stays where it is.
 var ErrStuck = errors.New("recovery cannot go on")
 

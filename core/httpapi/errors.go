@@ -98,6 +98,7 @@ func codeOf(err error) (code string, none bool) {
 		none bool
 	}{
 		{engine.ErrUnknown, "08007", false}, {engine.ErrFenced, "57P01", true}, {engine.ErrCrashed, "57P02", false},
+		{engine.ErrMoved, "57P01", true}, {engine.ErrStale, "57P03", true}, {engine.ErrBehind, "55000", true},
 		{engine.ErrLocked, "57P03", true}, {engine.ErrStarting, "57P03", true}, {keeper.ErrClosed, "57P01", true},
 		{engine.ErrPoisoned, "57P01", false}, {engine.ErrClosed, "57P01", false}, {engine.ErrNoDatabase, "3D000", true},
 	} {

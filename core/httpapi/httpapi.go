@@ -4,6 +4,7 @@
 //	                     → 200 {"columns":[{"name":"n","type":"int4"}],"rows":[[42]],"tag":"SELECT 1"}
 //	POST /sql            {"batch": [{"sql": ...}, ...]}        all or nothing → 200 {"results":[...]}
 //	POST /sql            Accept: application/x-ndjson          a line with the columns, a line a row, a line with the tag
+//	POST /sql            X-Blobpglite-Position: 0/1A2B3C       first waits until this service has come as far; see position.go
 //	POST /sql?database=NAME                                    in another database than the usual one
 //	GET /healthz         200 when statements can run: wakes the database
 //	GET /livez           200 as long as the process answers
@@ -62,6 +63,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -123,6 +125,9 @@ func New(o Options) (*API, error) {
 	})
 	a.mux.Handle("GET /metrics", a.guarded(promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{}).ServeHTTP))
 	a.mux.HandleFunc("GET /metrics.json", a.guarded(a.boot))
+	for pattern, h := range o.Routes {
+		a.mux.HandleFunc(pattern, a.guarded(h))
+	}
 	return a, nil
 }
 
@@ -184,7 +189,11 @@ func (a *API) healthz(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, err)
 		return
 	}
-	writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+	body := map[string]any{"status": "ready"}
+	if a.o.Health != nil {
+		maps.Copy(body, a.o.Health())
+	}
+	writeJSON(w, http.StatusOK, body)
 }
 
 // boot tells how the last wake went.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -63,6 +64,10 @@ type Options struct {
 	// Process tells of the process's own start, for /metrics.json: steps and how long after its start they were done, or how
 	// long they took. Nil: nothing.
 	Process func() map[string]time.Duration
+	// Health tells more of the service's state in the answer of /healthz. Nil: nothing.
+	Health func() map[string]any
+	// Routes are further patterns, such as "POST /promote", for who has the token.
+	Routes map[string]http.HandlerFunc
 	// Registry has the metrics; nil: one of its own.
 	Registry *prometheus.Registry
 	Clock    clock.Clock  // nil: the system's

@@ -12,7 +12,7 @@ import (
 // sql serves POST /sql.
 func (a *API) sql(w http.ResponseWriter, r *http.Request) {
 	at := a.o.Clock.Monotonic()
-	rec := &recorder{ResponseWriter: w}
+	rec := &recorder{ResponseWriter: w, begin: a.tellPosition}
 	err := a.run(rec, r)
 	brokenOff := errors.Is(err, errBrokenOff)
 	if err != nil && !brokenOff {
@@ -28,20 +28,25 @@ func (a *API) sql(w http.ResponseWriter, r *http.Request) {
 type recorder struct {
 	http.ResponseWriter
 	status int
+	begin  func(http.Header) // called before the status is sent
 }
 
 func (r *recorder) WriteHeader(status int) {
-	if r.status == 0 {
-		r.status = status
-	}
+	r.starts(status)
 	r.ResponseWriter.WriteHeader(status)
 }
 
 func (r *recorder) Write(p []byte) (int, error) {
-	if r.status == 0 {
-		r.status = http.StatusOK
-	}
+	r.starts(http.StatusOK)
 	return r.ResponseWriter.Write(p)
+}
+
+// starts remembers the status, and completes the header.
+func (r *recorder) starts(status int) {
+	if r.status == 0 {
+		r.status = status
+		r.begin(r.Header())
+	}
 }
 
 // Unwrap lets http.ResponseController through.
@@ -65,6 +70,9 @@ func (a *API) run(w *recorder, r *http.Request) error {
 		return err
 	}
 	defer done()
+	if err := a.awaitPosition(r); err != nil {
+		return err
+	}
 	c, err := a.pool.acquire(r.Context(), database)
 	if err != nil {
 		return err

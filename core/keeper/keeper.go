@@ -127,6 +127,13 @@ func (k *Keeper) Engine(ctx context.Context) (*engine.Engine, error) {
 	}
 }
 
+// Current is the engine that is open; nil: none is. Nothing is opened.
+func (k *Keeper) Current() *engine.Engine {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.engine
+}
+
 // open does one opening, after the poisoned engine before it has been put away.
 func (k *Keeper) open(op *opening, old *engine.Engine) {
 	at := k.o.Clock.Monotonic()

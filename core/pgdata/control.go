@@ -27,17 +27,21 @@ const ControlPath = "/global/pg_control"
 
 // Places in the control file.
 const (
-	controlSystem     = 0
-	controlVersionAt  = 8
-	controlState      = 16
-	controlCheckpoint = 32 // where the last checkpoint's record begins
-	controlRedo       = 40 // where recovery from it begins
-	controlTimeline   = 48
-	controlPrepared   = 192 // max_prepared_xacts
-	controlBuilt      = 204 // maxAlign
-	controlBuiltEnd   = 257 // mock_authentication_nonce
-	controlCRC        = 292
-	controlVersion    = 1800
+	controlSystem      = 0
+	controlVersionAt   = 8
+	controlState       = 16
+	controlCheckpoint  = 32 // where the last checkpoint's record begins
+	controlRedo        = 40 // where recovery from it begins
+	controlTimeline    = 48
+	controlConnections = 180 // MaxConnections
+	controlWorkers     = 184 // max_worker_processes
+	controlSenders     = 188 // max_wal_senders
+	controlPrepared    = 192 // max_prepared_xacts
+	controlLocks       = 196 // max_locks_per_xact
+	controlBuilt       = 204 // maxAlign
+	controlBuiltEnd    = 257 // mock_authentication_nonce
+	controlCRC         = 292
+	controlVersion     = 1800
 )
 
 // ControlSize is how much of the file PostgreSQL uses, its checksum included.
@@ -79,6 +83,8 @@ type Control struct {
 	State            uint32
 	Checkpoint, Redo LSN
 	Timeline         uint32
+	MaxConnections   int // likewise, as what follows
+	MaxLocks         int // max_locks_per_transaction
 	MaxPrepared      int // max_prepared_transactions of the server that wrote it last, or of whose log it recovered
 }
 
@@ -97,6 +103,7 @@ func ParseControl(b []byte) (Control, error) {
 		System: binary.LittleEndian.Uint64(b[controlSystem:]), State: binary.LittleEndian.Uint32(b[controlState:]),
 		Checkpoint: LSN(binary.LittleEndian.Uint64(b[controlCheckpoint:])), Redo: LSN(binary.LittleEndian.Uint64(b[controlRedo:])),
 		Timeline: binary.LittleEndian.Uint32(b[controlTimeline:]), MaxPrepared: int(int32(binary.LittleEndian.Uint32(b[controlPrepared:]))),
+		MaxConnections: int(int32(binary.LittleEndian.Uint32(b[controlConnections:]))), MaxLocks: int(int32(binary.LittleEndian.Uint32(b[controlLocks:]))),
 	}, nil
 }
 
@@ -106,6 +113,16 @@ func (c Control) ShutDown() bool { return c.State == shutDown || c.State == shut
 // Built is the part of a control file, which ParseControl takes, that says how PostgreSQL was built and the cluster initialised: it never
 // changes.
 func Built(b []byte) []byte { return b[controlBuilt:controlBuiltEnd] }
+
+// WithoutWorkers is a control file, which ParseControl takes, of a server that had no background workers and no WAL senders: a standby
+// that has none does not start on another, though it needs none.
+func WithoutWorkers(b []byte) []byte {
+	out := append([]byte(nil), b...)
+	binary.LittleEndian.PutUint32(out[controlWorkers:], 0)
+	binary.LittleEndian.PutUint32(out[controlSenders:], 0)
+	binary.LittleEndian.PutUint32(out[controlCRC:], crc32.Checksum(out[:controlCRC], castagnoli))
+	return out
+}
 
 // InProduction is a control file, which ParseControl takes, of the same cluster as it is while it runs: then PostgreSQL
 // recovers from the checkpoint when it starts.

@@ -146,7 +146,7 @@ func (rt *Runtime) StartCluster(ctx context.Context, o ClusterOptions) (*Cluster
 	}
 	tellIgnored(o.Data, o.Log)
 	if o.Standby {
-		if err := makeStandby(o.Data); err != nil {
+		if err := o.makeStandby(); err != nil {
 			return nil, fmt.Errorf("start PostgreSQL: make it a standby: %w", err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"blobpglite/core/memfs"
+	"blobpglite/core/pgdata"
 )
 
 // A cluster may be a hot standby: PostgreSQL's own recovery goes on for ever in a process, reads what the host puts into pg_wal, and
@@ -38,8 +39,19 @@ func standbySettings() map[string]string {
 	}
 }
 
-// makeStandby prepares files for a standby.
-func makeStandby(data *memfs.FS) error {
+// makeStandby prepares files for a standby, and gives it as much room as their last server had.
+func (o *ClusterOptions) makeStandby() error {
+	data := o.Data
+	body, control, err := readControl(data)
+	if err != nil {
+		return err
+	}
+	if err := data.WriteFile(pgdata.ControlPath, pgdata.WithoutWorkers(body), 0o600); err != nil {
+		return err
+	}
+	o.atLeast("max_connections", control.MaxConnections)
+	o.atLeast("max_prepared_transactions", control.MaxPrepared)
+	o.atLeast("max_locks_per_transaction", control.MaxLocks)
 	if err := data.WriteFile(signalFile, nil, 0o600); err != nil {
 		return err
 	}
@@ -67,17 +79,24 @@ func (o *ClusterOptions) raise(failed error) bool {
 		return false
 	}
 	want, err := strconv.Atoi(said[2])
-	if err != nil {
-		return false
+	return err == nil && o.atLeast(said[1], want)
+}
+
+// atLeast raises a setting that is lower, and says whether it was.
+func (o *ClusterOptions) atLeast(name string, want int) bool {
+	usual := map[string]int{"max_prepared_transactions": 0, "max_locks_per_transaction": 64}
+	have, known := usual[name]
+	if n, err := strconv.Atoi(o.settings()[name]); err == nil {
+		have, known = n, true
 	}
-	if have, err := strconv.Atoi(o.settings()[said[1]]); err == nil && have >= want {
+	if known && have >= want {
 		return false
 	}
 	o.Settings = maps.Clone(o.Settings)
 	if o.Settings == nil {
 		o.Settings = map[string]string{}
 	}
-	o.Settings[said[1]] = said[2]
+	o.Settings[name] = strconv.Itoa(want)
 	return true
 }
 

@@ -57,6 +57,10 @@ func engineFailure(err error) *failed {
 		return f
 	case errors.As(err, &locked):
 		return failure("57P03", "the database cannot be opened now: %v; try again", locked)
+	case errors.Is(err, engine.ErrMoved):
+		return failure("57P01", "connect again: %v", err)
+	case errors.Is(err, engine.ErrStale):
+		return failure("57P03", "%v: try again", err)
 	case errors.Is(err, engine.ErrPoisoned), errors.Is(err, engine.ErrClosed):
 		return failure("57P01", "the database has to be opened again: connect again: %v", err)
 	case errors.Is(err, engine.ErrUnknown):

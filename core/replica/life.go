@@ -71,6 +71,9 @@ func (l *life) due(because error) {
 	}
 }
 
+// hintedEvery is how often it is looked, at most, where news are announced; more often where the poll is short: ten times as often.
+const hintedEvery = 100 * time.Millisecond
+
 // wantedEvery is how often a newer layer is looked for where one is wanted.
 const wantedEvery = time.Second
 
@@ -112,7 +115,7 @@ func (l *life) wait(ctx context.Context, last time.Duration, move func(error), m
 		every := r.o.Poll
 		switch {
 		case hinted:
-			every /= 10
+			every = min(every/10, hintedEvery)
 		case l.stoppedBy() != nil:
 			every = max(every, stoppedEvery)
 		}

@@ -58,7 +58,7 @@ const manifestEvery = 10 * time.Second
 
 var (
 	// ErrStale: the bucket could not be looked at, and what there is is older than Options.MaxLag. Ask again, or the writer.
-	ErrStale = errors.New("the replica is older than it may be")
+	ErrStale = engine.ErrStale
 	// ErrMissing: a record of the log is not there, and those behind it are.
 	ErrMissing = errors.New("a record of the log is missing")
 	// ErrClosed: the replica was closed.
@@ -181,6 +181,13 @@ func (r *Replica) current() *life {
 func (r *Replica) Announce() {
 	if l := r.current(); l != nil && !r.resting() {
 		l.announced()
+	}
+}
+
+// End ends the engine that serves, because something else takes its place: its clients are told engine.ErrMoved.
+func (r *Replica) End(because error) {
+	if l := r.current(); l != nil {
+		l.engine.Move(because)
 	}
 }
 

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"blobpglite/core/engine"
+	"blobpglite/core/replica"
+	"blobpglite/core/store"
+)
+
+// checkReplica refuses what does not go together.
+func (c *config) checkReplica() error {
+	if c.replica && (c.store == "mem" || c.store == "fake-gcs") {
+		return fmt.Errorf("-replica has nothing to follow in -store %s, which ends with the process: give -bucket", c.store)
+	}
+	for _, address := range c.announce {
+		u, err := url.Parse(address)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return fmt.Errorf("-announce %q is no HTTP address, such as https://reader.example", address)
+		}
+	}
+	return nil
+}
+
+// follow makes the replica of a service that is one.
+func (s *service) follow(st store.Store) error {
+	o := s.engineOptions(store.ReadOnly(st))
+	o.Create = false
+	var err error
+	s.replica, err = replica.New(replica.Options{Engine: o, Poll: s.c.poll, MaxLag: s.c.maxLag, WaitLimit: s.c.waitLimit})
+	return err
+}
+
+// following is the replica, while the service is one; nil: it is the writer.
+func (s *service) following() *replica.Replica {
+	if s.promoted.Load() {
+		return nil
+	}
+	return s.replica
+}
+
+// health is what /healthz tells of a replica.
+func (s *service) health() map[string]any {
+	r := s.following()
+	if r == nil {
+		return nil
+	}
+	st := r.Status()
+	told := map[string]any{
+		"record": st.Seq, "epoch": st.Epoch, "position": st.Position.String(), "layer": st.Layer, "moves": st.Moves,
+	}
+	if st.Stopped != "" {
+		told["stopped"] = st.Stopped
+	} else {
+		told["behind_ms"] = st.Behind.Milliseconds()
+	}
+	if st.Trouble != "" {
+		told["trouble"] = st.Trouble
+	}
+	return map[string]any{"replica": told}
+}
+
+// routes are what a replica is asked for besides SQL.
+func (s *service) routes() map[string]http.HandlerFunc {
+	if s.replica == nil {
+		return nil
+	}
+	return map[string]http.HandlerFunc{
+		"POST /announce": func(w http.ResponseWriter, _ *http.Request) {
+			if r := s.following(); r != nil {
+				r.Announce()
+			}
+			w.WriteHeader(http.StatusNoContent)
+		},
+		"POST /promote": s.promoteMe,
+	}
+}
+
+// promoted is the answer to POST /promote.
+type promoted struct {
+	Epoch   uint64  `json:"epoch,omitempty"`
+	OpenMS  float64 `json:"open_ms,omitempty"`
+	Error   string  `json:"error,omitempty"`
+	Records int     `json:"records,omitempty"`
+}
+
+// promoteMe opens the database for writing in the replica's place. Nothing else happens than at any opening: lease, fence, restore. If
+// that fails, the service is a replica again.
+func (s *service) promoteMe(w http.ResponseWriter, r *http.Request) {
+	answer := func(status int, p promoted) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(p)
+	}
+	s.promoting.Lock()
+	defer s.promoting.Unlock()
+	if !s.promoted.Swap(true) {
+		s.replica.End(errPromoted)
+	}
+	e, err := s.keeper.Engine(context.WithoutCancel(r.Context()))
+	if err != nil {
+		s.promoted.Store(false)
+		s.c.log.Warn("the replica was not promoted", "error", err)
+		answer(http.StatusServiceUnavailable, promoted{Error: err.Error()})
+		return
+	}
+	o := e.Opened()
+	s.c.log.Info("the replica was promoted", "epoch", o.Epoch, "ms", o.Wall.Milliseconds())
+	answer(http.StatusOK, promoted{Epoch: o.Epoch, OpenMS: float64(o.Wall.Microseconds()) / 1000, Records: o.Records})
+}
+
+// errPromoted is why a replica's sessions end when it becomes the writer.
+var errPromoted = errors.New("it becomes the writer")
+
+// promoteTimeout bounds how long a promotion may take; the lease of a writer that died is most of it.
+const promoteTimeout = 5 * time.Minute
+
+// promote asks a replica's service to become the writer.
+func promote(ctx context.Context, c *config, args []string, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, promoteTimeout)
+	defer cancel()
+	status, body, err := post(ctx, args[0], "/promote", c.token)
+	if err != nil {
+		return fmt.Errorf("promote %s: %w", args[0], err)
+	}
+	var p promoted
+	if err := json.Unmarshal(body, &p); err != nil || status != http.StatusOK {
+		return fmt.Errorf("promote %s: status %d: %s", args[0], status, strings.TrimSpace(string(body)))
+	}
+	fmt.Fprintf(out, "%s is the writer, epoch %d; it was open after %.0f ms\n", args[0], p.Epoch, p.OpenMS)
+	return nil
+}
+
+// post asks a service for something that it does for who has the token.
+func post(ctx context.Context, address, path, token string) (status int, body []byte, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(address, "/")+path, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer answer.Body.Close()
+	body, err = io.ReadAll(io.LimitReader(answer.Body, 64<<10))
+	return answer.StatusCode, body, err
+}
+
+// announcer tells replicas of commits: one request to each at a time, and what is committed meanwhile is one more.
+type announcer struct {
+	kicks []chan struct{}
+	stop  context.CancelFunc
+	work  sync.WaitGroup
+}
+
+const announceTimeout = 2 * time.Second
+
+func (s *service) announce() *announcer {
+	if len(s.c.announce) == 0 {
+		return nil
+	}
+	a := &announcer{}
+	var ctx context.Context
+	ctx, a.stop = context.WithCancel(context.Background())
+	for _, address := range s.c.announce {
+		kick := make(chan struct{}, 1)
+		a.kicks = append(a.kicks, kick)
+		a.work.Go(func() {
+			for {
+				select {
+				case <-kick:
+				case <-ctx.Done():
+					return
+				}
+				bounded, cancel := context.WithTimeout(ctx, announceTimeout)
+				status, _, err := post(bounded, address, "/announce", s.c.token)
+				cancel()
+				if err != nil || status != http.StatusNoContent {
+					s.c.log.Debug("a replica was not told of a commit", "replica", address, "status", status, "error", err)
+				}
+			}
+		})
+	}
+	return a
+}
+
+// durable is called for each record that is durable. It does not wait.
+func (a *announcer) durable() {
+	for _, kick := range a.kicks {
+		select {
+		case kick <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (a *announcer) close() {
+	if a != nil {
+		a.stop()
+		a.work.Wait()
+	}
+}
+
+// replicaFigures are a replica's metrics.
+func replicaFigures(registry prometheus.Registerer, r *replica.Replica) error {
+	gauge := func(name, help string, value func(replica.Status) float64) error {
+		return registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "blobpglite_replica_" + name, Help: help}, func() float64 { return value(r.Status()) }))
+	}
+	counter := func(name, help string, value func(replica.Status) int64) error {
+		return registry.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "blobpglite_replica_" + name, Help: help}, func() float64 { return float64(value(r.Status())) }))
+	}
+	flag := func(b bool) float64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	return errors.Join(
+		gauge("behind_seconds", "since everything that was durable was replayed", func(s replica.Status) float64 { return s.Behind.Seconds() }),
+		gauge("record", "the last record of the log that is replayed", func(s replica.Status) float64 { return float64(s.Seq) }),
+		gauge("stopped", "1 while it does not go on: a record is damaged or missing; the log and /healthz say which", func(s replica.Status) float64 { return flag(s.Stopped != "") }),
+		gauge("resting", "1 while nobody asks, and it makes no request", func(s replica.Status) float64 { return flag(s.Resting) }),
+		counter("looks_total", "looks at the log", func(s replica.Status) int64 { return s.Looks }),
+		counter("records_total", "records replayed, those of openings left out", func(s replica.Status) int64 { return s.Records }),
+		counter("moves_total", "to a newer layer", func(s replica.Status) int64 { return s.Moves }),
+	)
+}
+
+// opens is how the keeper opens the database: to follow it, or to write.
+func (s *service) opens(writer func(context.Context) (*engine.Engine, error)) func(context.Context) (*engine.Engine, error) {
+	return func(ctx context.Context) (*engine.Engine, error) {
+		if r := s.following(); r != nil {
+			return r.Open(ctx)
+		}
+		return writer(ctx)
+	}
+}

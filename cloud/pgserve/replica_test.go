@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// answer is what the HTTP door says to a statement, and the position that comes with it.
+func (c *child) answer(t *testing.T, position, sql string) (status int, at, body string) {
+	t.Helper()
+	text, err := json.Marshal(map[string]string{"sql": sql})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+c.http+"/sql", bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	if position != "" {
+		r.Header.Set("X-Blobpglite-Position", position)
+	}
+	a, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Body.Close()
+	b, err := io.ReadAll(a.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.StatusCode, a.Header.Get("X-Blobpglite-Position"), string(b)
+}
+
+// TestReplica: a service that follows another one, over the doors: reads its writes by their positions, refuses writes, tells how far it
+// is, hears of commits, and becomes the writer.
+func TestReplica(t *testing.T) {
+	bucket := emulator(t)
+	early := start(t, append([]string{"-replica"}, bucket...)...)
+	if status, _, body := early.answer(t, "", "SELECT 1"); status != http.StatusServiceUnavailable || !strings.Contains(body, "3D000") {
+		t.Errorf("there is nothing to follow: %d %s", status, body)
+	}
+	reader := start(t, append([]string{"-replica", "-poll", "10m", "-wait-limit", "5s"}, bucket...)...)
+	writer := start(t, append([]string{"-announce", "http://" + reader.http}, bucket...)...)
+	writer.query(t, "CREATE TABLE t (i int)")
+	for i := range 3 {
+		_, at, _ := writer.answer(t, "", "INSERT INTO t VALUES (7)")
+		status, seen, body := reader.answer(t, at, "SELECT count(*)::int AS n FROM t")
+		if want := string(rune('1' + i)); status != http.StatusOK || !strings.Contains(body, "[["+want+"]]") {
+			t.Errorf("behind %s: %d %s", at, status, body)
+		}
+		if status, _, body := early.answer(t, seen, "SELECT 1"); status != http.StatusOK {
+			t.Errorf("another replica: %d %s", status, body)
+		}
+	}
+	if status, _, body := reader.answer(t, "F/0", "SELECT 1"); status != http.StatusServiceUnavailable || !strings.Contains(body, "55000") {
+		t.Errorf("a position that does not come: %d %s", status, body)
+	}
+	if status, _, body := reader.answer(t, "x", "SELECT 1"); status != http.StatusBadRequest {
+		t.Errorf("no position: %d %s", status, body)
+	}
+	if status, _, body := reader.answer(t, "", "INSERT INTO t VALUES (1)"); status != http.StatusBadRequest || !strings.Contains(body, "25006") {
+		t.Errorf("a write: %d %s", status, body)
+	}
+	conn := reader.connect(t)
+	_, err := conn.Exec(t.Context(), "CREATE TABLE u (i int)")
+	if pg := (*pgconn.PgError)(nil); !errors.As(err, &pg) || pg.Code != "25006" {
+		t.Errorf("a write: %v", err)
+	}
+	if ok, text := reader.ready(t); !ok || !strings.Contains(text, `"behind_ms"`) || !strings.Contains(text, `"position"`) {
+		t.Errorf("healthz: %v %s", ok, text)
+	}
+	writer.query(t, "INSERT INTO t VALUES (7)") // it is announced: the next poll is in ten minutes, so nothing else brings it
+	announced := time.Now().Add(20 * time.Second)
+	for reader.query(t, "SELECT count(*)::text FROM t") != "4" {
+		if time.Now().After(announced) {
+			t.Fatal("what was announced is not seen")
+		}
+	}
+	writer.kill()
+	if text := admin(t, 0, "promote", "http://"+reader.http); !strings.Contains(text, "is the writer, epoch 2") {
+		t.Errorf("promote: %s", text)
+	}
+	reader.query(t, "INSERT INTO t VALUES (7)")
+	if got := reader.query(t, "SELECT count(*)::text FROM t"); got != "5" {
+		t.Error(got)
+	}
+	if _, err := conn.Exec(t.Context(), "SELECT 1"); err == nil {
+		t.Error("a session of the replica's goes on")
+	}
+	_, at, _ := reader.answer(t, "", "SELECT 1")
+	if status, _, body := early.answer(t, at, "SELECT count(*)::int AS n FROM t"); status != http.StatusOK || !strings.Contains(body, "[[5]]") {
+		t.Errorf("the other replica: %d %s", status, body)
+	}
+}
