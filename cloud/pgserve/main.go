@@ -3,6 +3,7 @@
 //	go run ./cloud/pgserve -store mem                          a database that ends with the process
 //	go run ./cloud/pgserve -bucket gs://name/prefix            a database that stays
 //	go run ./cloud/pgserve -bucket file:///folder              likewise, in a folder of this machine
+//	go run ./cloud/pgserve -replica -bucket gs://name/prefix   one that follows it, read-only
 //	psql -h 127.0.0.1 -p 5432 -U postgres                      then connect
 //	pgserve verify -bucket gs://name/prefix                    look after it: verify, status, gc, retain, adopt
 //	pgserve dump -bucket gs://name/prefix > all.sql            leave, or copy: dump, restore-to, branch

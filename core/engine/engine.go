@@ -17,6 +17,8 @@
 // PostgreSQL never waits for the bucket: a process that commits goes on, its locks are free, and others see what it has
 // committed. Only answers wait, each for what it tells of (mark.go).
 //
+// A replica (OpenReplica) is an engine that commits nothing: its PostgreSQL is a hot standby, which core/replica feeds with the log.
+//
 // What an opening does:
 //
 //	log        lease ──► read the log ──► fence ──► manifest again ──► layer + records ──► PostgreSQL recovers ──► serves

@@ -46,6 +46,10 @@
 // client: JSON text nested half a million deep overflows the compiled code's stack, which PostgreSQL's own check of its
 // depth does not see.
 //
-// Not there: parallel query and other background workers, replication, the background writer, TLS (that is the listener's
+// A cluster may be a hot standby instead (ClusterOptions.Standby): recovery goes on in its process, fed by the host through the files of
+// pg_wal, and clients are read-only (standby.go). Two settings of the host's own, blobpglite.position and blobpglite.wait_for, tell and
+// await places in the log (position.go).
+//
+// Not there: parallel query and other background workers, the replication protocol, the background writer, TLS (that is the listener's
 // business), encodings other than UTF8.
 package pglite
