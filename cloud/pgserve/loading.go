@@ -39,8 +39,16 @@ func (s *service) load(ctx context.Context) {
 		if l.runtime.Cold() && os.Getenv("K_SERVICE") != "" {
 			s.c.log.Error("PostgreSQL was compiled at boot: the image's cache is not that of this program; build the image again", "ms", l.took.Milliseconds())
 		}
-		s.c.log.Info("PostgreSQL is loaded", "ms", l.took.Milliseconds(), "compiled", l.runtime.Cold())
+		s.c.log.Info("PostgreSQL is loaded", "ms", l.took.Milliseconds(), "compiled", l.runtime.Cold(), "checked", because(l.runtime.Checked()))
 	}()
+}
+
+// because is why code is checked, for the log.
+func because(checked error) string {
+	if checked == nil {
+		return "no"
+	}
+	return checked.Error()
 }
 
 // wait waits for PostgreSQL. Its error ends the service.

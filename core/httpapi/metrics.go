@@ -100,14 +100,16 @@ func register(registry prometheus.Registerer, all ...figures) error {
 	return errors.Join(errs...)
 }
 
+// flag is how a metric says yes or no.
+func flag(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // Gauges registers what can be read at any time: the keeper's figures, PostgreSQL's, and the wire protocol's (nil: there is none).
 func Gauges(registry prometheus.Registerer, k *keeper.Keeper, wire func() Wire) error {
-	flag := func(b bool) float64 {
-		if b {
-			return 1
-		}
-		return 0
-	}
 	all := []figures{
 		gauge("open", "1 while the database is open", func() float64 { return flag(k.Stats().State == keeper.Open) }),
 		gauge("leased", "1 while the lease is held; at rest it runs out and is renewed by the next request", func() float64 { return flag(k.Stats().Leased) }),
@@ -168,6 +170,7 @@ func ofPostgreSQL(stats func() engine.Stats) []figures {
 		counter("lock_wait_seconds_total", "how long they waited", func() float64 { return stats().Cluster.Waited.Seconds() }),
 		counter("signals_total", "signals between processes of PostgreSQL", func() float64 { return float64(stats().Cluster.Signals) }),
 		counter("checkpoints_requested_total", "checkpoints that somebody asked for", func() float64 { return float64(stats().Cluster.Checkpoints) }),
+		gauge("code_checked", "1: PostgreSQL's compiled code checks the bounds of each load and store, and is slower; 0: its memory is guarded", func() float64 { return flag(stats().Cluster.Checked) }),
 		counter("restarts_total", "PostgreSQL was started again after a crash", func() float64 { return float64(stats().Restarts) }),
 		counter("answers_held_total", "answers that left when what they tell of was durable", func() float64 { return float64(stats().Answers) }),
 		counter("answer_wait_seconds_total", "how long they waited for that", func() float64 { return stats().Waited.Seconds() }),

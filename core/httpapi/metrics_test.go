@@ -37,7 +37,7 @@ func TestHealthAndMetrics(t *testing.T) {
 	for _, line := range []string{"blobpglite_open 1", "blobpglite_leased 1", "blobpglite_epoch 1", "blobpglite_commits_total 1", `blobpglite_http_sql_seconds_count{status="200"} 1`,
 		`blobpglite_processes{kind="client backend",state="resting"} 1`, `blobpglite_processes{kind="checkpointer",state="queued"} 0`,
 		`blobpglite_http_sessions{state="idle"} 1`, `blobpglite_http_sessions{state="busy"} 0`, "blobpglite_http_sessions_opened_total 1",
-		"blobpglite_restarts_total 0", "blobpglite_http_requests_waiting 0",
+		"blobpglite_restarts_total 0", fmt.Sprintf("blobpglite_code_checked %.0f", flag(rt.Checked() != nil)), "blobpglite_http_requests_waiting 0",
 	} {
 		if !strings.Contains(body, line+"\n") {
 			t.Errorf("no %q in the metrics", line)

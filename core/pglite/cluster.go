@@ -111,6 +111,7 @@ type ClusterStats struct {
 	Waited      time.Duration  // how long
 	Signals     int64
 	Checkpoints int64         // that somebody asked for
+	Checked     bool          // the compiled code checks the bounds of each load and store: see Runtime.Checked
 	Fetching    int           // processes that wait for bytes of files that are away
 	Fetches     int64         // how often one had to
 	FetchTime   time.Duration // how long
@@ -581,7 +582,7 @@ func (c *Cluster) Stats() ClusterStats {
 	s := ClusterStats{
 		Processes: map[string]int{}, Queued: map[string]int{}, Spawned: c.stats.spawns.Load(), SpawnTime: time.Duration(c.stats.spawnTime.Load()),
 		Switches: c.lock.switches.Load(), Yields: c.stats.yields.Load(), Waits: c.lock.waits.Load(), Waited: time.Duration(c.lock.waited.Load()),
-		Signals: c.stats.signals.Load(), Checkpoints: c.stats.checkpoints.Load(),
+		Signals: c.stats.signals.Load(), Checkpoints: c.stats.checkpoints.Load(), Checked: !c.rt.unchecked(),
 		Fetching: int(c.fetching.Load()), Fetches: c.stats.fetches.Load(), FetchTime: time.Duration(c.stats.fetchTime.Load()),
 	}
 	for _, p := range c.Processes() {

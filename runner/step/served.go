@@ -25,6 +25,7 @@ type served struct {
 	folder  string
 	program string
 	args    []string
+	env     []string
 	mu      sync.Mutex
 	current *service.Service
 }
@@ -39,7 +40,7 @@ func (s *served) now() *service.Service {
 func (s *served) restart(ctx context.Context) error {
 	old := s.now()
 	old.Kill()
-	fresh, err := service.Start(ctx, s.program, service.Options{Args: s.args, Port: old.Port})
+	fresh, err := service.Start(ctx, s.program, service.Options{Args: s.args, Env: s.env, Port: old.Port})
 	if err != nil {
 		return err
 	}
@@ -51,6 +52,11 @@ func (s *served) restart(ctx context.Context) error {
 
 // withService builds and starts pgserve, with more flags, over a fresh place, and ends both after f.
 func (r *Run) withService(ctx context.Context, in string, f func(*served) error, flags ...string) (err error) {
+	return r.withServiceIn(ctx, nil, in, f, flags...)
+}
+
+// withServiceIn is withService with more of an environment.
+func (r *Run) withServiceIn(ctx context.Context, env []string, in string, f func(*served) error, flags ...string) (err error) {
 	o := gcsfront.Options{Buckets: []string{"clients"}, Seed: r.Seed}
 	if in == modelLatency {
 		o.Latency, o.Rate = model.DefaultLatency(), model.DefaultRate()
@@ -70,7 +76,7 @@ func (r *Run) withService(ctx context.Context, in string, f func(*served) error,
 	}
 	defer os.RemoveAll(folder)
 	r.Progress("building pgserve", 0, 0)
-	s := &served{r: r, folder: folder, args: []string{"-lease-ttl", "2s", "-acquire-timeout", "1m", "-wake", "-log", "warn"}}
+	s := &served{r: r, folder: folder, env: env, args: []string{"-lease-ttl", "2s", "-acquire-timeout", "1m", "-wake", "-log", "warn"}}
 	s.args = append(s.args, flags...)
 	if in == inProcess {
 		s.args = append(s.args, "-store", "mem")
@@ -80,7 +86,7 @@ func (r *Run) withService(ctx context.Context, in string, f func(*served) error,
 	if s.program, err = r.Store.Program(ctx, folder, r.Runtime.CacheDir()); err != nil {
 		return err
 	}
-	if s.current, err = service.Start(ctx, s.program, service.Options{Args: s.args}); err != nil {
+	if s.current, err = service.Start(ctx, s.program, service.Options{Args: s.args, Env: s.env}); err != nil {
 		return err
 	}
 	defer func() {

@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/jackc/pgx/v5"
 
 	"blobpglite/core/clock"
 	"blobpglite/core/pglite"
@@ -26,6 +30,7 @@ func regressVerb() verb {
 			Args: []scenario.Arg{
 				{Name: "source", Doc: "folder of PostgreSQL's source, unpacked; empty: vacuous"},
 				{Name: "limit", Kind: scenario.KindDuration, Default: "5m", Doc: "of one file"},
+				{Name: "checked", Kind: scenario.KindBool, Doc: "pgserve's code checks bounds, as where memory cannot be guarded (BLOBPGLITE_CHECKED=1); else it must not"},
 				{Name: "at_once", Kind: scenario.KindInt, Default: "1", Doc: "how many files of a group of parallel_schedule are run at once"},
 			},
 			Metrics: metricDocs(
@@ -54,11 +59,47 @@ func runRegress(ctx context.Context, r *Run, args scenario.Args) error {
 	if native.Version != pglite.PostgresVersion {
 		return fmt.Errorf("the source is PostgreSQL %s, this is %s: their outputs cannot be compared", native.Version, pglite.PostgresVersion)
 	}
-	return r.withService(ctx, inProcess, func(s *served) error {
+	var env []string
+	if args.Bool("checked") {
+		env = []string{"BLOBPGLITE_CHECKED=1"}
+	}
+	return r.withServiceIn(ctx, env, inProcess, func(s *served) error {
+		if err := s.codeIs(ctx, args.Bool("checked")); err != nil {
+			return err
+		}
 		options := pgsuite.RunOptions{Limit: args.Duration("limit"), AtOnce: args.Int("at_once")}
 		t := &regression{r: r, native: native, options: options}
 		return t.compare(ctx, s)
 	}, "-set", "autovacuum=off") // plans depend on when a table was analyzed: nobody but the tests is to do that
+}
+
+// codeIs fails unless the server's code checks bounds, or does not, as is wanted.
+func (s *served) codeIs(ctx context.Context, checked bool) error {
+	conn, err := pgx.Connect(ctx, s.now().URL()) // the figure is PostgreSQL's: it must have been opened
+	if err != nil {
+		return err
+	}
+	if err := conn.Close(ctx); err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/metrics", s.now().HTTPPort), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	want := map[bool]string{true: "blobpglite_code_checked 1\n", false: "blobpglite_code_checked 0\n"}[checked]
+	if !strings.Contains(string(body), want) {
+		return fmt.Errorf("the server does not say %q: its code is not what is to be tested here", strings.TrimSpace(want))
+	}
+	return nil
 }
 
 // regression is the suite at two servers.
