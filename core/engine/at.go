@@ -112,6 +112,7 @@ type past struct{}
 func (past) begin(context.Context) error                { return nil }
 func (past) mark(*pglite.Process, bool) mark            { return early }
 func (past) settle(context.Context, mark) (bool, error) { return false, nil }
+func (past) settled(mark) bool                          { return true }
 func (past) throttle(context.Context)                   {}
 func (past) idle() bool                                 { return true }
 func (past) force(context.Context) (CommitStats, error) { return CommitStats{}, nil }

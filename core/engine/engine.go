@@ -145,6 +145,8 @@ type committer interface {
 	// settle waits until what an answer tells of is durable, and proves that it is not old. It says whether it is the answer of a
 	// commit that has just become durable.
 	settle(ctx context.Context, at mark) (committed bool, err error)
+	// settled says that settle and throttle would not wait; if it cannot say so, it is false.
+	settled(at mark) bool
 	// throttle holds back who commits faster than layers are taken.
 	throttle(ctx context.Context)
 	// idle says whether nothing at all is left to be made durable, that included which no answer waits for.

@@ -349,6 +349,11 @@ func (m *logMode) settle(ctx context.Context, at mark) (committed bool, err erro
 	return at.wrote() && (wait != nil || m.o.Durability == Strict), err
 }
 
+// settled says that settle and throttle would not wait: the answer tells of nothing, or of what is durable.
+func (m *logMode) settled(at mark) bool {
+	return m.o.ReadMode != ReadStrict && m.o.Durability == Strict && m.log.isDurable(at.place()) && !m.compacting.Load()
+}
+
 // awaited is what the durability makes an answer wait for; nil: nothing.
 func (m *logMode) awaited(at mark) func(context.Context) error {
 	place := at.place()

@@ -43,6 +43,7 @@ func newSnapshots(e *Engine, epoch uint64) *snapshots {
 }
 
 func (s *snapshots) begin(context.Context) error { return nil }
+func (s *snapshots) settled(mark) bool           { return false }
 func (s *snapshots) throttle(context.Context)    {} // a commit is a layer
 func (s *snapshots) last() CommitStats           { return *s.stats.Load() }
 func (s *snapshots) reached() []wal.Record       { return []wal.Record{{Ops: []wal.Op{s.written}}} }

@@ -227,7 +227,9 @@ func (c *Conn) flush(p *Process) {
 		c.queued += len(a.Bytes)
 	}
 	c.mu.Unlock()
-	signalOne(c.heard)
+	if !p.turns.guest { // else who runs it sees to that
+		signalOne(c.heard)
+	}
 }
 
 // inBlock says whether what is handed on now tells of nothing but the transaction block in which the process is. It notes that block.
@@ -301,7 +303,42 @@ func (p *Process) why() error {
 func (c *Conn) Write(b []byte) (int, error) { return c.Send(context.Background(), b) }
 
 // Send is Write that waits no longer than ctx lasts.
-func (c *Conn) Send(ctx context.Context, b []byte) (int, error) {
+func (c *Conn) Send(ctx context.Context, b []byte) (int, error) { return c.send(ctx, b, false) }
+
+// Run is Send that, where nobody else needs the processor, runs the process on the caller's goroutine until it waits, or for some
+// milliseconds. Then Next has at once what it has answered; another goroutine that waits in Next hears of that by Announce. The caller's
+// goroutine must not be wired to its thread (runtime.LockOSThread).
+func (c *Conn) Run(ctx context.Context, b []byte) (int, error) { return c.send(ctx, b, true) }
+
+// Await returns when Next would return at once, or Announce was called.
+func (c *Conn) Await(ctx context.Context) {
+	if c.Ready() {
+		return
+	}
+	select {
+	case <-c.heard:
+	case <-ctx.Done():
+	}
+}
+
+// Ready says whether Next would return at once.
+func (c *Conn) Ready() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.answers) > 0 || c.over
+}
+
+// Answered says whether there is an answer for Next.
+func (c *Conn) Answered() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.answers) > 0
+}
+
+// Announce has a goroutine that waits in Next or Await look.
+func (c *Conn) Announce() { signalOne(c.heard) }
+
+func (c *Conn) send(ctx context.Context, b []byte, run bool) (int, error) {
 	done := 0
 	for done < len(b) {
 		c.mu.Lock()
@@ -313,8 +350,10 @@ func (c *Conn) Send(ctx context.Context, b []byte) (int, error) {
 		c.input = append(c.input, b[done:done+n]...)
 		c.mu.Unlock()
 		if n > 0 {
-			c.p.poke()
 			done += n
+			if !run || done < len(b) || !c.p.lend() {
+				c.p.poke()
+			}
 			continue
 		}
 		select {

@@ -49,6 +49,7 @@ func (l *hostLock) lock(p *Process) {
 	l.mu.Unlock()
 	if p != nil {
 		p.queued.Store(true)
+		p.handOver()
 	}
 	began := l.clock.Monotonic()
 	<-ch
@@ -61,6 +62,18 @@ func (l *hostLock) lock(p *Process) {
 	l.spare = append(l.spare, ch)
 	l.mu.Unlock()
 	l.got(p)
+}
+
+// tryLock takes the lock if nobody has it.
+func (l *hostLock) tryLock(p *Process) bool {
+	l.mu.Lock()
+	taken := !l.held
+	l.held = true
+	l.mu.Unlock()
+	if taken {
+		l.got(p)
+	}
+	return taken
 }
 
 // got notes who has the lock now.

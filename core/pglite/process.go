@@ -63,6 +63,7 @@ type Process struct {
 	interruptWord *uint32 // PostgreSQL's InterruptPending
 	alarm         alarm
 	conn          *Conn // to its client; nil: it has none
+	turns         turns
 
 	lastLSN uint64 // of recovery, where it is the startup process
 	code    uint32 // with which it ended
@@ -105,13 +106,14 @@ func (c *Cluster) spawn(kind string, conn *Conn, run body) (*Process, error) {
 	}
 	c.stats.spawns.Add(1)
 	c.stats.spawnTime.Add(int64(c.o.Clock.Monotonic() - began))
-	c.running.Go(func() { p.run(run) })
+	c.running.Go(func() { p.keep(run) })
 	return p, nil
 }
 
 // clone makes a process from the image. It does not run yet.
 func (c *Cluster) clone(kind string) (*Process, error) {
 	p := &Process{c: c, kind: kind, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	p.turns.news = make(chan struct{}, 1)
 	fs := c.files.sibling(c.o.Random)
 	standardFiles(fs, p.line)
 	o := c.o.instance()
@@ -174,7 +176,7 @@ func auxiliary(p *Process) (exited bool, code uint32, err error) {
 	return exited, code, err
 }
 
-// run is the goroutine of a process.
+// run is a process from its beginning to its end.
 func (p *Process) run(run body) {
 	c, in := p.c, p.in
 	c.lock.lock(p)

@@ -22,6 +22,7 @@ func (p *Process) mustLive() {
 // yield is called where PostgreSQL can be interrupted: signals are handled, and others run if they have waited.
 func (p *Process) yield() {
 	p.mustLive()
+	p.handOver() // it has run for a while, or somebody wants something of it
 	p.deliver()
 	if !p.safe() || p.reporting {
 		return
@@ -49,6 +50,7 @@ func (p *Process) Hold(until <-chan struct{}) {
 
 // stay is how a process is held. A signal is handled first.
 func (p *Process) stay() {
+	p.handOver()
 	p.c.lock.unlock()
 	over := false
 	select {
@@ -74,6 +76,7 @@ func (p *Process) usleep(d time.Duration) {
 	if !p.safe() && p.c.fetching.Load() == 0 {
 		return
 	}
+	p.handOver()
 	p.c.lock.unlock()
 	p.rest(nil, d)
 	p.c.lock.lock(p)
@@ -86,6 +89,7 @@ func (p *Process) usleep(d time.Duration) {
 // away.
 func (p *Process) semaphore() {
 	p.mustLive()
+	p.handOver()
 	p.c.lock.unlock()
 	p.rest(nil, semaphoreLook)
 	p.c.lock.lock(p)
@@ -142,9 +146,7 @@ func (p *Process) poll(fds, n uint32, timeout int32) int32 {
 		if p.conn != nil {
 			p.conn.flush(p)
 		}
-		p.c.lock.unlock()
-		p.rest(p.wake, left)
-		p.c.lock.lock(p)
+		p.idle(left)
 	}
 }
 
@@ -212,6 +214,7 @@ func (p *Process) requestCheckpoint(flags uint32) {
 	defer leave()
 	wait := func(done func() bool) {
 		for !done() {
+			p.handOver()
 			c.lock.unlock()
 			p.rest(heard, checkpointLook)
 			c.lock.lock(p)

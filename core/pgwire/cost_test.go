@@ -22,22 +22,22 @@ func (l *counting) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &countingConn{conn, l}, nil
+	return &countingConn{conn.(*net.TCPConn), l}, nil
 }
 
 type countingConn struct {
-	net.Conn
+	*net.TCPConn
 	l *counting
 }
 
 func (c *countingConn) Read(b []byte) (int, error) {
 	c.l.reads.Add(1)
-	return c.Conn.Read(b)
+	return c.TCPConn.Read(b)
 }
 
 func (c *countingConn) Write(b []byte) (int, error) {
 	c.l.writes.Add(1)
-	return c.Conn.Write(b)
+	return c.TCPConn.Write(b)
 }
 
 // cost is what so many statements took.

@@ -40,6 +40,9 @@ type Conn interface {
 	Terminate()
 	// Done is closed when the process has ended.
 	Done() <-chan struct{}
+	// Ask is Write that may run the process on the caller's goroutine, and gives w what it has answered so far, as long as that needs no
+	// waiting. Another goroutine copies the rest to w; the two take turns.
+	Ask(b []byte, w io.Writer) (int, error)
 }
 
 // Options of a Server. Backend is required.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -88,7 +89,7 @@ func (c *client) forward() error {
 			if !c.in(stateStarts) {
 				c.state.Store(uint32(stateActive))
 			}
-			if _, err := c.backend.Write(b[:n]); err != nil {
+			if err := c.give(b[:n], n < len(b)); err != nil {
 				return err
 			}
 			switch {
@@ -110,6 +111,17 @@ func (c *client) forward() error {
 			_ = c.raw.SetReadDeadline(time.Time{}) // it has logged in at the last moment
 		}
 	}
+}
+
+// give gives the process what the client has sent. Where that is all for now, and the kernel holds what the client does not read yet, the
+// answer is written here too, if it is there at once.
+func (c *client) give(b []byte, all bool) (err error) {
+	if _, buffered := c.raw.(syscall.Conn); all && buffered && !c.in(stateStarts) {
+		_, err = c.backend.Ask(b, answers{c})
+	} else {
+		_, err = c.backend.Write(b)
+	}
+	return err
 }
 
 // answers takes what the process answers.

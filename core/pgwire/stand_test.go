@@ -54,10 +54,11 @@ type standProcess struct {
 	done       chan struct{}
 }
 
-func (p *standProcess) Read(b []byte) (int, error)  { return p.out.Read(b) }
-func (p *standProcess) Write(b []byte) (int, error) { return p.in.Write(b) }
-func (p *standProcess) Terminate()                  { p.once.Do(func() { close(p.terminated) }) }
-func (p *standProcess) Done() <-chan struct{}       { return p.done }
+func (p *standProcess) Read(b []byte) (int, error)             { return p.out.Read(b) }
+func (p *standProcess) Write(b []byte) (int, error)            { return p.in.Write(b) }
+func (p *standProcess) Ask(b []byte, _ io.Writer) (int, error) { return p.in.Write(b) }
+func (p *standProcess) Terminate()                             { p.once.Do(func() { close(p.terminated) }) }
+func (p *standProcess) Done() <-chan struct{}                  { return p.done }
 
 // Close says that the client has gone: nothing more is to be read, and what is written goes nowhere.
 func (p *standProcess) Close() error {

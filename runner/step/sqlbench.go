@@ -242,7 +242,7 @@ func login(ctx context.Context, c *pglite.Cluster) (*pglite.Conn, error) {
 
 // ask sends messages that are answered by one ReadyForQuery, and counts the bytes of the answer.
 func ask(ctx context.Context, conn *pglite.Conn, messages []byte) (n int64, err error) {
-	if _, err := conn.Write(messages); err != nil {
+	if _, err := conn.Run(ctx, messages); err != nil {
 		return 0, err
 	}
 	var rest []byte // of a message that is not complete

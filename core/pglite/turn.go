@@ -1,0 +1,164 @@
+package pglite
+
+import (
+	"iter"
+	"sync"
+	"time"
+)
+
+// A process is a coroutine: it runs on the goroutine of whoever resumes it, until it pauses. That is its keeper, the goroutine that was
+// started with it; but while it rests, waiting for its client, the client's own goroutine may resume it (Conn.Run). Then the statement runs
+// where its client has come from, and the answer is there when that returns: no goroutine is woken, which on a machine with more than one
+// processor means a thread on another one, and costs more than a small statement.
+//
+// A client's goroutine has a process run only while nobody waits for the one lock, and gets it back at once when the process would wait for
+// anything, and soon when it takes long: it hands itself over to its keeper, and goes on there.
+type turns struct {
+	resume func() (pause, bool) // runs the process until it pauses; false: it has ended
+	yield  func(pause) bool     // pauses; called by the process
+
+	guest bool // a client's goroutine runs it. Of whoever runs it
+
+	mu    sync.Mutex
+	state turn
+	again bool          // something woke it while it was lent
+	left  time.Duration // for how long it rests; below zero: without end
+	news  chan struct{} // for the keeper: look at state again
+}
+
+// turn is whose a process is.
+type turn int
+
+const (
+	turnKept  turn = iota // the keeper runs it, or is about to
+	turnRests             // nobody runs it
+	turnLent              // a client's goroutine runs it
+	turnOver              // it has ended
+)
+
+// pause is why a process paused: it rests for so long (below zero: without end), or wants to go on with its keeper.
+type pause struct {
+	left     time.Duration
+	handOver bool
+}
+
+// keep is the goroutine of a process.
+func (p *Process) keep(run body) {
+	t := &p.turns
+	t.resume, _ = iter.Pull(func(yield func(pause) bool) {
+		t.yield = yield
+		p.run(run)
+	})
+	for {
+		pause, more := t.resume()
+		if !more || !p.awaken(pause.left) {
+			return
+		}
+	}
+}
+
+// awaken returns when the process, which has come to rest, is to go on with its keeper; false: it has ended meanwhile.
+func (p *Process) awaken(left time.Duration) bool {
+	t := &p.turns
+	t.mu.Lock()
+	t.state, t.left = turnRests, left
+	t.mu.Unlock()
+	killed := (<-chan struct{})(p.in.killed)
+	for {
+		end, stop := p.timer(left)
+		woken := true
+		select {
+		case <-end:
+		case <-p.wake:
+		case <-killed:
+			killed = nil // for good: it is told once
+		case <-t.news:
+			woken = false
+		}
+		stop()
+		t.mu.Lock()
+		switch {
+		case t.state == turnOver:
+			t.mu.Unlock()
+			return false
+		case t.state == turnRests && woken:
+			t.state = turnKept
+		case t.state == turnLent && woken:
+			t.again = true
+		}
+		left = t.left
+		mine, again := t.state == turnKept, t.again
+		if mine {
+			t.again = false
+		}
+		t.mu.Unlock()
+		if mine {
+			if again && !woken {
+				p.poke() // it came while the process was lent
+			}
+			return true
+		}
+	}
+}
+
+// timer is one that rings once; below zero: never.
+func (p *Process) timer(d time.Duration) (end <-chan time.Time, stop func()) {
+	if d < 0 {
+		return nil, func() {}
+	}
+	t := p.in.clock.NewTimer(d)
+	return t.C(), func() { t.Stop() }
+}
+
+// idle pauses the process until something wakes it, the time is over (below zero: there is no end), or it is killed. It has the lock, which
+// others get meanwhile.
+func (p *Process) idle(left time.Duration) {
+	p.c.lock.unlock()
+	p.turns.yield(pause{left: left})
+	if !p.turns.guest { // else Conn.Run has it already
+		p.c.lock.lock(p)
+	}
+}
+
+// handOver has the process go on with its keeper, if a client's goroutine runs it. It comes before whatever may take long.
+func (p *Process) handOver() {
+	if !p.turns.guest {
+		return
+	}
+	if p.conn != nil {
+		signalOne(p.conn.heard) // what it has answered so far
+	}
+	p.turns.yield(pause{handOver: true})
+}
+
+// lend runs a process that rests on the caller's goroutine, until it rests again or hands itself over. If somebody else runs it or has the
+// one lock, nothing happens, and it says so.
+func (p *Process) lend() bool {
+	t := &p.turns
+	t.mu.Lock()
+	if t.state != turnRests || !p.c.lock.tryLock(p) {
+		t.mu.Unlock()
+		return false
+	}
+	t.state = turnLent
+	before := t.left
+	t.mu.Unlock()
+	t.guest = true
+	pause, more := t.resume()
+	t.guest = false
+	t.mu.Lock()
+	switch {
+	case !more:
+		t.state = turnOver
+	case pause.handOver || t.again:
+		t.state = turnKept
+	default:
+		t.state, t.left = turnRests, pause.left
+	}
+	tell := t.state != turnRests || t.left >= 0 || before >= 0
+	t.mu.Unlock()
+	if tell {
+		signalOne(t.news)
+	}
+	return true
+}
