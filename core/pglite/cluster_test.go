@@ -41,6 +41,13 @@ type netConn struct {
 	rest []byte
 }
 
+// Write has the process run here, as the doors do.
+func (c *netConn) Write(b []byte) (int, error) {
+	n, err := c.Run(context.Background(), b)
+	c.Announce()
+	return n, err
+}
+
 func (c *netConn) Read(b []byte) (int, error) {
 	for len(c.rest) == 0 {
 		a, err := c.Next(context.Background())

@@ -128,6 +128,7 @@ func (p *Process) handOver() {
 	if p.conn != nil {
 		signalOne(p.conn.heard) // what it has answered so far
 	}
+	p.c.stats.handedOver.Add(1)
 	p.turns.yield(pause{handOver: true})
 }
 
@@ -140,6 +141,7 @@ func (p *Process) lend() bool {
 		t.mu.Unlock()
 		return false
 	}
+	p.c.stats.lent.Add(1)
 	t.state = turnLent
 	before := t.left
 	t.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 )
 
 // client is a connection from its first byte to its last. Two goroutines work for it: one reads the client and gives what comes to its
-// process, one reads the process and gives the answers to the client; only that one ever writes to the client.
+// process, one reads the process and gives the answers to the client. Who of them writes to the client has the turn to read the process.
 type client struct {
 	o    *Options
 	gate *gate
@@ -28,7 +28,7 @@ type client struct {
 	state   atomic.Uint32          // a state
 	counts  *counts
 
-	// Of the goroutine that writes to the client.
+	// Of who writes to the client: see Conn.Ask.
 	frames   frames
 	known    bool   // AuthenticationOk has come
 	super    bool   // it is a superuser's

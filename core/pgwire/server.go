@@ -11,7 +11,8 @@
 //	accept       bounds, which keep those who say nothing from keeping others out; see gate
 //	greet        TLS, on request or at once (ALPN); a cancel request becomes a process of its own, for PostgreSQL has the keys
 //	place        the process, and the start-up packet for it as it came
-//	copy         bytes both ways, a goroutine each. A process takes a mebibyte ahead; beyond it, its client waits. One that is not
+//	copy         bytes both ways, a goroutine each; but where nobody else needs the processor, the one that reads the client also runs
+//	             the process for a moment, and writes what it answers at once (Conn.Ask). A process takes a mebibyte ahead; beyond it, its client waits. One that is not
 //	             read waits for its client (StallTimeout), and nobody waits for it
 //	end          the process's; or its client's, whose statement is ended after VanishTimeout; or the engine's, in which case the
 //	             client is told why

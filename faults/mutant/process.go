@@ -9,6 +9,7 @@ func processMutants() []Mutant {
 		processFile = "core/pglite/process.go"
 		connFile    = "core/pglite/conn.go"
 		forkFile    = "core/pglite/fork.go"
+		turnFile    = "core/pglite/turn.go"
 		signalsFile = "core/pglite/signals.go"
 	)
 	return []Mutant{
@@ -53,6 +54,24 @@ func processMutants() []Mutant {
 			Doc: "at SIGHUP the image that processes begin with stays as it is",
 			Old: "		if err := c.reload(); err != nil {",
 			New: "		if err := error(nil); err != nil {",
+		},
+		{
+			Name: "wake-lost-while-lent", Invariant: host, File: turnFile, Plan: tests + "TestWokenWhileItIsLent",
+			Doc: "what wakes a process while its client's goroutine runs it is forgotten",
+			Old: "\t\t\tt.again = true\n",
+			New: "",
+		},
+		{
+			Name: "rest-without-its-limit", Invariant: host, File: turnFile, Plan: tests + "TestRestIsTimed",
+			Doc: "a process that comes to rest on its client's goroutine is not woken when its time is over",
+			Old: "	tell := t.state != turnRests || t.left >= 0 || before >= 0\n",
+			New: "	tell := t.state != turnRests || before >= 0\n",
+		},
+		{
+			Name: "handed-over-in-silence", Invariant: host, File: turnFile, Plan: tests + "TestHandedOverIsHeard",
+			Doc: "what a process has answered before it was handed over is announced with its next answer",
+			Old: "	if p.conn != nil {\n		signalOne(p.conn.heard) // what it has answered so far\n	}\n	p.c.stats.handedOver",
+			New: "	p.c.stats.handedOver",
 		},
 		{
 			Name: "no-self-test", Invariant: host, File: forkFile, Plan: tests + "TestSelfTest",

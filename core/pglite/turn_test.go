@@ -1,0 +1,345 @@
+package pglite
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// session is a client that speaks the protocol by itself.
+type rawSession struct {
+	t    testing.TB
+	conn *Conn
+	said []byte // and not read yet
+}
+
+func rawSessionOf(t testing.TB, c *Cluster) *rawSession {
+	t.Helper()
+	conn, err := c.Connect(t.Context(), ConnectOptions{Trusted: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = conn.Close()
+		<-conn.Done()
+	})
+	s := &rawSession{t: t, conn: conn}
+	if _, err := conn.Write(encode(t, &pgproto3.StartupMessage{
+		ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "postgres", "database": "postgres"},
+	})); err != nil {
+		t.Fatal(err)
+	}
+	s.answer()
+	return s
+}
+
+func (s *rawSession) run(sql string) {
+	s.t.Helper()
+	if _, err := s.conn.Run(s.t.Context(), encode(s.t, &pgproto3.Query{String: sql})); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// answer is what the process says up to ReadyForQuery.
+func (s *rawSession) answer() string {
+	s.t.Helper()
+	for at := 0; ; {
+		for len(s.said)-at >= 5 {
+			size := 1 + int(binary.BigEndian.Uint32(s.said[at+1:]))
+			if at+size > len(s.said) {
+				break
+			}
+			kind := s.said[at]
+			at += size
+			if kind == 'Z' {
+				said := s.said[:at]
+				s.said = s.said[at:]
+				return transcript(s.t, said)
+			}
+		}
+		a, err := s.conn.Next(s.t.Context())
+		if err != nil {
+			s.t.Error(err)
+			return err.Error()
+		}
+		s.said = append(s.said, a.Bytes...)
+	}
+}
+
+// one is the answer to SELECT 1.
+var one = []string{"RowDescription ?column?", "DataRow 1", "CommandComplete SELECT 1", "ReadyForQuery I"}
+
+// TestSmallStatementRunsOnItsClient: the answer is there when Run returns, and the keeper was not asked.
+func TestSmallStatementRunsOnItsClient(t *testing.T) {
+	c := startCluster(t, ClusterOptions{})
+	s := rawSessionOf(t, c)
+	s.run("SELECT 1") // until the process rests
+	s.answer()
+	before := c.Stats()
+	const statements = 100
+	direct := 0
+	for range statements {
+		s.run("SELECT 1")
+		if s.conn.Answered() {
+			direct++
+		}
+		wantLines(t, s.answer(), one...)
+	}
+	after := c.Stats()
+	lent, handedOver := after.Lent-before.Lent, after.HandedOver-before.HandedOver
+	t.Logf("%d of %d were answered at once; lent %d times, of these handed over %d", direct, statements, lent, handedOver)
+	if direct < statements/2 || lent < statements/2 || handedOver > statements/4 {
+		t.Errorf("%d of %d were answered at once; lent %d times, of these handed over %d", direct, statements, lent, handedOver)
+	}
+}
+
+// TestLongStatementIsHandedOver: Run does not wait for what computes, sleeps, waits for a row or for the lock.
+func TestLongStatementIsHandedOver(t *testing.T) {
+	c := startCluster(t, ClusterOptions{})
+	s, other := rawSessionOf(t, c), dial(t, c)
+	value(t, other, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
+	s.run("SELECT 1")
+	s.answer()
+	for _, sql := range []string{"SELECT count(*) FROM generate_series(1, 2000000)", "SELECT pg_sleep(0.05)"} {
+		before := c.Stats().Lent
+		s.run(sql)
+		if s.conn.Answered() {
+			t.Errorf("%s: Run returned when it was answered", sql)
+		}
+		if got := s.answer(); !strings.Contains(got, "ReadyForQuery I") {
+			t.Errorf("%s: %s", sql, got)
+		}
+		if c.Stats().Lent == before {
+			t.Errorf("%s was not begun by its client", sql)
+		}
+	}
+	value(t, other, "BEGIN; UPDATE t SET a = 2")
+	s.run("UPDATE t SET a = 3")
+	if s.conn.Answered() {
+		t.Error("answered while another has the row")
+	}
+	value(t, other, "COMMIT")
+	wantLines(t, s.answer(), "CommandComplete UPDATE 1", "ReadyForQuery I")
+
+	c.lock.lock(nil) // the host works
+	s.run("SELECT 1")
+	if s.conn.Answered() {
+		t.Error("answered while another has the lock")
+	}
+	c.lock.unlock()
+	wantLines(t, s.answer(), one...)
+}
+
+// TestEndsWhileItIsLent: the process ends on its client's goroutine, by itself or by another's wish, and its keeper goes too.
+func TestEndsWhileItIsLent(t *testing.T) {
+	c := startCluster(t, ClusterOptions{})
+	for _, sql := range []string{"SELECT pg_terminate_backend(pg_backend_pid())", ""} {
+		s := rawSessionOf(t, c)
+		message := encode(t, &pgproto3.Terminate{})
+		if sql != "" {
+			message = encode(t, &pgproto3.Query{String: sql})
+		}
+		if _, err := s.conn.Run(t.Context(), message); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			_, err := s.conn.Next(t.Context())
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-s.conn.Done()
+	}
+	wantProcesses(t, c)
+}
+
+// wantProcesses waits until no client's process is there.
+func wantProcesses(t *testing.T, c *Cluster) {
+	t.Helper()
+	for c.Stats().Processes[KindClient] > 0 {
+		if t.Context().Err() != nil {
+			t.Fatal("processes are left")
+		}
+		runtime.Gosched()
+	}
+}
+
+// lonely is a process whose body is Go: what it does between its waits is the test's.
+func lonely(t *testing.T, c *Cluster, run body) *Conn {
+	t.Helper()
+	conn := &Conn{heard: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+	if _, err := c.spawn(KindClient, conn, run); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func (p *Process) turn() (state turn, again bool) {
+	p.turns.mu.Lock()
+	defer p.turns.mu.Unlock()
+	return p.turns.state, p.turns.again
+}
+
+// TestWokenWhileItIsLent: what wakes a process while its client's goroutine runs it, behind its last look, is not lost.
+func TestWokenWhileItIsLent(t *testing.T) {
+	c := startCluster(t, ClusterOptions{})
+	woken := make(chan struct{})
+	conn := lonely(t, c, func(p *Process) (bool, uint32, error) {
+		p.idle(-1) // until it is lent
+		p.poke()
+		for _, again := p.turn(); !again; _, again = p.turn() { // the keeper has heard it
+			runtime.Gosched()
+		}
+		p.idle(-1)
+		close(woken)
+		return true, 0, nil
+	})
+	untilRests(t, conn.p)
+	if !conn.p.lend() {
+		t.Fatal("it cannot be lent")
+	}
+	await(t, woken)
+	<-conn.Done()
+}
+
+// TestRestIsTimed: a process that comes to rest on its client's goroutine, with a time limit, is woken when that is over.
+func TestRestIsTimed(t *testing.T) {
+	c := startCluster(t, ClusterOptions{})
+	over := make(chan struct{})
+	conn := lonely(t, c, func(p *Process) (bool, uint32, error) {
+		p.idle(-1)
+		p.idle(time.Millisecond)
+		close(over)
+		return true, 0, nil
+	})
+	untilRests(t, conn.p)
+	if !conn.p.lend() {
+		t.Fatal("it cannot be lent")
+	}
+	await(t, over)
+	<-conn.Done()
+}
+
+// TestHandedOverIsHeard: what was answered before a process was handed over is announced, and it goes on.
+func TestHandedOverIsHeard(t *testing.T) {
+	c := startCluster(t, ClusterOptions{})
+	conn := lonely(t, c, func(p *Process) (bool, uint32, error) {
+		p.idle(-1)
+		p.send([]byte("first"))
+		p.conn.flush(p)
+		p.handOver()
+		if p.turns.guest {
+			return true, 0, errors.New("its client's goroutine still runs it")
+		}
+		p.idle(-1) // for good, unless it is killed
+		return true, 0, nil
+	})
+	heard := make(chan Answer, 1)
+	untilRests(t, conn.p)
+	go func() {
+		a, err := conn.Next(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		heard <- a
+	}()
+	if !conn.p.lend() {
+		t.Fatal("it cannot be lent")
+	}
+	select {
+	case a := <-heard:
+		if string(a.Bytes) != "first" {
+			t.Errorf("%q", a.Bytes)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("nobody heard of the answer")
+	}
+	untilRests(t, conn.p)
+	conn.p.poke()
+	<-conn.Done()
+}
+
+func untilRests(t *testing.T, p *Process) {
+	t.Helper()
+	for state, _ := p.turn(); state != turnRests; state, _ = p.turn() {
+		if t.Context().Err() != nil {
+			t.Fatal("it does not come to rest")
+		}
+		runtime.Gosched()
+	}
+}
+
+func await(t *testing.T, ch <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-ch:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it sleeps for good")
+	}
+}
+
+// TestManyLendAtOnce: sessions that wait for each other's locks, notify, sleep, are cancelled and ended, half of them run by their clients:
+// all end, and what they have added is there.
+func TestManyLendAtOnce(t *testing.T) {
+	const seed = 1
+	t.Logf("seed %d", seed)
+	c := startCluster(t, ClusterOptions{})
+	look := dial(t, c)
+	value(t, look, "CREATE TABLE t (i int PRIMARY KEY, n int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 3) i")
+	const sessions, rounds = 6, 150
+	var added [sessions]int
+	var group sync.WaitGroup
+	for k := range sessions {
+		s := rawSessionOf(t, c)
+		group.Go(func() {
+			random := rand.New(rand.NewPCG(seed, uint64(k)))
+			for round := range rounds {
+				sql := []string{
+					fmt.Sprintf("UPDATE t SET n = n + 1 WHERE i = %d", 1+random.IntN(3)),
+					"SELECT pg_sleep(0.0005)", "LISTEN c; NOTIFY c", "SELECT sum(n) FROM t", "SELECT pg_advisory_xact_lock(1)",
+					"SELECT count(*) FROM generate_series(1, 20000)",
+				}[random.IntN(6)]
+				send := s.conn.Run
+				if round%2 == k%2 {
+					send = s.conn.Send
+				}
+				if _, err := send(context.Background(), encode(t, &pgproto3.Query{String: sql})); err != nil {
+					t.Error(err)
+					return
+				}
+				if random.IntN(10) == 0 {
+					s.conn.Cancel()
+				}
+				if got := s.answer(); strings.Contains(got, "CommandComplete UPDATE 1") {
+					added[k]++
+				}
+			}
+		})
+	}
+	group.Wait()
+	all := 0
+	for _, n := range added {
+		all += n
+	}
+	if got := value(t, look, "SELECT sum(n) FROM t"); got != fmt.Sprint(all) {
+		t.Errorf("%s were added, %d answered", got, all)
+	}
+	st := c.Stats()
+	t.Logf("%d updates, lent %d times, of these handed over %d", all, st.Lent, st.HandedOver)
+	if st.Lent == 0 {
+		t.Error("no process was lent")
+	}
+}
