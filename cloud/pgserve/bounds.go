@@ -37,6 +37,7 @@ func (c *config) bounds(f *flag.FlagSet) error {
 		{flag: "retain", value: c.retain, high: 100 * year},
 		{flag: "statement-timeout", value: c.statementTimeout, high: year},
 		{flag: "poll", value: c.poll, low: replica.LeastPoll, high: replica.MostPoll},
+		{flag: "rest", value: c.rest, low: time.Millisecond, high: day},
 		{flag: "max-lag", value: c.maxLag, high: day},
 		{flag: "wait-limit", value: c.waitLimit, low: time.Millisecond, high: time.Hour},
 		{flag: "grace", value: c.grace, high: day},

@@ -54,6 +54,7 @@ type config struct {
 
 	replica                 bool
 	poll, maxLag, waitLimit time.Duration
+	rest                    time.Duration
 	announce                names
 
 	wake     bool
@@ -141,7 +142,8 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f.DurationVar(&c.statementTimeout, "statement-timeout", 0, "PostgreSQL's statement_timeout for all who do not set their own (SET, ALTER ROLE, ALTER DATABASE); 0: none")
 	f.Var(c.settings, "set", "server parameter, name=value, such as idle_in_transaction_session_timeout=1min; may be repeated")
 	f.BoolVar(&c.replica, "replica", false, "follow the database, and serve it read-only: no lease, and nothing is ever written to the bucket. pgserve promote makes it the writer")
-	f.DurationVar(&c.poll, "poll", replica.DefaultPoll, "of -replica: how often it looks for news, while somebody asks, or has within a minute; otherwise it makes no request")
+	f.DurationVar(&c.poll, "poll", replica.DefaultPoll, "of -replica: how often it looks for news, while somebody asks, or has within -rest; otherwise it makes no request")
+	f.DurationVar(&c.rest, "rest", replica.DefaultIdle, "of -replica: how long it goes on looking after somebody has asked")
 	f.DurationVar(&c.maxLag, "max-lag", 0, "of -replica: how long ago the last look may be when a statement begins; otherwise there is one first, and where that fails, so does the statement. 0: any time, but for who comes first behind a rest")
 	f.DurationVar(&c.waitLimit, "wait-limit", replica.DefaultWaitLimit, "of -replica: how long a statement waits at most for a look, or for a position (blobpglite.wait_for, X-Blobpglite-Position)")
 	f.Var(&c.announce, "announce", "HTTP address of a replica that is told of each commit, such as https://reader.example; a courtesy: nothing depends on it. It has to have the same -token. May be repeated")

@@ -38,7 +38,7 @@ func (s *service) follow(st store.Store) error {
 	o := s.engineOptions(store.ReadOnly(st))
 	o.Create = false
 	var err error
-	s.replica, err = replica.New(replica.Options{Engine: o, Poll: s.c.poll, MaxLag: s.c.maxLag, WaitLimit: s.c.waitLimit})
+	s.replica, err = replica.New(replica.Options{Engine: o, Poll: s.c.poll, Idle: s.c.rest, MaxLag: s.c.maxLag, WaitLimit: s.c.waitLimit})
 	return err
 }
 

@@ -65,6 +65,7 @@ func verbs() []verb {
 		twinBootVerb(), twinTierVerb(), twinSleepVerb(), twinCommitsVerb(),
 		twinFrozenVerb(), twinFlushVerb(), twinSwitchVerb(), twinRivalVerb(), twinIdleVerb(), twinCostVerb(),
 		edgeVerb(),
+		replicaConvergesVerb(), replicaLagVerb(), replicaReadsVerb(), replicaStartVerb(), replicaRequestsVerb(), replicaPromotionVerb(),
 	}
 }
 
@@ -88,6 +89,9 @@ func Registry() scenario.Registry {
 		{Name: checkRestored, Doc: "a layer that is restored is, byte for byte, what it was taken of"},
 		{Name: checkCollected, Doc: "behind a collection the bucket holds nothing that the manifest and the records kept do not lead to"},
 		{Name: checkVerified, Doc: "every layer and every record is sound, read from end to end"},
+		{Name: checkConverged, Doc: "at rest a replica has, table by table and database by database, what the writer has"},
+		{Name: checkPrefix, Doc: "what a replica shows is a state that the log had, no older than what it has shown, and nothing that was not sent"},
+		{Name: checkReadOnly, Doc: "a replica asks the bucket for nothing but reads"},
 		{Name: checkClient, Doc: "a real client does what it always does, and nothing fails"},
 		{Name: checkSuite, Doc: "PostgreSQL's own suite ran to its end, and printed here what it prints at PostgreSQL"},
 		{Name: checkSessions, Doc: "sessions leave nothing behind, and keep nobody waiting but who wants what they hold"},
