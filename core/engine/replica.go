@@ -24,6 +24,9 @@ var ErrMoved = errors.New("this replica has moved to a newer layer")
 // ErrStale: a replica could not look for news, and what it has is older than it may be. Ask again, or the writer.
 var ErrStale = errors.New("the replica is older than it may be")
 
+// ErrPaused: somebody has paused a replica's recovery (pg_wal_replay_pause). pg_wal_replay_resume lets it go on.
+var ErrPaused = errors.New("recovery is paused")
+
 // ErrStuck: what a replica was given is no log that can be replayed. It stays where it is.
 var ErrStuck = errors.New("recovery cannot go on")
 
@@ -194,9 +197,6 @@ func (f *follower) follow(o *pglite.ClusterOptions) {
 				return
 			}
 		}
-		if strings.Contains(line, "hot standby is not possible because of insufficient parameter settings") {
-			f.due(ErrRoom)
-		}
 		next(line)
 	}
 }
@@ -224,8 +224,8 @@ func (p watchedPages) Fetch(ctx context.Context, addresses []int64) ([]memfs.Fet
 // feedBytes is how much of the log recovery is given at once: while it replays, no client runs for longer than that takes.
 const feedBytes = 128 << 10
 
-// Feed gives recovery a record of the commit log. It waits where much has not been replayed yet. Errors: ErrStuck, ErrPoisoned, ErrClosed,
-// ErrStarting, wal.ErrCorrupt, the context's.
+// Feed gives recovery a record of the commit log. It waits where much has not been replayed yet. Errors: ErrStuck, ErrPaused, ErrRoom,
+// ErrPoisoned, ErrClosed, ErrStarting, wal.ErrCorrupt, the context's.
 func (r *Replica) Feed(ctx context.Context, rec wal.Record) error {
 	f := r.f
 	for _, op := range rec.Ops {
@@ -281,7 +281,7 @@ func (f *follower) put(ctx context.Context, op wal.Op) error {
 	}
 }
 
-// Settle waits until recovery has replayed everything that it was fed with and that is whole. Errors: those of Feed.
+// Settle waits until recovery has replayed everything that it was fed with and that is whole. Errors: those of Feed, ErrPaused, ErrRoom.
 func (r *Replica) Settle(ctx context.Context) error {
 	f := r.f
 	f.unfed = 0
@@ -307,20 +307,32 @@ func (f *follower) quiet(ctx context.Context, c *pglite.Cluster) error {
 	for {
 		var now pglite.Recovery
 		var err error
+		lacks := false
 		c.Locked(func() {
 			if err = c.Err(); err != nil {
 				return
 			}
-			if now, err = c.Recovery(); err == nil && now.Waits {
+			now, err = c.Recovery()
+			switch {
+			case err != nil:
+			case now.Waits:
 				err = f.rest(c.Data(), pgdata.LSN(now.Replayed))
+			case now.Paused:
+				lacks = c.Lacks()
 			}
 		})
 		if err != nil {
 			return err
 		}
 		f.replayed.Store(now.Replayed)
-		if now.Waits {
+		switch {
+		case now.Waits:
 			return nil
+		case now.Paused && lacks:
+			f.due(ErrRoom)
+			return ErrRoom
+		case now.Paused:
+			return ErrPaused
 		}
 		t := f.e.o.Clock.NewTimer(quietLook)
 		select {

@@ -84,6 +84,7 @@ type Control struct {
 	Checkpoint, Redo LSN
 	Timeline         uint32
 	MaxConnections   int // likewise, as what follows
+	MaxWorkers       int // max_worker_processes
 	MaxLocks         int // max_locks_per_transaction
 	MaxPrepared      int // max_prepared_transactions of the server that wrote it last, or of whose log it recovered
 }
@@ -103,7 +104,7 @@ func ParseControl(b []byte) (Control, error) {
 		System: binary.LittleEndian.Uint64(b[controlSystem:]), State: binary.LittleEndian.Uint32(b[controlState:]),
 		Checkpoint: LSN(binary.LittleEndian.Uint64(b[controlCheckpoint:])), Redo: LSN(binary.LittleEndian.Uint64(b[controlRedo:])),
 		Timeline: binary.LittleEndian.Uint32(b[controlTimeline:]), MaxPrepared: int(int32(binary.LittleEndian.Uint32(b[controlPrepared:]))),
-		MaxConnections: int(int32(binary.LittleEndian.Uint32(b[controlConnections:]))), MaxLocks: int(int32(binary.LittleEndian.Uint32(b[controlLocks:]))),
+		MaxConnections: int(int32(binary.LittleEndian.Uint32(b[controlConnections:]))), MaxWorkers: int(int32(binary.LittleEndian.Uint32(b[controlWorkers:]))), MaxLocks: int(int32(binary.LittleEndian.Uint32(b[controlLocks:]))),
 	}, nil
 }
 

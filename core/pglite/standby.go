@@ -29,10 +29,11 @@ const (
 	promoteFile = "/promote"
 )
 
-// standbySettings are a standby's, whatever else is set: nothing but its host ends its recovery, delays it, or feeds it.
+// standbySettings are a standby's, whatever else is set: nothing but its host ends its recovery, delays it, or feeds it. With wal_log_hints
+// a page on which a reader has set hint bits is not written for that (MarkBufferDirtyHint), so it can be turned away again.
 func standbySettings() map[string]string {
 	return map[string]string{
-		"hot_standby": "on", "restore_command": "", "archive_cleanup_command": "", "recovery_end_command": "", "primary_conninfo": "",
+		"hot_standby": "on", "wal_log_hints": "on", "restore_command": "", "archive_cleanup_command": "", "recovery_end_command": "", "primary_conninfo": "",
 		"primary_slot_name": "", "hot_standby_feedback": "off", "sync_replication_slots": "off", "recovery_min_apply_delay": "0",
 		"recovery_target": "", "recovery_target_lsn": "", "recovery_target_name": "", "recovery_target_time": "", "recovery_target_xid": "",
 		"recovery_target_timeline": "latest", "recovery_target_action": "pause", "wal_retrieve_retry_interval": "5s",
@@ -175,6 +176,17 @@ func (c *Cluster) Recovery() (Recovery, error) {
 		return Recovery{}, errLayout
 	}
 	return r, nil
+}
+
+// Lacks says whether a standby has less room than the log's writer has by now: then its recovery has stopped. It is for who has the lock.
+func (c *Cluster) Lacks() bool {
+	_, control, err := readControl(c.files.data)
+	if err != nil {
+		return false
+	}
+	o := c.o
+	return o.atLeast("max_connections", control.MaxConnections) || o.atLeast("max_prepared_transactions", control.MaxPrepared) ||
+		o.atLeast("max_locks_per_transaction", control.MaxLocks) || o.atLeast("max_worker_processes", control.MaxWorkers)
 }
 
 // Following is a channel that hears whenever a standby's recovery comes to wait; leave must follow.

@@ -229,7 +229,9 @@ func TestReplicaFollowsItsWriter(t *testing.T) {
 		s.open(time.Hour)
 		s.same("behind a hand-over")
 	}
-	for _, sql := range []string{"VACUUM FULL t", "CREATE DATABASE other", "DROP DATABASE other", "ALTER SYSTEM SET random_page_cost = 3.5"} {
+	for _, sql := range []string{
+		"INSERT INTO t SELECT g, sha512(g::text::bytea)::text || sha512((g + 1000000)::text::bytea)::text FROM generate_series(1, 60000) g", "VACUUM FULL t", "CREATE DATABASE other", "DROP DATABASE other", "ALTER SYSTEM SET random_page_cost = 3.5",
+	} {
 		s.write(sql)
 	}
 	s.same("at the end")

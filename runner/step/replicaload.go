@@ -300,6 +300,7 @@ func replicaRequestsVerb() verb {
 			},
 			Metrics: metricDocs(
 				"steady_hour_count", "requests in an hour while somebody asks", "computed_hour_count", "as they are computed: a name for each poll, and two more every ten seconds",
+				"billed_hour_count", "of these, what is charged: a name that is absent is not",
 				"idle_hour_count", "requests in an hour at rest", "steady_hour_usd", "what those cost", "replica_hour_usd", "a replica's hour on Cloud Run with one vCPU and 1 GiB that is always on, and those",
 			),
 		},
@@ -337,7 +338,7 @@ func replicaRequests(ctx context.Context, r *Run, args scenario.Args) error {
 		}
 		r.Progress(r.Cell.Probe+": somebody asks", 0, 0)
 		_ = w.clk.Sleep(ctx, 2*time.Second) // what an opening brings behind its first rows
-		before, began := w.front.Counters().Ops, w.clk.Monotonic()
+		before, began := w.front.Counters(), w.clk.Monotonic()
 		for w.clk.Monotonic() < began+length {
 			if err := w.do(ctx, s, "SELECT 1"); err != nil {
 				return err
@@ -347,22 +348,24 @@ func replicaRequests(ctx context.Context, r *Run, args scenario.Args) error {
 			}
 		}
 		took := w.clk.Monotonic() - began
-		after := w.front.Counters().Ops
-		steady := float64(after.ClassB-before.ClassB) * float64(time.Hour) / float64(took)
+		after := w.front.Counters()
+		hourly := func(n int64) float64 { return float64(n) * float64(time.Hour) / float64(took) }
+		steady, billed := hourly(after.Requests-before.Requests), hourly(after.ClassB-before.ClassB)
 		r.Progress(r.Cell.Probe+": nobody asks", 0, 0)
 		if err := w.clk.Sleep(ctx, args.Duration("rest")+2*args.Duration("poll")); err != nil {
 			return err
 		}
-		resting, began := w.front.Counters().Ops, w.clk.Monotonic()
+		resting, began := w.front.Counters(), w.clk.Monotonic()
 		if err := w.clk.Sleep(ctx, length); err != nil {
 			return err
 		}
-		idle := w.front.Counters().Ops
+		idle := w.front.Counters()
 		r.Metrics.Value("steady_hour_count", steady)
 		r.Metrics.Value("computed_hour_count", float64(time.Hour)/float64(args.Duration("poll"))+2*360)
-		r.Metrics.Value("idle_hour_count", float64(idle.ClassA+idle.ClassB+idle.Delete-resting.ClassA-resting.ClassB-resting.Delete)*float64(time.Hour)/float64(w.clk.Monotonic()-began))
-		r.Metrics.Value("steady_hour_usd", steady*usdClassB)
-		r.Metrics.Value("replica_hour_usd", steady*usdClassB+usdCPUHour+usdGiBHour)
+		r.Metrics.Value("idle_hour_count", float64(idle.Requests-resting.Requests)*float64(time.Hour)/float64(w.clk.Monotonic()-began))
+		r.Metrics.Value("billed_hour_count", billed)
+		r.Metrics.Value("steady_hour_usd", billed*usdClassB)
+		r.Metrics.Value("replica_hour_usd", billed*usdClassB+usdCPUHour+usdGiBHour)
 		wrong := ""
 		if idle.ClassA != before.ClassA || idle.Delete != before.Delete {
 			wrong = fmt.Sprintf("a replica has asked for %d writes or lists, and %d deletes", idle.ClassA-before.ClassA, idle.Delete-before.Delete)

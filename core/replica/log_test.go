@@ -1,0 +1,178 @@
+package replica
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/engine"
+	"blobpglite/core/manifest"
+	"blobpglite/core/wal"
+)
+
+// pretender is somebody who writes to the log what he must not: from a position on, in an epoch.
+func (s *stand) pretender(at wal.Position, epoch uint64) *wal.Log {
+	s.t.Helper()
+	m, _, err := manifest.Load(s.t.Context(), s.all)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	at.Epoch = epoch
+	log, err := wal.NewLog(s.all, at, wal.Options{Epoch: epoch, DatabaseID: m.DatabaseID, Writer: "pretender", Clock: clock.System()})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return log
+}
+
+// applied is the last record that the replica has.
+func (s *stand) applied() wal.Position {
+	l := s.r.current()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.applied
+}
+
+// TestRecordBehindItsFence: what a writer has written that was fenced is not replayed, whenever the replica comes to it.
+func TestRecordBehindItsFence(t *testing.T) {
+	s := newStand(t, nil)
+	s.same("at the beginning")
+	s.writer.Abandon()
+	want := s.read(digest)
+	fence, err := s.pretender(s.applied(), 9).Fence(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.until("the fence is read", func() bool { s.read("SELECT 1"); return s.r.Status().Seq == fence.Seq })
+	if _, err := s.pretender(fence, 8).Append(t.Context(), []wal.Op{{Kind: wal.OpReplace, Path: "/postgresql.auto.conf", Data: []byte("random_page_cost = 9\n")}}); err != nil {
+		t.Fatal(err)
+	}
+	s.until("it stops", func() bool { s.read("SELECT 1"); return s.r.Status().Stopped != "" })
+	if got := s.read(digest) + s.read("SHOW random_page_cost"); got != want+"4" {
+		t.Errorf("it shows %s, and had %s", got, want)
+	}
+}
+
+// TestFenceOfAStalledOpener: a fence that stands where the log was collected leads nowhere. The manifest tells, and the replica moves.
+func TestFenceOfAStalledOpener(t *testing.T) {
+	s := newStand(t, func(o *Options) { o.Poll = time.Minute })
+	if _, err := manifest.SetRetain(t.Context(), s.all, 0, clock.System()); err != nil {
+		t.Fatal(err)
+	}
+	s.same("at the beginning")
+	at := s.applied()
+	for range 3 {
+		s.write("INSERT INTO t VALUES (1, 'y')")
+		if err := s.writer.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.pretender(at, 7).Fence(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.same("behind a dead fence")
+	if st := s.r.Status(); st.Moves == 0 {
+		t.Errorf("it has not moved: %+v", st)
+	}
+}
+
+// TestNobodyGoesBack: the engine that a replica moves to comes as far as the one before, whatever that one has read meanwhile.
+func TestNobodyGoesBack(t *testing.T) {
+	s := newStand(t, nil)
+	s.same("at the beginning")
+	if err := s.writer.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	next, err := s.r.begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.engine.Abandon()
+	s.st.down.Store(true) // it sees nothing of what comes, and the replica does
+	s.write("INSERT INTO t VALUES (1, 'seen')")
+	s.st.down.Store(false)
+	s.same("one that is ahead")
+	l := s.r.current()
+	if err := s.r.overtake(t.Context(), next, l); err != nil {
+		t.Fatal(err)
+	}
+	if next.engine.Position() < l.engine.Position() {
+		t.Errorf("the next one is at %x, the one before at %x", next.engine.Position(), l.engine.Position())
+	}
+}
+
+// TestMoreRoomThanBefore: a writer with more connections than the replica has been started for.
+func TestMoreRoomThanBefore(t *testing.T) {
+	s := newStand(t, nil)
+	s.same("at the beginning")
+	s.writer.Abandon()
+	e, err := engine.Open(t.Context(), engine.Options{
+		Runtime: runtime, Store: s.all, MaxClients: 300, Process: "one", RestoreBudget: -1, LeaseTTL: 500 * time.Millisecond, AcquireTimeout: time.Minute,
+		Settings: map[string]string{"max_prepared_transactions": "10"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Abandon()
+	s.writer = e
+	s.write("INSERT INTO t VALUES (1, 'x')")
+	s.until("it moves", func() bool { s.read("SELECT 1"); return s.r.Status().Moves == 1 })
+	s.same("with more room")
+	if got := s.read("SHOW max_connections"); got != "311" {
+		t.Errorf("max_connections is %s", got)
+	}
+}
+
+// TestPausedReplay: PostgreSQL's own pause holds it where it is, and it says so.
+func TestPausedReplay(t *testing.T) {
+	s := newStand(t, nil)
+	s.same("at the beginning")
+	want := s.read(digest)
+	s.read("SELECT pg_wal_replay_pause()")
+	s.write("INSERT INTO t VALUES (1, 'x')")
+	s.until("it says so", func() bool { s.read("SELECT 1"); return strings.Contains(s.r.Status().Trouble, "paused") })
+	if got := s.read(digest); got != want {
+		t.Errorf("it shows %s, and had %s", got, want)
+	}
+	s.read("SELECT pg_wal_replay_resume()")
+	s.same("behind it")
+}
+
+// TestCrowdedCache: what a replica has replayed is in no layer, and leaves no room in its cache. It moves when there is a newer one, and
+// the writer's pages that it has not in memory it fetches.
+func TestCrowdedCache(t *testing.T) {
+	s := newStand(t, func(o *Options) { o.Engine.Cache = engine.LeastCache })
+	s.write("INSERT INTO t SELECT g, repeat(md5(g::text), 20) FROM generate_series(1, 100000) g")
+	if err := s.writer.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.same("at the beginning")
+	if c := s.engine().Stats().Cache; c.Unsettled > 1<<20 { // hint bits
+		t.Errorf("a reader has changed %d bytes of pages", c.Unsettled)
+	}
+	s.write("UPDATE t SET b = repeat(md5(b), 20) WHERE a % 2 = 0")
+	s.same("behind an update of much")
+	s.until("it is crowded", func() bool { s.read("SELECT 1"); return s.engine().Stats().Cache.Unsettled > engine.LeastCache/4 })
+	if err := s.writer.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.until("it moves", func() bool { s.read("SELECT 1"); return s.r.Status().Moves > 0 })
+	s.same("at the newer layer")
+	s.until("it keeps its budget", func() bool { c := s.engine().Stats().Cache; return c.Resident > 0 && c.Resident <= c.Budget })
+}
+
+var errTest = errors.New("a test")
+
+// TestEndOfTheEngine: who waits hears of the end.
+func TestEndOfTheEngine(t *testing.T) {
+	s := newStand(t, func(o *Options) { o.Poll, o.WaitLimit = time.Minute, time.Minute })
+	e := s.engine()
+	waited := make(chan error, 1)
+	go func() { waited <- e.Await(t.Context(), 1<<60) }()
+	s.r.End(errTest)
+	if err := <-waited; !errors.Is(err, engine.ErrMoved) || !errors.Is(err, errTest) {
+		t.Errorf("it hears %v", err)
+	}
+}
