@@ -93,32 +93,6 @@ type Cluster struct {
 	done        chan struct{}
 }
 
-// clusterCounts are what ClusterStats tells.
-type clusterCounts struct {
-	spawns, spawnTime, yields, lent, handedOver, signals, checkpoints, fetches, fetchTime atomic.Int64
-}
-
-// ClusterStats counts what a cluster did since it was started.
-type ClusterStats struct {
-	Processes   map[string]int // that there are, by kind
-	Queued      map[string]int // of them, those that wait for the lock
-	Running     string         // the kind of the one that has it; empty: none
-	Spawned     int64          // processes that were started
-	SpawnTime   time.Duration  // what starting them took, until they could run
-	Switches    int64          // the lock went from one process to another
-	Yields      int64          // a process that had run for long let others run
-	Lent        int64          // a process ran on its client's goroutine: see Conn.Run
-	HandedOver  int64          // of these times, those in which it went on without
-	Waits       int64          // a process had to wait for the lock
-	Waited      time.Duration  // how long
-	Signals     int64
-	Checkpoints int64         // that somebody asked for
-	Checked     bool          // the compiled code checks the bounds of each load and store: see Runtime.Checked
-	Fetching    int           // processes that wait for bytes of files that are away
-	Fetches     int64         // how often one had to
-	FetchTime   time.Duration // how long
-}
-
 // timestampEpoch is where PostgreSQL counts microseconds from.
 var timestampEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
@@ -577,25 +551,4 @@ func (c *Cluster) TransactionAge() (age uint32) {
 		}
 	})
 	return age
-}
-
-// Stats counts.
-func (c *Cluster) Stats() ClusterStats {
-	s := ClusterStats{
-		Processes: map[string]int{}, Queued: map[string]int{}, Spawned: c.stats.spawns.Load(), SpawnTime: time.Duration(c.stats.spawnTime.Load()),
-		Switches: c.lock.switches.Load(), Yields: c.stats.yields.Load(), Waits: c.lock.waits.Load(), Waited: time.Duration(c.lock.waited.Load()),
-		Signals: c.stats.signals.Load(), Checkpoints: c.stats.checkpoints.Load(), Checked: !c.rt.unchecked(),
-		Lent: c.stats.lent.Load(), HandedOver: c.stats.handedOver.Load(),
-		Fetching: int(c.fetching.Load()), Fetches: c.stats.fetches.Load(), FetchTime: time.Duration(c.stats.fetchTime.Load()),
-	}
-	for _, p := range c.Processes() {
-		s.Processes[p.kind]++
-		if p.queued.Load() {
-			s.Queued[p.kind]++
-		}
-	}
-	if p := c.lock.current.Load(); p != nil {
-		s.Running = p.kind
-	}
-	return s
 }

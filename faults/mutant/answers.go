@@ -11,7 +11,7 @@ func answerMutants() []Mutant {
 	)
 	return []Mutant{
 		{
-			Name: "answer-before-durable", Invariant: durable, File: modeFile, Plan: tests + "TestAnswersWaitForWhatTheyTellOf",
+			Name: "answer-before-durable", Invariant: durable, File: settleFile, Plan: tests + "TestAnswersWaitForWhatTheyTellOf",
 			Doc: "the answer of a commit leaves before its place in the log is durable",
 			Old: "\tif m.log.isDurable(place) {\n", New: "\tif m.log.isDurable(place) || at.wrote() {\n",
 		},

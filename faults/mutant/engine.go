@@ -12,6 +12,7 @@ import (
 const (
 	captureFile = "core/engine/capture.go"
 	modeFile    = "core/engine/logmode.go"
+	settleFile  = "core/engine/logsettle.go"
 	compactFile = "core/engine/compact.go"
 	startFile   = "core/pglite/start.go"
 )
@@ -51,7 +52,7 @@ func EngineMutants() []Mutant {
 			Old: `"wal_recycle": "off"`, New: `"wal_recycle": "on", "min_wal_size": "200MB", "max_wal_size": "300MB"`,
 		},
 		{
-			Name: "ack-before-put", Invariant: durable, File: modeFile, Plan: "e2b.1",
+			Name: "ack-before-put", Invariant: durable, File: settleFile, Plan: "e2b.1",
 			Doc: "an answer leaves while the record is on its way",
 			Old: "\tif m.log.isDurable(place) {\n\t\treturn nil\n\t}\n\treturn func",
 			New: "\tif !m.log.isDurable(place) {\n\t\tm.background.Go(func() { _ = m.log.wait(m.ctx, place) })\n\t}\n\tif m.log != nil {\n\t\treturn nil\n\t}\n\treturn func",

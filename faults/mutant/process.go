@@ -82,8 +82,8 @@ func processMutants() []Mutant {
 		{
 			Name: "no-pins", Invariant: host, File: forkFile, Plan: tests + "TestPinnedSettings",
 			Doc: "settings on which durability rests may be changed",
-			Old: "	in.pinSettings()\n	rules, err",
-			New: "	rules, err",
+			Old: "	in.pinSettings()\n	in.definePosition()\n",
+			New: "	in.definePosition()\n",
 		},
 		{
 			Name: "no-beat", Invariant: host, File: "core/pglite/lock.go", Plan: tests + "TestStatementsLetGoWork",

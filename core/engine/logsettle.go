@@ -1,0 +1,78 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"blobpglite/core/wal"
+)
+
+// settle waits for what an answer tells of. What waits for nothing is proved to be fresh: by the lease, or by the bucket.
+func (m *logMode) settle(ctx context.Context, at mark) (committed bool, err error) {
+	wait := m.awaited(at)
+	switch {
+	case m.o.ReadMode == ReadStrict:
+		err = m.proved(ctx, wait)
+	case wait == nil:
+		err = m.begin(ctx)
+	default:
+		err = wait(ctx)
+	}
+	return at.wrote() && (wait != nil || m.o.Durability == Strict), err
+}
+
+// settled says that settle and throttle would not wait: the answer tells of nothing, or of what is durable.
+func (m *logMode) settled(at mark) bool {
+	return m.o.ReadMode != ReadStrict && m.o.Durability == Strict && m.log.isDurable(at.place()) && !m.compacting.Load()
+}
+
+// awaited is what the durability makes an answer wait for; nil: nothing.
+func (m *logMode) awaited(at mark) func(context.Context) error {
+	place := at.place()
+	switch m.o.Durability {
+	case Interval:
+		return m.interval()
+	case Sleep:
+		m.sleep()
+		return nil
+	}
+	if m.log.isDurable(place) {
+		return nil
+	}
+	return func(ctx context.Context) error { return m.log.wait(ctx, place) }
+}
+
+// errUnproved: in read mode strict, the bucket could not be asked whether this writer still is one. The statement has run,
+// and nothing was lost: ask again.
+var errUnproved = errors.New("it could not be proved that no other writer has the database")
+
+// proved waits, and proves that nobody had taken over when the statement had run. It does so also where a record is awaited, for
+// that may have been on its way before the statement read what it read. Beside it, a look takes no longer.
+func (m *logMode) proved(ctx context.Context, wait func(context.Context) error) error {
+	if wait == nil {
+		return m.unfenced(ctx)
+	}
+	looked := make(chan error, 1)
+	go func() { looked <- m.unfenced(ctx) }()
+	err := wait(ctx)
+	look := <-looked
+	switch {
+	case err != nil:
+		return err
+	case errors.Is(look, errUnproved): // what was committed is durable: the client must not simply try again
+		return fmt.Errorf("%w: %w", ErrUnknown, look)
+	}
+	return look
+}
+
+// unfenced proves that nobody had taken over when it was called.
+func (m *logMode) unfenced(ctx context.Context) error {
+	o := m.opened
+	tail, settled := m.log.settled()
+	err := wal.Unfenced(ctx, m.o.Store, tail, settled, o.Manifest.DatabaseID, o.Epoch)
+	if err == nil || errors.Is(err, wal.ErrFenced) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errUnproved, err)
+}
