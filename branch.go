@@ -1,0 +1,59 @@
+package blobpglite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"blobpglite/core/engine"
+	"blobpglite/core/store/location"
+)
+
+// Branch copies the database at one URL to an empty place, as a database of its own, and returns its id. It reads beside a writer: no
+// lease is taken, nobody is disturbed, nothing is written at the source. Everything is copied through this process, in memory. Errors: those of Open,
+// ErrNoDatabase, ErrNotEmpty.
+func Branch(ctx context.Context, from, to string) (id string, err error) {
+	return Options{}.Branch(ctx, from, to)
+}
+
+// Branch is the function Branch, with options: At for an earlier state (ErrBeyondRetention), Endpoint, Name, Clock.
+func (o Options) Branch(ctx context.Context, from, to string) (id string, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("branch %s to %s: %w", from, to, err)
+		}
+	}()
+	if err := o.fill(); err != nil {
+		return "", err
+	}
+	source, err := location.Parse(from)
+	if err != nil {
+		return "", err
+	}
+	target, err := location.Parse(to)
+	if err != nil {
+		return "", err
+	}
+	if source.Overlaps(target) {
+		return "", fmt.Errorf("%w: one of the two holds the other", ErrNested)
+	}
+	in, err := o.place(ctx, from, false)
+	if err != nil {
+		return "", absent(err)
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	at := engine.Latest()
+	if !o.At.IsZero() {
+		at = engine.At{Time: o.At}
+	}
+	restored, err := engine.Restore(ctx, in, at, o.Clock)
+	if err != nil {
+		return "", err
+	}
+	out, err := o.place(ctx, to, true)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	return engine.NewDatabase(ctx, out, restored, o.Name, o.Clock)
+}

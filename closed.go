@@ -1,0 +1,16 @@
+package blobpglite
+
+import (
+	"context"
+	"database/sql/driver"
+)
+
+// closedConnector is that of a DB that was never opened.
+type closedConnector struct{}
+
+func (closedConnector) Connect(context.Context) (driver.Conn, error) { return nil, ErrClosed }
+func (closedConnector) Driver() driver.Driver                        { return closedDriver{} }
+
+type closedDriver struct{}
+
+func (closedDriver) Open(string) (driver.Conn, error) { return nil, ErrClosed }

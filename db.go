@@ -1,0 +1,252 @@
+package blobpglite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"blobpglite/core/engine"
+	"blobpglite/core/keeper"
+	"blobpglite/core/pglite"
+	"blobpglite/core/store"
+	"blobpglite/core/store/location"
+	"blobpglite/core/store/mem"
+)
+
+// memURL is a database in memory.
+const memURL = "mem:"
+
+// DB is an open database. Make one with Open; its methods may be called from any goroutine. The zero value is a closed one.
+type DB struct {
+	keeper  *keeper.Keeper // nil: it was never opened
+	pool    *pgxpool.Pool
+	store   location.Store  // nil: in memory
+	runtime *pglite.Runtime // its own; nil: it is somebody else's
+	closed  atomic.Bool
+
+	mu  sync.Mutex
+	sql *sql.DB
+}
+
+// Open opens the database at a URL (see the package's documentation), and makes it if there is none there. It waits until PostgreSQL
+// serves. Errors: ErrInvalid, ErrLocked, ErrDenied, ErrUnavailable, ErrNested, ErrNotEmpty, ErrVersion, ErrCorrupt, ctx's. Nothing is
+// left running after an error.
+func Open(ctx context.Context, url string) (*DB, error) { return Options{}.Open(ctx, url) }
+
+// Open is the function Open, with options.
+func (o Options) Open(ctx context.Context, url string) (_ *DB, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("open %s: %w", url, err)
+		}
+	}()
+	if err := o.fill(); err != nil {
+		return nil, err
+	}
+	db := &DB{}
+	defer func() {
+		if err != nil {
+			// What has begun ends at once: the keeper gives an opening up.
+			err = errors.Join(err, db.Close(context.WithoutCancel(ctx)))
+		}
+	}()
+	var st store.Store
+	if url == memURL {
+		if !o.At.IsZero() || o.NoCreate {
+			return nil, fmt.Errorf("%w: a database in memory is always new: At and NoCreate are of no use", ErrInvalid)
+		}
+		st = mem.New(mem.Options{Clock: o.Clock})
+	} else {
+		if db.store, err = o.place(ctx, url, !o.NoCreate && o.At.IsZero()); err != nil {
+			return nil, absent(err)
+		}
+		st = db.store
+	}
+	if err := db.begin(ctx, &o, st); err != nil {
+		return nil, err
+	}
+	if _, err := db.keeper.Engine(ctx); err != nil {
+		return nil, err
+	}
+	return db, nil
+}
+
+// absent: a folder that holds no store holds no database.
+func absent(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("%w: %w", ErrNoDatabase, err)
+	}
+	return err
+}
+
+// begin makes everything but the engine.
+func (db *DB) begin(ctx context.Context, o *Options, st store.Store) (err error) {
+	rt := (*pglite.Runtime)(nil)
+	if o.Runtime != nil {
+		rt = o.Runtime.rt
+	} else {
+		own, err := NewRuntime(ctx, o.Extensions...)
+		if err != nil {
+			return err
+		}
+		rt, db.runtime = own.rt, own.rt
+	}
+	options := o.engine(rt, st)
+	db.keeper, err = keeper.New(keeper.Options{Clock: o.Clock, Logger: o.Logger, Open: func(ctx context.Context) (*engine.Engine, error) {
+		if !o.At.IsZero() {
+			return engine.OpenAt(ctx, options, engine.At{Time: o.At})
+		}
+		return engine.Open(ctx, options)
+	}})
+	if err != nil {
+		return err
+	}
+	db.pool, err = db.newPool(o)
+	return err
+}
+
+// engine are the engine's options.
+func (o *Options) engine(rt *pglite.Runtime, st store.Store) engine.Options {
+	e := engine.Options{
+		Runtime: rt, Store: st, Create: !o.NoCreate,
+		Durability: o.Durability, FlushInterval: o.FlushInterval, IdleFlush: o.IdleFlush, Retain: o.Retain,
+		LeaseTTL: o.LeaseTTL, AcquireTimeout: o.AcquireTimeout, Writer: o.Name, Process: store.NewWriteID(),
+		MaxClients: o.MaxConns + dialled, MaxBytes: o.MaxBytes, MemoryLimit: o.MemoryLimit, Cache: o.Cache,
+		Settings: o.Settings, StatementTimeout: o.StatementTimeout, Clock: o.Clock, Logger: o.Logger,
+	}
+	if p, ok := st.(location.Store); ok {
+		e.BeforeCreate = p.Probe // does the store keep its promises? Asked once, before a database is made
+	}
+	return e
+}
+
+// newPool makes the pool, without a connection. What the environment says of PostgreSQL (PGHOST, PGOPTIONS, ...) is of other servers.
+func (db *DB) newPool(o *Options) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig("host=blobpglite port=5432 user=u dbname=d sslmode=disable connect_timeout=0")
+	if err != nil {
+		return nil, fmt.Errorf("make the pool: %w; the environment's PGSERVICE, PGPASSFILE and the like are read, and must make sense", err)
+	}
+	c := &config.ConnConfig.Config
+	c.User, c.Database, c.Password, c.Fallbacks = o.User, o.Database, "", nil
+	c.RuntimeParams = map[string]string{"application_name": o.Name}
+	c.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
+	c.DialFunc = db.Dial
+	config.MaxConns = int32(o.MaxConns)
+	config.MinConns, config.MinIdleConns = 0, 0
+	return pgxpool.NewWithConfig(context.Background(), config)
+}
+
+// Dial opens a connection to a process of PostgreSQL, which expects a start-up packet next: for drivers other than pgx, and proxies. Its form
+// is that of a driver's dial function; network and address mean nothing. If the database was taken over, or a commit's
+// outcome was unknown, it is opened again first. Errors: ErrClosed, those of Open.
+func (db *DB) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	if db.keeper == nil || db.closed.Load() {
+		return nil, ErrClosed
+	}
+	e, err := db.keeper.Engine(ctx)
+	if errors.Is(err, keeper.ErrClosed) {
+		return nil, ErrClosed
+	}
+	if err != nil {
+		return nil, err
+	}
+	conn, err := e.Dial(ctx, pglite.ConnectOptions{Trusted: true})
+	if errors.Is(err, engine.ErrClosed) {
+		return nil, fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
+}
+
+// Pool is the database as a pool of pgx. It belongs to the DB: do not close it.
+func (db *DB) Pool() *pgxpool.Pool {
+	if db.pool != nil {
+		return db.pool
+	}
+	config, err := pgxpool.ParseConfig("host=blobpglite")
+	if err != nil {
+		return nil // what the environment says makes no sense
+	}
+	config.ConnConfig.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, ErrClosed }
+	pool, err := pgxpool.NewWithConfig(context.Background(), config)
+	if err == nil {
+		pool.Close()
+	}
+	return pool
+}
+
+// SQL is the database for database/sql, over the same pool. It is always the same *sql.DB and belongs to the DB: do not close it.
+// What it gives after Close fails.
+func (db *DB) SQL() *sql.DB {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.sql == nil {
+		if db.pool == nil {
+			db.sql = sql.OpenDB(closedConnector{})
+		} else {
+			db.sql = stdlib.OpenDBFromPool(db.pool)
+		}
+		if db.closed.Load() || db.pool == nil {
+			_ = db.sql.Close()
+		}
+	}
+	return db.sql
+}
+
+// Close waits until the connections of SQL and Pool are given back, makes everything durable, gives the lease back so that the next
+// writer need not wait, and ends PostgreSQL. When ctx ends, what still runs is ended too, and the error says so: with Strict nothing that
+// was acknowledged is lost, with Interval and Sleep what was not durable yet is; the lease may have to run out. A second Close does
+// nothing.
+func (db *DB) Close(ctx context.Context) error {
+	if db.closed.Swap(true) {
+		return nil
+	}
+	var errs []error
+	db.mu.Lock()
+	if db.sql != nil {
+		errs = append(errs, db.sql.Close())
+	}
+	db.mu.Unlock()
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		if db.pool != nil {
+			db.pool.Close()
+		}
+	}()
+	select {
+	case <-drained:
+	case <-ctx.Done():
+	}
+	if db.keeper != nil {
+		if err := db.keeper.Close(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("close the database: %w", err))
+		}
+	}
+	if err := ctx.Err(); err != nil && len(errs) == 0 {
+		select {
+		case <-drained: // all went well, just in time
+		default:
+			errs = append(errs, fmt.Errorf("close the database: what still ran was ended: %w", err))
+		}
+	}
+	if db.runtime != nil {
+		errs = append(errs, db.runtime.Close())
+	}
+	if db.store != nil {
+		errs = append(errs, db.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+var _ pgconn.DialFunc = (*DB)(nil).Dial

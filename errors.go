@@ -1,0 +1,46 @@
+package blobpglite
+
+import (
+	"errors"
+
+	"blobpglite/core/engine"
+	"blobpglite/core/lease"
+	"blobpglite/core/store"
+	"blobpglite/core/takeover"
+)
+
+// Errors, each with what to do about it. Compare with errors.Is; they come through database/sql and pgx, too. An error of SQL is a
+// *pgconn.PgError as ever.
+var (
+	// ErrLocked: another writer holds the lease. The error is a *LockedError: it says who, and until when. Wait, or close that one.
+	ErrLocked = lease.ErrLocked
+	// ErrTakenOver: another writer has taken the database over. Everything acknowledged is safe. The next connection opens it again,
+	// which waits for that writer's lease.
+	ErrTakenOver = engine.ErrFenced
+	// ErrUnknown: nobody knows whether the commit is durable, for the store did not answer in time. Read before trying again; the next
+	// connection opens the database again.
+	ErrUnknown = store.ErrUnknown
+	// ErrUnavailable: the store gave no usable answer within the retries. Nothing was changed; try again later.
+	ErrUnavailable = store.ErrUnavailable
+	// ErrDenied: credentials, permissions or the bucket are missing. A person has to act; the message says how.
+	ErrDenied = store.ErrDenied
+	// ErrInvalid: the URL or an option makes no sense. The message says what to write.
+	ErrInvalid = store.ErrInvalid
+	// ErrNoDatabase: there is none there, and Options.NoCreate or Options.At asked for one.
+	ErrNoDatabase = engine.ErrNoDatabase
+	// ErrNested: the prefix lies inside another database's, or around one. Name another one. (A folder inside another store's is ErrInvalid.)
+	ErrNested = takeover.ErrNested
+	// ErrNotEmpty: something that is no database lies there already. Name another place.
+	ErrNotEmpty = takeover.ErrNotEmpty
+	// ErrBeyondRetention: the state that Options.At names is older than what is kept, or has not come yet. The error says what is.
+	ErrBeyondRetention = takeover.ErrOutOfReach
+	// ErrVersion: the database belongs to another major version of PostgreSQL, or was written by a newer version of this package.
+	ErrVersion = engine.ErrVersion
+	// ErrCorrupt: an object is not what was written. Do not write there; `pgserve verify` names what is damaged.
+	ErrCorrupt = store.ErrCorrupt
+	// ErrClosed: the DB was closed, or never opened.
+	ErrClosed = errors.New("the database is closed")
+)
+
+// LockedError says who has the database, and until when.
+type LockedError = lease.LockedError
