@@ -8,10 +8,8 @@ import (
 	"os"
 	"time"
 
-	"blobpglite/core/base"
 	"blobpglite/core/clock"
 	"blobpglite/core/gc"
-	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
 	"blobpglite/core/store"
 	"blobpglite/core/store/location"
@@ -41,6 +39,9 @@ func verify(ctx context.Context, c *config, _ []string, out io.Writer) error {
 				fmt.Fprintln(os.Stderr, step, "...")
 			}
 		}})
+		if c.json {
+			return verifyJSON(report, err, out)
+		}
 		if errors.Is(err, store.ErrNotFound) && report.DatabaseID == "" {
 			return noManifest(ctx, c, st, out)
 		}
@@ -96,80 +97,6 @@ func adopt(ctx context.Context, c *config, _ []string, out io.Writer) error {
 		fmt.Fprintln(out, "adopted; states before the layer can not be restored any more")
 		return nil
 	})
-}
-
-// printUse tells what is stored for the layers, which share it, and how much of that the newest one uses.
-func printUse(ctx context.Context, st store.Store, m manifest.Manifest, out io.Writer) {
-	segments := map[string]bool{}
-	var newest base.Use
-	for _, l := range m.Layers {
-		layer, err := base.ReadIndex(ctx, st, l.Key)
-		if err != nil { // it may have been replaced since
-			fmt.Fprintf(out, "segments   not known: %v\n", err)
-			return
-		}
-		for _, key := range layer.Objects() {
-			segments[key] = true
-		}
-		newest = layer.Use()
-	}
-	if newest.Chunks > 0 {
-		fmt.Fprintf(out, "segments   %d for all layers; the newest needs %d, and uses %.0f %% of what they hold\n",
-			len(segments), newest.Segments, 100*float64(newest.LiveChunks)/float64(newest.Chunks))
-	}
-}
-
-// status tells what is there, by reading manifest, lease and the layers' indexes.
-func status(ctx context.Context, c *config, _ []string, out io.Writer) error {
-	return withStore(ctx, c, func(st store.Store) error {
-		m, _, err := manifest.Load(ctx, st)
-		if errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("no database in %s, or one that has lost its manifest: pgserve verify looks", c.bucket)
-		}
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(out, "database   %s, PostgreSQL %s\nmanifest   epoch %d by %s, log from record %d\n", m.DatabaseID, m.Postgres, m.Epoch, m.Writer, m.WalStart)
-		fmt.Fprintf(out, "kept       %s\n", keptText(m))
-		for _, l := range m.Layers {
-			fmt.Fprintf(out, "layer      %s: up to record %d, %d bytes, %d stored\n", l.Key, l.Seq, l.RawBytes, l.StoredBytes)
-		}
-		printUse(ctx, st, m, out)
-		fmt.Fprintln(out, "not kept   rows of unlogged and temporary tables: they end with the process that has the database open")
-		o, err := st.Get(ctx, lease.Key)
-		if errors.Is(err, store.ErrNotFound) {
-			fmt.Fprintln(out, "lease      never taken")
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		s, err := lease.Decode(o.Body)
-		switch {
-		case errors.Is(err, lease.ErrCorrupt):
-			fmt.Fprintf(out, "lease      free: %v; the next writer replaces it\n", err)
-		case err != nil:
-			return err
-		case s.Holder == "":
-			fmt.Fprintln(out, "lease      free")
-		case clock.System().Now().Before(s.Expires):
-			fmt.Fprintf(out, "lease      held by %s (%s) until %s\n", s.Holder, s.Address, s.Expires.Format(time.RFC3339))
-		default:
-			fmt.Fprintf(out, "lease      run out at %s, last held by %s\n", s.Expires.Format(time.RFC3339), s.Holder)
-		}
-		return nil
-	})
-}
-
-// keptText says how far back earlier states are kept.
-func keptText(m manifest.Manifest) string {
-	switch d, said := m.Retain(); {
-	case said && d > 0:
-		return "earlier states of the last " + d.String()
-	case said:
-		return "the present only"
-	}
-	return "the present only; nothing was said of earlier states yet"
 }
 
 // retain says how far back earlier states are kept.

@@ -62,6 +62,7 @@ type config struct {
 	logLevel string
 
 	atState, output string // of commands that copy
+	json            bool   // of commands that tell
 	database        string // of dump
 	force           bool
 
@@ -347,23 +348,6 @@ func versionText() string {
 		text += " " + info.GoVersion
 	}
 	return text
-}
-
-func help(f *flag.FlagSet, cmd command, w io.Writer) {
-	fmt.Fprintf(w, "pgserve: PostgreSQL whose durable home is one prefix of one bucket.\n\n")
-	for _, c := range commands() {
-		fmt.Fprintf(w, "  pgserve %-34s %s\n", strings.TrimSpace(c.name+" [flags] "+c.usage), c.doc)
-	}
-	fmt.Fprintf(w, "\nEach flag can be set in the environment too: -idle-flush as %sIDLE_FLUSH.\n\nFlags of pgserve %s:\n", envPrefix, cmd.name)
-	shown := flag.NewFlagSet("", flag.ContinueOnError)
-	shown.SetOutput(w)
-	f.VisitAll(func(fl *flag.Flag) {
-		if _, ok := fl.Value.(goneFlag); !ok {
-			shown.Var(fl.Value, fl.Name, fl.Usage)
-			shown.Lookup(fl.Name).DefValue = fl.DefValue
-		}
-	})
-	shown.PrintDefaults()
 }
 
 // open opens the store.

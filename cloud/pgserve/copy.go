@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"time"
 
@@ -51,7 +52,10 @@ func withFiles(ctx context.Context, c *config, f func(engine.Restored) error) er
 		return err
 	}
 	return withStore(ctx, c, func(st store.Store) error {
-		r, err := engine.Restore(ctx, st, at, clock.System())
+		read := store.Count(st)
+		done := tellProgress(ctx, read, clock.System(), os.Stderr)
+		r, err := engine.Restore(ctx, read, at, clock.System())
+		done()
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@
 //	psql -h 127.0.0.1 -p 5432 -U postgres                      then connect
 //	pgserve verify -bucket gs://name/prefix                    look after it: verify, status, gc, retain, adopt
 //	pgserve dump -bucket gs://name/prefix > all.sql            leave, or copy: dump, restore-to, branch
+//	source <(pgserve completion bash)                          completes commands and flags
 //
 // Every flag can be given in the environment: -idle-flush as PGSERVE_IDLE_FLUSH. A flag on the command line wins.
 //
@@ -76,8 +77,8 @@ func commands() []command {
 		{doc: "serve clients", run: serve},
 		{name: setUpCommand, doc: "fetch, compile and make what a start needs, and end: for an image of a container", run: setUp},
 		{name: "verify-install", doc: "hash all that a start reads of the cache, compiled code included; a start itself looks at sizes, and at the sums of what it opens", run: verifyInstall},
-		{name: "verify", doc: "check the whole prefix: manifest, layers, log; says up to which record it is sound; changes nothing", run: verify},
-		{name: "status", doc: "what is in the prefix, and who writes there", run: status},
+		{name: "verify", doc: "check the whole prefix: manifest, layers, log; says up to which record it is sound; changes nothing", flags: (*config).jsonFlag, run: verify},
+		{name: "status", doc: "what is in the prefix, and who writes there", flags: (*config).jsonFlag, run: status},
 		{name: "gc", doc: "delete what nothing reaches; needs the lease", run: collect},
 		{name: "adopt", doc: "go on with a database whose manifest is lost, from its newest layer and the log behind it; verify says what that is. Needs the lease",
 			flags: (*config).retainFlag, run: adopt},
@@ -87,6 +88,7 @@ func commands() []command {
 		{name: "dump", usage: "[-- flags of pg_dump]", many: true, doc: "write the database as SQL by pg_dump itself, beside a writer, without a lease", flags: (*config).dumpFlags, run: dump},
 		{name: "restore-to", usage: "FILE.tar", doc: "write the data directory as a tar archive; likewise", flags: (*config).restoreFlags, run: restoreTo},
 		{name: "branch", usage: "gs://name/prefix2 or file:///folder2", doc: "copy the database to an empty prefix or folder, as one of its own; likewise", flags: (*config).atFlag, run: branch},
+		{name: completionCommand, usage: "bash, zsh or fish", doc: "print a script that completes commands and flags in that shell", run: completion},
 	}
 }
 

@@ -202,6 +202,7 @@ func (s *service) server() (*pgwire.Server, error) {
 // listen opens the doors.
 func (s *service) listen(ctx context.Context, out io.Writer) error {
 	c := s.c
+	wire, web := "", "" // where clients get in
 	if c.listen != "" {
 		l, err := listenOn(c.listen, c.password != "", "-password")
 		if err != nil {
@@ -209,6 +210,7 @@ func (s *service) listen(ctx context.Context, out io.Writer) error {
 		}
 		s.servePG(ctx, l)
 		fmt.Fprintf(out, "postgres  %s\n", l.Addr())
+		wire = l.Addr().String()
 		if c.password == "" {
 			c.log.Warn("no password is set: everybody on this machine may connect, as any user")
 		}
@@ -232,6 +234,10 @@ func (s *service) listen(ctx context.Context, out io.Writer) error {
 			}
 		}()
 		fmt.Fprintf(out, "http      %s\n", l.Addr())
+		web = l.Addr().String()
+	}
+	if os.Getenv("K_SERVICE") == "" { // there nobody reads it
+		s.c.greet(out, wire, web)
 	}
 	return nil
 }

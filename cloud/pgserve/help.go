@@ -1,0 +1,74 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// group is what flags are for.
+type group struct {
+	title string
+	flags []string
+}
+
+// groups hold each flag of every command, once.
+func groups() []group {
+	return []group{
+		{"where the database is", []string{"bucket", "store", "endpoint"}},
+		{"who may connect, and where", []string{"listen", "socket", "http", "http-host", "password", "token", "tls-cert", "tls-key", "require-tls"}},
+		{"how many", []string{"max-clients", "max-requests", "http-sessions"}},
+		{"what an answer means", []string{"durability", "flush-interval", "idle-flush", "answers", "read-mode"}},
+		{"the writer's lease", []string{"lease-ttl", "acquire-timeout"}},
+		{"earlier states, and the time a restore takes", []string{"retain", "restore-budget", "at"}},
+		{"memory, size and time", []string{"cache", "memory-limit", "disk-limit", "statement-timeout"}},
+		{"PostgreSQL", []string{"set", "extension"}},
+		{"replicas", []string{"replica", "poll", "max-lag", "wait-limit", "rest", "announce"}},
+		{"the process", []string{"wake", "grace", "log", "version"}},
+		{"output", []string{"json", "o", "force", "db"}},
+	}
+}
+
+// examples are what people do first.
+func examples() []string {
+	return []string{
+		"pgserve                                             a database in memory, to try it",
+		"pgserve -bucket file:///home/me/notes               one that stays, in a folder",
+		"pgserve -bucket gs://name/prefix -password secret   one in a bucket",
+		"pgserve status -bucket gs://name/prefix -json       what is there, for a program",
+		"pgserve dump -bucket gs://name/prefix -o all.sql    leave: SQL for any PostgreSQL",
+		"pgserve dump -at 2026-01-31T15:04:05Z -bucket ...   as it was then",
+		"source <(pgserve completion bash)                   complete commands and flags",
+	}
+}
+
+// help is -help: the commands, examples, and the command's flags by what they are for.
+func help(f *flag.FlagSet, cmd command, w io.Writer) {
+	fmt.Fprint(w, "pgserve: PostgreSQL whose durable home is one prefix of one bucket.\n\n")
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  pgserve %-42s %s\n", strings.TrimSpace(c.name+" [flags] "+c.usage), c.doc)
+	}
+	fmt.Fprint(w, "\nExamples:\n\n")
+	for _, e := range examples() {
+		fmt.Fprintf(w, "  %s\n", e)
+	}
+	fmt.Fprintf(w, "\nFlags of %s. Each can be set in the environment too: -idle-flush as %sIDLE_FLUSH.\n", strings.TrimSpace("pgserve "+cmd.name), envPrefix)
+	for _, g := range groups() {
+		shown := flag.NewFlagSet("", flag.ContinueOnError)
+		shown.SetOutput(w)
+		any := false
+		f.VisitAll(func(fl *flag.Flag) {
+			if slices.Contains(g.flags, fl.Name) {
+				shown.Var(fl.Value, fl.Name, fl.Usage)
+				shown.Lookup(fl.Name).DefValue = fl.DefValue
+				any = true
+			}
+		})
+		if any {
+			fmt.Fprintf(w, "\n%s:\n", g.title)
+			shown.PrintDefaults()
+		}
+	}
+}
