@@ -75,7 +75,7 @@ func (b *Bill) add(a account, o Options) {
 func (p *Platform) Bill() Bill {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b, now := p.bill, time.Now()
+	b, now := p.bill, p.now()
 	for _, i := range p.instances {
 		a := i.account
 		a.end(now)

@@ -32,22 +32,23 @@ type Instance struct {
 	ID       int
 	Revision Revision
 
-	p        *Platform
-	tag      string
-	state    state
-	requests int
-	frozen   bool
-	crashed  bool
-	address  string
-	proxy    *httputil.ReverseProxy
-	cmd      *exec.Cmd // nil: not started yet
-	up, gone chan struct{}
-	termed   bool
-	expected bool // it was told to go
-	why      string
-	began    time.Time
-	idle     *time.Timer
-	account  account
+	p          *Platform
+	tag        string
+	state      state
+	requests   int
+	frozen     bool
+	crashed    bool
+	address    string
+	proxy      *httputil.ReverseProxy
+	cmd        *exec.Cmd // nil: not started yet
+	up, gone   chan struct{}
+	termed     bool
+	expected   bool // it was told to go
+	why        string
+	began      time.Time
+	idle       *time.Timer
+	restsUntil time.Time // without requests: it may be let go then
+	account    account
 }
 
 const (
@@ -64,7 +65,7 @@ func (p *Platform) start(rev Revision, tag string) *Instance {
 		ID: p.next, Revision: rev, p: p, tag: tag, state: starting, up: make(chan struct{}), gone: make(chan struct{}), began: time.Now(),
 	}
 	p.instances[i.ID] = i
-	i.account.begin(i.began)
+	i.account.begin(p.now())
 	p.event(i, "start", "")
 	p.wg.Go(func() { p.run(i) })
 	return i
@@ -195,7 +196,7 @@ func (p *Platform) busy(i *Instance, by int) {
 			i.idle.Stop()
 		}
 		p.thaw(i)
-		i.account.billed(time.Now(), true)
+		i.account.billed(p.now(), true)
 	case i.requests == 0 && i.state == ready:
 		p.rest(i)
 	case i.requests == 0 && i.state == draining:
@@ -206,17 +207,23 @@ func (p *Platform) busy(i *Instance, by int) {
 // rest is an instance without requests: it loses its CPU, and ends if nothing comes. p.mu is held.
 func (p *Platform) rest(i *Instance) {
 	cpu := cmp.Or(i.Revision.CPU, p.o.CPU)
-	i.account.billed(time.Now(), cpu == Always)
+	i.account.billed(p.now(), cpu == Always)
 	if cpu == InRequests {
 		p.freeze(i)
 	}
+	i.restsUntil = p.now().Add(p.o.Idle)
 	i.idle = time.AfterFunc(p.o.Idle, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if i.state == ready && i.requests == 0 && (i.tag != "" || p.count("") > p.o.MinInstances) {
+		if p.dispensable(i) && !p.now().Before(i.restsUntil) {
 			p.drain(i)
 		}
 	})
+}
+
+// dispensable says whether an instance may end once it has rested long enough. p.mu is held.
+func (p *Platform) dispensable(i *Instance) bool {
+	return i.state == ready && i.requests == 0 && (i.tag != "" || p.count("") > p.o.MinInstances)
 }
 
 func (p *Platform) freeze(i *Instance) {
@@ -324,7 +331,7 @@ func (p *Platform) term(i *Instance) {
 		return
 	}
 	i.termed, i.expected = true, true
-	i.account.billed(time.Now(), true)
+	i.account.billed(p.now(), true)
 	p.thaw(i)
 	p.event(i, "term", "")
 	if i.cmd != nil {
@@ -361,14 +368,14 @@ func (p *Platform) ended(i *Instance, err error) {
 	if err != nil && i.why == "" {
 		i.why = err.Error()
 	}
-	i.account.end(time.Now())
+	i.account.end(p.now())
 	p.bill.add(i.account, p.o)
 	delete(p.instances, i.ID)
 	if !i.expected && i.tag == "" && !p.closing {
 		p.failures++
 		if p.failures > 1 { // one crash is forgiven
 			wait := min(maxBackoff, time.Second<<min(p.failures-2, 6))
-			p.until = time.Now().Add(wait)
+			p.until = p.now().Add(wait)
 			p.event(i, "back off", wait.String())
 		}
 	}

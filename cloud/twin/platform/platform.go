@@ -29,6 +29,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -92,6 +93,9 @@ type Options struct {
 	MaxQueue time.Duration
 	// Event hears what happens, from any goroutine. Nil: nobody.
 	Event func(Event)
+	// Passed hears how much time Pass has let pass so far, before any process goes on: who gives processes their clock moves it there.
+	// Nil: Pass moves this package's account only.
+	Passed func(time.Duration)
 }
 
 // Event is something that happened to an instance.
@@ -170,6 +174,7 @@ type Platform struct {
 	starts    []time.Duration // of the last instances, for the queue's limit
 	failures  int             // exits in a row that were not asked for
 	until     time.Time       // of the back-off after them
+	ahead     atomic.Int64    // what Pass has let pass, nanoseconds
 	bill      Bill
 	wg        sync.WaitGroup
 }
@@ -193,7 +198,7 @@ func New(o Options) (*Platform, error) {
 
 // event tells of something. p.mu may be held.
 func (p *Platform) event(i *Instance, what, detail string) {
-	e := Event{At: time.Now(), Revision: p.o.Revision.Name, What: what, Detail: detail}
+	e := Event{At: p.now(), Revision: p.o.Revision.Name, What: what, Detail: detail}
 	if i != nil {
 		e.Instance, e.Revision = i.ID, i.Revision.Name
 	}
@@ -277,7 +282,7 @@ func (p *Platform) place(tag string) (*Instance, error) {
 	}
 	i := p.pick(tag)
 	if i == nil {
-		if left := time.Until(p.until); left > 0 && tag == "" && p.count(tag) == 0 {
+		if left := p.until.Sub(p.now()); left > 0 && tag == "" && p.count(tag) == 0 {
 			return nil, &errRefused{http.StatusTooManyRequests, fmt.Sprintf("instances have crashed; none is started for %v", left.Round(time.Millisecond))}
 		}
 		if tag == "" && p.count(tag) < p.o.MaxInstances {

@@ -254,6 +254,45 @@ func TestIdleInstanceEnds(t *testing.T) {
 	}
 }
 
+// TestTimePasses: what would happen in it happens, in order, and nobody waits for it.
+func TestTimePasses(t *testing.T) {
+	var told []time.Duration
+	tw := newTwin(t, "plain", func(o *Options) {
+		o.Idle, o.Passed = 15*time.Minute, func(d time.Duration) { told = append(told, d) }
+	})
+	tw.get("/who")
+	pass := func(d time.Duration) {
+		t.Helper()
+		if err := tw.Pass(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pass(10 * time.Minute)
+	if tw.count("term") != 0 {
+		t.Error("it was let go before its time")
+	}
+	tw.get("/who") // rests anew
+	pass(10 * time.Minute)
+	if tw.count("exit") != 0 {
+		t.Error("its last request was 10 minutes ago, and it was let go")
+	}
+	pass(time.Hour)
+	if tw.count("exit") != 1 {
+		t.Error("it was not let go in an hour")
+	}
+	let := told[len(told)-2] // of the moment in between
+	if at := let - 20*time.Minute; at < 4*time.Minute || at > 5*time.Minute || told[len(told)-1] < 79*time.Minute {
+		t.Errorf("time has passed by %v", told)
+	}
+	if b := tw.Bill(); b.Life < 24*time.Minute || b.Life > 26*time.Minute || b.Active > 10*time.Second {
+		t.Errorf("%v billed of %v alive", b.Active, b.Life)
+	}
+	tw.get("/who")
+	if tw.count("start") != 2 {
+		t.Error("the next request found an instance")
+	}
+}
+
 func TestStubbornInstanceIsKilled(t *testing.T) {
 	tw := newTwin(t, "stubborn", func(o *Options) { o.Grace = 50 * time.Millisecond })
 	tw.get("/who")

@@ -1,0 +1,71 @@
+package platform
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+	"time"
+)
+
+// now is the platform's time: the system's, and what Pass has let pass.
+func (p *Platform) now() time.Time { return time.Now().Add(time.Duration(p.ahead.Load())) }
+
+// Now is the time by which events are told.
+func (p *Platform) Now() time.Time { return p.now() }
+
+// Pass lets time pass in which no request comes, at once instead of waiting for it. What would happen in it happens, in order: an idle
+// instance whose time is over is told to go at that moment, its own time being what it is then, and the rest passes when it has gone.
+// A frozen instance finds the time passed when it goes on. One that has CPU without requests (CPU always) is told by SIGCONT that time has
+// passed, and sees it as a jump of both its readings: call Pass in steps that are short beside what it waits for.
+//
+// While an instance starts, serves or ends it waits: such a one would see a jump that is none. Errors: ctx's, meanwhile.
+func (p *Platform) Pass(ctx context.Context, d time.Duration) error {
+	end := p.now().Add(d)
+	for {
+		until := p.passUntil(end)
+		if until == nil {
+			return nil
+		}
+		select {
+		case <-until:
+		case <-ctx.Done():
+			return fmt.Errorf("let %v pass: %w", d, ctx.Err())
+		}
+	}
+}
+
+// passUntil moves time to the end, or to the moment when the first idle instance is let go. It returns what to wait for before it is called
+// again: an instance at work, or the end of that one. Nil: all has passed.
+func (p *Platform) passUntil(end time.Time) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var first *Instance
+	for _, i := range p.instances {
+		switch {
+		case i.state != ready || i.requests > 0:
+			return p.changed
+		case p.dispensable(i) && i.restsUntil.Before(end) && (first == nil || i.restsUntil.Before(first.restsUntil)):
+			first = i
+		}
+	}
+	if first != nil {
+		end = first.restsUntil
+	}
+	p.ahead.Add(int64(max(end.Sub(p.now()), 0)))
+	if p.o.Passed != nil {
+		p.o.Passed(time.Duration(p.ahead.Load()))
+	}
+	for _, i := range p.instances {
+		if i.idle != nil {
+			i.idle.Reset(max(i.restsUntil.Sub(p.now()), 0))
+		}
+		if !i.frozen && i.cmd != nil {
+			_ = i.cmd.Process.Signal(syscall.SIGCONT)
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	p.drain(first)
+	return first.gone
+}
