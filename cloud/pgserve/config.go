@@ -67,6 +67,7 @@ type config struct {
 	force           bool
 
 	log     *slog.Logger
+	billed  func() gcs.Billed // what the bucket was asked for; nil: there is none
 	closers []func() error
 }
 
@@ -380,6 +381,9 @@ func (c *config) openAt(ctx context.Context, at location.Location, create bool) 
 		return nil, err
 	}
 	c.closers = append(c.closers, st.Close)
+	if bucket, ok := st.(*gcs.Store); ok {
+		c.billed = bucket.Billed
+	}
 	return st, nil
 }
 

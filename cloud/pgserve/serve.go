@@ -84,6 +84,9 @@ func (s *service) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := c.registerBilled(registry); err != nil {
+		return err
+	}
 	if c.replica {
 		if err := s.follow(metered); err != nil {
 			return err
@@ -307,7 +310,7 @@ func (s *service) stop() error {
 			return fmt.Errorf("close the replica: %w", err)
 		}
 	}
-	s.c.log.Info("ended: everything is durable")
+	s.c.log.Info("ended: everything is durable", s.c.billedAttrs()...)
 	return nil
 }
 

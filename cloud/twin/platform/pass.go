@@ -34,6 +34,37 @@ func (p *Platform) Pass(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// Stall takes every instance its CPU for so long, whatever it does, at once: what a machine does that is suspended, or far too busy. An
+// instance that serves is billed for it.
+func (p *Platform) Stall(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, i := range p.instances {
+		if !i.frozen && i.cmd != nil {
+			_ = i.cmd.Process.Signal(syscall.SIGSTOP)
+		}
+	}
+	p.forward(d)
+	for _, i := range p.instances {
+		if !i.frozen && i.cmd != nil {
+			_ = i.cmd.Process.Signal(syscall.SIGCONT)
+		}
+	}
+}
+
+// forward moves time on. p.mu is held.
+func (p *Platform) forward(d time.Duration) {
+	p.ahead.Add(int64(max(d, 0)))
+	if p.o.Passed != nil {
+		p.o.Passed(time.Duration(p.ahead.Load()))
+	}
+	for _, i := range p.instances {
+		if i.idle != nil && i.state == ready && i.requests == 0 {
+			i.idle.Reset(max(i.restsUntil.Sub(p.now()), 0))
+		}
+	}
+}
+
 // passUntil moves time to the end, or to the moment when the first idle instance is let go. It returns what to wait for before it is called
 // again: an instance at work, or the end of that one. Nil: all has passed.
 func (p *Platform) passUntil(end time.Time) <-chan struct{} {
@@ -51,14 +82,8 @@ func (p *Platform) passUntil(end time.Time) <-chan struct{} {
 	if first != nil {
 		end = first.restsUntil
 	}
-	p.ahead.Add(int64(max(end.Sub(p.now()), 0)))
-	if p.o.Passed != nil {
-		p.o.Passed(time.Duration(p.ahead.Load()))
-	}
+	p.forward(end.Sub(p.now()))
 	for _, i := range p.instances {
-		if i.idle != nil {
-			i.idle.Reset(max(i.restsUntil.Sub(p.now()), 0))
-		}
 		if !i.frozen && i.cmd != nil {
 			_ = i.cmd.Process.Signal(syscall.SIGCONT)
 		}

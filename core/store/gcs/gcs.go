@@ -156,6 +156,8 @@ type clients struct {
 	mu  sync.Mutex
 	now *handle
 	old []*handle // replaced; requests may still run
+
+	counts counts
 }
 
 func (c *clients) current() *handle {

@@ -1,0 +1,36 @@
+package gcs
+
+import "sync/atomic"
+
+// Billed is what a store and its views have asked the service for: every request, those of retries and of failed operations
+// included. Source: cloud.google.com/storage/pricing, read November 2026: class A is put and list, class B is get and stat, a deletion is
+// free, and so is a request that is answered with an error. Whether one was carried out of which no answer came is not known here.
+type Billed struct {
+	ClassA, ClassB, Delete int64 // answered well
+	Free                   int64 // answered with an error, or not at all
+}
+
+// Requests are all of them.
+func (b Billed) Requests() int64 { return b.ClassA + b.ClassB + b.Delete + b.Free }
+
+type counts struct{ classA, classB, deletes, free atomic.Int64 }
+
+// count notes a request and what it came to.
+func (c *counts) count(k kind, a answer) {
+	switch {
+	case a != answerOK:
+		c.free.Add(1)
+	case k == kindRead:
+		c.classB.Add(1)
+	case k == kindDelete:
+		c.deletes.Add(1)
+	default:
+		c.classA.Add(1)
+	}
+}
+
+// Billed returns the counts so far.
+func (s *Store) Billed() Billed {
+	c := &s.clients.counts
+	return Billed{ClassA: c.classA.Load(), ClassB: c.classB.Load(), Delete: c.deletes.Load(), Free: c.free.Load()}
+}
