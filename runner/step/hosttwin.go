@@ -24,6 +24,8 @@ type twinHost struct {
 	run     *twinRun
 	front   *gcsfront.Front
 	program string
+	env     []string           // of instances
+	watch   func(check.Change) // hears of what the bucket carried out; nil: nobody
 
 	*platform.Platform
 	server *httptest.Server
@@ -49,9 +51,11 @@ func (h *twinHost) observe(g gcsfront.Change) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if key, ok := strings.CutPrefix(g.Key, h.prefix+"/"); ok {
-		h.observed = append(h.observed, check.Change{
-			At: g.At, Delete: g.Op == gcsfront.OpDelete, Key: key, Status: g.Status, Bytes: g.Bytes, WriteID: g.WriteID,
-		})
+		c := check.Change{At: g.At, Delete: g.Op == gcsfront.OpDelete, Key: key, Status: g.Status, Bytes: g.Bytes, WriteID: g.WriteID}
+		h.observed = append(h.observed, c)
+		if h.watch != nil {
+			h.watch(c)
+		}
 	}
 }
 
@@ -61,7 +65,7 @@ func (h *twinHost) revision(name string) platform.Revision {
 	if h.run.prefix != "" {
 		args = append(args, "-bucket", "gs://"+h.run.bucket+"/"+h.run.prefix, "-endpoint", h.run.base)
 	}
-	return platform.Revision{Name: name, Program: h.program, Args: append(args, h.run.flags...)}
+	return platform.Revision{Name: name, Program: h.program, Args: append(args, h.run.flags...), Env: h.env}
 }
 
 func (h *twinHost) begin(_ context.Context, o platform.Options) error {

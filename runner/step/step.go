@@ -66,6 +66,7 @@ func verbs() []verb {
 		twinFrozenVerb(), twinFlushVerb(), twinSwitchVerb(), twinRivalVerb(), twinIdleVerb(), twinCostVerb(),
 		edgeVerb(),
 		replicaConvergesVerb(), replicaLagVerb(), replicaReadsVerb(), replicaStartVerb(), replicaRequestsVerb(), replicaPromotionVerb(),
+		soakVerb(),
 	}
 }
 
@@ -99,6 +100,10 @@ func Registry() scenario.Registry {
 		{Name: checkEdge, Doc: "what was tried at the edge went as it should: nothing acknowledged is lost, nothing stops, errors say why"},
 		{Name: checkTests, Doc: "every test passes, and some were run"},
 	}
+	reg.Checks = append(reg.Checks, []scenario.Named{
+		{Name: checkSecond, Doc: "a reader that restores from the bucket, beside whoever writes, has everything that was acknowledged"},
+		{Name: checkAlike, Doc: "a dump that is restored into a new database holds the same"},
+	}...)
 	reg.Checks = append(reg.Checks, faultChecks()...)
 	reg.Seams = []scenario.Named{{Name: seamHTTP, Doc: "requests at the bucket: op, key, phase; do is lose, reset, cut, 429, 503, 403 or delay"}}
 	return reg

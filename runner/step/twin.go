@@ -49,7 +49,7 @@ type twinRun struct {
 
 // withTwin gives f pgserve and an empty bucket; f says when it runs.
 func (r *Run) withTwin(ctx context.Context, o twinOptions, f func(*twinRun) error) error {
-	t := &twinRun{r: r, clock: clock.System(), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+	t := &twinRun{r: r, clock: clock.System(), client: newTwinClient()}
 	defer t.client.CloseIdleConnections()
 	if r.Cloud != nil {
 		t.host = &cloudHost{run: t, Service: r.Cloud.Service}
@@ -84,6 +84,10 @@ func (r *Run) withTwin(ctx context.Context, o twinOptions, f func(*twinRun) erro
 	t.fresh("db")
 	defer func() { r.addOps(opsOf(h.front.Counters().Ops)) }()
 	return f(t)
+}
+
+func newTwinClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 }
 
 // Program builds pgserve once for all cells, in a folder of the cache, where nothing is done if it is up to date, and copies
