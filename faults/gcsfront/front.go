@@ -30,6 +30,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -92,6 +93,8 @@ type Front struct {
 
 	requests, refused                           atomic.Int64
 	classA, classB, deletes, bytesUp, bytesDown atomic.Int64
+
+	asked sync.Map // class_folder to *atomic.Int64: what is billed
 }
 
 // New starts the emulator in memory, without a listener. An unusable option is an error that names it.
@@ -257,6 +260,27 @@ func (f *Front) Counters() Counters {
 	}
 }
 
+// Asked is what was billed, by class (a, b, delete) and folder below a database's prefix: a_wal, b_page.
+func (f *Front) Asked() map[string]int64 {
+	all := map[string]int64{}
+	f.asked.Range(func(key, n any) bool {
+		all[key.(string)] = n.(*atomic.Int64).Load()
+		return true
+	})
+	return all
+}
+
+// folderOf is what a request is about: the part of a key behind the database's prefix, or of a list's.
+func folderOf(q *request) string {
+	for part := range strings.SplitSeq(q.key, "/") {
+		switch part {
+		case "wal", "page", "base", "part", "manifest", "lease":
+			return part
+		}
+	}
+	return "other"
+}
+
 // Fired returns, for each rule in order, how often it matched and fired. A rule that never fired tested nothing.
 func (f *Front) Fired() []Fired { return f.rules.fired() }
 
@@ -267,14 +291,19 @@ func (f *Front) bill(q *request, r *reply) {
 		f.refused.Add(1)
 		return
 	}
+	class := "a"
 	switch q.op {
 	case OpGet, OpStat, OpBucket:
+		class = "b"
 		f.classB.Add(1)
 	case OpDelete:
+		class = "delete"
 		f.deletes.Add(1)
 	default:
 		f.classA.Add(1)
 	}
+	n, _ := f.asked.LoadOrStore(class+"_"+folderOf(q), new(atomic.Int64))
+	n.(*atomic.Int64).Add(1)
 	switch q.op {
 	case OpGet:
 		f.bytesDown.Add(int64(len(r.body)))

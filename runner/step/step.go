@@ -67,6 +67,7 @@ func verbs() []verb {
 		edgeVerb(),
 		replicaConvergesVerb(), replicaLagVerb(), replicaReadsVerb(), replicaStartVerb(), replicaRequestsVerb(), replicaPromotionVerb(),
 		soakVerb(),
+		soakVerb(), soakBillVerb(), soakIdleVerb(),
 	}
 }
 
@@ -102,6 +103,8 @@ func Registry() scenario.Registry {
 	}
 	reg.Checks = append(reg.Checks, []scenario.Named{
 		{Name: checkSecond, Doc: "a reader that restores from the bucket, beside whoever writes, has everything that was acknowledged"},
+		{Name: checkReconciled, Doc: "the store and the product have counted the same requests, to the request"},
+		{Name: checkIdle, Doc: "who has nothing to do asks the bucket for nothing"},
 		{Name: checkAlike, Doc: "a dump that is restored into a new database holds the same"},
 	}...)
 	reg.Checks = append(reg.Checks, faultChecks()...)
