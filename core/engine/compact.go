@@ -294,7 +294,7 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle f
 func (m *logMode) collect(ctx context.Context) error {
 	tail := m.log.position().Seq
 	stats, err := gc.Collect(ctx, gc.Options{
-		Store: m.o.Store, Epoch: m.opened.Epoch, Writer: m.o.Writer, From: m.collected, Clock: m.o.Clock, Hook: m.o.Hook, Parallel: gc.MaxParallel, Learnt: &m.learnt,
+		Store: m.o.Store, Epoch: m.opened.Epoch, Writer: m.o.Writer, From: m.collected, Recent: true, Clock: m.o.Clock, Hook: m.o.Hook, Parallel: gc.MaxParallel, Learnt: &m.learnt,
 		IsData: func(seq uint64) bool { return seq > m.fence && seq <= tail },
 	})
 	if err == nil {

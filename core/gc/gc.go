@@ -46,6 +46,10 @@ type Options struct {
 	Writer string // as in the manifest
 	// From is a record below which an earlier collection has left nothing but fences; 0: not known.
 	From uint64
+	// Recent looks for records only in the last part of what is collected, but for one epoch in fullEvery. Fences stay for ever, one a wake: to go
+	// through all of them at each collection would cost more each month. Only a writer that died between its layer and the end of its collection
+	// has left records further back.
+	Recent bool
 	// IsData says of a record without asking the store that it is no fence: the caller wrote it itself. Nil: none is known.
 	IsData func(seq uint64) bool
 	// Learnt is what earlier collections of this writer have read of the log, and need not read again. Nil: nothing.
@@ -62,6 +66,12 @@ type Options struct {
 // MaxParallel bounds Options.Parallel: a bucket takes about a thousand writes a second, and somebody else's commits are
 // among them.
 const MaxParallel = 8
+
+// recentNames is the part of the log that Options.Recent looks at: four pages of a list at most. fullEvery is how often it is all of it.
+const (
+	recentNames = 4 * store.PageSize
+	fullEvery   = 64
+)
 
 // Stats of a collection.
 type Stats struct {
@@ -186,9 +196,12 @@ func (c *collector) records(ctx context.Context) error {
 }
 
 func (c *collector) eachRecord(b *batch) error {
-	after := ""
-	if c.o.From > 0 {
-		after = wal.Key(c.o.From - 1)
+	after, from := "", c.o.From
+	if from == 0 && c.o.Recent && c.o.Epoch%fullEvery != 0 && c.m.WalStart > recentNames {
+		from = c.m.WalStart - recentNames
+	}
+	if from > 0 {
+		after = wal.Key(from - 1)
 	}
 	for a, err := range c.o.Store.List(b.ctx, wal.Prefix(), after) {
 		if err != nil {

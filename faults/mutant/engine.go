@@ -83,6 +83,11 @@ func EngineMutants() []Mutant {
 			Old: "if seq >= c.m.WalStart || !b.do", New: "if seq > c.m.WalStart || !b.do",
 		},
 		{
+			Name: "forget-fence-growth", Invariant: idle, File: gcFile, Plan: "e5.4",
+			Doc: "each collection goes through all fences that there are, of which every wake leaves one",
+			Old: "c.o.Epoch%fullEvery != 0", New: "c.o.Epoch == 0",
+		},
+		{
 			Name: "unknown-is-failed", Invariant: durable, File: modeFile, Plan: "e2b.6",
 			Doc: "a commit of which nobody knows is reported as fenced, as if it never took place",
 			Old: "\tat, err := m.opened.Log.Append(ctx, ops)\n",

@@ -42,13 +42,12 @@ func soakVerb() verb {
 				{Name: "hours", Kind: scenario.KindInt, Required: true, Doc: "of traffic"},
 				{Name: "disturb", Kind: scenario.KindInt, Default: "2", Doc: "kills and switches that a wake has at most"},
 				{Name: "fault_percent", Kind: scenario.KindInt, Default: "9", Doc: "of requests at the bucket that are disturbed"},
-				{Name: "mutant", Doc: "of faults/mutant, SoakMutants, that the service is built with; none: as it is"},
 			},
 			Metrics: metricDocs("cold_ms", "the first answer of a wake", "commit_ms", "a write until it was acknowledged, disturbances included", "wake_count", "starts of an instance for a first request",
 				"acknowledged_count", "writes", "kill_count", "instances killed (SIGKILL), at work or frozen", "switch_count", "revisions replaced, most of them in the middle of writes",
 				"told_count", "instances told to go (SIGTERM) by the experiment", "store_fault_count", "requests at the bucket that were disturbed", "stall_count", "times an instance had no CPU for half a minute",
 				"step_count", "instances whose wall clock was off", "read_back_count", "times that the whole chain was read from the service and compared", "second_reader_count", "likewise from the bucket, by a reader beside the writer",
-				"in_collection_count", "of them, begun while a collection deleted", "verify_count", "deep verifications of the prefix", "verify_ms", "each", "dump_count", "dumps restored into a fresh database, and compared",
+				"at_random_count", "of them, begun at a random moment of a burst", "in_collection_count", "of them, begun while a collection deleted", "verify_count", "deep verifications of the prefix", "verify_ms", "each", "dump_count", "dumps restored into a fresh database, and compared",
 				"leaked_count", "processes, files and objects that were left when it had ended", "virtual_hours_count", "of the twin's own time", "object_count", "in the bucket at the end of each day", "stored_bytes", "likewise"),
 		},
 		run: runSoak,
@@ -75,9 +74,12 @@ type soak struct {
 }
 
 func runSoak(ctx context.Context, r *Run, args scenario.Args) error {
-	hours := args.Int("hours")
-	return r.withSoak(ctx, args.String("mutant"), storeFaults(args.Int("fault_percent")), func(s *soak) error {
-		s.disturb = args.Int("disturb")
+	return r.soak(ctx, args.Int("hours"), args.Int("disturb"), args.Int("fault_percent"), nil)
+}
+
+func (r *Run) soak(ctx context.Context, hours, disturb, faults int, broken *mutant.Mutant) error {
+	return r.withSoak(ctx, broken, storeFaults(faults), func(s *soak) error {
+		s.disturb = disturb
 		s.fresh("db", "-log", "info", "-listen", "127.0.0.1:0")
 		for c := range soakClients {
 			s.chains = append(s.chains, newChain(c+1, r.Seed))
@@ -102,19 +104,15 @@ func (r *Run) lost(err error) error {
 }
 
 // withSoak is withTwin, with the service on time that is let pass.
-func (r *Run) withSoak(ctx context.Context, broken string, rules []gcsfront.Rule, f func(*soak) error) error {
+func (r *Run) withSoak(ctx context.Context, broken *mutant.Mutant, rules []gcsfront.Rule, f func(*soak) error) error {
 	folder, err := os.MkdirTemp("", "blobpglite-soak-")
 	if err != nil {
 		return fmt.Errorf("make a folder: %w", err)
 	}
 	defer os.RemoveAll(folder)
 	var mutants []mutant.Mutant
-	if broken != "" {
-		m, err := mutant.SoakMutant(broken)
-		if err != nil {
-			return err
-		}
-		mutants = append(mutants, m)
+	if broken != nil {
+		mutants = append(mutants, *broken)
 	}
 	root, err := mutant.Root(".")
 	if err != nil {
@@ -199,7 +197,7 @@ func (s *soak) live(ctx context.Context, hours int) error {
 		if err := s.until(ctx, w.At); err != nil {
 			return err
 		}
-		if err := s.wake(ctx, w, i%4 == 1, i%6 == 2); err != nil {
+		if err := s.wake(ctx, w, i%4 == 1, i%5 == 3); err != nil {
 			return fmt.Errorf("wake %d, at %v: %w", i+1, w.At, err)
 		}
 		s.r.Progress(fmt.Sprintf("%s: hours of %d; %d writes, %d kills and switches", s.r.Cell.Probe, hours, s.acked(), s.kills.Load()+s.switches.Load()), int64(s.now().Hours()), int64(hours))

@@ -12,6 +12,7 @@ import (
 
 	"blobpglite/cloud/twin/platform"
 	"blobpglite/faults/gcsfront"
+	"blobpglite/faults/mutant"
 	"blobpglite/runner/check"
 	"blobpglite/runner/record"
 	"blobpglite/runner/scenario"
@@ -49,7 +50,6 @@ func soakBillVerb() verb {
 				{Name: "hours", Kind: scenario.KindInt, Default: "24", Doc: "of traffic"},
 				{Name: "size", Kind: scenario.KindSize, Default: "10MB", Doc: "of the rows that are there before"},
 				{Name: "durability", OneOf: []string{"strict", "interval", "sleep"}, Default: "strict", Doc: "see pgserve -durability"},
-				{Name: "mutant", Doc: "of faults/mutant, SoakMutants, that the service is built with; none: as it is"},
 			},
 			Metrics: docs,
 		},
@@ -84,13 +84,16 @@ func (p *storedOver) change(c check.Change, now time.Time) {
 }
 
 func runSoakBill(ctx context.Context, r *Run, args scenario.Args) error {
-	hours := args.Int("hours")
-	return r.withSoak(ctx, args.String("mutant"), nil, func(s *soak) error {
+	return r.bill(ctx, args.Int("hours"), int64(args.Size("size")), args.String("durability"), nil)
+}
+
+func (r *Run) bill(ctx context.Context, hours int, size int64, durability string, broken *mutant.Mutant) error {
+	return r.withSoak(ctx, broken, nil, func(s *soak) error {
 		p := &storedOver{sizes: map[string]int64{}, since: s.clock.Now()}
 		s.local.watch = func(c check.Change) { p.change(c, s.clock.Now()) }
-		s.fresh("db", "-log", "info", "-durability", args.String("durability"))
+		s.fresh("db", "-log", "info", "-durability", durability)
 		s.chains = []*chain{newChain(1, r.Seed)}
-		if err := s.load(ctx, int64(args.Size("size"))); err != nil {
+		if err := s.load(ctx, size); err != nil {
 			return err
 		}
 		if err := s.on(ctx, platform.Options{}, func() error { return s.make(ctx) }); err != nil {
@@ -255,7 +258,6 @@ func soakIdleVerb() verb {
 				"bucket counts what it is asked",
 			Args: []scenario.Arg{
 				{Name: "rows", Kind: scenario.KindInt, Default: "20", Doc: "writes before"},
-				{Name: "mutant", Doc: "of faults/mutant, SoakMutants, that the service is built with; none: as it is"},
 			},
 			Metrics: metricDocs("idle_request_count", "requests of the hour, of whatever class", "burst_request_count", "requests before it, of the writes", "behind_request_count", "of the quarter of an hour behind the burst"),
 		},
@@ -268,7 +270,11 @@ func soakIdleVerb() verb {
 const idleAfter = 15 * time.Minute
 
 func runSoakIdle(ctx context.Context, r *Run, args scenario.Args) error {
-	return r.withSoak(ctx, args.String("mutant"), nil, func(s *soak) error {
+	return r.idleHour(ctx, args.Int("rows"), nil)
+}
+
+func (r *Run) idleHour(ctx context.Context, rows int, broken *mutant.Mutant) error {
+	return r.withSoak(ctx, broken, nil, func(s *soak) error {
 		s.fresh("db", "-log", "warn")
 		s.chains = []*chain{newChain(1, r.Seed)}
 		o := platform.Options{CPU: platform.Always, MinInstances: 1, Passed: s.time.Reach}
@@ -278,7 +284,7 @@ func runSoakIdle(ctx context.Context, r *Run, args scenario.Args) error {
 					return err
 				}
 			}
-			for range args.Int("rows") {
+			for range rows {
 				if err := s.chains[0].write(ctx, s.clock, s.sql, func() {}); err != nil {
 					return err
 				}

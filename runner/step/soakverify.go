@@ -83,10 +83,7 @@ func (s *soak) openLatest(ctx context.Context) (*engine.Engine, func(), error) {
 
 // armed has a second reader begin when the next object is deleted, which a collection does. What is returned waits for it, and gives up if there
 // was none.
-func (s *soak) armed(ctx context.Context, wanted bool) func() error {
-	if !wanted {
-		return func() error { return nil }
-	}
+func (s *soak) armed(ctx context.Context) func() error {
 	select { // of before
 	case <-s.deletes:
 	default:
@@ -114,6 +111,23 @@ func (s *soak) armed(ctx context.Context, wanted bool) func() error {
 		cancel()
 		return err
 	}
+}
+
+// beside has a second reader begin at a moment of its own. What is returned waits for it.
+func (s *soak) beside(ctx context.Context, wanted bool) func() error {
+	ended := make(chan error, 1)
+	if !wanted {
+		ended <- nil
+		return func() error { return <-ended }
+	}
+	pause := time.Duration(s.random.Int64N(int64(time.Second)))
+	go func() {
+		_ = s.clock.Sleep(ctx, pause)
+		l := moment(s.chains)
+		s.r.Metrics.Value("at_random_count", 1)
+		ended <- s.secondReader(ctx, &l)
+	}()
+	return func() error { return <-ended }
 }
 
 // verify reads the whole prefix.

@@ -35,8 +35,8 @@ type soakWake struct {
 }
 
 // wake is one: its bursts, what happens in them, and what is read afterwards. drivers: clients with PostgreSQL's own protocol take part;
-// deletes: a second reader begins when a collection deletes.
-func (s *soak) wake(ctx context.Context, w workload.Wake, drivers, deletes bool) error {
+// reader: a second one reads at some moment of the first burst. Another one reads whenever a collection deletes.
+func (s *soak) wake(ctx context.Context, w workload.Wake, drivers, reader bool) error {
 	before, seen := s.counts(), soakWake{Minute: int(w.At.Minutes()), Kind: w.Kind, Writes: w.Writes}
 	s.stepClock()
 	at := s.clock.Monotonic()
@@ -47,7 +47,8 @@ func (s *soak) wake(ctx context.Context, w workload.Wake, drivers, deletes bool)
 	seen.ColdMS = int(cold.Milliseconds())
 	s.r.Metrics.Duration("cold_ms", cold)
 	s.r.Metrics.Value("wake_count", 1)
-	armed := s.armed(ctx, deletes)
+	armed := s.armed(ctx)
+	beside := s.beside(ctx, reader)
 	for i, visit := range w.Visits {
 		if err := s.until(ctx, w.At+visit); err != nil {
 			return err
@@ -67,7 +68,7 @@ func (s *soak) wake(ctx context.Context, w workload.Wake, drivers, deletes bool)
 			return err
 		}
 	}
-	if err := errors.Join(armed(), s.readBack(ctx)); err != nil {
+	if err := errors.Join(armed(), beside(), s.readBack(ctx)); err != nil {
 		return err
 	}
 	seen.Reads = 3

@@ -68,6 +68,7 @@ func verbs() []verb {
 		replicaConvergesVerb(), replicaLagVerb(), replicaReadsVerb(), replicaStartVerb(), replicaRequestsVerb(), replicaPromotionVerb(),
 		soakVerb(),
 		soakVerb(), soakBillVerb(), soakIdleVerb(),
+		soakVerb(), soakBillVerb(), soakIdleVerb(), soakMutantsVerb(), growthVerb(),
 	}
 }
 
@@ -104,6 +105,7 @@ func Registry() scenario.Registry {
 	reg.Checks = append(reg.Checks, []scenario.Named{
 		{Name: checkSecond, Doc: "a reader that restores from the bucket, beside whoever writes, has everything that was acknowledged"},
 		{Name: checkReconciled, Doc: "the store and the product have counted the same requests, to the request"},
+		{Name: checkBounded, Doc: "what a wake asks for, and what is stored besides fences, is no more after a year than in the first days"},
 		{Name: checkIdle, Doc: "who has nothing to do asks the bucket for nothing"},
 		{Name: checkAlike, Doc: "a dump that is restored into a new database holds the same"},
 	}...)
