@@ -57,9 +57,12 @@ func (c *Conn) send(b []byte, to func(context.Context, []byte) (int, error)) (in
 	if err := ctx.Err(); err != nil {
 		return 0, ioError(ctx, err)
 	}
-	// 1. May this engine still serve? A lease that has run out is renewed first; if another writer has it, we are fenced.
-	if err := c.e.admit(ctx); err != nil {
-		return 0, ioError(ctx, err)
+	// 1. May this engine still serve? A lease that has run out is renewed first; if another writer has it, we are fenced. Who says good-bye is
+	//    served nothing more: sessions that end with their process need no lease for it.
+	if !isFarewell(b) {
+		if err := c.e.admit(ctx); err != nil {
+			return 0, ioError(ctx, err)
+		}
 	}
 	// 2. PostgreSQL runs what the client says, in the client's own process, when it is that one's turn. What it writes to its log
 	//    is captured as it writes it (capture.go), and queued (log.go); it does not wait for that, nor does anybody else. When it
@@ -67,6 +70,10 @@ func (c *Conn) send(b []byte, to func(context.Context, []byte) (int, error)) (in
 	n, err := to(ctx, b)
 	return n, ioError(ctx, c.e.ended(err))
 }
+
+// isFarewell says whether bytes are the message that ends a session, and nothing else. In the middle of another message of just these bytes, its
+// beginning has been admitted.
+func isFarewell(b []byte) bool { return len(b) == 5 && b[0] == 'X' && b[1] == 0 && b[2] == 0 && b[3] == 0 && b[4] == 4 }
 
 func (e *Engine) admit(ctx context.Context) error {
 	if err := e.serves(); err != nil {

@@ -3,11 +3,11 @@ package gcs
 import "sync/atomic"
 
 // Billed is what a store and its views have asked the service for: every request, those of retries and of failed operations
-// included. Source: cloud.google.com/storage/pricing, read November 2026: class A is put and list, class B is get and stat, a deletion is
-// free, and so is a request that is answered with an error. Whether one was carried out of which no answer came is not known here.
+// included, and of those that were given up while they were on their way, which are carried out all the same. Source: cloud.google.com/storage/pricing, read November 2026: class A is put and list, class B is get and stat, a deletion is
+// free, and so is a request that is answered with an error.
 type Billed struct {
-	ClassA, ClassB, Delete int64 // answered well
-	Free                   int64 // answered with an error, or not at all
+	ClassA, ClassB, Delete int64
+	Free                   int64 // answered with an error
 }
 
 // Requests are all of them.
@@ -15,10 +15,10 @@ func (b Billed) Requests() int64 { return b.ClassA + b.ClassB + b.Delete + b.Fre
 
 type counts struct{ classA, classB, deletes, free atomic.Int64 }
 
-// count notes a request and what it came to.
-func (c *counts) count(k kind, a answer) {
+// count notes a request. refused: the service answered with an error.
+func (c *counts) count(k kind, refused bool) {
 	switch {
-	case a != answerOK:
+	case refused:
 		c.free.Add(1)
 	case k == kindRead:
 		c.classB.Add(1)

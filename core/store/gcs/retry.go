@@ -105,7 +105,8 @@ func (s *Store) attempt(ctx context.Context, k kind, request func(ctx context.Co
 	defer cancel()
 	err := request(bounded, h)
 	a := classify(k, err)
-	s.clients.counts.count(k, a)
+	_, refused := ruled(k, err)
+	s.clients.counts.count(k, refused)
 	if a == answerCredentials {
 		if renewErr := s.clients.renew(ctx, h); renewErr != nil {
 			err = fmt.Errorf("%w; new ones: %w", err, renewErr)
