@@ -66,8 +66,6 @@ func verbs() []verb {
 		twinFrozenVerb(), twinFlushVerb(), twinSwitchVerb(), twinRivalVerb(), twinIdleVerb(), twinCostVerb(),
 		edgeVerb(),
 		replicaConvergesVerb(), replicaLagVerb(), replicaReadsVerb(), replicaStartVerb(), replicaRequestsVerb(), replicaPromotionVerb(),
-		soakVerb(),
-		soakVerb(), soakBillVerb(), soakIdleVerb(),
 		soakVerb(), soakBillVerb(), soakIdleVerb(), soakMutantsVerb(), growthVerb(),
 	}
 }
