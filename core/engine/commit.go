@@ -73,7 +73,9 @@ func (c *Conn) send(b []byte, to func(context.Context, []byte) (int, error)) (in
 
 // isFarewell says whether bytes are the message that ends a session, and nothing else. In the middle of another message of just these bytes, its
 // beginning has been admitted.
-func isFarewell(b []byte) bool { return len(b) == 5 && b[0] == 'X' && b[1] == 0 && b[2] == 0 && b[3] == 0 && b[4] == 4 }
+func isFarewell(b []byte) bool {
+	return len(b) == 5 && b[0] == 'X' && b[1] == 0 && b[2] == 0 && b[3] == 0 && b[4] == 4
+}
 
 func (e *Engine) admit(ctx context.Context) error {
 	if err := e.serves(); err != nil {
