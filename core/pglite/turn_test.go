@@ -272,6 +272,35 @@ func TestHandedOverIsHeard(t *testing.T) {
 	<-conn.Done()
 }
 
+// TestHoldIsReplaced: a process that is held again while it is still held stays so when the first time is over.
+func TestHoldIsReplaced(t *testing.T) {
+	c := startCluster(t, ClusterOptions{})
+	first, second, staying := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	conn := lonely(t, c, func(p *Process) (bool, uint32, error) {
+		p.Hold(first)
+		close(staying)
+		p.stay()
+		if p.hold != second {
+			return true, 0, errors.New("it is not held any more")
+		}
+		close(second)
+		p.stay()
+		if p.hold != nil {
+			return true, 0, errors.New("it is still held")
+		}
+		return true, 0, nil
+	})
+	<-staying
+	c.lock.lock(nil) // it waits without the lock
+	conn.p.Hold(second)
+	close(first)
+	c.lock.unlock()
+	<-conn.Done()
+	if err := c.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
 func untilRests(t *testing.T, p *Process) {
 	t.Helper()
 	for state, _ := p.turn(); state != turnRests; state, _ = p.turn() {

@@ -51,17 +51,17 @@ func (p *Process) Hold(until <-chan struct{}) {
 // stay is how a process is held. A signal is handled first.
 func (p *Process) stay() {
 	p.handOver()
+	hold, over := p.hold, false // another one may come meanwhile
 	p.c.lock.unlock()
-	over := false
 	select {
-	case <-p.hold:
+	case <-hold:
 		over = true
 	case <-p.wake:
 	case <-p.in.killed:
 	}
 	p.c.lock.lock(p)
 	p.mustLive()
-	if over {
+	if over && p.hold == hold {
 		p.hold = nil
 	} else {
 		p.interrupt() // it is held again behind what woke it

@@ -74,6 +74,12 @@ func processMutants() []Mutant {
 			New: "	p.c.stats.handedOver",
 		},
 		{
+			Name: "held-only-once", Invariant: host, File: waitFile, Plan: tests + "TestHoldIsReplaced",
+			Doc: "a process that is held again while it is held goes on when the first time is over",
+			Old: "	if over && p.hold == hold {\n",
+			New: "	if over {\n",
+		},
+		{
 			Name: "no-self-test", Invariant: host, File: forkFile, Plan: tests + "TestSelfTest",
 			Doc: "processes are made with whatever table of places there is",
 			Old: "	if err := c.rt.selfTest(in, base, size); err != nil {",
