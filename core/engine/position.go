@@ -21,12 +21,8 @@ var ErrBehind = errors.New("it is not there yet")
 // Position is how far the log has come of which this engine's answers tell: on a writer, what is durable, or in a durability that does not
 // wait for that, what is written; on a replica, what it has replayed. Zero: nothing.
 func (e *Engine) Position() uint64 {
-	m, ok := e.commits.(*logMode)
-	if ok && m.o.Durability == Strict {
-		return max(m.durable.Load(), uint64(m.from))
-	}
 	if e.follower == nil {
-		return e.shown()
+		return e.position()
 	}
 	at := uint64(0)
 	if err := e.server.locked(func(*pglite.Cluster) { at = e.position() }); err != nil {
@@ -35,10 +31,14 @@ func (e *Engine) Position() uint64 {
 	return at
 }
 
-// position is what blobpglite.position shows: its answer waits until it is durable what it tells of. It is for who has the cluster's lock.
+// position is Position for who has the cluster's lock. It is what blobpglite.position shows to a session that has not committed beyond it.
+// What a writer has written and nobody has committed would not do: it may stay where it is until somebody commits something.
 func (e *Engine) position() uint64 {
 	if e.follower != nil {
 		return e.follower.now()
+	}
+	if m, ok := e.commits.(*logMode); ok && m.o.Durability == Strict {
+		return max(m.durable.Load(), uint64(m.from))
 	}
 	return e.shown()
 }
@@ -57,7 +57,7 @@ func (e *Engine) Await(ctx context.Context, position uint64) error {
 	if e.follower != nil && e.follower.s.Await != nil {
 		return e.follower.s.Await(ctx, position)
 	}
-	if at := e.shown(); at < position {
+	if at := (e.shown() + 7) &^ 7; at < position { // records end at multiples of eight
 		return fmt.Errorf("%w: it is at %s, and %s was asked for: no position of this database's", ErrBehind, pgdata.LSN(at), pgdata.LSN(position))
 	}
 	return nil

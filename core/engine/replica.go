@@ -104,6 +104,7 @@ type follower struct {
 	end      pgdata.LSN    // behind the last byte of it that was fed and is not zero
 	final    wal.Op        // that byte
 	unfed    int           // bytes fed since recovery was waited for
+	quietAt  atomic.Uint64 // see Reached
 	replayed atomic.Uint64 // place behind the last record that was replayed, when it was looked at last
 }
 
@@ -325,6 +326,9 @@ func (f *follower) quiet(ctx context.Context, c *pglite.Cluster) error {
 			return err
 		}
 		f.replayed.Store(now.Replayed)
+		if now.Waits {
+			f.quietAt.Store(max(now.Replayed, uint64(f.end)))
+		}
 		switch {
 		case now.Waits:
 			return nil
@@ -381,6 +385,10 @@ func (f *follower) rest(files *memfs.FS, replayed pgdata.LSN) error {
 
 // Replayed is the place in PostgreSQL's log behind the last record that was replayed when Settle looked last. Clients may see more.
 func (r *Replica) Replayed() uint64 { return r.f.replayed.Load() }
+
+// Reached is the place up to which everything has been replayed that is whole, when Settle looked last. It may lie within a record whose rest
+// is to come: of that nothing was acknowledged.
+func (r *Replica) Reached() uint64 { return r.f.quietAt.Load() }
 
 // now is how far recovery has come. It is for who has the cluster's lock.
 func (f *follower) now() uint64 {

@@ -39,7 +39,7 @@ type ClusterOptions struct {
 	// Mark is asked, under the lock, whenever a client's process hands on answers: what it returns travels with them. inBlock:
 	// they tell of nothing but the transaction block in which the process is, which may fail yet. Nil: zero.
 	Mark func(p *Process, inBlock bool) uint64
-	// Position is what blobpglite.position shows: how far the log has come of which this server tells. Await waits until it has come so far
+	// Position is what blobpglite.position shows, unless the session itself has committed beyond it: how far the log has come of which this server tells. Await waits until it has come so far
 	// (SET blobpglite.wait_for): an error is the statement's. Nil: nothing is shown, and nobody waits.
 	Position func() uint64
 	Await    func(ctx context.Context, position uint64) error

@@ -64,7 +64,8 @@ func (in *Instance) definePosition() {
 func (in *Instance) showPosition() uint64 {
 	said := ""
 	if in.cluster != nil && in.cluster.o.Position != nil {
-		said = pgdata.LSN(in.cluster.o.Position()).String()
+		own := in.mem.u64(in.rt.places.layout.Addresses["XactLastCommitEnd"]) // of this session
+		said = pgdata.LSN(max(in.cluster.o.Position(), own)).String()
 	}
 	at := uint32(in.call(in.fn.palloc, uint64(len(said)+1)))
 	in.mem.putCstr(at, said)

@@ -29,11 +29,10 @@ const (
 	promoteFile = "/promote"
 )
 
-// standbySettings are a standby's, whatever else is set: nothing but its host ends its recovery, delays it, or feeds it. With wal_log_hints
-// a page on which a reader has set hint bits is not written for that (MarkBufferDirtyHint), so it can be turned away again.
+// standbySettings are a standby's, whatever else is set: nothing but its host ends its recovery, delays it, or feeds it.
 func standbySettings() map[string]string {
 	return map[string]string{
-		"hot_standby": "on", "wal_log_hints": "on", "restore_command": "", "archive_cleanup_command": "", "recovery_end_command": "", "primary_conninfo": "",
+		"hot_standby": "on", "restore_command": "", "archive_cleanup_command": "", "recovery_end_command": "", "primary_conninfo": "",
 		"primary_slot_name": "", "hot_standby_feedback": "off", "sync_replication_slots": "off", "recovery_min_apply_delay": "0",
 		"recovery_target": "", "recovery_target_lsn": "", "recovery_target_name": "", "recovery_target_time": "", "recovery_target_xid": "",
 		"recovery_target_timeline": "latest", "recovery_target_action": "pause", "wal_retrieve_retry_interval": "5s",

@@ -87,7 +87,8 @@ func (l *life) await(ctx context.Context, position uint64) error {
 	limit := r.clock.NewTimer(r.o.WaitLimit)
 	defer limit.Stop()
 	pause := min(awaitFirst, r.o.Poll)
-	for l.engine.Position() < position {
+	there := func() bool { return l.engine.Reached() >= position || l.engine.Position() >= position }
+	for !there() {
 		r.asked.Store(int64(r.clock.Monotonic()))
 		l.mu.Lock()
 		changed := l.changed
@@ -108,7 +109,7 @@ func (l *life) await(ctx context.Context, position uint64) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if l.engine.Position() < position {
+		if !there() {
 			if err := r.clock.Sleep(ctx, pause); err != nil {
 				return err
 			}

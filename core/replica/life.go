@@ -107,6 +107,9 @@ func (l *life) follow() {
 	}
 }
 
+// rests says whether it does not look, for nobody asks.
+func (l *life) rests() bool { return l.r.resting() }
+
 // wait waits for the next look; false: the engine, or the replica, has ended.
 func (l *life) wait(ctx context.Context, last time.Duration, move func(error), moved <-chan bool, busy *bool) bool {
 	r := l.r
@@ -121,14 +124,14 @@ func (l *life) wait(ctx context.Context, last time.Duration, move func(error), m
 		}
 		t := r.clock.NewTimer(max(last+every-r.clock.Monotonic(), 0))
 		tick := t.C()
-		if r.resting() {
+		if l.rests() {
 			t.Stop()
 			tick = nil
 		}
 		over, goes := false, false
 		select {
 		case <-tick:
-			over, goes = !r.resting(), true
+			over, goes = !l.rests(), true
 		case <-l.kick:
 			over, goes = true, true
 		case <-l.hint:

@@ -45,7 +45,7 @@ func UnitMutants() []Mutant {
 			all = append(all, m)
 		}
 	}
-	return slices.Concat(all, prefixMutants(), layerMutants(), historyMutants(), doorMutants(), hostMutants(), processMutants(), awayMutants(), leanMutants(), recoveryMutants(), answerMutants(), httpMutants())
+	return slices.Concat(all, prefixMutants(), layerMutants(), historyMutants(), doorMutants(), hostMutants(), processMutants(), awayMutants(), replicaMutants(), leanMutants(), recoveryMutants(), answerMutants(), httpMutants())
 }
 
 // layerMutants break what a layer says, and what it shares.

@@ -28,6 +28,7 @@ type readers struct {
 	r       *Run
 	clk     clock.Clock
 	front   *gcsfront.Front
+	base    string // its URL
 	program string
 	args    []string
 	running map[string]*service.Service
@@ -55,7 +56,7 @@ func (r *Run) withReaders(ctx context.Context, modelled bool, f func(*readers) e
 	defer os.RemoveAll(folder)
 	r.Progress("building pgserve", 0, 0)
 	w := &readers{
-		r: r, clk: clock.System(), front: front, running: map[string]*service.Service{},
+		r: r, clk: clock.System(), front: front, base: base, running: map[string]*service.Service{},
 		args: []string{"-bucket", "gs://readers/db", "-endpoint", base, "-log", "warn", "-lease-ttl", "2s", "-acquire-timeout", "1m", "-restore-budget", "-1s"},
 	}
 	if w.program, err = r.Store.Program(ctx, folder, r.Runtime.CacheDir()); err != nil {

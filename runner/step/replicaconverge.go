@@ -88,8 +88,8 @@ func replicaConverges(ctx context.Context, r *Run, args scenario.Args) error {
 }
 
 func (c *convergence) prepare(ctx context.Context, retain time.Duration) (err error) {
-	// Layers are taken all the time, and what they make superfluous is collected.
-	c.writerFlags = []string{"-retain", retain.String(), "-restore-budget", "20ms"}
+	// Layers are taken all the time, and what they make superfluous is collected. At rest nothing is written, so that digests can be compared.
+	c.writerFlags = []string{"-retain", retain.String(), "-restore-budget", "20ms", "-set", "autovacuum=off"}
 	if c.writes, err = c.writer(ctx, c.writerFlags...); err != nil {
 		return err
 	}
@@ -294,6 +294,12 @@ func (c *convergence) look(ctx context.Context, conn *pgx.Conn, n int, highest *
 	return nil
 }
 
+// moved says whether a client was told to connect again.
+func moved(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "57P01"
+}
+
 // judge records a check, from any goroutine.
 func (c *convergence) judge(name, wrong string) {
 	c.judging.Lock()
@@ -325,6 +331,9 @@ func (c *convergence) compare(ctx context.Context) error {
 		}
 		c.r.Metrics.Value("moves_count", moves)
 		got, _, err := c.digests(ctx, s)
+		for try := 0; moved(err) && try < 10; try++ {
+			got, _, err = c.digests(ctx, s)
+		}
 		if err != nil {
 			return fmt.Errorf("read replica %d: %w: %s", n, err, endOf(s.Log()))
 		}

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"blobpglite/core/engine"
 	"blobpglite/runner/scenario"
 	"blobpglite/runner/service"
 )
@@ -209,9 +210,8 @@ func replicaStart(ctx context.Context, r *Run, args scenario.Args) error {
 		base := slices.Clone(w.args)
 		at := func(name string) { w.args = append(slices.Clone(base), "-bucket", "gs://readers/"+name) }
 		for name, size := range sizes {
-			at(name)
 			r.Progress(r.Cell.Probe+": loading "+name, 0, 0)
-			if err := w.loaded(ctx, size); err != nil {
+			if err := w.loaded(ctx, name, size); err != nil {
 				return err
 			}
 		}
@@ -240,27 +240,18 @@ func replicaStart(ctx context.Context, r *Run, args scenario.Args) error {
 	})
 }
 
-// loaded makes a database of a size, with a layer that holds it, and ends its writer.
-func (w *readers) loaded(ctx context.Context, size int64) error {
-	writer, err := w.writer(ctx, "-cache", "-1", "-restore-budget", "0")
+// loaded makes a database of a size below a prefix, with a layer that holds all of it.
+func (w *readers) loaded(ctx context.Context, prefix string, size int64) error {
+	p, err := openBucketPlace(ctx, "readers", w.base, prefix)
 	if err != nil {
 		return err
 	}
-	statements := []string{"CREATE TABLE p (id int, n int NOT NULL DEFAULT 0, pad text)"}
-	const batch = 50_000
-	rows := int(size / pageRowBytes)
-	for first := 1; first <= rows; first += batch {
-		statements = append(statements, fmt.Sprintf("INSERT INTO p SELECT g, 0, %s FROM generate_series(%d, %d) g", pagePad, first, min(first+batch-1, rows)))
-	}
-	statements = append(statements, "ALTER TABLE p ADD PRIMARY KEY (id)", "VACUUM (FREEZE, ANALYZE) p")
-	if err := w.do(ctx, writer, statements...); err != nil {
+	e, err := engine.Open(ctx, engine.Options{Runtime: w.r.Runtime, Store: p.Store, Create: true, RestoreBudget: -1})
+	if err != nil {
 		return err
 	}
-	if code, err := writer.Stop(ctx); err != nil || code != 0 { // its end takes the layer that was put off
-		return fmt.Errorf("the writer ended with code %d: %w", code, err)
-	}
-	delete(w.running, "the writer")
-	return nil
+	_, err = pageRows(ctx, e, size)
+	return errors.Join(err, e.Close(ctx))
 }
 
 // firstRow starts a replica, up to its first row, reads all of its rows, and ends it.
@@ -393,7 +384,7 @@ func replicaPromotionVerb() verb {
 
 func replicaPromotion(ctx context.Context, r *Run, args scenario.Args) error {
 	return r.withReaders(ctx, true, func(w *readers) error {
-		if err := w.loaded(ctx, int64(args.Size("size"))); err != nil {
+		if err := w.loaded(ctx, "db", int64(args.Size("size"))); err != nil {
 			return err
 		}
 		turns, acked := args.Int("turns"), 0

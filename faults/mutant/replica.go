@@ -1,0 +1,88 @@
+package mutant
+
+// replicaMutants break what follows the log.
+func replicaMutants() []Mutant {
+	const (
+		tests   = "./core/replica -run "
+		life    = "core/replica/life.go"
+		move    = "core/replica/move.go"
+		follows = "core/replica/replica.go"
+		engine  = "core/engine/replica.go"
+		server  = "core/engine/server.go"
+		standby = "core/pglite/standby.go"
+		process = "core/pglite/process.go"
+	)
+	return []Mutant{
+		{
+			Name: "skips-a-record", Invariant: prefix, File: life, Plan: tests + "TestReplicaFollowsItsWriter",
+			Doc: "a replica leaves a record of the log out",
+			Old: "\t\tif err := l.engine.Feed(ctx, rec); err != nil {\n", New: "\t\tif rec.Seq%5 == 4 {\n\t\t\treturn nil\n\t\t}\n\t\tif err := l.engine.Feed(ctx, rec); err != nil {\n",
+		},
+		{
+			Name: "follows-behind-a-fence", Invariant: fenced, File: life, Plan: tests + "TestRecordBehindItsFence",
+			Doc: "a replica replays what a writer has written that was fenced, if it looks just then",
+			Old: "\tl.fed = at\n", New: "\tl.fed = wal.Position{Seq: at.Seq}\n",
+		},
+		{
+			Name: "serves-before-consistent", Invariant: prefix, File: server, Plan: "./core/engine -run TestReplicaCrash",
+			Doc: "a replica that has crashed takes clients before it has replayed what it had shown",
+			Old: "\t\terr = e.follower.caughtUp(ctx, c, want)\n", New: "\t\terr = ctx.Err()\n",
+		},
+		{
+			Name: "looks-at-rest", Invariant: idle, File: life, Plan: tests + "TestRestingMakesNoRequest",
+			Doc: "a replica that nobody asks goes on looking",
+			Old: "return l.r.resting()", New: "return l.r.resting() && l.r.o.Poll < 0",
+		},
+		{
+			Name: "goes-back", Invariant: prefix, File: move, Plan: tests + "TestNobodyGoesBack",
+			Doc: "an engine takes a replica's place that is not as far",
+			Old: "\t\tif next.engine.Position() >= l.engine.Position() {\n", New: "\t\tif next.engine.Position() > 0 {\n",
+		},
+		{
+			Name: "absent-is-the-end", Invariant: prefix, File: life, Plan: tests + "TestCollectedLog",
+			Doc: "a replica whose next record was collected believes that nothing was written",
+			Old: "\tcase m.WalStart > l.fed.Seq+1, last.Seq > l.fed.Seq:", New: "\tcase m.WalStart > l.fed.Seq+1 && err != nil:",
+		},
+		{
+			Name: "missing-is-the-end", Invariant: dense, File: life, Plan: tests + "TestDamagedLog",
+			Doc: "a record that is missing in the log is taken for its end",
+			Old: "there <- err == nil", New: "there <- err == nil && beyond == \"\"",
+		},
+		{
+			Name: "old-behind-a-rest", Invariant: prefix, File: "core/replica/ask.go", Plan: tests + "TestRestingMakesNoRequest",
+			Doc: "who comes first behind a rest is shown what was known before",
+			Old: "\t\tbound = r.o.Poll\n", New: "\t\tbound = r.o.Idle * 100\n",
+		},
+		{
+			Name: "replica-writes", Invariant: oneWriter, File: follows, Plan: tests + "TestReplicaFollowsItsWriter",
+			Doc: "a replica opens the database as a writer does",
+			Old: "\tl, err := r.begin(ctx)\n\tif err != nil {\n\t\treturn nil, err\n\t}\n\tr.mu.Lock()\n",
+			New: "\tif r.life == nil {\n\t\treturn engine.Open(ctx, r.o.Engine)\n\t}\n\tl, err := r.begin(ctx)\n\tif err != nil {\n\t\treturn nil, err\n\t}\n\tr.mu.Lock()\n",
+		},
+		{
+			Name: "stuck-is-quiet", Invariant: prefix, File: engine, Plan: "./core/engine -run TestReplicaStuck",
+			Doc: "bytes that are no log are taken for the beginning of a record",
+			Old: "\tif replayed >= f.end {\n", New: "\tif replayed >= f.end || replayed > 0 {\n",
+		},
+		{
+			Name: "replica-is-promoted", Invariant: oneWriter, File: standby, Plan: "./core/pglite -run TestStandbyIsReadOnly",
+			Doc: "a client's pg_promote waits for a minute for what does not come",
+			Old: "\treturn data.Mkdir(promoteFile, 0o500)\n", New: "\treturn nil\n",
+		},
+		{
+			Name: "pipe-is-a-latch", Invariant: host, File: process, Plan: "./core/pglite -run TestStandbyFollows",
+			Doc: "the descriptor of the postmaster's pipe is one that a process closes when it begins, and opens for something else",
+			Old: "fs.lowest+inheritedFiles)", New: "fs.lowest)",
+		},
+		{
+			Name: "half-a-record", Invariant: prefix, File: engine, Plan: tests + "TestPositionWithinARecord",
+			Doc: "a position within a record of which the rest is to come is waited for until somebody writes",
+			Old: "f.quietAt.Store(max(now.Replayed, uint64(f.end)))", New: "f.quietAt.Store(now.Replayed)",
+		},
+		{
+			Name: "waits-for-nobody", Invariant: prefix, File: "core/pglite/position.go", Plan: "./core/pglite -run TestPosition",
+			Doc: "who asks for a position is not kept waiting",
+			Old: "source != client && source != session ||", New: "source != client ||",
+		},
+	}
+}
