@@ -119,12 +119,17 @@ func (n *network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // browse opens a page in headless Chromium, until it is through.
 func (n *network) browse(t *testing.T, program, proxy, address, name string) {
 	t.Helper()
+	browse(t, program, address, n.finished[name], "--proxy-server="+proxy, "--proxy-bypass-list=<-loopback>")
+}
+
+// browse opens a page in headless Chromium, until it says that it is through.
+func browse(t *testing.T, program, address string, finished <-chan struct{}, flags ...string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var said bytes.Buffer
-	cmd := exec.Command(program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-sync",
-		"--disable-background-networking", "--disable-component-update", "--disable-default-apps", "--user-data-dir="+t.TempDir(),
-		"--proxy-server="+proxy, "--proxy-bypass-list=<-loopback>", address)
+	cmd := exec.Command(program, append(append([]string{"--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-sync",
+		"--disable-background-networking", "--disable-component-update", "--disable-default-apps", "--user-data-dir=" + t.TempDir()}, flags...), address)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
@@ -134,7 +139,7 @@ func (n *network) browse(t *testing.T, program, proxy, address, name string) {
 	go func() { gone <- cmd.Wait() }()
 	over := false
 	select {
-	case <-n.finished[name]:
+	case <-finished:
 	case err := <-gone:
 		over = true
 		t.Errorf("%s ended before the page was through: %v", program, err)
@@ -150,19 +155,22 @@ func (n *network) browse(t *testing.T, program, proxy, address, name string) {
 	}
 }
 
+// chromium is the browser of this machine.
+func chromium(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Skip("no Chromium on this machine (Debian: apt-get install chromium); TestWebPages sends what it would")
+	return ""
+}
+
 // TestBrowser opens pages of somebody else's in a real browser, beside the service of a developer: no token, on loopback.
 // TestWebPages sends the same requests, and more, where there is no browser.
 func TestBrowser(t *testing.T) {
-	program := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
-		if path, err := exec.LookPath(name); err == nil {
-			program = path
-			break
-		}
-	}
-	if program == "" {
-		t.Skip("no Chromium on this machine (Debian: apt-get install chromium); TestWebPages sends what it would")
-	}
+	program := chromium(t)
 	s := service(t, onStore(mem.New(mem.Options{})))
 	n := newNetwork(s.Listener.Addr().String())
 	front := httptest.NewServer(n)

@@ -9,6 +9,8 @@
 //	GET /healthz         200 when statements can run: wakes the database
 //	GET /livez           200 as long as the process answers
 //	GET /metrics         Prometheus
+//	GET /                a page for people: what goes on, a box for SQL, tables; see page.go
+//	GET /status.json     what goes on, and what the requests have cost so far; opens nothing
 //	GET /metrics.json    how the last wake went, step by step; steps go on side by side, so they add up to more than the whole
 //
 // Errors are JSON: {"error":{"sqlstate":"23505","message":"...","detail":"..."},"outcome":"failed"}. The outcome is
@@ -125,6 +127,7 @@ func New(o Options) (*API, error) {
 	})
 	a.mux.Handle("GET /metrics", a.guarded(promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{}).ServeHTTP))
 	a.mux.HandleFunc("GET /metrics.json", a.guarded(a.boot))
+	a.pages()
 	for pattern, h := range o.Routes {
 		a.mux.HandleFunc(pattern, a.guarded(h))
 	}
