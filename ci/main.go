@@ -1,7 +1,7 @@
 // Command ci runs every check of the repository, on a laptop as in the pipeline.
 //
 //	go run ./ci           # all of it
-//	go run ./ci -short    # the inner loop: no race detector, no cross builds, no smoke run
+//	go run ./ci -short    # the inner loop: what has changed since the branch left main, and who imports that; nothing slow
 //	go run ./ci -v        # and each test by name
 //	go run ./ci -nightly -bucket gs://name/prefix    # every scenario, in full; see nightly.go
 //
@@ -38,7 +38,7 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("ci", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	short := flags.Bool("short", false, "leave out what takes minutes")
+	short := flags.Bool("short", false, "leave out what takes minutes, and look only at packages that have changed since the branch left main, and at those that import them")
 	verbose := flags.Bool("v", false, "name every test")
 	night := flags.Bool("nightly", false, "run every scenario instead, append to results/, render")
 	var n nightly
@@ -79,6 +79,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	defer os.RemoveAll(temp)
 	c := &checker{root: root, temp: temp, short: *short, verbose: *verbose, stdout: stdout, stderr: stderr}
+	if *short {
+		if err := c.narrow(ctx); err != nil {
+			fmt.Fprintln(stderr, "ci:", err)
+			return 1
+		}
+	}
 	if !*night {
 		return c.runAll(ctx, steps())
 	}
@@ -124,6 +130,7 @@ type result struct {
 type checker struct {
 	root, temp     string
 	short, verbose bool
+	only           []string // packages that -short looks at; empty: all
 	stdout, stderr io.Writer
 	results        []result
 }

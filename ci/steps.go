@@ -30,8 +30,8 @@ type step struct {
 func steps() []step {
 	return []step{
 		{name: "gofmt", run: gofmt},
-		{name: "vet", run: command("go", "vet", "./...")},
-		{name: "staticcheck", run: command("go", "tool", "staticcheck", "./...")},
+		{name: "vet", run: commandOn("go", "vet")},
+		{name: "staticcheck", run: commandOn("go", "tool", "staticcheck")},
 		{name: "tidy", run: command("go", "mod", "tidy", "-diff")},
 		// Never from the test cache, which does not see what git and go list say.
 		{name: "lint", run: command("go", "test", "-count=1", "./ci")},
@@ -82,6 +82,13 @@ func racedTests() map[string][]string {
 func command(name string, args ...string) func(context.Context, *checker) error {
 	return func(ctx context.Context, c *checker) error {
 		return c.exec(ctx, nil, name, args...)
+	}
+}
+
+// commandOn runs a command on the packages that are looked at.
+func commandOn(name string, args ...string) func(context.Context, *checker) error {
+	return func(ctx context.Context, c *checker) error {
+		return c.exec(ctx, nil, name, slices.Concat(args, c.packages())...)
 	}
 }
 
@@ -161,7 +168,7 @@ func tests(ctx context.Context, c *checker) error {
 	if c.short {
 		args = append(args, "-short")
 	}
-	return c.exec(ctx, nil, "go", append(args, "./...")...)
+	return c.exec(ctx, nil, "go", append(args, c.packages()...)...)
 }
 
 // exec runs a command in its own process group with its output shown live. When ctx
