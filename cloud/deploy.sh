@@ -2,6 +2,7 @@
 # Deploys pgserve to Cloud Run: one writer, an account that may touch one bucket and nothing else.
 #   PROJECT=p REGION=europe-west1 IMAGE=... BUCKET=gs://name/prefix TOKEN_SECRET=pgserve-token cloud/deploy.sh service
 # CPU=requests (default) bills requests only and freezes the instance between them; CPU=always bills its life.
+# REPLICA=1 deploys replicas that follow the database: up to MAX instances (10), an account that may only read, below the prefix.
 # With DRY_RUN=1 it says what it would do. TAG=name deploys a revision without traffic, under a tag.
 set -eu
 
@@ -38,14 +39,23 @@ account="$service@$PROJECT.iam.gserviceaccount.com"
 if [ -n "${DRY_RUN:-}" ] || ! gcloud iam service-accounts describe "$account" --project="$PROJECT" >/dev/null 2>&1; then
 	run gcloud iam service-accounts create "$service" --project="$PROJECT" --display-name="pgserve $service"
 fi
-# Objects of this bucket, and this secret: nothing else.
-run gcloud storage buckets add-iam-policy-binding "gs://$name" --member="serviceAccount:$account" --role=roles/storage.objectUser
+# Objects of this bucket, and this secret: nothing else. Of a replica: reads below the prefix.
+if [ -n "${REPLICA:-}" ]; then
+	prefix=${BUCKET#gs://"$name"/}
+	prefix=${prefix%/}/
+	run gcloud storage buckets add-iam-policy-binding "gs://$name" --member="serviceAccount:$account" --role=roles/storage.objectViewer \
+		--condition="title=below-the-prefix,expression=resource.name.startsWith('projects/_/buckets/$name/objects/$prefix') || api.getAttribute('storage.googleapis.com/objectListPrefix', '').startsWith('$prefix')"
+	instances=${MAX:-10} flags="PGSERVE_BUCKET=$BUCKET,PGSERVE_REPLICA=true,PGSERVE_POLL=${POLL:-1s},PGSERVE_MAX_LAG=${MAX_LAG:-0s}"
+else
+	run gcloud storage buckets add-iam-policy-binding "gs://$name" --member="serviceAccount:$account" --role=roles/storage.objectUser
+	instances=1 flags="PGSERVE_BUCKET=$BUCKET,PGSERVE_DURABILITY=${DURABILITY:-strict}"
+fi
 run gcloud secrets add-iam-policy-binding "$TOKEN_SECRET" --project="$PROJECT" --member="serviceAccount:$account" \
 	--role=roles/secretmanager.secretAccessor
 set -- gcloud run deploy "$service" --project="$PROJECT" --region="$REGION" --image="$IMAGE" --service-account="$account" \
-	--min=0 --max=1 --max-instances=1 --concurrency="${CONCURRENCY:-80}" --cpu="${VCPU:-1}" --memory="${MEMORY:-1Gi}" --timeout=300 \
+	--min=0 --max="$instances" --max-instances="$instances" --concurrency="${CONCURRENCY:-80}" --cpu="${VCPU:-1}" --memory="${MEMORY:-1Gi}" --timeout=300 \
 	"$throttling" --cpu-boost --execution-environment="${EXECUTION:-gen2}" --no-allow-unauthenticated \
-	--set-env-vars="PGSERVE_BUCKET=$BUCKET,PGSERVE_DURABILITY=${DURABILITY:-strict}" --set-secrets="PGSERVE_TOKEN=$TOKEN_SECRET:latest" \
+	--set-env-vars="$flags" --set-secrets="PGSERVE_TOKEN=$TOKEN_SECRET:latest" \
 	--quiet
 if [ -n "${TAG:-}" ]; then
 	set -- "$@" --no-traffic --tag="$TAG"

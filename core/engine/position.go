@@ -57,7 +57,7 @@ func (e *Engine) Await(ctx context.Context, position uint64) error {
 	if e.follower != nil && e.follower.s.Await != nil {
 		return e.follower.s.Await(ctx, position)
 	}
-	if at := (e.shown() + 7) &^ 7; at < position { // records end at multiples of eight
+	if at := e.shown(); at < position {
 		return fmt.Errorf("%w: it is at %s, and %s was asked for: no position of this database's", ErrBehind, pgdata.LSN(at), pgdata.LSN(position))
 	}
 	return nil
@@ -69,6 +69,9 @@ type places struct {
 	path  string
 	start pgdata.LSN
 }
+
+// aligned is the next multiple of eight: records end there, whatever zeros they end with.
+func aligned(at pgdata.LSN) pgdata.LSN { return (at + 7) &^ 7 }
 
 // behind is the place behind the last byte of an operation that is not zero; zero: it is none of the log's.
 func (p *places) behind(op wal.Op) pgdata.LSN {
@@ -85,7 +88,7 @@ func (p *places) behind(op wal.Op) pgdata.LSN {
 	if n == 0 {
 		return 0
 	}
-	return p.start + pgdata.LSN(op.Offset) + pgdata.LSN(n)
+	return aligned(p.start + pgdata.LSN(op.Offset) + pgdata.LSN(n))
 }
 
 // last is that of the last operation that is one of the log's.

@@ -327,7 +327,7 @@ func (f *follower) quiet(ctx context.Context, c *pglite.Cluster) error {
 		}
 		f.replayed.Store(now.Replayed)
 		if now.Waits {
-			f.quietAt.Store(max(now.Replayed, uint64(f.end)))
+			f.quietAt.Store(max(now.Replayed, uint64(aligned(f.end))))
 		}
 		switch {
 		case now.Waits:

@@ -77,7 +77,7 @@ func replicaMutants() []Mutant {
 		{
 			Name: "half-a-record", Invariant: prefix, File: engine, Plan: tests + "TestPositionWithinARecord",
 			Doc: "a position within a record of which the rest is to come is waited for until somebody writes",
-			Old: "f.quietAt.Store(max(now.Replayed, uint64(f.end)))", New: "f.quietAt.Store(now.Replayed)",
+			Old: "f.quietAt.Store(max(now.Replayed, uint64(aligned(f.end))))", New: "f.quietAt.Store(now.Replayed)",
 		},
 		{
 			Name: "waits-for-nobody", Invariant: prefix, File: "core/pglite/position.go", Plan: "./core/pglite -run TestPosition",
