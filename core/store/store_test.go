@@ -184,3 +184,27 @@ func FuzzCheckKey(f *testing.F) {
 		}
 	})
 }
+
+// TestReadOnly: nothing gets through but reads, ranges included where the store has them.
+func TestReadOnly(t *testing.T) {
+	st := mem.New(mem.Options{})
+	if _, err := st.Put(t.Context(), "k", []byte("body"), "w", store.IfAbsent()); err != nil {
+		t.Fatal(err)
+	}
+	view := store.ReadOnly(st)
+	if _, err := view.Put(t.Context(), "k", nil, "w", store.Always()); !errors.Is(err, store.ErrDenied) {
+		t.Errorf("a put: %v", err)
+	}
+	if err := view.Delete(t.Context(), "k"); !errors.Is(err, store.ErrDenied) {
+		t.Errorf("a delete: %v", err)
+	}
+	if o, err := view.Get(t.Context(), "k"); err != nil || string(o.Body) != "body" {
+		t.Errorf("a get: %q, %v", o.Body, err)
+	}
+	if o, err := view.(store.RangeGetter).GetRange(t.Context(), "k", 1, 2); err != nil || string(o.Body) != "od" {
+		t.Errorf("a range: %q, %v", o.Body, err)
+	}
+	if _, ok := store.ReadOnly(plain{st}).(store.RangeGetter); ok {
+		t.Error("a view reads ranges that its store does not")
+	}
+}
