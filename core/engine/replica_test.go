@@ -222,3 +222,25 @@ func TestPositions(t *testing.T) {
 		t.Errorf("the position was %x, and is %x in the next life", last, at)
 	}
 }
+
+// A replica's own log, which it has replayed, does not stay in memory.
+func TestReplicaForgetsItsLog(t *testing.T) {
+	st := mem.New(mem.Options{})
+	e := open(t, st, keeping)
+	must(t, e, "CREATE TABLE t (a int, b text)")
+	r, at := replicaOf(t, st)
+	most := 0
+	for i := range 10 {
+		must(t, e, fmt.Sprintf("INSERT INTO t SELECT g, repeat(md5(g::text), 10) FROM generate_series(%d, %d) g", i*20000, i*20000+19999))
+		at = catchUp(t, r, st, at)
+		list, err := r.server.cluster.Data().ReadDir("/pg_wal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		most = max(most, len(list))
+	}
+	t.Logf("%d segments at most, of %d bytes", most, r.f.segment)
+	if log := uint64(most) * r.f.segment; log > 40<<20 {
+		t.Errorf("%d bytes of its log were in memory at once", log)
+	}
+}
