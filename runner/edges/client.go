@@ -25,14 +25,17 @@ import (
 // statementLimit is how long a client of a case waits for one answer: beyond it something hangs.
 const statementLimit = time.Minute
 
-// connect is a client's connection, by name of role.
-func (s *server) connect(ctx context.Context, user string) (*pgx.Conn, error) {
+// connect is a client's connection, by name of role. The limits named are lifted from its first moment on.
+func (s *server) connect(ctx context.Context, user string, unlimited ...string) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(strings.Replace(s.URL(), "postgres@", user+"@", 1))
 	if err != nil {
 		return nil, err
 	}
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 	config.ConnectTimeout = statementLimit
+	for _, limit := range unlimited {
+		config.RuntimeParams[limit] = "0"
+	}
 	return pgx.ConnectConfig(ctx, config)
 }
 

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -100,22 +100,33 @@ func quoted(value string) string { return "'" + strings.ReplaceAll(value, "'", "
 
 // mild undoes for one connection what makes a session refuse or time out by itself, which is no fault.
 var mild = []string{
-	"SET default_transaction_read_only = off", "SET statement_timeout = 0", "SET lock_timeout = 0", "SET transaction_timeout = 0",
-	"SET idle_in_transaction_session_timeout = 0", "SET idle_session_timeout = 0", "SET search_path = public", "SET client_encoding = 'UTF8'",
+	"SET default_transaction_read_only = off", "SET search_path = public", "SET client_encoding = 'UTF8'",
 	"SET temp_file_limit = -1", "SET standard_conforming_strings = on", "SET default_table_access_method = heap", "SET default_tablespace = ''",
 	"SET debug_discard_caches = 0", "SET log_statement_stats = off", "SET zero_damaged_pages = off",
 }
 
+// limits are what of that has to be undone before the first statement: a session may be ended while its client thinks of one.
+var limits = []string{"statement_timeout", "lock_timeout", "transaction_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"}
+
+// mildly opens a session that does not refuse or time out by itself. What cannot be set is not there.
+func (s *server) mildly(ctx context.Context) (*pgx.Conn, error) {
+	c, err := s.connect(ctx, "postgres", limits...)
+	if err != nil {
+		return nil, err
+	}
+	for _, q := range mild {
+		_ = execOn(ctx, c, q)
+	}
+	return c, nil
+}
+
 // write inserts rows, tolerating that single statements are refused, and returns how many were acknowledged.
 func (s *server) write(ctx context.Context, table string, statements int) (int, error) {
-	c, err := s.connect(ctx, "postgres")
+	c, err := s.mildly(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer c.Close(context.WithoutCancel(ctx))
-	for _, q := range mild {
-		_ = execOn(ctx, c, q) // what cannot be set is not there
-	}
 	acked := 0
 	var last error
 	for range statements {
@@ -135,14 +146,11 @@ func (s *server) write(ctx context.Context, table string, statements int) (int, 
 
 // countMildly counts the rows of a table in a session whose own limits are undone.
 func (s *server) countMildly(ctx context.Context, table string) (int, error) {
-	c, err := s.connect(ctx, "postgres")
+	c, err := s.mildly(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer c.Close(context.WithoutCancel(ctx))
-	for _, q := range mild {
-		_ = execOn(ctx, c, q)
-	}
 	var n int
 	err = c.QueryRow(ctx, "SELECT count(*) FROM "+table).Scan(&n)
 	return n, err
@@ -392,7 +400,11 @@ func (t *Trial) underSettings(ctx context.Context, values [][2]string) (*server,
 	if err != nil {
 		return nil, err
 	}
-	if err = s.exec(ctx, append(slices.Clone(mild), sweptTable)...); err != nil {
+	c, err := s.mildly(ctx)
+	if err == nil {
+		err = errors.Join(execOn(ctx, c, sweptTable), c.Close(context.WithoutCancel(ctx)))
+	}
+	if err != nil {
 		s.Kill()
 		return nil, err
 	}
