@@ -1,7 +1,7 @@
 // Command reports renders what the results hold, and nothing else: between the
-// markers of STATUS.md and README.md, and as results/index.html.
+// markers of STATUS.md, README.md and PERFORMANCE.md, and as results/index.html.
 //
-//	go run ./reports            # writes the three files
+//	go run ./reports            # writes the four files
 //	go run ./reports -check     # exits 1 and shows the difference if one is stale
 //
 // A rendered part of a document stands between two comments:
@@ -38,7 +38,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("reports", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	check := flags.Bool("check", false, "write nothing; exit 1 if a rendered file is stale")
-	root := flags.String("root", ".", "the folder of STATUS.md, README.md and results/")
+	root := flags.String("root", ".", "the folder of STATUS.md, README.md, PERFORMANCE.md and results/")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -113,7 +113,8 @@ func renderAll(root string, log record.Log) ([]rendered, error) {
 			"mutants":      mutants(data),
 			"track-record": trackRecord(),
 		}},
-		{"README.md", map[string]string{
+		{"README.md", map[string]string{"numbers": numbers(data), "evidence": evidence(data)}},
+		{"PERFORMANCE.md", map[string]string{
 			"performance-e2":      performanceE2(data),
 			"performance-log":     performanceLog(data),
 			"performance-wake":    performanceWake(data),

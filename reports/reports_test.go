@@ -22,14 +22,15 @@ var update = flag.Bool("update", false, "write testdata anew")
 const (
 	statusFrame = "# Status\n\nbefore\n\n<!-- begin:scoreboard -->\n<!-- end:scoreboard -->\n\n<!-- begin:decisions -->\nold\n<!-- end:decisions -->\n" +
 		"<!-- begin:mutants -->\n<!-- end:mutants -->\n<!-- begin:track-record -->\n<!-- end:track-record -->\n\nafter\n"
-	readmeFrame = "# Readme\n<!-- begin:performance-e2 -->\n<!-- end:performance-e2 -->\n<!-- begin:performance-log -->\n<!-- end:performance-log -->\n<!-- begin:performance-wake -->\n<!-- end:performance-wake -->\n<!-- begin:performance-clients -->\n<!-- end:performance-clients -->\n<!-- begin:performance-sql -->\n<!-- end:performance-sql -->\n"
+	readmeFrame      = "# Readme\n<!-- begin:numbers -->\n<!-- end:numbers -->\n<!-- begin:evidence -->\n<!-- end:evidence -->\n"
+	performanceFrame = "# Performance\n<!-- begin:performance-e2 -->\n<!-- end:performance-e2 -->\n<!-- begin:performance-log -->\n<!-- end:performance-log -->\n<!-- begin:performance-wake -->\n<!-- end:performance-wake -->\n<!-- begin:performance-clients -->\n<!-- end:performance-clients -->\n<!-- begin:performance-sql -->\n<!-- end:performance-sql -->\n"
 )
 
 // newRoot makes a folder with both documents.
 func newRoot(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
-	for name, text := range map[string]string{"STATUS.md": statusFrame, "README.md": readmeFrame} {
+	for name, text := range map[string]string{"STATUS.md": statusFrame, "README.md": readmeFrame, "PERFORMANCE.md": performanceFrame} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +167,7 @@ func TestGolden(t *testing.T) {
 			if code, out := render(t, root); code != 0 {
 				t.Fatalf("exit %d: %s", code, out)
 			}
-			for _, file := range []string{"STATUS.md", "README.md", "results/index.html"} {
+			for _, file := range []string{"STATUS.md", "README.md", "PERFORMANCE.md", "results/index.html"} {
 				got, err := os.ReadFile(filepath.Join(root, file))
 				if err != nil {
 					t.Fatal(err)

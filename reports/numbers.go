@@ -1,0 +1,193 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"blobpglite/runner/record"
+)
+
+// README.md says a few numbers in words. Each sentence is a template; what stands in braces comes from the lines of a probe:
+//
+//	{e2c.2 commit_ms}                 the median of a metric
+//	{e3.7 cold_ms size=100MB}         of the line with that parameter
+//	{sql.1 bulk_insert_ratio max}     its maximum; also min, p99
+//	{sql.1 verdict}                   the line's verdict
+//	{e2b rounds}, {e2b fired}         rounds, and faults that struck, of all current lines of a scenario
+//	{e2b lines}                       how many lines that are, and
+//	{e2b broken}                      how many checks and expectations did not hold in them
+//
+// A sentence for which a line is missing is left out, and said to be.
+var placeholder = regexp.MustCompile(`\{([a-z0-9.]+) (\w+)(?: (\w+=\S+?))?(?: (min|max|p99))?\}`)
+
+// inNumbers are the sentences of "In numbers".
+func inNumbers() []string {
+	return []string{
+		"**A commit** takes {e2c.2 commit_ms} with one client; the bare write to the store takes {e2c.2 put_ms} of it.",
+		"**Many clients** share records: 64 of them commit {e2c.3 commits_per_s} times a second.",
+		"**pgbench** (TPC-B): {clients.2 tps_model_per_s} transactions a second with 10 clients, {clients.11 tps_model_per_s} with 64.",
+		"**A cold start**, from no process to the first row over HTTP, takes {e3.7 cold_ms size=0B} with an empty database, {e3.7 cold_ms size=100MB} with 100 MB, {e3.7 cold_ms size=500MB} with 500 MB.",
+		"**SELECT 1** over the loopback takes {clients.3 select1_us}; a connection takes {clients.15 connect_ms} to open and {clients.15 session_bytes} of memory.",
+		"**Memory**: 500 MB of rows are served within {e3.5 tier_bytes size=500MB}.",
+		"**Against PGlite on Node**, the same SQL: a bulk INSERT takes {sql.1 bulk_insert_ratio} times as long, a scan {sql.1 scan_ratio}, a sort {sql.1 sort_ratio}, a start {sql.1 start_ratio}; verdict of that run, by its own goals: {sql.1 verdict}.",
+		"**A month** of 1,000 writes a day in 48 cold starts costs ${e4.1c month_requests_usd} on Cloud Run and ${e4.1c month_bucket_usd} for the bucket; at rest, storage only.",
+	}
+}
+
+// evidenceRows are the rows of "How do you know?": the question, what was done, what came of it.
+func evidenceRows() [][]string {
+	return [][]string{
+		{"Is what was acknowledged durable?", "{e2b fired} SIGKILLs, power cuts and outages, at every fault point (e2b)", "{e2b broken} violations in {e2b rounds} rounds"},
+		{"Are there ever two writers?", "{e1.6 distinct_count} different schedules of the protocol's real code, judged after each step (e1.6)", "{e1.6 broken} violations"},
+		{"Can a writer that was taken over still commit?", "zombies, stopped anywhere and woken (e1.3, e1z), and hand-overs under load (e4b)", "{e1z broken} violations in {e1z rounds} and {e4b broken} in {e4b rounds} rounds"},
+		{"And with everything at once?", "{chaos rounds} episodes of kills, rivals, stalls and faults, {chaos fired} faults (chaos)", "{chaos broken} violations"},
+		{"Is it PostgreSQL?", "PostgreSQL's own regression tests: {suite.1 files_count} files here and on a native server (suite)", "{suite.1 same_count} print the same"},
+		{"Would you notice a bug?", "the code broken on purpose, one place at a time (e1.7, mutants)", "{e1.7 caught_count} caught by the explorer, {mutants.1 caught_count} by chaos, {mutants.2 caught_count} by unit tests"},
+	}
+}
+
+// numbers renders the sentences.
+func numbers(s selection) string {
+	var b strings.Builder
+	missing := 0
+	var lines []record.Record
+	for _, sentence := range inNumbers() {
+		text, from, ok := fillIn(s, sentence)
+		if !ok {
+			missing++
+			continue
+		}
+		lines = append(lines, from...)
+		fmt.Fprintf(&b, "- %s\n", text)
+	}
+	if missing == len(inNumbers()) {
+		return noRun
+	}
+	fmt.Fprintf(&b, "\n%s", sources(lines))
+	if missing > 0 {
+		fmt.Fprintf(&b, " %d more are not measured yet.", missing)
+	}
+	return b.String() + "\n"
+}
+
+// sources says where the numbers are from, which may be several machines.
+func sources(lines []record.Record) string {
+	var at []string
+	for _, r := range lines {
+		at = append(at, fmt.Sprintf("%s, %d CPUs, store %s, target %s (%s)", r.Env.Machine, r.Env.CPUs, r.Env.Store, r.Env.Target, date(r)))
+	}
+	slices.Sort(at)
+	return "Medians, on " + strings.Join(slices.Compact(at), "; ") + "."
+}
+
+// evidence renders the rows.
+func evidence(s selection) string {
+	var rows [][]string
+	for _, row := range evidenceRows() {
+		text, _, ok := fillIn(s, strings.Join(row, "\x00"))
+		if !ok {
+			text = row[0] + "\x00" + noRun + "\x00-"
+		}
+		rows = append(rows, strings.Split(text, "\x00"))
+	}
+	return table([]string{"question", "what was done", "what came of it"}, rows)
+}
+
+// fillIn puts the numbers into a template, and gives the lines that they are from.
+func fillIn(s selection, template string) (text string, from []record.Record, ok bool) {
+	ok = true
+	text = placeholder.ReplaceAllStringFunc(template, func(found string) string {
+		m := placeholder.FindStringSubmatch(found)
+		value, lines, there := lookUp(s, m[1], m[2], m[3], m[4])
+		ok = ok && there
+		from = append(from, lines...)
+		return value
+	})
+	return text, from, ok
+}
+
+// lookUp gives what one placeholder stands for.
+func lookUp(s selection, name, what, param, which string) (string, []record.Record, bool) {
+	var of []record.Record
+	for _, r := range s.current {
+		if (r.Probe == name || r.Scenario == name) && r.Verdict != record.Broken && r.Env.Target != "cloudrun" && hasParam(r, param) {
+			of = append(of, r)
+		}
+	}
+	if len(of) == 0 {
+		return "", nil, false
+	}
+	if total, ok := sum(of, what); ok {
+		return total, nil, true
+	}
+	r := onePerKey(oneMachine(of), func(r record.Record) string { return r.Probe })[0]
+	if what == "verdict" {
+		return r.Verdict.String(), nil, true
+	}
+	m, ok := metric(r, what)
+	if !ok {
+		return "", nil, false
+	}
+	value := map[string]float64{"": m.P50, "min": m.Min, "max": m.Max, "p99": m.P99}[which]
+	return amount(value, m.Unit), []record.Record{r}, true
+}
+
+// hasParam says whether a line has a parameter, given as name=value; empty: any has.
+func hasParam(r record.Record, param string) bool {
+	name, value, ok := strings.Cut(param, "=")
+	return !ok || fmt.Sprint(r.Params[name]) == value
+}
+
+// sum adds up, over the most thorough lines of each probe, what lines count.
+func sum(of []record.Record, what string) (string, bool) {
+	if !slices.Contains([]string{"rounds", "fired", "lines", "broken"}, what) {
+		return "", false
+	}
+	best := map[string]int{}
+	for _, r := range of {
+		if rank, ok := best[r.Probe]; !ok || profileRank(r.Profile) < rank {
+			best[r.Probe] = profileRank(r.Profile)
+		}
+	}
+	total := int64(0)
+	for _, r := range of {
+		if profileRank(r.Profile) != best[r.Probe] {
+			continue
+		}
+		switch what {
+		case "rounds":
+			total += int64(r.Rounds)
+		case "broken":
+			total += int64(violations(r))
+		case "lines":
+			total++
+		case "fired":
+			for _, f := range r.Faults {
+				total += f.Fired
+			}
+		}
+	}
+	return amount(float64(total), "count"), true
+}
+
+// amount is a quantity as a sentence has it.
+func amount(v float64, unit string) string {
+	switch {
+	case unit == "usd":
+		return fmt.Sprintf("%.2f", v)
+	case unit == "count" || unit == "per_s":
+		return thousands(v)
+	}
+	return quantity(v, unit)
+}
+
+// thousands writes a whole number with commas.
+func thousands(v float64) string {
+	text := fmt.Sprintf("%.0f", v)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
