@@ -54,7 +54,7 @@ type verb struct {
 
 func verbs() []verb {
 	return []verb{
-		roundtripVerb(), freshVerb(), sqlbenchVerb(), nativebenchVerb(), wakesVerb(), largerThanCacheVerb(), wakeSizeVerb(),
+		roundtripVerb(), freshVerb(), sqlbenchVerb(), nativebenchVerb(), wakesVerb(), largerThanCacheVerb(), wakeSizeVerb(), wakeGrowthVerb(),
 		logRoundtripVerb(), commitLatencyVerb(), commitThroughputVerb(), casRateVerb(), reopenVerb(), idleVerb(), amplificationVerb(),
 		conditionsVerb(), raceVerb(), contestVerb(), readAfterWriteVerb(), primitiveLatencyVerb(), emulatorVerb(),
 		lockedVerb(), takeoversVerb(), zombiesVerb(), heartbeatVerb(), goTestVerb(),
