@@ -244,8 +244,11 @@ func (f *File) Arrived(chunk, address int64, data *[ChunkSize]byte) bool {
 	return true
 }
 
-// Fill puts in place what a Source gave for missing chunks of the file, and what came with it of their neighbours: for each run of away
-// chunks around a missing one, as far as there are bytes for them. It says how many chunks it has taken. The tree owns all the bytes.
+// fillGap is how many chunks of a file may lie between two that came together, so that both are put in place.
+const fillGap = 32
+
+// Fill puts in place what a Source gave for missing chunks of the file, and what came with it of their neighbours: those away chunks around a
+// missing one that there are bytes for, as far as no more than fillGap others lie between them. It says how many chunks it has taken. The tree owns all the bytes.
 func (f *File) Fill(missing []Away, got []Fetched) int {
 	data := make(map[int64]*[ChunkSize]byte, len(got))
 	for _, g := range got {
@@ -268,10 +271,20 @@ func (f *File) Fill(missing []Away, got []Fetched) int {
 	for _, m := range missing {
 		take(m.Chunk)
 	}
-	for _, m := range missing {
-		for i := m.Chunk - 1; len(data) > 0 && take(i); i-- {
+	// What was written since, or went into a layer of its own, lies between those that came together.
+	around := func(chunk, step int64) {
+		for i, not := chunk+step, 0; len(data) > 0 && not < fillGap; i += step {
+			if not++; take(i) {
+				not = 0
+			}
 		}
-		for i := m.Chunk + 1; len(data) > 0 && take(i); i++ {
+	}
+	for i, m := range missing {
+		if i == 0 || missing[i-1].Chunk != m.Chunk-1 {
+			around(m.Chunk, -1)
+		}
+		if i == len(missing)-1 || missing[i+1].Chunk != m.Chunk+1 {
+			around(m.Chunk, 1)
 		}
 	}
 	return n

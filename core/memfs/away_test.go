@@ -341,7 +341,7 @@ func TestArrivesInAFileThatEnds(t *testing.T) {
 	}
 }
 
-// TestFillTakesNeighbours: what comes with a chunk is put in place beside it, and not beyond what is there or was written.
+// TestFillTakesNeighbours: what comes with a chunk is put in place around it, on both sides of what was written too, but not over that.
 func TestFillTakesNeighbours(t *testing.T) {
 	_, file, s := loaded(t, 20, Options{})
 	file.WriteAt(page(99), 12*ChunkSize)
@@ -349,11 +349,15 @@ func TestFillTakesNeighbours(t *testing.T) {
 	missing := file.Missing(10*ChunkSize, ChunkSize)
 	got, err := Get(t.Context(), s, missing)
 	check(t, err)
-	if n := file.Fill(missing, got); n != 6 || len(got) != 9 {
+	if n := file.Fill(missing, got); n != 8 || len(got) != 9 {
 		t.Errorf("%d of %d taken", n, len(got))
 	}
-	if got := resident(file); !slices.Equal(got, []int64{6, 7, 8, 9, 10, 11, 12}) {
+	if got := resident(file); !slices.Equal(got, []int64{6, 7, 8, 9, 10, 11, 12, 13, 14}) {
 		t.Errorf("%v are there", got)
+	}
+	page12 := make([]byte, ChunkSize)
+	if _, err := file.ReadAt(page12, 12*ChunkSize); err != nil || !bytes.Equal(page12, page(99)) {
+		t.Errorf("what was written is another: %v", err)
 	}
 }
 
