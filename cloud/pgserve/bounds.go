@@ -65,6 +65,7 @@ func (c *config) bounds(f *flag.FlagSet) error {
 		{"memory-limit", c.memory, leastMemory, mostMemory, true},
 		{"disk-limit", c.disk, leastDisk, 1 << 50, true},
 		{"cache", bounded, engine.LeastCache, 1 << 50, true},
+		{"container-memory", c.container, leastMemory, 1 << 50, true},
 		{"max-clients", int64(c.maxClients), 1, mostClients, false},
 		{"http-sessions", int64(c.httpSessions), 1, mostClients, false},
 		{"max-requests", int64(c.maxRequests), 1, mostConnections, false},

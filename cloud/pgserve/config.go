@@ -48,6 +48,7 @@ type config struct {
 	restoreBudget, retain    time.Duration
 	readMode                 string
 	memory, disk, cache      int64
+	container                int64
 	statementTimeout         time.Duration
 	settings                 settings
 	extensions               names
@@ -141,6 +142,7 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f.StringVar(&c.readMode, "read-mode", string(engine.ReadLease), "lease: answers inside the lease ask nobody; strict: each answer first asks the bucket whether another writer has taken over, one GET")
 	f.Int64Var(&c.disk, "disk-limit", 0, "of the database, in bytes; 0: none")
 	f.Int64Var(&c.cache, "cache", 0, "how much of the database's files is kept in memory, in bytes; a larger database is read as it is used. 0: a fifth of the container's memory, or 1 GiB where nothing limits it; -1: all, read when the database is opened")
+	f.Int64Var(&c.container, "container-memory", 0, "how much memory the container may use, in bytes, where its control group does not say so; 0: as that says")
 	f.DurationVar(&c.statementTimeout, "statement-timeout", 0, "PostgreSQL's statement_timeout for all who do not set their own (SET, ALTER ROLE, ALTER DATABASE); 0: none")
 	f.Var(c.settings, "set", "server parameter, name=value, such as idle_in_transaction_session_timeout=1min; may be repeated")
 	f.BoolVar(&c.replica, "replica", false, "follow the database, and serve it read-only: no lease, and nothing is ever written to the bucket. pgserve promote makes it the writer")

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"maps"
 	"os"
 	"strconv"
 	"strings"
@@ -36,6 +38,27 @@ func containerMemory(files ...string) int64 {
 		return n
 	}
 	return 0
+}
+
+// bounded is what the service keeps in memory: engine.Options.Cache, and server parameters that follow from it.
+func (c *config) bounded() (cache int64, settings map[string]string) {
+	container := c.container
+	if container == 0 {
+		container = containerMemory(limitFiles...)
+	}
+	cache, settings = cacheBytes(c.cache, container), maps.Clone(c.settings)
+	if _, set := settings["shared_buffers"]; !set && cache > 0 {
+		settings["shared_buffers"] = sharedBuffers(cache)
+	}
+	c.log.Info("memory", "container_bytes", container, "cache_bytes", cache, "shared_buffers", settings["shared_buffers"])
+	return cache, settings
+}
+
+// sharedBuffers is PostgreSQL's shared_buffers where nobody has set it: a part of what of the files is in memory, for each page in it is there
+// twice. All of it is written to at each start: with 128 MB one takes 300 ms instead of 60, and the process 120 MB more.
+func sharedBuffers(cache int64) string {
+	const part, least, most = 8, 8 << 20, 16 << 20
+	return fmt.Sprintf("%dMB", min(max(cache/part, least), most)>>20)
 }
 
 // cacheBytes is engine.Options.Cache: as given, or a share of what the container has.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -40,5 +41,23 @@ func TestCacheBytes(t *testing.T) {
 		if got := cacheBytes(c.given, c.container); got != c.want {
 			t.Errorf("%d of %d: %d, want %d", c.given, c.container, got, c.want)
 		}
+	}
+	for cache, want := range map[int64]string{engine.LeastCache: "8MB", 512 << 20 / 5: "12MB", 1 << 30: "16MB", 64 << 30: "16MB"} {
+		if got := sharedBuffers(cache); got != want {
+			t.Errorf("shared_buffers of %d: %s, want %s", cache, got, want)
+		}
+	}
+	log := slog.New(slog.DiscardHandler)
+	c := &config{container: 512 << 20, settings: settings{"work_mem": "1MB"}, log: log}
+	if cache, s := c.bounded(); cache != 512<<20/5 || s["shared_buffers"] != "12MB" || s["work_mem"] != "1MB" || len(c.settings) != 1 {
+		t.Errorf("of 512 MiB: %d, %v", cache, s)
+	}
+	c.settings["shared_buffers"] = "20MB"
+	if _, s := c.bounded(); s["shared_buffers"] != "20MB" {
+		t.Errorf("given: %v", s)
+	}
+	c = &config{cache: allInMemory, settings: settings{}, log: log}
+	if cache, s := c.bounded(); cache != 0 || len(s) != 0 {
+		t.Errorf("all in memory: %d, %v", cache, s)
 	}
 }

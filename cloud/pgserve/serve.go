@@ -179,11 +179,12 @@ func (s *service) engineOptions(st store.Store) engine.Options {
 	if err != nil {
 		host = "pgserve"
 	}
+	cache, settings := c.bounded()
 	return engine.Options{
 		Load: s.loading.wait, Store: st, Create: true, Durability: engine.Durability(c.durability),
 		FlushInterval: c.flushInterval, IdleFlush: c.idleFlush, LeaseTTL: c.leaseTTL, AcquireTimeout: c.acquire,
-		RestoreBudget: c.restoreBudget, Retain: c.retain, ReadMode: engine.ReadMode(c.readMode), Writer: host, Process: s.id, Address: c.listen, MaxBytes: c.disk, MemoryLimit: c.memory, Cache: cacheBytes(c.cache, containerMemory(limitFiles...)),
-		Answers: engine.Answers(c.answers), Password: c.password, MaxClients: c.maxClients + c.httpSessions, Settings: c.settings, StatementTimeout: c.statementTimeout, Clock: s.clock, Logger: c.log,
+		RestoreBudget: c.restoreBudget, Retain: c.retain, ReadMode: engine.ReadMode(c.readMode), Writer: host, Process: s.id, Address: c.listen, MaxBytes: c.disk, MemoryLimit: c.memory, Cache: cache,
+		Answers: engine.Answers(c.answers), Password: c.password, MaxClients: c.maxClients + c.httpSessions, Settings: settings, StatementTimeout: c.statementTimeout, Clock: s.clock, Logger: c.log,
 	}
 }
 
