@@ -49,6 +49,29 @@ func TestLayerIsDue(t *testing.T) {
 	}
 }
 
+// TestLogFitsIntoMemory: however long a restore may take, the log that it has in memory is bounded by the cache.
+func TestLogFitsIntoMemory(t *testing.T) {
+	const ms = time.Millisecond
+	clk := clock.NewVirtual(time.Unix(0, 0))
+	clk.Advance(time.Second)
+	for _, c := range []struct {
+		bytes         int64
+		wanted, must  bool // the second: in the pause too
+		budget, pause time.Duration
+	}{
+		{24 << 20, false, false, 0, time.Hour}, {25 << 20, true, false, 0, time.Hour}, {50 << 20, true, true, 0, time.Hour}, {50 << 20, false, false, -1, 0},
+	} {
+		m := behind(clk, Options{RestoreBudget: c.budget}, 0, ms)
+		m.layerTime.Store(int64(time.Hour))
+		m.cache = &cache{budget: 100 << 20}
+		m.bytes.Store(c.bytes)
+		m.pause.Store(int64(c.pause))
+		if m.wanted() != c.wanted || m.due() != c.must {
+			t.Errorf("%d bytes: wanted %v, due %v", c.bytes, m.wanted(), m.due())
+		}
+	}
+}
+
 // TestCommitsWaitForALayer: at the budget, or at four times of what the layer takes, and only while one is on its way.
 func TestCommitsWaitForALayer(t *testing.T) {
 	for _, c := range []struct {

@@ -77,7 +77,15 @@ func (m *logMode) budget() time.Duration {
 // wanted says whether a layer is wanted: at half of the budget, so that the other half is there while it is on its way.
 func (m *logMode) wanted() bool {
 	budget := m.budget()
-	return budget >= 0 && m.replayTime() >= budget/2
+	return budget >= 0 && (m.replayTime() >= budget/2 || m.logShare() >= 0.25)
+}
+
+// logShare is the log since the last layer over what may be in memory of the files: a restore has all of it there.
+func (m *logMode) logShare() float64 {
+	if m.cache == nil {
+		return 0
+	}
+	return float64(m.bytes.Load()) / float64(m.cache.budget)
 }
 
 // due says whether a wanted layer is to be taken now.
@@ -91,7 +99,7 @@ func (m *logMode) due() bool {
 	if !m.wanted() {
 		return false
 	}
-	rests := m.o.RestoreBudget == 0 && m.replayTime() < mustCompact*m.budget()
+	rests := m.o.RestoreBudget == 0 && m.replayTime() < mustCompact*m.budget() && m.logShare() < 0.5
 	return !rests || m.o.Clock.Monotonic() >= time.Duration(m.pause.Load())
 }
 
@@ -137,7 +145,7 @@ func (m *logMode) throttle(ctx context.Context) {
 		if m.o.RestoreBudget == 0 {
 			limit *= mostGrown
 		}
-		if limit < 0 || m.replayTime() < limit {
+		if limit < 0 || m.replayTime() < limit && m.logShare() < 1 {
 			break
 		}
 		if err := m.o.Clock.Sleep(ctx, look); err != nil {
@@ -268,7 +276,11 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle f
 	if err != nil {
 		return nil, err
 	}
-	restore := time.Duration(float64(stats.RawBytes) / m.restoreRate * float64(time.Second))
+	read := stats.RawBytes
+	if m.cache != nil {
+		read = min(read, max(eagerBytes, m.cache.budget))
+	}
+	restore := time.Duration(float64(read) / m.restoreRate * float64(time.Second))
 	m.layerTime.Store(int64(m.e.opened.Start + restore))
 	now, err := manifest.Publish(ctx, m.o.Store,
 		manifest.Options{Epoch: m.opened.Epoch, Writer: m.o.Writer, Hook: m.o.Hook, Clock: m.o.Clock, Retain: m.o.Retain},

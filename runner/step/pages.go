@@ -27,19 +27,25 @@ const (
 
 // pageRows makes a table of size bytes, all of whose pages are as they will stay if nobody writes them.
 func pageRows(ctx context.Context, e *engine.Engine, size int64) (rows int, err error) {
-	const batch = 50_000
 	rows = int(size / pageRowBytes)
-	statements := []string{"CREATE TABLE p (id int, n int NOT NULL DEFAULT 0, pad text)"}
-	for first := 1; first <= rows; first += batch {
-		statements = append(statements, fmt.Sprintf("INSERT INTO p SELECT g, 0, %s FROM generate_series(%d, %d) g", pagePad, first, min(first+batch-1, rows)))
-	}
-	statements = append(statements, "ALTER TABLE p ADD PRIMARY KEY (id)", "VACUUM (FREEZE, ANALYZE) p")
-	for _, sql := range statements {
+	for _, sql := range pageStatements(rows) {
 		if _, err := e.Query(ctx, sql); err != nil {
 			return 0, err
 		}
 	}
 	return rows, e.Compact(ctx)
+}
+
+// pageBatch is how many rows one statement makes.
+const pageBatch = 50_000
+
+// pageStatements make the table.
+func pageStatements(rows int) []string {
+	statements := []string{"CREATE TABLE p (id int, n int NOT NULL DEFAULT 0, pad text)"}
+	for first := 1; first <= rows; first += pageBatch {
+		statements = append(statements, fmt.Sprintf("INSERT INTO p SELECT g, 0, %s FROM generate_series(%d, %d) g", pagePad, first, min(first+pageBatch-1, rows)))
+	}
+	return append(statements, "ALTER TABLE p ADD PRIMARY KEY (id)", "VACUUM (FREEZE, ANALYZE) p")
 }
 
 func largerThanCacheVerb() verb {

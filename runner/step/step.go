@@ -62,7 +62,7 @@ func verbs() []verb {
 		blackoutVerb(), layerSizeVerb(), layerPriceVerb(), storedLiveVerb(), carriedOverVerb(), layerKillVerb(), nothingNewVerb(), engineMutantsVerb(), unitMutantsVerb(), stalledOpenerVerb(),
 		exploreVerb(), mutantsVerb(),
 		clientVerb(), pgbenchVerb(), doorLatencyVerb(), sessionsVerb(), besideVerb(), regressVerb(), isolationVerb(), interleaveVerb(),
-		twinBootVerb(), twinTierVerb(), twinSleepVerb(), twinCommitsVerb(),
+		twinBootVerb(), twinTierVerb(), twinLargeVerb(), twinSleepVerb(), twinCommitsVerb(),
 		twinFrozenVerb(), twinFlushVerb(), twinSwitchVerb(), twinRivalVerb(), twinIdleVerb(), twinCostVerb(),
 		edgeVerb(),
 		replicaConvergesVerb(), replicaLagVerb(), replicaReadsVerb(), replicaStartVerb(), replicaRequestsVerb(), replicaPromotionVerb(),

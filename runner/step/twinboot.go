@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -190,6 +191,9 @@ func twinTier(ctx context.Context, r *Run, args scenario.Args) error {
 // tier tries one limit. Why: what was not possible under it.
 func (t *twinRun) tier(ctx context.Context, mib int, size int64) (why string, err error) {
 	rows := (workload.Dataset{Bytes: size}).Rows()
+	flags := t.flags
+	defer func() { t.flags = flags }()
+	t.flags = append(slices.Clone(flags), "-container-memory", strconv.Itoa(mib<<20)) // there the control group says so
 	err = t.on(ctx, platform.Options{MemoryMiB: mib}, func() error {
 		for _, ask := range []string{
 			"SELECT count(*) FROM rows WHERE length(text_that_compresses) > 0 AND length(bytes_that_do_not) > 0",
