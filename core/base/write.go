@@ -65,7 +65,8 @@ func write(ctx context.Context, st store.Store, key string, src *memfs.FS, o Wri
 	if err := o.Hook.Fire(ctx, point.BaseAfterIndex); err != nil {
 		return nil, Stats{}, err
 	}
-	l := &Layer{key: key, index: &p.index, size: int64(len(object)), inos: p.inos}
+	x := p.index // by itself: what points into a plan has all of its pages in memory
+	l := &Layer{key: key, index: &x, size: int64(len(object)), inos: p.inos}
 	stats.objects(l)
 	stats.NewSegments, stats.NewBytes = stats.Segments-w.kept, l.size
 	for _, s := range p.index.segments[w.kept:] {

@@ -232,6 +232,10 @@ func (m *logMode) cut(ctx context.Context) (cut, error) {
 		c.took = m.o.Clock.Monotonic() - began
 		c.at, c.records, c.bytes = m.log.seal(), m.records.Load(), m.bytes.Load()
 	})
+	if m.cache != nil && err == nil {
+		// Else what is turned away of the files until the layer is taken would stay in memory, for the clone has it.
+		c.files.Evict(memfs.Eviction{Keep: pglite.KeepResident})
+	}
 	return c, err
 }
 
