@@ -113,7 +113,7 @@ func rooms() []room {
 			path: "runner/...", own: []string{"core/...", "faults/...", "scenarios", "runner/...", "cloud/twin/platform"},
 			others: []string{"github.com/jackc/pgx/v5", "github.com/mattn/go-isatty", "github.com/prometheus/common", "github.com/schollz/progressbar/v3", "golang.org/x/sync", "golang.org/x/sys", "golang.org/x/term"},
 		},
-		{path: "reports", own: []string{"runner/record"}},
+		{path: "reports", own: []string{"runner/record", "runner/scenario", "runner/step", "scenarios"}},
 		{path: "ci"},
 	}
 }

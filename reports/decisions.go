@@ -17,6 +17,11 @@ const maxCommitMS = 1000
 
 // decisions lists what the experiments had to decide, with what the results say.
 func decisions(s selection) string {
+	return table([]string{"decision", "experiment", "answer", "evidence"}, decisionRows(s))
+}
+
+// decisionRows are decision, experiment, answer and evidence of each.
+func decisionRows(s selection) [][]string {
 	snapshot, evidence := snapshotThreshold(s)
 	live, liveEvidence := liveSnapshot(s)
 	host, hostEvidence := hostDecision(s)
@@ -25,7 +30,7 @@ func decisions(s selection) string {
 	fresh, freshEvidence := freshDecision(s)
 	liveness, livenessEvidence := livenessDecision(s)
 	month, monthEvidence := monthDecision(s)
-	return table([]string{"decision", "experiment", "answer", "evidence"}, [][]string{
+	return [][]string{
 		{"Can the store be tested against an emulator, or only against real buckets?", "e0", emulator, emulatorEvidence},
 		{"Can a snapshot be taken from a live instance in mid-session, and how?", "e2.3", live, liveEvidence},
 		{"From which database size on is a full snapshot per commit no longer acceptable?", "e2.1", snapshot, evidence},
@@ -33,8 +38,8 @@ func decisions(s selection) string {
 		{"Is PostgreSQL run in the Go process itself, without Node?", "sql.1", host, hostEvidence},
 		{"Is a new database made by initdb, or from a prepared image?", "e3.2", fresh, freshEvidence},
 		{"Does the lease need background work, or is it validated on the request path?", "e4.1, e4.1b", liveness, livenessEvidence},
-		{"What does a month cost: 1,000 writes a day in 48 wakes?", "e4.1c", month, monthEvidence},
-	})
+		{"What does a month cost: 1,000 writes a day in 48 wakes?", "e5.2", month, monthEvidence},
+	}
 }
 
 // snapshotThreshold finds where the commit time crosses the limit. Between two
@@ -169,22 +174,43 @@ func livenessDecision(s selection) (answer, evidence string) {
 		"but its price; pings (c) would only be another thing that must not fail.", p50(frozen, "next_commit_ms")), evidence
 }
 
-// monthDecision is the modelled bill of the small application.
+// monthLine is the newest bill of the small application in a durability.
+func monthLine(s selection, durability string) (record.Record, bool) {
+	for _, r := range slices.Backward(s.history) {
+		clients, _ := r.Params["clients"].(float64)
+		if r.Probe == "e5.2" && r.Params["durability"] == durability && clients != 1 && (r.Verdict == record.Pass || r.Verdict == record.Fail) {
+			return r, true
+		}
+	}
+	return record.Record{}, false
+}
+
+// monthDecision is the bill of the small application, by durability and mode of CPU.
 func monthDecision(s selection) (answer, evidence string) {
-	r, ok := newestOf(s, "e4.1c")
-	if !ok {
+	var parts, from []string
+	always := ""
+	for _, durability := range []string{"strict", "interval", "sleep"} {
+		r, ok := monthLine(s, durability)
+		if !ok {
+			continue
+		}
+		usd := func(name string) string {
+			m, ok := metric(r, name)
+			if !ok {
+				return "?"
+			}
+			return fmt.Sprintf("$%.2f", m.P50)
+		}
+		parts = append(parts, fmt.Sprintf("`%s` %s (Cloud Run %s, operations %s, storage %s; %s with Cloud Run's free tier taken off)",
+			durability, usd("month_usd"), usd("month_run_usd"), usd("month_operations_usd"), usd("month_storage_usd"), usd("month_free_usd")))
+		always = usd("month_always_usd")
+		from = append(from, durability+": "+evidenceOf(r))
+	}
+	if len(parts) == 0 {
 		return noRun, "-"
 	}
-	usd := func(name string) string {
-		m, ok := metric(r, name)
-		if !ok {
-			return "?"
-		}
-		return fmt.Sprintf("$%.2f", m.P50)
-	}
-	return fmt.Sprintf("Modelled from what the twin was billed: Cloud Run %s at list price (%s beyond the free tier), the bucket %s. With an instance whose CPU is "+
-		"always on %s, and the bucket %s. Prices: cloud/README.md.", usd("month_requests_usd"), usd("month_free_usd"), usd("month_bucket_usd"),
-		usd("month_always_usd"), usd("month_always_bucket_usd")), "e4.1c: " + evidenceOf(r)
+	return fmt.Sprintf("At list price, from what the twin billed and the store counted in a day: %s. An instance that always has CPU: %s. What others cost: cloud/README.md.",
+		strings.Join(parts, "; "), always), "e5.2, " + strings.Join(from, "; ")
 }
 
 // emulatorDecision says whether the embedded emulator is good enough for tests: whether everything that e0 asks of the

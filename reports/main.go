@@ -3,6 +3,7 @@
 //
 //	go run ./reports            # writes the four files
 //	go run ./reports -check     # exits 1 and shows the difference if one is stale
+//	go run ./reports -serve     # the page, rendered anew at each request, at http://127.0.0.1:8090
 //
 // A rendered part of a document stands between two comments:
 //
@@ -38,6 +39,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("reports", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	check := flags.Bool("check", false, "write nothing; exit 1 if a rendered file is stale")
+	serve := flags.Bool("serve", false, "write nothing; serve the page until interrupted")
+	listen := flags.String("listen", "127.0.0.1:8090", "address of -serve")
 	root := flags.String("root", ".", "the folder of STATUS.md, README.md, PERFORMANCE.md and results/")
 	if err := flags.Parse(args); err != nil {
 		return 2
@@ -45,6 +48,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if flags.NArg() > 0 {
 		fmt.Fprintf(stderr, "reports takes no arguments, only flags: %q\n", flags.Args())
 		return 2
+	}
+	if *serve {
+		if err := servePage(*root, *listen, stdout); err != nil {
+			fmt.Fprintln(stderr, "reports:", err)
+			return 1
+		}
+		return 0
 	}
 	stale, err := refresh(*root, !*check, stdout)
 	if err != nil {
@@ -98,7 +108,15 @@ type rendered struct {
 
 func renderAll(root string, log record.Log) ([]rendered, error) {
 	data := selectLines(log)
-	page, err := renderPage(data)
+	shown, err := readPictures(filepath.Join(root, "results"))
+	if err != nil {
+		return nil, err
+	}
+	b, err := makeBoard(data)
+	if err != nil {
+		return nil, err
+	}
+	page, err := renderPage(data, shown)
 	if err != nil {
 		return nil, err
 	}
@@ -108,10 +126,13 @@ func renderAll(root string, log record.Log) ([]rendered, error) {
 		parts map[string]string
 	}{
 		{"STATUS.md", map[string]string{
-			"scoreboard":   scoreboard(data),
+			"today":        today(data, b),
+			"questions":    byQuestion(b),
+			"failed":       failedAndFound(b),
 			"decisions":    decisions(data),
 			"mutants":      mutants(data),
-			"track-record": trackRecord(),
+			"scoreboard":   everyProbe(data, b),
+			"track-record": trackRecord(data),
 		}},
 		{"README.md", map[string]string{"numbers": numbers(data), "evidence": evidence(data)}},
 		{"PERFORMANCE.md", map[string]string{

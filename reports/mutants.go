@@ -16,15 +16,18 @@ const caughtWord = " caught by "
 func mutants(s selection) string {
 	var rows [][]string
 	var lines []record.Record
-	for _, probe := range []string{"e1.7", "mutants.1"} {
+	for _, probe := range []string{"e1.7", "mutants.1", "e5.5"} {
 		r, ok := newestOf(s, probe)
 		if !ok {
 			continue
 		}
 		lines = append(lines, r)
 		unit := "schedules"
-		if probe == "mutants.1" {
+		switch probe {
+		case "mutants.1":
 			unit = "rounds"
+		case "e5.5":
+			unit = "runs"
 		}
 		for _, c := range r.Checks {
 			name, ok := strings.CutPrefix(c.Name, "mutant ")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -11,113 +12,218 @@ import (
 	"blobpglite/runner/record"
 )
 
-// pageTemplate is the page's frame. It needs nothing from elsewhere: no script, no
-// font, no picture by address.
+// pageTemplate is the page's frame. It needs nothing from elsewhere; the pictures of episodes lie beside it.
 //
 //go:embed page.html.tmpl
 var pageTemplate string
 
-// Bounds of the plots, in CSS pixels.
+// Bounds of the plots, in CSS pixels, and of what is shown.
 const (
-	plotWidth  = 180
-	plotHeight = 36
-	trendWidth = 240
-	// maxTrend is the number of newest lines that a trend shows.
-	maxTrend = 60
-	maxBins  = 30
+	plotWidth  = 160
+	plotHeight = 30
+	trendWidth = 160
+	maxTrend   = 40 // the newest lines that a trend shows
+	minTrend   = 3  // two are no trend
+	minPlot    = 20 // values that make a distribution
+	maxBins    = 16
+	maxDetail  = 260 // of what a check has seen that did not hold, in bytes
+	maxRight   = 110 // likewise of one that held
+	maxPage    = 480_000
 )
 
-// section is one current line on the page.
-type section struct {
-	Title, Claim, Verdict, Params, Where, When, Commit, Replay string
-	Rounds                                                     int
-	Checks                                                     []record.Check
-	Notes                                                      []string
-	Metrics                                                    []metricRow
+// pageView is all that the template shows.
+type pageView struct {
+	Sentence             string
+	Held, Probes, Lines  int
+	Failed               []probeView
+	Questions            []questionView
+	Experiments          []experimentSection
+	Decisions            [][]string
+	Counterexample       *counterexample
+	Soak                 *soakPicture
+	Episodes             []string
+	Unclean, Retracted   int
+	Width, Height, Trend int
+}
+
+type experimentSection struct {
+	experimentView
+	Sections []probeSection
+}
+
+type probeSection struct {
+	probeView
+	Cells []cellSection
+}
+
+// cellSection is one line of a probe.
+type cellSection struct {
+	Params, Verdict, Profile, Where, When, Commit, Replay, Bound string
+	Rounds                                                       int
+	Fired                                                        int64
+	Wrong, Right                                                 []record.Check
+	Notes                                                        []string
+	Metrics                                                      []metricRow
 }
 
 // metricRow is one metric with its plots.
 type metricRow struct {
-	Name                    string
-	N                       int64
-	Min, P50, P90, P99, Max string
-	Bars                    []bar
-	Trend                   *trend
+	Name     string
+	N        int64
+	P50, P99 string
+	Bars     string // a path
+	Tip      string
+	Trend    *trend
 }
 
-// bar is a rectangle of the distribution's plot.
-type bar struct{ X, Y, Width, Height, Tip string }
+// trend is a metric of one cell over the commits that ran it, oldest first: the medians.
+type trend struct{ Points, Tip string }
 
-// trend is a metric of one cell over its lines, oldest first: the medians as a line,
-// min to max as strokes.
-type trend struct {
-	Points  string
-	Strokes []stroke
+// renderPage makes results/index.html. What would make it too large for a first load is left out step by step: details of checks that held,
+// then plots.
+func renderPage(s selection, p pictures) (string, error) {
+	for thrift := range maxThrift {
+		text, err := renderThriftily(s, p, thrift)
+		if err != nil || len(text) <= maxPage {
+			return text, err
+		}
+	}
+	return "", fmt.Errorf("render the page: it is larger than %d bytes whatever is left out: show less", maxPage)
 }
 
-type stroke struct{ X, Y1, Y2, YMedian, Tip string }
+// maxThrift is how many degrees of leaving out there are.
+const maxThrift = 4
 
-// renderPage makes results/index.html.
-func renderPage(s selection) (string, error) {
+func renderThriftily(s selection, p pictures, thrift int) (string, error) {
 	page, err := template.New("page").Parse(pageTemplate)
 	if err != nil {
 		return "", fmt.Errorf("render the page: %w", err)
 	}
-	var sections []section
-	for _, r := range s.current {
-		one, err := sectionOf(s, r)
-		if err != nil {
-			return "", fmt.Errorf("render the page: %s of run %s: %w", r.Probe, r.Run, err)
-		}
-		sections = append(sections, one)
-	}
-	var out strings.Builder
-	err = page.Execute(&out, map[string]any{
-		"Sections": sections, "Width": plotWidth, "Height": plotHeight, "TrendWidth": trendWidth,
-		"Unclean": s.unclean, "Retracted": s.retracted,
-	})
+	b, err := makeBoard(s)
 	if err != nil {
+		return "", fmt.Errorf("render the page: %w", err)
+	}
+	v := pageView{
+		Questions: b.questions, Decisions: decisionRows(s), Counterexample: p.counterexample, Soak: p.soak, Episodes: p.episodes,
+		Unclean: s.unclean, Retracted: s.retracted, Width: plotWidth, Height: plotHeight, Trend: trendWidth, Probes: len(b.probes),
+	}
+	for _, x := range b.experiments {
+		one := experimentSection{experimentView: x}
+		for _, p := range x.Probes {
+			section := probeSection{probeView: p}
+			for _, r := range p.Lines {
+				cell, err := cellOf(s, b, r, thrift)
+				if err != nil {
+					return "", fmt.Errorf("render the page: %s of run %s: %w", r.Probe, r.Run, err)
+				}
+				section.Cells = append(section.Cells, cell)
+			}
+			v.Lines += len(p.Lines)
+			if p.Verdict == record.Pass {
+				v.Held++
+			} else {
+				v.Failed = append(v.Failed, p)
+			}
+			one.Sections = append(one.Sections, section)
+		}
+		v.Experiments = append(v.Experiments, one)
+	}
+	v.Sentence = sentence(v, b)
+	var out strings.Builder
+	if err := page.Execute(&out, v); err != nil {
 		return "", fmt.Errorf("render the page: %w", err)
 	}
 	return out.String(), nil
 }
 
-func sectionOf(s selection, r record.Record) (section, error) {
-	out := section{
-		Title: r.Probe, Claim: r.Claim, Verdict: r.Verdict.String(), Params: paramsText(r), Rounds: r.Rounds,
-		Where: fmt.Sprintf("%s, %d CPUs, %s, store %s, target %s, profile %s", r.Env.Machine, r.Env.CPUs, r.Env.Go, r.Env.Store, r.Env.Target, r.Profile),
-		When:  r.Started.UTC().Format("2006-01-02 15:04 MST"), Commit: shortCommit(r.Commit), Replay: r.Replay,
-		Checks: r.Checks, Notes: r.Notes,
+// sentence says where things stand.
+func sentence(v pageView, b board) string {
+	if v.Probes == 0 {
+		return "No run recorded yet."
+	}
+	text := fmt.Sprintf("%d of %d probes hold", v.Held, v.Probes)
+	if len(v.Failed) > 0 {
+		var ids []string
+		for _, p := range v.Failed {
+			ids = append(ids, p.ID)
+		}
+		do := map[bool]string{true: " does not", false: " do not"}[len(ids) == 1]
+		text += "; " + strings.Join(ids, ", ") + do
+	}
+	if slices.ContainsFunc(b.probes, func(p probeView) bool { return p.Real }) {
+		return text + "."
+	}
+	return text + ", and nothing has been run on a real bucket yet: everything here is of an emulator that is as faithful, and as faulty, as we could make it."
+}
+
+func cellOf(s selection, b board, r record.Record, thrift int) (cellSection, error) {
+	out := cellSection{
+		Params: paramsText(r), Verdict: r.Verdict.String(), Profile: r.Profile, Rounds: r.Rounds, Bound: upperBound(r),
+		Where: fmt.Sprintf("%s, %d CPUs, %s, store %s, target %s", r.Env.Machine, r.Env.CPUs, r.Env.Go, r.Env.Store, r.Env.Target),
+		When:  r.Started.UTC().Format("2006-01-02 15:04 MST"), Commit: shortCommit(r.Commit), Replay: r.Replay, Notes: r.Notes,
+	}
+	for _, f := range r.Faults {
+		out.Fired += f.Fired
+	}
+	for _, c := range r.Checks {
+		limit := maxDetail
+		if c.Verdict == record.Pass {
+			limit = maxRight >> (2 * thrift)
+		}
+		if len(c.Detail) > limit {
+			c.Detail = strings.ToValidUTF8(c.Detail[:limit], "") + "…"
+		}
+		if c.Verdict == record.Pass {
+			out.Right = append(out.Right, c)
+		} else {
+			out.Wrong = append(out.Wrong, c)
+		}
 	}
 	for _, m := range r.Metrics {
-		bars, err := barsOf(m)
-		if err != nil {
-			return section{}, err
+		if m.N == 0 {
+			continue
 		}
-		out.Metrics = append(out.Metrics, metricRow{
-			Name: m.Name, N: m.N, Min: quantity(m.Min, m.Unit), P50: quantity(m.P50, m.Unit), P90: quantity(m.P90, m.Unit),
-			P99: quantity(m.P99, m.Unit), Max: quantity(m.Max, m.Unit), Bars: bars, Trend: trendOf(s, r, m.Name),
-		})
+		row := metricRow{Name: b.metricName(r.Probe, m.Name), N: m.N, P50: amount(m.P50, m.Unit), Trend: trendOf(s, r, m.Name)}
+		if m.N > 1 {
+			row.P99 = amount(m.P99, m.Unit)
+		}
+		if m.N >= minPlot && m.Max > m.Min && thrift < maxThrift-1 {
+			bars, err := barsOf(m)
+			if err != nil {
+				return out, err
+			}
+			row.Bars, row.Tip = bars, fmt.Sprintf("%s to %s", amount(m.Min, m.Unit), amount(m.Max, m.Unit))
+		}
+		out.Metrics = append(out.Metrics, row)
 	}
 	return out, nil
 }
 
-// barsOf draws the distribution: bins of equal width, or of equal ratio where the
-// values span more than a factor of ten. A single value has no picture.
-func barsOf(m record.Metric) ([]bar, error) {
+// amount is quantity, with money too.
+func amount(v float64, unit string) string {
+	switch {
+	case unit == "usd" && v > 0 && v < 0.1:
+		return "$" + digits(v)
+	case unit == "usd":
+		return fmt.Sprintf("$%.2f", v)
+	case unit == "count" && v >= 1000 && v == math.Trunc(v):
+		return thousands(int64(v))
+	}
+	return quantity(v, unit)
+}
+
+// barsOf draws the distribution as one path: bins of equal width, or of equal ratio where the values span more than a factor of ten.
+func barsOf(m record.Metric) (string, error) {
 	h, ticks, err := m.Histogram()
 	if err != nil {
-		return nil, err
-	}
-	if m.N < 2 || m.Max <= m.Min {
-		return nil, nil
+		return "", err
 	}
 	scale := func(v float64) float64 { return v }
 	if m.Min > 0 && m.Max/m.Min > 10 {
 		scale = math.Log
 	}
 	low, high := scale(m.Min), scale(m.Max)
-	bins := make([]int64, min(maxBins, int(m.N)*2))
+	bins := make([]int64, maxBins)
 	var most int64
 	for _, b := range h.Distribution() {
 		if b.Count == 0 {
@@ -129,58 +235,41 @@ func barsOf(m record.Metric) ([]bar, error) {
 		most = max(most, bins[i])
 	}
 	width := float64(plotWidth) / float64(len(bins))
-	var bars []bar
+	var path strings.Builder
 	for i, n := range bins {
-		if n == 0 {
-			continue
+		if n > 0 {
+			height := max(1, float64(n)/float64(most)*plotHeight)
+			fmt.Fprintf(&path, "M%.0f %dv-%.0fh%.0fv%.0fz", float64(i)*width, plotHeight, height, max(1, width-1), height)
 		}
-		height := max(1, float64(n)/float64(most)*plotHeight)
-		bars = append(bars, bar{
-			X: pixel(float64(i) * width), Y: pixel(plotHeight - height), Width: pixel(max(1, width-1)), Height: pixel(height),
-			Tip: fmt.Sprintf("%d of %d", n, m.N),
-		})
 	}
-	return bars, nil
+	return path.String(), nil
 }
 
-// trendOf follows a metric through all lines of the same cell. Only equal cells are
-// compared.
+// trendOf follows a metric through all lines of the same cell. Only equal cells are compared.
 func trendOf(s selection, r record.Record, name string) *trend {
-	type value struct {
-		m    record.Metric
-		line record.Record
-	}
-	var values []value
+	var values []float64
+	var first, last record.Record
+	unit := ""
 	for _, h := range s.history {
 		if h.Cell != r.Cell || h.Probe != r.Probe {
 			continue
 		}
 		if m, ok := metric(h, name); ok {
-			values = append(values, value{m, h})
+			if len(values) == 0 {
+				first = h
+			}
+			last, unit = h, m.Unit
+			values = append(values, m.P50)
 		}
 	}
-	if len(values) < 2 {
+	if len(values) < minTrend {
 		return nil
 	}
 	values = values[max(0, len(values)-maxTrend):]
-	top := slices.MaxFunc(values, func(a, b value) int { return int(math.Copysign(1, a.m.Max-b.m.Max)) }).m.Max
-	if top == 0 {
-		top = 1
-	}
-	y := func(v float64) float64 { return plotHeight - 1 - v/top*(plotHeight-2) }
-	var t trend
+	top := cmp.Or(slices.Max(values), 1)
 	var points []string
 	for i, v := range values {
-		x := 4 + float64(i)*(trendWidth-8)/float64(len(values)-1)
-		points = append(points, pixel(x)+","+pixel(y(v.m.P50)))
-		t.Strokes = append(t.Strokes, stroke{
-			X: pixel(x), Y1: pixel(y(v.m.Max)), Y2: pixel(y(v.m.Min)), YMedian: pixel(y(v.m.P50)),
-			Tip: fmt.Sprintf("%s %s: %s (%s to %s)", shortCommit(v.line.Commit), date(v.line), quantity(v.m.P50, v.m.Unit),
-				quantity(v.m.Min, v.m.Unit), quantity(v.m.Max, v.m.Unit)),
-		})
+		points = append(points, fmt.Sprintf("%.0f,%.1f", 3+float64(i)*(trendWidth-6)/float64(len(values)-1), plotHeight-2-v/top*(plotHeight-4)))
 	}
-	t.Points = strings.Join(points, " ")
-	return &t
+	return &trend{Points: strings.Join(points, " "), Tip: fmt.Sprintf("medians of %d runs, %s (%s) to %s (%s)", len(values), amount(values[0], unit), shortCommit(first.Commit), amount(values[len(values)-1], unit), shortCommit(last.Commit))}
 }
-
-func pixel(v float64) string { return fmt.Sprintf("%.1f", v) }

@@ -9,33 +9,6 @@ import (
 	"blobpglite/runner/record"
 )
 
-// scoreboard is a row for each current line.
-func scoreboard(s selection) string {
-	var b strings.Builder
-	if len(s.current) == 0 {
-		b.WriteString(noRun + "\n")
-	} else {
-		var rows [][]string
-		for _, r := range s.current {
-			var fired int64
-			for _, f := range r.Faults {
-				fired += f.Fired
-			}
-			rows = append(rows, []string{
-				r.Probe, r.Claim, r.Profile, r.Env.Target + ", " + r.Env.Store, "**" + r.Verdict.String() + "**",
-				fmt.Sprint(r.Rounds), fmt.Sprint(fired), fmt.Sprint(violations(r)), upperBound(r), "`" + shortCommit(r.Commit) + "`", date(r),
-			})
-		}
-		b.WriteString(table([]string{
-			"experiment", "claim", "profile", "target", "verdict", "rounds", "faults fired", "violations", "upper bound", "commit", "date",
-		}, rows))
-	}
-	if s.unclean > 0 || s.retracted > 0 {
-		fmt.Fprintf(&b, "\nLines left out: %d from an unclean tree, %d retracted.\n", s.unclean, s.retracted)
-	}
-	return b.String()
-}
-
 // violations counts the checks and expectations that did not hold.
 func violations(r record.Record) int {
 	n := 0

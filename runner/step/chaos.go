@@ -49,6 +49,7 @@ func episodeVerb() verb {
 				{Name: "actions", Kind: scenario.KindStrings, Required: true, Doc: "one a line"},
 				{Name: "seed", Kind: scenario.KindInt, Default: "1", Doc: "of the clients and of rules with a probability"},
 				{Name: "tries", Kind: scenario.KindInt, Default: "1", Doc: "how often it is run, until it fails"},
+				{Name: "keep", Kind: scenario.KindBool, Default: "false", Doc: "its timeline and its history are kept, whatever came of it"},
 			},
 			Metrics: episodeMetrics(),
 		},
@@ -61,6 +62,9 @@ func episodeVerb() verb {
 				e, err := r.timed(ctx, uint64(args.Int("seed")), list)
 				if e != nil {
 					defer e.c.end()
+				}
+				if err == nil && args.Bool("keep") {
+					err = r.keep(ctx, e, r, list)
 				}
 				if err != nil || len(r.failed) > 0 {
 					return err

@@ -72,7 +72,7 @@ func (r *Run) folder(seed uint64) (dir, rel string) {
 	return filepath.Join(r.Results, rel), rel
 }
 
-// keep writes what a failing episode leaves: what was wrong, the scenario, the history, the bucket's listing, the
+// keep writes what an episode leaves that failed, or that is asked to: what was wrong, the scenario, the history, the bucket's listing, the
 // timeline.
 func (r *Run) keep(ctx context.Context, e *episode, t *Run, list []action) error {
 	dir, rel := r.folder(e.seed)
@@ -82,7 +82,7 @@ func (r *Run) keep(ctx context.Context, e *episode, t *Run, list []action) error
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.Artifacts = append(r.Artifacts, rel)
-	r.Notes = append(r.Notes, fmt.Sprintf("%s holds the failing episode; again: go run ./runner -scenario %s", rel, filepath.Join(dir, "scenario.yaml")))
+	r.Notes = append(r.Notes, fmt.Sprintf("%s holds the episode; again: go run ./runner -scenario %s", rel, filepath.Join(dir, "scenario.yaml")))
 	return nil
 }
 

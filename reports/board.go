@@ -1,0 +1,277 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"blobpglite/runner/record"
+	"blobpglite/runner/scenario"
+	"blobpglite/runner/step"
+	"blobpglite/scenarios"
+)
+
+// question is what a reader wants to know, with the experiments that answer it.
+type question struct {
+	id, text, done string
+	scenarios      []string
+	// one gives single probes of other experiments.
+	probes []string
+}
+
+// questions are the page's and STATUS.md's order. The first five are those of the first screen.
+func questions() []question {
+	return []question{
+		{id: "durable", text: "Is what was acknowledged durable?", scenarios: []string{"e2b", "e2", "e2c"},
+			done: "Processes are killed and power is cut at every place between two writes, stores lose replies; what was acknowledged is looked for afterwards"},
+		{id: "writers", text: "Can there be two writers, ever?", scenarios: []string{"e1", "e4b", "e0"},
+			done: "The protocol's own code is walked through its interleavings, and processes take over from each other by the hundred"},
+		{id: "zombies", text: "What does a writer do that was asleep?", scenarios: []string{"e1z", "e4"},
+			done: "Writers are frozen at every place, taken over, and woken in the middle of their commit"},
+		{id: "anything", text: "And everything at once, for days?", scenarios: []string{"chaos", "e5"},
+			done: "Random episodes by seed, and days of traffic with kills, failing stores and clocks that step"},
+		{id: "notice", text: "Would you notice?", scenarios: []string{"mutants", "unit-local"}, probes: []string{"e1.7", "e5.5"},
+			done: "The code is broken on purpose, one way at a time; something has to catch each"},
+		{id: "speed", text: "How fast, how large, at what price?", scenarios: []string{"e3", "e5b", "e6", "e2d"},
+			done: "Wakes, commits, sizes beyond memory, readers beside the writer, measured under a model of the service's latency"},
+		{id: "programs", text: "Do real programs work with it, at the edges too?", scenarios: []string{"clients", "edges"},
+			done: "Drivers, tools and frameworks as people use them, and everything odd that one can ask of a server"},
+		{id: "postgres", text: "Is it PostgreSQL?", scenarios: []string{"suite", "sql"},
+			done: "PostgreSQL's own regression and isolation tests, and the same statements against Node PGlite and a native server"},
+	}
+}
+
+// probeView is a probe as a person looks at it: its newest lines of the most thorough profile.
+type probeView struct {
+	ID, Claim string
+	Verdict   record.Verdict
+	Real      bool // a line of it is of a real bucket
+	Lines     []record.Record
+}
+
+// Class is how its cell looks.
+func (p probeView) Class() string {
+	switch {
+	case p.Verdict != record.Pass:
+		return "bad"
+	case p.Real:
+		return "real"
+	}
+	return "emulated"
+}
+
+// experimentView is a scenario with its document's prose.
+type experimentView struct {
+	ID, Title, Question, Kill, Decides string
+	Probes                             []probeView
+}
+
+// board is everything by question.
+type board struct {
+	questions   []questionView
+	experiments []experimentView
+	metricDocs  map[string]string // by metric, and by probe/metric
+	probes      []probeView
+}
+
+type questionView struct {
+	ID, Text, Done, Found string
+	Probes                []probeView
+}
+
+// makeBoard sorts what is current.
+func makeBoard(s selection) (board, error) {
+	b := board{metricDocs: map[string]string{}}
+	byScenario := map[string][]probeView{}
+	for _, p := range probesOf(s) {
+		b.probes = append(b.probes, p)
+		name := p.Lines[0].Scenario
+		byScenario[name] = append(byScenario[name], p)
+	}
+	if err := b.documents(byScenario); err != nil {
+		return b, err
+	}
+	for _, q := range questions() {
+		v := questionView{ID: q.id, Text: q.text, Done: q.done}
+		for _, name := range q.scenarios {
+			for _, p := range byScenario[name] {
+				if !takenElsewhere(q, p.ID) {
+					v.Probes = append(v.Probes, p)
+				}
+			}
+		}
+		for _, id := range q.probes {
+			if i := slices.IndexFunc(b.probes, func(p probeView) bool { return p.ID == id }); i >= 0 {
+				v.Probes = append(v.Probes, b.probes[i])
+			}
+		}
+		slices.SortStableFunc(v.Probes, func(x, y probeView) int { return cmp.Compare(order(x), order(y)) })
+		v.Found = found(v.Probes)
+		b.questions = append(b.questions, v)
+	}
+	return b, nil
+}
+
+// takenElsewhere says whether another question has named the probe itself.
+func takenElsewhere(q question, probe string) bool {
+	for _, other := range questions() {
+		if other.id != q.id && slices.Contains(other.probes, probe) {
+			return true
+		}
+	}
+	return false
+}
+
+// order puts what failed first.
+func order(p probeView) int {
+	return map[string]int{"bad": 0, "emulated": 1, "real": 2}[p.Class()]
+}
+
+// found is what came of a question's probes, in a sentence.
+func found(probes []probeView) string {
+	if len(probes) == 0 {
+		return "No run recorded yet."
+	}
+	held, rounds, faults := 0, 0, int64(0)
+	var bad []string
+	for _, p := range probes {
+		if p.Verdict == record.Pass {
+			held++
+		} else {
+			bad = append(bad, p.ID+": "+p.Verdict.String())
+		}
+		for _, r := range p.Lines {
+			rounds += r.Rounds
+			for _, f := range r.Faults {
+				faults += f.Fired
+			}
+		}
+	}
+	text := fmt.Sprintf("%d of %d probes hold, %s rounds", held, len(probes), thousands(int64(rounds)))
+	if faults > 0 {
+		text += fmt.Sprintf(", %s faults struck", thousands(faults))
+	}
+	if len(bad) > 0 {
+		text += "; not: " + strings.Join(bad, ", ")
+	}
+	return text + "."
+}
+
+func thousands(n int64) string {
+	text := fmt.Sprint(n)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
+
+// probesOf groups the current lines: of each probe and set of params, that of the most thorough profile.
+func probesOf(s selection) []probeView {
+	var all []probeView
+	seen := map[string]bool{}
+	for _, r := range s.current { // by probe, then by profile, the most thorough first
+		i := slices.IndexFunc(all, func(p probeView) bool { return p.ID == r.Probe })
+		if i < 0 {
+			all = append(all, probeView{ID: r.Probe, Claim: r.Claim, Verdict: record.Pass})
+			i = len(all) - 1
+		}
+		p := &all[i]
+		key := r.Probe + "\x00" + axes(r) + "\x00" + r.Env.Target + r.Env.Store
+		if seen[key] || len(p.Lines) > 0 && r.Profile != p.Lines[0].Profile && r.Env.Store == p.Lines[0].Env.Store && r.Env.Target == p.Lines[0].Env.Target {
+			continue
+		}
+		seen[key] = true
+		p.Lines = append(p.Lines, r)
+		p.Verdict = p.Verdict.Worse(r.Verdict)
+		p.Real = p.Real || r.Env.Store == "gcs" || r.Env.Target == cloudRun
+		if len(p.Lines) > 1 && p.Claim != r.Claim {
+			p.Claim = commonClaim(p.Claim, r.Claim)
+		}
+	}
+	return all
+}
+
+// axes are the params that tell lines of one probe apart which say different things: those of text. Numbers are how much was done.
+func axes(r record.Record) string {
+	var parts []string
+	for name, v := range r.Params {
+		if text, ok := v.(string); ok {
+			parts = append(parts, name+"="+text)
+		}
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, " ")
+}
+
+// commonClaim is what two claims share, word by word: the rest differs by the cell.
+func commonClaim(a, b string) string {
+	x, y := strings.Fields(a), strings.Fields(b)
+	if len(x) != len(y) {
+		return a
+	}
+	for i := range x {
+		if x[i] != y[i] {
+			x[i] = "…"
+		}
+	}
+	return strings.Join(x, " ")
+}
+
+// documents adds the prose of the scenarios, and what their metrics are.
+func (b *board) documents(byScenario map[string][]probeView) error {
+	registry := step.Registry()
+	for _, v := range registry.Verbs {
+		for _, m := range v.Metrics {
+			if b.metricDocs[m.Name] == "" {
+				b.metricDocs[m.Name] = m.Doc
+			}
+		}
+	}
+	ids, err := scenarios.IDs()
+	if err != nil {
+		return err
+	}
+	for _, id := range slices.Sorted(maps.Keys(byScenario)) {
+		x := experimentView{ID: id, Title: id, Probes: byScenario[id]}
+		if slices.Contains(ids, id) { // else there is no such document any more
+			doc, err := scenario.Load(id, registry)
+			if err != nil {
+				return err
+			}
+			x.Title, x.Question, x.Kill, x.Decides = doc.Title, doc.Question, doc.Kill, doc.Decides
+			b.ofVerbs(doc, registry)
+		}
+		b.experiments = append(b.experiments, x)
+	}
+	return nil
+}
+
+// ofVerbs notes what the metrics of each probe are, by the verbs of its steps.
+func (b *board) ofVerbs(doc *scenario.Scenario, registry scenario.Registry) {
+	for _, p := range doc.Probes {
+		for _, used := range p.Steps {
+			for _, v := range registry.Verbs {
+				if v.Name != used.Verb {
+					continue
+				}
+				for _, m := range v.Metrics {
+					b.metricDocs[p.ID+"/"+m.Name] = m.Doc
+				}
+			}
+		}
+	}
+}
+
+// metricName is a metric for people: what it is, without its unit's suffix.
+func (b board) metricName(probe, name string) string {
+	if doc := cmp.Or(b.metricDocs[probe+"/"+name], b.metricDocs[name]); doc != "" {
+		return doc
+	}
+	words := name
+	for _, suffix := range []string{"_ms", "_us", "_bytes", "_ratio", "_per_s", "_count", "_usd"} {
+		words = strings.TrimSuffix(words, suffix)
+	}
+	return strings.ReplaceAll(words, "_", " ")
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	_ "embed"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// auditScript looks at the page in a frame as someone with a narrow screen and a keyboard does, and sends what is wrong.
+//
+//go:embed testdata/audit.html
+var auditScript string
+
+// auditor serves the page in a frame, and hears what was found.
+type auditor struct {
+	pages http.Handler
+	mu    sync.Mutex
+	asked []string // beyond what the page and its pictures are
+	found chan []string
+}
+
+func (a *auditor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.URL.Path == "/audit":
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = io.WriteString(w, auditScript)
+	case r.URL.Path == "/found":
+		var list []string
+		if err := json.NewDecoder(r.Body).Decode(&list); err != nil {
+			list = []string{err.Error()}
+		}
+		a.found <- list
+	case r.URL.Path == "/" || strings.HasPrefix(r.URL.Path, "/pictures/"):
+		a.pages.ServeHTTP(w, r)
+	case r.URL.Path == "/favicon.ico": // the browser's own idea
+		http.NotFound(w, r)
+	default:
+		a.mu.Lock()
+		a.asked = append(a.asked, r.URL.String())
+		a.mu.Unlock()
+		http.NotFound(w, r)
+	}
+}
+
+// TestBrowser opens the page of this repository's results in a real browser: 360 pixels wide, by keyboard, by what a reader of screens
+// needs, in both color schemes, and without anything from elsewhere.
+func TestBrowser(t *testing.T) {
+	program := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
+		if path, err := exec.LookPath(name); err == nil {
+			program = path
+			break
+		}
+	}
+	if program == "" {
+		t.Skip("no Chromium on this machine (Debian: apt-get install chromium)")
+	}
+	for name, scheme := range map[string]string{"light": "1", "dark": "0"} {
+		t.Run(name, func(t *testing.T) {
+			a := &auditor{pages: pageHandler(".."), found: make(chan []string, 1)}
+			s := httptest.NewServer(a)
+			defer s.Close()
+			for _, wrong := range a.audit(t, program, s.URL+"/audit?"+name, scheme) {
+				t.Error(wrong)
+			}
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			if len(a.asked) > 0 {
+				t.Errorf("the page asks for %v", a.asked)
+			}
+		})
+	}
+	page, err := pageOf(filepath.Join("..", "results"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(page) > maxPage {
+		t.Errorf("the page has %d bytes", len(page))
+	}
+}
+
+// audit runs the browser until the page has been looked at.
+func (a *auditor) audit(t *testing.T, program, address, scheme string) []string {
+	t.Helper()
+	// Files: its pipes may be held by children of its own.
+	said, err := os.Create(filepath.Join(t.TempDir(), "said"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer said.Close()
+	cmd := exec.Command(program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-sync",
+		"--disable-background-networking", "--disable-component-update", "--disable-default-apps", "--blink-settings=preferredColorScheme="+scheme,
+		"--user-data-dir="+t.TempDir(), address)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Stdout, cmd.Stderr = said, said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		_ = cmd.Wait()
+	}()
+	select {
+	case list := <-a.found:
+		return list
+	case <-time.After(2 * time.Minute):
+		text, _ := os.ReadFile(said.Name())
+		return []string{"the browser is not through with the page: " + string(text)}
+	}
+}
