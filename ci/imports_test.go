@@ -270,7 +270,7 @@ func TestImportTableCatches(t *testing.T) {
 		{"core/pglite/internal/x", "github.com/tetratelabs/wazero/api", ""},
 		{"core/base", "github.com/tetratelabs/wazero", "which only core/pglite/... may"},
 		{"runner/step", "cloud.google.com/go/storage", "which only core/store/gcs may"},
-		{"reports", module + "/runner/scenario", "reports may not import"},
+		{"reports", module + "/runner/node", "reports may not import"},
 		{"core/novelty", "fmt", "has no row in the import table"},
 		{"core/memfs", "C", "uses cgo"},
 	} {

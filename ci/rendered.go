@@ -40,16 +40,17 @@ func (c *checker) committed(ctx context.Context, root string) (string, error) {
 	if err != nil || changed == "" {
 		return "", nil // an archive of the sources has no commits
 	}
-	names, err := git("ls-tree", "--name-only", "HEAD", "results/")
+	names, err := git("ls-tree", "-r", "--name-only", "HEAD", "results/")
 	if err != nil {
 		return "", fmt.Errorf("list the results of the last commit: %w", err)
 	}
 	folder := filepath.Join(c.temp, "committed")
 	err = os.MkdirAll(filepath.Join(folder, "results"), 0o755)
 	for _, name := range strings.Fields(names) {
-		if strings.HasSuffix(name, ".jsonl") {
+		if name != "results/index.html" { // lines, and pictures below
 			text, showErr := git("show", "HEAD:./"+name)
-			err = errors.Join(err, showErr, os.WriteFile(filepath.Join(folder, name), []byte(text), 0o644))
+			path := filepath.Join(folder, name)
+			err = errors.Join(err, showErr, os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644))
 		}
 	}
 	for _, name := range []string{"README.md", "PERFORMANCE.md", "STATUS.md", "results/index.html"} {

@@ -55,7 +55,7 @@ func TestRendered(t *testing.T) {
 	}
 	lines := strings.SplitAfter(strings.TrimSpace(read(in("results/e2.jsonl")))+"\n", "\n")
 	last := lines[len(lines)-2]
-	write(in("results/e2.jsonl"), strings.Join(lines, "")+regexp.MustCompile(`"run":"[^"]*"`).ReplaceAllString(last, `"run":"7ZZZZZZZZZZZZZZZZZZZZZZZZZ"`))
+	write(in("results/e2.jsonl"), strings.Join(lines, "")+regexp.MustCompile(`"rounds":`).ReplaceAllString(regexp.MustCompile(`"run":"[^"]*"`).ReplaceAllString(last, `"run":"7ZZZZZZZZZZZZZZZZZZZZZZZZZ"`), `"rounds":1`))
 	if out, err := check(); err != nil || !strings.Contains(out, "results/ has more") {
 		t.Errorf("behind a run: %v: %s", err, out)
 	}

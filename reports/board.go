@@ -149,9 +149,9 @@ func found(probes []probeView) string {
 			}
 		}
 	}
-	text := fmt.Sprintf("%d of %d probes hold, %s rounds", held, len(probes), thousands(int64(rounds)))
+	text := fmt.Sprintf("%d of %d probes hold, %s rounds", held, len(probes), grouped(int64(rounds)))
 	if faults > 0 {
-		text += fmt.Sprintf(", %s faults struck", thousands(faults))
+		text += fmt.Sprintf(", %s faults struck", grouped(faults))
 	}
 	if len(bad) > 0 {
 		text += "; not: " + strings.Join(bad, ", ")
@@ -159,7 +159,7 @@ func found(probes []probeView) string {
 	return text + "."
 }
 
-func thousands(n int64) string {
+func grouped(n int64) string {
 	text := fmt.Sprint(n)
 	for i := len(text) - 3; i > 0; i -= 3 {
 		text = text[:i] + "," + text[i:]
@@ -197,7 +197,7 @@ func probesOf(s selection) []probeView {
 func axes(r record.Record) string {
 	var parts []string
 	for name, v := range r.Params {
-		if text, ok := v.(string); ok {
+		if text, ok := v.(string); ok && !strings.Contains(text, "/") { // no folder of somebody's
 			parts = append(parts, name+"="+text)
 		}
 	}

@@ -188,6 +188,9 @@ func paramsText(r record.Record) string {
 		if f, ok := v.(float64); ok {
 			v = strconv.FormatFloat(f, 'f', -1, 64)
 		}
+		if text, ok := v.(string); ok && strings.Contains(text, "/") {
+			continue // a folder of somebody's
+		}
 		parts = append(parts, fmt.Sprintf("%s=%v", name, v))
 	}
 	slices.Sort(parts)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -160,7 +161,7 @@ func cellOf(s selection, b board, r record.Record, thrift int) (cellSection, err
 	out := cellSection{
 		Params: paramsText(r), Verdict: r.Verdict.String(), Profile: r.Profile, Rounds: r.Rounds, Bound: upperBound(r),
 		Where: fmt.Sprintf("%s, %d CPUs, %s, store %s, target %s", r.Env.Machine, r.Env.CPUs, r.Env.Go, r.Env.Store, r.Env.Target),
-		When:  r.Started.UTC().Format("2006-01-02 15:04 MST"), Commit: shortCommit(r.Commit), Replay: r.Replay, Notes: r.Notes,
+		When:  r.Started.UTC().Format("2006-01-02 15:04 MST"), Commit: shortCommit(r.Commit), Replay: folders.ReplaceAllString(r.Replay, "=FOLDER"), Notes: r.Notes,
 	}
 	for _, f := range r.Faults {
 		out.Fired += f.Fired
@@ -183,31 +184,34 @@ func cellOf(s selection, b board, r record.Record, thrift int) (cellSection, err
 		if m.N == 0 {
 			continue
 		}
-		row := metricRow{Name: b.metricName(r.Probe, m.Name), N: m.N, P50: amount(m.P50, m.Unit), Trend: trendOf(s, r, m.Name)}
+		row := metricRow{Name: b.metricName(r.Probe, m.Name), N: m.N, P50: figure(m.P50, m.Unit), Trend: trendOf(s, r, m.Name)}
 		if m.N > 1 {
-			row.P99 = amount(m.P99, m.Unit)
+			row.P99 = figure(m.P99, m.Unit)
 		}
 		if m.N >= minPlot && m.Max > m.Min && thrift < maxThrift-1 {
 			bars, err := barsOf(m)
 			if err != nil {
 				return out, err
 			}
-			row.Bars, row.Tip = bars, fmt.Sprintf("%s to %s", amount(m.Min, m.Unit), amount(m.Max, m.Unit))
+			row.Bars, row.Tip = bars, fmt.Sprintf("%s to %s", figure(m.Min, m.Unit), figure(m.Max, m.Unit))
 		}
 		out.Metrics = append(out.Metrics, row)
 	}
 	return out, nil
 }
 
-// amount is quantity, with money too.
-func amount(v float64, unit string) string {
+// folders are those of the machine that a command ran on.
+var folders = regexp.MustCompile(`=/\S+`)
+
+// figure is quantity, with money too.
+func figure(v float64, unit string) string {
 	switch {
 	case unit == "usd" && v > 0 && v < 0.1:
 		return "$" + digits(v)
 	case unit == "usd":
 		return fmt.Sprintf("$%.2f", v)
 	case unit == "count" && v >= 1000 && v == math.Trunc(v):
-		return thousands(int64(v))
+		return grouped(int64(v))
 	}
 	return quantity(v, unit)
 }
@@ -271,5 +275,5 @@ func trendOf(s selection, r record.Record, name string) *trend {
 	for i, v := range values {
 		points = append(points, fmt.Sprintf("%.0f,%.1f", 3+float64(i)*(trendWidth-6)/float64(len(values)-1), plotHeight-2-v/top*(plotHeight-4)))
 	}
-	return &trend{Points: strings.Join(points, " "), Tip: fmt.Sprintf("medians of %d runs, %s (%s) to %s (%s)", len(values), amount(values[0], unit), shortCommit(first.Commit), amount(values[len(values)-1], unit), shortCommit(last.Commit))}
+	return &trend{Points: strings.Join(points, " "), Tip: fmt.Sprintf("medians of %d runs, %s (%s) to %s (%s)", len(values), figure(values[0], unit), shortCommit(first.Commit), figure(values[len(values)-1], unit), shortCommit(last.Commit))}
 }

@@ -30,7 +30,7 @@ func today(s selection, b board) string {
 	}
 	lines := []string{
 		sentence(v, b),
-		fmt.Sprintf("Behind them: %s rounds, %s faults that struck.", thousands(rounds), thousands(faults)),
+		fmt.Sprintf("Behind them: %s rounds, %s faults that struck.", grouped(rounds), grouped(faults)),
 	}
 	if r, ok := newestOf(s, "e5.1"); ok {
 		n := func(name string) string { return count(r, name) }
@@ -39,7 +39,7 @@ func today(s selection, b board) string {
 	}
 	if r, ok := monthLine(s, "strict"); ok {
 		m, _ := metric(r, "month_usd")
-		lines = append(lines, fmt.Sprintf("A month of the small application in `strict`: %s at list price, two counts of its requests %s.", amount(m.P50, "usd"), equalWord(r)))
+		lines = append(lines, fmt.Sprintf("A month of the small application in `strict`: %s at list price, two counts of its requests %s.", figure(m.P50, "usd"), equalWord(r)))
 	}
 	return "- " + strings.Join(lines, "\n- ") + "\n"
 }
@@ -50,7 +50,7 @@ func count(r record.Record, name string) string {
 	if !ok {
 		return "?"
 	}
-	return amount(m.Max, m.Unit)
+	return figure(m.Max, m.Unit)
 }
 
 func equalWord(r record.Record) string {
@@ -85,7 +85,7 @@ func byQuestion(b board) string {
 					}
 				}
 			}
-			rows = append(rows, []string{q.text, fmt.Sprintf("[%s](results/index.html#x-%s)", x.ID, x.ID), oneLine(x.Question), "**" + verdict.String() + "**", thousands(rounds), worst})
+			rows = append(rows, []string{q.text, fmt.Sprintf("[%s](results/index.html#x-%s)", x.ID, x.ID), oneLine(x.Question), "**" + verdict.String() + "**", grouped(rounds), worst})
 		}
 	}
 	return table([]string{"", "experiment", "asks", "verdict", "rounds", "worst upper bound"}, rows)
