@@ -136,6 +136,9 @@ func faults(ctx context.Context, c *checker) error {
 	for _, probe := range []string{"e6.4", "e6.5"} { // the others need an older commit, or measure
 		failed = errors.Join(failed, c.exec(ctx, nil, runner, "-scenario", "e6", "-probe", probe, "-profile", "ci", "-results", filepath.Join(c.temp, "results")))
 	}
+	for _, probe := range []string{"e2d.1", "e2d.5", "e2d.6"} { // likewise
+		failed = errors.Join(failed, c.exec(ctx, nil, runner, "-scenario", "e2d", "-probe", probe, "-profile", "ci", "-results", filepath.Join(c.temp, "results")))
+	}
 	return failed
 }
 
