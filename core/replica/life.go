@@ -164,6 +164,31 @@ func (l *life) look(ctx context.Context) (move error) {
 	began := r.clock.Monotonic()
 	r.looks.Add(1)
 	checked := l.check(ctx, began)
+	err := l.read(ctx)
+	seen := <-checked
+	if damaged(err) && seen.manifest == nil { // damage, or a log that has been collected meanwhile
+		seen = <-l.checkNow(ctx)
+		if seen.manifest == nil {
+			err = fmt.Errorf("tell damage from a log that was collected meanwhile: %w: %w", store.ErrUnavailable, seen.err)
+		}
+	}
+	if err == nil && l.suspicious(seen) { // or it was written between the two looks
+		err = l.read(ctx)
+	}
+	if err == nil {
+		err = seen.err
+	}
+	move = l.behind(seen.manifest, err)
+	if move == nil && err == nil && seen.beyond > l.fed.Seq {
+		err = fmt.Errorf("%w: record %d", ErrMissing, l.fed.Seq+1)
+	}
+	l.looked(ctx, began, err, move)
+	return move
+}
+
+// read feeds what stands behind what was fed.
+func (l *life) read(ctx context.Context) error {
+	r := l.r
 	at, err := wal.Read(ctx, r.o.Engine.Store, wal.ReadOptions{From: l.fed, DatabaseID: l.from.DatabaseID, Probe: true}, func(rec wal.Record) error {
 		if err := l.engine.Feed(ctx, rec); err != nil {
 			return err
@@ -172,31 +197,18 @@ func (l *life) look(ctx context.Context) (move error) {
 		return nil
 	})
 	l.fed = at
-	if settled := l.engine.Settle(ctx); settled != nil {
-		err = errors.Join(err, settled)
-	}
-	seen := <-checked
-	if err == nil {
-		err = seen.err
-	}
-	if damaged(err) && seen.manifest == nil { // damage, or a log that has been collected meanwhile
-		seen = <-l.checkNow(ctx)
-		if seen.manifest == nil {
-			err = fmt.Errorf("tell damage from a log that was collected meanwhile: %w: %w", store.ErrUnavailable, seen.err)
-		}
-	}
-	move = l.behind(seen.manifest, err)
-	if move == nil && err == nil && seen.missing {
-		err = fmt.Errorf("%w: record %d", ErrMissing, l.fed.Seq+1)
-	}
-	l.looked(ctx, began, err, move)
-	return move
+	return errors.Join(err, l.engine.Settle(ctx))
+}
+
+// suspicious says whether something stands behind what was fed, by what was seen beside it.
+func (l *life) suspicious(s seen) bool {
+	return s.beyond > l.fed.Seq || s.manifest != nil && newest(*s.manifest).Seq > l.fed.Seq
 }
 
 // seen is what a look at the manifest found.
 type seen struct {
 	manifest *manifest.Manifest // nil: it was not looked at, or could not be
-	missing  bool               // the record behind the next one is there
+	beyond   uint64             // a record that is there, and was not the next one; 0: it is not
 	err      error
 }
 
@@ -219,17 +231,20 @@ func (l *life) check(ctx context.Context, now time.Duration) <-chan seen {
 
 func (l *life) checkNow(ctx context.Context) <-chan seen {
 	st, at := l.r.o.Engine.Store, l.r.clock.Monotonic()
-	beyond := wal.Key(l.fed.Seq + 2)
+	beyond := l.fed.Seq + 2
 	l.manifestAt = at
 	out := make(chan seen, 1)
 	go func() {
 		there := make(chan bool, 1)
 		go func() {
-			_, err := st.Get(ctx, beyond)
+			_, err := st.Get(ctx, wal.Key(beyond))
 			there <- err == nil
 		}()
 		m, _, err := manifest.Load(ctx, st)
-		s := seen{missing: <-there, err: err}
+		s := seen{err: err}
+		if <-there {
+			s.beyond = beyond
+		}
 		if err == nil {
 			s.manifest = &m
 		}

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"blobpglite/core/clock"
 	"blobpglite/core/engine"
 	"blobpglite/core/manifest"
+	"blobpglite/core/store"
 	"blobpglite/core/wal"
 )
 
@@ -59,9 +61,7 @@ func TestRecordBehindItsFence(t *testing.T) {
 // TestFenceOfAStalledOpener: a fence that stands where the log was collected leads nowhere. The manifest tells, and the replica moves.
 func TestFenceOfAStalledOpener(t *testing.T) {
 	s := newStand(t, func(o *Options) { o.Poll = time.Minute })
-	if _, err := manifest.SetRetain(t.Context(), s.all, 0, clock.System()); err != nil {
-		t.Fatal(err)
-	}
+	s.keep(0)
 	s.same("at the beginning")
 	at := s.applied()
 	for range 3 {
@@ -76,6 +76,47 @@ func TestFenceOfAStalledOpener(t *testing.T) {
 	s.same("behind a dead fence")
 	if st := s.r.Status(); st.Moves == 0 {
 		t.Errorf("it has not moved: %+v", st)
+	}
+}
+
+// TestBusyLogIsNotMissing: records that are written between the look at the log and the one beside it leave no gap.
+func TestBusyLogIsNotMissing(t *testing.T) {
+	s := newStand(t, nil)
+	s.keep(4) // nanoseconds: each look is at the manifest too
+	s.same("at the beginning")
+	next := s.applied().Seq + 1
+	absent, done, written := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	var once sync.Once
+	s.st.mu.Lock()
+	s.st.hook = func(key string, err error) {
+		if key == wal.Key(next) && errors.Is(err, store.ErrNotFound) {
+			once.Do(func() { close(absent) })
+		}
+	}
+	s.st.before = func(key string) { // what is looked at beside the log is looked at when they are written
+		if key == manifest.Key || key == wal.Key(next+1) {
+			<-done
+		}
+	}
+	s.st.mu.Unlock()
+	go func() {
+		<-absent
+		var err error
+		for range 2 {
+			_, failed := ask(t, s.writer, "INSERT INTO t VALUES (1, 'meanwhile')")
+			err = errors.Join(err, failed)
+		}
+		written <- errors.Join(err, s.writer.Compact(t.Context()))
+		close(done)
+	}()
+	signal(s.r.current().kick)
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	s.until("it has them", func() bool { return s.applied().Seq >= next+1 })
+	_ = s.r.clock.Sleep(t.Context(), 700*time.Millisecond) // a move would be over
+	if st := s.r.Status(); st.Stopped != "" || st.Moves != 0 {
+		t.Errorf("%+v", st)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -44,8 +45,11 @@ func TestMain(m *testing.M) {
 // readOnly is a store that no replica may write to, and that can be out of reach.
 type readOnly struct {
 	*store.Counted
-	t    testing.TB
-	down atomic.Bool
+	t      testing.TB
+	down   atomic.Bool
+	mu     sync.Mutex
+	before func(key string)            // of each Get; nil: nothing
+	hook   func(key string, err error) // behind each Get; nil: nothing
 }
 
 func (s *readOnly) Put(_ context.Context, key string, _ []byte, _ string, _ store.Cond) (store.Gen, error) {
@@ -62,7 +66,17 @@ func (s *readOnly) Get(ctx context.Context, key string) (store.Object, error) {
 	if s.down.Load() {
 		return store.Object{}, store.ErrUnavailable
 	}
-	return s.Counted.Get(ctx, key)
+	s.mu.Lock()
+	before, hook := s.before, s.hook
+	s.mu.Unlock()
+	if before != nil {
+		before(key)
+	}
+	o, err := s.Counted.Get(ctx, key)
+	if hook != nil {
+		hook(key, err)
+	}
+	return o, err
 }
 
 func (s *readOnly) List(ctx context.Context, prefix, after string) iter.Seq2[store.Attrs, error] {
@@ -119,6 +133,14 @@ func (s *stand) open(retain time.Duration) {
 	}
 	s.writer = e
 	s.t.Cleanup(e.Abandon)
+}
+
+// keep says how long the log is kept.
+func (s *stand) keep(d time.Duration) {
+	s.t.Helper()
+	if _, err := manifest.SetRetain(s.t.Context(), s.all, d, clock.System()); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 func ask(t testing.TB, e *engine.Engine, sql string) (string, error) {
@@ -246,9 +268,7 @@ func TestReplicaFollowsItsWriter(t *testing.T) {
 // TestCollectedLog: a writer that keeps nothing collects what a replica has not read yet. It moves, and does not go back.
 func TestCollectedLog(t *testing.T) {
 	s := newStand(t, func(o *Options) { o.Poll = time.Minute })
-	if _, err := manifest.SetRetain(t.Context(), s.all, 0, clock.System()); err != nil {
-		t.Fatal(err)
-	}
+	s.keep(0)
 	for i := range 3 {
 		s.same("before")
 		if _, err := ask(t, s.writer, "SELECT 1"); err != nil {
@@ -348,6 +368,7 @@ func TestDamagedLog(t *testing.T) {
 	for _, how := range []string{"damaged", "missing"} {
 		t.Run(how, func(t *testing.T) {
 			s := newStand(t, nil)
+			s.keep(40 * time.Millisecond) // the manifest is looked at often
 			s.same("at the beginning")
 			want := s.read(digest)
 			s.st.down.Store(true)
@@ -364,7 +385,6 @@ func TestDamagedLog(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.r.current().from.Keep(40 * time.Millisecond) // the manifest is looked at often
 			s.st.down.Store(false)
 			s.until("it says so", func() bool { s.read("SELECT 1"); return s.r.Status().Stopped != "" })
 			if got := s.read(digest); got != want {

@@ -46,7 +46,12 @@ func replicaMutants() []Mutant {
 		{
 			Name: "missing-is-the-end", Invariant: dense, File: life, Plan: tests + "TestDamagedLog",
 			Doc: "a record that is missing in the log is taken for its end",
-			Old: "there <- err == nil", New: "there <- err == nil && beyond == \"\"",
+			Old: "there <- err == nil", New: "there <- err == nil && beyond == 0",
+		},
+		{
+			Name: "written-meanwhile", Invariant: dense, File: life, Plan: tests + "TestBusyLogIsNotMissing",
+			Doc: "what was written between the look at the log and the one beside it is taken for a gap",
+			Old: "if err == nil && l.suspicious(seen) {", New: "if err != nil && l.suspicious(seen) {",
 		},
 		{
 			Name: "old-behind-a-rest", Invariant: prefix, File: "core/replica/ask.go", Plan: tests + "TestRestingMakesNoRequest",
