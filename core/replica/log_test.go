@@ -81,9 +81,10 @@ func TestFenceOfAStalledOpener(t *testing.T) {
 
 // TestBusyLogIsNotMissing: records that are written between the look at the log and the one beside it leave no gap.
 func TestBusyLogIsNotMissing(t *testing.T) {
-	s := newStand(t, nil)
-	s.keep(4) // nanoseconds: each look is at the manifest too
+	s := newStand(t, func(o *Options) { o.Poll = time.Minute })
+	s.keep(time.Second) // the manifest is looked at four times in that
 	s.same("at the beginning")
+	_ = s.r.clock.Sleep(t.Context(), 400*time.Millisecond) // a look that is under way ends, and the next is at the manifest too
 	next := s.applied().Seq + 1
 	absent, done, written := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	var once sync.Once

@@ -368,7 +368,7 @@ func TestDamagedLog(t *testing.T) {
 	for _, how := range []string{"damaged", "missing"} {
 		t.Run(how, func(t *testing.T) {
 			s := newStand(t, nil)
-			s.keep(40 * time.Millisecond) // the manifest is looked at often
+			s.keep(time.Second) // the manifest is looked at four times in that
 			s.same("at the beginning")
 			want := s.read(digest)
 			s.st.down.Store(true)
