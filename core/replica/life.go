@@ -26,6 +26,7 @@ type life struct {
 
 	// Of the one that looks.
 	fed        wal.Position
+	settled    wal.Position  // what of it is replayed
 	manifestAt time.Duration // when the manifest was looked at last
 	wanted     error         // why it wants to move, and has not: there is no newer layer
 
@@ -47,7 +48,7 @@ func newLife(r *Replica, b beginning) *life {
 
 // opened notes that everything has been replayed that was read at some time.
 func (l *life) opened(at time.Duration, b beginning) {
-	l.manifestAt, l.fresh, l.tried, l.applied = at, at, at, b.at
+	l.manifestAt, l.fresh, l.tried, l.applied, l.settled = at, at, at, b.at, b.at
 	if b.stopped != nil {
 		l.stopped, l.trouble, l.fresh = b.stopped, b.stopped, at-time.Duration(1<<62)
 		l.r.log.Error("the replica stops at the last good record", "record", b.at.Seq, "because", b.stopped)
@@ -197,7 +198,11 @@ func (l *life) read(ctx context.Context) error {
 		return nil
 	})
 	l.fed = at
-	return errors.Join(err, l.engine.Settle(ctx))
+	settled := l.engine.Settle(ctx)
+	if settled == nil {
+		l.settled = l.fed
+	}
+	return errors.Join(err, settled)
 }
 
 // suspicious says whether something stands behind what was fed, by what was seen beside it.
@@ -281,16 +286,14 @@ func (l *life) looked(ctx context.Context, began time.Duration, err, move error)
 	l.tried, l.trouble = began, errors.Join(err, move)
 	switch {
 	case l.trouble == nil:
-		l.fresh, l.applied, l.stopped = began, l.fed, nil
+		l.fresh, l.stopped = began, nil
 	case move == nil && damaged(err):
 		l.stopped = err
 	}
 	if l.stopped != nil && was == nil {
 		l.r.log.Error("the replica stops at the last good record", "record", l.fed.Seq, "because", err)
 	}
-	if !errors.Is(err, engine.ErrStuck) {
-		l.applied = l.fed
-	}
+	l.applied = l.settled
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
