@@ -127,6 +127,7 @@ func (s *stand) open(retain time.Duration) {
 	}
 	e, err := engine.Open(s.t.Context(), engine.Options{
 		Runtime: runtime, Store: s.all, Create: true, Retain: retain, Process: "one", RestoreBudget: -1, LeaseTTL: 500 * time.Millisecond, AcquireTimeout: time.Minute,
+		Settings: map[string]string{"autovacuum": "off"}, // what is written is what the test writes
 	})
 	if err != nil {
 		s.t.Fatal(err)
