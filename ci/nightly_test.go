@@ -11,6 +11,9 @@ func TestNightlyArguments(t *testing.T) {
 	if got := strings.Join(n.args("e0"), " "); got != "-scenario e0 -profile full -store gcs -bucket gs://b/night/e0" {
 		t.Error(got)
 	}
+	if got := strings.Join(n.args("e5"), " "); got != "-scenario e5 -profile full" {
+		t.Error(got)
+	}
 	n = nightly{profile: "ci", results: "/r"}
 	if got := strings.Join(n.args("e1"), " "); got != "-scenario e1 -profile ci -results /r" {
 		t.Error(got)

@@ -139,6 +139,9 @@ func faults(ctx context.Context, c *checker) error {
 	for _, probe := range []string{"e2d.1", "e2d.5", "e2d.6"} { // likewise
 		failed = errors.Join(failed, c.exec(ctx, nil, runner, "-scenario", "e2d", "-probe", probe, "-profile", "ci", "-results", filepath.Join(c.temp, "results")))
 	}
+	for _, probe := range []string{"e5.1", "e5.3", "e5.4"} { // the bill measures, and the mutants take minutes
+		failed = errors.Join(failed, c.exec(ctx, nil, runner, "-scenario", "e5", "-probe", probe, "-profile", "ci", "-results", filepath.Join(c.temp, "results")))
+	}
 	return failed
 }
 

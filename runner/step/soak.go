@@ -86,10 +86,13 @@ func (r *Run) soak(ctx context.Context, hours, disturb, faults int, broken *muta
 		}
 		err := s.on(ctx, platform.Options{Idle: workload.TrafficIdle, Passed: s.time.Reach}, func() error { return s.live(ctx, hours) })
 		s.tell(hours)
-		if err = r.lost(err); err != nil {
-			return err
+		if err = r.lost(err); err == nil {
+			err = s.after(ctx)
 		}
-		return s.after(ctx)
+		if err != nil || len(r.failed) > 0 {
+			err = errors.Join(err, s.keepFailure(ctx, hours, disturb, faults))
+		}
+		return err
 	})
 }
 

@@ -54,7 +54,7 @@ func (r *Run) shows(ctx context.Context, m mutant.Mutant, seed uint64) (by, deta
 	case "e5.1":
 		err = inner.soak(ctx, 5, 1, 0, &m)
 	case "e5.2":
-		err = inner.bill(ctx, 2, 0, "strict", &m)
+		err = inner.bill(ctx, 2, 0, "strict", 1, &m)
 	case "e5.3":
 		err = inner.idleHour(ctx, 5, &m)
 	default:
