@@ -54,7 +54,7 @@ type verb struct {
 
 func verbs() []verb {
 	return []verb{
-		roundtripVerb(), freshVerb(), sqlbenchVerb(), nativebenchVerb(), wakesVerb(), largerThanCacheVerb(), wakeSizeVerb(), wakeGrowthVerb(),
+		roundtripVerb(), freshVerb(), sqlbenchVerb(), nativebenchVerb(), wakesVerb(), largerThanCacheVerb(), wakeSizeVerb(), wakeGrowthVerb(), pageFaultsVerb(),
 		logRoundtripVerb(), commitLatencyVerb(), commitThroughputVerb(), casRateVerb(), reopenVerb(), idleVerb(), amplificationVerb(),
 		conditionsVerb(), raceVerb(), contestVerb(), readAfterWriteVerb(), primitiveLatencyVerb(), emulatorVerb(),
 		lockedVerb(), takeoversVerb(), zombiesVerb(), heartbeatVerb(), goTestVerb(),
@@ -89,6 +89,7 @@ func Registry() scenario.Registry {
 		{Name: checkExclusive, Doc: "a lease is never both renewed and taken over"},
 		{Name: checkRestored, Doc: "a layer that is restored is, byte for byte, what it was taken of"},
 		{Name: checkCollected, Doc: "behind a collection the bucket holds nothing that the manifest and the records kept do not lead to"},
+		{Name: checkContained, Doc: "who needs none of the pages that cannot be had is served, and who does hears of it"},
 		{Name: checkVerified, Doc: "every layer and every record is sound, read from end to end"},
 		{Name: checkConverged, Doc: "at rest a replica has, table by table and database by database, what the writer has"},
 		{Name: checkPrefix, Doc: "what a replica shows is a state that the log had, no older than what it has shown, and nothing that was not sent"},
