@@ -34,7 +34,7 @@ func replicaLagVerb() verb {
 				{Name: "length", Kind: scenario.KindDuration, Default: "30s", Doc: "how long"},
 				{Name: "announce", OneOf: []string{"no", "yes"}, Default: "no", Doc: "whether the writer tells the replica"},
 			},
-			Metrics: metricDocs("lag_ms", "from the acknowledgement of a commit until the replica shows it", "commit_ms", "at the writer", "read_ms", "at the replica"),
+			Metrics: metricDocs("lag_ms", "from the acknowledgement of a commit until the replica shows it", "commit_ms", "at the writer", "read_ms", "at the replica", "moves_count", "times that the client had to connect again, for the replica had moved to a newer layer"),
 		},
 		run: replicaLag,
 	}
@@ -155,6 +155,14 @@ func (l *lagRun) watch(ctx context.Context, reader *service.Service) error {
 	for {
 		began := l.clk.Monotonic()
 		shown, err := l.look(ctx, conn)
+		if moved(err) || err != nil && conn.IsClosed() && ctx.Err() == nil { // as it says, the client connects again
+			_ = conn.Close(ctx)
+			if conn, err = l.connectTo(ctx, reader, "postgres"); err != nil {
+				return err
+			}
+			l.r.Metrics.Value("moves_count", 1)
+			continue
+		}
 		if err != nil {
 			return err
 		}
