@@ -204,9 +204,10 @@ type Lease struct {
 	// still hold: one of them may have been applied, or may be yet.
 	undecided []attempt
 
-	// While acquiring: the generation seen last, and since when it stands, by our monotonic clock.
+	// While acquiring: the generation seen last, and since when it stands, by our monotonic clock; and whether it was looked at before.
 	seen   store.Gen
 	stands time.Duration
+	waited bool
 }
 
 // attempt is one write.
@@ -237,7 +238,8 @@ func Acquire(ctx context.Context, o Options, wait time.Duration) (*Lease, error)
 	l := &Lease{o: o, stands: -1}
 	end := o.Clock.Monotonic() + wait
 	told := "" // the holder that Waits has heard of
-	for tries := 0; ; {
+	for tries, first := 0, true; ; first = false {
+		l.waited = !first
 		err := l.try(ctx)
 		var locked *LockedError
 		left := end - o.Clock.Monotonic()
@@ -431,6 +433,10 @@ func (l *Lease) lose(err error) error {
 	l.lost = err
 	return err
 }
+
+// Waited says whether Acquire had to look more than once: somebody held the lease meanwhile, and may have written. What was read of the
+// database beside a first look that did not get it is not what its last holder left.
+func (l *Lease) Waited() bool { return l.waited }
 
 // Valid says whether the lease is held, by this process's own monotonic clock.
 func (l *Lease) Valid() bool {

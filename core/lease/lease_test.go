@@ -74,6 +74,9 @@ func TestWaitsUntilItRunsOut(t *testing.T) {
 	if waited := clk.Monotonic() - began; waited < ttl || waited > ttl+time.Second {
 		t.Errorf("waited %v for a lease of %v", waited, ttl)
 	}
+	if first.Waited() || !second.Waited() {
+		t.Errorf("the first waited: %v, the second: %v; want false, true", first.Waited(), second.Waited())
+	}
 	if first.Valid() || !second.Valid() {
 		t.Error("the old holder believes in its lease, or the new one does not")
 	}

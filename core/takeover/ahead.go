@@ -46,18 +46,10 @@ func (op *opening) readAhead(ctx context.Context) (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-// looks is the hook of the lease, and counts how often it was looked at.
-func (op *opening) looks(ctx context.Context, p point.Point) error {
-	if p == point.LeaseBeforeAcquire {
-		op.tries++
-	}
-	return op.o.Hook.Fire(ctx, p)
-}
-
 // first is the reading before the fence: the one that went on beside the lease, unless that had to be waited for or the
 // reading went wrong.
 func (op *opening) first(ctx context.Context) (manifest.Seen, wal.Position, error) {
-	if op.ahead != nil && op.tries == 1 {
+	if op.ahead != nil && !op.waited {
 		r := <-op.ahead
 		op.ahead = nil
 		if r.err == nil && op.o.Check != nil {

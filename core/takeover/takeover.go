@@ -118,9 +118,11 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 	defer stop()
 	at := o.Clock.Monotonic()
 	var l *lease.Lease
+	asked := 0
 	err := patiently(ctx, o.AcquireTimeout+o.Patience, func(ctx context.Context) (err error) {
+		asked++
 		l, err = lease.Acquire(ctx, lease.Options{
-			Store: o.Store, Holder: o.Writer, Address: o.Address, Process: o.Process, TTL: o.LeaseTTL, Clock: o.Clock, Hook: op.looks, WriteID: o.WriteID,
+			Store: o.Store, Holder: o.Writer, Address: o.Address, Process: o.Process, TTL: o.LeaseTTL, Clock: o.Clock, Hook: o.Hook, WriteID: o.WriteID,
 			New: op.place, Damaged: o.LeaseDamaged, Waits: o.LeaseWaits,
 		}, o.AcquireTimeout)
 		return err
@@ -128,6 +130,7 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 	if err != nil {
 		return nil, err
 	}
+	op.waited = asked > 1 || l.Waited()
 	op.out.Lease, op.out.LeaseTime = l, o.Clock.Monotonic()-at
 	for range maxRestarts {
 		err := op.once(ctx)
@@ -147,11 +150,11 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 var errMoved = errors.New("the log has moved")
 
 type opening struct {
-	o     Options
-	out   *Opened
-	ahead <-chan reading // the first reading; nil: there is none
-	tries int            // looks at the lease
-	made  store.Gen      // of the manifest, if this opening has made the database
+	o      Options
+	out    *Opened
+	ahead  <-chan reading // the first reading; nil: there is none
+	waited bool           // for the lease: what was read beside it may be old
+	made   store.Gen      // of the manifest, if this opening has made the database
 }
 
 // once goes through the steps behind the lease.

@@ -9,6 +9,16 @@ func httpMutants() []Mutant {
 	)
 	return []Mutant{
 		{
+			Name: "page-without-policy", Invariant: door, File: "core/httpapi/page.go", Plan: "./core/httpapi -run TestPageHeaders",
+			Doc: "the page for people has no Content-Security-Policy",
+			Old: "\t\th.Set(\"Content-Security-Policy\", policy)\n", New: "",
+		},
+		{
+			Name: "status-without-token", Invariant: door, File: "core/httpapi/page.go", Plan: "./core/httpapi -run TestPageHeaders",
+			Doc: "what goes on is told to who has no token",
+			Old: "a.guarded(a.status)", New: "a.status",
+		},
+		{
 			Name: "session-not-cleaned", Invariant: door, File: session, Plan: "./core/httpapi -run TestNothingIsLeft",
 			Doc: "what a request has set, locked, prepared is there for the next one",
 			Old: `{"DISCARD ALL", `, New: `{"DEALLOCATE ALL", `,

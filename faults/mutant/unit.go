@@ -218,6 +218,16 @@ func prefixMutants() []Mutant {
 func historyMutants() []Mutant {
 	return []Mutant{
 		{
+			Name: "early-reading-believed", Invariant: prefix, File: "core/takeover/ahead.go", Plan: "./core/takeover",
+			Doc: "what was read beside a lease that had to be waited for is restored as if nobody had written meanwhile",
+			Old: "op.ahead != nil && !op.waited", New: "op.ahead != nil",
+		},
+		{
+			Name: "no-wait-is-told", Invariant: prefix, File: "core/lease/lease.go", Plan: "./core/lease",
+			Doc: "an opening that waited for the lease is told that it did not",
+			Old: "l.waited = !first", New: "l.waited = !first && false",
+		},
+		{
 			Name: "retain-by-command-line", Invariant: restorable, File: publishFile, Plan: "./core/manifest",
 			Doc: "what is kept goes by what the last writer was given",
 			Old: "\t\tretain, _ := m.Retain()\n", New: "\t\tretain := o.Retain\n",
