@@ -66,7 +66,7 @@ func verbs() []verb {
 		twinFrozenVerb(), twinFlushVerb(), twinSwitchVerb(), twinRivalVerb(), twinIdleVerb(), twinCostVerb(),
 		edgeVerb(),
 		replicaConvergesVerb(), replicaLagVerb(), replicaReadsVerb(), replicaStartVerb(), replicaRequestsVerb(), replicaPromotionVerb(),
-		soakVerb(), soakBillVerb(), soakIdleVerb(), soakMutantsVerb(), growthVerb(),
+		soakVerb(), soakBillVerb(), soakIdleVerb(), soakMutantsVerb(), growthVerb(), fleetVerb(),
 	}
 }
 
