@@ -133,7 +133,7 @@ func faults(ctx context.Context, c *checker) error {
 	for _, id := range []string{"e2b", "e1z", "e4b", "chaos", "edges", "suite"} {
 		failed = errors.Join(failed, c.exec(ctx, nil, runner, "-scenario", id, "-profile", "ci", "-results", filepath.Join(c.temp, "results")))
 	}
-	for _, probe := range []string{"e6.4", "e6.5"} { // the others need an older commit, or measure
+	for _, probe := range []string{"e6.4", "e6.5", "e6.9"} { // the others need an older commit, or measure
 		failed = errors.Join(failed, c.exec(ctx, nil, runner, "-scenario", "e6", "-probe", probe, "-profile", "ci", "-results", filepath.Join(c.temp, "results")))
 	}
 	for _, probe := range []string{"e2d.1", "e2d.5", "e2d.6"} { // likewise

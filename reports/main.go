@@ -139,6 +139,7 @@ func renderAll(root string, log record.Log) ([]rendered, error) {
 			"performance-e2":      performanceE2(data),
 			"performance-log":     performanceLog(data),
 			"performance-wake":    performanceWake(data),
+			"performance-size":    performanceSize(data),
 			"performance-clients": performanceClients(data),
 			"performance-sql":     performanceSQL(data),
 		}},

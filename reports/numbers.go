@@ -30,6 +30,7 @@ func inNumbers() []string {
 		"**pgbench** (TPC-B): {clients.2 tps_model_per_s} transactions a second with 10 clients, {clients.11 tps_model_per_s} with 64.",
 		"**A cold start**, from no process to the first row over HTTP, takes {e3.7 cold_ms size=0B} with an empty database, {e3.7 cold_ms size=100MB} with 100 MB, {e3.7 cold_ms size=500MB} with 500 MB.",
 		"**SELECT 1** over the loopback takes {clients.3 select1_us}; a connection takes {clients.15 connect_ms} to open and {clients.15 session_bytes} of memory.",
+		"**Size** hardly matters: 500 MB of rows wake to the first one in {e6.7 growth_ratio large=500MB} times what 10 MB take, 5 GB in {e6.7 growth_ratio large=5GB}.",
 		"**Memory**: 500 MB of rows are served within {e3.5 tier_bytes size=500MB}.",
 		"**Against PGlite on Node**, the same SQL: a bulk INSERT takes {sql.1 bulk_insert_ratio} times as long, a scan {sql.1 scan_ratio}, a sort {sql.1 sort_ratio}, a start {sql.1 start_ratio}; verdict of that run, by its own goals: {sql.1 verdict}.",
 		"**A month** of 1,000 writes a day in 48 cold starts costs ${e4.1c month_requests_usd} on Cloud Run and ${e4.1c month_bucket_usd} for the bucket; at rest, storage only.",
