@@ -1,9 +1,9 @@
 // Package keeper keeps one database open as long as it is wanted: it is opened for the first who asks, and again after
 // another writer has taken it, or a commit's outcome was unknown.
 //
-//	k := keeper.New(keeper.Options{Open: open})
-//	e, err := k.Engine(ctx)                    // opens it, or waits for the opening that is under way
-//	err = k.Close(ctx)                         // everything durable, the lease given back
+//	k, err := keeper.New(keeper.Options{Open: open})
+//	e, err := k.Engine(ctx)                         // opens it, or waits for the opening that is under way
+//	err = k.Close(ctx)                              // everything durable, the lease given back
 //
 // Many may ask at once: there is one opening, and all get its engine, or its error; whoever asks after an error tries
 // again. An engine that is poisoned is replaced; what its clients had in the session is gone.

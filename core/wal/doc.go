@@ -1,6 +1,6 @@
 // Package wal is the commit log: numbered records in the bucket, each created once, each naming the one before it.
 //
-//	log := wal.NewLog(st, tail, wal.Options{Epoch: 7, DatabaseID: id, Writer: "host-3"})
+//	log, err := wal.NewLog(st, tail, wal.Options{Epoch: 7, DatabaseID: id, Writer: "host-3"})
 //	at, err := log.Append(ctx, ops)                       // nil: durable. Otherwise see Append
 //	tail, err = wal.Read(ctx, st, wal.ReadOptions{From: start, DatabaseID: id}, func(r wal.Record) error { … })
 //
