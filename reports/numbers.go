@@ -44,6 +44,7 @@ func evidenceRows() [][]string {
 		{"Are there ever two writers?", "{e1.6 distinct_count} different schedules of the protocol's real code, judged after each step (e1.6)", "{e1.6 broken} violations"},
 		{"Can a writer that was taken over still commit?", "zombies, stopped anywhere and woken (e1.3, e1z), and hand-overs under load (e4b)", "{e1z broken} violations in {e1z rounds} and {e4b broken} in {e4b rounds} rounds"},
 		{"And with everything at once?", "{chaos rounds} episodes of kills, rivals, stalls and faults, {chaos fired} faults (chaos)", "{chaos broken} violations"},
+		{"And for days?", "{e5.1 virtual_hours_count} hours of a small application's traffic: {e5.1 kill_count} kills, {e5.1 switch_count} revisions, {e5.1 store_fault_count} faults of the store (e5.1)", "{e5.1 broken} violations; {e5.1 acknowledged_count} writes, all there"},
 		{"Is it PostgreSQL?", "PostgreSQL's own regression tests: {suite.1 files_count} files here and on a native server (suite)", "{suite.1 same_count} print the same"},
 		{"Would you notice a bug?", "the code broken on purpose, one place at a time (e1.7, mutants)", "{e1.7 caught_count} caught by the explorer, {mutants.1 caught_count} by chaos, {mutants.2 caught_count} by unit tests"},
 	}
