@@ -1,6 +1,7 @@
 package step
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -24,6 +25,7 @@ func twinLargeVerb() verb {
 			Args: []scenario.Arg{
 				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "rows"},
 				{Name: "memory", Kind: scenario.KindInt, Default: "512", Doc: "the limit, in MiB"},
+				{Name: "making", Kind: scenario.KindInt, Default: "0", Doc: "the limit while the database is made, in MiB; 0: the same"},
 				{Name: "lookups", Kind: scenario.KindInt, Default: "1000", Doc: "of rows that are drawn at random"},
 				{Name: "updates", Kind: scenario.KindInt, Default: "1000", Doc: "rows, side by side"},
 			},
@@ -40,8 +42,9 @@ func twinLargeVerb() verb {
 func twinLarge(ctx context.Context, r *Run, args scenario.Args) error {
 	return r.withTwin(ctx, twinOptions{}, func(t *twinRun) error {
 		mib, updates := args.Int("memory"), args.Int("updates")
-		t.flags = []string{"-container-memory", strconv.Itoa(mib << 20)} // there the control group says so
-		rows, err := t.fillPages(ctx, mib, int64(args.Size("size")))
+		making := cmp.Or(args.Int("making"), mib)
+		t.flags = []string{"-container-memory", strconv.Itoa(making << 20)} // there the control group says so
+		rows, err := t.fillPages(ctx, making, int64(args.Size("size")))
 		if err != nil {
 			return fmt.Errorf("load: %w", err)
 		}
@@ -50,7 +53,7 @@ func twinLarge(ctx context.Context, r *Run, args scenario.Args) error {
 			return err
 		}
 		// A layer of whatever has changed, as soon as something has.
-		t.flags = append(t.flags, "-restore-budget", "1ms")
+		t.flags = []string{"-container-memory", strconv.Itoa(mib << 20), "-restore-budget", "1ms"}
 		why := ""
 		err = t.on(ctx, platform.Options{MemoryMiB: mib, CPU: platform.Always}, func() (err error) {
 			why, err = t.largeLife(ctx, rows, args.Int("lookups"), updates)
