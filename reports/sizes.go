@@ -12,14 +12,14 @@ import (
 type sized struct {
 	rows          string
 	stored        float64
-	woken, served record.Record // e6.7, e6.8; zero: not run
+	woken, served record.Record // e6.7; e6.8 or e6.10; zero: not run
 }
 
 // performanceSize shows size against wake, memory and what it costs at rest.
 func performanceSize(s selection) string {
 	bySize := map[string]*sized{}
 	var lines []record.Record
-	for _, probe := range []struct{ name, param string }{{"e6.7", "large"}, {"e6.8", "size"}} {
+	for _, probe := range []struct{ name, param string }{{"e6.7", "large"}, {"e6.8", "size"}, {"e6.10", "size"}} {
 		var of []record.Record
 		for _, r := range s.current {
 			if r.Probe == probe.name && r.Env.Target != "cloudrun" && r.Verdict != record.Broken {
