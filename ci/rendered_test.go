@@ -43,7 +43,7 @@ func TestRendered(t *testing.T) {
 		err := c.rendered(t.Context(), root)
 		return out.String(), err
 	}
-	for _, name := range []string{"README.md", "PERFORMANCE.md", "STATUS.md"} {
+	for _, name := range []string{"README.md", "results/PERFORMANCE.md", "STATUS.md"} {
 		write(in(name), read("../"+name))
 	}
 	run("go", "run", "./reports", "-root", root)

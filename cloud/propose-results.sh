@@ -2,7 +2,7 @@
 # Proposes new results as a change: a branch of the day, and a pull request. Without new results it does nothing.
 set -eu
 
-git add results STATUS.md README.md PERFORMANCE.md
+git add results STATUS.md README.md
 if git diff --cached --quiet; then
 	echo "no new results"
 	exit 0

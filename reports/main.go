@@ -1,5 +1,5 @@
 // Command reports renders what the results hold, and nothing else: between the
-// markers of STATUS.md, README.md and PERFORMANCE.md, and as results/index.html.
+// markers of STATUS.md, README.md and results/PERFORMANCE.md, and as results/index.html.
 //
 //	go run ./reports            # writes the four files
 //	go run ./reports -check     # exits 1 and shows the difference if one is stale
@@ -41,7 +41,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	check := flags.Bool("check", false, "write nothing; exit 1 if a rendered file is stale")
 	serve := flags.Bool("serve", false, "write nothing; serve the page until interrupted")
 	listen := flags.String("listen", "127.0.0.1:8090", "address of -serve")
-	root := flags.String("root", ".", "the folder of STATUS.md, README.md, PERFORMANCE.md and results/")
+	root := flags.String("root", ".", "the folder of STATUS.md, README.md, results/PERFORMANCE.md and results/")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -135,7 +135,7 @@ func renderAll(root string, log record.Log) ([]rendered, error) {
 			"track-record": trackRecord(data),
 		}},
 		{"README.md", map[string]string{"numbers": numbers(data), "evidence": evidence(data)}},
-		{"PERFORMANCE.md", map[string]string{
+		{"results/PERFORMANCE.md", map[string]string{
 			"performance-e2":      performanceE2(data),
 			"performance-log":     performanceLog(data),
 			"performance-wake":    performanceWake(data),

@@ -33,7 +33,7 @@ func inNumbers() []string {
 		"**Size** hardly matters: 500 MB of rows wake to the first one in {e6.7 growth_ratio large=500MB} times what 10 MB take, 5 GB in {e6.7 growth_ratio large=5GB}.",
 		"**Memory**: 500 MB of rows are served within {e3.5 tier_bytes size=500MB}.",
 		"**Against PGlite on Node**, the same SQL: a bulk INSERT takes {sql.1 bulk_insert_ratio} times as long, a scan {sql.1 scan_ratio}, a sort {sql.1 sort_ratio}, a start {sql.1 start_ratio}; verdict of that run, by its own goals: {sql.1 verdict}.",
-		"**A month** of 1,000 writes a day in 48 cold starts costs ${e4.1c month_requests_usd} on Cloud Run and ${e4.1c month_bucket_usd} for the bucket; at rest, storage only.",
+		"**A month** of 1,000 writes a day in 48 cold starts costs ${e5.2 month_usd durability=strict,clients=3} at list price from three clients, ${e5.2 month_usd durability=strict,clients=1} from one, and ${e5.2 month_usd durability=interval,clients=1} with `-durability interval`; at rest, storage only.",
 	}
 }
 
@@ -136,10 +136,14 @@ func lookUp(s selection, name, what, param, which string) (string, []record.Reco
 	return amount(value, m.Unit), []record.Record{r}, true
 }
 
-// hasParam says whether a line has a parameter, given as name=value; empty: any has.
-func hasParam(r record.Record, param string) bool {
-	name, value, ok := strings.Cut(param, "=")
-	return !ok || fmt.Sprint(r.Params[name]) == value
+// hasParam says whether a line has parameters, given as name=value with commas between them; empty: any has.
+func hasParam(r record.Record, params string) bool {
+	for _, param := range strings.Split(params, ",") {
+		if name, value, ok := strings.Cut(param, "="); ok && fmt.Sprint(r.Params[name]) != value {
+			return false
+		}
+	}
+	return true
 }
 
 // sum adds up, over the most thorough lines of each probe, what lines count.

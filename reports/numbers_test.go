@@ -32,6 +32,7 @@ func TestFillIn(t *testing.T) {
 		{"{e9.2 y_per_s} a second", "1,233 a second", true},
 		{"{e9.1 x_ms size=10MB}", "45.6 ms", true},
 		{"{e9.1 x_ms size=2MB}", "", false},
+		{"{e9.1 x_ms size=10MB,more=1}", "", false},
 		{"{e9.1 none_ms}", "", false},
 		{"{e7.1 x_ms}", "", false},
 		{"{e9 fired} in {e9 rounds}, {e9 broken} of {e9 lines}", "3,005 in 40, 0 of 2", true}, // neither the smaller run, nor Cloud Run's

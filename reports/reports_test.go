@@ -30,7 +30,10 @@ const (
 func newRoot(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
-	for name, text := range map[string]string{"STATUS.md": statusFrame, "README.md": readmeFrame, "PERFORMANCE.md": performanceFrame} {
+	if err := os.Mkdir(filepath.Join(root, "results"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"STATUS.md": statusFrame, "README.md": readmeFrame, "results/PERFORMANCE.md": performanceFrame} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +170,7 @@ func TestGolden(t *testing.T) {
 			if code, out := render(t, root); code != 0 {
 				t.Fatalf("exit %d: %s", code, out)
 			}
-			for _, file := range []string{"STATUS.md", "README.md", "PERFORMANCE.md", "results/index.html"} {
+			for _, file := range []string{"STATUS.md", "README.md", "results/PERFORMANCE.md", "results/index.html"} {
 				got, err := os.ReadFile(filepath.Join(root, file))
 				if err != nil {
 					t.Fatal(err)

@@ -115,7 +115,7 @@ type Source struct {
 // rendered are the paths that may differ without making the tree unclean: results
 // are appended by the runs themselves, and the two documents are rendered from
 // them. Nothing under these names is compiled or read by a run.
-func rendered() []string { return []string{"results/", "STATUS.md", "README.md", "PERFORMANCE.md"} }
+func rendered() []string { return []string{"results/", "STATUS.md", "README.md"} }
 
 // CollectSource asks git about the tree at dir. Untracked files count as changes,
 // ignored ones do not, and neither do the rendered paths (results/, STATUS.md,
