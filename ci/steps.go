@@ -65,7 +65,7 @@ func racedTests() map[string][]string {
 			"TestManyConnections", "TestNoticesReachTheirClient", "TestSlowReader", "TestVanished", "TestSessionsAreApart", "TestListenAcrossClients",
 			"TestCancelHitsItsClient", "TestSilentConnectionsKeepNobodyOut", "TestSilentPasswordsKeepNobodyOut", "TestShutdown", "TestComeAndGo",
 		},
-		"./core/pglite": {"TestManyLendAtOnce", "TestWokenWhileItIsLent", "TestHandedOverIsHeard", "TestEndsWhileItIsLent", "TestHoldIsReplaced"},
+		"./core/pglite": {"TestManyLendAtOnce", "TestWokenWhileItIsLent", "TestWakeBesideAHandOver", "TestPosition", "TestHandedOverIsHeard", "TestEndsWhileItIsLent", "TestHoldIsReplaced"},
 		"./core/engine": {
 			"TestAsk", "TestGroupCommit", "TestCompactionAndCollection", "TestBudgetIsKept", "TestHalt", "TestRelaxedDurability",
 			"TestStrictReadsBesideCommits", "TestLastLayerInsteadOfOneOnItsWay", "TestLargeTransactionsAreShippedInParts",

@@ -176,16 +176,15 @@ func (p *Process) fetch(o *openFile, missing []memfs.Away) ([]memfs.Fetched, err
 
 // await gives up the lock until there is an answer, or something woke the process.
 func (p *Process) await(answer <-chan fetched) (f fetched, ok bool) {
-	p.handOver()
 	p.c.fetching.Add(1)
-	p.c.lock.unlock()
-	select {
-	case f = <-answer:
-		ok = true
-	case <-p.wake:
-	case <-p.in.killed:
-	}
-	p.c.lock.lock(p)
+	p.aside(func() {
+		select {
+		case f = <-answer:
+			ok = true
+		case <-p.wake:
+		case <-p.in.killed:
+		}
+	})
 	p.c.fetching.Add(-1)
 	return f, ok
 }

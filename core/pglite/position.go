@@ -107,16 +107,16 @@ func (p *Process) awaitPosition(lsn uint64) error {
 	answer := make(chan error, 1)
 	p.c.running.Go(func() { answer <- p.c.o.Await(ctx, lsn) }) // the process runs, so it is not the first
 	for {
-		p.c.lock.unlock()
 		var err error
 		over := false
-		select {
-		case err = <-answer:
-			over = true
-		case <-p.wake:
-		case <-p.in.killed:
-		}
-		p.c.lock.lock(p)
+		p.aside(func() {
+			select {
+			case err = <-answer:
+				over = true
+			case <-p.wake:
+			case <-p.in.killed:
+			}
+		})
 		p.mustLive()
 		for p.deliver() {
 		}

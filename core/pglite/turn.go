@@ -77,27 +77,26 @@ func (p *Process) awaken(left time.Duration) bool {
 		}
 		stop()
 		t.mu.Lock()
+		left = t.left
 		switch {
 		case t.state == turnOver:
 			t.mu.Unlock()
 			return false
 		case t.state == turnRests && woken:
 			t.state = turnKept
+			t.mu.Unlock()
+			return true
 		case t.state == turnLent && woken:
 			t.again = true
-		}
-		left = t.left
-		mine, again := t.state == turnKept, t.again
-		if mine {
-			t.again = false
-		}
-		t.mu.Unlock()
-		if mine {
-			if again && !woken {
-				p.poke() // it came while the process was lent
+		case t.state == turnKept: // it was handed over, and waits for something itself
+			woken, t.again = woken || t.again, false
+			t.mu.Unlock()
+			if woken {
+				p.poke() // what came meanwhile is for that wait
 			}
 			return true
 		}
+		t.mu.Unlock()
 	}
 }
 
@@ -118,6 +117,15 @@ func (p *Process) idle(left time.Duration) {
 	if !p.turns.guest { // else Conn.Run has it already
 		p.c.lock.lock(p)
 	}
+}
+
+// aside waits for something without the lock, so that others run. Whatever a process waits for, but for what wakes it from idle, it waits for
+// here: a client's goroutine must not be kept, and only one that its keeper runs hears what wakes it.
+func (p *Process) aside(wait func()) {
+	p.handOver()
+	p.c.lock.unlock()
+	wait()
+	p.c.lock.lock(p)
 }
 
 // handOver has the process go on with its keeper, if a client's goroutine runs it. It comes before whatever may take long.

@@ -207,12 +207,48 @@ func TestWokenWhileItIsLent(t *testing.T) {
 		close(woken)
 		return true, 0, nil
 	})
-	untilRests(t, conn.p)
-	if !conn.p.lend() {
-		t.Fatal("it cannot be lent")
-	}
+	lendIt(t, conn.p)
 	await(t, woken)
 	<-conn.Done()
+}
+
+// TestWakeBesideAHandOver: what wakes a process that is just being handed over is left for what it waits for then.
+func TestWakeBesideAHandOver(t *testing.T) {
+	p := &Process{in: &Instance{killed: make(chan struct{})}, wake: make(chan struct{}, 1)}
+	p.turns.news = make(chan struct{}, 1)
+	for _, lent := range []bool{false, true} { // when it comes
+		p.turns.mu.Lock()
+		p.turns.state = turnKept
+		p.turns.mu.Unlock()
+		mine := make(chan bool)
+		go func() { mine <- p.awaken(-1) }()
+		untilRests(t, p)
+		if lent {
+			p.turns.mu.Lock()
+			p.turns.state = turnLent
+			p.turns.mu.Unlock()
+			p.poke()
+			for _, again := p.turn(); !again; _, again = p.turn() {
+				runtime.Gosched()
+			}
+		}
+		p.turns.mu.Lock()
+		p.turns.state = turnKept
+		if lent {
+			signalOne(p.turns.news)
+		} else {
+			p.poke()
+		}
+		p.turns.mu.Unlock()
+		if !<-mine {
+			t.Error("it is not its keeper's")
+		}
+		select {
+		case <-p.wake:
+		default:
+			t.Errorf("lent %v: what woke it is lost", lent)
+		}
+	}
 }
 
 // TestRestIsTimed: a process that comes to rest on its client's goroutine, with a time limit, is woken when that is over.
@@ -225,10 +261,7 @@ func TestRestIsTimed(t *testing.T) {
 		close(over)
 		return true, 0, nil
 	})
-	untilRests(t, conn.p)
-	if !conn.p.lend() {
-		t.Fatal("it cannot be lent")
-	}
+	lendIt(t, conn.p)
 	await(t, over)
 	<-conn.Done()
 }
@@ -256,9 +289,7 @@ func TestHandedOverIsHeard(t *testing.T) {
 		}
 		heard <- a
 	}()
-	if !conn.p.lend() {
-		t.Fatal("it cannot be lent")
-	}
+	lendIt(t, conn.p)
 	select {
 	case a := <-heard:
 		if string(a.Bytes) != "first" {
@@ -298,6 +329,17 @@ func TestHoldIsReplaced(t *testing.T) {
 	<-conn.Done()
 	if err := c.Err(); err != nil {
 		t.Error(err)
+	}
+}
+
+// lendIt lends a process as soon as it rests and none of PostgreSQL's own has the lock.
+func lendIt(t *testing.T, p *Process) {
+	t.Helper()
+	for !p.lend() {
+		if t.Context().Err() != nil {
+			t.Fatal("it cannot be lent")
+		}
+		runtime.Gosched()
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"blobpglite/core/memfs"
 )
@@ -125,5 +126,24 @@ func TestHold(t *testing.T) {
 	c.Locked(func() { files.SetHooks(memfs.Hooks{}) })
 	if got := value(t, b, "SELECT count(*) FROM t"); got != "20000" {
 		t.Errorf("%s rows", got)
+	}
+	// Whose transaction has failed writes nothing more: it hears so at once, however long the others are held.
+	if _, err := try(a, "BEGIN; SELECT 1/0"); sqlstate(err) != "22012" {
+		t.Fatal(err)
+	}
+	c.Locked(func() {
+		for _, p := range c.Processes() {
+			if p.PID() == a.PgConn().PID() {
+				p.Hold(make(chan struct{}))
+			}
+		}
+	})
+	select {
+	case err := <-later(a, "ROLLBACK"):
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second): // at ten, something else of PostgreSQL's wakes it for a moment
+		t.Error("held behind its end")
 	}
 }

@@ -27,6 +27,9 @@ func (p *Process) yield() {
 	if !p.safe() || p.reporting {
 		return
 	}
+	if p.hold != nil && !p.inTransaction() {
+		p.hold = nil // its statement was cancelled: what it was held for it does not do any more
+	}
 	if p.hold != nil {
 		p.stay()
 		return
@@ -41,7 +44,15 @@ func (p *Process) yield() {
 	p.deliver()
 }
 
-// Hold stops the process, as soon as it holds no lock that others could not wait for, until the channel is closed: others run meanwhile.
+// inTransaction says whether the process is in a transaction, which has not failed.
+func (p *Process) inTransaction() bool {
+	at := p.c.rt.places
+	proc := p.in.mem.u32(at.MyProc)
+	return proc != 0 && p.in.mem.u32(proc+at.layout.Offsets["PGPROC.vxid.lxid"]) != 0
+}
+
+// Hold stops the process, as soon as it holds no lock that others could not wait for, until the channel is closed or its transaction has
+// failed: others run meanwhile.
 // It is for who has the lock, such as a hook of the files.
 func (p *Process) Hold(until <-chan struct{}) {
 	p.hold = until
@@ -50,16 +61,15 @@ func (p *Process) Hold(until <-chan struct{}) {
 
 // stay is how a process is held. A signal is handled first.
 func (p *Process) stay() {
-	p.handOver()
 	hold, over := p.hold, false // another one may come meanwhile
-	p.c.lock.unlock()
-	select {
-	case <-hold:
-		over = true
-	case <-p.wake:
-	case <-p.in.killed:
-	}
-	p.c.lock.lock(p)
+	p.aside(func() {
+		select {
+		case <-hold:
+			over = true
+		case <-p.wake:
+		case <-p.in.killed:
+		}
+	})
 	p.mustLive()
 	if over && p.hold == hold {
 		p.hold = nil
@@ -76,10 +86,7 @@ func (p *Process) usleep(d time.Duration) {
 	if !p.safe() && p.c.fetching.Load() == 0 {
 		return
 	}
-	p.handOver()
-	p.c.lock.unlock()
-	p.rest(nil, d)
-	p.c.lock.lock(p)
+	p.aside(func() { p.rest(nil, d) })
 	p.mustLive()
 	p.deliver()
 }
@@ -89,10 +96,7 @@ func (p *Process) usleep(d time.Duration) {
 // away.
 func (p *Process) semaphore() {
 	p.mustLive()
-	p.handOver()
-	p.c.lock.unlock()
-	p.rest(nil, semaphoreLook)
-	p.c.lock.lock(p)
+	p.aside(func() { p.rest(nil, semaphoreLook) })
 	p.mustLive()
 }
 
@@ -214,10 +218,7 @@ func (p *Process) requestCheckpoint(flags uint32) {
 	defer leave()
 	wait := func(done func() bool) {
 		for !done() {
-			p.handOver()
-			c.lock.unlock()
-			p.rest(heard, checkpointLook)
-			c.lock.lock(p)
+			p.aside(func() { p.rest(heard, checkpointLook) })
 			p.mustLive()
 		}
 	}

@@ -16,8 +16,8 @@ func processMutants() []Mutant {
 		{
 			Name: "switch-under-a-lock", Invariant: host, File: waitFile, Plan: tests + "TestSwitchesHoldNoLock",
 			Doc: "a process lets others run while it holds a lock on which they could not wait",
-			Old: "\tif !p.safe() || p.reporting {\n\t\treturn\n\t}\n\tif p.hold != nil {",
-			New: "\tif p.hold != nil {",
+			Old: "\tif !p.safe() || p.reporting {\n\t\treturn\n\t}\n\tif p.hold != nil &&",
+			New: "\tif p.hold != nil &&",
 		},
 		{
 			Name: "two-processes-under-one-pid", Invariant: host, File: clusterFile, Plan: tests + "TestTimeLimitsAndCancel",
@@ -62,6 +62,12 @@ func processMutants() []Mutant {
 			New: "",
 		},
 		{
+			Name: "wake-lost-beside-a-hand-over", Invariant: host, File: turnFile, Plan: tests + "TestWakeBesideAHandOver",
+			Doc: "what wakes a process that is just being handed over is taken for the hand-over",
+			Old: "\t\t\twoken, t.again = woken || t.again, false\n",
+			New: "\t\t\twoken, t.again = t.again, false\n",
+		},
+		{
 			Name: "rest-without-its-limit", Invariant: host, File: turnFile, Plan: tests + "TestRestIsTimed",
 			Doc: "a process that comes to rest on its client's goroutine is not woken when its time is over",
 			Old: "	tell := t.state != turnRests || t.left >= 0 || before >= 0\n",
@@ -72,6 +78,12 @@ func processMutants() []Mutant {
 			Doc: "what a process has answered before it was handed over is announced with its next answer",
 			Old: "	if p.conn != nil {\n		signalOne(p.conn.heard) // what it has answered so far\n	}\n	p.c.stats.handedOver",
 			New: "	p.c.stats.handedOver",
+		},
+		{
+			Name: "held-behind-its-end", Invariant: host, File: waitFile, Plan: tests + "TestHold",
+			Doc: "a process whose transaction has failed is held like one that writes",
+			Old: "	if p.hold != nil && !p.inTransaction() {\n",
+			New: "	if p.hold != nil && p.conn == nil {\n",
 		},
 		{
 			Name: "held-only-once", Invariant: host, File: waitFile, Plan: tests + "TestHoldIsReplaced",
