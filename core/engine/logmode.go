@@ -254,7 +254,7 @@ func (m *logMode) captured(op wal.Op) {
 		m.sight.visible = n
 	} else if last, ok := reaches(op.Path, op.Offset, op.Data); ok {
 		m.written = last
-		m.shown.Store(uint64(m.capturing.behind(op)))
+		m.shown.Store(uint64(m.capturing.behind(last)))
 	}
 }
 

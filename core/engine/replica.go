@@ -193,7 +193,6 @@ func (f *follower) follow(o *pglite.ClusterOptions) {
 	o.Log = func(line string) {
 		for _, usual := range usualLines {
 			if strings.Contains(line, usual) {
-
 				f.e.o.Logger.Debug("postgres", "line", line)
 				return
 			}
