@@ -22,6 +22,7 @@ import (
 	"blobpglite/core/store"
 	"blobpglite/core/store/mem"
 	"blobpglite/core/wal"
+	"blobpglite/faults/clockfault"
 )
 
 var runtime *pglite.Runtime
@@ -361,6 +362,28 @@ func TestReadYourWrites(t *testing.T) {
 	_, err := ask(t, s.engine(), "SET blobpglite.wait_for = 'FF/0'")
 	if err == nil || !strings.Contains(err.Error(), "55000") || !strings.Contains(err.Error(), "FF/0 was asked for") {
 		t.Errorf("a position that does not come: %v", err)
+	}
+}
+
+// TestClockJumps: the wall's clock of a replica steps by hours, either way: it follows, is as fresh as it is, and shows no less than before.
+func TestClockJumps(t *testing.T) {
+	clk := clockfault.New(clock.System())
+	s := newStand(t, func(o *Options) { o.Engine.Clock, o.MaxLag = clk, 30*time.Second })
+	s.same("at the beginning")
+	for i, jump := range []time.Duration{6 * time.Hour, -48 * time.Hour, 24 * 365 * time.Hour, -time.Second} {
+		clk.Jump(jump)
+		s.write(fmt.Sprintf("INSERT INTO t VALUES (%d, 'jump')", i))
+		at := s.write("SHOW blobpglite.position")
+		if got := s.read("SET blobpglite.wait_for = '" + at + "'; SELECT count(*) FROM t WHERE b = 'jump'"); got != fmt.Sprint(i+1) {
+			t.Errorf("behind a step by %v: %s rows", jump, got)
+		}
+		s.same(fmt.Sprintf("behind a step by %v", jump))
+		if st := s.r.Status(); st.Behind < 0 || st.Behind > 30*time.Second || st.Trouble != "" || st.Moves != 0 {
+			t.Errorf("behind a step by %v: %+v", jump, st)
+		}
+	}
+	if clk.Fired() != 4 {
+		t.Errorf("%d steps", clk.Fired())
 	}
 }
 
