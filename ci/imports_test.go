@@ -33,7 +33,7 @@ func rooms() []room {
 		{path: module, own: engine, others: []string{"github.com/jackc/pgx/v5"}}, // the root: what programs import
 		{path: "core/clock"},
 		{path: "core/point"},
-		{path: "core/store", others: []string{"github.com/oklog/ulid/v2"}},
+		{path: "core/store", own: []string{"core/clock"}, others: []string{"github.com/oklog/ulid/v2"}},
 		{
 			path: "core/store/gcs", own: []string{"core/store", "core/clock"},
 			others: []string{"cloud.google.com/go/auth", "cloud.google.com/go/storage", "google.golang.org/api", "github.com/googleapis/gax-go/v2"},

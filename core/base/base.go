@@ -71,9 +71,10 @@ const (
 	MaxSegmentBytes = 64 << 20
 	maxParallel     = 256
 
-	// putAttempts bounds the tries for one object, with pauses from firstPause on, doubled each time.
-	putAttempts = 5
-	firstPause  = 100 * time.Millisecond
+	// putTries bounds the puts of one object, with pauses from firstPause on, doubled each time.
+	putTries   = 5
+	firstPause = 100 * time.Millisecond
+	maxPause   = 16 * firstPause
 )
 
 var (

@@ -386,7 +386,7 @@ func (p *Pages) get(s *pageSegment, first, n int) ([][]*[memfs.ChunkSize]byte, e
 		if sleepErr := p.o.Clock.Sleep(ctx, pause); sleepErr != nil {
 			return nil, errors.Join(err, sleepErr)
 		}
-		pause = min(2*pause, 16*firstPause)
+		pause = min(2*pause, maxPause)
 	}
 }
 

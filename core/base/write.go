@@ -1,7 +1,6 @@
 package base
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -321,27 +320,13 @@ func (w *writer) upload(ctx context.Context, uploads <-chan upload, buffers chan
 	return nil
 }
 
-// put stores one object, once. What is there already with the same bytes, from a try before, is as good.
+// put stores one object, once: a layer's names are its own, so what is there already with the same bytes is of a try before.
 func (w *writer) put(ctx context.Context, key string, body []byte) error {
-	id := store.NewWriteID()
-	pause := firstPause
-	for attempt := 1; ; attempt++ {
-		_, err := w.st.Put(ctx, key, body, id, store.IfAbsent())
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, store.ErrConflict):
-			o, lookErr := w.st.Get(ctx, key)
-			if lookErr == nil && bytes.Equal(o.Body, body) {
-				return nil
-			}
-			return fmt.Errorf("the name is taken by other bytes, write under another key: %w", errors.Join(err, lookErr))
-		case !errors.Is(err, store.ErrUnknown) && !errors.Is(err, store.ErrThrottled), attempt == putAttempts:
-			return err
-		}
-		if sleepErr := w.o.Clock.Sleep(ctx, pause); sleepErr != nil {
-			return errors.Join(err, sleepErr)
-		}
-		pause *= 2
+	err := store.CreateOnce(ctx, w.st, key, body, store.NewWriteID(), store.Bounds{
+		Clock: w.o.Clock, Tries: putTries, Pause: firstPause, MaxPause: maxPause,
+	})
+	if other := new(store.ExistsError); errors.As(err, &other) {
+		return fmt.Errorf("the name is taken by other bytes, write under another key: %w", err)
 	}
+	return err
 }

@@ -328,6 +328,10 @@ func (l *Lease) stale(gen store.Gen) bool {
 func (l *Lease) margin() time.Duration { return l.o.TTL / 10 }
 
 // write swaps the lease. A try without an answer is repeated with the same write id until it is decided. l.swap is held.
+//
+// It is not store.CreateOnce: an object that is not this write may still be ours, of an earlier write that was given up and
+// applied late (adopt), and then this one goes on from its generation. And a write may end undecided here: it is remembered
+// (doubt), for a lease is about liveness only.
 func (l *Lease) write(ctx context.Context, holder string, cond store.Cond) error {
 	began, now := l.o.Clock.Monotonic(), l.o.Clock.Now()
 	s := State{Format: Format, Holder: holder, Acquired: l.at, Expires: now.Add(l.o.TTL), WriteID: l.o.WriteID()}

@@ -142,6 +142,10 @@ func (u *updater) load(ctx context.Context) (Manifest, store.Gen, error) {
 
 // swap puts m in the place of generation old. It repeats the same bytes under the same write id until it has seen how
 // that ended: nil, or ErrConflict: the manifest is another one now, and this swap can no longer be applied.
+//
+// It is not store.CreateOnce, which may say "somebody else's, and never ours". After a swap, another manifest than ours may be
+// the one that a rival made on top of ours; that is why change is called again and has to see its own effect. Here the old
+// generation still standing means "not yet", there an absent object does, and the tries are shared by all swaps of an update.
 func (u *updater) swap(ctx context.Context, m Manifest, old store.Gen) (store.Gen, error) {
 	body, err := Encode(m)
 	if err != nil {

@@ -1,7 +1,6 @@
 package wal
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -195,11 +194,7 @@ func (l *Log) putParts(ctx context.Context, r Record, parts [][]byte) error {
 				return err
 			}
 			key := partKey(r.Epoch, r.WriteID, n)
-			err := l.decide(ctx, key, func() error {
-				_, err := l.st.Put(ctx, key, p, r.WriteID, store.IfAbsent())
-				return err
-			}, p)
-			if err != nil {
+			if err := l.create(ctx, key, p, r.WriteID); err != nil {
 				return fmt.Errorf("record %d: upload part %d: %w", r.Seq, n, err)
 			}
 			return l.o.Hook.Fire(ctx, point.WalAfterPart)
@@ -218,76 +213,29 @@ func (l *Log) put(ctx context.Context, r Record, body []byte) error {
 		return err
 	}
 	key := Key(r.Seq)
-	err := l.decide(ctx, key, func() error {
-		_, err := l.st.Put(ctx, key, body, r.WriteID, store.IfAbsent())
-		return err
-	}, body)
-	var other *otherObject
+	err := l.create(ctx, key, body, r.WriteID)
+	var other *store.ExistsError
 	switch {
 	case errors.As(err, &other):
-		f, decodeErr := decodeFrame(other.object.Body)
+		f, decodeErr := decodeFrame(other.Object.Body)
 		if decodeErr != nil {
 			return fmt.Errorf("append record %d: what stands at %s: %w", r.Seq, key, decodeErr)
 		}
 		if f.record.DatabaseID != r.DatabaseID {
 			return fmt.Errorf("append record %d: %w: %s has written there, this is %s", r.Seq, ErrForeign, f.record.DatabaseID, r.DatabaseID)
 		}
-		return &TakenError{Record: f.record, Undecided: other.asked}
+		return &TakenError{Record: f.record, Undecided: other.Undecided}
 	case err != nil:
 		return fmt.Errorf("append record %d: %w", r.Seq, err)
 	}
 	return l.o.Hook.Fire(ctx, after)
 }
 
-// otherObject says that an object of another write stands under a key; asked, that some try of ours may have been applied
-// before.
-type otherObject struct {
-	object store.Object
-	asked  bool
-}
-
-func (o *otherObject) Error() string {
-	return fmt.Sprintf("another object stands at %s (write id %q)", o.object.Key, o.object.WriteID)
-}
-
-// decide repeats a create-if-absent, the same bytes under the same write id, until it has seen how it ended: nil,
-// *otherObject, an error that means it was not applied, or store.ErrUnknown past the deadline.
-//
-// A conflict is never believed: the conflicting object may be our own, stored by a try whose reply was lost. A 429 on a
-// name that should be new may mean that it no longer is. So both mean: look. What stands there is ours if it is these very
-// bytes, which hold the write id (a part's key does): metadata beside an object can be lost or edited.
-func (l *Log) decide(ctx context.Context, key string, try func() error, body []byte) error {
-	end := l.o.Clock.Monotonic() + l.o.Deadline
-	pause := firstPause
-	asked := false // some try may have been applied
-	for {
-		err := try()
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrThrottled):
-			o, lookErr := l.st.Get(ctx, key)
-			switch {
-			case lookErr == nil && bytes.Equal(o.Body, body):
-				return nil
-			case lookErr == nil:
-				return &otherObject{o, asked}
-			case !errors.Is(lookErr, store.ErrNotFound):
-				asked, err = true, errors.Join(err, lookErr)
-			}
-		case errors.Is(err, store.ErrUnknown):
-			asked = true
-		case !asked:
-			return err // refused, and never applied
-		}
-		if l.o.Clock.Monotonic() >= end {
-			return fmt.Errorf("%w: not decided within %v: %w", store.ErrUnknown, l.o.Deadline, err)
-		}
-		if sleepErr := l.o.Clock.Sleep(ctx, pause); sleepErr != nil {
-			return fmt.Errorf("%w: %w: %w", store.ErrUnknown, sleepErr, err)
-		}
-		pause = min(2*pause, maxPause)
-	}
+// create makes an object of the log, once. A record holds its write id, a part's key does.
+func (l *Log) create(ctx context.Context, key string, body []byte, writeID string) error {
+	return store.CreateOnce(ctx, l.st, key, body, writeID, store.Bounds{
+		Clock: l.o.Clock, Within: l.o.Deadline, Pause: firstPause, MaxPause: maxPause,
+	})
 }
 
 // sum is the hash of a part.

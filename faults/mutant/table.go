@@ -5,6 +5,7 @@ const (
 	takeoverFile = "core/takeover/takeover.go"
 	verifyFile   = "core/takeover/verify.go"
 	logFile      = "core/wal/log.go"
+	createFile   = "core/store/create.go"
 	readFile     = "core/wal/read.go"
 	leaseFile    = "core/lease/lease.go"
 	manifestFile = "core/manifest/update.go"
@@ -102,24 +103,24 @@ func takeovers() []Mutant {
 func appends() []Mutant {
 	return []Mutant{
 		{
-			Name: "ignore-write-id", Invariant: durable, File: logFile, Plan: "zombie",
+			Name: "ignore-write-id", Invariant: durable, File: createFile, Plan: "zombie",
 			Doc: "a record of our own, its reply lost, is taken for somebody else's",
-			Old: "\t\t\tcase lookErr == nil && bytes.Equal(o.Body, body):\n", New: "\t\t\tcase lookErr == nil && bytes.Equal(o.Body, body) && l.st == nil:\n",
+			Old: "\t\t\tcase lookErr == nil && bytes.Equal(o.Body, body):\n", New: "\t\t\tcase lookErr == nil && bytes.Equal(o.Body, body) && st == nil:\n",
 		},
 		{
-			Name: "ignore-conflict", Invariant: durable, File: logFile, Plan: "zombie",
+			Name: "ignore-conflict", Invariant: durable, File: createFile, Plan: "zombie",
 			Doc: "a conflict is taken for success",
-			Old: "return &otherObject{o, asked}", New: "return nil",
+			Old: "return &ExistsError{Object: o, Undecided: undecided}", New: "return nil",
 		},
 		{
-			Name: "two-in-flight", Invariant: dense, File: logFile, Plan: "zombie",
+			Name: "two-in-flight", Invariant: dense, File: createFile, Plan: "zombie",
 			Doc: "an append without an answer is taken as done, and the next one sent while it is on its way",
-			Old: "\t\tcase errors.Is(err, store.ErrUnknown):\n\t\t\tasked = true\n", New: "\t\tcase errors.Is(err, store.ErrUnknown):\n\t\t\treturn nil\n",
+			Old: "\t\tcase errors.Is(err, ErrUnknown):\n\t\t\tundecided = true\n", New: "\t\tcase errors.Is(err, ErrUnknown):\n\t\t\treturn nil\n",
 		},
 		{
-			Name: "unknown-is-failed", Invariant: durable, File: logFile, Plan: "zombie",
+			Name: "unknown-is-failed", Invariant: durable, File: createFile, Plan: "zombie",
 			Doc: "an append without an answer is reported as failed",
-			Old: "\t\tcase errors.Is(err, store.ErrUnknown):\n\t\t\tasked = true\n", New: "\t\tcase errors.Is(err, store.ErrUnknown):\n\t\t\treturn store.ErrDenied\n",
+			Old: "\t\tcase errors.Is(err, ErrUnknown):\n\t\t\tundecided = true\n", New: "\t\tcase errors.Is(err, ErrUnknown):\n\t\t\treturn ErrDenied\n",
 		},
 		{
 			Name: "fenced-is-final", Invariant: durable, File: logFile, Plan: "late",

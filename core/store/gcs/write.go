@@ -24,6 +24,9 @@ import (
 //
 // A refusal (rulings: refused, denied, credentials) changed nothing and is not looked into.
 //
+// store.CreateOnce asks the same one storey above, and cannot be used here: the contract is that a Put of any condition ends
+// by the write id, which the service keeps beside the object, so no body is fetched.
+//
 // When the attempts or the time run out, the end is ErrUnknown if a request got no answer (or a refusal whose reason
 // could not be seen), else what the service said. A repetition by the caller after ErrUnknown starts afresh: its
 // ErrConflict says that the repetition was not applied.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"blobpglite/core/store"
 )
@@ -182,4 +183,31 @@ func testWriteIDs(t *testing.T, s store.Store) {
 	}
 	_, err = s.Put(t.Context(), key, nil, "two words\n", store.Always())
 	wantError(t, "put with a write id that no header can carry", err, store.ErrInvalid)
+}
+
+// testCreateOnce: who creates learns whether it was the one, whatever replies were lost on the way.
+func testCreateOnce(t *testing.T, s store.Store) {
+	bounds := store.Bounds{Tries: 3, Pause: time.Millisecond, MaxPause: time.Millisecond}
+	create := func(st store.Store, key, body, id string) error {
+		return store.CreateOnce(t.Context(), st, key, []byte(body), id, bounds)
+	}
+	for i, st := range []store.Store{s, Forgetful(s)} {
+		key, id := fmt.Sprintf("once/%d", i), store.NewWriteID()
+		if err := create(st, key, "ours", id); err != nil {
+			t.Fatalf("create %q: %v", key, err)
+		}
+		if err := create(st, key, "ours", id); err != nil {
+			t.Fatalf("create %q again, the same write: %v", key, err)
+		}
+		err := create(st, key, "theirs", store.NewWriteID())
+		var exists *store.ExistsError
+		if !errors.As(err, &exists) || !errors.Is(err, store.ErrConflict) {
+			t.Fatalf("create %q over another object: %v, want an *ExistsError", key, err)
+		}
+		wantBody(t, exists.Object, []byte("ours"))
+		wantBody(t, get(t, s, key), []byte("ours"))
+	}
+	if err := store.CreateOnce(t.Context(), s, "unbounded", nil, "id", store.Bounds{}); !errors.Is(err, store.ErrInvalid) {
+		t.Fatalf("create without bounds: %v, want %v", err, store.ErrInvalid)
+	}
 }

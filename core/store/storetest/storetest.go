@@ -40,6 +40,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"zero condition refused", testZeroCondition},
 		{"generations rise across delete", testGenerationsRise},
 		{"write ids", testWriteIDs},
+		{"create once", testCreateOnce},
 		{"read after write", testReadAfterWrite},
 		{"attributes", testAttributes},
 		{"bodies are not shared", testBodiesNotShared},
