@@ -65,7 +65,7 @@ func (c *Conn) send(b []byte, to func(context.Context, []byte) (int, error)) (in
 		}
 	}
 	// 2. PostgreSQL runs what the client says, in the client's own process, when it is that one's turn. What it writes to its log
-	//    is captured as it writes it (capture.go), and queued (log.go); it does not wait for that, nor does anybody else. When it
+	//    is captured as it writes it (walship.go), and queued (groupcommit.go); it does not wait for that, nor does anybody else. When it
 	//    hands on an answer, the answer is marked with what it tells of (mark.go).
 	n, err := to(ctx, b)
 	return n, ioError(ctx, c.e.ended(err))

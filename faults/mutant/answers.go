@@ -6,8 +6,8 @@ func answerMutants() []Mutant {
 		tests    = "./core/engine -run "
 		markFile = "core/engine/mark.go"
 		server   = "core/engine/server.go"
-		logFile  = "core/engine/log.go"
-		sizeFile = "core/engine/logsize.go"
+		logFile  = "core/engine/groupcommit.go"
+		sizeFile = "core/engine/checkpoints.go"
 	)
 	return []Mutant{
 		{

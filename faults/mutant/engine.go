@@ -10,9 +10,9 @@ import (
 
 // The engine's files that are broken.
 const (
-	captureFile = "core/engine/capture.go"
-	modeFile    = "core/engine/logmode.go"
-	settleFile  = "core/engine/logsettle.go"
+	captureFile = "core/engine/walship.go"
+	modeFile    = "core/engine/mode_log.go"
+	settleFile  = "core/engine/mode_log_answers.go"
 	compactFile = "core/engine/compact.go"
 	startFile   = "core/pglite/start.go"
 )

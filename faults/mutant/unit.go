@@ -63,7 +63,7 @@ func layerMutants() []Mutant {
 			Old: "if !damage(err) {", New: "if true {",
 		},
 		{
-			Name: "damage-stops-opening", Invariant: restorable, File: "core/engine/ahead.go", Plan: "-run TestDamage ./core/engine",
+			Name: "damage-stops-opening", Invariant: restorable, File: "core/engine/prefetch.go", Plan: "-run TestDamage ./core/engine",
 			Doc: "a small database one page of which is damaged does not open",
 			Old: "if e.pages == nil || !errors.Is(err, store.ErrCorrupt)", New: "if e.pages == nil || errors.Is(err, store.ErrCorrupt)",
 		},
@@ -218,7 +218,7 @@ func prefixMutants() []Mutant {
 func historyMutants() []Mutant {
 	return []Mutant{
 		{
-			Name: "early-reading-believed", Invariant: prefix, File: "core/takeover/ahead.go", Plan: "./core/takeover",
+			Name: "early-reading-believed", Invariant: prefix, File: "core/takeover/firstreading.go", Plan: "./core/takeover",
 			Doc: "what was read beside a lease that had to be waited for is restored as if nobody had written meanwhile",
 			Old: "op.ahead != nil && !op.waited", New: "op.ahead != nil",
 		},
@@ -260,7 +260,7 @@ func doorMutants() []Mutant {
 	const startup, serve, client, pump, gate = "core/pgwire/startup.go", "core/pgwire/serve.go", "core/pgwire/client.go", "core/pgwire/pump.go", "core/pgwire/gate.go"
 	return []Mutant{
 		{
-			Name: "halted-end-loses", Invariant: durable, File: "core/engine/logmode.go", Plan: "./core/engine -run TestHalt",
+			Name: "halted-end-loses", Invariant: durable, File: "core/engine/mode_log.go", Plan: "./core/engine -run TestHalt",
 			Doc: "what was acknowledged is not made durable at the end of an engine whose PostgreSQL was ended",
 			Old: "\tif !give {\n", New: "\tif !give && !m.e.halted.Load() {\n",
 		},

@@ -10,7 +10,9 @@ import (
 	"blobpglite/core/manifest"
 	"blobpglite/core/memfs"
 	"blobpglite/core/pglite"
+	"blobpglite/core/point"
 	"blobpglite/core/store"
+	"blobpglite/core/takeover"
 	"blobpglite/core/wal"
 )
 
@@ -40,6 +42,111 @@ func newSnapshots(e *Engine, epoch uint64) *snapshots {
 	s.turn <- struct{}{}
 	s.stats.Store(&CommitStats{})
 	return s
+}
+
+// maxClaims bounds how often an opening tries to become the writer against rivals that open at the same time.
+const maxClaims = 8
+
+// openSnapshot opens in mode snapshot.
+func (e *Engine) openSnapshot(ctx context.Context) error {
+	m, err := e.claim(ctx)
+	if err != nil {
+		return err
+	}
+	s := newSnapshots(e, m.Epoch)
+	e.commits = s
+	e.opened.Epoch = m.Epoch
+	if len(m.Layers) == 0 {
+		return e.startNew(ctx, s.watch)
+	}
+	r, err := e.readLayer(ctx, m)
+	if err != nil {
+		return err
+	}
+	layer := m.Layers[len(m.Layers)-1]
+	s.seq, s.commits, s.taken = layer.Seq, m.Commits, r.taken
+	s.kept = []*base.Layer{r.taken.layer}
+	s.watch(r.data)
+	return e.startOn(ctx, r.data, nil)
+}
+
+// claim makes this engine the manifest's writer, under the next epoch, and returns the manifest.
+func (e *Engine) claim(ctx context.Context) (manifest.Manifest, error) {
+	for range maxClaims {
+		at := e.o.Clock.Monotonic()
+		seen, _, err := manifest.Load(ctx, e.o.Store)
+		switch {
+		case errors.Is(err, store.ErrNotFound) && !e.o.Create:
+			return seen, fmt.Errorf("%w: %w", ErrNoDatabase, err)
+		case errors.Is(err, store.ErrNotFound):
+			if err := takeover.CheckPlace(ctx, e.o.Store); err != nil {
+				return seen, err
+			}
+			if _, err := e.beforeCreate(ctx); err != nil {
+				return seen, err
+			}
+			e.opened.Created = true
+		case errors.Is(err, manifest.ErrNewer):
+			return seen, fmt.Errorf("%w: %w", ErrVersion, err)
+		case err != nil:
+			return seen, err
+		default:
+			e.opened.Created = false
+			if err := e.o.checkVersion(seen); err != nil {
+				return seen, err
+			}
+			if err := e.noLog(ctx, seen); err != nil {
+				return seen, err
+			}
+		}
+		e.opened.Manifest = e.since(at)
+		at = e.o.Clock.Monotonic()
+		m, err := e.claimFrom(ctx, seen)
+		e.opened.Claim = e.since(at)
+		if errors.Is(err, errRival) || errors.Is(err, manifest.ErrFenced) {
+			continue
+		}
+		if err == nil {
+			err = e.o.Hook.Fire(ctx, point.RestoreAfterManifest)
+		}
+		return m, err
+	}
+	return manifest.Manifest{}, fmt.Errorf("%w: %d rivals claimed it meanwhile; try again", ErrFenced, maxClaims)
+}
+
+// errRival means that somebody else has claimed the database since the manifest was read.
+var errRival = errors.New("claimed by a rival")
+
+// claimFrom swaps the manifest from seen to one of the next epoch with this writer.
+func (e *Engine) claimFrom(ctx context.Context, seen manifest.Manifest) (manifest.Manifest, error) {
+	o := manifest.Options{
+		Epoch: seen.Epoch + 1, Writer: e.o.Writer, Create: e.o.Create, Hook: e.o.Hook, Clock: e.o.Clock,
+	}
+	m, _, err := manifest.Update(ctx, e.o.Store, o, func(m *manifest.Manifest) error {
+		if m.Epoch != seen.Epoch && m.Writer != e.o.Writer {
+			return errRival
+		}
+		if m.DatabaseID == "" {
+			m.DatabaseID = store.NewWriteID()
+			m.Postgres, m.PGliteSHA256 = pglite.PostgresVersion, e.o.Runtime.SHA256()
+		}
+		return nil
+	})
+	return m, err
+}
+
+// noLog refuses a database that has a commit log: this mode would not see what is in it. The log is dense, so it is empty
+// if its first name is absent.
+func (e *Engine) noLog(ctx context.Context, m manifest.Manifest) error {
+	first := wal.Key(max(m.WalStart, 1))
+	_, err := e.o.Store.Get(ctx, first)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	}
+	return fmt.Errorf("%w: %s; use mode %q", ErrMode, first, ModeLog)
 }
 
 func (s *snapshots) begin(context.Context) error { return nil }
