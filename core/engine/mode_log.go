@@ -27,6 +27,7 @@ type logMode struct {
 	e       *Engine
 	opened  *takeover.Opened
 	log     *logWriter
+	flusher *flusher
 	fence   uint64      // seq of our fence: everything we append is above it
 	hasBase atomic.Bool // the manifest names a layer; before, there is none to replay records on
 	initial cut         // of a new database: what its first layer holds
@@ -54,11 +55,6 @@ type logMode struct {
 	layers     sync.WaitGroup  // of those that come due
 	layerCtx   context.Context // within ctx
 	stopLayer  context.CancelFunc
-
-	lazy      sync.Mutex
-	lastFlush time.Duration // by the monotonic clock
-	timer     bool          // a lazy flush is under way
-	touched   time.Duration // when statements last ran
 
 	// Of what a restore would have to replay: since the last layer.
 	records, bytes atomic.Int64
@@ -126,6 +122,11 @@ func (e *Engine) openLogWith(ctx context.Context, m *logMode) error {
 	m.layerCtx, m.stopLayer = context.WithCancel(m.ctx)
 	m.log = newLogWriter(e.o.Clock, opened.Log.Tail(), m.append)
 	m.log.before = m.firstLayer
+	m.flusher = newFlusher(flusherEnv{
+		clock: e.o.Clock, durability: e.o.Durability, every: e.o.FlushInterval, idle: e.o.IdleFlush, allDurable: m.log.allDurable,
+		flush:      func(ctx context.Context) { _ = m.log.flush(ctx, m.log.end()) }, // a failure has poisoned the engine
+		background: func(f func(context.Context)) { m.background.Go(func() { f(m.ctx) }) },
+	})
 	e.commits = m
 	e.unlogged.logger = e.o.Logger
 	if err = m.restore(ctx); err != nil {
@@ -133,7 +134,7 @@ func (e *Engine) openLogWith(ctx context.Context, m *logMode) error {
 		return errors.Join(err, opened.Lease.Release(context.WithoutCancel(ctx)))
 	}
 	opened.Records = nil
-	m.lastFlush = e.o.Clock.Monotonic()
+	m.flusher.opened()
 	m.background.Go(func() { m.log.ship(m.ctx, func(err error) { _ = e.fail(fmt.Errorf("commit: %w", err)) }) })
 	if m.cache != nil {
 		m.background.Go(func() { m.cache.run(m.ctx) })
@@ -248,7 +249,7 @@ func (m *logMode) captured(op wal.Op) {
 		if room := cmp.Or(m.log.crowded(), m.cache.full()); room != nil {
 			m.holdWriters(c, room)
 		}
-		m.flushLater(lazy)
+		m.flusher.wrote(lazy)
 	}
 	if op.Kind != wal.OpWrite { // ALTER SYSTEM: others see it without a transaction
 		m.sight.visible = n
@@ -412,88 +413,6 @@ func (m *logMode) finish(ctx context.Context) (layer func(context.Context), err 
 		return nil, nil
 	}
 	return m.lastLayer(ctx), nil
-}
-
-// interval flushes every FlushInterval of running time.
-func (m *logMode) interval() func(context.Context) error {
-	m.lazy.Lock()
-	defer m.lazy.Unlock()
-	now := m.o.Clock.Monotonic()
-	if m.log.allDurable() {
-		m.lastFlush = now
-		return nil
-	}
-	if now-m.lastFlush >= m.o.FlushInterval {
-		m.lastFlush = now
-		mark := m.log.end()
-		return func(ctx context.Context) error { return m.log.wait(ctx, mark) }
-	}
-	m.later(m.lastFlush + m.o.FlushInterval - now)
-	return nil
-}
-
-// sleep flushes when nothing has run for IdleFlush.
-func (m *logMode) sleep() {
-	m.lazy.Lock()
-	defer m.lazy.Unlock()
-	m.touched = m.o.Clock.Monotonic()
-	if !m.log.allDurable() {
-		m.later(m.o.IdleFlush)
-	}
-}
-
-// flushLater sees to it that what was written becomes durable without an answer that waits for it. It is called under the cluster's
-// lock.
-func (m *logMode) flushLater(lazy bool) {
-	m.lazy.Lock()
-	defer m.lazy.Unlock()
-	switch m.o.Durability {
-	case Interval:
-		m.later(m.o.FlushInterval)
-	case Sleep:
-		m.touched = m.o.Clock.Monotonic()
-		m.later(m.o.IdleFlush)
-	default:
-		if lazy {
-			m.later(walWriterDelay)
-		}
-	}
-}
-
-// walWriterDelay is how long what was written in the background waits for an answer that takes it along: PostgreSQL's own
-// wal_writer_delay has passed before. (PostgreSQL promises what synchronous_commit=off commits within three of these; here the append
-// is on top.) In the lazy durabilities their own flush takes it along.
-const walWriterDelay = 200 * time.Millisecond
-
-// later flushes after d, unless that is under way. m.lazy is held.
-func (m *logMode) later(d time.Duration) {
-	if m.timer {
-		return
-	}
-	m.timer = true
-	m.background.Go(func() {
-		for d > 0 {
-			if m.o.Clock.Sleep(m.ctx, d) != nil {
-				return
-			}
-			d = m.again()
-		}
-		_ = m.log.flush(m.ctx, m.log.end()) // a failure has poisoned the engine
-	})
-}
-
-// again is how much longer a lazy flush waits: in sleep mode until nothing has run for IdleFlush.
-func (m *logMode) again() time.Duration {
-	m.lazy.Lock()
-	defer m.lazy.Unlock()
-	now := m.o.Clock.Monotonic()
-	if m.o.Durability == Sleep {
-		if left := m.touched + m.o.IdleFlush - now; left > 0 {
-			return left
-		}
-	}
-	m.timer, m.lastFlush = false, now
-	return 0
 }
 
 // append makes operations durable as one record. The log has grown then: a layer may be due.

@@ -31,11 +31,11 @@ func (m *logMode) settled(at mark) bool {
 func (m *logMode) awaited(at mark) func(context.Context) error {
 	place := at.place()
 	switch m.o.Durability {
-	case Interval:
-		return m.interval()
-	case Sleep:
-		m.sleep()
-		return nil
+	case Interval, Sleep:
+		if !m.flusher.answers() {
+			return nil
+		}
+		place = m.log.end()
 	}
 	if m.log.isDurable(place) {
 		return nil

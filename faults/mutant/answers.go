@@ -3,11 +3,12 @@ package mutant
 // answerMutants break what makes answers wait, and what an engine does when its PostgreSQL crashes.
 func answerMutants() []Mutant {
 	const (
-		tests    = "./core/engine -run "
-		markFile = "core/engine/mark.go"
-		server   = "core/engine/server.go"
-		logFile  = "core/engine/groupcommit.go"
-		sizeFile = "core/engine/checkpoints.go"
+		tests     = "./core/engine -run "
+		markFile  = "core/engine/mark.go"
+		server    = "core/engine/server.go"
+		logFile   = "core/engine/groupcommit.go"
+		flushFile = "core/engine/flusher.go"
+		sizeFile  = "core/engine/checkpoints.go"
 	)
 	return []Mutant{
 		{
@@ -62,9 +63,9 @@ func answerMutants() []Mutant {
 			Old: "\tif !m.changed() {\n\t\treturn nil\n\t}\n\treturn m.e.checkpoint(ctx)\n", New: "\treturn nil\n",
 		},
 		{
-			Name: "walwriter-unshipped", Invariant: durable, File: modeFile, Plan: tests + "TestAsynchronousCommits",
+			Name: "walwriter-unshipped", Invariant: durable, File: flushFile, Plan: tests + "TestAsynchronousCommits",
 			Doc: "what PostgreSQL's walwriter has written is shipped only when somebody commits",
-			Old: "\t\tif lazy {\n\t\t\tm.later(walWriterDelay)\n\t\t}\n", New: "",
+			Old: "\t\tif lazy {\n\t\t\tf.later(walWriterDelay)\n\t\t}\n", New: "",
 		},
 		{
 			Name: "old-log-stays", Invariant: host, File: sizeFile, Plan: tests + "TestOldLogLeavesMemory",

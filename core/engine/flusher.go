@@ -1,0 +1,121 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"blobpglite/core/clock"
+)
+
+// flusher makes durable what no answer waits for: in the lazy durabilities what clients commit, in all of them what PostgreSQL's own
+// processes write. An idle database makes no request: a flush is begun by what was written, never by a clock alone.
+//
+//	strict     what was written in the background becomes durable walWriterDelay later, unless an answer takes it along
+//	interval   everything does every FlushInterval of running time; an answer waits if that has passed
+//	sleep      everything does when nothing has run for IdleFlush; no answer waits
+type flusher struct {
+	flusherEnv
+	mu      sync.Mutex
+	last    time.Duration // when a flush was begun last, by the monotonic clock
+	touched time.Duration // when statements last ran
+	waiting bool          // a flush is to come: its goroutine waits for its time
+}
+
+// flusherEnv is all that a flusher knows of its engine, so that it can be tested without one.
+type flusherEnv struct {
+	clock       clock.Clock
+	durability  Durability
+	every, idle time.Duration // Options.FlushInterval, Options.IdleFlush
+	allDurable  func() bool
+	// flush makes everything durable that was taken so far. A failure of it is the engine's business.
+	flush func(ctx context.Context)
+	// background runs f until it returns or the engine ends, which f's context tells.
+	background func(f func(ctx context.Context))
+}
+
+// walWriterDelay is how long what was written in the background waits for an answer that takes it along: PostgreSQL's own
+// wal_writer_delay has passed before. (PostgreSQL promises what synchronous_commit=off commits within three of these; here the append
+// is on top.) In the lazy durabilities their own flush takes it along.
+const walWriterDelay = 200 * time.Millisecond
+
+func newFlusher(env flusherEnv) *flusher { return &flusher{flusherEnv: env} }
+
+// opened is told when the database has been opened: what that took is no running time.
+func (f *flusher) opened() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.last = f.clock.Monotonic()
+}
+
+// wrote is told that something was written that is not durable; lazy: by a process of PostgreSQL's own.
+func (f *flusher) wrote(lazy bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch f.durability {
+	case Interval:
+		f.later(f.every)
+	case Sleep:
+		f.touched = f.clock.Monotonic()
+		f.later(f.idle)
+	default:
+		if lazy {
+			f.later(walWriterDelay)
+		}
+	}
+}
+
+// answers is told, in the lazy durabilities, that an answer is about to leave, and says whether it has to wait for a flush.
+func (f *flusher) answers() (waits bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := f.clock.Monotonic()
+	durable := f.allDurable()
+	if f.durability == Sleep {
+		if f.touched = now; !durable {
+			f.later(f.idle)
+		}
+		return false
+	}
+	switch {
+	case durable:
+		f.last = now
+	case now-f.last >= f.every:
+		f.last = now
+		return true
+	default:
+		f.later(f.last + f.every - now)
+	}
+	return false
+}
+
+// later flushes after d, unless that is to come anyway. f.mu is held.
+func (f *flusher) later(d time.Duration) {
+	if f.waiting {
+		return
+	}
+	f.waiting = true
+	f.background(func(ctx context.Context) {
+		for d > 0 {
+			if f.clock.Sleep(ctx, d) != nil {
+				return
+			}
+			d = f.rest()
+		}
+		f.flush(ctx)
+	})
+}
+
+// rest is how much longer a flush waits: in durability sleep until nothing has run for as long as it takes.
+func (f *flusher) rest() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := f.clock.Monotonic()
+	if f.durability == Sleep {
+		if left := f.touched + f.idle - now; left > 0 {
+			return left
+		}
+	}
+	f.waiting, f.last = false, now
+	return 0
+}
