@@ -26,7 +26,7 @@ import (
 //
 // Nil: everything is read when the database is opened, and stays.
 type cache struct {
-	m       *logMode
+	e       *Engine
 	due     func() // called when it is crowded
 	budget  int64
 	pages   *base.Pages
@@ -64,14 +64,14 @@ const (
 	firstRows       = 2 * time.Second
 )
 
-// newCache is what o.Cache asks for; nil: nothing.
-func newCache(m *logMode) (*cache, error) {
-	if m.o.Cache == 0 {
+// newCache is what Options.Cache asks for; nil: nothing. due is called when pages that no layer has fill too much of it.
+func newCache(e *Engine, due func()) (*cache, error) {
+	if e.o.Cache == 0 {
 		return nil, nil
 	}
-	c := &cache{m: m, due: m.consider, budget: m.o.Cache, wake: make(chan struct{}, 1)}
+	c := &cache{e: e, due: due, budget: e.o.Cache, wake: make(chan struct{}, 1)}
 	var err error
-	c.pages, err = base.NewPages(m.o.Store, base.PagesOptions{KeepBytes: min(base.DefaultKeepBytes, m.o.Cache/4), Clock: m.o.Clock, Fetched: func(int64) { c.poke() }})
+	c.pages, err = base.NewPages(e.o.Store, base.PagesOptions{KeepBytes: min(base.DefaultKeepBytes, e.o.Cache/4), Clock: e.o.Clock, Fetched: func(int64) { c.poke() }})
 	return c, err
 }
 
@@ -148,7 +148,7 @@ func (c *cache) run(ctx context.Context) {
 func (c *cache) wait(ctx context.Context) bool {
 	var later <-chan time.Time
 	if c.isCrowded() {
-		t := c.m.o.Clock.NewTimer(crowdedLook)
+		t := c.e.o.Clock.NewTimer(crowdedLook)
 		defer t.Stop()
 		later = t.C()
 	}
@@ -163,7 +163,7 @@ func (c *cache) wait(ctx context.Context) bool {
 
 // step turns some pages away. It says whether there is more to do at once.
 func (c *cache) step() (more bool) {
-	err := c.m.e.server.locked(func(cluster *pglite.Cluster) {
+	err := c.e.server.locked(func(cluster *pglite.Cluster) {
 		data := cluster.Data()
 		freed := int64(0)
 		if data.ResidentBytes() > c.budget {
@@ -199,8 +199,8 @@ func (c *cache) settle(l *base.Layer, at memfs.Mark) error {
 	}
 	var failed error
 	for len(files) > 0 && failed == nil { // in pieces: statements do not wait for all of a large database
-		err := c.m.e.server.locked(func(cluster *pglite.Cluster) {
-			for began := c.m.o.Clock.Monotonic(); len(files) > 0 && c.m.o.Clock.Monotonic()-began < settleTurn; files = files[1:] {
+		err := c.e.server.locked(func(cluster *pglite.Cluster) {
+			for began := c.e.o.Clock.Monotonic(); len(files) > 0 && c.e.o.Clock.Monotonic()-began < settleTurn; files = files[1:] {
 				err := cluster.Data().Settle(files[0].ino, at, files[0].origin)
 				if err != nil && !errors.Is(err, fs.ErrNotExist) {
 					failed = errors.Join(failed, err)
@@ -246,12 +246,12 @@ func (c *cache) first() []int64 {
 
 // hydrate brings the rest of the files behind the first rows, one piece after the other, as long as there is room.
 func (c *cache) hydrate(ctx context.Context) {
-	if c.m.o.Clock.Sleep(ctx, firstRows) != nil {
+	if c.e.o.Clock.Sleep(ctx, firstRows) != nil {
 		return
 	}
 	c.first()
 	var paths []string
-	_ = c.m.e.server.locked(func(cluster *pglite.Cluster) {
+	_ = c.e.server.locked(func(cluster *pglite.Cluster) {
 		_ = cluster.Data().Walk("/", func(path string, i memfs.Info) error {
 			if i.IsRegular() && i.Away > 0 {
 				paths = append(paths, path)
@@ -271,7 +271,7 @@ func (c *cache) hydratePiece(ctx context.Context, path string, off int64) (next 
 	var missing []memfs.Away
 	next = -1
 	with := func(use func(*memfs.FS, *memfs.File)) {
-		_ = c.m.e.server.locked(func(cluster *pglite.Cluster) {
+		_ = c.e.server.locked(func(cluster *pglite.Cluster) {
 			data := cluster.Data()
 			f, err := data.Open(path, os.O_RDONLY, 0)
 			if err != nil {

@@ -191,37 +191,6 @@ func TestCacheOutage(t *testing.T) {
 	}
 }
 
-// TestFailedLayersArePutOff: behind a layer that failed the next one waits, longer each time, however crowded it is.
-func TestFailedLayersArePutOff(t *testing.T) {
-	clk := clock.NewVirtual(time.Unix(1, 0))
-	m := &logMode{o: &Options{Clock: clk}, cache: &cache{}}
-	m.cache.crowded.Store(true)
-	for _, wait := range []time.Duration{firstRetry, 2 * firstRetry, 4 * firstRetry} {
-		m.tried(false)
-		clk.Advance(wait - 1)
-		if m.due() {
-			t.Errorf("the next one is begun before %v", wait)
-		}
-		clk.Advance(1)
-		if !m.due() {
-			t.Errorf("it is not begun behind %v", wait)
-		}
-	}
-	for range 80 {
-		m.tried(false)
-	}
-	clk.Advance(lastRetry)
-	if !m.due() {
-		t.Error("it is never begun again")
-	}
-	m.tried(true)
-	m.tried(false)
-	clk.Advance(firstRetry)
-	if !m.due() {
-		t.Error("what failed before the last one succeeded counts")
-	}
-}
-
 // TestCacheTooSmall: the least that works is told.
 func TestCacheTooSmall(t *testing.T) {
 	_, err := tryOpen(t, mem.New(mem.Options{}), inLog, func(o *Options) { o.Cache = LeastCache - 1 })

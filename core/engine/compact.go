@@ -15,104 +15,16 @@ import (
 	"blobpglite/core/wal"
 )
 
-// What a restore is reckoned to take, where nothing was measured: a request for each record, 32 at once at the 38 ms that
-// Cloud Storage takes for a small one, the bytes through PostgreSQL's recovery, and a layer's own bytes.
-const (
-	replayRecord = 38 * time.Millisecond / replayParallel
-	replayRate   = 40 << 20 // bytes a second
-	restoreRate  = 512 << 20
-	// replayParallel is how many records are read at once; minRecord is what one takes from a bucket that is next door.
-	replayParallel = 32
-	minRecord      = 50 * time.Microsecond
-	// minBudget keeps a small database from compacting all the time.
-	minBudget = 250 * time.Millisecond
-)
-
-// Where no budget is given, a database under steady load is not to spend its time on layers: after one that took a
-// second, the next is not begun for layerPause seconds, unless the log has grown to mustCompact budgets. At mostGrown
-// budgets commits wait.
-const (
-	layerPause  = 7
-	mustCompact = 2
-	mostGrown   = 4
-	// Behind a layer that failed the next is begun after firstRetry, twice as long each time, and lastRetry at most.
-	firstRetry = 500 * time.Millisecond
-	lastRetry  = 5 * time.Minute
-)
-
-// replayTime predicts what replaying the log since the last layer adds to a restore.
-func (m *logMode) replayTime() time.Duration {
-	return time.Duration(m.records.Load())*m.recordTime() + time.Duration(float64(m.bytes.Load())/replayRate*float64(time.Second))
-}
-
-// recordTime is what a record takes to be read: a bucket that takes appends faster than Cloud Storage gives them back
-// faster too.
-func (m *logMode) recordTime() time.Duration {
-	if m.o.RecordTime > 0 {
-		return m.o.RecordTime
-	}
-	if d := time.Duration(m.request.Load()); d > 0 {
-		return min(max(d/replayParallel, minRecord), replayRecord)
-	}
-	return replayRecord
-}
-
-// requested takes how long an append has taken into account. The goroutine that appends calls it, nobody else.
-func (m *logMode) requested(took time.Duration) {
-	const share = 8 // of the newest in the mean
-	if old := m.request.Load(); old > 0 {
-		took = time.Duration(old) + (took-time.Duration(old))/share
-	}
-	m.request.Store(int64(max(took, 1)))
-}
-
-// budget is what replaying the log may add to a restore; below zero: anything.
-func (m *logMode) budget() time.Duration {
-	if m.o.RestoreBudget == 0 {
-		return max(time.Duration(m.layerTime.Load()), minBudget)
-	}
-	return m.o.RestoreBudget
-}
-
-// wanted says whether a layer is wanted: at half of the budget, so that the other half is there while it is on its way.
-func (m *logMode) wanted() bool {
-	budget := m.budget()
-	return budget >= 0 && (m.replayTime() >= budget/2 || m.logShare() >= 0.25)
-}
-
-// logShare is the log since the last layer over what may be in memory of the files: a restore has all of it there.
-func (m *logMode) logShare() float64 {
-	if m.cache == nil {
-		return 0
-	}
-	return float64(m.bytes.Load()) / float64(m.cache.budget)
-}
-
-// due says whether a wanted layer is to be taken now.
-func (m *logMode) due() bool {
-	if m.o.Clock.Monotonic() < time.Duration(m.retry.Load()) {
-		return false
-	}
-	if m.cache.isCrowded() {
-		return true
-	}
-	if !m.wanted() {
-		return false
-	}
-	rests := m.o.RestoreBudget == 0 && m.replayTime() < mustCompact*m.budget() && m.logShare() < 0.5
-	return !rests || m.o.Clock.Monotonic() >= time.Duration(m.pause.Load())
-}
-
 // consider starts a compaction if one is due. It only starts things.
 func (m *logMode) consider() {
-	if m.layerCtx.Err() != nil || !m.due() || !m.compacting.CompareAndSwap(false, true) {
+	if m.layerCtx.Err() != nil || !m.budget.due() || !m.compacting.CompareAndSwap(false, true) {
 		return
 	}
 	m.layers.Go(func() {
-		defer m.compacting.Store(false)
+		defer m.compacted()
 		err := m.compact(m.layerCtx)
 		taken := err == nil || errors.Is(err, errNotCollected)
-		switch m.tried(taken); {
+		switch m.budget.tried(taken); {
 		case m.layerCtx.Err() != nil:
 		case !taken:
 			m.o.Logger.Warn("the log was not compacted", "error", err)
@@ -125,33 +37,22 @@ func (m *logMode) consider() {
 // errNotCollected: a layer was taken, and what it has made superfluous is still there, or some of it.
 var errNotCollected = errors.New("a layer was taken; what it has made superfluous was not deleted")
 
-// tried says whether a layer was taken that came due: behind one that was not the next is put off, longer each time, for what it has uploaded
-// stays until one succeeds.
-func (m *logMode) tried(taken bool) {
-	if taken {
-		m.failures.Store(0)
-		return
-	}
-	wait := min(firstRetry<<min(m.failures.Add(1)-1, 10), lastRetry)
-	m.retry.Store(int64(m.o.Clock.Monotonic() + wait))
-}
-
 // throttle holds a commit back while the budget is used up and the layer that frees it is still on its way: the promise
 // about restores is kept even by a client that commits faster than layers can be taken.
 func (m *logMode) throttle(ctx context.Context) {
-	const look = 2 * time.Millisecond
-	for m.compacting.Load() {
-		limit := m.budget()
-		if m.o.RestoreBudget == 0 {
-			limit *= mostGrown
-		}
-		if limit < 0 || m.replayTime() < limit && m.logShare() < 1 {
-			break
-		}
-		if err := m.o.Clock.Sleep(ctx, look); err != nil {
+	for eased := m.budget.eased.next(); m.compacting.Load() && m.budget.usedUp(); eased = m.budget.eased.next() {
+		select {
+		case <-eased:
+		case <-ctx.Done():
 			return // it is durable; only the waiting ends
 		}
 	}
+}
+
+// compacted is the end of a compaction, or of an attempt: whoever waits for it may go on, or begin the next one.
+func (m *logMode) compacted() {
+	m.compacting.Store(false)
+	m.budget.eased.tell()
 }
 
 // Compact takes a new layer now, waits for it, and collects what it has made superfluous. Mode snapshot has nothing to
@@ -161,12 +62,14 @@ func (e *Engine) Compact(ctx context.Context) error {
 	if !ok {
 		return fmt.Errorf("compact: mode %q has no log", e.o.Mode)
 	}
-	for !m.compacting.CompareAndSwap(false, true) {
-		if err := e.o.Clock.Sleep(ctx, 10*time.Millisecond); err != nil {
-			return err
+	for ended := m.budget.eased.next(); !m.compacting.CompareAndSwap(false, true); ended = m.budget.eased.next() {
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
-	defer m.compacting.Store(false)
+	defer m.compacted()
 	return m.compact(ctx)
 }
 
@@ -183,10 +86,7 @@ func (m *logMode) compact(ctx context.Context) error {
 		return err
 	}
 	began := m.o.Clock.Monotonic()
-	defer func() {
-		now := m.o.Clock.Monotonic()
-		m.pause.Store(int64(now + layerPause*(now-began)))
-	}()
+	defer func() { m.budget.worked(m.o.Clock.Monotonic() - began) }()
 	settle, err := m.publish(ctx, c, position)
 	if err == nil {
 		err = settle()
@@ -194,8 +94,7 @@ func (m *logMode) compact(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.records.Add(-c.records)
-	m.bytes.Add(-c.bytes)
+	m.budget.covered(c.records, c.bytes)
 	m.o.Logger.Info("a layer was taken", "seq", position.Seq, "took", m.o.Clock.Monotonic()-began)
 	if err := m.collect(ctx); err != nil {
 		return fmt.Errorf("%w: %w", errNotCollected, err)
@@ -230,7 +129,7 @@ func (m *logMode) cut(ctx context.Context) (cut, error) {
 		began := m.o.Clock.Monotonic()
 		c = cutOf(cluster.Data())
 		c.took = m.o.Clock.Monotonic() - began
-		c.at, c.records, c.bytes = m.log.seal(), m.records.Load(), m.bytes.Load()
+		c.at, c.records, c.bytes = m.log.seal(), m.budget.records.Load(), m.budget.bytes.Load()
 	})
 	if m.cache != nil && err == nil {
 		// Else what is turned away of the files until the layer is taken would stay in memory, for the clone has it.
@@ -284,8 +183,7 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle f
 	if m.cache != nil {
 		read = min(read, max(eagerBytes, m.cache.budget))
 	}
-	restore := time.Duration(float64(read) / m.restoreRate * float64(time.Second))
-	m.layerTime.Store(int64(m.e.opened.Start + restore))
+	m.budget.published(read)
 	now, err := manifest.Publish(ctx, m.o.Store,
 		manifest.Options{Epoch: m.opened.Epoch, Writer: m.o.Writer, Hook: m.o.Hook, Clock: m.o.Clock, Retain: m.o.Retain},
 		manifest.Layer{
@@ -329,11 +227,11 @@ const lastLayerLimit = 5 * time.Second
 func (m *logMode) lastLayer(ctx context.Context) func(context.Context) {
 	m.stopLayer()
 	m.layers.Wait()
-	if !m.wanted() || !m.compacting.CompareAndSwap(false, true) {
+	if !m.budget.wanted() || !m.compacting.CompareAndSwap(false, true) {
 		return nil
 	}
 	fail := func(err error) {
-		m.compacting.Store(false)
+		m.compacted()
 		m.o.Logger.Warn("no layer was taken at the end", "error", err)
 	}
 	c, err := m.cut(ctx)
@@ -363,7 +261,7 @@ func (m *logMode) lastLayer(ctx context.Context) func(context.Context) {
 			fail(err)
 			return
 		}
-		m.compacting.Store(false)
+		m.compacted()
 		m.o.Logger.Info("a layer was taken at the end", "seq", end.Seq)
 	}
 }

@@ -20,7 +20,7 @@ import (
 func putOff(t *testing.T, st store.Store, hook point.Hook) *Engine {
 	t.Helper()
 	e := open(t, st, inLog, func(o *Options) { o.RecordTime, o.Hook = 20*time.Millisecond, hook })
-	e.commits.(*logMode).pause.Store(math.MaxInt64)
+	e.commits.(*logMode).budget.pause.Store(math.MaxInt64)
 	must(t, e, "CREATE TABLE t (a int)")
 	for i := range 10 { // with the table 11 records of 20 ms: more than half of the least budget
 		must(t, e, fmt.Sprintf("INSERT INTO t VALUES (%d)", i))
@@ -123,7 +123,7 @@ func TestLastLayerInsteadOfOneOnItsWay(t *testing.T) {
 		return nil
 	})
 	armed.Store(true)
-	e.commits.(*logMode).pause.Store(0)
+	e.commits.(*logMode).budget.pause.Store(0)
 	must(t, e, "INSERT INTO t VALUES (10)")
 	<-stuck
 	for i := range 10 {

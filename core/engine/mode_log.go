@@ -28,6 +28,7 @@ type logMode struct {
 	opened  *takeover.Opened
 	log     *logWriter
 	flusher *flusher
+	budget  *budget
 	fence   uint64      // seq of our fence: everything we append is above it
 	hasBase atomic.Bool // the manifest names a layer; before, there is none to replay records on
 	initial cut         // of a new database: what its first layer holds
@@ -56,25 +57,20 @@ type logMode struct {
 	layerCtx   context.Context // within ctx
 	stopLayer  context.CancelFunc
 
-	// Of what a restore would have to replay: since the last layer.
-	records, bytes atomic.Int64
-	layerTime      atomic.Int64 // what a restore takes without them, in nanoseconds
-	request        atomic.Int64 // what an append takes, likewise; 0: unknown
-	failures       atomic.Int64 // of layers that came due, one behind the other
-	retry          atomic.Int64 // by the monotonic clock: until then none is begun, for the last one failed
-	pause          atomic.Int64 // by the monotonic clock: until then no layer is taken without need
-	collected      uint64       // everything below is collected
-	learnt         gc.Learnt    // by collections, of the log
-	restoreRate    float64      // bytes of a layer a second
+	collected uint64    // everything below is collected
+	learnt    gc.Learnt // by collections, of the log
 }
 
 // openLog opens in mode log.
 func (e *Engine) openLog(ctx context.Context) error {
-	m := &logMode{o: &e.o, e: e, restoreRate: restoreRate}
+	m := &logMode{o: &e.o, e: e}
 	var err error
-	if m.cache, err = newCache(m); err != nil {
+	if m.cache, err = newCache(e, m.consider); err != nil {
 		return err
 	}
+	m.budget = &budget{budgetEnv: budgetEnv{
+		clock: e.o.Clock, restore: e.o.RestoreBudget, record: e.o.RecordTime, cache: e.o.Cache, crowded: m.cache.isCrowded,
+	}}
 	if m.cache != nil {
 		e.pages = m.cache.pages
 	}
@@ -155,10 +151,12 @@ func (m *logMode) restore(ctx context.Context) error {
 				return fmt.Errorf("record %d: %w: there is no layer that it could follow", r.Seq, wal.ErrCorrupt)
 			}
 		}
-		return e.startNew(ctx, func(data *memfs.FS) {
+		err := e.startNew(ctx, func(data *memfs.FS) {
 			m.initial = cutOf(data) // publish makes it say that PostgreSQL runs
 			m.watch(data)
 		})
+		m.budget.start = e.opened.Start
+		return err
 	}
 	r, err := e.readLayer(ctx, m.opened.Manifest)
 	if err != nil {
@@ -178,18 +176,15 @@ func (m *logMode) restore(ctx context.Context) error {
 	}
 	m.from = e.recovered
 	e.unlogged.begin(data, e.o.Logger)
-	if raw := m.opened.Manifest.Layers[layers-1].RawBytes; raw > 0 && e.opened.Restore > 0 {
-		m.restoreRate = float64(raw) / e.opened.Restore.Seconds()
-	}
-	m.layerTime.Store(int64(e.opened.Restore + e.opened.Start))
+	m.budget.opened(m.opened.Manifest.Layers[layers-1].RawBytes, e.opened.Restore, e.opened.Start)
 	return nil
 }
 
 // replay does the records' operations to the files.
 func (m *logMode) replay(data *memfs.FS) error {
 	bytes, err := replay(data, m.opened.Records)
-	m.bytes.Add(bytes)
-	m.records.Store(int64(len(m.opened.Records)))
+	m.budget.bytes.Store(bytes)
+	m.budget.records.Store(int64(len(m.opened.Records)))
 	m.e.opened.Records = len(m.opened.Records)
 	return err
 }
@@ -420,13 +415,13 @@ func (m *logMode) append(ctx context.Context, ops []wal.Op) (wal.Position, error
 	began := m.o.Clock.Monotonic()
 	at, err := m.opened.Log.Append(ctx, ops)
 	if err == nil {
-		m.requested(m.o.Clock.Monotonic() - began)
-		m.records.Add(1)
+		took, bytes := m.o.Clock.Monotonic()-began, int64(0)
+		for _, op := range ops {
+			bytes += int64(len(op.Data))
+		}
+		m.budget.appended(bytes, took)
 		if to := m.appending.last(ops); to > 0 {
 			m.durable.Store(uint64(to))
-		}
-		for _, op := range ops {
-			m.bytes.Add(int64(len(op.Data)))
 		}
 		m.consider()
 		if m.o.Durable != nil {

@@ -57,15 +57,14 @@ func OpenReplica(ctx context.Context, o Options, s Start) (*Replica, error) {
 		return nil, err
 	}
 	e := newEngine(o)
-	m := &logMode{o: &e.o, e: e}
+	f := &follower{e: e, s: s}
 	var err error
-	if m.cache, err = newCache(m); err != nil {
+	if f.cache, err = newCache(e, f.crowded); err != nil {
 		return nil, err
 	}
-	f := &follower{e: e, s: s, cache: m.cache}
 	f.life, f.stop = context.WithCancel(context.WithoutCancel(ctx))
-	if m.cache != nil {
-		e.pages, m.cache.due = m.cache.pages, f.crowded
+	if f.cache != nil {
+		e.pages = f.cache.pages
 	}
 	e.commits, e.follower = f, f
 	began := o.Clock.Monotonic()

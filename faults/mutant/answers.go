@@ -68,6 +68,11 @@ func answerMutants() []Mutant {
 			Old: "\t\tif lazy {\n\t\t\tf.later(walWriterDelay)\n\t\t}\n", New: "",
 		},
 		{
+			Name: "throttled-to-the-end", Invariant: door, File: "core/engine/budget.go", Plan: tests + "TestCommitsWaitForALayer",
+			Doc: "commits that wait for a layer are not told when it is there, but when everything behind it is done too",
+			Old: "\tb.bytes.Add(-bytes)\n\tb.eased.tell()\n", New: "\tb.bytes.Add(-bytes)\n",
+		},
+		{
 			Name: "old-log-stays", Invariant: host, File: sizeFile, Plan: tests + "TestOldLogLeavesMemory",
 			Doc: "no checkpoint is asked for: all of the log of a long transaction stays in memory",
 			Old: "\t\tc.RequestCheckpoint()\n", New: "",

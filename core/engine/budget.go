@@ -1,0 +1,181 @@
+package engine
+
+import (
+	"sync/atomic"
+	"time"
+
+	"blobpglite/core/clock"
+)
+
+// What a restore is reckoned to take, where nothing was measured: a request for each record, 32 at once at the 38 ms that
+// Cloud Storage takes for a small one, the bytes through PostgreSQL's recovery, and a layer's own bytes.
+const (
+	replayRecord = 38 * time.Millisecond / replayParallel
+	replayRate   = 40 << 20 // bytes a second
+	restoreRate  = 512 << 20
+	// replayParallel is how many records are read at once; minRecord is what one takes from a bucket that is next door.
+	replayParallel = 32
+	minRecord      = 50 * time.Microsecond
+	// minBudget keeps a small database from compacting all the time.
+	minBudget = 250 * time.Millisecond
+)
+
+// Where no budget is given, a database under steady load is not to spend its time on layers: after one that took a
+// second, the next is not begun for layerPause seconds, unless the log has grown to mustCompact budgets. At mostGrown
+// budgets commits wait.
+const (
+	layerPause  = 7
+	mustCompact = 2
+	mostGrown   = 4
+	// The log that a restore has in memory: at so much of the cache a layer is wanted, is taken without a rest, and is waited for.
+	wantedShare, mustShare, mostShare = 0.25, 0.5, 1
+	// Behind a layer that failed the next is begun after firstRetry, twice as long each time, and lastRetry at most.
+	firstRetry = 500 * time.Millisecond
+	lastRetry  = 5 * time.Minute
+)
+
+// budget decides when a layer is due, and when commits wait for it: so that a restore, which replays the log since the last layer,
+// takes no longer than was promised. It predicts from what it is told. Its methods may be called from any goroutine, but those that
+// say otherwise.
+type budget struct {
+	budgetEnv
+	records, bytes atomic.Int64  // of the log, since the last layer
+	request        atomic.Int64  // what an append takes, in nanoseconds; 0: unknown
+	layerTime      atomic.Int64  // what a restore takes without replaying, likewise
+	start          time.Duration // what PostgreSQL's start takes of that
+	rate           float64       // bytes of a layer that a restore reads in a second; 0: restoreRate
+	failures       atomic.Int64  // of layers that came due, one behind the other
+	retry          atomic.Int64  // by the monotonic clock: until then none is begun, for the last one failed
+	pause          atomic.Int64  // by the monotonic clock: until then no layer is taken without need
+	eased          signal        // told when what is to be replayed has become less
+}
+
+// budgetEnv is all that a budget knows of its engine, so that it can be tested without one.
+type budgetEnv struct {
+	clock   clock.Clock
+	restore time.Duration // Options.RestoreBudget
+	record  time.Duration // Options.RecordTime
+	cache   int64         // Options.Cache
+	crowded func() bool   // a layer is needed so that pages can leave memory; nil: never
+}
+
+// opened is told how the restore went, and what it read, before anything is appended.
+func (b *budget) opened(raw int64, restore, start time.Duration) {
+	if raw > 0 && restore > 0 {
+		b.rate = float64(raw) / restore.Seconds()
+	}
+	b.start = start
+	b.layerTime.Store(int64(restore + start))
+}
+
+// published is told how much a restore will read of the layer that is the newest now.
+func (b *budget) published(raw int64) {
+	rate := b.rate
+	if rate == 0 {
+		rate = restoreRate
+	}
+	b.layerTime.Store(int64(b.start + time.Duration(float64(raw)/rate*float64(time.Second))))
+	b.eased.tell()
+}
+
+// appended is told of a record in the log, and how long its append has taken. The goroutine that appends calls it, nobody else.
+func (b *budget) appended(bytes int64, took time.Duration) {
+	const share = 8 // of the newest in the mean
+	old := time.Duration(b.request.Load())
+	if old > 0 {
+		took = old + (took-old)/share
+	}
+	b.request.Store(int64(max(took, 1)))
+	b.records.Add(1)
+	b.bytes.Add(bytes)
+	if took < old {
+		b.eased.tell()
+	}
+}
+
+// covered is told that so much of the log is in a layer now.
+func (b *budget) covered(records, bytes int64) {
+	b.records.Add(-records)
+	b.bytes.Add(-bytes)
+	b.eased.tell()
+}
+
+// tried is told whether a layer was taken that came due: behind one that was not the next is put off, longer each time, for what it has
+// uploaded stays until one succeeds.
+func (b *budget) tried(taken bool) {
+	if taken {
+		b.failures.Store(0)
+		return
+	}
+	wait := min(firstRetry<<min(b.failures.Add(1)-1, 10), lastRetry)
+	b.retry.Store(int64(b.clock.Monotonic() + wait))
+}
+
+// worked is told how long a layer has taken, whatever came of it: the next one rests.
+func (b *budget) worked(took time.Duration) {
+	b.pause.Store(int64(b.clock.Monotonic() + layerPause*took))
+}
+
+// recordTime is what a record takes to be read: a bucket that takes appends faster than Cloud Storage gives them back
+// faster too.
+func (b *budget) recordTime() time.Duration {
+	if b.record > 0 {
+		return b.record
+	}
+	if d := time.Duration(b.request.Load()); d > 0 {
+		return min(max(d/replayParallel, minRecord), replayRecord)
+	}
+	return replayRecord
+}
+
+// replayTime predicts what replaying the log since the last layer adds to a restore.
+func (b *budget) replayTime() time.Duration {
+	return time.Duration(b.records.Load())*b.recordTime() + time.Duration(float64(b.bytes.Load())/replayRate*float64(time.Second))
+}
+
+// limit is what replaying the log may add to a restore; below zero: anything.
+func (b *budget) limit() time.Duration {
+	if b.restore == 0 {
+		return max(time.Duration(b.layerTime.Load()), minBudget)
+	}
+	return b.restore
+}
+
+// logShare is the log since the last layer over what may be in memory of the files: a restore has all of it there.
+func (b *budget) logShare() float64 {
+	if b.cache == 0 {
+		return 0
+	}
+	return float64(b.bytes.Load()) / float64(b.cache)
+}
+
+// wanted says whether a layer is wanted: at half of the budget, so that the other half is there while it is on its way.
+func (b *budget) wanted() bool {
+	limit := b.limit()
+	return limit >= 0 && (b.replayTime() >= limit/2 || b.logShare() >= wantedShare)
+}
+
+// due says whether a wanted layer is to be taken now.
+func (b *budget) due() bool {
+	now := b.clock.Monotonic()
+	if now < time.Duration(b.retry.Load()) {
+		return false
+	}
+	if b.crowded != nil && b.crowded() {
+		return true
+	}
+	if !b.wanted() {
+		return false
+	}
+	rests := b.restore == 0 && b.replayTime() < mustCompact*b.limit() && b.logShare() < mustShare
+	return !rests || now >= time.Duration(b.pause.Load())
+}
+
+// usedUp says whether commits have to wait for the layer that is on its way.
+func (b *budget) usedUp() bool {
+	limit := b.limit()
+	if b.restore == 0 {
+		limit *= mostGrown
+	}
+	return limit >= 0 && (b.replayTime() >= limit || b.logShare() >= mostShare)
+}

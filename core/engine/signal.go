@@ -1,0 +1,38 @@
+package engine
+
+import "sync"
+
+// signal tells all who wait that something has changed, so that they look again. Its zero value is ready. To miss nothing, ask for next
+// before looking:
+//
+//	for next := s.next(); !condition(); next = s.next() {
+//		select {
+//		case <-next:
+//		case <-ctx.Done():
+//			return ctx.Err()
+//		}
+//	}
+type signal struct {
+	mu   sync.Mutex
+	told chan struct{} // nil: nobody waits
+}
+
+// next is closed when the signal is told the next time.
+func (s *signal) next() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.told == nil {
+		s.told = make(chan struct{})
+	}
+	return s.told
+}
+
+// tell wakes all who wait.
+func (s *signal) tell() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.told != nil {
+		close(s.told)
+		s.told = nil
+	}
+}
