@@ -36,6 +36,7 @@ type cache struct {
 	crowded atomic.Bool  // pages that no layer has fill a quarter
 
 	resident, away, evicted, unsettled atomic.Int64 // as of the last look
+	tempMemory, tempDisk               atomic.Int64 // likewise
 
 	room chan struct{} // under the cluster's lock; see full
 
@@ -82,7 +83,9 @@ type CacheStats struct {
 	Away      int64 // in the bucket only
 	Evicted   int64 // turned away since the opening
 	Unsettled int64 // in memory, and in no layer, when that was last counted: what the next layer uploads
-	Pages     base.PageCounts
+	// Temporary files of queries: of Resident, and on Options.TempDir.
+	TempMemory, TempDisk int64
+	Pages                base.PageCounts
 }
 
 func (c *cache) stats() CacheStats {
@@ -90,7 +93,8 @@ func (c *cache) stats() CacheStats {
 		return CacheStats{}
 	}
 	return CacheStats{
-		Budget: c.budget, Resident: c.resident.Load(), Away: c.away.Load(), Evicted: c.evicted.Load(), Unsettled: c.unsettled.Load(), Pages: c.pages.Counts(),
+		Budget: c.budget, Resident: c.resident.Load(), Away: c.away.Load(), Evicted: c.evicted.Load(), Unsettled: c.unsettled.Load(),
+		TempMemory: c.tempMemory.Load(), TempDisk: c.tempDisk.Load(), Pages: c.pages.Counts(),
 	}
 }
 
@@ -179,6 +183,9 @@ func (c *cache) step() (more bool) {
 		c.hold(data.ResidentBytes())
 		c.resident.Store(data.ResidentBytes())
 		c.away.Store(data.AwayBytes())
+		memory, disk := data.TemporaryBytes()
+		c.tempMemory.Store(memory)
+		c.tempDisk.Store(disk)
 	})
 	return err == nil && more
 }

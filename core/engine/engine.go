@@ -122,6 +122,7 @@ type Engine struct {
 	opened    OpenStats
 	ahead     ahead       // while it opens
 	pages     *base.Pages // where files are that are away; nil: none is
+	temp      *tempDisk   // for what queries sort; nil: that is in memory
 	loading   sync.Mutex  // guards o.Runtime, while it opens
 
 	unlogged unlogged
@@ -270,6 +271,7 @@ func (e *Engine) Abandon() {
 func (e *Engine) stopped() {
 	e.server.kill()
 	e.server.watching.Wait()
+	e.temp.close()
 	if e.pages != nil {
 		e.pages.Close()
 	}

@@ -26,6 +26,9 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		return nil, err
 	}
 	e := newEngine(o)
+	if err := e.openTempDisk(); err != nil {
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
 	defer e.prepare(ctx)()
 	began := o.Clock.Monotonic()
 	open := e.openLog
@@ -33,6 +36,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		open = e.openSnapshot
 	}
 	if err := open(ctx); err != nil {
+		e.temp.close()
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
 	if err := e.setPassword(ctx); err != nil {

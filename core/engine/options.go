@@ -130,6 +130,11 @@ type Options struct {
 	// until PostgreSQL reads it; a quarter of it besides, and no more than 128 MiB, is for what is fetched ahead. Zero: everything is read at
 	// the opening, and stays in memory.
 	Cache int64
+	// TempMemory is how many bytes of queries' temporary files (sorts and hashes that are larger than work_mem, indexes that are made) may be
+	// in memory: with Cache, they are part of it. Zero: half of Cache, or an eighth where there is a TempDir; without a Cache, and below zero: any number.
+	// TempDir is a folder of a disk for what is beyond; empty: a statement that needs more fails (53400, or 53100 where several do).
+	TempMemory int64
+	TempDir    string
 	// MemoryLimit and Settings are the cluster's; see pglite.ClusterOptions. StatementTimeout is PostgreSQL's statement_timeout
 	// where Settings has none; zero: none.
 	MemoryLimit      int64
@@ -219,6 +224,7 @@ func (o *Options) cluster(data *memfs.FS) pglite.ClusterOptions {
 		settings["statement_timeout"] = strconv.FormatInt(o.StatementTimeout.Milliseconds(), 10)
 	}
 	settings["max_wal_size"], settings["checkpoint_warning"] = maxWAL, "0"
+	o.limitTemporary(settings)
 	maps.Copy(settings, o.Settings)
 	rules := ""
 	if o.Password != "" {

@@ -37,6 +37,9 @@ func OpenAt(ctx context.Context, o Options, at At) (*Engine, error) {
 	e := newEngine(o)
 	e.commits = past{}
 	began := o.Clock.Monotonic()
+	if err := e.openTempDisk(); err != nil {
+		return nil, fmt.Errorf("open the database as of %s: %w", at, err)
+	}
 	p, data, err := e.restorePast(ctx, at)
 	if errors.Is(err, base.ErrCorrupt) { // who does not read what is damaged need not hear of it
 		if e.pages, err = base.NewPages(o.Store, base.PagesOptions{Clock: o.Clock}); err == nil {
@@ -47,6 +50,7 @@ func OpenAt(ctx context.Context, o Options, at At) (*Engine, error) {
 		err = e.startOn(ctx, data, p.Records)
 	}
 	if err != nil {
+		e.temp.close()
 		if e.pages != nil {
 			e.pages.Close()
 		}

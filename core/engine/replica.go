@@ -59,8 +59,11 @@ func OpenReplica(ctx context.Context, o Options, s Start) (*Replica, error) {
 	e := newEngine(o)
 	f := &follower{e: e, s: s}
 	var err error
-	if f.cache, err = newCache(e, f.crowded); err != nil {
-		return nil, err
+	if f.cache, err = newCache(e, f.crowded); err == nil {
+		err = e.openTempDisk()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open a replica: %w", err)
 	}
 	f.life, f.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if f.cache != nil {
@@ -73,6 +76,7 @@ func OpenReplica(ctx context.Context, o Options, s Start) (*Replica, error) {
 	wait()
 	if err != nil {
 		f.stop()
+		e.temp.close()
 		if e.pages != nil {
 			e.pages.Close()
 		}

@@ -66,6 +66,7 @@ func (e *Engine) boot(ctx context.Context, data *memfs.FS, records []wal.Record)
 		return nil, err
 	}
 	o := e.o.cluster(data)
+	o.Temporary = e.temporary()
 	if e.pages != nil {
 		o.Source = e.pages
 	}

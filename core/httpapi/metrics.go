@@ -182,9 +182,9 @@ func ofPostgreSQL(stats func() engine.Stats) []figures {
 // ofPages are the figures of what of the database's files is in memory. Counters begin again with each opening.
 func ofPages(stats func() engine.CacheStats) []figures {
 	return []figures{
-		by(prometheus.GaugeValue, "cache_bytes", "of the database's files, without -cache 0: the budget, in memory (of these unsettled: in no layer yet), and away in the bucket", "state", func() map[string]int64 {
+		by(prometheus.GaugeValue, "cache_bytes", "of the database's files, without -cache 0: the budget, in memory (of these unsettled: in no layer yet, and temporary: of queries at work), away in the bucket, and temporary files on -temp-dir", "state", func() map[string]int64 {
 			s := stats()
-			return map[string]int64{"budget": s.Budget, "resident": s.Resident, "unsettled": s.Unsettled, "away": s.Away}
+			return map[string]int64{"budget": s.Budget, "resident": s.Resident, "unsettled": s.Unsettled, "away": s.Away, "temporary": s.TempMemory, "temporary_disk": s.TempDisk}
 		}),
 		by(prometheus.CounterValue, "page_frames_total", "frames of pages that were fetched: that a process waited for, that were fetched ahead, and those of these that were wanted", "how", func() map[string]int64 {
 			p := stats().Pages

@@ -80,7 +80,7 @@ var away = func() *[ChunkSize]byte {
 }()
 
 // resident says whether the slot has bytes.
-func (s slot) resident() bool { return s.data != nil && s.data != away }
+func (s slot) resident() bool { return s.data != nil && s.data != away && s.data != spilled }
 
 // notAway accounts for a chunk that is not away any more.
 func (f *FS) notAway(in *inode) {

@@ -19,13 +19,13 @@ func (f *FS) Mark() Mark {
 // Clone makes a second tree with the same contents that shares all chunks. It costs a copy of the inodes (no file
 // data, no names). Both sides may change and be used from different goroutines from then on; hooks and open Files stay
 // with the original. A file that is unlinked but open goes along, for OpenInode. What is away is away in both, and each
-// side fetches it for itself: what they share then is the Source, and what that keeps.
+// side fetches it for itself: what they share then is the Source, and what that keeps. Temporary files are empty in the clone.
 func (f *FS) Clone() *FS {
 	next := f.family.gen.Add(2)
 	c := &FS{
 		family: f.family, gen: next, ownedFrom: next, opts: f.opts,
 		inodes: make([]*inode, len(f.inodes)), freeInos: slices.Clone(f.freeInos),
-		usedBytes: f.usedBytes, awayChunks: f.awayChunks, unreadChunks: f.unreadChunks, dirEpoch: f.dirEpoch,
+		usedBytes: f.usedBytes - f.temp.total*ChunkSize, awayChunks: f.awayChunks, unreadChunks: f.unreadChunks, dirEpoch: f.dirEpoch,
 	}
 	f.gen, f.ownedFrom = next-1, next-1
 	block := make([]inode, len(f.inodes)-len(f.freeInos)-1)
@@ -37,6 +37,9 @@ func (f *FS) Clone() *FS {
 		block = block[1:]
 		*copied = *in
 		copied.opens, copied.seen = 0, nil
+		if in.temp != nil {
+			copied.withoutTemp()
+		}
 		c.inodes[i] = copied
 	}
 	return c

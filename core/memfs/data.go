@@ -33,6 +33,15 @@ func (f *FS) newChunk(zero bool) *[ChunkSize]byte {
 	return c
 }
 
+// releaseSlot accounts for what is in a slot of a file that is emptied.
+func (f *FS) releaseSlot(in *inode, i int64) {
+	if in.temp != nil {
+		f.releaseTemp(in, i)
+		return
+	}
+	f.releaseChunk(in, in.table[i])
+}
+
 // releaseChunk accounts for a chunk that left in, and keeps it for reuse.
 func (f *FS) releaseChunk(in *inode, s slot) {
 	if s.data == nil {
@@ -91,6 +100,9 @@ func (f *FS) write(in *inode, p []byte, off int64) (int, syscall.Errno) {
 	if end > MaxFileSize {
 		return 0, syscall.EFBIG
 	}
+	if in.temp != nil {
+		return f.writeTemp(in, p, off)
+	}
 	f.ownTable(in, chunkCount(end))
 	var errno syscall.Errno
 	n := 0
@@ -133,6 +145,14 @@ func (in *inode) read(p []byte, off int64) int {
 	return len(p)
 }
 
+// read is inode.read, also of a temporary file.
+func (f *FS) read(in *inode, p []byte, off int64) (int, syscall.Errno) {
+	if in.temp != nil {
+		return f.readTemp(in, p, off)
+	}
+	return in.read(p, off), 0
+}
+
 // truncate sets the size. Slots past the end stay in the table as holes of this generation, so that ChangedSince knows
 // of them should the file grow again. Bytes of the last chunk past the end are always zero. What it needs (toTruncate) is not away.
 func (f *FS) truncate(in *inode, size int64) syscall.Errno {
@@ -147,11 +167,15 @@ func (f *FS) truncate(in *inode, size int64) syscall.Errno {
 		keep := chunkCount(size)
 		for i := keep; i < int64(len(in.table)); i++ {
 			if s := &in.table[i]; s.data != nil {
-				f.releaseChunk(in, *s)
+				f.releaseSlot(in, i)
 				*s = slot{gen: f.gen}
 			}
 		}
-		if at := size % ChunkSize; at != 0 && keep <= int64(len(in.table)) && in.table[keep-1].data != nil {
+		if in.temp != nil {
+			if errno := f.cutTemp(in, size); errno != 0 {
+				return errno
+			}
+		} else if at := size % ChunkSize; at != 0 && keep <= int64(len(in.table)) && in.table[keep-1].data != nil {
 			clear(f.ownChunk(in, keep-1, false)[at:])
 		}
 	}

@@ -51,6 +51,7 @@ func (f *FS) open(path string, flag int, perm uint32) (*File, error) {
 	case at.in == nil:
 		in := f.newInode(ModeRegular | perm&modePerm)
 		f.link(at, in)
+		f.temporary(in)
 		if f.hooks.Create != nil {
 			f.hooks.Create(f.pathOf(in))
 		}
@@ -128,7 +129,7 @@ func (f *File) canWrite() syscall.Errno {
 }
 
 // ReadAt reads len(p) bytes from byte off; fewer only with io.EOF, as os.File does. Holes read as zeros. Errors: EBADF
-// (closed, or open for writing only), EINVAL (off is negative), EISDIR, and an AwayError, with no byte read.
+// (closed, or open for writing only), EINVAL (off is negative), EISDIR, EIO of a temporary file's disk, and an AwayError, with no byte read.
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	switch {
 	case f.closed || f.flag&accessMode == os.O_WRONLY:
@@ -143,7 +144,10 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 			return 0, pathError("read", f.Path(), needs(missing))
 		}
 	}
-	n := f.in.read(p, off)
+	n, errno := f.fs.read(f.in, p, off)
+	if errno != 0 {
+		return 0, f.fail("read", errno)
+	}
 	if n < len(p) {
 		return n, io.EOF
 	}
@@ -260,7 +264,7 @@ func (f *File) InstallChunk(index int64, data *[ChunkSize]byte) error {
 
 // Extents gives the allocated chunks in order: their byte offset and a view of their bytes, the last one cut at the
 // end of the file. A view is read-only and valid until its FS (not a clone of it) changes. It panics at a chunk that is
-// away, which would be missing: Pieces is for files that have such.
+// away or on disk, which would be missing: Pieces is for files that have such.
 func (f *File) Extents() iter.Seq2[int64, []byte] {
 	return func(yield func(int64, []byte) bool) {
 		in := f.in
@@ -269,7 +273,7 @@ func (f *File) Extents() iter.Seq2[int64, []byte] {
 			if c == nil {
 				continue
 			}
-			if c == away {
+			if c == away || c == spilled {
 				panic("memfs: Extents of a file with chunks that are away")
 			}
 			off := i * ChunkSize

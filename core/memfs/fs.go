@@ -54,6 +54,7 @@ type FS struct {
 	awayChunks   int64
 	unreadChunks int64 // of files whose Content nobody has opened
 	hand         hand
+	temp         temporary
 	dirEpoch     uint64 // goes up when a directory is renamed: cached paths below it are stale
 }
 
@@ -80,10 +81,11 @@ type inode struct {
 
 	table    []slot // regular files; may be shorter or longer than size
 	tableGen uint64
-	content  *Content // what is to be in table, before the file is opened; nil: it is there
-	origin   Origin   // where chunks are kept; nil: nowhere
-	settled  uint64   // what carries no newer generation is as origin has it
-	seen     []uint64 // see evict.go
+	content  *Content  // what is to be in table, before the file is opened; nil: it is there
+	origin   Origin    // where chunks are kept; nil: nowhere
+	settled  uint64    // what carries no newer generation is as origin has it
+	seen     []uint64  // see evict.go
+	temp     *tempFile // see temporary.go; nil: it is not one
 
 	entries    []entry // directories, sorted by name
 	entriesGen uint64
@@ -174,13 +176,13 @@ func (f *FS) dropIfUnused(in *inode) {
 		return
 	}
 	for i := range in.table {
-		f.releaseChunk(in, in.table[i])
+		f.releaseSlot(in, int64(i))
 	}
 	if in.content != nil {
 		f.usedBytes -= in.chunks * ChunkSize
 		f.unreadChunks -= in.chunks
 	}
-	in.table, in.entries, in.content, in.origin, in.seen = nil, nil, nil, nil, nil
+	in.table, in.entries, in.content, in.origin, in.seen, in.temp = nil, nil, nil, nil, nil, nil
 	f.inodes[in.ino] = nil
 	f.freeInos = append(f.freeInos, in.ino)
 }

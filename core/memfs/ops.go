@@ -430,7 +430,9 @@ func (f *FS) ReadFile(path string) ([]byte, error) {
 		return nil, pathError("read", path, needs(missing))
 	}
 	p := make([]byte, in.size)
-	in.read(p, 0)
+	if _, errno := f.read(in, p, 0); errno != 0 {
+		return nil, pathError("read", path, errno)
+	}
 	return p, nil
 }
 

@@ -41,16 +41,18 @@ func (f *FS) SettleAll(m Mark) error {
 func (f *FS) AwayBytes() int64 { return f.awayChunks * ChunkSize }
 
 // ResidentBytes is how many of the UsedBytes are in memory, chunks shared with clones included, and those of a Content that was read.
-func (f *FS) ResidentBytes() int64 { return f.usedBytes - (f.awayChunks+f.unreadChunks)*ChunkSize }
+func (f *FS) ResidentBytes() int64 {
+	return f.usedBytes - (f.awayChunks+f.unreadChunks+f.temp.onDisk)*ChunkSize
+}
 
 // UnsettledBytes is how many resident bytes no origin has, as far as the tree was told (Settle): what a layer would have to write, and what
-// cannot be evicted. Files that keep says, and those without a name, are left out; nil: none is. It goes over all files that have bytes in
+// cannot be evicted. Temporary files, files that keep says, and those without a name, are left out; nil: none is. It goes over all files that have bytes in
 // memory.
 func (f *FS) UnsettledBytes(keep func(path string) bool) (n int64) {
 	for _, in := range f.inodes {
 		switch {
 		case in == nil || in.content != nil || in.chunks == in.away:
-		case keep != nil && f.left(in, keep):
+		case keep != nil && f.left(in, keep), in.temp != nil:
 		case in.origin == nil:
 			n += in.chunks - in.away
 		default:
@@ -115,7 +117,11 @@ func (f *File) Piece(chunk int64) (p Piece, ok bool) {
 func (f *File) piece(chunk int64, where *addresses) Piece {
 	p := Piece{Off: chunk * ChunkSize}
 	p.Address, _ = f.in.cleanAt(chunk, where)
-	if c := f.in.table[chunk].data; c != away {
+	c := f.in.table[chunk].data
+	if c == spilled {
+		panic("memfs: Pieces of a temporary file that is on disk")
+	}
+	if c != away {
 		p.Data = c[:min(ChunkSize, f.in.size-p.Off)]
 	}
 	return p

@@ -28,6 +28,8 @@ type ClusterOptions struct {
 	// DataLimit bounds the data directory in bytes: statements that need more fail with SQLSTATE 53100. The log may
 	// pass it, by what was written since the last checkpoint. Zero: no limit.
 	DataLimit int64
+	// Temporary is where the temporary files of queries are kept.
+	Temporary Temporary
 	// Settings are server parameters on top of the host's own, as on the postgres command line.
 	Settings map[string]string
 	// MaxClients is how many clients there may be at once, besides superusers and the host itself, where Settings has no
@@ -72,6 +74,8 @@ type Cluster struct {
 	hot   chan struct{} // closed when a standby takes clients
 	began time.Time
 	shm   sharedFiles
+
+	diskWaits atomic.Bool // see onDisk
 
 	mu       sync.Mutex // guards what follows
 	procs    map[uint32]*Process
@@ -207,6 +211,7 @@ func (rt *Runtime) tryCluster(ctx context.Context, t trial) (*Cluster, error) {
 		}
 		err = c.main(ctx)
 	}
+	c.keepTemporary()
 	if err == nil && o.Standby {
 		err = c.bootStandby(ctx)
 	} else if err == nil {

@@ -34,6 +34,31 @@ func awayMutants() []Mutant {
 			New: "	if last != first && in.isAway(last) && end < 0 {",
 		},
 		{
+			Name: "sorts-take-all-memory", Invariant: door, File: files + "temporary.go", Plan: "-run TestTemporaryLimit ./core/memfs",
+			Doc: "temporary files of queries take any amount of memory",
+			Old: "case t.Memory < 0 || ", New: "case t.Memory != 0 || ",
+		},
+		{
+			Name: "somebody-elses-block", Invariant: door, File: files + "temporary.go", Plan: "-run TestTemporaryModel ./core/memfs",
+			Doc: "what is behind the bytes of a temporary file that were written is what another one had there",
+			Old: "case fresh && m < ChunkSize:", New: "case fresh && m < 0:",
+		},
+		{
+			Name: "block-stays-taken", Invariant: door, File: files + "temporary.go", Plan: "-run TestTemporaryModel ./core/memfs",
+			Doc: "a chunk of a temporary file is cut off, and its block stays taken",
+			Old: "	f.giveBlocks([]int64{block})\n}", New: "}",
+		},
+		{
+			Name: "a-slow-disk-stops-all", Invariant: door, File: "core/pglite/temporary.go", Plan: "-run TestSlowDiskHoldsNobodyUp -timeout 30s ./core/pglite",
+			Doc: "who waits for the disk of temporary files has everybody wait",
+			Old: "|| !c.diskWaits.Load() {", New: "|| c.ctx != nil {",
+		},
+		{
+			Name: "sort-ends-without-a-word", Invariant: door, File: "core/engine/tempfiles.go", Plan: "-run TestTemporaryFilesEnd ./core/engine",
+			Doc: "a sort that there is no room for ends with a full disk that nobody has",
+			Old: "if n := o.tempMemory(); n > 0", New: "if n := o.tempMemory(); n < 0",
+		},
+		{
 			Name: "moved-is-lost", Invariant: door, File: waitFile, Plan: waitTests + "TestMovedMeanwhile",
 			Doc: "a statement fails because what it fetches was moved by a newer layer meanwhile",
 			Old: "		case !slices.Equal(needs(), missing):",
