@@ -57,6 +57,10 @@ func (c *config) bounds(f *flag.FlagSet) error {
 	if bounded == allInMemory {
 		bounded = 0
 	}
+	temp := c.tempMemory
+	if temp == anyMemory {
+		temp = 0
+	}
 	for _, b := range []struct {
 		flag             string
 		value, low, high int64
@@ -65,6 +69,7 @@ func (c *config) bounds(f *flag.FlagSet) error {
 		{"memory-limit", c.memory, leastMemory, mostMemory, true},
 		{"disk-limit", c.disk, leastDisk, 1 << 50, true},
 		{"cache", bounded, engine.LeastCache, 1 << 50, true},
+		{"temp-memory", temp, leastTemp, 1 << 50, true},
 		{"container-memory", c.container, leastMemory, 1 << 50, true},
 		{"max-clients", int64(c.maxClients), 1, mostClients, false},
 		{"http-sessions", int64(c.httpSessions), 1, mostClients, false},
@@ -81,12 +86,13 @@ func (c *config) bounds(f *flag.FlagSet) error {
 			return fmt.Errorf("-%s %d: from %d to %d%s", b.flag, b.value, b.low, b.high, zero)
 		}
 	}
-	return errors.Join(c.secrets(), c.addresses(f))
+	return errors.Join(c.secrets(), c.addresses(f), c.temporary())
 }
 
 const (
 	leastMemory     = 128 << 20 // what PostgreSQL has from its start
 	mostMemory      = 2 << 30   // a memory's address space; see core/pglite
+	leastTemp       = 1 << 20   // of temporary files
 	leastDisk       = 64 << 20  // a new database takes more than half of it
 	mostClients     = 2000      // of a machine with 6 GB for them
 	mostConnections = 100_000

@@ -49,6 +49,8 @@ type config struct {
 	readMode                 string
 	memory, disk, cache      int64
 	container                int64
+	tempMemory               int64
+	tempDir                  string
 	statementTimeout         time.Duration
 	settings                 settings
 	extensions               names
@@ -143,6 +145,8 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f.Int64Var(&c.disk, "disk-limit", 0, "of the database, in bytes; 0: none")
 	f.Int64Var(&c.cache, "cache", 0, "how much of the database's files is kept in memory, in bytes; a larger database is read as it is used. 0: a fifth of the container's memory, or 1 GiB where nothing limits it; -1: all, read when the database is opened")
 	f.Int64Var(&c.container, "container-memory", 0, "how much memory the container may use, in bytes, where its control group does not say so; 0: as that says")
+	f.Int64Var(&c.tempMemory, "temp-memory", 0, "how much of the temporary files of queries (sorts and hashes beyond work_mem, an index that is made) may be in memory, in bytes, as a part of -cache; a statement that needs more fails (53400), or goes on in -temp-dir. 0: half of -cache, an eighth with -temp-dir; -1: any number")
+	f.StringVar(&c.tempDir, "temp-dir", "", "folder of a disk for what of temporary files -temp-memory does not hold; nothing of it outlives the process. Where files are memory, as they are on Cloud Run but for what is mounted, it gains nothing")
 	f.DurationVar(&c.statementTimeout, "statement-timeout", 0, "PostgreSQL's statement_timeout for all who do not set their own (SET, ALTER ROLE, ALTER DATABASE); 0: none")
 	f.Var(c.settings, "set", "server parameter, name=value, such as idle_in_transaction_session_timeout=1min; may be repeated")
 	f.BoolVar(&c.replica, "replica", false, "follow the database, and serve it read-only: no lease, and nothing is ever written to the bucket. pgserve promote makes it the writer")

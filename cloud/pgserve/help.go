@@ -23,7 +23,7 @@ func groups() []group {
 		{"what an answer means", []string{"durability", "flush-interval", "idle-flush", "answers", "read-mode"}},
 		{"the writer's lease", []string{"lease-ttl", "acquire-timeout"}},
 		{"earlier states, and the time a restore takes", []string{"retain", "restore-budget", "at"}},
-		{"memory, size and time", []string{"cache", "container-memory", "memory-limit", "disk-limit", "statement-timeout"}},
+		{"memory, size and time", []string{"cache", "container-memory", "temp-memory", "temp-dir", "memory-limit", "disk-limit", "statement-timeout"}},
 		{"PostgreSQL", []string{"set", "extension"}},
 		{"replicas", []string{"replica", "poll", "max-lag", "wait-limit", "rest", "announce"}},
 		{"the process", []string{"wake", "grace", "log", "version"}},

@@ -16,6 +16,8 @@ const (
 	cacheShare = 5
 	// allInMemory is what -cache is where there is none.
 	allInMemory = -1
+	// anyMemory is what -temp-memory is without a bound.
+	anyMemory = -1
 	// defaultCache is where nothing limits the memory.
 	defaultCache = 1 << 30
 )
@@ -40,15 +42,22 @@ func containerMemory(files ...string) int64 {
 	return 0
 }
 
+// containerBytes is what the container's processes may have, as given or found; 0: nothing limits them.
+func (c *config) containerBytes() int64 {
+	if c.container > 0 {
+		return c.container
+	}
+	return containerMemory(limitFiles...)
+}
+
 // bounded is what the service keeps in memory: engine.Options.Cache, and server parameters that follow from it.
 func (c *config) bounded() (cache int64, settings map[string]string) {
-	container := c.container
-	if container == 0 {
-		container = containerMemory(limitFiles...)
-	}
+	container := c.containerBytes()
 	cache, settings = cacheBytes(c.cache, container), maps.Clone(c.settings)
-	if _, set := settings["shared_buffers"]; !set && cache > 0 {
-		settings["shared_buffers"] = sharedBuffers(cache)
+	for name, value := range map[string]func(int64) string{"shared_buffers": sharedBuffers, "maintenance_work_mem": maintenanceMemory} {
+		if _, set := settings[name]; !set && cache > 0 {
+			settings[name] = value(cache)
+		}
 	}
 	c.log.Info("memory", "container_bytes", container, "cache_bytes", cache, "shared_buffers", settings["shared_buffers"])
 	return cache, settings
@@ -58,6 +67,13 @@ func (c *config) bounded() (cache int64, settings map[string]string) {
 // twice. All of it is written to at each start: with 128 MB one takes 300 ms instead of 60, and the process 120 MB more.
 func sharedBuffers(cache int64) string {
 	const part, least, most = 8, 8 << 20, 16 << 20
+	return fmt.Sprintf("%dMB", min(max(cache/part, least), most)>>20)
+}
+
+// maintenanceMemory is maintenance_work_mem where nobody has set it: PostgreSQL's own 64 MB are an eighth of a small instance, and a process keeps
+// what it once had. What a sort needs beyond it are temporary files.
+func maintenanceMemory(cache int64) string {
+	const part, least, most = 4, 16 << 20, 64 << 20
 	return fmt.Sprintf("%dMB", min(max(cache/part, least), most)>>20)
 }
 

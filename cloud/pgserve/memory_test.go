@@ -47,6 +47,11 @@ func TestCacheBytes(t *testing.T) {
 			t.Errorf("shared_buffers of %d: %s, want %s", cache, got, want)
 		}
 	}
+	for cache, want := range map[int64]string{engine.LeastCache: "16MB", 512 << 20 / 5: "25MB", 1 << 30: "64MB", 64 << 30: "64MB"} {
+		if got := maintenanceMemory(cache); got != want {
+			t.Errorf("maintenance_work_mem of %d: %s, want %s", cache, got, want)
+		}
+	}
 	log := slog.New(slog.DiscardHandler)
 	c := &config{container: 512 << 20, settings: settings{"work_mem": "1MB"}, log: log}
 	if cache, s := c.bounded(); cache != 512<<20/5 || s["shared_buffers"] != "12MB" || s["work_mem"] != "1MB" || len(c.settings) != 1 {

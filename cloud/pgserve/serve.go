@@ -49,6 +49,7 @@ type service struct {
 func serve(ctx context.Context, c *config, _ []string, out io.Writer) (err error) {
 	s := &service{c: c, id: store.NewWriteID(), clock: clock.System(), failures: make(chan error, 4)}
 	defer func() { err = errors.Join(err, c.close()) }()
+	boundHeap(c.containerBytes())
 	s.load(ctx)
 	defer func() { err = errors.Join(err, s.loading.close()) }()
 	if err := s.build(ctx); err != nil {
@@ -180,10 +181,12 @@ func (s *service) engineOptions(st store.Store) engine.Options {
 		host = "pgserve"
 	}
 	cache, settings := c.bounded()
+	c.warnTemporary()
 	return engine.Options{
 		Load: s.loading.wait, Store: st, Create: true, Durability: engine.Durability(c.durability),
 		FlushInterval: c.flushInterval, IdleFlush: c.idleFlush, LeaseTTL: c.leaseTTL, AcquireTimeout: c.acquire,
 		RestoreBudget: c.restoreBudget, Retain: c.retain, ReadMode: engine.ReadMode(c.readMode), Writer: host, Process: s.id, Address: c.listen, MaxBytes: c.disk, MemoryLimit: c.memory, Cache: cache,
+		TempMemory: c.tempMemory, TempDir: c.tempDir,
 		Answers: engine.Answers(c.answers), Password: c.password, MaxClients: c.maxClients + c.httpSessions, Settings: settings, StatementTimeout: c.statementTimeout, Clock: s.clock, Logger: c.log,
 	}
 }

@@ -1,0 +1,28 @@
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+// temporary refuses a folder that is none, before anything is opened.
+func (c *config) temporary() error {
+	if c.tempDir == "" {
+		return nil
+	}
+	info, err := os.Stat(c.tempDir)
+	switch {
+	case err != nil:
+		return fmt.Errorf("-temp-dir: %w; make the folder, on a disk", err)
+	case !info.IsDir():
+		return fmt.Errorf("-temp-dir %s is no folder", c.tempDir)
+	}
+	return nil
+}
+
+// warnTemporary says that a folder is in memory, where what it was given for would take what it was to save.
+func (c *config) warnTemporary() {
+	if c.tempDir != "" && inMemory(c.tempDir) {
+		c.log.Warn("-temp-dir is a file system in memory: what queries sort takes as much of it as without the flag; name a folder of a disk", "folder", c.tempDir)
+	}
+}
