@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,12 +27,14 @@ func twinLargeVerb() verb {
 				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "rows"},
 				{Name: "memory", Kind: scenario.KindInt, Default: "512", Doc: "the limit, in MiB"},
 				{Name: "making", Kind: scenario.KindInt, Default: "0", Doc: "the limit while the database is made, in MiB; 0: the same"},
+				{Name: "disk", Kind: scenario.KindBool, Default: "false", Doc: "a folder of this machine is the service's -temp-dir: what queries sort is not in memory"},
+				{Name: "retain", Kind: scenario.KindDuration, Default: "10m", Doc: "how far back earlier states are kept; the bucket, too, is in this machine's memory"},
 				{Name: "lookups", Kind: scenario.KindInt, Default: "1000", Doc: "of rows that are drawn at random"},
 				{Name: "updates", Kind: scenario.KindInt, Default: "1000", Doc: "rows, side by side"},
 			},
 			Metrics: metricDocs(
 				"first_row_ms", "from the request that starts the process to the first row over HTTP", "lookup_ms", "of one row, of twenty in a statement",
-				"update_ms", "all of it", "peak_bytes", "resident, of the instance", "database_bytes", "pg_database_size", "load_peak_bytes", "resident, while the rows were made", "stored_bytes", "the newest layer, all it needs",
+				"update_ms", "all of it", "peak_bytes", "resident, of the instance", "database_bytes", "pg_database_size", "load_peak_bytes", "resident, while the rows were made", "load_ms", "all of that", "stored_bytes", "the newest layer, all it needs",
 				"layers_count", "taken by the instance",
 			),
 		},
@@ -43,7 +46,16 @@ func twinLarge(ctx context.Context, r *Run, args scenario.Args) error {
 	return r.withTwin(ctx, twinOptions{}, func(t *twinRun) error {
 		mib, updates := args.Int("memory"), args.Int("updates")
 		making := cmp.Or(args.Int("making"), mib)
-		t.flags = []string{"-container-memory", strconv.Itoa(making << 20)} // there the control group says so
+		common := []string{"-retain", args.Duration("retain").String()}
+		if args.Bool("disk") {
+			folder, err := os.MkdirTemp("", "blobpglite-sorts-")
+			if err != nil {
+				return fmt.Errorf("make a folder: %w", err)
+			}
+			defer os.RemoveAll(folder)
+			common = append(common, "-temp-dir", folder)
+		}
+		t.flags = slices.Concat(common, []string{"-container-memory", strconv.Itoa(making << 20)}) // there the control group says so
 		rows, err := t.fillPages(ctx, making, int64(args.Size("size")))
 		if err != nil {
 			return fmt.Errorf("load: %w", err)
@@ -53,7 +65,7 @@ func twinLarge(ctx context.Context, r *Run, args scenario.Args) error {
 			return err
 		}
 		// A layer of whatever has changed, as soon as something has.
-		t.flags = []string{"-container-memory", strconv.Itoa(mib << 20), "-restore-budget", "1ms"}
+		t.flags = slices.Concat(common, []string{"-container-memory", strconv.Itoa(mib << 20), "-restore-budget", "1ms"})
 		why := ""
 		err = t.on(ctx, platform.Options{MemoryMiB: mib, CPU: platform.Always}, func() (err error) {
 			why, err = t.largeLife(ctx, rows, args.Int("lookups"), updates)
@@ -91,6 +103,8 @@ func twinLarge(ctx context.Context, r *Run, args scenario.Args) error {
 func (t *twinRun) fillPages(ctx context.Context, mib int, size int64) (rows int, err error) {
 	t.r.Progress(fmt.Sprintf("%s: loading %d MB", t.r.Cell.Probe, size/1e6), 0, 0)
 	rows = int(size / pageRowBytes)
+	began := t.clock.Monotonic()
+	defer func() { t.r.Metrics.Duration("load_ms", t.clock.Monotonic()-began) }()
 	return rows, t.on(ctx, platform.Options{MemoryMiB: mib, CPU: platform.Always}, func() error {
 		for i, sql := range pageStatements(rows) {
 			if i%10 == 0 {
