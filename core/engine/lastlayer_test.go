@@ -160,3 +160,38 @@ func TestLastLayerFails(t *testing.T) {
 		t.Errorf("%s rows", got)
 	}
 }
+
+// TestShortLivesAreCollected: where each life ends before a layer is due, what their ends leave behind does not grow with their number.
+func TestShortLivesAreCollected(t *testing.T) {
+	st := mem.New(mem.Options{})
+	objects := func() (n int) {
+		for _, err := range st.List(t.Context(), "", "") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		return n
+	}
+	most := [4]int{}
+	for life := range len(most) * collectEvery {
+		e := open(t, st, inLog, func(o *Options) { o.Retain = time.Second })
+		if life == 0 {
+			must(t, e, "CREATE TABLE t (a int)")
+		}
+		for range 15 {
+			must(t, e, "INSERT INTO t VALUES (1)")
+		}
+		if err := e.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		most[life/collectEvery] = max(most[life/collectEvery], objects()-life) // less the fences
+	}
+	if 2*most[3] > 3*most[1] {
+		t.Errorf("objects without fences in each %d lives, at most: %v", collectEvery, most)
+	}
+	e := open(t, st, inLog)
+	if got, want := must(t, e, "SELECT count(*) FROM t"), fmt.Sprint(len(most)*collectEvery*15); got != want {
+		t.Errorf("%s rows, %s expected", got, want)
+	}
+}

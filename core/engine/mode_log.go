@@ -45,10 +45,12 @@ type logMode struct {
 	sight   sight
 	written wal.Op // the last of PostgreSQL's log
 	born    uint64 // transactions that had ended when PostgreSQL was started last
+	told    uint64 // where in its log the last commit ends that an answer has told of, also if it is in PostgreSQL's buffers yet
 	room    <-chan struct{}
 	logged  map[*pglite.Process]uint64 // what each had logged when the log became crowded, until room is closed
 
 	compacting atomic.Bool
+	unsettled  func() error // of the layer at the end; see publish. Nil: none was taken
 	renewing   atomic.Bool
 	background sync.WaitGroup
 	ctx        context.Context // of background work
@@ -294,13 +296,14 @@ func (m *logMode) mark(p *pglite.Process, inBlock bool) mark {
 	if c := m.e.server.live.Load(); c != nil {
 		m.sight.look(c, m.log.mark())
 	}
+	m.told = max(m.told, p.Committed())
 	return m.sight.answer(p, inBlock, m.o.Answers)
 }
 
 // started is told, under the cluster's lock, that PostgreSQL runs. After a crash everything that was in its files has come back,
 // with what no answer had waited for: from now on it can be seen.
 func (m *logMode) started(c *pglite.Cluster, again bool) {
-	m.born = c.Completions()
+	m.born, m.told = c.Completions(), 0
 	m.sight.completions = m.born
 	if again {
 		m.sight.visible = m.log.end()
@@ -358,10 +361,26 @@ func (m *logMode) changed() bool {
 	return changed
 }
 
+// leastUnwritten is by how much, at least, the end of a commit's record that was not written lies behind what was: the record has 34 bytes, or
+// the rest of it stands behind a page's header of 24. What is less are zeros that a record ends with, which cannot be told from nothing.
+const leastUnwritten = 32
+
+// lastCommit is where in PostgreSQL's log the last commit ends that an orderly end keeps, also if it is in PostgreSQL's buffers yet.
+func (m *logMode) lastCommit() (last uint64) {
+	_ = m.e.server.locked(func(c *pglite.Cluster) {
+		last = m.told
+		for _, p := range c.Processes() { // in the middle of a procedure that commits, nobody has been told yet
+			last = max(last, p.Committed())
+		}
+	})
+	return last
+}
+
 // leaveLease is how long an engine that failed tries to give its lease back.
 const leaveLease = 2 * time.Second
 
-// close flushes, ends all background work and gives the lease back; then it takes the layer that was put off, if one was.
+// close flushes, ends all background work and gives the lease back; then it takes the layer that was put off, if one was, and collects at
+// some ends.
 func (m *logMode) close(ctx context.Context, give bool) error {
 	var err error
 	var layer func(context.Context)
@@ -382,8 +401,13 @@ func (m *logMode) close(ctx context.Context, give bool) error {
 			m.o.Logger.Warn("the lease was not given back: other processes wait until it has run out", "error", left)
 		}
 	}
-	if layer != nil && err == nil {
-		layer(ctx)
+	if !give && err == nil {
+		within(ctx, m.o.Clock, lastLayerLimit, func(ctx context.Context) {
+			if layer != nil {
+				layer(ctx)
+			}
+			m.tidy(ctx)
+		})
 	}
 	return err
 }
@@ -394,12 +418,14 @@ func (m *logMode) finish(ctx context.Context) (layer func(context.Context), err 
 	if _, err := m.e.server.now(); err != nil || m.e.halted.Load() {
 		runs = false
 	}
-	if runs {
+	// What PostgreSQL has written by itself behind the last commit, the next recovery does not miss: it is not worth a request.
+	last, owes := m.lastCommit(), !runs || !m.log.isDurable(m.log.mark())
+	if runs && last >= m.shown.Load()+leastUnwritten { // it was committed with synchronous_commit=off, and is in buffers
 		if err := m.flushed(ctx); err != nil {
 			return nil, err
 		}
 	}
-	if m.log.mark() > 0 || m.changed() {
+	if owes || last > m.durable.Load() {
 		if err := m.log.flush(ctx, m.log.end()); err != nil {
 			return nil, err
 		}

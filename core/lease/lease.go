@@ -7,7 +7,7 @@
 //	err = l.Release(ctx)
 //
 // The object `lease` is JSON, its fields as in State, in that order and all of them. It is created once and changes by
-// compare and swap only; a release clears the holder. It is never deleted: that would restart its history. An object that is no
+// compare and swap only; a release clears the holder, if there may be anybody who would wait for it. It is never deleted: that would restart its history. An object that is no
 // lease belongs to nobody, for a holder whose lease was overwritten has lost it: it is replaced, by a swap of the generation
 // that was looked at, and Options.Damaged hears of it.
 //
@@ -512,12 +512,17 @@ func (l *Lease) by(ctx context.Context) string {
 	return " by " + s.Holder
 }
 
-// Release gives the lease back, so that the next opener need not wait. A lease that was lost is not touched.
+// Release gives the lease back, so that the next opener need not wait. A lease that was lost is not touched, and one that has run out so
+// long ago that nobody waits for it, whatever the difference of clocks, needs no request.
 func (l *Lease) Release(ctx context.Context) error {
 	l.swap.Lock()
 	defer l.swap.Unlock()
 	gen, lost := l.ours()
 	if lost != nil {
+		return nil
+	}
+	if l.longGone() {
+		_ = l.lose(fmt.Errorf("%w: it had run out, and was left so", ErrLost))
 		return nil
 	}
 	if err := l.o.Hook.Fire(ctx, point.LeaseBeforeRelease); err != nil {
@@ -529,4 +534,15 @@ func (l *Lease) Release(ctx context.Context) error {
 		return nil // somebody has taken it already
 	}
 	return err
+}
+
+// clocksApart is by how much clocks are taken to differ at most. Where they differ by more, the next opener waits, for no longer than it
+// waits for a holder that has died: until the lease has stood unchanged for its time.
+const clocksApart = time.Minute
+
+// longGone says whether the lease ran out more than clocksApart ago for everybody: also by the last write that may have been applied.
+func (l *Lease) longGone() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.undecided) == 0 && l.o.Clock.Monotonic() > l.until+l.margin()+clocksApart
 }

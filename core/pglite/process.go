@@ -83,6 +83,11 @@ func (p *Process) Logged() uint64 {
 	return p.in.mem.u64(uint32(p.c.rt.main.consts["pgWalUsage"]) + walBytes)
 }
 
+// Committed is where in PostgreSQL's log the process's last commit ends, written out or not. It is for who has the lock.
+func (p *Process) Committed() uint64 {
+	return p.in.mem.u64(p.c.rt.places.layout.Addresses["XactLastCommitEnd"])
+}
+
 // exit codes of processes that leave the others as they are; any other is a crash.
 func inOrder(code uint32) bool { return code == 0 || code == 1 }
 

@@ -63,6 +63,16 @@ func answerMutants() []Mutant {
 			Old: "\tif !m.changed() {\n\t\treturn nil\n\t}\n\treturn m.e.checkpoint(ctx)\n", New: "\treturn nil\n",
 		},
 		{
+			Name: "forgets-who-left", Invariant: durable, File: modeFile, Plan: tests + "TestCleanEndKeepsWhatIsInBuffers",
+			Doc: "an orderly end does not know of commits with synchronous_commit=off of sessions that have ended",
+			Old: "\tm.told = max(m.told, p.Committed())\n", New: "",
+		},
+		{
+			Name: "forgets-who-runs", Invariant: durable, File: modeFile, Plan: tests + "TestCleanEndKeepsWhatIsInBuffers",
+			Doc: "nor of those in the middle of a procedure",
+			Old: "\t\t\tlast = max(last, p.Committed())\n", New: "\t\t\t_ = p\n",
+		},
+		{
 			Name: "walwriter-unshipped", Invariant: durable, File: flushFile, Plan: tests + "TestAsynchronousCommits",
 			Doc: "what PostgreSQL's walwriter has written is shipped only when somebody commits",
 			Old: "\t\tif lazy {\n\t\t\tf.later(walWriterDelay)\n\t\t}\n", New: "",

@@ -114,6 +114,16 @@ func layerMutants() []Mutant {
 			Old: "mark := data.Mark()\n", New: "mark := ^memfs.Mark(0)\n",
 		},
 		{
+			Name: "short-lives-pile-up", Invariant: idle, File: "core/engine/compact.go", Plan: "-run TestShortLivesAreCollected ./core/engine",
+			Doc: "no end of a life collects, and no life is long enough for a collection of its own",
+			Old: "if m.opened.Epoch%collectEvery != 0 || ", New: "if m.opened.Epoch%collectEvery >= 0 || ",
+		},
+		{
+			Name: "lease-left-too-early", Invariant: "liveness", File: "core/lease/lease.go", Plan: "./core/lease",
+			Doc: "a lease is left as it is at the end though others believe in it yet",
+			Old: "> l.until+l.margin()+clocksApart", New: "> l.until-l.o.TTL",
+		},
+		{
 			Name: "control-file-shared", Invariant: durable, File: plan, Plan: "./core/base",
 			Doc: "a file that is another one in the clone than in the tree is taken from the layer that was made of the clone",
 			Old: "if old != nil && path != pl.o.Rewrite {", New: "if old != nil {",
