@@ -8,8 +8,8 @@ import (
 	"strings"
 
 	"blobpglite/runner/record"
+	"blobpglite/runner/registry"
 	"blobpglite/runner/scenario"
-	"blobpglite/runner/step"
 	"blobpglite/scenarios"
 )
 
@@ -221,8 +221,8 @@ func commonClaim(a, b string) string {
 
 // documents adds the prose of the scenarios, and what their metrics are.
 func (b *board) documents(byScenario map[string][]probeView) error {
-	registry := step.Registry()
-	for _, v := range registry.Verbs {
+	language := registry.Language()
+	for _, v := range language.Verbs {
 		for _, m := range v.Metrics {
 			if b.metricDocs[m.Name] == "" {
 				b.metricDocs[m.Name] = m.Doc
@@ -236,12 +236,12 @@ func (b *board) documents(byScenario map[string][]probeView) error {
 	for _, id := range slices.Sorted(maps.Keys(byScenario)) {
 		x := experimentView{ID: id, Title: id, Probes: byScenario[id]}
 		if slices.Contains(ids, id) { // else there is no such document any more
-			doc, err := scenario.Load(id, registry)
+			doc, err := scenario.Load(id, language)
 			if err != nil {
 				return err
 			}
 			x.Title, x.Question, x.Kill, x.Decides = doc.Title, doc.Question, doc.Kill, doc.Decides
-			b.ofVerbs(doc, registry)
+			b.ofVerbs(doc, language)
 		}
 		b.experiments = append(b.experiments, x)
 	}
@@ -249,10 +249,10 @@ func (b *board) documents(byScenario map[string][]probeView) error {
 }
 
 // ofVerbs notes what the metrics of each probe are, by the verbs of its steps.
-func (b *board) ofVerbs(doc *scenario.Scenario, registry scenario.Registry) {
+func (b *board) ofVerbs(doc *scenario.Scenario, language scenario.Registry) {
 	for _, p := range doc.Probes {
 		for _, used := range p.Steps {
-			for _, v := range registry.Verbs {
+			for _, v := range language.Verbs {
 				if v.Name != used.Verb {
 					continue
 				}

@@ -52,7 +52,7 @@ type soakDay struct {
 	SVG   template.HTML
 }
 
-// soakWake is a line of the soak's file; see runner/step.
+// soakWake is a line of the soak's file; see runner/soak.
 type soakWake struct {
 	Minute  int    `json:"m"`
 	Kind    string `json:"k"`

@@ -15,11 +15,12 @@ import (
 	"blobpglite/core/clock"
 	"blobpglite/core/store/gcs"
 	"blobpglite/faults/gcsfront"
+	"blobpglite/runner/bench"
 	"blobpglite/runner/cloudrun"
 	"blobpglite/runner/cloudrun/rehearsal"
 	"blobpglite/runner/record"
+	"blobpglite/runner/registry"
 	"blobpglite/runner/scenario"
-	"blobpglite/runner/step"
 )
 
 // cloudFlags are the target, and what Cloud Run needs to know.
@@ -94,7 +95,7 @@ func (x *experiment) leftOut(c scenario.Cell) string {
 	if x.plan.Target != scenario.TargetCloudRun {
 		return ""
 	}
-	return step.LeftOut(c)
+	return registry.LeftOut(c)
 }
 
 // rehearsed takes what a stand-in has measured out of a verdict: an expectation that did not hold becomes a note. One that
@@ -128,10 +129,10 @@ const (
 // openCloud makes ready to run on Cloud Run, or to rehearse it. In the end the service is deleted, and then what it left in
 // the bucket, however the run has ended.
 func (x *experiment) openCloud(ctx context.Context, out io.Writer) (func() error, error) {
-	if !slices.ContainsFunc(x.plan.Cells, func(c scenario.Cell) bool { return step.LeftOut(c) == "" }) {
+	if !slices.ContainsFunc(x.plan.Cells, func(c scenario.Cell) bool { return registry.LeftOut(c) == "" }) {
 		return func() error { return nil }, nil // nothing can be run there
 	}
-	x.store = &step.Store{Kind: x.plan.Store, Prefix: "run-" + strings.ToLower(x.id)}
+	x.store = &bench.Store{Kind: x.plan.Store, Prefix: "run-" + strings.ToLower(x.id)}
 	c := x.f.cloud
 	o := cloudrun.Options{
 		Project: c.project, Region: c.region, Image: c.image, Service: c.service, Account: c.account, Token: rand.Text(), Log: x.show.Above(out),
@@ -159,7 +160,7 @@ func (x *experiment) openCloud(ctx context.Context, out io.Writer) (func() error
 	if err != nil {
 		return nil, errors.Join(err, standIn())
 	}
-	x.cloud = &step.Cloud{Service: service}
+	x.cloud = &bench.Cloud{Service: service}
 	return func() error {
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleaning)
 		defer cancel()

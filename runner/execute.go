@@ -18,10 +18,11 @@ import (
 	"blobpglite/core/store/gcs"
 	"blobpglite/core/store/mem"
 	"blobpglite/faults/gcsfront"
+	"blobpglite/runner/bench"
 	"blobpglite/runner/progress"
 	"blobpglite/runner/record"
+	"blobpglite/runner/registry"
 	"blobpglite/runner/scenario"
-	"blobpglite/runner/step"
 )
 
 // fakeBucket is the embedded emulator's bucket.
@@ -33,8 +34,8 @@ type experiment struct {
 	s       *scenario.Scenario
 	plan    *scenario.Plan
 	runtime *pglite.Runtime
-	store   *step.Store
-	cloud   *step.Cloud       // of target cloudrun
+	store   *bench.Store
+	cloud   *bench.Cloud      // of target cloudrun
 	ops     func() record.Ops // so far
 	source  record.Source
 	env     record.Env
@@ -54,7 +55,7 @@ func runScenario(ctx context.Context, f flags, out io.Writer) (int, error) {
 		}
 	}
 	wasm := ""
-	if f.setup || step.NeedsPostgres(x.plan.Cells) {
+	if f.setup || registry.NeedsPostgres(x.plan.Cells) {
 		if x.runtime, err = pglite.NewRuntime(ctx, pglite.Options{Progress: show.Step}); err != nil {
 			return exitFail, err
 		}
@@ -88,7 +89,7 @@ func (x *experiment) open(ctx context.Context, out io.Writer) (func() error, err
 
 // openStore makes the store that the plan asks for.
 func (x *experiment) openStore(ctx context.Context) (func() error, error) {
-	x.store = &step.Store{Kind: x.plan.Store, Prefix: "run-" + strings.ToLower(x.id)}
+	x.store = &bench.Store{Kind: x.plan.Store, Prefix: "run-" + strings.ToLower(x.id)}
 	switch x.plan.Store {
 	case "mem":
 		counted := store.Count(mem.New(mem.Options{}))
@@ -230,9 +231,9 @@ func (x *experiment) cells(ctx context.Context, out io.Writer) (int, error) {
 
 // cell runs one cell and makes its record.
 func (x *experiment) cell(ctx context.Context, c scenario.Cell) (record.Record, error) {
-	run := &step.Run{
+	run := &bench.Run{
 		Cell: c, Seed: x.f.seed, Store: x.store, Runtime: x.runtime, Progress: x.show.Step, Metrics: record.NewMetrics(),
-		Results: x.f.results, Cloud: x.cloud,
+		Results: x.f.results, Cloud: x.cloud, Verbs: registry.Verbs(),
 	}
 	started, before := time.Now(), x.ops()
 	runErr := run.Do(ctx)

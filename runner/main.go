@@ -24,8 +24,8 @@ import (
 
 	"blobpglite/core/store/gcs"
 	"blobpglite/runner/node"
+	"blobpglite/runner/registry"
 	"blobpglite/runner/scenario"
-	"blobpglite/runner/step"
 	"blobpglite/scenarios"
 )
 
@@ -137,7 +137,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		case f.list:
 			err = list(stdout)
 		case f.verbs:
-			_, err = fmt.Fprint(stdout, step.Registry().Describe())
+			_, err = fmt.Fprint(stdout, registry.Language().Describe())
 		case f.check != "":
 			err = check(f, stdout)
 		case f.verify != "":
@@ -170,7 +170,7 @@ func list(out io.Writer) error {
 		return err
 	}
 	for _, id := range ids {
-		s, err := scenario.Load(id, step.Registry())
+		s, err := scenario.Load(id, registry.Language())
 		if err != nil {
 			return err
 		}
@@ -197,7 +197,7 @@ func check(f flags, out io.Writer) error {
 
 // planOf reads a document; its faults are the user's.
 func planOf(f flags, name string) (*scenario.Scenario, *scenario.Plan, error) {
-	s, err := scenario.Load(name, step.Registry())
+	s, err := scenario.Load(name, registry.Language())
 	if err != nil {
 		return nil, nil, usageError{err}
 	}

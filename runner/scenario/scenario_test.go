@@ -28,7 +28,7 @@ const oneProbe = `probes:
 `
 
 // TestBuiltInDocuments loads the documents whose verbs the test's registry has; all of them are loaded with the real
-// registry in runner/step.
+// list in runner/registry.
 func TestBuiltInDocuments(t *testing.T) {
 	for _, id := range []string{"e2", "sql"} {
 		s, err := Load(id, testRegistry())

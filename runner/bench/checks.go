@@ -1,0 +1,39 @@
+package bench
+
+import "blobpglite/runner/scenario"
+
+// Names of checks that several packages make.
+const (
+	CheckChecksum     = "checksum"
+	CheckDurability   = "durability"
+	CheckLocked       = "locked"
+	CheckOneEpoch     = "one-epoch"
+	CheckRefused      = "refused"
+	CheckCollected    = "collected"
+	CheckVerified     = "verified"
+	CheckBounded      = "bounded"
+	CheckClient       = "client"
+	CheckBank         = "bank"
+	CheckLinearizable = "linearizable"
+	CheckDenseLog     = "dense-log"
+	CheckWriteOnce    = "write-once"
+)
+
+// commonChecks are what these say.
+func commonChecks() []scenario.Named {
+	return []scenario.Named{
+		{Name: CheckChecksum, Doc: "every chunk of rows has the digest that the checksum table keeps"},
+		{Name: CheckDurability, Doc: "every acknowledged row is in the restored database, and nothing that was not committed"},
+		{Name: CheckLocked, Doc: "a second writer is told who holds the lease and until when"},
+		{Name: CheckOneEpoch, Doc: "of simultaneous takeovers one succeeds, and the epoch rises by exactly one"},
+		{Name: CheckRefused, Doc: "a writer that was taken over is refused, and nothing of it is in the log"},
+		{Name: CheckCollected, Doc: "behind a collection the bucket holds nothing that the manifest and the records kept do not lead to"},
+		{Name: CheckVerified, Doc: "every layer and every record is sound, read from end to end"},
+		{Name: CheckBounded, Doc: "what a wake asks for, and what is stored besides fences, is no more after a year than in the first days"},
+		{Name: CheckClient, Doc: "a real client does what it always does, and nothing fails"},
+		{Name: CheckBank, Doc: "the sum holds in every read and in every restored state, and the balances are those that the transfers make"},
+		{Name: CheckLinearizable, Doc: "some order of the register and bank operations explains what every client saw"},
+		{Name: CheckDenseLog, Doc: "the log is dense and chained, epochs never fall, and what the manifest names is complete"},
+		{Name: CheckWriteOnce, Doc: "no record was created twice, and no fence was deleted"},
+	}
+}

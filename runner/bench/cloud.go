@@ -1,0 +1,15 @@
+package bench
+
+import "blobpglite/runner/cloudrun"
+
+// Cloud is Cloud Run as the target of a run: verbs of the twin use its service instead.
+type Cloud struct {
+	Service   *cloudrun.Service
+	revisions int // so far; their names are unique in the service
+}
+
+// NextRevision is a number that no revision has had.
+func (c *Cloud) NextRevision() int {
+	c.revisions++
+	return c.revisions
+}

@@ -1,0 +1,37 @@
+package bench
+
+import (
+	"blobpglite/core/engine"
+	"blobpglite/core/store"
+	"context"
+	"fmt"
+	"syscall"
+	"time"
+)
+
+// ExperimentTTL is the lease of an engine that is going to be killed: the next opening waits for it.
+const ExperimentTTL = 200 * time.Millisecond
+
+// OpenEngine opens an engine in mode log, in this process.
+func (r *Run) OpenEngine(ctx context.Context, st store.Store, change ...func(*engine.Options)) (*engine.Engine, error) {
+	o := engine.Options{
+		Runtime: r.Runtime, Store: st, Create: true, Mode: engine.ModeLog, Writer: "experiment", LeaseTTL: ExperimentTTL,
+		AcquireTimeout: 30 * time.Second,
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	return engine.Open(ctx, o)
+}
+
+// LongLease is for engines that are measured: renewals would be counted with the commits.
+func LongLease(o *engine.Options) { o.LeaseTTL = time.Hour }
+
+// OwnCPU is what this process has taken of the processor.
+func OwnCPU() (time.Duration, error) {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0, fmt.Errorf("read the process's times: %w", err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
+}

@@ -1,0 +1,63 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"blobpglite/runner/check"
+	"blobpglite/runner/node"
+	"blobpglite/runner/record"
+)
+
+// SeamHTTP is where a document's rules meet requests to the bucket.
+const SeamHTTP = "http"
+
+// Judged records a judgement. One that looked at nothing has not held.
+func (r *Run) Judged(name string, res check.Result) bool {
+	if res.Wrong != "" || res.Looked > 0 {
+		r.Check(name, res.Wrong)
+	}
+	return res.Wrong == ""
+}
+
+// Struck counts a rule's strikes.
+func (r *Run) Struck(rule string, n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := slices.IndexFunc(r.Faults, func(f record.Fault) bool { return f.Rule == rule })
+	if i < 0 {
+		r.Faults = append(r.Faults, record.Fault{Rule: rule})
+		i = len(r.Faults) - 1
+	}
+	r.Faults[i].Fired += n
+}
+
+func (r *Run) firedCounts() map[string]int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	counts := map[string]int64{}
+	for _, f := range r.Faults {
+		counts[f.Rule] += f.Fired
+	}
+	return counts
+}
+
+func (r *Run) AddOps(o record.Ops) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Ops = r.Ops.Add(o)
+}
+
+// Blame makes an error of the database a failed check, and so something that it does not end within the limit; an error of
+// the harness stays one.
+func (r *Run) Blame(check, what string, err error) error {
+	var failed *node.Error
+	var ended *node.EndedError
+	if errors.As(err, &failed) || errors.As(err, &ended) || errors.Is(err, context.DeadlineExceeded) {
+		r.Check(check, fmt.Sprintf("%s: %v", what, err))
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,146 @@
+// Package bench is what every experiment stands on: a run of one case, with its store, its pgserve, its measurements, its checks and its verdict.
+//
+//	run := bench.Run{Cell: cell, Seed: 1, Verbs: registry.Verbs(), ...}
+//	err := run.Do(ctx)                              // all steps of the cell
+//	verdict, checks := run.Judge()
+//
+// A verb records metrics and check results in the Run; it returns an error only where the harness itself failed or a
+// limit was passed. An error of the database under test is a failed check.
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"blobpglite/core/pglite"
+	"blobpglite/core/store"
+	"blobpglite/runner/node"
+	"blobpglite/runner/record"
+	"blobpglite/runner/scenario"
+)
+
+// Store gives experiments their places in a store.
+type Store struct {
+	Kind string // mem, fake-gcs or gcs
+	// Bucket and Endpoint are a node's; empty for mem.
+	Bucket, Endpoint string
+	Memory           store.Store // mem
+	Prefix           string      // of this run
+	places           int
+	pgserve          string // the program, once it is built
+}
+
+// Fresh is a fresh prefix.
+func (s *Store) Fresh(name string) node.StoreSpec {
+	s.places++
+	return node.StoreSpec{
+		Bucket: s.Bucket, Endpoint: s.Endpoint, Memory: s.Memory, Prefix: fmt.Sprintf("%s/%s-%d", s.Prefix, name, s.places),
+	}
+}
+
+// Run is one cell being run.
+type Run struct {
+	Cell     scenario.Cell
+	Seed     uint64
+	Store    *Store
+	Runtime  *pglite.Runtime
+	Progress func(step string, done, total int64)
+	// Cloud is where verbs of the twin run instead; nil: on the twin. Other verbs do not run then.
+	Cloud *Cloud
+
+	Metrics *record.Metrics
+	// Rounds are counted by verbs that run until the time is up; 0: as many as the document says.
+	Rounds int
+	Notes  []string
+	Faults []record.Fault // rules, and how often each struck
+	// Ops are what verbs asked of buckets of their own.
+	Ops record.Ops
+	// Artifacts are files that the run left, relative to Results.
+	Artifacts []string
+	Results   string // the folder for them
+	kept      string // the folder below it that a failure of this run goes to; empty: one for each probe
+
+	// Verbs are what the steps may ask for.
+	Verbs Verbs
+
+	mu sync.Mutex // guards Faults and Ops
+
+	failed  map[string]string // check name to what went wrong
+	held    map[string]int    // check name to how often it held
+	own     []record.Check    // that verbs judge themselves
+	vacuous string            // why nothing was tried
+}
+
+// Do goes through the steps of the cell.
+func (r *Run) Do(ctx context.Context) error { return r.Verbs.do(ctx, r) }
+
+// begin makes what is noted of checks.
+func (r *Run) begin() {
+	if r.failed == nil {
+		r.failed, r.held = map[string]string{}, map[string]int{}
+	}
+}
+
+// Check records how a check went once; wrong is empty if it held.
+func (r *Run) Check(name, wrong string) {
+	r.begin()
+	if wrong == "" {
+		r.held[name]++
+	} else if r.failed[name] == "" {
+		r.failed[name] = wrong
+	}
+}
+
+// Found records a check that a verb has judged itself, under a name of its own. The worst of several of one name counts.
+func (r *Run) Found(c record.Check) {
+	i := slices.IndexFunc(r.own, func(o record.Check) bool { return o.Name == c.Name })
+	if i < 0 {
+		r.own = append(r.own, c)
+	} else if r.own[i].Verdict.Worse(c.Verdict) != r.own[i].Verdict {
+		r.own[i] = c
+	}
+}
+
+// Vacuous marks the run as having tried nothing.
+func (r *Run) Vacuous(format string, args ...any) {
+	r.vacuous = fmt.Sprintf(format, args...)
+	r.Notes = append(r.Notes, r.vacuous)
+}
+
+// Judge gives the verdict, from what Do returned and what was recorded.
+func (r *Run) Judge(runErr error, metrics []record.Metric) (record.Verdict, []record.Check) {
+	var checks []record.Check
+	for _, name := range r.Cell.Checks {
+		c := record.Check{Name: name}
+		switch {
+		case r.failed[name] != "":
+			c.Verdict, c.Detail = record.Fail, r.failed[name]
+		case r.held[name] > 0:
+			c.Verdict, c.Detail = record.Pass, fmt.Sprintf("held %d times", r.held[name])
+		default:
+			c.Verdict, c.Detail = record.Vacuous, "nothing was checked"
+		}
+		checks = append(checks, c)
+	}
+	checks = append(checks, r.own...)
+	switch {
+	case errors.Is(runErr, context.DeadlineExceeded):
+		return record.Timeout, append(checks, record.Check{Name: "run", Verdict: record.Timeout, Detail: runErr.Error()})
+	case runErr != nil:
+		return record.Broken, append(checks, record.Check{Name: "run", Verdict: record.Broken, Detail: runErr.Error()})
+	case r.vacuous != "":
+		return record.Vacuous, append(checks, record.Check{Name: "run", Verdict: record.Vacuous, Detail: r.vacuous})
+	}
+	checks = append(checks, r.Cell.Judge(scenario.Facts{Metrics: metrics, Checks: checks, Fired: r.firedCounts()})...)
+	verdict := record.Pass
+	if len(checks) == 0 {
+		verdict = record.Vacuous
+	}
+	for _, c := range checks {
+		verdict = verdict.Worse(c.Verdict)
+	}
+	return verdict, checks
+}

@@ -1,0 +1,245 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"blobpglite/core/clock"
+	"blobpglite/runner/bench"
+	"blobpglite/runner/interleave"
+	"blobpglite/runner/pgsuite"
+	"blobpglite/runner/scenario"
+)
+
+func interleaveVerb() bench.Verb {
+	return bench.Verb{
+		Verb: scenario.Verb{
+			Name: "interleave",
+			Doc: "runs what two clients do in every order, to a bound, against pgserve, and compares each answer with that of a native " +
+				"PostgreSQL 18: with the recorded ones, or where PostgreSQL's source is given, with a server that is built from it. Package " +
+				"runner/interleave says what they do and how the answers are recorded anew",
+			Args: []scenario.Arg{
+				{Name: "count", Kind: scenario.KindInt, Doc: "how many of the recorded schedules; 0: all"},
+				{Name: "schedule", Doc: "only this one, as in \"A:begin B:show\""},
+				{Name: "source", Doc: "folder of PostgreSQL's source, unpacked; empty: the recorded answers"},
+				{Name: "record", Doc: "file to write the answers to that the server built from source gives"},
+				{Name: "all", Kind: scenario.KindInt, Doc: "with source: every schedule of so many actions; 0: the recorded schedules"},
+				{Name: "core", Kind: scenario.KindInt, Doc: "with all: of so many actions, of the most common ones"},
+				{Name: "samples", Kind: scenario.KindInt, Doc: "with all: so many more, drawn by the seed"},
+				{Name: "longest", Kind: scenario.KindInt, Default: "8", Doc: "of which each has so many actions at most"},
+				{Name: "shared", Kind: scenario.KindBool, Doc: "both clients use one connection: the fault that is looked for, made on purpose"},
+				{Name: "latency", Default: bench.InProcess, OneOf: []string{bench.InProcess, bench.NoLatency, bench.ModelLatency}, Doc: "what pgserve keeps the database in: memory, the emulator, the emulator as slow as the service is modelled to be"},
+				{Name: "server", Default: "pgserve", OneOf: []string{"pgserve", "native"}, Doc: "what is compared; native: a second one of that built from source"},
+			},
+			Metrics: bench.MetricDocs(
+				"schedules_count", "run at both", "differences_count", "of them, that differed", "least_count", "of these, that hold no shorter one",
+				"repeated_count", "parameters that were told again here, though their values were the same",
+				"here_ms", "all of them, here", "reference_ms", "all of them, at the native server",
+			),
+		},
+		Run: runInterleave,
+	}
+}
+
+// comparison is one run of the verb.
+type comparison struct {
+	r      *bench.Run
+	args   scenario.Args
+	native *pgsuite.Native // nil: the recorded answers
+	list   []interleave.Schedule
+	want   []interleave.Transcript
+}
+
+func runInterleave(ctx context.Context, r *bench.Run, args scenario.Args) error {
+	c := &comparison{r: r, args: args}
+	if source := args.String("source"); source != "" {
+		native, err := pgsuite.Build(ctx, source, r.Runtime.CacheDir(), r.Progress)
+		if errors.Is(err, pgsuite.ErrMissing) {
+			r.Vacuous("%v", err)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		c.native = native
+	} else if args.Int("all") > 0 || args.String("record") != "" || args.String("server") == "native" {
+		r.Vacuous("PostgreSQL's source is needed: unpack it, and say where by -set source=FOLDER")
+		return nil
+	}
+	if err := c.schedules(); err != nil {
+		return err
+	}
+	if args.String("server") == "native" {
+		return c.onNative(ctx, c.compare)
+	}
+	return r.WithService(ctx, args.String("latency"), func(s *bench.Served) error {
+		return c.compare(ctx, fmt.Sprintf("127.0.0.1:%d", s.Now().Port))
+	})
+}
+
+// schedules says what is run, and takes the recorded answers where they are enough.
+func (c *comparison) schedules() error {
+	if c.args.Int("all") > 0 {
+		plan := interleave.Plan{
+			All: c.args.Int("all"), Core: c.args.Int("core"), Samples: c.args.Int("samples"), Longest: c.args.Int("longest"), Seed: c.r.Seed,
+		}
+		c.list = plan.Schedules()
+	}
+	if text := c.args.String("schedule"); text != "" {
+		s, err := interleave.Parse(text)
+		if err != nil {
+			return err
+		}
+		c.list = []interleave.Schedule{s}
+	}
+	if c.native != nil {
+		if c.list == nil {
+			c.list = interleave.RecordedPlan().Schedules()
+		}
+		return nil
+	}
+	recorded, err := interleave.Recorded()
+	if err != nil {
+		return err
+	}
+	if c.list != nil { // one schedule
+		i := recorded.Find(c.list[0].String())
+		if i < 0 {
+			return fmt.Errorf("the answers to %q are not recorded: -set source=FOLDER compares it with a server that is built", c.list[0])
+		}
+		c.want = recorded.Transcripts[i : i+1]
+		return nil
+	}
+	c.want = recorded.Transcripts
+	if n := c.args.Int("count"); n > 0 && n < len(c.want) {
+		c.want = c.want[:n]
+	}
+	for _, t := range c.want {
+		s, err := interleave.Parse(t.Schedule)
+		if err != nil {
+			return err
+		}
+		c.list = append(c.list, s)
+	}
+	return nil
+}
+
+// onNative runs f with the address of a fresh native server.
+func (c *comparison) onNative(ctx context.Context, f func(context.Context, string) error) error {
+	reference, err := c.native.Start(ctx, pgsuite.Conditions{SegmentMB: 16})
+	if err != nil {
+		return err
+	}
+	at := reference.Server()
+	return errors.Join(f(ctx, fmt.Sprintf("%s:%d", at.Host, at.Port)), reference.Stop())
+}
+
+// at runs the schedules at a server.
+func (c *comparison) at(ctx context.Context, name, address string, o interleave.Options) ([]interleave.Transcript, error) {
+	done := int64(0)
+	o.Each = func(interleave.Transcript) bool {
+		done++
+		c.r.Progress("interleavings, "+name, done, int64(len(c.list)))
+		return true
+	}
+	clk := clock.System()
+	began := clk.Monotonic()
+	all, err := interleave.Run(ctx, address, c.list, o)
+	c.r.Metrics.Duration(name+"_ms", clk.Monotonic()-began)
+	return all, err
+}
+
+// compare compares the server at an address with what is expected.
+func (c *comparison) compare(ctx context.Context, address string) error {
+	here := interleave.Options{Shared: c.args.Bool("shared")}
+	if c.native == nil {
+		got, err := c.at(ctx, "here", address, here)
+		if err != nil {
+			return err
+		}
+		return c.judge(got, nil)
+	}
+	return c.onNative(ctx, func(ctx context.Context, reference string) error {
+		var got []interleave.Transcript
+		both, inner := errgroup.WithContext(ctx)
+		both.Go(func() (err error) {
+			c.want, err = c.at(inner, "reference", reference, interleave.Options{})
+			return err
+		})
+		both.Go(func() (err error) { got, err = c.at(inner, "here", address, here); return err })
+		if err := both.Wait(); err != nil {
+			return err
+		}
+		if file := c.args.String("record"); file != "" {
+			b, err := interleave.Record("PostgreSQL "+c.native.Version, c.want)
+			if err == nil {
+				err = os.WriteFile(file, b, 0o644)
+			}
+			if err != nil {
+				return fmt.Errorf("record the answers: %w", err)
+			}
+		}
+		return c.judge(got, func(s interleave.Schedule) (bool, error) {
+			want, err := interleave.Run(ctx, reference, []interleave.Schedule{s}, interleave.Options{})
+			if err != nil {
+				return false, err
+			}
+			got, err := interleave.Run(ctx, address, []interleave.Schedule{s}, here)
+			return len(interleave.Compare(want, got)) > 0, err
+		})
+	})
+}
+
+// judge records what differs. differs runs a schedule again at both; nil: that cannot be.
+func (c *comparison) judge(got []interleave.Transcript, differs func(interleave.Schedule) (bool, error)) error {
+	found := interleave.Compare(c.want, got)
+	total := 0
+	for _, d := range found {
+		total += 1 + d.Longer
+	}
+	repeated := 0
+	for _, t := range got {
+		repeated += t.Repeated
+	}
+	c.r.Metrics.Value("schedules_count", float64(len(got)))
+	c.r.Metrics.Value("repeated_count", float64(repeated))
+	c.r.Metrics.Value("differences_count", float64(total))
+	c.r.Metrics.Value("least_count", float64(len(found)))
+	var wrong []string
+	if len(got) < len(c.list) {
+		wrong = append(wrong, fmt.Sprintf("%d of %d schedules were given up: too many had no answer", len(c.list)-len(got), len(c.list)))
+	}
+	const most = 12
+	for i, d := range found {
+		if i == most {
+			wrong = append(wrong, fmt.Sprintf("and %d more", len(found)-most))
+			break
+		}
+		text := fmt.Sprintf("%v (and in %d longer ones); again: -set schedule=%q", d, d.Longer, d.Schedule)
+		if differs != nil {
+			s, err := interleave.Parse(d.Schedule)
+			if err != nil {
+				return err
+			}
+			small, err := interleave.Shrink(s, differs)
+			if err != nil {
+				return err
+			}
+			if len(small) < len(s) {
+				text += fmt.Sprintf(", or smaller %q", small)
+			}
+		}
+		wrong = append(wrong, text)
+	}
+	if c.args.Bool("shared") { // they are to differ: the expectation judges how many
+		c.r.Check(checkInterleave, "")
+		return nil
+	}
+	c.r.Check(checkInterleave, strings.Join(wrong, "; "))
+	return nil
+}

@@ -1,0 +1,103 @@
+package crash
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"blobpglite/core/engine"
+	"blobpglite/core/point"
+	"blobpglite/runner/bench"
+	"blobpglite/runner/cluster"
+	"blobpglite/runner/layers"
+	"blobpglite/runner/node"
+	"blobpglite/runner/scenario"
+)
+
+func layerKillVerb() bench.Verb {
+	return bench.Verb{
+		Verb: scenario.Verb{
+			Name: "layerkill",
+			Doc: "as killpoint, at the points that a layer, its publication and its collection pass, and the swap of an opening: several layers that " +
+				"share are taken between two deaths, while clients work. What each death leaves is read from end to end; the next process finds what " +
+				"was acknowledged, and when it has taken a layer and collected, the bucket holds nothing that is not reached",
+			Args: []scenario.Arg{
+				{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "deaths at each point"},
+				{Name: "layers", Kind: scenario.KindInt, Default: "3", Doc: "taken before each death"},
+				{Name: "retain", Kind: scenario.KindDuration, Default: "10m", Doc: "how far back layers are kept"},
+				{Name: "clients", Kind: scenario.KindInt, Default: "3", Doc: "that work at once"},
+			},
+			Metrics: append(killpointVerb().Metrics, bench.MetricDocs(
+				"garbage_bytes", "that a death left and nothing reaches", "garbage_ratio", "these over all that is stored",
+				"shared_count", "segments of earlier layers that the newest one needs, behind a death", "kept_count", "layers that the manifest names then",
+			)...),
+		},
+		Run: layerKill,
+	}
+}
+
+// layerSpots are the points of a layer's way, and how each is reached. Of a small layer each is passed once, so the third passing is that of
+// the third layer; of those of deletions a collection passes several.
+func layerSpots() []spot {
+	list := []spot{{point.ManifestBeforeCAS, atOpening, 1}, {point.ManifestAfterCAS, atOpening, 1}}
+	for _, p := range []point.Point{
+		point.BaseBeforeSegment, point.BaseAfterSegment, point.BaseAfterLastSegment, point.BaseAfterIndex, point.ManifestBeforeCAS,
+		point.ManifestAfterCAS, point.GCBeforeCollect, point.GCBeforeDelete, point.GCAfterDelete,
+	} {
+		list = append(list, spot{p, atLayer, 3})
+	}
+	return list
+}
+
+func layerKill(ctx context.Context, r *bench.Run, args scenario.Args) error {
+	random := rand.New(rand.NewPCG(r.Seed, 0x6c617965))
+	k := &killing{
+		Lifeline: cluster.Lifeline{Run: r, Mode: engine.ModeLog, Random: random, Change: func(o *node.OpenArgs) { o.Retain = args.Duration("retain") }},
+		clients:  args.Int("clients"), compaction: true, several: max(args.Int("layers"), 1), inspect: true,
+	}
+	return k.all(ctx, layerSpots(), args.Int("rounds"))
+}
+
+// afterDeath looks at what a death has left: it is sound, and what nothing reaches is not more than a layer and a collection leave.
+func (k *killing) afterDeath(ctx context.Context) error {
+	if !k.inspect {
+		return nil
+	}
+	if err := layers.Verify(ctx, k.Run, k.Cluster.Store); err != nil || k.Run.FailureOf(bench.CheckVerified) != "" {
+		return err
+	}
+	s, err := layers.TakeStock(ctx, k.Cluster.Store)
+	if err != nil {
+		return err
+	}
+	k.Run.Metrics.Value("garbage_bytes", float64(s.UnreachedBytes))
+	k.Run.Metrics.Value("garbage_ratio", float64(s.UnreachedBytes)/float64(max(s.Bytes, 1)))
+	return nil
+}
+
+// afterReopening has the process that has opened the database take a layer and collect: nothing that is not reached may be left.
+func (k *killing) afterReopening(ctx context.Context) error {
+	if !k.inspect || k.Serving == nil || k.Run.Failed() {
+		return nil
+	}
+	if err := k.Serving.Do(ctx, node.Compact, nil, nil); err != nil {
+		return k.Run.Blame(bench.CheckCollected, "the next process cannot take a layer", err)
+	}
+	if err := layers.Verify(ctx, k.Run, k.Cluster.Store); err != nil || k.Run.FailureOf(bench.CheckVerified) != "" {
+		return err
+	}
+	s, err := layers.TakeStock(ctx, k.Cluster.Store)
+	if err != nil {
+		return err
+	}
+	wrong := s.Left()
+	if wrong == "" && s.SharedSegments() == 0 {
+		wrong = fmt.Sprintf("the newest layer shares nothing: %s", strings.Join(slices.Sorted(slices.Values(s.Newest().Segments())), " "))
+	}
+	k.Run.Check(bench.CheckCollected, wrong)
+	k.Run.Metrics.Value("shared_count", float64(s.SharedSegments()))
+	k.Run.Metrics.Value("kept_count", float64(len(s.Layers)))
+	return nil
+}

@@ -1,0 +1,80 @@
+package edges
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"blobpglite/runner/bench"
+	"blobpglite/runner/scenario"
+)
+
+// builtHere is the value of program for the one of this repository.
+const builtHere = "built"
+
+func edgeVerb() bench.Verb {
+	return bench.Verb{
+		Verb: scenario.Verb{
+			Name: "edge",
+			Doc: "tries pgserve, in child processes over a bucket of its own, where PostgreSQL meets the protocol: settings, copies, refused " +
+				"requests, odd input. The case names what; -verbs and package runner/edges describe them",
+			Args: []scenario.Arg{
+				{Name: "case", Required: true, OneOf: Names(), Doc: "what is tried"},
+				{Name: "size", Kind: scenario.KindInt, Doc: "how much of it; 0: as little as shows the fault"},
+				{Name: "hold", Kind: scenario.KindDuration, Doc: "how long things are left alone, where a case does that"},
+				{Name: "within", Kind: scenario.KindDuration, Default: "3m", Doc: "for the whole case"},
+				{Name: "program", Default: builtHere, Doc: "the pgserve that is tried, such as one of an older commit; built: of this repository"},
+			},
+			Metrics: bench.MetricDocs(Metrics()...),
+		},
+		Run: runEdge,
+	}
+}
+
+func runEdge(ctx context.Context, r *bench.Run, args scenario.Args) error {
+	folder, err := os.MkdirTemp("", "blobpglite-edge-")
+	if err != nil {
+		return fmt.Errorf("make a folder: %w", err)
+	}
+	defer os.RemoveAll(folder)
+	program := args.String("program")
+	if program == builtHere {
+		r.Progress("building pgserve", 0, 0)
+		if program, err = r.Store.Program(ctx, folder, r.Runtime.CacheDir()); err != nil {
+			return err
+		}
+	}
+	t, err := New(ctx, Options{
+		Program: program, Seed: r.Seed, Size: args.Int("size"), Hold: args.Duration("hold"), Metrics: r.Metrics, Progress: r.Progress,
+	})
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	within := args.Duration("within")
+	inner, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("not done within %v", within))
+	defer cancel()
+	err = Run(inner, t, args.String("case"))
+	r.AddOps(bench.OpsOf(t.Ops()))
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(inner.Err(), context.DeadlineExceeded):
+		r.Check(checkEdge, strings.Join(append(t.Wrong(), fmt.Sprintf("it was not done within %v: %v", within, err)), "; "))
+		return nil
+	case err != nil:
+		return err
+	case t.Skipped() != "":
+		r.Vacuous("%s", t.Skipped())
+		return nil
+	}
+	wrong := t.Wrong()
+	const most = 12
+	if len(wrong) > most {
+		wrong = append(wrong[:most:most], fmt.Sprintf("and %d more", len(t.Wrong())-most))
+	}
+	r.Check(checkEdge, strings.Join(wrong, "; "))
+	return nil
+}

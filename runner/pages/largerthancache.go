@@ -1,0 +1,207 @@
+package pages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/engine"
+	"blobpglite/core/store"
+	"blobpglite/core/store/mem"
+	"blobpglite/core/takeover"
+	"blobpglite/runner/bench"
+	"blobpglite/runner/scenario"
+	"blobpglite/runner/workload"
+)
+
+func largerThanCacheVerb() bench.Verb {
+	return bench.Verb{
+		Verb: scenario.Verb{
+			Name: "larger_than_cache",
+			Doc: "on a store in memory: a database that is many times larger than what its process keeps of it in memory is read and written by " +
+				"several sessions, takes layers, and crashes, again and again; then it is opened with all of it in memory and compared with the ledger",
+			Args: []scenario.Arg{
+				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "rows"},
+				{Name: "cache", Kind: scenario.KindSize, Required: true, Doc: "the engine's Cache"},
+				{Name: "lives", Kind: scenario.KindInt, Default: "5", Doc: "each ends by a crash"},
+				{Name: "statements", Kind: scenario.KindInt, Default: "200", Doc: "of each session in each life"},
+				{Name: "sessions", Kind: scenario.KindInt, Default: "4", Doc: "at once"},
+			},
+			Metrics: bench.MetricDocs(
+				"times_ratio", "the layer, uncompressed, over the cache", "resident_ratio", "the most that was in memory, over the cache",
+				"first_row_bytes", "read from the bucket until the first row of a life was there", "statement_ms", "each, pages that had to be fetched included",
+				"acknowledged_count", "updates", "layers_count", "taken", "fetched_ratio", "bytes fetched over the layer's, in a life",
+			),
+		},
+		Run: largerThanCache,
+	}
+}
+
+// cachedRun is a database that is larger than its cache, and the ledger of what was done to it.
+type cachedRun struct {
+	r          *bench.Run
+	st         *store.Counted
+	cache      int64
+	rows       int
+	statements int
+	sessions   int
+
+	sum      atomic.Int64 // of updates that were acknowledged
+	unsure   atomic.Int64 // of those that a crash has left without an answer
+	resident int64
+}
+
+func largerThanCache(ctx context.Context, r *bench.Run, args scenario.Args) error {
+	c := &cachedRun{
+		r: r, st: store.Count(mem.New(mem.Options{})), cache: int64(args.Size("cache")), statements: args.Int("statements"), sessions: args.Int("sessions"),
+	}
+	e, err := c.open(ctx, 0, true)
+	if err != nil {
+		return err
+	}
+	r.Progress(r.Cell.Probe+": loading", 0, 0)
+	c.rows, err = workload.PageRows(ctx, e, int64(args.Size("size")))
+	if err = errors.Join(err, e.Close(ctx)); err != nil {
+		return err
+	}
+	lives := args.Int("lives")
+	for life := range lives {
+		r.Progress(r.Cell.Probe+": living and crashing", int64(life), int64(lives))
+		if err := c.live(ctx, life); err != nil {
+			return fmt.Errorf("life %d: %w", life+1, err)
+		}
+	}
+	r.Metrics.Value("resident_ratio", float64(c.resident)/float64(c.cache))
+	return c.compare(ctx)
+}
+
+func (c *cachedRun) open(ctx context.Context, cache int64, create bool) (*engine.Engine, error) {
+	return engine.Open(ctx, engine.Options{
+		Runtime: c.r.Runtime, Store: c.st, Create: create, Cache: cache, RestoreBudget: -1, Settings: map[string]string{"shared_buffers": "8MB"},
+		AcquireTimeout: time.Minute, LeaseTTL: time.Second,
+	})
+}
+
+// live is one life of the engine, ended by a crash.
+func (c *cachedRun) live(ctx context.Context, life int) error {
+	before := c.st.Ops().BytesDown
+	e, err := c.open(ctx, c.cache, false)
+	if err != nil {
+		return err
+	}
+	defer e.Abandon()
+	if _, err := e.Query(ctx, fmt.Sprintf("SELECT n FROM p WHERE id = %d", 1+life)); err != nil {
+		return err
+	}
+	c.r.Metrics.Value("first_row_bytes", float64(c.st.Ops().BytesDown-before))
+	c.r.Metrics.Value("times_ratio", float64(e.Opened().RawBytes)/float64(c.cache))
+	work, ctx := errgroup.WithContext(ctx)
+	all := int64(c.statements * c.sessions)
+	k := &crash{engine: e, at: all/2 + rand.New(rand.NewPCG(c.r.Seed, uint64(life))).Int64N(all/2)}
+	for s := range c.sessions {
+		work.Go(func() error { return c.session(ctx, k, rand.New(rand.NewPCG(c.r.Seed, uint64(1000*(life+1)+s)))) })
+	}
+	work.Go(func() error {
+		for n := int64(1); n < 3; n++ { // one third of the way, and two
+			for k.done.Load() < n*k.at/3 {
+				if err := clock.System().Sleep(ctx, time.Millisecond); err != nil {
+					return err
+				}
+			}
+			if err := e.Compact(ctx); err != nil && !k.happened.Load() {
+				return err
+			}
+			c.r.Metrics.Value("layers_count", 1)
+		}
+		return nil
+	})
+	if err := work.Wait(); err != nil {
+		return err
+	}
+	s := e.Stats().Cache
+	c.resident = max(c.resident, s.Resident)
+	c.r.Metrics.Value("fetched_ratio", float64(s.Pages.Bytes)/float64(e.Opened().Stored))
+	return nil
+}
+
+// crash ends an engine in mid-work, when so many statements were done.
+type crash struct {
+	engine   *engine.Engine
+	at       int64
+	done     atomic.Int64
+	happened atomic.Bool
+}
+
+func (k *crash) step() {
+	if k.done.Add(1) == k.at {
+		k.happened.Store(true)
+		k.engine.Abandon()
+	}
+}
+
+// session reads and writes rows all over the table, and now and then many in a row, until the crash.
+func (c *cachedRun) session(ctx context.Context, k *crash, rng *rand.Rand) error {
+	clk := clock.System()
+	for i := range c.statements {
+		id, n := 1+rng.IntN(c.rows), 1+rng.IntN(100)
+		sql := fmt.Sprintf("UPDATE p SET n = n + %d WHERE id = %d", n, id)
+		switch i % 10 {
+		case 3, 5, 7:
+			sql, n = fmt.Sprintf("SELECT length(pad) FROM p WHERE id = %d", id), 0
+		case 9:
+			sql, n = fmt.Sprintf("SELECT sum(length(pad)) FROM p WHERE id BETWEEN %d AND %d", id, id+2000), 0
+		}
+		at := clk.Monotonic()
+		_, err := k.engine.Query(ctx, sql)
+		if k.happened.Load() && err != nil {
+			c.unsure.Add(int64(n))
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", sql, err)
+		}
+		c.r.Metrics.Duration("statement_ms", clk.Monotonic()-at)
+		if c.sum.Add(int64(n)); n > 0 {
+			c.r.Metrics.Value("acknowledged_count", 1)
+		}
+		k.step()
+	}
+	return nil
+}
+
+// compare opens the database with all of it in memory.
+func (c *cachedRun) compare(ctx context.Context) error {
+	if _, err := takeover.VerifyWith(ctx, c.st, takeover.VerifyOptions{Deep: true}); err != nil {
+		c.r.Check(bench.CheckChecksum, fmt.Sprintf("the bucket: %v", err))
+	}
+	e, err := c.open(ctx, 0, false)
+	if err != nil {
+		return err
+	}
+	defer e.Abandon()
+	least, most := c.sum.Load(), c.sum.Load()+c.unsure.Load()
+	for _, q := range []struct{ check, sql, want string }{
+		{bench.CheckDurability, fmt.Sprintf("SELECT CASE WHEN sum(n) BETWEEN %d AND %d THEN 'as acknowledged' ELSE sum(n)::text END FROM p", least, most), "as acknowledged"},
+		{bench.CheckChecksum, "SELECT count(*) FROM p g WHERE pad = (SELECT string_agg(md5((g.id * 31 + i)::text), '') FROM generate_series(1, 24) i)", strconv.Itoa(c.rows)},
+		{bench.CheckChecksum, "CREATE EXTENSION IF NOT EXISTS amcheck; SELECT coalesce(bt_index_check('p_pkey', true)::text, '')", ""},
+	} {
+		results, err := e.Query(ctx, q.sql)
+		got := ""
+		if err == nil {
+			got = results[len(results)-1].Rows[0][0]
+		}
+		wrong := ""
+		if err != nil || got != q.want {
+			wrong = fmt.Sprintf("%s: %s instead of %s (%v)", q.sql, got, q.want, err)
+		}
+		c.r.Check(q.check, wrong)
+	}
+	return nil
+}

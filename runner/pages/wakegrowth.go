@@ -1,0 +1,141 @@
+package pages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"blobpglite/core/base"
+	"blobpglite/core/clock"
+	"blobpglite/core/engine"
+	"blobpglite/core/manifest"
+	"blobpglite/core/store"
+	"blobpglite/core/store/mem"
+	"blobpglite/runner/bench"
+	"blobpglite/runner/scenario"
+	"blobpglite/runner/workload"
+)
+
+func wakeGrowthVerb() bench.Verb {
+	return bench.Verb{
+		Verb: scenario.Verb{
+			Name: "wake_growth",
+			Doc: "on the modelled bucket, in one warm process: opens a small and a large database in turns, each by what it needs first, to the first " +
+				"row of a lookup; the first turn is there for the boot set to be noted",
+			Args: []scenario.Arg{
+				{Name: "small", Kind: scenario.KindSize, Required: true, Doc: "rows of the one"},
+				{Name: "large", Kind: scenario.KindSize, Required: true, Doc: "rows of the other"},
+				{Name: "cache", Kind: scenario.KindSize, Default: "100MB", Doc: "the engine's Cache, of both"},
+				{Name: "turns", Kind: scenario.KindInt, Default: "5", Doc: "of each"},
+			},
+			Metrics: bench.MetricDocs(
+				"wake_small_ms", "to the first row", "wake_large_ms", "likewise", "growth_ratio", "the large one's over the small one's, turn by turn",
+				"wake_small_read_bytes", "from the bucket, to the first row", "wake_large_read_bytes", "likewise",
+				"wake_small_class_b_count", "requests of class B, to the first row", "wake_large_class_b_count", "likewise",
+				"lookup_ms", "of a row of the large one that was not read before", "index_bytes", "of the large one's newest layer", "stored_bytes", "of that layer, all it needs",
+			),
+		},
+		Run: wakeGrowth,
+	}
+}
+
+// wokenSize is one of the databases.
+type wokenSize struct {
+	name   string
+	size   int64
+	bucket *mem.Store
+	rows   int
+}
+
+func wakeGrowth(ctx context.Context, r *bench.Run, args scenario.Args) error {
+	cache := int64(args.Size("cache"))
+	both := []*wokenSize{{name: "small", size: int64(args.Size("small"))}, {name: "large", size: int64(args.Size("large"))}}
+	for _, g := range both {
+		if err := g.fill(ctx, r); err != nil {
+			return fmt.Errorf("fill the %s one: %w", g.name, err)
+		}
+	}
+	turns := args.Int("turns")
+	for turn := range turns + 1 {
+		r.Progress(r.Cell.Probe+": waking, in turns", int64(turn), int64(turns))
+		var took [2]wakeTook
+		for i := range both {
+			side := (turn + i) % 2
+			var err error
+			if took[side], err = both[side].wake(ctx, r, cache, turn); err != nil {
+				return fmt.Errorf("wake the %s one: %w", both[side].name, err)
+			}
+		}
+		if turn == 0 {
+			continue
+		}
+		for side, g := range both {
+			r.Metrics.Duration("wake_"+g.name+"_ms", took[side].wake)
+			r.Metrics.Value("wake_"+g.name+"_read_bytes", float64(took[side].ops.BytesDown))
+			r.Metrics.Value("wake_"+g.name+"_class_b_count", float64(took[side].ops.ClassB))
+		}
+		r.Metrics.Value("growth_ratio", float64(took[1].wake)/float64(took[0].wake))
+		r.Metrics.Duration("lookup_ms", took[1].lookup)
+	}
+	return both[1].layer(ctx, r)
+}
+
+// fill makes the database.
+func (g *wokenSize) fill(ctx context.Context, r *bench.Run) error {
+	g.bucket = mem.New(mem.Options{})
+	e, err := engine.Open(ctx, engine.Options{
+		Runtime: r.Runtime, Store: g.bucket, Create: true, Cache: 1 << 30, LeaseTTL: time.Second, AcquireTimeout: time.Minute,
+		Settings: map[string]string{"shared_buffers": "128MB", "max_wal_size": "256MB"},
+	})
+	if err != nil {
+		return err
+	}
+	r.Progress(r.Cell.Probe+": loading the "+g.name+" one", 0, 0)
+	g.rows, err = workload.PageRows(ctx, e, g.size)
+	return errors.Join(err, e.Close(ctx))
+}
+
+// wake opens it, looks up a row and another one, takes a layer, and ends.
+func (g *wokenSize) wake(ctx context.Context, r *bench.Run, cache int64, turn int) (t wakeTook, err error) {
+	counted := store.Count(g.bucket)
+	st, err := bench.Slowed(counted, r.Seed+uint64(turn))
+	if err != nil {
+		return t, err
+	}
+	defer st.Close()
+	clk := clock.System()
+	at := clk.Monotonic()
+	e, err := engine.Open(ctx, engine.Options{Runtime: r.Runtime, Store: st, Cache: cache, RestoreBudget: -1, LeaseTTL: time.Second, AcquireTimeout: time.Minute})
+	if err != nil {
+		return t, err
+	}
+	defer e.Abandon()
+	if _, err = e.Query(ctx, fmt.Sprintf("SELECT n FROM p WHERE id = %d", 1+g.rows/2+turn)); err != nil {
+		return t, err
+	}
+	t.wake, t.ops = clk.Monotonic()-at, counted.Ops()
+	at = clk.Monotonic()
+	if _, err = e.Query(ctx, fmt.Sprintf("SELECT n FROM p WHERE id = %d", 1+(turn+1)*g.rows/40)); err != nil {
+		return t, err
+	}
+	t.lookup = clk.Monotonic() - at
+	if turn == 0 {
+		_, err = e.Query(ctx, fmt.Sprintf("UPDATE p SET n = n + 1 WHERE id = %d", 1+g.rows/2))
+		err = errors.Join(err, e.Compact(ctx))
+	}
+	return t, errors.Join(err, e.Close(ctx))
+}
+
+// layer measures the newest one.
+func (g *wokenSize) layer(ctx context.Context, r *bench.Run) error {
+	m, _, err := manifest.Load(ctx, g.bucket)
+	if err != nil {
+		return err
+	}
+	newest := m.Layers[len(m.Layers)-1]
+	r.Metrics.Value("stored_bytes", float64(newest.StoredBytes))
+	o, err := g.bucket.Get(ctx, base.IndexKey(newest.Key))
+	r.Metrics.Value("index_bytes", float64(len(o.Body)))
+	return err
+}

@@ -1,0 +1,152 @@
+package perf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"blobpglite/core/engine"
+	"blobpglite/runner/bench"
+	"blobpglite/runner/node"
+	"blobpglite/runner/scenario"
+)
+
+func roundtripVerb() bench.Verb {
+	return bench.Verb{
+		Verb: scenario.Verb{
+			Name: "roundtrip",
+			Doc: "loads rows whose digests are kept in a checksum table, commits, ends the process, reopens cold in a fresh " +
+				"process (on store mem: in the runner's), and verifies every row",
+			Args: []scenario.Arg{
+				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "rows and indexes of the dataset"},
+				{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "how often, each under a prefix of its own"},
+				{Name: "commit", OneOf: []string{string(engine.ModeSnapshot)}, Default: string(engine.ModeSnapshot), Doc: "the commit mode"},
+				{Name: "open_transaction", Kind: scenario.KindBool, Doc: "commits while the session has a transaction open, then kills the process"},
+			},
+			Metrics: bench.MetricDocs(
+				"load_ms", "the load, its commit included",
+				"database_bytes", "pg_database_size after the load",
+				"clone_us", "copying the files on the live instance: what statements wait for",
+				"raw_bytes", "the layer, uncompressed",
+				"compressed_bytes", "the layer, as stored",
+				"compress_ms", "summed over goroutines", "upload_ms", "summed over goroutines",
+				"layer_ms", "compressing and uploading, by the clock",
+				"manifest_cas_ms", "the swap of the manifest", "commit_ms", "the whole commit",
+				"restore_ms", "layer to files, by the clock",
+				"restore_download_ms", "summed over goroutines", "restore_decompress_ms", "summed over goroutines",
+				"restore_start_ms", "PostgreSQL: start and recovery",
+				"runtime_ms", "loading the compiled PostgreSQL in the fresh process",
+				"first_row_ms", "from opening to the first row", "verify_ms", "reading and digesting every row",
+				"peak_rss_bytes", "largest resident set of the process that restored and verified",
+			),
+		},
+		Run: roundtrip,
+	}
+}
+
+func roundtrip(ctx context.Context, r *bench.Run, args scenario.Args) error {
+	rounds := args.Int("rounds")
+	for i := range rounds {
+		if err := roundtripOnce(ctx, r, args, i, rounds); err != nil {
+			var failed *node.Error
+			if errors.As(err, &failed) { // the database's fault, not the harness's
+				r.Check(bench.CheckDurability, fmt.Sprintf("round %d: %v", i+1, err))
+				continue
+			}
+			return fmt.Errorf("round %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+// newNode starts a node: a process of its own, unless the store is in this one.
+func newNode(ctx context.Context, r *bench.Run, label string) (node.Node, error) {
+	o := node.Options{Progress: func(step string, done, total int64) { r.Progress(label+": "+step, done, total) }, Runtime: r.Runtime}
+	if r.Store.Memory != nil {
+		return node.Local(o), nil
+	}
+	return node.Spawn(ctx, o)
+}
+
+func roundtripOnce(ctx context.Context, r *bench.Run, args scenario.Args, round, rounds int) error {
+	size, open := int64(args.Size("size")), args.Bool("open_transaction")
+	seed := r.Seed + uint64(round)
+	label := fmt.Sprintf("%s %v, round %d of %d", r.Cell.Probe, args.Size("size"), round+1, rounds)
+	spec := r.Store.Fresh(r.Cell.Probe)
+	openArgs := node.OpenArgs{Store: spec, Create: true, Mode: engine.Mode(args.String("commit"))}
+
+	writer, err := newNode(ctx, r, label)
+	if err != nil {
+		return err
+	}
+	defer writer.Kill()
+	if err := writer.Do(ctx, node.Open, openArgs, nil); err != nil {
+		return err
+	}
+	var loaded node.LoadResult
+	if err := writer.Do(ctx, node.Load, node.LoadArgs{Bytes: size, Seed: seed, OpenTransaction: open}, &loaded); err != nil {
+		return err
+	}
+	if !open {
+		if err := writer.Do(ctx, node.Close, nil, nil); err != nil {
+			return err
+		}
+	}
+	writer.Kill()
+	commitMetrics(r, loaded)
+
+	r.Progress(label+": reopening cold", 0, 0)
+	reader, err := newNode(ctx, r, label)
+	if err != nil {
+		return err
+	}
+	defer reader.Kill()
+	openArgs.Create = false
+	var opened node.OpenResult
+	if err := reader.Do(ctx, node.Open, openArgs, &opened); err != nil {
+		return err
+	}
+	var verified node.VerifyResult
+	if err := reader.Do(ctx, node.Verify, node.VerifyArgs{Bytes: size, Seed: seed}, &verified); err != nil {
+		return err
+	}
+	var memory node.MemoryResult
+	if err := reader.Do(ctx, node.Memory, nil, &memory); err != nil {
+		return err
+	}
+	restoreMetrics(r, opened, verified, memory, reader.Fresh())
+	r.Check(bench.CheckChecksum, verified.Wrong)
+	r.Check(bench.CheckDurability, verified.Wrong)
+	return nil
+}
+
+func commitMetrics(r *bench.Run, l node.LoadResult) {
+	m := r.Metrics
+	m.Duration("load_ms", time.Duration(l.LoadNS))
+	m.Value("database_bytes", float64(l.DatabaseBytes))
+	m.Duration("clone_us", l.Commit.Clone)
+	m.Value("raw_bytes", float64(l.Commit.RawBytes))
+	m.Value("compressed_bytes", float64(l.Commit.StoredBytes))
+	m.Duration("compress_ms", l.Commit.Compress)
+	m.Duration("upload_ms", l.Commit.Upload)
+	m.Duration("layer_ms", l.Commit.Layer)
+	m.Duration("manifest_cas_ms", l.Commit.ManifestCAS)
+	m.Duration("commit_ms", l.Commit.Wall)
+}
+
+func restoreMetrics(r *bench.Run, o node.OpenResult, v node.VerifyResult, memory node.MemoryResult, fresh bool) {
+	m := r.Metrics
+	m.Duration("restore_ms", o.Opened.Restore)
+	m.Duration("restore_download_ms", o.Opened.Download)
+	m.Duration("restore_decompress_ms", o.Opened.Decompress)
+	m.Duration("restore_start_ms", o.Opened.Start)
+	m.Duration("first_row_ms", time.Duration(o.FirstRow))
+	m.Duration("verify_ms", time.Duration(v.VerifyNS))
+	m.Value("peak_rss_bytes", float64(memory.PeakBytes))
+	if fresh {
+		m.Duration("runtime_ms", time.Duration(o.Runtime))
+	} else if len(r.Notes) == 0 {
+		r.Notes = append(r.Notes, "store mem: the reopening is in the runner's process, and the peak memory is that process's")
+	}
+}

@@ -1,0 +1,39 @@
+// Package protocol tries the bucket's promises and the protocol on them, without PostgreSQL: conditional writes, races, lost replies, leases,
+// takeovers, stale writers, and the explorer of interleavings.
+//
+// Read primitives.go first, of which everything else is made; then race.go, lease.go, takeover.go.
+package protocol
+
+import (
+	"blobpglite/runner/bench"
+)
+
+import "blobpglite/runner/scenario"
+
+// Verbs are what documents may ask for of this package.
+func Verbs() []bench.Verb {
+	return []bench.Verb{
+		conditionsVerb(), raceVerb(), contestVerb(), readAfterWriteVerb(), primitiveLatencyVerb(), emulatorVerb(),
+		lockedVerb(), takeoversVerb(), zombiesVerb(), heartbeatVerb(), exploreVerb(),
+	}
+}
+
+// Names of the checks that these verbs make.
+const (
+	checkConditions     = "conditions"
+	checkOneWinner      = "one-winner"
+	checkReadAfterWrite = "read-after-write"
+	checkEmulator       = "emulator"
+	checkExclusive      = "exclusive"
+)
+
+// Checks are what these say.
+func Checks() []scenario.Named {
+	return []scenario.Named{
+		{Name: checkConditions, Doc: "a put is stored if its condition holds, and changes nothing if not"},
+		{Name: checkOneWinner, Doc: "of many writers at once exactly one is told that it has won, and it has"},
+		{Name: checkReadAfterWrite, Doc: "another client reads and lists exactly what was acknowledged"},
+		{Name: checkEmulator, Doc: "the emulator is wrong where the table says so, and behind the front it is not"},
+		{Name: checkExclusive, Doc: "a lease is never both renewed and taken over"},
+	}
+}

@@ -1,0 +1,173 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"blobpglite/core/clock"
+	"blobpglite/faults/gcsfront"
+	"blobpglite/faults/model"
+	"blobpglite/runner/bench"
+	"blobpglite/runner/service"
+)
+
+// readers are a writer and replicas, each a pgserve of its own, over one prefix of a bucket of the run's own.
+type readers struct {
+	r       *bench.Run
+	clk     clock.Clock
+	front   *gcsfront.Front
+	base    string // its URL
+	program string
+	args    []string
+	running map[string]*service.Service
+}
+
+// withReaders builds pgserve and gives f a bucket, as slow as the service is modelled to be, or one that answers at once.
+func withReaders(ctx context.Context, r *bench.Run, modelled bool, f func(*readers) error) error {
+	o := gcsfront.Options{Buckets: []string{"readers"}, Seed: r.Seed}
+	if modelled {
+		o.Latency, o.Rate = model.DefaultLatency(), model.DefaultRate()
+	}
+	front, err := gcsfront.New(o)
+	if err != nil {
+		return err
+	}
+	base, stop, err := front.Serve(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	folder, err := os.MkdirTemp("", "blobpglite-readers-")
+	if err != nil {
+		return fmt.Errorf("make a folder: %w", err)
+	}
+	defer os.RemoveAll(folder)
+	r.Progress("building pgserve", 0, 0)
+	w := &readers{
+		r: r, clk: clock.System(), front: front, base: base, running: map[string]*service.Service{},
+		args: []string{"-bucket", "gs://readers/db", "-endpoint", base, "-log", "warn", "-lease-ttl", "2s", "-acquire-timeout", "1m", "-restore-budget", "-1s"},
+	}
+	if w.program, err = r.Store.Program(ctx, folder, r.Runtime.CacheDir()); err != nil {
+		return err
+	}
+	defer func() {
+		for _, s := range w.running {
+			s.Kill()
+		}
+		r.AddOps(bench.OpsOf(front.Counters().Ops))
+	}()
+	return f(w)
+}
+
+// start starts a process under a name: in the place, and at the address, of the one that had it.
+func (w *readers) start(ctx context.Context, name string, flags ...string) (*service.Service, error) {
+	port := 0
+	if old := w.running[name]; old != nil {
+		port = old.Port
+		old.Kill()
+	}
+	s, err := service.Start(ctx, w.program, service.Options{Args: append(append([]string{}, w.args...), flags...), Port: port})
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	w.running[name] = s
+	return s, nil
+}
+
+func (w *readers) writer(ctx context.Context, flags ...string) (*service.Service, error) {
+	return w.start(ctx, "the writer", flags...)
+}
+
+func (w *readers) replica(ctx context.Context, n int, flags ...string) (*service.Service, error) {
+	return w.start(ctx, fmt.Sprintf("replica %d", n), append([]string{"-replica"}, flags...)...)
+}
+
+// end kills a process for good.
+func (w *readers) end(name string) {
+	if s := w.running[name]; s != nil {
+		s.Kill()
+		delete(w.running, name)
+	}
+}
+
+// connectTo connects, again and again while the process starts, for a while.
+func (w *readers) connectTo(ctx context.Context, s *service.Service, database string) (*pgx.Conn, error) {
+	until := w.clk.Monotonic() + time.Minute
+	for {
+		conn, err := pgx.Connect(ctx, strings.Replace(s.URL(), "/postgres?", "/"+database+"?", 1))
+		if err == nil {
+			return conn, nil
+		}
+		if ctx.Err() != nil || w.clk.Monotonic() > until {
+			return nil, fmt.Errorf("connect: %w: %s", err, bench.Tail(s.Log()))
+		}
+		if err := w.clk.Sleep(ctx, 20*time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// do runs statements, each by itself.
+func (w *readers) do(ctx context.Context, s *service.Service, statements ...string) error {
+	conn, err := w.connectTo(ctx, s, "postgres")
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	for _, sql := range statements {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return fmt.Errorf("%.80s: %w", sql, err)
+		}
+	}
+	return nil
+}
+
+// text is one value of one row. An error of PostgreSQL's, or of a connection that is lost, is the caller's to judge.
+func text(ctx context.Context, conn *pgx.Conn, sql string) (out string, err error) {
+	results, err := conn.PgConn().Exec(ctx, sql).ReadAll()
+	if err != nil {
+		return "", err
+	}
+	for _, res := range results {
+		if res.Err != nil {
+			return "", res.Err
+		}
+		if len(res.Rows) == 1 && len(res.Rows[0]) == 1 {
+			out = string(res.Rows[0][0])
+		}
+	}
+	return out, nil
+}
+
+// position is the writer's, behind everything that it has acknowledged.
+func (w *readers) position(ctx context.Context, s *service.Service) (string, error) {
+	conn, err := w.connectTo(ctx, s, "postgres")
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	return text(ctx, conn, "SHOW blobpglite.position")
+}
+
+// arrive waits until a replica has come to a position. wait is what the replica itself is told, in statements that may fail while it moves.
+func (w *readers) arrive(ctx context.Context, s *service.Service, position string) error {
+	var last error
+	for range 10 {
+		conn, err := w.connectTo(ctx, s, "postgres")
+		if err != nil {
+			return err
+		}
+		_, last = text(ctx, conn, "SET blobpglite.wait_for = '"+position+"'")
+		_ = conn.Close(context.WithoutCancel(ctx))
+		if last == nil || ctx.Err() != nil {
+			return errors.Join(last, ctx.Err())
+		}
+	}
+	return last
+}

@@ -1,0 +1,34 @@
+// Package replica tries read replicas: whether they converge, what they show while they follow, how far they are behind, what they ask the bucket for,
+// and what becomes of them when one is promoted.
+//
+// Read replica.go first.
+package replica
+
+import (
+	"blobpglite/runner/bench"
+)
+
+import "blobpglite/runner/scenario"
+
+// Verbs are what documents may ask for of this package.
+func Verbs() []bench.Verb {
+	return []bench.Verb{
+		replicaConvergesVerb(), replicaLagVerb(), replicaReadsVerb(), replicaStartVerb(), replicaRequestsVerb(), replicaPromotionVerb(),
+	}
+}
+
+// Names of the checks that these verbs make.
+const (
+	checkConverged = "converged"
+	checkPrefix    = "prefix"
+	checkReadOnly  = "read-only"
+)
+
+// Checks are what these say.
+func Checks() []scenario.Named {
+	return []scenario.Named{
+		{Name: checkConverged, Doc: "at rest a replica has, table by table and database by database, what the writer has"},
+		{Name: checkPrefix, Doc: "what a replica shows is a state that the log had, no older than what it has shown, and nothing that was not sent"},
+		{Name: checkReadOnly, Doc: "a replica asks the bucket for nothing but reads"},
+	}
+}

@@ -1,0 +1,117 @@
+package serverless
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+
+	"blobpglite/cloud/twin/platform"
+	"blobpglite/core/clock"
+	"blobpglite/faults/gcsfront"
+	"blobpglite/faults/model"
+	"blobpglite/runner/bench"
+	"blobpglite/runner/check"
+)
+
+const twinBucket = "twin"
+
+// defaultMemoryMiB is what an instance has where memory is not the question.
+const defaultMemoryMiB = 4096
+
+// Options are what a twin runs, and what its bucket does.
+type Options struct {
+	Rules   []gcsfront.Rule
+	Program string      // of the service; empty: pgserve as it is here
+	Env     []string    // of its instances
+	Clock   clock.Clock // of the bucket and of who waits; nil: the system's
+	Changed func(check.Change)
+}
+
+// Service is pgserve as a service, on the twin or on Cloud Run, and how it is asked. What is special to where it runs is the
+// host's.
+type Service struct {
+	host
+	Run    *bench.Run
+	Clock  clock.Clock
+	client *http.Client
+
+	bucket, base string   // base: of the emulator
+	prefix       string   // of the database; empty: it is in the service's memory
+	flags        []string // of pgserve, name and value each
+
+	// local is the host where that is the twin, for verbs that Cloud Run cannot do; else nil.
+	Twin *Twin
+
+	mu sync.Mutex // guards what clients share
+}
+
+// WithService gives f pgserve and an empty bucket; f says when it runs.
+func WithService(ctx context.Context, r *bench.Run, o Options, f func(*Service) error) error {
+	if o.Clock == nil {
+		o.Clock = clock.System()
+	}
+	t := &Service{Run: r, Clock: o.Clock, client: newTwinClient()}
+	defer t.client.CloseIdleConnections()
+	if r.Cloud != nil {
+		t.host = &cloudHost{run: t, Service: r.Cloud.Service}
+		t.bucket, t.base = r.Store.Bucket, r.Store.Endpoint
+		t.Fresh("db")
+		return f(t)
+	}
+	h := &Twin{run: t, Program: o.Program, env: o.Env, Watch: o.Changed}
+	t.host, t.Twin, t.bucket = h, h, twinBucket
+	var err error
+	h.Front, err = gcsfront.New(gcsfront.Options{
+		Buckets: []string{twinBucket}, Clock: t.Clock, Seed: r.Seed, Latency: model.DefaultLatency(), Rate: model.DefaultRate(), Rules: o.Rules, Observe: h.observe,
+	})
+	if err != nil {
+		return err
+	}
+	base, stop, err := h.Front.Serve(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	t.base = base
+	if h.Program == "" {
+		folder, err := os.MkdirTemp("", "blobpglite-twin-")
+		if err != nil {
+			return fmt.Errorf("make a folder: %w", err)
+		}
+		defer os.RemoveAll(folder)
+		r.Progress("building pgserve", 0, 0)
+		if h.Program, err = r.Store.Program(ctx, folder, r.Runtime.CacheDir()); err != nil {
+			return err
+		}
+	}
+	t.Fresh("db")
+	defer func() { r.AddOps(bench.OpsOf(h.Front.Counters().Ops)) }()
+	return f(t)
+}
+
+func newTwinClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+}
+
+// Fresh makes what runs next serve another prefix, with these flags.
+func (t *Service) Fresh(prefix string, flags ...string) {
+	t.prefix, t.flags = prefix, slices.Clone(flags)
+	if t.Twin != nil {
+		t.Twin.fresh(prefix)
+		return
+	}
+	t.prefix = t.Run.Store.Fresh(prefix).Prefix // other cells have had one of this name
+}
+
+// On runs f with the service. No instance exists when it begins, and none when it has ended.
+func (t *Service) On(ctx context.Context, o platform.Options, f func() error) (err error) {
+	if err := t.begin(ctx, o); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.end(ctx, err != nil)) }()
+	return f()
+}

@@ -1,0 +1,24 @@
+// Package serverless is pgserve as a service that scales to zero: on the Cloud Run emulator of this machine (cloud/twin), or on Cloud Run.
+//
+//	err := serverless.WithService(ctx, run, serverless.Options{}, func(s *serverless.Service) error {
+//		return s.On(ctx, platform.Options{}, func() error {
+//			answer, err := s.SQL(ctx, "SELECT 1") // a cold start, if nothing runs
+//			...
+//		})
+//	})
+//
+// Read service.go and host.go first; coldstart.go, switch.go and frozen.go are the experiments. What can be done on one of the two only is told by the
+// verb (bench.NotOnCloudRun).
+package serverless
+
+import (
+	"blobpglite/runner/bench"
+)
+
+// Verbs are what documents may ask for of this package.
+func Verbs() []bench.Verb {
+	return []bench.Verb{
+		twinBootVerb(), twinTierVerb(), twinLargeVerb(), twinSleepVerb(), twinCommitsVerb(), twinFrozenVerb(),
+		twinFlushVerb(), twinSwitchVerb(), twinRivalVerb(), twinIdleVerb(), twinCostVerb(),
+	}
+}

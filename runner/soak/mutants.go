@@ -1,0 +1,68 @@
+package soak
+
+import (
+	"context"
+	"fmt"
+
+	"blobpglite/faults/mutant"
+	"blobpglite/runner/bench"
+	"blobpglite/runner/mutants"
+	"blobpglite/runner/record"
+	"blobpglite/runner/scenario"
+)
+
+func soakMutantsVerb() bench.Verb {
+	return bench.Verb{
+		Cloud: bench.NotOnCloudRun("it breaks the service on purpose, at build time, and runs it on the twin's time"),
+		Verb: scenario.Verb{
+			Name: "soakmutants",
+			Doc: "breaks the service on purpose, one way at a time, and has it live through what has to show it: hours of the soak, of the bill, an idle " +
+				"hour. A check has to fail. Needs the go command and the sources",
+			Args:    []scenario.Arg{{Name: "tries", Kind: scenario.KindInt, Default: "3", Doc: "seeds that are tried, at most, until it is caught"}},
+			Metrics: mutants.Metrics(mutant.SoakMutants(), "runs"),
+		},
+		Run: runSoakMutants,
+	}
+}
+
+func runSoakMutants(ctx context.Context, r *bench.Run, args scenario.Args) error {
+	list, caught := mutant.SoakMutants(), 0
+	for i, m := range list {
+		r.Progress(fmt.Sprintf("%s: %s", r.Cell.Probe, m.Name), int64(i), int64(len(list)))
+		by, detail, tries := "", "", 0
+		for by == "" && tries < args.Int("tries") {
+			var err error
+			if by, detail, err = shows(ctx, r, m, r.Seed+uint64(tries)); err != nil {
+				return fmt.Errorf("mutant %s: %w", m.Name, err)
+			}
+			tries++
+		}
+		caught += mutants.Hunted(r, m, by, tries, detail)
+	}
+	r.Metrics.Value("mutants_count", float64(len(list)))
+	r.Metrics.Value("caught_count", float64(caught))
+	return nil
+}
+
+// shows has the broken service live, and says which check fails.
+func shows(ctx context.Context, r *bench.Run, m mutant.Mutant, seed uint64) (by, detail string, err error) {
+	inner := r.Trial(record.NewMetrics())
+	inner.Seed, inner.Progress = seed, r.Progress
+	switch m.Plan {
+	case "e5.1":
+		err = liveThrough(ctx, inner, 5, 1, 0, &m)
+	case "e5.2":
+		err = bill(ctx, inner, 2, 0, "strict", 1, &m)
+	case "e5.3":
+		err = idleHour(ctx, inner, 5, &m)
+	default:
+		err = fmt.Errorf("its plan is %q, which no run of this verb is", m.Plan)
+	}
+	if err != nil {
+		return "", "", err
+	}
+	if by, what := inner.FirstFailure(); by != "" {
+		return by, fmt.Sprintf("seed %d: %s", seed, what), nil
+	}
+	return "", fmt.Sprintf("no check of %s failed", m.Plan), nil
+}

@@ -1,0 +1,244 @@
+package soak
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"blobpglite/cloud/twin/platform"
+	"blobpglite/faults/clockfault/passing"
+	"blobpglite/faults/gcsfront"
+	"blobpglite/faults/mutant"
+	"blobpglite/runner/bench"
+	"blobpglite/runner/check"
+	"blobpglite/runner/scenario"
+	"blobpglite/runner/serverless"
+	"blobpglite/runner/workload"
+)
+
+const (
+	soakClients = 5                // of them soakDrivers over PostgreSQL's protocol
+	soakDrivers = 2                //
+	afterCrash  = 31 * time.Second // the lease of a process that died has run out then
+	soakGrace   = 10 * time.Minute // of harness steps
+	clockStep   = 3 * time.Minute  // how far an instance's wall clock may be off
+)
+
+func soakVerb() bench.Verb {
+	return bench.Verb{
+		Cloud: bench.NotOnCloudRun("its virtual hours are the twin's; on Cloud Run an hour takes an hour, and nobody can kill an instance there"),
+		Verb: scenario.Verb{
+			Name: "soak",
+			Doc: "the traffic of a small application (runner/workload, Traffic) for so many hours, on the twin's own time: gaps in which nothing happens " +
+				"are let pass at once. Instances are killed, told to go and replaced in the middle of it, stalled, and their clocks stepped; requests at the " +
+				"bucket fail and replies are lost. Every write is a link of a hash chain, read back after each wake, by the service and by a second reader; " +
+				"the prefix is verified each hour, indexes and a dump that is restored elsewhere each day",
+			Args: []scenario.Arg{
+				{Name: "hours", Kind: scenario.KindInt, Required: true, Doc: "of traffic"},
+				{Name: "disturb", Kind: scenario.KindInt, Default: "2", Doc: "kills and switches that a wake has at most"},
+				{Name: "fault_percent", Kind: scenario.KindInt, Default: "9", Doc: "of requests at the bucket that are disturbed"},
+			},
+			Metrics: bench.MetricDocs("cold_ms", "the first answer of a wake", "commit_ms", "a write until it was acknowledged, disturbances included", "wake_count", "starts of an instance for a first request",
+				"acknowledged_count", "writes", "kill_count", "instances killed (SIGKILL), at work or frozen", "switch_count", "revisions replaced, most of them in the middle of writes",
+				"told_count", "instances told to go (SIGTERM) by the experiment", "store_fault_count", "requests at the bucket that were disturbed", "stall_count", "times an instance had no CPU for half a minute",
+				"step_count", "instances whose wall clock was off", "read_back_count", "times that the whole chain was read from the service and compared", "second_reader_count", "likewise from the bucket, by a reader beside the writer",
+				"at_random_count", "of them, begun at a random moment of a burst", "in_collection_count", "of them, begun while a collection deleted", "verify_count", "deep verifications of the prefix", "verify_ms", "each", "dump_count", "dumps restored into a fresh database, and compared",
+				"leaked_count", "processes, files and objects that were left when it had ended", "virtual_hours_count", "of the twin's own time", "object_count", "in the bucket at the end of each day", "stored_bytes", "likewise"),
+		},
+		Run: runSoak,
+	}
+}
+
+// soak is one run.
+type soak struct {
+	*serverless.Service
+	time    *passing.File
+	random  *rand.Rand
+	chains  []*chain
+	days    []soakWake // for the picture
+	begun   time.Time  // by the twin's time
+	revs    int
+	disturb int
+
+	written atomic.Int64 // in the wake
+	events  sync.WaitGroup
+	failed  chan error // of what runs beside
+
+	kills, switches, told, stalls, steps atomic.Int64
+	deletes                              chan struct{} // one is being carried out
+}
+
+func runSoak(ctx context.Context, r *bench.Run, args scenario.Args) error {
+	return liveThrough(ctx, r, args.Int("hours"), args.Int("disturb"), args.Int("fault_percent"), nil)
+}
+
+func liveThrough(ctx context.Context, r *bench.Run, hours, disturb, faults int, broken *mutant.Mutant) error {
+	return withSoak(ctx, r, broken, storeFaults(faults), func(s *soak) error {
+		s.disturb = disturb
+		s.Fresh("db", "-log", "info", "-listen", "127.0.0.1:0")
+		for c := range soakClients {
+			s.chains = append(s.chains, newChain(c+1, r.Seed))
+		}
+		err := s.On(ctx, platform.Options{Idle: workload.TrafficIdle, Passed: s.time.Reach}, func() error { return s.live(ctx, hours) })
+		s.tell(hours)
+		if err = lost(r, err); err == nil {
+			err = s.after(ctx)
+		}
+		if err != nil || r.Failed() {
+			err = errors.Join(err, s.keepFailure(ctx, hours, disturb, faults))
+		}
+		return err
+	})
+}
+
+// lost makes a failed check of what the database lost; other errors are returned.
+func lost(r *bench.Run, err error) error {
+	var lost errLost
+	if errors.As(err, &lost) {
+		r.Check(bench.CheckDurability, lost.text)
+		return nil
+	}
+	return err
+}
+
+// withSoak gives f a service on time that is let pass.
+func withSoak(ctx context.Context, r *bench.Run, broken *mutant.Mutant, rules []gcsfront.Rule, f func(*soak) error) error {
+	folder, err := os.MkdirTemp("", "blobpglite-soak-")
+	if err != nil {
+		return fmt.Errorf("make a folder: %w", err)
+	}
+	defer os.RemoveAll(folder)
+	var mutants []mutant.Mutant
+	if broken != nil {
+		mutants = append(mutants, *broken)
+	}
+	root, err := mutant.Root(".")
+	if err != nil {
+		return err
+	}
+	r.Progress("building pgserve", 0, 0)
+	program, err := mutant.BuildService(ctx, root, folder, mutants...)
+	if err != nil {
+		return err
+	}
+	clk, err := passing.Create(folder + "/time")
+	if err != nil {
+		return err
+	}
+	s := &soak{
+		time: clk, random: rand.New(rand.NewPCG(r.Seed, 0x736f616b)), begun: clk.Clock().Now(),
+		failed: make(chan error, 1), deletes: make(chan struct{}, 1),
+	}
+	o := serverless.Options{Rules: rules, Program: program, Env: []string{clk.Variable()}, Clock: clk.Clock(), Changed: s.heard}
+	return serverless.WithService(ctx, r, o, func(t *serverless.Service) error {
+		s.Service = t
+		defer func() {
+			for _, fired := range t.Twin.Front.Fired() {
+				r.Struck(fired.Rule.String(), fired.Fired)
+			}
+		}()
+		return f(s)
+	})
+}
+
+// storeFaults are what happens to so many of a hundred requests at the bucket.
+func storeFaults(percent int) []gcsfront.Rule {
+	p := float64(percent) / 100
+	if p == 0 {
+		return nil
+	}
+	return []gcsfront.Rule{
+		{Phase: gcsfront.Before, Do: gcsfront.Throttle, Probability: p / 6},
+		{Phase: gcsfront.Before, Do: gcsfront.Unavailable, Probability: p / 6},
+		{Phase: gcsfront.Before, Do: gcsfront.Delay, Delay: 300 * time.Millisecond, Probability: p / 6},
+		{Op: gcsfront.OpPut, Phase: gcsfront.After, Do: gcsfront.Lose, Probability: p / 6},
+		{Op: gcsfront.OpPut, Phase: gcsfront.After, Do: gcsfront.Unavailable, Probability: p / 6},
+		{Op: gcsfront.OpGet, Phase: gcsfront.After, Do: gcsfront.Reset, N: 100, Probability: p / 3},
+	}
+}
+
+// heard hears of every change of the bucket.
+func (s *soak) heard(c check.Change) {
+	if c.Delete {
+		select {
+		case s.deletes <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// now is how much of the traffic's time has passed.
+func (s *soak) now() time.Duration { return s.Clock.Now().Sub(s.begun) }
+
+// live is the whole traffic.
+func (s *soak) live(ctx context.Context, hours int) error {
+	if err := s.make(ctx); err != nil {
+		return err
+	}
+	wakes := workload.Traffic(s.Run.Seed, hours)
+	hour, day := 1, 1
+	for i, w := range wakes {
+		if err := s.until(ctx, w.At); err != nil {
+			return err
+		}
+		if err := s.wake(ctx, w, i%4 == 1, i%5 == 3); err != nil {
+			return fmt.Errorf("wake %d, at %v: %w", i+1, w.At, err)
+		}
+		s.Run.Progress(fmt.Sprintf("%s: hours of %d; %d writes, %d kills and switches", s.Run.Cell.Probe, hours, s.acked(), s.kills.Load()+s.switches.Load()), int64(s.now().Hours()), int64(hours))
+		for ; time.Duration(hour)*time.Hour <= s.now(); hour++ {
+			if err := s.verify(ctx); err != nil {
+				return err
+			}
+		}
+		for ; time.Duration(day)*24*time.Hour <= s.now()+time.Hour; day++ {
+			if err := s.daily(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.verify(ctx); err != nil {
+		return err
+	}
+	if err := s.until(ctx, time.Duration(hours)*time.Hour); err != nil {
+		return err
+	}
+	if day == 1 { // less than one: its checks all the same
+		return s.daily(ctx)
+	}
+	return nil
+}
+
+// make makes the tables, and an instance that ends. A statement whose outcome is unknown is sent again, and may be done twice.
+func (s *soak) make(ctx context.Context) error {
+	for _, sql := range append(strings.Split(chainSchema, ";\n"), "CREATE EXTENSION IF NOT EXISTS amcheck") {
+		if _, err := s.patiently(ctx, sql); err != nil {
+			return err
+		}
+	}
+	_, err := s.Leave(ctx)
+	return err
+}
+
+func (s *soak) acked() int {
+	n := 0
+	for _, c := range s.chains {
+		n += c.acked()
+	}
+	return n
+}
+
+// until lets time pass up to a moment of the traffic. What is late already, is.
+func (s *soak) until(ctx context.Context, at time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, soakGrace)
+	defer cancel()
+	if d := at - s.now(); d > 0 {
+		return s.Twin.Pass(ctx, d)
+	}
+	return nil
+}

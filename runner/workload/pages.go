@@ -1,0 +1,37 @@
+package workload
+
+import (
+	"context"
+	"fmt"
+
+	"blobpglite/core/engine"
+)
+
+// Rows of the databases that these verbs make: text of hexadecimal digits, which PostgreSQL keeps in the row and zstd halves.
+const (
+	PageRowBytes = 850
+	pagePad      = "(SELECT string_agg(md5((g * 31 + i)::text), '') FROM generate_series(1, 24) i)"
+)
+
+// PageRows makes a table of size bytes, all of whose pages are as they will stay if nobody writes them.
+func PageRows(ctx context.Context, e *engine.Engine, size int64) (rows int, err error) {
+	rows = int(size / PageRowBytes)
+	for _, sql := range PageStatements(rows) {
+		if _, err := e.Query(ctx, sql); err != nil {
+			return 0, err
+		}
+	}
+	return rows, e.Compact(ctx)
+}
+
+// PageBatch is how many rows one statement makes.
+const PageBatch = 50_000
+
+// PageStatements make the table.
+func PageStatements(rows int) []string {
+	statements := []string{"CREATE TABLE p (id int, n int NOT NULL DEFAULT 0, pad text)"}
+	for first := 1; first <= rows; first += PageBatch {
+		statements = append(statements, fmt.Sprintf("INSERT INTO p SELECT g, 0, %s FROM generate_series(%d, %d) g", pagePad, first, min(first+PageBatch-1, rows)))
+	}
+	return append(statements, "ALTER TABLE p ADD PRIMARY KEY (id)", "VACUUM (FREEZE, ANALYZE) p")
+}
