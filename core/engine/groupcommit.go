@@ -13,7 +13,7 @@ import (
 )
 
 // logWriter ships what capture has found to the commit log: one append in flight, and everything that committed while
-// it was, in the next one. That is group commit; it needs no timer, and an idle database makes no request.
+// it was, in the next one. That is group commit; an idle database makes no request.
 //
 //	a process ──► add(op) ... ──► its answer, marked ──► wait(mark) ──► the client
 //	                  │                                      ▲
@@ -48,6 +48,7 @@ type logWriter struct {
 	tail    wal.Position
 	stats   LogStats
 	pace    pace
+	back    chan struct{} // while an append is delayed: closed when there is nobody left to wait for
 	done    chan struct{}
 }
 
@@ -70,16 +71,6 @@ type LogStats struct {
 	Append  time.Duration
 }
 
-// See gather. An append waits for commits that are about to come at most gatherLimit of what the last append took.
-const (
-	gatherLimit = 0.9
-	gatherSlack = 2.5 // of the time that the clients are expected to take; who comes later waits for a whole append
-	gatherMost  = 1.5 // of what the last append took: that clients take longer once, for whatever reason, does not end the gathering
-	gatherLook  = 200 * time.Microsecond
-	gatherShare = 4  // of the newest in the mean
-	gatherTrial = 32 // appends from one trial to the next
-)
-
 // Bounds of what is held in memory for the log: a batch (which may be larger by one write of PostgreSQL's); all of them before a process
 // that writes much is stopped (crowded), more than excessBytes from then on; before each that writes at
 // all is; and before everything is.
@@ -92,7 +83,7 @@ const (
 )
 
 func newLogWriter(clk clock.Clock, tail wal.Position, appendOps func(context.Context, []wal.Op) (wal.Position, error)) *logWriter {
-	w := &logWriter{clock: clk, append: appendOps, tail: tail, done: make(chan struct{}), ended: make(chan struct{}), pace: pace{age: gatherTrial}}
+	w := &logWriter{clock: clk, append: appendOps, tail: tail, done: make(chan struct{}), ended: make(chan struct{}), pace: pace{age: delayTrial}}
 	w.changed = sync.NewCond(&w.mu)
 	return w
 }
@@ -248,6 +239,7 @@ func (w *logWriter) ask(mark uint64, answers int) (*batch, error) {
 		if b.last >= mark {
 			if b.waits += answers; answers > 0 {
 				w.returned(false)
+				w.allBack()
 			}
 			if mark > w.wanted {
 				w.wanted = mark
@@ -315,80 +307,13 @@ func (w *logWriter) next(ctx context.Context) *batch {
 	for !w.closing && (w.wanted <= w.durable || len(w.batches) == 0) {
 		w.changed.Wait()
 	}
-	w.gather(ctx)
+	w.delay(ctx)
 	if w.closing {
 		return nil
 	}
 	b := w.batches[0]
 	b.sealed = true // what comes now goes into the next one
 	return b
-}
-
-// pace is how clients come back.
-type pace struct {
-	group  int           // commits that waited when the last append ended
-	let    int           // of these, those that it let go
-	at     time.Duration // when, by the monotonic clock
-	took   time.Duration // how long the append took
-	isBack bool          // as many wait again
-	back   time.Duration // what that takes when all were let go at once
-	age    int           // appends since that was measured, and not reckoned
-}
-
-// gather waits for the clients that the last append has let go: they are about to commit again, and an append that left without them
-// would split the clients into two halves that wait for each other's appends. With n clients, an append that takes t, and clients that
-// are all back within r when all were let go at once, that is n commits in 2t, against n in t+r. So it waits if r is less than t, and
-// not for clients that take longer, or do not come back. One client alone never waits. w.mu is held.
-func (w *logWriter) gather(ctx context.Context) {
-	p := &w.pace
-	limit := time.Duration(gatherLimit * float64(p.took))
-	trial := p.age >= gatherTrial
-	if w.closing || p.group < 2 || w.batches[0].sealed || p.back > limit && !trial {
-		return
-	}
-	patience := min(time.Duration(gatherSlack*float64(p.back)), limit)
-	if trial {
-		patience = limit
-	}
-	if patience < gatherLook { // a bucket next door: the look would take longer than what it can save
-		return
-	}
-	for w.queued() < p.group && w.clock.Monotonic() < p.at+patience && !w.closing {
-		w.mu.Unlock()
-		err := w.clock.Sleep(ctx, gatherLook)
-		w.mu.Lock()
-		if err != nil {
-			return
-		}
-	}
-}
-
-// returned notes how long it has taken until as many wait as when the last append ended; over: that does not happen before the next one
-// ends. Where only some were let go, more would have taken longer in proportion, if it is PostgreSQL that takes the time: that is
-// reckoned where nothing else is known. w.mu is held.
-func (w *logWriter) returned(over bool) {
-	p := &w.pace
-	if p.isBack || p.group < 2 || p.let == 0 || !over && w.queued() < p.group {
-		return
-	}
-	p.isBack = true
-	took := min(w.clock.Monotonic()-p.at, time.Duration(gatherMost*float64(p.took)))
-	switch {
-	case 10*p.let >= 9*p.group:
-		p.age = 0
-		p.back += (took - p.back) / 2
-	case p.age >= gatherTrial:
-		p.back += (took*time.Duration(p.group)/time.Duration(p.let) - p.back) / gatherShare
-	}
-}
-
-// queued is how many commits wait for what is not durable yet.
-func (w *logWriter) queued() int {
-	n := 0
-	for _, b := range w.batches {
-		n += b.waits
-	}
-	return n
 }
 
 // shipped notes what became of a batch and lets the waiters go.
@@ -430,6 +355,7 @@ func (w *logWriter) close() {
 	w.mu.Lock()
 	w.closing = true
 	w.fail(ErrClosed)
+	w.allBack()
 	w.changed.Broadcast()
 	w.mu.Unlock()
 	<-w.done

@@ -9,9 +9,9 @@ import (
 	"blobpglite/core/wal"
 )
 
-// TestGather: an append waits for clients that are expected back sooner than it takes itself, and for no others. On this clock a
+// TestCommitDelay: an append waits for clients that are expected back sooner than it takes itself, and for no others. On this clock a
 // wait is for ever.
-func TestGather(t *testing.T) {
+func TestCommitDelay(t *testing.T) {
 	const ms = time.Millisecond
 	for name, c := range map[string]struct {
 		pace  pace
@@ -19,9 +19,9 @@ func TestGather(t *testing.T) {
 	}{
 		"they are back soon":                      {pace{group: 10, let: 10, took: 40 * ms, back: 10 * ms}, true},
 		"they are back later than the next":       {pace{group: 10, let: 10, took: 40 * ms, back: 50 * ms}, false},
-		"that was long ago, and is tried again":   {pace{group: 10, let: 10, took: 40 * ms, back: 50 * ms, age: gatherTrial}, true},
+		"that was long ago, and is tried again":   {pace{group: 10, let: 10, took: 40 * ms, back: 50 * ms, age: delayTrial}, true},
 		"one client alone":                        {pace{group: 1, let: 1, took: 40 * ms, back: ms}, false},
-		"a bucket next door":                      {pace{group: 10, let: 10, took: gatherLook / 2, age: gatherTrial}, false},
+		"a bucket next door":                      {pace{group: 10, let: 10, took: delayLeast / 2, age: delayTrial}, false},
 		"they are there":                          {pace{group: 2, let: 2, took: 40 * ms, back: 10 * ms}, false},
 		"they were waited for as long as it pays": {pace{group: 10, let: 10, took: 40 * ms, back: 10 * ms, at: -25 * ms}, false},
 	} {
@@ -40,13 +40,45 @@ func TestGather(t *testing.T) {
 			defer close(done)
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			w.gather(ctx)
+			w.delay(ctx)
 		}()
 		<-done
 		cancel()
 		if got := <-waited; got != c.waits {
 			t.Errorf("%s: it waited: %v, want %v", name, got, c.waits)
 		}
+	}
+}
+
+// TestCommitDelayEnds: with the last client that was waited for, and with the writer; the clock stands still.
+func TestCommitDelayEnds(t *testing.T) {
+	for name, end := range map[string]func(*testing.T, *logWriter){
+		"the last client is back": func(t *testing.T, w *logWriter) {
+			if b, err := w.ask(1, 1); b == nil || err != nil {
+				t.Fatalf("no batch: %v", err)
+			}
+		},
+		"the writer is closed": func(_ *testing.T, w *logWriter) {
+			close(w.done) // nobody ships here
+			w.close()
+		},
+	} {
+		clk := clock.NewVirtual(time.Unix(0, 0))
+		w := newLogWriter(clk, wal.Position{}, nil)
+		w.batches = []*batch{{last: 1, waits: 2}}
+		w.pace = pace{group: 3, let: 3, took: 40 * time.Millisecond, back: 10 * time.Millisecond}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.delay(context.Background())
+		}()
+		if err := clk.AwaitPending(t.Context(), 1); err != nil {
+			t.Fatal(name, err)
+		}
+		end(t, w)
+		<-done
 	}
 }
 
@@ -78,9 +110,9 @@ func TestPace(t *testing.T) {
 	}
 }
 
-// TestOneStallDoesNotEndTheGathering: clients that come back soon are waited for also after they have once taken long; if they take long
+// TestOneStallDoesNotEndTheDelays: clients that come back soon are waited for also after they have once taken long; if they take long
 // again and again, they are not.
-func TestOneStallDoesNotEndTheGathering(t *testing.T) {
+func TestOneStallDoesNotEndTheDelays(t *testing.T) {
 	const clients, took, back = 64, 50 * time.Millisecond, 13 * time.Millisecond
 	clk := clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 	w := newLogWriter(clk, wal.Position{}, nil)
@@ -95,7 +127,7 @@ func TestOneStallDoesNotEndTheGathering(t *testing.T) {
 	waits := func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		return w.pace.back <= time.Duration(gatherLimit*float64(took))
+		return w.pace.back <= time.Duration(delayLimit*float64(took))
 	}
 	for range 20 {
 		comeBack(back)
