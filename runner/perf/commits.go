@@ -5,19 +5,36 @@ import (
 	"crypto/md5"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"blobpglite/core/clock"
 	"blobpglite/core/engine"
 	"blobpglite/core/manifest"
+	"blobpglite/core/pglite"
 	"blobpglite/core/store"
 	"blobpglite/core/store/mem"
 	"blobpglite/core/wal"
 	"blobpglite/runner/bench"
 	"blobpglite/runner/scenario"
 )
+
+// connect makes a client of an engine: a process of its own. The engine's Query is one session for all.
+func connect(ctx context.Context, e *engine.Engine) (*pgconn.PgConn, error) {
+	config, err := pgconn.ParseConfig("postgres://postgres@database/postgres?sslmode=disable")
+	if err != nil {
+		return nil, err
+	}
+	config.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"database"}, nil }
+	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return e.Dial(ctx, pglite.ConnectOptions{Trusted: true})
+	}
+	return pgconn.ConnectConfig(ctx, config)
+}
 
 func logRoundtripVerb() bench.Verb {
 	return bench.Verb{
@@ -177,7 +194,7 @@ func commitThroughputVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "committhroughput",
-			Doc: "many clients, strict, on a bucket in memory with the modelled latency and one write a second for each name: " +
+			Doc: "many clients, each with a connection of its own, strict, on a bucket in memory with the modelled latency and one write a second for each name: " +
 				"durable commits a second, against swapping the manifest at each commit",
 			Args: []scenario.Arg{
 				{Name: "clients", Kind: scenario.KindInt, Default: "64", Doc: "that commit one row after the other"},
@@ -206,6 +223,13 @@ func commitThroughput(ctx context.Context, r *bench.Run, args scenario.Args) err
 	if _, err := e.Query(ctx, "CREATE TABLE t (client int, n int, PRIMARY KEY (client, n))"); err != nil {
 		return err
 	}
+	conns := make([]*pgconn.PgConn, args.Int("clients"))
+	for c := range conns {
+		if conns[c], err = connect(ctx, e); err != nil {
+			return err
+		}
+		defer func() { _ = conns[c].Close(ctx) }()
+	}
 	clk := clock.System()
 	length := args.Duration("time")
 	before, began := e.LogStats(), clk.Monotonic()
@@ -215,11 +239,11 @@ func commitThroughput(ctx context.Context, r *bench.Run, args scenario.Args) err
 	var mu sync.Mutex
 	var failed error
 	acknowledged := 0
-	for c := range args.Int("clients") {
+	for c := range conns {
 		wg.Go(func() {
 			for n := 0; clk.Monotonic() < end; n++ {
 				at := clk.Monotonic()
-				_, err := e.Query(ctx, fmt.Sprintf("INSERT INTO t VALUES (%d, %d)", c, n))
+				_, err := conns[c].Exec(ctx, fmt.Sprintf("INSERT INTO t VALUES (%d, %d)", c, n)).ReadAll()
 				mu.Lock()
 				if err != nil {
 					failed = errors.Join(failed, err)
