@@ -18,7 +18,7 @@ import (
 // Verbs are what documents may ask for of this package.
 func Verbs() []bench.Verb {
 	return []bench.Verb{
-		twinBootVerb(), twinTierVerb(), twinLargeVerb(), twinSleepVerb(), twinCommitsVerb(), twinFrozenVerb(),
+		twinBootVerb(), twinTierVerb(), twinLargeVerb(), twinBranchVerb(), twinSleepVerb(), twinCommitsVerb(), twinFrozenVerb(),
 		twinFlushVerb(), twinSwitchVerb(), twinRivalVerb(), twinIdleVerb(), twinCostVerb(),
 	}
 }

@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"blobpglite/core/engine"
 )
@@ -23,6 +24,9 @@ func PageRows(ctx context.Context, e *engine.Engine, size int64) (rows int, err 
 	}
 	return rows, e.Compact(ctx)
 }
+
+// PagePadOf is what the text of the row of a number is.
+func PagePadOf(number string) string { return strings.ReplaceAll(pagePad, "g * 31", number+" * 31") }
 
 // PageBatch is how many rows one statement makes.
 const PageBatch = 50_000
