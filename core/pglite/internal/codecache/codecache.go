@@ -224,7 +224,11 @@ func (f *Files) Get(key Key) (io.ReadCloser, bool, error) {
 	t := f.lent.Load()
 	if t == nil {
 		f.last.Store(&key)
-		return f.behind.Get(key)
+		whole, ok, err := f.behind.Get(key)
+		if err != nil || !ok {
+			return nil, false, err
+		}
+		return &content{file: whole}, true, nil
 	}
 	t.asked = key
 	at := slices.IndexFunc(t.loans, func(l Loan) bool { return l.Key == key || l.Key == Key{} })
@@ -274,10 +278,11 @@ func (l *Loan) open() (io.ReadCloser, error) {
 	return &content{before: before, file: file}, nil
 }
 
-// content is an entry as wazero reads it: the places of functions by eight bytes at a time, each of which would be a system call.
+// content is an entry as wazero reads it: the places of functions by eight bytes at a time, each of which would be a system call, and then
+// all of the code at once, into memory that it has just mapped.
 type content struct {
 	before []byte // not read yet
-	file   *os.File
+	file   io.ReadCloser
 }
 
 func (c *content) Read(p []byte) (int, error) {
@@ -286,6 +291,7 @@ func (c *content) Read(p []byte) (int, error) {
 		c.before = c.before[n:]
 		return n, nil
 	}
+	preferHugePages(p)
 	return c.file.Read(p)
 }
 

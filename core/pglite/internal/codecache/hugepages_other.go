@@ -1,0 +1,5 @@
+//go:build !linux
+
+package codecache
+
+func preferHugePages([]byte) {}
