@@ -8,6 +8,7 @@ import (
 
 	"blobpglite/core/base"
 	"blobpglite/core/manifest"
+	"blobpglite/core/memfs"
 	"blobpglite/core/pglite"
 	"blobpglite/core/store"
 	"blobpglite/core/takeover"
@@ -39,14 +40,14 @@ func OpenAt(ctx context.Context, o Options, at At) (*Engine, error) {
 	if err := e.openTempDisk(); err != nil {
 		return nil, fmt.Errorf("open the database as of %s: %w", at, err)
 	}
-	p, r, err := e.restorePast(ctx, at)
+	p, data, err := e.restorePast(ctx, at)
 	if errors.Is(err, base.ErrCorrupt) { // who does not read what is damaged need not hear of it
 		if e.pages, err = base.NewPages(o.Store, base.PagesOptions{Clock: o.Clock}); err == nil {
-			p, r, err = e.restorePast(ctx, at)
+			p, data, err = e.restorePast(ctx, at)
 		}
 	}
 	if err == nil {
-		err = e.startOn(ctx, r.data, p.Records)
+		err = e.startOn(ctx, data, p.Records)
 	}
 	if err != nil {
 		e.temp.close()
@@ -60,13 +61,13 @@ func OpenAt(ctx context.Context, o Options, at At) (*Engine, error) {
 }
 
 // restorePast restores the files of an earlier state.
-func (e *Engine) restorePast(ctx context.Context, at At) (takeover.Past, restored, error) {
+func (e *Engine) restorePast(ctx context.Context, at At) (takeover.Past, *memfs.FS, error) {
 	gone := "" // a layer that was named and not there
 	for {
 		p, err := e.readPast(ctx, at)
-		var r restored
+		var data *memfs.FS
 		if err == nil {
-			r, err = e.pastFiles(ctx, p)
+			data, err = e.pastFiles(ctx, p)
 		}
 		if errors.Is(err, store.ErrNotFound) && !errors.Is(err, ErrNoDatabase) {
 			if p.Layer.Key != gone {
@@ -75,7 +76,7 @@ func (e *Engine) restorePast(ctx context.Context, at At) (takeover.Past, restore
 			}
 			err = fmt.Errorf("%w: %w", base.ErrCorrupt, err)
 		}
-		return p, r, err
+		return p, data, err
 	}
 }
 
@@ -94,19 +95,19 @@ func (e *Engine) readPast(ctx context.Context, at At) (takeover.Past, error) {
 }
 
 // pastFiles puts layer and records together.
-func (e *Engine) pastFiles(ctx context.Context, p takeover.Past) (restored, error) {
+func (e *Engine) pastFiles(ctx context.Context, p takeover.Past) (*memfs.FS, error) {
 	e.opened.Epoch, e.opened.Records = p.Manifest.Epoch, len(p.Records)
 	p.Manifest.Layers = []manifest.Layer{p.Layer}
 	r, err := e.readLayer(ctx, p.Manifest)
 	if err != nil {
-		return r, err
+		return nil, err
 	}
 	began := e.o.Clock.Monotonic()
 	if _, err := replay(r.data, p.Records); err != nil {
-		return r, err
+		return nil, err
 	}
 	e.opened.Replay = e.since(began)
-	return r, nil
+	return r.data, nil
 }
 
 // past is the committer of an earlier state: there is nothing to make durable.

@@ -50,9 +50,7 @@ func (s sharedMapping) attach(region []byte) error {
 
 // detach puts memory of the process's own there.
 func (s sharedMapping) detach(region []byte) error {
-	_, err := unix.MmapPtr(-1, 0, firstByte(s.of(region)), uintptr(s.size), unix.PROT_READ|unix.PROT_WRITE,
-		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED|unix.MAP_NORESERVE)
-	if err != nil {
+	if err := mapZeros(s.of(region)); err != nil {
 		return fmt.Errorf("unmap %d bytes of shared memory: %w", s.size, err)
 	}
 	return nil

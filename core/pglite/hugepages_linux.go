@@ -2,11 +2,15 @@ package pglite
 
 import "golang.org/x/sys/unix"
 
-// smallPages is what a memory has of them at its start, which every instance has and touches here and there.
-const smallPages = 8 << 20
+// What is in small pages.
+const (
+	smallStart = 8 << 20 // of a memory: every instance has that, and touches it here and there
+	smallHeap  = 4 << 20 // of a process, behind its image: what a client at rest takes fits in there
+)
 
-// preferHugePages asks for pages of 2 MiB behind the start of a memory. A kernel without them says no, and nothing is lost. A process has
-// them where it has grown beyond its image, which is a file's copy: there the kernel has small pages only.
-func preferHugePages(region []byte) {
-	_ = unix.Madvise(region[smallPages:], unix.MADV_HUGEPAGE)
+// preferHugePages asks for pages of 2 MiB behind the first bytes of a piece of memory. A kernel without them says no, and nothing is lost.
+func preferHugePages(b []byte, behind int) {
+	if len(b) > behind {
+		_ = unix.Madvise(b[behind:], unix.MADV_HUGEPAGE)
+	}
 }

@@ -2,4 +2,6 @@
 
 package pglite
 
-func preferHugePages([]byte) {}
+const smallStart, smallHeap = 0, 0
+
+func preferHugePages([]byte, int) {}

@@ -317,9 +317,20 @@ func hugePages(t testing.TB, start uintptr, to int64) (out []span) {
 	return out
 }
 
+// hugePagesExist says whether this kernel has any.
+func hugePagesExist(t testing.TB) bool {
+	t.Helper()
+	r, err := newReservation(maxMemory, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.free()
+	return unix.Madvise(r.region, unix.MADV_HUGEPAGE) == nil
+}
+
 // TestHugePages: they are asked for behind the start of a memory; a kernel that has none says no, and nothing is changed.
 func TestHugePages(t *testing.T) {
-	const size = 4 * smallPages
+	const size = 4 * smallStart
 	opened := func() []byte {
 		r, err := newReservation(size, true)
 		if err == nil {
@@ -344,23 +355,73 @@ func TestHugePages(t *testing.T) {
 		}
 	}
 	refused := opened()
-	if err := unix.Madvise(refused[smallPages+1:], unix.MADV_HUGEPAGE); !errors.Is(err, unix.EINVAL) {
+	if err := unix.Madvise(refused[smallStart+1:], unix.MADV_HUGEPAGE); !errors.Is(err, unix.EINVAL) {
 		t.Fatalf("what does not begin with a page is not refused: %v", err)
 	}
-	preferHugePages(refused[1:])
+	preferHugePages(refused[1:], smallStart)
 	unchanged(refused)
 	if got := hugePages(t, addressOf(refused), size); len(got) > 0 {
 		t.Errorf("huge pages in %v", got)
 	}
 	region := opened()
-	var want []span // none, if this kernel has none
-	if unix.Madvise(opened(), unix.MADV_HUGEPAGE) == nil {
-		want = []span{{smallPages, size}}
+	var want []span
+	if hugePagesExist(t) {
+		want = []span{{smallStart, size}}
 	}
-	preferHugePages(region)
+	preferHugePages(region, smallStart)
 	unchanged(region)
 	if got := hugePages(t, addressOf(region), size); !slices.Equal(got, want) {
 		t.Errorf("huge pages in %v, want %v", got, want)
 	}
 	t.Logf("huge pages of this kernel: %v", want)
+}
+
+// TestBehindAnImage: of an image, what it holds is mapped, and what a process had there before is gone; behind that there is memory of
+// the process's own, in huge pages from where it has grown, and it opens nothing around it.
+func TestBehindAnImage(t *testing.T) {
+	const size = 32 << 20
+	for name, last := range map[string]int{"empty": -1, "one page": 0, "some": 5<<20 + 77, "all but a page": size - 4097, "all": size - 1} {
+		t.Run(name, func(t *testing.T) {
+			of, l := newLinear(t, "file", true), newLinear(t, "memory", true)
+			for _, one := range []*linearMemory{of, l} {
+				if one.Reallocate(size) == nil {
+					t.Fatal("it does not grow")
+				}
+			}
+			if last >= 0 {
+				of.view.b[0], of.view.b[last] = 1, 2
+			}
+			for at := 0; at < size; at += 1 << 20 {
+				l.view.b[at] = 3
+			}
+			want := slices.Clone(of.view.b)
+			image, err := snapshotMemory(want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := image.restore(l.region); err != nil {
+				t.Fatal(err)
+			}
+			ends := uint64(last+4096) &^ 4095
+			if image.ends != ends || image.size != size {
+				t.Errorf("the image ends at %d of %d, want %d", image.ends, image.size, ends)
+			}
+			start := addressOf(l.region)
+			var huge []span
+			if from := int64(ends) + smallHeap; from < size && hugePagesExist(t) {
+				huge = append(huge, span{from, size})
+			}
+			if got := hugePages(t, start, size); !slices.Equal(got, huge) {
+				t.Errorf("huge pages in %v, want %v", got, huge)
+			}
+			wantAccess(t, start, size, true, maxMemory)
+			if !bytes.Equal(l.view.b, want) {
+				t.Error("what is restored is not what was in the image")
+			}
+			l.view.b[size-1]++
+			if other := newLinear(t, "memory", true); other.Reallocate(size) == nil || image.restore(other.region) != nil || !bytes.Equal(other.view.b, want) {
+				t.Error("what one process writes, another one sees")
+			}
+		})
+	}
 }

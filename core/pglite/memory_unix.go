@@ -64,7 +64,7 @@ func (l *linearMemory) reserve(size uint64, guarded bool) error {
 	if err != nil {
 		return err
 	}
-	preferHugePages(r.region)
+	preferHugePages(r.region, smallStart)
 	l.region, l.free = r.region, r.free
 	return nil
 }
@@ -95,5 +95,12 @@ func (l *linearMemory) reserveFile(size uint64, guarded bool) error {
 // mapFile puts a piece of a file in the place of memory.
 func mapFile(at []byte, file *os.File, off int64, protection, kind int) error {
 	_, err := unix.MmapPtr(int(file.Fd()), off, firstByte(at), uintptr(len(at)), protection, kind|unix.MAP_FIXED|unix.MAP_NORESERVE)
+	return err
+}
+
+// mapZeros puts memory of zeros in the place of memory.
+func mapZeros(at []byte) error {
+	_, err := unix.MmapPtr(-1, 0, firstByte(at), uintptr(len(at)), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED|unix.MAP_NORESERVE)
 	return err
 }

@@ -15,6 +15,7 @@ import (
 type memorySnapshot struct {
 	file *os.File
 	size uint64
+	ends uint64 // behind it there are only zeros
 }
 
 // snapshotMemory copies the pages of b that are not zero; without those that are shared.
@@ -30,7 +31,19 @@ func snapshotMemory(b []byte, without ...sharedMapping) (*memorySnapshot, error)
 	if err := writeRuns(s.file, b, without); err != nil {
 		return nil, fmt.Errorf("write the memory file of an image: %w", err)
 	}
-	return s.owned(), nil
+	return s.noted().owned(), nil
+}
+
+// noted notes where the content of the file ends.
+func (s *memorySnapshot) noted() *memorySnapshot {
+	for s.ends < s.size {
+		_, to, ok := nextData(int(s.file.Fd()), int64(s.ends))
+		if !ok {
+			break
+		}
+		s.ends = min(uint64(to), s.size)
+	}
+	return s
 }
 
 // owned closes the file when nobody can restore from it any more.
@@ -43,15 +56,25 @@ func (s *memorySnapshot) owned() *memorySnapshot {
 func (l *linearMemory) image() *memorySnapshot {
 	s := &memorySnapshot{file: l.file, size: uint64(len(l.view.b))}
 	l.file = nil
-	return s.owned()
+	return s.noted().owned()
 }
 
-// restore puts the snapshot at the start of region.
+// restore puts the snapshot at the start of region. Behind its content there is memory of nobody else's, in huge pages from where a
+// process has grown a little: of a file's copy the kernel has small pages only, and each page of zeros twice, in the file and in the copy.
 func (s *memorySnapshot) restore(region []byte) error {
-	err := mapFile(region[:s.size], s.file, 0, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
+	var err error
+	if s.ends > 0 {
+		err = mapFile(region[:s.ends], s.file, 0, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
+	}
 	runtime.KeepAlive(s)
 	if err != nil {
-		return fmt.Errorf("map an image of %d bytes: %w", s.size, err)
+		return fmt.Errorf("map an image of %d bytes: %w", s.ends, err)
+	}
+	if rest := region[s.ends:s.size]; len(rest) > 0 {
+		if err := mapZeros(rest); err != nil {
+			return fmt.Errorf("map %d bytes behind an image: %w", len(rest), err)
+		}
+		preferHugePages(rest, smallHeap)
 	}
 	return nil
 }

@@ -47,7 +47,6 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"big body", testBigBody},
 		{"empty body", testEmptyBody},
 		{"ranges", testRanges},
-		{"copies", testCopies},
 		{"not found", testNotFound},
 		{"delete is idempotent", testDelete},
 		{"list order and bounds", testList},
