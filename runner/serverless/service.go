@@ -29,6 +29,8 @@ type Options struct {
 	Env     []string    // of its instances
 	Clock   clock.Clock // of the bucket and of who waits; nil: the system's
 	Changed func(check.Change)
+	// LatencyScale multiplies the modelled time that the bucket takes for a request; 0: 1.
+	LatencyScale float64
 }
 
 // Service is pgserve as a service, on the twin or on Cloud Run, and how it is asked. What is special to where it runs is the
@@ -64,9 +66,11 @@ func WithService(ctx context.Context, r *bench.Run, o Options, f func(*Service) 
 	}
 	h := &Twin{run: t, Program: o.Program, env: o.Env, Watch: o.Changed}
 	t.host, t.Twin, t.bucket = h, h, twinBucket
+	latency := model.DefaultLatency()
+	latency.Scale = o.LatencyScale
 	var err error
 	h.Front, err = gcsfront.New(gcsfront.Options{
-		Buckets: []string{twinBucket}, Clock: t.Clock, Seed: r.Seed, Latency: model.DefaultLatency(), Rate: model.DefaultRate(), Rules: o.Rules, Observe: h.observe,
+		Buckets: []string{twinBucket}, Clock: t.Clock, Seed: r.Seed, Latency: latency, Rate: model.DefaultRate(), Rules: o.Rules, Observe: h.observe,
 	})
 	if err != nil {
 		return err

@@ -88,7 +88,7 @@ func runSoakBill(ctx context.Context, r *bench.Run, args scenario.Args) error {
 }
 
 func bill(ctx context.Context, r *bench.Run, hours int, size int64, durability string, clients int, broken *mutant.Mutant) error {
-	return withSoak(ctx, r, broken, nil, func(s *soak) error {
+	return withSoak(ctx, r, broken, serverless.Options{}, func(s *soak) error {
 		p := &storedOver{sizes: map[string]int64{}, since: s.Clock.Now()}
 		s.Twin.Watch = func(c check.Change) { p.change(c, s.Clock.Now()) }
 		s.Fresh("db", "-log", "info", "-durability", durability)
@@ -289,7 +289,7 @@ func runSoakIdle(ctx context.Context, r *bench.Run, args scenario.Args) error {
 }
 
 func idleHour(ctx context.Context, r *bench.Run, rows int, broken *mutant.Mutant) error {
-	return withSoak(ctx, r, broken, nil, func(s *soak) error {
+	return withSoak(ctx, r, broken, serverless.Options{}, func(s *soak) error {
 		s.Fresh("db", "-log", "warn")
 		s.chains = []*chain{newChain(1, r.Seed)}
 		o := platform.Options{CPU: platform.Always, MinInstances: 1, Passed: s.time.Reach}

@@ -11,7 +11,7 @@ import (
 
 // keepFailure leaves what a soak that failed is looked at with: what was wrong, the command that replays it, what happened to the instances,
 // what each client was told, and every object below the prefix as it is.
-func (s *soak) keepFailure(ctx context.Context, hours, disturb, faults int) error {
+func (s *soak) keepFailure(ctx context.Context, sp span) error {
 	if s.Run.Results == "" {
 		return nil
 	}
@@ -20,7 +20,8 @@ func (s *soak) keepFailure(ctx context.Context, hours, disturb, faults int) erro
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("keep a failure: %w", err)
 	}
-	replay := fmt.Sprintf("go run ./runner -scenario e5 -probe e5.1 -set hours=%d -set disturb=%d -set fault_percent=%d -seed %d\n", hours, disturb, faults, s.Run.Seed)
+	replay := fmt.Sprintf("go run ./runner -scenario e5 -probe e5.1 -set hours=%d -set disturb=%d -set fault_percent=%d -set latency_percent=%d -seed %d\n",
+		sp.hours, sp.disturb, sp.faults, sp.latency, s.Run.Seed)
 	happened := s.Twin.History()
 	events := make([]string, 0, len(happened))
 	for _, e := range happened {

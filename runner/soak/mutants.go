@@ -50,7 +50,7 @@ func shows(ctx context.Context, r *bench.Run, m mutant.Mutant, seed uint64) (by,
 	inner.Seed, inner.Progress = seed, r.Progress
 	switch m.Plan {
 	case "e5.1":
-		err = liveThrough(ctx, inner, 5, 1, 0, &m)
+		err = liveThrough(ctx, inner, span{hours: 5, disturb: 1, latency: 100}, &m)
 	case "e5.2":
 		err = bill(ctx, inner, 2, 0, "strict", 1, &m)
 	case "e5.3":

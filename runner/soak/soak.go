@@ -43,6 +43,7 @@ func soakVerb() bench.Verb {
 				{Name: "hours", Kind: scenario.KindInt, Required: true, Doc: "of traffic"},
 				{Name: "disturb", Kind: scenario.KindInt, Default: "2", Doc: "kills and switches that a wake has at most"},
 				{Name: "fault_percent", Kind: scenario.KindInt, Default: "9", Doc: "of requests at the bucket that are disturbed"},
+				{Name: "latency_percent", Kind: scenario.KindInt, Default: "100", Doc: "of the modelled time that a request takes; most of a soak is waiting for it"},
 			},
 			Metrics: bench.MetricDocs("cold_ms", "the first answer of a wake", "commit_ms", "a write until it was acknowledged, disturbances included", "wake_count", "starts of an instance for a first request",
 				"acknowledged_count", "writes", "kill_count", "instances killed (SIGKILL), at work or frozen", "switch_count", "revisions replaced, most of them in the middle of writes",
@@ -75,23 +76,37 @@ type soak struct {
 }
 
 func runSoak(ctx context.Context, r *bench.Run, args scenario.Args) error {
-	return liveThrough(ctx, r, args.Int("hours"), args.Int("disturb"), args.Int("fault_percent"), nil)
+	return liveThrough(ctx, r, span{
+		hours: args.Int("hours"), disturb: args.Int("disturb"), faults: args.Int("fault_percent"), latency: args.Int("latency_percent"),
+	}, nil)
 }
 
-func liveThrough(ctx context.Context, r *bench.Run, hours, disturb, faults int, broken *mutant.Mutant) error {
-	return withSoak(ctx, r, broken, storeFaults(faults), func(s *soak) error {
-		s.disturb = disturb
+// span is how long a soak is, and what it has to live through.
+type span struct {
+	hours   int
+	disturb int // kills and switches that a wake has at most
+	faults  int // of a hundred requests at the bucket
+	latency int // percent of what is modelled
+}
+
+func liveThrough(ctx context.Context, r *bench.Run, sp span, broken *mutant.Mutant) error {
+	if sp.latency < 1 || sp.latency > 1000 {
+		return fmt.Errorf("latency_percent is %d, must be from 1 to 1000", sp.latency)
+	}
+	o := serverless.Options{Rules: storeFaults(sp.faults), LatencyScale: float64(sp.latency) / 100}
+	return withSoak(ctx, r, broken, o, func(s *soak) error {
+		s.disturb = sp.disturb
 		s.Fresh("db", "-log", "info", "-listen", "127.0.0.1:0")
 		for c := range soakClients {
 			s.chains = append(s.chains, newChain(c+1, r.Seed))
 		}
-		err := s.On(ctx, platform.Options{Idle: workload.TrafficIdle, Passed: s.time.Reach}, func() error { return s.live(ctx, hours) })
-		s.tell(hours)
+		err := s.On(ctx, platform.Options{Idle: workload.TrafficIdle, Passed: s.time.Reach}, func() error { return s.live(ctx, sp.hours) })
+		s.tell(sp.hours)
 		if err = lost(r, err); err == nil {
 			err = s.after(ctx)
 		}
 		if err != nil || r.Failed() {
-			err = errors.Join(err, s.keepFailure(ctx, hours, disturb, faults))
+			err = errors.Join(err, s.keepFailure(ctx, sp))
 		}
 		return err
 	})
@@ -107,8 +122,8 @@ func lost(r *bench.Run, err error) error {
 	return err
 }
 
-// withSoak gives f a service on time that is let pass.
-func withSoak(ctx context.Context, r *bench.Run, broken *mutant.Mutant, rules []gcsfront.Rule, f func(*soak) error) error {
+// withSoak gives f a service on time that is let pass. The rest of o is the soak's own.
+func withSoak(ctx context.Context, r *bench.Run, broken *mutant.Mutant, o serverless.Options, f func(*soak) error) error {
 	folder, err := os.MkdirTemp("", "blobpglite-soak-")
 	if err != nil {
 		return fmt.Errorf("make a folder: %w", err)
@@ -135,7 +150,7 @@ func withSoak(ctx context.Context, r *bench.Run, broken *mutant.Mutant, rules []
 		time: clk, random: rand.New(rand.NewPCG(r.Seed, 0x736f616b)), begun: clk.Clock().Now(),
 		failed: make(chan error, 1), deletes: make(chan struct{}, 1),
 	}
-	o := serverless.Options{Rules: rules, Program: program, Env: []string{clk.Variable()}, Clock: clk.Clock(), Changed: s.heard}
+	o.Program, o.Env, o.Clock, o.Changed = program, []string{clk.Variable()}, clk.Clock(), s.heard
 	return serverless.WithService(ctx, r, o, func(t *serverless.Service) error {
 		s.Service = t
 		defer func() {
