@@ -145,6 +145,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			if code, err = verifyPrefix(ctx, f.verify, stdout); err == nil {
 				return code
 			}
+		case f.setup:
+			var code int
+			if code, err = setUp(ctx); err == nil {
+				return code
+			}
 		default:
 			var code int
 			if code, err = runScenario(ctx, f, stdout); err == nil {

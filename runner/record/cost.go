@@ -42,3 +42,14 @@ func (o Ops) Add(other Ops) Ops {
 		BytesDown: o.BytesDown + other.BytesDown,
 	}
 }
+
+// Sub is what has come since an earlier count.
+func (o Ops) Sub(earlier Ops) Ops {
+	return Ops{
+		ClassA:    o.ClassA - earlier.ClassA,
+		ClassB:    o.ClassB - earlier.ClassB,
+		Delete:    o.Delete - earlier.Delete,
+		BytesUp:   o.BytesUp - earlier.BytesUp,
+		BytesDown: o.BytesDown - earlier.BytesDown,
+	}
+}
