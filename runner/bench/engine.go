@@ -24,6 +24,9 @@ func (r *Run) OpenEngine(ctx context.Context, st store.Store, change ...func(*en
 	return engine.Open(ctx, o)
 }
 
+// NoLayers is for engines whose log is looked at: none is taken by itself.
+func NoLayers(o *engine.Options) { o.RestoreBudget = -1 }
+
 // LongLease is for engines that are measured: renewals would be counted with the commits.
 func LongLease(o *engine.Options) { o.LeaseTTL = time.Hour }
 

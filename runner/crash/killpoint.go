@@ -62,24 +62,24 @@ const (
 	atCrash   where = "behind a crash of PostgreSQL's"
 )
 
-// spot is a point and how it is reached.
-type spot struct {
+// faultSite is a point and how it is reached.
+type faultSite struct {
 	point point.Point
 	where where
 	most  int // the nth passing at which it strikes is 1 to most
 }
 
-// spots are the points that a mode has.
-func spots(mode engine.Mode, compaction bool) []spot {
+// faultSites are the points that a mode has.
+func faultSites(mode engine.Mode, compaction bool) []faultSite {
 	if mode == engine.ModeSnapshot { // a commit is a layer and a swap; an opening is a swap
-		return []spot{
+		return []faultSite{
 			{point.RestoreAfterManifest, atOpening, 1}, {point.RestoreAfterBase, atOpening, 1},
 			{point.ManifestBeforeCAS, atOpening, 1}, {point.ManifestAfterCAS, atOpening, 1},
 			{point.BaseBeforeSegment, atLoad, 4}, {point.BaseAfterSegment, atLoad, 4}, {point.BaseAfterLastSegment, atLoad, 4}, {point.BaseAfterIndex, atLoad, 4},
 			{point.ManifestBeforeCAS, atLoad, 4}, {point.ManifestAfterCAS, atLoad, 4}, {point.CommitBeforeAck, atLoad, 6},
 		}
 	}
-	list := []spot{
+	list := []faultSite{
 		{point.LeaseBeforeAcquire, atOpening, 1}, {point.LeaseAfterAcquire, atOpening, 1}, {point.RestoreAfterManifest, atOpening, 1},
 		{point.FenceBeforePut, atOpening, 1}, {point.FenceAfterPut, atOpening, 1}, {point.RestoreAfterBase, atOpening, 1},
 		{point.LeaseBeforeRenew, atLoad, 1}, {point.WalBeforePut, atLoad, 12}, {point.WalAfterPut, atLoad, 12}, {point.CommitBeforeAck, atLoad, 24},
@@ -90,18 +90,18 @@ func spots(mode engine.Mode, compaction bool) []spot {
 	layer, most := atNew, 1
 	if compaction {
 		layer, most = atLayer, 1
-		list = append(list, spot{point.GCBeforeCollect, atLayer, 1}, spot{point.GCBeforeDelete, atLayer, 3}, spot{point.GCAfterDelete, atLayer, 3})
+		list = append(list, faultSite{point.GCBeforeCollect, atLayer, 1}, faultSite{point.GCBeforeDelete, atLayer, 3}, faultSite{point.GCAfterDelete, atLayer, 3})
 	}
 	for _, p := range []point.Point{
 		point.BaseBeforeSegment, point.BaseAfterSegment, point.BaseAfterLastSegment, point.BaseAfterIndex, point.ManifestBeforeCAS, point.ManifestAfterCAS,
 	} {
-		list = append(list, spot{p, layer, most})
+		list = append(list, faultSite{p, layer, most})
 	}
 	return list
 }
 
-// killing is one cell of killpoint.
-type killing struct {
+// killRun is one cell of killpoint.
+type killRun struct {
 	cluster.Lifeline
 	compaction bool
 	several    int  // layers before a death, of a compaction; 0: one
@@ -113,7 +113,7 @@ type killing struct {
 }
 
 func killpoint(ctx context.Context, r *bench.Run, args scenario.Args) error {
-	k := &killing{
+	k := &killRun{
 		Lifeline:   cluster.Lifeline{Run: r, Mode: engine.Mode(args.String("mode")), Random: rand.New(rand.NewPCG(r.Seed, 0x6b696c6c))},
 		compaction: args.Bool("compaction"), cut: args.Bool("power_cut"), bulk: args.Bool("bulk"), clients: args.Int("clients"),
 	}
@@ -131,7 +131,7 @@ func killpoint(ctx context.Context, r *bench.Run, args scenario.Args) error {
 }
 
 // all lets a process die at each of the points, rounds times.
-func (k *killing) all(ctx context.Context, list []spot, rounds int) error {
+func (k *killRun) all(ctx context.Context, list []faultSite, rounds int) error {
 	defer k.End()
 	r := k.Run
 	total := rounds * len(list)
@@ -151,27 +151,27 @@ func (k *killing) all(ctx context.Context, list []spot, rounds int) error {
 
 // chosen are the points to die at. The order that the seed makes is one for all cells of a mode, so that two cells can
 // share the points between them; the collection's come last.
-func (k *killing) chosen(names []string, skip, sample int) ([]spot, error) {
-	all := spots(k.Mode, k.compaction)
-	var list []spot
+func (k *killRun) chosen(names []string, skip, sample int) ([]faultSite, error) {
+	all := faultSites(k.Mode, k.compaction)
+	var list []faultSite
 	for _, s := range all {
 		if len(names) == 0 || slices.Contains(names, "all") || slices.Contains(names, string(s.point)) {
 			list = append(list, s)
 		}
 	}
 	for _, n := range names {
-		if n != "all" && !slices.ContainsFunc(all, func(s spot) bool { return string(s.point) == n }) {
+		if n != "all" && !slices.ContainsFunc(all, func(s faultSite) bool { return string(s.point) == n }) {
 			return nil, fmt.Errorf("mode %q (compaction: %v) does not pass the point %q", k.Mode, k.compaction, n)
 		}
 	}
 	if skip == 0 && sample == 0 {
 		return list, nil
 	}
-	rank := func(s spot) string {
+	rank := func(s faultSite) string {
 		sum := sha256.Sum256(fmt.Appendf(nil, "%d %s %v", k.Run.Seed, s.point, s.where == atOpening))
 		return fmt.Sprintf("%v%x", strings.HasPrefix(string(s.point), "gc/"), sum)
 	}
-	slices.SortStableFunc(list, func(a, b spot) int { return cmp.Compare(rank(a), rank(b)) })
+	slices.SortStableFunc(list, func(a, b faultSite) int { return cmp.Compare(rank(a), rank(b)) })
 	from := min(skip, len(list))
 	to := len(list)
 	if sample > 0 {
@@ -188,7 +188,7 @@ func (k *killing) chosen(names []string, skip, sample int) ([]spot, error) {
 }
 
 // death lets one process die at a point, and looks at what it left.
-func (k *killing) death(ctx context.Context, s spot) error {
+func (k *killRun) death(ctx context.Context, s faultSite) error {
 	if s.where == atNew || k.large || k.Lives >= cluster.LivesOfDatabase || k.Cluster == nil || k.bulk && k.Lives >= bulkLives {
 		k.large = false
 		if err := k.Fresh(ctx); err != nil {
@@ -230,7 +230,7 @@ func (k *killing) death(ctx context.Context, s spot) error {
 const bulkLives = 4
 
 // kill brings a process to the point. False: it was not reached.
-func (k *killing) kill(ctx context.Context, s spot, rule pointfault.Rule) (bool, error) {
+func (k *killRun) kill(ctx context.Context, s faultSite, rule pointfault.Rule) (bool, error) {
 	var victim *cluster.Member
 	var act func() // brings it about; ends when the process has
 	switch s.where {
@@ -305,7 +305,7 @@ func (k *killing) kill(ctx context.Context, s spot, rule pointfault.Rule) (bool,
 const crashRule = "a process of PostgreSQL fails"
 
 // interrupt kills the one that serves, at no point in particular, while clients work.
-func (k *killing) interrupt(ctx context.Context) error {
+func (k *killRun) interrupt(ctx context.Context) error {
 	stop := k.Cluster.Load(ctx, k.work())
 	err := k.Cluster.Acknowledged(ctx, 2+k.Random.IntN(12))
 	k.Serving.Kill()
@@ -316,7 +316,7 @@ func (k *killing) interrupt(ctx context.Context) error {
 }
 
 // work is what clients do until the process dies.
-func (k *killing) work() workload.Load {
+func (k *killRun) work() workload.Load {
 	l := workload.Load{Clients: k.clients, Mix: []string{"ledger", "bank", "transaction", "transaction", "register", "register", "rows", "ddl", "copy"}, Seed: k.Random.Uint64(), Sabotage: cluster.Sabotage}
 	if k.bulk {
 		l.Mix, l.Copy = append(l.Mix, "copy", "copy"), workload.CopySize{Rows: 20, RowBytes: 20_000}
@@ -329,7 +329,7 @@ const pointLimit = 20 * time.Second
 
 // before is what has happened when the fault comes: a layer and its collection while clients work, or so much that
 // PostgreSQL's log has gone on by a segment or more.
-func (k *killing) before(ctx context.Context) error {
+func (k *killRun) before(ctx context.Context) error {
 	if !k.compaction && !k.bulk {
 		return nil
 	}
@@ -348,7 +348,7 @@ func (k *killing) before(ctx context.Context) error {
 }
 
 // perish runs the clients and the act until the victim is gone.
-func (k *killing) perish(ctx context.Context, victim *cluster.Member, work workload.Load, act func()) (bool, error) {
+func (k *killRun) perish(ctx context.Context, victim *cluster.Member, work workload.Load, act func()) (bool, error) {
 	stop := k.Cluster.Load(ctx, work)
 	acted := make(chan struct{})
 	go func() {
@@ -387,7 +387,7 @@ func (k *killing) perish(ctx context.Context, victim *cluster.Member, work workl
 }
 
 // underWay brings a compaction to where it has uploaded a part and stands still.
-func (k *killing) underWay(ctx context.Context) error {
+func (k *killRun) underWay(ctx context.Context) error {
 	rule := pointfault.Rule{Name: "a compaction under way", Point: point.BaseAfterSegment, Do: pointfault.Park, Nth: 1}
 	if err := k.Serving.Arm(ctx, k.Random.Uint64(), rule); err != nil {
 		return err
@@ -400,7 +400,7 @@ func (k *killing) underWay(ctx context.Context) error {
 }
 
 // layers takes one layer after the other until the process is gone.
-func (k *killing) layers(ctx context.Context, m *cluster.Member) {
+func (k *killRun) layers(ctx context.Context, m *cluster.Member) {
 	for ctx.Err() == nil {
 		if m.Do(ctx, node.Compact, nil, nil) != nil {
 			return
@@ -409,6 +409,6 @@ func (k *killing) layers(ctx context.Context, m *cluster.Member) {
 }
 
 // largeWork is one client that commits more than fits one object.
-func (k *killing) largeWork() workload.Load {
+func (k *killRun) largeWork() workload.Load {
 	return workload.Load{Clients: 1, Mix: []string{"copy"}, Seed: k.Random.Uint64(), Copy: workload.CopySize{Rows: 48, RowBytes: 200_000}}
 }

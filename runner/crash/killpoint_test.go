@@ -12,7 +12,7 @@ import (
 // TestEveryPointIsDiedAt: together the modes' lists hold every fault point.
 func TestEveryPointIsDiedAt(t *testing.T) {
 	var died []point.Point
-	for _, list := range [][]spot{spots(engine.ModeLog, false), spots(engine.ModeLog, true), spots(engine.ModeSnapshot, false)} {
+	for _, list := range [][]faultSite{faultSites(engine.ModeLog, false), faultSites(engine.ModeLog, true), faultSites(engine.ModeSnapshot, false)} {
 		for _, s := range list {
 			died = append(died, s.point)
 		}
@@ -32,7 +32,7 @@ func TestSharesCoverEverything(t *testing.T) {
 			compaction   bool
 			skip, sample int
 		}{{false, 0, 9}, {true, 9, 0}} {
-			k := &killing{Lifeline: cluster.Lifeline{Run: &bench.Run{Seed: seed}, Mode: engine.ModeLog}, compaction: c.compaction}
+			k := &killRun{Lifeline: cluster.Lifeline{Run: &bench.Run{Seed: seed}, Mode: engine.ModeLog}, compaction: c.compaction}
 			list, err := k.chosen(nil, c.skip, c.sample)
 			if err != nil {
 				t.Fatal(err)
@@ -41,7 +41,7 @@ func TestSharesCoverEverything(t *testing.T) {
 				got[s.point] = true
 			}
 		}
-		for _, s := range spots(engine.ModeLog, true) {
+		for _, s := range faultSites(engine.ModeLog, true) {
 			if !got[s.point] {
 				t.Errorf("seed %d leaves out %s", seed, s.point)
 			}
@@ -49,13 +49,13 @@ func TestSharesCoverEverything(t *testing.T) {
 	}
 }
 
-// TestLayerSpots: every point that a layer, its publication and its collection pass is died at, and both sides of an opening's swap.
-func TestLayerSpots(t *testing.T) {
+// TestLayerSites: every point that a layer, its publication and its collection pass is died at, and both sides of an opening's swap.
+func TestLayerSites(t *testing.T) {
 	want := map[point.Point]int{
 		point.BaseBeforeSegment: 1, point.BaseAfterSegment: 1, point.BaseAfterLastSegment: 1, point.BaseAfterIndex: 1,
 		point.ManifestBeforeCAS: 2, point.ManifestAfterCAS: 2, point.GCBeforeCollect: 1, point.GCBeforeDelete: 1, point.GCAfterDelete: 1,
 	}
-	for _, s := range layerSpots() {
+	for _, s := range layerSites() {
 		want[s.point]--
 	}
 	for p, n := range want {

@@ -38,30 +38,30 @@ func layerKillVerb() bench.Verb {
 	}
 }
 
-// layerSpots are the points of a layer's way, and how each is reached. Of a small layer each is passed once, so the third passing is that of
+// layerSites are the points of a layer's way, and how each is reached. Of a small layer each is passed once, so the third passing is that of
 // the third layer; of those of deletions a collection passes several.
-func layerSpots() []spot {
-	list := []spot{{point.ManifestBeforeCAS, atOpening, 1}, {point.ManifestAfterCAS, atOpening, 1}}
+func layerSites() []faultSite {
+	list := []faultSite{{point.ManifestBeforeCAS, atOpening, 1}, {point.ManifestAfterCAS, atOpening, 1}}
 	for _, p := range []point.Point{
 		point.BaseBeforeSegment, point.BaseAfterSegment, point.BaseAfterLastSegment, point.BaseAfterIndex, point.ManifestBeforeCAS,
 		point.ManifestAfterCAS, point.GCBeforeCollect, point.GCBeforeDelete, point.GCAfterDelete,
 	} {
-		list = append(list, spot{p, atLayer, 3})
+		list = append(list, faultSite{p, atLayer, 3})
 	}
 	return list
 }
 
 func layerKill(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	random := rand.New(rand.NewPCG(r.Seed, 0x6c617965))
-	k := &killing{
+	k := &killRun{
 		Lifeline: cluster.Lifeline{Run: r, Mode: engine.ModeLog, Random: random, Change: func(o *node.OpenArgs) { o.Retain = args.Duration("retain") }},
 		clients:  args.Int("clients"), compaction: true, several: max(args.Int("layers"), 1), inspect: true,
 	}
-	return k.all(ctx, layerSpots(), args.Int("rounds"))
+	return k.all(ctx, layerSites(), args.Int("rounds"))
 }
 
 // afterDeath looks at what a death has left: it is sound, and what nothing reaches is not more than a layer and a collection leave.
-func (k *killing) afterDeath(ctx context.Context) error {
+func (k *killRun) afterDeath(ctx context.Context) error {
 	if !k.inspect {
 		return nil
 	}
@@ -78,7 +78,7 @@ func (k *killing) afterDeath(ctx context.Context) error {
 }
 
 // afterReopening has the process that has opened the database take a layer and collect: nothing that is not reached may be left.
-func (k *killing) afterReopening(ctx context.Context) error {
+func (k *killRun) afterReopening(ctx context.Context) error {
 	if !k.inspect || k.Serving == nil || k.Run.Failed() {
 		return nil
 	}

@@ -40,33 +40,33 @@ func zombieVerb() bench.Verb {
 				"acknowledged_count", "operations", "unknown_count", "operations", "request_ms", "as a client sees it",
 			),
 		},
-		Run: undead,
+		Run: staleWriters,
 	}
 }
 
 // stalls are where a writer stands still.
-func stalls(mode engine.Mode) []spot {
+func stalls(mode engine.Mode) []faultSite {
 	if mode == engine.ModeSnapshot {
-		return []spot{
+		return []faultSite{
 			{point.BaseAfterSegment, atLoad, 3}, {point.BaseAfterIndex, atLoad, 3}, {point.ManifestBeforeCAS, atLoad, 3}, {point.ManifestAfterCAS, atLoad, 3},
 			{point.CommitBeforeAck, atLoad, 4},
 		}
 	}
-	return []spot{
+	return []faultSite{
 		{point.WalBeforePut, atLoad, 8}, {point.WalAfterPut, atLoad, 8}, {point.CommitBeforeAck, atLoad, 12}, {point.LeaseBeforeRenew, atLoad, 1},
 		{point.BaseAfterIndex, atLayer, 1}, {point.ManifestBeforeCAS, atLayer, 1}, {point.GCBeforeDelete, atLayer, 2},
 	}
 }
 
-// undeath is one cell of zombie.
-type undeath struct {
+// staleWriter is one cell of zombie.
+type staleWriter struct {
 	cluster.Lifeline
 	how     pointfault.Action
 	clients int
 }
 
-func undead(ctx context.Context, r *bench.Run, args scenario.Args) error {
-	u := &undeath{
+func staleWriters(ctx context.Context, r *bench.Run, args scenario.Args) error {
+	u := &staleWriter{
 		Lifeline: cluster.Lifeline{Run: r, Mode: engine.Mode(args.String("mode")), Random: rand.New(rand.NewPCG(r.Seed, 0x7a6f6d62))},
 		how:      pointfault.Action(args.String("how")), clients: args.Int("clients"),
 	}
@@ -99,11 +99,11 @@ func undead(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	return u.Bucket(ctx)
 }
 
-func named(all []spot, names []string) ([]spot, error) {
+func named(all []faultSite, names []string) ([]faultSite, error) {
 	if len(names) == 0 {
 		return all, nil
 	}
-	var list []spot
+	var list []faultSite
 	for _, n := range names {
 		found := false
 		for _, s := range all {
@@ -124,7 +124,7 @@ func mixed() []string {
 }
 
 // round is one stall.
-func (u *undeath) round(ctx context.Context, s spot) error {
+func (u *staleWriter) round(ctx context.Context, s faultSite) error {
 	c, a := u.Cluster, u.Serving
 	stopA := c.Load(ctx, workload.Load{Clients: u.clients, Mix: mixed(), Seed: u.Random.Uint64(), Target: cluster.Only(a)})
 	err := c.Acknowledged(ctx, 4)
@@ -169,7 +169,7 @@ func (u *undeath) round(ctx context.Context, s spot) error {
 }
 
 // succeed lets another writer take over, wakes the first one up, and looks at what it does.
-func (u *undeath) succeed(ctx context.Context, a *cluster.Member, asleep time.Duration) error {
+func (u *staleWriter) succeed(ctx context.Context, a *cluster.Member, asleep time.Duration) error {
 	c := u.Cluster
 	b, err := u.Next(ctx)
 	if err != nil {
@@ -208,7 +208,7 @@ func (u *undeath) succeed(ctx context.Context, a *cluster.Member, asleep time.Du
 }
 
 // wake continues the zombie and asks it for a write and a read: both must be refused.
-func (u *undeath) wake(ctx context.Context, a *cluster.Member, asleep time.Duration) error {
+func (u *staleWriter) wake(ctx context.Context, a *cluster.Member, asleep time.Duration) error {
 	c := u.Cluster
 	u.Run.Metrics.Duration("asleep_ms", c.Clock.Monotonic()-asleep)
 	if u.how == pointfault.Stop {

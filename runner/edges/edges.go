@@ -52,7 +52,7 @@ type Case struct {
 
 // Cases are all of them.
 func Cases() []Case {
-	return slices.Concat(settingsCases(), prefixCases(), startCases(), sessionCases(), bucketCases(), doorCases(), requestCases(), memoryCases(), smallCases())
+	return slices.Concat(settingsCases(), prefixCases(), startCases(), sessionCases(), bucketCases(), listenerCases(), requestCases(), memoryCases(), smallCases())
 }
 
 // Names are those of the cases.

@@ -11,6 +11,21 @@ import (
 	"blobpglite/runner/scenario"
 )
 
+// Verbs are what documents may ask for of this package.
+func Verbs() []bench.Verb {
+	return []bench.Verb{edgeVerb()}
+}
+
+// checkEdge is the check that the verb makes.
+const checkEdge = "edge"
+
+// Checks are what these say.
+func Checks() []scenario.Named {
+	return []scenario.Named{
+		{Name: checkEdge, Doc: "what was tried at the edge went as it should: nothing acknowledged is lost, nothing stops, errors say why"},
+	}
+}
+
 // builtHere is the value of program for the one of this repository.
 const builtHere = "built"
 

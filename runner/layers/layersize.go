@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 
-	"blobpglite/core/engine"
 	"blobpglite/core/store/mem"
 	"blobpglite/runner/bench"
 	"blobpglite/runner/scenario"
@@ -29,7 +28,7 @@ func layerSizeVerb() bench.Verb {
 
 func layerSize(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	bucket := mem.New(mem.Options{})
-	e, err := r.OpenEngine(ctx, bucket, bench.LongLease, func(o *engine.Options) { o.RestoreBudget = -1 })
+	e, err := r.OpenEngine(ctx, bucket, bench.LongLease, bench.NoLayers)
 	if err != nil {
 		return err
 	}

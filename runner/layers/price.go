@@ -87,7 +87,7 @@ func layerPrice(ctx context.Context, r *bench.Run, args scenario.Args) (err erro
 }
 
 func (p *pricing) open(ctx context.Context) (*engine.Engine, error) {
-	return p.r.OpenEngine(ctx, p.st, bench.LongLease, func(o *engine.Options) { o.RestoreBudget = -1 })
+	return p.r.OpenEngine(ctx, p.st, bench.LongLease, bench.NoLayers)
 }
 
 // all runs statements one after the other.

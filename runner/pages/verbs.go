@@ -6,9 +6,8 @@ package pages
 
 import (
 	"blobpglite/runner/bench"
+	"blobpglite/runner/scenario"
 )
-
-import "blobpglite/runner/scenario"
 
 // Verbs are what documents may ask for of this package.
 func Verbs() []bench.Verb {

@@ -150,22 +150,34 @@ func commitLatencyVerb() bench.Verb {
 	}
 }
 
-func commitLatency(ctx context.Context, r *bench.Run, args scenario.Args) error {
+// onModelledBucket gives f a database with one table, on a bucket in memory with the modelled latency. It takes no layers: their uploads would be
+// counted with the commits.
+func onModelledBucket(ctx context.Context, r *bench.Run, table string, f func(*bench.ModelledStore, *engine.Engine) error) error {
 	st, err := bench.NewModelledStore(r.Seed)
 	if err != nil {
 		return err
 	}
 	defer st.Close()
-	// No layers: their uploads would be counted with the commits.
-	e, err := r.OpenEngine(ctx, st, bench.LongLease, func(o *engine.Options) { o.RestoreBudget = -1 })
+	e, err := r.OpenEngine(ctx, st, bench.LongLease, bench.NoLayers)
 	if err != nil {
 		return err
 	}
 	defer e.Abandon()
-	if _, err := e.Query(ctx, "CREATE TABLE t (id int PRIMARY KEY, v text)"); err != nil {
+	if _, err := e.Query(ctx, table); err != nil {
 		return err
 	}
-	clk, commits := clock.System(), args.Int("commits")
+	return f(st, e)
+}
+
+func commitLatency(ctx context.Context, r *bench.Run, args scenario.Args) error {
+	return onModelledBucket(ctx, r, "CREATE TABLE t (id int PRIMARY KEY, v text)", func(st *bench.ModelledStore, e *engine.Engine) error {
+		return putsAndCommits(ctx, r, st, e, args.Int("commits"))
+	})
+}
+
+// putsAndCommits times bare PUTs and commits, alternating.
+func putsAndCommits(ctx context.Context, r *bench.Run, st *bench.ModelledStore, e *engine.Engine, commits int) error {
+	clk := clock.System()
 	commitOps, body := store.Ops{}, make([]byte, 512)
 	for i := range commits {
 		if i%20 == 0 {
@@ -210,28 +222,35 @@ func commitThroughputVerb() bench.Verb {
 }
 
 func commitThroughput(ctx context.Context, r *bench.Run, args scenario.Args) error {
-	st, err := bench.NewModelledStore(r.Seed)
+	var rate float64
+	length := args.Duration("time")
+	err := onModelledBucket(ctx, r, "CREATE TABLE t (client int, n int, PRIMARY KEY (client, n))", func(_ *bench.ModelledStore, e *engine.Engine) (err error) {
+		rate, err = commitRate(ctx, r, e, args.Int("clients"), length)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	defer st.Close()
-	e, err := r.OpenEngine(ctx, st, bench.LongLease, func(o *engine.Options) { o.RestoreBudget = -1 })
+	swaps, err := swapRate(ctx, r, length)
 	if err != nil {
 		return err
 	}
-	defer e.Abandon()
-	if _, err := e.Query(ctx, "CREATE TABLE t (client int, n int, PRIMARY KEY (client, n))"); err != nil {
-		return err
-	}
-	conns := make([]*pgconn.PgConn, args.Int("clients"))
+	r.Metrics.Value("swaps_per_s", swaps)
+	r.Metrics.Value("commit_ratio", rate/swaps)
+	return nil
+}
+
+// commitRate is how many commits of so many clients become durable in a second.
+func commitRate(ctx context.Context, r *bench.Run, e *engine.Engine, clients int, length time.Duration) (float64, error) {
+	conns := make([]*pgconn.PgConn, clients)
 	for c := range conns {
+		var err error
 		if conns[c], err = connect(ctx, e); err != nil {
-			return err
+			return 0, err
 		}
 		defer func() { _ = conns[c].Close(ctx) }()
 	}
 	clk := clock.System()
-	length := args.Duration("time")
 	before, began := e.LogStats(), clk.Monotonic()
 	end := began + length
 	r.Progress(r.Cell.Probe+": clients commit", 0, 0)
@@ -258,7 +277,7 @@ func commitThroughput(ctx context.Context, r *bench.Run, args scenario.Args) err
 	}
 	wg.Wait()
 	if failed != nil {
-		return failed
+		return 0, failed
 	}
 	took, after := clk.Monotonic()-began, e.LogStats()
 	rate := float64(acknowledged) / took.Seconds()
@@ -266,20 +285,14 @@ func commitThroughput(ctx context.Context, r *bench.Run, args scenario.Args) err
 	r.Metrics.Value("group_count", float64(acknowledged)/float64(max(after.Records-before.Records, 1)))
 	results, err := e.Query(ctx, "SELECT count(*) FROM t")
 	if err != nil {
-		return err
+		return 0, err
 	}
 	wrong := ""
 	if got := results[0].Rows[0][0]; got != fmt.Sprint(acknowledged) {
 		wrong = fmt.Sprintf("%s rows, %d were acknowledged", got, acknowledged)
 	}
 	r.Check(bench.CheckDurability, wrong)
-	swaps, err := swapRate(ctx, r, length)
-	if err != nil {
-		return err
-	}
-	r.Metrics.Value("swaps_per_s", swaps)
-	r.Metrics.Value("commit_ratio", rate/swaps)
-	return nil
+	return rate, nil
 }
 
 // swapRate is how often one manifest can be swapped in a second.

@@ -111,7 +111,7 @@ func slowOpen(ctx context.Context, r *bench.Run, bucket store.Store, c reopenCas
 		return 0, err
 	}
 	at := clk.Monotonic()
-	e, err := r.OpenEngine(ctx, st, func(o *engine.Options) { o.RestoreBudget = -1 })
+	e, err := r.OpenEngine(ctx, st, bench.NoLayers)
 	if err != nil {
 		return 0, err
 	}
@@ -187,7 +187,7 @@ func amplificationVerb() bench.Verb {
 
 func amplification(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	counted := store.Count(mem.New(mem.Options{}))
-	e, err := r.OpenEngine(ctx, counted, bench.LongLease, func(o *engine.Options) { o.RestoreBudget = -1 })
+	e, err := r.OpenEngine(ctx, counted, bench.LongLease, bench.NoLayers)
 	if err != nil {
 		return err
 	}

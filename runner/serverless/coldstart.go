@@ -254,7 +254,7 @@ func twinSleep(ctx context.Context, r *bench.Run, args scenario.Args) error {
 			}
 			for round := range args.Int("rounds") {
 				r.Progress(fmt.Sprintf("%s %s: sleeping", r.Cell.Probe, r.Cell.Label), int64(round), int64(args.Int("rounds")))
-				if err := t.nap(ctx, round); err != nil {
+				if err := t.idleCycle(ctx, round); err != nil {
 					return err
 				}
 			}
@@ -263,8 +263,8 @@ func twinSleep(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	})
 }
 
-// nap writes a row, waits until the platform has let the instance go, and asks for the row.
-func (t *Service) nap(ctx context.Context, round int) error {
+// idleCycle writes a row, waits until the platform has let the instance go, and asks for the row.
+func (t *Service) idleCycle(ctx context.Context, round int) error {
 	if _, err := t.must(ctx, fmt.Sprintf("INSERT INTO wakes VALUES (%d)", round)); err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func twinCost(ctx context.Context, r *bench.Run, args scenario.Args) error {
 		var wakes, all platform.Bill
 		before := t.Twin.Front.Counters().Ops
 		err := t.On(ctx, o, func() error {
-			k := t.tokens()
+			k := t.ledger()
 			for round := range rounds {
 				r.Progress(fmt.Sprintf("%s: a wake", r.Cell.Probe), int64(round), int64(rounds))
 				if round == 0 {

@@ -33,7 +33,7 @@ func twinFlushVerb() bench.Verb {
 func twinFlush(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	return WithService(ctx, r, Options{}, func(t *Service) error {
 		t.Fresh("db", "-durability", "sleep", "-idle-flush", "1h", "-restore-budget", "-1ns")
-		k := t.tokens()
+		k := t.ledger()
 		err := t.On(ctx, platform.Options{}, func() error {
 			if err := k.make(ctx); err != nil {
 				return err
@@ -58,7 +58,7 @@ func twinFlush(ctx context.Context, r *bench.Run, args scenario.Args) error {
 }
 
 // replace writes rows that are not flushed, replaces the revision, and looks for the rows. Rows 0: nothing is measured.
-func (k *tokens) replace(ctx context.Context, name string, rows int) error {
+func (k *ledger) replace(ctx context.Context, name string, rows int) error {
 	before, err := k.records(ctx)
 	if err != nil {
 		return err
@@ -128,7 +128,7 @@ func twinSwitchVerb() bench.Verb {
 
 // switches is traffic over revisions.
 type switches struct {
-	*tokens
+	*ledger
 	acks                                  []time.Duration
 	refused, named, other, retried, acked int
 }
@@ -140,7 +140,7 @@ func twinSwitch(ctx context.Context, r *bench.Run, args scenario.Args) error {
 			wait = "1ms"
 		}
 		t.Fresh("db", "-restore-budget", "-1ns", "-acquire-timeout", wait)
-		s := &switches{tokens: t.tokens()}
+		s := &switches{ledger: t.ledger()}
 		err := t.On(ctx, platform.Options{}, func() error {
 			if err := s.make(ctx); err != nil {
 				return err

@@ -22,7 +22,7 @@ const (
 	continueSignal = syscall.SIGCONT
 )
 
-func doorCases() []Case {
+func listenerCases() []Case {
 	return []Case{
 		{"http-text", "text that is not UTF-8, or a lone surrogate, is refused with 400 and the place, and nothing is stored", httpText},
 		{"http-answers", "requests that cannot be answered get the documented status at once: COPY, too many parameters, a database that does not open", httpAnswers},
