@@ -10,7 +10,8 @@ import (
 )
 
 // Branch copies the database at one URL to an empty place, as a database of its own, and returns its id. It reads beside a writer: no
-// lease is taken, nobody is disturbed, nothing is written at the source. Everything is copied through this process, in memory. Errors: those of Open,
+// lease is taken, nobody is disturbed, nothing is written at the source. Within one bucket the service
+// copies the pages by itself; else they pass through this process, a few at a time. Errors: those of Open,
 // ErrNoDatabase, ErrNotEmpty.
 func Branch(ctx context.Context, from, to string) (id string, err error) {
 	return Options{}.Branch(ctx, from, to)
@@ -46,14 +47,11 @@ func (o Options) Branch(ctx context.Context, from, to string) (id string, err er
 	if !o.At.IsZero() {
 		at = engine.At{Time: o.At}
 	}
-	restored, err := engine.Restore(ctx, in, at, o.Clock)
-	if err != nil {
-		return "", err
-	}
 	out, err := o.place(ctx, to, true)
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	return engine.NewDatabase(ctx, out, restored, o.Name, o.Clock)
+	made, err := engine.Branch(ctx, out, in, engine.BranchOptions{At: at, Writer: o.Name, Clock: o.Clock})
+	return made.ID, err
 }

@@ -80,6 +80,9 @@ func restoreTo(ctx context.Context, c *config, args []string, out io.Writer) err
 	})
 }
 
+// copiesTold is how many objects are copied between two lines that say so.
+const copiesTold = 200
+
 // branch copies the database to an empty prefix.
 func branch(ctx context.Context, c *config, args []string, out io.Writer) error {
 	at, err := location.Parse(args[0])
@@ -89,16 +92,24 @@ func branch(ctx context.Context, c *config, args []string, out io.Writer) error 
 	if c.at.Overlaps(at) {
 		return fmt.Errorf("branch to %s: a database's prefix belongs to it alone, and one of this and %s holds the other", args[0], c.bucket)
 	}
-	return withFiles(ctx, c, func(r engine.Restored) error {
+	state, err := c.state()
+	if err != nil {
+		return err
+	}
+	return withStore(ctx, c, func(st store.Store) error {
 		to, err := c.openAt(ctx, at, true)
 		if err != nil {
 			return err
 		}
-		id, err := engine.NewDatabase(ctx, to, r, "pgserve-branch/"+store.NewWriteID(), clock.System())
+		b, err := engine.Branch(ctx, to, st, engine.BranchOptions{At: state, Writer: "pgserve-branch/" + store.NewWriteID(), Progress: func(done, total int) {
+			if done%copiesTold == 0 {
+				fmt.Fprintf(os.Stderr, "copying: %d of %d objects\n", done, total)
+			}
+		}})
 		if err != nil {
 			return fmt.Errorf("branch to %s: %w", args[0], err)
 		}
-		fmt.Fprintf(out, "%s: database %s, a copy of %s as of record %d\n", args[0], id, r.Manifest.DatabaseID, r.Seq)
+		fmt.Fprintf(out, "%s: database %s, a copy of %s as of record %d\n", args[0], b.ID, b.From.DatabaseID, b.Seq)
 		return nil
 	})
 }

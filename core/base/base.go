@@ -41,6 +41,7 @@
 package base
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -97,6 +98,9 @@ type WriteOptions struct {
 	// where that layer has them. It must hold exactly what the tree held at that mark. Nil: everything is written.
 	Share *Layer
 	Since memfs.Mark
+	// Copy is for a layer of another database than Share's: each segment of Share that the layer goes on using is copied to where it belongs to
+	// the new one, before the index is written, several at a time. It says how large the copy is. Nil: they are where Share has them.
+	Copy func(ctx context.Context, from, to string) (size int64, err error)
 	// Pages is the source of src's chunks that are away, and says of those that are not and have an origin where Share has them. Nil:
 	// there are none.
 	Pages *Pages

@@ -68,6 +68,14 @@ func (s *segment) key() string {
 	return SegmentKey(s.layer, s.n)
 }
 
+// bytes is how many the object has.
+func (s *segment) bytes() (n int64) {
+	for _, f := range s.frames {
+		n += int64(f.size)
+	}
+	return n
+}
+
 type frame struct {
 	size int
 	crc  uint32
@@ -104,10 +112,7 @@ func (x *index) settle() {
 	x.starts = x.starts[:0]
 	for i := range x.segments {
 		s := &x.segments[i]
-		s.first, s.size, x.starts = at, 0, append(x.starts, at)
-		for _, f := range s.frames {
-			s.size += int64(f.size)
-		}
+		s.first, s.size, x.starts = at, s.bytes(), append(x.starts, at)
 		at += s.chunks
 	}
 }

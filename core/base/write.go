@@ -47,6 +47,9 @@ func write(ctx context.Context, st store.Store, key string, src *memfs.FS, o Wri
 	if err := w.planned(ctx, src); err != nil {
 		return nil, Stats{}, err
 	}
+	if err := w.copied(ctx); err != nil {
+		return nil, Stats{}, err
+	}
 	p, stats := w.plan, w.stats
 	if err := o.Hook.Fire(ctx, point.BaseAfterLastSegment); err != nil {
 		return nil, Stats{}, err
@@ -125,6 +128,41 @@ func (w *writer) planned(ctx context.Context, src *memfs.FS) error {
 			return errors.Join(err, lookErr)
 		}
 	}
+}
+
+// copied copies the segments of another database's layer that are shared, and names the copies in their place. The numbers of its own segments
+// come before theirs.
+func (w *writer) copied(ctx context.Context) error {
+	if w.o.Copy == nil {
+		return nil
+	}
+	if w.next+w.kept > maxSegments {
+		return fmt.Errorf("%w: more than %d segments", ErrTooLarge, maxSegments)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(w.o.Parallel)
+	for i := range w.kept {
+		s := &w.plan.index.segments[i]
+		from := s.key()
+		s.layer, s.n, s.part = w.key, w.next+i, false
+		to := s.key()
+		g.Go(func() error { return w.copySegment(ctx, from, to, s.bytes()) })
+	}
+	return g.Wait()
+}
+
+func (w *writer) copySegment(ctx context.Context, from, to string, want int64) error {
+	if err := w.o.Hook.Fire(ctx, point.BaseBeforeSegment); err != nil {
+		return err
+	}
+	size, err := w.o.Copy(ctx, from, to)
+	if err == nil && size != want {
+		err = fmt.Errorf("%w: it has %d bytes, and the index of its layer says %d", ErrCorrupt, size, want)
+	}
+	if err != nil {
+		return fmt.Errorf("copy segment %s: %w", from, err)
+	}
+	return w.o.Hook.Fire(ctx, point.BaseAfterSegment)
 }
 
 // damage says whether an object is not what was written, or not there, and will not be the next time.

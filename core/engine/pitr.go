@@ -8,7 +8,6 @@ import (
 
 	"blobpglite/core/base"
 	"blobpglite/core/manifest"
-	"blobpglite/core/memfs"
 	"blobpglite/core/pglite"
 	"blobpglite/core/store"
 	"blobpglite/core/takeover"
@@ -40,14 +39,14 @@ func OpenAt(ctx context.Context, o Options, at At) (*Engine, error) {
 	if err := e.openTempDisk(); err != nil {
 		return nil, fmt.Errorf("open the database as of %s: %w", at, err)
 	}
-	p, data, err := e.restorePast(ctx, at)
+	p, r, err := e.restorePast(ctx, at)
 	if errors.Is(err, base.ErrCorrupt) { // who does not read what is damaged need not hear of it
 		if e.pages, err = base.NewPages(o.Store, base.PagesOptions{Clock: o.Clock}); err == nil {
-			p, data, err = e.restorePast(ctx, at)
+			p, r, err = e.restorePast(ctx, at)
 		}
 	}
 	if err == nil {
-		err = e.startOn(ctx, data, p.Records)
+		err = e.startOn(ctx, r.data, p.Records)
 	}
 	if err != nil {
 		e.temp.close()
@@ -61,13 +60,13 @@ func OpenAt(ctx context.Context, o Options, at At) (*Engine, error) {
 }
 
 // restorePast restores the files of an earlier state.
-func (e *Engine) restorePast(ctx context.Context, at At) (takeover.Past, *memfs.FS, error) {
+func (e *Engine) restorePast(ctx context.Context, at At) (takeover.Past, restored, error) {
 	gone := "" // a layer that was named and not there
 	for {
 		p, err := e.readPast(ctx, at)
-		var data *memfs.FS
+		var r restored
 		if err == nil {
-			data, err = e.pastFiles(ctx, p)
+			r, err = e.pastFiles(ctx, p)
 		}
 		if errors.Is(err, store.ErrNotFound) && !errors.Is(err, ErrNoDatabase) {
 			if p.Layer.Key != gone {
@@ -76,7 +75,7 @@ func (e *Engine) restorePast(ctx context.Context, at At) (takeover.Past, *memfs.
 			}
 			err = fmt.Errorf("%w: %w", base.ErrCorrupt, err)
 		}
-		return p, data, err
+		return p, r, err
 	}
 }
 
@@ -95,19 +94,19 @@ func (e *Engine) readPast(ctx context.Context, at At) (takeover.Past, error) {
 }
 
 // pastFiles puts layer and records together.
-func (e *Engine) pastFiles(ctx context.Context, p takeover.Past) (*memfs.FS, error) {
+func (e *Engine) pastFiles(ctx context.Context, p takeover.Past) (restored, error) {
 	e.opened.Epoch, e.opened.Records = p.Manifest.Epoch, len(p.Records)
 	p.Manifest.Layers = []manifest.Layer{p.Layer}
 	r, err := e.readLayer(ctx, p.Manifest)
 	if err != nil {
-		return nil, err
+		return r, err
 	}
 	began := e.o.Clock.Monotonic()
 	if _, err := replay(r.data, p.Records); err != nil {
-		return nil, err
+		return r, err
 	}
 	e.opened.Replay = e.since(began)
-	return r.data, nil
+	return r, nil
 }
 
 // past is the committer of an earlier state: there is nothing to make durable.

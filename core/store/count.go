@@ -2,14 +2,15 @@ package store
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"sync/atomic"
 )
 
 // Ops counts operations as the store bills them, and the bytes of bodies.
-// Source: cloud.google.com/storage/pricing, read November 2026: class A is put and list, class B is get, delete is free.
+// Source: cloud.google.com/storage/pricing, read November 2026: class A is put, copy and list, class B is get, delete is free.
 type Ops struct {
-	ClassA    int64 // puts, and pages of lists
+	ClassA    int64 // puts, copies, and pages of lists
 	ClassB    int64 // gets, whole or ranged
 	Delete    int64
 	BytesUp   int64 // bodies given to Put, whether or not it succeeded
@@ -68,6 +69,22 @@ func (c *Counted) Put(ctx context.Context, key string, body []byte, writeID stri
 	c.classA.Add(1)
 	c.bytesUp.Add(int64(len(body)))
 	return c.s.Put(ctx, key, body, writeID, cond)
+}
+
+// View implements Viewed.
+func (c *Counted) View(key string) (Store, string) { return c.s, key }
+
+// CopyFrom implements Copier. It is class A, and no bytes.
+func (c *Counted) CopyFrom(ctx context.Context, key string, from Store, source, writeID string) (Attrs, error) {
+	copier, ok := c.s.(Copier)
+	if !ok {
+		return Attrs{}, elsewhere(key)
+	}
+	a, err := copier.CopyFrom(ctx, key, from, source, writeID)
+	if !errors.Is(err, ErrElsewhere) {
+		c.classA.Add(1)
+	}
+	return a, err
 }
 
 // Delete implements Store.

@@ -48,6 +48,20 @@ func (v prefixed) Put(ctx context.Context, key string, body []byte, writeID stri
 	return v.s.Put(ctx, v.full(key), body, writeID, cond)
 }
 
+// View implements Viewed.
+func (v prefixed) View(key string) (Store, string) { return v.s, v.full(key) }
+
+// CopyFrom implements Copier, if the store below does.
+func (v prefixed) CopyFrom(ctx context.Context, key string, from Store, source, writeID string) (Attrs, error) {
+	c, ok := v.s.(Copier)
+	if !ok {
+		return Attrs{}, elsewhere(v.full(key))
+	}
+	a, err := c.CopyFrom(ctx, v.full(key), from, source, writeID)
+	a.Key = strings.TrimPrefix(a.Key, v.prefix)
+	return a, err
+}
+
 func (v prefixed) Delete(ctx context.Context, key string) error {
 	return v.s.Delete(ctx, v.full(key))
 }

@@ -28,5 +28,8 @@ func (readOnly) Delete(_ context.Context, key string) error {
 	return &OpError{Op: "delete", Key: key, Err: fmt.Errorf("%w: this view of the store is read-only", ErrDenied)}
 }
 
+// View implements Viewed: whoever writes elsewhere may read here.
+func (r readOnly) View(key string) (Store, string) { return r.Store, key }
+
 // Above implements Placed.
 func (r readOnly) Above() []Store { return Above(r.Store) }

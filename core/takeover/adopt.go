@@ -234,7 +234,7 @@ type AdoptOptions struct {
 //
 // Errors: those of Survey and of lease.Acquire, ErrNested, store.ErrConflict (somebody else was faster), the store's.
 func Adopt(ctx context.Context, o AdoptOptions) (a Adoptable, err error) {
-	if err := checkAbove(ctx, o.Store); err != nil {
+	if err := CheckAbove(ctx, o.Store); err != nil {
 		return a, fmt.Errorf("adopt: %w", err)
 	}
 	l, err := lease.Acquire(ctx, lease.Options{Store: o.Store, Holder: o.Writer, TTL: o.LeaseTTL, Clock: o.Clock}, o.AcquireTimeout)

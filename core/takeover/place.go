@@ -33,7 +33,7 @@ var (
 //
 // Errors: ErrNested, ErrNotEmpty, ErrManifestLost, the store's.
 func CheckPlace(ctx context.Context, st store.Store) error {
-	if err := checkAbove(ctx, st); err != nil {
+	if err := CheckAbove(ctx, st); err != nil {
 		return err
 	}
 	ours, stranger, err := whatIsThere(ctx, st)
@@ -47,14 +47,23 @@ func CheckPlace(ctx context.Context, st store.Store) error {
 		return nil
 	case !errors.Is(err, store.ErrNotFound):
 		return err
-	case ours != "":
+	case ours != "" && !Unfinished(ours):
 		return fmt.Errorf("the prefix holds %s, and no manifest: %w", ours, ErrManifestLost)
+	case ours != "": // layers come before segments: there is none
+		return fmt.Errorf("%w: it holds %s, of a branch to here that is not finished: branch again, or name an empty one", ErrNotEmpty, ours)
 	}
 	return fmt.Errorf("%w: it holds %s, and a database's prefix belongs to it alone: name an empty one", ErrNotEmpty, stranger)
 }
 
-// checkAbove refuses a prefix that lies inside another database's. All folders are looked at at once.
-func checkAbove(ctx context.Context, st store.Store) error {
+// Unfinished says whether a key is of a page segment that a branch was writing. Where there is nothing else, it has ended before there was a
+// layer, and what is left may be passed over by the next one.
+func Unfinished(key string) bool {
+	o, ok := base.ParseSegment(key)
+	return ok && o.ID != ""
+}
+
+// CheckAbove refuses a prefix that lies inside another database's (ErrNested). All folders are looked at at once.
+func CheckAbove(ctx context.Context, st store.Store) error {
 	var looks errgroup.Group
 	for _, above := range store.Above(st) {
 		looks.Go(func() error { return checkFolder(ctx, above) })

@@ -45,7 +45,7 @@ func UnitMutants() []Mutant {
 			all = append(all, m)
 		}
 	}
-	return slices.Concat(all, prefixMutants(), layerMutants(), historyMutants(), doorMutants(), hostMutants(), processMutants(), awayMutants(), replicaMutants(), leanMutants(), recoveryMutants(), answerMutants(), httpMutants())
+	return slices.Concat(all, prefixMutants(), layerMutants(), branchMutants(), historyMutants(), doorMutants(), hostMutants(), processMutants(), awayMutants(), replicaMutants(), leanMutants(), recoveryMutants(), answerMutants(), httpMutants())
 }
 
 // layerMutants break what a layer says, and what it shares.
@@ -127,6 +127,43 @@ func layerMutants() []Mutant {
 			Name: "control-file-shared", Invariant: durable, File: plan, Plan: "./core/base",
 			Doc: "a file that is another one in the clone than in the tree is taken from the layer that was made of the clone",
 			Old: "if old != nil && path != pl.o.Rewrite {", New: "if old != nil {",
+		},
+	}
+}
+
+// branchMutants break a copy of a database within its bucket.
+func branchMutants() []Mutant {
+	const write, branch = "core/base/write.go", "core/engine/branch.go"
+	return []Mutant{
+		{
+			Name: "branch-takes-a-cut-page", Invariant: restorable, File: write, Plan: "-run TestBranchOfACutSegment ./core/engine",
+			Doc: "a branch is made of a page segment that is not whole",
+			Old: "if err == nil && size != want {", New: "if err == nil && size < 0 {",
+		},
+		{
+			Name: "branch-names-nobodys-page", Invariant: restorable, File: write, Plan: "-run TestBranchCopiesInTheBucket ./core/engine",
+			Doc: "the index of a branch names a page segment where its parent has it",
+			Old: "s.layer, s.n, s.part = w.key, w.next+i, false\n\t\tto := s.key()", New: "copied := segment{layer: w.key, n: w.next + i}\n\t\tto := copied.key()",
+		},
+		{
+			Name: "branch-gives-up", Invariant: restorable, File: branch, Plan: "-run TestBranchBesideACollection ./core/engine",
+			Doc: "a branch fails because its parent has deleted what it was about to copy",
+			Old: "for range branchTries {", New: "for range 1 {",
+		},
+		{
+			Name: "branch-once", Invariant: restorable, File: "core/takeover/place.go", Plan: "-run TestBranchThatDied ./core/engine",
+			Doc: "where a branch was given up none can be made any more",
+			Old: "return ok && o.ID != \"\"", New: "return ok && o.ID == \"\"",
+		},
+		{
+			Name: "copy-over-somebody-elses", Invariant: durable, File: "core/store/gcs/write.go", Plan: "-run TestCopyEnds ./core/store/gcs",
+			Doc: "a copy within the bucket replaces what has its name",
+			Old: ".If(storage.Conditions{DoesNotExist: true}).CopierFrom(", New: ".CopierFrom(",
+		},
+		{
+			Name: "copy-is-its-own-rival", Invariant: restorable, File: "core/store/gcs/write.go", Plan: "-run TestCopySurvives ./core/store/gcs",
+			Doc: "a copy whose reply was lost is taken for somebody else's",
+			Old: "c.Metadata = map[string]string{writeIDField: p.writeID}", New: "c.Metadata = map[string]string{writeIDField: p.writeID + \"-\"}",
 		},
 	}
 }

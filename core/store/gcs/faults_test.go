@@ -19,6 +19,7 @@ import (
 
 	"blobpglite/core/store"
 	"blobpglite/core/store/gcs"
+	"blobpglite/core/store/mem"
 	"blobpglite/faults/gcsfront"
 )
 
@@ -378,5 +379,64 @@ func TestReadsGiveUp(t *testing.T) {
 				t.Errorf("list after %s: %v, want %v", do, err, want)
 			}
 		}
+	}
+}
+
+// Whatever happens to the request or reply of a copy, it ends in success, and the one object is ours.
+func TestCopySurvives(t *testing.T) {
+	const before, after = gcsfront.Before, gcsfront.After
+	for _, rule := range []gcsfront.Rule{
+		{Phase: after, Do: gcsfront.Lose},
+		{Phase: after, Do: gcsfront.Reset},
+		{Phase: after, Do: gcsfront.Cut, N: 20},
+		{Phase: after, Do: gcsfront.Unavailable},
+		{Phase: before, Do: gcsfront.Lose},
+		{Phase: before, Do: gcsfront.Unavailable},
+		{Phase: before, Do: gcsfront.Throttle},
+	} {
+		rule.Op, rule.KeyClass, rule.Nth = gcsfront.OpCopy, "victim", 1
+		t.Run(rule.String(), func(t *testing.T) {
+			s := faultyStore(t, rule)
+			if _, err := s.Put(t.Context(), "source", []byte("body"), store.NewWriteID(), store.IfAbsent()); err != nil {
+				t.Fatal(err)
+			}
+			id := store.NewWriteID()
+			a, err := s.CopyFrom(t.Context(), "victim", s, "source", id)
+			if err != nil {
+				t.Fatalf("copy: %v", err)
+			}
+			o, err := s.Get(t.Context(), "victim")
+			if err != nil || string(o.Body) != "body" || o.WriteID != id || o.Gen != a.Gen || a.Size != o.Size {
+				t.Errorf("stored %q, %+v (%v); want ours, %+v", o.Body, o.Attrs, err, a)
+			}
+		})
+	}
+}
+
+// TestCopyEnds: a copy is never made over somebody else's object, of what is not there, or from another bucket.
+func TestCopyEnds(t *testing.T) {
+	front := newFront(t, gcsfront.Options{})
+	base := serve(t, front)
+	from, to := openStore(t, base, "from"), openStore(t, base, "to")
+	if _, err := from.Put(t.Context(), "key", []byte("theirs"), store.NewWriteID(), store.IfAbsent()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := to.CopyFrom(t.Context(), "none", from, "none", store.NewWriteID()); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("of nothing: %v", err)
+	}
+	if _, err := to.Put(t.Context(), "taken", []byte("ours"), store.NewWriteID(), store.IfAbsent()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := to.CopyFrom(t.Context(), "taken", from, "key", store.NewWriteID()); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("over an object: %v", err)
+	}
+	if o, err := to.Get(t.Context(), "taken"); err != nil || string(o.Body) != "ours" {
+		t.Errorf("it is %q now (%v)", o.Body, err)
+	}
+	if _, err := to.CopyFrom(t.Context(), "elsewhere", mem.New(mem.Options{}), "key", store.NewWriteID()); !errors.Is(err, store.ErrElsewhere) {
+		t.Errorf("from memory: %v", err)
+	}
+	if a, err := to.CopyFrom(t.Context(), "copy", store.Count(from), "key", store.NewWriteID()); err != nil || a.Size != 6 {
+		t.Errorf("through a view: %+v, %v", a, err)
 	}
 }

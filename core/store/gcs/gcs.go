@@ -79,7 +79,7 @@ type Options struct {
 	AttemptTimeout time.Duration // 0: DefaultAttemptTimeout
 }
 
-// Store is one prefix of one bucket. It implements store.Store and store.RangeGetter, and is safe for concurrent use.
+// Store is one prefix of one bucket. It implements store.Store, store.RangeGetter and store.Copier, and is safe for concurrent use.
 type Store struct {
 	o      Options
 	prefix string // empty, or ends with a slash
@@ -93,6 +93,7 @@ type Store struct {
 var (
 	_ store.Store       = (*Store)(nil)
 	_ store.RangeGetter = (*Store)(nil)
+	_ store.Copier      = (*Store)(nil)
 )
 
 // Open returns the store. It sends no request to the bucket; missing credentials are an error that wraps

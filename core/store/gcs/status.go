@@ -11,7 +11,7 @@ import (
 	"google.golang.org/api/googleapi"
 )
 
-// kind is what a request asks for. Copies and rewrites are not among them: this package sends none.
+// kind is what a request asks for.
 type kind uint8
 
 const (
@@ -21,6 +21,7 @@ const (
 	kindSwap                    // if it is at a generation
 	kindPut                     // whatever is there
 	kindDelete
+	kindCopy // within the bucket, if the destination is absent
 )
 
 // ruling says what an answer of the service means.
@@ -57,7 +58,7 @@ func rulings() []ruling {
 		{status: http.StatusForbidden, reason: "SERVICE_DISABLED", answer: answerDenied, advice: adviseAPI},
 		{status: http.StatusForbidden, answer: answerDenied, advice: adviseRole}, // forbidden, insufficientPermissions, AccessDenied; below: the others
 
-		{status: http.StatusNotFound, kinds: kindRead | kindDelete, answer: answerMissing},
+		{status: http.StatusNotFound, kinds: kindRead | kindDelete | kindCopy, answer: answerMissing},
 		{status: http.StatusNotFound, answer: answerNoBucket},
 		{status: http.StatusMethodNotAllowed, answer: answerRefused},
 		{status: http.StatusRequestTimeout, answer: answerTransient}, // uploadBrokenConnection

@@ -43,11 +43,37 @@ func (s *Store) Put(ctx context.Context, key string, body []byte, writeID string
 	return gen, nil
 }
 
+// CopyFrom implements store.Copier, from any prefix of the same bucket. The service copies by itself; a request without an answer, and one that
+// found the name taken, is resolved as a Put's. What is stored of the source beside its bytes is not copied.
+func (s *Store) CopyFrom(ctx context.Context, key string, from store.Store, source, writeID string) (store.Attrs, error) {
+	from, source = store.Unviewed(from, source)
+	other, ok := from.(*Store)
+	if !ok || other.o.Bucket != s.o.Bucket || other.o.Endpoint != s.o.Endpoint {
+		return store.Attrs{}, &store.OpError{Op: "copy", Key: s.url(key), Err: store.ErrElsewhere}
+	}
+	err := s.fits(key, store.CheckPut(key, nil, writeID, store.IfAbsent()))
+	if err == nil {
+		err = other.fits(source, store.CheckKey(source))
+	}
+	if err != nil {
+		return store.Attrs{}, &store.OpError{Op: "copy", Key: s.url(key), Err: err}
+	}
+	p := &put{s: s, key: key, source: other.prefix + source, writeID: writeID, cond: store.IfAbsent()}
+	gen, err := p.run(ctx)
+	if err != nil {
+		return store.Attrs{}, err
+	}
+	s.bucketSeen.Store(true)
+	return store.Attrs{Key: key, Gen: gen, WriteID: writeID, Size: p.size}, nil
+}
+
 // put is one logical write and what is known of it.
 type put struct {
 	s       *Store
 	key     string
 	body    []byte
+	source  string // of a copy, its whole name; empty: the body is sent
+	size    int64  // of what was copied
 	writeID string
 	cond    store.Cond
 
@@ -63,7 +89,7 @@ func (p *put) run(ctx context.Context) (store.Gen, error) {
 		if err := p.s.pauseAfter(ctx, n, p.lastErr); err != nil {
 			return 0, p.failed(ctx, interrupted(err, p.lastErr))
 		}
-		gen, err := p.upload(ctx)
+		gen, err := p.send(ctx)
 		p.unseen = false
 		switch p.last {
 		case answerOK:
@@ -89,6 +115,33 @@ func (p *put) run(ctx context.Context) (store.Gen, error) {
 	return 0, p.failed(ctx, fmt.Errorf("%d attempts, the last: %w", p.s.o.Attempts, p.lastErr))
 }
 
+// send makes the one request that writes.
+func (p *put) send(ctx context.Context) (store.Gen, error) {
+	if p.source != "" {
+		return p.copy(ctx)
+	}
+	return p.upload(ctx)
+}
+
+// copy has the service copy the object. Within a bucket that is one request, whatever the size.
+func (p *put) copy(ctx context.Context) (gen store.Gen, err error) {
+	p.last, p.lastErr = p.s.attempt(ctx, kindCopy, func(ctx context.Context, h *handle) error {
+		c := p.s.object(h, p.key).If(storage.Conditions{DoesNotExist: true}).CopierFrom(h.bucket.Object(p.source))
+		c.ContentType = contentType
+		c.Metadata = map[string]string{writeIDField: p.writeID}
+		attrs, err := c.Run(ctx)
+		if err != nil {
+			return err
+		}
+		gen, p.size = store.Gen(attrs.Generation), attrs.Size
+		return nil
+	})
+	return gen, p.lastErr
+}
+
+// contentType is that of all objects.
+const contentType = "application/octet-stream"
+
 // upload sends the object in one request, which the SDK does not repeat.
 func (p *put) upload(ctx context.Context) (gen store.Gen, err error) {
 	p.last, p.lastErr = p.s.attempt(ctx, p.kind(), func(ctx context.Context, h *handle) error {
@@ -98,7 +151,7 @@ func (p *put) upload(ctx context.Context) (gen store.Gen, err error) {
 		}
 		w := object.NewWriter(ctx)
 		w.ChunkSize = 0 // a single request
-		w.ContentType = "application/octet-stream"
+		w.ContentType = contentType
 		w.CRC32C = crc32.Checksum(p.body, crc32.MakeTable(crc32.Castagnoli))
 		w.SendCRC32C = true // a truncated upload is refused
 		if p.writeID != "" {
@@ -119,6 +172,8 @@ func (p *put) upload(ctx context.Context) (gen store.Gen, err error) {
 
 func (p *put) kind() kind {
 	switch g, conditional := p.cond.Precondition(); {
+	case p.source != "":
+		return kindCopy
 	case !conditional:
 		return kindPut
 	case g == 0:
@@ -144,6 +199,7 @@ func (p *put) look(ctx context.Context) (gen store.Gen, done bool, err error) {
 		p.lastErr = fmt.Errorf("%w; looking at the object: %w", p.lastErr, err)
 		return 0, false, nil
 	case attrs.Gen != 0 && attrs.WriteID == p.writeID:
+		p.size = attrs.Size
 		return attrs.Gen, true, nil
 	case attrs.Gen == wanted:
 		return 0, false, nil
@@ -151,14 +207,21 @@ func (p *put) look(ctx context.Context) (gen store.Gen, done bool, err error) {
 		return 0, true, p.failed(ctx, fmt.Errorf("the object was replaced meanwhile (it is at generation %d, wanted %d), by this write "+
 			"and then another or by another alone: %w", attrs.Gen, wanted, p.lastErr))
 	default:
-		return 0, true, &store.OpError{Op: "put", Key: p.s.url(p.key), Gen: attrs.Gen, Err: store.ErrConflict}
+		return 0, true, &store.OpError{Op: p.op(), Key: p.s.url(p.key), Gen: attrs.Gen, Err: store.ErrConflict}
 	}
 }
 
 // failed is the end without an outcome.
 func (p *put) failed(ctx context.Context, err error) error {
 	unknown := p.unanswered || p.unseen || p.last == answerPrecondition
-	return p.s.failed(ctx, "put", p.kind(), p.key, p.last, err, unknown)
+	return p.s.failed(ctx, p.op(), p.kind(), p.key, p.last, err, unknown)
+}
+
+func (p *put) op() string {
+	if p.source != "" {
+		return "copy"
+	}
+	return "put"
 }
 
 // Delete implements store.Store. A delete whose reply was lost is sent again, and then deletes whatever has the key:

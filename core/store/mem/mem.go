@@ -46,6 +46,7 @@ type object struct {
 var (
 	_ store.Store       = (*Store)(nil)
 	_ store.RangeGetter = (*Store)(nil)
+	_ store.Copier      = (*Store)(nil)
 )
 
 // New returns an empty store.
@@ -102,7 +103,11 @@ func (s *Store) Put(ctx context.Context, key string, body []byte, writeID string
 	if err := ctx.Err(); err != nil {
 		return 0, fail("put", key, err)
 	}
-	body = append([]byte{}, body...)
+	return s.put(key, append([]byte{}, body...), writeID, cond)
+}
+
+// put stores a body that nobody changes.
+func (s *Store) put(key string, body []byte, writeID string, cond store.Cond) (store.Gen, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	current, exists := s.objects[key]
@@ -119,6 +124,24 @@ func (s *Store) Put(ctx context.Context, key string, body []byte, writeID string
 	s.last++
 	s.objects[key] = object{body: body, gen: s.last, writeID: writeID, updated: s.clock.Now()}
 	return s.last, nil
+}
+
+// CopyFrom implements store.Copier, from any store of this kind: the two share the bytes.
+func (s *Store) CopyFrom(ctx context.Context, key string, from store.Store, source, writeID string) (store.Attrs, error) {
+	if err := store.CheckPut(key, nil, writeID, store.IfAbsent()); err != nil {
+		return store.Attrs{}, fail("copy", key, err)
+	}
+	from, source = store.Unviewed(from, source)
+	other, ok := from.(*Store)
+	if !ok {
+		return store.Attrs{}, fail("copy", key, store.ErrElsewhere)
+	}
+	o, err := other.lookup(ctx, source, store.CheckKey(source))
+	if err != nil {
+		return store.Attrs{}, err
+	}
+	gen, err := s.put(key, o.body, writeID, store.IfAbsent())
+	return store.Attrs{Key: key, Gen: gen, WriteID: writeID, Size: int64(len(o.body))}, err
 }
 
 // Delete implements store.Store.

@@ -47,6 +47,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"big body", testBigBody},
 		{"empty body", testEmptyBody},
 		{"ranges", testRanges},
+		{"copies", testCopies},
 		{"not found", testNotFound},
 		{"delete is idempotent", testDelete},
 		{"list order and bounds", testList},

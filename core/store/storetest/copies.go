@@ -1,0 +1,42 @@
+package storetest
+
+import (
+	"testing"
+
+	"blobpglite/core/store"
+)
+
+// testCopies: a copy is what the source is, and ends as a create does, whether the store makes it by itself or not.
+func testCopies(t *testing.T, s store.Store) {
+	ctx, body := t.Context(), randomBytes(t, 1<<20)
+	from, to := store.Prefixed(s, "from"), store.Count(store.Prefixed(s, "to"))
+	if _, err := from.Put(ctx, "a/source", body, store.NewWriteID(), store.IfAbsent()); err != nil {
+		t.Fatal(err)
+	}
+	id := store.NewWriteID()
+	a, err := store.Copy(ctx, to, "b/copy", from, "a/source", id)
+	if err != nil {
+		t.Fatalf("copy: %v", err)
+	}
+	o := get(t, to, "b/copy")
+	wantBody(t, o, body)
+	if a.Key != "b/copy" || a.Gen != o.Gen || a.Size != o.Size || o.WriteID != id || a.WriteID != id {
+		t.Errorf("the copy is said to be %+v, and is %+v", a, o.Attrs)
+	}
+	if _, within := s.(store.Copier); within && to.Ops().BytesUp != 0 {
+		t.Errorf("%d bytes passed through the caller", to.Ops().BytesUp)
+	}
+	if again, err := store.Copy(ctx, to, "b/copy", from, "a/source", id); err != nil || again.Gen != o.Gen || again.Size != o.Size {
+		t.Errorf("the same once more: %+v, %v", again, err)
+	}
+	_, err = store.Copy(ctx, to, "b/copy", from, "a/source", store.NewWriteID())
+	wantError(t, "a copy to where somebody else's is", err, store.ErrConflict)
+	_, err = store.Copy(ctx, to, "b/none", from, "a/none", store.NewWriteID())
+	wantError(t, "a copy of nothing", err, store.ErrNotFound)
+	_, err = to.Get(ctx, "b/none")
+	wantError(t, "the copy of nothing", err, store.ErrNotFound)
+	if err := from.Delete(ctx, "a/source"); err != nil {
+		t.Fatal(err)
+	}
+	wantBody(t, get(t, to, "b/copy"), body)
+}
