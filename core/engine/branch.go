@@ -38,13 +38,13 @@ func Restore(ctx context.Context, st store.Store, at At, clk clock.Clock) (Resto
 	if clk == nil {
 		clk = clock.System()
 	}
-	return restoreWith(ctx, newEngine(Options{Store: st, Clock: clk, Logger: slog.New(slog.DiscardHandler)}), at)
+	return restoreWith(ctx, newOpening(&Options{Store: st, Clock: clk, Logger: slog.New(slog.DiscardHandler)}), at)
 }
 
-func restoreWith(ctx context.Context, e *Engine, at At) (Restored, error) {
-	p, r, err := e.restorePast(ctx, at)
+func restoreWith(ctx context.Context, op *opening, at At) (Restored, error) {
+	p, r, err := op.restorePast(ctx, at)
 	if err == nil {
-		_, err = e.recoverable(r.data, p.Records)
+		_, err = recoverable(r.data, p.Records, op.o.Logger)
 	}
 	if err == nil {
 		err = errors.Join(dropSignals(r.data), dropTemporary(r.data))
@@ -188,9 +188,9 @@ func branchOnce(ctx context.Context, to, from store.Store, o BranchOptions) (Bra
 		return Branched{}, err
 	}
 	defer pages.Close()
-	e := newEngine(Options{Store: from, Clock: o.Clock, Cache: branchCache, Logger: slog.New(slog.DiscardHandler)})
-	e.pages = pages
-	r, err := restoreWith(ctx, e, o.At)
+	op := newOpening(&Options{Store: from, Clock: o.Clock, Cache: branchCache, Logger: slog.New(slog.DiscardHandler)})
+	op.pages = pages
+	r, err := restoreWith(ctx, op, o.At)
 	if err != nil {
 		return Branched{}, err
 	}

@@ -120,10 +120,9 @@ type Engine struct {
 	server    server
 	desk      desk
 	opened    OpenStats
-	ahead     ahead       // while it opens
+	runtime   *pglite.Runtime
 	pages     *base.Pages // where files are that are away; nil: none is
 	temp      *tempDisk   // for what queries sort; nil: that is in memory
-	loading   sync.Mutex  // guards o.Runtime, while it opens
 
 	unlogged unlogged
 	logBytes atomic.Int64 // written to pg_wal since the opening

@@ -64,7 +64,7 @@ type logMode struct {
 }
 
 // openLog opens in mode log.
-func (e *Engine) openLog(ctx context.Context) error {
+func (e *Engine) openLog(ctx context.Context, op *opening) error {
 	m := &logMode{o: &e.o, e: e}
 	var err error
 	if m.cache, err = newCache(e, m.consider); err != nil {
@@ -74,18 +74,18 @@ func (e *Engine) openLog(ctx context.Context) error {
 		clock: e.o.Clock, restore: e.o.RestoreBudget, record: e.o.RecordTime, cache: e.o.Cache, crowded: m.cache.isCrowded,
 	}}
 	if m.cache != nil {
-		e.pages = m.cache.pages
+		e.pages, op.pages = m.cache.pages, m.cache.pages
 	}
-	if err = e.openLogWith(ctx, m); err != nil && e.pages != nil {
+	if err = e.openLogWith(ctx, op, m); err != nil && e.pages != nil {
 		e.pages.Close()
 	}
 	return err
 }
 
-func (e *Engine) openLogWith(ctx context.Context, m *logMode) error {
+func (e *Engine) openLogWith(ctx context.Context, op *opening, m *logMode) error {
 	opened, err := takeover.Open(ctx, takeover.Options{
 		Store: e.o.Store, Writer: e.o.Writer, Process: e.o.process(), Address: e.o.Address, LeaseTTL: e.o.LeaseTTL, AcquireTimeout: e.o.AcquireTimeout,
-		Create: e.o.Create, Postgres: pglite.PostgresVersion, Retain: e.o.Retain, BeforeCreate: e.beforeCreate, Check: e.o.checkVersion,
+		Create: e.o.Create, Postgres: pglite.PostgresVersion, Retain: e.o.Retain, BeforeCreate: op.beforeCreate, Check: e.o.checkVersion,
 		LeaseDamaged: func(err error) { e.o.Logger.Error("somebody has overwritten the lease", "error", err) },
 		LeaseWaits: func(held *lease.LockedError, atMost time.Duration) {
 			e.o.Logger.Info("another process has the database: waiting for its lease to run out or to be given back",
@@ -94,11 +94,11 @@ func (e *Engine) openLogWith(ctx context.Context, m *logMode) error {
 		Deadline: e.o.CommitDeadline, Clock: e.o.Clock, Hook: e.o.Hook,
 		Ahead: func(m manifest.Manifest) {
 			if n := len(m.Layers); n > 0 {
-				e.ahead.begin(ctx, e, m.Layers[n-1])
+				op.ahead.begin(ctx, op, m.Layers[n-1])
 			}
 		},
 	})
-	defer e.ahead.drop()
+	defer op.ahead.drop()
 	switch {
 	case errors.Is(err, store.ErrNotFound) && !e.o.Create:
 		return fmt.Errorf("%w: %w", ErrNoDatabase, err)
@@ -109,12 +109,12 @@ func (e *Engine) openLogWith(ctx context.Context, m *logMode) error {
 	case err != nil:
 		return err
 	}
-	e.opened.Created, e.opened.Epoch = opened.Created, opened.Epoch
+	op.stats.Created, op.stats.Epoch = opened.Created, opened.Epoch
 	if kept, said := opened.Manifest.Retain(); said && e.o.Retain > 0 && e.o.Retain != kept && e.o.Retain != manifest.DefaultRetain {
 		e.o.Logger.Warn("the database keeps earlier states for another time than was given, and goes on so; pgserve retain changes it",
 			"kept", kept.String(), "given", e.o.Retain.String())
 	}
-	e.opened.Lease, e.opened.Manifest, e.opened.Claim = opened.LeaseTime, opened.ReadTime, opened.FenceTime
+	op.stats.Lease, op.stats.Manifest, op.stats.Claim = opened.LeaseTime, opened.ReadTime, opened.FenceTime
 	m.opened, m.fence = opened, opened.Log.Tail().Seq
 	m.ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
 	m.layerCtx, m.stopLayer = context.WithCancel(m.ctx)
@@ -127,7 +127,7 @@ func (e *Engine) openLogWith(ctx context.Context, m *logMode) error {
 	})
 	e.commits = m
 	e.unlogged.logger = e.o.Logger
-	if err = m.restore(ctx); err != nil {
+	if err = m.restore(ctx, op); err != nil {
 		m.stop()
 		return errors.Join(err, opened.Lease.Release(context.WithoutCancel(ctx)))
 	}
@@ -143,7 +143,7 @@ func (e *Engine) openLogWith(ctx context.Context, m *logMode) error {
 }
 
 // restore puts layer and records together and starts PostgreSQL, which recovers as after a crash.
-func (m *logMode) restore(ctx context.Context) error {
+func (m *logMode) restore(ctx context.Context, op *opening) error {
 	e := m.e
 	layers := len(m.opened.Manifest.Layers)
 	m.hasBase.Store(layers > 0)
@@ -153,14 +153,14 @@ func (m *logMode) restore(ctx context.Context) error {
 				return fmt.Errorf("record %d: %w: there is no layer that it could follow", r.Seq, wal.ErrCorrupt)
 			}
 		}
-		err := e.startNew(ctx, func(data *memfs.FS) {
+		err := e.startNew(ctx, op, func(data *memfs.FS) {
 			m.initial = cutOf(data) // publish makes it say that PostgreSQL runs
 			m.watch(data)
 		})
-		m.budget.start = e.opened.Start
+		m.budget.start = op.stats.Start
 		return err
 	}
-	r, err := e.readLayer(ctx, m.opened.Manifest)
+	r, err := op.readLayer(ctx, m.opened.Manifest)
 	if err != nil {
 		return err
 	}
@@ -168,26 +168,26 @@ func (m *logMode) restore(ctx context.Context) error {
 	m.taken = r.taken
 	m.learnt.Layer(r.taken.layer.Key(), r.taken.layer.Segments())
 	at := e.o.Clock.Monotonic()
-	if err := m.replay(data); err != nil {
+	if err := m.replay(op, data); err != nil {
 		return err
 	}
-	e.opened.Replay = e.since(at)
+	op.stats.Replay = op.since(at)
 	m.watch(data) // before the start: recovery's own end goes into the log too
-	if err := e.startOn(ctx, data, m.opened.Records); err != nil {
+	if err := e.startOn(ctx, op, data, m.opened.Records); err != nil {
 		return err
 	}
 	m.from = e.recovered
 	e.unlogged.begin(data, e.o.Logger)
-	m.budget.opened(m.opened.Manifest.Layers[layers-1].RawBytes, e.opened.Restore, e.opened.Start)
+	m.budget.opened(m.opened.Manifest.Layers[layers-1].RawBytes, op.stats.Restore, op.stats.Start)
 	return nil
 }
 
 // replay does the records' operations to the files.
-func (m *logMode) replay(data *memfs.FS) error {
+func (m *logMode) replay(op *opening, data *memfs.FS) error {
 	bytes, err := replay(data, m.opened.Records)
 	m.budget.bytes.Store(bytes)
 	m.budget.records.Store(int64(len(m.opened.Records)))
-	m.e.opened.Records = len(m.opened.Records)
+	op.stats.Records = len(m.opened.Records)
 	return err
 }
 

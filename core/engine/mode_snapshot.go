@@ -48,18 +48,18 @@ func newSnapshots(e *Engine, epoch uint64) *snapshots {
 const maxClaims = 8
 
 // openSnapshot opens in mode snapshot.
-func (e *Engine) openSnapshot(ctx context.Context) error {
-	m, err := e.claim(ctx)
+func (e *Engine) openSnapshot(ctx context.Context, op *opening) error {
+	m, err := e.claim(ctx, op)
 	if err != nil {
 		return err
 	}
 	s := newSnapshots(e, m.Epoch)
 	e.commits = s
-	e.opened.Epoch = m.Epoch
+	op.stats.Epoch = m.Epoch
 	if len(m.Layers) == 0 {
-		return e.startNew(ctx, s.watch)
+		return e.startNew(ctx, op, s.watch)
 	}
-	r, err := e.readLayer(ctx, m)
+	r, err := op.readLayer(ctx, m)
 	if err != nil {
 		return err
 	}
@@ -67,11 +67,12 @@ func (e *Engine) openSnapshot(ctx context.Context) error {
 	s.seq, s.commits, s.taken = layer.Seq, m.Commits, r.taken
 	s.kept = []*base.Layer{r.taken.layer}
 	s.watch(r.data)
-	return e.startOn(ctx, r.data, nil)
+	return e.startOn(ctx, op, r.data, nil)
 }
 
 // claim makes this engine the manifest's writer, under the next epoch, and returns the manifest.
-func (e *Engine) claim(ctx context.Context) (manifest.Manifest, error) {
+func (e *Engine) claim(ctx context.Context, op *opening) (manifest.Manifest, error) {
+	pgliteSHA256 := "" // of a new database
 	for range maxClaims {
 		at := e.o.Clock.Monotonic()
 		seen, _, err := manifest.Load(ctx, e.o.Store)
@@ -82,16 +83,16 @@ func (e *Engine) claim(ctx context.Context) (manifest.Manifest, error) {
 			if err := takeover.CheckPlace(ctx, e.o.Store); err != nil {
 				return seen, err
 			}
-			if _, err := e.beforeCreate(ctx); err != nil {
+			if pgliteSHA256, err = op.beforeCreate(ctx); err != nil {
 				return seen, err
 			}
-			e.opened.Created = true
+			op.stats.Created = true
 		case errors.Is(err, manifest.ErrNewer):
 			return seen, fmt.Errorf("%w: %w", ErrVersion, err)
 		case err != nil:
 			return seen, err
 		default:
-			e.opened.Created = false
+			op.stats.Created = false
 			if err := e.o.checkVersion(seen); err != nil {
 				return seen, err
 			}
@@ -99,10 +100,10 @@ func (e *Engine) claim(ctx context.Context) (manifest.Manifest, error) {
 				return seen, err
 			}
 		}
-		e.opened.Manifest = e.since(at)
+		op.stats.Manifest = op.since(at)
 		at = e.o.Clock.Monotonic()
-		m, err := e.claimFrom(ctx, seen)
-		e.opened.Claim = e.since(at)
+		m, err := e.claimFrom(ctx, seen, pgliteSHA256)
+		op.stats.Claim = op.since(at)
 		if errors.Is(err, errRival) || errors.Is(err, manifest.ErrFenced) {
 			continue
 		}
@@ -118,7 +119,7 @@ func (e *Engine) claim(ctx context.Context) (manifest.Manifest, error) {
 var errRival = errors.New("claimed by a rival")
 
 // claimFrom swaps the manifest from seen to one of the next epoch with this writer.
-func (e *Engine) claimFrom(ctx context.Context, seen manifest.Manifest) (manifest.Manifest, error) {
+func (e *Engine) claimFrom(ctx context.Context, seen manifest.Manifest, pgliteSHA256 string) (manifest.Manifest, error) {
 	o := manifest.Options{
 		Epoch: seen.Epoch + 1, Writer: e.o.Writer, Create: e.o.Create, Hook: e.o.Hook, Clock: e.o.Clock,
 	}
@@ -128,7 +129,7 @@ func (e *Engine) claimFrom(ctx context.Context, seen manifest.Manifest) (manifes
 		}
 		if m.DatabaseID == "" {
 			m.DatabaseID = store.NewWriteID()
-			m.Postgres, m.PGliteSHA256 = pglite.PostgresVersion, e.o.Runtime.SHA256()
+			m.Postgres, m.PGliteSHA256 = pglite.PostgresVersion, pgliteSHA256
 		}
 		return nil
 	})

@@ -35,18 +35,20 @@ func OpenAt(ctx context.Context, o Options, at At) (*Engine, error) {
 	o.Settings["default_transaction_read_only"] = "on"
 	e := newEngine(o)
 	e.commits = past{}
+	op := newOpening(&e.o)
 	began := o.Clock.Monotonic()
 	if err := e.openTempDisk(); err != nil {
 		return nil, fmt.Errorf("open the database as of %s: %w", at, err)
 	}
-	p, r, err := e.restorePast(ctx, at)
+	p, r, err := op.restorePast(ctx, at)
 	if errors.Is(err, base.ErrCorrupt) { // who does not read what is damaged need not hear of it
-		if e.pages, err = base.NewPages(o.Store, base.PagesOptions{Clock: o.Clock}); err == nil {
-			p, r, err = e.restorePast(ctx, at)
+		if op.pages, err = base.NewPages(o.Store, base.PagesOptions{Clock: o.Clock}); err == nil {
+			e.pages = op.pages
+			p, r, err = op.restorePast(ctx, at)
 		}
 	}
 	if err == nil {
-		err = e.startOn(ctx, r.data, p.Records)
+		err = e.startOn(ctx, op, r.data, p.Records)
 	}
 	if err != nil {
 		e.temp.close()
@@ -55,18 +57,19 @@ func OpenAt(ctx context.Context, o Options, at At) (*Engine, error) {
 		}
 		return nil, fmt.Errorf("open the database as of %s: %w", at, err)
 	}
-	e.opened.Wall = e.since(began)
+	op.stats.Wall = op.since(began)
+	e.opened = op.stats
 	return e, nil
 }
 
 // restorePast restores the files of an earlier state.
-func (e *Engine) restorePast(ctx context.Context, at At) (takeover.Past, restored, error) {
+func (op *opening) restorePast(ctx context.Context, at At) (takeover.Past, restored, error) {
 	gone := "" // a layer that was named and not there
 	for {
-		p, err := e.readPast(ctx, at)
+		p, err := op.readPast(ctx, at)
 		var r restored
 		if err == nil {
-			r, err = e.pastFiles(ctx, p)
+			r, err = op.pastFiles(ctx, p)
 		}
 		if errors.Is(err, store.ErrNotFound) && !errors.Is(err, ErrNoDatabase) {
 			if p.Layer.Key != gone {
@@ -80,32 +83,32 @@ func (e *Engine) restorePast(ctx context.Context, at At) (takeover.Past, restore
 }
 
 // readPast reads what the state is restored from.
-func (e *Engine) readPast(ctx context.Context, at At) (takeover.Past, error) {
-	p, err := takeover.ReadAt(ctx, e.o.Store, at, 0)
+func (op *opening) readPast(ctx context.Context, at At) (takeover.Past, error) {
+	p, err := takeover.ReadAt(ctx, op.o.Store, at, 0)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		err = fmt.Errorf("%w: %w", ErrNoDatabase, err)
 	case errors.Is(err, manifest.ErrNewer) || errors.Is(err, wal.ErrNewer):
 		err = fmt.Errorf("%w: %w", ErrVersion, err)
 	case err == nil:
-		err = e.o.checkVersion(p.Manifest)
+		err = op.o.checkVersion(p.Manifest)
 	}
 	return p, err
 }
 
 // pastFiles puts layer and records together.
-func (e *Engine) pastFiles(ctx context.Context, p takeover.Past) (restored, error) {
-	e.opened.Epoch, e.opened.Records = p.Manifest.Epoch, len(p.Records)
+func (op *opening) pastFiles(ctx context.Context, p takeover.Past) (restored, error) {
+	op.stats.Epoch, op.stats.Records = p.Manifest.Epoch, len(p.Records)
 	p.Manifest.Layers = []manifest.Layer{p.Layer}
-	r, err := e.readLayer(ctx, p.Manifest)
+	r, err := op.readLayer(ctx, p.Manifest)
 	if err != nil {
 		return r, err
 	}
-	began := e.o.Clock.Monotonic()
+	began := op.o.Clock.Monotonic()
 	if _, err := replay(r.data, p.Records); err != nil {
 		return r, err
 	}
-	e.opened.Replay = e.since(began)
+	op.stats.Replay = op.since(began)
 	return r, nil
 }
 

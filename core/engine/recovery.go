@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path"
 
 	"blobpglite/core/memfs"
@@ -28,7 +29,7 @@ type recovery struct {
 // recoverable says where recovery of restored files has to end, records being those that were replayed into them, and
 // sees to it that PostgreSQL does recover: a control file that says that it was shut down, with records behind that, says
 // so no longer. Errors: ErrRecovery, those of the files.
-func (e *Engine) recoverable(files *memfs.FS, records []wal.Record) (recovery, error) {
+func recoverable(files *memfs.FS, records []wal.Record, logger *slog.Logger) (recovery, error) {
 	body, err := files.ReadFile(pgdata.ControlPath)
 	if err != nil {
 		return recovery{}, err
@@ -52,7 +53,7 @@ func (e *Engine) recoverable(files *memfs.FS, records []wal.Record) (recovery, e
 	if more, err := log.Behind(control); err != nil || !more {
 		return recovery{end: end, mild: true}, err
 	}
-	e.o.Logger.Warn("the layer says that PostgreSQL was shut down, and there are records behind it: they are recovered",
+	logger.Warn("the layer says that PostgreSQL was shut down, and there are records behind it: they are recovered",
 		"checkpoint", control.Checkpoint.String(), "end", end.String())
 	return recovery{end: end}, files.WriteFile(pgdata.ControlPath, pgdata.InProduction(body), 0o600)
 }

@@ -192,15 +192,16 @@ func life(t *testing.T, files *memfs.FS, records []wal.Record, work func(*Engine
 		t.Fatal(err)
 	}
 	e := newEngine(o)
+	op := newOpening(&e.o)
 	e.commits = past{}
 	var ops []wal.Op
 	c := newCapture(files, func(op wal.Op) { ops = append(ops, op) })
 	files.SetHooks(memfs.Hooks{Write: c.write, Rename: c.rename, Unlink: c.unlink})
-	want, err := e.recoverable(files.Clone(), records)
+	want, err := recoverable(files.Clone(), records, o.Logger)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.startOn(t.Context(), files, records); err != nil {
+	if err := e.startOn(t.Context(), op, files, records); err != nil {
 		t.Fatal(err)
 	}
 	defer e.Abandon()
@@ -267,12 +268,12 @@ func hole(t *testing.T, restore func([]wal.Record) *memfs.FS, records []wal.Reco
 	n := random.IntN(len(ops) - 2)
 	damaged := slices.Clone(records)
 	damaged[len(records)-1].Ops = slices.Concat(ops[:n], ops[n+1:])
-	e := newEngine(Options{Logger: slog.New(slog.DiscardHandler)})
-	whole, err := e.recoverable(restore(records), records)
+	dropped := slog.New(slog.DiscardHandler)
+	whole, err := recoverable(restore(records), records, dropped)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := e.recoverable(restore(damaged), damaged)
+	got, err := recoverable(restore(damaged), damaged, dropped)
 	switch {
 	case errors.Is(err, ErrRecovery):
 		return 1
@@ -309,7 +310,8 @@ func TestRecoveryEndsEarly(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := newEngine(o)
-	if err := e.startOn(t.Context(), whole, records); !errors.Is(err, ErrRecovery) {
+	op := newOpening(&e.o)
+	if err := e.startOn(t.Context(), op, whole, records); !errors.Is(err, ErrRecovery) {
 		t.Errorf("the start: %v, want ErrRecovery", err)
 	}
 }

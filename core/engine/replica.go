@@ -71,8 +71,10 @@ func OpenReplica(ctx context.Context, o Options, s Start) (*Replica, error) {
 	}
 	e.commits, e.follower = f, f
 	began := o.Clock.Monotonic()
-	wait := e.prepare(ctx)
-	err = f.open(ctx)
+	op := newOpening(&e.o)
+	op.pages = e.pages
+	wait := op.prepare(ctx, true)
+	err = f.open(ctx, op)
 	wait()
 	if err != nil {
 		f.stop()
@@ -82,7 +84,8 @@ func OpenReplica(ctx context.Context, o Options, s Start) (*Replica, error) {
 		}
 		return nil, fmt.Errorf("open a replica: %w", err)
 	}
-	e.opened.Wall, e.opened.LeftOut = e.since(began), e.server.cluster.LeftOut()
+	op.stats.Wall, op.stats.LeftOut = op.since(began), e.server.cluster.LeftOut()
+	e.opened = op.stats
 	if f.cache != nil {
 		f.background.Go(func() { f.cache.run(f.life) })
 		f.cache.poke()
@@ -146,13 +149,13 @@ var ErrRoom = errors.New("the writer has more room than this replica")
 func (f *follower) crowded() { f.due(errCrowded) }
 
 // open restores and starts PostgreSQL.
-func (f *follower) open(ctx context.Context) error {
+func (f *follower) open(ctx context.Context, op *opening) error {
 	e := f.e
-	e.opened.Epoch, e.opened.Records = f.s.Manifest.Epoch, len(f.s.Records)
+	op.stats.Epoch, op.stats.Records = f.s.Manifest.Epoch, len(f.s.Records)
 	if err := e.o.checkVersion(f.s.Manifest); err != nil {
 		return err
 	}
-	r, err := e.readLayer(ctx, f.s.Manifest)
+	r, err := op.readLayer(ctx, f.s.Manifest)
 	if err != nil {
 		return err
 	}
@@ -166,11 +169,11 @@ func (f *follower) open(ctx context.Context) error {
 	for _, rec := range f.s.Records {
 		f.fed(rec)
 	}
-	e.opened.Replay = e.since(at)
+	op.stats.Replay = op.since(at)
 	r.data.SetHooks(memfs.Hooks{Write: func(_ string, _ int64, p []byte) { f.cache.wrote(len(p)) }})
 	records := f.s.Records
 	f.s.Records = nil
-	return e.startOn(ctx, r.data, records)
+	return e.startOn(ctx, op, r.data, records)
 }
 
 // fed notes what was fed.

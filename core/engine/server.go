@@ -39,13 +39,15 @@ const (
 // startOn starts PostgreSQL on restored files, into which records were replayed, and looks whether it recovered all that
 // they hold. What it writes to its log when recovery has ended is not shipped before somebody waits for it, so after an error
 // the bucket is as it was.
-func (e *Engine) startOn(ctx context.Context, data *memfs.FS, records []wal.Record) error {
-	if _, err := e.runtime(ctx); err != nil {
+func (e *Engine) startOn(ctx context.Context, op *opening, data *memfs.FS, records []wal.Record) error {
+	rt, err := op.runtime(ctx)
+	if err != nil {
 		return err
 	}
+	e.runtime = rt
 	at := e.o.Clock.Monotonic()
 	c, err := e.boot(ctx, data, records)
-	e.opened.Start = e.since(at)
+	op.stats.Start = op.since(at)
 	if err != nil {
 		return e.o.blame(err)
 	}
@@ -58,7 +60,7 @@ func (e *Engine) startOn(ctx context.Context, data *memfs.FS, records []wal.Reco
 
 // boot starts a cluster on files, and looks how far it has recovered.
 func (e *Engine) boot(ctx context.Context, data *memfs.FS, records []wal.Record) (*pglite.Cluster, error) {
-	want, err := e.recoverable(data, records)
+	want, err := recoverable(data, records, e.o.Logger)
 	if err == nil {
 		err = errors.Join(dropSignals(data), dropTemporary(data))
 	}
@@ -75,7 +77,7 @@ func (e *Engine) boot(ctx context.Context, data *memfs.FS, records []wal.Record)
 	if e.follower != nil {
 		e.follower.follow(&o)
 	}
-	c, err := e.o.Runtime.StartCluster(ctx, o)
+	c, err := e.runtime.StartCluster(ctx, o)
 	if err != nil {
 		return nil, err
 	}

@@ -63,9 +63,9 @@ func layerMutants() []Mutant {
 			Old: "if !damage(err) {", New: "if true {",
 		},
 		{
-			Name: "damage-stops-opening", Invariant: restorable, File: "core/engine/prefetch.go", Plan: "-run TestDamage ./core/engine",
+			Name: "damage-stops-opening", Invariant: restorable, File: "core/engine/opening.go", Plan: "-run TestDamage ./core/engine",
 			Doc: "a small database one page of which is damaged does not open",
-			Old: "if e.pages == nil || !errors.Is(err, store.ErrCorrupt)", New: "if e.pages == nil || errors.Is(err, store.ErrCorrupt)",
+			Old: "if op.pages == nil || !errors.Is(err, store.ErrCorrupt)", New: "if op.pages == nil || errors.Is(err, store.ErrCorrupt)",
 		},
 		{
 			Name: "collects-what-is-read", Invariant: restorable, File: "core/engine/cache.go", Plan: "-run TestCrashBehindALayer ./core/engine",

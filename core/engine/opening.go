@@ -1,0 +1,147 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"blobpglite/core/base"
+	"blobpglite/core/manifest"
+	"blobpglite/core/memfs"
+	"blobpglite/core/pglite"
+	"blobpglite/core/point"
+	"blobpglite/core/store"
+)
+
+// opening is what is needed while a database is opened and not afterwards: what was asked for, what is loaded and fetched beside the
+// steps of the protocol, and how long each of them took. It restores files without an engine.
+type opening struct {
+	o     *Options
+	pages *base.Pages // where files are that are away; nil: everything is read
+	ahead prefetch    // the layer
+	stats OpenStats
+
+	loading sync.Mutex
+	loaded  *pglite.Runtime // nil: not yet
+}
+
+func newOpening(o *Options) *opening { return &opening{o: o, loaded: o.Runtime} }
+
+func (op *opening) since(began time.Duration) time.Duration { return op.o.Clock.Monotonic() - began }
+
+// prepare has PostgreSQL's start prepared while lease, log and layer are on their way. The function that it returns waits for the end of that,
+// which is behind anyway.
+func (op *opening) prepare(ctx context.Context, standby bool) (wait func()) {
+	inner, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if rt, err := op.load(inner); err == nil {
+			o := op.o.cluster(nil)
+			o.Standby = standby
+			_ = rt.Prepare(inner, o) // the start by itself tells what is wrong
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// runtime is the loaded PostgreSQL, which may have to be waited for.
+func (op *opening) runtime(ctx context.Context) (*pglite.Runtime, error) {
+	at := op.o.Clock.Monotonic()
+	rt, err := op.load(ctx)
+	if err == nil && op.o.Load != nil {
+		op.stats.Runtime += op.since(at)
+	}
+	return rt, err
+}
+
+// load asks for the runtime, once for all who want it.
+func (op *opening) load(ctx context.Context) (*pglite.Runtime, error) {
+	op.loading.Lock()
+	defer op.loading.Unlock()
+	if op.loaded == nil {
+		rt, err := op.o.Load(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("load PostgreSQL: %w", err)
+		}
+		op.loaded = rt
+	}
+	return op.loaded, nil
+}
+
+// beforeCreate is asked before a database is made.
+func (op *opening) beforeCreate(ctx context.Context) (pgliteSHA256 string, err error) {
+	var asked errgroup.Group
+	if op.o.BeforeCreate != nil {
+		asked.Go(func() error { return op.o.BeforeCreate(ctx) })
+	}
+	rt, err := op.runtime(ctx)
+	if err = errors.Join(asked.Wait(), err); err != nil {
+		return "", err
+	}
+	return rt.SHA256(), nil
+}
+
+// readLayer restores the newest layer that a manifest names.
+func (op *opening) readLayer(ctx context.Context, m manifest.Manifest) (restored, error) {
+	layer := m.Layers[len(m.Layers)-1]
+	r, err := op.ahead.take(ctx, layer.Key)
+	if r.data == nil && err == nil {
+		r, err = op.fetchLayer(ctx, layer)
+	}
+	if err != nil {
+		return r, fmt.Errorf("restore layer %s: %w", layer.Key, err)
+	}
+	op.stats.Restore, op.stats.Download, op.stats.Decompress = r.stats.Wall, r.stats.Download, r.stats.Decompress
+	op.stats.RawBytes, op.stats.Stored = r.stats.RawBytes, r.stats.StoredBytes
+	return r, op.o.Hook.Fire(ctx, point.RestoreAfterBase)
+}
+
+// restored are files as a layer has them.
+type restored struct {
+	data  *memfs.FS
+	taken taken
+	stats base.Stats
+}
+
+// taken is a layer, and the moment at which the files were what it holds: the next one shares what has not changed since.
+type taken struct {
+	layer *base.Layer
+	at    memfs.Mark
+}
+
+// fetchLayer reads a layer into files, or, of one that is large or damaged, what is wanted first.
+func (op *opening) fetchLayer(ctx context.Context, l manifest.Layer) (r restored, err error) {
+	r.data = memfs.New(memfs.Options{Now: op.o.Clock.Now})
+	if op.pages == nil || l.RawBytes <= min(eagerBytes, op.o.Cache/2) {
+		r.taken.layer, r.stats, err = base.Read(ctx, op.o.Store, l.Key, r.data, base.ReadOptions{Clock: op.o.Clock})
+		r.taken.at = r.data.Mark()
+		if op.pages == nil || !errors.Is(err, store.ErrCorrupt) && !errors.Is(err, store.ErrNotFound) {
+			return r, err
+		}
+		op.o.Logger.Error("the newest layer is damaged: what is, is an error for who reads it; pgserve verify names all of it", "layer", l.Key, "error", err)
+		r.data = memfs.New(memfs.Options{Now: op.o.Clock.Now})
+	}
+	r.taken.layer, r.taken.at, r.stats, err = base.Open(ctx, op.pages, l.Key, r.data, wishOf)
+	return r, err
+}
+
+// wishOf says what of a data directory an opening reads. What belongs to one database is in nobody's way if it is damaged who does not
+// connect to that one.
+func wishOf(path string) base.Wish {
+	switch {
+	case !pglite.KeepResident(path):
+		return base.Later
+	case strings.HasPrefix(path, "/base/"):
+		return base.Now
+	}
+	return base.Needed
+}
