@@ -108,6 +108,8 @@ func rooms() []room {
 			path: "runner/interleave", own: []string{"core/clock"}, // never the engine: it knows addresses
 			others: []string{"github.com/jackc/pgx/v5", "github.com/klauspost/compress"},
 		},
+		{path: "runner/npm"},
+		{path: "runner/axe", own: []string{"runner/npm"}},
 		{path: "runner/history", own: []string{"core/clock"}},
 		{
 			path: "runner/...", own: []string{"core/...", "faults/...", "scenarios", "runner/...", "cloud/twin/platform"},
@@ -138,7 +140,7 @@ func experiments() []room {
 		verbs("runner/crash", "runner/cluster", "runner/layers"),
 		verbs("runner/chaos", "runner/cluster"),
 		verbs("runner/mutants"),
-		verbs("runner/clients", "runner/pgsuite"),
+		verbs("runner/clients", "runner/npm", "runner/pgsuite"),
 		verbs("runner/conformance", "runner/interleave", "runner/pgsuite"),
 		verbs("runner/edges"),
 		verbs("runner/serverless", "runner/cloudrun", "cloud/twin/platform"),

@@ -55,16 +55,7 @@ func (a *auditor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // TestBrowser opens the page of this repository's results in a real browser: 360 pixels wide, by keyboard, by what a reader of screens
 // needs, in both color schemes, and without anything from elsewhere.
 func TestBrowser(t *testing.T) {
-	program := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
-		if path, err := exec.LookPath(name); err == nil {
-			program = path
-			break
-		}
-	}
-	if program == "" {
-		t.Skip("no Chromium on this machine (Debian: apt-get install chromium)")
-	}
+	program := chromium(t)
 	for name, scheme := range map[string]string{"light": "1", "dark": "0"} {
 		t.Run(name, func(t *testing.T) {
 			a := &auditor{pages: pageHandler(".."), found: make(chan []string, 1)}
@@ -89,15 +80,48 @@ func TestBrowser(t *testing.T) {
 	}
 }
 
+// chromium is the browser of this machine.
+func chromium(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Skip("no Chromium on this machine (Debian: apt-get install chromium)")
+	return ""
+}
+
 // audit runs the browser until the page has been looked at.
 func (a *auditor) audit(t *testing.T, program, address, scheme string) []string {
+	t.Helper()
+	defer browse(t, program, address, scheme)()
+	list, ok := within(t, a.found)
+	if !ok {
+		return []string{"the browser is not through with the page"}
+	}
+	return list
+}
+
+// within waits for what a page sends.
+func within[T any](t *testing.T, c <-chan T) (got T, ok bool) {
+	t.Helper()
+	select {
+	case got = <-c:
+		return got, true
+	case <-time.After(2 * time.Minute):
+		return got, false
+	}
+}
+
+// browse opens a page in headless Chromium. What it returns ends that.
+func browse(t *testing.T, program, address, scheme string) (stop func()) {
 	t.Helper()
 	// Files: its pipes may be held by children of its own.
 	said, err := os.Create(filepath.Join(t.TempDir(), "said"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer said.Close()
 	cmd := exec.Command(program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-sync",
 		"--disable-background-networking", "--disable-component-update", "--disable-default-apps", "--blink-settings=preferredColorScheme="+scheme,
 		"--user-data-dir="+t.TempDir(), address)
@@ -106,15 +130,13 @@ func (a *auditor) audit(t *testing.T, program, address, scheme string) []string 
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	return func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		_ = cmd.Wait()
-	}()
-	select {
-	case list := <-a.found:
-		return list
-	case <-time.After(2 * time.Minute):
-		text, _ := os.ReadFile(said.Name())
-		return []string{"the browser is not through with the page: " + string(text)}
+		_ = said.Close()
+		if t.Failed() {
+			text, _ := os.ReadFile(said.Name())
+			t.Log(string(text))
+		}
 	}
 }

@@ -14,17 +14,18 @@ package clients
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os/exec"
 	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"blobpglite/runner/npm"
 )
 
 // ErrMissing: the client, or what it runs on, is not to be had here; the error says what.
-var ErrMissing = errors.New("not installed")
+var ErrMissing = npm.ErrMissing
 
 // Env is what a trial works with.
 type Env struct {

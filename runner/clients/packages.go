@@ -7,48 +7,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 
+	"blobpglite/runner/npm"
 	"blobpglite/runner/service"
 )
 
 //go:embed programs
 var programs embed.FS
 
-// NPM installs packages of npm, with their versions, in a folder of the cache, unless that was done before. ErrMissing if
-// there is no npm, or it cannot get them.
-func NPM(ctx context.Context, cache string, progress func(step string, done, total int64), packages ...string) (string, error) {
-	if err := missing("node", "Debian: nodejs"); err != nil {
-		return "", err
-	}
-	if err := missing("npm", "Debian: npm"); err != nil {
-		return "", err
-	}
-	name := strings.NewReplacer("/", "_", "@", "_").Replace(strings.Join(packages, "+"))
-	folder := filepath.Join(cache, "npm-"+name)
-	done := filepath.Join(folder, "installed")
-	if _, err := os.Stat(done); err == nil {
-		return folder, nil
-	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return "", fmt.Errorf("install npm packages: %w", err)
-	}
-	progress("npm install "+strings.Join(packages, " "), 0, 0)
-	args := append([]string{"install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", folder}, packages...)
-	cmd := exec.CommandContext(ctx, "npm", args...)
-	service.OwnGroup(cmd)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		if ctx.Err() != nil {
-			return "", ctx.Err()
-		}
-		return "", fmt.Errorf("%s from npm is %w: %w: %s", strings.Join(packages, " "), ErrMissing, err, tail(string(out)))
-	}
-	return folder, os.WriteFile(done, nil, 0o600)
-}
-
 // npm installs packages for a trial.
 func (e *Env) npm(ctx context.Context, packages ...string) (string, error) {
-	return NPM(ctx, e.Cache, e.Progress, packages...)
+	return npm.Install(ctx, e.Cache, e.Progress, packages...)
 }
 
 // program writes embedded programs into the trial's folder, and returns the path of the first.

@@ -12,6 +12,7 @@ import (
 
 	"blobpglite/core/clock"
 	"blobpglite/runner/bench"
+	"blobpglite/runner/npm"
 	"blobpglite/runner/scenario"
 	"blobpglite/runner/service"
 )
@@ -192,7 +193,7 @@ func benchFailed(ctx context.Context, r *bench.Run, what string, out []byte, err
 
 // socketServer runs f against PGlite's own server on a database in memory.
 func socketServer(ctx context.Context, r *bench.Run, f func(url string) error) error {
-	folder, err := NPM(ctx, r.Runtime.CacheDir(), r.Progress, npmPGlite, npmSocket)
+	folder, err := npm.Install(ctx, r.Runtime.CacheDir(), r.Progress, npmPGlite, npmSocket)
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ async function refresh() {
 
 function table(into, result) {
   const head = document.createElement('tr')
-  head.append(...result.columns.map(c => { const th = element('th', c.name); th.title = c.type; return th }))
+  head.append(...result.columns.map(c => { const th = element('th', c.name); th.title = c.type; th.scope = 'col'; return th }))
   const most = 1000
   const rows = result.rows.slice(0, most).map(row => {
     const tr = document.createElement('tr')

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"blobpglite/runner/axe"
+	"blobpglite/runner/npm"
+)
+
+// TestAxe looks at the page of this repository's results with axe-core: on a narrow screen and a wide one, in both color schemes, folded
+// and unfolded. Nothing that it finds may be serious.
+func TestAxe(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a browser takes its time")
+	}
+	program := chromium(t)
+	a, err := axe.New(t.Context())
+	if errors.Is(err, npm.ErrMissing) {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	pages := pageHandler("..")
+	folded := axe.State{Name: "folded", Script: "() => {}"}
+	unfolded := axe.State{Name: "unfolded", Script: "w => { w.document.querySelectorAll('details').forEach(d => d.open = true) }"}
+	for _, c := range []struct {
+		name, scheme string
+		view         axe.View
+	}{
+		{"narrow, light", "1", axe.View{Path: "/", Width: 360, States: []axe.State{folded, unfolded}}},
+		{"narrow, dark", "0", axe.View{Path: "/", Width: 360, States: []axe.State{folded}}},
+		{"wide, dark", "0", axe.View{Path: "/", Width: 1280, States: []axe.State{folded}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if !a.Serve(w, r, c.view) {
+					pages.ServeHTTP(w, r)
+				}
+			}))
+			defer s.Close()
+			defer browse(t, program, s.URL+"/axe", c.scheme)()
+			findings, ok := within(t, a.Found)
+			if !ok {
+				t.Fatal("the browser is not through with the page")
+			}
+			for _, f := range findings {
+				if f.Serious() {
+					t.Error(f)
+				} else {
+					t.Log(f)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,151 @@
+// Package axe looks at a web page with axe-core (github.com/dequelabs/axe-core), which knows the Web Content Accessibility Guidelines, in a
+// browser that a test starts:
+//
+//	a, err := axe.New(ctx)                                     // errors.Is(err, npm.ErrMissing): skip
+//	a.Page("/page", axe.View{Width: 360})                      // what the browser opens: the page in a frame of that width
+//	findings := <-a.Found                                      // once it has been looked at
+//
+// Served by a, beside the page and from the same origin, are /axe.js and /axe/found; everything else is the page's. axe-core is installed by
+// npm in the cache, at the version that is pinned here. What the page's headers forbid (scripts of others, frames) has to be lifted by who serves
+// it to the browser: see Unguard.
+package axe
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"blobpglite/runner/npm"
+)
+
+// Package is what npm installs.
+const Package = "axe-core@4.14.1"
+
+// Axe serves axe-core to a browser, and hears what it found.
+type Axe struct {
+	Found  chan []Finding
+	script []byte
+}
+
+// Finding is one rule that a page breaks.
+type Finding struct {
+	State  string   `json:"state"` // of the page
+	ID     string   `json:"id"`
+	Impact string   `json:"impact"` // minor, moderate, serious, critical
+	Help   string   `json:"help"`
+	Nodes  []string `json:"nodes"`
+}
+
+// Serious says whether somebody is kept out by it.
+func (f Finding) Serious() bool { return f.Impact != "minor" && f.Impact != "moderate" }
+
+func (f Finding) String() string {
+	return fmt.Sprintf("%s: %s (%s): %s: %s", f.State, f.ID, f.Impact, f.Help, strings.Join(f.Nodes, " | "))
+}
+
+// New installs axe-core, unless that was done before. Errors: npm.ErrMissing.
+func New(ctx context.Context) (*Axe, error) {
+	cache := os.Getenv("BLOBPGLITE_CACHE")
+	if cache == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return nil, fmt.Errorf("find the user's cache: %w", err)
+		}
+		cache = filepath.Join(user, "blobpglite")
+	}
+	folder, err := npm.Install(ctx, cache, func(string, int64, int64) {}, Package)
+	if err != nil {
+		return nil, err
+	}
+	script, err := os.ReadFile(filepath.Join(folder, "node_modules", "axe-core", "axe.min.js"))
+	if err != nil {
+		return nil, fmt.Errorf("read axe-core: %w", err)
+	}
+	return &Axe{Found: make(chan []Finding, 1), script: script}, nil
+}
+
+// View is how a page is looked at.
+type View struct {
+	Path  string // of the page
+	Width int    // pixels
+	// States are functions of JavaScript, by the names of what they bring the page to, one behind the other. They are called with the frame's
+	// window, may be asynchronous, and return what is wrong, if anything is: a text. The page is looked at behind each. None: as it is.
+	States []State
+}
+
+// State is one.
+type State struct{ Name, Script string }
+
+// Serve answers what is axe's own, and says whether it was.
+func (a *Axe) Serve(w http.ResponseWriter, r *http.Request, v View) bool {
+	switch r.URL.Path {
+	case "/axe":
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		fmt.Fprint(w, page(v))
+	case "/axe.js":
+		w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
+		_, _ = w.Write(a.script)
+	case "/axe/found":
+		var list []Finding
+		if err := json.NewDecoder(r.Body).Decode(&list); err != nil {
+			list = []Finding{{ID: "unread", Impact: "critical", Help: err.Error()}}
+		}
+		a.Found <- list
+	default:
+		return false
+	}
+	return true
+}
+
+// Unguard takes headers away by which a page keeps out frames and scripts that are not its own.
+func Unguard(h http.Header) {
+	for _, name := range []string{"Content-Security-Policy", "X-Frame-Options", "Cross-Origin-Opener-Policy", "Cross-Origin-Resource-Policy"} {
+		h.Del(name)
+	}
+}
+
+// page has the page in a frame, brings it to its states, and runs axe in it.
+func page(v View) string {
+	if len(v.States) == 0 {
+		v.States = []State{{Name: "as it is", Script: "() => {}"}}
+	}
+	var states strings.Builder
+	for _, s := range v.States {
+		name, _ := json.Marshal(s.Name)
+		fmt.Fprintf(&states, "[%s, %s],\n", name, s.Script)
+	}
+	return fmt.Sprintf(frame, v.Path, v.Width, states.String())
+}
+
+const frame = `<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>axe</title>
+<iframe src=%q style="width: %dpx; height: 740px; border: 0" title="page"></iframe>
+<script>
+const states = [
+%s];
+const found = [], page = document.querySelector("iframe");
+const broke = (state, id, help) => found.push({state, id, impact: "critical", help, nodes: []});
+async function look() {
+	const w = page.contentWindow;
+	await new Promise((done, failed) => {
+		const s = w.document.createElement("script");
+		s.src = "/axe.js"; s.onload = done; s.onerror = () => failed("axe.js was not loaded");
+		w.document.head.append(s);
+	});
+	for (const [state, bring] of states) {
+		const wrong = await bring(w);
+		if (wrong) broke(state, "state", String(wrong));
+		const seen = await w.axe.run(w.document, {resultTypes: ["violations"]});
+		if (seen.passes.length === 0) broke(state, "nothing", "no rule was applied");
+		for (const v of seen.violations)
+			found.push({state, id: v.id, impact: v.impact || "serious", help: v.help, nodes: v.nodes.slice(0, 3).map(n => n.html.slice(0, 160) + " " + (n.failureSummary || "").replaceAll("\n", " ").slice(0, 200))});
+		if (w.document.documentElement.scrollWidth > w.innerWidth) broke(state, "width", "it is " + w.document.documentElement.scrollWidth + " wide in a frame of " + w.innerWidth);
+	}
+}
+page.addEventListener("load", () => look().catch(e => broke("", "broke", String(e))).then(() => fetch("/axe/found", {method: "POST", body: JSON.stringify(found)})), {once: true});
+</script>
+`
