@@ -186,6 +186,33 @@ func TestRehearsalCleansUp(t *testing.T) {
 	cleanedUp(t, stdout)
 }
 
+// TestRehearsalOfTheSoak: an hour of its traffic, on Cloud Run, in some seconds: with revisions that are replaced while clients write.
+func TestRehearsalOfTheSoak(t *testing.T) {
+	doc := file(t, "rehearsed.yaml", rehearsedHead+`
+  - id: rehearsed.1
+    claim: c
+    params: {hours: 1}
+    steps: [soak: {hours: $hours, disturb: 2, hurry: 600}]
+    checks: [durability, second-reader, dump-restore, verified, checksum, collected, dense-log, write-once]
+    expect:
+      - metrics.switch_count.max + metrics.told_count.max > 0
+      - metrics.acknowledged_count.max > 0
+      - metrics.read_back_count.n > 0
+      - metrics.leaked_count.max == 0
+`)
+	code, stdout, stderr := command(t, cloudArgs("-scenario", doc, "-seed", "1", "-results", t.TempDir())...)
+	if code != exitPass || strings.Contains(stdout, "not judged in a rehearsal") {
+		t.Fatalf("exit code %d\n%s\n%s", code, stdout, stderr)
+	}
+	if !strings.Contains(stdout, "on Cloud Run: revisions replaced and instances told to go") {
+		t.Errorf("it does not say what was done to it:\n%s", stdout)
+	}
+	if n := strings.Count(strings.Join(commands(stdout), "\n"), "run deploy svc"); n < 2 {
+		t.Errorf("%d revisions were deployed:\n%s", n, stdout)
+	}
+	cleanedUp(t, stdout)
+}
+
 func cleanedUp(t *testing.T, stdout string) {
 	t.Helper()
 	all := commands(stdout)

@@ -25,9 +25,10 @@ const defaultMemoryMiB = 4096
 // Options are what a twin runs, and what its bucket does.
 type Options struct {
 	Rules   []gcsfront.Rule
-	Program string      // of the service; empty: pgserve as it is here
-	Env     []string    // of its instances
-	Clock   clock.Clock // of the bucket and of who waits; nil: the system's
+	Latency *gcsfront.Latency // nil: as the service is modelled
+	Program string            // of the service; empty: pgserve as it is here
+	Env     []string          // of its instances
+	Clock   clock.Clock       // of the bucket and of who waits; nil: the system's
 	Changed func(check.Change)
 	// LatencyScale multiplies the modelled time that the bucket takes for a request; 0: 1.
 	LatencyScale float64
@@ -64,13 +65,16 @@ func WithService(ctx context.Context, r *bench.Run, o Options, f func(*Service) 
 		t.Fresh("db")
 		return f(t)
 	}
+	if o.Latency == nil {
+		o.Latency = model.DefaultLatency()
+	}
 	h := &Twin{run: t, Program: o.Program, env: o.Env, Watch: o.Changed}
 	t.host, t.Twin, t.bucket = h, h, twinBucket
-	latency := model.DefaultLatency()
+	latency := *o.Latency
 	latency.Scale = o.LatencyScale
 	var err error
 	h.Front, err = gcsfront.New(gcsfront.Options{
-		Buckets: []string{twinBucket}, Clock: t.Clock, Seed: r.Seed, Latency: latency, Rate: model.DefaultRate(), Rules: o.Rules, Observe: h.observe,
+		Buckets: []string{twinBucket}, Clock: t.Clock, Seed: r.Seed, Latency: &latency, Rate: model.DefaultRate(), Rules: o.Rules, Observe: h.observe,
 	})
 	if err != nil {
 		return err
@@ -110,6 +114,9 @@ func (t *Service) Fresh(prefix string, flags ...string) {
 	}
 	t.prefix = t.Run.Store.Fresh(prefix).Prefix // other cells have had one of this name
 }
+
+// Flags are those of the next revisions.
+func (t *Service) Flags(flags ...string) { t.flags = slices.Clone(flags) }
 
 // On runs f with the service. No instance exists when it begins, and none when it has ended.
 func (t *Service) On(ctx context.Context, o platform.Options, f func() error) (err error) {

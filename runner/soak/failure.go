@@ -22,10 +22,13 @@ func (s *soak) keepFailure(ctx context.Context, sp span) error {
 	}
 	replay := fmt.Sprintf("go run ./runner -scenario e5 -probe e5.1 -set hours=%d -set disturb=%d -set fault_percent=%d -set latency_percent=%d -seed %d\n",
 		sp.hours, sp.disturb, sp.faults, sp.latency, s.Run.Seed)
-	happened := s.Twin.History()
-	events := make([]string, 0, len(happened))
-	for _, e := range happened {
-		events = append(events, e.String())
+	var events []string
+	if s.Twin == nil {
+		replay = strings.TrimSuffix(replay, "\n") + " -target cloudrun, with its flags\n"
+	} else {
+		for _, e := range s.Twin.History() {
+			events = append(events, e.String())
+		}
 	}
 	told := map[int][]string{}
 	for _, c := range s.chains {

@@ -14,6 +14,7 @@ import (
 	"blobpglite/cloud/twin/platform"
 	"blobpglite/faults/clockfault/passing"
 	"blobpglite/faults/gcsfront"
+	"blobpglite/faults/model"
 	"blobpglite/faults/mutant"
 	"blobpglite/runner/bench"
 	"blobpglite/runner/check"
@@ -32,25 +33,28 @@ const (
 
 func soakVerb() bench.Verb {
 	return bench.Verb{
-		Cloud: bench.NotOnCloudRun("its virtual hours are the twin's; on Cloud Run an hour takes an hour, and nobody can kill an instance there"),
+		Cloud: bench.OnCloudRun,
 		Verb: scenario.Verb{
 			Name: "soak",
 			Doc: "the traffic of a small application (runner/workload, Traffic) for so many hours, on the twin's own time: gaps in which nothing happens " +
 				"are let pass at once. Instances are killed, told to go and replaced in the middle of it, stalled, and their clocks stepped; requests at the " +
 				"bucket fail and replies are lost. Every write is a link of a hash chain, read back after each wake, by the service and by a second reader; " +
-				"the prefix is verified each hour, indexes and a dump that is restored elsewhere each day",
+				"the prefix is verified each hour, indexes and a dump that is restored elsewhere each day. Every other revision takes layers often, and a " +
+				"deletion takes as long as a restore does: so that restores are aimed at the middle of collections. On Cloud Run gaps are real, and of all that only " +
+				"what can be done there from outside is: revisions are replaced in the middle of writes, and instances told to go",
 			Args: []scenario.Arg{
 				{Name: "hours", Kind: scenario.KindInt, Required: true, Doc: "of traffic"},
 				{Name: "disturb", Kind: scenario.KindInt, Default: "2", Doc: "kills and switches that a wake has at most"},
 				{Name: "fault_percent", Kind: scenario.KindInt, Default: "9", Doc: "of requests at the bucket that are disturbed"},
 				{Name: "latency_percent", Kind: scenario.KindInt, Default: "100", Doc: "of the modelled time that a request takes; most of a soak is waiting for it"},
+				{Name: "hurry", Kind: scenario.KindInt, Default: "1", Doc: "on Cloud Run, where an hour takes an hour: so many times less. For rehearsals"},
 			},
 			Metrics: bench.MetricDocs("cold_ms", "the first answer of a wake", "commit_ms", "a write until it was acknowledged, disturbances included", "wake_count", "starts of an instance for a first request",
 				"acknowledged_count", "writes", "kill_count", "instances killed (SIGKILL), at work or frozen", "switch_count", "revisions replaced, most of them in the middle of writes",
 				"told_count", "instances told to go (SIGTERM) by the experiment", "store_fault_count", "requests at the bucket that were disturbed", "stall_count", "times an instance had no CPU for half a minute",
 				"step_count", "instances whose wall clock was off", "read_back_count", "times that the whole chain was read from the service and compared", "second_reader_count", "likewise from the bucket, by a reader beside the writer",
-				"at_random_count", "of them, begun at a random moment of a burst", "in_collection_count", "of them, begun while a collection deleted", "verify_count", "deep verifications of the prefix", "verify_ms", "each", "dump_count", "dumps restored into a fresh database, and compared",
-				"leaked_count", "processes, files and objects that were left when it had ended", "virtual_hours_count", "of the twin's own time", "object_count", "in the bucket at the end of each day", "stored_bytes", "likewise"),
+				"at_random_count", "of them, begun at a random moment of a burst", "in_collection_count", "of them, begun by a collection's first deletion, and in the course of which it went on deleting", "verify_count", "deep verifications of the prefix", "verify_ms", "each", "dump_count", "dumps restored into a fresh database, and compared",
+				"leaked_count", "processes, files and objects that were left when it had ended", "virtual_hours_count", "of the twin's own time; on Cloud Run, of its traffic", "real_hours_count", "of them, on Cloud Run; 0: none", "object_count", "in the bucket at the end of each day", "stored_bytes", "likewise"),
 		},
 		Run: runSoak,
 	}
@@ -64,8 +68,11 @@ type soak struct {
 	chains  []*chain
 	days    []soakWake // for the picture
 	begun   time.Time  // by the twin's time
+	naming  sync.Mutex // of revisions, in
 	revs    int
+	usual   []string // flags
 	disturb int
+	hurry   int // on Cloud Run: time is so many times shorter than it is
 
 	written atomic.Int64 // in the wake
 	events  sync.WaitGroup
@@ -73,12 +80,17 @@ type soak struct {
 
 	kills, switches, told, stalls, steps atomic.Int64
 	deletes                              chan struct{} // one is being carried out
+	deleted                              atomic.Int64  // so many were
+	aimed                                func() error  // waits for the reader that was armed last; nil: none was
+	still                                sync.RWMutex  // read-locked while an aimed reader reads: no time is let pass then
 }
 
 func runSoak(ctx context.Context, r *bench.Run, args scenario.Args) error {
-	return liveThrough(ctx, r, span{
-		hours: args.Int("hours"), disturb: args.Int("disturb"), faults: args.Int("fault_percent"), latency: args.Int("latency_percent"),
-	}, nil)
+	sp := span{hours: args.Int("hours"), disturb: args.Int("disturb"), faults: args.Int("fault_percent"), latency: args.Int("latency_percent")}
+	if r.Cloud != nil {
+		return liveThere(ctx, r, sp, args.Int("hurry"))
+	}
+	return liveThrough(ctx, r, sp, nil)
 }
 
 // span is how long a soak is, and what it has to live through.
@@ -93,14 +105,20 @@ func liveThrough(ctx context.Context, r *bench.Run, sp span, broken *mutant.Muta
 	if sp.latency < 1 || sp.latency > 1000 {
 		return fmt.Errorf("latency_percent is %d, must be from 1 to 1000", sp.latency)
 	}
-	o := serverless.Options{Rules: storeFaults(sp.faults), LatencyScale: float64(sp.latency) / 100}
+	o := serverless.Options{Rules: storeFaults(sp.faults), Latency: slowDeletions(), LatencyScale: float64(sp.latency) / 100}
 	return withSoak(ctx, r, broken, o, func(s *soak) error {
 		s.disturb = sp.disturb
-		s.Fresh("db", "-log", "info", "-listen", "127.0.0.1:0")
+		s.usual = []string{"-log", "info", "-listen", "127.0.0.1:0"}
+		s.Fresh("db", s.usual...)
 		for c := range soakClients {
 			s.chains = append(s.chains, newChain(c+1, r.Seed))
 		}
-		err := s.On(ctx, platform.Options{Idle: workload.TrafficIdle, Passed: s.time.Reach}, func() error { return s.live(ctx, sp.hours) })
+		passed := func(d time.Duration) {
+			s.still.Lock()
+			defer s.still.Unlock()
+			s.time.Reach(d)
+		}
+		err := s.On(ctx, platform.Options{Idle: workload.TrafficIdle, Passed: passed}, func() error { return errors.Join(s.live(ctx, sp.hours), s.hit()) })
 		s.tell(sp.hours)
 		if err = lost(r, err); err == nil {
 			err = s.after(ctx)
@@ -147,7 +165,7 @@ func withSoak(ctx context.Context, r *bench.Run, broken *mutant.Mutant, o server
 		return err
 	}
 	s := &soak{
-		time: clk, random: rand.New(rand.NewPCG(r.Seed, 0x736f616b)), begun: clk.Clock().Now(),
+		time: clk, random: rand.New(rand.NewPCG(r.Seed, 0x736f616b)), begun: clk.Clock().Now(), hurry: 1,
 		failed: make(chan error, 1), deletes: make(chan struct{}, 1),
 	}
 	o.Program, o.Env, o.Clock, o.Changed = program, []string{clk.Variable()}, clk.Clock(), s.heard
@@ -160,6 +178,15 @@ func withSoak(ctx context.Context, r *bench.Run, broken *mutant.Mutant, o server
 		}()
 		return f(s)
 	})
+}
+
+// slowDelete is what a deletion takes in the soak: a collection, eight at a time, is to be at work for as long as a restore is.
+const slowDelete = 400 * time.Millisecond
+
+func slowDeletions() *gcsfront.Latency {
+	latency := model.DefaultLatency()
+	latency.Delete = []model.LatencyPoint{{Bytes: 1 << 10, Median: slowDelete, Sigma: 0.18}}
+	return latency
 }
 
 // storeFaults are what happens to so many of a hundred requests at the bucket.
@@ -181,6 +208,7 @@ func storeFaults(percent int) []gcsfront.Rule {
 // heard hears of every change of the bucket.
 func (s *soak) heard(c check.Change) {
 	if c.Delete {
+		s.deleted.Add(1)
 		select {
 		case s.deletes <- struct{}{}:
 		default:
@@ -189,7 +217,7 @@ func (s *soak) heard(c check.Change) {
 }
 
 // now is how much of the traffic's time has passed.
-func (s *soak) now() time.Duration { return s.Clock.Now().Sub(s.begun) }
+func (s *soak) now() time.Duration { return s.Clock.Now().Sub(s.begun) * time.Duration(s.hurry) }
 
 // live is the whole traffic.
 func (s *soak) live(ctx context.Context, hours int) error {
@@ -250,6 +278,9 @@ func (s *soak) acked() int {
 
 // until lets time pass up to a moment of the traffic. What is late already, is.
 func (s *soak) until(ctx context.Context, at time.Duration) error {
+	if s.Twin == nil {
+		return s.Clock.Sleep(ctx, max(at-s.now(), 0)/time.Duration(s.hurry))
+	}
 	ctx, cancel := context.WithTimeout(ctx, soakGrace)
 	defer cancel()
 	if d := at - s.now(); d > 0 {

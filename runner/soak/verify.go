@@ -78,38 +78,6 @@ func (s *soak) openLatest(ctx context.Context) (*engine.Engine, func(), error) {
 	return e, func() { e.Abandon(); closeStore() }, nil
 }
 
-// armed has a second reader begin when the next object is deleted, which a collection does. What is returned waits for it, and gives up if there
-// was none.
-func (s *soak) armed(ctx context.Context) func() error {
-	select { // of before
-	case <-s.deletes:
-	default:
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	ended, begun := make(chan error, 1), make(chan struct{})
-	go func() {
-		select {
-		case <-s.deletes:
-			close(begun)
-			l := moment(s.chains)
-			s.Run.Metrics.Value("in_collection_count", 1)
-			ended <- s.secondReader(context.WithoutCancel(ctx), &l)
-		case <-ctx.Done():
-			ended <- nil
-		}
-	}()
-	return func() error {
-		select {
-		case <-begun:
-		default:
-			cancel()
-		}
-		err := <-ended
-		cancel()
-		return err
-	}
-}
-
 // beside has a second reader begin at a moment of its own. What is returned waits for it.
 func (s *soak) beside(ctx context.Context, wanted bool) func() error {
 	ended := make(chan error, 1)
@@ -222,17 +190,21 @@ func (s *soak) dumpAndRestore(ctx context.Context) error {
 
 // tell records the counts, and the picture's data.
 func (s *soak) tell(hours int) {
-	c := s.counts()
+	c, real := s.counts(), int64(0)
+	if s.Twin == nil {
+		real = int64(s.Clock.Now().Sub(s.begun).Hours() + 0.01)
+	}
 	for name, n := range map[string]int64{
 		"kill_count": c[0], "switch_count": c[1], "stall_count": c[2], "step_count": c[3], "store_fault_count": c[4], "told_count": s.told.Load(),
 		"acknowledged_count": int64(s.acked()), "virtual_hours_count": int64(s.now().Hours() + 0.01),
+		"real_hours_count": real,
 	} {
 		s.Run.Metrics.Value(name, float64(n))
 	}
 	if s.Run.Results == "" {
 		return
 	}
-	name := filepath.Join("e5", fmt.Sprintf("%s-%dh.json", s.Run.Cell.Probe, hours))
+	name := filepath.Join("e5", fmt.Sprintf("%s-%dh%s.json", s.Run.Cell.Probe, hours, map[bool]string{true: "-cloudrun"}[s.Twin == nil]))
 	body, err := json.Marshal(s.days)
 	if err == nil {
 		path := filepath.Join(s.Run.Results, name)
@@ -249,7 +221,10 @@ func (s *soak) tell(hours int) {
 
 // after is when the service has ended: nothing may be left but the database, which is sound and whole.
 func (s *soak) after(ctx context.Context) error {
-	left := s.Twin.Instances()
+	left, program := 0, ""
+	if s.Twin != nil {
+		left, program = len(s.Twin.Instances()), s.Twin.Program
+	}
 	st, done, err := s.Store(ctx)
 	if err != nil {
 		return err
@@ -271,16 +246,19 @@ func (s *soak) after(ctx context.Context) error {
 		return err
 	}
 	s.Run.Check(bench.CheckCollected, stock.Left())
-	processes, err := processesOf(s.Twin.Program)
+	processes, err := processesOf(program)
 	if err != nil {
 		return err
 	}
-	s.Run.Metrics.Value("leaked_count", float64(len(left)+len(processes)+len(stock.Unreached)))
+	s.Run.Metrics.Value("leaked_count", float64(left+len(processes)+len(stock.Unreached)))
 	return lost(s.Run, s.secondReader(ctx, nil))
 }
 
 // processesOf are the processes that run a program, where the system tells.
 func processesOf(program string) ([]string, error) {
+	if program == "" {
+		return nil, nil
+	}
 	links, err := filepath.Glob("/proc/[0-9]*/exe")
 	if err != nil {
 		return nil, err

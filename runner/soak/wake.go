@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,8 +37,11 @@ type soakWake struct {
 }
 
 // wake is one: its bursts, what happens in them, and what is read afterwards. drivers: clients with PostgreSQL's own protocol take part;
-// reader: a second one reads at some moment of the first burst. Another one reads whenever a collection deletes.
+// reader: a second one reads at some moment of the first burst. Another one is aimed at the next collection.
 func (s *soak) wake(ctx context.Context, w workload.Wake, drivers, reader bool) error {
+	if err := s.hit(); err != nil {
+		return err
+	}
 	before, seen := s.counts(), soakWake{Minute: int(w.At.Minutes()), Kind: w.Kind, Writes: w.Writes}
 	s.stepClock()
 	at := s.Clock.Monotonic()
@@ -48,7 +52,9 @@ func (s *soak) wake(ctx context.Context, w workload.Wake, drivers, reader bool) 
 	seen.ColdMS = int(cold.Milliseconds())
 	s.Run.Metrics.Duration("cold_ms", cold)
 	s.Run.Metrics.Value("wake_count", 1)
-	armed := s.armed(ctx)
+	if s.Twin != nil {
+		s.arm(ctx)
+	}
 	beside := s.beside(ctx, reader)
 	for i, visit := range w.Visits {
 		if err := s.until(ctx, w.At+visit); err != nil {
@@ -69,14 +75,14 @@ func (s *soak) wake(ctx context.Context, w workload.Wake, drivers, reader bool) 
 			return err
 		}
 	}
-	if err := errors.Join(armed(), beside(), s.readBack(ctx)); err != nil {
+	if err := errors.Join(beside(), s.readBack(ctx)); err != nil {
 		return err
 	}
 	seen.Reads = 3
 	if err := s.secondReader(ctx, nil); err != nil {
 		return err
 	}
-	if s.disturb > 0 && s.random.IntN(4) == 0 { // while it is idle
+	if s.disturb > 0 && s.Twin != nil && s.random.IntN(4) == 0 { // while it is idle
 		s.kill()
 	}
 	now := s.counts()
@@ -88,6 +94,9 @@ func (s *soak) wake(ctx context.Context, w workload.Wake, drivers, reader bool) 
 // counts are of kills, switches, stalls, steps and faults of the store so far.
 func (s *soak) counts() [5]int64 {
 	faults := int64(0)
+	if s.Twin == nil {
+		return [5]int64{0, s.switches.Load()}
+	}
 	for _, f := range s.Twin.Front.Fired() {
 		faults += f.Fired
 	}
@@ -96,6 +105,9 @@ func (s *soak) counts() [5]int64 {
 
 // stepClock puts the wall clock of what runs from now on ahead or back, now and then.
 func (s *soak) stepClock() {
+	if s.Twin == nil {
+		return
+	}
 	off := time.Duration(0)
 	if s.disturb > 0 && s.random.IntN(6) == 0 {
 		off = time.Duration(s.random.Int64N(int64(2*clockStep))) - clockStep
@@ -108,10 +120,10 @@ func (s *soak) stepClock() {
 func (s *soak) burst(ctx context.Context, n int, drivers bool) (slow time.Duration, err error) {
 	plan := s.plan(n)
 	s.written.Store(0)
-	clients := s.chains[:soakClients-soakDrivers]
+	clients := s.chains[:min(len(s.chains), soakClients-soakDrivers)]
 	askers := []asker{s.SQL, s.SQL, s.SQL}
 	release := func() {}
-	if drivers && n > soakClients {
+	if drivers && s.Twin != nil && n > soakClients {
 		if askers, clients, release, err = s.withDrivers(ctx, askers); err != nil {
 			return 0, err
 		}
@@ -162,6 +174,9 @@ func (s *soak) plan(n int) map[int]func() {
 	if n == 0 || s.disturb == 0 {
 		return plan
 	}
+	if s.Twin == nil {
+		return s.planThere(n)
+	}
 	for range 1 + s.random.IntN(s.disturb) {
 		at := 1 + s.random.IntN(n)
 		switch k := s.random.IntN(20); {
@@ -192,6 +207,9 @@ func (s *soak) kill() {
 func (s *soak) farAhead() time.Duration { return clockStep }
 
 func (s *soak) stall(d time.Duration) {
+	if s.Twin == nil {
+		return // a lease that is held runs out by itself, meanwhile
+	}
 	s.stalls.Add(1)
 	s.Twin.Stall(d)
 }
@@ -205,10 +223,11 @@ func (s *soak) shut() {
 
 // replace deploys another revision in the middle of what goes on.
 func (s *soak) replace() {
-	s.revs++
+	s.naming.Lock()
+	defer s.naming.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := s.Replace(ctx, fmt.Sprintf("rev-%d", s.revs+1)); err != nil {
+	if err := s.next(ctx); err != nil {
 		// A kill may have hit the instance that was to serve: then the old revision stays.
 		if !strings.Contains(err.Error(), "has ended before it was ready") {
 			select {
@@ -219,6 +238,13 @@ func (s *soak) replace() {
 		return
 	}
 	s.switches.Add(1)
+}
+
+// next replaces the revision. s.naming is held.
+func (s *soak) next(ctx context.Context) error {
+	s.revs++
+	s.Flags(append(slices.Clone(s.usual), often(s.revs)...)...)
+	return s.Replace(ctx, fmt.Sprintf("rev-%d", s.revs+1))
 }
 
 // report reads much and writes nothing.

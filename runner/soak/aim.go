@@ -1,0 +1,67 @@
+package soak
+
+import "context"
+
+// Restores in the middle of a collection are not left to chance. A wake arms a second reader; the first deletion that the bucket carries out
+// from then on, in this wake or in the gap behind it, where an instance that ends may collect, has it begin; the next wake waits for it.
+
+// arm has a second reader begin when the next object is deleted, which a collection does.
+func (s *soak) arm(ctx context.Context) {
+	select { // of before
+	case <-s.deletes:
+	default:
+	}
+	waits, cancel := context.WithCancel(ctx)
+	ended, begun := make(chan error, 1), make(chan struct{})
+	go func() {
+		select {
+		case <-s.deletes:
+			close(begun)
+			ended <- s.readAimed(ctx)
+		case <-waits.Done():
+			ended <- nil
+		}
+	}()
+	s.aimed = func() error {
+		select {
+		case <-begun: // it is to finish
+		default:
+			cancel()
+		}
+		err := <-ended
+		cancel()
+		return err
+	}
+}
+
+// readAimed reads while a collection deletes. No time is let pass meanwhile: for the reader, that would be hours without an answer.
+func (s *soak) readAimed(ctx context.Context) error {
+	s.still.RLock()
+	defer s.still.RUnlock()
+	l, before := moment(s.chains), s.deleted.Load()
+	if err := s.secondReader(context.WithoutCancel(ctx), &l); err != nil {
+		return err
+	}
+	if s.deleted.Load() > before {
+		s.Run.Metrics.Value("in_collection_count", 1)
+	}
+	return nil
+}
+
+// hit waits for the reader that was armed last, if it has begun, and disarms it otherwise.
+func (s *soak) hit() error {
+	if s.aimed == nil {
+		return nil
+	}
+	wait := s.aimed
+	s.aimed = nil
+	return wait()
+}
+
+// often are flags of every other revision: it takes layers a few writes apart, and collects behind each.
+func often(revision int) []string {
+	if revision%2 == 0 {
+		return nil
+	}
+	return []string{"-restore-budget", "40ms"}
+}
