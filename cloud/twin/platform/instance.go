@@ -43,6 +43,7 @@ type Instance struct {
 	cmd        *exec.Cmd // nil: not started yet
 	up, gone   chan struct{}
 	termed     bool
+	killed     bool // perhaps before there was a process
 	expected   bool // it was told to go
 	why        string
 	began      time.Time
@@ -131,6 +132,9 @@ func (p *Platform) spawn(i *Instance) error {
 	i.cmd = cmd
 	if i.termed {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
+	}
+	if i.killed {
+		_ = cmd.Process.Kill()
 	}
 	p.wg.Go(func() { <-i.gone; _ = in.Close() })
 	return nil
@@ -349,7 +353,7 @@ func (p *Platform) term(i *Instance) {
 
 // kill sends SIGKILL; no request goes there any more. p.mu is held.
 func (i *Instance) kill() {
-	i.state = draining
+	i.state, i.killed = draining, true
 	if i.cmd != nil {
 		_ = i.cmd.Process.Kill()
 	}

@@ -414,6 +414,27 @@ func TestCrashInARequest(t *testing.T) {
 	}
 }
 
+// TestCrashBeforeItRuns: an instance that crashes before it has a process ends, and who waits for it to be ready hears of that.
+func TestCrashBeforeItRuns(t *testing.T) {
+	tw := newTwin(t, "plain", func(o *Options) { o.StartDelay = 200 * time.Millisecond })
+	next := tw.o.Revision
+	next.Name = "two"
+	deployed := make(chan error, 1)
+	go func() { deployed <- tw.Deploy(t.Context(), next) }()
+	tw.happened(1, "start")
+	if err := tw.Crash(1); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-deployed:
+		if err == nil || !strings.Contains(err.Error(), "has ended before it was ready") {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("nobody was told that the instance will never be ready")
+	}
+}
+
 func TestMemoryLimit(t *testing.T) {
 	if residentBytes(os.Getpid()) == 0 {
 		t.Log("this system does not tell a process's memory: there is no limit to test")
