@@ -14,6 +14,7 @@ import (
 	"blobpglite/core/base"
 	"blobpglite/core/memfs"
 	"blobpglite/core/pglite"
+	"blobpglite/core/point"
 )
 
 // cache keeps what is in memory of a database's files within Options.Cache. Pages that a published layer has are turned away when they have
@@ -139,7 +140,7 @@ func (c *cache) hold(resident int64) {
 // run keeps the budget until ctx ends.
 func (c *cache) run(ctx context.Context) {
 	for c.wait(ctx) {
-		for c.step() && ctx.Err() == nil {
+		for c.step(ctx) && ctx.Err() == nil {
 		}
 		if c.isCrowded() {
 			c.due()
@@ -165,16 +166,23 @@ func (c *cache) wait(ctx context.Context) bool {
 	return true
 }
 
-// step turns some pages away. It says whether there is more to do at once.
-func (c *cache) step() (more bool) {
+// step turns some pages away, if there are too many. It says whether there is more to do at once.
+func (c *cache) step(ctx context.Context) (more bool) {
+	over := false
+	if c.e.server.locked(func(cluster *pglite.Cluster) { over = cluster.Data().ResidentBytes() > c.budget }) != nil {
+		return false
+	}
+	if over && c.e.o.Hook.Fire(ctx, point.CacheBeforeEvict) != nil {
+		return false
+	}
+	freed := int64(0)
 	err := c.e.server.locked(func(cluster *pglite.Cluster) {
 		data := cluster.Data()
-		freed := int64(0)
 		if data.ResidentBytes() > c.budget {
 			freed = data.Evict(memfs.Eviction{Budget: c.budget - c.budget/16, Steps: evictSteps, Keep: pglite.KeepResident})
 		}
 		c.evicted.Add(freed)
-		over := data.ResidentBytes() > c.budget
+		over = data.ResidentBytes() > c.budget
 		if more = over && freed > 0; !more && (over || c.written.Load() > c.budget/16) {
 			c.written.Store(0)
 			c.unsettled.Store(data.UnsettledBytes(pglite.KeepResident)) // what else there is no layer frees
@@ -187,14 +195,20 @@ func (c *cache) step() (more bool) {
 		c.tempMemory.Store(memory)
 		c.tempDisk.Store(disk)
 	})
+	if freed > 0 && c.e.o.Hook.Fire(ctx, point.CacheAfterEvict) != nil {
+		return false
+	}
 	return err == nil && more
 }
 
 // settle says of all files that they are where a layer has them that was published: what was not written since its cut may be turned away. An
 // error means that pages may still be where older layers have them, so that these must stay.
-func (c *cache) settle(l *base.Layer, at memfs.Mark) error {
+func (c *cache) settle(ctx context.Context, l *base.Layer, at memfs.Mark) error {
 	if c == nil {
 		return nil
+	}
+	if err := c.e.o.Hook.Fire(ctx, point.CacheBeforeSettle); err != nil {
+		return err
 	}
 	type file struct {
 		ino    uint64
@@ -222,7 +236,7 @@ func (c *cache) settle(l *base.Layer, at memfs.Mark) error {
 	c.pages.Forget(l)
 	c.crowded.Store(false)
 	c.poke()
-	return nil
+	return c.e.o.Hook.Fire(ctx, point.CacheAfterSettle)
 }
 
 // told has the boot set in a layer that the manifest names: from now on each layer has it of the one before.

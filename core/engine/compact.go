@@ -200,7 +200,7 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle f
 		m.lastTaken.Store(&LayerStats{Seq: at.Seq, Clone: c.took, Written: stats})
 		m.learnt.Layer(key, layer.Segments())
 		m.cache.told()
-		settle = func() error { return m.cache.settle(layer, c.mark) }
+		settle = func() error { return m.cache.settle(ctx, layer, c.mark) }
 	}
 	return settle, nil
 }

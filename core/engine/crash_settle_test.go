@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -58,5 +59,50 @@ func TestCrashBehindALayer(t *testing.T) {
 	}
 	if got := must(t, e, "SELECT count(*) || ' ' || sum(length(pad)) FROM t"); got != "100000 76800000" {
 		t.Errorf("behind another layer: %s", got)
+	}
+}
+
+// TestFailuresOfACache: whatever fails at a point that pages pass which are turned away, those that are away are where their files look for
+// them, in this life and the next.
+func TestFailuresOfACache(t *testing.T) {
+	const contents = "SELECT count(*) || ' ' || sum(length(pad)) || ' ' || sum(n) FROM t"
+	st := mem.New(mem.Options{})
+	large(t, st)
+	var passed atomic.Int64 // points, each of which fails once
+	fails := map[point.Point]*atomic.Bool{}
+	for _, p := range point.OfCache() {
+		fails[p] = &atomic.Bool{}
+	}
+	e := open(t, st, inLog, cached, func(o *Options) {
+		o.Hook = func(_ context.Context, at point.Point) error {
+			if f := fails[at]; f != nil && f.CompareAndSwap(true, false) {
+				passed.Add(1)
+				return fmt.Errorf("%s fails", at)
+			}
+			return nil
+		}
+	})
+	// Most pages of each segment are written, and others are away: the layer cleans those, and a collection behind it would delete where they are.
+	must(t, e, "UPDATE t SET n = n + 1 WHERE id / 100 % 9 > 1")
+	want := must(t, e, contents)
+	for _, f := range fails {
+		f.Store(true)
+	}
+	for passed.Load() < int64(len(fails)) {
+		_ = e.Compact(t.Context()) // it may fail, or another one that was due
+		if got := must(t, e, contents); got != want {
+			t.Fatalf("%d points failed: %s", passed.Load(), got)
+		}
+		must(t, e, "CREATE TABLE IF NOT EXISTS other (i int); INSERT INTO other VALUES (1); SELECT 1") // so that there is another layer to take
+	}
+	if err := e.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got := must(t, e, contents); got != want {
+			t.Errorf("behind all failures: %s", got)
+		}
+		e.Abandon()
+		e = open(t, st, inLog, cached)
 	}
 }

@@ -77,6 +77,17 @@ const (
 	// ProcessBeforeRestart fires when a process of PostgreSQL has failed, all have ended, and none is started again yet. Death here
 	// is the host's: the next opening restores what the bucket has.
 	ProcessBeforeRestart Point = "process/before-restart"
+	// CacheBeforeEvict fires before pages are turned away because too much is in memory. Death here changes nothing.
+	CacheBeforeEvict Point = "cache/before-evict"
+	// CacheAfterEvict fires when some were. Durable: each of them, in a published layer. Death here loses nothing: the next opening has
+	// them from there, or replays the log over them.
+	CacheAfterEvict Point = "cache/after-evict"
+	// CacheBeforeSettle fires when the manifest names a new layer, and the files in memory are still where the layer before has them.
+	// Death here, or a failure, leaves both layers: what the files need is not collected.
+	CacheBeforeSettle Point = "cache/before-settle"
+	// CacheAfterSettle fires when the files are where the new layer has them, so that what only layers before have may be collected. Death
+	// here leaves that for the next collection.
+	CacheAfterSettle Point = "cache/after-settle"
 	// GCBeforeCollect fires before a collection looks at the manifest. Death here changes nothing.
 	GCBeforeCollect Point = "gc/before-collect"
 	// GCBeforeDelete fires before each deletion. Death here leaves what the next collection deletes.
@@ -92,8 +103,14 @@ func All() []Point {
 		ProcessBeforeFork, ProcessBeforeStart, ProcessBeforeSignal, ProcessAfterExit, ProcessBeforeRestart,
 		LeaseBeforeRenew, WalBeforePart, WalAfterPart, WalBeforePut, WalAfterPut, CommitBeforeAck,
 		BaseBeforeSegment, BaseAfterSegment, BaseAfterLastSegment, BaseAfterIndex, ManifestBeforeCAS, ManifestAfterCAS,
+		CacheBeforeSettle, CacheAfterSettle, CacheBeforeEvict, CacheAfterEvict,
 		GCBeforeCollect, GCBeforeDelete, GCAfterDelete, LeaseBeforeRelease,
 	}
+}
+
+// OfCache are those of All that only a writer passes which does not keep all of the database in memory.
+func OfCache() []Point {
+	return []Point{CacheBeforeSettle, CacheAfterSettle, CacheBeforeEvict, CacheAfterEvict}
 }
 
 // Hook is called at each point that is passed, from the goroutine that passes it; it must be safe for concurrent use.

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestEveryPointIsDiedAt: together the modes' lists hold every fault point.
+// TestEveryPointIsDiedAt: together the modes' lists hold every fault point, but for those of a cache, at which the verb larger_than_cache dies.
 func TestEveryPointIsDiedAt(t *testing.T) {
-	var died []point.Point
+	died := point.OfCache()
 	for _, list := range [][]faultSite{faultSites(engine.ModeLog, false), faultSites(engine.ModeLog, true), faultSites(engine.ModeSnapshot, false)} {
 		for _, s := range list {
 			died = append(died, s.point)

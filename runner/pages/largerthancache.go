@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"blobpglite/core/clock"
 	"blobpglite/core/engine"
+	"blobpglite/core/point"
 	"blobpglite/core/store"
 	"blobpglite/core/store/mem"
 	"blobpglite/core/takeover"
@@ -26,7 +28,7 @@ func largerThanCacheVerb() bench.Verb {
 		Verb: scenario.Verb{
 			Name: "larger_than_cache",
 			Doc: "on a store in memory: a database that is many times larger than what its process keeps of it in memory is read and written by " +
-				"several sessions, takes layers, and crashes, again and again; then it is opened with all of it in memory and compared with the ledger",
+				"several sessions, takes layers, and crashes, again and again: in mid-work, and in turn at each point that pages pass which are turned away; then it is opened with all of it in memory and compared with the ledger",
 			Args: []scenario.Arg{
 				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "rows"},
 				{Name: "cache", Kind: scenario.KindSize, Required: true, Doc: "the engine's Cache"},
@@ -37,7 +39,7 @@ func largerThanCacheVerb() bench.Verb {
 			Metrics: bench.MetricDocs(
 				"times_ratio", "the layer, uncompressed, over the cache", "resident_ratio", "the most that was in memory, over the cache",
 				"first_row_bytes", "read from the bucket until the first row of a life was there", "statement_ms", "each, pages that had to be fetched included",
-				"acknowledged_count", "updates", "layers_count", "taken", "fetched_ratio", "bytes fetched over the layer's, in a life",
+				"acknowledged_count", "updates", "deaths_count", "at a point", "missed_count", "lives in which it was not reached", "layers_count", "taken", "fetched_ratio", "bytes fetched over the layer's, in a life",
 			),
 		},
 		Run: largerThanCache,
@@ -62,7 +64,7 @@ func largerThanCache(ctx context.Context, r *bench.Run, args scenario.Args) erro
 	c := &cachedRun{
 		r: r, st: store.Count(mem.New(mem.Options{})), cache: int64(args.Size("cache")), statements: args.Int("statements"), sessions: args.Int("sessions"),
 	}
-	e, err := c.open(ctx, 0, true)
+	e, err := c.open(ctx, 0, true, nil)
 	if err != nil {
 		return err
 	}
@@ -82,20 +84,25 @@ func largerThanCache(ctx context.Context, r *bench.Run, args scenario.Args) erro
 	return c.compare(ctx)
 }
 
-func (c *cachedRun) open(ctx context.Context, cache int64, create bool) (*engine.Engine, error) {
+func (c *cachedRun) open(ctx context.Context, cache int64, create bool, hook point.Hook) (*engine.Engine, error) {
 	return engine.Open(ctx, engine.Options{
 		Runtime: c.r.Runtime, Store: c.st, Create: create, Cache: cache, RestoreBudget: -1, Settings: map[string]string{"shared_buffers": "8MB"},
-		AcquireTimeout: time.Minute, LeaseTTL: time.Second,
+		AcquireTimeout: time.Minute, LeaseTTL: time.Second, Hook: hook,
 	})
 }
 
 // live is one life of the engine, ended by a crash.
 func (c *cachedRun) live(ctx context.Context, life int) error {
 	before := c.st.Ops().BytesDown
-	e, err := c.open(ctx, c.cache, false)
+	all := int64(c.statements * c.sessions)
+	rng := rand.New(rand.NewPCG(c.r.Seed, uint64(life)))
+	k := &crash{at: all/2 + rng.Int64N(all/2), from: all / 4, point: deathOf(life)}
+	e, err := c.open(ctx, c.cache, false, k.passes)
 	if err != nil {
 		return err
 	}
+	k.engine = e
+	defer k.ended.Wait()
 	defer e.Abandon()
 	if _, err := e.Query(ctx, fmt.Sprintf("SELECT n FROM p WHERE id = %d", 1+life)); err != nil {
 		return err
@@ -103,27 +110,33 @@ func (c *cachedRun) live(ctx context.Context, life int) error {
 	c.r.Metrics.Value("first_row_bytes", float64(c.st.Ops().BytesDown-before))
 	c.r.Metrics.Value("times_ratio", float64(e.Opened().RawBytes)/float64(c.cache))
 	work, ctx := errgroup.WithContext(ctx)
-	all := int64(c.statements * c.sessions)
-	k := &crash{engine: e, at: all/2 + rand.New(rand.NewPCG(c.r.Seed, uint64(life))).Int64N(all/2)}
 	for s := range c.sessions {
 		work.Go(func() error { return c.session(ctx, k, rand.New(rand.NewPCG(c.r.Seed, uint64(1000*(life+1)+s)))) })
 	}
 	work.Go(func() error {
 		for n := int64(1); n < 3; n++ { // one third of the way, and two
-			for k.done.Load() < n*k.at/3 {
+			for k.done.Load() < n*k.at/3 && !k.happened.Load() {
 				if err := clock.System().Sleep(ctx, time.Millisecond); err != nil {
 					return err
 				}
 			}
-			if err := e.Compact(ctx); err != nil && !k.happened.Load() {
+			if k.happened.Load() {
+				return nil
+			}
+			if err := e.Compact(ctx); err == nil {
+				c.r.Metrics.Value("layers_count", 1)
+			} else if !k.happened.Load() {
 				return err
 			}
-			c.r.Metrics.Value("layers_count", 1)
 		}
 		return nil
 	})
 	if err := work.Wait(); err != nil {
 		return err
+	}
+	if k.point != "" {
+		c.r.Metrics.Value("deaths_count", float64(k.struck.Load()))
+		c.r.Metrics.Value("missed_count", float64(1-k.struck.Load()))
 	}
 	s := e.Stats().Cache
 	c.resident = max(c.resident, s.Resident)
@@ -131,17 +144,41 @@ func (c *cachedRun) live(ctx context.Context, life int) error {
 	return nil
 }
 
-// crash ends an engine in mid-work, when so many statements were done.
+// deathOf is the point at which a life ends; empty: at none in particular.
+func deathOf(life int) point.Point {
+	points := append(point.OfCache(), "")
+	return points[life%len(points)]
+}
+
+// crash ends an engine in mid-work: at a point, if it comes by behind the first from statements, or when so many were done.
 type crash struct {
 	engine   *engine.Engine
-	at       int64
+	at, from int64
+	point    point.Point
 	done     atomic.Int64
 	happened atomic.Bool
+	struck   atomic.Int64 // 1: at the point
+	ended    sync.WaitGroup
+}
+
+// errDied is the end of what passes the point.
+var errDied = errors.New("the process has died")
+
+// passes is the engine's hook. Whoever passes the point is waited for at the engine's end, so that comes from elsewhere.
+func (k *crash) passes(_ context.Context, p point.Point) error {
+	if k.happened.Load() {
+		return errDied
+	}
+	if p != k.point || k.done.Load() < k.from || !k.happened.CompareAndSwap(false, true) {
+		return nil
+	}
+	k.struck.Store(1)
+	k.ended.Go(k.engine.Abandon)
+	return errDied
 }
 
 func (k *crash) step() {
-	if k.done.Add(1) == k.at {
-		k.happened.Store(true)
+	if k.done.Add(1) == k.at && k.happened.CompareAndSwap(false, true) {
 		k.engine.Abandon()
 	}
 }
@@ -181,7 +218,7 @@ func (c *cachedRun) compare(ctx context.Context) error {
 	if _, err := takeover.VerifyWith(ctx, c.st, takeover.VerifyOptions{Deep: true}); err != nil {
 		c.r.Check(bench.CheckChecksum, fmt.Sprintf("the bucket: %v", err))
 	}
-	e, err := c.open(ctx, 0, false)
+	e, err := c.open(ctx, 0, false, nil)
 	if err != nil {
 		return err
 	}
