@@ -45,6 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&n.bucket, "bucket", "", "of -nightly: gs://name/prefix; empty: the emulator")
 	flags.StringVar(&n.profile, "profile", "full", "of -nightly: full, default or ci")
 	flags.StringVar(&n.results, "results", "", "of -nightly: another folder for the results")
+	flags.DurationVar(&n.limit, "limit", 0, "of -nightly: no scenario is begun when so much time has passed; 0: all are")
 	flags.StringVar(&n.cloud.project, "project", "", "of -nightly, to run e3 and e4 on Cloud Run too: the project; with")
 	flags.StringVar(&n.cloud.region, "region", "", "the region,")
 	flags.StringVar(&n.cloud.image, "image", "", "the image of pgserve,")

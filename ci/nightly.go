@@ -2,7 +2,10 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // nightly runs every scenario, against a bucket if one is given, appends to results/,
@@ -19,14 +23,18 @@ import (
 //	go run ./ci -nightly -scenarios e0,e1 -profile ci       some of them, smaller
 //	go run ./ci -nightly -bucket ... -project p -region r -image i -service s -account a    and e3, e4 on Cloud Run
 //
+// All of it in full takes some five and a half hours on two processors. What has not been run for longest goes first, so that with -limit what one
+// night leaves out is what the next one begins with.
+//
 // Each scenario has a prefix of its own below the given one; the runner removes what
 // it wrote there. Those of the twin (e3, e4, e5, the soak among them) run over its emulator in any case. A run that finds a fault leaves the
 // folder that replays it in results/failures, and goes on with the next scenario.
 type nightly struct {
-	bucket  string   // gs://name/prefix; empty: the emulator
-	profile string   // full, default or ci
-	only    []string // scenarios; empty: all
-	results string   // the folder; empty: results/
+	bucket  string        // gs://name/prefix; empty: the emulator
+	profile string        // full, default or ci
+	only    []string      // scenarios; empty: all
+	results string        // the folder; empty: results/
+	limit   time.Duration // nothing is begun after it; 0: none
 	cloud   cloud
 }
 
@@ -55,6 +63,8 @@ func (n nightly) steps(ctx context.Context, c *checker) ([]step, error) {
 			return nil, fmt.Errorf("there is no scenario %q; there are %s", name, strings.Join(all, ", "))
 		}
 	}
+	began := time.Now()
+	n.order(c, all)
 	runner := filepath.Join(c.temp, "runner")
 	steps := []step{{name: "build", run: command("go", "build", "-o", runner, "./runner")}}
 	for _, id := range all {
@@ -62,6 +72,9 @@ func (n nightly) steps(ctx context.Context, c *checker) ([]step, error) {
 			continue
 		}
 		steps = append(steps, step{name: id, needs: []string{"build"}, run: func(ctx context.Context, c *checker) error {
+			if n.limit > 0 && time.Since(began) > n.limit {
+				return skipError(fmt.Sprintf("the night is over after %v: the next one begins with it", n.limit))
+			}
 			return c.exec(ctx, nil, runner, n.args(id)...)
 		}})
 		if n.cloud != (cloud{}) && slices.Contains(onCloudRun(), id) {
@@ -82,6 +95,26 @@ func (n nightly) steps(ctx context.Context, c *checker) ([]step, error) {
 		}
 		return c.exec(ctx, nil, "go", "run", "./reports")
 	}}), nil
+}
+
+// order puts first what has not been run for longest, by the last line of its results.
+func (n nightly) order(c *checker, ids []string) {
+	last := map[string]string{}
+	for _, id := range ids {
+		body, err := os.ReadFile(filepath.Join(cmp.Or(n.results, filepath.Join(c.root, "results")), id+".jsonl"))
+		if err != nil {
+			continue // never
+		}
+		for line := range bytes.Lines(body) {
+			var r struct {
+				Started string `json:"started"`
+			}
+			if json.Unmarshal(line, &r) == nil {
+				last[id] = max(last[id], r.Started) // RFC 3339, in UTC
+			}
+		}
+	}
+	slices.SortStableFunc(ids, func(a, b string) int { return strings.Compare(last[a], last[b]) })
 }
 
 // onTheTwin are the scenarios whose service runs on the twin, over an emulator of its own: a bucket has no part in them, and their lines
@@ -138,6 +171,10 @@ func (n nightly) check(asked, short bool) error {
 		return errors.New("-bucket, -scenarios, -results and what Cloud Run needs belong to -nightly")
 	case n.cloud != (cloud{}) && (slices.Contains(n.cloud.args(), "") || n.bucket == ""):
 		return errors.New("to run on Cloud Run takes all of -project, -region, -image, -service, -account and -bucket")
+	case n.limit < 0:
+		return fmt.Errorf("-limit %v is below zero", n.limit)
+	case !asked && n.limit > 0:
+		return errors.New("-limit belongs to -nightly")
 	case asked && short:
 		return errors.New("-nightly and -short do not go together; use -profile ci")
 	case !slices.Contains([]string{"full", "default", "ci"}, n.profile):

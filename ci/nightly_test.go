@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -73,8 +76,39 @@ func TestNightlySteps(t *testing.T) {
 	}
 }
 
+// TestNightlyOrder: what has not been run for longest goes first, what never was before that; behind the limit nothing is begun.
+func TestNightlyOrder(t *testing.T) {
+	dir := t.TempDir()
+	for id, lines := range map[string]string{
+		"b": `{"started":"2026-11-29T10:00:00Z"}` + "\n", "c": `{"started":"2026-11-28T10:00:00.5Z"}` + "\n" + `{"started":"2026-11-27T10:00:00Z"}` + "\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, id+".jsonl"), []byte(lines), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ids := []string{"b", "c", "d"}
+	nightly{results: dir}.order(&checker{}, ids)
+	if got := strings.Join(ids, " "); got != "d c b" {
+		t.Error(got)
+	}
+	root, err := moduleRoot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	c := &checker{root: root, temp: t.TempDir(), stdout: &out, stderr: &out}
+	steps, err := nightly{profile: "ci", limit: 1, only: []string{"e0"}}.steps(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var skip skipError
+	if err := steps[1].run(t.Context(), c); steps[1].name != "e0" || !errors.As(err, &skip) {
+		t.Errorf("%s: %v", steps[1].name, err)
+	}
+}
+
 func TestNightlyUsage(t *testing.T) {
-	for _, args := range []string{"-bucket gs://a/b", "-nightly -short", "-nightly -profile huge", "-results x", "-project p", "-nightly -bucket gs://a/b -project p", "-nightly -project p -region r -image i -service s -account a"} {
+	for _, args := range []string{"-bucket gs://a/b", "-nightly -short", "-nightly -profile huge", "-limit 1h", "-nightly -limit -1h", "-results x", "-project p", "-nightly -bucket gs://a/b -project p", "-nightly -project p -region r -image i -service s -account a"} {
 		var out bytes.Buffer
 		if code := run(t.Context(), strings.Fields(args), &out, &out); code != 2 {
 			t.Errorf("%s: exit %d: %s", args, code, out.String())
