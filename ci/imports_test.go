@@ -68,6 +68,7 @@ func rooms() []room {
 		},
 		{path: "cloud/twin", own: []string{"cloud/twin/platform"}},
 		{path: "cloud/twin/platform"},
+		{path: "cloud/bill", own: []string{"cloud/twin/platform", "runner/record"}},
 		{path: "core/replica", own: []string{"core/engine", "core/takeover", "core/manifest", "core/wal", "core/base", "core/pgdata", "core/store", "core/clock"}},
 		{path: "core/keeper", own: []string{"core/engine", "core/clock"}},
 		{
