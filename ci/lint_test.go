@@ -125,7 +125,7 @@ func lintGo(f source) []string {
 	if err != nil {
 		return []string{err.Error()}
 	}
-	var found []string
+	found := lintImports(files, tree)
 	isTest := strings.HasSuffix(f.name, "_test.go")
 	ast.Inspect(tree, func(n ast.Node) bool {
 		complain := func(format string, args ...any) {
@@ -151,6 +151,26 @@ func lintGo(f source) []string {
 		}
 		return true
 	})
+	return found
+}
+
+// lintImports finds groups of imports that mix what is the standard library's, others' and our own.
+func lintImports(files *token.FileSet, tree *ast.File) (found []string) {
+	kind, last := "", 0
+	for _, spec := range tree.Imports {
+		of, first := "another's", strings.SplitN(strings.Trim(spec.Path.Value, `"`), "/", 2)[0]
+		switch {
+		case first == module:
+			of = "our own"
+		case !strings.Contains(first, "."):
+			of = "the standard library's"
+		}
+		line := files.Position(spec.Pos()).Line
+		if line == last+1 && of != kind {
+			found = append(found, fmt.Sprintf("%s: an import of %s in the group of %s: an empty line belongs between them", files.Position(spec.Pos()), of, kind))
+		}
+		kind, last = of, files.Position(spec.End()).Line
+	}
 	return found
 }
 
@@ -219,6 +239,8 @@ func TestHouseRulesCatch(t *testing.T) {
 		{"a/testdata/x.txt", "TO" + "DO\n", ""},
 		{"a/b.go", "package b\n\nfunc init() {}\n", "a/b.go:3:1: has an init function"},
 		{"a/b_test.go", "package b\n\nfunc f() { time.Sleep(1) }\n", "a test sleeps"},
+		{"a/b.go", "package b\n\nimport (\n\t\"blobpglite/core/wal\"\n\t\"context\"\n)\n", "a/b.go:5:2: an import of the standard library's in the group of our own"},
+		{"a/b.go", "package b\n\nimport (\n\t\"context\"\n\n\t\"cloud.google.com/go/storage\"\n\n\t\"blobpglite/core/wal\"\n)\n", ""},
 		{"a/b_test.go", "package b\n\nfunc f(t *testing.T) { t.Skip(\"broken\") }\n", "a test is skipped"},
 		{"core/base/x.go", "package base\n\nvar t = time.Now()\n", "core reads time through core/clock"},
 		{"core/base/x_test.go", "package base\n\nvar t = time.Now()\n", ""},

@@ -1,6 +1,12 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"time"
+
 	"blobpglite/core/memfs"
 	"blobpglite/core/pglite"
 	"blobpglite/runner/bench"
@@ -8,11 +14,6 @@ import (
 	"blobpglite/runner/record"
 	"blobpglite/runner/registry"
 	"blobpglite/runner/scenario"
-	"context"
-	"errors"
-	"io"
-	"os"
-	"time"
 )
 
 // experiment is one command's run of one scenario.

@@ -1,11 +1,12 @@
 package main
 
 import (
+	"slices"
+	"time"
+
 	"blobpglite/runner/bench"
 	"blobpglite/runner/record"
 	"blobpglite/runner/scenario"
-	"slices"
-	"time"
 )
 
 // judged has a run judge itself, and makes the record of it.

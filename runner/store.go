@@ -1,13 +1,6 @@
 package main
 
 import (
-	"blobpglite/core/store"
-	"blobpglite/core/store/gcs"
-	"blobpglite/core/store/mem"
-	"blobpglite/faults/gcsfront"
-	"blobpglite/runner/bench"
-	"blobpglite/runner/record"
-	"blobpglite/runner/scenario"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +8,14 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
+
+	"blobpglite/core/store"
+	"blobpglite/core/store/gcs"
+	"blobpglite/core/store/mem"
+	"blobpglite/faults/gcsfront"
+	"blobpglite/runner/bench"
+	"blobpglite/runner/record"
+	"blobpglite/runner/scenario"
 )
 
 // fakeBucket is the embedded emulator's bucket.

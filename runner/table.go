@@ -1,11 +1,12 @@
 package main
 
 import (
-	"blobpglite/runner/record"
 	"fmt"
 	"io"
 	"text/tabwriter"
 	"time"
+
+	"blobpglite/runner/record"
 )
 
 // outcome is a cell's line in the verdict table.

@@ -1,12 +1,13 @@
 package bench
 
 import (
-	"blobpglite/core/engine"
-	"blobpglite/core/store"
 	"context"
 	"fmt"
 	"syscall"
 	"time"
+
+	"blobpglite/core/engine"
+	"blobpglite/core/store"
 )
 
 // ExperimentTTL is the lease of an engine that is going to be killed: the next opening waits for it.

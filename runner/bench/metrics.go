@@ -1,16 +1,17 @@
 package bench
 
 import (
-	"blobpglite/core/store"
-	"blobpglite/runner/check"
-	"blobpglite/runner/record"
-	"blobpglite/runner/scenario"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
+
+	"blobpglite/core/store"
+	"blobpglite/runner/check"
+	"blobpglite/runner/record"
+	"blobpglite/runner/scenario"
 )
 
 // MetricDocs are pairs: a metric's name, and what it is.

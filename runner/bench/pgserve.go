@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"blobpglite/runner/service"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -11,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"blobpglite/runner/service"
 )
 
 // Program builds pgserve once for all cells, in a folder of the cache, where nothing is done if it is up to date, and copies

@@ -1,11 +1,12 @@
 package bench
 
 import (
-	"blobpglite/runner/record"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
+
+	"blobpglite/runner/record"
 )
 
 // Trial is a run of its own for one episode.

@@ -1,14 +1,15 @@
 package cluster
 
 import (
-	"blobpglite/core/engine"
-	"blobpglite/runner/history"
-	"blobpglite/runner/node"
 	"encoding/xml"
 	"errors"
 	"io"
 	"strings"
 	"testing"
+
+	"blobpglite/core/engine"
+	"blobpglite/runner/history"
+	"blobpglite/runner/node"
 )
 
 // TestOutcomes: only what is certain is failed.

@@ -1,12 +1,13 @@
 package crash
 
 import (
+	"slices"
+	"testing"
+
 	"blobpglite/core/engine"
 	"blobpglite/core/point"
 	"blobpglite/runner/bench"
 	"blobpglite/runner/cluster"
-	"slices"
-	"testing"
 )
 
 // TestEveryPointIsDiedAt: together the modes' lists hold every fault point, but for those of a cache, at which the verb larger_than_cache dies.

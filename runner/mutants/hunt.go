@@ -1,13 +1,14 @@
 package mutants
 
 import (
+	"fmt"
+	"os"
+	"strings"
+
 	"blobpglite/faults/mutant"
 	"blobpglite/runner/bench"
 	"blobpglite/runner/record"
 	"blobpglite/runner/scenario"
-	"fmt"
-	"os"
-	"strings"
 )
 
 // Metrics are what a hunt for mutants records, counted in a unit.

@@ -1,15 +1,16 @@
 package mutants
 
 import (
-	"blobpglite/faults/mutant"
-	"blobpglite/runner/scenario"
 	"context"
 	"fmt"
 	"runtime"
 	"sync"
 
-	"blobpglite/runner/bench"
 	"golang.org/x/sync/errgroup"
+
+	"blobpglite/faults/mutant"
+	"blobpglite/runner/bench"
+	"blobpglite/runner/scenario"
 )
 
 func mutantsVerb() bench.Verb {

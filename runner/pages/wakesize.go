@@ -1,6 +1,11 @@
 package pages
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
 	"blobpglite/core/clock"
 	"blobpglite/core/engine"
 	"blobpglite/core/store"
@@ -8,10 +13,6 @@ import (
 	"blobpglite/runner/bench"
 	"blobpglite/runner/scenario"
 	"blobpglite/runner/workload"
-	"context"
-	"errors"
-	"fmt"
-	"time"
 )
 
 func wakeSizeVerb() bench.Verb {

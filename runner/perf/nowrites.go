@@ -1,12 +1,13 @@
 package perf
 
 import (
+	"context"
+	"fmt"
+
 	"blobpglite/core/store"
 	"blobpglite/core/store/mem"
 	"blobpglite/runner/bench"
 	"blobpglite/runner/scenario"
-	"context"
-	"fmt"
 )
 
 func nothingNewVerb() bench.Verb {

@@ -1,11 +1,12 @@
 package registry
 
 import (
+	"strings"
+	"testing"
+
 	"blobpglite/runner/record"
 	"blobpglite/runner/scenario"
 	"blobpglite/scenarios"
-	"strings"
-	"testing"
 )
 
 // TestBuiltInDocumentsFitTheRegistry loads every built-in document against the verbs that there are.

@@ -1,9 +1,10 @@
 package serverless
 
 import (
-	"blobpglite/runner/bench"
 	"context"
 	"fmt"
+
+	"blobpglite/runner/bench"
 )
 
 // ledger is numbered rows: every acknowledged one has to be there, none that was refused, none that was never sent.

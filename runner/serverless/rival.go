@@ -1,14 +1,15 @@
 package serverless
 
 import (
-	"blobpglite/cloud/twin/platform"
-	"blobpglite/runner/bench"
-	"blobpglite/runner/scenario"
 	"context"
 	"errors"
 	"fmt"
 	"syscall"
 	"time"
+
+	"blobpglite/cloud/twin/platform"
+	"blobpglite/runner/bench"
+	"blobpglite/runner/scenario"
 )
 
 // How a writer becomes a zombie.

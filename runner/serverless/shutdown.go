@@ -1,13 +1,14 @@
 package serverless
 
 import (
+	"context"
+	"errors"
+	"fmt"
+
 	"blobpglite/cloud/twin/platform"
 	"blobpglite/faults/gcsfront"
 	"blobpglite/runner/bench"
 	"blobpglite/runner/scenario"
-	"context"
-	"errors"
-	"fmt"
 )
 
 func twinIdleVerb() bench.Verb {
