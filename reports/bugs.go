@@ -188,6 +188,16 @@ func bugs() []bug {
 			probe: "e5.2",
 		},
 		{
+			what:  "Where each life of an instance was too short for a layer of its own, nothing was ever collected",
+			where: "this project, found while e5.2's bill was cut", holds: "one orderly end in 16 collects; a layer is taken at the end where it costs less than one more reading",
+			folder: "core/engine", test: "TestShortLivesAreCollected",
+		},
+		{
+			what:  "The twin did not kill an instance that had no process yet, and who waited for it waited in vain",
+			where: "this project, found by 226 hours of e5.1", holds: "what came for an instance before its process is done to that at once",
+			folder: "cloud/twin/platform", test: "TestCrashBeforeItRuns",
+		},
+		{
 			what:  "An instance that was told to go after its idle time renewed its lease to say good-bye to its own sessions",
 			where: "this project, found by e5.2", holds: "the end of a session needs no lease",
 			probe: "e5.2",
