@@ -130,32 +130,43 @@ func (pl *planner) addFile(path string, old *entry) error {
 			before.changed = append(before.changed, chunk)
 		}
 	}
-	var zeros [memfs.ChunkSize]byte
-	for c := range f.Pieces() {
-		chunk := c.Off / memfs.ChunkSize
-		if chunk >= first && chunk < end {
+	for chunk, last := int64(0), (f.Stat().Size+memfs.ChunkSize-1)/memfs.ChunkSize; chunk < last; {
+		if at, n := before.same(chunk, last); n > 0 && (chunk >= end || chunk+n <= first) {
+			pl.addChunks(chunk, n, at)
+			chunk += n
 			continue
 		}
-		at := int64(-1)
-		switch {
-		case path == pl.o.Rewrite:
-		case c.Address >= 0 && pl.o.Pages != nil:
-			at = pl.shared(c.Address)
-		default:
-			at = before.find(chunk)
+		if c, ok := f.Piece(chunk); ok && (chunk < first || chunk >= end) {
+			pl.addPiece(chunk, c, &before, &was, path == pl.o.Rewrite)
 		}
-		if at >= 0 {
-			pl.addChunk(chunk, at)
-			continue
-		}
-		if c.Data != nil && bytes.Equal(c.Data, zeros[:len(c.Data)]) {
-			continue
-		}
-		pl.addChunk(chunk, -1)
-		pl.fresh = append(pl.fresh, view{data: c.Data, at: c.Address, was: was.find(chunk)})
+		chunk++
 	}
 	return f.Close()
 }
+
+// addPiece adds a chunk, if it is not of zeros.
+func (pl *planner) addPiece(chunk int64, c memfs.Piece, before, was *lookup, rewrite bool) {
+	at := int64(-1)
+	switch {
+	case rewrite:
+	case c.Address >= 0 && pl.o.Pages != nil:
+		at = pl.shared(c.Address)
+	default:
+		at = before.find(chunk)
+	}
+	if at >= 0 {
+		pl.addChunks(chunk, 1, at)
+		return
+	}
+	if c.Data != nil && bytes.Equal(c.Data, zeros[:len(c.Data)]) {
+		return
+	}
+	pl.addChunks(chunk, 1, -1)
+	pl.fresh = append(pl.fresh, view{data: c.Data, at: c.Address, was: was.find(chunk)})
+}
+
+// zeros is a chunk that is not stored.
+var zeros [memfs.ChunkSize]byte
 
 // shared is the address in the layer before of a chunk of Pages; below zero: it does not have it.
 func (pl *planner) shared(address int64) int64 {
@@ -166,16 +177,16 @@ func (pl *planner) shared(address int64) int64 {
 	return first + address&(1<<addressBits-1)
 }
 
-func (pl *planner) addChunk(chunk, at int64) {
+func (pl *planner) addChunks(chunk, count, at int64) {
 	entry := len(pl.list) - 1
 	if n := len(pl.pieces); n > 0 {
 		last := &pl.pieces[n-1]
 		if last.entry == entry && last.first+last.count == chunk && (last.at < 0 && at < 0 || last.at >= 0 && last.at+last.count == at) {
-			last.count++
+			last.count += count
 			return
 		}
 	}
-	pl.pieces = append(pl.pieces, piece{entry: entry, first: chunk, count: 1, at: at})
+	pl.pieces = append(pl.pieces, piece{entry: entry, first: chunk, count: count, at: at})
 }
 
 // views are those of chunks that the layer before has from an address on.
@@ -196,6 +207,19 @@ func (pl *planner) views(entry int, first, count, at int64) ([]view, error) {
 type lookup struct {
 	runs    []run
 	changed []int64 // chunks, ascending, that are others since
+}
+
+// same gives the address of a chunk, and how many chunks from it on, up to last, follow each other in the layer before and are not others since;
+// none: it has to be looked at. That layer holds what the file held then, so nothing of them need be looked at.
+func (l *lookup) same(chunk, last int64) (at, n int64) {
+	if at = l.find(chunk); at < 0 {
+		return at, 0
+	}
+	n = min(last, l.runs[0].first+l.runs[0].count) - chunk
+	if len(l.changed) > 0 {
+		n = min(n, l.changed[0]-chunk)
+	}
+	return at, n
 }
 
 // find gives a chunk's address; below zero: the layer before does not have it.
