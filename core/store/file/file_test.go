@@ -39,6 +39,7 @@ func open(t *testing.T, dir string) *file.Store {
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, t.TempDir()+"/db") })
 }
 
@@ -67,6 +68,7 @@ func (b *between) List(ctx context.Context, prefix, after string) iter.Seq2[stor
 }
 
 func TestConformanceBetweenProcesses(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, func(t *testing.T) store.Store {
 		dir := t.TempDir() + "/db"
 		b := &between{}
@@ -79,6 +81,7 @@ func TestConformanceBetweenProcesses(t *testing.T) {
 
 // Of many who make the store at once, each finds it made; and each may clean up what another has left.
 func TestMadeAtOnce(t *testing.T) {
+	t.Parallel()
 	for range 20 {
 		dir := t.TempDir() + "/a/b/db"
 		var all sync.WaitGroup
@@ -101,6 +104,7 @@ func TestMadeAtOnce(t *testing.T) {
 
 // What a crash has left without a name is gone with the next opening alone; nothing else is.
 func TestLeftovers(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir() + "/db"
 	s := open(t, dir)
 	if _, err := s.Put(t.Context(), "kept", []byte("x"), store.NewWriteID(), store.IfAbsent()); err != nil {

@@ -89,6 +89,7 @@ func openOn(t *testing.T, p *diskfault.Process) (*file.Store, error) {
 // TestPowerCuts cuts the power at every step of short lives, one after the other on the same disk: what was acknowledged or
 // read is there, what was not is there as a whole or not at all, and no generation is used twice.
 func TestPowerCuts(t *testing.T) {
+	t.Parallel()
 	const lives, writes = 6, 4
 	for seed := range uint64(400) {
 		random := rand.New(rand.NewPCG(seed, 2))
@@ -133,6 +134,7 @@ func (m *model) alive(t *testing.T, st *file.Store, random *rand.Rand, from, wri
 // TestDeathThenPowerCut: a process dies at any step of a write; another one sees how that ended, and then the power is cut:
 // what it saw stays so.
 func TestDeathThenPowerCut(t *testing.T) {
+	t.Parallel()
 	for _, what := range []string{"create", "swap", "delete"} {
 		for seed := range uint64(30) {
 			for at := 1; ; at++ {
