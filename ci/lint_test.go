@@ -29,9 +29,10 @@ const (
 // as the reason. A reason is something that the machine lacks, never a fault.
 func skips() map[string][]string {
 	return map[string][]string{
-		"reports/browser_test.go":      {"no Chromium on this machine (Debian: apt-get install chromium)"},
-		"core/httpapi/browser_test.go": {"no Chromium on this machine (Debian: apt-get install chromium); TestWebPages sends what it would"},
-		"cloud/pgserve/readme_test.go": {"no curl on this machine"},
+		"reports/browser_test.go":         {"no Chromium on this machine (Debian: apt-get install chromium)"},
+		"core/httpapi/browser_test.go":    {"no Chromium on this machine (Debian: apt-get install chromium); TestWebPages sends what it would"},
+		"cloud/pgserve/readme_test.go":    {"no curl on this machine"},
+		"cloud/pgserve/temporary_test.go": {"no /dev/shm in memory on this machine"},
 	}
 }
 

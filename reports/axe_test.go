@@ -1,26 +1,19 @@
 package main
 
 import (
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"testing"
 
 	"blobpglite/runner/axe"
-	"blobpglite/runner/npm"
 )
 
 // TestAxe looks at the page of this repository's results with axe-core: on a narrow screen and a wide one, in both color schemes, folded
 // and unfolded. Nothing that it finds may be serious.
 func TestAxe(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a browser takes its time")
-	}
 	program := chromium(t)
 	a, err := axe.New(t.Context())
-	if errors.Is(err, npm.ErrMissing) {
-		t.Skip(err)
-	} else if err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 	pages := pageHandler("..")

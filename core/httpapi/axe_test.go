@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -10,7 +9,6 @@ import (
 
 	"blobpglite/core/store/mem"
 	"blobpglite/runner/axe"
-	"blobpglite/runner/npm"
 )
 
 // states are those of the page, each reached by keyboard: the focus is where Tab would bring it, Enter and Ctrl-Enter do what a click does.
@@ -50,14 +48,9 @@ func states() []axe.State {
 
 // TestAxe looks at the page with axe-core, in what states it has, on a narrow screen and a wide one, in both color schemes.
 func TestAxe(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a browser takes its time")
-	}
 	program := chromium(t)
 	a, err := axe.New(t.Context())
-	if errors.Is(err, npm.ErrMissing) {
-		t.Skip(err)
-	} else if err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
