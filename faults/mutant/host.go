@@ -6,6 +6,7 @@ func hostMutants() []Mutant {
 		mendFile   = "core/pglite/internal/wasmbin/mend.go"
 		invokeFile = "core/pglite/invoke.go"
 		cacheFile  = "core/pglite/compilations.go"
+		imageFile  = "core/pglite/snapshot_unix.go"
 		binTests   = "./core/pglite/internal/wasmbin -run AreRight"
 	)
 	return []Mutant{
@@ -28,6 +29,16 @@ func hostMutants() []Mutant {
 			Name: "damaged-compilation", Invariant: host, File: cacheFile, Plan: "./core/pglite -run TestDamagedCompilation",
 			Doc: "a damaged entry of the compilation cache stays where it is",
 			Old: "\t\tif !known[name] {\n", New: "\t\tif !known[name] && c == nil {\n",
+		},
+		{
+			Name: "behind-an-image", Invariant: host, File: imageFile, Plan: "./core/pglite -run TestBehindAnImage",
+			Doc: "behind what an image holds, a process has what was there before",
+			Old: "rest := region[s.ends:s.size]; len(rest) > 0", New: "rest := region[s.size:s.size]; len(rest) > 0",
+		},
+		{
+			Name: "image-cut", Invariant: host, File: imageFile, Plan: "./core/pglite -run TestBehindAnImage",
+			Doc: "of an image only what comes before the first hole is mapped",
+			Old: "\t\ts.ends = min(uint64(to), s.size)\n", New: "\t\ts.ends = min(uint64(to), s.size)\n\t\tbreak\n",
 		},
 	}
 }
