@@ -123,7 +123,7 @@ type WriteOptions struct {
 	// Progress is told the raw bytes done and those there are, in the caller's goroutine. nil: nobody.
 	Progress func(done, total int64)
 	// Unreadable hears, in the caller's goroutine, of segments that were to be written again, and of which pages are damaged or gone, as was found out
-	// now: the layer names them where they are. Each is told of once for the same Pages. Nil: nobody.
+	// now: the layer names them where they are. Each is told of once an hour for the same Pages. Nil: nobody.
 	Unreadable func(segment string, err error)
 	Clock      clock.Clock // for pauses and Stats; nil: the system's
 }

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"blobpglite/core/clock"
 	"blobpglite/core/memfs"
 	"blobpglite/core/store"
 	"blobpglite/core/store/mem"
@@ -106,9 +108,23 @@ func TestDamageIsNotCleaned(t *testing.T) {
 			if got, want := contents(t, restored(t, st, c.last.Key())), contents(t, c.tree); got != want {
 				t.Errorf("restored\n%s\nwant\n%s", got, want)
 			}
+			if !slices.Contains(c.last.Segments(), bad) {
+				t.Error("it is cleaned at once, though it could not be read just now")
+			}
+			c.o.Pages.o.Clock = hourLater{c.o.Pages.o.Clock}
+			c.o.Unreadable = func(key string, err error) { t.Errorf("restored, and an hour later: %s: %v", key, err) }
+			if c.next(); slices.Contains(c.last.Segments(), bad) {
+				t.Error("it is not cleaned an hour later")
+			}
+			whole(t, c.o.Pages, c.tree)
 		})
 	}
 }
+
+// hourLater is a clock that was put on.
+type hourLater struct{ clock.Clock }
+
+func (h hourLater) Monotonic() time.Duration { return h.Clock.Monotonic() + lostFor }
 
 // TestDamageThatIsWritten: a layer that cannot do without a page fails, and says which object is damaged.
 func TestDamageThatIsWritten(t *testing.T) {

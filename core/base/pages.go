@@ -66,8 +66,8 @@ type Pages struct {
 	order    []frameID // of frames that are there, the one wanted longest ago first
 	kept     int64
 	counts   PageCounts
-	lost     map[string]bool  // segments that are damaged or gone, as was found out when they were to be cleaned
-	noted    map[frameID]bool // what was wanted since it was made; nil: that is not noted any more
+	lost     map[string]time.Duration // segments that are damaged or gone, and when that was found out, as they were to be cleaned
+	noted    map[frameID]bool         // what was wanted since it was made; nil: that is not noted any more
 }
 
 // PageCounts are what Pages has done since it was made.
@@ -122,7 +122,7 @@ func NewPages(st store.Store, o PagesOptions) (*Pages, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pages{st: st, o: o, z: z, ids: map[string]int64{}, segments: map[int64]*pageSegment{}, frames: map[frameID]*keptFrame{}, lost: map[string]bool{}, noted: map[frameID]bool{}, flight: semaphore.NewWeighted(int64(o.Parallel))}
+	p := &Pages{st: st, o: o, z: z, ids: map[string]int64{}, segments: map[int64]*pageSegment{}, frames: map[frameID]*keptFrame{}, lost: map[string]time.Duration{}, noted: map[frameID]bool{}, flight: semaphore.NewWeighted(int64(o.Parallel))}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	return p, nil
 }

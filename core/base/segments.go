@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"blobpglite/core/memfs"
 	"blobpglite/core/store"
@@ -200,7 +201,7 @@ func (p *Pages) unreadable(ctx context.Context, wanted map[string][]int64) (foun
 		case damage(err):
 			found[key] = err
 			p.mu.Lock()
-			p.lost[key] = true
+			p.lost[key] = p.o.Clock.Monotonic()
 			p.mu.Unlock()
 		case err != nil:
 			return found, err
@@ -208,6 +209,9 @@ func (p *Pages) unreadable(ctx context.Context, wanted map[string][]int64) (foun
 	}
 	return found, nil
 }
+
+// lostFor is how long a segment that could not be read is not cleaned: then it is looked at again, for somebody may have restored it.
+const lostFor = time.Hour
 
 // unread are the segments of an index that are known to be unreadable. On nil there are none.
 func (p *Pages) unread(x *index) map[int]bool {
@@ -221,7 +225,7 @@ func (p *Pages) unread(x *index) map[int]bool {
 	}
 	lost := map[int]bool{}
 	for i := range x.segments {
-		if p.lost[x.segments[i].key()] {
+		if at, known := p.lost[x.segments[i].key()]; known && p.o.Clock.Monotonic()-at < lostFor {
 			lost[i] = true
 		}
 	}

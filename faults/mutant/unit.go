@@ -83,6 +83,11 @@ func layerMutants() []Mutant {
 			Old: "if c.unread != nil {", New: "if c.unread == nil && ctx.Err() != nil {",
 		},
 		{
+			Name: "once-damaged-always-damaged", Invariant: idle, File: "core/base/segments.go", Plan: "-run TestDamage ./core/base",
+			Doc: "a segment that could not be read once is never cleaned any more, though somebody has restored it",
+			Old: "p.o.Clock.Monotonic()-at < lostFor {", New: "at >= 0 {",
+		},
+		{
 			Name: "outage-taken-for-damage", Invariant: idle, File: write, Plan: "./core/base",
 			Doc: "a segment that cannot be read for a moment is never cleaned any more",
 			Old: "return errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNotFound)", New: "return err != nil",
