@@ -2,10 +2,12 @@
 //
 //	run := bench.Run{Cell: cell, Seed: 1, Verbs: registry.Verbs(), ...}
 //	err := run.Do(ctx)                              // all steps of the cell
-//	verdict, checks := run.Judge()
+//	verdict, checks := run.Judge(err, metrics)
 //
 // A verb records metrics and check results in the Run; it returns an error only where the harness itself failed or a
 // limit was passed. An error of the database under test is a failed check.
+//
+// Read run.go first, then verb.go (what a verb is), store.go (places in a store), pgserve.go and served.go (the service as a child).
 package bench
 
 import (
