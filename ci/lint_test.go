@@ -142,6 +142,8 @@ func lintGo(f source) []string {
 			switch {
 			case ok && isTest && base.Name == "time" && n.Sel.Name == "Sleep":
 				complain("a test sleeps: wait for what it waits for")
+			case ok && isLimit(base.Name, n.Sel.Name) && !isTest && fits("core/...", path.Dir(f.name)) && !mayLimitByTheSystem(f.name):
+				complain("calls context.%s: in core a time limit runs by a clock, clock.WithTimeout", n.Sel.Name)
 			case ok && isTime(base.Name, n.Sel.Name) && !isTest && fits("core/...", path.Dir(f.name)) && !mayReadTime(f.name):
 				complain("reads time.%s: core reads time through core/clock", n.Sel.Name)
 			}
@@ -178,6 +180,17 @@ func lintImports(files *token.FileSet, tree *ast.File) (found []string) {
 // isTime reports whether the call looks at the time or waits.
 func isTime(base, name string) bool {
 	return base == "time" && slices.Contains([]string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick"}, name)
+}
+
+// isLimit reports whether the call makes a context that ends by the system's clock.
+func isLimit(base, name string) bool {
+	return base == "context" && slices.Contains([]string{"WithTimeout", "WithTimeoutCause", "WithDeadline", "WithDeadlineCause"}, name)
+}
+
+// mayLimitByTheSystem are the clock itself, and what bounds real requests to a bucket or to a PostgreSQL: that a test lets hours pass makes
+// neither slower.
+func mayLimitByTheSystem(name string) bool {
+	return fits("core/clock", path.Dir(name)) || slices.Contains([]string{"core/store/gcs/probe.go", "core/store/gcs/retry.go", "core/takeover/patience.go", "core/httpapi/session.go"}, name)
 }
 
 // mayReadTime are the clock itself, and the files in memory, which import nothing and
@@ -245,6 +258,9 @@ func TestHouseRulesCatch(t *testing.T) {
 		{"a/b_test.go", "package b\n\nfunc f(t *testing.T) { t.Skip(\"broken\") }\n", "a test is skipped"},
 		{"core/base/x.go", "package base\n\nvar t = time.Now()\n", "core reads time through core/clock"},
 		{"core/base/x_test.go", "package base\n\nvar t = time.Now()\n", ""},
+		{"core/base/x.go", "package base\n\nvar f = context.WithTimeout\n", "a time limit runs by a clock"},
+		{"core/base/x_test.go", "package base\n\nvar f = context.WithTimeout\n", ""},
+		{"core/store/gcs/retry.go", "package gcs\n\nvar f = context.WithTimeout\n", ""},
 		{"core/clock/x.go", "package clock\n\nvar t = time.Now()\n", ""},
 		{"runner/x.go", "package runner\n\nvar t = time.Now()\n", ""},
 	} {

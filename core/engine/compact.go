@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"blobpglite/core/base"
-	"blobpglite/core/clock"
 	"blobpglite/core/gc"
 	"blobpglite/core/manifest"
 	"blobpglite/core/memfs"
@@ -285,21 +284,4 @@ func (m *logMode) tidy(ctx context.Context) {
 	if err := m.collect(ctx); err != nil && !errors.Is(err, manifest.ErrFenced) {
 		m.o.Logger.Warn("what has become superfluous was not deleted", "error", err)
 	}
-}
-
-// within gives f a context that ends after d.
-func within(ctx context.Context, clk clock.Clock, d time.Duration, f func(context.Context)) {
-	ctx, cancel := context.WithCancel(ctx)
-	timer := clk.NewTimer(d)
-	watched := make(chan struct{})
-	defer func() { timer.Stop(); cancel(); <-watched }()
-	go func() {
-		defer close(watched)
-		select {
-		case <-timer.C():
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	f(ctx)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"blobpglite/core/clock"
 	"blobpglite/core/memfs"
 	"blobpglite/core/pgdata"
 	"blobpglite/core/pglite"
@@ -194,7 +195,7 @@ func insist(ctx context.Context, c *Conn) (pglite.Answer, error) {
 			break
 		}
 		c.Cancel()
-		short, cancel := context.WithTimeout(context.WithoutCancel(ctx), deskInsists)
+		short, cancel := clock.WithTimeout(context.WithoutCancel(ctx), c.e.o.Clock, deskInsists)
 		answer, err = c.take(short)
 		cancel()
 	}

@@ -39,7 +39,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -129,7 +128,7 @@ type Engine struct {
 	logSize  logSize
 	answers  answerCounts
 
-	ending sync.Mutex            // held by who closes it
+	ending chan struct{}         // full while somebody closes it
 	closed atomic.Bool           // or is being closed
 	poison atomic.Pointer[error] // why the engine serves nothing any more
 	halted atomic.Bool           // PostgreSQL was ended; what has been captured becomes durable at Close
@@ -164,7 +163,7 @@ type committer interface {
 }
 
 func newEngine(o Options) *Engine {
-	return &Engine{o: o, failed: make(chan struct{}), desk: newDesk()}
+	return &Engine{o: o, ending: make(chan struct{}, 1), failed: make(chan struct{}), desk: newDesk()}
 }
 
 // Opened says how the opening went.
@@ -242,10 +241,15 @@ func (e *Engine) Halt() {
 }
 
 // Close makes everything durable, gives the lease back, and ends PostgreSQL. After an error it has ended too. Clients that are
-// still there get ErrClosed.
+// still there get ErrClosed. When ctx ends, what is not durable yet is given up: the next opening finds what is. A second call waits for
+// the first one's end, or that of its ctx.
 func (e *Engine) Close(ctx context.Context) error {
-	e.ending.Lock()
-	defer e.ending.Unlock()
+	select {
+	case e.ending <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("close the database, which another call does: %w", ctx.Err())
+	}
+	defer func() { <-e.ending }()
 	if e.closed.Swap(true) {
 		return nil
 	}
@@ -258,8 +262,8 @@ func (e *Engine) Close(ctx context.Context) error {
 func (e *Engine) Abandon() {
 	closed := e.closed.Swap(true)
 	e.server.kill()
-	e.ending.Lock() // a Close that is under way ends first
-	defer e.ending.Unlock()
+	e.ending <- struct{}{} // a Close that is under way ends first
+	defer func() { <-e.ending }()
 	if !closed {
 		_ = e.commits.close(context.Background(), true)
 	}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"blobpglite/core/clock"
 	"blobpglite/core/gc"
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
@@ -395,19 +396,19 @@ func (m *logMode) close(ctx context.Context, give bool) error {
 	case !give:
 		err = errors.Join(err, m.opened.Lease.Release(ctx))
 	case !errors.Is(m.e.Err(), ErrFenced): // so that whoever comes next need not wait; safety is the log's business
-		bounded, cancel := context.WithTimeout(ctx, leaveLease)
+		bounded, cancel := clock.WithTimeout(ctx, m.o.Clock, leaveLease)
 		defer cancel()
 		if left := m.opened.Lease.Release(bounded); left != nil {
 			m.o.Logger.Warn("the lease was not given back: other processes wait until it has run out", "error", left)
 		}
 	}
 	if !give && err == nil {
-		within(ctx, m.o.Clock, lastLayerLimit, func(ctx context.Context) {
-			if layer != nil {
-				layer(ctx)
-			}
-			m.tidy(ctx)
-		})
+		bounded, cancel := clock.WithTimeout(ctx, m.o.Clock, lastLayerLimit)
+		defer cancel()
+		if layer != nil {
+			layer(bounded)
+		}
+		m.tidy(bounded)
 	}
 	return err
 }

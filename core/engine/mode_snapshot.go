@@ -222,7 +222,11 @@ func (s *snapshots) settle(ctx context.Context, at mark) (committed bool, err er
 }
 
 func (s *snapshots) force(ctx context.Context) (CommitStats, error) {
-	<-s.turn
+	select {
+	case <-s.turn:
+	case <-ctx.Done():
+		return s.last(), ctx.Err()
+	}
 	defer func() { s.turn <- struct{}{} }()
 	err := s.e.poisonedBy()
 	if err == nil {

@@ -11,8 +11,6 @@ import (
 	"strings"
 
 	"github.com/xdg-go/scram"
-
-	"blobpglite/core/pglite"
 )
 
 // asksAll are the rules of a database with a password, where nobody has written pg_hba.conf: whoever comes has to know his role's.
@@ -68,12 +66,8 @@ func newVerifier(password string) (string, error) {
 	return fmt.Sprintf("%s$%d:%s$%s:%s", mechanism, iterations, encode(salt), encode(keys.StoredKey), encode(keys.ServerKey)), nil
 }
 
-// verifies says whether a verifier is one of a password. One that is none of this mechanism's (pglite.NullText: there is no password)
-// verifies nothing.
+// verifies says whether a verifier is one of a password. One that is none of this mechanism's (empty: there is no password) verifies nothing.
 func verifies(verifier, password string) (bool, error) {
-	if verifier == pglite.NullText {
-		return false, nil
-	}
 	parts := strings.FieldsFunc(verifier, func(r rune) bool { return r == '$' || r == ':' })
 	if len(parts) != 5 || parts[0] != mechanism {
 		return false, nil

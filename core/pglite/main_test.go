@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -198,13 +199,19 @@ func rows(t testing.TB, in *server, sql string) string {
 	if len(results) == 0 {
 		return ""
 	}
-	return format(results[len(results)-1].Rows)
+	return format(results[len(results)-1])
 }
 
-func format(rows [][]string) string {
-	lines := make([]string, len(rows))
-	for i, r := range rows {
-		lines[i] = strings.ReplaceAll(strings.Join(r, "|"), NullText, "NULL")
+func format(result Result) string {
+	lines := make([]string, len(result.Rows))
+	for i, r := range result.Rows {
+		values := slices.Clone(r)
+		for j := range values {
+			if result.Null(i, j) {
+				values[j] = "NULL"
+			}
+		}
+		lines[i] = strings.Join(values, "|")
 	}
 	return strings.Join(lines, "\n")
 }

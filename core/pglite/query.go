@@ -12,12 +12,17 @@ import (
 // Result is what one SQL statement returned, in text format.
 type Result struct {
 	Columns []string
-	Rows    [][]string // NULL is NullText
+	Rows    [][]string // NULL is empty here; see Null
 	Tag     string     // the command tag
+
+	nulls map[place]bool
 }
 
-// NullText stands for NULL in a Result.
-const NullText = "\x00null"
+// place is one value of a Result.
+type place struct{ row, column int }
+
+// Null says whether a value of Rows is NULL.
+func (r Result) Null(row, column int) bool { return r.nulls[place{row, column}] }
 
 // ErrMessage means that bytes are no whole messages of a frontend.
 var ErrMessage = errors.New("malformed frontend message")
@@ -46,7 +51,10 @@ func ParseResults(r io.Reader) ([]Result, error) {
 			row := make([]string, len(m.Values))
 			for i, v := range m.Values {
 				if row[i] = string(v); v == nil {
-					row[i] = NullText
+					if cur.nulls == nil {
+						cur.nulls = map[place]bool{}
+					}
+					cur.nulls[place{len(cur.Rows), i}] = true
 				}
 			}
 			cur.Rows = append(cur.Rows, row)

@@ -192,7 +192,7 @@ type InSession struct {
 	Isolation string `json:"isolation,omitempty"` // of its transactions, when it is opened; empty: PostgreSQL's default
 }
 
-// QueryResult has the rows and the command tag of each statement.
+// QueryResult has the rows and the command tag of each statement. NULL is empty.
 type QueryResult struct {
 	Rows [][][]string `json:"rows"`
 	Tags []string     `json:"tags"`

@@ -76,9 +76,7 @@ func (s *sessions) query(ctx context.Context, e *engine.Engine, args QueryArgs) 
 		for _, values := range r.Rows {
 			row := make([]string, len(values))
 			for i, v := range values {
-				if row[i] = string(v); v == nil {
-					row[i] = pglite.NullText
-				}
+				row[i] = string(v)
 			}
 			rows = append(rows, row)
 		}

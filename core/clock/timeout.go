@@ -1,0 +1,36 @@
+package clock
+
+import (
+	"context"
+	"time"
+)
+
+// WithTimeout is context.WithTimeout by a clock: the context ends after d of it, with context.DeadlineExceeded. Its Deadline is that of ctx, for
+// a deadline is a reading of the system's clock. Whoever calls it calls cancel, as ever.
+func WithTimeout(ctx context.Context, c Clock, d time.Duration) (_ context.Context, cancel context.CancelFunc) {
+	if _, ok := c.(system); ok {
+		return context.WithTimeout(ctx, d)
+	}
+	inner, end := context.WithCancelCause(ctx)
+	timer := c.NewTimer(d)
+	go func() {
+		defer timer.Stop()
+		select {
+		case <-timer.C():
+			end(context.DeadlineExceeded)
+		case <-inner.Done():
+		}
+	}()
+	return timed{inner}, func() { end(context.Canceled) }
+}
+
+// timed is a context whose error is its cause if that is that its time has run out.
+type timed struct{ context.Context }
+
+// Err implements context.Context.
+func (t timed) Err() error {
+	if context.Cause(t.Context) == context.DeadlineExceeded {
+		return context.DeadlineExceeded
+	}
+	return t.Context.Err()
+}

@@ -1,0 +1,71 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"blobpglite/core/store"
+	"blobpglite/core/store/mem"
+)
+
+// silent is a store whose puts are not answered while it is on, as long as anybody waits for them.
+type silent struct {
+	store.Store
+	on    atomic.Bool
+	asked chan struct{} // something for each put
+	over  chan struct{} // closed: no put waits any more
+}
+
+func (s *silent) Put(ctx context.Context, key string, body []byte, id string, cond store.Cond) (store.Gen, error) {
+	if !s.on.Load() {
+		return s.Store.Put(ctx, key, body, id, cond)
+	}
+	s.asked <- struct{}{}
+	select {
+	case <-ctx.Done():
+	case <-s.over:
+	}
+	return 0, &store.OpError{Op: "put", Key: key, Err: store.ErrUnknown}
+}
+
+// TestCloseEndsWithItsContext: also where the bucket never answers, and where another call closes already.
+func TestCloseEndsWithItsContext(t *testing.T) {
+	for _, mode := range []Mode{ModeLog, ModeSnapshot} {
+		st := &silent{Store: mem.New(mem.Options{}), asked: make(chan struct{}, 1<<10), over: make(chan struct{})}
+		e := open(t, st, func(o *Options) { o.Mode, o.Durability, o.IdleFlush, o.LeaseTTL = mode, Sleep, time.Hour, time.Hour })
+		must(t, e, "CREATE TABLE t (a int)")
+		st.on.Store(true)
+		ran := make(chan struct{})
+		if mode == ModeSnapshot { // it is a commit that is on its way
+			go func() {
+				defer close(ran)
+				_, _ = e.Query(context.Background(), "INSERT INTO t VALUES (1)")
+			}()
+			<-st.asked
+		} else {
+			must(t, e, "INSERT INTO t VALUES (1)")
+			close(ran)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		first := make(chan error, 1)
+		go func() { first <- e.Close(ctx) }()
+		if mode == ModeLog {
+			<-st.asked // the first call is at it
+			gone, leave := context.WithCancel(t.Context())
+			leave()
+			if err := e.Close(gone); !errors.Is(err, context.Canceled) {
+				t.Errorf("a second call: %v", err)
+			}
+		}
+		cancel()
+		if err := <-first; !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", mode, err)
+		}
+		close(st.over)
+		<-ran
+	}
+}
