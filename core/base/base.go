@@ -99,7 +99,7 @@ type WriteOptions struct {
 	Share *Layer
 	Since memfs.Mark
 	// Copy is for a layer of another database than Share's: each segment of Share that the layer goes on using is copied to where it belongs to
-	// the new one, before the index is written, several at a time. It says how large the copy is. Nil: they are where Share has them.
+	// the new one, before the index is written, several at a time, and none is cleaned. It says how large the copy is. Nil: they are where Share has them.
 	Copy func(ctx context.Context, from, to string) (size int64, err error)
 	// Pages is the source of src's chunks that are away, and says of those that are not and have an origin where Share has them. Nil:
 	// there are none.

@@ -250,7 +250,10 @@ func (p *plan) place(pl *planner) (err error) {
 			before.split(c.at, c.count, func(segment int, _, n int64) { live[segment] += n })
 		}
 	}
-	clean := toClean(before, live, int64(len(fresh)), o.SegmentBytes/smallShare, unread)
+	clean := map[int]bool{}
+	if o.Copy == nil { // what is cleaned passes through here, and a copy does not; the other database's first layer cleans
+		clean = toClean(before, live, int64(len(fresh)), o.SegmentBytes/smallShare, unread)
+	}
 	moved := make([]int64, len(before.segments)) // what is added to an address in a segment; for those that are kept
 	for i := range before.segments {
 		if live[i] == 0 || clean[i] {
