@@ -186,7 +186,7 @@ func TestPausedReplay(t *testing.T) {
 // TestCrowdedCache: what a replica has replayed is in no layer, and leaves no room in its cache. It moves when there is a newer one, and
 // the writer's pages that it has not in memory it fetches.
 func TestCrowdedCache(t *testing.T) {
-	s := newStand(t, func(o *Options) { o.Engine.Cache = engine.LeastCache })
+	s := newStand(t, func(o *Options) { o.Engine.Cache, o.Engine.TempDir = engine.LeastCache, t.TempDir() }) // same sorts all of it
 	s.write("INSERT INTO t SELECT g, repeat(md5(g::text), 20) FROM generate_series(1, 100000) g")
 	if err := s.writer.Compact(t.Context()); err != nil {
 		t.Fatal(err)
