@@ -159,7 +159,7 @@ type committer interface {
 	// reached is what PostgreSQL has to recover to after a crash, as records that end with it. No process runs.
 	reached() []wal.Record
 	// close ends the committer: after what is pending is durable, or at once if the engine is given up.
-	close(ctx context.Context, give bool) error
+	close(ctx context.Context, abandon bool) error
 }
 
 func newEngine(o Options) *Engine {

@@ -93,7 +93,7 @@ func (e *Engine) openLogWith(ctx context.Context, op *opening, m *logMode) error
 				"holder", held.Holder, "address", held.Address, "until", held.ExpiresAt.UTC().Format(time.RFC3339Nano), "at_most", atMost.String())
 		},
 		Deadline: e.o.CommitDeadline, Clock: e.o.Clock, Hook: e.o.Hook,
-		Ahead: func(m manifest.Manifest) {
+		OnManifest: func(m manifest.Manifest) {
 			if n := len(m.Layers); n > 0 {
 				op.ahead.begin(ctx, op, m.Layers[n-1])
 			}
@@ -382,10 +382,10 @@ const leaveLease = 2 * time.Second
 
 // close flushes, ends all background work and gives the lease back; then it takes the layer that was put off, if one was, and collects at
 // some ends.
-func (m *logMode) close(ctx context.Context, give bool) error {
+func (m *logMode) close(ctx context.Context, abandon bool) error {
 	var err error
 	var layer func(context.Context)
-	if !give {
+	if !abandon {
 		layer, err = m.finish(ctx)
 	}
 	m.stop()
@@ -393,7 +393,7 @@ func (m *logMode) close(ctx context.Context, give bool) error {
 	m.background.Wait()
 	m.layers.Wait()
 	switch {
-	case !give:
+	case !abandon:
 		err = errors.Join(err, m.opened.Lease.Release(ctx))
 	case !errors.Is(m.e.Err(), ErrFenced): // so that whoever comes next need not wait; safety is the log's business
 		bounded, cancel := clock.WithTimeout(ctx, m.o.Clock, leaveLease)
@@ -402,7 +402,7 @@ func (m *logMode) close(ctx context.Context, give bool) error {
 			m.o.Logger.Warn("the lease was not given back: other processes wait until it has run out", "error", left)
 		}
 	}
-	if !give && err == nil {
+	if !abandon && err == nil {
 		bounded, cancel := clock.WithTimeout(ctx, m.o.Clock, lastLayerLimit)
 		defer cancel()
 		if layer != nil {

@@ -235,8 +235,8 @@ func (s *snapshots) force(ctx context.Context) (CommitStats, error) {
 	return s.last(), err
 }
 
-func (s *snapshots) close(ctx context.Context, give bool) error {
-	if give || s.e.halted.Load() || s.idle() { // of a halted PostgreSQL nothing was acknowledged that is not in a layer
+func (s *snapshots) close(ctx context.Context, abandon bool) error {
+	if abandon || s.e.halted.Load() || s.idle() { // of a halted PostgreSQL nothing was acknowledged that is not in a layer
 		return nil
 	}
 	_, err := s.force(ctx)

@@ -29,7 +29,7 @@ func (r *Replica) begin(ctx context.Context) (*life, error) {
 	for range openTries {
 		at := r.clock.Monotonic()
 		b, err := r.read(ctx)
-		if errors.Is(err, errMoved) {
+		if errors.Is(err, errCompacted) {
 			continue
 		}
 		if err != nil {
@@ -56,8 +56,8 @@ func (r *Replica) begin(ctx context.Context) (*life, error) {
 	return nil, fmt.Errorf("open a replica: the log was compacted %d times meanwhile: %w", openTries, store.ErrUnavailable)
 }
 
-// errMoved: the log was compacted while it was read.
-var errMoved = errors.New("the log has moved")
+// errCompacted: the log was compacted while it was read.
+var errCompacted = errors.New("the log was compacted while it was read")
 
 // read reads the manifest and what stands behind its newest layer, up to what cannot be read.
 func (r *Replica) read(ctx context.Context) (beginning, error) {
@@ -90,7 +90,7 @@ func (r *Replica) read(ctx context.Context) (beginning, error) {
 	case loadErr != nil:
 		return b, loadErr
 	case now.WalStart != m.WalStart: // what was read may not be authentic, nor what was missing
-		return b, errMoved
+		return b, errCompacted
 	}
 	b.stopped = err
 	return b, nil

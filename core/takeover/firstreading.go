@@ -21,7 +21,7 @@ type reading struct {
 // It is the same reading as after the lease: the manifest, then the records; and it is held against the same second
 // reading of the manifest, after the fence. A record that the predecessor appends meanwhile stands where the fence is tried.
 func (op *opening) readAhead(ctx context.Context) (stop func()) {
-	if op.o.Parallel == 1 && op.o.Ahead == nil {
+	if op.o.Parallel == 1 && op.o.OnManifest == nil {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -31,8 +31,8 @@ func (op *opening) readAhead(ctx context.Context) (stop func()) {
 		defer close(done)
 		var r reading
 		if r.m, r.err = op.manifest(ctx); r.err == nil {
-			if op.o.Ahead != nil {
-				op.o.Ahead(r.m.Manifest)
+			if op.o.OnManifest != nil {
+				op.o.OnManifest(r.m.Manifest)
 			}
 			r.records, r.tail, r.err = op.records(ctx, r.m.Manifest, 0)
 		}

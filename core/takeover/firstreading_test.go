@@ -65,7 +65,7 @@ func TestLogIsReadBesideTheLease(t *testing.T) {
 		}
 	}
 	var heard atomic.Int64
-	next := mustOpen(t, g, "next", func(o *Options) { o.Ahead = func(manifest.Manifest) { heard.Add(1) } })
+	next := mustOpen(t, g, "next", func(o *Options) { o.OnManifest = func(manifest.Manifest) { heard.Add(1) } })
 	if got := ids(next); got != "1 2 3" {
 		t.Errorf("restored %q", got)
 	}
@@ -103,7 +103,7 @@ func TestAppendBesideTheLease(t *testing.T) {
 				once.Do(func() { do(t, st, first) })
 				return nil
 			}
-			next := mustOpen(t, g, "next", func(o *Options) { o.Ahead = func(manifest.Manifest) {} })
+			next := mustOpen(t, g, "next", func(o *Options) { o.OnManifest = func(manifest.Manifest) {} })
 			want := "early late"
 			if name == "compact" {
 				want = "" // it is in the layer

@@ -71,9 +71,9 @@ type Options struct {
 	BeforeCreate func(context.Context) (pgliteSHA256 string, err error)
 	// Check looks at the manifest before anything is fenced. Nil: everything is fine.
 	Check func(manifest.Manifest) error
-	// Ahead hears of the manifest as soon as it has been read once, from another goroutine, before anything is fenced: layers
+	// OnManifest hears of the manifest as soon as it has been read once, from another goroutine, before anything is fenced: layers
 	// are written once, so they may be fetched ahead. What is restored has to be what Opened.Manifest names. Nil: nobody.
-	Ahead func(manifest.Manifest)
+	OnManifest func(manifest.Manifest)
 	// LeaseDamaged hears of a lease that is none and is replaced. Nil: nobody.
 	LeaseDamaged func(error)
 	// LeaseWaits hears, once for each, of a holder whose lease is waited for, and how long at most. Nil: nobody.
@@ -138,7 +138,7 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 			return op.out, nil
 		}
 		// A rival that fenced while the lease is ours had it before, and was asleep: it will find that out and give up.
-		if !errors.Is(err, errMoved) && !(errors.Is(err, ErrRival) && l.Ensure(ctx) == nil) {
+		if !errors.Is(err, errCompacted) && !(errors.Is(err, ErrRival) && l.Ensure(ctx) == nil) {
 			return nil, errors.Join(err, op.release(ctx))
 		}
 	}
@@ -146,8 +146,8 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 	return nil, errors.Join(err, op.release(ctx))
 }
 
-// errMoved means that the log was compacted under the opening, which has to start again; so it has to behind a rival's fence.
-var errMoved = errors.New("the log has moved")
+// errCompacted means that the log was compacted under the opening, which has to start again; so it has to behind a rival's fence.
+var errCompacted = errors.New("the log was compacted while it was read")
 
 type opening struct {
 	o      Options
@@ -301,7 +301,7 @@ func (op *opening) moved(ctx context.Context, seen manifest.Manifest, err error)
 	case loadErr != nil:
 		return fmt.Errorf("tell damage from a log that was compacted meanwhile (%v): %w", err, loadErr)
 	case now.WalStart != seen.WalStart:
-		return errMoved
+		return errCompacted
 	case errors.Is(err, store.ErrNotFound):
 		return fmt.Errorf("%w: what was listed is gone: %v", wal.ErrCorrupt, err)
 	}
@@ -339,7 +339,7 @@ func (op *opening) fence(ctx context.Context, log *wal.Log, m manifest.Manifest)
 		})
 		switch {
 		case err == nil && last.Seq == 0:
-			return errMoved // it stood there and is gone: collected
+			return errCompacted // it stood there and is gone: collected
 		case err != nil:
 			return op.moved(ctx, m, err)
 		}
@@ -392,7 +392,7 @@ func (op *opening) settle(ctx context.Context, log *wal.Log, seen manifest.Seen)
 			return now.Manifest, err
 		}
 	}
-	return seen.Manifest, errMoved
+	return seen.Manifest, errCompacted
 }
 
 // errAbove means that the manifest is of an epoch that our fence is not above.
@@ -403,7 +403,7 @@ var errAbove = errors.New("the manifest is of a higher epoch")
 //
 // A manifest that this opening has made, and that nobody has swapped since, stays as it is: there is no older writer.
 //
-// errMoved: the fence stands in a part of the log that was collected, so it fences nobody, and nothing was swapped. With errAbove comes the
+// errCompacted: the fence stands in a part of the log that was collected, so it fences nobody, and nothing was swapped. With errAbove comes the
 // manifest that is there.
 func (op *opening) swap(ctx context.Context, log *wal.Log, seen manifest.Seen) (now manifest.Seen, err error) {
 	fence := log.Tail()
@@ -418,7 +418,7 @@ func (op *opening) swap(ctx context.Context, log *wal.Log, seen manifest.Seen) (
 		}, func(m *manifest.Manifest) error {
 			switch {
 			case m.WalStart > fence.Seq:
-				return errMoved
+				return errCompacted
 			case m.Epoch >= log.Epoch() && m.Writer != op.o.Writer:
 				return errAbove
 			}
@@ -434,7 +434,7 @@ func (op *opening) swap(ctx context.Context, log *wal.Log, seen manifest.Seen) (
 	case err != nil:
 		return now, err
 	case now.WalStart > fence.Seq:
-		return now, errMoved
+		return now, errCompacted
 	}
 	return now, errAbove
 }

@@ -319,7 +319,7 @@ func doorMutants() []Mutant {
 		{
 			Name: "halted-end-loses", Invariant: durable, File: "core/engine/mode_log.go", Plan: "./core/engine -run TestHalt",
 			Doc: "what was acknowledged is not made durable at the end of an engine whose PostgreSQL was ended",
-			Old: "\tif !give {\n", New: "\tif !give && !m.e.halted.Load() {\n",
+			Old: "\tif !abandon {\n", New: "\tif !abandon && !m.e.halted.Load() {\n",
 		},
 		{
 			Name: "no-password", Invariant: door, File: "core/pglite/hba.go", Plan: "./core/engine -run TestPassword",

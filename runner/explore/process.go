@@ -154,7 +154,7 @@ func (p *process) options(st store.Store) takeover.Options {
 		Parallel: 1, Clock: p.clk, WriteID: p.writeID,
 		// As the engine does it: the first reading comes before the lease, as early as it can be, and again behind one that had
 		// to be waited for.
-		Ahead: func(manifest.Manifest) {},
+		OnManifest: func(manifest.Manifest) {},
 	}
 }
 
