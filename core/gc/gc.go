@@ -3,24 +3,23 @@
 //
 //	stats, err := gc.Collect(ctx, gc.Options{Store: st, Epoch: 7, Writer: "host-3"})
 //
-// The manifest must be of the collector's own epoch, so that no older writer can publish a layer whose objects are about to go: an
-// opening has swapped it, and where that is not so, the collection does. Then it deletes. Fences are never deleted, by anyone: a
-// writer that was stalled for however long finds the fence at exactly the name where it would go on.
+// Only the current writer collects: the manifest must carry the collector's own epoch. An opening has put it there; where it is missing,
+// Collect swaps the manifest first. From then on no older writer can publish a layer whose objects are about to be deleted. Fences are
+// never deleted: a writer that was stalled, for however long, finds one at exactly the name that it writes next.
 //
-// What is alive is said by the manifest and by the records themselves, never by the metadata of objects: a prefix that was
-// copied without it stays whole. What is deleted has exactly the shape of a name that this program makes, so that nothing
-// else that stands below the prefix, another database even, is touched.
+// The manifest and the records say what is alive. The metadata of objects does not count, so a prefix that was copied without it
+// loses nothing. Only names of exactly the shape that this program makes are deleted: whatever else lies below the prefix, even another
+// database, stays.
 //
-// What is kept for restores of an earlier state is the manifest's business (manifest.Options.Retain): layers that it names and
-// records from wal_start on stay.
+// Earlier states are kept by the manifest (manifest.Options.Retain): it goes on naming their layers, and records from wal_start on stay.
 //
-// Segments are shared, also by layers of a later writer. None of those is touched: what is deleted is of epochs up to the caller's own, and
-// needed by no layer of the manifest that it has read. A later writer has swapped the manifest before it uses a layer, and
-// shares with the layers that it found there; that swap came behind our reading, and between the two nobody could publish but the
-// caller, who does one thing at a time. Indexes go before segments, so that a layer that can be read is whole.
+// Layers share segments, across writers too. A segment is deleted if its epoch is not above the caller's and no layer of the manifest
+// just read needs it. That is safe: a later writer swaps the manifest before it uses a layer, and shares only with layers that it found
+// there. Its swap came after our reading, and until then nobody but the caller, who does one thing at a time, could publish. Indexes are
+// deleted before segments, so a layer that can be read is whole.
 //
-// Survives a crash at any point: what is left is deleted by the next collection. What the manifest names is never
-// touched, so one full generation can always be restored.
+// Survives: a crash at any point. The next collection deletes what is left. Nothing that the manifest names is ever deleted, so one
+// full generation can always be restored.
 package gc
 
 import (
@@ -46,9 +45,9 @@ type Options struct {
 	Writer string // as in the manifest
 	// From is a record below which an earlier collection has left nothing but fences; 0: not known.
 	From uint64
-	// Recent looks for records only in the last part of what is collected, but for one epoch in fullEvery. Fences stay for ever, one a wake: to go
-	// through all of them at each collection would cost more each month. Only a writer that died between its layer and the end of its collection
-	// has left records further back.
+	// Recent looks for records only in the newest part of what is collected; one epoch in fullEvery looks everywhere. Fences stay for ever, one
+	// for each cold start, and listing all of them at each collection would cost more every month. Records further back are left only by a
+	// writer that died between its layer and the end of its collection.
 	Recent bool
 	// IsData says of a record without asking the store that it is no fence: the caller wrote it itself. Nil: none is known.
 	IsData func(seq uint64) bool

@@ -5,11 +5,10 @@
 //	e, err := k.Engine(ctx)                         // opens it, or waits for the opening that is under way
 //	err = k.Close(ctx)                              // everything durable, the lease given back
 //
-// Many may ask at once: there is one opening, and all get its engine, or its error; whoever asks after an error tries
-// again. An engine that is poisoned is replaced; what its clients had in the session is gone.
+// Many may ask at once. There is one opening, and all of them get its engine or its error; who asks after an error starts a new
+// opening. A poisoned engine is replaced, and its clients' sessions end.
 //
-// Survives: a caller that gives up (the opening goes on for the others), an opening that fails, Close in the middle of an
-// opening.
+// Survives: a caller that gives up (the opening goes on for the others), an opening that fails, and Close during an opening.
 package keeper
 
 import (
@@ -41,8 +40,8 @@ type State string
 // The states.
 const (
 	Asleep  State = "asleep"  // nothing is open
-	Opening State = "opening" //
-	Open    State = "open"    //
+	Opening State = "opening" // somebody waits for it
+	Open    State = "open"    // an engine serves
 	Failed  State = "failed"  // the last opening failed, or the engine has to be opened again
 	Closed  State = "closed"  // for good
 )
