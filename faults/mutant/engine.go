@@ -13,7 +13,6 @@ const (
 	captureFile = "core/engine/walship.go"
 	modeFile    = "core/engine/mode_log.go"
 	settleFile  = "core/engine/mode_log_answers.go"
-	compactFile = "core/engine/compact.go"
 	startFile   = "core/pglite/start.go"
 )
 
@@ -61,11 +60,6 @@ func EngineMutants() []Mutant {
 			Name: "serve-after-fenced", Invariant: fenced, File: modeFile, Plan: "e1z.1",
 			Doc: "a request does not look whether the lease is still held: a writer that was taken over answers reads",
 			Old: "if err := m.opened.Lease.Ensure(ctx); err != nil {", New: "if err := m.opened.Lease.Ensure(ctx); err != nil && m.log == nil {",
-		},
-		{
-			Name: "publish-undurable-base", Invariant: replay, File: compactFile, Plan: "e1z.1",
-			Doc: "a layer is published with commits whose record is not in the log",
-			Old: "position, err := c.at(ctx)\n", New: "position, err := m.log.position(), error(nil)\n\t_ = c.at\n",
 		},
 		{
 			Name: "no-flush-at-the-end", Invariant: durable, File: modeFile, Plan: "e4b.4",

@@ -124,6 +124,11 @@ func layerMutants() []Mutant {
 			Old: "mark := data.Mark()\n", New: "mark := ^memfs.Mark(0)\n",
 		},
 		{
+			Name: "publish-undurable-layer", Invariant: replay, File: "core/engine/compact.go", Plan: "-run TestLayerWaitsForItsRecords ./core/engine",
+			Doc: "a layer is published with commits whose record is not in the log",
+			Old: "position, err := c.at(ctx)\n", New: "position, err := m.log.position(), error(nil)\n\t_ = c.at\n",
+		},
+		{
 			Name: "short-lives-pile-up", Invariant: idle, File: "core/engine/compact.go", Plan: "-run TestShortLivesAreCollected ./core/engine",
 			Doc: "no end of a life collects, and no life is long enough for a collection of its own",
 			Old: "if m.opened.Epoch%collectEvery != 0 || ", New: "if m.opened.Epoch%collectEvery >= 0 || ",
