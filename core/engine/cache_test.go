@@ -146,7 +146,7 @@ func TestCacheOfWriters(t *testing.T) {
 func TestCacheOfSorts(t *testing.T) {
 	st := mem.New(mem.Options{})
 	large(t, st)
-	e := open(t, st, inLog, cached)
+	e := open(t, st, inLog, cached, func(o *Options) { o.TempMemory = -1 })
 	must(t, e, "UPDATE t SET n = n + 1 WHERE id % 3 = 0")
 	got := must(t, e, "SET work_mem = '64kB'; SET max_parallel_workers_per_gather = 0; SELECT count(*) FROM (SELECT pad, n FROM t ORDER BY md5(pad), pad OFFSET 0) s")
 	if got != "100000" {

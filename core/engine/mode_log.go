@@ -377,6 +377,9 @@ func (m *logMode) lastCommit() (last uint64) {
 	return last
 }
 
+// lastAnswers is how often an orderly end looks for what was committed while it flushed. A statement that goes on writing is not waited for.
+const lastAnswers = 8
+
 // leaveLease is how long an engine that failed tries to give its lease back.
 const leaveLease = 2 * time.Second
 
@@ -427,6 +430,15 @@ func (m *logMode) finish(ctx context.Context) (layer func(context.Context), err 
 		}
 	}
 	if owes || last > m.durable.Load() {
+		if err := m.log.flush(ctx, m.log.end()); err != nil {
+			return nil, err
+		}
+	}
+	// Statements that were on their way when the end began may have committed meanwhile, and their answers wait. No more are let in.
+	for range lastAnswers {
+		if m.lastCommit(); !runs || m.log.isDurable(m.log.mark()) {
+			break
+		}
 		if err := m.log.flush(ctx, m.log.end()); err != nil {
 			return nil, err
 		}

@@ -129,6 +129,11 @@ func layerMutants() []Mutant {
 			Old: "position, err := c.at(ctx)\n", New: "position, err := m.log.position(), error(nil)\n\t_ = c.at\n",
 		},
 		{
+			Name: "answers-behind-the-end", Invariant: durable, File: "core/engine/mode_log_answers.go", Plan: "-run TestAnswersWhileItEnds ./core/engine",
+			Doc: "where answers do not wait, those that leave while the engine ends tell of what it does not flush any more",
+			Old: " && !m.e.closed.Load() {", New: " {",
+		},
+		{
 			Name: "short-lives-pile-up", Invariant: idle, File: "core/engine/compact.go", Plan: "-run TestShortLivesAreCollected ./core/engine",
 			Doc: "no end of a life collects, and no life is long enough for a collection of its own",
 			Old: "if m.opened.Epoch%collectEvery != 0 || ", New: "if m.opened.Epoch%collectEvery >= 0 || ",

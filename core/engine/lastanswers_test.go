@@ -1,0 +1,27 @@
+package engine
+
+import (
+	"testing"
+
+	"blobpglite/core/store/mem"
+)
+
+// TestAnswersWhileItEnds: in durability sleep no answer waits, but what leaves while the engine ends may lie behind what the end makes
+// durable: it waits, and hears how that ended.
+func TestAnswersWhileItEnds(t *testing.T) {
+	e := open(t, mem.New(mem.Options{}), inLog, func(o *Options) { o.Durability = Sleep })
+	must(t, e, "CREATE TABLE t (a int)")
+	m := e.commits.(*logMode)
+	if m.log.allDurable() {
+		t.Fatal("everything is durable: there is nothing to wait for")
+	}
+	if m.awaited(mark(m.log.mark())) != nil {
+		t.Fatal("an answer waits")
+	}
+	e.closed.Store(true)
+	waits := m.awaited(mark(m.log.mark()))
+	e.closed.Store(false)
+	if waits == nil {
+		t.Error("an answer leaves while the engine ends, and waits for nothing")
+	}
+}
