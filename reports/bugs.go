@@ -193,6 +193,11 @@ func bugs() []bug {
 			folder: "core/engine", test: "TestShortLivesAreCollected",
 		},
 		{
+			what:  "An orderly end flushed before statements that were on their way: in durability sleep their answers left, and were lost",
+			where: "this project, found by e4b.4", holds: "what leaves while the engine ends waits in every durability, and the end looks again",
+			folder: "core/engine", test: "TestAnswersWhileItEnds",
+		},
+		{
 			what:  "The twin did not kill an instance that had no process yet, and who waited for it waited in vain",
 			where: "this project, found by 226 hours of e5.1", holds: "what came for an instance before its process is done to that at once",
 			folder: "cloud/twin/platform", test: "TestCrashBeforeItRuns",
