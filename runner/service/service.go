@@ -75,8 +75,20 @@ type Service struct {
 	log []byte
 }
 
+// portTries is how often a start is tried whose free port somebody else has by the time that pgserve listens.
+const portTries = 3
+
 // Start runs pgserve and returns when its doors are open.
-func Start(ctx context.Context, program string, o Options) (*Service, error) {
+func Start(ctx context.Context, program string, o Options) (s *Service, err error) {
+	for range portTries {
+		if s, err = start(ctx, program, o); err == nil || !strings.Contains(err.Error(), syscall.EADDRINUSE.Error()) {
+			break
+		}
+	}
+	return s, err
+}
+
+func start(ctx context.Context, program string, o Options) (*Service, error) {
 	s := &Service{Port: o.Port, ended: make(chan struct{})}
 	var err error
 	if s.Port == 0 {
@@ -99,11 +111,11 @@ func Start(ctx context.Context, program string, o Options) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start pgserve: %w", err)
 	}
-	start := s.cmd.Start
+	begin := s.cmd.Start
 	if o.OneCPU {
-		start = func() error { return OnOneCPU(s.cmd.Start) }
+		begin = func() error { return OnOneCPU(s.cmd.Start) }
 	}
-	if err := start(); err != nil {
+	if err := begin(); err != nil {
 		return nil, fmt.Errorf("start pgserve: %w", err)
 	}
 	ready := make(chan struct{})
