@@ -377,8 +377,8 @@ func (m *logMode) lastCommit() (last uint64) {
 	return last
 }
 
-// lastAnswers is how often an orderly end looks for what was committed while it flushed. A statement that goes on writing is not waited for.
-const lastAnswers = 8
+// lastLooks is how often an orderly end looks for what was committed while it flushed. A statement that goes on writing is not waited for.
+const lastLooks = 8
 
 // leaveLease is how long an engine that failed tries to give its lease back.
 const leaveLease = 2 * time.Second
@@ -422,21 +422,16 @@ func (m *logMode) finish(ctx context.Context) (layer func(context.Context), err 
 	if _, err := m.e.server.now(); err != nil || m.e.halted.Load() {
 		runs = false
 	}
-	// What PostgreSQL has written by itself behind the last commit, the next recovery does not miss: it is not worth a request.
-	last, owes := m.lastCommit(), !runs || !m.log.isDurable(m.log.mark())
-	if runs && last >= m.shown.Load()+leastUnwritten { // it was committed with synchronous_commit=off, and is in buffers
-		if err := m.flushed(ctx); err != nil {
-			return nil, err
+	// Statements that were on their way when the end began may commit meanwhile, and their answers wait: so it is looked again. No more are let in.
+	for range lastLooks {
+		last := m.lastCommit()
+		if runs && last >= m.shown.Load()+leastUnwritten { // it was committed with synchronous_commit=off, and is in buffers
+			if err := m.flushed(ctx); err != nil {
+				return nil, err
+			}
 		}
-	}
-	if owes || last > m.durable.Load() {
-		if err := m.log.flush(ctx, m.log.end()); err != nil {
-			return nil, err
-		}
-	}
-	// Statements that were on their way when the end began may have committed meanwhile, and their answers wait. No more are let in.
-	for range lastAnswers {
-		if m.lastCommit(); !runs || m.log.isDurable(m.log.mark()) {
+		// What PostgreSQL has written by itself behind the last commit, the next recovery does not miss: it is not worth a request.
+		if runs && m.log.isDurable(m.log.mark()) && last <= m.durable.Load() {
 			break
 		}
 		if err := m.log.flush(ctx, m.log.end()); err != nil {

@@ -57,45 +57,59 @@ func (r *Run) WithService(ctx context.Context, in string, f func(*Served) error,
 
 // WithServiceIn is WithService with more of an environment.
 func (r *Run) WithServiceIn(ctx context.Context, env []string, in string, f func(*Served) error, flags ...string) (err error) {
-	o := gcsfront.Options{Buckets: []string{"clients"}, Seed: r.Seed}
-	if in == ModelLatency {
+	return r.WithProgram(ctx, "clients", in == ModelLatency, func(p Program) (err error) {
+		s := &Served{r: r, Folder: p.Folder, program: p.Path, env: env, args: []string{"-lease-ttl", "2s", "-acquire-timeout", "1m", "-wake", "-log", "warn"}}
+		s.args = append(s.args, flags...)
+		if in == InProcess {
+			s.args = append(s.args, "-store", "mem")
+		} else {
+			s.args = append(s.args, "-bucket", "gs://clients/db", "-endpoint", p.Endpoint)
+		}
+		if s.current, err = service.Start(ctx, s.program, service.Options{Args: s.args, Env: s.env}); err != nil {
+			return err
+		}
+		defer func() {
+			ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+			defer cancel()
+			if code, stopErr := s.Now().Stop(ending); err == nil && ctx.Err() == nil && (stopErr != nil || code != 0) {
+				r.Check(CheckClient, fmt.Sprintf("the server ended with code %d: %v: %s", code, stopErr, s.Now().Log()))
+			}
+		}()
+		return f(s)
+	})
+}
+
+// Program is a pgserve that was built of the sources as they are, and an emulator of a bucket beside it.
+type Program struct {
+	Path, Folder string // of the program, and of what it needs
+	Front        *gcsfront.Front
+	Endpoint     string // of the emulator
+}
+
+// WithProgram builds pgserve, gives it a bucket of that name, as slow as the service is modelled to be or one that answers at once, and counts
+// what was asked of it.
+func (r *Run) WithProgram(ctx context.Context, bucket string, modelled bool, f func(Program) error) (err error) {
+	o := gcsfront.Options{Buckets: []string{bucket}, Seed: r.Seed}
+	if modelled {
 		o.Latency, o.Rate = model.DefaultLatency(), model.DefaultRate()
 	}
-	front, err := gcsfront.New(o)
-	if err != nil {
+	var p Program
+	if p.Front, err = gcsfront.New(o); err != nil {
 		return err
 	}
-	base, stop, err := front.Serve(ctx)
-	if err != nil {
+	var stop func()
+	if p.Endpoint, stop, err = p.Front.Serve(ctx); err != nil {
 		return err
 	}
 	defer stop()
-	folder, err := os.MkdirTemp("", "blobpglite-clients-")
-	if err != nil {
+	if p.Folder, err = os.MkdirTemp("", "blobpglite-"+bucket+"-"); err != nil {
 		return fmt.Errorf("make a folder: %w", err)
 	}
-	defer os.RemoveAll(folder)
+	defer os.RemoveAll(p.Folder)
 	r.Progress("building pgserve", 0, 0)
-	s := &Served{r: r, Folder: folder, env: env, args: []string{"-lease-ttl", "2s", "-acquire-timeout", "1m", "-wake", "-log", "warn"}}
-	s.args = append(s.args, flags...)
-	if in == InProcess {
-		s.args = append(s.args, "-store", "mem")
-	} else {
-		s.args = append(s.args, "-bucket", "gs://clients/db", "-endpoint", base)
-	}
-	if s.program, err = r.Store.Program(ctx, folder, r.Runtime.CacheDir()); err != nil {
+	if p.Path, err = r.Store.Program(ctx, p.Folder, r.Runtime.CacheDir()); err != nil {
 		return err
 	}
-	if s.current, err = service.Start(ctx, s.program, service.Options{Args: s.args, Env: s.env}); err != nil {
-		return err
-	}
-	defer func() {
-		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		if code, stopErr := s.Now().Stop(ending); err == nil && ctx.Err() == nil && (stopErr != nil || code != 0) {
-			r.Check(CheckClient, fmt.Sprintf("the server ended with code %d: %v: %s", code, stopErr, s.Now().Log()))
-		}
-		r.AddOps(OpsOf(front.Counters().Ops))
-	}()
-	return f(s)
+	defer func() { r.AddOps(OpsOf(p.Front.Counters().Ops)) }()
+	return f(p)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 
 	"blobpglite/core/clock"
 	"blobpglite/faults/gcsfront"
-	"blobpglite/faults/model"
 	"blobpglite/runner/bench"
 	"blobpglite/runner/service"
 )
@@ -30,39 +28,18 @@ type readers struct {
 
 // withReaders builds pgserve and gives f a bucket, as slow as the service is modelled to be, or one that answers at once.
 func withReaders(ctx context.Context, r *bench.Run, modelled bool, f func(*readers) error) error {
-	o := gcsfront.Options{Buckets: []string{"readers"}, Seed: r.Seed}
-	if modelled {
-		o.Latency, o.Rate = model.DefaultLatency(), model.DefaultRate()
-	}
-	front, err := gcsfront.New(o)
-	if err != nil {
-		return err
-	}
-	base, stop, err := front.Serve(ctx)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	folder, err := os.MkdirTemp("", "blobpglite-readers-")
-	if err != nil {
-		return fmt.Errorf("make a folder: %w", err)
-	}
-	defer os.RemoveAll(folder)
-	r.Progress("building pgserve", 0, 0)
-	w := &readers{
-		r: r, clk: clock.System(), front: front, base: base, running: map[string]*service.Service{},
-		args: []string{"-bucket", "gs://readers/db", "-endpoint", base, "-log", "warn", "-lease-ttl", "2s", "-acquire-timeout", "1m", "-restore-budget", "-1s"},
-	}
-	if w.program, err = r.Store.Program(ctx, folder, r.Runtime.CacheDir()); err != nil {
-		return err
-	}
-	defer func() {
-		for _, s := range w.running {
-			s.Kill()
+	return r.WithProgram(ctx, "readers", modelled, func(p bench.Program) error {
+		w := &readers{
+			r: r, clk: clock.System(), front: p.Front, base: p.Endpoint, program: p.Path, running: map[string]*service.Service{},
+			args: []string{"-bucket", "gs://readers/db", "-endpoint", p.Endpoint, "-log", "warn", "-lease-ttl", "2s", "-acquire-timeout", "1m", "-restore-budget", "-1s"},
 		}
-		r.AddOps(bench.OpsOf(front.Counters().Ops))
-	}()
-	return f(w)
+		defer func() {
+			for _, s := range w.running {
+				s.Kill()
+			}
+		}()
+		return f(w)
+	})
 }
 
 // start starts a process under a name: in the place, and at the address, of the one that had it.
