@@ -69,3 +69,16 @@ func TestCloseEndsWithItsContext(t *testing.T) {
 		<-ran
 	}
 }
+
+// TestCloseWithAnExpiredContext: it lets go of everything all the same, each time.
+func TestCloseWithAnExpiredContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for n := range 16 {
+		e := open(t, mem.New(mem.Options{}), inLog)
+		_ = e.Close(ctx)
+		if _, err := e.Query(t.Context(), "SELECT 1"); !errors.Is(err, ErrClosed) {
+			t.Fatalf("the %dth works on: %v", n+1, err)
+		}
+	}
+}

@@ -245,9 +245,13 @@ func (e *Engine) Halt() {
 // the first one's end, or that of its ctx.
 func (e *Engine) Close(ctx context.Context) error {
 	select {
-	case e.ending <- struct{}{}:
-	case <-ctx.Done():
-		return fmt.Errorf("close the database, which another call does: %w", ctx.Err())
+	case e.ending <- struct{}{}: // also where ctx has ended already: then everything is let go of, and what is pending is lost
+	default:
+		select {
+		case e.ending <- struct{}{}:
+		case <-ctx.Done():
+			return fmt.Errorf("close the database, which another call does: %w", ctx.Err())
+		}
 	}
 	defer func() { <-e.ending }()
 	if e.closed.Swap(true) {

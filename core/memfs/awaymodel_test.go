@@ -395,7 +395,7 @@ func (m *awayModel) compare(tr *awayTree) {
 // TestAwayModel: files whose chunks come and go hold what plain files hold, through clones, layers, cleaning and late answers.
 func TestAwayModel(t *testing.T) {
 	seen := map[string]int{}
-	for i := range uint64(8) {
+	for i := range uint64(16) {
 		seed := modelSeed + 200 + i
 		t.Logf("seed %d", seed)
 		m := &awayModel{t: t, rng: rand.New(rand.NewPCG(seed, 7)), shelf: &shelf{beside: int64(i % 3)}, seen: seen}

@@ -59,8 +59,11 @@ func TestComeAndGo(t *testing.T) {
 	if got := one(t, look, left); got != "0 0 0 1" {
 		t.Errorf("left: %s", got)
 	}
-	if st := d.srv.gate; len(st.places) != 1 || len(st.startups) != 0 {
-		t.Errorf("%d places, %d start-ups", len(st.places), len(st.startups))
+	g := d.srv.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.places) != 1 || len(g.startups) != 0 {
+		t.Errorf("%d places, %d start-ups", len(g.places), len(g.startups))
 	}
 }
 
