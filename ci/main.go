@@ -12,6 +12,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -154,7 +155,31 @@ func (c *checker) runAll(ctx context.Context, all []step) int {
 	return 0
 }
 
+// runStep runs a step, and those beside it. What the latter print comes when all have ended, so that no line is cut by another.
 func (c *checker) runStep(ctx context.Context, s step) {
+	var out bytes.Buffer
+	other := *c
+	other.stdout, other.stderr, other.results = &out, &out, slices.Clip(c.results)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, b := range s.beside {
+			if ctx.Err() == nil {
+				other.results = append(other.results, other.try(ctx, b))
+			}
+		}
+	}()
+	r := c.try(ctx, s)
+	if len(s.beside) > 0 {
+		fmt.Fprintf(c.stdout, "\n%s has ended after %.0fs; what ran beside it follows when it ends too\n", s.name, r.took.Seconds())
+	}
+	<-done
+	_, _ = out.WriteTo(c.stdout)
+	c.results = append(append(c.results, r), other.results[len(c.results):]...)
+}
+
+// try runs one step.
+func (c *checker) try(ctx context.Context, s step) result {
 	r := result{name: s.name, outcome: skipped}
 	switch needed := c.unmet(s); {
 	case c.short && s.slow:
@@ -179,7 +204,7 @@ func (c *checker) runStep(ctx context.Context, s step) {
 			}
 		}
 	}
-	c.results = append(c.results, r)
+	return r
 }
 
 // unmet names a needed step that did not pass.

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -66,18 +68,64 @@ func TestLastStepIsTheTests(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for _, s := range all {
-		for _, need := range s.needs {
-			if !seen[need] {
-				t.Errorf("%s needs %s, which does not come before it", s.name, need)
+		for _, one := range append([]step{s}, s.beside...) {
+			for _, need := range one.needs {
+				if !seen[need] {
+					t.Errorf("%s needs %s, which does not come before it", one.name, need)
+				}
 			}
 		}
-		seen[s.name] = true
+		for _, one := range append([]step{s}, s.beside...) {
+			seen[one.name] = true
+		}
+	}
+}
+
+// TestBeside: steps beside another run while it does, print in one piece behind it, and fail like all.
+func TestBeside(t *testing.T) {
+	met := make(chan struct{})
+	a := step{name: "long", run: func(_ context.Context, c *checker) error {
+		fmt.Fprintln(c.stdout, "long begins")
+		<-met
+		fmt.Fprintln(c.stdout, "long ends")
+		return nil
+	}}
+	a.beside = []step{
+		{name: "one", run: func(_ context.Context, c *checker) error {
+			fmt.Fprintln(c.stdout, "one says this")
+			close(met)
+			return nil
+		}},
+		{name: "two", needs: []string{"one"}, run: func(context.Context, *checker) error { return errors.New("no luck") }},
+		{name: "three", needs: []string{"two"}, run: func(context.Context, *checker) error { return nil }},
+	}
+	code, out := runSteps(t.Context(), &checker{}, []step{{name: "first", run: func(context.Context, *checker) error { return nil }}, a, {name: "last", run: func(context.Context, *checker) error { return nil }}})
+	if code != 1 {
+		t.Errorf("exit %d, want 1", code)
+	}
+	from := 0
+	for _, want := range []string{
+		"=== long", "long begins", "long ends", "=== one", "one says this", "=== two", "two: no luck",
+		"ok    first", "ok    long", "ok    one", "FAIL  two", "FAIL  three", "not run: two failed", "=== last",
+	} {
+		at := strings.Index(out[from:], want)
+		if at < 0 {
+			t.Fatalf("%q is missing, or not where it belongs, in\n%s", want, out)
+		}
+		from += at
 	}
 }
 
 // TestRacedTestsExist: go test says nothing of a name that no test has.
 func TestRacedTestsExist(t *testing.T) {
-	for pkg, names := range racedTests() {
+	named := racedTests()
+	for pkg, names := range notRaced() {
+		if !slices.Contains(racePackages(), pkg) {
+			t.Errorf("%s has tests that are not raced, and is none of the packages that are", pkg)
+		}
+		named[pkg] = names
+	}
+	for pkg, names := range named {
 		files, err := filepath.Glob(filepath.Join("..", pkg, "*_test.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %d files, %v", pkg, len(files), err)

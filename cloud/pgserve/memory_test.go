@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"testing"
 
 	"blobpglite/core/engine"
@@ -64,5 +65,28 @@ func TestCacheBytes(t *testing.T) {
 	c = &config{cache: allInMemory, settings: settings{}, log: log}
 	if cache, s := c.bounded(); cache != 0 || len(s) != 0 {
 		t.Errorf("all in memory: %d, %v", cache, s)
+	}
+}
+
+// TestSetUpCollectsLess: within what the container has, and only while set-up lasts.
+func TestSetUpCollectsLess(t *testing.T) {
+	percent, limit := debug.SetGCPercent(100), debug.SetMemoryLimit(-1)
+	defer debug.SetGCPercent(percent)
+	for _, container := range []int64{0, 512 << 20} {
+		undo := collectLess(container)
+		want := limit
+		if container > 0 {
+			want = 384 << 20
+		}
+		if now := debug.SetMemoryLimit(-1); now != want {
+			t.Errorf("container of %d bytes: the limit is %d, want %d", container, now, want)
+		}
+		undo()
+		if now := debug.SetMemoryLimit(-1); now != limit {
+			t.Errorf("container of %d bytes: afterwards the limit is %d, it was %d", container, now, limit)
+		}
+		if now := debug.SetGCPercent(100); now != 100 {
+			t.Errorf("container of %d bytes: afterwards GOGC is %d", container, now)
+		}
 	}
 }

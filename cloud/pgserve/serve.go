@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -135,6 +136,7 @@ func (s *service) wire() httpapi.Wire {
 
 // setUp makes everything that a start needs.
 func setUp(ctx context.Context, c *config, _ []string, out io.Writer) (err error) {
+	defer collectLess(c.containerBytes())()
 	rt, err := pglite.NewRuntime(ctx, pglite.Options{Extensions: c.extensions, Progress: func(step string, _, _ int64) {
 		fmt.Fprintln(out, step, "...")
 	}})
@@ -151,6 +153,24 @@ func setUp(ctx context.Context, c *config, _ []string, out io.Writer) (err error
 	fmt.Fprintf(out, "ready: %s\n", rt.CacheDir())
 	return verifyInstall(ctx, c, nil, out)
 }
+
+// collectLess has the garbage collector run more rarely: a compilation makes garbage all the time, and a tenth of its time is collecting it.
+// What that takes in memory stays within three quarters of the container's (bytes; 0: nothing limits it), and within GOMEMLIMIT. The function
+// that it returns undoes it.
+func collectLess(container int64) (undo func()) {
+	percent := debug.SetGCPercent(setUpPercent)
+	limit := debug.SetMemoryLimit(-1)
+	if container > 0 {
+		debug.SetMemoryLimit(min(limit, container/4*3))
+	}
+	return func() {
+		debug.SetGCPercent(percent)
+		debug.SetMemoryLimit(limit)
+	}
+}
+
+// setUpPercent is GOGC while set-up compiles.
+const setUpPercent = 400
 
 // verifyInstall hashes everything that set-up has made, or found.
 func verifyInstall(ctx context.Context, c *config, _ []string, out io.Writer) error {
