@@ -190,7 +190,7 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle f
 			Key: key, Epoch: at.Epoch, Seq: at.Seq, Hash: hex.EncodeToString(at.Hash[:]),
 			RawBytes: stats.RawBytes, StoredBytes: stats.StoredBytes, Segments: stats.Segments,
 		})
-	if err != nil {
+	if m.undecided = err != nil; err != nil {
 		return nil, err
 	}
 	// Only what the manifest names may be shared with: what it does not name the next collection deletes.
@@ -278,6 +278,9 @@ func (m *logMode) tidy(ctx context.Context) {
 		return
 	}
 	defer m.compacted()
+	if m.undecided { // a swap that was given up may be applied late: then the manifest names what no reading of it does now
+		return
+	}
 	if m.unsettled != nil && m.unsettled() != nil { // PostgreSQL has ended, or crashed
 		return
 	}

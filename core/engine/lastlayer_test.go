@@ -195,3 +195,58 @@ func TestShortLivesAreCollected(t *testing.T) {
 		t.Errorf("%s rows, %s expected", got, want)
 	}
 }
+
+// lateSwap is a store on which one write of the manifest is given up without an answer, and applied late.
+type lateSwap struct {
+	*mem.Store
+	armed atomic.Bool
+	apply func() error // nil: there was none
+}
+
+func (s *lateSwap) Put(ctx context.Context, key string, body []byte, writeID string, cond store.Cond) (store.Gen, error) {
+	switch {
+	case key != manifest.Key || !s.armed.Load():
+		return s.Store.Put(ctx, key, body, writeID, cond)
+	case s.apply != nil: // who asks again is not let through, and knows no more
+		return 0, store.ErrDenied
+	}
+	s.apply = func() error {
+		_, err := s.Store.Put(context.WithoutCancel(ctx), key, body, writeID, cond)
+		return err
+	}
+	return 0, store.ErrUnknown
+}
+
+// TestCollectionBehindALateSwap: an end that collects deletes nothing that the manifest may name yet: a layer whose publication was given up
+// without an answer.
+func TestCollectionBehindALateSwap(t *testing.T) {
+	st := &lateSwap{Store: mem.New(mem.Options{})}
+	for range collectEvery - 1 {
+		if err := open(t, st, inLog).Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := putOff(t, st, nil)
+	if e.Opened().Epoch%collectEvery != 0 {
+		t.Fatalf("epoch %d does not collect", e.Opened().Epoch)
+	}
+	before := layers(t, st)
+	st.armed.Store(true)
+	if err := e.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	st.armed.Store(false)
+	if st.apply == nil {
+		t.Fatal("no layer was published")
+	}
+	if err := st.apply(); err != nil {
+		t.Fatal(err)
+	}
+	if layers(t, st) == before {
+		t.Fatal("the late swap was not applied")
+	}
+	e = open(t, st, inLog)
+	if got := must(t, e, "SELECT count(*) FROM t"); got != "10" {
+		t.Errorf("%s rows of 10 are left", got)
+	}
+}

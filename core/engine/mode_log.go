@@ -52,6 +52,7 @@ type logMode struct {
 
 	compacting atomic.Bool
 	unsettled  func() error // of the layer at the end; see publish. Nil: none was taken
+	undecided  bool         // the last layer that was to be published may be named by the manifest yet; for who takes layers
 	renewing   atomic.Bool
 	background sync.WaitGroup
 	ctx        context.Context // of background work

@@ -139,6 +139,11 @@ func layerMutants() []Mutant {
 			Old: "if m.opened.Epoch%collectEvery != 0 || ", New: "if m.opened.Epoch%collectEvery >= 0 || ",
 		},
 		{
+			Name: "collects-behind-a-late-swap", Invariant: restorable, File: "core/engine/compact.go", Plan: "-run TestCollectionBehindALateSwap ./core/engine",
+			Doc: "an end deletes a layer that the manifest may name yet, by a swap that was given up",
+			Old: "if m.undecided { //", New: "if m.undecided && m.o == nil { //",
+		},
+		{
 			Name: "lease-left-too-early", Invariant: "liveness", File: "core/lease/lease.go", Plan: "./core/lease",
 			Doc: "a lease is left as it is at the end though others believe in it yet",
 			Old: "> l.until+l.margin()+clocksApart", New: "> l.until-l.o.TTL",
