@@ -85,9 +85,9 @@ const stoppedEvery = 10 * time.Second
 func (l *life) follow() {
 	r := l.r
 	ctx, cancel := context.WithCancel(r.ctx)
-	defer cancel()
 	var moving sync.WaitGroup
 	defer moving.Wait()
+	defer cancel() // first: who moves from an engine that has ended moves for nobody
 	moved := make(chan bool, 1)
 	busy, last := false, r.clock.Monotonic()
 	move := func(because error) {

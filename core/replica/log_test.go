@@ -239,3 +239,32 @@ func TestEndOfTheEngine(t *testing.T) {
 		t.Errorf("it hears %v", err)
 	}
 }
+
+// TestEndWhileItMoves: a replica whose place something else takes leaves no engine behind that it was about to move to.
+func TestEndWhileItMoves(t *testing.T) {
+	s := newStand(t, nil)
+	s.same("at the beginning")
+	l := s.r.current()
+	reading, goOn, moved := make(chan struct{}), make(chan struct{}), make(chan bool, 1)
+	var once sync.Once
+	s.st.mu.Lock()
+	s.st.before = func(key string) {
+		if key == manifest.Key {
+			once.Do(func() {
+				close(reading)
+				<-goOn
+			})
+		}
+	}
+	s.st.mu.Unlock()
+	go func() { moved <- s.r.moveFrom(t.Context(), l, engine.ErrRoom) }()
+	<-reading
+	s.r.End(errors.New("something else is there"))
+	close(goOn)
+	<-moved
+	s.r.mu.Lock()
+	defer s.r.mu.Unlock()
+	if s.r.next != nil {
+		t.Error("the engine that it was about to move to is still there")
+	}
+}

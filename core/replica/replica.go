@@ -184,10 +184,18 @@ func (r *Replica) Announce() {
 	}
 }
 
-// End ends the engine that serves, because something else takes its place: its clients are told engine.ErrMoved.
+// End ends the engine that serves, because something else takes its place: its clients are told engine.ErrMoved. One that it was about to
+// move to ends too.
 func (r *Replica) End(because error) {
-	if l := r.current(); l != nil {
+	r.mu.Lock()
+	l, next := r.life, r.next
+	r.life, r.next = nil, nil // who is about to move has nothing to move from any more
+	r.mu.Unlock()
+	if l != nil {
 		l.engine.Move(because)
+	}
+	if next != nil {
+		next.engine.Abandon()
 	}
 }
 
