@@ -108,7 +108,7 @@ func (s *service) promoteMe(w http.ResponseWriter, r *http.Request) {
 	if !s.promoted.Swap(true) {
 		s.replica.End(errPromoted)
 	}
-	e, err := s.keeper.Engine(context.WithoutCancel(r.Context()))
+	e, err := s.writer(context.WithoutCancel(r.Context()))
 	if err != nil {
 		s.promoted.Store(false)
 		s.c.log.Warn("the replica was not promoted", "error", err)
@@ -118,6 +118,22 @@ func (s *service) promoteMe(w http.ResponseWriter, r *http.Request) {
 	o := e.Opened()
 	s.c.log.Info("the replica was promoted", "epoch", o.Epoch, "ms", o.Wall.Milliseconds())
 	answer(http.StatusOK, promoted{Epoch: o.Epoch, OpenMS: float64(o.Wall.Microseconds()) / 1000, Records: o.Records})
+}
+
+// promoteTries bounds how often an engine is asked for that has ended when it comes: one that still followed, or a writer that was fenced at once.
+const promoteTries = 4
+
+// writer is the engine that writes, once the replica has ended.
+func (s *service) writer(ctx context.Context) (e *engine.Engine, err error) {
+	for range promoteTries {
+		if e, err = s.keeper.Engine(ctx); err != nil {
+			return nil, err
+		}
+		if err = e.Err(); err == nil {
+			return e, nil
+		}
+	}
+	return nil, err
 }
 
 // errPromoted is why a replica's sessions end when it becomes the writer.
@@ -244,7 +260,14 @@ func replicaFigures(registry prometheus.Registerer, r *replica.Replica) error {
 func (s *service) opens(writer func(context.Context) (*engine.Engine, error)) func(context.Context) (*engine.Engine, error) {
 	return func(ctx context.Context) (*engine.Engine, error) {
 		if r := s.following(); r != nil {
-			return r.Open(ctx)
+			e, err := r.Open(ctx)
+			if s.following() != nil {
+				return e, err
+			}
+			if err == nil { // it was promoted meanwhile
+				r.End(errPromoted)
+				e.Abandon()
+			}
 		}
 		return writer(ctx)
 	}

@@ -2,15 +2,29 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"blobpglite/core/clock"
+	"blobpglite/core/engine"
+	"blobpglite/core/keeper"
+	"blobpglite/core/manifest"
+	"blobpglite/core/pglite"
+	"blobpglite/core/replica"
+	"blobpglite/core/store"
+	"blobpglite/core/store/mem"
 )
 
 // answer is what the HTTP door says to a statement, and the position that comes with it.
@@ -99,5 +113,90 @@ func TestReplica(t *testing.T) {
 	_, at, _ := reader.answer(t, "", "SELECT 1")
 	if status, _, body := early.answer(t, at, "SELECT count(*)::int AS n FROM t"); status != http.StatusOK || !strings.Contains(body, "[[5]]") {
 		t.Errorf("the other replica: %d %s", status, body)
+	}
+}
+
+// held is a store that is silent when it is asked for the manifest first, until it may go on.
+type held struct {
+	store.Store
+	once        sync.Once
+	asked, goOn chan struct{}
+}
+
+func (h *held) Get(ctx context.Context, key string) (store.Object, error) {
+	if key == manifest.Key {
+		h.once.Do(func() {
+			close(h.asked)
+			<-h.goOn
+		})
+	}
+	return h.Store.Get(ctx, key)
+}
+
+// TestPromotionDuringAnOpening: a replica that is told to become the writer while it opens does, and does not go on as a replica that is
+// called the writer.
+func TestPromotionDuringAnOpening(t *testing.T) {
+	rt, err := pglite.NewRuntime(t.Context(), pglite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := rt.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	st := mem.New(mem.Options{})
+	write := func(ctx context.Context) (*engine.Engine, error) {
+		return engine.Open(ctx, engine.Options{Runtime: rt, Store: st, Create: true})
+	}
+	first, err := write(t.Context())
+	if err == nil {
+		_, err = first.Query(t.Context(), "CREATE TABLE t (i int)")
+	}
+	if err == nil {
+		err = first.Close(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := &held{Store: st, asked: make(chan struct{}), goOn: make(chan struct{})}
+	s := &service{c: &config{log: slog.New(slog.DiscardHandler)}, clock: clock.System()}
+	if s.replica, err = replica.New(replica.Options{Engine: engine.Options{Runtime: rt, Store: store.ReadOnly(slow)}}); err != nil {
+		t.Fatal(err)
+	}
+	if s.keeper, err = keeper.New(keeper.Options{Open: s.opens(write)}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := errors.Join(s.keeper.Close(context.Background()), s.replica.Close(context.Background())); err != nil {
+			t.Error(err)
+		}
+	}()
+	opened, answered := make(chan error, 1), make(chan *httptest.ResponseRecorder, 1)
+	go func() {
+		_, err := s.keeper.Engine(context.Background())
+		opened <- err
+	}()
+	<-slow.asked
+	go func() {
+		rec := httptest.NewRecorder()
+		s.promoteMe(rec, httptest.NewRequest(http.MethodPost, "/promote", nil))
+		answered <- rec
+	}()
+	for !s.promoted.Load() {
+		runtime.Gosched()
+	}
+	close(slow.goOn)
+	if rec := <-answered; rec.Code != http.StatusOK || !strings.Contains(rec.Body.String(), `"epoch":2`) {
+		t.Errorf("%d %s", rec.Code, rec.Body)
+	}
+	if err := <-opened; err != nil {
+		t.Error(err)
+	}
+	if _, err := s.keeper.Current().Query(t.Context(), "INSERT INTO t VALUES (1)"); err != nil {
+		t.Errorf("what was promoted does not write: %v", err)
+	}
+	if st := s.replica.Status(); st.Open {
+		t.Error("a replica goes on beside the writer")
 	}
 }
