@@ -83,7 +83,7 @@ func racedTests() map[string][]string {
 			"TestManyConnections", "TestNoticesReachTheirClient", "TestSlowReader", "TestVanished", "TestSessionsAreApart", "TestListenAcrossClients",
 			"TestCancelHitsItsClient", "TestSilentConnectionsKeepNobodyOut", "TestSilentPasswordsKeepNobodyOut", "TestShutdown", "TestComeAndGo",
 		},
-		"./core/pglite": {"TestManyLendAtOnce", "TestWokenWhileItIsLent", "TestWakeBesideAHandOver", "TestPosition", "TestHandedOverIsHeard", "TestEndsWhileItIsLent", "TestHoldIsReplaced"},
+		"./core/pglite": {"TestManyRunDirectlyAtOnce", "TestWokenWhileItRunsDirectly", "TestWakeBesideAHandOver", "TestPosition", "TestHandedOverIsHeard", "TestEndsWhileItRunsDirectly", "TestHoldIsReplaced"},
 		"./core/engine": {
 			"TestAsk", "TestGroupCommit", "TestCompactionAndCollection", "TestBudgetIsKept", "TestHalt", "TestRelaxedDurability",
 			"TestStrictReadsBesideCommits", "TestLastLayerInsteadOfOneOnItsWay", "TestLargeTransactionsAreShippedInParts",

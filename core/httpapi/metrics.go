@@ -166,7 +166,7 @@ func ofPostgreSQL(stats func() engine.Stats) []figures {
 		counter("process_start_seconds_total", "what starting them took, without the login", func() float64 { return stats().Cluster.SpawnTime.Seconds() }),
 		counter("lock_switches_total", "the one lock went to another process", func() float64 { return float64(stats().Cluster.Switches) }),
 		counter("lock_yields_total", "a process that had run for long let others run", func() float64 { return float64(stats().Cluster.Yields) }),
-		counter("direct_runs_total", "a process ran on the goroutine that gave it something to do", func() float64 { return float64(stats().Cluster.Lent) }),
+		counter("direct_runs_total", "a process ran on the goroutine that gave it something to do", func() float64 { return float64(stats().Cluster.Direct) }),
 		counter("handovers_total", "of these times, those in which it went on by itself: it took long, or had to wait", func() float64 { return float64(stats().Cluster.HandedOver) }),
 		counter("lock_waits_total", "a process had to wait for the one lock", func() float64 { return float64(stats().Cluster.Waits) }),
 		counter("lock_wait_seconds_total", "how long they waited", func() float64 { return stats().Cluster.Waited.Seconds() }),

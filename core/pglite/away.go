@@ -195,10 +195,10 @@ func (p *Process) ends(o *openFile) bool {
 	for p.deliver() { // a timer's handler sends its process a signal
 	}
 	m, at := p.in.mem, p.c.rt.places
-	hold, critical := m.u32(at.InterruptHoldoffCount), m.u32(at.CritSectionCount)
+	holdoff, critical := m.u32(at.InterruptHoldoffCount), m.u32(at.CritSectionCount)
 	switch {
-	case hold == 0 && critical == 0:
-	case o.relation && critical < 2 && hold == 1+critical: // smgr.c holds interrupts; so does aio.c, in a critical section
+	case holdoff == 0 && critical == 0:
+	case o.relation && critical < 2 && holdoff == 1+critical: // smgr.c holds interrupts; so does aio.c, in a critical section
 	default:
 		return false
 	}
@@ -225,10 +225,10 @@ func (p *Process) raising(level int32) {
 		return
 	}
 	p.cut = false
-	held := m.u32(at.InterruptHoldoffCount)
+	holdoff := m.u32(at.InterruptHoldoffCount)
 	m.putU32(at.InterruptHoldoffCount, 0)
 	p.reporting = true
 	defer func() { p.reporting = false }()
 	p.in.call(p.in.module.ExportedFunction("ProcessInterrupts"))
-	m.putU32(at.InterruptHoldoffCount, held)
+	m.putU32(at.InterruptHoldoffCount, holdoff)
 }

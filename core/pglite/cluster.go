@@ -329,15 +329,15 @@ func (c *Cluster) launchLate() {
 	wanted := false
 	c.Locked(func() { wanted = c.image.autovacuum })
 	if wanted && c.process(KindLauncher) == nil {
-		c.tell(c.start(KindLauncher))
+		c.warn(c.start(KindLauncher))
 	}
 }
 
 // start starts a process without a client, and remembers it by its kind.
 func (c *Cluster) start(kind string) (*Process, error) { return c.spawn(kind, nil, auxiliary) }
 
-// enter keeps what the cluster holds until running is told that it is done. Errors: ErrDead.
-func (c *Cluster) enter() error {
+// addRunning keeps what the cluster holds until running is told that it is done. Errors: ErrDead.
+func (c *Cluster) addRunning() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
@@ -387,14 +387,14 @@ func (c *Cluster) discharge(p *Process) {
 	case p.kind == KindWorker && launcher != nil:
 		launcher.signal(sigUSR2)
 	case p.kind == KindWalWriter, p.kind == KindLauncher && c.image.autovacuum:
-		c.later(func() { c.tell(c.start(p.kind)) })
+		c.later(func() { c.warn(c.start(p.kind)) })
 	}
 	c.checkpoints.wake()
 }
 
 // later does something that needs the lock of somebody who has it now.
 func (c *Cluster) later(f func()) {
-	if c.enter() == nil {
+	if c.addRunning() == nil {
 		go func() {
 			defer c.running.Done()
 			f()
@@ -402,8 +402,8 @@ func (c *Cluster) later(f func()) {
 	}
 }
 
-// tell logs that a process could not be started.
-func (c *Cluster) tell(_ *Process, err error) {
+// warn logs that a process could not be started.
+func (c *Cluster) warn(_ *Process, err error) {
 	if err != nil && !errors.Is(err, ErrDead) {
 		c.o.Log("WARNING:  " + err.Error())
 	}

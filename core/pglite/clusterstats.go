@@ -7,7 +7,7 @@ import (
 
 // clusterCounts are what ClusterStats tells.
 type clusterCounts struct {
-	spawns, spawnTime, yields, lent, handedOver, signals, checkpoints, fetches, fetchTime atomic.Int64
+	spawns, spawnTime, yields, direct, handedOver, signals, checkpoints, fetches, fetchTime atomic.Int64
 }
 
 // ClusterStats counts what a cluster did since it was started.
@@ -19,7 +19,7 @@ type ClusterStats struct {
 	SpawnTime   time.Duration  // what starting them took, until they could run
 	Switches    int64          // the lock went from one process to another
 	Yields      int64          // a process that had run for long let others run
-	Lent        int64          // a process ran on its client's goroutine: see Conn.Run
+	Direct      int64          // a process ran on its client's goroutine: see Conn.Run
 	HandedOver  int64          // of these times, those in which it went on without
 	Waits       int64          // a process had to wait for the lock
 	Waited      time.Duration  // how long
@@ -37,7 +37,7 @@ func (c *Cluster) Stats() ClusterStats {
 		Processes: map[string]int{}, Queued: map[string]int{}, Spawned: c.stats.spawns.Load(), SpawnTime: time.Duration(c.stats.spawnTime.Load()),
 		Switches: c.lock.switches.Load(), Yields: c.stats.yields.Load(), Waits: c.lock.waits.Load(), Waited: time.Duration(c.lock.waited.Load()),
 		Signals: c.stats.signals.Load(), Checkpoints: c.stats.checkpoints.Load(), Checked: !c.rt.unchecked(),
-		Lent: c.stats.lent.Load(), HandedOver: c.stats.handedOver.Load(),
+		Direct: c.stats.direct.Load(), HandedOver: c.stats.handedOver.Load(),
 		Fetching: int(c.fetching.Load()), Fetches: c.stats.fetches.Load(), FetchTime: time.Duration(c.stats.fetchTime.Load()),
 	}
 	for _, p := range c.Processes() {

@@ -94,12 +94,12 @@ func (c *compilations) compile(ctx context.Context, what string, bin []byte) (co
 		return c.load(ctx, what, key, bin)
 	}
 	if why != nil {
-		c.tell("the compilation of "+named(what)+" in the cache is damaged, it is deleted and made again: "+why.Error(), " ")
+		c.report("the compilation of "+named(what)+" in the cache is damaged, it is deleted and made again: "+why.Error(), " ")
 	}
 	if err := c.discard(key); err != nil {
 		return nil, false, fmt.Errorf("delete the damaged compilation of %s: %w", named(what), err)
 	}
-	c.tell("compiling ", what)
+	c.report("compiling ", what)
 	compiled, fresh, err = c.noting(ctx, key, bin)
 	if err == nil || ctx.Err() != nil {
 		return compiled, fresh, err
@@ -108,7 +108,7 @@ func (c *compilations) compile(ctx context.Context, what string, bin []byte) (co
 	if damaged, discardErr := c.discardDamaged(); !damaged || discardErr != nil {
 		return nil, false, errors.Join(err, discardErr)
 	}
-	c.tell("compiling again ", what)
+	c.report("compiling again ", what)
 	return c.noting(ctx, key, bin)
 }
 
@@ -122,8 +122,8 @@ func named(what string) string {
 	return what
 }
 
-// tell says what begins, of modules with a name.
-func (c *compilations) tell(step, what string) {
+// report says what begins, of modules with a name.
+func (c *compilations) report(step, what string) {
 	if what != "" {
 		c.progress(strings.TrimSpace(step+what), 0, 0)
 	}
@@ -131,7 +131,7 @@ func (c *compilations) tell(step, what string) {
 
 // load is for a module whose entries are intact. wazero may have none for this processor among them, and compile it.
 func (c *compilations) load(ctx context.Context, what string, key [32]byte, bin []byte) (wazero.CompiledModule, bool, error) {
-	c.tell("loading ", what)
+	c.report("loading ", what)
 	return c.noting(ctx, key, bin)
 }
 
@@ -146,7 +146,7 @@ func (c *compilations) give(ctx context.Context, bin []byte) (compiled wazero.Co
 
 // unkept compiles a module where the folder was deleted or cannot be written, for this process alone.
 func (c *compilations) unkept(ctx context.Context, what string, bin []byte, why error) (compiled wazero.CompiledModule, fresh bool, err error) {
-	c.tell(fmt.Sprintf("compiling %s, which cannot be kept: %v", named(what), why), " ")
+	c.report(fmt.Sprintf("compiling %s, which cannot be kept: %v", named(what), why), " ")
 	err = c.files.Unkept(func() (err error) {
 		compiled, err = c.give(ctx, bin)
 		return err
@@ -165,7 +165,7 @@ func (c *compilations) noting(ctx context.Context, key [32]byte, bin []byte) (co
 	}
 	after, err := c.entries()
 	if err == nil {
-		fresh, err = c.note(key, before, after)
+		fresh, err = c.noteSums(key, before, after)
 	}
 	if err != nil {
 		return nil, false, errors.Join(err, compiled.Close(ctx))
@@ -173,9 +173,9 @@ func (c *compilations) noting(ctx context.Context, key [32]byte, bin []byte) (co
 	return compiled, fresh, nil
 }
 
-// note writes the sums of the entries that are new. If another process made one of another module meanwhile, it is noted
+// noteSums writes the sums of the entries that are new. If another process made one of another module meanwhile, it is noted
 // here too, which does no harm.
-func (c *compilations) note(key [32]byte, before, after map[string]bool) (fresh bool, err error) {
+func (c *compilations) noteSums(key [32]byte, before, after map[string]bool) (fresh bool, err error) {
 	sums, _ := c.sums(key)
 	for name := range after {
 		if before[name] {

@@ -227,7 +227,7 @@ func (c *Conn) flush(p *Process) {
 		c.queued += len(a.Bytes)
 	}
 	c.mu.Unlock()
-	if !p.turns.guest { // else who runs it sees to that
+	if !p.turns.direct { // else who runs it sees to that
 		signalOne(c.heard)
 	}
 }
@@ -351,7 +351,7 @@ func (c *Conn) send(ctx context.Context, b []byte, run bool) (int, error) {
 		c.mu.Unlock()
 		if n > 0 {
 			done += n
-			if !run || done < len(b) || !c.p.lend() {
+			if !run || done < len(b) || !c.p.runDirectly() {
 				c.p.poke()
 			}
 			continue

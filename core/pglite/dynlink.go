@@ -175,7 +175,7 @@ func (rt *Runtime) prepareSide(name string, bin []byte) (*sideLib, error) {
 	if renamed, err = wasmbin.Mend(renamed); err != nil {
 		return nil, err
 	}
-	if renamed, err = rt.mark(renamed); err != nil {
+	if renamed, err = rt.markFunctions(renamed); err != nil {
 		return nil, err
 	}
 	if l.compiled, _, err = rt.compilations.compile(parallel(rt.ctx), path.Base(name), renamed); err != nil {
@@ -310,7 +310,7 @@ func (in *Instance) load(name string, handle uint32) (*library, error) {
 		return nil, err
 	}
 	lib := &library{Name: name, File: bin, Symbols: map[string]uint32{}}
-	in.place(lib, side)
+	in.allocate(lib, side)
 	in.describe(lib, side, handle)
 	if err := in.resolveSymbols(lib, side); err != nil {
 		return nil, err
@@ -351,8 +351,8 @@ func (l *library) base(global string) uint32 {
 	}
 }
 
-// place reserves the module's memory and its part of the table.
-func (in *Instance) place(lib *library, side *sideLib) {
+// allocate reserves the module's memory and its part of the table.
+func (in *Instance) allocate(lib *library, side *sideLib) {
 	d := side.meta.Dylink
 	if d.MemorySize > 0 {
 		align := uint32(1) << min(max(d.MemoryAlign, 4), 16)

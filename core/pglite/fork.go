@@ -95,12 +95,12 @@ func (c *Cluster) fork(in *Instance) error {
 	c.shm.region = img.region
 	img.shared = append([]sharedMapping{main}, in.mappings...)
 	c.shm.inherited(in.mappings)
-	c.take(in, img)
+	c.setImage(in, img)
 	return nil
 }
 
-// take completes an image with the rest of the instance that is the postmaster.
-func (c *Cluster) take(in *Instance, img *forkImage) {
+// setImage completes an image with the rest of the instance that is the postmaster.
+func (c *Cluster) setImage(in *Instance, img *forkImage) {
 	img.globals = nil
 	for _, name := range in.program.globals {
 		img.globals = append(img.globals, in.module.ExportedGlobal(name).Get())
@@ -134,7 +134,7 @@ func (c *Cluster) reload() error {
 	if img.memory, err = snapshotMemory(in.mem.b, img.shared...); err != nil {
 		return err
 	}
-	return in.guard(func() { c.take(in, &img) })
+	return in.guard(func() { c.setImage(in, &img) })
 }
 
 // internal is a function of PostgreSQL that it does not export by itself.

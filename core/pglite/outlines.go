@@ -92,7 +92,7 @@ func (rt *Runtime) outlined(ctx context.Context) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	rt.compilations.tell("loading ", mainProgram)
+	rt.compilations.report("loading ", mainProgram)
 	p.compiled, err = rt.compilations.borrow(ctx, outline)
 	return p, err
 }
@@ -166,12 +166,12 @@ func (c *compilations) borrow(ctx context.Context, outline []byte) (compiled waz
 	if err != nil {
 		return nil, err
 	}
-	compiled, _, err = c.take(ctx, outline, loans)
+	compiled, _, err = c.loadOutline(ctx, outline, loans)
 	return compiled, err
 }
 
-// take lets wazero load an outline by one of these loans.
-func (c *compilations) take(ctx context.Context, outline []byte, loans []codecache.Loan) (compiled wazero.CompiledModule, key codecache.Key, err error) {
+// loadOutline lets wazero load an outline by one of these loans.
+func (c *compilations) loadOutline(ctx context.Context, outline []byte, loans []codecache.Loan) (compiled wazero.CompiledModule, key codecache.Key, err error) {
 	key, err = c.files.Lend(loans, func() (err error) {
 		compiled, err = c.give(ctx, outline)
 		return err
@@ -206,7 +206,7 @@ func (c *compilations) lend(ctx context.Context, bin, outline []byte) error {
 	if int(l.Functions) != meta.Bodies() || l.Size != made.size {
 		return fmt.Errorf("the compilation has %d functions in %d bytes, %d in %d are expected", l.Functions, l.Size, meta.Bodies(), made.size)
 	}
-	compiled, key, err := c.take(ctx, outline, []codecache.Loan{l})
+	compiled, key, err := c.loadOutline(ctx, outline, []codecache.Loan{l})
 	if err != nil {
 		return err
 	}

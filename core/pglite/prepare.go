@@ -27,7 +27,7 @@ type prepared struct {
 	err     error
 	image   forkImage // without its shared memory
 	size    int       // of the main segment of shared memory
-	segment []run     // what is in it
+	segment []extent  // what is in it
 	dynamic []dynamicSegment
 	files   *files // the tree of /dev/shm is in it; cloned under Runtime.cloning
 	control []byte // of the template
@@ -35,8 +35,8 @@ type prepared struct {
 	at      int    // where in shared memory PostgreSQL has the control file
 }
 
-// run is a piece of a memory that is not all zeros.
-type run struct {
+// extent is a piece of a memory that is not all zeros.
+type extent struct {
 	off int
 	b   []byte
 }
@@ -45,7 +45,7 @@ type run struct {
 type dynamicSegment struct {
 	sharedMapping // file is nil
 	length        int64
-	content       []run
+	content       []extent
 }
 
 // Prepare brings a cluster with these options, but for its files, as far as it can be brought without them: each StartCluster with
@@ -97,16 +97,16 @@ func (rt *Runtime) prepare(ctx context.Context, o ClusterOptions, p *prepared) e
 	if p.at, err = c.findControl(p.control[:pgdata.ControlSize]); err != nil {
 		return err
 	}
-	return p.keep(c)
+	return p.save(c)
 }
 
 const mainConf = "/postgresql.conf"
 
-// keep takes over what a cluster without processes is.
-func (p *prepared) keep(c *Cluster) error {
+// save takes over what a cluster without processes is.
+func (p *prepared) save(c *Cluster) error {
 	p.image, p.files = *c.image, c.files
 	p.image.region, p.image.shared = nil, nil
-	p.size, p.segment = len(c.shm.region), runs(c.shm.region)
+	p.size, p.segment = len(c.shm.region), extents(c.shm.region)
 	if err := punch(c.shm.main.file, int64(c.image.base), int64(len(c.shm.region))); err != nil {
 		return fmt.Errorf("give back the memory of what is kept elsewhere: %w", err)
 	}
@@ -119,17 +119,17 @@ func (p *prepared) keep(c *Cluster) error {
 		if _, err := m.file.ReadAt(b, 0); err != nil {
 			return fmt.Errorf("read dynamic shared memory: %w", err)
 		}
-		d := dynamicSegment{sharedMapping: m, length: info.Size(), content: runs(b)}
+		d := dynamicSegment{sharedMapping: m, length: info.Size(), content: extents(b)}
 		d.file = nil
 		p.dynamic = append(p.dynamic, d)
 	}
 	return nil
 }
 
-// runs copies what of b is not zero.
-func runs(b []byte) (all []run) {
+// extents copies what of b is not zero.
+func extents(b []byte) (all []extent) {
 	for off, piece := range nonZeroRuns(b) {
-		all = append(all, run{off, bytes.Clone(piece)})
+		all = append(all, extent{off, bytes.Clone(piece)})
 	}
 	return all
 }
@@ -155,7 +155,7 @@ func (rt *Runtime) adopt(ctx context.Context, o ClusterOptions, log func(string)
 	if err != nil {
 		return nil
 	}
-	err = p.give(c)
+	err = p.copyTo(c)
 	if err == nil {
 		err = o.Hook.Fire(c.ctx, point.ProcessBeforeFork)
 	}
@@ -166,8 +166,8 @@ func (rt *Runtime) adopt(ctx context.Context, o ClusterOptions, log func(string)
 	return c
 }
 
-// give brings a new cluster to where the prepared one was.
-func (p *prepared) give(c *Cluster) error {
+// copyTo brings a new cluster to where the prepared one was.
+func (p *prepared) copyTo(c *Cluster) error {
 	c.files.system = c.rt.clone(p.files.system)
 	c.files.cwd, c.files.umask = p.files.cwd, p.files.umask
 	main, err := newSegment(p.size)

@@ -96,7 +96,7 @@ type body func(p *Process) (exited bool, code uint32, err error)
 
 // spawn makes a process where a postmaster would fork, and starts it.
 func (c *Cluster) spawn(kind string, conn *Conn, run body) (*Process, error) {
-	if err := c.enter(); err != nil {
+	if err := c.addRunning(); err != nil {
 		return nil, err
 	}
 	defer c.running.Done()
@@ -111,7 +111,7 @@ func (c *Cluster) spawn(kind string, conn *Conn, run body) (*Process, error) {
 	}
 	c.stats.spawns.Add(1)
 	c.stats.spawnTime.Add(int64(c.o.Clock.Monotonic() - began))
-	c.running.Go(func() { p.keep(run) })
+	c.running.Go(func() { p.loop(run) })
 	return p, nil
 }
 

@@ -15,14 +15,14 @@ type Result struct {
 	Rows    [][]string // NULL is empty here; see Null
 	Tag     string     // the command tag
 
-	nulls map[place]bool
+	nulls map[field]bool
 }
 
-// place is one value of a Result.
-type place struct{ row, column int }
+// field is one value of a Result.
+type field struct{ row, column int }
 
 // Null says whether a value of Rows is NULL.
-func (r Result) Null(row, column int) bool { return r.nulls[place{row, column}] }
+func (r Result) Null(row, column int) bool { return r.nulls[field{row, column}] }
 
 // ErrMessage means that bytes are no whole messages of a frontend.
 var ErrMessage = errors.New("malformed frontend message")
@@ -52,9 +52,9 @@ func ParseResults(r io.Reader) ([]Result, error) {
 			for i, v := range m.Values {
 				if row[i] = string(v); v == nil {
 					if cur.nulls == nil {
-						cur.nulls = map[place]bool{}
+						cur.nulls = map[field]bool{}
 					}
-					cur.nulls[place{len(cur.Rows), i}] = true
+					cur.nulls[field{len(cur.Rows), i}] = true
 				}
 			}
 			cur.Rows = append(cur.Rows, row)

@@ -165,8 +165,8 @@ func (rt *Runtime) Checked() error { return rt.checked }
 
 func (rt *Runtime) unchecked() bool { return rt.checked == nil }
 
-// mark marks a module for compilation without bounds checks, if that is possible here.
-func (rt *Runtime) mark(bin []byte) ([]byte, error) {
+// markFunctions marks a module for compilation without bounds checks, if that is possible here.
+func (rt *Runtime) markFunctions(bin []byte) ([]byte, error) {
 	if !rt.unchecked() {
 		return bin, nil
 	}
@@ -240,7 +240,7 @@ func (rt *Runtime) compileMain(ctx context.Context, name, file string, original 
 			bin, err = strip(bin)
 		}
 		if err == nil {
-			bin, err = rt.mark(bin)
+			bin, err = rt.markFunctions(bin)
 		}
 		if err != nil {
 			return err

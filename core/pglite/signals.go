@@ -156,7 +156,7 @@ func (c *Cluster) postmaster(in *Instance, sig uint32) {
 			p.signal(sigHUP)
 		}
 		if c.image.autovacuum && !c.o.Standby && c.process(KindLauncher) == nil {
-			c.later(func() { c.tell(c.start(KindLauncher)) })
+			c.later(func() { c.warn(c.start(KindLauncher)) })
 		}
 	case sigUSR1:
 		flags := in.mem.u32(c.rt.places.PMSignalState)
@@ -170,10 +170,10 @@ func (c *Cluster) postmaster(in *Instance, sig uint32) {
 			c.once.Do(func() { close(c.hot) })
 		}
 		if asked(startLauncher) && c.process(KindLauncher) == nil { // transaction ids run out, and autovacuum is off
-			c.later(func() { c.tell(c.start(KindLauncher)) })
+			c.later(func() { c.warn(c.start(KindLauncher)) })
 		}
 		if asked(startWorker) {
-			c.later(func() { c.tell(c.start(KindWorker)) })
+			c.later(func() { c.warn(c.start(KindWorker)) })
 		}
 	}
 }

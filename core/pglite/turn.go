@@ -6,44 +6,44 @@ import (
 	"time"
 )
 
-// A process is a coroutine: it runs on the goroutine of whoever resumes it, until it pauses. That is its keeper, the goroutine that was
+// A process is a coroutine: it runs on the goroutine of whoever resumes it, until it pauses. That is its own, the goroutine that was
 // started with it; but while it rests, waiting for its client, the client's own goroutine may resume it (Conn.Run). Then the statement runs
 // where its client has come from, and the answer is there when that returns: no goroutine is woken, which on a machine with more than one
 // processor means a thread on another one, and costs more than a small statement.
 //
 // A client's goroutine has a process run only while nobody waits for the one lock, and gets it back at once when the process would wait for
-// anything, and soon when it takes long: it hands itself over to its keeper, and goes on there.
+// anything, and soon when it takes long: it hands itself over to its own goroutine, and goes on there.
 type turns struct {
 	resume func() (pause, bool) // runs the process until it pauses; false: it has ended
 	yield  func(pause) bool     // pauses; called by the process
 
-	guest bool // a client's goroutine runs it. Of whoever runs it
+	direct bool // a client's goroutine runs it. Of whoever runs it
 
 	mu    sync.Mutex
 	state turn
-	again bool          // something woke it while it was lent
+	again bool          // something woke it while it ran directly
 	left  time.Duration // for how long it rests; below zero: without end
-	news  chan struct{} // for the keeper: look at state again
+	news  chan struct{} // for its own goroutine: look at state again
 }
 
 // turn is whose a process is.
 type turn int
 
 const (
-	turnKept  turn = iota // the keeper runs it, or is about to
-	turnRests             // nobody runs it
-	turnLent              // a client's goroutine runs it
-	turnOver              // it has ended
+	turnOwn    turn = iota // its own goroutine runs it, or is about to
+	turnRests              // nobody runs it
+	turnDirect             // a client's goroutine runs it
+	turnOver               // it has ended
 )
 
-// pause is why a process paused: it rests for so long (below zero: without end), or wants to go on with its keeper.
+// pause is why a process paused: it rests for so long (below zero: without end), or wants to go on on its own goroutine.
 type pause struct {
 	left     time.Duration
 	handOver bool
 }
 
-// keep is the goroutine of a process.
-func (p *Process) keep(run body) {
+// loop is the own goroutine of a process.
+func (p *Process) loop(run body) {
 	t := &p.turns
 	t.resume, _ = iter.Pull(func(yield func(pause) bool) {
 		t.yield = yield
@@ -57,7 +57,7 @@ func (p *Process) keep(run body) {
 	}
 }
 
-// awaken returns when the process, which has come to rest, is to go on with its keeper; false: it has ended meanwhile.
+// awaken returns when the process, which has come to rest, is to go on on its own goroutine; false: it has ended meanwhile.
 func (p *Process) awaken(left time.Duration) bool {
 	t := &p.turns
 	t.mu.Lock()
@@ -83,12 +83,12 @@ func (p *Process) awaken(left time.Duration) bool {
 			t.mu.Unlock()
 			return false
 		case t.state == turnRests && woken:
-			t.state = turnKept
+			t.state = turnOwn
 			t.mu.Unlock()
 			return true
-		case t.state == turnLent && woken:
+		case t.state == turnDirect && woken:
 			t.again = true
-		case t.state == turnKept: // it was handed over, and waits for something itself
+		case t.state == turnOwn: // it was handed over, and waits for something itself
 			woken, t.again = woken || t.again, false
 			t.mu.Unlock()
 			if woken {
@@ -114,13 +114,13 @@ func (p *Process) timer(d time.Duration) (end <-chan time.Time, stop func()) {
 func (p *Process) idle(left time.Duration) {
 	p.c.lock.unlock()
 	p.turns.yield(pause{left: left})
-	if !p.turns.guest { // else Conn.Run has it already
+	if !p.turns.direct { // else Conn.Run has it already
 		p.c.lock.lock(p)
 	}
 }
 
 // aside waits for something without the lock, so that others run. Whatever a process waits for, but for what wakes it from idle, it waits for
-// here: a client's goroutine must not be kept, and only one that its keeper runs hears what wakes it.
+// here: a client's goroutine must not be kept, and only one that its own goroutine runs hears what wakes it.
 func (p *Process) aside(wait func()) {
 	p.handOver()
 	p.c.lock.unlock()
@@ -128,9 +128,9 @@ func (p *Process) aside(wait func()) {
 	p.c.lock.lock(p)
 }
 
-// handOver has the process go on with its keeper, if a client's goroutine runs it. It comes before whatever may take long.
+// handOver has the process go on on its own goroutine, if a client's goroutine runs it. It comes before whatever may take long.
 func (p *Process) handOver() {
-	if !p.turns.guest {
+	if !p.turns.direct {
 		return
 	}
 	if p.conn != nil {
@@ -140,28 +140,28 @@ func (p *Process) handOver() {
 	p.turns.yield(pause{handOver: true})
 }
 
-// lend runs a process that rests on the caller's goroutine, until it rests again or hands itself over. If somebody else runs it or has the
+// runDirectly runs a process that rests on the caller's goroutine, until it rests again or hands itself over. If somebody else runs it or has the
 // one lock, nothing happens, and it says so.
-func (p *Process) lend() bool {
+func (p *Process) runDirectly() bool {
 	t := &p.turns
 	t.mu.Lock()
 	if t.state != turnRests || !p.c.lock.tryLock(p) {
 		t.mu.Unlock()
 		return false
 	}
-	p.c.stats.lent.Add(1)
-	t.state = turnLent
+	p.c.stats.direct.Add(1)
+	t.state = turnDirect
 	before := t.left
 	t.mu.Unlock()
-	t.guest = true
+	t.direct = true
 	pause, more := t.resume()
-	t.guest = false
+	t.direct = false
 	t.mu.Lock()
 	switch {
 	case !more:
 		t.state = turnOver
 	case pause.handOver || t.again:
-		t.state = turnKept
+		t.state = turnOwn
 	default:
 		t.state, t.left = turnRests, pause.left
 	}

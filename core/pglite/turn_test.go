@@ -79,7 +79,7 @@ func (s *rawSession) answer() string {
 // one is the answer to SELECT 1.
 var one = []string{"RowDescription ?column?", "DataRow 1", "CommandComplete SELECT 1", "ReadyForQuery I"}
 
-// TestSmallStatementRunsOnItsClient: the answer is there when Run returns, and the keeper was not asked.
+// TestSmallStatementRunsOnItsClient: the answer is there when Run returns, and its own goroutine was not asked.
 func TestSmallStatementRunsOnItsClient(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	s := rawSessionOf(t, c)
@@ -96,10 +96,10 @@ func TestSmallStatementRunsOnItsClient(t *testing.T) {
 		wantLines(t, s.answer(), one...)
 	}
 	after := c.Stats()
-	lent, handedOver := after.Lent-before.Lent, after.HandedOver-before.HandedOver
-	t.Logf("%d of %d were answered at once; lent %d times, of these handed over %d", direct, statements, lent, handedOver)
-	if direct < statements/2 || lent < statements/2 || handedOver > statements/4 {
-		t.Errorf("%d of %d were answered at once; lent %d times, of these handed over %d", direct, statements, lent, handedOver)
+	ran, handedOver := after.Direct-before.Direct, after.HandedOver-before.HandedOver
+	t.Logf("%d of %d were answered at once; run directly %d times, of these handed over %d", direct, statements, ran, handedOver)
+	if direct < statements/2 || ran < statements/2 || handedOver > statements/4 {
+		t.Errorf("%d of %d were answered at once; run directly %d times, of these handed over %d", direct, statements, ran, handedOver)
 	}
 }
 
@@ -111,7 +111,7 @@ func TestLongStatementIsHandedOver(t *testing.T) {
 	s.run("SELECT 1")
 	s.answer()
 	for _, sql := range []string{"SELECT count(*) FROM generate_series(1, 2000000)", "SELECT pg_sleep(0.05)"} {
-		before := c.Stats().Lent
+		before := c.Stats().Direct
 		s.run(sql)
 		if s.conn.Answered() {
 			t.Errorf("%s: Run returned when it was answered", sql)
@@ -119,7 +119,7 @@ func TestLongStatementIsHandedOver(t *testing.T) {
 		if got := s.answer(); !strings.Contains(got, "ReadyForQuery I") {
 			t.Errorf("%s: %s", sql, got)
 		}
-		if c.Stats().Lent == before {
+		if c.Stats().Direct == before {
 			t.Errorf("%s was not begun by its client", sql)
 		}
 	}
@@ -140,8 +140,8 @@ func TestLongStatementIsHandedOver(t *testing.T) {
 	wantLines(t, s.answer(), one...)
 }
 
-// TestEndsWhileItIsLent: the process ends on its client's goroutine, by itself or by another's wish, and its keeper goes too.
-func TestEndsWhileItIsLent(t *testing.T) {
+// TestEndsWhileItRunsDirectly: the process ends on its client's goroutine, by itself or by another's wish, and its own goroutine ends too.
+func TestEndsWhileItRunsDirectly(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	for _, sql := range []string{"SELECT pg_terminate_backend(pg_backend_pid())", ""} {
 		s := rawSessionOf(t, c)
@@ -193,21 +193,21 @@ func (p *Process) turn() (state turn, again bool) {
 	return p.turns.state, p.turns.again
 }
 
-// TestWokenWhileItIsLent: what wakes a process while its client's goroutine runs it, behind its last look, is not lost.
-func TestWokenWhileItIsLent(t *testing.T) {
+// TestWokenWhileItRunsDirectly: what wakes a process while its client's goroutine runs it, behind its last look, is not lost.
+func TestWokenWhileItRunsDirectly(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	woken := make(chan struct{})
 	conn := lonely(t, c, func(p *Process) (bool, uint32, error) {
-		p.idle(-1) // until it is lent
+		p.idle(-1) // until it is run directly
 		p.poke()
-		for _, again := p.turn(); !again; _, again = p.turn() { // the keeper has heard it
+		for _, again := p.turn(); !again; _, again = p.turn() { // its own goroutine has heard it
 			runtime.Gosched()
 		}
 		p.idle(-1)
 		close(woken)
 		return true, 0, nil
 	})
-	lendIt(t, conn.p)
+	runIt(t, conn.p)
 	await(t, woken)
 	<-conn.Done()
 }
@@ -216,16 +216,16 @@ func TestWokenWhileItIsLent(t *testing.T) {
 func TestWakeBesideAHandOver(t *testing.T) {
 	p := &Process{in: &Instance{killed: make(chan struct{})}, wake: make(chan struct{}, 1)}
 	p.turns.news = make(chan struct{}, 1)
-	for _, lent := range []bool{false, true} { // when it comes
+	for _, direct := range []bool{false, true} { // when it comes
 		p.turns.mu.Lock()
-		p.turns.state = turnKept
+		p.turns.state = turnOwn
 		p.turns.mu.Unlock()
 		mine := make(chan bool)
 		go func() { mine <- p.awaken(-1) }()
 		untilRests(t, p)
-		if lent {
+		if direct {
 			p.turns.mu.Lock()
-			p.turns.state = turnLent
+			p.turns.state = turnDirect
 			p.turns.mu.Unlock()
 			p.poke()
 			for _, again := p.turn(); !again; _, again = p.turn() {
@@ -233,20 +233,20 @@ func TestWakeBesideAHandOver(t *testing.T) {
 			}
 		}
 		p.turns.mu.Lock()
-		p.turns.state = turnKept
-		if lent {
+		p.turns.state = turnOwn
+		if direct {
 			signalOne(p.turns.news)
 		} else {
 			p.poke()
 		}
 		p.turns.mu.Unlock()
 		if !<-mine {
-			t.Error("it is not its keeper's")
+			t.Error("it is not its own goroutine's")
 		}
 		select {
 		case <-p.wake:
 		default:
-			t.Errorf("lent %v: what woke it is lost", lent)
+			t.Errorf("directly %v: what woke it is lost", direct)
 		}
 	}
 }
@@ -261,7 +261,7 @@ func TestRestIsTimed(t *testing.T) {
 		close(over)
 		return true, 0, nil
 	})
-	lendIt(t, conn.p)
+	runIt(t, conn.p)
 	await(t, over)
 	<-conn.Done()
 }
@@ -274,7 +274,7 @@ func TestHandedOverIsHeard(t *testing.T) {
 		p.send([]byte("first"))
 		p.conn.flush(p)
 		p.handOver()
-		if p.turns.guest {
+		if p.turns.direct {
 			return true, 0, errors.New("its client's goroutine still runs it")
 		}
 		p.idle(-1) // for good, unless it is killed
@@ -289,7 +289,7 @@ func TestHandedOverIsHeard(t *testing.T) {
 		}
 		heard <- a
 	}()
-	lendIt(t, conn.p)
+	runIt(t, conn.p)
 	select {
 	case a := <-heard:
 		if string(a.Bytes) != "first" {
@@ -332,12 +332,12 @@ func TestHoldIsReplaced(t *testing.T) {
 	}
 }
 
-// lendIt lends a process as soon as it rests and none of PostgreSQL's own has the lock.
-func lendIt(t *testing.T, p *Process) {
+// runIt runs a process directly as soon as it rests and none of PostgreSQL's own has the lock.
+func runIt(t *testing.T, p *Process) {
 	t.Helper()
-	for !p.lend() {
+	for !p.runDirectly() {
 		if t.Context().Err() != nil {
-			t.Fatal("it cannot be lent")
+			t.Fatal("it cannot be run directly")
 		}
 		runtime.Gosched()
 	}
@@ -362,9 +362,9 @@ func await(t *testing.T, ch <-chan struct{}) {
 	}
 }
 
-// TestManyLendAtOnce: sessions that wait for each other's locks, notify, sleep, are cancelled and ended, half of them run by their clients:
+// TestManyRunDirectlyAtOnce: sessions that wait for each other's locks, notify, sleep, are cancelled and ended, half of them run by their clients:
 // all end, and what they have added is there.
-func TestManyLendAtOnce(t *testing.T) {
+func TestManyRunDirectlyAtOnce(t *testing.T) {
 	const seed = 1
 	t.Logf("seed %d", seed)
 	c := startCluster(t, ClusterOptions{})
@@ -409,8 +409,8 @@ func TestManyLendAtOnce(t *testing.T) {
 		t.Errorf("%s were added, %d answered", got, all)
 	}
 	st := c.Stats()
-	t.Logf("%d updates, lent %d times, of these handed over %d", all, st.Lent, st.HandedOver)
-	if st.Lent == 0 {
-		t.Error("no process was lent")
+	t.Logf("%d updates, run directly %d times, of these handed over %d", all, st.Direct, st.HandedOver)
+	if st.Direct == 0 {
+		t.Error("no process was run directly")
 	}
 }

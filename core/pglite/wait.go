@@ -86,7 +86,7 @@ func (p *Process) usleep(d time.Duration) {
 	if !p.safe() && p.c.fetching.Load() == 0 {
 		return
 	}
-	p.aside(func() { p.rest(nil, d) })
+	p.aside(func() { p.waitWoken(nil, d) })
 	p.mustLive()
 	p.deliver()
 }
@@ -96,15 +96,15 @@ func (p *Process) usleep(d time.Duration) {
 // away.
 func (p *Process) semaphore() {
 	p.mustLive()
-	p.aside(func() { p.rest(nil, semaphoreLook) })
+	p.aside(func() { p.waitWoken(nil, semaphoreLook) })
 	p.mustLive()
 }
 
 // semaphoreLook is how often who waits for a semaphore looks.
 const semaphoreLook = time.Millisecond
 
-// rest waits for a wake-up, for so long (below zero: without end), or until the process is killed. wake may be nil.
-func (p *Process) rest(wake <-chan struct{}, d time.Duration) {
+// waitWoken waits for a wake-up, for so long (below zero: without end), or until the process is killed. wake may be nil.
+func (p *Process) waitWoken(wake <-chan struct{}, d time.Duration) {
 	var end <-chan time.Time
 	if d >= 0 {
 		t := p.in.clock.NewTimer(d)
@@ -218,7 +218,7 @@ func (p *Process) requestCheckpoint(flags uint32) {
 	defer leave()
 	wait := func(done func() bool) {
 		for !done() {
-			p.aside(func() { p.rest(heard, checkpointLook) })
+			p.aside(func() { p.waitWoken(heard, checkpointLook) })
 			p.mustLive()
 		}
 	}

@@ -79,7 +79,7 @@ func (l *counting) statements(t *testing.T, e *engine.Engine, conn net.Conn, req
 	now := e.Stats().Cluster
 	return cost{
 		each(l.reads.Load() - reads), each(l.writes.Load() - writes), each(int64(after.Mallocs - before.Mallocs)),
-		each(now.Lent - runs.Lent), each(now.HandedOver - runs.HandedOver),
+		each(now.Direct - runs.Direct), each(now.HandedOver - runs.HandedOver),
 	}
 }
 

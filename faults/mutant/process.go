@@ -56,7 +56,7 @@ func processMutants() []Mutant {
 			New: "		if err := error(nil); err != nil {",
 		},
 		{
-			Name: "wake-lost-while-lent", Invariant: host, File: turnFile, Plan: tests + "TestWokenWhileItIsLent",
+			Name: "wake-lost-while-lent", Invariant: host, File: turnFile, Plan: tests + "TestWokenWhileItRunsDirectly",
 			Doc: "what wakes a process while its client's goroutine runs it is forgotten",
 			Old: "\t\t\tt.again = true\n",
 			New: "",
