@@ -66,9 +66,9 @@ func rooms() []room {
 			path: "core/pglite/...", own: []string{"core/memfs", "core/pgdata", "core/clock", "core/point", "core/pglite/..."},
 			others: []string{"github.com/tetratelabs/wazero", "github.com/jackc/pgx/v5", "github.com/klauspost/compress", "golang.org/x/sys", "golang.org/x/sync"},
 		},
-		{path: "cloud/twin", own: []string{"cloud/twin/platform"}},
-		{path: "cloud/twin/platform"},
-		{path: "cloud/bill", own: []string{"cloud/twin/platform", "runner/record"}},
+		{path: "cloud/runemu", own: []string{"cloud/runemu/platform"}},
+		{path: "cloud/runemu/platform"},
+		{path: "cloud/bill", own: []string{"cloud/runemu/platform", "runner/record"}},
 		{path: "core/replica", own: []string{"core/engine", "core/takeover", "core/manifest", "core/wal", "core/base", "core/pgdata", "core/store", "core/clock"}},
 		{path: "core/keeper", own: []string{"core/engine", "core/clock"}},
 		{
@@ -99,7 +99,7 @@ func rooms() []room {
 			others: []string{"github.com/anishathalye/porcupine", "github.com/klauspost/compress"},
 		},
 		{path: "runner/cloudrun", own: []string{"core/clock"}, others: []string{"al.essio.dev/pkg/shellescape"}},
-		{path: "runner/cloudrun/rehearsal", own: []string{"cloud/twin/platform"}},
+		{path: "runner/cloudrun/rehearsal", own: []string{"cloud/runemu/platform"}},
 		{
 			path: "runner/pgsuite", own: []string{"core/clock", "runner/service", "runner/pgsuite/isolation"},
 			others: []string{"github.com/jackc/pgx/v5", "github.com/pmezard/go-difflib", "golang.org/x/sync"},
@@ -113,7 +113,7 @@ func rooms() []room {
 		{path: "runner/axe", own: []string{"runner/npm"}},
 		{path: "runner/history", own: []string{"core/clock"}},
 		{
-			path: "runner/...", own: []string{"core/...", "faults/...", "scenarios", "runner/...", "cloud/twin/platform"},
+			path: "runner/...", own: []string{"core/...", "faults/...", "scenarios", "runner/...", "cloud/runemu/platform"},
 			others: []string{"github.com/jackc/pgx/v5", "github.com/mattn/go-isatty", "github.com/prometheus/common", "github.com/schollz/progressbar/v3", "golang.org/x/sync", "golang.org/x/sys", "golang.org/x/term"},
 		},
 		{path: "reports", own: []string{"runner/record", "runner/scenario", "runner/registry", "scenarios"}},
@@ -144,9 +144,9 @@ func experiments() []room {
 		verbs("runner/clients", "runner/npm", "runner/pgsuite"),
 		verbs("runner/conformance", "runner/interleave", "runner/pgsuite"),
 		verbs("runner/edges"),
-		verbs("runner/serverless", "runner/cloudrun", "cloud/twin/platform"),
+		verbs("runner/serverless", "runner/cloudrun", "cloud/runemu/platform"),
 		verbs("runner/replica"),
-		verbs("runner/soak", "runner/serverless", "runner/layers", "runner/mutants", "cloud/twin/platform"),
+		verbs("runner/soak", "runner/serverless", "runner/layers", "runner/mutants", "cloud/runemu/platform"),
 		verbs("runner/gotests"),
 		{path: "runner/registry", own: []string{
 			"runner/bench", "runner/scenario", "runner/protocol", "runner/perf", "runner/layers", "runner/pages", "runner/crash", "runner/chaos", "runner/mutants",
@@ -271,12 +271,12 @@ func TestImportTable(t *testing.T) {
 }
 
 // What is delivered must link without what breaks it and judges it: the engine as a
-// library, and every program of cloud/ except those of the experiments: the twin, and what reads a bill.
+// library, and every program of cloud/ except those of the experiments: the Cloud Run emulator, and what reads a bill.
 func TestProductLinksWithoutFaultsAndRunner(t *testing.T) {
 	checked := 0
 	for _, p := range goList(t, "./...") {
 		name := strings.TrimPrefix(p.ImportPath, module+"/")
-		isProgram := p.Name == "main" && fits("cloud/...", name) && !fits("cloud/twin/...", name) && name != "cloud/bill"
+		isProgram := p.Name == "main" && fits("cloud/...", name) && !fits("cloud/runemu/...", name) && name != "cloud/bill"
 		if !isProgram && !fits("core/...", name) && p.ImportPath != module {
 			continue
 		}

@@ -27,7 +27,7 @@ import (
 // night leaves out is what the next one begins with.
 //
 // Each scenario has a prefix of its own below the given one; the runner removes what
-// it wrote there. Those of the twin (e3, e4, e5, the soak among them) run over its emulator in any case. A run that finds a fault leaves the
+// it wrote there. Those of the Cloud Run emulator (e3, e4, e5, the soak among them) run over a bucket of its own in any case. A run that finds a fault leaves the
 // folder that replays it in results/failures, and goes on with the next scenario.
 type nightly struct {
 	bucket  string        // gs://name/prefix; empty: the emulator
@@ -117,14 +117,14 @@ func (n nightly) order(c *checker, ids []string) {
 	slices.SortStableFunc(ids, func(a, b string) int { return strings.Compare(last[a], last[b]) })
 }
 
-// onTheTwin are the scenarios whose service runs on the twin, over an emulator of its own: a bucket has no part in them, and their lines
+// onTheEmulator are the scenarios whose service runs on the Cloud Run emulator, over an emulated bucket of its own: a real bucket has no part in them, and their lines
 // must not say so.
-func onTheTwin() []string { return []string{"e3", "e4", "e5"} }
+func onTheEmulator() []string { return []string{"e3", "e4", "e5"} }
 
 // args are the runner's for one scenario.
 func (n nightly) args(id string) []string {
 	args := []string{"-scenario", id, "-profile", n.profile}
-	if n.bucket != "" && !slices.Contains(onTheTwin(), id) {
+	if n.bucket != "" && !slices.Contains(onTheEmulator(), id) {
 		args = append(args, "-store", "gcs", "-bucket", strings.TrimSuffix(n.bucket, "/")+"/"+id)
 	}
 	if n.results != "" {

@@ -185,7 +185,7 @@ func probesOf(s selection) []probeView {
 		seen[key] = true
 		p.Lines = append(p.Lines, r)
 		p.Verdict = p.Verdict.Worse(r.Verdict)
-		p.Real = p.Real || r.Env.Store == "gcs" && r.Env.Target != "twin" || r.Env.Target == cloudRun
+		p.Real = p.Real || r.Env.Store == "gcs" && r.Env.Target != scenario.TargetEmulator || r.Env.Target == cloudRun
 		if len(p.Lines) > 1 && p.Claim != r.Claim {
 			p.Claim = commonClaim(p.Claim, r.Claim)
 		}

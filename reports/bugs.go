@@ -198,9 +198,9 @@ func bugs() []bug {
 			folder: "core/engine", test: "TestAnswersWhileItEnds",
 		},
 		{
-			what:  "The twin did not kill an instance that had no process yet, and who waited for it waited in vain",
+			what:  "The Cloud Run emulator did not kill an instance that had no process yet, and who waited for it waited in vain",
 			where: "this project, found by 226 hours of e5.1", holds: "what came for an instance before its process is done to that at once",
-			folder: "cloud/twin/platform", test: "TestCrashBeforeItRuns",
+			folder: "cloud/runemu/platform", test: "TestCrashBeforeItRuns",
 		},
 		{
 			what:  "An instance that was told to go after its idle time renewed its lease to say good-bye to its own sessions",

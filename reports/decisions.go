@@ -144,7 +144,7 @@ func freshDecision(s selection) (answer, evidence string) {
 	answer = fmt.Sprintf("From a prepared image: %s, where initdb takes seconds.", p50(image, "new_database_ms"))
 	evidence = "e2.4: " + evidenceOf(image)
 	if wake, ok := newestOf(s, "e3.2"); ok {
-		answer += fmt.Sprintf(" On the twin a process that starts with a new database has its first row after %s.", p50(wake, "first_row_ms"))
+		answer += fmt.Sprintf(" On the Cloud Run emulator a process that starts with a new database has its first row after %s.", p50(wake, "first_row_ms"))
 		evidence += "; e3.2: " + evidenceOf(wake)
 	}
 	return answer, evidence
@@ -209,7 +209,7 @@ func monthDecision(s selection) (answer, evidence string) {
 	if len(parts) == 0 {
 		return noRun, "-"
 	}
-	return fmt.Sprintf("At list price, from what the twin billed and the store counted in a day: %s. An instance that always has CPU: %s. What others cost: cloud/README.md.",
+	return fmt.Sprintf("At list price, from what the Cloud Run emulator billed and the store counted in a day: %s. An instance that always has CPU: %s. What others cost: cloud/README.md.",
 		strings.Join(parts, "; "), always), "e5.2, " + strings.Join(from, "; ")
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"blobpglite/runner/record"
+	"blobpglite/runner/scenario"
 )
 
 // noRun stands where no line of the results has anything to say.
@@ -213,6 +214,14 @@ func oneMachine(lines []record.Record) []record.Record {
 	return out
 }
 
+// targetName is what people call the place where something ran. Lines keep the word that documents have for it.
+func targetName(target string) string {
+	if target == scenario.TargetEmulator {
+		return "Cloud Run emulator"
+	}
+	return target
+}
+
 // source says where the numbers of a table come from.
 func source(lines []record.Record) string {
 	newest := slices.MaxFunc(lines, func(a, b record.Record) int { return a.Started.Compare(b.Started) })
@@ -227,5 +236,5 @@ func source(lines []record.Record) string {
 	slices.Sort(list)
 	e := newest.Env
 	return fmt.Sprintf("Medians. %s, %d CPUs, %s, wazero %s, store %s, target %s; commit %s, %s.",
-		e.Machine, e.CPUs, e.Go, e.Wazero, e.Store, e.Target, strings.Join(list, ", "), date(newest))
+		e.Machine, e.CPUs, e.Go, e.Wazero, e.Store, targetName(e.Target), strings.Join(list, ", "), date(newest))
 }

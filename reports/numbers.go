@@ -78,7 +78,7 @@ func numbers(s selection) string {
 func sources(lines []record.Record) string {
 	var at []string
 	for _, r := range lines {
-		at = append(at, fmt.Sprintf("%s, %d CPUs, store %s, target %s (%s)", r.Env.Machine, r.Env.CPUs, r.Env.Store, r.Env.Target, date(r)))
+		at = append(at, fmt.Sprintf("%s, %d CPUs, store %s, target %s (%s)", r.Env.Machine, r.Env.CPUs, r.Env.Store, targetName(r.Env.Target), date(r)))
 	}
 	slices.Sort(at)
 	return "Medians, on " + strings.Join(slices.Compact(at), "; ") + "."

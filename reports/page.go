@@ -160,7 +160,7 @@ func sentence(v pageView, b board) string {
 func cellOf(s selection, b board, r record.Record, thrift int) (cellSection, error) {
 	out := cellSection{
 		Params: paramsText(r), Verdict: r.Verdict.String(), Profile: r.Profile, Rounds: r.Rounds, Bound: upperBound(r),
-		Where: fmt.Sprintf("%s, %d CPUs, %s, store %s, target %s", r.Env.Machine, r.Env.CPUs, r.Env.Go, r.Env.Store, r.Env.Target),
+		Where: fmt.Sprintf("%s, %d CPUs, %s, store %s, target %s", r.Env.Machine, r.Env.CPUs, r.Env.Go, r.Env.Store, targetName(r.Env.Target)),
 		When:  r.Started.UTC().Format("2006-01-02 15:04 MST"), Commit: shortCommit(r.Commit), Replay: folders.ReplaceAllString(r.Replay, "=FOLDER"), Notes: r.Notes,
 	}
 	for _, f := range r.Faults {

@@ -123,7 +123,7 @@ func fill(t *testing.T, root string) {
 	}
 }
 
-// TestTargetsStayApart: what the twin shows and what Cloud Run does stand in tables of their own, and decide apart.
+// TestTargetsStayApart: what the Cloud Run emulator shows and what Cloud Run does stand in tables of their own, and decide apart.
 func TestTargetsStayApart(t *testing.T) {
 	root := newRoot(t)
 	s := newSampler(t, root)
@@ -140,7 +140,7 @@ func TestTargetsStayApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text := performanceWake(selectLines(log)); strings.Count(text, "| what |") != 2 || strings.Count(text, "target twin") != 1 || strings.Count(text, "target cloudrun") != 1 {
+	if text := performanceWake(selectLines(log)); strings.Count(text, "| what |") != 2 || strings.Count(text, "target Cloud Run emulator") != 1 || strings.Count(text, "target cloudrun") != 1 {
 		t.Error(text)
 	}
 	if _, evidence := livenessDecision(selectLines(log)); strings.Contains(evidence, "c0c0") || !strings.Contains(evidence, "t0t0") {

@@ -157,7 +157,7 @@ func everyProbe(s selection, b board) string {
 			texts = append(texts[:5], fmt.Sprintf("and %d more", len(texts)-5))
 		}
 		rows = append(rows, []string{
-			p.ID, p.Claim, strings.Join(texts, "; "), last.Profile, last.Env.Target + ", " + last.Env.Store, "**" + p.Verdict.String() + "**", fmt.Sprint(rounds), fmt.Sprint(fired), fmt.Sprint(wrong), bound,
+			p.ID, p.Claim, strings.Join(texts, "; "), last.Profile, targetName(last.Env.Target) + ", " + last.Env.Store, "**" + p.Verdict.String() + "**", fmt.Sprint(rounds), fmt.Sprint(fired), fmt.Sprint(wrong), bound,
 			strings.Join(hashes[:min(len(hashes), 3)], " "), date(last),
 		})
 	}

@@ -144,7 +144,7 @@ type shownProbe struct {
 	metrics      []string // these, in this order; none: all
 }
 
-// metricTable shows metrics of probes, a row each, in a table for each target: what the twin shows and what Cloud Run does
+// metricTable shows metrics of probes, a row each, in a table for each target: what the Cloud Run emulator shows and what Cloud Run does
 // never stand in one.
 func metricTable(s selection, shown []shownProbe) string {
 	var targets, tables []string

@@ -31,7 +31,7 @@ type cloudFlags struct {
 }
 
 func (c *cloudFlags) register(fs *flag.FlagSet) {
-	fs.StringVar(&c.target, "target", "", "where what is tested runs: local, twin or cloudrun; empty: what the document says. Only a document of the twin can run on cloudrun instead, with the flags below")
+	fs.StringVar(&c.target, "target", "", "where what is tested runs: local, twin (the Cloud Run emulator) or cloudrun; empty: what the document says. Only a document of target twin can run on cloudrun instead, with the flags below")
 	fs.StringVar(&c.project, "project", "", "of -target cloudrun: the Google Cloud `project`")
 	fs.StringVar(&c.region, "region", "", "of -target cloudrun: the `region` of the service, which should be the bucket's")
 	fs.StringVar(&c.image, "image", "", "of -target cloudrun: the `image` of pgserve, built from cloud/Dockerfile")
@@ -61,7 +61,7 @@ func (c *cloudFlags) valid(document, bucket string) error {
 	if c.dry {
 		given = append(given, "-dry")
 	}
-	targets := []string{scenario.TargetLocal, scenario.TargetTwin, scenario.TargetCloudRun}
+	targets := []string{scenario.TargetLocal, scenario.TargetEmulator, scenario.TargetCloudRun}
 	switch {
 	case c.target != "" && !slices.Contains(targets, c.target):
 		return fmt.Errorf("-target %q: %s", c.target, strings.Join(targets, ", "))

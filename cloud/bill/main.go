@@ -25,7 +25,7 @@ import (
 	"strings"
 	"time"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 	"blobpglite/runner/record"
 )
 

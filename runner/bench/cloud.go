@@ -2,7 +2,7 @@ package bench
 
 import "blobpglite/runner/cloudrun"
 
-// Cloud is Cloud Run as the target of a run: verbs of the twin use its service instead.
+// Cloud is Cloud Run as the target of a run: verbs of the Cloud Run emulator use its service instead.
 type Cloud struct {
 	Service   *cloudrun.Service
 	revisions int // so far; their names are unique in the service

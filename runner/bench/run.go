@@ -50,7 +50,7 @@ type Run struct {
 	Store    *Store
 	Runtime  *pglite.Runtime
 	Progress func(step string, done, total int64)
-	// Cloud is where verbs of the twin run instead; nil: on the twin. Other verbs do not run then.
+	// Cloud is where verbs of the Cloud Run emulator run instead; nil: on the emulator. Other verbs do not run then.
 	Cloud *Cloud
 
 	Metrics *record.Metrics

@@ -23,7 +23,7 @@ type Env struct {
 	// Wazero and GCSSDK are module versions as linked into the running binary.
 	Wazero string `json:"wazero"`
 	GCSSDK string `json:"gcs_sdk"`
-	// Store is mem, fake-gcs or gcs; Target is local, twin or cloudrun.
+	// Store is mem, fake-gcs or gcs; Target is local, twin (the Cloud Run emulator) or cloudrun.
 	Store  string `json:"store"`
 	Target string `json:"target"`
 	// PGliteSHA256 is the hash of the Postgres image that ran.

@@ -45,7 +45,7 @@ func TestRegistryDescribesEverything(t *testing.T) {
 	}
 }
 
-// TestLeftOut: which cells of the documents of the twin cannot be run on Cloud Run, each with its reason.
+// TestLeftOut: which cells of the documents of the Cloud Run emulator cannot be run on Cloud Run, each with its reason.
 func TestLeftOut(t *testing.T) {
 	out := map[string]string{}
 	for _, id := range []string{"e3", "e4"} {
@@ -75,7 +75,7 @@ func TestLeftOut(t *testing.T) {
 		t.Errorf("left out as well: %v", out)
 	}
 	for _, v := range Verbs() {
-		if twin := strings.HasPrefix(v.Name, "twin") || strings.HasPrefix(v.Name, "soak"); twin != (v.Cloud != nil) {
+		if emulated := strings.HasPrefix(v.Name, "twin") || strings.HasPrefix(v.Name, "soak"); emulated != (v.Cloud != nil) {
 			t.Errorf("%s says nothing of Cloud Run, or has nothing to do with it", v.Name)
 		}
 	}

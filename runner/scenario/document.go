@@ -36,8 +36,8 @@ type Scenario struct {
 	Decides string `json:"decides" jsonschema:"what is decided by the answer"`
 	// Store is mem, fake-gcs or gcs; fake-gcs if left out.
 	Store string `json:"store,omitempty" jsonschema:"the object store: mem, fake-gcs (the default) or gcs"`
-	// Target is where the engine runs: local; or twin, if every verb runs pgserve on the twin.
-	Target string `json:"target,omitempty" jsonschema:"where the engine runs: local (the default), or twin"`
+	// Target is where the engine runs: local; or twin, if every verb runs pgserve on the Cloud Run emulator.
+	Target string `json:"target,omitempty" jsonschema:"where the engine runs: local (the default), or twin, the Cloud Run emulator"`
 	// Clock is the time that the engine sees; only real is built in.
 	Clock  string  `json:"clock,omitempty" jsonschema:"the time that the engine sees: real"`
 	Probes []Probe `json:"probes" jsonschema:"the single claims, each tried on its own"`

@@ -125,8 +125,8 @@ func (s *Scenario) check() error {
 	if !slices.Contains(storeNames(), s.Store) {
 		return errorAt(s.place("store"), "%s", unknown("store", s.Store, storeNames()))
 	}
-	if s.Target != TargetLocal && s.Target != TargetTwin {
-		return errorAt(s.place("target"), "the target %q is not built into this runner: local and twin are", s.Target)
+	if s.Target != TargetLocal && s.Target != TargetEmulator {
+		return errorAt(s.place("target"), "the target %q is not built into this runner: local and twin, the Cloud Run emulator, are", s.Target)
 	}
 	if s.Clock != "real" {
 		return errorAt(s.place("clock"), "the clock %q is not built into this runner: only real is", s.Clock)

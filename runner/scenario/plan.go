@@ -9,11 +9,11 @@ import (
 	"al.essio.dev/pkg/shellescape"
 )
 
-// Targets: where what is tested runs. A document says local or twin; what says twin
+// Targets: where what is tested runs. A document says local or twin, which is the Cloud Run emulator; what says twin
 // can be run on cloudrun instead.
 const (
 	TargetLocal    = "local"
-	TargetTwin     = "twin"
+	TargetEmulator = "twin"
 	TargetCloudRun = "cloudrun"
 )
 
@@ -101,8 +101,8 @@ func (s *Scenario) Plan(o Options) (*Plan, error) {
 	if !slices.Contains(storeNames(), plan.Store) {
 		return nil, errors.New(unknown("store", plan.Store, storeNames()))
 	}
-	if plan.Target != s.Target && (plan.Target != TargetCloudRun || s.Target != TargetTwin) {
-		return nil, fmt.Errorf("target %s: %s runs on target %s; only what runs on %s can run on %s instead", plan.Target, s.ID, s.Target, TargetTwin, TargetCloudRun)
+	if plan.Target != s.Target && (plan.Target != TargetCloudRun || s.Target != TargetEmulator) {
+		return nil, fmt.Errorf("target %s: %s runs on target %s; only what runs on %s can run on %s instead", plan.Target, s.ID, s.Target, TargetEmulator, TargetCloudRun)
 	}
 	for _, id := range o.Probes {
 		if !slices.Contains(s.probeIDs(), id) {

@@ -54,7 +54,7 @@ func cellsOf(t *testing.T, s *Scenario, o Options) []Cell {
 	return plan.Cells
 }
 
-// TestTarget: what runs on the twin can run on Cloud Run instead, under another hash, and nothing else can be changed.
+// TestTarget: what runs on the Cloud Run emulator can run on Cloud Run instead, under another hash, and nothing else can be changed.
 func TestTarget(t *testing.T) {
 	for _, c := range []struct{ document, asked, plan string }{
 		{"local", "", "local"}, {"twin", "", "twin"}, {"twin", "twin", "twin"}, {"twin", "cloudrun", "cloudrun"},
@@ -68,7 +68,7 @@ func TestTarget(t *testing.T) {
 	}
 	cell := cellsOf(t, parse(t, twoProbes), Options{})[0]
 	hashes := map[string]bool{}
-	for _, target := range []string{TargetLocal, TargetTwin, TargetCloudRun} {
+	for _, target := range []string{TargetLocal, TargetEmulator, TargetCloudRun} {
 		h, err := cell.Hash("gcs", target, "m")
 		if err != nil {
 			t.Fatal(err)

@@ -8,7 +8,7 @@ import (
 	"os/exec"
 	"time"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 	"blobpglite/runner/bench"
 	"blobpglite/runner/scenario"
 	"blobpglite/runner/workload"
@@ -93,9 +93,9 @@ func (t *Service) branched(ctx context.Context, rows, changed int) error {
 // branchOnce runs pgserve branch.
 func (t *Service) branchOnce(ctx context.Context, from, to string) error {
 	t.Run.Progress(t.Run.Cell.Probe+": branching", 0, 0)
-	before := t.Twin.Front.Counters()
+	before := t.Emulated.Front.Counters()
 	var said bytes.Buffer
-	cmd := exec.CommandContext(ctx, t.Twin.Program, "branch", "gs://"+t.bucket+"/"+to, "-bucket", "gs://"+t.bucket+"/"+from, "-endpoint", t.base)
+	cmd := exec.CommandContext(ctx, t.Emulated.Program, "branch", "gs://"+t.bucket+"/"+to, "-bucket", "gs://"+t.bucket+"/"+from, "-endpoint", t.base)
 	cmd.Stdout, cmd.Stderr = &said, &said
 	began := t.Clock.Monotonic()
 	if err := cmd.Start(); err != nil {
@@ -111,7 +111,7 @@ func (t *Service) branchOnce(ctx context.Context, from, to string) error {
 	if most > 0 {
 		t.Run.Metrics.Value("peak_bytes", float64(most))
 	}
-	after := t.Twin.Front.Counters()
+	after := t.Emulated.Front.Counters()
 	t.Fresh(to)
 	layer, err := t.newest(ctx)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 	"blobpglite/runner/bench"
 	"blobpglite/runner/scenario"
 	"blobpglite/runner/workload"
@@ -35,7 +35,7 @@ func twinBootVerb() bench.Verb {
 	v := scenario.Verb{
 		Name: "twinboot",
 		Doc: "pgserve as a service: a request finds no instance, so one is started; timed until its first row is there. The parts are " +
-			"the instance's own (/metrics.json), and overlap. On the twin the bucket is as slow as the service is modelled to be",
+			"the instance's own (/metrics.json), and overlap. On the Cloud Run emulator the bucket is as slow as the service is modelled to be",
 		Args: []scenario.Arg{
 			{Name: "of", Required: true, OneOf: []string{bootFloor, bootNew, bootRestore, bootRecords}, Doc: "floor: no bucket; new: the database is made; restore: one of a size; records: one of many small commits"},
 			{Name: "size", Kind: scenario.KindSize, Default: "0MB", Doc: "of restore: rows"},

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 	"blobpglite/runner/bench"
 	"blobpglite/runner/record"
 	"blobpglite/runner/scenario"
@@ -14,7 +14,7 @@ import (
 
 func twinCostVerb() bench.Verb {
 	return bench.Verb{
-		Cloud: bench.NotOnCloudRun("what an instance is billed comes from the twin's account; Cloud Run tells of no service's bill, let alone of a wake's"),
+		Cloud: bench.NotOnCloudRun("what an instance is billed comes from the emulator's account; Cloud Run tells of no service's bill, let alone of a cold start's"),
 		Verb: scenario.Verb{
 			Name: "twincost",
 			Doc: "a day of a small application, a wake after the other with its share of the writes, as the platform bills it; times 30 it is " +
@@ -42,7 +42,7 @@ func twinCost(ctx context.Context, r *bench.Run, args scenario.Args) error {
 		rounds, writes := args.Int("rounds"), max(1, args.Int("writes")/args.Int("wakes"))
 		o := platform.Options{VCPU: 1, Idle: 100 * time.Millisecond}
 		var wakes, all platform.Bill
-		before := t.Twin.Front.Counters().Ops
+		before := t.Emulated.Front.Counters().Ops
 		err := t.On(ctx, o, func() error {
 			k := t.ledger()
 			for round := range rounds {
@@ -60,7 +60,7 @@ func twinCost(ctx context.Context, r *bench.Run, args scenario.Args) error {
 				if _, err := t.Leave(ctx); err != nil {
 					return err
 				}
-				all = t.Twin.Bill()
+				all = t.Emulated.Bill()
 				r.Metrics.Duration("wake_billed_ms", all.Active-wakes.Active)
 				wakes = all
 			}
@@ -69,7 +69,7 @@ func twinCost(ctx context.Context, r *bench.Run, args scenario.Args) error {
 		if err != nil {
 			return err
 		}
-		after := t.Twin.Front.Counters().Ops
+		after := t.Emulated.Front.Counters().Ops
 		stored, err := t.stored(ctx)
 		if err != nil {
 			return err

@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"time"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 	"blobpglite/runner/bench"
 	"blobpglite/runner/scenario"
 )
@@ -147,13 +147,13 @@ func (w *crashes) round(ctx context.Context) error {
 			return err
 		}
 	}
-	i, err := w.Twin.Newest()
+	i, err := w.Emulated.Newest()
 	if err != nil {
 		return err
 	}
 	done := make(chan error, 1)
-	go func() { done <- w.Twin.Crash(i.ID) }()
-	for err == nil && !w.Twin.crashed(i.ID) {
+	go func() { done <- w.Emulated.Crash(i.ID) }()
+	for err == nil && !w.Emulated.crashed(i.ID) {
 		err = w.commit(ctx)
 	}
 	if err := <-done; err != nil {
@@ -162,7 +162,7 @@ func (w *crashes) round(ctx context.Context) error {
 	if err != nil && !errors.Is(err, errGone) {
 		return err
 	}
-	crash, err := w.Twin.await(ctx, i.ID, "crash")
+	crash, err := w.Emulated.await(ctx, i.ID, "crash")
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 	"blobpglite/runner/bench"
 	"blobpglite/runner/scenario"
 )
@@ -23,7 +23,7 @@ func twinFrozenVerb() bench.Verb {
 				{Name: "lease_ttl", Kind: scenario.KindDuration, Default: "1s", Doc: "of the lease"},
 				{Name: "rounds", Kind: scenario.KindInt, Default: "5", Doc: "how often"},
 			},
-			Metrics: bench.MetricDocs("idle_requests_count", "at the bucket, while it was left alone: the emulator's count, on Cloud Run the instance's own", "next_commit_ms", "the first commit afterwards: the lease is renewed, then the commit",
+			Metrics: bench.MetricDocs("idle_requests_count", "at the bucket, while it was left alone: the emulated bucket's count, on Cloud Run the instance's own", "next_commit_ms", "the first commit afterwards: the lease is renewed, then the commit",
 				"commit_ms", "a commit inside of the lease"),
 		},
 		Run: twinFrozen,

@@ -5,12 +5,12 @@ import (
 	"net/http"
 	"time"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 	"blobpglite/runner/check"
 	"blobpglite/runner/cloudrun"
 )
 
-// host is where pgserve runs as a service: the twin, or Cloud Run. Verbs say what happens to the service; a host makes that
+// host is where pgserve runs as a service: the Cloud Run emulator, or Cloud Run. Verbs say what happens to the service; a host makes that
 // happen, and tells of it what it knows.
 type host interface {
 	// begin makes a revision of what the run says now (its flags and its prefix) the service. No instance exists.
@@ -46,7 +46,7 @@ type host interface {
 
 // instanceOf is an instance of a revision: what retired waits for.
 type instanceOf struct {
-	instance int    // of the twin
+	instance int    // of the emulator
 	revision string // of Cloud Run
 }
 

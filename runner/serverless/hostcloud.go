@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 	"blobpglite/core/store"
 	"blobpglite/core/wal"
 	"blobpglite/runner/check"
@@ -25,7 +25,7 @@ import (
 // what a listing shows now and then, and what the instance counts of its own requests.
 //
 // Each run of pgserve with flags, a prefix or a size of its own is a revision. A deployment starts an instance; begin has it
-// go again, so that requests find what they find on the twin: nothing.
+// go again, so that requests find what they find on the emulator: nothing.
 type cloudHost struct {
 	run *Service
 	*cloudrun.Service

@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 	"blobpglite/core/manifest"
 	"blobpglite/runner/bench"
 	"blobpglite/runner/scenario"

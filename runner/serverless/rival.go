@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"time"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 	"blobpglite/runner/bench"
 	"blobpglite/runner/scenario"
 )
@@ -76,9 +76,9 @@ func (k *ledger) duel(ctx context.Context, how string, ttl time.Duration) (err e
 	if a, err := k.put(ctx, k.address()); err != nil || a.Status != 200 {
 		return errors.Join(err, fmt.Errorf("the first commit: status %d: %s", a.Status, a.Text))
 	}
-	var first platform.Status // of the twin
-	if k.Twin != nil {
-		if first, err = k.Twin.Newest(); err != nil {
+	var first platform.Status // of the emulator
+	if k.Emulated != nil {
+		if first, err = k.Emulated.Newest(); err != nil {
 			return err
 		}
 	}
@@ -124,11 +124,11 @@ func (k *ledger) rejected(ctx context.Context, url string) error {
 
 // freeze makes a zombie. In flight: what it was asked for when it was stopped.
 func (k *ledger) freeze(ctx context.Context, first platform.Status, how string) (inFlight chan Reply, err error) {
-	if how == zombieIdle && k.Twin == nil {
+	if how == zombieIdle && k.Emulated == nil {
 		return nil, nil // Cloud Run sees to it
 	}
 	if how == zombieIdle {
-		for _, i := range k.Twin.Instances() {
+		for _, i := range k.Emulated.Instances() {
 			if i.ID == first.ID && !i.Frozen {
 				return nil, errors.New("an idle instance has CPU")
 			}
@@ -138,7 +138,7 @@ func (k *ledger) freeze(ctx context.Context, first platform.Status, how string) 
 	inFlight = make(chan Reply, 1)
 	n := k.next
 	k.next++
-	before := k.Twin.Front.Counters().Requests
+	before := k.Emulated.Front.Counters().Requests
 	go func() {
 		a, err := k.write(ctx, k.address(), n)
 		if err != nil {
@@ -147,7 +147,7 @@ func (k *ledger) freeze(ctx context.Context, first platform.Status, how string) 
 		inFlight <- a
 	}()
 	// Its record is on its way to the bucket, or the lease is: either is in the middle of a commit.
-	for k.Twin.Front.Counters().Requests == before {
+	for k.Emulated.Front.Counters().Requests == before {
 		if err := k.Clock.Sleep(ctx, time.Millisecond); err != nil {
 			return inFlight, err
 		}

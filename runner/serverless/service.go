@@ -9,7 +9,7 @@ import (
 	"slices"
 	"sync"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 	"blobpglite/core/clock"
 	"blobpglite/faults/gcsfront"
 	"blobpglite/faults/model"
@@ -17,12 +17,12 @@ import (
 	"blobpglite/runner/check"
 )
 
-const twinBucket = "twin"
+const emulatedBucket = "emulated"
 
 // defaultMemoryMiB is what an instance has where memory is not the question.
 const defaultMemoryMiB = 4096
 
-// Options are what a twin runs, and what its bucket does.
+// Options are what an emulated service runs, and what its bucket does.
 type Options struct {
 	Rules   []gcsfront.Rule
 	Latency *gcsfront.Latency // nil: as the service is modelled
@@ -34,7 +34,7 @@ type Options struct {
 	LatencyScale float64
 }
 
-// Service is pgserve as a service, on the twin or on Cloud Run, and how it is asked. What is special to where it runs is the
+// Service is pgserve as a service, on the Cloud Run emulator or on Cloud Run, and how it is asked. What is special to where it runs is the
 // host's.
 type Service struct {
 	host
@@ -42,12 +42,12 @@ type Service struct {
 	Clock  clock.Clock
 	client *http.Client
 
-	bucket, base string   // base: of the emulator
+	bucket, base string   // base: of the emulated bucket
 	prefix       string   // of the database; empty: it is in the service's memory
 	flags        []string // of pgserve, name and value each
 
-	// local is the host where that is the twin, for verbs that Cloud Run cannot do; else nil.
-	Twin *Twin
+	// Emulated is the host where that is the emulator, for verbs that Cloud Run cannot do; else nil.
+	Emulated *EmulatedHost
 
 	mu sync.Mutex // guards what clients share
 }
@@ -68,13 +68,13 @@ func WithService(ctx context.Context, r *bench.Run, o Options, f func(*Service) 
 	if o.Latency == nil {
 		o.Latency = model.DefaultLatency()
 	}
-	h := &Twin{run: t, Program: o.Program, env: o.Env, Watch: o.Changed}
-	t.host, t.Twin, t.bucket = h, h, twinBucket
+	h := &EmulatedHost{run: t, Program: o.Program, env: o.Env, Watch: o.Changed}
+	t.host, t.Emulated, t.bucket = h, h, emulatedBucket
 	latency := *o.Latency
 	latency.Scale = o.LatencyScale
 	var err error
 	h.Front, err = gcsfront.New(gcsfront.Options{
-		Buckets: []string{twinBucket}, Clock: t.Clock, Seed: r.Seed, Latency: &latency, Rate: model.DefaultRate(), Rules: o.Rules, Observe: h.observe,
+		Buckets: []string{emulatedBucket}, Clock: t.Clock, Seed: r.Seed, Latency: &latency, Rate: model.DefaultRate(), Rules: o.Rules, Observe: h.observe,
 	})
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ func WithService(ctx context.Context, r *bench.Run, o Options, f func(*Service) 
 	defer stop()
 	t.base = base
 	if h.Program == "" {
-		folder, err := os.MkdirTemp("", "blobpglite-twin-")
+		folder, err := os.MkdirTemp("", "blobpglite-runemu-")
 		if err != nil {
 			return fmt.Errorf("make a folder: %w", err)
 		}
@@ -108,8 +108,8 @@ func newTwinClient() *http.Client {
 // Fresh makes what runs next serve another prefix, with these flags.
 func (t *Service) Fresh(prefix string, flags ...string) {
 	t.prefix, t.flags = prefix, slices.Clone(flags)
-	if t.Twin != nil {
-		t.Twin.fresh(prefix)
+	if t.Emulated != nil {
+		t.Emulated.fresh(prefix)
 		return
 	}
 	t.prefix = t.Run.Store.Fresh(prefix).Prefix // other cells have had one of this name

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 	"blobpglite/faults/gcsfront"
 	"blobpglite/runner/bench"
 	"blobpglite/runner/scenario"
@@ -62,14 +62,14 @@ func (k *ledger) overlap(ctx context.Context) error {
 			return errors.Join(err, fmt.Errorf("a commit: status %d: %s", a.Status, a.Text))
 		}
 	}
-	old, err := k.Twin.Newest()
+	old, err := k.Emulated.Newest()
 	if err != nil {
 		return err
 	}
-	if err := k.Twin.Shut(old.ID); err != nil {
+	if err := k.Emulated.Shut(old.ID); err != nil {
 		return err
 	}
-	told, err := k.Twin.await(ctx, old.ID, "term")
+	told, err := k.Emulated.await(ctx, old.ID, "term")
 	if err != nil {
 		return err
 	}
@@ -79,15 +79,15 @@ func (k *ledger) overlap(ctx context.Context) error {
 	}
 	k.Run.Metrics.Duration("first_row_ms", k.Clock.Monotonic()-at)
 	k.Run.Metrics.Value("flushed_count", rows)
-	ended, err := k.Twin.await(ctx, old.ID, "exit")
+	ended, err := k.Emulated.await(ctx, old.ID, "exit")
 	if err != nil {
 		return err
 	}
-	now, err := k.Twin.Newest()
+	now, err := k.Emulated.Newest()
 	if err != nil {
 		return err
 	}
-	up, err := k.Twin.await(ctx, now.ID, "ready")
+	up, err := k.Emulated.await(ctx, now.ID, "ready")
 	if err != nil {
 		return err
 	}

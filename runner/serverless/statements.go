@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"strings"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 	"blobpglite/core/store"
 	"blobpglite/core/store/gcs"
 	"blobpglite/core/takeover"
@@ -172,7 +172,7 @@ func (t *Service) JudgeLog(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	t.Run.Judged(bench.CheckWriteOnce, check.WriteOnce(changes))
-	if t.Twin == nil {
+	if t.Emulated == nil {
 		t.Run.Notes = append(t.Run.Notes, "write-once is judged from listings of the log between rounds: a bucket does not tell of each request")
 	}
 	report, err := takeover.VerifyWith(ctx, st, takeover.VerifyOptions{Deep: true})

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 	"blobpglite/runner/bench"
 	"blobpglite/runner/scenario"
 )

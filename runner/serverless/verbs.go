@@ -1,4 +1,4 @@
-// Package serverless is pgserve as a service that scales to zero: on the Cloud Run emulator of this machine (cloud/twin), or on Cloud Run.
+// Package serverless is pgserve as a service that scales to zero: on the Cloud Run emulator of this machine (cloud/runemu), or on Cloud Run.
 //
 //	err := serverless.WithService(ctx, run, serverless.Options{}, func(s *serverless.Service) error {
 //		return s.On(ctx, platform.Options{}, func() error {

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 	"blobpglite/faults/gcsfront"
 	"blobpglite/faults/mutant"
 	"blobpglite/runner/bench"
@@ -40,10 +40,10 @@ func soakBillVerb() bench.Verb {
 		docs = append(docs, scenario.MetricDoc{Name: "month_" + p + "_usd", Doc: "operations of class " + strings.ToUpper(class) + " in " + folder + "/"})
 	}
 	return bench.Verb{
-		Cloud: bench.NotOnCloudRun("its time and its account are the twin's"),
+		Cloud: bench.NotOnCloudRun("its time and its account are the emulator's"),
 		Verb: scenario.Verb{
 			Name: "soakbill",
-			Doc: "a day of the small application's traffic without any fault; what the twin billed and the store " +
+			Doc: "a day of the small application's traffic without any fault; what the Cloud Run emulator billed and the store " +
 				"counted makes a month, and is held against what the product's own instances say they asked for, to the request",
 			Args: []scenario.Arg{
 				{Name: "hours", Kind: scenario.KindInt, Default: "24", Doc: "of traffic"},
@@ -90,7 +90,7 @@ func runSoakBill(ctx context.Context, r *bench.Run, args scenario.Args) error {
 func bill(ctx context.Context, r *bench.Run, hours int, size int64, durability string, clients int, broken *mutant.Mutant) error {
 	return withSoak(ctx, r, broken, serverless.Options{}, func(s *soak) error {
 		p := &storedOver{sizes: map[string]int64{}, since: s.Clock.Now()}
-		s.Twin.Watch = func(c check.Change) { p.change(c, s.Clock.Now()) }
+		s.Emulated.Watch = func(c check.Change) { p.change(c, s.Clock.Now()) }
 		s.Fresh("db", "-log", "info", "-durability", durability)
 		for c := range clients {
 			s.chains = append(s.chains, newChain(c+1, r.Seed))
@@ -105,7 +105,7 @@ func bill(ctx context.Context, r *bench.Run, hours int, size int64, durability s
 		p.hours, p.since = 0, s.Clock.Now()
 		p.mu.Unlock()
 		s.begun = s.Clock.Now()
-		before, parts := s.Twin.Front.Counters(), s.Twin.Front.Asked()
+		before, parts := s.Emulated.Front.Counters(), s.Emulated.Front.Asked()
 		var bill platform.Bill
 		o := platform.Options{VCPU: 1, MemoryMiB: 512, Idle: workload.TrafficIdle, Passed: s.time.Reach}
 		wakes := workload.Traffic(r.Seed, hours)
@@ -153,7 +153,7 @@ func (s *soak) billedWake(ctx context.Context, w workload.Wake, bill *platform.B
 	if err := s.until(ctx, w.At+w.Visits[len(w.Visits)-1]+workload.TrafficIdle+30*time.Second); err != nil { // it has been let go
 		return err
 	}
-	now := s.Twin.Bill()
+	now := s.Emulated.Bill()
 	s.Run.Metrics.Duration("wake_billed_ms", now.Active-bill.Active)
 	*bill = now
 	return nil
@@ -188,7 +188,7 @@ type account struct {
 // account makes the month, and holds the two counts of requests against each other.
 func (s *soak) account(a account) error {
 	m := s.Run.Metrics
-	now := s.Twin.Front.Counters()
+	now := s.Emulated.Front.Counters()
 	counted := record.Ops{ClassA: now.ClassA - a.before.ClassA, ClassB: now.ClassB - a.before.ClassB, Delete: now.Delete - a.before.Delete}
 	free := now.Requests - a.before.Requests - counted.ClassA - counted.ClassB - counted.Delete
 	told, instances, err := s.toldByInstances()
@@ -219,7 +219,7 @@ func (s *soak) account(a account) error {
 	m.Value("stored_bytes", a.stored)
 	m.Value("wake_class_a_count", float64(counted.ClassA)/float64(a.wakes))
 	m.Value("wake_class_b_count", float64(counted.ClassB)/float64(a.wakes))
-	asked := s.Twin.Front.Asked()
+	asked := s.Emulated.Front.Asked()
 	for _, key := range slices.Sorted(maps.Keys(asked)) {
 		n := asked[key] - a.parts[key]
 		class, folder, _ := strings.Cut(key, "_")
@@ -247,7 +247,7 @@ type lastWords struct {
 // toldByInstances adds up what the instances have said at their ends, and says how many.
 func (s *soak) toldByInstances() (sum lastWords, instances int, err error) {
 	started := 0
-	for _, e := range s.Twin.History() {
+	for _, e := range s.Emulated.History() {
 		if e.What == "start" {
 			started++
 		}
@@ -266,7 +266,7 @@ func (s *soak) toldByInstances() (sum lastWords, instances int, err error) {
 
 func soakIdleVerb() bench.Verb {
 	return bench.Verb{
-		Cloud: bench.NotOnCloudRun("its hour is the twin's"),
+		Cloud: bench.NotOnCloudRun("its hour is the emulator's"),
 		Verb: scenario.Verb{
 			Name: "soakidle",
 			Doc: "an instance that always has CPU and nothing to do: after a burst of writes and a quarter of an hour, an hour passes in steps of a second, and the " +
@@ -304,20 +304,20 @@ func idleHour(ctx context.Context, r *bench.Run, rows int, broken *mutant.Mutant
 					return err
 				}
 			}
-			counted := func() float64 { return float64(s.Twin.Front.Counters().Requests) }
+			counted := func() float64 { return float64(s.Emulated.Front.Counters().Requests) }
 			burst := counted()
 			r.Metrics.Value("burst_request_count", burst)
 			if err := s.passing(ctx, idleAfter); err != nil {
 				return err
 			}
-			settled, parts := counted(), s.Twin.Front.Asked()
+			settled, parts := counted(), s.Emulated.Front.Asked()
 			r.Metrics.Value("behind_request_count", settled-burst)
 			if err := s.passing(ctx, time.Hour); err != nil {
 				return err
 			}
 			idle := counted() - settled
 			r.Metrics.Value("idle_request_count", idle)
-			r.Check(checkIdle, bench.Wrongf(idle > 0, "%v requests in an hour in which nobody asked for anything: %s", idle, askedSince(parts, s.Twin.Front.Asked())))
+			r.Check(checkIdle, bench.Wrongf(idle > 0, "%v requests in an hour in which nobody asked for anything: %s", idle, askedSince(parts, s.Emulated.Front.Asked())))
 			return lost(s.Run, s.readBack(ctx))
 		})
 	})
@@ -338,7 +338,7 @@ func askedSince(before, now map[string]int64) string {
 func (s *soak) passing(ctx context.Context, d time.Duration) error {
 	for left := d; left > 0; left -= time.Second {
 		s.Run.Progress(s.Run.Cell.Probe+": time passes", int64(d-left), int64(d))
-		if err := s.Twin.Pass(ctx, min(left, time.Second)); err != nil {
+		if err := s.Emulated.Pass(ctx, min(left, time.Second)); err != nil {
 			return err
 		}
 		if err := s.Clock.Sleep(ctx, 3*time.Millisecond); err != nil {

@@ -23,10 +23,10 @@ func (s *soak) keepFailure(ctx context.Context, sp span) error {
 	replay := fmt.Sprintf("go run ./runner -scenario e5 -probe e5.1 -set hours=%d -set disturb=%d -set fault_percent=%d -set latency_percent=%d -seed %d\n",
 		sp.hours, sp.disturb, sp.faults, sp.latency, s.Run.Seed)
 	var events []string
-	if s.Twin == nil {
+	if s.Emulated == nil {
 		replay = strings.TrimSuffix(replay, "\n") + " -target cloudrun, with its flags\n"
 	} else {
-		for _, e := range s.Twin.History() {
+		for _, e := range s.Emulated.History() {
 			events = append(events, e.String())
 		}
 	}

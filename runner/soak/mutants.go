@@ -13,7 +13,7 @@ import (
 
 func soakMutantsVerb() bench.Verb {
 	return bench.Verb{
-		Cloud: bench.NotOnCloudRun("it breaks the service on purpose, at build time, and runs it on the twin's time"),
+		Cloud: bench.NotOnCloudRun("it breaks the service on purpose, at build time, and runs it on the emulator's time"),
 		Verb: scenario.Verb{
 			Name: "soakmutants",
 			Doc: "breaks the service on purpose, one way at a time, and has it live through what has to show it: hours of the soak, of the bill, an idle " +

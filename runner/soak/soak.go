@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 	"blobpglite/faults/clockfault/passing"
 	"blobpglite/faults/gcsfront"
 	"blobpglite/faults/model"
@@ -36,7 +36,7 @@ func soakVerb() bench.Verb {
 		Cloud: bench.OnCloudRun,
 		Verb: scenario.Verb{
 			Name: "soak",
-			Doc: "the traffic of a small application (runner/workload, Traffic) for so many hours, on the twin's own time: gaps in which nothing happens " +
+			Doc: "the traffic of a small application (runner/workload, Traffic) for so many hours, on the Cloud Run emulator's own time: gaps in which nothing happens " +
 				"are let pass at once. Instances are killed, told to go and replaced in the middle of it, stalled, and their clocks stepped; requests at the " +
 				"bucket fail and replies are lost. Every write is a link of a hash chain, read back after each wake, by the service and by a second reader; " +
 				"the prefix is verified each hour, indexes and a dump that is restored elsewhere each day. Every other revision takes layers often, and a " +
@@ -54,7 +54,7 @@ func soakVerb() bench.Verb {
 				"told_count", "instances told to go (SIGTERM) by the experiment", "store_fault_count", "requests at the bucket that were disturbed", "stall_count", "times an instance had no CPU for half a minute",
 				"step_count", "instances whose wall clock was off", "read_back_count", "times that the whole chain was read from the service and compared", "second_reader_count", "likewise from the bucket, by a reader beside the writer",
 				"at_random_count", "of them, begun at a random moment of a burst", "in_collection_count", "of them, begun by a collection's first deletion, and in the course of which it went on deleting", "verify_count", "deep verifications of the prefix", "verify_ms", "each", "dump_count", "dumps restored into a fresh database, and compared",
-				"leaked_count", "processes, files and objects that were left when it had ended", "virtual_hours_count", "of the twin's own time; on Cloud Run, of its traffic", "real_hours_count", "of them, on Cloud Run; 0: none", "object_count", "in the bucket at the end of each day", "stored_bytes", "likewise"),
+				"leaked_count", "processes, files and objects that were left when it had ended", "virtual_hours_count", "of the emulator's own time; on Cloud Run, of its traffic", "real_hours_count", "of them, on Cloud Run; 0: none", "object_count", "in the bucket at the end of each day", "stored_bytes", "likewise"),
 		},
 		Run: runSoak,
 	}
@@ -67,7 +67,7 @@ type soak struct {
 	random  *rand.Rand
 	chains  []*chain
 	days    []soakWake // for the picture
-	begun   time.Time  // by the twin's time
+	begun   time.Time  // by the emulator's time
 	naming  sync.Mutex // of revisions, in
 	revs    int
 	usual   []string // flags
@@ -172,7 +172,7 @@ func withSoak(ctx context.Context, r *bench.Run, broken *mutant.Mutant, o server
 	return serverless.WithService(ctx, r, o, func(t *serverless.Service) error {
 		s.Service = t
 		defer func() {
-			for _, fired := range t.Twin.Front.Fired() {
+			for _, fired := range t.Emulated.Front.Fired() {
 				r.Struck(fired.Rule.String(), fired.Fired)
 			}
 		}()
@@ -278,13 +278,13 @@ func (s *soak) acked() int {
 
 // until lets time pass up to a moment of the traffic. What is late already, is.
 func (s *soak) until(ctx context.Context, at time.Duration) error {
-	if s.Twin == nil {
+	if s.Emulated == nil {
 		return s.Clock.Sleep(ctx, max(at-s.now(), 0)/time.Duration(s.hurry))
 	}
 	ctx, cancel := context.WithTimeout(ctx, soakGrace)
 	defer cancel()
 	if d := at - s.now(); d > 0 {
-		return s.Twin.Pass(ctx, d)
+		return s.Emulated.Pass(ctx, d)
 	}
 	return nil
 }

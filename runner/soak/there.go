@@ -7,7 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 	"blobpglite/runner/bench"
 	"blobpglite/runner/serverless"
 )

@@ -191,7 +191,7 @@ func (s *soak) dumpAndRestore(ctx context.Context) error {
 // tell records the counts, and the picture's data.
 func (s *soak) tell(hours int) {
 	c, real := s.counts(), int64(0)
-	if s.Twin == nil {
+	if s.Emulated == nil {
 		real = int64(s.Clock.Now().Sub(s.begun).Hours() + 0.01)
 	}
 	for name, n := range map[string]int64{
@@ -204,7 +204,7 @@ func (s *soak) tell(hours int) {
 	if s.Run.Results == "" {
 		return
 	}
-	name := filepath.Join("e5", fmt.Sprintf("%s-%dh%s.json", s.Run.Cell.Probe, hours, map[bool]string{true: "-cloudrun"}[s.Twin == nil]))
+	name := filepath.Join("e5", fmt.Sprintf("%s-%dh%s.json", s.Run.Cell.Probe, hours, map[bool]string{true: "-cloudrun"}[s.Emulated == nil]))
 	body, err := json.Marshal(s.days)
 	if err == nil {
 		path := filepath.Join(s.Run.Results, name)
@@ -222,8 +222,8 @@ func (s *soak) tell(hours int) {
 // after is when the service has ended: nothing may be left but the database, which is sound and whole.
 func (s *soak) after(ctx context.Context) error {
 	left, program := 0, ""
-	if s.Twin != nil {
-		left, program = len(s.Twin.Instances()), s.Twin.Program
+	if s.Emulated != nil {
+		left, program = len(s.Emulated.Instances()), s.Emulated.Program
 	}
 	st, done, err := s.Store(ctx)
 	if err != nil {

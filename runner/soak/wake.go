@@ -52,7 +52,7 @@ func (s *soak) wake(ctx context.Context, w workload.Wake, drivers, reader bool) 
 	seen.ColdMS = int(cold.Milliseconds())
 	s.Run.Metrics.Duration("cold_ms", cold)
 	s.Run.Metrics.Value("wake_count", 1)
-	if s.Twin != nil {
+	if s.Emulated != nil {
 		s.arm(ctx)
 	}
 	beside := s.beside(ctx, reader)
@@ -82,7 +82,7 @@ func (s *soak) wake(ctx context.Context, w workload.Wake, drivers, reader bool) 
 	if err := s.secondReader(ctx, nil); err != nil {
 		return err
 	}
-	if s.disturb > 0 && s.Twin != nil && s.random.IntN(4) == 0 { // while it is idle
+	if s.disturb > 0 && s.Emulated != nil && s.random.IntN(4) == 0 { // while it is idle
 		s.kill()
 	}
 	now := s.counts()
@@ -94,10 +94,10 @@ func (s *soak) wake(ctx context.Context, w workload.Wake, drivers, reader bool) 
 // counts are of kills, switches, stalls, steps and faults of the store so far.
 func (s *soak) counts() [5]int64 {
 	faults := int64(0)
-	if s.Twin == nil {
+	if s.Emulated == nil {
 		return [5]int64{0, s.switches.Load()}
 	}
-	for _, f := range s.Twin.Front.Fired() {
+	for _, f := range s.Emulated.Front.Fired() {
 		faults += f.Fired
 	}
 	return [5]int64{s.kills.Load(), s.switches.Load(), s.stalls.Load(), s.steps.Load(), faults}
@@ -105,7 +105,7 @@ func (s *soak) counts() [5]int64 {
 
 // stepClock puts the wall clock of what runs from now on ahead or back, now and then.
 func (s *soak) stepClock() {
-	if s.Twin == nil {
+	if s.Emulated == nil {
 		return
 	}
 	off := time.Duration(0)
@@ -123,7 +123,7 @@ func (s *soak) burst(ctx context.Context, n int, drivers bool) (slow time.Durati
 	clients := s.chains[:min(len(s.chains), soakClients-soakDrivers)]
 	askers := []asker{s.SQL, s.SQL, s.SQL}
 	release := func() {}
-	if drivers && s.Twin != nil && n > soakClients {
+	if drivers && s.Emulated != nil && n > soakClients {
 		if askers, clients, release, err = s.withDrivers(ctx, askers); err != nil {
 			return 0, err
 		}
@@ -174,7 +174,7 @@ func (s *soak) plan(n int) map[int]func() {
 	if n == 0 || s.disturb == 0 {
 		return plan
 	}
-	if s.Twin == nil {
+	if s.Emulated == nil {
 		return s.planThere(n)
 	}
 	for range 1 + s.random.IntN(s.disturb) {
@@ -195,28 +195,28 @@ func (s *soak) plan(n int) map[int]func() {
 
 // kill kills the newest instance, and lets the lease of the dead run out.
 func (s *soak) kill() {
-	i, err := s.Twin.Newest()
-	if err != nil || s.Twin.Crash(i.ID) != nil {
+	i, err := s.Emulated.Newest()
+	if err != nil || s.Emulated.Crash(i.ID) != nil {
 		return
 	}
 	s.kills.Add(1)
-	s.Twin.Stall(afterCrash + s.farAhead())
+	s.Emulated.Stall(afterCrash + s.farAhead())
 }
 
 // farAhead is how much longer a lease lives that was written by a clock that is ahead.
 func (s *soak) farAhead() time.Duration { return clockStep }
 
 func (s *soak) stall(d time.Duration) {
-	if s.Twin == nil {
+	if s.Emulated == nil {
 		return // a lease that is held runs out by itself, meanwhile
 	}
 	s.stalls.Add(1)
-	s.Twin.Stall(d)
+	s.Emulated.Stall(d)
 }
 
 // shut tells the newest instance to go.
 func (s *soak) shut() {
-	if i, err := s.Twin.Newest(); err == nil && s.Twin.Shut(i.ID) == nil {
+	if i, err := s.Emulated.Newest(); err == nil && s.Emulated.Shut(i.ID) == nil {
 		s.told.Add(1)
 	}
 }
@@ -279,11 +279,11 @@ var portLine = regexp.MustCompile(`^postgres  (127\.0\.0\.1:\d+)$`)
 
 // door is the address of the newest instance's door for drivers; empty: it has not opened.
 func (s *soak) door() string {
-	i, err := s.Twin.Newest()
+	i, err := s.Emulated.Newest()
 	if err != nil {
 		return ""
 	}
-	for _, e := range s.Twin.History() {
+	for _, e := range s.Emulated.History() {
 		if m := portLine.FindStringSubmatch(e.Detail); m != nil && e.Instance == i.ID {
 			return m[1]
 		}

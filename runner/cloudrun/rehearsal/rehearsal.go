@@ -7,11 +7,11 @@
 //	err = g.Close(ctx)
 //
 // It understands the command lines of package cloudrun and no others; what gcloud would refuse, such as a service that is not
-// there or a revision's name that is taken, it refuses. Behind it is the twin's platform: a deployment runs the program as
+// there or a revision's name that is taken, it refuses. Behind it is the Cloud Run emulator: a deployment runs the program as
 // a child process with the environment that was set, and starts an instance; instances are told to go by scaling to zero,
 // by a newer revision, and when their tag is taken off. Their logs come as Cloud Logging would give them.
 //
-// It does not show what the twin does not: cloud/twin/platform.
+// It does not show what the Cloud Run emulator does not: cloud/runemu/platform.
 package rehearsal
 
 import (
@@ -28,7 +28,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 )
 
 // Options of New. Both are required.

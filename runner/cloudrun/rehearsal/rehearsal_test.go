@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 )
 
 // How a whole service behaves is what runner's rehearsals test.

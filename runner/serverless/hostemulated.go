@@ -11,16 +11,16 @@ import (
 	"sync"
 	"time"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 	"blobpglite/core/wal"
 	"blobpglite/faults/gcsfront"
 	"blobpglite/runner/check"
 )
 
-// Twin runs the real pgserve as Cloud Run would, over an emulator that is as slow as the service is modelled to be. Its
+// EmulatedHost runs the real pgserve as Cloud Run would, over an emulated bucket that is as slow as the service is modelled to be. Its
 // figures are of this machine and that model. What Cloud Run does to an instance is done to the process by signals
 // (SIGSTOP, SIGTERM, SIGKILL), so the product needs no endpoints for faults.
-type Twin struct {
+type EmulatedHost struct {
 	run     *Service
 	Front   *gcsfront.Front
 	Program string
@@ -37,17 +37,17 @@ type Twin struct {
 	prefix   string           // of the observed
 }
 
-var _ host = (*Twin)(nil)
+var _ host = (*EmulatedHost)(nil)
 
 // fresh begins to observe another prefix.
-func (h *Twin) fresh(prefix string) {
+func (h *EmulatedHost) fresh(prefix string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.prefix, h.observed = prefix, nil
 }
 
 // observe hears of what the bucket carried out.
-func (h *Twin) observe(g gcsfront.Change) {
+func (h *EmulatedHost) observe(g gcsfront.Change) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if key, ok := strings.CutPrefix(g.Key, h.prefix+"/"); ok {
@@ -60,7 +60,7 @@ func (h *Twin) observe(g gcsfront.Change) {
 }
 
 // revision is what the run says now, under a name.
-func (h *Twin) revision(name string) platform.Revision {
+func (h *EmulatedHost) revision(name string) platform.Revision {
 	args := []string{"-listen", "", "-log", "warn"}
 	if h.run.prefix != "" {
 		args = append(args, "-bucket", "gs://"+h.run.bucket+"/"+h.run.prefix, "-endpoint", h.run.base)
@@ -68,7 +68,7 @@ func (h *Twin) revision(name string) platform.Revision {
 	return platform.Revision{Name: name, Program: h.Program, Args: append(args, h.run.flags...), Env: h.env}
 }
 
-func (h *Twin) begin(_ context.Context, o platform.Options) error {
+func (h *EmulatedHost) begin(_ context.Context, o platform.Options) error {
 	o.Revision = h.revision("rev-1")
 	if o.MemoryMiB == 0 {
 		o.MemoryMiB = defaultMemoryMiB
@@ -85,7 +85,7 @@ func (h *Twin) begin(_ context.Context, o platform.Options) error {
 	return nil
 }
 
-func (h *Twin) end(ctx context.Context, _ bool) error {
+func (h *EmulatedHost) end(ctx context.Context, _ bool) error {
 	h.server.CloseClientConnections()
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
@@ -94,20 +94,20 @@ func (h *Twin) end(ctx context.Context, _ bool) error {
 	return err
 }
 
-func (h *Twin) address() string       { return h.server.URL }
-func (h *Twin) prepare(*http.Request) {}
+func (h *EmulatedHost) address() string       { return h.server.URL }
+func (h *EmulatedHost) prepare(*http.Request) {}
 
-func (h *Twin) Replace(ctx context.Context, name string) error {
+func (h *EmulatedHost) Replace(ctx context.Context, name string) error {
 	return h.Deploy(ctx, h.revision(name))
 }
 
-func (h *Twin) beside(_ context.Context, name string) (string, func(context.Context) error, error) {
+func (h *EmulatedHost) beside(_ context.Context, name string) (string, func(context.Context) error, error) {
 	s := httptest.NewServer(h.Tagged(h.revision(name)))
 	return s.URL, func(context.Context) error { s.Close(); return nil }, nil
 }
 
 // event hears of what the platform does.
-func (h *Twin) event(e platform.Event) {
+func (h *EmulatedHost) event(e platform.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.events = append(h.events, e)
@@ -116,7 +116,7 @@ func (h *Twin) event(e platform.Event) {
 }
 
 // await waits until something has happened to an instance (0: any).
-func (h *Twin) await(ctx context.Context, instance int, what string) (platform.Event, error) {
+func (h *EmulatedHost) await(ctx context.Context, instance int, what string) (platform.Event, error) {
 	for {
 		h.mu.Lock()
 		i := slices.IndexFunc(h.events, func(e platform.Event) bool { return e.What == what && (instance == 0 || e.Instance == instance) })
@@ -135,7 +135,7 @@ func (h *Twin) await(ctx context.Context, instance int, what string) (platform.E
 }
 
 // counted is how often something has happened.
-func (h *Twin) counted(what string) int {
+func (h *EmulatedHost) counted(what string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n := 0
@@ -148,14 +148,14 @@ func (h *Twin) counted(what string) int {
 }
 
 // crashed says whether an instance has been killed.
-func (h *Twin) crashed(id int) bool {
+func (h *EmulatedHost) crashed(id int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.ContainsFunc(h.events, func(e platform.Event) bool { return e.Instance == id && e.What == "crash" })
 }
 
 // Newest is the instance that was started last.
-func (h *Twin) Newest() (platform.Status, error) {
+func (h *EmulatedHost) Newest() (platform.Status, error) {
 	all := h.Instances()
 	if len(all) == 0 {
 		return platform.Status{}, errors.New("there is no instance")
@@ -163,12 +163,12 @@ func (h *Twin) Newest() (platform.Status, error) {
 	return all[len(all)-1], nil
 }
 
-func (h *Twin) current() (instanceOf, error) {
+func (h *EmulatedHost) current() (instanceOf, error) {
 	i, err := h.Newest()
 	return instanceOf{instance: i.ID}, err
 }
 
-func (h *Twin) retired(ctx context.Context, i instanceOf) (retirement, error) {
+func (h *EmulatedHost) retired(ctx context.Context, i instanceOf) (retirement, error) {
 	told, err := h.await(ctx, i.instance, "term")
 	if err != nil {
 		return retirement{}, err
@@ -177,7 +177,7 @@ func (h *Twin) retired(ctx context.Context, i instanceOf) (retirement, error) {
 	return retirement{told: told.At, ended: ended.At, how: ended.Detail}, err
 }
 
-func (h *Twin) sleep(ctx context.Context) (retirement, error) {
+func (h *EmulatedHost) sleep(ctx context.Context) (retirement, error) {
 	i, err := h.current()
 	if err != nil {
 		return retirement{}, err
@@ -186,7 +186,7 @@ func (h *Twin) sleep(ctx context.Context) (retirement, error) {
 }
 
 // Leave tells all instances to go and waits until they have. How they ended is not looked at: events tell of trouble.
-func (h *Twin) Leave(ctx context.Context) (retirement, error) {
+func (h *EmulatedHost) Leave(ctx context.Context) (retirement, error) {
 	for _, i := range h.Instances() {
 		gone := h.Gone(i.ID)
 		if gone == nil {
@@ -204,18 +204,18 @@ func (h *Twin) Leave(ctx context.Context) (retirement, error) {
 	return retirement{}, nil
 }
 
-func (h *Twin) memory() (peak int64, passed bool) {
+func (h *EmulatedHost) memory() (peak int64, passed bool) {
 	return h.Bill().PeakRSSBytes, h.counted("out of memory") > 0
 }
 
 // quiet: requests to the bucket that are under way arrive, whether the process has CPU or not; frozen, it begins no others.
-func (h *Twin) quiet(ctx context.Context, d time.Duration) error {
+func (h *EmulatedHost) quiet(ctx context.Context, d time.Duration) error {
 	return h.run.Clock.Sleep(ctx, d)
 }
 
-func (h *Twin) asked(context.Context) (int64, error) { return h.Front.Counters().Requests, nil }
+func (h *EmulatedHost) asked(context.Context) (int64, error) { return h.Front.Counters().Requests, nil }
 
-func (h *Twin) records(context.Context) (int, error) {
+func (h *EmulatedHost) records(context.Context) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n := 0
@@ -227,15 +227,15 @@ func (h *Twin) records(context.Context) (int, error) {
 	return n, nil
 }
 
-// changes are all that the bucket carried out: the emulator tells of each.
-func (h *Twin) changes(context.Context) ([]check.Change, error) {
+// changes are all that the bucket carried out: the emulated one tells of each.
+func (h *EmulatedHost) changes(context.Context) ([]check.Change, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.observed), nil
 }
 
 // History is all that has happened to instances since begin.
-func (h *Twin) History() []platform.Event {
+func (h *EmulatedHost) History() []platform.Event {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.events)

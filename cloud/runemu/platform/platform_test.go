@@ -66,8 +66,8 @@ func child(mode string) {
 	}
 }
 
-// twin is a platform under test.
-type twin struct {
+// emulated is a platform under test.
+type emulated struct {
 	*Platform
 	t     *testing.T
 	front *httptest.Server
@@ -76,13 +76,13 @@ type twin struct {
 	more  chan struct{}
 }
 
-func newTwin(t *testing.T, mode string, change ...func(*Options)) *twin {
+func newEmulated(t *testing.T, mode string, change ...func(*Options)) *emulated {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	tw := &twin{t: t, more: make(chan struct{}, 1)}
+	tw := &emulated{t: t, more: make(chan struct{}, 1)}
 	o := Options{Revision: Revision{Name: "one", Program: self, Env: []string{childVariable + "=" + mode}}, MemoryMiB: 256}
 	for _, c := range change {
 		c(&o)
@@ -114,7 +114,7 @@ func newTwin(t *testing.T, mode string, change ...func(*Options)) *twin {
 }
 
 // happened waits for an event of an instance (0: any).
-func (tw *twin) happened(instance int, what string) {
+func (tw *emulated) happened(instance int, what string) {
 	tw.t.Helper()
 	for {
 		tw.mu.Lock()
@@ -131,7 +131,7 @@ func (tw *twin) happened(instance int, what string) {
 	}
 }
 
-func (tw *twin) count(what string) int {
+func (tw *emulated) count(what string) int {
 	tw.mu.Lock()
 	defer tw.mu.Unlock()
 	n := 0
@@ -143,7 +143,7 @@ func (tw *twin) count(what string) int {
 	return n
 }
 
-func (tw *twin) get(path string) (int, string) {
+func (tw *emulated) get(path string) (int, string) {
 	tw.t.Helper()
 	return get(tw.t, tw.front.URL+path)
 }
@@ -175,7 +175,7 @@ func stopped(t *testing.T, pid int) bool {
 
 // TestFrozenBetweenRequests: an instance is started for a request, has CPU while it serves, and none after.
 func TestFrozenBetweenRequests(t *testing.T) {
-	tw := newTwin(t, "plain")
+	tw := newEmulated(t, "plain")
 	if n := len(tw.Instances()); n != 0 {
 		t.Fatalf("%d instances without a request", n)
 	}
@@ -198,7 +198,7 @@ func TestFrozenBetweenRequests(t *testing.T) {
 }
 
 // busy waits until the first instance has a request, after those that came before.
-func (tw *twin) busy() {
+func (tw *emulated) busy() {
 	tw.t.Helper()
 	for {
 		if i := tw.Instances(); len(i) > 0 && i[0].Requests > 0 {
@@ -209,7 +209,7 @@ func (tw *twin) busy() {
 }
 
 // settled waits until no instance has a request.
-func (tw *twin) settled() {
+func (tw *emulated) settled() {
 	tw.t.Helper()
 	for {
 		tw.mu.Lock()
@@ -231,7 +231,7 @@ func (tw *twin) settled() {
 }
 
 func TestAlwaysOn(t *testing.T) {
-	tw := newTwin(t, "plain", func(o *Options) { o.CPU, o.MinInstances = Always, 1 })
+	tw := newEmulated(t, "plain", func(o *Options) { o.CPU, o.MinInstances = Always, 1 })
 	tw.happened(1, "ready")
 	tw.get("/who")
 	if i := tw.Instances(); i[0].Frozen || tw.count("freeze") > 0 {
@@ -243,7 +243,7 @@ func TestAlwaysOn(t *testing.T) {
 }
 
 func TestIdleInstanceEnds(t *testing.T) {
-	tw := newTwin(t, "plain", func(o *Options) { o.Idle = 10 * time.Millisecond })
+	tw := newEmulated(t, "plain", func(o *Options) { o.Idle = 10 * time.Millisecond })
 	tw.get("/who")
 	tw.happened(1, "exit")
 	if n := tw.count("kill"); n != 0 {
@@ -257,7 +257,7 @@ func TestIdleInstanceEnds(t *testing.T) {
 // TestTimePasses: what would happen in it happens, in order, and nobody waits for it.
 func TestTimePasses(t *testing.T) {
 	var told []time.Duration
-	tw := newTwin(t, "plain", func(o *Options) {
+	tw := newEmulated(t, "plain", func(o *Options) {
 		o.Idle, o.Passed = 15*time.Minute, func(d time.Duration) { told = append(told, d) }
 	})
 	tw.get("/who")
@@ -294,7 +294,7 @@ func TestTimePasses(t *testing.T) {
 }
 
 func TestStubbornInstanceIsKilled(t *testing.T) {
-	tw := newTwin(t, "stubborn", func(o *Options) { o.Grace = 50 * time.Millisecond })
+	tw := newEmulated(t, "stubborn", func(o *Options) { o.Grace = 50 * time.Millisecond })
 	tw.get("/who")
 	gone := tw.Gone(1)
 	if err := tw.Shut(1); err != nil {
@@ -308,7 +308,7 @@ func TestStubbornInstanceIsKilled(t *testing.T) {
 
 // TestRevisionSwitch: both are alive for a while, requests go to the new one, and what the old one has goes on.
 func TestRevisionSwitch(t *testing.T) {
-	tw := newTwin(t, "plain", func(o *Options) { o.Grace = 200 * time.Millisecond })
+	tw := newEmulated(t, "plain", func(o *Options) { o.Grace = 200 * time.Millisecond })
 	tw.get("/who")
 	tw.settled()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -351,7 +351,7 @@ func TestRevisionSwitch(t *testing.T) {
 
 // TestRevisionHasItsOwn: a revision's mode of CPU and its memory are its own, where it says so.
 func TestRevisionHasItsOwn(t *testing.T) {
-	tw := newTwin(t, "plain")
+	tw := newEmulated(t, "plain")
 	next := tw.o.Revision
 	next.Name, next.CPU, next.MemoryMiB = "two", Always, 100
 	if err := tw.Deploy(t.Context(), next); err != nil {
@@ -373,7 +373,7 @@ func TestRevisionHasItsOwn(t *testing.T) {
 }
 
 func TestTaggedRevisionIsBeyondTheLimit(t *testing.T) {
-	tw := newTwin(t, "plain")
+	tw := newEmulated(t, "plain")
 	tw.get("/who")
 	tagged := tw.o.Revision
 	tagged.Name = "canary"
@@ -388,7 +388,7 @@ func TestTaggedRevisionIsBeyondTheLimit(t *testing.T) {
 }
 
 func TestCrashesBackOff(t *testing.T) {
-	tw := newTwin(t, "broken", func(o *Options) { o.MaxQueue = 10 * time.Second })
+	tw := newEmulated(t, "broken", func(o *Options) { o.MaxQueue = 10 * time.Second })
 	status, body := tw.get("/who")
 	if status != http.StatusTooManyRequests || !strings.Contains(body, "crashed") {
 		t.Errorf("%d %s", status, body)
@@ -397,7 +397,7 @@ func TestCrashesBackOff(t *testing.T) {
 }
 
 func TestCrashInARequest(t *testing.T) {
-	tw := newTwin(t, "plain")
+	tw := newEmulated(t, "plain")
 	tw.get("/who")
 	tw.settled()
 	answer := make(chan int, 1)
@@ -416,7 +416,7 @@ func TestCrashInARequest(t *testing.T) {
 
 // TestCrashBeforeItRuns: an instance that crashes before it has a process ends, and who waits for it to be ready hears of that.
 func TestCrashBeforeItRuns(t *testing.T) {
-	tw := newTwin(t, "plain", func(o *Options) { o.StartDelay = 200 * time.Millisecond })
+	tw := newEmulated(t, "plain", func(o *Options) { o.StartDelay = 200 * time.Millisecond })
 	next := tw.o.Revision
 	next.Name = "two"
 	deployed := make(chan error, 1)
@@ -440,7 +440,7 @@ func TestMemoryLimit(t *testing.T) {
 		t.Log("this system does not tell a process's memory: there is no limit to test")
 		return
 	}
-	tw := newTwin(t, "plain")
+	tw := newEmulated(t, "plain")
 	if status, _ := tw.get("/grow?mib=300"); status != http.StatusBadGateway {
 		t.Error(status)
 	}
@@ -448,7 +448,7 @@ func TestMemoryLimit(t *testing.T) {
 }
 
 func TestQueue(t *testing.T) {
-	tw := newTwin(t, "plain", func(o *Options) { o.Concurrency, o.MaxQueue = 1, 50*time.Millisecond })
+	tw := newEmulated(t, "plain", func(o *Options) { o.Concurrency, o.MaxQueue = 1, 50*time.Millisecond })
 	tw.get("/who")
 	tw.settled()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -468,7 +468,7 @@ func TestQueue(t *testing.T) {
 }
 
 func TestShare(t *testing.T) {
-	tw := newTwin(t, "plain", func(o *Options) { o.Share = 0.5 })
+	tw := newEmulated(t, "plain", func(o *Options) { o.Share = 0.5 })
 	if status, _ := tw.get("/who"); status != 200 {
 		t.Error(status)
 	}

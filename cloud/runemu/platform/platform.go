@@ -1,4 +1,4 @@
-// Package platform does to real processes what Cloud Run does to containers: it starts them for requests, freezes them
+// Package platform is the Cloud Run emulator: it does to real processes what Cloud Run does to containers: it starts them for requests, freezes them
 // between requests, stops idle ones, switches revisions with both alive, backs off after crashes, and adds up the bill.
 //
 //	p, err := platform.New(platform.Options{Revision: platform.Revision{Name: "one", Program: "pgserve", Args: flags}})

@@ -1,8 +1,8 @@
-// Command twin is Cloud Run on this machine: it runs a service as child processes and does to them what the platform does.
+// Command runemu is a Cloud Run emulator: it runs a service as child processes and does to them what the platform does.
 //
-//	go run ./cloud/twin -- ./pgserve -bucket gs://b/p          an address, and a line for whatever happens to the instances
-//	go run ./cloud/twin -cpu always -idle 1m -- ./pgserve ...
-//	kill -HUP <pid of the twin>                                deploys the same program as the next revision
+//	go run ./cloud/runemu -- ./pgserve -bucket gs://b/p          an address, and a line for whatever happens to the instances
+//	go run ./cloud/runemu -cpu always -idle 1m -- ./pgserve ...
+//	kill -HUP <its pid>                                          deploys the same program as the next revision
 //
 // What it shows and what it does not: see package platform. Ctrl-C tells the instances to go, waits, and prints the bill.
 package main
@@ -20,14 +20,14 @@ import (
 	"syscall"
 	"time"
 
-	"blobpglite/cloud/twin/platform"
+	"blobpglite/cloud/runemu/platform"
 )
 
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
 	var o platform.Options
-	f := flag.NewFlagSet("twin", flag.ContinueOnError)
+	f := flag.NewFlagSet("runemu", flag.ContinueOnError)
 	listen := f.String("listen", "127.0.0.1:8081", "address of the front")
 	cpu := f.String("cpu", string(platform.InRequests), "requests: only while there are some; always")
 	f.Float64Var(&o.Share, "share", 1, "part of the time that a process with CPU runs: 0.5 is half a vCPU")
@@ -46,19 +46,19 @@ func run(args []string) int {
 		return 2
 	}
 	if f.NArg() == 0 {
-		fmt.Fprintln(os.Stderr, "twin: no program: go run ./cloud/twin [flags] -- program [its flags]")
+		fmt.Fprintln(os.Stderr, "runemu: no program: go run ./cloud/runemu [flags] -- program [its flags]")
 		return 2
 	}
 	program, err := exec.LookPath(f.Arg(0))
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "twin:", err)
+		fmt.Fprintln(os.Stderr, "runemu:", err)
 		return 2
 	}
 	o.CPU = platform.CPU(*cpu)
 	o.Revision = platform.Revision{Name: "rev-1", Program: program, Args: f.Args()[1:]}
 	o.Event = func(e platform.Event) { fmt.Println(e) }
 	if err := serve(o, *listen); err != nil {
-		fmt.Fprintln(os.Stderr, "twin:", err)
+		fmt.Fprintln(os.Stderr, "runemu:", err)
 		return 1
 	}
 	return 0
@@ -88,7 +88,7 @@ func serve(o platform.Options, listen string) error {
 			next := o.Revision
 			next.Name = fmt.Sprintf("rev-%d", n)
 			if err := p.Deploy(ctx, next); err != nil {
-				fmt.Fprintln(os.Stderr, "twin:", err)
+				fmt.Fprintln(os.Stderr, "runemu:", err)
 			}
 			continue
 		case err = <-failed:
