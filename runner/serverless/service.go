@@ -57,7 +57,7 @@ func WithService(ctx context.Context, r *bench.Run, o Options, f func(*Service) 
 	if o.Clock == nil {
 		o.Clock = clock.System()
 	}
-	t := &Service{Run: r, Clock: o.Clock, client: newTwinClient()}
+	t := &Service{Run: r, Clock: o.Clock, client: newClient()}
 	defer t.client.CloseIdleConnections()
 	if r.Cloud != nil {
 		t.host = &cloudHost{run: t, Service: r.Cloud.Service}
@@ -101,7 +101,7 @@ func WithService(ctx context.Context, r *bench.Run, o Options, f func(*Service) 
 	return f(t)
 }
 
-func newTwinClient() *http.Client {
+func newClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 }
 
