@@ -35,7 +35,7 @@ func questions() []question {
 		{id: "notice", text: "Would you notice?", scenarios: []string{"mutants", "unit-local"}, probes: []string{"e1.7", "e5.5"},
 			done: "The code is broken on purpose, one way at a time; something has to catch each"},
 		{id: "speed", text: "How fast, how large, at what price?", scenarios: []string{"e3", "e5b", "e6", "e2d"},
-			done: "Wakes, commits, sizes beyond memory, readers beside the writer, measured under a model of the service's latency"},
+			done: "Cold starts, commits, sizes beyond memory, readers beside the writer, measured under a model of the service's latency"},
 		{id: "programs", text: "Do real programs work with it, at the edges too?", scenarios: []string{"clients", "edges"},
 			done: "Drivers, tools and frameworks as people use them, and everything odd that one can ask of a server"},
 		{id: "postgres", text: "Is it PostgreSQL?", scenarios: []string{"suite", "sql"},

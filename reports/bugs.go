@@ -178,7 +178,7 @@ func bugs() []bug {
 			folder: "core/wal", test: "TestReadAcceptsAFenceBehindACollectedRecord",
 		},
 		{
-			what:  "The first collection of each writer listed every fence there had ever been: a page more for every thousand wakes",
+			what:  "The first collection of each writer listed every fence there had ever been: a page more for every thousand cold starts",
 			where: "this project, found by e5.4", holds: "a collection looks at the recent part of the log, and at all of it once in 64 epochs",
 			probe: "e5.4",
 		},

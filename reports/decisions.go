@@ -38,7 +38,7 @@ func decisionRows(s selection) [][]string {
 		{"Is PostgreSQL run in the Go process itself, without Node?", "sql.1", host, hostEvidence},
 		{"Is a new database made by initdb, or from a prepared image?", "e3.2", fresh, freshEvidence},
 		{"Does the lease need background work, or is it validated on the request path?", "e4.1, e4.1b", liveness, livenessEvidence},
-		{"What does a month cost: 1,000 writes a day in 48 wakes?", "e5.2", month, monthEvidence},
+		{"What does a month cost: 1,000 writes a day in 48 cold starts?", "e5.2", month, monthEvidence},
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// loading is PostgreSQL on its way from the compilation cache into memory. The doors are open meanwhile, and whoever comes
+// loading is PostgreSQL on its way from the compilation cache into memory. The listeners are open meanwhile, and whoever comes
 // waits; the database is fetched beside it.
 type loading struct {
 	done    chan struct{}
@@ -71,10 +71,10 @@ func (l *loading) close() error {
 	return l.runtime.Close()
 }
 
-// began tells of the process's own start, for /metrics.json: when the doors were open, and how long PostgreSQL took to
+// began tells of the process's own start, for /metrics.json: when the listeners were open, and how long PostgreSQL took to
 // load.
 func (s *service) began() map[string]time.Duration {
-	times := map[string]time.Duration{"doors": time.Duration(s.doors.Load())}
+	times := map[string]time.Duration{"doors": time.Duration(s.listening.Load())}
 	select {
 	case <-s.loading.done:
 		times["runtime"] = s.loading.took

@@ -90,7 +90,7 @@ func start(t *testing.T, args ...string) *child {
 		}
 	})
 	if c.http == "" {
-		t.Fatal("pgserve has not opened its doors")
+		t.Fatal("pgserve does not listen")
 	}
 	return c
 }
@@ -174,8 +174,8 @@ func TestLives(t *testing.T) {
 	}
 }
 
-// TestDoorsBeforePostgres: the doors are open before PostgreSQL is loaded; whoever comes waits, and a signal is heard.
-func TestDoorsBeforePostgres(t *testing.T) {
+// TestListensBeforePostgres: the listeners are open before PostgreSQL is loaded; whoever comes waits, and a signal is heard.
+func TestListensBeforePostgres(t *testing.T) {
 	c := start(t, "-store", "mem")
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -200,12 +200,12 @@ func TestDoorsBeforePostgres(t *testing.T) {
 		t.Fatal(err)
 	}
 	if boot.MS["doors"] <= 0 || boot.MS["runtime"] <= boot.MS["doors"] || boot.MS["open"] <= 0 {
-		t.Errorf("%v: want the doors open first", boot.MS)
+		t.Errorf("%v: want it to listen first", boot.MS)
 	}
 }
 
 // TestProbeIsAskedOnce: whether the bucket keeps its preconditions is asked before a database is made there, and not at
-// each wake.
+// each cold start.
 func TestProbeIsAskedOnce(t *testing.T) {
 	s, err := fakestorage.NewServerWithOptions(fakestorage.Options{NoListener: true})
 	if err != nil {

@@ -27,7 +27,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// answer is what the HTTP door says to a statement, and the position that comes with it.
+// answer is what the HTTP listener says to a statement, and the position that comes with it.
 func (c *child) answer(t *testing.T, position, sql string) (status int, at, body string) {
 	t.Helper()
 	text, err := json.Marshal(map[string]string{"sql": sql})
@@ -54,7 +54,7 @@ func (c *child) answer(t *testing.T, position, sql string) (status int, at, body
 	return a.StatusCode, a.Header.Get("X-Blobpglite-Position"), string(b)
 }
 
-// TestReplica: a service that follows another one, over the doors: reads its writes by their positions, refuses writes, tells how far it
+// TestReplica: a service that follows another one, over its listeners: reads its writes by their positions, refuses writes, tells how far it
 // is, hears of commits, and becomes the writer.
 func TestReplica(t *testing.T) {
 	bucket := emulator(t)

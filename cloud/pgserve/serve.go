@@ -43,7 +43,7 @@ type service struct {
 	failures  chan error
 	replica   *replica.Replica // nil: it is the writer from the beginning
 	promoted  atomic.Bool      // the replica has become the writer
-	doors     atomic.Int64     // when the doors were open, nanoseconds of clock
+	listening atomic.Int64     // when the listeners were open, nanoseconds of clock
 }
 
 // serve runs until ctx ends.
@@ -59,7 +59,7 @@ func serve(ctx context.Context, c *config, _ []string, out io.Writer) (err error
 	if err := s.listen(ctx, out); err != nil {
 		return errors.Join(err, s.stop())
 	}
-	s.doors.Store(int64(s.clock.Monotonic()))
+	s.listening.Store(int64(s.clock.Monotonic()))
 	if c.wake {
 		if _, err := s.keeper.Engine(ctx); err != nil && ctx.Err() == nil {
 			c.log.Warn("the database was not opened; the first connection tries again", "error", err)
@@ -125,7 +125,7 @@ func (s *service) build(ctx context.Context) error {
 	return httpapi.Gauges(registry, s.keeper, s.wire)
 }
 
-// wire is what the door for PostgreSQL's clients is doing, for the metrics.
+// wire is what the listener for PostgreSQL's clients is doing, for the metrics.
 func (s *service) wire() httpapi.Wire {
 	st := s.pg.Stats()
 	return httpapi.Wire{
@@ -226,7 +226,7 @@ func (s *service) server() (*pgwire.Server, error) {
 	return pgwire.New(o)
 }
 
-// listen opens the doors.
+// listen opens the listeners.
 func (s *service) listen(ctx context.Context, out io.Writer) error {
 	c := s.c
 	wire, web := "", "" // where clients get in

@@ -159,7 +159,7 @@ func (p *Pages) framesOf(addresses []int64) ([]frameID, error) {
 	return slices.Compact(out), nil
 }
 
-// Noted are addresses in the frames that were wanted since the Pages were made, the first time that it is asked: what a wake needs. From
+// Noted are addresses in the frames that were wanted since the Pages were made, the first time that it is asked: what a cold start needs. From
 // then on nothing is noted.
 func (p *Pages) Noted() (addresses []int64) {
 	p.mu.Lock()

@@ -45,7 +45,7 @@ func newGuard(o Options) *guard {
 	g := &guard{
 		hosts: map[string]bool{}, anyHost: o.AnyHost, cross: http.NewCrossOriginProtection(),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "blobpglite_http_refused_total", Help: "requests and connections that were refused at the door, by reason",
+			Name: "blobpglite_http_refused_total", Help: "requests and connections that were refused by the listener, by reason",
 		}, []string{"reason"}),
 	}
 	for _, host := range o.Hosts {
@@ -74,7 +74,7 @@ func (g *guard) admit(w http.ResponseWriter, r *http.Request) bool {
 			"Host %q is none of this service's names: use the address that it listens on, or allow the name (-http-host)", r.Host)
 		return false
 	}
-	// The package holds GET for safe; here it may wake a database.
+	// The package holds GET for safe; here it may open a database.
 	asked := *r
 	asked.Method = http.MethodPost
 	if err := g.cross.Check(&asked); err != nil {

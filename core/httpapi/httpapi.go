@@ -1,4 +1,4 @@
-// Package httpapi is the door for programs that speak HTTP: SQL in JSON, rows in JSON.
+// Package httpapi is the listener for programs that speak HTTP: SQL in JSON, rows in JSON.
 //
 //	POST /sql            {"sql": "SELECT $1::int + 1 AS n", "params": [41]}
 //	                     → 200 {"columns":[{"name":"n","type":"int4"}],"rows":[[42]],"tag":"SELECT 1"}
@@ -6,12 +6,12 @@
 //	POST /sql            Accept: application/x-ndjson          a line with the columns, a line a row, a line with the tag
 //	POST /sql            X-Blobpglite-Position: 0/1A2B3C       first waits until this service has come as far; see position.go
 //	POST /sql?database=NAME                                    in another database than the usual one
-//	GET /healthz         200 when statements can run: wakes the database
+//	GET /healthz         200 when statements can run: opens the database
 //	GET /livez           200 as long as the process answers
 //	GET /metrics         Prometheus
 //	GET /                a page for people: what goes on, a box for SQL, tables; see page.go
 //	GET /status.json     what goes on, and what the requests have cost so far; opens nothing
-//	GET /metrics.json    how the last wake went, step by step; steps go on side by side, so they add up to more than the whole
+//	GET /metrics.json    how the last cold start went, step by step; steps go on side by side, so they add up to more than the whole
 //
 // Errors are JSON: {"error":{"sqlstate":"23505","message":"...","detail":"..."},"outcome":"failed"}. The outcome is
 // "failed" where nothing was committed, and "unknown" where nobody knows (SQLSTATE 08007): read before trying again.
@@ -36,7 +36,7 @@
 // An answer of more than 1 MiB is sent as its rows come. If its statement fails after that, the status was 200 already: "error" and
 // "outcome" stand in the place of the tag, and the connection is broken off, so that nobody takes what came for all of it.
 //
-// Metrics (blobpglite_...) besides those of the keeper, the store and the doors, PostgreSQL's since its last start:
+// Metrics (blobpglite_...) besides those of the keeper, the store and the listeners, PostgreSQL's since its last start:
 //
 //	processes{kind,state}            running (one at a time), queued for the one lock, or resting
 //	processes_started_total, process_start_seconds_total
@@ -199,7 +199,7 @@ func (a *API) healthz(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, body)
 }
 
-// boot tells how the last wake went.
+// boot tells how the last cold start went.
 func (a *API) boot(w http.ResponseWriter, _ *http.Request) {
 	b := bootOf(a.o.Keeper.Stats())
 	if a.o.Process != nil {

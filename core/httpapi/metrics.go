@@ -11,7 +11,7 @@ import (
 	"blobpglite/core/keeper"
 )
 
-// bootTimes is /metrics.json: the last wake, in milliseconds.
+// bootTimes is /metrics.json: the last cold start, in milliseconds.
 type bootTimes struct {
 	State     keeper.State       `json:"state"`
 	Reason    string             `json:"reason,omitempty"`

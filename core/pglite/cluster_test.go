@@ -41,7 +41,7 @@ type netConn struct {
 	rest []byte
 }
 
-// Write has the process run here, as the doors do.
+// Write has the process run here, as the listeners do.
 func (c *netConn) Write(b []byte) (int, error) {
 	n, err := c.Run(context.Background(), b)
 	c.Announce()

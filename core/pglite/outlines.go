@@ -19,7 +19,7 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// A wake needs of PostgreSQL's module only what stands around its code, for the code was compiled before: to read, hash, decode and
+// A cold start needs of PostgreSQL's module only what stands around its code, for the code was compiled before: to read, hash, decode and
 // validate the functions' bodies would be most of the work of loading. So, once PostgreSQL is compiled, two more files are made:
 //
 //	pglite-v<n>.outline.wasm   the module without code, for wazero and the host (package codecache), and the module's hash: code with

@@ -15,7 +15,7 @@ import (
 const forever = "DO $$ BEGIN LOOP END LOOP; END $$"
 
 // cancelWith sends a cancel request and waits until it has been dealt with.
-func (d *door) cancelWith(pid uint32, secret []byte) {
+func (d *testServer) cancelWith(pid uint32, secret []byte) {
 	d.t.Helper()
 	conn := d.dial()
 	defer conn.Close()
@@ -32,7 +32,7 @@ func (d *door) cancelWith(pid uint32, secret []byte) {
 
 // TestCancelHitsItsClient, and nobody does it who does not have the whole key.
 func TestCancelHitsItsClient(t *testing.T) {
-	d := openDoor(t)
+	d := openTestServer(t)
 	a, b := d.connect(), d.connect()
 	done := make(chan error, 1)
 	go func() {
@@ -65,7 +65,7 @@ func TestCancelHitsItsClient(t *testing.T) {
 
 // TestCancelWhileItWaitsForALock: who waits for another one's row can be told to stop.
 func TestCancelWhileItWaitsForALock(t *testing.T) {
-	d := openDoor(t)
+	d := openTestServer(t)
 	holder, waiter, look := d.connect(), d.connect(), d.connect()
 	exec(t, holder, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
 	exec(t, holder, "BEGIN; UPDATE t SET a = 2")
@@ -90,7 +90,7 @@ func TestCancelWhileItWaitsForALock(t *testing.T) {
 // TestVanished: nobody waits for a statement of which the client has gone, whether it computes, waits for a lock or sleeps; what its
 // transaction has done is rolled back. One that ends soon ends as anywhere.
 func TestVanished(t *testing.T) {
-	d := openDoor(t, func(o *Options) { o.VanishTimeout = 100 * time.Millisecond })
+	d := openTestServer(t, func(o *Options) { o.VanishTimeout = 100 * time.Millisecond })
 	holder, look := d.connect(), d.connect()
 	exec(t, holder, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
 	exec(t, holder, "BEGIN; LOCK TABLE t IN SHARE MODE")
@@ -130,7 +130,7 @@ func TestVanished(t *testing.T) {
 
 // TestVanishedIdle: a client that goes while its transaction is open leaves nothing.
 func TestVanishedIdle(t *testing.T) {
-	d := openDoor(t)
+	d := openTestServer(t)
 	a, b := d.connect(), d.connect()
 	exec(t, a, "CREATE TABLE t (a int)")
 	exec(t, a, "BEGIN")
@@ -146,7 +146,7 @@ func TestVanishedIdle(t *testing.T) {
 
 // TestSlowReader: who does not read has its own process waiting, and is thrown out in the end.
 func TestSlowReader(t *testing.T) {
-	d := openDoor(t, func(o *Options) { o.StallTimeout, o.VanishTimeout = 100*time.Millisecond, 10*time.Millisecond })
+	d := openTestServer(t, func(o *Options) { o.StallTimeout, o.VanishTimeout = 100*time.Millisecond, 10*time.Millisecond })
 	other := d.connect()
 	conn, f := d.raw()
 	f.Send(&pgproto3.Query{String: "SELECT repeat('x', 1000) FROM generate_series(1, 100000)"}) // 100 MB
@@ -161,7 +161,7 @@ func TestSlowReader(t *testing.T) {
 
 // TestIdleInTransaction is PostgreSQL's own business.
 func TestIdleInTransaction(t *testing.T) {
-	d := openDoor(t)
+	d := openTestServer(t)
 	a, b := d.connect(), d.connect()
 	exec(t, a, "CREATE TABLE t (a int)")
 	exec(t, a, "SET idle_in_transaction_session_timeout = 50")

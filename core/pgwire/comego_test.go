@@ -13,7 +13,7 @@ import (
 
 // TestComeAndGo: connections come and go, in order or not, in the middle of anything, and leave nothing.
 func TestComeAndGo(t *testing.T) {
-	d := openDoor(t, func(o *Options) { o.VanishTimeout = time.Millisecond })
+	d := openTestServer(t, func(o *Options) { o.VanishTimeout = time.Millisecond })
 	look := d.connect()
 	exec(t, look, "CREATE TABLE t (a int)")
 	const rounds = 60
@@ -68,7 +68,7 @@ func TestComeAndGo(t *testing.T) {
 }
 
 func BenchmarkSelect1(b *testing.B) {
-	d := openDoor(b)
+	d := openTestServer(b)
 	c, err := pgx.Connect(b.Context(), d.url("postgres", ""))
 	if err != nil {
 		b.Fatal(err)

@@ -86,7 +86,7 @@ func (l *counting) statements(t *testing.T, e *engine.Engine, conn net.Conn, req
 // TestWhatAStatementCosts: one read and one write of the connection, few allocations in the whole process, and all on the goroutine that has
 // read it.
 func TestWhatAStatementCosts(t *testing.T) {
-	d := openDoor(t)
+	d := openTestServer(t)
 	base, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +106,7 @@ func TestWhatAStatementCosts(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	counted := &door{t: t, srv: srv, e: d.e, addr: base.Addr().String()}
+	counted := &testServer{t: t, srv: srv, e: d.e, addr: base.Addr().String()}
 	conn, f := counted.raw()
 	f.Send(&pgproto3.Query{String: "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 100) i"})
 	f.Send(&pgproto3.Parse{Name: "point", Query: "SELECT v FROM t WHERE id = 7"})

@@ -33,7 +33,7 @@ func (f *failing) Put(ctx context.Context, key string, body []byte, id string, c
 }
 
 // openBreakable serves a database whose commits have an unknown outcome when broken has been closed.
-func openBreakable(t *testing.T) (d *door, broken chan struct{}) {
+func openBreakable(t *testing.T) (d *testServer, broken chan struct{}) {
 	broken = make(chan struct{})
 	st := &failing{Store: mem.New(mem.Options{}), err: func() error {
 		select {
@@ -43,7 +43,7 @@ func openBreakable(t *testing.T) (d *door, broken chan struct{}) {
 			return nil
 		}
 	}}
-	return openDoorOn(t, engine.Options{Store: st, CommitDeadline: time.Millisecond}), broken
+	return openTestServerOn(t, engine.Options{Store: st, CommitDeadline: time.Millisecond}), broken
 }
 
 // TestUnknownOutcome: a client whose commit may or may not be durable is told so, and nobody is served after it. Who is silent need not ask
@@ -72,7 +72,7 @@ func TestUnknownOutcome(t *testing.T) {
 func TestAnswersWait(t *testing.T) {
 	var armed atomic.Bool
 	putting, release := make(chan struct{}, 100), make(chan struct{})
-	d := openDoorOn(t, engine.Options{Store: &failing{Store: mem.New(mem.Options{}), err: func() error {
+	d := openTestServerOn(t, engine.Options{Store: &failing{Store: mem.New(mem.Options{}), err: func() error {
 		if armed.Load() {
 			putting <- struct{}{}
 			<-release
@@ -110,7 +110,7 @@ func TestAnswersWait(t *testing.T) {
 
 // TestSentAheadOfItsAnswer: what a client sends while its statement waits is kept, in order.
 func TestSentAheadOfItsAnswer(t *testing.T) {
-	d := openDoor(t)
+	d := openTestServer(t)
 	holder := d.connect()
 	exec(t, holder, "SELECT pg_advisory_lock(1)")
 	_, f := d.raw()
@@ -143,7 +143,7 @@ func TestSentAheadOfItsAnswer(t *testing.T) {
 
 // TestAbuseAfterTheStart: whoever sends what is no message has its own session ended, and nothing else happens.
 func TestAbuseAfterTheStart(t *testing.T) {
-	d := openDoor(t)
+	d := openTestServer(t)
 	good := d.connect()
 	exec(t, good, "CREATE TABLE t (a int)")
 	begin, err := (&pgproto3.Query{String: "BEGIN; INSERT INTO t VALUES (1)"}).Encode(nil)
@@ -183,7 +183,7 @@ func TestAbuseAfterTheStart(t *testing.T) {
 
 // TestNoTextIsChanged: whatever client_encoding is said to be, text that comes in is UTF-8, or refused; never replaced.
 func TestNoTextIsChanged(t *testing.T) {
-	d := openDoor(t)
+	d := openTestServer(t)
 	c := d.connect()
 	exec(t, c, "CREATE TABLE t (a text)")
 	all := one(t, c, "SELECT string_agg(pg_encoding_to_char(i), ' ') FROM generate_series(0, 60) i WHERE pg_encoding_to_char(i) <> ''")
@@ -213,7 +213,7 @@ func TestNoTextIsChanged(t *testing.T) {
 
 // TestTheFirstRoleIsRenamed: the role that the database was made with may be called anything: that locks nobody out.
 func TestTheFirstRoleIsRenamed(t *testing.T) {
-	d := openDoor(t)
+	d := openTestServer(t)
 	super := d.connect()
 	exec(t, super, "CREATE ROLE app LOGIN; CREATE ROLE chief LOGIN SUPERUSER")
 	app, chief := d.connectTo(d.url("app", "")), d.connectTo(d.url("chief", ""))
@@ -248,7 +248,7 @@ func TestSuperusersHearOfSettingsThatWereLeftOut(t *testing.T) {
 	if err := e.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	d := openDoorOn(t, engine.Options{Store: st})
+	d := openTestServerOn(t, engine.Options{Store: st})
 	for user, want := range map[string]int{"postgres": 1, "chief": 1, "app": 0} {
 		conf, err := pgx.ParseConfig(d.url(user, ""))
 		if err != nil {
@@ -277,7 +277,7 @@ func TestShutdownKeepsWhatWasAcknowledged(t *testing.T) {
 	for _, durability := range []engine.Durability{engine.Strict, engine.Sleep} {
 		t.Run(string(durability), func(t *testing.T) {
 			o := engine.Options{Store: mem.New(mem.Options{}), Durability: durability, IdleFlush: time.Hour, LeaseTTL: time.Hour}
-			d := openDoorOn(t, o)
+			d := openTestServerOn(t, o)
 			writer, stubborn := d.connect(), d.connect()
 			exec(t, writer, "CREATE TABLE t (a int)")
 			exec(t, writer, "INSERT INTO t VALUES (1)")
@@ -305,7 +305,7 @@ func TestShutdownKeepsWhatWasAcknowledged(t *testing.T) {
 			wantCode(t, <-gone, "57P01")
 			_, err := writer.Exec(t.Context(), "SELECT 1")
 			wantCode(t, err, "57P01")
-			again := openDoorOn(t, o)
+			again := openTestServerOn(t, o)
 			if got := one(t, again.connect(), "SELECT a::text FROM t"); got != "1" {
 				t.Error(got)
 			}

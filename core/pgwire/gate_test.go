@@ -112,7 +112,7 @@ func TestSilentPasswordsKeepNobodyOut(t *testing.T) {
 
 // TestEveryRefusalIsAnswered: far more than MaxClients come at once; each one gets in or is told 53300.
 func TestEveryRefusalIsAnswered(t *testing.T) {
-	d := openDoor(t, func(o *Options) { o.MaxClients, o.Reserved = 9, 1 })
+	d := openTestServer(t, func(o *Options) { o.MaxClients, o.Reserved = 9, 1 })
 	const many = 150
 	answers := make(chan string, many)
 	for range many {
@@ -151,7 +151,7 @@ func TestEveryRefusalIsAnswered(t *testing.T) {
 
 // TestPlaces: MaxClients are anybody's, then come those for superusers; a place that is given back is there for the next.
 func TestPlaces(t *testing.T) {
-	d := openDoorOn(t, engine.Options{MaxClients: 2}, func(o *Options) { o.MaxClients, o.Reserved = 2, 2 })
+	d := openTestServerOn(t, engine.Options{MaxClients: 2}, func(o *Options) { o.MaxClients, o.Reserved = 2, 2 })
 	first := d.connect()
 	exec(t, first, "CREATE ROLE bob LOGIN")
 	bob := d.connectTo(d.url("bob", ""))

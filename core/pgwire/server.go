@@ -1,4 +1,4 @@
-// Package pgwire is the door for PostgreSQL's clients: psql, drivers, pools. Each gets a process of PostgreSQL, which does everything
+// Package pgwire is the listener for PostgreSQL's clients: psql, drivers, pools. Each gets a process of PostgreSQL, which does everything
 // that is said in the protocol: it authenticates (pg_hba.conf, SCRAM, each role by its own password), negotiates, answers, cancels.
 // No SQL is looked at here.
 //
@@ -6,7 +6,7 @@
 //	err = srv.Serve(ctx, listener)             // until ctx ends or Shutdown
 //	err = srv.Shutdown(ctx)                    // what runs finishes, then the connections end
 //
-// What the door does, in the order in which a connection meets it:
+// What it does, in the order in which a connection meets it:
 //
 //	accept       bounds, which keep those who say nothing from keeping others out; see gate
 //	greet        TLS, on request or at once (ALPN); a cancel request becomes a process of its own, for PostgreSQL has the keys

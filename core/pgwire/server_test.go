@@ -15,7 +15,7 @@ import (
 )
 
 func TestBasics(t *testing.T) {
-	d := openDoor(t)
+	d := openTestServer(t)
 	c := d.connect()
 	exec(t, c, "CREATE TABLE t (a int PRIMARY KEY, b text)")
 	for i := range 10 {
@@ -41,7 +41,7 @@ func TestBasics(t *testing.T) {
 
 // TestSessionsAreApart: names of statements, settings, temporary tables and locks are their client's alone.
 func TestSessionsAreApart(t *testing.T) {
-	d := openDoor(t)
+	d := openTestServer(t)
 	a := d.connectTo(d.url("postgres", "&application_name=first&timezone=Asia/Tokyo&options=-c%20geqo%3Doff"))
 	b := d.connect()
 	for i, c := range []*pgx.Conn{a, b} {
@@ -76,7 +76,7 @@ func TestSessionsAreApart(t *testing.T) {
 }
 
 func TestDatabases(t *testing.T) {
-	d := openDoor(t)
+	d := openTestServer(t)
 	c := d.connect()
 	exec(t, c, "CREATE DATABASE shop")
 	shop := d.connectTo(strings.Replace(d.url("postgres", ""), "/postgres?", "/shop?", 1))
@@ -90,7 +90,7 @@ func TestDatabases(t *testing.T) {
 }
 
 func TestListenAcrossClients(t *testing.T) {
-	d := openDoor(t)
+	d := openTestServer(t)
 	a, b, c := d.connect(), d.connect(), d.connect()
 	exec(t, a, "LISTEN news")
 	exec(t, b, "LISTEN other")
@@ -106,7 +106,7 @@ func TestListenAcrossClients(t *testing.T) {
 }
 
 func TestCopyBothWays(t *testing.T) {
-	d := openDoor(t)
+	d := openTestServer(t)
 	a, b := d.connect(), d.connect()
 	exec(t, a, "CREATE TABLE t (a int, b text)")
 	rows := make([][]any, 20_000)
@@ -132,7 +132,7 @@ func TestCopyBothWays(t *testing.T) {
 }
 
 func TestPipelineAndLargeRows(t *testing.T) {
-	d := openDoor(t)
+	d := openTestServer(t)
 	c := d.connect()
 	batch := &pgx.Batch{}
 	for i := range 50 {
@@ -161,7 +161,7 @@ func TestPipelineAndLargeRows(t *testing.T) {
 }
 
 func TestNoticesReachTheirClient(t *testing.T) {
-	d := openDoor(t)
+	d := openTestServer(t)
 	config, err := pgx.ParseConfig(d.url("postgres", ""))
 	if err != nil {
 		t.Fatal(err)
@@ -181,7 +181,7 @@ func TestNoticesReachTheirClient(t *testing.T) {
 
 // TestFlush: the answer to a Flush comes before the Sync.
 func TestFlush(t *testing.T) {
-	d := openDoor(t)
+	d := openTestServer(t)
 	_, f := d.raw()
 	f.Send(&pgproto3.Parse{Name: "s", Query: "SELECT 1"})
 	f.Send(&pgproto3.Flush{})
@@ -207,7 +207,7 @@ func TestFlush(t *testing.T) {
 
 // TestProtocolVersions: the version and its extensions are PostgreSQL's to agree on; a client of 3.2 gets a long key, by which it cancels.
 func TestProtocolVersions(t *testing.T) {
-	d := openDoor(t)
+	d := openTestServer(t)
 	for version, key := range map[uint32]int{pgproto3.ProtocolVersion30: 4, pgproto3.ProtocolVersion32: 32} {
 		conn := d.dial()
 		packet, err := (&pgproto3.StartupMessage{ProtocolVersion: version, Parameters: map[string]string{"user": "postgres", "_pq_.unheard_of": "1"}}).Encode(nil)
@@ -262,7 +262,7 @@ func TestProtocolVersions(t *testing.T) {
 // TestManyConnections: 200 are open, all of them work at once.
 func TestManyConnections(t *testing.T) {
 	const many = 200
-	d := openDoorOn(t, engine.Options{MaxClients: many + 10}, func(o *Options) { o.MaxClients = many + 10 })
+	d := openTestServerOn(t, engine.Options{MaxClients: many + 10}, func(o *Options) { o.MaxClients = many + 10 })
 	exec(t, d.connect(), "CREATE TABLE t (a int)")
 	all := make([]*pgx.Conn, many)
 	var wg sync.WaitGroup

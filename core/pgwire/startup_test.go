@@ -276,7 +276,7 @@ func (p *standProcess) gone() chan error {
 func TestWrongPasswordIsAnsweredLate(t *testing.T) {
 	var logged bytes.Buffer
 	clk := clock.NewVirtual(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC))
-	d := openDoor(t, func(o *Options) { o.Clock, o.Logger = clk, slog.New(slog.NewJSONHandler(&logged, nil)) })
+	d := openTestServer(t, func(o *Options) { o.Clock, o.Logger = clk, slog.New(slog.NewJSONHandler(&logged, nil)) })
 	super := d.connect()
 	exec(t, super, "ALTER ROLE postgres PASSWORD 'the secret word'")
 	d.rules(super, "host all all all scram-sha-256")

@@ -40,7 +40,7 @@ func withTLS(t *testing.T, required bool) func(*Options) {
 }
 
 func TestTLS(t *testing.T) {
-	d := openDoor(t, withTLS(t, true))
+	d := openTestServer(t, withTLS(t, true))
 	secure := strings.Replace(d.url("postgres", ""), "sslmode=disable", "sslmode=require", 1)
 	c := d.connectTo(secure)
 	exec(t, c, "LISTEN news")

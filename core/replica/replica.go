@@ -1,7 +1,7 @@
 // Package replica keeps a database open to read it, and follows its writer: a hot standby whose log comes from the bucket.
 //
 //	r, err := replica.New(replica.Options{Engine: engine.Options{Load: load, Store: st}, Poll: time.Second})
-//	k, err := keeper.New(keeper.Options{Open: r.Open})                // and doors on top, as for a writer
+//	k, err := keeper.New(keeper.Options{Open: r.Open})                // and listeners on top, as for a writer
 //	err = r.Close(ctx)                                                // after the keeper's
 //
 // It takes no lease, fences nobody and writes nothing: not one request but GETs and lists. What it shows is a prefix of the log: of what

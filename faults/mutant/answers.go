@@ -22,27 +22,27 @@ func answerMutants() []Mutant {
 			Old: "s.completions, s.visible = n, written", New: "s.completions = n",
 		},
 		{
-			Name: "blocks-wait", Invariant: door, File: markFile, Plan: tests + "TestAnswersWaitForWhatTheyTellOf",
+			Name: "blocks-wait", Invariant: promise, File: markFile, Plan: tests + "TestAnswersWaitForWhatTheyTellOf",
 			Doc: "within a transaction answers wait for the bucket",
 			Old: "\t\t\tm |= early\n", New: "\t\t\tm |= 0\n",
 		},
 		{
-			Name: "loads-hold-readers", Invariant: door, File: markFile, Plan: tests + "TestLoadKeepsNoReaderWaiting",
+			Name: "loads-hold-readers", Invariant: promise, File: markFile, Plan: tests + "TestLoadKeepsNoReaderWaiting",
 			Doc: "who reads waits for what a transaction has written that is open",
 			Old: "n != s.completions {", New: "n >= s.completions {",
 		},
 		{
-			Name: "stopped-with-all", Invariant: door, File: logFile, Plan: tests + "TestWhoWritesTooFastIsStopped",
+			Name: "stopped-with-all", Invariant: promise, File: logFile, Plan: tests + "TestWhoWritesTooFastIsStopped",
 			Doc: "who writes faster than the bucket takes waits with the lock of all processes",
 			Old: "if w.held <= pendingBytes || !w.ships || w.failed != nil {", New: "if w.held >= 0 || !w.ships || w.failed != nil {",
 		},
 		{
-			Name: "who-writes-is-stopped", Invariant: door, File: modeFile, Plan: tests + "TestWhoWritesTooFastIsStopped",
+			Name: "who-writes-is-stopped", Invariant: promise, File: modeFile, Plan: tests + "TestWhoWritesTooFastIsStopped",
 			Doc: "while the log is crowded, whoever writes out PostgreSQL's buffers is taken for the one who filled them",
 			Old: "if p.Logged()-m.logged[p] > excessBytes {", New: "if p == c.Current() || p.Logged()-m.logged[p] > excessBytes {",
 		},
 		{
-			Name: "not-started-again", Invariant: door, File: server, Plan: tests + "TestCrashOfPostgreSQL",
+			Name: "not-started-again", Invariant: promise, File: server, Plan: tests + "TestCrashOfPostgreSQL",
 			Doc: "a PostgreSQL that has crashed is not started again",
 			Old: "\t\ts.live.Store(nil) // no process runs\n\t\tif s.life.Err() != nil {\n",
 			New: "\t\ts.live.Store(nil) // no process runs\n\t\tif s.life.Err() == nil || s.life.Err() != nil {\n",
@@ -78,7 +78,7 @@ func answerMutants() []Mutant {
 			Old: "\t\tif lazy {\n\t\t\tf.later(walWriterDelay)\n\t\t}\n", New: "",
 		},
 		{
-			Name: "throttled-to-the-end", Invariant: door, File: "core/engine/budget.go", Plan: tests + "TestCommitsWaitForALayer",
+			Name: "throttled-to-the-end", Invariant: promise, File: "core/engine/budget.go", Plan: tests + "TestCommitsWaitForALayer",
 			Doc: "commits that wait for a layer are not told when it is there, but when everything behind it is done too",
 			Old: "\tb.bytes.Add(-bytes)\n\tb.eased.tell()\n", New: "\tb.bytes.Add(-bytes)\n",
 		},

@@ -9,27 +9,27 @@ func httpMutants() []Mutant {
 	)
 	return []Mutant{
 		{
-			Name: "page-without-policy", Invariant: door, File: "core/httpapi/page.go", Plan: "./core/httpapi -run TestPageHeaders",
+			Name: "page-without-policy", Invariant: promise, File: "core/httpapi/page.go", Plan: "./core/httpapi -run TestPageHeaders",
 			Doc: "the page for people has no Content-Security-Policy",
 			Old: "\t\th.Set(\"Content-Security-Policy\", policy)\n", New: "",
 		},
 		{
-			Name: "status-without-token", Invariant: door, File: "core/httpapi/page.go", Plan: "./core/httpapi -run TestPageHeaders",
+			Name: "status-without-token", Invariant: promise, File: "core/httpapi/page.go", Plan: "./core/httpapi -run TestPageHeaders",
 			Doc: "what goes on is told to who has no token",
 			Old: "a.guarded(a.status)", New: "a.status",
 		},
 		{
-			Name: "session-not-cleaned", Invariant: door, File: session, Plan: "./core/httpapi -run TestNothingIsLeft",
+			Name: "session-not-cleaned", Invariant: promise, File: session, Plan: "./core/httpapi -run TestNothingIsLeft",
 			Doc: "what a request has set, locked, prepared is there for the next one",
 			Old: `{"DISCARD ALL", `, New: `{"DEALLOCATE ALL", `,
 		},
 		{
-			Name: "seed-is-left", Invariant: door, File: session, Plan: "./core/httpapi -run TestNothingIsLeft",
+			Name: "seed-is-left", Invariant: promise, File: session, Plan: "./core/httpapi -run TestNothingIsLeft",
 			Doc: "a request foresees the random numbers of the next one",
 			Old: "2*rand.Float64()-1", New: "0*rand.Float64()",
 		},
 		{
-			Name: "block-is-left", Invariant: door, File: session, Plan: "./core/httpapi -run TestNothingIsLeft",
+			Name: "block-is-left", Invariant: promise, File: session, Plan: "./core/httpapi -run TestNothingIsLeft",
 			Doc: "what a request has left open is committed",
 			Old: `s.Exec(ctx, "ROLLBACK")`, New: `s.Exec(ctx, "COMMIT")`,
 		},
@@ -39,17 +39,17 @@ func httpMutants() []Mutant {
 			Old: "s.backend.Hold(true)", New: "s.backend.Hold(false)",
 		},
 		{
-			Name: "old-name-is-superuser", Invariant: door, File: session, Plan: "./core/httpapi -run TestTheFirstRoleIsRenamed",
+			Name: "old-name-is-superuser", Invariant: promise, File: session, Plan: "./core/httpapi -run TestTheFirstRoleIsRenamed",
 			Doc: "requests run as whoever has the superuser's old name",
 			Old: "s != nil && name == user {", New: "s != nil && name != \"\" {",
 		},
 		{
-			Name: "batch-in-two", Invariant: door, File: request, Plan: "./core/httpapi -run TestEndsTransaction|TestRequestsLeaveNothing",
+			Name: "batch-in-two", Invariant: promise, File: request, Plan: "./core/httpapi -run TestEndsTransaction|TestRequestsLeaveNothing",
 			Doc: "a batch's transaction is ended by a statement behind a comment, and another one goes on",
 			Old: "\tword := words(sql, 3)\n", New: "\tif len(sql) > 0 && sql[0] == '/' {\n\t\treturn false\n\t}\n\tword := words(sql, 3)\n",
 		},
 		{
-			Name: "name-with-parameters", Invariant: door, File: request, Plan: "./core/httpapi -run TestDatabaseOfARequest",
+			Name: "name-with-parameters", Invariant: promise, File: request, Plan: "./core/httpapi -run TestDatabaseOfARequest",
 			Doc: "the name of a database brings start-up parameters along",
 			Old: " || strings.ContainsRune(given[0], 0):", New: ":",
 		},

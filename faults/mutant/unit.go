@@ -15,8 +15,8 @@ import (
 // unitRooms are the packages whose own tests have to catch what is broken in them.
 var unitRooms = []string{"core/store", "core/takeover", "core/wal", "core/gc", "core/lease", "core/manifest"}
 
-// door is what a client may rely on, not one of the protocol's invariants.
-const door = "door"
+// promise is what a client may rely on, not one of the protocol's invariants.
+const promise = "promise"
 
 // host is that PostgreSQL computes here what it computes anywhere.
 const host = "host"
@@ -45,7 +45,7 @@ func UnitMutants() []Mutant {
 			all = append(all, m)
 		}
 	}
-	return slices.Concat(all, prefixMutants(), layerMutants(), branchMutants(), historyMutants(), doorMutants(), hostMutants(), processMutants(), awayMutants(), replicaMutants(), leanMutants(), recoveryMutants(), answerMutants(), httpMutants())
+	return slices.Concat(all, prefixMutants(), layerMutants(), branchMutants(), historyMutants(), listenerMutants(), hostMutants(), processMutants(), awayMutants(), replicaMutants(), leanMutants(), recoveryMutants(), answerMutants(), httpMutants())
 }
 
 // layerMutants break what a layer says, and what it shares.
@@ -327,8 +327,8 @@ func historyMutants() []Mutant {
 	}
 }
 
-// doorMutants break the PostgreSQL door.
-func doorMutants() []Mutant {
+// listenerMutants break the PostgreSQL listener.
+func listenerMutants() []Mutant {
 	const startup, serve, client, pump, gate = "core/pgwire/startup.go", "core/pgwire/serve.go", "core/pgwire/client.go", "core/pgwire/pump.go", "core/pgwire/gate.go"
 	return []Mutant{
 		{
@@ -337,92 +337,92 @@ func doorMutants() []Mutant {
 			Old: "\tif !abandon {\n", New: "\tif !abandon && !m.e.halted.Load() {\n",
 		},
 		{
-			Name: "no-password", Invariant: door, File: "core/pglite/hba.go", Plan: "./core/engine -run TestPassword",
+			Name: "no-password", Invariant: promise, File: "core/pglite/hba.go", Plan: "./core/engine -run TestPassword",
 			Doc: "with a password, initdb's rules stay, which let everybody of this machine in",
 			Old: "if hba, err := c.files.data.ReadFile(\"/\" + hbaName); err != nil || !isInitial(hba) {", New: "if hba, err := c.files.data.ReadFile(\"/\" + hbaName); err != nil || isInitial(hba) {",
 		},
 		{
-			Name: "rules-not-honoured", Invariant: door, File: "core/pglite/hba.go", Plan: "./core/pglite -run TestRules",
+			Name: "rules-not-honoured", Invariant: promise, File: "core/pglite/hba.go", Plan: "./core/pglite -run TestRules",
 			Doc: "a pg_hba.conf that somebody has written is not read",
 			Old: "err != nil || !isInitial(hba) {", New: "err != nil && !isInitial(hba) {",
 		},
 		{
-			Name: "password-at-each-wake", Invariant: door, File: "core/engine/password.go", Plan: "./core/engine -run TestPassword",
+			Name: "password-at-each-wake", Invariant: promise, File: "core/engine/password.go", Plan: "./core/engine -run TestPassword",
 			Doc: "each opening writes the superuser's password",
 			Old: "err != nil || same {", New: "err != nil || same && err != nil {",
 		},
 		{
-			Name: "reserved-for-all", Invariant: door, File: serve, Plan: "./core/pgwire -run TestPlaces",
+			Name: "reserved-for-all", Invariant: promise, File: serve, Plan: "./core/pgwire -run TestPlaces",
 			Doc: "the places that are left for superusers are taken by anybody",
 			Old: "Remote: c.raw.RemoteAddr(), Reserved: reserved}", New: "Remote: c.raw.RemoteAddr(), Reserved: reserved && packet == nil}",
 		},
 		{
-			Name: "tls-not-required", Invariant: door, File: startup, Plan: "./core/pgwire -run TestTLS",
+			Name: "tls-not-required", Invariant: promise, File: startup, Plan: "./core/pgwire -run TestTLS",
 			Doc: "a client without TLS is let in where it is required",
 			Old: "if required && h.conn == raw {", New: "if required && h.conn != raw {",
 		},
 		{
-			Name: "tls-of-anything", Invariant: door, File: startup, Plan: "./core/pgwire -run TestDirectTLS",
+			Name: "tls-of-anything", Invariant: promise, File: startup, Plan: "./core/pgwire -run TestDirectTLS",
 			Doc: "TLS that begins without a request is taken from a client that does not say what it speaks",
 			Old: "if direct && secure", New: "if !direct && secure",
 		},
 		{
-			Name: "cancel-key-cut", Invariant: door, File: serve, Plan: "./core/pgwire -run TestCancelIsPassedOn",
+			Name: "cancel-key-cut", Invariant: promise, File: serve, Plan: "./core/pgwire -run TestCancelIsPassedOn",
 			Doc: "of a cancel request's key only as much is passed on as the first version of the protocol had",
 			Old: "\t_, _ = backend.Write(packet)\n\tt :=", New: "\t_, _ = backend.Write(packet[:min(16, len(packet))])\n\tt :=",
 		},
 		{
-			Name: "cancel-wakes", Invariant: door, File: gate, Plan: "./core/pgwire -run TestCancelIsPassedOn",
+			Name: "cancel-wakes", Invariant: promise, File: gate, Plan: "./core/pgwire -run TestCancelIsPassedOn",
 			Doc: "a cancel request opens a database in which nobody is",
 			Old: "if len(g.places) == 0 {", New: "if len(g.places) < 0 {",
 		},
 		{
-			Name: "fatal-within-a-message", Invariant: door, File: client, Plan: "./core/pgwire -run TestFatal",
+			Name: "fatal-within-a-message", Invariant: promise, File: client, Plan: "./core/pgwire -run TestFatal",
 			Doc: "an error of the server's own comes in the middle of a message",
 			Old: "if c.frames.whole() && c.gone == nil {", New: "if c.gone == nil {",
 		},
 		{
-			Name: "places-not-counted", Invariant: door, File: gate, Plan: "./core/pgwire -run TestPlaces|TestEvery",
+			Name: "places-not-counted", Invariant: promise, File: gate, Plan: "./core/pgwire -run TestPlaces|TestEvery",
 			Doc: "any number of clients has a process",
 			Old: "used < g.maxPlaces {", New: "used < g.maxPlaces || used >= g.maxPlaces {",
 		},
 		{
-			Name: "silent-keep-out", Invariant: door, File: gate, Plan: "./core/pgwire -run TestSilentPasswords",
+			Name: "silent-keep-out", Invariant: promise, File: gate, Plan: "./core/pgwire -run TestSilentPasswords",
 			Doc: "who is asked for his password and does not say it keeps his place when others come",
 			Old: "silent := oldest(g.places, func(a *arrival) bool { return a.asked })", New: "silent := oldest(g.places, func(a *arrival) bool { return a.asked && a.evicted })",
 		},
 		{
-			Name: "password-at-once", Invariant: door, File: pump, Plan: "./core/pgwire -run TestWrongPassword",
+			Name: "password-at-once", Invariant: promise, File: pump, Plan: "./core/pgwire -run TestWrongPassword",
 			Doc: "passwords may be tried as fast as they can be sent",
 			Old: "\tif wrong {\n", New: "\tif wrong && first > 0 {\n",
 		},
 		{
-			Name: "busy-are-cut", Invariant: door, File: client, Plan: "./core/pgwire -run TestShutdown",
+			Name: "busy-are-cut", Invariant: promise, File: client, Plan: "./core/pgwire -run TestShutdown",
 			Doc: "at the end of the server a statement that runs may not finish",
 			Old: "case !c.in(stateActive):", New: "default:",
 		},
 		{
-			Name: "vanished-run-on", Invariant: door, File: pump, Plan: "./core/pgwire -run TestVanished",
+			Name: "vanished-run-on", Invariant: promise, File: pump, Plan: "./core/pgwire -run TestVanished",
 			Doc: "a statement whose client has gone runs to its end, if it has one",
 			Old: "\tc.backend.Terminate()\n\t<-c.backend.Done()\n", New: "\t<-c.backend.Done()\n",
 		},
 		{
-			Name: "any-host", Invariant: door, File: "core/httpapi/guard.go", Plan: "./core/httpapi -run TestWebPages",
+			Name: "any-host", Invariant: promise, File: "core/httpapi/guard.go", Plan: "./core/httpapi -run TestWebPages",
 			Doc: "a page whose name was made to mean this machine runs SQL",
 			Old: "if !g.knowsHost(r) {", New: "if !g.knowsHost(r) && r.Host == \"\" {",
 		},
 		{
-			Name: "any-origin", Invariant: door, File: "core/httpapi/guard.go", Plan: "./core/httpapi -run TestWebPages",
+			Name: "any-origin", Invariant: promise, File: "core/httpapi/guard.go", Plan: "./core/httpapi -run TestWebPages",
 			Doc: "a page of another origin is answered",
 			Old: "g.cross.Check(&asked); err != nil {", New: "g.cross.Check(&asked); err != nil && r.Host == \"\" {",
 		},
 		{
-			Name: "any-content-type", Invariant: door, File: "core/httpapi/guard.go", Plan: "./core/httpapi -run TestWebPages",
+			Name: "any-content-type", Invariant: promise, File: "core/httpapi/guard.go", Plan: "./core/httpapi -run TestWebPages",
 			Doc: "a body without a type, as a page may send it unasked, is run",
 			Old: "if len(given) != 1 {", New: "if len(given) == 0 {\n\t\treturn nil\n\t}\n\tif len(given) != 1 {",
 		},
 		{
-			Name: "half-a-pair", Invariant: door, File: "core/httpapi/text.go", Plan: "./core/httpapi -run Text",
+			Name: "half-a-pair", Invariant: promise, File: "core/httpapi/text.go", Plan: "./core/httpapi -run Text",
 			Doc: "half a surrogate pair becomes another character",
 			Old: "case utf16.IsSurrogate(rune(unit)):", New: "case utf16.IsSurrogate(rune(unit)) && false:",
 		},

@@ -29,7 +29,7 @@ func commonChecks() []scenario.Named {
 		{Name: CheckRefused, Doc: "a writer that was taken over is refused, and nothing of it is in the log"},
 		{Name: CheckCollected, Doc: "behind a collection the bucket holds nothing that the manifest and the records kept do not lead to"},
 		{Name: CheckVerified, Doc: "every layer and every record is sound, read from end to end"},
-		{Name: CheckBounded, Doc: "what a wake asks for, and what is stored besides fences, is no more after a year than in the first days"},
+		{Name: CheckBounded, Doc: "what a cold start asks for, and what is stored besides fences, is no more after a year than in the first days"},
 		{Name: CheckClient, Doc: "a real client does what it always does, and nothing fails"},
 		{Name: CheckBank, Doc: "the sum holds in every read and in every restored state, and the balances are those that the transfers make"},
 		{Name: CheckLinearizable, Doc: "some order of the register and bank operations explains what every client saw"},

@@ -26,7 +26,7 @@ func listenerCases() []Case {
 	return []Case{
 		{"http-text", "text that is not UTF-8, or a lone surrogate, is refused with 400 and the place, and nothing is stored", httpText},
 		{"http-answers", "requests that cannot be answered get the documented status at once: COPY, too many parameters, a database that does not open", httpAnswers},
-		{"silent-connections", "connections that say nothing, at either door, keep nobody out", silentConnections},
+		{"silent-connections", "connections that say nothing, at either listener, keep nobody out", silentConnections},
 		{"slow-bodies", "a request whose body never comes is ended in a bounded time", slowBodies},
 		{"refusals-said", "every connection beyond the limit is told why", refusalsSaid},
 		{"foreign-page", "a web page of another origin cannot run SQL: Origin, Host and Content-Type are checked", foreignPage},
@@ -157,12 +157,12 @@ func silentConnections(ctx context.Context, t *Trial) error {
 		err = s.exec(one, "SELECT 1")
 		took := t.clk.Monotonic() - at
 		t.o.Metrics.Duration("answer_ms", took)
-		t.expect(err == nil && took < soon, "beside %d silent connections at %s's door a client of PostgreSQL got %v after %v", silent, name, err, took)
+		t.expect(err == nil && took < soon, "beside %d silent connections at %s's listener a client of PostgreSQL got %v after %v", silent, name, err, took)
 		at = t.clk.Monotonic()
 		got, err := s.sql(one, "SELECT 1")
 		took = t.clk.Monotonic() - at
 		cancel()
-		t.expect(err == nil && got.status == 200 && took < soon, "beside %d silent connections at %s's door a request over HTTP got %d %v after %v: %.200s", silent, name, got.status, err, took, got.body)
+		t.expect(err == nil && got.status == 200 && took < soon, "beside %d silent connections at %s's listener a request over HTTP got %d %v after %v: %.200s", silent, name, got.status, err, took, got.body)
 		end()
 	}
 	return nil

@@ -57,7 +57,7 @@ func FreePort() (int, error) {
 // Options of Start.
 type Options struct {
 	Args []string // flags, besides the addresses
-	// Port of the PostgreSQL door, for a child that takes another one's place; 0: a free one.
+	// Port of the PostgreSQL listener, for a child that takes another one's place; 0: a free one.
 	Port int
 	Env  []string // besides this process's
 	// OneCPU keeps it on one processor.
@@ -78,7 +78,7 @@ type Service struct {
 // portTries is how often a start is tried whose free port somebody else has by the time that pgserve listens.
 const portTries = 3
 
-// Start runs pgserve and returns when its doors are open.
+// Start runs pgserve and returns when it listens.
 func Start(ctx context.Context, program string, o Options) (s *Service, err error) {
 	for range portTries {
 		if s, err = start(ctx, program, o); err == nil || !strings.Contains(err.Error(), syscall.EADDRINUSE.Error()) {
@@ -146,7 +146,7 @@ func environment() []string {
 	return env
 }
 
-// watch reads the child's output: the last door that it opens is HTTP's.
+// watch reads the child's output: the last listener that it opens is HTTP's.
 func watch(out io.Reader, ready chan struct{}) {
 	lines := bufio.NewScanner(out)
 	open := false

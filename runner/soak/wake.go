@@ -274,11 +274,11 @@ func (s *soak) patiently(ctx context.Context, sql string) (serverless.Reply, err
 	}
 }
 
-// portLine is what an instance prints of its door for PostgreSQL's clients.
+// portLine is what an instance prints of its listener for PostgreSQL's clients.
 var portLine = regexp.MustCompile(`^postgres  (127\.0\.0\.1:\d+)$`)
 
-// door is the address of the newest instance's door for drivers; empty: it has not opened.
-func (s *soak) door() string {
+// listener is the address of the newest instance's listener for drivers; empty: it has not opened.
+func (s *soak) listener() string {
 	i, err := s.Emulated.Newest()
 	if err != nil {
 		return ""
@@ -336,9 +336,9 @@ func (d *driver) ask(ctx context.Context, sql string) (serverless.Reply, error) 
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	if d.conn == nil {
-		address := d.s.door()
+		address := d.s.listener()
 		if address == "" {
-			return serverless.Reply{Status: http.StatusServiceUnavailable, Text: "no instance has opened its door"}, nil
+			return serverless.Reply{Status: http.StatusServiceUnavailable, Text: "no instance listens"}, nil
 		}
 		conn, err := pgx.Connect(ctx, "postgres://postgres@"+address+"/postgres?sslmode=disable")
 		if err != nil {

@@ -43,20 +43,20 @@ type fixed struct{ e *engine.Engine }
 
 func (f fixed) Engine(context.Context) (*engine.Engine, error) { return f.e, nil }
 
-type door struct {
+type testServer struct {
 	t    testing.TB
 	srv  *Server
 	e    *engine.Engine
 	addr string
 }
 
-// openDoor serves a new database on the loopback.
-func openDoor(t testing.TB, change ...func(*Options)) *door {
+// openTestServer serves a new database on the loopback.
+func openTestServer(t testing.TB, change ...func(*Options)) *testServer {
 	t.Helper()
-	return openDoorOn(t, engine.Options{}, change...)
+	return openTestServerOn(t, engine.Options{}, change...)
 }
 
-func openDoorOn(t testing.TB, eo engine.Options, change ...func(*Options)) *door {
+func openTestServerOn(t testing.TB, eo engine.Options, change ...func(*Options)) *testServer {
 	t.Helper()
 	var err error
 	if eo.Runtime, err = runtime(); err != nil {
@@ -80,8 +80,8 @@ func openDoorOn(t testing.TB, eo engine.Options, change ...func(*Options)) *door
 	return d
 }
 
-// serve opens a door before something.
-func serve(t testing.TB, b Backend, change ...func(*Options)) *door {
+// serve listens before something.
+func serve(t testing.TB, b Backend, change ...func(*Options)) *testServer {
 	t.Helper()
 	o := Options{Backend: b}
 	for _, c := range change {
@@ -105,16 +105,16 @@ func serve(t testing.TB, b Backend, change ...func(*Options)) *door {
 			t.Error("serve:", err)
 		}
 	})
-	return &door{t: t, srv: srv, addr: l.Addr().String()}
+	return &testServer{t: t, srv: srv, addr: l.Addr().String()}
 }
 
-func (d *door) url(user, extra string) string {
+func (d *testServer) url(user, extra string) string {
 	return fmt.Sprintf("postgres://%s@%s/postgres?sslmode=disable%s", user, d.addr, extra)
 }
 
-func (d *door) connect() *pgx.Conn { return d.connectTo(d.url("postgres", "")) }
+func (d *testServer) connect() *pgx.Conn { return d.connectTo(d.url("postgres", "")) }
 
-func (d *door) connectTo(url string) *pgx.Conn {
+func (d *testServer) connectTo(url string) *pgx.Conn {
 	d.t.Helper()
 	c, err := pgx.Connect(d.t.Context(), url)
 	if err != nil {
@@ -125,7 +125,7 @@ func (d *door) connectTo(url string) *pgx.Conn {
 }
 
 // dial opens a connection without logging in.
-func (d *door) dial() net.Conn {
+func (d *testServer) dial() net.Conn {
 	d.t.Helper()
 	conn, err := net.Dial("tcp", d.addr)
 	if err != nil {
@@ -136,7 +136,7 @@ func (d *door) dial() net.Conn {
 }
 
 // raw logs in and returns the connection, ready for messages.
-func (d *door) raw() (net.Conn, *pgproto3.Frontend) {
+func (d *testServer) raw() (net.Conn, *pgproto3.Frontend) {
 	d.t.Helper()
 	conn := d.dial()
 	if _, err := conn.Write(startPacket(d.t, "user", "postgres")); err != nil {
@@ -155,7 +155,7 @@ func (d *door) raw() (net.Conn, *pgproto3.Frontend) {
 }
 
 // await polls; what is waited for is certain to come, and soon.
-func (d *door) await(ready func() bool) {
+func (d *testServer) await(ready func() bool) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), 30*time.Second)
 	defer cancel()
@@ -168,7 +168,7 @@ func (d *door) await(ready func() bool) {
 }
 
 // pending waits until somebody waits on a clock.
-func (d *door) pending(clk *clock.Virtual) {
+func (d *testServer) pending(clk *clock.Virtual) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), 30*time.Second)
 	defer cancel()
@@ -235,7 +235,7 @@ func wantCode(t testing.TB, err error, code string) {
 type connectOptions = pglite.ConnectOptions
 
 // rules writes pg_hba.conf, as a superuser can.
-func (d *door) rules(super *pgx.Conn, lines ...string) {
+func (d *testServer) rules(super *pgx.Conn, lines ...string) {
 	d.t.Helper()
 	var values []string
 	for _, l := range lines {
