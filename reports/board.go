@@ -54,7 +54,7 @@ type probeView struct {
 // Class is how its cell looks.
 func (p probeView) Class() string {
 	switch {
-	case p.Verdict != record.Pass:
+	case !p.Verdict.Holds():
 		return "bad"
 	case p.Real:
 		return "real"
@@ -134,12 +134,15 @@ func found(probes []probeView) string {
 	if len(probes) == 0 {
 		return "No run recorded yet."
 	}
-	held, rounds, faults := 0, 0, int64(0)
+	held, recorded, rounds, faults := 0, 0, 0, int64(0)
 	var bad []string
 	for _, p := range probes {
-		if p.Verdict == record.Pass {
+		switch p.Verdict {
+		case record.Pass:
 			held++
-		} else {
+		case record.Recorded:
+			recorded++
+		default:
 			bad = append(bad, p.ID+": "+p.Verdict.String())
 		}
 		for _, r := range p.Lines {
@@ -149,7 +152,7 @@ func found(probes []probeView) string {
 			}
 		}
 	}
-	text := fmt.Sprintf("%d of %d probes hold, %s rounds", held, len(probes), grouped(int64(rounds)))
+	text := fmt.Sprintf("%d of %d probes hold%s, %s rounds", held, len(probes), alsoRecorded(recorded), grouped(int64(rounds)))
 	if faults > 0 {
 		text += fmt.Sprintf(", %s faults struck", grouped(faults))
 	}
@@ -157,6 +160,17 @@ func found(probes []probeView) string {
 		text += "; not: " + strings.Join(bad, ", ")
 	}
 	return text + "."
+}
+
+// alsoRecorded tells of probes of which nothing is expected: what they measure is recorded.
+func alsoRecorded(n int) string {
+	switch n {
+	case 0:
+		return ""
+	case 1:
+		return ", 1 is only recorded"
+	}
+	return fmt.Sprintf(", %d are only recorded", n)
 }
 
 func grouped(n int64) string {
@@ -174,7 +188,7 @@ func probesOf(s selection) []probeView {
 	for _, r := range s.current { // by probe, then by profile, the most thorough first
 		i := slices.IndexFunc(all, func(p probeView) bool { return p.ID == r.Probe })
 		if i < 0 {
-			all = append(all, probeView{ID: r.Probe, Claim: r.Claim, Verdict: record.Pass})
+			all = append(all, probeView{ID: r.Probe, Claim: r.Claim, Verdict: r.Verdict})
 			i = len(all) - 1
 		}
 		p := &all[i]

@@ -33,6 +33,7 @@ func selectLines(log record.Log) selection {
 	newest := map[string]record.Record{}
 	for _, r := range live {
 		r = renamed(r)
+		r.Verdict = record.Concluded(r.Verdict, r.Checks) // what was written before there was such a verdict
 		if r.Dirty {
 			s.unclean++
 			continue

@@ -35,7 +35,8 @@ const (
 // pageView is all that the template shows.
 type pageView struct {
 	Sentence             string
-	Held, Probes, Lines  int
+	Held, Recorded       int
+	Probes, Lines        int
 	Failed               []probeView
 	Questions            []questionView
 	Experiments          []experimentSection
@@ -120,11 +121,7 @@ func renderThriftily(s selection, p pictures, thrift int) (string, error) {
 				section.Cells = append(section.Cells, cell)
 			}
 			v.Lines += len(p.Lines)
-			if p.Verdict == record.Pass {
-				v.Held++
-			} else {
-				v.Failed = append(v.Failed, p)
-			}
+			v.count(p)
 			one.Sections = append(one.Sections, section)
 		}
 		v.Experiments = append(v.Experiments, one)
@@ -137,12 +134,24 @@ func renderThriftily(s selection, p pictures, thrift int) (string, error) {
 	return out.String(), nil
 }
 
+// count counts a probe by its verdict.
+func (v *pageView) count(p probeView) {
+	switch p.Verdict {
+	case record.Pass:
+		v.Held++
+	case record.Recorded:
+		v.Recorded++
+	default:
+		v.Failed = append(v.Failed, p)
+	}
+}
+
 // sentence says where things stand.
 func sentence(v pageView, b board) string {
 	if v.Probes == 0 {
 		return "No run recorded yet."
 	}
-	text := fmt.Sprintf("%d of %d probes hold", v.Held, v.Probes)
+	text := fmt.Sprintf("%d of %d probes hold", v.Held, v.Probes) + alsoRecorded(v.Recorded)
 	if len(v.Failed) > 0 {
 		var ids []string
 		for _, p := range v.Failed {

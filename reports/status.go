@@ -13,11 +13,7 @@ func today(s selection, b board) string {
 	v := pageView{Probes: len(b.probes)}
 	rounds, faults := int64(0), int64(0)
 	for _, p := range b.probes {
-		if p.Verdict == record.Pass {
-			v.Held++
-		} else {
-			v.Failed = append(v.Failed, p)
-		}
+		v.count(p)
 		for _, r := range p.Lines {
 			rounds += int64(r.Rounds)
 			for _, f := range r.Faults {
@@ -75,7 +71,7 @@ func byQuestion(b board) string {
 				continue
 			}
 			x := b.experiments[i]
-			verdict, rounds, worst, worstRounds := record.Pass, int64(0), "-", 0
+			verdict, rounds, worst, worstRounds := record.Recorded, int64(0), "-", 0
 			for _, p := range x.Probes {
 				verdict = verdict.Worse(p.Verdict)
 				for _, r := range p.Lines {

@@ -81,7 +81,7 @@ func runScenario(ctx context.Context, f flags, out io.Writer) (code int, err err
 			return exitFail, err
 		}
 		ran++
-		if rec.Verdict != record.Pass {
+		if !rec.Verdict.Holds() {
 			code = exitFail
 		}
 		done = append(done, outcome{rec, c.Label, ""})

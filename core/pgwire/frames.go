@@ -2,8 +2,8 @@ package pgwire
 
 import "encoding/binary"
 
-// frames follows the messages of a backend by their lengths: so it is known where one ends, and what the few mean that matter at a
-// door. It keeps nothing of the others.
+// frames follows the messages of a backend by their lengths: so it is known where one ends, and what the few mean that matter to a
+// listener. It keeps nothing of the others.
 type frames struct {
 	head [header]byte // of the message that is under way
 	have int          // bytes of it that have come; 0: none is under way

@@ -137,12 +137,15 @@ func (r *Run) Judge(runErr error, metrics []record.Metric) (record.Verdict, []re
 		return record.Vacuous, append(checks, record.Check{Name: "run", Verdict: record.Vacuous, Detail: r.vacuous})
 	}
 	checks = append(checks, r.Cell.Judge(scenario.Facts{Metrics: metrics, Checks: checks, Fired: r.firedCounts()})...)
-	verdict := record.Pass
 	if len(checks) == 0 {
-		verdict = record.Vacuous
+		if !slices.ContainsFunc(metrics, func(m record.Metric) bool { return m.N > 0 }) {
+			return record.Vacuous, nil
+		}
+		return record.Recorded, nil
 	}
+	verdict := record.Pass
 	for _, c := range checks {
 		verdict = verdict.Worse(c.Verdict)
 	}
-	return verdict, checks
+	return record.Concluded(verdict, checks), checks
 }

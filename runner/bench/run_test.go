@@ -85,3 +85,22 @@ func TestJudge(t *testing.T) {
 		})
 	}
 }
+
+// TestNothingExpected: a cell without checks and expectations records what it measures; one that measures nothing has tried nothing.
+func TestNothingExpected(t *testing.T) {
+	metrics := record.NewMetrics()
+	metrics.Value("restore_ms", 3)
+	list, err := metrics.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, checks := (&Run{}).Judge(nil, list); got != record.Recorded || len(checks) != 0 {
+		t.Errorf("measured: %v, %+v", got, checks)
+	}
+	if got, _ := (&Run{}).Judge(nil, nil); got != record.Vacuous {
+		t.Errorf("measured nothing: %v", got)
+	}
+	if got, _ := (&Run{}).Judge(errHarness, list); got != record.Broken {
+		t.Errorf("broken: %v", got)
+	}
+}

@@ -28,6 +28,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -52,11 +55,14 @@ const (
 	Vacuous
 	// Timeout: a step did not end within its limit.
 	Timeout
+	// Recorded: the run measured what it set out to measure, and nothing is
+	// expected of what it found.
+	Recorded
 )
 
 // verdictNames is indexed by Verdict.
-func verdictNames() [5]string {
-	return [...]string{"broken", "pass", "fail", "vacuous", "timeout"}
+func verdictNames() [6]string {
+	return [...]string{"broken", "pass", "fail", "vacuous", "timeout", "recorded"}
 }
 
 // String gives the verdict's name in lower case.
@@ -85,11 +91,11 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("read verdict: %q is none of broken, pass, fail, vacuous, timeout", text)
+	return fmt.Errorf("read verdict: %q is none of broken, pass, fail, vacuous, timeout, recorded", text)
 }
 
 // Worse gives the verdict that a reader must hear about first: Broken before
-// Fail before Timeout before Vacuous before Pass.
+// Fail before Timeout before Vacuous before Pass before Recorded.
 func (v Verdict) Worse(other Verdict) Verdict {
 	if rank(other) > rank(v) {
 		return other
@@ -99,18 +105,42 @@ func (v Verdict) Worse(other Verdict) Verdict {
 
 func rank(v Verdict) int {
 	switch v {
-	case Pass:
+	case Recorded:
 		return 0
-	case Vacuous:
+	case Pass:
 		return 1
-	case Timeout:
+	case Vacuous:
 		return 2
-	case Fail:
+	case Timeout:
 		return 3
-	default:
+	case Fail:
 		return 4
+	default:
+		return 5
 	}
 }
+
+// Holds says whether nothing speaks against the claim.
+func (v Verdict) Holds() bool { return v == Pass || v == Recorded }
+
+// Concluded is the verdict of a run whose checks have come to v: a pass of which
+// nothing was judged but how often something was measured is Recorded.
+func Concluded(v Verdict, checks []Check) Verdict {
+	if v == Pass && len(checks) > 0 && !slices.ContainsFunc(checks, func(c Check) bool { return !c.onlyCounts() }) {
+		return Recorded
+	}
+	return v
+}
+
+// onlyCounts says whether a check is an expectation of how often something was
+// measured, as metrics.get_ms.n == samples.
+func (c Check) onlyCounts() bool {
+	used := usedMetrics.FindAllStringSubmatch(c.Name, -1)
+	return len(used) > 0 && !strings.Contains(c.Name, "checks.") && !strings.Contains(c.Name, "fired(") &&
+		!slices.ContainsFunc(used, func(m []string) bool { return m[1] != "n" })
+}
+
+var usedMetrics = regexp.MustCompile(`\bmetrics\.\w+\.(\w+)`)
 
 // Record is one line: what one probe did in one cell, and what came of it.
 type Record struct {

@@ -201,7 +201,7 @@ func TestVerdict(t *testing.T) {
 	if zero != Broken || zero.String() != "broken" {
 		t.Errorf("the zero verdict is %v", zero)
 	}
-	order := []Verdict{Pass, Vacuous, Timeout, Fail, Broken}
+	order := []Verdict{Recorded, Pass, Vacuous, Timeout, Fail, Broken}
 	for i, a := range order {
 		for j, b := range order {
 			if got := a.Worse(b); got != order[max(i, j)] {
@@ -234,5 +234,33 @@ func TestCost(t *testing.T) {
 	}
 	if got := ops.Add(ops); got != (Ops{ClassA: 2000, ClassB: 2000, Delete: 2000, BytesUp: 2 << 40}) {
 		t.Errorf("sum is %+v", got)
+	}
+}
+
+// TestConcluded: a run of which nothing is expected but how often it measured is recorded, and no pass.
+func TestConcluded(t *testing.T) {
+	const counts, limit = "metrics.get_ms.n == samples and metrics.put_ms.n == samples", "metrics.get_ms.p50 <= 30 and metrics.get_ms.n == samples"
+	for _, c := range []struct {
+		verdict Verdict
+		checks  []string
+		want    Verdict
+	}{
+		{Pass, []string{counts}, Recorded},
+		{Pass, []string{counts, "metrics.get_ms.n >= 1"}, Recorded},
+		{Pass, []string{counts, limit}, Pass},
+		{Pass, []string{counts, "durability"}, Pass},
+		{Pass, []string{`metrics.get_ms.n == fired("kill")`}, Pass},
+		{Pass, []string{`metrics.get_ms.n == samples or checks.bank == "pass"`}, Pass},
+		{Pass, nil, Pass},
+		{Fail, []string{counts}, Fail},
+		{Broken, []string{counts}, Broken},
+	} {
+		var checks []Check
+		for _, name := range c.checks {
+			checks = append(checks, Check{Name: name, Verdict: c.verdict})
+		}
+		if got := Concluded(c.verdict, checks); got != c.want || got.Holds() != (c.verdict == Pass) {
+			t.Errorf("%v of %q: %v, want %v", c.verdict, c.checks, got, c.want)
+		}
 	}
 }
