@@ -86,7 +86,7 @@ func racedTests() map[string][]string {
 		"./core/pglite": {"TestManyRunDirectlyAtOnce", "TestWokenWhileItRunsDirectly", "TestWakeBesideAHandOver", "TestPosition", "TestHandedOverIsHeard", "TestEndsWhileItRunsDirectly", "TestHoldIsReplaced"},
 		"./core/engine": {
 			"TestAsk", "TestGroupCommit", "TestCompactionAndCollection", "TestBudgetIsKept", "TestHalt", "TestRelaxedDurability",
-			"TestStrictReadsBesideCommits", "TestLastLayerInsteadOfOneOnItsWay", "TestLargeTransactionsAreShippedInParts",
+			"TestStrictReadsBesideCommits", "TestFinalLayerInsteadOfOneOnItsWay", "TestLargeTransactionsAreShippedInParts",
 		},
 		"./core/keeper": {"TestOneOpening", "TestOpenedAgain", "TestAFailureIsTriedAgain", "TestCloseEndsAnOpening"},
 		"./core/httpapi": {

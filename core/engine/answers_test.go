@@ -69,8 +69,8 @@ func onGate(t *testing.T, change ...func(*Options)) (*Engine, *gate) {
 	return e, g
 }
 
-// settled waits until nobody has anything that is not durable, so that what comes next is the only thing.
-func settled(t *testing.T, e *Engine) {
+// quiesce waits until nobody has anything that is not durable, so that what comes next is the only thing.
+func quiesce(t *testing.T, e *Engine) {
 	t.Helper()
 	if _, err := e.Commit(t.Context(), true); err != nil {
 		t.Fatal(err)
@@ -167,7 +167,7 @@ func TestAnswersWaitForWhatTheyTellOf(t *testing.T) {
 			if c.open != "" && c.before == "" {
 				do(t, a, c.open)
 			}
-			settled(t, e)
+			quiesce(t, e)
 			g.shut()
 			before := 0
 			if c.before != "" {
@@ -201,7 +201,7 @@ func TestAnswersWaitForWhatTheyTellOf(t *testing.T) {
 func TestAnswersDurable(t *testing.T) {
 	e, g := onGate(t, func(o *Options) { o.Answers = AnswersDurable })
 	a, b := client(t, e), client(t, e)
-	settled(t, e)
+	quiesce(t, e)
 	g.shut()
 	do(t, a, "BEGIN")
 	do(t, a, "INSERT INTO t VALUES (100)")
@@ -225,7 +225,7 @@ func TestNotificationsWait(t *testing.T) {
 	e, g := onGate(t)
 	a, b := client(t, e), client(t, e)
 	do(t, a, "LISTEN news")
-	settled(t, e)
+	quiesce(t, e)
 	g.shut()
 	committed := later(t, b, "BEGIN; INSERT INTO t VALUES (100); NOTIFY news; COMMIT")
 	<-g.held
@@ -247,7 +247,7 @@ func TestNotificationsWait(t *testing.T) {
 func TestLoadKeepsNoReaderWaiting(t *testing.T) {
 	e, g := onGate(t, func(o *Options) { o.Settings = map[string]string{"autovacuum": "off"} })
 	a, b := client(t, e), client(t, e)
-	settled(t, e)
+	quiesce(t, e)
 	g.shut()
 	written := e.LogBytes()
 	do(t, a, "BEGIN; INSERT INTO t SELECT g, g FROM generate_series(1000, 50000) g")
@@ -265,7 +265,7 @@ func TestLoadKeepsNoReaderWaiting(t *testing.T) {
 func TestNoAnswerWithoutTheBucket(t *testing.T) {
 	e, g := onGate(t)
 	a := client(t, e)
-	settled(t, e)
+	quiesce(t, e)
 	g.shut()
 	answer := later(t, a, "INSERT INTO t VALUES (100)")
 	<-g.held
@@ -281,11 +281,11 @@ func TestWhoWritesTooFastIsStopped(t *testing.T) {
 	e, g := onGate(t, func(o *Options) { o.Settings = map[string]string{"autovacuum": "off"} })
 	a, b := client(t, e), client(t, e)
 	do(t, a, "CREATE TABLE big (a text); ALTER TABLE big ALTER a SET STORAGE PLAIN")
-	settled(t, e)
+	quiesce(t, e)
 	g.shut()
 	loaded := later(t, a, "INSERT INTO big SELECT repeat('x', 5000) FROM generate_series(1, 10000)")
 	log := e.commits.(*logMode).log
-	for log.crowded() == nil {
+	for log.full() == nil {
 		if err := clock.System().Sleep(t.Context(), time.Millisecond); err != nil {
 			t.Fatal(err)
 		}

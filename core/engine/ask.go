@@ -23,14 +23,14 @@ func (c *Conn) pass(w io.Writer) bool {
 		if len(c.rest) > 0 || c.failed != nil {
 			return false
 		}
-		if !c.waits {
-			answer, err := c.take(ended)
+		if !c.hasAnswer {
+			answer, err := c.receive(noWait)
 			if err != nil {
 				return false
 			}
-			c.answer, c.waits = answer, true
+			c.answer, c.hasAnswer = answer, true
 		}
-		if at := mark(c.answer.Mark); !at.early() && !c.e.commits.settled(at) {
+		if at := mark(c.answer.Mark); !at.early() && !c.e.commits.mayLeave(at) {
 			return false
 		}
 		if err := c.next(c.read.context()); err != nil {

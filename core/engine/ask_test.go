@@ -97,7 +97,7 @@ func TestAsk(t *testing.T) {
 	c, to, ended := asking(t, e)
 	ask(t, c, to, "SELECT 1")
 	to.until(t, 2)
-	settled(t, e)
+	quiesce(t, e)
 	direct := 0
 	const reads = 20
 	for i := range reads {

@@ -197,7 +197,7 @@ func branchOnce(ctx context.Context, to, from store.Store, o BranchOptions) (Bra
 	var done atomic.Int64
 	total := r.taken.layer.Use().Segments
 	id, err := newDatabase(ctx, to, r, o.Writer, o.Clock, func(w *base.WriteOptions) {
-		w.Share, w.Since, w.Pages, w.Hook = r.taken.layer, r.taken.at, pages, o.Hook
+		w.Share, w.Since, w.Pages, w.Hook = r.taken.layer, r.taken.moment, pages, o.Hook
 		w.Rewrite = "" // nothing has changed it but the log
 		w.Copy = func(ctx context.Context, source, key string) (int64, error) {
 			size, err := copyObject(ctx, to, key, from, source, o.Clock)

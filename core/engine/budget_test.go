@@ -90,7 +90,7 @@ func TestCommitsWaitForALayer(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			m := &logMode{budget: behind(clock.System(), c.budget, c.records, time.Millisecond)}
 			m.compacting.Store(c.compacting)
-			if got, _ := throttled(t, m, func(context.CancelFunc) {}); got != c.want {
+			if got, _ := heldBack(t, m, func(context.CancelFunc) {}); got != c.want {
 				t.Errorf("%s: a commit waits: %v", c.name, got)
 			}
 			if !c.want {
@@ -103,7 +103,7 @@ func TestCommitsWaitForALayer(t *testing.T) {
 			} {
 				m.compacting.Store(true)
 				m.budget.records.Store(c.records)
-				if before, after := throttled(t, m, ends); !before || after {
+				if before, after := heldBack(t, m, ends); !before || after {
 					t.Errorf("%s: it waits: %v; when %s: %v", c.name, before, how, after)
 				}
 			}
@@ -111,12 +111,12 @@ func TestCommitsWaitForALayer(t *testing.T) {
 	}
 }
 
-// throttled says whether a commit waits, and whether it still does when ends was called.
-func throttled(t *testing.T, m *logMode, ends func(leave context.CancelFunc)) (before, after bool) {
+// heldBack says whether a commit waits, and whether it still does when ends was called.
+func heldBack(t *testing.T, m *logMode, ends func(leave context.CancelFunc)) (before, after bool) {
 	t.Helper()
 	ctx, leave := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	go func() { defer close(done); m.throttle(ctx) }()
+	go func() { defer close(done); m.backpressure(ctx) }()
 	waits := func() bool {
 		synctest.Wait()
 		select {

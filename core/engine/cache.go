@@ -61,7 +61,7 @@ const (
 	wakeBytes    = 1 << 20          // written, until it is looked at what is in memory
 	hydrateBytes = 16 << 20         // fetched at once behind the first rows
 	bootBytes    = 32 << 20         // of a boot set, uncompressed
-	// What PostgreSQL wants is what a wake wants for so many statements, and so long after its start.
+	// What PostgreSQL wants is what a cold start wants for so many statements, and so long after its start.
 	firstStatements = 8
 	firstRows       = 2 * time.Second
 )
@@ -125,8 +125,8 @@ func (c *cache) full() <-chan struct{} {
 	return c.room
 }
 
-// hold has writers stopped, or lets them go on. It is called under the cluster's lock.
-func (c *cache) hold(resident int64) {
+// holdWriters has writers stopped, or lets them go on. It is called under the cluster's lock.
+func (c *cache) holdWriters(resident int64) {
 	over := resident - c.budget
 	switch {
 	case c.room == nil && over > c.budget/16*fullFrom && c.crowded.Load():
@@ -188,7 +188,7 @@ func (c *cache) step(ctx context.Context) (more bool) {
 			c.unsettled.Store(data.UnsettledBytes(pglite.KeepResident)) // what else there is no layer frees
 			c.crowded.Store(c.unsettled.Load() > c.budget/4)
 		}
-		c.hold(data.ResidentBytes())
+		c.holdWriters(data.ResidentBytes())
 		c.resident.Store(data.ResidentBytes())
 		c.away.Store(data.AwayBytes())
 		memory, disk := data.TemporaryBytes()
@@ -239,8 +239,8 @@ func (c *cache) settle(ctx context.Context, l *base.Layer, at memfs.Mark) error 
 	return c.e.o.Hook.Fire(ctx, point.CacheAfterSettle)
 }
 
-// told has the boot set in a layer that the manifest names: from now on each layer has it of the one before.
-func (c *cache) told() {
+// published has the boot set in a layer that the manifest names: from now on each layer has it of the one before.
+func (c *cache) published() {
 	if c != nil {
 		c.mu.Lock()
 		c.boot = nil
@@ -248,15 +248,15 @@ func (c *cache) told() {
 	}
 }
 
-// began is told of each statement.
-func (c *cache) began() {
+// statement is told of each statement.
+func (c *cache) statement() {
 	if c != nil && c.begun.Load() <= firstStatements && c.begun.Add(1) == firstStatements+1 {
-		c.first()
+		c.bootSet()
 	}
 }
 
-// first is what this life wanted until its first rows were there; nil: nothing that was not in memory.
-func (c *cache) first() []int64 {
+// bootSet is what this life wanted until its first rows were there; nil: nothing that was not in memory.
+func (c *cache) bootSet() []int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if noted := c.pages.Noted(); len(noted) > 0 {
@@ -270,7 +270,7 @@ func (c *cache) hydrate(ctx context.Context) {
 	if c.e.o.Clock.Sleep(ctx, firstRows) != nil {
 		return
 	}
-	c.first()
+	c.bootSet()
 	var paths []string
 	_ = c.e.server.locked(func(cluster *pglite.Cluster) {
 		_ = cluster.Data().Walk("/", func(path string, i memfs.Info) error {

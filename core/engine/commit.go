@@ -22,17 +22,17 @@ type Conn struct {
 	process *pglite.Conn
 	remote  pglite.ConnectOptions
 
-	unheld atomic.Bool // see Hold
+	unheld atomic.Bool // see HoldAnswers
 
 	life        context.Context // until Close
 	end         context.CancelFunc
 	read, write deadline
 
-	reading sync.Mutex // guards what follows
-	answer  pglite.Answer
-	waits   bool   // answer is there, and has not been released
-	rest    []byte // of what has been released
-	failed  error  // why there is nothing more
+	reading   sync.Mutex // guards what follows
+	answer    pglite.Answer
+	hasAnswer bool   // and it has not been released
+	rest      []byte // of what has been released
+	failed    error  // why there is nothing more
 }
 
 // Dial connects a client, up to before its start-up packet. Errors: ErrStarting, ErrPoisoned, ErrClosed,
@@ -68,7 +68,7 @@ func (c *Conn) send(b []byte, to func(context.Context, []byte) (int, error)) (in
 	//    is captured as it writes it (walship.go), and queued (groupcommit.go); it does not wait for that, nor does anybody else. When it
 	//    hands on an answer, the answer is marked with what it tells of (mark.go).
 	n, err := to(ctx, b)
-	return n, ioError(ctx, c.e.ended(err))
+	return n, ioError(ctx, c.e.clientError(err))
 }
 
 // isFarewell says whether bytes are the message that ends a session, and nothing else. In the middle of another message of just these bytes, its
@@ -81,7 +81,7 @@ func (e *Engine) admit(ctx context.Context) error {
 	if err := e.serves(); err != nil {
 		return err
 	}
-	err := e.commits.begin(ctx)
+	err := e.commits.mayServe(ctx)
 	if errors.Is(err, lease.ErrLost) {
 		return e.fail(err)
 	}
@@ -102,9 +102,9 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// Hold says whether answers wait until what they tell of is durable; at first they do. What nobody is told of need not wait: a login of
+// HoldAnswers says whether answers wait until what they tell of is durable; at first they do. What nobody is told of need not wait: a login of
 // the host's, the cleaning of a session.
-func (c *Conn) Hold(hold bool) { c.unheld.Store(!hold) }
+func (c *Conn) HoldAnswers(hold bool) { c.unheld.Store(!hold) }
 
 // WriteTo is Read until the end, for io.Copy.
 func (c *Conn) WriteTo(w io.Writer) (total int64, err error) {
@@ -132,13 +132,13 @@ func (c *Conn) WriteTo(w io.Writer) (total int64, err error) {
 
 // await waits until there is something to be read, or nothing will be, and lets Ask have it meanwhile. If that has taken it, it says no.
 func (c *Conn) await(ctx context.Context) bool {
-	if c.waits || c.failed != nil {
+	if c.hasAnswer || c.failed != nil {
 		return true
 	}
 	c.reading.Unlock()
 	c.process.Await(ctx)
 	c.reading.Lock()
-	return c.waits || c.failed != nil || len(c.rest) > 0 || ctx.Err() != nil || c.process.Ready()
+	return c.hasAnswer || c.failed != nil || len(c.rest) > 0 || ctx.Err() != nil || c.process.Ready()
 }
 
 // next waits for the next answer, and until it may leave. An answer whose reader was only impatient stays.
@@ -149,12 +149,12 @@ func (c *Conn) next(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return c.fail(ctx, err)
 	}
-	if !c.waits {
-		answer, err := c.take(ctx)
+	if !c.hasAnswer {
+		answer, err := c.receive(ctx)
 		if err != nil {
-			return c.fail(ctx, c.e.ended(err))
+			return c.fail(ctx, c.e.clientError(err))
 		}
-		c.answer, c.waits = answer, true
+		c.answer, c.hasAnswer = answer, true
 	}
 	at := mark(c.answer.Mark)
 	if c.unheld.Load() {
@@ -163,19 +163,19 @@ func (c *Conn) next(ctx context.Context) error {
 	if err := c.e.release(ctx, at); err != nil {
 		return c.fail(ctx, err)
 	}
-	c.rest, c.answer, c.waits = c.answer.Bytes, pglite.Answer{}, false
+	c.rest, c.answer, c.hasAnswer = c.answer.Bytes, pglite.Answer{}, false
 	return nil
 }
 
-// take is what PostgreSQL has answered: one answer; or, where each costs a request, as many as there are.
-func (c *Conn) take(ctx context.Context) (pglite.Answer, error) {
+// receive is what PostgreSQL has answered: one answer; or, where each costs a request, as many as there are.
+func (c *Conn) receive(ctx context.Context) (pglite.Answer, error) {
 	answer, err := c.process.Next(ctx)
 	if err != nil || c.e.o.ReadMode != ReadStrict {
 		return answer, err
 	}
 	const most = 8 << 20
 	for len(answer.Bytes) < most {
-		more, err := c.process.Next(ended) // what is there, without waiting
+		more, err := c.process.Next(noWait) // what is there, without waiting
 		if err != nil {
 			break // if it is a failure, it comes again
 		}
@@ -195,7 +195,7 @@ func (e *Engine) release(ctx context.Context, at mark) error {
 	// 4. Everything that the answer tells of becomes durable: the next append takes it along, with what others have committed
 	//    meanwhile.
 	began := e.o.Clock.Monotonic()
-	committed, err := e.commits.settle(ctx, at)
+	committed, err := e.commits.waitFor(ctx, at)
 	e.answers.waited(e.o.Clock.Monotonic() - began)
 	if err != nil {
 		return e.refused(ctx, err)
@@ -205,7 +205,7 @@ func (e *Engine) release(ctx context.Context, at mark) error {
 	}
 
 	// 5. Who writes faster than layers are taken waits for the layer.
-	e.commits.throttle(ctx)
+	e.commits.backpressure(ctx)
 
 	// 6. Only now the client hears of it.
 	if err := e.o.Hook.Fire(ctx, point.CommitBeforeAck); err != nil {

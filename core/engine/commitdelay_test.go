@@ -54,7 +54,7 @@ func TestCommitDelay(t *testing.T) {
 func TestCommitDelayEnds(t *testing.T) {
 	for name, end := range map[string]func(*testing.T, *logWriter){
 		"the last client is back": func(t *testing.T, w *logWriter) {
-			if b, err := w.ask(1, 1); b == nil || err != nil {
+			if b, err := w.want(1, 1); b == nil || err != nil {
 				t.Fatalf("no batch: %v", err)
 			}
 		},

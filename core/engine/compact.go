@@ -37,9 +37,9 @@ func (m *logMode) consider() {
 // errNotCollected: a layer was taken, and what it has made superfluous is still there, or some of it.
 var errNotCollected = errors.New("a layer was taken; what it has made superfluous was not deleted")
 
-// throttle holds a commit back while the budget is used up and the layer that frees it is still on its way: the promise
+// backpressure holds a commit back while the budget is used up and the layer that frees it is still on its way: the promise
 // about restores is kept even by a client that commits faster than layers can be taken.
-func (m *logMode) throttle(ctx context.Context) {
+func (m *logMode) backpressure(ctx context.Context) {
 	for eased := m.budget.eased.next(); m.compacting.Load() && m.budget.usedUp(); eased = m.budget.eased.next() {
 		select {
 		case <-eased:
@@ -81,7 +81,7 @@ func (m *logMode) compact(ctx context.Context) error {
 		return err
 	}
 	// Publish only what is durable: every record up to the layer's position is in the log before its pages go anywhere.
-	position, err := c.at(ctx)
+	position, err := c.durable(ctx)
 	if err != nil {
 		return err
 	}
@@ -105,16 +105,16 @@ func (m *logMode) compact(ctx context.Context) error {
 // cut is what a layer is made of: the files at a moment at which no process runs, and the position of the log that belongs to it.
 type cut struct {
 	files          *memfs.FS
-	mark           memfs.Mark                                  // of the tree that they were cloned from: they hold what was written before it
-	at             func(context.Context) (wal.Position, error) // waits until it is durable
+	moment         memfs.Mark                                  // of the tree that they were cloned from: they hold what was written before it
+	durable        func(context.Context) (wal.Position, error) // waits until it is durable
 	records, bytes int64                                       // of the log up to there
 	took           time.Duration                               // to clone
 }
 
 // cutOf clones files.
 func cutOf(data *memfs.FS) cut {
-	mark := data.Mark()
-	return cut{files: data.Clone(), mark: mark}
+	moment := data.Mark()
+	return cut{files: data.Clone(), moment: moment}
 }
 
 // cut clones the files while no process runs and ends the log's batch there, so that the layer holds exactly what the records up to its
@@ -129,7 +129,7 @@ func (m *logMode) cut(ctx context.Context) (cut, error) {
 		began := m.o.Clock.Monotonic()
 		c = cutOf(cluster.Data())
 		c.took = m.o.Clock.Monotonic() - began
-		c.at, c.records, c.bytes = m.log.seal(), m.budget.records.Load(), m.budget.bytes.Load()
+		c.durable, c.records, c.bytes = m.log.seal(), m.budget.records.Load(), m.budget.bytes.Load()
 	})
 	if m.cache != nil && err == nil {
 		// Else what is turned away of the files until the layer is taken would stay in memory, for the clone has it.
@@ -167,12 +167,12 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle f
 	if err != nil {
 		return nil, err
 	}
-	o.Share, o.Since, o.Hook, o.Clock = m.taken.layer, m.taken.at, m.o.Hook, m.o.Clock
+	o.Share, o.Since, o.Hook, o.Clock = m.taken.layer, m.taken.moment, m.o.Hook, m.o.Clock
 	o.Unreadable = func(segment string, err error) {
 		m.o.Logger.Error("a page segment is damaged or gone: what is used of it stays there, and is an error for who reads it; restore the object", "object", segment, "error", err)
 	}
 	if m.cache != nil {
-		o.Pages, o.Boot = m.cache.pages, m.cache.first()
+		o.Pages, o.Boot = m.cache.pages, m.cache.bootSet()
 	}
 	key := base.Key(m.opened.Epoch, at.Seq)
 	layer, stats, err := base.Write(ctx, m.o.Store, key, c.files, o)
@@ -195,11 +195,11 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle f
 	}
 	// Only what the manifest names may be shared with: what it does not name the next collection deletes.
 	if n := len(now.Layers); n > 0 && now.Layers[n-1].Key == key {
-		m.taken = taken{layer, c.mark}
+		m.taken = taken{layer, c.moment}
 		m.lastTaken.Store(&LayerStats{Seq: at.Seq, Clone: c.took, Written: stats})
 		m.learnt.Layer(key, layer.Segments())
-		m.cache.told()
-		settle = func() error { return m.cache.settle(ctx, layer, c.mark) }
+		m.cache.published()
+		settle = func() error { return m.cache.settle(ctx, layer, c.moment) }
 	}
 	return settle, nil
 }
@@ -217,8 +217,8 @@ func (m *logMode) collect(ctx context.Context) error {
 	return err
 }
 
-// lastLayerLimit bounds what the last layer and a collection behind it may take: a platform gives an instance ten seconds to end.
-const lastLayerLimit = 5 * time.Second
+// finalLayerLimit bounds what the final layer and a collection behind it may take: a platform gives an instance ten seconds to end.
+const finalLayerLimit = 5 * time.Second
 
 // What a layer at the end costs, against reading records once more, at Cloud Storage's prices: four writes (the record of its checkpoint,
 // its segment, its index, the manifest) at $0.005 a thousand are fifty reads at $0.0004. Of a large database it takes time too.
@@ -232,11 +232,11 @@ func (m *logMode) pays() bool {
 	return m.o.RestoreBudget == 0 && m.budget.records.Load() >= layerPays && m.taken.layer != nil && m.taken.layer.RawBytes() <= layerPaysBytes
 }
 
-// lastLayer is for an engine that ends while a layer is wanted: it was put off, or is on its way, and given up here; or it costs less
-// than what the next wake would read. Otherwise whoever wakes next would replay the log of all that was loaded, and again at every short
-// wake. The files are cut now, while the lease is held; what is returned uploads them, and may run when the lease has been given back,
-// since a layer is what it is whoever writes meanwhile. Nil: none is wanted. A failure costs nothing but the layer.
-func (m *logMode) lastLayer(ctx context.Context) func(context.Context) {
+// finalLayer is the base backup of an orderly end: taken if one is overdue (put off, or on its way, which is given up here), or if it costs
+// less than what the next cold start would read. Without it the next cold start, and each short one after it, would replay the whole load.
+// The files are cloned now, under the lease; what is returned uploads them, and may run after the lease is released, for a layer stays what
+// it is whoever writes meanwhile. Nil: none is wanted. A failure costs nothing but the layer.
+func (m *logMode) finalLayer(ctx context.Context) func(context.Context) {
 	m.stopLayer()
 	m.layers.Wait()
 	if !m.budget.wanted() && !m.pays() || !m.compacting.CompareAndSwap(false, true) {
@@ -251,7 +251,7 @@ func (m *logMode) lastLayer(ctx context.Context) func(context.Context) {
 		fail(err)
 		return nil
 	}
-	end, err := c.at(ctx)
+	end, err := c.durable(ctx)
 	if err != nil {
 		fail(err)
 		return nil
@@ -262,7 +262,7 @@ func (m *logMode) lastLayer(ctx context.Context) func(context.Context) {
 			fail(err)
 			return
 		}
-		m.unsettled = settle
+		m.settle = settle
 		m.compacted()
 		m.o.Logger.Info("a layer was taken at the end", "seq", end.Seq)
 	}
@@ -281,7 +281,7 @@ func (m *logMode) tidy(ctx context.Context) {
 	if m.undecided { // a swap that was given up may be applied late: then the manifest names what no reading of it does now
 		return
 	}
-	if m.unsettled != nil && m.unsettled() != nil { // PostgreSQL has ended, or crashed
+	if m.settle != nil && m.settle() != nil { // PostgreSQL has ended, or crashed
 		return
 	}
 	if err := m.collect(ctx); err != nil && !errors.Is(err, manifest.ErrFenced) {

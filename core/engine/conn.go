@@ -17,8 +17,8 @@ var (
 	_ io.WriterTo = (*Conn)(nil)
 )
 
-// ended is a context that has ended.
-var ended = func() context.Context {
+// noWait is a context that has ended: what is there already is had with it, and nothing is waited for.
+var noWait = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx

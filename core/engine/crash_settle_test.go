@@ -27,7 +27,7 @@ func TestCrashBehindALayer(t *testing.T) {
 				close(crashed)
 				<-goOn
 			case p == point.ManifestAfterCAS && kill.CompareAndSwap(true, false):
-				c, err := e.server.now()
+				c, err := e.server.running()
 				if err != nil {
 					return err
 				}

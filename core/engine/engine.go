@@ -117,7 +117,7 @@ type Engine struct {
 	follower  *follower  // likewise, of a replica; nil: it is none
 	recovered pgdata.LSN // where the log of the files that were restored ends
 	server    server
-	desk      desk
+	host      hostSession
 	opened    OpenStats
 	runtime   *pglite.Runtime
 	pages     *base.Pages // where files are that are away; nil: none is
@@ -128,26 +128,26 @@ type Engine struct {
 	logSize  logSize
 	answers  answerCounts
 
-	ending chan struct{}         // full while somebody closes it
-	closed atomic.Bool           // or is being closed
-	poison atomic.Pointer[error] // why the engine serves nothing any more
-	halted atomic.Bool           // PostgreSQL was ended; what has been captured becomes durable at Close
-	failed chan struct{}         // closed when there is a poison
+	closing chan struct{}         // full while somebody closes it
+	closed  atomic.Bool           // or is being closed
+	poison  atomic.Pointer[error] // why the engine serves nothing any more
+	halted  atomic.Bool           // PostgreSQL was ended; what has been captured becomes durable at Close
+	failed  chan struct{}         // closed when there is a poison
 }
 
 // committer makes what PostgreSQL has written durable. There is one for each mode.
 type committer interface {
-	// begin is asked before a client's bytes reach PostgreSQL: may this engine still serve?
-	begin(ctx context.Context) error
+	// mayServe is asked before a client's bytes reach PostgreSQL: may this engine still serve?
+	mayServe(ctx context.Context) error
 	// mark says what an answer waits for. It is called under the cluster's lock, by the process that answers: see sight.
 	mark(p *pglite.Process, inBlock bool) mark
-	// settle waits until what an answer tells of is durable, and proves that it is not old. It says whether it is the answer of a
+	// waitFor waits until what an answer tells of is durable, and proves that it is not old. It says whether it is the answer of a
 	// commit that has just become durable.
-	settle(ctx context.Context, at mark) (committed bool, err error)
-	// settled says that settle and throttle would not wait; if it cannot say so, it is false.
-	settled(at mark) bool
-	// throttle holds back who commits faster than layers are taken.
-	throttle(ctx context.Context)
+	waitFor(ctx context.Context, at mark) (committed bool, err error)
+	// mayLeave says that an answer would wait neither there nor for backpressure; if that cannot be said, it is false.
+	mayLeave(at mark) bool
+	// backpressure holds back who commits faster than layers are taken.
+	backpressure(ctx context.Context)
 	// idle says whether nothing at all is left to be made durable, that included which no answer waits for.
 	idle() bool
 	// force makes everything durable.
@@ -163,7 +163,7 @@ type committer interface {
 }
 
 func newEngine(o Options) *Engine {
-	return &Engine{o: o, ending: make(chan struct{}, 1), failed: make(chan struct{}), desk: newDesk()}
+	return &Engine{o: o, closing: make(chan struct{}, 1), failed: make(chan struct{}), host: newHostSession()}
 }
 
 // Opened says how the opening went.
@@ -245,15 +245,15 @@ func (e *Engine) Halt() {
 // the first one's end, or that of its ctx.
 func (e *Engine) Close(ctx context.Context) error {
 	select {
-	case e.ending <- struct{}{}: // also where ctx has ended already: then everything is let go of, and what is pending is lost
+	case e.closing <- struct{}{}: // also where ctx has ended already: then everything is let go of, and what is pending is lost
 	default:
 		select {
-		case e.ending <- struct{}{}:
+		case e.closing <- struct{}{}:
 		case <-ctx.Done():
 			return fmt.Errorf("close the database, which another call does: %w", ctx.Err())
 		}
 	}
-	defer func() { <-e.ending }()
+	defer func() { <-e.closing }()
 	if e.closed.Swap(true) {
 		return nil
 	}
@@ -266,8 +266,8 @@ func (e *Engine) Close(ctx context.Context) error {
 func (e *Engine) Abandon() {
 	closed := e.closed.Swap(true)
 	e.server.kill()
-	e.ending <- struct{}{} // a Close that is under way ends first
-	defer func() { <-e.ending }()
+	e.closing <- struct{}{} // a Close that is under way ends first
+	defer func() { <-e.closing }()
 	if !closed {
 		_ = e.commits.close(context.Background(), true)
 	}

@@ -48,8 +48,8 @@ func (f *flusher) opened() {
 	f.last = f.clock.Monotonic()
 }
 
-// wrote is told that something was written that is not durable; lazy: by a process of PostgreSQL's own.
-func (f *flusher) wrote(lazy bool) {
+// wrote is told that something was written that is not durable; unawaited: by a process of PostgreSQL's own.
+func (f *flusher) wrote(unawaited bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch f.durability {
@@ -59,14 +59,14 @@ func (f *flusher) wrote(lazy bool) {
 		f.touched = f.clock.Monotonic()
 		f.later(f.idle)
 	default:
-		if lazy {
+		if unawaited {
 			f.later(walWriterDelay)
 		}
 	}
 }
 
-// answers is told, in the lazy durabilities, that an answer is about to leave, and says whether it has to wait for a flush.
-func (f *flusher) answers() (waits bool) {
+// mustFlush is told, in the lazy durabilities, that an answer is about to leave, and says whether it has to wait for a flush.
+func (f *flusher) mustFlush() (waits bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := f.clock.Monotonic()
@@ -100,14 +100,14 @@ func (f *flusher) later(d time.Duration) {
 			if f.clock.Sleep(ctx, d) != nil {
 				return
 			}
-			d = f.rest()
+			d = f.remaining()
 		}
 		f.flush(ctx)
 	})
 }
 
-// rest is how much longer a flush waits: in durability sleep until nothing has run for as long as it takes.
-func (f *flusher) rest() time.Duration {
+// remaining is how much longer a flush waits: in durability sleep until nothing has run for as long as it takes.
+func (f *flusher) remaining() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := f.clock.Monotonic()

@@ -47,11 +47,11 @@ func newFlushing(t *testing.T, d Durability) *flushing {
 }
 
 // writes is something that is written and not durable.
-func (f *flushing) writes(lazy bool) {
+func (f *flushing) writes(unawaited bool) {
 	f.mu.Lock()
 	f.durable = false
 	f.mu.Unlock()
-	f.wrote(lazy)
+	f.wrote(unawaited)
 }
 
 // at waits until so long after the opening.
@@ -101,17 +101,17 @@ func TestFlusherStrict(t *testing.T) {
 func TestFlusherInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFlushing(t, Interval)
-		if f.answers() {
+		if f.mustFlush() {
 			t.Error("an answer waits for nothing")
 		}
 		f.writes(false)
 		f.at(50 * ms)
-		if f.answers() {
+		if f.mustFlush() {
 			t.Error("an answer waits though the interval has not passed")
 		}
 		f.at(time.Minute)
 		f.want(t, "written", 200*ms)
-		if f.answers() {
+		if f.mustFlush() {
 			t.Error("an answer waits though all is durable")
 		}
 		// The flush of what is written now comes 200 ms later; an answer that leaves when the last one is older than that waits.
@@ -122,10 +122,10 @@ func TestFlusherInterval(t *testing.T) {
 		f.durable = false // the append is on its way
 		f.mu.Unlock()
 		f.at(time.Minute + 400*ms)
-		if !f.answers() {
+		if !f.mustFlush() {
 			t.Error("an answer does not wait though the interval has passed and not all is durable")
 		}
-		if f.answers() {
+		if f.mustFlush() {
 			t.Error("a second answer waits too, a moment later")
 		}
 	})
@@ -138,14 +138,14 @@ func TestFlusherSleep(t *testing.T) {
 		f.writes(false)
 		for i := range 5 { // statements that write nothing, each 0.9 s behind the one before
 			f.at(time.Duration(i+1) * 900 * ms)
-			if f.answers() {
+			if f.mustFlush() {
 				t.Fatal("an answer waits")
 			}
 			f.want(t, "while something runs")
 		}
 		f.at(time.Minute)
 		f.want(t, "at rest", 5500*ms)
-		if f.answers(); f.waiting {
+		if f.mustFlush(); f.waiting {
 			t.Error("a flush is to come though all is durable")
 		}
 	})

@@ -12,10 +12,10 @@ import (
 	"blobpglite/core/wal"
 )
 
-// logWriter ships what capture has found to the commit log: one append in flight, and everything that committed while
+// logWriter ships what was captured to the commit log: one append in flight, and everything that committed while
 // it was, in the next one. That is group commit; an idle database makes no request.
 //
-//	a process ──► add(op) ... ──► its answer, marked ──► wait(mark) ──► the client
+//	a process ──► add(op) ... ──► its answer, marked ──► wait(its number) ──► the client
 //	                  │                                      ▲
 //	                  ▼        ship()                        │
 //	              batches ──────────► Append ────────────────┘ durable
@@ -25,7 +25,7 @@ import (
 // Records are bytes of its log, and what was not committed recovery leaves out.
 //
 // add is called by a process that has the cluster's lock, and does not wait for the bucket. A process that writes faster than the
-// bucket takes it is stopped by its caller where it holds no lock that others need (crowded). There is one exception: no more than
+// bucket takes it is stopped by its caller where it holds no lock that others need (full). There is one exception: no more than
 // mostBytes are held here, and who writes on where it cannot be stopped makes all others wait with it.
 type logWriter struct {
 	clock  clock.Clock
@@ -35,8 +35,8 @@ type logWriter struct {
 	mu      sync.Mutex
 	changed *sync.Cond
 	batches []*batch      // oldest first; the last one is open unless it is sealed
-	held    int           // bytes in them
-	room    chan struct{} // see crowded
+	bytes   int           // in them
+	room    chan struct{} // see full
 	added   uint64        // operations taken so far
 	awaited uint64        // of these, the last that an answer can wait for: what is written in the background comes behind
 	durable uint64        // of these, durable
@@ -72,7 +72,7 @@ type LogStats struct {
 }
 
 // Bounds of what is held in memory for the log: a batch (which may be larger by one write of PostgreSQL's); all of them before a process
-// that writes much is stopped (crowded), more than excessBytes from then on; before each that writes at
+// that writes much is stopped (full), more than excessBytes from then on; before each that writes at
 // all is; and before everything is.
 const (
 	batchBytes   = 12 << 20
@@ -89,11 +89,11 @@ func newLogWriter(clk clock.Clock, tail wal.Position, appendOps func(context.Con
 }
 
 // add takes an operation and gives its number. It becomes durable with the next append that somebody asks for, or that a full batch
-// does; lazy: no answer asks. It waits while too much is pending; nothing that it waits for needs what its caller has locked.
-func (w *logWriter) add(op wal.Op, lazy bool) uint64 {
+// does; unawaited: no answer asks. It waits while too much is pending; nothing that it waits for needs what its caller has locked.
+func (w *logWriter) add(op wal.Op, unawaited bool) uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for w.held+len(op.Data) > mostBytes && w.held > 0 && w.ships && w.failed == nil {
+	for w.bytes+len(op.Data) > mostBytes && w.bytes > 0 && w.ships && w.failed == nil {
 		w.changed.Wait()
 	}
 	n := len(w.batches)
@@ -103,12 +103,12 @@ func (w *logWriter) add(op wal.Op, lazy bool) uint64 {
 	}
 	b := w.batches[n-1]
 	w.added++
-	if !lazy {
+	if !unawaited {
 		w.awaited = w.added
 	}
 	b.last = w.added
 	b.bytes += len(op.Data)
-	w.held += len(op.Data)
+	w.bytes += len(op.Data)
 	b.ops = append(b.ops, op)
 	if b.bytes >= batchBytes {
 		b.sealed = true
@@ -118,11 +118,11 @@ func (w *logWriter) add(op wal.Op, lazy bool) uint64 {
 	return w.added
 }
 
-// crowded is closed when there is room for more again; nil: there is room.
-func (w *logWriter) crowded() <-chan struct{} {
+// full is closed when there is room for more again; nil: there is room.
+func (w *logWriter) full() <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.held <= pendingBytes || !w.ships || w.failed != nil {
+	if w.bytes <= pendingBytes || !w.ships || w.failed != nil {
 		return nil
 	}
 	if w.room == nil {
@@ -133,31 +133,31 @@ func (w *logWriter) crowded() <-chan struct{} {
 
 // clear lets who was stopped go on. w.mu is held.
 func (w *logWriter) clear() {
-	if w.room != nil && (w.held <= pendingBytes || w.failed != nil) {
+	if w.room != nil && (w.bytes <= pendingBytes || w.failed != nil) {
 		close(w.room)
 		w.room = nil
 	}
 }
 
-// mark is the number of the last operation that an answer can wait for.
-func (w *logWriter) mark() uint64 {
+// lastAwaited is the number of the last operation that an answer can wait for.
+func (w *logWriter) lastAwaited() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.awaited
 }
 
-// end is the number of the last operation taken.
-func (w *logWriter) end() uint64 {
+// lastAdded is the number of the last operation taken.
+func (w *logWriter) lastAdded() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.added
 }
 
-// isDurable says whether everything up to mark is durable.
-func (w *logWriter) isDurable(mark uint64) bool {
+// isDurable says whether everything up to number is durable.
+func (w *logWriter) isDurable(number uint64) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.durable >= mark
+	return w.durable >= number
 }
 
 // allDurable says whether everything taken is durable.
@@ -171,18 +171,18 @@ func (w *logWriter) allDurable() bool {
 func (w *logWriter) pending() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.held
+	return w.bytes
 }
 
-// wait blocks until everything up to mark is durable, for an answer. Once it is asked for, it goes on even if ctx ends.
-func (w *logWriter) wait(ctx context.Context, mark uint64) error {
+// wait blocks until everything up to number is durable, for an answer. Once it is asked for, it goes on even if ctx ends.
+func (w *logWriter) wait(ctx context.Context, number uint64) error {
 	const answers = 1
-	b, err := w.ask(mark, answers)
+	b, err := w.want(number, answers)
 	if b == nil {
 		return err
 	}
 	defer w.leave(b, answers)
-	if err := w.until(ctx, b, mark); err != nil {
+	if err := w.until(ctx, b, number); err != nil {
 		return err
 	}
 	w.mu.Lock()
@@ -192,16 +192,16 @@ func (w *logWriter) wait(ctx context.Context, mark uint64) error {
 }
 
 // flush is wait, where there is no client.
-func (w *logWriter) flush(ctx context.Context, mark uint64) error {
-	b, err := w.ask(mark, 0)
+func (w *logWriter) flush(ctx context.Context, number uint64) error {
+	b, err := w.want(number, 0)
 	if b == nil {
 		return err
 	}
-	return w.until(ctx, b, mark)
+	return w.until(ctx, b, number)
 }
 
 // until blocks until a batch is durable.
-func (w *logWriter) until(ctx context.Context, b *batch, mark uint64) error {
+func (w *logWriter) until(ctx context.Context, b *batch, number uint64) error {
 	select {
 	case <-b.done:
 	case <-w.ended:
@@ -210,7 +210,7 @@ func (w *logWriter) until(ctx context.Context, b *batch, mark uint64) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case w.durable >= mark:
+	case w.durable >= number:
 		return nil
 	case w.failed != nil:
 		return w.failed
@@ -225,30 +225,30 @@ func (w *logWriter) leave(b *batch, answers int) {
 	b.waits -= answers
 }
 
-// ask makes the operations up to mark wanted, and gives the batch that has the last of them. Nil and no error: they are durable.
-func (w *logWriter) ask(mark uint64, answers int) (*batch, error) {
+// want makes the operations up to number wanted, and gives the batch that has the last of them. Nil and no error: they are durable.
+func (w *logWriter) want(number uint64, answers int) (*batch, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.durable >= mark {
+	if w.durable >= number {
 		return nil, nil
 	}
 	if w.failed != nil {
 		return nil, w.failed
 	}
 	for _, b := range w.batches {
-		if b.last >= mark {
+		if b.last >= number {
 			if b.waits += answers; answers > 0 {
 				w.returned(false)
 				w.allBack()
 			}
-			if mark > w.wanted {
-				w.wanted = mark
+			if number > w.wanted {
+				w.wanted = number
 				w.changed.Broadcast()
 			}
 			return b, nil
 		}
 	}
-	return nil, fmt.Errorf("wait for operation %d of the log: there are %d", mark, w.added)
+	return nil, fmt.Errorf("wait for operation %d of the log: there are %d", number, w.added)
 }
 
 // seal ends the open batch and returns a function that waits until it is durable and gives the position behind it.
@@ -331,7 +331,7 @@ func (w *logWriter) shipped(b *batch, at wal.Position, err error, took time.Dura
 	w.pace.group, w.pace.let, w.pace.at, w.pace.took, w.pace.isBack = w.queued(), b.waits, w.clock.Monotonic(), took, false
 	w.pace.age++
 	close(b.done)
-	w.held -= b.bytes
+	w.bytes -= b.bytes
 	w.clear()
 	w.batches[0], w.batches = nil, w.batches[1:]
 	b.ops = nil // who waits for the batch keeps it
@@ -368,8 +368,8 @@ func (w *logWriter) position() wal.Position {
 	return w.tail
 }
 
-// settled is position, and whether no append is in flight.
-func (w *logWriter) settled() (wal.Position, bool) {
+// tailAndIdle is position, and whether no append is in flight.
+func (w *logWriter) tailAndIdle() (wal.Position, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.tail, w.durable == w.added

@@ -55,7 +55,7 @@ func TestLargeTransactionsAreShippedInParts(t *testing.T) {
 		}
 	}
 	close(gate)
-	if err := w.wait(t.Context(), w.mark()); err != nil {
+	if err := w.wait(t.Context(), w.lastAwaited()); err != nil {
 		t.Fatal(err)
 	}
 	w.close()

@@ -15,11 +15,11 @@ func TestAnswersWhileItEnds(t *testing.T) {
 	if m.log.allDurable() {
 		t.Fatal("everything is durable: there is nothing to wait for")
 	}
-	if m.awaited(mark(m.log.mark())) != nil {
+	if m.awaited(mark(m.log.lastAwaited())) != nil {
 		t.Fatal("an answer waits")
 	}
 	e.closed.Store(true)
-	waits := m.awaited(mark(m.log.mark()))
+	waits := m.awaited(mark(m.log.lastAwaited()))
 	e.closed.Store(false)
 	if waits == nil {
 		t.Error("an answer leaves while the engine ends, and waits for nothing")

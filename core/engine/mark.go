@@ -11,17 +11,17 @@ const (
 	early mark = 1 << 63
 	// wrote: the process has made something itself since its last answer: a commit, for example.
 	wrote mark = 1 << 62
-	// place is the rest: a number of the committer's, of an operation of the log or of a sync.
-	place = wrote - 1
+	// number is the rest: the committer's, of an operation of the log or of a sync.
+	number = wrote - 1
 )
 
-func (m mark) early() bool   { return m&early != 0 }
-func (m mark) wrote() bool   { return m&wrote != 0 }
-func (m mark) place() uint64 { return uint64(m & place) }
+func (m mark) early() bool    { return m&early != 0 }
+func (m mark) wrote() bool    { return m&wrote != 0 }
+func (m mark) number() uint64 { return uint64(m & number) }
 
 // with is the mark of two answers that leave together.
 func (m mark) with(n mark) mark {
-	return m&n&early | (m|n)&wrote | max(m&place, n&place)
+	return m&n&early | (m|n)&wrote | max(m&number, n&number)
 }
 
 // sight knows what processes can have seen of each other. It belongs to who has the cluster's lock.
@@ -36,8 +36,8 @@ type sight struct {
 	visible     uint64 // the last number of what can have been seen
 }
 
-// look is called before something new is written, and before an answer is marked. written is the last number so far.
-func (s *sight) look(c *pglite.Cluster, written uint64) {
+// notice is called before something new is written, and before an answer is marked. written is the last number so far.
+func (s *sight) notice(c *pglite.Cluster, written uint64) {
 	if n := c.Completions(); n != s.completions {
 		s.completions, s.visible = n, written
 	}

@@ -43,15 +43,15 @@ type logMode struct {
 	capturing, appending places        // of who captures, and of who appends
 
 	// Under the cluster's lock.
-	sight   sight
-	written wal.Op // the last of PostgreSQL's log
-	born    uint64 // transactions that had ended when PostgreSQL was started last
-	told    uint64 // where in its log the last commit ends that an answer has told of, also if it is in PostgreSQL's buffers yet
-	room    <-chan struct{}
-	logged  map[*pglite.Process]uint64 // what each had logged when the log became crowded, until room is closed
+	sight      sight
+	written    wal.Op // the last of PostgreSQL's log
+	born       uint64 // transactions that had ended when PostgreSQL was started last
+	toldCommit uint64 // where in its log the last commit ends that an answer has told of, also if it is in PostgreSQL's buffers yet
+	room       <-chan struct{}
+	logged     map[*pglite.Process]uint64 // what each had logged when the log was full, until room is closed
 
 	compacting atomic.Bool
-	unsettled  func() error // of the layer at the end; see publish. Nil: none was taken
+	settle     func() error // of the layer at the end; see publish. Nil: none was taken
 	undecided  bool         // the last layer that was to be published may be named by the manifest yet; for who takes layers
 	renewing   atomic.Bool
 	background sync.WaitGroup
@@ -124,7 +124,7 @@ func (e *Engine) openLogWith(ctx context.Context, op *opening, m *logMode) error
 	m.log.before = m.firstLayer
 	m.flusher = newFlusher(flusherEnv{
 		clock: e.o.Clock, durability: e.o.Durability, every: e.o.FlushInterval, idle: e.o.IdleFlush, allDurable: m.log.allDurable,
-		flush:      func(ctx context.Context) { _ = m.log.flush(ctx, m.log.end()) }, // a failure has poisoned the engine
+		flush:      func(ctx context.Context) { _ = m.log.flush(ctx, m.log.lastAdded()) }, // a failure has poisoned the engine
 		background: func(f func(context.Context)) { m.background.Go(func() { f(m.ctx) }) },
 	})
 	e.commits = m
@@ -157,7 +157,7 @@ func (m *logMode) restore(ctx context.Context, op *opening) error {
 		}
 		err := e.startNew(ctx, op, func(data *memfs.FS) {
 			m.initial = cutOf(data) // publish makes it say that PostgreSQL runs
-			m.watch(data)
+			m.setHooks(data)
 		})
 		m.budget.start = op.stats.Start
 		return err
@@ -174,7 +174,7 @@ func (m *logMode) restore(ctx context.Context, op *opening) error {
 		return err
 	}
 	op.stats.Replay = op.since(at)
-	m.watch(data) // before the start: recovery's own end goes into the log too
+	m.setHooks(data) // before the start: recovery's own end goes into the log too
 	if err := e.startOn(ctx, op, data, m.opened.Records); err != nil {
 		return err
 	}
@@ -211,8 +211,8 @@ func replay(data *memfs.FS, records []wal.Record) (int64, error) {
 	return bytes, nil
 }
 
-// watch connects the files to the log. The hooks are called by whichever process writes, under the cluster's lock.
-func (m *logMode) watch(data *memfs.FS) {
+// setHooks connects the files to the log. The hooks are called by whichever process writes, under the cluster's lock.
+func (m *logMode) setHooks(data *memfs.FS) {
 	if size, err := segmentSize(data); err == nil { // else PostgreSQL does not start
 		m.capturing.size, m.appending.size = size, size
 	}
@@ -237,18 +237,18 @@ func (m *logMode) captured(op wal.Op) {
 	var p *pglite.Process
 	if c != nil {
 		p = c.Current()
-		m.sight.look(c, m.log.mark())
+		m.sight.notice(c, m.log.lastAwaited())
 	}
-	lazy := background(p)
-	n := m.log.add(op, lazy)
-	if !lazy {
+	unawaited := background(p)
+	n := m.log.add(op, unawaited)
+	if !unawaited {
 		p.Note = n
 	}
 	if c != nil {
-		if room := cmp.Or(m.log.crowded(), m.cache.full()); room != nil {
+		if room := cmp.Or(m.log.full(), m.cache.full()); room != nil {
 			m.holdWriters(c, room)
 		}
-		m.flusher.wrote(lazy)
+		m.flusher.wrote(unawaited)
 	}
 	if op.Kind != wal.OpWrite { // ALTER SYSTEM: others see it without a transaction
 		m.sight.visible = n
@@ -273,7 +273,7 @@ func (m *logMode) holdWriter() {
 }
 
 // holdWriters stops those who write faster than the bucket takes it, until room is closed. Which process writes to the files says little:
-// PostgreSQL's buffers of the log are everybody's. So it goes by what each has put there since the log became crowded. Who writes a
+// PostgreSQL's buffers of the log are everybody's. So it goes by what each has put there since the log was full. Who writes a
 // little goes on, unless there are so many of those that soon nobody could.
 func (m *logMode) holdWriters(c *pglite.Cluster, room <-chan struct{}) {
 	clients := slices.DeleteFunc(c.Processes(), background)
@@ -296,28 +296,28 @@ func (m *logMode) holdWriters(c *pglite.Cluster, room <-chan struct{}) {
 // mark says what an answer waits for. It is called under the cluster's lock.
 func (m *logMode) mark(p *pglite.Process, inBlock bool) mark {
 	if c := m.e.server.live.Load(); c != nil {
-		m.sight.look(c, m.log.mark())
+		m.sight.notice(c, m.log.lastAwaited())
 	}
-	m.told = max(m.told, p.Committed())
+	m.toldCommit = max(m.toldCommit, p.Committed())
 	return m.sight.answer(p, inBlock, m.o.Answers)
 }
 
 // started is told, under the cluster's lock, that PostgreSQL runs. After a crash everything that was in its files has come back,
 // with what no answer had waited for: from now on it can be seen.
 func (m *logMode) started(c *pglite.Cluster, again bool) {
-	m.born, m.told = c.Completions(), 0
+	m.born, m.toldCommit = c.Completions(), 0
 	m.sight.completions = m.born
 	if again {
-		m.sight.visible = m.log.end()
+		m.sight.visible = m.log.lastAdded()
 	}
 }
 
 // reached is what of PostgreSQL's log was captured: its recovery must come so far. No process runs.
 func (m *logMode) reached() []wal.Record { return []wal.Record{{Ops: []wal.Op{m.written}}} }
 
-// begin renews a lease that has run out before anything is served; one that soon will is renewed on the side.
-func (m *logMode) begin(ctx context.Context) error {
-	m.cache.began()
+// mayServe renews a lease that has run out before anything is served; one that soon will is renewed on the side.
+func (m *logMode) mayServe(ctx context.Context) error {
+	m.cache.statement()
 	if err := m.opened.Lease.Ensure(ctx); err != nil {
 		return err
 	}
@@ -342,7 +342,7 @@ func (m *logMode) force(ctx context.Context) (CommitStats, error) {
 	err := m.flushed(ctx)
 	bytes := m.log.pending()
 	if err == nil {
-		err = m.log.flush(ctx, m.log.end())
+		err = m.log.flush(ctx, m.log.lastAdded())
 	}
 	return CommitStats{Wall: m.o.Clock.Monotonic() - at, RawBytes: int64(bytes)}, err
 }
@@ -370,7 +370,7 @@ const leastUnwritten = 32
 // lastCommit is where in PostgreSQL's log the last commit ends that an orderly end keeps, also if it is in PostgreSQL's buffers yet.
 func (m *logMode) lastCommit() (last uint64) {
 	_ = m.e.server.locked(func(c *pglite.Cluster) {
-		last = m.told
+		last = m.toldCommit
 		for _, p := range c.Processes() { // in the middle of a procedure that commits, nobody has been told yet
 			last = max(last, p.Committed())
 		}
@@ -407,7 +407,7 @@ func (m *logMode) close(ctx context.Context, abandon bool) error {
 		}
 	}
 	if !abandon && err == nil {
-		bounded, cancel := clock.WithTimeout(ctx, m.o.Clock, lastLayerLimit)
+		bounded, cancel := clock.WithTimeout(ctx, m.o.Clock, finalLayerLimit)
 		defer cancel()
 		if layer != nil {
 			layer(bounded)
@@ -417,10 +417,10 @@ func (m *logMode) close(ctx context.Context, abandon bool) error {
 	return err
 }
 
-// finish makes everything durable that an orderly end keeps, and cuts the last layer.
+// finish makes everything durable that an orderly end keeps, and cuts the final layer.
 func (m *logMode) finish(ctx context.Context) (layer func(context.Context), err error) {
 	runs := true // a PostgreSQL that was ended, or has crashed, makes no checkpoint
-	if _, err := m.e.server.now(); err != nil || m.e.halted.Load() {
+	if _, err := m.e.server.running(); err != nil || m.e.halted.Load() {
 		runs = false
 	}
 	// Statements that were on their way when the end began may commit meanwhile, and their answers wait: so it is looked again. No more are let in.
@@ -432,17 +432,17 @@ func (m *logMode) finish(ctx context.Context) (layer func(context.Context), err 
 			}
 		}
 		// What PostgreSQL has written by itself behind the last commit, the next recovery does not miss: it is not worth a request.
-		if runs && m.log.isDurable(m.log.mark()) && last <= m.durable.Load() {
+		if runs && m.log.isDurable(m.log.lastAwaited()) && last <= m.durable.Load() {
 			break
 		}
-		if err := m.log.flush(ctx, m.log.end()); err != nil {
+		if err := m.log.flush(ctx, m.log.lastAdded()); err != nil {
 			return nil, err
 		}
 	}
 	if !runs {
 		return nil, nil
 	}
-	return m.lastLayer(ctx), nil
+	return m.finalLayer(ctx), nil
 }
 
 // append makes operations durable as one record. The log has grown then: a layer may be due.

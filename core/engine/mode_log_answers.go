@@ -8,40 +8,40 @@ import (
 	"blobpglite/core/wal"
 )
 
-// settle waits for what an answer tells of. What waits for nothing is proved to be fresh: by the lease, or by the bucket.
-func (m *logMode) settle(ctx context.Context, at mark) (committed bool, err error) {
+// waitFor waits for what an answer tells of. What waits for nothing is proved to be fresh: by the lease, or by the bucket.
+func (m *logMode) waitFor(ctx context.Context, at mark) (committed bool, err error) {
 	wait := m.awaited(at)
 	switch {
 	case m.o.ReadMode == ReadStrict:
 		err = m.proved(ctx, wait)
 	case wait == nil:
-		err = m.begin(ctx)
+		err = m.mayServe(ctx)
 	default:
 		err = wait(ctx)
 	}
 	return at.wrote() && (wait != nil || m.o.Durability == Strict), err
 }
 
-// settled says that settle and throttle would not wait: the answer tells of nothing, or of what is durable.
-func (m *logMode) settled(at mark) bool {
-	return m.o.ReadMode != ReadStrict && m.o.Durability == Strict && m.log.isDurable(at.place()) && !m.compacting.Load()
+// mayLeave: the answer tells of nothing, or of what is durable.
+func (m *logMode) mayLeave(at mark) bool {
+	return m.o.ReadMode != ReadStrict && m.o.Durability == Strict && m.log.isDurable(at.number()) && !m.compacting.Load()
 }
 
 // awaited is what the durability makes an answer wait for; nil: nothing.
 func (m *logMode) awaited(at mark) func(context.Context) error {
-	place := at.place()
+	number := at.number()
 	switch m.o.Durability {
 	case Interval, Sleep:
 		// What leaves while the engine ends may have been captured behind what the end flushes: then it waits, and hears that it is unknown.
-		if !m.flusher.answers() && !m.e.closed.Load() {
+		if !m.flusher.mustFlush() && !m.e.closed.Load() {
 			return nil
 		}
-		place = m.log.end()
+		number = m.log.lastAdded()
 	}
-	if m.log.isDurable(place) {
+	if m.log.isDurable(number) {
 		return nil
 	}
-	return func(ctx context.Context) error { return m.log.wait(ctx, place) }
+	return func(ctx context.Context) error { return m.log.wait(ctx, number) }
 }
 
 // errUnproved: in read mode strict, the bucket could not be asked whether this writer still is one. The statement has run,
@@ -70,8 +70,8 @@ func (m *logMode) proved(ctx context.Context, wait func(context.Context) error) 
 // unfenced proves that nobody had taken over when it was called.
 func (m *logMode) unfenced(ctx context.Context) error {
 	o := m.opened
-	tail, settled := m.log.settled()
-	err := wal.Unfenced(ctx, m.o.Store, tail, settled, o.Manifest.DatabaseID, o.Epoch)
+	tail, idle := m.log.tailAndIdle()
+	err := wal.Unfenced(ctx, m.o.Store, tail, idle, o.Manifest.DatabaseID, o.Epoch)
 	if err == nil || errors.Is(err, wal.ErrFenced) {
 		return err
 	}

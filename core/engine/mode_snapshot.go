@@ -32,9 +32,9 @@ type snapshots struct {
 	kept         []*base.Layer // layers in the bucket, oldest first
 	taken        taken         // the last of them
 
-	durable atomic.Uint64 // syncs that are in the last layer
-	held    atomic.Uint64 // transactions that had ended when it was cut
-	stats   atomic.Pointer[CommitStats]
+	durable     atomic.Uint64 // syncs that are in the last layer
+	completions atomic.Uint64 // transactions that had ended when it was cut
+	stats       atomic.Pointer[CommitStats]
 }
 
 func newSnapshots(e *Engine, epoch uint64) *snapshots {
@@ -57,7 +57,7 @@ func (e *Engine) openSnapshot(ctx context.Context, op *opening) error {
 	e.commits = s
 	op.stats.Epoch = m.Epoch
 	if len(m.Layers) == 0 {
-		return e.startNew(ctx, op, s.watch)
+		return e.startNew(ctx, op, s.setHooks)
 	}
 	r, err := op.readLayer(ctx, m)
 	if err != nil {
@@ -66,7 +66,7 @@ func (e *Engine) openSnapshot(ctx context.Context, op *opening) error {
 	layer := m.Layers[len(m.Layers)-1]
 	s.seq, s.commits, s.taken = layer.Seq, m.Commits, r.taken
 	s.kept = []*base.Layer{r.taken.layer}
-	s.watch(r.data)
+	s.setHooks(r.data)
 	return e.startOn(ctx, op, r.data, nil)
 }
 
@@ -150,21 +150,21 @@ func (e *Engine) noLog(ctx context.Context, m manifest.Manifest) error {
 	return fmt.Errorf("%w: %s; use mode %q", ErrMode, first, ModeLog)
 }
 
-func (s *snapshots) begin(context.Context) error { return nil }
-func (s *snapshots) settled(mark) bool           { return false }
-func (s *snapshots) throttle(context.Context)    {} // a commit is a layer
-func (s *snapshots) last() CommitStats           { return *s.stats.Load() }
-func (s *snapshots) reached() []wal.Record       { return []wal.Record{{Ops: []wal.Op{s.written}}} }
+func (s *snapshots) mayServe(context.Context) error { return nil }
+func (s *snapshots) mayLeave(mark) bool             { return false }
+func (s *snapshots) backpressure(context.Context)   {} // a commit is a layer
+func (s *snapshots) last() CommitStats              { return *s.stats.Load() }
+func (s *snapshots) reached() []wal.Record          { return []wal.Record{{Ops: []wal.Op{s.written}}} }
 
-// watch counts what clients' processes sync.
-func (s *snapshots) watch(data *memfs.FS) {
+// setHooks counts what clients' processes sync.
+func (s *snapshots) setHooks(data *memfs.FS) {
 	data.SetHooks(memfs.Hooks{
 		Sync: func(string, bool) {
 			c := s.e.server.live.Load()
 			if c == nil || background(c.Current()) {
 				return
 			}
-			s.sight.look(c, s.synced)
+			s.sight.notice(c, s.synced)
 			s.synced++
 			c.Current().Note = s.synced
 		},
@@ -179,7 +179,7 @@ func (s *snapshots) watch(data *memfs.FS) {
 
 func (s *snapshots) mark(p *pglite.Process, inBlock bool) mark {
 	if c := s.e.server.live.Load(); c != nil {
-		s.sight.look(c, s.synced)
+		s.sight.notice(c, s.synced)
 	}
 	return s.sight.answer(p, inBlock, s.o.Answers)
 }
@@ -191,19 +191,21 @@ func (s *snapshots) started(c *pglite.Cluster, again bool) {
 		s.synced++
 		s.sight.visible = s.synced
 	}
-	s.held.Store(s.sight.completions)
+	s.completions.Store(s.sight.completions)
 }
 
 // idle: of commits with synchronous_commit=off too.
 func (s *snapshots) idle() bool {
 	idle := false
-	err := s.e.server.locked(func(c *pglite.Cluster) { idle = s.synced == s.durable.Load() && c.Completions() == s.held.Load() })
+	err := s.e.server.locked(func(c *pglite.Cluster) {
+		idle = s.synced == s.durable.Load() && c.Completions() == s.completions.Load()
+	})
 	return err == nil && idle
 }
 
-// settle takes a layer, unless somebody has whose layer holds what the answer tells of.
-func (s *snapshots) settle(ctx context.Context, at mark) (committed bool, err error) {
-	if s.durable.Load() >= at.place() {
+// waitFor takes a layer, unless somebody has whose layer holds what the answer tells of.
+func (s *snapshots) waitFor(ctx context.Context, at mark) (committed bool, err error) {
+	if s.durable.Load() >= at.number() {
 		return at.wrote(), nil
 	}
 	select {
@@ -215,7 +217,7 @@ func (s *snapshots) settle(ctx context.Context, at mark) (committed bool, err er
 	if err := s.e.poisonedBy(); err != nil {
 		return false, err
 	}
-	if s.durable.Load() < at.place() {
+	if s.durable.Load() < at.number() {
 		err = s.commit(context.WithoutCancel(ctx))
 	}
 	return at.wrote(), err
@@ -278,7 +280,7 @@ func (s *snapshots) commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	o.Share, o.Since, o.Hook, o.Clock = s.taken.layer, s.taken.at, s.o.Hook, clk
+	o.Share, o.Since, o.Hook, o.Clock = s.taken.layer, s.taken.moment, s.o.Hook, clk
 	seq := s.seq + 1
 	key := base.Key(s.epoch, seq)
 	layer, written, err := base.Write(ctx, s.o.Store, key, c.files, o)
@@ -297,9 +299,9 @@ func (s *snapshots) commit(ctx context.Context) error {
 	stats.ManifestCAS = clk.Monotonic() - at
 	s.seq = seq
 	s.commits++
-	s.kept, s.taken = append(s.kept, layer), taken{layer, c.mark}
+	s.kept, s.taken = append(s.kept, layer), taken{layer, c.moment}
 	s.durable.Store(synced)
-	s.held.Store(completions)
+	s.completions.Store(completions)
 	s.collect(ctx)
 	stats.Wall = clk.Monotonic() - began
 	s.stats.Store(&stats)

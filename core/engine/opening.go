@@ -93,7 +93,7 @@ func (op *opening) beforeCreate(ctx context.Context) (pgliteSHA256 string, err e
 // readLayer restores the newest layer that a manifest names.
 func (op *opening) readLayer(ctx context.Context, m manifest.Manifest) (restored, error) {
 	layer := m.Layers[len(m.Layers)-1]
-	r, err := op.ahead.take(ctx, layer.Key)
+	r, err := op.ahead.result(ctx, layer.Key)
 	if r.data == nil && err == nil {
 		r, err = op.fetchLayer(ctx, layer)
 	}
@@ -114,8 +114,8 @@ type restored struct {
 
 // taken is a layer, and the moment at which the files were what it holds: the next one shares what has not changed since.
 type taken struct {
-	layer *base.Layer
-	at    memfs.Mark
+	layer  *base.Layer
+	moment memfs.Mark
 }
 
 // fetchLayer reads a layer into files, or, of one that is large or damaged, what is wanted first.
@@ -123,14 +123,14 @@ func (op *opening) fetchLayer(ctx context.Context, l manifest.Layer) (r restored
 	r.data = memfs.New(memfs.Options{Now: op.o.Clock.Now})
 	if op.pages == nil || l.RawBytes <= min(eagerBytes, op.o.Cache/2) {
 		r.taken.layer, r.stats, err = base.Read(ctx, op.o.Store, l.Key, r.data, base.ReadOptions{Clock: op.o.Clock})
-		r.taken.at = r.data.Mark()
+		r.taken.moment = r.data.Mark()
 		if op.pages == nil || !errors.Is(err, store.ErrCorrupt) && !errors.Is(err, store.ErrNotFound) {
 			return r, err
 		}
 		op.o.Logger.Error("the newest layer is damaged: what is, is an error for who reads it; pgserve verify names all of it", "layer", l.Key, "error", err)
 		r.data = memfs.New(memfs.Options{Now: op.o.Clock.Now})
 	}
-	r.taken.layer, r.taken.at, r.stats, err = base.Open(ctx, op.pages, l.Key, r.data, wishOf)
+	r.taken.layer, r.taken.moment, r.stats, err = base.Open(ctx, op.pages, l.Key, r.data, wishOf)
 	return r, err
 }
 

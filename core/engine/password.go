@@ -17,7 +17,7 @@ import (
 const asksAll = "local all all scram-sha-256\nhost all all all scram-sha-256\n"
 
 // setPassword gives the superuser that the database was made with its password. PostgreSQL keeps what can check one; only if that does not check
-// this one, something is written, so a wake writes nothing.
+// this one, something is written, so a cold start writes nothing.
 func (e *Engine) setPassword(ctx context.Context) error {
 	if e.o.Password == "" {
 		return nil

@@ -49,7 +49,7 @@ func TestPassword(t *testing.T) {
 			must(t, e, `CREATE ROLE bob LOGIN PASSWORD 'his own'; CREATE ROLE chief LOGIN SUPERUSER PASSWORD 'x'; ALTER ROLE postgres PASSWORD 'first word'`)
 		case 1:
 			if stats := e.LogStats(); stats.Records != 0 {
-				t.Errorf("a wake with the same password has written %d records", stats.Records)
+				t.Errorf("a cold start with the same password has written %d records", stats.Records)
 			}
 			login(e, "chief", "x", `ALTER ROLE postgres RENAME TO "bo""ss"`)
 			super = `bo"ss`

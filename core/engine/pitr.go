@@ -115,14 +115,14 @@ func (op *opening) pastFiles(ctx context.Context, p takeover.Past) (restored, er
 // past is the committer of an earlier state: there is nothing to make durable.
 type past struct{}
 
-func (past) begin(context.Context) error                { return nil }
-func (past) mark(*pglite.Process, bool) mark            { return early }
-func (past) settle(context.Context, mark) (bool, error) { return false, nil }
-func (past) settled(mark) bool                          { return true }
-func (past) throttle(context.Context)                   {}
-func (past) idle() bool                                 { return true }
-func (past) force(context.Context) (CommitStats, error) { return CommitStats{}, nil }
-func (past) last() CommitStats                          { return CommitStats{} }
-func (past) started(*pglite.Cluster, bool)              {}
-func (past) reached() []wal.Record                      { return nil }
-func (past) close(context.Context, bool) error          { return nil }
+func (past) mayServe(context.Context) error              { return nil }
+func (past) mark(*pglite.Process, bool) mark             { return early }
+func (past) waitFor(context.Context, mark) (bool, error) { return false, nil }
+func (past) mayLeave(mark) bool                          { return true }
+func (past) backpressure(context.Context)                {}
+func (past) idle() bool                                  { return true }
+func (past) force(context.Context) (CommitStats, error)  { return CommitStats{}, nil }
+func (past) last() CommitStats                           { return CommitStats{} }
+func (past) started(*pglite.Cluster, bool)               {}
+func (past) reached() []wal.Record                       { return nil }
+func (past) close(context.Context, bool) error           { return nil }

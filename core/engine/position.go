@@ -35,7 +35,7 @@ func (e *Engine) Position() uint64 {
 // What a writer has written and nobody has committed would not do: it may stay where it is until somebody commits something.
 func (e *Engine) position() uint64 {
 	if e.follower != nil {
-		return e.follower.now()
+		return e.follower.position()
 	}
 	if m, ok := e.commits.(*logMode); ok && m.o.Durability == Strict {
 		return max(m.durable.Load(), uint64(m.from))

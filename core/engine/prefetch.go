@@ -31,9 +31,9 @@ func (p *prefetch) begin(ctx context.Context, op *opening, l manifest.Layer) {
 	}()
 }
 
-// take waits for the layer, if it is the one that is being fetched. No files and no error: it is not, or it was not
+// result waits for the layer, if it is the one that is being fetched. No files and no error: it is not, or it was not
 // fetched, and has to be read as ever.
-func (p *prefetch) take(ctx context.Context, key string) (restored, error) {
+func (p *prefetch) result(ctx context.Context, key string) (restored, error) {
 	p.mu.Lock()
 	wanted, done := p.key, p.done
 	p.mu.Unlock()

@@ -34,8 +34,8 @@ var ErrStuck = errors.New("recovery cannot go on")
 type Start struct {
 	Manifest manifest.Manifest // its last layer is restored
 	Records  []wal.Record      // behind that layer, fences included
-	// Asked is called before a client's bytes reach PostgreSQL: an error is the client's. It may be called by many at once.
-	Asked func(ctx context.Context) error
+	// Admit is called before a client's bytes reach PostgreSQL: an error is the client's. It may be called by many at once.
+	Admit func(ctx context.Context) error
 	// Await waits until the replica has come to a place of PostgreSQL's log.
 	Await func(ctx context.Context, position uint64) error
 	// Due hears, once, why the replica had better begin again at a newer layer: a page is gone from the bucket, or what it has replayed
@@ -44,7 +44,7 @@ type Start struct {
 }
 
 // Replica is an engine whose PostgreSQL is a hot standby. It follows what it is fed with, and writes nothing to the store. Feed and
-// Settle are for one goroutine at a time.
+// CatchUp are for one goroutine at a time.
 type Replica struct {
 	*Engine
 	f *follower
@@ -104,7 +104,7 @@ type follower struct {
 	life       context.Context
 	stop       context.CancelFunc
 	background sync.WaitGroup
-	told       atomic.Bool // Due
+	saidDue    atomic.Bool
 
 	segment  uint64        // size of a segment of PostgreSQL's log
 	end      pgdata.LSN    // behind the last byte of it that was fed and is not zero
@@ -114,12 +114,12 @@ type follower struct {
 	replayed atomic.Uint64 // place behind the last record that was replayed, when it was looked at last
 }
 
-func (f *follower) begin(ctx context.Context) error {
-	f.cache.began()
-	if f.s.Asked == nil {
+func (f *follower) mayServe(ctx context.Context) error {
+	f.cache.statement()
+	if f.s.Admit == nil {
 		return nil
 	}
-	return f.s.Asked(ctx)
+	return f.s.Admit(ctx)
 }
 
 func (f *follower) reached() []wal.Record { return []wal.Record{{Ops: []wal.Op{f.final}}} }
@@ -132,7 +132,7 @@ func (f *follower) close(context.Context, bool) error {
 
 // due says that it had better begin again at a newer layer.
 func (f *follower) due(because error) {
-	if f.s.Due != nil && !f.told.Swap(true) {
+	if f.s.Due != nil && !f.saidDue.Swap(true) {
 		f.s.Due(because)
 	}
 }
@@ -143,8 +143,8 @@ var (
 	errGone    = errors.New("pages of its layer are gone from the bucket")
 )
 
-// ErrRoom: the writer has more room than the replica, of connections, prepared transactions or locks; it has to be started again with as much.
-var ErrRoom = errors.New("the writer has more room than this replica")
+// ErrCapacity: the writer has more room than the replica, of connections, prepared transactions or locks; it has to be started again with as much.
+var ErrCapacity = errors.New("the writer has more room than this replica")
 
 func (f *follower) crowded() { f.due(errCrowded) }
 
@@ -230,7 +230,7 @@ func (p watchedPages) Fetch(ctx context.Context, addresses []int64) ([]memfs.Fet
 // feedBytes is how much of the log recovery is given at once: while it replays, no client runs for longer than that takes.
 const feedBytes = 128 << 10
 
-// Feed gives recovery a record of the commit log. It waits where much has not been replayed yet. Errors: ErrStuck, ErrPaused, ErrRoom,
+// Feed gives recovery a record of the commit log. It waits where much has not been replayed yet. Errors: ErrStuck, ErrPaused, ErrCapacity,
 // ErrPoisoned, ErrClosed, ErrStarting, wal.ErrCorrupt, the context's.
 func (r *Replica) Feed(ctx context.Context, rec wal.Record) error {
 	f := r.f
@@ -251,7 +251,7 @@ func (r *Replica) Feed(ctx context.Context, rec wal.Record) error {
 			if f.unfed += len(piece.Data); f.unfed < feedBytes {
 				continue
 			}
-			if err := r.Settle(ctx); err != nil {
+			if err := r.CatchUp(ctx); err != nil {
 				return fmt.Errorf("feed record %d: %w", rec.Seq, err)
 			}
 		}
@@ -287,8 +287,8 @@ func (f *follower) put(ctx context.Context, op wal.Op) error {
 	}
 }
 
-// Settle waits until recovery has replayed everything that it was fed with and that is whole. Errors: those of Feed, ErrPaused, ErrRoom.
-func (r *Replica) Settle(ctx context.Context) error {
+// CatchUp waits until recovery has replayed everything that it was fed with and that is whole. Errors: those of Feed, ErrPaused, ErrCapacity.
+func (r *Replica) CatchUp(ctx context.Context) error {
 	f := r.f
 	f.unfed = 0
 	for {
@@ -322,7 +322,7 @@ func (f *follower) quiet(ctx context.Context, c *pglite.Cluster) error {
 			switch {
 			case err != nil:
 			case now.Waits:
-				err = f.rest(c.Data(), pgdata.LSN(now.Replayed))
+				err = f.checkRest(c.Data(), pgdata.LSN(now.Replayed))
 			case now.Paused:
 				lacks = c.Lacks()
 			}
@@ -338,8 +338,8 @@ func (f *follower) quiet(ctx context.Context, c *pglite.Cluster) error {
 		case now.Waits:
 			return nil
 		case now.Paused && lacks:
-			f.due(ErrRoom)
-			return ErrRoom
+			f.due(ErrCapacity)
+			return ErrCapacity
 		case now.Paused:
 			return ErrPaused
 		}
@@ -368,8 +368,8 @@ func (f *follower) caughtUp(ctx context.Context, c *pglite.Cluster, want recover
 	return nil
 }
 
-// rest looks at what recovery has left of the log: the beginning of a record, of which the rest is to come, or nothing.
-func (f *follower) rest(files *memfs.FS, replayed pgdata.LSN) error {
+// checkRest looks at what recovery has left of the log: the beginning of a record, of which the rest is to come, or nothing.
+func (f *follower) checkRest(files *memfs.FS, replayed pgdata.LSN) error {
 	if replayed >= f.end {
 		return nil
 	}
@@ -388,15 +388,15 @@ func (f *follower) rest(files *memfs.FS, replayed pgdata.LSN) error {
 	return nil
 }
 
-// Replayed is the place in PostgreSQL's log behind the last record that was replayed when Settle looked last. Clients may see more.
+// Replayed is the place in PostgreSQL's log behind the last record that was replayed when CatchUp looked last. Clients may see more.
 func (r *Replica) Replayed() uint64 { return r.f.replayed.Load() }
 
-// Reached is the place up to which everything has been replayed that is whole, when Settle looked last. It may lie within a record whose rest
+// Reached is the place up to which everything has been replayed that is whole, when CatchUp looked last. It may lie within a record whose rest
 // is to come: of that nothing was acknowledged.
 func (r *Replica) Reached() uint64 { return r.f.quietAt.Load() }
 
-// now is how far recovery has come. It is for who has the cluster's lock.
-func (f *follower) now() uint64 {
+// position is how far recovery has come. It is for who has the cluster's lock.
+func (f *follower) position() uint64 {
 	if c := f.e.server.live.Load(); c != nil {
 		if r, err := c.Recovery(); err == nil {
 			return r.Replayed

@@ -62,7 +62,7 @@ func catchUp(t *testing.T, r *Replica, st store.Store, at wal.Position) wal.Posi
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Settle(t.Context()); err != nil {
+	if err := r.CatchUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return at
@@ -181,7 +181,7 @@ func TestReplicaStuck(t *testing.T) {
 			}
 		}
 		if stuck = r.Feed(t.Context(), rec); stuck == nil {
-			stuck = r.Settle(t.Context())
+			stuck = r.CatchUp(t.Context())
 		}
 		return stuck
 	})

@@ -46,7 +46,7 @@ func (e *Engine) startOn(ctx context.Context, op *opening, data *memfs.FS, recor
 	}
 	e.runtime = rt
 	at := e.o.Clock.Monotonic()
-	c, err := e.boot(ctx, data, records)
+	c, err := e.startCluster(ctx, data, records)
 	op.stats.Start = op.since(at)
 	if err != nil {
 		return e.o.blame(err)
@@ -58,8 +58,8 @@ func (e *Engine) startOn(ctx context.Context, op *opening, data *memfs.FS, recor
 	return nil
 }
 
-// boot starts a cluster on files, and looks how far it has recovered.
-func (e *Engine) boot(ctx context.Context, data *memfs.FS, records []wal.Record) (*pglite.Cluster, error) {
+// startCluster starts a cluster on files, and looks how far it has recovered.
+func (e *Engine) startCluster(ctx context.Context, data *memfs.FS, records []wal.Record) (*pglite.Cluster, error) {
 	want, err := recoverable(data, records, e.o.Logger)
 	if err == nil {
 		err = errors.Join(dropSignals(data), dropTemporary(data))
@@ -148,7 +148,7 @@ func (e *Engine) again(data *memfs.FS) (c *pglite.Cluster, err error) {
 		if err = e.o.Hook.Fire(s.life, point.ProcessBeforeRestart); err != nil {
 			return nil, err
 		}
-		if c, err = e.boot(s.life, data, e.commits.reached()); err == nil || errors.Is(err, ErrRecovery) {
+		if c, err = e.startCluster(s.life, data, e.commits.reached()); err == nil || errors.Is(err, ErrRecovery) {
 			break
 		}
 	}
@@ -199,7 +199,7 @@ func (e *Engine) ready(ctx context.Context, patience time.Duration) (*pglite.Clu
 
 // locked does something while no process runs. Errors: ErrCrashed, and then nothing was done.
 func (s *server) locked(f func(*pglite.Cluster)) error {
-	c, err := s.now()
+	c, err := s.running()
 	if err != nil {
 		return err
 	}
@@ -207,8 +207,8 @@ func (s *server) locked(f func(*pglite.Cluster)) error {
 	return nil
 }
 
-// now is the cluster that runs. Errors: ErrCrashed.
-func (s *server) now() (*pglite.Cluster, error) {
+// running is the cluster that runs. Errors: ErrCrashed.
+func (s *server) running() (*pglite.Cluster, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cluster == nil || s.cluster.Err() != nil {
@@ -219,12 +219,12 @@ func (s *server) now() (*pglite.Cluster, error) {
 
 // checkpoint lets PostgreSQL write a checkpoint.
 func (e *Engine) checkpoint(ctx context.Context) error {
-	c, err := e.server.now()
+	c, err := e.server.running()
 	if err == nil {
 		err = c.Checkpoint(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("checkpoint: %w", e.ended(err))
+		return fmt.Errorf("checkpoint: %w", e.clientError(err))
 	}
 	return nil
 }
@@ -240,8 +240,8 @@ func (s *server) kill() {
 	}
 }
 
-// ended is an error of the cluster's as a client sees it.
-func (e *Engine) ended(err error) error {
+// clientError is an error of the cluster's as a client sees it.
+func (e *Engine) clientError(err error) error {
 	if !errors.Is(err, pglite.ErrDead) && !errors.Is(err, ErrCrashed) {
 		return err
 	}

@@ -86,7 +86,7 @@ func TestCrashWithACommitOnItsWay(t *testing.T) {
 	var c crash
 	e, g := onGate(t, crashing(&c))
 	a, b := client(t, e), client(t, e)
-	settled(t, e)
+	quiesce(t, e)
 	g.shut()
 	committed := later(t, a, "INSERT INTO t VALUES (100)")
 	<-g.held

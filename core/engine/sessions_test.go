@@ -132,7 +132,7 @@ func TestDesk(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		for i := 0; i < 1e6 && ctx.Err() == nil; i++ {
-			if got, err := e.server.now(); err != nil || got.Stats().Processes[pglite.KindClient] > 1 {
+			if got, err := e.server.running(); err != nil || got.Stats().Processes[pglite.KindClient] > 1 {
 				cancel()
 			}
 		}
@@ -212,15 +212,15 @@ func TestDeskFindsItsWayIn(t *testing.T) {
 				}
 				_ = c.Close(t.Context())
 				must(t, e, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'postgres' AND pid <> pg_backend_pid()")
-				_ = e.desk.conn.Close()
+				_ = e.host.conn.Close()
 				do(t, o, "DROP DATABASE postgres WITH (FORCE)")
 				do(t, o, "DROP DATABASE template1 WITH (FORCE)")
 				_ = o.Close(t.Context())
 			}
 			for range 2 {
-				if e.desk.conn != nil {
-					_ = e.desk.conn.Close()
-					<-e.desk.conn.Done()
+				if e.host.conn != nil {
+					_ = e.host.conn.Close()
+					<-e.host.conn.Done()
 				}
 				if got := must(t, e, "SELECT oid::text || ' ' || rolsuper FROM pg_roles WHERE rolname = session_user"); got != "10 true" {
 					t.Errorf("the host is %s", got)
@@ -276,7 +276,7 @@ func TestConn(t *testing.T) {
 		t.Errorf("a write behind its time: %v", err)
 	}
 	_ = c.SetDeadline(time.Time{})
-	settled(t, e)
+	quiesce(t, e)
 	g.shut()
 	message, _ := (&pgproto3.Query{String: "INSERT INTO t VALUES (100)"}).Encode(nil)
 	if _, err := c.Write(message); err != nil {

@@ -13,26 +13,26 @@ import "sync"
 //		}
 //	}
 type signal struct {
-	mu   sync.Mutex
-	told chan struct{} // nil: nobody waits
+	mu      sync.Mutex
+	changed chan struct{} // nil: nobody waits
 }
 
 // next is closed when the signal is told the next time.
 func (s *signal) next() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.told == nil {
-		s.told = make(chan struct{})
+	if s.changed == nil {
+		s.changed = make(chan struct{})
 	}
-	return s.told
+	return s.changed
 }
 
 // tell wakes all who wait.
 func (s *signal) tell() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.told != nil {
-		close(s.told)
-		s.told = nil
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
 	}
 }

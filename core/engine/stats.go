@@ -29,7 +29,7 @@ type LayerStats struct {
 // Stats says what the engine's PostgreSQL is doing.
 func (e *Engine) Stats() Stats {
 	s := Stats{Restarts: e.server.restarts.Load(), Answers: e.answers.answers.Load(), Waited: time.Duration(e.answers.nanos.Load())}
-	if c, err := e.server.now(); err == nil {
+	if c, err := e.server.running(); err == nil {
 		s.Cluster = c.Stats()
 	}
 	if e.follower != nil {

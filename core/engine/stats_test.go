@@ -20,12 +20,12 @@ func TestHold(t *testing.T) {
 		t.Errorf("%+v", before)
 	}
 	slow.hold(true)
-	c.Conn().(*Conn).Hold(false)
+	c.Conn().(*Conn).HoldAnswers(false)
 	do(t, c, "INSERT INTO t VALUES (1)")
 	if after := e.Stats(); after.Answers != before.Answers {
 		t.Errorf("%d answers were held", after.Answers-before.Answers)
 	}
-	c.Conn().(*Conn).Hold(true)
+	c.Conn().(*Conn).HoldAnswers(true)
 	held := later(t, c, "INSERT INTO t VALUES (2)")
 	<-slow.gate // the first one's append is on its way
 	select {

@@ -13,7 +13,7 @@ import (
 // empties them: their changes are in no log.
 type unlogged struct {
 	logger *slog.Logger
-	told   bool // under the cluster's lock
+	warned bool // under the cluster's lock
 }
 
 // initFork ends the name of a file that each unlogged table, index and sequence has: what recovery makes it again from.
@@ -30,16 +30,16 @@ func (u *unlogged) begin(data *memfs.FS, logger *slog.Logger) {
 		return nil
 	})
 	if n > 0 {
-		u.told = true
+		u.warned = true
 		logger.Warn("unlogged tables are empty after an opening, also behind a clean end; ALTER TABLE ... SET LOGGED keeps what is in them from then on", "files", n)
 	}
 }
 
 // created is the hook of the files.
 func (u *unlogged) created(name string) {
-	if u.told || u.logger == nil || !strings.HasPrefix(name, "/base/") || !strings.HasSuffix(path.Base(name), initFork) {
+	if u.warned || u.logger == nil || !strings.HasPrefix(name, "/base/") || !strings.HasSuffix(path.Base(name), initFork) {
 		return
 	}
-	u.told = true
+	u.warned = true
 	u.logger.Warn("an unlogged table was made: its rows are not kept when the database is closed or taken over, not even behind a clean end", "file", name)
 }

@@ -77,7 +77,7 @@ func (p *pool) acquire(ctx context.Context, database string) (*session, error) {
 		<-p.places
 		return nil, err
 	}
-	s.backend.Hold(true)
+	s.backend.HoldAnswers(true)
 	return s, nil
 }
 

@@ -140,7 +140,7 @@ func (c connector) login(ctx context.Context, user, database string) (*session, 
 	if err != nil {
 		return nil, &notOpen{err}
 	}
-	conn.Hold(false) // nobody is told of a login
+	conn.HoldAnswers(false) // nobody is told of a login
 	s := &session{conn: &watched{Conn: conn}, backend: conn, database: database, opened: c.clock.Monotonic()}
 	config := c.config.Copy()
 	config.User, config.Database = user, database
@@ -211,7 +211,7 @@ const resetTimeout = 10 * time.Second
 
 // reset makes the session what it was when it was opened, as far as PostgreSQL can.
 func (s *session) reset() error {
-	s.backend.Hold(false)
+	s.backend.HoldAnswers(false)
 	ctx, cancel := context.WithTimeout(context.Background(), resetTimeout)
 	defer cancel()
 	if s.TxStatus() != 'I' {

@@ -198,7 +198,7 @@ func (l *life) read(ctx context.Context) error {
 		return nil
 	})
 	l.fed = at
-	settled := l.engine.Settle(ctx)
+	settled := l.engine.CatchUp(ctx)
 	if settled == nil {
 		l.settled = l.fed
 	}

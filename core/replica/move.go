@@ -10,7 +10,7 @@ import (
 // moveFrom opens the newest layer beside a life, and lets it take over when it has come at least as far. It says whether that was done; if
 // not, the life goes on.
 func (r *Replica) moveFrom(ctx context.Context, l *life, because error) bool {
-	if !errors.Is(because, engine.ErrRoom) && !r.newer(ctx, l.from) {
+	if !errors.Is(because, engine.ErrCapacity) && !r.newer(ctx, l.from) {
 		return false // nothing would be gained: it is tried again when there is a newer layer
 	}
 	r.log.Info("the replica moves to the newest layer", "because", because)

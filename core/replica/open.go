@@ -37,7 +37,7 @@ func (r *Replica) begin(ctx context.Context) (*life, error) {
 		}
 		l := newLife(r, b)
 		l.engine, err = engine.OpenReplica(ctx, r.o.Engine, engine.Start{
-			Manifest: b.manifest, Records: b.records, Asked: l.ask, Await: l.await, Due: l.due,
+			Manifest: b.manifest, Records: b.records, Admit: l.ask, Await: l.await, Due: l.due,
 		})
 		if errors.Is(err, store.ErrNotFound) && r.newer(ctx, b.manifest) {
 			continue // the layer was collected since the manifest was read

@@ -12,9 +12,9 @@ func answerMutants() []Mutant {
 	)
 	return []Mutant{
 		{
-			Name: "answer-before-durable", Invariant: durable, File: settleFile, Plan: tests + "TestAnswersWaitForWhatTheyTellOf",
+			Name: "answer-before-durable", Invariant: durable, File: answersFile, Plan: tests + "TestAnswersWaitForWhatTheyTellOf",
 			Doc: "the answer of a commit leaves before its place in the log is durable",
-			Old: "\tif m.log.isDurable(place) {\n", New: "\tif m.log.isDurable(place) || at.wrote() {\n",
+			Old: "\tif m.log.isDurable(number) {\n", New: "\tif m.log.isDurable(number) || at.wrote() {\n",
 		},
 		{
 			Name: "reader-does-not-wait", Invariant: durable, File: markFile, Plan: tests + "TestAnswersWaitForWhatTheyTellOf",
@@ -34,7 +34,7 @@ func answerMutants() []Mutant {
 		{
 			Name: "stopped-with-all", Invariant: promise, File: logFile, Plan: tests + "TestWhoWritesTooFastIsStopped",
 			Doc: "who writes faster than the bucket takes waits with the lock of all processes",
-			Old: "if w.held <= pendingBytes || !w.ships || w.failed != nil {", New: "if w.held >= 0 || !w.ships || w.failed != nil {",
+			Old: "if w.bytes <= pendingBytes || !w.ships || w.failed != nil {", New: "if w.bytes >= 0 || !w.ships || w.failed != nil {",
 		},
 		{
 			Name: "who-writes-is-stopped", Invariant: promise, File: modeFile, Plan: tests + "TestWhoWritesTooFastIsStopped",
@@ -50,12 +50,12 @@ func answerMutants() []Mutant {
 		{
 			Name: "crash-forgets", Invariant: durable, File: server, Plan: tests + "TestCrashThatIsTheEnd",
 			Doc: "how far PostgreSQL recovered after a crash is not compared with what it had written",
-			Old: "e.boot(s.life, data, e.commits.reached())", New: "e.boot(s.life, data, nil)",
+			Old: "e.startCluster(s.life, data, e.commits.reached())", New: "e.startCluster(s.life, data, nil)",
 		},
 		{
 			Name: "crash-tells", Invariant: durable, File: modeFile, Plan: tests + "TestCrashWithACommitOnItsWay",
 			Doc: "after a crash what it has brought back is told before it is durable",
-			Old: "\t\tm.sight.visible = m.log.end()\n", New: "\t\tm.sight.visible = 0\n",
+			Old: "\t\tm.sight.visible = m.log.lastAdded()\n", New: "\t\tm.sight.visible = 0\n",
 		},
 		{
 			Name: "no-flush-at-close", Invariant: durable, File: modeFile, Plan: tests + "TestAsynchronousCommits",
@@ -65,7 +65,7 @@ func answerMutants() []Mutant {
 		{
 			Name: "forgets-who-left", Invariant: durable, File: modeFile, Plan: tests + "TestCleanEndKeepsWhatIsInBuffers",
 			Doc: "an orderly end does not know of commits with synchronous_commit=off of sessions that have ended",
-			Old: "\tm.told = max(m.told, p.Committed())\n", New: "",
+			Old: "\tm.toldCommit = max(m.toldCommit, p.Committed())\n", New: "",
 		},
 		{
 			Name: "forgets-who-runs", Invariant: durable, File: modeFile, Plan: tests + "TestCleanEndKeepsWhatIsInBuffers",
@@ -75,7 +75,7 @@ func answerMutants() []Mutant {
 		{
 			Name: "walwriter-unshipped", Invariant: durable, File: flushFile, Plan: tests + "TestAsynchronousCommits",
 			Doc: "what PostgreSQL's walwriter has written is shipped only when somebody commits",
-			Old: "\t\tif lazy {\n\t\t\tf.later(walWriterDelay)\n\t\t}\n", New: "",
+			Old: "\t\tif unawaited {\n\t\t\tf.later(walWriterDelay)\n\t\t}\n", New: "",
 		},
 		{
 			Name: "throttled-to-the-end", Invariant: promise, File: "core/engine/budget.go", Plan: tests + "TestCommitsWaitForALayer",

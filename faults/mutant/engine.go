@@ -12,7 +12,7 @@ import (
 const (
 	captureFile = "core/engine/walship.go"
 	modeFile    = "core/engine/mode_log.go"
-	settleFile  = "core/engine/mode_log_answers.go"
+	answersFile = "core/engine/mode_log_answers.go"
 	startFile   = "core/pglite/start.go"
 )
 
@@ -51,10 +51,10 @@ func EngineMutants() []Mutant {
 			Old: `"wal_recycle": "off"`, New: `"wal_recycle": "on", "min_wal_size": "200MB", "max_wal_size": "300MB"`,
 		},
 		{
-			Name: "ack-before-put", Invariant: durable, File: settleFile, Plan: "e2b.1",
+			Name: "ack-before-put", Invariant: durable, File: answersFile, Plan: "e2b.1",
 			Doc: "an answer leaves while the record is on its way",
-			Old: "\tif m.log.isDurable(place) {\n\t\treturn nil\n\t}\n\treturn func",
-			New: "\tif !m.log.isDurable(place) {\n\t\tm.background.Go(func() { _ = m.log.wait(m.ctx, place) })\n\t}\n\tif m.log != nil {\n\t\treturn nil\n\t}\n\treturn func",
+			Old: "\tif m.log.isDurable(number) {\n\t\treturn nil\n\t}\n\treturn func",
+			New: "\tif !m.log.isDurable(number) {\n\t\tm.background.Go(func() { _ = m.log.wait(m.ctx, number) })\n\t}\n\tif m.log != nil {\n\t\treturn nil\n\t}\n\treturn func",
 		},
 		{
 			Name: "serve-after-fenced", Invariant: fenced, File: modeFile, Plan: "e1z.1",
@@ -64,7 +64,7 @@ func EngineMutants() []Mutant {
 		{
 			Name: "no-flush-at-the-end", Invariant: durable, File: modeFile, Plan: "e4b.4",
 			Doc: "SIGTERM gives the lease back and leaves what was not flushed",
-			Old: "if runs && m.log.isDurable(m.log.mark()) && last <= m.durable.Load() {", New: "if runs || m.log == nil {",
+			Old: "if runs && m.log.isDurable(m.log.lastAwaited()) && last <= m.durable.Load() {", New: "if runs || m.log == nil {",
 		},
 		{
 			Name: "delete-fence", Invariant: once, File: gcFile, Plan: "e2b.2",

@@ -36,7 +36,7 @@ func httpMutants() []Mutant {
 		{
 			Name: "http-answers-early", Invariant: durable, File: pool, Plan: "./core/httpapi -run TestUnknownOutcome",
 			Doc: "a request is told of what is not durable",
-			Old: "s.backend.Hold(true)", New: "s.backend.Hold(false)",
+			Old: "s.backend.HoldAnswers(true)", New: "s.backend.HoldAnswers(false)",
 		},
 		{
 			Name: "old-name-is-superuser", Invariant: promise, File: session, Plan: "./core/httpapi -run TestTheFirstRoleIsRenamed",

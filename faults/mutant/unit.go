@@ -121,7 +121,7 @@ func layerMutants() []Mutant {
 		{
 			Name: "shares-since-later", Invariant: durable, File: "core/engine/compact.go", Plan: "-run TestLayersShare ./core/engine",
 			Doc: "what is written while a layer is uploaded is taken from that layer by the next one",
-			Old: "mark := data.Mark()\n", New: "mark := ^memfs.Mark(0)\n",
+			Old: "moment := data.Mark()\n", New: "moment := ^memfs.Mark(0)\n",
 		},
 		{
 			Name: "publish-undurable-layer", Invariant: replay, File: "core/engine/compact.go", Plan: "-run TestLayerWaitsForItsRecords ./core/engine",

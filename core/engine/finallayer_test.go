@@ -38,9 +38,9 @@ func layers(t *testing.T, st store.Store) int {
 	return int(m.Layers[len(m.Layers)-1].Seq)
 }
 
-// TestLastLayer: an engine that ends takes the layer that was put off; who opens next replays almost nothing. Without debt
+// TestFinalLayer: an engine that ends takes the layer that was put off; who opens next replays almost nothing. Without debt
 // none is taken.
-func TestLastLayer(t *testing.T) {
+func TestFinalLayer(t *testing.T) {
 	st := mem.New(mem.Options{})
 	e := putOff(t, st, nil)
 	before := layers(t, st)
@@ -67,9 +67,9 @@ func TestLastLayer(t *testing.T) {
 	}
 }
 
-// TestLastLayerIsInNobodysWay: the lease is free before the layer is uploaded, and a successor that opens, commits and
+// TestFinalLayerIsInNobodysWay: the lease is free before the layer is uploaded, and a successor that opens, commits and
 // takes a layer of its own meanwhile is not disturbed, wherever the upload is then.
-func TestLastLayerIsInNobodysWay(t *testing.T) {
+func TestFinalLayerIsInNobodysWay(t *testing.T) {
 	for _, at := range []point.Point{point.BaseBeforeSegment, point.BaseAfterIndex, point.ManifestBeforeCAS} {
 		for _, compacts := range []bool{false, true} {
 			st := mem.New(mem.Options{})
@@ -109,8 +109,8 @@ func TestLastLayerIsInNobodysWay(t *testing.T) {
 	}
 }
 
-// TestLastLayerInsteadOfOneOnItsWay: a layer that is on its way when the engine ends is given up for one of everything.
-func TestLastLayerInsteadOfOneOnItsWay(t *testing.T) {
+// TestFinalLayerInsteadOfOneOnItsWay: a layer that is on its way when the engine ends is given up for one of everything.
+func TestFinalLayerInsteadOfOneOnItsWay(t *testing.T) {
 	st := mem.New(mem.Options{})
 	var armed atomic.Bool
 	stuck := make(chan struct{})
@@ -141,8 +141,8 @@ func TestLastLayerInsteadOfOneOnItsWay(t *testing.T) {
 	}
 }
 
-// TestLastLayerFails: what is durable stays so, and the end is a good one.
-func TestLastLayerFails(t *testing.T) {
+// TestFinalLayerFails: what is durable stays so, and the end is a good one.
+func TestFinalLayerFails(t *testing.T) {
 	st := mem.New(mem.Options{})
 	armed := false
 	e := putOff(t, st, func(_ context.Context, p point.Point) error {

@@ -18,18 +18,18 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// desk is the session in which the host's own statements run: one, as superuser, that stays as it was left from one call to the next.
+// hostSession is the session in which the host's own statements run: one, as superuser, that stays as it was left from one call to the next.
 // It is there from the first call on, and again after it has ended. Calls take turns, in the order in which they come.
-type desk struct {
+type hostSession struct {
 	turn chan struct{}
 	conn *Conn  // nil: there is none
-	user string // that let the desk in last
+	user string // that let it in last
 }
 
-func newDesk() desk {
-	d := desk{turn: make(chan struct{}, 1)}
-	d.turn <- struct{}{}
-	return d
+func newHostSession() hostSession {
+	h := hostSession{turn: make(chan struct{}, 1)}
+	h.turn <- struct{}{}
+	return h
 }
 
 // Query runs SQL by the simple protocol and returns the results as text, durable like a client's. A SQL error is a
@@ -52,32 +52,32 @@ func (e *Engine) Query(ctx context.Context, sql string) ([]pglite.Result, error)
 // ErrUnknown, ErrPoisoned, ErrClosed, ErrCrashed, ErrStarting, the context's, those of w.
 func (e *Engine) Exec(ctx context.Context, messages []byte, w io.Writer) error {
 	r, err := readRequest(messages)
-	if err != nil || r.answers == 0 {
+	if err != nil || r.ready == 0 {
 		return err
 	}
-	d := &e.desk
+	h := &e.host
 	select {
-	case <-d.turn:
+	case <-h.turn:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { d.turn <- struct{}{} }()
+	defer func() { h.turn <- struct{}{} }()
 	if err := e.admit(ctx); err != nil {
 		return err
 	}
-	if d.conn != nil && isDone(d.conn.Done()) { // it was ended, or PostgreSQL has crashed
-		_ = d.conn.Close()
-		d.conn = nil
+	if h.conn != nil && isDone(h.conn.Done()) { // it was ended, or PostgreSQL has crashed
+		_ = h.conn.Close()
+		h.conn = nil
 	}
-	if d.conn == nil {
-		if d.conn, err = e.openDesk(ctx); err != nil {
+	if h.conn == nil {
+		if h.conn, err = e.openHostSession(ctx); err != nil {
 			return err
 		}
 	}
-	whole, err := e.converse(ctx, d.conn, r, w)
+	whole, err := e.converse(ctx, h.conn, r, w)
 	if !whole {
-		_ = d.conn.Close()
-		d.conn = nil
+		_ = h.conn.Close()
+		h.conn = nil
 	}
 	return err
 }
@@ -94,7 +94,7 @@ func isDone(done <-chan struct{}) bool {
 // request are the messages of one call.
 type request struct {
 	messages []byte
-	answers  int  // ReadyForQuery that PostgreSQL ends its answers with
+	ready    int  // ReadyForQuery that PostgreSQL ends its answers with
 	copies   bool // the end of data for a COPY FROM STDIN is among them
 }
 
@@ -115,9 +115,9 @@ func readRequest(messages []byte) (request, error) {
 		case 'X':
 			n, rest = 0, nil
 		case 'Q', 'F':
-			r.answers++
+			r.ready++
 		case 'S':
-			r.answers, open = r.answers+1, false
+			r.ready, open = r.ready+1, false
 		case 'P', 'B', 'E', 'D', 'C', 'H':
 			open = true
 		case 'c', 'f':
@@ -130,7 +130,7 @@ func readRequest(messages []byte) (request, error) {
 		if err != nil {
 			return r, fmt.Errorf("encode a Sync: %w", err)
 		}
-		r.messages, r.answers = append(bytes.Clone(r.messages), sync...), r.answers+1
+		r.messages, r.ready = append(bytes.Clone(r.messages), sync...), r.ready+1
 	}
 	return r, nil
 }
@@ -148,20 +148,20 @@ func (e *Engine) converse(ctx context.Context, c *Conn, r request, w io.Writer) 
 		}
 		<-sent
 	}()
-	var told told
+	var got reply
 	var failed error
-	for told.ready < r.answers {
+	for got.ready < r.ready {
 		answer, err := insist(ctx, c)
 		if err != nil {
 			if failed == nil {
-				failed = e.ended(err)
+				failed = e.clientError(err)
 			}
 			if errors.Is(failed, io.EOF) {
 				failed = fmt.Errorf("%w: the session was ended", ErrCrashed)
 			}
 			return false, failed
 		}
-		told.read(answer.Bytes)
+		got.read(answer.Bytes)
 		if failed == nil {
 			failed = e.release(ctx, mark(answer.Mark))
 		}
@@ -170,7 +170,7 @@ func (e *Engine) converse(ctx context.Context, c *Conn, r request, w io.Writer) 
 				failed = fmt.Errorf("write the answer: %w", err)
 			}
 		}
-		if told.wantsData && !r.copies {
+		if got.wantsData && !r.copies {
 			return false, errors.Join(failed, fmt.Errorf("%w: a COPY FROM STDIN without data", pglite.ErrMessage))
 		}
 	}
@@ -180,70 +180,70 @@ func (e *Engine) converse(ctx context.Context, c *Conn, r request, w io.Writer) 
 	return true, failed
 }
 
-// deskPatience is how long PostgreSQL may take to answer a statement that was cancelled, before the session is given up; deskInsists
+// cancelPatience is how long PostgreSQL may take to answer a statement that was cancelled, before the session is given up; cancelAgain
 // is how often it is told meanwhile, for a cancel is lost that comes before its statement has begun.
 const (
-	deskPatience = 5 * time.Second
-	deskInsists  = 20 * time.Millisecond
+	cancelPatience = 5 * time.Second
+	cancelAgain    = 20 * time.Millisecond
 )
 
 // insist is the next answer. When ctx ends, what runs is cancelled.
 func insist(ctx context.Context, c *Conn) (pglite.Answer, error) {
-	answer, err := c.take(ctx)
-	for range deskPatience / deskInsists {
+	answer, err := c.receive(ctx)
+	for range cancelPatience / cancelAgain {
 		if err == nil || ctx.Err() == nil || !errors.Is(err, ctx.Err()) && !errors.Is(err, context.DeadlineExceeded) {
 			break
 		}
 		c.Cancel()
-		short, cancel := clock.WithTimeout(context.WithoutCancel(ctx), c.e.o.Clock, deskInsists)
-		answer, err = c.take(short)
+		short, cancel := clock.WithTimeout(context.WithoutCancel(ctx), c.e.o.Clock, cancelAgain)
+		answer, err = c.receive(short)
 		cancel()
 	}
 	return answer, err
 }
 
-// told reads what PostgreSQL answers, in pieces cut anywhere.
-type told struct {
+// reply reads what PostgreSQL answers, in pieces cut anywhere.
+type reply struct {
 	ready     int  // ReadyForQuery
 	wantsData bool // CopyInResponse
 	head      []byte
 	body      int // bytes of the message that are still to come
 }
 
-func (t *told) read(b []byte) {
+func (r *reply) read(b []byte) {
 	const header = 5
 	for len(b) > 0 {
-		if t.body > 0 {
-			n := min(t.body, len(b))
-			t.body, b = t.body-n, b[n:]
+		if r.body > 0 {
+			n := min(r.body, len(b))
+			r.body, b = r.body-n, b[n:]
 			continue
 		}
-		n := min(header-len(t.head), len(b))
-		t.head, b = append(t.head, b[:n]...), b[n:]
-		if len(t.head) < header {
+		n := min(header-len(r.head), len(b))
+		r.head, b = append(r.head, b[:n]...), b[n:]
+		if len(r.head) < header {
 			return
 		}
-		switch t.head[0] {
+		switch r.head[0] {
 		case 'Z':
-			t.ready++
+			r.ready++
 		case 'G':
-			t.wantsData = true
+			r.wantsData = true
 		}
-		t.body = int(binary.BigEndian.Uint32(t.head[1:])) - (header - 1)
-		t.head = t.head[:0]
+		r.body = int(binary.BigEndian.Uint32(r.head[1:])) - (header - 1)
+		r.head = r.head[:0]
 	}
 }
 
-// deskOptions keep the host's session from what clients have set for whoever logs in.
-const deskOptions = "-c event_triggers=off -c session_preload_libraries= -c local_preload_libraries= -c idle_session_timeout=0 " +
+// hostOptions keep the host's session from what clients have set for whoever logs in.
+const hostOptions = "-c event_triggers=off -c session_preload_libraries= -c local_preload_libraries= -c idle_session_timeout=0 " +
 	"-c idle_in_transaction_session_timeout=0 -c transaction_timeout=0"
 
-// openDesk logs in as the superuser that a database is made with, whatever it is called now, and in any database that there is.
-func (e *Engine) openDesk(ctx context.Context) (*Conn, error) {
+// openHostSession logs in as the superuser that a database is made with, whatever it is called now, and in any database that there is.
+func (e *Engine) openHostSession(ctx context.Context) (*Conn, error) {
 	const superuser, usual = 10, "postgres"
 	users, databases := []string{usual}, []string{usual, "template1"}
-	if e.desk.user != "" {
-		users = []string{e.desk.user, usual}
+	if e.host.user != "" {
+		users = []string{e.host.user, usual}
 	}
 	var first error
 	for range 2 {
@@ -251,7 +251,7 @@ func (e *Engine) openDesk(ctx context.Context) (*Conn, error) {
 			for _, database := range databases {
 				c, err := e.login(ctx, user, database)
 				if err == nil {
-					e.desk.user = user
+					e.host.user = user
 					return c, nil
 				}
 				if first == nil {
@@ -305,7 +305,7 @@ func (e *Engine) login(ctx context.Context, user, database string) (*Conn, error
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	front := pgproto3.NewFrontend(c, c)
 	front.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{
-		"user": user, "database": database, "application_name": "host", "options": deskOptions,
+		"user": user, "database": database, "application_name": "host", "options": hostOptions,
 	}})
 	err = front.Flush()
 	for err == nil {
