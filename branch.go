@@ -45,7 +45,7 @@ func (o Options) Branch(ctx context.Context, from, to string) (id string, err er
 	defer func() { err = errors.Join(err, in.Close()) }()
 	at := engine.Latest()
 	if !o.At.IsZero() {
-		at = engine.At{Time: o.At}
+		at = engine.RecoveryTarget{Time: o.At}
 	}
 	out, err := o.place(ctx, to, true)
 	if err != nil {

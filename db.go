@@ -102,7 +102,7 @@ func (db *DB) begin(ctx context.Context, o *Options, st store.Store) (err error)
 	options := o.engine(rt, st)
 	db.keeper, err = keeper.New(keeper.Options{Clock: o.Clock, Logger: o.Logger, Open: func(ctx context.Context) (*engine.Engine, error) {
 		if !o.At.IsZero() {
-			return engine.OpenAt(ctx, options, engine.At{Time: o.At})
+			return engine.OpenAt(ctx, options, engine.RecoveryTarget{Time: o.At})
 		}
 		return engine.Open(ctx, options)
 	}})

@@ -33,7 +33,7 @@ var (
 	// ErrNotEmpty: something that is no database lies there already. Name another place.
 	ErrNotEmpty = takeover.ErrNotEmpty
 	// ErrBeyondRetention: the state that Options.At names is older than what is kept, or has not come yet. The error says what is.
-	ErrBeyondRetention = takeover.ErrOutOfReach
+	ErrBeyondRetention = takeover.ErrBeyondRetention
 	// ErrVersion: the database belongs to another major version of PostgreSQL, or was written by a newer version of this package.
 	ErrVersion = engine.ErrVersion
 	// ErrCorrupt: an object is not what was written. Do not write there; `pgserve verify` names what is damaged.

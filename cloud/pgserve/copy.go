@@ -31,18 +31,18 @@ func (c *config) restoreFlags(f *flag.FlagSet) {
 }
 
 // state is the one that -at names.
-func (c *config) state() (engine.At, error) {
+func (c *config) state() (engine.RecoveryTarget, error) {
 	if c.atState == "" {
 		return engine.Latest(), nil
 	}
 	if seq, err := strconv.ParseUint(c.atState, 10, 64); err == nil && seq > 0 {
-		return engine.At{Seq: seq}, nil
+		return engine.RecoveryTarget{Seq: seq}, nil
 	}
 	t, err := time.Parse(time.RFC3339Nano, c.atState)
 	if err != nil {
-		return engine.At{}, fmt.Errorf("-at %q is neither a record's number nor a time as 2026-01-31T15:04:05Z", c.atState)
+		return engine.RecoveryTarget{}, fmt.Errorf("-at %q is neither a record's number nor a time as 2026-01-31T15:04:05Z", c.atState)
 	}
-	return engine.At{Time: t}, nil
+	return engine.RecoveryTarget{Time: t}, nil
 }
 
 // withFiles restores the database's files.

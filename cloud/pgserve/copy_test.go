@@ -403,7 +403,7 @@ func TestLeavingRefuses(t *testing.T) {
 		{2, []string{"branch"}, "needs one argument"},
 		{2, []string{"restore-to", "a", "b"}, "needs one argument"},
 		{1, []string{"restore-to", "-at", "yesterday", filepath.Join(dir, "a.tar")}, "-at"},
-		{1, []string{"dump", "-at", "100000"}, "out of reach"},
+		{1, []string{"dump", "-at", "100000"}, "beyond retention"},
 		{1, []string{"restore-to", filepath.Join(dir, "nowhere", "a.tar")}, "nowhere"},
 	} {
 		if text := admin(t, r.code, append(r.args, flags...)...); !strings.Contains(text, r.want) {

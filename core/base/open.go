@@ -72,11 +72,11 @@ type opener struct {
 	p      *Pages
 	ids    []int64
 	wish   func(string) Wish
-	wanted []place
+	wanted []wantedChunk
 }
 
-// place is a chunk of a file that is read at once.
-type place struct {
+// wantedChunk is a chunk of a file that is read at once.
+type wantedChunk struct {
 	file    *memfs.File
 	chunk   int64
 	address int64
@@ -103,15 +103,15 @@ func (o *opener) makeTree(dst *memfs.FS) error {
 		}
 		f := o.files[next]
 		next++
-		if err := o.place(f, "/"+e.path, originOf(o.index, o.ids, e)); err != nil {
+		if err := o.install(f, "/"+e.path, originOf(o.index, o.ids, e)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// place says where a file's chunks are.
-func (o *opener) place(f *memfs.File, path string, origin *origin) error {
+// install says where a file's chunks are.
+func (o *opener) install(f *memfs.File, path string, origin *origin) error {
 	wish := o.wish(path)
 	for _, r := range origin.runs {
 		if err := f.InstallAway(r.first, r.count); err != nil {
@@ -119,7 +119,7 @@ func (o *opener) place(f *memfs.File, path string, origin *origin) error {
 		}
 		for i := range r.count {
 			if wish != Later {
-				o.wanted = append(o.wanted, place{f, r.first + i, r.at + i, wish == Needed})
+				o.wanted = append(o.wanted, wantedChunk{f, r.first + i, r.at + i, wish == Needed})
 			}
 		}
 	}
@@ -128,7 +128,7 @@ func (o *opener) place(f *memfs.File, path string, origin *origin) error {
 
 // fetch puts in place what is read at once: all of it is asked for together, and used in the order in which it is stored.
 func (o *opener) fetch(ctx context.Context) error {
-	slices.SortFunc(o.wanted, func(a, b place) int { return cmp.Compare(a.address, b.address) })
+	slices.SortFunc(o.wanted, func(a, b wantedChunk) int { return cmp.Compare(a.address, b.address) })
 	for batch := range slices.Chunk(o.wanted, openBatch) {
 		err := o.fetchBatch(ctx, batch)
 		if !damage(err) {
@@ -146,7 +146,7 @@ func (o *opener) fetch(ctx context.Context) error {
 	return nil
 }
 
-func (o *opener) fetchBatch(ctx context.Context, batch []place) error {
+func (o *opener) fetchBatch(ctx context.Context, batch []wantedChunk) error {
 	addresses := make([]int64, len(batch))
 	for i, w := range batch {
 		addresses[i] = w.address

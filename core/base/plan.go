@@ -84,7 +84,7 @@ func planTree(src *memfs.FS, o WriteOptions) (*plan, error) {
 		return nil, err
 	}
 	p := &plan{index: index{frameBytes: o.FrameBytes, entries: pl.list}, inos: pl.inos, brought: map[string][]int64{}}
-	return p, p.place(pl)
+	return p, p.assign(pl)
 }
 
 func (pl *planner) add(path string, info memfs.Info) (err error) {
@@ -239,9 +239,9 @@ func (l *lookup) find(chunk int64) int64 {
 	return l.runs[0].at + chunk - l.runs[0].first
 }
 
-// place decides which segments are kept, and gives every chunk its address: one in a segment that is kept stays where it is, all others
+// assign decides which segments are kept, and gives every chunk its address: one in a segment that is kept stays where it is, all others
 // go into new segments, in the order of the files.
-func (p *plan) place(pl *planner) (err error) {
+func (p *plan) assign(pl *planner) (err error) {
 	before, o := pl.before, pl.o
 	live, fresh := make([]int64, len(before.segments)), pl.fresh
 	unread := o.Pages.unread(before)

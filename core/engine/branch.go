@@ -20,7 +20,7 @@ import (
 )
 
 // Latest names the state after the last record that there is when it is read.
-func Latest() At { return takeover.Latest() }
+func Latest() RecoveryTarget { return takeover.Latest() }
 
 // Restored is a database as it was after some record, in files: to be copied elsewhere.
 type Restored struct {
@@ -34,15 +34,15 @@ type Restored struct {
 
 // Restore restores the files of a state of a database without starting PostgreSQL. As with OpenAt, nobody is fenced, no
 // lease is taken, nothing is written. clk may be nil: the system's. Errors: those of OpenAt, less PostgreSQL's.
-func Restore(ctx context.Context, st store.Store, at At, clk clock.Clock) (Restored, error) {
+func Restore(ctx context.Context, st store.Store, at RecoveryTarget, clk clock.Clock) (Restored, error) {
 	if clk == nil {
 		clk = clock.System()
 	}
 	return restoreWith(ctx, newOpening(&Options{Store: st, Clock: clk, Logger: slog.New(slog.DiscardHandler)}), at)
 }
 
-func restoreWith(ctx context.Context, op *opening, at At) (Restored, error) {
-	p, r, err := op.restorePast(ctx, at)
+func restoreWith(ctx context.Context, op *opening, at RecoveryTarget) (Restored, error) {
+	p, r, err := op.restoreTo(ctx, at)
 	if err == nil {
 		_, err = recoverable(r.data, p.Records, op.o.Logger)
 	}
@@ -133,8 +133,8 @@ func mayBegin(ctx context.Context, st store.Store) error {
 
 // BranchOptions of Branch. The zero value is a copy of what is durable now.
 type BranchOptions struct {
-	At     At     // which state
-	Writer string // who does it, for people who read the manifest
+	At     RecoveryTarget // which state
+	Writer string         // who does it, for people who read the manifest
 	Clock  clock.Clock
 	Hook   point.Hook // nil: none
 	// Progress hears how many of the objects that hold pages were copied, from several goroutines. Nil: nobody.
@@ -167,7 +167,7 @@ func Branch(ctx context.Context, to, from store.Store, o BranchOptions) (b Branc
 	if o.Clock == nil {
 		o.Clock = clock.System()
 	}
-	if o.At == (At{}) {
+	if o.At == (RecoveryTarget{}) {
 		o.At = Latest()
 	}
 	for range branchTries {

@@ -73,7 +73,7 @@ func TestACopyOnlyGoesToAnEmptyPrefix(t *testing.T) {
 		t.Errorf("no database: %v", err)
 	}
 	e := open(t, from, inLog)
-	if _, err := Restore(t.Context(), from, Latest(), nil); !errors.Is(err, ErrOutOfReach) {
+	if _, err := Restore(t.Context(), from, Latest(), nil); !errors.Is(err, ErrBeyondRetention) {
 		t.Errorf("nothing was committed yet: %v", err)
 	}
 	must(t, e, "CREATE TABLE t (a int)")

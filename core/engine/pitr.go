@@ -14,17 +14,17 @@ import (
 	"blobpglite/core/wal"
 )
 
-// At names an earlier state: after a record of the log, or at a time.
-type At = takeover.At
+// RecoveryTarget names an earlier state: after a record of the log, or at a time.
+type RecoveryTarget = takeover.RecoveryTarget
 
-// ErrOutOfReach: an earlier state is older than what is kept (Options.Retain), or has not come yet.
-var ErrOutOfReach = takeover.ErrOutOfReach
+// ErrBeyondRetention: an earlier state is older than what is kept (Options.Retain), or has not come yet.
+var ErrBeyondRetention = takeover.ErrBeyondRetention
 
 // OpenAt restores an earlier state of a database, to read it. Nobody is fenced, no lease is taken, nothing is written: it
 // may be done beside a writer. Transactions are read-only unless a client says otherwise; what one writes then is in this
 // process only, and gone when the engine is closed. Of Options it uses what belongs to the instance, Clock, Hook and Logger.
-// Errors: ErrOutOfReach, ErrNoDatabase, ErrVersion, those of Open about what was read.
-func OpenAt(ctx context.Context, o Options, at At) (*Engine, error) {
+// Errors: ErrBeyondRetention, ErrNoDatabase, ErrVersion, those of Open about what was read.
+func OpenAt(ctx context.Context, o Options, at RecoveryTarget) (*Engine, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
@@ -34,17 +34,17 @@ func OpenAt(ctx context.Context, o Options, at At) (*Engine, error) {
 	}
 	o.Settings["default_transaction_read_only"] = "on"
 	e := newEngine(o)
-	e.commits = past{}
+	e.commits = noCommits{}
 	op := newOpening(&e.o)
 	began := o.Clock.Monotonic()
 	if err := e.openTempDisk(); err != nil {
 		return nil, fmt.Errorf("open the database as of %s: %w", at, err)
 	}
-	p, r, err := op.restorePast(ctx, at)
+	p, r, err := op.restoreTo(ctx, at)
 	if errors.Is(err, base.ErrCorrupt) { // who does not read what is damaged need not hear of it
 		if op.pages, err = base.NewPages(o.Store, base.PagesOptions{Clock: o.Clock}); err == nil {
 			e.pages = op.pages
-			p, r, err = op.restorePast(ctx, at)
+			p, r, err = op.restoreTo(ctx, at)
 		}
 	}
 	if err == nil {
@@ -62,14 +62,14 @@ func OpenAt(ctx context.Context, o Options, at At) (*Engine, error) {
 	return e, nil
 }
 
-// restorePast restores the files of an earlier state.
-func (op *opening) restorePast(ctx context.Context, at At) (takeover.Past, restored, error) {
+// restoreTo restores the files of an earlier state.
+func (op *opening) restoreTo(ctx context.Context, at RecoveryTarget) (takeover.RecoveryPoint, restored, error) {
 	gone := "" // a layer that was named and not there
 	for {
-		p, err := op.readPast(ctx, at)
+		p, err := op.readPoint(ctx, at)
 		var r restored
 		if err == nil {
-			r, err = op.pastFiles(ctx, p)
+			r, err = op.pointFiles(ctx, p)
 		}
 		if errors.Is(err, store.ErrNotFound) && !errors.Is(err, ErrNoDatabase) {
 			if p.Layer.Key != gone {
@@ -82,8 +82,8 @@ func (op *opening) restorePast(ctx context.Context, at At) (takeover.Past, resto
 	}
 }
 
-// readPast reads what the state is restored from.
-func (op *opening) readPast(ctx context.Context, at At) (takeover.Past, error) {
+// readPoint reads what the state is restored from.
+func (op *opening) readPoint(ctx context.Context, at RecoveryTarget) (takeover.RecoveryPoint, error) {
 	p, err := takeover.ReadAt(ctx, op.o.Store, at, 0)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -96,8 +96,8 @@ func (op *opening) readPast(ctx context.Context, at At) (takeover.Past, error) {
 	return p, err
 }
 
-// pastFiles puts layer and records together.
-func (op *opening) pastFiles(ctx context.Context, p takeover.Past) (restored, error) {
+// pointFiles puts layer and records together.
+func (op *opening) pointFiles(ctx context.Context, p takeover.RecoveryPoint) (restored, error) {
 	op.stats.Epoch, op.stats.Records = p.Manifest.Epoch, len(p.Records)
 	p.Manifest.Layers = []manifest.Layer{p.Layer}
 	r, err := op.readLayer(ctx, p.Manifest)
@@ -112,17 +112,17 @@ func (op *opening) pastFiles(ctx context.Context, p takeover.Past) (restored, er
 	return r, nil
 }
 
-// past is the committer of an earlier state: there is nothing to make durable.
-type past struct{}
+// noCommits is the committer where there is nothing to make durable: of an earlier state, and of a replica.
+type noCommits struct{}
 
-func (past) mayServe(context.Context) error              { return nil }
-func (past) mark(*pglite.Process, bool) mark             { return early }
-func (past) waitFor(context.Context, mark) (bool, error) { return false, nil }
-func (past) mayLeave(mark) bool                          { return true }
-func (past) backpressure(context.Context)                {}
-func (past) idle() bool                                  { return true }
-func (past) force(context.Context) (CommitStats, error)  { return CommitStats{}, nil }
-func (past) last() CommitStats                           { return CommitStats{} }
-func (past) started(*pglite.Cluster, bool)               {}
-func (past) reached() []wal.Record                       { return nil }
-func (past) close(context.Context, bool) error           { return nil }
+func (noCommits) mayServe(context.Context) error              { return nil }
+func (noCommits) mark(*pglite.Process, bool) mark             { return early }
+func (noCommits) waitFor(context.Context, mark) (bool, error) { return false, nil }
+func (noCommits) mayLeave(mark) bool                          { return true }
+func (noCommits) backpressure(context.Context)                {}
+func (noCommits) idle() bool                                  { return true }
+func (noCommits) force(context.Context) (CommitStats, error)  { return CommitStats{}, nil }
+func (noCommits) last() CommitStats                           { return CommitStats{} }
+func (noCommits) started(*pglite.Cluster, bool)               {}
+func (noCommits) reached() []wal.Record                       { return nil }
+func (noCommits) close(context.Context, bool) error           { return nil }

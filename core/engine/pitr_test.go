@@ -14,7 +14,7 @@ import (
 	"blobpglite/core/wal"
 )
 
-func openAt(t *testing.T, st store.Store, at At) (*Engine, error) {
+func openAt(t *testing.T, st store.Store, at RecoveryTarget) (*Engine, error) {
 	t.Helper()
 	e, err := OpenAt(t.Context(), Options{Runtime: runtime, Store: st}, at)
 	if err == nil {
@@ -67,7 +67,7 @@ func TestAnEarlierStateIsWhatItWas(t *testing.T) {
 	}
 	counted := store.Count(st)
 	for i, want := range moments {
-		ways := []At{{Seq: want.seq}, {Time: want.time}}
+		ways := []RecoveryTarget{{Seq: want.seq}, {Time: want.time}}
 		for _, at := range ways[:1+i%2] {
 			e, err := openAt(t, counted, at)
 			if err != nil {
@@ -95,7 +95,7 @@ func TestAnEarlierStateIsWhatItWas(t *testing.T) {
 
 func TestAStateOutOfReach(t *testing.T) {
 	st := mem.New(mem.Options{})
-	if _, err := openAt(t, st, At{Seq: 1}); !errors.Is(err, ErrNoDatabase) {
+	if _, err := openAt(t, st, RecoveryTarget{Seq: 1}); !errors.Is(err, ErrNoDatabase) {
 		t.Errorf("no database: %v", err)
 	}
 	e := open(t, st, inLog) // nothing is retained
@@ -107,19 +107,19 @@ func TestAStateOutOfReach(t *testing.T) {
 	}
 	tail := e.commits.(*logMode).log.position().Seq
 	e.Abandon()
-	for name, at := range map[string]At{
+	for name, at := range map[string]RecoveryTarget{
 		"before what is kept": {Seq: early}, "not yet there": {Seq: tail + 5}, "long ago": {Time: time.Unix(1, 0)},
 	} {
-		if _, err := openAt(t, st, at); !errors.Is(err, ErrOutOfReach) {
+		if _, err := openAt(t, st, at); !errors.Is(err, ErrBeyondRetention) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for name, at := range map[string]At{"nothing": {}, "both": {Seq: 1, Time: clock.System().Now()}} {
+	for name, at := range map[string]RecoveryTarget{"nothing": {}, "both": {Seq: 1, Time: clock.System().Now()}} {
 		if _, err := openAt(t, st, at); !errors.Is(err, store.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := openAt(t, st, At{Seq: tail}); err != nil {
+	if _, err := openAt(t, st, RecoveryTarget{Seq: tail}); err != nil {
 		t.Errorf("the last record: %v", err)
 	}
 	if err := st.Delete(t.Context(), wal.Key(tail+1)); err != nil { // recovery's, or nothing
@@ -136,7 +136,7 @@ func TestAStateOutOfReach(t *testing.T) {
 	if err := st.Delete(t.Context(), m.Layers[0].Key+"/index"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openAt(t, st, At{Seq: tail}); !errors.Is(err, store.ErrCorrupt) {
+	if _, err := openAt(t, st, RecoveryTarget{Seq: tail}); !errors.Is(err, store.ErrCorrupt) {
 		t.Errorf("a layer that is gone for good: %v", err)
 	}
 }

@@ -193,7 +193,7 @@ func life(t *testing.T, files *memfs.FS, records []wal.Record, work func(*Engine
 	}
 	e := newEngine(o)
 	op := newOpening(&e.o)
-	e.commits = past{}
+	e.commits = noCommits{}
 	var ops []wal.Op
 	c := newCapture(files, func(op wal.Op) { ops = append(ops, op) })
 	files.SetHooks(memfs.Hooks{Write: c.write, Rename: c.rename, Unlink: c.unlink})

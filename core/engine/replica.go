@@ -96,7 +96,7 @@ func OpenReplica(ctx context.Context, o Options, s Start) (*Replica, error) {
 
 // follower is the committer of a replica: there is nothing to make durable.
 type follower struct {
-	past
+	noCommits
 	e     *Engine
 	s     Start
 	cache *cache

@@ -35,7 +35,7 @@ func TestWhatIsKeptBelongsToTheDatabase(t *testing.T) {
 	}
 	reaches := func(seq uint64) bool {
 		t.Helper()
-		e, err := openAt(t, st, At{Seq: seq})
+		e, err := openAt(t, st, RecoveryTarget{Seq: seq})
 		if err != nil {
 			return false
 		}

@@ -16,17 +16,17 @@ type reading struct {
 	err     error
 }
 
-// readAhead begins the first reading beside the lease. Stop gives it up, and waits until nothing of it is left.
+// readBesideLease begins the first reading beside the lease. Stop gives it up, and waits until nothing of it is left.
 //
 // It is the same reading as after the lease: the manifest, then the records; and it is held against the same second
 // reading of the manifest, after the fence. A record that the predecessor appends meanwhile stands where the fence is tried.
-func (op *opening) readAhead(ctx context.Context) (stop func()) {
+func (op *opening) readBesideLease(ctx context.Context) (stop func()) {
 	if op.o.Parallel == 1 && op.o.OnManifest == nil {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	out, done := make(chan reading, 1), make(chan struct{})
-	op.ahead = out
+	op.beside = out
 	read := func() {
 		defer close(done)
 		var r reading
@@ -46,12 +46,12 @@ func (op *opening) readAhead(ctx context.Context) (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-// first is the reading before the fence: the one that went on beside the lease, unless that had to be waited for or the
+// firstReading is the reading before the fence: the one that went on beside the lease, unless that had to be waited for or the
 // reading went wrong.
-func (op *opening) first(ctx context.Context) (manifest.Seen, wal.Position, error) {
-	if op.ahead != nil && !op.waited {
-		r := <-op.ahead
-		op.ahead = nil
+func (op *opening) firstReading(ctx context.Context) (manifest.Seen, wal.Position, error) {
+	if op.beside != nil && !op.waited {
+		r := <-op.beside
+		op.beside = nil
 		if r.err == nil && op.o.Check != nil {
 			r.err = op.o.Check(r.m.Manifest)
 		}
@@ -60,7 +60,7 @@ func (op *opening) first(ctx context.Context) (manifest.Seen, wal.Position, erro
 			return r.m, r.tail, op.o.Hook.Fire(ctx, point.RestoreAfterManifest)
 		}
 	}
-	op.ahead = nil
+	op.beside = nil
 	m, err := op.load(ctx)
 	if err != nil {
 		return m, wal.Position{}, err

@@ -62,7 +62,7 @@ func TestFormat1(t *testing.T) {
 		t.Fatal(err)
 	}
 	for seq := uint64(2); seq < 8; seq++ {
-		if _, err := ReadAt(t.Context(), st, At{Seq: seq}, 1); err != nil {
+		if _, err := ReadAt(t.Context(), st, RecoveryTarget{Seq: seq}, 1); err != nil {
 			t.Errorf("the state after record %d: %v", seq, err)
 		}
 	}

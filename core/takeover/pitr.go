@@ -11,30 +11,32 @@ import (
 	"blobpglite/core/wal"
 )
 
-// ErrOutOfReach: the state that was asked for is older than what is kept, or has not come yet. The error says what there is.
-var ErrOutOfReach = errors.New("out of reach")
+// ErrBeyondRetention: the state that was asked for is older than what is kept, or has not come yet. The error says what there is.
+var ErrBeyondRetention = errors.New("beyond retention")
 
-// At names a state of a database: the one after a record of its log, or the last one of a time. Exactly one is set.
-type At struct {
+// RecoveryTarget names a state of a database: the one after a record of its log, or the last one of a time. Exactly one is set.
+type RecoveryTarget struct {
 	Seq  uint64
 	Time time.Time // by the writers' wall clocks, which the records carry
 }
 
 // Latest names the state after the last record that there is when the log is read.
-func Latest() At { return At{Time: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)} }
-
-func (a At) String() string {
-	if a == Latest() {
-		return "the last record"
-	}
-	if a.Seq != 0 {
-		return fmt.Sprintf("record %d", a.Seq)
-	}
-	return a.Time.UTC().Format(time.RFC3339Nano)
+func Latest() RecoveryTarget {
+	return RecoveryTarget{Time: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)}
 }
 
-// Past is what an earlier state is restored from: a layer, and the records behind it.
-type Past struct {
+func (t RecoveryTarget) String() string {
+	if t == Latest() {
+		return "the last record"
+	}
+	if t.Seq != 0 {
+		return fmt.Sprintf("record %d", t.Seq)
+	}
+	return t.Time.UTC().Format(time.RFC3339Nano)
+}
+
+// RecoveryPoint is what an earlier state is restored from: a layer, and the records behind it.
+type RecoveryPoint struct {
 	Manifest manifest.Manifest
 	Layer    manifest.Layer
 	Records  []wal.Record // behind Layer, fences included
@@ -43,39 +45,39 @@ type Past struct {
 
 // ReadAt reads what the state at some point is restored from. It takes no lease and writes nothing, and may run beside a
 // writer. The layer is only named: if it is gone when it is read, it was collected meanwhile, and ReadAt is to be called
-// again. Errors: ErrOutOfReach, store.ErrNotFound (no database), store.ErrInvalid, those of the log and of the manifest, the
+// again. Errors: ErrBeyondRetention, store.ErrNotFound (no database), store.ErrInvalid, those of the log and of the manifest, the
 // store's.
-func ReadAt(ctx context.Context, st store.Store, at At, parallel int) (Past, error) {
+func ReadAt(ctx context.Context, st store.Store, at RecoveryTarget, parallel int) (RecoveryPoint, error) {
 	if (at.Seq == 0) == at.Time.IsZero() {
-		return Past{}, fmt.Errorf("read an earlier state: %w: give a record or a time", store.ErrInvalid)
+		return RecoveryPoint{}, fmt.Errorf("read an earlier state: %w: give a record or a time", store.ErrInvalid)
 	}
 	for range maxRestarts {
 		m, _, err := manifest.Load(ctx, st)
 		if err != nil {
-			return Past{}, err
+			return RecoveryPoint{}, err
 		}
 		past, err := readAt(ctx, st, m, at, parallel)
 		now, _, loadErr := manifest.Load(ctx, st)
 		switch {
 		case loadErr != nil && err != nil:
-			return Past{}, fmt.Errorf("tell damage from a log that was compacted meanwhile (%v): %w", err, loadErr)
+			return RecoveryPoint{}, fmt.Errorf("tell damage from a log that was compacted meanwhile (%v): %w", err, loadErr)
 		case loadErr != nil:
-			return Past{}, loadErr
+			return RecoveryPoint{}, loadErr
 		case now.WalStart != m.WalStart: // what was read may not be authentic, nor what was missing
 			continue
 		case errors.Is(err, store.ErrNotFound):
-			return Past{}, fmt.Errorf("%w: what was listed is gone: %w", wal.ErrCorrupt, err)
+			return RecoveryPoint{}, fmt.Errorf("%w: what was listed is gone: %w", wal.ErrCorrupt, err)
 		}
 		return past, err
 	}
-	return Past{}, fmt.Errorf("read the state at %s: the log was compacted %d times while it was read: %w", at, maxRestarts, store.ErrUnavailable)
+	return RecoveryPoint{}, fmt.Errorf("read the state at %s: the log was compacted %d times while it was read: %w", at, maxRestarts, store.ErrUnavailable)
 }
 
 // errEnough ends a reading.
 var errEnough = errors.New("enough was read")
 
-func readAt(ctx context.Context, st store.Store, m manifest.Manifest, at At, parallel int) (Past, error) {
-	past := Past{Manifest: m}
+func readAt(ctx context.Context, st store.Store, m manifest.Manifest, at RecoveryTarget, parallel int) (RecoveryPoint, error) {
+	past := RecoveryPoint{Manifest: m}
 	found := false
 	for _, l := range m.Layers {
 		if at.Seq != 0 && l.Seq <= at.Seq || at.Seq == 0 && !l.Taken.After(at.Time) {
@@ -83,11 +85,11 @@ func readAt(ctx context.Context, st store.Store, m manifest.Manifest, at At, par
 		}
 	}
 	if !found {
-		return Past{}, fmt.Errorf("the state at %s is %w: %s", at, ErrOutOfReach, kept(m))
+		return RecoveryPoint{}, fmt.Errorf("the state at %s is %w: %s", at, ErrBeyondRetention, kept(m))
 	}
 	from, err := position(past.Layer)
 	if err != nil {
-		return Past{}, err
+		return RecoveryPoint{}, err
 	}
 	past.Seq = from.Seq
 	if at.Seq == from.Seq {
@@ -102,9 +104,9 @@ func readAt(ctx context.Context, st store.Store, m manifest.Manifest, at At, par
 	})
 	switch {
 	case err != nil && !errors.Is(err, errEnough):
-		return Past{}, err
+		return RecoveryPoint{}, err
 	case past.Seq < at.Seq:
-		return Past{}, fmt.Errorf("the state at %s is %w: the log ends at record %d", at, ErrOutOfReach, past.Seq)
+		return RecoveryPoint{}, fmt.Errorf("the state at %s is %w: the log ends at record %d", at, ErrBeyondRetention, past.Seq)
 	}
 	return past, nil
 }

@@ -100,9 +100,9 @@ func TestEveryRetainedStateIsThere(t *testing.T) {
 		t.Fatalf("%d layers are kept, from record %d on: the test shows nothing", len(last.Layers), last.WalStart)
 	}
 	for seq, want := range states {
-		p, err := ReadAt(t.Context(), st, At{Seq: seq}, 0)
+		p, err := ReadAt(t.Context(), st, RecoveryTarget{Seq: seq}, 0)
 		if seq < last.WalStart-1 {
-			if !errors.Is(err, ErrOutOfReach) || !strings.Contains(err.Error(), fmt.Sprintf("record %d", last.WalStart-1)) {
+			if !errors.Is(err, ErrBeyondRetention) || !strings.Contains(err.Error(), fmt.Sprintf("record %d", last.WalStart-1)) {
 				t.Errorf("record %d, before what is kept: %v", seq, err)
 			}
 			continue
@@ -117,7 +117,7 @@ func TestEveryRetainedStateIsThere(t *testing.T) {
 		if times[seq].Before(last.Layers[0].Taken) {
 			continue
 		}
-		if p, err = ReadAt(t.Context(), st, At{Time: times[seq].Add(time.Minute)}, 1); err != nil || restored(t, st, p.Layer, p.Records) != want {
+		if p, err = ReadAt(t.Context(), st, RecoveryTarget{Time: times[seq].Add(time.Minute)}, 1); err != nil || restored(t, st, p.Layer, p.Records) != want {
 			t.Errorf("at the time of record %d: %q, %v", seq, restored(t, st, p.Layer, p.Records), err)
 		}
 	}
@@ -170,11 +170,11 @@ func TestReadAtWhileItIsCompacted(t *testing.T) {
 		}
 	}
 	reading := &getHook{Store: st, key: wal.Key(4), f: func() { compact(t, st, o) }}
-	if _, err := ReadAt(t.Context(), reading, At{Seq: 4}, 1); !errors.Is(err, ErrOutOfReach) {
+	if _, err := ReadAt(t.Context(), reading, RecoveryTarget{Seq: 4}, 1); !errors.Is(err, ErrBeyondRetention) {
 		t.Errorf("a state that was collected meanwhile: %v", err)
 	}
 	reading = &getHook{Store: st, key: wal.Key(5), f: nil}
-	if p, err := ReadAt(t.Context(), reading, At{Seq: 5}, 1); err != nil || p.Seq != 5 || len(p.Records) != 0 {
+	if p, err := ReadAt(t.Context(), reading, RecoveryTarget{Seq: 5}, 1); err != nil || p.Seq != 5 || len(p.Records) != 0 {
 		t.Errorf("the newest layer's own: %+v, %v", p, err)
 	}
 }

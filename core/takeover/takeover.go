@@ -114,7 +114,7 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 		o.Patience = DefaultPatience
 	}
 	op := &opening{o: o, out: &Opened{}}
-	stop := op.readAhead(ctx)
+	stop := op.readBesideLease(ctx)
 	defer stop()
 	at := o.Clock.Monotonic()
 	var l *lease.Lease
@@ -152,7 +152,7 @@ var errCompacted = errors.New("the log was compacted while it was read")
 type opening struct {
 	o      Options
 	out    *Opened
-	ahead  <-chan reading // the first reading; nil: there is none
+	beside <-chan reading // the first reading; nil: there is none
 	waited bool           // for the lease: what was read beside it may be old
 	made   store.Gen      // of the manifest, if this opening has made the database
 }
@@ -160,7 +160,7 @@ type opening struct {
 // once goes through the steps behind the lease.
 func (op *opening) once(ctx context.Context) error {
 	at := op.o.Clock.Monotonic()
-	seen, tail, err := op.first(ctx)
+	seen, tail, err := op.firstReading(ctx)
 	if err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func (op *opening) once(ctx context.Context) error {
 	if err := op.fence(ctx, log, seen.Manifest); err != nil {
 		return err
 	}
-	m, err := op.settle(ctx, log, seen)
+	m, err := op.confirm(ctx, log, seen)
 	op.out.FenceTime = op.o.Clock.Monotonic() - at
 	op.out.Manifest, op.out.Log, op.out.Epoch = m, log, log.Epoch()
 	return err
@@ -360,8 +360,8 @@ func sameStart(a, b manifest.Manifest) bool {
 	return a.WalStart == b.WalStart && newest(a).Key == newest(b).Key
 }
 
-// settle makes the manifest this writer's, and makes sure that what was read is authentic and that the fence is above every epoch in it.
-func (op *opening) settle(ctx context.Context, log *wal.Log, seen manifest.Seen) (manifest.Manifest, error) {
+// confirm makes the manifest this writer's, and makes sure that what was read is authentic and that the fence is above every epoch in it.
+func (op *opening) confirm(ctx context.Context, log *wal.Log, seen manifest.Seen) (manifest.Manifest, error) {
 	for range maxRestarts {
 		fence := log.Tail()
 		now, err := op.swap(ctx, log, seen)

@@ -32,7 +32,7 @@ func EngineMutants() []Mutant {
 		{
 			Name: "no-fence", Invariant: fenced, File: takeoverFile, Plan: "e1z.1",
 			Doc: "a successor appends without a fence, in the epoch after its predecessor's",
-			Old: "\tif err := op.fence(ctx, log, seen.Manifest); err != nil {\n\t\treturn err\n\t}\n\tm, err := op.settle(ctx, log, seen)\n",
+			Old: "\tif err := op.fence(ctx, log, seen.Manifest); err != nil {\n\t\treturn err\n\t}\n\tm, err := op.confirm(ctx, log, seen)\n",
 			New: "\tm := seen.Manifest\n\tif tail.Seq == 0 {\n\t\t_, err = log.Fence(ctx)\n\t}\n",
 		},
 		{

@@ -41,7 +41,7 @@ func takeovers() []Mutant {
 		{
 			Name: "no-manifest-reread", Invariant: oneWriter, File: takeoverFile, Plan: "dead-zone",
 			Doc: "the manifest is not looked at after the fence: a fence in a collected part of the log makes a writer",
-			Old: "\tm, err := op.settle(ctx, log, seen)\n", New: "\tm, err := seen.Manifest, error(nil)\n",
+			Old: "\tm, err := op.confirm(ctx, log, seen)\n", New: "\tm, err := seen.Manifest, error(nil)\n",
 		},
 		{
 			Name: "no-seqlock", Invariant: oneWriter, File: takeoverFile, Plan: "seqlock",
@@ -73,7 +73,7 @@ func takeovers() []Mutant {
 		{
 			Name: "no-fence", Invariant: fenced, File: takeoverFile, Plan: "zombie",
 			Doc: "the successor appends without a fence",
-			Old: "\tif err := op.fence(ctx, log, seen.Manifest); err != nil {\n\t\treturn err\n\t}\n\tm, err := op.settle(ctx, log, seen)\n",
+			Old: "\tif err := op.fence(ctx, log, seen.Manifest); err != nil {\n\t\treturn err\n\t}\n\tm, err := op.confirm(ctx, log, seen)\n",
 			New: "\tm := seen.Manifest\n\tif tail.Seq == 0 {\n\t\t_, err = log.Fence(ctx)\n\t}\n",
 		},
 		{

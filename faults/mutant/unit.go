@@ -292,7 +292,7 @@ func historyMutants() []Mutant {
 		{
 			Name: "early-reading-believed", Invariant: prefix, File: "core/takeover/firstreading.go", Plan: "./core/takeover",
 			Doc: "what was read beside a lease that had to be waited for is restored as if nobody had written meanwhile",
-			Old: "op.ahead != nil && !op.waited", New: "op.ahead != nil",
+			Old: "op.beside != nil && !op.waited", New: "op.beside != nil",
 		},
 		{
 			Name: "no-wait-is-told", Invariant: prefix, File: "core/lease/lease.go", Plan: "./core/lease",

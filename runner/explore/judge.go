@@ -344,7 +344,7 @@ func (j *judge) restored(p *process, o *takeover.Opened, content []string) {
 }
 
 // recalled is told what an earlier state was restored as.
-func (j *judge) recalled(p *process, past takeover.Past, content []string) {
+func (j *judge) recalled(p *process, past takeover.RecoveryPoint, content []string) {
 	j.w.note("%-5s restored the state after record %d: %q", p.name, past.Seq, content)
 	if past.Seq > j.tail() || !slices.Equal(content, j.replay(past.Seq)) {
 		j.fail(Prefix, "%s restored the state after record %d as %q, which was %q", p.name, past.Seq, content, j.replay(min(past.Seq, j.tail())))

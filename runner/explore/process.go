@@ -354,8 +354,8 @@ func (p *process) collect(ctx context.Context, t *thread) error {
 
 // past restores the state after the record in the middle of what it has verified before.
 func (p *process) past(ctx context.Context, st store.Store) error {
-	past, err := takeover.ReadAt(ctx, st, takeover.At{Seq: p.middle}, 1)
-	if errors.Is(err, takeover.ErrOutOfReach) { // it was compacted away since
+	past, err := takeover.ReadAt(ctx, st, takeover.RecoveryTarget{Seq: p.middle}, 1)
+	if errors.Is(err, takeover.ErrBeyondRetention) { // it was compacted away since
 		return nil
 	}
 	if err != nil {
