@@ -15,11 +15,11 @@ import (
 // client is a connection from its first byte to its last. Two goroutines work for it: one reads the client and gives what comes to its
 // process, one reads the process and gives the answers to the client. Who of them writes to the client has the turn to read the process.
 type client struct {
-	o    *Options
-	gate *gate
-	at   *arrival
-	raw  net.Conn
-	conn net.Conn // raw, or TLS on it
+	o       *Options
+	gate    *gate
+	arrival *arrival
+	raw     net.Conn
+	conn    net.Conn // raw, or TLS on it
 
 	backend Conn
 	ends    atomic.Bool            // it is to go when what it runs has ended
@@ -55,7 +55,7 @@ func (c *client) in(s state) bool { return state(c.state.Load()) == s }
 // limit sets when the client must have sent something, unless the connection has been told to go already.
 func (c *client) limit(deadline time.Time) {
 	_ = c.raw.SetReadDeadline(deadline)
-	if c.gate.isEvicted(c.at) || c.why.Load() != nil {
+	if c.gate.isEvicted(c.arrival) || c.why.Load() != nil {
 		c.interrupt()
 	}
 }
@@ -63,10 +63,10 @@ func (c *client) limit(deadline time.Time) {
 // interrupt ends a wait for the client.
 func (c *client) interrupt() { _ = c.raw.SetReadDeadline(time.Unix(1, 0)) } // long ago
 
-// late is the reason of a refusal, if the time was over, or another one.
-func (c *client) late(reason string) string {
+// refusalReason is the reason of a refusal, if the time was over, or another one.
+func (c *client) refusalReason(reason string) string {
 	switch f := c.why.Load(); {
-	case c.gate.isEvicted(c.at):
+	case c.gate.isEvicted(c.arrival):
 		return refusedStartups
 	case f != nil && f.code == "57014":
 		return refusedSlow
@@ -80,18 +80,18 @@ func (c *client) blame(err error) *failed {
 		return f
 	}
 	switch {
-	case c.gate.isEvicted(c.at):
+	case c.gate.isEvicted(c.arrival):
 		return errEvicted
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return c.ended(failure("57014", "the connection has not logged in within %v (StartupTimeout)", c.o.StartupTimeout))
+		return c.endFor(failure("57014", "the connection has not logged in within %v (StartupTimeout)", c.o.StartupTimeout))
 	case errors.Is(err, errGone):
 		return nil
 	}
 	return engineFailure(err)
 }
 
-// ended notes the server's own reason to end the connection, unless there is one, and returns what counts.
-func (c *client) ended(why *failed) *failed {
+// endFor notes the server's own reason to end the connection, unless there is one, and returns what counts.
+func (c *client) endFor(why *failed) *failed {
 	c.why.CompareAndSwap(nil, why)
 	return c.why.Load()
 }
@@ -128,7 +128,7 @@ func (c *client) end() {
 	c.ends.Store(true)
 	switch {
 	case c.in(stateStarts):
-		c.ended(failure("57P03", "the server is shutting down"))
+		c.endFor(failure("57P03", "the server is shutting down"))
 		c.interrupt()
 	case !c.in(stateActive):
 		c.backend.Terminate()

@@ -103,8 +103,8 @@ func (g *gate) arrive(ctx context.Context, evict func()) (*arrival, error) {
 	}
 }
 
-// again has a connection wait as one that begins, whose process has ended.
-func (g *gate) again(a *arrival) {
+// startAgain has a connection wait as one that begins, whose process has ended.
+func (g *gate) startAgain(a *arrival) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !a.evicted {
@@ -266,15 +266,15 @@ func (g *gate) cancel(ctx context.Context, a *arrival) (done func(), may bool) {
 	return done, true
 }
 
-// refuses counts a refusal.
-func (g *gate) refuses(reason string) {
+// countRefusal counts a refusal.
+func (g *gate) countRefusal(reason string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.refusals[reason]++
 }
 
-// counted are the refusals so far.
-func (g *gate) counted() map[string]int64 {
+// refusalCounts are the refusals so far.
+func (g *gate) refusalCounts() map[string]int64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return maps.Clone(g.refusals)

@@ -40,7 +40,7 @@ func (c *client) run() error {
 		c.say(f)
 	}
 	if c.refused != "" {
-		c.gate.refuses(c.late(refusedCode(c.refused)))
+		c.gate.countRefusal(c.refusalReason(refusedCode(c.refused)))
 	}
 	c.linger(func() { err = errors.Join(err, <-asked) })
 	return err
@@ -57,7 +57,7 @@ func (c *client) requests() error {
 	case errors.Is(err, errGone):
 		_ = c.raw.Close() // nobody reads either
 	default:
-		c.ended(c.blame(err))
+		c.endFor(c.blame(err))
 	}
 	_ = c.backend.Close()
 	t := c.o.Clock.NewTimer(c.o.VanishTimeout)
@@ -202,11 +202,11 @@ func (c *client) met(m message) (wrong bool) {
 			return false
 		}
 		if binary.BigEndian.Uint32(body) != 0 { // AuthenticationOk
-			c.gate.asked(c.at)
+			c.gate.asked(c.arrival)
 			return false
 		}
 		c.known = true
-		if err := c.gate.entered(c.at); err != nil {
+		if err := c.gate.entered(c.arrival); err != nil {
 			return false // the goroutine that reads is about to end it
 		}
 		c.limit(time.Time{})
@@ -249,12 +249,12 @@ func (c *client) delay() {
 	defer t.Stop()
 	select {
 	case <-c.backend.Done():
-		c.gate.again(c.at)
+		c.gate.startAgain(c.arrival)
 	case <-t.C():
 		return
 	}
 	select {
-	case <-c.at.gone:
+	case <-c.arrival.gone:
 	case <-t.C():
 	}
 }

@@ -29,7 +29,7 @@ func (c *client) serve(ctx context.Context) error {
 
 // begin gives the client its place, and its process the start-up packet.
 func (c *client) begin(ctx context.Context, packet []byte) error {
-	reserved, err := c.gate.place(ctx, c.at)
+	reserved, err := c.gate.place(ctx, c.arrival)
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (c *client) begin(ctx context.Context, packet []byte) error {
 
 // pass gives a cancel request to PostgreSQL, which knows the keys. Where nobody is, the database sleeps on.
 func (c *client) pass(ctx context.Context, packet []byte) {
-	done, may := c.gate.cancel(ctx, c.at)
+	done, may := c.gate.cancel(ctx, c.arrival)
 	if !may {
 		return
 	}
@@ -63,7 +63,7 @@ func (c *client) pass(ctx context.Context, packet []byte) {
 	select {
 	case <-backend.Done():
 	case <-t.C():
-	case <-c.at.gone:
+	case <-c.arrival.gone:
 	}
 	_ = backend.Close()
 }
@@ -71,14 +71,14 @@ func (c *client) pass(ctx context.Context, packet []byte) {
 // refuse tells a client that has no process why it gets none.
 func (c *client) refuse(err error) error {
 	if errors.Is(err, errHandshake) {
-		c.gate.refuses(c.late(refusedTLS))
+		c.gate.countRefusal(c.refusalReason(refusedTLS))
 		return nil
 	}
 	f := c.blame(err)
 	if f == nil {
 		return nil // the client has gone
 	}
-	c.gate.refuses(c.late(refusedCode(f.code)))
+	c.gate.countRefusal(c.refusalReason(refusedCode(f.code)))
 	c.say(f)
 	c.linger(c.drain)
 	return f

@@ -135,7 +135,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener) (net.Conn, error) {
 func (s *Server) admit(conn net.Conn) {
 	c := &client{o: &s.o, gate: s.gate, raw: conn, conn: conn, counts: &s.counts}
 	var err error
-	if c.at, err = s.gate.arrive(s.ctx, c.interrupt); err != nil {
+	if c.arrival, err = s.gate.arrive(s.ctx, c.interrupt); err != nil {
 		_ = conn.Close() // the server shuts down
 		return
 	}
@@ -143,14 +143,14 @@ func (s *Server) admit(conn net.Conn) {
 	defer s.mu.Unlock()
 	if s.closing {
 		_ = conn.Close()
-		s.gate.leave(c.at)
+		s.gate.leave(c.arrival)
 		return
 	}
 	s.clients[c] = struct{}{}
 	s.wg.Go(func() {
 		defer func() {
 			_ = conn.Close()
-			s.gate.leave(c.at)
+			s.gate.leave(c.arrival)
 			s.mu.Lock()
 			delete(s.clients, c)
 			s.mu.Unlock()
@@ -213,7 +213,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // Stats says what the server is doing.
 func (s *Server) Stats() Stats {
-	st := Stats{Cancels: s.counts.cancels.Load(), Vanished: s.counts.vanished.Load(), Refusals: s.gate.counted()}
+	st := Stats{Cancels: s.counts.cancels.Load(), Vanished: s.counts.vanished.Load(), Refusals: s.gate.refusalCounts()}
 	for _, n := range st.Refusals {
 		st.Refused += n
 	}

@@ -39,7 +39,7 @@ func (l *life) ask(ctx context.Context) error {
 		}
 		return nil
 	}
-	err := l.looks(ctx, now-bound)
+	err := l.awaitLook(ctx, now-bound)
 	if err != nil && r.o.MaxLag == 0 && ctx.Err() == nil {
 		r.log.Warn("the replica serves what it has, for it could not look for news", "error", err)
 		return nil
@@ -47,8 +47,8 @@ func (l *life) ask(ctx context.Context) error {
 	return err
 }
 
-// looks waits for a look that began after some time, and came to the end of the log.
-func (l *life) looks(ctx context.Context, since time.Duration) error {
+// awaitLook waits for a look that began after some time, and came to the end of the log.
+func (l *life) awaitLook(ctx context.Context, since time.Duration) error {
 	r := l.r
 	limit := r.clock.NewTimer(r.o.WaitLimit)
 	defer limit.Stop()

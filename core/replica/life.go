@@ -183,7 +183,7 @@ func (l *life) look(ctx context.Context) (move error) {
 	if move == nil && err == nil && seen.beyond > l.fed.Seq {
 		err = fmt.Errorf("%w: record %d", ErrMissing, l.fed.Seq+1)
 	}
-	l.looked(ctx, began, err, move)
+	l.endLook(ctx, began, err, move)
 	return move
 }
 
@@ -275,8 +275,8 @@ func (l *life) behind(m *manifest.Manifest, err error) error {
 	return nil
 }
 
-// looked is the end of a look.
-func (l *life) looked(ctx context.Context, began time.Duration, err, move error) {
+// endLook is the end of a look.
+func (l *life) endLook(ctx context.Context, began time.Duration, err, move error) {
 	if ctx.Err() != nil {
 		return
 	}

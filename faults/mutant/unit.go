@@ -126,7 +126,7 @@ func layerMutants() []Mutant {
 		{
 			Name: "publish-undurable-layer", Invariant: replay, File: "core/engine/compact.go", Plan: "-run TestLayerWaitsForItsRecords ./core/engine",
 			Doc: "a layer is published with commits whose record is not in the log",
-			Old: "position, err := c.at(ctx)\n", New: "position, err := m.log.position(), error(nil)\n\t_ = c.at\n",
+			Old: "position, err := c.durable(ctx)\n", New: "position, err := m.log.position(), error(nil)\n\t_ = c.durable\n",
 		},
 		{
 			Name: "answers-behind-the-end", Invariant: durable, File: "core/engine/mode_log_answers.go", Plan: "-run TestAnswersWhileItEnds ./core/engine",

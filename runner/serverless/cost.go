@@ -77,7 +77,7 @@ func twinCost(ctx context.Context, r *bench.Run, args scenario.Args) error {
 		ops := bench.OpsOf(after)
 		ops.ClassA, ops.ClassB = ops.ClassA-before.ClassA, ops.ClassB-before.ClassB
 		c := costing{r: r, wakes: args.Int("wakes"), writes: args.Int("writes"), rounds: rounds}
-		c.tell(all, ops.CostUSD(), float64(stored))
+		c.record(all, ops.CostUSD(), float64(stored))
 		return nil
 	})
 }
@@ -108,8 +108,8 @@ type costing struct {
 	wakes, writes, rounds int // a day, a day, measured
 }
 
-// tell records the month. Measured: the bill and the bucket's operations of the rounds, and the bytes stored.
-func (c costing) tell(b platform.Bill, opsUSD, stored float64) {
+// record records the month. Measured: the bill and the bucket's operations of the rounds, and the bytes stored.
+func (c costing) record(b platform.Bill, opsUSD, stored float64) {
 	const memoryGiB = 0.5 // what a database of 10 MB is given
 	share := float64(MonthDays*c.wakes) / float64(c.rounds)
 	month := platform.Bill{

@@ -45,7 +45,7 @@ func twinFrozen(ctx context.Context, r *bench.Run, args scenario.Args) error {
 					return err
 				}
 			}
-			return k.look(ctx, t.address())
+			return k.compare(ctx, t.address())
 		})
 	})
 }

@@ -27,7 +27,7 @@ import (
 // Each run of pgserve with flags, a prefix or a size of its own is a revision. A deployment starts an instance; begin has it
 // go again, so that requests find what they find on the emulator: nothing.
 type cloudHost struct {
-	run *Service
+	service *Service
 	*cloudrun.Service
 
 	at      cloudrun.Addresses
@@ -45,13 +45,13 @@ var _ host = (*cloudHost)(nil)
 
 // revision is what the run says now, under the next name.
 func (h *cloudHost) revision() cloudrun.Revision {
-	n := h.run.Run.Cloud.NextRevision()
+	n := h.service.Run.Cloud.NextRevision()
 	r := cloudrun.Revision{
-		Suffix: fmt.Sprintf("r%d", n), Env: environment(h.run.flags),
+		Suffix: fmt.Sprintf("r%d", n), Env: environment(h.service.flags),
 		Memory: fmt.Sprintf("%dMi", h.options.MemoryMiB), Always: h.options.CPU == platform.Always,
 	}
-	if h.run.prefix != "" {
-		r.Bucket = "gs://" + h.run.bucket + "/" + h.run.prefix
+	if h.service.prefix != "" {
+		r.Bucket = "gs://" + h.service.bucket + "/" + h.service.prefix
 	}
 	return r
 }
@@ -73,7 +73,7 @@ func (h *cloudHost) begin(ctx context.Context, o platform.Options) error {
 		o.MemoryMiB = defaultMemoryMiB
 	}
 	h.options = o
-	is := fmt.Sprint(o.MemoryMiB, o.CPU == platform.Always, h.run.prefix, h.run.flags)
+	is := fmt.Sprint(o.MemoryMiB, o.CPU == platform.Always, h.service.prefix, h.service.flags)
 	if is != h.is {
 		h.is = "" // until it is
 		if err := h.Replace(ctx, ""); err != nil {
@@ -84,7 +84,7 @@ func (h *cloudHost) begin(ctx context.Context, o platform.Options) error {
 		}
 		h.is = is
 	}
-	return h.look(ctx)
+	return h.listLog(ctx)
 }
 
 // end has the instance go. After a failure nothing is waited for: the service goes with all its instances in the end.
@@ -138,7 +138,7 @@ func (h *cloudHost) current() (instanceOf, error) { return instanceOf{revision: 
 
 func (h *cloudHost) retired(ctx context.Context, i instanceOf) (retirement, error) {
 	l, err := h.Retired(ctx, i.revision)
-	return retirement{told: l.Told, ended: l.Ended, how: l.How}, errors.Join(err, h.look(ctx))
+	return retirement{told: l.Told, ended: l.Ended, how: l.How}, errors.Join(err, h.listLog(ctx))
 }
 
 // sleep does not wait until Cloud Run lets an idle instance go, which may take a quarter of an hour: it scales to zero.
@@ -148,7 +148,7 @@ func (h *cloudHost) sleep(ctx context.Context) (retirement, error) {
 		return retirement{}, err
 	}
 	h.awake.Store(false)
-	return retirement{told: l.Told, ended: l.Ended, how: l.How}, h.look(ctx)
+	return retirement{told: l.Told, ended: l.Ended, how: l.How}, h.listLog(ctx)
 }
 
 func (h *cloudHost) Leave(ctx context.Context) (retirement, error) {
@@ -165,7 +165,7 @@ func (h *cloudHost) memory() (int64, bool) { return 0, false }
 // begun, such as a layer, and counts what was done while it had none.
 func (h *cloudHost) quiet(ctx context.Context, d time.Duration) error {
 	const pause, alike, most = 300 * time.Millisecond, 3, 200
-	if err := h.run.Clock.Sleep(ctx, d); err != nil {
+	if err := h.service.Clock.Sleep(ctx, d); err != nil {
 		return err
 	}
 	last, times := int64(-1), 0
@@ -180,7 +180,7 @@ func (h *cloudHost) quiet(ctx context.Context, d time.Duration) error {
 		if times++; times == alike {
 			return nil
 		}
-		if err := h.run.Clock.Sleep(ctx, pause); err != nil {
+		if err := h.service.Clock.Sleep(ctx, pause); err != nil {
 			return err
 		}
 	}
@@ -189,7 +189,7 @@ func (h *cloudHost) quiet(ctx context.Context, d time.Duration) error {
 
 // asked is what the instance has counted: operations of the store, whatever came of them.
 func (h *cloudHost) asked(ctx context.Context) (int64, error) {
-	r, err := h.run.send(ctx, http.MethodGet, h.address()+"/metrics", nil)
+	r, err := h.service.send(ctx, http.MethodGet, h.address()+"/metrics", nil)
 	if err != nil {
 		return 0, err
 	}
@@ -219,7 +219,7 @@ func sumOf(text io.Reader, name string) (int64, error) {
 
 // records counts those in the log: nothing may have been collected.
 func (h *cloudHost) records(ctx context.Context) (int, error) {
-	if err := h.look(ctx); err != nil {
+	if err := h.listLog(ctx); err != nil {
 		return 0, err
 	}
 	n := 0
@@ -233,19 +233,19 @@ func (h *cloudHost) records(ctx context.Context) (int, error) {
 
 // changes are the differences between one listing and the next.
 func (h *cloudHost) changes(ctx context.Context) ([]check.Change, error) {
-	err := h.look(ctx)
+	err := h.listLog(ctx)
 	return h.seen, err
 }
 
-// look lists the log and notes what has changed there since the last time.
-func (h *cloudHost) look(ctx context.Context) error {
-	if h.run.prefix == "" {
+// listLog lists the log and notes what has changed there since the last time.
+func (h *cloudHost) listLog(ctx context.Context) error {
+	if h.service.prefix == "" {
 		return nil
 	}
-	if h.prefix != h.run.prefix {
-		h.prefix, h.listed, h.seen = h.run.prefix, map[string]store.Attrs{}, nil
+	if h.prefix != h.service.prefix {
+		h.prefix, h.listed, h.seen = h.service.prefix, map[string]store.Attrs{}, nil
 	}
-	st, done, err := h.run.Store(ctx)
+	st, done, err := h.service.Store(ctx)
 	if err != nil {
 		return err
 	}

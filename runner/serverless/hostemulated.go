@@ -21,7 +21,7 @@ import (
 // figures are of this machine and that model. What Cloud Run does to an instance is done to the process by signals
 // (SIGSTOP, SIGTERM, SIGKILL), so the product needs no endpoints for faults.
 type EmulatedHost struct {
-	run     *Service
+	service *Service
 	Front   *gcsfront.Front
 	Program string
 	env     []string           // of instances
@@ -62,10 +62,10 @@ func (h *EmulatedHost) observe(g gcsfront.Change) {
 // revision is what the run says now, under a name.
 func (h *EmulatedHost) revision(name string) platform.Revision {
 	args := []string{"-listen", "", "-log", "warn"}
-	if h.run.prefix != "" {
-		args = append(args, "-bucket", "gs://"+h.run.bucket+"/"+h.run.prefix, "-endpoint", h.run.base)
+	if h.service.prefix != "" {
+		args = append(args, "-bucket", "gs://"+h.service.bucket+"/"+h.service.prefix, "-endpoint", h.service.base)
 	}
-	return platform.Revision{Name: name, Program: h.Program, Args: append(args, h.run.flags...), Env: h.env}
+	return platform.Revision{Name: name, Program: h.Program, Args: append(args, h.service.flags...), Env: h.env}
 }
 
 func (h *EmulatedHost) begin(_ context.Context, o platform.Options) error {
@@ -210,7 +210,7 @@ func (h *EmulatedHost) memory() (peak int64, passed bool) {
 
 // quiet: requests to the bucket that are under way arrive, whether the process has CPU or not; frozen, it begins no others.
 func (h *EmulatedHost) quiet(ctx context.Context, d time.Duration) error {
-	return h.run.Clock.Sleep(ctx, d)
+	return h.service.Clock.Sleep(ctx, d)
 }
 
 func (h *EmulatedHost) asked(context.Context) (int64, error) { return h.Front.Counters().Requests, nil }

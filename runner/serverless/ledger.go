@@ -56,8 +56,8 @@ func (k *ledger) write(ctx context.Context, url string, n int) (Reply, error) {
 	return a, err
 }
 
-// look compares what is there, by an address, with what was told.
-func (k *ledger) look(ctx context.Context, url string) error {
+// compare compares what is there, by an address, with what was told.
+func (k *ledger) compare(ctx context.Context, url string) error {
 	a, err := k.sqlAt(ctx, url, "SELECT n FROM tokens")
 	if err != nil {
 		return err

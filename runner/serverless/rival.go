@@ -101,7 +101,7 @@ func (k *ledger) duel(ctx context.Context, how string, ttl time.Duration) (err e
 	if err := k.thaw(ctx, first, how, inFlight); err != nil {
 		return err
 	}
-	return k.look(ctx, rival)
+	return k.compare(ctx, rival)
 }
 
 // rejected asks a rival while the holder lives.

@@ -60,7 +60,7 @@ func WithService(ctx context.Context, r *bench.Run, o Options, f func(*Service) 
 	t := &Service{Run: r, Clock: o.Clock, client: newClient()}
 	defer t.client.CloseIdleConnections()
 	if r.Cloud != nil {
-		t.host = &cloudHost{run: t, Service: r.Cloud.Service}
+		t.host = &cloudHost{service: t, Service: r.Cloud.Service}
 		t.bucket, t.base = r.Store.Bucket, r.Store.Endpoint
 		t.Fresh("db")
 		return f(t)
@@ -68,7 +68,7 @@ func WithService(ctx context.Context, r *bench.Run, o Options, f func(*Service) 
 	if o.Latency == nil {
 		o.Latency = model.DefaultLatency()
 	}
-	h := &EmulatedHost{run: t, Program: o.Program, env: o.Env, Watch: o.Changed}
+	h := &EmulatedHost{service: t, Program: o.Program, env: o.Env, Watch: o.Changed}
 	t.host, t.Emulated, t.bucket = h, h, emulatedBucket
 	latency := *o.Latency
 	latency.Scale = o.LatencyScale

@@ -74,7 +74,7 @@ func (k *ledger) overlap(ctx context.Context) error {
 		return err
 	}
 	at := k.Clock.Monotonic()
-	if err := k.look(ctx, k.address()); err != nil {
+	if err := k.compare(ctx, k.address()); err != nil {
 		return err
 	}
 	k.Run.Metrics.Duration("first_row_ms", k.Clock.Monotonic()-at)

@@ -97,7 +97,7 @@ func (k *ledger) replace(ctx context.Context, name string, rows int) error {
 	k.Run.Metrics.Value("records_count", float64(flushed-acked))
 	k.Run.Metrics.Value("flushed_count", float64(rows))
 	k.Run.Metrics.Duration("flush_ms", gone.took())
-	return k.look(ctx, k.address())
+	return k.compare(ctx, k.address())
 }
 
 // What a successor does while its predecessor has the lease.
@@ -161,13 +161,13 @@ func twinSwitch(ctx context.Context, r *bench.Run, args scenario.Args) error {
 			if err != nil {
 				return err
 			}
-			return s.look(ctx, t.address())
+			return s.compare(ctx, t.address())
 		})
 		if err != nil {
 			return err
 		}
 		epoch, err := t.JudgeLog(ctx)
-		s.tell(epoch)
+		s.record(epoch)
 		return err
 	})
 }
@@ -278,8 +278,8 @@ func (s *switches) note(a Reply, err error, try int) {
 	}
 }
 
-// tell records what was counted.
-func (s *switches) tell(epoch uint64) {
+// record records what was counted.
+func (s *switches) record(epoch uint64) {
 	for name, n := range map[string]int{
 		"acked_count": s.acked, "refused_count": s.refused, "named_count": s.named, "other_count": s.other,
 		"retried_count": s.retried, "epochs_count": int(epoch),

@@ -119,7 +119,7 @@ func liveThrough(ctx context.Context, r *bench.Run, sp span, broken *mutant.Muta
 			s.time.Reach(d)
 		}
 		err := s.On(ctx, platform.Options{Idle: workload.TrafficIdle, Passed: passed}, func() error { return errors.Join(s.live(ctx, sp.hours), s.hit()) })
-		s.tell(sp.hours)
+		s.record(sp.hours)
 		if err = lost(r, err); err == nil {
 			err = s.after(ctx)
 		}

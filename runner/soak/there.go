@@ -30,7 +30,7 @@ func liveThere(ctx context.Context, r *bench.Run, sp span, hurry int) error {
 			s.chains = append(s.chains, newChain(c+1, r.Seed))
 		}
 		err := s.On(ctx, platform.Options{}, func() error { return s.live(ctx, sp.hours) })
-		s.tell(sp.hours)
+		s.record(sp.hours)
 		if err = lost(r, err); err == nil {
 			err = s.after(ctx)
 		}

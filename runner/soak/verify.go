@@ -188,8 +188,8 @@ func (s *soak) dumpAndRestore(ctx context.Context) error {
 	return nil
 }
 
-// tell records the counts, and the picture's data.
-func (s *soak) tell(hours int) {
+// record records the counts, and the picture's data.
+func (s *soak) record(hours int) {
 	c, real := s.counts(), int64(0)
 	if s.Emulated == nil {
 		real = int64(s.Clock.Now().Sub(s.begun).Hours() + 0.01)
