@@ -58,7 +58,7 @@ func (e *end) Close() error {
 	return e.Conn.Close()
 }
 
-func (*end) Hold(bool) {}
+func (*end) HoldAnswers(bool) {}
 
 func (e *end) LocalAddr() net.Addr            { return &net.UnixAddr{} }
 func (e *end) RemoteAddr() net.Addr           { return &net.UnixAddr{} }

@@ -22,7 +22,7 @@ type backend interface {
 	Cancel()               // interrupts what it runs: 57014
 	Terminate()            // ends it, whatever it runs
 	Done() <-chan struct{} // closed when it has ended
-	Hold(bool)             // whether answers wait until they are durable
+	HoldAnswers(bool)      // whether answers wait until they are durable
 }
 
 // session is a connection for requests, one at a time.

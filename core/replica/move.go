@@ -48,7 +48,7 @@ func (r *Replica) overtake(ctx context.Context, next, l *life) error {
 		if next.engine.Position() >= l.engine.Position() {
 			return nil
 		}
-		if err := next.looks(ctx, r.clock.Monotonic()); err != nil {
+		if err := next.awaitLook(ctx, r.clock.Monotonic()); err != nil {
 			return err
 		}
 	}
