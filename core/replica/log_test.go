@@ -257,7 +257,7 @@ func TestEndWhileItMoves(t *testing.T) {
 		}
 	}
 	s.st.mu.Unlock()
-	go func() { moved <- s.r.moveFrom(t.Context(), l, engine.ErrRoom) }()
+	go func() { moved <- s.r.moveFrom(t.Context(), l, engine.ErrCapacity) }()
 	<-reading
 	s.r.End(errors.New("something else is there"))
 	close(goOn)
