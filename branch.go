@@ -9,15 +9,14 @@ import (
 	"blobpglite/core/store/location"
 )
 
-// Branch copies the database at one URL to an empty place, as a database of its own, and returns its id. It reads beside a writer: no
-// lease is taken, nobody is disturbed, nothing is written at the source. Within one bucket the service
-// copies the pages by itself; else they pass through this process, a few at a time. Errors: those of Open,
-// ErrNoDatabase, ErrNotEmpty.
+// Branch copies the database at URL from to the empty place to, as an independent database, and returns the new database's id. The
+// source may have a writer: Branch takes no lease and writes nothing there. Within one bucket the service copies the pages by itself;
+// otherwise they pass through this process, a few at a time. Errors: those of Open, ErrNoDatabase, ErrNotEmpty.
 func Branch(ctx context.Context, from, to string) (id string, err error) {
 	return Options{}.Branch(ctx, from, to)
 }
 
-// Branch is the function Branch, with options: At for an earlier state (ErrBeyondRetention), Endpoint, Name, Clock.
+// Branch is the function Branch with options. It uses At, for an earlier state (ErrBeyondRetention), Endpoint, Name and Clock.
 func (o Options) Branch(ctx context.Context, from, to string) (id string, err error) {
 	defer func() {
 		if err != nil {

@@ -5,7 +5,7 @@ import (
 	"database/sql/driver"
 )
 
-// closedConnector is that of a DB that was never opened.
+// closedConnector is the connector of a DB that was never opened.
 type closedConnector struct{}
 
 func (closedConnector) Connect(context.Context) (driver.Conn, error) { return nil, ErrClosed }

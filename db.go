@@ -24,7 +24,7 @@ import (
 // memURL is a database in memory.
 const memURL = "mem:"
 
-// DB is an open database. Make one with Open; its methods may be called from any goroutine. The zero value is a closed one.
+// DB is an open database. Make one with Open. It is safe for concurrent use. The zero value is a closed database.
 type DB struct {
 	keeper  *keeper.Keeper // nil: it was never opened
 	pool    *pgxpool.Pool
@@ -36,12 +36,12 @@ type DB struct {
 	sql *sql.DB
 }
 
-// Open opens the database at a URL (see the package's documentation), and makes it if there is none there. It waits until PostgreSQL
-// serves. Errors: ErrInvalid, ErrLocked, ErrDenied, ErrUnavailable, ErrNested, ErrNotEmpty, ErrVersion, ErrCorrupt, ctx's. Nothing is
-// left running after an error.
+// Open opens the database at a URL (see the package's documentation), and creates it if there is none. It returns when PostgreSQL
+// accepts connections. ctx bounds the opening only. Errors: ErrInvalid, ErrLocked, ErrDenied, ErrUnavailable, ErrNested, ErrNotEmpty,
+// ErrVersion, ErrCorrupt, ctx's. Nothing is left running after an error.
 func Open(ctx context.Context, url string) (*DB, error) { return Options{}.Open(ctx, url) }
 
-// Open is the function Open, with options.
+// Open is the function Open with options. Further errors: ErrNoDatabase with NoCreate or At, ErrBeyondRetention with At.
 func (o Options) Open(ctx context.Context, url string) (_ *DB, err error) {
 	defer func() {
 		if err != nil {
@@ -54,7 +54,7 @@ func (o Options) Open(ctx context.Context, url string) (_ *DB, err error) {
 	db := &DB{}
 	defer func() {
 		if err != nil {
-			// What has begun ends at once: the keeper gives an opening up.
+			// An opening that is under way is given up: the keeper ends it.
 			err = errors.Join(err, db.Close(context.WithoutCancel(ctx)))
 		}
 	}()
@@ -128,7 +128,7 @@ func (o *Options) engine(rt *pglite.Runtime, st store.Store) engine.Options {
 	return e
 }
 
-// newPool makes the pool, without a connection. What the environment says of PostgreSQL (PGHOST, PGOPTIONS, ...) is of other servers.
+// newPool makes the pool, without a connection. PGHOST, PGOPTIONS and the like are overridden: they are about other servers.
 func (db *DB) newPool(o *Options) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig("host=blobpglite port=5432 user=u dbname=d sslmode=disable connect_timeout=0")
 	if err != nil {
@@ -144,9 +144,9 @@ func (db *DB) newPool(o *Options) (*pgxpool.Pool, error) {
 	return pgxpool.NewWithConfig(context.Background(), config)
 }
 
-// Dial opens a connection to a process of PostgreSQL, which expects a start-up packet next: for drivers other than pgx, and proxies. Its form
-// is that of a driver's dial function; network and address mean nothing. If the database was taken over, or a commit's
-// outcome was unknown, it is opened again first. Errors: ErrClosed, those of Open.
+// Dial opens a connection to a new PostgreSQL process, which expects a start-up packet next: for drivers other than pgx, and proxies. It has
+// the signature of a driver's dial function; network and address are ignored. If the database was taken over, or the outcome of a commit
+// was unknown, the database is opened again first. ctx bounds the dialling only. Errors: ErrClosed, those of Open.
 func (db *DB) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if db.keeper == nil || db.closed.Load() {
 		return nil, ErrClosed
@@ -168,14 +168,14 @@ func (db *DB) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	return conn, nil
 }
 
-// Pool is the database as a pool of pgx. It belongs to the DB: do not close it.
+// Pool returns the database as a pgx pool. It belongs to the DB: do not close it. After Close the pool is closed.
 func (db *DB) Pool() *pgxpool.Pool {
 	if db.pool != nil {
 		return db.pool
 	}
 	config, err := pgxpool.ParseConfig("host=blobpglite")
 	if err != nil {
-		return nil // what the environment says makes no sense
+		return nil // the PG* variables of the environment cannot be parsed
 	}
 	config.ConnConfig.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, ErrClosed }
 	pool, err := pgxpool.NewWithConfig(context.Background(), config)
@@ -185,8 +185,8 @@ func (db *DB) Pool() *pgxpool.Pool {
 	return pool
 }
 
-// SQL is the database for database/sql, over the same pool. It is always the same *sql.DB and belongs to the DB: do not close it.
-// What it gives after Close fails.
+// SQL returns the database for database/sql, over the same pool. It is always the same *sql.DB and belongs to the DB: do not close it.
+// After Close its methods fail.
 func (db *DB) SQL() *sql.DB {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -203,10 +203,10 @@ func (db *DB) SQL() *sql.DB {
 	return db.sql
 }
 
-// Close waits until the connections of SQL and Pool are given back, makes everything durable, gives the lease back so that the next
-// writer need not wait, and ends PostgreSQL. When ctx ends, what still runs is ended too, and the error says so: with Strict nothing that
-// was acknowledged is lost, with Interval and Sleep what was not durable yet is; the lease may have to run out. A second Close does
-// nothing.
+// Close waits until the connections of SQL and Pool are given back, makes everything durable, releases the lease so that the next
+// writer need not wait, and ends PostgreSQL. When ctx ends first, running statements are ended too, and Close returns an error: with
+// Strict nothing that was acknowledged is lost; with Interval and Sleep, what was not durable yet is. The next writer may then have to
+// wait until the lease runs out. A second Close does nothing.
 func (db *DB) Close(ctx context.Context) error {
 	if db.closed.Swap(true) {
 		return nil

@@ -27,14 +27,14 @@
 //
 // # Connections
 //
-// Each connection is a process of PostgreSQL's own, of about 3 MB, with its settings, locks and temporary tables. They share one
-// processor. SQL and Pool use the same pool of up to Options.MaxConns connections, side by side; Dial gives one more to whoever
-// speaks the wire protocol. There are no passwords here: whoever has the DB is the role that he says he is.
+// Each connection is a PostgreSQL process of its own, of about 3 MB, with its own settings, locks and temporary tables. All processes
+// share one processor. SQL and Pool use the same pool of up to Options.MaxConns connections; Dial opens further ones, for other
+// clients of the wire protocol. No password is asked for: code that has the DB may connect as any role.
 //
 // # Costs
 //
 // The first Open on a machine fetches PGlite by npm (pinned, hash-checked; or see BLOBPGLITE_ASSETS) and compiles it, which takes
-// about a minute; the result is kept in the user's cache directory, or BLOBPGLITE_CACHE. After that loading takes a quarter of a
-// second: programs that open several databases share it (NewRuntime). A process takes about 170 MB with an idle database, and
-// Options.Cache more for its files. An idle database asks the bucket for nothing.
+// about a minute; the result is kept in the user's cache directory, or in BLOBPGLITE_CACHE. After that, loading takes a quarter of a
+// second; a program that opens several databases loads it once for all of them (NewRuntime). A program with one idle database takes
+// about 170 MB, and up to Options.Cache more for the database's files. An idle database sends no requests to the bucket.
 package blobpglite

@@ -9,30 +9,30 @@ import (
 	"blobpglite/core/takeover"
 )
 
-// Errors, each with what to do about it. Compare with errors.Is; they come through database/sql and pgx, too. An error of SQL is a
-// *pgconn.PgError as ever.
+// Errors, each with what to do about it. Compare with errors.Is, also for errors that database/sql or pgx returns. An error of a SQL
+// statement is a *pgconn.PgError.
 var (
 	// ErrLocked: another writer holds the lease. The error is a *LockedError: it says who, and until when. Wait, or close that one.
 	ErrLocked = lease.ErrLocked
-	// ErrTakenOver: another writer has taken the database over. Everything acknowledged is safe. The next connection opens it again,
-	// which waits for that writer's lease.
+	// ErrTakenOver: another writer has taken the database over. Everything acknowledged is safe. The next connection opens the database
+	// again, which waits for that writer's lease.
 	ErrTakenOver = engine.ErrFenced
-	// ErrUnknown: nobody knows whether the commit is durable, for the store did not answer in time. Read before trying again; the next
-	// connection opens the database again.
+	// ErrUnknown: whether the commit is durable is not known, because the store did not answer in time. Read before trying again; the
+	// next connection opens the database again.
 	ErrUnknown = store.ErrUnknown
-	// ErrUnavailable: the store gave no usable answer within the retries. Nothing was changed; try again later.
+	// ErrUnavailable: the store gave no usable answer to any of the retries. Nothing was changed; try again later.
 	ErrUnavailable = store.ErrUnavailable
 	// ErrDenied: credentials, permissions or the bucket are missing. A person has to act; the message says how.
 	ErrDenied = store.ErrDenied
-	// ErrInvalid: the URL or an option makes no sense. The message says what to write.
+	// ErrInvalid: the URL or an option is not valid. The message says what to write.
 	ErrInvalid = store.ErrInvalid
-	// ErrNoDatabase: there is none there, and Options.NoCreate or Options.At asked for one.
+	// ErrNoDatabase: there is no database, and Options.NoCreate or Options.At needs one.
 	ErrNoDatabase = engine.ErrNoDatabase
 	// ErrNested: the prefix lies inside another database's, or around one. Name another one. (A folder inside another store's is ErrInvalid.)
 	ErrNested = takeover.ErrNested
-	// ErrNotEmpty: something that is no database lies there already. Name another place.
+	// ErrNotEmpty: the place holds something that is no database. Name another one.
 	ErrNotEmpty = takeover.ErrNotEmpty
-	// ErrBeyondRetention: the state that Options.At names is older than what is kept, or has not come yet. The error says what is.
+	// ErrBeyondRetention: the state that Options.At names is no longer kept, or lies in the future. The error says what is kept.
 	ErrBeyondRetention = takeover.ErrBeyondRetention
 	// ErrVersion: the database belongs to another major version of PostgreSQL, or was written by a newer version of this package.
 	ErrVersion = engine.ErrVersion

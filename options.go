@@ -16,20 +16,21 @@ import (
 	"blobpglite/core/store/location"
 )
 
-// Durability says what the success of a commit means.
+// Durability says what it means that a commit succeeded.
 type Durability = engine.Durability
 
 // The durabilities.
 const (
-	// Strict: it is in the store. A crash loses nothing.
+	// Strict: the commit is in the store. A crash loses nothing.
 	Strict = engine.Strict
-	// Interval: it will be within Options.FlushInterval. A crash loses at most that much of running time.
+	// Interval: the commit will be in the store within Options.FlushInterval. A crash loses at most that much of running time.
 	Interval = engine.Interval
-	// Sleep: it will be when nothing has run for Options.IdleFlush, or at Close. A crash loses what came since.
+	// Sleep: the commit will be in the store when nothing has run for Options.IdleFlush, or at Close. A crash loses every commit since
+	// the last of these.
 	Sleep = engine.Sleep
 )
 
-// Clock is what time is read from and waited for.
+// Clock is the source of time and of timers, which tests replace.
 type Clock = clock.Clock
 
 // Defaults of Options.
@@ -45,54 +46,55 @@ const None = -1
 
 // Options of a database. The zero value is the default, and what Open uses.
 type Options struct {
-	// Durability of commits; empty: Strict. FlushInterval (200 ms) and IdleFlush (1 s) belong to Interval and Sleep.
+	// Durability of commits; empty: Strict. FlushInterval belongs to Interval (zero: 200 ms), IdleFlush to Sleep (zero: 1 s).
 	Durability               Durability
 	FlushInterval, IdleFlush time.Duration
 
-	// MaxConns bounds the connections of SQL and Pool together; zero: DefaultMaxConns. User and Database are theirs; empty: postgres.
+	// MaxConns bounds the connections of SQL and Pool together; zero: DefaultMaxConns, at most 2000. User and Database are the role and
+	// database of these connections; empty: postgres.
 	MaxConns       int
 	User, Database string
 
-	// NoCreate refuses to make a database where there is none (ErrNoDatabase).
+	// NoCreate: do not create a database where there is none, but return ErrNoDatabase.
 	NoCreate bool
-	// At, if it is not zero, opens the database as it was then, as far back as is kept, to read it: no lease is taken and nothing is
-	// written, so it may be done beside a writer. What a transaction writes all the same (READ WRITE) ends with the DB.
+	// At, if not zero, opens the database read-only as it was at that time, if that state is still kept. No lease is taken and nothing is
+	// written to the store, so a writer may run meanwhile. What a READ WRITE transaction writes all the same is gone after Close.
 	At time.Time
-	// Retain is how far back a new database keeps earlier states for At and Branch; zero: DefaultRetain, None: not at all. It belongs to the
-	// database: an existing one goes on as it is, and `pgserve retain` changes it.
+	// Retain is how far back a new database keeps earlier states for At and Branch; zero: DefaultRetain, None: not at all. It is a property
+	// of the database: opening an existing one does not change it, `pgserve retain` does.
 	Retain time.Duration
 
 	// AcquireTimeout is how long Open waits for another writer's lease; zero: DefaultAcquireTimeout, None: not at all. LeaseTTL is how
 	// long this writer may be silent before another one may take over; zero: 30 s.
 	AcquireTimeout, LeaseTTL time.Duration
-	// Name is what others are told who meet this writer's lease; empty: the machine's name, the program's, and the process's number.
+	// Name is this writer's name in the lease, which a LockedError shows to others; empty: machine, program and process id.
 	Name string
 
 	// Cache is how much of the database's files is kept in memory, in bytes, at least 48 MiB; zero: DefaultCache, None: all of it, read by Open.
-	// A larger database is read from the store as it is used.
+	// Of a larger database, the rest is read from the store when it is needed.
 	Cache int64
-	// MaxBytes bounds the data directory: beyond it, PostgreSQL reports a full disk (53100). MemoryLimit bounds PostgreSQL's memory. In bytes;
-	// zero: none, and 2 GiB.
+	// MaxBytes bounds the data directory: beyond it, PostgreSQL reports a full disk (53100); zero: no bound. MemoryLimit bounds PostgreSQL's
+	// memory; zero: 2 GiB. Both in bytes.
 	MaxBytes, MemoryLimit int64
-	// StatementTimeout is PostgreSQL's for all who do not set their own; zero: none. Settings are server parameters.
+	// StatementTimeout is PostgreSQL's statement_timeout for sessions that do not set their own; zero: none. Settings are server parameters.
 	StatementTimeout time.Duration
 	Settings         map[string]string
 
-	// Runtime is a loaded PostgreSQL that several databases share; nil: the DB loads its own, with Extensions, and lets go of it in Close.
+	// Runtime is a loaded PostgreSQL that several databases share; nil: the DB loads its own, with Extensions, and releases it in Close.
 	Runtime *Runtime
-	// Extensions are those that are published as npm packages of their own, such as vector (pgvector). Bundled ones need no word.
+	// Extensions are those published as npm packages of their own, such as vector (pgvector). Bundled ones need not be listed.
 	Extensions []string
-	// Endpoint is the URL of another service that speaks like Cloud Storage, for gs://; empty: STORAGE_EMULATOR_HOST, or the real one.
+	// Endpoint is the base URL of a Cloud Storage emulator, for gs://; empty: STORAGE_EMULATOR_HOST, else the real service.
 	Endpoint string
 
 	Logger *slog.Logger // nil: dropped
 	Clock  Clock        // nil: the system's
 }
 
-// Runtime is a loaded PostgreSQL, of some 60 MB, ready to be started any number of times.
+// Runtime is a loaded PostgreSQL, of some 60 MB, which any number of databases can share. It is safe for concurrent use.
 type Runtime struct{ rt *pglite.Runtime }
 
-// NewRuntime loads PostgreSQL, with extensions as in Options. The first call on a machine fetches and compiles it.
+// NewRuntime loads PostgreSQL, with extensions as in Options.Extensions. The first call on a machine fetches and compiles it.
 func NewRuntime(ctx context.Context, extensions ...string) (*Runtime, error) {
 	rt, err := pglite.NewRuntime(ctx, pglite.Options{Extensions: extensions})
 	if err != nil {
@@ -101,7 +103,7 @@ func NewRuntime(ctx context.Context, extensions ...string) (*Runtime, error) {
 	return &Runtime{rt}, nil
 }
 
-// Close releases it. Every DB that uses it must have been closed.
+// Close releases the runtime. Every DB that uses it must be closed first.
 func (r *Runtime) Close() error {
 	if r == nil || r.rt == nil {
 		return nil
@@ -109,7 +111,7 @@ func (r *Runtime) Close() error {
 	return r.rt.Close()
 }
 
-// fill completes the options, and refuses what makes no sense.
+// fill puts defaults for zero values, and refuses what is not valid.
 func (o *Options) fill() error {
 	for _, d := range []struct {
 		name    string
@@ -164,8 +166,8 @@ func (o *Options) fill() error {
 }
 
 const (
-	mostConns = 2000 // of a machine with 6 GB for them
-	dialled   = 32   // connections by Dial, besides
+	mostConns = 2000 // about 6 GB of processes
+	dialled   = 32   // further connections, for Dial
 )
 
 // processName names this process, for people.

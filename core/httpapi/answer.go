@@ -7,15 +7,15 @@ import (
 	"net/http"
 )
 
-// maxWhole is how much of an answer is kept, in bytes, before the first of it is sent: what is smaller has its status by how the
-// statement has ended. A larger one is written as its rows come, and is never in memory as a whole.
+// maxWhole is how many bytes of an answer are buffered before the first of it is sent. A smaller answer is sent when the statement has
+// ended, with a status that says how. A larger one is sent as its rows come, and is never in memory as a whole.
 const maxWhole = 1 << 20
 
-// errBrokenOff: a statement has failed after the first part of its answer had been sent with status 200. The connection is broken
-// off, so that nobody takes what came for all of it.
+// errBrokenOff: a statement failed after the first part of its answer had been sent with status 200. The connection is cut, so that the
+// client does not take what came for all of it.
 var errBrokenOff = errors.New("the answer was broken off")
 
-// answer is the JSON of a result, as it is made.
+// answer writes a result as JSON.
 type answer struct {
 	w    http.ResponseWriter
 	buf  bytes.Buffer
@@ -69,7 +69,7 @@ func (a *answer) end(tag string) error {
 	return errors.Join(err, a.send())
 }
 
-// fail says that the statement has failed: to the caller if nothing has been sent, otherwise in the place of the tag.
+// fail reports that the statement failed: it returns the error if nothing has been sent, otherwise it writes it in place of the tag.
 func (a *answer) fail(err error) error {
 	if !a.sent {
 		return err

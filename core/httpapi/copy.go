@@ -12,9 +12,9 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// watched is a connection of a request that looks at the types of PostgreSQL's messages: JSON has no room for the data of COPY,
-// and the client library neither refuses to send it nor hands it on. COPY FROM STDIN is ended at once, before anybody waits for
-// data that never comes.
+// watched is a session's connection that looks at the types of PostgreSQL's messages: JSON has no room for the data of COPY, and the
+// client library neither refuses it nor passes it on. COPY FROM STDIN is ended at once, so that nothing waits for data that never
+// comes.
 type watched struct {
 	net.Conn
 	head            []byte // of the message that is under way
@@ -22,7 +22,7 @@ type watched struct {
 	copyIn, copyOut bool   // it was asked for
 }
 
-// endCopy says that no data comes. The Sync behind the statement was passed over, as PostgreSQL does in a COPY.
+// endCopy is CopyFail and a Sync: in a COPY, PostgreSQL ignores the Sync that was sent with the statement.
 func endCopy() []byte {
 	b, err := (&pgproto3.CopyFail{Message: "there is no data in an HTTP request"}).Encode(nil)
 	if err == nil {
@@ -34,7 +34,7 @@ func endCopy() []byte {
 	return b
 }
 
-// Read reads, and answers a request for data when all of that message has been read: nothing comes behind it.
+// Read implements net.Conn. When a whole request for COPY data has been read, it answers it: nothing follows that message.
 func (c *watched) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.scan(p[:n]) {
@@ -82,8 +82,8 @@ func errCopy() error {
 	}
 }
 
-// run runs a statement by f. COPY is run in a transaction if there is none, so that one whose rows cannot be told has not been
-// done either (COPY (INSERT ... RETURNING ...) TO STDOUT).
+// run runs a statement by f. A COPY outside a transaction gets one, so that it can be undone if its rows cannot be returned
+// (COPY (INSERT ... RETURNING ...) TO STDOUT).
 func (s *session) run(ctx context.Context, sql string, f func() error) error {
 	guarded := isCopy(sql) && s.TxStatus() == 'I'
 	if guarded {
@@ -107,7 +107,7 @@ func (s *session) run(ctx context.Context, sql string, f func() error) error {
 	return err
 }
 
-// copied answers a COPY between the database and its own files in lines: it has no rows.
+// copied runs a COPY between the database and its own files, which has no rows, and answers in lines.
 func (a *API) copied(w http.ResponseWriter, r *http.Request, c *session, s statement) error {
 	res, err := one(r.Context(), c, s)
 	if err != nil {
@@ -120,8 +120,7 @@ func (a *API) copied(w http.ResponseWriter, r *http.Request, c *session, s state
 	return nil
 }
 
-// isCopy says whether a statement's first word is COPY. There is one statement in a text here, and COPY cannot be hidden in
-// another one.
+// isCopy says whether a statement's first word is COPY. A text holds one statement here, and COPY cannot be part of another one.
 func isCopy(sql string) bool {
 	sql = skipComments(sql)
 	const word = "copy"

@@ -15,11 +15,11 @@ import (
 	"blobpglite/core/keeper"
 )
 
-// badRequest is an error of whoever asks.
+// badRequest is an error in the request, or a bound that refuses it.
 type badRequest struct {
 	status         int
 	text, sqlstate string
-	reason         string // that refusals are counted by; empty: it is none
+	reason         string // label of the refusal in the metrics; empty: it is not counted
 }
 
 func (b *badRequest) Error() string { return b.text }
@@ -43,7 +43,7 @@ func (a *API) fail(w http.ResponseWriter, err error) {
 	writeJSON(w, status, body)
 }
 
-// errorBody is the body of an answer that tells of an error.
+// errorBody is the body of an error's answer.
 type errorBody struct {
 	Error struct {
 		SQLState string `json:"sqlstate,omitempty"`
@@ -55,7 +55,7 @@ type errorBody struct {
 	Outcome string `json:"outcome"` // failed or unknown
 }
 
-// describe says how an error is answered.
+// describe returns status and body of the answer to an error.
 func describe(err error) (int, errorBody) {
 	var body errorBody
 	body.Outcome = "failed"
@@ -68,7 +68,7 @@ func describe(err error) (int, errorBody) {
 		body.Error.SQLState = mine.sqlstate
 		return mine.status, body
 	case errors.As(err, new(*badValue)):
-		// The statement was executed, whatever it returns.
+		// The statement was executed; only its result cannot be returned.
 		body.Error.SQLState, body.Outcome = "22021", "unknown"
 		return http.StatusInternalServerError, body
 	case errors.As(err, &pg):
@@ -90,7 +90,7 @@ func describe(err error) (int, errorBody) {
 	return http.StatusInternalServerError, body
 }
 
-// codeOf is the SQLSTATE of an error that is none of PostgreSQL's. none: what ran was not committed.
+// codeOf is the SQLSTATE of an error that does not come from PostgreSQL. none: what ran was not committed.
 func codeOf(err error) (code string, none bool) {
 	for _, c := range []struct {
 		err  error
@@ -109,7 +109,7 @@ func codeOf(err error) (code string, none bool) {
 	return "58000", false
 }
 
-// statusOfNone is that of an error of PostgreSQL's that kept the session from being opened.
+// statusOfNone is the status for an error of PostgreSQL's that kept a session from being opened: nothing has run.
 func statusOfNone(code string) int {
 	switch code {
 	case "3D000": // there is no such database

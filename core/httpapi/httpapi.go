@@ -1,11 +1,11 @@
-// Package httpapi is the listener for programs that speak HTTP: SQL in JSON, rows in JSON.
+// Package httpapi serves a database over HTTP: SQL in JSON, rows in JSON.
 //
 //	POST /sql            {"sql": "SELECT $1::int + 1 AS n", "params": [41]}
 //	                     → 200 {"columns":[{"name":"n","type":"int4"}],"rows":[[42]],"tag":"SELECT 1"}
 //	POST /sql            {"batch": [{"sql": ...}, ...]}        all or nothing → 200 {"results":[...]}
 //	POST /sql            Accept: application/x-ndjson          a line with the columns, a line a row, a line with the tag
-//	POST /sql            X-Blobpglite-Position: 0/1A2B3C       first waits until this service has come as far; see position.go
-//	POST /sql?database=NAME                                    in another database than the usual one
+//	POST /sql            X-Blobpglite-Position: 0/1A2B3C       waits first until this service has got that far; see position.go
+//	POST /sql?database=NAME                                    in another database than Options.Database
 //	GET /healthz         200 when statements can run: opens the database
 //	GET /livez           200 as long as the process answers
 //	GET /metrics         Prometheus
@@ -13,8 +13,8 @@
 //	GET /status.json     what goes on, and what the requests have cost so far; opens nothing
 //	GET /metrics.json    how the last cold start went, step by step; steps go on side by side, so they add up to more than the whole
 //
-// Errors are JSON: {"error":{"sqlstate":"23505","message":"...","detail":"..."},"outcome":"failed"}. The outcome is
-// "failed" where nothing was committed, and "unknown" where nobody knows (SQLSTATE 08007): read before trying again.
+// Errors are JSON: {"error":{"sqlstate":"23505","message":"...","detail":"..."},"outcome":"failed"}. The outcome is "failed" if nothing
+// was committed, and "unknown" if that is not known (SQLSTATE 08007, and others): read before trying again.
 //
 //	400  the request cannot be read, or the statement is wrong; a text that cannot be kept as it is (a byte that is not UTF-8,
 //	     half a surrogate pair, \u0000), with its place; COPY FROM STDIN and COPY TO STDOUT
@@ -27,21 +27,21 @@
 //	415  the Content-Type is not application/json
 //	421  the Host is none of this service's names
 //	503  the database cannot be opened, or is busy, or there are too many requests, sessions or connections; Retry-After says when to
-//	     come again. Another writer's lease reads "locked by writer X until T"
+//	     try again. If another writer has the lease, the message says "locked by writer X until T"
 //	504  cancelled, or out of time (57014)
 //	500  everything else; "outcome" tells
 //
-// What a browser sends for a web page of somebody else's is refused, with a token and without one: see guard.go.
+// What a browser sends for a foreign web page is refused, with a token and without one: see guard.go.
 //
-// An answer of more than 1 MiB is sent as its rows come. If its statement fails after that, the status was 200 already: "error" and
-// "outcome" stand in the place of the tag, and the connection is broken off, so that nobody takes what came for all of it.
+// An answer of more than 1 MiB is sent as its rows come. If its statement fails after that, the status 200 has already been sent: "error"
+// and "outcome" come in place of the tag, and the connection is cut, so that the client does not take what came for all of it.
 //
-// Metrics (blobpglite_...) besides those of the keeper, the store and the listeners, PostgreSQL's since its last start:
+// Metrics (blobpglite_...) besides those of the keeper, the store and the listeners; PostgreSQL's count since its last start:
 //
 //	processes{kind,state}            running (one at a time), queued for the one lock, or resting
 //	processes_started_total, process_start_seconds_total
 //	lock_switches_total, lock_yields_total, lock_waits_total, lock_wait_seconds_total
-//	answers_held_total, answer_wait_seconds_total    answers that waited until what they tell of was durable
+//	answers_held_total, answer_wait_seconds_total    answers that waited until what they acknowledge was durable
 //	restarts_total                   of PostgreSQL after a crash
 //	cache_bytes{state}, cache_evicted_bytes_total    of the database's files: budget, resident, unsettled, away
 //	page_frames_total{how}, page_requests_total, page_read_bytes_total, page_errors_total    of pages that are fetched when they are read
@@ -51,12 +51,12 @@
 // kind; everything else is PostgreSQL's text. Parameters are JSON: numbers, booleans and texts become PostgreSQL's text,
 // arrays and objects become json.
 //
-// Each request has a session of its own, a process of PostgreSQL, as long as it runs: requests run side by side, and one waits for
-// another only where PostgreSQL makes it wait. Sessions are kept for the next request (pool.go) and cleaned before the answer ends:
-// DISCARD ALL, so no setting, temporary table, prepared statement, advisory lock, LISTEN, sequence's currval, role or open transaction
-// is there for the next one. What PostgreSQL itself cannot make undone in a session: a setting of one's own (SET app.tenant) reads
-// as an empty text afterwards, not as NULL, and libraries stay loaded. What ALTER ROLE and ALTER DATABASE set is for new sessions;
-// none is older than a minute. A request whose client goes away is cancelled, and its session ended.
+// Each request has a session of its own, a process of PostgreSQL, as long as it runs: requests run concurrently, and one waits for
+// another only where PostgreSQL makes it wait. Sessions are kept for later requests (pool.go) and cleaned before the answer ends, by
+// DISCARD ALL: no setting, temporary table, prepared statement, advisory lock, LISTEN, sequence's currval, role or open transaction is
+// left for the next request. Two things PostgreSQL cannot undo in a session: a custom setting (SET app.tenant) reads as an empty text
+// afterwards, not as NULL, and libraries stay loaded. Settings of ALTER ROLE and ALTER DATABASE hold in new sessions; no session is used
+// for longer than a minute. A request whose client goes away is cancelled, and its session ended.
 package httpapi
 
 import (
@@ -75,7 +75,7 @@ import (
 	"blobpglite/core/clock"
 )
 
-// API serves HTTP. Create it with New.
+// API is the HTTP service, an http.Handler. Create it with New, end it with Close. It is safe for concurrent use.
 type API struct {
 	o     Options
 	mux   *http.ServeMux
@@ -86,7 +86,8 @@ type API struct {
 	slots chan struct{} // a token for each statement that runs
 }
 
-// New makes the service.
+// New makes the service. It does not open the database: the first request does. An error says which option is missing or out of range,
+// or that a metric is already registered in Options.Registry.
 func New(o Options) (*API, error) {
 	if o.Keeper == nil {
 		return nil, errors.New("serve HTTP: a keeper is needed")
@@ -134,7 +135,8 @@ func New(o Options) (*API, error) {
 	return a, nil
 }
 
-// Close ends the sessions: those that are idle at once, those at work when their request has ended, or when ctx does.
+// Close ends the sessions: idle ones at once, the others when their request has ended, or when ctx ends. Later requests fail. It does not
+// close the keeper.
 func (a *API) Close(ctx context.Context) error { return a.pool.close(ctx) }
 
 // ServeHTTP implements http.Handler.
@@ -142,13 +144,13 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, limited := r.Context().Value(connKey{}).(*conn)
 	if limited {
 		if !c.begin() {
-			panic(http.ErrAbortHandler) // it has been told that it was refused
+			panic(http.ErrAbortHandler) // the connection was refused meanwhile, with an answer
 		}
 		defer c.end()
 	}
 	p := &paced{ResponseWriter: w, control: http.NewResponseController(w), clock: a.o.Clock, stall: a.o.StallTimeout}
 	if r.Body != nil && r.Body != http.NoBody {
-		// Also of a body that nobody reads: the server reads it to the end before the next request.
+		// This also bounds a body that no handler reads: the server reads it to the end before the next request.
 		_ = p.control.SetReadDeadline(a.o.Clock.Now().Add(a.o.BodyTimeout))
 	}
 	if r.URL.Path != "/livez" && !a.guard.admit(p, r) {
@@ -157,7 +159,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mux.ServeHTTP(p, r)
 }
 
-// guarded asks for the token.
+// guarded requires the token, if there is one.
 func (a *API) guarded(h http.HandlerFunc) http.HandlerFunc {
 	if a.o.Token == "" {
 		return h
@@ -199,7 +201,7 @@ func (a *API) healthz(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, body)
 }
 
-// boot tells how the last cold start went.
+// boot serves /metrics.json: how long the steps of the last cold start took.
 func (a *API) boot(w http.ResponseWriter, _ *http.Request) {
 	b := bootOf(a.o.Keeper.Stats())
 	if a.o.Process != nil {

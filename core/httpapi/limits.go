@@ -16,17 +16,17 @@ import (
 	"blobpglite/core/clock"
 )
 
-// Every phase of a request has a time limit, and what there may be at a time has a bound of its own, apart from the wire
-// protocol's. Whoever is refused is told so.
+// Every phase of a request has a time limit. Connections and statements have bounds of their own, apart from the wire protocol's.
+// Every refusal is answered.
 //
-//	connection that says nothing    HeaderTimeout, and 408; earlier, and 503, when MaxConns is reached: the longest silent goes first
+//	connection that sends nothing   HeaderTimeout, and 408; earlier, and 503, when MaxConns is reached: the longest silent goes first
 //	header                          HeaderTimeout, and 408
 //	body                            BodyTimeout, and 408
 //	statement                       MaxRequests at a time, else 503
 //	answer that is not read         StallTimeout for each stallChunk
 //	between requests                IdleTimeout, or earlier when MaxConns is reached
 
-// Server is an HTTP server with the time limits. Give it listeners that Limit has made.
+// Server returns an HTTP server with these time limits. Serve listeners that Limit has wrapped, so that the bounds hold.
 func (a *API) Server() *http.Server {
 	return &http.Server{
 		Handler: a, ReadHeaderTimeout: a.o.HeaderTimeout, IdleTimeout: a.o.IdleTimeout, MaxHeaderBytes: 64 << 10,
@@ -36,7 +36,7 @@ func (a *API) Server() *http.Server {
 	}
 }
 
-// begin takes one of the places for statements.
+// begin takes one of the MaxRequests places for statements, or fails at once with a 503.
 func (a *API) begin() (done func(), err error) {
 	select {
 	case a.slots <- struct{}{}:
@@ -50,7 +50,7 @@ func (a *API) begin() (done func(), err error) {
 	}
 }
 
-// body reads a request's body, in BodyTimeout.
+// body reads a request's body, within BodyTimeout.
 func (a *API) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	control := http.NewResponseController(w)
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.o.MaxRequest))
@@ -68,7 +68,7 @@ func (a *API) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
-// paced is an answer that its client has to read.
+// paced is an answer whose client has to read stallChunk bytes per StallTimeout, or is disconnected.
 type paced struct {
 	http.ResponseWriter
 	control *http.ResponseController
@@ -76,7 +76,7 @@ type paced struct {
 	stall   time.Duration
 }
 
-// stallChunk is what a client has to read within StallTimeout.
+// stallChunk is how many bytes a client has to read within StallTimeout.
 const stallChunk = 1 << 20
 
 // Unwrap lets http.ResponseController through.
@@ -103,8 +103,8 @@ func (p *paced) due() { _ = p.control.SetWriteDeadline(p.clock.Now().Add(p.stall
 // connKey finds a request's connection in its context.
 type connKey struct{}
 
-// Limit bounds the connections of a listener. One more takes the place of the one that has been silent for the longest time,
-// before its first request or between two; if all are at work, it is refused.
+// Limit returns a listener with at most MaxConns connections. A further connection replaces the one that has been silent for the longest
+// time, before its first request or between two; if all are at work, it is refused with 503.
 func (a *API) Limit(l net.Listener) net.Listener {
 	return &limiter{Listener: l, a: a, open: map[*conn]struct{}{}}
 }
@@ -124,11 +124,11 @@ type conn struct {
 	working bool
 	evicted bool
 	fresh   bool          // no request has come yet
-	bytes   int           // that have come since the last request
+	bytes   int           // received since the last request
 	since   time.Duration // when it fell silent
 }
 
-// Accept returns the next connection that may stay.
+// Accept returns the next connection that is admitted.
 func (l *limiter) Accept() (net.Conn, error) {
 	for {
 		raw, err := l.Listener.Accept()
@@ -148,7 +148,7 @@ func (l *limiter) Accept() (net.Conn, error) {
 	}
 }
 
-// admit gives a connection a place, if need be that of a silent one.
+// admit gives a connection a place, if necessary that of a silent one, gone.
 func (l *limiter) admit(c *conn) (gone *conn, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -173,7 +173,7 @@ const (
 	refuseTimeout = 500 * time.Millisecond
 )
 
-// refuse tells a connection that there is no place.
+// refuse answers a connection for which there is no place, and closes it.
 func (l *limiter) refuse(raw net.Conn) {
 	l.a.guard.refused.WithLabelValues(refusedConnections).Inc()
 	l.mu.Lock()
@@ -188,7 +188,7 @@ func (l *limiter) refuse(raw net.Conn) {
 		return
 	}
 	go func() {
-		// What the client still sends is read, or closing would take the answer back.
+		// What the client still sends is read: closing with unread data would reset the connection and lose the answer.
 		if half, ok := raw.(interface{ CloseWrite() error }); ok {
 			_ = half.CloseWrite()
 		}
@@ -224,7 +224,7 @@ func (l *limiter) say(raw net.Conn, status int, text string) {
 	_, _ = raw.Write(append([]byte(head+"\r\n"), b...))
 }
 
-// evict ends a silent connection. One that has never asked for anything is told why.
+// evict ends a silent connection. One that has never sent a request is told why.
 func (c *conn) evict() {
 	c.l.mu.Lock()
 	fresh := c.fresh
@@ -235,7 +235,7 @@ func (c *conn) evict() {
 	_ = c.Conn.Close()
 }
 
-// begin says that a request has come; false: the connection has just been refused.
+// begin notes that a request has come; false: the connection has just been refused.
 func (c *conn) begin() bool {
 	c.l.mu.Lock()
 	defer c.l.mu.Unlock()
@@ -246,14 +246,14 @@ func (c *conn) begin() bool {
 	return true
 }
 
-// end says that its answer is made.
+// end notes that the request has been answered.
 func (c *conn) end() {
 	c.l.mu.Lock()
 	defer c.l.mu.Unlock()
 	c.working, c.bytes, c.since = false, 0, c.l.a.o.Clock.Monotonic()
 }
 
-// Read reads. A request that has begun and does not go on is answered: net/http only closes.
+// Read implements net.Conn. A request that has begun and does not go on is answered with 408: net/http would only close.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.l.mu.Lock()

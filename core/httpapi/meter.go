@@ -13,7 +13,7 @@ import (
 	"blobpglite/core/store"
 )
 
-// Metered is a store that counts and times what passes through it, for Prometheus.
+// Metered is a view of a store that counts and times its operations for Prometheus. It is safe for concurrent use.
 type Metered struct {
 	store.Store
 	clock      clock.Clock
@@ -28,7 +28,7 @@ var (
 	_ store.Placed      = (*Metered)(nil)
 )
 
-// Meter makes a metered view of a store.
+// Meter returns a metered view of s. An error means that registry has metrics of these names already.
 func Meter(s store.Store, registry prometheus.Registerer, clk clock.Clock) (*Metered, error) {
 	m := &Metered{
 		Store: s, clock: clk,
@@ -45,7 +45,7 @@ func Meter(s store.Store, registry prometheus.Registerer, clk clock.Clock) (*Met
 	return m, errors.Join(registry.Register(m.took), registry.Register(m.operations), registry.Register(m.bytes))
 }
 
-// done notes an operation.
+// done records an operation that began at at.
 func (m *Metered) done(op, class, key string, at time.Duration, err error) {
 	object, _, _ := strings.Cut(key, "/")
 	m.took.WithLabelValues(op, object).Observe((m.clock.Monotonic() - at).Seconds())
@@ -76,7 +76,7 @@ func (m *Metered) Get(ctx context.Context, key string) (store.Object, error) {
 	return o, err
 }
 
-// GetRange implements store.RangeGetter, if the store below does.
+// GetRange implements store.RangeGetter. Over a store that is no RangeGetter it reads, and counts, the whole object.
 func (m *Metered) GetRange(ctx context.Context, key string, offset, length int64) (store.Object, error) {
 	r, ok := m.Store.(store.RangeGetter)
 	if !ok {
@@ -92,7 +92,7 @@ func (m *Metered) GetRange(ctx context.Context, key string, offset, length int64
 	return o, err
 }
 
-// Above implements store.Placed. What is read there is counted too.
+// Above implements store.Placed. The views are metered too.
 func (m *Metered) Above() []store.Store {
 	views := store.Above(m.Store)
 	for i, v := range views {

@@ -44,7 +44,7 @@ func bootOf(s keeper.Stats) bootTimes {
 	}
 }
 
-// Wire is what the wire protocol's server tells of itself.
+// Wire holds the figures of the wire protocol's server, for Gauges.
 type Wire struct {
 	Clients  map[string]int   // connections, by what they do
 	Refusals map[string]int64 // connections that were refused, by reason
@@ -52,7 +52,7 @@ type Wire struct {
 	Vanished int64            // statements that were ended because their clients had gone
 }
 
-// figures are collected when they are asked for: the keeper's, PostgreSQL's and the wire protocol's.
+// figures is a metric whose values are read when it is collected.
 type figures struct {
 	name, help string
 	labels     []string
@@ -100,7 +100,7 @@ func register(registry prometheus.Registerer, all ...figures) error {
 	return errors.Join(errs...)
 }
 
-// flag is how a metric says yes or no.
+// flag is a boolean as a metric's value: 1 or 0.
 func flag(b bool) float64 {
 	if b {
 		return 1
@@ -108,7 +108,7 @@ func flag(b bool) float64 {
 	return 0
 }
 
-// Gauges registers what can be read at any time: the keeper's figures, PostgreSQL's, and the wire protocol's (nil: there is none).
+// Gauges registers the metrics of the keeper, of PostgreSQL and of the wire protocol's server (wire nil: there is none).
 func Gauges(registry prometheus.Registerer, k *keeper.Keeper, wire func() Wire) error {
 	all := []figures{
 		gauge("open", "1 while the database is open", func() float64 { return flag(k.Stats().State == keeper.Open) }),

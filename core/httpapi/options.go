@@ -16,7 +16,7 @@ import (
 
 // Defaults of Options.
 const (
-	DefaultMaxRequest = 16 << 20
+	DefaultMaxRequest = 16 << 20 // bytes
 	DefaultRetryAfter = 2 * time.Second
 	// DefaultMaxRequests is more than Cloud Run gives an instance (its default is 80).
 	DefaultMaxRequests   = 100
@@ -25,8 +25,8 @@ const (
 	DefaultBodyTimeout   = 30 * time.Second
 	DefaultIdleTimeout   = 2 * time.Minute
 	DefaultStallTimeout  = 10 * time.Second
-	// DefaultMaxSessions is what a small machine has memory for: a session at work has some 3 MB, and what its statement needs. In
-	// strict a request that writes has its session while the record is on its way, so the bound is one of throughput too.
+	// DefaultMaxSessions is what a small machine has memory for: a session takes some 3 MB, and what its statement needs. With durability
+	// strict a request that writes keeps its session until its record is stored, so this bounds throughput too.
 	DefaultMaxSessions = 64
 	// DefaultSessionTimeout is how long a request waits for a session.
 	DefaultSessionTimeout = 30 * time.Second
@@ -34,47 +34,47 @@ const (
 	DefaultIdleSession = 3 * time.Second
 )
 
-// Options of New. Dial and Keeper are required.
+// Options of New. Keeper is required. Zero bounds and time limits mean their defaults; negative ones are refused.
 type Options struct {
-	// Keeper has the database.
+	// Keeper opens the database and gives its engine.
 	Keeper *keeper.Keeper
-	// Token, if not empty, is asked for as a bearer token at /sql and the metrics.
+	// Token, if not empty, is required as a bearer token by everything but the page at / and its files, /healthz and /livez.
 	Token string
-	// User of the requests' sessions; empty: the superuser that the database was made with, whatever it is called now.
+	// User of the requests' sessions; empty: the superuser that the database was made with, whatever its name is now.
 	User string
 	// Database of requests that name none; empty: postgres.
 	Database string
-	// Hosts are the names by which the service may be asked (Host), besides localhost and addresses of this machine's own.
-	// AnyHost lets all names through: where somebody else sees to who may come.
+	// Hosts are the names that a Host header may have, besides localhost and addresses of this machine. AnyHost accepts every name: for a
+	// service behind something that checks who may call it.
 	Hosts   []string
 	AnyHost bool
 	// MaxRequest bounds a request's body, in bytes.
 	MaxRequest int64
-	// MaxRequests bounds the statements, or batches, at a time, those that wait for a session included; one more gets 503.
+	// MaxRequests bounds the statements and batches at a time, including those that wait for a session; one more gets 503.
 	MaxRequests int
-	// MaxSessions bounds the sessions, a process of PostgreSQL each: requests wait for one, up to SessionTimeout, and then get 503.
-	// One that nobody has used for IdleSession is ended.
+	// MaxSessions bounds the sessions, each a process of PostgreSQL. A request waits for one up to SessionTimeout, and then gets 503. A
+	// session that was not used for IdleSession is ended.
 	MaxSessions                 int
 	SessionTimeout, IdleSession time.Duration
-	// MaxConns bounds the connections of a listener that Limit has made.
+	// MaxConns bounds the connections of a listener that Limit has wrapped.
 	MaxConns int
 	// HeaderTimeout is how long a request's header may take, BodyTimeout its body, IdleTimeout how long a connection may do
 	// nothing between requests, StallTimeout how long a client may read nothing while an answer waits for it.
 	HeaderTimeout, BodyTimeout, IdleTimeout, StallTimeout time.Duration
-	// Process tells of the process's own start, for /metrics.json: steps and how long after its start they were done, or how
-	// long they took. Nil: nothing.
+	// Process returns steps of the process's own start, for /metrics.json, and how long they took or how long after the start they were
+	// done. Nil: none.
 	Process func() map[string]time.Duration
-	// Health tells more of the service's state in the answer of /healthz. Nil: nothing.
+	// Health returns further fields for the answer of /healthz. Nil: none.
 	Health func() map[string]any
-	// Routes are further patterns, such as "POST /promote", for who has the token.
+	// Routes are further patterns, such as "POST /promote". They require the token too.
 	Routes map[string]http.HandlerFunc
-	// Registry has the metrics; nil: one of its own.
+	// Registry holds the metrics; nil: a new one.
 	Registry *prometheus.Registry
 	Clock    clock.Clock  // nil: the system's
 	Logger   *slog.Logger // nil: dropped
 }
 
-// bounds fills in what is not given, and refuses what makes no sense.
+// bounds puts defaults for zero values, and refuses negative ones.
 func (o *Options) bounds() error {
 	for _, d := range []struct {
 		value *time.Duration
@@ -123,7 +123,7 @@ func (o *Options) dial(ctx context.Context) (backend, error) {
 	return conn, nil
 }
 
-// superuser asks the host's own session what the superuser is called.
+// superuser asks the host's own session for the superuser's name.
 func (o *Options) superuser(ctx context.Context) (string, error) {
 	e, err := o.Keeper.Engine(ctx)
 	if err != nil {

@@ -10,9 +10,9 @@ import (
 	"blobpglite/core/keeper"
 )
 
-// The page at / is for a person: what the database is doing, a box for SQL, its tables. It holds nothing secret, so it is given to whoever may
-// ask at all (guard.go); what it shows it asks for itself, with the token that the person has typed in, which it keeps in memory
-// only. Its policy lets it load its own two files and ask its own origin, and nothing else; no other page may frame it.
+// The page at / is for people: what the database is doing, a box for SQL, its tables. It holds nothing secret, so it needs no token
+// (guard.go); what it shows it requests itself, with the token that the user has typed in, which it keeps in memory only. Its policy lets
+// it load its own two files and call its own origin, and nothing else; no other page may frame it.
 
 //go:embed web
 var web embed.FS
@@ -37,7 +37,7 @@ func pageFile(name, kind string) http.HandlerFunc {
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-cache")
-		_, _ = w.Write(body) // who has gone need not be told
+		_, _ = w.Write(body) // an error means that the client has gone
 	}
 }
 
@@ -103,7 +103,7 @@ func (a *API) status(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, r)
 }
 
-// count adds up what the metered store and a replica have counted.
+// count sums up the counters of the metered store and of a replica.
 func (r *statusReport) count(from prometheus.Gatherer) error {
 	families, err := from.Gather()
 	for _, f := range families {

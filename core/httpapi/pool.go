@@ -12,7 +12,7 @@ import (
 	"blobpglite/core/keeper"
 )
 
-// pool has the sessions of the requests: a process of PostgreSQL each. A session belongs to one request at a time, and is cleaned
+// pool holds the sessions of the requests, each a process of PostgreSQL. A session belongs to one request at a time, and is cleaned
 // (DISCARD ALL) before the next one gets it; one that cannot be cleaned, or whose request was given up, is ended.
 //
 //	open ──► at work ──► cleaned ──► idle ──► at work ...
@@ -20,7 +20,7 @@ import (
 type pool struct {
 	connector
 	max      int           // sessions
-	patience time.Duration // how long a request waits for one
+	patience time.Duration // how long a request waits for a session
 	idleFor  time.Duration
 	maxAge   time.Duration
 
@@ -33,7 +33,7 @@ type pool struct {
 	busy    map[*session]bool
 	closed  bool
 	closing chan struct{}
-	work    sync.WaitGroup // sessions that are not idle, and who watches those that are
+	work    sync.WaitGroup // sessions that are not idle, and the goroutines that watch idle ones
 }
 
 func newPool(c connector, o Options) *pool {
@@ -43,12 +43,12 @@ func newPool(c connector, o Options) *pool {
 	}
 }
 
-// maxSessionAge is how long a session is used, at the most: what ALTER ROLE and ALTER DATABASE have set is for new ones, and the
-// catalogs that it has read are let go.
+// maxSessionAge is how long a session is used at most: settings of ALTER ROLE and ALTER DATABASE hold in new sessions only, and a new one
+// has an empty catalog cache.
 const maxSessionAge = time.Minute
 
-// acquire gives a request a session of a database. The caller has to release it. Errors: notOpen, keeper.ErrClosed, the context's,
-// a badRequest if there is none within the pool's patience.
+// acquire returns a session of a database, which the caller has to release. Errors: notOpen, keeper.ErrClosed, the context's, a badRequest
+// if no session becomes free within patience.
 func (p *pool) acquire(ctx context.Context, database string) (*session, error) {
 	if err := p.place(ctx); err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func (p *pool) acquire(ctx context.Context, database string) (*session, error) {
 	}
 	for _, other := range crowd {
 		other.close()
-		select { // PostgreSQL has a place for so many
+		select { // its place in PostgreSQL must be free before another process starts
 		case <-other.backend.Done():
 		case <-ctx.Done():
 		}
@@ -107,8 +107,8 @@ func (p *pool) place(ctx context.Context) error {
 	}
 }
 
-// take gives an idle session of the database; nil: there is none. If one has to be opened, those that are too many then are crowd, and
-// the caller's to close. The session, or who opens it, is at work from now on.
+// take returns an idle session of the database; nil: there is none, and the caller opens one. crowd are idle sessions of other databases
+// that the caller has to close first, to keep within max. The caller counts in work from now on.
 func (p *pool) take(database string) (s *session, crowd []*session, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -150,8 +150,8 @@ func (p *pool) began(s *session) error {
 	return nil
 }
 
-// release takes a session back, and cleans it before the request's answer ends: what a request has left, such as an advisory lock,
-// is in nobody's way then. whole: the request has ended by itself.
+// release takes a session back, and cleans it before the request's answer ends, so that an advisory lock, say, is free by then. whole: the
+// request ended by itself; otherwise the session is ended.
 func (p *pool) release(s *session, whole bool) {
 	defer p.work.Done()
 	defer func() { <-p.places }()
@@ -162,7 +162,7 @@ func (p *pool) release(s *session, whole bool) {
 	}
 }
 
-// left forgets a session that has ended.
+// left removes a session that has ended.
 func (p *pool) left(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -184,7 +184,7 @@ func (p *pool) park(s *session) bool {
 	return true
 }
 
-// watch ends a session that is idle for too long, or has ended by itself.
+// watch ends a session that has been idle for too long, or whose process has ended.
 func (p *pool) watch(s *session, taken <-chan struct{}, limit <-chan time.Time) {
 	defer p.work.Done()
 	select {
@@ -196,7 +196,7 @@ func (p *pool) watch(s *session, taken <-chan struct{}, limit <-chan time.Time) 
 	p.mu.Lock()
 	i := -1
 	select {
-	case <-taken: // it was faster
+	case <-taken: // a request took it first
 	default:
 		i = slices.Index(p.idle, s)
 		p.remove(i)
@@ -214,7 +214,7 @@ func (p *pool) figures() (idle, busy int) {
 	return len(p.idle), len(p.busy)
 }
 
-// close ends the sessions that are idle, waits for those at work, and ends those too when ctx ends. Nobody gets one any more.
+// close ends the idle sessions, waits for those at work, and ends those too when ctx ends. From now on acquire fails.
 func (p *pool) close(ctx context.Context) error {
 	p.mu.Lock()
 	if !p.closed {

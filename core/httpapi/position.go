@@ -6,12 +6,12 @@ import (
 	"blobpglite/core/pgdata"
 )
 
-// positionHeader is, in an answer to /sql, how far the log has come of which that answer tells (an LSN): a writer's covers what the request has
-// committed. In a request it is a position that the service has to come to before it runs anything: so a client that gives along the
-// last one that it was given reads what it has written, and never goes back, whichever replica it asks. A replica waits for it, and answers 503
-// with SQLSTATE 55000 if it does not come in time.
+// positionHeader holds a position in PostgreSQL's log, an LSN. In an answer to /sql it is a position that covers all that the answer shows;
+// a writer's covers what the request has committed. In a request it is a position that the service must have reached before it runs
+// anything. So a client that sends the last position it was given reads its own writes and never goes back in time, whichever replica it
+// asks. A replica waits for the position, and answers 503 with SQLSTATE 55000 if it does not get there in time.
 //
-// Of an answer that is sent as its rows come, it is the position at its beginning.
+// The header of an answer that is sent as its rows come holds the position at its beginning.
 const positionHeader = "X-Blobpglite-Position"
 
 // tellPosition puts the position into the header of an answer.
@@ -21,7 +21,7 @@ func (a *API) tellPosition(h http.Header) {
 	}
 }
 
-// awaitPosition waits for the position that a request gives along.
+// awaitPosition waits for the position in a request's header.
 func (a *API) awaitPosition(r *http.Request) error {
 	given := r.Header.Get(positionHeader)
 	if given == "" {

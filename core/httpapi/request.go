@@ -85,7 +85,7 @@ func (a *API) decode(w http.ResponseWriter, r *http.Request) (statements []state
 	return q.Batch, true, nil
 }
 
-// endsTransaction says whether a statement is one that begins or ends a transaction. There is one statement in a text here.
+// endsTransaction says whether a statement begins or ends a transaction. A text holds one statement here.
 func endsTransaction(sql string) bool {
 	word := words(sql, 3)
 	switch word[0] {
@@ -99,7 +99,7 @@ func endsTransaction(sql string) bool {
 	return false
 }
 
-// words are the first n words of a statement, in upper case; empty: something else is there.
+// words returns the first n words of a statement, in upper case; an empty one stands for something that is no word.
 func words(sql string, n int) []string {
 	out := make([]string, n)
 	for i := range out {
@@ -113,7 +113,7 @@ func words(sql string, n int) []string {
 	return out
 }
 
-// database is the one that the request is for: that of the query parameter, or the usual one.
+// database is the database of a request: that of the query parameter, or Options.Database.
 func (a *API) database(r *http.Request) (string, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -140,7 +140,7 @@ func accepts(r *http.Request, kind string) bool {
 	return false
 }
 
-// parameters are PostgreSQL's texts of JSON values.
+// parameters returns JSON values as PostgreSQL's texts; null gives nil.
 func parameters(values []json.RawMessage) ([][]byte, error) {
 	if len(values) > maxParams {
 		return nil, bad(http.StatusBadRequest, "%d parameters; a statement may have %d: send rows as one JSON array (json_to_recordset), or in a batch", len(values), maxParams)

@@ -31,13 +31,13 @@ type session struct {
 	conn     *watched
 	backend  backend
 	database string
-	opened   time.Duration // when
+	opened   time.Duration // when, by Clock.Monotonic
 	// While it is idle: taken is closed when a request takes it, or it is given up; limit is when it is ended.
 	taken chan struct{}
 	limit clock.Timer
 }
 
-// cancelPatience is how long a statement that was cancelled may go on (EXCEPTION WHEN query_canceled) before its session is ended.
+// cancelPatience is how long a cancelled statement may still run (EXCEPTION WHEN query_canceled) before its session is ended.
 const cancelPatience = 500 * time.Millisecond
 
 // connector opens sessions.
@@ -45,14 +45,14 @@ type connector struct {
 	config *pgconn.Config
 	clock  clock.Clock
 	dial   func(ctx context.Context) (backend, error)
-	// user is the role of the sessions; empty: the superuser that the database was made with, who may be called anything. superuser
-	// is asked for the name where nobody can log in under the one that was true last, seen.
+	// user is the role of the sessions; empty: the superuser that the database was made with, which may have been renamed. seen is its last
+	// known name; if a login under that fails, superuser is asked for the current one.
 	user      string
 	superuser func(ctx context.Context) (string, error)
 	seen      *atomic.Pointer[string]
 }
 
-// firstUser is what the superuser is called before anybody renames him.
+// firstUser is the superuser's name in a new database.
 const firstUser = "postgres"
 
 func newConnector(clk clock.Clock, user string, dial func(context.Context) (backend, error), superuser func(context.Context) (string, error)) (connector, error) {
@@ -61,7 +61,7 @@ func newConnector(clk clock.Clock, user string, dial func(context.Context) (back
 		return connector{}, err
 	}
 	config.Password = ""
-	// JSON is UTF-8, whatever the database or the role prefers. What the start-up packet says is what RESET goes back to.
+	// JSON is UTF-8, whatever the database's or the role's setting. RESET goes back to the values of the start-up packet.
 	config.RuntimeParams = map[string]string{"client_encoding": "UTF8", "application_name": "http"}
 	config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
 	config.Fallbacks = nil
@@ -71,13 +71,13 @@ func newConnector(clk clock.Clock, user string, dial func(context.Context) (back
 	return c, nil
 }
 
-// notOpen is why a request got no session: nothing of it has run.
+// notOpen is the reason why a request got no session. Nothing of the request has run.
 type notOpen struct{ err error }
 
 func (n *notOpen) Error() string { return n.err.Error() }
 func (n *notOpen) Unwrap() error { return n.err }
 
-// errOneConnection: the driver wants a connection beside its session's, to send a cancel request. Backend.Cancel does that.
+// errOneConnection: the driver asked for a second connection, to send a cancel request. backend.Cancel does that instead.
 var errOneConnection = errors.New("a session has one connection")
 
 // open opens a session of a database.
@@ -113,16 +113,16 @@ func (c connector) open(ctx context.Context, database string) (*session, error) 
 	return nil, &notOpen{errRenamed}
 }
 
-// errRenamed: the superuser is called something else each time.
+// errRenamed: the superuser was renamed between asking for its name and logging in, each time.
 var errRenamed = errors.New("log in as the superuser: the role is being renamed; try again")
 
-// superuserName asks what the role is called that the database was made with: its number stays.
+// superuserName selects the name of the superuser that the database was made with, by its oid, which never changes.
 const superuserName = "SELECT rolname FROM pg_catalog.pg_roles WHERE oid OPERATOR(pg_catalog.=) '10'::pg_catalog.oid"
 
-// errNoSuperuser: somebody has changed the catalogs by hand.
+// errNoSuperuser: the catalogs were changed by hand.
 var errNoSuperuser = errors.New("there is no role of oid 10, the superuser that the database was made with")
 
-// superuser asks what the superuser is called.
+// superuser returns the superuser's name, asked for in this session.
 func (s *session) superuser(ctx context.Context) (string, error) {
 	results, err := s.Exec(ctx, superuserName).ReadAll()
 	if err != nil {
@@ -140,7 +140,7 @@ func (c connector) login(ctx context.Context, user, database string) (*session, 
 	if err != nil {
 		return nil, &notOpen{err}
 	}
-	conn.HoldAnswers(false) // nobody is told of a login
+	conn.HoldAnswers(false) // a login acknowledges nothing
 	s := &session{conn: &watched{Conn: conn}, backend: conn, database: database, opened: c.clock.Monotonic()}
 	config := c.config.Copy()
 	config.User, config.Database = user, database
@@ -172,10 +172,10 @@ func (c canceller) HandleCancel(context.Context) {
 	_ = c.s.backend.SetDeadline(c.clock.Now().Add(cancelPatience))
 }
 
-// HandleUnwatchAfterCancel implements ctxwatch.Handler. The session is given up: the cancel may come late.
+// HandleUnwatchAfterCancel implements ctxwatch.Handler. It does nothing: the session will be ended, as a cancel may arrive late.
 func (c canceller) HandleUnwatchAfterCancel() {}
 
-// ended says whether the process has.
+// ended says whether the session's process has ended.
 func (s *session) ended() bool {
 	select {
 	case <-s.backend.Done():
@@ -185,9 +185,9 @@ func (s *session) ended() bool {
 	}
 }
 
-// close ends the session, and what it runs.
+// close ends the session and a running statement.
 func (s *session) close() {
-	if s.IsClosed() { // the driver has given it up, and lets it end by itself
+	if s.IsClosed() { // the driver has given it up, but does not wait for its end
 		s.cut()
 		<-s.CleanupDone()
 		return
@@ -200,7 +200,7 @@ func (s *session) close() {
 	_ = s.Close(ctx)
 }
 
-// cut ends the process in the middle of what it runs. It may be called from any goroutine.
+// cut ends the process while it runs a statement. It may be called from any goroutine.
 func (s *session) cut() {
 	s.backend.Terminate()
 	_ = s.backend.Close()
@@ -209,7 +209,7 @@ func (s *session) cut() {
 // resetTimeout is how long cleaning a session may take; then it is ended instead.
 const resetTimeout = 10 * time.Second
 
-// reset makes the session what it was when it was opened, as far as PostgreSQL can.
+// reset restores the session to its state after login, as far as PostgreSQL can.
 func (s *session) reset() error {
 	s.backend.HoldAnswers(false)
 	ctx, cancel := context.WithTimeout(context.Background(), resetTimeout)
@@ -219,7 +219,7 @@ func (s *session) reset() error {
 			return fmt.Errorf("roll back what a request has left open: %w", err)
 		}
 	}
-	// DISCARD ALL forgets all but a seed of random(), which another request must not foresee.
+	// DISCARD ALL resets everything but the seed of random(): without a new one, the next request's values could be predicted.
 	seed := strconv.FormatFloat(2*rand.Float64()-1, 'f', -1, 64)
 	for _, sql := range []string{"DISCARD ALL", "SELECT pg_catalog.setseed(" + seed + ")"} {
 		if _, err := s.Exec(ctx, sql).ReadAll(); err != nil {

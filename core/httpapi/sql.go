@@ -24,7 +24,7 @@ func (a *API) sql(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// recorder remembers the status.
+// recorder records the status of an answer.
 type recorder struct {
 	http.ResponseWriter
 	status int
@@ -41,7 +41,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 	return r.ResponseWriter.Write(p)
 }
 
-// starts remembers the status, and completes the header.
+// starts records the status, and completes the header.
 func (r *recorder) starts(status int) {
 	if r.status == 0 {
 		r.status = status
@@ -87,7 +87,7 @@ func (a *API) run(w *recorder, r *http.Request) error {
 	return single(w, r, c, statements[0])
 }
 
-// atOnce answers a batch: one transaction.
+// atOnce answers a batch, which is one transaction.
 func atOnce(w http.ResponseWriter, r *http.Request, c *session, statements []statement) error {
 	if _, err := c.Exec(r.Context(), "BEGIN").ReadAll(); err != nil {
 		return err

@@ -24,7 +24,7 @@ func columns(fields []pgconn.FieldDescription) []column {
 	return out
 }
 
-// row makes JSON of the row that was read last.
+// row returns the row that was read last as JSON values.
 func row(r *pgconn.ResultReader) ([]json.RawMessage, error) {
 	values, fields := r.Values(), r.FieldDescriptions()
 	out := make([]json.RawMessage, len(values))
@@ -37,7 +37,7 @@ func row(r *pgconn.ResultReader) ([]json.RawMessage, error) {
 	return out, nil
 }
 
-// badValue is a text in the database that is none, and would be another one in JSON.
+// badValue is a value that is not valid UTF-8, which JSON could not carry unchanged.
 type badValue struct {
 	column string
 	at     int
@@ -48,7 +48,7 @@ func (b *badValue) Error() string {
 	return fmt.Sprintf("column %q has a text that is not UTF-8: the byte 0x%02x at offset %d; ask for it as bytea (convert_to(%s, 'SQL_ASCII'))", b.column, b.found, b.at, b.column)
 }
 
-// value makes JSON of PostgreSQL's text.
+// value returns PostgreSQL's text of a value as JSON.
 func value(text []byte, oid uint32) json.RawMessage {
 	if text == nil {
 		return json.RawMessage("null")
@@ -69,7 +69,7 @@ func value(text []byte, oid uint32) json.RawMessage {
 	}
 	b, err := json.Marshal(string(text))
 	if err != nil {
-		return json.RawMessage("null") // a text always is JSON
+		return json.RawMessage("null") // cannot happen: any string can be encoded
 	}
 	return b
 }

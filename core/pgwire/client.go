@@ -12,8 +12,8 @@ import (
 	"blobpglite/core/clock"
 )
 
-// client is a connection from its first byte to its last. Two goroutines work for it: one reads the client and gives what comes to its
-// process, one reads the process and gives the answers to the client. Who of them writes to the client has the turn to read the process.
+// client is a connection, from accept to close. Two goroutines serve it: one copies from the client to its process, the other from the
+// process to the client. The first one may write answers too (Conn.Ask), and then it is the one that reads the process.
 type client struct {
 	o       *Options
 	gate    *gate
@@ -22,19 +22,19 @@ type client struct {
 	conn    net.Conn // raw, or TLS on it
 
 	backend Conn
-	ends    atomic.Bool            // it is to go when what it runs has ended
+	ends    atomic.Bool            // the connection ends when the running statement has ended
 	over    atomic.Bool            // the process has ended, and its last answer has been read
-	why     atomic.Pointer[failed] // the server's own reason to end it; the first counts
+	why     atomic.Pointer[failed] // the server's own reason to end the connection; the first one counts
 	state   atomic.Uint32          // a state
 	counts  *counts
 
-	// Of who writes to the client: see Conn.Ask.
+	// For the goroutine that writes to the client; see Conn.Ask.
 	frames   frames
 	known    bool   // AuthenticationOk has come
-	super    bool   // it is a superuser's
+	super    bool   // the role is a superuser
 	refused  string // SQLSTATE of an error before the first ReadyForQuery
 	writable time.Time
-	gone     error // of writing to the client
+	gone     error // from writing to the client
 }
 
 // counts are of all clients of a server.
@@ -44,15 +44,15 @@ type counts struct{ cancels, vanished atomic.Int64 }
 type state uint32
 
 const (
-	stateStarts  state = iota // it has not been let in yet
-	stateIdle                 // it waits for its client
-	stateInBlock              // likewise, in a transaction
-	stateActive               // it runs something
+	stateStarts  state = iota // not logged in yet
+	stateIdle                 // waits for its client
+	stateInBlock              // waits for its client, in a transaction
+	stateActive               // runs something
 )
 
 func (c *client) in(s state) bool { return state(c.state.Load()) == s }
 
-// limit sets when the client must have sent something, unless the connection has been told to go already.
+// limit sets the deadline for the client's next bytes; a connection that is already to end is interrupted.
 func (c *client) limit(deadline time.Time) {
 	_ = c.raw.SetReadDeadline(deadline)
 	if c.gate.isEvicted(c.arrival) || c.why.Load() != nil {
@@ -60,10 +60,10 @@ func (c *client) limit(deadline time.Time) {
 	}
 }
 
-// interrupt ends a wait for the client.
-func (c *client) interrupt() { _ = c.raw.SetReadDeadline(time.Unix(1, 0)) } // long ago
+// interrupt ends a read from the client, by a deadline in the past.
+func (c *client) interrupt() { _ = c.raw.SetReadDeadline(time.Unix(1, 0)) }
 
-// refusalReason is the reason of a refusal, if the time was over, or another one.
+// refusalReason is the reason of a refusal for Stats.Refusals: reason, unless the connection was evicted or its time was over.
 func (c *client) refusalReason(reason string) string {
 	switch f := c.why.Load(); {
 	case c.gate.isEvicted(c.arrival):
@@ -74,7 +74,7 @@ func (c *client) refusalReason(reason string) string {
 	return reason
 }
 
-// blame is what the client is told when reading it, or something for it, has failed. Nil: it has gone.
+// blame is what the client is told when reading from it, or serving it, has failed. Nil: the client has gone.
 func (c *client) blame(err error) *failed {
 	if f := c.why.Load(); f != nil {
 		return f
@@ -90,13 +90,13 @@ func (c *client) blame(err error) *failed {
 	return engineFailure(err)
 }
 
-// endFor notes the server's own reason to end the connection, unless there is one, and returns what counts.
+// endFor records the server's own reason to end the connection, unless there is one already, and returns the one that counts.
 func (c *client) endFor(why *failed) *failed {
 	c.why.CompareAndSwap(nil, why)
 	return c.why.Load()
 }
 
-// say tells the client the end, if a message can begin here. Only the goroutine that writes to the client may.
+// say sends a fatal error, if the last message is complete. Only the goroutine that writes to the client may call it.
 func (c *client) say(f *failed) {
 	if c.frames.whole() && c.gone == nil {
 		_ = c.raw.SetWriteDeadline(c.o.Clock.Now().Add(c.o.StallTimeout))
@@ -104,13 +104,13 @@ func (c *client) say(f *failed) {
 	}
 }
 
-// lingerTimeout is how long what a client still sends is read after the end: closing with something unread takes back what was said
-// last.
+// lingerTimeout is how long the client's bytes are still read at the end: closing with unread bytes would reset the connection, and the
+// last message would be lost.
 const lingerTimeout = 200 * time.Millisecond
 
-// linger ends the connection: it says that nothing more comes, and reads for a moment.
+// linger ends the connection: it closes the sending half, and reads for a moment.
 func (c *client) linger(drain func()) {
-	_ = c.raw.SetDeadline(clock.System().Now().Add(lingerTimeout)) // real time, whatever the clock that limits are measured by
+	_ = c.raw.SetDeadline(clock.System().Now().Add(lingerTimeout)) // real time, also where Options.Clock is not
 	if secure, ok := c.conn.(*tls.Conn); ok {
 		_ = secure.CloseWrite()
 	}
@@ -123,7 +123,7 @@ func (c *client) linger(drain func()) {
 
 func (c *client) drain() { _, _ = io.CopyN(io.Discard, c.raw, maxStartup) }
 
-// end has the client go when what it runs has ended. It may be called from any goroutine.
+// end ends the connection as soon as no statement runs. It may be called from any goroutine.
 func (c *client) end() {
 	c.ends.Store(true)
 	switch {
@@ -135,7 +135,7 @@ func (c *client) end() {
 	}
 }
 
-// cut ends what the client runs. It may be called from any goroutine.
+// cut ends the process, whatever it runs. It may be called from any goroutine.
 func (c *client) cut() {
 	if !c.in(stateStarts) {
 		c.backend.Terminate()

@@ -7,12 +7,12 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// Source gives the engine that clients are served from, and opens one if none is open; *keeper.Keeper is one.
+// Source gives the engine that serves clients, and opens one if none is open. *keeper.Keeper implements it.
 type Source interface {
 	Engine(ctx context.Context) (*engine.Engine, error)
 }
 
-// Engines serves clients from engines.
+// Engines returns a Backend that starts each client's process in the current engine of s.
 func Engines(s Source) Backend { return engines{s} }
 
 type engines struct{ source Source }
@@ -29,11 +29,11 @@ func (b engines) Dial(ctx context.Context, o pglite.ConnectOptions) (Conn, error
 	return engineConn{c, e.Opened().LeftOut}, nil
 }
 
-// engineConn is a connection that knows what the database was opened without.
+// engineConn is a connection that also knows which settings PostgreSQL had to start without.
 type engineConn struct {
 	*engine.Conn
 	leftOut []string
 }
 
-// LeftOut are the parameters whose values PostgreSQL could not start with.
+// LeftOut returns the names of the parameters with whose values PostgreSQL could not start.
 func (c engineConn) LeftOut() []string { return c.leftOut }

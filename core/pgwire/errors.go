@@ -13,7 +13,7 @@ import (
 	"blobpglite/core/store"
 )
 
-// ErrClosed: the server was shut down.
+// ErrClosed is what Serve returns after Shutdown.
 var ErrClosed = errors.New("the server is closed")
 
 // failed is an error of this server, as a client sees it.
@@ -38,7 +38,7 @@ func (f *failed) fatal() []byte {
 	return out
 }
 
-// errGone: the client has gone, and there is nobody to tell of it.
+// errGone: the client has gone, so nothing can be sent to it.
 var errGone = errors.New("the client has gone")
 
 func gone(err error) error {

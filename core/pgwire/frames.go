@@ -2,16 +2,16 @@ package pgwire
 
 import "encoding/binary"
 
-// frames follows the messages of a backend by their lengths: so it is known where one ends, and what the few mean that matter to a
-// listener. It keeps nothing of the others.
+// frames follows a backend's messages by their lengths, to know where one ends, and to read the few kinds that matter to this server. Of
+// the others it keeps nothing.
 type frames struct {
 	head [header]byte // of the message that is under way
-	have int          // bytes of it that have come; 0: none is under way
+	have int          // bytes of head received; 0: between messages
 	left uint64       // bytes of the body still to come
 	body [peek]byte   // its beginning, where it matters
 	want int
 	seen int
-	at   int // where it began in what is followed; below zero: before that
+	at   int // offset of its start in the bytes being followed; negative: it began before them
 }
 
 const (
@@ -27,14 +27,14 @@ const (
 	kindParameter      = 'S'
 )
 
-// whole says that the last message has ended: another one may follow.
+// whole says whether the last message is complete, so that another one may begin.
 func (f *frames) whole() bool { return f.have == 0 }
 
-// message is one that matters.
+// message is a message of a kind that matters.
 type message struct {
 	kind byte
 	body []byte // its beginning; not to be kept
-	at   int    // where it began in what was followed; below zero: before that
+	at   int    // offset of its start in the bytes being followed; negative: it began before them
 }
 
 // follow takes the next bytes. meet is called for each message that matters.
@@ -79,7 +79,7 @@ func (f *frames) begin() {
 	}
 }
 
-// errorCode is the SQLSTATE in the beginning of an ErrorResponse's body; empty: it is not there.
+// errorCode is the SQLSTATE in the first bytes of an ErrorResponse's body; empty: they hold none.
 func errorCode(body []byte) string {
 	for len(body) > 0 && body[0] != 0 {
 		field := body[0]

@@ -9,12 +9,12 @@ import (
 	"blobpglite/core/clock"
 )
 
-// gate bounds connections. Those that wait for their clients must not keep others out, and whoever is refused is told why.
+// gate bounds connections. A connection that waits for its client must not keep others out, and every refusal has a reason that the
+// client is told.
 //
-//	start-up     its client has not said yet what it wants. MaxStartups; for one more, the one that has been at it for the longest time has
-//	             to go (53300)
-//	place        it has a process. MaxClients, and a few more that PostgreSQL leaves to superusers; one more gets 53300. But one that has been
-//	             asked for its password and does not say it, for patience, makes room first
+//	start-up     the client has not sent its start-up packet yet. At most MaxStartups; for one more, the oldest is evicted (53300)
+//	place        the connection has a process. At most MaxClients, and Reserved more, which PostgreSQL gives to superusers only; one more
+//	             gets 53300. But a connection that has owed its password for longer than patience is evicted first
 type gate struct {
 	clock                            clock.Clock
 	maxStartups, maxPlaces, ordinary int
@@ -22,28 +22,28 @@ type gate struct {
 	mu       sync.Mutex
 	startups map[*arrival]struct{}
 	places   map[*arrival]struct{}
-	changed  chan struct{} // closed when one may have become free
+	changed  chan struct{} // closed when a place may have become free
 	refusals map[string]int64
 
 	cancels chan struct{} // a token for each cancel request that is passed on
 }
 
-// maxCancels bounds the cancel requests that are passed on at a time: each is a process, and anybody can send them.
+// maxCancels bounds the cancel requests that are passed on at a time: each takes a process, and anybody can send one.
 const maxCancels = 4
 
-// arrival is a connection, as the gate has it.
+// arrival is a connection in the gate.
 type arrival struct {
-	since   time.Duration // it waits for its client, for what it waits now
-	asked   bool          // it has a place, and has been asked who it is
-	evicted bool          // it was told to go
-	gone    chan struct{} // closed then
-	evict   func()        // called then: it interrupts what waits for the client, and must not call the gate
+	since   time.Duration // when its current wait for the client began
+	asked   bool          // it has a place, and its client has been asked for a password
+	evicted bool          // it has to end
+	gone    chan struct{} // closed when it is evicted
+	evict   func()        // called when it is evicted: it interrupts reads from the client, and must not call the gate
 }
 
-// patience is how long the client of a connection may take where others wait for its place: with what it wants, and with its password.
+// patience is how long a client may take for its start-up packet, and for its password, while another connection waits for its place.
 const patience = time.Second
 
-// Why connections are refused, as Stats.Refusals has it.
+// Reasons of refusals, the keys of Stats.Refusals.
 const (
 	refusedClients  = "too many clients"
 	refusedStartups = "too many at the start-up"
@@ -52,7 +52,7 @@ const (
 	refusedOther    = "other"
 )
 
-// refusedCode are the reasons of refusals that SQLSTATEs tell.
+// refusedCode is the reason of a refusal with a SQLSTATE.
 func refusedCode(code string) string {
 	switch code {
 	case "53300":
@@ -81,7 +81,8 @@ func newGate(o *Options) *gate {
 	}
 }
 
-// arrive lets a connection begin. If there are too many that do, it waits for a moment, and then has the oldest one go. Its error is ctx's.
+// arrive admits a connection to the start-up. If MaxStartups are there already, it waits until the oldest one has had patience, and evicts
+// it. Its error is ctx's.
 func (g *gate) arrive(ctx context.Context, evict func()) (*arrival, error) {
 	a := &arrival{gone: make(chan struct{}), evict: evict}
 	for {
@@ -103,7 +104,7 @@ func (g *gate) arrive(ctx context.Context, evict func()) (*arrival, error) {
 	}
 }
 
-// startAgain has a connection wait as one that begins, whose process has ended.
+// startAgain moves a connection whose process has ended from its place back to the start-up.
 func (g *gate) startAgain(a *arrival) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -114,7 +115,7 @@ func (g *gate) startAgain(a *arrival) {
 	}
 }
 
-// begin is to be called with g.mu held.
+// begin adds a to the start-up, and evicts the oldest there if it is full. g.mu is held.
 func (g *gate) begin(a *arrival) {
 	if len(g.startups) >= g.maxStartups {
 		first := oldest(g.startups, anyone)
@@ -125,7 +126,7 @@ func (g *gate) begin(a *arrival) {
 	g.startups[a] = struct{}{}
 }
 
-// wait waits until something has changed. Its error is ctx's.
+// wait waits until changed is closed, d has passed or a is evicted. Its error is ctx's.
 func (g *gate) wait(ctx context.Context, a *arrival, d time.Duration, changed chan struct{}) error {
 	t := g.clock.NewTimer(d)
 	defer t.Stop()
@@ -141,14 +142,14 @@ func (g *gate) wait(ctx context.Context, a *arrival, d time.Duration, changed ch
 
 func anyone(*arrival) bool { return true }
 
-// goAway is called under the gate's mutex.
+// goAway evicts a. The gate's mutex is held.
 func (a *arrival) goAway() {
 	a.evicted = true
 	close(a.gone)
 	a.evict()
 }
 
-// oldest is the one of them that has waited for the longest time.
+// oldest returns the arrival, of those that which selects, that has waited longest; nil: there is none.
 func oldest(among map[*arrival]struct{}, which func(*arrival) bool) (first *arrival) {
 	for a := range among {
 		if which(a) && (first == nil || a.since < first.since) {
@@ -158,7 +159,7 @@ func oldest(among map[*arrival]struct{}, which func(*arrival) bool) (first *arri
 	return first
 }
 
-// place gives a connection that has begun a place. reserved: it is one of those that are for superusers.
+// place moves a connection from the start-up to a place, for which it may wait. reserved: the place is one for superusers only.
 func (g *gate) place(ctx context.Context, a *arrival) (reserved bool, err error) {
 	for {
 		g.mu.Lock()
@@ -185,11 +186,11 @@ func (g *gate) place(ctx context.Context, a *arrival) (reserved bool, err error)
 	}
 }
 
-// makeRoom has the one go that has not said its password for the longest time, if its patience is over, and returns when it is worth to look
-// again. some: there is a place that may become free. g.mu is held.
+// makeRoom evicts the connection that has owed its password longest, if patience has passed, and returns how long to wait before looking
+// again. some: a place may become free. g.mu is held.
 func (g *gate) makeRoom() (wait time.Duration, some bool) {
 	if oldest(g.places, func(a *arrival) bool { return a.evicted }) != nil {
-		return patience, true // it is on its way
+		return patience, true // its place is about to become free
 	}
 	silent := oldest(g.places, func(a *arrival) bool { return a.asked })
 	if silent == nil {
@@ -203,7 +204,7 @@ func (g *gate) makeRoom() (wait time.Duration, some bool) {
 	return wait, true
 }
 
-// asked notes that a connection with a place waits for its client, who is asked who it is.
+// asked notes that a connection with a place has asked its client for a password.
 func (g *gate) asked(a *arrival) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -212,7 +213,7 @@ func (g *gate) asked(a *arrival) {
 	}
 }
 
-// entered notes that it is known who the client is. It cannot be evicted any more, unless it has been: then it says so.
+// entered notes that the client is authenticated: it cannot be evicted any more. errEvicted: it has been, just before.
 func (g *gate) entered(a *arrival) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -224,7 +225,7 @@ func (g *gate) entered(a *arrival) error {
 	return nil
 }
 
-// leave takes a connection back, from wherever it is.
+// leave removes a connection, from the start-up or from its place.
 func (g *gate) leave(a *arrival) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -233,21 +234,21 @@ func (g *gate) leave(a *arrival) {
 	g.change()
 }
 
-// change tells those who wait for a place to look again. g.mu is held.
+// change wakes those that wait for a place. g.mu is held.
 func (g *gate) change() {
 	close(g.changed)
 	g.changed = make(chan struct{})
 }
 
-// isEvicted says whether a connection was told to go.
+// isEvicted says whether a connection was evicted.
 func (g *gate) isEvicted(a *arrival) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return a.evicted
 }
 
-// cancel waits until one more cancel request may be passed on; done must follow. It may not where nobody has a place, for there is
-// nothing to cancel.
+// cancel waits until one more cancel request may be passed on; done must be called afterwards. may is false where no connection has a
+// place, as then there is nothing to cancel, and when a is evicted or ctx ends.
 func (g *gate) cancel(ctx context.Context, a *arrival) (done func(), may bool) {
 	select {
 	case g.cancels <- struct{}{}:
@@ -273,12 +274,12 @@ func (g *gate) countRefusal(reason string) {
 	g.refusals[reason]++
 }
 
-// refusalCounts are the refusals so far.
+// refusalCounts returns the refusals so far, by reason.
 func (g *gate) refusalCounts() map[string]int64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return maps.Clone(g.refusals)
 }
 
-// errEvicted: the connection had to make room.
+// errEvicted: the connection had to make room for another one.
 var errEvicted = failure("53300", "this connection has waited for its client for the longest time, and others need its place: try again (MaxStartups, MaxClients)")

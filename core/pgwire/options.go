@@ -20,45 +20,46 @@ const (
 	DefaultMaxStartups    = 250 // each a socket and some kilobytes
 	DefaultReserved       = 3   // PostgreSQL's superuser_reserved_connections
 	DefaultStartupTimeout = 10 * time.Second
-	// DefaultStallTimeout is long, for who does not read has only its own process waiting: a pager, a slow disk.
+	// DefaultStallTimeout is long, because a client that does not read (a pager, a slow disk) delays its own process only.
 	DefaultStallTimeout = 5 * time.Minute
 	// DefaultVanishTimeout lets short statements end as they would anywhere: a client may send one and go.
 	DefaultVanishTimeout = time.Second
 )
 
-// Backend gives each client a process of PostgreSQL.
+// Backend starts a PostgreSQL process for each client.
 type Backend interface {
-	// Dial starts a process, which expects the start-up packet next, and opens the database if need be. Errors become the client's.
+	// Dial starts a process, which expects the start-up packet next, and opens the database if necessary. An error is sent to the client.
 	Dial(ctx context.Context, o pglite.ConnectOptions) (Conn, error)
 }
 
-// Conn is a client's end of a process; *engine.Conn is one. One goroutine reads while another one writes. Reading gives answers when
-// what they tell of is durable; io.EOF: the process has ended in order, and has said why. Any other error becomes the client's.
+// Conn is the connection to a client's process; *engine.Conn is one. One goroutine may read while another one writes. Read gives answers
+// when what they acknowledge is durable, and io.EOF when the process has ended normally, having sent the reason. Any other error is sent
+// to the client.
 type Conn interface {
 	io.ReadWriteCloser
 	// Terminate ends the process as pg_terminate_backend does, whatever it runs.
 	Terminate()
 	// Done is closed when the process has ended.
 	Done() <-chan struct{}
-	// Ask is Write that may run the process on the caller's goroutine, and gives w what it has answered so far, as long as that needs no
-	// waiting. Another goroutine copies the rest to w; the two take turns.
+	// Ask is a Write that may run the process on the caller's goroutine, and then writes to w the part of its answer that is there without
+	// waiting. Another goroutine copies the rest to w; never both at once.
 	Ask(b []byte, w io.Writer) (int, error)
 }
 
-// Options of a Server. Backend is required.
+// Options of a Server. Backend is required. Zero bounds and time limits mean their defaults.
 type Options struct {
 	Backend Backend
-	// TLS is offered to clients; nil: it is not. RequireTLS refuses the others.
+	// TLS is offered to clients; nil: there is none. RequireTLS refuses connections without it.
 	TLS        *tls.Config
 	RequireTLS bool
-	// MaxClients bounds the connections that have a process. Reserved more are for superusers. One more gets 53300. MaxStartups bounds
-	// those that have not said yet what they want; for one more, the oldest goes.
+	// MaxClients bounds the connections that have a process; Reserved more are for superusers, and a further one gets 53300. MaxStartups
+	// bounds those that have not sent a start-up packet; for a further one, the oldest is ended.
 	MaxClients, Reserved, MaxStartups int
 	// StartupTimeout is how long a client has for TLS and its start-up packet, and again for its password.
 	StartupTimeout time.Duration
-	// StallTimeout is how long a client may read nothing while an answer waits for it, at least.
+	// StallTimeout is how long, at least, a client may read nothing while an answer waits for it; then the connection ends.
 	StallTimeout time.Duration
-	// VanishTimeout is how long a statement goes on whose client has gone.
+	// VanishTimeout is how long a statement may still run after its client has gone.
 	VanishTimeout time.Duration
 	Clock         clock.Clock  // nil: the system's
 	Logger        *slog.Logger // nil: dropped
@@ -103,5 +104,5 @@ func (o *Options) fill() error {
 	return nil
 }
 
-// alpn is PostgreSQL's name among the protocols within TLS.
+// alpn is PostgreSQL's protocol name in TLS.
 const alpn = "postgresql"

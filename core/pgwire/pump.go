@@ -46,7 +46,7 @@ func (c *client) run() error {
 	return err
 }
 
-// requests gives the process what the client sends, and sees to it that the process ends.
+// requests copies what the client sends to the process, and returns when the process has ended.
 func (c *client) requests() error {
 	err := c.forward()
 	switch {
@@ -73,14 +73,14 @@ func (c *client) requests() error {
 	return fmt.Errorf("what the client ran was ended %v after it had gone: %w", c.o.VanishTimeout, err)
 }
 
-// Sizes of the buffer for what a client sends: small for one who says little.
+// Sizes in bytes of the buffer for what a client sends: small as long as it sends little.
 const (
 	smallRequest = 4 << 10
 	largeRequest = 64 << 10
 )
 
-// forward reads the client until it ends (errGone), its time is over, its process has ended (pglite.ErrHungUp), or the engine takes nothing
-// for it.
+// forward copies from the client to the process until the client goes (errGone), its time is over, the process has ended
+// (pglite.ErrHungUp), or a write to it fails.
 func (c *client) forward() error {
 	b := make([]byte, smallRequest)
 	for {
@@ -108,13 +108,13 @@ func (c *client) forward() error {
 		case c.in(stateStarts) || c.why.Load() != nil:
 			return err
 		default:
-			_ = c.raw.SetReadDeadline(time.Time{}) // it has logged in at the last moment
+			_ = c.raw.SetReadDeadline(time.Time{}) // it logged in just in time
 		}
 	}
 }
 
-// give gives the process what the client has sent. Where that is all for now, and the kernel holds what the client does not read yet, the
-// answer is written here too, if it is there at once.
+// give writes to the process what the client has sent. If that is all for now (all), and the connection is a real one, whose kernel buffers
+// what the client does not read yet, an answer that is there at once is written here too.
 func (c *client) give(b []byte, all bool) (err error) {
 	if _, buffered := c.raw.(syscall.Conn); all && buffered && !c.in(stateStarts) {
 		_, err = c.backend.Ask(b, answers{c})
@@ -124,10 +124,10 @@ func (c *client) give(b []byte, all bool) (err error) {
 	return err
 }
 
-// answers takes what the process answers.
+// answers is the client as a writer for what the process answers.
 type answers struct{ c *client }
 
-// stallChunk is what a client has to read within StallTimeout.
+// stallChunk is how many bytes a client has to read within StallTimeout.
 const stallChunk = 1 << 20
 
 // Write implements io.Writer.
@@ -147,7 +147,7 @@ func (a answers) Write(p []byte) (int, error) {
 	if first < 0 {
 		return c.write(p)
 	}
-	// A notice may come anywhere between messages; before the first ReadyForQuery it is shown at once.
+	// A notice may come between any two messages; clients show one before the first ReadyForQuery at once.
 	done, err := c.write(p[:first])
 	if err == nil {
 		_, err = c.write(c.warning())
@@ -176,7 +176,7 @@ func (c *client) write(p []byte) (done int, err error) {
 	return done, nil
 }
 
-// warning is a notice for a superuser, of settings with which PostgreSQL could not start; empty: there are none.
+// warning is a notice for a superuser about settings with which PostgreSQL could not start; empty: there are none.
 func (c *client) warning() []byte {
 	b, ok := c.backend.(interface{ LeftOut() []string })
 	if !ok || !c.super || len(b.LeftOut()) == 0 {
@@ -194,7 +194,7 @@ func (c *client) warning() []byte {
 	return out
 }
 
-// met notes what a message of the process means. wrong: the client has not said the right password.
+// met notes what a message of the process means. wrong: the client's password was wrong.
 func (c *client) met(m message) (wrong bool) {
 	switch body := m.body; m.kind {
 	case kindAuthentication:
@@ -207,7 +207,7 @@ func (c *client) met(m message) (wrong bool) {
 		}
 		c.known = true
 		if err := c.gate.entered(c.arrival); err != nil {
-			return false // the goroutine that reads is about to end it
+			return false // the goroutine that reads the client is about to end the connection
 		}
 		c.limit(time.Time{})
 	case kindReady:
@@ -240,10 +240,10 @@ func (c *client) ready(transaction byte) {
 	}
 }
 
-// authDelay is how long the answer to a wrong password takes.
+// authDelay is how long the answer to a wrong password is delayed.
 const authDelay = time.Second
 
-// delay waits before a wrong password is called that. The process ends meanwhile.
+// delay delays the answer to a wrong password. The process ends meanwhile, and its place becomes free.
 func (c *client) delay() {
 	t := c.o.Clock.NewTimer(authDelay)
 	defer t.Stop()

@@ -7,7 +7,7 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// serve is all of it. ctx ends when the server takes nobody any more. Its error is for the log.
+// serve serves the connection from start to end. ctx ends when the server accepts nobody any more. The error is for the log.
 func (c *client) serve(ctx context.Context) error {
 	deadline := c.o.Clock.Now().Add(c.o.StartupTimeout)
 	_ = c.raw.SetWriteDeadline(deadline)
@@ -36,15 +36,16 @@ func (c *client) begin(ctx context.Context, packet []byte) error {
 	if c.backend, err = c.o.Backend.Dial(ctx, pglite.ConnectOptions{Remote: c.raw.RemoteAddr(), Reserved: reserved}); err != nil {
 		return err
 	}
-	// Opening the database may have taken long; for its password the client has time again.
+	// Opening the database may have taken long; the time for the password begins now.
 	deadline := c.o.Clock.Now().Add(c.o.StartupTimeout)
 	_ = c.raw.SetWriteDeadline(deadline)
 	c.limit(deadline)
-	_, _ = c.backend.Write(packet) // what is wrong with the process, it says when it is read
+	_, _ = c.backend.Write(packet) // reading the process reports what is wrong with it
 	return nil
 }
 
-// pass gives a cancel request to PostgreSQL, which knows the keys. Where nobody is, the database sleeps on.
+// pass passes a cancel request to PostgreSQL, which knows the keys. If no client has a process, it does nothing, and does not open the
+// database.
 func (c *client) pass(ctx context.Context, packet []byte) {
 	done, may := c.gate.cancel(ctx, c.arrival)
 	if !may {

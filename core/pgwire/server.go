@@ -1,25 +1,24 @@
-// Package pgwire is the listener for PostgreSQL's clients: psql, drivers, pools. Each gets a process of PostgreSQL, which does everything
-// that is said in the protocol: it authenticates (pg_hba.conf, SCRAM, each role by its own password), negotiates, answers, cancels.
-// No SQL is looked at here.
+// Package pgwire serves PostgreSQL's clients: psql, drivers, pools. Each client gets a PostgreSQL process, which does all of the protocol:
+// it authenticates (pg_hba.conf, SCRAM, each role by its own password), negotiates, answers, cancels. This package looks at no SQL.
 //
 //	srv, err := pgwire.New(pgwire.Options{Backend: pgwire.Engines(keeper)})
 //	err = srv.Serve(ctx, listener)             // until ctx ends or Shutdown
 //	err = srv.Shutdown(ctx)                    // what runs finishes, then the connections end
 //
-// What it does, in the order in which a connection meets it:
+// The steps of a connection:
 //
-//	accept       bounds, which keep those who say nothing from keeping others out; see gate
-//	greet        TLS, on request or at once (ALPN); a cancel request becomes a process of its own, for PostgreSQL has the keys
-//	place        the process, and the start-up packet for it as it came
-//	copy         bytes both ways, a goroutine each; but where nobody else needs the processor, the one that reads the client also runs
-//	             the process for a moment, and writes what it answers at once (Conn.Ask). A process takes a mebibyte ahead; beyond it, its client waits. One that is not
-//	             read waits for its client (StallTimeout), and nobody waits for it
-//	end          the process's; or its client's, whose statement is ended after VanishTimeout; or the engine's, in which case the
-//	             client is told why
+//	accept       bounds, by which silent connections cannot keep others out; see gate
+//	greet        TLS, on request or at once (ALPN); a cancel request gets a process of its own, as PostgreSQL has the keys
+//	place        a process, which is given the start-up packet as it came
+//	copy         bytes both ways, a goroutine each; if nobody else needs the processor, the goroutine that reads the client also runs the
+//	             process for a moment, and writes what it answers at once (Conn.Ask). A process takes up to 1 MiB ahead; beyond that,
+//	             its client waits. A process whose answers are not read waits for its client (StallTimeout), and delays nobody else
+//	end          the process has ended; or the client has gone, and a running statement is ended after VanishTimeout; or the engine has
+//	             ended, and the client is told why
 //
-// Of a process's answers only the lengths and three types of messages are followed: whether the client has been let in (R), whether
-// the process waits for it (Z), and the SQLSTATE of an error at the start-up (E). So an error of the server's own never comes in the
-// middle of a message, a wrong password is answered late, and whoever is busy when the server ends may finish.
+// Of a process's answers, only the lengths and four types of messages are read: whether the client is logged in (R), as a superuser or
+// not (S), whether the process waits for it (Z), and the SQLSTATE of an error in the start-up (E). So an error of the server's own never
+// comes in the middle of a message, a wrong password is answered late, and clients that are busy when the server ends may finish.
 //
 // Errors of the server's own end the connection (FATAL):
 //
@@ -29,8 +28,8 @@
 //	28000   TLS is required                          08007   it is not known whether a commit is durable
 //	3D000   there is no database here                58000   anything else
 //
-// TLS ends here, and PostgreSQL knows nothing of it: lines of pg_hba.conf that begin with hostssl match nobody, hostnossl all,
-// pg_stat_ssl shows none, and there is no channel binding. Options.RequireTLS is what hostssl would be.
+// TLS ends here, and PostgreSQL does not know of it: hostssl lines of pg_hba.conf match no connection, hostnossl lines match all,
+// pg_stat_ssl shows none, and there is no channel binding. Options.RequireTLS does what hostssl would do.
 package pgwire
 
 import (
@@ -43,22 +42,22 @@ import (
 	"time"
 )
 
-// Stats is what a server is doing. The first four are connections now, by what they do.
+// Stats are figures of a server. The first four count the current connections by what they do, the others are totals.
 type Stats struct {
-	Startups      int              // they have not been let in yet
-	Idle          int              // they wait for their clients
-	InTransaction int              // likewise, in the middle of a transaction
-	Active        int              // they run something
-	Refused       int64            // connections, so far
+	Startups      int              // not logged in yet
+	Idle          int              // waiting for their clients
+	InTransaction int              // waiting for their clients in the middle of a transaction
+	Active        int              // running something
+	Refused       int64            // connections that were refused
 	Refusals      map[string]int64 // the same, by reason
 	Cancels       int64            // cancel requests that were passed on
 	Vanished      int64            // statements that were ended because their clients had gone
 }
 
-// Clients are all that have logged in.
+// Clients is the number of connections that are logged in.
 func (s Stats) Clients() int { return s.Idle + s.InTransaction + s.Active }
 
-// Server serves clients. Its methods may be called from any goroutine.
+// Server serves clients. Make one with New, end it with Shutdown. It is safe for concurrent use.
 type Server struct {
 	o      Options
 	gate   *gate
@@ -73,7 +72,7 @@ type Server struct {
 	wg      sync.WaitGroup
 }
 
-// New makes a server.
+// New makes a server. It neither listens nor opens the database. An error says which option is missing or out of range.
 func New(o Options) (*Server, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
@@ -83,7 +82,8 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// Serve accepts connections until ctx ends, the listener is closed, or the server is shut down (ErrClosed).
+// Serve accepts connections until ctx ends, the listener is closed, or the server is shut down (ErrClosed). It may be called for several
+// listeners at once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.mu.Lock()
 	if s.closing {
@@ -112,7 +112,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// accept waits for the next connection, also where the system has run out of something for a moment.
+// accept waits for the next connection, and repeats where the system lacks something for a moment, such as file descriptors.
 func (s *Server) accept(ctx context.Context, l net.Listener) (net.Conn, error) {
 	const first, longest = 5 * time.Millisecond, time.Second
 	for pause := first; ; pause = min(2*pause, longest) {
@@ -161,7 +161,7 @@ func (s *Server) admit(conn net.Conn) {
 	})
 }
 
-// all are the clients there are.
+// all returns the current clients.
 func (s *Server) all() []*client {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,11 +172,12 @@ func (s *Server) all() []*client {
 	return all
 }
 
-// cutPatience is what ending a process may take, at the end: PostgreSQL looks at its signals many times a second.
+// cutPatience is how long ending a process may take in Shutdown: PostgreSQL looks at its signals many times a second.
 const cutPatience = 500 * time.Millisecond
 
-// Shutdown takes nobody any more, lets statements that run finish, ends all connections (57P01), and returns when they have ended. When ctx
-// ends before that, what runs is ended too. A process that does not end even then is the engine's, which is to be closed next.
+// Shutdown accepts nobody any more, lets running statements finish, ends all connections (57P01), and returns when they have ended. When
+// ctx ends before that, running statements are ended too, and Shutdown returns an error. A process that does not end even then ends when
+// the engine is closed.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true
@@ -211,7 +212,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Stats says what the server is doing.
+// Stats returns the current figures.
 func (s *Server) Stats() Stats {
 	st := Stats{Cancels: s.counts.cancels.Load(), Vanished: s.counts.vanished.Load(), Refusals: s.gate.refusalCounts()}
 	for _, n := range st.Refusals {

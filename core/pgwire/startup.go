@@ -18,25 +18,24 @@ const (
 	codeCancel = 80877102
 	codeSSL    = 80877103
 	codeGSS    = 80877104
-	// recordHandshake begins a client's TLS where it has not been asked for: no start-up packet is that long.
+	// recordHandshake is the first byte of TLS without a request before it: no start-up packet is long enough to begin with it.
 	recordHandshake = 0x16
-	// goodbye is how a Terminate begins: a client that was ended before it was connected has only that to say (node-postgres), and wants
-	// no answer.
+	// goodbye is how a Terminate message begins. node-postgres sends one if it is ended before it is connected, and expects no answer.
 	goodbye = 'X' << 24
 )
 
-// hello is how a connection begins.
+// hello is the result of greet.
 type hello struct {
 	conn   net.Conn // with TLS, if that was agreed on
 	packet []byte   // what follows, for PostgreSQL: the start-up packet or a cancel request, its length included
 	cancel bool
 }
 
-// errHandshake: TLS was begun and not agreed on, so that the client would understand nothing.
+// errHandshake: the TLS handshake failed, so no message can be sent to the client.
 var errHandshake = errors.New("TLS handshake")
 
-// greet reads what comes before a session: requests for encryption, which it answers, and a packet, of which it looks at the length and
-// the first number. After an error, hello.conn is where the client is to be told of it.
+// greet reads what comes before a session: requests for encryption, which it answers, and the start-up packet or cancel request, of which it
+// looks at the length and the first number. After an error, hello.conn is the connection on which to tell the client.
 func greet(ctx context.Context, raw net.Conn, config *tls.Config, required bool) (hello, error) {
 	h := hello{conn: raw}
 	for range 3 { // SSL, GSS, start: each once at most
@@ -79,7 +78,7 @@ func greet(ctx context.Context, raw net.Conn, config *tls.Config, required bool)
 	return h, failure("08P01", "too many requests before the start-up packet")
 }
 
-// offer answers a request for TLS. Nothing beyond the request has been read, so nothing can have been slipped in.
+// offer answers a request for TLS. Nothing beyond the request has been read, so no plain text can have been injected before TLS.
 func (h *hello) offer(ctx context.Context, raw net.Conn, config *tls.Config) error {
 	if h.conn != raw {
 		return failure("08P01", "TLS is requested within TLS")
@@ -94,7 +93,7 @@ func (h *hello) offer(ctx context.Context, raw net.Conn, config *tls.Config) err
 	return h.secure(ctx, raw, config, false)
 }
 
-// secure begins TLS. direct: without a request, which takes a client that says what it is going to speak.
+// secure begins TLS. direct: without a request before it; the client must then name PostgreSQL's protocol by ALPN.
 func (h *hello) secure(ctx context.Context, on net.Conn, config *tls.Config, direct bool) error {
 	secure := tls.Server(on, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
@@ -107,10 +106,10 @@ func (h *hello) secure(ctx context.Context, on net.Conn, config *tls.Config, dir
 	return nil
 }
 
-// errDirect: a packet is the beginning of TLS.
+// errDirect: what should be a packet is the beginning of TLS.
 var errDirect = errors.New("TLS begins without a request")
 
-// readPacket reads a packet that begins with its length. Of one that is none, it returns what it has read.
+// readPacket reads a packet that begins with its length. If TLS begins instead (errDirect), it returns the bytes that it has read.
 func readPacket(r io.Reader) ([]byte, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -121,7 +120,7 @@ func readPacket(r io.Reader) ([]byte, error) {
 	}
 	n := binary.BigEndian.Uint32(head[:])
 	if n == goodbye {
-		_, err := io.ReadFull(r, head[:1]) // what is left unread would make the end an error
+		_, err := io.ReadFull(r, head[:1]) // closing with unread bytes would reset the connection
 		return nil, gone(errors.Join(io.EOF, err))
 	}
 	if n < minStartup || n > maxStartup {
@@ -135,7 +134,7 @@ func readPacket(r io.Reader) ([]byte, error) {
 	return packet, nil
 }
 
-// unread is a connection of which the first bytes have been read already.
+// unread is a connection whose first bytes have been read already and are given again.
 type unread struct {
 	net.Conn
 	first []byte

@@ -2,13 +2,13 @@ package store
 
 import "strings"
 
-// Placed is a Store that is a view of one prefix, and can show the folders that it lies in. Find it by Above.
+// Placed is a Store that is a view of one prefix and gives views of the folders above it. Use it through Above.
 type Placed interface {
-	// Above gives a view of each folder above, the nearest first, the root of the bucket last.
+	// Above returns a view of each folder above, the nearest first, the root of the bucket last.
 	Above() []Store
 }
 
-// Above gives views of the folders that a store's prefix lies in, the nearest first; none for a store that does not know.
+// Above returns views of the folders that a store's prefix lies in, the nearest first; nil for a store that is not Placed.
 func Above(s Store) []Store {
 	if p, ok := s.(Placed); ok {
 		return p.Above()
@@ -16,7 +16,8 @@ func Above(s Store) []Store {
 	return nil
 }
 
-// Folders are the folders that a prefix lies in, the nearest first, each but the last, which is empty, ending with a slash.
+// Folders returns the folders that a prefix lies in, the nearest first. Each ends with a slash, but for the last one, the root, which is
+// empty: "a/b/c" gives "a/b/", "a/", "".
 func Folders(prefix string) []string {
 	var folders []string
 	for prefix = strings.TrimSuffix(prefix, "/"); prefix != ""; {
@@ -38,5 +39,5 @@ func (v prefixed) Above() []Store {
 	return append(views, Above(v.s)...)
 }
 
-// Above implements Placed: it is that of the store below, and not counted.
+// Above implements Placed. The views are those of the store below; their operations are not counted.
 func (c *Counted) Above() []Store { return Above(c.s) }

@@ -5,24 +5,25 @@ import (
 	"errors"
 )
 
-// ErrElsewhere: a Copier cannot copy from there without the bytes passing through its caller. Nothing was sent: get, and put (Copy does).
+// ErrElsewhere: the source is of another kind or in another bucket, so the service cannot copy it by itself. Nothing was sent. Get and
+// put the object instead, as Copy does.
 var ErrElsewhere = errors.New("the source is not in the same service")
 
 // Copier is a Store that copies objects within its service, so that their bytes do not pass through the caller. Find it by type assertion,
 // or use Copy.
 type Copier interface {
-	// CopyFrom stores what from has under source, as it is then, under key, if nothing has that key, and returns its attributes. The ends
-	// are those of a Put of IfAbsent, by writeID, which the copy gets; ErrNotFound: there is nothing under source; ErrElsewhere.
+	// CopyFrom copies the current version of source in from to key, if there is no object at key, and returns the copy's attributes. It
+	// ends like a Put with IfAbsent and writeID, which is stored with the copy; or with ErrNotFound, if there is no source, or ErrElsewhere.
 	CopyFrom(ctx context.Context, key string, from Store, source, writeID string) (Attrs, error)
 }
 
 // Viewed is a Store that is a view of another one.
 type Viewed interface {
-	// View gives the store that is viewed, and what a key of the view is there.
+	// View returns the store below, and the name there of a key of the view.
 	View(key string) (Store, string)
 }
 
-// Unviewed follows views to the store behind them, and what a key is there.
+// Unviewed follows views down to the store that is no view, and returns it with the key's name there.
 func Unviewed(s Store, key string) (Store, string) {
 	for {
 		v, ok := s.(Viewed)
@@ -33,8 +34,9 @@ func Unviewed(s Store, key string) (Store, string) {
 	}
 }
 
-// Copy copies an object to where nothing has the key, within the service if to is a Copier that reaches from, else by a Get and a Put. It returns
-// the copy's attributes as far as they are known: Key, Gen, WriteID and Size. Ends as those of Copier.CopyFrom.
+// Copy copies an object to a key that must be absent: within the service if to is a Copier and can reach from, else by a Get and a Put.
+// It returns the copy's attributes, of which at least Key, Gen, WriteID and Size are set. It ends like Copier.CopyFrom, but never with
+// ErrElsewhere.
 func Copy(ctx context.Context, to Store, key string, from Store, source, writeID string) (Attrs, error) {
 	if c, ok := to.(Copier); ok {
 		a, err := c.CopyFrom(ctx, key, from, source, writeID)
@@ -50,5 +52,5 @@ func Copy(ctx context.Context, to Store, key string, from Store, source, writeID
 	return Attrs{Key: key, Gen: gen, WriteID: writeID, Size: o.Size}, err
 }
 
-// elsewhere is the end of a copy that a store cannot make by itself.
+// elsewhere is the error for a copy that a store cannot make by itself.
 func elsewhere(key string) error { return &OpError{Op: "copy", Key: key, Err: ErrElsewhere} }

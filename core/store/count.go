@@ -13,8 +13,8 @@ type Ops struct {
 	ClassA    int64 // puts, copies, and pages of lists
 	ClassB    int64 // gets, whole or ranged
 	Delete    int64
-	BytesUp   int64 // bodies given to Put, whether or not it succeeded
-	BytesDown int64 // bodies returned
+	BytesUp   int64 // bytes of bodies given to Put, whether or not it succeeded
+	BytesDown int64 // bytes of bodies returned
 }
 
 // Counted is a Store that counts what passes through it. Operations are counted when they are begun, failed ones too;
@@ -46,7 +46,7 @@ func (c *Counted) Get(ctx context.Context, key string) (Object, error) {
 	return o, err
 }
 
-// GetRange implements RangeGetter. Over a store that reads no ranges it reads the whole object, and counts that.
+// GetRange implements RangeGetter. Over a store that is no RangeGetter it reads, and counts, the whole object.
 func (c *Counted) GetRange(ctx context.Context, key string, offset, length int64) (Object, error) {
 	if r, ok := c.s.(RangeGetter); ok {
 		c.classB.Add(1)
@@ -74,7 +74,7 @@ func (c *Counted) Put(ctx context.Context, key string, body []byte, writeID stri
 // View implements Viewed.
 func (c *Counted) View(key string) (Store, string) { return c.s, key }
 
-// CopyFrom implements Copier. It is class A, and no bytes.
+// CopyFrom implements Copier. A copy counts as one operation of class A and no bytes.
 func (c *Counted) CopyFrom(ctx context.Context, key string, from Store, source, writeID string) (Attrs, error) {
 	copier, ok := c.s.(Copier)
 	if !ok {

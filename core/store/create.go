@@ -10,11 +10,11 @@ import (
 	"blobpglite/core/clock"
 )
 
-// ExistsError is how CreateOnce ends when other bytes stand under the key. It also is ErrConflict.
+// ExistsError is how CreateOnce ends when an object with other bytes has the key. It wraps ErrConflict.
 type ExistsError struct {
-	Object Object // what stands there
-	// Undecided: an earlier try of ours had no answer. It may have been stored, and deleted since, before the other object
-	// was written.
+	Object Object // the object that has the key
+	// Undecided: an earlier try of ours got no answer. It may have been stored, and deleted again before this object was
+	// written.
 	Undecided bool
 }
 
@@ -25,14 +25,14 @@ func (e *ExistsError) Error() string {
 // Unwrap makes errors.Is(err, ErrConflict) hold.
 func (e *ExistsError) Unwrap() error { return ErrConflict }
 
-// Bounds say how long CreateOnce goes on, and how fast. One of Tries and Within is needed.
+// Bounds limit the tries of CreateOnce. Tries or Within must be set.
 type Bounds struct {
 	Clock clock.Clock // nil: the system's
-	// Tries is how many puts are sent at most; 0: as many as there is time for.
+	// Tries is the largest number of puts; 0: as many as Within allows.
 	Tries int
-	// Within is the time after which no further put is sent; 0: as long as there are tries.
+	// Within is the time after which no further put is sent; 0: no limit but Tries.
 	Within time.Duration
-	// Pause is waited after the first put that decided nothing; each further pause is twice as long, up to MaxPause.
+	// Pause is the wait after the first put that decided nothing; each further one is twice as long, up to MaxPause.
 	Pause, MaxPause time.Duration
 }
 
@@ -40,19 +40,19 @@ type Bounds struct {
 // the caller's alone. It sends the same put until it has seen how that ended:
 //
 //	nil            the object is there, with these bytes
-//	*ExistsError   other bytes are there. What that means only the caller knows
-//	ErrUnknown     the bounds or ctx ran out first; the object may be there, or may yet come to be
-//	others         the store refused, and never took it: no object was made
+//	*ExistsError   other bytes are there; the caller has to know what that means
+//	ErrUnknown     the bounds or ctx ran out first; the object may be there, or may still appear
+//	others         the store refused every try: no object was made
 //
 // Why this is right. All tries are the same bytes, under the same write id, if the key is absent: at most one is applied,
 // and it does not matter which. A conflict is never believed: what is in the way may be our own, stored by a try whose
-// reply was lost. A refusal to write so fast (ErrThrottled), for a key that should be new, may mean that it no longer is.
-// So both mean: look. Ours is what has our bytes, not our write id beside them: that is metadata, which a copy of the
-// bucket may lose and a person may edit. Where other bytes are, no try of ours can be applied any more while they stay;
-// that one was before, and was deleted, is excluded only if each of them was answered (Undecided). A refusal counts as an
-// end only as long as that holds too.
+// reply was lost. A refusal for writing too fast (ErrThrottled), for a key that should be new, may mean that it no longer
+// is. So both mean: look. An object is ours if it has our bytes, whatever its write id: that is metadata, which a copy of
+// the bucket may lose and a person may edit. Where other bytes are, no try of ours can be applied while they stay; that an
+// earlier one was applied, and deleted since, is excluded only if every try was answered (Undecided). For the same reason
+// a refusal is final only if every try before it was answered.
 //
-// A compare and swap is not decided like this: "other bytes" may be those of whoever came after us, so its caller has to
+// A compare and swap cannot be decided like this: "other bytes" may be those of a later writer, so its caller has to
 // know how to repeat a change that may have been made already (manifest.Update, lease).
 func CreateOnce(ctx context.Context, st Store, key string, body []byte, writeID string, b Bounds) error {
 	if b.Tries <= 0 && b.Within <= 0 {

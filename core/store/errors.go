@@ -8,13 +8,13 @@ import (
 
 // The sentinels, each with what the caller does about it. Compare with errors.Is.
 var (
-	// ErrNotFound: no object has the key. A fact, often an expected one; decide what absence means here.
+	// ErrNotFound: no object has the key. Often expected: the caller decides what absence means.
 	ErrNotFound = errors.New("no such object")
-	// ErrConflict: the condition of a Put did not hold, and the object that stands in the way was seen not to be
-	// ours. Look at it, then decide; trying the same Put again is useless.
+	// ErrConflict: the condition of a Put did not hold, and the object in the way was seen not to be ours. Read it,
+	// then decide; the same Put would fail again.
 	ErrConflict = errors.New("precondition failed")
-	// ErrUnknown: a write may or may not have been applied, and may still be. Repeat the same bytes with the same
-	// write id until the outcome is known, or give up on everything that builds on it. Never clean up.
+	// ErrUnknown: a write may have been applied, or may still be. Repeat the same bytes with the same write id until the
+	// outcome is known, or give up everything that depends on it. Do not delete the object.
 	ErrUnknown = errors.New("outcome unknown")
 	// ErrThrottled: the store refused for now and nothing was changed. Wait, then try again.
 	ErrThrottled = errors.New("throttled by the store")
@@ -26,15 +26,15 @@ var (
 	// ErrDenied: credentials, permissions or the bucket itself are missing. A person has to act: the message
 	// says how. Nothing was changed.
 	ErrDenied = errors.New("access denied")
-	// ErrInvalid: an argument is not acceptable: a bug of the caller. Nothing was sent.
+	// ErrInvalid: an argument is not acceptable. That is a bug in the caller, or a wrong setting. Nothing was sent.
 	ErrInvalid = errors.New("invalid argument")
 )
 
 // OpError is the error of every operation of a Store.
 type OpError struct {
-	Op  string // "get", "put", "delete", "list", "probe"
+	Op  string // "get", "put", "copy", "delete" or "list"
 	Key string // the key, or the prefix of a list, as the implementation knows it; may be empty
-	Gen Gen    // the generation that was seen instead, for ErrConflict; 0: absent, or not known
+	Gen Gen    // for ErrConflict, the generation that was found; 0: absent, or not known
 	Err error  // wraps a sentinel or the context's error
 }
 

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// ReadOnly is a view of s through which nothing can be written: each try is ErrDenied, and no request.
+// ReadOnly returns a view of s in which Put and Delete fail with ErrDenied, without a request.
 func ReadOnly(s Store) Store {
 	if r, ok := s.(RangeGetter); ok {
 		return readOnlyRanges{readOnly{s}, r}
@@ -28,7 +28,7 @@ func (readOnly) Delete(_ context.Context, key string) error {
 	return &OpError{Op: "delete", Key: key, Err: fmt.Errorf("%w: this view of the store is read-only", ErrDenied)}
 }
 
-// View implements Viewed: whoever writes elsewhere may read here.
+// View implements Viewed: a copy to another store may read through this view.
 func (r readOnly) View(key string) (Store, string) { return r.Store, key }
 
 // Above implements Placed.

@@ -35,9 +35,9 @@ type Gen int64
 type Attrs struct {
 	Key     string
 	Gen     Gen
-	WriteID string // the id given to the Put that made this version; empty if none was
-	Size    int64  // bytes of the whole body
-	Updated time.Time
+	WriteID string    // the id given to the Put that made this version; empty if none was
+	Size    int64     // bytes of the whole body
+	Updated time.Time // when it was written, by the store's clock; some stores round it to seconds
 }
 
 // Object is one stored version: attributes and body. The body belongs to the caller.
@@ -112,14 +112,14 @@ type Cond struct {
 	gen  Gen
 }
 
-// Always puts no condition: the last writer wins. For objects of which losing a version is harmless.
+// Always is no condition: the last writer wins. For objects where a lost version does no harm.
 func Always() Cond { return Cond{kind: condAlways} }
 
 // IfAbsent holds if no object has the key: of many who try, one succeeds.
 func IfAbsent() Cond { return Cond{kind: condIfAbsent} }
 
-// IfGen holds if the object's generation is g. A g that is not positive is refused: "absent" is said with IfAbsent,
-// never by a generation that somebody forgot to fill in.
+// IfGen holds if the object's generation is g. A g that is not positive is refused: a generation that somebody forgot to
+// fill in must not mean "absent", which is IfAbsent.
 func IfGen(g Gen) Cond { return Cond{kind: condIfGen, gen: g} }
 
 // Precondition returns the generation that the object must have (0: it must be absent), and whether there is a

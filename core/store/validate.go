@@ -10,8 +10,8 @@ import (
 	"github.com/oklog/ulid/v2"
 )
 
-// NewWriteID returns a fresh id for one logical write: a ULID, 26 characters, unique and sorting by the millisecond in
-// which it was made. Repetitions of the same write keep the same id.
+// NewWriteID returns a fresh id for one logical write: a ULID of 26 characters, unique, which sorts by the millisecond in
+// which it was made. Repetitions of the same write use the same id.
 func NewWriteID() string { return ulid.MustNew(ulid.Now(), rand.Reader).String() }
 
 // CheckKey returns an error that wraps ErrInvalid unless key is a relative slash-separated path of 1 to MaxKeyBytes
@@ -51,7 +51,7 @@ func CheckPut(key string, body []byte, writeID string, cond Cond) error {
 	return checkWriteID(writeID)
 }
 
-// CheckList validates the arguments of a List: text as in keys, whole or not. Errors wrap ErrInvalid.
+// CheckList validates the arguments of a List: both need not be whole keys. Errors wrap ErrInvalid.
 func CheckList(prefix, after string) error {
 	if err := checkText("prefix", prefix); err != nil {
 		return err

@@ -7,9 +7,8 @@ import (
 	"path/filepath"
 )
 
-// Disk is what the store asks of a file system: a seam for faults. Names are relative to the store's folder, with slashes.
-// Errors wrap those of io/fs. What is not said to be durable is not until it was synced: a file's content by Sync, a name
-// by SyncDir of its folder.
+// Disk is what the store needs of a file system; tests put faults here. Names are relative to the store's folder, with slashes.
+// Errors wrap those of io/fs. Nothing is durable until it is synced: a file's content by Sync, a name by SyncDir of its folder.
 type Disk interface {
 	Create(name string) (File, error)    // a new file, to write; it must not exist
 	Open(name string) (File, error)      // to read

@@ -16,11 +16,11 @@
 // reads the generation and renames over it, both under the exclusive lock (flock(2), which ends with its process). All
 // objects are in one folder, so one fsync of it makes every name before it durable, whoever gave it.
 //
-// Survives: a process killed anywhere (what it had not named is nobody's; a name whose folder it had not synced is synced
-// by the next one who looks), a power cut (a file is synced before it is named, the folder before the answer, and a name
-// is seen by nobody before it is durable; generations are reserved ahead, so none is used twice). Does not survive: a
-// file system that lies about fsync, or whose locks do not hold between machines. Open tries link, lock and fsync on the
-// very folder and refuses one where they do not work.
+// Survives: a process killed anywhere (files without a name are removed later; a name whose folder was not synced is synced
+// by the next process that looks), a power cut (a file is synced before it is named, the folder before the answer, and no
+// name is seen before it is durable; generations are reserved ahead, so none is used twice). Does not survive: a file
+// system that lies about fsync, or whose locks do not hold between machines. Open tries link, lock and fsync in the folder
+// itself, and refuses it where they do not work.
 package file
 
 import (
@@ -89,8 +89,9 @@ var (
 	_ store.RangeGetter = (*Store)(nil)
 )
 
-// Open opens the store in a folder, or makes one. A folder that holds something else, or lies inside another store, is
-// refused with store.ErrInvalid; a file system that cannot do it with ErrUnfit.
+// Open opens the store in a folder; with Options.Create it makes one that is absent, without it an absent one is
+// store.ErrNotFound. A folder that holds something else, or lies inside another store, is refused with store.ErrInvalid,
+// a file system that lacks what is needed with ErrUnfit.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Clock == nil {
 		o.Clock = clock.System()
@@ -111,13 +112,14 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
-// Close ends the use of the folder. The store must not be used afterwards.
+// Close releases the folder. The store must not be used afterwards.
 func (s *Store) Close() error { return s.mark.Close() }
 
 // String returns the address, file:///folder.
 func (s *Store) String() string { return "file://" + filepath.ToSlash(s.o.Dir) }
 
-// Probe does what Open has done already: it tries on the folder itself whether names and locks hold.
+// Probe repeats a check of Open: that link, flock and fsync do in this folder what they should. Errors: ErrUnfit, or the
+// file system's.
 func (s *Store) Probe(context.Context) error {
 	if err := s.probe(); err != nil {
 		return fmt.Errorf("probe %s: %w", s, err)
@@ -208,8 +210,8 @@ func checkFormat(f File) error {
 	return nil
 }
 
-// create makes the store in an empty folder, or goes on where a crash ended that. Of many who do it at once, each
-// finds it made. The format file comes last.
+// create makes the store in an empty folder, or goes on where a crash interrupted that. Several processes may do it at
+// once. The format file comes last.
 func (s *Store) create() error {
 	names, err := s.disk.ReadDir(".")
 	if err != nil {
@@ -264,7 +266,7 @@ func (s *Store) temporary(content []byte) (name string, err error) {
 	return name, errors.Join(err, f.Close())
 }
 
-// probe tries what the store is made of.
+// probe checks what the store relies on.
 func (s *Store) probe() (err error) {
 	tmp, err := s.temporary([]byte("probe"))
 	if err != nil {
@@ -314,8 +316,8 @@ func unfit(what string, err error) error {
 	return fmt.Errorf("%w: %s: %w", ErrUnfit, what, err)
 }
 
-// enter becomes a user of the store. Who finds no other one repairs what a crash or a power cut has left: until it has
-// done that, the others wait.
+// enter registers this process as a user of the store. A process that is alone first repairs what a crash or a power cut
+// has left; others wait until it has done so.
 func (s *Store) enter(ctx context.Context, mark File) error {
 	alone, err := mark.Lock(true)
 	if err != nil {

@@ -121,8 +121,8 @@ func nameOf(key string) string {
 	return b.String()
 }
 
-// keyOf is the key that a file's name stands for. long: only the header can tell. Names that nameOf does not make are
-// nobody's.
+// keyOf returns the key that a file's name stands for. long: the key has to be read from the header. ok is false for a
+// name that nameOf does not make.
 func keyOf(name string) (key string, long, ok bool) {
 	if strings.HasPrefix(name, hashed) {
 		return "", true, len(name) == len(hashed)+2*sha256.Size

@@ -41,7 +41,8 @@ func (s *Store) GetRange(ctx context.Context, key string, offset, length int64) 
 	return o, nil
 }
 
-// read finds the object under the lock, and reads the bytes that which asks for without it: an object's file never changes.
+// read opens the object under the lock, and reads the bytes that which selects after releasing it: an object's file never
+// changes.
 func (s *Store) read(ctx context.Context, key string, which func(header) (offset, length int64)) (o store.Object, err error) {
 	var f File
 	if err := s.shared(ctx, func() (err error) {
@@ -130,7 +131,7 @@ func (s *Store) List(ctx context.Context, prefix, after string) iter.Seq2[store.
 	}
 }
 
-// statAll reads the attributes of what is there still.
+// statAll reads the attributes of those keys that still exist.
 func (s *Store) statAll(keys []string) (all []store.Attrs, err error) {
 	for _, key := range keys {
 		a, err := s.stat(key)
@@ -171,7 +172,7 @@ func (s *Store) keys(ctx context.Context, prefix, after string) (keys []string, 
 	return keys, err
 }
 
-// errBusy: somebody else has the lock.
+// errBusy: another process has the lock.
 var errBusy = errors.New("another process has held the store's lock for too long: is one that uses this folder stopped?")
 
 // classed gives an error of the file system the sentinel that says what to do about it.

@@ -77,8 +77,8 @@ func (h *held) generation() (store.Gen, error) {
 	return h.next - 1, nil // saved with the change of names that it is for
 }
 
-// change changes names, and makes that durable. After an error the change may have been done, and may be undone by a
-// power cut; who comes next settles that.
+// change changes names, and makes that durable. After an error the change may have been made, and a power cut may undo it;
+// the next process that takes the lock settles that.
 func (h *held) change(f func() error) (done bool, err error) {
 	h.unsettled = true
 	if err := h.save(); err != nil {
@@ -159,7 +159,7 @@ func (s *Store) locked(ctx context.Context, exclusive bool, f func(h *held) erro
 	return f(&held{state: st, s: s, f: file})
 }
 
-// wait asks for a lock until it has it.
+// wait asks for a lock until it gets it, for LockTimeout at most.
 func (s *Store) wait(ctx context.Context, lock func() (bool, error)) error {
 	end := s.o.Clock.Monotonic() + s.o.LockTimeout
 	for pause := time.Duration(firstPoll); ; pause = min(2*pause, longPoll) {

@@ -107,7 +107,7 @@ func (p *put) refused(current store.Attrs) error {
 	return &store.OpError{Op: "put", Key: p.s.url(p.h.attrs.Key), Gen: current.Gen, Err: store.ErrConflict}
 }
 
-// drop ends the file without a name. That it could not be removed harms nobody: the next to be alone does it.
+// drop removes the file without a name. If that fails, the next process that opens the store alone removes it.
 func (p *put) drop() error {
 	if p.f == nil {
 		return nil

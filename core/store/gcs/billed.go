@@ -2,15 +2,16 @@ package gcs
 
 import "sync/atomic"
 
-// Billed is what a store and its views have asked the service for: every request, those of retries and of failed operations
-// included, and of those that were given up while they were on their way, which are carried out all the same. Source: cloud.google.com/storage/pricing, read November 2026: class A is put and list, class B is get and stat, a deletion is
+// Billed counts the requests that a store and its views have sent to the service, by how they are billed. Retries count, requests of
+// failed operations too, and those that were given up on their way, which the service carries out all the same.
+// Source: cloud.google.com/storage/pricing, read November 2026: class A is put, copy and list, class B is get and stat; a deletion is
 // free, and so is a request that is answered with an error.
 type Billed struct {
 	ClassA, ClassB, Delete int64
 	Free                   int64 // answered with an error
 }
 
-// Requests are all of them.
+// Requests is the number of all requests.
 func (b Billed) Requests() int64 { return b.ClassA + b.ClassB + b.Delete + b.Free }
 
 type counts struct{ classA, classB, deletes, free atomic.Int64 }

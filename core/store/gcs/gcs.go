@@ -13,16 +13,16 @@
 //   - A reply that was lost after the write was applied. The SDK's own retry would send the upload again, be told 412,
 //     and report a conflict with our own object. So each conditional upload is a single request that the SDK never
 //     repeats; after any answer but a plain yes the object is read back and its write id decides.
-//   - 429 for the losers of a race to create one name: looked at like a 412, never taken for an answer.
+//   - 429 for the losers of a race to create one name: like a 412, it makes the store read the object and decide.
 //   - An upload that ends half way: every upload carries the CRC32C of the whole body, so a truncated one is refused.
 //   - 408, 429, 5xx, resets and cut bodies on reads: repeated a bounded number of times, with growing pauses.
-//   - A passing refusal (401, 403, 404, 409, any other 4xx) by a bucket that has served before: asked again a few times, after
-//     a 401 with new credentials. What each answer means is one table, in status.go. A wrong 404 to a read can not be told
-//     from the truth.
+//   - A passing refusal (401, 403, 404, 409, any other 4xx) by a bucket that has served before: repeated a few times, after
+//     a 401 with new credentials. The table in status.go says what each answer means. A wrong 404 to a read cannot be told
+//     from a right one.
 //   - Connections that died while the process was frozen: one repetition, at once.
 //
-// What it does not: a service that ignores preconditions (Probe finds out), and a bucket whose objects are changed by
-// something else.
+// What it does not survive: a service that ignores preconditions (Probe finds out), and a bucket whose objects are changed
+// by something else.
 package gcs
 
 import (
@@ -96,8 +96,8 @@ var (
 	_ store.Copier      = (*Store)(nil)
 )
 
-// Open returns the store. It sends no request to the bucket; missing credentials are an error that wraps
-// store.ErrDenied, a bad bucket, prefix or endpoint one that wraps store.ErrInvalid. Close it after use.
+// Open returns the store. It sends no request to the bucket. Missing credentials are store.ErrDenied; a bad bucket, prefix
+// or endpoint is store.ErrInvalid. Close it after use.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := checkBucket(o.Bucket); err != nil {
 		return nil, fmt.Errorf("open bucket: %w", err)
@@ -167,8 +167,8 @@ func (c *clients) current() *handle {
 	return c.now
 }
 
-// renew replaces the client whose credentials were not accepted by one that asks for new ones; the SDK would keep what it
-// has until the hour that the token names. Of many requests that see a refusal, one does it.
+// renew replaces the client whose credentials were refused by one that fetches new ones; the SDK would keep the old ones
+// until the token expires. Of many requests that are refused at once, one does this.
 func (c *clients) renew(ctx context.Context, refused *handle) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -210,7 +210,8 @@ func (s *Store) String() string { return strings.TrimSuffix(s.url(""), "/") }
 // url names an object in messages.
 func (s *Store) url(key string) string { return "gs://" + s.o.Bucket + "/" + s.prefix + key }
 
-// fits adds to the result of a check of the arguments that the key must fit into a name together with the prefix.
+// fits returns err, the result of a check of the arguments; if it is nil, it checks that prefix and key together are not too
+// long for a name.
 func (s *Store) fits(key string, err error) error {
 	if n := len(s.prefix) + len(key); err == nil && n > store.MaxKeyBytes {
 		return fmt.Errorf("%w: the key has %d bytes with its prefix, the limit is %d", store.ErrInvalid, n, store.MaxKeyBytes)

@@ -17,11 +17,11 @@ var ErrConditionsIgnored = errors.New("the store ignores preconditions")
 // probeCleanupTimeout bounds the removal of the probe's object when the probe was cancelled.
 const probeCleanupTimeout = 10 * time.Second
 
-// Probe checks on this very bucket that the two primitives work: of two creations of one name the second is refused, a
-// swap at the current generation is done, and one at another generation refused. It writes three small objects under
-// probe/, side by side and each no more often than a name is written in a second, and removes them: about a dozen requests
-// in the time of four, once per database. A store that ignores conditions is an error that wraps ErrConditionsIgnored; other
-// errors are those of Put, Get and Delete.
+// Probe checks in this bucket that the two primitives work: of two creations of one name the second is refused, a swap at
+// the current generation is done, and a swap at another generation is refused. It writes three small objects under probe/,
+// in parallel and each within the limit of one write per second and name, and removes them: about a dozen requests in the
+// time of four, once per database. A store that ignores conditions is ErrConditionsIgnored; other errors are those of Put,
+// Get and Delete.
 func (s *Store) Probe(ctx context.Context) error {
 	id := store.NewWriteID()
 	tries := []struct {

@@ -52,9 +52,9 @@ func classify(k kind, err error) answer {
 	return answerTransient
 }
 
-// again says whether request n (from 0 on) that came to a is worth another one. A refusal by a bucket that has served
-// before may be a passing fault of the service, of a proxy or of expired credentials: it cost nothing to ask a few times
-// more, and to give up costs every client its session.
+// again says whether to repeat request n (from 0 on), whose answer was a. A refusal by a bucket that has served before may
+// be a passing fault of the service, of a proxy or of expired credentials: a few more requests cost nothing, and giving up
+// costs every client its session.
 func (s *Store) again(a answer, n int) bool {
 	switch a {
 	case answerTransient, answerThrottled, answerCorrupt:
@@ -70,8 +70,8 @@ func (s *Store) again(a answer, n int) bool {
 // maxRefusals bounds the requests of one operation that are refused: about 1.5 s with the default pauses.
 const maxRefusals = 5
 
-// repeat makes up to Attempts requests, with growing pauses between, until one is answered for good. For operations
-// that change nothing, or that may be applied twice. It returns the last answer and its error.
+// repeat makes up to Attempts requests, with growing pauses, until one has a final answer. For operations that change
+// nothing, or that may be applied twice. It returns the last answer and its error.
 func (s *Store) repeat(ctx context.Context, k kind, request func(ctx context.Context, h *handle) error) (answer, error) {
 	var last error
 	var a answer

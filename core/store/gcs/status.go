@@ -39,12 +39,12 @@ type ruling struct {
 //
 // What the answers mean:
 //
-//	transient     perhaps applied, perhaps yet to be: reads are repeated, writes looked after
+//	transient     perhaps applied, or still going to be: reads are repeated, for writes the object is read back
 //	throttled     not applied, and will pass: repeated
 //	refused       not applied. It may be a passing fault of the service: repeated a few times where the bucket has
-//	              served before, else told at once
-//	denied        as refused, and if it stays, a person has to act: advice says how
-//	forbidden     as denied, and known to stay: told at once
+//	              served before, else returned at once
+//	denied        like refused; if it stays, a person has to act: advice says how
+//	forbidden     like denied, but known to stay: returned at once
 //	credentials   as denied, with new credentials from the second request on
 func rulings() []ruling {
 	rows := []ruling{

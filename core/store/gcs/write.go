@@ -22,14 +22,14 @@ import (
 //	nothing                          send it again     ErrConflict, or ErrUnknown as above
 //	no answer                        send it again     send it again
 //
-// A refusal (rulings: refused, denied, credentials) changed nothing and is not looked into.
+// After a refusal (rulings: refused, denied, credentials) nothing was changed, and the object is not read.
 //
-// store.CreateOnce asks the same one storey above, and cannot be used here: the contract is that a Put of any condition ends
-// by the write id, which the service keeps beside the object, so no body is fetched.
+// store.CreateOnce answers the same question for its callers, and cannot be used here: by the contract a Put is decided by
+// the write id, which the service keeps beside the object, so no body is fetched.
 //
-// When the attempts or the time run out, the end is ErrUnknown if a request got no answer (or a refusal whose reason
-// could not be seen), else what the service said. A repetition by the caller after ErrUnknown starts afresh: its
-// ErrConflict says that the repetition was not applied.
+// When the attempts or the time run out, the error is ErrUnknown if a request got no answer (or a refusal whose reason
+// could not be seen), else what the service said. If the caller repeats the Put after ErrUnknown, it is decided afresh: an
+// ErrConflict then only says that the repetition was not applied.
 func (s *Store) Put(ctx context.Context, key string, body []byte, writeID string, cond store.Cond) (store.Gen, error) {
 	if err := s.fits(key, store.CheckPut(key, body, writeID, cond)); err != nil {
 		return 0, &store.OpError{Op: "put", Key: s.url(key), Err: err}
@@ -43,8 +43,8 @@ func (s *Store) Put(ctx context.Context, key string, body []byte, writeID string
 	return gen, nil
 }
 
-// CopyFrom implements store.Copier, from any prefix of the same bucket. The service copies by itself; a request without an answer, and one that
-// found the name taken, is resolved as a Put's. What is stored of the source beside its bytes is not copied.
+// CopyFrom implements store.Copier, from any prefix of the same bucket. The service copies the bytes. A request without an answer, or one
+// that found the name taken, is resolved as for Put. The source's metadata is not copied.
 func (s *Store) CopyFrom(ctx context.Context, key string, from store.Store, source, writeID string) (store.Attrs, error) {
 	from, source = store.Unviewed(from, source)
 	other, ok := from.(*Store)
@@ -78,7 +78,7 @@ type put struct {
 	cond    store.Cond
 
 	unanswered bool // a request may have been applied, or may still be
-	unseen     bool // the last refusal could not be looked into
+	unseen     bool // the object could not be read after the last refusal
 	last       answer
 	lastErr    error
 }
@@ -211,7 +211,7 @@ func (p *put) look(ctx context.Context) (gen store.Gen, done bool, err error) {
 	}
 }
 
-// failed is the end without an outcome.
+// failed is the error of a write whose attempts or time ran out.
 func (p *put) failed(ctx context.Context, err error) error {
 	unknown := p.unanswered || p.unseen || p.last == answerPrecondition
 	return p.s.failed(ctx, p.op(), p.kind(), p.key, p.last, err, unknown)

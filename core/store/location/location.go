@@ -1,4 +1,4 @@
-// Package location names where a database is, by a URL, and opens the store there: the one place that knows all kinds.
+// Package location parses the URL of a database and opens the store there. It is the only package that knows every kind of store.
 //
 //	at, err := location.Parse("gs://my-bucket/my-database") // or "file:///home/me/my-database"
 //	st, err := at.Open(ctx, location.Options{Create: true})
@@ -33,12 +33,13 @@ type Location struct {
 	dir            string // of file://; with slashes
 }
 
-// Store is an opened one.
+// Store is the store at a location.
 type Store interface {
 	store.Store
 	store.RangeGetter
-	// Probe checks that the two primitives work there, before a database is made.
+	// Probe checks that create-if-absent and compare-and-swap work there. It is called before a database is made.
 	Probe(ctx context.Context) error
+	// Close releases connections, files and locks. The store must not be used afterwards.
 	Close() error
 	String() string // the URL
 }
@@ -49,7 +50,7 @@ type Options struct {
 	Create   bool   // of file://: make the folder and the store in it if they are not there
 }
 
-// Parse reads a URL. A bucket's root and a file system's belong to nobody: a prefix or a folder is needed. Errors wrap
+// Parse parses a URL. The root of a bucket or of a file system is refused: a prefix or a folder is needed. Errors wrap
 // store.ErrInvalid and say what to write.
 func Parse(text string) (Location, error) {
 	at, err := parse(text)
@@ -93,7 +94,7 @@ func parseFile(text string) (Location, error) {
 	return Location{dir: dir}, nil
 }
 
-// IsFolder: it is a folder of this machine, not a bucket.
+// IsFolder reports whether it is a folder of this machine, not a bucket.
 func (l Location) IsFolder() bool { return l.dir != "" }
 
 // String returns the URL.
@@ -104,7 +105,7 @@ func (l Location) String() string {
 	return gsScheme + l.bucket + "/" + l.prefix
 }
 
-// Below is a location inside this one, for things that are no database: experiments.
+// Below returns a location inside this one. Only experiments use it: a database must not lie inside another one.
 func (l Location) Below(name string) Location {
 	if l.IsFolder() {
 		l.dir += "/" + name

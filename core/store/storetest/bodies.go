@@ -9,7 +9,7 @@ import (
 	"blobpglite/core/store"
 )
 
-// randomBytes returns bytes that do not compress and that no offset resembles another of.
+// randomBytes returns n random bytes: they do not compress, and no two parts of them are equal.
 func randomBytes(t *testing.T, n int) []byte {
 	t.Logf("seed %d", seed)
 	var key [32]byte

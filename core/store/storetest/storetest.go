@@ -4,10 +4,10 @@
 //		storetest.Run(t, func(t *testing.T) store.Store { return mem.New(mem.Options{}) })
 //	}
 //
-// It needs no clock and no order between its tests. It holds for any correct store, also for one that throttles and
-// resolves that by itself, and asks for nothing that the contract does not promise.
+// Its tests need no clock and may run in any order. Every correct store passes, also one that throttles and repeats by
+// itself: nothing is asked for that the contract does not promise.
 //
-// Forgetful is a store that tests of others put between: it loses replies.
+// Forgetful is a view of a store for other packages' tests: it loses replies.
 package storetest
 
 import (
@@ -31,8 +31,7 @@ const (
 	sampleBody = "the body of a sample" // where any body will do
 )
 
-// Run runs the suite. open is called once a test and returns an empty store; whatever has to be closed, it registers
-// with t.Cleanup.
+// Run runs the suite. open is called once per test and returns an empty store; it closes what it opened by t.Cleanup.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	Races(t, open)
 	run(t, open, []test{
