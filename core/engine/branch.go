@@ -19,12 +19,12 @@ import (
 	"blobpglite/core/wal"
 )
 
-// Latest names the state after the last record that there is when it is read.
+// Latest names the newest state: after the last record in the log at the time of reading.
 func Latest() RecoveryTarget { return takeover.Latest() }
 
-// Restored is a database as it was after some record, in files: to be copied elsewhere.
+// Restored is a database as it was after some record, as files in memory, to be copied elsewhere.
 type Restored struct {
-	// Files are the data directory. PostgreSQL recovers when it starts on them, as after a crash.
+	// Files are the data directory. When PostgreSQL starts on them, it recovers as after a crash.
 	Files    *memfs.FS
 	Manifest manifest.Manifest // as it was read
 	Seq      uint64            // of the last record in the files
@@ -33,7 +33,7 @@ type Restored struct {
 }
 
 // Restore restores the files of a state of a database without starting PostgreSQL. As with OpenAt, nobody is fenced, no
-// lease is taken, nothing is written. clk may be nil: the system's. Errors: those of OpenAt, less PostgreSQL's.
+// lease is taken, nothing is written. clk may be nil: the system's. Errors: those of OpenAt, except PostgreSQL's.
 func Restore(ctx context.Context, st store.Store, at RecoveryTarget, clk clock.Clock) (Restored, error) {
 	if clk == nil {
 		clk = clock.System()
@@ -55,17 +55,17 @@ func restoreWith(ctx context.Context, op *opening, at RecoveryTarget) (Restored,
 	return Restored{Files: r.data, Manifest: p.Manifest, Seq: p.Seq, taken: r.taken}, nil
 }
 
-// ErrNotEmpty: there is something under the prefix that a new database was to get. ErrNested: the prefix lies inside another
-// database's. Name another one.
+// ErrNotEmpty: the prefix for a new database already holds something. ErrNested: the prefix lies inside another database's.
+// Name another one.
 var (
 	ErrNotEmpty = takeover.ErrNotEmpty
 	ErrNested   = takeover.ErrNested
 )
 
-// NewDatabase makes a database of its own from restored files, under an empty prefix: its own id, one full layer, an empty
-// log; it keeps earlier states for as long as the one it came from. It returns the id. Of several who do this to one prefix at a time, or open a new database there, one wins. Errors:
-// ErrNested, ErrNotEmpty (nothing there was changed, but for a layer that nobody names: the next collection deletes it), those of the
-// store.
+// NewDatabase makes an independent database from restored files, under an empty prefix: with an id of its own, one full layer and an
+// empty log. It keeps earlier states for as long as the original. It returns the id. If several processes do this at one prefix at the
+// same time, or open a new database there, one wins. clk may be nil: the system's. Errors: ErrNested, ErrNotEmpty (nothing there was
+// changed but for a layer that nobody names: the next collection deletes it), those of the store.
 func NewDatabase(ctx context.Context, st store.Store, from Restored, writer string, clk clock.Clock) (id string, err error) {
 	defer func() {
 		if err != nil {
@@ -78,7 +78,7 @@ func NewDatabase(ctx context.Context, st store.Store, from Restored, writer stri
 	return newDatabase(ctx, st, from, writer, clk, func(*base.WriteOptions) {})
 }
 
-// newDatabase is NewDatabase with more to say of how the layer is written.
+// newDatabase is NewDatabase; how may change the options with which the layer is written.
 func newDatabase(ctx context.Context, st store.Store, from Restored, writer string, clk clock.Clock, how func(*base.WriteOptions)) (id string, err error) {
 	if err := mayBegin(ctx, st); err != nil {
 		return "", err
@@ -117,8 +117,8 @@ func newDatabase(ctx context.Context, st store.Store, from Restored, writer stri
 	return id, err
 }
 
-// mayBegin refuses a prefix that is not empty. Segments that a copy has left which was given up are in nobody's way: without a layer nothing
-// needs them, each copy writes to names of its own, and the first collection of the database deletes them.
+// mayBegin refuses a prefix that is not empty. Segments left by an interrupted copy are no obstacle: without a layer nothing needs them,
+// every copy uses names of its own, and the first collection of the database deletes them.
 func mayBegin(ctx context.Context, st store.Store) error {
 	for a, err := range st.List(ctx, "", "") {
 		if err != nil {
@@ -131,36 +131,37 @@ func mayBegin(ctx context.Context, st store.Store) error {
 	return takeover.CheckAbove(ctx, st)
 }
 
-// BranchOptions of Branch. The zero value is a copy of what is durable now.
+// BranchOptions of Branch. The zero value copies what is durable now.
 type BranchOptions struct {
 	At     RecoveryTarget // which state
-	Writer string         // who does it, for people who read the manifest
+	Writer string         // who makes the branch, for people who read the manifest
 	Clock  clock.Clock
 	Hook   point.Hook // nil: none
-	// Progress hears how many of the objects that hold pages were copied, from several goroutines. Nil: nobody.
+	// Progress is told how many of the objects that hold pages have been copied, by several goroutines. Nil: it is not reported.
 	Progress func(done, total int)
 }
 
-// Branched says what a branch was made of.
+// Branched describes a new branch and its source.
 type Branched struct {
 	ID   string            // of the new database
 	From manifest.Manifest // as it was read
-	Seq  uint64            // of the last record that is in it
+	Seq  uint64            // of the last record that the branch holds
 }
 
 const (
-	// branchTries bounds how often a branch begins anew, because what it copies was collected meanwhile.
+	// branchTries bounds how often a branch starts again because what it was copying was collected meanwhile.
 	branchTries = 3
-	// branchCache is what decides how a branch reads: a layer of up to half of it as a whole.
+	// branchCache is the Cache of a branch's reading: a layer of up to half of it is read as a whole.
 	branchCache = 2 * eagerBytes
 )
 
-// Branch makes a database of its own of a state of another one, as NewDatabase does of what Restore restores. But pages are not brought here:
-// the segments that hold them are copied within the store's service, where it can do that (store.Copier), else one after the other through
-// this process; what is read are the index, the files outside of tables and indexes, and the log. What is damaged is copied as it is.
-// Until the manifest stands, which comes last, the prefix holds no database, and none can be made there but by a branch.
+// Branch makes an independent database, under the prefix to, from a state of the one under from, as Restore and NewDatabase together would.
+// But pages are not read: the segments that hold them are copied within the store's service if it can do that (store.Copier), else one
+// after the other through this process. Only the index, the files outside of tables and indexes, and the log are read. Damaged segments
+// are copied as they are. The manifest is written last; until then the prefix holds no database, and only a branch can make one there.
 //
-// The branch names nothing of its parent's: a collection knows the layers of its own manifest only, so nobody could delete what two need.
+// The branch names no object of its parent's: a collection knows only the layers of its own manifest, so if two databases needed an
+// object, no collection could tell when to delete it.
 //
 // Errors: those of Restore and NewDatabase.
 func Branch(ctx context.Context, to, from store.Store, o BranchOptions) (b Branched, err error) {
@@ -198,7 +199,7 @@ func branchOnce(ctx context.Context, to, from store.Store, o BranchOptions) (Bra
 	total := r.taken.layer.Use().Segments
 	id, err := newDatabase(ctx, to, r, o.Writer, o.Clock, func(w *base.WriteOptions) {
 		w.Share, w.Since, w.Pages, w.Hook = r.taken.layer, r.taken.moment, pages, o.Hook
-		w.Rewrite = "" // nothing has changed it but the log
+		w.Rewrite = "" // no file was changed except by replaying the log
 		w.Copy = func(ctx context.Context, source, key string) (int64, error) {
 			size, err := copyObject(ctx, to, key, from, source, o.Clock)
 			if n := int(done.Add(1)); err == nil && o.Progress != nil {
@@ -210,7 +211,7 @@ func branchOnce(ctx context.Context, to, from store.Store, o BranchOptions) (Bra
 	return Branched{ID: id, From: r.Manifest, Seq: r.Seq}, err
 }
 
-// copyObject copies one object, again and again while its outcome is not known.
+// copyObject copies one object, and repeats that while the outcome is unknown.
 func copyObject(ctx context.Context, to store.Store, key string, from store.Store, source string, clk clock.Clock) (size int64, err error) {
 	const tries, firstPause = 5, 100 * time.Millisecond
 	id, pause := store.NewWriteID(), firstPause

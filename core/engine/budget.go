@@ -7,47 +7,48 @@ import (
 	"blobpglite/core/clock"
 )
 
-// What a restore is reckoned to take, where nothing was measured: a request for each record, 32 at once at the 38 ms that
+// What a restore is estimated to take before anything was measured: a request for each record, 32 at once at the 38 ms that
 // Cloud Storage takes for a small one, the bytes through PostgreSQL's recovery, and a layer's own bytes.
 const (
 	replayRecord = 38 * time.Millisecond / replayParallel
 	replayRate   = 40 << 20 // bytes a second
 	restoreRate  = 512 << 20
-	// replayParallel is how many records are read at once; minRecord is what one takes from a bucket that is next door.
+	// replayParallel is how many records are read at once; minRecord is what one takes from a store on the same machine.
 	replayParallel = 32
 	minRecord      = 50 * time.Microsecond
-	// minBudget keeps a small database from compacting all the time.
+	// minBudget keeps a small database from taking layers all the time.
 	minBudget = 250 * time.Millisecond
 )
 
-// Where no budget is given, a database under steady load is not to spend its time on layers: after one that took a
-// second, the next is not begun for layerPause seconds, unless the log has grown to mustCompact budgets. At mostGrown
-// budgets commits wait.
+// Without a given budget, a database under steady load must not spend its time on layers: after one that took a second,
+// the next is not begun for layerPause seconds, unless the log has grown to mustCompact budgets. At mostGrown budgets
+// commits wait.
 const (
 	layerPause  = 7
 	mustCompact = 2
 	mostGrown   = 4
-	// The log that a restore has in memory: at so much of the cache a layer is wanted, is taken without a rest, and is waited for.
+	// A restore holds the log since the last layer in memory. These are its shares of the cache from which on a layer is wanted, is taken
+	// without a pause after the last one, and makes commits wait.
 	wantedShare, mustShare, mostShare = 0.25, 0.5, 1
-	// Behind a layer that failed the next is begun after firstRetry, twice as long each time, and lastRetry at most.
+	// After a layer failed, the next is begun after firstRetry; the wait doubles each time, up to lastRetry.
 	firstRetry = 500 * time.Millisecond
 	lastRetry  = 5 * time.Minute
 )
 
-// budget decides when a layer is due, and when commits wait for it: so that a restore, which replays the log since the last layer,
-// takes no longer than was promised. It predicts from what it is told. Its methods may be called from any goroutine, but those that
+// budget decides when a layer is due, and when commits wait for it, so that a restore, which replays the log since the last layer,
+// takes no longer than promised. It predicts that from what its methods are told. They are safe for concurrent use, except where they
 // say otherwise.
 type budget struct {
 	budgetEnv
 	records, bytes atomic.Int64  // of the log, since the last layer
 	request        atomic.Int64  // what an append takes, in nanoseconds; 0: unknown
-	layerTime      atomic.Int64  // what a restore takes without replaying, likewise
+	layerTime      atomic.Int64  // what a restore takes without replaying, in nanoseconds; 0: unknown
 	start          time.Duration // what PostgreSQL's start takes of that
 	rate           float64       // bytes of a layer that a restore reads in a second; 0: restoreRate
-	failures       atomic.Int64  // of layers that came due, one behind the other
-	retry          atomic.Int64  // by the monotonic clock: until then none is begun, for the last one failed
-	pause          atomic.Int64  // by the monotonic clock: until then no layer is taken without need
-	eased          signal        // told when what is to be replayed has become less
+	failures       atomic.Int64  // of layers in a row
+	retry          atomic.Int64  // by the monotonic clock: until then no layer is begun, because the last one failed
+	pause          atomic.Int64  // by the monotonic clock: until then no layer is begun unless it is urgent
+	eased          signal        // told when there is less to be replayed
 }
 
 // budgetEnv is all that a budget knows of its engine, so that it can be tested without one.
@@ -78,7 +79,7 @@ func (b *budget) published(raw int64) {
 	b.eased.tell()
 }
 
-// appended is told of a record in the log, and how long its append has taken. The goroutine that appends calls it, nobody else.
+// appended is told of a record in the log, and how long its append took. Only the goroutine that appends may call it.
 func (b *budget) appended(bytes int64, took time.Duration) {
 	const share = 8 // of the newest in the mean
 	old := time.Duration(b.request.Load())
@@ -93,15 +94,15 @@ func (b *budget) appended(bytes int64, took time.Duration) {
 	}
 }
 
-// covered is told that so much of the log is in a layer now.
+// covered is told how much of the log a new layer covers.
 func (b *budget) covered(records, bytes int64) {
 	b.records.Add(-records)
 	b.bytes.Add(-bytes)
 	b.eased.tell()
 }
 
-// tried is told whether a layer was taken that came due: behind one that was not the next is put off, longer each time, for what it has
-// uploaded stays until one succeeds.
+// tried is told whether a layer that was due was taken. After a failure the next one is put off, longer each time, because what a failed
+// one has uploaded stays in the bucket until one succeeds.
 func (b *budget) tried(taken bool) {
 	if taken {
 		b.failures.Store(0)
@@ -111,13 +112,13 @@ func (b *budget) tried(taken bool) {
 	b.retry.Store(int64(b.clock.Monotonic() + wait))
 }
 
-// worked is told how long a layer has taken, whatever came of it: the next one rests.
+// worked is told how long a layer took, successful or not: it sets the pause before the next one.
 func (b *budget) worked(took time.Duration) {
 	b.pause.Store(int64(b.clock.Monotonic() + layerPause*took))
 }
 
-// recordTime is what a record takes to be read: a bucket that takes appends faster than Cloud Storage gives them back
-// faster too.
+// recordTime is what reading a record takes: a store that takes appends faster than Cloud Storage is assumed to be faster
+// at reads too.
 func (b *budget) recordTime() time.Duration {
 	if b.record > 0 {
 		return b.record
@@ -133,7 +134,7 @@ func (b *budget) replayTime() time.Duration {
 	return time.Duration(b.records.Load())*b.recordTime() + time.Duration(float64(b.bytes.Load())/replayRate*float64(time.Second))
 }
 
-// limit is what replaying the log may add to a restore; below zero: anything.
+// limit is what replaying the log may add to a restore; negative: no limit.
 func (b *budget) limit() time.Duration {
 	if b.restore == 0 {
 		return max(time.Duration(b.layerTime.Load()), minBudget)
@@ -141,7 +142,7 @@ func (b *budget) limit() time.Duration {
 	return b.restore
 }
 
-// logShare is the log since the last layer over what may be in memory of the files: a restore has all of it there.
+// logShare is the size of the log since the last layer as a share of the cache: a restore holds all of it in memory.
 func (b *budget) logShare() float64 {
 	if b.cache == 0 {
 		return 0
@@ -149,13 +150,13 @@ func (b *budget) logShare() float64 {
 	return float64(b.bytes.Load()) / float64(b.cache)
 }
 
-// wanted says whether a layer is wanted: at half of the budget, so that the other half is there while it is on its way.
+// wanted says whether a layer is wanted: from half of the budget on, so that the other half lasts while it is being taken.
 func (b *budget) wanted() bool {
 	limit := b.limit()
 	return limit >= 0 && (b.replayTime() >= limit/2 || b.logShare() >= wantedShare)
 }
 
-// due says whether a wanted layer is to be taken now.
+// due says whether a layer is wanted and may be begun now.
 func (b *budget) due() bool {
 	now := b.clock.Monotonic()
 	if now < time.Duration(b.retry.Load()) {
@@ -171,7 +172,7 @@ func (b *budget) due() bool {
 	return !rests || now >= time.Duration(b.pause.Load())
 }
 
-// usedUp says whether commits have to wait for the layer that is on its way.
+// usedUp says whether commits have to wait for the layer that is being taken.
 func (b *budget) usedUp() bool {
 	limit := b.limit()
 	if b.restore == 0 {

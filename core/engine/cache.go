@@ -17,56 +17,56 @@ import (
 	"blobpglite/core/point"
 )
 
-// cache keeps what is in memory of a database's files within Options.Cache. Pages that a published layer has are turned away when they have
-// not been read for long, and fetched again when PostgreSQL reads them; those that no layer has stay, and when they fill a quarter of
-// it a layer is due.
+// cache keeps the part of a database's files that is in memory within Options.Cache. Pages that a published layer has are evicted when they
+// have not been read for long, and fetched again when PostgreSQL reads them. Pages that no layer has stay; when they fill a quarter of the
+// cache, a layer is due.
 //
-//	opening ──► files outside of tables and indexes, the boot set ──► first rows ──► the rest, behind them, if it fits
+//	opening ──► files outside of tables and indexes, the boot set ──► first rows ──► then the rest, if it fits
 //	          PostgreSQL reads ──► not there: fetched (base.Pages) ──► wake ──► evict, under the cluster's lock
-//	          PostgreSQL writes ──► wake ──► evict, or a layer ──► what it holds may go; who writes much waits
+//	          PostgreSQL writes ──► wake ──► evict, or a layer ──► what it holds may be evicted; a process that writes much waits
 //
-// Nil: everything is read when the database is opened, and stays.
+// A nil cache: everything is read when the database is opened, and stays in memory.
 type cache struct {
 	e       *Engine
 	due     func() // called when it is crowded
 	budget  int64
 	pages   *base.Pages
 	wake    chan struct{}
-	begun   atomic.Int64 // statements, as long as that is of interest
-	written atomic.Int64 // since unsettled was looked at
+	begun   atomic.Int64 // statements, until firstStatements
+	written atomic.Int64 // bytes, since unsettled was counted
 	crowded atomic.Bool  // pages that no layer has fill a quarter
 
-	resident, away, evicted, unsettled atomic.Int64 // as of the last look
-	tempMemory, tempDisk               atomic.Int64 // likewise
+	resident, away, evicted, unsettled atomic.Int64 // bytes, as of the last step
+	tempMemory, tempDisk               atomic.Int64 // bytes, as of the last step
 
 	room chan struct{} // under the cluster's lock; see full
 
 	mu   sync.Mutex
-	boot []int64 // what this life wanted first
+	boot []int64 // the boot set of this life: addresses of what was read first
 }
 
 const (
-	// eagerBytes: a database that is no larger is read as a whole when it is opened, in as many requests.
+	// eagerBytes: a database of up to so many bytes is read as a whole when it is opened, as that takes no more requests.
 	eagerBytes = 96 << 20
-	// LeastCache is the least that Options.Cache may be: PostgreSQL's own files, and room for statements at work.
+	// LeastCache is the least that Options.Cache may be, in bytes: PostgreSQL's own files, and room for running statements.
 	LeastCache = 48 << 20
 
-	// Who writes waits from so much over the budget on, in sixteenths of it, if a layer would help, until that is taken or it is no more than
-	// that.
+	// Processes that write are stopped when memory is fullFrom sixteenths over the budget and a layer would help, until it is no more than
+	// fullTo sixteenths over it.
 	fullFrom, fullTo = 8, 4
-	crowdedLook      = 200 * time.Millisecond // while a layer is awaited
+	crowdedLook      = 200 * time.Millisecond // between two looks while a layer is awaited
 
-	settleTurn   = time.Millisecond // with the lock in hand
-	evictSteps   = 256 << 10        // chunks that are looked at with the lock in hand
-	wakeBytes    = 1 << 20          // written, until it is looked at what is in memory
-	hydrateBytes = 16 << 20         // fetched at once behind the first rows
+	settleTurn   = time.Millisecond // how long the cluster's lock is held at a time
+	evictSteps   = 256 << 10        // chunks looked at while the lock is held
+	wakeBytes    = 1 << 20          // written before memory is looked at again
+	hydrateBytes = 16 << 20         // fetched at a time after the first rows
 	bootBytes    = 32 << 20         // of a boot set, uncompressed
-	// What PostgreSQL wants is what a cold start wants for so many statements, and so long after its start.
+	// The boot set is what PostgreSQL reads in its first statements, within this time after its start.
 	firstStatements = 8
 	firstRows       = 2 * time.Second
 )
 
-// newCache is what Options.Cache asks for; nil: nothing. due is called when pages that no layer has fill too much of it.
+// newCache makes the cache that Options.Cache asks for; zero: nil. due is called when pages that no layer has fill too much of it.
 func newCache(e *Engine, due func()) (*cache, error) {
 	if e.o.Cache == 0 {
 		return nil, nil
@@ -77,14 +77,14 @@ func newCache(e *Engine, due func()) (*cache, error) {
 	return c, err
 }
 
-// CacheStats say what of a database's files is in memory, in bytes, when it was looked at last. Without Options.Cache all are zero.
+// CacheStats say how much of a database's files is in memory, in bytes, as of the last look. Without Options.Cache all are zero.
 type CacheStats struct {
 	Budget    int64 // Options.Cache
 	Resident  int64 // in memory
 	Away      int64 // in the bucket only
-	Evicted   int64 // turned away since the opening
-	Unsettled int64 // in memory, and in no layer, when that was last counted: what the next layer uploads
-	// Temporary files of queries: of Resident, and on Options.TempDir.
+	Evicted   int64 // dropped from memory since the opening
+	Unsettled int64 // in memory and in no layer, when last counted: what the next layer uploads
+	// Temporary files of queries: in memory, which is part of Resident, and on Options.TempDir.
 	TempMemory, TempDisk int64
 	Pages                base.PageCounts
 }
@@ -99,7 +99,7 @@ func (c *cache) stats() CacheStats {
 	}
 }
 
-// poke has it looked at what is in memory.
+// poke wakes run, to look at what is in memory.
 func (c *cache) poke() {
 	select {
 	case c.wake <- struct{}{}:
@@ -114,10 +114,10 @@ func (c *cache) wrote(n int) {
 	}
 }
 
-// isCrowded says whether a layer is due so that pages can be turned away.
+// isCrowded says whether a layer is due so that pages can be evicted.
 func (c *cache) isCrowded() bool { return c != nil && c.crowded.Load() }
 
-// full is closed when there is room again for what writers write; nil: there is. It is called under the cluster's lock.
+// full returns a channel that is closed when there is room for writes again; nil: there is room. It is called under the cluster's lock.
 func (c *cache) full() <-chan struct{} {
 	if c == nil || c.room == nil {
 		return nil
@@ -125,7 +125,7 @@ func (c *cache) full() <-chan struct{} {
 	return c.room
 }
 
-// holdWriters has writers stopped, or lets them go on. It is called under the cluster's lock.
+// holdWriters decides whether writers have to stop. It is called under the cluster's lock.
 func (c *cache) holdWriters(resident int64) {
 	over := resident - c.budget
 	switch {
@@ -148,7 +148,7 @@ func (c *cache) run(ctx context.Context) {
 	}
 }
 
-// wait waits until there is something to look at; false: ctx has ended. While a layer is awaited it is looked at now and then: who
+// wait waits until there is something to look at; false: ctx has ended. While a layer is awaited, it returns every crowdedLook: those that
 // would wake it may be waiting for that layer, which may have failed.
 func (c *cache) wait(ctx context.Context) bool {
 	var later <-chan time.Time
@@ -166,7 +166,7 @@ func (c *cache) wait(ctx context.Context) bool {
 	return true
 }
 
-// step turns some pages away, if there are too many. It says whether there is more to do at once.
+// step evicts some pages, if there are too many. It says whether there is more to do at once.
 func (c *cache) step(ctx context.Context) (more bool) {
 	over := false
 	if c.e.server.locked(func(cluster *pglite.Cluster) { over = cluster.Data().ResidentBytes() > c.budget }) != nil {
@@ -185,7 +185,7 @@ func (c *cache) step(ctx context.Context) (more bool) {
 		over = data.ResidentBytes() > c.budget
 		if more = over && freed > 0; !more && (over || c.written.Load() > c.budget/16) {
 			c.written.Store(0)
-			c.unsettled.Store(data.UnsettledBytes(pglite.KeepResident)) // what else there is no layer frees
+			c.unsettled.Store(data.UnsettledBytes(pglite.KeepResident)) // a layer would free no other pages
 			c.crowded.Store(c.unsettled.Load() > c.budget/4)
 		}
 		c.holdWriters(data.ResidentBytes())
@@ -201,8 +201,8 @@ func (c *cache) step(ctx context.Context) (more bool) {
 	return err == nil && more
 }
 
-// settle says of all files that they are where a layer has them that was published: what was not written since its cut may be turned away. An
-// error means that pages may still be where older layers have them, so that these must stay.
+// settle tells the files that their pages are in a layer that was published: what was not written since its cut may be evicted. After an
+// error, files may still refer to pages in older layers, so that these must stay.
 func (c *cache) settle(ctx context.Context, l *base.Layer, at memfs.Mark) error {
 	if c == nil {
 		return nil
@@ -239,7 +239,7 @@ func (c *cache) settle(ctx context.Context, l *base.Layer, at memfs.Mark) error 
 	return c.e.o.Hook.Fire(ctx, point.CacheAfterSettle)
 }
 
-// published has the boot set in a layer that the manifest names: from now on each layer has it of the one before.
+// published notes that a layer that the manifest names holds the boot set: from now on each layer takes it from the one before.
 func (c *cache) published() {
 	if c != nil {
 		c.mu.Lock()
@@ -255,7 +255,7 @@ func (c *cache) statement() {
 	}
 }
 
-// bootSet is what this life wanted until its first rows were there; nil: nothing that was not in memory.
+// bootSet returns the boot set, what was read until the first rows were there; nil: nothing that was not in memory.
 func (c *cache) bootSet() []int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -265,7 +265,7 @@ func (c *cache) bootSet() []int64 {
 	return c.boot
 }
 
-// hydrate brings the rest of the files behind the first rows, one piece after the other, as long as there is room.
+// hydrate fetches the rest of the files after the first rows, one piece after the other, as long as there is room.
 func (c *cache) hydrate(ctx context.Context) {
 	if c.e.o.Clock.Sleep(ctx, firstRows) != nil {
 		return
@@ -287,7 +287,7 @@ func (c *cache) hydrate(ctx context.Context) {
 	}
 }
 
-// hydratePiece brings a piece of a file, and says where the next one begins; below zero: there is none, or no room.
+// hydratePiece fetches a piece of a file, and returns where the next one begins; negative: there is none, or no room.
 func (c *cache) hydratePiece(ctx context.Context, path string, off int64) (next int64) {
 	var missing []memfs.Away
 	next = -1

@@ -6,18 +6,18 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// A segment of PostgreSQL's log is in memory until a checkpoint has made it superfluous. So checkpoints come often: they cost little
-// here, for a page is written to memory, and full pages are not logged. maxWAL is max_wal_size, which tells PostgreSQL how long a
-// checkpoint may take, in bytes of log; checkpointBytes is how much of it PostgreSQL would write before it asks for one itself.
+// A segment of PostgreSQL's log stays in memory until a checkpoint makes it superfluous. So checkpoints are frequent: they cost little
+// here, because pages are written to memory, and full pages are not logged. maxWAL is max_wal_size, which tells PostgreSQL how long a
+// checkpoint may take, in bytes of log; after checkpointBytes of log PostgreSQL would ask for one itself.
 const (
 	maxWAL          = "16MB"
 	checkpointBytes = 8 << 20
 )
 
-// logSize asks for checkpoints. It belongs to who has the cluster's lock.
+// logSize asks for checkpoints. The cluster's lock guards it.
 type logSize struct{ asked int64 }
 
-// wrote is told how much PostgreSQL has written to its log in all.
+// wrote is told how many bytes PostgreSQL has written to its log in all.
 func (l *logSize) wrote(c *pglite.Cluster, total int64) {
 	if c != nil && total-l.asked >= checkpointBytes {
 		l.asked = total

@@ -14,9 +14,9 @@ import (
 )
 
 // Conn is a client's connection to a PostgreSQL process of its own: a net.Conn that speaks the wire protocol from the start-up
-// packet on. What it reads is durable. PostgreSQL itself says who may come in, and ends the connection with the protocol's means; an
-// error of Read that is not io.EOF says why there is no answer: ErrFenced, ErrUnknown, ErrPoisoned, ErrClosed, ErrCrashed. The client
-// must not hear of success then. One goroutine may write while another reads.
+// packet on. What is read from it is durable (but see Hold). PostgreSQL itself authenticates the client, and ends the connection by the
+// protocol's messages. An error of Read that is not io.EOF says why there is no answer: ErrFenced, ErrUnknown, ErrPoisoned, ErrClosed,
+// ErrCrashed; then no success may be reported to the client. One goroutine may write while another reads.
 type Conn struct {
 	e       *Engine
 	process *pglite.Conn
@@ -35,8 +35,8 @@ type Conn struct {
 	failed    error  // why there is nothing more
 }
 
-// Dial connects a client, up to before its start-up packet. Errors: ErrStarting, ErrPoisoned, ErrClosed,
-// pglite.ErrTooManyProcesses, the context's.
+// Dial starts a process for a client; the client's start-up packet comes next. ctx bounds the dialling only. Errors: ErrStarting,
+// ErrPoisoned, ErrClosed, pglite.ErrTooManyProcesses, the context's.
 func (e *Engine) Dial(ctx context.Context, o pglite.ConnectOptions) (*Conn, error) {
 	process, err := e.connect(ctx, o)
 	if err != nil {
@@ -49,7 +49,7 @@ func (e *Engine) Dial(ctx context.Context, o pglite.ConnectOptions) (*Conn, erro
 	return c, nil
 }
 
-// Write sends PostgreSQL bytes of the client. It waits while PostgreSQL has much that is unread.
+// Write sends the client's bytes to PostgreSQL. It waits while PostgreSQL has much that it has not read.
 func (c *Conn) Write(b []byte) (int, error) { return c.send(b, c.process.Send) }
 
 func (c *Conn) send(b []byte, to func(context.Context, []byte) (int, error)) (int, error) {
@@ -57,22 +57,22 @@ func (c *Conn) send(b []byte, to func(context.Context, []byte) (int, error)) (in
 	if err := ctx.Err(); err != nil {
 		return 0, ioError(ctx, err)
 	}
-	// 1. May this engine still serve? A lease that has run out is renewed first; if another writer has it, we are fenced. Who says good-bye is
-	//    served nothing more: sessions that end with their process need no lease for it.
+	// 1. May this engine still serve? A lease that has run out is renewed first; if another writer has it, we are fenced. A Terminate
+	//    message asks for nothing: sessions may end without a lease.
 	if !isFarewell(b) {
 		if err := c.e.admit(ctx); err != nil {
 			return 0, ioError(ctx, err)
 		}
 	}
-	// 2. PostgreSQL runs what the client says, in the client's own process, when it is that one's turn. What it writes to its log
-	//    is captured as it writes it (walship.go), and queued (groupcommit.go); it does not wait for that, nor does anybody else. When it
-	//    hands on an answer, the answer is marked with what it tells of (mark.go).
+	// 2. PostgreSQL runs the statement, in the client's own process, when it is that process's turn. What it writes to its log is
+	//    captured on the way (walship.go) and queued (groupcommit.go); nobody waits for that. When it gives an answer, the answer is
+	//    marked with what must be durable before it leaves (mark.go).
 	n, err := to(ctx, b)
 	return n, ioError(ctx, c.e.clientError(err))
 }
 
-// isFarewell says whether bytes are the message that ends a session, and nothing else. In the middle of another message of just these bytes, its
-// beginning has been admitted.
+// isFarewell says whether bytes are a Terminate message and nothing else. They may be part of another message by coincidence; its beginning
+// has been checked then.
 func isFarewell(b []byte) bool {
 	return len(b) == 5 && b[0] == 'X' && b[1] == 0 && b[2] == 0 && b[3] == 0 && b[4] == 4
 }
@@ -88,7 +88,7 @@ func (e *Engine) admit(ctx context.Context) error {
 	return err
 }
 
-// Read gives the client what PostgreSQL answers, once it is durable.
+// Read reads what PostgreSQL answers, once everything that it tells of is durable.
 func (c *Conn) Read(b []byte) (int, error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
@@ -102,18 +102,18 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// HoldAnswers says whether answers wait until what they tell of is durable; at first they do. What nobody is told of need not wait: a login of
-// the host's, the cleaning of a session.
+// HoldAnswers says whether answers wait until what they tell of is durable; initially they do. Answers that are not passed on need not wait: those
+// to a login by the host, or to the cleaning of a session.
 func (c *Conn) HoldAnswers(hold bool) { c.unheld.Store(!hold) }
 
-// WriteTo is Read until the end, for io.Copy.
+// WriteTo copies everything that Read would read to w, until the connection ends. It implements io.WriterTo, for io.Copy.
 func (c *Conn) WriteTo(w io.Writer) (total int64, err error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
 	for {
 		if len(c.rest) == 0 {
 			if !c.await(c.read.context()) {
-				continue // Ask had it
+				continue // Ask took the answer
 			}
 			if err := c.next(c.read.context()); errors.Is(err, io.EOF) {
 				return total, nil
@@ -130,7 +130,7 @@ func (c *Conn) WriteTo(w io.Writer) (total int64, err error) {
 	}
 }
 
-// await waits until there is something to be read, or nothing will be, and lets Ask have it meanwhile. If that has taken it, it says no.
+// await waits until there is something to read, or there never will be; meanwhile Ask may read. It returns false if Ask has taken the answer.
 func (c *Conn) await(ctx context.Context) bool {
 	if c.hasAnswer || c.failed != nil {
 		return true
@@ -141,7 +141,7 @@ func (c *Conn) await(ctx context.Context) bool {
 	return c.hasAnswer || c.failed != nil || len(c.rest) > 0 || ctx.Err() != nil || c.process.Ready()
 }
 
-// next waits for the next answer, and until it may leave. An answer whose reader was only impatient stays.
+// next waits for the next answer, and until it may leave. If ctx ends first, the answer stays for the next call.
 func (c *Conn) next(ctx context.Context) error {
 	if c.failed != nil {
 		return c.failed
@@ -167,7 +167,7 @@ func (c *Conn) next(ctx context.Context) error {
 	return nil
 }
 
-// receive is what PostgreSQL has answered: one answer; or, where each costs a request, as many as there are.
+// receive returns what PostgreSQL has answered: one answer, or, where each would cost a request, all that there are.
 func (c *Conn) receive(ctx context.Context) (pglite.Answer, error) {
 	answer, err := c.process.Next(ctx)
 	if err != nil || c.e.o.ReadMode != ReadStrict {
@@ -177,7 +177,7 @@ func (c *Conn) receive(ctx context.Context) (pglite.Answer, error) {
 	for len(answer.Bytes) < most {
 		more, err := c.process.Next(noWait) // what is there, without waiting
 		if err != nil {
-			break // if it is a failure, it comes again
+			break // a failure will be reported again
 		}
 		answer.Bytes = append(answer.Bytes, more.Bytes...)
 		answer.Mark = uint64(mark(answer.Mark).with(mark(more.Mark)))
@@ -187,12 +187,12 @@ func (c *Conn) receive(ctx context.Context) (pglite.Answer, error) {
 
 // release returns when an answer may leave. Errors: ErrFenced, ErrUnknown, the context's: then the client must not hear of success.
 func (e *Engine) release(ctx context.Context, at mark) error {
-	// 3. Within a transaction nothing is promised yet.
+	// 3. Within a transaction block nothing is promised yet.
 	if at.early() {
 		return e.poisonedBy()
 	}
 
-	// 4. Everything that the answer tells of becomes durable: the next append takes it along, with what others have committed
+	// 4. Everything that the answer tells of becomes durable: by the next append, together with what others have committed
 	//    meanwhile.
 	began := e.o.Clock.Monotonic()
 	committed, err := e.commits.waitFor(ctx, at)
@@ -204,17 +204,17 @@ func (e *Engine) release(ctx context.Context, at mark) error {
 		return e.poisonedBy()
 	}
 
-	// 5. Who writes faster than layers are taken waits for the layer.
+	// 5. A client that writes faster than layers can be taken waits for the layer.
 	e.commits.backpressure(ctx)
 
-	// 6. Only now the client hears of it.
+	// 6. Only now the answer leaves.
 	if err := e.o.Hook.Fire(ctx, point.CommitBeforeAck); err != nil {
 		return e.fail(err)
 	}
 	return nil
 }
 
-// poisonedBy is why no answer leaves any more that no record speaks for.
+// poisonedBy is why the engine was poisoned; nil: it was not. From then on no answer leaves that has not waited for a record.
 func (e *Engine) poisonedBy() error {
 	if e.poison.Load() != nil {
 		return e.poisoned()
@@ -222,9 +222,9 @@ func (e *Engine) poisonedBy() error {
 	return nil
 }
 
-// refused is the answer to a client whose commit did not become durable. That its context ended is the client's own
-// doing, and that a read could not be proved fresh costs only the answer; everything else has poisoned the engine. What
-// nobody knows stays unknown, whatever ended the engine first: the record may be in the log.
+// refused is the error for a client whose commit did not become durable. If its own context ended, or a read could not be
+// proved fresh, only this answer is lost; everything else has poisoned the engine. An unknown outcome is reported as such,
+// whatever ended the engine first: the record may be in the log.
 func (e *Engine) refused(ctx context.Context, err error) error {
 	if p := e.Err(); p != nil && !errors.Is(err, ErrUnknown) {
 		return p

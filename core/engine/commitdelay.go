@@ -5,32 +5,32 @@ import (
 	"time"
 )
 
-// An append is delayed for commits that are about to come, as PostgreSQL's commit_delay does where commit_siblings are there; how
-// long, and for how many, is measured. The delay is at most delayLimit of what the last append took.
+// An append is delayed for commits that are about to come, like PostgreSQL's commit_delay with commit_siblings; how long, and for how
+// many, is measured. The delay is at most delayLimit of the time that the last append took.
 const (
 	delayLimit = 0.9
-	delaySlack = 2.5                    // of the time that the clients are expected to take; who comes later waits for a whole append
-	delayMost  = 1.5                    // of what the last append took: that clients take longer once, for whatever reason, does not end the delays
-	delayLeast = 200 * time.Microsecond // less is not worth it: a bucket next door
-	delayShare = 4                      // of the newest in the mean
+	delaySlack = 2.5                    // times the time that the clients are expected to take; a later one waits for a whole append
+	delayMost  = 1.5                    // times what the last append took: clients that take longer once do not end the delays
+	delayLeast = 200 * time.Microsecond // a shorter delay is not worth it: the store is on the same machine
+	delayShare = 4                      // a new measurement is one part in so many of the mean
 	delayTrial = 32                     // appends from one trial to the next
 )
 
-// pace is how clients come back.
+// pace measures how fast clients commit again after an append.
 type pace struct {
 	group  int           // commits that waited when the last append ended
-	let    int           // of these, those that it let go
+	let    int           // of these, those that it made durable
 	at     time.Duration // when, by the monotonic clock
 	took   time.Duration // how long the append took
 	isBack bool          // as many wait again
-	back   time.Duration // what that takes when all were let go at once
-	age    int           // appends since that was measured, and not reckoned
+	back   time.Duration // how long that takes when all were let go at once
+	age    int           // appends since back was measured, not estimated
 }
 
-// delay waits for the clients that the last append has let go: they are about to commit again, and an append that left without them
+// delay waits for the clients whose commits the last append made durable: they are about to commit again, and an append without them
 // would split the clients into two halves that wait for each other's appends. With n clients, an append that takes t, and clients that
-// are all back within r when all were let go at once, that is n commits in 2t, against n in t+r. So it waits if r is less than t, and
-// not for clients that take longer, or do not come back. One client alone never waits. w.mu is held, and given up meanwhile.
+// all commit again within r when all were let go at once, that is n commits in 2t, against n in t+r. So it waits if r is less than t, and
+// not for clients that take longer, or do not commit again. A single client never waits. w.mu is held, and released meanwhile.
 func (w *logWriter) delay(ctx context.Context) {
 	p := &w.pace
 	limit := time.Duration(delayLimit * float64(p.took))
@@ -59,7 +59,7 @@ func (w *logWriter) delay(ctx context.Context) {
 	w.back = nil
 }
 
-// allBack ends a delay if nobody is left to wait for. w.mu is held.
+// allBack ends a delay if all expected clients have committed. w.mu is held.
 func (w *logWriter) allBack() {
 	if w.back != nil && (w.closing || w.queued() >= w.pace.group) {
 		close(w.back)
@@ -67,9 +67,9 @@ func (w *logWriter) allBack() {
 	}
 }
 
-// returned notes how long it has taken until as many wait as when the last append ended; over: that does not happen before the next one
-// ends. Where only some were let go, more would have taken longer in proportion, if it is PostgreSQL that takes the time: that is
-// reckoned where nothing else is known. w.mu is held.
+// returned records how long it took until as many commits wait as when the last append ended; over: that did not happen before the next
+// one ended. If only some were let go, all would have taken longer in proportion, as PostgreSQL runs one at a time: that estimate is used
+// while nothing was measured. w.mu is held.
 func (w *logWriter) returned(over bool) {
 	p := &w.pace
 	if p.isBack || p.group < 2 || p.let == 0 || !over && w.queued() < p.group {
@@ -86,7 +86,7 @@ func (w *logWriter) returned(over bool) {
 	}
 }
 
-// queued is how many commits wait for what is not durable yet.
+// queued is how many commits wait to become durable.
 func (w *logWriter) queued() int {
 	n := 0
 	for _, b := range w.batches {

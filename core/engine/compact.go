@@ -15,7 +15,7 @@ import (
 	"blobpglite/core/wal"
 )
 
-// consider starts a compaction if one is due. It only starts things.
+// consider starts a compaction in the background if one is due. It does not wait.
 func (m *logMode) consider() {
 	if m.layerCtx.Err() != nil || !m.budget.due() || !m.compacting.CompareAndSwap(false, true) {
 		return
@@ -34,29 +34,28 @@ func (m *logMode) consider() {
 	})
 }
 
-// errNotCollected: a layer was taken, and what it has made superfluous is still there, or some of it.
+// errNotCollected: a layer was taken, but not everything that it has made superfluous was deleted.
 var errNotCollected = errors.New("a layer was taken; what it has made superfluous was not deleted")
 
-// backpressure holds a commit back while the budget is used up and the layer that frees it is still on its way: the promise
-// about restores is kept even by a client that commits faster than layers can be taken.
+// backpressure holds a commit back while the budget is used up and the layer that frees it is being taken: so the promise
+// about restores holds even if a client commits faster than layers can be taken.
 func (m *logMode) backpressure(ctx context.Context) {
 	for eased := m.budget.eased.next(); m.compacting.Load() && m.budget.usedUp(); eased = m.budget.eased.next() {
 		select {
 		case <-eased:
 		case <-ctx.Done():
-			return // it is durable; only the waiting ends
+			return // the commit is durable; only the wait ends
 		}
 	}
 }
 
-// compacted is the end of a compaction, or of an attempt: whoever waits for it may go on, or begin the next one.
+// compacted ends a compaction, or an attempt: those that wait for it may go on, or begin the next one.
 func (m *logMode) compacted() {
 	m.compacting.Store(false)
 	m.budget.eased.tell()
 }
 
-// Compact takes a new layer now, waits for it, and collects what it has made superfluous. Mode snapshot has nothing to
-// compact.
+// Compact takes a new layer now, waits for it, and collects what it has made superfluous. In mode snapshot it does nothing.
 func (e *Engine) Compact(ctx context.Context) error {
 	m, ok := e.commits.(*logMode)
 	if !ok {
@@ -73,14 +72,14 @@ func (e *Engine) Compact(ctx context.Context) error {
 	return m.compact(ctx)
 }
 
-// compact takes a layer at a position of the log, publishes it, and collects. Statements wait only for the clone of the files; the
-// checkpoint, and the upload, go on beside them.
+// compact takes a layer at a position of the log, publishes it, and collects. Statements wait only for the clone of the files; they run
+// during the checkpoint and the upload.
 func (m *logMode) compact(ctx context.Context) error {
 	c, err := m.cut(ctx)
 	if err != nil {
 		return err
 	}
-	// Publish only what is durable: every record up to the layer's position is in the log before its pages go anywhere.
+	// Publish only what is durable: every record up to the layer's position is in the log before any page of it is uploaded.
 	position, err := c.durable(ctx)
 	if err != nil {
 		return err
@@ -102,7 +101,7 @@ func (m *logMode) compact(ctx context.Context) error {
 	return nil
 }
 
-// cut is what a layer is made of: the files at a moment at which no process runs, and the position of the log that belongs to it.
+// cut is what a layer is made of: a clone of the files at a moment at which no process runs, and the position of the log at that moment.
 type cut struct {
 	files          *memfs.FS
 	moment         memfs.Mark                                  // of the tree that they were cloned from: they hold what was written before it
@@ -118,8 +117,8 @@ func cutOf(data *memfs.FS) cut {
 }
 
 // cut clones the files while no process runs and ends the log's batch there, so that the layer holds exactly what the records up to its
-// position hold. Transactions that are open are in it as after a crash: recovery rolls them back, and what comes later in the log
-// commits them. The checkpoint before it keeps the layer's share of PostgreSQL's own log small.
+// position hold. Open transactions are in it as after a crash: recovery rolls them back, unless a later record commits them. The
+// checkpoint before it keeps the part of PostgreSQL's own log that the layer needs small.
 func (m *logMode) cut(ctx context.Context) (cut, error) {
 	if err := m.e.checkpoint(ctx); err != nil {
 		return cut{}, err
@@ -132,13 +131,13 @@ func (m *logMode) cut(ctx context.Context) (cut, error) {
 		c.durable, c.records, c.bytes = m.log.seal(), m.budget.records.Load(), m.budget.bytes.Load()
 	})
 	if m.cache != nil && err == nil {
-		// Else what is turned away of the files until the layer is taken would stay in memory, for the clone has it.
+		// Otherwise pages that the files evict while the layer is being taken would stay in memory, in the clone.
 		c.files.Evict(memfs.Eviction{Keep: pglite.KeepResident})
 	}
 	return c, err
 }
 
-// firstLayer uploads a new database's files as they were before its first commit: what all its records follow. It runs
+// firstLayer uploads a new database's files as they were before its first commit: all records are replayed on them. It runs
 // once, before the first append, so that a database that is never written costs nothing.
 func (m *logMode) firstLayer(ctx context.Context) error {
 	if m.hasBase.Load() {
@@ -148,16 +147,16 @@ func (m *logMode) firstLayer(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("upload the first layer: %w", err)
 	}
-	// Beside the appends: who has the cluster's lock may be waiting for one.
+	// In the background: whoever has the cluster's lock may be waiting for an append.
 	m.background.Go(func() { _ = settle() })
 	m.initial = cut{}
 	m.hasBase.Store(true)
 	return nil
 }
 
-// publish uploads files as the layer at a position, every record up to which is durable, and makes it the manifest's. What has not
-// changed since the last layer is where that one has it. settle, which takes the cluster's lock, tells the files where they are from now on;
-// until then nothing may be collected that older layers have.
+// publish uploads files as the layer at a position, up to which every record is durable, and swaps the manifest to it. Pages that have not
+// changed since the last layer are shared with it. settle, which takes the cluster's lock, tells the files where their pages are from now
+// on; until then nothing of older layers may be collected.
 func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle func() error, err error) {
 	settle = func() error { return nil }
 	if err := inProduction(c.files); err != nil { // records follow it
@@ -193,7 +192,7 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle f
 	if m.undecided = err != nil; err != nil {
 		return nil, err
 	}
-	// Only what the manifest names may be shared with: what it does not name the next collection deletes.
+	// Only a layer that the manifest names may be shared with: the next collection deletes all others.
 	if n := len(now.Layers); n > 0 && now.Layers[n-1].Key == key {
 		m.taken = taken{layer, c.moment}
 		m.lastTaken.Store(&LayerStats{Seq: at.Seq, Clone: c.took, Written: stats})
@@ -217,25 +216,25 @@ func (m *logMode) collect(ctx context.Context) error {
 	return err
 }
 
-// finalLayerLimit bounds what the final layer and a collection behind it may take: a platform gives an instance ten seconds to end.
+// finalLayerLimit bounds what the final layer and the collection after it may take: Cloud Run gives an instance ten seconds to end.
 const finalLayerLimit = 5 * time.Second
 
-// What a layer at the end costs, against reading records once more, at Cloud Storage's prices: four writes (the record of its checkpoint,
-// its segment, its index, the manifest) at $0.005 a thousand are fifty reads at $0.0004. Of a large database it takes time too.
+// What a layer at the end costs, compared with reading records once more, at Cloud Storage's prices: four writes (the record of its
+// checkpoint, its segment, its index, the manifest) at $0.005 a thousand are fifty reads at $0.0004. For a large database it takes time too.
 const (
-	layerPays      = 50        // records
-	layerPaysBytes = 256 << 20 // of files
+	layerPays      = 50        // records, at least
+	layerPaysBytes = 256 << 20 // bytes of files, at most
 )
 
-// pays says whether a layer costs less than one more reading of the records behind the last one.
+// pays says whether a layer costs less than reading the records after the last one once more.
 func (m *logMode) pays() bool {
 	return m.o.RestoreBudget == 0 && m.budget.records.Load() >= layerPays && m.taken.layer != nil && m.taken.layer.RawBytes() <= layerPaysBytes
 }
 
-// finalLayer is the base backup of an orderly end: taken if one is overdue (put off, or on its way, which is given up here), or if it costs
-// less than what the next cold start would read. Without it the next cold start, and each short one after it, would replay the whole load.
-// The files are cloned now, under the lease; what is returned uploads them, and may run after the lease is released, for a layer stays what
-// it is whoever writes meanwhile. Nil: none is wanted. A failure costs nothing but the layer.
+// finalLayer is for an engine that ends while a layer is wanted: one was put off, or is being taken and is given up here, or it costs less
+// than what the next cold start would read. Without it, every cold start would replay the log of everything that was loaded. The files are
+// cloned now, while the lease is held; the returned function uploads them, and may run after the lease has been released, because a layer stays
+// correct whoever writes meanwhile. Nil: none is wanted. After a failure only the layer is missing.
 func (m *logMode) finalLayer(ctx context.Context) func(context.Context) {
 	m.stopLayer()
 	m.layers.Wait()
@@ -268,11 +267,11 @@ func (m *logMode) finalLayer(ctx context.Context) func(context.Context) {
 	}
 }
 
-// collectEvery is how many lives there are to one that collects at its end. Collections come with layers, but the one at an end has none:
-// where every life is short, nobody else would.
+// collectEvery: one engine in so many collects when it ends. Usually a collection follows each layer, but not the one at an end; where
+// every life is short, there would be no other.
 const collectEvery = 16
 
-// tidy collects at the end of some lives. The lease may have been given back: a collection is for who still is the manifest's writer.
+// tidy collects when some engines end. The lease may have been released: only the manifest's current writer collects anything.
 func (m *logMode) tidy(ctx context.Context) {
 	if m.opened.Epoch%collectEvery != 0 || !m.hasBase.Load() || !m.compacting.CompareAndSwap(false, true) {
 		return

@@ -17,14 +17,14 @@ var (
 	_ io.WriterTo = (*Conn)(nil)
 )
 
-// noWait is a context that has ended: what is there already is had with it, and nothing is waited for.
+// noWait is a context that has ended: with it, nothing waits.
 var noWait = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
 }()
 
-// fail is the end of reading; a deadline is none.
+// fail records the error that ends all reading, unless it is only a deadline's.
 func (c *Conn) fail(ctx context.Context, err error) error {
 	err = ioError(ctx, err)
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -33,7 +33,7 @@ func (c *Conn) fail(ctx context.Context, err error) error {
 	return err
 }
 
-// ioError is an error as a net.Conn returns it: what the end of a deadline, or of the connection, has made of it.
+// ioError is an error as a net.Conn returns it: os.ErrDeadlineExceeded or net.ErrClosed, if that is why ctx ended.
 func ioError(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() == nil {
 		return err
@@ -44,7 +44,7 @@ func ioError(ctx context.Context, err error) error {
 	return net.ErrClosed
 }
 
-// Close says that the client has gone: its process rolls back what is open, and ends.
+// Close tells the process that its client has gone: it rolls back an open transaction, and ends. Close does not wait for that.
 func (c *Conn) Close() error {
 	c.end()
 	c.read.set(time.Time{})
@@ -52,10 +52,10 @@ func (c *Conn) Close() error {
 	return c.process.Close()
 }
 
-// Cancel interrupts what the client's process runs: it answers with 57014.
+// Cancel interrupts the running statement, which then fails with 57014.
 func (c *Conn) Cancel() { c.process.Cancel() }
 
-// Terminate ends the client's process whatever it runs, as pg_terminate_backend does: it answers with 57P01.
+// Terminate ends the client's process, whatever it runs, as pg_terminate_backend does; the client gets 57P01.
 func (c *Conn) Terminate() { c.process.Terminate() }
 
 // Done is closed when the client's process has ended. What it has answered can still be read.
@@ -64,10 +64,10 @@ func (c *Conn) Done() <-chan struct{} { return c.process.Done() }
 // PID is the number of the client's process, as pg_stat_activity shows it.
 func (c *Conn) PID() uint32 { return c.process.Process().PID() }
 
-// RemoteAddr is the process; LocalAddr is what it knows of the client.
+// RemoteAddr is a constant that stands for the process.
 func (c *Conn) RemoteAddr() net.Addr { return processAddr{} }
 
-// LocalAddr is what the process knows of the client.
+// LocalAddr is the client's address as PostgreSQL knows it.
 func (c *Conn) LocalAddr() net.Addr {
 	if c.remote.Remote != nil {
 		return c.remote.Remote
@@ -87,7 +87,7 @@ func (c *Conn) SetDeadline(t time.Time) error {
 	return nil
 }
 
-// SetReadDeadline bounds reads. An answer that was not read in time is read later.
+// SetReadDeadline bounds reads. An answer that was not read in time can still be read later.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.read.set(t)
 	return nil
@@ -99,7 +99,7 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// deadline is that of a net.Conn, as a context: it ends with os.ErrDeadlineExceeded.
+// deadline is a deadline of a net.Conn as a context, which ends with os.ErrDeadlineExceeded.
 type deadline struct {
 	life  context.Context
 	clock clock.Clock
@@ -115,14 +115,14 @@ func (d *deadline) begin(life context.Context, clk clock.Clock) {
 	d.ctx, d.cancel = context.WithCancelCause(life)
 }
 
-// context is that of what begins now.
+// context returns the context for an operation that begins now.
 func (d *deadline) context() context.Context {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.ctx
 }
 
-// set replaces the deadline, also for what is under way; zero: there is none.
+// set replaces the deadline, also for operations that have begun; zero: there is none.
 func (d *deadline) set(t time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -150,7 +150,7 @@ func (d *deadline) set(t time.Time) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			select {
-			case <-quit: // it was replaced just now
+			case <-quit: // the deadline was replaced just now
 			default:
 				d.cancel(os.ErrDeadlineExceeded)
 			}

@@ -1,5 +1,5 @@
-// Package engine is the protocol in order and nothing else: it opens a database from the bucket, lets clients talk to PostgreSQL,
-// makes what they commit durable before they are told, and closes.
+// Package engine puts the protocol together: it opens a database from the bucket, lets clients talk to PostgreSQL, makes what they commit
+// durable before they are told, and closes.
 //
 //	e, err := engine.Open(ctx, engine.Options{Runtime: rt, Store: prefix, Create: true})
 //	conn, err := e.Dial(ctx, pglite.ConnectOptions{}) // a net.Conn to a PostgreSQL process of the client's own
@@ -11,10 +11,10 @@
 //	log        the default: what PostgreSQL appends to its own log is appended to the commit log, one record for
 //	           everything that committed while the last one was under way. A new layer is taken in the background when
 //	           a restore would take too long.
-//	snapshot   every commit uploads the whole data directory as a layer and swaps the manifest to it: those that come
-//	           meanwhile share the next one. Crude, and the baseline that the log is measured against.
+//	snapshot   every commit uploads what has changed of the data directory as a layer and swaps the manifest to it; commits
+//	           that come meanwhile share the next one. Simple, and the baseline that the log is measured against.
 //
-// PostgreSQL never waits for the bucket: a process that commits goes on, its locks are free, and others see what it has
+// PostgreSQL does not wait for the bucket at a commit: the process goes on, its locks are free, and others see what it has
 // committed. Only answers wait, each for what it tells of (mark.go).
 //
 // A replica (OpenReplica) is an engine that commits nothing: its PostgreSQL is a hot standby, which core/replica feeds with the log.
@@ -26,8 +26,8 @@
 //	           the manifest names after the fence)
 //	snapshot   manifest ──► claim (compare and swap, epoch+1) ──► layer ──► PostgreSQL recovers ──► serves
 //
-// The fence, or the claim, comes before the restore: what a predecessor committed until then is in what is restored;
-// what it tries afterwards fails.
+// The fence, or the claim, comes before the restore: what a predecessor committed until then is restored; what it tries
+// to commit afterwards fails.
 //
 // Survives: a crash at any point, a lost reply, a rival writer (the older one is fenced), a PostgreSQL that crashes: it is
 // started again on the files in memory, its clients get ErrCrashed, and nothing that was acknowledged is lost. Once a commit is
@@ -57,18 +57,18 @@ var (
 	ErrNoDatabase = errors.New("no database here")
 	// ErrLocked: another writer holds the lease; the error says who and until when (lease.LockedError). Wait, or try again.
 	ErrLocked = lease.ErrLocked
-	// ErrFenced: another writer has taken the database over. Open it again if wanted; what was acknowledged is safe.
+	// ErrFenced: another writer has taken the database over. Open it again to take it back; what was acknowledged is safe.
 	ErrFenced = errors.New("another writer has the database")
-	// ErrUnknown: the outcome of a commit is not known. The client must find out by reading; the engine is poisoned.
+	// ErrUnknown: the outcome of a commit is not known. Open the database again and read, to find out; the engine is poisoned.
 	ErrUnknown = store.ErrUnknown
 	// ErrPoisoned: an earlier commit was fenced, unknown or failed, or PostgreSQL ended. Open the database again.
 	ErrPoisoned = errors.New("the engine must be opened again")
 	// ErrClosed: the engine was closed.
 	ErrClosed = errors.New("the engine is closed")
-	// ErrCrashed: PostgreSQL crashed, for one of its processes failed, and is started again. What ran was rolled back, unless it
-	// was just committed: connect again, and look.
+	// ErrCrashed: a process of PostgreSQL failed, so PostgreSQL is started again. Open transactions were rolled back; a COMMIT that
+	// was running may have succeeded: connect again, and look.
 	ErrCrashed = errors.New("PostgreSQL has crashed")
-	// ErrStarting: PostgreSQL is being started again after a crash, and that takes long. Try again.
+	// ErrStarting: PostgreSQL is still being started again after a crash. Try again.
 	ErrStarting = errors.New("PostgreSQL is starting")
 	// ErrVersion: the database belongs to another major version of PostgreSQL, or was written by a newer version of
 	// this program. Use the one that wrote it.
@@ -77,7 +77,7 @@ var (
 	ErrMode = errors.New("the database has a commit log")
 )
 
-// OpenStats says what an opening did and how long it took.
+// OpenStats says what an opening did and how long its steps took. Steps run concurrently, so they may add up to more than the whole.
 type OpenStats struct {
 	Created    bool // the database did not exist
 	Lease      time.Duration
@@ -85,8 +85,8 @@ type OpenStats struct {
 	Claim      time.Duration // fencing, or swapping the manifest
 	Restore    time.Duration // all of the layer: download, decompress, install; it begins beside the lease
 	Runtime    time.Duration // waiting for Options.Load
-	Download   time.Duration // summed over the goroutines that were at it
-	Decompress time.Duration // likewise
+	Download   time.Duration // summed over goroutines
+	Decompress time.Duration // summed over goroutines
 	Replay     time.Duration // putting the records' bytes into the files
 	Start      time.Duration // PostgreSQL: start and recovery
 	Wall       time.Duration
@@ -97,68 +97,68 @@ type OpenStats struct {
 	LeftOut    []string // parameters that PostgreSQL could not start with, see pglite.Instance.LeftOut
 }
 
-// CommitStats says what a commit did. Times are zero where a step was not needed.
+// CommitStats says what a commit did, and how long that took. Times are zero where a step was not needed.
 type CommitStats struct {
 	Checkpoint  time.Duration
-	Clone       time.Duration // of the files, on the live instance: all that statements wait for
-	Compress    time.Duration // summed over the goroutines that were at it
-	Upload      time.Duration // likewise
-	Layer       time.Duration // compressing and uploading, by the clock
+	Clone       time.Duration // of the files: only for this do statements wait
+	Compress    time.Duration // summed over goroutines
+	Upload      time.Duration // summed over goroutines
+	Layer       time.Duration // compressing and uploading, elapsed
 	ManifestCAS time.Duration
 	Wall        time.Duration
 	RawBytes    int64
 	StoredBytes int64
 }
 
-// Engine is an open database. Its methods may be called from any goroutine.
+// Engine is an open database. Make one with Open, OpenAt or OpenReplica, end it with Close. It is safe for concurrent use.
 type Engine struct {
 	o         Options
 	commits   committer
-	follower  *follower  // likewise, of a replica; nil: it is none
-	recovered pgdata.LSN // where the log of the files that were restored ends
+	follower  *follower  // the committer of a replica; nil: this is none
+	recovered pgdata.LSN // where the log of the restored files ends
 	server    server
 	host      hostSession
 	opened    OpenStats
 	runtime   *pglite.Runtime
-	pages     *base.Pages // where files are that are away; nil: none is
-	temp      *tempDisk   // for what queries sort; nil: that is in memory
+	pages     *base.Pages // fetches pages that are away; nil: all are in memory
+	temp      *tempDisk   // for temporary files of queries; nil: they are in memory
 
 	unlogged unlogged
 	logBytes atomic.Int64 // written to pg_wal since the opening
 	logSize  logSize
 	answers  answerCounts
 
-	closing chan struct{}         // full while somebody closes it
-	closed  atomic.Bool           // or is being closed
-	poison  atomic.Pointer[error] // why the engine serves nothing any more
+	closing chan struct{}         // full while a Close or Abandon runs
+	closed  atomic.Bool           // it is closed, or being closed
+	poison  atomic.Pointer[error] // why the engine was poisoned; nil: it was not
 	halted  atomic.Bool           // PostgreSQL was ended; what has been captured becomes durable at Close
-	failed  chan struct{}         // closed when there is a poison
+	failed  chan struct{}         // closed when the engine is poisoned
 }
 
 // committer makes what PostgreSQL has written durable. There is one for each mode.
 type committer interface {
-	// mayServe is asked before a client's bytes reach PostgreSQL: may this engine still serve?
+	// mayServe is called before a client's bytes reach PostgreSQL: may this engine still serve?
 	mayServe(ctx context.Context) error
-	// mark says what an answer waits for. It is called under the cluster's lock, by the process that answers: see sight.
+	// mark returns what an answer waits for. It is called under the cluster's lock, by the process that answers: see sight.
 	mark(p *pglite.Process, inBlock bool) mark
-	// waitFor waits until what an answer tells of is durable, and proves that it is not old. It says whether it is the answer of a
-	// commit that has just become durable.
+	// waitFor waits until what an answer tells of is durable, and proves that the answer is not stale. committed: the answer had to
+	// wait for a commit.
 	waitFor(ctx context.Context, at mark) (committed bool, err error)
-	// mayLeave says that an answer would wait neither there nor for backpressure; if that cannot be said, it is false.
+	// mayLeave says whether waitFor and backpressure would return without waiting; false also if that is not known.
 	mayLeave(at mark) bool
-	// backpressure holds back who commits faster than layers are taken.
+	// backpressure holds back clients that commit faster than layers are taken.
 	backpressure(ctx context.Context)
-	// idle says whether nothing at all is left to be made durable, that included which no answer waits for.
+	// idle says whether nothing is left to be made durable, including what no answer waits for.
 	idle() bool
 	// force makes everything durable.
 	force(ctx context.Context) (CommitStats, error)
-	// last says what the last commit did that was one by itself; zero in a mode where commits share records.
+	// last says what the last commit did; zero in a mode in which commits share records.
 	last() CommitStats
-	// started is told, under the cluster's lock, that PostgreSQL takes clients; again: it had crashed.
+	// started is told, under the cluster's lock, that PostgreSQL accepts clients; again: after a crash.
 	started(c *pglite.Cluster, again bool)
-	// reached is what PostgreSQL has to recover to after a crash, as records that end with it. No process runs.
+	// reached returns how far PostgreSQL has to recover after a crash, as records whose last operation is there. No process runs.
 	reached() []wal.Record
-	// close ends the committer: after what is pending is durable, or at once if the engine is given up.
+	// close ends the committer: when what is pending is durable, or at once with abandon.
 	close(ctx context.Context, abandon bool) error
 }
 
@@ -169,7 +169,7 @@ func newEngine(o Options) *Engine {
 // Opened says how the opening went.
 func (e *Engine) Opened() OpenStats { return e.opened }
 
-// serves says why the engine serves nothing any more.
+// serves returns why the engine serves nothing any more; nil: it does serve.
 func (e *Engine) serves() error {
 	switch {
 	case e.closed.Load():
@@ -182,7 +182,7 @@ func (e *Engine) serves() error {
 	return nil
 }
 
-// poisoned is the error of everything that is asked of a poisoned engine.
+// poisoned is the error of every operation of a poisoned engine.
 func (e *Engine) poisoned() error { return fmt.Errorf("%w: %w", ErrPoisoned, *e.poison.Load()) }
 
 // fail poisons the engine. It may be called from any goroutine.
@@ -200,7 +200,7 @@ func (e *Engine) fail(err error) error {
 // Failed is closed when the engine is poisoned.
 func (e *Engine) Failed() <-chan struct{} { return e.failed }
 
-// Err says why the engine is poisoned; nil while it is not.
+// Err returns why the engine is poisoned; nil: it is not.
 func (e *Engine) Err() error {
 	if p := e.poison.Load(); p != nil {
 		return *p
@@ -208,9 +208,9 @@ func (e *Engine) Err() error {
 	return nil
 }
 
-// Commit makes everything durable that PostgreSQL has written, also within an open transaction, of which a restore
-// then shows nothing. Where everything is durable it does nothing, unless force is set: in mode snapshot it then
-// uploads all the same.
+// Commit makes everything durable that PostgreSQL has written. It commits no transaction: a restore shows nothing of one that is open.
+// If everything is durable already it does nothing, unless force is set, which in mode snapshot uploads a layer all the same. Errors:
+// ErrFenced, ErrUnknown, ErrPoisoned, ErrClosed, the context's.
 func (e *Engine) Commit(ctx context.Context, force bool) (CommitStats, error) {
 	if err := e.serves(); err != nil {
 		return CommitStats{}, err
@@ -218,7 +218,7 @@ func (e *Engine) Commit(ctx context.Context, force bool) (CommitStats, error) {
 	if e.commits.idle() && !force {
 		return CommitStats{}, nil
 	}
-	// Once begun, a commit is not given up half way because a client has gone.
+	// A commit that has begun is finished, even if its caller does not wait any more.
 	stats, err := e.commits.force(context.WithoutCancel(ctx))
 	if err != nil {
 		return stats, e.refused(ctx, err)
@@ -226,26 +226,26 @@ func (e *Engine) Commit(ctx context.Context, force bool) (CommitStats, error) {
 	return stats, nil
 }
 
-// LastCommit says what the last commit did; in mode log, where commits share records, it is zero.
+// LastCommit returns what the last commit did; zero in mode log, where commits share records.
 func (e *Engine) LastCommit() CommitStats { return e.commits.last() }
 
-// LogBytes is how much PostgreSQL has written to its log since the opening. It may be called while a statement runs.
+// LogBytes is how many bytes PostgreSQL has written to its log since the opening.
 func (e *Engine) LogBytes() int64 { return e.logBytes.Load() }
 
-// Halt ends PostgreSQL, whatever it runs, also what does not let itself be cancelled: for who is to end and must not wait for it.
-// Nothing that was acknowledged is lost, for Close, which is to follow, makes the log durable as ever; what still ran is as after
-// a crash: the next opening rolls it back. Until then everything else gets ErrClosed.
+// Halt ends PostgreSQL at once, whatever it runs, also what cannot be cancelled: for a process that must end soon. Call Close afterwards:
+// it makes the log durable as always, so nothing that was acknowledged is lost. Running transactions are rolled back by the next opening.
+// After Halt, everything but Close fails with ErrClosed.
 func (e *Engine) Halt() {
 	e.halted.Store(true)
 	e.server.kill()
 }
 
-// Close makes everything durable, gives the lease back, and ends PostgreSQL. After an error it has ended too. Clients that are
-// still there get ErrClosed. When ctx ends, what is not durable yet is given up: the next opening finds what is. A second call waits for
-// the first one's end, or that of its ctx.
+// Close makes everything durable, releases the lease, and ends PostgreSQL, which has ended after an error too. Clients that are still
+// connected get ErrClosed. When ctx ends, what is not durable yet is lost, as after a crash. A second call waits until the first one has
+// ended, or its own ctx.
 func (e *Engine) Close(ctx context.Context) error {
 	select {
-	case e.closing <- struct{}{}: // also where ctx has ended already: then everything is let go of, and what is pending is lost
+	case e.closing <- struct{}{}: // tried first: if ctx has ended already, the engine is closed all the same, and what is pending is lost
 	default:
 		select {
 		case e.closing <- struct{}{}:
@@ -262,7 +262,8 @@ func (e *Engine) Close(ctx context.Context) error {
 	return err
 }
 
-// Abandon ends the engine as a crash would: nothing more is committed.
+// Abandon ends the engine like a crash: nothing more becomes durable. Unlike a crash it tries to release the lease, so that the next writer
+// need not wait for it.
 func (e *Engine) Abandon() {
 	closed := e.closed.Swap(true)
 	e.server.kill()

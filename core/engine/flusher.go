@@ -8,18 +8,18 @@ import (
 	"blobpglite/core/clock"
 )
 
-// flusher makes durable what no answer waits for: in the lazy durabilities what clients commit, in all of them what PostgreSQL's own
-// processes write. An idle database makes no request: a flush is begun by what was written, never by a clock alone.
+// flusher makes durable what no answer waits for: with durability interval and sleep (the lazy ones) what clients commit, with every
+// durability what PostgreSQL's own processes write. An idle database makes no request: only a write starts the time until a flush.
 //
-//	strict     what was written in the background becomes durable walWriterDelay later, unless an answer takes it along
-//	interval   everything does every FlushInterval of running time; an answer waits if that has passed
-//	sleep      everything does when nothing has run for IdleFlush; no answer waits
+//	strict     what was written in the background becomes durable walWriterDelay later, or with the next answer that waits
+//	interval   everything becomes durable every FlushInterval of running time; an answer waits if that has passed
+//	sleep      everything becomes durable when nothing has run for IdleFlush; no answer waits
 type flusher struct {
 	flusherEnv
 	mu      sync.Mutex
 	last    time.Duration // when a flush was begun last, by the monotonic clock
 	touched time.Duration // when statements last ran
-	waiting bool          // a flush is to come: its goroutine waits for its time
+	waiting bool          // a flush is planned: its goroutine waits for its time
 }
 
 // flusherEnv is all that a flusher knows of its engine, so that it can be tested without one.
@@ -28,20 +28,20 @@ type flusherEnv struct {
 	durability  Durability
 	every, idle time.Duration // Options.FlushInterval, Options.IdleFlush
 	allDurable  func() bool
-	// flush makes everything durable that was taken so far. A failure of it is the engine's business.
+	// flush makes everything durable that was taken so far. Its failure poisons the engine.
 	flush func(ctx context.Context)
 	// background runs f until it returns or the engine ends, which f's context tells.
 	background func(f func(ctx context.Context))
 }
 
-// walWriterDelay is how long what was written in the background waits for an answer that takes it along: PostgreSQL's own
-// wal_writer_delay has passed before. (PostgreSQL promises what synchronous_commit=off commits within three of these; here the append
-// is on top.) In the lazy durabilities their own flush takes it along.
+// walWriterDelay is how long what was written in the background waits for an answer's flush, which would include it. PostgreSQL's own
+// wal_writer_delay has passed before that. (PostgreSQL promises that a commit with synchronous_commit=off is durable within three of
+// these; here the append comes on top.) With the lazy durabilities it waits for their own flush.
 const walWriterDelay = 200 * time.Millisecond
 
 func newFlusher(env flusherEnv) *flusher { return &flusher{flusherEnv: env} }
 
-// opened is told when the database has been opened: what that took is no running time.
+// opened is told that the database has been opened: running time begins here.
 func (f *flusher) opened() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -65,7 +65,7 @@ func (f *flusher) wrote(unawaited bool) {
 	}
 }
 
-// mustFlush is told, in the lazy durabilities, that an answer is about to leave, and says whether it has to wait for a flush.
+// mustFlush is told, with the lazy durabilities, that an answer is about to leave, and says whether it has to wait for a flush.
 func (f *flusher) mustFlush() (waits bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -89,7 +89,7 @@ func (f *flusher) mustFlush() (waits bool) {
 	return false
 }
 
-// later flushes after d, unless that is to come anyway. f.mu is held.
+// later plans a flush after d, unless one is planned already. f.mu is held.
 func (f *flusher) later(d time.Duration) {
 	if f.waiting {
 		return
@@ -106,7 +106,7 @@ func (f *flusher) later(d time.Duration) {
 	})
 }
 
-// remaining is how much longer a flush waits: in durability sleep until nothing has run for as long as it takes.
+// remaining is how much longer a planned flush waits: with durability sleep, until nothing has run for IdleFlush.
 func (f *flusher) remaining() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -21,16 +21,16 @@ import (
 //	              batches ──────────► Append ────────────────┘ durable
 //
 // A batch becomes one record. Sealing ends a batch, so that a layer can be taken at exactly the position behind it. A large
-// transaction does not wait for its commit: a batch that has grown to batchBytes is sealed and shipped while PostgreSQL goes on.
-// Records are bytes of its log, and what was not committed recovery leaves out.
+// transaction is not kept back until its commit: a batch that has grown to batchBytes is sealed and shipped while PostgreSQL goes on.
+// Records are bytes of PostgreSQL's log, and its recovery ignores what was not committed.
 //
 // add is called by a process that has the cluster's lock, and does not wait for the bucket. A process that writes faster than the
 // bucket takes it is stopped by its caller where it holds no lock that others need (full). There is one exception: no more than
-// mostBytes are held here, and who writes on where it cannot be stopped makes all others wait with it.
+// mostBytes are held here; a process that goes on writing where it cannot be stopped waits in add, and all others with it.
 type logWriter struct {
 	clock  clock.Clock
 	append func(ctx context.Context, ops []wal.Op) (wal.Position, error)
-	before func(ctx context.Context) error // done once, before the first append
+	before func(ctx context.Context) error // called once, before the first append
 
 	mu      sync.Mutex
 	changed *sync.Cond
@@ -38,17 +38,17 @@ type logWriter struct {
 	bytes   int           // in them
 	room    chan struct{} // see full
 	added   uint64        // operations taken so far
-	awaited uint64        // of these, the last that an answer can wait for: what is written in the background comes behind
+	awaited uint64        // of these, the last that an answer can wait for; later ones were written in the background
 	durable uint64        // of these, durable
-	wanted  uint64        // operations that somebody waits for
+	wanted  uint64        // operations up to which somebody waits
 	failed  error         // why nothing more becomes durable
 	ended   chan struct{} // closed with failed
-	ships   bool          // somebody appends: while PostgreSQL starts, nobody does yet
+	ships   bool          // ship runs; while PostgreSQL starts, it does not yet
 	closing bool
 	tail    wal.Position
 	stats   LogStats
 	pace    pace
-	back    chan struct{} // while an append is delayed: closed when there is nobody left to wait for
+	back    chan struct{} // while an append is delayed: closed when all expected commits are there
 	done    chan struct{}
 }
 
@@ -71,15 +71,13 @@ type LogStats struct {
 	Append  time.Duration
 }
 
-// Bounds of what is held in memory for the log: a batch (which may be larger by one write of PostgreSQL's); all of them before a process
-// that writes much is stopped (full), more than excessBytes from then on; before each that writes at
-// all is; and before everything is.
+// Bounds of what is held in memory for the log, in bytes.
 const (
-	batchBytes   = 12 << 20
-	pendingBytes = 16 << 20
-	excessBytes  = 512 << 10
-	severeBytes  = 24 << 20
-	mostBytes    = 32 << 20
+	batchBytes   = 12 << 20  // a batch is sealed; it may be larger by one write of PostgreSQL's
+	pendingBytes = 16 << 20  // in all batches: full. Each process that from then on writes more than excessBytes is stopped
+	excessBytes  = 512 << 10 // see pendingBytes
+	severeBytes  = 24 << 20  // in all batches: each process that writes is stopped
+	mostBytes    = 32 << 20  // in all batches: add waits, and so does all of PostgreSQL
 )
 
 func newLogWriter(clk clock.Clock, tail wal.Position, appendOps func(context.Context, []wal.Op) (wal.Position, error)) *logWriter {
@@ -88,8 +86,8 @@ func newLogWriter(clk clock.Clock, tail wal.Position, appendOps func(context.Con
 	return w
 }
 
-// add takes an operation and gives its number. It becomes durable with the next append that somebody asks for, or that a full batch
-// does; unawaited: no answer asks. It waits while too much is pending; nothing that it waits for needs what its caller has locked.
+// add takes an operation and returns its number. It becomes durable with the next append, which a waiting answer or a full batch causes;
+// unawaited: no answer waits for it. add itself waits while mostBytes are pending; nothing that it waits for needs a lock of its caller's.
 func (w *logWriter) add(op wal.Op, unawaited bool) uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -118,7 +116,7 @@ func (w *logWriter) add(op wal.Op, unawaited bool) uint64 {
 	return w.added
 }
 
-// full is closed when there is room for more again; nil: there is room.
+// full returns a channel that is closed when there is room again; nil: there is room.
 func (w *logWriter) full() <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -131,7 +129,7 @@ func (w *logWriter) full() <-chan struct{} {
 	return w.room
 }
 
-// clear lets who was stopped go on. w.mu is held.
+// clear lets stopped processes go on. w.mu is held.
 func (w *logWriter) clear() {
 	if w.room != nil && (w.bytes <= pendingBytes || w.failed != nil) {
 		close(w.room)
@@ -174,7 +172,7 @@ func (w *logWriter) pending() int {
 	return w.bytes
 }
 
-// wait blocks until everything up to number is durable, for an answer. Once it is asked for, it goes on even if ctx ends.
+// wait blocks until everything up to number is durable, for an answer. If ctx ends, only the wait ends, not the append.
 func (w *logWriter) wait(ctx context.Context, number uint64) error {
 	const answers = 1
 	b, err := w.want(number, answers)
@@ -191,7 +189,7 @@ func (w *logWriter) wait(ctx context.Context, number uint64) error {
 	return nil
 }
 
-// flush is wait, where there is no client.
+// flush is like wait, but not for an answer.
 func (w *logWriter) flush(ctx context.Context, number uint64) error {
 	b, err := w.want(number, 0)
 	if b == nil {
@@ -215,17 +213,17 @@ func (w *logWriter) until(ctx context.Context, b *batch, number uint64) error {
 	case w.failed != nil:
 		return w.failed
 	}
-	return errors.Join(store.ErrUnknown, ctx.Err()) // it may become durable yet
+	return errors.Join(store.ErrUnknown, ctx.Err()) // it may still become durable
 }
 
-// leave is the end of a wait.
+// leave notes the end of a wait.
 func (w *logWriter) leave(b *batch, answers int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	b.waits -= answers
 }
 
-// want makes the operations up to number wanted, and gives the batch that has the last of them. Nil and no error: they are durable.
+// want makes the operations up to number wanted, and returns the batch that has the last of them. Nil and no error: they are durable.
 func (w *logWriter) want(number uint64, answers int) (*batch, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -251,7 +249,7 @@ func (w *logWriter) want(number uint64, answers int) (*batch, error) {
 	return nil, fmt.Errorf("wait for operation %d of the log: there are %d", number, w.added)
 }
 
-// seal ends the open batch and returns a function that waits until it is durable and gives the position behind it.
+// seal ends the open batch and returns a function that waits until it is durable and returns the position behind it.
 func (w *logWriter) seal() func(ctx context.Context) (wal.Position, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -272,7 +270,7 @@ func (w *logWriter) seal() func(ctx context.Context) (wal.Position, error) {
 	}
 }
 
-// ship appends until the writer is closed or an append fails. It is the writer's one goroutine.
+// ship appends until the writer is closed or an append fails. It runs in one goroutine of its own.
 func (w *logWriter) ship(ctx context.Context, fail func(error)) {
 	defer close(w.done)
 	w.mu.Lock()
@@ -312,11 +310,11 @@ func (w *logWriter) next(ctx context.Context) *batch {
 		return nil
 	}
 	b := w.batches[0]
-	b.sealed = true // what comes now goes into the next one
+	b.sealed = true // new operations go into the next batch
 	return b
 }
 
-// shipped notes what became of a batch and lets the waiters go.
+// shipped notes the outcome of a batch and wakes the waiters.
 func (w *logWriter) shipped(b *batch, at wal.Position, err error, took time.Duration) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -334,14 +332,14 @@ func (w *logWriter) shipped(b *batch, at wal.Position, err error, took time.Dura
 	w.bytes -= b.bytes
 	w.clear()
 	w.batches[0], w.batches = nil, w.batches[1:]
-	b.ops = nil // who waits for the batch keeps it
+	b.ops = nil // those that wait keep the batch in memory, but not its operations
 	w.stats.Records++
 	w.stats.Bytes += int64(b.bytes)
 	w.stats.Append += took
 	return true
 }
 
-// fail ends all waits; the first reason counts. w.mu is held.
+// fail ends all waits with err; the first reason counts. w.mu is held.
 func (w *logWriter) fail(err error) {
 	if w.failed == nil {
 		w.failed = err
@@ -350,7 +348,7 @@ func (w *logWriter) fail(err error) {
 	}
 }
 
-// close ends the shipping goroutine; what nobody waits for any more is not shipped.
+// close ends the shipping goroutine. What nobody waits for is not shipped.
 func (w *logWriter) close() {
 	w.mu.Lock()
 	w.closing = true
@@ -361,14 +359,14 @@ func (w *logWriter) close() {
 	<-w.done
 }
 
-// position is the last durable record's.
+// position is the position of the last durable record.
 func (w *logWriter) position() wal.Position {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.tail
 }
 
-// tailAndIdle is position, and whether no append is in flight.
+// tailAndIdle returns position, and whether no append is in flight.
 func (w *logWriter) tailAndIdle() (wal.Position, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -18,12 +18,12 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// hostSession is the session in which the host's own statements run: one, as superuser, that stays as it was left from one call to the next.
-// It is there from the first call on, and again after it has ended. Calls take turns, in the order in which they come.
+// hostSession is the session in which the host's own statements run: one session, as superuser, whose state stays from one call to the next.
+// It is opened by the first call, and again after it has ended. Calls take turns, in the order in which they come.
 type hostSession struct {
 	turn chan struct{}
 	conn *Conn  // nil: there is none
-	user string // that let it in last
+	user string // with which the last login succeeded
 }
 
 func newHostSession() hostSession {
@@ -32,8 +32,8 @@ func newHostSession() hostSession {
 	return h
 }
 
-// Query runs SQL by the simple protocol and returns the results as text, durable like a client's. A SQL error is a
-// *pgconn.PgError. All calls of Query and Exec share one session. Errors: those of Exec.
+// Query runs SQL by the simple protocol, as superuser, and returns the results as text when they are durable. A SQL error is a
+// *pgconn.PgError. All calls of Query and Exec share one session, and run one after the other. Other errors: those of Exec.
 func (e *Engine) Query(ctx context.Context, sql string) ([]pglite.Result, error) {
 	message, err := (&pgproto3.Query{String: sql}).Encode(nil)
 	if err != nil {
@@ -47,9 +47,9 @@ func (e *Engine) Query(ctx context.Context, sql string) ([]pglite.Result, error)
 }
 
 // Exec runs frontend messages in the host's own session, without another call's in between, and writes PostgreSQL's answers to w once
-// everything they tell of is durable. Extended messages without a Sync get one. When ctx ends, what runs is cancelled, and what has
-// not been written of the answer is dropped. Errors: pglite.ErrMessage (nothing was run, unless it is about COPY), ErrFenced,
-// ErrUnknown, ErrPoisoned, ErrClosed, ErrCrashed, ErrStarting, the context's, those of w.
+// everything they tell of is durable. Extended messages without a Sync get one. A SQL error is part of the answer, not an error of Exec.
+// When ctx ends, the running statement is cancelled, and the rest of the answer is dropped. Errors: pglite.ErrMessage (nothing was run,
+// unless it is about COPY), ErrFenced, ErrUnknown, ErrPoisoned, ErrClosed, ErrCrashed, ErrStarting, the context's, those of w.
 func (e *Engine) Exec(ctx context.Context, messages []byte, w io.Writer) error {
 	r, err := readRequest(messages)
 	if err != nil || r.ready == 0 {
@@ -91,14 +91,14 @@ func isDone(done <-chan struct{}) bool {
 	}
 }
 
-// request are the messages of one call.
+// request holds the messages of one call.
 type request struct {
 	messages []byte
-	ready    int  // ReadyForQuery that PostgreSQL ends its answers with
-	copies   bool // the end of data for a COPY FROM STDIN is among them
+	ready    int  // how many ReadyForQuery PostgreSQL will send
+	copies   bool // they hold the end of data for a COPY FROM STDIN
 }
 
-// readRequest counts what there is to be answered. A Terminate ends the messages.
+// readRequest checks messages and counts the answers that they will get. A Terminate ends them.
 func readRequest(messages []byte) (request, error) {
 	const header = 5
 	r := request{}
@@ -135,7 +135,7 @@ func readRequest(messages []byte) (request, error) {
 	return r, nil
 }
 
-// converse sends a request and reads its answers. whole: the session can go on.
+// converse sends a request and copies its answers to w. whole: the session can be used again.
 func (e *Engine) converse(ctx context.Context, c *Conn, r request, w io.Writer) (whole bool, err error) {
 	sent := make(chan error, 1)
 	go func() {
@@ -181,13 +181,13 @@ func (e *Engine) converse(ctx context.Context, c *Conn, r request, w io.Writer) 
 }
 
 // cancelPatience is how long PostgreSQL may take to answer a statement that was cancelled, before the session is given up; cancelAgain
-// is how often it is told meanwhile, for a cancel is lost that comes before its statement has begun.
+// is how often the cancel is repeated meanwhile, as one that comes before its statement has begun is lost.
 const (
 	cancelPatience = 5 * time.Second
 	cancelAgain    = 20 * time.Millisecond
 )
 
-// insist is the next answer. When ctx ends, what runs is cancelled.
+// insist returns the next answer. When ctx ends, it cancels the running statement.
 func insist(ctx context.Context, c *Conn) (pglite.Answer, error) {
 	answer, err := c.receive(ctx)
 	for range cancelPatience / cancelAgain {
@@ -202,7 +202,7 @@ func insist(ctx context.Context, c *Conn) (pglite.Answer, error) {
 	return answer, err
 }
 
-// reply reads what PostgreSQL answers, in pieces cut anywhere.
+// reply follows PostgreSQL's answers, which come in pieces of any length.
 type reply struct {
 	ready     int  // ReadyForQuery
 	wantsData bool // CopyInResponse
@@ -234,11 +234,11 @@ func (r *reply) read(b []byte) {
 	}
 }
 
-// hostOptions keep the host's session from what clients have set for whoever logs in.
+// hostOptions protect the host's session from settings that clients have made for all sessions.
 const hostOptions = "-c event_triggers=off -c session_preload_libraries= -c local_preload_libraries= -c idle_session_timeout=0 " +
 	"-c idle_in_transaction_session_timeout=0 -c transaction_timeout=0"
 
-// openHostSession logs in as the superuser that a database is made with, whatever it is called now, and in any database that there is.
+// openHostSession logs in as the superuser that a database is made with, whatever its name is now, to any database that lets it in.
 func (e *Engine) openHostSession(ctx context.Context) (*Conn, error) {
 	const superuser, usual = 10, "postgres"
 	users, databases := []string{usual}, []string{usual, "template1"}
@@ -262,7 +262,7 @@ func (e *Engine) openHostSession(ctx context.Context) (*Conn, error) {
 				}
 			}
 		}
-		// They were renamed, or are gone: the files tell, as of the last checkpoint.
+		// Role or database were renamed or dropped: the catalogs' files have the names, as of the last checkpoint.
 		files, err := e.files(ctx)
 		if err != nil {
 			return nil, errors.Join(first, err)
@@ -272,7 +272,7 @@ func (e *Engine) openHostSession(ctx context.Context) (*Conn, error) {
 	return nil, first
 }
 
-// files are those of the database, at a moment at which they hold whatever the catalogs hold.
+// files returns a clone of the files, after a checkpoint, so that they hold what the catalogs hold.
 func (e *Engine) files(ctx context.Context) (files *memfs.FS, err error) {
 	if err := e.checkpoint(ctx); err != nil {
 		return nil, err
@@ -281,7 +281,7 @@ func (e *Engine) files(ctx context.Context) (files *memfs.FS, err error) {
 	return files, err
 }
 
-// named are the names of shared objects in the files, newest versions first; oid zero: of all.
+// named returns the names of a shared catalog's objects from the files, newest versions first; oid zero: of all objects.
 func named(files *memfs.FS, catalog uint32, oid uint32) []string {
 	rows, err := pgdata.Shared(files.ReadFile, catalog)
 	if err != nil {
@@ -296,7 +296,7 @@ func named(files *memfs.FS, catalog uint32, oid uint32) []string {
 	return names
 }
 
-// login opens a session of the host's. An error of PostgreSQL's is a *pgconn.PgError.
+// login opens a session for the host. An error of PostgreSQL's is a *pgconn.PgError.
 func (e *Engine) login(ctx context.Context, user, database string) (*Conn, error) {
 	c, err := e.Dial(ctx, pglite.ConnectOptions{Trusted: true})
 	if err != nil {

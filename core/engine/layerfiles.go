@@ -19,9 +19,9 @@ var emptiedAtStart = map[string]bool{
 	"/pg_stat_tmp": true, "/pg_subtrans": true,
 }
 
-// layerOptions tell what of a data directory belongs into a layer: data files and the log from the redo point on; no
-// older log, nothing that PostgreSQL makes anew at its start or deletes then. With spill, and from then on, temporary tables are in it too:
-// nobody restores them, but their pages need not all be in memory.
+// layerOptions says which files of a data directory belong into a layer: data files and the log from the redo point on, but no older log,
+// and nothing that PostgreSQL makes anew or deletes at its start. With spill the layer holds temporary tables too: nobody restores them,
+// but then their pages can be evicted from memory.
 func layerOptions(files *memfs.FS, spill bool) (o base.WriteOptions, err error) {
 	first, redo, err := redoPlace(files)
 	if err != nil {
@@ -48,19 +48,19 @@ func layerOptions(files *memfs.FS, spill bool) (o base.WriteOptions, err error) 
 		if name != walDir+first {
 			return 0, 0
 		}
-		return 1, redo / memfs.ChunkSize // the segment's header is read by whoever begins in its middle
+		return 1, redo / memfs.ChunkSize // recovery that begins in the middle reads the segment's header too
 	}
 	o.Rewrite = pgdata.ControlPath // inProduction changes it in the clone
 	return o, nil
 }
 
-// Of a log segment; PostgreSQL's own start checks the header.
+// Offsets and sizes in a log segment; PostgreSQL's own start checks the header.
 const (
 	segmentSizeAt    = 32 // xlp_seg_size of the first page, 4 bytes
 	segmentNameBytes = 24
 )
 
-// redoPlace is where recovery begins: the name of a log segment, and the byte in it.
+// redoPlace is where recovery begins: the name of a log segment, and the offset in it.
 func redoPlace(files *memfs.FS) (segment string, at int64, err error) {
 	b, err := files.ReadFile(pgdata.ControlPath)
 	if err != nil {

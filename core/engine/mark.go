@@ -2,16 +2,16 @@ package engine
 
 import "blobpglite/core/pglite"
 
-// mark is what an answer waits for: it travels with the answer from where PostgreSQL gave it. Answers of one client leave in
-// order, so a mark need not hold what an earlier one has held.
+// mark is what an answer waits for. It is made where PostgreSQL gives the answer, and travels with it. Answers of one client leave in
+// order, so a mark need not repeat what an earlier one has waited for.
 type mark uint64
 
 const (
 	// early: the answer tells of nothing but an open transaction, and waits for nothing.
 	early mark = 1 << 63
-	// wrote: the process has made something itself since its last answer: a commit, for example.
+	// wrote: the process itself has written something since its last answer: a commit, for example.
 	wrote mark = 1 << 62
-	// number is the rest: the committer's, of an operation of the log or of a sync.
+	// number is the rest: the committer's number of an operation of the log, or of a sync.
 	number = wrote - 1
 )
 
@@ -19,21 +19,21 @@ func (m mark) early() bool    { return m&early != 0 }
 func (m mark) wrote() bool    { return m&wrote != 0 }
 func (m mark) number() uint64 { return uint64(m & number) }
 
-// with is the mark of two answers that leave together.
+// with returns the mark of two answers that leave together.
 func (m mark) with(n mark) mark {
 	return m&n&early | (m|n)&wrote | max(m&number, n&number)
 }
 
-// sight knows what processes can have seen of each other. It belongs to who has the cluster's lock.
+// sight knows what processes can have seen of each other. The cluster's lock guards it.
 //
 // A process sees what others have committed, and nothing else of what they write. PostgreSQL counts the transactions that have
-// ended, and lets others see one when the process that commits it has written and synced its record (of synchronous_commit=off,
-// which promises less, before that), without anybody running in between. So when the count has risen, everything that clients'
-// processes have written so far can have been seen; while it stands, nothing new has. A session that loads gigabytes in one
-// transaction keeps nobody's answer waiting.
+// ended, and makes one visible when the process that commits it has written and synced its record (with synchronous_commit=off,
+// which promises less, before that), while no other process runs. So when the count has risen, everything that clients' processes have
+// written so far may have been seen; while it has not, nothing new has been seen. A session that loads gigabytes in one transaction
+// delays nobody's answer.
 type sight struct {
 	completions uint64
-	visible     uint64 // the last number of what can have been seen
+	visible     uint64 // the last number that may have been seen
 }
 
 // notice is called before something new is written, and before an answer is marked. written is the last number so far.
@@ -43,8 +43,8 @@ func (s *sight) notice(c *pglite.Cluster, written uint64) {
 	}
 }
 
-// answer marks an answer: Process.Note is the number of what the process itself wrote last, since its last answer outside of a
-// block. That counts too, for not everything that is durable when PostgreSQL says so is a transaction.
+// answer marks an answer. Process.Note is the number of what the process itself wrote last, since its last answer outside of a
+// block. That counts too, because PostgreSQL also promises durability for things that are no transactions.
 func (s *sight) answer(p *pglite.Process, inBlock bool, answers Answers) mark {
 	m := mark(max(s.visible, p.Note))
 	if inBlock {
@@ -60,8 +60,8 @@ func (s *sight) answer(p *pglite.Process, inBlock bool, answers Answers) mark {
 	return m
 }
 
-// background says whether what a process writes makes nothing that others see: no answer waits for it. What it carries of
-// commits with synchronous_commit=off is durable when PostgreSQL's walwriter says so, and a moment later.
+// background says whether no answer has to wait for what a process writes, because nothing of it becomes visible to others. Commits with
+// synchronous_commit=off that it writes become durable a moment after PostgreSQL's walwriter has written them.
 func background(p *pglite.Process) bool {
 	return p == nil || p.Kind() != pglite.KindClient && p.Kind() != pglite.KindWorker
 }

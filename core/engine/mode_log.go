@@ -31,38 +31,38 @@ type logMode struct {
 	flusher *flusher
 	budget  *budget
 	fence   uint64      // seq of our fence: everything we append is above it
-	hasBase atomic.Bool // the manifest names a layer; before, there is none to replay records on
+	hasBase atomic.Bool // the manifest names a layer, on which records can be replayed
 	initial cut         // of a new database: what its first layer holds
 	cache   *cache      // nil: everything is in memory
-	taken   taken       // the last layer that this writer has restored or taken; for who takes layers
+	taken   taken       // the last layer that this writer has restored or taken; owned by the goroutine that takes layers
 
 	lastTaken atomic.Pointer[LayerStats] // nil: this writer has taken none
 
 	shown, durable       atomic.Uint64 // see Engine.Position: written, and durable
-	from                 pgdata.LSN    // where the log ended that was restored
-	capturing, appending places        // of who captures, and of who appends
+	from                 pgdata.LSN    // where the restored log ended
+	capturing, appending places        // one for captured, one for append
 
 	// Under the cluster's lock.
 	sight      sight
-	written    wal.Op // the last of PostgreSQL's log
+	written    wal.Op // the last operation on PostgreSQL's log
 	born       uint64 // transactions that had ended when PostgreSQL was started last
-	toldCommit uint64 // where in its log the last commit ends that an answer has told of, also if it is in PostgreSQL's buffers yet
+	toldCommit uint64 // position of the end of the last commit that an answer has told of, also if it is still in PostgreSQL's buffers
 	room       <-chan struct{}
 	logged     map[*pglite.Process]uint64 // what each had logged when the log was full, until room is closed
 
 	compacting atomic.Bool
-	settle     func() error // of the layer at the end; see publish. Nil: none was taken
-	undecided  bool         // the last layer that was to be published may be named by the manifest yet; for who takes layers
+	settle     func() error // settle of the layer at the end; see publish. Nil: none was taken
+	undecided  bool         // the manifest may still come to name the last layer that was to be published; owned by the goroutine that takes layers
 	renewing   atomic.Bool
 	background sync.WaitGroup
 	ctx        context.Context // of background work
 	stop       context.CancelFunc
-	layers     sync.WaitGroup  // of those that come due
+	layers     sync.WaitGroup  // of layers that came due
 	layerCtx   context.Context // within ctx
 	stopLayer  context.CancelFunc
 
 	collected uint64    // everything below is collected
-	learnt    gc.Learnt // by collections, of the log
+	learnt    gc.Learnt // what collections have learnt about the log
 }
 
 // openLog opens in mode log.
@@ -184,7 +184,7 @@ func (m *logMode) restore(ctx context.Context, op *opening) error {
 	return nil
 }
 
-// replay does the records' operations to the files.
+// replay applies the records' operations to the files.
 func (m *logMode) replay(op *opening, data *memfs.FS) error {
 	bytes, err := replay(data, m.opened.Records)
 	m.budget.bytes.Store(bytes)
@@ -193,7 +193,7 @@ func (m *logMode) replay(op *opening, data *memfs.FS) error {
 	return err
 }
 
-// replay does the records' operations to files, in order, and says how many bytes they carry.
+// replay applies the records' operations to files, in order, and returns how many bytes they carry.
 func replay(data *memfs.FS, records []wal.Record) (int64, error) {
 	size, err := segmentSize(data)
 	if err != nil {
@@ -230,8 +230,8 @@ func (m *logMode) setHooks(data *memfs.FS) {
 	})
 }
 
-// captured takes an operation that a process has just made. While PostgreSQL starts there are no clients, and what recovery
-// writes it would write again: nobody waits for it.
+// captured takes an operation that a process has just made. While PostgreSQL starts, nobody waits for what it writes: there are no
+// clients, and another recovery would write it again.
 func (m *logMode) captured(op wal.Op) {
 	c := m.e.server.live.Load()
 	var p *pglite.Process
@@ -250,7 +250,7 @@ func (m *logMode) captured(op wal.Op) {
 		}
 		m.flusher.wrote(unawaited)
 	}
-	if op.Kind != wal.OpWrite { // ALTER SYSTEM: others see it without a transaction
+	if op.Kind != wal.OpWrite { // ALTER SYSTEM: visible to others without a transaction
 		m.sight.visible = n
 	} else if last, ok := reaches(op.Path, op.Offset, op.Data); ok {
 		m.written = last
@@ -258,8 +258,8 @@ func (m *logMode) captured(op wal.Op) {
 	}
 }
 
-// holdWriter stops who has just written to a file, until there is room for it: also who writes pages without logging anything, as a
-// reader does that has set hint bits.
+// holdWriter stops the process that has just written to a file until there is room in memory. That may be one that logs nothing, such as a
+// reader that sets hint bits.
 func (m *logMode) holdWriter() {
 	room := m.cache.full()
 	if room == nil {
@@ -272,9 +272,9 @@ func (m *logMode) holdWriter() {
 	}
 }
 
-// holdWriters stops those who write faster than the bucket takes it, until room is closed. Which process writes to the files says little:
-// PostgreSQL's buffers of the log are everybody's. So it goes by what each has put there since the log was full. Who writes a
-// little goes on, unless there are so many of those that soon nobody could.
+// holdWriters stops processes that write faster than the bucket takes it, until room is closed. The process that writes to the file is not
+// the measure, as PostgreSQL's buffers of the log are shared; what each has put there since the log was full is. A process that
+// writes little goes on, unless there are so many of them that memory runs short (severeBytes).
 func (m *logMode) holdWriters(c *pglite.Cluster, room <-chan struct{}) {
 	clients := slices.DeleteFunc(c.Processes(), background)
 	if room != m.room {
@@ -293,7 +293,7 @@ func (m *logMode) holdWriters(c *pglite.Cluster, room <-chan struct{}) {
 	}
 }
 
-// mark says what an answer waits for. It is called under the cluster's lock.
+// mark returns what an answer waits for. It is called under the cluster's lock.
 func (m *logMode) mark(p *pglite.Process, inBlock bool) mark {
 	if c := m.e.server.live.Load(); c != nil {
 		m.sight.notice(c, m.log.lastAwaited())
@@ -302,8 +302,8 @@ func (m *logMode) mark(p *pglite.Process, inBlock bool) mark {
 	return m.sight.answer(p, inBlock, m.o.Answers)
 }
 
-// started is told, under the cluster's lock, that PostgreSQL runs. After a crash everything that was in its files has come back,
-// with what no answer had waited for: from now on it can be seen.
+// started is told, under the cluster's lock, that PostgreSQL runs. After a crash everything in its files was recovered, including what no
+// answer had waited for: from now on clients may see it.
 func (m *logMode) started(c *pglite.Cluster, again bool) {
 	m.born, m.toldCommit = c.Completions(), 0
 	m.sight.completions = m.born
@@ -312,10 +312,10 @@ func (m *logMode) started(c *pglite.Cluster, again bool) {
 	}
 }
 
-// reached is what of PostgreSQL's log was captured: its recovery must come so far. No process runs.
+// reached is the end of what was captured of PostgreSQL's log, which its recovery must reach. No process runs.
 func (m *logMode) reached() []wal.Record { return []wal.Record{{Ops: []wal.Op{m.written}}} }
 
-// mayServe renews a lease that has run out before anything is served; one that soon will is renewed on the side.
+// mayServe renews a lease that has run out before anything is served, and one that will soon run out in the background.
 func (m *logMode) mayServe(ctx context.Context) error {
 	m.cache.statement()
 	if err := m.opened.Lease.Ensure(ctx); err != nil {
@@ -347,8 +347,8 @@ func (m *logMode) force(ctx context.Context) (CommitStats, error) {
 	return CommitStats{Wall: m.o.Clock.Monotonic() - at, RawBytes: int64(bytes)}, err
 }
 
-// flushed makes PostgreSQL write what it holds of its log in buffers: of commits with synchronous_commit=off. Where no transaction
-// has ended since it was started there is none.
+// flushed makes PostgreSQL write the log that it still has in buffers, of commits with synchronous_commit=off. It does nothing if no
+// transaction has ended since PostgreSQL was started.
 func (m *logMode) flushed(ctx context.Context) error {
 	if !m.changed() {
 		return nil
@@ -356,36 +356,38 @@ func (m *logMode) flushed(ctx context.Context) error {
 	return m.e.checkpoint(ctx)
 }
 
-// changed says whether transactions have ended since PostgreSQL was started. What it has written else, recovery would write again.
+// changed says whether transactions have ended since PostgreSQL was started. Anything else that it has written, another recovery would
+// write again.
 func (m *logMode) changed() bool {
 	changed := true
 	_ = m.e.server.locked(func(c *pglite.Cluster) { changed = c.Completions() != m.born })
 	return changed
 }
 
-// leastUnwritten is by how much, at least, the end of a commit's record that was not written lies behind what was: the record has 34 bytes, or
-// the rest of it stands behind a page's header of 24. What is less are zeros that a record ends with, which cannot be told from nothing.
+// leastUnwritten is how many bytes, at least, the end of a commit's record lies behind what was written, if that record was not: it has 34
+// bytes, or its rest stands behind a page's header of 24. A smaller difference is the zeros at the end of a record, which look like nothing.
 const leastUnwritten = 32
 
-// lastCommit is where in PostgreSQL's log the last commit ends that an orderly end keeps, also if it is in PostgreSQL's buffers yet.
+// lastCommit is the position of the end of the last commit that an orderly end keeps, also if it is still in PostgreSQL's buffers.
 func (m *logMode) lastCommit() (last uint64) {
 	_ = m.e.server.locked(func(c *pglite.Cluster) {
 		last = m.toldCommit
-		for _, p := range c.Processes() { // in the middle of a procedure that commits, nobody has been told yet
+		for _, p := range c.Processes() { // a procedure that commits has not answered yet
 			last = max(last, p.Committed())
 		}
 	})
 	return last
 }
 
-// lastLooks is how often an orderly end looks for what was committed while it flushed. A statement that goes on writing is not waited for.
+// lastLooks bounds how often an orderly end looks for what was committed while it flushed. It does not wait for a statement that goes on
+// writing.
 const lastLooks = 8
 
-// leaveLease is how long an engine that failed tries to give its lease back.
+// leaveLease is how long an engine that failed or was abandoned tries to release its lease.
 const leaveLease = 2 * time.Second
 
-// close flushes, ends all background work and gives the lease back; then it takes the layer that was put off, if one was, and collects at
-// some ends.
+// close flushes, ends all background work and releases the lease; then it takes a layer that was put off, and collects if it is this
+// engine's turn (tidy). With abandon it does not flush, and takes no layer.
 func (m *logMode) close(ctx context.Context, abandon bool) error {
 	var err error
 	var layer func(context.Context)
@@ -399,7 +401,7 @@ func (m *logMode) close(ctx context.Context, abandon bool) error {
 	switch {
 	case !abandon:
 		err = errors.Join(err, m.opened.Lease.Release(ctx))
-	case !errors.Is(m.e.Err(), ErrFenced): // so that whoever comes next need not wait; safety is the log's business
+	case !errors.Is(m.e.Err(), ErrFenced): // so that the next writer need not wait; safety does not depend on the lease
 		bounded, cancel := clock.WithTimeout(ctx, m.o.Clock, leaveLease)
 		defer cancel()
 		if left := m.opened.Lease.Release(bounded); left != nil {
@@ -419,19 +421,19 @@ func (m *logMode) close(ctx context.Context, abandon bool) error {
 
 // finish makes everything durable that an orderly end keeps, and cuts the final layer.
 func (m *logMode) finish(ctx context.Context) (layer func(context.Context), err error) {
-	runs := true // a PostgreSQL that was ended, or has crashed, makes no checkpoint
+	runs := true // false: PostgreSQL was ended, or has crashed, so it writes nothing more
 	if _, err := m.e.server.running(); err != nil || m.e.halted.Load() {
 		runs = false
 	}
-	// Statements that were on their way when the end began may commit meanwhile, and their answers wait: so it is looked again. No more are let in.
+	// Statements that were running when the end began may commit meanwhile, and their answers wait for that: so look again. No new ones begin.
 	for range lastLooks {
 		last := m.lastCommit()
-		if runs && last >= m.shown.Load()+leastUnwritten { // it was committed with synchronous_commit=off, and is in buffers
+		if runs && last >= m.shown.Load()+leastUnwritten { // committed with synchronous_commit=off, and still in buffers
 			if err := m.flushed(ctx); err != nil {
 				return nil, err
 			}
 		}
-		// What PostgreSQL has written by itself behind the last commit, the next recovery does not miss: it is not worth a request.
+		// The next recovery does not need what PostgreSQL has written by itself after the last commit: it is not worth a request.
 		if runs && m.log.isDurable(m.log.lastAwaited()) && last <= m.durable.Load() {
 			break
 		}
@@ -445,7 +447,7 @@ func (m *logMode) finish(ctx context.Context) (layer func(context.Context), err 
 	return m.finalLayer(ctx), nil
 }
 
-// append makes operations durable as one record. The log has grown then: a layer may be due.
+// append makes operations durable as one record, and starts a layer if one is due then.
 func (m *logMode) append(ctx context.Context, ops []wal.Op) (wal.Position, error) {
 	began := m.o.Clock.Monotonic()
 	at, err := m.opened.Log.Append(ctx, ops)
@@ -466,7 +468,7 @@ func (m *logMode) append(ctx context.Context, ops []wal.Op) (wal.Position, error
 	return at, err
 }
 
-// LogStats counts what the engine has appended to the log since it was opened; zero in mode snapshot.
+// LogStats returns what the engine has appended to the log since it was opened; zero in mode snapshot.
 func (e *Engine) LogStats() LogStats {
 	if m, ok := e.commits.(*logMode); ok {
 		return m.log.counts()
@@ -474,8 +476,8 @@ func (e *Engine) LogStats() LogStats {
 	return LogStats{}
 }
 
-// Leased says whether the lease is held now, by this process's own clock. At rest it runs out, and the next request
-// renews it. In mode snapshot there is none.
+// Leased says whether the lease is held now, by this process's own clock. While the database is idle it runs out, and the next request
+// renews it. False in mode snapshot, which has no lease.
 func (e *Engine) Leased() bool {
 	m, ok := e.commits.(*logMode)
 	return ok && m.opened.Lease.Valid()

@@ -8,7 +8,8 @@ import (
 	"blobpglite/core/wal"
 )
 
-// waitFor waits for what an answer tells of. What waits for nothing is proved to be fresh: by the lease, or by the bucket.
+// waitFor waits until what an answer tells of is durable. An answer that waits for nothing is proved to be fresh: by the lease, or by the
+// bucket (ReadMode).
 func (m *logMode) waitFor(ctx context.Context, at mark) (committed bool, err error) {
 	wait := m.awaited(at)
 	switch {
@@ -22,7 +23,7 @@ func (m *logMode) waitFor(ctx context.Context, at mark) (committed bool, err err
 	return at.wrote() && (wait != nil || m.o.Durability == Strict), err
 }
 
-// mayLeave: the answer tells of nothing, or of what is durable.
+// mayLeave says whether waitFor and backpressure would return without waiting: the answer tells of nothing, or of what is durable.
 func (m *logMode) mayLeave(at mark) bool {
 	return m.o.ReadMode != ReadStrict && m.o.Durability == Strict && m.log.isDurable(at.number()) && !m.compacting.Load()
 }
@@ -32,7 +33,7 @@ func (m *logMode) awaited(at mark) func(context.Context) error {
 	number := at.number()
 	switch m.o.Durability {
 	case Interval, Sleep:
-		// What leaves while the engine ends may have been captured behind what the end flushes: then it waits, and hears that it is unknown.
+		// While the engine ends, an answer may tell of something captured after the last flush: then it waits, and fails as unknown.
 		if !m.flusher.mustFlush() && !m.e.closed.Load() {
 			return nil
 		}
@@ -44,12 +45,12 @@ func (m *logMode) awaited(at mark) func(context.Context) error {
 	return func(ctx context.Context) error { return m.log.wait(ctx, number) }
 }
 
-// errUnproved: in read mode strict, the bucket could not be asked whether this writer still is one. The statement has run,
-// and nothing was lost: ask again.
+// errUnproved: in read mode strict, the bucket could not be asked whether this writer is still the writer. The statement has
+// run, and nothing was lost: repeat the read.
 var errUnproved = errors.New("it could not be proved that no other writer has the database")
 
-// proved waits, and proves that nobody had taken over when the statement had run. It does so also where a record is awaited, for
-// that may have been on its way before the statement read what it read. Beside it, a look takes no longer.
+// proved waits, and proves that nobody had taken over when the statement had run. It does so also where a record is awaited, because
+// that record may have been sent before the statement read what it read. The proof runs during the wait, and so takes no extra time.
 func (m *logMode) proved(ctx context.Context, wait func(context.Context) error) error {
 	if wait == nil {
 		return m.unfenced(ctx)
@@ -61,7 +62,7 @@ func (m *logMode) proved(ctx context.Context, wait func(context.Context) error) 
 	switch {
 	case err != nil:
 		return err
-	case errors.Is(look, errUnproved): // what was committed is durable: the client must not simply try again
+	case errors.Is(look, errUnproved): // something was committed and is durable: the client must not simply repeat it
 		return fmt.Errorf("%w: %w", ErrUnknown, look)
 	}
 	return look

@@ -16,7 +16,7 @@ import (
 	"blobpglite/core/wal"
 )
 
-// snapshots is the mode that commits by uploading everything. What commits while a layer is on its way shares the next one.
+// snapshots is the mode that commits by uploading a layer. What commits while one is being uploaded shares the next one.
 type snapshots struct {
 	o     *Options
 	e     *Engine
@@ -25,7 +25,7 @@ type snapshots struct {
 	// Under the cluster's lock.
 	sight   sight
 	synced  uint64 // syncs by clients' processes: each commit ends with one
-	written wal.Op // the last of PostgreSQL's log
+	written wal.Op // the last operation on PostgreSQL's log
 
 	turn         chan struct{} // its holder commits, and owns what follows
 	seq, commits uint64        // of the last layer
@@ -33,7 +33,7 @@ type snapshots struct {
 	taken        taken         // the last of them
 
 	durable     atomic.Uint64 // syncs that are in the last layer
-	completions atomic.Uint64 // transactions that had ended when it was cut
+	completions atomic.Uint64 // transactions that had ended when the last layer was cut
 	stats       atomic.Pointer[CommitStats]
 }
 
@@ -115,7 +115,7 @@ func (e *Engine) claim(ctx context.Context, op *opening) (manifest.Manifest, err
 	return manifest.Manifest{}, fmt.Errorf("%w: %d rivals claimed it meanwhile; try again", ErrFenced, maxClaims)
 }
 
-// errRival means that somebody else has claimed the database since the manifest was read.
+// errRival: another writer has claimed the database since the manifest was read.
 var errRival = errors.New("claimed by a rival")
 
 // claimFrom swaps the manifest from seen to one of the next epoch with this writer.
@@ -156,7 +156,7 @@ func (s *snapshots) backpressure(context.Context)   {} // a commit is a layer
 func (s *snapshots) last() CommitStats              { return *s.stats.Load() }
 func (s *snapshots) reached() []wal.Record          { return []wal.Record{{Ops: []wal.Op{s.written}}} }
 
-// setHooks counts what clients' processes sync.
+// setHooks counts the syncs of clients' processes.
 func (s *snapshots) setHooks(data *memfs.FS) {
 	data.SetHooks(memfs.Hooks{
 		Sync: func(string, bool) {
@@ -184,7 +184,7 @@ func (s *snapshots) mark(p *pglite.Process, inBlock bool) mark {
 	return s.sight.answer(p, inBlock, s.o.Answers)
 }
 
-// started: what a crash has brought back can be seen, and is not in a layer.
+// started implements committer. After a crash, what was recovered is visible, and may not be in a layer.
 func (s *snapshots) started(c *pglite.Cluster, again bool) {
 	s.sight.completions = c.Completions()
 	if again {
@@ -194,7 +194,7 @@ func (s *snapshots) started(c *pglite.Cluster, again bool) {
 	s.completions.Store(s.sight.completions)
 }
 
-// idle: of commits with synchronous_commit=off too.
+// idle implements committer. It covers commits with synchronous_commit=off.
 func (s *snapshots) idle() bool {
 	idle := false
 	err := s.e.server.locked(func(c *pglite.Cluster) {
@@ -203,7 +203,7 @@ func (s *snapshots) idle() bool {
 	return err == nil && idle
 }
 
-// waitFor takes a layer, unless somebody has whose layer holds what the answer tells of.
+// waitFor takes a layer, unless another one that was taken meanwhile holds what the answer tells of.
 func (s *snapshots) waitFor(ctx context.Context, at mark) (committed bool, err error) {
 	if s.durable.Load() >= at.number() {
 		return at.wrote(), nil
@@ -238,7 +238,7 @@ func (s *snapshots) force(ctx context.Context) (CommitStats, error) {
 }
 
 func (s *snapshots) close(ctx context.Context, abandon bool) error {
-	if abandon || s.e.halted.Load() || s.idle() { // of a halted PostgreSQL nothing was acknowledged that is not in a layer
+	if abandon || s.e.halted.Load() || s.idle() { // everything that a halted PostgreSQL has acknowledged is in a layer
 		return nil
 	}
 	_, err := s.force(ctx)
@@ -246,7 +246,7 @@ func (s *snapshots) close(ctx context.Context, abandon bool) error {
 }
 
 // keepLayers is how many complete layers stay in the bucket: the manifest's and the one before it, so that an opening
-// that has read the manifest just before a commit still finds what it names.
+// that read the manifest just before a commit still finds the layer that it names.
 const keepLayers = 2
 
 // commit uploads the files as they are now as a layer, and swaps the manifest to it. Its caller has the turn.
@@ -261,7 +261,7 @@ func (s *snapshots) commit(ctx context.Context) error {
 	}
 	stats.Checkpoint = clk.Monotonic() - began
 
-	// The clone is taken while no process runs: the files are as a crash at this moment would leave them.
+	// The clone is taken while no process runs: it is what a crash at this moment would leave.
 	at := clk.Monotonic()
 	var c cut
 	var synced, completions uint64
@@ -308,7 +308,7 @@ func (s *snapshots) commit(ctx context.Context) error {
 	return nil
 }
 
-// publish swaps the manifest to a layer. Whoever is no longer the manifest's writer is fenced.
+// publish swaps the manifest to a layer. If this engine is no longer the manifest's writer, it is fenced.
 func (s *snapshots) publish(ctx context.Context, layer manifest.Layer) error {
 	o := manifest.Options{Epoch: s.epoch, Writer: s.o.Writer, Hook: s.o.Hook, Clock: s.o.Clock}
 	_, _, err := manifest.Update(ctx, s.o.Store, o, func(m *manifest.Manifest) error {
@@ -323,7 +323,7 @@ func (s *snapshots) publish(ctx context.Context, layer manifest.Layer) error {
 	return err
 }
 
-// collect deletes layers that are no longer needed. What it does not manage to delete costs storage, no more.
+// collect deletes layers that are no longer needed. What it fails to delete only costs storage.
 func (s *snapshots) collect(ctx context.Context) {
 	for len(s.kept) > keepLayers {
 		l := s.kept[0]

@@ -18,11 +18,11 @@ import (
 	"blobpglite/core/store"
 )
 
-// opening is what is needed while a database is opened and not afterwards: what was asked for, what is loaded and fetched beside the
-// steps of the protocol, and how long each of them took. It restores files without an engine.
+// opening holds what is needed only while a database is opened: what was asked for, what is loaded and fetched during the steps of the
+// protocol, and how long each of them took. It can restore files without an engine.
 type opening struct {
 	o     *Options
-	pages *base.Pages // where files are that are away; nil: everything is read
+	pages *base.Pages // fetches pages that are away; nil: everything is read
 	ahead prefetch    // the layer
 	stats OpenStats
 
@@ -34,8 +34,7 @@ func newOpening(o *Options) *opening { return &opening{o: o, loaded: o.Runtime} 
 
 func (op *opening) since(began time.Duration) time.Duration { return op.o.Clock.Monotonic() - began }
 
-// prepare has PostgreSQL's start prepared while lease, log and layer are on their way. The function that it returns waits for the end of that,
-// which is behind anyway.
+// prepare prepares PostgreSQL's start while lease, log and layer are being fetched. The function that it returns waits until that has ended.
 func (op *opening) prepare(ctx context.Context, standby bool) (wait func()) {
 	inner, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -44,7 +43,7 @@ func (op *opening) prepare(ctx context.Context, standby bool) (wait func()) {
 		if rt, err := op.load(inner); err == nil {
 			o := op.o.cluster(nil)
 			o.Standby = standby
-			_ = rt.Prepare(inner, o) // the start by itself tells what is wrong
+			_ = rt.Prepare(inner, o) // the start itself will report what is wrong
 		}
 	}()
 	return func() {
@@ -53,7 +52,7 @@ func (op *opening) prepare(ctx context.Context, standby bool) (wait func()) {
 	}
 }
 
-// runtime is the loaded PostgreSQL, which may have to be waited for.
+// runtime returns the loaded PostgreSQL; it waits until it is loaded.
 func (op *opening) runtime(ctx context.Context) (*pglite.Runtime, error) {
 	at := op.o.Clock.Monotonic()
 	rt, err := op.load(ctx)
@@ -63,7 +62,7 @@ func (op *opening) runtime(ctx context.Context) (*pglite.Runtime, error) {
 	return rt, err
 }
 
-// load asks for the runtime, once for all who want it.
+// load loads the runtime, once for all callers.
 func (op *opening) load(ctx context.Context) (*pglite.Runtime, error) {
 	op.loading.Lock()
 	defer op.loading.Unlock()
@@ -77,7 +76,7 @@ func (op *opening) load(ctx context.Context) (*pglite.Runtime, error) {
 	return op.loaded, nil
 }
 
-// beforeCreate is asked before a database is made.
+// beforeCreate is called before a database is made; an error prevents that.
 func (op *opening) beforeCreate(ctx context.Context) (pgliteSHA256 string, err error) {
 	var asked errgroup.Group
 	if op.o.BeforeCreate != nil {
@@ -118,7 +117,7 @@ type taken struct {
 	moment memfs.Mark
 }
 
-// fetchLayer reads a layer into files, or, of one that is large or damaged, what is wanted first.
+// fetchLayer reads a layer into files; if it is large or damaged, only what is needed first.
 func (op *opening) fetchLayer(ctx context.Context, l manifest.Layer) (r restored, err error) {
 	r.data = memfs.New(memfs.Options{Now: op.o.Clock.Now})
 	if op.pages == nil || l.RawBytes <= min(eagerBytes, op.o.Cache/2) {
@@ -134,8 +133,7 @@ func (op *opening) fetchLayer(ctx context.Context, l manifest.Layer) (r restored
 	return r, err
 }
 
-// wishOf says what of a data directory an opening reads. What belongs to one database is in nobody's way if it is damaged who does not
-// connect to that one.
+// wishOf says whether an opening reads a file of the data directory. A damaged file of one database must not keep anybody out of another.
 func wishOf(path string) base.Wish {
 	switch {
 	case !pglite.KeepResident(path):

@@ -26,17 +26,17 @@ const (
 	ModeSnapshot Mode = "snapshot"
 )
 
-// Durability says when an answer leaves, in mode log.
+// Durability says, in mode log, when an answer leaves.
 type Durability string
 
 // The durabilities.
 const (
 	// Strict: when everything that it tells of is in the bucket. A crash loses nothing.
 	Strict Durability = "strict"
-	// Interval: at once; the log is flushed every FlushInterval, and before an answer if that much has passed. A crash
-	// loses at most that much of running time.
+	// Interval: at once; the log is flushed every FlushInterval, and before an answer if that has passed. A crash loses at
+	// most that much of running time.
 	Interval Durability = "interval"
-	// Sleep: at once; the log is flushed when nothing has run for IdleFlush, and at Close. A crash loses what came since.
+	// Sleep: at once; the log is flushed when nothing has run for IdleFlush, and at Close. A crash loses what was written since.
 	Sleep Durability = "sleep"
 )
 
@@ -45,27 +45,28 @@ type Answers string
 
 // What answers wait for.
 const (
-	// AnswersEarly: within a block an answer leaves at once, since nothing is promised before COMMIT: that one's answer waits
-	// for everything that the transaction can have seen. Until then a client may have read what a crash takes back.
+	// AnswersEarly: within a block an answer leaves at once, because nothing is promised before COMMIT, whose answer waits for
+	// everything that the transaction can have seen. Before that, a client may read what a crash then takes back.
 	AnswersEarly Answers = "early"
-	// AnswersDurable: within a block too an answer waits until whatever it tells of, but for the transaction itself, is durable.
+	// AnswersDurable: within a block, too, an answer waits until everything that it tells of is durable, except the open
+	// transaction's own work.
 	AnswersDurable Answers = "durable"
 )
 
-// ReadMode says, in mode log, what proves that an answer is not old: a writer that was taken over holds data that its
-// successor may have changed. Commits need no such proof, for a successor's fence stops them.
+// ReadMode says, in mode log, what proves that an answer is not stale: a writer that was taken over holds data that its
+// successor may have changed. Commits need no such proof: a successor's fence stops them.
 type ReadMode string
 
 // The read modes.
 const (
-	// ReadLease: this process's own monotonic clock. Inside the lease, less a margin of a tenth, it answers without asking;
-	// one that has run out is renewed first. No request; an answer is old only if a clock runs wrong by more than the margin,
-	// or the process is stopped between its look at the clock and the answer.
+	// ReadLease: this process's own monotonic clock. Within the lease, less a margin of a tenth, it answers without a request;
+	// a lease that has run out is renewed first. An answer is stale only if a clock is wrong by more than the margin, or the
+	// process is stopped between its look at the clock and the answer.
 	ReadLease ReadMode = "lease"
-	// ReadStrict: the bucket, after the statement has run and before its answer leaves. The name where a successor's fence
-	// would stand is asked for; that it is absent proves that nobody had taken over. One GET for each answer (38 ms in the same
-	// region; beside the record, if the answer waits for one), and for each piece of a long one; an early answer (see Answers)
-	// needs none. No clock is believed. A bucket that cannot be asked costs the connection, not the engine.
+	// ReadStrict: the bucket, after the statement has run and before its answer leaves. If there is no object under the name
+	// where a successor's fence would stand, nobody had taken over. One GET for each answer (38 ms in the same region; in
+	// parallel with the record, if the answer waits for one), and for each piece of a long one; an early answer (see Answers)
+	// needs none. No clock is trusted. If the bucket does not answer, the connection ends; the engine goes on.
 	ReadStrict ReadMode = "strict"
 )
 
@@ -77,18 +78,18 @@ const (
 
 // Options of Open. Store, and Runtime or Load, are required.
 type Options struct {
-	Runtime *pglite.Runtime
-	// Load gives the runtime where it is still being loaded: it is asked for when PostgreSQL is to start, while lease, log
-	// and layer are on their way. It may be asked again after an error.
+	Runtime *pglite.Runtime // loaded; several engines may share it
+	// Load loads the runtime, instead of Runtime: it runs while lease, log and layer are being fetched. It may be called again
+	// after an error.
 	Load func(context.Context) (*pglite.Runtime, error)
 	// Store holds the database: a view of one prefix, which belongs to it alone.
 	Store store.Store
-	// Create makes the database if there is none; BeforeCreate, if it is not nil, is asked before, and its error is Open's.
+	// Create makes the database if there is none. BeforeCreate, if not nil, is called before that, and its error is Open's.
 	Create       bool
 	BeforeCreate func(context.Context) error
 	// Mode of commits; empty: ModeLog.
 	Mode Mode
-	// Durability in mode log; empty: Strict. FlushInterval and IdleFlush belong to the other two; zero: the defaults.
+	// Durability in mode log; empty: Strict. FlushInterval belongs to Interval, IdleFlush to Sleep; zero: the defaults.
 	Durability               Durability
 	FlushInterval, IdleFlush time.Duration
 	// Answers within transaction blocks; empty: AnswersEarly.
@@ -100,39 +101,39 @@ type Options struct {
 	LeaseTTL, AcquireTimeout time.Duration
 	// CommitDeadline is how long one append may stay undecided before the engine gives up (ErrUnknown); zero: the log's.
 	CommitDeadline time.Duration
-	// RestoreBudget is what replaying the log may add to a restore before a new layer is taken: then commits wait for the
-	// layer. Zero: about as much as the layer itself takes, and up to four times of that while writes do not pause, so
-	// that no more than an eighth of the time is spent on layers. Below zero: no layer is taken, unless Cache needs one.
+	// RestoreBudget is how much replaying the log may add to the time of a restore. A layer is taken before that; if it comes too
+	// late, commits wait for it. Zero: about the time that the layer itself takes, and up to four times that while writes do not
+	// pause, so that no more than an eighth of the time is spent on layers. Negative: no layer is taken, unless Cache needs one.
 	RestoreBudget time.Duration
-	// RecordTime is what a restore is reckoned to take for each record; zero: by how long appends take, and no more than
-	// Cloud Storage needs.
+	// RecordTime is the estimate of what each record adds to a restore. Zero: it follows from how long appends take, and is at
+	// most what Cloud Storage needs.
 	RecordTime time.Duration
-	// Retain is how far back, in mode log, layers and records are kept, so that an earlier state can be restored (OpenAt), of
-	// a database that is made, or of which that has never been said. Otherwise the manifest says it (manifest.SetRetain), and
-	// another time given here changes nothing. Zero: nothing is said.
+	// Retain is how far back, in mode log, a new database keeps layers and records, so that earlier states can be restored
+	// (OpenAt). It also holds for a database whose manifest says nothing yet; one that says it (manifest.SetRetain) is not
+	// changed. Zero: the manifest says nothing.
 	Retain time.Duration
-	// Durable, in mode log, is called whenever a record has become durable. It must not wait. Nil: nobody hears of it.
+	// Durable, in mode log, is called whenever a record has become durable. It must not block. Nil: it is not called.
 	Durable func()
-	// Writer names this process, for people who read the manifest; Address is where it can be asked.
+	// Writer names this process, for people who read the lease or the manifest; empty: "writer". Address is where it can be reached.
 	Writer, Address string
-	// Process is an id of this process, made at random when it began (store.NewWriteID), if it has one engine on the store at
-	// a time: then an engine does not wait for the lease of the one before it, which failed and could not give it back.
+	// Process is a random id of this process (store.NewWriteID); set it only if the process has one engine at a time on the
+	// store. Then an engine does not wait for the lease of the one before it, which failed and could not release it.
 	Process string
-	// MaxClients is how many clients there may be at once, where Settings has no max_connections; zero: 100. Superusers and
-	// the host have places besides.
+	// MaxClients is how many clients there may be at once, if Settings has no max_connections; zero: 100. Superusers and the
+	// host have further places.
 	MaxClients int
-	// Password, if not empty, is the superuser's, who gets it if his is another one. As long as nobody has written pg_hba.conf, everybody
-	// is asked for his password then (SCRAM); without one, whoever comes from this machine is let in.
+	// Password, if not empty, becomes the superuser's password. While pg_hba.conf is as it was made, every client has to log in with its
+	// role's password then (SCRAM); without a Password, every client on this machine is let in.
 	Password string
-	// MaxBytes bounds the data directory; beyond it PostgreSQL reports a full disk (53100). Zero: no bound.
+	// MaxBytes bounds the data directory, in bytes; beyond it PostgreSQL reports a full disk (53100). Zero: no bound.
 	MaxBytes int64
-	// Cache is how much of the database's files is kept in memory, in mode log, at least LeastCache. What is beyond it stays in the bucket
-	// until PostgreSQL reads it; a quarter of it besides, and no more than 128 MiB, is for what is fetched ahead. Zero: everything is read at
-	// the opening, and stays in memory.
+	// Cache is how many bytes of the database's files are kept in memory, in mode log, at least LeastCache. The rest stays in the bucket
+	// until PostgreSQL reads it. Another quarter of it, at most 128 MiB, is for what is fetched ahead. Zero: everything is read at the
+	// opening, and stays in memory.
 	Cache int64
-	// TempMemory is how many bytes of queries' temporary files (sorts and hashes that are larger than work_mem, indexes that are made) may be
-	// in memory: with Cache, they are part of it. Zero: half of Cache, or an eighth where there is a TempDir; without a Cache, and below zero: any number.
-	// TempDir is a folder of a disk for what is beyond; empty: a statement that needs more fails (53400, or 53100 where several do).
+	// TempMemory is how many bytes of queries' temporary files (sorts and hashes larger than work_mem, the making of indexes) may be in
+	// memory; with Cache, they are part of it. Zero: half of Cache, or an eighth with a TempDir; without a Cache, or negative: no bound.
+	// TempDir is a folder on a disk for what is beyond; empty: a statement that needs more fails (53400, or 53100 where several do).
 	TempMemory int64
 	TempDir    string
 	// MemoryLimit and Settings are the cluster's; see pglite.ClusterOptions. StatementTimeout is PostgreSQL's statement_timeout
@@ -184,7 +185,7 @@ func (o *Options) fill() error {
 	return nil
 }
 
-// fillWays completes and checks what is one of a few.
+// fillWays puts defaults for, and checks, the options that are one of a few words.
 func (o *Options) fillWays() error {
 	return errors.Join(
 		oneOf(&o.Mode, "commit mode", ModeLog, ModeSnapshot),
@@ -194,7 +195,7 @@ func (o *Options) fillWays() error {
 	)
 }
 
-// oneOf gives a value that is empty the first of those that it may have.
+// oneOf sets an empty value to the first of all, and refuses a value that is none of them.
 func oneOf[T ~string](value *T, what string, all ...T) error {
 	if *value == "" {
 		*value = all[0]
@@ -209,7 +210,7 @@ func oneOf[T ~string](value *T, what string, all ...T) error {
 	return fmt.Errorf("there is no %s %q; use %s", what, *value, strings.Join(names, ", "))
 }
 
-// process is what the writers of this process begin with.
+// process is the beginning of the names of this process's writers; empty: Process is not set.
 func (o *Options) process() string {
 	if o.Process == "" {
 		return ""
@@ -217,7 +218,7 @@ func (o *Options) process() string {
 	return o.Writer[:strings.LastIndexByte(o.Writer, '/')]
 }
 
-// cluster are the options of PostgreSQL on these files.
+// cluster returns PostgreSQL's options for these files.
 func (o *Options) cluster(data *memfs.FS) pglite.ClusterOptions {
 	settings := map[string]string{}
 	if o.StatementTimeout > 0 {

@@ -13,11 +13,11 @@ import (
 	"github.com/xdg-go/scram"
 )
 
-// asksAll are the rules of a database with a password, where nobody has written pg_hba.conf: whoever comes has to know his role's.
+// asksAll is pg_hba.conf of a database with a password, unless somebody has written another one: every client needs its role's password.
 const asksAll = "local all all scram-sha-256\nhost all all all scram-sha-256\n"
 
-// setPassword gives the superuser that the database was made with its password. PostgreSQL keeps what can check one; only if that does not check
-// this one, something is written, so a cold start writes nothing.
+// setPassword sets the password of the superuser that the database was made with. It writes only if PostgreSQL's stored verifier does not
+// match, so that a cold start normally writes nothing.
 func (e *Engine) setPassword(ctx context.Context) error {
 	if e.o.Password == "" {
 		return nil
@@ -36,7 +36,7 @@ func (e *Engine) setPassword(ctx context.Context) error {
 	if verifier, err = newVerifier(e.o.Password); err != nil {
 		return err
 	}
-	// The password itself is nowhere in PostgreSQL, and so in none of its logs.
+	// PostgreSQL gets the verifier only, so the password itself is in none of its logs.
 	_, err = e.Query(ctx, fmt.Sprintf(`ALTER ROLE "%s" PASSWORD '%s'`, strings.ReplaceAll(name, `"`, `""`), verifier))
 	if err != nil {
 		return fmt.Errorf("set the superuser's password: %w", err)
@@ -45,7 +45,7 @@ func (e *Engine) setPassword(ctx context.Context) error {
 	return nil
 }
 
-// Of a verifier as PostgreSQL keeps it: mechanism$iterations:salt$stored key:server key.
+// A verifier as PostgreSQL stores it: mechanism$iterations:salt$stored key:server key.
 const (
 	mechanism  = "SCRAM-SHA-256"
 	iterations = 4096 // PostgreSQL's scram_iterations
@@ -66,7 +66,7 @@ func newVerifier(password string) (string, error) {
 	return fmt.Sprintf("%s$%d:%s$%s:%s", mechanism, iterations, encode(salt), encode(keys.StoredKey), encode(keys.ServerKey)), nil
 }
 
-// verifies says whether a verifier is one of a password. One that is none of this mechanism's (empty: there is no password) verifies nothing.
+// verifies says whether a verifier matches a password. A verifier of another mechanism, or an empty one (no password), matches none.
 func verifies(verifier, password string) (bool, error) {
 	parts := strings.FieldsFunc(verifier, func(r rune) bool { return r == '$' || r == ':' })
 	if len(parts) != 5 || parts[0] != mechanism {

@@ -17,13 +17,13 @@ import (
 // RecoveryTarget names an earlier state: after a record of the log, or at a time.
 type RecoveryTarget = takeover.RecoveryTarget
 
-// ErrBeyondRetention: an earlier state is older than what is kept (Options.Retain), or has not come yet.
+// ErrBeyondRetention: an earlier state is older than what is kept (Options.Retain), or lies in the future. The error says what is kept.
 var ErrBeyondRetention = takeover.ErrBeyondRetention
 
-// OpenAt restores an earlier state of a database, to read it. Nobody is fenced, no lease is taken, nothing is written: it
-// may be done beside a writer. Transactions are read-only unless a client says otherwise; what one writes then is in this
-// process only, and gone when the engine is closed. Of Options it uses what belongs to the instance, Clock, Hook and Logger.
-// Errors: ErrBeyondRetention, ErrNoDatabase, ErrVersion, those of Open about what was read.
+// OpenAt restores an earlier state of a database, to read it. Nobody is fenced, no lease is taken, nothing is written to the
+// store, so a writer may run meanwhile. Transactions are read-only unless a client says otherwise; what one writes then is in
+// this process only, and gone when the engine is closed. Options about leases, durability, layers and Cache are ignored. Errors:
+// ErrBeyondRetention, ErrNoDatabase, ErrVersion, and those of Open about what was read.
 func OpenAt(ctx context.Context, o Options, at RecoveryTarget) (*Engine, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func OpenAt(ctx context.Context, o Options, at RecoveryTarget) (*Engine, error) 
 		return nil, fmt.Errorf("open the database as of %s: %w", at, err)
 	}
 	p, r, err := op.restoreTo(ctx, at)
-	if errors.Is(err, base.ErrCorrupt) { // who does not read what is damaged need not hear of it
+	if errors.Is(err, base.ErrCorrupt) { // what is damaged may not be read at all
 		if op.pages, err = base.NewPages(o.Store, base.PagesOptions{Clock: o.Clock}); err == nil {
 			e.pages = op.pages
 			p, r, err = op.restoreTo(ctx, at)
@@ -64,7 +64,7 @@ func OpenAt(ctx context.Context, o Options, at RecoveryTarget) (*Engine, error) 
 
 // restoreTo restores the files of an earlier state.
 func (op *opening) restoreTo(ctx context.Context, at RecoveryTarget) (takeover.RecoveryPoint, restored, error) {
-	gone := "" // a layer that was named and not there
+	gone := "" // a layer that the manifest named and that was not there
 	for {
 		p, err := op.readPoint(ctx, at)
 		var r restored
@@ -82,7 +82,7 @@ func (op *opening) restoreTo(ctx context.Context, at RecoveryTarget) (takeover.R
 	}
 }
 
-// readPoint reads what the state is restored from.
+// readPoint reads the manifest and the records from which a state is restored.
 func (op *opening) readPoint(ctx context.Context, at RecoveryTarget) (takeover.RecoveryPoint, error) {
 	p, err := takeover.ReadAt(ctx, op.o.Store, at, 0)
 	switch {

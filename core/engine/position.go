@@ -12,14 +12,14 @@ import (
 	"blobpglite/core/wal"
 )
 
-// A position is a place in PostgreSQL's log (an LSN): who has read or written something here, and asks elsewhere for a state that is as far,
-// gives it along. On a writer it covers everything that was acknowledged; a replica has come to it when it has replayed so far.
+// A position is a place in PostgreSQL's log (an LSN). A client that has read or written something here can send it to another process, to ask
+// for a state that is at least as new. On a writer it covers everything that was acknowledged; a replica is there when it has replayed it.
 
-// ErrBehind: an engine has not come to the position that was asked for. Ask again later, or the writer.
+// ErrBehind: an engine has not reached the position that was asked for. Ask again later, or ask the writer.
 var ErrBehind = errors.New("it is not there yet")
 
-// Position is how far the log has come of which this engine's answers tell: on a writer, what is durable, or in a durability that does not
-// wait for that, what is written; on a replica, what it has replayed. Zero: nothing.
+// Position is a position (LSN) that covers everything in this engine's answers so far: on a writer, what is durable, or, with a durability
+// that does not wait for that, what is written; on a replica, what it has replayed. Zero: nothing, as in mode snapshot.
 func (e *Engine) Position() uint64 {
 	if e.follower == nil {
 		return e.position()
@@ -31,8 +31,8 @@ func (e *Engine) Position() uint64 {
 	return at
 }
 
-// position is Position for who has the cluster's lock. It is what blobpglite.position shows to a session that has not committed beyond it.
-// What a writer has written and nobody has committed would not do: it may stay where it is until somebody commits something.
+// position is Position under the cluster's lock, and what blobpglite.position shows to a session that has not committed beyond it. The end of
+// what a writer has written would not do: if nobody commits it, it may not become durable until somebody commits something.
 func (e *Engine) position() uint64 {
 	if e.follower != nil {
 		return e.follower.position()
@@ -51,8 +51,8 @@ func (e *Engine) shown() uint64 {
 	return 0
 }
 
-// Await waits until the engine has come to a position. A writer does not wait: what is not there nobody has acknowledged. Errors: ErrBehind,
-// those of a replica, the context's.
+// Await waits until the engine has reached a position. A writer does not wait: a position beyond its own was never acknowledged. Errors:
+// ErrBehind, those of a replica, the context's.
 func (e *Engine) Await(ctx context.Context, position uint64) error {
 	if e.follower != nil && e.follower.s.Await != nil {
 		return e.follower.s.Await(ctx, position)
@@ -63,17 +63,17 @@ func (e *Engine) Await(ctx context.Context, position uint64) error {
 	return nil
 }
 
-// places knows where operations of the commit log are in PostgreSQL's log. It remembers the last segment, which most have in common.
+// places finds the places of the commit log's operations in PostgreSQL's log. It caches the last segment's, which most operations share.
 type places struct {
 	size  uint64 // of a segment
 	path  string
 	start pgdata.LSN
 }
 
-// aligned is the next multiple of eight: records end there, whatever zeros they end with.
+// aligned rounds up to a multiple of eight, where PostgreSQL's records end: the zeros that one ends with cannot be seen.
 func aligned(at pgdata.LSN) pgdata.LSN { return (at + 7) &^ 7 }
 
-// behind is the place behind the last byte of an operation that is not zero; zero: it is none of the log's.
+// behind is the place after an operation's last byte that is not zero; zero: the operation is not on PostgreSQL's log.
 func (p *places) behind(op wal.Op) pgdata.LSN {
 	if op.Kind != wal.OpWrite || p.size == 0 {
 		return 0
@@ -91,7 +91,7 @@ func (p *places) behind(op wal.Op) pgdata.LSN {
 	return aligned(p.start + pgdata.LSN(op.Offset) + pgdata.LSN(n))
 }
 
-// last is that of the last operation that is one of the log's.
+// last is behind of the last operation that is on PostgreSQL's log.
 func (p *places) last(ops []wal.Op) pgdata.LSN {
 	for i := len(ops) - 1; i >= 0; i-- {
 		if at := p.behind(ops[i]); at > 0 {

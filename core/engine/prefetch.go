@@ -7,8 +7,8 @@ import (
 	"blobpglite/core/manifest"
 )
 
-// prefetch is a layer that is fetched before it is certain that it is the one to be restored: beside the lease and the fence.
-// A layer is written once, so what was fetched under its name is that layer. The zero value has none.
+// prefetch fetches a layer, during lease and fence, before it is certain that this is the one to be restored. A layer is
+// written once, so what was fetched under its name is that layer. The zero value fetches nothing.
 type prefetch struct {
 	mu   sync.Mutex
 	key  string
@@ -19,7 +19,7 @@ type prefetch struct {
 	err error
 }
 
-// begin fetches a layer.
+// begin starts to fetch a layer.
 func (p *prefetch) begin(ctx context.Context, op *opening, l manifest.Layer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -31,8 +31,8 @@ func (p *prefetch) begin(ctx context.Context, op *opening, l manifest.Layer) {
 	}()
 }
 
-// result waits for the layer, if it is the one that is being fetched. No files and no error: it is not, or it was not
-// fetched, and has to be read as ever.
+// result waits for the layer under key. No files and no error: another one is being fetched, or this one could not be, so the
+// caller has to read it.
 func (p *prefetch) result(ctx context.Context, key string) (restored, error) {
 	p.mu.Lock()
 	wanted, done := p.key, p.done
@@ -54,7 +54,7 @@ func (p *prefetch) result(ctx context.Context, key string) (restored, error) {
 	return got, nil
 }
 
-// drop gives up what was fetched, and waits until nothing of it is left.
+// drop gives up what was fetched, and waits until the fetching has ended.
 func (p *prefetch) drop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

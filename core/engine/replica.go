@@ -18,40 +18,40 @@ import (
 	"blobpglite/core/wal"
 )
 
-// ErrMoved: a replica has moved to a newer layer, and the sessions of before have ended. Connect again, and go on there.
+// ErrMoved: a replica has restarted from a newer layer, which ended its sessions. Connect again.
 var ErrMoved = errors.New("this replica has moved to a newer layer")
 
-// ErrStale: a replica could not look for news, and what it has is older than it may be. Ask again, or the writer.
+// ErrStale: a replica could not read the log for some time, and its data is older than allowed. Ask again later, or ask the writer.
 var ErrStale = errors.New("the replica is older than it may be")
 
 // ErrPaused: somebody has paused a replica's recovery (pg_wal_replay_pause). pg_wal_replay_resume lets it go on.
 var ErrPaused = errors.New("recovery is paused")
 
-// ErrStuck: what a replica was given is no log that can be replayed. It stays where it is.
+// ErrStuck: what a replica was fed cannot be replayed. It stays where it is; open another one, which begins at the newest layer.
 var ErrStuck = errors.New("recovery cannot go on")
 
-// Start is what a replica begins with: a layer, the records behind it, and what it asks of who feeds it.
+// Start is what a replica begins with: a layer, the records after it, and callbacks to whoever feeds it.
 type Start struct {
 	Manifest manifest.Manifest // its last layer is restored
-	Records  []wal.Record      // behind that layer, fences included
-	// Admit is called before a client's bytes reach PostgreSQL: an error is the client's. It may be called by many at once.
+	Records  []wal.Record      // after that layer, fences included
+	// Admit is called before a client's bytes reach PostgreSQL: an error is returned to the client. It may be called concurrently. Nil: no check.
 	Admit func(ctx context.Context) error
-	// Await waits until the replica has come to a place of PostgreSQL's log.
+	// Await waits until the replica has reached a position of PostgreSQL's log.
 	Await func(ctx context.Context, position uint64) error
-	// Due hears, once, why the replica had better begin again at a newer layer: a page is gone from the bucket, or what it has replayed
-	// leaves no room in the cache, or it has less room than the writer. It must not wait.
+	// Due is called once, with the reason, when the replica should begin again at a newer layer: a page is gone from the bucket, or what it
+	// has replayed leaves no room in the cache, or the writer has more room for connections than it. It must not block. Nil: not called.
 	Due func(because error)
 }
 
-// Replica is an engine whose PostgreSQL is a hot standby. It follows what it is fed with, and writes nothing to the store. Feed and
-// CatchUp are for one goroutine at a time.
+// Replica is an engine whose PostgreSQL is a hot standby. It replays what it is fed, and writes nothing to the store. Only one goroutine at
+// a time may call Feed and CatchUp.
 type Replica struct {
 	*Engine
 	f *follower
 }
 
-// OpenReplica restores a database to read it, and to follow it. Nobody is fenced and no lease is taken. It returns when everything that it
-// was given has been replayed: no client sees less. Errors: those of OpenAt.
+// OpenReplica restores a database to read it, and to follow its log. Nobody is fenced and no lease is taken. It returns when everything in s
+// has been replayed: no client sees less. Errors: those of OpenAt.
 func OpenReplica(ctx context.Context, o Options, s Start) (*Replica, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
@@ -107,11 +107,11 @@ type follower struct {
 	saidDue    atomic.Bool
 
 	segment  uint64        // size of a segment of PostgreSQL's log
-	end      pgdata.LSN    // behind the last byte of it that was fed and is not zero
+	end      pgdata.LSN    // place after the last byte of it that was fed and is not zero
 	final    wal.Op        // that byte
-	unfed    int           // bytes fed since recovery was waited for
+	unfed    int           // bytes fed since the last wait for recovery
 	quietAt  atomic.Uint64 // see Reached
-	replayed atomic.Uint64 // place behind the last record that was replayed, when it was looked at last
+	replayed atomic.Uint64 // see Replayed
 }
 
 func (f *follower) mayServe(ctx context.Context) error {
@@ -130,7 +130,7 @@ func (f *follower) close(context.Context, bool) error {
 	return nil
 }
 
-// due says that it had better begin again at a newer layer.
+// due reports, once, that the replica should begin again at a newer layer.
 func (f *follower) due(because error) {
 	if f.s.Due != nil && !f.saidDue.Swap(true) {
 		f.s.Due(because)
@@ -143,7 +143,8 @@ var (
 	errGone    = errors.New("pages of its layer are gone from the bucket")
 )
 
-// ErrCapacity: the writer has more room than the replica, of connections, prepared transactions or locks; it has to be started again with as much.
+// ErrCapacity: the writer allows more connections, prepared transactions or locks than the replica. Open the replica again with the writer's
+// settings.
 var ErrCapacity = errors.New("the writer has more room than this replica")
 
 func (f *follower) crowded() { f.due(errCrowded) }
@@ -176,7 +177,7 @@ func (f *follower) open(ctx context.Context, op *opening) error {
 	return e.startOn(ctx, op, r.data, records)
 }
 
-// fed notes what was fed.
+// fed notes how far the log goes with a record.
 func (f *follower) fed(rec wal.Record) {
 	for _, op := range rec.Ops {
 		if op.Kind != wal.OpWrite {
@@ -207,13 +208,13 @@ func (f *follower) follow(o *pglite.ClusterOptions) {
 	}
 }
 
-// usualLines are what PostgreSQL says each time it has read all of its log.
+// usualLines are messages that PostgreSQL logs each time it has read all of its log.
 var usualLines = []string{
 	"invalid record length at", "waiting for WAL to become available", "incorrect resource manager data checksum", "contrecord",
 	"record with incorrect prev-link", "invalid magic number", "unexpected pageaddr",
 }
 
-// watchedPages notices pages that are gone.
+// watchedPages reports pages that are gone from the bucket.
 type watchedPages struct {
 	*base.Pages
 	f *follower
@@ -227,11 +228,11 @@ func (p watchedPages) Fetch(ctx context.Context, addresses []int64) ([]memfs.Fet
 	return got, err
 }
 
-// feedBytes is how much of the log recovery is given at once: while it replays, no client runs for longer than that takes.
+// feedBytes is how many bytes of the log recovery is given at once. While it replays them, no client runs.
 const feedBytes = 128 << 10
 
-// Feed gives recovery a record of the commit log. It waits where much has not been replayed yet. Errors: ErrStuck, ErrPaused, ErrCapacity,
-// ErrPoisoned, ErrClosed, ErrStarting, wal.ErrCorrupt, the context's.
+// Feed gives recovery the next record of the commit log. It waits while much has not been replayed yet. Errors: ErrStuck, ErrPaused,
+// ErrCapacity, ErrPoisoned, ErrClosed, ErrStarting, wal.ErrCorrupt, the context's.
 func (r *Replica) Feed(ctx context.Context, rec wal.Record) error {
 	f := r.f
 	for _, op := range rec.Ops {
@@ -259,7 +260,7 @@ func (r *Replica) Feed(ctx context.Context, rec wal.Record) error {
 	return nil
 }
 
-// put does one operation to the files, and wakes recovery.
+// put applies one operation to the files, and wakes recovery.
 func (f *follower) put(ctx context.Context, op wal.Op) error {
 	for {
 		c, err := f.e.ready(ctx, startWait)
@@ -287,7 +288,8 @@ func (f *follower) put(ctx context.Context, op wal.Op) error {
 	}
 }
 
-// CatchUp waits until recovery has replayed everything that it was fed with and that is whole. Errors: those of Feed, ErrPaused, ErrCapacity.
+// CatchUp waits until recovery has replayed everything that it was fed, but for the beginning of a record whose rest is still to come.
+// Errors: those of Feed.
 func (r *Replica) CatchUp(ctx context.Context) error {
 	f := r.f
 	f.unfed = 0
@@ -303,10 +305,10 @@ func (r *Replica) CatchUp(ctx context.Context) error {
 	}
 }
 
-// quietLook is how often recovery is looked at, should it not say that it waits.
+// quietLook is how often recovery is looked at, in case it does not report that it waits.
 const quietLook = 20 * time.Millisecond
 
-// quiet waits until recovery waits.
+// quiet waits until recovery has nothing more to replay.
 func (f *follower) quiet(ctx context.Context, c *pglite.Cluster) error {
 	heard, leave := c.Following()
 	defer leave()
@@ -368,7 +370,7 @@ func (f *follower) caughtUp(ctx context.Context, c *pglite.Cluster, want recover
 	return nil
 }
 
-// checkRest looks at what recovery has left of the log: the beginning of a record, of which the rest is to come, or nothing.
+// checkRest checks what recovery has left of the log: the beginning of a record, whose rest is to come, or nothing. Otherwise it is stuck.
 func (f *follower) checkRest(files *memfs.FS, replayed pgdata.LSN) error {
 	if replayed >= f.end {
 		return nil
@@ -388,14 +390,14 @@ func (f *follower) checkRest(files *memfs.FS, replayed pgdata.LSN) error {
 	return nil
 }
 
-// Replayed is the place in PostgreSQL's log behind the last record that was replayed when CatchUp looked last. Clients may see more.
+// Replayed is the place (LSN) after the last record that had been replayed at the last CatchUp. Clients may see more.
 func (r *Replica) Replayed() uint64 { return r.f.replayed.Load() }
 
-// Reached is the place up to which everything has been replayed that is whole, when CatchUp looked last. It may lie within a record whose rest
-// is to come: of that nothing was acknowledged.
+// Reached is the end (LSN) of what had been fed and replayed at the last CatchUp. It may lie within a record whose rest is to come: of that,
+// nothing was acknowledged.
 func (r *Replica) Reached() uint64 { return r.f.quietAt.Load() }
 
-// position is how far recovery has come. It is for who has the cluster's lock.
+// position is how far recovery has got. The cluster's lock is held.
 func (f *follower) position() uint64 {
 	if c := f.e.server.live.Load(); c != nil {
 		if r, err := c.Recovery(); err == nil {
@@ -408,5 +410,5 @@ func (f *follower) position() uint64 {
 // Done is closed when the engine has ended.
 func (r *Replica) Done() <-chan struct{} { return r.f.life.Done() }
 
-// Move ends the engine because another one is there in its place: its clients are told ErrMoved.
+// Move ends the engine because another one has taken its place: its clients get ErrMoved.
 func (r *Replica) Move(because error) { _ = r.fail(fmt.Errorf("%w: %w", ErrMoved, because)) }

@@ -16,7 +16,7 @@ import (
 )
 
 // server is the PostgreSQL of an engine: a cluster, and after a crash another one on the same files. The files, what was captured of
-// them and what is on its way to the bucket go on: they are what PostgreSQL had written, and whoever was told of a commit finds it.
+// them and what is on its way to the bucket survive the crash: they hold what PostgreSQL had written, so no acknowledged commit is lost.
 type server struct {
 	live     atomic.Pointer[pglite.Cluster] // for hooks, under its lock; nil: PostgreSQL is being started
 	restarts atomic.Int64
@@ -26,19 +26,19 @@ type server struct {
 
 	mu      sync.Mutex
 	cluster *pglite.Cluster // the last one that was started
-	next    chan struct{}   // closed when there is another one; nil: there never will be
+	next    chan struct{}   // closed when there is another one; nil: there will be none
 }
 
-// startWait bounds how long a client waits for a PostgreSQL that is started again after a crash. startTries is how often that is tried
-// before the engine is given up.
+// startWait bounds how long a client waits while PostgreSQL is started again after a crash. startTries is how often a start is tried
+// before the engine is poisoned.
 const (
 	startWait  = 10 * time.Second
 	startTries = 2
 )
 
-// startOn starts PostgreSQL on restored files, into which records were replayed, and looks whether it recovered all that
-// they hold. What it writes to its log when recovery has ended is not shipped before somebody waits for it, so after an error
-// the bucket is as it was.
+// startOn starts PostgreSQL on restored files, into which records were replayed, and checks that it recovered all that they
+// hold. What it writes to its log after recovery is shipped only when somebody waits for it, so after an error the bucket is
+// unchanged.
 func (e *Engine) startOn(ctx context.Context, op *opening, data *memfs.FS, records []wal.Record) error {
 	rt, err := op.runtime(ctx)
 	if err != nil {
@@ -58,7 +58,7 @@ func (e *Engine) startOn(ctx context.Context, op *opening, data *memfs.FS, recor
 	return nil
 }
 
-// startCluster starts a cluster on files, and looks how far it has recovered.
+// startCluster starts a cluster on files, and checks how far it has recovered.
 func (e *Engine) startCluster(ctx context.Context, data *memfs.FS, records []wal.Record) (*pglite.Cluster, error) {
 	want, err := recoverable(data, records, e.o.Logger)
 	if err == nil {
@@ -94,7 +94,7 @@ func (e *Engine) startCluster(ctx context.Context, data *memfs.FS, records []wal
 	return c, nil
 }
 
-// serve lets clients have a cluster.
+// serve makes a cluster available to clients; again: after a crash.
 func (e *Engine) serve(c *pglite.Cluster, again bool) {
 	s := &e.server
 	s.mu.Lock()
@@ -109,8 +109,8 @@ func (e *Engine) serve(c *pglite.Cluster, again bool) {
 	s.cluster, s.next = c, make(chan struct{})
 }
 
-// watch starts PostgreSQL again whenever it has crashed: a process failed, and what it had of shared memory nobody can trust, so all
-// were ended. It returns when the engine ends.
+// watch starts PostgreSQL again whenever it has crashed: one process failed, and may have damaged shared memory, so all were ended. It
+// returns when the engine ends.
 func (e *Engine) watch(c *pglite.Cluster, data *memfs.FS) {
 	s := &e.server
 	defer func() {
@@ -155,7 +155,7 @@ func (e *Engine) again(data *memfs.FS) (c *pglite.Cluster, err error) {
 	return c, errors.Join(err, s.life.Err())
 }
 
-// connect makes a process for a client. If PostgreSQL is being started again, it waits for that. Errors: ErrStarting, ErrPoisoned,
+// connect starts a process for a client. If PostgreSQL is being started again, it waits up to startWait. Errors: ErrStarting, ErrPoisoned,
 // ErrClosed, pglite.ErrTooManyProcesses, the context's.
 func (e *Engine) connect(ctx context.Context, o pglite.ConnectOptions) (*pglite.Conn, error) {
 	end := e.o.Clock.Monotonic() + startWait
@@ -168,11 +168,11 @@ func (e *Engine) connect(ctx context.Context, o pglite.ConnectOptions) (*pglite.
 		if err == nil || !errors.Is(err, pglite.ErrDead) {
 			return conn, err
 		}
-		<-c.Done() // it has crashed just now
+		<-c.Done() // it has just crashed
 	}
 }
 
-// ready is the cluster, once it serves.
+// ready waits up to patience until a cluster serves, and returns it.
 func (e *Engine) ready(ctx context.Context, patience time.Duration) (*pglite.Cluster, error) {
 	s := &e.server
 	timer := e.o.Clock.NewTimer(patience)
@@ -197,7 +197,7 @@ func (e *Engine) ready(ctx context.Context, patience time.Duration) (*pglite.Clu
 	}
 }
 
-// locked does something while no process runs. Errors: ErrCrashed, and then nothing was done.
+// locked calls f while no process runs. Error: ErrCrashed; f was not called then.
 func (s *server) locked(f func(*pglite.Cluster)) error {
 	c, err := s.running()
 	if err != nil {
@@ -207,7 +207,7 @@ func (s *server) locked(f func(*pglite.Cluster)) error {
 	return nil
 }
 
-// running is the cluster that runs. Errors: ErrCrashed.
+// running returns the running cluster. Error: ErrCrashed.
 func (s *server) running() (*pglite.Cluster, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -229,18 +229,18 @@ func (e *Engine) checkpoint(ctx context.Context) error {
 	return nil
 }
 
-// kill ends PostgreSQL as a crash would, for good. It does not wait: whoever calls it may be what has to end first.
+// kill ends PostgreSQL like a crash, for good. It does not wait, as its caller may be one of the goroutines that have to end.
 func (s *server) kill() {
 	s.mu.Lock()
 	c := s.cluster
 	s.mu.Unlock()
-	if c != nil { // else it has not been started
+	if c != nil { // nil: it has not been started
 		s.end()
 		s.watching.Go(c.Kill)
 	}
 }
 
-// clientError is an error of the cluster's as a client sees it.
+// clientError translates an error of the cluster's into the engine's.
 func (e *Engine) clientError(err error) error {
 	if !errors.Is(err, pglite.ErrDead) && !errors.Is(err, ErrCrashed) {
 		return err

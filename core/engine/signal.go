@@ -2,8 +2,8 @@ package engine
 
 import "sync"
 
-// signal tells all who wait that something has changed, so that they look again. Its zero value is ready. To miss nothing, ask for next
-// before looking:
+// signal wakes all waiting goroutines when something has changed, so that they look again. The zero value is ready. To miss no change, call
+// next before looking:
 //
 //	for next := s.next(); !condition(); next = s.next() {
 //		select {
@@ -17,7 +17,7 @@ type signal struct {
 	changed chan struct{} // nil: nobody waits
 }
 
-// next is closed when the signal is told the next time.
+// next returns a channel that is closed by the next tell.
 func (s *signal) next() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,23 +10,23 @@ import (
 
 // Stats says what an engine's PostgreSQL is doing.
 type Stats struct {
-	Cluster  pglite.ClusterStats // of the PostgreSQL that runs now: it counts from its start
+	Cluster  pglite.ClusterStats // of the current PostgreSQL: it counts from its start
 	Restarts int64               // of PostgreSQL after a crash
-	Answers  int64               // that waited until what they tell of was durable, if only for a moment
-	Waited   time.Duration       // how long, in all
+	Answers  int64               // that waited, however briefly, until what they tell of was durable
+	Waited   time.Duration       // sum of these waits
 	Cache    CacheStats
 	Layer    LayerStats
 }
 
-// LayerStats says what the newest layer cost that this engine has taken and published; zero: it has taken none. It is for mode log; in
-// mode snapshot a commit is a layer, see CommitStats.
+// LayerStats says what the newest layer that this engine has taken and published cost; zero: it has taken none. In mode log only: in mode
+// snapshot each commit is a layer, see CommitStats.
 type LayerStats struct {
-	Seq     uint64        // of the log, up to which it holds everything
-	Clone   time.Duration // of the files, while no process runs: all that statements wait for
-	Written base.Stats    // what was new, and what the whole layer needs
+	Seq     uint64        // of the last record that it holds
+	Clone   time.Duration // of the files: only for this do statements wait
+	Written base.Stats    // what was uploaded, and what the whole layer needs
 }
 
-// Stats says what the engine's PostgreSQL is doing.
+// Stats returns what the engine's PostgreSQL is doing.
 func (e *Engine) Stats() Stats {
 	s := Stats{Restarts: e.server.restarts.Load(), Answers: e.answers.answers.Load(), Waited: time.Duration(e.answers.nanos.Load())}
 	if c, err := e.server.running(); err == nil {

@@ -9,11 +9,11 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// tempShare is what queries' temporary files may take of Options.Cache in memory, one over it, and tempShareOnDisk where there is a disk for more.
-// What of tables no layer has may be half as much as the cache over it, so that all of it is within what the cache may come to.
+// tempShare is the share of Options.Cache, as one over it, that queries' temporary files may take in memory; tempShareOnDisk is that where
+// there is a disk for more.
 const tempShare, tempShareOnDisk = 2, 8
 
-// tempMemory is how much of temporary files may be in memory; 0: any number of bytes.
+// tempMemory is how many bytes of temporary files may be in memory; 0: no bound.
 func (o *Options) tempMemory() int64 {
 	switch {
 	case o.TempMemory != 0 || o.Cache == 0:
@@ -24,10 +24,10 @@ func (o *Options) tempMemory() int64 {
 	return o.Cache / tempShare
 }
 
-// limitTemporary has PostgreSQL itself tell a statement that it needs more than there may be in memory: temp_file_limit is what people know, and
-// the disk that is full what they would have to guess. It is each process's; all of them together may come to a little more.
+// limitTemporary sets temp_file_limit, so that PostgreSQL itself refuses a statement that needs more than may be in memory: its message is
+// clearer than that of a full disk. The limit is per process; all together may use a little more.
 func (o *Options) limitTemporary(settings map[string]string) {
-	const slack = 16 // one over it: chunks that are not full
+	const slack = 16 // one over the share that is kept free for chunks that are not full
 	if n := o.tempMemory(); n > 0 && o.TempDir == "" {
 		settings["temp_file_limit"] = strconv.FormatInt((n-n/slack)>>10, 10) + "kB"
 	}
@@ -45,7 +45,7 @@ func (e *Engine) openTempDisk() error {
 	if err != nil {
 		return fmt.Errorf("make a file for what queries sort: %w; name a folder of a disk that this process may write to", err)
 	}
-	_ = os.Remove(f.Name()) // whatever ends this process, nothing is left; where that is not possible, close does it
+	_ = os.Remove(f.Name()) // so nothing is left however this process ends; where an open file cannot be removed, close does it
 	e.temp = &tempDisk{f}
 	return nil
 }
@@ -57,7 +57,7 @@ func (d *tempDisk) close() {
 	}
 }
 
-// temporary is where PostgreSQL has its temporary files.
+// temporary says where PostgreSQL's temporary files go.
 func (e *Engine) temporary() pglite.Temporary {
 	t := pglite.Temporary{Memory: e.o.tempMemory()}
 	if e.temp != nil {

@@ -8,8 +8,8 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// isTemporary says whether a file of a data directory, or a directory of such, is of a temporary table or of a query at work: a postmaster
-// deletes those when it starts.
+// isTemporary says whether a file or directory of a data directory belongs to a temporary table or a running query: a postmaster deletes
+// those when it starts.
 func isTemporary(name string) bool {
 	if !strings.HasPrefix(name, "/base/") && !strings.HasPrefix(name, "/pg_tblspc/") {
 		return false
@@ -18,7 +18,7 @@ func isTemporary(name string) bool {
 	if strings.HasPrefix(file, "pgsql_tmp") {
 		return true
 	}
-	// As PostgreSQL's looks_like_temp_rel_name: t<backend>_<number>, its fork, its segment.
+	// Like PostgreSQL's looks_like_temp_rel_name: t<backend>_<number>, fork, segment.
 	backend, rest, ok := strings.Cut(strings.TrimPrefix(file, "t"), "_")
 	number, _, _ := strings.Cut(rest, ".")
 	number, _, _ = strings.Cut(number, "_")
@@ -29,8 +29,8 @@ func digits(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
-// dropTemporary does what a postmaster does at its start: what temporary tables and queries of an earlier life have left is deleted. Their
-// catalog entries go when somebody uses their schema again, or autovacuum comes by.
+// dropTemporary does what a postmaster does at its start: it deletes the files that temporary tables and queries of an earlier life have
+// left. The tables' catalog entries go when their schema is used again, or by autovacuum.
 func dropTemporary(files *memfs.FS) error {
 	var left []string
 	err := files.Walk("/", func(name string, info memfs.Info) error {

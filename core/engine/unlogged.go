@@ -8,18 +8,18 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// unlogged tells people in the log that rows of unlogged tables are not kept. PostgreSQL keeps them across a clean end; here every
-// opening recovers as after a crash, clean end or not, since that is what makes it safe to begin at any layer, and recovery
-// empties them: their changes are in no log.
+// unlogged warns in the log that rows of unlogged tables are not kept. PostgreSQL keeps them across a clean end. Here every
+// opening recovers as after a crash, which makes it safe to begin at any layer, and recovery empties these tables, as their
+// changes are in no log.
 type unlogged struct {
 	logger *slog.Logger
 	warned bool // under the cluster's lock
 }
 
-// initFork ends the name of a file that each unlogged table, index and sequence has: what recovery makes it again from.
+// initFork ends the name of the file from which recovery makes an unlogged table, index or sequence again.
 const initFork = "_init"
 
-// begin tells it of a database that has unlogged tables: they are empty now.
+// begin warns if a restored database has unlogged tables: they are empty now.
 func (u *unlogged) begin(data *memfs.FS, logger *slog.Logger) {
 	u.logger = logger
 	n := 0
@@ -35,7 +35,7 @@ func (u *unlogged) begin(data *memfs.FS, logger *slog.Logger) {
 	}
 }
 
-// created is the hook of the files.
+// created is the files' hook for new files.
 func (u *unlogged) created(name string) {
 	if u.warned || u.logger == nil || !strings.HasPrefix(name, "/base/") || !strings.HasSuffix(path.Base(name), initFork) {
 		return

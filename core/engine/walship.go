@@ -34,7 +34,7 @@ type capture struct {
 	path string
 	off  int64
 	page [walPage]byte
-	// fresh are segments that were created under a temporary name in this life, empty: what was never written is zero.
+	// fresh are segments that were created in this life, under a temporary name and empty: what was not written since is zero.
 	fresh map[string]int64 // highest offset written so far
 	zero  [walPage]byte
 }
@@ -76,7 +76,7 @@ func (c *capture) rename(from, to string) {
 	switch {
 	case segment(to) != "":
 		delete(c.fresh, to)
-		if segment(from) == "" && c.empty(to) { // not a used segment, given another name
+		if segment(from) == "" && c.empty(to) { // it is not a used segment that gets another name
 			c.fresh[to] = 0
 		}
 	case isConfig(to):
@@ -108,7 +108,7 @@ func (c *capture) unlink(path string) {
 func (c *capture) config(path string) {
 	body, err := c.files.ReadFile(path)
 	if err != nil {
-		return // it went away again: its removal is carried instead
+		return // it was removed meanwhile: its removal is carried instead
 	}
 	c.emit(wal.Op{Kind: wal.OpReplace, Path: path, Data: body})
 }
@@ -135,7 +135,7 @@ func (c *capture) segmentWrite(path string, off int64, p []byte) {
 	flush()
 }
 
-// changed is the range of one page's write that differs from what the page held, as far as that is known.
+// changed returns the range of one page's write that differs from what the page held, as far as that is known.
 func (c *capture) changed(path string, off int64, p []byte) (int64, []byte) {
 	var old []byte
 	top, fresh := c.fresh[path]
@@ -171,8 +171,8 @@ func (c *capture) remember(path string, off int64, p []byte) {
 	copy(c.page[:], p)
 }
 
-// apply does an operation to files: the restore's half of capture. segmentBytes is the full size of a log segment:
-// PostgreSQL takes a segment that ends early for the end of its log.
+// apply applies an operation to files: it is the restore's counterpart of capture. segmentBytes is the full size of a log
+// segment: PostgreSQL takes a segment that is too short for the end of its log.
 func apply(files *memfs.FS, op wal.Op, segmentBytes int64) error {
 	switch op.Kind {
 	case wal.OpReplace:
