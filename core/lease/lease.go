@@ -1,17 +1,16 @@
-// Package lease says who writes now and until when. It is about liveness only: that two writers do not get in each
-// other's way. Safety is the log's business (core/wal): a writer that wrongly believes it holds the lease is fenced
-// there.
+// Package lease says who writes now and until when. It is about liveness only: it keeps two writers from getting in each
+// other's way. Safety comes from the log (core/wal): a writer that wrongly believes it holds the lease is fenced there.
 //
 //	l, err := lease.Acquire(ctx, lease.Options{Store: st, Holder: id, TTL: 30 * time.Second}, 10*time.Second)
 //	err = l.Ensure(ctx)     // at the start of every request: renews if it has run out
 //	err = l.Release(ctx)
 //
-// The object `lease` is JSON, its fields as in State, in that order and all of them. It is created once and changes by
-// compare and swap only; a release clears the holder, if there may be anybody who would wait for it. It is never deleted: that would restart its history. An object that is no
-// lease belongs to nobody, for a holder whose lease was overwritten has lost it: it is replaced, by a swap of the generation
-// that was looked at, and Options.Damaged hears of it.
+// The object `lease` is JSON, with all fields of State in that order. It is created once and changes by compare and swap
+// only; a release clears the holder, unless the lease ran out too long ago for anybody to wait for it. It is never deleted:
+// that would restart its history. An object that is no lease counts as free, since a holder whose lease was overwritten has
+// lost it: it is replaced, by a swap of the generation that was read, and Options.Damaged is told.
 //
-// No background work is needed: a request renews what has run out, and an idle holder asks for nothing. Survives: a
+// No background work is needed: a request renews a lease that has run out, and an idle holder sends nothing. Survives: a
 // lost reply (the write id tells), a write that is applied after its sender gave up (its write id is remembered), a holder
 // that died (the lease runs out), clocks that differ (a holder trusts only its own monotonic clock; a rival that takes over
 // too early is a nuisance, not a danger).
@@ -34,20 +33,20 @@ import (
 	"blobpglite/core/store"
 )
 
-// Key is the object's.
+// Key is the key of the object.
 const Key = "lease"
 
-// Format is the version that this package writes.
+// Format is the format version that this package writes.
 const Format = 1
 
 // Errors of leases.
 var (
-	// ErrLocked: somebody else holds the lease. Wait until it expires, or ask the holder. Every error of this kind is a
+	// ErrLocked: another writer holds the lease. Wait until it expires, or stop the holder. Every error of this kind is a
 	// *LockedError.
 	ErrLocked = errors.New("the database is locked")
-	// ErrLost: the lease was ours and somebody else has taken it. Serve nothing more; open the database again.
+	// ErrLost: the lease was ours and another writer has taken it. Serve nothing more; open the database again.
 	ErrLost = errors.New("the lease was taken over")
-	// ErrCorrupt: the object is not a lease. Acquire takes it for a free one, and replaces it.
+	// ErrCorrupt: the object is not a lease. Acquire treats it as a free one, and replaces it.
 	ErrCorrupt = fmt.Errorf("the lease is damaged: %w", store.ErrCorrupt)
 	// ErrNewer: written by a newer version of this program. Upgrade.
 	ErrNewer = errors.New("written by a newer version")
@@ -73,7 +72,7 @@ func (e *LockedError) Error() string {
 // Unwrap makes errors.Is(err, ErrLocked) hold.
 func (e *LockedError) Unwrap() error { return ErrLocked }
 
-// State is the object.
+// State is the content of the object.
 type State struct {
 	Format   int       `json:"format"`
 	Holder   string    `json:"holder"` // empty: released
@@ -89,7 +88,7 @@ const (
 	maxText  = 512 // holder, address, write id
 )
 
-// Encode gives the object's bytes. A state that Decode would refuse is store.ErrInvalid.
+// Encode returns the object's bytes. A state that Decode would refuse is store.ErrInvalid.
 func Encode(s State) ([]byte, error) {
 	s.Acquired, s.Expires = s.Acquired.UTC().Round(0), s.Expires.UTC().Round(0)
 	if err := s.check(); err != nil {
@@ -105,7 +104,7 @@ func Encode(s State) ([]byte, error) {
 	return body, nil
 }
 
-// check tells what contradicts itself.
+// check says what in a state contradicts itself.
 func (s State) check() error {
 	for _, text := range []struct{ name, value string }{{"holder", s.Holder}, {"address", s.Address}, {"write_id", s.WriteID}} {
 		if len(text.value) > maxText {
@@ -146,7 +145,7 @@ func Decode(body []byte) (State, error) {
 	if err := json.Unmarshal(body, &s); err != nil {
 		return State{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	// What the decoder lets pass (fields that are missing, doubled, unknown, spelled otherwise) does not come out again.
+	// What the decoder ignores (fields that are missing, doubled, unknown or spelled differently) changes the encoding.
 	want, err := Encode(s)
 	if err != nil {
 		return State{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
@@ -174,37 +173,37 @@ const (
 type Options struct {
 	Store   store.Store
 	Holder  string // unique: one opening of one process
-	Address string // where the holder can be asked; for people
-	// Process begins the holders that are earlier openings of this very process, which have ended: "host/<id>" of
-	// "host/<id>/<opening>", with an id made at random when the process began. Their lease is not waited for. Empty: none.
+	Address string // where the holder can be reached; for people
+	// Process is the prefix of the holders that are earlier openings of this process, which have ended: "host/<id>" of
+	// "host/<id>/<opening>", with a random id of the process. Acquire does not wait for their lease. Empty: there are none.
 	Process string
 	TTL     time.Duration
 	Clock   clock.Clock
 	Hook    point.Hook
 	WriteID func() string // nil: store.NewWriteID
-	// New is asked before the object is made, where there is none. Nil: nobody.
+	// New is called before the object is made, where there is none; its error is Acquire's. Nil: not called.
 	New func(context.Context) error
-	// Damaged hears of an object that is no lease and is about to be replaced. Nil: nobody.
+	// Damaged is told of an object that is no lease and is about to be replaced. Nil: not called.
 	Damaged func(error)
-	// Waits hears whom Acquire waits for and until when, once for each holder, and how long it waits at most. Nil: nobody.
+	// Waits is told, once for each holder, for whom Acquire waits, and how long at most. Nil: not called.
 	Waits func(held *LockedError, atMost time.Duration)
 }
 
-// Lease is a lease that was acquired. Its methods may be called from any goroutine.
+// Lease is a lease that was acquired. It is safe for concurrent use.
 type Lease struct {
 	o Options
 
-	swap  sync.Mutex // held by whoever writes the object
+	swap  sync.Mutex // held while the object is written
 	mu    sync.Mutex // guards what follows, never held during a request
 	gen   store.Gen
 	until time.Duration // by the monotonic clock, a margin before it expires for others
 	at    time.Time     // acquired
 	lost  error
-	// undecided are writes of ours of which the end was never seen, oldest first. Each was a swap of the generation that we
-	// still hold: one of them may have been applied, or may be yet.
+	// undecided are writes of ours whose end was never seen, oldest first. Each was a swap of the generation that we still
+	// hold: one of them may have been applied, or may still be.
 	undecided []attempt
 
-	// While acquiring: the generation seen last, and since when it stands, by our monotonic clock; and whether it was looked at before.
+	// While acquiring: the generation seen last, and since when, by our monotonic clock; and whether Acquire has looked before.
 	seen   store.Gen
 	stands time.Duration
 	waited bool
@@ -216,12 +215,12 @@ type attempt struct {
 	began time.Duration
 }
 
-// maxUndecided bounds Lease.undecided. A holder that forgets one may take a late write of its own for a rival's: it then
-// stops serving for no reason, no more.
+// maxUndecided bounds Lease.undecided. A holder that has dropped one may take a late write of its own for a rival's: then
+// it stops serving without need, and nothing worse.
 const maxUndecided = 256
 
-// Acquire takes the lease, waiting up to wait while somebody else holds it. Errors: *LockedError, ErrNewer,
-// store.ErrUnknown, and the store's.
+// Acquire takes the lease; while another holder has it, it waits, for wait at most. Errors: *LockedError, ErrNewer,
+// store.ErrUnknown, what New returned, the context's and the store's.
 func Acquire(ctx context.Context, o Options, wait time.Duration) (*Lease, error) {
 	switch {
 	case o.Store == nil || o.Holder == "":
@@ -237,7 +236,7 @@ func Acquire(ctx context.Context, o Options, wait time.Duration) (*Lease, error)
 	}
 	l := &Lease{o: o, stands: -1}
 	end := o.Clock.Monotonic() + wait
-	told := "" // the holder that Waits has heard of
+	told := "" // the holder that Waits was last told of
 	for tries, first := 0, true; ; first = false {
 		l.waited = !first
 		err := l.try(ctx)
@@ -309,13 +308,13 @@ func (l *Lease) try(ctx context.Context) error {
 	return l.write(ctx, l.o.Holder, cond)
 }
 
-// earlier says whether a holder was this process, in an opening that has ended.
+// earlier says whether a holder is an earlier opening of this process.
 func (o Options) earlier(holder string) bool {
 	return o.Process != "" && strings.HasPrefix(holder, o.Process+"/")
 }
 
 // stale says whether the lease has not been renewed for a whole TTL while we watched: then its holder's clock is ahead
-// of ours, and what it says of the end means nothing.
+// of ours, and the expiry time in it means nothing.
 func (l *Lease) stale(gen store.Gen) bool {
 	now := l.o.Clock.Monotonic()
 	if l.stands < 0 || gen != l.seen {
@@ -329,9 +328,9 @@ func (l *Lease) margin() time.Duration { return l.o.TTL / 10 }
 
 // write swaps the lease. A try without an answer is repeated with the same write id until it is decided. l.swap is held.
 //
-// It is not store.CreateOnce: an object that is not this write may still be ours, of an earlier write that was given up and
-// applied late (adopt), and then this one goes on from its generation. And a write may end undecided here: it is remembered
-// (doubt), for a lease is about liveness only.
+// It cannot use store.CreateOnce: an object that is not this write may still be ours, an earlier write that was given up and
+// applied late (adopt); then this write goes on from its generation. And a write may end undecided here: it is remembered
+// (doubt), which is enough because a lease is about liveness only.
 func (l *Lease) write(ctx context.Context, holder string, cond store.Cond) error {
 	began, now := l.o.Clock.Monotonic(), l.o.Clock.Now()
 	s := State{Format: Format, Holder: holder, Acquired: l.at, Expires: now.Add(l.o.TTL), WriteID: l.o.WriteID()}
@@ -344,7 +343,7 @@ func (l *Lease) write(ctx context.Context, holder string, cond store.Cond) error
 	if err != nil {
 		return err
 	}
-	asked := false // a try of this write may have been applied, or may be yet
+	asked := false // a try of this write may have been applied, or may still be
 	for tries := 1; ; tries++ {
 		gen, err := l.o.Store.Put(ctx, Key, body, s.WriteID, cond)
 		if err == nil {
@@ -377,7 +376,7 @@ func (l *Lease) write(ctx context.Context, holder string, cond store.Cond) error
 	}
 }
 
-// doubt remembers a write of which the end was not seen.
+// doubt remembers a write whose end was not seen.
 func (l *Lease) doubt(asked bool, a attempt) {
 	if !asked {
 		return
@@ -390,8 +389,8 @@ func (l *Lease) doubt(asked bool, a attempt) {
 	}
 }
 
-// writeID is that of the write which made an object, by what it says: the metadata beside it may be lost or edited. Empty:
-// it is no lease.
+// writeID is the id of the write that made an object, from its body: the metadata may be lost or edited. Empty: it is no
+// lease.
 func writeID(o store.Object) string {
 	s, err := Decode(o.Body)
 	if err != nil {
@@ -400,7 +399,7 @@ func writeID(o store.Object) string {
 	return s.WriteID
 }
 
-// adopt says whether an object is an earlier, undecided write of ours; then it is the lease that we hold.
+// adopt says whether an object is an earlier, undecided write of ours; then that is the lease that we hold.
 func (l *Lease) adopt(o store.Object) bool {
 	id := writeID(o)
 	l.mu.Lock()
@@ -416,21 +415,22 @@ func (l *Lease) adopt(o store.Object) bool {
 	return i >= 0
 }
 
-// held notes that the lease is ours since began. Undecided writes were swaps of the generation before: they are void now.
+// held notes that the lease is ours since began. Undecided writes were swaps of an earlier generation, so they can no longer be
+// applied.
 func (l *Lease) held(gen store.Gen, began time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.gen, l.until, l.undecided = gen, began+l.o.TTL-l.margin(), nil
 }
 
-// ours returns the generation of the lease, or why it is not ours any more.
+// ours returns the generation of the lease, or the reason why it is no longer ours.
 func (l *Lease) ours() (store.Gen, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.gen, l.lost
 }
 
-// lose notes why the lease is not ours any more.
+// lose notes why the lease is no longer ours.
 func (l *Lease) lose(err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -438,20 +438,20 @@ func (l *Lease) lose(err error) error {
 	return err
 }
 
-// Waited says whether Acquire had to look more than once: somebody held the lease meanwhile, and may have written. What was read of the
-// database beside a first look that did not get it is not what its last holder left.
+// Waited says whether Acquire had to look more than once: then somebody held the lease meanwhile and may have written, and what was read of
+// the database during Acquire may be out of date.
 func (l *Lease) Waited() bool { return l.waited }
 
-// Valid says whether the lease is held, by this process's own monotonic clock.
+// Valid says whether the lease is held now, by this process's own monotonic clock.
 func (l *Lease) Valid() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.lost == nil && l.o.Clock.Monotonic() < l.until
 }
 
-// Fresh says whether the lease need not be renewed yet: more than half of its time is left. A short one is not renewed more often than a
-// bucket takes writes to a name, as long as a quarter of its time is left: a renewal that is refused for that may end after the lease has
-// run out, and then all wait for it.
+// Fresh says whether the lease need not be renewed yet: more than half of its time is left. A lease with a short TTL may be used up to a
+// quarter of its time, so that it is not written more often than a bucket allows for one name: a renewal that is throttled may end after the
+// lease has run out, and then every request waits for it.
 func (l *Lease) Fresh() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -460,24 +460,25 @@ func (l *Lease) Fresh() bool {
 	return l.lost == nil && l.o.Clock.Monotonic() < due
 }
 
-// perName is the time between two writes to one name that a bucket takes for long: it is to be about one a second.
+// perName is the time between two writes to one name that a bucket allows in the long run: about one per second.
 const perName = 1100 * time.Millisecond
 
-// Ensure makes sure that the lease is held: nothing is asked for while it is, and it is renewed if it has run out. It
-// belongs at the start of every request. Errors: ErrLost, the store's.
+// Ensure makes sure that the lease is held: it sends nothing while it is, and renews it if it has run out. Call it at the
+// start of every request. Errors: ErrLost, the context's, the store's.
 func (l *Lease) Ensure(ctx context.Context) error {
 	if l.Valid() {
 		return nil
 	}
 	l.swap.Lock()
 	defer l.swap.Unlock()
-	if l.Valid() { // of all who found it run out, the first has renewed it
+	if l.Valid() { // of all that found it run out, another one has renewed it
 		return nil
 	}
 	return l.renew(ctx)
 }
 
-// Renew extends the lease, if nobody else has taken it: a swap of our own generation. Errors: ErrLost, the store's.
+// Renew extends the lease by a swap of our own generation, so it fails if somebody else has taken it. Errors: ErrLost, the context's, the
+// store's.
 func (l *Lease) Renew(ctx context.Context) error {
 	l.swap.Lock()
 	defer l.swap.Unlock()
@@ -499,7 +500,7 @@ func (l *Lease) renew(ctx context.Context) error {
 	return err
 }
 
-// by names the new holder, for a message.
+// by describes the new holder, for a message.
 func (l *Lease) by(ctx context.Context) string {
 	o, err := l.o.Store.Get(ctx, Key)
 	if err != nil {
@@ -512,8 +513,8 @@ func (l *Lease) by(ctx context.Context) string {
 	return " by " + s.Holder
 }
 
-// Release gives the lease back, so that the next opener need not wait. A lease that was lost is not touched, and one that has run out so
-// long ago that nobody waits for it, whatever the difference of clocks, needs no request.
+// Release gives the lease up, so that the next opener need not wait. It does nothing to a lease that was lost, and sends no request for one
+// that ran out so long ago that nobody waits for it, however clocks differ. Errors: the context's, the store's; the lease then runs out.
 func (l *Lease) Release(ctx context.Context) error {
 	l.swap.Lock()
 	defer l.swap.Unlock()
@@ -536,11 +537,11 @@ func (l *Lease) Release(ctx context.Context) error {
 	return err
 }
 
-// clocksApart is by how much clocks are taken to differ at most. Where they differ by more, the next opener waits, for no longer than it
-// waits for a holder that has died: until the lease has stood unchanged for its time.
+// clocksApart is the largest difference between clocks that is expected. If they differ by more, the next opener waits as for a holder that
+// has died: until the lease has not changed for its TTL.
 const clocksApart = time.Minute
 
-// longGone says whether the lease ran out more than clocksApart ago for everybody: also by the last write that may have been applied.
+// longGone says whether the lease ran out more than clocksApart ago. It is false while a write is undecided: that may have extended it.
 func (l *Lease) longGone() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -15,28 +15,28 @@
 //	 "wal_start":121, "postgres":"18.6", "pglite_sha256":"…", "commits":4711, "retain_seconds":86400,
 //	 "writer":"host-3", "write_id":"…", "updated":"2026-01-02T03:04:05Z"}
 //
-// Every layer is full. The newest is what an opening starts from; older ones are kept, with every record behind the oldest,
-// for restores of an earlier state: as far back as retain_seconds says, which belongs to the database, whoever opens it, and
-// is changed by SetRetain. wal_start is the oldest layer's seq + 1: nothing at or above it is ever deleted.
+// Every layer is full. An opening starts from the newest; older ones are kept, with every record after the oldest, for
+// restores of earlier states: as far back as retain_seconds says, which is a property of the database and is changed by
+// SetRetain. wal_start is the oldest layer's seq + 1: no record at or above it is ever deleted.
 //
 // Decoding is strict: in a format that this version knows, every field is present once and no other is (retain_seconds is
 // left out where it is 0); a newer format is ErrNewer whatever else it holds. White space is free.
 //
 // # Formats
 //
-//	1  without retain_seconds: what is kept has not been said. The first Publish that is given a time to keep says it; with
-//	   several layers and no time given, as far back as they reach goes on being kept
+//	1  without retain_seconds: how far back is kept is not stated. The first Publish with Options.Retain states it; with
+//	   several layers and no Retain, or only the default, it becomes as far back as they reach
 //	2  retain_seconds
-//	3  segments, of a layer: how many page segments it needs. They may be shared by several layers, which the version before does not
-//	   know when it deletes. What is kept is always said
+//	3  segments, of a layer: how many page segments it needs. Layers may share them, which older versions do not know when
+//	   they delete. retain_seconds is always stated
 //
-// A new field or a new meaning is a new format. What is written is the lowest format that can say what the manifest says, so
-// that a database which does not use what is new can still be opened by the version before; a format never falls again.
-// Every format that was ever written is read, and an example of each is in testdata.
+// A new field or a new meaning is a new format. A manifest is written in the lowest format that can express it, so that
+// older versions can still open a database that uses nothing new; but a manifest's format never falls. Every format that was
+// ever written can be read, and an example of each is in testdata.
 //
-// Survives: rival writers (compare and swap, and an epoch above one's own fences), a lost reply (the object is read
-// back and the write id compared), a writer that died anywhere. Does not survive: an object somebody edited into
-// something that contradicts itself; that is ErrCorrupt and nothing is written over it.
+// Survives: rival writers (compare and swap, and a higher epoch fences), a lost reply (the object is read back and the
+// write id compared), a writer that died anywhere. Does not survive: an object that somebody edited so that it contradicts
+// itself; that is ErrCorrupt, and it is not overwritten.
 package manifest
 
 import (
@@ -56,17 +56,17 @@ import (
 const (
 	// Key of the object, relative to the database's prefix.
 	Key = "manifest"
-	// Format is the newest that this version writes and reads.
+	// Format is the newest format that this version writes and reads.
 	Format = 3
-	// formatRetain is the first that says what is kept.
+	// formatRetain is the first format with retain_seconds.
 	formatRetain = 2
-	// formatSegments is the first whose layers share page segments.
+	// formatSegments is the first format whose layers share page segments.
 	formatSegments = 3
-	// MaxBytes bounds the object.
+	// MaxBytes bounds the object, in bytes.
 	MaxBytes = 1 << 20
 	// MaxLayers bounds Manifest.Layers. Compaction keeps it far below.
 	MaxLayers = 1024
-	// DefaultRetain is for who has no time of their own to give: so long readers beside a writer keep what they are reading.
+	// DefaultRetain is what pgserve and the Go package give a new database. It also lets readers finish what they read beside a writer.
 	DefaultRetain = 10 * time.Minute
 	// MaxRetain bounds Manifest.RetainSeconds: a hundred years.
 	MaxRetain = 100 * 365 * 24 * time.Hour
@@ -75,14 +75,14 @@ const (
 )
 
 var (
-	// ErrCorrupt: the manifest is not one. Do not write over it: restore an older generation of the object (GCS
-	// keeps soft-deleted and noncurrent versions), or a person decides. It also is store.ErrCorrupt.
+	// ErrCorrupt: the manifest is damaged. Do not overwrite it: restore an older generation of the object (GCS keeps
+	// soft-deleted and noncurrent versions), or let a person decide. It wraps store.ErrCorrupt.
 	ErrCorrupt = fmt.Errorf("manifest is damaged: %w", store.ErrCorrupt)
 	// ErrNewer: written by a newer version of this program, in a format that this one does not know. Upgrade;
 	// nothing is wrong with the database.
 	ErrNewer = errors.New("written by a newer version")
-	// ErrFenced: the manifest carries an epoch above the caller's. Somebody else owns the database: stop serving and
-	// open it again if wanted.
+	// ErrFenced: the manifest has an epoch above the caller's: another writer has the database. Stop serving; open the
+	// database again to take it back.
 	ErrFenced = errors.New("fenced by a newer epoch")
 )
 
@@ -96,12 +96,12 @@ type Manifest struct {
 	Postgres     string  `json:"postgres"`      // version of the server, as "18.6"
 	PGliteSHA256 string  `json:"pglite_sha256"` // of the wasm binary, 64 hexadecimal digits; empty: unknown
 	Commits      uint64  `json:"commits"`       // acknowledged up to the newest layer; for people
-	// RetainSeconds is how far back layers and records are kept for restores of an earlier state, in seconds; 0: the newest
-	// layer only, or, before format 2, not said yet.
+	// RetainSeconds is how far back layers and records are kept for restores of earlier states, in seconds; 0: the newest
+	// layer only, or, before format 2, not stated.
 	RetainSeconds int64 `json:"retain_seconds,omitempty"`
 
 	Writer  string    `json:"writer"`   // who wrote it; for people
-	WriteID string    `json:"write_id"` // the same as the object's
+	WriteID string    `json:"write_id"` // the object's own
 	Updated time.Time `json:"updated"`  // wall clock of the writer, for people
 }
 
@@ -112,15 +112,14 @@ type Layer struct {
 	Seq         uint64 `json:"seq"`
 	Hash        string `json:"hash"` // of the record at Seq, 64 hexadecimal digits; empty: there is no log
 	RawBytes    int64  `json:"raw_bytes"`
-	StoredBytes int64  `json:"stored_bytes"` // of all objects that it needs, those included that it shares
-	// Taken is when it was published, by its writer's wall clock: no earlier than anything that it holds. Zero: not known,
-	// long ago.
+	StoredBytes int64  `json:"stored_bytes"` // of all objects that it needs, including shared ones
+	// Taken is when it was published, by its writer's wall clock: no earlier than anything that it holds. Zero: not known.
 	Taken time.Time `json:"taken"`
-	// Segments is how many page segments it needs; 0: it was written before these were shared, or is empty.
+	// Segments is how many page segments it needs; 0: it is of a format that does not share them, or empty.
 	Segments int `json:"segments,omitempty"`
 }
 
-// lowest is the lowest format, of at least what it has, that can say what a manifest says.
+// lowest is the lowest format, not below m.Format, that can express m.
 func (m Manifest) lowest() int {
 	if slices.ContainsFunc(m.Layers, func(l Layer) bool { return l.Segments > 0 }) {
 		return max(m.Format, formatSegments)
@@ -128,7 +127,7 @@ func (m Manifest) lowest() int {
 	return max(m.Format, 1)
 }
 
-// Encode gives the object's bytes. A manifest that contradicts itself is refused with store.ErrInvalid.
+// Encode returns the object's bytes. A manifest that contradicts itself is refused with store.ErrInvalid.
 func Encode(m Manifest) ([]byte, error) {
 	if m.Layers == nil {
 		m.Layers = []Layer{} // rather than null
@@ -195,7 +194,7 @@ func decode(body []byte) (Manifest, error) {
 	return m, checkCanonical(body, m)
 }
 
-// decodeOwn reads what Encode has written, byte for byte. Of everything else the slow way tells what is wrong with it.
+// decodeOwn reads exactly what Encode writes, fast. For everything else, the slow way finds out what is wrong.
 func decodeOwn(body []byte) (Manifest, bool) {
 	var m Manifest
 	if err := json.Unmarshal(body, &m); err != nil {
@@ -221,7 +220,7 @@ func checkCanonical(body []byte, m Manifest) error {
 	return nil
 }
 
-// check tells what contradicts itself.
+// check says what in a manifest contradicts itself.
 func (m Manifest) check() error {
 	for _, text := range []struct{ name, value string }{
 		{"database_id", m.DatabaseID}, {"postgres", m.Postgres}, {"writer", m.Writer}, {"write_id", m.WriteID},

@@ -8,15 +8,14 @@ import (
 	"blobpglite/core/store"
 )
 
-// retainSteps is how many layers are spread over the time that is kept: a restore of an earlier state replays at most
-// about Retain/retainSteps of log, and storage holds no more than a few layers beside the newest, however often one is
-// taken.
+// retainSteps is how many layers are spread over the time that is kept: restoring an earlier state replays at most about
+// Retain/retainSteps of log, and only a few layers are kept beside the newest, however often one is taken.
 const retainSteps = 8
 
-// Publish makes a full layer the place where the database starts. Of the layers before it, it keeps those that are needed
-// to restore every state of the time that the manifest says: the newest that is as old as that, and some in between. Where
-// the manifest does not say it yet, o.Retain becomes what it says. A manifest that starts at or behind the layer's end already is left as it is. A layer without a time is taken now. Errors: those of
-// Update.
+// Publish makes a full layer the place where the database starts. Of the earlier layers it keeps those from which every
+// state within the retention can be restored: the newest that is as old as that, and some in between. If the manifest does
+// not state a retention yet, it becomes o.Retain. If the manifest already starts at this layer or after it, it is left as it
+// is. A layer without Taken gets the current time. Errors: those of Update.
 func Publish(ctx context.Context, st store.Store, o Options, l Layer) (Manifest, error) {
 	if o.Clock == nil {
 		o.Clock = clock.System()
@@ -38,18 +37,18 @@ func Publish(ctx context.Context, st store.Store, o Options, l Layer) (Manifest,
 	return m, err
 }
 
-// retained are the layers that are kept beside a new one.
+// retained returns the layers that are kept beside a new one.
 func retained(m Manifest, now time.Time, retain time.Duration) []Layer {
 	if retain <= 0 {
 		return nil
 	}
 	var old []Layer
 	for _, l := range m.Layers {
-		if l.Seq+1 >= m.WalStart { // otherwise the records behind it are gone
+		if l.Seq+1 >= m.WalStart { // otherwise the records after it are gone
 			old = append(old, l)
 		}
 	}
-	first := 0 // the newest that is as old as the time to keep; if there is none, the oldest
+	first := 0 // the newest that is as old as the retention; if there is none, the oldest
 	for i, l := range old {
 		if !l.Taken.After(now.Add(-retain)) {
 			first = i
@@ -61,7 +60,7 @@ func retained(m Manifest, now time.Time, retain time.Duration) []Layer {
 			kept = append(kept, l)
 		}
 	}
-	if n := len(kept); n >= MaxLayers { // clocks that jump
+	if n := len(kept); n >= MaxLayers { // possible only if clocks jump
 		kept = kept[n-MaxLayers+1:]
 	}
 	return kept

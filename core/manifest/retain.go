@@ -10,22 +10,23 @@ import (
 	"blobpglite/core/store"
 )
 
-// Retain is how far back layers and records are kept. Said is false where the manifest says nothing of it: what is kept then
-// is what Publish is given first.
+// Retain is how far back layers and records are kept. said is false if the manifest does not state it: then the first
+// Publish that is given a Retain does.
 func (m Manifest) Retain() (d time.Duration, said bool) {
 	return time.Duration(m.RetainSeconds) * time.Second, m.Format >= formatRetain
 }
 
-// Keep says how far back is kept, to the second above; it is for a change within Update. See SetRetain.
+// Keep sets the retention, rounded up to seconds, in a change within Update. See SetRetain.
 func (m *Manifest) Keep(d time.Duration) {
 	d = min(max(d, 0), MaxRetain)
 	m.RetainSeconds = int64((d + time.Second - 1) / time.Second)
 	m.Format = max(m.Format, formatRetain)
 }
 
-// SetRetain changes how far back a database keeps what is needed for restores of earlier states, and returns the manifest.
-// It may be done beside a writer, whose next layer goes by it: what is kept no longer is deleted then. d is up to MaxRetain; 0:
-// the newest layer only. Errors: store.ErrInvalid, those of Update, less ErrFenced.
+// SetRetain changes how far back a database keeps what is needed to restore earlier states, and returns the new manifest.
+// A writer may run meanwhile: its next layer follows the new value, and what is no longer kept is deleted then. d is at most
+// MaxRetain; 0: only the newest layer is kept. clk may be nil: the system's. Errors: store.ErrInvalid, those of Update but
+// ErrFenced.
 func SetRetain(ctx context.Context, st store.Store, d time.Duration, clk clock.Clock) (Manifest, error) {
 	if d < 0 || d > MaxRetain {
 		return Manifest{}, fmt.Errorf("keep earlier states: %w: %v is not in 0 to %v", store.ErrInvalid, d, MaxRetain)
@@ -43,13 +44,13 @@ func SetRetain(ctx context.Context, st store.Store, d time.Duration, clk clock.C
 		if !errors.Is(err, ErrFenced) {
 			return m, err
 		}
-		fenced = err // a new writer came between
+		fenced = err // a new writer swapped in between
 	}
 	return Manifest{}, fmt.Errorf("keep earlier states: new writers came between %d times: %w (%v)", DefaultAttempts, store.ErrConflict, fenced)
 }
 
-// retainFirst says what is kept where nothing is said yet: what the writer was given, or everything that there is. The default is no
-// reason to give up what is kept.
+// retainFirst sets the retention if none is stated yet: to what the writer was given. If that is nothing, or only the default, and there are
+// several layers, it becomes as far back as they reach, so that nothing is given up.
 func (m *Manifest) retainFirst(now time.Time, given time.Duration) {
 	if _, said := m.Retain(); said {
 		return
@@ -62,7 +63,7 @@ func (m *Manifest) retainFirst(now time.Time, given time.Duration) {
 		return
 	}
 	for _, l := range m.Layers {
-		if !l.Taken.IsZero() { // the oldest of which it is known
+		if !l.Taken.IsZero() { // the oldest layer whose time is known
 			m.Keep(max(now.Sub(l.Taken), time.Second))
 			return
 		}

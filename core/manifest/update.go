@@ -15,8 +15,8 @@ import (
 const (
 	// DefaultAttempts is Options.Attempts if that is 0.
 	DefaultAttempts = 8
-	// firstPause is waited after the first undecided or throttled swap; each further pause is twice as long, up to
-	// maxPause. GCS takes about one write a second per object name.
+	// firstPause is the wait after the first undecided or throttled swap; each further one is twice as long, up to
+	// maxPause. GCS takes about one write per second and object name.
 	firstPause = 100 * time.Millisecond
 	maxPause   = 2 * time.Second
 )
@@ -30,8 +30,8 @@ type Options struct {
 	Create bool
 	// Attempts bounds the swaps of one call, lost races and undecided ones together; not positive: DefaultAttempts.
 	Attempts int
-	// Retain is how far back a database whose manifest says nothing of it is to keep layers and records from now on: see
-	// Publish. It does not change what a manifest says.
+	// Retain is for Publish, and a manifest that does not state its retention: then it becomes this. Zero: as far back as
+	// layers reach. It does not change what a manifest states.
 	Retain time.Duration
 	// Seen is the manifest as it was read before: the first swap is tried on it, without reading again. Nil: it is read.
 	Seen  *Seen
@@ -62,14 +62,14 @@ func Load(ctx context.Context, st store.Store) (Manifest, store.Gen, error) {
 	return m, o.Gen, nil
 }
 
-// Update changes the manifest by compare and swap and returns what is in force now. change gets a copy of the current
-// one; it is called again, on a newer one, when a race was lost, and must then accept one that already holds its
-// effect: a swap of ours may have been applied, its reply lost, and a rival's swap made on top of it.
+// Update changes the manifest by compare and swap and returns the one that is in force now. change gets a copy of the
+// current one. After a lost race it is called again with a newer one, and must accept that this may already hold its
+// effect: our swap may have been applied, its reply lost, and a rival's swap made on top of it.
 //
-// Errors: ErrFenced (nothing was changed), store.ErrConflict (the attempts ran out against rivals; nothing was
-// changed), store.ErrUnknown (may have been changed, and may yet be: call again), store.ErrInvalid (change made
-// something that contradicts itself; nothing was changed), what change or the hook returned, those of Load, and the
-// store's. An error of the hook at manifest/after-cas comes after the change.
+// Errors: ErrFenced (nothing was changed), store.ErrConflict (the attempts ran out against rivals; nothing was changed),
+// store.ErrUnknown (it may have been changed, or may still be: call again), store.ErrInvalid (change made something that
+// contradicts itself; nothing was changed), what change or the hook returned, those of Load, and the store's. An error of
+// the hook at manifest/after-cas comes after the change.
 func Update(ctx context.Context, st store.Store, o Options, change func(*Manifest) error) (Manifest, store.Gen, error) {
 	if o.Attempts <= 0 {
 		o.Attempts = DefaultAttempts
@@ -103,7 +103,7 @@ type updater struct {
 	pause time.Duration
 }
 
-// next loads the manifest and changes it; the generation is that of the one to replace, 0: none.
+// next loads the manifest and changes it. The generation is that of the one to replace; 0: there is none.
 func (u *updater) next(ctx context.Context, change func(*Manifest) error) (Manifest, store.Gen, error) {
 	old, gen, err := u.load(ctx)
 	if err != nil && !(u.o.Create && errors.Is(err, store.ErrNotFound)) {
@@ -131,7 +131,7 @@ func (u *updater) next(ctx context.Context, change func(*Manifest) error) (Manif
 	return m, gen, nil
 }
 
-// load gives the manifest that was seen before, once, and then reads it.
+// load returns Options.Seen the first time, and reads the manifest after that.
 func (u *updater) load(ctx context.Context) (Manifest, store.Gen, error) {
 	if seen := u.o.Seen; seen != nil {
 		u.o.Seen = nil
@@ -140,12 +140,12 @@ func (u *updater) load(ctx context.Context) (Manifest, store.Gen, error) {
 	return Load(ctx, u.st)
 }
 
-// swap puts m in the place of generation old. It repeats the same bytes under the same write id until it has seen how
-// that ended: nil, or ErrConflict: the manifest is another one now, and this swap can no longer be applied.
+// swap replaces generation old by m. It repeats the same bytes under the same write id until it has seen how that ended:
+// nil, or ErrConflict: the manifest is another one now, and this swap can no longer be applied.
 //
-// It is not store.CreateOnce, which may say "somebody else's, and never ours". After a swap, another manifest than ours may be
-// the one that a rival made on top of ours; that is why change is called again and has to see its own effect. Here the old
-// generation still standing means "not yet", there an absent object does, and the tries are shared by all swaps of an update.
+// It cannot use store.CreateOnce, which can decide "somebody else's, and never ours". After a swap, a manifest that is not
+// ours may be one that a rival made on top of ours; that is why change is called again and has to recognise its own effect.
+// Here the old generation means "not applied yet", there an absent object does; and all swaps of an update share the tries.
 func (u *updater) swap(ctx context.Context, m Manifest, old store.Gen) (store.Gen, error) {
 	body, err := Encode(m)
 	if err != nil {
@@ -186,7 +186,7 @@ func (u *updater) swap(ctx context.Context, m Manifest, old store.Gen) (store.Ge
 	}
 }
 
-// look reads the manifest back after a put that did not say "done". Undecided: it is still the old one, or unreadable.
+// look reads the manifest back after a put that did not succeed plainly. Not decided: it is still the old one, or unreadable.
 func (u *updater) look(ctx context.Context, writeID string, old store.Gen) (gen store.Gen, decided bool, err error) {
 	o, err := u.st.Get(ctx, Key)
 	switch {
@@ -195,7 +195,7 @@ func (u *updater) look(ctx context.Context, writeID string, old store.Gen) (gen 
 	case err != nil:
 		return 0, false, fmt.Errorf("read it back: %w", err)
 	}
-	// By what the object says, not by the metadata beside it, which may be lost or edited.
+	// By the write id in the body, not by the one in the metadata, which may be lost or edited.
 	if m, decodeErr := Decode(o.Body); err == nil && decodeErr == nil && m.WriteID == writeID {
 		return o.Gen, true, nil
 	}

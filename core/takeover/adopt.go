@@ -17,25 +17,25 @@ import (
 	"blobpglite/core/wal"
 )
 
-// Adoptable is what a database whose manifest is lost can go on from: its newest layer, and the log behind it.
+// Adoptable is what a database whose manifest is lost can continue from: its newest layer, and the log after it.
 type Adoptable struct {
 	DatabaseID string
 	Layer      manifest.Layer
-	To         uint64 // the last record; Layer.Seq: there is none behind it
+	To         uint64 // the last record; Layer.Seq: there is none after the layer
 	Epoch      uint64 // the highest
 	Postgres   string // the major version that the layer's files are of
 }
 
-// Survey finds out what a prefix without a manifest could go on from, and reads all of it: the newest layer that was
-// uploaded to its end, and every record behind it. It writes nothing.
+// Survey finds out what a prefix without a manifest could continue from, and reads all of it: the newest layer that was
+// uploaded completely, and every record after it. It writes nothing.
 //
-// It is nothing else: an older layer would do only if every record since were there, and the records that a lost manifest's
-// layer has replaced are not. Each layer is what the log made up to its record, whoever took it and whether or not a manifest
-// ever named it, so the newest is as good as the one that was named.
+// Nothing else would do: an older layer would need every record since, and those that the lost manifest's layer covered may
+// be deleted. And each layer is the result of the log up to its record, whoever took it and whether or not a manifest ever
+// named it, so the newest is as good as the one that was named.
 //
 // Errors: store.ErrNotFound (there is nothing of a database), store.ErrInvalid (there is a manifest: nothing to adopt),
-// base.ErrCorrupt and wal.ErrCorrupt (the newest layer is damaged, or records are missing: a person decides), those of the
-// manifest that is there, the store's.
+// base.ErrCorrupt and wal.ErrCorrupt (the newest layer is damaged, or records are missing: a person has to decide), those of
+// the manifest that is there, the store's.
 func Survey(ctx context.Context, st store.Store) (Adoptable, error) {
 	a, err := survey(ctx, st)
 	if err != nil {
@@ -69,7 +69,7 @@ type surveyor struct {
 	st     store.Store
 	newest base.Object       // of a layer with an index
 	found  []base.Object     // complete layers at newest's record
-	begun  map[uint64]uint64 // records at which a layer was at least begun, and the epochs
+	begun  map[uint64]uint64 // records at which a layer was begun or completed, and the epochs
 	a      Adoptable
 }
 
@@ -96,7 +96,7 @@ func (s *surveyor) layers(ctx context.Context) error {
 	return s.segments(ctx)
 }
 
-// segments finds layers that were begun and of which no more is there.
+// segments finds layers that were begun: those of which only segments are there.
 func (s *surveyor) segments(ctx context.Context) error {
 	for a, err := range s.st.List(ctx, base.SegmentPrefix(), "") {
 		if err != nil {
@@ -109,7 +109,8 @@ func (s *surveyor) segments(ctx context.Context) error {
 	return nil
 }
 
-// identify finds out whose the records are, and picks the layer. Fences are never deleted, so that a log has at least one.
+// identify finds out to which database the records belong, and picks the layer. Fences are never deleted, so a log has at least
+// one.
 func (s *surveyor) identify(ctx context.Context) error {
 	first, err := s.first(ctx)
 	if err != nil {
@@ -141,7 +142,7 @@ func (s *surveyor) identify(ctx context.Context) error {
 	return nil
 }
 
-// first is the first record that there is, its operations left out.
+// first returns the first record that is there, without its operations.
 func (s *surveyor) first(ctx context.Context) (wal.Record, error) {
 	for a, err := range s.st.List(ctx, wal.Prefix(), "") {
 		if err != nil {
@@ -159,8 +160,8 @@ func (s *surveyor) first(ctx context.Context) (wal.Record, error) {
 	return wal.Record{}, nil
 }
 
-// records reads the log behind the layer. It must reach as far as any layer that was begun, for a layer is begun when every
-// record up to it is durable.
+// records reads the log after the layer. It must reach as far as any layer that was begun, because a layer is begun only when
+// every record up to it is durable.
 func (s *surveyor) records(ctx context.Context) error {
 	from := wal.Position{Seq: s.newest.Seq, Epoch: s.newest.Epoch}
 	if from.Seq == 0 {
@@ -170,7 +171,7 @@ func (s *surveyor) records(ctx context.Context) error {
 	l.Key, l.Seq, l.Epoch = s.newest.Layer, s.newest.Seq, s.newest.Epoch
 	s.a.To, s.a.Epoch = from.Seq, from.Epoch
 	_, err := wal.Read(ctx, s.st, wal.ReadOptions{From: from, DatabaseID: s.a.DatabaseID}, func(r wal.Record) error {
-		// A fence may follow from another record than the one that was there: it proves nothing of that one's hash.
+		// A fence may follow from another record than the one that was there, so it does not prove that one's hash.
 		if r.Seq == from.Seq+1 && r.Kind == wal.Data {
 			from.Hash = r.Prev
 		}
@@ -195,7 +196,7 @@ func (s *surveyor) records(ctx context.Context) error {
 	return nil
 }
 
-// files reads all of the layer, and what version they are of.
+// files reads all of the layer, and the version of PostgreSQL that its files are of.
 func (s *surveyor) files(ctx context.Context) error {
 	files := memfs.New(memfs.Options{})
 	l, stats, err := base.Read(ctx, s.st, s.newest.Layer, files, base.ReadOptions{})
@@ -217,22 +218,22 @@ type AdoptOptions struct {
 	Writer string // as in Options
 	// LeaseTTL and AcquireTimeout are the lease's.
 	LeaseTTL, AcquireTimeout time.Duration
-	// Retain is how far back earlier states are kept from now on: the lost manifest said it. The states before the layer are
-	// given up.
+	// Retain is how far back earlier states are kept from now on, which only the lost manifest stated. The states before the
+	// layer are given up.
 	Retain time.Duration
 	Clock  clock.Clock // nil: the system's
 }
 
-// Adopt makes the manifest of a database that has lost it, from what Survey finds. It holds the lease meanwhile, so that
-// nobody who writes there is disturbed. A writer that is alive all the same, asleep perhaps, does no harm and comes to none:
-// nothing that it wrote is deleted, what it appends later stands behind what was read and is found by the next opening, and its
-// epoch is not below the manifest's. The manifest is created, never written over.
+// Adopt makes the manifest of a database that has lost it, from what Survey finds. It holds the lease meanwhile, so that it
+// disturbs no writer. A writer that is alive all the same, asleep perhaps, does no harm and takes none: nothing that it wrote is
+// deleted, what it appends later comes after what was read and is found by the next opening, and its epoch is not below the
+// manifest's. The manifest is created, never overwritten.
 //
-// What it cannot know of: a collection that was stopped in its middle when the manifest was lost, and goes on long after the
-// lease has run out, deletes layers that its manifest did not name. If the newest layer was never named, because its writer was
-// fenced before it could be, that is the one. End what runs on the prefix before adopting.
+// Adopt cannot know of a collection that was stopped midway when the manifest was lost: if it goes on long after the lease has
+// run out, it deletes layers that its manifest did not name, and that may include the newest one, if its writer was fenced
+// before the manifest could name it. So end everything that runs on the prefix before adopting.
 //
-// Errors: those of Survey and of lease.Acquire, ErrNested, store.ErrConflict (somebody else was faster), the store's.
+// Errors: those of Survey and of lease.Acquire, ErrNested, store.ErrConflict (another process was faster), the store's.
 func Adopt(ctx context.Context, o AdoptOptions) (a Adoptable, err error) {
 	if err := CheckAbove(ctx, o.Store); err != nil {
 		return a, fmt.Errorf("adopt: %w", err)
@@ -261,7 +262,7 @@ func Adopt(ctx context.Context, o AdoptOptions) (a Adoptable, err error) {
 	if err != nil {
 		return a, fmt.Errorf("adopt: %w", err)
 	}
-	// A collection that was on its way when the manifest was lost may have gone on. It changes nothing that was there.
+	// A collection that was running when the manifest was lost may have deleted the layer since.
 	if there, err := exists(ctx, o.Store, base.IndexKey(a.Layer.Key)); err != nil || !there {
 		return a, fmt.Errorf("adopt: %w: layer %s was collected meanwhile (%v): delete the manifest and try again", base.ErrCorrupt, a.Layer.Key, err)
 	}

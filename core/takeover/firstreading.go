@@ -8,7 +8,7 @@ import (
 	"blobpglite/core/wal"
 )
 
-// reading is a manifest, and the records behind its newest layer.
+// reading is a manifest, and the records after its newest layer.
 type reading struct {
 	m       manifest.Seen
 	records []wal.Record
@@ -16,10 +16,10 @@ type reading struct {
 	err     error
 }
 
-// readBesideLease begins the first reading beside the lease. Stop gives it up, and waits until nothing of it is left.
+// readBesideLease begins the first reading while the lease is being acquired. stop gives it up, and waits until it has ended.
 //
-// It is the same reading as after the lease: the manifest, then the records; and it is held against the same second
-// reading of the manifest, after the fence. A record that the predecessor appends meanwhile stands where the fence is tried.
+// It is the same reading as after the lease: the manifest, then the records; and it is checked by the same second reading of
+// the manifest, after the fence. A record that the predecessor appends meanwhile has the name that the fence tries.
 func (op *opening) readBesideLease(ctx context.Context) (stop func()) {
 	if op.o.Parallel == 1 && op.o.OnManifest == nil {
 		return func() {}
@@ -38,7 +38,7 @@ func (op *opening) readBesideLease(ctx context.Context) (stop func()) {
 		}
 		out <- r
 	}
-	if op.o.Parallel == 1 { // one request after the other: before the lease, which is the earliest that it can be
+	if op.o.Parallel == 1 { // one request at a time: read before the lease, the earliest that is possible
 		read()
 	} else {
 		go read()
@@ -46,8 +46,8 @@ func (op *opening) readBesideLease(ctx context.Context) (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-// firstReading is the reading before the fence: the one that went on beside the lease, unless that had to be waited for or the
-// reading went wrong.
+// firstReading returns the reading before the fence: the one that was made during the lease, unless the lease had to be waited for
+// or that reading failed.
 func (op *opening) firstReading(ctx context.Context) (manifest.Seen, wal.Position, error) {
 	if op.beside != nil && !op.waited {
 		r := <-op.beside

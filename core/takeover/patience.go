@@ -10,11 +10,11 @@ import (
 	"blobpglite/core/store"
 )
 
-// DefaultPatience of Options: above what a store's own repetitions of one request take.
+// DefaultPatience of Options: longer than a store's own retries of one request take.
 const DefaultPatience = 10 * time.Second
 
-// patiently does a step of an opening within a time. A store that refuses for lack of quota is asked again and again, by itself
-// and by whoever uses it, while a client waits: what the bucket has answered is to be told in a bounded time.
+// patiently runs a step of an opening with a time limit. A store that refuses for lack of quota is retried by several layers of
+// code while a client waits: so the time until the client gets the bucket's answer has to be bounded.
 func patiently(ctx context.Context, d time.Duration, step func(context.Context) error) error {
 	bounded, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
@@ -22,7 +22,7 @@ func patiently(ctx context.Context, d time.Duration, step func(context.Context) 
 	if ctx.Err() != nil || bounded.Err() == nil || !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	// Not the context's error: to whoever waits it would say that it was the caller who gave up.
+	// Not the context's error: that would say that the caller had given up.
 	return fmt.Errorf("%w: not done within %v: %v", store.ErrUnavailable, d, err)
 }
 
@@ -35,13 +35,13 @@ func (op *opening) manifest(ctx context.Context) (m manifest.Seen, err error) {
 	return m, err
 }
 
-// release gives back the lease of an opening that has failed, also where it was given up.
+// release releases the lease of an opening that has failed, also if ctx has ended.
 func (op *opening) release(ctx context.Context) error {
 	return patiently(context.WithoutCancel(ctx), op.o.Patience, op.out.Lease.Release)
 }
 
-// place says why no database may be made at a prefix where there is not even a lease, before there is one: of an opening that
-// is refused nothing is left. It is looked at once more when the database is made.
+// place checks, before a lease is made at a prefix that has none, whether a database may be made there: a refused opening leaves
+// nothing behind. It is checked once more when the database is made.
 func (op *opening) place(ctx context.Context) error {
 	_, _, err := manifest.Load(ctx, op.o.Store)
 	if errors.Is(err, store.ErrNotFound) && op.o.Create {
@@ -50,5 +50,5 @@ func (op *opening) place(ctx context.Context) error {
 	if errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	return nil // what else is wrong with the manifest is said behind the lease
+	return nil // anything else that is wrong with the manifest is reported after the lease
 }

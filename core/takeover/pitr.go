@@ -11,16 +11,16 @@ import (
 	"blobpglite/core/wal"
 )
 
-// ErrBeyondRetention: the state that was asked for is older than what is kept, or has not come yet. The error says what there is.
+// ErrBeyondRetention: the requested state is older than what is kept, or lies in the future. The error says what is kept.
 var ErrBeyondRetention = errors.New("beyond retention")
 
-// RecoveryTarget names a state of a database: the one after a record of its log, or the last one of a time. Exactly one is set.
+// RecoveryTarget names a state of a database: the one after a record of its log, or the last one at a time. Exactly one field is set.
 type RecoveryTarget struct {
 	Seq  uint64
 	Time time.Time // by the writers' wall clocks, which the records carry
 }
 
-// Latest names the state after the last record that there is when the log is read.
+// Latest names the newest state: after the last record when the log is read.
 func Latest() RecoveryTarget {
 	return RecoveryTarget{Time: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)}
 }
@@ -35,18 +35,18 @@ func (t RecoveryTarget) String() string {
 	return t.Time.UTC().Format(time.RFC3339Nano)
 }
 
-// RecoveryPoint is what an earlier state is restored from: a layer, and the records behind it.
+// RecoveryPoint is what an earlier state is restored from: a layer, and the records after it.
 type RecoveryPoint struct {
 	Manifest manifest.Manifest
 	Layer    manifest.Layer
-	Records  []wal.Record // behind Layer, fences included
+	Records  []wal.Record // after Layer, fences included
 	Seq      uint64       // of the last record in the state
 }
 
-// ReadAt reads what the state at some point is restored from. It takes no lease and writes nothing, and may run beside a
-// writer. The layer is only named: if it is gone when it is read, it was collected meanwhile, and ReadAt is to be called
-// again. Errors: ErrBeyondRetention, store.ErrNotFound (no database), store.ErrInvalid, those of the log and of the manifest, the
-// store's.
+// ReadAt reads what a state is restored from; parallel is how many records are read at once, 0: the log's default. It takes no
+// lease and writes nothing, and may run beside a writer. The layer is only named: if it turns out to be gone, it was collected
+// meanwhile; call ReadAt again. Errors: ErrBeyondRetention, store.ErrNotFound (no database), store.ErrInvalid, those of the log and
+// of the manifest, the store's.
 func ReadAt(ctx context.Context, st store.Store, at RecoveryTarget, parallel int) (RecoveryPoint, error) {
 	if (at.Seq == 0) == at.Time.IsZero() {
 		return RecoveryPoint{}, fmt.Errorf("read an earlier state: %w: give a record or a time", store.ErrInvalid)
@@ -63,7 +63,7 @@ func ReadAt(ctx context.Context, st store.Store, at RecoveryTarget, parallel int
 			return RecoveryPoint{}, fmt.Errorf("tell damage from a log that was compacted meanwhile (%v): %w", err, loadErr)
 		case loadErr != nil:
 			return RecoveryPoint{}, loadErr
-		case now.WalStart != m.WalStart: // what was read may not be authentic, nor what was missing
+		case now.WalStart != m.WalStart: // neither what was read nor what was missing may be relied on
 			continue
 		case errors.Is(err, store.ErrNotFound):
 			return RecoveryPoint{}, fmt.Errorf("%w: what was listed is gone: %w", wal.ErrCorrupt, err)
@@ -73,7 +73,7 @@ func ReadAt(ctx context.Context, st store.Store, at RecoveryTarget, parallel int
 	return RecoveryPoint{}, fmt.Errorf("read the state at %s: the log was compacted %d times while it was read: %w", at, maxRestarts, store.ErrUnavailable)
 }
 
-// errEnough ends a reading.
+// errEnough ends a reading early.
 var errEnough = errors.New("enough was read")
 
 func readAt(ctx context.Context, st store.Store, m manifest.Manifest, at RecoveryTarget, parallel int) (RecoveryPoint, error) {

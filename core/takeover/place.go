@@ -19,17 +19,16 @@ import (
 var (
 	// ErrNested: the prefix lies inside another database's, whose names could be taken for its own. Name another prefix.
 	ErrNested = errors.New("the prefix lies inside another database's")
-	// ErrNotEmpty: there is something under the prefix that a new database was to get: another database, perhaps. Name an
-	// empty one.
+	// ErrNotEmpty: the prefix for a new database already holds something, perhaps another database. Name an empty one.
 	ErrNotEmpty = errors.New("the prefix is not empty")
-	// ErrManifestLost: the prefix holds a database's objects, and no manifest. VerifyWith and Survey say what could be adopted,
-	// Adopt does it. A new one is not made there: it would have another id, and never see what is there.
+	// ErrManifestLost: the prefix holds a database's objects, but no manifest. Survey says what could be adopted, Adopt does
+	// it. No new database is made there: it would have another id, and never see those objects.
 	ErrManifestLost = errors.New("the manifest is lost: pgserve verify says what is there, pgserve adopt goes on from it; for a new database name an empty prefix")
 )
 
-// CheckPlace says why no new database may be made at a prefix: a database's prefix belongs to it alone. A manifest there is
-// no reason: somebody has just made the database. It costs a read for each folder above the prefix, if the store can show
-// them (store.Placed), and one list. Folders that may not be read are passed over.
+// CheckPlace returns why no new database may be made at a prefix, which a database must have to itself; nil: it may. A manifest
+// there is no obstacle: somebody has just made the database. It takes a read for each folder above the prefix, if the store can
+// show them (store.Placed), and one list. Folders that may not be read are skipped.
 //
 // Errors: ErrNested, ErrNotEmpty, ErrManifestLost, the store's.
 func CheckPlace(ctx context.Context, st store.Store) error {
@@ -40,7 +39,7 @@ func CheckPlace(ctx context.Context, st store.Store) error {
 	if err != nil || ours == "" && stranger == "" {
 		return err
 	}
-	// A rival may have made the database since the manifest was looked for, and written the rest.
+	// A rival may have made the database since the manifest was read, and written these objects.
 	_, err = st.Get(ctx, manifest.Key)
 	switch {
 	case err == nil:
@@ -55,14 +54,14 @@ func CheckPlace(ctx context.Context, st store.Store) error {
 	return fmt.Errorf("%w: it holds %s, and a database's prefix belongs to it alone: name an empty one", ErrNotEmpty, stranger)
 }
 
-// Unfinished says whether a key is of a page segment that a branch was writing. Where there is nothing else, it has ended before there was a
-// layer, and what is left may be passed over by the next one.
+// Unfinished says whether a key is that of a page segment which a branch writes. If a prefix holds nothing else, that branch was interrupted
+// before it wrote its layer, and another one may ignore what it has left.
 func Unfinished(key string) bool {
 	o, ok := base.ParseSegment(key)
 	return ok && o.ID != ""
 }
 
-// CheckAbove refuses a prefix that lies inside another database's (ErrNested). All folders are looked at at once.
+// CheckAbove refuses a prefix that lies inside another database's (ErrNested). It reads all folders above it concurrently.
 func CheckAbove(ctx context.Context, st store.Store) error {
 	var looks errgroup.Group
 	for _, above := range store.Above(st) {
@@ -80,7 +79,7 @@ func checkFolder(ctx context.Context, above store.Store) error {
 	case err != nil:
 		return fmt.Errorf("look for a database above: %w", err)
 	}
-	// Other programs have files of that name too; a damaged one of ours still has this field.
+	// Other programs use this name too; a damaged manifest of ours would still have this field.
 	m, err := manifest.Decode(o.Body)
 	if err == nil || errors.Is(err, manifest.ErrNewer) || bytes.Contains(o.Body, []byte(`"database_id"`)) {
 		return fmt.Errorf("%w: a manifest stands at %q (database %q): name another prefix", ErrNested, o.Key, m.DatabaseID)
@@ -88,8 +87,8 @@ func checkFolder(ctx context.Context, above store.Store) error {
 	return nil
 }
 
-// whatIsThere names the first object of our own making under a prefix, and the first of another's, as far as one page of a
-// list goes. What an opening leaves before there is a database, lease and probes, is neither.
+// whatIsThere returns the first key under a prefix that this program would write, and the first that it would not, as far as one
+// page of a list goes. The lease and probes, which an opening leaves before there is a database, count as neither.
 func whatIsThere(ctx context.Context, st store.Store) (ours, stranger string, err error) {
 	n := 0
 	for a, err := range st.List(ctx, "", "") {
@@ -111,7 +110,7 @@ func whatIsThere(ctx context.Context, st store.Store) (ours, stranger string, er
 	return "", stranger, nil
 }
 
-// isOurs says whether a key has the shape of a record's, a part's, a page segment's, or that of an object of a layer.
+// isOurs says whether a key has the form of a record's, a part's, a page segment's or a layer object's.
 func isOurs(key string) bool {
 	_, err := wal.ParseKey(key)
 	_, _, part := wal.ParsePartKey(key)

@@ -11,18 +11,18 @@
 //	lease      so that two writers do not fence each other in turns; not needed for safety
 //	read       manifest and records: where the log ends, and its highest epoch
 //	fence      create the next name with a higher epoch: from here on the predecessor cannot commit. If a record was
-//	           faster, read it and fence behind it
+//	           faster, read it and fence after it
 //	swap       the manifest to our epoch. While this process was stalled, the live writer may have compacted the log and
 //	           deleted what was read, even past the name of the fence: then the fence fences nobody, nothing is swapped, and
-//	           everything starts again. Behind the swap no older writer publishes a layer, or deletes what this manifest names
-//	restore    is the caller's, comes last, and is of exactly what the swap returned: what the predecessor wrote before
-//	           the fence is in what was read
+//	           everything starts again. After the swap no older writer can publish a layer, or delete what this manifest names
+//	restore    is left to the caller, comes last, and uses exactly what the swap returned: everything that the predecessor
+//	           wrote before the fence was read
 //
-// A fence is tried only with a lease that has not run out. An opener that is fenced while the lease is its own begins again:
+// A fence is tried only with a lease that has not run out. An opener that is fenced while it holds the lease begins again:
 // the rival had the lease before, and was asleep.
 //
-// The first reading goes on beside the lease: safety comes from the fence behind it, whenever it was. If the lease had to
-// be waited for, it is done again, so that the fence is not tried against records of long ago.
+// The first reading runs while the lease is acquired: safety comes from the fence after it, whenever it was made. If the
+// lease had to be waited for, it is repeated, so that the fence is not tried at a name of long ago.
 //
 // The rule for every other reader of the log: records read between two readings of the manifest with equal wal_start are
 // authentic; otherwise read again.
@@ -45,7 +45,7 @@ import (
 	"blobpglite/core/wal"
 )
 
-// ErrRival: another opener has fenced at the same time, or has taken the lease. It will win or die; try again.
+// ErrRival: another opener has fenced at the same time, or has taken the lease. Try again: it has won, or its lease runs out.
 var ErrRival = errors.New("another opener was faster")
 
 // maxRestarts bounds how often an opening starts again because the log moved under it.
@@ -55,12 +55,12 @@ const maxRestarts = 32
 type Options struct {
 	Store   store.Store
 	Writer  string // unique: one opening of one process
-	Address string // where the writer can be asked; for people
+	Address string // where the writer can be reached; for people
 	Process string // of the writer; see lease.Options
-	// LeaseTTL and AcquireTimeout are the lease's; zero: its default, and no waiting.
+	// LeaseTTL is the lease's TTL, zero: its default; AcquireTimeout is how long to wait for another holder, zero: not at all.
 	LeaseTTL, AcquireTimeout time.Duration
-	// Patience is how long one step of small requests, behind the lease the AcquireTimeout more, may take with a bucket that
-	// refuses them or says nothing; 0: DefaultPatience. Reading records and restoring are not limited.
+	// Patience is how long one step of small requests may take with a bucket that refuses them or does not answer; acquiring the
+	// lease may take AcquireTimeout more. 0: DefaultPatience. Reading records is not limited.
 	Patience time.Duration
 	// Create makes the database if there is none, with these versions.
 	Create                 bool
@@ -69,17 +69,17 @@ type Options struct {
 	Retain time.Duration
 	// BeforeCreate is called before the database is made, and gives PGliteSHA256. Nil: it is given above.
 	BeforeCreate func(context.Context) (pgliteSHA256 string, err error)
-	// Check looks at the manifest before anything is fenced. Nil: everything is fine.
+	// Check may refuse the manifest before anything is fenced; its error is Open's. Nil: every manifest is accepted.
 	Check func(manifest.Manifest) error
-	// OnManifest hears of the manifest as soon as it has been read once, from another goroutine, before anything is fenced: layers
-	// are written once, so they may be fetched ahead. What is restored has to be what Opened.Manifest names. Nil: nobody.
+	// OnManifest is called, in another goroutine, as soon as the manifest has been read once, before anything is fenced: layers
+	// are written once, so they may be fetched ahead. But only what Opened.Manifest names may be restored. Nil: not called.
 	OnManifest func(manifest.Manifest)
-	// LeaseDamaged hears of a lease that is none and is replaced. Nil: nobody.
+	// LeaseDamaged is told of a lease object that is no lease and is replaced. Nil: not called.
 	LeaseDamaged func(error)
-	// LeaseWaits hears, once for each, of a holder whose lease is waited for, and how long at most. Nil: nobody.
+	// LeaseWaits is told, once for each holder, whose lease is waited for, and how long at most. Nil: not called.
 	LeaseWaits func(held *lease.LockedError, atMost time.Duration)
-	// Parallel is how many records are read at once; 0: the log's default. 1 makes one request after the other, and the first
-	// reading comes behind the lease, or with Ahead before it.
+	// Parallel is how many records are read at once; 0: the log's default. With 1, requests are made one after the other, and the
+	// first reading comes before the lease.
 	Parallel int
 	// Deadline of one append; see wal.Options.
 	Deadline time.Duration
@@ -94,15 +94,15 @@ type Opened struct {
 	Lease    *lease.Lease
 	Log      *wal.Log // its tail is the fence
 	Epoch    uint64
-	Records  []wal.Record // behind the newest layer, the fence left out
+	Records  []wal.Record // after the newest layer, without our own fence
 	Created  bool
 
 	LeaseTime, ReadTime, FenceTime time.Duration
 }
 
 // Open makes this process the writer. Errors: lease.ErrLocked (a *lease.LockedError), store.ErrNotFound (no database),
-// ErrNested, ErrNotEmpty and ErrManifestLost (where one was to be made), ErrRival, ErrBusy, wal.ErrFenced, those of the log and of the manifest, what Check returned, the store's. On an error the
-// lease, if it was taken, is given back.
+// ErrNested, ErrNotEmpty and ErrManifestLost (with Create), ErrRival, ErrBusy, wal.ErrFenced, those of the log and of the
+// manifest, what Check and BeforeCreate returned, the store's. After an error the lease, if it was taken, is released.
 func Open(ctx context.Context, o Options) (*Opened, error) {
 	if o.Clock == nil {
 		o.Clock = clock.System()
@@ -137,7 +137,7 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 		if err == nil {
 			return op.out, nil
 		}
-		// A rival that fenced while the lease is ours had it before, and was asleep: it will find that out and give up.
+		// A rival that fenced while we hold the lease had it before, and was asleep: it will notice that and give up.
 		if !errors.Is(err, errCompacted) && !(errors.Is(err, ErrRival) && l.Ensure(ctx) == nil) {
 			return nil, errors.Join(err, op.release(ctx))
 		}
@@ -146,18 +146,18 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 	return nil, errors.Join(err, op.release(ctx))
 }
 
-// errCompacted means that the log was compacted under the opening, which has to start again; so it has to behind a rival's fence.
+// errCompacted: the log was compacted during the opening, which has to start again.
 var errCompacted = errors.New("the log was compacted while it was read")
 
 type opening struct {
 	o      Options
 	out    *Opened
 	beside <-chan reading // the first reading; nil: there is none
-	waited bool           // for the lease: what was read beside it may be old
+	waited bool           // the lease had to be waited for, so what was read meanwhile may be out of date
 	made   store.Gen      // of the manifest, if this opening has made the database
 }
 
-// once goes through the steps behind the lease.
+// once goes once through the steps after the lease.
 func (op *opening) once(ctx context.Context) error {
 	at := op.o.Clock.Monotonic()
 	seen, tail, err := op.firstReading(ctx)
@@ -173,7 +173,7 @@ func (op *opening) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// If the lease ran out meanwhile and another one has it, a fence would only be in that one's way.
+	// If the lease ran out meanwhile and another process has it, a fence would only disturb that one.
 	if err := patiently(ctx, op.o.Patience, op.out.Lease.Ensure); errors.Is(err, lease.ErrLost) {
 		return fmt.Errorf("%w: %w", ErrRival, err)
 	} else if err != nil {
@@ -200,13 +200,13 @@ func (op *opening) load(ctx context.Context) (manifest.Seen, error) {
 	return m, err
 }
 
-// errExists means that a rival has made the database.
+// errExists: a rival has made the database.
 var errExists = errors.New("the database exists")
 
-// create makes the first manifest, unless a rival is faster: then it is the rival's.
+// create makes the first manifest and returns it, or a rival's if that was faster.
 func (op *opening) create(ctx context.Context) (manifest.Seen, error) {
 	id, sum := op.o.WriteID(), op.o.PGliteSHA256
-	var asked errgroup.Group // beside the look at the place: each takes some round trips
+	var asked errgroup.Group // concurrent with the check of the place: each takes some round trips
 	if op.o.BeforeCreate != nil {
 		asked.Go(func() (err error) {
 			sum, err = op.o.BeforeCreate(ctx)
@@ -238,7 +238,7 @@ func (op *opening) create(ctx context.Context) (manifest.Seen, error) {
 	return manifest.Seen{Manifest: m, Gen: gen}, err
 }
 
-// From is the place in the log that a manifest's newest layer ends at: what an opening restores, and reads on from.
+// From is the place in the log at which a manifest's newest layer ends: an opening restores that layer, and reads the log after it.
 func From(m manifest.Manifest) (wal.Position, error) {
 	if len(m.Layers) == 0 {
 		return wal.Start(m.DatabaseID), nil
@@ -246,7 +246,7 @@ func From(m manifest.Manifest) (wal.Position, error) {
 	return position(m.Layers[len(m.Layers)-1])
 }
 
-// Oldest is the place that a manifest's oldest layer ends at: nothing behind it has been deleted.
+// Oldest is the place in the log at which a manifest's oldest layer ends: no record after it has been deleted.
 func Oldest(m manifest.Manifest) (wal.Position, error) {
 	if len(m.Layers) == 0 {
 		return wal.Start(m.DatabaseID), nil
@@ -254,7 +254,7 @@ func Oldest(m manifest.Manifest) (wal.Position, error) {
 	return position(m.Layers[0])
 }
 
-// position is the record that a layer was taken at.
+// position is the position of the record at which a layer was taken.
 func position(l manifest.Layer) (wal.Position, error) {
 	at := wal.Position{Seq: l.Seq, Epoch: l.Epoch}
 	sum, err := hex.DecodeString(l.Hash)
@@ -265,14 +265,14 @@ func position(l manifest.Layer) (wal.Position, error) {
 	return at, nil
 }
 
-// read collects the records behind the manifest's layer, up to the fence at seq if that is not zero.
+// read keeps the records after the manifest's layer, up to the fence at seq if that is not zero.
 func (op *opening) read(ctx context.Context, m manifest.Manifest, fence uint64) (wal.Position, error) {
 	records, tail, err := op.records(ctx, m, fence)
 	op.out.Records = records
 	return tail, op.moved(ctx, m, err)
 }
 
-// records reads what stands behind the manifest's layer.
+// records returns the records after the manifest's layer.
 func (op *opening) records(ctx context.Context, m manifest.Manifest, fence uint64) ([]wal.Record, wal.Position, error) {
 	from, err := From(m)
 	if err != nil {
@@ -290,8 +290,8 @@ func (op *opening) records(ctx context.Context, m manifest.Manifest, fence uint6
 	return records, tail, err
 }
 
-// moved tells damage from a log that was compacted and collected while it was read: a record that was listed is gone, or
-// another one stands in its place, or a part is gone. If the manifest has not moved, it is damage.
+// moved tells damage from a log that was compacted and collected while it was read: then a record that was listed is gone, or
+// replaced by another one, or a part is gone. If the manifest has not changed, it is damage.
 func (op *opening) moved(ctx context.Context, seen manifest.Manifest, err error) error {
 	if !errors.Is(err, store.ErrNotFound) && !errors.Is(err, wal.ErrCorrupt) {
 		return err
@@ -308,15 +308,15 @@ func (op *opening) moved(ctx context.Context, seen manifest.Manifest, err error)
 	return err
 }
 
-// ErrBusy: the live writer appended faster than this opener could fence it, maxFences times in a row. It holds no lease
-// that is believed in, but it is alive: try again, or stop it.
+// ErrBusy: a live writer, whose lease has run out, appended faster than this opener could fence it, maxFences times in a row. Try
+// again, or stop it.
 var ErrBusy = errors.New("the live writer was faster every time")
 
 // maxFences bounds how often an opening tries to fence a writer that goes on appending. Each try reads what was appended
 // meanwhile, at once, and then needs one PUT to be faster than the writer's next.
 const maxFences = 256
 
-// fence writes the fence behind the last record. Whenever a record is faster, it reads on and tries again.
+// fence writes the fence after the last record. Whenever a record is faster, it reads on and tries again.
 func (op *opening) fence(ctx context.Context, log *wal.Log, m manifest.Manifest) error {
 	for range maxFences {
 		_, err := log.Fence(ctx)
@@ -339,7 +339,7 @@ func (op *opening) fence(ctx context.Context, log *wal.Log, m manifest.Manifest)
 		})
 		switch {
 		case err == nil && last.Seq == 0:
-			return errCompacted // it stood there and is gone: collected
+			return errCompacted // the record was there and is gone: collected
 		case err != nil:
 			return op.moved(ctx, m, err)
 		}
@@ -348,8 +348,8 @@ func (op *opening) fence(ctx context.Context, log *wal.Log, m manifest.Manifest)
 	return fmt.Errorf("fence behind record %d: %w: %d tries: %w", log.Tail().Seq, ErrBusy, maxFences, store.ErrUnavailable)
 }
 
-// sameStart says whether a database starts at the same place by two manifests: the same records are there, and the same of
-// them are to be read.
+// sameStart says whether by two manifests a database starts at the same place: with the same records, of which the same are to
+// be read.
 func sameStart(a, b manifest.Manifest) bool {
 	newest := func(m manifest.Manifest) (l manifest.Layer) {
 		if n := len(m.Layers); n > 0 {
@@ -360,7 +360,8 @@ func sameStart(a, b manifest.Manifest) bool {
 	return a.WalStart == b.WalStart && newest(a).Key == newest(b).Key
 }
 
-// confirm makes the manifest this writer's, and makes sure that what was read is authentic and that the fence is above every epoch in it.
+// confirm swaps the manifest to this writer's epoch, and makes sure that what was read is authentic and that the fence is above every epoch
+// in it.
 func (op *opening) confirm(ctx context.Context, log *wal.Log, seen manifest.Seen) (manifest.Manifest, error) {
 	for range maxRestarts {
 		fence := log.Tail()
@@ -395,16 +396,16 @@ func (op *opening) confirm(ctx context.Context, log *wal.Log, seen manifest.Seen
 	return seen.Manifest, errCompacted
 }
 
-// errAbove means that the manifest is of an epoch that our fence is not above.
+// errAbove: the manifest's epoch is not below our fence's.
 var errAbove = errors.New("the manifest is of a higher epoch")
 
-// swap swaps the manifest to our epoch, and gives what it is then. From here on no older writer can publish a layer, nor delete what
-// this manifest names: its layers may be read for as long as this writer lives, and shared with.
+// swap swaps the manifest to our epoch, and returns it. From here on no older writer can publish a layer, nor delete what this manifest
+// names: its layers may be read, and shared by new ones, for as long as this writer lives.
 //
 // A manifest that this opening has made, and that nobody has swapped since, stays as it is: there is no older writer.
 //
-// errCompacted: the fence stands in a part of the log that was collected, so it fences nobody, and nothing was swapped. With errAbove comes the
-// manifest that is there.
+// Errors: errCompacted: the fence is in a part of the log that was collected, so it fences nobody, and nothing was swapped; errAbove, with
+// the manifest that is there.
 func (op *opening) swap(ctx context.Context, log *wal.Log, seen manifest.Seen) (now manifest.Seen, err error) {
 	fence := log.Tail()
 	if op.made != 0 && seen.Gen == op.made {
@@ -439,8 +440,8 @@ func (op *opening) swap(ctx context.Context, log *wal.Log, seen manifest.Seen) (
 	return now, errAbove
 }
 
-// readAgain reads the records that belong to the manifest as it is now, if it starts elsewhere than the one that they were read by: also
-// where only a newer layer is to be restored, and older records are kept beside it.
+// readAgain reads the records again if the manifest now starts elsewhere than the one by which they were read, or names a newer layer to
+// restore.
 func (op *opening) readAgain(ctx context.Context, now, seen manifest.Manifest, fence wal.Position) error {
 	if sameStart(now, seen) {
 		return nil

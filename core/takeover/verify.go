@@ -25,31 +25,31 @@ type Report struct {
 	Epoch      uint64 // the highest
 	Fences     int
 	Bytes      int64 // of the records, parts left out
-	Lease      error // why the lease is none; nil: it is one. It only says who writes, so the next writer replaces it
+	Lease      error // why the lease object is no lease; nil: it is one, or absent. The next writer replaces a damaged one
 }
 
-// ErrShutDown: a layer says that PostgreSQL was shut down, and records follow it, which PostgreSQL would not replay. Open the
-// database with this version, which does recover them, and a new layer takes its place.
+// ErrShutDown: a layer's control file says that PostgreSQL was shut down, but records follow, which PostgreSQL would not replay.
+// Open the database with this version, which recovers them and takes a new layer.
 var ErrShutDown = errors.New("records follow a layer of a PostgreSQL that was shut down")
 
 // VerifyOptions of VerifyWith.
 type VerifyOptions struct {
 	// Parallel is how many records are read at once; 0: the log's default. 1 makes one request after the other.
 	Parallel int
-	// Deep reads all of every layer, and the lease; otherwise only the layers' indexes are looked for.
+	// Deep reads all of every layer, and the lease; otherwise it is only checked that the layers' indexes are there.
 	Deep bool
-	// Progress is told what is being read, and how far it is; total 0: not known. Nil: nobody.
+	// Progress is told what is being read, and how much of it has been; total 0: not known. Nil: not called.
 	Progress func(step string, done, total int64)
 }
 
-// Verify reads a database's manifest and its whole log without writing, and says up to which record it is sound. The
-// error, if there is one, names what is not.
+// Verify reads a database's manifest and its whole log, writes nothing, and says up to which record it is sound. An error names
+// what is not.
 func Verify(ctx context.Context, st store.Store) (Report, error) {
 	return VerifyWith(ctx, st, VerifyOptions{})
 }
 
-// VerifyWith is Verify with options. It may run beside a writer: what was compacted while it read is read again. The
-// error joins everything that is damaged: each layer, the log from its first bad record on. A damaged lease is only reported.
+// VerifyWith is Verify with options. It may run beside a writer: what is compacted meanwhile is read again. The error joins
+// everything that is damaged: each layer, and the log from its first bad record on. A damaged lease is no error: see Report.
 func VerifyWith(ctx context.Context, st store.Store, o VerifyOptions) (Report, error) {
 	if o.Progress == nil {
 		o.Progress = func(string, int64, int64) {}
@@ -75,7 +75,7 @@ func VerifyWith(ctx context.Context, st store.Store, o VerifyOptions) (Report, e
 	return Report{}, fmt.Errorf("verify: the log was compacted %d times while it was read: %w", maxRestarts, store.ErrUnavailable)
 }
 
-// sameLayers says whether two manifests name the same layers: one that is not named any more may be gone.
+// sameLayers says whether two manifests name the same layers: a layer that is no longer named may be gone.
 func sameLayers(a, b manifest.Manifest) bool {
 	return slices.EqualFunc(a.Layers, b.Layers, func(a, b manifest.Layer) bool { return a.Key == b.Key })
 }
@@ -85,7 +85,7 @@ type verifier struct {
 	o      VerifyOptions
 	m      manifest.Manifest
 	report Report
-	ended  []manifest.Layer // that say that PostgreSQL was shut down
+	ended  []manifest.Layer // whose control file says that PostgreSQL was shut down
 }
 
 func (v *verifier) run(ctx context.Context) error {
@@ -106,7 +106,7 @@ func (v *verifier) run(ctx context.Context) error {
 	return errors.Join(layers, v.log(ctx, from), v.lease(ctx))
 }
 
-// layers checks each layer, or only that it is there.
+// layers checks each layer; unless Deep, only that its index is there.
 func (v *verifier) layers(ctx context.Context) error {
 	var damaged error
 	for _, l := range v.m.Layers {
@@ -140,7 +140,7 @@ func (v *verifier) layers(ctx context.Context) error {
 	return damaged
 }
 
-// log checks every record, and that each layer stands where the log says.
+// log checks every record, and that each layer's position is one of the log.
 func (v *verifier) log(ctx context.Context, from wal.Position) error {
 	layers := v.m.Layers
 	var skipped error
@@ -180,7 +180,7 @@ func (v *verifier) log(ctx context.Context, from wal.Position) error {
 	return err
 }
 
-// skipped is the error of the first record behind each layer that PostgreSQL would skip.
+// skipped returns ErrShutDown at the first record after a layer that PostgreSQL would not replay.
 func (v *verifier) skipped(rec wal.Record) error {
 	logged := slices.ContainsFunc(rec.Ops, func(op wal.Op) bool { return op.Kind == wal.OpWrite && strings.HasPrefix(op.Path, "/pg_wal/") })
 	var err error
@@ -201,7 +201,7 @@ func (v *verifier) lease(ctx context.Context) error {
 	}
 	o, err := v.st.Get(ctx, lease.Key)
 	if errors.Is(err, store.ErrNotFound) {
-		return nil // nobody has opened it yet, or in mode snapshot
+		return nil // nobody has opened it yet, or only in mode snapshot
 	}
 	if err == nil {
 		_, err = lease.Decode(o.Body)
@@ -215,7 +215,7 @@ func (v *verifier) lease(ctx context.Context) error {
 	return err
 }
 
-// exists looks for a name without reading what it holds.
+// exists says whether there is an object, without reading it.
 func exists(ctx context.Context, st store.Store, key string) (bool, error) {
 	for a, err := range st.List(ctx, key, "") {
 		return err == nil && a.Key == key, err

@@ -41,7 +41,7 @@ func Decode(b []byte) (Record, error) {
 	return f.record, nil
 }
 
-// maxRatio is how much zstd can make of a byte: a block of 4 bytes stands for up to 128 KiB of one repeated.
+// maxRatio is how many bytes zstd can make of one: a block of 4 bytes stands for up to 128 KiB of one byte repeated.
 const maxRatio = 128 << 10 / 4
 
 // unpacker decompresses bodies. The zero value is ready; it is safe for concurrent use.
@@ -51,7 +51,7 @@ type unpacker struct {
 	err  error
 }
 
-// unpack gives up to raw bytes; never more are allocated, and no more than stored can possibly hold.
+// unpack returns the decompressed body, of raw bytes at most. It never allocates more than raw, nor more than stored can hold.
 func (u *unpacker) unpack(stored []byte, raw int) ([]byte, error) {
 	if int64(raw) > int64(len(stored))*maxRatio {
 		return nil, fmt.Errorf("%w: %d bytes cannot hold %d", ErrCorrupt, len(stored), raw)
@@ -76,7 +76,7 @@ func (u *unpacker) close() {
 	}
 }
 
-// decodeFrame reads everything of a record but its operations.
+// decodeFrame decodes everything of a record but its operations.
 func decodeFrame(b []byte) (*frame, error) {
 	if len(b) < headerBytes+3+8+trailerBytes || string(b[:4]) != magic {
 		return nil, fmt.Errorf("%w: %d bytes that are no record", ErrCorrupt, len(b))
@@ -118,7 +118,7 @@ func decodeFrame(b []byte) (*frame, error) {
 	return f, nil
 }
 
-// parts reads the references that stand in the place of a body.
+// parts reads the references that the object holds in place of a body.
 func (f *frame) parts() ([]partRef, error) {
 	const size = 4 + 32
 	b := f.inline
@@ -190,8 +190,8 @@ func readBytes(b []byte, limit uint64) (got, rest []byte, ok bool) {
 	return b[n : n+int(size)], b[n+int(size):], true
 }
 
-// Header reads everything of a record but its operations, wherever its body is. An object that is no record is an error: who
-// deletes must not guess. Errors: ErrCorrupt, ErrNewer.
+// Header decodes everything of a record but its operations, also if its body is in parts. Errors: ErrCorrupt, ErrNewer. A
+// collection must not delete an object for which it gets one.
 func Header(b []byte) (Record, error) {
 	f, err := decodeFrame(b)
 	if err != nil {
@@ -200,8 +200,8 @@ func Header(b []byte) (Record, error) {
 	return f.record, nil
 }
 
-// InParts says whether an object is a record whose body is in parts, which its epoch and its write id name. Errors: those of
-// Header.
+// InParts decodes a record as Header does, and says whether its body is in parts; their keys follow from its epoch and write
+// id (PartPrefix). Errors: those of Header.
 func InParts(b []byte) (Record, bool, error) {
 	f, err := decodeFrame(b)
 	if err != nil {

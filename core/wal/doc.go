@@ -4,9 +4,9 @@
 //	at, err := log.Append(ctx, ops)                       // nil: durable. Otherwise see Append
 //	tail, err = wal.Read(ctx, st, wal.ReadOptions{From: start, DatabaseID: id}, func(r wal.Record) error { … })
 //
-// A commit is one create-if-absent of the next name: a new name each time, so no limit per name applies, one round trip,
-// and at each name at most one write ever succeeds. A fence is a record of a higher epoch without operations: what
-// stands there stops the writer of a lower epoch for ever, because that writer's next name is exactly this one.
+// A commit is one create-if-absent of the next name: one round trip, a new name each time, so no limit per name applies, and
+// at each name at most one write ever succeeds. A fence is a record of a higher epoch without operations: it stops the writer
+// of a lower epoch for ever, because that writer's next name is exactly this one.
 //
 // The object wal/<seq, 20 digits>, integers little endian:
 //
@@ -34,7 +34,7 @@
 // A record above MaxRecordBytes has its body in the objects part/<epoch>-<write id>/<n, 6 digits>, uploaded before the
 // record that names them; in their place it has: count u32, then for each the length u32 and the SHA-256.
 //
-// Survives: a lost reply and a repeated request (the write id tells whose record stands there), a writer that was taken
-// over and wakes up again, a damaged, missing, swapped or foreign record (Read names it and fails; nothing is skipped).
-// Does not survive: somebody who deletes a record above the manifest's wal_start.
+// Survives: a lost reply and a repeated request (the write id tells whose record is there), a writer that was taken over and
+// wakes up again, a damaged, missing, swapped or foreign record (Read names it and fails; nothing is skipped). Does not
+// survive: the deletion of a record at or above the manifest's wal_start.
 package wal

@@ -16,13 +16,13 @@ import (
 	"blobpglite/core/store"
 )
 
-// ErrFenced: a record of a higher epoch stands where this writer's next one would be. Serve nothing more; open the
-// database again if wanted. Every error of this kind is a *FencedError.
+// ErrFenced: a record of a higher epoch has the name of this writer's next one. Serve nothing more; open the database again
+// to take it back. Every error of this kind is a *FencedError.
 var ErrFenced = errors.New("fenced by a newer epoch")
 
-// FencedError says by whom.
+// FencedError says which record has fenced a writer.
 type FencedError struct {
-	Seq, Epoch uint64 // of the record that stands there
+	Seq, Epoch uint64 // of that record
 	Ours       uint64
 	By         string
 }
@@ -34,11 +34,11 @@ func (e *FencedError) Error() string {
 // Unwrap makes errors.Is(err, ErrFenced) hold.
 func (e *FencedError) Unwrap() error { return ErrFenced }
 
-// TakenError is how a fence's append ends when another record stands there: read on from it.
+// TakenError is how Fence ends when another record has the name: read on from that one.
 type TakenError struct {
 	Record Record
-	// Undecided: an earlier try of ours had no answer. It may have been stored, read on by a successor, and collected, and
-	// what stands there now may be the dead fence of an opener that was stalled.
+	// Undecided: an earlier try of ours got no answer. It may have been stored, read by a successor, and collected; the record
+	// that is there now may be a dead fence, of an opener that was stalled.
 	Undecided bool
 }
 
@@ -59,14 +59,14 @@ type Options struct {
 	Epoch      uint64
 	DatabaseID string
 	Writer     string
-	// Deadline is how long one append may stay undecided; 0: DefaultDeadline. Past it: store.ErrUnknown.
+	// Deadline is how long one append may stay undecided; then it is store.ErrUnknown. 0: DefaultDeadline.
 	Deadline time.Duration
 	Clock    clock.Clock   // nil: the system's
 	Hook     point.Hook    // nil: none
 	WriteID  func() string // nil: store.NewWriteID
 }
 
-// Log appends. It is one writer's, and has one append in flight at most.
+// Log appends records, for one writer, one at a time. It is not safe for concurrent use.
 type Log struct {
 	st   store.Store
 	o    Options
@@ -76,7 +76,7 @@ type Log struct {
 	dead error
 }
 
-// NewLog continues a log behind tail.
+// NewLog continues a log after tail. It sends no request. Error: store.ErrInvalid (options).
 func NewLog(st store.Store, tail Position, o Options) (*Log, error) {
 	if o.Epoch == 0 || o.DatabaseID == "" {
 		return nil, fmt.Errorf("open the log: %w: epoch %d, database %q", store.ErrInvalid, o.Epoch, o.DatabaseID)
@@ -98,10 +98,10 @@ func NewLog(st store.Store, tail Position, o Options) (*Log, error) {
 	return &Log{st: st, o: o, tail: tail, z: z}, nil
 }
 
-// Tail is the last record known.
+// Tail is the position of the last record known to be in the log.
 func (l *Log) Tail() Position { return l.tail }
 
-// Epoch is the writer's.
+// Epoch is the writer's epoch.
 func (l *Log) Epoch() uint64 { return l.o.Epoch }
 
 // Append makes operations durable as the next record. Its ends:
@@ -113,7 +113,7 @@ func (l *Log) Epoch() uint64 { return l.o.Epoch }
 //	                  report it as failed
 //	others            the record is not in the log (denied, invalid), or the log is damaged (ErrCorrupt)
 //
-// After any error the log appends nothing more. A second append while one is in flight is a bug of the caller and
+// After any error the log appends nothing more. A second append while one is in flight is a bug in the caller and
 // panics.
 func (l *Log) Append(ctx context.Context, ops []Op) (Position, error) {
 	at, err := l.add(ctx, Data, ops)
@@ -133,8 +133,8 @@ func (l *Log) Append(ctx context.Context, ops []Op) (Position, error) {
 	return at, err
 }
 
-// Fence appends a fence of the log's epoch. If another record stands there, the error is a *TakenError and the log can
-// go on behind that record (Advance).
+// Fence appends a fence of the log's epoch. If another record has the name, the error is a *TakenError, and the log can go on
+// after that record (Advance). Other errors: those of Append.
 func (l *Log) Fence(ctx context.Context) (Position, error) {
 	at, err := l.add(ctx, Fence, nil)
 	var taken *TakenError
@@ -144,8 +144,8 @@ func (l *Log) Fence(ctx context.Context) (Position, error) {
 	return at, err
 }
 
-// Advance moves the tail to a record that was read, and the epoch to one above it if it is not yet: for an opener
-// that has not fenced.
+// Advance moves the tail to a record that was read, and raises the epoch above that record's: for an opener that has not
+// fenced yet.
 func (l *Log) Advance(r Record) {
 	l.tail = Position{Seq: r.Seq, Epoch: r.Epoch, Hash: r.Hash}
 	l.o.Epoch = max(l.o.Epoch, r.Epoch+1)
@@ -184,7 +184,7 @@ func (l *Log) add(ctx context.Context, kind Kind, ops []Op) (Position, error) {
 	return l.tail, nil
 }
 
-// putParts uploads the parts of a large record. Until the record names them they are nobody's.
+// putParts uploads the parts of a large record. Until a record names them they are garbage.
 func (l *Log) putParts(ctx context.Context, r Record, parts [][]byte) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(uploads)
@@ -203,7 +203,7 @@ func (l *Log) putParts(ctx context.Context, r Record, parts [][]byte) error {
 	return g.Wait()
 }
 
-// put creates the record's object, or finds out whose stands there.
+// put creates the record's object, or finds out whose record has the name.
 func (l *Log) put(ctx context.Context, r Record, body []byte) error {
 	before, after := point.WalBeforePut, point.WalAfterPut
 	if r.Kind == Fence {
@@ -231,7 +231,7 @@ func (l *Log) put(ctx context.Context, r Record, body []byte) error {
 	return l.o.Hook.Fire(ctx, after)
 }
 
-// create makes an object of the log, once. A record holds its write id, a part's key does.
+// create makes an object of the log, once (store.CreateOnce): a record's body holds the write id, a part's key does.
 func (l *Log) create(ctx context.Context, key string, body []byte, writeID string) error {
 	return store.CreateOnce(ctx, l.st, key, body, writeID, store.Bounds{
 		Clock: l.o.Clock, Within: l.o.Deadline, Pause: firstPause, MaxPause: maxPause,

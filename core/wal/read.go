@@ -12,7 +12,7 @@ import (
 
 // ReadOptions of Read.
 type ReadOptions struct {
-	// From is the record before the first to be read: Start, or the place that the manifest names.
+	// From is the record before the first one to be read: Start, or the place that the manifest names.
 	From       Position
 	DatabaseID string
 	// Parallel is how many records are fetched at once; 0: DefaultParallel. 1 makes one request after the other.
@@ -25,21 +25,22 @@ type ReadOptions struct {
 const (
 	// DefaultParallel is ReadOptions.Parallel if that is 0.
 	DefaultParallel = 32
-	// maxInFlight bounds the bytes of records that were asked for and not yet handed on, one record aside.
+	// maxInFlight bounds the bytes of records that were requested and not yet passed to each, but for one record.
 	maxInFlight = 64 << 20
-	// maxEager is the largest body, uncompressed, that is opened before its turn. A larger one, and one in parts, waits for
-	// it: then there is one such body in memory, not one for each request in flight.
+	// maxEager is the largest body, uncompressed, that is opened before its turn. A larger one, or one in parts, is opened
+	// when it is its turn: so only one such body is in memory at a time.
 	maxEager = 1 << 20
 	// downloads is how many parts of one record are fetched at once.
 	downloads = 8
 )
 
-// Read calls each for every record behind o.From, in order, and returns the last one's position. The records are dense,
-// of this database, each following from the one before. Before an error each was called for every record that is sound. What Read returns is authentic only if the manifest's
-// wal_start was the same before and after: see core/takeover.
+// Read calls each for every record after o.From, in order and in the caller's goroutine, and returns the last one's position.
+// The records have consecutive numbers, are of this database, and each follows from the one before. Before an error each was
+// called for every record that is sound. What was read is authentic only if the manifest's wal_start was the same before and
+// after: see core/takeover.
 //
-// Errors: ErrCorrupt, ErrNewer, ErrForeign, each naming the record; store.ErrNotFound (a record that was listed is gone:
-// the log was collected meanwhile, read the manifest again); what each returned; the store's and the context's.
+// Errors: ErrCorrupt, ErrNewer, ErrForeign, each naming the record; store.ErrNotFound (a record that was listed is gone: the
+// log was collected meanwhile, read the manifest again); what each returned; the store's and the context's.
 func Read(ctx context.Context, st store.Store, o ReadOptions, each func(Record) error) (Position, error) {
 	if o.Parallel <= 0 {
 		o.Parallel = DefaultParallel
@@ -63,10 +64,10 @@ type reader struct {
 	unpacker unpacker
 }
 
-// fetched is one record on its way.
+// fetched is one record that was read.
 type fetched struct {
 	record Record
-	later  *frame // its body has to be opened yet
+	later  *frame // its body still has to be opened
 	err    error
 }
 
@@ -156,7 +157,7 @@ type listed struct {
 	size int64
 }
 
-// listing gives the records behind o.From up to the first that is missing, and what is wrong there.
+// listing returns the records after o.From up to the first missing one, and what is wrong there.
 func (r *reader) listing(ctx context.Context) (records []listed, damage error) {
 	for a, err := range r.st.List(ctx, keyPrefix, Key(r.o.From.Seq)) {
 		if err != nil {
@@ -164,7 +165,7 @@ func (r *reader) listing(ctx context.Context) (records []listed, damage error) {
 		}
 		seq, err := ParseKey(a.Key)
 		if err != nil {
-			continue // no record's name, so no record: a missing one is seen by the numbers
+			continue // not a record's name; a missing record is noticed by the numbers
 		}
 		if want := r.o.From.Seq + 1 + uint64(len(records)); seq != want {
 			return records, fmt.Errorf("record %d: %w: it is missing, the next one is %d", want, ErrCorrupt, seq)
@@ -207,7 +208,7 @@ func drain(window []chan fetched) {
 	}
 }
 
-// probe asks for one name after the other, a growing window at a time, until one is absent.
+// probe requests one name after the other, a growing window at a time, until one is absent.
 func (r *reader) probe(ctx context.Context) (Position, error) {
 	var window []chan fetched
 	next, width, largest := r.o.From.Seq+1, 1, 1
@@ -225,12 +226,12 @@ func (r *reader) probe(ctx context.Context) (Position, error) {
 			drain(window)
 			return r.at, err
 		}
-		largest = max(largest, got.record.Bytes) // what is to come is not known; as large as what came
+		largest = max(largest, got.record.Bytes) // the size of the next ones is not known: assume as large as the largest so far
 		width = max(1, min(2*width, r.o.Parallel, maxInFlight/largest))
 	}
 }
 
-// absent tells a record that is not there from a part that is not there.
+// absent says whether a record is missing, rather than a part of one.
 func (r *reader) absent(err error) bool {
 	var op *store.OpError
 	if !errors.As(err, &op) {
@@ -240,14 +241,14 @@ func (r *reader) absent(err error) bool {
 	return parseErr == nil
 }
 
-// mayBreak says whether a record may follow from another one than the manifest names. An opener may have fenced behind
-// a record that was collected meanwhile, and whose name a dead fence of another stalled opener had taken: its fence then
-// stands at wal_start, is valid, and names that other record. A fence carries nothing, so nothing can be mistaken.
+// mayBreak says whether a record may follow from another record than the manifest names. An opener may have fenced after a
+// record that was collected meanwhile, and whose name a dead fence of another stalled opener had taken: its fence is then at
+// wal_start, is valid, and names that other record. A fence carries no operations, so no harm is done.
 func (r *reader) mayBreak(rec Record) bool {
 	return rec.Kind == Fence && r.at.Seq == r.o.From.Seq && r.at.Seq > 0
 }
 
-// take checks that a record follows, and hands it on.
+// take checks that a record follows from the one before, and passes it to each.
 func (r *reader) take(ctx context.Context, got fetched) error {
 	if got.err != nil {
 		return got.err
@@ -269,7 +270,7 @@ func (r *reader) take(ctx context.Context, got fetched) error {
 	return nil
 }
 
-// follows says why a record does not follow from the one before.
+// follows returns why a record does not follow from the one before; nil: it does.
 func (r *reader) follows(rec Record) error {
 	switch {
 	case rec.DatabaseID != r.o.DatabaseID:

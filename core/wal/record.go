@@ -19,7 +19,7 @@ import (
 // Errors of records.
 var (
 	// ErrCorrupt: a record is damaged, missing within the log, or does not follow from the one before it. Nothing after
-	// it may be restored: go back to an older generation of the object, or restore up to the record before. It also is
+	// it may be restored: bring back an older generation of the object, or restore up to the record before. It wraps
 	// store.ErrCorrupt.
 	ErrCorrupt = fmt.Errorf("the log is damaged: %w", store.ErrCorrupt)
 	// ErrNewer: a record was written by a newer version of this program. Upgrade; nothing is wrong with the log.
@@ -33,17 +33,17 @@ const Format = 1
 
 // Bounds of a record.
 const (
-	MaxRecordBytes = 8 << 20  // stored in one object; beyond, the body goes in parts
-	MaxBodyBytes   = 1 << 30  // of one record, uncompressed
+	MaxRecordBytes = 8 << 20  // bytes of a record's object; a larger body goes in parts
+	MaxBodyBytes   = 1 << 30  // bytes of one record's body, uncompressed
 	MaxOps         = 10 << 20 // operations of one record
 	maxText        = 255      // database id, writer, write id
 	maxPath        = 1024
 	maxOffset      = 1 << 62
 	maxParts       = 1024
 	partBytes      = 4 << 20
-	pieceBytes     = 1 << 20 // compressed at once
+	pieceBytes     = 1 << 20 // bytes compressed at a time
 
-	// MaxInParts bounds the object of a record whose body is in parts: what is larger names none.
+	// MaxInParts bounds the object of a record whose body is in parts, in bytes: a larger object is no such record.
 	MaxInParts = headerBytes + 3*(1+maxText) + 8 + 4 + maxParts*(4+32) + trailerBytes
 )
 
@@ -76,8 +76,8 @@ const (
 	OpRemove  OpKind = 3 // the file is gone
 )
 
-// FenceID begins the write id of every fence that a Log writes, and of no other record: a list of the log tells fences, which
-// must never be deleted, without reading them. That one lacks it says nothing: metadata can be lost.
+// FenceID begins the write id of every fence that a Log writes, and of no other record: so a list of the log shows fences, which
+// must never be deleted, without reading them. A write id without it proves nothing, because metadata can be lost.
 const FenceID = "fence-"
 
 // Op is one change of a file of the data directory. Path is absolute within it.
@@ -102,22 +102,22 @@ type Record struct {
 
 	// Hash is the SHA-256 of the record's bytes: set by Decode.
 	Hash [32]byte
-	// Bytes is the size of the object, parts left out; set by Decode.
+	// Bytes is the size of the object without parts; set by Decode.
 	Bytes int
 }
 
-// Position is a place in the log: the record that was read or written last.
+// Position is a place in the log: that of a record, usually the last one that was read or written.
 type Position struct {
 	Seq   uint64
 	Epoch uint64
-	// Hash is that record's. All zero: not known, and the next record's is not checked.
+	// Hash is that record's. All zero: not known, so whether the next record follows from it is not checked.
 	Hash [32]byte
 }
 
 // Start is the position before the first record of a database.
 func Start(databaseID string) Position { return Position{Hash: sha256.Sum256([]byte(databaseID))} }
 
-// keyPrefix and partPrefix are where records and parts are.
+// keyPrefix and partPrefix are the folders of records and parts.
 const (
 	keyPrefix  = "wal/"
 	partPrefix = "part/"
@@ -127,7 +127,7 @@ const (
 // Key is the key of a record.
 func Key(seq uint64) string { return fmt.Sprintf("%s%0*d", keyPrefix, seqDigits, seq) }
 
-// ParseKey is the inverse of Key.
+// ParseKey is the inverse of Key. Error: store.ErrInvalid, for anything that is no record's key.
 func ParseKey(key string) (uint64, error) {
 	digits, ok := strings.CutPrefix(key, keyPrefix)
 	if !ok || len(digits) != seqDigits {
@@ -140,7 +140,7 @@ func ParseKey(key string) (uint64, error) {
 	return seq, nil
 }
 
-// Prefix and PartsPrefix are the folders of records and of parts, for whoever lists them.
+// Prefix is the folder of all records.
 func Prefix() string { return keyPrefix }
 
 // PartsPrefix is the folder of all parts.
@@ -151,7 +151,7 @@ func PartPrefix(epoch uint64, writeID string) string {
 	return fmt.Sprintf("%s%d-%s/", partPrefix, epoch, writeID)
 }
 
-// ParsePartKey reads the key of a part: the record that it belongs to. ok is false for every other key.
+// ParsePartKey parses the key of a part, and returns epoch and write id of its record. ok is false for every other key.
 func ParsePartKey(key string) (epoch uint64, writeID string, ok bool) {
 	name, isPart := strings.CutPrefix(key, partPrefix)
 	folder, n, hasNumber := strings.Cut(name, "/")
@@ -175,7 +175,7 @@ const (
 	trailerBytes = 4
 )
 
-// castagnoli is the CRC that the store checks uploads with too.
+// castagnoli is the CRC32C, with which Cloud Storage checks uploads too.
 func castagnoli(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
 // encoded is a record ready to be stored.
@@ -185,7 +185,7 @@ type encoded struct {
 	hash  [32]byte
 }
 
-// encode makes the bytes of a record.
+// encode encodes a record.
 func encode(r Record, z *zstd.Encoder) (encoded, error) {
 	switch {
 	case r.Kind != Data && r.Kind != Fence, r.Kind == Fence && len(r.Ops) > 0, r.Seq == 0, r.Epoch == 0,
@@ -228,8 +228,8 @@ func encode(r Record, z *zstd.Encoder) (encoded, error) {
 	return e, nil
 }
 
-// appendBody adds the operations, compressed if that makes them smaller. They are compressed a piece at a time, each a frame of its own:
-// a large record is not in memory uncompressed once more.
+// appendBody appends the operations, compressed if that makes them smaller. They are compressed a piece at a time, each a frame of its own,
+// so that no second uncompressed copy of a large record is made.
 func appendBody(b []byte, ops []Op, raw int, z *zstd.Encoder) (body []byte, flags byte) {
 	begin := len(b)
 	if raw > 64 {
@@ -255,7 +255,7 @@ func appendBody(b []byte, ops []Op, raw int, z *zstd.Encoder) (body []byte, flag
 	return b, 0
 }
 
-// opsBytes is what operations take, uncompressed.
+// opsBytes is how many bytes operations take, uncompressed.
 func opsBytes(ops []Op) (int, error) {
 	if len(ops) > MaxOps {
 		return 0, fmt.Errorf("%w: %d operations, at most %d fit a record", store.ErrInvalid, len(ops), MaxOps)
@@ -274,7 +274,7 @@ func opsBytes(ops []Op) (int, error) {
 	return n, nil
 }
 
-// appendHead adds what stands before an operation's data.
+// appendHead appends everything of an operation before its data.
 func appendHead(b []byte, op Op) []byte {
 	b = append(b, byte(op.Kind))
 	b = append(binary.AppendUvarint(b, uint64(len(op.Path))), op.Path...)

@@ -8,13 +8,12 @@ import (
 	"blobpglite/core/store"
 )
 
-// Unfenced proves that no other writer had taken the log over when it was called: it asks for the names behind tail, the
-// last record that this writer knows to be its own. A fence would stand at one of them, and is never deleted. settled
-// says that no append of this writer was in flight when it was called: then the first name is enough, and it is one GET;
-// otherwise two.
+// Unfenced proves that no other writer had taken the log over when it was called: it gets the names after tail, the last
+// record that this writer knows to be its own. A fence would have one of them, and is never deleted. settled says that no
+// append of this writer was in flight when it was called: then the first name is enough, and it is one GET; otherwise two.
 //
-//	tail + 1   may be this writer's own append, applied and not yet answered: then somebody may have fenced behind it. It
-//	           may even have been collected by whoever did, so that nothing stands there proves nothing
+//	tail + 1   may be this writer's own append, applied but not answered yet: then a successor may have fenced after it, and
+//	           may even have collected it, so that its absence proves nothing
 //	tail + 2   if it is this writer's own too, it was begun after this call, so nobody had fenced
 //
 // Errors: ErrFenced (a *FencedError), ErrForeign, ErrCorrupt, ErrNewer, the store's (nothing is known then).
