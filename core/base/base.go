@@ -13,31 +13,31 @@
 //	frames   [ 0                ][ 1                ][ 2                ][ 3    ]
 //	objects  page/7-120/000000: frames 0, 1, 2   page/7-120/000001: frame 3   base/7-120/index: written last
 //
-// Segments are written once and shared. A layer that is given the one before it (WriteOptions.Share) writes what has changed since, and
-// names everything else where it is. Its index is complete, all the same: who reads a layer reads one index, whatever came before it.
+// Segments are written once and shared. A layer that is given the one before it (WriteOptions.Share) writes only what has changed since,
+// and refers to everything else where it is. Its index is complete all the same: reading a layer needs no other index.
 //
 //	base/7-120   page/7-120/000000 [AAAABBBB]  page/7-120/000001 [CC]
 //	base/7-180   page/7-120/000000 [AAAA····]  page/7-120/000001 [CC]  page/7-180/000000 [BBBBDD]
 //
-// A segment that is used for less than half is written again, as far as it is used, and small ones are put together (plan.go). Who
-// deletes may delete a segment that no index of a layer needs which the manifest names (package gc).
+// A segment of which less than half is used is written again, as far as it is used, and small ones are put together (plan.go). A
+// collection may delete a segment that no layer named by the manifest needs (package gc).
 //
 //	index    "BPGLAYER" | format u32 | body length u32 | CRC32C u32 of all before and after | zstd(body)
 //	body     frame bytes
 //	         segments count × { layer that it was written for, without base/; empty: as the one before
 //	                            number, chunks, one for each frame × { bytes, CRC32C } }
-//	         boot     count × { segment, frame }: what is wanted until the first rows are there, and fetched together
+//	         boot     count × { segment, frame }: what is read until the first rows are there, and so is fetched together
 //	         entries  count × { kind, path, permissions, mtime in ns,
 //	                            file: size, runs of stored chunks × { chunks skipped, chunks stored, address }
 //	                            symlink: target    hard link: path of an earlier file }
 //
-// A chunk's address counts the chunks of all segments in their order; of a run it is that of the first chunk, less the address behind the
-// run before. Integers are varints, CRCs are u32, fixed numbers are little endian. Given a file and a chunk, the index alone tells
-// segment, offset and length of the one frame that holds it. Format 1 is read too (parts.go).
+// A chunk's address counts the chunks of all segments in their order; a run's is that of its first chunk, less the address after the run
+// before. Integers are varints, CRCs are u32, fixed-size numbers are little endian. Given a file and a chunk, the index alone tells
+// segment, offset and length of the one frame that holds it. Format 1 can be read too (parts.go).
 //
-// Survives: death at any point of Write (without its index a layer does not exist; its segments are garbage that nobody
-// names), a lost reply, a damaged, cut, swapped or missing object (Read fails and says which; nothing in the bucket is
-// touched). Does not survive: a tree that changes during Write, so give it a clone.
+// Survives: death at any point of Write (without its index a layer does not exist; its segments are garbage that nothing
+// names), a lost reply, a damaged, truncated, swapped or missing object (Read fails and says which; nothing in the bucket is
+// changed). Does not survive: a tree that changes during Write, so give it a clone.
 package base
 
 import (
@@ -58,9 +58,9 @@ import (
 )
 
 const (
-	// Format is what this version writes, and the newest that it reads.
+	// Format is the format that this version writes, and the newest that it reads.
 	Format = 2
-	// DefaultFrameBytes is the raw size of a frame: small enough to fetch for the sake of one page.
+	// DefaultFrameBytes is the raw size of a frame: small enough to be fetched for a single page.
 	DefaultFrameBytes = 256 << 10
 	// DefaultSegmentBytes is the stored size at which a segment ends.
 	DefaultSegmentBytes = 4 << 20
@@ -80,11 +80,10 @@ const (
 
 var (
 	// ErrCorrupt: an object of the layer is not what was written. Do not start from what was read, and delete nothing:
-	// restore another generation (an older layer and the log, or a noncurrent version of the object). It also is
-	// store.ErrCorrupt.
+	// restore from an older layer and the log, or bring back a noncurrent version of the object. It wraps store.ErrCorrupt.
 	ErrCorrupt = fmt.Errorf("layer is damaged: start from an older generation, delete nothing: %w", store.ErrCorrupt)
 	// ErrNewer: written by a newer version of this program, in a format that this one does not know. Upgrade; nothing
-	// is wrong with the layer. It also is manifest.ErrNewer.
+	// is wrong with the layer. It wraps manifest.ErrNewer.
 	ErrNewer = fmt.Errorf("layer cannot be read: %w", manifest.ErrNewer)
 	// ErrTooLarge: the tree holds more than WriteOptions.MaxBytes or than an index can describe. Nothing was uploaded.
 	// Leave files out (Include), or raise the limit.
@@ -93,37 +92,37 @@ var (
 
 // WriteOptions of Write. The zero value is useful.
 type WriteOptions struct {
-	FrameBytes int // raw bytes a frame, a multiple of memfs.ChunkSize up to MaxFrameBytes; 0: DefaultFrameBytes
-	// Share is the layer before: chunks that were not written since Since, a mark of src or of the tree that it was cloned from, stay
+	FrameBytes int // raw bytes per frame, a multiple of memfs.ChunkSize up to MaxFrameBytes; 0: DefaultFrameBytes
+	// Share is the layer before: chunks that were not written after Since, a mark of src or of the tree that it was cloned from, stay
 	// where that layer has them. It must hold exactly what the tree held at that mark. Nil: everything is written.
 	Share *Layer
 	Since memfs.Mark
-	// Copy is for a layer of another database than Share's: each segment of Share that the layer goes on using is copied to where it belongs to
-	// the new one, before the index is written, several at a time, and none is cleaned. It says how large the copy is. Nil: they are where Share has them.
+	// Copy is for a layer of another database than Share's: it copies a segment, and returns the copy's size. It is called for each segment
+	// of Share that the new layer uses, before the index is written, concurrently; none is cleaned. Nil: Share is of the same database.
 	Copy func(ctx context.Context, from, to string) (size int64, err error)
-	// Pages is the source of src's chunks that are away, and says of those that are not and have an origin where Share has them. Nil:
-	// there are none.
+	// Pages is the source of src's chunks that are away; for chunks in memory that have an origin, it tells where Share has them. Nil: src
+	// has no such chunks.
 	Pages *Pages
-	// Boot are addresses of Pages whose frames are to be fetched first when the layer is opened, and what takes the place of chunks in
-	// them. Nil: those of Share.
+	// Boot are addresses of Pages whose frames, or whatever replaces chunks in them, are fetched first when the layer is opened. Nil: those
+	// of Share.
 	Boot []int64
-	// Rewrite is a file that is written in any case, by canonical path: in src it is another one than in the tree of Since. Empty: none.
+	// Rewrite is a file, by canonical path, that is always written: in src it is not the one of the tree of Since. Empty: none.
 	Rewrite string
 
-	SegmentBytes int64 // stored bytes a segment, up to MaxSegmentBytes; 0: DefaultSegmentBytes
+	SegmentBytes int64 // stored bytes per segment, up to MaxSegmentBytes; 0: DefaultSegmentBytes
 	Level        zstd.EncoderLevel
 	Parallel     int        // uploads in flight; 0: DefaultParallel
 	MaxBytes     int64      // largest RawBytes; 0: no limit. Beyond: ErrTooLarge
 	Hook         point.Hook // fired at the base/ points, from several goroutines
-	// Include tells what goes in, by canonical path ("/base/1/1259"); a directory left out takes all below it along.
-	// The root is always in. nil: everything.
+	// Include says what goes into the layer, by canonical path ("/base/1/1259"); a directory that is left out takes everything below it
+	// along. The root is always in. Nil: everything.
 	Include func(path string, info memfs.Info) bool
-	// LeaveOut gives a range of chunks of a file that are left out: they are read as zeros. Nil: none.
+	// LeaveOut returns a range of a file's chunks, end excluded, that are left out: they are read as zeros. Nil: none.
 	LeaveOut func(path string) (first, end int64)
-	// Progress is told the raw bytes done and those there are, in the caller's goroutine. nil: nobody.
+	// Progress is told the raw bytes done and in all, in the caller's goroutine. Nil: not called.
 	Progress func(done, total int64)
-	// Unreadable hears, in the caller's goroutine, of segments that were to be written again, and of which pages are damaged or gone, as was found out
-	// now: the layer names them where they are. Each is told of once an hour for the same Pages. Nil: nobody.
+	// Unreadable is told, in the caller's goroutine, of each segment that was to be cleaned but of which pages are damaged or gone: the layer
+	// goes on naming it. With the same Pages it is called once an hour for each. Nil: not called.
 	Unreadable func(segment string, err error)
 	Clock      clock.Clock // for pauses and Stats; nil: the system's
 }
@@ -131,10 +130,10 @@ type WriteOptions struct {
 // ReadOptions of Read. The zero value is useful.
 type ReadOptions struct {
 	Parallel int // downloads in flight; 0: DefaultParallel
-	// Progress is told the raw bytes done and those there are, in the caller's goroutine. nil: nobody.
+	// Progress is told the raw bytes done and in all, in the caller's goroutine. Nil: not called.
 	Progress func(done, total int64)
 	Clock    clock.Clock // for Stats; nil: the system's
-	// Head gets, of Verify, the first chunk of the file HeadOf, if the layer has one; the caller's goroutine calls it. Nil: nobody.
+	// Head is given, by Verify and in the caller's goroutine, the first chunk of the file HeadOf, if the layer has one. Nil: not called.
 	Head   func(chunk []byte)
 	HeadOf string
 }
@@ -146,12 +145,12 @@ type Stats struct {
 	StoredBytes int64 // all objects that the layer needs
 	Segments    int   // of these, segments, or parts
 	Frames      int   // in them
-	// Of a Write: what was new. The bytes are those uploaded; those of chunks uncompressed, and of these what the layer before has too
-	// and was written again to get rid of segments that are hardly used.
+	// Of a Write: the new segments; the bytes uploaded, with the index; the bytes of the new chunks, uncompressed; and of these, what the
+	// layer before has too, which was written again to get rid of hardly used segments.
 	NewSegments                         int
 	NewBytes, NewRawBytes, CleanedBytes int64
 	ReadBytes                           int64 // of an Open: what was read of StoredBytes
-	// Time summed over the goroutines that were at it.
+	// Times, summed over goroutines; Wall is the time that passed.
 	Compress, Upload, Download, Decompress time.Duration
 	Wall                                   time.Duration
 }

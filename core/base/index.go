@@ -19,7 +19,7 @@ const (
 	headerSize = len(magic) + 12
 	formatPart = 1 // a layer that shares nothing: its parts are its own
 
-	// What an index may hold. A body of this size describes some 600,000 files, or a terabyte.
+	// Bounds of an index. A body of this size describes some 600,000 files, or a terabyte.
 	maxIndexBytes = 64 << 20
 	maxSegments   = 1_000_000 // the numbers of a layer's segments have six digits
 	// The smallest encodings of one segment, frame, entry and run: no count may promise more than the bytes that follow.
@@ -36,12 +36,12 @@ const (
 	kindLink // another name of an earlier file
 )
 
-// index describes a layer. The chunks of all its segments, those included that it does not use, have addresses: the first segment's
-// begin at zero, each other's where the one before ends.
+// index describes a layer. The chunks of all its segments, also those that it does not use, have addresses: those of the first segment
+// begin at zero, those of each other one where the one before ends.
 type index struct {
 	frameBytes int
 	segments   []segment
-	starts     []int64    // the addresses at which they begin, as of settle
+	starts     []int64    // the addresses at which they begin, computed by settle
 	boot       []frameRef // in order, each once
 	entries    []entry
 }
@@ -51,8 +51,8 @@ type frameRef struct{ segment, frame int }
 
 // segment is an object of frames. All frames but the last are full.
 type segment struct {
-	layer  string // that it was written for
-	n      int    // its number among those
+	layer  string // the layer that it was written for
+	n      int    // its number among that layer's
 	part   bool   // it is a part of a layer of format 1
 	chunks int64
 	frames []frame
@@ -68,7 +68,7 @@ func (s *segment) key() string {
 	return SegmentKey(s.layer, s.n)
 }
 
-// bytes is how many the object has.
+// bytes is the size of the object.
 func (s *segment) bytes() (n int64) {
 	for _, f := range s.frames {
 		n += int64(f.size)
@@ -96,17 +96,17 @@ type run struct{ first, count, at int64 }
 
 func (x *index) frameChunks() int64 { return int64(x.frameBytes / memfs.ChunkSize) }
 
-// rawChunks is how many chunks a frame of a segment holds: the last may be short.
+// rawChunks is how many chunks a frame of a segment holds: the last frame may be shorter.
 func (x *index) rawChunks(s *segment, frame int) int64 {
 	return min(s.chunks-int64(frame)*x.frameChunks(), x.frameChunks())
 }
 
-// framesOf is how many frames so many chunks take.
+// framesOf is how many frames a number of chunks takes.
 func (x *index) framesOf(chunks int64) int64 {
 	return (chunks + x.frameChunks() - 1) / x.frameChunks()
 }
 
-// settle reckons addresses and sizes.
+// settle computes addresses and sizes.
 func (x *index) settle() {
 	at := int64(0)
 	x.starts = x.starts[:0]
@@ -117,7 +117,7 @@ func (x *index) settle() {
 	}
 }
 
-// end is the address behind the last chunk.
+// end is the address after the last chunk.
 func (x *index) end() int64 {
 	if len(x.segments) == 0 {
 		return 0
@@ -126,7 +126,7 @@ func (x *index) end() int64 {
 	return last.first + last.chunks
 }
 
-// segmentAt is the number of the segment that an address is in.
+// segmentAt is the number of the segment that holds an address.
 func (x *index) segmentAt(at int64) int {
 	i, found := slices.BinarySearch(x.starts, at)
 	if !found {
@@ -155,7 +155,7 @@ func (x *index) files() int {
 	return n
 }
 
-// encodeIndex gives the index object.
+// encodeIndex returns the index object.
 func encodeIndex(x *index) ([]byte, error) {
 	body := binary.AppendUvarint(nil, uint64(x.frameBytes))
 	body = binary.AppendUvarint(body, uint64(len(x.segments)))
@@ -192,7 +192,7 @@ func encodeIndex(x *index) ([]byte, error) {
 	return seal(body, Format)
 }
 
-// append encodes an entry. at is the address behind the last run that was encoded: most runs go on there.
+// append encodes an entry. at is the address after the last run that was encoded, where most runs go on.
 func (e *entry) append(b []byte, at *int64) []byte {
 	b = append(b, byte(e.kind))
 	b = appendText(b, e.path)
@@ -231,11 +231,11 @@ func seal(body []byte, format uint32) ([]byte, error) {
 	object = binary.LittleEndian.AppendUint32(object, uint32(len(body)))
 	object = append(object, 0, 0, 0, 0)
 	object = z.EncodeAll(body, object)
-	binary.LittleEndian.PutUint32(object[headerSize-4:], checksum(object)) // with zeros in its own place
+	binary.LittleEndian.PutUint32(object[headerSize-4:], checksum(object)) // computed with zeros in its own place
 	return object, nil
 }
 
-// unseal checks the header and gives the body. It changes object.
+// unseal checks the header and returns the body. It changes object.
 func unseal(object []byte) (body []byte, format uint32, err error) {
 	if len(object) < headerSize || string(object[:len(magic)]) != magic {
 		return nil, 0, fmt.Errorf("%w: it does not begin as an index does (%d bytes)", ErrCorrupt, len(object))
@@ -268,7 +268,7 @@ func unseal(object []byte) (body []byte, format uint32, err error) {
 	return body, format, nil
 }
 
-// decodeIndex reads the index object of a layer, which it changes. Whatever it accepts is consistent: Read relies on it.
+// decodeIndex decodes the index object of a layer, which it changes. What it accepts is consistent: Read relies on that.
 func decodeIndex(layer string, object []byte) (*index, error) {
 	body, format, err := unseal(object)
 	if err != nil {
@@ -290,7 +290,7 @@ type decoder struct {
 	left  []byte
 	layer string
 	parts bool  // format 1
-	at    int64 // address behind the last run
+	at    int64 // address after the last run
 	err   error
 }
 
@@ -325,7 +325,7 @@ func (d *decoder) signed() int64 {
 	return v
 }
 
-// count reads how many things follow that take at least size bytes each.
+// count reads a count of things that take at least size bytes each.
 func (d *decoder) count(size int) int { return int(d.number(int64(len(d.left) / size))) }
 
 func (d *decoder) crc() uint32 {
@@ -554,7 +554,7 @@ func (d *decoder) use(x *index) {
 	}
 }
 
-// placed tells what is wrong with an entry's place among those before it.
+// placed returns what is wrong with an entry's place among those before it; nil: nothing.
 func placed(e *entry, seen map[string]kind) error {
 	if len(seen) == 0 {
 		if e.path != "" || e.kind != kindDir {

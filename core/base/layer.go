@@ -2,18 +2,18 @@ package base
 
 import "blobpglite/core/memfs"
 
-// Layer is what a layer's index says. It does not change, and may be shared between goroutines.
+// Layer is the content of a layer's index. It does not change, and is safe for concurrent use.
 type Layer struct {
 	key   string
 	index *index
 	size  int64    // of the index object
-	inos  []uint64 // of the files of a layer that was just written, for each entry; 0: it is none
+	inos  []uint64 // of a layer that was just written: each entry's file number in the tree; 0: the entry is no file
 }
 
-// Key is the layer's.
+// Key is the key of the layer, without /index.
 func (l *Layer) Key() string { return l.key }
 
-// Segments are the keys of the page segments that the layer needs; none of one of format 1, whose parts are its own.
+// Segments are the keys of the page segments that the layer needs; none for format 1, whose parts are the layer's own.
 func (l *Layer) Segments() []string {
 	var keys []string
 	for i := range l.index.segments {
@@ -24,7 +24,7 @@ func (l *Layer) Segments() []string {
 	return keys
 }
 
-// Objects are the keys of all that it needs beside its index: page segments, or its own parts.
+// Objects are the keys of all objects that the layer needs but its index: page segments, or its own parts.
 func (l *Layer) Objects() []string {
 	keys := make([]string, len(l.index.segments))
 	for i := range keys {
@@ -33,15 +33,15 @@ func (l *Layer) Objects() []string {
 	return keys
 }
 
-// Use says how much of what is stored for a layer it uses.
+// Use says how much of its objects a layer uses.
 type Use struct {
 	Segments    int   // page segments, or parts
 	StoredBytes int64 // of these and of the index
-	Chunks      int64 // in them
-	LiveChunks  int64 // of these, the layer's
+	Chunks      int64 // in the segments
+	LiveChunks  int64 // of these, those that the layer uses
 }
 
-// Use of the layer's objects.
+// Use returns how much of its objects the layer uses.
 func (l *Layer) Use() Use {
 	u := Use{Segments: len(l.index.segments), StoredBytes: l.size, Chunks: l.index.end()}
 	for i := range l.index.segments {
@@ -52,21 +52,21 @@ func (l *Layer) Use() Use {
 	return u
 }
 
-// RawBytes are those of its chunks, uncompressed.
+// RawBytes is the size of its chunks, uncompressed.
 func (l *Layer) RawBytes() int64 { return l.index.liveChunks() * memfs.ChunkSize }
 
-// shares says whether its segments may be named by another layer.
+// shares says whether other layers may use its segments.
 func (l *Layer) shares() bool {
 	return l != nil && (len(l.index.segments) == 0 || !l.index.segments[0].part)
 }
 
-// Place is the piece of an object that a page is in.
+// Place is the piece of an object that holds a page.
 type Place struct {
 	Object         string
 	Offset, Length int64
 }
 
-// Place says where a chunk of a file is, by its path in the tree; false: the layer has none there.
+// Place returns where a chunk of a file is, by the file's path in the tree; false: the layer has no such chunk.
 func (l *Layer) Place(path string, chunk int64) (Place, bool) {
 	for i := range l.index.entries {
 		e := &l.index.entries[i]

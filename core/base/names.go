@@ -11,16 +11,16 @@ const (
 	segmentPrefix = "page/" // where page segments are
 )
 
-// Prefix is the folder of layers, SegmentPrefix that of page segments, for whoever lists them.
+// Prefix is the folder of layers.
 func Prefix() string { return keyPrefix }
 
 // SegmentPrefix is the folder of page segments.
 func SegmentPrefix() string { return segmentPrefix }
 
-// Key names the layer that a writer of an epoch takes at a record: groups of fixed width sort.
+// Key is the key of the layer that the writer of an epoch takes at a record: base/<epoch>-<seq>, of fixed width, so that keys sort.
 func Key(epoch, seq uint64) string { return fmt.Sprintf("%s%020d-%020d", keyPrefix, epoch, seq) }
 
-// IndexKey is the key of a layer's index, the object that makes it one.
+// IndexKey is the key of a layer's index, without which the layer does not exist.
 func IndexKey(layer string) string { return layer + "/index" }
 
 // SegmentKey is the key of the n-th page segment that was written for a layer.
@@ -31,16 +31,16 @@ func SegmentKey(layer string, n int) string {
 // partKey is the key of the n-th part of a layer of format 1, which shares nothing.
 func partKey(layer string, n int) string { return fmt.Sprintf("%s/part/%06d", layer, n) }
 
-// Object is what the key of an object says.
+// Object is what an object's key says.
 type Object struct {
-	Layer      string // base/<epoch>-<seq>, or with -<id> behind it; of a segment: the layer that it was written for
+	Layer      string // base/<epoch>-<seq>, or with -<id> after it; of a segment: the layer that it was written for
 	Epoch, Seq uint64
-	ID         string // of a database that begins with this layer; empty: none is in the name
+	ID         string // of a database that begins with this layer; empty: the key has none
 	Index      bool   // the index; otherwise a part of a layer of format 1, or a segment
 }
 
-// ParseObject reads the key of an index, or of a part of a layer of format 1. ok is false for everything else that may stand below the
-// folder of layers, so that who deletes touches nothing but what has exactly the shape of a layer's object.
+// ParseObject parses the key of an index, or of a part of a layer of format 1. ok is false for everything else in the folder of layers, so
+// that a collection deletes only keys that have exactly the form of a layer's objects.
 func ParseObject(key string) (o Object, ok bool) {
 	name, object, ok := cutName(key, keyPrefix)
 	if !ok || !o.parse(name) {
@@ -55,7 +55,7 @@ func ParseObject(key string) (o Object, ok bool) {
 	return o, isPart && err == nil && key == partKey(o.Layer, int(n))
 }
 
-// ParseSegment reads the key of a page segment; ok is as in ParseObject.
+// ParseSegment parses the key of a page segment; ok is as in ParseObject.
 func ParseSegment(key string) (o Object, ok bool) {
 	name, digits, ok := cutName(key, segmentPrefix)
 	if !ok || !o.parse(name) {
@@ -71,7 +71,7 @@ func cutName(key, prefix string) (name, object string, ok bool) {
 	return name, object, below && ok
 }
 
-// parse reads <epoch>-<seq> or <epoch>-<seq>-<id>.
+// parse parses <epoch>-<seq> or <epoch>-<seq>-<id>.
 func (o *Object) parse(name string) bool {
 	epoch, seq, _ := strings.Cut(name, "-")
 	seq, o.ID, _ = strings.Cut(seq, "-")

@@ -13,23 +13,23 @@ import (
 	"blobpglite/core/store"
 )
 
-// openBatch is how many chunks Open asks for at once: 16 MiB.
+// openBatch is how many chunks Open fetches at a time: 16 MiB.
 const openBatch = 2048
 
-// Wish is what an opening is to do with a file.
+// Wish says what Open does with a file.
 type Wish uint8
 
 const (
-	Later  Wish = iota // what is asked for is read then
-	Now                // all of it is read; what is damaged or gone stays away, and is an error for who asks for it
-	Needed             // all of it is read, or the opening fails
+	Later  Wish = iota // nothing: its chunks are read when they are used
+	Now                // it reads all of it; chunks that are damaged or gone stay away, and reading them later is an error
+	Needed             // it reads all of it, or fails
 )
 
-// Open makes the tree of a layer in dst, which must be empty, and reads of it only the files of which wish says so: the chunks of all others are
-// away, and p is their memfs.Source. What is in the tree counts as clean as of the mark that it returns, behind which it may be changed.
-// Stats are of what was read. On an error dst is useless.
+// Open makes the tree of a layer in dst, which must be empty, and reads only the files for which wish says so, by canonical path: the chunks
+// of all others are away, and p is their memfs.Source. What changes in the tree after the returned mark differs from the layer. Stats
+// are of what was read. After an error dst is useless.
 //
-// Errors: as of Read.
+// Errors: those of Read.
 func Open(ctx context.Context, p *Pages, key string, dst *memfs.FS, wish func(path string) Wish) (*Layer, memfs.Mark, Stats, error) {
 	l, mark, stats, err := open(ctx, p, key, dst, wish)
 	if err != nil {
@@ -75,7 +75,7 @@ type opener struct {
 	wanted []wantedChunk
 }
 
-// wantedChunk is a chunk of a file that is read at once.
+// wantedChunk is a chunk of a file that is read by the opening.
 type wantedChunk struct {
 	file    *memfs.File
 	chunk   int64
@@ -83,7 +83,7 @@ type wantedChunk struct {
 	needed  bool
 }
 
-// bootAddresses are in the frames of the boot set.
+// bootAddresses returns an address in each frame of the boot set.
 func (o *opener) bootAddresses() (addresses []int64) {
 	for _, b := range o.index.boot {
 		addresses = append(addresses, o.ids[b.segment]<<addressBits|int64(b.frame)*o.index.frameChunks())
@@ -110,7 +110,7 @@ func (o *opener) makeTree(dst *memfs.FS) error {
 	return nil
 }
 
-// install says where a file's chunks are.
+// install notes where a file's chunks are, and which of them to read.
 func (o *opener) install(f *memfs.File, path string, origin *origin) error {
 	wish := o.wish(path)
 	for _, r := range origin.runs {
@@ -126,7 +126,7 @@ func (o *opener) install(f *memfs.File, path string, origin *origin) error {
 	return f.SetOrigin(origin)
 }
 
-// fetch puts in place what is read at once: all of it is asked for together, and used in the order in which it is stored.
+// fetch reads the chunks in places: all are requested together, and used in the order in which they are stored.
 func (o *opener) fetch(ctx context.Context) error {
 	slices.SortFunc(o.wanted, func(a, b wantedChunk) int { return cmp.Compare(a.address, b.address) })
 	for batch := range slices.Chunk(o.wanted, openBatch) {
@@ -189,7 +189,7 @@ func (o *origin) Run(chunk int64) (address, count int64) {
 	return memfs.Nowhere, math.MaxInt64 - chunk
 }
 
-// originOf is where an index has a file.
+// originOf returns where an index has a file's chunks.
 func originOf(x *index, ids []int64, e *entry) *origin {
 	o := &origin{}
 	for _, r := range e.runs {
@@ -202,7 +202,7 @@ func originOf(x *index, ids []int64, e *entry) *origin {
 	return o
 }
 
-// Origins says where a layer that was just written has each file, by the file's number in the tree that it was written of.
+// Origins returns, for a layer that was just written, where it has each file's chunks, by the file's number in the tree that was written.
 func (l *Layer) Origins(p *Pages) iter.Seq2[uint64, memfs.Origin] {
 	ids := p.add(l.index)
 	return func(yield func(uint64, memfs.Origin) bool) {
@@ -214,7 +214,7 @@ func (l *Layer) Origins(p *Pages) iter.Seq2[uint64, memfs.Origin] {
 	}
 }
 
-// missing are the addresses of the chunks that are away.
+// missing returns the addresses of the chunks that are away.
 func missing(views []view) (addresses []int64) {
 	for _, v := range views {
 		if v.data == nil {
@@ -224,7 +224,7 @@ func missing(views []view) (addresses []int64) {
 	return addresses
 }
 
-// bring gives the bytes of chunks that are away.
+// bring fetches chunks that are away.
 func bring(ctx context.Context, p *Pages, views []view) (map[int64]*[memfs.ChunkSize]byte, error) {
 	addresses := missing(views)
 	if len(addresses) == 0 {
@@ -240,7 +240,7 @@ func bring(ctx context.Context, p *Pages, views []view) (map[int64]*[memfs.Chunk
 	return byAddress(got), nil
 }
 
-// byAddress are the chunks that a source gave.
+// byAddress returns fetched chunks by their addresses.
 func byAddress(got []memfs.Fetched) map[int64]*[memfs.ChunkSize]byte {
 	data := make(map[int64]*[memfs.ChunkSize]byte, len(got))
 	for _, g := range got {

@@ -20,11 +20,12 @@ import (
 type PagesOptions struct {
 	// Parallel is how many requests are in flight; 0: DefaultPagesParallel.
 	Parallel int
-	// KeepBytes is how much of what was fetched is kept uncompressed for whoever wants it next, what is fetched ahead included; 0: DefaultKeepBytes.
+	// KeepBytes is how many bytes of fetched chunks are kept uncompressed for later reads, including what is fetched ahead; 0:
+	// DefaultKeepBytes.
 	KeepBytes int64
-	// Patience is how long an object is asked for again after errors that pass; 0: DefaultPatience.
+	// Patience is how long a request is repeated after passing errors; 0: DefaultPatience.
 	Patience time.Duration
-	// Fetched hears of chunks that were given to somebody: they are in memory from now on. It must not block. Nil: nobody.
+	// Fetched is told how many bytes of chunks were given to a file, in whose memory they are from now on. It must not block. Nil: not called.
 	Fetched func(bytes int64)
 	Clock   clock.Clock // nil: the system's
 }
@@ -32,22 +33,22 @@ type PagesOptions struct {
 const (
 	// DefaultPagesParallel of PagesOptions.
 	DefaultPagesParallel = 32
-	// DefaultKeepBytes of PagesOptions: two windows of reading ahead that keep as many requests under way as an eager restore does.
+	// DefaultKeepBytes of PagesOptions: two windows of read-ahead, with as many requests in flight as an eager restore has.
 	DefaultKeepBytes = 128 << 20
 	// DefaultPatience of PagesOptions.
 	DefaultPatience = 20 * time.Second
 
-	// requestBytes is how much of a segment one request asks for at most, where several frames in a row are wanted.
+	// requestBytes is how many bytes of a segment one request reads at most, if several frames in a row are needed.
 	requestBytes = 2 << 20
-	// addressBits of an address are the chunk's number in its segment, those above the segment's.
+	// addressBits: so many low bits of an address are the chunk's number in its segment, those above are the segment's id.
 	addressBits = 32
 )
 
-// Pages gives the chunks of layers one by one: it is the memfs.Source of a tree that Open has filled, and stays so for the layers that are
-// written of it later. Where a chunk is, an address says, which is the same for all layers that share the segment.
+// Pages fetches single chunks of layers: it is the memfs.Source of a tree that Open has filled, and remains so for the layers that are
+// written from that tree later. An address says where a chunk is; it is the same for all layers that share the segment.
 //
-// What is given is what was written: a frame whose checksum is wrong is asked for once more, and is an error then, never in anybody's file.
-// It may be used from any goroutine. Close ends what is under way.
+// Only sound chunks are returned: a frame with a wrong checksum is requested once more, and then is an error. Pages is safe for concurrent
+// use. Close it after use.
 type Pages struct {
 	st      store.Store
 	o       PagesOptions
@@ -61,22 +62,22 @@ type Pages struct {
 	mu       sync.Mutex
 	ids      map[string]int64       // of segments, by their keys
 	segments map[int64]*pageSegment // by id
-	next     int64                  // id, of which none is used twice
+	next     int64                  // next id; none is used twice
 	frames   map[frameID]*keptFrame
-	order    []frameID // of frames that are there, the one wanted longest ago first
+	order    []frameID // of kept frames, the least recently used first
 	kept     int64
 	counts   PageCounts
-	lost     map[string]time.Duration // segments that are damaged or gone, and when that was found out, as they were to be cleaned
-	noted    map[frameID]bool         // what was wanted since it was made; nil: that is not noted any more
+	lost     map[string]time.Duration // segments that could not be cleaned because they are damaged or gone, and when that was found out
+	noted    map[frameID]bool         // frames used so far, for Noted; nil: no longer noted
 }
 
-// PageCounts are what Pages has done since it was made.
+// PageCounts is what Pages has done since it was made.
 type PageCounts struct {
-	Requests, Bytes int64 // of the store
+	Requests, Bytes int64 // to the store, and read from it
 	Frames          int64 // fetched
-	Waited          int64 // of these, somebody waited for
-	Ahead           int64 // of these, fetched ahead
-	AheadUsed       int64 // of these, wanted later
+	Waited          int64 // of these, those that a read waited for
+	Ahead           int64 // of Frames, those fetched ahead
+	AheadUsed       int64 // of Ahead, those used later
 	Errors          int64 // that did not pass
 }
 
@@ -94,17 +95,17 @@ type frameID struct {
 	frame   int
 }
 
-// keptFrame is a frame that was fetched, or is on its way.
+// keptFrame is a frame that was fetched, or is being fetched.
 type keptFrame struct {
 	s      *pageSegment
-	done   chan struct{} // closed when it is there, or failed
+	done   chan struct{} // closed when it was fetched, or failed
 	chunks []*[memfs.ChunkSize]byte
 	err    error
-	ahead  bool // nobody has wanted it yet
-	wanted int  // how many are about to be given it
+	ahead  bool // fetched ahead, and not used yet
+	wanted int  // how many readers are about to get it
 }
 
-// NewPages is for a database's store.
+// NewPages makes the Pages of a database's store. It sends no request. Close it after use.
 func NewPages(st store.Store, o PagesOptions) (*Pages, error) {
 	if o.Parallel == 0 {
 		o.Parallel = DefaultPagesParallel
@@ -127,22 +128,22 @@ func NewPages(st store.Store, o PagesOptions) (*Pages, error) {
 	return p, nil
 }
 
-// Close ends what is under way, and waits for it.
+// Close gives up what is being fetched, and waits until that has ended.
 func (p *Pages) Close() {
 	p.stop()
 	p.ahead.Wait()
 	p.z.Close()
 }
 
-// Counts since it was made.
+// Counts returns what was done since p was made.
 func (p *Pages) Counts() PageCounts {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.counts
 }
 
-// Fetch implements memfs.Source. Whole frames are given. Errors: ErrCorrupt, store.ErrNotFound (the segment is gone: no layer needs it that
-// is still kept), the store's where they did not pass, the context's.
+// Fetch implements memfs.Source. It returns all chunks of the frames that hold the addresses. Errors: ErrCorrupt, store.ErrNotFound (the
+// segment is gone, because no layer that is kept needs it), the store's if they did not pass, the context's.
 func (p *Pages) Fetch(ctx context.Context, addresses []int64) ([]memfs.Fetched, error) {
 	wanted, flights, err := p.take(addresses, false)
 	if err != nil {
@@ -180,7 +181,7 @@ func (p *Pages) Ready(addresses []int64) ([]memfs.Fetched, bool) {
 	return out, true
 }
 
-// leave is for frames that are not wanted any more.
+// leave notes that a reader no longer needs frames.
 func (p *Pages) leave(flights []*keptFrame) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -203,7 +204,7 @@ func (p *Pages) Ahead(addresses []int64) {
 // Room implements memfs.RoomySource.
 func (p *Pages) Room() int64 { return p.o.KeepBytes / 2 }
 
-// there are the frames if all of them are there; nil: they are not.
+// there returns the frames if all of them have been fetched; otherwise nil.
 func (p *Pages) there(addresses []int64) ([]frameID, []*keptFrame) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -225,8 +226,8 @@ func (p *Pages) there(addresses []int64) ([]frameID, []*keptFrame) {
 	return wanted, p.takeFrames(wanted, false)
 }
 
-// give gives a frame's chunks, which is not wanted by this caller any more then. Those of a frame that holds one file only are given away
-// to the last who wants them: they are in that file from now on. Of others copies are given.
+// give appends a frame's chunks to out, for a reader that then no longer needs the frame. The last reader of a frame that belongs to one file
+// gets the chunks themselves, which are in that file from now on. All others get copies.
 func (p *Pages) give(out []memfs.Fetched, id frameID, f *keptFrame) []memfs.Fetched {
 	p.mu.Lock()
 	s := f.s
@@ -243,11 +244,11 @@ func (p *Pages) give(out []memfs.Fetched, id frameID, f *keptFrame) []memfs.Fetc
 		}
 		out = append(out, memfs.Fetched{Address: first + int64(i), Data: data})
 	}
-	p.leave([]*keptFrame{f}) // until here it is wanted: who is given the chunks themselves writes to them
+	p.leave([]*keptFrame{f}) // only after copying: whoever gets the chunks themselves may write to them
 	return out
 }
 
-// drop lets a frame go that is there. p.mu is held.
+// drop drops a frame that was fetched. p.mu is held.
 func (p *Pages) drop(id frameID) {
 	p.kept -= int64(len(p.frames[id].chunks)) * memfs.ChunkSize
 	delete(p.frames, id)
@@ -256,7 +257,7 @@ func (p *Pages) drop(id frameID) {
 	}
 }
 
-// take gives the frames, those too that are still on their way, and asks for what is neither there nor on its way.
+// take returns the frames, which may still be in flight, and requests those that are neither there nor in flight.
 func (p *Pages) take(addresses []int64, ahead bool) ([]frameID, []*keptFrame, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -267,7 +268,7 @@ func (p *Pages) take(addresses []int64, ahead bool) ([]frameID, []*keptFrame, er
 	return wanted, p.takeFrames(wanted, ahead), nil
 }
 
-// takeFrames is take. p.mu is held.
+// takeFrames does the work of take. p.mu is held.
 func (p *Pages) takeFrames(wanted []frameID, ahead bool) []*keptFrame {
 	out := make([]*keptFrame, len(wanted))
 	var ask []frameID
@@ -305,14 +306,14 @@ func (p *Pages) takeFrames(wanted []frameID, ahead bool) []*keptFrame {
 	return out
 }
 
-// touch makes a frame the one that was wanted last. p.mu is held.
+// touch makes a frame the most recently used one. p.mu is held.
 func (p *Pages) touch(id frameID) {
 	if i := slices.Index(p.order, id); i >= 0 {
 		p.order = append(slices.Delete(p.order, i, i+1), id)
 	}
 }
 
-// inOneRequest is how many of the frames, which are in order, one request asks for. p.mu is held.
+// inOneRequest is how many of the frames, which are in order, one request reads. p.mu is held.
 func (p *Pages) inOneRequest(ask []frameID) int {
 	s := p.frames[ask[0]].s
 	bytes := int64(s.frames[ask[0].frame].size)
@@ -341,7 +342,7 @@ func (p *Pages) begin(ask []frameID) {
 				f.chunks = got[i]
 				p.keep(ids[i], f)
 			} else {
-				delete(p.frames, ids[i]) // who asks next asks again
+				delete(p.frames, ids[i]) // the next reader requests it again
 			}
 			close(f.done)
 		}
@@ -351,18 +352,18 @@ func (p *Pages) begin(ask []frameID) {
 	})
 }
 
-// keep keeps a frame, and lets others go. p.mu is held.
+// keep keeps a frame, and drops others. p.mu is held.
 func (p *Pages) keep(id frameID, f *keptFrame) {
 	p.order = append(p.order, id)
 	p.kept += int64(len(f.chunks)) * memfs.ChunkSize
 	for p.kept > p.o.KeepBytes && len(p.order) > 1 {
-		// What was wanted is in somebody's file by now; what was fetched ahead is not.
+		// Used frames go first: their chunks are in a file by now, those of frames fetched ahead are not.
 		i := max(0, slices.IndexFunc(p.order, func(id frameID) bool { return !p.frames[id].ahead }))
 		p.drop(p.order[i])
 	}
 }
 
-// get fetches frames in a row of a segment, and asks again while errors pass.
+// get fetches frames in a row of a segment, and repeats that after passing errors.
 func (p *Pages) get(s *pageSegment, first, n int) ([][]*[memfs.ChunkSize]byte, error) {
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
@@ -378,7 +379,7 @@ func (p *Pages) get(s *pageSegment, first, n int) ([][]*[memfs.ChunkSize]byte, e
 		case err == nil:
 			return got, nil
 		case errors.Is(err, store.ErrCorrupt) && !damaged:
-			damaged = true // on its way, perhaps
+			damaged = true // perhaps only in transit
 			continue
 		case !passes(err) || p.o.Clock.Monotonic()+pause > ends:
 			return nil, err
@@ -390,13 +391,13 @@ func (p *Pages) get(s *pageSegment, first, n int) ([][]*[memfs.ChunkSize]byte, e
 	}
 }
 
-// passes says whether an error of the store may be another one the next time.
+// passes says whether an error of the store may pass, so that a repetition makes sense.
 func passes(err error) bool {
 	return !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrDenied) && !errors.Is(err, store.ErrInvalid) &&
 		!errors.Is(err, store.ErrCorrupt) && !errors.Is(err, context.Canceled)
 }
 
-// try asks once.
+// try makes one request.
 func (p *Pages) try(ctx context.Context, s *pageSegment, first, n int) ([][]*[memfs.ChunkSize]byte, error) {
 	last := first + n - 1
 	from, to := s.offsets[first], s.offsets[last]+int64(s.frames[last].size)
@@ -418,7 +419,7 @@ func (p *Pages) try(ctx context.Context, s *pageSegment, first, n int) ([][]*[me
 	return got, nil
 }
 
-// decode checks and decompresses a frame, into chunks of their own.
+// decode checks and decompresses a frame, into separately allocated chunks.
 func (p *Pages) decode(s *pageSegment, n int, stored []byte) ([]*[memfs.ChunkSize]byte, error) {
 	if got := checksum(stored); got != s.frames[n].crc {
 		return nil, fmt.Errorf("%w: frame %d has checksum %08x, want %08x", ErrCorrupt, n, got, s.frames[n].crc)

@@ -10,7 +10,7 @@ import (
 //	body     frame bytes, chunks
 //	         parts    count × { frames, bytes, CRC32C }
 //	         frames   count × { bytes, CRC32C }
-//	         entries  as in format 2, but that runs have no places: each begins where the last one ended
+//	         entries  as in format 2, but runs have no addresses: each begins where the last one ended
 
 // part is what the index says of a part.
 type part struct {

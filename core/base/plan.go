@@ -12,13 +12,12 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// plan is a layer before it is compressed: the index, in which new segments are still missing, and a view of each chunk that goes into
-// them.
+// plan is a layer before it is compressed: the index, still without new segments, and a view of each chunk that goes into these.
 type plan struct {
 	index   index
 	views   []view
 	early   []int64            // addresses of new chunks that take the place of ones in the boot set
-	inos    []uint64           // of each entry that is a file; 0: it is none
+	inos    []uint64           // each entry's file number; 0: it is no file
 	cleaned int64              // of these, how many the layer before has too
 	brought map[string][]int64 // by the segment that they are cleaned out of, addresses of Pages of those that are away
 }
@@ -26,8 +25,8 @@ type plan struct {
 // view is a chunk.
 type view struct {
 	data []byte // nil: it is away
-	at   int64  // where Pages has it then
-	was  int64  // address in the layer before of what the file had there; below zero: nothing, or it is not known
+	at   int64  // then, its address of Pages
+	was  int64  // address in the layer before of what the file had there; negative: nothing, or not known
 }
 
 func (p *plan) frame(n int) []view {
@@ -39,7 +38,7 @@ func (p *plan) frame(n int) []view {
 type piece struct {
 	entry        int
 	first, count int64
-	at           int64 // in the layer before; below zero: new
+	at           int64 // address in the layer before; negative: new
 }
 
 // planner looks at the files.
@@ -110,7 +109,7 @@ func (pl *planner) add(path string, info memfs.Info) (err error) {
 	return err
 }
 
-// addFile adds a file's chunks, all but those of zeros.
+// addFile adds a file's chunks that are not all zeros.
 func (pl *planner) addFile(path string, old *entry) error {
 	f, err := pl.src.Open(path, os.O_RDONLY, 0)
 	if err != nil {
@@ -144,7 +143,7 @@ func (pl *planner) addFile(path string, old *entry) error {
 	return f.Close()
 }
 
-// addPiece adds a chunk, if it is not of zeros.
+// addPiece adds a chunk, if it is not all zeros.
 func (pl *planner) addPiece(chunk int64, c memfs.Piece, before, was *lookup, rewrite bool) {
 	at := int64(-1)
 	switch {
@@ -168,7 +167,7 @@ func (pl *planner) addPiece(chunk int64, c memfs.Piece, before, was *lookup, rew
 // zeros is a chunk that is not stored.
 var zeros [memfs.ChunkSize]byte
 
-// shared is the address in the layer before of a chunk of Pages; below zero: it does not have it.
+// shared is the address in the layer before of a chunk of Pages; negative: that layer does not have it.
 func (pl *planner) shared(address int64) int64 {
 	first, ok := pl.places[address>>addressBits]
 	if !ok {
@@ -189,7 +188,7 @@ func (pl *planner) addChunks(chunk, count, at int64) {
 	pl.pieces = append(pl.pieces, piece{entry: entry, first: chunk, count: count, at: at})
 }
 
-// views are those of chunks that the layer before has from an address on.
+// views returns views of chunks that the layer before has from an address on.
 func (pl *planner) views(entry int, first, count, at int64) ([]view, error) {
 	f, err := pl.src.Open("/"+pl.list[entry].path, os.O_RDONLY, 0)
 	if err != nil {
@@ -203,14 +202,14 @@ func (pl *planner) views(entry int, first, count, at int64) ([]view, error) {
 	return views, f.Close()
 }
 
-// lookup finds chunks of one file in the layer before. It is asked in ascending order.
+// lookup finds chunks of one file in the layer before. Its methods have to be called with ascending chunks.
 type lookup struct {
 	runs    []run
-	changed []int64 // chunks, ascending, that are others since
+	changed []int64 // chunks, ascending, that were written since
 }
 
-// same gives the address of a chunk, and how many chunks from it on, up to last, follow each other in the layer before and are not others since;
-// none: it has to be looked at. That layer holds what the file held then, so nothing of them need be looked at.
+// same returns the address of a chunk in the layer before, and how many chunks from it on, up to last, follow each other there and were not
+// written since: these need not be read. Zero: the chunk has to be read.
 func (l *lookup) same(chunk, last int64) (at, n int64) {
 	if at = l.find(chunk); at < 0 {
 		return at, 0
@@ -222,7 +221,7 @@ func (l *lookup) same(chunk, last int64) (at, n int64) {
 	return at, n
 }
 
-// find gives a chunk's address; below zero: the layer before does not have it.
+// find returns a chunk's address; negative: the layer before does not have it.
 func (l *lookup) find(chunk int64) int64 {
 	for len(l.changed) > 0 && l.changed[0] < chunk {
 		l.changed = l.changed[1:]
@@ -239,8 +238,8 @@ func (l *lookup) find(chunk int64) int64 {
 	return l.runs[0].at + chunk - l.runs[0].first
 }
 
-// assign decides which segments are kept, and gives every chunk its address: one in a segment that is kept stays where it is, all others
-// go into new segments, in the order of the files.
+// assign decides which segments are kept, and gives every chunk its address: chunks in kept segments stay where they are, all others go into
+// new segments, in the order of the files.
 func (p *plan) assign(pl *planner) (err error) {
 	before, o := pl.before, pl.o
 	live, fresh := make([]int64, len(before.segments)), pl.fresh
@@ -251,10 +250,10 @@ func (p *plan) assign(pl *planner) (err error) {
 		}
 	}
 	clean := map[int]bool{}
-	if o.Copy == nil { // what is cleaned passes through here, and a copy does not; the other database's first layer cleans
+	if o.Copy == nil { // cleaning would read pages, which a copy avoids; the new database's first layer cleans
 		clean = toClean(before, live, int64(len(fresh)), o.SegmentBytes/smallShare, unread)
 	}
-	moved := make([]int64, len(before.segments)) // what is added to an address in a segment; for those that are kept
+	moved := make([]int64, len(before.segments)) // for each kept segment, what is added to its addresses
 	for i := range before.segments {
 		if live[i] == 0 || clean[i] {
 			continue
@@ -304,7 +303,7 @@ func (p *plan) assign(pl *planner) (err error) {
 	return err
 }
 
-// bootOf makes the boot set, of frames in segments that are kept, and says which frames of the layer before it is of.
+// bootOf makes the boot set from frames in kept segments, and returns which frames of the layer before were in it.
 func (p *plan) bootOf(before *index, o WriteOptions) map[frameRef]bool {
 	refs, all := before.boot, map[frameRef]bool{}
 	if o.Boot != nil && o.Pages != nil {
@@ -323,7 +322,7 @@ func (p *plan) bootOf(before *index, o WriteOptions) map[frameRef]bool {
 	return all
 }
 
-// bootNew adds the frames of new segments to the boot set that hold what takes the place of something in it.
+// bootNew adds to the boot set the frames of new segments with chunks that replace some in it.
 func (p *plan) bootNew() {
 	for _, at := range p.early {
 		if ref := p.index.frameAt(at); len(p.index.boot) == 0 || p.index.boot[len(p.index.boot)-1] != ref {
@@ -334,7 +333,7 @@ func (p *plan) bootNew() {
 	p.index.boot = slices.Compact(p.index.boot)
 }
 
-// frameAt is the frame that an address is in.
+// frameAt is the frame that holds an address.
 func (x *index) frameAt(at int64) frameRef {
 	i := x.segmentAt(at)
 	return frameRef{i, int((at - x.segments[i].first) / x.frameChunks())}
@@ -349,7 +348,7 @@ func (x *index) split(at, n int64, f func(segment int, at, n int64)) {
 	}
 }
 
-// add puts chunks behind those that an entry has.
+// add adds chunks after those that an entry has.
 func (e *entry) add(first, count, at int64) {
 	if n := len(e.runs); n > 0 {
 		if r := &e.runs[n-1]; r.first+r.count == first && r.at+r.count == at {
@@ -360,18 +359,18 @@ func (e *entry) add(first, count, at int64) {
 	e.runs = append(e.runs, run{first: first, count: count, at: at})
 }
 
-// Cleaning, as in a log-structured file system: the chunks that are still used of a segment which is used for less than half are written
-// again, so that what is stored stays below twice what is used. And small segments, of which each layer leaves one, are put
-// together, so that a database of many small layers is not read in as many requests.
+// Cleaning, as in a log-structured file system: if less than half of a segment is used, its used chunks are written again, so that what is
+// stored stays below twice what is used. And small segments, of which each layer leaves one, are put together, so that a database of
+// many small layers does not take as many requests to read.
 const (
-	cleanShare = 2                            // one over the share
-	cleanLeast = (16 << 20) / memfs.ChunkSize // a layer cleans so many chunks, or as many as it has new ones, if these are more
-	smallShare = 4                            // small is what has less than one over this of a whole segment's bytes
-	smallMost  = 8                            // so many small ones may be there; and as much is put together at once as they may hold
+	cleanShare = 2                            // a segment is cleaned if less than one over this is used
+	cleanLeast = (16 << 20) / memfs.ChunkSize // a layer cleans up to so many chunks, or as many as it has new ones, if these are more
+	smallShare = 4                            // a segment is small if it has less than one over this of a whole segment's bytes
+	smallMost  = 8                            // so many small segments may remain; and as much as they may hold is put together at a time
 )
 
-// toClean says which segments are not kept though chunks of them are used. The emptiest are first, so that the least is written again. Those
-// that cannot be read are left alone.
+// toClean returns which segments are not kept although chunks of them are used. Those of which the smallest share is used come first, so that the
+// least is written again. Unreadable ones are kept.
 func toClean(x *index, live []int64, fresh, smallBytes int64, unread map[int]bool) map[int]bool {
 	clean := map[int]bool{}
 	var hollow, small []int

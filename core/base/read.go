@@ -18,10 +18,10 @@ import (
 )
 
 // Read restores the layer key into dst, which must be empty: files with their full size and their holes, directories
-// (empty ones too), links, permissions, mtimes. Memory taken beyond dst: o.Parallel segments and a few frames. On an error
-// dst is useless; the bucket is never changed.
+// (empty ones too), links, permissions, mtimes. Besides dst it needs memory for o.Parallel segments and a few frames. After
+// an error dst is useless; the bucket is never changed.
 //
-// Errors: store.ErrNotFound (index or a segment is missing: read the manifest again, the layer may have been collected),
+// Errors: store.ErrNotFound (the index or a segment is missing: read the manifest again, the layer may have been collected),
 // ErrCorrupt, ErrNewer, store.ErrInvalid (options; dst is not empty), memfs's ENOSPC, the store's and the context's.
 func Read(ctx context.Context, st store.Store, key string, dst *memfs.FS, o ReadOptions) (*Layer, Stats, error) {
 	l, stats, err := read(ctx, st, key, dst, o)
@@ -61,7 +61,7 @@ func read(ctx context.Context, st store.Store, key string, dst *memfs.FS, o Read
 	return l, stats, nil
 }
 
-// ReadIndex reads what a layer's index says, and nothing of its segments. Errors: as of Read.
+// ReadIndex reads a layer's index, and nothing of its segments. Errors: those of Read.
 func ReadIndex(ctx context.Context, st store.Store, key string) (*Layer, error) {
 	l, err := readIndex(ctx, st, key)
 	if err != nil {
@@ -83,7 +83,7 @@ func readIndex(ctx context.Context, st store.Store, key string) (*Layer, error) 
 	return &Layer{key: key, index: x, size: size}, nil
 }
 
-// stats are what was read of a layer.
+// stats returns what was read of a layer.
 func (r *reader) stats(l *Layer) Stats {
 	s := Stats{
 		Files: r.index.files(), RawBytes: l.RawBytes(),
@@ -104,13 +104,13 @@ type reader struct {
 	downloaded, decompressed atomic.Int64 // nanoseconds
 }
 
-// span says where chunks at addresses one after the other belong. Spans are in the order of the addresses.
+// span says where chunks at consecutive addresses belong. Spans are in the order of their addresses.
 type span struct {
 	run
 	file *memfs.File
 }
 
-// makeTree makes all names. The files have their sizes, permissions and times; chunks follow.
+// makeTree makes all names. The files get their sizes and permissions; chunks and times follow.
 func (r *reader) makeTree(dst *memfs.FS) error {
 	for i := range r.index.entries {
 		e := &r.index.entries[i]
@@ -174,15 +174,15 @@ func (r *reader) closeFiles() error {
 	return errors.Join(errs...)
 }
 
-// chunks are those of a decompressed frame; nil: the layer does not use one.
+// chunks are the chunks of a decompressed frame; a nil one is not used by the layer.
 type chunks struct {
 	at   int64 // address of the first
 	live int64
 	data []*[memfs.ChunkSize]byte
 }
 
-// each fetches and decompresses the segments, several at a time, and hands their frames to use, in any order and in the
-// caller's goroutine. A chunk is allocated once, by the goroutine that decompressed it.
+// each fetches and decompresses the segments, several at a time, and calls use with their frames, in any order and in the
+// caller's goroutine. A chunk is allocated once, by the goroutine that decompresses it.
 func (r *reader) each(ctx context.Context, use func(chunks) error) error {
 	workers := min(r.o.Parallel, len(r.index.segments))
 	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(max(1, min(workers, cpus()))), zstd.WithDecoderLowmem(true),
@@ -258,8 +258,8 @@ func (r *reader) eachSpan(at, n int64, f func(s *span, at, n int64) error) error
 	return nil
 }
 
-// fetch downloads segments and decompresses their frames until none is left. Of a frame that the layer does not use only the
-// checksum is looked at.
+// fetch downloads segments and decompresses their frames until none is left. Of a frame that the layer does not use, only the
+// checksum is checked.
 func (r *reader) fetch(ctx context.Context, z *zstd.Decoder, done chan<- chunks) error {
 	raw := make([]byte, 0, r.index.frameBytes)
 	for {
@@ -308,7 +308,7 @@ func (r *reader) segment(ctx context.Context, s *segment) ([]byte, error) {
 	return o.Body, nil
 }
 
-// decompress gives a frame's chunks that the layer uses, each in memory of its own. raw is the goroutine's buffer.
+// decompress returns the chunks of a frame that the layer uses, each separately allocated. raw is the goroutine's buffer.
 func (r *reader) decompress(z *zstd.Decoder, s *segment, f int, stored, raw []byte) (chunks, error) {
 	began := r.o.Clock.Monotonic()
 	defer func() { r.decompressed.Add(int64(r.o.Clock.Monotonic() - began)) }()
@@ -332,8 +332,8 @@ func (r *reader) decompress(z *zstd.Decoder, s *segment, f int, stored, raw []by
 	})
 }
 
-// firstCause picks the error to report when the caller's goroutine and a group worked together: not the context's, if
-// that only says that the other side had failed.
+// firstCause picks the error to report when the caller's goroutine and a group worked together: not a context's error that
+// only says that the other side has failed.
 func firstCause(own, group error) error {
 	stopped := errors.Is(own, context.Canceled) || errors.Is(own, context.DeadlineExceeded)
 	if own == nil || (stopped && group != nil) {

@@ -12,7 +12,7 @@ import (
 	"blobpglite/core/store"
 )
 
-// add makes a layer's segments known, and gives each its id.
+// add registers a layer's segments, and returns their ids.
 func (p *Pages) add(x *index) []int64 {
 	shared := x.filesOfFrames()
 	p.mu.Lock()
@@ -36,8 +36,8 @@ func (p *Pages) add(x *index) []int64 {
 	return ids
 }
 
-// Forget lets go of what is known of segments that a layer does not need: no file is there any more. Who has just asked for a page there asks
-// again where it is now.
+// Forget drops what is known of segments that a layer does not need; no file may refer to them any more. A read that has just looked for a
+// page there has to look again where the page is now.
 func (p *Pages) Forget(keep *Layer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -68,7 +68,7 @@ func (p *Pages) Forget(keep *Layer) {
 	}
 }
 
-// filesOfFrames says of each segment's frames whether more than one file has chunks in them.
+// filesOfFrames returns, for each frame of each segment, whether more than one file has chunks in it.
 func (x *index) filesOfFrames() [][]bool {
 	const nobody = -1
 	owner, shared := make([][]int, len(x.segments)), make([][]bool, len(x.segments))
@@ -100,7 +100,7 @@ func newPageSegment(x *index, s *segment) *pageSegment {
 	return ps
 }
 
-// placesIn says where an index has each segment, by its id here. On nil there are none.
+// placesIn returns where an index has each segment, by its id in p. A nil p has none.
 func (p *Pages) placesIn(x *index) map[int64]int64 {
 	places := map[int64]int64{}
 	if p == nil {
@@ -116,7 +116,7 @@ func (p *Pages) placesIn(x *index) map[int64]int64 {
 	return places
 }
 
-// locate is where an address is: the segment's key, and the chunk in it; empty: nowhere.
+// locate returns the segment's key of an address, and the chunk in it; empty: there is no such segment.
 func (p *Pages) locate(address int64) (key string, chunk int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -128,7 +128,7 @@ func (p *Pages) locate(address int64) (key string, chunk int64) {
 	return s.key, chunk
 }
 
-// frameOf is the frame that an address is in. p.mu is held.
+// frameOf is the frame that holds an address. p.mu is held.
 func (p *Pages) frameOf(address int64) (frameID, error) {
 	id, chunk := address>>addressBits, address&(1<<addressBits-1)
 	s := p.segments[id]
@@ -159,8 +159,8 @@ func (p *Pages) framesOf(addresses []int64) ([]frameID, error) {
 	return slices.Compact(out), nil
 }
 
-// Noted are addresses in the frames that were wanted since the Pages were made, the first time that it is asked: what a cold start needs. From
-// then on nothing is noted.
+// Noted returns, at its first call, addresses in all frames that were used since p was made: what a cold start needs. From then on nothing
+// is noted, and it returns nothing.
 func (p *Pages) Noted() (addresses []int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -172,7 +172,7 @@ func (p *Pages) Noted() (addresses []int64) {
 	return addresses
 }
 
-// refs are the frames of an index that addresses are in.
+// refs returns the frames of an index that hold addresses.
 func (p *Pages) refs(x *index, addresses []int64) (refs []frameRef) {
 	number := map[string]int{}
 	for i := range x.segments {
@@ -188,7 +188,8 @@ func (p *Pages) refs(x *index, addresses []int64) (refs []frameRef) {
 	return slices.Compact(refs)
 }
 
-// unreadable looks which segments cannot be read, given addresses that are wanted of each, and remembers them. An error is one that may pass.
+// unreadable finds out which segments cannot be read, given the addresses that are needed of each, and remembers them. An error is one that
+// may pass.
 func (p *Pages) unreadable(ctx context.Context, wanted map[string][]int64) (found map[string]error, err error) {
 	found = map[string]error{}
 	for _, key := range slices.Sorted(maps.Keys(wanted)) {
@@ -210,10 +211,10 @@ func (p *Pages) unreadable(ctx context.Context, wanted map[string][]int64) (foun
 	return found, nil
 }
 
-// lostFor is how long a segment that could not be read is not cleaned: then it is looked at again, for somebody may have restored it.
+// lostFor is how long a segment that could not be read is left alone: then it is tried again, as somebody may have restored it.
 const lostFor = time.Hour
 
-// unread are the segments of an index that are known to be unreadable. On nil there are none.
+// unread returns the segments of an index that are known to be unreadable. A nil p knows none.
 func (p *Pages) unread(x *index) map[int]bool {
 	if p == nil {
 		return nil

@@ -7,8 +7,9 @@ import (
 	"blobpglite/core/store"
 )
 
-// Verify reads a whole layer and keeps nothing: index, every frame's checksum, and that each that it uses decompresses to
-// what the index says. Errors: those of Read that are not about a tree; the first thing that is wrong is named.
+// Verify reads a whole layer and keeps nothing: it checks the index, every frame's checksum, and that each used frame
+// decompresses to what the index says. Errors: those of Read that are not about a tree; an error names the first thing that
+// is wrong.
 func Verify(ctx context.Context, st store.Store, key string, o ReadOptions) (*Layer, Stats, error) {
 	l, stats, err := verify(ctx, st, key, o)
 	if err != nil {
@@ -49,7 +50,7 @@ func verify(ctx context.Context, st store.Store, key string, o ReadOptions) (*La
 	return l, stats, nil
 }
 
-// headChunk is the address of the first chunk of the file that is asked for; below zero: it has none.
+// headChunk is the address of the first chunk of the file HeadOf; negative: it has none.
 func (r *reader) headChunk() int64 {
 	for i := range r.index.entries {
 		e := &r.index.entries[i]

@@ -17,9 +17,9 @@ import (
 	"blobpglite/core/store"
 )
 
-// Write stores src as the layer key. src must not change meanwhile: give a clone. When Write returns nil the layer is
-// complete; on an error it does not exist, though segments of it may: they are never deleted here. A key is used for one
-// tree: to try again with the same tree is fine, another tree needs another key (store.ErrConflict).
+// Write stores src as the layer key. src must not change meanwhile: pass a clone. When Write returns nil the layer is
+// complete; after an error it does not exist, but segments of it may: Write never deletes. Use a key for one tree only: the
+// same tree may be tried again, another tree needs another key (store.ErrConflict).
 //
 // Errors: ErrTooLarge, store.ErrInvalid (options, a key that is no layer's), store.ErrConflict, store.ErrUnknown, those of the store and of
 // the hook, the context's.
@@ -67,7 +67,7 @@ func write(ctx context.Context, st store.Store, key string, src *memfs.FS, o Wri
 	if err := o.Hook.Fire(ctx, point.BaseAfterIndex); err != nil {
 		return nil, Stats{}, err
 	}
-	x := p.index // by itself: what points into a plan has all of its pages in memory
+	x := p.index // taken out of the plan, which would keep all of its pages in memory
 	l := &Layer{key: key, index: &x, size: int64(len(object)), inos: p.inos}
 	stats.objects(l)
 	stats.NewSegments, stats.NewBytes = stats.Segments-w.kept, l.size
@@ -93,15 +93,15 @@ type writer struct {
 	key   string
 	o     WriteOptions
 	plan  *plan
-	kept  int // segments of the plan that are the layer's before
+	kept  int // segments of the plan that are of the layer before
 	next  int // number of the next new segment
 	stats Stats
 
 	compressed, uploaded atomic.Int64 // nanoseconds
 }
 
-// planned plans the layer and stores its new segments. Segments that were to be cleaned and cannot be read stay where they are: who needs a
-// page of theirs is told, and nobody else waits for it. That is found out on the way, and the rest is then planned anew.
+// planned plans the layer and stores its new segments. Segments that were to be cleaned but cannot be read stay where they are: only a read of
+// one of their pages fails. If that is found out on the way, the rest is planned again.
 func (w *writer) planned(ctx context.Context, src *memfs.FS) error {
 	for {
 		p, err := planTree(src, w.o)
@@ -130,8 +130,8 @@ func (w *writer) planned(ctx context.Context, src *memfs.FS) error {
 	}
 }
 
-// copied copies the segments of another database's layer that are shared, and names the copies in their place. The numbers of its own segments
-// come before theirs.
+// copied copies the shared segments of another database's layer, and puts the copies in their place. The layer's own new segments have the
+// lower numbers.
 func (w *writer) copied(ctx context.Context) error {
 	if w.o.Copy == nil {
 		return nil
@@ -165,12 +165,12 @@ func (w *writer) copySegment(ctx context.Context, from, to string, want int64) e
 	return w.o.Hook.Fire(ctx, point.BaseAfterSegment)
 }
 
-// damage says whether an object is not what was written, or not there, and will not be the next time.
+// damage says whether an error means that an object is damaged or gone, so that trying again does not help.
 func damage(err error) bool {
 	return errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNotFound)
 }
 
-// job is one frame on its way through a compressor. Jobs are used again and again.
+// job is one frame on its way through a compressor. Jobs are reused.
 type job struct {
 	frame int
 	out   []byte
@@ -186,7 +186,7 @@ type upload struct {
 
 // segments compresses and stores all frames that are new. The flow, every queue bounded:
 //
-//	dispatch ──► compress (one a CPU) ──► assemble, in order ──► store (o.Parallel)
+//	dispatch ──► compress (one per CPU) ──► assemble, in order ──► store (o.Parallel)
 func (w *writer) segments(ctx context.Context) error {
 	total := (len(w.plan.views) + int(w.plan.index.frameChunks()) - 1) / int(w.plan.index.frameChunks())
 	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(w.o.Level), zstd.WithEncoderConcurrency(cpus()),
@@ -279,8 +279,8 @@ func (w *writer) compress(ctx context.Context, z *zstd.Encoder, work <-chan *job
 	}
 }
 
-// assemble puts the frames into segments in their order and hands the segments on. It runs in the caller's goroutine and
-// is the only one that changes the index.
+// assemble puts the frames into segments in their order and passes the segments on. It runs in the caller's goroutine, and
+// nothing else changes the index.
 func (w *writer) assemble(ctx context.Context, ordered <-chan *job, idle chan<- *job, uploads chan<- upload, buffers <-chan []byte) error {
 	var body []byte
 	var open *segment
@@ -313,7 +313,7 @@ func (w *writer) assemble(ctx context.Context, ordered <-chan *job, idle chan<- 
 			if w.next == maxSegments || len(w.plan.index.segments) == maxSegments {
 				return fmt.Errorf("%w: more than %d segments", ErrTooLarge, maxSegments)
 			}
-			select { // one that was uploaded is used again, before there are more of them
+			select { // reuse the buffer of an uploaded segment before making a new one
 			case body = <-buffers:
 			default:
 				if body = nil; fresh == 0 {
@@ -358,7 +358,7 @@ func (w *writer) upload(ctx context.Context, uploads <-chan upload, buffers chan
 	return nil
 }
 
-// put stores one object, once: a layer's names are its own, so what is there already with the same bytes is of a try before.
+// put stores one object, once: a layer's names are its own, so an object that is there with the same bytes is from an earlier try.
 func (w *writer) put(ctx context.Context, key string, body []byte) error {
 	err := store.CreateOnce(ctx, w.st, key, body, store.NewWriteID(), store.Bounds{
 		Clock: w.o.Clock, Tries: putTries, Pause: firstPause, MaxPause: maxPause,

@@ -197,7 +197,7 @@ type Lease struct {
 	mu    sync.Mutex // guards what follows, never held during a request
 	gen   store.Gen
 	until time.Duration // by the monotonic clock, a margin before it expires for others
-	at    time.Time     // acquired
+	at    time.Time     // when it was acquired
 	lost  error
 	// undecided are writes of ours whose end was never seen, oldest first. Each was a swap of the generation that we still
 	// hold: one of them may have been applied, or may still be.
