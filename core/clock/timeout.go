@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// WithTimeout is context.WithTimeout by a clock: the context ends after d of it, with context.DeadlineExceeded. Its Deadline is that of ctx, for
-// a deadline is a reading of the system's clock. Whoever calls it calls cancel, as ever.
+// WithTimeout is context.WithTimeout by a clock: the context ends when d has passed on c, with context.DeadlineExceeded. Its Deadline method
+// returns that of ctx, because deadlines are readings of the system's clock. Call cancel, as with context.WithTimeout.
 func WithTimeout(ctx context.Context, c Clock, d time.Duration) (_ context.Context, cancel context.CancelFunc) {
 	if _, ok := c.(system); ok {
 		return context.WithTimeout(ctx, d)
@@ -24,7 +24,7 @@ func WithTimeout(ctx context.Context, c Clock, d time.Duration) (_ context.Conte
 	return timed{inner}, func() { end(context.Canceled) }
 }
 
-// timed is a context whose error is its cause if that is that its time has run out.
+// timed is a context whose Err is context.DeadlineExceeded if its time has run out.
 type timed struct{ context.Context }
 
 // Err implements context.Context.

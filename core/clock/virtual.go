@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Virtual is a Clock that stands still until Advance moves it. Create it with NewVirtual.
+// Virtual is a Clock that moves only by Advance. Create it with NewVirtual. It is safe for concurrent use.
 type Virtual struct {
 	mu      sync.Mutex
 	start   time.Time
@@ -87,7 +87,7 @@ func (v *Virtual) Pending() int {
 }
 
 // AwaitPending returns once at least n timers wait for the clock to move: a test calls it before Advance, to be sure
-// that what it tests has gone to sleep. It returns the context's error if ctx is done first.
+// that the code under test is waiting. It returns the context's error if ctx is done first.
 func (v *Virtual) AwaitPending(ctx context.Context, n int) error {
 	for {
 		v.mu.Lock()

@@ -1,25 +1,25 @@
-// Package gc deletes what nothing reaches any more: records below the manifest's wal_start, layers that the manifest does
-// not name, page segments that none of its layers needs, parts that no record names.
+// Package gc deletes what is no longer reachable: records below the manifest's wal_start, layers that the manifest does not
+// name, page segments that none of its layers needs, parts that no record names.
 //
 //	stats, err := gc.Collect(ctx, gc.Options{Store: st, Epoch: 7, Writer: "host-3"})
 //
-// Only the current writer collects: the manifest must carry the collector's own epoch. An opening has put it there; where it is missing,
+// Only the current writer collects: the manifest must have the collector's own epoch. Usually the opening has put it there; otherwise
 // Collect swaps the manifest first. From then on no older writer can publish a layer whose objects are about to be deleted. Fences are
 // never deleted: a writer that was stalled, for however long, finds one at exactly the name that it writes next.
 //
-// The manifest and the records say what is alive. The metadata of objects does not count, so a prefix that was copied without it
-// loses nothing. Only names of exactly the shape that this program makes are deleted: whatever else lies below the prefix, even another
-// database, stays.
+// The manifest and the records decide what is alive, not the metadata of objects, so a prefix that was copied without metadata loses
+// nothing. Only names of exactly the form that this program makes are deleted: everything else below the prefix, even another database,
+// stays.
 //
 // Earlier states are kept by the manifest (manifest.Options.Retain): it goes on naming their layers, and records from wal_start on stay.
 //
-// Layers share segments, across writers too. A segment is deleted if its epoch is not above the caller's and no layer of the manifest
-// just read needs it. That is safe: a later writer swaps the manifest before it uses a layer, and shares only with layers that it found
-// there. Its swap came after our reading, and until then nobody but the caller, who does one thing at a time, could publish. Indexes are
-// deleted before segments, so a layer that can be read is whole.
+// Layers share segments, also those of different writers. A segment is deleted if its epoch is not above the caller's and no layer in the
+// manifest just read needs it. That is safe: a later writer swaps the manifest before it uses a layer, and shares only with layers that it
+// found there. Its swap came after our reading, and until then only the caller, who does one thing at a time, could publish. Indexes are
+// deleted before segments, so a layer that has an index is whole.
 //
-// Survives: a crash at any point. The next collection deletes what is left. Nothing that the manifest names is ever deleted, so one
-// full generation can always be restored.
+// Survives: a crash at any point; the next collection deletes what is left. Nothing that the manifest names is ever deleted, so the
+// database can always be restored.
 package gc
 
 import (
@@ -43,30 +43,29 @@ type Options struct {
 	Store  store.Store
 	Epoch  uint64 // the caller's own, from its fence
 	Writer string // as in the manifest
-	// From is a record below which an earlier collection has left nothing but fences; 0: not known.
+	// From is a record number below which earlier collections have left nothing but fences; 0: not known.
 	From uint64
-	// Recent looks for records only in the newest part of what is collected; one epoch in fullEvery looks everywhere. Fences stay for ever, one
-	// for each cold start, and listing all of them at each collection would cost more every month. Records further back are left only by a
-	// writer that died between its layer and the end of its collection.
+	// Recent: look for records only in the newest part of what is collected; one epoch in fullEvery looks everywhere. Fences stay for ever,
+	// one for each cold start, and listing all of them at each collection would cost more every month. Records further back are left only
+	// by a writer that died between its layer and the end of its collection.
 	Recent bool
-	// IsData says of a record without asking the store that it is no fence: the caller wrote it itself. Nil: none is known.
+	// IsData says whether a record is known to be no fence, because the caller wrote it itself. Nil: none is known.
 	IsData func(seq uint64) bool
 	// Learnt is what earlier collections of this writer have read of the log, and need not read again. Nil: nothing.
 	Learnt *Learnt
-	// Needs says which segments a layer needs. Nil: its index is read.
+	// Needs returns the segments that a layer needs. Nil: its index is read.
 	Needs func(ctx context.Context, layer string) ([]string, error)
-	// Parallel is how many objects are looked at and deleted at once, up to MaxParallel; 0 or 1: one after the other. The
-	// hook is then called from several goroutines.
+	// Parallel is how many objects are read or deleted at once, up to MaxParallel; 0 or 1: one after the other. With more, the hook is
+	// called from several goroutines.
 	Parallel int
 	Clock    clock.Clock
 	Hook     point.Hook
 }
 
-// MaxParallel bounds Options.Parallel: a bucket takes about a thousand writes a second, and somebody else's commits are
-// among them.
+// MaxParallel bounds Options.Parallel: a bucket takes about a thousand writes a second, and commits need some of these.
 const MaxParallel = 8
 
-// recentNames is the part of the log that Options.Recent looks at: four pages of a list at most. fullEvery is how often it is all of it.
+// recentNames is how many names of the log Options.Recent looks at: four pages of a list at most. One epoch in fullEvery looks at all.
 const (
 	recentNames = 4 * store.PageSize
 	fullEvery   = 64
@@ -79,8 +78,9 @@ type Stats struct {
 	WalStart                         uint64 // everything below it is collected: Options.From of the next one
 }
 
-// Collect deletes. Errors: manifest.ErrFenced (nothing was deleted), base.ErrCorrupt (nothing was, if it is the newest layer; if it is an
-// earlier one, no page segment was), the store's and the hook's.
+// Collect deletes what is no longer reachable. Errors: manifest.ErrFenced (another writer has the database; nothing was deleted),
+// base.ErrCorrupt (a layer is damaged: if it is the newest, nothing was deleted; if an earlier one, no page segment was), the store's and
+// the hook's. After an error the next collection goes on.
 func Collect(ctx context.Context, o Options) (Stats, error) {
 	if err := o.Hook.Fire(ctx, point.GCBeforeCollect); err != nil {
 		return Stats{}, err
@@ -113,7 +113,7 @@ type collector struct {
 	o      Options
 	m      manifest.Manifest
 	needed map[string]bool // segments, by the layers that stay
-	unread error           // of earlier layers of which nobody can tell what they need
+	unread error           // of earlier layers whose index cannot be read
 	mu     sync.Mutex      // guards stats
 
 	stats Stats
@@ -126,7 +126,7 @@ func (c *collector) count(change func(*Stats)) {
 	change(&c.stats)
 }
 
-// batch does things, several at once if the options say so.
+// batch runs functions, several at once if Options.Parallel says so.
 type batch struct {
 	g   *errgroup.Group // nil: one after the other
 	ctx context.Context
@@ -142,7 +142,7 @@ func (c *collector) batch(ctx context.Context) *batch {
 	return &batch{g: g, ctx: ctx}
 }
 
-// do does something, now or soon. It says whether to go on.
+// do runs f, now or soon. It returns false after a failure.
 func (b *batch) do(f func(ctx context.Context) error) bool {
 	if b.g == nil {
 		if b.err == nil {
@@ -154,7 +154,7 @@ func (b *batch) do(f func(ctx context.Context) error) bool {
 	return b.ctx.Err() == nil
 }
 
-// end waits for everything. err is what the caller met meanwhile; what a deletion met, which may be the cause, goes first.
+// end waits for everything. It returns the error of a deletion, which may have caused err, the caller's own; without one, err.
 func (b *batch) end(err error) error {
 	if b.g != nil {
 		b.err = b.g.Wait()
@@ -175,7 +175,7 @@ func (c *collector) delete(ctx context.Context, key string) error {
 	return c.o.Hook.Fire(ctx, point.GCAfterDelete)
 }
 
-// overtaken tells damage from a newer writer, which has compacted and collected since we stamped the manifest.
+// overtaken tells damage from a newer writer, which has compacted and collected since we swapped the manifest.
 func (c *collector) overtaken(ctx context.Context, damage error) error {
 	now, _, err := manifest.Load(ctx, c.o.Store)
 	switch {
@@ -208,7 +208,7 @@ func (c *collector) eachRecord(b *batch) error {
 		}
 		seq, err := wal.ParseKey(a.Key)
 		if err != nil {
-			continue // no record
+			continue // not a record's name
 		}
 		if seq >= c.m.WalStart || !b.do(func(ctx context.Context) error { return c.record(ctx, a.Key, seq, a.WriteID) }) {
 			return nil
@@ -251,11 +251,11 @@ func (c *collector) deleteAll(ctx context.Context, keys []string, counted func(*
 	return b.end(nil)
 }
 
-// isFence says whether a record must stay. The metadata may say that it is a fence, and is believed, for what stays does no
-// harm. That it is none, only the record itself says, or the caller who wrote it.
+// isFence says whether a record must stay. That it is a fence may follow from its metadata, since keeping a record does no harm. That
+// it is none, only the record itself proves, or the caller who wrote it.
 func (c *collector) isFence(ctx context.Context, seq uint64, writeID string) (bool, error) {
 	if strings.HasPrefix(writeID, wal.FenceID) {
-		return true, nil // also a dead one, at the name of a record of ours that was collected before
+		return true, nil // even a dead one, at the name of a record of ours that was collected before
 	}
 	if c.o.IsData != nil && c.o.IsData(seq) {
 		return false, nil
@@ -274,7 +274,7 @@ func (c *collector) isFence(ctx context.Context, seq uint64, writeID string) (bo
 	return r.Kind == wal.Fence, err
 }
 
-// ours makes sure that a record is this database's, and the one that its name says.
+// ours checks that a record belongs to this database, and has the number of its name.
 func (c *collector) ours(seq uint64, r wal.Record) error {
 	switch {
 	case r.DatabaseID != c.m.DatabaseID:

@@ -10,8 +10,8 @@ import (
 	"blobpglite/core/store"
 )
 
-// check makes sure that what the manifest starts from is there, before anything that it replaces goes, and finds out which segments
-// that needs. What an earlier layer needs that is damaged or gone nobody can tell: then no segment is deleted, and all else is.
+// check makes sure that what the manifest names is there, before anything that this replaces is deleted, and finds out which segments are
+// needed. If the index of an earlier layer is damaged or gone, that is not known: then no segment is deleted, but everything else.
 func (c *collector) check(ctx context.Context) error {
 	needs := make(map[string][]string, len(c.m.Layers))
 	for i, l := range c.m.Layers {
@@ -35,7 +35,7 @@ func (c *collector) check(ctx context.Context) error {
 	return nil
 }
 
-// needs are the segments that a layer needs, which is there.
+// needs returns the segments that an existing layer needs.
 func (c *collector) needs(ctx context.Context, layer string) ([]string, error) {
 	if segments, known := c.o.Learnt.needs[layer]; known {
 		return segments, c.there(ctx, base.IndexKey(layer))
@@ -50,7 +50,7 @@ func (c *collector) needs(ctx context.Context, layer string) ([]string, error) {
 	return l.Segments(), nil
 }
 
-// there is store.ErrNotFound if an object is not.
+// there returns store.ErrNotFound if there is no such object.
 func (c *collector) there(ctx context.Context, key string) error {
 	if r, ok := c.o.Store.(store.RangeGetter); ok {
 		_, err := r.GetRange(ctx, key, 0, 1)

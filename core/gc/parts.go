@@ -12,15 +12,15 @@ import (
 	"blobpglite/core/wal"
 )
 
-// Learnt is what a collector has read of what does not change any more: of the records of epochs before its own, and of layers. It
-// belongs to one writer, and to one collection at a time. The zero value is ready.
+// Learnt remembers what collections have read that cannot change any more: about records of earlier epochs, and about layers. It
+// belongs to one writer, and to one collection at a time. The zero value is ready to use.
 type Learnt struct {
-	upTo  uint64 // the records of all epochs up to this one were read
+	upTo  uint64 // records of epochs up to this one were read
 	named map[group]uint64
 	needs map[string][]string // segments, of each layer that the last manifest named
 }
 
-// Layer notes which segments a layer needs, that its writer has just taken or read: its index need not be read again.
+// Layer notes which segments a layer needs that the writer has just taken or read, so that its index need not be read again.
 func (l *Learnt) Layer(key string, segments []string) {
 	if l.needs == nil {
 		l.needs = map[string][]string{}
@@ -28,14 +28,14 @@ func (l *Learnt) Layer(key string, segments []string) {
 	l.needs[key] = segments
 }
 
-// group are the parts of one record.
+// group holds the parts of one record.
 type group struct {
 	epoch   uint64
 	writeID string
 }
 
-// parts deletes the parts of records that are gone or never came to be. Those of our own epoch are left to the next
-// one: one of them may be on its way.
+// parts deletes the parts of records that are gone or were never written. Those of our own epoch are left to the next writer:
+// some may belong to an append in flight.
 func (c *collector) parts(ctx context.Context) error {
 	old := map[string]group{}
 	highest := uint64(0)
@@ -63,9 +63,9 @@ func (c *collector) parts(ctx context.Context) error {
 	return c.deleteAll(ctx, dead, func(s *Stats) { s.Parts++ })
 }
 
-// learn reads which parts are named by the records that are kept, of all epochs up to one that is below ours: no such record
-// is added any more, for our fence stands behind them. A record that is larger than one in parts can be is not read. That
-// of a later epoch ends it, so what is read is in the end what was replayed at an opening, and only once for a writer.
+// learn reads which parts are named by the kept records of epochs up to upTo, which is below ours: no such record can be added
+// any more, because our fence follows them. A record that is too large to be one in parts is not read. The first record of a
+// later epoch ends it, so each writer reads, once, about what was replayed at its opening.
 func (c *collector) learn(ctx context.Context, upTo uint64) error {
 	l := c.o.Learnt
 	if l.upTo >= upTo {
@@ -98,8 +98,8 @@ func (c *collector) learn(ctx context.Context, upTo uint64) error {
 	return nil
 }
 
-// eachKept lists the records from wal_start on, until each says that it is enough. They are dense: one that is missing may
-// have named anything, so it is an error.
+// eachKept lists the records from wal_start on, until each returns false. Their numbers must be consecutive: a missing record
+// may have named any part, so it is an error.
 func (c *collector) eachKept(ctx context.Context, each func(seq uint64, size int64) bool) error {
 	next := max(c.m.WalStart, 1)
 	for a, err := range c.o.Store.List(ctx, wal.Prefix(), wal.Key(next-1)) {
@@ -121,7 +121,7 @@ func (c *collector) eachKept(ctx context.Context, each func(seq uint64, size int
 	return nil
 }
 
-// kept reads a record that has to be there.
+// kept reads a record that must be there.
 func (c *collector) kept(ctx context.Context, seq uint64) (wal.Record, bool, error) {
 	o, err := c.o.Store.Get(ctx, wal.Key(seq))
 	if errors.Is(err, store.ErrNotFound) {

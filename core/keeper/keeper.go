@@ -1,12 +1,12 @@
-// Package keeper keeps one database open as long as it is wanted: it is opened for the first who asks, and again after
-// another writer has taken it, or a commit's outcome was unknown.
+// Package keeper opens one database when it is first needed, and again after another writer has taken it, or a commit's
+// outcome was unknown.
 //
 //	k, err := keeper.New(keeper.Options{Open: open})
 //	e, err := k.Engine(ctx)                         // opens it, or waits for the opening that is under way
-//	err = k.Close(ctx)                              // everything durable, the lease given back
+//	err = k.Close(ctx)                              // everything durable, the lease released
 //
-// Many may ask at once. There is one opening, and all of them get its engine or its error; who asks after an error starts a new
-// opening. A poisoned engine is replaced, and its clients' sessions end.
+// Many may call Engine at once: there is one opening, and all of them get its engine or its error. A call after an error starts
+// a new opening. A poisoned engine is replaced, and its clients' sessions end.
 //
 // Survives: a caller that gives up (the opening goes on for the others), an opening that fails, and Close during an opening.
 package keeper
@@ -23,7 +23,7 @@ import (
 	"blobpglite/core/engine"
 )
 
-// ErrClosed: the keeper was closed. The process is about to end; ask another one.
+// ErrClosed: the keeper was closed, so this process is about to end. Connect to another one.
 var ErrClosed = errors.New("the database is closed for good")
 
 // Options of New. Open is required.
@@ -34,13 +34,13 @@ type Options struct {
 	Logger *slog.Logger // nil: dropped
 }
 
-// State is what a keeper has.
+// State is the state of a keeper.
 type State string
 
 // The states.
 const (
 	Asleep  State = "asleep"  // nothing is open
-	Opening State = "opening" // somebody waits for it
+	Opening State = "opening" // an opening is under way
 	Open    State = "open"    // an engine serves
 	Failed  State = "failed"  // the last opening failed, or the engine has to be opened again
 	Closed  State = "closed"  // for good
@@ -50,17 +50,17 @@ const (
 type Stats struct {
 	State    State
 	Openings int64            // begun
-	Failures int64            // of them
-	Boot     engine.OpenStats // of the last opening that went well
-	BootWall time.Duration    // likewise, as its first caller saw it
+	Failures int64            // openings that failed
+	Boot     engine.OpenStats // of the last successful opening
+	BootWall time.Duration    // how long that took, as its first caller saw it
 	Commits  engine.LogStats  // of all engines
-	Engine   engine.Stats     // of the one that is open
-	Leased   bool             // the lease is held now; at rest it runs out
-	Reason   string           // why it is failed
+	Engine   engine.Stats     // of the open engine
+	Leased   bool             // the lease is held now; while the database is idle it runs out
+	Reason   string           // of the state Failed
 	Retired  int64            // engines that were replaced
 }
 
-// Keeper opens and keeps a database. Its methods may be called from any goroutine.
+// Keeper opens a database and keeps it open. It is safe for concurrent use.
 type Keeper struct {
 	o    Options
 	ctx  context.Context
@@ -71,17 +71,17 @@ type Keeper struct {
 	opening *opening
 	closed  bool
 	stats   Stats
-	past    engine.LogStats // of engines that are gone
+	past    engine.LogStats // of closed engines
 }
 
-// opening is one try to open.
+// opening is one try to open the database.
 type opening struct {
 	done   chan struct{}
 	engine *engine.Engine
 	err    error
 }
 
-// New makes a keeper of a database that is asleep.
+// New makes a keeper. It does not open the database yet. An error means that Options.Open is missing.
 func New(o Options) (*Keeper, error) {
 	if o.Open == nil {
 		return nil, errors.New("keep a database: nothing given to open it with")
@@ -97,7 +97,8 @@ func New(o Options) (*Keeper, error) {
 	return k, nil
 }
 
-// Engine returns the open database. Errors: ErrClosed, those of opening it, the context's.
+// Engine returns the open database, and opens it if necessary. ctx bounds the wait, not the opening. Errors: ErrClosed, those of
+// Options.Open, the context's.
 func (k *Keeper) Engine(ctx context.Context) (*engine.Engine, error) {
 	k.mu.Lock()
 	if k.closed {
@@ -126,14 +127,14 @@ func (k *Keeper) Engine(ctx context.Context) (*engine.Engine, error) {
 	}
 }
 
-// Current is the engine that is open; nil: none is. Nothing is opened.
+// Current returns the open engine; nil: there is none. It opens nothing.
 func (k *Keeper) Current() *engine.Engine {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.engine
 }
 
-// open does one opening, after the poisoned engine before it has been put away.
+// open does one opening, after it has closed the poisoned engine before it.
 func (k *Keeper) open(op *opening, old *engine.Engine) {
 	at := k.o.Clock.Monotonic()
 	if old != nil {
@@ -156,7 +157,7 @@ func (k *Keeper) open(op *opening, old *engine.Engine) {
 	k.o.Logger.Info("the database is open", "epoch", k.stats.Boot.Epoch, "created", k.stats.Boot.Created, "ms", k.stats.BootWall.Milliseconds())
 }
 
-// retire closes an engine that serves nothing any more.
+// retire closes a poisoned engine.
 func (k *Keeper) retire(e *engine.Engine) {
 	reason := e.Err()
 	if err := e.Close(k.ctx); err != nil {
@@ -173,7 +174,7 @@ func sum(a, b engine.LogStats) engine.LogStats {
 	return engine.LogStats{Records: a.Records + b.Records, Commits: a.Commits + b.Commits, Bytes: a.Bytes + b.Bytes, Append: a.Append + b.Append}
 }
 
-// Stats says what the keeper has done.
+// Stats returns state and figures of the keeper.
 func (k *Keeper) Stats() Stats {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -198,7 +199,8 @@ func (k *Keeper) Stats() Stats {
 	return s
 }
 
-// Close makes everything durable, gives the lease back, and ends the keeper. An opening that is under way is given up.
+// Close makes everything durable, releases the lease, and ends the keeper. It gives up an opening that is under way, and waits until that has
+// ended, even if ctx ends first. Errors: those of engine.Close. A second Close does nothing.
 func (k *Keeper) Close(ctx context.Context) error {
 	k.mu.Lock()
 	if k.closed {
@@ -212,7 +214,7 @@ func (k *Keeper) Close(ctx context.Context) error {
 	}
 	k.mu.Unlock()
 	if op != nil {
-		<-op.done // it was told to end; an engine that it has opened all the same is not left behind, even if ctx ends
+		<-op.done // even if ctx ends: an engine that it has opened all the same must not be left open
 	}
 	defer k.stop()
 	k.mu.Lock()

@@ -6,28 +6,28 @@ import (
 	"syscall"
 )
 
-// Origin says where the chunks of a file are kept: in a layer, say. What it says never changes, so it may be shared by any number of
-// trees and goroutines. A file has at most one; a clone's file has the same.
+// Origin says where the chunks of a file are kept: in a layer, for example. It never changes, so any number of trees and goroutines may
+// share it. A file has at most one; a clone's file has the same one.
 type Origin interface {
-	// Address is where a chunk is kept, a number that means something to a Source alone. An address stands for 8 KiB of bytes that never
-	// change, with zeros behind the end of the file. Below zero (Nowhere): the chunk is not kept, or was a hole.
+	// Address says where a chunk is kept, as a number that only a Source understands. It stands for 8 KiB of bytes that never change,
+	// with zeros after the end of the file. Negative (Nowhere): the chunk is not kept, or was a hole.
 	Address(chunk int64) int64
 }
 
-// RunOrigin is an Origin that says where chunks are that follow each other.
+// RunOrigin is an Origin that can return the addresses of several chunks at once.
 type RunOrigin interface {
 	Origin
-	// Run is the Address of a chunk, and how many chunks from it on, one at least, have addresses one after the other; or have none.
+	// Run returns the Address of a chunk, and how many chunks from it on, at least one, have consecutive addresses; or how many have none.
 	Run(chunk int64) (address, count int64)
 }
 
-// addresses asks an origin for addresses of ascending chunks.
+// addresses looks up the addresses of ascending chunks in an origin.
 type addresses struct {
 	origin           Origin
 	first, count, at int64 // what is known of a RunOrigin
 }
 
-// address is as Origin's; without an origin, Nowhere.
+// address is Origin.Address; without an origin, Nowhere.
 func (p *addresses) address(chunk int64) int64 {
 	if d := chunk - p.first; d >= 0 && d < p.count {
 		if p.at < 0 {
@@ -53,24 +53,24 @@ const Nowhere int64 = -1
 // Away is a chunk whose bytes are not in memory.
 type Away struct {
 	Chunk   int64 // its index in the file
-	Address int64 // where its file's Origin has it; Nowhere: it cannot be had
+	Address int64 // where its file's Origin has it; Nowhere: it cannot be fetched
 }
 
-// ErrAway is what an AwayError is.
+// ErrAway: an operation needs chunks whose bytes are away. Every error of this kind is an *AwayError.
 var ErrAway = errors.New("its bytes are away")
 
-// AwayError is the error of an operation that needs chunks that are away. The operation has changed nothing. Who gets it has the chunks
-// fetched, puts them in place (File.Fill), and asks again.
+// AwayError names the chunks that an operation needs and that are away. The operation has changed nothing: fetch the chunks, put them in
+// place (File.Fill), and repeat it.
 type AwayError struct{ Missing []Away }
 
 func (e *AwayError) Error() string {
 	return fmt.Sprintf("%d chunks of the file are away, the first is chunk %d", len(e.Missing), e.Missing[0].Chunk)
 }
 
-// Is says that it is ErrAway.
+// Is makes errors.Is(err, ErrAway) hold.
 func (e *AwayError) Is(target error) bool { return target == ErrAway }
 
-// away is what the slot of a chunk points to whose bytes are away. Nobody reads or writes it: its bytes are to be noticed in tests.
+// away is the target of slots whose bytes are away. It is never read or written; its bytes are conspicuous, so that tests would notice.
 var away = func() *[ChunkSize]byte {
 	var c [ChunkSize]byte
 	for i := range c {
@@ -82,7 +82,7 @@ var away = func() *[ChunkSize]byte {
 // resident says whether the slot has bytes.
 func (s slot) resident() bool { return s.data != nil && s.data != away && s.data != spilled }
 
-// notAway accounts for a chunk that is not away any more.
+// notAway accounts for a chunk that is no longer away.
 func (f *FS) notAway(in *inode) {
 	in.away--
 	f.awayChunks--
@@ -101,7 +101,7 @@ func (in *inode) isAway(chunk int64) bool {
 	return chunk >= 0 && chunk < int64(len(in.table)) && in.table[chunk].data == away
 }
 
-// toRead are the chunks that a read needs and that are away.
+// toRead returns the chunks that a read needs and that are away.
 func (in *inode) toRead(off, length int64) (missing []Away) {
 	if in.away == 0 || off < 0 {
 		return nil
@@ -115,7 +115,7 @@ func (in *inode) toRead(off, length int64) (missing []Away) {
 	return missing
 }
 
-// toWrite are those that a write needs: the first and the last, where it does not cover all that the chunk has.
+// toWrite returns those that a write needs: the first and the last, if it does not cover all of the chunk.
 func (in *inode) toWrite(off, length int64) (missing []Away) {
 	if in.away == 0 || off < 0 || length <= 0 {
 		return nil
@@ -131,7 +131,7 @@ func (in *inode) toWrite(off, length int64) (missing []Away) {
 	return missing
 }
 
-// toTruncate is the chunk that a cut needs: the one in the middle of which it is made.
+// toTruncate returns the chunk that a truncation needs: the one in the middle of which the file is cut.
 func (in *inode) toTruncate(size int64) (missing []Away) {
 	if at := size / ChunkSize; in.away > 0 && size >= 0 && size < in.size && size%ChunkSize != 0 && in.isAway(at) {
 		missing = []Away{{at, in.address(at)}}
@@ -139,7 +139,7 @@ func (in *inode) toTruncate(size int64) (missing []Away) {
 	return missing
 }
 
-// needs is an error if chunks are missing.
+// needs returns an *AwayError if chunks are missing.
 func needs(missing []Away) error {
 	if len(missing) == 0 {
 		return nil
@@ -147,18 +147,18 @@ func needs(missing []Away) error {
 	return &AwayError{missing}
 }
 
-// Missing are the chunks, in order, that are away and that ReadAt of length bytes from byte off needs; nil: none.
+// Missing returns the chunks, in order, that are away and that ReadAt of length bytes from byte off needs; nil: none.
 func (f *File) Missing(off, length int64) []Away { return f.in.toRead(off, length) }
 
-// MissingWrite are those that WriteAt needs: two at most, for a chunk that is overwritten as a whole need not be fetched.
+// MissingWrite returns those that WriteAt needs: two at most, because a chunk that is overwritten as a whole need not be fetched.
 func (f *File) MissingWrite(off, length int64) []Away { return f.in.toWrite(off, length) }
 
-// MissingTruncate are those that Truncate needs: the one in the middle of which the file is cut.
+// MissingTruncate returns the one that Truncate needs, in the middle of which the file is cut; nil: none.
 func (f *File) MissingTruncate(size int64) []Away { return f.in.toTruncate(size) }
 
-// InstallAway says that count chunks from index first have bytes that are away. The size must have been set before (Truncate), and who
-// reads them must have said where they are (SetOrigin). They take their room as if they were in memory. Like InstallChunk it is for
-// loading a tree. Errors: EBADF, EINVAL (not a regular file, outside the size), ENOSPC.
+// InstallAway makes count chunks from index first on away. The size must be set before (Truncate), and the origin before they are read
+// (SetOrigin). They count towards MaxBytes as if they were in memory. Like InstallChunk it is for loading a tree. Errors: EBADF, EINVAL
+// (not a regular file, outside the size), ENOSPC.
 func (f *File) InstallAway(first, count int64) error {
 	errno := f.canWrite()
 	in := f.in
@@ -198,8 +198,8 @@ func (f *FS) installAway(in *inode, slots []slot) syscall.Errno {
 	return 0
 }
 
-// SetOrigin says where the file's away chunks are, in a tree that is being loaded. None of its chunks counts as clean before SettleAll or
-// Settle says so. Errors: EBADF, EINVAL (not a regular file, or an away chunk that the origin does not have).
+// SetOrigin sets where the file's away chunks are, in a tree that is being loaded. No chunk counts as clean before SettleAll or Settle. Errors:
+// EBADF, EINVAL (not a regular file, or an away chunk that the origin does not have).
 func (f *File) SetOrigin(o Origin) error {
 	errno := f.canWrite()
 	if errno == 0 && (!f.in.isRegular() || !f.in.has(o)) {
@@ -226,9 +226,9 @@ func (in *inode) has(o Origin) bool {
 	return true
 }
 
-// Arrived puts a chunk in place that was fetched from address, if it is still away and its origin still has it there: one that was
-// written or cut off meanwhile is left as it is. The tree owns data from now on, as with InstallChunk, if it was taken. For
-// ChangedSince nothing has happened. Hooks are not told.
+// Arrived puts a chunk in place that was fetched from address, and reports whether it did: only if the chunk is still away and its origin
+// still has it there, not if it was written or cut off meanwhile. If it did, the tree owns data from now on, as with InstallChunk. To
+// ChangedSince this is no change. Hooks are not called.
 func (f *File) Arrived(chunk, address int64, data *[ChunkSize]byte) bool {
 	in := f.in
 	if f.closed || !in.isAway(chunk) || address < 0 || in.address(chunk) != address {
@@ -244,11 +244,11 @@ func (f *File) Arrived(chunk, address int64, data *[ChunkSize]byte) bool {
 	return true
 }
 
-// fillGap is how many chunks of a file may lie between two that came together, so that both are put in place.
+// fillGap is how many other chunks of a file may lie between two fetched ones so that both are put in place.
 const fillGap = 32
 
-// Fill puts in place what a Source gave for missing chunks of the file, and what came with it of their neighbours: those away chunks around a
-// missing one that there are bytes for, as far as no more than fillGap others lie between them. It says how many chunks it has taken. The tree owns all the bytes.
+// Fill puts in place what a Source returned for missing chunks of the file, and those of their away neighbours that came with it, up to gaps
+// of fillGap chunks. It returns how many chunks it has taken. The tree owns all bytes of got from now on.
 func (f *File) Fill(missing []Away, got []Fetched) int {
 	data := make(map[int64]*[ChunkSize]byte, len(got))
 	for _, g := range got {
@@ -264,14 +264,14 @@ func (f *File) Fill(missing []Away, got []Fetched) int {
 		if d == nil || !f.Arrived(chunk, address, d) {
 			return false
 		}
-		delete(data, address) // a chunk is one slot's
+		delete(data, address) // a fetched chunk goes into one slot only
 		n++
 		return true
 	}
 	for _, m := range missing {
 		take(m.Chunk)
 	}
-	// What was written since, or went into a layer of its own, lies between those that came together.
+	// Chunks that were written since, or are in another layer, may lie between those that came together.
 	around := func(chunk, step int64) {
 		for i, not := chunk+step, 0; len(data) > 0 && not < fillGap; i += step {
 			if not++; take(i) {

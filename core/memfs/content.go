@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// Content is the bytes of a file that are not read before somebody opens the file. It may be installed in any number of trees, which
-// have their own goroutines, and is kept in memory once.
+// Content is the bytes of a file, which are read only when the file is first opened. It may be installed in any number of trees of different
+// goroutines, and is in memory once.
 type Content struct {
 	size int64
 	read func() ([]byte, error)
 
 	mu    sync.Mutex
-	table []slot // of generation zero, so that no tree takes a chunk for its own; nil: nobody has opened it
+	table []slot // of generation zero, so that no tree takes a chunk for its own; nil: not read yet
 }
 
-// NewContent is size bytes that read gives. After an error it is asked again.
+// NewContent makes a Content of size bytes, which read returns. After an error read is called again at the next opening.
 func NewContent(size int64, read func() ([]byte, error)) *Content {
 	return &Content{size: size, read: read}
 }
 
-// Install makes a file with a content to come. It takes its room at once. Hooks hear that the file was made, and of no write. Errors:
-// those of Mkdir, EFBIG, ENOSPC.
+// Install makes a file whose content is read when it is first opened. It counts towards MaxBytes at once. Hooks are told that the file was
+// created, and of no write. Errors: those of Mkdir, EFBIG, ENOSPC.
 func (f *FS) Install(path string, perm uint32, mtime time.Time, c *Content) error {
 	at, errno := f.newName(path, false)
 	n := chunkCount(c.size)
@@ -47,7 +47,7 @@ func (f *FS) Install(path string, perm uint32, mtime time.Time, c *Content) erro
 	return nil
 }
 
-// fill brings the content of a file that is opened.
+// fill reads the content of a file that is opened.
 func (f *FS) fill(in *inode) error {
 	if in.content == nil {
 		return nil

@@ -63,12 +63,12 @@ func (f *FS) keepForReuse(s slot) {
 	}
 }
 
-// room tells whether n more chunks fit.
+// room says whether n more chunks fit.
 func (f *FS) room(n int64) bool {
 	return f.opts.MaxBytes == 0 || f.usedBytes+n*ChunkSize <= f.opts.MaxBytes
 }
 
-// ownChunk gives the chunk at idx, private and marked as written now; nil: no space. whole: the caller overwrites all
+// ownChunk returns the chunk at idx, private and marked as written now; nil: no space. whole: the caller overwrites all
 // of it, so the old bytes are not copied. The table must be owned and long enough.
 func (f *FS) ownChunk(in *inode, idx int64, whole bool) *[ChunkSize]byte {
 	s := &in.table[idx]
@@ -80,7 +80,7 @@ func (f *FS) ownChunk(in *inode, idx int64, whole bool) *[ChunkSize]byte {
 		s.data = f.newChunk(!whole)
 		in.chunks++
 		f.usedBytes += ChunkSize
-	case s.data == away: // toWrite has seen to it that nothing of it is left
+	case s.data == away: // toWrite has made sure that all of it is overwritten
 		s.data = f.newChunk(!whole)
 		f.notAway(in)
 	case s.gen < f.ownedFrom:
@@ -94,7 +94,7 @@ func (f *FS) ownChunk(in *inode, idx int64, whole bool) *[ChunkSize]byte {
 	return s.data
 }
 
-// write stores p at off; the count is short only together with an errno. What it needs (toWrite) is not away.
+// write stores p at off; the count is short only together with an errno. The caller makes sure that what it needs (toWrite) is not away.
 func (f *FS) write(in *inode, p []byte, off int64) (int, syscall.Errno) {
 	end := off + int64(len(p))
 	if end > MaxFileSize {
@@ -124,7 +124,7 @@ func (f *FS) write(in *inode, p []byte, off int64) (int, syscall.Errno) {
 	return n, errno
 }
 
-// read fills p from off; the count is short at the end of the file. What it needs (toRead) is not away.
+// read fills p from off; the count is short at the end of the file. The caller makes sure that what it needs (toRead) is not away.
 func (in *inode) read(p []byte, off int64) int {
 	if off >= in.size {
 		return 0
@@ -145,7 +145,7 @@ func (in *inode) read(p []byte, off int64) int {
 	return len(p)
 }
 
-// read is inode.read, also of a temporary file.
+// read is inode.read, also for temporary files.
 func (f *FS) read(in *inode, p []byte, off int64) (int, syscall.Errno) {
 	if in.temp != nil {
 		return f.readTemp(in, p, off)
@@ -153,8 +153,8 @@ func (f *FS) read(in *inode, p []byte, off int64) (int, syscall.Errno) {
 	return in.read(p, off), 0
 }
 
-// truncate sets the size. Slots past the end stay in the table as holes of this generation, so that ChangedSince knows
-// of them should the file grow again. Bytes of the last chunk past the end are always zero. What it needs (toTruncate) is not away.
+// truncate sets the size. Slots past the end stay in the table as holes of this generation, so that ChangedSince knows of
+// them if the file grows again. Bytes of the last chunk past the end are always zero. What it needs (toTruncate) is not away.
 func (f *FS) truncate(in *inode, size int64) syscall.Errno {
 	if size < 0 {
 		return syscall.EINVAL
@@ -184,7 +184,7 @@ func (f *FS) truncate(in *inode, size int64) syscall.Errno {
 	return 0
 }
 
-// allocate extends the size to cover the range. It takes no memory, but refuses what would not fit now.
+// allocate extends the size to cover the range. It takes no memory, but fails if that would not fit now.
 func (f *FS) allocate(in *inode, off, length int64) syscall.Errno {
 	if off < 0 || length <= 0 {
 		return syscall.EINVAL

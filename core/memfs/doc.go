@@ -16,18 +16,18 @@
 //	                               chunk, gen 7      chunk, gen 9   shared until a side writes the chunk
 //
 // Every slot carries the generation in which it was last written. Generations come from one counter that all clones of
-// a tree share. Clone gives both sides a new one; what is older than a side's own is shared and is copied before it is
+// a tree share. Clone gives both sides a new one; a slot that is older than its side's is shared, and copied before it is
 // written. A Mark is a generation too, which is how ChangedSince knows what was written after it.
 //
-// A chunk may be away: its bytes are not in memory, but where the file's Origin says. The tree never fetches them itself: what needs
-// them fails with an AwayError, which names them, and works once somebody has put them in place (File.Fill, FS.Bring). Evict turns
-// chunks away again that the origin has as they are. To generations an arrival is not a write.
+// A chunk may be away: its bytes are not in memory, but where the file's Origin says. The tree does not fetch them by itself: an operation
+// that needs them fails with an AwayError, which names them, and works once they have been put in place (File.Fill; FS.Bring does both).
+// Evict makes chunks away again that the origin has unchanged. For generations, an arrival is no write.
 //
 //	missing := f.Missing(off, n)          // under the owner's lock
 //	got, err := memfs.Get(ctx, source, missing) // without it
 //	f.Fill(missing, got)                  // under it: only what is still away, and still there
 //
-// A file may be installed with its Content to come: it is read when the file is first opened, in whatever tree, and shared by all.
+// A file may be installed with a Content: its bytes are read when the file is first opened, in any tree, and shared by all.
 //
 // Ownership: an FS and its Files belong to one goroutine at a time; there are no locks. Two clones are two owners and
 // need no coordination. Permissions are recorded, not enforced. Nothing here is durable: a crash of the process loses

@@ -1,7 +1,7 @@
 package memfs
 
-// How often a chunk was read since it came, two bits for each chunk of a file that has an origin: whoever is read a second time is wanted
-// again, and is passed over once. What is read once, as all of a large table is by a scan, goes when its turn comes.
+// How often a chunk was read since it arrived, two bits for each chunk of a file that has an origin: a chunk that was read a second time is
+// spared once. A chunk that was read once, as all of a large table is by a scan, is evicted at the first turn.
 const (
 	seenOnce  = 1
 	seenAgain = 2
@@ -11,7 +11,7 @@ const (
 	seenMask    = 1<<seenBits - 1
 )
 
-// see notes that a chunk was read. It is inlined, and nothing for files that are not evicted from.
+// see notes that a chunk was read. It is inlined, and does nothing for files without an origin.
 func (in *inode) see(chunk int64) {
 	if w := uint64(chunk) / seenPerWord; w < uint64(len(in.seen)) {
 		shift := uint64(chunk) % seenPerWord * seenBits
@@ -21,13 +21,13 @@ func (in *inode) see(chunk int64) {
 	}
 }
 
-// unseen begins anew for a chunk that came.
+// unseen resets the count of a chunk that has arrived.
 func (in *inode) unseen(chunk int64) {
 	in.watch()
 	in.seen[chunk/seenPerWord] &^= seenMask << (chunk % seenPerWord * seenBits)
 }
 
-// pass takes one turn off a chunk that was read again; false: it has none.
+// pass spares a chunk that was read again, once; false: it was not.
 func (in *inode) pass(chunk int64) bool {
 	w, shift := chunk/seenPerWord, chunk%seenPerWord*seenBits
 	if w >= int64(len(in.seen)) || in.seen[w]>>shift&seenMask < seenAgain {
@@ -37,22 +37,22 @@ func (in *inode) pass(chunk int64) bool {
 	return true
 }
 
-// watch has all chunks of the file noted.
+// watch begins to count the reads of the file's chunks.
 func (in *inode) watch() {
 	if n := (len(in.table) + seenPerWord - 1) / seenPerWord; n > len(in.seen) {
 		in.seen = append(in.seen, make([]uint64, n-len(in.seen))...)
 	}
 }
 
-// Eviction says what Evict is to do.
+// Eviction holds the options of Evict.
 type Eviction struct {
 	// Budget is how many bytes of the tree may be resident.
 	Budget int64
-	// Steps is at most how many chunks are looked at, so that the tree's owner is not held up; 0: as many as it takes, which is all of
-	// the tree twice. The next call goes on from there.
+	// Steps bounds how many chunks one call looks at, so that the tree's owner is not held up; the next call goes on from there. 0: as
+	// many as it takes, at most all of the tree twice.
 	Steps int64
-	// Keep names files that are left in memory, by their paths: those that the host reads by itself, say, or that PostgreSQL must not
-	// fail to read. Nil: none. A file without a name is kept.
+	// Keep says, by path, which files stay in memory: those that the host itself reads, or that PostgreSQL must always be able to read.
+	// Nil: none. A file without a name always stays.
 	Keep func(path string) bool
 }
 
@@ -62,15 +62,16 @@ type hand struct {
 	chunk int64
 }
 
-// Evict turns chunks away until the budget is kept, in turn, as a clock's hand goes over them: those that the origins of their files have
-// as they are, and that were not written since (see Settle). What was read more than once since it came, or since the hand passed, is
-// passed over. It returns how many bytes it has turned away; where all that is resident is new (UnsettledBytes) it goes over all for nothing. Views that Extents gave are not valid any more.
+// Evict drops the bytes of chunks, in turn, like a clock's hand, until the tree is within the budget: of chunks that their files' origins
+// have and that were not written since (see Settle). A chunk that was read more than once since it arrived, or since the hand last passed,
+// is spared. It returns how many bytes it has dropped. If everything resident is new (UnsettledBytes), it looks at all of it in vain. Views
+// returned by Extents are no longer valid.
 func (f *FS) Evict(e Eviction) (freed int64) {
 	left := e.Steps
 	if left <= 0 {
 		left = 2*f.slots() + 2
 	}
-	for range 2*len(f.inodes) + 2 { // a file that is gone or has nothing is no step
+	for range 2*len(f.inodes) + 2 { // a file that is gone or empty counts as no step
 		if f.ResidentBytes() <= e.Budget || left <= 0 {
 			break
 		}
@@ -98,7 +99,7 @@ func (f *FS) slots() (n int64) {
 	return n
 }
 
-// evictable says whether there may be something to turn away in a file.
+// evictable says whether a file may have chunks to evict.
 func (f *FS) evictable(in *inode, keep func(string) bool) bool {
 	if in.origin == nil || in.settled == 0 || in.chunks == in.away {
 		return false

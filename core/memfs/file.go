@@ -9,8 +9,8 @@ import (
 
 const accessMode = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 
-// File is an open file or directory. It belongs to the owner of its FS and does not go along with a clone; the clone's
-// side is reached with OpenInode. A file that is unlinked while open lives until it is closed.
+// File is an open file or directory. It belongs to the owner of its FS. A clone does not get it: open the clone's file with
+// OpenInode. A file that is unlinked while open lives until it is closed.
 type File struct {
 	fs     *FS
 	in     *inode
@@ -120,7 +120,7 @@ func (f *File) fail(op string, errno syscall.Errno) error {
 	return pathError(op, f.Path(), errno)
 }
 
-// canWrite tells why the file cannot be written, 0 if it can.
+// canWrite returns why the file cannot be written; 0: it can.
 func (f *File) canWrite() syscall.Errno {
 	if f.closed || f.flag&accessMode == os.O_RDONLY {
 		return syscall.EBADF
@@ -187,7 +187,7 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 func (f *File) Truncate(size int64) error {
 	errno := f.canWrite()
 	if f.flag&accessMode == os.O_RDONLY && !f.closed {
-		errno = syscall.EINVAL // ftruncate says so
+		errno = syscall.EINVAL // as ftruncate(2)
 	}
 	if missing := f.in.toTruncate(size); errno == 0 && missing != nil {
 		return pathError("truncate", f.Path(), needs(missing))
@@ -219,7 +219,7 @@ func (f *File) Allocate(off, length int64) error {
 	return nil
 }
 
-// Sync tells the Sync hook; memory needs no more. Error: EBADF.
+// Sync calls the Sync hook; memory needs no more. dataOnly: fdatasync. Error: EBADF.
 func (f *File) Sync(dataOnly bool) error {
 	if f.closed {
 		return f.fail("sync", syscall.EBADF)
@@ -232,9 +232,9 @@ func (f *File) Sync(dataOnly bool) error {
 	return nil
 }
 
-// InstallChunk puts a chunk in place without copying it: the tree owns data from now on. The size must have been set
-// before (Truncate); bytes past it are cleared. Hooks are not told: it is for loading a tree, not for its life. Errors:
-// EBADF, EINVAL (not a regular file, index outside the size), ENOSPC.
+// InstallChunk puts a chunk in place without copying it: the tree owns data from now on. The size must be set before
+// (Truncate); bytes past it are cleared. Hooks are not called: it is for loading a tree, not for its use. Errors: EBADF,
+// EINVAL (not a regular file, index outside the size), ENOSPC.
 func (f *File) InstallChunk(index int64, data *[ChunkSize]byte) error {
 	if errno := f.canWrite(); errno != 0 {
 		return f.fail("install chunk", errno)
@@ -262,9 +262,9 @@ func (f *File) InstallChunk(index int64, data *[ChunkSize]byte) error {
 	return nil
 }
 
-// Extents gives the allocated chunks in order: their byte offset and a view of their bytes, the last one cut at the
-// end of the file. A view is read-only and valid until its FS (not a clone of it) changes. It panics at a chunk that is
-// away or on disk, which would be missing: Pieces is for files that have such.
+// Extents yields the allocated chunks in order: their byte offset and a view of their bytes, the last one cut at the end
+// of the file. A view is read-only and valid until its FS (not a clone of it) changes. It panics at a chunk that is away or
+// on disk, instead of leaving it out: use Pieces for files that have such.
 func (f *File) Extents() iter.Seq2[int64, []byte] {
 	return func(yield func(int64, []byte) bool) {
 		in := f.in
@@ -293,10 +293,10 @@ func (f *File) Inode() uint64 { return f.in.ino }
 // Path is the current canonical path; it follows renames. "": unlinked.
 func (f *File) Path() string { return f.fs.pathOf(f.in) }
 
-// Flags are those of Open.
+// Flags are the flags given to Open.
 func (f *File) Flags() int { return f.flag }
 
-// Close ends the use of the file. A second Close: EBADF.
+// Close closes the file. A second Close: EBADF.
 func (f *File) Close() error {
 	if f.closed {
 		return f.fail("close", syscall.EBADF)

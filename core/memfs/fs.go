@@ -9,8 +9,8 @@ import (
 const (
 	// ChunkSize is the unit of allocation, sharing and change tracking: one PostgreSQL page.
 	ChunkSize = 8192
-	// MaxFileSize bounds one file, in bytes; beyond it: EFBIG. PostgreSQL's own files end at 1 GiB. It also bounds
-	// the table that a sparse write can make (16 bytes a chunk).
+	// MaxFileSize bounds one file, in bytes; beyond it: EFBIG. PostgreSQL's own files end at 1 GiB. It also bounds the
+	// table that a sparse write can make (16 bytes per chunk).
 	MaxFileSize = 16 << 30
 	// NameMax bounds one path component and PathMax a path, in bytes, as on Linux; beyond: ENAMETOOLONG.
 	NameMax = 255
@@ -34,9 +34,9 @@ const rootIno = 1
 
 // Options of a new tree. The zero value is an unbounded tree on the system's time.
 type Options struct {
-	// MaxBytes bounds the chunk bytes of the tree, clones not counted; 0: unbounded. Beyond it writes end in ENOSPC.
+	// MaxBytes bounds the bytes of the tree's chunks, in memory or away, without clones; 0: unbounded. Beyond it writes fail with ENOSPC.
 	MaxBytes int64
-	// Now gives the time for mtime and ctime; nil: time.Now. Clones call it too, from their owners' goroutines.
+	// Now returns the time for mtime and ctime; nil: time.Now. Clones call it too, from their owners' goroutines.
 	Now func() time.Time
 }
 
@@ -44,7 +44,7 @@ type Options struct {
 type FS struct {
 	family       *family
 	gen          uint64 // generation of what is written now
-	ownedFrom    uint64 // what carries an older generation may be shared with a clone: copy before write
+	ownedFrom    uint64 // what has an older generation may be shared with a clone: copy before write
 	opts         Options
 	hooks        Hooks
 	inodes       []*inode // by number; nil: free
@@ -52,7 +52,7 @@ type FS struct {
 	free         []*[ChunkSize]byte
 	usedBytes    int64
 	awayChunks   int64
-	unreadChunks int64 // of files whose Content nobody has opened
+	unreadChunks int64 // of files whose Content was not read yet
 	hand         hand
 	temp         temporary
 	dirEpoch     uint64 // goes up when a directory is renamed: cached paths below it are stale
@@ -61,7 +61,7 @@ type FS struct {
 // family is what a tree and all its clones share.
 type family struct{ gen atomic.Uint64 }
 
-// slot is one chunk of a file: nil data is a hole, and the chunk away stands for bytes that are elsewhere. gen 0: never written.
+// slot is one chunk of a file: nil data is a hole, and a pointer to away stands for bytes that are elsewhere. gen 0: never written.
 type slot struct {
 	data *[ChunkSize]byte
 	gen  uint64
@@ -76,14 +76,14 @@ type inode struct {
 	size                int64
 	born                uint64 // the generation in which it was made
 	chunks              int64  // slots that are no holes
-	away                int64  // of them, those whose bytes are away
+	away                int64  // of these, those whose bytes are away
 	mtime, ctime, atime int64  // Unix nanoseconds
 
 	table    []slot // regular files; may be shorter or longer than size
 	tableGen uint64
 	content  *Content  // what is to be in table, before the file is opened; nil: it is there
 	origin   Origin    // where chunks are kept; nil: nowhere
-	settled  uint64    // what carries no newer generation is as origin has it
+	settled  uint64    // slots with no newer generation are as origin has them
 	seen     []uint64  // see evict.go
 	temp     *tempFile // see temporary.go; nil: it is not one
 
@@ -110,18 +110,18 @@ type Info struct {
 	Mtime, Ctime, Atime time.Time
 }
 
-// IsDir tells whether it is a directory.
+// IsDir reports whether it is a directory.
 func (i Info) IsDir() bool { return i.Mode&ModeType == ModeDir }
 
-// IsRegular tells whether it is a regular file.
+// IsRegular reports whether it is a regular file.
 func (i Info) IsRegular() bool { return i.Mode&ModeType == ModeRegular }
 
-// IsSymlink tells whether it is a symbolic link.
+// IsSymlink reports whether it is a symbolic link.
 func (i Info) IsSymlink() bool { return i.Mode&ModeType == ModeSymlink }
 
-// Hooks are told what the owner did, after it succeeded, in the owner's goroutine, with canonical paths ("/pg_wal/0…").
-// Nil members are skipped. A hook must not change the tree. Files without a name (unlinked, still open) are not
-// reported, nor are Chmod, Chtimes and InstallChunk.
+// Hooks are called for what the owner did, after it succeeded, in the owner's goroutine, with canonical paths ("/pg_wal/0…").
+// Nil members are skipped. A hook must not change the tree. Files without a name (unlinked, still open) are not reported, nor
+// are Chmod, Chtimes and InstallChunk.
 type Hooks struct {
 	// Write: p was written at byte off. p belongs to the caller of WriteAt: copy what is kept.
 	Write func(path string, off int64, p []byte)
@@ -151,7 +151,7 @@ func New(o Options) *FS {
 // SetHooks replaces the hooks.
 func (f *FS) SetHooks(h Hooks) { f.hooks = h }
 
-// UsedBytes is the sum of the allocated chunks of this tree, shared ones and those that are away included.
+// UsedBytes is how many bytes this tree's allocated chunks take, including shared ones and those that are away.
 func (f *FS) UsedBytes() int64 { return f.usedBytes }
 
 func (f *FS) nowNanos() int64 { return f.opts.Now().UnixNano() }
@@ -198,7 +198,7 @@ func (in *inode) info() Info {
 	}
 }
 
-// pathOf gives an inode's current canonical path, "" if it has no name.
+// pathOf returns an inode's current canonical path, "" if it has no name.
 func (f *FS) pathOf(in *inode) string {
 	if in.ino == rootIno {
 		return "/"

@@ -17,10 +17,10 @@ type Dirent struct {
 	Mode uint32 // kind and permission bits
 }
 
-// Stat describes what a path leads to, symlinks followed. Errors: ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG.
+// Stat describes what a path leads to, following symlinks. Errors: ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG.
 func (f *FS) Stat(path string) (Info, error) { return f.stat("stat", path, follow) }
 
-// Lstat describes what has the name, a symlink itself.
+// Lstat is Stat, but describes a symlink itself.
 func (f *FS) Lstat(path string) (Info, error) { return f.stat("lstat", path, noFollow) }
 
 func (f *FS) stat(op, path string, h how) (Info, error) {
@@ -31,7 +31,7 @@ func (f *FS) stat(op, path string, h how) (Info, error) {
 	return in.info(), nil
 }
 
-// newName resolves a path at which something is to be made: nothing may be there yet.
+// newName resolves a path at which something is to be made: it must be absent.
 func (f *FS) newName(path string, dir bool) (place, syscall.Errno) {
 	at, errno := f.resolveName(path)
 	switch {
@@ -110,7 +110,7 @@ func (f *FS) Rmdir(path string) error {
 	return nil
 }
 
-// removeDir takes away the name of an empty directory.
+// removeDir removes the name of an empty directory.
 func (f *FS) removeDir(at place) {
 	at.in.nlink = 0
 	at.dir.nlink--
@@ -118,7 +118,7 @@ func (f *FS) removeDir(at place) {
 	f.dropIfUnused(at.in)
 }
 
-// nameFor gives the canonical path of a place, if a hook wants it.
+// nameFor returns the canonical path of a place, if a hook needs it.
 func (f *FS) nameFor(wanted bool, at place) string {
 	if !wanted {
 		return ""
@@ -159,7 +159,7 @@ func (f *FS) Unlink(path string) error {
 	return nil
 }
 
-// removeFile takes one name of a file or symlink away.
+// removeFile removes one name of a file or symlink.
 func (f *FS) removeFile(at place) {
 	at.in.nlink--
 	at.in.ctime = f.nowNanos()
@@ -167,9 +167,8 @@ func (f *FS) removeFile(at place) {
 	f.dropIfUnused(at.in)
 }
 
-// Rename gives what is at from the name to, replacing a file or an empty directory there; atomic for whoever looks.
-// Two names of one file: nothing happens. Errors as Linux: ENOENT, ENOTDIR, EISDIR, ENOTEMPTY, EINVAL (into itself),
-// EBUSY (the root, ".", "..").
+// Rename renames from to to, atomically replacing a file or an empty directory there. If both are names of one file, nothing
+// happens. Errors as on Linux: ENOENT, ENOTDIR, EISDIR, ENOTEMPTY, EINVAL (into itself), EBUSY (the root, ".", "..").
 func (f *FS) Rename(from, to string) error {
 	src, dst, errno := f.renamePlaces(from, to)
 	if errno != 0 {
@@ -235,7 +234,7 @@ func (f *FS) renamePlaces(from, to string) (src, dst place, errno syscall.Errno)
 	return
 }
 
-// isAncestor tells whether a is dir or a directory above it.
+// isAncestor reports whether a is dir or a directory above it.
 func (f *FS) isAncestor(a, dir *inode) bool {
 	for d := dir; ; d = f.inodes[d.parent] {
 		if d == a {
@@ -289,7 +288,7 @@ func (f *FS) Symlink(target, path string) error {
 	return nil
 }
 
-// Readlink gives a symlink's target. Error: EINVAL if it is not one.
+// Readlink returns a symlink's target. Errors: EINVAL if it is not one, those of Lstat.
 func (f *FS) Readlink(path string) (string, error) {
 	in, errno := f.lookup(path, noFollow)
 	if errno == 0 && !in.isSymlink() {
@@ -301,7 +300,7 @@ func (f *FS) Readlink(path string) (string, error) {
 	return in.target, nil
 }
 
-// Chmod sets the permission bits, symlinks followed.
+// Chmod sets the permission bits, following symlinks. Errors: those of Stat.
 func (f *FS) Chmod(path string, perm uint32) error {
 	in, errno := f.lookup(path, follow)
 	if errno != 0 {
@@ -312,7 +311,7 @@ func (f *FS) Chmod(path string, perm uint32) error {
 	return nil
 }
 
-// Chtimes sets access and modification time, symlinks followed. A zero time leaves its value as it is.
+// Chtimes sets access and modification time, following symlinks. A zero time leaves its value unchanged. Errors: those of Stat.
 func (f *FS) Chtimes(path string, atime, mtime time.Time) error {
 	in, errno := f.lookup(path, follow)
 	if errno != 0 {
@@ -328,7 +327,7 @@ func (f *FS) Chtimes(path string, atime, mtime time.Time) error {
 	return nil
 }
 
-// Truncate sets a file's size in bytes, symlinks followed. Errors: EISDIR, EINVAL, EFBIG, ENOENT, ENOTDIR, an AwayError.
+// Truncate sets a file's size in bytes, following symlinks. Errors: EISDIR, EINVAL, EFBIG, ENOENT, ENOTDIR, an AwayError.
 func (f *FS) Truncate(path string, size int64) error {
 	in, errno := f.lookup(path, follow)
 	if size < 0 {
@@ -350,8 +349,8 @@ func (f *FS) Truncate(path string, size int64) error {
 	return nil
 }
 
-// Forget gives up the contents of a regular file, which reads as zeros from then on; its size stays, and no hook hears of it. It
-// is for a host that knows that nobody reads them. Clones keep theirs. Errors: ENOENT, ENOTDIR, EINVAL for what is no regular file.
+// Forget drops the contents of a regular file, which reads as zeros from then on; its size stays, and no hook is called. It is for a host
+// that knows that nobody will read them. Clones keep theirs. Errors: ENOENT, ENOTDIR, EINVAL (not a regular file).
 func (f *FS) Forget(path string) error {
 	in, errno := f.lookup(path, follow)
 	if errno == 0 && !in.isRegular() {
@@ -414,7 +413,7 @@ func (f *FS) walk(path string, in *inode, fn func(string, Info) error) error {
 	return nil
 }
 
-// ReadFile gives a file's bytes. Errors: those of Open, an AwayError.
+// ReadFile returns a file's bytes. Errors: those of Open, an AwayError.
 func (f *FS) ReadFile(path string) ([]byte, error) {
 	in, errno := f.lookup(path, follow)
 	if errno == 0 && in.isDir() {
@@ -436,7 +435,7 @@ func (f *FS) ReadFile(path string) ([]byte, error) {
 	return p, nil
 }
 
-// WriteFile makes or replaces a file's bytes. perm is for a new file.
+// WriteFile makes a file, or replaces its bytes. perm is for a new file. Errors: those of Open, ENOSPC, EFBIG.
 func (f *FS) WriteFile(path string, data []byte, perm uint32) error {
 	file, err := f.Open(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
 	if err != nil {

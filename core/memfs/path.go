@@ -23,7 +23,7 @@ type place struct {
 	dotted  bool   // the path ends in "."
 }
 
-// how says what resolve does with the last component.
+// how says what resolve does with the last component; bits may be combined.
 type how uint8
 
 const (

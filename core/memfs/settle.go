@@ -5,10 +5,10 @@ import (
 	"syscall"
 )
 
-// Settle says that a file's chunks, as they were at a mark, are what an origin has: a layer was published. What was not written since
-// counts as clean from now on, so it may be evicted; what was written since stays as it is. ino is the file's number at the mark, in
-// this tree or in a clone of that moment. Errors: ENOENT (the file is gone, which is none to worry about), EINVAL (the mark is not
-// in the past, or older than that of the origin that the file has; not a regular file; an away chunk that the origin does not have).
+// Settle tells the tree that an origin has a file's chunks as they were at a mark: a layer was published. Chunks that were not written
+// since count as clean from now on, so they may be evicted. ino is the file's number at the mark, in this tree or in a clone of that
+// moment. Errors: ENOENT (the file is gone, which may be ignored), EINVAL (the mark is not in the past, or older than that of the file's
+// present origin; not a regular file; an away chunk that the origin does not have).
 func (f *FS) Settle(ino uint64, m Mark, o Origin) error {
 	if ino >= uint64(len(f.inodes)) || f.inodes[ino] == nil || f.inodes[ino].born > uint64(m) {
 		return pathError("settle", "", syscall.ENOENT)
@@ -22,8 +22,8 @@ func (f *FS) Settle(ino uint64, m Mark, o Origin) error {
 	return nil
 }
 
-// SettleAll says of all files that have an origin that they are at the mark what it has: a tree was loaded. The mark is to be taken before
-// anything else is written over what was loaded. Error: EINVAL if the mark is not in the past.
+// SettleAll is Settle for all files that have an origin, after a tree was loaded. Take the mark before anything is written over what was
+// loaded. Error: EINVAL if the mark is not in the past.
 func (f *FS) SettleAll(m Mark) error {
 	if uint64(m) >= f.gen {
 		return pathError("settle", "/", syscall.EINVAL)
@@ -40,14 +40,14 @@ func (f *FS) SettleAll(m Mark) error {
 // AwayBytes is how many of the UsedBytes are not in memory.
 func (f *FS) AwayBytes() int64 { return f.awayChunks * ChunkSize }
 
-// ResidentBytes is how many of the UsedBytes are in memory, chunks shared with clones included, and those of a Content that was read.
+// ResidentBytes is how many of the UsedBytes are in memory, including chunks shared with clones, and those of a Content that was read.
 func (f *FS) ResidentBytes() int64 {
 	return f.usedBytes - (f.awayChunks+f.unreadChunks+f.temp.onDisk)*ChunkSize
 }
 
-// UnsettledBytes is how many resident bytes no origin has, as far as the tree was told (Settle): what a layer would have to write, and what
-// cannot be evicted. Temporary files, files that keep says, and those without a name, are left out; nil: none is. It goes over all files that have bytes in
-// memory.
+// UnsettledBytes is how many resident bytes no origin has, as far as the tree was told (Settle): a layer would have to write them, and they
+// cannot be evicted. Temporary files, those without a name, and those that keep names (nil: none) are left out. It looks at all files that
+// have bytes in memory.
 func (f *FS) UnsettledBytes(keep func(path string) bool) (n int64) {
 	for _, in := range f.inodes {
 		switch {
@@ -66,7 +66,7 @@ func (f *FS) UnsettledBytes(keep func(path string) bool) (n int64) {
 	return n * ChunkSize
 }
 
-// left says whether a file is left in memory.
+// left says whether a file always stays in memory.
 func (f *FS) left(in *inode, keep func(path string) bool) bool {
 	path := f.pathOf(in)
 	return path == "" || keep(path)
@@ -86,15 +86,15 @@ func (in *inode) cleanAt(chunk int64, where *addresses) (address int64, ok bool)
 	return address, address >= 0
 }
 
-// Piece is a chunk of a file, for who keeps the file elsewhere.
+// Piece is a chunk of a file, for code that stores the file elsewhere.
 type Piece struct {
 	Off     int64  // in the file, in bytes
 	Data    []byte // cut at the end of the file; nil: it is away
-	Address int64  // where the file's Origin has the very same bytes; Nowhere: it has not, they are new
+	Address int64  // where the file's Origin has the same bytes; Nowhere: it does not, they are new
 }
 
-// Pieces gives all chunks of the file in order that are no holes, those that are away too. Data is as in Extents. A piece has an Address,
-// Data or both: who writes a layer names what has an Address where it is, and writes the rest, and need not ask ChangedSince.
+// Pieces yields all chunks of the file that are no holes, in order, including those that are away. Data is as in Extents. A piece has an
+// Address, Data or both: a layer refers to what has an Address, and stores the rest, without ChangedSince.
 func (f *File) Pieces() iter.Seq[Piece] {
 	return func(yield func(Piece) bool) {
 		where := addresses{origin: f.in.origin}
@@ -106,7 +106,7 @@ func (f *File) Pieces() iter.Seq[Piece] {
 	}
 }
 
-// Piece is the one of a chunk that is no hole.
+// Piece returns a single chunk's piece; false: the chunk is a hole.
 func (f *File) Piece(chunk int64) (p Piece, ok bool) {
 	if chunk < 0 || chunk >= min(int64(len(f.in.table)), chunkCount(f.in.size)) || f.in.table[chunk].data == nil {
 		return p, false

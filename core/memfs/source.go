@@ -8,42 +8,41 @@ import (
 	"syscall"
 )
 
-// Source has the chunks that are away. It may be used by many goroutines at a time, for any number of trees.
+// Source fetches chunks that are away. It is safe for concurrent use, and for any number of trees.
 type Source interface {
-	// Fetch gives the chunks at addresses, at least, in any order; others that came with them may be among what it returns. The caller
-	// owns the bytes: a Source that keeps some gives copies. It may take as long as it likes, asks again itself after errors that
-	// pass, and returns when ctx ends. An error is final: what needed the chunks fails.
+	// Fetch returns the chunks at addresses, in any order, and perhaps others that came with them. The caller owns the bytes: a Source
+	// that keeps some returns copies. It may take long, repeats by itself after passing errors, and returns when ctx ends. An error is
+	// final: the operation that needed the chunks fails.
 	Fetch(ctx context.Context, addresses []int64) ([]Fetched, error)
-	// Ahead says that these chunks are likely to be wanted soon. It returns at once, and may do nothing.
+	// Ahead announces that these chunks will probably be needed soon. It returns at once, and may do nothing.
 	Ahead(addresses []int64)
 }
 
-// ReadySource is a Source that keeps some chunks in memory, those that it fetched ahead, say. Whoever needs them then need not wait.
+// ReadySource is a Source that keeps some chunks in memory, such as those fetched ahead, which can then be had without waiting.
 type ReadySource interface {
 	Source
-	// Ready gives the chunks at addresses if it can give all of them at once, without waiting for anything; false: it cannot. The caller
-	// owns the bytes, as those of Fetch.
+	// Ready returns the chunks at addresses if all of them are in memory; false: they are not. It does not wait. The caller owns the
+	// bytes, as those of Fetch.
 	Ready(addresses []int64) ([]Fetched, bool)
 }
 
-// RoomySource is a Source that keeps what it fetches ahead until it is wanted.
+// RoomySource is a Source that keeps what it fetches ahead until it is needed.
 type RoomySource interface {
 	Source
-	// Room is how many bytes one reader may have fetched ahead at a time.
+	// Room is how many bytes may be fetched ahead for one reader at a time.
 	Room() int64
 }
 
-// Fetched is a chunk that a Source gave.
+// Fetched is a chunk that a Source has returned.
 type Fetched struct {
 	Address int64
 	Data    *[ChunkSize]byte
 }
 
-// errNowhere means that a tree has a chunk away of which nobody knows where it is.
+// errNowhere: a chunk is away, and its file's origin does not have it.
 var errNowhere = fmt.Errorf("%w: nobody knows where a chunk is that is away", syscall.EIO)
 
-// Get fetches missing chunks. It is called without the tree's lock: File.Fill is what puts them in place. An error matches EIO, and what
-// ctx or the source said.
+// Get fetches missing chunks, for File.Fill. Call it without the tree's lock. Errors wrap EIO and the source's or the context's error.
 func Get(ctx context.Context, s Source, missing []Away) ([]Fetched, error) {
 	addresses, ok := addressesOf(missing)
 	if !ok || s == nil {
@@ -56,7 +55,8 @@ func Get(ctx context.Context, s Source, missing []Away) ([]Fetched, error) {
 	return got, whole(addresses, got)
 }
 
-// Have is Get for what a ReadySource has in memory; false: somebody has to wait. It may be called with the tree's lock.
+// Have is Get for chunks that a ReadySource has in memory; false: they are not, call Get. It does not wait, so it may be called with the
+// tree's lock.
 func Have(s Source, missing []Away) ([]Fetched, bool) {
 	ready, ok := s.(ReadySource)
 	if !ok {
@@ -70,7 +70,7 @@ func Have(s Source, missing []Away) ([]Fetched, bool) {
 	return got, ok && whole(addresses, got) == nil
 }
 
-// addressesOf are where missing chunks are; false: one is nowhere.
+// addressesOf returns the addresses of missing chunks; false: one has none.
 func addressesOf(missing []Away) ([]int64, bool) {
 	addresses := make([]int64, len(missing))
 	for i, m := range missing {
@@ -82,7 +82,7 @@ func addressesOf(missing []Away) ([]int64, bool) {
 	return addresses, true
 }
 
-// whole checks that a source has given what it was asked for.
+// whole checks that a source has returned all requested chunks.
 func whole(addresses []int64, got []Fetched) error {
 	have := make(map[int64]bool, len(got))
 	for _, g := range got {
@@ -96,8 +96,8 @@ func whole(addresses []int64, got []Fetched) error {
 	return nil
 }
 
-// Bring has all bytes of a file in memory that are away, and waits for them: the tree's owner does nothing else meanwhile. A file that is
-// not there is no error. Errors are those of Open and Get.
+// Bring fetches all chunks of a file that are away, and waits for them; the tree must not be used meanwhile. A file that does not exist is no
+// error. Errors: those of Open and Get.
 func (f *FS) Bring(ctx context.Context, s Source, path string) error {
 	file, err := f.Open(path, os.O_RDONLY, 0)
 	if errors.Is(err, syscall.ENOENT) {

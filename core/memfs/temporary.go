@@ -6,19 +6,19 @@ import (
 	"syscall"
 )
 
-// Temporary says how a tree keeps files that need not outlive it, and of which no clone needs anything: what a query sorts, say.
+// Temporary says how a tree keeps files that need not outlive it and that no clone needs, such as those of a query that sorts.
 type Temporary struct {
-	// Is says of a file that is made, by its path, whether it is one; it stays one whatever it is named later. Nil: there are none.
+	// Is says, by its path, whether a new file is a temporary one; it stays one if it is renamed. Nil: there are none.
 	Is func(path string) bool
-	// Memory is how many bytes of their chunks may be in memory; below zero: any number. What is beyond goes to Disk, and where there is
-	// none, it does not fit (ENOSPC).
+	// Memory is how many bytes of their chunks may be in memory; negative: any number. What is beyond goes to Disk; without a Disk, it
+	// fails with ENOSPC.
 	Memory int64
 	Disk   Disk
-	// Wait runs what waits for Disk. It may let others use the tree meanwhile. Nil: nobody does.
+	// Wait runs io, which waits for Disk; it may release the tree to others meanwhile. Nil: io is simply called.
 	Wait func(io func())
 }
 
-// Disk is a file outside of memory, for this tree alone.
+// Disk is a file outside of memory, for one tree alone.
 type Disk interface {
 	io.ReaderAt
 	io.WriterAt
@@ -29,31 +29,31 @@ type Disk interface {
 type temporary struct {
 	Temporary
 	total  int64   // chunks that are no holes
-	onDisk int64   // of them, those on disk
-	free   []int64 // blocks of the disk below end that nobody has
+	onDisk int64   // of these, those on disk
+	free   []int64 // unused blocks of the disk below end
 	end    int64   // blocks
 }
 
 // tempFile is what a temporary file has besides its table.
 type tempFile struct {
-	blocks []int64 // by chunk, where it is on disk: a block's number, and one
+	blocks []int64 // by chunk, where it is on disk: the number of its block plus one; 0: it is not
 	busy   int     // operations that wait for the disk
-	late   []int64 // blocks that are free when none does
+	late   []int64 // blocks that become free when no operation waits
 }
 
-// spilled is what the slot of a chunk points to whose bytes are on disk.
+// spilled is the target of slots whose bytes are on disk.
 var spilled = new([ChunkSize]byte)
 
-// SetTemporary says how files are kept that are made from now on. Those that there are already stay as they are, and what is on a disk needs
-// that disk for as long as it is there.
+// SetTemporary sets how temporary files are kept that are made from now on. Existing ones stay as they are, and need their Disk as long as
+// they exist.
 func (f *FS) SetTemporary(t Temporary) { f.temp.Temporary = t }
 
-// TemporaryBytes is how much the chunks of temporary files take, in memory and on disk.
+// TemporaryBytes is how many bytes the chunks of temporary files take, in memory and on disk.
 func (f *FS) TemporaryBytes() (memory, disk int64) {
 	return (f.temp.total - f.temp.onDisk) * ChunkSize, f.temp.onDisk * ChunkSize
 }
 
-// temporary makes a file that was just given a name one, if it is.
+// temporary makes a new file a temporary one, if Is says so.
 func (f *FS) temporary(in *inode) {
 	if f.temp.Is != nil && f.temp.Is(f.pathOf(in)) {
 		in.temp = &tempFile{}
@@ -83,7 +83,7 @@ func (f *FS) writeTemp(in *inode, p []byte, off int64) (int, syscall.Errno) {
 		switch from := p[n : n+m]; {
 		case c != nil:
 			copy(c[at:], from)
-		case fresh && m < ChunkSize: // what else is in the block was somebody else's
+		case fresh && m < ChunkSize: // the rest of the block belonged to another file
 			whole := make([]byte, ChunkSize)
 			copy(whole[at:], from)
 			parts = append(parts, part{whole, block * ChunkSize})
@@ -102,7 +102,7 @@ func (f *FS) writeTemp(in *inode, p []byte, off int64) (int, syscall.Errno) {
 	return n, errno
 }
 
-// tempChunk gives a chunk that is to be written: its bytes, or its block on disk. fresh: it had none before.
+// tempChunk returns a chunk that is to be written: its bytes, or its block on disk. fresh: it had none before.
 func (f *FS) tempChunk(in *inode, i int64) (c *[ChunkSize]byte, block int64, fresh bool, errno syscall.Errno) {
 	s, t := &in.table[i], &f.temp
 	switch {
@@ -161,8 +161,8 @@ func (f *FS) readTemp(in *inode, p []byte, off int64) (int, syscall.Errno) {
 	return len(p), 0
 }
 
-// disk does something with parts of a file, those that follow each other at once. Others may use the tree meanwhile, and the file's blocks
-// stay its own.
+// disk calls do for parts of a file, adjacent ones together. Others may use the tree meanwhile; the file keeps its blocks until it has
+// returned.
 func (f *FS) disk(in *inode, parts []part, do func(Disk, []byte, int64) (int, error)) syscall.Errno {
 	if len(parts) == 0 {
 		return 0
@@ -197,7 +197,7 @@ func (f *FS) disk(in *inode, parts []part, do func(Disk, []byte, int64) (int, er
 	return syscall.EIO
 }
 
-// joined makes one of parts that follow each other, here and there.
+// joined joins parts that are adjacent both in memory and on disk.
 func joined(parts []part) []part {
 	out := parts[:1]
 	for _, p := range parts[1:] {
@@ -212,7 +212,7 @@ func joined(parts []part) []part {
 	return out
 }
 
-// releaseTemp gives up a chunk of a temporary file.
+// releaseTemp releases a chunk of a temporary file.
 func (f *FS) releaseTemp(in *inode, i int64) {
 	s := in.table[i]
 	if s.data == nil {
@@ -235,7 +235,7 @@ func (f *FS) releaseTemp(in *inode, i int64) {
 	f.giveBlocks([]int64{block})
 }
 
-// cutTemp makes zeros of what is behind a file's new end in the chunk in which that is.
+// cutTemp clears the bytes after a file's new end in the chunk that holds the end.
 func (f *FS) cutTemp(in *inode, size int64) syscall.Errno {
 	i, at := size/ChunkSize, size%ChunkSize
 	switch {
@@ -260,7 +260,7 @@ func (f *FS) takeBlock() int64 {
 	return t.end - 1
 }
 
-// giveBlocks has blocks of the disk free. When nobody has any, the disk gets its room back; an error of that costs nothing but the room.
+// giveBlocks frees blocks of the disk. When none is in use, the disk is truncated; if that fails, only its space stays taken.
 func (f *FS) giveBlocks(blocks []int64) {
 	t := &f.temp
 	t.free = append(t.free, blocks...)
@@ -270,7 +270,7 @@ func (f *FS) giveBlocks(blocks []int64) {
 	}
 }
 
-// withoutTemp has a clone's file without what only its first tree has: it is there, and empty.
+// withoutTemp empties a temporary file of a clone, whose contents only the original has.
 func (in *inode) withoutTemp() {
 	in.temp, in.table, in.tableGen, in.chunks, in.size = nil, nil, 0, 0, 0
 }

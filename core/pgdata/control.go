@@ -1,6 +1,6 @@
-// Package pgdata reads what PostgreSQL 18 leaves in a data directory, without PostgreSQL: the control file, and where its
-// write-ahead log ends. So that a restore can be judged before and after PostgreSQL's own recovery, which takes whatever it
-// cannot read for the end of the log and goes on without a word.
+// Package pgdata reads files of a data directory of PostgreSQL 18 without PostgreSQL: the control file, the end of the
+// write-ahead log, shared catalogs. So a restore can be checked before and after PostgreSQL's own recovery, which takes
+// anything that it cannot read for the end of the log, without a message.
 //
 //	control, err := pgdata.ParseControl(body)            // global/pg_control
 //	end, err := log.End(control, shipped)                // the end of the last whole record; ErrCut: there is more, unreadable
@@ -19,7 +19,7 @@ import (
 	"strings"
 )
 
-// ErrCorrupt: the control file is not one of this PostgreSQL's, or damaged. Restore another state.
+// ErrCorrupt: the control file is damaged, or of another version of PostgreSQL. Restore another state.
 var ErrCorrupt = errors.New("the control file is damaged")
 
 // ControlPath is the control file's place in a data directory.
@@ -44,7 +44,7 @@ const (
 	controlVersion     = 1800
 )
 
-// ControlSize is how much of the file PostgreSQL uses, its checksum included.
+// ControlSize is how many bytes of the file PostgreSQL uses, including the checksum.
 const ControlSize = controlCRC + 4
 
 // States of a cluster, as the control file has them (DBState).
@@ -57,13 +57,13 @@ const (
 // castagnoli is the checksum of the control file and of records.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// LSN is a place in the write-ahead log, in bytes.
+// LSN is a place in the write-ahead log, in bytes from its beginning.
 type LSN uint64
 
-// String is PostgreSQL's own way to write it.
+// String returns the LSN as PostgreSQL writes it: 0/1A2B3C.
 func (l LSN) String() string { return fmt.Sprintf("%X/%X", uint64(l)>>32, uint32(l)) }
 
-// ParseLSN reads a place as PostgreSQL writes it. Errors: ErrLSN.
+// ParseLSN parses an LSN as PostgreSQL writes it. Error: ErrLSN.
 func ParseLSN(s string) (LSN, error) {
 	high, low, ok := strings.Cut(s, "/")
 	h, errHigh := strconv.ParseUint(high, 16, 32)
@@ -74,10 +74,10 @@ func ParseLSN(s string) (LSN, error) {
 	return LSN(h<<32 | l), nil
 }
 
-// ErrLSN: a text is no place in a log.
+// ErrLSN: a text is no LSN.
 var ErrLSN = errors.New("not a place in PostgreSQL's log, such as 0/1A2B3C")
 
-// Control is what matters here of a control file.
+// Control holds the fields of a control file that matter here.
 type Control struct {
 	System           uint64 // the cluster's identifier
 	State            uint32
@@ -89,7 +89,7 @@ type Control struct {
 	MaxPrepared      int // max_prepared_transactions of the server that wrote it last, or of whose log it recovered
 }
 
-// ParseControl reads a control file. Errors: ErrCorrupt.
+// ParseControl parses a control file. Error: ErrCorrupt.
 func ParseControl(b []byte) (Control, error) {
 	if len(b) < ControlSize {
 		return Control{}, fmt.Errorf("%w: it has %d bytes", ErrCorrupt, len(b))
@@ -108,15 +108,15 @@ func ParseControl(b []byte) (Control, error) {
 	}, nil
 }
 
-// ShutDown says whether PostgreSQL would start without recovery: what stands behind the checkpoint would be overwritten.
+// ShutDown says whether PostgreSQL would start without recovery: then it would overwrite what follows the checkpoint.
 func (c Control) ShutDown() bool { return c.State == shutDown || c.State == shutDownInRecovery }
 
-// Built is the part of a control file, which ParseControl takes, that says how PostgreSQL was built and the cluster initialised: it never
-// changes.
+// Built returns the part of a control file that says how PostgreSQL was built and the cluster initialised: it never changes. b must be one
+// that ParseControl accepts.
 func Built(b []byte) []byte { return b[controlBuilt:controlBuiltEnd] }
 
-// WithoutWorkers is a control file, which ParseControl takes, of a server that had no background workers and no WAL senders: a standby
-// that has none does not start on another, though it needs none.
+// WithoutWorkers returns a copy of a control file as of a server without background workers and WAL senders: a standby without any would
+// otherwise refuse to start, though it needs none. b must be one that ParseControl accepts.
 func WithoutWorkers(b []byte) []byte {
 	out := append([]byte(nil), b...)
 	binary.LittleEndian.PutUint32(out[controlWorkers:], 0)
@@ -125,8 +125,8 @@ func WithoutWorkers(b []byte) []byte {
 	return out
 }
 
-// InProduction is a control file, which ParseControl takes, of the same cluster as it is while it runs: then PostgreSQL
-// recovers from the checkpoint when it starts.
+// InProduction returns a copy of a control file as of a cluster that runs, so that PostgreSQL recovers from the checkpoint when
+// it starts. b must be one that ParseControl accepts.
 func InProduction(b []byte) []byte {
 	out := append([]byte(nil), b...)
 	binary.LittleEndian.PutUint32(out[controlState:], inProduction)

@@ -7,14 +7,14 @@ import (
 	"hash/crc32"
 )
 
-// ErrCut: the log holds more than can be read of it. What stands behind the place that the error names would be lost:
-// restore an earlier state, and look for what damaged the log.
+// ErrCut: the log holds more than can be read. What follows the place that the error names would be lost: restore an earlier
+// state, and look for what damaged the log.
 var ErrCut = errors.New("the write-ahead log cannot be read to its end")
 
 // PageSize is PostgreSQL's XLOG_BLCKSZ.
 const PageSize = 8192
 
-// Of pages and records of the log.
+// Layout of the log's pages and records.
 const (
 	pageMagic    = 0xD118
 	shortHeader  = 24
@@ -34,8 +34,8 @@ const (
 
 // Log is a write-ahead log in files.
 type Log struct {
-	Segment uint64                            // bytes of one
-	Read    func(name string) ([]byte, error) // a segment, by its name; what it does not have is absent
+	Segment uint64                            // bytes of a segment
+	Read    func(name string) ([]byte, error) // reads a segment, by its name; it may be shorter than Segment
 
 	control Control
 	name    string
@@ -48,7 +48,7 @@ func SegmentName(timeline uint32, at LSN, segment uint64) string {
 	return fmt.Sprintf("%08X%08X%08X", timeline, n/perLog, n%perLog)
 }
 
-// stop is why a record cannot be read: what is wrong, and where the page begins that it is wrong with.
+// stop is why a record cannot be read: what is wrong, and where the page with it begins.
 type stop struct {
 	page LSN
 	why  string
@@ -56,9 +56,9 @@ type stop struct {
 
 func (s *stop) Error() string { return s.why }
 
-// End is where the log ends: behind the last record that is whole, read from the control file's checkpoint on, as
-// PostgreSQL's recovery reads it. shipped is how far the log is known to reach: behind the last byte that is not zero of what
-// was written last; zero: that is not known. A log that was cut off in the middle of a record ends before it. Errors: ErrCut.
+// End returns where the log ends: after the last whole record, read from the control file's checkpoint on, as PostgreSQL's
+// recovery reads it. shipped is how far the log is known to reach: the place after the last byte written that is not zero;
+// zero: not known. A log that was cut off in the middle of a record ends before that record. Errors: ErrCut, those of Read.
 func (l *Log) End(c Control, shipped LSN) (LSN, error) {
 	l.control = c
 	if c.Redo > c.Checkpoint {
@@ -81,8 +81,8 @@ func (l *Log) End(c Control, shipped LSN) (LSN, error) {
 	}
 }
 
-// record reads the record at a place, or at the beginning of the page behind it. It says where it begins and where the
-// next one does. first: it is not known which record came before.
+// record reads the record at a place, or at the beginning of the next page. It returns where that begins, and where the next
+// one does. first: it is not known which record came before.
 func (l *Log) record(at, last LSN, first bool) (begin, next LSN, _ *stop) {
 	for {
 		begin, next, again, failed := l.tryRecord(at, last, first)
@@ -93,7 +93,7 @@ func (l *Log) record(at, last LSN, first bool) (begin, next LSN, _ *stop) {
 	}
 }
 
-// tryRecord is record; again is the page where to look instead, for a crash cut this one off.
+// tryRecord does the work of record; again is the page at which to look instead, if a crash has cut this record off.
 func (l *Log) tryRecord(at, last LSN, first bool) (begin, next, again LSN, failed *stop) {
 	start := at - at%PageSize
 	page, header, failed := l.page(start)
@@ -153,7 +153,7 @@ func follows(record []byte, last LSN, first bool) bool {
 
 func flags(page []byte) uint16 { return binary.LittleEndian.Uint16(page[2:]) }
 
-// aligned is a length up to the next multiple of eight.
+// aligned is a length rounded up to a multiple of eight.
 func aligned(n int) LSN { return LSN((n + 7) &^ 7) }
 
 // page is the page that begins at a place, and how long its header is.
@@ -170,7 +170,7 @@ func (l *Log) page(at LSN) (page []byte, header int, failed *stop) {
 	if off+PageSize <= len(l.body) {
 		page = l.body[off : off+PageSize]
 	} else {
-		page = make([]byte, PageSize) // what a file does not have is zero here: PostgreSQL would take it for the end
+		page = make([]byte, PageSize) // missing bytes read as zeros, which PostgreSQL takes for the end
 		copy(page, l.body[min(off, len(l.body)):])
 	}
 	header = shortHeader
@@ -190,8 +190,8 @@ func (l *Log) page(at LSN) (page []byte, header int, failed *stop) {
 	return page, header, nil
 }
 
-// Rest looks at what a recovery has left that came to at, of a log that reaches to shipped as End has it: the beginning of a record, of
-// which the rest is to come. Anything else is an error: ErrCut.
+// Rest checks what a recovery that got to at has left of a log that reaches to shipped (see End). It must be the beginning of a record whose
+// rest is still to come; anything else is ErrCut.
 func (l *Log) Rest(c Control, at, shipped LSN) error {
 	l.control = c
 	_, next, failed := l.record(at, 0, true)
@@ -204,7 +204,7 @@ func (l *Log) Rest(c Control, at, shipped LSN) error {
 	return nil
 }
 
-// Behind says whether a record stands behind the checkpoint, which End has read.
+// Behind says whether a record follows the checkpoint. Call it after End, which has read that.
 func (l *Log) Behind(c Control) (bool, error) {
 	l.control = c
 	at, next, failed := l.record(c.Checkpoint, 0, true)
@@ -215,7 +215,7 @@ func (l *Log) Behind(c Control) (bool, error) {
 	return failed == nil, nil
 }
 
-// SegmentStart is the place that a segment begins with, by its name.
+// SegmentStart is the place at which a segment begins, by its name; segment is the size of segments in bytes.
 func SegmentStart(name string, segment uint64) LSN {
 	var timeline, high, low uint64
 	if _, err := fmt.Sscanf(name, "%08X%08X%08X", &timeline, &high, &low); err != nil {

@@ -23,7 +23,7 @@ type SharedRow struct {
 	Name string
 }
 
-// Of global/pg_filenode.map (src/backend/utils/cache/relmapper.c), and of pages and rows (storage/bufpage.h, access/htup_details.h).
+// Layout of global/pg_filenode.map (src/backend/utils/cache/relmapper.c), and of pages and rows (storage/bufpage.h, access/htup_details.h).
 const (
 	relMapPath     = "/global/pg_filenode.map"
 	relMapMagic    = 0x592717
@@ -38,9 +38,9 @@ const (
 	maxSharedPages = 1 << 12
 )
 
-// Shared reads a shared catalog without PostgreSQL: all versions of its rows that are in the file, also of transactions that were
-// rolled back or are open, in the order in which they stand there. So whoever uses a name tries it. What PostgreSQL has only in
-// memory is not seen: a checkpoint comes before. read gives a file of the data directory. Errors: ErrCatalog, those of read.
+// Shared reads a shared catalog without PostgreSQL: all versions of its rows in the file, also of transactions that were rolled
+// back or are open, in the order in which they are stored. So a name has to be tried before it is relied on. What PostgreSQL has only
+// in memory is not seen: make a checkpoint first. read returns a file of the data directory. Errors: ErrCatalog, those of read.
 func Shared(read func(name string) ([]byte, error), catalog uint32) ([]SharedRow, error) {
 	mapping, err := read(relMapPath)
 	if err != nil {
@@ -78,7 +78,7 @@ func mapped(b []byte, catalog uint32) (uint32, error) {
 	return 0, fmt.Errorf("%w: %s does not say where %d is", ErrCatalog, relMapPath, catalog)
 }
 
-// pageRows are the rows of one page. What is no row is left out: nothing here is believed without a try.
+// pageRows returns the rows of one page. What cannot be a row is left out.
 func pageRows(page []byte) []SharedRow {
 	var rows []SharedRow
 	lower := int(binary.LittleEndian.Uint16(page[12:]))

@@ -5,8 +5,8 @@
 //		return err
 //	}
 //
-// The code under test fires a point and returns the hook's error as if the step itself had failed. What happens at
-// the point (kill the process, pause it, fail, count) belongs to whoever supplies the hook.
+// The code under test fires a point and returns the hook's error as if the step itself had failed. What happens at the
+// point (kill the process, pause it, fail, count) is decided by the hook.
 package point
 
 import "context"
@@ -16,7 +16,7 @@ type Point string
 
 const (
 	// BaseBeforeSegment fires before each new page segment of a layer is uploaded. Durable: those before it. Death here
-	// leaves segments that no index names: garbage, nothing more.
+	// leaves segments that no index names: only garbage.
 	BaseBeforeSegment Point = "base/before-segment"
 	// BaseAfterSegment fires after each new segment of a layer is stored. Death here leaves garbage, as above.
 	BaseAfterSegment Point = "base/after-segment"
@@ -49,8 +49,8 @@ const (
 	LeaseAfterAcquire Point = "lease/after-acquire"
 	// LeaseBeforeRenew fires before the lease is renewed. Death here changes nothing.
 	LeaseBeforeRenew Point = "lease/before-renew"
-	// LeaseBeforeRelease fires before the lease is given back. Everything is durable. Death here makes the next
-	// opener wait until the lease has run out.
+	// LeaseBeforeRelease fires before the lease is released: at an orderly end everything is durable, but an engine or an
+	// opening that has failed releases it too. Death here makes the next opener wait until the lease has run out.
 	LeaseBeforeRelease Point = "lease/before-release"
 	// FenceBeforePut fires before an opener writes its fence. Death here changes nothing.
 	FenceBeforePut Point = "fence/before-put"
@@ -66,7 +66,8 @@ const (
 	// WalAfterPut fires when a record is in the log and nobody has been told. Death here leaves the commit in place;
 	// its clients must treat it as unknown.
 	WalAfterPut Point = "wal/after-put"
-	// ProcessBeforeFork fires when PostgreSQL's main has come to where processes are made of it. Death here changes nothing.
+	// ProcessBeforeFork fires when PostgreSQL's main has reached the point at which processes are forked from it. Death here changes
+	// nothing.
 	ProcessBeforeFork Point = "process/before-fork"
 	// ProcessBeforeStart fires when a process of PostgreSQL begins to run. Death here, of the host or of the process, is a crash.
 	ProcessBeforeStart Point = "process/before-start"
@@ -77,22 +78,22 @@ const (
 	// ProcessBeforeRestart fires when a process of PostgreSQL has failed, all have ended, and none is started again yet. Death here
 	// is the host's: the next opening restores what the bucket has.
 	ProcessBeforeRestart Point = "process/before-restart"
-	// CacheBeforeEvict fires before pages are turned away because too much is in memory. Death here changes nothing.
+	// CacheBeforeEvict fires before pages are evicted because too much is in memory. Death here changes nothing.
 	CacheBeforeEvict Point = "cache/before-evict"
-	// CacheAfterEvict fires when some were. Durable: each of them, in a published layer. Death here loses nothing: the next opening has
-	// them from there, or replays the log over them.
+	// CacheAfterEvict fires when some were evicted. Durable: each of them, in a published layer. Death here loses nothing: the next
+	// opening reads them from there, or replays the log over them.
 	CacheAfterEvict Point = "cache/after-evict"
-	// CacheBeforeSettle fires when the manifest names a new layer, and the files in memory are still where the layer before has them.
-	// Death here, or a failure, leaves both layers: what the files need is not collected.
+	// CacheBeforeSettle fires when the manifest names a new layer, and the files in memory still refer to the layer before. Death here,
+	// or a failure, leaves both layers: what the files need is not collected.
 	CacheBeforeSettle Point = "cache/before-settle"
-	// CacheAfterSettle fires when the files are where the new layer has them, so that what only layers before have may be collected. Death
-	// here leaves that for the next collection.
+	// CacheAfterSettle fires when the files refer to the new layer, so that what only earlier layers have may be collected. Death here
+	// leaves that to the next collection.
 	CacheAfterSettle Point = "cache/after-settle"
-	// GCBeforeCollect fires before a collection looks at the manifest. Death here changes nothing.
+	// GCBeforeCollect fires before a collection reads the manifest. Death here changes nothing.
 	GCBeforeCollect Point = "gc/before-collect"
-	// GCBeforeDelete fires before each deletion. Death here leaves what the next collection deletes.
+	// GCBeforeDelete fires before each deletion. Death here leaves the rest to the next collection.
 	GCBeforeDelete Point = "gc/before-delete"
-	// GCAfterDelete fires after each deletion. Death here leaves what the next collection deletes.
+	// GCAfterDelete fires after each deletion. Death here leaves the rest to the next collection.
 	GCAfterDelete Point = "gc/after-delete"
 )
 
@@ -108,7 +109,7 @@ func All() []Point {
 	}
 }
 
-// OfCache are those of All that only a writer passes which does not keep all of the database in memory.
+// OfCache returns those points that only a writer with a bounded cache (engine.Options.Cache) passes.
 func OfCache() []Point {
 	return []Point{CacheBeforeSettle, CacheAfterSettle, CacheBeforeEvict, CacheAfterEvict}
 }

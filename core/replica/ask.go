@@ -9,14 +9,14 @@ import (
 	"blobpglite/core/pgdata"
 )
 
-// restBound is how long ago the last look may be where nobody has said (Options.MaxLag): in so many polls, and no less than a while. It is
-// longer only behind a rest.
+// Without Options.MaxLag, a statement waits for a look if the last one is longer ago than restPolls polls, and at least restLeast. It can be so
+// long ago after a rest, or when the bucket does not answer.
 const (
 	restPolls = 3
 	restLeast = 3 * time.Second
 )
 
-// ask is called before a statement runs: it notes that somebody asks, and has it looked first where the last look is too long ago.
+// ask is called before a statement runs: it notes that the replica is in use, and waits for a look if the last one is too long ago.
 func (l *life) ask(ctx context.Context) error {
 	r := l.r
 	now := r.clock.Monotonic()
@@ -47,7 +47,7 @@ func (l *life) ask(ctx context.Context) error {
 	return err
 }
 
-// awaitLook waits for a look that began after some time, and came to the end of the log.
+// awaitLook waits for a look that began after since and reached the end of the log.
 func (l *life) awaitLook(ctx context.Context, since time.Duration) error {
 	r := l.r
 	limit := r.clock.NewTimer(r.o.WaitLimit)
@@ -78,10 +78,10 @@ func (l *life) awaitLook(ctx context.Context, since time.Duration) error {
 	}
 }
 
-// awaitFirst is how long behind a look that has not brought a position the next one is begun at first; it doubles, up to the poll.
+// awaitFirst is the pause after a look that has not brought the awaited position; it doubles each time, up to Options.Poll.
 const awaitFirst = 10 * time.Millisecond
 
-// await waits until the replica has come to a position.
+// await waits until the replica has reached a position.
 func (l *life) await(ctx context.Context, position uint64) error {
 	r := l.r
 	limit := r.clock.NewTimer(r.o.WaitLimit)

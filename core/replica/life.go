@@ -14,28 +14,28 @@ import (
 	"blobpglite/core/wal"
 )
 
-// life is an engine that follows the log from one layer on. One goroutine looks, and feeds it.
+// life is an engine that follows the log from one layer on. One goroutine looks at the log, and feeds the engine.
 type life struct {
 	r      *Replica
 	engine *engine.Replica
 	from   manifest.Manifest // what it began with
 
 	kick chan struct{} // look now
-	hint chan struct{} // somebody has announced news
-	move chan error    // begin again at a newer layer, and why
+	hint chan struct{} // news were announced
+	move chan error    // begin again at a newer layer, with the reason
 
-	// Of the one that looks.
+	// Owned by the goroutine that looks.
 	fed        wal.Position
-	settled    wal.Position  // what of it is replayed
-	manifestAt time.Duration // when the manifest was looked at last
-	wanted     error         // why it wants to move, and has not: there is no newer layer
+	settled    wal.Position  // how far that is replayed
+	manifestAt time.Duration // when the manifest was read last
+	wanted     error         // why it should move but cannot: there is no newer layer
 
 	mu      sync.Mutex
 	changed chan struct{} // closed at the end of each look
-	fresh   time.Duration // when the last look began that found the end, and whose records are all replayed
-	tried   time.Duration // when the last look began that has ended
-	trouble error         // of that one; nil: it came to the end
-	stopped error         // why it does not go on
+	fresh   time.Duration // when the last look began that found the end and whose records are all replayed
+	tried   time.Duration // when the last look that has ended began
+	trouble error         // the error of that look; nil: it found the end
+	stopped error         // why the log cannot be followed further
 	applied wal.Position
 }
 
@@ -46,7 +46,7 @@ func newLife(r *Replica, b beginning) *life {
 	}
 }
 
-// opened notes that everything has been replayed that was read at some time.
+// opened notes that everything that was read at the opening, at at, has been replayed.
 func (l *life) opened(at time.Duration, b beginning) {
 	l.manifestAt, l.fresh, l.tried, l.applied, l.settled = at, at, at, b.at, b.at
 	if b.stopped != nil {
@@ -64,7 +64,7 @@ func signal(c chan struct{}) {
 
 func (l *life) announced() { signal(l.hint) }
 
-// due is told by the engine why it had better begin again at a newer layer.
+// due is called by the engine when it should begin again at a newer layer.
 func (l *life) due(because error) {
 	select {
 	case l.move <- because:
@@ -72,16 +72,16 @@ func (l *life) due(because error) {
 	}
 }
 
-// hintedEvery is how often it is looked, at most, where news are announced; more often where the poll is short: ten times as often.
+// hintedEvery is the least time between looks for announced news, or a tenth of the poll if that is less.
 const hintedEvery = 100 * time.Millisecond
 
-// wantedEvery is how often a newer layer is looked for where one is wanted.
+// wantedEvery is how often the replica looks for a newer layer that it needs.
 const wantedEvery = time.Second
 
-// stoppedEvery is how often a log is looked at that could not be read on.
+// stoppedEvery is how often a log that could not be read further is tried again.
 const stoppedEvery = 10 * time.Second
 
-// follow looks until the engine ends.
+// follow looks at the log until the engine ends.
 func (l *life) follow() {
 	r := l.r
 	ctx, cancel := context.WithCancel(r.ctx)
@@ -108,7 +108,7 @@ func (l *life) follow() {
 	}
 }
 
-// rests says whether it does not look, for nobody asks.
+// rests says whether it does not look, because nobody uses the replica.
 func (l *life) rests() bool { return l.r.resting() }
 
 // wait waits for the next look; false: the engine, or the replica, has ended.
@@ -159,7 +159,7 @@ func (l *life) wait(ctx context.Context, last time.Duration, move func(error), m
 	}
 }
 
-// look reads what is new, and feeds it. It says why the replica has to move, if it has to.
+// look reads what is new in the log, and feeds it. It returns why the replica has to move; nil: it does not.
 func (l *life) look(ctx context.Context) (move error) {
 	r := l.r
 	began := r.clock.Monotonic()
@@ -167,13 +167,13 @@ func (l *life) look(ctx context.Context) (move error) {
 	checked := l.check(ctx, began)
 	err := l.read(ctx)
 	seen := <-checked
-	if damaged(err) && seen.manifest == nil { // damage, or a log that has been collected meanwhile
+	if damaged(err) && seen.manifest == nil { // damage, or the log was collected meanwhile
 		seen = <-l.checkNow(ctx)
 		if seen.manifest == nil {
 			err = fmt.Errorf("tell damage from a log that was collected meanwhile: %w: %w", store.ErrUnavailable, seen.err)
 		}
 	}
-	if err == nil && l.suspicious(seen) { // or it was written between the two looks
+	if err == nil && l.suspicious(seen) { // or the record was written between the two looks
 		err = l.read(ctx)
 	}
 	if err == nil {
@@ -187,7 +187,7 @@ func (l *life) look(ctx context.Context) (move error) {
 	return move
 }
 
-// read feeds what stands behind what was fed.
+// read feeds the records after those that were fed.
 func (l *life) read(ctx context.Context) error {
 	r := l.r
 	at, err := wal.Read(ctx, r.o.Engine.Store, wal.ReadOptions{From: l.fed, DatabaseID: l.from.DatabaseID, Probe: true}, func(rec wal.Record) error {
@@ -205,19 +205,19 @@ func (l *life) read(ctx context.Context) error {
 	return errors.Join(err, settled)
 }
 
-// suspicious says whether something stands behind what was fed, by what was seen beside it.
+// suspicious says whether, by what check saw meanwhile, there are records after those that were fed.
 func (l *life) suspicious(s seen) bool {
 	return s.beyond > l.fed.Seq || s.manifest != nil && newest(*s.manifest).Seq > l.fed.Seq
 }
 
-// seen is what a look at the manifest found.
+// seen is the result of check.
 type seen struct {
-	manifest *manifest.Manifest // nil: it was not looked at, or could not be
-	beyond   uint64             // a record that is there, and was not the next one; 0: it is not
+	manifest *manifest.Manifest // nil: it was not read, or could not be
+	beyond   uint64             // a record that is there, after the next one; 0: there is none
 	err      error
 }
 
-// check looks at the manifest beside the log, if that is due.
+// check reads the manifest while the log is read, if that is due.
 func (l *life) check(ctx context.Context, now time.Duration) <-chan seen {
 	every := manifestEvery
 	if kept, said := l.from.Retain(); said {
@@ -258,7 +258,7 @@ func (l *life) checkNow(ctx context.Context) <-chan seen {
 	return out
 }
 
-// behind says why a replica has to move, by what a look found; nil: it has not.
+// behind returns why a replica has to move, given the result of a look; nil: it need not.
 func (l *life) behind(m *manifest.Manifest, err error) error {
 	if m == nil {
 		return nil
@@ -275,7 +275,7 @@ func (l *life) behind(m *manifest.Manifest, err error) error {
 	return nil
 }
 
-// endLook is the end of a look.
+// endLook notes the end of a look.
 func (l *life) endLook(ctx context.Context, began time.Duration, err, move error) {
 	if ctx.Err() != nil {
 		return
@@ -304,7 +304,7 @@ func (l *life) stoppedBy() error {
 	return l.stopped
 }
 
-// status tells how far it is.
+// status fills in how far it has got.
 func (l *life) status(s *Status) {
 	s.Position = pgdata.LSN(l.engine.Position())
 	l.mu.Lock()

@@ -7,11 +7,11 @@ import (
 	"blobpglite/core/engine"
 )
 
-// moveFrom opens the newest layer beside a life, and lets it take over when it has come at least as far. It says whether that was done; if
-// not, the life goes on.
+// moveFrom opens the newest layer beside a life, and replaces the life when it has got at least as far. It reports whether it did; if not,
+// the life goes on.
 func (r *Replica) moveFrom(ctx context.Context, l *life, because error) bool {
 	if !errors.Is(because, engine.ErrCapacity) && !r.newer(ctx, l.from) {
-		return false // nothing would be gained: it is tried again when there is a newer layer
+		return false // nothing would be gained; it is tried again when there is a newer layer
 	}
 	r.log.Info("the replica moves to the newest layer", "because", because)
 	next, err := r.begin(ctx)
@@ -39,10 +39,10 @@ func (r *Replica) moveFrom(ctx context.Context, l *life, because error) bool {
 	return true
 }
 
-// overtakeLooks is how often the next life looks, at most, until it is as far.
+// overtakeLooks bounds how often the next life looks until it has got as far.
 const overtakeLooks = 32
 
-// overtake waits until one life has come at least as far as another: nobody who comes back sees less than before.
+// overtake waits until next has got at least as far as l, so that no client that connects again sees less than before.
 func (r *Replica) overtake(ctx context.Context, next, l *life) error {
 	for range overtakeLooks {
 		if next.engine.Position() >= l.engine.Position() {

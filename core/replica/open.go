@@ -13,18 +13,18 @@ import (
 	"blobpglite/core/wal"
 )
 
-// openTries bounds how often an opening begins again because the log was compacted, and collected, meanwhile.
+// openTries bounds how often an opening begins again because the log was compacted and collected meanwhile.
 const openTries = 16
 
 // beginning is what an engine is opened from.
 type beginning struct {
 	manifest manifest.Manifest
 	records  []wal.Record
-	at       wal.Position // of the last of these
-	stopped  error        // why the log is not read further
+	at       wal.Position // of the last of these records
+	stopped  error        // why the log was not read further
 }
 
-// begin opens an engine at the newest layer, with what stands behind it, and lets it follow.
+// begin opens an engine at the newest layer, with the records after it, and lets it follow.
 func (r *Replica) begin(ctx context.Context) (*life, error) {
 	for range openTries {
 		at := r.clock.Monotonic()
@@ -59,7 +59,7 @@ func (r *Replica) begin(ctx context.Context) (*life, error) {
 // errCompacted: the log was compacted while it was read.
 var errCompacted = errors.New("the log was compacted while it was read")
 
-// read reads the manifest and what stands behind its newest layer, up to what cannot be read.
+// read reads the manifest and the records after its newest layer, up to the first that cannot be read.
 func (r *Replica) read(ctx context.Context) (beginning, error) {
 	st := r.o.Engine.Store
 	m, _, err := manifest.Load(ctx, st)
@@ -89,14 +89,14 @@ func (r *Replica) read(ctx context.Context) (beginning, error) {
 	switch {
 	case loadErr != nil:
 		return b, loadErr
-	case now.WalStart != m.WalStart: // what was read may not be authentic, nor what was missing
+	case now.WalStart != m.WalStart: // neither what was read nor what was missing may be relied on
 		return b, errCompacted
 	}
 	b.stopped = err
 	return b, nil
 }
 
-// damaged says whether a log cannot be read on from where an error says, however often it is tried: unless it has moved.
+// damaged says whether an error means that the log cannot be read further, however often it is tried, unless its start has moved.
 func damaged(err error) bool {
 	return errors.Is(err, wal.ErrCorrupt) || errors.Is(err, wal.ErrForeign) || errors.Is(err, wal.ErrNewer) ||
 		errors.Is(err, store.ErrNotFound) || errors.Is(err, engine.ErrStuck) || errors.Is(err, ErrMissing)

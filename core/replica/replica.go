@@ -2,27 +2,27 @@
 //
 //	r, err := replica.New(replica.Options{Engine: engine.Options{Load: load, Store: st}, Poll: time.Second})
 //	k, err := keeper.New(keeper.Options{Open: r.Open})                // and listeners on top, as for a writer
-//	err = r.Close(ctx)                                                // after the keeper's
+//	err = r.Close(ctx)                                                // after the keeper's Close
 //
-// It takes no lease, fences nobody and writes nothing: not one request but GETs and lists. What it shows is a prefix of the log: of what
-// is durable, for nothing else is in the bucket.
+// It takes no lease, fences nobody and writes nothing: it makes only GETs and lists. What it shows is what the log held at some moment, all of
+// it durable, as nothing else is in the bucket.
 //
-//	opening    manifest ──► newest layer, records behind it ──► PostgreSQL recovers all of that ──► serves
-//	following  the next name of the log ──► not there: nothing new. There: its bytes go into pg_wal, recovery is woken, and on to the
-//	           names behind it, many at once
+//	opening    manifest ──► newest layer, records after it ──► PostgreSQL recovers all of that ──► serves
+//	following  the next name of the log ──► absent: nothing new. There: its bytes go into pg_wal, recovery is woken, and on to the
+//	           names after it, many at once
 //
-// It looks every Poll, but only while somebody asks, or has asked within Idle: one that nobody asks makes no request. Who asks then waits
-// for a look first, and so does everybody where the last one is longer ago than MaxLag.
+// It looks every Poll, but only while it is used, or was used within Idle: a replica that nobody uses makes no request. The first statement
+// after such a rest waits for a look, and so does every statement if the last look is longer ago than MaxLag.
 //
-// That a name is absent does not prove that nothing was written: the log may have been collected past it. So the manifest is looked at
-// too, now and then, and after each rest; a replica whose next records are gone, whose pages are gone, or which has replayed more than fits
-// into its cache, moves: it opens the newest layer beside, comes to at least the same place, and only then ends the sessions of before
-// (engine.ErrMoved).
+// The absence of a name does not prove that nothing was written: the log may have been collected past it. So the manifest is read too, now
+// and then, and after each rest. A replica whose next records are gone, whose pages are gone, or which has replayed more than fits into its
+// cache, moves: it opens the newest layer in a second engine, brings that to at least the same place, and only then ends the sessions of the
+// first one (engine.ErrMoved).
 //
 // Survives: a writer that dies and its successor's fence, a fence of an opener that was stalled (it carries nothing; the manifest tells),
-// a bucket that cannot be asked (it goes on serving what it has, unless MaxLag says otherwise), a PostgreSQL that crashes (it comes back
-// no older). A record that is damaged or missing it does not pass: it stays at the last good one and says so (Status.Stopped), until
-// a newer layer is there.
+// a bucket that does not answer (it goes on serving what it has, unless MaxLag says otherwise), a PostgreSQL that crashes (it comes back
+// no older). Does not survive: a damaged or missing record. It stays at the last good one and reports that (Status.Stopped), until there
+// is a newer layer.
 package replica
 
 import (
@@ -52,14 +52,13 @@ const (
 	MostPoll  = 10 * time.Minute
 )
 
-// manifestEvery is how often the manifest is looked at while names are absent, at most; a log that is kept for less than four times of
-// that is looked at more often.
+// manifestEvery is how often the manifest is read while names are absent; more often if the log is kept for less than four times that.
 const manifestEvery = 10 * time.Second
 
 var (
-	// ErrStale: the bucket could not be looked at, and what there is is older than Options.MaxLag. Ask again, or the writer.
+	// ErrStale: the bucket could not be read, and the replica's data is older than Options.MaxLag. Ask again later, or ask the writer.
 	ErrStale = engine.ErrStale
-	// ErrMissing: a record of the log is not there, and those behind it are.
+	// ErrMissing: a record of the log is missing, but later ones are there. The log is damaged: see Status.Stopped.
 	ErrMissing = errors.New("a record of the log is missing")
 	// ErrClosed: the replica was closed.
 	ErrClosed = errors.New("the replica is closed")
@@ -67,36 +66,36 @@ var (
 
 // Options of New. Of Engine, Store and Runtime or Load are required.
 type Options struct {
-	// Engine are those of the PostgreSQL that it opens: those about commits, leases and layers do nothing.
+	// Engine holds the options of the engines that it opens. Those about commits, leases and layers are ignored.
 	Engine engine.Options
-	// Poll is how often it looks for news while somebody asks; zero: DefaultPoll.
+	// Poll is how often it looks for news while it is used, from LeastPoll to MostPoll; zero: DefaultPoll.
 	Poll time.Duration
-	// MaxLag is how long ago the last look may be when a statement begins: if it is longer, there is one first, and where that fails the
-	// statement is refused (ErrStale). Zero: only who comes after a rest waits for a look, and is served also if that fails.
+	// MaxLag is how long ago the last look may be when a statement begins. If it is longer ago, the statement waits for one, and is refused
+	// if that fails (ErrStale). Zero: statements wait only after a rest or a few missed polls, and run also if the look fails.
 	MaxLag time.Duration
-	// Idle is how long it goes on looking after somebody has asked; zero: DefaultIdle.
+	// Idle is how long it goes on looking after the last statement; zero: DefaultIdle.
 	Idle time.Duration
-	// WaitLimit is how long somebody waits at most for a position, or for a look; zero: DefaultWaitLimit.
+	// WaitLimit bounds the wait for a position, or for a look; zero: DefaultWaitLimit.
 	WaitLimit time.Duration
 }
 
-// Status says how far a replica is.
+// Status says how far a replica has got.
 type Status struct {
 	Open     bool          // an engine serves
-	Seq      uint64        // of the last record that is replayed
-	Epoch    uint64        // of its writer
-	Position pgdata.LSN    // place in PostgreSQL's log behind what is replayed
-	Behind   time.Duration // since everything that was durable was there: what it may be behind
-	Stopped  string        // why it does not go on; empty: it does
-	Trouble  string        // what kept the last look from its end
-	Layer    string        // that it began with
+	Seq      uint64        // of the last replayed record
+	Epoch    uint64        // of that record's writer
+	Position pgdata.LSN    // place in PostgreSQL's log after what is replayed
+	Behind   time.Duration // since it last had everything that was durable: it may be behind by so much
+	Stopped  string        // why it cannot follow the log further; empty: it can
+	Trouble  string        // why the last look failed; empty: it did not
+	Layer    string        // with which it began
 	Looks    int64         // at the log
-	Records  int64         // replayed since the process began, those of openings left out
+	Records  int64         // replayed since the process began, without those of openings
 	Moves    int64         // to a newer layer
-	Resting  bool          // nobody asks: it looks no more
+	Resting  bool          // it does not look, because nobody uses it
 }
 
-// Replica opens engines that follow. Its methods may be called from any goroutine.
+// Replica opens engines that follow a writer's log. It is safe for concurrent use.
 type Replica struct {
 	o     Options
 	clock clock.Clock
@@ -105,16 +104,16 @@ type Replica struct {
 	stop  context.CancelFunc
 	work  sync.WaitGroup
 
-	asked                 atomic.Int64 // when somebody did last, by the monotonic clock
+	asked                 atomic.Int64 // when it was last used, by the monotonic clock
 	looks, records, moves atomic.Int64
 
 	mu     sync.Mutex
-	life   *life // that serves, or served last; nil: there was none
-	next   *life // that is to serve, in its place; nil: there is none
+	life   *life // the one that serves, or served last; nil: there was none
+	next   *life // the one that will replace it; nil: there is none
 	closed bool
 }
 
-// New makes a replica. Nothing is opened yet.
+// New makes a replica. It opens nothing yet. An error says which option is out of range.
 func New(o Options) (*Replica, error) {
 	for _, d := range []struct {
 		at    *time.Duration
@@ -141,8 +140,8 @@ func New(o Options) (*Replica, error) {
 	return r, nil
 }
 
-// Open opens an engine that follows, or gives the one that the replica has moved to. It is for a keeper: the engine of before serves
-// nothing any more. Errors: engine.ErrNoDatabase, engine.ErrVersion, ErrClosed, those of the log, of the store and of PostgreSQL's start.
+// Open opens an engine that follows the log, or returns the one that the replica has moved to. It is for keeper.Options.Open: call it when the
+// engine before has ended. Errors: engine.ErrNoDatabase, engine.ErrVersion, ErrClosed, those of the log, of the store and of PostgreSQL's start.
 func (r *Replica) Open(ctx context.Context) (*engine.Engine, error) {
 	r.mu.Lock()
 	next := r.next
@@ -170,26 +169,26 @@ func (r *Replica) Open(ctx context.Context) (*engine.Engine, error) {
 	return l.engine.Engine, nil
 }
 
-// current is the life that serves; nil: there is none.
+// current returns the life that serves; nil: there is none.
 func (r *Replica) current() *life {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.life
 }
 
-// Announce says that there is news, as a courtesy: it is looked at once, if somebody asks these days.
+// Announce says that there may be news in the log: the replica looks at once, unless it rests. Calling it is optional.
 func (r *Replica) Announce() {
 	if l := r.current(); l != nil && !r.resting() {
 		l.announced()
 	}
 }
 
-// End ends the engine that serves, because something else takes its place: its clients are told engine.ErrMoved. One that it was about to
-// move to ends too.
+// End ends the engine that serves, because something else takes its place: its clients get engine.ErrMoved. It also ends one that the
+// replica was about to move to.
 func (r *Replica) End(because error) {
 	r.mu.Lock()
 	l, next := r.life, r.next
-	r.life, r.next = nil, nil // who is about to move has nothing to move from any more
+	r.life, r.next = nil, nil // so a move that is under way finds nothing to move from
 	r.mu.Unlock()
 	if l != nil {
 		l.engine.Move(because)
@@ -199,12 +198,12 @@ func (r *Replica) End(because error) {
 	}
 }
 
-// resting says whether nobody asks.
+// resting says whether the replica was not used for longer than Options.Idle.
 func (r *Replica) resting() bool {
 	return r.clock.Monotonic()-time.Duration(r.asked.Load()) > r.o.Idle
 }
 
-// Status says how far the replica is.
+// Status returns how far the replica has got.
 func (r *Replica) Status() Status {
 	s := Status{Looks: r.looks.Load(), Records: r.records.Load(), Moves: r.moves.Load(), Resting: r.resting()}
 	if l := r.current(); l != nil {
@@ -213,7 +212,7 @@ func (r *Replica) Status() Status {
 	return s
 }
 
-// Close ends what the keeper does not know of: it is to be closed before.
+// Close ends the replica's background work. Close the keeper first: it closes the engine that serves.
 func (r *Replica) Close(context.Context) error {
 	r.mu.Lock()
 	r.closed = true
