@@ -2,9 +2,9 @@ package pglite
 
 import "blobpglite/core/memfs"
 
-// The windows in which a file that is read from front to back is fetched ahead, in bytes: the first, how each grows, and the largest,
-// of a source that does not say how much room it has, and of any. A bucket gives no more than its window an answering time, and each time
-// that it grows is another one to wait for.
+// The windows in which a file that is read from front to back is fetched ahead, in bytes: the first, the factor by which each grows, the
+// largest for a source that does not say how much room it has, and the largest of all. One window comes per round trip to the bucket, and
+// each growth takes another round trip.
 const (
 	firstWindow = 256 << 10
 	windowGrows = 4
@@ -25,10 +25,10 @@ func sysFadvise(in *Instance, s []uint64) {
 		}
 		in.ahead(o.file, off, length)
 	}
-	s[0] = 0 // it is advice
+	s[0] = 0 // success: it is only advice
 }
 
-// ahead tells the source of what is away in a range.
+// ahead announces to the source which chunks of a range are away.
 func (in *Instance) ahead(file *memfs.File, off, length int64) {
 	source := in.source()
 	if source == nil || !file.Partial() {
@@ -45,7 +45,7 @@ func (in *Instance) ahead(file *memfs.File, off, length int64) {
 	}
 }
 
-// lastWindow is the largest.
+// lastWindow is the largest window.
 func (in *Instance) lastWindow() int64 {
 	if r, ok := in.source().(memfs.RoomySource); ok {
 		return min(max(r.Room(), firstWindow), mostWindow)
@@ -53,9 +53,9 @@ func (in *Instance) lastWindow() int64 {
 	return lastWindow
 }
 
-// runAhead notices that a file is read from front to back, as a kernel does: where a read begins where the last one ended, what comes next
-// is fetched in a window that grows each time that half of it was read. Then pages may be left out as well, for PostgreSQL reads none
-// that it has in its own buffers.
+// runAhead detects that a file is read from front to back, as a kernel does: if a read begins where the last one ended, what follows is
+// fetched in a window that grows each time that half of it was read. Once that has begun, pages may be skipped, because PostgreSQL does not
+// read those that it has in its own buffers.
 func (in *Instance) runAhead(o *openFile, off, n int64) {
 	end, gap, first := off+n, off-o.nextRead, o.nextRead == 0
 	o.nextRead = end

@@ -12,22 +12,22 @@ import (
 	"blobpglite/core/pgdata"
 )
 
-// A file's bytes may be away (see package memfs). What a process needs of them it waits for as for a disk, but without the cluster's lock,
-// so that all others run. There it differs from a disk: a cancelled statement need not wait for what hangs.
+// A file's bytes may be away (see package memfs). A process waits for those that it needs as for a disk, but without the cluster's lock,
+// so that all others run. Unlike with a disk, a cancelled statement does not wait for a fetch that hangs.
 //
-// PostgreSQL acts on a cancel where it looks for interrupts, and it does not between a read's begin and end. EINTR would not help: fd.c and
-// aio_io.c either read again at once or take it for a failure of the disk. So such a read ends with EIO, which PostgreSQL makes an error
-// of the statement, and where it would begin to report it (CallError) the host has it look for interrupts first: what the client hears is
-// 57014, or whatever the interrupt is. It is done only where PostgreSQL had looked for interrupts just before the read: never with a
-// lightweight lock in hand, nor within a critical section, in which an error would end all processes.
+// PostgreSQL acts on a cancel where it checks for interrupts, which it does not do during a read. EINTR would not help: fd.c and aio_io.c
+// either read again at once or take it for a failure of the disk. So such a read fails with EIO, which PostgreSQL makes an error of the
+// statement, and where it would begin to report that (CallError), the host makes it check for interrupts first: the client gets 57014, or
+// whatever the interrupt is. That is done only if PostgreSQL could have handled an interrupt just before the read: never while it holds a
+// lightweight lock, nor within a critical section, in which an error would end all processes.
 
-// fetched is what a Source answered.
+// fetched is the result of a Source's Fetch.
 type fetched struct {
 	chunks []memfs.Fetched
 	err    error
 }
 
-// bring waits until nothing is away of what an operation on a file needs. The operation has to follow at once.
+// bring waits until nothing that an operation on a file needs is away. The operation has to follow at once.
 func (in *Instance) bring(o *openFile, needs func() []memfs.Away) errno {
 	if o.file == nil || !o.file.Partial() {
 		return eOK
@@ -43,7 +43,7 @@ func (in *Instance) bring(o *openFile, needs func() []memfs.Away) errno {
 			o.file.Fill(missing, got)
 		case errors.Is(err, errInterrupted):
 			return eIO
-		case !slices.Equal(needs(), missing): // what held them is gone because a newer layer has them elsewhere
+		case !slices.Equal(needs(), missing): // their segment is gone, because a newer layer has them elsewhere
 		default:
 			in.say("LOG:  could not fetch " + o.file.Path() + ": " + err.Error()) // PostgreSQL is told a number only
 			return eIO
@@ -70,7 +70,7 @@ func (in *Instance) bringTruncate(o *openFile, size int64) errno {
 	return in.bring(o, func() []memfs.Away { return o.file.MissingTruncate(size) })
 }
 
-// source is where bytes are that are away; nil: nowhere.
+// source is the source of chunks that are away; nil: there is none.
 func (in *Instance) source() memfs.Source {
 	if in.cluster == nil {
 		return nil
@@ -78,7 +78,8 @@ func (in *Instance) source() memfs.Source {
 	return in.cluster.o.Source
 }
 
-// fetch fetches chunks. What the source has in memory is taken with the lock; else an instance that is no process of the cluster holds its lock, and everybody up.
+// fetch fetches chunks. Those that the source has in memory are taken without giving up the lock. For others, an instance that is no process
+// of the cluster keeps the lock, and all others wait.
 func (in *Instance) fetch(o *openFile, missing []memfs.Away) ([]memfs.Fetched, error) {
 	if got, ok := memfs.Have(in.source(), missing); ok {
 		return got, nil
@@ -91,7 +92,7 @@ func (in *Instance) fetch(o *openFile, missing []memfs.Away) ([]memfs.Fetched, e
 	return memfs.Get(ctx, in.source(), missing)
 }
 
-// readFile is what a file of a tree holds.
+// readFile returns the content of a file of a tree.
 func (in *Instance) readFile(fs *memfs.FS, path string) ([]byte, error) {
 	b, err := fs.ReadFile(path)
 	if !errors.Is(err, memfs.ErrAway) {
@@ -110,7 +111,7 @@ func (in *Instance) readFile(fs *memfs.FS, path string) ([]byte, error) {
 	return b, err
 }
 
-// bringFiles has the files of the data directory in memory that the host reads by itself when it starts PostgreSQL.
+// bringFiles fetches the files of the data directory that the host itself reads when it starts PostgreSQL.
 func (o *ClusterOptions) bringFiles(ctx context.Context) error {
 	for _, path := range []string{mainConf, "/" + autoConf, "/" + hbaName, pgdata.ControlPath} {
 		if err := o.Data.Bring(ctx, o.Source, path); err != nil {
@@ -143,7 +144,7 @@ func (c *Cluster) untilStop() (context.Context, context.CancelFunc) {
 	return ctx, cancel
 }
 
-// errInterrupted is the end of a fetch that nobody waits for any more.
+// errInterrupted: nobody waits for the fetch any more.
 var errInterrupted = errors.New("nobody waits for it any more")
 
 // fetch waits for chunks without the lock, until they are there, or something ends the statement or the process.
@@ -174,7 +175,7 @@ func (p *Process) fetch(o *openFile, missing []memfs.Away) ([]memfs.Fetched, err
 	}
 }
 
-// await gives up the lock until there is an answer, or something woke the process.
+// await gives up the lock until there is an answer, or something wakes the process.
 func (p *Process) await(answer <-chan fetched) (f fetched, ok bool) {
 	p.c.fetching.Add(1)
 	p.aside(func() {
@@ -189,8 +190,8 @@ func (p *Process) await(answer <-chan fetched) (f fetched, ok bool) {
 	return f, ok
 }
 
-// ends handles signals, and says whether there is one now that ends the statement or the process, where PostgreSQL had looked for it just
-// before.
+// ends handles signals, and says whether there is one that ends the statement or the process, at a place where PostgreSQL could have handled it
+// just before.
 func (p *Process) ends(o *openFile) bool {
 	for p.deliver() { // a timer's handler sends its process a signal
 	}
@@ -210,15 +211,15 @@ func (p *Process) ends(o *openFile) bool {
 	return p.cut
 }
 
-// line hears what the process writes to the server's log. That a read failed which the host has ended is no news of the disk.
+// line receives what the process writes to the server's log. It drops the report of a read that the host itself has ended.
 func (p *Process) line(s string) {
 	if !p.cut || !strings.Contains(s, "could not read block") {
 		p.c.o.Log(s)
 	}
 }
 
-// raising is called where PostgreSQL begins to report an error. If that comes of a read that the host has ended, PostgreSQL looks for
-// interrupts now, of which there is one, and reports that: it does not come back then. What it held it gives up as behind any error.
+// raising is called where PostgreSQL begins to report an error. If the host has ended a read, it makes PostgreSQL check for interrupts now: there
+// is one, which PostgreSQL reports instead, and the call does not return. PostgreSQL releases what it held as after any error.
 func (p *Process) raising(level int32) {
 	m, at := p.in.mem, p.c.rt.places
 	if !p.cut || level != levelError || m.u32(at.CritSectionCount) != 0 {

@@ -10,19 +10,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// beat asks, every so often, whoever runs a guest to come back to the host.
+// beat regularly makes the running guest call the host, by setting a flag in its memory.
 //
 // Compiled WebAssembly has no points at which Go's scheduler could stop it. When Go's garbage collector waits for every processor, and
-// one is in a statement that computes without calling the host, no goroutine runs any more: none that renews a lease, that cancels,
-// that would set a flag. So what sets the flag must not be Go: it is a thread of the kernel's that Go knows nothing of, with every
-// signal blocked. It sleeps, stores a one where it is told to, and sleeps again; after a while without a target it sleeps until it is
+// one runs a statement that computes without calling the host, no goroutine runs any more: none that renews a lease, that cancels,
+// or that could set the flag. So the flag is set outside of Go: by a thread of the kernel's that Go does not know of, with every
+// signal blocked. It sleeps, stores a one at the target, and sleeps again; after a while without a target it sleeps until it is
 // woken.
 type beat struct {
 	control *beatControl
 	memory  []byte // of control and the thread's stack
 }
 
-// beatControl is what the thread looks at. Its places are known to beat_linux_amd64.s.
+// beatControl is what the thread reads. beat_linux_amd64.s knows its layout.
 type beatControl struct {
 	active uint32 // beatSleeps and so on; the thread waits for it to change
 	busy   uint32 // it has read target, and may be about to store there
@@ -31,7 +31,7 @@ type beatControl struct {
 	thread uint32 // its number; zero, by the kernel, when it has ended
 }
 
-// What beatControl.active says.
+// Values of beatControl.active.
 const (
 	beatSleeps = 0
 	beatRuns   = 1
@@ -61,8 +61,8 @@ func newBeat(every time.Duration) (*beat, error) {
 	return b, nil
 }
 
-// aim says where a one is to be stored from now on; nil: nowhere. It costs a few nanoseconds, or a system call where the thread was not
-// aimed for long. The word must stay mapped until settle or close has returned.
+// aim sets where a one is stored from now on; nil: nowhere. It takes a few nanoseconds, or a system call if the thread had no target for
+// long. The word must stay mapped until settle or close has returned.
 func (b *beat) aim(word *uint32) {
 	c := b.control
 	atomic.StoreUintptr(&c.target, uintptr(unsafe.Pointer(word)))
@@ -71,7 +71,7 @@ func (b *beat) aim(word *uint32) {
 	}
 }
 
-// settle returns when nothing is stored any more where it was aimed before.
+// settle returns when nothing is stored at an earlier target any more.
 func (b *beat) settle() {
 	for atomic.LoadUint32(&b.control.busy) != 0 {
 		runtime.Gosched()
@@ -84,7 +84,7 @@ func (b *beat) close() {
 	b.aim(nil)
 	atomic.StoreUint32(&c.active, beatEnds)
 	b.futex(&c.active, futexWake, 1, nil)
-	// The kernel clears the number and wakes who waits for that. Only then is the stack nobody's.
+	// The kernel clears the number and wakes waiters. Only then the stack is no longer used.
 	for n := atomic.LoadUint32(&c.thread); n != 0; n = atomic.LoadUint32(&c.thread) {
 		b.futex(&c.thread, futexWaitShared, n, &unix.Timespec{Nsec: int64(100 * time.Millisecond)})
 	}

@@ -8,9 +8,8 @@ import (
 	"blobpglite/core/clock"
 )
 
-// tickBeat is a beat that needs nothing of the system: a goroutine. Where Go's garbage collector waits for a statement that computes
-// without calling the host, this waits too, until the statement calls the host or ends: other systems than Linux on amd64 have
-// only this.
+// tickBeat is a portable beat: a goroutine. While Go's garbage collector waits for a statement that computes without calling the host, this
+// goroutine waits too, until the statement calls the host or ends. Systems other than Linux on amd64 have only this one.
 type tickBeat struct {
 	every       time.Duration
 	clock       clock.Clock
@@ -85,7 +84,7 @@ func (b *tickBeat) aim(word *uint32) {
 	}
 }
 
-// settle returns when nothing is stored any more where it was aimed before: aim has seen to that.
+// settle has nothing to do: after aim nothing is stored at the earlier target.
 func (b *tickBeat) settle() {}
 
 // close ends the goroutine.

@@ -7,10 +7,10 @@ import (
 	"fmt"
 )
 
-// What a host that keeps the log of a cluster asks of it.
+// Functions for a host that ships the log of a cluster.
 
-// Completions counts the transactions that changed something and have ended, prepared ones included, since PostgreSQL started: what
-// others have committed can be seen only when it has risen. It is for who has the lock: hooks of the files, ClusterOptions.Mark,
+// Completions counts the transactions that changed something and have ended, prepared ones included, since PostgreSQL started: a
+// process can see new commits of others only when it has risen. Call it with the lock: in hooks of the files, ClusterOptions.Mark or
 // Locked.
 func (c *Cluster) Completions() uint64 {
 	if t := c.transactions(); t != nil {
@@ -27,11 +27,11 @@ func (c *Cluster) transactions() []byte {
 	return c.shm.region[c.image.transam-c.image.base:]
 }
 
-// ErrCheckpoint: PostgreSQL's checkpoint failed; its log says why. What is durable is not concerned.
+// ErrCheckpoint: PostgreSQL's checkpoint failed; its log says why. What is durable is not affected.
 var ErrCheckpoint = errors.New("the checkpoint failed")
 
-// RequestCheckpoint lets PostgreSQL write a checkpoint, spread over a while, and does not wait. A server asks for one by itself when
-// it has written much of its log; that was taken out of PGlite, so who counts has to ask. It is for who has the lock.
+// RequestCheckpoint makes PostgreSQL write a checkpoint, spread over a while, and does not wait. A server starts one by itself when it has
+// written much of its log; that was taken out of PGlite, so the host has to. Call it with the lock.
 func (c *Cluster) RequestCheckpoint() {
 	if p := c.process(KindCheckpoint); p != nil {
 		c.stats.checkpoints.Add(1)
@@ -47,9 +47,9 @@ func (p *Process) ask(flags uint32) {
 	p.wakeCheckpointer(p)
 }
 
-// Checkpoint lets PostgreSQL write a checkpoint now, and waits for it: the files then hold every page that had changed before. It is
-// forced, as that of the statement CHECKPOINT: PostgreSQL skips one that is not where the last record of its log is a checkpoint's, also if
-// pages changed while that one was written. No session is needed for it. Errors: ErrCheckpoint, ErrDead, the context's.
+// Checkpoint makes PostgreSQL write a checkpoint now, and waits for it: the files then hold every page that had changed before. It is forced,
+// like that of the statement CHECKPOINT: otherwise PostgreSQL skips one if the last record of its log is a checkpoint's, even if pages
+// changed while that was written. It needs no session. Errors: ErrCheckpoint, ErrDead, the context's.
 func (c *Cluster) Checkpoint(ctx context.Context) error {
 	const fastAndForced = 4 | 8 // CHECKPOINT_FAST, CHECKPOINT_FORCE
 	heard, leave := c.checkpoints.join()
@@ -103,8 +103,8 @@ func (c *Cluster) Checkpoint(ctx context.Context) error {
 	return nil
 }
 
-// SkipTransactions makes the next transaction id one that far ahead, at the beginning of a page of pg_xact, as if so many transactions
-// had run: for tests of what happens when ids run out. No transaction may run.
+// SkipTransactions advances the next transaction id by about n, to the beginning of a page of pg_xact, as if so many transactions had run: for
+// tests of what happens when ids run out. No transaction may run.
 func (c *Cluster) SkipTransactions(n uint32) {
 	const pageOfIDs = 32768 // CLOG_XACTS_PER_PAGE: the first id of a page makes the page
 	c.Locked(func() {

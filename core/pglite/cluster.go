@@ -22,48 +22,49 @@ import (
 type ClusterOptions struct {
 	// Data is the data directory; the cluster owns it from now on.
 	Data *memfs.FS
-	// MemoryLimit bounds the linear memory of each process in bytes: queries that need more fail with SQLSTATE 53200. Zero or
+	// MemoryLimit bounds the linear memory of each process, in bytes: queries that need more fail with SQLSTATE 53200. Zero or
 	// above 2 GiB: 2 GiB. Below 128 MiB PostgreSQL does not start.
 	MemoryLimit int64
-	// DataLimit bounds the data directory in bytes: statements that need more fail with SQLSTATE 53100. The log may
-	// pass it, by what was written since the last checkpoint. Zero: no limit.
+	// DataLimit bounds the data directory, in bytes: statements that need more fail with SQLSTATE 53100. The log may exceed
+	// it by what was written since the last checkpoint. Zero: no limit.
 	DataLimit int64
-	// Temporary is where the temporary files of queries are kept.
+	// Temporary says where the temporary files of queries are kept.
 	Temporary Temporary
-	// Settings are server parameters on top of the host's own, as on the postgres command line.
+	// Settings are server parameters in addition to the host's own, as on the postgres command line.
 	Settings map[string]string
-	// MaxClients is how many clients there may be at once, besides superusers and the host itself, where Settings has no
+	// MaxClients is how many clients there may be at once, besides superusers and the host itself, if Settings has no
 	// max_connections. Zero: 100.
 	MaxClients int
-	// Rules are what pg_hba.conf says, in its own words, for as long as it is as initdb made it. Empty: what initdb says, which is that
-	// everybody of this machine is let in (trust).
+	// Rules replace pg_hba.conf, in its format, as long as that file is as initdb made it. Empty: initdb's rules, which let every client on
+	// this machine in (trust).
 	Rules string
-	// Mark is asked, under the lock, whenever a client's process hands on answers: what it returns travels with them. inBlock:
-	// they tell of nothing but the transaction block in which the process is, which may fail yet. Nil: zero.
+	// Mark is called, under the lock, whenever a client's process passes answers on; its result travels with them (Answer). inBlock:
+	// they tell only of an open transaction block, which may still fail. Nil: zero.
 	Mark func(p *Process, inBlock bool) uint64
-	// Position is what blobpglite.position shows, unless the session itself has committed beyond it: how far the log has come of which this server tells. Await waits until it has come so far
-	// (SET blobpglite.wait_for): an error is the statement's. Nil: nothing is shown, and nobody waits.
+	// Position returns what blobpglite.position shows, unless the session itself has committed beyond it: a place in the log that covers
+	// everything in this server's answers. Await waits until the server is there (SET blobpglite.wait_for); its error is the statement's.
+	// Nil: nothing is shown, and nobody waits.
 	Position func() uint64
 	Await    func(ctx context.Context, position uint64) error
-	// Source has the chunks of Data that are away. A process that needs some waits without the cluster's lock; an error of the source is an
-	// I/O error of the statement (SQLSTATE 58030), or of PostgreSQL where it is in a critical section, which ends all processes: so the
-	// files that it reads there, which are small, are better left in memory (see KeepResident). Nil: whatever is away is such an error.
+	// Source fetches the chunks of Data that are away. A process that needs some waits without the cluster's lock. An error of the source is
+	// an I/O error of the statement (SQLSTATE 58030), or, in a critical section, of PostgreSQL, which ends all processes: so keep the files
+	// that it reads there, which are small, in memory (see KeepResident). Nil: reading anything that is away is such an error.
 	Source memfs.Source
-	// Standby makes PostgreSQL one that follows: it recovers for ever, from what its host writes to the files of pg_wal (Wake), all
-	// transactions are read-only, and nothing is written to the log. It takes clients as soon as its files are consistent.
+	// Standby makes PostgreSQL a hot standby: it recovers for ever, from what its host writes to the files of pg_wal (Wake), all
+	// transactions are read-only, and nothing is written to the log. It accepts clients as soon as its files are consistent.
 	Standby bool
 	// Clock is the guest's clock; nil: the system's.
 	Clock clock.Clock
 	// Random is the guest's source of randomness; nil: the operating system's.
 	Random io.Reader
-	// Log hears each line of the server log. Nil: dropped.
+	// Log is called with each line of the server log. Nil: it is dropped.
 	Log func(line string)
-	// Hook is called at the points process/...; nil: not. An error is one of the process that passes it, so PostgreSQL crashes.
+	// Hook is called at the points process/...; nil: not called. An error makes the process that passes the point fail, so PostgreSQL crashes.
 	Hook point.Hook
 }
 
-// Cluster is a running PostgreSQL: a process for each client, and those that work for all. The host is their postmaster and their
-// kernel. Its methods may be called from any goroutine, but for those that say otherwise.
+// Cluster is a running PostgreSQL: a process for each client, and background processes. The host is their postmaster and their kernel. It is
+// safe for concurrent use, except for methods that need the lock and say so.
 type Cluster struct {
 	rt    *Runtime
 	o     ClusterOptions
@@ -108,9 +109,9 @@ const firstPid = 1001
 
 const exitForked = 77 // the postmaster's own instance goes no further
 
-// StartCluster starts PostgreSQL on a data directory; after a crash it recovers first. It takes clients when StartCluster
-// returns. Settings of ALTER SYSTEM that it cannot start with are left out, see Cluster.LeftOut. An error of PostgreSQL itself
-// holds the last lines of its log.
+// StartCluster starts PostgreSQL on a data directory; after a crash it recovers first. When StartCluster returns, it accepts
+// clients. Settings of ALTER SYSTEM with which it cannot start are left out, see Cluster.LeftOut. An error of PostgreSQL itself
+// quotes the last lines of its log.
 func (rt *Runtime) StartCluster(ctx context.Context, o ClusterOptions) (*Cluster, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -314,7 +315,7 @@ func (c *Cluster) boot(ctx context.Context) error {
 	return nil
 }
 
-// launcherDelay is how long after the start autovacuum begins: whoever waits for the start has his answer first.
+// launcherDelay is how long after the start autovacuum begins, so that it does not delay the first clients.
 const launcherDelay = time.Second
 
 // launchLate starts the autovacuum launcher, if it is wanted, a moment after the start.
@@ -368,7 +369,7 @@ func (c *Cluster) enlist(p *Process) error {
 	return nil
 }
 
-// ErrTooManyProcesses means that PostgreSQL has no place for another process; max_connections is far below.
+// ErrTooManyProcesses: the cluster has no place for another process. That limit is far above max_connections. Try again later.
 var ErrTooManyProcesses = errors.New("too many processes")
 
 // discharge takes a process from the list, and does what a postmaster does when a child has ended.
@@ -392,7 +393,7 @@ func (c *Cluster) discharge(p *Process) {
 	c.checkpoints.wake()
 }
 
-// later does something that needs the lock of somebody who has it now.
+// later does something that needs the lock, for a caller that has it now.
 func (c *Cluster) later(f func()) {
 	if c.addRunning() == nil {
 		go func() {
@@ -409,21 +410,21 @@ func (c *Cluster) warn(_ *Process, err error) {
 	}
 }
 
-// process is a process by its kind; nil: there is none.
+// process returns a process of a kind; nil: there is none.
 func (c *Cluster) process(kind string) *Process {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.named[kind]
 }
 
-// Processes are those that run.
+// Processes returns the current processes.
 func (c *Cluster) Processes() []*Process {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Collect(maps.Values(c.procs))
 }
 
-// crash ends all processes because of one: what it held of shared memory nobody can trust. It may be called under the lock.
+// crash ends all processes because one has failed, which may have damaged shared memory. It may be called under the lock.
 func (c *Cluster) crash(err error) {
 	if c.finish(err) {
 		c.o.Log("LOG:  " + err.Error() + "; all processes are ended")
@@ -456,14 +457,14 @@ func (c *Cluster) finish(err error) (first bool) {
 	return true
 }
 
-// Kill ends all processes at once, as kill -9 would: nothing is flushed. When it returns nothing runs any more.
+// Kill ends all processes at once, like kill -9: nothing is flushed. It returns when nothing runs any more.
 func (c *Cluster) Kill() {
 	c.finish(errKilled)
 	<-c.done
 }
 
-// Shutdown ends PostgreSQL in order: no new processes, clients are told (57P01), a checkpoint is written. When it returns, also by
-// ctx's error, nothing runs any more.
+// Shutdown ends PostgreSQL in an orderly way: no new processes, clients get 57P01, a checkpoint is written. If ctx ends first, it kills what
+// still runs and returns ctx's error. In either case nothing runs any more when it returns.
 func (c *Cluster) Shutdown(ctx context.Context) error {
 	defer c.Kill()
 	c.mu.Lock()
@@ -516,7 +517,7 @@ func (c *Cluster) await(ctx context.Context, p *Process) error {
 // Done is closed when the cluster has ended and nothing of it runs any more: after Kill, Shutdown, or because a process failed.
 func (c *Cluster) Done() <-chan struct{} { return c.done }
 
-// Err says why the cluster has ended, or is ending; nil while it runs. It is an ErrDead.
+// Err returns why the cluster has ended, or is ending; nil while it runs. It wraps ErrDead.
 func (c *Cluster) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -526,29 +527,29 @@ func (c *Cluster) Err() error {
 	return fmt.Errorf("%w: %w", ErrDead, c.err)
 }
 
-// Data is the data directory. While the cluster runs, it belongs to who has the lock.
+// Data is the data directory. While the cluster runs, use it only with the lock: in Locked, or in a hook.
 func (c *Cluster) Data() *memfs.FS { return c.files.data }
 
-// Locked runs f while no process runs. It must not call the cluster.
+// Locked runs f while no process runs. f must not call methods of the cluster that take the lock or wait.
 func (c *Cluster) Locked(f func()) {
 	c.lock.lock(nil)
 	defer c.lock.unlock()
 	f()
 }
 
-// Current is the process that has the lock, for hooks of the files, which are called under it; nil: the host, or PostgreSQL's
-// main before there are processes.
+// Current is the process that has the lock, for hooks of the files, which are called under it; nil: the host has it, or
+// PostgreSQL's main before there are processes.
 func (c *Cluster) Current() *Process { return c.lock.current.Load() }
 
-// Replayed is how far the recovery came that PostgreSQL began with: the place in its log behind the last record that it
-// replayed, or behind its checkpoint. Zero: it did not recover, for it had been shut down.
+// Replayed is how far the recovery at the start got: the place in PostgreSQL's log after the last record that it replayed, or
+// after its checkpoint. Zero: it did not recover, because it had been shut down.
 func (c *Cluster) Replayed() uint64 { return c.replayed }
 
-// LeftOut are the parameters whose values, of ALTER SYSTEM or of the command line, PostgreSQL could not start with.
+// LeftOut returns the parameters with whose values, from ALTER SYSTEM or the command line, PostgreSQL could not start.
 func (c *Cluster) LeftOut() []string { return c.leftOut }
 
-// TransactionAge is how many transaction ids have been given away since the oldest one that some table of some database may
-// still hold: at 2^31 PostgreSQL gives no more.
+// TransactionAge is how many transaction ids were assigned since the oldest one that a table of some database may still hold.
+// Near 2^31 PostgreSQL assigns no more.
 func (c *Cluster) TransactionAge() (age uint32) {
 	c.Locked(func() {
 		if t := c.transactions(); t != nil {

@@ -12,26 +12,26 @@ type clusterCounts struct {
 
 // ClusterStats counts what a cluster did since it was started.
 type ClusterStats struct {
-	Processes   map[string]int // that there are, by kind
-	Queued      map[string]int // of them, those that wait for the lock
-	Running     string         // the kind of the one that has it; empty: none
+	Processes   map[string]int // current ones, by kind
+	Queued      map[string]int // of these, those that wait for the lock
+	Running     string         // the kind of the one that has the lock; empty: none
 	Spawned     int64          // processes that were started
-	SpawnTime   time.Duration  // what starting them took, until they could run
+	SpawnTime   time.Duration  // sum of the times until they could run
 	Switches    int64          // the lock went from one process to another
 	Yields      int64          // a process that had run for long let others run
 	Direct      int64          // a process ran on its client's goroutine: see Conn.Run
-	HandedOver  int64          // of these times, those in which it went on without
+	HandedOver  int64          // of Lent, how often it went on without that goroutine
 	Waits       int64          // a process had to wait for the lock
-	Waited      time.Duration  // how long
+	Waited      time.Duration  // sum of these waits
 	Signals     int64
 	Checkpoints int64         // that somebody asked for
 	Checked     bool          // the compiled code checks the bounds of each load and store: see Runtime.Checked
 	Fetching    int           // processes that wait for bytes of files that are away
-	Fetches     int64         // how often one had to
-	FetchTime   time.Duration // how long
+	Fetches     int64         // how often one had to wait
+	FetchTime   time.Duration // sum of these waits
 }
 
-// Stats counts.
+// Stats returns the counts so far.
 func (c *Cluster) Stats() ClusterStats {
 	s := ClusterStats{
 		Processes: map[string]int{}, Queued: map[string]int{}, Spawned: c.stats.spawns.Load(), SpawnTime: time.Duration(c.stats.spawnTime.Load()),

@@ -12,41 +12,41 @@ import (
 
 // ConnectOptions say who connects.
 type ConnectOptions struct {
-	// Remote is what PostgreSQL is told of the client: pg_hba.conf is matched with it, and clients see it as inet_client_addr. Nil, or not
-	// an address of the Internet: a client of the same machine (pg_hba.conf: local).
+	// Remote is the client's address, for pg_hba.conf and inet_client_addr. Nil, or no IP address: a client on the same machine
+	// (pg_hba.conf: local).
 	Remote net.Addr
-	// Trusted lets the client in without a look at pg_hba.conf and without a password: the host's own.
+	// Trusted lets the client in without pg_hba.conf and without a password: for the host's own sessions.
 	Trusted bool
-	// Unlimited frees it of ClusterOptions.DataLimit.
+	// Unlimited exempts the client from ClusterOptions.DataLimit.
 	Unlimited bool
-	// Reserved lets in superusers only, as PostgreSQL does where the last places are reserved for them (53300).
+	// Reserved lets in superusers only; others get 53300, as in PostgreSQL when only reserved places are left.
 	Reserved bool
 }
 
-// Bounds of what waits between a client and its process, in bytes each way. A process hands on what it has written when it waits, and
-// when it is that much.
+// Bounds of what waits between a client and its process, in bytes each way. A process passes on what it has written when it waits, and
+// when it has written so much.
 const (
 	maxInput  = 1 << 20
 	maxOutput = 1 << 20
 	chunkSize = 64 << 10
-	// maxLost is what a process may write to a client that has gone before it hears of it: a system's socket takes that much too. So a
-	// statement that was on its way, and says a word to its client, is done as by any PostgreSQL, and one with a long answer ends.
+	// maxLost is how many bytes a process may write to a client that has gone before it gets an error: a socket buffers about as much.
+	// So, as with any PostgreSQL, a running statement with a short answer is completed, and one with a long answer is ended.
 	maxLost = 16 << 10
 )
 
-// Answer is a piece of what a process has answered, and what ClusterOptions.Mark said of it.
+// Answer is a piece of what a process has answered, with the result of ClusterOptions.Mark.
 type Answer struct {
 	Bytes []byte
 	Mark  uint64
 }
 
-// Conn is a client's end of its process. One goroutine may write while another reads; Close may be called by any.
+// Conn is the connection to a client's process. One goroutine may write while another reads; Close may be called by any.
 type Conn struct {
 	p *Process
 
-	// Of the process, under the cluster's lock.
-	output []byte // written, and not yet handed on
-	block  uint32 // the transaction whose block it was in when it last handed something on; 0: none
+	// For the process, under the cluster's lock.
+	output []byte // written, and not yet passed on
+	block  uint32 // the transaction whose block it was in when it last passed something on; 0: none
 	lost   int    // bytes written since the client has gone
 
 	mu      sync.Mutex
@@ -59,7 +59,7 @@ type Conn struct {
 	room    chan struct{} // the process has read
 }
 
-// Connect starts a process for a client. It expects the start-up packet next.
+// Connect starts a process for a client, which expects the start-up packet next. Errors: ErrTooManyProcesses, ErrDead, the context's.
 func (c *Cluster) Connect(ctx context.Context, o ConnectOptions) (*Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -214,7 +214,7 @@ func (p *Process) send(b []byte) int {
 	return len(b)
 }
 
-// flush hands on what the process has written. It has the lock.
+// flush passes on what the process has written. The lock is held.
 func (c *Conn) flush(p *Process) {
 	if len(c.output) == 0 {
 		return
@@ -227,12 +227,12 @@ func (c *Conn) flush(p *Process) {
 		c.queued += len(a.Bytes)
 	}
 	c.mu.Unlock()
-	if !p.turns.direct { // else who runs it sees to that
+	if !p.turns.direct { // otherwise whoever runs the process does that
 		signalOne(c.heard)
 	}
 }
 
-// inBlock says whether what is handed on now tells of nothing but the transaction block in which the process is. It notes that block.
+// inBlock says whether what is passed on now tells only of the transaction block in which the process is. It notes that block.
 func (c *Conn) inBlock(p *Process) bool {
 	last := c.block
 	c.block = 0
@@ -254,8 +254,8 @@ func (c *Conn) inBlock(p *Process) bool {
 	return current == last || beginsBlock(c.output)
 }
 
-// Next is the next piece of what the process answers. The end of the process is io.EOF, that of the cluster an ErrDead. The caller may keep the
-// bytes.
+// Next waits for the next piece of what the process answers. After the end of the process it returns io.EOF, after that of the cluster an
+// error that wraps ErrDead. The caller may keep the bytes.
 func (c *Conn) Next(ctx context.Context) (Answer, error) {
 	for {
 		c.mu.Lock()
@@ -288,7 +288,7 @@ func (c *Conn) Next(ctx context.Context) (Answer, error) {
 	}
 }
 
-// why is what a client hears behind the last answer.
+// why is the error that follows the last answer.
 func (p *Process) why() error {
 	if p.err == nil && inOrder(p.code) {
 		return io.EOF
@@ -299,18 +299,18 @@ func (p *Process) why() error {
 	return fmt.Errorf("%w: %w", ErrDead, p.err)
 }
 
-// Write gives the process something to read. It waits while much is unread.
+// Write sends bytes to the process. It waits while the process has much unread. Errors: ErrHungUp, those that wrap ErrDead.
 func (c *Conn) Write(b []byte) (int, error) { return c.Send(context.Background(), b) }
 
-// Send is Write that waits no longer than ctx lasts.
+// Send is Write, but stops waiting when ctx ends.
 func (c *Conn) Send(ctx context.Context, b []byte) (int, error) { return c.send(ctx, b, false) }
 
-// Run is Send that, where nobody else needs the processor, runs the process on the caller's goroutine until it waits, or for some
-// milliseconds. Then Next has at once what it has answered; another goroutine that waits in Next hears of that by Announce. The caller's
-// goroutine must not be wired to its thread (runtime.LockOSThread).
+// Run is Send, but if nobody else needs the processor, it also runs the process on the caller's goroutine until that waits, or for some
+// milliseconds. Then Next returns its answer at once; call Announce to wake another goroutine that waits in Next. The caller's goroutine must
+// not be locked to its thread (runtime.LockOSThread).
 func (c *Conn) Run(ctx context.Context, b []byte) (int, error) { return c.send(ctx, b, true) }
 
-// Await returns when Next would return at once, or Announce was called.
+// Await waits until Next would return at once, Announce is called, or ctx ends.
 func (c *Conn) Await(ctx context.Context) {
 	if c.Ready() {
 		return
@@ -335,7 +335,7 @@ func (c *Conn) Answered() bool {
 	return len(c.answers) > 0
 }
 
-// Announce has a goroutine that waits in Next or Await look.
+// Announce wakes a goroutine that waits in Next or Await, so that it looks again.
 func (c *Conn) Announce() { signalOne(c.heard) }
 
 func (c *Conn) send(ctx context.Context, b []byte, run bool) (int, error) {
@@ -366,10 +366,10 @@ func (c *Conn) send(ctx context.Context, b []byte, run bool) (int, error) {
 	return done, nil
 }
 
-// ErrHungUp means that what was sent goes nowhere: the process has ended, or the client has closed its end.
+// ErrHungUp: bytes cannot be sent any more, because the process has ended or Close was called. Next says why.
 var ErrHungUp = errors.New("the connection has ended")
 
-// Close says that the client has gone: the process notices, rolls back and ends.
+// Close tells the process that its client has gone: it rolls back and ends. Close does not wait for that; Done does.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	c.gone = true
@@ -381,7 +381,7 @@ func (c *Conn) Close() error {
 	return nil
 }
 
-// ended is told by the process when it has.
+// ended is called by the process when it has ended.
 func (c *Conn) ended() {
 	c.mu.Lock()
 	c.over = true
@@ -403,8 +403,8 @@ func signalOne(ch chan struct{}) {
 	}
 }
 
-// beginsBlock says whether the backend's messages in b, which come from before and after the beginning of a transaction block, tell of
-// nothing that was before it: the first command that was completed is what began it, and none has ended it.
+// beginsBlock says whether the backend's messages in b, during which a transaction block began, tell of nothing before it: the first command
+// that was completed began the block, and none has ended it.
 func beginsBlock(b []byte) bool {
 	begun := false
 	for len(b) >= 5 {
@@ -440,8 +440,8 @@ func beginsBlock(b []byte) bool {
 	return begun && len(b) == 0
 }
 
-// Cancel interrupts what the process runs, as a CancelRequest does: it answers with 57014.
+// Cancel interrupts the running statement, as a CancelRequest does: it fails with 57014.
 func (c *Conn) Cancel() { c.p.signal(sigINT) }
 
-// Terminate ends the process as pg_terminate_backend does: whatever it runs, with FATAL 57P01.
+// Terminate ends the process, whatever it runs, as pg_terminate_backend does: the client gets 57P01.
 func (c *Conn) Terminate() { c.p.signal(sigTERM) }

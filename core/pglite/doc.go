@@ -1,5 +1,5 @@
-// Package pglite runs PostgreSQL inside the process: PGlite's WebAssembly build of it, hosted by wazero, without cgo and
-// without a file on disk.
+// Package pglite runs PostgreSQL inside this process: PGlite's WebAssembly build, hosted by wazero, without cgo, with the data
+// directory in memory.
 //
 //	rt, err := pglite.NewRuntime(ctx, pglite.Options{})                   // compiled code, from the cache
 //	data, err := rt.Template(ctx, memfs.Options{})                        // a fresh data directory
@@ -8,7 +8,7 @@
 //	err = c.Shutdown(ctx)                                                 // or Kill, as a crash
 //	err = rt.Dump(ctx, pglite.DumpOptions{Conn: conn, Out: file})         // pg_dump, a client of any PostgreSQL 18
 //
-// What is made of what:
+// What is made from what:
 //
 //	npm package ──► internal/assets ──► pglite.wasm, initdb.wasm, pglite.data, extensions   (user's cache, hash-checked)
 //	pglite.wasm ──► internal/wasmbin ──► patched, rewritten module ──► wazero ──► compiled code   (once a machine)
@@ -25,20 +25,22 @@
 //	image (copy-on-write) + shared memory (one file, mapped by all) + a number ──► a process: an instance on a goroutine of its own
 //
 // The host delivers signals, timers and wake-ups, waits in poll, starts autovacuum's workers when PostgreSQL asks for them,
-// reads the configuration again at SIGHUP, and ends all processes when one of them fails, as a postmaster does. Which functions and
-// variables that takes, and where they are in a binary whose names were stripped, internal/layout knows.
+// reads the configuration again at SIGHUP, and ends all processes when one of them fails, as a postmaster does. internal/layout
+// knows which functions and variables that takes, and where they are in a binary without symbol names.
 //
-// One process runs at a time, under one lock. A process gives it up where it waits (for its client, a row, a latch, a sleep), and
-// where PostgreSQL can be interrupted, if others have waited and it has run for some milliseconds: never with a lock of
-// PostgreSQL's lowest kind in hand, for who waits for that looks again each millisecond. So no call of the host may wait for anything far
-// away with the lock, and hooks of the files are called under it. What needs bytes of a file that are away (see package memfs, and
-// ClusterOptions.Source) gives it up wherever it is, as if it waited for a disk. A thread that Go's scheduler knows nothing of asks who runs for long to come
-// back to the host: compiled WebAssembly cannot be stopped from outside, and Go's garbage collector would wait for it, and all
-// other goroutines for the collector. (That is so on Linux on amd64. Elsewhere a goroutine asks, which waits with the others while the
-// collector does, until the statement calls the host or ends.)
+// One process runs at a time, under one lock ("the lock" in this package). A process gives it up where it waits (for its client, a
+// row, a latch, a sleep), and where PostgreSQL can be interrupted, if others have waited and it has run for some milliseconds; but
+// never while it holds a lightweight lock, because a process that waits for one polls every millisecond. Hooks of the files are called
+// under the lock, so they must not wait for anything slow. A process that needs bytes of a file that are away (see package memfs, and
+// ClusterOptions.Source) gives the lock up wherever it is, as if it waited for a disk.
+//
+// Compiled WebAssembly cannot be stopped from outside: Go's garbage collector would wait for a long computation, and all other
+// goroutines for the collector. So on Linux on amd64, a thread that Go's scheduler does not know of makes a process that runs for long
+// call the host. On other systems a goroutine does that; while the collector waits, it waits too, until the statement calls the host
+// or ends.
 //
 // The guest's system calls go to the host: files to a memfs tree (its hooks are where durability begins: PostgreSQL
-// syncs its log once a commit, before the answer leaves), time and randomness to what the options give.
+// syncs its log once per commit, before the answer leaves), time and randomness to what the options give.
 //
 // Survives: SQL errors, cancelled statements, running out of memory (53200) or of stack (54001), clients that go away in
 // the middle of a message, and many more of them than there are processors. A trap of the guest, a PANIC or a killed process ends the
@@ -47,9 +49,9 @@
 // depth does not see.
 //
 // A cluster may be a hot standby instead (ClusterOptions.Standby): recovery goes on in its process, fed by the host through the files of
-// pg_wal, and clients are read-only (standby.go). Two settings of the host's own, blobpglite.position and blobpglite.wait_for, tell and
-// await places in the log (position.go).
+// pg_wal, and clients are read-only (standby.go). Two custom settings, blobpglite.position and blobpglite.wait_for, show and await places
+// in the log (position.go).
 //
-// Not there: parallel query and other background workers, the replication protocol, the background writer, TLS (that is the listener's
-// business), encodings other than UTF8.
+// Not supported: parallel query and other background workers, the replication protocol, the background writer, TLS (which the listener
+// does), encodings other than UTF8.
 package pglite

@@ -18,18 +18,18 @@ import (
 
 // DumpOptions configures a Dump. Conn and Out are required.
 type DumpOptions struct {
-	// Args are pg_dump's own arguments. Those that name a server or a file are refused, for Conn and Out take their place; so
+	// Args are pg_dump's own arguments. Those that name a server or a file are refused, because Conn and Out replace them; so
 	// is the directory format, which is not one file.
 	Args []string
-	// Conn is a connection to the server, on which nothing has been said yet. Dump closes it.
+	// Conn is a new connection to the server, before its start-up packet. Dump closes it.
 	Conn net.Conn
-	// Out gets what pg_dump writes: SQL, or what the format in Args makes of it.
+	// Out receives what pg_dump writes: SQL, or another format that Args asks for.
 	Out io.Writer
-	// Log hears each line that pg_dump says on its standard error. Nil: dropped, but for the last ones in an error.
+	// Log is called with each line of pg_dump's standard error. Nil: dropped, but for the last ones in an error.
 	Log func(line string)
 }
 
-// DumpError is an end of pg_dump that it reported itself.
+// DumpError is a failure that pg_dump itself reported.
 type DumpError struct {
 	Code int    // exit code
 	Said string // the last lines of its standard error
@@ -41,7 +41,7 @@ func (e *DumpError) Error() string {
 
 // Dump runs pg_dump of PostgreSQL 18. The first call fetches it by npm if the cache has none, and compiles it (about a
 // second). Errors: *DumpError, those of Conn and Out, the context's, those of NewRuntime about files. After an error, Out
-// may have got a part.
+// may have received a part.
 func (rt *Runtime) Dump(ctx context.Context, o DumpOptions) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -188,9 +188,9 @@ func isSystemFile(rel string) bool {
 // firstNormalObject is FirstNormalObjectId.
 const firstNormalObject = 16384
 
-// KeepResident says of a file of a data directory, by its path in the tree, whether it is better not evicted, nor away when PostgreSQL is
-// started: all but the tables and indexes of databases. Those others are small. PostgreSQL reads some of them (the status of transactions)
-// within critical sections, where an error of the source would end all its processes, and the host some by itself.
+// KeepResident says whether a file of a data directory, by its path in the tree, should be neither evicted nor away when PostgreSQL is
+// started: all but the tables and indexes of databases. These files are small. PostgreSQL reads some of them (the status of transactions)
+// within critical sections, where an error of the source would end all its processes, and the host itself reads some.
 func KeepResident(path string) bool {
 	return !isRelation(path) || strings.HasPrefix(strings.TrimPrefix(path, "/"), "global/")
 }

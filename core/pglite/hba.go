@@ -7,8 +7,8 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// Who may come in is said by pg_hba.conf in the data directory, as anywhere. A process reads it when its client comes, so that a change counts
-// for the next one.
+// pg_hba.conf in the data directory decides who may log in, as in any PostgreSQL. A process reads it when its client connects, so a change
+// holds for the next client.
 
 // hbaFile is where pg_hba.conf is, unless somebody has put it elsewhere.
 const hbaFile = dataRoot + "/" + hbaName
@@ -35,7 +35,7 @@ func isInitial(hba []byte) bool {
 	return slices.Equal(rules, initialRules())
 }
 
-// rules is what is read in place of pg_hba.conf; nil: the file itself.
+// rules returns what is read instead of pg_hba.conf; nil: the file itself is.
 func (c *Cluster) rules() (*memfs.FS, error) {
 	if c.o.Rules == "" {
 		return nil, nil
@@ -55,7 +55,7 @@ func hbaTree(rules string) (*memfs.FS, error) {
 // trustsAll lets everybody in.
 const trustsAll = "local all all trust\nhost all all all trust\n"
 
-// instead has a file of configuration read from another tree, while f runs; nil: none is.
+// instead runs a function during which configuration files in tree are read instead of the data directory's; nil: none are.
 func (f *files) instead(tree *memfs.FS, read func()) {
 	was := f.replaced
 	if tree != nil {

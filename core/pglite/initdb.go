@@ -31,8 +31,8 @@ const (
 // PostgresVersion is the version of the server in the PGlite package.
 const PostgresVersion = "18.6"
 
-// Template is a fresh data directory, the caller's own, made with the given options. Its files are read when they are first opened,
-// once for all that were asked for.
+// Template returns a new data directory, which belongs to the caller, as a tree with the given options. The files' contents are read when they
+// are first opened, once for all templates of the runtime.
 func (rt *Runtime) Template(ctx context.Context, o memfs.Options) (*memfs.FS, error) {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
@@ -214,7 +214,7 @@ func words(command string) []string {
 	return out
 }
 
-// WriteTar writes a data directory as a tar archive, each name behind prefix. postmaster.pid, which only says that a
+// WriteTar writes a data directory as a tar archive, with prefix before each name. postmaster.pid, which only says that a
 // server runs, is left out.
 func WriteTar(w io.Writer, fs *memfs.FS, prefix string) error {
 	t := tar.NewWriter(w)

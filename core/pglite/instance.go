@@ -20,16 +20,16 @@ import (
 
 // Errors of instances.
 var (
-	// ErrDead means that PostgreSQL has ended: shut down, killed, or one of its processes failed in a way from which it
-	// cannot go on. Start another one from the files.
+	// ErrDead: PostgreSQL has ended: it was shut down or killed, or one of its processes failed so that it cannot go on.
+	// Start another one on the files.
 	ErrDead = errors.New("PostgreSQL has ended")
 )
 
 // instanceOptions configures an instance.
 type instanceOptions struct {
-	data        *memfs.FS // the data directory, of who has one
+	data        *memfs.FS // the data directory; nil: the program has none
 	memoryLimit int64     // see ClusterOptions
-	dataLimit   int64     // likewise
+	dataLimit   int64     // see ClusterOptions
 	clock       clock.Clock
 	random      io.Reader
 	log         func(line string)

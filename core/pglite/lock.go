@@ -8,12 +8,12 @@ import (
 	"blobpglite/core/clock"
 )
 
-// hostLock is the one lock of a cluster: who has it runs, all others wait, in order of arrival. So a process finds its shared memory and
-// the files as it left them, but where it gave the lock up itself: it waits for its client or a row, it sleeps, or it has run
-// for long and holds no lock of PostgreSQL's lowest kind.
+// hostLock is the one lock of a cluster: the process that has it runs, all others wait, in order of arrival. So shared memory and files
+// change only where a process gives the lock up: it waits for its client or a row, it sleeps, or it has run for long and holds no
+// lightweight lock.
 type hostLock struct {
 	clock clock.Clock
-	beat  *beat // nil: no process runs any more; under the lock
+	beat  *beat // nil: no process will run any more; under the lock
 
 	mu    sync.Mutex
 	held  bool
@@ -23,10 +23,10 @@ type hostLock struct {
 	waiting atomic.Int32
 	current atomic.Pointer[Process] // who has it; nil: nobody, or the host
 
-	switches atomic.Int64 // it went to another process than last
-	waits    atomic.Int64 // somebody had to wait for it
-	waited   atomic.Int64 // how long, in nanoseconds
-	last     *Process     // who had it; under the lock
+	switches atomic.Int64 // how often it went to another process than last
+	waits    atomic.Int64 // how often somebody had to wait for it
+	waited   atomic.Int64 // sum of these waits, in nanoseconds
+	last     *Process     // the process that had it last; under the lock
 }
 
 // lock waits for the lock. p is nil for the host itself.
@@ -88,7 +88,7 @@ func (l *hostLock) got(p *Process) {
 	}
 }
 
-// unlock gives the lock to who has waited longest.
+// unlock gives the lock to the one that has waited longest.
 func (l *hostLock) unlock() {
 	l.aim(nil)
 	l.current.Store(nil)
@@ -105,19 +105,19 @@ func (l *hostLock) unlock() {
 	ch <- struct{}{}
 }
 
-// retire ends the beat; no process will run any more. It is called with the lock, which works on.
+// retire ends the beat; no process will run any more. It is called with the lock, which can still be used.
 func (l *hostLock) retire() {
 	l.beat.close()
 	l.beat = nil
 }
 
-// aim has the beat ask a process, or nobody (nil).
+// aim points the beat at a process's flag; nil: at none.
 func (l *hostLock) aim(word *uint32) {
 	if l.beat != nil {
 		l.beat.aim(word)
 	}
 }
 
-// sliceTime is about how long a process runs while others wait, before it is asked to let them: PostgreSQL then looks whether there
-// is something to do, and so calls the host.
+// sliceTime is about how long a process runs while others wait before its interrupt flag is set: then PostgreSQL checks for interrupts, and
+// so calls the host.
 const sliceTime = 2 * time.Millisecond

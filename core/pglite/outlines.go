@@ -19,8 +19,8 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// A cold start needs of PostgreSQL's module only what stands around its code, for the code was compiled before: to read, hash, decode and
-// validate the functions' bodies would be most of the work of loading. So, once PostgreSQL is compiled, two more files are made:
+// A cold start needs PostgreSQL's module without its code, which was compiled before: reading, hashing, decoding and validating the functions'
+// bodies would be most of the work of loading. So, once PostgreSQL is compiled, two more files are made:
 //
 //	pglite-v<n>.outline.wasm   the module without code, for wazero and the host (package codecache), and the module's hash: code with
 //	                           bounds checks and code without are of the same shape, and are not to be taken for each other
@@ -30,7 +30,7 @@ import (
 //
 //	<dir>/loans/<the outline's hash>   a line for each kind of processor: key, entry, its size, functions, two sums; a sum
 //
-// What is wrong with any of them is told, and the module itself is loaded as it would be without them, and they are made again.
+// If one of them is damaged, that is reported, the module itself is loaded as it would be without them, and they are made again.
 
 // loansDir is the folder of the loans, below that of the compilations.
 const loansDir = "loans"

@@ -9,13 +9,13 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// Two settings of the host's own let a client read what it has written elsewhere:
+// Two settings let a client read here what it has written on another server:
 //
-//	SHOW blobpglite.position                  how far the log has come of which this server tells
-//	SET blobpglite.wait_for = '0/1A2B3C'      waits until this server is as far; RESET does not wait
+//	SHOW blobpglite.position                  a place in the log that covers everything in this server's answers so far
+//	SET blobpglite.wait_for = '0/1A2B3C'      waits until this server has got there; RESET does not wait
 //
-// They are custom settings of PostgreSQL's, defined in the image of all processes, with hooks of the host's: so they are there in every
-// database, without an object in its catalogs.
+// They are custom settings, defined in the image of all processes, with hooks in the host: so every database has them, without an
+// object in its catalogs.
 const (
 	positionSetting = "blobpglite.position"
 	waitSetting     = "blobpglite.wait_for"

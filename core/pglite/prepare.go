@@ -14,12 +14,12 @@ import (
 	"blobpglite/core/point"
 )
 
-// A start takes twenty milliseconds until PostgreSQL's main has come to where processes are made of it, and hardly anything of that
-// depends on the database: what does is put right afterwards. So who is going to start a cluster, and still waits for its files, has
-// that done meanwhile (Prepare); and it is done once for all clusters of a runtime that have the same settings, for those too that
-// start again after a crash.
+// It takes twenty milliseconds until PostgreSQL's main has reached the point where processes are forked, and hardly any of that depends on
+// the database: what does is corrected afterwards. So an opening that still waits for its files does this meanwhile (Prepare); it is done
+// once for all clusters of a runtime that have the same settings, including those that start again after a crash.
 
-// prepared is what clusters with the same settings begin with: the postmaster where it would fork, on the template. Nobody changes it when it is ready.
+// prepared is what clusters with the same settings begin with: the postmaster at the point where it would fork, on the template. It does not
+// change once it is ready.
 type prepared struct {
 	settings map[string]string
 	ready    chan struct{} // closed when what follows is there
@@ -48,8 +48,8 @@ type dynamicSegment struct {
 	content       []extent
 }
 
-// Prepare brings a cluster with these options, but for its files, as far as it can be brought without them: each StartCluster with
-// the same settings begins there. The last one is kept. It is safe for concurrent use, and an error costs nothing but the time.
+// Prepare does the part of StartCluster with these options that needs no files, so that each StartCluster with the same settings begins after
+// it. Only the last result is kept. It is safe for concurrent use; an error only costs time.
 func (rt *Runtime) Prepare(ctx context.Context, o ClusterOptions) error {
 	o.fill()
 	p := &prepared{settings: o.settings(), ready: make(chan struct{})}

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// probe logs in, for there are settings that let PostgreSQL start and nobody in. That there is no such user or
-// database is no fault of theirs.
+// probe logs in, because there are settings with which PostgreSQL starts but lets nobody in. A missing user or database is
+// not their fault, and no error.
 func (c *Cluster) probe(ctx context.Context) error {
 	conn, err := c.Connect(ctx, ConnectOptions{Trusted: true})
 	if err != nil {

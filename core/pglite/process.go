@@ -39,10 +39,10 @@ type backendType struct {
 	main   string
 }
 
-// Process is one process of a cluster's PostgreSQL: an instance of its own, on a goroutine of its own, that shares with the
-// others what PostgreSQL calls shared memory, and the files.
+// Process is one process of a cluster's PostgreSQL: an instance of its own, on a goroutine of its own, that shares PostgreSQL's
+// shared memory, and the files, with the others.
 type Process struct {
-	// Note is for who captures what processes write: see ClusterOptions.Mark. It belongs to who has the lock.
+	// Note is free for the code behind ClusterOptions.Mark and the files' hooks. The lock guards it.
 	Note uint64
 
 	hold <-chan struct{} // see Hold; nil: it may run. Under the lock
@@ -57,7 +57,7 @@ type Process struct {
 	pending   atomic.Uint32 // signals, a bit each
 	wake      chan struct{}
 	inHandler bool
-	cut       bool // the host has ended a read of its, for a signal; under the lock
+	cut       bool // the host has ended one of its reads, because of a signal; under the lock
 	reporting bool // it is about to report that signal
 
 	interruptWord *uint32 // PostgreSQL's InterruptPending
@@ -77,13 +77,13 @@ func (p *Process) PID() uint32 { return p.pid }
 // Kind is what pg_stat_activity calls backend_type.
 func (p *Process) Kind() string { return p.kind }
 
-// Logged is how many bytes of PostgreSQL's log the process has made, written out or not. It is for who has the lock.
+// Logged is how many bytes of PostgreSQL's log the process has generated, whether or not they are written. Call it with the lock.
 func (p *Process) Logged() uint64 {
 	const walBytes = 16 // of WalUsage (executor/instrument.h)
 	return p.in.mem.u64(uint32(p.c.rt.main.consts["pgWalUsage"]) + walBytes)
 }
 
-// Committed is where in PostgreSQL's log the process's last commit ends, written out or not. It is for who has the lock.
+// Committed is where in PostgreSQL's log the process's last commit ends, whether or not it is written. Call it with the lock.
 func (p *Process) Committed() uint64 {
 	return p.in.mem.u64(p.c.rt.places.layout.Addresses["XactLastCommitEnd"])
 }
@@ -207,7 +207,7 @@ func (p *Process) run(run body) {
 	p.end(code, err)
 }
 
-// end takes the process from the world. It has the lock, and gives it up.
+// end removes a process that has ended. It has the lock, and gives it up.
 func (p *Process) end(code uint32, err error) {
 	c, in := p.c, p.in
 	p.alarm.stop()

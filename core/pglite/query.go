@@ -24,10 +24,10 @@ type field struct{ row, column int }
 // Null says whether a value of Rows is NULL.
 func (r Result) Null(row, column int) bool { return r.nulls[field{row, column}] }
 
-// ErrMessage means that bytes are no whole messages of a frontend.
+// ErrMessage: bytes are not whole frontend messages, or messages that make no sense.
 var ErrMessage = errors.New("malformed frontend message")
 
-// ParseResults reads the answers to a simple query: everything up to the end of r. A SQL error is a *pgconn.PgError.
+// ParseResults parses the answers to a simple query, up to the end of r. A SQL error is a *pgconn.PgError.
 func ParseResults(r io.Reader) ([]Result, error) {
 	front := pgproto3.NewFrontend(r, nil)
 	var results []Result

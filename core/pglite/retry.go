@@ -13,10 +13,10 @@ import (
 	"blobpglite/core/pgdata"
 )
 
-// ALTER SYSTEM takes values that PostgreSQL cannot start with: a library that is not there, more connections than fit into
-// memory, fewer prepared transactions than there are. A server has an administrator with an editor; this one's files lie in
-// a bucket. So a start that fails is tried again: with as many prepared transactions as there were, then without the lines of
-// postgresql.auto.conf that it fails with. The file itself stays as it is.
+// ALTER SYSTEM accepts values with which PostgreSQL cannot start: a library that does not exist, more connections than fit into
+// memory, fewer prepared transactions than there are. On a server an administrator edits the file; here the files are in a bucket.
+// So a start that fails is tried again: with as many prepared transactions as there were, then without the lines of
+// postgresql.auto.conf with which it fails. The file itself stays as it is.
 
 // autoConf is the file that ALTER SYSTEM writes.
 const autoConf = "postgresql.auto.conf"
@@ -73,8 +73,8 @@ func readControl(data *memfs.FS) ([]byte, pgdata.Control, error) {
 	return b, control, err
 }
 
-// recoverAgain makes PostgreSQL recover at its next start what it has recovered already: a start that failed behind recovery has shut
-// down in order, and whoever asks how far the recovery came (Replayed) is to be answered.
+// recoverAgain makes PostgreSQL's next start recover again: a start that failed after recovery has shut down cleanly, and without another
+// recovery Replayed would be unknown.
 func recoverAgain(data *memfs.FS) error {
 	b, control, err := readControl(data)
 	if err != nil || !control.ShutDown() {
@@ -112,7 +112,7 @@ func (t trial) with(prepared int) trial {
 	return t
 }
 
-// again starts PostgreSQL where it has failed to, without what it fails with. The first error is returned if that does not help.
+// again starts PostgreSQL once more after a failure, without the settings with which it fails. If that does not help, it returns the first error.
 func (rt *Runtime) again(ctx context.Context, o ClusterOptions, failed error) (*Cluster, error) {
 	const preparedSetting = "max_prepared_transactions"
 	var left []string

@@ -27,17 +27,17 @@ import (
 
 // Options configures a Runtime. The zero value is the default.
 type Options struct {
-	// CacheDir holds the PGlite files, the compilation cache and the template database. Empty: $BLOBPGLITE_CACHE, or
-	// a folder of the project's name in the user's cache directory.
+	// CacheDir holds the PGlite files, the compilation cache and the template database. Empty: $BLOBPGLITE_CACHE, or the
+	// folder blobpglite in the user's cache directory.
 	CacheDir string
 	// AssetsFrom names a folder that holds the PGlite files (the dist folder of the npm package), for machines
 	// without npm. Empty: $BLOBPGLITE_ASSETS, or fetched by npm.
 	AssetsFrom string
-	// Extensions are published by PGlite's makers as npm packages of their own and wanted besides the bundled ones, by the
+	// Extensions are those that PGlite's makers publish as npm packages of their own, in addition to the bundled ones, by the
 	// names that CREATE EXTENSION takes: vector, age, pg_ivm, pg_uuidv7, pgtap, pg_hashids. They are fetched by npm when they
-	// are first asked for. A database that uses one needs it at every start.
+	// are first used. A database that uses one needs it at every start.
 	Extensions []string
-	// Progress hears about long work: what is being done, and how far it is (total 0: not known). Nil: silent.
+	// Progress is told about long work: what is being done, how much of it was done, and how much there is (0: not known). Nil: not called.
 	Progress func(step string, done, total int64)
 }
 
@@ -156,11 +156,11 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 	return rt, nil
 }
 
-// Cold says whether PostgreSQL had to be compiled: the cache did not have it. Where the cache was made beforehand, as in an
-// image of a container, that is a fault.
+// Cold says whether PostgreSQL had to be compiled because the cache did not have it. Where the cache was made beforehand, as
+// in a container's image, that is a fault.
 func (rt *Runtime) Cold() bool { return rt.cold }
 
-// Checked says why the compiled code checks the bounds of each load and store; nil: it does not, for its memory is guarded.
+// Checked returns why the compiled code checks the bounds of each load and store; nil: it does not, because its memory is guarded.
 func (rt *Runtime) Checked() error { return rt.checked }
 
 func (rt *Runtime) unchecked() bool { return rt.checked == nil }
@@ -173,7 +173,7 @@ func (rt *Runtime) markFunctions(bin []byte) ([]byte, error) {
 	return wasmbin.Mark(bin)
 }
 
-// Close releases the compiled code. Instances must have ended.
+// Close releases the compiled code. All clusters must have ended.
 func (rt *Runtime) Close() error {
 	return errors.Join(rt.wazero.Close(rt.ctx), rt.cache.Close(rt.ctx))
 }

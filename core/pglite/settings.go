@@ -12,19 +12,19 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// ErrPinned: a setting may not be changed, for something would be lost. The error says what.
+// ErrPinned: a setting cannot be changed, because data could be lost. The error says why. Leave the setting out.
 var ErrPinned = errors.New("the setting is fixed")
 
-// Pin is a setting of PostgreSQL that keeps its value, because what is durable rests on it.
+// Pin is a setting of PostgreSQL that keeps its value, because durability depends on it.
 type Pin struct {
 	Name   string
-	Values []string // that it may have, the host's own first
+	Values []string // the allowed values, the host's own first
 	Why    string
 	start  bool // it is only ever taken from the command line, so nothing in the guest has to hold it
 }
 
-// Pins are the settings that keep their values: by -c on the command line, SET, SET LOCAL, set_config, ALTER SYSTEM, ALTER
-// ROLE and ALTER DATABASE, and by the SET of a function.
+// Pins returns the settings that cannot be changed: not by -c on the command line, SET, SET LOCAL, set_config, ALTER SYSTEM,
+// ALTER ROLE or ALTER DATABASE, nor by the SET of a function.
 func Pins() []Pin {
 	return []Pin{
 		{Name: "archive_mode", Values: []string{"off"}, Why: "there is no archiver: PostgreSQL would keep all of its log, in memory"},
@@ -43,7 +43,7 @@ func Pins() []Pin {
 	}
 }
 
-// CheckSettings refuses settings for a start that are pinned to other values. Errors: ErrPinned.
+// CheckSettings refuses settings for a start that are pinned to other values. Error: ErrPinned.
 func CheckSettings(settings map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		for _, p := range Pins() {
@@ -58,8 +58,8 @@ func CheckSettings(settings map[string]string) error {
 // alterSystem is a line of the file that ALTER SYSTEM writes.
 var alterSystem = regexp.MustCompile(`^\s*([A-Za-z_]+)\s*=\s*'(.*)'\s*$`)
 
-// tellIgnored tells of pinned settings in a data directory's configuration, from a time when they were not: the command line
-// counts more.
+// tellIgnored logs pinned settings in a data directory's configuration, from a time when they were not pinned: the command
+// line overrides them.
 func tellIgnored(data *memfs.FS, log func(string)) {
 	body, err := data.ReadFile("/postgresql.auto.conf")
 	if err != nil {

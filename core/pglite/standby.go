@@ -14,10 +14,10 @@ import (
 )
 
 // A cluster may be a hot standby: PostgreSQL's own recovery goes on for ever in a process, reads what the host puts into pg_wal, and
-// every client's transactions are read-only beside it. Whoever feeds it writes to the segments' files with the lock in hand (Locked) and
-// calls Wake; there is no walreceiver, for the log's way here is the host's.
+// every client's transactions are read-only. Whoever feeds it writes to the segments' files under the lock (Locked) and calls Wake;
+// there is no walreceiver, because the host brings the log.
 //
-//	host ── bytes ──► pg_wal ── Wake ──► startup process ── replays ──► comes to wait again: Following hears of it
+//	host ── bytes ──► pg_wal ── Wake ──► startup process ── replays ──► waits again, which Following reports
 //	                                          │
 //	                                          └── consistent, as far as the files reached ──► StartCluster returns, clients come
 
@@ -123,7 +123,7 @@ func (c *Cluster) bootStandby(ctx context.Context) error {
 	return nil
 }
 
-// Wake has recovery look for more of the log. It is for who has the lock.
+// Wake makes recovery look for more of the log. Call it with the lock.
 func (c *Cluster) Wake() {
 	if p := c.process(KindStartup); p != nil {
 		p.in.mem.putU32(c.recoveryAt(p)+wakeupLatch, 1)
@@ -146,20 +146,20 @@ const (
 	pauseState     = 80
 )
 
-// Recovery is how far a standby's recovery has come.
+// Recovery is how far a standby's recovery has got.
 type Recovery struct {
-	// Replayed is the place in the log behind the last record that was replayed.
+	// Replayed is the place in the log after the last record that was replayed.
 	Replayed uint64
 	// Waits: it has replayed all that it can read, and waits for more.
 	Waits bool
-	// Paused: somebody has stopped it (pg_wal_replay_pause), or it stopped by itself, for it lacks room that the log's writer has.
+	// Paused: it was stopped by pg_wal_replay_pause, or because the log's writer allows more connections or the like (see Lacks).
 	Paused bool
 }
 
 // errLayout: recovery's state is not where the host looks for it.
 var errLayout = errors.New("recovery's state is not where it is looked for: this PGlite needs another host")
 
-// Recovery says how far a standby's recovery has come. It is for who has the lock.
+// Recovery returns how far a standby's recovery has got. Call it with the lock.
 func (c *Cluster) Recovery() (Recovery, error) {
 	p := c.process(KindStartup)
 	if p == nil {
@@ -177,7 +177,8 @@ func (c *Cluster) Recovery() (Recovery, error) {
 	return r, nil
 }
 
-// Lacks says whether a standby has less room than the log's writer has by now: then its recovery has stopped. It is for who has the lock.
+// Lacks says whether the log's writer now allows more connections, prepared transactions or locks than this standby: then recovery has stopped.
+// Call it with the lock.
 func (c *Cluster) Lacks() bool {
 	_, control, err := readControl(c.files.data)
 	if err != nil {
@@ -188,10 +189,10 @@ func (c *Cluster) Lacks() bool {
 		o.atLeast("max_locks_per_transaction", control.MaxLocks) || o.atLeast("max_worker_processes", control.MaxWorkers)
 }
 
-// Following is a channel that hears whenever a standby's recovery comes to wait; leave must follow.
+// Following returns a channel that gets a value whenever a standby's recovery begins to wait; call leave afterwards.
 func (c *Cluster) Following() (heard <-chan struct{}, leave func()) { return c.recovery.join() }
 
-// Reload has PostgreSQL read its configuration again, as pg_reload_conf does. It is for who has the lock.
+// Reload makes PostgreSQL read its configuration again, as pg_reload_conf does. Call it with the lock.
 func (c *Cluster) Reload() {
 	if err := c.reload(); err != nil {
 		c.o.Log("WARNING:  " + err.Error())

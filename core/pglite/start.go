@@ -12,9 +12,9 @@ import (
 // HostSettings are the server parameters of every instance, the caller's own copy.
 //
 // Durability (see Pins): fsync stays on, because the host's log takes each commit's WAL at the fdatasync; wal_level=minimal would
-// keep bulk loads out of the WAL. full_page_writes is off because a copy of the files is only ever taken between two
-// calls of the guest, so no page is torn: a record of the log is a few hundred bytes instead of a page. Nothing is
-// preallocated or recycled, so that a layer holds no dead WAL.
+// keep bulk loads out of the WAL. full_page_writes is off: a copy of the files is taken only between two calls of the guest, so no
+// page is torn, and a record of the log is a few hundred bytes instead of a page. Nothing is preallocated or recycled, so that a
+// layer holds no unused WAL.
 //
 // max_stack_depth counts the guest's own stack. That of the compiled code, which wazero bounds at 80 MB, grows up to 120
 // times as fast (measured: SQL functions that call themselves), and an overflow of it is a trap.

@@ -7,13 +7,13 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// Temporary says where the temporary files of queries are kept: of sorts and hashes that are larger than work_mem, of an index that is
-// made. Tables that are temporary are none of these.
+// Temporary says where the temporary files of queries are kept: those of sorts and hashes larger than work_mem, and of the making of
+// indexes. Temporary tables are not among them.
 type Temporary struct {
-	// Memory is how many bytes of them may be in memory; zero: any number. Where there is no Disk, a statement that needs more fails with
+	// Memory is how many bytes of them may be in memory; zero: any number. Without a Disk, a statement that needs more fails with
 	// SQLSTATE 53100.
 	Memory int64
-	// Disk is where the rest goes, whatever PostgreSQL starts on the data directory; nil: nowhere.
+	// Disk holds the rest; nil: there is none.
 	Disk memfs.Disk
 }
 

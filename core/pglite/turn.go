@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// A process is a coroutine: it runs on the goroutine of whoever resumes it, until it pauses. That is its own, the goroutine that was
-// started with it; but while it rests, waiting for its client, the client's own goroutine may resume it (Conn.Run). Then the statement runs
-// where its client has come from, and the answer is there when that returns: no goroutine is woken, which on a machine with more than one
-// processor means a thread on another one, and costs more than a small statement.
+// A process is a coroutine: it runs on the goroutine that resumes it, until it pauses. Usually that is its own, the goroutine that was
+// started with it. But while it rests, waiting for its client, the client's own goroutine may resume it (Conn.Run): then the statement runs
+// on that goroutine, and the answer is there when Run returns. No other goroutine is woken, which with more than one processor means a thread
+// on another one, and costs more than a small statement.
 //
-// A client's goroutine has a process run only while nobody waits for the one lock, and gets it back at once when the process would wait for
-// anything, and soon when it takes long: it hands itself over to its own goroutine, and goes on there.
+// A client's goroutine runs a process only while nobody waits for the lock. When the process would wait for anything, or takes long, it is
+// handed over to its keeper and goes on there, and Run returns.
 type turns struct {
 	resume func() (pause, bool) // runs the process until it pauses; false: it has ended
 	yield  func(pause) bool     // pauses; called by the process

@@ -11,7 +11,7 @@ import (
 	"blobpglite/core/pglite/internal/codecache"
 )
 
-// Verified is what VerifyInstallation has read and found to be as it was made.
+// Verified is what VerifyInstallation has read and found intact.
 type Verified struct {
 	CacheDir     string
 	Files        int // of PGlite, and made of them
@@ -19,10 +19,9 @@ type Verified struct {
 	Bytes        int64
 }
 
-// VerifyInstallation reads all that a start reads of the cache, and whatever else is there, and compares it with its hashes and sums:
-// the PGlite files, what was made of them, and the compiled code. A start itself looks at sizes, and at the sums of what it opens.
-// Nothing is made, fetched or changed. Errors name each file that is not as it should be, or that a start would have to make first, and say
-// what to do.
+// VerifyInstallation reads everything in the cache that a start needs, and the rest of it, and compares it with its hashes and sums: the
+// PGlite files, what was made from them, and the compiled code. (A start itself checks only sizes, and the sums of what it opens.) It
+// makes, fetches and changes nothing. Errors name each file that is damaged, or that a start would have to make first, and say what to do.
 func VerifyInstallation(ctx context.Context, o Options) (v Verified, err error) {
 	set, err := assets.Ensure(ctx, assets.Options{CacheDir: o.CacheDir, From: o.AssetsFrom, NoFetch: true})
 	if err != nil {

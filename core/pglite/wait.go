@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// safe says that the process holds no lock of PostgreSQL's lowest kind, on which others could not wait.
+// safe says whether the process holds no lightweight lock, for which others can only poll.
 func (p *Process) safe() bool {
 	at := p.c.rt.places
 	return p.in.mem.u32(at.InterruptHoldoffCount) == 0 && p.in.mem.u32(at.CritSectionCount) == 0
@@ -28,7 +28,7 @@ func (p *Process) yield() {
 		return
 	}
 	if p.hold != nil && !p.inTransaction() {
-		p.hold = nil // its statement was cancelled: what it was held for it does not do any more
+		p.hold = nil // its statement was cancelled, so it no longer does what it was held for
 	}
 	if p.hold != nil {
 		p.stay()
@@ -51,9 +51,8 @@ func (p *Process) inTransaction() bool {
 	return proc != 0 && p.in.mem.u32(proc+at.layout.Offsets["PGPROC.vxid.lxid"]) != 0
 }
 
-// Hold stops the process, as soon as it holds no lock that others could not wait for, until the channel is closed or its transaction has
-// failed: others run meanwhile.
-// It is for who has the lock, such as a hook of the files.
+// Hold stops the process, as soon as it holds no lightweight lock, until the channel is closed or its transaction has failed. Others run
+// meanwhile. Call it with the lock, such as in a hook of the files.
 func (p *Process) Hold(until <-chan struct{}) {
 	p.hold = until
 	p.interrupt()
@@ -79,9 +78,9 @@ func (p *Process) stay() {
 	p.deliver()
 }
 
-// usleep is pg_usleep. Where the process holds a lock on which others could not wait, it goes on at once: nobody else could run meanwhile.
-// What PostgreSQL does there is to spare others, as autovacuum does behind each so many pages. Only of a process that waits for bytes that are
-// away it may want something.
+// usleep is pg_usleep. If the process holds a lightweight lock, it does not sleep: nobody else could run meanwhile, and PostgreSQL sleeps there
+// only to spare others, as autovacuum does after some pages. The exception: if processes wait for bytes that are away, it may be waiting for
+// one of these.
 func (p *Process) usleep(d time.Duration) {
 	if !p.safe() && p.c.fetching.Load() == 0 {
 		return
@@ -91,16 +90,15 @@ func (p *Process) usleep(d time.Duration) {
 	p.deliver()
 }
 
-// semaphore lets others run, for the process waits until one of them clears a flag in its PGPROC, and looks again then: it wants a lock of
-// PostgreSQL's lowest kind that another has. Since who has one keeps on running, this is met only where that one waits for bytes that are
-// away.
+// semaphore lets others run. The process wants a lightweight lock that another one has, and waits until a flag in its PGPROC is cleared. As
+// a process with such a lock keeps running, this happens only if that one waits for bytes that are away.
 func (p *Process) semaphore() {
 	p.mustLive()
 	p.aside(func() { p.waitWoken(nil, semaphoreLook) })
 	p.mustLive()
 }
 
-// semaphoreLook is how often who waits for a semaphore looks.
+// semaphoreLook is how often a process that waits for a semaphore looks.
 const semaphoreLook = time.Millisecond
 
 // waitWoken waits for a wake-up, for so long (below zero: without end), or until the process is killed. wake may be nil.
@@ -127,7 +125,7 @@ func (p *Process) poll(fds, n uint32, timeout int32) int32 {
 		end = in.clock.Monotonic() + time.Duration(timeout)*time.Millisecond
 	}
 	if p.kind == KindCheckpoint {
-		p.c.checkpoints.wake() // it waits: what was asked for is done
+		p.c.checkpoints.wake() // the checkpointer waits, so a requested checkpoint is done
 	}
 	if p.kind == KindStartup {
 		p.c.recovery.wake()
@@ -154,13 +152,13 @@ func (p *Process) poll(fds, n uint32, timeout int32) int32 {
 	}
 }
 
-// waiters are who waits for something that is looked for again each time.
+// waiters wakes goroutines that wait for something, so that each looks again.
 type waiters struct {
 	mu  sync.Mutex
 	all map[chan struct{}]bool
 }
 
-// join is a channel that hears of the next wake; leave must follow.
+// join returns a channel that gets a value at the next wake; leave must be called afterwards.
 func (w *waiters) join() (heard chan struct{}, leave func()) {
 	heard = make(chan struct{}, 1)
 	w.mu.Lock()
@@ -230,7 +228,7 @@ func (p *Process) requestCheckpoint(flags uint32) {
 	}
 }
 
-// checkpointLook is how often who waits for a checkpoint looks by himself, should nobody tell him.
+// checkpointLook is how often a waiter for a checkpoint looks without being woken.
 const checkpointLook = 10 * time.Millisecond
 
 // internalError is SQLSTATE XX000, as PostgreSQL packs it.
