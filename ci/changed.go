@@ -15,9 +15,9 @@ import (
 )
 
 // With -short, vet, staticcheck and the tests look at what has changed since the branch left main: the packages with changed files, and
-// those that import one of these in code or tests. What is further away is the whole run's business.
+// those that import one of these in code or tests. Indirect importers are left to the whole run.
 
-// everything is what go's commands take for all packages.
+// everything is the go command's pattern for all packages.
 const everything = "./..."
 
 // importer is a package, with what it imports.
@@ -57,7 +57,7 @@ func (c *checker) narrow(ctx context.Context) error {
 	return nil
 }
 
-// packages are those that vet, staticcheck and the tests look at.
+// packages returns the packages that vet, staticcheck and the tests look at.
 func (c *checker) packages() []string {
 	if len(c.only) == 0 {
 		return []string{everything}
@@ -65,8 +65,8 @@ func (c *checker) packages() []string {
 	return c.only
 }
 
-// changedFiles are those that differ from where the branch left main, committed or not, new ones included. On main itself: what is not
-// committed.
+// changedFiles returns the files that differ from where the branch left main, committed or not, new ones included. On main itself, those that
+// are not committed.
 func changedFiles(ctx context.Context, root string) ([]string, error) {
 	git := func(args ...string) (string, error) {
 		cmd := exec.CommandContext(ctx, "git", args...)
@@ -95,7 +95,7 @@ func changedFiles(ctx context.Context, root string) ([]string, error) {
 	return strings.FieldsFunc(differ+fresh, func(r rune) bool { return r == 0 }), nil
 }
 
-// affected are the packages that changed files belong to, and those that import one of these, as ./folder; nil: all of them.
+// affected returns the packages that changed files belong to, and those that import one of these, as ./folder; nil: all packages.
 func affected(all []importer, files []string) []string {
 	byDir := map[string]importer{}
 	for _, p := range all {

@@ -38,12 +38,12 @@ func runGroup(ctx context.Context, cmd *exec.Cmd) error {
 		signalGroup(cmd, syscall.SIGKILL)
 		<-done
 	}
-	// What ignored the interrupt though the head went.
+	// For processes that ignored the interrupt although the head has ended.
 	signalGroup(cmd, syscall.SIGKILL)
 	return fmt.Errorf("run %s: %w", cmd.Path, ctx.Err())
 }
 
-// signalGroup signals every process of the group; that there is none left is fine.
+// signalGroup signals every process of the group; that there is none left is no error.
 func signalGroup(cmd *exec.Cmd, sig syscall.Signal) {
 	if err := syscall.Kill(-cmd.Process.Pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 		fmt.Fprintf(cmd.Stderr, "ci: signal the group of %s: %v\n", cmd.Path, err)

@@ -62,8 +62,8 @@ func parseDockerfile(text string) ([]stage, error) {
 	return stages, nil
 }
 
-// image runs the commands of the image's stages in clean folders: a copy of what git has, no cache, the folders of the
-// Dockerfile below one of this run's own. Then the program that came out of it must start without compiling anything.
+// image runs the commands of the image's stages in clean folders: a copy of the committed and new files, no cache, the folders
+// of the Dockerfile below one of this run's own. Then the resulting program must start without compiling anything.
 func image(ctx context.Context, c *checker) error {
 	if _, err := exec.LookPath("npm"); err != nil {
 		return skipError("the image's files come by npm, and there is none")
@@ -118,7 +118,7 @@ func image(ctx context.Context, c *checker) error {
 	return nil
 }
 
-// checkout copies the files that git has, as they are now.
+// checkout copies the files that git knows, with their present content.
 func (c *checker) checkout(ctx context.Context, to string) error {
 	cmd := exec.CommandContext(ctx, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	cmd.Dir = c.root

@@ -1,13 +1,13 @@
 // Command ci runs every check of the repository, on a laptop as in the pipeline.
 //
 //	go run ./ci           # all of it
-//	go run ./ci -short    # the inner loop: what has changed since the branch left main, and who imports that; nothing slow
+//	go run ./ci -short    # the inner loop: what has changed since the branch left main, and what imports that; nothing slow
 //	go run ./ci -v        # and each test by name
 //	go run ./ci -nightly -bucket gs://name/prefix    # every scenario, in full; see nightly.go
 //
 // Each step prints live. A step runs even if an earlier one failed, unless it needs
 // that one. The tests come last, so that their closing count is the last thing on
-// the screen; what the other steps came to stands right above them. The exit
+// the screen; the results of the other steps are printed right above them. The exit
 // code is 0 only if every step passed. An interrupt ends the children too.
 package main
 
@@ -111,7 +111,7 @@ func moduleRoot(ctx context.Context) (string, error) {
 	return filepath.Dir(gomod), nil
 }
 
-// outcome is what became of a step. The zero value is a failure.
+// outcome is the result of a step. The zero value is a failure.
 type outcome int
 
 const (
@@ -207,7 +207,7 @@ func (c *checker) try(ctx context.Context, s step) result {
 	return r
 }
 
-// unmet names a needed step that did not pass.
+// unmet returns the name of a needed step that did not pass; empty: there is none.
 func (c *checker) unmet(s step) string {
 	for _, r := range c.results {
 		if r.outcome == failed && slices.Contains(s.needs, r.name) {
@@ -217,7 +217,7 @@ func (c *checker) unmet(s step) string {
 	return ""
 }
 
-// summary prints what the steps so far came to.
+// summary prints the results of the steps so far.
 func (c *checker) summary() {
 	fmt.Fprintf(c.stdout, "\n=== summary\n")
 	for _, r := range c.results {

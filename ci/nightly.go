@@ -23,33 +23,33 @@ import (
 //	go run ./ci -nightly -scenarios e0,e1 -profile ci       some of them, smaller
 //	go run ./ci -nightly -bucket ... -project p -region r -image i -service s -account a    and e3, e4 on Cloud Run
 //
-// All of it in full takes some five and a half hours on two processors. What has not been run for longest goes first, so that with -limit what one
-// night leaves out is what the next one begins with.
+// All of it in full takes about five and a half hours on two processors. Scenarios that have not been run for longest go first, so that with
+// -limit the next night begins with what this one leaves out.
 //
 // Each scenario has a prefix of its own below the given one; the runner removes what
-// it wrote there. Those of the Cloud Run emulator (e3, e4, e5, the soak among them) run over a bucket of its own in any case. A run that finds a fault leaves the
+// it wrote there. Those of the twin (e3, e4, e5, the soak among them) always run over its emulator. A run that finds a fault leaves the
 // folder that replays it in results/failures, and goes on with the next scenario.
 type nightly struct {
 	bucket  string        // gs://name/prefix; empty: the emulator
 	profile string        // full, default or ci
 	only    []string      // scenarios; empty: all
 	results string        // the folder; empty: results/
-	limit   time.Duration // nothing is begun after it; 0: none
+	limit   time.Duration // no scenario is begun after it; 0: no limit
 	cloud   cloud
 }
 
-// cloud is what Cloud Run needs to know: all of it, or nothing.
+// cloud holds the settings of Cloud Run: all of them, or none.
 type cloud struct{ project, region, image, service, account string }
 
 func (c cloud) args() []string {
 	return []string{"-project", c.project, "-region", c.region, "-image", c.image, "-service", c.service, "-account", c.account}
 }
 
-// onCloudRun are the scenarios that run there too, in few rounds: a revision's last instance may be kept for a quarter of an
-// hour.
+// onCloudRun returns the scenarios that also run on Cloud Run, in few rounds: a revision's last instance may be kept for a
+// quarter of an hour.
 func onCloudRun() []string { return []string{"e3", "e4"} }
 
-// steps are the night's: build, each scenario, render.
+// steps returns the night's steps: build, each scenario, render.
 func (n nightly) steps(ctx context.Context, c *checker) ([]step, error) {
 	if n.bucket != "" && !strings.HasPrefix(n.bucket, "gs://") {
 		return nil, fmt.Errorf("bucket %q: write gs://name/prefix", n.bucket)
@@ -117,11 +117,11 @@ func (n nightly) order(c *checker, ids []string) {
 	slices.SortStableFunc(ids, func(a, b string) int { return strings.Compare(last[a], last[b]) })
 }
 
-// onTheEmulator are the scenarios whose service runs on the Cloud Run emulator, over an emulated bucket of its own: a real bucket has no part in them, and their lines
-// must not say so.
+// onTheEmulator returns the scenarios whose service runs on the twin, over an emulator of its own: they use no bucket, and their results must not
+// name one.
 func onTheEmulator() []string { return []string{"e3", "e4", "e5"} }
 
-// args are the runner's for one scenario.
+// args returns the runner's arguments for one scenario.
 func (n nightly) args(id string) []string {
 	args := []string{"-scenario", id, "-profile", n.profile}
 	if n.bucket != "" && !slices.Contains(onTheEmulator(), id) {
@@ -133,7 +133,7 @@ func (n nightly) args(id string) []string {
 	return args
 }
 
-// cloudArgs are the runner's for one scenario on Cloud Run.
+// cloudArgs returns the runner's arguments for one scenario on Cloud Run.
 func (n nightly) cloudArgs(id string) []string {
 	args := append([]string{"-scenario", id, "-profile", "ci", "-target", "cloudrun"}, n.cloud.args()...)
 	args = append(args, "-bucket", strings.TrimSuffix(n.bucket, "/")+"/"+id+"-cloudrun")
@@ -143,7 +143,7 @@ func (n nightly) cloudArgs(id string) []string {
 	return args
 }
 
-// scenarios asks the runner what there is.
+// scenarios returns all scenarios, from the runner's -list.
 func (c *checker) scenarios(ctx context.Context) ([]string, error) {
 	cmd := exec.CommandContext(ctx, "go", "run", "./runner", "-list")
 	cmd.Dir, cmd.Stderr = c.root, c.stderr
@@ -164,7 +164,7 @@ func (c *checker) scenarios(ctx context.Context) ([]string, error) {
 	return ids, nil
 }
 
-// check refuses flags that do not go together.
+// check refuses flags that contradict each other.
 func (n nightly) check(asked, short bool) error {
 	switch {
 	case !asked && (n.bucket != "" || len(n.only) > 0 || n.results != "" || n.cloud != (cloud{})):

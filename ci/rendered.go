@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// rendered checks that the documents below a root show what the results say. A run appends lines to results/ that nobody has asked
-// to be shown yet: documents that show what is committed are right too.
+// rendered checks that the documents below a root are those that the results give. Documents that show only the committed results pass too,
+// as a run appends lines to results/ before they are rendered.
 func (c *checker) rendered(ctx context.Context, root string) error {
 	before, err := c.committed(ctx, root)
 	if err != nil {
@@ -28,8 +28,8 @@ func (c *checker) rendered(ctx context.Context, root string) error {
 	return c.exec(ctx, nil, "go", "run", "./reports", "-check", "-root", root)
 }
 
-// committed is a folder with the documents as they are and the results of the last commit; empty: the results are those, or there is
-// no commit to be had.
+// committed makes a folder with the present documents and the results of the last commit; empty: the results are the same, or there is no
+// commit.
 func (c *checker) committed(ctx context.Context, root string) (string, error) {
 	git := func(args ...string) (string, error) {
 		out, err := exec.CommandContext(ctx, "git", append([]string{"-C", root}, args...)...).Output()

@@ -21,21 +21,21 @@ type step struct {
 	needs []string
 	// slow steps are left out by -short.
 	slow bool
-	// quiet steps say themselves what failed.
+	// quiet steps report by themselves what failed.
 	quiet bool
 	// beside are steps that run one after another while this one does, for it waits much.
 	beside []step
 	run    func(context.Context, *checker) error
 }
 
-// steps are all checks. The tests are last.
+// steps returns all checks. The tests are last.
 func steps() []step {
 	return []step{
 		{name: "gofmt", run: gofmt},
 		{name: "vet", run: commandOn("go", "vet")},
 		{name: "staticcheck", run: commandOn("go", "tool", "staticcheck")},
 		{name: "tidy", run: command("go", "mod", "tidy", "-diff")},
-		// Never from the test cache, which does not see what git and go list say.
+		// Never from the test cache, which does not notice changes of the output of git and go list.
 		{name: "lint", run: command("go", "test", "-count=1", "./ci")},
 		{name: "rendered", run: func(ctx context.Context, c *checker) error { return c.rendered(ctx, c.root) }},
 		{name: "shellcheck", run: shellcheck},
@@ -51,8 +51,8 @@ func steps() []step {
 	}
 }
 
-// racePackages are those whose tests the race detector can afford; those that run
-// Postgres would take the better part of an hour under it.
+// racePackages returns the packages whose tests run with the race detector; those that
+// run PostgreSQL would take most of an hour with it.
 func racePackages() []string {
 	return []string{
 		"./core/base", "./core/clock", "./core/gc", "./core/lease", "./core/manifest", "./core/takeover", "./core/wal", "./core/memfs", "./core/point", "./core/store", "./core/store/file", "./core/store/gcs", "./core/store/location", "./core/store/mem",
@@ -75,8 +75,8 @@ func notRaced() map[string][]string {
 	}
 }
 
-// racedTests are those of packages that run Postgres which the race detector can afford: what several goroutines share there. They
-// take about 20 seconds of a machine that has nothing else to do.
+// racedTests returns, for packages that run PostgreSQL, the tests that run with the race detector: those of what several goroutines share. They
+// take about 20 seconds on an otherwise idle machine.
 func racedTests() map[string][]string {
 	return map[string][]string{
 		"./core/pgwire": {
@@ -141,7 +141,7 @@ func smoke(ctx context.Context, c *checker) error {
 }
 
 // faults runs the experiments with child processes that are killed and stopped, at their smallest: about three minutes
-// on a machine that has nothing else to do. The runner ends its children, however it ends.
+// on an otherwise idle machine. The runner ends its children, however it ends.
 func faults(ctx context.Context, c *checker) error {
 	runner := filepath.Join(c.temp, "fault-runner")
 	if err := c.exec(ctx, nil, "go", "build", "-o", runner, "./runner"); err != nil {

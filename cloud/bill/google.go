@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// google are its interfaces.
+// google gives access to Google's APIs.
 type google struct {
 	client               *http.Client
 	monitoring, bigquery string // addresses
@@ -63,7 +63,7 @@ func (g google) ask(ctx context.Context, method, address string, body, into any)
 	return nil
 }
 
-// series is one of timeSeries.list.
+// series is a time series as timeSeries.list returns it.
 type series struct {
 	Metric struct {
 		Labels map[string]string `json:"labels"`
@@ -140,7 +140,7 @@ func class(method string) string {
 	return ""
 }
 
-// used asks Cloud Monitoring for a span.
+// used reads from Cloud Monitoring what was used in a span.
 func (g google) used(ctx context.Context, s span) (u usage, err error) {
 	service := fmt.Sprintf(` AND resource.type="cloud_run_revision" AND resource.labels.service_name="%s"`, s.service)
 	total := func(filter string) (sum float64, err error) {
@@ -188,7 +188,7 @@ func (g google) used(ctx context.Context, s span) (u usage, err error) {
 	return u, nil
 }
 
-// line is one of the billing export, added up by SKU.
+// line is a sum of the billing export, of one SKU.
 type line struct {
 	service, sku, unit, currency string
 	amount, cost, credits        float64
@@ -196,7 +196,7 @@ type line struct {
 
 var tableName = regexp.MustCompile(`^[A-Za-z0-9-]+\.[A-Za-z0-9_]+\.[A-Za-z0-9_]+$`)
 
-// billed asks the billing export for a span.
+// billed reads from the billing export what was billed for a span.
 func (g google) billed(ctx context.Context, s span) ([]line, error) {
 	param := func(name, kind, value string) map[string]any {
 		return map[string]any{"name": name, "parameterType": map[string]string{"type": kind}, "parameterValue": map[string]string{"value": value}}

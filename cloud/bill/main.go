@@ -3,13 +3,13 @@
 //	go run ./cloud/bill -project p -service first -bucket my-databases -from 2026-11-01T00:00:00Z -to 2026-11-04T00:00:00Z
 //	go run ./cloud/bill -project p ... -table p.billing.gcp_billing_export_v1_0123AB_4567CD_89EF01
 //
-// The counts are Cloud Monitoring's, priced by the list (cloud/README.md); beside them stands what Google has billed, if a table of the
-// billing export is named. The export is a day behind. Cloud Monitoring does not know prefixes: a bucket's counts are those of all its databases.
+// The counts are Cloud Monitoring's, at list prices (cloud/README.md). With -table, what Google has billed, by the billing export, is printed
+// beside them; the export is a day behind. Cloud Monitoring does not know prefixes: a bucket's counts are those of all its databases.
 //
-// gcloud has to be installed and logged in, with roles/monitoring.viewer, and for the table roles/bigquery.jobUser and dataViewer.
+// gcloud has to be installed and logged in, with roles/monitoring.viewer, and for -table roles/bigquery.jobUser and dataViewer.
 //
-// Of the platform's interfaces it uses projects.timeSeries.list and jobs.query, as they are documented (monitoring/api/ref_v3/rest,
-// bigquery/docs/reference/rest/v2, billing/docs/how-to/export-data-bigquery-tables/standard-usage, read November 2026); it was never run against them.
+// It uses projects.timeSeries.list and jobs.query as documented (monitoring/api/ref_v3/rest, bigquery/docs/reference/rest/v2,
+// billing/docs/how-to/export-data-bigquery-tables/standard-usage, read November 2026). It was never run against the real APIs.
 package main
 
 import (
@@ -37,7 +37,7 @@ func main() {
 	}))
 }
 
-// token is one for Google's interfaces.
+// token returns an access token for Google's APIs, from gcloud.
 func token(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "gcloud", "auth", "print-access-token").Output()
 	if err != nil {
@@ -46,7 +46,7 @@ func token(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// span is what is asked for.
+// span is the time, service and bucket that are asked for.
 type span struct {
 	project, service, bucket, table string
 	from, to                        time.Time
@@ -149,5 +149,5 @@ type usage struct {
 	billed   time.Duration
 	ops      record.Ops
 	refused  int64    // answered with an error: not billed
-	unknown  []string // methods of which the class is not known
+	unknown  []string // methods whose class is not known
 }

@@ -58,7 +58,7 @@ func verify(ctx context.Context, c *config, _ []string, out io.Writer) error {
 	})
 }
 
-// noManifest says what could be done about a prefix without a manifest.
+// noManifest reports what can be done about a prefix without a manifest.
 func noManifest(ctx context.Context, c *config, st store.Store, out io.Writer) error {
 	a, err := takeover.Survey(ctx, st)
 	switch {
@@ -99,7 +99,7 @@ func adopt(ctx context.Context, c *config, _ []string, out io.Writer) error {
 	})
 }
 
-// retain says how far back earlier states are kept.
+// retain changes how far back earlier states are kept.
 func retain(ctx context.Context, c *config, args []string, out io.Writer) error {
 	d, err := time.ParseDuration(args[0])
 	if err != nil {
@@ -115,7 +115,7 @@ func retain(ctx context.Context, c *config, args []string, out io.Writer) error 
 	})
 }
 
-// collect becomes the writer, so that no other one is disturbed, and deletes what nothing reaches.
+// collect becomes the writer, so that it disturbs no other one, and deletes what is no longer reachable.
 func collect(ctx context.Context, c *config, _ []string, out io.Writer) error {
 	return withStore(ctx, c, func(st store.Store) (err error) {
 		writer := "pgserve-gc/" + store.NewWriteID()

@@ -8,7 +8,7 @@ import (
 	"blobpglite/core/store/gcs"
 )
 
-// billedClasses are what a bucket's requests are counted by, and each's count.
+// billedClasses returns the classes by which a bucket's requests are billed, and how to read each one's count.
 func billedClasses() map[string]func(gcs.Billed) int64 {
 	return map[string]func(gcs.Billed) int64{
 		"a": func(b gcs.Billed) int64 { return b.ClassA }, "b": func(b gcs.Billed) int64 { return b.ClassB },
@@ -16,7 +16,7 @@ func billedClasses() map[string]func(gcs.Billed) int64 {
 	}
 }
 
-// registerBilled makes metrics of what the bucket was asked for, retries included, where there is one.
+// registerBilled registers metrics of the requests sent to the bucket, retries included. Without a bucket it does nothing.
 func (c *config) registerBilled(registry prometheus.Registerer) error {
 	if c.billed == nil {
 		return nil
@@ -31,7 +31,7 @@ func (c *config) registerBilled(registry prometheus.Registerer) error {
 	return errors.Join(errs...)
 }
 
-// billedAttrs are for the last line of the log: nobody can ask an instance that has gone for its metrics.
+// billedAttrs are the counts for the last line of the log: an instance that has ended has no metrics to read.
 func (c *config) billedAttrs() []any {
 	if c.billed == nil {
 		return nil

@@ -23,10 +23,10 @@ type durationBound struct {
 	flag      string
 	value     time.Duration
 	low, high time.Duration
-	below     bool // below zero means something, as the flag says
+	below     bool // a negative value is allowed; the flag's help says what it means
 }
 
-// bounds refuses values that make no sense, before anything is opened. Only flags that the command has are looked at.
+// bounds refuses values that are out of range, before anything is opened. It checks only flags that the command has.
 func (c *config) bounds(f *flag.FlagSet) error {
 	for _, b := range []durationBound{
 		{flag: "lease-ttl", value: c.leaseTTL, low: 100 * time.Millisecond, high: time.Hour},
@@ -94,11 +94,11 @@ const (
 	mostMemory      = 2 << 30   // a memory's address space; see core/pglite
 	leastTemp       = 1 << 20   // of temporary files
 	leastDisk       = 64 << 20  // a new database takes more than half of it
-	mostClients     = 2000      // of a machine with 6 GB for them
+	mostClients     = 2000      // about 6 GB of processes
 	mostConnections = 100_000
 )
 
-// secrets refuses passwords and tokens that nobody could send. A secret that was made by a command ends with its newline.
+// secrets refuses passwords and tokens that no client could send, such as one that ends with the newline of a command's output.
 func (c *config) secrets() error {
 	c.token, c.password = strings.TrimRight(c.token, "\r\n"), strings.TrimRight(c.password, "\r\n")
 	for _, ch := range c.token {
@@ -114,7 +114,7 @@ func (c *config) secrets() error {
 	return nil
 }
 
-// addresses refuses what cannot be listened on, or asked, by its form alone.
+// addresses refuses addresses that are malformed.
 func (c *config) addresses(f *flag.FlagSet) error {
 	if f.Lookup("listen") != nil {
 		for name, address := range map[string]string{"listen": c.listen, "http": c.http} {

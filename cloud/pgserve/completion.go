@@ -12,7 +12,7 @@ import (
 
 const completionCommand = "completion"
 
-// completion prints a script for a shell, from the commands and flags that there are.
+// completion prints a shell's completion script, made from the commands and flags.
 func completion(_ context.Context, _ *config, args []string, out io.Writer) error {
 	scripts := map[string]func() string{"bash": bashScript, "zsh": zshScript, "fish": fishScript}
 	script, ok := scripts[args[0]]
@@ -23,7 +23,7 @@ func completion(_ context.Context, _ *config, args []string, out io.Writer) erro
 	return err
 }
 
-// shownFlags are a command's, without those that are gone.
+// shownFlags returns a command's flags, without those of earlier versions.
 func shownFlags(cmd command) []*flag.Flag {
 	c := &config{settings: settings{}}
 	f, _ := c.flags(cmd, io.Discard)
@@ -36,7 +36,7 @@ func shownFlags(cmd command) []*flag.Flag {
 	return all
 }
 
-// choices are what a flag may be, where that is a few words.
+// choices returns the values of flags that take one of a few words.
 func choices() map[string][]string {
 	return map[string][]string{
 		"store": {"mem", "fake-gcs", "gcs", "file"}, "durability": {"strict", "interval", "sleep"}, "answers": {"early", "durable"},
@@ -44,7 +44,7 @@ func choices() map[string][]string {
 	}
 }
 
-// flagNames are they, as they are written.
+// flagNames returns a command's flags as they are written, with a dash.
 func flagNames(cmd command) string {
 	var names []string
 	for _, fl := range shownFlags(cmd) {

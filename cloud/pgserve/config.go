@@ -31,7 +31,7 @@ import (
 type config struct {
 	store, bucket, endpoint string
 	at                      location.Location // of -bucket
-	create                  bool              // serving makes a folder that is not there; no other command does
+	create                  bool              // make a folder that is not there: only serving does
 
 	listen, socket, http string
 	tlsCert, tlsKey      string
@@ -64,13 +64,13 @@ type config struct {
 	grace    time.Duration
 	logLevel string
 
-	atState, output string // of commands that copy
-	json            bool   // of commands that tell
-	database        string // of dump
+	atState, output string // for commands that copy
+	json            bool   // for commands that report
+	database        string // for dump
 	force           bool
 
 	log     *slog.Logger
-	billed  func() gcs.Billed // what the bucket was asked for; nil: there is none
+	billed  func() gcs.Billed // requests sent to the bucket; nil: there is no bucket
 	closers []func() error
 }
 
@@ -163,7 +163,7 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	return f, version
 }
 
-// gone are flags of earlier versions, and what is there in their place.
+// gone returns flags of earlier versions, and what replaces them.
 func gone() map[string]string {
 	return map[string]string{
 		"turn-timeout":        "there are no turns any more: clients wait for each other's rows alone. -set lock_timeout=30s bounds that",
@@ -171,14 +171,14 @@ func gone() map[string]string {
 	}
 }
 
-// goneFlag refuses a flag that is there no more.
+// goneFlag refuses a flag of earlier versions, and says what replaces it.
 type goneFlag string
 
 func (goneFlag) String() string { return "" }
 
 func (g goneFlag) Set(string) error { return errors.New(string(g)) }
 
-// tokenFlag is for commands that have a token, or ask for it.
+// tokenFlag is for commands that check a token, or send one.
 func (c *config) tokenFlag(f *flag.FlagSet) {
 	f.StringVar(&c.token, "token", "", "bearer token of the HTTP service; without one, only loopback addresses are served. Better in PGSERVE_TOKEN")
 }
@@ -188,7 +188,7 @@ func (c *config) retainFlag(f *flag.FlagSet) {
 	f.DurationVar(&c.retain, "retain", manifest.DefaultRetain, "how far back earlier states of a new database can be restored (dump -at, restore-to -at, branch -at); 0: not at all. It belongs to the database: an existing one goes on as it is, and pgserve retain changes it")
 }
 
-// parse reads flags and environment. It returns nil where there is nothing more to do.
+// parse reads flags and environment. It returns nil if there is nothing more to do, as after -help.
 func parse(cmd command, args []string, out, errs io.Writer) (*config, []string, error) {
 	c := &config{settings: settings{}}
 	f, version := c.flags(cmd, errs)
@@ -252,7 +252,7 @@ func (cmd command) check(args []string) error {
 	return nil
 }
 
-// check refuses what does not go together.
+// check refuses combinations of flags that contradict each other.
 func (c *config) check() error {
 	if err := c.locate(); err != nil {
 		return err
@@ -323,7 +323,8 @@ func (c *config) locate() (err error) {
 	return nil
 }
 
-// shortLease is a TTL that renewals can hardly keep. Source: cloud.google.com/storage/quotas#objects, read November 2026.
+// shortLease is a TTL that is too short for one renewal per second and name. Source: cloud.google.com/storage/quotas#objects, read November
+// 2026.
 const shortLease = 2 * time.Second
 
 // forCloudLogging names the fields as Cloud Logging reads them.
@@ -393,7 +394,7 @@ func (c *config) openAt(ctx context.Context, at location.Location, create bool) 
 	return st, nil
 }
 
-// close ends what open has begun.
+// close closes what open has opened.
 func (c *config) close() error {
 	var errs []error
 	for i := len(c.closers) - 1; i >= 0; i-- {

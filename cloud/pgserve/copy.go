@@ -16,7 +16,7 @@ import (
 	"blobpglite/core/store/location"
 )
 
-// The commands by which a database leaves its prefix. All read beside a writer: no lease is taken, nobody is fenced, nothing
+// The commands that copy a database out of its prefix. A writer may run meanwhile: no lease is taken, nobody is fenced, nothing
 // is written to the prefix that is read.
 
 // atFlag lets a command read an earlier state.
@@ -80,7 +80,7 @@ func restoreTo(ctx context.Context, c *config, args []string, out io.Writer) err
 	})
 }
 
-// copiesTold is how many objects are copied between two lines that say so.
+// copiesTold is after how many copied objects a line reports progress.
 const copiesTold = 200
 
 // branch copies the database to an empty prefix.

@@ -47,7 +47,7 @@ func dump(ctx context.Context, c *config, args []string, out io.Writer) error {
 	})
 }
 
-// dumpEngine runs pg_dump on a database, or on each that there is: their SQL, one after the other, makes the others too.
+// dumpEngine runs pg_dump on one database, or on all: then the SQL of each, one after the other, also creates it.
 func dumpEngine(ctx context.Context, c *config, rt *pglite.Runtime, e *engine.Engine, args []string, w io.Writer) (err error) {
 	super, databases, err := surveyDatabases(ctx, e)
 	if err != nil {
@@ -62,7 +62,7 @@ func dumpEngine(ctx context.Context, c *config, rt *pglite.Runtime, e *engine.En
 	for i, database := range databases {
 		own := []string{"-U", super, "-d", "dbname='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(database) + "'"}
 		if i > 0 {
-			own = append(own, "--create") // and from there on psql is connected to it
+			own = append(own, "--create") // which also makes psql connect to it
 		}
 		if err := dumpOne(ctx, rt, e, append(own, args...), w); err != nil {
 			return fmt.Errorf("dump database %s: %w", database, err)
@@ -84,7 +84,7 @@ func dumpOne(ctx context.Context, rt *pglite.Runtime, e *engine.Engine, args []s
 	return err
 }
 
-// surveyDatabases says what the first superuser is called, and what databases there are, postgres first.
+// surveyDatabases returns the first superuser's name, and those of all databases, postgres first.
 func surveyDatabases(ctx context.Context, e *engine.Engine) (super string, names []string, err error) {
 	r, err := e.Query(ctx, `SELECT pg_catalog.pg_get_userbyid(10);
 		SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname <> 'postgres', datname`)
@@ -97,7 +97,7 @@ func surveyDatabases(ctx context.Context, e *engine.Engine) (super string, names
 	return r[0].Rows[0][0], names, nil
 }
 
-// isPlain says whether pg_dump is to write SQL.
+// isPlain says whether arguments make pg_dump write SQL.
 func isPlain(args []string) bool {
 	for i, arg := range args {
 		format, is := strings.CutPrefix(arg, "--format")

@@ -7,8 +7,8 @@ import (
 	"runtime/metrics"
 )
 
-// Garbage may take as much memory as what is in use (Go's own rule), but no more than garbageBytes: a large database is in
-// memory once, and what lies beside it is bounded. A collection looks at few pointers here, since the files are bytes.
+// Garbage may take as much memory as what is in use (Go's own rule), but no more than garbageBytes, so that a large database is
+// not in memory twice. A collection is fast here, because files are bytes without pointers.
 const (
 	garbageBytes   = 24 << 20
 	leastOfPercent = 2
@@ -23,14 +23,15 @@ func garbagePercent(live uint64) int {
 	return int(min(max(garbageBytes*100/live, leastOfPercent), mostOfPercent))
 }
 
-// boundGarbage adjusts the collector behind each of its rounds. Where GOGC is set, whoever set it knows better.
+// boundGarbage adjusts the collector after each of its rounds. It does nothing if GOGC is set.
 func boundGarbage() {
 	if os.Getenv("GOGC") == "" {
 		adjustGarbage()
 	}
 }
 
-// round is what a round of the collector finds that nobody holds. (One without a pointer might share its place with others.)
+// round is an object that nothing refers to, so that each round of the collector finds one. (One without a pointer might be allocated together
+// with others.)
 type round struct{ _ *byte }
 
 // adjustGarbage is called once for each round, by the finalizer of such an object.

@@ -9,22 +9,22 @@ import (
 	"strings"
 )
 
-// Near the container's limit the collector works harder: a process that is over it for a moment is ended. What lies outside of the heap, as
-// PostgreSQL's memories and the program, comes and goes, so it is looked at behind each round.
+// Near the container's limit the collector works harder, because a process that exceeds it for a moment is killed. Memory outside of the heap,
+// such as PostgreSQL's and the program, varies, so it is measured after each round.
 const (
-	limitReserve  = 8       // of the container, one over it, for what comes between two rounds
-	leastHeapRoom = 8 << 20 // over what is in use: below it the collector would do nothing else
+	limitReserve  = 8       // one over this share of the container is kept free for what comes between two rounds
+	leastHeapRoom = 8 << 20 // bytes above what is in use: with less the collector would run all the time
 )
 
-// heapLimit is what the heap and all that Go keeps beside it may come to. All are in bytes: of the container, what the process has resident, of
-// that Go's own, and of that in use.
+// heapLimit is the limit for the heap and everything else that Go manages. All are in bytes: the container's limit, what the process has
+// resident, Go's part of that, and the part of that in use.
 func heapLimit(container, resident, goes, inUse int64) int64 {
 	outside := max(resident-goes, 0)
 	return max(container-container/limitReserve-outside, inUse+leastHeapRoom)
 }
 
-// boundHeap keeps the process within its container. Where GOMEMLIMIT is set, whoever set it knows better; where nothing limits memory, or the
-// system does not say what is resident, nothing is done.
+// boundHeap keeps the process within its container. It does nothing if GOMEMLIMIT is set, if nothing limits memory, or if the system does not
+// report what is resident.
 func boundHeap(container int64) {
 	if container > 0 && os.Getenv("GOMEMLIMIT") == "" && residentBytes() > 0 {
 		adjustHeap(container)
@@ -45,7 +45,7 @@ func adjustHeap(container int64) {
 	runtime.SetFinalizer(new(round), func(*round) { adjustHeap(container) })
 }
 
-// residentBytes is what the process has resident; 0: the system does not say.
+// residentBytes is how many bytes the process has resident; 0: the system does not say.
 func residentBytes() int64 {
 	text, err := os.ReadFile("/proc/self/statm")
 	if err != nil {

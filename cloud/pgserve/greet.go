@@ -13,12 +13,12 @@ import (
 	"blobpglite/core/store"
 )
 
-// greet says, to a person, how to connect, where the data is, and how to stop.
+// greet prints, for people, how to connect, where the data is, and how to stop.
 func (c *config) greet(out io.Writer, wire, web string) {
 	if wire != "" {
 		u := url.URL{Scheme: "postgres", User: url.User("postgres"), Host: reachable(wire), Path: "/postgres"}
 		if c.password != "" {
-			u.User = url.UserPassword("postgres", "PASSWORD") // the real one is nobody's to read here
+			u.User = url.UserPassword("postgres", "PASSWORD") // the real one must not be printed
 		}
 		if c.requireTLS {
 			u.RawQuery = "sslmode=require"
@@ -48,10 +48,10 @@ func reachable(address string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// progressEvery is how often a person hears how far a restore is.
+// progressEvery is how often the progress of a restore is printed.
 const progressEvery = 2 * time.Second
 
-// tellProgress says how far a restore is, if it takes long. The function that it returns ends that.
+// tellProgress prints the progress of a restore that takes long. The function that it returns ends that.
 func tellProgress(ctx context.Context, read *store.Counted, clk clock.Clock, out io.Writer) (done func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})

@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// group is what flags are for.
+// group holds flags that serve one purpose.
 type group struct {
 	title string
 	flags []string
 }
 
-// groups hold each flag of every command, once.
+// groups returns all flags of all commands, each in one group.
 func groups() []group {
 	return []group{
 		{"where the database is", []string{"bucket", "store", "endpoint"}},
@@ -31,7 +31,7 @@ func groups() []group {
 	}
 }
 
-// examples are what people do first.
+// examples are what people try first.
 func examples() []string {
 	return []string{
 		"pgserve                                             a database in memory, to try it",

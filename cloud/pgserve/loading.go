@@ -8,8 +8,8 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// loading is PostgreSQL on its way from the compilation cache into memory. The listeners are open meanwhile, and whoever comes
-// waits; the database is fetched beside it.
+// loading loads PostgreSQL from the compilation cache into memory. The listeners are open meanwhile, clients wait, and the
+// database is fetched concurrently.
 type loading struct {
 	done    chan struct{}
 	stop    context.CancelFunc
@@ -43,7 +43,7 @@ func (s *service) load(ctx context.Context) {
 	}()
 }
 
-// because is why code is checked, for the log.
+// because is the reason why the compiled code checks bounds, for the log.
 func because(checked error) string {
 	if checked == nil {
 		return "no"
@@ -66,13 +66,13 @@ func (l *loading) close() error {
 	l.stop()
 	<-l.done
 	if l.runtime == nil {
-		return nil // what went wrong has been said
+		return nil // the error was reported already
 	}
 	return l.runtime.Close()
 }
 
-// began tells of the process's own start, for /metrics.json: when the listeners were open, and how long PostgreSQL took to
-// load.
+// began returns times of the process's own start, for /metrics.json: when the listeners were open, and how long PostgreSQL took
+// to load.
 func (s *service) began() map[string]time.Duration {
 	times := map[string]time.Duration{"doors": time.Duration(s.listening.Load())}
 	select {

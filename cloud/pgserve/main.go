@@ -2,8 +2,8 @@
 //
 //	go run ./cloud/pgserve -store mem                          a database that ends with the process
 //	go run ./cloud/pgserve -bucket gs://name/prefix            a database that stays
-//	go run ./cloud/pgserve -bucket file:///folder              likewise, in a folder of this machine
-//	go run ./cloud/pgserve -replica -bucket gs://name/prefix   one that follows it, read-only
+//	go run ./cloud/pgserve -bucket file:///folder              one that stays in a folder of this machine
+//	go run ./cloud/pgserve -replica -bucket gs://name/prefix   a read-only replica of one
 //	psql -h 127.0.0.1 -p 5432 -U postgres                      then connect
 //	pgserve verify -bucket gs://name/prefix                    look after it: verify, status, gc, retain, adopt
 //	pgserve dump -bucket gs://name/prefix > all.sql            leave, or copy: dump, restore-to, branch
@@ -11,9 +11,9 @@
 //
 // Every flag can be given in the environment: -idle-flush as PGSERVE_IDLE_FLUSH. A flag on the command line wins.
 //
-// It opens the database for the first connection (or at once, -wake), and again after another writer has taken it. SIGTERM:
-// no new work, what runs finishes, everything becomes durable, the lease is given back, exit code 0 within 10 seconds. A
-// second signal ends it at once.
+// It opens the database for the first connection (or at once, with -wake), and again after another writer has taken it. After
+// SIGTERM it accepts no new work, lets running statements finish, makes everything durable, releases the lease, and exits with 0
+// within 10 seconds. A second signal ends it at once.
 //
 // Exit codes: 0 ended as asked, 1 failed, 2 bad usage.
 package main
@@ -36,7 +36,7 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// errUsage: the command line was wrong, which has been said.
+// errUsage: the command line was wrong, and a message was printed.
 var errUsage = errors.New("bad usage")
 
 func run(args []string, out, errs io.Writer) int {
@@ -64,7 +64,7 @@ func run(args []string, out, errs io.Writer) int {
 
 const setUpCommand = "set-up"
 
-// command is what pgserve can be asked to do.
+// command is a command of pgserve.
 type command struct {
 	name, usage, doc string
 	many             bool                             // any number of arguments; otherwise one if there is a usage

@@ -11,18 +11,18 @@ import (
 )
 
 const (
-	// cacheShare of a container's memory is for the database's files: one over it. The rest is PostgreSQL's, its clients', the log's that is
-	// on its way, the garbage collector's, and room for half as much again of pages that no layer has yet, and for those that one is made of.
+	// cacheShare: one over this of a container's memory is for the database's files. The rest is for PostgreSQL, its clients, the log in flight,
+	// the garbage collector, half as much again of pages that no layer has yet, and pages that a layer is being made of.
 	cacheShare = 5
-	// allInMemory is what -cache is where there is none.
+	// allInMemory is the -cache that means no cache: all files are in memory.
 	allInMemory = -1
-	// anyMemory is what -temp-memory is without a bound.
+	// anyMemory is the -temp-memory that means no bound.
 	anyMemory = -1
-	// defaultCache is where nothing limits the memory.
+	// defaultCache is the -cache if nothing limits the memory, in bytes.
 	defaultCache = 1 << 30
 )
 
-// limitFiles say how much memory the processes of a container may have: of cgroups in version 2 and 1.
+// limitFiles hold the memory limit of a container, by cgroups version 2 and 1.
 var limitFiles = []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}
 
 // containerMemory is what a container's processes may have, in bytes; 0: nothing limits them.
@@ -50,7 +50,7 @@ func (c *config) containerBytes() int64 {
 	return containerMemory(limitFiles...)
 }
 
-// bounded is what the service keeps in memory: engine.Options.Cache, and server parameters that follow from it.
+// bounded returns engine.Options.Cache, and the server parameters that follow from it.
 func (c *config) bounded() (cache int64, settings map[string]string) {
 	container := c.containerBytes()
 	cache, settings = cacheBytes(c.cache, container), maps.Clone(c.settings)
@@ -63,15 +63,15 @@ func (c *config) bounded() (cache int64, settings map[string]string) {
 	return cache, settings
 }
 
-// sharedBuffers is PostgreSQL's shared_buffers where nobody has set it: a part of what of the files is in memory, for each page in it is there
-// twice. All of it is written to at each start: with 128 MB one takes 300 ms instead of 60, and the process 120 MB more.
+// sharedBuffers is PostgreSQL's shared_buffers, if nobody has set it: a small part of the cache, because each page in it is in memory twice. All
+// of it is written to at each start: with 128 MB a start takes 300 ms instead of 60, and the process 120 MB more.
 func sharedBuffers(cache int64) string {
 	const part, least, most = 8, 8 << 20, 16 << 20
 	return fmt.Sprintf("%dMB", min(max(cache/part, least), most)>>20)
 }
 
-// maintenanceMemory is maintenance_work_mem where nobody has set it: PostgreSQL's own 64 MB are an eighth of a small instance, and a process keeps
-// what it once had. What a sort needs beyond it are temporary files.
+// maintenanceMemory is maintenance_work_mem, if nobody has set it: PostgreSQL's own 64 MB are an eighth of a small instance, and a process keeps
+// memory that it once had. A sort that needs more uses temporary files.
 func maintenanceMemory(cache int64) string {
 	const part, least, most = 4, 16 << 20, 64 << 20
 	return fmt.Sprintf("%dMB", min(max(cache/part, least), most)>>20)

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 )
 
-// forceFlag lets a command write over a file.
+// forceFlag lets a command overwrite a file.
 func (c *config) forceFlag(f *flag.FlagSet) {
 	f.BoolVar(&c.force, "force", false, "write over a file that is there already")
 }
@@ -21,7 +21,7 @@ const toStdout = "-"
 // errExists: there is a file already.
 var errExists = errors.New("it exists already, and may be all that is left of something: choose another name, or say -force")
 
-// mayWrite looks whether a file may be written, before the work for it is done. A device, or a pipe, is written as it is.
+// mayWrite checks whether a file may be written, before the work for it is done. direct: it is a device or a pipe, and is written in place.
 func mayWrite(name string, force bool) (direct bool, err error) {
 	if name == toStdout {
 		return false, nil
@@ -42,8 +42,8 @@ func mayWrite(name string, force bool) (direct bool, err error) {
 	return false, nil
 }
 
-// writeFile makes a file of what write writes: all of it, or none, and never in the place of another one without force.
-// Standard output gets it as it comes.
+// writeFile makes a file from what write writes: all of it or nothing, and without force never over an existing file. To
+// standard output it is written as it comes.
 func writeFile(name string, out io.Writer, force bool, write func(io.Writer) error) (err error) {
 	direct, err := mayWrite(name, force)
 	switch {
@@ -75,12 +75,12 @@ func writeFile(name string, out io.Writer, force bool, write func(io.Writer) err
 	}
 	folder, err := os.Open(filepath.Dir(name))
 	if err != nil {
-		return nil // it is there; only whether its name survives a power cut is not known
+		return nil // the file is there; only whether its name survives a power cut is not known
 	}
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// place gives a file its name. Without force, also one that has come meanwhile stays.
+// place renames a file. Without force, it never replaces another one, even one that was made meanwhile.
 func place(from, to string, force bool) error {
 	if force {
 		return os.Rename(from, to)

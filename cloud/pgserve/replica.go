@@ -19,7 +19,7 @@ import (
 	"blobpglite/core/store"
 )
 
-// checkReplica refuses what does not go together.
+// checkReplica refuses flags that contradict -replica.
 func (c *config) checkReplica() error {
 	if c.replica && (c.store == "mem" || c.store == "fake-gcs") {
 		return fmt.Errorf("-replica has nothing to follow in -store %s, which ends with the process: give -bucket", c.store)
@@ -33,7 +33,7 @@ func (c *config) checkReplica() error {
 	return nil
 }
 
-// follow makes the replica of a service that is one.
+// follow makes the replica, with -replica.
 func (s *service) follow(st store.Store) error {
 	o := s.engineOptions(store.ReadOnly(st))
 	o.Create = false
@@ -42,7 +42,7 @@ func (s *service) follow(st store.Store) error {
 	return err
 }
 
-// following is the replica, while the service is one; nil: it is the writer.
+// following returns the replica, while the service is one; nil: it is the writer.
 func (s *service) following() *replica.Replica {
 	if s.promoted.Load() {
 		return nil
@@ -50,7 +50,7 @@ func (s *service) following() *replica.Replica {
 	return s.replica
 }
 
-// health is what /healthz tells of a replica.
+// health returns what /healthz reports of a replica.
 func (s *service) health() map[string]any {
 	r := s.following()
 	if r == nil {
@@ -71,7 +71,7 @@ func (s *service) health() map[string]any {
 	return map[string]any{"replica": told}
 }
 
-// routes are what a replica is asked for besides SQL.
+// routes are a replica's further HTTP routes.
 func (s *service) routes() map[string]http.HandlerFunc {
 	if s.replica == nil {
 		return nil
@@ -95,8 +95,8 @@ type promoted struct {
 	Records int     `json:"records,omitempty"`
 }
 
-// promoteMe opens the database for writing in the replica's place. Nothing else happens than at any opening: lease, fence, restore. If
-// that fails, the service is a replica again.
+// promoteMe opens the database for writing, instead of the replica. That is an opening like any other: lease, fence, restore. If it fails, the
+// service is a replica again.
 func (s *service) promoteMe(w http.ResponseWriter, r *http.Request) {
 	answer := func(status int, p promoted) {
 		w.Header().Set("Content-Type", "application/json")
@@ -158,7 +158,7 @@ func promote(ctx context.Context, c *config, args []string, out io.Writer) error
 	return nil
 }
 
-// post asks a service for something that it does for who has the token.
+// post sends a POST with the token to a service.
 func post(ctx context.Context, address, path, token string) (status int, body []byte, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(address, "/")+path, nil)
 	if err != nil {
@@ -176,7 +176,7 @@ func post(ctx context.Context, address, path, token string) (status int, body []
 	return answer.StatusCode, body, err
 }
 
-// announcer tells replicas of commits: one request to each at a time, and what is committed meanwhile is one more.
+// announcer tells replicas of commits: one request to each at a time; all commits during it lead to one more.
 type announcer struct {
 	kicks []chan struct{}
 	stop  context.CancelFunc
@@ -214,7 +214,7 @@ func (s *service) announce() *announcer {
 	return a
 }
 
-// durable is called for each record that is durable. It does not wait.
+// durable is called for each record that has become durable. It does not wait.
 func (a *announcer) durable() {
 	for _, kick := range a.kicks {
 		select {
@@ -256,7 +256,7 @@ func replicaFigures(registry prometheus.Registerer, r *replica.Replica) error {
 	)
 }
 
-// opens is how the keeper opens the database: to follow it, or to write.
+// opens returns how the keeper opens the database: as a replica, or to write.
 func (s *service) opens(writer func(context.Context) (*engine.Engine, error)) func(context.Context) (*engine.Engine, error) {
 	return func(ctx context.Context) (*engine.Engine, error) {
 		if r := s.following(); r != nil {

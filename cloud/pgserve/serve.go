@@ -35,7 +35,7 @@ type service struct {
 	clock     clock.Clock // began with the process
 	loading   *loading
 	keeper    *keeper.Keeper
-	announcer *announcer // nil: nobody is told
+	announcer *announcer // nil: no replica is told
 	promoting sync.Mutex
 	pg        *pgwire.Server
 	api       *httpapi.API
@@ -43,7 +43,7 @@ type service struct {
 	failures  chan error
 	replica   *replica.Replica // nil: it is the writer from the beginning
 	promoted  atomic.Bool      // the replica has become the writer
-	listening atomic.Int64     // when the listeners were open, nanoseconds of clock
+	listening atomic.Int64     // when the listeners were open, in nanoseconds of clock
 }
 
 // serve runs until ctx ends.
@@ -115,7 +115,7 @@ func (s *service) build(ctx context.Context) error {
 	_, open := c.httpAddress()
 	s.api, err = httpapi.New(httpapi.Options{
 		Keeper: s.keeper, Token: c.token, Registry: registry, Clock: s.clock, Logger: c.log, Process: s.began, Health: s.health, Routes: s.routes(),
-		// A page that was given a name of ours knows no token, and none gets past Cloud Run's own check.
+		// With a token any Host may be accepted: a page that reaches us by DNS rebinding does not know it. On Cloud Run the platform checks.
 		Hosts: c.hosts, AnyHost: len(c.hosts) == 0 && (c.token != "" || open), MaxRequests: c.maxRequests, MaxSessions: c.httpSessions,
 	})
 	if err != nil {
@@ -125,7 +125,7 @@ func (s *service) build(ctx context.Context) error {
 	return httpapi.Gauges(registry, s.keeper, s.wire)
 }
 
-// wire is what the listener for PostgreSQL's clients is doing, for the metrics.
+// wire returns the figures of the wire protocol's server, for the metrics.
 func (s *service) wire() httpapi.Wire {
 	st := s.pg.Stats()
 	return httpapi.Wire{
@@ -182,7 +182,7 @@ func verifyInstall(ctx context.Context, c *config, _ []string, out io.Writer) er
 	return nil
 }
 
-// probe makes sure that the store keeps its preconditions, before a database is made there.
+// probe checks that the store honours preconditions, before a database is made there.
 func probe(ctx context.Context, st store.Store) error {
 	p, ok := st.(interface{ Probe(context.Context) error })
 	if !ok {
@@ -263,14 +263,14 @@ func (s *service) listen(ctx context.Context, out io.Writer) error {
 		fmt.Fprintf(out, "http      %s\n", l.Addr())
 		web = l.Addr().String()
 	}
-	if os.Getenv("K_SERVICE") == "" { // there nobody reads it
+	if os.Getenv("K_SERVICE") == "" { // on Cloud Run nobody reads it
 		s.c.greet(out, wire, web)
 	}
 	return nil
 }
 
-// httpAddress is where the HTTP service listens: where -http says, at $PORT if that is set, and on Cloud Run, which sees to
-// who may come, on all addresses (open).
+// httpAddress is where the HTTP service listens: where -http says, at $PORT if that is set, and on Cloud Run, which itself
+// checks who may call, on all addresses (open).
 func (c *config) httpAddress() (address string, open bool) {
 	port := os.Getenv("PORT")
 	if c.http == "" || port == "" {
@@ -313,7 +313,7 @@ func listenOn(address string, secret bool, flag string) (net.Listener, error) {
 // leave is how long the last flush and the release may take, after the grace.
 const leave = 90 * time.Second
 
-// stop ends everything in order: no new work, what runs finishes, what is committed becomes durable, the lease is free.
+// stop ends everything in order: no new work, running statements finish, commits become durable, the lease is released.
 func (s *service) stop() error {
 	s.c.log.Info("ending")
 	ctx, cancel := context.WithTimeout(context.Background(), s.c.grace)

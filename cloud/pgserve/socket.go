@@ -11,9 +11,9 @@ import (
 	"syscall"
 )
 
-// listenSocket listens on a Unix socket. A process that was killed leaves its socket behind, and nobody can listen where there
-// is one: it is removed, if it is a socket and nothing listens on it. The folder is locked meanwhile, so that of two processes
-// that start at once the second one sees the first.
+// listenSocket listens on a Unix socket. A process that was killed leaves its socket behind, which keeps others from listening
+// there: it is removed, if it is a socket and nothing listens on it. The folder is locked meanwhile, so that of two processes that
+// start at once the second one sees the first one's socket.
 func listenSocket(path string) (_ net.Listener, err error) {
 	if strings.HasPrefix(path, "@") { // of Linux's abstract names, which end with their process
 		return net.Listen("unix", path)

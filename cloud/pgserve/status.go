@@ -17,12 +17,12 @@ import (
 	"blobpglite/core/takeover"
 )
 
-// jsonFlag is for commands that tell something.
+// jsonFlag is for commands that report something.
 func (c *config) jsonFlag(f *flag.FlagSet) {
 	f.BoolVar(&c.json, "json", false, "print one JSON object instead of lines; the exit code is the same")
 }
 
-// report is what status tells. Sizes are in bytes, times in RFC 3339. The field names are part of the interface.
+// report is the output of status. Sizes are in bytes, times in RFC 3339. The field names are part of the interface.
 type report struct {
 	Database  string        `json:"database"`
 	Postgres  string        `json:"postgres"`
@@ -33,7 +33,7 @@ type report struct {
 	retained  string
 	Layers    []layerReport   `json:"base_backups"`
 	Segments  *segmentsReport `json:"segments,omitempty"`
-	segments  error           // why they are not known
+	segments  error           // why the segments are not known
 	Lease     leaseReport     `json:"lease"`
 	leaseText string
 }
@@ -59,7 +59,7 @@ type leaseReport struct {
 	Expires *time.Time `json:"expires,omitempty"`
 }
 
-// status tells what is there, by reading manifest, lease and the layers' indexes.
+// status prints the state of a database, from its manifest, its lease and the layers' indexes.
 func status(ctx context.Context, c *config, _ []string, out io.Writer) error {
 	return withStore(ctx, c, func(st store.Store) error {
 		m, _, err := manifest.Load(ctx, st)
@@ -106,8 +106,8 @@ func (r report) print(out io.Writer) {
 	fmt.Fprintf(out, "lease      %s\n", r.leaseText)
 }
 
-// use tells what is stored for the layers, which share it, and how much of that the newest one uses. A layer may have been replaced since
-// the manifest was read.
+// use returns what is stored for the layers, which share segments, and how much of that the newest one uses; nil: nothing is stored.
+// store.ErrNotFound: a layer was replaced since the manifest was read.
 func use(ctx context.Context, st store.Store, m manifest.Manifest) (*segmentsReport, error) {
 	segments := map[string]bool{}
 	var newest base.Use
@@ -127,7 +127,7 @@ func use(ctx context.Context, st store.Store, m manifest.Manifest) (*segmentsRep
 	return &segmentsReport{len(segments), newest.Segments, float64(newest.LiveChunks) / float64(newest.Chunks)}, nil
 }
 
-// holder says who has the lease, also in words.
+// holder returns who has the lease, as a report and in words.
 func holder(ctx context.Context, st store.Store, clk clock.Clock) (leaseReport, string, error) {
 	o, err := st.Get(ctx, lease.Key)
 	if errors.Is(err, store.ErrNotFound) {

@@ -1,12 +1,12 @@
-// Package clockfault is a clock that goes wrong as clocks do: it jumps, drifts, stands still.
+// Package clockfault is a clock that goes wrong as clocks do: it jumps, drifts, stops.
 //
 //	clk := clockfault.New(clock.System())
-//	clk.Jump(-time.Hour)   // the wall clock only: what a step of NTP does
-//	clk.Drift(1.5)         // both readings run half as fast again from now on
-//	clk.Freeze()           // both stand, timers too: what a suspended machine does
-//	clk.Thaw()             // they go on where they stood; the wall clock stays behind
+//	clk.Jump(-time.Hour)   // the wall clock only: like a step of NTP
+//	clk.Drift(1.5)         // both readings run 1.5 times as fast from now on
+//	clk.Freeze()           // both stop, timers too: like a suspended machine
+//	clk.Thaw()             // they go on where they stopped; the wall clock stays behind
 //
-// The monotonic reading never runs backwards, whatever is done: that much an operating system keeps.
+// The monotonic reading never runs backwards, whatever is done: operating systems keep that promise too.
 package clockfault
 
 import (
@@ -18,7 +18,7 @@ import (
 	"blobpglite/core/clock"
 )
 
-// Clock is a clock.Clock. Its methods may be called from any goroutine.
+// Clock is a clock.Clock that can go wrong. It is safe for concurrent use.
 type Clock struct {
 	base clock.Clock
 
@@ -32,7 +32,7 @@ type Clock struct {
 	faults  int64
 }
 
-// New makes a clock that goes right until it is told otherwise.
+// New makes a clock that is right until one of its methods makes it wrong.
 func New(base clock.Clock) *Clock {
 	c := &Clock{base: base, rate: 1, changed: make(chan struct{})}
 	c.baseAt, c.own, c.wall = base.Monotonic(), base.Monotonic(), base.Now()
@@ -56,10 +56,10 @@ func (c *Clock) Drift(rate float64) error {
 // Freeze stops both readings and all timers.
 func (c *Clock) Freeze() { c.change(func() { c.frozen = true }) }
 
-// Thaw lets them go on.
+// Thaw lets readings and timers go on.
 func (c *Clock) Thaw() { c.change(func() { c.frozen = false }) }
 
-// Fired is how often something was done to the clock.
+// Fired is how often the clock was changed. A test that expects faults should check that it is not zero.
 func (c *Clock) Fired() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()

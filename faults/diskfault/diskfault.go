@@ -6,9 +6,9 @@
 //	...
 //	d = d.PowerCut()                                   // what is there when the power is back
 //
-// What was not synced may be there or not: each name of a folder that was not synced since it changed is as it was or as it
-// became, each by its own; each sector of a file likewise; and some were written back although nobody asked. A Process dies
-// alone: its locks end, what it had written stays.
+// After a power cut, what was not synced may be there or not: each changed name of a folder that was not synced since, and each
+// sector of a file, is independently as it was or as it became; and some were written back although nobody asked. If only a
+// Process dies, its locks end and what it had written stays.
 package diskfault
 
 import (
@@ -29,7 +29,7 @@ var ErrGone = errors.New("the machine or the process is gone")
 
 const (
 	sector    = 512
-	writeBack = 8 // one step of so many writes something back that nobody has asked for
+	writeBack = 8 // one step in so many writes something back without a sync
 )
 
 // Disk is a disk. It is safe for concurrent use.
@@ -60,14 +60,14 @@ func (d *Disk) CutAt(n int) {
 	d.cut = d.step + n
 }
 
-// Steps is how many were done.
+// Steps is how many steps were done.
 func (d *Disk) Steps() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.step
 }
 
-// PowerCut gives the disk as it is when the power is back. The old one is gone.
+// PowerCut returns the disk as it is when the power is back. The old one must not be used any more.
 func (d *Disk) PowerCut() *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -124,10 +124,10 @@ type Process struct {
 
 var _ file.Disk = (*Process)(nil)
 
-// Process gives one more.
+// Process returns the disk as a further process sees it.
 func (d *Disk) Process() *Process { return &Process{d: d, open: map[*handle]bool{}} }
 
-// Kill ends the process: its locks are free, and whatever it tries fails.
+// Kill ends the process: its locks are released, and everything that it tries fails.
 func (p *Process) Kill() {
 	p.d.mu.Lock()
 	defer p.d.mu.Unlock()
@@ -137,7 +137,7 @@ func (p *Process) Kill() {
 	}
 }
 
-// KillAt lets the process die before its nth step from now on.
+// KillAt makes the process die before its nth step from now on.
 func (p *Process) KillAt(n int) {
 	p.d.mu.Lock()
 	defer p.d.mu.Unlock()
@@ -170,7 +170,7 @@ func (p *Process) do(f func() error) error {
 	return err
 }
 
-// at finds a name's folder, and what has the name.
+// at returns a name's folder, and the file with the name.
 func (d *Disk) at(name string) (f *folder, base string, i *inode) {
 	f, base = d.dirs[path.Dir(name)], path.Base(name)
 	return f, base, f.now[base]

@@ -40,8 +40,8 @@ func (f *Front) apply(r *http.Request, q *request, body []byte, cuts int64) *rep
 	return reply
 }
 
-// nextGeneration waits until a generation made now is above all given before: the emulator numbers by the microsecond of
-// the machine's wall clock. It holds mu.
+// nextGeneration waits until a new generation will be above all earlier ones: the emulator takes them from the machine's wall
+// clock, in microseconds. mu is held.
 func (f *Front) nextGeneration() *reply {
 	machine := clock.System()
 	for machine.Now().UnixMicro() <= f.lastMicros {
@@ -52,7 +52,7 @@ func (f *Front) nextGeneration() *reply {
 	return nil
 }
 
-// forward checks conditions and passes the request on. It holds mu, for reading at least.
+// forward checks conditions and passes the request on. mu is held, at least for reading.
 func (f *Front) forward(r *http.Request, q *request, body []byte) *reply {
 	if problem := f.checkConditions(q); problem != nil {
 		return problem

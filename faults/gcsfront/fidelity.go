@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// truths are what the bare emulator is right about, and the front relies on: conditions on uploads.
+// truths returns what the bare emulator does right and the front relies on: conditions on uploads.
 func truths() []lie {
 	upload := func(want int, path func(g int64) string) func(w wire, g int64) bool {
 		return func(w wire, g int64) bool {
@@ -30,18 +30,18 @@ func truths() []lie {
 	}
 }
 
-// Finding is a row of the table, tried.
+// Finding is the result of trying a row of the table.
 type Finding struct {
 	Name string
 	Real string // what the service does (documented)
 	Bare string // what the emulator does instead (measured); empty: the same, and the front relies on it
 	// BareFaithful and FrontFaithful say whether each did what the service does. For the front, refusing with 501 what it
-	// cannot do is faithful too: nothing is pretended.
+	// cannot do counts as faithful.
 	BareFaithful, FrontFaithful bool
 	Refused                     bool // by the front
 }
 
-// Surprise says what is not as the table has it; empty: nothing.
+// Surprise returns what differs from the table; empty: nothing.
 func (f Finding) Surprise() string {
 	switch {
 	case !f.FrontFaithful:
@@ -54,8 +54,8 @@ func (f Finding) Surprise() string {
 	return ""
 }
 
-// Fidelity tries the table of what the emulator does otherwise than the service, row by row, on a bare emulator and on a
-// front, each fresh, on the loopback interface. The error is of the harness.
+// Fidelity tries the table of differences between the emulator and the service, row by row, on a new bare emulator and on a
+// new front, on the loopback interface. The error is one of the harness.
 func Fidelity(ctx context.Context) ([]Finding, error) {
 	defer http.DefaultClient.CloseIdleConnections()
 	var found []Finding

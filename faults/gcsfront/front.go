@@ -13,13 +13,13 @@
 //	read the body to its end -> half the latency, rules of phase before -> rate limit -> conditions, the emulator
 //	  (one mutation at a time) -> rules of phase after, half the latency -> reply
 //
-// What it mends of the emulator: an upload that the client aborts publishes nothing, a slow one delays nobody; conditions
+// What it corrects in the emulator: an upload that the client aborts publishes nothing, a slow one delays nobody; conditions
 // on generations hold on every verb; generations are unique and rise; a page of a list ends at 1,000 objects; a patch
-// cannot undo a swap. What it cannot mend it refuses with 501: resumable uploads, conditions on metagenerations, the XML
-// API, batches, versions, delimiters, and every parameter it does not know. One thing it adds to the JSON API: replies
-// with a body carry the object's custom metadata, as the XML API's do.
+// cannot undo a swap. What it cannot correct it refuses with 501: resumable uploads, conditions on metagenerations, the XML
+// API, batches, versions, delimiters, and every unknown parameter. It adds one thing to the JSON API: replies with a body
+// carry the object's custom metadata, as the XML API's do.
 //
-// What it does not show: the service's real latency (only a model of it), partial outages, soft delete, permissions.
+// What it does not emulate: the service's real latency (only a model of it), partial outages, soft delete, permissions.
 package gcsfront
 
 import (
@@ -64,8 +64,8 @@ type Options struct {
 	Latency *Latency    // nil: none is added
 	Rate    *Rate       // limit per object name; nil: none
 	Rules   []Rule      // faults, tried in order
-	// Observe hears of each request that changed something, in the order in which the changes took place, before its
-	// reply leaves. It must not call the Front. Nil: nobody.
+	// Observe is told of each request that tried to change something, in the order in which the changes took place, before its
+	// reply leaves. It must not call the Front. Nil: not called.
 	Observe func(Change)
 }
 
@@ -260,7 +260,7 @@ func (f *Front) Counters() Counters {
 	}
 }
 
-// Asked is what was billed, by class (a, b, delete) and folder below a database's prefix: a_wal, b_page.
+// Asked returns the billed requests, by class (a, b, delete) and folder below a database's prefix: a_wal, b_page.
 func (f *Front) Asked() map[string]int64 {
 	all := map[string]int64{}
 	f.asked.Range(func(key, n any) bool {

@@ -104,7 +104,7 @@ type lie struct {
 	bare string // what the emulator does (measured)
 	// faithful reports whether the server behaves like the service. It is given an object "key" of generation g.
 	faithful func(w wire, g int64) bool
-	// refused: the front does not mend it but answers 501, which faithful then takes for an answer as well.
+	// refused: the front does not correct it but answers 501, which faithful then accepts too.
 	refused bool
 }
 
@@ -115,8 +115,8 @@ func status(want int, method string, path func(stale string) string, body string
 	}
 }
 
-// lies is the table. When a new version of the emulator mends a row, TestEmulatorLies says so, and Fidelity: then the code
-// that mends it here can go.
+// lies is the table. When a new version of the emulator gets a row right, TestEmulatorLies and Fidelity report it: then the code
+// that corrects it here can be deleted.
 func lies() []lie {
 	copyBody := ""
 	composeBody := `{"sourceObjects":[{"name":"key"}],"destination":{}}`

@@ -42,7 +42,7 @@ func (f *Front) powered(cuts int64) {
 	}
 }
 
-// Mute loses every reply from now on, of whatever kind, or no longer: requests are carried out, and nobody hears of it.
+// Mute loses every reply from now on, or no longer: requests are carried out, but clients get no answer.
 func (f *Front) Mute(on bool) { f.muted.Store(on) }
 
 // Muted is how many replies were lost to Mute.

@@ -99,7 +99,7 @@ func reason(status int) string {
 	}
 }
 
-// notEmulated is the answer to what would not be emulated faithfully.
+// notEmulated is the answer to requests that cannot be emulated faithfully.
 func notEmulated(format string, args ...any) *reply {
 	return failure(http.StatusNotImplemented, "not emulated: "+format, args...)
 }

@@ -77,8 +77,8 @@ type objectConditions struct {
 	IfGenerationMatch json.Number `json:"ifGenerationMatch"`
 }
 
-// Parameters that may be sent, by operation, beside those that any request may carry. Anything else is refused: a
-// parameter that is ignored is a promise that is not kept.
+// parameters returns those that may be sent with an operation, in addition to those of any request. All others are refused:
+// ignoring a parameter would break its promise.
 func (o Op) parameters() []string {
 	all := []string{"alt", "prettyPrint", "fields", "projection"}
 	match := []string{"ifGenerationMatch", "ifGenerationNotMatch"}

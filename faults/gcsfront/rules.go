@@ -87,7 +87,7 @@ func (r Rule) String() string {
 	return s
 }
 
-// Fired is what became of a rule.
+// Fired counts how often a rule matched and fired.
 type Fired struct {
 	Rule    Rule
 	Matched int64 // requests of its operation, key class and phase

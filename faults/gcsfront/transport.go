@@ -32,7 +32,8 @@ type TransportOptions struct {
 	Clock clock.Clock // of delays; nil: the system's
 }
 
-// NewTransport checks the rules. next is asked for everything that no rule keeps from it; nil: http.DefaultTransport.
+// NewTransport makes a Transport. next gets every request that no rule keeps from it; nil: http.DefaultTransport. An error names a rule that
+// could never strike.
 func NewTransport(next http.RoundTripper, o TransportOptions) (*Transport, error) {
 	checked, err := newRules(o.Rules, o.Seed)
 	if err != nil {

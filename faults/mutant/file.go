@@ -7,14 +7,14 @@ import (
 	"os/exec"
 )
 
-// The files of the store in a folder that are broken.
+// The files of core/store/file that are broken.
 const (
 	fileOpen  = "core/store/file/file.go"
 	fileState = "core/store/file/state.go"
 	fileWrite = "core/store/file/write.go"
 )
 
-// FileMutants are broken variants of the store in a folder: what its tests have to catch. Plan is the test's name.
+// FileMutants are broken variants of core/store/file, which its tests have to catch. Plan is the test's name.
 func FileMutants() []Mutant {
 	return []Mutant{
 		{

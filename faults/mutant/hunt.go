@@ -24,7 +24,7 @@ type Budget struct {
 	Seed      uint64 // of the explorer's random walk
 }
 
-// Caught is how a mutant fared.
+// Caught is the result of a hunt.
 type Caught struct {
 	Mutant    Mutant
 	Invariant string // what caught it; empty: it was not

@@ -1,5 +1,5 @@
-// Package mutant holds deliberately broken variants of the protocol's code, each with the invariant that it breaks: what
-// catches none of them proves nothing.
+// Package mutant holds deliberately broken variants of the protocol's code, each with the invariant that it breaks. A check
+// that catches none of them proves nothing.
 //
 //	root, err := mutant.Root(".")                       // the checkout
 //	overlay, err := m.Overlay(root, dir)                // dir: where the broken file is written to
@@ -18,21 +18,21 @@ import (
 	"strings"
 )
 
-// ErrStale: the code has changed, and the mutant's snippet is not in it any more, or is there twice. Mend the mutant.
+// ErrStale: the code has changed, so that the mutant's snippet does not occur any more, or occurs twice. Adapt the mutant.
 var ErrStale = errors.New("the snippet does not occur exactly once")
 
 // Mutant is one broken variant.
 type Mutant struct {
 	Name string
-	// Invariant is the protocol's that it breaks; what catches it may be another one, which breaks earlier.
+	// Invariant is the one that it breaks; the check that catches it may be of another one, which breaks earlier.
 	Invariant string
 	File      string // in the checkout, slashes
-	Old, New  string // the snippet and what stands in its place
+	Old, New  string // the snippet and its replacement
 	Doc       string // what is broken
-	Plan      string // of the explorer: where it shows first
+	Plan      string // what has to catch it: a plan of the explorer, a probe, or packages or flags of go test
 }
 
-// Root is the checkout that a folder belongs to: the next one upwards with a go.mod. Errors: os.ErrNotExist.
+// Root is the checkout that a folder belongs to: the nearest one upwards with a go.mod. Error: os.ErrNotExist.
 func Root(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {

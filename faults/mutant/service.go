@@ -32,13 +32,13 @@ func passingClock() clock.Clock {
 `
 )
 
-// passingTime is the service on time that is let pass: nothing else of it is changed.
+// passingTime makes the service use package passing's clock; nothing else is changed.
 func passingTime() Mutant {
 	return Mutant{Name: "passing-time", File: serviceFile, Old: "clock: clock.System(), failures:", New: "clock: passingClock(), failures:"}
 }
 
-// BuildService makes pgserve with package passing's clock in the place of the system's, and with mutants in it, and gives the program's
-// path. It needs the go command. Errors: ErrStale, what the compiler said.
+// BuildService builds pgserve with package passing's clock instead of the system's, and with mutants in it, and returns the program's path. It
+// needs the go command. Errors: ErrStale, the compiler's.
 func BuildService(ctx context.Context, root, dir string, broken ...Mutant) (string, error) {
 	edited := map[string]string{}
 	for _, m := range append([]Mutant{passingTime()}, broken...) {

@@ -16,7 +16,7 @@ const (
 	processFile = "runner/explore/process.go"
 )
 
-// The invariants, as the protocol numbers them.
+// The protocol's invariants.
 const (
 	dense      = "1"
 	once       = "2"
@@ -30,7 +30,7 @@ const (
 	idle       = "10"
 )
 
-// Mutants are all there are.
+// Mutants returns all mutants that the explorer has to catch.
 func Mutants() []Mutant {
 	return append(append(takeovers(), appends()...), append(leases(), layers()...)...)
 }

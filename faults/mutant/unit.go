@@ -15,10 +15,10 @@ import (
 // unitRooms are the packages whose own tests have to catch what is broken in them.
 var unitRooms = []string{"core/store", "core/takeover", "core/wal", "core/gc", "core/lease", "core/manifest"}
 
-// promise is what a client may rely on, not one of the protocol's invariants.
+// promise stands for what a client may rely on, which is none of the protocol's invariants.
 const promise = "promise"
 
-// host is that PostgreSQL computes here what it computes anywhere.
+// host stands for PostgreSQL's computing the same here as anywhere.
 const host = "host"
 
 // The files that only unit mutants break.
@@ -33,8 +33,8 @@ const (
 	manifestCode = "core/manifest/manifest.go"
 )
 
-// UnitMutants are broken variants that the tests of their own package have to catch, which Plan names: those of Mutants and
-// EngineMutants that lie in the rooms of the protocol, and those of what the explorer does not cover.
+// UnitMutants returns broken variants that the tests of their own package, named by Plan, have to catch: those of Mutants and
+// EngineMutants in the protocol's packages (unitRooms), and others of what the explorer does not cover.
 func UnitMutants() []Mutant {
 	var all []Mutant
 	seen := map[string]bool{}
@@ -429,7 +429,7 @@ func listenerMutants() []Mutant {
 	}
 }
 
-// recoveryMutants break what sees to it that PostgreSQL's own log is written and recovered to its end.
+// recoveryMutants break what makes sure that PostgreSQL's own log is written and recovered to its end.
 func recoveryMutants() []Mutant {
 	return []Mutant{
 		{

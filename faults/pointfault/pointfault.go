@@ -1,10 +1,10 @@
-// Package pointfault makes fault points do something: die, stop, stand still, fail, take time.
+// Package pointfault makes fault points do something: kill or stop the process, park a goroutine, fail, take time.
 //
 //	in, err := pointfault.New(pointfault.Options{Seed: 7, Report: tellRunner, Rules: []pointfault.Rule{
 //		{Point: point.WalBeforePut, Do: pointfault.Kill, Nth: 3},
 //	}})
 //	e, err := engine.Open(ctx, engine.Options{Hook: in.Hook(), ...})
-//	in.Release()          // whoever is parked goes on
+//	in.Release()          // parked goroutines go on
 //	counts := in.Fired()  // a rule that never fired has tested nothing
 //
 // A rule is one line of a scenario and travels to a child process as JSON:
@@ -12,12 +12,12 @@
 //	{"point":"wal/before-put","do":"kill","nth":3}
 //	{"point":"commit/before-ack","do":"delay","p":0.1,"for":20000000,"from":2,"until":5}
 //
-// What is about to happen is reported before it happens: a process that kills itself cannot tell afterwards. Decisions
-// are seeded, one random source a rule, so that what one rule decides does not depend on the others.
+// What is about to happen is reported before it happens: a process that kills itself cannot report afterwards. Decisions are
+// seeded, with one random source per rule, so that what one rule decides does not depend on the others.
 //
-// Kill and Stop are real signals to the own process: no deferred function runs, and a stopped process does nothing at
-// all until somebody sends SIGCONT. Park holds only the goroutine that passes the point; everything else of the process
-// goes on. The two find different faults.
+// Kill and Stop send real signals to the own process: no deferred function runs, and a stopped process does nothing at all
+// until somebody sends SIGCONT. Park holds only the goroutine that passes the point; the rest of the process goes on. The two
+// find different faults.
 package pointfault
 
 import (
@@ -44,7 +44,7 @@ type Action string
 const (
 	Kill  Action = "kill"  // SIGKILL to the own process
 	Stop  Action = "stop"  // SIGSTOP to the own process, heartbeats and all
-	Park  Action = "park"  // this goroutine stands still until Release; the rest goes on
+	Park  Action = "park"  // this goroutine waits until Release; the rest goes on
 	Fail  Action = "fail"  // the step fails with ErrInjected
 	Delay Action = "delay" // the step takes Rule.For longer
 )
@@ -99,7 +99,7 @@ func (r Rule) often() model.Often {
 	return model.Often{Every: r.Every, Nth: r.Nth, Probability: r.P}
 }
 
-// Event tells of a rule that is about to strike.
+// Event describes a rule that is about to strike.
 type Event struct {
 	Rule  string      `json:"rule"` // its label
 	Point point.Point `json:"point"`
@@ -107,7 +107,7 @@ type Event struct {
 	Match int64       `json:"match"` // how often the rule's point had been passed, with this time
 }
 
-// Fired is what became of a rule.
+// Fired counts how often a rule matched and struck.
 type Fired struct {
 	Rule    string `json:"rule"`
 	Matched int64  `json:"matched"` // passed while the rule was in force
@@ -118,10 +118,10 @@ type Fired struct {
 type Options struct {
 	Rules []Rule
 	Seed  uint64
-	// Report hears of each event before it happens, and must have passed it on when it returns. Nil: nobody.
+	// Report is called with each event before it happens; when it returns, the event must have left the process. Nil: not called.
 	Report func(Event)
 	Clock  clock.Clock // of delays; nil: the system's
-	// Kill and Stop end and stop the process; nil: real signals. A test puts something else here.
+	// Kill and Stop end and stop the process; nil: by real signals. Tests replace them.
 	Kill, Stop func() error
 }
 
@@ -163,7 +163,7 @@ func New(o Options) (*Injector, error) {
 	return in, in.Arm(o.Rules)
 }
 
-// Arm puts more rules in force, behind those that are.
+// Arm puts more rules in force, after the present ones.
 func (in *Injector) Arm(rules []Rule) error {
 	for _, r := range rules {
 		if err := r.Check(); err != nil {
@@ -181,7 +181,7 @@ func (in *Injector) Arm(rules []Rule) error {
 	return nil
 }
 
-// Disarm takes all rules out of force; what they did stays counted, and whoever is parked stays so.
+// Disarm takes all rules out of force; their counts stay, and parked goroutines stay parked.
 func (in *Injector) Disarm() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -191,14 +191,14 @@ func (in *Injector) Disarm() {
 	in.rules = nil
 }
 
-// Step says how far the scenario is; see Rule.From.
+// Step sets the scenario's current step; see Rule.From.
 func (in *Injector) Step(n int64) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.step = n
 }
 
-// Release lets everyone go who is parked. Who is parked later waits for the next Release.
+// Release lets all parked goroutines go on. Those that are parked later wait for the next Release.
 func (in *Injector) Release() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -206,14 +206,14 @@ func (in *Injector) Release() {
 	in.gate = make(chan struct{})
 }
 
-// Parked is how many goroutines stand still.
+// Parked is how many goroutines are parked.
 func (in *Injector) Parked() int {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return in.parked
 }
 
-// Fired is what became of each rule, also of those out of force.
+// Fired returns the counts of each rule, also of those out of force.
 func (in *Injector) Fired() []Fired {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -235,7 +235,7 @@ func (in *Injector) Passed() map[point.Point]int64 {
 	return out
 }
 
-// Hook is what an engine is given.
+// Hook returns the hook for an engine's options.
 func (in *Injector) Hook() point.Hook {
 	return func(ctx context.Context, p point.Point) error {
 		for _, s := range in.decide(p) {
@@ -255,8 +255,8 @@ type strike struct {
 	gate  <-chan struct{}
 }
 
-// decide counts the point and collects the rules that strike, in their order. Behind one that ends the step or the
-// process none is asked.
+// decide counts the point and collects the rules that strike, in their order. After one that ends the step or the process, no
+// further rule is tried.
 func (in *Injector) decide(p point.Point) []strike {
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -6,8 +6,8 @@
 //	err = children.Do(pid, procfault.Continue)
 //	children.Remove(pid)                        // when it was waited for
 //
-// Only processes that were added can be reached: a process id that was read somewhere, or that the system has given to
-// somebody else meanwhile, is refused.
+// Only processes that were added can be reached: any other process id, such as one that the system has reused meanwhile, is
+// refused.
 package procfault
 
 import (
@@ -46,7 +46,7 @@ func (a Action) signal() (syscall.Signal, error) {
 	return 0, fmt.Errorf("action %q: want one of stop, continue, kill, terminate", a)
 }
 
-// Children are the processes that may be harmed. The zero value has none; it is safe for concurrent use.
+// Children is a set of processes that may be signalled. The zero value is empty; it is safe for concurrent use.
 type Children struct {
 	mu    sync.Mutex
 	procs map[int]*os.Process

@@ -34,8 +34,8 @@ const (
 // Action is what a rule does.
 type Action string
 
-// The actions. What the caller is told is what the contract has for it: where a reply is missing, a write ends in
-// store.ErrUnknown, a read in store.ErrUnavailable.
+// The actions. The caller gets the contract's errors: if a reply is missing, a write ends in store.ErrUnknown, a read in
+// store.ErrUnavailable.
 const (
 	Delay       Action = "delay"       // waits for Rule.Delay; other rules may strike as well
 	Throttle    Action = "throttle"    // store.ErrThrottled; before only
@@ -114,7 +114,7 @@ func (r Rule) matches(op Op, key string, phase Phase) bool {
 	return r.Phase == phase && (r.Op == "" || r.Op == op) && (r.Do != Hold || op.writes()) && model.KeyIn(r.KeyClass, key)
 }
 
-// Fired is what became of a rule.
+// Fired counts how often a rule matched and fired.
 type Fired struct {
 	Rule    Rule
 	Matched int64 // requests of its operation, key class and phase

@@ -10,10 +10,10 @@
 //
 //	half the latency, rules of phase before -> rate limit -> the store -> rules of phase after, half the latency -> reply
 //
-// It stands where the contract is: what it does is what a caller of store.Store must survive (a reply lost after the
-// write was applied, a write applied long after its sender gave up). What a service does to its client below the
-// contract is shown by gcsfront. Time is the Clock's, real or virtual; one lock, held for no request, is all that
-// thousands of requests in flight share.
+// It works at the level of the contract: its faults are those that a caller of store.Store must survive (a reply lost after
+// the write was applied, a write applied long after its sender gave up). What a service does to its client below the
+// contract is emulated by gcsfront. Time is the Clock's, real or virtual; thousands of requests in flight share only one
+// lock, which is not held during a request.
 package storefault
 
 import (

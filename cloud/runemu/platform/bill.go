@@ -8,11 +8,11 @@ import (
 // Prices, in US dollars. Source: cloud.google.com/run/pricing (tier 1), read November 2026.
 const (
 	RequestVCPUSecond  = 0.000024  // request-based, while billed
-	RequestGiBSecond   = 0.0000025 // likewise
+	RequestGiBSecond   = 0.0000025 // request-based, while billed
 	InstanceVCPUSecond = 0.000018  // instance-based, the whole life
-	InstanceGiBSecond  = 0.000002  // likewise
+	InstanceGiBSecond  = 0.000002  // instance-based, the whole life
 	IdleVCPUSecond     = 0.0000025 // request-based, an idle instance that is kept (min-instances)
-	IdleGiBSecond      = 0.0000025 // likewise
+	IdleGiBSecond      = 0.0000025 // request-based, an idle instance that is kept (min-instances)
 	MillionRequests    = 0.40      // request-based
 	billingStep        = 100 * time.Millisecond
 
@@ -21,7 +21,7 @@ const (
 	FreeRequests    = 2_000_000
 )
 
-// account is an instance's time.
+// account adds up an instance's time.
 type account struct {
 	began  time.Time
 	since  time.Time // of the running stretch
@@ -60,10 +60,10 @@ type Bill struct {
 	PeakRSSBytes int64
 	VCPU         float64
 	MemoryGiB    float64
-	USD          float64 // at list price, the free tier left out
+	USD          float64 // at list price, without the free tier
 }
 
-// add takes an instance that has ended.
+// add adds an instance that has ended.
 func (b *Bill) add(a account, o Options) {
 	b.Instances++
 	b.Active += a.active
@@ -71,7 +71,7 @@ func (b *Bill) add(a account, o Options) {
 	b.PeakRSSBytes = max(b.PeakRSSBytes, a.peak)
 }
 
-// Bill is what was used until now.
+// Bill returns what was used until now.
 func (p *Platform) Bill() Bill {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -86,7 +86,7 @@ func (p *Platform) Bill() Bill {
 	return b
 }
 
-// Cost is a bill by the price table, in US dollars, the free tier left out: of o the mode of CPU and the instances that are kept.
+// Cost is the price of what was used, by the price table, in US dollars, without the free tier. Of o it uses CPU and MinInstances.
 func (b Bill) Cost(o Options) float64 {
 	if o.CPU == Always {
 		return b.Life.Seconds() * (b.VCPU*InstanceVCPUSecond + b.MemoryGiB*InstanceGiBSecond)
@@ -98,14 +98,14 @@ func (b Bill) Cost(o Options) float64 {
 	return usd
 }
 
-// BeyondFree is a month's bill, request-based, without what is free. An account has one free tier, however many services.
+// BeyondFree is the price of a month, request-based, in US dollars, after the free tier. An account has one free tier for all its services.
 func (b Bill) BeyondFree() float64 {
 	active := b.Active.Seconds()
 	return max(0, active*b.VCPU-FreeVCPUSeconds)*RequestVCPUSecond + max(0, active*b.MemoryGiB-FreeGiBSeconds)*RequestGiBSecond +
 		float64(max(0, b.Requests-FreeRequests))/1e6*MillionRequests
 }
 
-// String is the bill in a line.
+// String returns the bill in one line.
 func (b Bill) String() string {
 	return fmt.Sprintf("%d instances, %d requests, %.1f s billed of %.1f s alive, peak %d MiB, $%.6f at list price",
 		b.Instances, b.Requests, b.Active.Seconds(), b.Life.Seconds(), b.PeakRSSBytes>>20, b.USD)

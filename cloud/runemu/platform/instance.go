@@ -44,11 +44,11 @@ type Instance struct {
 	up, gone   chan struct{}
 	termed     bool
 	killed     bool // perhaps before there was a process
-	expected   bool // it was told to go
+	expected   bool // it was told to end
 	why        string
 	began      time.Time
 	idle       *time.Timer
-	restsUntil time.Time // without requests: it may be let go then
+	restsUntil time.Time // without requests: when it may be ended
 	account    account
 }
 
@@ -119,7 +119,7 @@ func (p *Platform) spawn(i *Instance) error {
 			}
 		},
 		FlushInterval: -1,
-		Transport:     &http.Transport{DisableKeepAlives: true}, // a frozen process holds no connection that seems to live
+		Transport:     &http.Transport{DisableKeepAlives: true}, // so that no kept connection leads to a frozen process
 	}
 	if p.closing {
 		_ = in.Close()
@@ -208,7 +208,7 @@ func (p *Platform) busy(i *Instance, by int) {
 	}
 }
 
-// rest is an instance without requests: it loses its CPU, and ends if nothing comes. p.mu is held.
+// rest is called for an instance without requests: it loses its CPU, and ends if no request comes. p.mu is held.
 func (p *Platform) rest(i *Instance) {
 	cpu := cmp.Or(i.Revision.CPU, p.o.CPU)
 	i.account.billed(p.now(), cpu == Always)
@@ -225,7 +225,7 @@ func (p *Platform) rest(i *Instance) {
 	})
 }
 
-// dispensable says whether an instance may end once it has rested long enough. p.mu is held.
+// dispensable says whether an instance may be ended once it has been idle for long enough. p.mu is held.
 func (p *Platform) dispensable(i *Instance) bool {
 	return i.state == ready && i.requests == 0 && (i.tag != "" || p.count("") > p.o.MinInstances)
 }
@@ -268,7 +268,7 @@ func (p *Platform) throttle(i *Instance, ended chan struct{}) {
 	}
 }
 
-// guard kills a process that passes the memory limit.
+// guard kills a process that exceeds the memory limit.
 func (p *Platform) guard(i *Instance, ended chan struct{}) {
 	mib := cmp.Or(i.Revision.MemoryMiB, p.o.MemoryMiB)
 	limit := int64(mib) << 20
@@ -291,7 +291,7 @@ func (p *Platform) guard(i *Instance, ended chan struct{}) {
 	}
 }
 
-// residentBytes is what a process has in memory; 0 where the system does not tell.
+// residentBytes is how many bytes a process has in memory; 0: the system does not say.
 func residentBytes(pid int) int64 {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {
@@ -308,7 +308,7 @@ func residentBytes(pid int) int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// drain takes an instance out of rotation; when it has answered what it has, it is told to go. p.mu is held.
+// drain takes an instance out of rotation; when it has answered its requests, it is told to end. p.mu is held.
 func (p *Platform) drain(i *Instance) {
 	if i.state == draining {
 		return
@@ -321,7 +321,7 @@ func (p *Platform) drain(i *Instance) {
 		p.term(i)
 		return
 	}
-	// Requests do not keep it for ever: Cloud Run tells a container to go whatever it does.
+	// Requests do not keep it for ever: Cloud Run tells a container to end whatever it does.
 	time.AfterFunc(p.o.Grace, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -394,7 +394,7 @@ func (i *Instance) pid() int {
 	return i.cmd.Process.Pid
 }
 
-// reason is the last that was heard of an instance.
+// reason is the last line that an instance has printed.
 func (i *Instance) reason() string {
 	i.p.mu.Lock()
 	defer i.p.mu.Unlock()

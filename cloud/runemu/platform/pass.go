@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// now is the platform's time: the system's, and what Pass has let pass.
+// now is the platform's time: the system's, plus what Pass has let pass.
 func (p *Platform) now() time.Time { return time.Now().Add(time.Duration(p.ahead.Load())) }
 
-// Now is the time by which events are told.
+// Now is the platform's time, by which events are stamped.
 func (p *Platform) Now() time.Time { return p.now() }
 
-// Pass lets time pass in which no request comes, at once instead of waiting for it. What would happen in it happens, in order: an idle
-// instance whose time is over is told to go at that moment, its own time being what it is then, and the rest passes when it has gone.
-// A frozen instance finds the time passed when it goes on. One that has CPU without requests (CPU always) is told by SIGCONT that time has
-// passed, and sees it as a jump of both its readings: call Pass in steps that are short beside what it waits for.
+// Pass lets time pass in which no request comes, at once instead of waiting for it. Everything that would happen meanwhile happens, in order:
+// an idle instance whose time is over is told to end at that moment of its own clock, and the rest passes when it has ended. A frozen instance
+// finds the time passed when it goes on. An instance that has CPU without requests (CPU always) is told by SIGCONT that time has passed, and
+// sees a jump of both its clocks: call Pass in steps that are short compared with what it waits for.
 //
-// While an instance starts, serves or ends it waits: such a one would see a jump that is none. Errors: ctx's, meanwhile.
+// Pass waits while an instance starts, serves or ends, because a jump would be wrong for it. Error: ctx's.
 func (p *Platform) Pass(ctx context.Context, d time.Duration) error {
 	end := p.now().Add(d)
 	for {
@@ -34,8 +34,8 @@ func (p *Platform) Pass(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Stall takes every instance its CPU for so long, whatever it does, at once: what a machine does that is suspended, or far too busy. An
-// instance that serves is billed for it.
+// Stall takes the CPU from every instance for d, whatever it does, like a machine that is suspended or far too busy. An instance that serves
+// is billed for that time.
 func (p *Platform) Stall(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -65,8 +65,8 @@ func (p *Platform) forward(d time.Duration) {
 	}
 }
 
-// passUntil moves time to the end, or to the moment when the first idle instance is let go. It returns what to wait for before it is called
-// again: an instance at work, or the end of that one. Nil: all has passed.
+// passUntil moves time to end, or to the moment at which the first idle instance is ended. It returns a channel to wait for before it is
+// called again: an instance is at work, or ending. Nil: all time has passed.
 func (p *Platform) passUntil(end time.Time) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()

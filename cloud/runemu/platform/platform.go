@@ -3,7 +3,7 @@
 //
 //	p, err := platform.New(platform.Options{Revision: platform.Revision{Name: "one", Program: "pgserve", Args: flags}})
 //	http.Serve(listener, p)                          // the front
-//	err = p.Deploy(ctx, platform.Revision{...})      // the next revision: up first, then the old one is told to go
+//	err = p.Deploy(ctx, platform.Revision{...})      // the next revision: it starts, then the old one is told to end
 //	bill := p.Bill()
 //	err = p.Close(ctx)
 //
@@ -14,11 +14,10 @@
 //	                └──┘ frozen, thawed               draining: out of rotation, SIGTERM, Grace, SIGKILL
 //
 // A request goes to a ready instance with room (Concurrency), or waits in a queue for one; an instance is started for it if
-// there may be more (MaxInstances). While a new revision takes over there are more than that for a moment, as there are
-// on Cloud Run.
+// there may be more (MaxInstances). While a new revision takes over, there are more than that for a moment, as on Cloud Run.
 //
-// Facts and prices are those of cloud/README.md. What it does not show: gVisor, the network, the streaming of images, and
-// CPU that is merely slow: a frozen process does nothing at all, where Cloud Run may give it a little.
+// Facts and prices are those of cloud/README.md. It does not emulate gVisor, the network, the streaming of images, and CPU that
+// is merely slow: a frozen process does nothing at all, while Cloud Run may give it a little CPU.
 package platform
 
 import (
@@ -33,7 +32,7 @@ import (
 	"time"
 )
 
-// CPU says when an instance has any.
+// CPU says when an instance has CPU.
 type CPU string
 
 // The modes.
@@ -42,7 +41,7 @@ const (
 	Always     CPU = "always"   // as long as it lives: instance-based billing
 )
 
-// valid refuses what is no mode; a revision may leave it to the platform.
+// valid refuses what is no mode; empty is valid.
 func (c CPU) valid() error {
 	switch c {
 	case "", InRequests, Always:
@@ -63,13 +62,13 @@ const (
 	maxBackoff          = time.Minute
 )
 
-// Revision is what runs.
+// Revision is a program with its arguments and environment, as it is deployed.
 type Revision struct {
 	Name    string
 	Program string
 	Args    []string
 	Env     []string // besides this process's own
-	// CPU and MemoryMiB are of its instances, where they are not those of Options; the bill is by Options.
+	// CPU and MemoryMiB override those of Options for its instances; the bill is by Options. Zero: those of Options.
 	CPU       CPU
 	MemoryMiB int
 }
@@ -80,9 +79,9 @@ type Options struct {
 	Concurrency                int
 	MaxInstances, MinInstances int // MaxInstances 0: 1
 	CPU                        CPU // empty: InRequests
-	// Share is the part of the time that a process runs when it has CPU: 0.5 is half a vCPU. 0: 1.
+	// Share is the share of the time that a process runs when it has CPU: 0.5 is half a vCPU. 0: 1.
 	Share float64
-	// VCPU and MemoryMiB are what is billed; MemoryMiB is also the limit: a process that passes it is killed. 0: 1 and 512.
+	// VCPU and MemoryMiB are what is billed; MemoryMiB is also the limit: a process that exceeds it is killed. 0: 1 and 512.
 	VCPU      float64
 	MemoryMiB int
 	// Idle is how long an instance without requests is kept. Grace is between SIGTERM and SIGKILL.
@@ -91,10 +90,10 @@ type Options struct {
 	StartDelay, StartTimeout time.Duration
 	// MaxQueue is how long a request waits for an instance; 0: as Cloud Run does.
 	MaxQueue time.Duration
-	// Event hears what happens, from any goroutine. Nil: nobody.
+	// Event is called with everything that happens, from any goroutine. Nil: not called.
 	Event func(Event)
-	// Passed hears how much time Pass has let pass so far, before any process goes on: who gives processes their clock moves it there.
-	// Nil: Pass moves this package's account only.
+	// Passed is told how much time Pass has let pass so far, before any process goes on, so that the processes' clock can be moved too.
+	// Nil: Pass moves only this package's time.
 	Passed func(time.Duration)
 }
 
@@ -161,7 +160,7 @@ func (o *Options) fill() error {
 	return nil
 }
 
-// Platform is the service on the platform. It serves HTTP; its methods may be called from any goroutine.
+// Platform is a service on the emulated platform, and an http.Handler. It is safe for concurrent use. Make one with New, end it with Close.
 type Platform struct {
 	o Options
 
@@ -172,14 +171,14 @@ type Platform struct {
 	next      int
 	closing   bool
 	starts    []time.Duration // of the last instances, for the queue's limit
-	failures  int             // exits in a row that were not asked for
-	until     time.Time       // of the back-off after them
-	ahead     atomic.Int64    // what Pass has let pass, nanoseconds
+	failures  int             // unexpected exits in a row
+	until     time.Time       // end of the back-off after them
+	ahead     atomic.Int64    // what Pass has let pass, in nanoseconds
 	bill      Bill
 	wg        sync.WaitGroup
 }
 
-// New makes the platform, and starts the instances that are always there.
+// New makes the platform, and starts MinInstances instances. An error says which option is missing or wrong.
 func New(o Options) (*Platform, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
@@ -196,7 +195,7 @@ func New(o Options) (*Platform, error) {
 	return p, nil
 }
 
-// event tells of something. p.mu may be held.
+// event reports an event. p.mu may be held.
 func (p *Platform) event(i *Instance, what, detail string) {
 	e := Event{At: p.now(), Revision: p.o.Revision.Name, What: what, Detail: detail}
 	if i != nil {
@@ -211,7 +210,7 @@ func (p *Platform) wake() {
 	p.changed = make(chan struct{})
 }
 
-// errRefused is an answer of the platform's own.
+// errRefused is an answer of the platform itself, not of an instance.
 type errRefused struct {
 	status int
 	text   string
@@ -219,11 +218,11 @@ type errRefused struct {
 
 func (e *errRefused) Error() string { return e.text }
 
-// ServeHTTP is the front: it hands a request to an instance.
+// ServeHTTP passes a request to an instance.
 func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.serve(w, r, "") }
 
-// Tagged is the front of a revision with a tag: it has an instance of its own, outside of the service's limit. That is a
-// way to a second writer.
+// Tagged returns the handler of a revision with a tag, which has an instance of its own, outside of the service's limit. That
+// is one way to get a second writer.
 func (p *Platform) Tagged(rev Revision) http.Handler {
 	tag := rev.Name
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -344,8 +343,8 @@ func (p *Platform) release(i *Instance) {
 	p.wake()
 }
 
-// Deploy makes a revision the serving one: its instance comes up while the old ones serve; then requests go to it, and the
-// old ones are told to go when they have answered what they have.
+// Deploy makes a revision the serving one: its instance starts while the old ones serve; then requests go to it, and the old
+// ones are told to end when they have answered their requests. If the new one does not start, the old ones go on serving.
 func (p *Platform) Deploy(ctx context.Context, rev Revision) error {
 	if err := rev.CPU.valid(); err != nil {
 		return fmt.Errorf("deploy %s: %w", rev.Name, err)
@@ -381,7 +380,7 @@ func (p *Platform) Deploy(ctx context.Context, rev Revision) error {
 	return nil
 }
 
-// Instances are those that there are, in the order in which they were started.
+// Instances returns the current instances, in the order in which they were started.
 func (p *Platform) Instances() []Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -407,7 +406,7 @@ type Status struct {
 // Crash kills an instance, as a fault of the machine would.
 func (p *Platform) Crash(id int) error { return p.end(id, true) }
 
-// Shut tells an idle or busy instance to go, as the platform does when it no longer needs it.
+// Shut tells an idle or busy instance to end, as the platform does when it no longer needs it.
 func (p *Platform) Shut(id int) error { return p.end(id, false) }
 
 func (p *Platform) end(id int, crash bool) error {
@@ -427,7 +426,7 @@ func (p *Platform) end(id int, crash bool) error {
 	return nil
 }
 
-// Gone is closed when the instance has ended; nil if there is no such instance any more.
+// Gone returns a channel that is closed when the instance has ended; nil: there is no such instance any more.
 func (p *Platform) Gone(id int) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -437,7 +436,7 @@ func (p *Platform) Gone(id int) <-chan struct{} {
 	return nil
 }
 
-// Close tells all instances to go, and waits for them.
+// Close tells all instances to end, and waits for them.
 func (p *Platform) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closing = true

@@ -1,18 +1,17 @@
-// Package passing is time that is let pass: a clock that several processes share, and that whoever tests them moves ahead where
-// nothing would happen but waiting.
+// Package passing is a clock that several processes share, and that a test moves ahead, instead of waiting in real time.
 //
-//	f, err := passing.Create(path)              // who tests
-//	f.Pass(20 * time.Minute)                    // both readings of every clock that is opened there go on by so much
-//	f.Step(-90 * time.Second)                   // the wall clock alone: what a step of NTP does
+//	f, err := passing.Create(path)              // in the test
+//	f.Pass(20 * time.Minute)                    // moves both readings of every clock that is opened at path ahead
+//	f.Step(-90 * time.Second)                   // moves the wall clocks only: like a step of NTP
 //
-//	clk, err := passing.Open(path)              // a process that is tested
-//	clk, err := passing.FromEnvironment()       // likewise, of the path in BLOBPGLITE_PASSING
+//	clk, err := passing.Open(path)              // in a process under test
+//	clk, err := passing.FromEnvironment()       // the same, with the path in BLOBPGLITE_PASSING
 //
-// A clock reads the system's, and adds what has passed, which stands in a mapped file: so it is seen at once, by every reading. What is moved
-// ahead while a process stands still (SIGSTOP) it finds passed when it goes on, as it would have been: its timers look again at SIGCONT,
-// which is also how to tell a process that runs. Nothing here makes time go slower than it does, or run backwards but for the wall clock.
+// A clock adds what has passed, which is in a mapped file, to the system's clock, so every reading sees it at once. A process that is stopped
+// (SIGSTOP) meanwhile finds the time passed when it goes on, as it really would: its timers look again at SIGCONT. Send SIGCONT also to a
+// running process, so that its timers notice. Time never goes slower than it really does, and only the wall clock can go backwards.
 //
-// Waits in real time are not shortened by it: those of the network, of the kernel, of libraries.
+// Waits in real time are not shortened: those of the network, of the kernel, of libraries.
 package passing
 
 import (
@@ -36,7 +35,7 @@ const Environment = "BLOBPGLITE_PASSING"
 // fileBytes are two 64-bit words in the machine's order: what has passed, and the wall clock's steps, in nanoseconds.
 const fileBytes = 16
 
-// File is what who tests holds. It is a clock too, the right one: no step is in its reading.
+// File is the test's side of the shared time.
 type File struct {
 	path  string
 	words *words
@@ -74,32 +73,32 @@ func mapped(path string) (*words, error) {
 	return (*words)(unsafe.Pointer(&b[0])), nil
 }
 
-// Pass moves every clock of the file ahead.
+// Pass moves every clock of the file ahead by d.
 func (f *File) Pass(d time.Duration) {
 	f.words.passed.Add(int64(max(d, 0)))
 	f.own.look()
 }
 
-// Reach moves every clock ahead until so much has passed in all.
+// Reach moves every clock ahead until Passed is d.
 func (f *File) Reach(d time.Duration) { f.Pass(d - f.Passed()) }
 
-// Passed is how much was let pass so far.
+// Passed is how far the clocks have been moved ahead so far.
 func (f *File) Passed() time.Duration { return time.Duration(f.words.passed.Load()) }
 
-// Step sets how far the wall clocks of the processes are off, from now on.
+// Step sets by how much the wall clocks of the processes are wrong, from now on.
 func (f *File) Step(off time.Duration) { f.words.stepped.Store(int64(off)) }
 
-// Clock is the right time.
+// Clock returns a clock with the right time: what has passed counts, steps do not.
 func (f *File) Clock() clock.Clock { return f.own }
 
-// Variable is the setting that a process finds the file by.
+// Variable is the environment setting, NAME=value, by which FromEnvironment finds the file.
 func (f *File) Variable() string { return Environment + "=" + f.path }
 
-// Clock is a clock.Clock.
+// Clock is a clock.Clock of a process under test.
 type Clock struct {
 	base  clock.Clock
 	words *words
-	steps bool // the wall clock's are seen
+	steps bool // steps of the wall clock are seen
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when timers have to look again
@@ -109,7 +108,7 @@ func newClock(w *words, steps bool) *Clock {
 	return &Clock{base: clock.System(), words: w, steps: steps, changed: make(chan struct{})}
 }
 
-// Open is a process's clock. It hears of SIGCONT from then on.
+// Open opens the clock of a process under test. From then on its timers look again at SIGCONT.
 func Open(path string) (*Clock, error) {
 	w, err := mapped(path)
 	if err != nil {
@@ -126,7 +125,7 @@ func Open(path string) (*Clock, error) {
 	return c, nil
 }
 
-// FromEnvironment opens what the environment names. Without it, it is the system's clock.
+// FromEnvironment opens the clock that the environment names; if it names none, it returns the system's clock.
 func FromEnvironment() (clock.Clock, error) {
 	path := os.Getenv(Environment)
 	if path == "" {
@@ -135,7 +134,7 @@ func FromEnvironment() (clock.Clock, error) {
 	return Open(path)
 }
 
-// look lets timers look again.
+// look makes timers look again.
 func (c *Clock) look() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -143,7 +142,7 @@ func (c *Clock) look() {
 	c.changed = make(chan struct{})
 }
 
-// again is closed when timers have to look again.
+// again returns a channel that is closed when timers have to look again.
 func (c *Clock) again() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
