@@ -27,7 +27,7 @@ import (
 // -limit the next night begins with what this one leaves out.
 //
 // Each scenario has a prefix of its own below the given one; the runner removes what
-// it wrote there. Those of the twin (e3, e4, e5, the soak among them) always run over its emulator. A run that finds a fault leaves the
+// it wrote there. Those of the Cloud Run emulator (e3, e4, e5, the soak among them) always run over a bucket of its own. A run that finds a fault leaves the
 // folder that replays it in results/failures, and goes on with the next scenario.
 type nightly struct {
 	bucket  string        // gs://name/prefix; empty: the emulator
@@ -117,8 +117,8 @@ func (n nightly) order(c *checker, ids []string) {
 	slices.SortStableFunc(ids, func(a, b string) int { return strings.Compare(last[a], last[b]) })
 }
 
-// onTheEmulator returns the scenarios whose service runs on the twin, over an emulator of its own: they use no bucket, and their results must not
-// name one.
+// onTheEmulator returns the scenarios whose service runs on the Cloud Run emulator, over an emulated bucket: they use no real one, and their
+// results must not name one.
 func onTheEmulator() []string { return []string{"e3", "e4", "e5"} }
 
 // args returns the runner's arguments for one scenario.

@@ -129,7 +129,7 @@ func order(p probeView) int {
 	return map[string]int{"bad": 0, "emulated": 1, "real": 2}[p.Class()]
 }
 
-// found is what came of a question's probes, in a sentence.
+// found is the result of a question's probes, in a sentence.
 func found(probes []probeView) string {
 	if len(probes) == 0 {
 		return "No run recorded yet."
@@ -207,11 +207,11 @@ func probesOf(s selection) []probeView {
 	return all
 }
 
-// axes are the params that tell lines of one probe apart which say different things: those of text. Numbers are how much was done.
+// axes are the params by which lines of one probe differ in what they try: those of text. Numbers say how much was done.
 func axes(r record.Record) string {
 	var parts []string
 	for name, v := range r.Params {
-		if text, ok := v.(string); ok && !strings.Contains(text, "/") { // no folder of somebody's
+		if text, ok := v.(string); ok && !strings.Contains(text, "/") { // not a folder of the machine that ran it
 			parts = append(parts, name+"="+text)
 		}
 	}
@@ -219,7 +219,7 @@ func axes(r record.Record) string {
 	return strings.Join(parts, " ")
 }
 
-// commonClaim is what two claims share, word by word: the rest differs by the cell.
+// commonClaim is what two claims have in common, word by word: the rest differs between cells.
 func commonClaim(a, b string) string {
 	x, y := strings.Fields(a), strings.Fields(b)
 	if len(x) != len(y) {

@@ -13,7 +13,7 @@ import (
 	"blobpglite/runner/scenario"
 )
 
-// noRun stands where no line of the results has anything to say.
+// noRun is rendered where there is no line of results.
 const noRun = "_no run recorded yet_"
 
 // selection is what may be shown.
@@ -53,8 +53,8 @@ func selectLines(log record.Log) selection {
 	return s
 }
 
-// renamed gives a line of a scenario that has another name now the new name, so that its history goes on. The rest stays as it
-// was written: its command is for the commit that it names.
+// renamed gives a line of a scenario that was renamed the new name, so that its history goes on. The rest stays as it was
+// written: its command is for the commit that it names.
 func renamed(r record.Record) record.Record {
 	now, ok := map[string]string{"doors": "clients"}[r.Scenario]
 	if !ok {
@@ -65,7 +65,7 @@ func renamed(r record.Record) record.Record {
 	return r
 }
 
-// subject tells lines apart that tell of different things.
+// subject is equal for lines about the same thing.
 func subject(r record.Record) string {
 	// Params come from JSON and go back into it, with sorted keys.
 	params, err := json.Marshal(r.Params)
@@ -191,7 +191,7 @@ func paramsText(r record.Record) string {
 			v = strconv.FormatFloat(f, 'f', -1, 64)
 		}
 		if text, ok := v.(string); ok && strings.Contains(text, "/") {
-			continue // a folder of somebody's
+			continue // a folder of the machine that ran it
 		}
 		parts = append(parts, fmt.Sprintf("%s=%v", name, v))
 	}
@@ -200,7 +200,7 @@ func paramsText(r record.Record) string {
 }
 
 // oneMachine keeps the lines of the machine that the newest line comes from: numbers
-// of different machines never stand in one table.
+// of different machines are never in one table.
 func oneMachine(lines []record.Record) []record.Record {
 	if len(lines) == 0 {
 		return nil

@@ -12,9 +12,9 @@
 //	<!-- end:scoreboard -->
 //
 // Every number comes from a line of results/*.jsonl that is not retracted and whose
-// tree was clean. Of lines that tell of the same thing (same probe, profile,
-// params, store and target) the newest counts. Without such lines the part says "no
-// run recorded yet".
+// tree was clean. Of lines about the same thing (same probe, profile, params, store
+// and target) the newest counts. Without such lines the part says "no run recorded
+// yet".
 package main
 
 import (
@@ -33,7 +33,7 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is the whole command; it gives 0 when all is fresh or written, 1 when
+// run is the whole command; it returns 0 when everything is up to date or written, 1 when
 // something is stale or wrong, 2 for bad usage.
 func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("reports", flag.ContinueOnError)

@@ -19,7 +19,7 @@ import (
 //	{e2b lines}                       how many lines that are, and
 //	{e2b broken}                      how many checks and expectations did not hold in them
 //
-// A sentence for which a line is missing is left out, and said to be.
+// A sentence for which a line is missing is left out, and the text says so.
 var placeholder = regexp.MustCompile(`\{([a-z0-9.]+) (\w+)(?: (\w+=\S+?))?(?: (min|max|p99))?\}`)
 
 // inNumbers are the sentences of "In numbers".

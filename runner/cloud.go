@@ -23,7 +23,7 @@ import (
 	"blobpglite/runner/scenario"
 )
 
-// cloudFlags are the target, and what Cloud Run needs to know.
+// cloudFlags holds the target, and the settings of Cloud Run.
 type cloudFlags struct {
 	target                                   string
 	project, region, image, service, account string
@@ -45,7 +45,7 @@ func (c *cloudFlags) settings() [][2]string {
 	return [][2]string{{"-project", c.project}, {"-region", c.region}, {"-image", c.image}, {"-service", c.service}, {"-account", c.account}}
 }
 
-// valid says what of the flags does not go together.
+// valid returns an error if flags contradict each other.
 func (c *cloudFlags) valid(document, bucket string) error {
 	var missing, given []string
 	for _, s := range c.settings() {
@@ -75,7 +75,7 @@ func (c *cloudFlags) valid(document, bucket string) error {
 	return nil
 }
 
-// args are the flags again, for the command that repeats a cell.
+// args returns the flags again, for the command that repeats a cell.
 func (c *cloudFlags) args() []string {
 	if c.target != scenario.TargetCloudRun {
 		return nil
@@ -98,7 +98,7 @@ func (x *experiment) leftOut(c scenario.Cell) string {
 	return registry.LeftOut(c)
 }
 
-// rehearsed takes what a stand-in has measured out of a verdict: an expectation that did not hold becomes a note. One that
+// rehearsed removes from a verdict what was measured on a stand-in: an expectation that did not hold becomes a note. One that
 // could not be judged stays, since it could not be judged on Cloud Run either.
 func rehearsed(c scenario.Cell, verdict record.Verdict, checks []record.Check) (record.Verdict, []record.Check, []string) {
 	var kept []record.Check
@@ -119,15 +119,15 @@ func rehearsed(c scenario.Cell, verdict record.Verdict, checks []record.Check) (
 	return verdict, kept, notes
 }
 
-// Times of the clean-up, after which whatever is left is told of.
+// Times of the clean-up; what is left after that is reported.
 const (
 	settle      = 15 * time.Second // instances have 10 s after they were told to go, and may write so long
 	cleaning    = 10 * time.Minute
 	dryInterval = 20 * time.Millisecond
 )
 
-// openCloud makes ready to run on Cloud Run, or to rehearse it. In the end the service is deleted, and then what it left in
-// the bucket, however the run has ended.
+// openCloud prepares a run on Cloud Run, or its rehearsal. At the end the service is deleted, and then what it left in the
+// bucket, however the run has ended.
 func (x *experiment) openCloud(ctx context.Context, out io.Writer) (func() error, error) {
 	if !slices.ContainsFunc(x.plan.Cells, func(c scenario.Cell) bool { return registry.LeftOut(c) == "" }) {
 		return func() error { return nil }, nil // nothing can be run there
@@ -173,7 +173,7 @@ func (x *experiment) openCloud(ctx context.Context, out io.Writer) (func() error
 	}, nil
 }
 
-// rehearse puts a stand-in in the place of gcloud and an emulator in that of the bucket.
+// rehearse replaces gcloud by a stand-in and the bucket by an emulator.
 func (x *experiment) rehearse(ctx context.Context, o *cloudrun.Options) (endpoint string, end func() error, err error) {
 	bucket, _, err := gcs.ParseURL(x.f.bucket)
 	if err != nil {

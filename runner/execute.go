@@ -31,8 +31,8 @@ type experiment struct {
 	show    *progress.Reporter
 }
 
-// runScenario is the whole flow of an experiment: a document becomes cells; the verbs that a cell's steps name run it; what they measured and checked
-// is judged; each verdict is a line of the results. It returns the exit code.
+// runScenario is the whole flow of an experiment: a document becomes cells; each cell is run by the verbs that its steps name; what these
+// measured and checked is judged; each verdict becomes a line of the results. It returns the exit code.
 func runScenario(ctx context.Context, f flags, out io.Writer) (code int, err error) {
 	x := &experiment{f: f, show: progress.New(os.Stderr), id: record.NewRun(time.Now())}
 	defer x.show.Close()
@@ -62,7 +62,7 @@ func runScenario(ctx context.Context, f flags, out io.Writer) (code int, err err
 			x.show.Line("%s %s: left out: %s", c.Probe, c.Label, why)
 			continue
 		}
-		// The run is given what it may use, does the cell's steps, and judges itself.
+		// The run gets what it may use, does the cell's steps, and judges the result.
 		run, began := x.newRun(c), x.now()
 		runErr := ctx.Err()
 		if runErr == nil {
@@ -145,7 +145,7 @@ func (x *experiment) newRun(c scenario.Cell) *bench.Run {
 	}
 }
 
-// moment is when a cell began, and what the bucket had been asked by then.
+// moment is when a cell began, and how many requests the bucket had got by then.
 type moment struct {
 	at  time.Time
 	ops record.Ops
@@ -153,7 +153,7 @@ type moment struct {
 
 func (x *experiment) now() moment { return moment{time.Now(), x.ops()} }
 
-// keep appends a record to the results; one of a rehearsal is nobody's.
+// keep appends a record to the results, unless it is one of a rehearsal.
 func (x *experiment) keep(rec record.Record) error {
 	if x.f.cloud.dry {
 		return nil

@@ -7,8 +7,8 @@
 //	go run ./runner -list                            what there is
 //	go run ./runner -verify gs://name/prefix         is the database there sound, and up to which record?
 //
-// Exit code 0: every probe passed; the database is sound. 1: one failed, timed out, broke, or tried nothing; the database
-// is damaged, or could not be read. 2: it was not asked properly; there is no database.
+// Exit code 0: every probe passed; the database is sound. 1: a probe failed, timed out, broke, or tried nothing; the database
+// is damaged, or could not be read. 2: the command line or the document is wrong; there is no database.
 package main
 
 import (
@@ -60,7 +60,7 @@ type stringList []string
 func (s *stringList) String() string     { return strings.Join(*s, ",") }
 func (s *stringList) Set(v string) error { *s = append(*s, v); return nil }
 
-// usageError is a fault of the command line.
+// usageError is an error in the command line.
 type usageError struct{ err error }
 
 func (e usageError) Error() string { return e.err.Error() }
@@ -200,7 +200,7 @@ func check(f flags, out io.Writer) error {
 	return nil
 }
 
-// planOf reads a document; its faults are the user's.
+// planOf reads a document; errors in it are usage errors.
 func planOf(f flags, name string) (*scenario.Scenario, *scenario.Plan, error) {
 	s, err := scenario.Load(name, registry.Language())
 	if err != nil {

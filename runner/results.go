@@ -9,7 +9,7 @@ import (
 	"blobpglite/runner/scenario"
 )
 
-// judged has a run judge itself, and makes the record of it.
+// judged judges a run, and makes its record.
 func (x *experiment) judged(run *bench.Run, runErr error, began moment) (record.Record, error) {
 	c := run.Cell
 	metrics, err := run.Metrics.List()
@@ -56,7 +56,7 @@ func (x *experiment) replayFlags() (replay []string) {
 	return append(replay, x.f.cloud.args()...)
 }
 
-// caveats are what has to be known of every record of this command.
+// caveats are notes for every record of this command.
 func (x *experiment) caveats() (notes []string) {
 	if x.plan.Target == scenario.TargetCloudRun && !x.f.cloud.dry {
 		notes = append(notes, "requests came from the machine of this record, over the network, to Cloud Run in "+x.env.Region)

@@ -17,8 +17,8 @@ import (
 	"blobpglite/runner/progress"
 )
 
-// verifyPrefix checks a database in a bucket from end to end and changes nothing. It returns the exit code: sound, or not
-// shown to be.
+// verifyPrefix checks a database in a bucket from end to end and changes nothing. It returns the exit code: 0 only if the
+// database is sound.
 func verifyPrefix(ctx context.Context, url string, out io.Writer) (int, error) {
 	at, err := location.Parse(url)
 	if err != nil {

@@ -20,7 +20,7 @@ type ClusterStats struct {
 	Switches    int64          // the lock went from one process to another
 	Yields      int64          // a process that had run for long let others run
 	Direct      int64          // a process ran on its client's goroutine: see Conn.Run
-	HandedOver  int64          // of Lent, how often it went on without that goroutine
+	HandedOver  int64          // of Direct, how often it went on without that goroutine
 	Waits       int64          // a process had to wait for the lock
 	Waited      time.Duration  // sum of these waits
 	Signals     int64

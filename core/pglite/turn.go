@@ -12,7 +12,7 @@ import (
 // on another one, and costs more than a small statement.
 //
 // A client's goroutine runs a process only while nobody waits for the lock. When the process would wait for anything, or takes long, it is
-// handed over to its keeper and goes on there, and Run returns.
+// handed over to its own goroutine and goes on there, and Run returns.
 type turns struct {
 	resume func() (pause, bool) // runs the process until it pauses; false: it has ended
 	yield  func(pause) bool     // pauses; called by the process

@@ -5,9 +5,9 @@
 //	a.Page("/page", axe.View{Width: 360})                      // what the browser opens: the page in a frame of that width
 //	findings := <-a.Found                                      // once it has been looked at
 //
-// Served by a, beside the page and from the same origin, are /axe.js and /axe/found; everything else is the page's. axe-core is installed by
-// npm in the cache, at the version that is pinned here. What the page's headers forbid (scripts of others, frames) has to be lifted by who serves
-// it to the browser: see Unguard.
+// a serves /axe.js and /axe/found from the page's origin; everything else is the page's. axe-core is installed by npm in the cache, at the
+// version that is pinned here. Whoever serves the page to the browser has to remove headers that forbid frames and foreign scripts: see
+// Unguard.
 package axe
 
 import (
@@ -25,7 +25,7 @@ import (
 // Package is what npm installs.
 const Package = "axe-core@4.14.1"
 
-// Axe serves axe-core to a browser, and hears what it found.
+// Axe serves axe-core to a browser, and receives its findings.
 type Axe struct {
 	Found  chan []Finding
 	script []byte
@@ -40,7 +40,7 @@ type Finding struct {
 	Nodes  []string `json:"nodes"`
 }
 
-// Serious says whether somebody is kept out by it.
+// Serious says whether its impact is serious or critical, so that it keeps somebody from using the page.
 func (f Finding) Serious() bool { return f.Impact != "minor" && f.Impact != "moderate" }
 
 func (f Finding) String() string {
@@ -68,19 +68,19 @@ func New(ctx context.Context) (*Axe, error) {
 	return &Axe{Found: make(chan []Finding, 1), script: script}, nil
 }
 
-// View is how a page is looked at.
+// View says how a page is checked.
 type View struct {
 	Path  string // of the page
 	Width int    // pixels
-	// States are functions of JavaScript, by the names of what they bring the page to, one behind the other. They are called with the frame's
-	// window, may be asynchronous, and return what is wrong, if anything is: a text. The page is looked at behind each. None: as it is.
+	// States are JavaScript functions that bring the page to a state, with its name. They are called one after the other with the frame's
+	// window, may be asynchronous, and return a text if something is wrong. The page is checked after each. None: it is checked as it is.
 	States []State
 }
 
-// State is one.
+// State is a state of a page, and the JavaScript that brings it about.
 type State struct{ Name, Script string }
 
-// Serve answers what is axe's own, and says whether it was.
+// Serve answers requests that are for axe, and reports whether this one was.
 func (a *Axe) Serve(w http.ResponseWriter, r *http.Request, v View) bool {
 	switch r.URL.Path {
 	case "/axe":
@@ -101,7 +101,7 @@ func (a *Axe) Serve(w http.ResponseWriter, r *http.Request, v View) bool {
 	return true
 }
 
-// Unguard takes headers away by which a page keeps out frames and scripts that are not its own.
+// Unguard removes headers by which a page forbids frames and foreign scripts.
 func Unguard(h http.Header) {
 	for _, name := range []string{"Content-Security-Policy", "X-Frame-Options", "Cross-Origin-Opener-Policy", "Cross-Origin-Resource-Policy"} {
 		h.Del(name)

@@ -19,7 +19,7 @@ const (
 	CheckWriteOnce    = "write-once"
 )
 
-// commonChecks are what these say.
+// commonChecks returns these checks, with what each of them says.
 func commonChecks() []scenario.Named {
 	return []scenario.Named{
 		{Name: CheckChecksum, Doc: "every chunk of rows has the digest that the checksum table keeps"},

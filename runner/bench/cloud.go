@@ -8,7 +8,7 @@ type Cloud struct {
 	revisions int // so far; their names are unique in the service
 }
 
-// NextRevision is a number that no revision has had.
+// NextRevision returns a number that no revision has had yet.
 func (c *Cloud) NextRevision() int {
 	c.revisions++
 	return c.revisions

@@ -25,13 +25,13 @@ func (r *Run) OpenEngine(ctx context.Context, st store.Store, change ...func(*en
 	return engine.Open(ctx, o)
 }
 
-// NoLayers is for engines whose log is looked at: none is taken by itself.
+// NoLayers makes an engine take no layer by itself: for experiments that look at its log.
 func NoLayers(o *engine.Options) { o.RestoreBudget = -1 }
 
-// LongLease is for engines that are measured: renewals would be counted with the commits.
+// LongLease gives an engine a long lease: for measurements in which renewals would be counted with the commits.
 func LongLease(o *engine.Options) { o.LeaseTTL = time.Hour }
 
-// OwnCPU is what this process has taken of the processor.
+// OwnCPU is the processor time that this process has used.
 func OwnCPU() (time.Duration, error) {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

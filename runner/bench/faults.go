@@ -11,10 +11,10 @@ import (
 	"blobpglite/runner/record"
 )
 
-// SeamHTTP is where a document's rules meet requests to the bucket.
+// SeamHTTP is the seam at which a document's fault rules apply to requests to the bucket.
 const SeamHTTP = "http"
 
-// Judged records a judgement. One that looked at nothing has not held.
+// Judged records a judgement, and reports whether it held. One that looked at nothing did not.
 func (r *Run) Judged(name string, res check.Result) bool {
 	if res.Wrong != "" || res.Looked > 0 {
 		r.Check(name, res.Wrong)
@@ -22,7 +22,7 @@ func (r *Run) Judged(name string, res check.Result) bool {
 	return res.Wrong == ""
 }
 
-// Struck counts a rule's strikes.
+// Struck adds to the count of a rule's strikes.
 func (r *Run) Struck(rule string, n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -44,14 +44,15 @@ func (r *Run) firedCounts() map[string]int64 {
 	return counts
 }
 
+// AddOps adds operations on a bucket of the verb's own to the run's.
 func (r *Run) AddOps(o record.Ops) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.Ops = r.Ops.Add(o)
 }
 
-// Blame makes an error of the database a failed check, and so something that it does not end within the limit; an error of
-// the harness stays one.
+// Blame turns an error of the database, or its not answering within the limit, into a failed check and returns nil; an error of
+// the harness is returned.
 func (r *Run) Blame(check, what string, err error) error {
 	var failed *node.Error
 	var ended *node.EndedError

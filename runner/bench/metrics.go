@@ -14,7 +14,7 @@ import (
 	"blobpglite/runner/scenario"
 )
 
-// MetricDocs are pairs: a metric's name, and what it is.
+// MetricDocs makes documentation of metrics from pairs: a metric's name, and what it is.
 func MetricDocs(pairs ...string) []scenario.MetricDoc {
 	docs := make([]scenario.MetricDoc, 0, len(pairs)/2)
 	for i := 0; i < len(pairs); i += 2 {
@@ -23,14 +23,14 @@ func MetricDocs(pairs ...string) []scenario.MetricDoc {
 	return docs
 }
 
-// OpsOf are the operations of a store as results have them.
+// OpsOf converts a store's counts to those of a record.
 func OpsOf(o store.Ops) record.Ops {
 	return record.Ops{ClassA: o.ClassA, ClassB: o.ClassB, Delete: o.Delete, BytesUp: o.BytesUp, BytesDown: o.BytesDown}
 }
 
 // ObjectsOf reads the objects of a database, records and manifest with their bodies.
 func ObjectsOf(ctx context.Context, st store.Store) ([]check.Object, error) {
-	const atOnce = 16 // of a bucket that is far away
+	const atOnce = 16 // requests, as the bucket may be far away
 	var list []check.Object
 	for a, err := range st.List(ctx, "", "") {
 		if err != nil {

@@ -7,13 +7,14 @@ import (
 	"blobpglite/faults/storefault"
 )
 
-// ModelledStore is a bucket in memory that takes as long, and refuses as often, as the service is modelled to: latency
-// by size, one write a second for each name. What it cannot show is the real network.
+// ModelledStore is a bucket in memory with the modelled latency and limits of the service: latency by size, one write per
+// second and name. It does not model the network.
 type ModelledStore struct {
 	*storefault.Store
 	Counted *store.Counted // what reached the bucket
 }
 
+// NewModelledStore makes an empty one. seed is for its latencies.
 func NewModelledStore(seed uint64) (*ModelledStore, error) {
 	counted := store.Count(mem.New(mem.Options{}))
 	st, err := storefault.New(counted, storefault.Options{Seed: seed, Latency: model.DefaultLatency(), Rate: model.DefaultRate()})
@@ -23,7 +24,7 @@ func NewModelledStore(seed uint64) (*ModelledStore, error) {
 	return &ModelledStore{Store: st, Counted: counted}, nil
 }
 
-// Slowed puts the model in front of a store that is already there.
+// Slowed puts the model in front of an existing store.
 func Slowed(st store.Store, seed uint64) (*storefault.Store, error) {
 	return storefault.New(st, storefault.Options{Seed: seed, Latency: model.DefaultLatency(), Rate: model.DefaultRate()})
 }

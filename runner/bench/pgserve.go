@@ -14,8 +14,8 @@ import (
 	"blobpglite/runner/service"
 )
 
-// Program builds pgserve once for all cells, in a folder of the cache, where nothing is done if it is up to date, and copies
-// it to a folder where nobody changes it. It returns its path.
+// Program builds pgserve once for all cells, in a folder of the cache, where an up-to-date build is reused, copies it to folder,
+// and returns the copy's path.
 func (s *Store) Program(ctx context.Context, folder, cacheDir string) (string, error) {
 	if s.pgserve == "" {
 		var err error
@@ -79,10 +79,10 @@ func (r *Run) PgserveOf(ctx context.Context, commit string) (string, error) {
 	return program, os.Rename(fresh, program)
 }
 
-// ErrMissing: what is to be run is not on this machine; the error says what.
+// ErrMissing: a program that is needed is not on this machine; the error says which. Install it, or leave the experiment out.
 var ErrMissing = errors.New("not installed")
 
-// Tail is the end of what a program has said.
+// Tail is the end of a program's output, for messages.
 func Tail(text string) string {
 	const most = 600
 	return strings.TrimSpace(text[max(0, len(text)-most):])

@@ -1,11 +1,11 @@
-// Package bench is what every experiment stands on: a run of one case, with its store, its pgserve, its measurements, its checks and its verdict.
+// Package bench is the basis of every experiment: a run of one case, with its store, its pgserve, its measurements, its checks and its verdict.
 //
 //	run := bench.Run{Cell: cell, Seed: 1, Verbs: registry.Verbs(), ...}
 //	err := run.Do(ctx)                              // all steps of the cell
 //	verdict, checks := run.Judge(err, metrics)
 //
-// A verb records metrics and check results in the Run; it returns an error only where the harness itself failed or a
-// limit was passed. An error of the database under test is a failed check.
+// A verb records metrics and check results in the Run; it returns an error only if the harness itself failed or a limit was
+// exceeded. An error of the database under test is a failed check.
 //
 // Read run.go first, then verb.go (what a verb is), store.go (places in a store), pgserve.go and served.go (the service as a child).
 package bench
@@ -24,7 +24,7 @@ import (
 	"blobpglite/runner/scenario"
 )
 
-// Store gives experiments their places in a store.
+// Store gives experiments prefixes of their own in a store.
 type Store struct {
 	Kind string // mem, fake-gcs or gcs
 	// Bucket and Endpoint are a node's; empty for mem.
@@ -35,7 +35,7 @@ type Store struct {
 	pgserve          string // the program, once it is built
 }
 
-// Fresh is a fresh prefix.
+// Fresh returns a prefix that was not used before.
 func (s *Store) Fresh(name string) node.StoreSpec {
 	s.places++
 	return node.StoreSpec{
@@ -43,14 +43,14 @@ func (s *Store) Fresh(name string) node.StoreSpec {
 	}
 }
 
-// Run is one cell being run.
+// Run is the run of one cell.
 type Run struct {
 	Cell     scenario.Cell
 	Seed     uint64
 	Store    *Store
 	Runtime  *pglite.Runtime
 	Progress func(step string, done, total int64)
-	// Cloud is where verbs of the Cloud Run emulator run instead; nil: on the emulator. Other verbs do not run then.
+	// Cloud is where verbs of the Cloud Run emulator run instead; nil: on the emulator. If it is set, other verbs cannot run.
 	Cloud *Cloud
 
 	Metrics *record.Metrics
@@ -58,14 +58,14 @@ type Run struct {
 	Rounds int
 	Notes  []string
 	Faults []record.Fault // rules, and how often each struck
-	// Ops are what verbs asked of buckets of their own.
+	// Ops are the operations that verbs made on buckets of their own.
 	Ops record.Ops
 	// Artifacts are files that the run left, relative to Results.
 	Artifacts []string
 	Results   string // the folder for them
 	kept      string // the folder below it that a failure of this run goes to; empty: one for each probe
 
-	// Verbs are what the steps may ask for.
+	// Verbs are the verbs that the steps may use.
 	Verbs Verbs
 
 	mu sync.Mutex // guards Faults and Ops
@@ -76,7 +76,7 @@ type Run struct {
 	vacuous string            // why nothing was tried
 }
 
-// Do goes through the steps of the cell.
+// Do does the steps of the cell. An error is one of the harness, or ctx's.
 func (r *Run) Do(ctx context.Context) error { return r.Verbs.do(ctx, r) }
 
 // begin makes what is noted of checks.
@@ -86,7 +86,7 @@ func (r *Run) begin() {
 	}
 }
 
-// Check records how a check went once; wrong is empty if it held.
+// Check records one result of a check; wrong is empty if it held.
 func (r *Run) Check(name, wrong string) {
 	r.begin()
 	if wrong == "" {
@@ -96,7 +96,7 @@ func (r *Run) Check(name, wrong string) {
 	}
 }
 
-// Found records a check that a verb has judged itself, under a name of its own. The worst of several of one name counts.
+// Found records a check that a verb has judged itself, under a name of its own. Of several with one name the worst counts.
 func (r *Run) Found(c record.Check) {
 	i := slices.IndexFunc(r.own, func(o record.Check) bool { return o.Name == c.Name })
 	if i < 0 {
@@ -112,7 +112,7 @@ func (r *Run) Vacuous(format string, args ...any) {
 	r.Notes = append(r.Notes, r.vacuous)
 }
 
-// Judge gives the verdict, from what Do returned and what was recorded.
+// Judge returns the verdict, from what Do returned and what was recorded.
 func (r *Run) Judge(runErr error, metrics []record.Metric) (record.Verdict, []record.Check) {
 	var checks []record.Check
 	for _, name := range r.Cell.Checks {

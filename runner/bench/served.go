@@ -30,6 +30,7 @@ type Served struct {
 	current *service.Service
 }
 
+// Now returns the server that runs now.
 func (s *Served) Now() *service.Service {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -50,12 +51,12 @@ func (s *Served) Restart(ctx context.Context) error {
 	return nil
 }
 
-// WithService builds and starts pgserve, with more flags, over a fresh place, and ends both after f.
+// WithService builds and starts pgserve, with further flags, over a new prefix, calls f, and ends both.
 func (r *Run) WithService(ctx context.Context, in string, f func(*Served) error, flags ...string) (err error) {
 	return r.WithServiceIn(ctx, nil, in, f, flags...)
 }
 
-// WithServiceIn is WithService with more of an environment.
+// WithServiceIn is WithService with further environment variables.
 func (r *Run) WithServiceIn(ctx context.Context, env []string, in string, f func(*Served) error, flags ...string) (err error) {
 	return r.WithProgram(ctx, "clients", in == ModelLatency, func(p Program) (err error) {
 		s := &Served{r: r, Folder: p.Folder, program: p.Path, env: env, args: []string{"-lease-ttl", "2s", "-acquire-timeout", "1m", "-wake", "-log", "warn"}}
@@ -79,15 +80,15 @@ func (r *Run) WithServiceIn(ctx context.Context, env []string, in string, f func
 	})
 }
 
-// Program is a pgserve that was built of the sources as they are, and an emulator of a bucket beside it.
+// Program is a pgserve that was built from the present sources, and an emulator of a bucket for it.
 type Program struct {
 	Path, Folder string // of the program, and of what it needs
 	Front        *gcsfront.Front
 	Endpoint     string // of the emulator
 }
 
-// WithProgram builds pgserve, gives it a bucket of that name, as slow as the service is modelled to be or one that answers at once, and counts
-// what was asked of it.
+// WithProgram builds pgserve and serves an emulated bucket of that name, with modelled latency or without any; it adds the bucket's operations
+// to the run's.
 func (r *Run) WithProgram(ctx context.Context, bucket string, modelled bool, f func(Program) error) (err error) {
 	o := gcsfront.Options{Buckets: []string{bucket}, Seed: r.Seed}
 	if modelled {

@@ -22,6 +22,7 @@ const (
 	OnMem = "mem" // the reference in memory
 )
 
+// StoreArg is the argument by which a step chooses one of these.
 func StoreArg() scenario.Arg {
 	return scenario.Arg{
 		Name: "on", Default: onRun, OneOf: []string{onRun, OnMem},
@@ -29,16 +30,16 @@ func StoreArg() scenario.Arg {
 	}
 }
 
-// Place is a fresh, empty prefix in a store, as a client of its own sees it.
+// Place is a new, empty prefix in a store, seen by a client of its own.
 type Place struct {
 	store.Store
-	// another opens the same prefix through a second client.
+	// Another opens the same prefix through another client.
 	Another func(ctx context.Context) (store.Store, error)
 	Close   func()
-	Wire    *statuses // answers seen; nil where there is no wire of ours
+	Wire    *statuses // answers seen; nil: they cannot be seen
 }
 
-// OpenPlace makes a fresh prefix. Close it.
+// OpenPlace makes a new prefix, on a store that StoreArg names. Close it.
 func (r *Run) OpenPlace(ctx context.Context, on string) (*Place, error) {
 	spec := r.Store.Fresh(r.Cell.Probe)
 	if on == OnMem && spec.Memory == nil {
@@ -51,6 +52,7 @@ func (r *Run) OpenPlace(ctx context.Context, on string) (*Place, error) {
 	return OpenBucketPlace(ctx, spec.Bucket, spec.Endpoint, spec.Prefix)
 }
 
+// OpenBucketPlace opens a prefix of a bucket; endpoint empty: the real service. Close it.
 func OpenBucketPlace(ctx context.Context, bucket, endpoint, prefix string) (*Place, error) {
 	p := &Place{}
 	var opened []func()
@@ -92,8 +94,8 @@ func OpenBucketPlace(ctx context.Context, bucket, endpoint, prefix string) (*Pla
 	return p, nil
 }
 
-// sweep empties a place on an emulator, which takes the longer for each request the more objects it has. What is left
-// behind harms nobody: the prefix is not used again.
+// sweep empties a place on an emulator, whose requests take longer the more objects it has. Errors do not matter: the prefix is
+// not used again.
 func sweep(ctx context.Context, st store.Store) {
 	for a, err := range st.List(ctx, "", "") {
 		if err != nil || st.Delete(ctx, a.Key) != nil {
@@ -102,7 +104,7 @@ func sweep(ctx context.Context, st store.Store) {
 	}
 }
 
-// FaultyPlace is a place on an emulator of its own, made as faulty as o says.
+// FaultyPlace makes a place on an emulator of its own, with the faults of o.
 func (r *Run) FaultyPlace(ctx context.Context, o gcsfront.Options) (*Place, *gcsfront.Front, error) {
 	const bucket = "faulty"
 	o.Buckets, o.Seed = []string{bucket}, r.Seed
@@ -143,7 +145,7 @@ func (s *statuses) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer, err
 }
 
-// Measure records what the wire saw, if there was one.
+// Measure records the answers that Wire has counted, if there is one.
 func (p *Place) Measure(r *Run) {
 	if p.Wire != nil {
 		r.Metrics.Value("status_412_count", float64(p.Wire.refused.Load()))
@@ -151,17 +153,20 @@ func (p *Place) Measure(r *Run) {
 	}
 }
 
+// WireDocs documents the metrics of Measure.
 func WireDocs() []scenario.MetricDoc {
 	return MetricDocs("status_412_count", "answers of the emulator; not seen on mem and on a real bucket", "status_429_count", "likewise")
 }
 
-// SkippingClock is a virtual clock that moves as soon as somebody sleeps: what waits for time does not wait.
+// SkippingClock is a virtual clock whose Sleep moves it, and does not wait.
 type SkippingClock struct{ *clock.Virtual }
 
+// NewSkippingClock makes one, at a fixed date.
 func NewSkippingClock() SkippingClock {
 	return SkippingClock{clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))}
 }
 
+// Sleep moves the clock by d and returns at once.
 func (s SkippingClock) Sleep(ctx context.Context, d time.Duration) error {
 	if d > 0 {
 		s.Advance(d)
@@ -183,7 +188,7 @@ func AtOnce(n int, do func(i int)) {
 	wg.Wait()
 }
 
-// Wrongf words what is wrong, or nothing if it is not.
+// Wrongf formats what is wrong; if wrong is false it returns an empty text.
 func Wrongf(wrong bool, format string, args ...any) string {
 	if !wrong {
 		return ""

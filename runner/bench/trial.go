@@ -9,7 +9,7 @@ import (
 	"blobpglite/runner/record"
 )
 
-// Trial is a run of its own for one episode.
+// Trial returns a separate run for one episode.
 func (r *Run) Trial(metrics *record.Metrics) *Run {
 	return &Run{
 		Cell: r.Cell, Seed: r.Seed, Store: r.Store, Runtime: r.Runtime, Progress: func(string, int64, int64) {}, Metrics: metrics, Results: r.Results,
@@ -17,7 +17,7 @@ func (r *Run) Trial(metrics *record.Metrics) *Run {
 	}
 }
 
-// Absorb takes over what a trial found.
+// Absorb adds the results of a trial to the run.
 func (r *Run) Absorb(t *Run) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -42,7 +42,7 @@ func (r *Run) Absorb(t *Run) {
 	r.Ops = r.Ops.Add(t.Ops)
 }
 
-// Failures words what was wrong.
+// Failures returns what was wrong, in words.
 func (r *Run) Failures() []string {
 	var lines []string
 	for _, name := range slices.Sorted(maps.Keys(r.failed)) {
@@ -51,7 +51,7 @@ func (r *Run) Failures() []string {
 	return lines
 }
 
-// FailureFolder is where a failure of this run goes.
+// FailureFolder is where the files of a failure of this run go.
 func (r *Run) FailureFolder(seed uint64) (dir, rel string) {
 	rel = filepath.Join("failures", fmt.Sprintf("%s-%d", r.Cell.Probe, seed))
 	return filepath.Join(r.Results, rel), rel
@@ -60,7 +60,7 @@ func (r *Run) FailureFolder(seed uint64) (dir, rel string) {
 // KeepIn is where pictures of a failure go; empty: each to a file of its own.
 func (r *Run) KeepIn(folder string) { r.kept = folder }
 
-// Leave notes a file or folder that the run leaves, relative to Results, and what to do with it.
+// Leave records a file or folder that the run leaves, relative to Results, and a note about what to do with it.
 func (r *Run) Leave(rel, note string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -68,10 +68,10 @@ func (r *Run) Leave(rel, note string) {
 	r.Notes = append(r.Notes, note)
 }
 
-// Failed says whether a check has.
+// Failed says whether a check has failed.
 func (r *Run) Failed() bool { return len(r.failed) > 0 }
 
-// FailureOf is what was wrong by a check; empty: it has held, or was not tried.
+// FailureOf returns what a check has found wrong; empty: it has held, or was not tried.
 func (r *Run) FailureOf(check string) string { return r.failed[check] }
 
 // Picture is where a failed search for an order is drawn.
@@ -85,7 +85,7 @@ func (r *Run) Picture() string {
 	return fmt.Sprintf("%s/failures/%s-%d.html", r.Results, r.Cell.Probe, r.Seed)
 }
 
-// FirstFailure is the first check that has failed, by name, and what was wrong.
+// FirstFailure returns the first failed check, in the order of names, and what was wrong.
 func (r *Run) FirstFailure() (check, wrong string) {
 	for _, name := range slices.Sorted(maps.Keys(r.failed)) {
 		return name, r.failed[name]

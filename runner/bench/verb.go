@@ -7,28 +7,28 @@ import (
 	"blobpglite/runner/scenario"
 )
 
-// Verb is a verb of documents with what it does.
+// Verb is a verb of documents with the function that does it.
 type Verb struct {
 	scenario.Verb
 	// Bare verbs need no PostgreSQL: Run.Runtime may be nil.
 	Bare bool
-	// Cloud says why the verb cannot be done on Cloud Run, empty if it can. Nil: it has nothing to do with a service.
+	// Cloud returns why the verb cannot be done on Cloud Run; empty: it can. Nil: it does not run a service.
 	Cloud func(args scenario.Args) string
 	Run   func(ctx context.Context, r *Run, args scenario.Args) error
 }
 
-// OnCloudRun is of verbs that can do on Cloud Run all that they do on the emulator.
+// OnCloudRun is the Cloud of verbs that can do on Cloud Run all that they do on the emulator.
 func OnCloudRun(scenario.Args) string { return "" }
 
-// NotOnCloudRun is of verbs that can not, and why.
+// NotOnCloudRun returns the Cloud of verbs that cannot; why is the reason.
 func NotOnCloudRun(why string) func(scenario.Args) string {
 	return func(scenario.Args) string { return why }
 }
 
-// Verbs are verbs that documents may use.
+// Verbs is a list of verbs that documents may use.
 type Verbs []Verb
 
-// named is the verb of a name; nil: there is none.
+// named returns the verb of a name; nil: there is none.
 func (l Verbs) named(name string) *Verb {
 	for i := range l {
 		if l[i].Name == name {
@@ -38,7 +38,7 @@ func (l Verbs) named(name string) *Verb {
 	return nil
 }
 
-// NeedPostgres says whether any step of the cells does.
+// NeedPostgres says whether any step of the cells needs PostgreSQL.
 func (l Verbs) NeedPostgres(cells []scenario.Cell) bool {
 	for _, c := range cells {
 		for _, s := range c.Steps {
@@ -50,7 +50,7 @@ func (l Verbs) NeedPostgres(cells []scenario.Cell) bool {
 	return false
 }
 
-// LeftOut says why a cell cannot be run on Cloud Run; empty if it can.
+// LeftOut returns why a cell cannot be run on Cloud Run; empty: it can.
 func (l Verbs) LeftOut(c scenario.Cell) string {
 	for _, s := range c.Steps {
 		if why := l.stepLeftOut(s); why != "" {
@@ -74,7 +74,7 @@ func (l Verbs) stepLeftOut(s scenario.PlannedStep) string {
 	return ""
 }
 
-// Language is what documents may ask for that use these verbs: the verbs, the checks, those of every run included, and the seams.
+// Language returns what documents that use these verbs may name: the verbs, the checks (with those of every run), and the seams.
 func (l Verbs) Language(checks ...scenario.Named) scenario.Registry {
 	reg := scenario.Registry{
 		Checks: append(commonChecks(), checks...),
@@ -86,7 +86,7 @@ func (l Verbs) Language(checks ...scenario.Named) scenario.Registry {
 	return reg
 }
 
-// do goes through the steps of a run's cell.
+// do does the steps of a run's cell.
 func (l Verbs) do(ctx context.Context, r *Run) error {
 	for range r.Cell.Repeat {
 		for _, s := range r.Cell.Steps {

@@ -17,17 +17,17 @@ import (
 //
 //	http put after p 0.02 lose     a rule at the bucket, for the whole episode; the lines come first
 //	open                           another process opens the database, or waits for the lease; it gets clients of its own
-//	work 8                         until clients were told of 8 more operations, one second at most
-//	hold 40ms                      clients work on
-//	kill                           SIGKILL to the one that opened last
-//	kill at wal/before-put nth 3   it does so itself, there
-//	stop, stop at wal/after-put    SIGSTOP; asleep until wake
+//	work 8                         until 8 more operations were acknowledged, one second at most
+//	hold 40ms                      clients go on working
+//	kill                           SIGKILL to the process that opened last
+//	kill at wal/before-put nth 3   it kills itself, there
+//	stop, stop at wal/after-put    SIGSTOP, until wake
 //	park at manifest/before-cas    one goroutine, until wake
 //	delay at wal/before-put 30ms   every time
-//	wake                           all who sleep go on
-//	sigterm                        it flushes, gives the lease back and ends
+//	wake                           all that are stopped or parked go on
+//	sigterm                        it flushes, releases the lease and ends
 //	compact                        a layer is taken, and what it makes superfluous is collected
-//	power cut                      all processes at once, and what is on its way
+//	power cut                      all processes at once, and requests on their way
 //	clock jump 1h, clock drift 2   of the one that opened last
 type action struct {
 	do   string

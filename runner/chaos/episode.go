@@ -147,7 +147,7 @@ func (e *episode) do(ctx context.Context, a action) error {
 	return nil
 }
 
-// tell changes what goes wrong in a process, if it hears: one that is stopped does not, and one that has ended neither.
+// tell changes the faults of a process, if it can: not if the process is stopped or has ended.
 func (e *episode) tell(ctx context.Context, m *cluster.Member, args node.FaultsArgs) error {
 	inner, cancel := context.WithTimeout(ctx, faultLimit)
 	defer cancel()
@@ -250,7 +250,7 @@ func (e *episode) work(ctx context.Context, n int) error {
 	return nil
 }
 
-// wake lets everyone go on who sleeps.
+// wake lets all stopped and parked processes go on.
 func (e *episode) wake(ctx context.Context) {
 	e.mu.Lock()
 	asleep := e.asleep

@@ -1,5 +1,5 @@
-// Package chaos is everything at once, by seed: an episode is a list of actions upon one database; one that fails is made smaller and written down as a
-// scenario.
+// Package chaos does everything at once, by seed: an episode is a list of actions on one database; one that fails is shrunk and written down as
+// a scenario.
 //
 // Read actions.go first (what an episode may hold), then episode.go (how it is run).
 package chaos
@@ -8,7 +8,7 @@ import (
 	"blobpglite/runner/bench"
 )
 
-// Verbs are what documents may ask for of this package.
+// Verbs returns the verbs of this package, which documents may use.
 func Verbs() []bench.Verb {
 	return []bench.Verb{chaosVerb(), episodeVerb()}
 }

@@ -5,10 +5,10 @@
 //	r = check.Linearizable(ops, initial, check.LinearOptions{Picture: "results/failures/x/registers.html"})
 //	r = check.Log(objects, changes)
 //
-// It imports nothing of the engine and decodes what it needs itself: a checker that shares code with what it checks
-// shares its faults, and any saved history can be judged again by a better one.
+// It imports nothing of the engine and decodes what it needs itself: a checker that shares code with what it checks shares its
+// bugs. Any saved history can be judged again by a better checker.
 //
-// Each judge says how much it looked at. A result that looked at nothing has not held.
+// Each result says how many facts were compared. A result that compared nothing has not held.
 package check
 
 import (
@@ -22,7 +22,7 @@ import (
 // Result is a judgement.
 type Result struct {
 	Wrong  string // what is wrong; empty: nothing
-	Looked int    // facts that were held against each other
+	Looked int    // facts that were compared
 }
 
 func wrong(format string, args ...any) Result { return Result{Wrong: fmt.Sprintf(format, args...)} }
@@ -42,8 +42,8 @@ func tokens(ops []history.Op, kind history.Kind) written {
 	return w
 }
 
-// against holds the tokens found in a database against those sent: every acknowledged one is there, none that failed,
-// and none that was never sent. before are tokens that were there when the history began.
+// against compares the tokens found in a database with those sent: every acknowledged one is there, none that failed, and none
+// that was never sent. before are tokens that were there when the history began.
 func (w written) against(what string, found []int64, before map[int64]bool) Result {
 	r := Result{}
 	there := map[int64]bool{}
@@ -80,7 +80,7 @@ func (w written) against(what string, found []int64, before map[int64]bool) Resu
 	return r
 }
 
-// all gives the first result that is wrong, or the sum of what was looked at.
+// all returns the first result that is wrong, or one with the sum of what was compared.
 func all(results ...Result) Result {
 	sum := Result{}
 	for _, r := range results {
@@ -92,8 +92,8 @@ func all(results ...Result) Result {
 	return sum
 }
 
-// Durability holds the restored state against the history since an earlier state: every acknowledged write is there,
-// what failed is not, and nothing is that was never sent. Unknown ones may be there or not, but wholly.
+// Durability compares the restored state with the history since an earlier state: every acknowledged write is there, no failed
+// one, and nothing that was never sent. Writes with an unknown outcome may be there or not, but only as a whole.
 func Durability(ops []history.Op, before, now history.State) Result {
 	entries, copies := []int64{}, []int64{}
 	ids := map[int64]int64{}
@@ -131,7 +131,7 @@ func had[T any](list []T, token func(T) (int64, bool)) map[int64]bool {
 	return m
 }
 
-// sameIDs: an acknowledged entry stands where its client was told.
+// sameIDs: an acknowledged entry has the id that its client was told.
 func sameIDs(ops []history.Op, ids map[int64]int64) Result {
 	r := Result{}
 	for _, op := range ops {
@@ -247,13 +247,13 @@ func Bank(ops []history.Op, before, now history.State) Result {
 // LedgerStart is the hash of the entry 0.
 const LedgerStart = "start"
 
-// LedgerHash is what stands in an entry behind one with the hash prev.
+// LedgerHash is the hash of an entry that follows one with the hash prev.
 func LedgerHash(prev string, token int64) string {
 	sum := md5.Sum(fmt.Appendf(nil, "%s:%d", prev, token))
 	return hex.EncodeToString(sum[:])
 }
 
-// Checksum: the ledger is dense and chained, every block of rows has its digest, every row of a copy its own.
+// Checksum: the ledger has no gaps and its hashes chain, every block of rows has its digest, every row of a copy its own.
 func Checksum(now history.State) Result {
 	r := Result{}
 	prev := LedgerStart

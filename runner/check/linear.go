@@ -24,10 +24,9 @@ type LinearOptions struct {
 // DefaultTimeout of a search.
 const DefaultTimeout = 20 * time.Second
 
-// Linearizable searches for an order of the register and bank operations that explains what every client saw, beginning
-// with a state and ending with another one, which a reader found when all were done. Failed operations are left out, for
-// they did not take place; so are unknown ones of which nothing is to be seen in the end: they can always be placed
-// behind everything else.
+// Linearizable searches for an order of the register and bank operations that explains what every client saw, beginning with
+// a state and ending with another one, which a reader found when all were done. Failed operations are left out, because they
+// did not take place; so are unknown ones without a visible effect in the end: they can always be placed after everything else.
 func Linearizable(ops []history.Op, before, now history.State, o LinearOptions) Result {
 	if o.Timeout == 0 {
 		o.Timeout = DefaultTimeout

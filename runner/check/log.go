@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Object is one of the bucket's, its key without the database's prefix. Only records and the manifest need their bodies.
+// Object is an object of the bucket, its key without the database's prefix. Only records and the manifest need their bodies.
 type Object struct {
 	Key  string `json:"key"`
 	Size int64  `json:"size"`
@@ -28,7 +28,7 @@ type Change struct {
 	Key    string    `json:"key"`
 	Status int       `json:"status"`
 	Bytes  int64     `json:"bytes,omitempty"`
-	// WriteID is of an upload.
+	// WriteID is that of an upload.
 	WriteID string `json:"write_id,omitempty"`
 }
 
@@ -89,7 +89,7 @@ type manifestStart struct {
 	} `json:"layers"`
 }
 
-// Log holds the objects of a database against the invariants of its log: dense and chained from the manifest's start to
+// Log checks the objects of a database by the invariants of its log: records without gaps, chained from the manifest's start to
 // the tail; epochs never fall, and fences raise them; what the manifest names is complete. Fences below the start stay.
 func Log(objects []Object) Result {
 	var m manifestStart
@@ -162,9 +162,9 @@ func chained(records []record, m manifestStart) Result {
 // fenceID begins the write id of every fence and of nothing else.
 const fenceID = "fence-"
 
-// WriteOnce holds everything that the bucket carried out against the rule of names: a record and a part are created once,
-// and a fence is never deleted. A name whose record was collected may be created once more, by a fence that comes too
-// late and fences nobody; never by a record.
+// WriteOnce checks everything that the bucket carried out by the rule of names: a record and a part are created once, and a
+// fence is never deleted. A name whose record was collected may be created once more by a fence that comes too late and fences
+// nobody, never by a record.
 func WriteOnce(changes []Change) Result {
 	r := Result{}
 	made, gone, fences := map[string]bool{}, map[string]bool{}, map[string]bool{}

@@ -1,12 +1,13 @@
-// Package clients runs the programs that people use with PostgreSQL against a server, each as its users do, and judges what
-// came of it: drivers, pools, ORMs, migrators, queues, PostgreSQL's own tools, the drivers' own test suites.
+// Package clients runs the programs that people use with PostgreSQL against a server, each as its users do, and judges the
+// result: drivers, pools, ORMs, migrators, queues, PostgreSQL's own tools, the drivers' own test suites.
 //
 //	t, ok := clients.Find("goose")
 //	outcome, err := t.Run(ctx, &clients.Env{URL: url, Port: port, Folder: scratch, Cache: cache, Progress: progress})
 //	errors.Is(err, clients.ErrMissing)       // the program cannot be had here, and err says why
 //
-// An error that is not ErrMissing is the client's: it met something that no PostgreSQL does. A trial needs a server whose
-// database is fresh, and does not know which: the same trial at PostgreSQL itself says whether the trial is right.
+// An error that is not ErrMissing is the client's: the server did something that PostgreSQL does not do. A trial needs a server
+// with a new database, and does not know which server it is: the same trial against PostgreSQL itself shows whether the trial is
+// right.
 //
 // Programs come from the machine (Debian's packages), from npm and the Go module proxy, with pinned versions, into a cache;
 // nothing of them becomes part of this module. What runs them here is in programs/, written for these trials.
@@ -24,10 +25,10 @@ import (
 	"blobpglite/runner/npm"
 )
 
-// ErrMissing: the client, or what it runs on, is not to be had here; the error says what.
+// ErrMissing: the client, or something that it needs, is not available here; the error says what.
 var ErrMissing = npm.ErrMissing
 
-// Env is what a trial works with.
+// Env is the environment of a trial.
 type Env struct {
 	URL      string // of the database postgres, as the superuser postgres; without a password
 	Port     int    // on 127.0.0.1
@@ -43,13 +44,13 @@ type Env struct {
 	Progress func(step string, done, total int64)
 }
 
-// Outcome is what a trial found besides errors.
+// Outcome is what a trial found, besides errors.
 type Outcome struct {
-	// Rows that were acknowledged before a crash; of them, those that were gone afterwards; those that nobody inserted.
+	// Rows that were acknowledged before a crash; of these, those that were gone afterwards; rows that nobody inserted.
 	Acked    int `json:"acked"`
 	Lost     int `json:"lost"`
 	Invented int `json:"invented"`
-	// Tests of a client's own suite, with what each that failed said.
+	// Tests of a client's own suite, failed ones with their messages.
 	Passed []string          `json:"passed"`
 	Failed map[string]string `json:"failed"`
 }
@@ -64,18 +65,18 @@ type Trial struct {
 	run       func(ctx context.Context, e *Env) (Outcome, error)
 }
 
-// Run tries the client.
+// Run tries the client. Errors: ErrMissing, ctx's; any other means that the client met something wrong.
 func (t Trial) Run(ctx context.Context, e *Env) (Outcome, error) {
 	e.Progress("client "+t.Name, 0, 0)
 	return t.run(ctx, e)
 }
 
-// Trials are all of them.
+// Trials returns all trials.
 func Trials() []Trial {
 	return slices.Concat(crashTrials(), suiteTrials(), goTrials(), nodeTrials(), pythonTrials(), toolTrials(), psqlTrials())
 }
 
-// Find is the trial of a name.
+// Find returns the trial of a name.
 func Find(name string) (Trial, bool) {
 	all := Trials()
 	i := slices.IndexFunc(all, func(t Trial) bool { return t.Name == name })
@@ -85,7 +86,7 @@ func Find(name string) (Trial, bool) {
 	return all[i], true
 }
 
-// Names are those of the trials.
+// Names returns the names of all trials.
 func Names() []string {
 	var names []string
 	for _, t := range Trials() {
@@ -94,7 +95,7 @@ func Names() []string {
 	return names
 }
 
-// Doc describes the trials, for those who choose one.
+// Doc describes all trials, a line each.
 func Doc() string {
 	var texts []string
 	for _, t := range Trials() {
@@ -111,7 +112,7 @@ func (e *Env) database(user, name string) string {
 	return fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", user, e.Port, name)
 }
 
-// one asks for one value, as text, and says if it is another than wanted.
+// one queries one value, as text; an error if it is not the wanted one.
 func (e *Env) one(ctx context.Context, sql, want string) error {
 	return e.oneIn(ctx, "postgres", sql, want)
 }

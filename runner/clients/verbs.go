@@ -5,7 +5,7 @@ import (
 	"blobpglite/runner/scenario"
 )
 
-// Verbs are what documents may ask for of this package.
+// Verbs returns the verbs of this package, which documents may use.
 func Verbs() []bench.Verb {
 	return []bench.Verb{
 		clientVerb(), pgbenchVerb(), doorLatencyVerb(), sessionsVerb(), besideVerb(),
@@ -17,7 +17,7 @@ const (
 	checkSessions = "sessions"
 )
 
-// Checks are what these say.
+// Checks returns the checks that these verbs make, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
 		{Name: checkSessions, Doc: "sessions leave nothing behind, and keep nobody waiting but who wants what they hold"},

@@ -10,13 +10,13 @@
 // Each command line is written to Options.Log, the token masked, before it is run. Options.Run takes gcloud's place:
 // package rehearsal answers on this machine.
 //
-// How an experiment learns of instances: pgserve's log (stderr), one JSON line an entry, as Cloud Logging keeps it. "ending"
-// is SIGTERM, "ended: everything is durable" the end; a word of the platform's own above information, such as that a limit
-// was passed, is an end too. Logs come seconds late, so they are asked for again and again, and their own times count.
+// Experiments learn of instances from pgserve's log (stderr), one JSON line per entry, as Cloud Logging keeps it. "ending" is
+// SIGTERM, "ended: everything is durable" the end; a warning or error of the platform itself, such as that a limit was
+// exceeded, is an end too. Logs come seconds late, so they are polled, and the times in them count.
 //
-// What Cloud Run cannot be asked for: freeze an instance at a moment, crash it, or stop one of several. A service without
-// requests is frozen by itself; with manual scaling to zero its instances are told to go, and so are those of a revision
-// that a new one has replaced, at some time.
+// What Cloud Run cannot do on request: freeze an instance at a moment, crash it, or stop one of several. A service without
+// requests is frozen by itself; with manual scaling to zero its instances are told to end, and so are those of a revision that
+// a new one has replaced, at some time.
 package cloudrun
 
 import (
@@ -68,7 +68,7 @@ type Options struct {
 	Run func(ctx context.Context, args []string) ([]byte, error)
 }
 
-// Service is a service on Cloud Run. Its methods are called one at a time.
+// Service is a service on Cloud Run. It is not safe for concurrent use.
 type Service struct {
 	o       Options
 	began   time.Time
@@ -78,7 +78,7 @@ type Service struct {
 	retired map[string]bool
 }
 
-// New checks the options.
+// New checks the options and returns the service, which it does not create. Error: ErrMissing.
 func New(o Options) (*Service, error) {
 	for _, required := range [][2]string{
 		{"project", o.Project}, {"region", o.Region}, {"image", o.Image}, {"service", o.Service}, {"account", o.Account}, {"token", o.Token},
@@ -158,10 +158,10 @@ func (s *Service) at(command ...string) []string {
 	return append(command, s.o.Service, "--project="+s.o.Project, "--region="+s.o.Region, "--quiet")
 }
 
-// Token is what requests carry: Authorization: Bearer.
+// Token is the bearer token that requests carry.
 func (s *Service) Token() string { return s.o.Token }
 
-// Exists says whether there is a service of this name. An experiment makes its own, and deletes it.
+// Exists says whether there is a service of this name. An experiment must make its own, and deletes it afterwards.
 func (s *Service) Exists(ctx context.Context) (bool, error) {
 	out, err := s.gcloud(ctx, "run", "services", "list", "--project="+s.o.Project, "--region="+s.o.Region, "--quiet",
 		"--filter=metadata.name="+s.o.Service, "--format=json")
@@ -175,9 +175,9 @@ func (s *Service) Exists(ctx context.Context) (bool, error) {
 	return len(all) > 0, nil
 }
 
-// Revision is what is deployed.
+// Revision is a revision to be deployed.
 type Revision struct {
-	Suffix string            // of its name, behind the service's; lower case, unique in the service
+	Suffix string            // of its name, after the service's; lower case, unique in the service
 	Bucket string            // gs://name/prefix; empty: none
 	Env    map[string]string // besides the bucket and the token; PGSERVE_DURABILITY and the like
 	Tag    string            // not empty: without traffic, at an address of its own
@@ -234,7 +234,7 @@ type Addresses struct {
 	Tags map[string]string
 }
 
-// Addresses asks where the service answers.
+// Addresses returns where the service answers.
 func (s *Service) Addresses(ctx context.Context) (Addresses, error) {
 	out, err := s.gcloud(ctx, append(s.at("run", "services", "describe"), "--format=json")...)
 	if err != nil {
@@ -276,7 +276,7 @@ func carriesTokens(address string) bool {
 	return u.Scheme == "https" || u.Scheme == "http" && ip != nil && ip.IsLoopback()
 }
 
-// Untag takes a tag off: its address is gone, and its instance ends when the platform likes.
+// Untag removes a tag: its address is gone, and its instance ends at some time.
 func (s *Service) Untag(ctx context.Context, tag string) error {
 	_, err := s.gcloud(ctx, append(s.at("run", "services", "update-traffic"), "--remove-tags="+tag)...)
 	return err
@@ -288,7 +288,7 @@ func (s *Service) scale(ctx context.Context, to string) error {
 	return err
 }
 
-// Sleep makes that no instance of the serving revision exists, and says how the last one ended. The next request starts one.
+// Sleep ends all instances of the serving revision, and returns how the last one ended. The next request starts one.
 // Source: cloud.google.com/run/docs/configuring/services/manual-scaling, read November 2026.
 func (s *Service) Sleep(ctx context.Context, suffix string) (Life, error) {
 	if err := s.scale(ctx, "0"); err != nil {

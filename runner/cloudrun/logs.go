@@ -15,7 +15,7 @@ const (
 	saysFailed = "pgserve:"
 )
 
-// HowWell is how an instance ends that did what it was told.
+// HowWell is the Life.How of an instance that has ended as it should.
 const HowWell = "exit 0"
 
 const (
@@ -40,7 +40,7 @@ type Entry struct {
 	} `json:"resource"`
 }
 
-// trouble says whether it is the platform that speaks, and not to inform.
+// trouble says whether the entry is a warning or an error of the platform itself.
 func (e Entry) trouble() bool {
 	switch e.Severity {
 	case "", "DEFAULT", "DEBUG", "INFO", "NOTICE":
@@ -49,7 +49,7 @@ func (e Entry) trouble() bool {
 	return strings.HasSuffix(e.LogName, "varlog%2Fsystem")
 }
 
-// Logs are a revision's entries since a time, oldest first: what its instances wrote to stderr, and what the platform says.
+// Logs returns a revision's entries since a time, oldest first: what its instances wrote to stderr, and the platform's own.
 func (s *Service) Logs(ctx context.Context, suffix string, since time.Time) ([]Entry, error) {
 	filter := fmt.Sprintf(`resource.type="cloud_run_revision" AND resource.labels.service_name="%s" AND resource.labels.location="%s"`+
 		` AND resource.labels.revision_name="%s-%s" AND (log_id("run.googleapis.com/stderr") OR log_id("run.googleapis.com/varlog/system"))`+
@@ -65,11 +65,11 @@ func (s *Service) Logs(ctx context.Context, suffix string, since time.Time) ([]E
 	return all, nil
 }
 
-// Life is what the logs tell of an instance.
+// Life is the life of an instance, by the logs.
 type Life struct {
 	Instance    string
 	Told, Ended time.Time // SIGTERM, and the end; zero: the logs do not say
-	How         string    // HowWell, or what was said instead
+	How         string    // HowWell, or its last message
 }
 
 // lives reads the lives of instances from entries, in the order in which they are first heard of.
@@ -106,9 +106,8 @@ func lives(entries []Entry) []Life {
 	return all
 }
 
-// Retired waits until every instance of a revision that the logs name has ended, and one of them since it was asked last. It
-// returns the life of the last one. An instance that ended without a word, of which the platform says nothing either,
-// is waited for until Patience is over.
+// Retired waits until every instance of a revision that the logs name has ended, and at least one since the last call. It returns
+// the life of the last one. If neither an instance nor the platform logs an end, it waits until Patience is over.
 func (s *Service) Retired(ctx context.Context, suffix string) (Life, error) {
 	end := s.o.Clock.Monotonic() + s.o.Patience
 	for {

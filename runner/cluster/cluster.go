@@ -1,5 +1,5 @@
-// Package cluster is one database under fire: a bucket that can be made faulty, processes that open it and may be killed, clients with a history,
-// and the judges of what they saw.
+// Package cluster is one database with faults: a bucket that can be made faulty, processes that open the database and may be killed, clients
+// with a history, and the judges of what they saw.
 //
 //	c, err := cluster.New(ctx, run, cluster.Options{Mode: engine.ModeLog})
 //	m, err := c.Spawn(ctx)                          // a child process, ready
@@ -38,8 +38,8 @@ import (
 // clusterBucket is the bucket of a cluster's own front.
 const clusterBucket = "cluster"
 
-// Cluster is one database under fire: a bucket that can be made faulty, child processes that open it, clients, and what
-// all of them saw.
+// Cluster is one database with faults: a bucket that can be made faulty, child processes that open the database, clients, and
+// what all of them saw.
 type Cluster struct {
 	r         *bench.Run
 	Clock     clock.Clock
@@ -59,7 +59,7 @@ type Cluster struct {
 	mu      sync.Mutex
 	marks   []mark
 	changes []check.Change
-	serving *Member // where clients go; nil: nowhere
+	serving *Member // the member that clients use; nil: none
 	spawned int
 	members []*Member
 
@@ -86,7 +86,7 @@ type Member struct {
 	busy   atomic.Bool // opens, or has the database open
 }
 
-// Options are how the bucket behaves.
+// Options says how the bucket behaves.
 type Options struct {
 	Mode    engine.Mode
 	Latency time.Duration // of each request at the bucket; zero: none
@@ -96,7 +96,7 @@ type Options struct {
 	Names   []string
 }
 
-// New makes a fresh database's place. The document's rules for the seam http are in force there.
+// New makes a new prefix for a database. The document's rules for the seam http apply to it.
 func New(ctx context.Context, r *bench.Run, o Options) (*Cluster, error) {
 	if r.Store.Memory != nil {
 		return nil, errors.New("child processes reach the store over HTTP: use -store fake-gcs or gcs")
@@ -146,7 +146,7 @@ func (c *Cluster) ownFront(ctx context.Context, o Options) error {
 	return nil
 }
 
-// observe hears of what the bucket carried out.
+// observe is called with everything that the bucket carried out.
 func (c *Cluster) observe(g gcsfront.Change) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -161,14 +161,14 @@ func (c *Cluster) observe(g gcsfront.Change) {
 	c.marks = append(c.marks, mark{At: c.History.Now(), Lane: "bucket", Kind: kind, Text: fmt.Sprintf("%s %s %d", g.Op, key, g.Status)})
 }
 
-// Mark notes something for the timeline.
+// Mark records an event for the timeline.
 func (c *Cluster) Mark(lane, kind, format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.marks = append(c.marks, mark{At: c.History.Now(), Lane: lane, Kind: kind, Text: fmt.Sprintf(format, args...)})
 }
 
-// End kills whoever lives and takes the bucket away.
+// End kills all members and removes the bucket.
 func (c *Cluster) End() {
 	c.mu.Lock()
 	members := c.members
@@ -181,7 +181,7 @@ func (c *Cluster) End() {
 	c.close()
 }
 
-// Account tells the run what the bucket was asked, and which of its rules struck.
+// Account adds the bucket's operations, and the strikes of its rules, to the run.
 func (c *Cluster) Account() {
 	c.accounted.Do(func() {
 		if c.Front == nil {
@@ -195,7 +195,7 @@ func (c *Cluster) Account() {
 	})
 }
 
-// Spawn starts a child that is ready to open.
+// Spawn starts a child process that is ready to open the database.
 func (c *Cluster) Spawn(ctx context.Context) (*Member, error) {
 	c.mu.Lock()
 	c.spawned++
@@ -208,7 +208,7 @@ func (c *Cluster) Spawn(ctx context.Context) (*Member, error) {
 			c.r.Struck(e.Rule, 1)
 			select {
 			case m.events <- e:
-			default: // nobody waits for so many
+			default: // the buffer is full: nobody waits for so many
 			}
 		},
 	})
@@ -260,7 +260,7 @@ func (c *Cluster) openArgs(m *Member) node.OpenArgs {
 // clusterTTL is the lease of a writer that is going to be killed: the next opening waits for it.
 const clusterTTL = 250 * time.Millisecond
 
-// Open opens the database in a member. An *node.Error or *node.EndedError is the experiment's to judge.
+// Open opens the database in a member. The experiment has to judge a *node.Error or *node.EndedError.
 func (m *Member) Open(ctx context.Context, change ...func(*node.OpenArgs)) (node.OpenResult, error) {
 	args := m.c.openArgs(m)
 	for _, do := range change {
@@ -283,13 +283,13 @@ func (m *Member) Arm(ctx context.Context, seed uint64, rules ...pointfault.Rule)
 	return m.Do(ctx, node.Faults, node.FaultsArgs{Rules: rules, Seed: seed}, nil)
 }
 
-// Strike sends a signal, and notes it.
+// Strike sends a signal, and records it for the timeline.
 func (m *Member) Strike(a procfault.Action) error {
 	m.c.Mark(m.Name, "fault", "%s", a)
 	return m.Signal(a)
 }
 
-// AwaitFault waits until a rule is about to strike. False: it did not within the time, or the process ended before.
+// AwaitFault waits until a rule is about to strike. False: none did within the time, or the process has ended.
 func (m *Member) AwaitFault(ctx context.Context, within time.Duration) (node.Event, bool) {
 	t := m.c.Clock.NewTimer(within)
 	defer t.Stop()
@@ -308,7 +308,7 @@ func (m *Member) AwaitFault(ctx context.Context, within time.Duration) (node.Eve
 	return node.Event{}, false
 }
 
-// Query makes a member what clients talk to.
+// Query implements workload.Conn: a member is what clients talk to.
 func (m *Member) Query(ctx context.Context, sql string) ([][][]string, []string, error) {
 	return queryIn(ctx, m, node.QueryArgs{SQL: sql})
 }
@@ -319,7 +319,7 @@ func queryIn(ctx context.Context, m *Member, args node.QueryArgs) ([][][]string,
 	return out.Rows, out.Tags, err
 }
 
-// In is a session of its own.
+// In returns a separate session of the member.
 func (m *Member) In(session int64, isolation string) workload.Conn {
 	return memberSession{m, node.InSession{Session: session, Isolation: isolation}}
 }
@@ -347,7 +347,7 @@ func (m *Member) Copy(ctx context.Context, token int64, rows, rowBytes int) erro
 	return m.Do(ctx, node.Copy, node.CopyArgs{Token: token, Rows: rows, RowBytes: rowBytes, Seed: m.c.seed}, nil)
 }
 
-// Serve sends the clients to a member; nil: to nobody.
+// Serve makes clients use a member; nil: they wait.
 func (c *Cluster) Serve(m *Member) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -369,7 +369,7 @@ func (c *Cluster) target() (workload.Conn, string) {
 	return c.serving, c.serving.Name
 }
 
-// Load lets clients work until the returned function is called, which waits for the requests under way.
+// Load lets clients work until the returned function is called, which waits for running requests.
 func (c *Cluster) Load(ctx context.Context, l workload.Load) (stop func() error) {
 	l.History, l.Outcome, l.Clock = c.History, c.Outcome, c.Clock
 	if l.Target == nil {
@@ -387,7 +387,7 @@ func (c *Cluster) Load(ctx context.Context, l workload.Load) (stop func() error)
 	}
 }
 
-// Acknowledged waits until clients were told of n more operations.
+// Acknowledged waits until n more operations were acknowledged.
 func (c *Cluster) Acknowledged(ctx context.Context, n int) error {
 	const look, limit = 2 * time.Millisecond, 20 * time.Second
 	from, end := c.History.Len(), c.Clock.Monotonic()+limit
@@ -402,7 +402,7 @@ func (c *Cluster) Acknowledged(ctx context.Context, n int) error {
 	return nil
 }
 
-// Outcome says how a request ended that ended with an error. What is not certain is unknown.
+// Outcome returns the outcome of a request that ended with an error. If it is not certain, it is unknown.
 func (c *Cluster) Outcome(err error) history.Outcome {
 	var failed *node.Error
 	if !errors.As(err, &failed) {
@@ -447,10 +447,10 @@ func httpRules(faults []scenario.Fault) (rules []gcsfront.Rule, names []string, 
 	return rules, names, nil
 }
 
-// Sabotage is how often a client's statement is cancelled, or its session ended, by another one.
+// Sabotage is how often another session cancels a client's statement, or ends its session.
 const Sabotage = 30 * time.Millisecond
 
-// Only sends clients to one member only, as long as it lives.
+// Only makes clients use one member only, as long as it lives.
 func Only(m *Member) workload.Target {
 	return func() (workload.Conn, string) {
 		select {
@@ -462,7 +462,7 @@ func Only(m *Member) workload.Target {
 	}
 }
 
-// PowerCut ends all processes, and what is on its way to the bucket.
+// PowerCut ends all processes, and drops requests on their way to the bucket.
 func (c *Cluster) PowerCut() {
 	c.Mark("bucket", "fault", "power cut")
 	if c.Front != nil {
@@ -476,7 +476,7 @@ func (c *Cluster) PowerCut() {
 	c.r.Struck("power cut", 1)
 }
 
-// Everyone is who lives, or lived until now.
+// Everyone returns the members that live, and those that have just ended.
 func (c *Cluster) Everyone() []*Member {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 	"blobpglite/runner/workload"
 )
 
-// Lifeline is one database after the other, each through the lives of one process after the other.
+// Lifeline goes through databases one after the other, and in each through the lives of one process after the other.
 type Lifeline struct {
 	Run     *bench.Run
 	Mode    engine.Mode
@@ -27,7 +27,7 @@ type Lifeline struct {
 	Lives   int          // of the database
 }
 
-// Spawned is a child that is ready to open, or why there is none.
+// Spawned is a child that is ready to open, or the reason why there is none.
 type Spawned struct {
 	Member *Member
 	Err    error
@@ -36,7 +36,7 @@ type Spawned struct {
 // LivesOfDatabase is how many lives one database sees: it grows, and reading all of it takes longer.
 const LivesOfDatabase = 25
 
-// Next is a child that is ready to open; another one is started meanwhile.
+// Next returns a child that is ready to open; another one is started meanwhile.
 func (k *Lifeline) Next(ctx context.Context) (*Member, error) {
 	if k.spare == nil {
 		k.prepare(ctx)
@@ -89,7 +89,7 @@ func (k *Lifeline) keep() Spawned {
 	return s
 }
 
-// End leaves nothing of the database behind.
+// End ends everything that belongs to the database.
 func (k *Lifeline) End() {
 	if k.spare != nil {
 		<-k.spare // a member of the cluster by now
@@ -128,8 +128,8 @@ func (k *Lifeline) Reopen(ctx context.Context) error {
 	return nil
 }
 
-// Verify compares what a freshly opened member holds with the history since the last verification, and notes it as where
-// the next part of the history begins.
+// Verify compares what a newly opened member holds with the history since the last verification; the next part of the history
+// begins there.
 func (c *Cluster) Verify(ctx context.Context, m *Member) error {
 	from, ops := c.verified, c.History.Ops(c.verified)
 	made, err := c.schema(ctx, m)
@@ -209,7 +209,7 @@ func (k *Lifeline) log(ctx context.Context) error {
 	return k.Cluster.JudgeLog(ctx)
 }
 
-// JudgeLog holds the bucket's objects, and everything that was done to them, against the invariants of the log.
+// JudgeLog checks the bucket's objects, and everything that was done to them, by the invariants of the log.
 func (c *Cluster) JudgeLog(ctx context.Context) error {
 	objects, err := c.Objects(ctx)
 	if err != nil {
@@ -225,7 +225,7 @@ func (c *Cluster) JudgeLog(ctx context.Context) error {
 	return nil
 }
 
-// Bucket looks at the bucket in the end.
+// Bucket checks the bucket at the end.
 func (k *Lifeline) Bucket(ctx context.Context) error {
 	if k.Mode != engine.ModeLog || k.Cluster == nil {
 		return nil

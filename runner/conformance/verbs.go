@@ -1,5 +1,5 @@
-// Package conformance holds what PostgreSQL does here against what a native PostgreSQL does: its regression suite, its isolation specifications, and
-// two clients' programs in every order.
+// Package conformance compares PostgreSQL here with a native PostgreSQL: by its regression suite, its isolation specifications, and two
+// clients' programs in every order.
 package conformance
 
 import (
@@ -8,7 +8,7 @@ import (
 
 import "blobpglite/runner/scenario"
 
-// Verbs are what documents may ask for of this package.
+// Verbs returns the verbs of this package, which documents may use.
 func Verbs() []bench.Verb {
 	return []bench.Verb{regressVerb(), isolationVerb(), interleaveVerb()}
 }
@@ -19,7 +19,7 @@ const (
 	checkInterleave = "interleavings"
 )
 
-// Checks are what these say.
+// Checks returns the checks that these verbs make, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
 		{Name: checkSuite, Doc: "PostgreSQL's own suite ran to its end, and printed here what it prints at PostgreSQL"},

@@ -1,5 +1,5 @@
-// Package crash has one writer go at a chosen moment, by SIGKILL, a power cut, a stall, an expired lease or a hand-over, and looks at what the next one
-// finds.
+// Package crash ends a writer at a chosen moment, by SIGKILL, a power cut, a stall, an expired lease or a hand-over, and checks what the next
+// one finds.
 //
 // Read killpoint.go first: death at every fault point.
 package crash
@@ -8,7 +8,7 @@ import (
 	"blobpglite/runner/bench"
 )
 
-// Verbs are what documents may ask for of this package.
+// Verbs returns the verbs of this package, which documents may use.
 func Verbs() []bench.Verb {
 	return []bench.Verb{
 		killpointVerb(), layerKillVerb(), zombieVerb(), handoverVerb(), blackoutVerb(), stalledOpenerVerb(),

@@ -44,7 +44,7 @@ func zombieVerb() bench.Verb {
 	}
 }
 
-// stalls are where a writer stands still.
+// stalls are the points at which a writer stops.
 func stalls(mode engine.Mode) []faultSite {
 	if mode == engine.ModeSnapshot {
 		return []faultSite{

@@ -1,14 +1,14 @@
-// Package edges tries pgserve where PostgreSQL meets the protocol of the bucket: settings, roles, copies of a prefix,
-// refused requests, odd input. Each case starts the program as a user does, over a bucket of the case's own that lives in
-// this process, speaks to it as a user does, and counts what it was told against what it finds.
+// Package edges tries pgserve where PostgreSQL meets the protocol of the bucket: settings, roles, copies of a prefix, refused
+// requests, odd input. Each case starts the program as a user does, over a bucket of its own in this process, talks to it as a
+// user does, and compares what was acknowledged with what it finds.
 //
 //	t, err := edges.New(ctx, edges.Options{Program: "/path/pgserve", Seed: 1, Metrics: metrics})
 //	defer t.Close()
 //	err = edges.Run(ctx, t, "lost-manifest")
 //	for _, wrong := range t.Wrong() { ... }          // in words; none: the case holds
 //
-// The counts are metrics: rows that were acknowledged, found and lost, things tried and things that went wrong. A case
-// returns an error only for what it did not expect; that too is a fault of what it tries, or of the case.
+// The counts are metrics: rows that were acknowledged, found and lost, things tried and things that went wrong. A case returns an
+// error for something unexpected; that too is a fault of the program, or of the case.
 package edges
 
 import (
@@ -33,7 +33,7 @@ import (
 // Bucket is the name of every case's bucket.
 const Bucket = "edges"
 
-// Metrics are the names that a case may record, each with what it is.
+// Metrics returns the metrics that a case may record, as pairs of name and meaning.
 func Metrics() []string {
 	return []string{
 		"tried_count", "things that were tried: statements, settings, requests, starts", "wrong_count", "those that went otherwise than they should",
@@ -44,18 +44,18 @@ func Metrics() []string {
 	}
 }
 
-// Case is one thing that is tried.
+// Case is one experiment of this package.
 type Case struct {
 	Name, Doc string
 	run       func(context.Context, *Trial) error
 }
 
-// Cases are all of them.
+// Cases returns all cases.
 func Cases() []Case {
 	return slices.Concat(settingsCases(), prefixCases(), startCases(), sessionCases(), bucketCases(), listenerCases(), requestCases(), memoryCases(), smallCases())
 }
 
-// Names are those of the cases.
+// Names returns the names of all cases.
 func Names() []string {
 	var names []string
 	for _, c := range Cases() {
@@ -68,14 +68,14 @@ func Names() []string {
 type Options struct {
 	Program string // pgserve
 	Seed    uint64
-	// Size is how much of it: rows, settings, connections, as the case says. Zero: as little as shows the fault.
+	// Size is how much to do: rows, settings, connections, as the case says. Zero: as little as shows the fault.
 	Size     int
 	Hold     time.Duration // how long a case leaves things alone, if it does
 	Metrics  *record.Metrics
 	Progress func(step string, done, total int64)
 }
 
-// Trial is what a case works with.
+// Trial is the environment of a case. It is not safe for concurrent use.
 type Trial struct {
 	o      Options
 	clk    clock.Clock
@@ -147,13 +147,13 @@ func (t *Trial) Close() {
 	_ = os.RemoveAll(t.folder)
 }
 
-// Wrong is what went otherwise than it should, in words.
+// Wrong returns what went wrong, in words.
 func (t *Trial) Wrong() []string { return t.wrong }
 
-// Skipped says why nothing was tried; empty: it was.
+// Skipped returns why the case was not tried; empty: it was.
 func (t *Trial) Skipped() string { return t.skipped }
 
-// Ops are what the bucket was asked.
+// Ops returns the operations that the bucket has got.
 func (t *Trial) Ops() store.Ops { return t.front.Counters().Ops }
 
 // expect counts something tried, and says what is wrong if it does not hold.
@@ -192,7 +192,7 @@ func (t *Trial) size(least int) int {
 	return least
 }
 
-// fresh is a database's place that nobody has used.
+// fresh returns a prefix that was not used before.
 func (t *Trial) fresh() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

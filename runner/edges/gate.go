@@ -137,7 +137,7 @@ func answer(w http.ResponseWriter, status int, reason string) {
 	_, _ = w.Write(body)
 }
 
-// discard takes an answer that nobody gets.
+// discard drops an answer.
 type discard struct{ header http.Header }
 
 func (d discard) Header() http.Header         { return d.header }

@@ -11,7 +11,7 @@ import (
 	"blobpglite/runner/scenario"
 )
 
-// Verbs are what documents may ask for of this package.
+// Verbs returns the verbs of this package, which documents may use.
 func Verbs() []bench.Verb {
 	return []bench.Verb{edgeVerb()}
 }
@@ -19,7 +19,7 @@ func Verbs() []bench.Verb {
 // checkEdge is the check that the verb makes.
 const checkEdge = "edge"
 
-// Checks are what these say.
+// Checks returns the checks that these verbs make, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
 		{Name: checkEdge, Doc: "what was tried at the edge went as it should: nothing acknowledged is lost, nothing stops, errors say why"},

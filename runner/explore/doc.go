@@ -7,32 +7,30 @@
 //		again, err := explore.Replay(v.Plan, v.Schedule)        // the same violation
 //	}
 //
-// A plan says which processes there are and what each does: open, append, compact, collect, read, read a page late, release, verify,
-// restore an earlier state. A process has one thread, and another while it compacts or reads beside its appends. A
-// thread is a coroutine that runs real code until that code calls the store; there it stands until it is granted. So
-// exactly one thread runs at a time, and a run is its schedule: the list of choices, each a thread and what happens to
-// its call.
+// A plan says which processes there are and what each does: open, append, compact, collect, read, read a page late, release,
+// verify, restore an earlier state. A process has one thread, and another one while it compacts or reads during its appends. A
+// thread is a coroutine that runs real code until that code calls the store; there it waits until the walk lets it go on. So
+// exactly one thread runs at a time, and a run is its schedule: the list of choices, each a thread and what happens to its call.
 //
 //	do        it is done                      slow    it is done, and takes longer than leases and deadlines last
 //	lost      it is done, the reply is lost   refuse  429, or no answer to a read; nothing is done
 //	delay     no reply; the write is on its way, and lands as a choice of its own, or is dropped at the end
 //	crash     the process dies before the call; its next life begins, if the plan gives one
-//	die       it is done, and the process dies before it hears of it
+//	die       it is done, and the process dies before it gets the reply
 //
-// Each process has its own clock, which moves when the process sleeps, rests or is slow, and only then. A sleep is no
-// choice of its own: a thread that has slept stands at its next call, as long as the walk likes. That allows more than
-// any real clocks would (they may differ by anything, and run at any speed), which is what the protocol promises to
-// survive.
+// Each process has its own clock, which moves only when the process sleeps, rests or is slow. A sleep is no choice of its own: a
+// thread that has slept waits at its next call for as long as the walk likes. That allows more than real clocks would (they may
+// differ by anything, and run at any speed), which is what the protocol promises to survive.
 //
 // Every id is counted, nothing is read from the machine's clock, and what is random in a walk comes from its seed: a
 // schedule replays exactly.
 //
 // # What is judged
 //
-// The judge sees every write that the bucket accepts and what each process acknowledges, restores and reports. It
-// reads records, manifests, leases and layers by itself and keeps the log as it was first written. After each step a
-// restore from the bucket, done on paper, must give exactly that log. At the end of each schedule a fresh process
-// opens, restores, appends and verifies in earnest. The invariants are those of the protocol; see Invariant.
+// The judge sees every write that the bucket accepts and what each process acknowledges, restores and reports. It reads
+// records, manifests, leases and layers by itself and keeps the log as it was first written. After each step a restore from
+// the bucket, computed by the judge, must give exactly that log. At the end of each schedule a new process really opens,
+// restores, appends and verifies. The invariants are those of the protocol; see Invariant.
 //
 // # The walks
 //

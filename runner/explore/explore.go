@@ -16,10 +16,10 @@ type Options struct {
 	Plans     []string // by name; none: all
 	Seed      uint64   // of the random walk
 	Workers   int      // 0: as many as processors
-	// Exhaustive is the share of each plan's schedules for the exhaustive walk: first without faults, then with one at most,
-	// then two. Runs that it gives up count too. What it leaves goes to the random walk. Negative: none; 0: half.
+	// Exhaustive is the share of each plan's schedules for the exhaustive walk: first without faults, then with at most one,
+	// then two. Runs that it gives up count too. The rest goes to the random walk. Negative: none; 0: half.
 	Exhaustive float64
-	// KeepGoing looks for a violation in each plan, instead of ending with the first.
+	// KeepGoing looks for a violation in each plan, instead of ending with the first one.
 	KeepGoing bool
 	Progress  func(done, total int) // may be called from several goroutines
 }
@@ -46,7 +46,7 @@ type PlanReport struct {
 	Cut       int    `json:"cut"`
 	// Exhaustive are those of the schedules that the exhaustive walk ran.
 	Exhaustive int `json:"exhaustive"`
-	// Exhausted is up to how many faults all schedules were run; -1: not even all without.
+	// Exhausted is the number of faults up to which all schedules were run; -1: not even all without faults.
 	Exhausted int `json:"exhausted"`
 }
 
@@ -75,8 +75,8 @@ const maxExhaustiveFaults = 2
 // chunk is how many random schedules a worker takes at a time.
 const chunk = 250
 
-// Explore runs schedules. A violation is no error: it is in the report. Errors: an unknown plan, a set-up that does not
-// come to its end, the context's.
+// Explore runs schedules. A violation is no error: it is in the report. Errors: an unknown plan, a set-up that does not end, the
+// context's.
 func Explore(ctx context.Context, o Options) (Report, error) {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)

@@ -21,7 +21,7 @@ import (
 	"blobpglite/core/wal"
 )
 
-// Invariant is what a violation violates. The numbers are those of the protocol.
+// Invariant is an invariant of the protocol.
 type Invariant string
 
 // The invariants.
@@ -43,7 +43,7 @@ const (
 	NoPanic    Invariant = "no panic"
 )
 
-// Invariants are all of them.
+// Invariants returns all invariants.
 func Invariants() []Invariant {
 	return []Invariant{Dense, Once, Fenced, ByOne, Durable, Prefix, Layered, Restorable, OneWriter, AtRest, LeaseSwap, Current, Outcome, Sound, NoPanic}
 }

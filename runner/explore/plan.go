@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// Plan is a small set-up that aims at one of the protocol's hard places.
+// Plan is a small set-up that aims at one of the protocol's difficult cases.
 type Plan struct {
 	Name string
 	Doc  string
-	// Procs are the processes. Setup brings them to where the schedule begins; faults have no part in it.
+	// Procs are the processes. Setup brings them to where the schedule begins, without faults.
 	Procs []Proc
 	Setup []Setup
-	// Weight is its share of the schedules, against those of the other plans; 0: 1.
+	// Weight is its share of the schedules, relative to the other plans; 0: 1.
 	Weight int
 	// Faults are the most that the random walk puts into one schedule.
 	Faults Faults
@@ -28,7 +28,7 @@ type Proc struct {
 	Script []Action
 	// Ahead is how far its clock is ahead: others' leases have run out for it. Zero: it waits for them.
 	Ahead time.Duration
-	// Lives is how often it may begin, with the same script; 0: once. A later life begins where an earlier one crashed.
+	// Lives is how often it may begin, with the same script; 0: once. A later life begins after an earlier one has crashed.
 	Lives int
 	// Retain is how far back its compactions keep earlier layers and records; 0: not at all.
 	Retain time.Duration
@@ -36,7 +36,7 @@ type Proc struct {
 	Late bool
 }
 
-// Setup runs one process: through so many actions, until it stands before a call (as in "put wal/3"), through that call
+// Setup runs one process: for a number of actions, until it is about to make a call (such as "put wal/3"), through that call
 // without its reply, or to its death.
 type Setup struct {
 	Proc    string
@@ -53,7 +53,7 @@ type Faults struct {
 
 func (f Faults) total() int { return f.Lost + f.Delayed + f.Slow + f.Refused + f.Crashes }
 
-// Plans are all there are.
+// Plans returns all plans.
 func Plans() []Plan { return append(append(openings(), zombies()...), others()...) }
 
 // openings are about becoming the writer.
@@ -255,7 +255,7 @@ func others() []Plan {
 // dead is a process that writes a log and dies in the set-up.
 func dead() Proc { return Proc{Name: "S", Script: []Action{Open, Append, Append, Append}} }
 
-// PlanNamed finds a plan.
+// PlanNamed returns the plan of a name. An error lists the names.
 func PlanNamed(name string) (*Plan, error) {
 	all := Plans()
 	i := slices.IndexFunc(all, func(p Plan) bool { return p.Name == name })

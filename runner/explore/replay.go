@@ -26,8 +26,8 @@ func (v Violation) String() string {
 		v.Plan, v.Invariant, v.Detail, v.After, len(v.Schedule), v.Found, strings.Join(v.Schedule, "\n  "), strings.Join(v.Story, "\n  "), v.Plan)
 }
 
-// Replay runs one schedule of a plan as it was written down. Nil: it violates nothing. A step that is not possible when
-// its turn comes is an error.
+// Replay runs one schedule of a plan as it was written down, and returns what it violates; nil: nothing. A step that is not
+// possible at its turn is an error.
 func Replay(plan string, schedule []string) (*Violation, error) {
 	p, err := PlanNamed(plan)
 	if err != nil {

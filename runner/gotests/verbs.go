@@ -1,4 +1,4 @@
-// Package gotests runs the tests of this repository as an experiment.
+// Package gotests runs the Go tests of this repository as an experiment.
 package gotests
 
 import (
@@ -7,7 +7,7 @@ import (
 
 import "blobpglite/runner/scenario"
 
-// Verbs are what documents may ask for of this package.
+// Verbs returns the verbs of this package, which documents may use.
 func Verbs() []bench.Verb {
 	return []bench.Verb{goTestVerb()}
 }
@@ -17,7 +17,7 @@ const (
 	checkTests = "tests"
 )
 
-// Checks are what these say.
+// Checks returns the checks that these verbs make, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
 		{Name: checkTests, Doc: "every test passes, and some were run"},

@@ -1,4 +1,4 @@
-// Package history keeps what clients saw: when they asked, when they heard, and how it ended.
+// Package history records what clients saw: when they called, when they got an answer, and how it ended.
 //
 //	h := history.New(clk)
 //	c := h.Client()
@@ -6,9 +6,9 @@
 //	h.End(op, history.OK)
 //	err := h.Save(file)                  // JSON lines; Load reads them again
 //
-// There are three ends. OK and failed are certain; of an unknown one it is not known whether it took place, so it never
-// ends, and its client goes on under a new id (Client): a checker may place it anywhere after its call, or nowhere. What
-// was begun and not ended when the history is read is unknown.
+// There are three outcomes. OK and failed are certain. Whether an operation with outcome unknown took place is not known, so it
+// never ends, and its client goes on under a new id (Client): a checker may place it anywhere after its call, or nowhere. An
+// operation that has not ended when the history is read is unknown.
 //
 // A line:
 //
@@ -40,7 +40,7 @@ const (
 	Unknown Outcome = "unknown" // nobody can say
 )
 
-// Kind is what was asked for.
+// Kind is the kind of an operation.
 type Kind string
 
 // The kinds, with what is in In and Out.
@@ -96,7 +96,7 @@ type History struct {
 // New begins a history.
 func New(clk clock.Clock) *History { return &History{clock: clk, began: clk.Monotonic()} }
 
-// Client is a new client's id.
+// Client returns the id of a new client.
 func (h *History) Client() int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -104,7 +104,7 @@ func (h *History) Client() int64 {
 	return h.clients
 }
 
-// Token is a number that is given once: what a write writes, so that it can be told from every other.
+// Token returns a number that was not returned before: each write writes one, so that it can be told from every other.
 func (h *History) Token() int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -115,7 +115,7 @@ func (h *History) Token() int64 {
 // Now is the time in this history, in nanoseconds.
 func (h *History) Now() int64 { return int64(h.clock.Monotonic() - h.began) }
 
-// Begin notes a call.
+// Begin records a call.
 func (h *History) Begin(client int64, node string, kind Kind, in map[string]int64) *Op {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -124,7 +124,7 @@ func (h *History) Begin(client int64, node string, kind Kind, in map[string]int6
 	return op
 }
 
-// End notes how it ended, with what it gave: change may set Out, Values and Error; nil: nothing.
+// End records how an operation ended. change may set Out, Values and Error; nil: none is set.
 func (h *History) End(op *Op, outcome Outcome, change func(*Op)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -144,7 +144,7 @@ func (h *History) Len() int {
 	return len(h.ops)
 }
 
-// Ops is what was recorded since the first from operations, in the order of the calls. What has not ended is unknown.
+// Ops returns the operations after the first from, in the order of the calls. Those that have not ended are unknown.
 func (h *History) Ops(from int) []Op {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -36,7 +36,7 @@ const (
 	aside                 // nothing: it goes over another connection
 )
 
-// Action is what a client does at once.
+// Action is what a client does in one step.
 type Action struct {
 	Name string
 	// Core actions are those whose schedules are run to a greater length.
@@ -69,7 +69,7 @@ func core() []string {
 	}
 }
 
-// Actions are all that a client can do.
+// Actions returns all actions.
 func Actions() []Action {
 	all := slices.Concat(statementActions(), stateActions(), lockActions(), blockActions(), tableActions(), endActions())
 	for i := range all {

@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// Difference is a schedule in which a server says something else.
+// Difference is a schedule in which a server answers differently.
 type Difference struct {
 	Schedule  string
 	Want, Got string // the first line that differs; empty: there is none
-	// Longer are how many more schedules differ that hold this one.
+	// Longer is how many longer schedules that contain this one differ too.
 	Longer int
 }
 
@@ -50,8 +50,8 @@ func first(messages []string, at int) string {
 	return text
 }
 
-// Compare finds the schedules in which the transcripts differ, of those that are in both, the shortest first. Schedules
-// that hold another one that differs are counted there.
+// Compare finds the schedules in which the transcripts differ, of those that are in both, the shortest first. Schedules that
+// contain another one that differs are only counted with that one.
 func Compare(want, got []Transcript) []Difference {
 	wanted := make(map[string][]string, len(want))
 	for _, t := range want {

@@ -14,7 +14,7 @@ import (
 	"blobpglite/core/clock"
 )
 
-// Limit is how long an answer may take that waits for no lock.
+// Limit is how long an answer that waits for no lock may take.
 const Limit = 10 * time.Second
 
 // outcome is how reading came to its end.

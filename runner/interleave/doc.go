@@ -1,5 +1,5 @@
-// Package interleave runs the programs of two clients of one server in every order, to a bound, and compares what each is
-// told with what PostgreSQL itself tells: state of one client that reaches another is a difference.
+// Package interleave runs the programs of two clients of one server in every order, up to a bound, and compares the answers with
+// those of PostgreSQL itself: if one client's state reaches the other, there is a difference.
 //
 //	plan := interleave.Plan{Seed: 1, Core: 3, All: 2, Samples: 5000, Longest: 8}
 //	want := interleave.Run(ctx, native, plan.Schedules(), each)   // transcripts, of PostgreSQL
@@ -10,35 +10,35 @@
 //
 // A schedule is text: "A:begin A:set B:show A:rollback". Actions are what a client sends at once (Actions lists them), at
 // the level of wire messages; both clients use the same names for everything, and texts of their own that hold their
-// letter. Every schedule has fresh connections and a fresh table and sequence; at its end each client is asked for all it
-// has (settings, statements, cursors, channels, temporary tables, locks, roles, sequences), and the server for what the
-// clients have left. So a program need not look for a leak itself.
+// letter. Every schedule has new connections and a new table and sequence; at its end each client is queried for all its state
+// (settings, statements, cursors, channels, temporary tables, locks, roles, sequences), and the server for what the clients have
+// left. So a program need not look for a leak itself.
 //
-// Two schedules are taken for one if they differ only in the clients' letters, or in the order of neighbours that have
-// nothing to do with each other even in a server that mixes up its clients: the table of actions says what each of them
-// reads and writes, as if all of it were shared.
+// Two schedules count as one if they differ only in the clients' letters, or in the order of neighbours that do not affect each
+// other even in a server that mixes up its clients: the table of actions says what each of them reads and writes, as if all of
+// it were shared.
 //
 // # Waiting
 //
-// Nothing sleeps and nothing is polled. A lock wait is told by the server itself, on the client's own connection: the
-// connections ask for log_lock_waits with messages of level log, so "process A still waiting for ..." comes after
-// deadlock_timeout, when the deadlock check is over. That notice is the answer to the action, until the lock is there; a
-// third connection is asked, after each action, who waits still. A client that waits keeps its further actions back, as a
-// program would, but for vanishing and cancelling. No answer within Limit without such a wait is a difference by itself.
+// Nothing sleeps and nothing is polled. The server itself reports a lock wait, on the client's own connection: the connections
+// set log_lock_waits and client_min_messages to log, so "process A still waiting for ..." comes after deadlock_timeout, when the
+// deadlock check is over. That notice is the answer to the action until the lock is granted; after each action, a third
+// connection asks who is still waiting. A client that waits holds its further actions back, as a program would, except for
+// vanishing and cancelling. No answer within Limit without such a wait is a difference by itself.
 //
 // # Answers
 //
-// An answer is the messages up to ReadyForQuery, in words, whole but for what cannot be the same twice: process numbers
-// become the client's letter, object and transaction numbers and times become _, cancel keys and the files and lines of
-// PostgreSQL's source are left out, and so is the server's minor version. Notifications are named in front of the answer
-// that they came with, for their order to it is not promised; parameters that are told one after the other are in the order
-// of their names. A parameter that is told again with the same value is counted only: PGlite's PostgreSQL does not keep in
-// mind what it has told, and the protocol lets it.
+// An answer is the messages up to ReadyForQuery, in words, complete except for what differs from run to run: process numbers
+// become the client's letter, object and transaction numbers and times become _; cancel keys, the files and lines of
+// PostgreSQL's source, and the server's minor version are left out. Notifications come before the answer with which they came,
+// because their order is not defined; parameters that are reported together are in the order of their names. A parameter that is
+// reported again with the same value is only counted: PGlite's PostgreSQL does not remember what it has reported, which the
+// protocol allows.
 //
 // # Recorded answers
 //
-// testdata/postgresql18.zst holds the transcripts of a native PostgreSQL 18 for a plan: what a run of this package against
-// it printed, nothing else. It is made anew, when actions are added or changed, by
+// testdata/postgresql18.zst holds the transcripts of a native PostgreSQL 18 for a plan: the output of a run of this package
+// against it, nothing else. When actions are added or changed, it is made again by
 //
 //	go run ./runner -scenario clients -probe clients.4 -set source=FOLDER -set server=native -set record=runner/interleave/testdata/postgresql18.zst
 //

@@ -1,10 +1,10 @@
 package interleave
 
-// KnownSchedule is one by which a fault of a server that mixes its clients up shows.
+// KnownSchedule is a schedule that shows a fault of servers that mix up their clients.
 type KnownSchedule struct{ Schedule, Shows string }
 
-// Known are schedules, each for a fault that servers with one session for several clients, and poolers, have had. They are
-// run before all others.
+// Known returns schedules, each for a fault that servers with one session for several clients, and poolers, really had. They
+// are run before all others.
 func Known() []KnownSchedule {
 	return []KnownSchedule{
 		{"A:set B:show", "a setting reaches the other client"},

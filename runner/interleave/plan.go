@@ -18,8 +18,8 @@ type Plan struct {
 // shortest is the least number of actions of a schedule that is drawn.
 const shortest = 3
 
-// Schedules are those of the plan, each of equal ones once: first the known ones, then the others, shuffled, so that any
-// first part of them is a fair one.
+// Schedules returns the schedules of the plan, without equal ones: first the known ones, then the others, shuffled, so that any
+// beginning of the list is a fair sample.
 func (p Plan) Schedules() []Schedule {
 	random := rand.New(rand.NewPCG(p.Seed, 0))
 	seen := map[string]bool{}

@@ -19,10 +19,10 @@ import (
 //go:embed testdata/postgresql18.zst
 var recorded []byte
 
-// RecordedPlan is the plan whose transcripts are in testdata.
+// RecordedPlan returns the plan whose transcripts are in testdata.
 func RecordedPlan() Plan { return Plan{All: 2, Core: 3, Samples: 3000, Longest: 8, Seed: 1} }
 
-// Recording is the transcripts of one server.
+// Recording holds the transcripts of one server.
 type Recording struct {
 	// Server is its name and version.
 	Server string
@@ -34,7 +34,7 @@ type Recording struct {
 // ErrOutdated: the recording was made with other actions; record it again, see the package's documentation.
 var ErrOutdated = errors.New("the recorded answers are to other actions than today's")
 
-// Recorded is what a native PostgreSQL 18 said.
+// Recorded returns the answers of a native PostgreSQL 18. Errors: ErrOutdated; a damaged file.
 func Recorded() (*Recording, error) {
 	r, err := decodeRecording(recorded)
 	if err != nil {
@@ -46,7 +46,7 @@ func Recorded() (*Recording, error) {
 	return r, nil
 }
 
-// Find gives the place of a schedule; below zero: it was not recorded.
+// Find returns the index of a schedule; negative: it was not recorded.
 func (r *Recording) Find(schedule string) int {
 	return slices.IndexFunc(r.Transcripts, func(t Transcript) bool { return t.Schedule == schedule })
 }

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// Transcript is what the clients and the server said in a schedule, a line an answer.
+// Transcript holds the answers in a schedule, a line each.
 type Transcript struct {
 	Schedule string
 	Lines    []string
-	// Repeated are the parameters that the server told again, though their values were the same. They are not in Lines.
+	// Repeated is how many parameters the server reported again with the same value. They are not in Lines.
 	Repeated int
 }
 
@@ -19,17 +19,17 @@ type Transcript struct {
 type Options struct {
 	// Limit of an answer that waits for no lock; 0: Limit.
 	Limit time.Duration
-	// Shared has both clients use one connection: what a server that mixes them up does, to see that it is found.
+	// Shared makes both clients use one connection, like a server that mixes them up, to check that this is found.
 	Shared bool
-	// Each hears of every transcript; it returns false to end the run. Nil: nobody does.
+	// Each is called with every transcript; it returns false to end the run. Nil: not called.
 	Each func(Transcript) bool
 }
 
 // maxSilent is how many schedules may end without an answer, each of which takes the limit.
 const maxSilent = 20
 
-// Run runs schedules at the server that listens at the address, where postgres is a superuser who needs no password, one after
-// the other. It needs the server for itself.
+// Run runs schedules, one after the other, against the server at address, where postgres is a superuser without a password. Nothing
+// else may use the server meanwhile.
 func Run(ctx context.Context, address string, schedules []Schedule, o Options) ([]Transcript, error) {
 	if o.Limit == 0 {
 		o.Limit = Limit

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// clients are the letters of those who take part.
+// clients are the letters of the clients.
 const clients = "AB"
 
 // step is one action by one client.

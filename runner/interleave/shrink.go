@@ -5,7 +5,7 @@ import "slices"
 // maxShrink bounds how many schedules Shrink tries.
 const maxShrink = 200
 
-// Shrink leaves out actions as long as what remains still differs.
+// Shrink removes actions as long as the rest still differs.
 func Shrink(s Schedule, differs func(Schedule) (bool, error)) (Schedule, error) {
 	tries := 0
 	for i := 0; i < len(s) && len(s) > 1; {

@@ -14,19 +14,19 @@ import (
 	"blobpglite/core/wal"
 )
 
-// Stock is what a database's prefix holds.
+// Stock lists what a database's prefix holds.
 type Stock struct {
 	manifest manifest.Manifest
 	Layers   []*base.Layer // that the manifest names, oldest first
 	Bytes    int64
 	sizes    map[string]int64
-	// unreached are the objects that neither the manifest nor a record that is kept leads to, and that no rule keeps either: what a
-	// collection by the newest writer deletes.
+	// Unreached are the objects that neither the manifest nor a kept record refers to, and that no rule keeps: a collection by the
+	// newest writer deletes them.
 	Unreached      []string
 	UnreachedBytes int64
 }
 
-// TakeStock reads what reaches what. It knows the rules of core/gc, and uses nothing of it. Nobody may write meanwhile.
+// TakeStock finds out which objects are reachable. It follows the rules of core/gc, but uses none of its code. Nobody may write meanwhile.
 func TakeStock(ctx context.Context, st store.Store) (Stock, error) {
 	s := Stock{sizes: map[string]int64{}}
 	var err error
@@ -93,7 +93,7 @@ func (s *Stock) part(key string, parts map[string]bool) bool {
 	return ok && (epoch >= s.manifest.Epoch || parts[wal.PartPrefix(epoch, id)])
 }
 
-// Newest is the layer that an opening starts from; nil: there is none.
+// Newest returns the layer that an opening starts from; nil: there is none.
 func (s *Stock) Newest() *base.Layer {
 	if len(s.Layers) == 0 {
 		return nil
@@ -115,7 +115,7 @@ func (s *Stock) SharedSegments() (n int) {
 	return n
 }
 
-// Left says what a collection has left that nothing reaches; empty: nothing.
+// Left says which unreachable objects a collection has left; empty: none.
 func (s *Stock) Left() string {
 	if len(s.Unreached) == 0 {
 		return ""

@@ -1,7 +1,7 @@
 // Package layers measures what layers (base backups) cost, hold and leave in the bucket: their size, their price, what a week of changes stores,
-// what an older build's prefix becomes.
+// what becomes of the prefix of an older build.
 //
-// Read stock.go first: it says what a prefix holds and what nothing reaches, by rules of its own. pageload.go changes pages as people do.
+// Read stock.go first: it says what a prefix holds and what is unreachable, by code of its own. pageload.go changes pages as applications do.
 package layers
 
 import (
@@ -9,7 +9,7 @@ import (
 	"blobpglite/runner/scenario"
 )
 
-// Verbs are what documents may ask for of this package.
+// Verbs returns the verbs of this package, which documents may use.
 func Verbs() []bench.Verb {
 	return []bench.Verb{layerSizeVerb(), layerPriceVerb(), storedLiveVerb(), carriedOverVerb(), growthVerb()}
 }
@@ -19,7 +19,7 @@ const (
 	checkRestored = "restored"
 )
 
-// Checks are what these say.
+// Checks returns the checks that these verbs make, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
 		{Name: checkRestored, Doc: "a layer that is restored is, byte for byte, what it was taken of"},

@@ -11,7 +11,7 @@ import (
 	"blobpglite/runner/scenario"
 )
 
-// Metrics are what a hunt for mutants records, counted in a unit.
+// Metrics returns the metrics of a hunt for mutants; unit is what is counted until one is caught.
 func Metrics(all []mutant.Mutant, unit string) []scenario.MetricDoc {
 	docs := bench.MetricDocs("mutants_count", "tried", "caught_count", "of them", "until_caught_count", unit+", of each that was caught")
 	for _, m := range all {
@@ -20,8 +20,8 @@ func Metrics(all []mutant.Mutant, unit string) []scenario.MetricDoc {
 	return docs
 }
 
-// Hunted records what became of a mutant: caught by a check (empty: it was not) after so many schedules or rounds. It
-// returns 1 if it was caught.
+// Hunted records the result for a mutant: which check caught it (empty: none), after how many schedules or rounds. It returns 1
+// if it was caught, else 0.
 func Hunted(r *bench.Run, m mutant.Mutant, by string, after int, detail string) int {
 	c := record.Check{Name: fmt.Sprintf("mutant %s is caught", m.Name), Verdict: record.Fail, Detail: m.Doc + ": " + detail}
 	if by == "" {

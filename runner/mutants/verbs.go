@@ -1,5 +1,5 @@
-// Package mutants breaks the product on purpose, at build time, and says which check has noticed: the explorer's invariants, a scenario's probe, or the
-// tests of the broken package. What is broken stands in faults/mutant.
+// Package mutants breaks the product on purpose, at build time, and reports which check has noticed it: the explorer's invariants, a scenario's
+// probe, or the tests of the broken package. The mutants themselves are in faults/mutant.
 //
 // Read hunt.go first.
 package mutants
@@ -8,7 +8,7 @@ import (
 	"blobpglite/runner/bench"
 )
 
-// Verbs are what documents may ask for of this package.
+// Verbs returns the verbs of this package, which documents may use.
 func Verbs() []bench.Verb {
 	return []bench.Verb{mutantsVerb(), engineMutantsVerb(), unitMutantsVerb()}
 }

@@ -20,7 +20,7 @@ import (
 // childVariable marks a process as a child.
 const childVariable = "BLOBPGLITE_NODE"
 
-// IsChild says whether this process was started by Spawn. Then main has to call Child and nothing else.
+// IsChild says whether this process was started by Spawn. Then main must call Child, and do nothing else.
 func IsChild() bool { return os.Getenv(childVariable) != "" }
 
 // gcPercent keeps a child's heap close to what lives in it: a database's chunks hold no pointers, so collecting is
@@ -41,8 +41,8 @@ type child struct {
 	cancel  context.CancelFunc
 }
 
-// Child serves the runner over standard input and output until the input ends, SIGTERM comes, or the engine ends and was
-// opened to end with it.
+// Child serves the runner over standard input and output until the input ends, SIGTERM comes, or the engine is poisoned and was
+// opened with ExitWhenPoisoned. It returns the exit code.
 func Child() int {
 	signal.Ignore(os.Interrupt) // a terminal sends it to all of its processes; the runner decides
 	debug.SetGCPercent(gcPercent)

@@ -9,7 +9,7 @@ import (
 // local is a node in this process. It does one operation at a time.
 type local struct{ s *session }
 
-// Local makes a node in this process: for a store that is in memory here.
+// Local makes a node in this process: for a store in this process's memory.
 func Local(o Options) Node { return &local{newSession(o)} }
 
 func (l *local) Do(ctx context.Context, op Op, args, result any) error {

@@ -13,11 +13,11 @@
 //	child → runner   {"event":{"rule":"kill wal/before-put","point":"wal/before-put","do":"kill","match":3}}
 //	child → runner   {"id":1,"result":{…}}    or    {"id":1,"error":{"code":"fenced","text":"…"}}
 //
-// An event is on its way before what it tells of happens, so a child that kills itself has told.
+// An event is sent before what it announces happens, so a child that kills itself has announced it.
 //
-// How a child ended is told apart (Exit): killed, terminated (SIGTERM: it flushed and gave the lease back), fenced, and
-// so on. A child ends when its standard input does, and on Linux the system kills it when the runner dies, also while it
-// is stopped: it never outlives the runner, however that ended.
+// Exit distinguishes how a child ended: killed, terminated (SIGTERM: it flushed and released the lease), fenced, and so on. A child
+// ends when its standard input does, and on Linux the system kills it when the runner dies, even while it is stopped: it never
+// outlives the runner, however that ended.
 package node
 
 import (
@@ -37,7 +37,7 @@ import (
 	"blobpglite/faults/pointfault"
 )
 
-// Op is what a node can be asked to do.
+// Op is an operation of a node.
 type Op string
 
 // The operations.
@@ -48,7 +48,7 @@ const (
 	Copy    Op = "copy"    // CopyArgs → nothing: one COPY FROM STDIN
 	Compact Op = "compact" // nothing → nothing: takes a layer and collects
 	Faults  Op = "faults"  // FaultsArgs → FaultsResult
-	Release Op = "release" // nothing → nothing: whoever is parked goes on
+	Release Op = "release" // nothing → nothing: parked goroutines go on
 	Status  Op = "status"  // nothing → StatusResult
 	Load    Op = "load"    // LoadArgs → LoadResult
 	Commit  Op = "commit"  // nothing → engine.CommitStats
@@ -58,8 +58,8 @@ const (
 	Abandon Op = "abandon" // nothing → nothing: ends the engine as a crash would, the node goes on
 )
 
-// Node does operations. Those of a child process may be asked for all at once; what must not overlap (an opening, a
-// closing) is the caller's business.
+// Node does operations. It is safe for concurrent use, but the caller has to make sure that openings and closings do not overlap
+// with others.
 type Node interface {
 	// Do runs an operation and decodes its result (may be nil). An error of the operation is an *Error.
 	Do(ctx context.Context, op Op, args, result any) error
@@ -75,7 +75,7 @@ type StoreSpec struct {
 	Bucket   string `json:"bucket,omitempty"`
 	Prefix   string `json:"prefix"`
 	Endpoint string `json:"endpoint,omitempty"`
-	// Memory is a store in the runner's process: only for a node that is there too.
+	// Memory is a store in the runner's process, for a local node only.
 	Memory store.Store `json:"-"`
 }
 
@@ -87,7 +87,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Text }
 
-// Codes of errors that an experiment may await.
+// Codes of errors that an experiment may expect.
 const (
 	CodeFenced     = "fenced"      // another writer has the database
 	CodeUnknown    = "unknown"     // the outcome is not known
@@ -144,7 +144,7 @@ type message struct {
 	Event    *Event          `json:"event,omitempty"`
 }
 
-// Event is what a child tells unasked.
+// Event is what a child reports by itself.
 type Event struct {
 	pointfault.Event
 }
@@ -186,7 +186,7 @@ type QueryArgs struct {
 	InSession
 }
 
-// InSession says in which session something is done. Zero: in the engine's own.
+// InSession says in which session something is done. Zero: in the host's own session.
 type InSession struct {
 	Session   int64  `json:"session,omitempty"`
 	Isolation string `json:"isolation,omitempty"` // of its transactions, when it is opened; empty: PostgreSQL's default
@@ -207,19 +207,19 @@ type CopyArgs struct {
 	InSession
 }
 
-// FaultsArgs change what goes wrong in a child.
+// FaultsArgs changes the faults of a child.
 type FaultsArgs struct {
-	// Disarm takes the rules out that are in force; Rules come in after that.
+	// Disarm removes the rules that are in force; then Rules are added.
 	Disarm bool              `json:"disarm,omitempty"`
 	Rules  []pointfault.Rule `json:"rules,omitempty"`
 	// Seed of the rules' decisions; it counts only with the first rules of a process.
 	Seed uint64 `json:"seed,omitempty"`
 	Step int64  `json:"step,omitempty"` // how far the scenario is
-	// Clock does something to the child's clock.
+	// Clock changes the child's clock; nil: it does not.
 	Clock *ClockFault `json:"clock,omitempty"`
 }
 
-// ClockFault is one thing that happens to a clock.
+// ClockFault is one change of a clock.
 type ClockFault struct {
 	Jump   time.Duration `json:"jump,omitempty"`  // of the wall clock
 	Drift  float64       `json:"drift,omitempty"` // how fast both readings run from now on; 0: as before
@@ -231,7 +231,7 @@ type ClockFault struct {
 type FaultsResult struct {
 	Fired  []pointfault.Fired    `json:"fired"`
 	Passed map[point.Point]int64 `json:"passed"` // by point
-	Parked int                   `json:"parked"` // goroutines that stand still now
+	Parked int                   `json:"parked"` // goroutines that are parked now
 	Clock  int64                 `json:"clock"`  // things done to the clock
 	HTTP   []gcsfront.Fired      `json:"http,omitempty"`
 }

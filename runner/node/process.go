@@ -18,11 +18,11 @@ import (
 
 // Options of a node.
 type Options struct {
-	// Progress hears about long operations. Nil: nobody.
+	// Progress is told about long operations. Nil: not called.
 	Progress func(step string, done, total int64)
-	// Event hears of fault rules that are about to strike, in the goroutine that reads from the child. Nil: nobody.
+	// Event is called for fault rules that are about to strike, in the goroutine that reads from the child. Nil: not called.
 	Event func(Event)
-	// Runtime is used by a local node; nil: one of its own.
+	// Runtime is for a local node; nil: it loads its own.
 	Runtime *pglite.Runtime
 }
 
@@ -115,8 +115,7 @@ func (p *Process) answer(m message) {
 	}
 }
 
-// EndedError is the error of a request that was never answered because the process ended. Nobody knows whether it took
-// place.
+// EndedError is the error of a request that was not answered because the process ended. Whether it took place is not known.
 type EndedError struct {
 	Op   Op
 	Exit Exit
@@ -126,7 +125,8 @@ func (e *EndedError) Error() string {
 	return fmt.Sprintf("ask a node to %s: its process ended (%s) and gave no answer", e.Op, e.Exit)
 }
 
-// Do asks for an operation and waits. Errors: *Error, *EndedError, the context's: then it goes on in the child.
+// Do does an operation in the child and waits for its result. Errors: *Error, *EndedError, the context's: then the operation goes
+// on in the child.
 func (p *Process) Do(ctx context.Context, op Op, args, result any) error {
 	raw, err := json.Marshal(args)
 	if err != nil {
@@ -202,7 +202,7 @@ func (p *Process) Kill() {
 	<-p.ended
 }
 
-// Fresh says that it is a process of its own.
+// Fresh reports that this is a process of its own.
 func (p *Process) Fresh() bool { return true }
 
 // Reason says why a process ended.

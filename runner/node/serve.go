@@ -8,7 +8,7 @@ import (
 	"blobpglite/faults/pointfault"
 )
 
-// injector is the process's one; seed counts only for whoever asks first.
+// injector returns the process's injector; seed counts only in the first call.
 func (s *session) injector(seed uint64) *pointfault.Injector {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,11 +16,11 @@ import (
 	"syscall"
 )
 
-// ErrMissing: something that is to be run is not on this machine; the error says what.
+// ErrMissing: npm is not installed, or cannot get the packages; the error says what.
 var ErrMissing = errors.New("not installed")
 
-// Install installs packages, with their versions, in a folder of the cache, unless that was done before. ErrMissing if there is no npm, or it
-// cannot get them.
+// Install installs packages, given with their versions, in a folder of the cache, unless that was done before, and returns the folder. Error:
+// ErrMissing.
 func Install(ctx context.Context, cache string, progress func(step string, done, total int64), packages ...string) (string, error) {
 	for _, program := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(program); err != nil {

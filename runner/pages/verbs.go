@@ -1,5 +1,5 @@
-// Package pages tries databases of which only some is in memory: larger than their cache, waking with the pages that they need, with pages that
-// cannot be had.
+// Package pages tries databases that are only partly in memory: larger than their cache, cold starts with only the pages that they need, pages
+// that cannot be fetched.
 //
 // Read largerthancache.go first.
 package pages
@@ -9,7 +9,7 @@ import (
 	"blobpglite/runner/scenario"
 )
 
-// Verbs are what documents may ask for of this package.
+// Verbs returns the verbs of this package, which documents may use.
 func Verbs() []bench.Verb {
 	return []bench.Verb{
 		largerThanCacheVerb(), wakeSizeVerb(), wakeGrowthVerb(), pageFaultsVerb(), wakesVerb(),
@@ -21,7 +21,7 @@ const (
 	checkContained = "contained"
 )
 
-// Checks are what these say.
+// Checks returns the checks that these verbs make, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
 		{Name: checkContained, Doc: "who needs none of the pages that cannot be had is served, and who does hears of it"},

@@ -1,5 +1,5 @@
-// Package perf measures: what a commit, an opening and a restore take, how many commits fit a second, and how SQL compares with Node's PGlite
-// and with a native PostgreSQL.
+// Package perf measures how long a commit, an opening and a restore take, how many commits a second are possible, and how SQL compares with
+// PGlite on Node and with a native PostgreSQL.
 //
 // Read commits.go first: one client against a bare PUT, then many clients.
 package perf
@@ -8,7 +8,7 @@ import (
 	"blobpglite/runner/bench"
 )
 
-// Verbs are what documents may ask for of this package.
+// Verbs returns the verbs of this package, which documents may use.
 func Verbs() []bench.Verb {
 	return []bench.Verb{
 		roundtripVerb(), freshVerb(), sqlbenchVerb(), nativebenchVerb(), logRoundtripVerb(), commitLatencyVerb(),

@@ -30,8 +30,8 @@ var configured = []string{"--without-llvm", "--without-readline", "--with-icu", 
 
 var versionLine = regexp.MustCompile(`(?m)^PACKAGE_VERSION='([^']+)'`)
 
-// Build builds the source in a folder of its own below cache, unless that was done before. Progress hears how many files
-// were compiled.
+// Build builds the source in a folder of its own below cache, unless that was done before. progress is told how many files were
+// compiled. Error: ErrMissing.
 func Build(ctx context.Context, source, cache string, progress func(step string, done, total int64)) (*Native, error) {
 	version, script, err := versionOf(source)
 	if err != nil {
@@ -133,7 +133,7 @@ func watch(out io.Reader, compiled func(int64)) (last []string) {
 	}
 }
 
-// Program is one of its programs, such as psql.
+// Program returns the path of one of its programs, such as psql.
 func (n *Native) Program(name string) string { return filepath.Join(n.folder, "bin", name) }
 
 // tests is the folder of the regression suite.

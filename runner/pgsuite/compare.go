@@ -10,7 +10,7 @@ import (
 	"github.com/pmezard/go-difflib/difflib"
 )
 
-// Difference is a test that printed something else than at the reference.
+// Difference is a test whose output differs from the reference's.
 type Difference struct {
 	Name  string
 	Lines int    // that differ

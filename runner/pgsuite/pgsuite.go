@@ -1,28 +1,28 @@
 // Package pgsuite runs PostgreSQL's own regression suite against a server of ours and against PostgreSQL itself, built
 // from the same source, and compares what psql prints.
 //
-//	native, err := pgsuite.Build(ctx, source, cache, progress)     // configure, make, once for a source
+//	native, err := pgsuite.Build(ctx, source, cache, progress)     // configure, make, once per source
 //	suite, err := native.Open(folder)                              // the files in the order of parallel_schedule
 //	ref, err := native.Start(ctx, settings)                        // the reference server
 //	want, err := suite.Run(ctx, ref.Server(), outputs, o, each)    // what psql printed, a file a test
 //	got, err := suite.Run(ctx, ours, outputs2, o, each)
 //
-// Both run under the same conditions: a fresh database, one file after the other or as many of a group at once, the same
-// settings, the same psql, the files that the tests read at the same paths. PostgreSQL's recorded outputs are not looked at:
-// they were made with a library of C functions, other settings and other databases. Nothing of the source is kept in this
+// Both run under the same conditions: a new database, one file after the other or as many of a group at once, the same
+// settings, the same psql, the files that the tests read at the same paths. PostgreSQL's recorded outputs are not used: they
+// were made with a library of C functions, other settings and other databases. Nothing of the source is kept in this
 // repository.
 //
-// Its isolation tests need no C functions: they are run by package isolation, and compared with what PostgreSQL's source
-// says that they print.
+// Its isolation tests need no C functions: package isolation runs them, and their output is compared with the recorded one in
+// PostgreSQL's source.
 //
 //	specs, version, err := pgsuite.OpenSpecs(source)
 //	at, err := specs.Prepare(ctx, server)                          // their database, as pg_regress makes it
 //	got, err := specs.Run(ctx, at, outputs, limit, each)
 //	differences, err := specs.Compare(outputs, got)
 //
-// What it needs is on the machine or ErrMissing says what is not: the source, a C compiler, make, bison, flex, perl, and
-// the headers of ICU, libxml2 and zlib. PostgreSQL refuses to run as root: there the reference runs in a user namespace,
-// which only Linux has.
+// It needs, on the machine, the source, a C compiler, make, bison, flex, perl, and the headers of ICU, libxml2 and zlib;
+// ErrMissing says what is missing. PostgreSQL refuses to run as root: then the reference runs in a user namespace, which only
+// Linux has.
 package pgsuite
 
 import (
@@ -43,7 +43,7 @@ import (
 	"blobpglite/runner/service"
 )
 
-// ErrMissing: something that is to be run is not on this machine; the error says what.
+// ErrMissing: something that is needed is not on this machine; the error says what.
 var ErrMissing = errors.New("not installed")
 
 // Server is where psql connects to, as the superuser postgres.
@@ -53,7 +53,7 @@ type Server struct {
 	Database string
 }
 
-// URL is for other clients.
+// URL is the server's URL, for other clients.
 func (s Server) URL() string {
 	return fmt.Sprintf("postgres://postgres@%s:%d/%s?sslmode=disable", s.Host, s.Port, s.Database)
 }
@@ -65,7 +65,7 @@ type Suite struct {
 	Groups [][]string // of tests that may run at once
 }
 
-// Open reads which tests there are, in their order.
+// Open reads the list of tests, in their order.
 func (n *Native) Open(folder string) (*Suite, error) {
 	b, err := os.ReadFile(filepath.Join(n.tests(), "parallel_schedule"))
 	if err != nil {
@@ -89,7 +89,7 @@ func schedule(text string) [][]string {
 	return groups
 }
 
-// Outcome is what became of one test.
+// Outcome is the result of one test.
 type Outcome struct {
 	Name  string
 	Took  time.Duration
@@ -115,8 +115,8 @@ type RunOptions struct {
 	AtOnce int           // how many tests of a group; 0: one
 }
 
-// Run runs every test against a server whose database is fresh, and writes what psql printed to <outputs>/<name>.out.
-// each hears of every test before it begins (wrong and took are empty) and behind it, never of two at once.
+// Run runs every test against a server with a new database, and writes what psql printed to <outputs>/<name>.out. each is called
+// before every test (done is false) and after it, never concurrently.
 func (s *Suite) Run(ctx context.Context, at Server, outputs string, o RunOptions, each func(o Outcome, done bool)) ([]Outcome, error) {
 	if err := os.MkdirAll(outputs, 0o755); err != nil {
 		return nil, fmt.Errorf("run the suite: %w", err)

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Prepare puts the files that the tests read where psql and the server find them: the server writes its own by lo_export,
-// for it may have a file system of its own.
+// Prepare puts the files that the tests read where psql and the server find them. The server writes its own by lo_export,
+// because it may have a file system of its own.
 func (s *Suite) Prepare(ctx context.Context, at Server) error {
 	files, err := filepath.Glob(filepath.Join(s.native.tests(), "data", "*.data"))
 	if err != nil || len(files) == 0 {

@@ -24,15 +24,15 @@ type Reference struct {
 	at      *service.Child
 }
 
-// Conditions are what a server was given by its command line and its files, and the reference is to have too.
+// Conditions are settings of a server that the reference must have too.
 type Conditions struct {
 	Settings  []string // lines of a configuration file
 	SegmentMB int      // of the log; 0: PostgreSQL's own default
-	// Password of the superuser, which everybody's connections then ask for; empty: everybody is trusted.
+	// Password of the superuser, with which all connections then have to log in; empty: everybody is trusted.
 	Password string
 }
 
-// ConditionsOf asks a server.
+// ConditionsOf reads the conditions of a running server.
 func ConditionsOf(ctx context.Context, at Server) (c Conditions, err error) {
 	defer func() {
 		if err != nil {
@@ -112,7 +112,7 @@ func (n *Native) initdb(ctx context.Context, folder, data string, c Conditions) 
 	return nil
 }
 
-// ordinary has a command run as somebody who is not root.
+// ordinary makes a command run as a user who is not root.
 func ordinary(cmd *exec.Cmd) error {
 	if err := service.OrdinaryUser(cmd); err != nil {
 		return fmt.Errorf("what PostgreSQL runs as is %w: %w", ErrMissing, err)
@@ -133,7 +133,7 @@ func (r *Reference) start(ctx context.Context) (err error) {
 // Server is where it listens.
 func (r *Reference) Server() Server { return r.server }
 
-// Crash has all its processes end at once, and starts it again on its data.
+// Crash ends all its processes at once, and starts it again on its data.
 func (r *Reference) Crash(ctx context.Context) error {
 	if err := r.at.Signal(syscall.SIGQUIT); err != nil {
 		return fmt.Errorf("crash the reference: %w", err)

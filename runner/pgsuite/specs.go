@@ -19,7 +19,7 @@ import (
 	"blobpglite/runner/pgsuite/isolation"
 )
 
-// Specs are isolation tests: specifications, and what each prints at a server that isolates its clients.
+// Specs are isolation tests: specifications, and the expected output of each.
 type Specs struct {
 	files   fs.FS // specs/<name>.spec, expected/<name>.out, and <name>_1.out to <name>_9.out for what may come instead
 	Names   []string
@@ -29,7 +29,7 @@ type Specs struct {
 // specsDatabase is named in specifications.
 const specsDatabase = "isolation_regression"
 
-// OpenSpecs are the isolation tests of PostgreSQL's source, in the order of its schedule, with its version.
+// OpenSpecs reads the isolation tests of PostgreSQL's source, in the order of its schedule, and its version.
 func OpenSpecs(source string) (*Specs, string, error) {
 	version, _, err := versionOf(source)
 	if err != nil {
@@ -46,7 +46,7 @@ func OpenSpecs(source string) (*Specs, string, error) {
 	return s, version, nil
 }
 
-// OwnSpecs are isolation tests that are not PostgreSQL's.
+// OwnSpecs reads this project's own isolation tests.
 func OwnSpecs() (*Specs, error) {
 	s := &Specs{files: isolation.Own()}
 	files, err := fs.Glob(s.files, "specs/*.spec")
@@ -60,7 +60,7 @@ func OwnSpecs() (*Specs, error) {
 	return s, nil
 }
 
-// Prepare makes the database of the tests, as pg_regress does, and says where it is.
+// Prepare makes the database of the tests, as pg_regress does, and returns where it is.
 func (s *Specs) Prepare(ctx context.Context, at Server) (_ Server, err error) {
 	defer func() {
 		if err != nil {
@@ -87,8 +87,8 @@ func (s *Specs) Prepare(ctx context.Context, at Server) (_ Server, err error) {
 	return at, nil
 }
 
-// Run runs every test against a server, and writes what it printed to <outputs>/<name>.out. Each hears of every test before
-// it begins and behind it.
+// Run runs every test against a server, and writes what it printed to <outputs>/<name>.out. each is called before and after
+// every test.
 func (s *Specs) Run(ctx context.Context, at Server, outputs string, limit time.Duration, each func(o Outcome, done bool)) ([]Outcome, error) {
 	if err := os.MkdirAll(outputs, 0o755); err != nil {
 		return nil, fmt.Errorf("run the isolation tests: %w", err)

@@ -1,4 +1,4 @@
-// Package progress shows people how far long work is: a bar on a terminal, a line now and then elsewhere.
+// Package progress shows people the progress of long work: as a bar on a terminal, as a line now and then elsewhere.
 //
 //	p := progress.New(os.Stderr)
 //	defer p.Close()
@@ -20,7 +20,7 @@ import (
 // every is how often a line is printed about one step where there is no terminal.
 const every = 2 * time.Second
 
-// Reporter shows progress. It may be used from several goroutines.
+// Reporter shows progress. It is safe for concurrent use.
 type Reporter struct {
 	mu       sync.Mutex
 	out      *os.File
@@ -36,7 +36,7 @@ func New(out *os.File) *Reporter {
 	return &Reporter{out: out, terminal: term.IsTerminal(int(out.Fd()))}
 }
 
-// Step says what is being done and how far it is. Total 0: not known.
+// Step sets what is being done, and how much of it is done. Total 0: not known.
 func (r *Reporter) Step(step string, done, total int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -94,7 +94,7 @@ func (r *Reporter) Line(format string, args ...any) {
 	fmt.Fprintf(r.out, format+"\n", args...)
 }
 
-// Above is a writer to elsewhere, such as the standard output of the same terminal, that takes the bar away first.
+// Above returns a writer to w, such as the standard output of the same terminal, that removes the bar before it writes.
 func (r *Reporter) Above(w io.Writer) io.Writer { return above{r, w} }
 
 type above struct {
@@ -109,7 +109,7 @@ func (a above) Write(b []byte) (int, error) {
 	return a.w.Write(b)
 }
 
-// Close takes the bar away.
+// Close removes the bar.
 func (r *Reporter) Close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,7 +1,7 @@
-// Package protocol tries the bucket's promises and the protocol on them, without PostgreSQL: conditional writes, races, lost replies, leases,
-// takeovers, stale writers, and the explorer of interleavings.
+// Package protocol tries the bucket's guarantees and the protocol that relies on them, without PostgreSQL: conditional writes, races, lost
+// replies, leases, takeovers, stale writers, and the explorer of interleavings.
 //
-// Read primitives.go first, of which everything else is made; then race.go, lease.go, takeover.go.
+// Read primitives.go first, on which everything else is built; then race.go, lease.go, takeover.go.
 package protocol
 
 import (
@@ -10,7 +10,7 @@ import (
 
 import "blobpglite/runner/scenario"
 
-// Verbs are what documents may ask for of this package.
+// Verbs returns the verbs of this package, which documents may use.
 func Verbs() []bench.Verb {
 	return []bench.Verb{
 		conditionsVerb(), raceVerb(), contestVerb(), readAfterWriteVerb(), primitiveLatencyVerb(), emulatorVerb(),
@@ -27,7 +27,7 @@ const (
 	checkExclusive      = "exclusive"
 )
 
-// Checks are what these say.
+// Checks returns the checks that these verbs make, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
 		{Name: checkConditions, Doc: "a put is stored if its condition holds, and changes nothing if not"},

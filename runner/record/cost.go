@@ -43,7 +43,7 @@ func (o Ops) Add(other Ops) Ops {
 	}
 }
 
-// Sub is what has come since an earlier count.
+// Sub returns what has been added since an earlier count.
 func (o Ops) Sub(earlier Ops) Ops {
 	return Ops{
 		ClassA:    o.ClassA - earlier.ClassA,

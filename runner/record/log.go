@@ -96,7 +96,7 @@ type Log struct {
 	Retractions []Retraction
 }
 
-// Live gives the records that no retraction takes back, oldest first.
+// Live returns the records that were not retracted, oldest first.
 func (l Log) Live() []Record {
 	live := make([]Record, 0, len(l.Records))
 	for _, r := range l.Records {

@@ -63,9 +63,9 @@ func unitOf(metric string) (unit, error) {
 	return unit{}, fmt.Errorf("metric %q ends in no unit: use _ms, _us, _bytes, _ratio, _per_s, _count or _usd", metric)
 }
 
-// Metrics gathers values and turns them into Metric lines. Use NewMetrics; it
-// may be used from several goroutines. The first value that cannot be recorded
-// (a name without a unit, a negative number) is reported by List.
+// Metrics collects values and turns them into Metric lines. Use NewMetrics. It is safe
+// for concurrent use. The first value that cannot be recorded (a name without a unit, a
+// negative number) is reported by List.
 type Metrics struct {
 	mu     sync.Mutex
 	err    error
@@ -146,8 +146,8 @@ func (s *series) add(name string, v float64) error {
 	return nil
 }
 
-// List gives one Metric for each name, sorted by name, and the first error that
-// any recording met.
+// List returns one Metric for each name, sorted by name, and the first error of any
+// recording.
 func (m *Metrics) List() ([]Metric, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -186,8 +186,7 @@ func summarize(name string, u unit, h *hdrhistogram.Histogram, lo, hi float64) (
 	}, nil
 }
 
-// Histogram gives the distribution back, in ticks, with the number of ticks in
-// one unit.
+// Histogram returns the distribution, in ticks, and the number of ticks in one unit.
 func (m Metric) Histogram() (h *hdrhistogram.Histogram, ticks float64, err error) {
 	u, err := unitOf(m.Name)
 	if err != nil {

@@ -1,6 +1,5 @@
-// Package record holds the lines that runs leave behind: one JSON object a
-// line, one line for each probe and cell, appended to results/<scenario>.jsonl
-// and never edited.
+// Package record defines the lines that runs write: one JSON object per line, one line
+// for each probe and cell, appended to results/<scenario>.jsonl and never edited.
 //
 //	metrics := record.NewMetrics()
 //	metrics.Duration("restore_ms", elapsed)
@@ -15,11 +14,10 @@
 //	{"schema":1,"run":"01KB…","scenario":"e2","probe":"e2.3","verdict":"fail","cell":"07aa…",…}
 //	{"schema":1,"retract":"01KB…","reason":"the disk was full","at":"2026-11-25T10:00:00Z"}
 //
-// A line goes out in one write to a file opened with O_APPEND, so two runs that
-// end together do not mix their lines. A line that a dying process left without
-// its end is reported by the reader with file and line, and the next line
-// starts on a fresh one. Nothing here protects a file that is edited by hand:
-// the reader refuses unknown fields, and that is all.
+// A line is written in one write to a file opened with O_APPEND, so two runs that end
+// together do not mix their lines. A line that a dying process left incomplete is
+// reported by the reader with file and line, and the next record starts on a new line.
+// Files that are edited by hand are not protected: the reader only refuses unknown fields.
 package record
 
 import (
@@ -94,8 +92,8 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 	return fmt.Errorf("read verdict: %q is none of broken, pass, fail, vacuous, timeout, recorded", text)
 }
 
-// Worse gives the verdict that a reader must hear about first: Broken before
-// Fail before Timeout before Vacuous before Pass before Recorded.
+// Worse returns the more important of two verdicts: Broken before Fail before Timeout
+// before Vacuous before Pass before Recorded.
 func (v Verdict) Worse(other Verdict) Verdict {
 	if rank(other) > rank(v) {
 		return other
@@ -142,7 +140,7 @@ func (c Check) onlyCounts() bool {
 
 var usedMetrics = regexp.MustCompile(`\bmetrics\.\w+\.(\w+)`)
 
-// Record is one line: what one probe did in one cell, and what came of it.
+// Record is one line: what one probe did in one cell, and the result.
 type Record struct {
 	// Schema is the line format, always the constant of that name when written.
 	Schema int `json:"schema"`
@@ -201,7 +199,7 @@ type Fault struct {
 	Fired int64  `json:"fired"`
 }
 
-// Retraction takes lines back without touching them.
+// Retraction invalidates lines without changing them.
 type Retraction struct {
 	Schema int `json:"schema"`
 	// Retract is the id of the run whose lines no longer count.
@@ -252,7 +250,7 @@ func (t Retraction) validate() error {
 	return nil
 }
 
-// NewRun gives a fresh run id: 26 characters of Crockford's base32 that sort by
+// NewRun returns a new run id: 26 characters of Crockford's base32 that sort by
 // time: 48 bits of milliseconds, then 80 random bits.
 func NewRun(now time.Time) string {
 	var b [16]byte

@@ -1,4 +1,4 @@
-// Package registry alone knows all verbs: each stands in the package of its experiments, which knows nothing of the others.
+// Package registry is the only one that knows all verbs: each is in the package of its experiments, which does not know the others.
 //
 //	s, err := scenario.Load("e2", registry.Language())
 //	run := bench.Run{Verbs: registry.Verbs(), ...}
@@ -25,7 +25,7 @@ import (
 	"blobpglite/runner/soak"
 )
 
-// Verbs are all verbs.
+// Verbs returns all verbs.
 func Verbs() bench.Verbs {
 	return slices.Concat(
 		protocol.Verbs(),
@@ -45,7 +45,7 @@ func Verbs() bench.Verbs {
 	)
 }
 
-// Language is what documents may ask for.
+// Language returns everything that documents may name.
 func Language() scenario.Registry {
 	return Verbs().Language(slices.Concat(
 		protocol.Checks(),
@@ -60,8 +60,8 @@ func Language() scenario.Registry {
 	)...)
 }
 
-// NeedsPostgres says whether any step of the cells does.
+// NeedsPostgres says whether any step of the cells needs PostgreSQL.
 func NeedsPostgres(cells []scenario.Cell) bool { return Verbs().NeedPostgres(cells) }
 
-// LeftOut says why a cell cannot be run on Cloud Run; empty if it can.
+// LeftOut returns why a cell cannot be run on Cloud Run; empty: it can.
 func LeftOut(c scenario.Cell) string { return Verbs().LeftOut(c) }

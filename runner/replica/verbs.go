@@ -1,5 +1,5 @@
-// Package replica tries read replicas: whether they converge, what they show while they follow, how far they are behind, what they ask the bucket for,
-// and what becomes of them when one is promoted.
+// Package replica tries read replicas: whether they converge, what they show while they follow, how far they are behind, which requests they
+// make, and what happens when one is promoted.
 //
 // Read replica.go first.
 package replica
@@ -10,7 +10,7 @@ import (
 
 import "blobpglite/runner/scenario"
 
-// Verbs are what documents may ask for of this package.
+// Verbs returns the verbs of this package, which documents may use.
 func Verbs() []bench.Verb {
 	return []bench.Verb{
 		replicaConvergesVerb(), replicaLagVerb(), replicaReadsVerb(), replicaStartVerb(), replicaRequestsVerb(), replicaPromotionVerb(),
@@ -24,7 +24,7 @@ const (
 	checkReadOnly  = "read-only"
 )
 
-// Checks are what these say.
+// Checks returns the checks that these verbs make, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
 		{Name: checkConverged, Doc: "at rest a replica has, table by table and database by database, what the writer has"},

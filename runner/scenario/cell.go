@@ -303,7 +303,7 @@ func (c *Cell) names() []string {
 	return names
 }
 
-// Written gives the params as a document would write them, for the record.
+// Written returns the params as a document would write them, for the record.
 func (c Cell) Written() map[string]any {
 	out := make(map[string]any, len(c.Params))
 	for name, v := range c.Params {

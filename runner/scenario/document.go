@@ -30,7 +30,7 @@ type Scenario struct {
 	Title string `json:"title" jsonschema:"a heading"`
 	// Question is what the experiment asks.
 	Question string `json:"question" jsonschema:"what the experiment asks"`
-	// Kill is the result that would force a change of the design.
+	// Kill is the result that would refute the design and force a change.
 	Kill string `json:"kill" jsonschema:"the result that would force a change of the design"`
 	// Decides is what is decided by the answer.
 	Decides string `json:"decides" jsonschema:"what is decided by the answer"`
@@ -120,7 +120,7 @@ func (e Entries) keys() []string {
 	return keys
 }
 
-// Error is a fault of a document. It prints as file:line:column, the message and
+// Error is a mistake in a document. It prints as file:line:column, the message and
 // the lines of the document around the place.
 type Error struct {
 	File         string

@@ -16,7 +16,7 @@ import (
 	"github.com/expr-lang/expr/vm"
 )
 
-// Facts are what a run of one cell found, for its expectations to be held against.
+// Facts are what a run of one cell found, for judging its expectations.
 type Facts struct {
 	Metrics []record.Metric
 	Checks  []record.Check
@@ -221,7 +221,7 @@ func (c *Cell) ruleNames() []string {
 	return names
 }
 
-// Judge holds every expectation of the cell against the facts.
+// Judge evaluates every expectation of the cell with the facts.
 func (c Cell) Judge(f Facts) []record.Check {
 	checks := make([]record.Check, len(c.Expect))
 	for i, e := range c.Expect {

@@ -30,7 +30,7 @@
 //
 // Everything that can be wrong with a document is found when it is loaded: every
 // profile is planned and every expression compiled. Errors name file, line and
-// column and show the lines around. There are no conditions, no loops but rounds
+// column and show the surrounding lines. There are no conditions, no loops but rounds
 // and matrix, and no variables but $param.
 package scenario
 

@@ -9,7 +9,7 @@ import (
 	"al.essio.dev/pkg/shellescape"
 )
 
-// Targets: where what is tested runs. A document says local or twin, which is the Cloud Run emulator; what says twin
+// Targets: where the engine runs. A document says local or twin, which is the Cloud Run emulator; one that says twin
 // can be run on cloudrun instead.
 const (
 	TargetLocal    = "local"
@@ -34,7 +34,7 @@ type Options struct {
 	Probes []string
 }
 
-// Plan is what there is to do: the cells in the order of the document.
+// Plan is what has to be run: the cells in the order of the document.
 type Plan struct {
 	Scenario *Scenario
 	Profile  string
@@ -89,7 +89,7 @@ type Fault struct {
 }
 
 // Plan fills in the profile and the overrides and multiplies the matrix out. A
-// fault of the options is a plain error; a fault of the document is an *Error.
+// mistake in the options is a plain error; one in the document is an *Error.
 func (s *Scenario) Plan(o Options) (*Plan, error) {
 	plan := &Plan{
 		Scenario: s, Profile: orElse(o.Profile, "default"), Store: orElse(o.Store, s.Store),

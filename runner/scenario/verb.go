@@ -68,13 +68,13 @@ type Verb struct {
 	Metrics []MetricDoc
 }
 
-// Named is a thing that documents may refer to by name: a check, a fault seam.
+// Named is something that documents refer to by name: a check or a fault seam.
 type Named struct {
 	Name string
 	Doc  string
 }
 
-// Registry is what this runner can do. A document that asks for more is refused.
+// Registry is what this runner can do. A document that uses anything else is refused.
 type Registry struct {
 	Verbs  []Verb
 	Checks []Named

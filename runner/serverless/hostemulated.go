@@ -17,9 +17,9 @@ import (
 	"blobpglite/runner/check"
 )
 
-// EmulatedHost runs the real pgserve as Cloud Run would, over an emulated bucket that is as slow as the service is modelled to be. Its
-// figures are of this machine and that model. What Cloud Run does to an instance is done to the process by signals
-// (SIGSTOP, SIGTERM, SIGKILL), so the product needs no endpoints for faults.
+// EmulatedHost runs the real pgserve as Cloud Run would, over an emulated bucket with the modelled latency of the service. Its figures are of
+// this machine and that model. What Cloud Run does to an instance is done to the process by signals (SIGSTOP, SIGTERM,
+// SIGKILL), so the product needs no endpoints for faults.
 type EmulatedHost struct {
 	service *Service
 	Front   *gcsfront.Front
@@ -46,7 +46,7 @@ func (h *EmulatedHost) fresh(prefix string) {
 	h.prefix, h.observed = prefix, nil
 }
 
-// observe hears of what the bucket carried out.
+// observe is called with everything that the bucket carried out.
 func (h *EmulatedHost) observe(g gcsfront.Change) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -106,7 +106,7 @@ func (h *EmulatedHost) beside(_ context.Context, name string) (string, func(cont
 	return s.URL, func(context.Context) error { s.Close(); return nil }, nil
 }
 
-// event hears of what the platform does.
+// event is called with everything that the platform does.
 func (h *EmulatedHost) event(e platform.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -154,7 +154,7 @@ func (h *EmulatedHost) crashed(id int) bool {
 	return slices.ContainsFunc(h.events, func(e platform.Event) bool { return e.Instance == id && e.What == "crash" })
 }
 
-// Newest is the instance that was started last.
+// Newest returns the instance that was started last.
 func (h *EmulatedHost) Newest() (platform.Status, error) {
 	all := h.Instances()
 	if len(all) == 0 {
@@ -185,7 +185,7 @@ func (h *EmulatedHost) sleep(ctx context.Context) (retirement, error) {
 	return h.retired(ctx, i)
 }
 
-// Leave tells all instances to go and waits until they have. How they ended is not looked at: events tell of trouble.
+// Leave ends all instances and waits for them. It does not check how they ended: events report trouble.
 func (h *EmulatedHost) Leave(ctx context.Context) (retirement, error) {
 	for _, i := range h.Instances() {
 		gone := h.Gone(i.ID)
@@ -234,7 +234,7 @@ func (h *EmulatedHost) changes(context.Context) ([]check.Change, error) {
 	return slices.Clone(h.observed), nil
 }
 
-// History is all that has happened to instances since begin.
+// History returns all events of instances since begin.
 func (h *EmulatedHost) History() []platform.Event {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -22,7 +22,7 @@ const emulatedBucket = "emulated"
 // defaultMemoryMiB is what an instance has where memory is not the question.
 const defaultMemoryMiB = 4096
 
-// Options are what an emulated service runs, and what its bucket does.
+// Options says what an emulated service runs, and how its bucket behaves.
 type Options struct {
 	Rules   []gcsfront.Rule
 	Latency *gcsfront.Latency // nil: as the service is modelled
@@ -30,12 +30,11 @@ type Options struct {
 	Env     []string          // of its instances
 	Clock   clock.Clock       // of the bucket and of who waits; nil: the system's
 	Changed func(check.Change)
-	// LatencyScale multiplies the modelled time that the bucket takes for a request; 0: 1.
+	// LatencyScale multiplies the modelled latency of the bucket; 0: 1.
 	LatencyScale float64
 }
 
-// Service is pgserve as a service, on the Cloud Run emulator or on Cloud Run, and how it is asked. What is special to where it runs is the
-// host's.
+// Service is pgserve as a service, on the Cloud Run emulator or on Cloud Run, and a client of it. What differs between the two is in the host.
 type Service struct {
 	host
 	Run    *bench.Run
@@ -46,13 +45,13 @@ type Service struct {
 	prefix       string   // of the database; empty: it is in the service's memory
 	flags        []string // of pgserve, name and value each
 
-	// Emulated is the host where that is the emulator, for verbs that Cloud Run cannot do; else nil.
+	// Emulated is the host, if that is the emulator, for verbs that Cloud Run cannot do; else nil.
 	Emulated *EmulatedHost
 
 	mu sync.Mutex // guards what clients share
 }
 
-// WithService gives f pgserve and an empty bucket; f says when it runs.
+// WithService calls f with a pgserve and an empty bucket; the service runs when f says so (On).
 func WithService(ctx context.Context, r *bench.Run, o Options, f func(*Service) error) error {
 	if o.Clock == nil {
 		o.Clock = clock.System()
@@ -105,7 +104,7 @@ func newClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 }
 
-// Fresh makes what runs next serve another prefix, with these flags.
+// Fresh makes the next revisions serve another prefix, with these flags.
 func (t *Service) Fresh(prefix string, flags ...string) {
 	t.prefix, t.flags = prefix, slices.Clone(flags)
 	if t.Emulated != nil {
@@ -115,10 +114,10 @@ func (t *Service) Fresh(prefix string, flags ...string) {
 	t.prefix = t.Run.Store.Fresh(prefix).Prefix // other cells have had one of this name
 }
 
-// Flags are those of the next revisions.
+// Flags sets the flags of the next revisions.
 func (t *Service) Flags(flags ...string) { t.flags = slices.Clone(flags) }
 
-// On runs f with the service. No instance exists when it begins, and none when it has ended.
+// On runs f while the service runs. There is no instance when f begins, and none when On has returned.
 func (t *Service) On(ctx context.Context, o platform.Options, f func() error) (err error) {
 	if err := t.begin(ctx, o); err != nil {
 		return err

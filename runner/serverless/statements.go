@@ -27,7 +27,7 @@ type Reply struct {
 	Rows    [][]json.RawMessage
 }
 
-// Locked says whether the answer is that another writer has the lease, with its name.
+// Locked says whether the answer is that another writer has the lease, and names it.
 func (a Reply) Locked() bool {
 	return a.Status == http.StatusServiceUnavailable && a.Code == "57P03" && strings.Contains(a.Text, "locked by ")
 }
@@ -106,7 +106,7 @@ func (t *Service) number(ctx context.Context, sql string) (int64, error) {
 	return n, json.Unmarshal(a.Rows[0][0], &n)
 }
 
-// Store opens the database's prefix as an onlooker.
+// Store opens the database's prefix, for reading beside the service.
 func (t *Service) Store(ctx context.Context) (store.Store, func(), error) {
 	st, err := gcs.Open(ctx, gcs.Options{Bucket: t.bucket, Prefix: t.prefix, Endpoint: t.base})
 	if err != nil {
@@ -154,8 +154,8 @@ func (t *Service) split(ctx context.Context) (bootSplit, error) {
 	return s, nil
 }
 
-// JudgeLog holds what is in the bucket, and what was done to it, against the rules of the log: then there was at most one
-// writer at any moment. It returns the highest epoch.
+// JudgeLog checks what is in the bucket, and what was done to it, by the rules of the log, which imply that there was at most
+// one writer at any moment. It returns the highest epoch.
 func (t *Service) JudgeLog(ctx context.Context) (uint64, error) {
 	st, done, err := t.Store(ctx)
 	if err != nil {

@@ -7,15 +7,15 @@
 //		})
 //	})
 //
-// Read service.go and host.go first; coldstart.go, switch.go and frozen.go are the experiments. What can be done on one of the two only is told by the
-// verb (bench.NotOnCloudRun).
+// Read service.go and host.go first; coldstart.go, switch.go and frozen.go are the experiments. A verb that can be done on one of the two only
+// says so (bench.NotOnCloudRun).
 package serverless
 
 import (
 	"blobpglite/runner/bench"
 )
 
-// Verbs are what documents may ask for of this package.
+// Verbs returns the verbs of this package, which documents may use.
 func Verbs() []bench.Verb {
 	return []bench.Verb{
 		twinBootVerb(), twinTierVerb(), twinLargeVerb(), twinBranchVerb(), twinSleepVerb(), twinCommitsVerb(), twinFrozenVerb(),

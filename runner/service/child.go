@@ -11,16 +11,16 @@ import (
 	"strings"
 )
 
-// Child is somebody else's server, which runs until its command's context ends.
+// Child is another program's server, which runs until its command's context ends.
 type Child struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
 	last  string // the last lines of what it printed, when it has ended
-	err   error  // of the process, likewise
+	err   error  // of the process, once ended is closed
 }
 
-// Serve starts a command whose context is ctx, and returns when it has printed a line that holds this text. Standard output
-// and error are read to their end.
+// Serve starts a command whose context is ctx, and returns when it has printed a line that contains text. It reads standard
+// output and error to their end.
 func Serve(ctx context.Context, cmd *exec.Cmd, text string) (*Child, error) {
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -67,5 +67,5 @@ func follow(out io.Reader, text string, ready chan<- struct{}) string {
 // Signal sends a signal.
 func (c *Child) Signal(sig os.Signal) error { return c.cmd.Process.Signal(sig) }
 
-// Wait returns when it has gone, and all that it started and that prints.
+// Wait returns when the process has ended, and everything that it started and that holds its output open.
 func (c *Child) Wait() { <-c.ended }

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OnOneCPU calls start, and what it starts has one processor, the last of this process's.
+// OnOneCPU calls start; processes that it starts run on one processor, the last one of this process's.
 func OnOneCPU(start func() error) (err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -34,13 +34,13 @@ func OnOneCPU(start func() error) (err error) {
 	return start()
 }
 
-// Used is what a process has taken of processors, in all threads that it has, and what it has in memory.
+// Used is the processor time of a process, in all its present threads, and its resident memory.
 type Used struct {
 	CPU           time.Duration
 	ResidentBytes int64
 }
 
-// Used asks the system.
+// Used reads the figures from the system.
 func (s *Service) Used() (u Used, err error) {
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.PID()))
 	if err == nil && len(threads) == 0 {

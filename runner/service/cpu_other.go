@@ -9,14 +9,14 @@ import (
 
 var errLinuxOnly = errors.New("only Linux tells what a process uses, and keeps it on one processor")
 
-// OnOneCPU is for Linux.
+// OnOneCPU works on Linux only: here it returns an error.
 func OnOneCPU(func() error) error { return errLinuxOnly }
 
-// Used is what a process has taken of processors, and what it has in memory.
+// Used is the processor time of a process, and its resident memory.
 type Used struct {
 	CPU           time.Duration
 	ResidentBytes int64
 }
 
-// Used is for Linux.
+// Used works on Linux only: here it returns an error.
 func (s *Service) Used() (Used, error) { return Used{}, errLinuxOnly }

@@ -9,21 +9,21 @@ import (
 	"strings"
 )
 
-// Memory counts what a process keeps in memory, shared pages once.
+// Memory measures the memory of a process, counting shared pages once.
 type Memory struct {
 	How   string // in words
 	read  func() (int64, error)
 	close func() error
 }
 
-// Bytes is how much it is now.
+// Bytes is how many bytes it has now.
 func (m *Memory) Bytes() (int64, error) { return m.read() }
 
-// Close ends the counting. The process has to have ended.
+// Close ends the measurement. The process must have ended.
 func (m *Memory) Close() error { return m.close() }
 
-// Memory begins to count the memory of the process: by a control group of its own where one may be made, which counts what is
-// allocated from now on as a container's does; else by the pages that it has mapped, each divided by how often it is.
+// Memory begins to measure the memory of the process: by a control group of its own, if one can be made, which counts what is
+// allocated from now on, as a container's does; else by the pages that it has mapped, each divided by the number of its mappings.
 func (s *Service) Memory() *Memory {
 	if m, err := s.grouped(); err == nil {
 		return m

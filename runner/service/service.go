@@ -1,4 +1,4 @@
-// Package service builds pgserve and runs it as child processes, as those who deploy it do.
+// Package service builds pgserve and runs it as child processes, as in a deployment.
 //
 //	program, err := service.Build(ctx, folder)
 //	s, err := service.Start(ctx, program, service.Options{Args: []string{"-bucket", "gs://b/p", "-endpoint", url}})
@@ -6,8 +6,8 @@
 //	s.Kill()                                   // SIGKILL
 //	exit, err := s.Stop(ctx)                   // SIGTERM, and what came of it
 //
-// A child is killed when the context of Start ends or the runner does, however that ended. Its log, a JSON line an entry,
-// is kept in memory, the last part of it.
+// A child is killed when the context of Start ends, or when the runner does, however that ends. The last part of its log, one
+// JSON line per entry, is kept in memory.
 package service
 
 import (
@@ -31,7 +31,7 @@ import (
 // maxLog is how much of a child's log is kept.
 const maxLog = 256 << 10
 
-// ErrRoot: the program refuses to run as root, and this system cannot run it as somebody else.
+// ErrRoot: the program refuses to run as root, and this system cannot run it as another user.
 var ErrRoot = errors.New("this is root, as whom it refuses to run: run as an ordinary user")
 
 // Build compiles pgserve into a folder. It needs the go tool and the repository.
@@ -44,7 +44,7 @@ func Build(ctx context.Context, folder string) (string, error) {
 	return program, nil
 }
 
-// FreePort is a port of the loopback that nobody has now.
+// FreePort returns a port of the loopback interface that is free now.
 func FreePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -57,7 +57,7 @@ func FreePort() (int, error) {
 // Options of Start.
 type Options struct {
 	Args []string // flags, besides the addresses
-	// Port of the PostgreSQL listener, for a child that takes another one's place; 0: a free one.
+	// Port of the PostgreSQL listener, for a child that replaces another one; 0: a free one.
 	Port int
 	Env  []string // besides this process's
 	// OneCPU keeps it on one processor.
@@ -175,14 +175,14 @@ func (s *Service) keep(log io.Reader) {
 	}
 }
 
-// Log is the last part of the child's log.
+// Log returns the last part of the child's log.
 func (s *Service) Log() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return string(s.log)
 }
 
-// URL is for PostgreSQL's clients, as the superuser.
+// URL is the URL for PostgreSQL's clients, as the superuser.
 func (s *Service) URL() string {
 	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", s.Port)
 }
@@ -193,7 +193,7 @@ func (s *Service) HTTP() string { return fmt.Sprintf("http://127.0.0.1:%d", s.HT
 // PID is the process's.
 func (s *Service) PID() int { return s.cmd.Process.Pid }
 
-// Kill ends the process as a crash would, and waits until it has gone.
+// Kill ends the process like a crash, and waits until it has ended.
 func (s *Service) Kill() {
 	_ = s.cmd.Process.Kill()
 	<-s.ended
@@ -202,7 +202,7 @@ func (s *Service) Kill() {
 // Signal sends a signal.
 func (s *Service) Signal(sig syscall.Signal) error { return s.cmd.Process.Signal(sig) }
 
-// Stop asks the process to end, and waits for it. Its exit code is -1 if it was killed.
+// Stop sends SIGTERM and waits for the end of the process. The exit code is -1 if it was killed.
 func (s *Service) Stop(ctx context.Context) (code int, err error) {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return 0, fmt.Errorf("stop pgserve: %w", err)

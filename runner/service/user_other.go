@@ -7,7 +7,7 @@ import (
 	"os/exec"
 )
 
-// OrdinaryUser has a command run as somebody who is not root, which PostgreSQL and PgBouncer demand.
+// OrdinaryUser makes a command run as a user who is not root, as PostgreSQL and PgBouncer demand. Error: ErrRoot.
 func OrdinaryUser(*exec.Cmd) error {
 	if os.Geteuid() == 0 {
 		return ErrRoot

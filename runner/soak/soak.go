@@ -205,7 +205,7 @@ func storeFaults(percent int) []gcsfront.Rule {
 	}
 }
 
-// heard hears of every change of the bucket.
+// heard is called with every change of the bucket.
 func (s *soak) heard(c check.Change) {
 	if c.Delete {
 		s.deleted.Add(1)

@@ -1,7 +1,8 @@
-// Package soak has pgserve live through weeks of a small application's traffic, on time that is let pass, with what happens to instances and to buckets;
-// and reckons what such weeks cost.
+// Package soak runs pgserve through weeks of a small application's traffic, on a clock that is moved ahead, with the faults of instances and
+// buckets; and computes what such weeks cost.
 //
-// Read soak.go first: the whole flow of a run is live. chain.go is what clients are told, wake.go one wake, verify.go what is read afterwards.
+// Read soak.go first: the function live is the whole flow of a run. chain.go has what clients are told, wake.go one wake, verify.go what is
+// read afterwards.
 package soak
 
 import (
@@ -10,7 +11,7 @@ import (
 
 import "blobpglite/runner/scenario"
 
-// Verbs are what documents may ask for of this package.
+// Verbs returns the verbs of this package, which documents may use.
 func Verbs() []bench.Verb {
 	return []bench.Verb{
 		soakVerb(), soakBillVerb(), soakIdleVerb(), soakMutantsVerb(), fleetVerb(),
@@ -25,7 +26,7 @@ const (
 	checkAlike      = "dump-restore"
 )
 
-// Checks are what these say.
+// Checks returns the checks that these verbs make, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
 		{Name: checkSecond, Doc: "a reader that restores from the bucket, beside whoever writes, has everything that was acknowledged"},

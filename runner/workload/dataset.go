@@ -5,9 +5,9 @@
 //	results, err := in.Query(ctx, workload.VerifySQL)
 //	report, err := workload.ParseVerify(results)
 //
-// The dataset is a mix of what databases hold: integers, text that compresses, bytes that do not, an index, a sequence,
-// a PL/pgSQL function. Rows come in chunks; a checksum table keeps, for each chunk, the number of its rows and a digest
-// over all their columns, written in the same transaction as the rows.
+// The dataset is a mix of what databases hold: integers, text that compresses, bytes that do not, an index, a sequence, a
+// PL/pgSQL function. Rows are grouped in chunks; for each chunk a checksum table has the number of its rows and a digest over
+// all their columns, written in the same transaction as the rows.
 package workload
 
 import (
@@ -67,13 +67,13 @@ END
 $$;
 `
 
-// Load is SQL that makes the schema and all rows in one transaction.
+// Load returns SQL that makes the schema and all rows in one transaction.
 func (d Dataset) Load() string {
 	return fmt.Sprintf(schemaSQL, chunkRows) + fmt.Sprintf(
 		"DO $$ BEGIN FOR c IN 0..%d LOOP PERFORM fill_chunk(c, '%d'); END LOOP; END $$;", d.Chunks()-1, d.Seed)
 }
 
-// Statements is SQL that makes the same, a statement each, for clients that send one at a time; each fills at most 50 chunks.
+// Statements returns SQL that makes the same, as single statements, for clients that send one at a time; each fills at most 50 chunks.
 func (d Dataset) Statements() []string {
 	const each = 50
 	schema := fmt.Sprintf(schemaSQL, chunkRows)
@@ -84,8 +84,8 @@ func (d Dataset) Statements() []string {
 	return statements
 }
 
-// OpenTransactionSQL begins a transaction and writes in it: a chunk beyond the dataset, and a change of every row of
-// the first one. A restore must show neither.
+// OpenTransactionSQL returns SQL that begins a transaction and writes in it: a chunk beyond the dataset, and a change of every
+// row of the first one. A restore must show neither.
 func (d Dataset) OpenTransactionSQL() string {
 	return fmt.Sprintf("BEGIN; SELECT fill_chunk(%d, 'uncommitted'); UPDATE rows SET n = n + 1 WHERE chunk = 0;", d.Chunks())
 }
@@ -127,7 +127,7 @@ func ParseVerify(results []pglite.Result) (Verification, error) {
 	return v, nil
 }
 
-// Check compares what was found with what the dataset has to be. The error says what differs.
+// Check compares what was found with the dataset. An error says what differs.
 func (d Dataset) Check(v Verification) error {
 	chunks, rows := int64(d.Chunks()), int64(d.Rows())
 	switch {

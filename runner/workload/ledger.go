@@ -13,7 +13,7 @@ import (
 	"blobpglite/runner/history"
 )
 
-// Conn runs SQL somewhere: the rows and the tag of each statement.
+// Conn runs SQL, and returns the rows and the tag of each statement.
 type Conn interface {
 	Query(ctx context.Context, sql string) (rows [][][]string, tags []string, err error)
 	// Copy sends one large COPY of rows by CopyRow.
@@ -22,7 +22,7 @@ type Conn interface {
 	In(session int64, isolation string) Conn
 }
 
-// Isolations are what clients have their transactions at, in turn.
+// Isolations returns the isolation levels that clients use in turn.
 func Isolations() []string { return []string{"read committed", "repeatable read", "serializable"} }
 
 // Sizes of what a mix of clients works on.
@@ -128,7 +128,7 @@ func (p *numbers) at(row []string, i int) int64 {
 	return n
 }
 
-// CopySQL is what CopyRow's rows are sent to.
+// CopySQL is the statement to which CopyRow's rows are sent.
 const CopySQL = "COPY copies FROM STDIN"
 
 // CopyRow appends one row of a COPY: bytes that do not compress, with their digest.

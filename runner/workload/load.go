@@ -14,16 +14,16 @@ import (
 	"blobpglite/runner/history"
 )
 
-// Target is where a client sends its next request, and the node's name. Nil: nowhere just now; it looks again.
+// Target returns where a client sends its next request, and the node's name. Nil: nowhere at present; the client tries again.
 type Target func() (Conn, string)
 
-// Load is clients that work on the tables of LedgerSchema, and note everything in a history.
+// Load runs clients that work on the tables of LedgerSchema, and record everything in a history.
 //
 //	l := workload.Load{Clients: 4, Rate: 200, Mix: []string{"ledger", "bank", "register"}, Seed: 1, History: h, Target: holder, Outcome: outcomeOf}
 //	done := l.Run(ctx)        // until ctx ends, and every request under way has ended
 //
-// The loop is open: each client has a schedule, and a request's latency counts from when it was meant to start, however
-// late it did. With a rate of zero a client asks again when it was answered.
+// The loop is open: each client has a schedule, and a request's latency counts from when it was meant to start, however late it
+// did. With a rate of zero a client sends the next request when the last one was answered.
 type Load struct {
 	Clients int
 	Rate    float64 // requests a second of all clients together; zero: as fast as answers come
@@ -31,17 +31,17 @@ type Load struct {
 	Seed    uint64
 	History *history.History
 	Target  Target
-	// Outcome says how a request ended that ended with an error.
+	// Outcome returns the outcome of a request that ended with an error.
 	Outcome func(error) history.Outcome
-	// Sabotage is how often, about, another session cancels what one of the clients runs, or ends its session. Zero: never.
+	// Sabotage is about how often another session cancels the statement of one of the clients, or ends its session. Zero: never.
 	Sabotage time.Duration
-	// Latency hears of each request that was acknowledged. Nil: nobody.
+	// Latency is called for each request that was acknowledged. Nil: not called.
 	Latency func(time.Duration)
 	Copy    CopySize
 	Clock   clock.Clock
 }
 
-// Mixes are what Load.Mix may name.
+// Mixes returns the names that Load.Mix may have.
 func Mixes() []string { return slices.Sorted(maps.Keys(mixes())) }
 
 func mixes() map[string]func(*maker) request {
@@ -51,11 +51,10 @@ func mixes() map[string]func(*maker) request {
 	}
 }
 
-// pause is how long a client waits that has nobody to ask.
+// pause is how long a client without a target waits.
 const pause = 5 * time.Millisecond
 
-// Run loads until ctx ends. Requests under way are waited for: ctx ends the loop, not them. An error is a fault of the
-// load itself.
+// Run loads until ctx ends, and waits for running requests, which ctx does not end. An error is one of the load itself.
 func (l Load) Run(ctx context.Context) error {
 	var kinds []func(*maker) request
 	for _, name := range l.Mix {
@@ -98,7 +97,7 @@ const (
 	ClientName = "load"
 )
 
-// sabotage disturbs the clients until ctx ends. What becomes of it nobody asks: the clients tell.
+// sabotage disturbs the clients until ctx ends. Its own errors are ignored: the clients see the effect.
 func (l Load) sabotage(ctx context.Context) {
 	random := rand.New(rand.NewPCG(l.Seed, sabotageSession))
 	for l.Clock.Sleep(ctx, time.Duration((0.5+random.Float64())*float64(l.Sabotage))) == nil {

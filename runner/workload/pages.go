@@ -8,13 +8,13 @@ import (
 	"blobpglite/core/engine"
 )
 
-// Rows of the databases that these verbs make: text of hexadecimal digits, which PostgreSQL keeps in the row and zstd halves.
+// Rows of the databases that these verbs make: text of hexadecimal digits, which PostgreSQL keeps in the row and zstd compresses to half.
 const (
 	PageRowBytes = 850
 	pagePad      = "(SELECT string_agg(md5((g * 31 + i)::text), '') FROM generate_series(1, 24) i)"
 )
 
-// PageRows makes a table of size bytes, all of whose pages are as they will stay if nobody writes them.
+// PageRows makes a table of size bytes whose pages do not change any more unless somebody writes them.
 func PageRows(ctx context.Context, e *engine.Engine, size int64) (rows int, err error) {
 	rows = int(size / PageRowBytes)
 	for _, sql := range PageStatements(rows) {
@@ -25,13 +25,13 @@ func PageRows(ctx context.Context, e *engine.Engine, size int64) (rows int, err 
 	return rows, e.Compact(ctx)
 }
 
-// PagePadOf is what the text of the row of a number is.
+// PagePadOf returns the SQL of the text in the row of a number.
 func PagePadOf(number string) string { return strings.ReplaceAll(pagePad, "g * 31", number+" * 31") }
 
 // PageBatch is how many rows one statement makes.
 const PageBatch = 50_000
 
-// PageStatements make the table.
+// PageStatements returns the SQL that makes the table.
 func PageStatements(rows int) []string {
 	statements := []string{"CREATE TABLE p (id int, n int NOT NULL DEFAULT 0, pad text)"}
 	for first := 1; first <= rows; first += PageBatch {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// What a day of the canonical small application is.
+// A day of the small application.
 const (
 	DayWrites = 1000
 	DayWakes  = 48
@@ -24,16 +24,16 @@ func wakesOfHour() [24]int {
 	return [24]int{1, 1, 1, 1, 1, 1, 1, 2, 2, 3, 3, 3, 3, 3, 2, 3, 3, 3, 2, 2, 2, 2, 2, 1}
 }
 
-// Wake is a stretch of requests between two gaps that are long enough for an instance to be let go.
+// Wake is a stretch of requests between two gaps that are long enough for an instance to be ended.
 type Wake struct {
 	At     time.Duration // of its first request, since the start of the traffic
 	Kind   string        // visit, batch or report
 	Writes int
-	// Visits are its bursts, by when they begin after At; the writes are spread over them. Between two of them the instance is idle.
+	// Visits are its bursts: when each begins, after At. The writes are spread over them. Between two of them the instance is idle.
 	Visits []time.Duration
 }
 
-// Traffic is so many hours of the small application, a pure function of the seed:
+// Traffic returns the wakes of so many hours of the small application, as a pure function of the seed:
 //
 //	wakes    48 a day, one an hour at night and up to three by day, each within its own part of the hour
 //	writes   1,000 a day: a batch of 200 at three in the night, none in the report at eight, and the rest over the other wakes by a

@@ -11,7 +11,7 @@ import (
 	"blobpglite/runner/scenario"
 )
 
-// Plan is the first cell of a document that uses these verbs and checks, besides the common ones.
+// Plan returns the first cell of a document that uses these verbs and checks, in addition to the common ones.
 func Plan(t *testing.T, verbs bench.Verbs, checks []scenario.Named, text string) scenario.Cell {
 	t.Helper()
 	s, err := scenario.Parse("test.yaml", []byte(text), verbs.Language(checks...))
@@ -25,7 +25,7 @@ func Plan(t *testing.T, verbs bench.Verbs, checks []scenario.Named, text string)
 	return p.Cells[0]
 }
 
-// Try runs one step, of a verb that needs no PostgreSQL, on a store in memory and gives its verdict.
+// Try runs one step, of a verb that needs no PostgreSQL, on a store and returns its verdict.
 func Try(t *testing.T, verbs bench.Verbs, checks []scenario.Named, st store.Store, step string, rounds int, check string) (record.Verdict, []record.Check) {
 	t.Helper()
 	cell := Plan(t, verbs, checks, fmt.Sprintf(`

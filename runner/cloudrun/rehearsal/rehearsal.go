@@ -1,17 +1,17 @@
-// Package rehearsal stands in for gcloud and Cloud Run on this machine, so that what drives them can be gone through from end
-// to end, and nothing leaves the machine.
+// Package rehearsal stands in for gcloud and Cloud Run on this machine, so that the code that drives them can be tried from end
+// to end, without leaving the machine.
 //
 //	g := rehearsal.New(rehearsal.Options{Program: pgserve, Endpoint: emulator})
 //	s, err := cloudrun.New(cloudrun.Options{..., Run: g.Run, Pause: 20 * time.Millisecond})
 //	...
 //	err = g.Close(ctx)
 //
-// It understands the command lines of package cloudrun and no others; what gcloud would refuse, such as a service that is not
-// there or a revision's name that is taken, it refuses. Behind it is the Cloud Run emulator: a deployment runs the program as
-// a child process with the environment that was set, and starts an instance; instances are told to go by scaling to zero,
-// by a newer revision, and when their tag is taken off. Their logs come as Cloud Logging would give them.
+// It understands the command lines of package cloudrun and no others; what gcloud would refuse, such as a service that does not
+// exist or a revision's name that is taken, it refuses. It uses the Cloud Run emulator: a deployment runs the program as a child
+// process with the environment that was set, and starts an instance; instances are told to end by scaling to zero, by a newer
+// revision, and when their tag is removed. Their logs have the form of Cloud Logging's.
 //
-// It does not show what the Cloud Run emulator does not: cloud/runemu/platform.
+// It has the limits of the Cloud Run emulator: see cloud/runemu/platform.
 package rehearsal
 
 import (
@@ -37,7 +37,7 @@ type Options struct {
 	Endpoint string // of the emulator that is the bucket
 }
 
-// Gcloud is the stand-in. Its methods may be called from any goroutine.
+// Gcloud is the stand-in. It is safe for concurrent use.
 type Gcloud struct {
 	o Options
 
@@ -53,7 +53,7 @@ type service struct {
 	name     string
 	platform *platform.Platform
 	front    *httptest.Server
-	asleep   atomic.Bool // scaled to zero by hand: nobody is served
+	asleep   atomic.Bool // scaled to zero by hand: requests are refused
 	latest   platform.Revision
 	serving  string
 	pinned   bool
@@ -365,7 +365,7 @@ func (g *Gcloud) delete(ctx context.Context, c line) (any, error) {
 	return nil, err
 }
 
-// Close ends what a caller has left.
+// Close ends the service, if its caller has not deleted it.
 func (g *Gcloud) Close(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -10,5 +10,5 @@ import (
 //go:embed specs expected
 var own embed.FS
 
-// Own has them as specs/<name>.spec and expected/<name>.out.
+// Own returns this project's own specifications, as specs/<name>.spec and expected/<name>.out.
 func Own() fs.FS { return own }

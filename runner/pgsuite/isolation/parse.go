@@ -15,7 +15,7 @@ type Spec struct {
 	Permutations []Permutation // none: every interleaving
 }
 
-// Session is a connection and what it is to do.
+// Session is a connection and its steps.
 type Session struct {
 	Name            string
 	Setup, Teardown []string // none or one
@@ -38,7 +38,7 @@ type Launch struct {
 	step     *Step
 }
 
-// Blocker is a condition before which a step's completion is not told.
+// Blocker is a condition that must hold before a step's completion is printed.
 type Blocker struct {
 	Kind    BlockerKind
 	Step    string // another one
