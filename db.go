@@ -61,7 +61,7 @@ func (o Options) Open(ctx context.Context, url string) (_ *DB, err error) {
 	var st store.Store
 	if url == memURL {
 		if !o.At.IsZero() || o.NoCreate {
-			return nil, fmt.Errorf("%w: a database in memory is always new: At and NoCreate are of no use", ErrInvalid)
+			return nil, fmt.Errorf("%w: a database in memory is always new: leave At and NoCreate out", ErrInvalid)
 		}
 		st = mem.New(mem.Options{Clock: o.Clock})
 	} else {

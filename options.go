@@ -129,7 +129,7 @@ func (o *Options) fill() error {
 		case *d.value == None && d.canNone:
 			*d.value = 0
 		case *d.value < 0:
-			return fmt.Errorf("%w: %s is %v: it cannot be below zero", ErrInvalid, d.name, *d.value)
+			return fmt.Errorf("%w: %s is %v: it must not be negative", ErrInvalid, d.name, *d.value)
 		}
 	}
 	switch o.Cache {
@@ -142,7 +142,7 @@ func (o *Options) fill() error {
 		o.MaxConns = DefaultMaxConns
 	}
 	if o.MaxConns < 0 || o.MaxConns > mostConns {
-		return fmt.Errorf("%w: MaxConns is %d: from 1 to %d", ErrInvalid, o.MaxConns, mostConns)
+		return fmt.Errorf("%w: MaxConns is %d: it must be from 1 to %d", ErrInvalid, o.MaxConns, mostConns)
 	}
 	if o.Runtime != nil && o.Runtime.rt == nil {
 		return fmt.Errorf("%w: Runtime was not made by NewRuntime", ErrInvalid)

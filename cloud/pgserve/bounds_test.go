@@ -165,7 +165,7 @@ func TestSocketLeftBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{file, link, folder} {
-		if text := admin(t, 1, "-store", "mem", "-listen", "", "-http", "", "-socket", name); !strings.Contains(text, "no socket") {
+		if text := admin(t, 1, "-store", "mem", "-listen", "", "-http", "", "-socket", name); !strings.Contains(text, "not a socket") {
 			t.Errorf("%s: %s", name, text)
 		}
 	}

@@ -262,12 +262,12 @@ func (c *config) check() error {
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
-		return fmt.Errorf("-log %q: debug, info, warn or error", c.logLevel)
+		return fmt.Errorf("-log %q: write debug, info, warn or error", c.logLevel)
 	}
 	c.log = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level, ReplaceAttr: forCloudLogging}))
 	switch {
 	case (c.tlsCert == "") != (c.tlsKey == ""):
-		return errors.New("-tls-cert and -tls-key belong together")
+		return errors.New("-tls-cert and -tls-key belong together: give both")
 	case c.requireTLS && c.tlsCert == "":
 		return errors.New("-require-tls needs -tls-cert and -tls-key")
 	}
@@ -277,7 +277,7 @@ func (c *config) check() error {
 	switch engine.ReadMode(c.readMode) {
 	case "", engine.ReadLease, engine.ReadStrict:
 	default:
-		return fmt.Errorf("-read-mode %q: lease or strict", c.readMode)
+		return fmt.Errorf("-read-mode %q: write lease or strict", c.readMode)
 	}
 	if c.store == "gcs" && c.leaseTTL < shortLease {
 		c.log.Warn("the lease is one name, and a bucket takes about one write a second to a name: such a short -lease-ttl makes commits wait", "lease_ttl", c.leaseTTL.String())
@@ -285,13 +285,13 @@ func (c *config) check() error {
 	switch engine.Answers(c.answers) {
 	case "", engine.AnswersEarly, engine.AnswersDurable:
 	default:
-		return fmt.Errorf("-answers %q: early or durable", c.answers)
+		return fmt.Errorf("-answers %q: write early or durable", c.answers)
 	}
 	switch engine.Durability(c.durability) {
 	case "", engine.Strict, engine.Interval, engine.Sleep:
 		return nil
 	}
-	return fmt.Errorf("-durability %q: strict, interval or sleep", c.durability)
+	return fmt.Errorf("-durability %q: write strict, interval or sleep", c.durability)
 }
 
 // locate reads -bucket, and finds the kind of store.
@@ -310,7 +310,7 @@ func (c *config) locate() (err error) {
 	}
 	switch {
 	case c.store != "mem" && c.store != "fake-gcs" && c.store != "gcs" && c.store != "file":
-		return fmt.Errorf("-store %q: mem, fake-gcs, gcs or file", c.store)
+		return fmt.Errorf("-store %q: write mem, fake-gcs, gcs or file", c.store)
 	case c.bucket == "" && c.store == "gcs":
 		return errors.New("-store gcs needs -bucket gs://name/prefix")
 	case c.bucket == "" && c.store == "file":
@@ -318,7 +318,7 @@ func (c *config) locate() (err error) {
 	case c.bucket != "" && c.store != kind:
 		return fmt.Errorf("-bucket %s belongs to -store %s, not to -store %s", c.bucket, kind, c.store)
 	case c.endpoint != "" && c.store == "file":
-		return errors.New("-endpoint is of a bucket, and -bucket names a folder")
+		return errors.New("-endpoint is for a bucket, and -bucket names a folder: leave -endpoint out")
 	}
 	return nil
 }

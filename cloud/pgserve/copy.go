@@ -40,7 +40,7 @@ func (c *config) state() (engine.RecoveryTarget, error) {
 	}
 	t, err := time.Parse(time.RFC3339Nano, c.atState)
 	if err != nil {
-		return engine.RecoveryTarget{}, fmt.Errorf("-at %q is neither a record's number nor a time as 2026-01-31T15:04:05Z", c.atState)
+		return engine.RecoveryTarget{}, fmt.Errorf("-at %q is neither a record's number nor a time such as 2026-01-31T15:04:05Z", c.atState)
 	}
 	return engine.RecoveryTarget{Time: t}, nil
 }
@@ -90,7 +90,7 @@ func branch(ctx context.Context, c *config, args []string, out io.Writer) error 
 		return fmt.Errorf("branch to %w", err)
 	}
 	if c.at.Overlaps(at) {
-		return fmt.Errorf("branch to %s: a database's prefix belongs to it alone, and one of this and %s holds the other", args[0], c.bucket)
+		return fmt.Errorf("branch to %s: a database's prefix belongs to it alone, and one of this and %s holds the other: choose another place", args[0], c.bucket)
 	}
 	state, err := c.state()
 	if err != nil {

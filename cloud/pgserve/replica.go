@@ -27,7 +27,7 @@ func (c *config) checkReplica() error {
 	for _, address := range c.announce {
 		u, err := url.Parse(address)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return fmt.Errorf("-announce %q is no HTTP address, such as https://reader.example", address)
+			return fmt.Errorf("-announce %q is not an HTTP address, such as https://reader.example", address)
 		}
 	}
 	return nil

@@ -45,7 +45,7 @@ func removeStale(path string) error {
 	case err != nil:
 		return err
 	case info.Mode().Type() != fs.ModeSocket:
-		return errors.New("there is a file of that name that is no socket: remove it, or choose another name")
+		return errors.New("there is a file of that name that is not a socket: remove it, or choose another name")
 	}
 	conn, err := net.Dial("unix", path)
 	switch {

@@ -64,7 +64,7 @@ func status(ctx context.Context, c *config, _ []string, out io.Writer) error {
 	return withStore(ctx, c, func(st store.Store) error {
 		m, _, err := manifest.Load(ctx, st)
 		if errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("no database in %s, or one that has lost its manifest: pgserve verify looks", c.bucket)
+			return fmt.Errorf("no database in %s, or one that has lost its manifest: pgserve verify tells which", c.bucket)
 		}
 		if err != nil {
 			return err

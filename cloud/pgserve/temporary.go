@@ -15,7 +15,7 @@ func (c *config) temporary() error {
 	case err != nil:
 		return fmt.Errorf("-temp-dir: %w; make the folder, on a disk", err)
 	case !info.IsDir():
-		return fmt.Errorf("-temp-dir %s is no folder", c.tempDir)
+		return fmt.Errorf("-temp-dir %s is not a folder", c.tempDir)
 	}
 	return nil
 }

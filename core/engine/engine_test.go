@@ -474,11 +474,13 @@ func TestDiskFull(t *testing.T) {
 
 func TestBadOptions(t *testing.T) {
 	for name, o := range map[string]Options{
-		"runtime": {Store: mem.New(mem.Options{})},
-		"store":   {Runtime: runtime},
+		"Runtime": {Store: mem.New(mem.Options{})},
+		"Store":   {Runtime: runtime},
 		"mode":    {Runtime: runtime, Store: mem.New(mem.Options{}), Mode: "nonsense"},
+		"cache":   {Runtime: runtime, Store: mem.New(mem.Options{}), Cache: 1},
+		"fsync":   {Runtime: runtime, Store: mem.New(mem.Options{}), Settings: map[string]string{"fsync": "off"}},
 	} {
-		if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), name) {
+		if _, err := Open(t.Context(), o); !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), name) {
 			t.Errorf("without a proper %s: %v", name, err)
 		}
 	}

@@ -150,18 +150,19 @@ type Options struct {
 func (o *Options) fill() error {
 	switch {
 	case o.Runtime == nil && o.Load == nil:
-		return errors.New("open a database: no runtime given")
+		return fmt.Errorf("open a database: %w: Runtime or Load is needed", store.ErrInvalid)
 	case o.Store == nil:
-		return errors.New("open a database: no store given")
+		return fmt.Errorf("open a database: %w: Store is needed", store.ErrInvalid)
 	}
 	if o.Cache != 0 && o.Cache < LeastCache {
-		return fmt.Errorf("open a database: a cache of %d bytes is too small for PostgreSQL's own files: the least is %d", o.Cache, LeastCache)
+		return fmt.Errorf("open a database: %w: a cache of %d bytes is too small for PostgreSQL's own files: the least is %d",
+			store.ErrInvalid, o.Cache, LeastCache)
 	}
 	if err := pglite.CheckSettings(o.Settings); err != nil {
-		return fmt.Errorf("open a database: %w", err)
+		return fmt.Errorf("open a database: %w: %w", store.ErrInvalid, err)
 	}
 	if err := o.fillWays(); err != nil {
-		return fmt.Errorf("open a database: %w", err)
+		return fmt.Errorf("open a database: %w: %w", store.ErrInvalid, err)
 	}
 	if o.FlushInterval == 0 {
 		o.FlushInterval = DefaultFlushInterval

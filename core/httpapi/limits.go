@@ -44,7 +44,7 @@ func (a *API) begin() (done func(), err error) {
 	default:
 		b := &badRequest{
 			status: http.StatusServiceUnavailable, sqlstate: "53300", reason: refusedBusy,
-			text: fmt.Sprintf("%d requests are at work already; this service takes no more at a time (MaxRequests)", a.o.MaxRequests),
+			text: fmt.Sprintf("%d requests are being served, which is the limit (MaxRequests); try again", a.o.MaxRequests),
 		}
 		return nil, b
 	}
@@ -62,7 +62,7 @@ func (a *API) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		w.Header().Set("Connection", "close")
 		return nil, refuseAs(refusedSlow, http.StatusRequestTimeout, "the request's body has not come within %v", a.o.BodyTimeout)
 	case err != nil:
-		return nil, bad(http.StatusBadRequest, "the request was not read: %v", err)
+		return nil, bad(http.StatusBadRequest, "the request's body could not be read: %v", err)
 	}
 	_ = control.SetReadDeadline(time.Time{}) // the statement may take longer
 	return body, nil

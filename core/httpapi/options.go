@@ -77,35 +77,41 @@ type Options struct {
 // bounds puts defaults for zero values, and refuses negative ones.
 func (o *Options) bounds() error {
 	for _, d := range []struct {
+		name  string
 		value *time.Duration
 		std   time.Duration
 	}{
-		{&o.HeaderTimeout, DefaultHeaderTimeout}, {&o.BodyTimeout, DefaultBodyTimeout}, {&o.IdleTimeout, DefaultIdleTimeout},
-		{&o.StallTimeout, DefaultStallTimeout}, {&o.SessionTimeout, DefaultSessionTimeout}, {&o.IdleSession, DefaultIdleSession},
+		{"HeaderTimeout", &o.HeaderTimeout, DefaultHeaderTimeout}, {"BodyTimeout", &o.BodyTimeout, DefaultBodyTimeout},
+		{"IdleTimeout", &o.IdleTimeout, DefaultIdleTimeout}, {"StallTimeout", &o.StallTimeout, DefaultStallTimeout},
+		{"SessionTimeout", &o.SessionTimeout, DefaultSessionTimeout}, {"IdleSession", &o.IdleSession, DefaultIdleSession},
 	} {
 		if *d.value == 0 {
 			*d.value = d.std
 		}
 		if *d.value < 0 {
-			return fmt.Errorf("serve HTTP: a time limit of %v", *d.value)
+			return fmt.Errorf("serve HTTP: %s is %v: it must not be negative", d.name, *d.value)
 		}
 	}
 	for _, d := range []struct {
+		name  string
 		value *int
 		std   int
-	}{{&o.MaxRequests, DefaultMaxRequests}, {&o.MaxConns, DefaultMaxConns}, {&o.MaxSessions, DefaultMaxSessions}} {
+	}{
+		{"MaxRequests", &o.MaxRequests, DefaultMaxRequests}, {"MaxConns", &o.MaxConns, DefaultMaxConns},
+		{"MaxSessions", &o.MaxSessions, DefaultMaxSessions},
+	} {
 		if *d.value == 0 {
 			*d.value = d.std
 		}
 		if *d.value < 0 {
-			return fmt.Errorf("serve HTTP: a bound of %d", *d.value)
+			return fmt.Errorf("serve HTTP: %s is %d: it must not be negative", d.name, *d.value)
 		}
 	}
 	if o.MaxRequest == 0 {
 		o.MaxRequest = DefaultMaxRequest
 	}
 	if o.MaxRequest < 0 {
-		return fmt.Errorf("serve HTTP: requests of %d bytes", o.MaxRequest)
+		return fmt.Errorf("serve HTTP: MaxRequest is %d: it must not be negative", o.MaxRequest)
 	}
 	return nil
 }

@@ -57,10 +57,10 @@ func (a *API) decode(w http.ResponseWriter, r *http.Request) (statements []state
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&q); err != nil {
-		return nil, false, bad(http.StatusBadRequest, "the request is not what it should be, {\"sql\": text, \"params\": [...]} or {\"batch\": [...]}: %v", err)
+		return nil, false, bad(http.StatusBadRequest, "the request must be {\"sql\": text, \"params\": [...]} or {\"batch\": [...]}: %v", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, false, bad(http.StatusBadRequest, "there is something behind the request")
+		return nil, false, bad(http.StatusBadRequest, "something follows the JSON object of the request: send one alone")
 	}
 	switch {
 	case q.SQL != "" && q.Batch != nil:
@@ -68,18 +68,18 @@ func (a *API) decode(w http.ResponseWriter, r *http.Request) (statements []state
 	case q.SQL != "":
 		return []statement{{q.SQL, q.Params}}, false, nil
 	case q.Params != nil && q.Batch != nil:
-		return nil, false, bad(http.StatusBadRequest, "the parameters of a batch belong to its statements")
+		return nil, false, bad(http.StatusBadRequest, "\"params\" beside \"batch\": give each statement of the batch its own")
 	case len(q.Batch) == 0:
-		return nil, false, bad(http.StatusBadRequest, "the request has no \"sql\"")
+		return nil, false, bad(http.StatusBadRequest, "the request has neither \"sql\" nor \"batch\"")
 	case len(q.Batch) > maxBatch:
-		return nil, false, bad(http.StatusBadRequest, "a batch of %d statements; %d at most", len(q.Batch), maxBatch)
+		return nil, false, bad(http.StatusBadRequest, "the batch has %d statements; it may have %d", len(q.Batch), maxBatch)
 	}
 	for i, s := range q.Batch {
 		if s.SQL == "" {
 			return nil, false, bad(http.StatusBadRequest, "statement %d of the batch has no \"sql\"", i+1)
 		}
 		if endsTransaction(s.SQL) {
-			return nil, false, bad(http.StatusBadRequest, "statement %d: a batch is one transaction, and ends by itself", i+1)
+			return nil, false, bad(http.StatusBadRequest, "statement %d: a batch is one transaction already; leave out what begins or ends one", i+1)
 		}
 	}
 	return q.Batch, true, nil
@@ -124,9 +124,9 @@ func (a *API) database(r *http.Request) (string, error) {
 	case !ok:
 		return a.o.Database, nil
 	case len(given) > 1:
-		return "", bad(http.StatusBadRequest, "%d databases in the URL; a request is for one", len(given))
+		return "", bad(http.StatusBadRequest, "the URL names %d databases; name one", len(given))
 	case given[0] == "" || !utf8.ValidString(given[0]) || strings.ContainsRune(given[0], 0):
-		return "", bad(http.StatusBadRequest, "the URL's database, %q, is no name", given[0])
+		return "", bad(http.StatusBadRequest, "the URL's database, %q, is not a valid name", given[0])
 	}
 	return given[0], nil
 }

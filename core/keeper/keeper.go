@@ -84,7 +84,7 @@ type opening struct {
 // New makes a keeper. It does not open the database yet. An error means that Options.Open is missing.
 func New(o Options) (*Keeper, error) {
 	if o.Open == nil {
-		return nil, errors.New("keep a database: nothing given to open it with")
+		return nil, errors.New("keep a database: Open is needed")
 	}
 	if o.Clock == nil {
 		o.Clock = clock.System()

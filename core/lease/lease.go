@@ -139,7 +139,7 @@ func Decode(body []byte) (State, error) {
 		return State{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	if version.Format > Format {
-		return State{}, fmt.Errorf("read the lease: %w: format %d, this version knows up to %d", ErrNewer, version.Format, Format)
+		return State{}, fmt.Errorf("read the lease: %w: format %d, this program reads up to %d: upgrade it", ErrNewer, version.Format, Format)
 	}
 	var s State
 	if err := json.Unmarshal(body, &s); err != nil {

@@ -67,10 +67,10 @@ type Options struct {
 
 func (o *Options) fill() error {
 	if o.Backend == nil {
-		return errors.New("serve clients: nothing given that serves them")
+		return errors.New("serve clients: Backend is needed")
 	}
 	if o.RequireTLS && o.TLS == nil {
-		return errors.New("serve clients: TLS is required, and there is no certificate")
+		return errors.New("serve clients: RequireTLS is set, and TLS is not: give it a certificate")
 	}
 	for _, d := range []struct {
 		value *time.Duration
@@ -81,14 +81,18 @@ func (o *Options) fill() error {
 		}
 	}
 	for _, d := range []struct {
+		name  string
 		value *int
 		std   int
-	}{{&o.MaxClients, DefaultMaxClients}, {&o.Reserved, DefaultReserved}, {&o.MaxStartups, DefaultMaxStartups}} {
+	}{
+		{"MaxClients", &o.MaxClients, DefaultMaxClients}, {"Reserved", &o.Reserved, DefaultReserved},
+		{"MaxStartups", &o.MaxStartups, DefaultMaxStartups},
+	} {
 		if *d.value == 0 {
 			*d.value = d.std
 		}
 		if *d.value < 0 {
-			return fmt.Errorf("serve clients: a bound of %d", *d.value)
+			return fmt.Errorf("serve clients: %s is %d: it must not be negative", d.name, *d.value)
 		}
 	}
 	if o.TLS != nil && !slices.Contains(o.TLS.NextProtos, alpn) {

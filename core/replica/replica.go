@@ -125,9 +125,9 @@ func New(o Options) (*Replica, error) {
 	}
 	switch {
 	case o.Poll < LeastPoll || o.Poll > MostPoll:
-		return nil, fmt.Errorf("a replica that looks every %v: from %v to %v", o.Poll, LeastPoll, MostPoll)
+		return nil, fmt.Errorf("make a replica: Poll is %v: it must be from %v to %v", o.Poll, LeastPoll, MostPoll)
 	case o.MaxLag < 0 || o.Idle < 0 || o.WaitLimit < 0:
-		return nil, errors.New("a replica with a time below zero")
+		return nil, errors.New("make a replica: MaxLag, Idle and WaitLimit must not be negative")
 	}
 	if o.Engine.Clock == nil {
 		o.Engine.Clock = clock.System()

@@ -87,7 +87,7 @@ func decodeFrame(b []byte) (*frame, error) {
 		Prev: [32]byte(b[32:64]), Hash: sha256.Sum256(b), Bytes: len(b),
 	}
 	if b[4] > Format {
-		return nil, fmt.Errorf("record %d: %w: format %d, this version knows up to %d", r.Seq, ErrNewer, b[4], Format)
+		return nil, fmt.Errorf("record %d: %w: format %d, this program reads up to %d: upgrade it", r.Seq, ErrNewer, b[4], Format)
 	}
 	corrupt := func(format string, args ...any) (*frame, error) {
 		return nil, fmt.Errorf("record %d: %w: %s", r.Seq, ErrCorrupt, fmt.Sprintf(format, args...))

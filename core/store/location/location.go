@@ -68,13 +68,13 @@ func parse(text string) (Location, error) {
 	case strings.HasPrefix(text, gsScheme):
 		bucket, prefix, err := gcs.ParseURL(gsScheme + strings.TrimSuffix(text[len(gsScheme):], "/"))
 		if err == nil && prefix == "" {
-			err = errors.New("the prefix is missing, and a bucket's root belongs to nobody")
+			err = errors.New("the prefix is missing: a database needs one of its own")
 		}
 		return Location{bucket: bucket, prefix: prefix}, err
 	case strings.HasPrefix(text, fileScheme):
 		return parseFile(text)
 	}
-	return Location{}, errors.New("it is no location")
+	return Location{}, errors.New("it is neither a bucket's URL nor a folder's")
 }
 
 func parseFile(text string) (Location, error) {
@@ -83,13 +83,13 @@ func parseFile(text string) (Location, error) {
 	case err != nil:
 		return Location{}, errors.New("it cannot be read: in a folder's name, %, ? and # are written as %25, %3F and %23")
 	case u.Host != "" && u.Host != "localhost":
-		return Location{}, fmt.Errorf("%q is no folder of this machine: three slashes, and the folder from the root on", u.Host)
+		return Location{}, fmt.Errorf("it names the machine %q: a folder of this one has three slashes and starts at the root", u.Host)
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.User != nil:
 		return Location{}, errors.New("in a folder's name, %, ? and # are written as %25, %3F and %23")
 	}
 	dir := path.Clean("/" + u.Path)
 	if u.Path == "" || dir == "/" || strings.ContainsRune(dir, 0) {
-		return Location{}, errors.New("the folder is missing, and the root belongs to nobody")
+		return Location{}, errors.New("the folder is missing: a database needs one of its own")
 	}
 	return Location{dir: dir}, nil
 }

@@ -34,9 +34,9 @@ func TestParse(t *testing.T) {
 		{"file:///a?b", "", "%3F"},
 		{"file:///a#b", "", "%23"},
 		{"file:///100%", "", "%25"},
-		{"s3://bucket/p", "", "no location"},
-		{"/home/me/db", "", "no location"},
-		{"", "", "no location"},
+		{"s3://bucket/p", "", "neither"},
+		{"/home/me/db", "", "neither"},
+		{"", "", "neither"},
 	} {
 		at, err := location.Parse(tt.text)
 		if tt.says == "" {
