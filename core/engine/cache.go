@@ -22,8 +22,8 @@ import (
 // cache, a layer is due.
 //
 //	opening ──► files outside of tables and indexes, the boot set ──► first rows ──► then the rest, if it fits
-//	          PostgreSQL reads ──► not there: fetched (base.Pages) ──► wake ──► evict, under the cluster's lock
-//	          PostgreSQL writes ──► wake ──► evict, or a layer ──► what it holds may be evicted; a process that writes much waits
+//	          PostgreSQL reads ──► not there: fetched (base.Pages) ──► poke ──► evict, under the cluster's lock
+//	          PostgreSQL writes ──► poke ──► evict, or a layer ──► what it holds may be evicted; a process that writes much waits
 //
 // A nil cache: everything is read when the database is opened, and stays in memory.
 type cache struct {

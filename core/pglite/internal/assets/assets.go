@@ -34,11 +34,11 @@ type Options struct {
 	// From is a folder that holds the files of the npm package's dist folder; they
 	// are checked and used from there, npm is not. Empty: $BLOBPGLITE_ASSETS.
 	From string
-	// Progress hears of long steps; total is 0 where it is not known, otherwise
-	// done and total are bytes. It is called from the goroutine of the caller.
-	// Nil: silence.
+	// Progress is called during long steps. done and total are bytes; total is 0
+	// where it is not known. It is called from the goroutine of the caller. Nil:
+	// not called.
 	Progress func(step string, done, total int64)
-	// NoFetch: what is not here is an error.
+	// NoFetch: files that are not here are not fetched, but ErrUnavailable.
 	NoFetch bool
 }
 
@@ -53,7 +53,7 @@ type Set struct {
 
 // Ensure gives the PGlite files: from a folder named in the options, from the
 // cache, or fetched into the cache with npm. They are hashed when they are fetched
-// and when something is made of them; here their sizes are looked at. Several
+// and when something is made of them; here only their sizes are checked. Several
 // processes may do this at once; one fetches, the others wait until ctx ends.
 //
 // Errors match [ErrDamaged], [ErrUnavailable], or what the operating system

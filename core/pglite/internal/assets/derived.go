@@ -16,9 +16,9 @@ import (
 // maxSumBytes bounds the file that holds the sum of a derived artefact.
 const maxSumBytes = 128
 
-// Derived gives the path of a file that is made from this set: if it is not
-// there, or has not the size that it was made with, build makes it. Who reads it
-// has to see by himself that its bytes are as they were written, or asks for
+// Derived returns the path of a file that is made from this set: build makes it if
+// it is absent, or does not have the size that it was made with. The caller has to
+// check that its bytes are as they were written, or use
 // [Set.DerivedWhole]. The name holds letters, digits, dots, dashes and
 // underscores; the caller puts its format version into it. Sets with different
 // pins share nothing.
@@ -30,8 +30,8 @@ func (s *Set) Derived(ctx context.Context, name string, build func(context.Conte
 	return s.derived(ctx, name, hasSize, build)
 }
 
-// DerivedWhole is Derived, and a file with other bytes than were written is made
-// again too: all of it is hashed.
+// DerivedWhole is Derived that hashes the whole file: one with other bytes than
+// were written is made again too.
 func (s *Set) DerivedWhole(ctx context.Context, name string, build func(context.Context, io.Writer) error) (string, error) {
 	return s.derived(ctx, name, intact, build)
 }
@@ -50,8 +50,8 @@ func (s *Set) ReadDerived(name string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// Forget makes a derived file count as absent, for one that was found damaged by
-// who read it. In a cache that is read-only it stays.
+// Forget makes a derived file count as absent, because its reader found it
+// damaged. In a cache that is read-only it stays.
 func (s *Set) Forget(name string) error {
 	if err := os.Remove(filepath.Join(s.derivedDir(), name+".sum")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("forget %s: %w", name, s.cache.explain(err))

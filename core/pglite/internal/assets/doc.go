@@ -28,10 +28,10 @@
 // start, and one that was changed in place when it is used: nothing is made of it.
 // Files and folders come into place by rename after fsync: a crash leaves nothing or
 // the whole. A derived artefact is made again if it does not have the size that it
-// was made with ([Set.Derived]), or the bytes ([Set.DerivedWhole]); who reads one
-// that is only sized has a sum of his own in it. There is one maker at a time over
-// all processes, by a file lock that the operating system drops when its holder
-// dies. A cache that holds everything may be read-only.
+// was made with ([Set.Derived]), or the bytes ([Set.DerivedWhole]); a file of which
+// only the size is checked holds a checksum that its reader checks. There is one maker
+// at a time over all processes, by a file lock that the operating system drops when its
+// holder dies. A cache that holds everything may be read-only.
 //
 // Not covered: somebody who may write in the cache folder and exchanges a derived
 // artefact together with its sum, or a file between its check and its use.

@@ -101,7 +101,7 @@ func wasmPin(version string) (pin, bool) {
 }
 
 // OtherWasm gives the path of the pglite.wasm of another version, fetched into the cache by npm if need be and hash-checked:
-// for those who compare versions. Errors are those of [Ensure].
+// to compare versions. Errors are those of [Ensure].
 func (s *Set) OtherWasm(ctx context.Context, version string) (path string, err error) {
 	if version == s.Version() {
 		return s.PGliteWasm(), nil

@@ -1,21 +1,21 @@
-// Package codecache stands between wazero's compiler and its files of compiled code, and makes a module's code load for
-// another module of the same shape.
+// Package codecache lets wazero load the compiled code of one module for another module of the same shape. It sits between
+// wazero's compiler and its files of compiled code.
 //
 //	cache, err := wazero.NewCompilationCacheWithDir(dir)
 //	files, err := codecache.Stand(cache)                        // before a runtime is made with the cache
-//	key, err := files.Lend(loans, func() (err error) {           // whatever is asked for meanwhile is a loan's entry, or an error
+//	key, err := files.Lend(loans, func() (err error) {           // meanwhile wazero gets a loan's entry, or an error
 //		compiled, err = runtime.CompileModule(ctx, outline)
 //		return err
 //	})
 //
-// wazero 1.12 decodes and validates a module before it looks for its code, and of pglite.wasm that takes five times as long as
-// to read the code. What it needs of a module whose code it has is everything but the functions' bodies. An outline
-// ([wasmbin.Outline]) has the same sections and empty bodies; so it is given to wazero in the module's place, and here wazero
-// is given the module's code in place of the outline's. The outline is never compiled: while an entry is lent, a question for
-// anything else, an entry that wazero calls stale, and the attempt to write one are errors.
+// wazero 1.12 decodes and validates a module before it looks for its code; of pglite.wasm that takes five times as long as
+// reading the code. Of a module whose code it has, it needs everything but the functions' bodies. An outline ([wasmbin.Outline])
+// has the same sections and empty bodies. So wazero is given the outline instead of the module, and, when it looks for the
+// outline's code, the module's. The outline is never compiled: while an entry is lent, asking for anything else, an entry that
+// wazero calls stale, and an attempt to write one are errors.
 //
-// wazero's interface for that is not public, so it is reached by reflection. Where it is not as in wazero 1.12, Stand says so,
-// and the caller does without.
+// wazero's interface for that is not public, so it is reached by reflection. If it is not as in wazero 1.12, Stand returns an
+// error, and the caller does without.
 package codecache
 
 import (
@@ -40,7 +40,7 @@ import (
 // Key is wazero's name of an entry: of the module's bytes, wazero's own format and the processor's features.
 type Key = [32]byte
 
-// ErrRefused is wrapped when a lent entry is not what wazero wants, for it then would compile. Load the module itself.
+// ErrRefused is wrapped when a lent entry is not what wazero wants, which would make it compile. Load the module itself.
 var ErrRefused = errors.New("the compiled code is not this module's")
 
 // store is wazero's filecache.Cache.
@@ -50,7 +50,7 @@ type store interface {
 	Delete(key Key) error
 }
 
-// Files is wazero's folder of entries with this package before it.
+// Files is wazero's folder of entries, seen through this package.
 type Files struct {
 	behind store
 	lent   atomic.Pointer[taken]
@@ -58,8 +58,8 @@ type Files struct {
 	unkept atomic.Int32 // how many compile without keeping
 }
 
-// Version is the version that wazero has in this process, by its own account: it reads no entry that another one has written, and calls
-// its folder after it. The binary of a test lists no modules, and has another one than a program of the same source.
+// Version returns the version that wazero believes to have in this process: it reads no entry that another version has written, and names
+// its folder after it. The binary of a test lists no modules, so its version differs from that of a program of the same source.
 func Version() string {
 	const unknown = "dev"
 	info, ok := debug.ReadBuildInfo()
@@ -78,7 +78,7 @@ func Version() string {
 	return version
 }
 
-// Stand puts itself between a cache and its folder. The cache must not be in use yet.
+// Stand puts Files between a cache and its folder. The cache must not be in use yet. Error: this wazero is not as version 1.12.
 func Stand(c wazero.CompilationCache) (_ *Files, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -92,13 +92,13 @@ func Stand(c wazero.CompilationCache) (_ *Files, err error) {
 	return f, nil
 }
 
-// Entry is what is known of an entry of wazero's cache, so that it can be told, without reading the code twice, that it is the
-// same: wazero itself compares the code with the sum in it, and Head and Tail are of everything else, that sum included.
+// Entry identifies an entry of wazero's cache without reading its code twice: wazero itself compares the code with the checksum
+// in the entry, and Head and Tail cover everything else, that checksum included.
 type Entry struct {
 	Size      int64
 	Functions uint32
-	Head      uint32 // CRC-32C of what stands before the code: wazero's version, where functions begin, the code's length
-	Tail      uint32 // of what stands behind it, the code's sum first
+	Head      uint32 // CRC-32C of the bytes before the code: wazero's version, where functions begin, the code's length
+	Tail      uint32 // CRC-32C of the bytes after the code, its checksum first
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -110,7 +110,7 @@ const (
 	bufferBytes  = 64 << 10
 )
 
-// head reads what stands before the code, and says how many functions and how many bytes of code there are.
+// head reads what precedes the code, and returns how many functions and how many bytes of code there are.
 func head(r io.Reader) (b []byte, functions uint32, code int64, err error) {
 	var buf bytes.Buffer
 	more := func(n int64) []byte {
@@ -151,7 +151,7 @@ func Describe(path string) (e Entry, err error) {
 	return e, err
 }
 
-// describe gives the bytes before the code too.
+// describe also returns the bytes before the code.
 func describe(file *os.File) (e Entry, before []byte, err error) {
 	info, err := file.Stat()
 	if err != nil {
@@ -174,14 +174,14 @@ func describe(file *os.File) (e Entry, before []byte, err error) {
 	return e, before, nil
 }
 
-// Loan is an entry that is given for a module that it was not made of.
+// Loan is an entry that is used for a module that it was not made from.
 type Loan struct {
 	Path string
 	Entry
-	Key Key // that the module is asked for by; zero: not known yet
+	Key Key // the key by which wazero asks for the module; zero: not known yet
 }
 
-// Last is the key that wazero has asked for last, of a module that nothing was lent for.
+// Last returns the key that wazero has last asked for outside of Lend.
 func (f *Files) Last() Key {
 	if k := f.last.Load(); k != nil {
 		return *k
@@ -189,9 +189,9 @@ func (f *Files) Last() Key {
 	return Key{}
 }
 
-// Lend calls do, in which wazero is to be given one module, and gives it the entry of the loan whose key it asks for: there is one for
-// each kind of processor. It says by what key that was. No such loan, an entry that is another one than the loan says, or one that
-// wazero refuses, is an error of do's: nothing is compiled, nothing written. No other module may be compiled meanwhile.
+// Lend calls do, which must give wazero one module, and gives wazero the entry of the loan whose key it asks for; there is one loan for
+// each kind of processor. It returns that key. If there is no such loan, the entry differs from what the loan says, or wazero refuses it,
+// then do fails: nothing is compiled, nothing written. No other module may be compiled meanwhile.
 func (f *Files) Lend(loans []Loan, do func() error) (Key, error) {
 	t := &taken{loans: loans}
 	if !f.lent.CompareAndSwap(nil, t) {
@@ -297,8 +297,8 @@ func (c *content) Read(p []byte) (int, error) {
 
 func (c *content) Close() error { return c.file.Close() }
 
-// DescribeFunctions makes wazero's descriptions of a module's functions, which it makes when the first panic passes code of the module: with
-// the exports out of sight, for it looks through all of them for each function, only to note names that nobody asks for.
+// DescribeFunctions makes wazero's descriptions of a module's functions, which wazero would make when the first panic passes code of the
+// module. The exports are hidden meanwhile, because wazero searches all of them for each function, to note names that are never used.
 func DescribeFunctions(c wazero.CompiledModule) (err error) {
 	defer func() {
 		if r := recover(); r != nil {

@@ -10,9 +10,9 @@
 //
 //	entry of the index: length of the path, path, mode, mtime (ns), and of a file: size, CRC-32C of its content
 //
-// Faults: an image that was cut short, or whose index has any other bit, is an error of Open; a file whose bytes are not those that were
-// written is an error of whoever opens it (EIO). The image may be deleted while it is in use; it must not be written to, and is not:
-// it comes into place by renaming.
+// Faults: an image that was cut short, or whose index has a changed bit, is an error of Open; a file with other bytes than were written
+// cannot be opened (EIO). The image may be deleted while it is in use; it must not be written to, and is not: it comes into place by
+// renaming.
 package image
 
 import (
@@ -112,7 +112,7 @@ func (e entry) append(b []byte) []byte {
 
 // Image is an image that was opened. It is safe for concurrent use. Its file is closed when neither it nor a tree of it is in use.
 type Image struct {
-	// Damaged hears of each file that is not as it was written, when somebody opens it. It is set before Tree is called, or is nil.
+	// Damaged is called when a file is opened that is not as it was written. Set it before Tree is called; nil: not called.
 	Damaged func(error)
 
 	file    *os.File
@@ -207,7 +207,7 @@ func parse(index []byte) (entries []entry, err error) {
 	return entries, nil
 }
 
-// Tree is a tree of the image's files, the caller's own. It is to be made once, and cloned for others: so a file is read once for all.
+// Tree returns a tree of the image's files, the caller's own. Make it once, and clone it for others: then each file is read once.
 func (img *Image) Tree(o memfs.Options) (*memfs.FS, error) {
 	tree := memfs.New(o)
 	at := img.starts
@@ -247,7 +247,7 @@ func (img *Image) reader(e entry, at int64) func() ([]byte, error) {
 	}
 }
 
-// Verify reads everything. Errors are those of Open, and of whoever would open a damaged file.
+// Verify reads everything. Errors are those of Open, and those of opening a damaged file.
 func Verify(path string) error {
 	img, err := Open(path)
 	if err != nil {

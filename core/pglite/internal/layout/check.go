@@ -9,12 +9,12 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// ErrWrong is wrapped when a program is not laid out as its table says. It was changed in a way that moved something, or
-// the table is of another program: do not run processes of it.
+// ErrWrong is wrapped when a program is not laid out as its table says: it was changed in a way that moved something, or
+// the table belongs to another program. Do not run it.
 var ErrWrong = errors.New("PostgreSQL is not laid out as the table says")
 
-// CheckProgram says whether a program, changed by its host or not, has what it exports, and what stands in the table of
-// indirect calls, where the layout says. Errors match [ErrWrong].
+// CheckProgram checks that a program, changed by its host or not, has its exports and the entries of the table of indirect
+// calls where the layout says. Errors match [ErrWrong].
 func (l *Layout) CheckProgram(m *wasmbin.Module) error {
 	c := checker{l: l}
 	for _, name := range slices.Sorted(maps.Keys(l.Slots)) {

@@ -11,12 +11,12 @@ import (
 	"strings"
 )
 
-// ErrNotFound is wrapped when a binary has something not as it is looked for. It is of a PGlite that differs more than
-// others did: the rule that the message names must learn the new shape.
+// ErrNotFound is wrapped when something in a binary does not look as expected: this PGlite differs more than others did.
+// Change the rule that the message names, so that it also finds the new shape.
 var ErrNotFound = errors.New("not found in this pglite.wasm")
 
-// Find finds out where things are in a pglite.wasm, from what it exports, the texts that functions name, the shapes of their
-// code, and the table of kinds of processes in its data. Errors match [ErrNotFound], or are of package wasmbin.
+// Find finds the functions, addresses and sizes that the host needs in a pglite.wasm, from what it exports, the texts that functions
+// name, the shapes of their code, and the table of kinds of processes in its data. Errors match [ErrNotFound], or are wasmbin's.
 func Find(bin []byte) (*Layout, error) {
 	p, err := readProgram(bin)
 	if err != nil {
@@ -31,7 +31,7 @@ func Find(bin []byte) (*Layout, error) {
 	return l, nil
 }
 
-// layout gives what was found before the first error, too.
+// layout also returns what was found before an error.
 func (p *program) layout() (*Layout, error) {
 	f := &finder{p: p, out: &Layout{
 		Functions: map[string]uint32{}, Addresses: map[string]uint32{},
@@ -214,7 +214,7 @@ func (f *finder) apply(r rule) error {
 	return f.learn(fits[0].names)
 }
 
-// unknown are the names of a shape that nobody knows yet.
+// unknown returns the names in a shape that have no value yet.
 func (f *finder) unknown(s *shape) (names []string) {
 	for _, w := range regexp.MustCompile(`(f?\$|&)[A-Za-z_.0-9]+`).FindAllString(s.text, -1) {
 		if _, ok := f.known(w); !ok {
@@ -262,7 +262,7 @@ func (f *finder) known(mark string) (int64, bool) {
 	return int64(v), ok
 }
 
-// split tells what a name in a shape stands for.
+// split returns what kind of thing a name in a shape stands for.
 func split(mark string) (kind, name string) {
 	switch {
 	case strings.HasPrefix(mark, "f$"):

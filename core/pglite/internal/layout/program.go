@@ -8,7 +8,7 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// program is a pglite.wasm, taken apart for those who look for things in it.
+// program is a pglite.wasm, parsed, to look for things in it.
 type program struct {
 	module *wasmbin.Module
 	code   *wasmbin.Code
@@ -79,7 +79,7 @@ func (p *program) readMemory() error {
 	return nil
 }
 
-// readCode notes who calls whom, and who names which constant.
+// readCode notes which function calls which, and which names which constant.
 func (p *program) readCode() (err error) {
 	if p.code, err = p.module.Code(); err != nil {
 		return err

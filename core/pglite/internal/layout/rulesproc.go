@@ -139,8 +139,8 @@ func waitRules() []rule {
 	})
 }
 
-// semaphoreWait is what PGSemaphoreLock has come to: PGlite's does nothing, so whoever should sleep until another clears
-// a field of his PGPROC turns round and round.
+// semaphoreWait is the shape of a PGSemaphoreLock: PGlite's does nothing, so a process that should sleep until another one
+// clears a field of its PGPROC loops without end.
 func semaphoreWait(field string) string {
 	return `loop; drop(i32.load+$PGPROC.sem(_)); set(i32.add(_, 1)); br_if(i32.load8_u+` + field + `(_))`
 }

@@ -24,10 +24,11 @@ func BuildLink(globals []Global) []byte {
 }
 
 // BuildTable makes a module that puts functions in slots base, base+1, ... of an
-// imported table of functions when it is instantiated. The table must be long
-// enough before: wazero 1.12 gives no error then and leaves it as it is. The entries are imports of the module; each stands in the table as a
-// function of the module that calls it, because wazero 1.12 mistakes the index
-// of table entries that are references to imported functions.
+// imported table of functions when it is instantiated. The table must already be long
+// enough: otherwise wazero 1.12 changes nothing, and returns no error. The entries are
+// imports of the module; for each, the table gets a function of the module that calls
+// it, because wazero 1.12 mistakes the index of table entries that are references to
+// imported functions.
 func BuildTable(entries []TableEntry, tableModule, tableName string, base uint32) []byte {
 	b := newBuilder()
 	b.importTable(tableModule, tableName)

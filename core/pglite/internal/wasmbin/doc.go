@@ -58,7 +58,7 @@
 // access inside of what the program knows as its memory, plus GuardBytes, is inside of
 // the memory. The other way round, a stray access to that last page alone does not
 // trap any more; nothing lives there. None of this depends on the bookkeeping being
-// right: where it is not, a check is made twice or a raised one serves nobody.
+// right: where it is not, a check is made twice, or a raised one is useless.
 //
 // The tests run functions before and after side by side, random ones among them, undo
 // the edits in PostgreSQL itself by another way than they were made, and measure that

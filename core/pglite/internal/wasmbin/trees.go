@@ -88,8 +88,8 @@ type treeBuilder struct {
 	out   []*Expr
 }
 
-// settle makes the stack as high as it is: values that a block left to nobody stand alone, those that came by a branch
-// are not known.
+// settle gives the stack the height that the walk has: values that a block left unused become statements of their own,
+// those that came by a branch are unknown.
 func (t *treeBuilder) settle(height int) {
 	for len(t.stack) < height {
 		t.stack = append(t.stack, nil)
