@@ -1,9 +1,9 @@
 // Package check judges what was recorded: histories of clients, what a restored database holds, the objects of a bucket.
 //
-//	r := check.Durability(ops, state)
+//	r := check.Durability(ops, before, now)
 //	if r.Wrong != "" { ... }
-//	r = check.Linearizable(ops, initial, check.LinearOptions{Picture: "results/failures/x/registers.html"})
-//	r = check.Log(objects, changes)
+//	r = check.Linearizable(ops, before, now, check.LinearOptions{Picture: "results/failures/x/registers.html"})
+//	r = check.Log(objects)
 //
 // It imports nothing of the engine and decodes what it needs itself: a checker that shares code with what it checks shares its
 // bugs. Any saved history can be judged again by a better checker.

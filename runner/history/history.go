@@ -3,8 +3,8 @@
 //	h := history.New(clk)
 //	c := h.Client()
 //	op := h.Begin(c, "a", history.Transfer, map[string]int64{"from": 1, "to": 2, "amount": 5, "token": h.Token()})
-//	h.End(op, history.OK)
-//	err := h.Save(file)                  // JSON lines; Load reads them again
+//	h.End(op, history.OK, nil)
+//	err := history.Save(file, h.Ops(0))  // JSON lines; Load reads them again
 //
 // There are three outcomes. OK and failed are certain. Whether an operation with outcome unknown took place is not known, so it
 // never ends, and its client goes on under a new id (Client): a checker may place it anywhere after its call, or nowhere. An

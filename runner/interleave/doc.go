@@ -2,8 +2,8 @@
 // those of PostgreSQL itself: if one client's state reaches the other, there is a difference.
 //
 //	plan := interleave.Plan{Seed: 1, Core: 3, All: 2, Samples: 5000, Longest: 8}
-//	want := interleave.Run(ctx, native, plan.Schedules(), each)   // transcripts, of PostgreSQL
-//	got := interleave.Run(ctx, ours, plan.Schedules(), each)
+//	want, err := interleave.Run(ctx, native, plan.Schedules(), interleave.Options{})   // transcripts, of PostgreSQL
+//	got, err := interleave.Run(ctx, ours, plan.Schedules(), interleave.Options{})
 //	for _, d := range interleave.Compare(want, got) { ... }
 //
 // # Schedules
