@@ -30,7 +30,7 @@ func (m mark) with(n mark) mark {
 // ended, and makes one visible when the process that commits it has written and synced its record (with synchronous_commit=off,
 // which promises less, before that), while no other process runs. So when the count has risen, everything that clients' processes have
 // written so far may have been seen; while it has not, nothing new has been seen. A session that loads gigabytes in one transaction
-// delays nobody's answer.
+// delays no answer of others.
 type sight struct {
 	completions uint64
 	visible     uint64 // the last number that may have been seen

@@ -19,7 +19,7 @@ func (c *Cluster) Completions() uint64 {
 	return 0
 }
 
-// transactions is PostgreSQL's TransamVariablesData, for who has the lock; nil: there is none yet, or no longer.
+// transactions returns PostgreSQL's TransamVariablesData; nil: there is none yet, or no longer. The lock is held.
 func (c *Cluster) transactions() []byte {
 	if c.image == nil || c.shm.region == nil {
 		return nil

@@ -137,7 +137,7 @@ func (c *Cluster) reload() error {
 	return in.guard(func() { c.setImage(in, &img) })
 }
 
-// internal is a function of PostgreSQL that it does not export by itself.
+// internal returns a function of PostgreSQL that only the rewritten module exports.
 func (in *Instance) internal(name string) api.Function {
 	f := in.module.ExportedFunction(processExport + name)
 	if f == nil {

@@ -74,7 +74,7 @@ func (p *places) patchProcesses(bin []byte) ([]byte, error) {
 	return wasmbin.PatchProcesses(bin, wasmbin.Places{Functions: p.layout.Functions, Addresses: p.layout.Addresses}, processFunctions())
 }
 
-// selfTest looks, where PostgreSQL's main has come to where processes are made of it, whether the binary is what the layout was made for.
+// selfTest checks that the binary is the one that the layout was made for. PostgreSQL's main has got to where processes are forked from it.
 func (rt *Runtime) selfTest(in *Instance, base, size uint32) error {
 	err := rt.places.layout.CheckMemory(func(at uint32) uint32 {
 		if uint64(at)+4 > uint64(len(in.mem.b)) {

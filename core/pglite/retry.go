@@ -138,7 +138,7 @@ func (rt *Runtime) again(ctx context.Context, o ClusterOptions, failed error) (*
 	if err := recoverAgain(o.Data); err != nil {
 		return nil, errors.Join(failed, err)
 	}
-	// Trials that may fail have a copy of the files, which nobody hears of; the last one has the files.
+	// Trials that may fail get a copy of the files, and no log; the last one gets the files.
 	starts := func(lines []confLine) bool {
 		copied := t
 		copied.o.Data, copied.o.Log = o.Data.Clone(), func(string) {}
@@ -205,8 +205,8 @@ func dropSlots(data *memfs.FS, log func(string)) {
 	}
 }
 
-// sayLeftOut notes what was left out, and writes it and why to the log; raised is the number of prepared transactions that the start
-// has come to by itself, or zero.
+// sayLeftOut notes which settings were left out, and writes them and the reason to the log; raised is the
+// max_prepared_transactions that the start has chosen itself, or zero.
 func (c *Cluster) sayLeftOut(left []string, raised int, failed error) {
 	c.leftOut = left
 	said := fmt.Sprintf("It had said: %v", failed)

@@ -156,8 +156,8 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 	return rt, nil
 }
 
-// Cold says whether PostgreSQL had to be compiled because the cache did not have it. Where the cache was made beforehand, as
-// in a container's image, that is a fault.
+// Cold says whether PostgreSQL had to be compiled because the cache did not have it. If the cache was filled in advance, as in
+// a container's image, true means that something is wrong.
 func (rt *Runtime) Cold() bool { return rt.cold }
 
 // Checked returns why the compiled code checks the bounds of each load and store; nil: it does not, because its memory is guarded.

@@ -10,7 +10,7 @@ import (
 )
 
 // sharedFiles are the files behind shared memory: the main segment, and one for each file of /dev/shm that processes map
-// (PostgreSQL's dynamic shared memory). They belong to who has the lock.
+// (PostgreSQL's dynamic shared memory). The lock guards them.
 type sharedFiles struct {
 	main   *memorySnapshot // the image that PostgreSQL began with holds the main segment
 	region []byte          // the main segment, as the host sees it

@@ -24,8 +24,8 @@ import (
 const (
 	// signalFile makes recovery one that follows.
 	signalFile = "/standby.signal"
-	// promoteFile is what PostgreSQL would write to end that (pg_promote). A directory in its place makes it fail at once: nobody would
-	// hear of the file.
+	// promoteFile is what PostgreSQL would write to end that (pg_promote). A directory in its place makes it fail at once: nothing
+	// would notice the file.
 	promoteFile = "/promote"
 )
 

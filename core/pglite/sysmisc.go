@@ -111,7 +111,7 @@ func clockTimeGet(in *Instance, s []uint64) {
 	switch id, at := uint32(s[0]), uint32(s[2]); {
 	case id == 0:
 		if in.proc != nil {
-			in.proc.deliver() // a loop that looks at the clock hears of its alarm
+			in.proc.deliver() // a loop that only looks at the clock must get its alarm
 		}
 		in.mem.putU64(at, uint64(in.clock.Now().UnixNano()))
 		s[0] = 0

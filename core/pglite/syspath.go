@@ -239,7 +239,7 @@ func sysUnlinkat(in *Instance, s []uint64) {
 	s[0] = e.neg()
 }
 
-// unlink removes a name; a cluster hears of those of shared memory.
+// unlink removes a name; if it is one of shared memory, the cluster is told.
 func (in *Instance) unlink(fs *memfs.FS, rel string) errno {
 	if in.cluster == nil || fs != in.files.system || !isSharedMemory(rel) {
 		return toErrno(fs.Unlink(rel))

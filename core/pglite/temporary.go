@@ -17,7 +17,7 @@ type Temporary struct {
 	Disk memfs.Disk
 }
 
-// slowDisk is how long a disk may take with the cluster's lock in hand. What is in the system's cache takes microseconds.
+// slowDisk is how long a disk may take while the cluster's lock is held. What is in the system's cache takes microseconds.
 const slowDisk = 500 * time.Microsecond
 
 // isQueryFile says whether a file of the data directory is one that a query makes for itself.

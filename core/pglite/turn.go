@@ -57,7 +57,7 @@ func (p *Process) loop(run body) {
 	}
 }
 
-// awaken returns when the process, which has come to rest, is to go on on its own goroutine; false: it has ended meanwhile.
+// awaken waits while the process rests, until it is to continue on its own goroutine; false: it has ended meanwhile.
 func (p *Process) awaken(left time.Duration) bool {
 	t := &p.turns
 	t.mu.Lock()

@@ -91,7 +91,7 @@ func (e *episode) all(ctx context.Context, list []action) error {
 	return nil
 }
 
-// do one action. Where it needs somebody who is open and there is nobody, it does nothing: that is an episode too.
+// do does one action. If the action needs an open process and there is none, it does nothing: that is an episode too.
 func (e *episode) do(ctx context.Context, a action) error {
 	m := e.current()
 	switch a.do {
@@ -205,7 +205,7 @@ func (e *episode) open(ctx context.Context) error {
 			e.broken = append(e.broken, err)
 		}
 	})
-	// The next action is about whoever opens now, as long as that does not take for ever.
+	// The next action is about the process that opens now, so wait for it, for openPatience at most.
 	end := e.c.Clock.Monotonic() + openPatience
 	for e.current() != s.Member && e.c.Clock.Monotonic() < end {
 		if err := e.c.Clock.Sleep(ctx, 3*time.Millisecond); err != nil {

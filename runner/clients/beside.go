@@ -178,7 +178,7 @@ func (b *besideRun) repeat(ctx context.Context, done *atomic.Bool, metric string
 	return nil
 }
 
-// onlyItsRow looks whom the open transaction keeps waiting: who wants its row.
+// onlyItsRow checks that the open transaction keeps only those waiting that want its row.
 func (b *besideRun) onlyItsRow(ctx context.Context, conn, idle *pgx.Conn) error {
 	if _, err := conn.Exec(ctx, "SET lock_timeout = '200ms'"); err != nil {
 		return err

@@ -240,7 +240,7 @@ func (s *succession) late(ctx context.Context, a *cluster.Member) error {
 	return nil
 }
 
-// inherit looks at who has the database now.
+// inherit checks who has the database now.
 func (s *succession) inherit(ctx context.Context, heirs []*heir, gone time.Duration) error {
 	epochs := map[uint64]string{}
 	var last *heir

@@ -386,7 +386,7 @@ func (k *killRun) perish(ctx context.Context, victim *cluster.Member, work workl
 	return fired, nil
 }
 
-// underWay brings a compaction to where it has uploaded a part and stands still.
+// underWay starts a compaction and stops it after it has uploaded a part.
 func (k *killRun) underWay(ctx context.Context) error {
 	rule := pointfault.Rule{Name: "a compaction under way", Point: point.BaseAfterSegment, Do: pointfault.Park, Nth: 1}
 	if err := k.Serving.Arm(ctx, k.Random.Uint64(), rule); err != nil {

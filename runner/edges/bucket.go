@@ -222,7 +222,7 @@ func lastingStatuses(ctx context.Context, t *Trial) error {
 			acked++
 		}
 		if err != nil {
-			err = s.exec(ctx, "INSERT INTO kept VALUES (3)") // the words count that whoever comes next gets
+			err = s.exec(ctx, "INSERT INTO kept VALUES (3)") // what counts is the message that the next client gets
 		}
 		took := t.clk.Monotonic() - at
 		what := fmt.Sprintf("%d %s for everything", one.code, one.reason)

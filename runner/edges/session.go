@@ -360,7 +360,7 @@ func trappedCancel(ctx context.Context, t *Trial) error {
 		defer close(running)
 		_, _ = c.Exec(context.WithoutCancel(ctx), `DO $$ BEGIN LOOP BEGIN PERFORM count(*) FROM generate_series(1, 3000000); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$`)
 	}()
-	for range 2 { // as somebody who wants it to end does
+	for range 2 { // as an impatient user does
 		if err := t.clk.Sleep(ctx, time.Second); err != nil {
 			return err
 		}

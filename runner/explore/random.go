@@ -39,7 +39,7 @@ func (p *Plan) random(seed uint64, number, length int) (*world, []choice, error)
 	return w, taken, nil
 }
 
-// strategy picks who is next: a thread or a flight.
+// strategy picks what is next: a thread or a flight.
 type strategy interface {
 	pick(w *world, n int) who
 }
@@ -65,7 +65,7 @@ func (s *plain) pick(w *world, _ int) who {
 	return s.last
 }
 
-// priorities always goes on with whoever has the highest, and lowers that at a few points: long stalls. (Burckhardt and
+// priorities always continues the one with the highest priority, and lowers that at a few points: long stalls. (Burckhardt and
 // others, A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs.)
 type priorities struct {
 	rng     *rand.Rand

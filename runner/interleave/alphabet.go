@@ -72,7 +72,7 @@ func stateActions() []Action {
 		query("set_zone", 0, settings, "SET TimeZone = 'Etc/GMT-1'"),
 		query("set_encoding", 0, settings, "SET client_encoding = 'SQL_ASCII'"),
 		query("set_of_role", 0, settings, "ALTER ROLE postgres SET my.tenant = 'role $me'"), // of sessions to come
-		query("set_lock_timeout", 0, settings, "SET lock_timeout = '1ms'"),                  // who waits is refused, before the wait is told of
+		query("set_lock_timeout", 0, settings, "SET lock_timeout = '1ms'"),                  // a client that waits is refused before its wait is reported
 		query("show", settings, 0, "SELECT current_setting('my.tenant', true), current_setting('TimeZone')"),
 		query("reset_all", 0, settings, "RESET ALL"),
 		query("temp", 0, temps, "CREATE TEMP TABLE tmp AS SELECT '$me' AS who"),

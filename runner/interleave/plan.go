@@ -95,7 +95,7 @@ func exhaustive(all []Action, n int) []Schedule {
 
 func (s step) equal(o step) bool { return s.client == o.client && s.action.Name == o.action.Name }
 
-// worthwhile says whether each action has to do with one of the other client's: what has not is a schedule by itself.
+// worthwhile says whether each action has to do with one of the other client's; otherwise it adds nothing to a shorter schedule.
 func (s Schedule) worthwhile() bool {
 	for _, a := range s {
 		if !slices.ContainsFunc(s, func(b step) bool { return a.client != b.client && meet(a.action, b.action) }) {

@@ -103,7 +103,7 @@ func (w *readers) readTurn(ctx context.Context, all []*service.Service, args sce
 	return nil
 }
 
-// readRate is how many statements clients do in a second. Each is work for PostgreSQL rather than for who asks.
+// readRate measures how many statements per second clients get answered. Each is work for PostgreSQL rather than for the client.
 func (w *readers) readRate(ctx context.Context, from []*service.Service, args scenario.Args) (float64, error) {
 	var done atomic.Int64
 	var work sync.WaitGroup

@@ -90,7 +90,7 @@ func (w *readers) connectTo(ctx context.Context, s *service.Service, database st
 	}
 }
 
-// do runs statements, each by itself.
+// do runs statements, each on its own.
 func (w *readers) do(ctx context.Context, s *service.Service, statements ...string) error {
 	conn, err := w.connectTo(ctx, s, "postgres")
 	if err != nil {
@@ -132,7 +132,7 @@ func (w *readers) position(ctx context.Context, s *service.Service) (string, err
 	return text(ctx, conn, "SHOW blobpglite.position")
 }
 
-// arrive waits until a replica has come to a position. wait is what the replica itself is told, in statements that may fail while it moves.
+// arrive waits until a replica has reached a position: the replica itself is asked to wait, in statements that may fail while it moves.
 func (w *readers) arrive(ctx context.Context, s *service.Service, position string) error {
 	var last error
 	for range 10 {

@@ -25,7 +25,7 @@ type EmulatedHost struct {
 	Front   *gcsfront.Front
 	Program string
 	env     []string           // of instances
-	Watch   func(check.Change) // hears of what the bucket carried out; nil: nobody
+	Watch   func(check.Change) // called with what the bucket carried out; nil: not called
 
 	*platform.Platform
 	server *httptest.Server

@@ -38,8 +38,8 @@ func (s *soak) readBack(ctx context.Context) error {
 	return nil
 }
 
-// secondReader restores what is in the bucket, beside whoever writes there, and compares it. begun: what was acknowledged when the reason
-// for reading arose; nil: now.
+// secondReader restores what is in the bucket while a writer may run, and compares it. begun: what was acknowledged when the reason for
+// reading arose; nil: now.
 func (s *soak) secondReader(ctx context.Context, begun *ledger) error {
 	before := moment(s.chains)
 	if begun != nil {

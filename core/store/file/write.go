@@ -112,7 +112,7 @@ func (p *put) drop() error {
 	if p.f == nil {
 		return nil
 	}
-	_ = p.f.Close() // synced before it was named; else of no use
+	_ = p.f.Close() // it was synced before it got its name; without a name it is not needed
 	if p.tmp != "" {
 		_ = p.s.disk.Remove(p.tmp)
 	}

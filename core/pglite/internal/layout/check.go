@@ -70,9 +70,9 @@ const (
 	ignored, byDefault = 1, 0 // SIG_IGN, SIG_DFL
 )
 
-// CheckMemory is the self-test of a PostgreSQL whose main has come to the beginning of InitProcess, where a postmaster would
-// fork: shared memory is made, and the process is no member of it yet. read gives a word of its memory, at any address, and
-// anything beyond the end. Errors match [ErrWrong], and tell of all that is wrong.
+// CheckMemory is the self-test of a PostgreSQL whose main has got to the beginning of InitProcess, where a postmaster would
+// fork: shared memory exists, and the process is not registered in it yet. read returns the word at an address of its memory;
+// beyond the end it may return anything. Errors match [ErrWrong], and name everything that is wrong.
 func (l *Layout) CheckMemory(read func(addr uint32) uint32) error {
 	c := checker{l: l, read: read}
 	c.process()

@@ -43,7 +43,7 @@ func (p *processPatcher) waitEvents(b []byte) ([]byte, error) {
 //
 //	for (;;) { PGSemaphoreLock(proc->sem); if (!proc->flag) break; extraWaits++; }
 //
-// PGSemaphoreLock has come to a look at proc->sem; what comes next is extraWaits + 1.
+// Of PGSemaphoreLock only a load of proc->sem is left; the instructions after it compute extraWaits + 1.
 func (p *processPatcher) semaphore(b []byte) ([]byte, error) {
 	const semAt = 12 // PGPROC.sem
 	r := &reader{buf: b, end: len(b), section: sectionName(secCode)}
