@@ -74,7 +74,7 @@ func (g *guard) admit(w http.ResponseWriter, r *http.Request) bool {
 			"Host %q is none of this service's names: use the address that it listens on, or allow the name (-http-host)", r.Host)
 		return false
 	}
-	// The package takes GET for safe; here a GET may open a database.
+	// The package regards GET as safe; here a GET may open a database.
 	asked := *r
 	asked.Method = http.MethodPost
 	if err := g.cross.Check(&asked); err != nil {

@@ -97,6 +97,7 @@ func (h *EmulatedHost) end(ctx context.Context, _ bool) error {
 func (h *EmulatedHost) address() string       { return h.server.URL }
 func (h *EmulatedHost) prepare(*http.Request) {}
 
+// Replace deploys the same program as the next revision, by that name: its instance starts before the old one is told to end.
 func (h *EmulatedHost) Replace(ctx context.Context, name string) error {
 	return h.Deploy(ctx, h.revision(name))
 }
