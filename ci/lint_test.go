@@ -31,6 +31,7 @@ func skips() map[string][]string {
 	return map[string][]string{
 		"reports/browser_test.go":         {"no Chromium on this machine (Debian: apt-get install chromium)"},
 		"core/httpapi/browser_test.go":    {"no Chromium on this machine (Debian: apt-get install chromium); TestWebPages sends what it would"},
+		"core/pglite/kept_test.go":        {"this program has no build ID"},
 		"cloud/pgserve/readme_test.go":    {"no curl on this machine"},
 		"cloud/pgserve/temporary_test.go": {"no /dev/shm in memory on this machine"},
 	}

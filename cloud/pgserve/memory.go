@@ -52,14 +52,12 @@ func (c *config) containerBytes() int64 {
 
 // bounded returns engine.Options.Cache, and the server parameters that follow from it.
 func (c *config) bounded() (cache int64, settings map[string]string) {
-	container := c.containerBytes()
-	cache, settings = cacheBytes(c.cache, container), maps.Clone(c.settings)
+	cache, settings = cacheBytes(c.cache, c.containerBytes()), maps.Clone(c.settings)
 	for name, value := range map[string]func(int64) string{"shared_buffers": sharedBuffers, "maintenance_work_mem": maintenanceMemory} {
 		if _, set := settings[name]; !set && cache > 0 {
 			settings[name] = value(cache)
 		}
 	}
-	c.log.Info("memory", "container_bytes", container, "cache_bytes", cache, "shared_buffers", settings["shared_buffers"])
 	return cache, settings
 }
 

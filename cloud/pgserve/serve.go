@@ -147,11 +147,23 @@ func setUp(ctx context.Context, c *config, _ []string, out io.Writer) (err error
 	if _, err := rt.Template(ctx, memfs.Options{}); err != nil {
 		return err
 	}
-	if err := rt.Prepare(ctx, pglite.ClusterOptions{}); err != nil {
+	if err := c.keepStarts(ctx, rt); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "ready: %s\n", rt.CacheDir())
 	return verifyInstall(ctx, c, nil, out)
+}
+
+// keepStarts keeps a start with these flags, as it is here and in containers of the usual sizes: some settings follow from that.
+func (c *config) keepStarts(ctx context.Context, rt *pglite.Runtime) error {
+	for _, container := range []int64{c.container, 512 << 20, 1 << 30, 2 << 30} {
+		sized := *c
+		sized.container = container
+		if err := engine.KeepStart(ctx, rt, sized.start()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // collectLess has the garbage collector run more rarely: a compilation makes garbage all the time, and a tenth of its time is collecting it.
@@ -200,14 +212,22 @@ func (s *service) engineOptions(st store.Store) engine.Options {
 	if err != nil {
 		host = "pgserve"
 	}
-	cache, settings := c.bounded()
 	c.warnTemporary()
+	o := c.start()
+	c.log.Info("memory", "container_bytes", c.containerBytes(), "cache_bytes", o.Cache, "shared_buffers", o.Settings["shared_buffers"])
+	o.Load, o.Store, o.Create, o.Durability = s.loading.wait, st, true, engine.Durability(c.durability)
+	o.FlushInterval, o.IdleFlush, o.LeaseTTL, o.AcquireTimeout = c.flushInterval, c.idleFlush, c.leaseTTL, c.acquire
+	o.RestoreBudget, o.Retain, o.ReadMode, o.Answers = c.restoreBudget, c.retain, engine.ReadMode(c.readMode), engine.Answers(c.answers)
+	o.Writer, o.Process, o.Address, o.Clock, o.Logger = host, s.id, c.listen, s.clock, c.log
+	return o
+}
+
+// start is what of the options PostgreSQL's start depends on.
+func (c *config) start() engine.Options {
+	cache, settings := c.bounded()
 	return engine.Options{
-		Load: s.loading.wait, Store: st, Create: true, Durability: engine.Durability(c.durability),
-		FlushInterval: c.flushInterval, IdleFlush: c.idleFlush, LeaseTTL: c.leaseTTL, AcquireTimeout: c.acquire,
-		RestoreBudget: c.restoreBudget, Retain: c.retain, ReadMode: engine.ReadMode(c.readMode), Writer: host, Process: s.id, Address: c.listen, MaxBytes: c.disk, MemoryLimit: c.memory, Cache: cache,
-		TempMemory: c.tempMemory, TempDir: c.tempDir,
-		Answers: engine.Answers(c.answers), Password: c.password, MaxClients: c.maxClients + c.httpSessions, Settings: settings, StatementTimeout: c.statementTimeout, Clock: s.clock, Logger: c.log,
+		MaxBytes: c.disk, MemoryLimit: c.memory, Cache: cache, TempMemory: c.tempMemory, TempDir: c.tempDir, Password: c.password,
+		MaxClients: c.maxClients + c.httpSessions, Settings: settings, StatementTimeout: c.statementTimeout,
 	}
 }
 

@@ -219,6 +219,12 @@ func (o *Options) process() string {
 	return o.Writer[:strings.LastIndexByte(o.Writer, '/')]
 }
 
+// KeepStart is for set-up: it keeps a start of PostgreSQL with these options beside its compilation, so that opening a database with
+// the same settings need not begin at the beginning. What of the options is no setting of PostgreSQL's does not matter.
+func KeepStart(ctx context.Context, rt *pglite.Runtime, o Options) error {
+	return rt.KeepPrepared(ctx, o.cluster(nil))
+}
+
 // cluster returns PostgreSQL's options for these files.
 func (o *Options) cluster(data *memfs.FS) pglite.ClusterOptions {
 	settings := map[string]string{}

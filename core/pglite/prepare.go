@@ -16,7 +16,8 @@ import (
 
 // It takes twenty milliseconds until PostgreSQL's main has reached the point where processes are forked, and hardly any of that depends on
 // the database: what does is corrected afterwards. So an opening that still waits for its files does this meanwhile (Prepare); it is done
-// once for all clusters of a runtime that have the same settings, including those that start again after a crash.
+// once for all clusters of a runtime that have the same settings, including those that start again after a crash. Set-up
+// keeps it for later processes (KeepPrepared).
 
 // prepared is what clusters with the same settings begin with: the postmaster at the point where it would fork, on the template. It does not
 // change once it is ready.
@@ -73,6 +74,15 @@ func (rt *Runtime) Prepare(ctx context.Context, o ClusterOptions) error {
 }
 
 func (rt *Runtime) prepare(ctx context.Context, o ClusterOptions, p *prepared) error {
+	kept, err := rt.loadKept(p.settings)
+	if err == nil {
+		p.image, p.size, p.segment, p.dynamic = kept.image, kept.size, kept.segment, kept.dynamic
+		p.files, p.control, p.conf, p.at = kept.files, kept.control, kept.conf, kept.at
+		return nil
+	}
+	if !errors.Is(err, errNotKept) {
+		rt.progress(fmt.Sprintf("preparing a start in full: %v", err), 0, 0)
+	}
 	data, err := rt.Template(ctx, memfs.Options{})
 	if err != nil {
 		return err

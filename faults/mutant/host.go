@@ -7,6 +7,8 @@ func hostMutants() []Mutant {
 		invokeFile = "core/pglite/invoke.go"
 		cacheFile  = "core/pglite/compilations.go"
 		imageFile  = "core/pglite/snapshot_unix.go"
+		keptFile   = "core/pglite/kept.go"
+		keptTests  = "./core/pglite -run TestKeptStart"
 		binTests   = "./core/pglite/internal/wasmbin -run AreRight"
 	)
 	return []Mutant{
@@ -39,6 +41,16 @@ func hostMutants() []Mutant {
 			Name: "image-cut", Invariant: host, File: imageFile, Plan: "./core/pglite -run TestBehindAnImage",
 			Doc: "of an image only what comes before the first hole is mapped",
 			Old: "\t\ts.ends = min(uint64(to), s.size)\n", New: "\t\ts.ends = min(uint64(to), s.size)\n\t\tbreak\n",
+		},
+		{
+			Name: "kept-unseen", Invariant: host, File: keptFile, Plan: keptTests,
+			Doc: "the sum of a start that was kept is not looked at",
+			Old: "\t\tb, err = unsealed(b)\n", New: "\t\tb = b[:len(b)-4]\n",
+		},
+		{
+			Name: "kept-cut", Invariant: host, File: keptFile, Plan: keptTests,
+			Doc: "of what a start has in shared memory, the last piece is not kept",
+			Old: "\tw.runs(p.segment)\n", New: "\tw.runs(p.segment[:len(p.segment)-1])\n",
 		},
 	}
 }

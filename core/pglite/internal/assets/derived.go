@@ -1,6 +1,7 @@
 package assets
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,9 +9,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
+	"time"
 )
 
 // maxSumBytes bounds the file that holds the sum of a derived artefact.
@@ -55,6 +60,38 @@ func (s *Set) ReadDerived(name string) ([]byte, error) {
 func (s *Set) Forget(name string) error {
 	if err := os.Remove(filepath.Join(s.derivedDir(), name+".sum")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("forget %s: %w", name, s.cache.explain(err))
+	}
+	return nil
+}
+
+// KeepNewest deletes derived files whose names begin with prefix, except the n that
+// were made last.
+func (s *Set) KeepNewest(prefix string, n int) error {
+	sums, err := filepath.Glob(filepath.Join(s.derivedDir(), prefix+"*.sum"))
+	if err != nil {
+		return err
+	}
+	made := map[string]time.Time{}
+	for _, sum := range sums {
+		info, err := os.Stat(sum)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // another process deletes too
+		}
+		if err != nil {
+			return fmt.Errorf("delete old files: %w", err)
+		}
+		made[sum] = info.ModTime()
+	}
+	sums = slices.SortedFunc(maps.Keys(made), func(a, b string) int {
+		return cmp.Or(made[b].Compare(made[a]), cmp.Compare(a, b))
+	})
+	for _, sum := range sums[min(n, len(sums)):] {
+		path := strings.TrimSuffix(sum, ".sum")
+		for _, name := range []string{sum, path, path + ".lock"} { // without its sum it counts as absent
+			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("delete old files: %w", s.cache.explain(err))
+			}
+		}
 	}
 	return nil
 }

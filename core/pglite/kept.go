@@ -1,0 +1,361 @@
+package pglite
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+
+	"blobpglite/core/memfs"
+)
+
+// What was prepared for some settings can be kept in the cache, so that processes that start later with the same settings need not prepare
+// it again: a start of PostgreSQL up to its first fork is a quarter of the processor's time of a cold start. Its file is named after
+// everything that it depends on, the host's own program included, which changes memory on the way; where the program has no build ID
+// nothing is kept. It holds numbers as varints, bytes behind their length, and a sum behind all. A file that is damaged or of another
+// format is as if there were none.
+
+// errNotKept: there is no file of what is to be prepared, which is in order.
+var errNotKept = errors.New("not kept")
+
+// maxKept bounds the file, in bytes. PostgreSQL with its own settings has 4 MB.
+const maxKept = 256 << 20
+
+// keptPrefix begins the names of the files. keptFiles is how many of them there may be: a program that was built anew, or other settings, make
+// new ones, and the oldest go.
+const (
+	keptPrefix = "prepared-"
+	keptFiles  = 8
+)
+
+// KeepPrepared is Prepare, and keeps what was prepared in the cache for later processes of the same program. It is for set-up: it takes longer than
+// Prepare, and the cache has to be writable.
+func (rt *Runtime) KeepPrepared(ctx context.Context, o ClusterOptions) error {
+	if err := rt.Prepare(ctx, o); err != nil {
+		return err
+	}
+	o.fill()
+	rt.mu.Lock()
+	p := rt.prepared
+	rt.mu.Unlock()
+	if p == nil || !maps.Equal(p.settings, o.settings()) {
+		return errors.New("keep a start of PostgreSQL: another one was prepared meanwhile")
+	}
+	<-p.ready
+	name, err := rt.keptName(p.settings)
+	if err != nil {
+		return nil // nothing is kept for a program that cannot be told from others
+	}
+	content, err := p.encode(rt.system)
+	if err == nil {
+		_, err = rt.assets.DerivedWhole(ctx, name, func(_ context.Context, w io.Writer) error {
+			_, err := w.Write(content)
+			return err
+		})
+	}
+	if err == nil {
+		err = rt.assets.KeepNewest(keptPrefix, keptFiles)
+	}
+	if err != nil {
+		return fmt.Errorf("keep a start of PostgreSQL: %w", err)
+	}
+	return nil
+}
+
+// loadKept reads what a set-up has kept for these settings.
+func (rt *Runtime) loadKept(settings map[string]string) (*prepared, error) {
+	name, err := rt.keptName(settings)
+	if err != nil {
+		return nil, errNotKept
+	}
+	b, err := rt.assets.ReadDerived(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errNotKept
+	}
+	if err == nil {
+		b, err = unsealed(b)
+	}
+	p := &prepared{}
+	if err == nil {
+		err = p.decode(b, rt.installed())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return p, nil
+}
+
+// keptName is what the file of these settings is called.
+func (rt *Runtime) keptName(settings map[string]string) (string, error) {
+	id, err := buildID()
+	if err != nil {
+		return "", err
+	}
+	hash := sha256.New()
+	fmt.Fprintf(hash, "%q %q", id, rt.suffix())
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		fmt.Fprintf(hash, " %q %q", name, settings[name])
+	}
+	return fmt.Sprintf("%sv%d-%x.image", keptPrefix, formatVersion, hash.Sum(nil)[:8]), nil
+}
+
+// buildID is what the linker has noted of this program: another program has another one.
+func buildID() (string, error) {
+	file, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	program, err := elf.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer program.Close()
+	section := program.Section(".note.go.buildid")
+	if section == nil {
+		return "", fmt.Errorf("%s has no build ID", file)
+	}
+	note, err := section.Data()
+	const head = 16 // sizes, kind, "Go\0\0"
+	if err != nil || len(note) <= head {
+		return "", errors.Join(fmt.Errorf("%s has no build ID", file), err)
+	}
+	return string(note[head:]), nil
+}
+
+// encode gives the file of what was prepared. system is the installation's tree, without which it is.
+func (p *prepared) encode(system *memfs.FS) ([]byte, error) {
+	if len(p.image.libraries) > 0 || len(p.image.handles) > 0 {
+		return nil, errors.New("it has libraries that are loaded before the first client")
+	}
+	if err := p.onlyShared(system); err != nil {
+		return nil, err
+	}
+	memory := make([]byte, p.image.memory.ends)
+	if _, err := p.image.memory.file.ReadAt(memory, 0); err != nil {
+		return nil, fmt.Errorf("read the image: %w", err)
+	}
+	img, w := p.image, keptWriter{}
+	w.number(img.memory.size, img.memory.ends, uint64(img.base), uint64(img.transam), uint64(img.children), truth(img.autovacuum))
+	w.number(uint64(len(img.globals)))
+	w.number(img.globals...)
+	w.number(uint64(len(img.mainSlots)))
+	for _, name := range slices.Sorted(maps.Keys(img.mainSlots)) {
+		w.bytes([]byte(name))
+		w.number(uint64(img.mainSlots[name]))
+	}
+	w.runs(runs(memory))
+	w.number(uint64(p.size), uint64(p.at))
+	w.runs(p.segment)
+	w.bytes(p.control)
+	w.bytes(p.conf)
+	w.bytes([]byte(p.files.cwd))
+	w.number(uint64(p.files.umask), uint64(len(p.dynamic)))
+	for _, d := range p.dynamic {
+		name, info, err := p.sharedFile(d.inode)
+		if err != nil {
+			return nil, err
+		}
+		w.bytes([]byte(name))
+		w.number(uint64(info.Mode), uint64(info.Size), uint64(d.addr), uint64(d.size), uint64(d.off), uint64(d.length))
+		w.runs(d.content)
+	}
+	return sealed(w.b), nil
+}
+
+// decode is the inverse of encode. system is a copy of the installation's tree.
+func (p *prepared) decode(b []byte, system *memfs.FS) error {
+	r := keptReader{b: b}
+	img := forkImage{mainSlots: map[string]uint32{}, handles: map[uint32]string{}}
+	size, ends := r.number(maxMemory), r.number(maxMemory)
+	img.base, img.transam, img.children, img.autovacuum = r.word(), r.word(), r.word(), r.number(1) == 1
+	for range r.count() {
+		img.globals = append(img.globals, r.number(0))
+	}
+	for range r.count() {
+		name := string(r.bytes())
+		img.mainSlots[name] = r.word()
+	}
+	memory := r.runs(ends)
+	p.size, p.at = int(r.number(maxMemory)), int(r.number(maxMemory))
+	p.segment = cloned(r.runs(uint64(p.size)))
+	p.control, p.conf = bytes.Clone(r.bytes()), bytes.Clone(r.bytes())
+	p.files = newFiles(system, nil, nil)
+	p.files.cwd, p.files.umask = string(r.bytes()), r.word()
+	for range r.count() {
+		name, mode, length := string(r.bytes()), r.word(), r.number(maxMemory)
+		d := dynamicSegment{sharedMapping: sharedMapping{addr: r.word(), size: r.word()}}
+		d.off, d.length = int64(r.number(maxMemory)), int64(r.number(maxMemory))
+		d.content = cloned(r.runs(uint64(d.length)))
+		if r.err == nil {
+			d.inode, r.err = putShared(system, name, mode, int64(length))
+		}
+		p.dynamic = append(p.dynamic, d)
+	}
+	if r.err == nil && len(r.b) > 0 {
+		r.err = errDamaged
+	}
+	if r.err == nil && ends > size {
+		r.err = errDamaged
+	}
+	if r.err != nil {
+		return r.err
+	}
+	file, err := memoryFile("an image")
+	if err != nil {
+		return err
+	}
+	img.memory = (&memorySnapshot{file: file, size: size, ends: ends}).owned()
+	if err := file.Truncate(int64(size)); err != nil {
+		return fmt.Errorf("size the memory file of an image to %d bytes: %w", size, err)
+	}
+	for _, m := range memory {
+		if _, err := file.WriteAt(m.b, int64(m.off)); err != nil {
+			return fmt.Errorf("write the memory file of an image: %w", err)
+		}
+	}
+	p.image = img
+	return nil
+}
+
+// onlyShared says whether PostgreSQL has changed nothing of its installation's tree but the files of shared memory.
+func (p *prepared) onlyShared(system *memfs.FS) error {
+	was := map[string]int64{}
+	if err := system.Walk("/", func(name string, info memfs.Info) error {
+		was[name] = info.Size
+		return nil
+	}); err != nil {
+		return err
+	}
+	return p.files.system.Walk("/", func(name string, info memfs.Info) error {
+		size, ok := was[name]
+		if (!ok || size != info.Size) && !isSharedMemory(name) {
+			return fmt.Errorf("it has changed %s", name)
+		}
+		return nil
+	})
+}
+
+// sharedFile is the file of a piece of dynamic shared memory.
+func (p *prepared) sharedFile(inode uint64) (name string, info memfs.Info, err error) {
+	err = p.files.system.Walk("/dev/shm", func(at string, found memfs.Info) error {
+		if found.Ino == inode {
+			name, info = at, found
+		}
+		return nil
+	})
+	if err == nil && name == "" {
+		err = errors.New("a piece of shared memory has no file")
+	}
+	return name, info, err
+}
+
+// putShared makes the file of a piece of dynamic shared memory, and gives its inode.
+func putShared(system *memfs.FS, name string, mode uint32, size int64) (uint64, error) {
+	if !isSharedMemory(name) || path.Clean(name) != name {
+		return 0, errDamaged
+	}
+	file, err := system.Open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode&^memfs.ModeType)
+	if err != nil {
+		return 0, err
+	}
+	return file.Inode(), errors.Join(file.Truncate(size), file.Close())
+}
+
+// cloned are pieces of their own: what stays would otherwise keep all of the file in memory.
+func cloned(all []run) []run {
+	for i := range all {
+		all[i].b = bytes.Clone(all[i].b)
+	}
+	return all
+}
+
+func truth(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// keptWriter makes the file.
+type keptWriter struct{ b []byte }
+
+func (w *keptWriter) number(all ...uint64) {
+	for _, n := range all {
+		w.b = binary.AppendUvarint(w.b, n)
+	}
+}
+
+func (w *keptWriter) bytes(b []byte) {
+	w.number(uint64(len(b)))
+	w.b = append(w.b, b...)
+}
+
+func (w *keptWriter) runs(all []run) {
+	w.number(uint64(len(all)))
+	for _, r := range all {
+		w.number(uint64(r.off))
+		w.bytes(r.b)
+	}
+}
+
+// keptReader reads the file. What it gives is part of it. Behind an error it gives zeros.
+type keptReader struct {
+	b   []byte
+	err error
+}
+
+// number is one that is at most most, unless that is zero.
+func (r *keptReader) number(most uint64) uint64 {
+	n, size := binary.Uvarint(r.b)
+	if r.err == nil && (size <= 0 || most > 0 && n > most) {
+		r.err = errDamaged
+	}
+	if r.err != nil {
+		return 0
+	}
+	r.b = r.b[size:]
+	return n
+}
+
+func (r *keptReader) word() uint32 { return uint32(r.number(1<<32 - 1)) }
+
+// count is a number of things of which each takes a byte and more.
+func (r *keptReader) count() uint64 { return r.number(uint64(len(r.b)) + 1) }
+
+func (r *keptReader) bytes() []byte {
+	n := r.number(maxKept)
+	if n > uint64(len(r.b)) {
+		r.err = errDamaged
+	}
+	if r.err != nil {
+		return nil
+	}
+	b := r.b[:n:n]
+	r.b = r.b[n:]
+	return b
+}
+
+// runs are pieces of a memory of so many bytes.
+func (r *keptReader) runs(size uint64) (all []run) {
+	for range r.count() {
+		at := r.number(maxMemory)
+		b := r.bytes()
+		if at+uint64(len(b)) > size {
+			r.err = errDamaged
+		}
+		if r.err != nil {
+			return nil
+		}
+		all = append(all, run{int(at), b})
+	}
+	return all
+}
