@@ -21,6 +21,7 @@ type Wish uint8
 
 const (
 	Later  Wish = iota // nothing: its chunks are read when they are used
+	Soon               // its chunks are requested together with the boot set, as far as there is room, and nobody waits for them
 	Now                // it reads all of it; chunks that are damaged or gone stay away, and reading them later is an error
 	Needed             // it reads all of it, or fails
 )
@@ -50,6 +51,7 @@ func open(ctx context.Context, p *Pages, key string, dst *memfs.FS, wish func(pa
 	o := &opener{p: p, ids: p.add(l.index), wish: wish, reader: reader{index: l.index}}
 	p.Ahead(o.bootAddresses())
 	err = o.makeTree(dst)
+	p.Ahead(o.soon)
 	if err == nil {
 		err = o.fetch(ctx)
 	}
@@ -73,6 +75,7 @@ type opener struct {
 	ids    []int64
 	wish   func(string) Wish
 	wanted []wantedChunk
+	soon   []int64 // addresses
 }
 
 // wantedChunk is a chunk of a file that is read by the opening.
@@ -118,7 +121,10 @@ func (o *opener) install(f *memfs.File, path string, origin *origin) error {
 			return err
 		}
 		for i := range r.count {
-			if wish != Later {
+			switch {
+			case wish == Soon && int64(len(o.soon)) < o.p.Room()/memfs.ChunkSize:
+				o.soon = append(o.soon, r.at+i)
+			case wish >= Now:
 				o.wanted = append(o.wanted, wantedChunk{f, r.first + i, r.at + i, wish == Needed})
 			}
 		}

@@ -42,8 +42,7 @@ type budget struct {
 	budgetEnv
 	records, bytes atomic.Int64  // of the log, since the last layer
 	request        atomic.Int64  // what an append takes, in nanoseconds; 0: unknown
-	layerTime      atomic.Int64  // what a restore takes without replaying, in nanoseconds; 0: unknown
-	start          time.Duration // what PostgreSQL's start takes of that
+	layerTime      atomic.Int64  // what reading the layer takes, in nanoseconds; 0: unknown
 	rate           float64       // bytes of a layer that a restore reads in a second; 0: restoreRate
 	failures       atomic.Int64  // of layers in a row
 	retry          atomic.Int64  // by the monotonic clock: until then no layer is begun, because the last one failed
@@ -60,13 +59,13 @@ type budgetEnv struct {
 	crowded func() bool   // a layer is needed so that pages can leave memory; nil: never
 }
 
-// opened is told how the restore went, and what it read, before anything is appended.
-func (b *budget) opened(raw int64, restore, start time.Duration) {
+// opened is told how the restore went, and what it read, before anything is appended. It is not told how long PostgreSQL's start took: most of
+// a long one is the replay, and the longer that takes, the more it would be allowed to take.
+func (b *budget) opened(raw int64, restore time.Duration) {
 	if raw > 0 && restore > 0 {
 		b.rate = float64(raw) / restore.Seconds()
 	}
-	b.start = start
-	b.layerTime.Store(int64(restore + start))
+	b.layerTime.Store(int64(restore))
 }
 
 // published is told how much a restore will read of the layer that is the newest now.
@@ -75,7 +74,7 @@ func (b *budget) published(raw int64) {
 	if rate == 0 {
 		rate = restoreRate
 	}
-	b.layerTime.Store(int64(b.start + time.Duration(float64(raw)/rate*float64(time.Second))))
+	b.layerTime.Store(int64(float64(raw) / rate * float64(time.Second)))
 	b.eased.tell()
 }
 

@@ -73,8 +73,20 @@ func newCache(e *Engine, due func()) (*cache, error) {
 	}
 	c := &cache{e: e, due: due, budget: e.o.Cache, wake: make(chan struct{}, 1)}
 	var err error
-	c.pages, err = base.NewPages(e.o.Store, base.PagesOptions{KeepBytes: min(base.DefaultKeepBytes, e.o.Cache/4), Clock: e.o.Clock, Fetched: func(int64) { c.poke() }})
+	c.pages, err = base.NewPages(e.o.Store, base.PagesOptions{KeepBytes: e.o.keepBytes(), Clock: e.o.Clock, Fetched: func(int64) { c.poke() }})
 	return c, err
+}
+
+// keepBytes is how many bytes of fetched pages are kept for the next use.
+func (o *Options) keepBytes() int64 { return min(base.DefaultKeepBytes, o.Cache/4) }
+
+// prefetch is pglite.ClusterOptions.Prefetch: as many pages as there is room for, if each is in another frame.
+func (o *Options) prefetch() int {
+	const least, most = 16, 256
+	if o.Cache == 0 {
+		return 0
+	}
+	return int(min(max(o.keepBytes()/2/base.DefaultFrameBytes, least), most))
 }
 
 // CacheStats say how much of a database's files is in memory, in bytes, as of the last look. Without Options.Cache all are zero.

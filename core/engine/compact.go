@@ -220,7 +220,7 @@ func (m *logMode) collect(ctx context.Context) error {
 const finalLayerLimit = 5 * time.Second
 
 // What a layer at the end costs, compared with reading records once more, at Cloud Storage's prices: four writes (the record of its
-// checkpoint, its segment, its index, the manifest) at $0.005 a thousand are fifty reads at $0.0004. For a large database it takes time too.
+// checkpoint, its segment, its index, the manifest) at $0.005 a thousand are fifty reads at $0.0004. A large upload takes time too.
 const (
 	layerPays      = 50        // records, at least
 	layerPaysBytes = 256 << 20 // bytes of files, at most
@@ -228,7 +228,17 @@ const (
 
 // pays says whether a layer costs less than reading the records after the last one once more.
 func (m *logMode) pays() bool {
-	return m.o.RestoreBudget == 0 && m.budget.records.Load() >= layerPays && m.taken.layer != nil && m.taken.layer.RawBytes() <= layerPaysBytes
+	return m.o.RestoreBudget == 0 && m.budget.records.Load() >= layerPays && m.taken.layer != nil && m.toUpload() <= layerPaysBytes
+}
+
+// toUpload is how many bytes a layer would have to upload, or more.
+func (m *logMode) toUpload() int64 {
+	n := m.taken.layer.RawBytes()
+	if m.cache != nil {
+		// An error is that PostgreSQL has ended, which the layer's own cut reports.
+		_ = m.e.server.locked(func(c *pglite.Cluster) { n = c.Data().UnsettledBytes(nil) })
+	}
+	return n
 }
 
 // finalLayer is for an engine that ends while a layer is wanted: one was put off, or is being taken and is given up here, or it costs less

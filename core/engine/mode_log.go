@@ -155,12 +155,10 @@ func (m *logMode) restore(ctx context.Context, op *opening) error {
 				return fmt.Errorf("record %d: %w: there is no layer that it could follow", r.Seq, wal.ErrCorrupt)
 			}
 		}
-		err := e.startNew(ctx, op, func(data *memfs.FS) {
+		return e.startNew(ctx, op, func(data *memfs.FS) {
 			m.initial = cutOf(data) // publish makes it say that PostgreSQL runs
 			m.setHooks(data)
 		})
-		m.budget.start = op.stats.Start
-		return err
 	}
 	r, err := op.readLayer(ctx, m.opened.Manifest)
 	if err != nil {
@@ -180,7 +178,7 @@ func (m *logMode) restore(ctx context.Context, op *opening) error {
 	}
 	m.from = e.recovered
 	e.unlogged.begin(data, e.o.Logger)
-	m.budget.opened(m.opened.Manifest.Layers[layers-1].RawBytes, op.stats.Restore, op.stats.Start)
+	m.budget.opened(m.opened.Manifest.Layers[layers-1].RawBytes, op.stats.Restore)
 	return nil
 }
 

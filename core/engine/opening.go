@@ -136,6 +136,8 @@ func (op *opening) fetchLayer(ctx context.Context, l manifest.Layer) (r restored
 // wishOf says whether an opening reads a file of the data directory. A damaged file of one database must not keep anybody out of another.
 func wishOf(path string) base.Wish {
 	switch {
+	case pglite.IsCatalog(path):
+		return base.Soon
 	case !pglite.KeepResident(path):
 		return base.Later
 	case strings.HasPrefix(path, "/base/"):

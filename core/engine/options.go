@@ -239,7 +239,8 @@ func (o *Options) cluster(data *memfs.FS) pglite.ClusterOptions {
 		rules = asksAll
 	}
 	return pglite.ClusterOptions{
-		Data: data, Rules: rules, DataLimit: o.MaxBytes, MemoryLimit: o.MemoryLimit, Settings: settings, MaxClients: o.MaxClients, Clock: o.Clock, Hook: o.Hook,
+		Data: data, Rules: rules, DataLimit: o.MaxBytes, MemoryLimit: o.MemoryLimit, Settings: settings, MaxClients: o.MaxClients, Prefetch: o.prefetch(),
+		Clock: o.Clock, Hook: o.Hook,
 		Log: func(line string) { o.Logger.Info("postgres", "line", line) },
 	}
 }

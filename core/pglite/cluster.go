@@ -32,6 +32,9 @@ type ClusterOptions struct {
 	Temporary Temporary
 	// Settings are server parameters in addition to the host's own, as on the postgres command line.
 	Settings map[string]string
+	// Prefetch is how many pages recovery, maintenance and bitmap scans may request ahead, where nobody has set maintenance_io_concurrency or
+	// effective_io_concurrency: PostgreSQL's own 16 is meant for disks, and a bucket takes some 40 ms to answer. Zero: PostgreSQL's own.
+	Prefetch int
 	// MaxClients is how many clients there may be at once, besides superusers and the host itself, if Settings has no
 	// max_connections. Zero: 100.
 	MaxClients int
@@ -180,6 +183,11 @@ func (o *ClusterOptions) settings() map[string]string {
 	all := map[string]string{"max_connections": strconv.Itoa(o.MaxClients + reserved + hostSessions)}
 	if o.Data == nil || !inConf(o.Data, naptimeSetting) { // what is prepared has no data yet
 		all[naptimeSetting] = naptime
+	}
+	for _, name := range []string{"maintenance_io_concurrency", "effective_io_concurrency"} {
+		if o.Prefetch > 0 && (o.Data == nil || !inConf(o.Data, name)) {
+			all[name] = strconv.Itoa(o.Prefetch)
+		}
 	}
 	maps.Copy(all, HostSettings())
 	maps.Copy(all, o.Settings)

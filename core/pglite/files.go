@@ -195,6 +195,18 @@ func KeepResident(path string) bool {
 	return !isRelation(path) || strings.HasPrefix(strings.TrimPrefix(path, "/"), "global/")
 }
 
+// IsCatalog says whether a file of a data directory, by its path in the tree, is a table or an index of PostgreSQL's own in a database to which clients
+// connect. A process reads a dozen of them before its first row, one page after the other.
+func IsCatalog(path string) bool {
+	rest, ok := strings.CutPrefix(strings.TrimPrefix(path, "/"), "base/")
+	database, name, _ := strings.Cut(rest, "/")
+	n, err := strconv.Atoi(name)
+	return ok && err == nil && n < firstNormalObject && database != template1 && database != template0
+}
+
+// The databases that others are made of.
+const template1, template0 = "1", "4"
+
 // isRelation says whether a file of the data directory is one of those that PostgreSQL reads through its buffers: of a table, an index, or
 // a map of one.
 func isRelation(rel string) bool {

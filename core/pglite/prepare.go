@@ -95,12 +95,15 @@ func (rt *Runtime) prepare(ctx context.Context, o ClusterOptions, p *prepared) e
 	}
 	c, err := rt.newCluster(ctx, ClusterOptions{
 		Data: data, MemoryLimit: o.MemoryLimit, Settings: o.Settings, MaxClients: o.MaxClients, Clock: o.Clock, Random: o.Random,
-		Log: func(string) {}, Mark: o.Mark, Standby: o.Standby,
+		Log: func(string) {}, Mark: o.Mark, Standby: o.Standby, Prefetch: o.Prefetch,
 	}, nil)
 	if err != nil {
 		return err
 	}
 	defer c.Kill()
+	if !maps.Equal(c.o.settings(), p.settings) {
+		return errors.New("the template's configuration has settings of its own")
+	}
 	if err := c.main(ctx); err != nil {
 		return err
 	}

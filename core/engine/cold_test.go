@@ -1,0 +1,61 @@
+package engine
+
+import (
+	"fmt"
+	"testing"
+
+	"blobpglite/core/store/mem"
+)
+
+// TestFirstRowsOfWhatWasLoaded: a database that was loaded and put to sleep has its first row without waiting for one page of the catalogs after the
+// other, from its first cold start on, though none of its layers has a boot set.
+func TestFirstRowsOfWhatWasLoaded(t *testing.T) {
+	st := mem.New(mem.Options{})
+	e := open(t, st, inLog, func(o *Options) { o.Cache = 1 << 30 })
+	must(t, e, "CREATE TABLE t (id int PRIMARY KEY, pad text)")
+	must(t, e, "INSERT INTO t SELECT g, (SELECT string_agg(md5((g * 31 + i)::text), '') FROM generate_series(1, 24) i) FROM generate_series(1, 100000) g")
+	if err := e.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for life := range 3 {
+		e := open(t, st, inLog, func(o *Options) { o.Cache = LeastCache })
+		before := e.Stats().Cache.Pages
+		if got := must(t, e, "SELECT length(pad) FROM t WHERE id = 4711"); got != "768" {
+			t.Fatal(got)
+		}
+		after := e.Stats().Cache.Pages
+		t.Logf("life %d: %d records; %d frames waited for at the opening, %d at the first row, in %d requests, %d bytes",
+			life, e.Opened().Records, before.Waited, after.Waited-before.Waited, after.Requests, after.Bytes)
+		if n := after.Waited - before.Waited; n > 5 { // the index's root, its leaf, the row
+			t.Errorf("life %d: the first row waited %d times", life, n)
+		}
+		if err := e.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestPrefetch: how far recovery and scans ask ahead follows from the cache, unless somebody has said it.
+func TestPrefetch(t *testing.T) {
+	const show = "SELECT current_setting('maintenance_io_concurrency') || ' ' || current_setting('effective_io_concurrency')"
+	st := mem.New(mem.Options{})
+	for i, c := range []struct {
+		cache int64
+		want  string
+	}{{0, "16 16"}, {LeastCache, "24 24"}, {1 << 30, "256 256"}, {1 << 30, "256 7"}} {
+		e := open(t, st, inLog, func(o *Options) { o.Cache = c.cache })
+		if got := must(t, e, show); got != c.want {
+			t.Errorf("a cache of %d bytes: %s, want %s", c.cache, got, c.want)
+		}
+		if i == 2 {
+			must(t, e, "ALTER SYSTEM SET effective_io_concurrency = 7")
+		}
+		if err := e.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := open(t, st, inLog, func(o *Options) { o.Cache, o.Settings = 1<<30, map[string]string{"maintenance_io_concurrency": "3"} })
+	if got := must(t, e, show); got != fmt.Sprint(3, 7) {
+		t.Errorf("with a setting: %s", got)
+	}
+}
