@@ -40,14 +40,14 @@ const (
 // say otherwise.
 type budget struct {
 	budgetEnv
-	records, bytes atomic.Int64  // of the log, since the last layer
-	request        atomic.Int64  // what an append takes, in nanoseconds; 0: unknown
-	layerTime      atomic.Int64  // what reading the layer takes, in nanoseconds; 0: unknown
-	rate           float64       // bytes of a layer that a restore reads in a second; 0: restoreRate
-	failures       atomic.Int64  // of layers in a row
-	retry          atomic.Int64  // by the monotonic clock: until then no layer is begun, because the last one failed
-	pause          atomic.Int64  // by the monotonic clock: until then no layer is begun unless it is urgent
-	eased          signal        // told when there is less to be replayed
+	records, bytes atomic.Int64 // of the log, since the last layer
+	request        atomic.Int64 // what an append takes, in nanoseconds; 0: unknown
+	layerTime      atomic.Int64 // what reading the layer takes, in nanoseconds; 0: unknown
+	rate           float64      // bytes of a layer that a restore reads in a second; 0: restoreRate
+	failures       atomic.Int64 // of layers in a row
+	retry          atomic.Int64 // by the monotonic clock: until then no layer is begun, because the last one failed
+	pause          atomic.Int64 // by the monotonic clock: until then no layer is begun unless it is urgent
+	eased          signal       // told when there is less to be replayed
 }
 
 // budgetEnv is all that a budget knows of its engine, so that it can be tested without one.

@@ -152,9 +152,9 @@ func (p *prepared) encode(system *memfs.FS) ([]byte, error) {
 		w.bytes([]byte(name))
 		w.number(uint64(img.mainSlots[name]))
 	}
-	w.runs(runs(memory))
+	w.extents(extents(memory))
 	w.number(uint64(p.size), uint64(p.at))
-	w.runs(p.segment)
+	w.extents(p.segment)
 	w.bytes(p.control)
 	w.bytes(p.conf)
 	w.bytes([]byte(p.files.cwd))
@@ -166,7 +166,7 @@ func (p *prepared) encode(system *memfs.FS) ([]byte, error) {
 		}
 		w.bytes([]byte(name))
 		w.number(uint64(info.Mode), uint64(info.Size), uint64(d.addr), uint64(d.size), uint64(d.off), uint64(d.length))
-		w.runs(d.content)
+		w.extents(d.content)
 	}
 	return sealed(w.b), nil
 }
@@ -184,9 +184,9 @@ func (p *prepared) decode(b []byte, system *memfs.FS) error {
 		name := string(r.bytes())
 		img.mainSlots[name] = r.word()
 	}
-	memory := r.runs(ends)
+	memory := r.extents(ends)
 	p.size, p.at = int(r.number(maxMemory)), int(r.number(maxMemory))
-	p.segment = cloned(r.runs(uint64(p.size)))
+	p.segment = cloned(r.extents(uint64(p.size)))
 	p.control, p.conf = bytes.Clone(r.bytes()), bytes.Clone(r.bytes())
 	p.files = newFiles(system, nil, nil)
 	p.files.cwd, p.files.umask = string(r.bytes()), r.word()
@@ -194,7 +194,7 @@ func (p *prepared) decode(b []byte, system *memfs.FS) error {
 		name, mode, length := string(r.bytes()), r.word(), r.number(maxMemory)
 		d := dynamicSegment{sharedMapping: sharedMapping{addr: r.word(), size: r.word()}}
 		d.off, d.length = int64(r.number(maxMemory)), int64(r.number(maxMemory))
-		d.content = cloned(r.runs(uint64(d.length)))
+		d.content = cloned(r.extents(uint64(d.length)))
 		if r.err == nil {
 			d.inode, r.err = putShared(system, name, mode, int64(length))
 		}
@@ -271,7 +271,7 @@ func putShared(system *memfs.FS, name string, mode uint32, size int64) (uint64, 
 }
 
 // cloned are pieces of their own: what stays would otherwise keep all of the file in memory.
-func cloned(all []run) []run {
+func cloned(all []extent) []extent {
 	for i := range all {
 		all[i].b = bytes.Clone(all[i].b)
 	}
@@ -299,7 +299,7 @@ func (w *keptWriter) bytes(b []byte) {
 	w.b = append(w.b, b...)
 }
 
-func (w *keptWriter) runs(all []run) {
+func (w *keptWriter) extents(all []extent) {
 	w.number(uint64(len(all)))
 	for _, r := range all {
 		w.number(uint64(r.off))
@@ -344,8 +344,8 @@ func (r *keptReader) bytes() []byte {
 	return b
 }
 
-// runs are pieces of a memory of so many bytes.
-func (r *keptReader) runs(size uint64) (all []run) {
+// extents are pieces of a memory of so many bytes.
+func (r *keptReader) extents(size uint64) (all []extent) {
 	for range r.count() {
 		at := r.number(maxMemory)
 		b := r.bytes()
@@ -355,7 +355,7 @@ func (r *keptReader) runs(size uint64) (all []run) {
 		if r.err != nil {
 			return nil
 		}
-		all = append(all, run{int(at), b})
+		all = append(all, extent{int(at), b})
 	}
 	return all
 }

@@ -10,6 +10,11 @@ func awayMutants() []Mutant {
 	)
 	return []Mutant{
 		{
+			Name: "catalogs-later", Invariant: restorable, File: "core/engine/opening.go", Plan: "./core/engine -run TestFirstRowsOfWhatWasLoaded",
+			Doc: "an opening does not request the catalogs ahead, so each of their pages is waited for",
+			Old: "\t\treturn base.Soon\n", New: "\t\treturn base.Later\n",
+		},
+		{
 			Name: "late-bytes-are-taken", Invariant: restorable, File: files + "away.go", Plan: fileTests + "TestAwayModel",
 			Doc: "bytes that come late are put where others are meanwhile, in a newer layer",
 			Old: " || address < 0 || in.address(chunk) != address {",

@@ -50,7 +50,7 @@ func hostMutants() []Mutant {
 		{
 			Name: "kept-cut", Invariant: host, File: keptFile, Plan: keptTests,
 			Doc: "of what a start has in shared memory, the last piece is not kept",
-			Old: "\tw.runs(p.segment)\n", New: "\tw.runs(p.segment[:len(p.segment)-1])\n",
+			Old: "\tw.extents(p.segment)\n", New: "\tw.extents(p.segment[:len(p.segment)-1])\n",
 		},
 	}
 }
