@@ -454,7 +454,7 @@ func (d *decoder) entries(x *index) {
 		if d.err != nil {
 			return
 		}
-		if err := placed(e, seen); err != nil {
+		if err := misplaced(e, seen); err != nil {
 			d.fail("entry %d: %w", i, err)
 			return
 		}
@@ -554,8 +554,8 @@ func (d *decoder) use(x *index) {
 	}
 }
 
-// placed returns what is wrong with an entry's place among those before it; nil: nothing.
-func placed(e *entry, seen map[string]kind) error {
+// misplaced returns what is wrong with an entry's place among those before it; nil: nothing.
+func misplaced(e *entry, seen map[string]kind) error {
 	if len(seen) == 0 {
 		if e.path != "" || e.kind != kindDir {
 			return fmt.Errorf("the root is missing, %q comes first", e.path)

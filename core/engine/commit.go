@@ -14,7 +14,7 @@ import (
 )
 
 // Conn is a client's connection to a PostgreSQL process of its own: a net.Conn that speaks the wire protocol from the start-up
-// packet on. What is read from it is durable (but see Hold). PostgreSQL itself authenticates the client, and ends the connection by the
+// packet on. What is read from it is durable (but see HoldAnswers). PostgreSQL itself authenticates the client, and ends the connection by the
 // protocol's messages. An error of Read that is not io.EOF says why there is no answer: ErrFenced, ErrUnknown, ErrPoisoned, ErrClosed,
 // ErrCrashed; then no success may be reported to the client. One goroutine may write while another reads.
 type Conn struct {

@@ -71,8 +71,8 @@ func (b *beat) aim(word *uint32) {
 	}
 }
 
-// settle returns when nothing is stored at an earlier target any more.
-func (b *beat) settle() {
+// quiesce returns when nothing is stored at an earlier target any more.
+func (b *beat) quiesce() {
 	for atomic.LoadUint32(&b.control.busy) != 0 {
 		runtime.Gosched()
 	}

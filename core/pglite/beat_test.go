@@ -38,7 +38,7 @@ func alone(t *testing.T) bool {
 // beater is a beat of any kind.
 type beater interface {
 	aim(*uint32)
-	settle()
+	quiesce()
 	close()
 }
 
@@ -74,7 +74,7 @@ func TestBeat(t *testing.T) {
 				beats(i)
 				beats(i)
 				b.aim(&words[2])
-				b.settle()
+				b.quiesce()
 				if atomic.StoreUint32(&words[i], 0); round%20 == 0 {
 					beats(2)
 				}

@@ -84,8 +84,8 @@ func (b *tickBeat) aim(word *uint32) {
 	}
 }
 
-// settle has nothing to do: after aim nothing is stored at the earlier target.
-func (b *tickBeat) settle() {}
+// quiesce has nothing to do: after aim nothing is stored at the earlier target.
+func (b *tickBeat) quiesce() {}
 
 // close ends the goroutine.
 func (b *tickBeat) close() {

@@ -231,7 +231,7 @@ func (p *Process) end(code uint32, err error) {
 	}
 	c.discharge(p)
 	c.lock.unlock()
-	c.lock.beat.settle()
+	c.lock.beat.quiesce()
 	in.release()
 	if p.conn != nil {
 		p.conn.ended()

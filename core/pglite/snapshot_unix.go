@@ -31,11 +31,11 @@ func snapshotMemory(b []byte, without ...sharedMapping) (*memorySnapshot, error)
 	if err := writeRuns(s.file, b, without); err != nil {
 		return nil, fmt.Errorf("write the memory file of an image: %w", err)
 	}
-	return s.noted().owned(), nil
+	return s.findEnd().owned(), nil
 }
 
-// noted notes where the content of the file ends.
-func (s *memorySnapshot) noted() *memorySnapshot {
+// findEnd notes where the content of the file ends.
+func (s *memorySnapshot) findEnd() *memorySnapshot {
 	for s.ends < s.size {
 		_, to, ok := nextData(int(s.file.Fd()), int64(s.ends))
 		if !ok {
@@ -56,7 +56,7 @@ func (s *memorySnapshot) owned() *memorySnapshot {
 func (l *linearMemory) image() *memorySnapshot {
 	s := &memorySnapshot{file: l.file, size: uint64(len(l.view.b))}
 	l.file = nil
-	return s.noted().owned()
+	return s.findEnd().owned()
 }
 
 // restore puts the snapshot at the start of region. Behind its content there is memory of nobody else's, in huge pages from where a

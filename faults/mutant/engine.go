@@ -78,7 +78,7 @@ func EngineMutants() []Mutant {
 		},
 		{
 			Name: "forget-fence-growth", Invariant: idle, File: gcFile, Plan: "e5.4",
-			Doc: "each collection goes through all fences that there are, of which every wake leaves one",
+			Doc: "each collection goes through all fences that there are, of which every cold start leaves one",
 			Old: "c.o.Epoch%fullEvery != 0", New: "c.o.Epoch == 0",
 		},
 		{
