@@ -64,6 +64,8 @@ type cellSection struct {
 	Rounds                                                       int
 	Fired                                                        int64
 	Wrong, Right                                                 []record.Check
+	Hold                                                         int // checks that hold and are not in Right
+	More                                                         int // metrics that are not in Metrics
 	Notes                                                        []string
 	Metrics                                                      []metricRow
 }
@@ -81,8 +83,8 @@ type metricRow struct {
 // trend is a metric of one cell over the commits that ran it, oldest first: the medians.
 type trend struct{ Points, Tip string }
 
-// renderPage makes results/index.html. What would make it too large for a first load is left out step by step: details of checks that held,
-// then plots.
+// renderPage makes results/index.html. What would make it too large for a first load is left out step by step, and the page says so; all of it
+// stays in the lines of results/.
 func renderPage(s selection, p pictures) (string, error) {
 	for thrift := range maxThrift {
 		text, err := renderThriftily(s, p, thrift)
@@ -93,8 +95,14 @@ func renderPage(s selection, p pictures) (string, error) {
 	return "", fmt.Errorf("render the page: it is larger than %d bytes whatever is left out: show less", maxPage)
 }
 
-// maxThrift is how many degrees of leaving out there are.
-const maxThrift = 4
+// Degrees of leaving out: of checks that held more and more of what they saw, then distributions, then their names, then most metrics.
+const (
+	thriftPlots   = 3
+	thriftNames   = 4
+	thriftMetrics = 5
+	maxThrift     = 6
+	fewMetrics    = 8 // of a cell
+)
 
 func renderThriftily(s selection, p pictures, thrift int) (string, error) {
 	page, err := template.New("page").Parse(pageTemplate)
@@ -178,6 +186,9 @@ func cellOf(s selection, b board, r record.Record, thrift int) (cellSection, err
 	for _, c := range r.Checks {
 		limit := maxDetail
 		if c.Verdict == record.Pass {
+			if out.Hold++; thrift >= thriftNames {
+				continue
+			}
 			limit = maxRight >> (2 * thrift)
 		}
 		if len(c.Detail) > limit {
@@ -193,11 +204,15 @@ func cellOf(s selection, b board, r record.Record, thrift int) (cellSection, err
 		if m.N == 0 {
 			continue
 		}
+		if thrift >= thriftMetrics && len(out.Metrics) == fewMetrics {
+			out.More++
+			continue
+		}
 		row := metricRow{Name: b.metricName(r.Probe, m.Name), N: m.N, P50: figure(m.P50, m.Unit), Trend: trendOf(s, r, m.Name)}
 		if m.N > 1 {
 			row.P99 = figure(m.P99, m.Unit)
 		}
-		if m.N >= minPlot && m.Max > m.Min && thrift < maxThrift-1 {
+		if m.N >= minPlot && m.Max > m.Min && thrift < thriftPlots {
 			bars, err := barsOf(m)
 			if err != nil {
 				return out, err
