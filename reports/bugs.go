@@ -207,6 +207,16 @@ func bugs() []bug {
 			where: "this project, found by e5.2", holds: "the end of a session needs no lease",
 			probe: "e5.2",
 		},
+		{
+			what:  "A database of more than 96 MB that was loaded and put to sleep waited for twenty pages of the catalogs, one after the other, at each first row",
+			where: "this project, found by e3.3", holds: "an opening requests the catalogs together with the boot set",
+			folder: "core/engine", test: "TestFirstRowsOfWhatWasLoaded",
+		},
+		{
+			what:  "The longer a replay had taken, the longer the next one was allowed to take: a layer that would have ended that was never due",
+			where: "this project, found by e3.3", holds: "a layer is due by what reading it takes, not by PostgreSQL's start",
+			probe: "e3.3",
+		},
 	}
 }
 

@@ -47,7 +47,8 @@ func selectLines(log record.Log) selection {
 	slices.SortFunc(s.current, func(a, b record.Record) int {
 		return cmp.Or(
 			cmp.Compare(a.Probe, b.Probe), cmp.Compare(profileRank(a.Profile), profileRank(b.Profile)),
-			cmp.Compare(sizeParam(a), sizeParam(b)), cmp.Compare(subject(a), subject(b)),
+			cmp.Compare(sizeParam(a), sizeParam(b)), cmp.Compare(axes(a), axes(b)),
+			b.Started.Compare(a.Started), cmp.Compare(subject(a), subject(b)), // how much was done may have changed since
 		)
 	})
 	return s
