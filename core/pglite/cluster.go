@@ -178,18 +178,25 @@ const (
 // here lives.
 const naptimeSetting, naptime = "autovacuum_naptime", "5s"
 
+// prefetchSettings are those of ClusterOptions.Prefetch.
+var prefetchSettings = []string{"maintenance_io_concurrency", "effective_io_concurrency"}
+
 // settings are those that PostgreSQL is started with.
 func (o *ClusterOptions) settings() map[string]string {
 	all := map[string]string{"max_connections": strconv.Itoa(o.MaxClients + reserved + hostSessions)}
-	if o.Data == nil || !inConf(o.Data, naptimeSetting) { // what is prepared has no data yet
-		all[naptimeSetting] = naptime
-	}
-	for _, name := range []string{"maintenance_io_concurrency", "effective_io_concurrency"} {
-		if o.Prefetch > 0 && (o.Data == nil || !inConf(o.Data, name)) {
+	all[naptimeSetting] = naptime
+	if o.Prefetch > 0 {
+		for _, name := range prefetchSettings {
 			all[name] = strconv.Itoa(o.Prefetch)
 		}
 	}
 	maps.Copy(all, HostSettings())
+	// Where ALTER SYSTEM has said something else, these yield: on the command line they would count more.
+	for _, name := range append(prefetchSettings, naptimeSetting, "work_mem") {
+		if o.Data != nil && inConf(o.Data, name) { // what is prepared has no data yet
+			delete(all, name)
+		}
+	}
 	maps.Copy(all, o.Settings)
 	if o.Standby {
 		maps.Copy(all, standbySettings())

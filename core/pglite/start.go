@@ -30,9 +30,7 @@ func HostSettings() map[string]string {
 }
 
 // commandLine is how PostgreSQL is started.
-func commandLine(extra map[string]string, database string) []string {
-	settings := HostSettings()
-	maps.Copy(settings, extra)
+func commandLine(settings map[string]string, database string) []string {
 	args := []string{pgRoot + "/bin/postgres", "--single", "-j"}
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		args = append(args, "-c", name+"="+settings[name])
