@@ -167,7 +167,11 @@ func (rt *Runtime) prepareSide(name string, bin []byte) (*sideLib, error) {
 		return nil, err
 	}
 	if len(lacking) > 0 {
-		return nil, fmt.Errorf("PostgreSQL lacks %s, which it needs", strings.Join(lacking[:min(3, len(lacking))], ", "))
+		advice := ""
+		if strings.Contains(path.Base(name), "_and_") { // as PostgreSQL's conversions of encodings are called
+			advice = "; no encodings are converted here: set client_encoding (PGCLIENTENCODING) to UTF8"
+		}
+		return nil, fmt.Errorf("PostgreSQL lacks %s, which it needs%s", strings.Join(lacking[:min(3, len(lacking))], ", "), advice)
 	}
 	if renamed, err = wasmbin.StripData(renamed); err != nil {
 		return nil, err

@@ -187,8 +187,8 @@ func TestWhatModulesLack(t *testing.T) {
 		{"LOAD 'pgoutput'", "PostgreSQL lacks"},
 		{"SELECT convert_to('ä', 'LATIN1')", "PostgreSQL lacks"},
 		{"SELECT convert_from('\\xe4', 'WIN1252')", "PostgreSQL lacks"},
-		{"SET client_encoding = 'LATIN1'", "PostgreSQL lacks"},
-		{"SET client_encoding = 'SJIS'", "PostgreSQL lacks"},
+		{"SET client_encoding = 'LATIN1'", "set client_encoding (PGCLIENTENCODING) to UTF8"},
+		{"SET client_encoding = 'SJIS'", "set client_encoding (PGCLIENTENCODING) to UTF8"},
 		{"SELECT pg_create_logical_replication_slot('x', 'pgoutput')", "max_replication_slots"},
 	} {
 		var pgErr *pgconn.PgError
