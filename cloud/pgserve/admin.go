@@ -39,11 +39,19 @@ func verify(ctx context.Context, c *config, _ []string, out io.Writer) error {
 				fmt.Fprintln(os.Stderr, step, "...")
 			}
 		}})
-		if c.json {
-			return verifyJSON(report, err, out)
-		}
-		if errors.Is(err, store.ErrNotFound) && report.DatabaseID == "" {
-			return noManifest(ctx, c, st, out)
+		lost := errors.Is(err, store.ErrNotFound) && report.DatabaseID == ""
+		switch {
+		case c.json && lost:
+			a, surveyErr := takeover.Survey(ctx, st)
+			return verifyJSON(report, noManifest(c, surveyErr), adoptableOf(a, surveyErr), out)
+		case c.json:
+			return verifyJSON(report, err, nil, out)
+		case lost:
+			a, surveyErr := takeover.Survey(ctx, st)
+			if surveyErr == nil {
+				printAdoptable(out, a)
+			}
+			return noManifest(c, surveyErr)
 		}
 		fmt.Fprintf(out, "database   %s\nlayers     %d, %d bytes stored; newest %s\nrecords    %d to %d are sound: %d fences, %d bytes; epoch %d\n",
 			report.DatabaseID, report.Layers, report.LayerBytes, report.Layer, report.From, report.To, report.Fences, report.Bytes, report.Epoch)
@@ -58,16 +66,14 @@ func verify(ctx context.Context, c *config, _ []string, out io.Writer) error {
 	})
 }
 
-// noManifest reports what can be done about a prefix without a manifest.
-func noManifest(ctx context.Context, c *config, st store.Store, out io.Writer) error {
-	a, err := takeover.Survey(ctx, st)
+// noManifest reports what can be done about a prefix without a manifest, from the outcome of the search for what can be adopted.
+func noManifest(c *config, surveyed error) error {
 	switch {
-	case errors.Is(err, store.ErrNotFound):
+	case errors.Is(surveyed, store.ErrNotFound):
 		return fmt.Errorf("no database in %s", c.bucket)
-	case err != nil:
-		return fmt.Errorf("the manifest is lost, and what is there cannot be adopted as it is: %w", err)
+	case surveyed != nil:
+		return fmt.Errorf("the manifest is lost, and what is there cannot be adopted as it is: %w", surveyed)
 	}
-	printAdoptable(out, a)
 	return errors.New("not sound: the manifest is lost. What is listed here can be adopted: pgserve adopt")
 }
 

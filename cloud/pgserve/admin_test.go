@@ -145,6 +145,9 @@ func TestALostManifest(t *testing.T) {
 	if text := admin(t, 1, append([]string{"status"}, bucket...)...); !strings.Contains(text, "pgserve verify") {
 		t.Error(text)
 	}
+	if text := admin(t, 1, append([]string{"verify", "-json"}, bucket...)...); !strings.Contains(text, `"sound": false`) || !strings.Contains(text, `"up_to_record": 1,`) {
+		t.Errorf("verify -json: %s", text)
+	}
 	if text := admin(t, 0, append([]string{"adopt", "-retain", "24h"}, bucket...)...); !strings.Contains(text, "adopted") {
 		t.Error(text)
 	}

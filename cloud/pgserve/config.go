@@ -244,6 +244,8 @@ func arguments(f *flag.FlagSet, cmd command, args []string) ([]string, error) {
 func (cmd command) check(args []string) error {
 	switch {
 	case cmd.many:
+	case cmd.name != "" && cmd.usage == "" && len(args) > 0:
+		return fmt.Errorf("%s takes no argument, and %q was given", cmd.name, args[0])
 	case cmd.usage == "" && len(args) > 0:
 		return fmt.Errorf("there is no command %q; -help names them", args[0])
 	case cmd.usage != "" && len(args) != 1:

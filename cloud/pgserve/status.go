@@ -164,8 +164,25 @@ func keptText(m manifest.Manifest) string {
 	return "the present only; nothing was said of earlier states yet"
 }
 
+// adoptable is what verify tells of a database that has lost its manifest.
+type adoptable struct {
+	Database string `json:"database"`
+	Postgres string `json:"postgres"`
+	Newest   string `json:"newest_base_backup"`
+	Record   uint64 `json:"up_to_record"`
+	To       uint64 `json:"records_to"` // up_to_record: there are none behind the base backup
+	Epoch    uint64 `json:"epoch"`
+}
+
+func adoptableOf(a takeover.Adoptable, err error) *adoptable {
+	if err != nil {
+		return nil
+	}
+	return &adoptable{a.DatabaseID, a.Postgres, a.Layer.Key, a.Layer.Seq, a.To, a.Epoch}
+}
+
 // verifyJSON prints what verify has found, as JSON.
-func verifyJSON(r takeover.Report, err error, out io.Writer) error {
+func verifyJSON(r takeover.Report, err error, adopt *adoptable, out io.Writer) error {
 	v := struct {
 		Sound      bool   `json:"sound"`
 		Error      string `json:"error,omitempty"`
@@ -179,16 +196,19 @@ func verifyJSON(r takeover.Report, err error, out io.Writer) error {
 		Fences     int    `json:"fences"`
 		Epoch      uint64 `json:"epoch"`
 		Lease      string `json:"lease_damage,omitempty"`
+		// Where the manifest is lost: what pgserve adopt goes on from.
+		Adoptable *adoptable `json:"adoptable,omitempty"`
 	}{
-		Sound: err == nil, Database: r.DatabaseID, Layers: r.Layers, LayerBytes: r.LayerBytes, Newest: r.Layer,
+		Sound: err == nil, Adoptable: adopt, Database: r.DatabaseID, Layers: r.Layers, LayerBytes: r.LayerBytes, Newest: r.Layer,
 		From: r.From, To: r.To, Bytes: r.Bytes, Fences: r.Fences, Epoch: r.Epoch,
 	}
 	if r.Lease != nil {
 		v.Lease = r.Lease.Error()
 	}
 	if err != nil {
-		v.Error = err.Error()
-		err = fmt.Errorf("not sound: %w", err)
+		if v.Error = err.Error(); r.DatabaseID != "" { // else it says so
+			err = fmt.Errorf("not sound: %w", err)
+		}
 	}
 	return errors.Join(printJSON(out, v), err)
 }
