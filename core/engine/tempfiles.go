@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 
@@ -29,7 +30,7 @@ func (o *Options) tempMemory() int64 {
 func (o *Options) limitTemporary(settings map[string]string) {
 	const slack = 16 // one over the share that is kept free for chunks that are not full
 	if n := o.tempMemory(); n > 0 && o.TempDir == "" {
-		settings["temp_file_limit"] = strconv.FormatInt((n-n/slack)>>10, 10) + "kB"
+		settings["temp_file_limit"] = strconv.FormatInt(min((n-n/slack)>>10, math.MaxInt32), 10) + "kB" // it takes no more
 	}
 }
 

@@ -76,3 +76,11 @@ func TestTemporaryFilesOnDisk(t *testing.T) {
 		t.Errorf("a folder that is not there: %v", err)
 	}
 }
+
+// TestMoreTemporaryMemoryThanCounts: more than temp_file_limit can say is no reason not to start.
+func TestMoreTemporaryMemoryThanCounts(t *testing.T) {
+	e := open(t, mem.New(mem.Options{}), inLog, func(o *Options) { o.TempMemory = 1 << 50 })
+	if got := must(t, e, "SELECT setting FROM pg_settings WHERE name = 'temp_file_limit'"); got != "2147483647" {
+		t.Errorf("temp_file_limit is %s kB", got)
+	}
+}
