@@ -217,6 +217,11 @@ func bugs() []bug {
 			where: "this project, found by e3.3", holds: "a layer is due by what reading it takes, not by PostgreSQL's start",
 			probe: "e3.3",
 		},
+		{
+			what:  "An end collected behind a publication that had no answer: the manifest's swap, applied late, named a layer that was deleted by then",
+			where: "this project", holds: "behind a swap that is not decided nothing is collected before the next one is",
+			folder: "core/engine", test: "TestCollectionBehindALateSwap",
+		},
 	}
 }
 

@@ -156,7 +156,7 @@ func setUp(ctx context.Context, c *config, _ []string, out io.Writer) (err error
 
 // keepStarts keeps a start with these flags, as it is here and in containers of the usual sizes: some settings follow from that.
 func (c *config) keepStarts(ctx context.Context, rt *pglite.Runtime) error {
-	for _, container := range []int64{c.container, 512 << 20, 1 << 30, 2 << 30} {
+	for _, container := range []int64{c.container, 512 << 20, 1 << 30} {
 		sized := *c
 		sized.container = container
 		if err := engine.KeepStart(ctx, rt, sized.start()); err != nil {
