@@ -154,7 +154,7 @@ func setUp(ctx context.Context, c *config, _ []string, out io.Writer) (err error
 	return verifyInstall(ctx, c, nil, out)
 }
 
-// keepStarts keeps a start with these flags, as it is here and in containers of the usual sizes: some settings follow from that.
+// keepStarts keeps a started PostgreSQL for these flags, for this machine and for containers of two usual sizes: some settings depend on the size.
 func (c *config) keepStarts(ctx context.Context, rt *pglite.Runtime) error {
 	for _, container := range []int64{c.container, 512 << 20, 1 << 30} {
 		sized := *c
@@ -166,9 +166,8 @@ func (c *config) keepStarts(ctx context.Context, rt *pglite.Runtime) error {
 	return nil
 }
 
-// collectLess has the garbage collector run more rarely: a compilation makes garbage all the time, and a tenth of its time is collecting it.
-// What that takes in memory stays within three quarters of the container's (bytes; 0: nothing limits it), and within GOMEMLIMIT. The function
-// that it returns undoes it.
+// collectLess makes the garbage collector run less often: without it, collecting takes a tenth of a compilation's time. Memory stays within three
+// quarters of the container's (in bytes; 0: unlimited) and within GOMEMLIMIT. undo restores what was set before.
 func collectLess(container int64) (undo func()) {
 	percent := debug.SetGCPercent(setUpPercent)
 	limit := debug.SetMemoryLimit(-1)

@@ -219,8 +219,8 @@ func (o *Options) process() string {
 	return o.Writer[:strings.LastIndexByte(o.Writer, '/')]
 }
 
-// KeepStart is for set-up: it keeps a start of PostgreSQL with these options beside its compilation, so that opening a database with
-// the same settings need not begin at the beginning. What of the options is no setting of PostgreSQL's does not matter.
+// KeepStart is for set-up: it keeps a started PostgreSQL in the cache, so that opening a database with the same settings begins there. Only those
+// of the options matter that become settings of PostgreSQL; Runtime and Store may be nil.
 func KeepStart(ctx context.Context, rt *pglite.Runtime, o Options) error {
 	return rt.KeepPrepared(ctx, o.cluster(nil))
 }

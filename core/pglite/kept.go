@@ -18,27 +18,28 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// What was prepared for some settings can be kept in the cache, so that processes that start later with the same settings need not prepare
-// it again: a start of PostgreSQL up to its first fork is a quarter of the processor's time of a cold start. Its file is named after
-// everything that it depends on, the host's own program included, which changes memory on the way; where the program has no build ID
-// nothing is kept. It holds numbers as varints, bytes behind their length, and a sum behind all. A file that is damaged or of another
-// format is as if there were none.
+// What was prepared for some settings (see Prepare) can be kept in the cache, so that a later process with the same settings reads it instead
+// of running PostgreSQL up to its first fork. The file is named by a hash of everything it depends on: the settings, the format, and this
+// program's build ID, because the host itself changes the memory on the way. A program without a build ID (outside ELF) keeps nothing.
+//
+// Format: numbers are unsigned varints, byte strings follow their length, a CRC-32C ends the file. A file that is cut, changed or of another
+// program counts as absent.
 
-// errNotKept: there is no file of what is to be prepared, which is in order.
+// errNotKept means that no file is kept for these settings, which is no fault.
 var errNotKept = errors.New("not kept")
 
-// maxKept bounds the file, in bytes. PostgreSQL with its own settings has 4 MB.
+// maxKept bounds a byte string in the file. A whole file has some 4 MB.
 const maxKept = 256 << 20
 
-// keptPrefix begins the names of the files. keptFiles is how many of them there may be: a program that was built anew, or other settings, make
-// new ones, and the oldest go.
+// keptPrefix begins the names of the files. At most keptFiles of them stay, the newest: each build of the program and each set of settings makes
+// another one.
 const (
 	keptPrefix = "prepared-"
 	keptFiles  = 8
 )
 
-// KeepPrepared is Prepare, and keeps what was prepared in the cache for later processes of the same program. It is for set-up: it takes longer than
-// Prepare, and the cache has to be writable.
+// KeepPrepared does what Prepare does, and writes the result to the cache for later processes of the same program. It is for set-up: the cache
+// has to be writable. It fails if PostgreSQL does not start with these settings, or if it loads libraries before the first client.
 func (rt *Runtime) KeepPrepared(ctx context.Context, o ClusterOptions) error {
 	if err := rt.Prepare(ctx, o); err != nil {
 		return err
@@ -53,7 +54,7 @@ func (rt *Runtime) KeepPrepared(ctx context.Context, o ClusterOptions) error {
 	<-p.ready
 	name, err := rt.keptName(p.settings)
 	if err != nil {
-		return nil // nothing is kept for a program that cannot be told from others
+		return nil // without a build ID it could be taken for another program's
 	}
 	content, err := p.encode(rt.system)
 	if err == nil {
@@ -71,7 +72,7 @@ func (rt *Runtime) KeepPrepared(ctx context.Context, o ClusterOptions) error {
 	return nil
 }
 
-// loadKept reads what a set-up has kept for these settings.
+// loadKept reads what a set-up has kept for these settings. Errors: errNotKept, errDamaged, or the operating system's.
 func (rt *Runtime) loadKept(settings map[string]string) (*prepared, error) {
 	name, err := rt.keptName(settings)
 	if err != nil {
@@ -94,7 +95,7 @@ func (rt *Runtime) loadKept(settings map[string]string) (*prepared, error) {
 	return p, nil
 }
 
-// keptName is what the file of these settings is called.
+// keptName is the name of the file for these settings.
 func (rt *Runtime) keptName(settings map[string]string) (string, error) {
 	id, err := buildID()
 	if err != nil {
@@ -108,7 +109,7 @@ func (rt *Runtime) keptName(settings map[string]string) (string, error) {
 	return fmt.Sprintf("%sv%d-%x.image", keptPrefix, formatVersion, hash.Sum(nil)[:8]), nil
 }
 
-// buildID is what the linker has noted of this program: another program has another one.
+// buildID is the linker's hash of this program, from its ELF note.
 func buildID() (string, error) {
 	file, err := os.Executable()
 	if err != nil {
@@ -131,7 +132,7 @@ func buildID() (string, error) {
 	return string(note[head:]), nil
 }
 
-// encode gives the file of what was prepared. system is the installation's tree, without which it is.
+// encode returns the file's content. system is the installation's tree, which is left out.
 func (p *prepared) encode(system *memfs.FS) ([]byte, error) {
 	if len(p.image.libraries) > 0 || len(p.image.handles) > 0 {
 		return nil, errors.New("it has libraries that are loaded before the first client")
@@ -226,7 +227,7 @@ func (p *prepared) decode(b []byte, system *memfs.FS) error {
 	return nil
 }
 
-// onlyShared says whether PostgreSQL has changed nothing of its installation's tree but the files of shared memory.
+// onlyShared fails if PostgreSQL has changed anything in its installation's tree but the files of shared memory.
 func (p *prepared) onlyShared(system *memfs.FS) error {
 	was := map[string]int64{}
 	if err := system.Walk("/", func(name string, info memfs.Info) error {
@@ -258,7 +259,7 @@ func (p *prepared) sharedFile(inode uint64) (name string, info memfs.Info, err e
 	return name, info, err
 }
 
-// putShared makes the file of a piece of dynamic shared memory, and gives its inode.
+// putShared makes the file of a piece of dynamic shared memory and returns its inode.
 func putShared(system *memfs.FS, name string, mode uint32, size int64) (uint64, error) {
 	if !isSharedMemory(name) || path.Clean(name) != name {
 		return 0, errDamaged
@@ -270,7 +271,7 @@ func putShared(system *memfs.FS, name string, mode uint32, size int64) (uint64, 
 	return file.Inode(), errors.Join(file.Truncate(size), file.Close())
 }
 
-// cloned are pieces of their own: what stays would otherwise keep all of the file in memory.
+// cloned copies extents: a slice of the file would keep all of it in memory.
 func cloned(all []extent) []extent {
 	for i := range all {
 		all[i].b = bytes.Clone(all[i].b)
@@ -285,7 +286,7 @@ func truth(b bool) uint64 {
 	return 0
 }
 
-// keptWriter makes the file.
+// keptWriter builds the file's content.
 type keptWriter struct{ b []byte }
 
 func (w *keptWriter) number(all ...uint64) {
@@ -307,13 +308,13 @@ func (w *keptWriter) extents(all []extent) {
 	}
 }
 
-// keptReader reads the file. What it gives is part of it. Behind an error it gives zeros.
+// keptReader reads the file's content. What it returns shares memory with it. After an error it returns zeros.
 type keptReader struct {
 	b   []byte
 	err error
 }
 
-// number is one that is at most most, unless that is zero.
+// number reads a number of at most most; zero: any.
 func (r *keptReader) number(most uint64) uint64 {
 	n, size := binary.Uvarint(r.b)
 	if r.err == nil && (size <= 0 || most > 0 && n > most) {
@@ -328,7 +329,7 @@ func (r *keptReader) number(most uint64) uint64 {
 
 func (r *keptReader) word() uint32 { return uint32(r.number(1<<32 - 1)) }
 
-// count is a number of things of which each takes a byte and more.
+// count reads how many items follow, each of which takes at least a byte.
 func (r *keptReader) count() uint64 { return r.number(uint64(len(r.b)) + 1) }
 
 func (r *keptReader) bytes() []byte {

@@ -43,7 +43,7 @@ func (s *soak) readAimed(ctx context.Context) error {
 		return err
 	}
 	if s.deleted.Load() > before {
-		s.Run.Metrics.Value("in_collection_count", 1)
+		s.inCollection.Add(1)
 	}
 	return nil
 }

@@ -81,6 +81,7 @@ type soak struct {
 	kills, switches, told, stalls, steps atomic.Int64
 	deletes                              chan struct{} // one is being carried out
 	deleted                              atomic.Int64  // so many were
+	inCollection                         atomic.Int64  // restores in the course of which more were
 	aimed                                func() error  // waits for the reader that was armed last; nil: none was
 	still                                sync.RWMutex  // read-locked while an aimed reader reads: no time is let pass then
 }

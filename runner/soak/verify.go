@@ -196,7 +196,8 @@ func (s *soak) record(hours int) {
 	}
 	for name, n := range map[string]int64{
 		"kill_count": c[0], "switch_count": c[1], "stall_count": c[2], "step_count": c[3], "store_fault_count": c[4], "told_count": s.told.Load(),
-		"acknowledged_count": int64(s.acked()), "virtual_hours_count": int64(s.now().Hours() + 0.01),
+		"in_collection_count": s.inCollection.Load(),
+		"acknowledged_count":  int64(s.acked()), "virtual_hours_count": int64(s.now().Hours() + 0.01),
 		"real_hours_count": real,
 	} {
 		s.Run.Metrics.Value(name, float64(n))

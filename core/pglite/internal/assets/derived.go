@@ -64,8 +64,8 @@ func (s *Set) Forget(name string) error {
 	return nil
 }
 
-// KeepNewest deletes derived files whose names begin with prefix, except the n that
-// were made last.
+// KeepNewest deletes the derived files whose names begin with prefix, except the n
+// newest. Errors are the operating system's.
 func (s *Set) KeepNewest(prefix string, n int) error {
 	sums, err := filepath.Glob(filepath.Join(s.derivedDir(), prefix+"*.sum"))
 	if err != nil {
