@@ -140,7 +140,7 @@ func smoke(ctx context.Context, c *checker) error {
 	return c.exec(ctx, nil, "go", "run", "./runner", "-scenario", "e2", "-profile", "ci", "-results", filepath.Join(c.temp, "results"))
 }
 
-// faults runs the experiments with child processes that are killed and stopped, at their smallest: about three minutes
+// faults runs the experiments with child processes that are killed and stopped, at their smallest: four to six minutes
 // on an otherwise idle machine. The runner ends its children, however it ends.
 func faults(ctx context.Context, c *checker) error {
 	runner := filepath.Join(c.temp, "fault-runner")
