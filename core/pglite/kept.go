@@ -39,7 +39,7 @@ const (
 )
 
 // KeepPrepared does what Prepare does, and writes the result to the cache for later processes of the same program. It is for set-up: the cache
-// has to be writable. It fails if PostgreSQL does not start with these settings, or if it loads libraries before the first client.
+// has to be writable. It fails if PostgreSQL does not start with these settings. What loads libraries before the first client is not kept.
 func (rt *Runtime) KeepPrepared(ctx context.Context, o ClusterOptions) error {
 	if err := rt.Prepare(ctx, o); err != nil {
 		return err
@@ -57,6 +57,9 @@ func (rt *Runtime) KeepPrepared(ctx context.Context, o ClusterOptions) error {
 		return nil // without a build ID it could be taken for another program's
 	}
 	content, err := p.encode(rt.system)
+	if errors.Is(err, errNotKept) {
+		return nil
+	}
 	if err == nil {
 		_, err = rt.assets.DerivedWhole(ctx, name, func(_ context.Context, w io.Writer) error {
 			_, err := w.Write(content)
@@ -132,10 +135,10 @@ func buildID() (string, error) {
 	return string(note[head:]), nil
 }
 
-// encode returns the file's content. system is the installation's tree, which is left out.
+// encode returns the file's content, or errNotKept if there can be none. system is the installation's tree, which is left out.
 func (p *prepared) encode(system *memfs.FS) ([]byte, error) {
 	if len(p.image.libraries) > 0 || len(p.image.handles) > 0 {
-		return nil, errors.New("it has libraries that are loaded before the first client")
+		return nil, errNotKept // they are compiled modules, placed by the process that loads them
 	}
 	if err := p.onlyShared(system); err != nil {
 		return nil, err

@@ -174,6 +174,13 @@ func TestKeptStartsAreFew(t *testing.T) {
 	if err != nil || len(all) != keptFiles || !slices.Contains(all, files[len(files)-1]) {
 		t.Errorf("%d files, %v; want %d, with the newest", len(all), err, keptFiles)
 	}
+	preloads := ClusterOptions{Settings: map[string]string{"shared_preload_libraries": "pg_stat_statements"}}
+	if err := rt.KeepPrepared(ctx, preloads); err != nil {
+		t.Errorf("what preloads a library is not kept, and that is no fault: %v", err)
+	}
+	if _, err := rt.loadKept(fillSettings(preloads)); !errors.Is(err, errNotKept) {
+		t.Errorf("what preloads a library: %v", err)
+	}
 	if err := rt.KeepPrepared(ctx, ClusterOptions{Settings: map[string]string{"shared_buffers": "none"}}); err == nil {
 		t.Error("a start with a bad setting was kept")
 	}
