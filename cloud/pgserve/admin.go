@@ -10,10 +10,12 @@ import (
 
 	"blobpglite/core/clock"
 	"blobpglite/core/gc"
+	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
 	"blobpglite/core/store"
 	"blobpglite/core/store/location"
 	"blobpglite/core/takeover"
+	"blobpglite/core/wal"
 )
 
 // withStore opens the store for a command, and closes it.
@@ -53,17 +55,44 @@ func verify(ctx context.Context, c *config, _ []string, out io.Writer) error {
 			}
 			return noManifest(c, surveyErr)
 		}
-		fmt.Fprintf(out, "database   %s\nlayers     %d, %d bytes stored; newest %s\nrecords    %d to %d are sound: %d fences, %d bytes; epoch %d\n",
-			report.DatabaseID, report.Layers, report.LayerBytes, report.Layer, report.From, report.To, report.Fences, report.Bytes, report.Epoch)
+		if report.DatabaseID != "" { // else nothing could be read
+			fmt.Fprintf(out, "database   %s\nlayers     %d, %d bytes stored; newest %s\nrecords    %d to %d are sound: %d fences, %d bytes; epoch %d\n",
+				report.DatabaseID, report.Layers, report.LayerBytes, report.Layer, report.From, report.To, report.Fences, report.Bytes, report.Epoch)
+		}
 		if report.Lease != nil {
 			fmt.Fprintf(out, "lease      %v; the next writer replaces it\n", report.Lease)
 		}
 		if err != nil {
-			return fmt.Errorf("not sound: %w", err)
+			return verdict(err)
 		}
 		fmt.Fprintln(out, "sound")
 		return nil
 	})
+}
+
+// verdict says what an error of a verification means: damage, or that the store did not let it read everything.
+func verdict(err error) error {
+	if unread(err) {
+		return fmt.Errorf("not read to the end, so it is not known whether it is sound: %w", err)
+	}
+	return fmt.Errorf("not sound: %w", err)
+}
+
+// unread says whether an error of a verification names no damage, but what kept it from reading on: an interrupt, or the store.
+func unread(err error) bool {
+	for _, damage := range []error{store.ErrCorrupt, wal.ErrForeign, wal.ErrNewer, manifest.ErrNewer, lease.ErrNewer, takeover.ErrShutDown} {
+		if errors.Is(err, damage) {
+			return false
+		}
+	}
+	for _, reason := range []error{
+		context.Canceled, context.DeadlineExceeded, store.ErrUnavailable, store.ErrThrottled, store.ErrDenied, store.ErrUnknown,
+	} {
+		if errors.Is(err, reason) {
+			return true
+		}
+	}
+	return false
 }
 
 // noManifest reports what can be done about a prefix without a manifest, from the outcome of the search for what can be adopted.
@@ -71,6 +100,8 @@ func noManifest(c *config, surveyed error) error {
 	switch {
 	case errors.Is(surveyed, store.ErrNotFound):
 		return fmt.Errorf("no database in %s", c.bucket)
+	case unread(surveyed):
+		return fmt.Errorf("the manifest is lost, and what is there was not read to the end: %w", surveyed)
 	case surveyed != nil:
 		return fmt.Errorf("the manifest is lost, and what is there cannot be adopted as it is: %w", surveyed)
 	}

@@ -96,7 +96,7 @@ type promoted struct {
 }
 
 // promoteMe opens the database for writing, instead of the replica. That is an opening like any other: lease, fence, restore. If it fails, the
-// service is a replica again.
+// service is a replica again: opens sees to that.
 func (s *service) promoteMe(w http.ResponseWriter, r *http.Request) {
 	answer := func(status int, p promoted) {
 		w.Header().Set("Content-Type", "application/json")
@@ -110,7 +110,6 @@ func (s *service) promoteMe(w http.ResponseWriter, r *http.Request) {
 	}
 	e, err := s.writer(context.WithoutCancel(r.Context()))
 	if err != nil {
-		s.promoted.Store(false)
 		s.c.log.Warn("the replica was not promoted", "error", err)
 		answer(http.StatusServiceUnavailable, promoted{Error: err.Error()})
 		return
@@ -126,12 +125,13 @@ const promoteTries = 4
 // writer is the engine that writes, once the replica has ended.
 func (s *service) writer(ctx context.Context) (e *engine.Engine, err error) {
 	for range promoteTries {
-		if e, err = s.keeper.Engine(ctx); err != nil {
+		if e, err = s.keeper.Engine(ctx); err == nil {
+			if err = e.Err(); err == nil {
+				return e, nil
+			}
+		} else if s.following() != nil || s.wrote.Load() {
 			return nil, err
-		}
-		if err = e.Err(); err == nil {
-			return e, nil
-		}
+		} // else it was the error of an opening as a replica, which had begun before
 	}
 	return nil, err
 }
@@ -256,7 +256,8 @@ func replicaFigures(registry prometheus.Registerer, r *replica.Replica) error {
 	)
 }
 
-// opens returns how the keeper opens the database: as a replica, or to write.
+// opens returns how the keeper opens the database: as a replica, or to write. A promotion ends with the opening that fails; once one has
+// succeeded, the service goes on as any writer.
 func (s *service) opens(writer func(context.Context) (*engine.Engine, error)) func(context.Context) (*engine.Engine, error) {
 	return func(ctx context.Context) (*engine.Engine, error) {
 		if r := s.following(); r != nil {
@@ -269,6 +270,14 @@ func (s *service) opens(writer func(context.Context) (*engine.Engine, error)) fu
 				e.Abandon()
 			}
 		}
-		return writer(ctx)
+		e, err := writer(ctx)
+		switch {
+		case s.replica == nil:
+		case err == nil:
+			s.wrote.Store(true)
+		case !s.wrote.Load(): // before another opening can begin, which would make it a writer that is called a replica
+			s.promoted.Store(false)
+		}
+		return e, err
 	}
 }

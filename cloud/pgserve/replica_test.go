@@ -200,3 +200,45 @@ func TestPromotionDuringAnOpening(t *testing.T) {
 		t.Error("a replica goes on beside the writer")
 	}
 }
+
+// TestFailedPromotion: a promotion that fails is over before any other opening can begin. Otherwise a client that comes at that moment makes a
+// writer of a service that has just answered that it is a replica.
+func TestFailedPromotion(t *testing.T) {
+	st := mem.New(mem.Options{})
+	s := &service{c: &config{log: slog.New(slog.DiscardHandler)}, clock: clock.System()}
+	load := func(context.Context) (*pglite.Runtime, error) { return nil, errors.New("not needed here") }
+	var err error
+	if s.replica, err = replica.New(replica.Options{Engine: engine.Options{Load: load, Store: store.ReadOnly(st)}}); err != nil {
+		t.Fatal(err)
+	}
+	locked := errors.New("locked by another one")
+	writers := 0
+	open := s.opens(func(context.Context) (*engine.Engine, error) {
+		writers++
+		return nil, locked
+	})
+	over := false // the promotion, when the opening ended
+	if s.keeper, err = keeper.New(keeper.Options{Open: func(ctx context.Context) (*engine.Engine, error) {
+		e, err := open(ctx)
+		over = s.following() != nil
+		return e, err
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := errors.Join(s.keeper.Close(context.Background()), s.replica.Close(context.Background())); err != nil {
+			t.Error(err)
+		}
+	}()
+	rec := httptest.NewRecorder()
+	s.promoteMe(rec, httptest.NewRequest(http.MethodPost, "/promote", nil))
+	if rec.Code != http.StatusServiceUnavailable || !strings.Contains(rec.Body.String(), locked.Error()) {
+		t.Errorf("%d %s", rec.Code, rec.Body)
+	}
+	if !over {
+		t.Error("the opening had failed, and the next one would have been a writer's")
+	}
+	if _, err := s.keeper.Engine(t.Context()); !errors.Is(err, engine.ErrNoDatabase) || writers != 1 {
+		t.Errorf("the next opening, with %d openings to write before: %v", writers, err)
+	}
+}

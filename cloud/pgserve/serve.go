@@ -42,7 +42,8 @@ type service struct {
 	http      *http.Server
 	failures  chan error
 	replica   *replica.Replica // nil: it is the writer from the beginning
-	promoted  atomic.Bool      // the replica has become the writer
+	promoted  atomic.Bool      // the replica has become the writer, or is about to
+	wrote     atomic.Bool      // it has opened the database as the writer
 	listening atomic.Int64     // when the listeners were open, in nanoseconds of clock
 }
 

@@ -185,6 +185,7 @@ func adoptableOf(a takeover.Adoptable, err error) *adoptable {
 func verifyJSON(r takeover.Report, err error, adopt *adoptable, out io.Writer) error {
 	v := struct {
 		Sound      bool   `json:"sound"`
+		Unread     bool   `json:"unread,omitempty"` // it was not read to the end, and what was read is sound: Error says why
 		Error      string `json:"error,omitempty"`
 		Database   string `json:"database,omitempty"`
 		Layers     int    `json:"base_backups"`
@@ -199,7 +200,7 @@ func verifyJSON(r takeover.Report, err error, adopt *adoptable, out io.Writer) e
 		// Where the manifest is lost: what pgserve adopt goes on from.
 		Adoptable *adoptable `json:"adoptable,omitempty"`
 	}{
-		Sound: err == nil, Adoptable: adopt, Database: r.DatabaseID, Layers: r.Layers, LayerBytes: r.LayerBytes, Newest: r.Layer,
+		Sound: err == nil, Unread: unread(err), Adoptable: adopt, Database: r.DatabaseID, Layers: r.Layers, LayerBytes: r.LayerBytes, Newest: r.Layer,
 		From: r.From, To: r.To, Bytes: r.Bytes, Fences: r.Fences, Epoch: r.Epoch,
 	}
 	if r.Lease != nil {
@@ -207,7 +208,7 @@ func verifyJSON(r takeover.Report, err error, adopt *adoptable, out io.Writer) e
 	}
 	if err != nil {
 		if v.Error = err.Error(); r.DatabaseID != "" { // else it says so
-			err = fmt.Errorf("not sound: %w", err)
+			err = verdict(err)
 		}
 	}
 	return errors.Join(printJSON(out, v), err)

@@ -125,10 +125,25 @@ func mayBegin(ctx context.Context, st store.Store) error {
 			return err
 		}
 		if !takeover.Unfinished(a.Key) {
-			return fmt.Errorf("%w: it holds %s", ErrNotEmpty, a.Key)
+			return occupied(ctx, st, a.Key)
 		}
 	}
 	return takeover.CheckAbove(ctx, st)
+}
+
+// occupied says what a prefix that is not empty holds, key among it, and what to do.
+func occupied(ctx context.Context, st store.Store, key string) error {
+	_, err := st.Get(ctx, manifest.Key)
+	o, layer := base.ParseObject(key)
+	switch {
+	case err == nil:
+		return fmt.Errorf("%w: it holds a database: name an empty one", ErrNotEmpty)
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	case layer && o.ID != "":
+		return fmt.Errorf("%w: it holds %s, of a copy that only lacks its manifest: pgserve adopt goes on from it, or name an empty one", ErrNotEmpty, key)
+	}
+	return fmt.Errorf("%w: it holds %s: name an empty one", ErrNotEmpty, key)
 }
 
 // BranchOptions of Branch. The zero value copies what is durable now.

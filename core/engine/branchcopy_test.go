@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"blobpglite/core/base"
@@ -98,7 +99,7 @@ func TestBranchThatDied(t *testing.T) {
 			}
 			_, err = Branch(t.Context(), to, from, BranchOptions{})
 			if c.complete {
-				if !errors.Is(err, ErrNotEmpty) {
+				if !errors.Is(err, ErrNotEmpty) || !strings.Contains(err.Error(), "adopt goes on") {
 					t.Fatalf("a branch over a complete one: %v", err)
 				}
 				_, err = takeover.Adopt(t.Context(), takeover.AdoptOptions{Store: to, Writer: "test"})

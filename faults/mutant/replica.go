@@ -70,6 +70,11 @@ func replicaMutants() []Mutant {
 			Old: "\tif replayed >= f.end {\n", New: "\tif replayed >= f.end || replayed > 0 {\n",
 		},
 		{
+			Name: "demoted-late", Invariant: oneWriter, File: "cloud/pgserve/replica.go", Plan: "./cloud/pgserve -run TestFailedPromotion",
+			Doc: "a service whose promotion has failed still opens as a writer for the client that comes first",
+			Old: "\t\tcase !s.wrote.Load():", New: "\t\tcase s.wrote.Load():",
+		},
+		{
 			Name: "replica-is-promoted", Invariant: oneWriter, File: standby, Plan: "./core/pglite -run TestStandbyIsReadOnly",
 			Doc: "a client's pg_promote waits for a minute for what does not come",
 			Old: "\treturn data.Mkdir(promoteFile, 0o500)\n", New: "\treturn nil\n",
