@@ -8,10 +8,23 @@ import (
 	"blobpglite/core/memfs"
 )
 
+// databases are the directories of the data directory in which the files of databases are; pg_tblspc has those in tablespaces.
+var databases = [...]string{"/base", "/pg_tblspc"}
+
+// inDatabase says whether a path of the data directory lies in one of them.
+func inDatabase(name string) bool {
+	for _, dir := range databases {
+		if rest, ok := strings.CutPrefix(name, dir); ok && strings.HasPrefix(rest, "/") {
+			return true
+		}
+	}
+	return false
+}
+
 // isTemporary says whether a file or directory of a data directory belongs to a temporary table or a running query: a postmaster deletes
 // those when it starts.
 func isTemporary(name string) bool {
-	if !strings.HasPrefix(name, "/base/") && !strings.HasPrefix(name, "/pg_tblspc/") {
+	if !inDatabase(name) {
 		return false
 	}
 	file := path.Base(name)

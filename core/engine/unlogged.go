@@ -23,12 +23,14 @@ const initFork = "_init"
 func (u *unlogged) begin(data *memfs.FS, logger *slog.Logger) {
 	u.logger = logger
 	n := 0
-	_ = data.Walk("/base", func(name string, info memfs.Info) error {
-		if info.IsRegular() && strings.HasSuffix(name, initFork) {
-			n++
-		}
-		return nil
-	})
+	for _, dir := range databases {
+		_ = data.Walk(dir, func(name string, info memfs.Info) error {
+			if info.IsRegular() && strings.HasSuffix(name, initFork) {
+				n++
+			}
+			return nil
+		})
+	}
 	if n > 0 {
 		u.warned = true
 		logger.Warn("unlogged tables are empty after an opening, also behind a clean end; ALTER TABLE ... SET LOGGED keeps what is in them from then on", "files", n)
@@ -37,7 +39,7 @@ func (u *unlogged) begin(data *memfs.FS, logger *slog.Logger) {
 
 // created is the files' hook for new files.
 func (u *unlogged) created(name string) {
-	if u.warned || u.logger == nil || !strings.HasPrefix(name, "/base/") || !strings.HasSuffix(path.Base(name), initFork) {
+	if u.warned || u.logger == nil || !inDatabase(name) || !strings.HasSuffix(path.Base(name), initFork) {
 		return
 	}
 	u.warned = true

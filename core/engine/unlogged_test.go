@@ -35,3 +35,23 @@ func TestUnloggedTablesAreToldOf(t *testing.T) {
 		t.Errorf("rows: %s", got)
 	}
 }
+
+// An unlogged table in a tablespace is told of too.
+func TestUnloggedInATablespace(t *testing.T) {
+	var log bytes.Buffer
+	st := mem.New(mem.Options{})
+	logged := func(o *Options) { o.Mode, o.Logger = ModeLog, slog.New(slog.NewTextHandler(&log, nil)) }
+	e := open(t, st, logged)
+	must(t, e, "SET allow_in_place_tablespaces = on")
+	must(t, e, "CREATE TABLESPACE here LOCATION ''")
+	must(t, e, "CREATE UNLOGGED TABLE passing (id int) TABLESPACE here")
+	if err := e.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	open(t, st, logged)
+	for _, told := range []string{"an unlogged table was made", "unlogged tables are empty"} {
+		if n := strings.Count(log.String(), told); n != 1 {
+			t.Errorf("%q was told %d times: %s", told, n, &log)
+		}
+	}
+}

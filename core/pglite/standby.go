@@ -29,13 +29,14 @@ const (
 	promoteFile = "/promote"
 )
 
-// standbySettings are a standby's, whatever else is set: nothing but its host ends its recovery, delays it, or feeds it.
+// standbySettings are a standby's, whatever else is set: nothing but its host ends its recovery, delays it, or feeds it. A tablespace can only be a
+// folder of the data directory here, and recovery that follows takes none without the setting, other than that of a writer.
 func standbySettings() map[string]string {
 	return map[string]string{
 		"hot_standby": "on", "restore_command": "", "archive_cleanup_command": "", "recovery_end_command": "", "primary_conninfo": "",
 		"primary_slot_name": "", "hot_standby_feedback": "off", "sync_replication_slots": "off", "recovery_min_apply_delay": "0",
 		"recovery_target": "", "recovery_target_lsn": "", "recovery_target_name": "", "recovery_target_time": "", "recovery_target_xid": "",
-		"recovery_target_timeline": "latest", "recovery_target_action": "pause", "wal_retrieve_retry_interval": "5s",
+		"allow_in_place_tablespaces": "on", "recovery_target_timeline": "latest", "recovery_target_action": "pause", "wal_retrieve_retry_interval": "5s",
 	}
 }
 

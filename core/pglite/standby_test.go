@@ -212,3 +212,25 @@ func TestPosition(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A standby starts on a database that has a tablespace, and follows one that gets another.
+func TestStandbyTablespace(t *testing.T) {
+	a := startCluster(t, ClusterOptions{})
+	writer := dial(t, a)
+	value(t, writer, "SET allow_in_place_tablespaces = on")
+	value(t, writer, "CREATE TABLESPACE early LOCATION ''")
+	value(t, writer, "CREATE TABLE t TABLESPACE early AS SELECT 7 AS i")
+	b := follow(t, a, ClusterOptions{})
+	reader := dial(t, b.Cluster)
+	if got := value(t, reader, "SELECT i FROM t"); got != "7" {
+		t.Error(got)
+	}
+	value(t, writer, "CREATE TABLESPACE late LOCATION ''")
+	value(t, writer, "CREATE TABLE u TABLESPACE late AS SELECT 8 AS i")
+	value(t, writer, "DROP TABLE t")
+	value(t, writer, "DROP TABLESPACE early")
+	b.feed()
+	if got := value(t, reader, "SELECT i, (SELECT string_agg(spcname, ' ' ORDER BY spcname) FROM pg_tablespace) FROM u"); got != "8|late pg_default pg_global" {
+		t.Error(got)
+	}
+}
