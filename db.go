@@ -30,6 +30,7 @@ type DB struct {
 	pool    *pgxpool.Pool
 	store   location.Store  // nil: in memory
 	runtime *pglite.Runtime // its own; nil: it is somebody else's
+	shared  *Runtime        // that one; nil: it has its own
 	closed  atomic.Bool
 
 	mu  sync.Mutex
@@ -91,7 +92,10 @@ func absent(err error) error {
 func (db *DB) begin(ctx context.Context, o *Options, st store.Store) (err error) {
 	rt := (*pglite.Runtime)(nil)
 	if o.Runtime != nil {
-		rt = o.Runtime.rt
+		if err := o.Runtime.use(); err != nil {
+			return err
+		}
+		rt, db.shared = o.Runtime.rt, o.Runtime
 	} else {
 		own, err := NewRuntime(ctx, o.Extensions...)
 		if err != nil {
@@ -242,6 +246,9 @@ func (db *DB) Close(ctx context.Context) error {
 	}
 	if db.runtime != nil {
 		errs = append(errs, db.runtime.Close())
+	}
+	if db.shared != nil {
+		db.shared.release()
 	}
 	if db.store != nil {
 		errs = append(errs, db.store.Close())

@@ -303,6 +303,33 @@ func afterClose(t *testing.T, db *DB) {
 	}
 }
 
+// TestRuntimeInUse: a runtime is not taken away from an open database, and one that is closed opens none.
+func TestRuntimeInUse(t *testing.T) {
+	rt, err := NewRuntime(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := options()
+	o.Runtime = rt
+	db, err := o.Open(t.Context(), "mem:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.Open(t.Context(), "nowhere"); !errors.Is(err, ErrInvalid) {
+		t.Error(err)
+	}
+	if err := rt.Close(); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "1 databases") {
+		t.Errorf("a database is open: %v", err)
+	}
+	exec(t, db, "CREATE TABLE t (i int)")
+	if err := errors.Join(db.Close(t.Context()), rt.Close(), rt.Close()); err != nil {
+		t.Error(err)
+	}
+	if _, err := o.Open(t.Context(), "mem:"); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a closed runtime: %v", err)
+	}
+}
+
 // TestOpenGivenUp: whoever gives up while another writer has the lease leaves nothing running.
 func TestOpenGivenUp(t *testing.T) {
 	url := folder(t)

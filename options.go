@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"blobpglite/core/clock"
@@ -92,7 +93,13 @@ type Options struct {
 }
 
 // Runtime is a loaded PostgreSQL, of some 60 MB, which any number of databases can share. It is safe for concurrent use.
-type Runtime struct{ rt *pglite.Runtime }
+type Runtime struct {
+	rt *pglite.Runtime
+
+	mu     sync.Mutex
+	users  int // databases that use it
+	closed bool
+}
 
 // NewRuntime loads PostgreSQL, with extensions as in Options.Extensions. The first call on a machine fetches and compiles it.
 func NewRuntime(ctx context.Context, extensions ...string) (*Runtime, error) {
@@ -100,15 +107,42 @@ func NewRuntime(ctx context.Context, extensions ...string) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load PostgreSQL: %w", err)
 	}
-	return &Runtime{rt}, nil
+	return &Runtime{rt: rt}, nil
 }
 
-// Close releases the runtime. Every DB that uses it must be closed first.
+// Close releases the runtime. Every DB that uses it must be closed first: while there is one, Close does nothing and returns ErrInvalid.
+// A second Close does nothing.
 func (r *Runtime) Close() error {
 	if r == nil || r.rt == nil {
 		return nil
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.users > 0 {
+		return fmt.Errorf("close the runtime: %w: %d databases that use it are open: close them first", ErrInvalid, r.users)
+	}
+	if r.closed {
+		return nil
+	}
+	r.closed = true
 	return r.rt.Close()
+}
+
+// use keeps the runtime from being closed until release.
+func (r *Runtime) use() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return fmt.Errorf("%w: Runtime is closed", ErrInvalid)
+	}
+	r.users++
+	return nil
+}
+
+func (r *Runtime) release() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.users--
 }
 
 // fill puts defaults for zero values, and refuses what is not valid.

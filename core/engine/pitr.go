@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"blobpglite/core/base"
 	"blobpglite/core/manifest"
@@ -91,9 +92,21 @@ func (op *opening) readPoint(ctx context.Context, at RecoveryTarget) (takeover.R
 	case errors.Is(err, manifest.ErrNewer) || errors.Is(err, wal.ErrNewer):
 		err = fmt.Errorf("%w: %w", ErrVersion, err)
 	case err == nil:
-		err = op.o.checkVersion(p.Manifest)
+		err = errors.Join(op.o.checkVersion(p.Manifest), op.notYet(p, at))
 	}
 	return p, err
+}
+
+// clocksDiffer is how far clocks of machines may differ before a time of which the log says nothing counts as one that is yet to come.
+const clocksDiffer = time.Minute
+
+// notYet refuses a state that the database may still leave: its time is neither past here, nor has the log gone beyond it.
+func (op *opening) notYet(p takeover.RecoveryPoint, at RecoveryTarget) error {
+	now := op.o.Clock.Now()
+	if !p.End || at == Latest() || !at.Time.After(now.Add(clocksDiffer)) {
+		return nil
+	}
+	return fmt.Errorf("the state at %s is %w: it lies in the future, now is %s", at, ErrBeyondRetention, now.UTC().Format(time.RFC3339))
 }
 
 // pointFiles puts layer and records together.

@@ -12,6 +12,7 @@ import (
 	"blobpglite/core/store/mem"
 	"blobpglite/core/takeover"
 	"blobpglite/core/wal"
+	"blobpglite/faults/clockfault"
 )
 
 func openAt(t *testing.T, st store.Store, at RecoveryTarget) (*Engine, error) {
@@ -109,6 +110,7 @@ func TestAStateOutOfReach(t *testing.T) {
 	e.Abandon()
 	for name, at := range map[string]RecoveryTarget{
 		"before what is kept": {Seq: early}, "not yet there": {Seq: tail + 5}, "long ago": {Time: time.Unix(1, 0)},
+		"tomorrow": {Time: clock.System().Now().Add(24 * time.Hour)},
 	} {
 		if _, err := openAt(t, st, at); !errors.Is(err, ErrBeyondRetention) {
 			t.Errorf("%s: %v", name, err)
@@ -121,6 +123,9 @@ func TestAStateOutOfReach(t *testing.T) {
 	}
 	if _, err := openAt(t, st, RecoveryTarget{Seq: tail}); err != nil {
 		t.Errorf("the last record: %v", err)
+	}
+	if _, err := openAt(t, st, RecoveryTarget{Time: clock.System().Now().Add(clocksDiffer / 2)}); err != nil {
+		t.Errorf("now, by a clock that is a little ahead: %v", err)
 	}
 	if err := st.Delete(t.Context(), wal.Key(tail+1)); err != nil { // recovery's, or nothing
 		t.Fatal(err)
@@ -138,5 +143,28 @@ func TestAStateOutOfReach(t *testing.T) {
 	}
 	if _, err := openAt(t, st, RecoveryTarget{Seq: tail}); !errors.Is(err, store.ErrCorrupt) {
 		t.Errorf("a layer that is gone for good: %v", err)
+	}
+}
+
+// TestAStateOfAClockAhead: a time that is yet to come by the reader's clock is one that was, if the log has gone beyond it.
+func TestAStateOfAClockAhead(t *testing.T) {
+	st := mem.New(mem.Options{})
+	ahead := clockfault.New(clock.System())
+	ahead.Jump(6 * time.Hour)
+	e := open(t, st, inLog, func(o *Options) { o.Clock, o.Retain = ahead, time.Hour })
+	must(t, e, "CREATE TABLE t (a int)")
+	between := ahead.Now()
+	ahead.Jump(time.Second)
+	must(t, e, "INSERT INTO t VALUES (1)")
+	e.Abandon()
+	past, err := openAt(t, st, RecoveryTarget{Time: between})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := must(t, past, "SELECT count(*) FROM t"); got != "0" {
+		t.Errorf("%s rows", got)
+	}
+	if _, err := openAt(t, st, RecoveryTarget{Time: between.Add(time.Hour)}); !errors.Is(err, ErrBeyondRetention) {
+		t.Errorf("a time that no clock has reached: %v", err)
 	}
 }

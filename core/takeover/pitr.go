@@ -41,6 +41,7 @@ type RecoveryPoint struct {
 	Layer    manifest.Layer
 	Records  []wal.Record // after Layer, fences included
 	Seq      uint64       // of the last record in the state
+	End      bool         // the log had no further record
 }
 
 // ReadAt reads what a state is restored from; parallel is how many records are read at once, 0: the log's default. It takes no
@@ -102,6 +103,7 @@ func readAt(ctx context.Context, st store.Store, m manifest.Manifest, at Recover
 		past.Records, past.Seq = append(past.Records, r), r.Seq
 		return nil
 	})
+	past.End = err == nil
 	switch {
 	case err != nil && !errors.Is(err, errEnough):
 		return RecoveryPoint{}, err
