@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"blobpglite/core/engine"
+	"blobpglite/core/keeper"
 	"blobpglite/core/replica"
 	"blobpglite/core/store"
 )
@@ -95,8 +96,7 @@ type promoted struct {
 	Records int     `json:"records,omitempty"`
 }
 
-// promoteMe opens the database for writing, instead of the replica. That is an opening like any other: lease, fence, restore. If it fails, the
-// service is a replica again: opens sees to that.
+// promoteMe makes the service the writer.
 func (s *service) promoteMe(w http.ResponseWriter, r *http.Request) {
 	answer := func(status int, p promoted) {
 		w.Header().Set("Content-Type", "application/json")
@@ -105,10 +105,10 @@ func (s *service) promoteMe(w http.ResponseWriter, r *http.Request) {
 	}
 	s.promoting.Lock()
 	defer s.promoting.Unlock()
-	if !s.promoted.Swap(true) {
-		s.replica.End(errPromoted)
-	}
-	e, err := s.writer(context.WithoutCancel(r.Context()))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	defer cancel()
+	defer context.AfterFunc(s.life, cancel)()
+	e, err := s.becomeWriter(ctx)
 	if err != nil {
 		s.c.log.Warn("the replica was not promoted", "error", err)
 		answer(http.StatusServiceUnavailable, promoted{Error: err.Error()})
@@ -119,19 +119,38 @@ func (s *service) promoteMe(w http.ResponseWriter, r *http.Request) {
 	answer(http.StatusOK, promoted{Epoch: o.Epoch, OpenMS: float64(o.Wall.Microseconds()) / 1000, Records: o.Records})
 }
 
+// becomeWriter opens the database for writing, beside the replica, which goes on meanwhile, and also if that fails: the last writer's lease may
+// have to run out first, and the bucket may not answer. It is an opening like any other: lease, fence, restore. Then that engine takes the
+// replica's place. s.promoting is held.
+func (s *service) becomeWriter(ctx context.Context) (*engine.Engine, error) {
+	if !s.promoted.Load() {
+		e, err := s.write(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.ready.Store(e)
+		s.promoted.Store(true)
+		s.replica.End(errPromoted)
+	}
+	e, err := s.current(ctx)
+	if unused := s.ready.Swap(nil); unused != nil { // the service ends
+		err = errors.Join(err, unused.Close(context.WithoutCancel(ctx)))
+	}
+	return e, err
+}
+
 // promoteTries bounds how often an engine is asked for that has ended when it comes: one that still followed, or a writer that was fenced at once.
 const promoteTries = 4
 
-// writer is the engine that writes, once the replica has ended.
-func (s *service) writer(ctx context.Context) (e *engine.Engine, err error) {
+// current is the engine that writes, once the replica has ended.
+func (s *service) current(ctx context.Context) (e *engine.Engine, err error) {
 	for range promoteTries {
 		if e, err = s.keeper.Engine(ctx); err == nil {
-			if err = e.Err(); err == nil {
-				return e, nil
-			}
-		} else if s.following() != nil || s.wrote.Load() {
-			return nil, err
-		} // else it was the error of an opening as a replica, which had begun before
+			err = e.Err()
+		}
+		if err == nil || errors.Is(err, keeper.ErrClosed) || ctx.Err() != nil {
+			return e, err
+		} // else it was an opening as a replica, which had begun before
 	}
 	return nil, err
 }
@@ -256,28 +275,20 @@ func replicaFigures(registry prometheus.Registerer, r *replica.Replica) error {
 	)
 }
 
-// opens returns how the keeper opens the database: as a replica, or to write. A promotion ends with the opening that fails; once one has
-// succeeded, the service goes on as any writer.
-func (s *service) opens(writer func(context.Context) (*engine.Engine, error)) func(context.Context) (*engine.Engine, error) {
-	return func(ctx context.Context) (*engine.Engine, error) {
-		if r := s.following(); r != nil {
-			e, err := r.Open(ctx)
-			if s.following() != nil {
-				return e, err
-			}
-			if err == nil { // it was promoted meanwhile
-				r.End(errPromoted)
-				e.Abandon()
-			}
+// open opens the database for the keeper: as a replica, or to write.
+func (s *service) open(ctx context.Context) (*engine.Engine, error) {
+	if r := s.following(); r != nil {
+		e, err := r.Open(ctx)
+		if s.following() != nil {
+			return e, err
 		}
-		e, err := writer(ctx)
-		switch {
-		case s.replica == nil:
-		case err == nil:
-			s.wrote.Store(true)
-		case !s.wrote.Load(): // before another opening can begin, which would make it a writer that is called a replica
-			s.promoted.Store(false)
+		if err == nil { // it was promoted meanwhile
+			r.End(errPromoted)
+			e.Abandon()
 		}
-		return e, err
 	}
+	if e := s.ready.Swap(nil); e != nil {
+		return e, nil
+	}
+	return s.write(ctx)
 }

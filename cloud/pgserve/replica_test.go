@@ -140,11 +140,11 @@ func TestPromotionDuringAnOpening(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		if err := rt.Close(); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
 	st := mem.New(mem.Options{})
 	write := func(ctx context.Context) (*engine.Engine, error) {
 		return engine.Open(ctx, engine.Options{Runtime: rt, Store: st, Create: true})
@@ -160,18 +160,7 @@ func TestPromotionDuringAnOpening(t *testing.T) {
 		t.Fatal(err)
 	}
 	slow := &held{Store: st, asked: make(chan struct{}), goOn: make(chan struct{})}
-	s := &service{c: &config{log: slog.New(slog.DiscardHandler)}, clock: clock.System()}
-	if s.replica, err = replica.New(replica.Options{Engine: engine.Options{Runtime: rt, Store: store.ReadOnly(slow)}}); err != nil {
-		t.Fatal(err)
-	}
-	if s.keeper, err = keeper.New(keeper.Options{Open: s.opens(write)}); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := errors.Join(s.keeper.Close(context.Background()), s.replica.Close(context.Background())); err != nil {
-			t.Error(err)
-		}
-	}()
+	s := following(t, engine.Options{Runtime: rt, Store: store.ReadOnly(slow)}, write)
 	opened, answered := make(chan error, 1), make(chan *httptest.ResponseRecorder, 1)
 	go func() {
 		_, err := s.keeper.Engine(context.Background())
@@ -201,44 +190,123 @@ func TestPromotionDuringAnOpening(t *testing.T) {
 	}
 }
 
-// TestFailedPromotion: a promotion that fails is over before any other opening can begin. Otherwise a client that comes at that moment makes a
-// writer of a service that has just answered that it is a replica.
-func TestFailedPromotion(t *testing.T) {
-	st := mem.New(mem.Options{})
-	s := &service{c: &config{log: slog.New(slog.DiscardHandler)}, clock: clock.System()}
-	load := func(context.Context) (*pglite.Runtime, error) { return nil, errors.New("not needed here") }
+// following is a service that follows, without listeners.
+func following(t *testing.T, o engine.Options, write func(context.Context) (*engine.Engine, error)) *service {
+	t.Helper()
+	s := &service{c: &config{log: slog.New(slog.DiscardHandler)}, clock: clock.System(), life: t.Context(), write: write}
 	var err error
-	if s.replica, err = replica.New(replica.Options{Engine: engine.Options{Load: load, Store: store.ReadOnly(st)}}); err != nil {
+	if s.replica, err = replica.New(replica.Options{Engine: o}); err != nil {
 		t.Fatal(err)
 	}
-	locked := errors.New("locked by another one")
-	writers := 0
-	open := s.opens(func(context.Context) (*engine.Engine, error) {
-		writers++
-		return nil, locked
-	})
-	over := false // the promotion, when the opening ended
-	if s.keeper, err = keeper.New(keeper.Options{Open: func(ctx context.Context) (*engine.Engine, error) {
-		e, err := open(ctx)
-		over = s.following() != nil
-		return e, err
-	}}); err != nil {
+	if s.keeper, err = keeper.New(keeper.Options{Open: s.open}); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		if err := errors.Join(s.keeper.Close(context.Background()), s.replica.Close(context.Background())); err != nil {
 			t.Error(err)
 		}
-	}()
-	rec := httptest.NewRecorder()
-	s.promoteMe(rec, httptest.NewRequest(http.MethodPost, "/promote", nil))
-	if rec.Code != http.StatusServiceUnavailable || !strings.Contains(rec.Body.String(), locked.Error()) {
+	})
+	return s
+}
+
+// TestFailedPromotion: while a promotion waits for the last writer's lease, or for the bucket, the replica serves, and when it fails nothing has
+// changed. One that succeeds takes the replica's place.
+func TestFailedPromotion(t *testing.T) {
+	rt, err := pglite.NewRuntime(t.Context(), pglite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := rt.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	st := mem.New(mem.Options{})
+	write := func(ctx context.Context) (*engine.Engine, error) {
+		return engine.Open(ctx, engine.Options{Runtime: rt, Store: st, Create: true})
+	}
+	first, err := write(t.Context())
+	if err == nil {
+		_, err = first.Query(t.Context(), "CREATE TABLE t (i int)")
+	}
+	if err == nil {
+		err = first.Close(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s *service
+	var reader *engine.Engine
+	locked := errors.New("locked by another one")
+	fails := true
+	s = following(t, engine.Options{Runtime: rt, Store: store.ReadOnly(st)}, func(ctx context.Context) (*engine.Engine, error) {
+		if _, err := reader.Query(ctx, "SELECT * FROM t"); err != nil {
+			t.Errorf("meanwhile: %v", err)
+		}
+		if e, err := s.keeper.Engine(ctx); e != reader || err != nil {
+			t.Errorf("who comes meanwhile gets %v", err)
+		}
+		if fails {
+			return nil, locked
+		}
+		return write(ctx)
+	})
+	if reader, err = s.keeper.Engine(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	promote := func() *httptest.ResponseRecorder {
+		rec := httptest.NewRecorder()
+		s.promoteMe(rec, httptest.NewRequest(http.MethodPost, "/promote", nil))
+		return rec
+	}
+	if rec := promote(); rec.Code != http.StatusServiceUnavailable || !strings.Contains(rec.Body.String(), locked.Error()) {
 		t.Errorf("%d %s", rec.Code, rec.Body)
 	}
-	if !over {
-		t.Error("the opening had failed, and the next one would have been a writer's")
+	if _, err := reader.Query(t.Context(), "SELECT * FROM t"); err != nil || s.following() == nil || s.keeper.Current() != reader {
+		t.Errorf("behind a promotion that failed: %v", err)
 	}
-	if _, err := s.keeper.Engine(t.Context()); !errors.Is(err, engine.ErrNoDatabase) || writers != 1 {
-		t.Errorf("the next opening, with %d openings to write before: %v", writers, err)
+	fails = false
+	if rec := promote(); rec.Code != http.StatusOK || !strings.Contains(rec.Body.String(), `"epoch":2`) {
+		t.Errorf("%d %s", rec.Code, rec.Body)
 	}
+	if err := reader.Err(); !errors.Is(err, engine.ErrMoved) {
+		t.Errorf("the replica goes on beside the writer: %v", err)
+	}
+	if _, err := s.keeper.Current().Query(t.Context(), "INSERT INTO t VALUES (1)"); err != nil || s.following() != nil {
+		t.Errorf("what was promoted does not write: %v", err)
+	}
+	if rec := promote(); rec.Code != http.StatusOK || !strings.Contains(rec.Body.String(), `"epoch":2`) {
+		t.Errorf("once more: %d %s", rec.Code, rec.Body)
+	}
+}
+
+// TestPromotionAsTheServiceEnds: what a promotion has opened for a keeper that is closed by then is closed too: its lease is free.
+func TestPromotionAsTheServiceEnds(t *testing.T) {
+	rt, err := pglite.NewRuntime(t.Context(), pglite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := rt.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	st := mem.New(mem.Options{})
+	var s *service
+	s = following(t, engine.Options{Runtime: rt, Store: store.ReadOnly(st)}, func(ctx context.Context) (*engine.Engine, error) {
+		if err := s.keeper.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		return engine.Open(ctx, engine.Options{Runtime: rt, Store: st, Create: true})
+	})
+	rec := httptest.NewRecorder()
+	s.promoteMe(rec, httptest.NewRequest(http.MethodPost, "/promote", nil))
+	if rec.Code != http.StatusServiceUnavailable || !strings.Contains(rec.Body.String(), "closed") {
+		t.Errorf("%d %s", rec.Code, rec.Body)
+	}
+	next, err := engine.Open(t.Context(), engine.Options{Runtime: rt, Store: st})
+	if err != nil {
+		t.Fatalf("the lease is not free: %v", err)
+	}
+	next.Abandon()
 }

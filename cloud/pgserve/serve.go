@@ -34,22 +34,27 @@ type service struct {
 	id        string      // of this process
 	clock     clock.Clock // began with the process
 	loading   *loading
+	life      context.Context // ends when the service begins to end
+	end       context.CancelFunc
+	write     func(context.Context) (*engine.Engine, error) // opens the database as its writer
 	keeper    *keeper.Keeper
 	announcer *announcer // nil: no replica is told
-	promoting sync.Mutex
+	promoting sync.Mutex // held by a promotion
 	pg        *pgwire.Server
 	api       *httpapi.API
 	http      *http.Server
 	failures  chan error
-	replica   *replica.Replica // nil: it is the writer from the beginning
-	promoted  atomic.Bool      // the replica has become the writer, or is about to
-	wrote     atomic.Bool      // it has opened the database as the writer
-	listening atomic.Int64     // when the listeners were open, in nanoseconds of clock
+	replica   *replica.Replica              // nil: it is the writer from the beginning
+	promoted  atomic.Bool                   // the replica has become the writer
+	ready     atomic.Pointer[engine.Engine] // of a promotion, for the keeper to take
+	listening atomic.Int64                  // when the listeners were open, in nanoseconds of clock
 }
 
 // serve runs until ctx ends.
 func serve(ctx context.Context, c *config, _ []string, out io.Writer) (err error) {
 	s := &service{c: c, id: store.NewWriteID(), clock: clock.System(), failures: make(chan error, 4)}
+	s.life, s.end = context.WithCancel(context.WithoutCancel(ctx))
+	defer s.end()
 	defer func() { err = errors.Join(err, c.close()) }()
 	boundHeap(c.containerBytes())
 	s.load(ctx)
@@ -99,15 +104,15 @@ func (s *service) build(ctx context.Context) error {
 		}
 	}
 	s.announcer = s.announce()
-	s.keeper, err = keeper.New(keeper.Options{Clock: s.clock, Logger: c.log, Open: s.opens(func(ctx context.Context) (*engine.Engine, error) {
+	s.write = func(ctx context.Context) (*engine.Engine, error) {
 		o := s.engineOptions(metered)
 		o.BeforeCreate = func(ctx context.Context) error { return probe(ctx, st) }
 		if s.announcer != nil {
 			o.Durable = s.announcer.durable
 		}
 		return engine.Open(ctx, o)
-	})})
-	if err != nil {
+	}
+	if s.keeper, err = keeper.New(keeper.Options{Clock: s.clock, Logger: c.log, Open: s.open}); err != nil {
 		return err
 	}
 	if s.pg, err = s.server(); err != nil {
@@ -336,6 +341,7 @@ const leave = 90 * time.Second
 // stop ends everything in order: no new work, running statements finish, commits become durable, the lease is released.
 func (s *service) stop() error {
 	s.c.log.Info("ending")
+	s.end()
 	ctx, cancel := context.WithTimeout(context.Background(), s.c.grace)
 	defer cancel()
 	requests := make(chan error, 1)
@@ -345,6 +351,8 @@ func (s *service) stop() error {
 	}
 	last, cancel := context.WithTimeout(context.Background(), leave)
 	defer cancel()
+	s.promoting.Lock() // one that was under way has ended, and what it had opened is the keeper's, or closed
+	defer s.promoting.Unlock()
 	if err := s.keeper.Close(last); err != nil {
 		return fmt.Errorf("close the database: %w", err)
 	}

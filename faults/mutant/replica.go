@@ -70,9 +70,14 @@ func replicaMutants() []Mutant {
 			Old: "\tif replayed >= f.end {\n", New: "\tif replayed >= f.end || replayed > 0 {\n",
 		},
 		{
-			Name: "demoted-late", Invariant: oneWriter, File: "cloud/pgserve/replica.go", Plan: "./cloud/pgserve -run TestFailedPromotion",
-			Doc: "a service whose promotion has failed still opens as a writer for the client that comes first",
-			Old: "\t\tcase !s.wrote.Load():", New: "\t\tcase s.wrote.Load():",
+			Name: "dark-while-it-waits", Invariant: promise, File: "cloud/pgserve/replica.go", Plan: "./cloud/pgserve -run TestFailedPromotion",
+			Doc: "a replica ends before what takes its place is open: reads stop while the lease has to run out, and for good if the bucket is silent",
+			Old: "\t\te, err := s.write(ctx)\n", New: "\t\ts.replica.End(errPromoted)\n\t\te, err := s.write(ctx)\n",
+		},
+		{
+			Name: "promoted-for-nobody", Invariant: promise, File: "cloud/pgserve/replica.go", Plan: "./cloud/pgserve -run TestPromotionAsTheServiceEnds",
+			Doc: "what a promotion has opened is left open when the service ends: its lease has to run out",
+			Old: "errors.Join(err, unused.Close(context.WithoutCancel(ctx)))", New: "errors.Join(err)",
 		},
 		{
 			Name: "replica-is-promoted", Invariant: oneWriter, File: standby, Plan: "./core/pglite -run TestStandbyIsReadOnly",

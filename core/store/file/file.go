@@ -24,6 +24,7 @@
 package file
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -175,7 +176,7 @@ func (s *Store) open(ctx context.Context) error {
 		}
 		failed := s.create()
 		if mark, err = s.disk.OpenWrite(formatName); err != nil { // if it is there, another one was first, and has cleaned up
-			return errors.Join(failed, err)
+			return cmp.Or(failed, err)
 		}
 	}
 	if err != nil {
