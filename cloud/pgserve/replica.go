@@ -26,12 +26,17 @@ func (c *config) checkReplica() error {
 		return fmt.Errorf("-replica has nothing to follow in -store %s, which ends with the process: give -bucket", c.store)
 	}
 	for _, address := range c.announce {
-		u, err := url.Parse(address)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		if !isWeb(address) {
 			return fmt.Errorf("-announce %q is not an HTTP address, such as https://reader.example", address)
 		}
 	}
 	return nil
+}
+
+// isWeb says whether an address is one of an HTTP service.
+func isWeb(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }
 
 // follow makes the replica, with -replica.
@@ -163,11 +168,17 @@ const promoteTimeout = 5 * time.Minute
 
 // promote asks a replica's service to become the writer.
 func promote(ctx context.Context, c *config, args []string, out io.Writer) error {
+	if !isWeb(args[0]) {
+		return fmt.Errorf("promote %q: it is not an HTTP address, such as http://replica:8080", args[0])
+	}
 	ctx, cancel := context.WithTimeout(ctx, promoteTimeout)
 	defer cancel()
 	status, body, err := post(ctx, args[0], "/promote", c.token)
 	if err != nil {
 		return fmt.Errorf("promote %s: %w", args[0], err)
+	}
+	if status == http.StatusNotFound {
+		return fmt.Errorf("promote %s: it is no replica: a service that was started with -replica is", args[0])
 	}
 	var p promoted
 	if err := json.Unmarshal(body, &p); err != nil || status != http.StatusOK {

@@ -99,6 +99,11 @@ func TestReplica(t *testing.T) {
 			t.Fatal("what was announced is not seen")
 		}
 	}
+	for address, want := range map[string]string{"http://" + writer.http: "it is no replica", writer.http: "not an HTTP address"} {
+		if text := admin(t, 1, "promote", address); !strings.Contains(text, want) {
+			t.Errorf("promote %s: %s", address, text)
+		}
+	}
 	writer.kill()
 	if text := admin(t, 0, "promote", "http://"+reader.http); !strings.Contains(text, "is the writer, epoch 2") {
 		t.Errorf("promote: %s", text)
