@@ -48,20 +48,36 @@ func retained(m Manifest, now time.Time, retain time.Duration) []Layer {
 			old = append(old, l)
 		}
 	}
+	taken := notAhead(old, now)
 	first := 0 // the newest that is as old as the retention; if there is none, the oldest
-	for i, l := range old {
-		if !l.Taken.After(now.Add(-retain)) {
+	for i := range old {
+		if !taken[i].After(now.Add(-retain)) {
 			first = i
 		}
 	}
+	ahead := func(i int) bool { return old[i].Taken.After(taken[i]) }
 	var kept []Layer
-	for i, l := range old {
-		if i == first || i > first && l.Taken.Sub(kept[len(kept)-1].Taken) >= retain/retainSteps {
-			kept = append(kept, l)
+	last := first // of these
+	for i := first; i < len(old); i++ {
+		if i == first || !ahead(i) && (ahead(last) || taken[i].Sub(taken[last]) >= retain/retainSteps) {
+			kept, last = append(kept, old[i]), i
 		}
 	}
 	if n := len(kept); n >= MaxLayers { // possible only if clocks jump
 		kept = kept[n-MaxLayers+1:]
 	}
 	return kept
+}
+
+// notAhead returns when layers were taken: as each says, but no later than now, or than the layers behind it. A clock that was ahead for a while
+// must not keep a layer, and the log behind it, until the time that it showed has come.
+func notAhead(layers []Layer, now time.Time) []time.Time {
+	taken := make([]time.Time, len(layers))
+	for i := len(layers) - 1; i >= 0; i-- {
+		if now.After(layers[i].Taken) {
+			now = layers[i].Taken
+		}
+		taken[i] = now
+	}
+	return taken
 }

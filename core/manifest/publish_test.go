@@ -186,3 +186,39 @@ func TestPublishIsBounded(t *testing.T) {
 		t.Errorf("%d layers are kept beside the new one", len(kept))
 	}
 }
+
+// TestPublishBehindAClockAhead: layers that were taken while the clock was a year ahead, and the log behind them, are given up when they are as old
+// as what is kept, and not a year later; until then they are kept.
+func TestPublishBehindAClockAhead(t *testing.T) {
+	const retain = 10 * time.Minute
+	st, clk := mem.New(mem.Options{}), clock.NewVirtual(started)
+	create(t, st)
+	seq := uint64(0)
+	publish := func(ahead time.Duration) Manifest {
+		t.Helper()
+		clk.Advance(time.Minute)
+		seq += 10
+		l := layer(seq)
+		l.Taken = clk.Now().Add(ahead)
+		m, err := Publish(t.Context(), st, Options{Epoch: 1, Clock: clk, Retain: retain}, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	publish(0)
+	for range 3 {
+		publish(365 * 24 * time.Hour)
+	}
+	ahead := seq
+	for i := range 30 {
+		m := publish(0)
+		oldest := m.Layers[0].Seq
+		if i < 8 && oldest > ahead {
+			t.Fatalf("after %d minutes the oldest layer is %d, and %v are promised", i+1, oldest, retain)
+		}
+		if i > 20 && oldest <= ahead {
+			t.Fatalf("after %d minutes layer %d is still kept, and all of the log behind it", i+1, oldest)
+		}
+	}
+}

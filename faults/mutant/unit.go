@@ -305,6 +305,11 @@ func historyMutants() []Mutant {
 			Old: "\t\tretain, _ := m.Retain()\n", New: "\t\tretain := o.Retain\n",
 		},
 		{
+			Name: "clock-ahead-keeps-all", Invariant: restorable, File: publishFile, Plan: "./core/manifest",
+			Doc: "a layer that was taken while the clock was a year ahead keeps the log for a year",
+			Old: "!ahead(i) && (ahead(last) || taken", New: "(ahead(i) && false || taken",
+		},
+		{
 			Name: "retain-forgotten", Invariant: restorable, File: retainFile, Plan: "./core/manifest",
 			Doc: "a database of an earlier version drops its history",
 			Old: "\tif len(m.Layers) < 2 {\n", New: "\tif len(m.Layers) >= 0 {\n",
