@@ -48,18 +48,17 @@ func retained(m Manifest, now time.Time, retain time.Duration) []Layer {
 			old = append(old, l)
 		}
 	}
-	taken := notAhead(old, now)
+	taken, believed := times(old, now)
 	first := 0 // the newest that is as old as the retention; if there is none, the oldest
 	for i := range old {
 		if !taken[i].After(now.Add(-retain)) {
 			first = i
 		}
 	}
-	ahead := func(i int) bool { return old[i].Taken.After(taken[i]) }
 	var kept []Layer
 	last := first // of these
 	for i := first; i < len(old); i++ {
-		if i == first || !ahead(i) && (ahead(last) || taken[i].Sub(taken[last]) >= retain/retainSteps) {
+		if i == first || believed[i] && (!believed[last] || taken[i].Sub(taken[last]) >= retain/retainSteps) {
 			kept, last = append(kept, old[i]), i
 		}
 	}
@@ -69,15 +68,23 @@ func retained(m Manifest, now time.Time, retain time.Duration) []Layer {
 	return kept
 }
 
-// notAhead returns when layers were taken: as each says, but no later than now, or than the layers behind it. A clock that was ahead for a while
-// must not keep a layer, and the log behind it, until the time that it showed has come.
-func notAhead(layers []Layer, now time.Time) []time.Time {
-	taken := make([]time.Time, len(layers))
-	for i := len(layers) - 1; i >= 0; i-- {
-		if now.After(layers[i].Taken) {
-			now = layers[i].Taken
+// times returns when layers were taken at the latest, and whose word that is. What lies ahead of now is from a clock that was ahead for a while: it
+// must not keep a layer, and the log behind it, until the time that it showed has come. What lies before an earlier layer is from a clock that
+// was behind: it must not be taken for so old that all before it may go. Neither is believed: it was taken before the next that is.
+func times(layers []Layer, now time.Time) (taken []time.Time, believed []bool) {
+	taken, believed = make([]time.Time, len(layers)), make([]bool, len(layers))
+	var latest time.Time
+	for i, l := range layers {
+		if !l.Taken.After(now) && !l.Taken.Before(latest) {
+			latest, believed[i] = l.Taken, true
 		}
-		taken[i] = now
 	}
-	return taken
+	next := now
+	for i := len(layers) - 1; i >= 0; i-- {
+		if believed[i] {
+			next = layers[i].Taken
+		}
+		taken[i] = next
+	}
+	return taken, believed
 }

@@ -222,3 +222,40 @@ func TestPublishBehindAClockAhead(t *testing.T) {
 		}
 	}
 }
+
+// TestPublishBehindAClockBehind: a layer of a machine whose clock was years behind is no reason to give up what is kept.
+func TestPublishBehindAClockBehind(t *testing.T) {
+	const retain = 10 * time.Minute
+	st, clk := mem.New(mem.Options{}), clock.NewVirtual(started)
+	create(t, st)
+	seq := uint64(0)
+	publish := func(by clock.Clock) Manifest {
+		t.Helper()
+		clk.Advance(time.Minute)
+		seq += 10
+		m, err := Publish(t.Context(), st, Options{Epoch: 1, Clock: by, Retain: retain}, layer(seq))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	for range 30 {
+		publish(clk)
+	}
+	for i := range 30 {
+		by := clock.Clock(clk)
+		if i == 5 || i == 6 {
+			by = clock.NewVirtual(time.Unix(0, 0)) // a machine without a battery, before it has heard of the time
+		}
+		m := publish(by)
+		if age := (seq - m.Layers[0].Seq) / 10; age < uint64(retain/time.Minute) {
+			t.Fatalf("after %d layers the oldest that is kept is %d minutes old, and %v are promised", i+1, age, retain)
+		}
+		if len(m.Layers) > retainSteps+3 {
+			t.Fatalf("%d layers are kept", len(m.Layers))
+		}
+	}
+	if m := publish(clk); m.Layers[0].Seq < seq-150 {
+		t.Errorf("the oldest layer is %d, the newest %d: what is older than is kept does not go", m.Layers[0].Seq, seq)
+	}
+}

@@ -307,7 +307,12 @@ func historyMutants() []Mutant {
 		{
 			Name: "clock-ahead-keeps-all", Invariant: restorable, File: publishFile, Plan: "./core/manifest",
 			Doc: "a layer that was taken while the clock was a year ahead keeps the log for a year",
-			Old: "!ahead(i) && (ahead(last) || taken", New: "(ahead(i) && false || taken",
+			Old: "if !l.Taken.After(now) && !l.Taken.Before(latest) {", New: "if !l.Taken.Before(latest) {",
+		},
+		{
+			Name: "clock-behind-drops-all", Invariant: restorable, File: publishFile, Plan: "./core/manifest",
+			Doc: "a layer of a clock that was years behind counts as so old that all before it may go",
+			Old: "if !l.Taken.After(now) && !l.Taken.Before(latest) {", New: "if !l.Taken.After(now) || l.Taken.Before(latest) {",
 		},
 		{
 			Name: "retain-forgotten", Invariant: restorable, File: retainFile, Plan: "./core/manifest",
