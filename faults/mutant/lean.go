@@ -5,6 +5,10 @@ func leanMutants() []Mutant {
 	const (
 		random   = "./core/pglite/internal/lean -run TestRandomFunctions"
 		editFile = "core/pglite/internal/lean/edit_linux_amd64.go"
+		lastFile = "core/pglite/internal/wasmbin/callslast.go"
+		lastTest = "./core/pglite/internal/wasmbin -run TestRandomCallsLast"
+		copyFile = "core/pglite/internal/wasmbin/copy.go"
+		copyTest = "./core/pglite/internal/wasmbin -run TestCopyMatchesMemoryCopy"
 	)
 	return []Mutant{
 		{
@@ -42,6 +46,30 @@ func leanMutants() []Mutant {
 			Doc: "checks of loads and stores stay",
 			Old: "\ttable[opExitIfTrue] = onExit\n",
 			New: "",
+		},
+		{
+			Name: "if-not-turned", Invariant: host, File: lastFile, Plan: lastTest,
+			Doc: "an if whose arm becomes its else keeps its condition",
+			Old: "\tdefault:\n\t\tf.out = append(f.out, opI32Eqz)\n",
+			New: "",
+		},
+		{
+			Name: "branch-not-deeper", Invariant: host, File: lastFile, Plan: lastTest,
+			Doc: "a branch that gets a block of its own does not leave that block",
+			Old: "f.label(in)+1), opEnd)",
+			New: "f.label(in)), opEnd)",
+		},
+		{
+			Name: "copy-beyond-the-end", Invariant: host, File: copyFile, Plan: copyTest,
+			Doc: "a copy that leaves the memory writes the part before its end",
+			Old: "[]uint32{copyDst, copySrc}",
+			New: "[]uint32{copySrc}",
+		},
+		{
+			Name: "copy-over-itself", Invariant: host, File: copyFile, Plan: copyTest,
+			Doc: "a copy stores before all is loaded, and ranges that overlap are copied wrongly",
+			Old: "\tc.get(copyFrom).op(load, 0, 0).set(temp + 1)\n\tc.get(copyDst).get(temp).op(store, 0, 0)\n",
+			New: "\tc.get(copyDst).get(temp).op(store, 0, 0)\n\tc.get(copyFrom).op(load, 0, 0).set(temp + 1)\n",
 		},
 	}
 }

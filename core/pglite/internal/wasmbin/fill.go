@@ -18,9 +18,7 @@ const (
 // eightTimes, multiplied by a byte, repeats it eight times.
 const eightTimes = 0x0101010101010101
 
-func fillType() FuncType { return FuncType{Params: []ValType{I32, I32, I32}} }
-
-// fillBody is the helper that stands in for memory.fill:
+// fillBody is the helper that stands in for memory.fill; long is the function that it leaves the rest to:
 //
 //	if n > 2048 or dst+n > memory.size, in 64 bits: memory.fill, which traps
 //	                         before it writes if the range is out of bounds
@@ -31,7 +29,7 @@ func fillType() FuncType { return FuncType{Params: []ValType{I32, I32, I32}} }
 //	n == 0:  nothing
 //
 // The range is checked as a whole first, so a store never traps half-way.
-func fillBody() []byte {
+func fillBody(long uint32) []byte {
 	c := &code{}
 	c.locals(I32, I32, I64, V128)
 	c.op(opBlock, blockEmpty)
@@ -57,7 +55,7 @@ func fillBody() []byte {
 		c.op(opReturn)
 	}
 	c.op(opEnd)
-	c.get(fillDst).get(fillByte).get(fillLen).op(opMisc, miscMemoryFill, 0)
+	c.get(fillDst).get(fillByte).get(fillLen).call(long)
 	return c.op(opEnd).out
 }
 

@@ -97,7 +97,7 @@ func fillModule(pages, max byte) []byte {
 		opLocalGet, 0, opLocalGet, 1, opLocalGet, 2, opMisc, miscMemoryFill, 0,
 	}
 	return rawModule(
-		rawSection{secType, vec(appendFuncType(nil, fillType()))},
+		rawSection{secType, vec(appendFuncType(nil, helperType()))},
 		rawSection{secImport, vec(importEntry("env", "memory", byte(KindMemory), 1, pages, max))},
 		rawSection{secFunction, vec([]byte{0})},
 		rawSection{secExport, vec(appendExport(nil, Export{Name: "fill", Kind: KindFunc}))},

@@ -28,6 +28,7 @@ const (
 	opGlobalGet         = 0x23
 	opGlobalSet         = 0x24
 	opI32Load           = 0x28
+	opI64Load           = 0x29
 	opI32Load8U         = 0x2d
 	opI32Store          = 0x36
 	opI64Store          = 0x37
@@ -39,12 +40,18 @@ const (
 	opI64Const          = 0x42
 	opF32Const          = 0x43
 	opF64Const          = 0x44
-	opI32LtU            = 0x49
+	opI32Eq             = 0x46
 	opI32Ne             = 0x47
+	opI32LtS            = 0x48
+	opI32LtU            = 0x49
 	opI32GtS            = 0x4a
 	opI32GtU            = 0x4b
 	opI32GeU            = 0x4f
+	opI64Eq             = 0x51
+	opI64Ne             = 0x52
+	opI64LtS            = 0x53
 	opI64GtU            = 0x56
+	opI64GeU            = 0x5a
 	opI32Add            = 0x6a
 	opI32Sub            = 0x6b
 	opI32Mul            = 0x6c

@@ -15,8 +15,11 @@ const GlobalExportPrefix = "blobpglite_global_"
 //     since a host module in Go cannot export one; it is exported as "memory";
 //   - each mutable global without an export is exported under
 //     [GlobalExportPrefix] and its index, so that an image can hold it;
-//   - each memory.fill becomes a call of a function added at the end, which
-//     does the same and is faster for short lengths;
+//   - each memory.copy and memory.fill becomes a call of a function added at the
+//     end, which does the same and is faster for short lengths, and the function
+//     that had it saves fewer registers;
+//   - before the loop of an interpreter there is a call that does nothing (see
+//     [helpers]);
 //   - the memory gets a page more, which memory.size does not tell, and bounds
 //     checks are arranged so that wazero leaves out many (see the package
 //     documentation);
@@ -32,7 +35,7 @@ func RewriteMain(bin []byte) ([]byte, error) {
 }
 
 // RewriteUnchecked is [RewriteMain] for a module that will be marked ([Mark]): it leaves bounds checks as they are, for the compiler
-// leaves them out.
+// leaves them out, and arranges branches ([CallsLast]).
 func RewriteUnchecked(bin []byte) ([]byte, error) {
 	out, _, err := rewriteMain(bin, leaveChecks)
 	return out, err
@@ -49,9 +52,12 @@ const (
 // rewriteStats counts what was rewritten.
 type rewriteStats struct {
 	fills    int // memory.fill
+	copies   int // memory.copy
+	loops    int // of interpreters
 	sizes    int // memory.size
 	replaced int // whole functions
 	mended   mendStats
+	last     callsLastStats
 	checks   checkStats
 }
 
@@ -62,6 +68,9 @@ func rewriteMain(bin []byte, checks checkMode) (out []byte, stats rewriteStats, 
 		return nil, stats, err
 	}
 	out, stats.mended, err = mend(out)
+	if err == nil && checks == leaveChecks {
+		out, stats.last, err = callsLast(out)
+	}
 	return out, stats, err
 }
 
@@ -171,9 +180,9 @@ func (m *Module) exportState() error {
 	return nil
 }
 
-// rewriteCode walks all function bodies: it turns memory.fill into calls of the
-// helper, which it appends if there is anything to replace, hides the guard page
-// from memory.size, and saves bounds checks.
+// rewriteCode walks all function bodies: it turns memory.copy and memory.fill into
+// calls of helpers, which it appends, has the loops of interpreters begin with a call,
+// hides the guard page from memory.size, and saves bounds checks.
 func (m *Module) rewriteCode(mode checkMode) (stats rewriteStats, err error) {
 	r, ok := m.sections.reader(secCode)
 	if !ok {
@@ -185,7 +194,7 @@ func (m *Module) rewriteCode(mode checkMode) (stats rewriteStats, err error) {
 	if defined := len(m.Funcs) - imported; r.err == nil && n != defined {
 		r.fail(at, "%d function bodies for %d functions", n, defined)
 	}
-	call := appendU32([]byte{opCall}, uint32(len(m.Funcs)))
+	helpers := newHelpers(uint32(len(m.Funcs)))
 	code := make([]byte, 0, r.left()+r.left()/8+256)
 	replaced := newReplacer()
 	checks := &checkedFunc{m: m, zeroLimit: uint64(m.memories[0].Min) * pageBytes}
@@ -199,7 +208,7 @@ func (m *Module) rewriteCode(mode checkMode) (stats rewriteStats, err error) {
 				continue
 			}
 		}
-		edits, err := m.plainEdits(body, call, &stats)
+		edits, err := m.plainEdits(body, helpers, &stats)
 		if err != nil {
 			return stats, err
 		}
@@ -217,24 +226,31 @@ func (m *Module) rewriteCode(mode checkMode) (stats rewriteStats, err error) {
 	if err := r.finish(); err != nil {
 		return stats, err
 	}
-	if stats.fills > 0 {
-		n++
-		code = appendSized(code, fillBody())
-		m.sections.set(secType, extendVector(m.sections.body(secType), 1, appendFuncType(nil, fillType())))
-		m.sections.set(secFunction, extendVector(m.sections.body(secFunction), 1, appendU32(nil, uint32(len(m.types)))))
+	if stats.fills+stats.copies+stats.loops > 0 {
+		n += helperFuncs
+		code = m.appendHelpers(code, helpers)
 	}
 	m.sections.set(secCode, append(appendU32(nil, uint32(n)), code...))
 	return stats, nil
 }
 
 // plainEdits are those that look at one instruction only.
-func (m *Module) plainEdits(body *reader, call []byte, stats *rewriteStats) (edits []edit, err error) {
+func (m *Module) plainEdits(body *reader, h helpers, stats *rewriteStats) (edits []edit, err error) {
+	var loops interpreters
 	body.walkBody(func(in instr) {
 		e := edit{start: in.start, end: in.end, rank: rankPlain}
+		if at, ok := loops.visit(in, body.buf); ok {
+			stats.loops++
+			edits = append(edits, edit{start: at, end: at, rank: rankPlain, with: callOf(h.nothing)})
+			return
+		}
 		switch {
 		case in.op == opMisc && in.misc == miscMemoryFill:
 			stats.fills++
-			e.with = call
+			e.with = callOf(h.fill)
+		case in.op == opMisc && in.misc == miscMemoryCopy:
+			stats.copies++
+			e.with = callOf(h.copy)
 		case in.op == opMemorySize:
 			stats.sizes++
 			e.with = []byte{opMemorySize, 0, opI32Const, GuardBytes / pageBytes, opI32Sub}
