@@ -222,6 +222,21 @@ func bugs() []bug {
 			where: "this project", holds: "behind a swap that is not decided nothing is collected before the next one is",
 			folder: "core/engine", test: "TestCollectionBehindALateSwap",
 		},
+		{
+			what:  "A replica of a database with a tablespace, which can only be a folder of the data directory, was ended by PostgreSQL at each start",
+			where: "this project", holds: "recovery that follows takes tablespaces that are folders",
+			folder: "core/pglite", test: "TestStandbyTablespace",
+		},
+		{
+			what:  "A promotion ended the replica before it had the lease: nobody could read until it ran out, and not at all while the bucket was silent",
+			where: "this project", holds: "the writer is opened beside the replica, which goes on if that fails",
+			folder: "cloud/pgserve", test: "TestFailedPromotion",
+		},
+		{
+			what:  "One base backup by a machine whose clock was years behind, and the next one gave up all earlier states, whatever the database keeps",
+			where: "this project", holds: "a time before that of an earlier base backup is not believed",
+			folder: "core/manifest", test: "TestPublishBehindAClockBehind",
+		},
 	}
 }
 
