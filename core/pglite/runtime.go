@@ -85,7 +85,7 @@ type program struct {
 
 // formatVersion is part of the name of every derived artefact: raised when what this package makes of the same PGlite
 // files changes.
-const formatVersion = 11
+const formatVersion = 12
 
 // mainProgram is PostgreSQL itself, as its derived files are called.
 const mainProgram = "pglite"

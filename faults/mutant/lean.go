@@ -3,12 +3,12 @@ package mutant
 // leanMutants break what is done to the compiler's instructions, and what guards the code that comes of it.
 func leanMutants() []Mutant {
 	const (
-		random   = "./core/pglite/internal/lean -run TestRandomFunctions"
-		editFile = "core/pglite/internal/lean/edit_linux_amd64.go"
-		lastFile = "core/pglite/internal/wasmbin/callslast.go"
-		lastTest = "./core/pglite/internal/wasmbin -run TestRandomCallsLast"
-		copyFile = "core/pglite/internal/wasmbin/copy.go"
-		copyTest = "./core/pglite/internal/wasmbin -run TestCopyMatchesMemoryCopy"
+		random     = "./core/pglite/internal/lean -run TestRandomFunctions"
+		editFile   = "core/pglite/internal/lean/edit_linux_amd64.go"
+		branchFile = "core/pglite/internal/wasmbin/branches.go"
+		branchTest = "./core/pglite/internal/wasmbin -run TestRandomBranches"
+		copyFile   = "core/pglite/internal/wasmbin/copy.go"
+		copyTest   = "./core/pglite/internal/wasmbin -run TestCopyMatchesMemoryCopy"
 	)
 	return []Mutant{
 		{
@@ -48,16 +48,22 @@ func leanMutants() []Mutant {
 			New: "",
 		},
 		{
-			Name: "if-not-turned", Invariant: host, File: lastFile, Plan: lastTest,
+			Name: "if-not-turned", Invariant: host, File: branchFile, Plan: branchTest,
 			Doc: "an if whose arm becomes its else keeps its condition",
 			Old: "\tdefault:\n\t\tf.out = append(f.out, opI32Eqz)\n",
 			New: "",
 		},
 		{
-			Name: "branch-not-deeper", Invariant: host, File: lastFile, Plan: lastTest,
+			Name: "branch-not-deeper", Invariant: host, File: branchFile, Plan: branchTest,
 			Doc: "a branch that gets a block of its own does not leave that block",
 			Old: "f.label(in)+1), opEnd)",
 			New: "f.label(in)), opEnd)",
+		},
+		{
+			Name: "ways-shifted", Invariant: host, File: branchFile, Plan: branchTest,
+			Doc: "a br_table that becomes comparisons compares with the number behind",
+			Old: "opI32Const, byte(i), opI32Eq)",
+			New: "opI32Const, byte(i+1), opI32Eq)",
 		},
 		{
 			Name: "copy-beyond-the-end", Invariant: host, File: copyFile, Plan: copyTest,

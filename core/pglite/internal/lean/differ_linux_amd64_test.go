@@ -127,7 +127,7 @@ func (w way) run(t testing.TB, bin []byte, seed uint64, pages uint32, imported b
 	var compiled wazero.CompiledModule
 	if w.marked {
 		var err error
-		if bin, err = wasmbin.CallsLast(bin); err != nil { // as PostgreSQL's code is
+		if bin, err = wasmbin.ArrangeBranches(bin); err != nil { // as PostgreSQL's code is
 			t.Fatal(err)
 		}
 		if bin, err = wasmbin.Mark(bin); err != nil {

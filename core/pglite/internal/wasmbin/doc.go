@@ -67,13 +67,14 @@
 //
 // A few whole functions are replaced too, known by the hash of their bodies (replace.go).
 //
-// # Calls
+// # Calls and branches
 //
 // What is left of the distance to V8 is mostly in wazero's register allocator, which knows neither how often a path is taken nor a
-// better place for a value than the stack once a path that leads to the same point has a call. Three things are arranged for
+// better place for a value than the stack once a path that leads to the same point has a call. Some things are arranged for
 // it, none of which changes what is executed: memory.copy and memory.fill are called, so that only the function that has the
 // instruction saves the vector registers (helpers.go, copy.go, fill.go); the loop of an interpreter begins behind a call
-// (helpers.go); and, in code without bounds checks, where paths meet one without a call comes first (callslast.go).
+// (helpers.go); and, in code without bounds checks, where paths meet one without a call comes first, and a br_table of few ways
+// becomes comparisons (branches.go). What that is worth in PostgreSQL is in the results of scenario sql.
 //
 // # Faults
 //

@@ -35,7 +35,7 @@ func RewriteMain(bin []byte) ([]byte, error) {
 }
 
 // RewriteUnchecked is [RewriteMain] for a module that will be marked ([Mark]): it leaves bounds checks as they are, for the compiler
-// leaves them out, and arranges branches ([CallsLast]).
+// leaves them out, and arranges branches ([ArrangeBranches]).
 func RewriteUnchecked(bin []byte) ([]byte, error) {
 	out, _, err := rewriteMain(bin, leaveChecks)
 	return out, err
@@ -57,7 +57,7 @@ type rewriteStats struct {
 	sizes    int // memory.size
 	replaced int // whole functions
 	mended   mendStats
-	last     callsLastStats
+	branches branchStats
 	checks   checkStats
 }
 
@@ -69,7 +69,7 @@ func rewriteMain(bin []byte, checks checkMode) (out []byte, stats rewriteStats, 
 	}
 	out, stats.mended, err = mend(out)
 	if err == nil && checks == leaveChecks {
-		out, stats.last, err = callsLast(out)
+		out, stats.branches, err = arrangeBranches(out)
 	}
 	return out, stats, err
 }

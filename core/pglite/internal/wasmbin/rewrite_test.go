@@ -382,7 +382,7 @@ func FuzzModule(f *testing.F) {
 		m.ElemFuncs()
 		m.Consts()
 		_, _ = m.DataSegments()
-		rewrites := []func([]byte) ([]byte, error){RewriteMain, RewriteUnchecked, CallsLast, StripInit, Mark, func(b []byte) ([]byte, error) {
+		rewrites := []func([]byte) ([]byte, error){RewriteMain, RewriteUnchecked, ArrangeBranches, StripInit, Mark, func(b []byte) ([]byte, error) {
 			return RenameImports(b, func(i Import) (string, string) { return i.Name, i.Module })
 		}}
 		for i, rewrite := range rewrites {

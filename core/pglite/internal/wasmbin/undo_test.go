@@ -139,9 +139,9 @@ func (u *undo) same() bool {
 	return true
 }
 
-// undoCallsLast takes what [CallsLast] arranged back, by what it finds; an if around nothing but a branch becomes that branch, whoever
-// wrote it.
-func undoCallsLast(t *testing.T, bin []byte) []byte {
+// undoBranches takes what [ArrangeBranches] arranged back, by what it finds; an if around nothing but a branch becomes that branch, whoever
+// wrote it, and ways of a br_table that lead where all others do, at its end, are no part of it.
+func undoBranches(t *testing.T, bin []byte) []byte {
 	t.Helper()
 	m := mustParse(t, bin)
 	r, _ := m.sections.reader(secCode)
@@ -157,11 +157,35 @@ func undoCallsLast(t *testing.T, bin []byte) []byte {
 			}
 			return opNop
 		}
-		out := slices.Clone(bin[sized.pos:all[0].start])
+		start, added := sized.pos, false
+		var out []byte
 		for i := 0; i < len(all); i++ {
 			text := bin[all[i].start:all[i].end]
 			turned, comparison := opposite(op(i))
 			switch {
+			case compared(bin, all[i:]):
+				added = true
+				var labels []uint32
+				for i++; op(i) == opLocalGet; i++ {
+					way := 0
+					if i++; op(i) == opI32Const {
+						way = int(immediate(bin, all[i]))
+						i++
+					}
+					i++
+					for len(labels) <= way {
+						labels = append(labels, ^uint32(0))
+					}
+					labels[way] = immediate(bin, all[i])
+				}
+				rest := immediate(bin, all[i])
+				out = appendU32(append(out, opBrTable), uint32(len(labels)))
+				for _, label := range append(labels, rest) {
+					if label == ^uint32(0) {
+						label = rest
+					}
+					out = appendU32(out, label)
+				}
 			case op(i) == opIf && op(i+1) == opBr && op(i+2) == opEnd:
 				out = appendU32(append(out, opBrIf), immediate(bin, all[i+1])-1)
 				i += 2
@@ -179,8 +203,38 @@ func undoCallsLast(t *testing.T, bin []byte) []byte {
 				out = append(out, text...)
 			}
 		}
-		code = appendSized(code, out)
+		decls := slices.Clone(bin[start:all[0].start])
+		if added { // the last declaration
+			r := reader{buf: decls, end: len(decls)}
+			n := r.u32("declarations")
+			decls = append(appendU32(nil, n-1), decls[r.pos:len(decls)-2]...)
+		}
+		code = appendSized(code, append(decls, out...))
 	}
 	m.sections.set(secCode, code)
 	return m.sections.bytes()
+}
+
+// compared says whether code begins with what [ArrangeBranches] makes of a br_table.
+func compared(bin []byte, code []instr) bool {
+	op := func(i int) byte {
+		if i < len(code) {
+			return code[i].op
+		}
+		return opNop
+	}
+	if op(0) != opLocalSet {
+		return false
+	}
+	i := 1
+	for op(i) == opLocalGet && immediate(bin, code[i]) == immediate(bin, code[0]) {
+		if i++; op(i) == opI32Const {
+			i++
+		}
+		if op(i) != opI32Eqz && op(i) != opI32Eq || op(i+1) != opBrIf {
+			return false
+		}
+		i += 2
+	}
+	return i > 1 && op(i) == opBr
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // What is arranged, and what is not.
-func TestCallsLast(t *testing.T) {
+func TestArrangeBranches(t *testing.T) {
 	call := []byte{opCall, 0}
 	seq := func(parts ...[]byte) []byte { return slices.Concat(parts...) }
 	x, y := []byte{opLocalGet, 0}, []byte{opLocalGet, 1}
@@ -26,6 +26,9 @@ func TestCallsLast(t *testing.T) {
 	br := func(n byte) []byte { return []byte{opBr, n} }
 	way := func(n byte) []byte { return when(br(n + 1)) }
 	op := func(ops ...byte) []byte { return ops }
+	table := func(labels ...byte) []byte { return seq([]byte{opBrTable, byte(len(labels) - 1)}, labels) }
+	const local = 2 // behind the parameters
+	is := func(n byte) []byte { return []byte{opLocalGet, local, opI32Const, n, opI32Eq} }
 	for _, tc := range []struct {
 		name         string
 		before, want []byte
@@ -46,19 +49,28 @@ func TestCallsLast(t *testing.T) {
 		{"out of two blocks", block(block(x, brIf(1), call), call), block(block(x, way(1), call), call)},
 		{"back to the head of a loop", loop(call, x, brIf(0), call), nil},
 		{"out of the function", seq(x, brIf(0), call), nil},
+		{"a br_table of few ways", block(block(x, table(0, 1, 0, 1))),
+			block(block(x, op(opLocalSet, local, opLocalGet, local, opI32Eqz), brIf(0), is(2), brIf(0), br(1)))},
+		{"a br_table of one way", block(x, table(0)), block(x, op(opLocalSet, local), br(0))},
+		{"a br_table of too many ways", block(x, table(0, 0, 0, 0, 0, 0)), nil},
+		{"a br_table that returns", block(x, table(0, 1)), nil},
 		{"out of an if that is turned", seq(x, when(y, brIf(0), call)), seq(x, op(opI32Eqz), unless(y, way(0), call))},
 	} {
 		module := func(ops []byte) []byte {
+			declared := appendSized(nil, append(append([]byte{0}, ops...), opEnd))
+			if bytes.Contains(ops, []byte{opLocalSet, local}) {
+				declared = appendSized(nil, append(append([]byte{1, 1, byte(I32)}, ops...), opEnd))
+			}
 			return rawModule(
 				rawSection{secType, vec(appendFuncType(nil, FuncType{Params: []ValType{I32, I32}}), appendFuncType(nil, FuncType{}))},
 				rawSection{secFunction, vec([]byte{1}, []byte{0})},
-				rawSection{secCode, vec(body(), body(ops...))},
+				rawSection{secCode, vec(body(), declared)},
 			)
 		}
 		if tc.want == nil {
 			tc.want = tc.before
 		}
-		got, err := CallsLast(module(tc.before))
+		got, err := ArrangeBranches(module(tc.before))
 		if err != nil {
 			t.Fatalf("%s: %v", tc.name, err)
 		}
@@ -150,19 +162,20 @@ func TestInterpreters(t *testing.T) {
 }
 
 // Random functions do the same before and after, in what they give and in what they leave in memory.
-func TestRandomCallsLast(t *testing.T) {
+func TestRandomBranches(t *testing.T) {
 	const seeds, size = 400, 2 * pageBytes
 	rt := newRuntime(t)
-	var total callsLastStats
+	var total branchStats
 	for seed := range uint64(seeds) {
 		rng := rand.New(rand.NewPCG(seed, 31))
 		bin := oneFunction(2, randomFunction(rng))
-		out, stats, err := callsLast(bin)
+		out, stats, err := arrangeBranches(bin)
 		if err != nil {
 			t.Fatal(err)
 		}
 		total.ifs += stats.ifs
 		total.branches += stats.branches
+		total.tables += stats.tables
 		before, after := instantiate(t, rt, bin, ""), instantiate(t, rt, out, "")
 		image := make([]byte, size)
 		for i := range image {
@@ -179,7 +192,7 @@ func TestRandomCallsLast(t *testing.T) {
 		checkPair{before: before, after: after}.close(t)
 	}
 	t.Logf("%d seeds: %+v", seeds, total)
-	if total.ifs < seeds/4 || total.branches < seeds/4 {
+	if total.ifs < seeds/4 || total.branches < seeds/4 || total.tables < seeds/4 {
 		t.Errorf("the functions exercise too little: %+v", total)
 	}
 }
