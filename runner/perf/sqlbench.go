@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"os"
 	"os/exec"
@@ -113,11 +114,11 @@ type comparison struct {
 	r           *bench.Run
 	ctx         context.Context
 	mine, other side
-	first       bool // this side goes first: the order alternates between rounds
+	first       bool // this side goes first: the order alternates between rounds and turns
 	wanted      []string
 }
 
-// both runs f for the two sides, in this round's order.
+// both runs f for the two sides, in the order of this turn.
 func (b *comparison) both(f func(s side, mine bool) error) error {
 	if b.first {
 		return errors.Join(f(b.mine, true), f(b.other, false))
@@ -153,24 +154,38 @@ func index(mine bool) int {
 	return 1
 }
 
-// measure runs one case on both sides; both must answer with the same number of bytes.
+// mostTurns is in how many parts a case is measured at most.
+const mostTurns = 10
+
+// turns are the parts of a case: the sides take turns, so that what a machine has left for them at one moment or the other is the same for both.
+func turns(messages [][]byte) iter.Seq[[][]byte] {
+	return slices.Chunk(messages, (len(messages)+mostTurns-1)/mostTurns)
+}
+
+// measure runs one case on both sides, in turns; both must answer with the same number of bytes.
 func (b *comparison) measure(c sqlCase) error {
 	messages := make([][]byte, c.calls)
 	for i := range messages {
 		messages[i] = c.call(i)
 	}
+	if err := b.both(func(s side, _ bool) error { return runAll(b.ctx, s, c.before) }); err != nil {
+		return err
+	}
 	var took [2]time.Duration
 	var answered [2]int64
-	err := b.both(func(s side, mine bool) (err error) {
-		if err := runAll(b.ctx, s, c.before); err != nil {
+	for turn := range turns(messages) {
+		err := b.both(func(s side, mine bool) error {
+			d, n, err := s.run(b.ctx, turn)
+			took[index(mine)] += d
+			answered[index(mine)] += n
+			return err
+		})
+		if err != nil {
 			return err
 		}
-		if took[index(mine)], answered[index(mine)], err = s.run(b.ctx, messages); err != nil {
-			return err
-		}
-		return runAll(b.ctx, s, c.after)
-	})
-	if err != nil {
+		b.first = !b.first
+	}
+	if err := b.both(func(s side, _ bool) error { return runAll(b.ctx, s, c.after) }); err != nil {
 		return err
 	}
 	if answered[0] != answered[1] {

@@ -44,12 +44,12 @@ func sqlCases(rows int) []sqlCase {
 			call:  one(fmt.Sprintf("INSERT INTO b SELECT g, g %% 1000, (g::bigint * 7919 %% %d)::int, md5(g::text) FROM generate_series(1, %d) g", rows, rows)),
 			after: []string{"ANALYZE b", "SELECT count(*) FROM b"},
 		},
-		{name: "scan", calls: 3, each: true, call: one("SELECT count(*), sum(n), min(v), max(grp) FROM b")},
+		{name: "scan", calls: 6, each: true, call: one("SELECT count(*), sum(n), min(v), max(grp) FROM b")},
 		{
-			name: "join", calls: 3, each: true, before: []string{"SET enable_mergejoin = off", "SET enable_nestloop = off"},
+			name: "join", calls: 6, each: true, before: []string{"SET enable_mergejoin = off", "SET enable_nestloop = off"},
 			call: one("SELECT count(*), sum(x.n) FROM b x JOIN b y ON x.id = y.n"), after: []string{"RESET ALL"},
 		},
-		{name: "sort", calls: 3, each: true, call: one("SELECT count(*) FROM (SELECT n, id FROM b ORDER BY n, id OFFSET 0) s")},
+		{name: "sort", calls: 6, each: true, call: one("SELECT count(*) FROM (SELECT n, id FROM b ORDER BY n, id OFFSET 0) s")},
 		{
 			name: "lookup", calls: 3000, each: true,
 			call: func(i int) []byte { return query(fmt.Sprintf("SELECT v FROM b WHERE id = %d", i*7919%rows+1)) },
