@@ -37,6 +37,9 @@ func Build(ctx context.Context, source, cache string, progress func(step string,
 	if err != nil {
 		return nil, err
 	}
+	if source, err = filepath.Abs(source); err != nil { // the commands run in other folders
+		return nil, fmt.Errorf("build PostgreSQL: %w", err)
+	}
 	for _, tool := range []string{"cc", "make", "bison", "flex", "perl"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return nil, fmt.Errorf("%s, which builds PostgreSQL, is %w", tool, ErrMissing)
