@@ -37,7 +37,11 @@ func Build(ctx context.Context, source, cache string, progress func(step string,
 	if err != nil {
 		return nil, err
 	}
-	if source, err = filepath.Abs(source); err != nil { // the commands run in other folders
+	// The commands run in other folders, and find does not go into the folder behind a link.
+	if source, err = filepath.Abs(source); err == nil {
+		source, err = filepath.EvalSymlinks(source)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("build PostgreSQL: %w", err)
 	}
 	for _, tool := range []string{"cc", "make", "bison", "flex", "perl"} {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// A source is found where it is said to be, though it is built in another folder.
-func TestBuildOfARelativeSource(t *testing.T) {
+// A source is found where it is said to be, though it is built in another folder, and also behind a link.
+func TestBuildOfALinkedSource(t *testing.T) {
 	folder, cache := t.TempDir(), t.TempDir()
 	write := func(name, text string) {
 		t.Helper()
@@ -19,17 +19,24 @@ func TestBuildOfARelativeSource(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write("source/configure", "#!/bin/sh\nPACKAGE_VERSION='0.1'\n: > ../configured\n")
+	write("source/configure", "#!/bin/sh\nPACKAGE_VERSION='0.1'\necho \"$0\" > ../configured\n")
 	for _, tool := range []string{"cc", "make", "bison", "flex", "perl"} {
 		write("bin/"+tool, "#!/bin/sh\n")
 	}
 	t.Setenv("PATH", filepath.Join(folder, "bin")+string(os.PathListSeparator)+os.Getenv("PATH"))
 	t.Chdir(folder)
-	n, err := Build(t.Context(), "source", cache, func(string, int64, int64) {})
+	if err := os.Symlink("source", "link"); err != nil {
+		t.Fatal(err)
+	}
+	n, err := Build(t.Context(), "link", cache, func(string, int64, int64) {})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(n.folder, "configured")); err != nil {
-		t.Errorf("the script that configures it did not run beside the build: %v", err)
+	want, err := filepath.EvalSymlinks(filepath.Join(folder, "source", "configure"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if script, err := os.ReadFile(filepath.Join(n.folder, "configured")); err != nil || string(script) != want+"\n" {
+		t.Errorf("%q ran beside the build (%v), want %q", script, err, want)
 	}
 }
