@@ -40,16 +40,11 @@ func arrangeBranches(bin []byte) (out []byte, stats branchStats, err error) {
 }
 
 func (m *Module) arrangeBranches() (stats branchStats, err error) {
-	r, ok := m.sections.reader(secCode)
+	r, n, ok := m.bodies()
 	if !ok {
 		return stats, nil
 	}
-	at := r.pos
-	n := r.count(maxVectorLen, "function bodies")
 	imported := m.imported[KindFunc]
-	if defined := len(m.Funcs) - imported; r.err == nil && n != defined {
-		r.fail(at, "%d function bodies for %d functions", n, defined)
-	}
 	code := make([]byte, 0, r.left()+r.left()/32+256)
 	f := arranger{stats: &stats}
 	for i := range n {

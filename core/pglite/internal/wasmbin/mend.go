@@ -42,16 +42,11 @@ func mend(bin []byte) (out []byte, stats mendStats, err error) {
 }
 
 func (m *Module) mend() (stats mendStats, err error) {
-	r, ok := m.sections.reader(secCode)
+	r, n, ok := m.bodies()
 	if !ok {
 		return stats, nil
 	}
-	at := r.pos
-	n := r.count(maxVectorLen, "function bodies")
 	imported := m.imported[KindFunc]
-	if defined := len(m.Funcs) - imported; r.err == nil && n != defined {
-		r.fail(at, "%d function bodies for %d functions", n, defined)
-	}
 	code := make([]byte, 0, r.left()+r.left()/64+256)
 	walk := &typeWalk{m: m}
 	for i := range n {

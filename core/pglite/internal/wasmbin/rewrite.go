@@ -180,20 +180,26 @@ func (m *Module) exportState() error {
 	return nil
 }
 
+// bodies is a reader before the first of the functions' bodies, and how many there are: as many as functions, or the reader has failed.
+func (m *Module) bodies() (r *reader, n int, ok bool) {
+	r, ok = m.sections.reader(secCode)
+	at := r.pos
+	n = r.count(maxVectorLen, "function bodies")
+	if defined := len(m.Funcs) - m.imported[KindFunc]; r.err == nil && n != defined {
+		r.fail(at, "%d function bodies for %d functions", n, defined)
+	}
+	return r, n, ok
+}
+
 // rewriteCode walks all function bodies: it turns memory.copy and memory.fill into
 // calls of helpers, which it appends, has the loops of interpreters begin with a call,
 // hides the guard page from memory.size, and saves bounds checks.
 func (m *Module) rewriteCode(mode checkMode) (stats rewriteStats, err error) {
-	r, ok := m.sections.reader(secCode)
+	r, n, ok := m.bodies()
 	if !ok {
 		return stats, nil
 	}
-	at := r.pos
-	n := r.count(maxVectorLen, "function bodies")
 	imported := m.imported[KindFunc]
-	if defined := len(m.Funcs) - imported; r.err == nil && n != defined {
-		r.fail(at, "%d function bodies for %d functions", n, defined)
-	}
 	helpers := newHelpers(uint32(len(m.Funcs)))
 	code := make([]byte, 0, r.left()+r.left()/8+256)
 	replaced := newReplacer()

@@ -25,12 +25,7 @@ type Code struct {
 func (m *Module) Code() (*Code, error) {
 	c := &Code{m: m}
 	c.walk.m = m
-	r, _ := m.sections.reader(secCode)
-	at := r.pos
-	n := r.count(maxVectorLen, "function bodies")
-	if defined := len(m.Funcs) - m.imported[KindFunc]; r.err == nil && n != defined {
-		r.fail(at, "%d function bodies for %d functions", n, defined)
-	}
+	r, n, _ := m.bodies()
 	for range n {
 		c.bodies = append(c.bodies, *r.sub(r.u32("body size"), "function body"))
 	}
