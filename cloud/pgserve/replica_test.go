@@ -138,9 +138,9 @@ func (h *held) Get(ctx context.Context, key string) (store.Object, error) {
 	return h.Store.Get(ctx, key)
 }
 
-// TestPromotionDuringAnOpening: a replica that is told to become the writer while it opens does, and does not go on as a replica that is
-// called the writer.
-func TestPromotionDuringAnOpening(t *testing.T) {
+// promotable is a database with a table, that nobody has open, and how it is opened to write.
+func promotable(t *testing.T) (rt *pglite.Runtime, st store.Store, write func(context.Context) (*engine.Engine, error)) {
+	t.Helper()
 	rt, err := pglite.NewRuntime(t.Context(), pglite.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -150,8 +150,8 @@ func TestPromotionDuringAnOpening(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	st := mem.New(mem.Options{})
-	write := func(ctx context.Context) (*engine.Engine, error) {
+	st = mem.New(mem.Options{})
+	write = func(ctx context.Context) (*engine.Engine, error) {
 		return engine.Open(ctx, engine.Options{Runtime: rt, Store: st, Create: true})
 	}
 	first, err := write(t.Context())
@@ -164,6 +164,13 @@ func TestPromotionDuringAnOpening(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return rt, st, write
+}
+
+// TestPromotionDuringAnOpening: a replica that is told to become the writer while it opens does, and does not go on as a replica that is
+// called the writer.
+func TestPromotionDuringAnOpening(t *testing.T) {
+	rt, st, write := promotable(t)
 	slow := &held{Store: st, asked: make(chan struct{}), goOn: make(chan struct{})}
 	s := following(t, engine.Options{Runtime: rt, Store: store.ReadOnly(slow)}, write)
 	opened, answered := make(chan error, 1), make(chan *httptest.ResponseRecorder, 1)
@@ -217,29 +224,7 @@ func following(t *testing.T, o engine.Options, write func(context.Context) (*eng
 // TestFailedPromotion: while a promotion waits for the last writer's lease, or for the bucket, the replica serves, and when it fails nothing has
 // changed. One that succeeds takes the replica's place.
 func TestFailedPromotion(t *testing.T) {
-	rt, err := pglite.NewRuntime(t.Context(), pglite.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := rt.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	st := mem.New(mem.Options{})
-	write := func(ctx context.Context) (*engine.Engine, error) {
-		return engine.Open(ctx, engine.Options{Runtime: rt, Store: st, Create: true})
-	}
-	first, err := write(t.Context())
-	if err == nil {
-		_, err = first.Query(t.Context(), "CREATE TABLE t (i int)")
-	}
-	if err == nil {
-		err = first.Close(t.Context())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	rt, st, write := promotable(t)
 	var s *service
 	var reader *engine.Engine
 	locked := errors.New("locked by another one")
@@ -256,6 +241,7 @@ func TestFailedPromotion(t *testing.T) {
 		}
 		return write(ctx)
 	})
+	var err error
 	if reader, err = s.keeper.Engine(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -128,17 +128,14 @@ func (f *arranger) locals() []byte {
 // tableWays is how many ways a br_table has at most, without the one that is left, that is compared.
 const tableWays = 4
 
-// ways is the number of them.
-func (f *arranger) ways(in instr) uint32 { return f.label(in) }
-
 // compare writes a br_table as comparisons, if it has few ways and none has a value.
 func (f *arranger) compare(in instr) bool {
-	if f.ways(in) > tableWays {
+	r := reader{buf: f.buf, pos: in.start + 1, end: in.end}
+	n := r.u32("number of labels")
+	if n > tableWays {
 		return false
 	}
-	r := reader{buf: f.buf, pos: in.start + 1, end: in.end}
 	var labels [tableWays + 1]uint32
-	n := r.u32("number of labels")
 	for i := range n + 1 {
 		labels[i] = r.u32("label")
 		if frame, ok := f.frame(labels[i]); !ok || !f.plain(frame) {
@@ -243,7 +240,7 @@ func (f *arranger) turn(i, last int, before bool) {
 	f.out = append(f.out, opIf, blockEmpty, opElse)
 }
 
-// label is the first operand of a branch.
+// label is the operand of a branch.
 func (f *arranger) label(in instr) uint32 {
 	r := reader{buf: f.buf, pos: in.start + 1, end: in.end}
 	return r.u32("label")

@@ -98,8 +98,7 @@ func (p *processPatcher) code() error {
 	if err != nil {
 		return err
 	}
-	r, _ := p.m.sections.reader(secCode)
-	n := r.count(maxVectorLen, "function bodies")
+	r, n, _ := p.m.bodies()
 	imported := uint32(p.m.imported[KindFunc])
 	code := appendU32(nil, uint32(n))
 	for i := range uint32(n) {
