@@ -169,12 +169,11 @@ func TestReadAtWhileItIsCompacted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	reading := &getHook{Store: st, key: wal.Key(4), f: func() { compact(t, st, o) }}
+	reading := hookGet(t, st, wal.Key(4), func() { compact(t, st, o) })
 	if _, err := ReadAt(t.Context(), reading, RecoveryTarget{Seq: 4}, 1); !errors.Is(err, ErrBeyondRetention) {
 		t.Errorf("a state that was collected meanwhile: %v", err)
 	}
-	reading = &getHook{Store: st, key: wal.Key(5), f: nil}
-	if p, err := ReadAt(t.Context(), reading, RecoveryTarget{Seq: 5}, 1); err != nil || p.Seq != 5 || len(p.Records) != 0 {
+	if p, err := ReadAt(t.Context(), st, RecoveryTarget{Seq: 5}, 1); err != nil || p.Seq != 5 || len(p.Records) != 0 {
 		t.Errorf("the newest layer's own: %+v, %v", p, err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,12 +60,17 @@ func layerOf(epoch uint64, at wal.Position) manifest.Layer {
 	return manifest.Layer{Key: base.Key(epoch, at.Seq), Epoch: at.Epoch, Seq: at.Seq, Hash: hex.EncodeToString(at.Hash[:])}
 }
 
-// hooked fires f once at a point.
-func hooked(p point.Point, f func()) point.Hook {
-	done := false
+// hooked fires f once at a point, and fails the test if nothing came by there: what f does is what the test is about.
+func hooked(t *testing.T, p point.Point, f func()) point.Hook {
+	t.Helper()
+	var fired atomic.Bool
+	t.Cleanup(func() {
+		if !fired.Load() {
+			t.Errorf("nothing came to %s: the test shows nothing", p)
+		}
+	})
 	return func(_ context.Context, at point.Point) error {
-		if at == p && !done {
-			done = true
+		if at == p && fired.CompareAndSwap(false, true) {
 			f()
 		}
 		return nil
@@ -76,6 +82,18 @@ type getHook struct {
 	store.Store
 	key string
 	f   func()
+}
+
+// hookGet makes one, and fails the test if nobody has read the key.
+func hookGet(t *testing.T, st store.Store, key string, f func()) *getHook {
+	t.Helper()
+	g := &getHook{Store: st, key: key, f: f}
+	t.Cleanup(func() {
+		if g.f != nil {
+			t.Errorf("nobody has read %s: the test shows nothing", key)
+		}
+	})
+	return g
 }
 
 func (g *getHook) Get(ctx context.Context, key string) (store.Object, error) {
@@ -99,13 +117,10 @@ func TestFenceAtWalStart(t *testing.T) {
 	// X and D are interleaved by hooks: X stops before its fence at 3.
 	var d *Opened
 	var dErr error
-	stalled := false
 	x := opts(st, "X", 1, nil)
-	x.Hook = hooked(point.FenceBeforePut, func() {
-		stalled = true
+	x.Hook = hooked(t, point.FenceBeforePut, func() {
 		at3 := write(t, a.Log, "three")
-		dst := &getHook{Store: st, key: wal.Key(3)}
-		dst.f = func() { // D has listed 1..3, is about to read 3
+		dst := hookGet(t, st, wal.Key(3), func() { // D has listed 1..3, is about to read 3
 			publish(t, st, a.Epoch, at3)
 			if _, err := gc.Collect(t.Context(), gc.Options{Store: st, Epoch: a.Epoch, Writer: "A"}); err != nil {
 				t.Error(err)
@@ -115,16 +130,11 @@ func TestFenceAtWalStart(t *testing.T) {
 			if _, err := l.Fence(t.Context()); err != nil {
 				t.Error(err)
 			}
-		}
+		})
 		d, dErr = Open(t.Context(), opts(dst, "D", 2, nil))
-		if dst.f != nil {
-			t.Error("D has not read record 3: the test shows nothing")
-		}
 	})
 	_, _ = Open(t.Context(), x)
 	switch {
-	case !stalled:
-		t.Fatal("X came to no fence: the test shows nothing")
 	case dErr != nil:
 		t.Errorf("D: %v", dErr)
 	case d.Log.Tail().Seq != 4 || d.Manifest.WalStart != 4 || len(d.Records) != 0:
@@ -143,8 +153,7 @@ func TestConflictBehindDeadTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	at2 := write(t, a.Log, "two")
-	dst := &getHook{Store: st, key: wal.Key(2)}
-	dst.f = func() { // D has listed 1..2
+	dst := hookGet(t, st, wal.Key(2), func() { // D has listed 1..2
 		publish(t, st, a.Epoch, at2)
 		if _, err := gc.Collect(t.Context(), gc.Options{Store: st, Epoch: a.Epoch, Writer: "A"}); err != nil {
 			t.Fatal(err)
@@ -159,7 +168,7 @@ func TestConflictBehindDeadTail(t *testing.T) {
 			t.Fatal(err)
 		}
 		write(t, a.Log, "three")
-	}
+	})
 	if _, err := Open(t.Context(), opts(dst, "D", 2, nil)); err != nil {
 		t.Errorf("D: %v", err)
 	}
@@ -169,7 +178,7 @@ func TestConflictBehindDeadTail(t *testing.T) {
 func TestCreateRace(t *testing.T) {
 	st := mem.New(mem.Options{})
 	o := opts(st, "D", 2, nil)
-	o.Hook = hooked(point.ManifestBeforeCAS, func() {
+	o.Hook = hooked(t, point.ManifestBeforeCAS, func() {
 		a, err := Open(t.Context(), opts(st, "A", 5, nil))
 		if err != nil {
 			t.Fatal(err)
@@ -208,9 +217,7 @@ func TestRivalIsLockedError(t *testing.T) {
 	clk := clock.NewVirtual(t0)
 	o := opts(st, "D", 0, nil)
 	o.Clock = clk
-	fired := false
-	o.Hook = hooked(point.FenceBeforePut, func() {
-		fired = true
+	o.Hook = hooked(t, point.FenceBeforePut, func() {
 		if _, err := Open(t.Context(), opts(st, "A", 5, nil)); err != nil {
 			t.Error(err)
 		}
@@ -219,8 +226,6 @@ func TestRivalIsLockedError(t *testing.T) {
 	_, err := Open(t.Context(), o)
 	var locked *lease.LockedError
 	switch {
-	case !fired:
-		t.Error("no rival came: the test shows nothing")
 	case !errors.Is(err, ErrRival) || !errors.Is(err, lease.ErrLocked):
 		t.Errorf("fenced by a rival that holds the lease: %v", err)
 	case !errors.As(err, &locked) || locked.Holder != "A":
@@ -295,14 +300,14 @@ func TestVerifyBesideACompaction(t *testing.T) {
 	write(t, a.Log, "two")
 	at := write(t, a.Log, "three")
 	write(t, a.Log, "four")
-	reader := &getHook{Store: st, key: wal.Key(2), f: func() {
+	reader := hookGet(t, st, wal.Key(2), func() {
 		publish(t, st, a.Epoch, at)
 		if _, err := gc.Collect(t.Context(), gc.Options{Store: st, Epoch: a.Epoch, Writer: "A"}); err != nil {
 			t.Error(err)
 		}
-	}}
+	})
 	r, err := VerifyWith(t.Context(), reader, VerifyOptions{Parallel: 1})
-	if err != nil || r.From != 4 || r.To != 4 || reader.f != nil {
+	if err != nil || r.From != 4 || r.To != 4 {
 		t.Errorf("%+v, %v", r, err)
 	}
 }

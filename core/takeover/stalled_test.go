@@ -19,7 +19,7 @@ func TestLateOpenerFencesNobody(t *testing.T) {
 	mustOpen(t, st, "old")
 	var rival *Opened
 	clk := clock.NewVirtual(t0.Add(time.Hour))
-	late := opts(st, "late", 0, hooked(point.RestoreAfterManifest, func() {
+	late := opts(st, "late", 0, hooked(t, point.RestoreAfterManifest, func() {
 		clk.Advance(time.Hour)
 		rival = mustOpen(t, st, "rival", func(o *Options) { o.Clock = clock.NewVirtual(t0.Add(3 * time.Hour)) })
 	}))
@@ -38,7 +38,7 @@ func TestSlowOpenerRenews(t *testing.T) {
 	st := mem.New(mem.Options{})
 	mustOpen(t, st, "old")
 	clk := clock.NewVirtual(t0.Add(time.Hour))
-	slow := opts(st, "slow", 0, hooked(point.RestoreAfterManifest, func() { clk.Advance(time.Hour) }))
+	slow := opts(st, "slow", 0, hooked(t, point.RestoreAfterManifest, func() { clk.Advance(time.Hour) }))
 	slow.Clock = clk
 	o, err := Open(t.Context(), slow)
 	if err != nil {
@@ -62,7 +62,7 @@ func TestSleeperDoesNotStopTheHolder(t *testing.T) {
 		sleeper := opts(st, "sleeper", 0, nil)
 		sleeper.Clock = clk
 		wake, slept := make(chan struct{}), make(chan struct{})
-		sleeper.Hook = hooked(point.FenceBeforePut, func() { close(slept); <-wake })
+		sleeper.Hook = hooked(t, point.FenceBeforePut, func() { close(slept); <-wake })
 		var late *Opened
 		var lateErr error
 		woken := make(chan struct{})
@@ -74,7 +74,7 @@ func TestSleeperDoesNotStopTheHolder(t *testing.T) {
 		clk.Advance(time.Hour)
 		holder, err := open(t, st, "holder", func(o *Options) {
 			o.Clock = clock.NewVirtual(t0.Add(3 * time.Hour))
-			o.Hook = hooked(at, func() { close(wake); <-woken })
+			o.Hook = hooked(t, at, func() { close(wake); <-woken })
 		})
 		if err != nil {
 			t.Fatalf("%s: the holder of the lease, stopped by a sleeper: %v", at, err)
