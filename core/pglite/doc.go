@@ -6,7 +6,7 @@
 //	c, err := rt.StartCluster(ctx, pglite.ClusterOptions{Data: data})     // PostgreSQL, recovered
 //	conn, err := c.Connect(ctx, pglite.ConnectOptions{Remote: addr})      // a process for one client: protocol bytes in, answers out
 //	err = c.Shutdown(ctx)                                                 // or Kill, as a crash
-//	err = rt.Dump(ctx, pglite.DumpOptions{Conn: conn, Out: file})         // pg_dump, a client of any PostgreSQL 18
+//	err = rt.Dump(ctx, pglite.DumpOptions{Conn: socket, Out: file})       // pg_dump, a client of any PostgreSQL 18
 //
 // What is made from what:
 //

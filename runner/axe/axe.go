@@ -2,10 +2,15 @@
 // browser that a test starts:
 //
 //	a, err := axe.New(ctx)                                     // errors.Is(err, npm.ErrMissing): skip
-//	a.Page("/page", axe.View{Width: 360})                      // what the browser opens: the page in a frame of that width
+//	view := axe.View{Path: "/page", Width: 360}
+//	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+//		if !a.Serve(w, r, view) {                          // /axe, which the browser opens: the page in a frame of that width
+//			page.ServeHTTP(w, r)
+//		}
+//	})
 //	findings := <-a.Found                                      // once it has been looked at
 //
-// a serves /axe.js and /axe/found from the page's origin; everything else is the page's. axe-core is installed by npm in the cache, at the
+// a answers /axe, /axe.js and /axe/found, from the page's origin; everything else is the page's. axe-core is installed by npm in the cache, at the
 // version that is pinned here. Whoever serves the page to the browser has to remove headers that forbid frames and foreign scripts: see
 // Unguard.
 package axe

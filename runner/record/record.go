@@ -4,7 +4,7 @@
 //	metrics := record.NewMetrics()
 //	metrics.Duration("restore_ms", elapsed)
 //	list, err := metrics.List()
-//	r := record.Record{Schema: record.Schema, Run: record.NewRun(), Metrics: list, ...}
+//	r := record.Record{Schema: record.Schema, Run: record.NewRun(clk.Now()), Metrics: list, ...}
 //	err = record.Append("results", r)
 //	log, err := record.ReadDir("results")
 //

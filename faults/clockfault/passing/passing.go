@@ -5,7 +5,7 @@
 //	f.Step(-90 * time.Second)                   // moves the wall clocks only: like a step of NTP
 //
 //	clk, err := passing.Open(path)              // in a process under test
-//	clk, err := passing.FromEnvironment()       // the same, with the path in BLOBPGLITE_PASSING
+//	same, err := passing.FromEnvironment()      // the same, with the path in BLOBPGLITE_PASSING
 //
 // A clock adds what has passed, which is in a mapped file, to the system's clock, so every reading sees it at once. A process that is stopped
 // (SIGSTOP) meanwhile finds the time passed when it goes on, as it really would: its timers look again at SIGCONT. Send SIGCONT also to a
