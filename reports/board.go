@@ -84,6 +84,9 @@ type questionView struct {
 // makeBoard sorts what is current.
 func makeBoard(s selection) (board, error) {
 	b := board{metricDocs: map[string]string{}}
+	if _, err := documents(); err != nil {
+		return b, err
+	}
 	byScenario := map[string][]probeView{}
 	for _, p := range probesOf(s) {
 		b.probes = append(b.probes, p)
@@ -181,42 +184,30 @@ func grouped(n int64) string {
 	return text
 }
 
-// probesOf groups the current lines: of each probe and set of params, that of the most thorough profile.
+// probesOf groups the current lines by probe: of each cell the newest of its most thorough profile.
 func probesOf(s selection) []probeView {
 	var all []probeView
 	seen := map[string]bool{}
-	for _, r := range s.current { // by probe, then by profile, the most thorough first
+	for _, r := range s.current { // by probe, then by profile, the most thorough first, the newest of a cell first
+		if seen[cellKey(r)] {
+			continue
+		}
+		seen[cellKey(r)] = true
+		r.Claim = claimOf(r)
 		i := slices.IndexFunc(all, func(p probeView) bool { return p.ID == r.Probe })
 		if i < 0 {
 			all = append(all, probeView{ID: r.Probe, Claim: r.Claim, Verdict: r.Verdict})
 			i = len(all) - 1
 		}
 		p := &all[i]
-		key := r.Probe + "\x00" + axes(r) + "\x00" + r.Env.Target + r.Env.Store
-		if seen[key] || len(p.Lines) > 0 && r.Profile != p.Lines[0].Profile && r.Env.Store == p.Lines[0].Env.Store && r.Env.Target == p.Lines[0].Env.Target {
-			continue
-		}
-		seen[key] = true
 		p.Lines = append(p.Lines, r)
 		p.Verdict = p.Verdict.Worse(r.Verdict)
 		p.Real = p.Real || r.Env.Store == "gcs" && r.Env.Target != scenario.TargetEmulator || r.Env.Target == cloudRun
-		if len(p.Lines) > 1 && p.Claim != r.Claim {
+		if p.Claim != r.Claim {
 			p.Claim = commonClaim(p.Claim, r.Claim)
 		}
 	}
 	return all
-}
-
-// axes are the params by which lines of one probe differ in what they try: those of text. Numbers say how much was done.
-func axes(r record.Record) string {
-	var parts []string
-	for name, v := range r.Params {
-		if text, ok := v.(string); ok && !strings.Contains(text, "/") { // not a folder of the machine that ran it
-			parts = append(parts, name+"="+text)
-		}
-	}
-	slices.Sort(parts)
-	return strings.Join(parts, " ")
 }
 
 // commonClaim is what two claims have in common, word by word: the rest differs between cells.

@@ -183,18 +183,13 @@ func shortCommit(commit string) string {
 
 func date(r record.Record) string { return r.Started.UTC().Format("2006-01-02") }
 
-// paramsText writes params in a fixed order, for people.
+// paramsText writes params in a fixed order, for people: without folders of the machine that ran it, and what is left empty.
 func paramsText(r record.Record) string {
 	var parts []string
 	for name, v := range r.Params {
-		// Numbers come out of JSON as float64, and large ones in full.
-		if f, ok := v.(float64); ok {
-			v = strconv.FormatFloat(f, 'f', -1, 64)
+		if text := paramText(v); text != "" {
+			parts = append(parts, name+"="+text)
 		}
-		if text, ok := v.(string); ok && strings.Contains(text, "/") {
-			continue // a folder of the machine that ran it
-		}
-		parts = append(parts, fmt.Sprintf("%s=%v", name, v))
 	}
 	slices.Sort(parts)
 	return strings.Join(parts, " ")

@@ -126,17 +126,13 @@ func everyProbe(s selection, b board) string {
 	var rows [][]string
 	for _, p := range b.probes {
 		rounds, fired, wrong := 0, int64(0), 0
-		params, commits, bound, last := map[string]bool{}, map[string]bool{}, "-", p.Lines[0]
-		var texts, hashes []string
+		commits, bound, last := map[string]bool{}, "-", p.Lines[0]
+		var hashes []string
 		for _, r := range p.Lines {
 			rounds += r.Rounds
 			wrong += violations(r)
 			for _, f := range r.Faults {
 				fired += f.Fired
-			}
-			if text := axes(r); text != "" && !params[text] {
-				params[text] = true
-				texts = append(texts, text)
 			}
 			if c := shortCommit(r.Commit); !commits[c] {
 				commits[c] = true
@@ -149,11 +145,8 @@ func everyProbe(s selection, b board) string {
 		if len(p.Lines) == 1 {
 			bound = upperBound(p.Lines[0])
 		}
-		if len(texts) > 6 {
-			texts = append(texts[:5], fmt.Sprintf("and %d more", len(texts)-5))
-		}
 		rows = append(rows, []string{
-			p.ID, p.Claim, strings.Join(texts, "; "), last.Profile, targetName(last.Env.Target) + ", " + last.Env.Store, "**" + p.Verdict.String() + "**", fmt.Sprint(rounds), fmt.Sprint(fired), fmt.Sprint(wrong), bound,
+			p.ID, p.Claim, paramLists(p.Lines), last.Profile, targetName(last.Env.Target) + ", " + last.Env.Store, "**" + p.Verdict.String() + "**", fmt.Sprint(rounds), fmt.Sprint(fired), fmt.Sprint(wrong), bound,
 			strings.Join(hashes[:min(len(hashes), 3)], " "), date(last),
 		})
 	}
