@@ -23,7 +23,7 @@ import (
 //	go run ./ci -nightly -scenarios e0,e1 -profile ci       some of them, smaller
 //	go run ./ci -nightly -bucket ... -project p -region r -image i -service s -account a    and e3, e4 on Cloud Run
 //
-// All of it in full takes about five and a half hours on two processors. Scenarios that have not been run for longest go first, so that with
+// All of it in full takes about five and a half hours on two processors, so .github/workflows/nightly.yml runs it in parts. Scenarios that have not been run for longest go first, so that with
 // -limit the next night begins with what this one leaves out.
 //
 // Each scenario has a prefix of its own below the given one; the runner removes what

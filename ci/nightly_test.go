@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/goccy/go-yaml"
 )
 
 func TestNightlyArguments(t *testing.T) {
@@ -112,6 +116,109 @@ func TestNightlyUsage(t *testing.T) {
 		var out bytes.Buffer
 		if code := run(t.Context(), strings.Fields(args), &out, &out); code != 2 {
 			t.Errorf("%s: exit %d: %s", args, code, out.String())
+		}
+	}
+}
+
+// TestNightlyWorkflow: the parts of the workflow have every scenario, each in one part.
+func TestNightlyWorkflow(t *testing.T) {
+	root, err := moduleRoot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(root, ".github", "workflows", "nightly.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	type step struct {
+		Run string
+		Env map[string]string
+	}
+	var workflow struct {
+		Jobs map[string]struct {
+			Strategy struct {
+				Matrix struct {
+					Include []struct{ Part, Scenarios string }
+				}
+			}
+			Steps []step
+		}
+	}
+	if err := yaml.Unmarshal(text, &workflow); err != nil {
+		t.Fatal(err)
+	}
+	job := workflow.Jobs["run"]
+	if !slices.ContainsFunc(job.Steps, func(s step) bool {
+		return strings.Contains(s.Run, `-nightly -limit 290m -scenarios "$SCENARIOS"`) && s.Env["SCENARIOS"] == "${{ matrix.scenarios }}"
+	}) {
+		t.Error("no step runs the part's scenarios")
+	}
+	var parts, listed []string
+	for _, part := range job.Strategy.Matrix.Include {
+		parts, listed = append(parts, part.Part), append(listed, splitList(part.Scenarios)...)
+	}
+	if slices.Sort(parts); len(parts) < 2 || len(slices.Compact(parts)) < len(job.Strategy.Matrix.Include) {
+		t.Errorf("parts %q: archives of one name would be each other's", parts)
+	}
+	var out bytes.Buffer
+	all, err := (&checker{root: root, temp: t.TempDir(), stdout: &out, stderr: &out}).scenarios(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(listed)
+	slices.Sort(all)
+	if !slices.Equal(listed, all) {
+		t.Errorf("the parts of .github/workflows/nightly.yml have\n%q, and there are\n%q", listed, all)
+	}
+}
+
+// TestResultsOfParts: what several checkouts have measured comes together in one, without what each has rendered.
+func TestResultsOfParts(t *testing.T) {
+	script, err := filepath.Abs(filepath.Join("..", "cloud", "propose-results.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := func(dir, name string, args ...string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), name, args...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s %q: %v: %s", name, args, err, out)
+		}
+	}
+	write := func(dir string, files map[string]string) {
+		t.Helper()
+		for name, text := range files {
+			if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var archives []string
+	folders := map[string]map[string]string{
+		"a": {"results/e0.jsonl": "0\nnew\n", "results/index.html": "a", "STATUS.md": "a"}, "b": {"results/e1.jsonl": "new\n", "results/e1/x.json": "{}", "results/PERFORMANCE.md": "b"}, "all": nil, "none": {},
+	}
+	for name, measured := range folders {
+		folders[name] = map[string]string{"dir": t.TempDir()}
+		dir := folders[name]["dir"]
+		in(dir, "git", "init", "-q")
+		write(dir, map[string]string{"results/e0.jsonl": "0\n", "results/index.html": "0", "results/PERFORMANCE.md": "0", "STATUS.md": "0"})
+		in(dir, "git", "add", ".")
+		in(dir, "git", "-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "-m", "a")
+		if measured != nil {
+			write(dir, measured)
+			archives = append(archives, filepath.Join(t.TempDir(), name+".tgz"))
+			in(dir, script, "pack", archives[len(archives)-1])
+		}
+	}
+	all := folders["all"]["dir"]
+	in(all, script, append([]string{"unpack"}, archives...)...)
+	for name, want := range map[string]string{"results/e0.jsonl": "0\nnew\n", "results/e1.jsonl": "new\n", "results/e1/x.json": "{}", "results/index.html": "0", "results/PERFORMANCE.md": "0", "STATUS.md": "0"} {
+		if got, err := os.ReadFile(filepath.Join(all, name)); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v, want %q", name, got, err, want)
 		}
 	}
 }

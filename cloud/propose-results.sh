@@ -1,6 +1,32 @@
 #!/bin/sh
 # Proposes new results as a change: a branch of the day, and a pull request. Without new results it does nothing.
+#
+#   cloud/propose-results.sh                     commit, push, open the pull request
+#   cloud/propose-results.sh pack part.tgz       put what this checkout has measured into an archive; what is rendered from it is left out
+#   cloud/propose-results.sh unpack a.tgz ...    put what several have measured into this checkout; each has its own scenarios, so its own files
 set -eu
+
+case "${1:-propose}" in
+pack)
+	git add results
+	git diff --cached --name-only --diff-filter=d -z -- results ':!results/index.html' ':!results/PERFORMANCE.md' >"$2.names"
+	tar -czf "$2" --null -T "$2.names"
+	rm "$2.names"
+	exit 0
+	;;
+unpack)
+	shift
+	for part in "$@"; do
+		tar -xzf "$part"
+	done
+	exit 0
+	;;
+propose) ;;
+*)
+	echo "usage: $0 [pack FILE | unpack FILE...]" >&2
+	exit 2
+	;;
+esac
 
 git add results STATUS.md README.md
 if git diff --cached --quiet; then
