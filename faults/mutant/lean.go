@@ -48,6 +48,12 @@ func leanMutants() []Mutant {
 			New: "",
 		},
 		{
+			Name: "all-of-it-open", Invariant: host, File: "core/pglite/memory.go", Plan: "./core/engine -run TestAWriteOutside",
+			Doc: "all that a memory may ever grow to is opened when it first grows, and what is written behind it is no fault",
+			Old: "open(l.region[len(l.view.b):max(size, uint64(len(l.view.b)))])",
+			New: "open(l.region)",
+		},
+		{
 			Name: "if-not-turned", Invariant: host, File: branchFile, Plan: branchTest,
 			Doc: "an if whose arm becomes its else keeps its condition",
 			Old: "\tdefault:\n\t\tf.out = append(f.out, opI32Eqz)\n",
