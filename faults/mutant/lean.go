@@ -48,6 +48,12 @@ func leanMutants() []Mutant {
 			New: "",
 		},
 		{
+			Name: "comparison-apart", Invariant: host, File: editFile, Plan: "./core/pglite/internal/lean -run TestComparisonsStayWithTheirBranches",
+			Doc: "a comparison becomes a number where the edge of the branch that uses it is split",
+			Old: "\tf.keepTogether()\n",
+			New: "",
+		},
+		{
 			Name: "all-of-it-open", Invariant: host, File: "core/pglite/memory.go", Plan: "./core/engine -run TestAWriteOutside",
 			Doc: "all that a memory may ever grow to is opened when it first grows, and what is written behind it is no fault",
 			Old: "open(l.region[len(l.view.b):max(size, uint64(len(l.view.b)))])",

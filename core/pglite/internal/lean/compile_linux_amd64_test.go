@@ -92,6 +92,42 @@ func TestCodeWithoutChecks(t *testing.T) {
 	}
 }
 
+// TestComparisonsStayWithTheirBranches: a comparison and a branch over an edge that has to be split, for it leads from a block with two ways
+// out into one with many ways in, are two instructions of the processor, as over any other edge. The stock compiler makes the comparison's result
+// a number, and compares that with zero.
+func TestComparisonsStayWithTheirBranches(t *testing.T) {
+	needUnchecked(t)
+	leaving := func(n int) operation { // of a block, by n ways
+		return operation{"branches", []kind{k32, k32}, nil, k32, func(w *wasm) {
+			w.op(0x02, 0x40)
+			for i := range n {
+				w.op(0x20, 0, 0x20, 1, 0x49, 0x0d, 0)             // i32.lt_u, br_if
+				w.op(0x20, 0, 0x41).s(int64(i)).op(0x6a, 0x21, 0) // so that the next one is another comparison
+			}
+			w.op(0x0b, 0x20, 0)
+		}}
+	}
+	const branches = 50
+	for from, imported := range memories {
+		perBranch := func(mark bool, compile func(func() error) error) float64 {
+			size := func(n int) int64 {
+				bin := smallModule(imported, leaving(n))
+				if mark {
+					bin = marked(t, bin)
+				}
+				return entrySize(t, bin, compile)
+			}
+			return float64(size(2*branches)-size(branches)) / branches
+		}
+		stock, together := perBranch(false, alone), perBranch(true, within)
+		t.Logf("%s memory: a branch is %.1f bytes of code, %.1f by the stock compiler", from, together, stock)
+		const setAndTest = 8 // bytes of setcc, an extension and a test, at least
+		if together > stock-setAndTest {
+			t.Errorf("%s memory: a branch of %.1f bytes is not without what makes it %.1f", from, together, stock)
+		}
+	}
+}
+
 // TestConcurrentCompilations: modules that are compiled at the same time, marked and not, are each what they are by themselves, and
 // nothing is kept of them.
 func TestConcurrentCompilations(t *testing.T) {

@@ -262,10 +262,7 @@ func (g *generator) expr(k kind, depth int) {
 			g.op(pick(0xac, 0xad))
 		}
 	case n == 16:
-		g.expr(k, d)
-		g.expr(k, d)
-		g.expr(k32, d)
-		g.op(0x1b)
+		g.choose(k, d)
 	case n == 17:
 		g.expr(k, d)
 		g.op(0x22).u(g.local(k))
@@ -297,6 +294,31 @@ func (g *generator) expr(k kind, depth int) {
 			g.op(0x10).u(g.rng.Uint64N(uint64(g.before)))
 		}
 	}
+}
+
+// choose is a select: of integers, or of what their bits are as numbers of floating point or as a vector.
+func (g *generator) choose(k kind, depth int) {
+	var to, back, typed []byte
+	switch wide := k == k64; g.rng.IntN(4) {
+	case 0:
+		if to, back = []byte{0xbe}, []byte{0xbc}; wide { // f32.reinterpret_i32, i32.reinterpret_f32
+			to, back = []byte{0xbf}, []byte{0xbd}
+		}
+	case 1:
+		if to, back = []byte{0xfd, 17}, []byte{0xfd, 27, byte(g.rng.IntN(4))}; wide { // i32x4.splat, i32x4.extract_lane
+			to, back = []byte{0xfd, 18}, []byte{0xfd, 29, byte(g.rng.IntN(2))}
+		}
+		typed = []byte{0x1c, 1, byte(kindVector)}
+	}
+	for range 2 {
+		g.expr(k, depth)
+		g.op(to...)
+	}
+	g.expr(k32, depth)
+	if typed == nil {
+		typed = []byte{0x1b}
+	}
+	g.op(typed...).op(back...)
 }
 
 // float takes an integer through floating point and back.
