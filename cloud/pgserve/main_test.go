@@ -58,7 +58,13 @@ func start(t *testing.T, args ...string) *child {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &child{cmd: exec.Command(self, append([]string{"-listen", "127.0.0.1:0", "-http", "127.0.0.1:0"}, args...)...), log: &bytes.Buffer{}, done: make(chan struct{})}
+	return startBy(t, self, args...)
+}
+
+// startBy starts pgserve by a command that its flags are added to.
+func startBy(t *testing.T, name string, args ...string) *child {
+	t.Helper()
+	c := &child{cmd: exec.Command(name, append(args, "-listen", "127.0.0.1:0", "-http", "127.0.0.1:0")...), log: &bytes.Buffer{}, done: make(chan struct{})}
 	c.cmd.Env = append(os.Environ(), programVariable+"=1")
 	c.cmd.Stderr = c.log
 	out, err := c.cmd.StdoutPipe()

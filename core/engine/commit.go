@@ -36,7 +36,7 @@ type Conn struct {
 }
 
 // Dial starts a process for a client; the client's start-up packet comes next. ctx bounds the dialling only. Errors: ErrStarting,
-// ErrPoisoned, ErrClosed, pglite.ErrTooManyProcesses, the context's.
+// ErrPoisoned, ErrClosed, pglite.ErrTooManyProcesses, pglite.ErrAddressSpace, the context's.
 func (e *Engine) Dial(ctx context.Context, o pglite.ConnectOptions) (*Conn, error) {
 	process, err := e.connect(ctx, o)
 	if err != nil {

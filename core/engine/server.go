@@ -156,7 +156,7 @@ func (e *Engine) again(data *memfs.FS) (c *pglite.Cluster, err error) {
 }
 
 // connect starts a process for a client. If PostgreSQL is being started again, it waits up to startWait. Errors: ErrStarting, ErrPoisoned,
-// ErrClosed, pglite.ErrTooManyProcesses, the context's.
+// ErrClosed, pglite.ErrTooManyProcesses, pglite.ErrAddressSpace, the context's.
 func (e *Engine) connect(ctx context.Context, o pglite.ConnectOptions) (*pglite.Conn, error) {
 	end := e.o.Clock.Monotonic() + startWait
 	for {

@@ -23,6 +23,9 @@ var (
 	// ErrDead: PostgreSQL has ended: it was shut down or killed, or one of its processes failed so that it cannot go on.
 	// Start another one on the files.
 	ErrDead = errors.New("PostgreSQL has ended")
+	// ErrAddressSpace: this program's address space is limited, or full, and a process of PostgreSQL has no room in it. The message says
+	// what to do. Who is connected is not concerned.
+	ErrAddressSpace = errors.New("there is too little address space")
 )
 
 // instanceOptions configures an instance.

@@ -27,21 +27,47 @@ func newReservation(size uint64, guarded bool) (reservation, error) {
 	}
 	all, err := unix.Mmap(-1, 0, int(before+reach), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
 	if err != nil {
-		return reservation{}, fmt.Errorf("reserve %d bytes of address space for an instance's memory: %w", before+reach, err)
+		return reservation{}, fmt.Errorf("%w: a process of PostgreSQL reserves %d bytes: %w; %s", ErrAddressSpace, before+reach, err, moreAddressSpace())
 	}
 	return reservation{all, all[before : before+size : before+size]}, nil
 }
 
 func (r reservation) free() { _ = unix.Munmap(r.all) }
 
+// leastAddressSpace is what a program takes, with PostgreSQL's own processes and two clients on code with bounds checks.
+const leastAddressSpace = 6 * maxMemory
+
+// addressSpace is to how many bytes a process's address space is limited.
+func addressSpace() (bytes uint64, limited bool) {
+	var limit unix.Rlimit
+	err := unix.Getrlimit(unix.RLIMIT_AS, &limit)
+	return limit.Cur, err == nil && limit.Cur != unix.RLIM_INFINITY
+}
+
+// moreAddressSpace is what can be done where there is not enough.
+func moreAddressSpace() string {
+	if limit, limited := addressSpace(); limited {
+		return fmt.Sprintf("all have %d bytes (ulimit -v): start it under \"ulimit -v unlimited\", or allow fewer clients", limit)
+	}
+	return "there is no limit (ulimit -v), so it has too many mappings (sysctl vm.max_map_count), or too many clients: allow fewer"
+}
+
+// enoughAddressSpace is an error where PostgreSQL would start, or not even that, and then refuse its clients.
+func enoughAddressSpace() error {
+	if limit, limited := addressSpace(); limited && limit < leastAddressSpace {
+		return fmt.Errorf("%w: it is limited to %d bytes (ulimit -v), and PostgreSQL with two clients needs %d, %d for each process: start it under \"ulimit -v unlimited\"",
+			ErrAddressSpace, limit, uint64(leastAddressSpace), uint64(maxMemory))
+	}
+	return nil
+}
+
 // guardable says why a memory cannot be guarded, or code not be compiled without bounds checks.
 func guardable() error {
 	if err := lean.Available(); err != nil {
 		return err
 	}
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_AS, &limit); err != nil || limit.Cur != unix.RLIM_INFINITY {
-		return fmt.Errorf("address space is limited to %d bytes (ulimit -v), and each session needs %d", limit.Cur, lean.GuardBefore+lean.Reach)
+	if limit, limited := addressSpace(); limited {
+		return fmt.Errorf("address space is limited to %d bytes (ulimit -v), and each session needs %d", limit, lean.GuardBefore+lean.Reach)
 	}
 	r, err := newReservation(maxMemory, true)
 	if err == nil {

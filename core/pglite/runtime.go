@@ -94,7 +94,7 @@ const mainProgram = "pglite"
 // them or loads the compilation from the cache. The first call on a machine takes seconds, later ones a small
 // part of one.
 //
-// Errors name the file or folder at fault and what to do about it.
+// Errors name the file or folder at fault and what to do about it; ErrAddressSpace: no client would find room.
 func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 	var telling sync.Mutex
 	progress := func(step string, done, total int64) {
@@ -103,6 +103,9 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 		if o.Progress != nil {
 			o.Progress(step, done, total)
 		}
+	}
+	if err := enoughAddressSpace(); err != nil {
+		return nil, err
 	}
 	set, err := assets.Ensure(ctx, assets.Options{CacheDir: o.CacheDir, From: o.AssetsFrom, Progress: progress})
 	if err != nil {

@@ -69,6 +69,8 @@ func engineFailure(err error) *failed {
 		return failure("57P01", "another writer has the database; what was not acknowledged is not committed: connect again: %v", err)
 	case errors.Is(err, pglite.ErrTooManyProcesses):
 		return failure("53300", "%v: try again", err)
+	case errors.Is(err, pglite.ErrAddressSpace):
+		return failure("53200", "%v", err)
 	case errors.Is(err, engine.ErrCrashed), errors.Is(err, pglite.ErrDead):
 		return failure("57P02", "a process of PostgreSQL failed, so all were ended, and it starts again: connect again; what ran was rolled back, unless it was just committed: %v", err)
 	case errors.Is(err, engine.ErrStarting):

@@ -88,7 +88,7 @@ func TestErrorsAreTold(t *testing.T) {
 		code string
 	}{
 		{engine.ErrFenced, "57P01"}, {engine.ErrUnknown, "08007"}, {engine.ErrClosed, "57P01"}, {fmt.Errorf("%w: %w", engine.ErrPoisoned, engine.ErrUnknown), "57P01"},
-		{engine.ErrCrashed, "57P02"}, {engine.ErrStarting, "57P03"}, {pglite.ErrTooManyProcesses, "53300"}, {&lease.LockedError{}, "57P03"}, {engine.ErrNoDatabase, "3D000"},
+		{engine.ErrCrashed, "57P02"}, {engine.ErrStarting, "57P03"}, {pglite.ErrTooManyProcesses, "53300"}, {pglite.ErrAddressSpace, "53200"}, {&lease.LockedError{}, "57P03"}, {engine.ErrNoDatabase, "3D000"},
 		{store.ErrDenied, "58000"}, {context.Canceled, "57P01"}, {errors.New("something"), "58000"},
 	} {
 		for _, onDial = range []bool{true, false} {

@@ -26,7 +26,8 @@
 //	57014   not logged in within StartupTimeout      57P02   a process of PostgreSQL failed, so all were ended
 //	08P01   no start-up packet                       57P03   it cannot be opened now, or the server is shutting down
 //	28000   TLS is required                          08007   it is not known whether a commit is durable
-//	3D000   there is no database here                58000   anything else
+//	3D000   there is no database here                53200   a process of PostgreSQL has no room in the address space
+//	                                                 58000   anything else
 //
 // TLS ends here, and PostgreSQL does not know of it: hostssl lines of pg_hba.conf match no connection, hostnossl lines match all,
 // pg_stat_ssl shows none, and there is no channel binding. Options.RequireTLS does what hostssl would do.
