@@ -7,6 +7,7 @@ import (
 	"os"
 	"reflect"
 	"runtime/debug"
+	"strings"
 	"unsafe"
 
 	"blobpglite/core/pglite/internal/wasmbin"
@@ -31,10 +32,8 @@ func install() (err error) {
 	if v := os.Getenv(checkedByEnv); v != "" && v != "0" {
 		return fmt.Errorf("%s is set", checkedByEnv)
 	}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		if err := rightBuild(info); err != nil {
-			return err
-		}
+	if err := rightBuild(debug.ReadBuildInfo()); err != nil {
+		return err
 	}
 	if got := fingerprint(); got != tablePrint {
 		return fmt.Errorf("the compiler's table of operations is another one than that of %s %s: %#x", module, version, got)
@@ -51,9 +50,12 @@ func install() (err error) {
 	return nil
 }
 
-// rightBuild says whether the program was built with the compiler that this package was written for. The binary of a test lists no
-// modules; what else is verified must do.
-func rightBuild(info *debug.BuildInfo) error {
+// rightBuild says whether the program was built with the compiler that this package was written for. What does not say what it was built
+// with is refused; only the binary of a test, which lists no modules, passes, for what else is verified must do.
+func rightBuild(info *debug.BuildInfo, ok bool) error {
+	if !ok {
+		return errors.New("the program does not say what it is built with: build it with modules, by the go command")
+	}
 	for _, m := range info.Deps {
 		if m.Path != module {
 			continue
@@ -63,11 +65,14 @@ func rightBuild(info *debug.BuildInfo) error {
 		}
 		return nil
 	}
-	if len(info.Deps) > 0 {
-		return fmt.Errorf("the program is not built with %s", module)
+	if len(info.Deps) == 0 && strings.HasSuffix(info.Path, testBinary) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("the program is not built with %s", module)
 }
+
+// testBinary is what the go command lets the path of a test's binary end with.
+const testBinary = ".test"
 
 // fingerprint is of the opcodes' names in their order, and of which have one function for their results.
 func fingerprint() uint64 {

@@ -17,24 +17,33 @@ func TestRightBuild(t *testing.T) {
 		f(m)
 		return []*debug.Module{other, m}
 	}
+	const program, tests = "example.com/program", "example.com/program.test"
 	for name, c := range map[string]struct {
+		path string
 		deps []*debug.Module
 		want string // of the error; empty: none
 	}{
-		"as published":         {[]*debug.Module{other, right()}, ""},
-		"a test's binary":      {nil, ""},
-		"without it":           {[]*debug.Module{other}, "the program is not built with " + module},
-		"another version":      {changed(func(m *debug.Module) { m.Version = "v1.12.1" }), "as published, but with v1.12.1"},
-		"another sum":          {changed(func(m *debug.Module) { m.Sum = "h1:x" }), "as published"},
-		"no sum":               {changed(func(m *debug.Module) { m.Sum = "" }), "as published"},
-		"replaced by a folder": {changed(func(m *debug.Module) { m.Replace = &debug.Module{Path: "../wazero"} }), "as published"},
-		"replaced by itself":   {changed(func(m *debug.Module) { m.Replace = right() }), "as published"},
-		"replaced by another":  {changed(func(m *debug.Module) { m.Replace = other }), "as published"},
+		"as published":         {program, []*debug.Module{other, right()}, ""},
+		"a test's binary":      {tests, nil, ""},
+		"a program of nothing": {program, nil, "the program is not built with " + module},
+		"without a path":       {"", nil, "the program is not built with " + module},
+		"without it":           {program, []*debug.Module{other}, "the program is not built with " + module},
+		"called like a test":   {tests, []*debug.Module{other}, "the program is not built with " + module},
+		"a test's, replaced":   {tests, changed(func(m *debug.Module) { m.Replace = other }), "as published"},
+		"another version":      {program, changed(func(m *debug.Module) { m.Version = "v1.12.1" }), "as published, but with v1.12.1"},
+		"another sum":          {program, changed(func(m *debug.Module) { m.Sum = "h1:x" }), "as published"},
+		"no sum":               {program, changed(func(m *debug.Module) { m.Sum = "" }), "as published"},
+		"replaced by a folder": {program, changed(func(m *debug.Module) { m.Replace = &debug.Module{Path: "../wazero"} }), "as published"},
+		"replaced by itself":   {program, changed(func(m *debug.Module) { m.Replace = right() }), "as published"},
+		"replaced by another":  {program, changed(func(m *debug.Module) { m.Replace = other }), "as published"},
 	} {
-		err := rightBuild(&debug.BuildInfo{Deps: c.deps})
+		err := rightBuild(&debug.BuildInfo{Path: c.path, Deps: c.deps}, true)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
+	}
+	if err := rightBuild(nil, false); err == nil || !strings.Contains(err.Error(), "does not say what it is built with") {
+		t.Errorf("without build information: %v", err)
 	}
 }
 
