@@ -55,6 +55,9 @@ func (l *Layer) Use() Use {
 // RawBytes is the size of its chunks, uncompressed.
 func (l *Layer) RawBytes() int64 { return l.index.liveChunks() * memfs.ChunkSize }
 
+// HasBootSet says whether the layer's index names frames that an opening fetches at once, beside what it needs.
+func (l *Layer) HasBootSet() bool { return len(l.index.boot) > 0 }
+
 // shares says whether other layers may use its segments.
 func (l *Layer) shares() bool {
 	return l != nil && (len(l.index.segments) == 0 || !l.index.segments[0].part)

@@ -41,8 +41,10 @@ type cache struct {
 
 	room chan struct{} // under the cluster's lock; see full
 
-	mu   sync.Mutex
-	boot []int64 // the boot set of this life: addresses of what was read first
+	mu     sync.Mutex
+	boot   []int64 // the boot set of this life: addresses of what was read first
+	before int64   // frames that were waited for before PostgreSQL was started
+	missed int64   // of the boot set, frames that PostgreSQL waited for; since a layer was published: 0
 }
 
 const (
@@ -64,6 +66,8 @@ const (
 	// The boot set is what PostgreSQL reads in its first statements, within this time after its start.
 	firstStatements = 8
 	firstRows       = 2 * time.Second
+	// bootMissed: a life whose first rows waited for so many frames makes a boot set where there is none, though no layer is due.
+	bootMissed = 2
 )
 
 // newCache makes the cache that Options.Cache asks for; zero: nil. due is called when pages that no layer has fill too much of it.
@@ -251,11 +255,31 @@ func (c *cache) settle(ctx context.Context, l *base.Layer, at memfs.Mark) error 
 	return c.e.o.Hook.Fire(ctx, point.CacheAfterSettle)
 }
 
+// starts notes that PostgreSQL is started: from now on its reads are what a cold start waits for.
+func (c *cache) starts() {
+	if c != nil {
+		c.mu.Lock()
+		c.before = c.pages.Counts().Waited
+		c.mu.Unlock()
+	}
+}
+
+// learnt says whether this life knows a boot set that would have spared it waits, and no layer has it yet.
+func (c *cache) learnt() bool {
+	if c == nil {
+		return false
+	}
+	c.bootSet()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.missed >= bootMissed
+}
+
 // published notes that a layer that the manifest names holds the boot set: from now on each layer takes it from the one before.
 func (c *cache) published() {
 	if c != nil {
 		c.mu.Lock()
-		c.boot = nil
+		c.boot, c.missed = nil, 0
 		c.mu.Unlock()
 	}
 }
@@ -273,6 +297,7 @@ func (c *cache) bootSet() []int64 {
 	defer c.mu.Unlock()
 	if noted := c.pages.Noted(); len(noted) > 0 {
 		c.boot = noted[:min(len(noted), bootBytes/base.DefaultFrameBytes)]
+		c.missed = c.pages.Counts().Waited - c.before
 	}
 	return c.boot
 }

@@ -231,6 +231,13 @@ func (m *logMode) pays() bool {
 	return m.o.RestoreBudget == 0 && m.budget.records.Load() >= layerPays && m.taken.layer != nil && m.toUpload() <= layerPaysBytes
 }
 
+// teaches says whether a layer spares the next cold starts what this one has waited for: page after page, because the newest layer has no
+// boot set. So it is with what was loaded in one life and only read in those after it, for which no layer is due. It happens once: each later
+// layer has the boot set, or a newer one.
+func (m *logMode) teaches() bool {
+	return m.cache.learnt() && m.taken.layer != nil && !m.taken.layer.HasBootSet() && m.toUpload() <= layerPaysBytes
+}
+
 // toUpload is how many bytes a layer would have to upload, or more.
 func (m *logMode) toUpload() int64 {
 	n := m.taken.layer.RawBytes()
@@ -242,13 +249,13 @@ func (m *logMode) toUpload() int64 {
 }
 
 // finalLayer is for an engine that ends while a layer is wanted: one was put off, or is being taken and is given up here, or it costs less
-// than what the next cold start would read. Without it, every cold start would replay the log of everything that was loaded. The files are
+// than what the next cold start would read, or spares it waits. Without it, every cold start would replay the log of everything that was loaded. The files are
 // cloned now, while the lease is held; the returned function uploads them, and may run after the lease has been released, because a layer stays
 // correct whoever writes meanwhile. Nil: none is wanted. After a failure only the layer is missing.
 func (m *logMode) finalLayer(ctx context.Context) func(context.Context) {
 	m.stopLayer()
 	m.layers.Wait()
-	if !m.budget.wanted() && !m.pays() || !m.compacting.CompareAndSwap(false, true) {
+	if !m.budget.wanted() && !m.pays() && !m.teaches() || !m.compacting.CompareAndSwap(false, true) {
 		return nil
 	}
 	fail := func(err error) {

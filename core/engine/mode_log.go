@@ -173,6 +173,7 @@ func (m *logMode) restore(ctx context.Context, op *opening) error {
 	}
 	op.stats.Replay = op.since(at)
 	m.setHooks(data) // before the start: recovery's own end goes into the log too
+	m.cache.starts()
 	if err := e.startOn(ctx, op, data, m.opened.Records); err != nil {
 		return err
 	}

@@ -15,6 +15,16 @@ func awayMutants() []Mutant {
 			Old: "\t\treturn base.Soon\n", New: "\t\treturn base.Later\n",
 		},
 		{
+			Name: "boot-set-never-made", Invariant: restorable, File: "core/engine/compact.go", Plan: "./core/engine -run TestFirstRowsOfWhatWasLoaded",
+			Doc: "a database that is only read after it was loaded gets no boot set, so each cold start waits for page after page",
+			Old: "!m.pays() && !m.teaches() || ", New: "!m.pays() || ",
+		},
+		{
+			Name: "boot-set-made-each-time", Invariant: restorable, File: "core/engine/compact.go", Plan: "./core/engine -run TestFirstRowsOfWhatWasLoaded",
+			Doc: "each life that reads elsewhere takes a layer as it ends",
+			Old: " && !m.taken.layer.HasBootSet()", New: "",
+		},
+		{
 			Name: "late-bytes-are-taken", Invariant: restorable, File: files + "away.go", Plan: fileTests + "TestAwayModel",
 			Doc: "bytes that come late are put where others are meanwhile, in a newer layer",
 			Old: " || address < 0 || in.address(chunk) != address {",
