@@ -18,7 +18,7 @@ import (
 // Verbs returns the verbs of this package, which documents may use.
 func Verbs() []bench.Verb {
 	return []bench.Verb{
-		twinBootVerb(), twinTierVerb(), twinLargeVerb(), twinBranchVerb(), twinSleepVerb(), twinCommitsVerb(), twinFrozenVerb(),
+		twinBootVerb(), twinTierVerb(), twinLargeVerb(), twinGrowthVerb(), twinBranchVerb(), twinSleepVerb(), twinCommitsVerb(), twinFrozenVerb(),
 		twinFlushVerb(), twinSwitchVerb(), twinRivalVerb(), twinIdleVerb(), twinCostVerb(),
 	}
 }
