@@ -53,7 +53,7 @@ func withFiles(ctx context.Context, c *config, f func(engine.Restored) error) er
 	}
 	return withStore(ctx, c, func(st store.Store) error {
 		read := store.Count(st)
-		done := tellProgress(ctx, read, clock.System(), os.Stderr)
+		done := tellProgress(ctx, read, func() int64 { return read.Ops().BytesDown }, clock.System(), printRestore(os.Stderr))
 		r, err := engine.Restore(ctx, read, at, clock.System())
 		done()
 		if err != nil {

@@ -1,16 +1,10 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/url"
-	"time"
-
-	"blobpglite/core/clock"
-	"blobpglite/core/manifest"
-	"blobpglite/core/store"
 )
 
 // greet prints, for people, how to connect, where the data is, and how to stop.
@@ -46,30 +40,4 @@ func reachable(address string) string {
 		host = "127.0.0.1"
 	}
 	return net.JoinHostPort(host, port)
-}
-
-// progressEvery is how often the progress of a restore is printed.
-const progressEvery = 2 * time.Second
-
-// tellProgress prints the progress of a restore that takes long. The function that it returns ends that.
-func tellProgress(ctx context.Context, read *store.Counted, clk clock.Clock, out io.Writer) (done func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		of := ""
-		for clk.Sleep(ctx, progressEvery) == nil {
-			if of == "" {
-				of = " "
-				if m, _, err := manifest.Load(ctx, read); err == nil && len(m.Layers) > 0 {
-					of = fmt.Sprintf(" of about %d MB", m.Layers[len(m.Layers)-1].StoredBytes/1e6)
-				}
-			}
-			fmt.Fprintf(out, "restoring: %d MB%s read\n", read.Ops().BytesDown/1e6, of)
-		}
-	}()
-	return func() {
-		cancel()
-		<-ended
-	}
 }

@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -203,7 +207,8 @@ func TestProgress(t *testing.T) {
 	clk := clock.NewVirtual(time.Unix(1, 0))
 	read := store.Count(mem.New(mem.Options{}))
 	r, w := lines()
-	done := tellProgress(t.Context(), read, clk, w)
+	received := func() int64 { return read.Ops().BytesDown }
+	done := tellProgress(t.Context(), read, received, clk, printRestore(w))
 	if err := clk.AwaitPending(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
@@ -213,9 +218,61 @@ func TestProgress(t *testing.T) {
 	}
 	done()
 	var out bytes.Buffer
-	tellProgress(t.Context(), read, clk, &out)()
+	tellProgress(t.Context(), read, received, clk, printRestore(&out))()
 	if out.Len() > 0 {
 		t.Error(out.String())
+	}
+}
+
+// TestProgressOfAnOpening: a service whose database takes long to open says so in its log, with how far it is, until that is over.
+func TestProgressOfAnOpening(t *testing.T) {
+	t.Parallel()
+	clk := clock.NewVirtual(time.Unix(1, 0))
+	c, _, err := parse(commands()[0], []string{"-store", "mem"}, io.Discard, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := make(chan string, 1)
+	c.log = slog.New(slog.NewJSONHandler(writerFunc(func(p []byte) (int, error) {
+		if strings.Contains(string(p), "still opening") {
+			select {
+			case r <- string(p):
+			default: // one is enough
+			}
+		}
+		return len(p), nil
+	}), nil))
+	never := errors.New("PostgreSQL cannot be loaded")
+	s := &service{c: c, clock: clk, life: t.Context(), failures: make(chan error, 4), loading: &loading{done: make(chan struct{}), err: never}}
+	if err := s.build(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	opened := make(chan error, 1)
+	go func() {
+		_, err := s.keeper.Engine(context.Background())
+		opened <- err
+	}()
+	told := ""
+	for told == "" {
+		select {
+		case told = <-r:
+		default:
+			clk.Advance(progressEvery) // the opening waits for PostgreSQL
+			runtime.Gosched()
+		}
+	}
+	if !strings.Contains(told, `"read_mb":0`) || !strings.Contains(told, `"seconds":`) || strings.Contains(told, `"seconds":0`) {
+		t.Error(told)
+	}
+	close(s.loading.done)
+	if err := <-opened; !errors.Is(err, never) {
+		t.Error(err)
+	}
+	if n := clk.Pending(); n > 0 {
+		t.Errorf("%d wait for the time when the opening is over", n)
+	}
+	if err := s.keeper.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -289,8 +289,9 @@ func replicaFigures(registry prometheus.Registerer, r *replica.Replica) error {
 // open opens the database for the keeper: as a replica, or to write.
 func (s *service) open(ctx context.Context) (*engine.Engine, error) {
 	if r := s.following(); r != nil {
+		done := s.tellOpening(ctx)
 		e, err := r.Open(ctx)
-		if s.following() != nil {
+		if done(); s.following() != nil {
 			return e, err
 		}
 		if err == nil { // it was promoted meanwhile

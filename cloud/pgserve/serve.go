@@ -38,8 +38,9 @@ type service struct {
 	end       context.CancelFunc
 	write     func(context.Context) (*engine.Engine, error) // opens the database as its writer
 	keeper    *keeper.Keeper
-	announcer *announcer // nil: no replica is told
-	promoting sync.Mutex // held by a promotion
+	store     *httpapi.Metered // where the database is
+	announcer *announcer       // nil: no replica is told
+	promoting sync.Mutex       // held by a promotion
 	pg        *pgwire.Server
 	api       *httpapi.API
 	http      *http.Server
@@ -92,6 +93,7 @@ func (s *service) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.store = metered
 	if err := c.registerBilled(registry); err != nil {
 		return err
 	}
@@ -105,6 +107,7 @@ func (s *service) build(ctx context.Context) error {
 	}
 	s.announcer = s.announce()
 	s.write = func(ctx context.Context) (*engine.Engine, error) {
+		defer s.tellOpening(ctx)()
 		o := s.engineOptions(metered)
 		o.BeforeCreate = func(ctx context.Context) error { return probe(ctx, st) }
 		if s.announcer != nil {

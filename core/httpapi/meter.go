@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,7 @@ type Metered struct {
 	took       *prometheus.HistogramVec
 	operations *prometheus.CounterVec
 	bytes      *prometheus.CounterVec
+	received   atomic.Int64
 }
 
 var (
@@ -43,6 +45,15 @@ func Meter(s store.Store, registry prometheus.Registerer, clk clock.Clock) (*Met
 		}, []string{"direction"}),
 	}
 	return m, errors.Join(registry.Register(m.took), registry.Register(m.operations), registry.Register(m.bytes))
+}
+
+// Received returns how many bytes of bodies have been received.
+func (m *Metered) Received() int64 { return m.received.Load() }
+
+// count counts what was received.
+func (m *Metered) count(o store.Object) {
+	m.received.Add(int64(len(o.Body)))
+	m.bytes.WithLabelValues("down").Add(float64(len(o.Body)))
 }
 
 // done records an operation that began at at.
@@ -72,7 +83,7 @@ func (m *Metered) Get(ctx context.Context, key string) (store.Object, error) {
 	at := m.clock.Monotonic()
 	o, err := m.Store.Get(ctx, key)
 	m.done("get", "b", key, at, err)
-	m.bytes.WithLabelValues("down").Add(float64(len(o.Body)))
+	m.count(o)
 	return o, err
 }
 
@@ -88,7 +99,7 @@ func (m *Metered) GetRange(ctx context.Context, key string, offset, length int64
 	at := m.clock.Monotonic()
 	o, err := r.GetRange(ctx, key, offset, length)
 	m.done("get", "b", key, at, err)
-	m.bytes.WithLabelValues("down").Add(float64(len(o.Body)))
+	m.count(o)
 	return o, err
 }
 
