@@ -13,6 +13,12 @@ import (
 const completionCommand = "completion"
 
 // completion prints a shell's completion script, made from the commands and flags.
+//
+// The scripts are written here because no library writes them for flags of the standard library's flag package beside commands.
+// github.com/posener/complete/v2 2.1.0 (2023), the one for that package, was tried: after a flag of a program that has commands it reports
+// "unknown subcommand: -bucket"; for a word that nothing matches it offers all flags, so that bash erases what was typed; it panics for fish,
+// whose script does not set COMP_POINT; and it answers whoever starts the program with COMP_LINE in the environment, which a server should
+// not. github.com/spf13/cobra needs flags with two dashes; github.com/carapace-sh/carapace needs cobra.
 func completion(_ context.Context, _ *config, args []string, out io.Writer) error {
 	scripts := map[string]func() string{"bash": bashScript, "zsh": zshScript, "fish": fishScript}
 	script, ok := scripts[args[0]]
