@@ -1,7 +1,7 @@
 // Command reports renders what the results hold, and nothing else: between the
-// markers of STATUS.md, README.md and results/PERFORMANCE.md, and as results/index.html.
+// markers of STATUS.md, README.md and results/PERFORMANCE.md, and as results/index.html with results/pictures/soak.svg.
 //
-//	go run ./reports            # writes the four files
+//	go run ./reports            # writes the five files
 //	go run ./reports -check     # exits 1 and shows the difference if one is stale
 //	go run ./reports -serve     # the page, rendered anew at each request, at http://127.0.0.1:8090
 //
@@ -154,11 +154,19 @@ func renderAll(root string, log record.Log) ([]rendered, error) {
 		}
 		files = append(files, rendered{doc.name, string(text), want})
 	}
-	text, err := os.ReadFile(filepath.Join(root, files[0].name))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("render: %w", err)
+	if shown.soak != nil {
+		files = append(files, rendered{name: "results/" + soakFile, want: shown.soak.SVG})
 	}
-	files[0].have = string(text)
+	for i, f := range files {
+		if f.have != "" {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(f.name)))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("render: %w", err)
+		}
+		files[i].have = string(text)
+	}
 	return files, nil
 }
 

@@ -20,13 +20,15 @@ var pageTemplate string
 
 // Bounds of the plots, in CSS pixels, and of what is shown.
 const (
-	plotWidth  = 160
+	plotWidth  = maxBins * binWidth
 	plotHeight = 30
 	trendWidth = 160
+	binWidth   = 10
 	maxTrend   = 40 // the newest lines that a trend shows
 	minTrend   = 3  // two are no trend
 	minPlot    = 20 // values that make a distribution
 	maxBins    = 16
+	maxNote    = 300 // in bytes, of what a run wants to be known
 	maxDetail  = 260 // of what a check has seen that did not hold, in bytes
 	maxRight   = 110 // likewise of one that held
 	maxPage    = 480_000
@@ -46,6 +48,25 @@ type pageView struct {
 	Episodes             []string
 	Unclean, Retracted   int
 	Width, Height, Trend int
+	Machines             []machine
+}
+
+// machine is one that lines come from. The page names each once, and then by its letter: the same text at each line would be the size of all plots.
+type machine struct{ Letter, Text string }
+
+// letterOf gives the letter of a line's machine.
+func (v *pageView) letterOf(r record.Record) string {
+	text := fmt.Sprintf("%s, %d CPUs, %s, wazero %s", r.Env.Machine, r.Env.CPUs, r.Env.Go, r.Env.Wazero)
+	i := slices.IndexFunc(v.Machines, func(m machine) bool { return m.Text == text })
+	if i < 0 {
+		i = len(v.Machines)
+		letter := string(rune('A' + i%26))
+		if i >= 26 {
+			letter += fmt.Sprint(i / 26)
+		}
+		v.Machines = append(v.Machines, machine{letter, text})
+	}
+	return v.Machines[i].Letter
 }
 
 type experimentSection struct {
@@ -60,14 +81,15 @@ type probeSection struct {
 
 // cellSection is one line of a probe.
 type cellSection struct {
-	Params, Verdict, Profile, Where, When, Commit, Replay, Bound string
-	Rounds                                                       int
-	Fired                                                        int64
-	Wrong, Right                                                 []record.Check
-	Hold                                                         int // checks that hold and are not in Right
-	More                                                         int // metrics that are not in Metrics
-	Notes                                                        []string
-	Metrics                                                      []metricRow
+	Params, Verdict, Profile, Machine, Store, Target, When, Commit, Replay, Bound string
+	Rounds                                                                        int
+	Fired                                                                         int64
+	Wrong, Right                                                                  []record.Check
+	Hold                                                                          int // checks that hold and are not in Right
+	More                                                                          int // metrics that are not in Metrics
+	Notes                                                                         []string
+	Metrics                                                                       []metricRow
+	Plots, Trends                                                                 bool // a row has one
 }
 
 // metricRow is one metric with its plots.
@@ -95,10 +117,12 @@ func renderPage(s selection, p pictures) (string, error) {
 	return "", fmt.Errorf("render the page: it is larger than %d bytes whatever is left out: show less", maxPage)
 }
 
-// Degrees of leaving out: of checks that held more and more of what they saw, then distributions, then their names, then most metrics.
+// Degrees of leaving out: of checks that held more and more of what they saw, then their names; only then distributions, then most metrics. What a
+// check that held has seen can be read in results/; a distribution cannot be seen there.
 const (
-	thriftPlots   = 3
-	thriftNames   = 4
+	thriftDetail  = 2
+	thriftNames   = 3
+	thriftPlots   = 4
 	thriftMetrics = 5
 	maxThrift     = 6
 	fewMetrics    = 8 // of a cell
@@ -126,6 +150,7 @@ func renderThriftily(s selection, p pictures, thrift int) (string, error) {
 				if err != nil {
 					return "", fmt.Errorf("render the page: %s of run %s: %w", r.Probe, r.Run, err)
 				}
+				cell.Machine = v.letterOf(r)
 				section.Cells = append(section.Cells, cell)
 			}
 			v.Lines += len(p.Lines)
@@ -177,8 +202,11 @@ func sentence(v pageView, b board) string {
 func cellOf(s selection, b board, r record.Record, thrift int) (cellSection, error) {
 	out := cellSection{
 		Params: paramsText(r), Verdict: r.Verdict.String(), Profile: r.Profile, Rounds: r.Rounds, Bound: upperBound(r),
-		Where: fmt.Sprintf("%s, %d CPUs, %s, store %s, target %s", r.Env.Machine, r.Env.CPUs, r.Env.Go, r.Env.Store, targetName(r.Env.Target)),
-		When:  r.Started.UTC().Format("2006-01-02 15:04 MST"), Commit: shortCommit(r.Commit), Replay: folders.ReplaceAllString(r.Replay, "=FOLDER"), Notes: r.Notes,
+		Store: r.Env.Store, Target: targetName(r.Env.Target),
+		When: r.Started.UTC().Format("2006-01-02 15:04 MST"), Commit: shortCommit(r.Commit), Replay: folders.ReplaceAllString(r.Replay, "=FOLDER"),
+	}
+	for _, note := range r.Notes {
+		out.Notes = append(out.Notes, cut(note, maxNote))
 	}
 	for _, f := range r.Faults {
 		out.Fired += f.Fired
@@ -191,9 +219,10 @@ func cellOf(s selection, b board, r record.Record, thrift int) (cellSection, err
 			}
 			limit = maxRight >> (2 * thrift)
 		}
-		if len(c.Detail) > limit {
-			c.Detail = strings.ToValidUTF8(c.Detail[:limit], "") + "…"
+		if c.Verdict == record.Pass && thrift >= thriftDetail {
+			c.Detail = ""
 		}
+		c.Detail = cut(c.Detail, limit)
 		if c.Verdict == record.Pass {
 			out.Right = append(out.Right, c)
 		} else {
@@ -217,11 +246,21 @@ func cellOf(s selection, b board, r record.Record, thrift int) (cellSection, err
 			if err != nil {
 				return out, err
 			}
+			out.Plots = true
 			row.Bars, row.Tip = bars, fmt.Sprintf("%s to %s", figure(m.Min, m.Unit), figure(m.Max, m.Unit))
 		}
+		out.Trends = out.Trends || row.Trend != nil
 		out.Metrics = append(out.Metrics, row)
 	}
 	return out, nil
+}
+
+// cut shortens a text that is longer than so many bytes.
+func cut(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	return strings.ToValidUTF8(text[:limit], "") + "…"
 }
 
 // folders are those of the machine that a command ran on.
@@ -262,15 +301,30 @@ func barsOf(m record.Metric) (string, error) {
 		bins[i] += b.Count
 		most = max(most, bins[i])
 	}
-	width := float64(plotWidth) / float64(len(bins))
+	return outline(bins, most), nil
+}
+
+// outline draws bins as one path, from the foot up and along their tops: a number for each, where a bar of its own would take five.
+func outline(bins []int64, most int64) string {
 	var path strings.Builder
-	for i, n := range bins {
-		if n > 0 {
-			height := max(1, float64(n)/float64(most)*plotHeight)
-			fmt.Fprintf(&path, "M%.0f %dv-%.0fh%.0fv%.0fz", float64(i)*width, plotHeight, height, max(1, width-1), height)
+	fmt.Fprintf(&path, "M0 %d", plotHeight)
+	at, width := plotHeight, 0
+	for _, n := range bins {
+		top := plotHeight
+		if n > 0 { // what is there is seen, however little it is
+			top -= max(1, int(math.Round(float64(n)/float64(most)*plotHeight)))
 		}
+		if top != at {
+			if width > 0 {
+				fmt.Fprintf(&path, "h%d", width)
+			}
+			fmt.Fprintf(&path, "V%d", top)
+			at, width = top, 0
+		}
+		width += binWidth
 	}
-	return path.String(), nil
+	fmt.Fprintf(&path, "h%dV%dz", width, plotHeight)
+	return path.String()
 }
 
 // trendOf follows a metric through all lines of the same cell. Only equal cells are compared.

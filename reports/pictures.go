@@ -4,11 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html/template"
 	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -38,19 +38,20 @@ type storyStep struct{ Who, Act, Answer, Class string }
 
 // soakPicture are the days of the soak.
 type soakPicture struct {
-	File   string
-	Days   []soakDay
-	Wakes  int
-	Writes int
-	Kills  int
-	Faults int64
+	File    string // what it was drawn from
+	SVG     string // a file of its own: a month of it is as large as the page
+	Days    int
+	Wakes   int
+	Writes  int
+	Kills   int
+	Faults  int64
+	Calm    string // the median over the wakes that nothing disturbed of their slowest write, and over the others
+	Shaken  string
+	Slowest string
 }
 
-// soakDay is a day's row, as SVG.
-type soakDay struct {
-	Label string
-	SVG   template.HTML
-}
+// soakFile is the picture, beside the results.
+const soakFile = "pictures/soak.svg"
 
 // soakWake is a line of the soak's file; see runner/soak.
 type soakWake struct {
@@ -81,14 +82,33 @@ func readPictures(results string) (pictures, error) {
 			p.episodes = append(p.episodes, name)
 		}
 	}
-	const file = "e5/e5.1-72h.json"
+	file, err := longestSoak(filepath.Join(results, "e5"))
+	if err != nil || file == "" {
+		return p, err
+	}
 	var wakes []soakWake
-	if err := decodeIfThere(filepath.Join(results, filepath.FromSlash(file)), &wakes); err != nil || len(wakes) == 0 {
+	if err := decodeIfThere(filepath.Join(results, "e5", file), &wakes); err != nil || len(wakes) == 0 {
 		return p, err
 	}
 	p.soak = drawSoak(wakes)
-	p.soak.File = file
+	p.soak.File = "e5/" + file
 	return p, nil
+}
+
+// longestSoak is the recorded soak of the most hours: each length has one file, that of its newest run. Empty: there is none.
+func longestSoak(folder string) (string, error) {
+	names, err := filepath.Glob(filepath.Join(folder, "e5.1-*h.json"))
+	if err != nil {
+		return "", fmt.Errorf("look for soaks: %w", err)
+	}
+	longest, most := "", 0
+	for _, name := range names {
+		var hours int
+		if _, err := fmt.Sscanf(filepath.Base(name), "e5.1-%dh.json", &hours); err == nil && hours > most {
+			longest, most = filepath.Base(name), hours
+		}
+	}
+	return longest, nil
 }
 
 func decodeIfThere(path string, to any) error {
@@ -131,61 +151,118 @@ func stepsOf(story []string) []storyStep {
 // Sizes of a day's row.
 const (
 	dayWidth  = 960
-	dayHeight = 74
-	dayFoot   = 58 // where the bars stand
+	dayHeight = 122
+	dayFoot   = 74  // where the bars of writes stand, and those of the lag hang
+	lagHeight = 30  // of the longest
+	lagLeast  = 10  // in milliseconds: no bar
+	lagMost   = 1e6 // the longest bar
 )
 
+// soakStyle is the picture's own: it is shown by itself too.
+const soakStyle = `text{font:11px system-ui,sans-serif;fill:#57606a}.axis,.grid{fill:none;stroke:#57606a}.grid{stroke:#d0d7de}.bar{fill:#2f6aa8}.lag{fill:#8250df}` +
+	`.kill{fill:none;stroke:#a40e26;stroke-width:1.8}.switch{fill:#b35900}circle{fill:#57606a}.day{font-weight:600}`
+
 // drawSoak draws a row for each day: a bar for each wake, as high as its writes (by their root, for a few are large), a cross for each kill, a
-// triangle for each revision, a dot for each stall or step of the clock.
+// triangle for each revision, a dot for each stall or step of the clock; and downwards how long its slowest write waited, by the logarithm.
 func drawSoak(wakes []soakWake) *soakPicture {
 	p := &soakPicture{Wakes: len(wakes)}
 	most := 1.0
+	var calm, shaken []int
 	for _, w := range wakes {
 		most = max(most, float64(w.Writes))
 		p.Writes, p.Kills, p.Faults = p.Writes+w.Writes, p.Kills+w.Kills+w.Deploys, p.Faults+w.Faults
+		p.Days = max(p.Days, w.Minute/(24*60)+1)
+		if w.Kills+w.Deploys+w.Stalls+w.Steps == 0 {
+			calm = append(calm, w.Slow)
+		} else {
+			shaken = append(shaken, w.Slow)
+		}
 	}
-	rows := map[int]*strings.Builder{}
-	last := 0
+	p.Calm, p.Shaken = medianMS(calm), medianMS(shaken)
+	p.Slowest = quantity(float64(slices.MaxFunc(wakes, func(a, b soakWake) int { return a.Slow - b.Slow }).Slow), "ms")
+	var b strings.Builder
+	height := p.Days * dayHeight
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%d days of the soak"><style>%s</style><path d="M0 0H%dV%dH0z" fill="#fff"/>`+"\n",
+		dayWidth, height, dayWidth, height, p.Days, soakStyle, dayWidth, height)
+	for day := range p.Days {
+		drawDay(&b, day)
+	}
 	for _, w := range wakes {
-		day := w.Minute / (24 * 60)
-		last = max(last, day)
-		if rows[day] == nil {
-			rows[day] = &strings.Builder{}
-		}
-		drawWake(rows[day], w, most)
+		drawWake(&b, w, most)
 	}
-	for day := range last + 1 {
-		var b strings.Builder
-		fmt.Fprintf(&b, `<svg viewBox="0 0 %d %d" role="img" aria-label="day %d of the soak"><path class="axis" d="M0 %dH%d"/>`, dayWidth, dayHeight, day+1, dayFoot, dayWidth)
-		for hour := 0; hour < 24; hour += 3 {
-			fmt.Fprintf(&b, `<text x="%d" y="%d">%02d:00</text>`, hour*dayWidth/24, dayHeight-3, hour)
-		}
-		if rows[day] != nil {
-			b.WriteString(rows[day].String())
-		}
-		b.WriteString("</svg>")
-		p.Days = append(p.Days, soakDay{Label: fmt.Sprintf("Day %d", day+1), SVG: template.HTML(b.String())}) // only numbers and words of ours are in it
-	}
+	b.WriteString("</svg>\n")
+	p.SVG = b.String()
 	return p
 }
 
+// medianMS writes the median of times; a dash without any.
+func medianMS(values []int) string {
+	if len(values) == 0 {
+		return "-"
+	}
+	slices.Sort(values)
+	return quantity(float64(values[(len(values)-1)/2]), "ms")
+}
+
+// drawDay draws the row's axes: hours, and a second and a hundred of them for the lag.
+func drawDay(b *strings.Builder, day int) {
+	y := day*dayHeight + dayFoot
+	fmt.Fprintf(b, `<path class="axis" d="M0 %dH%d"/><text class="day" x="2" y="%d">Day %d</text>`, y, dayWidth, y-dayFoot+12, day+1)
+	for _, ms := range []float64{1000, 100_000} {
+		at := float64(y) + lagBar(ms)
+		fmt.Fprintf(b, `<path class="grid" d="M0 %.1fH%d"/><text x="%d" y="%.1f" text-anchor="end">%s</text>`, at, dayWidth, dayWidth, at-1, quantity(ms, "ms"))
+	}
+	for hour := 0; hour < 24; hour += 3 {
+		fmt.Fprintf(b, `<text x="%d" y="%d">%02d:00</text>`, hour*dayWidth/24, y+lagHeight+13, hour)
+	}
+	b.WriteString("\n")
+}
+
+// lagBar is how long the bar of a time is.
+func lagBar(ms float64) float64 {
+	return lagHeight * math.Log(min(max(ms, lagLeast), lagMost)/lagLeast) / math.Log(lagMost/lagLeast)
+}
+
 func drawWake(b *strings.Builder, w soakWake, most float64) {
-	x := float64(w.Minute%(24*60)) / (24 * 60) * dayWidth
-	height := 2 + 34*math.Sqrt(float64(w.Writes)/most)
-	fmt.Fprintf(b, `<g><title>%02d:%02d: %d writes; first answer after %d ms; %d kills, %d revisions, %d stalls, %d steps of the clock, %d faults of the store</title>`,
-		w.Minute/60%24, w.Minute%60, w.Writes, w.Cold, w.Kills, w.Deploys, w.Stalls, w.Steps, w.Faults)
-	fmt.Fprintf(b, `<path class="bar" d="M%.1f %dv-%.1fh5v%.1fz"/>`, x, dayFoot, height, height)
-	y := float64(dayFoot) - height - 4
+	x := int(float64(w.Minute%(24*60)) / (24 * 60) * dayWidth)
+	foot := w.Minute/(24*60)*dayHeight + dayFoot
+	height := int(2 + 34*math.Sqrt(float64(w.Writes)/most))
+	fmt.Fprintf(b, `<g><title>%02d:%02d: %d writes, the slowest %s; first answer %s%s</title><path class="bar" d="M%d %dv-%dh5v%dz"/>`,
+		w.Minute/60%24, w.Minute%60, w.Writes, quantity(float64(w.Slow), "ms"), quantity(float64(w.Cold), "ms"), w.wentWrong(), x, foot, height, height)
+	if lag := int(lagBar(float64(w.Slow))); lag > 0 {
+		fmt.Fprintf(b, `<path class="lag" d="M%d %dv%dh5v-%dz"/>`, x, foot, lag, lag)
+	}
+	y := foot - height - 4
+	var kills, deploys strings.Builder
 	for range w.Kills {
-		fmt.Fprintf(b, `<path class="kill" d="M%.1f %.1fl5 -5m-5 0l5 5"/>`, x, y)
+		fmt.Fprintf(&kills, "M%d %dl5-5m-5 0l5 5", x, y)
 		y -= 7
 	}
 	for range w.Deploys {
-		fmt.Fprintf(b, `<path class="switch" d="M%.1f %.1fh6l-3 -5z"/>`, x, y)
+		fmt.Fprintf(&deploys, "M%d %dh6l-3-5z", x, y)
 		y -= 7
 	}
-	if w.Stalls+w.Steps > 0 {
-		fmt.Fprintf(b, `<circle class="stall" cx="%.1f" cy="%.1f" r="2"/>`, x+2.5, y-1)
+	for _, mark := range []struct{ class, path string }{{"kill", kills.String()}, {"switch", deploys.String()}} {
+		if mark.path != "" {
+			fmt.Fprintf(b, `<path class="%s" d="%s"/>`, mark.class, mark.path)
+		}
 	}
-	b.WriteString("</g>")
+	if w.Stalls+w.Steps > 0 {
+		fmt.Fprintf(b, `<circle cx="%d" cy="%d" r="2"/>`, x+2, y-1)
+	}
+	b.WriteString("</g>\n")
+}
+
+// wentWrong says what disturbed a wake, each kind that did.
+func (w soakWake) wentWrong() string {
+	text := ""
+	for _, kind := range []struct {
+		n    int64
+		name string
+	}{{int64(w.Kills), "kills"}, {int64(w.Deploys), "revisions"}, {int64(w.Stalls), "stalls"}, {int64(w.Steps), "steps of the clock"}, {w.Faults, "faults of the store"}} {
+		if kind.n > 0 {
+			text += fmt.Sprintf("; %s: %d", kind.name, kind.n)
+		}
+	}
+	return text
 }

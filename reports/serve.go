@@ -48,6 +48,18 @@ func pageHandler(root string) http.Handler {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		_, _ = io.WriteString(w, page)
 	})
+	mux.HandleFunc("GET /"+soakFile, func(w http.ResponseWriter, r *http.Request) {
+		shown, err := readPictures(results)
+		switch {
+		case err != nil:
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		case shown.soak == nil:
+			http.NotFound(w, r)
+		default:
+			w.Header().Set("Content-Type", "image/svg+xml")
+			_, _ = io.WriteString(w, shown.soak.SVG)
+		}
+	})
 	mux.HandleFunc("GET /pictures/{name}", func(w http.ResponseWriter, r *http.Request) {
 		if path.Ext(r.PathValue("name")) != ".svg" {
 			http.NotFound(w, r)
