@@ -112,7 +112,7 @@ func use(ctx context.Context, st store.Store, m manifest.Manifest) (*segmentsRep
 	segments := map[string]bool{}
 	var newest base.Use
 	for _, l := range m.Layers {
-		layer, err := base.ReadIndex(ctx, st, l.Key)
+		layer, err := base.ReadIndex(ctx, st, l.Key, base.Expected(m, l))
 		if err != nil {
 			return nil, err
 		}

@@ -22,7 +22,8 @@
 // A segment of which less than half is used is written again, as far as it is used, and small ones are put together (plan.go). A
 // collection may delete a segment that no layer named by the manifest needs (package gc).
 //
-//	index    "BPGLAYER" | format u32 | body length u32 | CRC32C u32 of all before and after | zstd(body)
+//	index    "BPGLAYER" | format u32 | body length u32 | CRC32C u32 of all before and after | name | zstd(body)
+//	name     0x184D2A5B u32 | length u32 | key of the layer | id of the database
 //	body     frame bytes
 //	         segments count × { layer that it was written for, without base/; empty: as the one before
 //	                            number, chunks, one for each frame × { bytes, CRC32C } }
@@ -35,8 +36,12 @@
 // before. Integers are varints, CRCs are u32, fixed-size numbers are little endian. Given a file and a chunk, the index alone tells
 // segment, offset and length of the one frame that holds it. Format 1 can be read too (parts.go).
 //
+// An index says which layer of which database it is of, and is refused under another key; and no layer names a segment of a higher epoch or
+// a later record than its own. The name is a skippable frame of zstd, so that versions before it read such an index, as this one reads
+// theirs, which have no name: what the manifest says of a layer (Expect) tells these apart, by their sizes.
+//
 // Survives: death at any point of Write (without its index a layer does not exist; its segments are garbage that nothing
-// names), a lost reply, a damaged, truncated, swapped or missing object (Read fails and says which; nothing in the bucket is
+// names), a lost reply, a damaged, truncated, swapped, foreign or missing object (Read fails and says which; nothing in the bucket is
 // changed). Does not survive: a tree that changes during Write, so give it a clone.
 package base
 
@@ -100,6 +105,8 @@ type WriteOptions struct {
 	// Copy is for a layer of another database than Share's: it copies a segment, and returns the copy's size. It is called for each segment
 	// of Share that the new layer uses, before the index is written, concurrently; none is cleaned. Nil: Share is of the same database.
 	Copy func(ctx context.Context, from, to string) (size int64, err error)
+	// Database is the id of the database that the layer is of, for its index. Empty: the index does not say it.
+	Database string
 	// Pages is the source of src's chunks that are away; for chunks in memory that have an origin, it tells where Share has them. Nil: src
 	// has no such chunks.
 	Pages *Pages
@@ -133,6 +140,7 @@ type ReadOptions struct {
 	// Progress is told the raw bytes done and in all, in the caller's goroutine. Nil: not called.
 	Progress func(done, total int64)
 	Clock    clock.Clock // for Stats; nil: the system's
+	Expect   Expect      // what is known of the layer
 	// Head is given, by Verify and in the caller's goroutine, the first chunk of the file HeadOf, if the layer has one. Nil: not called.
 	Head   func(chunk []byte)
 	HeadOf string
@@ -179,6 +187,8 @@ func (o WriteOptions) withDefaults() (WriteOptions, error) {
 		return o, fmt.Errorf("%w: SegmentBytes %d is not in 1..%d", store.ErrInvalid, o.SegmentBytes, MaxSegmentBytes)
 	case o.Parallel < 1 || o.Parallel > maxParallel:
 		return o, fmt.Errorf("%w: Parallel %d is not in 1..%d", store.ErrInvalid, o.Parallel, maxParallel)
+	case len(o.Database) > maxOrigin:
+		return o, fmt.Errorf("%w: the id of the database has %d bytes, the limit is %d", store.ErrInvalid, len(o.Database), maxOrigin)
 	}
 	return o, nil
 }

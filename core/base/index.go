@@ -9,16 +9,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/klauspost/compress/zstd"
-
 	"blobpglite/core/memfs"
 )
 
 const (
-	magic      = "BPGLAYER"
-	headerSize = len(magic) + 12
-	formatPart = 1 // a layer that shares nothing: its parts are its own
-
 	// Bounds of an index. A body of this size describes some 600,000 files, or a terabyte.
 	maxIndexBytes = 64 << 20
 	maxSegments   = 1_000_000 // the numbers of a layer's segments have six digits
@@ -39,6 +33,7 @@ const (
 // index describes a layer. The chunks of all its segments, also those that it does not use, have addresses: those of the first segment
 // begin at zero, those of each other one where the one before ends.
 type index struct {
+	named      named
 	frameBytes int
 	segments   []segment
 	starts     []int64    // the addresses at which they begin, computed by settle
@@ -189,7 +184,7 @@ func encodeIndex(x *index) ([]byte, error) {
 	if len(body) > maxIndexBytes {
 		return nil, fmt.Errorf("%w: its index has %d bytes, the limit is %d", ErrTooLarge, len(body), maxIndexBytes)
 	}
-	return seal(body, Format)
+	return seal(x.named, body, Format)
 }
 
 // append encodes an entry. at is the address after the last run that was encoded, where most runs go on.
@@ -219,63 +214,18 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// seal puts the header before the compressed body.
-func seal(body []byte, format uint32) ([]byte, error) {
-	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true))
-	if err != nil {
-		return nil, err
-	}
-	defer z.Close()
-	object := append(make([]byte, 0, headerSize+len(body)/2), magic...)
-	object = binary.LittleEndian.AppendUint32(object, format)
-	object = binary.LittleEndian.AppendUint32(object, uint32(len(body)))
-	object = append(object, 0, 0, 0, 0)
-	object = z.EncodeAll(body, object)
-	binary.LittleEndian.PutUint32(object[headerSize-4:], checksum(object)) // computed with zeros in its own place
-	return object, nil
-}
-
-// unseal checks the header and returns the body. It changes object.
-func unseal(object []byte) (body []byte, format uint32, err error) {
-	if len(object) < headerSize || string(object[:len(magic)]) != magic {
-		return nil, 0, fmt.Errorf("%w: it does not begin as an index does (%d bytes)", ErrCorrupt, len(object))
-	}
-	format = binary.LittleEndian.Uint32(object[len(magic):])
-	switch {
-	case format > Format:
-		return nil, 0, fmt.Errorf("%w: its format is %d, this program reads up to %d: upgrade it", ErrNewer, format, Format)
-	case format < formatPart:
-		return nil, 0, fmt.Errorf("%w: its format is %d", ErrCorrupt, format)
-	}
-	size := binary.LittleEndian.Uint32(object[len(magic)+4:])
-	want := binary.LittleEndian.Uint32(object[headerSize-4:])
-	clear(object[headerSize-4 : headerSize])
-	if got := checksum(object); got != want {
-		return nil, 0, fmt.Errorf("%w: its checksum is %08x, want %08x", ErrCorrupt, got, want)
-	}
-	if size > maxIndexBytes {
-		return nil, 0, fmt.Errorf("%w: its body has %d bytes, the limit is %d", ErrCorrupt, size, maxIndexBytes)
-	}
-	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(max(zstd.MinWindowSize, uint64(size))))
-	if err != nil {
-		return nil, 0, err
-	}
-	defer z.Close()
-	body, err = z.DecodeAll(object[headerSize:], nil)
-	if err != nil || len(body) != int(size) {
-		return nil, 0, fmt.Errorf("%w: its body does not decompress to %d bytes (%d, %v)", ErrCorrupt, size, len(body), err)
-	}
-	return body, format, nil
-}
-
 // decodeIndex decodes the index object of a layer, which it changes. What it accepts is consistent: Read relies on that.
 func decodeIndex(layer string, object []byte) (*index, error) {
-	body, format, err := unseal(object)
+	own, body, format, err := unseal(object)
 	if err != nil {
 		return nil, err
+	}
+	if own.layer != "" && own.layer != layer {
+		return nil, fmt.Errorf("%w: it is the index of layer %s", ErrCorrupt, own.layer)
 	}
 	d := decoder{left: body, layer: layer, parts: format == formatPart}
 	x := d.index()
+	x.named = own
 	if d.err == nil && len(d.left) > 0 {
 		d.fail("%d bytes follow the last entry", len(d.left))
 	}
@@ -388,11 +338,14 @@ func (d *decoder) segments(x *index) {
 		}
 		*s = segment{layer: layer, n: int(d.number(maxSegments - 1)), chunks: d.number(math.MaxInt64 / MaxFrameBytes / maxSegments)}
 		key := s.key()
-		switch _, ok := ParseSegment(key); {
+		o, ok := ParseSegment(key)
+		switch {
 		case d.err != nil:
 			return
 		case !ok:
 			d.fail("%q is no segment's name", key)
+		case isLater(o, d.layer):
+			d.fail("segment %q was written for a later layer", key)
 		case seen[key]:
 			d.fail("segment %q comes twice", key)
 		case s.chunks == 0:

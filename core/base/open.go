@@ -31,20 +31,20 @@ const (
 // are of what was read. After an error dst is useless.
 //
 // Errors: those of Read.
-func Open(ctx context.Context, p *Pages, key string, dst *memfs.FS, wish func(path string) Wish) (*Layer, memfs.Mark, Stats, error) {
-	l, mark, stats, err := open(ctx, p, key, dst, wish)
+func Open(ctx context.Context, p *Pages, key string, dst *memfs.FS, wish func(path string) Wish, e Expect) (*Layer, memfs.Mark, Stats, error) {
+	l, mark, stats, err := open(ctx, p, key, dst, wish, e)
 	if err != nil {
 		return nil, 0, Stats{}, fmt.Errorf("open layer %q: %w", key, err)
 	}
 	return l, mark, stats, nil
 }
 
-func open(ctx context.Context, p *Pages, key string, dst *memfs.FS, wish func(path string) Wish) (*Layer, memfs.Mark, Stats, error) {
+func open(ctx context.Context, p *Pages, key string, dst *memfs.FS, wish func(path string) Wish, e Expect) (*Layer, memfs.Mark, Stats, error) {
 	if names, err := dst.ReadDir("/"); err != nil || len(names) > 0 {
 		return nil, 0, Stats{}, errors.Join(fmt.Errorf("%w: the tree to open in holds %d names", store.ErrInvalid, len(names)), err)
 	}
 	began, before := p.o.Clock.Monotonic(), p.Counts()
-	l, err := readIndex(ctx, p.st, key)
+	l, err := readIndex(ctx, p.st, key, e)
 	if err != nil {
 		return nil, 0, Stats{}, err
 	}

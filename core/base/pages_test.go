@@ -36,7 +36,7 @@ func opened(t testing.TB, p *Pages, key string) (*memfs.FS, *Layer, memfs.Mark, 
 			return Later
 		}
 		return Needed
-	})
+	}, Expect{})
 	check(t, err)
 	return dst, l, mark, stats
 }

@@ -40,7 +40,7 @@ func read(ctx context.Context, st store.Store, key string, dst *memfs.FS, o Read
 		return nil, Stats{}, errors.Join(fmt.Errorf("%w: the tree to restore into holds %d names", store.ErrInvalid, len(names)), err)
 	}
 	began := o.Clock.Monotonic()
-	l, err := readIndex(ctx, st, key)
+	l, err := readIndex(ctx, st, key, o.Expect)
 	if err != nil {
 		return nil, Stats{}, err
 	}
@@ -62,25 +62,29 @@ func read(ctx context.Context, st store.Store, key string, dst *memfs.FS, o Read
 }
 
 // ReadIndex reads a layer's index, and nothing of its segments. Errors: those of Read.
-func ReadIndex(ctx context.Context, st store.Store, key string) (*Layer, error) {
-	l, err := readIndex(ctx, st, key)
+func ReadIndex(ctx context.Context, st store.Store, key string, e Expect) (*Layer, error) {
+	l, err := readIndex(ctx, st, key, e)
 	if err != nil {
 		return nil, fmt.Errorf("read layer %q: %w", key, err)
 	}
 	return l, nil
 }
 
-func readIndex(ctx context.Context, st store.Store, key string) (*Layer, error) {
+func readIndex(ctx context.Context, st store.Store, key string, e Expect) (*Layer, error) {
 	object, err := st.Get(ctx, IndexKey(key))
 	if err != nil {
 		return nil, fmt.Errorf("get its index: %w", err)
 	}
 	size := int64(len(object.Body))
 	x, err := decodeIndex(key, object.Body)
+	l := &Layer{key: key, index: x, size: size}
+	if err == nil {
+		err = e.check(l)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("index %q: %w", IndexKey(key), err)
 	}
-	return &Layer{key: key, index: x, size: size}, nil
+	return l, nil
 }
 
 // stats returns what was read of a layer.

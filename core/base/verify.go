@@ -24,7 +24,7 @@ func verify(ctx context.Context, st store.Store, key string, o ReadOptions) (*La
 		return nil, Stats{}, err
 	}
 	began := o.Clock.Monotonic()
-	l, err := readIndex(ctx, st, key)
+	l, err := readIndex(ctx, st, key, o.Expect)
 	if err != nil {
 		return nil, Stats{}, err
 	}

@@ -42,6 +42,9 @@ func write(ctx context.Context, st store.Store, key string, src *memfs.FS, o Wri
 	if _, ok := ParseObject(IndexKey(key)); !ok || len(key) > len(keyPrefix)+maxOrigin {
 		return nil, Stats{}, fmt.Errorf("%w: it is not the name of a layer", store.ErrInvalid)
 	}
+	if err := o.mayShare(key); err != nil {
+		return nil, Stats{}, err
+	}
 	began := o.Clock.Monotonic()
 	w := &writer{st: st, key: key, o: o}
 	if err := w.planned(ctx, src); err != nil {
@@ -57,6 +60,7 @@ func write(ctx context.Context, st store.Store, key string, src *memfs.FS, o Wri
 	p.index.settle()
 	p.index.tally()
 	p.bootNew()
+	p.index.named = named{key, o.Database}
 	object, err := encodeIndex(&p.index)
 	if err != nil {
 		return nil, Stats{}, err
@@ -77,6 +81,19 @@ func write(ctx context.Context, st store.Store, key string, src *memfs.FS, o Wri
 	stats.Compress, stats.Upload = time.Duration(w.compressed.Load()), time.Duration(w.uploaded.Load())
 	stats.Wall = o.Clock.Monotonic() - began
 	return l, stats, nil
+}
+
+// mayShare refuses to share with a layer that is not before this one: nobody would read the result.
+func (o WriteOptions) mayShare(key string) error {
+	if !o.Share.shares() || o.Copy != nil {
+		return nil
+	}
+	for _, segment := range o.Share.Segments() {
+		if s, _ := ParseSegment(segment); isLater(s, key) {
+			return fmt.Errorf("%w: it cannot share segment %s, which is of a later layer", store.ErrInvalid, segment)
+		}
+	}
+	return nil
 }
 
 // objects counts what a layer needs.

@@ -90,6 +90,7 @@ func newDatabase(ctx context.Context, st store.Store, from Restored, writer stri
 	o.Clock = clk
 	how(&o)
 	id = store.NewWriteID()
+	o.Database = id
 	start := wal.Start(id)
 	key := base.Key(start.Epoch, start.Seq) + "-" + id // rivals write to other names
 	_, stats, err := base.Write(ctx, st, key, from.Files, o)

@@ -143,7 +143,7 @@ func onlyWhatIsNeeded(t *testing.T, st store.Store) {
 	}
 	needed := map[string]bool{}
 	for _, l := range m.Layers {
-		layer, err := base.ReadIndex(t.Context(), st, l.Key)
+		layer, err := base.ReadIndex(t.Context(), st, l.Key, base.Expected(m, l))
 		if err != nil {
 			t.Fatal(err)
 		}

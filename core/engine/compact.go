@@ -166,6 +166,7 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle f
 	if err != nil {
 		return nil, err
 	}
+	o.Database = m.opened.Manifest.DatabaseID
 	o.Share, o.Since, o.Hook, o.Clock = m.taken.layer, m.taken.moment, m.o.Hook, m.o.Clock
 	o.Unreadable = func(segment string, err error) {
 		m.o.Logger.Error("a page segment is damaged or gone: what is used of it stays there, and is an error for who reads it; restore the object", "object", segment, "error", err)

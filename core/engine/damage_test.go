@@ -21,7 +21,7 @@ func damageOf(t *testing.T, st store.Store, path string) (segment string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := base.ReadIndex(t.Context(), st, m.Layers[len(m.Layers)-1].Key)
+	l, err := base.ReadIndex(t.Context(), st, m.Layers[len(m.Layers)-1].Key, base.Expect{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"blobpglite/core/base"
 	"blobpglite/core/clock"
 	"blobpglite/core/gc"
 	"blobpglite/core/lease"
@@ -96,7 +97,7 @@ func (e *Engine) openLogWith(ctx context.Context, op *opening, m *logMode) error
 		Deadline: e.o.CommitDeadline, Clock: e.o.Clock, Hook: e.o.Hook,
 		OnManifest: func(m manifest.Manifest) {
 			if n := len(m.Layers); n > 0 {
-				op.ahead.begin(ctx, op, m.Layers[n-1])
+				op.ahead.begin(ctx, op, m.Layers[n-1], base.Expected(m, m.Layers[n-1]))
 			}
 		},
 	})

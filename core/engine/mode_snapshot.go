@@ -18,9 +18,10 @@ import (
 
 // snapshots is the mode that commits by uploading a layer. What commits while one is being uploaded shares the next one.
 type snapshots struct {
-	o     *Options
-	e     *Engine
-	epoch uint64
+	o        *Options
+	e        *Engine
+	database string // its id
+	epoch    uint64
 
 	// Under the cluster's lock.
 	sight   sight
@@ -37,8 +38,8 @@ type snapshots struct {
 	stats       atomic.Pointer[CommitStats]
 }
 
-func newSnapshots(e *Engine, epoch uint64) *snapshots {
-	s := &snapshots{o: &e.o, e: e, epoch: epoch, turn: make(chan struct{}, 1)}
+func newSnapshots(e *Engine, m manifest.Manifest) *snapshots {
+	s := &snapshots{o: &e.o, e: e, database: m.DatabaseID, epoch: m.Epoch, turn: make(chan struct{}, 1)}
 	s.turn <- struct{}{}
 	s.stats.Store(&CommitStats{})
 	return s
@@ -53,7 +54,7 @@ func (e *Engine) openSnapshot(ctx context.Context, op *opening) error {
 	if err != nil {
 		return err
 	}
-	s := newSnapshots(e, m.Epoch)
+	s := newSnapshots(e, m)
 	e.commits = s
 	op.stats.Epoch = m.Epoch
 	if len(m.Layers) == 0 {
@@ -280,6 +281,7 @@ func (s *snapshots) commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	o.Database = s.database
 	o.Share, o.Since, o.Hook, o.Clock = s.taken.layer, s.taken.moment, s.o.Hook, clk
 	seq := s.seq + 1
 	key := base.Key(s.epoch, seq)

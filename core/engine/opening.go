@@ -94,7 +94,7 @@ func (op *opening) readLayer(ctx context.Context, m manifest.Manifest) (restored
 	layer := m.Layers[len(m.Layers)-1]
 	r, err := op.ahead.result(ctx, layer.Key)
 	if r.data == nil && err == nil {
-		r, err = op.fetchLayer(ctx, layer)
+		r, err = op.fetchLayer(ctx, layer, base.Expected(m, layer))
 	}
 	if err != nil {
 		return r, fmt.Errorf("restore layer %s: %w", layer.Key, err)
@@ -118,10 +118,10 @@ type taken struct {
 }
 
 // fetchLayer reads a layer into files; if it is large or damaged, only what is needed first.
-func (op *opening) fetchLayer(ctx context.Context, l manifest.Layer) (r restored, err error) {
+func (op *opening) fetchLayer(ctx context.Context, l manifest.Layer, e base.Expect) (r restored, err error) {
 	r.data = memfs.New(memfs.Options{Now: op.o.Clock.Now})
 	if op.pages == nil || l.RawBytes <= min(eagerBytes, op.o.Cache/2) {
-		r.taken.layer, r.stats, err = base.Read(ctx, op.o.Store, l.Key, r.data, base.ReadOptions{Clock: op.o.Clock})
+		r.taken.layer, r.stats, err = base.Read(ctx, op.o.Store, l.Key, r.data, base.ReadOptions{Clock: op.o.Clock, Expect: e})
 		r.taken.moment = r.data.Mark()
 		if op.pages == nil || !errors.Is(err, store.ErrCorrupt) && !errors.Is(err, store.ErrNotFound) {
 			return r, err
@@ -129,7 +129,7 @@ func (op *opening) fetchLayer(ctx context.Context, l manifest.Layer) (r restored
 		op.o.Logger.Error("the newest layer is damaged: what is, is an error for who reads it; pgserve verify names all of it", "layer", l.Key, "error", err)
 		r.data = memfs.New(memfs.Options{Now: op.o.Clock.Now})
 	}
-	r.taken.layer, r.taken.moment, r.stats, err = base.Open(ctx, op.pages, l.Key, r.data, wishOf)
+	r.taken.layer, r.taken.moment, r.stats, err = base.Open(ctx, op.pages, l.Key, r.data, wishOf, e)
 	return r, err
 }
 

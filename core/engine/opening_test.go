@@ -61,7 +61,7 @@ func TestOpeningFetchesAhead(t *testing.T) {
 		before := st.n.Load()
 		op := openingOn(st)
 		for _, l := range c.ahead {
-			op.ahead.begin(t.Context(), op, l)
+			op.ahead.begin(t.Context(), op, l, base.Expect{})
 			<-op.ahead.done // it is there
 		}
 		r, err := op.readLayer(t.Context(), manifest.Manifest{Layers: []manifest.Layer{old, newest}})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"blobpglite/core/base"
 	"blobpglite/core/manifest"
 )
 
@@ -20,14 +21,14 @@ type prefetch struct {
 }
 
 // begin starts to fetch a layer.
-func (p *prefetch) begin(ctx context.Context, op *opening, l manifest.Layer) {
+func (p *prefetch) begin(ctx context.Context, op *opening, l manifest.Layer, e base.Expect) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ctx, p.stop = context.WithCancel(ctx)
 	p.key, p.done = l.Key, make(chan struct{})
 	go func() {
 		defer close(p.done)
-		p.got, p.err = op.fetchLayer(ctx, l)
+		p.got, p.err = op.fetchLayer(ctx, l, e)
 	}()
 }
 

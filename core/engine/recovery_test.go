@@ -126,7 +126,18 @@ func sayShutDown(t *testing.T, st store.Store) {
 	if err := files.WriteFile(pgdata.ControlPath, body, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := base.Write(t.Context(), st, key, files, base.WriteOptions{}); err != nil {
+	_, stats, err := base.Write(t.Context(), st, key, files, base.WriteOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, _, err := manifest.Load(t.Context(), st)
+	if err == nil {
+		_, _, err = manifest.Update(t.Context(), st, manifest.Options{Epoch: m.Epoch, Writer: m.Writer}, func(m *manifest.Manifest) error {
+			m.Layers[0].StoredBytes = stats.StoredBytes
+			return nil
+		})
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 }

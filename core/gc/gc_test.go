@@ -229,6 +229,36 @@ func TestEarlierLayerThatCannotBeRead(t *testing.T) {
 	}
 }
 
+// TestIndexInAnothersPlace: by the index of another layer, or of one that the manifest does not describe, nothing is deleted: not what it
+// needs is needed.
+func TestIndexInAnothersPlace(t *testing.T) {
+	for name, change := range map[string]func(st store.Store, l *manifest.Layer) error{
+		"the earlier layer's": func(st store.Store, l *manifest.Layer) error {
+			o, err := st.Get(t.Context(), "base/2-3/index")
+			if err == nil {
+				_, err = st.Put(t.Context(), base.IndexKey(l.Key), o.Body, "", store.Always())
+			}
+			return err
+		},
+		"one of other sizes": func(_ store.Store, l *manifest.Layer) error { l.StoredBytes = 1 << 20; return nil },
+	} {
+		st := bucket(t)
+		_, _, err := manifest.Update(t.Context(), st, manifest.Options{Epoch: 3, Writer: "w"}, func(m *manifest.Manifest) error {
+			return change(st, &m.Layers[0])
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := keys(t, st)
+		if _, err := Collect(t.Context(), Options{Store: st, Epoch: 3, Writer: "w"}); !errors.Is(err, base.ErrCorrupt) || !strings.Contains(err.Error(), "base/3-5/index") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if after := keys(t, st); !slices.Equal(before, after) {
+			t.Errorf("%s: left is %v of %v", name, after, before)
+		}
+	}
+}
+
 // TestRubbishIsNotGuessedAt: what stands under a record's name and is no record is left alone, with an error.
 func TestRubbishIsNotGuessedAt(t *testing.T) {
 	st := bucket(t)

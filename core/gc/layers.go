@@ -15,7 +15,7 @@ import (
 func (c *collector) check(ctx context.Context) error {
 	needs := make(map[string][]string, len(c.m.Layers))
 	for i, l := range c.m.Layers {
-		segments, err := c.needs(ctx, l.Key)
+		segments, err := c.needs(ctx, l)
 		if errors.Is(err, store.ErrNotFound) {
 			err = c.missing(ctx, l)
 		}
@@ -36,14 +36,14 @@ func (c *collector) check(ctx context.Context) error {
 }
 
 // needs returns the segments that an existing layer needs.
-func (c *collector) needs(ctx context.Context, layer string) ([]string, error) {
-	if segments, known := c.o.Learnt.needs[layer]; known {
-		return segments, c.there(ctx, base.IndexKey(layer))
+func (c *collector) needs(ctx context.Context, layer manifest.Layer) ([]string, error) {
+	if segments, known := c.o.Learnt.needs[layer.Key]; known {
+		return segments, c.there(ctx, base.IndexKey(layer.Key))
 	}
 	if c.o.Needs != nil {
-		return c.o.Needs(ctx, layer)
+		return c.o.Needs(ctx, layer.Key)
 	}
-	l, err := base.ReadIndex(ctx, c.o.Store, layer)
+	l, err := base.ReadIndex(ctx, c.o.Store, layer.Key, base.Expected(c.m, layer))
 	if err != nil {
 		return nil, err
 	}

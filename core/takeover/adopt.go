@@ -199,7 +199,7 @@ func (s *surveyor) records(ctx context.Context) error {
 // files reads all of the layer, and the version of PostgreSQL that its files are of.
 func (s *surveyor) files(ctx context.Context) error {
 	files := memfs.New(memfs.Options{})
-	l, stats, err := base.Read(ctx, s.st, s.newest.Layer, files, base.ReadOptions{})
+	l, stats, err := base.Read(ctx, s.st, s.newest.Layer, files, base.ReadOptions{Expect: base.Expect{Database: s.a.DatabaseID}})
 	if err != nil {
 		return err
 	}

@@ -243,3 +243,73 @@ func TestVerifyChecksLayersAgainstTheLog(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
+
+// TestVerifyTellsWhoseIndexItIs: an index in another layer's place, and one that is not what the manifest describes, have their names in what
+// a verification says, and an adoption goes on from no index of another database.
+func TestVerifyTellsWhoseIndexItIs(t *testing.T) {
+	st, clk := mem.New(mem.Options{}), clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+	o := mustOpen(t, st, "w", func(o *Options) { o.Clock = skipping{clk} })
+	var m manifest.Manifest
+	for i := range 2 {
+		if err := appendID(t, o, fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+		clk.Advance(5 * time.Hour)
+		m = keepLayer(t, st, o, fmt.Sprint(i), clk)
+	}
+	earlier, newest := m.Layers[0], m.Layers[1]
+	says := func(name string, want ...string) {
+		t.Helper()
+		_, err := VerifyWith(t.Context(), st, VerifyOptions{Deep: true})
+		if !errors.Is(err, base.ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+			return
+		}
+		for _, w := range want {
+			if !strings.Contains(err.Error(), w) {
+				t.Errorf("%s: %v, without %s", name, err, w)
+			}
+		}
+	}
+	overwrite := func(body []byte) {
+		t.Helper()
+		if _, err := st.Put(t.Context(), base.IndexKey(newest.Key), body, "", store.Always()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	right, err := st.Get(t.Context(), base.IndexKey(newest.Key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := st.Get(t.Context(), base.IndexKey(earlier.Key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	overwrite(other.Body)
+	says("the earlier layer's index", base.IndexKey(newest.Key), "of layer "+earlier.Key)
+	overwrite(right.Body)
+	_, _, err = manifest.Update(t.Context(), st, manifest.Options{Epoch: o.Epoch}, func(m *manifest.Manifest) error {
+		m.Layers[1].StoredBytes = 1 << 20
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	says("one of another size", base.IndexKey(newest.Key), "not the one that the manifest names")
+
+	if err := st.Delete(t.Context(), manifest.Key); err != nil {
+		t.Fatal(err)
+	}
+	foreign := mem.New(mem.Options{})
+	if _, _, err := base.Write(t.Context(), foreign, newest.Key, memfs.New(memfs.Options{}), base.WriteOptions{Database: "02OTHER"}); err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := foreign.Get(t.Context(), base.IndexKey(newest.Key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	overwrite(theirs.Body)
+	if _, err := Survey(t.Context(), st); !errors.Is(err, base.ErrCorrupt) || !strings.Contains(err.Error(), "02OTHER") {
+		t.Errorf("an adoption from another database's index: %v", err)
+	}
+}

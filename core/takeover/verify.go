@@ -121,6 +121,7 @@ func (v *verifier) layers(ctx context.Context) error {
 			continue
 		}
 		_, stats, err := base.Verify(ctx, v.st, l.Key, base.ReadOptions{
+			Expect:   base.Expected(v.m, l),
 			Progress: func(done, total int64) { v.o.Progress("reading layer "+l.Key, done, total) },
 			HeadOf:   pgdata.ControlPath,
 			Head: func(chunk []byte) {

@@ -50,7 +50,7 @@ func UnitMutants() []Mutant {
 
 // layerMutants break what a layer says, and what it shares.
 func layerMutants() []Mutant {
-	const write, plan, read = "core/base/write.go", "core/base/plan.go", "core/base/read.go"
+	const write, plan, read, named = "core/base/write.go", "core/base/plan.go", "core/base/read.go", "core/base/named.go"
 	return []Mutant{
 		{
 			Name: "index-without-segments", Invariant: restorable, File: write, Plan: "./core/base",
@@ -117,6 +117,46 @@ func layerMutants() []Mutant {
 			Name: "uses-chunk-twice", Invariant: "sound", File: "core/base/index.go", Plan: "./core/base",
 			Doc: "an index that uses a chunk twice is believed",
 			Old: "if r.at < next {", New: "if r.at < next-1<<40 {",
+		},
+		{
+			Name: "index-of-any-layer", Invariant: prefix, File: "core/base/index.go", Plan: "-run TestIndex ./core/base ./core/gc",
+			Doc: "the index of an earlier layer is read in the place of a later one's",
+			Old: "if own.layer != \"\" && own.layer != layer {", New: "if own.layer == \"\" && own.layer == layer {",
+		},
+		{
+			Name: "index-of-any-database", Invariant: prefix, File: named, Plan: "-run TestIndex ./core/base",
+			Doc: "the index of another database's layer is read",
+			Old: "own != \"\" && e.Database != \"\" && own != e.Database {", New: "own != \"\" && own == e.Database+\"-\" {",
+		},
+		{
+			Name: "index-of-any-size", Invariant: prefix, File: named, Plan: "-run TestExpect ./core/base",
+			Doc: "an index without a name is read though the manifest describes another one",
+			Old: "case e.StoredBytes != 0 && use", New: "case e.StoredBytes < 0 && use",
+		},
+		{
+			Name: "segments-of-a-later-layer", Invariant: "sound", File: named, Plan: "-run TestIndexContradictions ./core/base",
+			Doc: "an index that needs a segment of a later layer is believed",
+			Old: "return !ok || segment.Epoch > own.Epoch || segment.Seq > own.Seq", New: "return !ok || own.Epoch > segment.Epoch+1<<40",
+		},
+		{
+			Name: "shares-with-a-later-layer", Invariant: restorable, File: write, Plan: "-run TestLater ./core/base",
+			Doc: "a layer is written that names segments of a later one, so that nobody reads it",
+			Old: "if err := o.mayShare(key); err != nil {", New: "if err := o.mayShare(key); err != nil && st == nil {",
+		},
+		{
+			Name: "verify-by-name-only", Invariant: "sound", File: verifyFile, Plan: "-run TestVerify ./core/takeover",
+			Doc: "a verification does not compare layers with what the manifest says of them",
+			Old: "Expect:   base.Expected(v.m, l),", New: "Expect:   base.Expect{},",
+		},
+		{
+			Name: "collects-by-any-index", Invariant: restorable, File: gcLayersFile, Plan: "-run TestIndex ./core/gc",
+			Doc: "a collection keeps what an index needs that is not the one which the manifest names, and deletes the rest",
+			Old: "layer.Key, base.Expected(c.m, layer))", New: "layer.Key, base.Expect{})",
+		},
+		{
+			Name: "layer-of-nobody", Invariant: prefix, File: "core/engine/compact.go", Plan: "-run TestIndex ./core/engine",
+			Doc: "a layer does not say of which database it is",
+			Old: "\to.Database = m.opened.Manifest.DatabaseID\n", New: "",
 		},
 		{
 			Name: "shares-since-later", Invariant: durable, File: "core/engine/compact.go", Plan: "-run TestLayersShare ./core/engine",

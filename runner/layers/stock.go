@@ -35,7 +35,7 @@ func TakeStock(ctx context.Context, st store.Store) (Stock, error) {
 	}
 	kept := map[string]bool{manifest.Key: true, lease.Key: true}
 	for _, l := range s.manifest.Layers {
-		layer, err := base.ReadIndex(ctx, st, l.Key)
+		layer, err := base.ReadIndex(ctx, st, l.Key, base.Expected(s.manifest, l))
 		if err != nil {
 			return s, err
 		}

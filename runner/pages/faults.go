@@ -169,7 +169,8 @@ func (f *faultyPages) strike(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	l, err := base.ReadIndex(ctx, f.st, m.Layers[len(m.Layers)-1].Key)
+	newest := m.Layers[len(m.Layers)-1]
+	l, err := base.ReadIndex(ctx, f.st, newest.Key, base.Expected(m, newest))
 	if err != nil {
 		return err
 	}

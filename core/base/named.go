@@ -1,0 +1,61 @@
+package base
+
+import (
+	"fmt"
+
+	"blobpglite/core/manifest"
+)
+
+// named is what an index says of itself: which layer it is of. Otherwise the index of an earlier layer, in the place of a later one's, would
+// be as good as that: what it needs may still be there. Indexes of earlier versions do not say it: zero.
+type named struct {
+	layer    string // its key
+	database string // the database's id; empty: whoever wrote it did not say
+}
+
+// Expect is what is known of a layer before its index is read. An index that says otherwise is not that layer's: ErrCorrupt. What is zero is
+// not known. The sizes also tell indexes apart that have no name, because an earlier version wrote them.
+type Expect struct {
+	Database              string // the id
+	RawBytes, StoredBytes int64  // as in Stats
+	Segments              int    // how many page segments it shares or may share; known if RawBytes is
+}
+
+// Expected returns what a manifest says of one of its layers.
+func Expected(m manifest.Manifest, l manifest.Layer) Expect {
+	return Expect{Database: m.DatabaseID, RawBytes: l.RawBytes, StoredBytes: l.StoredBytes, Segments: l.Segments}
+}
+
+// check returns what is wrong with a layer.
+func (e Expect) check(l *Layer) error {
+	if own := l.index.named.database; own != "" && e.Database != "" && own != e.Database {
+		return fmt.Errorf("%w: it is of database %s, and this one is %s", ErrCorrupt, own, e.Database)
+	}
+	if o, _ := ParseObject(IndexKey(l.key)); e.isOthers(o) {
+		return fmt.Errorf("%w: by its name it is of database %s, and this one is %s", ErrCorrupt, o.ID, e.Database)
+	}
+	for _, key := range l.Segments() {
+		if o, _ := ParseSegment(key); e.isOthers(o) {
+			return fmt.Errorf("%w: it needs segment %s, of database %s, and this one is %s", ErrCorrupt, key, o.ID, e.Database)
+		}
+	}
+	use := l.Use()
+	switch raw, segments := l.RawBytes(), len(l.Segments()); {
+	case e.StoredBytes != 0 && use.StoredBytes != e.StoredBytes:
+		return fmt.Errorf("%w: it is not the one that the manifest names: with its segments it has %d bytes, and not %d", ErrCorrupt, use.StoredBytes, e.StoredBytes)
+	case e.RawBytes != 0 && (raw != e.RawBytes || segments != e.Segments):
+		return fmt.Errorf("%w: it is not the one that the manifest names: it describes %d bytes in %d segments, and not %d in %d",
+			ErrCorrupt, raw, segments, e.RawBytes, e.Segments)
+	}
+	return nil
+}
+
+// isOthers says whether an object's key has the id of another database.
+func (e Expect) isOthers(o Object) bool { return e.Database != "" && o.ID != "" && o.ID != e.Database }
+
+// isLater says whether a segment was written for a layer of a later record or a later writer than this one. None can need such a segment:
+// a layer shares with the one before, by the same writer or one whose epoch was lower.
+func isLater(segment Object, layer string) bool {
+	own, ok := ParseObject(IndexKey(layer))
+	return !ok || segment.Epoch > own.Epoch || segment.Seq > own.Seq
+}
