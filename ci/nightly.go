@@ -28,7 +28,7 @@ import (
 //
 // Each scenario has a prefix of its own below the given one; the runner removes what
 // it wrote there. Those of the Cloud Run emulator (e3, e4, e5, the soak among them) always run over a bucket of its own. A run that finds a fault leaves the
-// folder that replays it in results/failures, and goes on with the next scenario.
+// folder that replays it in results/failures, which git ignores and the nightly workflow uploads; the next scenario is run all the same.
 type nightly struct {
 	bucket  string        // gs://name/prefix; empty: the emulator
 	profile string        // full, default or ci
@@ -90,11 +90,27 @@ func (n nightly) steps(ctx context.Context, c *checker) ([]step, error) {
 		if n.cloud == (cloud{}) {
 			fmt.Fprintln(c.stdout, "left out: what Cloud Run does; give -project, -region, -image, -service and -account")
 		}
+		n.tellFailures(c, began)
 		if n.results != "" {
 			return nil // not the repository's
 		}
 		return c.exec(ctx, nil, "go", "run", "./reports")
 	}}), nil
+}
+
+// tellFailures names the folders that this night's failures have left.
+func (n nightly) tellFailures(c *checker, began time.Time) {
+	dir := filepath.Join(cmp.Or(n.results, filepath.Join(c.root, "results")), "failures")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return // there were none
+	}
+	for _, e := range entries {
+		folder := filepath.Join(dir, e.Name())
+		if info, err := os.Stat(filepath.Join(folder, "replay.txt")); err == nil && !info.ModTime().Before(began) {
+			fmt.Fprintf(c.stdout, "failed: %s has what replays it\n", folder)
+		}
+	}
 }
 
 // order puts first what has not been run for longest, by the last line of its results.

@@ -6,9 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-yaml"
 )
@@ -108,6 +110,38 @@ func TestNightlyOrder(t *testing.T) {
 	var skip skipError
 	if err := steps[1].run(t.Context(), c); steps[1].name != "e0" || !errors.As(err, &skip) {
 		t.Errorf("%s: %v", steps[1].name, err)
+	}
+}
+
+// TestNightlyFailures: the night names the folders of its own failures, git leaves them out of what is proposed, and the workflow uploads them.
+func TestNightlyFailures(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	began := time.Now()
+	for name, at := range map[string]time.Time{"e1.1-1": began.Add(time.Minute), "e2.1-1": began.Add(-time.Hour)} {
+		replay := filepath.Join(dir, "failures", name, "replay.txt")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(replay), 0o700), os.WriteFile(replay, nil, 0o600), os.Chtimes(replay, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	nightly{results: dir}.tellFailures(&checker{stdout: &out}, began)
+	if text := out.String(); !strings.Contains(text, filepath.Join("failures", "e1.1-1")) || strings.Contains(text, "e2.1-1") {
+		t.Error(text)
+	}
+	root, err := moduleRoot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "git", "-C", root, "check-ignore", "results/failures/e1.1-1/replay.txt").CombinedOutput(); err != nil {
+		t.Errorf("git does not ignore them: %v %s", err, out)
+	}
+	workflow, err := os.ReadFile(filepath.Join(root, ".github", "workflows", "nightly.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !regexp.MustCompile(`(?s)if: always\(\)\s+uses: actions/upload-artifact@v\d+\s+with:\s+name: failures-\$\{\{ matrix.part \}\}\s+path: results/failures`).Match(workflow) {
+		t.Error("the nightly workflow does not upload results/failures")
 	}
 }
 

@@ -32,7 +32,8 @@ type experiment struct {
 }
 
 // runScenario is the whole flow of an experiment: a document becomes cells; each cell is run by the verbs that its steps name; what these
-// measured and checked is judged; each verdict becomes a line of the results. It returns the exit code.
+// measured and checked is judged; each verdict becomes a line of the results, and one that does not hold also a folder with what replays it. It
+// returns the exit code.
 func runScenario(ctx context.Context, f flags, out io.Writer) (code int, err error) {
 	x := &experiment{f: f, show: progress.New(os.Stderr), id: record.NewRun(time.Now())}
 	defer x.show.Close()
@@ -58,12 +59,14 @@ func runScenario(ctx context.Context, f flags, out io.Writer) (code int, err err
 	code = exitPass
 	for _, c := range x.plan.Cells {
 		if why := x.leftOut(c); why != "" && ctx.Err() == nil {
-			done = append(done, outcome{record.Record{Probe: c.Probe, Claim: c.Claim}, c.Label, why})
+			done = append(done, outcome{record: record.Record{Probe: c.Probe, Claim: c.Claim}, label: c.Label, why: why})
 			x.show.Line("%s %s: left out: %s", c.Probe, c.Label, why)
 			continue
 		}
 		// The run gets what it may use, does the cell's steps, and judges the result.
-		run, began := x.newRun(c), x.now()
+		began := x.now()
+		log := &steps{began: began.at, show: x.show.Step}
+		run := x.newRun(c, log.step)
 		runErr := ctx.Err()
 		if runErr == nil {
 			runErr = run.Do(ctx)
@@ -74,8 +77,12 @@ func runScenario(ctx context.Context, f flags, out io.Writer) (code int, err err
 			break
 		}
 		rec, err := x.judged(run, runErr, began)
+		folder := ""
 		if err == nil {
 			err = x.keep(rec)
+		}
+		if err == nil {
+			folder, err = x.keepFailure(ctx, run, rec, log)
 		}
 		if err != nil {
 			return exitFail, err
@@ -84,7 +91,7 @@ func runScenario(ctx context.Context, f flags, out io.Writer) (code int, err err
 		if !rec.Verdict.Holds() {
 			code = exitFail
 		}
-		done = append(done, outcome{rec, c.Label, ""})
+		done = append(done, outcome{record: rec, label: c.Label, folder: folder})
 		x.show.Line("%s %s: %s", c.Probe, c.Label, rec.Verdict)
 	}
 	x.show.Close()
@@ -138,9 +145,9 @@ func (x *experiment) describe(ctx context.Context) {
 }
 
 // newRun is a run of a cell, with all that verbs may use.
-func (x *experiment) newRun(c scenario.Cell) *bench.Run {
+func (x *experiment) newRun(c scenario.Cell, progress func(step string, done, total int64)) *bench.Run {
 	return &bench.Run{
-		Cell: c, Seed: x.f.seed, Store: x.store, Runtime: x.runtime, Progress: x.show.Step, Metrics: record.NewMetrics(),
+		Cell: c, Seed: x.f.seed, Store: x.store, Runtime: x.runtime, Progress: progress, Metrics: record.NewMetrics(),
 		Results: x.f.results, Cloud: x.cloud, Verbs: registry.Verbs(),
 	}
 }

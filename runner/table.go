@@ -14,6 +14,7 @@ type outcome struct {
 	record record.Record
 	label  string
 	why    string // it was left out
+	folder string // of what a failure left
 }
 
 // verdict is what the table says.
@@ -61,6 +62,9 @@ func (x *experiment) table(out io.Writer, done []outcome) error {
 		}
 		for _, n := range o.record.Notes {
 			fmt.Fprintf(out, "  note: %s\n", n)
+		}
+		if o.folder != "" {
+			fmt.Fprintf(out, "  kept: %s has the command, what was wrong, the log, and what the bucket held\n", o.folder)
 		}
 		fmt.Fprintf(out, "  again: %s\n", o.record.Replay)
 	}

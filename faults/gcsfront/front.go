@@ -72,6 +72,7 @@ type Options struct {
 // Front is the handler. Create it with New; it is safe for concurrent use.
 type Front struct {
 	emulator *fakestorage.Server
+	buckets  []string
 	handler  http.Handler // of the emulator
 	clock    clock.Clock
 	latency  *model.Sampler
@@ -122,7 +123,7 @@ func New(o Options) (*Front, error) {
 		return nil, fmt.Errorf("start storage front: %w", err)
 	}
 	f := &Front{
-		emulator: emulator, handler: emulator.HTTPHandler(),
+		emulator: emulator, buckets: o.Buckets, handler: emulator.HTTPHandler(),
 		clock: o.Clock, latency: latency, limiter: limiter, rules: checked, observe: o.Observe,
 	}
 	f.life, f.stop = context.WithCancel(context.Background())

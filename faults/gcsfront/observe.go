@@ -1,8 +1,11 @@
 package gcsfront
 
 import (
+	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/fsouza/fake-gcs-server/fakestorage"
 
 	"blobpglite/core/clock"
 )
@@ -47,3 +50,25 @@ func (f *Front) Mute(on bool) { f.muted.Store(on) }
 
 // Muted is how many replies were lost to Mute.
 func (f *Front) Muted() int64 { return f.unheard.Load() }
+
+// Stored is an object as the emulator has it.
+type Stored struct {
+	Bucket, Key string
+	Bytes       int64
+}
+
+// Stored lists what the emulator holds, by bucket and key. That is no request: nothing counts, delays or fails it, also behind the end of Serve.
+func (f *Front) Stored() (all []Stored, err error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	for _, bucket := range f.buckets {
+		objects, _, err := f.emulator.ListObjectsWithOptions(bucket, fakestorage.ListOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("list what the emulator holds: %w", err)
+		}
+		for _, o := range objects {
+			all = append(all, Stored{bucket, o.Name, o.Size})
+		}
+	}
+	return all, nil
+}

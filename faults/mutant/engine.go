@@ -76,17 +76,22 @@ func EngineMutants() []Mutant {
 			Doc: "a collection deletes the record at wal_start",
 			Old: "if seq >= c.m.WalStart || !b.do", New: "if seq > c.m.WalStart || !b.do",
 		},
-		{
-			Name: "forget-fence-growth", Invariant: idle, File: gcFile, Plan: "e5.4",
-			Doc: "each collection goes through all fences that there are, of which every cold start leaves one",
-			Old: "c.o.Epoch%fullEvery != 0", New: "c.o.Epoch == 0",
-		},
+		forgetFenceGrowth(),
 		{
 			Name: "unknown-is-failed", Invariant: durable, File: modeFile, Plan: "e2b.6",
 			Doc: "a commit of which nobody knows is reported as fenced, as if it never took place",
 			Old: "\tat, err := m.opened.Log.Append(ctx, ops)\n",
 			New: "\tat, err := m.opened.Log.Append(ctx, ops)\n\tif errors.Is(err, store.ErrUnknown) {\n\t\terr = wal.ErrFenced\n\t}\n",
 		},
+	}
+}
+
+// forgetFenceGrowth is one of EngineMutants, and of SoakMutants.
+func forgetFenceGrowth() Mutant {
+	return Mutant{
+		Name: "forget-fence-growth", Invariant: idle, File: gcFile, Plan: "e5.4",
+		Doc: "each collection goes through all fences that there are, of which every cold start leaves one",
+		Old: "c.o.Epoch%fullEvery != 0", New: "c.o.Epoch == 0",
 	}
 }
 

@@ -4,6 +4,18 @@ package mutant
 // probe.
 func SoakMutants() []Mutant {
 	return []Mutant{
+		forgetFenceGrowth(),
+		{
+			Name: "ack-on-its-way", Invariant: durable, File: answersFile, Plan: "e5.1",
+			Doc: "an answer leaves while its record is on its way to the bucket: what is killed then has acknowledged what nobody has",
+			Old: "\tif m.log.isDurable(number) {\n\t\treturn nil\n\t}\n\treturn func",
+			New: "\tif m.log != nil {\n\t\tif !m.log.isDurable(number) {\n\t\t\tm.background.Go(func() { _ = m.log.wait(m.ctx, number) })\n\t\t}\n\t\treturn nil\n\t}\n\treturn func",
+		},
+		{
+			Name: "leave-temporary-files", Invariant: "nothing is left", File: "core/engine/tempfiles.go", Plan: "e5.1",
+			Doc: "the file of what queries sort keeps its name while it is used: whoever is killed leaves it on the disk",
+			Old: "\t_ = os.Remove(f.Name()) // so", New: "\t// so",
+		},
 		{
 			Name: "collect-too-early", Invariant: restorable, File: gcFile, Plan: "e5.1",
 			Doc: "a collection deletes the records that an older layer of the manifest, which is kept for a while, is restored with",

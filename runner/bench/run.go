@@ -19,6 +19,7 @@ import (
 
 	"blobpglite/core/pglite"
 	"blobpglite/core/store"
+	"blobpglite/faults/gcsfront"
 	"blobpglite/runner/node"
 	"blobpglite/runner/record"
 	"blobpglite/runner/scenario"
@@ -68,8 +69,10 @@ type Run struct {
 	// Verbs are the verbs that the steps may use.
 	Verbs Verbs
 
-	mu sync.Mutex // guards Faults and Ops
+	mu sync.Mutex // guards Faults, Ops, failed, held and bucket
 
+	bucket  *gcsfront.Front   // the last one of the run's own, or that a check failed on
+	listing []string          // of a place that was emptied
 	failed  map[string]string // check name to what went wrong
 	held    map[string]int    // check name to how often it held
 	own     []record.Check    // that verbs judge themselves
@@ -86,8 +89,10 @@ func (r *Run) begin() {
 	}
 }
 
-// Check records one result of a check; wrong is empty if it held.
+// Check records one result of a check; wrong is empty if it held. Several goroutines may.
 func (r *Run) Check(name, wrong string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.begin()
 	if wrong == "" {
 		r.held[name]++

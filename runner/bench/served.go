@@ -103,6 +103,7 @@ func (r *Run) WithProgram(ctx context.Context, bucket string, modelled bool, f f
 		return err
 	}
 	defer stop()
+	r.On(p.Front)
 	if p.Folder, err = os.MkdirTemp("", "blobpglite-"+bucket+"-"); err != nil {
 		return fmt.Errorf("make a folder: %w", err)
 	}

@@ -49,7 +49,13 @@ func (r *Run) OpenPlace(ctx context.Context, on string) (*Place, error) {
 		st := store.Prefixed(spec.Memory, spec.Prefix)
 		return &Place{Store: st, Another: func(context.Context) (store.Store, error) { return st, nil }, Close: func() {}}, nil
 	}
-	return OpenBucketPlace(ctx, spec.Bucket, spec.Endpoint, spec.Prefix)
+	p, err := OpenBucketPlace(ctx, spec.Bucket, spec.Endpoint, spec.Prefix)
+	if err != nil || p.Wire == nil { // only an emulator's is emptied by Close
+		return p, err
+	}
+	closePlace := p.Close
+	p.Close = func() { r.swept(context.WithoutCancel(ctx), p.Store); closePlace() }
+	return p, nil
 }
 
 // OpenBucketPlace opens a prefix of a bucket; endpoint empty: the real service. Close it.
@@ -116,13 +122,14 @@ func (r *Run) FaultyPlace(ctx context.Context, o gcsfront.Options) (*Place, *gcs
 	if err != nil {
 		return nil, nil, err
 	}
+	r.On(front)
 	p, err := OpenBucketPlace(ctx, bucket, base, r.Cell.Probe)
 	if err != nil {
 		stop()
 		return nil, nil, err
 	}
 	closeClients := p.Close
-	p.Close = func() { closeClients(); stop() }
+	p.Close = func() { r.swept(context.WithoutCancel(ctx), p.Store); closeClients(); stop() }
 	return p, front, nil
 }
 

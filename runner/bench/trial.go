@@ -23,6 +23,9 @@ func (r *Run) Absorb(t *Run) {
 	defer r.mu.Unlock()
 	r.Rounds += t.Rounds
 	r.begin()
+	if len(r.failed) == 0 && t.bucket != nil {
+		r.bucket = t.bucket
+	}
 	for name, n := range t.held {
 		r.held[name] += n
 	}
@@ -44,17 +47,13 @@ func (r *Run) Absorb(t *Run) {
 
 // Failures returns what was wrong, in words.
 func (r *Run) Failures() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	var lines []string
 	for _, name := range slices.Sorted(maps.Keys(r.failed)) {
 		lines = append(lines, name+": "+r.failed[name])
 	}
 	return lines
-}
-
-// FailureFolder is where the files of a failure of this run go.
-func (r *Run) FailureFolder(seed uint64) (dir, rel string) {
-	rel = filepath.Join("failures", fmt.Sprintf("%s-%d", r.Cell.Probe, seed))
-	return filepath.Join(r.Results, rel), rel
 }
 
 // KeepIn is where pictures of a failure go; empty: each to a file of its own.
@@ -69,10 +68,18 @@ func (r *Run) Leave(rel, note string) {
 }
 
 // Failed says whether a check has failed.
-func (r *Run) Failed() bool { return len(r.failed) > 0 }
+func (r *Run) Failed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.failed) > 0
+}
 
 // FailureOf returns what a check has found wrong; empty: it has held, or was not tried.
-func (r *Run) FailureOf(check string) string { return r.failed[check] }
+func (r *Run) FailureOf(check string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failed[check]
+}
 
 // Picture is where a failed search for an order is drawn.
 func (r *Run) Picture() string {
@@ -87,6 +94,8 @@ func (r *Run) Picture() string {
 
 // FirstFailure returns the first failed check, in the order of names, and what was wrong.
 func (r *Run) FirstFailure() (check, wrong string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(r.failed)) {
 		return name, r.failed[name]
 	}

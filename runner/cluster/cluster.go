@@ -141,6 +141,7 @@ func (c *Cluster) ownFront(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	c.r.On(front)
 	c.Front, c.close = front, stop
 	c.spec.Bucket, c.spec.Endpoint = clusterBucket, endpoint
 	return nil

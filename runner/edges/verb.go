@@ -68,6 +68,7 @@ func runEdge(ctx context.Context, r *bench.Run, args scenario.Args) error {
 		return err
 	}
 	defer t.Close()
+	r.On(t.front)
 	within := args.Duration("within")
 	inner, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("not done within %v", within))
 	defer cancel()

@@ -66,6 +66,7 @@ func carriedOver(ctx context.Context, r *bench.Run, args scenario.Args) error {
 		return err
 	}
 	defer stop()
+	r.On(front)
 	for i := range args.Int("rounds") {
 		prefix := fmt.Sprintf("db-%d", i)
 		st, err := gcs.Open(ctx, gcs.Options{Bucket: bucket, Prefix: prefix, Endpoint: endpoint})

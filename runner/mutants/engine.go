@@ -112,6 +112,24 @@ func (h *hunt) run(ctx context.Context, tries int) error {
 	return nil
 }
 
+// Hunt builds the runner with a mutant in it, and has it run the mutant's probe once, with a seed. It returns the check that caught it (empty:
+// none) and what that said, or the last verdict.
+func Hunt(ctx context.Context, m mutant.Mutant, seed uint64) (by, detail string, err error) {
+	root, dir, clean, err := huntFolder()
+	if err != nil {
+		return "", "", err
+	}
+	defer clean()
+	h := hunt{m: m, root: root, dir: filepath.Join(dir, m.Name), seed: seed}
+	if err := h.run(ctx, 1); err != nil {
+		return "", "", err
+	}
+	if h.by == "" {
+		return "", h.last, nil
+	}
+	return h.by, fmt.Sprintf("seed %d: %s", seed, h.detail), nil
+}
+
 func (h *hunt) try(ctx context.Context, program string) error {
 	id, _, _ := strings.Cut(h.m.Plan, ".")
 	results := filepath.Join(h.dir, fmt.Sprint(h.seed))

@@ -83,6 +83,7 @@ func runWakes(ctx context.Context, r *bench.Run, args scenario.Args) error {
 		return err
 	}
 	defer stop()
+	r.On(front)
 	r.Progress("building pgserve", 0, 0)
 	mine, err := r.Store.Program(ctx, folder, r.Runtime.CacheDir())
 	if err != nil {

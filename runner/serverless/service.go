@@ -83,6 +83,7 @@ func WithService(ctx context.Context, r *bench.Run, o Options, f func(*Service) 
 		return err
 	}
 	defer stop()
+	r.On(h.Front)
 	t.base = base
 	if h.Program == "" {
 		folder, err := os.MkdirTemp("", "blobpglite-runemu-")

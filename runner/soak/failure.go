@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// keepFailure leaves what a soak that failed is looked at with: what was wrong, the command that replays it, what happened to the instances,
-// what each client was told, and every object below the prefix as it is.
-func (s *soak) keepFailure(ctx context.Context, sp span) error {
+// keepFailure leaves what a soak that failed is looked at with, beside what every run leaves (runner/failure.go): what happened to the
+// instances, what each client was told, and every object below the prefix as it is.
+func (s *soak) keepFailure(ctx context.Context) error {
 	if s.Run.Results == "" {
 		return nil
 	}
@@ -20,12 +20,8 @@ func (s *soak) keepFailure(ctx context.Context, sp span) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("keep a failure: %w", err)
 	}
-	replay := fmt.Sprintf("go run ./runner -scenario e5 -probe e5.1 -set hours=%d -set disturb=%d -set fault_percent=%d -set latency_percent=%d -seed %d\n",
-		sp.hours, sp.disturb, sp.faults, sp.latency, s.Run.Seed)
 	var events []string
-	if s.Emulated == nil {
-		replay = strings.TrimSuffix(replay, "\n") + " -target cloudrun, with its flags\n"
-	} else {
+	if s.Emulated != nil {
 		for _, e := range s.Emulated.History() {
 			events = append(events, e.String())
 		}
@@ -41,7 +37,7 @@ func (s *soak) keepFailure(ctx context.Context, sp span) error {
 		return fmt.Errorf("keep a failure: %w", err)
 	}
 	for name, text := range map[string]string{
-		"replay.txt": replay, "wrong.txt": strings.Join(s.Run.Failures(), "\n") + "\n", "instances.txt": strings.Join(events, "\n") + "\n", "acknowledged.json": string(acknowledged) + "\n",
+		"instances.txt": strings.Join(events, "\n") + "\n", "acknowledged.json": string(acknowledged) + "\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			return fmt.Errorf("keep a failure: %w", err)
@@ -51,7 +47,7 @@ func (s *soak) keepFailure(ctx context.Context, sp span) error {
 		return err
 	}
 	s.Run.Artifacts = append(s.Run.Artifacts, rel)
-	s.Run.Notes = append(s.Run.Notes, rel+" holds what was found, the command that replays it, and the bucket")
+	s.Run.Notes = append(s.Run.Notes, rel+" holds what the clients were told, what happened to the instances, and the bucket")
 	return nil
 }
 

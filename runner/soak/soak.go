@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,9 @@ const (
 	clockStep   = 3 * time.Minute  // how far an instance's wall clock may be off
 )
 
+// Folders of a run that instances write to: what any program takes for temporary files, and the disk of queries' ones.
+const tempFolder, spillFolder = "temp", "spill"
+
 func soakVerb() bench.Verb {
 	return bench.Verb{
 		Cloud: bench.OnCloudRun,
@@ -54,7 +58,7 @@ func soakVerb() bench.Verb {
 				"told_count", "instances told to go (SIGTERM) by the experiment", "store_fault_count", "requests at the bucket that were disturbed", "stall_count", "times an instance had no CPU for half a minute",
 				"step_count", "instances whose wall clock was off", "read_back_count", "times that the whole chain was read from the service and compared", "second_reader_count", "likewise from the bucket, by a reader beside the writer",
 				"at_random_count", "of them, begun at a random moment of a burst", "in_collection_count", "of them, begun by a collection's first deletion, and in the course of which it went on deleting", "verify_count", "deep verifications of the prefix", "verify_ms", "each", "dump_count", "dumps restored into a fresh database, and compared",
-				"leaked_count", "processes, files and objects that were left when it had ended", "virtual_hours_count", "of the emulator's own time; on Cloud Run, of its traffic", "real_hours_count", "of them, on Cloud Run; 0: none", "object_count", "in the bucket at the end of each day", "stored_bytes", "likewise"),
+				"leaked_count", "instances, processes, files beside the bucket and objects in it that were left when it had ended", "virtual_hours_count", "of the emulator's own time; on Cloud Run, of its traffic", "real_hours_count", "of them, on Cloud Run; 0: none", "object_count", "in the bucket at the end of each day", "stored_bytes", "likewise"),
 		},
 		Run: runSoak,
 	}
@@ -72,7 +76,9 @@ type soak struct {
 	revs    int
 	usual   []string // flags
 	disturb int
-	hurry   int // on Cloud Run: time is so many times shorter than it is
+	hurry   int      // on Cloud Run: time is so many times shorter than it is
+	folder  string   // of the run, on this machine; the service writes to tempFolder and spillFolder below it
+	grounds *grounds // nil: what the service writes beside its bucket cannot be seen
 
 	written atomic.Int64 // in the wake
 	events  sync.WaitGroup
@@ -109,7 +115,7 @@ func liveThrough(ctx context.Context, r *bench.Run, sp span, broken *mutant.Muta
 	o := serverless.Options{Rules: storeFaults(sp.faults), Latency: slowDeletions(), LatencyScale: float64(sp.latency) / 100}
 	return withSoak(ctx, r, broken, o, func(s *soak) error {
 		s.disturb = sp.disturb
-		s.usual = []string{"-log", "info", "-listen", "127.0.0.1:0"}
+		s.usual = []string{"-log", "info", "-listen", "127.0.0.1:0", "-temp-dir", filepath.Join(s.folder, spillFolder)}
 		s.Fresh("db", s.usual...)
 		for c := range soakClients {
 			s.chains = append(s.chains, newChain(c+1, r.Seed))
@@ -125,7 +131,7 @@ func liveThrough(ctx context.Context, r *bench.Run, sp span, broken *mutant.Muta
 			err = s.after(ctx)
 		}
 		if err != nil || r.Failed() {
-			err = errors.Join(err, s.keepFailure(ctx, sp))
+			err = errors.Join(err, s.keepFailure(ctx))
 		}
 		return err
 	})
@@ -156,6 +162,11 @@ func withSoak(ctx context.Context, r *bench.Run, broken *mutant.Mutant, o server
 	if err != nil {
 		return err
 	}
+	for _, name := range []string{tempFolder, spillFolder} {
+		if err := os.Mkdir(filepath.Join(folder, name), 0o700); err != nil {
+			return fmt.Errorf("make a folder: %w", err)
+		}
+	}
 	r.Progress("building pgserve", 0, 0)
 	program, err := mutant.BuildService(ctx, root, folder, mutants...)
 	if err != nil {
@@ -165,11 +176,16 @@ func withSoak(ctx context.Context, r *bench.Run, broken *mutant.Mutant, o server
 	if err != nil {
 		return err
 	}
+	ground, err := survey([]string{folder}, []string{"/dev/shm", r.Runtime.CacheDir()})
+	if err != nil {
+		return err
+	}
 	s := &soak{
+		folder: folder, grounds: ground,
 		time: clk, random: rand.New(rand.NewPCG(r.Seed, 0x736f616b)), begun: clk.Clock().Now(), hurry: 1,
 		failed: make(chan error, 1), deletes: make(chan struct{}, 1),
 	}
-	o.Program, o.Env, o.Clock, o.Changed = program, []string{clk.Variable()}, clk.Clock(), s.heard
+	o.Program, o.Env, o.Clock, o.Changed = program, []string{clk.Variable(), "TMPDIR=" + filepath.Join(folder, tempFolder)}, clk.Clock(), s.heard
 	return serverless.WithService(ctx, r, o, func(t *serverless.Service) error {
 		s.Service = t
 		defer func() {

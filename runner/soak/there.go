@@ -35,7 +35,7 @@ func liveThere(ctx context.Context, r *bench.Run, sp span, hurry int) error {
 			err = s.after(ctx)
 		}
 		if err != nil || r.Failed() {
-			err = errors.Join(err, s.keepFailure(ctx, sp))
+			err = errors.Join(err, s.keepFailure(ctx))
 		}
 		return err
 	})

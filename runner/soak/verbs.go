@@ -7,9 +7,8 @@ package soak
 
 import (
 	"blobpglite/runner/bench"
+	"blobpglite/runner/scenario"
 )
-
-import "blobpglite/runner/scenario"
 
 // Verbs returns the verbs of this package, which documents may use.
 func Verbs() []bench.Verb {
@@ -24,6 +23,10 @@ const (
 	checkReconciled = "reconciled"
 	checkIdle       = "idle"
 	checkAlike      = "dump-restore"
+	checkLeft       = "nothing-left"
+	checkName       = "per-name"
+	checkRamp       = "ramp-up"
+	checkRanges     = "key-ranges"
 )
 
 // Checks returns the checks that these verbs make, with what each of them says.
@@ -33,5 +36,9 @@ func Checks() []scenario.Named {
 		{Name: checkReconciled, Doc: "the store and the product have counted the same requests, to the request"},
 		{Name: checkIdle, Doc: "who has nothing to do asks the bucket for nothing"},
 		{Name: checkAlike, Doc: "a dump that is restored into a new database holds the same"},
+		{Name: checkLeft, Doc: "when a service has ended there is no instance, no process, no file beside its bucket, and no object that nothing leads to"},
+		{Name: checkName, Doc: "written once a second, as a bucket takes it, no name falls behind by more than one write"},
+		{Name: checkRamp, Doc: "no rate of requests above what a new bucket takes doubles in less than 20 minutes, but for seconds of a day"},
+		{Name: checkRanges, Doc: "in a bucket that has grown to its busiest second no range of names is asked for more than one takes, but for seconds of a day"},
 	}
 }

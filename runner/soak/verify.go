@@ -222,9 +222,10 @@ func (s *soak) record(hours int) {
 
 // after is when the service has ended: nothing may be left but the database, which is sound and whole.
 func (s *soak) after(ctx context.Context) error {
-	left, program := 0, ""
+	var left leavings
+	program := ""
 	if s.Emulated != nil {
-		left, program = len(s.Emulated.Instances()), s.Emulated.Program
+		left.instances, program = len(s.Emulated.Instances()), s.Emulated.Program
 	}
 	st, done, err := s.Store(ctx)
 	if err != nil {
@@ -247,11 +248,17 @@ func (s *soak) after(ctx context.Context) error {
 		return err
 	}
 	s.Run.Check(bench.CheckCollected, stock.Left())
-	processes, err := processesOf(program)
-	if err != nil {
+	left.objects = stock.Unreached
+	if left.processes, err = processesOf(program); err != nil {
 		return err
 	}
-	s.Run.Metrics.Value("leaked_count", float64(left+len(processes)+len(stock.Unreached)))
+	if s.grounds != nil {
+		if left.files, err = s.grounds.left(); err != nil {
+			return err
+		}
+	}
+	s.Run.Check(checkLeft, left.wrong())
+	s.Run.Metrics.Value("leaked_count", float64(left.count()))
 	return lost(s.Run, s.secondReader(ctx, nil))
 }
 
