@@ -36,6 +36,11 @@ func leanMutants() []Mutant {
 			New: "table[opSload8], table[opSload16] = onOtherLoad, onOtherLoad",
 		},
 		{
+			Name: "long-table-stays", Invariant: host, File: editFile, Plan: "./core/pglite/internal/lean -run TestShortTable",
+			Doc: "each function after a large one waits for that one's table of dominators",
+			Old: "len(t) > keptRows {", New: "len(t) > 1<<30 {",
+		},
+		{
 			Name: "an-and-stays", Invariant: host, File: editFile, Plan: "./core/pglite/internal/lean -run TestZeroAgainstAnd",
 			Doc: "an and stays to the right of a comparison",
 			Old: "and != nil && and.opcode == opBand",

@@ -54,8 +54,16 @@ func at(b *builder) *function {
 	return nil
 }
 
+// keptRows is how many rows of a builder's table of dominators a function leaves for the next one.
+const keptRows = 512
+
 // enter is called at a function's mark.
 func enter(b *builder) *function {
+	// The compiler never shortens that table, and goes through all of it for each function: where one function of a module has forty thousand
+	// rows, each of the ten thousand after it waits for them. A row in a table is kept for its memory only.
+	if t := b.tree.table; len(t) > keptRows {
+		b.tree.table = t[:keptRows:keptRows]
+	}
 	if f := at(b); f != nil {
 		f.base, f.instance = nil, nil
 		return f

@@ -95,10 +95,19 @@ type builder struct {
 	annotations      uintptr
 	info             []struct{}
 	dominators       []*block // by the number of a block, the one before it that all ways to it lead through
+	tree             sparseTree
 }
 
-// iface is an interface value.
-type iface struct{ _, data unsafe.Pointer }
+// sparseTree is the layout of ssa.dominatorSparseTree, which answers who is the last common dominator of two blocks.
+type sparseTree struct {
+	time         int32
+	euler        []*block
+	first, depth []int32
+	table        [][]int32
+}
+
+// iface is an interface value: what it can do, whose second word is the type of the value, and where that is.
+type iface struct{ table, data unsafe.Pointer }
 
 // resultTypes gives the types of an instruction's results: the first, and the others.
 type resultTypes func(b *builder, i *instruction) (byte, []byte)
@@ -111,6 +120,9 @@ func opcodeName(op uint32) string
 
 //go:linkname newBuilder github.com/tetratelabs/wazero/internal/engine/wazevo/ssa.NewBuilder
 func newBuilder() iface
+
+//go:linkname buildSparseTable github.com/tetratelabs/wazero/internal/engine/wazevo/ssa.(*dominatorSparseTree).buildSparseTable
+func buildSparseTable(t *sparseTree)
 
 //go:linkname allocateInstruction github.com/tetratelabs/wazero/internal/engine/wazevo/ssa.(*builder).AllocateInstruction
 func allocateInstruction(b *builder) *instruction

@@ -90,9 +90,38 @@ func fingerprint() uint64 {
 
 var errLayout = errors.New("it is not what was made of it")
 
+// rightTree compares the mirror of the builder's tree of dominators, by the names of its fields, and fills one.
+func rightTree(b any) error {
+	mine := reflect.TypeFor[builder]()
+	its, ok := reflect.TypeOf(b).Elem().FieldByName("sparseTree")
+	if tree, _ := mine.FieldByName("tree"); !ok || its.Offset != tree.Offset || its.Type.Size() != tree.Type.Size() {
+		return fmt.Errorf("%w: the tree of dominators is elsewhere", errLayout)
+	}
+	table, ok := its.Type.FieldByName("table")
+	if is, _ := reflect.TypeFor[sparseTree]().FieldByName("table"); !ok || table.Offset != is.Offset || table.Type != is.Type {
+		return fmt.Errorf("%w: the table of dominators is elsewhere", errLayout)
+	}
+	t := sparseTree{depth: []int32{0, 1, 0, 2, 1}}
+	buildSparseTable(&t)
+	if rows := len(t.table); rows != len(t.depth)+1 || t.table[rows-1][0] != int32(rows-1) || t.table[0][2] != 2 {
+		return fmt.Errorf("%w: the table of dominators is another one", errLayout)
+	}
+	return nil
+}
+
+// dynamic gives the value in an interface of any type.
+func (i iface) dynamic() any {
+	e := iface{(*[2]unsafe.Pointer)(i.table)[1], i.data}
+	return *(*any)(unsafe.Pointer(&e))
+}
+
 // rightLayout builds a few instructions with the compiler's own functions, and looks at them through this package's mirror of them.
 func rightLayout() error {
-	b := (*builder)(newBuilder().data)
+	made := newBuilder()
+	if err := rightTree(made.dynamic()); err != nil {
+		return err
+	}
+	b := (*builder)(made.data)
 	if b.return_ == nil || b.return_.id != 1<<32-1 || b.instructions.reset == nil || b.signatures == 0 || b.annotations == 0 || b.dominators != nil {
 		return fmt.Errorf("%w: the builder has other fields", errLayout)
 	}
