@@ -119,6 +119,11 @@ func layerMutants() []Mutant {
 			Old: "if r.at < next {", New: "if r.at < next-1<<40 {",
 		},
 		{
+			Name: "page-of-any-segment", Invariant: restorable, File: "core/base/pages.go", Plan: "-run TestPages ./core/base",
+			Doc: "a page is read from whatever stands under its segment's name, if it decompresses to as many bytes",
+			Old: "if got := checksum(stored); got != s.frames[n].crc {", New: "if got := checksum(stored); got != s.frames[n].crc && len(stored) != s.frames[n].size {",
+		},
+		{
 			Name: "index-of-any-layer", Invariant: prefix, File: "core/base/index.go", Plan: "-run TestIndex ./core/base ./core/gc",
 			Doc: "the index of an earlier layer is read in the place of a later one's",
 			Old: "if own.layer != \"\" && own.layer != layer {", New: "if own.layer == \"\" && own.layer == layer {",
