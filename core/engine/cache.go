@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,9 +19,11 @@ import (
 // have not been read for long, and fetched again when PostgreSQL reads them. Pages that no layer has stay; when they fill a quarter of the
 // cache, a layer is due.
 //
-//	opening ──► files outside of tables and indexes, the boot set ──► first rows ──► then the rest, if it fits
+//	opening ──► files outside of tables and indexes, the boot set ──► first rows ──► then the rest, if it fits, while nobody waits for pages
 //	          PostgreSQL reads ──► not there: fetched (base.Pages) ──► poke ──► evict, under the cluster's lock
 //	          PostgreSQL writes ──► poke ──► evict, or a layer ──► what it holds may be evicted; a process that writes much waits
+//
+// What comes behind the first rows is in hydrate.go.
 //
 // A nil cache: everything is read when the database is opened, and stays in memory.
 type cache struct {
@@ -39,7 +39,8 @@ type cache struct {
 	resident, away, evicted, unsettled atomic.Int64 // bytes, as of the last step
 	tempMemory, tempDisk               atomic.Int64 // bytes, as of the last step
 
-	room chan struct{} // under the cluster's lock; see full
+	room    chan struct{} // under the cluster's lock; see full
+	gaveWay int64         // how many waits had begun when hydration looked last; owned by hydrate
 
 	mu     sync.Mutex
 	boot   []int64 // the boot set of this life: addresses of what was read first
@@ -58,11 +59,10 @@ const (
 	fullFrom, fullTo = 8, 4
 	crowdedLook      = 200 * time.Millisecond // between two looks while a layer is awaited
 
-	settleTurn   = time.Millisecond // how long the cluster's lock is held at a time
-	evictSteps   = 256 << 10        // chunks looked at while the lock is held
-	wakeBytes    = 1 << 20          // written before memory is looked at again
-	hydrateBytes = 16 << 20         // fetched at a time after the first rows
-	bootBytes    = 32 << 20         // of a boot set, uncompressed
+	settleTurn = time.Millisecond // how long the cluster's lock is held at a time
+	evictSteps = 256 << 10        // chunks looked at while the lock is held
+	wakeBytes  = 1 << 20          // written before memory is looked at again
+	bootBytes  = 32 << 20         // of a boot set, uncompressed
 	// The boot set is what PostgreSQL reads in its first statements, within this time after its start.
 	firstStatements = 8
 	firstRows       = 2 * time.Second
@@ -300,63 +300,4 @@ func (c *cache) bootSet() []int64 {
 		c.missed = c.pages.Counts().Waited - c.before
 	}
 	return c.boot
-}
-
-// hydrate fetches the rest of the files after the first rows, one piece after the other, as long as there is room.
-func (c *cache) hydrate(ctx context.Context) {
-	if c.e.o.Clock.Sleep(ctx, firstRows) != nil {
-		return
-	}
-	c.bootSet()
-	var paths []string
-	_ = c.e.server.locked(func(cluster *pglite.Cluster) {
-		_ = cluster.Data().Walk("/", func(path string, i memfs.Info) error {
-			if i.IsRegular() && i.Away > 0 {
-				paths = append(paths, path)
-			}
-			return nil
-		})
-	})
-	for _, path := range paths {
-		for off := int64(0); off >= 0 && ctx.Err() == nil; {
-			off = c.hydratePiece(ctx, path, off)
-		}
-	}
-}
-
-// hydratePiece fetches a piece of a file, and returns where the next one begins; negative: there is none, or no room.
-func (c *cache) hydratePiece(ctx context.Context, path string, off int64) (next int64) {
-	var missing []memfs.Away
-	next = -1
-	with := func(use func(*memfs.FS, *memfs.File)) {
-		_ = c.e.server.locked(func(cluster *pglite.Cluster) {
-			data := cluster.Data()
-			f, err := data.Open(path, os.O_RDONLY, 0)
-			if err != nil {
-				return
-			}
-			use(data, f)
-			_ = f.Close()
-		})
-	}
-	with(func(data *memfs.FS, f *memfs.File) {
-		if data.ResidentBytes()+hydrateBytes > c.budget-c.budget/8 || off >= f.Stat().Size {
-			return
-		}
-		missing, next = f.Missing(off, hydrateBytes), off+hydrateBytes
-	})
-	if len(missing) == 0 {
-		return next
-	}
-	got, err := memfs.Get(ctx, c.pages, missing)
-	if err != nil {
-		moved := false // a newer layer has it elsewhere
-		with(func(_ *memfs.FS, f *memfs.File) { moved = !slices.Equal(missing, f.Missing(off, hydrateBytes)) })
-		if moved {
-			return off
-		}
-		return -1
-	}
-	with(func(_ *memfs.FS, f *memfs.File) { f.Fill(missing, got) })
-	return next
 }

@@ -121,6 +121,7 @@ type Engine struct {
 	opened    OpenStats
 	runtime   *pglite.Runtime
 	pages     *base.Pages // fetches pages that are away; nil: all are in memory
+	readers   readers     // of these
 	temp      *tempDisk   // for temporary files of queries; nil: they are in memory
 
 	unlogged unlogged

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"blobpglite/core/base"
 	"blobpglite/core/manifest"
 	"blobpglite/core/memfs"
 	"blobpglite/core/pgdata"
@@ -194,7 +193,7 @@ func (f *follower) fed(rec wal.Record) {
 func (f *follower) follow(o *pglite.ClusterOptions) {
 	o.Standby, o.Await = true, f.s.Await
 	if f.e.pages != nil {
-		o.Source = watchedPages{f.e.pages, f}
+		o.Source = watchedPages{readPages{f.e.pages, &f.e.readers}, f}
 	}
 	next := o.Log
 	o.Log = func(line string) {
@@ -216,12 +215,12 @@ var usualLines = []string{
 
 // watchedPages reports pages that are gone from the bucket.
 type watchedPages struct {
-	*base.Pages
+	readPages
 	f *follower
 }
 
 func (p watchedPages) Fetch(ctx context.Context, addresses []int64) ([]memfs.Fetched, error) {
-	got, err := p.Pages.Fetch(ctx, addresses)
+	got, err := p.readPages.Fetch(ctx, addresses)
 	if errors.Is(err, store.ErrNotFound) {
 		p.f.due(fmt.Errorf("%w: %w", errGone, err))
 	}

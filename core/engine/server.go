@@ -70,7 +70,7 @@ func (e *Engine) startCluster(ctx context.Context, data *memfs.FS, records []wal
 	o := e.o.cluster(data)
 	o.Temporary = e.temporary()
 	if e.pages != nil {
-		o.Source = e.pages
+		o.Source = readPages{e.pages, &e.readers}
 	}
 	o.Mark = func(p *pglite.Process, inBlock bool) uint64 { return uint64(e.commits.mark(p, inBlock)) }
 	o.Position, o.Await = e.position, e.Await
