@@ -158,6 +158,9 @@ func TestStatusJSON(t *testing.T) {
 	}
 	<-c.done
 	read(&free, 0, "status")
+	if s := free.Segments; s == nil || s.Live == 0 || s.Live > s.Stored || s.Stored < free.Layers[len(free.Layers)-1].Stored {
+		t.Errorf("%+v", s)
+	}
 	if free.Lease.State != "free" || len(free.Layers) == 0 || free.Layers[0].Stored == 0 || free.Database != held.Database {
 		t.Errorf("%+v", free)
 	}

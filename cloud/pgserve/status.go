@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"time"
 
 	"blobpglite/core/base"
@@ -50,6 +51,8 @@ type segmentsReport struct {
 	All    int     `json:"all"`
 	Newest int     `json:"newest_needs"`
 	Used   float64 `json:"newest_uses_share"`
+	Stored int64   `json:"stored_bytes"`      // for all layers, their indexes included
+	Live   int64   `json:"newest_uses_bytes"` // of these
 }
 
 type leaseReport struct {
@@ -100,7 +103,8 @@ func (r report) print(out io.Writer) {
 	case r.segments != nil:
 		fmt.Fprintf(out, "segments   not known: %v\n", r.segments)
 	case r.Segments != nil:
-		fmt.Fprintf(out, "segments   %d for all layers; the newest needs %d, and uses %.0f %% of what they hold\n", r.Segments.All, r.Segments.Newest, 100*r.Segments.Used)
+		fmt.Fprintf(out, "segments   %d for all layers, %d bytes with the indexes; the newest needs %d, and uses %.0f %% of what they hold, %d bytes\n",
+			r.Segments.All, r.Segments.Stored, r.Segments.Newest, 100*r.Segments.Used, r.Segments.Live)
 	}
 	fmt.Fprintln(out, "not kept   rows of unlogged and temporary tables: they end with the process that has the database open")
 	fmt.Fprintf(out, "lease      %s\n", r.leaseText)
@@ -109,22 +113,26 @@ func (r report) print(out io.Writer) {
 // use returns what is stored for the layers, which share segments, and how much of that the newest one uses; nil: nothing is stored.
 // store.ErrNotFound: a layer was replaced since the manifest was read.
 func use(ctx context.Context, st store.Store, m manifest.Manifest) (*segmentsReport, error) {
-	segments := map[string]bool{}
+	segments, stored := map[string]int64{}, int64(0)
 	var newest base.Use
 	for _, l := range m.Layers {
 		layer, err := base.ReadIndex(ctx, st, l.Key, base.Expected(m, l))
 		if err != nil {
 			return nil, err
 		}
-		for _, key := range layer.Objects() {
-			segments[key] = true
-		}
+		stored += layer.IndexBytes()
+		maps.Copy(segments, layer.ObjectBytes())
 		newest = layer.Use()
 	}
 	if newest.Chunks == 0 {
 		return nil, nil
 	}
-	return &segmentsReport{len(segments), newest.Segments, float64(newest.LiveChunks) / float64(newest.Chunks)}, nil
+	for _, size := range segments {
+		stored += size
+	}
+	return &segmentsReport{
+		All: len(segments), Newest: newest.Segments, Used: float64(newest.LiveChunks) / float64(newest.Chunks), Stored: stored, Live: newest.LiveBytes,
+	}, nil
 }
 
 // holder returns who has the lease, as a report and in words.

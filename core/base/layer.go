@@ -33,24 +33,41 @@ func (l *Layer) Objects() []string {
 	return keys
 }
 
+// ObjectBytes are the sizes of Objects, by their keys.
+func (l *Layer) ObjectBytes() map[string]int64 {
+	sizes := make(map[string]int64, len(l.index.segments))
+	for i := range l.index.segments {
+		s := &l.index.segments[i]
+		sizes[s.key()] = s.size
+	}
+	return sizes
+}
+
 // Use says how much of its objects a layer uses.
 type Use struct {
 	Segments    int   // page segments, or parts
 	StoredBytes int64 // of these and of the index
 	Chunks      int64 // in the segments
 	LiveChunks  int64 // of these, those that the layer uses
+	LiveBytes   int64 // of StoredBytes: the index, and of each object the share of its chunks that is used
 }
 
 // Use returns how much of its objects the layer uses.
 func (l *Layer) Use() Use {
-	u := Use{Segments: len(l.index.segments), StoredBytes: l.size, Chunks: l.index.end()}
+	u := Use{Segments: len(l.index.segments), StoredBytes: l.size, LiveBytes: l.size, Chunks: l.index.end()}
 	for i := range l.index.segments {
 		s := &l.index.segments[i]
 		u.StoredBytes += s.size
 		u.LiveChunks += s.live
+		if s.chunks > 0 {
+			u.LiveBytes += s.size * s.live / s.chunks
+		}
 	}
 	return u
 }
+
+// IndexBytes is the size of its index, as it is stored.
+func (l *Layer) IndexBytes() int64 { return l.size }
 
 // RawBytes is the size of its chunks, uncompressed.
 func (l *Layer) RawBytes() int64 { return l.index.liveChunks() * memfs.ChunkSize }

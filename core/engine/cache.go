@@ -33,6 +33,7 @@ type cache struct {
 	pages   *base.Pages
 	wake    chan struct{}
 	begun   atomic.Int64 // statements, until firstStatements
+	first   atomic.Int64 // bytes of pages that were fetched until the first rows were there; 0: they are not
 	written atomic.Int64 // bytes, since unsettled was counted
 	crowded atomic.Bool  // pages that no layer has fill a quarter
 
@@ -291,8 +292,20 @@ func (c *cache) statement() {
 	}
 }
 
+// firstBytes is how many bytes of pages were fetched until the first rows were there; until then, so far.
+func (c *cache) firstBytes() int64 {
+	if c == nil {
+		return 0
+	}
+	if n := c.first.Load(); n != 0 {
+		return n
+	}
+	return c.pages.Counts().Bytes
+}
+
 // bootSet returns the boot set, what was read until the first rows were there; nil: nothing that was not in memory.
 func (c *cache) bootSet() []int64 {
+	c.first.CompareAndSwap(0, c.pages.Counts().Bytes)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if noted := c.pages.Noted(); len(noted) > 0 {

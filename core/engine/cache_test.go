@@ -75,6 +75,13 @@ func TestCache(t *testing.T) {
 		if read := st.Ops().BytesDown - before; opened.Stored < 20<<20 || read*2 > opened.Stored {
 			t.Errorf("life %d: the first row took %d bytes of %d", life, read, opened.Stored)
 		}
+		stats := e.Stats()
+		if read := st.Ops().BytesDown - before; opened.ReadBytes == 0 || stats.WakeBytes < opened.ReadBytes || stats.WakeBytes > read || life == 0 && stats.WakeBytes*2 < read {
+			t.Errorf("life %d: the opening has read %d bytes, the wake %d, of %d that came", life, opened.ReadBytes, stats.WakeBytes, read)
+		}
+		if u := stats.Use; u.StoredBytes != opened.Stored || u.LiveBytes == 0 || u.LiveBytes > u.StoredBytes {
+			t.Errorf("life %d: of %d bytes: %+v", life, opened.Stored, u)
+		}
 		if _, away := memory(t, e); away < 40<<20 {
 			t.Errorf("life %d: %d bytes are away", life, away)
 		}
@@ -89,6 +96,9 @@ func TestCache(t *testing.T) {
 			}
 			if err := e.Compact(t.Context()); err != nil {
 				t.Fatal(err)
+			}
+			if s := e.Stats(); s.Use.StoredBytes != s.Layer.Written.StoredBytes {
+				t.Errorf("life %d: a layer of %d bytes: %+v", life, s.Layer.Written.StoredBytes, s.Use)
 			}
 			waitUntil(t, func() bool { resident, _ := memory(t, e); return resident <= LeastCache+hydrateBytes })
 		}

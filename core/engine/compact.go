@@ -196,6 +196,7 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle f
 	// Only a layer that the manifest names may be shared with: the next collection deletes all others.
 	if n := len(now.Layers); n > 0 && now.Layers[n-1].Key == key {
 		m.taken = taken{layer, c.moment}
+		m.e.holds(layer)
 		m.lastTaken.Store(&LayerStats{Seq: at.Seq, Clone: c.took, Written: stats})
 		m.learnt.Layer(key, layer.Segments())
 		m.cache.published()

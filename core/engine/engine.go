@@ -92,8 +92,10 @@ type OpenStats struct {
 	Wall       time.Duration
 	RawBytes   int64 // of the layer
 	Stored     int64
-	Records    int // replayed
+	ReadBytes  int64 // of Stored, what the opening itself has read; see Stats.WakeBytes
+	Records    int   // replayed
 	Epoch      uint64
+	apart      int64    // of ReadBytes, what did not come from base.Pages
 	LeftOut    []string // parameters that PostgreSQL could not start with, see pglite.Instance.LeftOut
 }
 
@@ -120,9 +122,10 @@ type Engine struct {
 	host      hostSession
 	opened    OpenStats
 	runtime   *pglite.Runtime
-	pages     *base.Pages // fetches pages that are away; nil: all are in memory
-	readers   readers     // of these
-	temp      *tempDisk   // for temporary files of queries; nil: they are in memory
+	pages     *base.Pages              // fetches pages that are away; nil: all are in memory
+	readers   readers                  // of these
+	use       atomic.Pointer[base.Use] // of the newest layer that was restored or taken; nil: none was
+	temp      *tempDisk                // for temporary files of queries; nil: they are in memory
 
 	unlogged unlogged
 	logBytes atomic.Int64 // written to pg_wal since the opening

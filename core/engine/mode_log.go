@@ -167,6 +167,7 @@ func (m *logMode) restore(ctx context.Context, op *opening) error {
 	}
 	data := r.data
 	m.taken = r.taken
+	e.holds(r.taken.layer)
 	m.learnt.Layer(r.taken.layer.Key(), r.taken.layer.Segments())
 	at := e.o.Clock.Monotonic()
 	if err := m.replay(op, data); err != nil {

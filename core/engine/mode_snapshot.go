@@ -67,6 +67,7 @@ func (e *Engine) openSnapshot(ctx context.Context, op *opening) error {
 	layer := m.Layers[len(m.Layers)-1]
 	s.seq, s.commits, s.taken = layer.Seq, m.Commits, r.taken
 	s.kept = []*base.Layer{r.taken.layer}
+	e.holds(r.taken.layer)
 	s.setHooks(r.data)
 	return e.startOn(ctx, op, r.data, nil)
 }
@@ -302,6 +303,7 @@ func (s *snapshots) commit(ctx context.Context) error {
 	s.seq = seq
 	s.commits++
 	s.kept, s.taken = append(s.kept, layer), taken{layer, c.moment}
+	s.e.holds(layer)
 	s.durable.Store(synced)
 	s.completions.Store(completions)
 	s.collect(ctx)

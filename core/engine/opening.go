@@ -100,7 +100,7 @@ func (op *opening) readLayer(ctx context.Context, m manifest.Manifest) (restored
 		return r, fmt.Errorf("restore layer %s: %w", layer.Key, err)
 	}
 	op.stats.Restore, op.stats.Download, op.stats.Decompress = r.stats.Wall, r.stats.Download, r.stats.Decompress
-	op.stats.RawBytes, op.stats.Stored = r.stats.RawBytes, r.stats.StoredBytes
+	op.stats.RawBytes, op.stats.Stored, op.stats.ReadBytes, op.stats.apart = r.stats.RawBytes, r.stats.StoredBytes, r.stats.ReadBytes, r.apart
 	return r, op.o.Hook.Fire(ctx, point.RestoreAfterBase)
 }
 
@@ -109,6 +109,7 @@ type restored struct {
 	data  *memfs.FS
 	taken taken
 	stats base.Stats
+	apart int64 // bytes of it that did not come from base.Pages
 }
 
 // taken is a layer, and the moment at which the files were what it holds: the next one shares what has not changed since.
@@ -122,14 +123,16 @@ func (op *opening) fetchLayer(ctx context.Context, l manifest.Layer, e base.Expe
 	r.data = memfs.New(memfs.Options{Now: op.o.Clock.Now})
 	if op.pages == nil || l.RawBytes <= min(eagerBytes, op.o.Cache/2) {
 		r.taken.layer, r.stats, err = base.Read(ctx, op.o.Store, l.Key, r.data, base.ReadOptions{Clock: op.o.Clock, Expect: e})
-		r.taken.moment = r.data.Mark()
+		r.taken.moment, r.stats.ReadBytes, r.apart = r.data.Mark(), r.stats.StoredBytes, r.stats.StoredBytes
 		if op.pages == nil || !errors.Is(err, store.ErrCorrupt) && !errors.Is(err, store.ErrNotFound) {
 			return r, err
 		}
 		op.o.Logger.Error("the newest layer is damaged: what is, is an error for who reads it; pgserve verify names all of it", "layer", l.Key, "error", err)
 		r.data = memfs.New(memfs.Options{Now: op.o.Clock.Now})
 	}
-	r.taken.layer, r.taken.moment, r.stats, err = base.Open(ctx, op.pages, l.Key, r.data, wishOf, e)
+	if r.taken.layer, r.taken.moment, r.stats, err = base.Open(ctx, op.pages, l.Key, r.data, wishOf, e); err == nil {
+		r.apart = r.taken.layer.IndexBytes()
+	}
 	return r, err
 }
 

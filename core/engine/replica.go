@@ -159,6 +159,7 @@ func (f *follower) open(ctx context.Context, op *opening) error {
 	if err != nil {
 		return err
 	}
+	e.holds(r.taken.layer)
 	if f.segment, err = segmentSize(r.data); err != nil {
 		return err
 	}

@@ -16,6 +16,11 @@ type Stats struct {
 	Waited   time.Duration       // sum of these waits
 	Cache    CacheStats
 	Layer    LayerStats
+	// Use is of the newest layer that this engine has restored, or taken and published; zero: there was none.
+	Use base.Use
+	// WakeBytes is what was read of the layer, as it is stored, until the first rows were there: by the opening, and by the statements of the first
+	// two seconds, but the first eight at most. Until then it grows.
+	WakeBytes int64
 }
 
 // LayerStats says what the newest layer that this engine has taken and published cost; zero: it has taken none. In mode log only: in mode
@@ -32,16 +37,28 @@ func (e *Engine) Stats() Stats {
 	if c, err := e.server.running(); err == nil {
 		s.Cluster = c.Stats()
 	}
-	if e.follower != nil {
-		s.Cache = e.follower.cache.stats()
+	if use := e.use.Load(); use != nil {
+		s.Use = *use
 	}
+	s.WakeBytes = e.opened.apart
 	if m, ok := e.commits.(*logMode); ok {
 		s.Cache = m.cache.stats()
+		s.WakeBytes += m.cache.firstBytes()
 		if last := m.lastTaken.Load(); last != nil {
 			s.Layer = *last
 		}
 	}
+	if e.follower != nil {
+		s.Cache = e.follower.cache.stats()
+		s.WakeBytes += e.follower.cache.firstBytes()
+	}
 	return s
+}
+
+// holds notes the newest layer.
+func (e *Engine) holds(l *base.Layer) {
+	use := l.Use()
+	e.use.Store(&use)
 }
 
 // answerCounts count the answers that had to be durable.

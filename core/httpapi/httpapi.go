@@ -45,6 +45,9 @@
 //	restarts_total                   of PostgreSQL after a crash
 //	cache_bytes{state}, cache_evicted_bytes_total    of the database's files: budget, resident, unsettled, away
 //	page_frames_total{how}, page_requests_total, page_read_bytes_total, page_errors_total    of pages that are fetched when they are read
+//	page_waiting, page_waits_total, page_wait_seconds_total    processes of PostgreSQL that wait for them
+//	layer_bytes{state}               of the newest layer: stored, and of these live
+//	wake_read_bytes                  of the layer, until the first rows of the last opening were there
 //	http_sessions{state}, http_sessions_opened_total, http_requests_waiting
 //
 // Values: null, booleans, int2 to int8, float4 and float8 (NaN and infinities as text), json and jsonb are JSON of the same

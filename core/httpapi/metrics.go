@@ -136,7 +136,7 @@ func Gauges(registry prometheus.Registerer, k *keeper.Keeper, wire func() Wire) 
 		all = append(all, gauge("boot_"+name+"_seconds", "of the last opening", func() float64 { return d(k.Stats()).Seconds() }))
 	}
 	all = append(all, ofPostgreSQL(func() engine.Stats { return k.Stats().Engine })...)
-	all = append(all, ofPages(func() engine.CacheStats { return k.Stats().Engine.Cache })...)
+	all = append(all, ofPages(func() engine.Stats { return k.Stats().Engine })...)
 	if wire != nil {
 		all = append(all, ofWire(wire)...)
 	}
@@ -179,21 +179,29 @@ func ofPostgreSQL(stats func() engine.Stats) []figures {
 	}
 }
 
-// ofPages are the figures of what of the database's files is in memory. Counters begin again with each opening.
-func ofPages(stats func() engine.CacheStats) []figures {
+// ofPages are the figures of what of the database's files is in memory, and of the layer behind them. Counters begin again with each opening.
+func ofPages(stats func() engine.Stats) []figures {
 	return []figures{
 		by(prometheus.GaugeValue, "cache_bytes", "of the database's files, without -cache 0: the budget, in memory (of these unsettled: in no layer yet, and temporary: of queries at work), away in the bucket, and temporary files on -temp-dir", "state", func() map[string]int64 {
-			s := stats()
+			s := stats().Cache
 			return map[string]int64{"budget": s.Budget, "resident": s.Resident, "unsettled": s.Unsettled, "away": s.Away, "temporary": s.TempMemory, "temporary_disk": s.TempDisk}
 		}),
+		by(prometheus.GaugeValue, "layer_bytes", "of the newest layer, as they are stored: of all objects that it needs, and of these the live ones, which it uses", "state", func() map[string]int64 {
+			u := stats().Use
+			return map[string]int64{"stored": u.StoredBytes, "live": u.LiveBytes}
+		}),
+		gauge("wake_read_bytes", "of the layer, as they are stored, that were read from the beginning of the last opening until its first rows were there", func() float64 { return float64(stats().WakeBytes) }),
 		by(prometheus.CounterValue, "page_frames_total", "frames of pages that were fetched: that a process waited for, that were fetched ahead, and those of these that were wanted", "how", func() map[string]int64 {
-			p := stats().Pages
+			p := stats().Cache.Pages
 			return map[string]int64{"waited": p.Waited, "ahead": p.Ahead, "ahead_used": p.AheadUsed}
 		}),
-		counter("page_requests_total", "requests for pages", func() float64 { return float64(stats().Pages.Requests) }),
-		counter("page_read_bytes_total", "of pages, as they are stored", func() float64 { return float64(stats().Pages.Bytes) }),
-		counter("page_errors_total", "fetches that failed for good: statements ended with 58030", func() float64 { return float64(stats().Pages.Errors) }),
-		counter("cache_evicted_bytes_total", "turned away to keep the budget", func() float64 { return float64(stats().Evicted) }),
+		gauge("page_waiting", "processes of PostgreSQL that wait for pages now", func() float64 { return float64(stats().Cluster.Fetching) }),
+		counter("page_waits_total", "how often a process of PostgreSQL had to wait for pages, since its last start: for one round trip to the bucket, for however many frames", func() float64 { return float64(stats().Cluster.Fetches) }),
+		counter("page_wait_seconds_total", "how long they waited", func() float64 { return stats().Cluster.FetchTime.Seconds() }),
+		counter("page_requests_total", "requests for pages", func() float64 { return float64(stats().Cache.Pages.Requests) }),
+		counter("page_read_bytes_total", "of pages, as they are stored", func() float64 { return float64(stats().Cache.Pages.Bytes) }),
+		counter("page_errors_total", "fetches that failed for good: statements ended with 58030", func() float64 { return float64(stats().Cache.Pages.Errors) }),
+		counter("cache_evicted_bytes_total", "turned away to keep the budget", func() float64 { return float64(stats().Cache.Evicted) }),
 	}
 }
 

@@ -1,15 +1,18 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"blobpglite/core/clock"
+	"blobpglite/core/engine"
 	"blobpglite/core/keeper"
 	"blobpglite/core/store"
 	"blobpglite/core/store/mem"
@@ -49,6 +52,63 @@ func TestHealthAndMetrics(t *testing.T) {
 		if !strings.Contains(body, "\nblobpglite_"+counted+" ") || strings.Contains(body, "\nblobpglite_"+counted+" 0\n") {
 			t.Errorf("%s is not counted", counted)
 		}
+	}
+}
+
+// TestMetricsOfPages: of a database that has a cache, and was woken, each is there, and counts.
+func TestMetricsOfPages(t *testing.T) {
+	st := mem.New(mem.Options{})
+	open := func(ctx context.Context) (*engine.Engine, error) {
+		return engine.Open(ctx, engine.Options{Runtime: rt, Store: st, Create: true, Cache: engine.LeastCache})
+	}
+	e, err := open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Query(t.Context(), "CREATE TABLE t AS SELECT g, repeat('x', 700) FROM generate_series(1, 60000) g"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(e.Compact(t.Context()), e.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	s := service(t, open)
+	if status, body, _ := post(t, s, `{"sql":"SELECT count(*) FROM t"}`); status != 200 {
+		t.Fatal(body)
+	}
+	_, body := get(t, s, "/metrics")
+	got := map[string]float64{}
+	for line := range strings.Lines(body) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		short, ours := strings.CutPrefix(name, "blobpglite_")
+		for _, kind := range []string{"cache_", "page_", "layer_", "wake_"} {
+			if ours && strings.HasPrefix(short, kind) {
+				if got[short], err = strconv.ParseFloat(value, 64); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}
+	for _, counts := range []string{
+		`cache_bytes{state="budget"}`, `cache_bytes{state="resident"}`, `layer_bytes{state="live"}`, `layer_bytes{state="stored"}`, "wake_read_bytes",
+		`page_frames_total{how="waited"}`, `page_frames_total{how="ahead"}`, `page_frames_total{how="ahead_used"}`, "page_waits_total", "page_wait_seconds_total",
+		"page_requests_total", "page_read_bytes_total",
+	} {
+		if got[counts] <= 0 {
+			t.Errorf("%s is %v", counts, got[counts])
+		}
+		delete(got, counts)
+	}
+	for _, there := range []string{
+		`cache_bytes{state="unsettled"}`, `cache_bytes{state="away"}`, `cache_bytes{state="temporary"}`, `cache_bytes{state="temporary_disk"}`, "page_waiting", "page_errors_total",
+		"cache_evicted_bytes_total",
+	} {
+		if _, ok := got[there]; !ok {
+			t.Errorf("there is no %s", there)
+		}
+		delete(got, there)
+	}
+	if len(got) > 0 {
+		t.Errorf("this test does not know %v", got)
 	}
 }
 
