@@ -73,3 +73,27 @@ func TestPrefetch(t *testing.T) {
 		t.Errorf("with a setting: %s", got)
 	}
 }
+
+// TestRecoveryAsksAhead: what the log behind a layer changes is asked for ahead of its replay, so that recovery waits for few of the pages.
+func TestRecoveryAsksAhead(t *testing.T) {
+	st := mem.New(mem.Options{})
+	large(t, st)
+	e := open(t, st, inLog, cached)
+	must(t, e, "UPDATE t SET n = n + 1 WHERE id % 250 = 0")
+	e.Abandon()
+	type figures struct{ ahead, used, waited int64 }
+	recover := func(prefetch string) figures {
+		e := open(t, st, inLog, cached, func(o *Options) { o.Settings["recovery_prefetch"] = prefetch })
+		defer e.Abandon()
+		s := e.Stats()
+		if n := e.Opened().Records; n == 0 {
+			t.Fatal("there is nothing to recover")
+		}
+		return figures{s.Cache.Pages.Ahead, s.Cache.Pages.AheadUsed, s.Cluster.Fetches}
+	}
+	without, with := recover("off"), recover("try")
+	t.Logf("of 400 pages: %+v without advice, %+v with it", without, with)
+	if with.ahead < without.ahead+200 || with.used < without.used+200 || with.waited >= without.waited {
+		t.Errorf("of 400 pages: %+v without advice, %+v with it", without, with)
+	}
+}

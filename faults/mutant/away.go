@@ -25,6 +25,16 @@ func awayMutants() []Mutant {
 			Old: " && !m.taken.layer.HasBootSet()", New: "",
 		},
 		{
+			Name: "hydration-cuts-in", Invariant: promise, File: "core/engine/hydrate.go", Plan: "./core/engine -run TestHydration$",
+			Doc: "the rest of a database is fetched while a statement waits for pages",
+			Old: "	if r.n > 0 {\n", New: "	if r.n < 0 {\n",
+		},
+		{
+			Name: "advice-is-dropped", Invariant: promise, File: "core/pglite/ahead.go", Plan: "./core/engine -run TestRecoveryAsksAhead",
+			Doc: "what PostgreSQL says that it will read is not fetched ahead, as in recovery after a crash",
+			Old: "uint32(s[3]) == adviseWillNeed &&", New: "uint32(s[3]) == ^uint32(0) &&",
+		},
+		{
 			Name: "late-bytes-are-taken", Invariant: restorable, File: files + "away.go", Plan: fileTests + "TestAwayModel",
 			Doc: "bytes that come late are put where others are meanwhile, in a newer layer",
 			Old: " || address < 0 || in.address(chunk) != address {",
