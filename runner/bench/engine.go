@@ -3,10 +3,14 @@ package bench
 import (
 	"context"
 	"fmt"
+	"net"
 	"syscall"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"blobpglite/core/engine"
+	"blobpglite/core/pglite"
 	"blobpglite/core/store"
 )
 
@@ -38,4 +42,17 @@ func OwnCPU() (time.Duration, error) {
 		return 0, fmt.Errorf("read the process's times: %w", err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
+}
+
+// Connect makes a client of an engine: a process of its own. The engine's Query is one session for all. Close it after use.
+func Connect(ctx context.Context, e *engine.Engine) (*pgconn.PgConn, error) {
+	config, err := pgconn.ParseConfig("postgres://postgres@database/postgres?sslmode=disable")
+	if err != nil {
+		return nil, err
+	}
+	config.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"database"}, nil }
+	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return e.Dial(ctx, pglite.ConnectOptions{Trusted: true})
+	}
+	return pgconn.ConnectConfig(ctx, config)
 }

@@ -41,7 +41,7 @@ func pageFaultsVerb() bench.Verb {
 				{Name: "fault", Required: true, OneOf: []string{faultBlackout, faultDamaged, faultGone}, Doc: "of pages that are read in mid-scan"},
 				{Name: "size", Kind: scenario.KindSize, Default: "100MB", Doc: "rows"},
 			},
-			Metrics: bench.MetricDocs("refused_ms", "until the statement is told that its pages cannot be had", "served_count", "statements that needed none of them meanwhile"),
+			Metrics: bench.MetricDocs("rows_ratio", "of a blackout: the rows that the scan had given before its pages could no longer be had, over all", "refused_ms", "until the statement is told that its pages cannot be had", "served_count", "statements that needed none of them meanwhile"),
 		},
 		Run: runPageFaults,
 	}
@@ -99,6 +99,7 @@ type faultyPages struct {
 	log   told
 	fault string
 	want  string // what a scan gives
+	rows  int    // of the table
 
 	object string // that is damaged or gone
 	body   []byte // what it was
@@ -111,7 +112,7 @@ func runPageFaults(ctx context.Context, r *bench.Run, args scenario.Args) error 
 		return err
 	}
 	r.Progress(r.Cell.Probe+": loading", 0, 0)
-	_, err = workload.PageRows(ctx, e, int64(args.Size("size")))
+	f.rows, err = workload.PageRows(ctx, e, int64(args.Size("size")))
 	var path string
 	for _, q := range []struct {
 		sql string
@@ -202,11 +203,15 @@ func (f *faultyPages) live(ctx context.Context, e *engine.Engine) error {
 				return err
 			}
 		}
-		f.st.out.Store(true)
 	}
 	f.r.Progress(f.r.Cell.Probe+" "+f.r.Cell.Label+": scanning", 0, 0)
 	at := clk.Monotonic()
-	_, err := e.Query(ctx, scanPages)
+	var err error
+	if f.fault == faultBlackout {
+		err = f.scanIntoBlackout(ctx, e, func() { at = clk.Monotonic() })
+	} else {
+		_, err = e.Query(ctx, scanPages)
+	}
 	f.r.Metrics.Duration("refused_ms", clk.Monotonic()-at)
 	f.r.Check(checkContained, bench.Wrongf(err == nil || !strings.Contains(err.Error(), "58030"), "the scan: %v, and not 58030", err))
 	if f.object != "" {
@@ -230,6 +235,26 @@ func (f *faultyPages) live(ctx context.Context, e *engine.Engine) error {
 	_, err = takeover.VerifyWith(ctx, f.st, takeover.VerifyOptions{Deep: true})
 	f.r.Check(bench.CheckVerified, bench.Wrongf(err == nil || !strings.Contains(err.Error(), f.object), "verify does not name %s: %v", f.object, err))
 	_, err = f.st.Put(ctx, f.object, f.body, "", store.Always())
+	return err
+}
+
+// scanIntoBlackout reads the table row by row; its pages can no longer be had from when a tenth of it is there. It returns the scan's error.
+func (f *faultyPages) scanIntoBlackout(ctx context.Context, e *engine.Engine, begins func()) error {
+	c, err := bench.Connect(ctx, e)
+	if err != nil {
+		return err
+	}
+	defer c.Close(context.WithoutCancel(ctx))
+	scan, rows := c.ExecParams(ctx, "SELECT id, pad FROM p", nil, nil, nil, nil), 0
+	for scan.NextRow() {
+		if rows++; rows == f.rows/10 {
+			f.st.out.Store(true)
+			begins()
+		}
+	}
+	_, err = scan.Close()
+	f.r.Metrics.Value("rows_ratio", float64(rows)/float64(f.rows))
+	f.r.Check(checkContained, bench.Wrongf(rows < f.rows/10 || rows >= f.rows, "the scan gave %d rows of %d: the outage was not in its midst", rows, f.rows))
 	return err
 }
 

@@ -33,7 +33,8 @@ func wakeGrowthVerb() bench.Verb {
 				"wake_small_ms", "to the first row", "wake_large_ms", "likewise", "growth_ratio", "the large one's over the small one's, turn by turn",
 				"wake_small_read_bytes", "from the bucket, to the first row", "wake_large_read_bytes", "likewise",
 				"wake_small_class_b_count", "requests of class B, to the first row", "wake_large_class_b_count", "likewise",
-				"lookup_ms", "of a row of the large one that was not read before", "index_bytes", "of the large one's newest layer", "stored_bytes", "of that layer, all it needs",
+				"lookup_ms", "of a row of the large one that was not read before", "lookup_trips_count", "times, one after the other, that this lookup waited for the bucket",
+				"first_row_trips_count", "times that the first row's statement of the large one did", "index_bytes", "of the large one's newest layer", "stored_bytes", "of that layer, all it needs",
 			),
 		},
 		Run: wakeGrowth,
@@ -77,6 +78,8 @@ func wakeGrowth(ctx context.Context, r *bench.Run, args scenario.Args) error {
 		}
 		r.Metrics.Value("growth_ratio", float64(took[1].wake)/float64(took[0].wake))
 		r.Metrics.Duration("lookup_ms", took[1].lookup)
+		r.Metrics.Value("lookup_trips_count", float64(took[1].lookTrips))
+		r.Metrics.Value("first_row_trips_count", float64(took[1].firstTrips))
 	}
 	return both[1].layer(ctx, r)
 }
@@ -111,15 +114,16 @@ func (g *wokenSize) wake(ctx context.Context, r *bench.Run, cache int64, turn in
 		return t, err
 	}
 	defer e.Abandon()
+	trips := tripsOf(e)
 	if _, err = e.Query(ctx, fmt.Sprintf("SELECT n FROM p WHERE id = %d", 1+g.rows/2+turn)); err != nil {
 		return t, err
 	}
-	t.wake, t.ops = clk.Monotonic()-at, counted.Ops()
+	t.wake, t.ops, t.firstTrips = clk.Monotonic()-at, counted.Ops(), trips()
 	at = clk.Monotonic()
 	if _, err = e.Query(ctx, fmt.Sprintf("SELECT n FROM p WHERE id = %d", 1+(turn+1)*g.rows/40)); err != nil {
 		return t, err
 	}
-	t.lookup = clk.Monotonic() - at
+	t.lookup, t.lookTrips = clk.Monotonic()-at, trips()
 	if turn == 0 {
 		_, err = e.Query(ctx, fmt.Sprintf("UPDATE p SET n = n + 1 WHERE id = %d", 1+g.rows/2))
 		err = errors.Join(err, e.Compact(ctx))

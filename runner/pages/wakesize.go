@@ -28,7 +28,8 @@ func wakeSizeVerb() bench.Verb {
 			Metrics: bench.MetricDocs(
 				"wake_ms", "to the first row", "wake_eager_ms", "with all of it read first", "wake_ratio", "turn by turn",
 				"wake_read_bytes", "from the bucket, to the first row", "wake_class_a_count", "requests of class A, to the first row", "wake_class_a_eager_count", "with all of it read first",
-				"lookup_ms", "of a row that was not read before", "lookup_eager_ms", "with all of it in memory",
+				"lookup_ms", "of a row that was not read before", "lookup_eager_ms", "with all of it in memory", "lookup_trips_count", "times, one after the other, that this lookup waited for the bucket",
+				"first_row_trips_count", "times that the first row's statement did",
 				"scan_ms", "from the opening to the end of a scan, less what came between", "scan_eager_ms", "with all of it read first", "scan_ratio", "turn by turn",
 			),
 		},
@@ -38,8 +39,9 @@ func wakeSizeVerb() bench.Verb {
 
 // wakeTook is what one wake took.
 type wakeTook struct {
-	wake, lookup, scan time.Duration
-	ops                store.Ops
+	wake, lookup, scan    time.Duration
+	ops                   store.Ops
+	firstTrips, lookTrips int64
 }
 
 func wakeSize(ctx context.Context, r *bench.Run, args scenario.Args) error {
@@ -92,9 +94,22 @@ func wakeMetrics(r *bench.Run, took [2]wakeTook) {
 	m.Value("wake_class_a_eager_count", float64(eager.ops.ClassA))
 	m.Duration("lookup_ms", lazy.lookup)
 	m.Duration("lookup_eager_ms", eager.lookup)
+	m.Value("lookup_trips_count", float64(lazy.lookTrips))
+	m.Value("first_row_trips_count", float64(lazy.firstTrips))
 	m.Duration("scan_ms", lazy.wake+lazy.scan)
 	m.Duration("scan_eager_ms", eager.wake+eager.scan)
 	m.Value("scan_ratio", float64(lazy.wake+lazy.scan)/float64(eager.wake+eager.scan))
+}
+
+// tripsOf counts how often the processes of an engine wait for the bucket from one call to the next. A wait is for all pages that a process
+// knows by then to be missing, which are fetched at once: where one statement runs, these are its round trips, one after the other.
+func tripsOf(e *engine.Engine) func() int64 {
+	last := e.Stats().Cluster.Fetches
+	return func() int64 {
+		now := e.Stats().Cluster.Fetches
+		defer func() { last = now }()
+		return now - last
+	}
 }
 
 // wakeOnce opens, looks up, scans, and ends; who notes takes a layer that knows what was wanted first.
@@ -116,10 +131,11 @@ func wakeOnce(ctx context.Context, o engine.Options, counted *store.Counted, tur
 			_, err = e.Query(ctx, sql)
 		}
 	}
+	trips := tripsOf(e)
 	query(fmt.Sprintf("SELECT n FROM p WHERE id = %d", 1+rows/2+turn))
-	t.wake, t.ops = lap(), counted.Ops()
+	t.wake, t.ops, t.firstTrips = lap(), counted.Ops(), trips()
 	query(fmt.Sprintf("SELECT n FROM p WHERE id = %d", 1+(turn+1)*rows/20))
-	t.lookup = lap()
+	t.lookup, t.lookTrips = lap(), trips()
 	query("SELECT sum(length(pad)) FROM p")
 	t.scan = lap()
 	if notes && err == nil {

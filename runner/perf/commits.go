@@ -5,7 +5,6 @@ import (
 	"crypto/md5"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"time"
@@ -15,26 +14,12 @@ import (
 	"blobpglite/core/clock"
 	"blobpglite/core/engine"
 	"blobpglite/core/manifest"
-	"blobpglite/core/pglite"
 	"blobpglite/core/store"
 	"blobpglite/core/store/mem"
 	"blobpglite/core/wal"
 	"blobpglite/runner/bench"
 	"blobpglite/runner/scenario"
 )
-
-// connect makes a client of an engine: a process of its own. The engine's Query is one session for all.
-func connect(ctx context.Context, e *engine.Engine) (*pgconn.PgConn, error) {
-	config, err := pgconn.ParseConfig("postgres://postgres@database/postgres?sslmode=disable")
-	if err != nil {
-		return nil, err
-	}
-	config.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"database"}, nil }
-	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return e.Dial(ctx, pglite.ConnectOptions{Trusted: true})
-	}
-	return pgconn.ConnectConfig(ctx, config)
-}
 
 func logRoundtripVerb() bench.Verb {
 	return bench.Verb{
@@ -245,7 +230,7 @@ func commitRate(ctx context.Context, r *bench.Run, e *engine.Engine, clients int
 	conns := make([]*pgconn.PgConn, clients)
 	for c := range conns {
 		var err error
-		if conns[c], err = connect(ctx, e); err != nil {
+		if conns[c], err = bench.Connect(ctx, e); err != nil {
 			return 0, err
 		}
 		defer func() { _ = conns[c].Close(ctx) }()

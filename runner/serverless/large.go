@@ -37,7 +37,8 @@ func twinLargeVerb() bench.Verb {
 			Metrics: bench.MetricDocs(
 				"first_row_ms", "from the request that starts the process to the first row over HTTP", "lookup_ms", "of one row, of twenty in a statement",
 				"update_ms", "all of it", "peak_bytes", "resident, of the instance", "database_bytes", "pg_database_size", "load_peak_bytes", "resident, while the rows were made", "load_ms", "all of that", "stored_bytes", "the newest layer, all it needs",
-				"layers_count", "taken by the instance",
+				"layers_count", "taken by the instance", "lookup_trips_count", "times, one after the other, that a lookup in a statement of its own waited for the bucket",
+				"single_ms", "such a lookup, with its request over HTTP",
 			),
 		},
 		Run: twinLarge,
@@ -192,6 +193,25 @@ func (t *Service) largeLife(ctx context.Context, rows, lookups, updates int) (wh
 			return why, err
 		}
 		t.Run.Metrics.Duration("lookup_ms", (t.Clock.Monotonic()-at)/each)
+	}
+	for n := 0; n < lookups/10; n++ {
+		before, err := t.metric(ctx, "page_waits_total")
+		if err != nil {
+			return "", err
+		}
+		at := t.Clock.Monotonic()
+		if !ask(fmt.Sprintf("SELECT n FROM p WHERE id = %d", 1+rng.IntN(rows)), 0) {
+			break
+		}
+		t.Run.Metrics.Duration("single_ms", t.Clock.Monotonic()-at)
+		after, err := t.metric(ctx, "page_waits_total")
+		if err != nil {
+			return "", err
+		}
+		t.Run.Metrics.Value("lookup_trips_count", after-before)
+	}
+	if err != nil || why != "" {
+		return why, err
 	}
 	at = t.Clock.Monotonic()
 	if !ask(fmt.Sprintf("UPDATE p SET n = n + 1 WHERE id BETWEEN %d AND %d", rows/3, rows/3+updates-1), -1) {

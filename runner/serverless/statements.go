@@ -1,12 +1,15 @@
 package serverless
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"blobpglite/cloud/runemu/platform"
@@ -152,6 +155,22 @@ func (t *Service) split(ctx context.Context) (bootSplit, error) {
 		return s, fmt.Errorf("read /metrics.json (status %d): %w", answer.StatusCode, err)
 	}
 	return s, nil
+}
+
+// metric is a figure of the instance that serves, from /metrics, by its name without the program's.
+func (t *Service) metric(ctx context.Context, name string) (float64, error) {
+	answer, err := t.send(ctx, http.MethodGet, t.address()+"/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	defer answer.Body.Close()
+	lines := bufio.NewScanner(answer.Body)
+	for lines.Scan() {
+		if value, ok := strings.CutPrefix(lines.Text(), "blobpglite_"+name+" "); ok {
+			return strconv.ParseFloat(value, 64)
+		}
+	}
+	return 0, errors.Join(fmt.Errorf("/metrics (status %d) has no %s", answer.StatusCode, name), lines.Err())
 }
 
 // JudgeLog checks what is in the bucket, and what was done to it, by the rules of the log, which imply that there was at most

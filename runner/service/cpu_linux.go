@@ -34,10 +34,10 @@ func OnOneCPU(start func() error) (err error) {
 	return start()
 }
 
-// Used is the processor time of a process, in all its present threads, and its resident memory.
+// Used is the processor time of a process, in all its present threads, and its resident memory, now and at most.
 type Used struct {
-	CPU           time.Duration
-	ResidentBytes int64
+	CPU                      time.Duration
+	ResidentBytes, PeakBytes int64
 }
 
 // Used reads the figures from the system.
@@ -55,6 +55,9 @@ func (s *Service) Used() (u Used, err error) {
 		ns, numberErr := strconv.ParseInt(first, 10, 64)
 		err = errors.Join(err, readErr, numberErr)
 		u.CPU += time.Duration(ns)
+	}
+	if err == nil {
+		u.PeakBytes, err = numberIn(fmt.Sprintf("/proc/%d/status", s.PID()), "VmHWM:", 1024)
 	}
 	if err == nil {
 		u.ResidentBytes, err = numberIn(fmt.Sprintf("/proc/%d/status", s.PID()), "VmRSS:", 1024)

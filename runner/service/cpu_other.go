@@ -12,10 +12,10 @@ var errLinuxOnly = errors.New("only Linux tells what a process uses, and keeps i
 // OnOneCPU works on Linux only: here it returns an error.
 func OnOneCPU(func() error) error { return errLinuxOnly }
 
-// Used is the processor time of a process, and its resident memory.
+// Used is the processor time of a process, and its resident memory, now and at most.
 type Used struct {
-	CPU           time.Duration
-	ResidentBytes int64
+	CPU                      time.Duration
+	ResidentBytes, PeakBytes int64
 }
 
 // Used works on Linux only: here it returns an error.
