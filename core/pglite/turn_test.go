@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -301,6 +302,44 @@ func TestHandedOverIsHeard(t *testing.T) {
 	untilRests(t, conn.p)
 	conn.p.poke()
 	<-conn.Done()
+}
+
+// TestFirstBeatIsNoReason: who is interrupted once while a client's goroutine runs it stays there, for it may have begun just before, and with
+// each run that begins anew. The second time it is handed over; at once, if somebody waits for the lock.
+func TestFirstBeatIsNoReason(t *testing.T) {
+	c := startCluster(t, ClusterOptions{})
+	came := make(chan struct{})
+	conn := lonely(t, c, func(p *Process) (bool, uint32, error) {
+		var got []bool
+		interrupted := func() {
+			p.yield()
+			got = append(got, p.turns.direct)
+		}
+		p.idle(-1)
+		interrupted()
+		p.idle(-1)
+		interrupted()
+		interrupted()
+		p.idle(-1)
+		go c.Locked(func() { close(came) })
+		for c.lock.waiting.Load() == 0 {
+			runtime.Gosched()
+		}
+		interrupted()
+		if want := []bool{true, true, false, false}; !slices.Equal(got, want) {
+			return true, 0, fmt.Errorf("it stays: %v, want %v", got, want)
+		}
+		return true, 0, nil
+	})
+	for range 3 {
+		untilRests(t, conn.p)
+		runIt(t, conn.p)
+	}
+	await(t, came)
+	<-conn.Done()
+	if _, err := conn.Next(t.Context()); !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
 }
 
 // TestHoldIsReplaced: a process that is held again while it is still held stays so when the first time is over.

@@ -22,7 +22,9 @@ func (p *Process) mustLive() {
 // yield is called where PostgreSQL can be interrupted: signals are handled, and others run if they have waited.
 func (p *Process) yield() {
 	p.mustLive()
-	p.handOver() // it has run for a while, or somebody wants something of it
+	if p.tired() {
+		p.handOver()
+	}
 	p.deliver()
 	if !p.safe() || p.reporting {
 		return
@@ -42,6 +44,13 @@ func (p *Process) yield() {
 	p.c.lock.lock(p)
 	p.mustLive()
 	p.deliver()
+}
+
+// tired says whether a process that is interrupted is to leave the client's goroutine that runs it. Beats come at their own times: most that
+// a small statement meets come just after it has begun, so the first one is no reason, unless somebody waits.
+func (p *Process) tired() bool {
+	p.turns.beats++
+	return p.turns.beats > 1 || p.c.lock.waiting.Load() > 0
 }
 
 // inTransaction says whether the process is in a transaction, which has not failed.

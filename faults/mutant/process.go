@@ -14,6 +14,18 @@ func processMutants() []Mutant {
 	)
 	return []Mutant{
 		{
+			Name: "handed-over-at-the-first-beat", Invariant: host, File: waitFile, Plan: tests + "TestFirstBeatIsNoReason",
+			Doc: "a small statement that a beat meets goes to another goroutine, which costs more than the statement",
+			Old: "\treturn p.turns.beats > 1 ||",
+			New: "\treturn p.turns.beats > 0 ||",
+		},
+		{
+			Name: "a-beat-of-the-run-before", Invariant: host, File: turnFile, Plan: tests + "TestFirstBeatIsNoReason",
+			Doc: "beats are counted over all statements of a client",
+			Old: "\tt.direct, t.beats = true, 0\n",
+			New: "\tt.direct = true\n",
+		},
+		{
 			Name: "switch-under-a-lock", Invariant: host, File: waitFile, Plan: tests + "TestSwitchesHoldNoLock",
 			Doc: "a process lets others run while it holds a lock on which they could not wait",
 			Old: "\tif !p.safe() || p.reporting {\n\t\treturn\n\t}\n\tif p.hold != nil &&",
