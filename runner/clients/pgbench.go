@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 
 	"blobpglite/core/clock"
@@ -20,7 +21,7 @@ import (
 // The npm packages of PGlite's own server, pinned.
 const (
 	npmSocket = "@electric-sql/pglite-socket@0.2.17"
-	npmPGlite = "@electric-sql/pglite@0.5.14" // the one that this socket server is made for
+	npmPGlite = "@electric-sql/pglite@0.5.14" // the one that this socket server, the newest, is made for, and takes no other
 )
 
 // toSocket is PGlite's own server.
@@ -42,19 +43,21 @@ var benchScripts = map[string]string{
 func pgbenchVerb() bench.Verb {
 	v := scenario.Verb{
 		Name: "pgbench",
-		Doc: "runs pgbench against pgserve, on a bucket in memory, on the emulator and on the modelled one, and against PGlite's own socket " +
-			"server in Node, in one run; where pgbench is not installed the verdict is vacuous",
+		Doc: "runs pgbench against pgserve, on the emulator and on the modelled bucket, one after the other; then on a bucket in memory and against PGlite's " +
+			"own socket server in Node, both up, in turns, so that what the machine has left for them is the same for both. The socket server is the newest " +
+			"one, with the PGlite that it is made for (" + npmPGlite + "); it takes no COPY, so its rows are made by INSERT. Where pgbench is not installed the verdict is vacuous",
 		Args: []scenario.Arg{
 			{Name: "scale", Kind: scenario.KindInt, Default: "10", Doc: "pgbench -s"},
 			{Name: "clients", Kind: scenario.KindInt, Default: "10", Doc: "pgbench -c"},
-			{Name: "seconds", Kind: scenario.KindInt, Default: "30", Doc: "pgbench -T"},
+			{Name: "seconds", Kind: scenario.KindInt, Default: "30", Doc: "pgbench -T; of what takes turns, all turns together"},
+			{Name: "turns", Kind: scenario.KindInt, Default: "5", Doc: "of each that takes turns, behind one to get warm"},
 			{Name: "script", Default: "tpcb", OneOf: []string{"tpcb", "update"}, Doc: "TPC-B, or one UPDATE by key in autocommit"},
-			{Name: "on", Kind: scenario.KindStrings, Doc: "only these: mem, none, model, socket; empty: all, one after the other"},
+			{Name: "on", Kind: scenario.KindStrings, Doc: "only these: mem, none, model, socket; empty: all"},
 		},
 		Metrics: bench.MetricDocs(
 			"tps_memory_per_s", "transactions, strict, a bucket in memory", "tps_emulator_per_s", "transactions, strict, the emulator over HTTP",
 			"tps_model_per_s", "transactions, strict, the modelled bucket", "tps_socket_per_s", "transactions, PGlite's socket server, which keeps nothing",
-			"socket_ratio", "strict in memory, over the socket server", "initialise_ms", "pgbench -i, rows by COPY",
+			"socket_ratio", "strict in memory, over the socket server, turn by turn", "initialise_ms", "pgbench -i, rows by COPY",
 		),
 	}
 	return bench.Verb{Verb: v, Run: runPgbench}
@@ -65,7 +68,7 @@ func runPgbench(ctx context.Context, r *bench.Run, args scenario.Args) error {
 		r.Vacuous("pgbench (Debian: postgresql-contrib) is not installed")
 		return nil
 	}
-	places := []string{bench.InProcess, bench.NoLatency, bench.ModelLatency, toSocket}
+	places := []string{bench.NoLatency, bench.ModelLatency, bench.InProcess, toSocket}
 	if only := args.Strings("on"); len(only) > 0 {
 		places = only
 	}
@@ -74,38 +77,68 @@ func runPgbench(ctx context.Context, r *bench.Run, args scenario.Args) error {
 		return err
 	}
 	defer os.Remove(script)
-	tps := map[string]float64{}
+	var turns []string // what takes turns, with at least one other
+	if slices.Contains(places, bench.InProcess) && slices.Contains(places, toSocket) {
+		turns = []string{bench.InProcess, toSocket}
+	}
+	p := pgbenchRun{r: r, script: script, scale: args.Int("scale"), clients: args.Int("clients"), seconds: args.Int("seconds")}
 	for _, in := range places {
-		metric, ok := benchPlaces()[in]
-		if !ok {
+		if _, ok := benchPlaces()[in]; !ok {
 			return fmt.Errorf("there is no place %q to run pgbench against", in)
 		}
-		b := benchRun{
-			metric: metric, script: script, steps: clientSide, scale: args.Int("scale"), clients: args.Int("clients"), seconds: args.Int("seconds"),
+		if slices.Contains(turns, in) {
+			continue
 		}
-		run := func(url string) (err error) {
-			b.url = url
-			tps[in], err = pgbench(ctx, r, b)
+		if err = p.with(ctx, in, func(url string) error {
+			if err := p.initialise(ctx, in, url); err != nil {
+				return err
+			}
+			_, err := p.measure(ctx, in, url, p.seconds, true)
 			return err
+		}); err != nil {
+			break
 		}
-		if in == toSocket {
-			b.steps = serverSide
-			err = socketServer(ctx, r, run)
-		} else {
-			err = r.WithService(ctx, in, func(s *bench.Served) error { return run(s.Now().URL()) }, "-max-clients", strconv.Itoa(b.clients+10))
-		}
-		if errors.Is(err, ErrMissing) {
-			r.Vacuous("%v", err)
+	}
+	if err == nil && len(turns) > 0 {
+		err = p.turns(ctx, args.Int("turns"))
+	}
+	if errors.Is(err, ErrMissing) {
+		r.Vacuous("%v", err)
+		return nil
+	}
+	return err
+}
+
+// turns has the two that are compared up at once, and takes one, then the other, then the other first, and so on.
+func (p *pgbenchRun) turns(ctx context.Context, turns int) error {
+	return p.with(ctx, bench.InProcess, func(mine string) error {
+		return p.with(ctx, toSocket, func(theirs string) error {
+			urls := map[string]string{bench.InProcess: mine, toSocket: theirs}
+			for _, in := range []string{bench.InProcess, toSocket} {
+				if err := p.initialise(ctx, in, urls[in]); err != nil {
+					return err
+				}
+			}
+			each := max(1, p.seconds/turns)
+			for turn := range turns + 1 {
+				order := []string{bench.InProcess, toSocket}
+				if turn%2 == 1 {
+					slices.Reverse(order)
+				}
+				tps := map[string]float64{}
+				for _, in := range order {
+					var err error
+					if tps[in], err = p.measure(ctx, in, urls[in], each, turn > 0); err != nil {
+						return err
+					}
+				}
+				if turn > 0 {
+					p.r.Metrics.Value("socket_ratio", tps[bench.InProcess]/tps[toSocket])
+				}
+			}
 			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if mine, theirs := tps[bench.InProcess], tps[toSocket]; mine > 0 && theirs > 0 {
-		r.Metrics.Value("socket_ratio", mine/theirs)
-	}
-	return nil
+		})
+	})
 }
 
 // ownScript writes a script of ours into a file; empty: pgbench's own.
@@ -122,9 +155,7 @@ func ownScript(name string) (string, error) {
 	return f.Name(), errors.Join(err, f.Close())
 }
 
-var (
-	tpsLine = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
-)
+var tpsLine = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
 
 // How pgbench makes its rows. The socket server does not take pgbench's COPY.
 const (
@@ -132,30 +163,48 @@ const (
 	serverSide = "dtGvp"
 )
 
-// benchRun is one run of pgbench.
-type benchRun struct {
-	url, metric, steps      string
+// pgbenchRun is what all runs of pgbench have in common.
+type pgbenchRun struct {
+	r                       *bench.Run
 	script                  string // a file; empty: TPC-B
 	scale, clients, seconds int
 }
 
-// pgbench initialises and runs, and returns the transactions a second.
-func pgbench(ctx context.Context, r *bench.Run, b benchRun) (float64, error) {
-	r.Progress("pgbench -i, for "+b.metric, 0, 0)
+// with runs f while a place serves at url.
+func (p *pgbenchRun) with(ctx context.Context, in string, f func(url string) error) error {
+	if in == toSocket {
+		return socketServer(ctx, p.r, f)
+	}
+	return p.r.WithService(ctx, in, func(s *bench.Served) error { return f(s.Now().URL()) }, "-max-clients", strconv.Itoa(p.clients+10))
+}
+
+// initialise makes pgbench's tables.
+func (p *pgbenchRun) initialise(ctx context.Context, in, url string) error {
+	p.r.Progress("pgbench -i, for "+benchPlaces()[in], 0, 0)
+	steps := clientSide
+	if in == toSocket {
+		steps = serverSide
+	}
 	clk := clock.System()
 	at := clk.Monotonic()
-	if out, err := pgbenchCommand(ctx, "-i", "-q", "-I", b.steps, "-s", strconv.Itoa(b.scale), b.url).CombinedOutput(); err != nil {
-		return 0, benchFailed(ctx, r, "pgbench -i", out, err)
+	if out, err := pgbenchCommand(ctx, "-i", "-q", "-I", steps, "-s", strconv.Itoa(p.scale), url).CombinedOutput(); err != nil {
+		return benchFailed(ctx, p.r, "pgbench -i", out, err)
 	}
-	if b.steps == clientSide {
-		r.Metrics.Duration("initialise_ms", clk.Monotonic()-at)
+	if steps == clientSide {
+		p.r.Metrics.Duration("initialise_ms", clk.Monotonic()-at)
 	}
-	r.Progress(fmt.Sprintf("pgbench, %d s, for %s", b.seconds, b.metric), 0, 0)
-	line := []string{"-n", "-c", strconv.Itoa(b.clients), "-T", strconv.Itoa(b.seconds)}
-	if b.script != "" {
-		line = append(line, "-f", b.script, "-D", "scale="+strconv.Itoa(b.scale))
+	return nil
+}
+
+// measure runs pgbench, records if that is wanted, and returns the transactions a second.
+func (p *pgbenchRun) measure(ctx context.Context, in, url string, seconds int, record bool) (float64, error) {
+	r, metric := p.r, benchPlaces()[in]
+	r.Progress(fmt.Sprintf("pgbench, %d s, for %s", seconds, metric), 0, 0)
+	line := []string{"-n", "-c", strconv.Itoa(p.clients), "-T", strconv.Itoa(seconds)}
+	if p.script != "" {
+		line = append(line, "-f", p.script, "-D", "scale="+strconv.Itoa(p.scale))
 	}
-	out, err := pgbenchCommand(ctx, append(line, b.url)...).CombinedOutput()
+	out, err := pgbenchCommand(ctx, append(line, url)...).CombinedOutput()
 	if err != nil {
 		return 0, benchFailed(ctx, r, "pgbench", out, err)
 	}
@@ -164,15 +213,17 @@ func pgbench(ctx context.Context, r *bench.Run, b benchRun) (float64, error) {
 		return 0, fmt.Errorf("pgbench's output has no figures: %s", bench.Tail(string(out)))
 	}
 	tps, err := strconv.ParseFloat(string(m[1]), 64)
-	if err != nil {
-		return 0, fmt.Errorf("pgbench's output: %w", err)
+	if err != nil || tps <= 0 {
+		return 0, fmt.Errorf("pgbench's output has %q transactions a second: %w", m[1], err)
 	}
 	wrong := ""
 	if string(failed[1]) != "0" {
 		wrong = fmt.Sprintf("%s transactions failed: %s", failed[1], bench.Tail(string(out)))
 	}
 	r.Check(bench.CheckClient, wrong)
-	r.Metrics.Value(b.metric, tps)
+	if record {
+		r.Metrics.Value(metric, tps)
+	}
 	return tps, nil
 }
 

@@ -61,7 +61,7 @@ func nativebench(ctx context.Context, r *bench.Run, args scenario.Args) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, reference.Stop()) }()
-	other, err := loginNative(ctx, reference.Server())
+	other, err := loginAt(ctx, reference.Server())
 	if err != nil {
 		return err
 	}
@@ -132,17 +132,18 @@ func compareCPU(ctx context.Context, r *bench.Run, c sqlCase, mine *wazeroSide, 
 	return nil
 }
 
-// nativeBackend is a session of a native server.
+// nativeBackend is a session of a native server, or of another one that is reached over a socket.
 type nativeBackend struct {
 	conn net.Conn
 	pid  uint32
 	buf  []byte
 }
 
-func loginNative(ctx context.Context, at pgsuite.Server) (_ *nativeBackend, err error) {
+// loginAt opens a session of a server.
+func loginAt(ctx context.Context, at pgsuite.Server) (_ *nativeBackend, err error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("%s:%d", at.Host, at.Port))
 	if err != nil {
-		return nil, fmt.Errorf("connect to the native server: %w", err)
+		return nil, fmt.Errorf("connect to a server: %w", err)
 	}
 	b := &nativeBackend{conn: conn, buf: make([]byte, 256<<10)}
 	hello, err := (&pgproto3.StartupMessage{
@@ -152,7 +153,7 @@ func loginNative(ctx context.Context, at pgsuite.Server) (_ *nativeBackend, err 
 		_, err = b.ask(hello)
 	}
 	if err == nil && b.pid == 0 {
-		err = errors.New("the native server has not said the number of its process")
+		err = errors.New("the server has not said the number of its process")
 	}
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
@@ -172,7 +173,7 @@ func (b *nativeBackend) ask(messages []byte) (n int64, err error) {
 			}
 			got, err := b.conn.Read(b.buf[have:])
 			if err != nil {
-				return n, fmt.Errorf("read the native server: %w", errors.Join(err, io.ErrUnexpectedEOF))
+				return n, fmt.Errorf("read a server's answer: %w", errors.Join(err, io.ErrUnexpectedEOF))
 			}
 			have += got
 			n += int64(got)
@@ -189,7 +190,8 @@ func (b *nativeBackend) ask(messages []byte) (n int64, err error) {
 }
 
 func (b *nativeBackend) run(_ context.Context, messages [][]byte) (time.Duration, int64, error) {
-	n, at := int64(0), clock.System().Monotonic()
+	clk := clock.System()
+	n, at := int64(0), clk.Monotonic()
 	for _, m := range messages {
 		answered, err := b.ask(m)
 		if err != nil {
@@ -197,7 +199,7 @@ func (b *nativeBackend) run(_ context.Context, messages [][]byte) (time.Duration
 		}
 		n += answered
 	}
-	return clock.System().Monotonic() - at, n, nil
+	return clk.Monotonic() - at, n, nil
 }
 
 // cpu is what the backend has taken of the processor, as Linux counts it in nanoseconds.

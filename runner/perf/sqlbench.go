@@ -95,7 +95,7 @@ func sqlbench(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	defer mine.stop()
 	rounds, rows := args.Int("rounds"), args.Int("rows")
 	for round := range rounds {
-		b := comparison{r: r, ctx: ctx, mine: mine, other: other, first: round%2 == 0, wanted: wanted}
+		b := comparison{r: r, ctx: ctx, mine: mine, other: other, first: round%2 == 0, wanted: wanted, names: [2]string{"wazero", "node"}}
 		if err := b.starts(); err != nil {
 			return err
 		}
@@ -113,13 +113,14 @@ func sqlbench(ctx context.Context, r *bench.Run, args scenario.Args) error {
 type comparison struct {
 	r           *bench.Run
 	ctx         context.Context
-	mine, other side
+	mine, other runner
 	first       bool // this side goes first: the order alternates between rounds and turns
 	wanted      []string
+	names       [2]string // of the sides, in metrics
 }
 
 // both runs f for the two sides, in the order of this turn.
-func (b *comparison) both(f func(s side, mine bool) error) error {
+func (b *comparison) both(f func(s runner, mine bool) error) error {
 	if b.first {
 		return errors.Join(f(b.mine, true), f(b.other, false))
 	}
@@ -130,15 +131,15 @@ func (b *comparison) record(name string, mine, other time.Duration) {
 	if len(b.wanted) > 0 && !slices.Contains(b.wanted, name) {
 		return
 	}
-	b.r.Metrics.Duration(name+"_wazero_us", mine)
-	b.r.Metrics.Duration(name+"_node_us", other)
+	b.r.Metrics.Duration(name+"_"+b.names[0]+"_us", mine)
+	b.r.Metrics.Duration(name+"_"+b.names[1]+"_us", other)
 	b.r.Metrics.Value(name+"_ratio", float64(mine)/float64(other))
 }
 
 func (b *comparison) starts() error {
 	var took [2]time.Duration
-	err := b.both(func(s side, mine bool) (err error) {
-		took[index(mine)], err = s.start(b.ctx)
+	err := b.both(func(s runner, mine bool) (err error) {
+		took[index(mine)], err = s.(side).start(b.ctx)
 		return err
 	})
 	if err == nil {
@@ -168,13 +169,13 @@ func (b *comparison) measure(c sqlCase) error {
 	for i := range messages {
 		messages[i] = c.call(i)
 	}
-	if err := b.both(func(s side, _ bool) error { return runAll(b.ctx, s, c.before) }); err != nil {
+	if err := b.both(func(s runner, _ bool) error { return runAll(b.ctx, s, c.before) }); err != nil {
 		return err
 	}
 	var took [2]time.Duration
 	var answered [2]int64
 	for turn := range turns(messages) {
-		err := b.both(func(s side, mine bool) error {
+		err := b.both(func(s runner, mine bool) error {
 			d, n, err := s.run(b.ctx, turn)
 			took[index(mine)] += d
 			answered[index(mine)] += n
@@ -185,11 +186,11 @@ func (b *comparison) measure(c sqlCase) error {
 		}
 		b.first = !b.first
 	}
-	if err := b.both(func(s side, _ bool) error { return runAll(b.ctx, s, c.after) }); err != nil {
+	if err := b.both(func(s runner, _ bool) error { return runAll(b.ctx, s, c.after) }); err != nil {
 		return err
 	}
 	if answered[0] != answered[1] {
-		return fmt.Errorf("the answers have %d bytes here and %d in Node: not the same work", answered[0], answered[1])
+		return fmt.Errorf("the answers have %d bytes from %s and %d from %s: not the same work", answered[0], b.names[0], answered[1], b.names[1])
 	}
 	if c.each {
 		took[0], took[1] = took[0]/time.Duration(c.calls), took[1]/time.Duration(c.calls)

@@ -11,7 +11,7 @@ import (
 // Verbs returns the verbs of this package, which documents may use.
 func Verbs() []bench.Verb {
 	return []bench.Verb{
-		roundtripVerb(), freshVerb(), sqlbenchVerb(), nativebenchVerb(), logRoundtripVerb(), commitLatencyVerb(),
+		roundtripVerb(), freshVerb(), sqlbenchVerb(), nativebenchVerb(), sqlolderVerb(), sqlcheckedVerb(), logRoundtripVerb(), commitLatencyVerb(),
 		commitThroughputVerb(), casRateVerb(), reopenVerb(), idleVerb(), amplificationVerb(), nothingNewVerb(),
 	}
 }
