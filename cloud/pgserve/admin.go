@@ -114,7 +114,7 @@ func printAdoptable(out io.Writer, a takeover.Adoptable) {
 	if a.To > a.Layer.Seq {
 		fmt.Fprintf(out, "records    %d to %d, epoch %d\n", a.Layer.Seq+1, a.To, a.Epoch)
 	} else {
-		fmt.Fprintln(out, "records    none behind the layer")
+		fmt.Fprintln(out, "records    none after the layer")
 	}
 }
 

@@ -152,7 +152,7 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f.BoolVar(&c.replica, "replica", false, "follow the database, and serve it read-only: no lease, and nothing is ever written to the bucket. pgserve promote makes it the writer")
 	f.DurationVar(&c.poll, "poll", replica.DefaultPoll, "of -replica: how often it looks for news, while somebody asks, or has within -rest; otherwise it makes no request")
 	f.DurationVar(&c.rest, "rest", replica.DefaultIdle, "of -replica: how long it goes on looking after somebody has asked")
-	f.DurationVar(&c.maxLag, "max-lag", 0, "of -replica: how long ago the last look may be when a statement begins; otherwise there is one first, and where that fails, so does the statement. 0: any time, but for who comes first behind a rest")
+	f.DurationVar(&c.maxLag, "max-lag", 0, "of -replica: how long ago the last look at the log may be when a statement begins. If it is longer ago, the replica looks first; where that fails, so does the statement. 0: any time, but the first statement after a rest waits for a look")
 	f.DurationVar(&c.waitLimit, "wait-limit", replica.DefaultWaitLimit, "of -replica: how long a statement waits at most for a look, or for a position (blobpglite.wait_for, X-Blobpglite-Position)")
 	f.Var(&c.announce, "announce", "HTTP address of a replica that is told of each commit, such as https://reader.example; a courtesy: nothing depends on it. It has to have the same -token. May be repeated")
 	f.BoolVar(&c.wake, "wake", false, "open the database at once, not with the first connection")
@@ -167,7 +167,7 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 func gone() map[string]string {
 	return map[string]string{
 		"turn-timeout":        "there are no turns any more: clients wait for each other's rows alone. -set lock_timeout=30s bounds that",
-		"idle-in-transaction": "who is silent in a transaction keeps only its own rows waiting. -set idle_in_transaction_session_timeout=1min ends it",
+		"idle-in-transaction": "a client that is silent in a transaction keeps waiting only those who want the rows it has locked. -set idle_in_transaction_session_timeout=1min ends it",
 	}
 }
 

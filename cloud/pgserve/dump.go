@@ -20,7 +20,7 @@ func (c *config) dumpFlags(f *flag.FlagSet) {
 	c.atFlag(f)
 	c.forceFlag(f)
 	f.StringVar(&c.database, "db", "", "the database to write; default: all there are, as SQL")
-	f.StringVar(&c.output, "o", toStdout, "file to write; it is there when it is whole. -: standard output. pg_dump's own flags come behind --: -Fc, --schema-only, -t table, ... (-- --help names them)")
+	f.StringVar(&c.output, "o", toStdout, "file to write; it is there when it is whole. -: standard output. pg_dump's own flags come after --: -Fc, --schema-only, -t table, ... (-- --help names them)")
 }
 
 // dump restores the database in memory, starts PostgreSQL on it, and lets pg_dump read it.

@@ -80,7 +80,7 @@ func commands() []command {
 		{name: "verify", doc: "check the whole prefix: manifest, layers, log; says up to which record it is sound; changes nothing", flags: (*config).jsonFlag, run: verify},
 		{name: "status", doc: "what is in the prefix, and who writes there", flags: (*config).jsonFlag, run: status},
 		{name: "gc", doc: "delete what nothing reaches; needs the lease", run: collect},
-		{name: "adopt", doc: "go on with a database whose manifest is lost, from its newest layer and the log behind it; verify says what that is. Needs the lease",
+		{name: "adopt", doc: "go on with a database whose manifest is lost, from its newest layer and the log after it; verify says what that is. Needs the lease",
 			flags: (*config).retainFlag, run: adopt},
 		{name: "retain", usage: "DURATION", doc: "say how far back earlier states can be restored (24h; 0: not at all); beside a writer, from its next layer on", run: retain},
 		{name: "promote", usage: "http://replica:8080", doc: "make a service that runs with -replica the writer: an opening like any other, in a process that is warm. Its token in PGSERVE_TOKEN",

@@ -178,7 +178,7 @@ type adoptable struct {
 	Postgres string `json:"postgres"`
 	Newest   string `json:"newest_base_backup"`
 	Record   uint64 `json:"up_to_record"`
-	To       uint64 `json:"records_to"` // up_to_record: there are none behind the base backup
+	To       uint64 `json:"records_to"` // up_to_record: there are none after the base backup
 	Epoch    uint64 `json:"epoch"`
 }
 

@@ -244,7 +244,7 @@ func (p *Pages) give(out []memfs.Fetched, id frameID, f *keptFrame) []memfs.Fetc
 		}
 		out = append(out, memfs.Fetched{Address: first + int64(i), Data: data})
 	}
-	p.leave([]*keptFrame{f}) // only after copying: whoever gets the chunks themselves may write to them
+	p.leave([]*keptFrame{f}) // only after copying: the file that gets the chunks themselves may write to them
 	return out
 }
 

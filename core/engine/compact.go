@@ -169,7 +169,7 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle f
 	o.Database = m.opened.Manifest.DatabaseID
 	o.Share, o.Since, o.Hook, o.Clock = m.taken.layer, m.taken.moment, m.o.Hook, m.o.Clock
 	o.Unreadable = func(segment string, err error) {
-		m.o.Logger.Error("a page segment is damaged or gone: what is used of it stays there, and is an error for who reads it; restore the object", "object", segment, "error", err)
+		m.o.Logger.Error("a page segment is damaged or gone: what is used of it stays there, and a statement that reads it fails; restore the object", "object", segment, "error", err)
 	}
 	if m.cache != nil {
 		o.Pages, o.Boot = m.cache.pages, m.cache.bootSet()

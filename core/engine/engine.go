@@ -116,7 +116,7 @@ type CommitStats struct {
 type Engine struct {
 	o         Options
 	commits   committer
-	follower  *follower  // the committer of a replica; nil: this is none
+	follower  *follower  // the committer of a replica; nil: this engine is not a replica's
 	recovered pgdata.LSN // where the log of the restored files ends
 	server    server
 	host      hostSession

@@ -20,7 +20,7 @@ import (
 //	                  ▼        ship()                        │
 //	              batches ──────────► Append ────────────────┘ durable
 //
-// A batch becomes one record. Sealing ends a batch, so that a layer can be taken at exactly the position behind it. A large
+// A batch becomes one record. Sealing ends a batch, so that a layer can be taken at exactly the position after it. A large
 // transaction is not kept back until its commit: a batch that has grown to batchBytes is sealed and shipped while PostgreSQL goes on.
 // Records are bytes of PostgreSQL's log, and its recovery ignores what was not committed.
 //
@@ -249,7 +249,7 @@ func (w *logWriter) want(number uint64, answers int) (*batch, error) {
 	return nil, fmt.Errorf("wait for operation %d of the log: there are %d", number, w.added)
 }
 
-// seal ends the open batch and returns a function that waits until it is durable and returns the position behind it.
+// seal ends the open batch and returns a function that waits until it is durable and returns the position after it.
 func (w *logWriter) seal() func(ctx context.Context) (wal.Position, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -365,8 +365,8 @@ func (m *logMode) changed() bool {
 	return changed
 }
 
-// leastUnwritten is how many bytes, at least, the end of a commit's record lies behind what was written, if that record was not: it has 34
-// bytes, or its rest stands behind a page's header of 24. A smaller difference is the zeros at the end of a record, which look like nothing.
+// leastUnwritten is how many bytes, at least, the end of a commit's record lies after what was written, if that record was not: it has 34
+// bytes, or its rest stands after a page's header of 24. A smaller difference is the zeros at the end of a record, which look like nothing.
 const leastUnwritten = 32
 
 // lastCommit is the position of the end of the last commit that an orderly end keeps, also if it is still in PostgreSQL's buffers.

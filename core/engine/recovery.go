@@ -22,7 +22,7 @@ var ErrRecovery = errors.New("the log was not recovered to its end")
 
 // recovery is what PostgreSQL has to recover when it starts on files.
 type recovery struct {
-	end  pgdata.LSN // behind the last record
+	end  pgdata.LSN // of the last record
 	mild bool       // nothing follows the checkpoint of a clean end: it need not recover
 }
 
@@ -53,7 +53,7 @@ func recoverable(files *memfs.FS, records []wal.Record, logger *slog.Logger) (re
 	if more, err := log.Behind(control); err != nil || !more {
 		return recovery{end: end, mild: true}, err
 	}
-	logger.Warn("the layer says that PostgreSQL was shut down, and there are records behind it: they are recovered",
+	logger.Warn("the layer says that PostgreSQL was shut down, and there are records after it: they are recovered",
 		"checkpoint", control.Checkpoint.String(), "end", end.String())
 	return recovery{end: end}, files.WriteFile(pgdata.ControlPath, pgdata.InProduction(body), 0o600)
 }

@@ -33,7 +33,7 @@ func (u *unlogged) begin(data *memfs.FS, logger *slog.Logger) {
 	}
 	if n > 0 {
 		u.warned = true
-		logger.Warn("unlogged tables are empty after an opening, also behind a clean end; ALTER TABLE ... SET LOGGED keeps what is in them from then on", "files", n)
+		logger.Warn("unlogged tables are empty after an opening, after a clean end too; ALTER TABLE ... SET LOGGED keeps what is in them from then on", "files", n)
 	}
 }
 
@@ -43,5 +43,5 @@ func (u *unlogged) created(name string) {
 		return
 	}
 	u.warned = true
-	u.logger.Warn("an unlogged table was made: its rows are not kept when the database is closed or taken over, not even behind a clean end", "file", name)
+	u.logger.Warn("an unlogged table was made: its rows are not kept when the database is closed or taken over, not even after a clean end", "file", name)
 }

@@ -25,7 +25,7 @@
 //	409  a constraint, or another transaction, is in the way (SQLSTATE classes 23 and 40)
 //	413  the request is too large
 //	415  the Content-Type is not application/json
-//	421  the Host is none of this service's names
+//	421  the Host is not one of this service's names
 //	503  the database cannot be opened, or is busy, or there are too many requests, sessions or connections; Retry-After says when to
 //	     try again. If another writer has the lease, the message says "locked by writer X until T"
 //	504  cancelled, or out of time (57014)

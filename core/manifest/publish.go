@@ -69,7 +69,7 @@ func retained(m Manifest, now time.Time, retain time.Duration) []Layer {
 }
 
 // times returns when layers were taken at the latest, and whose word that is. What lies ahead of now is from a clock that was ahead for a while: it
-// must not keep a layer, and the log behind it, until the time that it showed has come. What lies before an earlier layer is from a clock that
+// must not keep a layer, and the log after it, until the time that it showed has come. What lies before an earlier layer is from a clock that
 // was behind: it must not be taken for so old that all before it may go. Neither is believed: it was taken before the next that is.
 func times(layers []Layer, now time.Time) (taken []time.Time, believed []bool) {
 	taken, believed = make([]time.Time, len(layers)), make([]bool, len(layers))

@@ -31,7 +31,7 @@ import (
 //	<dir>/loans/<outline's hash>                see outlines.go
 //
 // An entry that no sum names, or that is not as its sum says, is deleted before wazero sees it, and compiled again, once. A sum
-// is written after its entry, both by renaming; a crash in between costs a compilation. Who compiles holds a lock, so
+// is written after its entry, both by renaming; a crash in between costs a compilation. A process that compiles holds a lock, so
 // processes that share the folder compile a module once; loading takes no lock and writes nothing. Where the folder cannot be
 // written, or was deleted, what is not there is compiled for this process alone.
 type compilations struct {

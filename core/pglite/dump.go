@@ -156,7 +156,7 @@ func refused(arg string) error {
 
 // wire is a client program's connection.
 //
-// libpq believes that its socket does not block: behind much data it tries to read more, and goes on with what it has when
+// libpq believes that its socket does not block: after much data it tries to read more, and goes on with what it has when
 // there is none. It waits by poll, which the guest answers itself, always with "ready". So the first read that finds nothing
 // returns at once, and the next one waits, unless something else came in between.
 type wire struct {

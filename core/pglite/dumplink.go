@@ -12,7 +12,7 @@ import (
 // clientModule has what client programs import besides, or otherwise than, PostgreSQL itself.
 const clientModule = hostModule + "_client"
 
-// Where pg_dump is placed: its data at the address at which its own loader puts it, behind them a stack, behind that the
+// Where pg_dump is placed: its data at the address at which its own loader puts it, after them a stack, after that the
 // heap. Table entry 0 is null.
 const (
 	dumpMemoryBase = 1024

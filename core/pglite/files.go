@@ -160,7 +160,7 @@ func (f *files) full(o *openFile, size int64) bool {
 	return grow > 0 && f.data.UsedBytes()+grow > limit
 }
 
-// systemRoom is what PostgreSQL's own files may take beyond the limit: who frees space by DROP, TRUNCATE, DELETE and VACUUM changes
+// systemRoom is what PostgreSQL's own files may take beyond the limit: DROP, TRUNCATE, DELETE and VACUUM, which free space, change
 // catalogs, the status of transactions and the maps of free space.
 const systemRoom = 16 << 20
 

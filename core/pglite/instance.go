@@ -24,7 +24,7 @@ var (
 	// Start another one on the files.
 	ErrDead = errors.New("PostgreSQL has ended")
 	// ErrAddressSpace: this program's address space is limited, or full, and a process of PostgreSQL has no room in it. The message says
-	// what to do. Who is connected is not concerned.
+	// what to do. Clients that are connected are not affected.
 	ErrAddressSpace = errors.New("there is too little address space")
 )
 

@@ -118,7 +118,7 @@ func invoke(sig *signature) hostFunc {
 		index := uint32(s[0])
 		args := s[1:]
 		if len(args) == 0 && hasResult {
-			args = in.scratch[:1] // invoke_i and invoke_j have no room for the result behind the index
+			args = in.scratch[:1] // invoke_i and invoke_j have no room for the result after the index
 		}
 		f := in.enter(index, sig)
 		sp := in.stackPointer.Get()

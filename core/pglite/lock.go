@@ -21,7 +21,7 @@ type hostLock struct {
 	spare []chan struct{}
 
 	waiting atomic.Int32
-	current atomic.Pointer[Process] // who has it; nil: nobody, or the host
+	current atomic.Pointer[Process] // the process that has it; nil: none has, or the host does
 
 	switches atomic.Int64 // how often it went to another process than last
 	waits    atomic.Int64 // how often somebody had to wait for it
@@ -76,7 +76,7 @@ func (l *hostLock) tryLock(p *Process) bool {
 	return taken
 }
 
-// got notes who has the lock now.
+// got notes the process that has the lock now.
 func (l *hostLock) got(p *Process) {
 	l.current.Store(p)
 	if p != nil {

@@ -139,7 +139,7 @@ func (rt *Runtime) drawOutline(ctx context.Context, bin []byte) error {
 	return rt.compilations.lend(ctx, bin, outline)
 }
 
-// sealed is b with its sum behind it.
+// sealed is b with its sum after it.
 func sealed(b []byte) []byte {
 	return binary.LittleEndian.AppendUint32(bytes.Clone(b), crc32.Checksum(b, castagnoli))
 }

@@ -51,7 +51,7 @@ func newPlaces(sha256 string) (places, error) {
 	return p, p.flags()
 }
 
-// flags are those of globals.c that no export names. They stand there one behind the other, four bytes each, with known ones around them.
+// flags are those of globals.c that no export names. They stand there one after the other, four bytes each, with known ones around them.
 func (p *places) flags() error {
 	p.TransactionTimeoutPending, p.QueryCancelHoldoffCount = p.InterruptPending+24, p.InterruptPending+48
 	want := [4]uint32{p.InterruptPending + 4, p.InterruptPending + 8, p.InterruptPending + 44, p.InterruptPending + 52}

@@ -15,7 +15,7 @@ import (
 type memorySnapshot struct {
 	file *os.File
 	size uint64
-	ends uint64 // behind it there are only zeros
+	ends uint64 // after it there are only zeros
 }
 
 // snapshotMemory copies the pages of b that are not zero; without those that are shared.
@@ -72,7 +72,7 @@ func (s *memorySnapshot) restore(region []byte) error {
 	}
 	if rest := region[s.ends:s.size]; len(rest) > 0 {
 		if err := mapZeros(rest); err != nil {
-			return fmt.Errorf("map %d bytes behind an image: %w", len(rest), err)
+			return fmt.Errorf("map %d bytes after an image: %w", len(rest), err)
 		}
 		preferHugePages(rest, smallHeap)
 	}

@@ -69,7 +69,7 @@ func processCalls() map[string]hostFunc {
 }
 
 // resizeHeap grows the memory to at least the requested size, and a fifth more where the limit allows: the
-// reservation makes the excess free until it is used. The guest does not know of the guard page behind what it asks for.
+// reservation makes the excess free until it is used. The guest does not know of the guard page after what it asks for.
 func resizeHeap(in *Instance, s []uint64) {
 	want, have := uint64(uint32(s[0]))+wasmbin.GuardBytes, uint64(len(in.mem.b))
 	s[0] = 0

@@ -32,7 +32,7 @@ func (c *Cluster) keepTemporary() {
 	c.o.Data.SetTemporary(t)
 }
 
-// onDisk runs what reads or writes the disk. As long as that is the system's cache, the lock is kept; behind something that took long, others
+// onDisk runs what reads or writes the disk. As long as that is the system's cache, the lock is kept; after something that took long, others
 // run meanwhile, until it is fast again.
 func (c *Cluster) onDisk(io func()) {
 	timed := func() {

@@ -64,7 +64,7 @@ func (c *compilations) verify(v *Verified) (err error) {
 			got, sumErr := c.sumOf(want.name)
 			switch {
 			case errors.Is(sumErr, os.ErrNotExist):
-				continue // compiled again by who needs it
+				continue // compiled again when it is needed
 			case sumErr == nil && got != want:
 				sumErr = fmt.Errorf("%w: it is not as it was compiled", errDamaged)
 			}

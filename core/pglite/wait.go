@@ -82,7 +82,7 @@ func (p *Process) stay() {
 	if over && p.hold == hold {
 		p.hold = nil
 	} else {
-		p.interrupt() // it is held again behind what woke it
+		p.interrupt() // it is held again after what woke it
 	}
 	p.deliver()
 }

@@ -87,7 +87,7 @@ func (l *life) follow() {
 	ctx, cancel := context.WithCancel(r.ctx)
 	var moving sync.WaitGroup
 	defer moving.Wait()
-	defer cancel() // first: who moves from an engine that has ended moves for nobody
+	defer cancel() // first: a move from an engine that has ended is of use to nobody
 	moved := make(chan bool, 1)
 	busy, last := false, r.clock.Monotonic()
 	move := func(because error) {
@@ -266,7 +266,7 @@ func (l *life) behind(m *manifest.Manifest, err error) error {
 	last := newest(*m)
 	switch {
 	case m.WalStart > l.fed.Seq+1, last.Seq > l.fed.Seq: // what it would read next is gone, or will not come
-		return fmt.Errorf("the log goes on behind record %d, where this replica is", last.Seq)
+		return fmt.Errorf("the log goes on after record %d, where this replica is", last.Seq)
 	case last.Key != newest(l.from).Key && l.wanted != nil:
 		return l.wanted
 	case last.Key != newest(l.from).Key && damaged(err):

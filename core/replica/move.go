@@ -52,5 +52,5 @@ func (r *Replica) overtake(ctx context.Context, next, l *life) error {
 			return err
 		}
 	}
-	return errors.New("the newest layer, and the log behind it, end before what this replica has shown")
+	return errors.New("the newest layer, and the log after it, end before what this replica has shown")
 }

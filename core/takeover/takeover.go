@@ -345,7 +345,7 @@ func (op *opening) fence(ctx context.Context, log *wal.Log, m manifest.Manifest)
 		}
 		log.Advance(last)
 	}
-	return fmt.Errorf("fence behind record %d: %w: %d tries: %w", log.Tail().Seq, ErrBusy, maxFences, store.ErrUnavailable)
+	return fmt.Errorf("fence after record %d: %w: %d tries: %w", log.Tail().Seq, ErrBusy, maxFences, store.ErrUnavailable)
 }
 
 // sameStart says whether by two manifests a database starts at the same place: with the same records, of which the same are to

@@ -10,11 +10,11 @@
 //	state           32 bytes: the next generation, how far generations are reserved, whether names may not be durable;
 //	                its lock is the store's: exclusive to change a name, shared to look one up
 //	objects/<name>  an object: a header (generation, write id, key, checksums), then the body; never changed once named
-//	tmp/            objects that have no name yet, and what a crash left of such; emptied by whoever opens the store alone
+//	tmp/            objects that have no name yet, and what a crash left of such; emptied by a process that opens the store alone
 //
 // The two primitives are the file system's own. Create if absent is link(2), which refuses a name that exists. A swap
 // reads the generation and renames over it, both under the exclusive lock (flock(2), which ends with its process). All
-// objects are in one folder, so one fsync of it makes every name before it durable, whoever gave it.
+// objects are in one folder, so one fsync of it makes every earlier name durable, also those that other processes made.
 //
 // Survives: a process killed anywhere (files without a name are removed later; a name whose folder was not synced is synced
 // by the next process that looks), a power cut (a file is synced before it is named, the folder before the answer, and no

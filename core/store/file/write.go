@@ -53,7 +53,7 @@ type put struct {
 	named bool // its name may be given
 }
 
-// prepare writes the body behind the place of the header.
+// prepare writes the body after the place of the header.
 func (p *put) prepare(body []byte) (err error) {
 	name := tmpDir + "/" + store.NewWriteID()
 	if p.f, err = p.s.disk.Create(name); err != nil {

@@ -185,7 +185,7 @@ func testWriteIDs(t *testing.T, s store.Store) {
 	wantError(t, "put with a write id that no header can carry", err, store.ErrInvalid)
 }
 
-// testCreateOnce: who creates learns whether it was the one, whatever replies were lost on the way.
+// testCreateOnce: a caller learns whether it created the object, even if replies were lost on the way.
 func testCreateOnce(t *testing.T, s store.Store) {
 	bounds := store.Bounds{Tries: 3, Pause: time.Millisecond, MaxPause: time.Millisecond}
 	create := func(st store.Store, key, body, id string) error {

@@ -163,7 +163,7 @@ func (p *program) naming(texts ...string) (found []uint32) {
 	return found
 }
 
-// bound is where data that begins as zeros must end: the stack is behind it, and grows down from here.
+// bound is where data that begins as zeros must end: the stack is after it, and grows down from here.
 func (p *program) bound() uint32 {
 	for _, e := range p.module.Exports {
 		if e.Kind == wasmbin.KindGlobal && e.Name == "__stack_pointer" {

@@ -136,7 +136,7 @@ func startRules() []rule {
 			shape: `f$CreateSharedMemoryAndSemaphores; _; i64.store($PgStartTime, f$GetCurrentTimestamp)`,
 		},
 		{
-			in:    itself("__main_argc_argv"), // PostmasterMain, behind load_hba() and load_ident()
+			in:    itself("__main_argc_argv"), // PostmasterMain, after load_hba() and load_ident()
 			shape: `br_if(i32.eqz(f$load_hba)); drop(_); i64.store($PgStartTime, f$GetCurrentTimestamp)`,
 		},
 		{

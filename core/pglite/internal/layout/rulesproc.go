@@ -47,7 +47,7 @@ func procRules() []rule {
 	}
 }
 
-// checkpointRules: the checkpointer, and who asks it.
+// checkpointRules: the checkpointer, and what asks it for checkpoints.
 func checkpointRules() []rule {
 	return []rule{
 		{in: says("xlog.c", "CreateCheckPoint"), is: "CreateCheckPoint"},

@@ -8,7 +8,7 @@ import (
 )
 
 // Show gives the code of a function (its index, or a name that is exported or found), as shapes are written, with the texts
-// and names that its numbers stand for behind them. It is for people who write rules.
+// and names that its numbers stand for after them. It is for people who write rules.
 func Show(bin []byte, function string) (string, error) {
 	p, err := readProgram(bin)
 	if err != nil {

@@ -12,7 +12,7 @@ import "fmt"
 // first, and it is a branch's own block that jumps:
 //
 //	x if A end             x i32.eqz if else A end        or the comparison that x is, turned; for an A that calls and ends
-//	x br_if n              x if br n+1 end                the first of its block, a call behind it
+//	x br_if n              x if br n+1 end                the first of its block, a call after it
 //
 // And a br_table of few ways becomes comparisons, one after the other: wazero makes an indirect jump of each, which costs more
 // than all of them.
@@ -77,7 +77,7 @@ type arranger struct {
 	elses  []bool // of an if: it has an else
 	met    []bool // of what opens a frame: some path to its end was written
 	open   []int  // frames, without the function's
-	table  uint32 // the local that a br_table's operand goes into, behind all others
+	table  uint32 // the local that a br_table's operand goes into, after all others
 	tabled bool   // it is needed
 	out    []byte // without the declarations of locals
 }
@@ -209,7 +209,7 @@ func (f *arranger) write(from, to int) {
 	}
 }
 
-// calling says whether an if has no else and no value, and an arm that calls and goes on behind the if.
+// calling says whether an if has no else and no value, and an arm that calls and goes on after the if.
 func (f *arranger) calling(i int) bool {
 	end := f.ends[i]
 	if f.elses[i] || !f.plain(i) || f.calls[end] == f.calls[i] {

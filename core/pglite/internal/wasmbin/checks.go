@@ -127,8 +127,8 @@ type edit struct {
 
 // Ranks of insertions at one place.
 const (
-	rankDecl  = iota // behind the declarations of locals
-	rankKeep         // behind the end of a block
+	rankDecl  = iota // after the declarations of locals
+	rankKeep         // after the end of a block
 	rankRaise        // before an access
 	rankPlain
 )

@@ -38,7 +38,7 @@ type checkedFunc struct {
 	sources   arena
 	stats     checkStats
 
-	slots     []slot // the locals, and behind them the zero local
+	slots     []slot // the locals, and after them the zero local
 	lastRead  []int  // where each local is read for the last time
 	stack     []operand
 	frames    []flowFrame
@@ -271,7 +271,7 @@ func (f *checkedFunc) leave(in instr) {
 	}
 }
 
-// merge names the locals behind the end of a block that several ways lead to.
+// merge names the locals after the end of a block that several ways lead to.
 func (f *checkedFunc) merge(in instr) {
 	last := len(f.slots) - 1
 	for i := range f.slots {

@@ -26,9 +26,9 @@
 // memOpSetup). What it remembers holds across calls and into every block with one
 // predecessor. It forgets
 //
-//   - behind an if without else: the arm that is not there is never closed, so the
+//   - after an if without else: the arm that is not there is never closed, so the
 //     merge finds nothing known there;
-//   - behind any merge, because it names the local anew at its second use there even
+//   - after any merge, because it names the local anew at its second use there even
 //     where all ways in carry the same value (ssa/builder.go, findValue);
 //   - at the targets of br_table, whose edges pass blocks of their own;
 //   - at the head of a loop, where every local gets a new name;
@@ -44,7 +44,7 @@
 //	local.get p  i32.load o        local.get p i32.load8_u K drop local.get p  i32.load o
 //
 // The last raises a check: K is the last byte of all accesses off the same value of p
-// that this check leads to, however far behind. wazero keeps the check of the load,
+// that this check leads to, however much later. wazero keeps the check of the load,
 // drops the load, and has nothing left to check up to K. An edit is made only where an
 // access was found that needs it.
 //
@@ -72,7 +72,7 @@
 // What is left of the distance to V8 is mostly in wazero's register allocator, which knows neither how often a path is taken nor a
 // better place for a value than the stack once a path that leads to the same point has a call. Some things are arranged for
 // it, none of which changes what is executed: memory.copy and memory.fill are called, so that only the function that has the
-// instruction saves the vector registers (helpers.go, copy.go, fill.go); the loop of an interpreter begins behind a call
+// instruction saves the vector registers (helpers.go, copy.go, fill.go); the loop of an interpreter begins after a call
 // (helpers.go); and, in code without bounds checks, where paths meet one without a call comes first, and a br_table of few ways
 // becomes comparisons (branches.go). What that is worth in PostgreSQL is in the results of scenario sql.
 //

@@ -11,7 +11,7 @@ import "fmt"
 //   - v128.bitselect: a sequence that changes two temporary registers in turn; where one of them has to make room for an
 //     operand in between, what was done to it is lost. It becomes three instructions of one value each.
 //   - f32.convert_i64_u and f64.convert_i64_u: a sequence with a branch of which the allocator does not know; what it puts
-//     into one arm is missing behind the other. They become an if of signed conversions.
+//     into one arm is missing after the other. They become an if of signed conversions.
 
 // Mend replaces what wazero compiles wrongly by instructions that it compiles right. Indexes stay as they were, except that
 // a function may have more locals. Errors match [ErrFormat].

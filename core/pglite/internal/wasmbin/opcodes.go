@@ -113,7 +113,7 @@ type instr struct {
 	misc       uint32 // second opcode after opMisc or opSIMD
 }
 
-// walkBody calls visit for each instruction of a body, behind its local
+// walkBody calls visit for each instruction of a body, after its local
 // declarations, and checks that the last one is the end that closes it.
 func (r *reader) walkBody(visit func(instr)) {
 	r.skipLocals()
@@ -142,7 +142,7 @@ func (r *reader) walkBody(visit func(instr)) {
 		}
 	}
 	if r.err == nil && r.pos != r.end {
-		r.fail(r.pos, "%d bytes behind the end of a function body", r.left())
+		r.fail(r.pos, "%d bytes after the end of a function body", r.left())
 	}
 }
 

@@ -219,7 +219,7 @@ func begin(b []byte, code ...[]byte) ([]byte, error) {
 	return join(b[:r.pos], join(code...), b[r.pos:]), nil
 }
 
-// hostCall calls the host with the first params locals behind the call's number; the import takes six arguments.
+// hostCall calls the host with the first params locals after the call's number; the import takes six arguments.
 func (p *processPatcher) hostCall(call int32, params uint32) []byte {
 	b := i32Const(call)
 	for i := range uint32(5) {

@@ -120,7 +120,7 @@ func (s *sections) reader(id byte) (r *reader, ok bool) {
 	return &reader{section: sectionName(id)}, false
 }
 
-// custom gives a cursor behind the name of the first custom section so named.
+// custom gives a cursor after the name of the first custom section so named.
 func (s *sections) custom(name string) (r *reader, ok bool) {
 	for _, sec := range s.list {
 		if sec.id != secCustom {

@@ -10,7 +10,7 @@ import (
 // start function and the contents of all active data segments. It is for hosts
 // that fill the memory themselves, from [Module.DataSegments] or from an image.
 //
-// Instantiation drops active segments behind it, so where code refers to
+// Instantiation drops active segments after it, so where code refers to
 // segments (memory.init, data.drop) an empty passive segment takes the place of
 // each active one and behaves the same; passive segments keep their bytes.
 // Otherwise the data sections go altogether. Errors match [ErrFormat].

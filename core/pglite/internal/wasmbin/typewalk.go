@@ -7,7 +7,7 @@ type typeWalk struct {
 	locals []ValType
 	stack  []ValType
 	frames []typeFrame
-	dead   bool // behind an instruction that never goes on, up to the end of its block
+	dead   bool // after an instruction that never goes on, up to the end of its block
 
 	declStart, declCountEnd, declEnd int
 	decls                            uint32
