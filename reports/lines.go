@@ -54,9 +54,13 @@ func selectLines(log record.Log) selection {
 	return s
 }
 
-// renamed gives a line of a scenario that was renamed the new name, so that its history goes on. The rest stays as it was
+// renamed gives a line of a scenario, or a metric, that was renamed the new name, so that its history goes on. The rest stays as it was
 // written: its command is for the commit that it names.
 func renamed(r record.Record) record.Record {
+	if i := slices.IndexFunc(r.Metrics, func(m record.Metric) bool { return m.Name == "doors_ms" }); i >= 0 {
+		r.Metrics = slices.Clone(r.Metrics)
+		r.Metrics[i].Name = "listening_ms"
+	}
 	now, ok := map[string]string{"doors": "clients"}[r.Scenario]
 	if !ok {
 		return r

@@ -347,11 +347,14 @@ func mentioned(t *testing.T, pattern, text string) bool {
 // TestRenamedScenario: the history of a scenario goes on under its new name.
 func TestRenamedScenario(t *testing.T) {
 	log := record.Log{Records: []record.Record{
-		{Schema: 1, Run: "01", Scenario: "doors", Probe: "doors.3", Verdict: record.Fail, Profile: "default"},
+		{Schema: 1, Run: "01", Scenario: "doors", Probe: "doors.3", Verdict: record.Fail, Profile: "default", Metrics: []record.Metric{{Name: "open_ms"}, {Name: "doors_ms"}}},
 		{Schema: 1, Run: "02", Scenario: "clients", Probe: "clients.3", Verdict: record.Pass, Profile: "default"},
 	}}
 	s := selectLines(log)
 	if len(s.current) != 1 || s.current[0].Run != "02" || len(s.history) != 2 || s.history[0].Probe != "clients.3" {
 		t.Errorf("current %v, history %v", s.current, s.history)
+	}
+	if m := s.history[0].Metrics; len(m) != 2 || m[0].Name != "open_ms" || m[1].Name != "listening_ms" || log.Records[0].Metrics[1].Name != "doors_ms" {
+		t.Errorf("metrics %v of %v", m, log.Records[0].Metrics)
 	}
 }

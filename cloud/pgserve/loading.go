@@ -74,7 +74,7 @@ func (l *loading) close() error {
 // began returns times of the process's own start, for /metrics.json: when the listeners were open, and how long PostgreSQL took
 // to load.
 func (s *service) began() map[string]time.Duration {
-	times := map[string]time.Duration{"doors": time.Duration(s.listening.Load())}
+	times := map[string]time.Duration{"listening": time.Duration(s.listening.Load())}
 	select {
 	case <-s.loading.done:
 		times["runtime"] = s.loading.took

@@ -205,7 +205,7 @@ func TestListensBeforePostgres(t *testing.T) {
 	if err := json.NewDecoder(answer.Body).Decode(&boot); err != nil {
 		t.Fatal(err)
 	}
-	if boot.MS["doors"] <= 0 || boot.MS["runtime"] <= boot.MS["doors"] || boot.MS["open"] <= 0 {
+	if boot.MS["listening"] <= 0 || boot.MS["runtime"] <= boot.MS["listening"] || boot.MS["open"] <= 0 {
 		t.Errorf("%v: want it to listen first", boot.MS)
 	}
 }

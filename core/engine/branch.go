@@ -29,7 +29,7 @@ type Restored struct {
 	Manifest manifest.Manifest // as it was read
 	Seq      uint64            // of the last record in the files
 
-	taken taken // the layer that they were restored from
+	taken layerMoment // the layer that they were restored from
 }
 
 // Restore restores the files of a state of a database without starting PostgreSQL. As with OpenAt, nobody is fenced, no

@@ -179,7 +179,7 @@ func TestBranchBesideACollection(t *testing.T) {
 		rewritten = true
 		must(t, e, "UPDATE t SET a = 2")
 		layer := e.commits.(*logMode).taken.layer
-		e.commits.(*logMode).taken = taken{} // the next layer shares nothing
+		e.commits.(*logMode).taken = layerMoment{} // the next layer shares nothing
 		err := e.Compact(ctx)
 		if _, gone := from.Get(ctx, layer.Segments()[0]); !errors.Is(gone, store.ErrNotFound) {
 			t.Errorf("a segment is still there: %v", gone)

@@ -23,10 +23,10 @@ func (m *logMode) consider() {
 	m.layers.Go(func() {
 		defer m.compacted()
 		err := m.compact(m.layerCtx)
-		taken := err == nil || errors.Is(err, errNotCollected)
-		switch m.budget.tried(taken); {
+		isThere := err == nil || errors.Is(err, errNotCollected)
+		switch m.budget.tried(isThere); {
 		case m.layerCtx.Err() != nil:
-		case !taken:
+		case !isThere:
 			m.o.Logger.Warn("the log was not compacted", "error", err)
 		case err != nil:
 			m.o.Logger.Warn("what a layer has made superfluous was not deleted", "error", err)
@@ -195,7 +195,7 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle f
 	}
 	// Only a layer that the manifest names may be shared with: the next collection deletes all others.
 	if n := len(now.Layers); n > 0 && now.Layers[n-1].Key == key {
-		m.taken = taken{layer, c.moment}
+		m.taken = layerMoment{layer, c.moment}
 		m.e.holds(layer)
 		m.lastTaken.Store(&LayerStats{Seq: at.Seq, Clone: c.took, Written: stats})
 		m.learnt.Layer(key, layer.Segments())
@@ -280,7 +280,7 @@ func (m *logMode) finalLayer(ctx context.Context) func(context.Context) {
 			fail(err)
 			return
 		}
-		m.settle = settle
+		m.settleLast = settle
 		m.compacted()
 		m.o.Logger.Info("a layer was taken at the end", "seq", end.Seq)
 	}
@@ -299,7 +299,7 @@ func (m *logMode) tidy(ctx context.Context) {
 	if m.undecided { // a swap that was given up may be applied late: then the manifest names what no reading of it does now
 		return
 	}
-	if m.settle != nil && m.settle() != nil { // PostgreSQL has ended, or crashed
+	if m.settleLast != nil && m.settleLast() != nil { // PostgreSQL has ended, or crashed
 		return
 	}
 	if err := m.collect(ctx); err != nil && !errors.Is(err, manifest.ErrFenced) {

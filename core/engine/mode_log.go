@@ -35,7 +35,7 @@ type logMode struct {
 	hasBase atomic.Bool // the manifest names a layer, on which records can be replayed
 	initial cut         // of a new database: what its first layer holds
 	cache   *cache      // nil: everything is in memory
-	taken   taken       // the last layer that this writer has restored or taken; owned by the goroutine that takes layers
+	taken   layerMoment // the last layer that this writer has restored or taken; owned by the goroutine that takes layers
 
 	lastTaken atomic.Pointer[LayerStats] // nil: this writer has taken none
 
@@ -52,7 +52,7 @@ type logMode struct {
 	logged     map[*pglite.Process]uint64 // what each had logged when the log was full, until room is closed
 
 	compacting atomic.Bool
-	settle     func() error // settle of the layer at the end; see publish. Nil: none was taken
+	settleLast func() error // settles the layer taken at the end; see publish. Nil: none was taken
 	undecided  bool         // the manifest may still come to name the last layer that was to be published; owned by the goroutine that takes layers
 	renewing   atomic.Bool
 	background sync.WaitGroup
@@ -97,11 +97,11 @@ func (e *Engine) openLogWith(ctx context.Context, op *opening, m *logMode) error
 		Deadline: e.o.CommitDeadline, Clock: e.o.Clock, Hook: e.o.Hook,
 		OnManifest: func(m manifest.Manifest) {
 			if n := len(m.Layers); n > 0 {
-				op.ahead.begin(ctx, op, m.Layers[n-1], base.Expected(m, m.Layers[n-1]))
+				op.newest.begin(ctx, op, m.Layers[n-1], base.Expected(m, m.Layers[n-1]))
 			}
 		},
 	})
-	defer op.ahead.drop()
+	defer op.newest.drop()
 	switch {
 	case errors.Is(err, store.ErrNotFound) && !e.o.Create:
 		return fmt.Errorf("%w: %w", ErrNoDatabase, err)
@@ -217,7 +217,7 @@ func (m *logMode) setHooks(data *memfs.FS) {
 	if size, err := segmentSize(data); err == nil { // else PostgreSQL does not start
 		m.capturing.size, m.appending.size = size, size
 	}
-	c := newCapture(data, m.captured)
+	c := newWALShipper(data, m.captured)
 	data.SetHooks(memfs.Hooks{
 		Write: func(name string, off int64, p []byte) {
 			m.e.countLog(name, off, p)

@@ -31,7 +31,7 @@ type snapshots struct {
 	turn         chan struct{} // its holder commits, and owns what follows
 	seq, commits uint64        // of the last layer
 	kept         []*base.Layer // layers in the bucket, oldest first
-	taken        taken         // the last of them
+	taken        layerMoment   // the last of them
 
 	durable     atomic.Uint64 // syncs that are in the last layer
 	completions atomic.Uint64 // transactions that had ended when the last layer was cut
@@ -302,7 +302,7 @@ func (s *snapshots) commit(ctx context.Context) error {
 	stats.ManifestCAS = clk.Monotonic() - at
 	s.seq = seq
 	s.commits++
-	s.kept, s.taken = append(s.kept, layer), taken{layer, c.moment}
+	s.kept, s.taken = append(s.kept, layer), layerMoment{layer, c.moment}
 	s.e.holds(layer)
 	s.durable.Store(synced)
 	s.completions.Store(completions)

@@ -21,10 +21,10 @@ import (
 // opening holds what is needed only while a database is opened: what was asked for, what is loaded and fetched during the steps of the
 // protocol, and how long each of them took. It can restore files without an engine.
 type opening struct {
-	o     *Options
-	pages *base.Pages // fetches pages that are away; nil: everything is read
-	ahead prefetch    // the layer
-	stats OpenStats
+	o      *Options
+	pages  *base.Pages // fetches pages that are away; nil: everything is read
+	newest prefetch    // the layer
+	stats  OpenStats
 
 	loading sync.Mutex
 	loaded  *pglite.Runtime // nil: not yet
@@ -92,7 +92,7 @@ func (op *opening) beforeCreate(ctx context.Context) (pgliteSHA256 string, err e
 // readLayer restores the newest layer that a manifest names.
 func (op *opening) readLayer(ctx context.Context, m manifest.Manifest) (restored, error) {
 	layer := m.Layers[len(m.Layers)-1]
-	r, err := op.ahead.result(ctx, layer.Key)
+	r, err := op.newest.result(ctx, layer.Key)
 	if r.data == nil && err == nil {
 		r, err = op.fetchLayer(ctx, layer, base.Expected(m, layer))
 	}
@@ -107,13 +107,13 @@ func (op *opening) readLayer(ctx context.Context, m manifest.Manifest) (restored
 // restored are files as a layer has them.
 type restored struct {
 	data  *memfs.FS
-	taken taken
+	taken layerMoment
 	stats base.Stats
 	apart int64 // bytes of it that did not come from base.Pages
 }
 
-// taken is a layer, and the moment at which the files were what it holds: the next one shares what has not changed since.
-type taken struct {
+// layerMoment is a layer, and the moment at which the files were what it holds: the next one shares what has not changed since.
+type layerMoment struct {
 	layer  *base.Layer
 	moment memfs.Mark
 }

@@ -61,8 +61,8 @@ func TestOpeningFetchesAhead(t *testing.T) {
 		before := st.n.Load()
 		op := openingOn(st)
 		for _, l := range c.ahead {
-			op.ahead.begin(t.Context(), op, l, base.Expect{})
-			<-op.ahead.done // it is there
+			op.newest.begin(t.Context(), op, l, base.Expect{})
+			<-op.newest.done // it is there
 		}
 		r, err := op.readLayer(t.Context(), manifest.Manifest{Layers: []manifest.Layer{old, newest}})
 		if err != nil {

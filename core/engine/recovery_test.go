@@ -206,7 +206,7 @@ func life(t *testing.T, files *memfs.FS, records []wal.Record, work func(*Engine
 	op := newOpening(&e.o)
 	e.commits = noCommits{}
 	var ops []wal.Op
-	c := newCapture(files, func(op wal.Op) { ops = append(ops, op) })
+	c := newWALShipper(files, func(op wal.Op) { ops = append(ops, op) })
 	files.SetHooks(memfs.Hooks{Write: c.write, Rename: c.rename, Unlink: c.unlink})
 	want, err := recoverable(files.Clone(), records, o.Logger)
 	if err != nil {

@@ -20,7 +20,7 @@ func TestRecycledSegment(t *testing.T) {
 		t.Fatal(err)
 	}
 	var ops []wal.Op
-	c := newCapture(files, func(op wal.Op) { ops = append(ops, op) })
+	c := newWALShipper(files, func(op wal.Op) { ops = append(ops, op) })
 	files.SetHooks(memfs.Hooks{Write: c.write, Rename: c.rename, Unlink: c.unlink})
 	if err := files.Rename(used, again); err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"blobpglite/core/wal"
 )
 
-// capture turns what PostgreSQL writes to its files into the operations of log records. It lives in the hooks of the
+// walShipper turns what PostgreSQL writes to its files into the operations of log records. It lives in the hooks of the
 // file tree, so it sees every write in order, under the cluster's lock.
 //
 // Two kinds of files are carried:
@@ -26,7 +26,7 @@ import (
 //
 // Everything else PostgreSQL either logs or can do without: data files and commit status are replayed from the log,
 // statistics and the contents of unlogged tables are lost in a crash here as anywhere.
-type capture struct {
+type walShipper struct {
 	files *memfs.FS
 	emit  func(wal.Op)
 
@@ -45,8 +45,8 @@ const walPage = 8192
 // walDir holds the segments.
 const walDir = "/pg_wal/"
 
-func newCapture(files *memfs.FS, emit func(wal.Op)) *capture {
-	return &capture{files: files, emit: emit, fresh: map[string]int64{}}
+func newWALShipper(files *memfs.FS, emit func(wal.Op)) *walShipper {
+	return &walShipper{files: files, emit: emit, fresh: map[string]int64{}}
 }
 
 // segment is the name of a log segment, or "".
@@ -63,7 +63,7 @@ func isConfig(path string) bool {
 	return strings.HasSuffix(path, ".conf") && strings.LastIndexByte(path, '/') == 0
 }
 
-func (c *capture) write(path string, off int64, p []byte) {
+func (c *walShipper) write(path string, off int64, p []byte) {
 	switch {
 	case segment(path) != "":
 		c.segmentWrite(path, off, p)
@@ -72,7 +72,7 @@ func (c *capture) write(path string, off int64, p []byte) {
 	}
 }
 
-func (c *capture) rename(from, to string) {
+func (c *walShipper) rename(from, to string) {
 	switch {
 	case segment(to) != "":
 		delete(c.fresh, to)
@@ -89,12 +89,12 @@ func (c *capture) rename(from, to string) {
 }
 
 // empty says whether a file holds nothing but zeros.
-func (c *capture) empty(path string) bool {
+func (c *walShipper) empty(path string) bool {
 	body, err := c.files.ReadFile(path)
 	return err == nil && len(bytes.TrimLeft(body, "\x00")) == 0
 }
 
-func (c *capture) unlink(path string) {
+func (c *walShipper) unlink(path string) {
 	delete(c.fresh, path)
 	if path == c.path {
 		c.path = ""
@@ -105,7 +105,7 @@ func (c *capture) unlink(path string) {
 }
 
 // config carries a configuration file as it is now.
-func (c *capture) config(path string) {
+func (c *walShipper) config(path string) {
 	body, err := c.files.ReadFile(path)
 	if err != nil {
 		return // it was removed meanwhile: its removal is carried instead
@@ -114,7 +114,7 @@ func (c *capture) config(path string) {
 }
 
 // segmentWrite carries the changed bytes of each page of a write.
-func (c *capture) segmentWrite(path string, off int64, p []byte) {
+func (c *walShipper) segmentWrite(path string, off int64, p []byte) {
 	start, data := off, []byte(nil)
 	flush := func() {
 		if len(data) > 0 {
@@ -136,7 +136,7 @@ func (c *capture) segmentWrite(path string, off int64, p []byte) {
 }
 
 // changed returns the range of one page's write that differs from what the page held, as far as that is known.
-func (c *capture) changed(path string, off int64, p []byte) (int64, []byte) {
+func (c *walShipper) changed(path string, off int64, p []byte) (int64, []byte) {
 	var old []byte
 	top, fresh := c.fresh[path]
 	switch {
@@ -159,7 +159,7 @@ func (c *capture) changed(path string, off int64, p []byte) (int64, []byte) {
 }
 
 // remember keeps a page for the next comparison.
-func (c *capture) remember(path string, off int64, p []byte) {
+func (c *walShipper) remember(path string, off int64, p []byte) {
 	if top, ok := c.fresh[path]; ok {
 		c.fresh[path] = max(top, off+int64(len(p)))
 	}
@@ -171,7 +171,7 @@ func (c *capture) remember(path string, off int64, p []byte) {
 	copy(c.page[:], p)
 }
 
-// apply applies an operation to files: it is the restore's counterpart of capture. segmentBytes is the full size of a log
+// apply applies an operation to files: it is the restore's counterpart of walShipper. segmentBytes is the full size of a log
 // segment: PostgreSQL takes a segment that is too short for the end of its log.
 func apply(files *memfs.FS, op wal.Op, segmentBytes int64) error {
 	switch op.Kind {

@@ -10,7 +10,7 @@ import (
 
 // The engine's files that are broken.
 const (
-	captureFile = "core/engine/walship.go"
+	walShipFile = "core/engine/walship.go"
 	modeFile    = "core/engine/mode_log.go"
 	answersFile = "core/engine/mode_log_answers.go"
 	startFile   = "core/pglite/start.go"
@@ -41,7 +41,7 @@ func EngineMutants() []Mutant {
 			Old: "Epoch: max(tail.Epoch, seen.Epoch) + 1, DatabaseID", New: "Epoch: max(tail.Epoch, seen.Epoch, 1), DatabaseID",
 		},
 		{
-			Name: "truncate-wal-page", Invariant: durable, File: captureFile, Plan: "e2b.5",
+			Name: "truncate-wal-page", Invariant: durable, File: walShipFile, Plan: "e2b.5",
 			Doc: "a restored segment of PostgreSQL's log ends where the last record ended, in the middle of a page",
 			Old: "if f.Stat().Size < segmentBytes {", New: "if f.Stat().Size < 0 {",
 		},

@@ -1,4 +1,4 @@
-// Package bench is the basis of every experiment: a run of one case, with its store, its pgserve, its measurements, its checks and its verdict.
+// Package bench is the basis of every experiment: a run of one cell, with its store, its pgserve, its measurements, its checks and its verdict.
 //
 //	run := bench.Run{Cell: cell, Seed: 1, Verbs: registry.Verbs(), ...}
 //	err := run.Do(ctx)                              // all steps of the cell

@@ -28,7 +28,7 @@ const nameRest = 1500 * time.Millisecond
 
 // bootSteps are the parts of a wake that an instance tells of, in order; each is a metric. They overlap.
 func bootSteps() []string {
-	return []string{"doors", "runtime", "lease", "manifest", "fence", "restore", "download", "decompress", "replay", "start", "open"}
+	return []string{"listening", "runtime", "lease", "manifest", "fence", "restore", "download", "decompress", "replay", "start", "open"}
 }
 
 func twinBootVerb() bench.Verb {
