@@ -117,6 +117,20 @@ func fill(t *testing.T, root string) {
 		ratios[c.name+"_ratio"] = 0.8 + float64(i)/20
 	}
 	s.line("sql", "sql.1", "cells", map[string]any{"rows": 1000000, "rounds": 9}, ratios, nil)
+	others := map[string]float64{}
+	for i, c := range sqlCases() {
+		others[c.name+"_cpu_us"], others[c.name+"_native_cpu_us"], others[c.name+"_cpu_ratio"] = 150*float64(i+1), 100*float64(i+1), 1.5
+	}
+	s.line("sql", "sql.2", "cells", map[string]any{"rows": 1000000, "rounds": 5}, others, nil)
+	for _, probe := range []string{"sql.4", "sql.5"} {
+		both := map[string]float64{"scan_ratio": 1.01}
+		for _, c := range sqlComparisons() {
+			if c.probe == probe {
+				both["scan"+c.metrics[0]], both["scan"+c.metrics[1]] = 101, 100
+			}
+		}
+		s.line("sql", probe, "cells", map[string]any{"rows": 1000000, "repeat": 5}, both, nil)
+	}
 	take := record.Retraction{Schema: record.Schema, Retract: "01WRONG", Reason: "the clock was wrong", At: s.at}
 	if err := record.Retract(filepath.Join(root, "results"), "e2", take); err != nil {
 		t.Fatal(err)

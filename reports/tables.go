@@ -99,35 +99,78 @@ func sqlCases() []struct{ name, title string } {
 	}
 }
 
-// performanceSQL compares with Node.
+// sqlComparison is a probe that compares two sides case by case. Its metrics are the case's name and one of these.
+type sqlComparison struct {
+	probe, title, text string
+	columns, metrics   [2]string
+	ratio              string
+}
+
+func sqlComparisons() []sqlComparison {
+	return []sqlComparison{
+		{probe: "sql.1", columns: [2]string{"here", "Node"}, metrics: [2]string{"_wazero_us", "_node_us"}, ratio: "_ratio"},
+		{
+			"sql.2", "Against native PostgreSQL 18", "Built from source, the same settings; processor time, not that of the clock. What WebAssembly costs.",
+			[2]string{"here", "native"}, [2]string{"_cpu_us", "_native_cpu_us"}, "_cpu_ratio",
+		},
+		{
+			"sql.4", "Against the build before pages on demand", "Over sockets, everything in the cache.",
+			[2]string{"here", "older"}, [2]string{"_here_us", "_older_us"}, "_ratio",
+		},
+		{
+			"sql.5", "With bounds checks against without", "Over sockets, the same build: what the compiler without bounds checks gives.",
+			[2]string{"checked", "unchecked"}, [2]string{"_checked_us", "_unchecked_us"}, "_ratio",
+		},
+	}
+}
+
+// performanceSQL compares SQL with Node, and with what else it was compared with.
 func performanceSQL(s selection) string {
-	line, ok := sqlLine(s)
+	var parts []string
+	for i, c := range sqlComparisons() {
+		text, ok := c.table(s)
+		switch {
+		case i == 0 && !ok:
+			return noRun
+		case ok && c.title != "":
+			text = "### " + c.title + "\n\n" + c.text + "\n\n" + text
+		}
+		if ok {
+			parts = append(parts, text)
+		}
+	}
+	return strings.Join(parts, "\n")
+}
+
+// table shows the probe's line; false: there is none.
+func (c sqlComparison) table(s selection) (string, bool) {
+	line, ok := lineOf(s, c.probe)
 	if !ok {
-		return noRun
+		return "", false
 	}
 	var rows [][]string
-	for _, c := range sqlCases() {
-		ratio, ok := metric(line, c.name+"_ratio")
+	for _, sql := range sqlCases() {
+		ratio, ok := metric(line, sql.name+c.ratio)
 		if !ok {
 			continue
 		}
 		rows = append(rows, []string{
-			c.title, p50(line, c.name+"_wazero_us"), p50(line, c.name+"_node_us"),
+			sql.title, p50(line, sql.name+c.metrics[0]), p50(line, sql.name+c.metrics[1]),
 			quantity(ratio.P50, "ratio"), quantity(ratio.Min, "ratio") + " to " + quantity(ratio.Max, "ratio"),
 		})
 	}
 	if len(rows) == 0 {
-		return fmt.Sprintf("The newest run compared nothing: verdict %s. %s", line.Verdict, strings.Join(line.Notes, " "))
+		return fmt.Sprintf("The newest run compared nothing: verdict %s. %s", line.Verdict, strings.Join(line.Notes, " ")), c.title == ""
 	}
-	return table([]string{"case", "here", "Node", "ratio", "spread"}, rows) + "\n" + source([]record.Record{line}) +
-		fmt.Sprintf(" %s; verdict %s.\n", paramsText(line), line.Verdict)
+	return table([]string{"case", c.columns[0], c.columns[1], c.columns[0] + " ÷ " + c.columns[1], "spread"}, rows) + "\n" + source([]record.Record{line}) +
+		fmt.Sprintf(" %s; verdict %s.\n", paramsText(line), line.Verdict), true
 }
 
-// sqlLine is the line of sql.1 that the table shows.
-func sqlLine(s selection) (record.Record, bool) {
+// lineOf is the line of a probe that tables show.
+func lineOf(s selection, probe string) (record.Record, bool) {
 	var lines []record.Record
 	for _, r := range s.current {
-		if r.Probe == "sql.1" && r.Verdict != record.Broken {
+		if r.Probe == probe && r.Verdict != record.Broken {
 			lines = append(lines, r)
 		}
 	}
