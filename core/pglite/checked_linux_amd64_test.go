@@ -15,6 +15,7 @@ const answersVariable = "BLOBPGLITE_TEST_ANSWERS"
 // answers are what a process says of itself and of SQL.
 type answers struct {
 	Checked string // why it checks bounds; empty: it does not
+	Huge    bool   // huge pages are asked for somewhere
 	Rows    map[string]string
 }
 
@@ -90,13 +91,17 @@ func ask(t *testing.T) (out answers) {
 	for _, q := range questions {
 		out.Rows[q] = rows(t, s, q)
 	}
+	out.Huge = asksForHugePages(t)
 	return out
 }
 
 // TestCheckedAnswersTheSame: where address space is limited, or by the environment, PostgreSQL runs by code that checks bounds, says why,
-// and answers as it does by code that does not.
+// and answers as it does by code that does not. Where the kernel has no huge pages, it answers the same too.
 func TestCheckedAnswersTheSame(t *testing.T) {
 	if path := os.Getenv(answersVariable); path != "" {
+		if os.Getenv(noHugePagesVariable) != "" {
+			refuseHugePages(t)
+		}
 		text, err := json.Marshal(ask(t))
 		if err == nil {
 			err = os.WriteFile(path, text, 0o600)
@@ -123,10 +128,14 @@ func TestCheckedAnswersTheSame(t *testing.T) {
 		"limited address space": {"", fmt.Sprintf(`ulimit -v %d; exec "$0" "$@"`, limitKiB),
 			fmt.Sprintf("address space is limited to %d bytes (ulimit -v), and each session needs ", limitKiB<<10)},
 		"by the environment": {"BLOBPGLITE_CHECKED=1", `exec "$0" "$@"`, "BLOBPGLITE_CHECKED is set"},
+		"without huge pages": {noHugePagesVariable + "=1", `exec "$0" "$@"`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := askChild(t, c.script, c.env)
-			if !strings.HasPrefix(got.Checked, c.checked) {
+			if refused := strings.HasPrefix(c.env, noHugePagesVariable); got.Huge != (want.Huge && !refused) {
+				t.Errorf("it asks for huge pages: %v", got.Huge)
+			}
+			if !strings.HasPrefix(got.Checked, c.checked) || c.checked == "" && got.Checked != "" {
 				t.Errorf("checked because %q, want %q", got.Checked, c.checked)
 			}
 			for _, q := range questions {

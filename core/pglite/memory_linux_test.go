@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -316,6 +317,9 @@ func hugePages(t testing.TB, start uintptr, to int64) (out []span) {
 	}
 	return out
 }
+
+// asksForHugePages says whether huge pages are asked for in any of this process's memory.
+func asksForHugePages(t testing.TB) bool { return len(hugePages(t, 0, math.MaxInt64)) > 0 }
 
 // hugePagesExist says whether this kernel has any.
 func hugePagesExist(t testing.TB) bool {

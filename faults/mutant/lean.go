@@ -65,6 +65,12 @@ func leanMutants() []Mutant {
 			New: "open(l.region)",
 		},
 		{
+			Name: "huge-pages-or-none", Invariant: host, File: "core/pglite/hugepages_linux.go", Plan: "./core/pglite -run TestCheckedAnswersTheSame",
+			Doc: "PostgreSQL ends where the kernel refuses huge pages",
+			Old: "\t\t_ = unix.Madvise(b[behind:], unix.MADV_HUGEPAGE)\n",
+			New: "\t\tif err := unix.Madvise(b[behind:], unix.MADV_HUGEPAGE); err != nil {\n\t\t\tpanic(err)\n\t\t}\n",
+		},
+		{
 			Name: "if-not-turned", Invariant: host, File: branchFile, Plan: branchTest,
 			Doc: "an if whose arm becomes its else keeps its condition",
 			Old: "\tdefault:\n\t\tf.out = append(f.out, opI32Eqz)\n",
