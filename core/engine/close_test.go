@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"errors"
+	runtimelib "runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -67,6 +69,59 @@ func TestCloseEndsWithItsContext(t *testing.T) {
 		}
 		close(st.over)
 		<-ran
+	}
+}
+
+// TestAbandonCutsACloseShort: a Close whose context never ends waits for a bucket that never answers; Abandon, which has no context, ends both.
+func TestAbandonCutsACloseShort(t *testing.T) {
+	for _, mode := range []Mode{ModeLog, ModeSnapshot} {
+		st := &silent{Store: mem.New(mem.Options{}), asked: make(chan struct{}, 1<<10), over: make(chan struct{})}
+		e := open(t, st, func(o *Options) { o.Mode, o.Durability, o.IdleFlush, o.LeaseTTL = mode, Sleep, time.Hour, time.Hour })
+		must(t, e, "CREATE TABLE t (a int)")
+		if mode == ModeLog {
+			must(t, e, "INSERT INTO t VALUES (1)")
+		}
+		st.on.Store(true)
+		ran := make(chan struct{})
+		go func() {
+			defer close(ran)
+			if mode == ModeSnapshot { // it is a commit that is on its way
+				_, _ = e.Query(context.Background(), "INSERT INTO t VALUES (1)")
+			}
+		}()
+		closed := make(chan error, 1)
+		closes := func() { go func() { closed <- e.Close(context.Background()) }() }
+		if mode == ModeLog {
+			closes()
+			<-st.asked // it is at it
+		} else {
+			<-st.asked
+			closes()
+			for len(e.closing) == 0 {
+				runtimelib.Gosched()
+			}
+		}
+		e.Abandon()
+		if err := <-closed; !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "abandoned meanwhile") {
+			t.Errorf("%s: %v", mode, err)
+		}
+		close(st.over)
+		<-ran
+	}
+}
+
+// TestAbandonWaitsForNoRenewal: a client's renewal of the lease, which the bucket does not answer, does not keep the engine from ending.
+func TestAbandonWaitsForNoRenewal(t *testing.T) {
+	st := &silent{Store: mem.New(mem.Options{}), asked: make(chan struct{}, 1<<10), over: make(chan struct{})}
+	e := open(t, st, inLog, func(o *Options) { o.LeaseTTL = time.Hour })
+	st.on.Store(true)
+	renewed := make(chan error, 1)
+	go func() { renewed <- e.commits.(*logMode).opened.Lease.Renew(context.Background()) }()
+	<-st.asked
+	e.Abandon()
+	close(st.over)
+	if err := <-renewed; !errors.Is(err, store.ErrUnknown) {
+		t.Errorf("the renewal: %v", err)
 	}
 }
 

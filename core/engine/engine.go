@@ -133,6 +133,8 @@ type Engine struct {
 	answers  answerCounts
 
 	closing chan struct{}         // full while a Close or Abandon runs
+	gone    context.Context       // ends when Abandon is called: a Close that is under way waits no longer
+	abandon context.CancelFunc    // ends gone
 	closed  atomic.Bool           // it is closed, or being closed
 	poison  atomic.Pointer[error] // why the engine was poisoned; nil: it was not
 	halted  atomic.Bool           // PostgreSQL was ended; what has been captured becomes durable at Close
@@ -167,7 +169,8 @@ type committer interface {
 }
 
 func newEngine(o Options) *Engine {
-	return &Engine{o: o, closing: make(chan struct{}, 1), failed: make(chan struct{}), host: newHostSession()}
+	gone, abandon := context.WithCancel(context.Background())
+	return &Engine{o: o, closing: make(chan struct{}, 1), gone: gone, abandon: abandon, failed: make(chan struct{}), host: newHostSession()}
 }
 
 // Opened says how the opening went.
@@ -245,8 +248,8 @@ func (e *Engine) Halt() {
 }
 
 // Close makes everything durable, releases the lease, and ends PostgreSQL, which has ended after an error too. Clients that are still
-// connected get ErrClosed. When ctx ends, what is not durable yet is lost, as after a crash. A second call waits until the first one has
-// ended, or its own ctx.
+// connected get ErrClosed. When ctx ends, or Abandon is called, what is not durable yet is lost, as after a crash. A second call waits until
+// the first one has ended, or its own ctx.
 func (e *Engine) Close(ctx context.Context) error {
 	select {
 	case e.closing <- struct{}{}: // tried first: if ctx has ended already, the engine is closed all the same, and what is pending is lost
@@ -261,17 +264,25 @@ func (e *Engine) Close(ctx context.Context) error {
 	if e.closed.Swap(true) {
 		return nil
 	}
-	err := e.commits.close(ctx, e.poison.Load() != nil)
+	waits, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(e.gone, cancel)()
+	err := e.commits.close(waits, e.poison.Load() != nil)
+	if err != nil && e.gone.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("close the database, which was abandoned meanwhile: %w", err)
+	}
 	e.stopped() // nothing is lost: what is durable is in the bucket
 	return err
 }
 
-// Abandon ends the engine like a crash: nothing more becomes durable. Unlike a crash it tries to release the lease, so that the next writer
-// need not wait for it.
+// Abandon ends the engine like a crash: nothing more becomes durable. Unlike a crash it tries to release the lease, for two seconds, so that the
+// next writer need not wait for it. It waits for no answer of the bucket otherwise: a Close that does is cut short, and leaves the lease to
+// run out.
 func (e *Engine) Abandon() {
 	closed := e.closed.Swap(true)
+	e.abandon()
 	e.server.kill()
-	e.closing <- struct{}{} // a Close that is under way ends first
+	e.closing <- struct{}{} // a Close that was under way ends first, soon
 	defer func() { <-e.closing }()
 	if !closed {
 		_ = e.commits.close(context.Background(), true)

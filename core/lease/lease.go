@@ -193,7 +193,7 @@ type Options struct {
 type Lease struct {
 	o Options
 
-	swap  sync.Mutex // held while the object is written
+	swap  turn       // held while the object is written
 	mu    sync.Mutex // guards what follows, never held during a request
 	gen   store.Gen
 	until time.Duration // by the monotonic clock, a margin before it expires for others
@@ -208,6 +208,26 @@ type Lease struct {
 	stands time.Duration
 	waited bool
 }
+
+// turn is a lock that who waits for it can give up: whoever has it waits for the bucket, which may not answer.
+type turn chan struct{}
+
+// take waits for the turn. Error: the context's, if nobody has given it back by then.
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}: // tried first: a turn that is free is taken, also when ctx has ended
+		return nil
+	default:
+	}
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for a write of the lease that is on its way: %w", ctx.Err())
+	}
+}
+
+func (t turn) end() { <-t }
 
 // attempt is one write.
 type attempt struct {
@@ -234,7 +254,7 @@ func Acquire(ctx context.Context, o Options, wait time.Duration) (*Lease, error)
 	if o.WriteID == nil {
 		o.WriteID = store.NewWriteID
 	}
-	l := &Lease{o: o, stands: -1}
+	l := &Lease{o: o, swap: make(turn, 1), stands: -1}
 	end := o.Clock.Monotonic() + wait
 	told := "" // the holder that Waits was last told of
 	for tries, first := 0, true; ; first = false {
@@ -302,8 +322,10 @@ func (l *Lease) try(ctx context.Context) error {
 		}
 		cond = store.IfGen(o.Gen)
 	}
-	l.swap.Lock()
-	defer l.swap.Unlock()
+	if err := l.swap.take(ctx); err != nil {
+		return err
+	}
+	defer l.swap.end()
 	l.at = l.o.Clock.Now()
 	return l.write(ctx, l.o.Holder, cond)
 }
@@ -469,8 +491,10 @@ func (l *Lease) Ensure(ctx context.Context) error {
 	if l.Valid() {
 		return nil
 	}
-	l.swap.Lock()
-	defer l.swap.Unlock()
+	if err := l.swap.take(ctx); err != nil {
+		return err
+	}
+	defer l.swap.end()
 	if l.Valid() { // of all that found it run out, another one has renewed it
 		return nil
 	}
@@ -480,8 +504,10 @@ func (l *Lease) Ensure(ctx context.Context) error {
 // Renew extends the lease by a swap of our own generation, so it fails if somebody else has taken it. Errors: ErrLost, the context's, the
 // store's.
 func (l *Lease) Renew(ctx context.Context) error {
-	l.swap.Lock()
-	defer l.swap.Unlock()
+	if err := l.swap.take(ctx); err != nil {
+		return err
+	}
+	defer l.swap.end()
 	return l.renew(ctx)
 }
 
@@ -516,8 +542,10 @@ func (l *Lease) by(ctx context.Context) string {
 // Release gives the lease up, so that the next opener need not wait. It does nothing to a lease that was lost, and sends no request for one
 // that ran out so long ago that nobody waits for it, however clocks differ. Errors: the context's, the store's; the lease then runs out.
 func (l *Lease) Release(ctx context.Context) error {
-	l.swap.Lock()
-	defer l.swap.Unlock()
+	if err := l.swap.take(ctx); err != nil {
+		return err
+	}
+	defer l.swap.end()
 	gen, lost := l.ours()
 	if lost != nil {
 		return nil

@@ -172,7 +172,7 @@ func leases() []Mutant {
 		{
 			Name: "idle-heartbeat", Invariant: idle, File: leaseFile, Plan: "lease",
 			Doc: "a request inside a valid lease renews it (the engine's idle time is measured elsewhere)",
-			Old: "\tif l.Valid() {\n\t\treturn nil\n\t}\n\tl.swap.Lock()\n\tdefer l.swap.Unlock()\n\tif l.Valid() {", New: "\tl.swap.Lock()\n\tdefer l.swap.Unlock()\n\tif l.Valid() && l.o.TTL == 0 {",
+			Old: "\tif l.Valid() {\n\t\treturn nil\n\t}\n\tif err := l.swap.take(ctx); err != nil {\n\t\treturn err\n\t}\n\tdefer l.swap.end()\n\tif l.Valid() {", New: "\tif err := l.swap.take(ctx); err != nil {\n\t\treturn err\n\t}\n\tdefer l.swap.end()\n\tif l.Valid() && l.o.TTL == 0 {",
 		},
 	}
 }

@@ -296,7 +296,7 @@ func prefixMutants() []Mutant {
 		{
 			Name: "garbage-lease-overwritten", Invariant: "lease", File: leaseFile, Plan: "./core/lease",
 			Doc: "a lease is taken by writing over whatever is there now",
-			Old: "\t\tcond = store.IfGen(o.Gen)\n\t}\n\tl.swap.Lock()", New: "\t\tcond = store.Always()\n\t}\n\tl.swap.Lock()",
+			Old: "\t\tcond = store.IfGen(o.Gen)\n\t}\n\tif err := l.swap.take", New: "\t\tcond = store.Always()\n\t}\n\tif err := l.swap.take",
 		},
 		{
 			Name: "nested-within", Invariant: restorable, File: placeFile, Plan: "./core/takeover",
