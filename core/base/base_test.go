@@ -3,6 +3,7 @@ package base
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -275,6 +276,7 @@ func TestProgressReachesTheEnd(t *testing.T) {
 
 // Every byte of every object counts: whatever is changed, Read says so, names the object and leaves the bucket alone.
 func TestDamageIsFound(t *testing.T) {
+	t.Parallel()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 5))
 	good := objects(t, restoreSource(t, makeTree(t, rng, 30)))
@@ -302,19 +304,25 @@ func TestDamageIsFound(t *testing.T) {
 			t.Errorf("%s: the bucket was changed", name)
 		}
 	}
+	x := must(decodeIndex(key, []byte(good[IndexKey(key)])))
 	for _, k := range keys {
-		for range 40 {
-			at, bit := rng.IntN(len(good[k])), byte(1)<<rng.IntN(8)
-			name := fmt.Sprintf("%s byte %d ^ %02x", k, at, bit)
-			want := ErrCorrupt
-			if k == IndexKey(key) && at >= len(magic) && at < len(magic)+4 {
-				continue // the format number: below
+		var classes []class
+		if k == IndexKey(key) {
+			classes = indexClasses(t, good[k])
+		} else {
+			classes = segmentClasses(t, x, k, good[k])
+		}
+		for _, c := range classes {
+			for _, at := range c.samples() {
+				for bit := range c.bits(at) {
+					body, want := []byte(good[k]), ErrCorrupt
+					body[at] ^= bit
+					if c.name == "format" && binary.LittleEndian.Uint32(body[c.from:]) > Format {
+						want = ErrNewer
+					}
+					try(fmt.Sprintf("%s, %s: byte %d ^ %02x", k, c.name, at, bit), func(m map[string]string) { m[k] = string(body) }, k, want)
+				}
 			}
-			try(name, func(m map[string]string) {
-				b := []byte(m[k])
-				b[at] ^= bit
-				m[k] = string(b)
-			}, k, want)
 		}
 		try(k+" cut", func(m map[string]string) { m[k] = m[k][:len(m[k])-1] }, k, ErrCorrupt)
 		try(k+" longer", func(m map[string]string) { m[k] += "x" }, k, ErrCorrupt)
@@ -329,6 +337,10 @@ func TestDamageIsFound(t *testing.T) {
 	}
 	try("newer", newer, "format is 3, this program reads up to 2", ErrNewer)
 	try("newer", newer, "index", manifest.ErrNewer)
+	try("format one", func(m map[string]string) {
+		k := IndexKey(key)
+		m[k] = magic + "\x01\x00\x00\x00" + m[k][len(magic)+4:]
+	}, "index", ErrCorrupt)
 	try("format zero", func(m map[string]string) {
 		k := IndexKey(key)
 		m[k] = magic + "\x00\x00\x00\x00" + m[k][len(magic)+4:]

@@ -17,13 +17,14 @@ type named struct {
 // not known. The sizes also tell indexes apart that have no name, because an earlier version wrote them.
 type Expect struct {
 	Database              string // the id
+	Seq                   uint64 // of the record that its key has to name
 	RawBytes, StoredBytes int64  // as in Stats
 	Segments              int    // how many page segments it shares or may share; known if RawBytes is
 }
 
 // Expected returns what a manifest says of one of its layers.
 func Expected(m manifest.Manifest, l manifest.Layer) Expect {
-	return Expect{Database: m.DatabaseID, RawBytes: l.RawBytes, StoredBytes: l.StoredBytes, Segments: l.Segments}
+	return Expect{Database: m.DatabaseID, Seq: l.Seq, RawBytes: l.RawBytes, StoredBytes: l.StoredBytes, Segments: l.Segments}
 }
 
 // check returns what is wrong with a layer.
@@ -31,8 +32,11 @@ func (e Expect) check(l *Layer) error {
 	if own := l.index.named.database; own != "" && e.Database != "" && own != e.Database {
 		return fmt.Errorf("%w: it is of database %s, and this one is %s", ErrCorrupt, own, e.Database)
 	}
-	if o, _ := ParseObject(IndexKey(l.key)); e.isOthers(o) {
+	switch o, _ := ParseObject(IndexKey(l.key)); {
+	case e.isOthers(o):
 		return fmt.Errorf("%w: by its name it is of database %s, and this one is %s", ErrCorrupt, o.ID, e.Database)
+	case e.Seq != 0 && e.Seq != o.Seq:
+		return fmt.Errorf("%w: the manifest names it as a layer of record %d", ErrCorrupt, e.Seq)
 	}
 	for _, key := range l.Segments() {
 		if o, _ := ParseSegment(key); e.isOthers(o) {

@@ -149,6 +149,7 @@ func TestNamesAreSkipped(t *testing.T) {
 
 // TestIndexInAnothersPlace: an index that is whole, and whose segments are all there, is not read as another layer's.
 func TestIndexInAnothersPlace(t *testing.T) {
+	t.Parallel()
 	ours, theirs, old := twoLayers(t, "01ID", 401), twoLayers(t, "02OTHER", 402), recordedFormat2(t)
 	check(t, errors.Join(ours.read(t, 0, "01ID"), ours.read(t, 1, "01ID"), theirs.read(t, 1, "02OTHER")))
 	swap := func(p prefix, from, to int) prefix {
@@ -214,6 +215,7 @@ func TestExpect(t *testing.T) {
 		"all of it":        {func(*Expect) {}, nil},
 		"nothing":          {func(e *Expect) { *e = Expect{} }, nil},
 		"another database": {func(e *Expect) { e.Database = "02OTHER" }, ErrCorrupt},
+		"another record":   {func(e *Expect) { e.Seq++ }, ErrCorrupt},
 		"a page more":      {func(e *Expect) { e.RawBytes += memfs.ChunkSize }, ErrCorrupt},
 		"a byte less":      {func(e *Expect) { e.StoredBytes-- }, ErrCorrupt},
 		"a segment less":   {func(e *Expect) { e.Segments-- }, ErrCorrupt},

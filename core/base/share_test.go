@@ -261,7 +261,26 @@ func TestSharedDamageIsFound(t *testing.T) {
 	if shared == "" {
 		t.Fatalf("nothing is shared: %q", c.last.Segments())
 	}
-	good := objects(t, c.st)
+	good, index := objects(t, c.st), IndexKey(c.last.Key())
+	found := func(name, object string, want error) {
+		t.Helper()
+		_, _, err := Read(t.Context(), c.st, c.last.Key(), memfs.New(memfs.Options{}), ReadOptions{})
+		_, _, verifyErr := Verify(t.Context(), c.st, c.last.Key(), ReadOptions{})
+		for _, err := range []error{err, verifyErr} {
+			if !errors.Is(err, want) || !strings.Contains(err.Error(), object) || !strings.Contains(err.Error(), c.last.Key()) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	for name, body := range map[string]string{
+		"the earlier layer's index": good[IndexKey(Key(7, 1))], "index cut": good[index][:len(good[index])-1], "index longer": good[index] + "x",
+	} {
+		_, err := c.st.Put(t.Context(), index, []byte(body), "", store.Always())
+		check(t, err)
+		found(name, index, ErrCorrupt)
+	}
+	_, err := c.st.Put(t.Context(), index, []byte(good[index]), "", store.Always())
+	check(t, err)
 	for name, want := range map[string]error{"bit": ErrCorrupt, "cut": ErrCorrupt, "longer": ErrCorrupt, "gone": store.ErrNotFound, "another's": ErrCorrupt} {
 		body := []byte(good[shared])
 		switch name {
@@ -285,13 +304,7 @@ func TestSharedDamageIsFound(t *testing.T) {
 			_, err := c.st.Put(t.Context(), shared, body, "", store.Always())
 			check(t, err)
 		}
-		_, _, err := Read(t.Context(), c.st, c.last.Key(), memfs.New(memfs.Options{}), ReadOptions{})
-		_, _, verifyErr := Verify(t.Context(), c.st, c.last.Key(), ReadOptions{})
-		for _, err := range []error{err, verifyErr} {
-			if !errors.Is(err, want) || !strings.Contains(err.Error(), shared) || !strings.Contains(err.Error(), c.last.Key()) {
-				t.Errorf("%s: %v", name, err)
-			}
-		}
+		found(name, shared, want)
 	}
 }
 

@@ -66,6 +66,7 @@ func incompressible(t *testing.T, n uint64) *memfs.FS {
 // TestPagesOfSpoiltSegments: whatever a segment has become, reading a page of it is an error that names it, or the page is what was written.
 // Once the object is what it was, everything is read.
 func TestPagesOfSpoiltSegments(t *testing.T) {
+	t.Parallel()
 	t.Logf("seed %d", seed)
 	tree := incompressible(t, 330)
 	o := WriteOptions{FrameBytes: 2 * memfs.ChunkSize, SegmentBytes: 40_000}

@@ -137,8 +137,9 @@ func TestTheLogIsReadOnce(t *testing.T) {
 	o.From = 3
 	collect(2, 0)
 	// The log from record 4 on is kept: the parts of record 3 are not needed any more, which is known.
+	emptyLayer(t, st, "base/1-3")
 	_, _, err := manifest.Update(t.Context(), st, manifest.Options{Epoch: 3}, func(m *manifest.Manifest) error {
-		m.WalStart, m.Layers = 4, []manifest.Layer{{Key: "base/1-2", Epoch: 1, Seq: 3}}
+		m.WalStart, m.Layers = 4, []manifest.Layer{{Key: "base/1-3", Epoch: 1, Seq: 3}}
 		return nil
 	})
 	if err != nil {

@@ -30,11 +30,13 @@ func keepLayer(t *testing.T, st store.Store, o *Opened, content string, clk cloc
 	if err := files.WriteFile("/content", []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := base.Write(t.Context(), st, key, files, base.WriteOptions{}); err != nil {
+	_, stats, err := base.Write(t.Context(), st, key, files, base.WriteOptions{Database: o.Manifest.DatabaseID})
+	if err != nil {
 		t.Fatal(err)
 	}
 	m, err := manifest.Publish(t.Context(), st, manifest.Options{Epoch: o.Epoch, Writer: "w", Retain: 24 * time.Hour, Clock: clk}, manifest.Layer{
 		Key: key, Epoch: at.Epoch, Seq: at.Seq, Hash: hex.EncodeToString(at.Hash[:]),
+		RawBytes: stats.RawBytes, StoredBytes: stats.StoredBytes, Segments: stats.Segments,
 	})
 	if err == nil {
 		_, err = gc.Collect(t.Context(), gc.Options{Store: st, Epoch: o.Epoch, Writer: "w"})

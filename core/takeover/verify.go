@@ -103,7 +103,15 @@ func (v *verifier) run(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return layers
 	}
-	return errors.Join(layers, v.log(ctx, from), v.lease(ctx))
+	return errors.Join(v.walStart(), layers, v.log(ctx, from), v.lease(ctx))
+}
+
+// walStart checks that collections keep what the oldest layer needs, and no more.
+func (v *verifier) walStart() error {
+	if len(v.m.Layers) == 0 || v.m.WalStart == v.m.Layers[0].Seq+1 {
+		return nil
+	}
+	return fmt.Errorf("object %q: %w: wal_start is %d, and the oldest layer is of record %d", manifest.Key, manifest.ErrCorrupt, v.m.WalStart, v.m.Layers[0].Seq)
 }
 
 // layers checks each layer; unless Deep, only that its index is there.

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -290,14 +291,31 @@ func checkDamagedParts(t *testing.T, st store.Store, parts []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, spoil := range map[string]func() error{
-		"damaged": func() error {
-			b := []byte(string(o.Body))
-			b[77] ^= 1
+	flipped := func(at int, bit byte) func() error {
+		return func() error {
+			b := bytes.Clone(o.Body)
+			b[at] ^= bit
 			overwrite(t, st, parts[1], b)
 			return ErrCorrupt
+		}
+	}
+	for name, spoil := range map[string]func() error{
+		"first bit": flipped(0, 1), "in the middle": flipped(len(o.Body)/2, 8), "last bit": flipped(len(o.Body)-1, 128),
+		"cut":       func() error { overwrite(t, st, parts[1], o.Body[1:]); return ErrCorrupt },
+		"cut short": func() error { overwrite(t, st, parts[1], o.Body[:len(o.Body)-1]); return ErrCorrupt },
+		"longer":    func() error { overwrite(t, st, parts[1], append(bytes.Clone(o.Body), 0)); return ErrCorrupt },
+		"empty":     func() error { overwrite(t, st, parts[1], nil); return ErrCorrupt },
+		"another part's": func() error {
+			other, err := st.Get(t.Context(), parts[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(other.Body) != len(o.Body) {
+				t.Fatalf("%d bytes and %d: its length tells", len(other.Body), len(o.Body))
+			}
+			overwrite(t, st, parts[1], other.Body)
+			return ErrCorrupt
 		},
-		"cut": func() error { overwrite(t, st, parts[1], o.Body[1:]); return ErrCorrupt },
 		"missing": func() error {
 			if err := st.Delete(t.Context(), parts[1]); err != nil {
 				t.Fatal(err)

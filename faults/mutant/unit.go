@@ -139,6 +139,16 @@ func layerMutants() []Mutant {
 			Old: "case e.StoredBytes != 0 && use", New: "case e.StoredBytes < 0 && use",
 		},
 		{
+			Name: "layer-of-any-record", Invariant: prefix, File: named, Plan: "-run TestExpect ./core/base",
+			Doc: "the log goes on behind a layer of another record, which a manifest names by mistake",
+			Old: "case e.Seq != 0 && e.Seq != o.Seq:", New: "case e.Seq != 0 && o.Seq == 1<<64-1:",
+		},
+		{
+			Name: "verify-without-wal-start", Invariant: "sound", File: verifyFile, Plan: "-run TestEachBit ./core/takeover",
+			Doc: "a verification does not see that records are about to be deleted which a layer needs",
+			Old: "errors.Join(v.walStart(), layers,", New: "errors.Join(layers,",
+		},
+		{
 			Name: "segments-of-a-later-layer", Invariant: "sound", File: named, Plan: "-run TestIndexContradictions ./core/base",
 			Doc: "an index that needs a segment of a later layer is believed",
 			Old: "return !ok || segment.Epoch > own.Epoch || segment.Seq > own.Seq", New: "return !ok || own.Epoch > segment.Epoch+1<<40",
