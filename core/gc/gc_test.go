@@ -118,6 +118,7 @@ func want(more ...string) []string {
 }
 
 func TestCollect(t *testing.T) {
+	t.Parallel()
 	st := bucket(t)
 	stats, err := Collect(t.Context(), Options{Store: st, Epoch: 3, Writer: "w"})
 	if err != nil {
@@ -136,6 +137,7 @@ func TestCollect(t *testing.T) {
 }
 
 func TestKnownDataIsNotRead(t *testing.T) {
+	t.Parallel()
 	counted := store.Count(bucket(t))
 	_, err := Collect(t.Context(), Options{Store: counted, Epoch: 3, Writer: "w", IsData: func(seq uint64) bool { return seq != 1 && seq != 4 }})
 	if err != nil {
@@ -147,6 +149,7 @@ func TestKnownDataIsNotRead(t *testing.T) {
 }
 
 func TestOlderEpochDeletesNothing(t *testing.T) {
+	t.Parallel()
 	st := bucket(t)
 	before := keys(t, st)
 	if _, err := Collect(t.Context(), Options{Store: st, Epoch: 2, Writer: "zombie"}); !errors.Is(err, manifest.ErrFenced) {
@@ -175,6 +178,7 @@ func (b *before) Get(ctx context.Context, key string) (store.Object, error) {
 // TestOvertakenCollectionIsNoDamage: a newer writer compacts and collects between our look at the manifest and that at the layer. The
 // explorer found that this was reported as a damaged layer.
 func TestOvertakenCollectionIsNoDamage(t *testing.T) {
+	t.Parallel()
 	st := bucket(t)
 	newer := func() {
 		emptyLayer(t, st, "base/4-6")
@@ -199,6 +203,7 @@ func TestOvertakenCollectionIsNoDamage(t *testing.T) {
 
 // TestEarlierLayerThatCannotBeRead: what it needs nobody can tell, so that all segments stay, and all else is deleted.
 func TestEarlierLayerThatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	for _, gone := range []bool{true, false} {
 		st := bucket(t)
 		_, _, err := manifest.Update(t.Context(), st, manifest.Options{Epoch: 3, Writer: "w"}, func(m *manifest.Manifest) error {
@@ -232,6 +237,7 @@ func TestEarlierLayerThatCannotBeRead(t *testing.T) {
 // TestIndexInAnothersPlace: by the index of another layer, or of one that the manifest does not describe, nothing is deleted: not what it
 // needs is needed.
 func TestIndexInAnothersPlace(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(st store.Store, l *manifest.Layer) error{
 		"the earlier layer's": func(st store.Store, l *manifest.Layer) error {
 			o, err := st.Get(t.Context(), "base/2-3/index")
@@ -261,6 +267,7 @@ func TestIndexInAnothersPlace(t *testing.T) {
 
 // TestRubbishIsNotGuessedAt: what stands under a record's name and is no record is left alone, with an error.
 func TestRubbishIsNotGuessedAt(t *testing.T) {
+	t.Parallel()
 	st := bucket(t)
 	if _, err := st.Put(t.Context(), wal.Key(2), []byte("hello"), "", store.Always()); err != nil {
 		t.Fatal(err)
@@ -275,6 +282,7 @@ func TestRubbishIsNotGuessedAt(t *testing.T) {
 
 // TestDeathAtEveryDeletion: a collection that dies anywhere leaves what the next one finishes.
 func TestDeathAtEveryDeletion(t *testing.T) {
+	t.Parallel()
 	for n := range 10 {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			st := bucket(t)

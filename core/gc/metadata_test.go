@@ -87,6 +87,7 @@ func copied(t *testing.T, from store.Store, writeID func() string) store.Store {
 // TestLivenessIsWhatRecordsSay: whatever the metadata says, parts that a kept record names stay, fences stay, and what nobody
 // names goes.
 func TestLivenessIsWhatRecordsSay(t *testing.T) {
+	t.Parallel()
 	for name, writeID := range map[string]func() string{
 		"as written": nil, "none": func() string { return "" }, "one for all": func() string { return "edited" }, "other ones": store.NewWriteID,
 	} {
@@ -118,6 +119,7 @@ func TestLivenessIsWhatRecordsSay(t *testing.T) {
 // TestTheLogIsReadOnce: what a writer's collection has learnt of the log of its predecessors, its next one need not read; and
 // records of later epochs than those of the parts are not read.
 func TestTheLogIsReadOnce(t *testing.T) {
+	t.Parallel()
 	st := inParts(t)
 	counted := store.Count(st)
 	o := Options{Store: counted, Epoch: 3, Writer: "w", Learnt: &Learnt{}}
@@ -150,6 +152,7 @@ func TestTheLogIsReadOnce(t *testing.T) {
 
 // TestNoPartGoesFromADamagedLog: a record that is missing, damaged or another database's may have named anything.
 func TestNoPartGoesFromADamagedLog(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		damage func(st store.Store) error
 		want   error
@@ -195,6 +198,7 @@ func TestNoPartGoesFromADamagedLog(t *testing.T) {
 
 // TestAnothersRecordStays: also below wal_start.
 func TestAnothersRecordStays(t *testing.T) {
+	t.Parallel()
 	st := bucket(t)
 	other := &logs{st: mem.New(mem.Options{}), tail: wal.Start("db")}
 	log, err := wal.NewLog(other.st, other.tail, wal.Options{Epoch: 2, DatabaseID: "other", Writer: "w"})
@@ -221,6 +225,7 @@ func TestAnothersRecordStays(t *testing.T) {
 
 // TestStrangersStay: what has not exactly the shape of a name of ours is not touched, another database least of all.
 func TestStrangersStay(t *testing.T) {
+	t.Parallel()
 	st := bucket(t)
 	var strangers []string
 	for _, at := range []string{"wal", "base", "part", "base/1-1", "base/1-1/part", "base/00000000000000000001-x", "base/1-1-x", "part/1-x", "part/1", "other"} {

@@ -75,6 +75,7 @@ func large(t *testing.T) store.Store {
 }
 
 func TestSeveralAtOnce(t *testing.T) {
+	t.Parallel()
 	st := &crowd{Store: large(t), meet: make(chan struct{}), left: -1}
 	stats, err := Collect(t.Context(), Options{Store: st, Epoch: 3, Writer: "w", Parallel: 1000})
 	if err != nil {
@@ -110,6 +111,7 @@ func TestSeveralAtOnce(t *testing.T) {
 // TestDeathOfSeveralAtOnce: whichever deletions were done when it ended, nothing that is needed is gone, and the next
 // collection does the rest.
 func TestDeathOfSeveralAtOnce(t *testing.T) {
+	t.Parallel()
 	for left := range 12 {
 		below := large(t)
 		if _, err := Collect(t.Context(), Options{Store: &crowd{Store: below, left: 12 * left}, Epoch: 3, Writer: "w", Parallel: 4}); err == nil {
@@ -131,6 +133,7 @@ func TestDeathOfSeveralAtOnce(t *testing.T) {
 
 // TestWhatIsRetainedStays: layers that the manifest keeps for earlier states stay, with every record behind the oldest.
 func TestWhatIsRetainedStays(t *testing.T) {
+	t.Parallel()
 	st, clk := mem.New(mem.Options{}), clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 	_, _, err := manifest.Update(t.Context(), st, manifest.Options{Epoch: 1, Create: true}, func(m *manifest.Manifest) error {
 		m.DatabaseID, m.WalStart = "db", 1

@@ -12,6 +12,7 @@ import (
 
 // TestWhatIsNoLeaseIsReplaced: it blocks nobody, and somebody hears of it. What a newer version wrote stays.
 func TestWhatIsNoLeaseIsReplaced(t *testing.T) {
+	t.Parallel()
 	for name, body := range map[string]string{
 		"not JSON": "hello", "empty": "", "half of one": `{"format":1,"holder":"h",`, "unknown field": `{"format":1,"write_id":"w","surprise":1}`,
 		"too large": strings.Repeat(" ", MaxBytes+1),
@@ -45,6 +46,7 @@ func TestWhatIsNoLeaseIsReplaced(t *testing.T) {
 
 // TestADamagedLeaseIsSwapped: what is replaced is what was looked at. A rival that is faster keeps the lease.
 func TestADamagedLeaseIsSwapped(t *testing.T) {
+	t.Parallel()
 	st, clk := mem.New(mem.Options{}), newClock()
 	if _, err := st.Put(t.Context(), Key, []byte("hello"), "w", store.Always()); err != nil {
 		t.Fatal(err)
@@ -59,6 +61,7 @@ func TestADamagedLeaseIsSwapped(t *testing.T) {
 
 // TestAHolderWhoseLeaseWasOverwritten has lost it, and says so; it writes nothing over what is there.
 func TestAHolderWhoseLeaseWasOverwritten(t *testing.T) {
+	t.Parallel()
 	st, clk := mem.New(mem.Options{}), newClock()
 	l := acquire(t, options(st, clk, "holder"), 0)
 	if _, err := st.Put(t.Context(), Key, []byte("hello"), "w", store.Always()); err != nil {
@@ -77,6 +80,7 @@ func TestAHolderWhoseLeaseWasOverwritten(t *testing.T) {
 
 // TestAReleaseTakesNothingFromARival: a holder that slept past its time gives back what it no longer has, and has not noticed.
 func TestAReleaseTakesNothingFromARival(t *testing.T) {
+	t.Parallel()
 	st, clk := mem.New(mem.Options{}), newClock()
 	l := acquire(t, options(st, clk, "sleeper"), 0)
 	clk.Advance(ttl)

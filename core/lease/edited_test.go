@@ -12,6 +12,7 @@ import (
 
 // TestOwnLeaseByItsBytes: a lease of ours whose reply was lost is known by what it says, whatever became of its metadata.
 func TestOwnLeaseByItsBytes(t *testing.T) {
+	t.Parallel()
 	clk := &jumping{Virtual: clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))}
 	below := mem.New(mem.Options{})
 	o := Options{Store: storetest.Forgetful(below), Holder: "a", Clock: clk}

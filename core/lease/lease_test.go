@@ -49,6 +49,7 @@ func acquire(t *testing.T, o Options, wait time.Duration) *Lease {
 }
 
 func TestLockedSaysByWhomAndUntilWhen(t *testing.T) {
+	t.Parallel()
 	st, clk := mem.New(mem.Options{}), newClock()
 	acquire(t, options(st, clk, "first"), 0)
 	_, err := Acquire(t.Context(), options(st, clk, "second"), 0)
@@ -67,6 +68,7 @@ func TestLockedSaysByWhomAndUntilWhen(t *testing.T) {
 }
 
 func TestWaitsUntilItRunsOut(t *testing.T) {
+	t.Parallel()
 	st, clk := mem.New(mem.Options{}), newClock()
 	first := acquire(t, options(st, clk, "first"), 0)
 	began := clk.Monotonic()
@@ -92,6 +94,7 @@ func TestWaitsUntilItRunsOut(t *testing.T) {
 
 // TestSaysWhomItWaitsFor: once for each holder, however often it looks and however often that one renews; and not who does not wait.
 func TestSaysWhomItWaitsFor(t *testing.T) {
+	t.Parallel()
 	st, clk := mem.New(mem.Options{}), newClock()
 	first := acquire(t, options(st, clk, "first"), 0)
 	var heard []string
@@ -137,6 +140,7 @@ func (s sleeping) Sleep(ctx context.Context, d time.Duration) error {
 }
 
 func TestReleaseIsASwapAndFreesAtOnce(t *testing.T) {
+	t.Parallel()
 	st, clk := mem.New(mem.Options{}), newClock()
 	first := acquire(t, options(st, clk, "first"), 0)
 	if err := first.Release(t.Context()); err != nil {
@@ -160,6 +164,7 @@ func TestReleaseIsASwapAndFreesAtOnce(t *testing.T) {
 }
 
 func TestValidLeaseAsksForNothing(t *testing.T) {
+	t.Parallel()
 	clk := newClock()
 	counted := store.Count(mem.New(mem.Options{}))
 	l := acquire(t, options(counted, clk, "first"), 0)
@@ -180,6 +185,7 @@ func TestValidLeaseAsksForNothing(t *testing.T) {
 }
 
 func TestOneOfManyTakesOver(t *testing.T) {
+	t.Parallel()
 	for round := range 50 {
 		st, clk := mem.New(mem.Options{}), newClock()
 		acquire(t, options(st, clk, "dead"), 0)
@@ -221,6 +227,7 @@ func (l *losing) Put(ctx context.Context, key string, body []byte, id string, co
 }
 
 func TestLostRepliesAreOurs(t *testing.T) {
+	t.Parallel()
 	st, clk := &losing{Store: mem.New(mem.Options{})}, newClock()
 	l := acquire(t, options(st, clk, "first"), 0)
 	for range 3 {
@@ -237,6 +244,7 @@ func TestLostRepliesAreOurs(t *testing.T) {
 // TestNeverRenewedAndTakenOver lets a holder renew with delays of up to twice the lease's time around its end, while a
 // rival tries to take over: of one generation, only one of the two can succeed.
 func TestNeverRenewedAndTakenOver(t *testing.T) {
+	t.Parallel()
 	const seed = 7
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -268,6 +276,7 @@ func TestNeverRenewedAndTakenOver(t *testing.T) {
 }
 
 func TestDecode(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		body string
 		is   error
@@ -297,6 +306,7 @@ func FuzzDecode(f *testing.F) {
 // TestOwnEarlierLease: a process does not wait for the lease of an earlier opening of its own, and waits for every other
 // one's, however alike the names are.
 func TestOwnEarlierLease(t *testing.T) {
+	t.Parallel()
 	const process = "host/01ABC"
 	for holder, own := range map[string]bool{
 		process + "/1": true, "host/01ABCD/1": false, "host/01ABD/1": false, "host": false, process: false, "host/1": false,
@@ -350,6 +360,7 @@ func (w *waiting) Put(ctx context.Context, key string, body []byte, id string, c
 // TestOneRenewalForAllWhoWait: requests that find the lease run out at once make one request of the bucket, which takes one
 // write of a name a second.
 func TestOneRenewalForAllWhoWait(t *testing.T) {
+	t.Parallel()
 	st, clk := &waiting{Store: mem.New(mem.Options{})}, &asked{skipping: newClock(), reached: make(chan struct{})}
 	open := make(chan struct{})
 	close(open)
@@ -377,6 +388,7 @@ func TestOneRenewalForAllWhoWait(t *testing.T) {
 // TestAShortLeaseIsRenewedAsOftenAsABucketTakesIt: a bucket takes about one write a second to a name. Where half of a lease's time is
 // less than that, it is renewed later, but not so late that it could run out meanwhile.
 func TestAShortLeaseIsRenewedAsOftenAsABucketTakesIt(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ ttl, due time.Duration }{
 		{30 * time.Second, 12 * time.Second}, {4 * time.Second, 1600 * time.Millisecond},
 		{2 * time.Second, perName}, {time.Second, 650 * time.Millisecond}, {100 * time.Millisecond, 65 * time.Millisecond},

@@ -10,6 +10,7 @@ import (
 // TestReleaseOfALeaseThatHasRunOut: a lease that ran out long ago is left as it is, and whoever comes takes it without waiting; one that a
 // clock a minute behind could believe in is given back.
 func TestReleaseOfALeaseThatHasRunOut(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		idle     time.Duration
 		released bool

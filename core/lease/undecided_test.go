@@ -54,6 +54,7 @@ func deafRenewal(t *testing.T) (*late, skipping, *Lease) {
 // TestLateRenewalIsOurs: a renewal that ended without an answer was applied after all. The next one finds another
 // generation than its own, and its own write id in it.
 func TestLateRenewalIsOurs(t *testing.T) {
+	t.Parallel()
 	st, clk, l := deafRenewal(t)
 	st.apply(t, 0)
 	if err := l.Renew(t.Context()); err != nil {
@@ -70,6 +71,7 @@ func TestLateRenewalIsOurs(t *testing.T) {
 
 // TestLateRenewalOfSeveral: of several renewals without an answer, any may be the one that was applied.
 func TestLateRenewalOfSeveral(t *testing.T) {
+	t.Parallel()
 	for n := range 2 {
 		st, _, l := deafRenewal(t)
 		first := len(st.held)
@@ -87,6 +89,7 @@ func TestLateRenewalOfSeveral(t *testing.T) {
 
 // TestLateRenewalLosesToAnAnsweredOne: once a swap of the same generation is known to be done, the late one is void.
 func TestLateRenewalLosesToAnAnsweredOne(t *testing.T) {
+	t.Parallel()
 	st, _, l := deafRenewal(t)
 	if err := l.Renew(t.Context()); err != nil {
 		t.Fatal(err)
@@ -101,6 +104,7 @@ func TestLateRenewalLosesToAnAnsweredOne(t *testing.T) {
 
 // TestLateRenewalAndATakeover: a rival that took over behind the late renewal is a rival.
 func TestLateRenewalAndATakeover(t *testing.T) {
+	t.Parallel()
 	st, clk, l := deafRenewal(t)
 	st.apply(t, 0)
 	clk.Advance(2 * ttl)
@@ -112,6 +116,7 @@ func TestLateRenewalAndATakeover(t *testing.T) {
 
 // TestReleaseBehindALateRenewal: the lease is free afterwards.
 func TestReleaseBehindALateRenewal(t *testing.T) {
+	t.Parallel()
 	st, clk, l := deafRenewal(t)
 	st.apply(t, 0)
 	if err := l.Release(t.Context()); err != nil {
@@ -121,6 +126,7 @@ func TestReleaseBehindALateRenewal(t *testing.T) {
 }
 
 func TestUndecidedIsBounded(t *testing.T) {
+	t.Parallel()
 	st, _, l := deafRenewal(t)
 	st.deaf = true
 	for range maxUndecided + 5 {
@@ -135,6 +141,7 @@ func TestUndecidedIsBounded(t *testing.T) {
 
 // TestRefusedRenewalIsNotInDoubt: what was never applied needs no remembering.
 func TestRefusedRenewalIsNotInDoubt(t *testing.T) {
+	t.Parallel()
 	clk := newClock()
 	st := &refusing{Store: mem.New(mem.Options{})}
 	l := acquire(t, options(st, clk, "first"), 0)
@@ -165,6 +172,7 @@ func sample() State {
 }
 
 func TestDecodeIsStrict(t *testing.T) {
+	t.Parallel()
 	body, err := Encode(sample())
 	if err != nil {
 		t.Fatal(err)
@@ -211,6 +219,7 @@ func TestDecodeIsStrict(t *testing.T) {
 }
 
 func TestEncodeRefuses(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(*State){
 		"no write id":                  func(s *State) { s.WriteID = "" },
 		"another format":               func(s *State) { s.Format = 2 },

@@ -12,6 +12,7 @@ import (
 // TestOwnManifestByItsBytes: a swap of ours whose reply was lost is known by what the manifest says, whatever became of its
 // metadata: it is not done again.
 func TestOwnManifestByItsBytes(t *testing.T) {
+	t.Parallel()
 	st := storetest.Forgetful(mem.New(mem.Options{}))
 	o := Options{Epoch: 1, Writer: "w", Create: true, Clock: clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))}
 	for n := range uint64(2) {

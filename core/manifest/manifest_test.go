@@ -50,6 +50,7 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestDecodeIsStrict(t *testing.T) {
+	t.Parallel()
 	good, err := Encode(sample())
 	if err != nil {
 		t.Fatal(err)
@@ -119,6 +120,7 @@ func TestDecodeIsStrict(t *testing.T) {
 }
 
 func TestEncodeRefusesContradictions(t *testing.T) {
+	t.Parallel()
 	for name, spoil := range map[string]func(*Manifest){
 		"format":    func(m *Manifest) { m.Format = 4 },
 		"retain":    func(m *Manifest) { m.Format, m.Layers[1].Segments = 1, 0 },

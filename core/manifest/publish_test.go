@@ -27,6 +27,7 @@ var started = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // TestPublishConforms: what a publication does to the manifest, with and without trouble on the way.
 func TestPublishConforms(t *testing.T) {
+	t.Parallel()
 	publish := func(st store.Store, epoch, seq uint64) error {
 		_, err := Publish(t.Context(), st, Options{Epoch: epoch, Clock: &noWait{Clock: clock.NewVirtual(started)}}, layer(seq))
 		return err
@@ -96,6 +97,7 @@ func TestPublishConforms(t *testing.T) {
 
 // TestPublishWithoutADatabase: a publication makes none.
 func TestPublishWithoutADatabase(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	if _, err := Publish(t.Context(), st, Options{Epoch: 1}, layer(1)); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("got %v", err)
@@ -105,6 +107,7 @@ func TestPublishWithoutADatabase(t *testing.T) {
 // TestPublishKeepsWhatIsPromised lets layers be taken at odd times and asks after each: could every state of the time to
 // keep be restored, and is no more kept than that takes?
 func TestPublishKeepsWhatIsPromised(t *testing.T) {
+	t.Parallel()
 	const seed = 11
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -160,6 +163,7 @@ func TestPublishKeepsWhatIsPromised(t *testing.T) {
 
 // TestPublishDropsWhatCannotBeRolledForward: a layer behind which records are gone is no point to restore from.
 func TestPublishDropsWhatCannotBeRolledForward(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	create(t, st)
 	_, _, err := Update(t.Context(), st, Options{Epoch: 1}, func(m *Manifest) error {
@@ -178,6 +182,7 @@ func TestPublishDropsWhatCannotBeRolledForward(t *testing.T) {
 
 // TestPublishIsBounded: a clock that stands still, or runs backwards, cannot make the manifest grow without end.
 func TestPublishIsBounded(t *testing.T) {
+	t.Parallel()
 	m := Manifest{WalStart: 1}
 	for i := range 3 * MaxLayers {
 		m.Layers = append(m.Layers, Layer{Seq: uint64(i + 1), Taken: started.Add(time.Duration(i) * time.Hour)})
@@ -190,6 +195,7 @@ func TestPublishIsBounded(t *testing.T) {
 // TestPublishBehindAClockAhead: layers that were taken while the clock was a year ahead, and the log behind them, are given up when they are as old
 // as what is kept, and not a year later; until then they are kept.
 func TestPublishBehindAClockAhead(t *testing.T) {
+	t.Parallel()
 	const retain = 10 * time.Minute
 	st, clk := mem.New(mem.Options{}), clock.NewVirtual(started)
 	create(t, st)
@@ -225,6 +231,7 @@ func TestPublishBehindAClockAhead(t *testing.T) {
 
 // TestPublishBehindAClockBehind: a layer of a machine whose clock was years behind is no reason to give up what is kept.
 func TestPublishBehindAClockBehind(t *testing.T) {
+	t.Parallel()
 	const retain = 10 * time.Minute
 	st, clk := mem.New(mem.Options{}), clock.NewVirtual(started)
 	create(t, st)

@@ -15,6 +15,7 @@ import (
 
 // TestFormat1 reads a manifest as versions before format 2 wrote it, and keeps what it names until somebody says otherwise.
 func TestFormat1(t *testing.T) {
+	t.Parallel()
 	body, err := os.ReadFile("testdata/format1.json")
 	if err != nil {
 		t.Fatal(err)
@@ -56,6 +57,7 @@ func TestFormat1(t *testing.T) {
 
 // TestDefaultRetain: who names no time of its own gives up nothing that is kept.
 func TestDefaultRetain(t *testing.T) {
+	t.Parallel()
 	body, err := os.ReadFile("testdata/format1.json")
 	if err != nil {
 		t.Fatal(err)
@@ -78,6 +80,7 @@ func TestDefaultRetain(t *testing.T) {
 
 // TestFormat2 reads a manifest as versions before format 3 wrote it; the first layer of this version makes it one of format 3.
 func TestFormat2(t *testing.T) {
+	t.Parallel()
 	body, err := os.ReadFile("testdata/format2.json")
 	if err != nil {
 		t.Fatal(err)
@@ -104,6 +107,7 @@ func TestFormat2(t *testing.T) {
 
 // TestSeen: what was read is not read again; if it has changed, it is.
 func TestSeen(t *testing.T) {
+	t.Parallel()
 	st := store.Count(mem.New(mem.Options{}))
 	create(t, st)
 	m, gen, err := Load(t.Context(), st)
@@ -129,6 +133,7 @@ func TestSeen(t *testing.T) {
 
 // TestTheLowestFormatIsWritten: a database that keeps no earlier states can be opened by the version before.
 func TestTheLowestFormatIsWritten(t *testing.T) {
+	t.Parallel()
 	st, clk := mem.New(mem.Options{}), clock.NewVirtual(started)
 	create(t, st)
 	for i := range uint64(3) {
@@ -147,6 +152,7 @@ func TestTheLowestFormatIsWritten(t *testing.T) {
 
 // TestSetRetain: beside a writer, whom it does not fence.
 func TestSetRetain(t *testing.T) {
+	t.Parallel()
 	st, clk := mem.New(mem.Options{}), clock.NewVirtual(started)
 	if _, err := SetRetain(t.Context(), st, time.Hour, clk); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("no database: %v", err)

@@ -89,6 +89,7 @@ func create(t *testing.T, st store.Store) {
 func addCommit(m *Manifest) error { m.Commits++; return nil }
 
 func TestCreateAndLoad(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	if _, _, err := Load(t.Context(), st); !errors.Is(err, store.ErrNotFound) {
 		t.Fatalf("load of nothing: %v", err)
@@ -120,6 +121,7 @@ func TestCreateAndLoad(t *testing.T) {
 }
 
 func TestUpdateRefuses(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	create(t, st)
 	mine := errors.New("mine")
@@ -171,6 +173,7 @@ func TestUpdateRefuses(t *testing.T) {
 
 // Each case says how many times the change is in the manifest at the end, and what the caller is told.
 func TestUpdateResolvesLostReplies(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		faults  func(rival func()) []fault
@@ -250,6 +253,7 @@ func TestUpdateResolvesLostReplies(t *testing.T) {
 
 // Our swap is applied, the reply is lost, and a higher epoch swaps on top before we look.
 func TestUpdateIsFencedAfterALostReply(t *testing.T) {
+	t.Parallel()
 	base := mem.New(mem.Options{})
 	create(t, base)
 	st := &scripted{Store: base, faults: []fault{{apply: true, fail: store.ErrUnknown, after: func() {
@@ -263,6 +267,7 @@ func TestUpdateIsFencedAfterALostReply(t *testing.T) {
 }
 
 func TestUpdateStopsWithItsContext(t *testing.T) {
+	t.Parallel()
 	base := mem.New(mem.Options{})
 	create(t, base)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -280,6 +285,7 @@ func TestUpdateStopsWithItsContext(t *testing.T) {
 }
 
 func TestConcurrentUpdatesAllCount(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	create(t, st)
 	var wg sync.WaitGroup

@@ -9,6 +9,7 @@ import (
 )
 
 func TestFolders(t *testing.T) {
+	t.Parallel()
 	for prefix, want := range map[string][]string{
 		"": nil, "a": {""}, "a/": {""}, "a/b/c": {"a/b/", "a/", ""}, "/a": {""},
 	} {
@@ -20,6 +21,7 @@ func TestFolders(t *testing.T) {
 
 // TestAbove: each view shows what lies in its folder, through views of views too.
 func TestAbove(t *testing.T) {
+	t.Parallel()
 	bucket := mem.New(mem.Options{})
 	for _, key := range []string{"x", "a/x", "a/b/x", "a/b/c/x"} {
 		if _, err := bucket.Put(t.Context(), key, []byte(key), "w", store.IfAbsent()); err != nil {

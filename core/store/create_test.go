@@ -49,6 +49,7 @@ func (s *told) Get(ctx context.Context, key string) (store.Object, error) {
 
 // Each end of CreateOnce, with what the store says in turn. The last answer of a row is said for ever.
 func TestCreateOnceEnds(t *testing.T) {
+	t.Parallel()
 	const tries = 6
 	unknown, lost := answer{err: store.ErrUnknown}, answer{err: store.ErrUnknown, lost: true}
 	throttled, conflict := answer{err: store.ErrThrottled}, answer{err: store.ErrConflict}

@@ -15,6 +15,7 @@ import (
 
 // Views of a store are stores.
 func TestViewsConform(t *testing.T) {
+	t.Parallel()
 	t.Run("prefixed", func(t *testing.T) {
 		storetest.Run(t, func(*testing.T) store.Store { return store.Prefixed(mem.New(mem.Options{}), "some/where") })
 	})
@@ -39,6 +40,7 @@ func (p plain) Put(ctx context.Context, key string, body []byte, id string, cond
 }
 
 func TestPrefixedPassesOnWhatTheStoreCan(t *testing.T) {
+	t.Parallel()
 	if _, ok := store.Prefixed(mem.New(mem.Options{}), "p").(store.RangeGetter); !ok {
 		t.Error("the view of a store that reads ranges does not")
 	}
@@ -64,6 +66,7 @@ func TestPrefixedPassesOnWhatTheStoreCan(t *testing.T) {
 }
 
 func TestCount(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	c := store.Count(mem.New(mem.Options{}))
 	want := store.Ops{}
@@ -107,6 +110,7 @@ func TestCount(t *testing.T) {
 }
 
 func TestOpError(t *testing.T) {
+	t.Parallel()
 	for want, err := range map[string]*store.OpError{
 		`put "a/b": precondition failed (found generation 7)`: {Op: "put", Key: "a/b", Gen: 7, Err: store.ErrConflict},
 		`list: throttled by the store`:                        {Op: "list", Err: store.ErrThrottled},
@@ -121,6 +125,7 @@ func TestOpError(t *testing.T) {
 }
 
 func TestWriteIDs(t *testing.T) {
+	t.Parallel()
 	const ids = 1000
 	seen := make(map[string]bool)
 	for range ids {
@@ -142,6 +147,7 @@ func TestWriteIDs(t *testing.T) {
 }
 
 func TestCond(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		cond        store.Cond
 		holds       [3]bool // at generations 0 (absent), 1, 2
@@ -187,6 +193,7 @@ func FuzzCheckKey(f *testing.F) {
 
 // TestReadOnly: nothing gets through but reads, ranges included where the store has them.
 func TestReadOnly(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	if _, err := st.Put(t.Context(), "k", []byte("body"), "w", store.IfAbsent()); err != nil {
 		t.Fatal(err)

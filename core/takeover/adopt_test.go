@@ -66,6 +66,7 @@ func adopt(t *testing.T, st store.Store, n int) (Adoptable, error) {
 }
 
 func TestAdopt(t *testing.T) {
+	t.Parallel()
 	st, a, m := lost(t)
 	if _, err := adopt(t, st, 0); !errors.Is(err, lease.ErrLocked) {
 		t.Errorf("beside a writer: %v", err)
@@ -110,6 +111,7 @@ func TestAdopt(t *testing.T) {
 
 // TestAdoptAFreshBranch: a copy that was never opened has a layer and no record, or died before it had a manifest.
 func TestAdoptAFreshBranch(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	key := base.Key(0, 0) + "-01BRANCH"
 	layerAt(t, st, key)
@@ -134,6 +136,7 @@ func TestAdoptAFreshBranch(t *testing.T) {
 
 // TestNothingIsAdoptedByGuess: where something is missing, damaged or not clear, nothing is made.
 func TestNothingIsAdoptedByGuess(t *testing.T) {
+	t.Parallel()
 	overwrite := func(t *testing.T, st store.Store, key string, body []byte) {
 		if _, err := st.Put(t.Context(), key, body, "", store.Always()); err != nil {
 			t.Fatal(err)

@@ -45,6 +45,7 @@ func (g *gated) Put(ctx context.Context, key string, body []byte, id string, c s
 // TestLogIsReadBesideTheLease: the lease is not given before a record was asked for, which an opening that reads behind
 // the lease would wait for in vain.
 func TestLogIsReadBesideTheLease(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	first := mustOpen(t, st, "first")
 	for _, id := range []string{"1", "2", "3"} {
@@ -77,6 +78,7 @@ func TestLogIsReadBesideTheLease(t *testing.T) {
 // TestAppendBesideTheLease: what the predecessor appends and what it compacts between the reading and the fence is found,
 // whether the lease has to be waited for or not.
 func TestAppendBesideTheLease(t *testing.T) {
+	t.Parallel()
 	for name, do := range map[string]func(t *testing.T, st store.Store, first *Opened){
 		"append": func(t *testing.T, _ store.Store, first *Opened) { _ = appendID(t, first, "late") },
 		"compact": func(t *testing.T, st store.Store, first *Opened) {
@@ -123,6 +125,7 @@ func TestAppendBesideTheLease(t *testing.T) {
 
 // TestWaitingReadsAgain: after a wait for the lease the log is read again, rather than fenced from where it ended before.
 func TestWaitingReadsAgain(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	first := mustOpen(t, st, "first", func(o *Options) { o.LeaseTTL = time.Hour })
 	if err := appendID(t, first, "1"); err != nil {

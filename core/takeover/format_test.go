@@ -38,6 +38,7 @@ func fixture(t *testing.T, name string) store.Store {
 // TestFormat1 opens a database of the versions before manifest format 2, and goes on with it. Nothing of its history is
 // dropped by a writer that says nothing of it.
 func TestFormat1(t *testing.T) {
+	t.Parallel()
 	st := fixture(t, "testdata/format1.json")
 	if r, err := Verify(t.Context(), st); err != nil || r.From != 2 || r.To != 9 || r.Fences != 1 || r.Epoch != 2 {
 		t.Fatalf("%+v, %v", r, err)

@@ -48,6 +48,7 @@ func (r *refusing) Put(ctx context.Context, key string, body []byte, id string, 
 
 // An opening that a bucket refuses is given up in a bounded time, whatever step it is at, and says what the bucket has said.
 func TestRefusedForGood(t *testing.T) {
+	t.Parallel()
 	for _, c := range []refusing{{key: lease.Key}, {key: manifest.Key}, {key: manifest.Key, after: 1}} {
 		st := mem.New(mem.Options{})
 		if err := mustOpen(t, st, "w").Lease.Release(t.Context()); err != nil {

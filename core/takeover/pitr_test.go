@@ -72,6 +72,7 @@ func restored(t *testing.T, st store.Store, l manifest.Layer, records []wal.Reco
 
 // TestEveryRetainedStateIsThere: for each record from the oldest layer on, what is restored is what the log was then.
 func TestEveryRetainedStateIsThere(t *testing.T) {
+	t.Parallel()
 	st, clk := mem.New(mem.Options{}), clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 	content := ""
 	states := map[uint64]string{} // by record
@@ -132,6 +133,7 @@ func TestEveryRetainedStateIsThere(t *testing.T) {
 // TestALayerIsPublishedUnderAnOpening: with older layers kept, wal_start stands still when a layer is taken. The opener must
 // not put the records behind the layer that it has seen on top of the newer one.
 func TestALayerIsPublishedUnderAnOpening(t *testing.T) {
+	t.Parallel()
 	st, clk := mem.New(mem.Options{}), clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 	old := mustOpen(t, st, "old", func(o *Options) { o.Clock = skipping{clk} })
 	content := ""
@@ -158,6 +160,7 @@ func TestALayerIsPublishedUnderAnOpening(t *testing.T) {
 
 // TestReadAtWhileItIsCompacted: the log is compacted and collected, with nothing kept, between listing and reading.
 func TestReadAtWhileItIsCompacted(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	o := mustOpen(t, st, "w")
 	for _, id := range []string{"a", "b"} {
@@ -182,6 +185,7 @@ func TestReadAtWhileItIsCompacted(t *testing.T) {
 
 // TestAWriterThatIsAlwaysFaster: an opener whose every fence finds a record gives up in the end, and says why.
 func TestAWriterThatIsAlwaysFaster(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	old := mustOpen(t, st, "old")
 	tries := 0
@@ -211,6 +215,7 @@ func TestAWriterThatIsAlwaysFaster(t *testing.T) {
 
 // TestVerifyChecksLayersAgainstTheLog: a layer in the middle that was taken at another record than the log has.
 func TestVerifyChecksLayersAgainstTheLog(t *testing.T) {
+	t.Parallel()
 	st, clk := mem.New(mem.Options{}), clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 	o := mustOpen(t, st, "w", func(o *Options) { o.Clock = skipping{clk} })
 	for i := range 3 {
@@ -249,6 +254,7 @@ func TestVerifyChecksLayersAgainstTheLog(t *testing.T) {
 // TestVerifyTellsWhoseIndexItIs: an index in another layer's place, and one that is not what the manifest describes, have their names in what
 // a verification says, and an adoption goes on from no index of another database.
 func TestVerifyTellsWhoseIndexItIs(t *testing.T) {
+	t.Parallel()
 	st, clk := mem.New(mem.Options{}), clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 	o := mustOpen(t, st, "w", func(o *Options) { o.Clock = skipping{clk} })
 	var m manifest.Manifest

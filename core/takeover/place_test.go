@@ -27,6 +27,7 @@ func allKeys(t *testing.T, st store.Store) []string {
 
 // TestNoDatabaseWithinAnother: nor around one. Where one was refused, the other goes on untouched.
 func TestNoDatabaseWithinAnother(t *testing.T) {
+	t.Parallel()
 	bucket := mem.New(mem.Options{})
 	outer := store.Prefixed(bucket, "a/P")
 	o := mustOpen(t, outer, "w")
@@ -74,6 +75,7 @@ func TestNoDatabaseWithinAnother(t *testing.T) {
 
 // TestWhatMayStandAbove: only a database's manifest is a reason.
 func TestWhatMayStandAbove(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		body string
 		want error
@@ -106,6 +108,7 @@ func TestWhatMayStandAbove(t *testing.T) {
 
 // TestALostManifestIsNotReplaced: whatever is there of a database, nothing is written.
 func TestALostManifestIsNotReplaced(t *testing.T) {
+	t.Parallel()
 	for _, left := range []string{wal.Key(7), "base/00000000000000000001-00000000000000000002/index", "base/1-2/part/000000", "page/1-2/000000", "part/1-x/000000"} {
 		st := mem.New(mem.Options{})
 		for _, key := range []string{left, "a/stranger", "probe/x-create"} {
@@ -137,6 +140,7 @@ func TestALostManifestIsNotReplaced(t *testing.T) {
 // TestARivalIsNoLostManifest: somebody makes the database and writes to it between the look for its manifest and that for the
 // rest.
 func TestARivalIsNoLostManifest(t *testing.T) {
+	t.Parallel()
 	below := mem.New(mem.Options{})
 	// With a lease from before, the place is looked at behind it.
 	l, err := lease.Acquire(t.Context(), lease.Options{Store: below, Holder: "earlier", Clock: newClock()}, 0)

@@ -108,6 +108,7 @@ func (g *getHook) Get(ctx context.Context, key string) (store.Object, error) {
 // 1. A at T; X stalls before fencing at T; A appends T, D lists 1..T; A compacts to T+1 and collects T; X's dead fence lands
 // at T; D reads it as its tail, fences at T+1 == walStart.
 func TestFenceAtWalStart(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	a, err := Open(t.Context(), opts(st, "A", 0, nil)) // fence at 1
 	if err != nil {
@@ -147,6 +148,7 @@ func TestFenceAtWalStart(t *testing.T) {
 
 // 2. the opener's tail is a dead fence and the next name is taken by authentic data.
 func TestConflictBehindDeadTail(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	a, err := Open(t.Context(), opts(st, "A", 0, nil))
 	if err != nil {
@@ -176,6 +178,7 @@ func TestConflictBehindDeadTail(t *testing.T) {
 
 // 3. two create; the rival is already writer and stamped the manifest.
 func TestCreateRace(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	o := opts(st, "D", 2, nil)
 	o.Hook = hooked(t, point.ManifestBeforeCAS, func() {
@@ -196,6 +199,7 @@ func TestCreateRace(t *testing.T) {
 
 // 4. a foreign record of a higher epoch at our name.
 func TestForeignAtOurName(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	a, err := Open(t.Context(), opts(st, "A", 0, nil))
 	if err != nil {
@@ -213,6 +217,7 @@ func TestForeignAtOurName(t *testing.T) {
 
 // 5. rival: ErrLocked without LockedError.
 func TestRivalIsLockedError(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	clk := clock.NewVirtual(t0)
 	o := opts(st, "D", 0, nil)
@@ -239,6 +244,7 @@ func TestRivalIsLockedError(t *testing.T) {
 
 // 6. gc with IsData deletes a dead fence at a name that was collected before.
 func TestGCDeletesDeadFence(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	a, err := Open(t.Context(), opts(st, "A", 0, nil))
 	if err != nil {
@@ -277,6 +283,7 @@ func TestGCDeletesDeadFence(t *testing.T) {
 
 // 7. gc after the manifest names a layer that is not there.
 func TestGCChecksLayer(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	a, _ := Open(t.Context(), opts(st, "A", 0, nil))
 	at2 := write(t, a.Log, "two")
@@ -292,6 +299,7 @@ func TestGCChecksLayer(t *testing.T) {
 
 // TestVerifyBesideACompaction: a log that was collected while it was read is not damaged.
 func TestVerifyBesideACompaction(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	a, err := Open(t.Context(), opts(st, "A", 0, nil))
 	if err != nil {
@@ -314,6 +322,7 @@ func TestVerifyBesideACompaction(t *testing.T) {
 
 // 8. a lease whose holder's clock was far ahead.
 func TestLeaseClockAhead(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	if _, err := lease.Acquire(t.Context(), lease.Options{Store: st, Holder: "ahead", TTL: 30 * time.Second, Clock: clock.NewVirtual(t0.AddDate(1, 0, 0))}, 0); err != nil {
 		t.Fatal(err)
@@ -331,6 +340,7 @@ func (j *jump) Sleep(ctx context.Context, d time.Duration) error { j.Advance(d);
 
 // 9. Valid waits for a renewal in flight.
 func TestValidWaitsForRenewal(t *testing.T) {
+	t.Parallel()
 	below := mem.New(mem.Options{})
 	slow := &slowPut{Store: below, in: make(chan struct{}), out: make(chan struct{})}
 	l, err := lease.Acquire(t.Context(), lease.Options{Store: below, Holder: "a"}, 0)

@@ -15,6 +15,7 @@ import (
 // TestLateOpenerFencesNobody: an opener whose lease ran out before its fence, and went to another one, gives up without a
 // fence: the other one goes on.
 func TestLateOpenerFencesNobody(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	mustOpen(t, st, "old")
 	var rival *Opened
@@ -35,6 +36,7 @@ func TestLateOpenerFencesNobody(t *testing.T) {
 
 // TestSlowOpenerRenews: an opener whose lease ran out before its fence, and that nobody wanted, goes on.
 func TestSlowOpenerRenews(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	mustOpen(t, st, "old")
 	clk := clock.NewVirtual(t0.Add(time.Hour))
@@ -55,6 +57,7 @@ func TestSlowOpenerRenews(t *testing.T) {
 // TestSleeperDoesNotStopTheHolder: an opener sleeps between its lease and its fence, and wakes when the lease has gone to
 // another one. If it fences before that one does, the holder begins again, and fences the sleeper; otherwise it gives up.
 func TestSleeperDoesNotStopTheHolder(t *testing.T) {
+	t.Parallel()
 	for _, at := range []point.Point{point.FenceBeforePut, point.FenceAfterPut} { // of the holder, when the sleeper wakes
 		st := mem.New(mem.Options{})
 		mustOpen(t, st, "old")

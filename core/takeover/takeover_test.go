@@ -104,6 +104,7 @@ func publishTail(t *testing.T, st store.Store, o *Opened) error {
 }
 
 func TestLives(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	if _, err := open(t, st, "w", func(o *Options) { o.Create = false }); !errors.Is(err, store.ErrNotFound) {
 		t.Fatalf("an empty prefix: %v", err)
@@ -158,6 +159,7 @@ func at(p point.Point, do func()) func(*Options) {
 
 // TestLastCommitIsSeen: what the predecessor appends between the reading and the fence is in what is restored.
 func TestLastCommitIsSeen(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	old := mustOpen(t, st, "old")
 	if err := appendID(t, old, "a"); err != nil {
@@ -181,6 +183,7 @@ func TestLastCommitIsSeen(t *testing.T) {
 // TestFenceInADeadZone: the live writer commits, compacts and collects past the name of the fence while the opener is
 // stalled before it. The fence fences nobody, so the opening starts again.
 func TestFenceInADeadZone(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	old := mustOpen(t, st, "old")
 	stalled := mustOpen(t, st, "new", at(point.FenceBeforePut, func() {
@@ -208,6 +211,7 @@ func TestFenceInADeadZone(t *testing.T) {
 // TestLogMovesUnderAFence: the log is compacted between the reading and the fence, but not past it: the fence holds, and
 // what was read is read again.
 func TestLogMovesUnderAFence(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	old := mustOpen(t, st, "old")
 	for _, id := range []string{"a", "b"} {
@@ -226,6 +230,7 @@ func TestLogMovesUnderAFence(t *testing.T) {
 
 // TestRivalOpeners: of several openers at once, at most one can append afterwards, and nothing acknowledged is lost.
 func TestRivalOpeners(t *testing.T) {
+	t.Parallel()
 	for round := range 30 {
 		st := mem.New(mem.Options{})
 		if err := appendID(t, mustOpen(t, st, "old"), "a"); err != nil {
@@ -324,6 +329,7 @@ func (d *dying) Delete(ctx context.Context, key string) error {
 // TestDeathAtEveryCall lets a life (open, append, compact, collect, append) die at each store call, applied or not, and
 // opens again: what was acknowledged is there, and the log is sound.
 func TestDeathAtEveryCall(t *testing.T) {
+	t.Parallel()
 	for _, after := range []bool{false, true} {
 		for n := 1; ; n++ {
 			st := mem.New(mem.Options{})
@@ -367,6 +373,7 @@ func TestDeathAtEveryCall(t *testing.T) {
 }
 
 func TestVerifyNamesTheDamage(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	o := mustOpen(t, st, "w")
 	for _, id := range []string{"a", "b", "c"} {

@@ -37,6 +37,7 @@ func (u *unsure) Get(ctx context.Context, key string) (store.Object, error) {
 // TestUnsureIsNoDamage: a record that is missing may mean that the log was compacted meanwhile. If the manifest cannot be read
 // to tell, that is not called damage. The explorer found that it was.
 func TestUnsureIsNoDamage(t *testing.T) {
+	t.Parallel()
 	for name, read := range map[string]func(store.Store) error{
 		"open": func(st store.Store) error {
 			_, err := open(t, st, "next", func(o *Options) { o.Parallel = 1 })

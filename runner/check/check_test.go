@@ -44,6 +44,7 @@ func expect(t *testing.T, name string, r Result, want string) {
 }
 
 func TestDurability(t *testing.T) {
+	t.Parallel()
 	appended := op(1, history.Append, history.OK, in{"token": 7}, in{"id": 1}, 1, 2)
 	unknown := op(2, history.Append, history.Unknown, in{"token": 8}, nil, 3, 0)
 	failed := op(3, history.Append, history.Failed, in{"token": 9}, nil, 3, 4)
@@ -80,6 +81,7 @@ func TestDurability(t *testing.T) {
 }
 
 func TestBank(t *testing.T) {
+	t.Parallel()
 	moved := op(1, history.Transfer, history.OK, in{"token": 3, "from": 0, "to": 1, "amount": 10}, nil, 1, 2)
 	read := func(values ...int64) history.Op {
 		r := op(2, history.BankRead, history.OK, nil, nil, 3, 4)
@@ -97,6 +99,7 @@ func TestBank(t *testing.T) {
 }
 
 func TestChecksum(t *testing.T) {
+	t.Parallel()
 	now := start()
 	now.Ledger = ledger(4, 5)
 	now.Blocks = []history.BlockRow{{Token: 1, Rows: 2, Found: 2, Digest: "x", Actual: "x"}}
@@ -113,6 +116,7 @@ func TestChecksum(t *testing.T) {
 }
 
 func TestLinearizable(t *testing.T) {
+	t.Parallel()
 	write := func(id, value, call, ret int64, o history.Outcome) history.Op {
 		return op(id, history.Write, o, in{"key": 0, "value": value}, nil, call, ret)
 	}
@@ -152,6 +156,7 @@ func TestLinearizable(t *testing.T) {
 }
 
 func TestLinearizableBank(t *testing.T) {
+	t.Parallel()
 	moved := op(1, history.Transfer, history.OK, in{"token": 3, "from": 0, "to": 1, "amount": 10}, nil, 1, 2)
 	unknown := op(2, history.Transfer, history.Unknown, in{"token": 4, "from": 0, "to": 1, "amount": 5}, nil, 3, 0)
 	stale := op(3, history.BankRead, history.OK, nil, nil, 5, 6)

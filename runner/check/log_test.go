@@ -50,6 +50,7 @@ func bucket(t *testing.T) []Object {
 }
 
 func TestLogInvariants(t *testing.T) {
+	t.Parallel()
 	whole := bucket(t)
 	expect(t, "as written", Log(whole), "")
 	find := func(list []Object, key string) int {
@@ -86,6 +87,7 @@ func TestLogInvariants(t *testing.T) {
 
 // TestZombieCommitIsSeen: a record of the old epoch behind the new one's fence.
 func TestZombieCommitIsSeen(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	append1 := func(tail wal.Position, epoch uint64, fence bool) wal.Position {
 		l, err := wal.NewLog(st, tail, wal.Options{Epoch: epoch, DatabaseID: "db", Writer: "w"})
@@ -121,6 +123,7 @@ func TestZombieCommitIsSeen(t *testing.T) {
 }
 
 func TestWriteOnce(t *testing.T) {
+	t.Parallel()
 	fence, id := wal.FenceID+"1", store.NewWriteID()
 	for name, c := range map[string]struct {
 		changes []Change

@@ -10,6 +10,7 @@ import (
 )
 
 func TestCollectEnv(t *testing.T) {
+	t.Parallel()
 	env := CollectEnv(EnvOptions{Store: "mem", Target: "local", PGliteSHA256: "abc"})
 	if env.CPUs < 1 || env.Go != runtime.Version() || env.Region != "local" || env.Store != "mem" || env.PGliteSHA256 != "abc" {
 		t.Errorf("env: %+v", env)
@@ -57,6 +58,7 @@ func write(t *testing.T, path, text string) {
 }
 
 func TestCollectSource(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name, path string
 		dirty      bool
@@ -86,6 +88,7 @@ func TestCollectSource(t *testing.T) {
 }
 
 func TestCollectSourceFromSubfolder(t *testing.T) {
+	t.Parallel()
 	dir := gitTree(t)
 	write(t, filepath.Join(dir, "results", "e9.jsonl"), "{}\n")
 	if got := CollectSource(t.Context(), filepath.Join(dir, "results")); got.Dirty {

@@ -52,6 +52,7 @@ func TestMetrics(t *testing.T) {
 }
 
 func TestMetricsRefuse(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		add  func(*Metrics)
@@ -74,6 +75,7 @@ func TestMetricsRefuse(t *testing.T) {
 
 // Merged histograms must say what one histogram of all the values says.
 func TestMerge(t *testing.T) {
+	t.Parallel()
 	const seed = 1
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, seed))

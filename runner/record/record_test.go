@@ -30,6 +30,7 @@ func sample(run string) Record {
 }
 
 func TestAppendAndRead(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "results")
 	want := []Record{sample("01A"), sample("01B")}
 	for _, r := range want {
@@ -72,6 +73,7 @@ func TestAppendFromManyGoroutines(t *testing.T) {
 }
 
 func TestAppendRefuses(t *testing.T) {
+	t.Parallel()
 	for name, spoil := range map[string]func(*Record){
 		"schema is 0":            func(r *Record) { r.Schema = 0 },
 		"run has no id":          func(r *Record) { r.Run = "" },
@@ -140,6 +142,7 @@ func TestRetraction(t *testing.T) {
 }
 
 func TestReadRefuses(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if err := Append(dir, sample("01A")); err != nil {
 		t.Fatal(err)
@@ -177,6 +180,7 @@ func TestReadRefuses(t *testing.T) {
 
 // A line that a dying process left unfinished must not swallow the next one.
 func TestAppendAfterTornLine(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "e9.jsonl")
 	if err := os.WriteFile(path, []byte(`{"schema":1,"run":`), 0o644); err != nil {
@@ -197,6 +201,7 @@ func TestAppendAfterTornLine(t *testing.T) {
 }
 
 func TestVerdict(t *testing.T) {
+	t.Parallel()
 	var zero Verdict
 	if zero != Broken || zero.String() != "broken" {
 		t.Errorf("the zero verdict is %v", zero)
@@ -220,6 +225,7 @@ func TestVerdict(t *testing.T) {
 }
 
 func TestNewRunSortsByTime(t *testing.T) {
+	t.Parallel()
 	at := time.UnixMilli(1_790_000_000_000)
 	a, b := NewRun(at), NewRun(at.Add(time.Millisecond))
 	if len(a) != 26 || a >= b || a == NewRun(at) {
@@ -228,6 +234,7 @@ func TestNewRunSortsByTime(t *testing.T) {
 }
 
 func TestCost(t *testing.T) {
+	t.Parallel()
 	ops := Ops{ClassA: 1000, ClassB: 1000, Delete: 1000, BytesUp: 1 << 40}
 	if got := ops.CostUSD(); got < 0.0053999 || got > 0.0054001 {
 		t.Errorf("cost is $%v, want $0.0054", got)
@@ -239,6 +246,7 @@ func TestCost(t *testing.T) {
 
 // TestConcluded: a run of which nothing is expected but how often it measured is recorded, and no pass.
 func TestConcluded(t *testing.T) {
+	t.Parallel()
 	const counts, limit = "metrics.get_ms.n == samples and metrics.put_ms.n == samples", "metrics.get_ms.p50 <= 30 and metrics.get_ms.n == samples"
 	for _, c := range []struct {
 		verdict Verdict

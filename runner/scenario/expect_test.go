@@ -8,6 +8,7 @@ import (
 )
 
 func TestJudge(t *testing.T) {
+	t.Parallel()
 	facts := Facts{
 		Metrics: []record.Metric{{Name: "restore_ms", N: 3, Min: 1, P50: 250, P90: 300, P99: 310, Max: 320}, {Name: "peak_bytes", N: 1, Max: 400e6}, {Name: "none_ms"}},
 		Checks:  []record.Check{{Name: "checksum", Verdict: record.Pass}},

@@ -56,6 +56,7 @@ func cellsOf(t *testing.T, s *Scenario, o Options) []Cell {
 
 // TestTarget: what runs on the Cloud Run emulator can run on Cloud Run instead, under another hash, and nothing else can be changed.
 func TestTarget(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ document, asked, plan string }{
 		{"local", "", "local"}, {"twin", "", "twin"}, {"twin", "twin", "twin"}, {"twin", "cloudrun", "cloudrun"},
 		{"local", "local", "local"}, {"local", "twin", ""}, {"local", "cloudrun", ""}, {"twin", "local", ""}, {"twin", "moon", ""},
@@ -90,6 +91,7 @@ func summary(cells []Cell) string {
 }
 
 func TestPlan(t *testing.T) {
+	t.Parallel()
 	s := parse(t, twoProbes)
 	for _, tt := range []struct {
 		name string
@@ -123,6 +125,7 @@ e9.1 [size=2MB mode=z] size=2MB rounds=4 repeat=4`},
 }
 
 func TestFilledIn(t *testing.T) {
+	t.Parallel()
 	c := cellsOf(t, parse(t, twoProbes), Options{})[1]
 	if c.Claim != "a 1MB database at $5" {
 		t.Errorf("claim: %q", c.Claim)
@@ -144,6 +147,7 @@ func TestFilledIn(t *testing.T) {
 }
 
 func TestSetRefuses(t *testing.T) {
+	t.Parallel()
 	s := parse(t, oneProbe+"    params: {lease_ttl: 10s, rounds: 2}\n    matrix: {size: [1MB]}\n    expect: [lease_ttl == 10000 or rounds > 0]\n")
 	for set, want := range map[string]string{
 		"lease_tll=5s":  `-set lease_tll=5s: -set sets what no probe declares: unknown param "lease_tll", did you mean "lease_ttl"?; known: lease_ttl, rounds, size`,
@@ -171,6 +175,7 @@ func TestSetRefuses(t *testing.T) {
 
 // The replay command must give the same cell, and no other.
 func TestReplay(t *testing.T) {
+	t.Parallel()
 	s := parse(t, twoProbes)
 	plan, err := s.Plan(Options{Profile: "ci", Store: "mem", Set: []string{"pause=2s", "mode=it's,b"}})
 	if err != nil {
@@ -197,6 +202,7 @@ func hash(t *testing.T, c Cell) string {
 }
 
 func TestHash(t *testing.T) {
+	t.Parallel()
 	last := func(lines string) Cell {
 		cells := cellsOf(t, parse(t, lines), Options{})
 		return cells[len(cells)-1]
@@ -234,6 +240,7 @@ func TestHash(t *testing.T) {
 
 // TestOnly: a probe is left out of the profiles that it does not name, unless it is asked for by its id.
 func TestOnly(t *testing.T) {
+	t.Parallel()
 	s := parse(t, strings.Replace(twoProbes, "claim: it does\n", "claim: it does\n    only: [default, full]\n", 1))
 	probes := func(o Options) string {
 		var ids []string

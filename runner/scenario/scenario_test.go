@@ -30,6 +30,7 @@ const oneProbe = `probes:
 // TestBuiltInDocuments loads the documents whose verbs the test's registry has; all of them are loaded with the real
 // list in runner/registry.
 func TestBuiltInDocuments(t *testing.T) {
+	t.Parallel()
 	for _, id := range []string{"e2", "sql"} {
 		s, err := Load(id, testRegistry())
 		if err != nil {
@@ -43,6 +44,7 @@ func TestBuiltInDocuments(t *testing.T) {
 }
 
 func TestLoad(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "mine.yaml")
 	if err := os.WriteFile(path, document(oneProbe), 0o644); err != nil {
 		t.Fatal(err)
@@ -66,6 +68,7 @@ func TestLoad(t *testing.T) {
 
 // Each document has one fault; the message must name it, with its place.
 func TestFaultsOfDocuments(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ name, lines, want string }{
 		{"unknown field", "probs: []\n" + oneProbe, `e9.yaml:6:1: unknown field "probs"`},
 		{"unknown field deep", oneProbe + "    cheks: [checksum]\n", `e9.yaml:11:5: unknown field "cheks"`},
@@ -146,6 +149,7 @@ func TestFaultsOfDocuments(t *testing.T) {
 }
 
 func TestErrorShowsTheLinesAround(t *testing.T) {
+	t.Parallel()
 	_, err := Parse("e9.yaml", document("probs: []\n"+oneProbe), testRegistry())
 	want := `e9.yaml:6:1: unknown field "probs"
    3 | question: Does it?
@@ -163,6 +167,7 @@ func TestErrorShowsTheLinesAround(t *testing.T) {
 }
 
 func TestMetricsOfVerbsAreKnown(t *testing.T) {
+	t.Parallel()
 	lines := strings.Replace(oneProbe, "- sync", "- roundtrip: {size: 1MB}", 1) + "    expect: [metrics.restor_ms.p50 < 1]\n"
 	_, err := Parse("e9.yaml", document(lines), testRegistry())
 	want := `unknown metric "restor_ms", did you mean "restore_ms"?`

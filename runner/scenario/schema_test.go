@@ -47,6 +47,7 @@ func schema(t *testing.T) *jsonschema.Schema {
 }
 
 func TestSchemaIsFresh(t *testing.T) {
+	t.Parallel()
 	text, err := json.MarshalIndent(schema(t), "", "  ")
 	if err != nil {
 		t.Fatal(err)
@@ -70,6 +71,7 @@ func TestSchemaIsFresh(t *testing.T) {
 // The schema is for editors; it must accept what the decoder accepts, and refuse a
 // misspelt field.
 func TestSchemaFitsTheDocuments(t *testing.T) {
+	t.Parallel()
 	resolved, err := schema(t).Resolve(nil)
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 )
 
 func TestInfer(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]any{
 		"10s": 10 * time.Second, "1m30s": 90 * time.Second, "250ms": 250 * time.Millisecond,
 		"1MB": Size(1e6), "1.5KB": Size(1500), "8KiB": Size(8192), "0B": Size(0), "2TiB": Size(2 << 40),
@@ -21,6 +22,7 @@ func TestInfer(t *testing.T) {
 }
 
 func TestUnitsReadBack(t *testing.T) {
+	t.Parallel()
 	for _, s := range []Size{0, 1, 999, 1000, 1024, 1e6, 1 << 20, 1500, 500e6, 3e12} {
 		if back, err := ParseSize(s.String()); err != nil || back != s {
 			t.Errorf("%d bytes are written %s and read %d, %v", int64(s), s, int64(back), err)
@@ -34,6 +36,7 @@ func TestUnitsReadBack(t *testing.T) {
 }
 
 func TestDescribe(t *testing.T) {
+	t.Parallel()
 	text := testRegistry().Describe()
 	for _, want := range []string{"roundtrip\n    commits and reopens\n", "(required)", "(default snapshot)", "(snapshot)", "restore_ms", "checks:\n    checksum", "fault seams:\n    http"} {
 		if !strings.Contains(text, want) {
@@ -43,6 +46,7 @@ func TestDescribe(t *testing.T) {
 }
 
 func TestDidYouMean(t *testing.T) {
+	t.Parallel()
 	known := []string{"rounds", "lease_ttl", "size"}
 	for name, want := range map[string]string{
 		"ruonds": `, did you mean "rounds"?`, "lease-ttl": `, did you mean "lease_ttl"?`, "Size": `, did you mean "size"?`, "colour": "",

@@ -11,11 +11,13 @@ import (
 )
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, func(*testing.T) store.Store { return mem.New(mem.Options{}) })
 }
 
 // Generations are unique over the whole store, which is more than the contract asks for and what checkers lean on.
 func TestGenerationsAreUniqueAcrossKeys(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	last := store.Gen(0)
 	for _, key := range []string{"a", "b", "a", "c"} {
@@ -31,6 +33,7 @@ func TestGenerationsAreUniqueAcrossKeys(t *testing.T) {
 }
 
 func TestUpdatedComesFromTheClock(t *testing.T) {
+	t.Parallel()
 	start := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 	clk := clock.NewVirtual(start)
 	st := mem.New(mem.Options{Clock: clk})
