@@ -2,6 +2,8 @@ package scenario
 
 // testRegistry has verbs with every kind of argument.
 func testRegistry() Registry {
+	sqlRatios := metricDocs("select1_ratio", "prepared_insert_ratio", "error_ratio", "insert_10k_ratio", "bulk_insert_ratio", "scan_ratio", "join_ratio",
+		"sort_ratio", "lookup_ratio")
 	return Registry{
 		Verbs: []Verb{
 			{Name: "start", Doc: "starts a node", Args: []Arg{{Name: "node", Required: true, Doc: "which"}}},
@@ -43,8 +45,7 @@ func testRegistry() Registry {
 					{Name: "rows", Kind: KindInt, Doc: "of the bulk cases"},
 					{Name: "cases", Kind: KindStrings, Doc: "which"},
 				},
-				Metrics: metricDocs("start_ratio", "select1_ratio", "prepared_insert_ratio", "error_ratio", "insert_10k_ratio",
-					"bulk_insert_ratio", "scan_ratio", "join_ratio", "sort_ratio", "lookup_ratio"),
+				Metrics: append(metricDocs("start_ratio"), sqlRatios...),
 			},
 			{
 				Name: "nativebench", Doc: "measures against a native build", Args: []Arg{
@@ -62,6 +63,21 @@ func testRegistry() Registry {
 					{Name: "setups", Kind: KindInt, Doc: "how often"},
 				},
 				Metrics: metricDocs("cpu_ratio", "wall_ratio", "rss_ratio", "setup_ratio"),
+			},
+			{
+				Name: "sqlolder", Doc: "measures against an older commit", Args: []Arg{
+					{Name: "older", Kind: KindString, Doc: "which"},
+					{Name: "repeat", Kind: KindInt, Doc: "how often"},
+					{Name: "rows", Kind: KindInt, Doc: "of the bulk cases"},
+				},
+				Metrics: sqlRatios,
+			},
+			{
+				Name: "sqlchecked", Doc: "measures with checks and without", Args: []Arg{
+					{Name: "repeat", Kind: KindInt, Doc: "how often"},
+					{Name: "rows", Kind: KindInt, Doc: "of the bulk cases"},
+				},
+				Metrics: sqlRatios,
 			},
 		},
 		Checks: []Named{{Name: "checksum", Doc: "digests"}, {Name: "durability", Doc: "nothing lost"}},
