@@ -41,6 +41,11 @@ func (x *experiment) table(out io.Writer, done []outcome) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	all := time.Duration(0)
+	for _, o := range done {
+		all += time.Duration(o.record.WallMS) * time.Millisecond
+	}
+	fmt.Fprintf(out, "\n%d cells took %v.\n", len(done), all.Round(100*time.Millisecond))
 	for _, o := range done {
 		fmt.Fprintf(out, "\n%s %s\n", o.record.Probe, o.label)
 		if o.why != "" {

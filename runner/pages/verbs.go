@@ -12,7 +12,7 @@ import (
 // Verbs returns the verbs of this package, which documents may use.
 func Verbs() []bench.Verb {
 	return []bench.Verb{
-		largerThanCacheVerb(), wakeSizeVerb(), wakeGrowthVerb(), pageFaultsVerb(), wakesVerb(), oneTransactionVerb(),
+		largerThanCacheVerb(), wakeSizeVerb(), wakeGrowthVerb(), pageFaultsVerb(), wakesVerb(), oneTransactionVerb(), bothBuildsVerb(),
 	}
 }
 

@@ -34,7 +34,7 @@ func wakeGrowthVerb() bench.Verb {
 				"wake_small_read_bytes", "from the bucket, to the first row", "wake_large_read_bytes", "likewise",
 				"wake_small_class_b_count", "requests of class B, to the first row", "wake_large_class_b_count", "likewise",
 				"lookup_ms", "of a row of the large one that was not read before", "lookup_trips_count", "times, one after the other, that this lookup waited for the bucket",
-				"first_row_trips_count", "times that the first row's statement of the large one did", "index_bytes", "of the large one's newest layer", "stored_bytes", "of that layer, all it needs",
+				"first_row_trips_count", "times that the first row's statement of the large one did", "index_bytes", "of the large one's newest layer", "stored_bytes", "of that layer, all it needs", "small_stored_bytes", "of the small one's newest layer", "small_index_bytes", "of its index",
 			),
 		},
 		Run: wakeGrowth,
@@ -81,7 +81,7 @@ func wakeGrowth(ctx context.Context, r *bench.Run, args scenario.Args) error {
 		r.Metrics.Value("lookup_trips_count", float64(took[1].lookTrips))
 		r.Metrics.Value("first_row_trips_count", float64(took[1].firstTrips))
 	}
-	return both[1].layer(ctx, r)
+	return errors.Join(both[0].layer(ctx, r, "small_"), both[1].layer(ctx, r, ""))
 }
 
 // fill makes the database.
@@ -132,14 +132,14 @@ func (g *wokenSize) wake(ctx context.Context, r *bench.Run, cache int64, turn in
 }
 
 // layer measures the newest one.
-func (g *wokenSize) layer(ctx context.Context, r *bench.Run) error {
+func (g *wokenSize) layer(ctx context.Context, r *bench.Run, prefix string) error {
 	m, _, err := manifest.Load(ctx, g.bucket)
 	if err != nil {
 		return err
 	}
 	newest := m.Layers[len(m.Layers)-1]
-	r.Metrics.Value("stored_bytes", float64(newest.StoredBytes))
+	r.Metrics.Value(prefix+"stored_bytes", float64(newest.StoredBytes))
 	o, err := g.bucket.Get(ctx, base.IndexKey(newest.Key))
-	r.Metrics.Value("index_bytes", float64(len(o.Body)))
+	r.Metrics.Value(prefix+"index_bytes", float64(len(o.Body)))
 	return err
 }
