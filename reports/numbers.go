@@ -110,21 +110,35 @@ func fillIn(s selection, template string) (text string, from []record.Record, ok
 	return text, from, ok
 }
 
-// lookUp gives what one placeholder stands for.
-func lookUp(s selection, name, what, param, which string) (string, []record.Record, bool) {
-	var of []record.Record
+// linesOf are the lines of a probe, or of all of a scenario, that have parameters.
+func linesOf(s selection, name, param string) (of []record.Record) {
 	for _, r := range s.current {
 		if (r.Probe == name || r.Scenario == name) && r.Verdict != record.Broken && r.Env.Target != "cloudrun" && hasParam(r, param) {
 			of = append(of, r)
 		}
 	}
+	return of
+}
+
+// lineOfProbe is the one of them that counts.
+func lineOfProbe(s selection, name, param string) (record.Record, bool) {
+	of := linesOf(s, name, param)
+	if len(of) == 0 {
+		return record.Record{}, false
+	}
+	return onePerKey(oneMachine(of), func(r record.Record) string { return r.Probe })[0], true
+}
+
+// lookUp gives what one placeholder stands for.
+func lookUp(s selection, name, what, param, which string) (string, []record.Record, bool) {
+	of := linesOf(s, name, param)
 	if len(of) == 0 {
 		return "", nil, false
 	}
 	if total, ok := sum(of, what); ok {
 		return total, nil, true
 	}
-	r := onePerKey(oneMachine(of), func(r record.Record) string { return r.Probe })[0]
+	r, _ := lineOfProbe(s, name, param)
 	if what == "verdict" {
 		return r.Verdict.String(), nil, true
 	}

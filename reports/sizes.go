@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"blobpglite/runner/record"
 )
@@ -70,4 +71,58 @@ func shown(r record.Record, name string) string {
 		return quantity(m.P50, m.Unit)
 	}
 	return "-"
+}
+
+// measuredFirst is the median of the first of several figures that was measured: probe, metric and parameters, as in a placeholder's.
+func measuredFirst(s selection, wanted ...[3]string) (value float64, unit string, from record.Record, ok bool) {
+	for _, w := range wanted {
+		r, there := lineOfProbe(s, w[0], w[2])
+		if m, has := metric(r, w[1]); there && has {
+			return m.P50, m.Unit, r, true
+		}
+	}
+	return 0, "", from, false
+}
+
+// sizes is README's table: what the size of a database does to a cold start, to memory and to a month's bill.
+func sizes(s selection) string {
+	application, _, bill, priced := measuredFirst(s, [3]string{"e5.2", "month_usd", "durability=strict,clients=1"})
+	itsStorage, _, _, _ := measuredFirst(s, [3]string{"e5.2", "month_storage_usd", "durability=strict,clients=1"})
+	var rows [][]string
+	var lines []record.Record
+	for _, size := range []string{"10MB", "100MB", "500MB", "5GB"} {
+		row := []string{strings.NewReplacer("MB", " MB", "GB", " GB").Replace(size)}
+		cell := func(wanted ...[3]string) (float64, bool) {
+			value, unit, from, ok := measuredFirst(s, wanted...)
+			if !ok {
+				row = append(row, "-")
+				return 0, false
+			}
+			text := quantity(value, unit)
+			if from.Probe == "e6.7" && unit == "ms" { // which has one process for all
+				text += " and the start of the process"
+			}
+			row, lines = append(row, text), append(lines, from)
+			return value, true
+		}
+		cell([3]string{"e3.7", "cold_ms", "size=" + size}, [3]string{"e6.13", "large_first_row_ms", "large=" + size}, [3]string{"e6.7", "wake_large_ms", "large=" + size})
+		cell([3]string{"e3.5", "peak_bytes", "size=" + size}, [3]string{"e6.8", "peak_bytes", "size=" + size}, [3]string{"e6.10", "peak_bytes", "size=" + size})
+		stored, ok := cell([3]string{"e6.7", "stored_bytes", "large=" + size}, [3]string{"e6.7", "small_stored_bytes", "small=" + size})
+		switch atRest := stored / 1e9 * record.PriceStorageUSD; {
+		case !ok:
+			row = append(row, "-", "-")
+		case !priced:
+			row = append(row, fmt.Sprintf("$%.4f", atRest), "-")
+		default:
+			row = append(row, fmt.Sprintf("$%.4f", atRest), fmt.Sprintf("$%.2f", application-itsStorage+atRest))
+		}
+		rows = append(rows, row)
+	}
+	if len(lines) == 0 {
+		return noRun
+	}
+	if priced {
+		lines = append(lines, bill)
+	}
+	return table([]string{"rows", "first row of a cold start", "resident at most", "stored", "a month at rest", "a month of the small application"}, rows) + "\n" + sources(lines) + "\n"
 }
