@@ -108,7 +108,8 @@ type killRun struct {
 	inspect    bool // what each death leaves, and what the collection behind it leaves
 	cut, bulk  bool
 	clients    int
-	large      bool // the database holds large copies
+	large      bool       // the database holds large copies
+	pages      *killPages // nil: there is no large table
 	began      time.Duration
 }
 
@@ -199,6 +200,9 @@ func (k *killRun) death(ctx context.Context, s faultSite) error {
 		if err := k.Reopen(ctx); err != nil || k.Serving == nil {
 			return err
 		}
+		if err := k.fillPages(ctx); err != nil {
+			return err
+		}
 	}
 	k.began = k.Cluster.Clock.Monotonic()
 	rule := pointfault.Rule{Point: s.point, Do: pointfault.Kill, Nth: 1 + k.Random.IntN(s.most)}
@@ -217,7 +221,7 @@ func (k *killRun) death(ctx context.Context, s faultSite) error {
 		k.Run.Metrics.Value("deaths_count", 1)
 	}
 	k.Lives++
-	for _, do := range []func(context.Context) error{k.afterDeath, k.Reopen, k.afterReopening} {
+	for _, do := range []func(context.Context) error{k.afterDeath, k.Reopen, k.checkPages, k.afterReopening} {
 		if err := do(ctx); err != nil {
 			return err
 		}
@@ -293,6 +297,7 @@ func (k *killRun) kill(ctx context.Context, s faultSite, rule pointfault.Rule) (
 		case atClose:
 			act = func() { _ = victim.Do(ctx, node.Close, nil, nil) }
 		}
+		act = k.beside(ctx, victim, act)
 	}
 	work := k.work()
 	if s.where == atLarge { // what others commit would take it along in small records

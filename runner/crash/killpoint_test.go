@@ -10,10 +10,10 @@ import (
 	"blobpglite/runner/cluster"
 )
 
-// TestEveryPointIsDiedAt: together the modes' lists hold every fault point, but for those of a cache, at which the verb larger_than_cache dies.
+// TestEveryPointIsDiedAt: together the modes' lists, and that of a database which is larger than its cache, hold every fault point.
 func TestEveryPointIsDiedAt(t *testing.T) {
-	died := point.OfCache()
-	for _, list := range [][]faultSite{faultSites(engine.ModeLog, false), faultSites(engine.ModeLog, true), faultSites(engine.ModeSnapshot, false)} {
+	var died []point.Point
+	for _, list := range [][]faultSite{cacheSites(), faultSites(engine.ModeLog, false), faultSites(engine.ModeLog, true), faultSites(engine.ModeSnapshot, false)} {
 		for _, s := range list {
 			died = append(died, s.point)
 		}

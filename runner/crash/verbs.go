@@ -11,6 +11,6 @@ import (
 // Verbs returns the verbs of this package, which documents may use.
 func Verbs() []bench.Verb {
 	return []bench.Verb{
-		killpointVerb(), layerKillVerb(), zombieVerb(), handoverVerb(), blackoutVerb(), stalledOpenerVerb(),
+		killpointVerb(), layerKillVerb(), cacheKillVerb(), zombieVerb(), handoverVerb(), blackoutVerb(), stalledOpenerVerb(),
 	}
 }

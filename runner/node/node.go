@@ -173,6 +173,8 @@ type OpenArgs struct {
 	IdleFlush      time.Duration     `json:"idle_flush,omitempty"`
 	RestoreBudget  time.Duration     `json:"restore_budget,omitempty"`
 	Retain         time.Duration     `json:"retain,omitempty"`
+	Cache          int64             `json:"cache,omitempty"`
+	Settings       map[string]string `json:"settings,omitempty"`
 	// HTTPRules break requests to a real bucket; an emulator's front has rules of its own.
 	HTTPRules []gcsfront.Rule `json:"http_rules,omitempty"`
 	HTTPSeed  uint64          `json:"http_seed,omitempty"`

@@ -160,6 +160,7 @@ func (s *session) open(ctx context.Context, args OpenArgs) (any, error) {
 		Runtime: s.runtime, Store: st, Create: args.Create, Mode: args.Mode, Writer: args.Writer, Clock: s.clock,
 		Durability: args.Durability, LeaseTTL: args.LeaseTTL, AcquireTimeout: args.AcquireTimeout, CommitDeadline: args.CommitDeadline,
 		FlushInterval: args.FlushInterval, IdleFlush: args.IdleFlush, RestoreBudget: args.RestoreBudget, Retain: args.Retain,
+		Cache: args.Cache, Settings: args.Settings,
 		Hook: s.injector(0).Hook(),
 	})
 	if err != nil {
