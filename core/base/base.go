@@ -38,7 +38,8 @@
 //
 // An index says which layer of which database it is of, and is refused under another key; and no layer names a segment of a higher epoch or
 // a later record than its own. The name is a skippable frame of zstd, so that versions before it read such an index, as this one reads
-// theirs, which have no name: what the manifest says of a layer (Expect) tells these apart, by their sizes.
+// theirs, which have no name: what the manifest says of a layer (Expect) tells these apart, by their sizes. The record in a layer's key is the
+// one that the manifest says.
 //
 // Survives: death at any point of Write (without its index a layer does not exist; its segments are garbage that nothing
 // names), a lost reply, a damaged, truncated, swapped, foreign or missing object (Read fails and says which; nothing in the bucket is
