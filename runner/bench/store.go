@@ -162,7 +162,7 @@ func (p *Place) Measure(r *Run) {
 
 // WireDocs documents the metrics of Measure.
 func WireDocs() []scenario.MetricDoc {
-	return MetricDocs("status_412_count", "answers of the emulator; not seen on mem and on a real bucket", "status_429_count", "likewise")
+	return MetricDocs("status_412_count", "times that the emulator answered 412; not seen on mem and on a real bucket", "status_429_count", "times that the emulator answered 429; not seen on mem and on a real bucket")
 }
 
 // SkippingClock is a virtual clock whose Sleep moves it, and does not wait.

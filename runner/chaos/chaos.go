@@ -12,9 +12,9 @@ import (
 
 func episodeMetrics() []scenario.MetricDoc {
 	return bench.MetricDocs(
-		"episodes_count", "that were run", "open_ms", "each opening, waiting for the lease included", "acknowledged_count", "operations, in each episode",
-		"unknown_count", "operations of which nobody knows, in each episode", "request_ms", "as a client sees it", "episode_ms", "each",
-		"actions_count", "in each",
+		"episodes_count", "episodes that were run", "open_ms", "time of an opening, waiting for the lease included", "acknowledged_count", "acknowledged operations of an episode",
+		"unknown_count", "operations of an episode of which nobody knows whether they went through", "request_ms", "time of a request, as a client sees it", "episode_ms", "time of an episode",
+		"actions_count", "actions of an episode",
 	)
 }
 

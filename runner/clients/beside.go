@@ -29,8 +29,8 @@ func besideVerb() bench.Verb {
 				{Name: "pause", Kind: scenario.KindDuration, Default: "1ms", Doc: "of a reader between two statements"},
 			},
 			Metrics: bench.MetricDocs(
-				"read_ms", "a read beside the query", "read_alone_ms", "a read without it", "write_ms", "an update of another row beside the query",
-				"long_alone_ms", "the query, alone", "long_ms", "the query, beside the readers",
+				"read_ms", "a read beside the long query", "read_alone_ms", "a read without the long query", "write_ms", "an update of another row beside the long query",
+				"long_alone_ms", "the long query, alone", "long_ms", "the long query, beside the readers",
 			),
 		},
 		Run: runBeside,

@@ -26,7 +26,7 @@ func doorLatencyVerb() bench.Verb {
 				{Name: "older", Doc: "a commit of this repository whose pgserve is timed too; empty: none. Vacuous where the clone does not have it"},
 			},
 			Metrics: bench.MetricDocs(
-				"select1_us", "from the call to the row", "select1_older_us", "at the older commit", "select1_ratio", "here over the older one, of the medians of a turn",
+				"select1_us", "SELECT 1, from the call to the row", "select1_older_us", "SELECT 1 at the older commit, from the call to the row", "select1_ratio", "SELECT 1 here over the older commit, of the medians of a turn",
 			),
 		},
 		Run: runDoorLatency,

@@ -55,9 +55,9 @@ func pgbenchVerb() bench.Verb {
 			{Name: "on", Kind: scenario.KindStrings, Doc: "only these: mem, none, model, socket; empty: all"},
 		},
 		Metrics: bench.MetricDocs(
-			"tps_memory_per_s", "transactions, strict, a bucket in memory", "tps_emulator_per_s", "transactions, strict, the emulator over HTTP",
-			"tps_model_per_s", "transactions, strict, the modelled bucket", "tps_socket_per_s", "transactions, PGlite's socket server, which keeps nothing",
-			"socket_ratio", "strict in memory, over the socket server, turn by turn", "initialise_ms", "pgbench -i, rows by COPY",
+			"tps_memory_per_s", "transactions in strict, the bucket in memory", "tps_emulator_per_s", "transactions in strict, on the emulator over HTTP",
+			"tps_model_per_s", "transactions in strict, on the modelled bucket", "tps_socket_per_s", "transactions of PGlite's socket server, which keeps nothing",
+			"socket_ratio", "transactions in strict in memory, over those of PGlite's socket server", "initialise_ms", "pgbench -i, rows by COPY",
 		),
 	}
 	return bench.Verb{Verb: v, Run: runPgbench}

@@ -27,9 +27,9 @@ func sessionsVerb() bench.Verb {
 				{Name: "at_once", Kind: scenario.KindInt, Default: "200", Doc: "connections at once, each with a query"},
 			},
 			Metrics: bench.MetricDocs(
-				"connect_ms", "from nothing to the answer to the login", "session_bytes", "of an idle session: what so many at once add, divided by them",
-				"idle_bytes", "without a session, before", "left_bytes", "without a session, behind all of them, above idle_bytes; 0 if it is less",
-				"at_once_ms", "until all at once had an answer",
+				"connect_ms", "time of a connection, from nothing to the answer to the login", "session_bytes", "memory of an idle session: what so many at once add, divided by their number",
+				"idle_bytes", "memory without a session, before the first", "left_bytes", "memory without a session when all have ended, above that before; 0 if it is less",
+				"at_once_ms", "time until all sessions at once had an answer",
 			),
 		},
 		Run: runSessions,

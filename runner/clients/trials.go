@@ -34,9 +34,9 @@ func clientVerb() bench.Verb {
 				{Name: "missed", Kind: scenario.KindInt, Default: "0", Doc: "how many tests of a client's own suite may fail that pass at PostgreSQL itself"},
 			},
 			Metrics: bench.MetricDocs(
-				"acked_count", "rows that were acknowledged before the server was killed", "restart_ms", "from the kill until it listens",
-				"passed_count", "tests of the client's own suite that passed", "tests_count", "of so many",
-				"reference_count", "those that passed at PostgreSQL itself", "missed_count", "those that passed only there",
+				"acked_count", "rows that were acknowledged before the server was killed", "restart_ms", "time from the kill until the server listens again",
+				"passed_count", "tests of the client's own suite that passed", "tests_count", "tests of the client's own suite",
+				"reference_count", "tests of the client's own suite that passed at PostgreSQL itself", "missed_count", "tests of the client's own suite that passed only at PostgreSQL itself",
 			),
 		},
 		Run: runClient,

@@ -37,9 +37,9 @@ func interleaveVerb() bench.Verb {
 				{Name: "server", Default: "pgserve", OneOf: []string{"pgserve", "native"}, Doc: "what is compared; native: a second one of that built from source"},
 			},
 			Metrics: bench.MetricDocs(
-				"schedules_count", "run at both", "differences_count", "of them, that differed", "least_count", "of these, that hold no shorter one",
-				"repeated_count", "parameters that were told again here, though their values were the same",
-				"here_ms", "all of them, here", "reference_ms", "all of them, at the native server",
+				"schedules_count", "schedules that were run at both servers", "differences_count", "schedules that were answered differently", "least_count", "differing schedules that hold no shorter one",
+				"repeated_count", "parameters that were told again here, though their values had not changed",
+				"here_ms", "time of all schedules, here", "reference_ms", "time of all schedules, at the native server",
 			),
 		},
 		Run: runInterleave,

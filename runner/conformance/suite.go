@@ -33,9 +33,9 @@ func regressVerb() bench.Verb {
 				{Name: "at_once", Kind: scenario.KindInt, Default: "1", Doc: "how many files of a group of parallel_schedule are run at once"},
 			},
 			Metrics: bench.MetricDocs(
-				"files_count", "tests that were run", "same_count", "of them, that printed what they print at the reference",
-				"unfinished_count", "of them, that did not come to their end: the server was gone, or psql still at it",
-				"here_ms", "all of them, here", "reference_ms", "all of them, at the reference",
+				"files_count", "test files that were run", "same_count", "test files that printed what they print at PostgreSQL itself",
+				"unfinished_count", "test files that did not come to their end: the server was gone, or psql still at it",
+				"here_ms", "time of all test files, here", "reference_ms", "time of all test files, at PostgreSQL itself",
 			),
 		},
 		Run: runRegress,

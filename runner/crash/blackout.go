@@ -27,9 +27,9 @@ func blackoutVerb() bench.Verb {
 				{Name: "deadline", Kind: scenario.KindDuration, Default: "1s", Doc: "how long a commit may stay undecided"},
 			},
 			Metrics: bench.MetricDocs(
-				"muted_count", "replies that were lost, in each round", "told_unknown_count", "operations whose client was told that nobody knows, in each round",
-				"found_count", "of these, in the database after all", "open_ms", "each reopening", "acknowledged_count", "operations", "unknown_count", "operations",
-				"request_ms", "as a client sees it",
+				"muted_count", "replies of the bucket that were lost, in a round", "told_unknown_count", "operations of a round whose client was told that nobody knows",
+				"found_count", "operations told to be unknown that were in the database after all", "open_ms", "time of a reopening", "acknowledged_count", "acknowledged operations", "unknown_count", "operations of which nobody knows whether they went through",
+				"request_ms", "time of a request, as a client sees it",
 			),
 		},
 		Run: blackout,

@@ -42,9 +42,9 @@ func handoverVerb() bench.Verb {
 				{Name: "clients", Kind: scenario.KindInt, Default: "3", Doc: "that work at once"},
 			},
 			Metrics: bench.MetricDocs(
-				"handover_ms", "from the writer's going to the successor's first answer", "waited_ms", "by the successor, for its whole opening",
-				"flushed_count", "operations acknowledged while the successor waited", "early_count", "rounds in which the writer lost its lease before it was to go", "open_ms", "each cold reopening",
-				"acknowledged_count", "operations", "unknown_count", "operations", "request_ms", "as a client sees it",
+				"handover_ms", "time from the writer's going to the successor's first answer", "waited_ms", "how long the successor waited, for its whole opening",
+				"flushed_count", "operations acknowledged while the successor waited", "early_count", "rounds in which the writer lost its lease before it was to go", "open_ms", "time of a cold reopening",
+				"acknowledged_count", "acknowledged operations", "unknown_count", "operations of which nobody knows whether they went through", "request_ms", "time of a request, as a client sees it",
 			),
 		},
 		Run: handover,

@@ -40,9 +40,9 @@ func killpointVerb() bench.Verb {
 				{Name: "clients", Kind: scenario.KindInt, Default: "3", Doc: "that work at once"},
 			},
 			Metrics: bench.MetricDocs(
-				"open_ms", "each reopening after a death, waiting for the lease included", "life_ms", "from one death to the next",
-				"deaths_count", "of the whole cell", "missed_count", "rounds in which the point was not reached",
-				"acknowledged_count", "operations", "unknown_count", "operations that a death cut off", "request_ms", "as a client sees it",
+				"open_ms", "time of a reopening after a death, waiting for the lease included", "life_ms", "time of a life, from one death to the next",
+				"deaths_count", "deaths of the whole cell", "missed_count", "rounds in which the fault point was not reached",
+				"acknowledged_count", "acknowledged operations", "unknown_count", "operations that a death cut off", "request_ms", "time of a request, as a client sees it",
 			),
 		},
 		Run: killpoint,

@@ -30,8 +30,8 @@ func layerKillVerb() bench.Verb {
 				{Name: "clients", Kind: scenario.KindInt, Default: "3", Doc: "that work at once"},
 			},
 			Metrics: append(killpointVerb().Metrics, bench.MetricDocs(
-				"garbage_bytes", "that a death left and nothing reaches", "garbage_ratio", "these over all that is stored",
-				"shared_count", "segments of earlier layers that the newest one needs, behind a death", "kept_count", "layers that the manifest names then",
+				"garbage_bytes", "bytes that a death left and nothing reaches", "garbage_ratio", "bytes that a death left and nothing reaches, over all that is stored",
+				"shared_count", "segments of earlier layers that the newest one needs, behind a death", "kept_count", "layers that the manifest names behind a death",
 			)...),
 		},
 		Run: layerKill,

@@ -29,9 +29,9 @@ func stalledOpenerVerb() bench.Verb {
 				{Name: "points", Kind: scenario.KindStrings, Default: string(point.FenceBeforePut), Doc: "of an opening"},
 			},
 			Metrics: bench.MetricDocs(
-				"woke_as_writer_count", "1 where the first one became the writer after all, above the other one's fence", "open_ms", "each cold reopening",
-				"neither_count", "1 where it fenced the other one and then found that it had lost its lease: both end, and nothing is lost",
-				"collected_count", "layers that were taken meanwhile", "acknowledged_count", "operations", "unknown_count", "operations", "request_ms", "as a client sees it",
+				"woke_as_writer_count", "1 where the sleeper became the writer after all, above the other one's fence", "open_ms", "time of a cold reopening",
+				"neither_count", "1 where the sleeper fenced the other one and then found its lease lost: both end, and nothing is lost",
+				"collected_count", "layers that were taken while the opener slept", "acknowledged_count", "acknowledged operations", "unknown_count", "operations of which nobody knows whether they went through", "request_ms", "time of a request, as a client sees it",
 			),
 		},
 		Run: stalledOpener,

@@ -35,9 +35,9 @@ func zombieVerb() bench.Verb {
 				{Name: "mode", OneOf: []string{string(engine.ModeLog), string(engine.ModeSnapshot)}, Default: string(engine.ModeLog), Doc: "the commit mode"},
 			},
 			Metrics: bench.MetricDocs(
-				"refused_count", "zombies that were refused, in each round", "takeover_ms", "from the stall to the first commit of the successor",
-				"asleep_ms", "how long the zombie stood", "missed_count", "rounds in which the point was not reached", "open_ms", "each opening",
-				"acknowledged_count", "operations", "unknown_count", "operations", "request_ms", "as a client sees it",
+				"refused_count", "zombies that were refused, in a round", "takeover_ms", "time from the stall to the first commit of the successor",
+				"asleep_ms", "how long the zombie stood", "missed_count", "rounds in which the fault point was not reached", "open_ms", "time of an opening",
+				"acknowledged_count", "acknowledged operations", "unknown_count", "operations of which nobody knows whether they went through", "request_ms", "time of a request, as a client sees it",
 			),
 		},
 		Run: staleWriters,

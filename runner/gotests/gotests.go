@@ -31,8 +31,8 @@ func goTestVerb() bench.Verb {
 				{Name: "short", Kind: scenario.KindBool, Doc: "with -short"},
 				{Name: "count", Kind: scenario.KindInt, Default: "1", Doc: "how often each test"},
 			},
-			Metrics: bench.MetricDocs("packages_count", "that have tests", "tests_count", "run, subtests included", "failures_count", "tests, and packages that failed by themselves",
-				"skipped_count", "tests", "tests_ms", "all of it, building included", "package_ms", "each package"),
+			Metrics: bench.MetricDocs("packages_count", "packages that have tests", "tests_count", "tests that were run, subtests included", "failures_count", "tests that failed, and packages that failed by themselves",
+				"skipped_count", "tests that were skipped", "tests_ms", "time of all tests, building included", "package_ms", "time of the tests of a package"),
 		},
 		Run: goTests,
 	}

@@ -38,9 +38,9 @@ func carriedOverVerb() bench.Verb {
 				{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "databases"},
 			},
 			Metrics: bench.MetricDocs(
-				"database_bytes", "as stored by the older commit", "replayed_count", "records, by the first opening", "open_ms", "the first opening",
-				"carried_bytes", "uploaded by the first layer", "reopen_ms", "the openings behind it",
-				"refused_count", "openings by the older commit behind it, each of which changed nothing",
+				"database_bytes", "bytes of the database as the older commit stored it", "replayed_count", "records that the first opening replayed", "open_ms", "time of the first opening",
+				"carried_bytes", "bytes that the first layer uploaded", "reopen_ms", "time of an opening behind the first layer",
+				"refused_count", "openings by the older commit behind the first layer, each of which changed nothing",
 			),
 		},
 		Run: carriedOver,

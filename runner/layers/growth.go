@@ -40,12 +40,12 @@ func growthVerb() bench.Verb {
 				"swaps, appends its writes, takes and collects layers as they come due, and gives the lease back. What a wake asks for at the end is held " +
 				"against what it asked for in the first days",
 			Args: []scenario.Arg{{Name: "days", Kind: scenario.KindInt, Default: "365", Doc: "of traffic"}},
-			Metrics: bench.MetricDocs("first_class_a_count", "class A of a wake in the first days, its writes left out", "last_class_a_count", "likewise in the last days", "first_list_count", "of them, pages of lists", "last_list_count", "likewise in the last days",
-				"first_get_count", "GETs of a wake in the first days, which are all of class B", "last_get_count", "likewise in the last days",
-				"first_kept_bytes", "everything in the bucket but fences, in the first days", "last_kept_bytes", "likewise in the last days",
-				"first_stored_per_used_ratio", "pages that the newest base backup's objects hold over those that it uses, in the first days", "last_stored_per_used_ratio", "likewise in the last days; 2 is the bound", "first_manifest_bytes", "the manifest, in the first days", "last_manifest_bytes", "likewise in the last days", "first_object_count", "objects in the bucket, fences left out, in the first days",
-				"last_object_count", "likewise in the last days", "fence_count", "fences at the end, which stay for ever", "fence_bytes", "of all of them", "stored_bytes", "of everything at the end", "fences_per_wake_ratio", "the slope that stays",
-				"collect_list_count", "pages of lists that a collection took, over all days", "collect_all_list_count", "of them, of one that goes through the whole log, as one in 64 does: the other slope that stays", "fences_month_usd", "what the fences' bytes cost in a month at the end"),
+			Metrics: bench.MetricDocs("first_class_a_count", "class A requests of a cold start in the first days, its writes left out", "last_class_a_count", "class A requests of a cold start in the last days, its writes left out", "first_list_count", "pages of lists of a cold start in the first days", "last_list_count", "pages of lists of a cold start in the last days",
+				"first_get_count", "GETs of a cold start in the first days, which are all of class B", "last_get_count", "GETs of a cold start in the last days, which are all of class B",
+				"first_kept_bytes", "bytes in the bucket, fences left out, in the first days", "last_kept_bytes", "bytes in the bucket, fences left out, in the last days",
+				"first_stored_per_used_ratio", "pages that the newest base backup's objects hold over those that it uses, in the first days", "last_stored_per_used_ratio", "pages that the newest base backup's objects hold over those that it uses, in the last days; 2 is the bound", "first_manifest_bytes", "size of the manifest in the first days", "last_manifest_bytes", "size of the manifest in the last days", "first_object_count", "objects in the bucket, fences left out, in the first days",
+				"last_object_count", "objects in the bucket, fences left out, in the last days", "fence_count", "fences at the end, which stay for ever", "fence_bytes", "bytes of all fences at the end", "stored_bytes", "bytes of everything stored at the end", "fences_per_wake_ratio", "fences that a cold start adds for ever",
+				"collect_list_count", "pages of lists that a collection took, over all days", "collect_all_list_count", "pages of lists of a collection that goes through the whole log, as one in 64 does: a slope that stays", "fences_month_usd", "a month's price of all fences at the end"),
 		},
 		Run: runGrowth,
 	}

@@ -18,8 +18,8 @@ func layerSizeVerb() bench.Verb {
 			Doc:  "writes until PostgreSQL recycles segments of its log, takes a layer, and compares it with what the databases hold",
 			Args: []scenario.Arg{{Name: "megabytes", Kind: scenario.KindInt, Default: "40", Doc: "written, and thrown away again"}},
 			Metrics: bench.MetricDocs(
-				"layer_bytes", "of the layer, uncompressed", "data_bytes", "of all databases", "layer_ratio", "the one over the other",
-				"segment_count", "of the log on disk behind the layer's checkpoint", "log_bytes", "that PostgreSQL wrote to its log before",
+				"layer_bytes", "size of the layer, uncompressed", "data_bytes", "size of all databases", "layer_ratio", "size of the layer over that of all databases",
+				"segment_count", "segments of PostgreSQL's log on disk behind the layer's checkpoint", "log_bytes", "bytes that PostgreSQL wrote to its log before the layer",
 			),
 		},
 		Run: layerSize,

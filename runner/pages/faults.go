@@ -41,7 +41,7 @@ func pageFaultsVerb() bench.Verb {
 				{Name: "fault", Required: true, OneOf: []string{faultBlackout, faultDamaged, faultGone}, Doc: "of pages that are read in mid-scan"},
 				{Name: "size", Kind: scenario.KindSize, Default: "100MB", Doc: "rows"},
 			},
-			Metrics: bench.MetricDocs("rows_ratio", "of a blackout: the rows that the scan had given before its pages could no longer be had, over all", "refused_ms", "until the statement is told that its pages cannot be had", "served_count", "statements that needed none of them meanwhile"),
+			Metrics: bench.MetricDocs("rows_ratio", "rows that a scan had given when a blackout began to keep its pages from it, over all rows", "refused_ms", "time until the statement is told that its pages cannot be had", "served_count", "statements that were served meanwhile, for they needed no such page"),
 		},
 		Run: runPageFaults,
 	}

@@ -37,9 +37,9 @@ func largerThanCacheVerb() bench.Verb {
 				{Name: "sessions", Kind: scenario.KindInt, Default: "4", Doc: "at once"},
 			},
 			Metrics: bench.MetricDocs(
-				"times_ratio", "the layer, uncompressed, over the cache", "resident_ratio", "the most that was in memory, over the cache",
-				"first_row_bytes", "read from the bucket until the first row of a life was there", "statement_ms", "each, pages that had to be fetched included",
-				"acknowledged_count", "updates", "deaths_count", "at a point", "missed_count", "lives in which it was not reached", "layers_count", "taken", "fetched_ratio", "bytes fetched over the layer's, in a life",
+				"times_ratio", "size of the layer, uncompressed, over the cache", "resident_ratio", "the most bytes of pages that were in memory, over the cache",
+				"first_row_bytes", "bytes read from the bucket until the first row of a life was there", "statement_ms", "time of a statement, pages that had to be fetched included",
+				"acknowledged_count", "acknowledged updates", "deaths_count", "deaths at a fault point", "missed_count", "lives in which the fault point was not reached", "layers_count", "layers that were taken", "fetched_ratio", "bytes that a life fetched, over the size of the layer",
 			),
 		},
 		Run: largerThanCache,

@@ -34,9 +34,9 @@ func oneTransactionVerb() bench.Verb {
 				{Name: "memory", Kind: scenario.KindInt, Default: "512", Doc: "of the container, in MiB"},
 			},
 			Metrics: bench.MetricDocs(
-				"peak_bytes", "resident at most, of the process that makes the rows", "reopen_peak_bytes", "of the next one, with a scan of all of them",
-				"times_ratio", "the table and its index over what may be in memory of the files", "load_ms", "the transaction, COMMIT included", "commit_ms", "its COMMIT alone",
-				"reopen_ms", "from the start of the next process to the first row", "layers_count", "that the manifest names afterwards",
+				"peak_bytes", "resident memory at most of the process that makes the rows", "reopen_peak_bytes", "resident memory at most of the next process, with a scan of all rows",
+				"times_ratio", "size of the table and its index over what may be in memory of the files", "load_ms", "time of the transaction, its COMMIT included", "commit_ms", "time of the transaction's COMMIT alone",
+				"reopen_ms", "time from the start of the next process to the first row", "layers_count", "layers that the manifest names when the transaction is through",
 			),
 		},
 		Run: oneTransaction,

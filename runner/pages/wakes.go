@@ -20,15 +20,15 @@ import (
 )
 
 func wakesVerb() bench.Verb {
-	pairs := []string{"setup_ratio", "the processor's time of a first set-up, here over the older one"}
+	pairs := []string{"setup_ratio", "processor time of a first set-up, here over the older commit"}
 	for _, m := range []struct{ name, doc string }{
-		{"cpu_ms", "user and system, from the start of the process to the first row"}, {"wall_ms", "the same by the clock"},
-		{"rss_bytes", "resident memory after the first row"}, {"setup_ms", "the processor's time of a first set-up"},
+		{"cpu_ms", "processor time from the start of the process to the first row, user and system"}, {"wall_ms", "time from the start of the process to the first row"},
+		{"rss_bytes", "resident memory after the first row"}, {"setup_ms", "processor time of a first set-up"},
 	} {
 		base, unit, _ := strings.Cut(m.name, "_")
-		pairs = append(pairs, m.name, m.doc, base+"_older_"+unit, "at the older commit")
+		pairs = append(pairs, m.name, m.doc, base+"_older_"+unit, m.doc+", at the older commit")
 		if base != "setup" {
-			pairs = append(pairs, base+"_ratio", "here over the older one, turn by turn")
+			pairs = append(pairs, base+"_ratio", m.doc+", here over the older commit, turn by turn")
 		}
 	}
 	return bench.Verb{

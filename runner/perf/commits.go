@@ -32,7 +32,7 @@ func logRoundtripVerb() bench.Verb {
 				{Name: "lives", Kind: scenario.KindInt, Default: "4", Doc: "how often it is opened"},
 				{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "how often, each with a database of its own"},
 			},
-			Metrics: bench.MetricDocs("open_ms", "each reopening", "replayed_count", "by each reopening"),
+			Metrics: bench.MetricDocs("open_ms", "time of a reopening", "replayed_count", "records that a reopening replayed"),
 		},
 		Run: logRoundtrip,
 	}
@@ -127,8 +127,8 @@ func commitLatencyVerb() bench.Verb {
 				"on a bucket in memory with the modelled latency",
 			Args: []scenario.Arg{{Name: "commits", Kind: scenario.KindInt, Default: "300", Doc: "and as many PUTs"}},
 			Metrics: bench.MetricDocs(
-				"put_ms", "a bare create-if-absent", "commit_ms", "a one-row INSERT, acknowledged",
-				"record_bytes", "of the log, for each commit", "class_a_count", "operations for all commits together",
+				"put_ms", "time of a bare create-if-absent", "commit_ms", "time of a one-row INSERT, acknowledged",
+				"record_bytes", "bytes of a commit's record in the log", "class_a_count", "class A requests of all commits together",
 			),
 		},
 		Run: commitLatency,
@@ -198,8 +198,8 @@ func commitThroughputVerb() bench.Verb {
 				{Name: "time", Kind: scenario.KindDuration, Default: "10s", Doc: "of each side"},
 			},
 			Metrics: bench.MetricDocs(
-				"commits_per_s", "durable", "swaps_per_s", "of one manifest, in the same model", "commit_ratio", "the one over the other",
-				"group_count", "commits in one record, on average", "commit_ms", "as a client sees it",
+				"commits_per_s", "durable commits", "swaps_per_s", "swaps of one manifest, as the bucket is modelled", "commit_ratio", "durable commits over swaps of one manifest",
+				"group_count", "commits in one record, on average", "commit_ms", "time of a commit, as a client sees it",
 			),
 		},
 		Run: commitThroughput,
@@ -315,8 +315,8 @@ func casRateVerb() bench.Verb {
 				"modelled latency and one write a second for each name",
 			Args: []scenario.Arg{{Name: "time", Kind: scenario.KindDuration, Default: "10s", Doc: "of each side"}},
 			Metrics: bench.MetricDocs(
-				"swaps_per_s", "of one name, tried as fast as answers come", "refused_ratio", "of the tries, with 429",
-				"appends_per_s", "of the log, one at a time", "append_ms", "of one", "append_refused_count", "appends that met a 429",
+				"swaps_per_s", "swaps of one name, tried as fast as answers come", "refused_ratio", "share of the swaps of one name that were refused with 429",
+				"appends_per_s", "appends to the log, one at a time", "append_ms", "time of an append to the log", "append_refused_count", "appends to the log that met a 429",
 			),
 		},
 		Run: casRate,

@@ -34,8 +34,10 @@ func nativebenchVerb() bench.Verb {
 		},
 	}
 	for _, c := range sqlCases(1) {
+		title := caseTitle(c.name)
 		v.Metrics = append(v.Metrics, bench.MetricDocs(
-			c.name+"_cpu_us", "here", c.name+"_native_cpu_us", "in a native build", c.name+"_cpu_ratio", "here over native, round by round")...)
+			c.name+"_cpu_us", title+", processor time here", c.name+"_native_cpu_us", title+", processor time in a native build",
+			c.name+"_cpu_ratio", title+", processor time here over native, round by round")...)
 	}
 	return bench.Verb{Verb: v, Run: nativebench}
 }

@@ -17,7 +17,7 @@ func nothingNewVerb() bench.Verb {
 			Doc:  "runs start-up statements that change nothing, reads, and rolls back: none of it may write to the bucket",
 			Args: []scenario.Arg{{Name: "rounds", Kind: scenario.KindInt, Default: "20", Doc: "of all of them"}},
 			Metrics: bench.MetricDocs(
-				"statements_count", "that were run", "writes_count", "requests that wrote, by all of them", "bytes_up_count", "that they wrote",
+				"statements_count", "statements that were run and change nothing", "writes_count", "requests that wrote, by all of the statements", "bytes_up_count", "bytes that the statements wrote",
 			),
 		},
 		Run: nothingNew,

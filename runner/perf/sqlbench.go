@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -43,10 +44,14 @@ func sqlbenchVerb() bench.Verb {
 	}
 	for _, name := range caseNames() {
 		v.Metrics = append(v.Metrics, bench.MetricDocs(
-			name+"_wazero_us", "here", name+"_node_us", "in Node", name+"_ratio", "here over Node, round by round")...)
+			name+"_wazero_us", caseTitle(name)+", time here", name+"_node_us", caseTitle(name)+", time in Node",
+			name+"_ratio", caseTitle(name)+", time here over Node, round by round")...)
 	}
 	return bench.Verb{Verb: v, Run: sqlbench}
 }
+
+// caseTitle is a case's name for people.
+func caseTitle(name string) string { return strings.ReplaceAll(name, "_", " ") }
 
 func caseNames() []string {
 	names := []string{startCase}

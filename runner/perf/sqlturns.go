@@ -25,7 +25,8 @@ func turnsVerb(name, doc string, names, docs [2]string, ratio string, run func(c
 	}
 	for _, c := range sqlCases(1) {
 		v.Metrics = append(v.Metrics, bench.MetricDocs(
-			c.name+"_"+names[0]+"_us", docs[0], c.name+"_"+names[1]+"_us", docs[1], c.name+"_ratio", ratio+", round by round")...)
+			c.name+"_"+names[0]+"_us", caseTitle(c.name)+", time "+docs[0], c.name+"_"+names[1]+"_us", caseTitle(c.name)+", time "+docs[1],
+			c.name+"_ratio", caseTitle(c.name)+", time "+ratio+", round by round")...)
 	}
 	return bench.Verb{Verb: v, Run: run}
 }
@@ -37,7 +38,7 @@ var (
 )
 
 func sqlolderVerb() bench.Verb {
-	return turnsVerb("sqlolder", "against this pgserve and one of an older commit", sidesOlder, [2]string{"here", "at the older commit"}, "here over older",
+	return turnsVerb("sqlolder", "against this pgserve and one of an older commit", sidesOlder, [2]string{"here", "at the older commit"}, "here over the older commit",
 		func(ctx context.Context, r *bench.Run, args scenario.Args) error {
 			program, err := r.PgserveOf(ctx, args.String("older"))
 			if errors.Is(err, bench.ErrMissing) {
@@ -59,7 +60,7 @@ func sqlolderVerb() bench.Verb {
 }
 
 func sqlcheckedVerb() bench.Verb {
-	return turnsVerb("sqlchecked", "against pgserve with bounds checks in PostgreSQL's code and without", sidesChecked, [2]string{"with checks", "without"}, "with over without",
+	return turnsVerb("sqlchecked", "against pgserve with bounds checks in PostgreSQL's code and without", sidesChecked, [2]string{"with bounds checks", "without bounds checks"}, "with bounds checks over without",
 		func(ctx context.Context, r *bench.Run, args scenario.Args) error {
 			return r.WithService(ctx, bench.InProcess, func(s *bench.Served) error {
 				return r.WithServiceIn(ctx, []string{"BLOBPGLITE_CHECKED=1"}, bench.InProcess, func(checked *bench.Served) error {

@@ -26,9 +26,9 @@ func exploreVerb() bench.Verb {
 				{Name: "exhaustive", Kind: scenario.KindFloat, Default: "0.5", Doc: "share of the depth-first walk"},
 			},
 			Metrics: append(bench.MetricDocs(
-				"schedules_count", "run from beginning to end", "distinct_count", "different ones", "skipped_count", "prefixes given up: an equivalent schedule was run",
-				"deepest_count", "choices of the longest", "cut_count", "that did not end within the bound on steps", "schedules_per_s", "all workers together",
-				"exhaustive_count", "of the schedules, by the depth-first walk", "plans_count", "explored", "exhausted_count", "of the plans, every schedule without faults was run",
+				"schedules_count", "schedules that were run from beginning to end", "distinct_count", "schedules that differ from each other", "skipped_count", "beginnings of schedules that were given up: an equivalent one was run",
+				"deepest_count", "choices of the longest schedule", "cut_count", "schedules that did not end within the bound on steps", "schedules_per_s", "schedules of all workers together",
+				"exhaustive_count", "schedules by the depth-first walk", "plans_count", "plans that were explored", "exhausted_count", "plans of which every schedule without faults was run",
 				"violations_count", "plans in which an invariant was violated",
 			), planMetrics()...),
 		},
@@ -40,7 +40,7 @@ func exploreVerb() bench.Verb {
 func planMetrics() []scenario.MetricDoc {
 	var docs []scenario.MetricDoc
 	for _, p := range explore.Plans() {
-		docs = append(docs, scenario.MetricDoc{Name: planMetric(p.Name), Doc: "schedules: " + p.Doc})
+		docs = append(docs, scenario.MetricDoc{Name: planMetric(p.Name), Doc: "schedules of the plan: " + p.Doc})
 	}
 	return docs
 }

@@ -27,7 +27,7 @@ func lockedVerb() bench.Verb {
 			Doc: "takes a lease and lets a second writer try: it is told who holds it and until when, in the error's fields and in its " +
 				"text; one that waits gets it when it has run out, or at once when it is given back",
 			Args:    []scenario.Arg{{Name: "rounds", Kind: scenario.KindInt, Default: "20", Doc: "each on a prefix of its own"}, bench.StoreArg()},
-			Metrics: bench.MetricDocs("refused_count", "tries while it was held", "waited_ms", "in virtual time, until a lease that nobody renewed was taken"),
+			Metrics: bench.MetricDocs("refused_count", "tries to take the lease while it was held", "waited_ms", "virtual time until a lease that nobody renewed was taken"),
 		},
 		Run: locked,
 	}
@@ -114,8 +114,8 @@ func heartbeatVerb() bench.Verb {
 				{Name: "lose", Kind: scenario.KindFloat, Doc: "probability that the reply to a put is lost after it was applied"},
 				bench.StoreArg(),
 			},
-			Metrics: bench.MetricDocs("renewed_count", "moments in which the holder kept the lease", "taken_count", "in which the rival got it",
-				"neither_count", "in which nobody did: a lost reply", "faults_count", "replies lost"),
+			Metrics: bench.MetricDocs("renewed_count", "moments in which the holder kept the lease", "taken_count", "moments in which the rival got the lease",
+				"neither_count", "moments in which nobody got the lease: a lost reply", "faults_count", "replies that were lost"),
 		},
 		Run: heartbeat,
 	}

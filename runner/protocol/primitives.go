@@ -158,7 +158,7 @@ func readAfterWriteVerb() bench.Verb {
 				{Name: "size", Kind: scenario.KindSize, Default: "1KB", Doc: "of the body"},
 				bench.StoreArg(),
 			},
-			Metrics: bench.MetricDocs("reads_count", "reads, and lists"),
+			Metrics: bench.MetricDocs("reads_count", "reads and lists that were compared"),
 		},
 		Run: readAfterWrite,
 	}
@@ -248,8 +248,8 @@ func primitiveLatencyVerb() bench.Verb {
 				{Name: "samples", Kind: scenario.KindInt, Default: "50", Doc: "of each"},
 				bench.StoreArg(),
 			},
-			Metrics: bench.MetricDocs("get_ms", "a whole object", "put_ms", "without a condition, over a name that exists",
-				"create_ms", "create if absent", "swap_ms", "compare and swap"),
+			Metrics: bench.MetricDocs("get_ms", "GET of a whole object", "put_ms", "PUT without a condition, over a name that exists",
+				"create_ms", "PUT that creates if absent", "swap_ms", "PUT that compares and swaps"),
 		},
 		Run: primitiveLatency,
 	}
@@ -322,8 +322,8 @@ func emulatorVerb() bench.Verb {
 			Name: "emulator",
 			Doc: "tries the table of what the emulator does otherwise than the service, row by row: bare it still does, behind the " +
 				"front it does not, or is refused; and what the front relies on holds",
-			Metrics: bench.MetricDocs("rows_count", "of the table", "lies_count", "rows in which the bare emulator is wrong",
-				"refused_count", "of these, refused by the front rather than mended"),
+			Metrics: bench.MetricDocs("rows_count", "rows of the table of what a bucket must answer", "lies_count", "rows of the table in which the bare emulator is wrong",
+				"refused_count", "rows of the table that the front refuses rather than mends"),
 		},
 		Run: emulatorTable,
 	}

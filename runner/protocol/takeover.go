@@ -64,8 +64,8 @@ func takeoversVerb() bench.Verb {
 				{Name: "rivals", Kind: scenario.KindInt, Default: "2", Doc: "at once"},
 				bench.StoreArg(),
 			},
-			Metrics: bench.MetricDocs("winners_count", "in each round", "epoch_rise_count", "in each round", "takeover_ms", "of the winner",
-				"fences_count", "in the log at the end"),
+			Metrics: bench.MetricDocs("winners_count", "winners of a round", "epoch_rise_count", "rise of the epoch in a round", "takeover_ms", "time of the winner's takeover",
+				"fences_count", "fences in the log at the end"),
 		},
 		Run: takeovers,
 	}
@@ -197,7 +197,7 @@ func zombiesVerb() bench.Verb {
 				{Name: "rounds", Kind: scenario.KindInt, Default: "100", Doc: "each with a database of its own"},
 				bench.StoreArg(),
 			},
-			Metrics: bench.MetricDocs("refused_count", "zombies refused, in each round", "zombies_count", "let go on"),
+			Metrics: bench.MetricDocs("refused_count", "zombies that were refused, in a round", "zombies_count", "zombies that were woken"),
 		},
 		Run: zombies,
 	}

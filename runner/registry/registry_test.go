@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 
@@ -77,6 +78,44 @@ func TestLeftOut(t *testing.T) {
 	for _, v := range Verbs() {
 		if emulated := strings.HasPrefix(v.Name, "twin") || strings.HasPrefix(v.Name, "soak"); emulated != (v.Cloud != nil) {
 			t.Errorf("%s says nothing of Cloud Run, or has nothing to do with it", v.Name)
+		}
+	}
+}
+
+// leaning is what begins or ends a text that says nothing without its neighbour. Reports show metrics sorted by name, each alone.
+var leaning = regexp.MustCompile(`^(likewise|ditto|also|and|or|of|each|that|those|these|this|it|its|which|in|with|without|here|there|by|to|from|at|on|while|until|then|for|behind|` +
+	`before|after|afterwards|as|turn|tried|replayed|taken|run|made|shipped|uploaded|summed|answered|compared|all|everything|likely|what)\b|` +
+	`\b(likewise|ditto|of (them|these|those|that)|the same( by|$)|the one over the other|the older one|the next one)\b|` +
+	`^[a-z]+$|^[a-z]+, (in|of|by|each|at|while)\b`)
+
+// TestMetricsReadAlone: what a metric is can be understood from its own text, and no two metrics of a verb have the same.
+func TestMetricsReadAlone(t *testing.T) {
+	t.Parallel()
+	for _, v := range Language().Verbs {
+		seen := map[string]string{}
+		for _, m := range v.Metrics {
+			head, _, _ := strings.Cut(m.Doc, ": ") // behind it stands what a mutant does, or which part it is
+			if at := leaning.FindString(head); at != "" {
+				t.Errorf("%s: %s is %q, which leans on something else by %q", v.Name, m.Name, m.Doc, at)
+			}
+			if other := seen[m.Doc]; other != "" {
+				t.Errorf("%s: %s and %s are both %q", v.Name, other, m.Name, m.Doc)
+			}
+			seen[m.Doc] = m.Name
+		}
+	}
+}
+
+func TestLeaning(t *testing.T) {
+	t.Parallel()
+	for text, leans := range map[string]bool{
+		"likewise": true, "of them": true, "each": true, "tried": true, "that Cloud Run billed": true, "in each round": true, "acknowledged": true, "bytes stored, likewise": true,
+		"the one over the other": true, "episodes, in each": true,
+		"episodes that were run": false, "acknowledged writes": false, "allocations of memory": false, "processes, files and objects that were left when it had ended": false,
+		"ready replicas": false, "vCPU seconds that Cloud Run billed": false,
+	} {
+		if got := leaning.MatchString(text); got != leans {
+			t.Errorf("%q: %v", text, got)
 		}
 	}
 }

@@ -37,9 +37,9 @@ func replicaConvergesVerb() bench.Verb {
 				{Name: "retain", Kind: scenario.KindDuration, Default: "10m", Doc: "how long the log is kept: with none, replicas that are slow have to move"},
 			},
 			Metrics: bench.MetricDocs(
-				"commits_count", "acknowledged, in a burst", "kills_count", "of the writer, in a burst", "replica_kills_count", "of a replica, in a burst",
-				"moves_count", "to a newer layer, of a replica since it was started",
-				"reads_count", "that were judged, in a burst", "arrive_ms", "from the end of a burst until a replica has all of it", "tables_count", "compared, in a burst",
+				"commits_count", "acknowledged commits of a burst", "kills_count", "kills of the writer in a burst", "replica_kills_count", "kills of a replica in a burst",
+				"moves_count", "moves of a replica to a newer layer, since it was started",
+				"reads_count", "reads of a burst that were judged", "arrive_ms", "time from the end of a burst until a replica has all of it", "tables_count", "tables compared behind a burst",
 			),
 		},
 		Run: replicaConverges,

@@ -35,7 +35,7 @@ func replicaLagVerb() bench.Verb {
 				{Name: "length", Kind: scenario.KindDuration, Default: "30s", Doc: "how long"},
 				{Name: "announce", OneOf: []string{"no", "yes"}, Default: "no", Doc: "whether the writer tells the replica"},
 			},
-			Metrics: bench.MetricDocs("lag_ms", "from the acknowledgement of a commit until the replica shows it", "commit_ms", "at the writer", "read_ms", "at the replica", "moves_count", "times that the client had to connect again, for the replica had moved to a newer layer"),
+			Metrics: bench.MetricDocs("lag_ms", "time from the acknowledgement of a commit until the replica shows it", "commit_ms", "time of a commit at the writer", "read_ms", "time of a read at the replica", "moves_count", "times that the client had to connect again, for the replica had moved to a newer layer"),
 		},
 		Run: replicaLag,
 	}

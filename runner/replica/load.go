@@ -32,8 +32,8 @@ func replicaReadsVerb() bench.Verb {
 				{Name: "length", Kind: scenario.KindDuration, Default: "3s", Doc: "of a turn"},
 			},
 			Metrics: bench.MetricDocs(
-				"one_per_s", "statements from one replica", "many_per_s", "spread over all", "scale_ratio", "many over one, turn by turn",
-				"alone_ms", "a commit at the writer while no replica looks", "followed_ms", "while all look", "commit_ratio", "the median of a turn with all over that of the turn without",
+				"one_per_s", "statements answered by one replica", "many_per_s", "statements answered by all replicas together", "scale_ratio", "statements of all replicas over those of one, turn by turn",
+				"alone_ms", "time of a commit at the writer while no replica reads along", "followed_ms", "time of a commit at the writer while all replicas read along", "commit_ratio", "median commit of a turn with all replicas over that of the turn without",
 			),
 		},
 		Run: replicaReads,
@@ -198,8 +198,8 @@ func replicaStartVerb() bench.Verb {
 				{Name: "turns", Kind: scenario.KindInt, Default: "5", Doc: "of each"},
 			},
 			Metrics: bench.MetricDocs(
-				"large_ms", "from the start of the process to the first row, of the large one", "small_ms", "of the small one", "start_ratio", "large over small, turn by turn",
-				"rss_bytes", "of the large one's process, behind a scan of all of it", "scan_rss_ratio", "the same over the memory of a container for which pgserve would choose this cache, a fifth of it",
+				"large_ms", "time of the large replica from the start of its process to the first row", "small_ms", "time of the small replica from the start of its process to the first row", "start_ratio", "the large replica's time to the first row over the small one's, turn by turn",
+				"rss_bytes", "resident memory of the large replica behind a scan of all of it", "scan_rss_ratio", "resident memory of the large replica over that of a container for which pgserve would choose this cache, a fifth of it",
 			),
 		},
 		Run: replicaStart,
@@ -295,9 +295,9 @@ func replicaRequestsVerb() bench.Verb {
 				{Name: "length", Kind: scenario.KindDuration, Default: "1m", Doc: "of each of the two"},
 			},
 			Metrics: bench.MetricDocs(
-				"steady_hour_count", "requests in an hour while somebody asks", "computed_hour_count", "as they are computed: a name for each poll, and two more every ten seconds",
-				"billed_hour_count", "of these, what is charged: a name that is absent is not",
-				"idle_hour_count", "requests in an hour at rest", "steady_hour_usd", "what those cost", "replica_hour_usd", "a replica's hour on Cloud Run with one vCPU and 1 GiB that is always on, and those",
+				"steady_hour_count", "requests of a replica in an hour while somebody asks", "computed_hour_count", "requests of such an hour as they are computed: a name for each poll, and two more every ten seconds",
+				"billed_hour_count", "requests of such an hour that are charged: a name that is absent is not",
+				"idle_hour_count", "requests of a replica in an hour at rest", "steady_hour_usd", "price of a replica's requests in an hour while somebody asks", "replica_hour_usd", "price of a replica's hour on Cloud Run with one vCPU and 1 GiB that is always on, its requests included",
 			),
 		},
 		Run: replicaRequests,
@@ -381,7 +381,7 @@ func replicaPromotionVerb() bench.Verb {
 				{Name: "turns", Kind: scenario.KindInt, Required: true, Doc: "of each"},
 				{Name: "size", Kind: scenario.KindSize, Default: "10MB", Doc: "of the rows"},
 			},
-			Metrics: bench.MetricDocs("warm_ms", "from the writer's death to the first commit of the replica", "cold_ms", "of a process that is started", "warm_ratio", "warm over cold, turn by turn"),
+			Metrics: bench.MetricDocs("warm_ms", "time from the writer's death to the first commit of the promoted replica", "cold_ms", "time from the writer's death to the first commit of a process that is started", "warm_ratio", "time of a promotion over that of a start, turn by turn"),
 		},
 		Run: replicaPromotion,
 	}

@@ -26,8 +26,8 @@ func twinBranchVerb() bench.Verb {
 				{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "branches of the one database"},
 			},
 			Metrics: bench.MetricDocs(
-				"branch_ms", "the process, its start included", "peak_bytes", "resident, of the process", "database_bytes", "pg_database_size", "stored_bytes", "the branch's layer",
-				"sent_ratio", "bytes that the process sent, over those", "read_ratio", "that it read", "requests_count", "of the process, at the bucket",
+				"branch_ms", "time of the process that branches, its start included", "peak_bytes", "resident memory of the process that branches", "database_bytes", "size of the database, by pg_database_size", "stored_bytes", "size of the branch's layer in the bucket",
+				"sent_ratio", "bytes that the process sent, over the branch's layer", "read_ratio", "bytes that the process read, over the branch's layer", "requests_count", "requests of the process at the bucket",
 			),
 		},
 		Run: twinBranch,

@@ -42,11 +42,11 @@ func twinBootVerb() bench.Verb {
 			{Name: "records", Kind: scenario.KindInt, Default: "500", Doc: "of records: commits since the layer"},
 			{Name: "rounds", Kind: scenario.KindInt, Default: "5", Doc: "how often"},
 		},
-		Metrics: bench.MetricDocs("first_row_ms", "from the request that starts the process to the first row over HTTP", "peak_bytes", "resident, of the instance; Cloud Run does not tell",
-			"records_count", "replayed"),
+		Metrics: bench.MetricDocs("first_row_ms", "time from the request that starts the process to the first row over HTTP", "peak_bytes", "resident memory of the instance; Cloud Run does not tell",
+			"records_count", "records that were replayed"),
 	}
 	for _, s := range bootSteps() {
-		v.Metrics = append(v.Metrics, scenario.MetricDoc{Name: s + "_ms", Doc: "a part of it: " + s})
+		v.Metrics = append(v.Metrics, scenario.MetricDoc{Name: s + "_ms", Doc: "part of the cold start: " + s})
 	}
 	return bench.Verb{Verb: v, Run: twinBoot, Cloud: bench.OnCloudRun}
 }
@@ -152,7 +152,7 @@ func twinTierVerb() bench.Verb {
 				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "of the database's rows"},
 				{Name: "tiers", Kind: scenario.KindStrings, Required: true, Doc: "limits in MiB, rising"},
 			},
-			Metrics: bench.MetricDocs("tier_bytes", "the smallest limit that suffices", "peak_bytes", "resident, under that limit; Cloud Run does not tell", "tried_count", "limits"),
+			Metrics: bench.MetricDocs("tier_bytes", "smallest memory limit that suffices", "peak_bytes", "resident memory under the smallest limit that suffices; Cloud Run does not tell", "tried_count", "memory limits that were tried"),
 		},
 		Run: twinTier,
 	}
@@ -237,7 +237,7 @@ func twinSleepVerb() bench.Verb {
 				{Name: "rounds", Kind: scenario.KindInt, Default: "20", Doc: "how often"},
 				{Name: "idle", Kind: scenario.KindDuration, Default: "2s", Doc: "how long an idle instance is kept; below 2 s the lease, a name, is written too often. On Cloud Run: until it is scaled to zero"},
 			},
-			Metrics: bench.MetricDocs("cold_ms", "the request that finds no instance", "warm_ms", "the next one", "leave_ms", "from SIGTERM to the end of the process"),
+			Metrics: bench.MetricDocs("cold_ms", "time of a request that finds no instance", "warm_ms", "time of the request behind one that found no instance", "leave_ms", "time from SIGTERM to the end of the process"),
 		},
 		Run: twinSleep,
 	}

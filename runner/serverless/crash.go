@@ -36,8 +36,8 @@ func twinCommitsVerb() bench.Verb {
 				{Name: "cpu", Default: string(platform.Always), OneOf: []string{string(platform.Always), string(platform.InRequests)}, Doc: "when the instance runs"},
 				{Name: "lease_ttl", Kind: scenario.KindDuration, Default: "2s", Doc: "how long the next one waits for the lease of the dead"},
 			},
-			Metrics: bench.MetricDocs("commit_ms", "a request that commits one row", "lost_count", "acknowledged rows that a crash has cost", "lost_ms",
-				"how long before the crash the oldest lost row was acknowledged", "recovered_ms", "from the crash to the first answer"),
+			Metrics: bench.MetricDocs("commit_ms", "time of a request that commits one row", "lost_count", "acknowledged rows that a crash has cost", "lost_ms",
+				"how long before the crash the oldest lost row was acknowledged", "recovered_ms", "time from the crash to the first answer"),
 		},
 		Run: twinCommits,
 		Cloud: func(args scenario.Args) string {

@@ -23,8 +23,8 @@ func twinFrozenVerb() bench.Verb {
 				{Name: "lease_ttl", Kind: scenario.KindDuration, Default: "1s", Doc: "of the lease"},
 				{Name: "rounds", Kind: scenario.KindInt, Default: "5", Doc: "how often"},
 			},
-			Metrics: bench.MetricDocs("idle_requests_count", "at the bucket, while it was left alone: the emulated bucket's count, on Cloud Run the instance's own", "next_commit_ms", "the first commit afterwards: the lease is renewed, then the commit",
-				"commit_ms", "a commit inside of the lease"),
+			Metrics: bench.MetricDocs("idle_requests_count", "requests at the bucket while the instance was left alone: the emulated bucket's count, on Cloud Run the instance's own", "next_commit_ms", "time of the first commit after that: the lease is renewed, then the commit",
+				"commit_ms", "time of a commit while the lease is valid"),
 		},
 		Run: twinFrozen,
 	}

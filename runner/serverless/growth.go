@@ -27,22 +27,22 @@ func twinGrowthVerb() bench.Verb {
 				{Name: "turns", Kind: scenario.KindInt, Default: "15", Doc: "of each"},
 			},
 			Metrics: bench.MetricDocs(
-				"small_first_row_ms", "of the small database, from the request that starts the process to the first row over HTTP",
-				"large_first_row_ms", "of the large database, from the request that starts the process to the first row over HTTP",
+				"small_first_row_ms", "the small database's time from the request that starts the process to the first row over HTTP",
+				"large_first_row_ms", "the large database's time from the request that starts the process to the first row over HTTP",
 				"growth_ratio", "the large database's time to its first row over the small one's, turn by turn",
-				"small_first_wake_ms", "of the small database, the first cold start after it was made",
-				"large_first_wake_ms", "of the large database, the first cold start after it was made",
-				"load_ms", "making one of the databases", "load_peak_bytes", "resident, while one of the databases was made",
-				"peak_bytes", "resident, of the instances",
+				"small_first_wake_ms", "the small database's first cold start after it was made",
+				"large_first_wake_ms", "the large database's first cold start after it was made",
+				"load_ms", "time to make one of the databases", "load_peak_bytes", "resident memory while one of the databases was made",
+				"peak_bytes", "resident memory of an instance",
 			),
 		},
 		Run: twinGrowth,
 	}
 	for _, name := range []string{"small", "large"} {
 		for _, step := range bootSteps() {
-			v.Metrics = append(v.Metrics, scenario.MetricDoc{Name: name + "_" + step + "_ms", Doc: "of the " + name + " database, a part of its cold start: " + step})
+			v.Metrics = append(v.Metrics, scenario.MetricDoc{Name: name + "_" + step + "_ms", Doc: "the " + name + " database's part of a cold start: " + step})
 		}
-		v.Metrics = append(v.Metrics, scenario.MetricDoc{Name: name + "_records_count", Doc: "of the " + name + " database, replayed at a cold start"})
+		v.Metrics = append(v.Metrics, scenario.MetricDoc{Name: name + "_records_count", Doc: "records that the " + name + " database replayed at a cold start"})
 	}
 	return v
 }

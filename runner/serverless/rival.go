@@ -30,8 +30,8 @@ func twinRivalVerb() bench.Verb {
 				{Name: "lease_ttl", Kind: scenario.KindDuration, Default: "1s", Doc: "of the lease"},
 				{Name: "rounds", Kind: scenario.KindInt, Default: "5", Doc: "how often"},
 			},
-			Metrics: bench.MetricDocs("rejected_count", "rejections that name the holder", "rejected_ms", "how long a rejection takes",
-				"takeover_ms", "the rival's first commit", "refused_count", "requests that a zombie refused", "unknown_count", "requests of which the outcome is unknown"),
+			Metrics: bench.MetricDocs("rejected_count", "rejections of a rival that name the holder", "rejected_ms", "time that a rejection of a rival takes",
+				"takeover_ms", "time to the rival's first commit", "refused_count", "requests that a zombie refused", "unknown_count", "requests of which the outcome is unknown"),
 		},
 		Run: twinRival,
 		Cloud: func(args scenario.Args) string {

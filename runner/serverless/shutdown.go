@@ -22,8 +22,8 @@ func twinIdleVerb() bench.Verb {
 				{Name: "rounds", Kind: scenario.KindInt, Default: "5", Doc: "how often"},
 				{Name: "flush", Kind: scenario.KindDuration, Default: "1s", Doc: "that each record takes longer"},
 			},
-			Metrics: bench.MetricDocs("window_ms", "from SIGTERM to the end of the old instance", "overlap_ms", "the new instance's port was open so long before the old one ended",
-				"first_row_ms", "the request in the middle", "flushed_count", "rows that were acknowledged and not flushed"),
+			Metrics: bench.MetricDocs("window_ms", "time from SIGTERM to the end of the old instance", "overlap_ms", "how long before the end of the old instance the new one's port was open",
+				"first_row_ms", "time of the request in the middle of the shutdown", "flushed_count", "rows that were acknowledged and not yet flushed"),
 		},
 		Run: twinIdle,
 	}

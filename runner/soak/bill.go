@@ -29,15 +29,15 @@ func billParts() []string {
 }
 
 func soakBillVerb() bench.Verb {
-	docs := bench.MetricDocs("month_usd", "everything, at list price, before any free tier", "month_free_usd", "likewise, Cloud Run's free tier taken off; the bucket's is for some regions only and is not",
-		"month_run_usd", "Cloud Run: CPU, memory and requests", "month_operations_usd", "the bucket's operations", "month_storage_usd", "the bytes stored, by the hour", "month_always_usd", "with an instance that always has CPU, the bucket's part included",
-		"wake_class_a_count", "operations of class A that a wake takes, its writes included", "wake_class_b_count", "of class B", "wake_billed_ms", "what a wake is billed, from its start to its end", "billed_requests_count", "requests that Cloud Run billed",
-		"vcpu_seconds_count", "that Cloud Run billed", "gib_seconds_count", "likewise, rounded", "store_class_a_count", "as the store counted", "store_class_b_count", "likewise", "store_delete_count", "likewise", "store_not_billed_count", "answered with an error",
-		"product_class_a_count", "as the product's instances counted, each in the last line of its log", "product_class_b_count", "likewise", "product_delete_count", "likewise", "product_not_billed_count", "likewise",
-		"instances_count", "that lived and ended", "writes_count", "acknowledged", "stored_bytes", "by the hour, in the mean")
+	docs := bench.MetricDocs("month_usd", "a month of everything at list price, before any free tier", "month_free_usd", "a month of everything with Cloud Run's free tier taken off; the bucket's is for some regions only and is not",
+		"month_run_usd", "a month's Cloud Run: CPU, memory and requests", "month_operations_usd", "a month's operations of the bucket", "month_storage_usd", "a month's bytes stored, by the hour", "month_always_usd", "a month of everything with an instance that always has CPU",
+		"wake_class_a_count", "class A operations of a cold start, its writes included", "wake_class_b_count", "class B operations of a cold start", "wake_billed_ms", "time that a cold start is billed, from the start to the end of the instance", "billed_requests_count", "requests that Cloud Run billed",
+		"vcpu_seconds_count", "vCPU seconds that Cloud Run billed", "gib_seconds_count", "GiB seconds that Cloud Run billed, rounded", "store_class_a_count", "class A operations as the store counted them", "store_class_b_count", "class B operations as the store counted them", "store_delete_count", "deletions as the store counted them", "store_not_billed_count", "requests that the store answered with an error, which are not billed",
+		"product_class_a_count", "class A operations as the instances counted them, in the last line of their logs", "product_class_b_count", "class B operations as the instances counted them", "product_delete_count", "deletions as the instances counted them", "product_not_billed_count", "requests answered with an error, as the instances counted them",
+		"instances_count", "instances that lived and ended", "writes_count", "acknowledged writes", "stored_bytes", "bytes stored, by the hour, in the mean")
 	for _, p := range billParts() {
 		class, folder, _ := strings.Cut(p, "_")
-		docs = append(docs, scenario.MetricDoc{Name: "month_" + p + "_usd", Doc: "operations of class " + strings.ToUpper(class) + " in " + folder + "/"})
+		docs = append(docs, scenario.MetricDoc{Name: "month_" + p + "_usd", Doc: "a month's operations of class " + strings.ToUpper(class) + " in " + folder + "/"})
 	}
 	return bench.Verb{
 		Cloud: bench.NotOnCloudRun("its time and its account are the emulator's"),
@@ -274,7 +274,7 @@ func soakIdleVerb() bench.Verb {
 			Args: []scenario.Arg{
 				{Name: "rows", Kind: scenario.KindInt, Default: "20", Doc: "writes before"},
 			},
-			Metrics: bench.MetricDocs("idle_request_count", "requests of the hour, of whatever class", "burst_request_count", "requests before it, of the writes", "behind_request_count", "of the quarter of an hour behind the burst"),
+			Metrics: bench.MetricDocs("idle_request_count", "requests in the idle hour, of whatever class", "burst_request_count", "requests of the burst of writes before the idle hour", "behind_request_count", "requests in the quarter of an hour behind the burst"),
 		},
 		Run: runSoakIdle,
 	}

@@ -56,10 +56,10 @@ func fleetVerb() bench.Verb {
 				{Name: "batch_hours", Kind: scenario.KindInt, Default: "1", Doc: "over which the nightly batches are spread besides, around three in the night"},
 			},
 			Metrics: bench.MetricDocs("writes_per_s", "writes of a second, over the day", "reads_per_s", "reads of a second, over the day", "over_writes_count", "seconds of the day with more writes than a new bucket takes",
-				"over_reads_count", "likewise of reads", "over_ramp_count", "seconds with more than a new bucket takes and more than twice the busiest second of the 20 minutes before",
+				"over_reads_count", "seconds of the day with more reads than a new bucket takes", "over_ramp_count", "seconds with more than a new bucket takes and more than twice the busiest second of the 20 minutes before",
 				"ranges_count", "ranges of names that the bucket has to be cut into for its busiest second", "over_hashed_count", "seconds of ranges with more than one takes, if names begin with a hash",
-				"over_sorted_count", "likewise, if databases that wake at the same time have names that begin alike", "close_name_count", "writes to one name within a second of the one before: a bucket may answer 429, and they are sent again", "name_wait_ms", "the longest that a write has to wait so that its name is written once a second",
-				"fence_year_bytes", "of all fences after a year, at 146 bytes each", "month_operations_usd", "operations of all, at list price"),
+				"over_sorted_count", "seconds of ranges with more than one takes, if databases that wake at the same time have names that begin alike", "close_name_count", "writes to one name within a second of the one before: a bucket may answer 429, and they are sent again", "name_wait_ms", "the longest that a write has to wait so that its name is written once a second",
+				"fence_year_bytes", "bytes of all fences after a year, at 146 bytes each", "month_operations_usd", "a month's operations of all databases, at list price"),
 		},
 		Run: runFleet,
 	}
