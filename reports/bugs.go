@@ -1,14 +1,14 @@
 package main
 
-import "strings"
-
 // bug is one entry of the track record: a fault that this project or a system of
 // its kind really had, and what fails here if it comes back.
 type bug struct {
 	// what went wrong, in the past tense.
 	what string
-	// where it was seen.
+	// where it was seen; ours: in this project.
 	where string
+	// by says what found it.
+	by string
 	// holds is what must be so instead.
 	holds string
 	// folder and test name the test that reproduces it; or probe names a probe.
@@ -20,239 +20,235 @@ func bugs() []bug {
 	return []bug{
 		{
 			what:  "A snapshot took recycled WAL segments along and was larger than the database",
-			where: "the TypeScript original", holds: "a layer is never larger than the data that it holds", probe: "e2.1",
+			where: "the TypeScript original", by: "its live experiments", holds: "a layer is never larger than the data that it holds", probe: "e2.1",
 		},
 		{
 			what:  "A restore kept several copies of the database in memory and ran out",
-			where: "the TypeScript original", holds: "the peak of a restore is the database and a bounded buffer",
+			where: "the TypeScript original", by: "its live experiments", holds: "the peak of a restore is the database and a bounded buffer",
 			folder: "core/base", test: "TestRestoreFitsInMemory", probe: "e2.1",
 		},
 		{
 			what:  "A crash between an object and its index made every retry fail",
-			where: "the TypeScript original", holds: "a name that exists with the same content is ours, and the write goes on",
+			where: "the TypeScript original", by: "its live experiments", holds: "a name that exists with the same content is ours, and the write goes on",
 			folder: "core/base", test: "TestPointsAreFiredAndObeyed",
 		},
 		{
 			what:  "A conditional write went through, its reply was lost, and the retry's 412 was taken for a rival's win",
-			where: "Litestream's leaser, Apache Hudi #14373, two Google Cloud clients", holds: "the write id is read back before anyone gives up",
+			where: "Litestream's leaser, Apache Hudi #14373, two Google Cloud clients", by: "reports of their users", holds: "the write id is read back before anyone gives up",
 			folder: "core/manifest", test: "TestUpdateResolvesLostReplies",
 		},
 		{
 			what:  "Losers of a race on one new name were told 429, not 412",
-			where: "delta-rs #2451, lance #2272", holds: "429 on a conditional write means: look",
+			where: "delta-rs #2451, lance #2272", by: "reports of their users", holds: "429 on a conditional write means: look",
 			folder: "core/manifest", test: "TestUpdateResolvesLostReplies",
 		},
 		{
 			what:  "A restore completed on damaged files and lost data without a word",
-			where: "WAL-G #63", holds: "every frame carries its checksum, and damage is an error that names the frame",
+			where: "WAL-G #63", by: "a report of its users", holds: "every frame carries its checksum, and damage is an error that names the frame",
 			folder: "core/base", test: "TestDamageIsFound",
 		},
 		{
 			what:  "The store ignored or bent the precondition of a write",
-			where: "the S3 endpoint of Cloud Storage (ClickHouse #115266), fake-gcs-server", holds: "the front mends each known lie; a test tells when a newer emulator does",
+			where: "the S3 endpoint of Cloud Storage (ClickHouse #115266), fake-gcs-server", by: "a report of ClickHouse's users; the emulator by e0.9", holds: "the front mends each known lie; a test tells when a newer emulator does",
 			folder: "faults/gcsfront", test: "TestEmulatorLies",
 		},
 		{
 			what:  "During a revision switch the new instance failed at once: the lease was held",
-			where: "the TypeScript original", holds: "an opening waits for the lease, politely, up to its limit",
+			where: "the TypeScript original", by: "its live experiments", holds: "an opening waits for the lease, politely, up to its limit",
 			folder: "core/lease", test: "TestWaitsUntilItRunsOut",
 		},
 		{
 			what:  "A takeover touched only the lease, so the old writer won one last commit",
-			where: "the TypeScript original", holds: "the fence goes into the log before anything is restored",
+			where: "the TypeScript original", by: "its live experiments", holds: "the fence goes into the log before anything is restored",
 			folder: "core/takeover", test: "TestLives",
 		},
 		{
 			what:  "The manifest was read, then the lease awaited: the predecessor's flush in between was invisible",
-			where: "the TypeScript original", holds: "what is appended between reading and fence is restored",
+			where: "the TypeScript original", by: "its live experiments", holds: "what is appended between reading and fence is restored",
 			folder: "core/takeover", test: "TestLastCommitIsSeen",
 		},
 		{
 			what:  "WAL growth was looked for in file sizes, but segments are preallocated",
-			where: "the TypeScript original", holds: "byte ranges, from the file layer",
+			where: "the TypeScript original", by: "its live experiments", holds: "byte ranges, from the file layer",
 			folder: "core/engine", test: "TestSegmentsAreStraddled",
 		},
 		{
 			what:  "Idempotent start-up DDL with no WAL growth made full snapshots",
-			where: "the TypeScript original", holds: "nothing new in the log: nothing is uploaded",
+			where: "the TypeScript original", by: "its live experiments", holds: "nothing new in the log: nothing is uploaded",
 			folder: "core/engine", test: "TestReadsAskNothingOfTheBucket",
 		},
 		{
 			what:  "Restored WAL files ended in mid-page and the last commit was lost",
-			where: "the TypeScript original", holds: "restored segments have their full size",
+			where: "the TypeScript original", by: "its live experiments", holds: "restored segments have their full size",
 			folder: "core/engine", test: "TestLogRoundTrip",
 		},
 		{
 			what:  "A write in sleep mode was lost in a revision switch: the successor fenced before the old instance's flush at SIGTERM",
-			where: "the TypeScript original", holds: "the successor waits for the lease, which is given back after the flush; the bound of the loss is measured",
+			where: "the TypeScript original", by: "its live experiments", holds: "the successor waits for the lease, which is given back after the flush; the bound of the loss is measured",
 			folder: "core/takeover", test: "TestLastCommitIsSeen", probe: "e4.2",
 		},
 		{
 			what:  "An instance that ended with an error code on purpose made the platform answer 429",
-			where: "the TypeScript original", holds: "an end that was asked for exits with 0",
+			where: "the TypeScript original", by: "its live experiments", holds: "an end that was asked for exits with 0",
 			folder: "cloud/pgserve", test: "TestLives", probe: "e4.2",
 		},
 		{
 			what:  "The flush position that PostgreSQL told was 24 bytes beyond the last record that could be replayed",
-			where: "the TypeScript original", holds: "no positions are computed: what was written to the files is what is shipped",
+			where: "the TypeScript original", by: "its live experiments", holds: "no positions are computed: what was written to the files is what is shipped",
 			folder: "core/engine", test: "TestLogDeathAtEveryPoint", probe: "e2b.1",
 		},
 		{
 			what:  "Two generations of a deployment were both primary for a moment",
-			where: "LiteFS #370", holds: "at most one writer at any moment of a revision switch, checked from the log",
+			where: "LiteFS #370", by: "a report of its users", holds: "at most one writer at any moment of a revision switch, checked from the log",
 			folder: "core/takeover", test: "TestRivalOpeners", probe: "e4.3",
 		},
 		{
 			what:  "A data directory that two processes had opened was beyond repair",
-			where: "PGlite #709", holds: "the files are a process's own memory, and the log decides who writes: the other one is refused",
+			where: "PGlite #709", by: "a report of its users", holds: "the files are a process's own memory, and the log decides who writes: the other one is refused",
 			folder: "core/engine", test: "TestLogZombieIsFenced", probe: "e1z.1",
 		},
 		{
 			what:  "Two writers ran under one fencing token, read before the wait",
-			where: "the TypeScript original", holds: "the epoch comes from the log at the moment of fencing",
+			where: "the TypeScript original", by: "its live experiments", holds: "the epoch comes from the log at the moment of fencing",
 			folder: "core/takeover", test: "TestRivalOpeners",
 		},
 		{
 			what:  "GC deleted the name that a stalled writer was about to create; its create succeeded and was lost",
-			where: "SlateDB #352, #1622", holds: "fences are never deleted, and the manifest is read again after a fence",
+			where: "SlateDB #352, #1622", by: "reports of its users", holds: "fences are never deleted, and the manifest is read again after a fence",
 			folder: "core/takeover", test: "TestFenceInADeadZone",
 		},
 		{
 			what:  "The lock was deleted on release, so its generation started again",
-			where: "Litestream", holds: "a release is a swap",
+			where: "Litestream", by: "a reading of its code", holds: "a release is a swap",
 			folder: "core/lease", test: "TestReleaseIsASwapAndFreesAtOnce",
 		},
 		{
 			what:  "A loser's upload overwrote the winner's object of the same number",
-			where: "the TypeScript original", holds: "every name is written once, by create-if-absent",
+			where: "the TypeScript original", by: "its live experiments", holds: "every name is written once, by create-if-absent",
 			probe: "e1.3",
 		},
 		{
 			what:  "A booted cluster stood behind the manifest's position; later writes were dropped, though acknowledged",
-			where: "the TypeScript original", holds: "ordered bytes and a chain of hashes; what cannot be placed is an error",
+			where: "the TypeScript original", by: "its live experiments", holds: "ordered bytes and a chain of hashes; what cannot be placed is an error",
 			folder: "core/wal", test: "TestReadNamesTheDamagedRecord", probe: "e1.7",
 		},
 		{
 			what:  "An unknown outcome was treated as failed, and the committed file deleted in clean-up",
-			where: "ClickHouse #112096", holds: "nothing is cleaned up on unknown; the client is told 08007",
+			where: "ClickHouse #112096", by: "a report of its users", holds: "nothing is cleaned up on unknown; the client is told 08007",
 			folder: "core/pgwire", test: "TestUnknownOutcome", probe: "e1.7",
 		},
 		{
 			what:  "Names of prepared statements of two pooled clients collided",
-			where: "PGlite's socket server with sqlx, Diesel, pgx", holds: "each client has a process of its own",
+			where: "PGlite's socket server with sqlx, Diesel, pgx", by: "users of these drivers", holds: "each client has a process of its own",
 			folder: "core/pgwire", test: "TestSessionsAreApart", probe: "clients.1",
 		},
 		{
 			what:  "Listings were nearly all of the bill; idle instances made hundreds of calls an hour",
-			where: "Litestream #234, #1171", holds: "operations are counted; an idle database makes none",
+			where: "Litestream #234, #1171", by: "reports of its users", holds: "operations are counted; an idle database makes none",
 			probe: "e2c.6",
 		},
 		{
 			what:  "An append that met a stranger's record was called never to be in the log, though it had been, and was collected",
-			where: "this project, found by the explorer", holds: "behind a lost reply such a conflict is an unknown outcome",
+			where: ours, by: "the explorer", holds: "behind a lost reply such a conflict is an unknown outcome",
 			folder: "core/wal", test: "TestFencedAfterATryWithoutAnAnswer",
 		},
 		{
 			what:  "A strict read took a free name for proof that nobody had fenced, while an append of its own was under way",
-			where: "this project, found by the explorer", holds: "it looks twice unless nothing is in flight",
+			where: ours, by: "the explorer", holds: "it looks twice unless nothing is in flight",
 			folder: "core/wal", test: "TestUnfencedBehindACollectedRecord",
 		},
 		{
 			what:  "A collection by a zombie called a sound database damaged",
-			where: "this project, found by the explorer", holds: "what a newer writer has collected is no damage: fenced",
+			where: ours, by: "the explorer", holds: "what a newer writer has collected is no damage: fenced",
 			folder: "core/gc", test: "TestOvertakenCollectionIsNoDamage",
 		},
 		{
 			what:  "An opening that could not read the manifest again called the log damaged",
-			where: "this project, found by the explorer", holds: "without an answer it is the store's error",
+			where: ours, by: "the explorer", holds: "without an answer it is the store's error",
 			folder: "core/takeover", test: "TestUnsureIsNoDamage",
 		},
 		{
 			what:  "Two openers on a slow machine stopped each other: one fenced after its lease had gone to the other, which then gave up",
-			where: "this project, found by e4b.5", holds: "no fence without a lease that has not run out; the holder of the lease begins again",
+			where: ours, by: "e4b.5", holds: "no fence without a lease that has not run out; the holder of the lease begins again",
 			folder: "core/takeover", test: "TestSleeperDoesNotStopTheHolder", probe: "e4b.5",
 		},
 		{
 			what:  "An opener fenced behind a record that was collected and whose name a dead fence had taken: the log looked broken for ever",
-			where: "this project", holds: "a fence may be the first record behind the layer whatever it names",
+			where: ours, by: "a review of the code", holds: "a fence may be the first record behind the layer whatever it names",
 			folder: "core/wal", test: "TestReadAcceptsAFenceBehindACollectedRecord",
 		},
 		{
 			what:  "The first collection of each writer listed every fence there had ever been: a page more for every thousand cold starts",
-			where: "this project, found by e5.4", holds: "a collection looks at the recent part of the log, and at all of it once in 64 epochs",
+			where: ours, by: "e5.4", holds: "a collection looks at the recent part of the log, and at all of it once in 64 epochs",
 			probe: "e5.4",
 		},
 		{
 			what:  "Requests that were given up when an instance ended were carried out, billed, and not counted",
-			where: "this project, found by e5.2", holds: "a request is counted when it is sent; the store's count and the product's are equal to the request",
+			where: ours, by: "e5.2", holds: "a request is counted when it is sent; the store's count and the product's are equal to the request",
 			probe: "e5.2",
 		},
 		{
 			what:  "Where each life of an instance was too short for a layer of its own, nothing was ever collected",
-			where: "this project, found while e5.2's bill was cut", holds: "one orderly end in 16 collects; a layer is taken at the end where it costs less than one more reading",
+			where: ours, by: "the work on e5.2's bill", holds: "one orderly end in 16 collects; a layer is taken at the end where it costs less than one more reading",
 			folder: "core/engine", test: "TestShortLivesAreCollected",
 		},
 		{
 			what:  "An orderly end flushed before statements that were on their way: in durability sleep their answers left, and were lost",
-			where: "this project, found by e4b.4", holds: "what leaves while the engine ends waits in every durability, and the end looks again",
+			where: ours, by: "e4b.4", holds: "what leaves while the engine ends waits in every durability, and the end looks again",
 			folder: "core/engine", test: "TestAnswersWhileItEnds",
 		},
 		{
 			what:  "The Cloud Run emulator did not kill an instance that had no process yet, and who waited for it waited in vain",
-			where: "this project, found by 226 hours of e5.1", holds: "what came for an instance before its process is done to that at once",
+			where: ours, by: "226 hours of e5.1", holds: "what came for an instance before its process is done to that at once",
 			folder: "cloud/runemu/platform", test: "TestCrashBeforeItRuns",
 		},
 		{
 			what:  "An instance that was told to go after its idle time renewed its lease to say good-bye to its own sessions",
-			where: "this project, found by e5.2", holds: "the end of a session needs no lease",
+			where: ours, by: "e5.2", holds: "the end of a session needs no lease",
 			probe: "e5.2",
 		},
 		{
 			what:  "A database of more than 96 MB that was loaded and put to sleep waited for twenty pages of the catalogs, one after the other, at each first row",
-			where: "this project, found by e3.3", holds: "an opening requests the catalogs together with the boot set",
+			where: ours, by: "e3.3", holds: "an opening requests the catalogs together with the boot set",
 			folder: "core/engine", test: "TestFirstRowsOfWhatWasLoaded",
 		},
 		{
 			what:  "The longer a replay had taken, the longer the next one was allowed to take: a layer that would have ended that was never due",
-			where: "this project, found by e3.3", holds: "a layer is due by what reading it takes, not by PostgreSQL's start",
+			where: ours, by: "e3.3", holds: "a layer is due by what reading it takes, not by PostgreSQL's start",
 			probe: "e3.3",
 		},
 		{
 			what:  "An end collected behind a publication that had no answer: the manifest's swap, applied late, named a layer that was deleted by then",
-			where: "this project", holds: "behind a swap that is not decided nothing is collected before the next one is",
+			where: ours, by: "a review of the code", holds: "behind a swap that is not decided nothing is collected before the next one is",
 			folder: "core/engine", test: "TestCollectionBehindALateSwap",
 		},
 		{
 			what:  "A replica of a database with a tablespace, which can only be a folder of the data directory, was ended by PostgreSQL at each start",
-			where: "this project", holds: "recovery that follows takes tablespaces that are folders",
+			where: ours, by: "a review of the code", holds: "recovery that follows takes tablespaces that are folders",
 			folder: "core/pglite", test: "TestStandbyTablespace",
 		},
 		{
 			what:  "A promotion ended the replica before it had the lease: nobody could read until it ran out, and not at all while the bucket was silent",
-			where: "this project", holds: "the writer is opened beside the replica, which goes on if that fails",
+			where: ours, by: "a review of the code", holds: "the writer is opened beside the replica, which goes on if that fails",
 			folder: "cloud/pgserve", test: "TestFailedPromotion",
 		},
 		{
 			what:  "One base backup by a machine whose clock was years behind, and the next one gave up all earlier states, whatever the database keeps",
-			where: "this project", holds: "a time before that of an earlier base backup is not believed",
+			where: ours, by: "a review of the code", holds: "a time before that of an earlier base backup is not believed",
 			folder: "core/manifest", test: "TestPublishBehindAClockBehind",
 		},
 	}
 }
 
+// ours is where a fault of this project was seen.
+const ours = "this project"
+
 // trackRecord renders the bugs.
 func trackRecord(s selection) string {
 	var rows [][]string
 	for _, b := range bugs() {
-		seen, by := b.where, "-"
-		if rest, ours := strings.CutPrefix(b.where, "this project"); ours {
-			seen = "this project"
-			if found := strings.TrimPrefix(rest, ", found by "); found != "" {
-				by = found
-			}
-		}
 		commit, command := reproduced(s, b)
-		rows = append(rows, []string{b.what, seen, by, b.holds, commit, command})
+		rows = append(rows, []string{b.what, b.where, b.by, b.holds, commit, command})
 	}
 	return table([]string{"fault", "seen in", "found by", "what holds here", "last reproduced at", "command"}, rows)
 }

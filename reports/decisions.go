@@ -209,8 +209,8 @@ func monthDecision(s selection) (answer, evidence string) {
 	if len(parts) == 0 {
 		return noRun, "-"
 	}
-	return fmt.Sprintf("At list price, from what the Cloud Run emulator billed and the store counted in a day: %s. An instance that always has CPU: %s. What others cost: cloud/README.md.",
-		strings.Join(parts, "; "), always), "e5.2, " + strings.Join(from, "; ")
+	return fmt.Sprintf("At list price, from what the Cloud Run emulator billed and the store counted in a day: %s. An instance that always has CPU: %s. Beside it: %s (what each is, and by what source: cloud/README.md).",
+		strings.Join(parts, "; "), always, peersInWords()), "e5.2, " + strings.Join(from, "; ")
 }
 
 // emulatorDecision says whether the embedded emulator is good enough for tests: whether everything that e0 asks of the

@@ -1,7 +1,7 @@
 // Command reports renders what the results hold, and nothing else: between the
-// markers of STATUS.md, README.md and results/PERFORMANCE.md, and as results/index.html with results/pictures/soak.svg.
+// markers of STATUS.md, README.md, cloud/README.md and results/PERFORMANCE.md, and as results/index.html with results/pictures/soak.svg.
 //
-//	go run ./reports            # writes the five files
+//	go run ./reports            # writes what has changed
 //	go run ./reports -check     # exits 1 and shows the difference if one is stale
 //	go run ./reports -serve     # the page, rendered anew at each request, at http://127.0.0.1:8090
 //
@@ -134,7 +134,8 @@ func renderAll(root string, log record.Log) ([]rendered, error) {
 			"scoreboard":   everyProbe(data, b),
 			"track-record": trackRecord(data),
 		}},
-		{"README.md", map[string]string{"numbers": numbers(data), "sizes": sizes(data), "evidence": evidence(data)}},
+		{"cloud/README.md", map[string]string{"peers": peerTable()}},
+		{"README.md", map[string]string{"numbers": numbers(data), "evidence": evidence(data)}},
 		{"results/PERFORMANCE.md", map[string]string{
 			"performance-e2":      performanceE2(data),
 			"performance-log":     performanceLog(data),

@@ -41,6 +41,7 @@ type pageView struct {
 	Probes, Lines        int
 	Failed               []probeView
 	Questions            []questionView
+	Asked                []asked
 	Experiments          []experimentSection
 	Decisions            [][]string
 	Counterexample       *counterexample
@@ -138,7 +139,7 @@ func renderThriftily(s selection, p pictures, thrift int) (string, error) {
 		return "", fmt.Errorf("render the page: %w", err)
 	}
 	v := pageView{
-		Questions: b.questions, Decisions: decisionRows(s), Counterexample: p.counterexample, Soak: p.soak, Episodes: p.episodes,
+		Questions: b.questions, Asked: tenQuestions(s, b), Decisions: decisionRows(s), Counterexample: p.counterexample, Soak: p.soak, Episodes: p.episodes,
 		Unclean: s.unclean, Retracted: s.retracted, Width: plotWidth, Height: plotHeight, Trend: trendWidth, Probes: len(b.probes),
 	}
 	for _, x := range b.experiments {

@@ -22,7 +22,8 @@ var update = flag.Bool("update", false, "write testdata anew")
 const (
 	statusFrame = "# Status\n\nbefore\n\n<!-- begin:today -->\n<!-- end:today -->\n<!-- begin:questions -->\n<!-- end:questions -->\n<!-- begin:failed -->\n<!-- end:failed -->\n<!-- begin:scoreboard -->\n<!-- end:scoreboard -->\n\n<!-- begin:decisions -->\nold\n<!-- end:decisions -->\n" +
 		"<!-- begin:mutants -->\n<!-- end:mutants -->\n<!-- begin:track-record -->\n<!-- end:track-record -->\n\nafter\n"
-	readmeFrame      = "# Readme\n<!-- begin:numbers -->\n<!-- end:numbers -->\n<!-- begin:sizes -->\n<!-- end:sizes -->\n<!-- begin:evidence -->\n<!-- end:evidence -->\n"
+	cloudFrame       = "# Cloud\n<!-- begin:peers -->\n<!-- end:peers -->\n"
+	readmeFrame      = "# Readme\n<!-- begin:numbers -->\n<!-- end:numbers -->\n<!-- begin:evidence -->\n<!-- end:evidence -->\n"
 	performanceFrame = "# Performance\n<!-- begin:performance-e2 -->\n<!-- end:performance-e2 -->\n<!-- begin:performance-log -->\n<!-- end:performance-log -->\n<!-- begin:performance-size -->\n<!-- end:performance-size -->\n<!-- begin:performance-wake -->\n<!-- end:performance-wake -->\n<!-- begin:performance-clients -->\n<!-- end:performance-clients -->\n<!-- begin:performance-sql -->\n<!-- end:performance-sql -->\n"
 )
 
@@ -33,7 +34,10 @@ func newRoot(t *testing.T) string {
 	if err := os.Mkdir(filepath.Join(root, "results"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"STATUS.md": statusFrame, "README.md": readmeFrame, "results/PERFORMANCE.md": performanceFrame} {
+	if err := os.Mkdir(filepath.Join(root, "cloud"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"cloud/README.md": cloudFrame, "STATUS.md": statusFrame, "README.md": readmeFrame, "results/PERFORMANCE.md": performanceFrame} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -333,6 +337,9 @@ func TestTableEscapes(t *testing.T) {
 // A track record that names a test which is gone reproduces nothing.
 func TestTrackRecordNamesRealTests(t *testing.T) {
 	for _, b := range bugs() {
+		if b.where == "" || b.by == "" || strings.ContainsAny(b.by[:1], ",-") {
+			t.Errorf("nobody found, or nowhere: %s", b.what)
+		}
 		if b.test == "" && b.probe == "" {
 			t.Errorf("nothing reproduces: %s", b.what)
 		}

@@ -111,8 +111,8 @@ func failedAndFound(b board) string {
 	}
 	rows = nil
 	for _, f := range bugs() {
-		if by, ours := strings.CutPrefix(f.where, "this project"); ours {
-			rows = append(rows, []string{f.what, strings.TrimPrefix(strings.TrimPrefix(by, ", "), "found by "), f.holds})
+		if f.where == ours {
+			rows = append(rows, []string{f.what, f.by, f.holds})
 		}
 	}
 	return text + "\nFound in our own code by these experiments, and mended:\n\n" + table([]string{"fault", "found by", "what holds here"}, rows)
