@@ -135,7 +135,7 @@ func renderAll(root string, log record.Log) ([]rendered, error) {
 			"track-record": trackRecord(data),
 		}},
 		{"cloud/README.md", map[string]string{"peers": peerTable()}},
-		{"README.md", map[string]string{"numbers": numbers(data), "evidence": evidence(data)}},
+		{"README.md", map[string]string{"numbers": numbers(data), "sizes": sizes(data), "evidence": evidence(data)}},
 		{"results/PERFORMANCE.md", map[string]string{
 			"performance-e2":      performanceE2(data),
 			"performance-log":     performanceLog(data),

@@ -23,7 +23,7 @@ const (
 	statusFrame = "# Status\n\nbefore\n\n<!-- begin:today -->\n<!-- end:today -->\n<!-- begin:questions -->\n<!-- end:questions -->\n<!-- begin:failed -->\n<!-- end:failed -->\n<!-- begin:scoreboard -->\n<!-- end:scoreboard -->\n\n<!-- begin:decisions -->\nold\n<!-- end:decisions -->\n" +
 		"<!-- begin:mutants -->\n<!-- end:mutants -->\n<!-- begin:track-record -->\n<!-- end:track-record -->\n\nafter\n"
 	cloudFrame       = "# Cloud\n<!-- begin:peers -->\n<!-- end:peers -->\n"
-	readmeFrame      = "# Readme\n<!-- begin:numbers -->\n<!-- end:numbers -->\n<!-- begin:evidence -->\n<!-- end:evidence -->\n"
+	readmeFrame      = "# Readme\n<!-- begin:numbers -->\n<!-- end:numbers -->\n<!-- begin:sizes -->\n<!-- end:sizes -->\n<!-- begin:evidence -->\n<!-- end:evidence -->\n"
 	performanceFrame = "# Performance\n<!-- begin:performance-e2 -->\n<!-- end:performance-e2 -->\n<!-- begin:performance-log -->\n<!-- end:performance-log -->\n<!-- begin:performance-size -->\n<!-- end:performance-size -->\n<!-- begin:performance-wake -->\n<!-- end:performance-wake -->\n<!-- begin:performance-clients -->\n<!-- end:performance-clients -->\n<!-- begin:performance-sql -->\n<!-- end:performance-sql -->\n"
 )
 

@@ -29,7 +29,7 @@ func cacheKillVerb() bench.Verb {
 				{Name: "clients", Kind: scenario.KindInt, Default: "3", Doc: "that work at once, beside two on the large table"},
 			},
 			Metrics: append(killpointVerb().Metrics, bench.MetricDocs(
-				"times_ratio", "the large table over the cache", "page_updates_count", "of the large table, acknowledged, in one life", "page_unknown_count", "that a death cut off",
+				"times_ratio", "size of the large table over the cache", "page_updates_count", "acknowledged updates of the large table in one life", "page_unknown_count", "updates of the large table that a death cut off",
 			)...),
 		},
 		Run: cacheKill,

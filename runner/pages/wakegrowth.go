@@ -34,7 +34,7 @@ func wakeGrowthVerb() bench.Verb {
 				"wake_small_read_bytes", "bytes that the small database read from the bucket, to its first row", "wake_large_read_bytes", "bytes that the large database read from the bucket, to its first row",
 				"wake_small_class_b_count", "class B requests of the small database, to its first row", "wake_large_class_b_count", "class B requests of the large database, to its first row",
 				"lookup_ms", "time to look up a row of the large database that was not read before", "lookup_trips_count", "times, one after the other, that a lookup in the large database waited for the bucket",
-				"first_row_trips_count", "times, one after the other, that the large database's first row waited for the bucket", "index_bytes", "size of the index of the large database's newest base backup", "stored_bytes", "bytes that the large database's newest base backup needs in the bucket", "small_stored_bytes", "of the small one's newest layer", "small_index_bytes", "of its index",
+				"first_row_trips_count", "times, one after the other, that the large database's first row waited for the bucket", "index_bytes", "size of the index of the large database's newest base backup", "stored_bytes", "bytes that the large database's newest base backup needs in the bucket", "small_stored_bytes", "bytes that the small database's newest base backup needs in the bucket", "small_index_bytes", "size of the index of the small database's newest base backup",
 			),
 		},
 		Run: wakeGrowth,
