@@ -28,9 +28,9 @@ func today(s selection, b board) string {
 		sentence(v, b),
 		fmt.Sprintf("Behind them: %s rounds, %s faults that struck.", grouped(rounds), grouped(faults)),
 	}
-	if r, ok := newestOf(s, "e5.1"); ok {
+	if r, ok := soakOfMostHours(s); ok {
 		n := func(name string) string { return count(r, name) }
-		lines = append(lines, fmt.Sprintf("The longest soak recorded last: %s hours of the service's own time, %s writes, %s kills, %s revisions, %s faults of the store: %s.",
+		lines = append(lines, fmt.Sprintf("The longest soak: %s hours of the service's own time, %s writes, %s kills, %s revisions, %s faults of the store: %s.",
 			n("virtual_hours_count"), n("acknowledged_count"), n("kill_count"), n("switch_count"), n("store_fault_count"), r.Verdict))
 	}
 	if r, ok := monthLine(s, "strict"); ok {
@@ -38,6 +38,20 @@ func today(s selection, b board) string {
 		lines = append(lines, fmt.Sprintf("A month of the small application in `strict`: %s at list price, two counts of its requests %s.", figure(m.P50, "usd"), equalWord(r)))
 	}
 	return "- " + strings.Join(lines, "\n- ") + "\n"
+}
+
+// soakOfMostHours is the soak of the most hours; of several, the newest.
+func soakOfMostHours(s selection) (longest record.Record, ok bool) {
+	most := 0.0
+	for _, r := range s.current {
+		if r.Probe != "e5.1" || r.Env.Target == cloudRun || r.Verdict != record.Pass && r.Verdict != record.Fail {
+			continue
+		}
+		if m, there := metric(r, "virtual_hours_count"); there && (m.Max > most || m.Max == most && r.Started.After(longest.Started)) {
+			longest, most, ok = r, m.Max, true
+		}
+	}
+	return longest, ok
 }
 
 // count is a metric's largest value, for people.

@@ -24,7 +24,6 @@ import (
 
 func oneTransactionVerb() bench.Verb {
 	return bench.Verb{
-		Cloud: bench.NotOnCloudRun("what an instance has resident is not told there"),
 		Verb: scenario.Verb{
 			Name: "one_transaction",
 			Doc: "pgserve, told how much memory its container has, on a bucket that answers at once: one transaction makes rows that are many times what may be in " +
