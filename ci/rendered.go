@@ -53,9 +53,9 @@ func (c *checker) committed(ctx context.Context, root string) (string, error) {
 			err = errors.Join(err, showErr, os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644))
 		}
 	}
-	for _, name := range []string{"README.md", "results/PERFORMANCE.md", "STATUS.md", "results/index.html"} {
+	for _, name := range []string{"README.md", "cloud/README.md", "results/PERFORMANCE.md", "STATUS.md", "results/index.html"} {
 		text, readErr := os.ReadFile(filepath.Join(root, name))
-		err = errors.Join(err, readErr, os.WriteFile(filepath.Join(folder, name), text, 0o644))
+		err = errors.Join(err, readErr, os.MkdirAll(filepath.Dir(filepath.Join(folder, name)), 0o755), os.WriteFile(filepath.Join(folder, name), text, 0o644))
 	}
 	if err != nil {
 		return "", fmt.Errorf("take the results of the last commit: %w", err)

@@ -43,7 +43,10 @@ func TestRendered(t *testing.T) {
 		err := c.rendered(t.Context(), root)
 		return out.String(), err
 	}
-	for _, name := range []string{"README.md", "results/PERFORMANCE.md", "STATUS.md"} {
+	if err := os.Mkdir(in("cloud"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"README.md", "cloud/README.md", "results/PERFORMANCE.md", "STATUS.md"} {
 		write(in(name), read("../"+name))
 	}
 	run("go", "run", "./reports", "-root", root)

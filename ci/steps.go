@@ -71,6 +71,7 @@ func notRaced() map[string][]string {
 		"./core/gc":         {"TestLivenessIsWhatRecordsSay", "TestNoPartGoesFromADamagedLog"},
 		"./core/store/gcs":  {"TestConformance", "TestRefusalsThatStay", "TestReadsSurvive", "TestOneRefusalIsSurvived"},
 		"./faults/gcsfront": {"TestFidelity", "TestEmulatorLies", "TestFrontTellsTheTruth", "TestPatchCannotUndoASwap"},
+		"./reports":         {"TestAxe", "TestBrowser"},
 		"./faults/mutant":   {"TestEveryMutantIsCaught", "TestSoakTable", "TestFileMutantsAreCaught"},
 	}
 }

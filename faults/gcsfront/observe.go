@@ -62,11 +62,11 @@ func (f *Front) Stored() (all []Stored, err error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	for _, bucket := range f.buckets {
-		objects, _, err := f.emulator.ListObjectsWithOptions(bucket, fakestorage.ListOptions{})
+		list, err := f.emulator.ListObjectsWithOptionsPaginated(bucket, fakestorage.ListOptions{}) // all of it: no limit was given
 		if err != nil {
 			return nil, fmt.Errorf("list what the emulator holds: %w", err)
 		}
-		for _, o := range objects {
+		for _, o := range list.Objects {
 			all = append(all, Stored{bucket, o.Name, o.Size})
 		}
 	}
