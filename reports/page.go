@@ -31,7 +31,7 @@ const (
 	maxNote    = 300 // in bytes, of what a run wants to be known
 	maxDetail  = 260 // of what a check has seen that did not hold, in bytes
 	maxRight   = 110 // likewise of one that held
-	maxPage    = 480_000
+	maxPage    = 495_000
 )
 
 // pageView is all that the template shows.
