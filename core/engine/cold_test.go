@@ -19,6 +19,14 @@ func TestFirstRowsOfWhatWasLoaded(t *testing.T) {
 		t.Fatal(err)
 	}
 	loaded := layers(t, st)
+	e = open(t, st, inLog, func(o *Options) { o.Cache, o.RestoreBudget = LeastCache, -1 })
+	must(t, e, "SELECT length(pad) FROM t WHERE id = 4711")
+	if err := e.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := layers(t, st); n != loaded {
+		t.Errorf("layer %d was taken by a life that was told to take none", n)
+	}
 	var seqs []int
 	for life := range 4 {
 		e := open(t, st, inLog, func(o *Options) { o.Cache = LeastCache })

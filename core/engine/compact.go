@@ -235,9 +235,9 @@ func (m *logMode) pays() bool {
 
 // teaches says whether a layer spares the next cold starts what this one has waited for: page after page, because the newest layer has no
 // boot set. So it is with what was loaded in one life and only read in those after it, for which no layer is due. It happens once: each later
-// layer has the boot set, or a newer one.
+// layer has the boot set, or a newer one. None is taken where none is wanted.
 func (m *logMode) teaches() bool {
-	return m.cache.learnt() && m.taken.layer != nil && !m.taken.layer.HasBootSet() && m.toUpload() <= layerPaysBytes
+	return m.o.RestoreBudget >= 0 && m.cache.learnt() && m.taken.layer != nil && !m.taken.layer.HasBootSet() && m.toUpload() <= layerPaysBytes
 }
 
 // toUpload is how many bytes a layer would have to upload, or more.
