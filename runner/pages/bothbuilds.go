@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -66,42 +65,26 @@ func bothBuilds(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	if err != nil {
 		return err
 	}
-	folder, err := os.MkdirTemp("", "blobpglite-builds-")
-	if err != nil {
-		return fmt.Errorf("make a folder: %w", err)
-	}
-	defer os.RemoveAll(folder)
-	front, err := gcsfront.New(gcsfront.Options{Buckets: []string{"builds"}, Seed: r.Seed, Latency: model.DefaultLatency(), Rate: model.DefaultRate()})
-	if err != nil {
-		return err
-	}
-	base, stop, err := front.Serve(ctx)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	r.Progress("building pgserve", 0, 0)
-	mine, err := r.Store.Program(ctx, folder, r.Runtime.CacheDir())
-	if err != nil {
-		return err
-	}
-	var both [2]*build
-	for i, program := range []string{mine, older} {
-		name := []string{"here", "older"}[i]
-		b := &build{front: front, rows: int(int64(args.Size("size")) / workload.PageRowBytes), waker: waker{
-			r: r, program: program, cache: filepath.Join(folder, "cache-"+name), suffix: []string{"_", "_older_"}[i],
-			args: []string{"-bucket", "gs://builds/" + name, "-endpoint", base, "-log", "warn"},
-		}}
-		r.Progress(fmt.Sprintf("setting up and loading, %s", name), int64(i), 2)
-		if _, err := b.setUp(ctx); err != nil {
-			return err
+	o := gcsfront.Options{Buckets: []string{"builds"}, Latency: model.DefaultLatency(), Rate: model.DefaultRate()}
+	return withPgserve(ctx, r, o, func(here built) error {
+		var both [2]*build
+		for i, program := range []string{here.program, older} {
+			name := []string{"here", "older"}[i]
+			b := &build{front: here.front, rows: int(int64(args.Size("size")) / workload.PageRowBytes), waker: waker{
+				r: r, program: program, cache: filepath.Join(here.folder, "cache-"+name), suffix: []string{"_", "_older_"}[i],
+				args: []string{"-bucket", "gs://builds/" + name, "-endpoint", here.base, "-log", "warn"},
+			}}
+			r.Progress(fmt.Sprintf("setting up and loading, %s", name), int64(i), 2)
+			if _, err := b.setUp(ctx); err != nil {
+				return err
+			}
+			if err := b.load(ctx); err != nil {
+				return fmt.Errorf("load, %s: %w", name, err)
+			}
+			both[i] = b
 		}
-		if err := b.load(ctx); err != nil {
-			return fmt.Errorf("load, %s: %w", name, err)
-		}
-		both[i] = b
-	}
-	return buildsInTurns(ctx, r, both, args.Int("turns"))
+		return buildsInTurns(ctx, r, both, args.Int("turns"))
+	})
 }
 
 func buildsInTurns(ctx context.Context, r *bench.Run, both [2]*build, turns int) error {

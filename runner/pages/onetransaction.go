@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 
@@ -51,41 +50,25 @@ type transactionRun struct {
 }
 
 func oneTransaction(ctx context.Context, r *bench.Run, args scenario.Args) error {
-	folder, err := os.MkdirTemp("", "blobpglite-transaction-")
-	if err != nil {
-		return fmt.Errorf("make a folder: %w", err)
-	}
-	defer os.RemoveAll(folder)
-	front, err := gcsfront.New(gcsfront.Options{Buckets: []string{"one"}, Seed: r.Seed})
-	if err != nil {
-		return err
-	}
-	base, stop, err := front.Serve(ctx)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	r.Progress("building pgserve", 0, 0)
-	t := &transactionRun{r: r, rows: int(int64(args.Size("size")) / workload.PageRowBytes)}
-	if t.program, err = r.Store.Program(ctx, folder, r.Runtime.CacheDir()); err != nil {
-		return err
-	}
-	t.args = []string{
-		"-bucket", "gs://one/db", "-endpoint", base, "-log", "warn", "-container-memory", strconv.Itoa(args.Int("memory") << 20), "-lease-ttl", "1s",
-	}
-	if err := t.make(ctx); err != nil || r.Failed() {
-		return err
-	}
-	if err := t.again(ctx); err != nil {
-		return err
-	}
-	st, err := gcs.Open(ctx, gcs.Options{Bucket: "one", Prefix: "db", Endpoint: base})
-	if err != nil {
-		return err
-	}
-	m, _, err := manifest.Load(ctx, st)
-	r.Metrics.Value("layers_count", float64(len(m.Layers)))
-	return errors.Join(err, st.Close())
+	return withPgserve(ctx, r, gcsfront.Options{Buckets: []string{"one"}}, func(b built) error {
+		t := &transactionRun{r: r, program: b.program, rows: int(int64(args.Size("size")) / workload.PageRowBytes)}
+		t.args = []string{
+			"-bucket", "gs://one/db", "-endpoint", b.base, "-log", "warn", "-container-memory", strconv.Itoa(args.Int("memory") << 20), "-lease-ttl", "1s",
+		}
+		if err := t.make(ctx); err != nil || r.Failed() {
+			return err
+		}
+		if err := t.again(ctx); err != nil {
+			return err
+		}
+		st, err := gcs.Open(ctx, gcs.Options{Bucket: "one", Prefix: "db", Endpoint: b.base})
+		if err != nil {
+			return err
+		}
+		m, _, err := manifest.Load(ctx, st)
+		r.Metrics.Value("layers_count", float64(len(m.Layers)))
+		return errors.Join(err, st.Close())
+	})
 }
 
 // start starts the process, and connects.

@@ -69,35 +69,17 @@ func runWakes(ctx context.Context, r *bench.Run, args scenario.Args) error {
 		r.Vacuous("%v", err)
 		return nil
 	}
-	folder, err := os.MkdirTemp("", "blobpglite-wakes-")
-	if err != nil {
-		return fmt.Errorf("make a folder: %w", err)
-	}
-	defer os.RemoveAll(folder)
-	front, err := gcsfront.New(gcsfront.Options{Buckets: []string{"wakes"}, Seed: r.Seed})
-	if err != nil {
-		return err
-	}
-	base, stop, err := front.Serve(ctx)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	r.On(front)
-	r.Progress("building pgserve", 0, 0)
-	mine, err := r.Store.Program(ctx, folder, r.Runtime.CacheDir())
-	if err != nil {
-		return err
-	}
-	var both [2]*waker
-	for i, program := range []string{mine, program} {
-		name := []string{"here", "older"}[i]
-		both[i] = &waker{
-			r: r, program: program, cache: filepath.Join(folder, "cache-"+name), suffix: []string{"_", "_older_"}[i],
-			args: []string{"-bucket", "gs://wakes/" + name, "-endpoint", base, "-log", "warn"},
+	return withPgserve(ctx, r, gcsfront.Options{Buckets: []string{"wakes"}}, func(b built) error {
+		var both [2]*waker
+		for i, program := range []string{b.program, program} {
+			name := []string{"here", "older"}[i]
+			both[i] = &waker{
+				r: r, program: program, cache: filepath.Join(b.folder, "cache-"+name), suffix: []string{"_", "_older_"}[i],
+				args: []string{"-bucket", "gs://wakes/" + name, "-endpoint", b.base, "-log", "warn"},
+			}
 		}
-	}
-	return wakeInTurns(ctx, r, both, args.Int("setups"), args.Int("turns"))
+		return wakeInTurns(ctx, r, both, args.Int("setups"), args.Int("turns"))
+	})
 }
 
 func wakeInTurns(ctx context.Context, r *bench.Run, both [2]*waker, setups, turns int) error {
