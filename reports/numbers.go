@@ -74,14 +74,23 @@ func numbers(s selection) string {
 	return b.String() + "\n"
 }
 
-// sources says where the numbers are from, which may be several machines.
+// sources says where the numbers are from, which may be several machines, stores and days.
 func sources(lines []record.Record) string {
-	var at []string
+	var machines, stores, targets, days []string
 	for _, r := range lines {
-		at = append(at, fmt.Sprintf("%s, %d CPUs, store %s, target %s (%s)", r.Env.Machine, r.Env.CPUs, r.Env.Store, targetName(r.Env.Target), date(r)))
+		machines = append(machines, fmt.Sprintf("%s (%d)", r.Env.Machine, r.Env.CPUs))
+		stores, targets, days = append(stores, r.Env.Store), append(targets, targetName(r.Env.Target)), append(days, date(r))
 	}
-	slices.Sort(at)
-	return "Medians, on " + strings.Join(slices.Compact(at), "; ") + "."
+	when := slices.Min(days)
+	if last := slices.Max(days); last != when {
+		when += " to " + last
+	}
+	return fmt.Sprintf("Medians. Machines (CPUs): %s. Store: %s. Target: %s. Days: %s.", distinct(machines), distinct(stores), distinct(targets), when)
+}
+
+// distinct lists each of the words once, in order.
+func distinct(words []string) string {
+	return strings.Join(slices.Compact(slices.Sorted(slices.Values(words))), ", ")
 }
 
 // evidence renders the rows.
