@@ -72,6 +72,16 @@ type killPages struct {
 	before      int64        // sum at the end of the life before
 }
 
+// forget is for a database that is new: it has no large table yet.
+func (p *killPages) forget() {
+	if p == nil {
+		return
+	}
+	p.rows, p.before = 0, 0
+	p.sum.Store(0)
+	p.unsure.Store(0)
+}
+
 // fillPages makes the table, in a database that is new.
 func (k *killRun) fillPages(ctx context.Context) error {
 	p := k.pages

@@ -195,6 +195,7 @@ func (k *killRun) death(ctx context.Context, s faultSite) error {
 		if err := k.Fresh(ctx); err != nil {
 			return err
 		}
+		k.pages.forget()
 	}
 	if k.Serving == nil && s.where != atNew {
 		if err := k.Reopen(ctx); err != nil || k.Serving == nil {
