@@ -145,6 +145,8 @@ type ReadOptions struct {
 	// Head is given, by Verify and in the caller's goroutine, the first chunk of the file HeadOf, if the layer has one. Nil: not called.
 	Head   func(chunk []byte)
 	HeadOf string
+	// Verified is for several calls of Verify on layers that share segments. Nil: all segments are read.
+	Verified *Verified
 }
 
 // Stats of one Write or Read.

@@ -104,6 +104,10 @@ type reader struct {
 	files []*memfs.File
 	spans []span
 
+	skip          []bool      // of each segment, whether it is not read; nil: all are
+	skippedChunks int64       // that the layer uses in these
+	sound         func(n int) // told, by several goroutines, of each segment that was read; nil: not called
+
 	nextSegment              atomic.Int64
 	downloaded, decompressed atomic.Int64 // nanoseconds
 }
@@ -214,7 +218,7 @@ func (r *reader) each(ctx context.Context, use func(chunks) error) error {
 // useAll uses frames until done is closed; after an error it stops the senders and throws away the rest.
 func (r *reader) useAll(done <-chan chunks, use func(chunks) error, stop func()) error {
 	var failed error
-	used, total := int64(0), r.index.liveChunks()*memfs.ChunkSize
+	used, total := r.skippedChunks*memfs.ChunkSize, r.index.liveChunks()*memfs.ChunkSize
 	for c := range done {
 		if failed != nil {
 			continue
@@ -271,6 +275,9 @@ func (r *reader) fetch(ctx context.Context, z *zstd.Decoder, done chan<- chunks)
 		if n >= len(r.index.segments) {
 			return nil
 		}
+		if r.skip != nil && r.skip[n] {
+			continue
+		}
 		s := &r.index.segments[n]
 		body, err := r.segment(ctx, s)
 		if err != nil {
@@ -287,6 +294,9 @@ func (r *reader) fetch(ctx context.Context, z *zstd.Decoder, done chan<- chunks)
 			case <-ctx.Done():
 				return ctx.Err()
 			}
+		}
+		if r.sound != nil {
+			r.sound(n)
 		}
 	}
 }

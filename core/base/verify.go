@@ -3,12 +3,86 @@ package base
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 
 	"blobpglite/core/store"
 )
 
+// Verified remembers what calls of Verify have found sound, so that of layers that share a segment only the first one has it read. The zero
+// value is ready to use.
+type Verified struct {
+	mu       sync.Mutex
+	segments map[string]verifiedSegment // by key
+}
+
+// verifiedSegment is a segment as an index describes it, and as it was found.
+type verifiedSegment struct {
+	frameBytes int
+	chunks     int64
+	frames     []frame
+	used       []bool // of each frame, whether it was decompressed
+}
+
+// has says whether a segment that an index describes, and of which it uses these frames, was found sound.
+func (v *Verified) has(x *index, s *segment, used []bool) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	known, ok := v.segments[s.key()]
+	if !ok || known.frameBytes != x.frameBytes || known.chunks != s.chunks || !slices.Equal(known.frames, s.frames) {
+		return false
+	}
+	for i := range used {
+		if used[i] && !known.used[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// found notes a segment of which these frames are sound.
+func (v *Verified) found(x *index, s *segment, used []bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.segments == nil {
+		v.segments = map[string]verifiedSegment{}
+	}
+	v.segments[s.key()] = verifiedSegment{x.frameBytes, s.chunks, s.frames, used}
+}
+
+// skipped returns which segments need not be read, because they were found sound before, and the chunks in them that the layer uses.
+func (v *Verified) skipped(x *index, used [][]bool, head int64) (skip []bool, live int64) {
+	skip = make([]bool, len(x.segments))
+	for i := range skip {
+		s := &x.segments[i]
+		if skip[i] = v.has(x, s, used[i]) && (head < s.first || head >= s.first+s.chunks); skip[i] {
+			live += s.live
+		}
+	}
+	return skip, live
+}
+
+// usedFrames returns of each segment's frames whether a file has chunks in them.
+func (x *index) usedFrames() [][]bool {
+	used := make([][]bool, len(x.segments))
+	for i := range used {
+		used[i] = make([]bool, len(x.segments[i].frames))
+	}
+	for n := range x.entries {
+		for _, r := range x.entries[n].runs {
+			x.split(r.at, r.count, func(segment int, at, count int64) {
+				first := x.segments[segment].first
+				for f := (at - first) / x.frameChunks(); f <= (at+count-1-first)/x.frameChunks(); f++ {
+					used[segment][f] = true
+				}
+			})
+		}
+	}
+	return used
+}
+
 // Verify reads a whole layer and keeps nothing: it checks the index, every frame's checksum, and that each used frame
-// decompresses to what the index says. Errors: those of Read that are not about a tree; an error names the first thing that
+// decompresses to what the index says. What ReadOptions.Verified knows is not read again. Errors: those of Read that are not about a tree; an error names the first thing that
 // is wrong.
 func Verify(ctx context.Context, st store.Store, key string, o ReadOptions) (*Layer, Stats, error) {
 	l, stats, err := verify(ctx, st, key, o)
@@ -36,6 +110,11 @@ func verify(ctx context.Context, st store.Store, key string, o ReadOptions) (*La
 	}
 	r.sortSpans()
 	head := r.headChunk()
+	if v := o.Verified; v != nil {
+		used := l.index.usedFrames()
+		r.skip, r.skippedChunks = v.skipped(l.index, used, head)
+		r.sound = func(n int) { v.found(l.index, &l.index.segments[n], used[n]) }
+	}
 	err = r.each(ctx, func(c chunks) error {
 		if n := head - c.at; head >= 0 && n >= 0 && n < int64(len(c.data)) {
 			r.o.Head(c.data[n][:])

@@ -1,6 +1,7 @@
 package takeover
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -12,7 +13,6 @@ import (
 	"blobpglite/core/clock"
 	"blobpglite/core/lease"
 	"blobpglite/core/manifest"
-	"blobpglite/core/memfs"
 	"blobpglite/core/store"
 	"blobpglite/core/wal"
 )
@@ -196,19 +196,23 @@ func (s *surveyor) records(ctx context.Context) error {
 	return nil
 }
 
-// files reads all of the layer, and the version of PostgreSQL that its files are of.
+// files reads all of the layer, and keeps nothing of it but the version of PostgreSQL that its files are of.
 func (s *surveyor) files(ctx context.Context) error {
-	files := memfs.New(memfs.Options{})
-	l, stats, err := base.Read(ctx, s.st, s.newest.Layer, files, base.ReadOptions{Expect: base.Expect{Database: s.a.DatabaseID}})
+	const version = "/PG_VERSION"
+	l, stats, err := base.Verify(ctx, s.st, s.newest.Layer, base.ReadOptions{
+		Expect: base.Expect{Database: s.a.DatabaseID}, HeadOf: version,
+		Head: func(chunk []byte) {
+			text, _, _ := bytes.Cut(chunk, []byte{0})
+			s.a.Postgres = strings.TrimSpace(string(text))
+		},
+	})
 	if err != nil {
 		return err
 	}
 	s.a.Layer.RawBytes, s.a.Layer.StoredBytes, s.a.Layer.Segments = stats.RawBytes, stats.StoredBytes, len(l.Segments())
-	version, err := files.ReadFile("/PG_VERSION")
-	if err != nil {
-		return fmt.Errorf("layer %s: %w: the version of its files: %w", s.newest.Layer, base.ErrCorrupt, err)
+	if s.a.Postgres == "" {
+		return fmt.Errorf("layer %s: %w: it has no file %s that says of which version its files are", s.newest.Layer, base.ErrCorrupt, version)
 	}
-	s.a.Postgres = strings.TrimSpace(string(version))
 	return nil
 }
 

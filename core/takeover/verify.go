@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -20,7 +21,7 @@ type Report struct {
 	DatabaseID string
 	Layer      string // the newest; empty: none
 	Layers     int    // named by the manifest
-	LayerBytes int64  // of all layers, as stored; only if they were read
+	LayerBytes int64  // stored for all layers, what they share once; only of those that were read, and found sound
 	From, To   uint64 // records From..To are sound; To < From: there are none
 	Epoch      uint64 // the highest
 	Fences     int
@@ -54,12 +55,13 @@ func VerifyWith(ctx context.Context, st store.Store, o VerifyOptions) (Report, e
 	if o.Progress == nil {
 		o.Progress = func(string, int64, int64) {}
 	}
+	known := &base.Verified{}
 	for range maxRestarts {
 		m, _, err := manifest.Load(ctx, st)
 		if err != nil {
 			return Report{}, err
 		}
-		v := &verifier{st: st, o: o, m: m}
+		v := &verifier{st: st, o: o, m: m, known: known}
 		err = v.run(ctx)
 		now, _, loadErr := manifest.Load(ctx, st)
 		switch {
@@ -85,6 +87,7 @@ type verifier struct {
 	o      VerifyOptions
 	m      manifest.Manifest
 	report Report
+	known  *base.Verified
 	ended  []manifest.Layer // whose control file says that PostgreSQL was shut down
 }
 
@@ -117,6 +120,7 @@ func (v *verifier) walStart() error {
 // layers checks each layer; unless Deep, only that its index is there.
 func (v *verifier) layers(ctx context.Context) error {
 	var damaged error
+	objects := map[string]int64{} // sizes, by their keys
 	for _, l := range v.m.Layers {
 		if !v.o.Deep {
 			there, err := exists(ctx, v.st, base.IndexKey(l.Key))
@@ -128,8 +132,9 @@ func (v *verifier) layers(ctx context.Context) error {
 			}
 			continue
 		}
-		_, stats, err := base.Verify(ctx, v.st, l.Key, base.ReadOptions{
+		layer, _, err := base.Verify(ctx, v.st, l.Key, base.ReadOptions{
 			Expect:   base.Expected(v.m, l),
+			Verified: v.known,
 			Progress: func(done, total int64) { v.o.Progress("reading layer "+l.Key, done, total) },
 			HeadOf:   pgdata.ControlPath,
 			Head: func(chunk []byte) {
@@ -140,11 +145,17 @@ func (v *verifier) layers(ctx context.Context) error {
 				}
 			},
 		})
-		v.report.LayerBytes += stats.StoredBytes
+		if err == nil {
+			objects[base.IndexKey(l.Key)] = layer.IndexBytes()
+			maps.Copy(objects, layer.ObjectBytes())
+		}
 		if errors.Is(err, store.ErrNotFound) {
 			err = fmt.Errorf("the manifest names layer %q, and an object of it is gone: %w: %w", l.Key, base.ErrCorrupt, err)
 		}
 		damaged = errors.Join(damaged, err)
+	}
+	for _, size := range objects {
+		v.report.LayerBytes += size
 	}
 	return damaged
 }

@@ -164,6 +164,16 @@ func layerMutants() []Mutant {
 			Old: "Expect:   base.Expected(v.m, l),", New: "Expect:   base.Expect{},",
 		},
 		{
+			Name: "verified-for-others", Invariant: "sound", File: "core/base/verify.go", Plan: "-run TestSharedSegments ./core/base",
+			Doc: "a verification takes for sound what no layer has had read of a segment that several share",
+			Old: "if used[i] && !known.used[i] {", New: "if used[i] && known.used == nil {",
+		},
+		{
+			Name: "verified-by-name", Invariant: "sound", File: "core/base/verify.go", Plan: "-run TestSharedSegments ./core/base",
+			Doc: "a verification takes for sound a segment of which another layer says otherwise what is in it",
+			Old: " || !slices.Equal(known.frames, s.frames) {", New: " || slices.Equal(known.frames, nil) {",
+		},
+		{
 			Name: "collects-by-any-index", Invariant: restorable, File: gcLayersFile, Plan: "-run TestIndex ./core/gc",
 			Doc: "a collection keeps what an index needs that is not the one which the manifest names, and deletes the rest",
 			Old: "layer.Key, base.Expected(c.m, layer))", New: "layer.Key, base.Expect{})",
