@@ -12,15 +12,22 @@ import (
 // stopGrace is how long a group of processes may take to end after an interrupt.
 const stopGrace = 10 * time.Second
 
+// politeness is the niceness of steps that only compute.
+const politeness = 10
+
 // runGroup runs cmd as the head of a process group of its own, so that `go run` and
 // `go test` end together with the programs that they started. The terminal's
 // interrupt reaches only this process, which passes it on.
-func runGroup(ctx context.Context, cmd *exec.Cmd) error {
+func (c *checker) runGroup(ctx context.Context, cmd *exec.Cmd) error {
+	defer c.count(cmd)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	// A grandchild that keeps the pipes open must not keep Wait.
 	cmd.WaitDelay = stopGrace
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", cmd.Path, err)
+	}
+	if c.polite { // a group that has ended, or is more so already, needs nothing
+		_ = syscall.Setpriority(syscall.PRIO_PGRP, cmd.Process.Pid, politeness)
 	}
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()

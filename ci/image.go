@@ -152,7 +152,7 @@ func (c *checker) shell(ctx context.Context, dir string, env []string, line stri
 	cmd := exec.Command("sh", "-c", line)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, c.stdout, c.stderr
 	cmd.Env = append(os.Environ(), env...)
-	if err := runGroup(ctx, cmd); err != nil {
+	if err := c.runGroup(ctx, cmd); err != nil {
 		return fmt.Errorf("%s: %w", line, err)
 	}
 	return nil

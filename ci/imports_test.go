@@ -117,7 +117,7 @@ func rooms() []room {
 			others: []string{"github.com/jackc/pgx/v5", "github.com/mattn/go-isatty", "github.com/prometheus/common", "github.com/schollz/progressbar/v3", "golang.org/x/sync", "golang.org/x/sys", "golang.org/x/term"},
 		},
 		{path: "reports", own: []string{"runner/record", "runner/scenario", "runner/registry", "scenarios"}},
-		{path: "ci"},
+		{path: "ci", own: []string{"scenarios"}},
 	}...)
 }
 

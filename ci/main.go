@@ -24,6 +24,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -80,6 +81,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	defer os.RemoveAll(temp)
+	if err := trimPaths(ctx); err != nil {
+		fmt.Fprintln(stderr, "ci:", err)
+		return 1
+	}
 	c := &checker{root: root, temp: temp, short: *short, verbose: *verbose, stdout: stdout, stderr: stderr}
 	if *short {
 		if err := c.narrow(ctx); err != nil {
@@ -90,7 +95,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if !*night {
 		return c.runAll(ctx, steps())
 	}
-	all, err := n.steps(ctx, c)
+	all, err := n.steps(c)
 	if err != nil {
 		fmt.Fprintln(stderr, "ci:", err)
 		return 2
@@ -111,6 +116,21 @@ func moduleRoot(ctx context.Context) (string, error) {
 	return filepath.Dir(gomod), nil
 }
 
+// trimPaths has the children compile without the names of folders. So what a clone has compiled and looked at is found in the caches by a clone, or a worktree, in
+// another folder. The image's program is compiled like this too.
+func trimPaths(ctx context.Context) error {
+	const trim = "-trimpath"
+	out, err := exec.CommandContext(ctx, "go", "env", "GOFLAGS").Output()
+	if err != nil {
+		return fmt.Errorf("look for GOFLAGS: %w", err)
+	}
+	flags := strings.TrimSpace(string(out))
+	if slices.Contains(strings.Fields(flags), trim) {
+		return nil
+	}
+	return os.Setenv("GOFLAGS", strings.TrimSpace(flags+" "+trim))
+}
+
 // outcome is the result of a step. The zero value is a failure.
 type outcome int
 
@@ -126,6 +146,7 @@ type result struct {
 	outcome outcome
 	note    string
 	took    time.Duration
+	cpu     time.Duration // of the commands that it ran, and of all that these have waited for
 }
 
 // checker runs steps.
@@ -135,19 +156,36 @@ type checker struct {
 	only           []string // packages that -short looks at; empty: all
 	stdout, stderr io.Writer
 	results        []result
+	cpu            *atomic.Int64 // of the step that runs, in nanoseconds; nil: nobody counts
+	polite         bool          // of the step that runs
 }
 
 // runAll runs the steps in order, the last one after the summary of the others.
 func (c *checker) runAll(ctx context.Context, all []step) int {
+	var join []func()
 	for i, s := range all {
-		if i == len(all)-1 {
-			c.summary()
+		if i == len(all)-1 || ctx.Err() != nil {
+			for _, end := range join {
+				end()
+			}
+			join = nil
 		}
-		c.runStep(ctx, s)
 		if ctx.Err() != nil {
 			fmt.Fprintln(c.stderr, "ci: interrupted")
 			return 130
 		}
+		if i == len(all)-1 {
+			c.summary()
+		}
+		if s.beside {
+			join = append(join, c.begin(ctx, s))
+		} else {
+			c.results = append(c.results, c.try(ctx, s))
+		}
+	}
+	if ctx.Err() != nil {
+		fmt.Fprintln(c.stderr, "ci: interrupted")
+		return 130
 	}
 	if slices.ContainsFunc(c.results, func(r result) bool { return r.outcome == failed }) {
 		return 1
@@ -155,27 +193,28 @@ func (c *checker) runAll(ctx context.Context, all []step) int {
 	return 0
 }
 
-// runStep runs a step, and those beside it. What the latter print comes when all have ended, so that no line is cut by another.
-func (c *checker) runStep(ctx context.Context, s step) {
+// begin begins a step that runs beside those after it. The returned function waits for its end, and shows in one piece what it has printed, so that no
+// line is cut by another.
+func (c *checker) begin(ctx context.Context, s step) (end func()) {
 	var out bytes.Buffer
 	other := *c
-	other.stdout, other.stderr, other.results = &out, &out, slices.Clip(c.results)
+	other.stdout, other.stderr = &out, &out
+	var r result
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for _, b := range s.beside {
-			if ctx.Err() == nil {
-				other.results = append(other.results, other.try(ctx, b))
-			}
-		}
+		r = other.try(ctx, s)
 	}()
-	r := c.try(ctx, s)
-	if len(s.beside) > 0 {
-		fmt.Fprintf(c.stdout, "\n%s has ended after %.0fs; what ran beside it follows when it ends too\n", s.name, r.took.Seconds())
+	return func() {
+		select {
+		case <-done:
+		default:
+			fmt.Fprintf(c.stdout, "\n%s still runs; what it prints follows when it has ended\n", s.name)
+			<-done
+		}
+		_, _ = out.WriteTo(c.stdout)
+		c.results = append(c.results, r)
 	}
-	<-done
-	_, _ = out.WriteTo(c.stdout)
-	c.results = append(append(c.results, r), other.results[len(c.results):]...)
 }
 
 // try runs one step.
@@ -188,9 +227,10 @@ func (c *checker) try(ctx context.Context, s step) result {
 		r.outcome, r.note = failed, "not run: "+needed+" failed"
 	default:
 		fmt.Fprintf(c.stdout, "\n=== %s\n", s.name)
-		start := time.Now()
-		err := s.run(ctx, c)
-		r.took = time.Since(start)
+		own, start := *c, time.Now()
+		own.cpu, own.polite = new(atomic.Int64), s.polite
+		err := s.run(ctx, &own)
+		r.took, r.cpu = time.Since(start), time.Duration(own.cpu.Load())
 		var skip skipError
 		switch {
 		case err == nil:
@@ -217,13 +257,20 @@ func (c *checker) unmet(s step) string {
 	return ""
 }
 
-// summary prints the results of the steps so far.
+// summary prints the results of the steps so far: what each took, and what of processors' time its commands used. Where that is less than it took, it waited.
 func (c *checker) summary() {
-	fmt.Fprintf(c.stdout, "\n=== summary\n")
+	fmt.Fprintf(c.stdout, "\n=== summary\n%-22s %7s %7s\n", "", "took", "cpu")
 	for _, r := range c.results {
 		word := [...]string{failed: "FAIL", passed: "ok", skipped: "skip"}[r.outcome]
-		line := fmt.Sprintf("%-5s %-16s %6.1fs  %s", word, r.name, r.took.Seconds(), strings.ReplaceAll(r.note, "\n", " "))
+		line := fmt.Sprintf("%-5s %-16s %6.1fs %6.1fs  %s", word, r.name, r.took.Seconds(), r.cpu.Seconds(), strings.ReplaceAll(r.note, "\n", " "))
 		fmt.Fprintln(c.stdout, strings.TrimRight(line, " "))
+	}
+}
+
+// count adds what an ended command has used to the time of the step.
+func (c *checker) count(cmd *exec.Cmd) {
+	if c.cpu != nil && cmd.ProcessState != nil {
+		c.cpu.Add(int64(cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()))
 	}
 }
 

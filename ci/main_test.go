@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -68,51 +69,127 @@ func TestLastStepIsTheTests(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for _, s := range all {
-		for _, one := range append([]step{s}, s.beside...) {
-			for _, need := range one.needs {
-				if !seen[need] {
-					t.Errorf("%s needs %s, which does not come before it", one.name, need)
-				}
+		for _, need := range s.needs {
+			if !seen[need] {
+				t.Errorf("%s needs %s, which does not end before it begins", s.name, need)
 			}
 		}
-		for _, one := range append([]step{s}, s.beside...) {
-			seen[one.name] = true
-		}
+		seen[s.name] = !s.beside
 	}
 }
 
-// TestBeside: steps beside another run while it does, print in one piece behind it, and fail like all.
+// TestBeside: a step that waits runs while those after it do, prints in one piece behind them and before the last, and fails like all.
 func TestBeside(t *testing.T) {
-	met := make(chan struct{})
-	a := step{name: "long", run: func(_ context.Context, c *checker) error {
-		fmt.Fprintln(c.stdout, "long begins")
-		<-met
-		fmt.Fprintln(c.stdout, "long ends")
-		return nil
-	}}
-	a.beside = []step{
-		{name: "one", run: func(_ context.Context, c *checker) error {
-			fmt.Fprintln(c.stdout, "one says this")
-			close(met)
+	met, left := make(chan struct{}), make(chan struct{})
+	wait := func(c <-chan struct{}) error {
+		select {
+		case <-c:
 			return nil
-		}},
-		{name: "two", needs: []string{"one"}, run: func(context.Context, *checker) error { return errors.New("no luck") }},
-		{name: "three", needs: []string{"two"}, run: func(context.Context, *checker) error { return nil }},
+		case <-time.After(time.Minute):
+			return errors.New("they are not at work at once")
+		}
 	}
-	code, out := runSteps(t.Context(), &checker{}, []step{{name: "first", run: func(context.Context, *checker) error { return nil }}, a, {name: "last", run: func(context.Context, *checker) error { return nil }}})
+	long := step{name: "long", beside: true, run: func(_ context.Context, c *checker) error {
+		fmt.Fprintln(c.stdout, "long begins")
+		close(met)
+		err := wait(left)
+		fmt.Fprintln(c.stdout, "long ends")
+		return errors.Join(err, errors.New("no luck"))
+	}}
+	ordinary := func(name string, run func() error) step {
+		return step{name: name, run: func(_ context.Context, c *checker) error {
+			fmt.Fprintln(c.stdout, name+" says this")
+			return run()
+		}}
+	}
+	code, out := runSteps(t.Context(), &checker{}, []step{
+		ordinary("first", func() error { return nil }), long,
+		ordinary("one", func() error { return wait(met) }),
+		ordinary("two", func() error { close(left); return nil }),
+		ordinary("last", func() error { return nil }),
+	})
 	if code != 1 {
 		t.Errorf("exit %d, want 1", code)
 	}
 	from := 0
 	for _, want := range []string{
-		"=== long", "long begins", "long ends", "=== one", "one says this", "=== two", "two: no luck",
-		"ok    first", "ok    long", "ok    one", "FAIL  two", "FAIL  three", "not run: two failed", "=== last",
+		"first says this", "one says this", "two says this", "=== long", "long begins\nlong ends\nlong: no luck", "=== summary",
+		"ok    first", "ok    one", "ok    two", "FAIL  long", "=== last", "last says this",
 	} {
 		at := strings.Index(out[from:], want)
 		if at < 0 {
 			t.Fatalf("%q is missing, or not where it belongs, in\n%s", want, out)
 		}
 		from += at
+	}
+}
+
+// TestShortLeavesOutWhatRunsBeside: -short neither runs it nor waits for it.
+func TestShortLeavesOutWhatRunsBeside(t *testing.T) {
+	never := step{name: "long", beside: true, slow: true, run: func(context.Context, *checker) error { return errors.New("it has run") }}
+	last := step{name: "last", run: func(context.Context, *checker) error { return nil }}
+	if code, out := runSteps(t.Context(), &checker{short: true}, []step{never, last}); code != 0 || !strings.Contains(out, "skip  long") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+// TestProcessorsTime: what the children of a step's commands use is the step's, and nobody else's.
+func TestProcessorsTime(t *testing.T) {
+	c := &checker{root: "."}
+	_, out := runSteps(t.Context(), c, []step{
+		{name: "busy", run: command("sh", "-c", `sh -c 'i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done'; exit 0`)},
+		{name: "idle", run: func(context.Context, *checker) error { return nil }},
+		{name: "last", run: func(context.Context, *checker) error { return nil }},
+	})
+	if c.results[0].cpu < 5*time.Millisecond || c.results[1].cpu != 0 {
+		t.Errorf("busy: %v, idle: %v\n%s", c.results[0].cpu, c.results[1].cpu, out)
+	}
+	if !regexp.MustCompile(`(?m)^ +took +cpu$`).MatchString(out) || !regexp.MustCompile(`(?m)^ok +idle +0\.0s +0\.0s$`).MatchString(out) {
+		t.Errorf("not in the summary:\n%s", out)
+	}
+}
+
+// TestTrimPaths: flags that were asked for stay, and nothing is said twice.
+func TestTrimPaths(t *testing.T) {
+	for _, tt := range [][2]string{{"-buildvcs=false", "-buildvcs=false -trimpath"}, {"-trimpath", "-trimpath"}} {
+		t.Setenv("GOFLAGS", tt[0])
+		if err := trimPaths(t.Context()); err != nil || os.Getenv("GOFLAGS") != tt[1] {
+			t.Errorf("%q: %q, %v", tt[0], os.Getenv("GOFLAGS"), err)
+		}
+	}
+}
+
+// TestTestsWithoutTheLint: its tests have run as a step of their own, and no others are left out.
+func TestTestsWithoutTheLint(t *testing.T) {
+	root, err := moduleRoot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tested := func(only ...string) []string {
+		var out bytes.Buffer
+		c := &checker{root: root, only: only, stdout: &out, stderr: &out}
+		packages, err := c.tested(t.Context())
+		if err != nil {
+			t.Fatalf("%v: %s", err, out.String())
+		}
+		return packages
+	}
+	all, want := tested(), []string{}
+	for _, p := range goList(t, everything) {
+		if p.ImportPath != module+"/ci" {
+			want = append(want, p.ImportPath)
+		}
+	}
+	if !slices.Equal(all, want) || len(all) < 20 {
+		t.Errorf("%q, want %q", all, want)
+	}
+	if some := tested("./ci", "./core/clock"); !slices.Equal(some, []string{module + "/core/clock"}) {
+		t.Errorf("%q", some)
+	}
+	var out bytes.Buffer
+	c := &checker{root: root, only: []string{lintPackage}, stdout: &out, stderr: &out}
+	if err := tests(t.Context(), c); err != nil || !strings.Contains(out.String(), "no tests but those of the lint") {
+		t.Errorf("%v: %s", err, out.String())
 	}
 }
 
@@ -142,6 +219,52 @@ func TestRacedTestsExist(t *testing.T) {
 			if !bytes.Contains(code, []byte("func "+name+"(t *testing.T)")) {
 				t.Errorf("%s has no test %s", pkg, name)
 			}
+		}
+	}
+}
+
+// TestCrossBuild: what does not compile on the other system is found wherever it is, and what does not link where it is linked.
+func TestCrossBuild(t *testing.T) {
+	root := t.TempDir()
+	main := "package main\n\nfunc main() {}\n"
+	files := map[string]string{
+		"go.mod": "module m\n", "cloud/pgserve/main.go": main, "other/main.go": main, "lib/lib.go": "package lib\n",
+		"runner/main.go": "package main\n\nfunc main() { call() }\n", "runner/call.s": "",
+		"runner/call_linux.go": "package main\n\nfunc call() {}\n", "runner/call_darwin.go": "package main\n\nfunc call()\n",
+	}
+	try := func(goos string, others map[string]string) string {
+		t.Helper()
+		for _, some := range []map[string]string{files, others} {
+			for name, text := range some {
+				path := filepath.Join(root, name)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		var out bytes.Buffer
+		c := &checker{root: root, temp: t.TempDir(), stdout: &out, stderr: &out}
+		if err := crossBuild(goos, "arm64")(t.Context(), c); err != nil {
+			return err.Error() + "\n" + out.String()
+		}
+		return ""
+	}
+	if fault := try("linux", nil); fault != "" {
+		t.Errorf("all is well, and it finds %s", fault)
+	}
+	if fault := try("darwin", nil); !strings.Contains(fault, "go build") || !strings.Contains(fault, "main.call") {
+		t.Errorf("what the runner cannot be linked with: %q", fault)
+	}
+	for _, name := range []string{"lib/lib_darwin.go", "other/main_darwin.go"} {
+		text := "package " + map[bool]string{true: "lib", false: "main"}[strings.HasPrefix(name, "lib")] + "\n\nvar x int = \"\"\n"
+		if fault := try("linux", map[string]string{name: text}); fault != "" {
+			t.Errorf("%s is not linux's, and it finds %s", name, fault)
+		}
+		if fault := try("darwin", map[string]string{name: text}); !strings.Contains(fault, "go list") || !strings.Contains(fault, filepath.Base(name)) {
+			t.Errorf("%s does not compile: %q", name, fault)
+		}
+		if err := os.Remove(filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

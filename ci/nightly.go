@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -9,11 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"blobpglite/scenarios"
 )
 
 // nightly runs every scenario, against a bucket if one is given, appends to results/,
@@ -50,11 +50,11 @@ func (c cloud) args() []string {
 func onCloudRun() []string { return []string{"e3", "e4"} }
 
 // steps returns the night's steps: build, each scenario, render.
-func (n nightly) steps(ctx context.Context, c *checker) ([]step, error) {
+func (n nightly) steps(c *checker) ([]step, error) {
 	if n.bucket != "" && !strings.HasPrefix(n.bucket, "gs://") {
 		return nil, fmt.Errorf("bucket %q: write gs://name/prefix", n.bucket)
 	}
-	all, err := c.scenarios(ctx)
+	all, err := scenarios.IDs()
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (n nightly) steps(ctx context.Context, c *checker) ([]step, error) {
 	}
 	began := time.Now()
 	n.order(c, all)
-	runner := filepath.Join(c.temp, "runner")
+	runner := c.runner()
 	steps := []step{{name: "build", run: command("go", "build", "-o", runner, "./runner")}}
 	for _, id := range all {
 		if len(n.only) > 0 && !slices.Contains(n.only, id) {
@@ -157,27 +157,6 @@ func (n nightly) cloudArgs(id string) []string {
 		args = append(args, "-results", n.results)
 	}
 	return args
-}
-
-// scenarios returns all scenarios, from the runner's -list.
-func (c *checker) scenarios(ctx context.Context) ([]string, error) {
-	cmd := exec.CommandContext(ctx, "go", "run", "./runner", "-list")
-	cmd.Dir, cmd.Stderr = c.root, c.stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("list the scenarios: %w", err)
-	}
-	var ids []string
-	lines := bufio.NewScanner(strings.NewReader(string(out)))
-	for lines.Scan() {
-		if line := lines.Text(); line != "" && line[0] != ' ' {
-			ids = append(ids, strings.Fields(line)[0])
-		}
-	}
-	if len(ids) == 0 {
-		return nil, errors.New("list the scenarios: the runner names none")
-	}
-	return ids, nil
 }
 
 // check refuses flags that contradict each other.

@@ -20,7 +20,9 @@ func (c *checker) rendered(ctx context.Context, root string) error {
 	if before != "" {
 		cmd := exec.CommandContext(ctx, "go", "run", "./reports", "-check", "-root", before)
 		cmd.Dir = c.root
-		if cmd.Run() == nil {
+		err := cmd.Run()
+		c.count(cmd)
+		if err == nil {
 			fmt.Fprintln(c.stdout, "the documents show what is committed; results/ has more, which go run ./reports puts into them")
 			return nil
 		}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -23,33 +24,37 @@ type step struct {
 	slow bool
 	// quiet steps report by themselves what failed.
 	quiet bool
-	// beside are steps that run one after another while this one does, for it waits much.
-	beside []step
+	// beside: it runs while those after it do, up to the last, for it waits much.
+	beside bool
+	// polite steps only compute, and leave the processors to the others.
+	polite bool
 	run    func(context.Context, *checker) error
 }
 
-// steps returns all checks. The tests are last.
+// steps returns all checks. The tests are last. What measures comes first, alone; then what waits, with what only computes beside it.
 func steps() []step {
 	return []step{
 		{name: "gofmt", run: gofmt},
-		{name: "vet", run: commandOn("go", "vet")},
-		{name: "staticcheck", run: commandOn("go", "tool", "staticcheck")},
 		{name: "tidy", run: command("go", "mod", "tidy", "-diff")},
-		// Never from the test cache, which does not notice changes of the output of git and go list.
-		{name: "lint", run: command("go", "test", "-count=1", "./ci")},
-		{name: "rendered", run: func(ctx context.Context, c *checker) error { return c.rendered(ctx, c.root) }},
 		{name: "shellcheck", run: shellcheck},
-		{name: "linux/arm64", slow: true, run: crossBuild("linux", "arm64")},
-		{name: "darwin/arm64", slow: true, run: crossBuild("darwin", "arm64")},
-		{name: "set-up", run: command("go", "run", "./runner", "-setup")},
+		{name: "set-up", run: setUp},
 		{name: "smoke", needs: []string{"set-up"}, slow: true, run: smoke},
-		{name: "faults", needs: []string{"set-up"}, slow: true, run: faults, beside: []step{
-			{name: "image", slow: true, run: image},
-			{name: "race", needs: []string{"set-up"}, slow: true, run: race},
-		}},
+		{name: "faults", needs: []string{"set-up"}, slow: true, beside: true, run: faults},
+		{name: "vet", polite: true, run: commandOn("go", "vet")},
+		{name: "staticcheck", polite: true, run: commandOn("go", "tool", "staticcheck")},
+		// Never from the test cache, which does not notice changes of the output of git and go list.
+		{name: "lint", polite: true, run: command("go", "test", "-vet=off", "-count=1", lintPackage)},
+		{name: "rendered", polite: true, run: func(ctx context.Context, c *checker) error { return c.rendered(ctx, c.root) }},
+		{name: "linux/arm64", slow: true, polite: true, run: crossBuild("linux", "arm64")},
+		{name: "darwin/arm64", slow: true, polite: true, run: crossBuild("darwin", "arm64")},
+		{name: "image", slow: true, polite: true, run: image},
+		{name: "race", needs: []string{"set-up"}, slow: true, run: race},
 		{name: "tests", needs: []string{"set-up"}, quiet: true, run: tests},
 	}
 }
+
+// lintPackage is this package, whose tests are the lint.
+const lintPackage = "./ci"
 
 // racePackages returns the packages whose tests run with the race detector; those that
 // run PostgreSQL would take most of an hour with it.
@@ -111,6 +116,17 @@ func commandOn(name string, args ...string) func(context.Context, *checker) erro
 	}
 }
 
+// setUp builds the runner, which later steps use too, and has it make PostgreSQL's files.
+func setUp(ctx context.Context, c *checker) error {
+	if err := c.exec(ctx, nil, "go", "build", "-ldflags=-s -w", "-o", c.runner(), "./runner"); err != nil {
+		return err
+	}
+	return c.exec(ctx, nil, c.runner(), "-setup")
+}
+
+// runner is the program that setUp builds.
+func (c *checker) runner() string { return filepath.Join(c.temp, "runner") }
+
 func gofmt(ctx context.Context, c *checker) error {
 	goroot, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
 	if err != nil {
@@ -120,7 +136,9 @@ func gofmt(ctx context.Context, c *checker) error {
 	cmd.Dir = c.root
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, c.stderr
-	if err := cmd.Run(); err != nil {
+	err = cmd.Run()
+	c.count(cmd)
+	if err != nil {
 		return fmt.Errorf("run gofmt: %w", err)
 	}
 	if out.Len() > 0 {
@@ -129,39 +147,48 @@ func gofmt(ctx context.Context, c *checker) error {
 	return nil
 }
 
+// crossBuild compiles all for another system, and links what is used there: the server, and the runner, which links all rooms.
 func crossBuild(goos, goarch string) func(context.Context, *checker) error {
 	return func(ctx context.Context, c *checker) error {
-		return c.exec(ctx, []string{"GOOS=" + goos, "GOARCH=" + goarch, "CGO_ENABLED=0"}, "go", "build", "./...")
+		env := []string{"GOOS=" + goos, "GOARCH=" + goarch, "CGO_ENABLED=0"}
+		if err := c.exec(ctx, env, "go", "list", "-export", "-f", "{{with .Error}}{{.}}{{end}}", everything); err != nil {
+			return err
+		}
+		to := filepath.Join(c.temp, goos+"-"+goarch)
+		if err := os.Mkdir(to, 0o700); err != nil {
+			return err
+		}
+		return c.exec(ctx, env, "go", "build", "-ldflags=-s -w", "-o", to, "./cloud/pgserve", "./runner")
 	}
 }
 
 // smoke runs the main scenario at its smallest, with the results kept out of the
 // repository.
 func smoke(ctx context.Context, c *checker) error {
-	return c.exec(ctx, nil, "go", "run", "./runner", "-scenario", "e2", "-profile", "ci", "-results", filepath.Join(c.temp, "results"))
+	return c.experiment(ctx, "e2")
 }
 
 // faults runs the experiments with child processes that are killed and stopped, at their smallest: four to six minutes
 // on an otherwise idle machine. The runner ends its children, however it ends.
 func faults(ctx context.Context, c *checker) error {
-	runner := filepath.Join(c.temp, "fault-runner")
-	if err := c.exec(ctx, nil, "go", "build", "-o", runner, "./runner"); err != nil {
-		return err
-	}
 	var failed error
 	for _, id := range []string{"e2b", "e1z", "e4b", "chaos", "edges", "suite"} {
-		failed = errors.Join(failed, c.exec(ctx, nil, runner, "-scenario", id, "-profile", "ci", "-results", filepath.Join(c.temp, "results")))
+		failed = errors.Join(failed, c.experiment(ctx, id))
 	}
-	for _, probe := range []string{"e6.4", "e6.5", "e6.9"} { // the others need an older commit, or measure
-		failed = errors.Join(failed, c.exec(ctx, nil, runner, "-scenario", "e6", "-probe", probe, "-profile", "ci", "-results", filepath.Join(c.temp, "results")))
-	}
-	for _, probe := range []string{"e2d.1", "e2d.5", "e2d.6"} { // likewise
-		failed = errors.Join(failed, c.exec(ctx, nil, runner, "-scenario", "e2d", "-probe", probe, "-profile", "ci", "-results", filepath.Join(c.temp, "results")))
-	}
-	for _, probe := range []string{"e5.1", "e5.3", "e5.4"} { // the bill measures, and the mutants take minutes
-		failed = errors.Join(failed, c.exec(ctx, nil, runner, "-scenario", "e5", "-probe", probe, "-profile", "ci", "-results", filepath.Join(c.temp, "results")))
+	for _, probe := range []string{
+		"e6.4", "e6.5", "e6.9", // the others need an older commit, or measure
+		"e2d.1", "e2d.5", "e2d.6", // likewise
+		"e5.1", "e5.3", "e5.4", // the bill measures, and the mutants take minutes
+	} {
+		id, _, _ := strings.Cut(probe, ".")
+		failed = errors.Join(failed, c.experiment(ctx, id, "-probe", probe))
 	}
 	return failed
+}
+
+// experiment runs a scenario, or a probe of it, at its smallest, with the results kept out of the repository.
+func (c *checker) experiment(ctx context.Context, id string, args ...string) error {
+	return c.exec(ctx, nil, c.runner(), append([]string{"-scenario", id, "-profile", "ci", "-results", filepath.Join(c.temp, "results")}, args...)...)
 }
 
 // race needs a C compiler, except on macOS.
@@ -177,14 +204,14 @@ func race(ctx context.Context, c *checker) error {
 	}
 	skipped := notRaced()
 	whole := slices.DeleteFunc(racePackages(), func(pkg string) bool { return skipped[pkg] != nil })
-	failed := c.exec(ctx, nil, "go", append([]string{"test", "-race"}, whole...)...)
+	failed := c.exec(ctx, nil, "go", append([]string{"test", "-vet=off", "-race"}, whole...)...)
 	for _, pkg := range slices.Sorted(maps.Keys(skipped)) {
-		failed = errors.Join(failed, c.exec(ctx, nil, "go", "test", "-race", "-skip", namesOf(skipped[pkg]), pkg))
+		failed = errors.Join(failed, c.exec(ctx, nil, "go", "test", "-vet=off", "-race", "-skip", namesOf(skipped[pkg]), pkg))
 	}
 	// One go test a package, for each has tests of its own; they load both processors by themselves.
 	raced := racedTests()
 	for _, pkg := range slices.Sorted(maps.Keys(raced)) {
-		failed = errors.Join(failed, c.exec(ctx, nil, "go", "test", "-race", "-run", namesOf(raced[pkg]), pkg))
+		failed = errors.Join(failed, c.exec(ctx, nil, "go", "test", "-vet=off", "-race", "-run", namesOf(raced[pkg]), pkg))
 	}
 	return failed
 }
@@ -192,16 +219,36 @@ func race(ctx context.Context, c *checker) error {
 // namesOf is the expression of these tests for go test.
 func namesOf(tests []string) string { return "^(" + strings.Join(tests, "|") + ")$" }
 
+// tests runs all tests but those of the lint, which has run. Vet has looked at them in its step, more closely than go test does.
 func tests(ctx context.Context, c *checker) error {
+	packages, err := c.tested(ctx)
+	if err != nil {
+		return err
+	}
+	if len(packages) == 0 {
+		fmt.Fprintln(c.stdout, "no tests but those of the lint belong to what has changed")
+		return nil
+	}
 	format := "pkgname"
 	if c.verbose {
 		format = "testname"
 	}
-	args := []string{"tool", "gotestsum", "--format", format, "--"}
+	args := []string{"tool", "gotestsum", "--format", format, "--", "-vet=off"}
 	if c.short {
 		args = append(args, "-short")
 	}
-	return c.exec(ctx, nil, "go", append(args, c.packages()...)...)
+	return c.exec(ctx, nil, "go", append(args, packages...)...)
+}
+
+// tested returns the packages that are looked at, without the lint.
+func (c *checker) tested(ctx context.Context) ([]string, error) {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"list"}, c.packages()...)...)
+	cmd.Dir, cmd.Stderr = c.root, c.stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("list the packages: %w", err)
+	}
+	return slices.DeleteFunc(strings.Fields(string(out)), func(pkg string) bool { return path.Base(pkg) == path.Base(lintPackage) }), nil
 }
 
 // exec runs a command in its own process group with its output shown live. When ctx
@@ -213,7 +260,7 @@ func (c *checker) exec(ctx context.Context, env []string, name string, args ...s
 	if c.verbose {
 		fmt.Fprintf(c.stdout, "$ %s\n", strings.Join(append(env, cmd.Args...), " "))
 	}
-	err := runGroup(ctx, cmd)
+	err := c.runGroup(ctx, cmd)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return fmt.Errorf("%s %s: %s", name, strings.Join(args[:min(len(args), 2)], " "), exit)
