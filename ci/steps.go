@@ -56,12 +56,12 @@ func steps() []step {
 // lintPackage is this package, whose tests are the lint.
 const lintPackage = "./ci"
 
-// racePackages returns the packages whose tests run with the race detector; those that
-// run PostgreSQL would take most of an hour with it.
+// racePackages returns the packages whose tests run with the race detector: those that run goroutines, or are used by several. Those that
+// run PostgreSQL would take most of an hour with it: see racedTests.
 func racePackages() []string {
 	return []string{
-		"./core/base", "./core/clock", "./core/gc", "./core/lease", "./core/manifest", "./core/takeover", "./core/wal", "./core/memfs", "./core/point", "./core/store", "./core/store/file", "./core/store/gcs", "./core/store/location", "./core/store/mem",
-		"./faults/clockfault/...", "./faults/gcsfront", "./faults/model", "./faults/mutant", "./faults/pointfault", "./faults/procfault", "./faults/storefault", "./reports", "./runner/check", "./runner/history", "./runner/interleave", "./runner/pgsuite/isolation", "./runner/record", "./runner/scenario", "./runner/workload",
+		"./core/base", "./core/clock", "./core/gc", "./core/lease", "./core/manifest", "./core/takeover", "./core/wal", "./core/memfs", "./core/store", "./core/store/file", "./core/store/gcs", "./core/store/mem",
+		"./faults/clockfault/...", "./faults/gcsfront", "./faults/model", "./faults/mutant", "./faults/pointfault", "./faults/procfault", "./faults/storefault", "./runner/history", "./runner/pgsuite/isolation", "./runner/record", "./runner/workload",
 	}
 }
 
@@ -69,20 +69,24 @@ func racePackages() []string {
 // or a request after the other. They run without the detector like all tests.
 func notRaced() map[string][]string {
 	return map[string][]string{
-		"./core/base": {"TestCleaning", "TestSharedLayers", "TestForget", "TestSmallSegments"},
+		"./core/base": {
+			"TestCleaning", "TestSharedLayers", "TestForget", "TestSmallSegments", "TestLayerOfWhatChanged", // a layer after the other; TestRoundTrip and the like are raced
+			"TestDamageIsFound", "TestEachBitOfTheBody", // one small read after the other; TestStoreFaults and TestContextStopsBoth fail at once
+			"TestRestoreFitsInMemory", // TestRoundTrip at another size, of which the memory is measured
+		},
 		"./core/memfs": {
 			"TestAwayModel", "TestClonesDivergeAsTwoTrees", "TestBehavesAsTheOperatingSystem", "TestAwayBehavesAsTheOperatingSystem", "TestTemporaryModel",
 		},
+		"./core/takeover":   {"TestEachBitOfTheManifest"},
 		"./core/gc":         {"TestLivenessIsWhatRecordsSay", "TestNoPartGoesFromADamagedLog"},
 		"./core/store/gcs":  {"TestConformance", "TestRefusalsThatStay", "TestReadsSurvive", "TestOneRefusalIsSurvived"},
 		"./faults/gcsfront": {"TestFidelity", "TestEmulatorLies", "TestFrontTellsTheTruth", "TestPatchCannotUndoASwap"},
-		"./reports":         {"TestAxe", "TestBrowser"},
 		"./faults/mutant":   {"TestEveryMutantIsCaught", "TestSoakTable", "TestFileMutantsAreCaught"},
 	}
 }
 
-// racedTests returns, for packages that run PostgreSQL, the tests that run with the race detector: those of what several goroutines share. They
-// take about 20 seconds on an otherwise idle machine.
+// racedTests returns the tests that run with the race detector of packages that run PostgreSQL, or in which little runs at once: those of what several
+// goroutines share.
 func racedTests() map[string][]string {
 	return map[string][]string{
 		"./core/pgwire": {
@@ -99,6 +103,7 @@ func racedTests() map[string][]string {
 			"TestSQL", "TestLines", "TestHealthAndMetrics", "TestUnknownOutcome", "TestLargeAnswers", "TestSessionsAreBounded", "TestSessionsEnd",
 			"TestPoolCloses", "TestRequestsRunSideBySide", "TestClientGoesAway",
 		},
+		"./reports": {"TestServedAtOnce"},
 	}
 }
 

@@ -113,12 +113,22 @@ func describe(t testing.TB, f *memfs.FS) string {
 // objects is everything in a store.
 func objects(t testing.TB, st store.Store) map[string]string {
 	t.Helper()
+	all := keys(t, st, "")
+	for k := range all {
+		o, err := st.Get(context.Background(), k)
+		check(t, err)
+		all[k] = string(o.Body)
+	}
+	return all
+}
+
+// keys are those of the objects below a prefix, each with nothing.
+func keys(t testing.TB, st store.Store, prefix string) map[string]string {
+	t.Helper()
 	all := map[string]string{}
-	for a, err := range st.List(context.Background(), "", "") {
+	for a, err := range st.List(context.Background(), prefix, "") {
 		check(t, err)
-		o, err := st.Get(context.Background(), a.Key)
-		check(t, err)
-		all[a.Key] = string(o.Body)
+		all[a.Key] = ""
 	}
 	return all
 }

@@ -42,10 +42,8 @@ func TestFormat1(t *testing.T) {
 	if wrote.NewRawBytes != wrote.RawBytes || len(next.Segments()) != wrote.Segments {
 		t.Errorf("%+v, %q", wrote, next.Segments())
 	}
-	for k := range objects(t, st) {
-		if strings.HasPrefix(k, key+"/") {
-			check(t, st.Delete(t.Context(), k))
-		}
+	for k := range keys(t, st, key+"/") {
+		check(t, st.Delete(t.Context(), k))
 	}
 	if got := describe(t, restored(t, st, Key(7, 200))); got != want {
 		t.Errorf("the layer behind it restores\n%s", got)
@@ -90,7 +88,7 @@ func (c *chain) forget() {
 	for _, k := range c.last.Segments() {
 		keep[k] = true
 	}
-	for k := range objects(c.t, c.st) {
+	for k := range keys(c.t, c.st, "") {
 		if !keep[k] {
 			check(c.t, c.st.Delete(c.t.Context(), k))
 		}
