@@ -194,20 +194,30 @@ func (m *logMode) replay(op *opening, data *memfs.FS) error {
 	return err
 }
 
-// replay applies the records' operations to files, in order, and returns how many bytes they carry.
+// replay applies the records' operations to files, in order, and returns how many bytes they carry. It takes them from the records, for they
+// would be in memory twice, but for those that shipped looks at.
 func replay(data *memfs.FS, records []wal.Record) (int64, error) {
 	size, err := segmentSize(data)
 	if err != nil {
 		return 0, err
 	}
-	bytes := int64(0)
-	for _, r := range records {
+	bytes, last := int64(0), -1 // the last record that has brought a piece of PostgreSQL's log
+	for i := range records {
+		r := &records[i]
 		for _, op := range r.Ops {
 			if err := apply(data, op, int64(size)); err != nil {
 				return bytes, fmt.Errorf("replay record %d: %w", r.Seq, err)
 			}
 			bytes += int64(len(op.Data))
 		}
+		if shipped(records[i:i+1], size) == 0 {
+			r.Ops = nil
+			continue
+		}
+		if last >= 0 {
+			records[last].Ops = nil
+		}
+		last = i
 	}
 	return bytes, nil
 }

@@ -233,7 +233,7 @@ func TestEndOfTheLog(t *testing.T) {
 	var records []wal.Record
 	restore := func(records []wal.Record) *memfs.FS {
 		files := base.Clone()
-		if _, err := replay(files, records); err != nil {
+		if _, err := replay(files, slices.Clone(records)); err != nil {
 			t.Fatal(err)
 		}
 		return files
@@ -309,7 +309,7 @@ func TestRecoveryEndsEarly(t *testing.T) {
 	})
 	records := []wal.Record{{Seq: 1, Ops: ops}}
 	whole := base.Clone()
-	if _, err := replay(whole, records); err != nil {
+	if _, err := replay(whole, slices.Clone(records)); err != nil {
 		t.Fatal(err)
 	}
 	last := ops[len(ops)-1]
@@ -324,5 +324,37 @@ func TestRecoveryEndsEarly(t *testing.T) {
 	op := newOpening(&e.o)
 	if err := e.startOn(t.Context(), op, whole, records); !errors.Is(err, ErrRecovery) {
 		t.Errorf("the start: %v, want ErrRecovery", err)
+	}
+}
+
+// TestReplayedRecordsAreLetGo: what records bring is in the files once it was replayed, and need not be in memory twice. Where the log ends, they
+// still say.
+func TestReplayedRecordsAreLetGo(t *testing.T) {
+	t.Parallel()
+	files := fresh(t).Clone()
+	write := func(path string, off int64, p ...byte) wal.Op {
+		return wal.Op{Kind: wal.OpWrite, Path: path, Offset: off, Data: p}
+	}
+	const log = walDir + "000000010000000000000009"
+	records := []wal.Record{
+		{Seq: 1, Ops: []wal.Op{write(log, 0, 1, 2, 3)}}, {Seq: 2, Ops: []wal.Op{write(log, 3, 4, 5, 0)}}, {Seq: 3, Ops: []wal.Op{write(log, 5, 0, 0, 0)}},
+		{Seq: 4, Ops: []wal.Op{{Kind: wal.OpReplace, Path: "/postgresql.auto.conf", Data: []byte{1}}}},
+	}
+	size, err := segmentSize(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := shipped(records, size)
+	n, err := replay(files, records)
+	if err != nil || n != 10 {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	if got := shipped(records, size); got != want || want == 0 {
+		t.Errorf("the log ends at %s, before the replay at %s", got, want)
+	}
+	for i, r := range records {
+		if kept := r.Ops != nil; kept != (i == 1) {
+			t.Errorf("record %d still has its operations: %v", r.Seq, kept)
+		}
 	}
 }

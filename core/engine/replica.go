@@ -164,11 +164,11 @@ func (f *follower) open(ctx context.Context, op *opening) error {
 		return err
 	}
 	at := e.o.Clock.Monotonic()
-	if _, err := replay(r.data, f.s.Records); err != nil {
-		return err
-	}
 	for _, rec := range f.s.Records {
 		f.fed(rec)
+	}
+	if _, err := replay(r.data, f.s.Records); err != nil {
+		return err
 	}
 	op.stats.Replay = op.since(at)
 	r.data.SetHooks(memfs.Hooks{Write: func(_ string, _ int64, p []byte) { f.cache.wrote(len(p)) }})
