@@ -12,10 +12,17 @@ import (
 // Retain/retainSteps of log, and only a few layers are kept beside the newest, however often one is taken.
 const retainSteps = 8
 
+// A layer that was just replaced stays for readTime, or one of these steps if that is less, though it may not be one of those that are spread:
+// somebody may be reading it, who took it for the newest (a dump, a branch, a replica). Only the last recentLayers do.
+const (
+	readTime     = DefaultRetain / retainSteps
+	recentLayers = 8
+)
+
 // Publish makes a full layer the place where the database starts. Of the earlier layers it keeps those from which every
 // state within the retention can be restored: the newest that is as old as that, and some in between. If the manifest does
 // not state a retention yet, it becomes o.Retain. If the manifest already starts at this layer or after it, it is left as it
-// is. A layer without Taken gets the current time. Errors: those of Update.
+// is. Every layer that has just been replaced is among them for a while, for those that are reading it. A layer without Taken gets the current time. Errors: those of Update.
 func Publish(ctx context.Context, st store.Store, o Options, l Layer) (Manifest, error) {
 	if o.Clock == nil {
 		o.Clock = clock.System()
@@ -58,8 +65,15 @@ func retained(m Manifest, now time.Time, retain time.Duration) []Layer {
 	var kept []Layer
 	last := first // of these
 	for i := first; i < len(old); i++ {
-		if i == first || believed[i] && (!believed[last] || taken[i].Sub(taken[last]) >= retain/retainSteps) {
+		replaced := now // by the new one
+		if i+1 < len(old) {
+			replaced = taken[i+1]
+		}
+		switch {
+		case i == first || believed[i] && (!believed[last] || taken[i].Sub(taken[last]) >= retain/retainSteps):
 			kept, last = append(kept, old[i]), i
+		case i >= len(old)-recentLayers && now.Sub(replaced) < min(readTime, retain/retainSteps):
+			kept = append(kept, old[i])
 		}
 	}
 	if n := len(kept); n >= MaxLayers { // possible only if clocks jump

@@ -140,7 +140,7 @@ func TestPublishKeepsWhatIsPromised(t *testing.T) {
 			most = max(most, len(m.Layers))
 			before = m
 		}
-		if most > retainSteps+3 {
+		if most > retainSteps+3+recentLayers {
 			t.Errorf("pace %v: %d layers were kept at once", pace, most)
 		}
 		if most < 2 {
@@ -157,6 +157,39 @@ func TestPublishKeepsWhatIsPromised(t *testing.T) {
 		m, err = Publish(t.Context(), st, Options{Epoch: 1, Clock: clk, Retain: retain}, layer(2_000_000))
 		if err != nil || len(m.Layers) != 1 || m.WalStart != 2_000_001 {
 			t.Errorf("without a promise: %d layers, wal_start %d, %v", len(m.Layers), m.WalStart, err)
+		}
+	}
+}
+
+// TestReplacedLayersStay: a layer can be read to its end by whoever took it for the newest, unless that takes very long, or many came after it;
+// and it does not stay much longer.
+func TestReplacedLayersStay(t *testing.T) {
+	t.Parallel()
+	const retain = 20 * time.Minute
+	for _, pace := range []time.Duration{time.Second, 5 * time.Second, 30 * time.Second, time.Minute} {
+		st, clk := mem.New(mem.Options{}), clock.NewVirtual(started)
+		create(t, st)
+		replaced := map[uint64]time.Time{}
+		for n := range uint64(100) {
+			clk.Advance(pace)
+			m, err := Publish(t.Context(), st, Options{Epoch: 1, Clock: clk, Retain: retain}, layer(n+1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			replaced[n] = clk.Now()
+			named, spaced := seqs(m), 0
+			for seq, at := range replaced {
+				recent := clk.Now().Sub(at) < readTime && n-seq < recentLayers
+				if seq > 0 && recent && !slices.Contains(named, seq) {
+					t.Fatalf("a layer every %v: %d is the newest, and %d, replaced %v ago, is not in %v", pace, n+1, seq, clk.Now().Sub(at), named)
+				}
+				if !recent && slices.Contains(named, seq) {
+					spaced++
+				}
+			}
+			if spaced > retainSteps+2 {
+				t.Fatalf("a layer every %v: %d of %v were replaced long ago", pace, spaced, named)
+			}
 		}
 	}
 }

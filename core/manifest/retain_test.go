@@ -41,7 +41,7 @@ func TestFormat1(t *testing.T) {
 
 	st, clk := old()
 	m, err = Publish(t.Context(), st, Options{Epoch: 3, Clock: clk}, next)
-	if err != nil || !slices.Equal(seqs(m), []uint64{1, 20}) || m.WalStart != 2 {
+	if err != nil || !slices.Equal(seqs(m), []uint64{1, 8, 20}) || m.WalStart != 2 {
 		t.Errorf("a writer that is told nothing left layers %v, wal_start %d, %v", seqs(m), m.WalStart, err)
 	}
 	if d, said := m.Retain(); !said || d < time.Hour || d > time.Hour+2*time.Second {

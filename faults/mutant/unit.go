@@ -370,6 +370,11 @@ func historyMutants() []Mutant {
 			Old: "\t\tretain, _ := m.Retain()\n", New: "\t\tretain := o.Retain\n",
 		},
 		{
+			Name: "drops-what-is-being-read", Invariant: restorable, File: publishFile, Plan: "-run TestReplacedLayersStay ./core/manifest",
+			Doc: "a layer goes as soon as it is replaced, whoever took it for the newest and is reading it",
+			Old: "case i >= len(old)-recentLayers && now.Sub(replaced)", New: "case i < len(old)-recentLayers && now.Sub(replaced)",
+		},
+		{
 			Name: "clock-ahead-keeps-all", Invariant: restorable, File: publishFile, Plan: "./core/manifest",
 			Doc: "a layer that was taken while the clock was a year ahead keeps the log for a year",
 			Old: "if !l.Taken.After(now) && !l.Taken.Before(latest) {", New: "if !l.Taken.Before(latest) {",
