@@ -138,6 +138,8 @@ func given() map[string]string {
 type compiled struct {
 	exports map[string]string // by import path: the file
 	paths   map[string]string // by name
+	set     *token.FileSet
+	from    types.Importer // reads each export once, for all examples
 }
 
 func compile(t *testing.T) compiled {
@@ -150,7 +152,8 @@ func compile(t *testing.T) compiled {
 	if err != nil {
 		t.Fatalf("go list -export: %v: %s", err, stderr.String())
 	}
-	c, standard := compiled{exports: map[string]string{}, paths: map[string]string{}}, map[string]bool{}
+	c, standard := compiled{exports: map[string]string{}, paths: map[string]string{}, set: token.NewFileSet()}, map[string]bool{}
+	c.from = gcimporter.ForCompiler(c.set, "gc", func(at string) (io.ReadCloser, error) { return os.Open(c.exports[at]) })
 	for d := json.NewDecoder(bytes.NewReader(out)); ; {
 		var p struct {
 			ImportPath, Name, Export string
@@ -203,19 +206,17 @@ func (c compiled) faults(e example, given map[string]string) (found []string) {
 			text += "import " + name + " " + strconv.Quote(at) + "\n"
 		}
 	}
-	set := token.NewFileSet()
-	tree, err := parser.ParseFile(set, "", text+code, parser.SkipObjectResolution)
+	tree, err := parser.ParseFile(c.set, "", text+code, parser.SkipObjectResolution)
 	if err != nil {
 		return []string{err.Error() + "\n" + code}
 	}
-	lookup := func(at string) (io.ReadCloser, error) { return os.Open(c.exports[at]) }
-	config := types.Config{Importer: gcimporter.ForCompiler(set, "gc", lookup), Error: func(err error) {
+	config := types.Config{Importer: c.from, Error: func(err error) {
 		var e types.Error
 		if errors.As(err, &e) && !e.Soft {
 			found = append(found, e.Msg)
 		}
 	}}
-	_, _ = config.Check("example", set, []*ast.File{tree}, nil)
+	_, _ = config.Check("example", c.set, []*ast.File{tree}, nil)
 	return found
 }
 
