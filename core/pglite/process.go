@@ -61,6 +61,7 @@ type Process struct {
 	reporting bool // it is about to report that signal
 
 	interruptWord *uint32 // PostgreSQL's InterruptPending
+	beats         int     // how often it was interrupted since it got the lock; under the lock
 	alarm         alarm
 	conn          *Conn // to its client; nil: it has none
 	turns         turns

@@ -18,7 +18,6 @@ type turns struct {
 	yield  func(pause) bool     // pauses; called by the process
 
 	direct bool // a client's goroutine runs it. Of whoever runs it
-	beats  int  // how often it was interrupted since that goroutine has it
 
 	mu    sync.Mutex
 	state turn
@@ -154,7 +153,7 @@ func (p *Process) runDirectly() bool {
 	t.state = turnDirect
 	before := t.left
 	t.mu.Unlock()
-	t.direct, t.beats = true, 0
+	t.direct = true
 	pause, more := t.resume()
 	t.direct = false
 	t.mu.Lock()

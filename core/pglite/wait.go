@@ -19,10 +19,15 @@ func (p *Process) mustLive() {
 	}
 }
 
-// yield is called where PostgreSQL can be interrupted: signals are handled, and others run if they have waited.
+// yield is called where PostgreSQL can be interrupted: signals are handled, and others run if they wait and it has run for long. Beats come
+// at their own times: the first one since a process got the lock may come just after that, so it says nothing, and in the midst of a small
+// statement it would cost more than the rest of it. The second one says that it has run for sliceTime at least; then it also leaves
+// the client's goroutine that runs it.
 func (p *Process) yield() {
 	p.mustLive()
-	if p.tired() {
+	p.beats++
+	long := p.beats > 1
+	if long {
 		p.handOver()
 	}
 	p.deliver()
@@ -36,7 +41,7 @@ func (p *Process) yield() {
 		p.stay()
 		return
 	}
-	if p.c.lock.waiting.Load() == 0 {
+	if !long || p.c.lock.waiting.Load() == 0 {
 		return
 	}
 	p.c.stats.yields.Add(1)
@@ -44,13 +49,6 @@ func (p *Process) yield() {
 	p.c.lock.lock(p)
 	p.mustLive()
 	p.deliver()
-}
-
-// tired says whether a process that is interrupted is to leave the client's goroutine that runs it. Beats come at their own times: most that
-// a small statement meets come just after it has begun, so the first one is no reason, unless somebody waits.
-func (p *Process) tired() bool {
-	p.turns.beats++
-	return p.turns.beats > 1 || p.c.lock.waiting.Load() > 0
 }
 
 // inTransaction says whether the process is in a transaction, which has not failed.

@@ -16,14 +16,20 @@ func processMutants() []Mutant {
 		{
 			Name: "handed-over-at-the-first-beat", Invariant: host, File: waitFile, Plan: tests + "TestFirstBeatIsNoReason",
 			Doc: "a small statement that a beat meets goes to another goroutine, which costs more than the statement",
-			Old: "\treturn p.turns.beats > 1 ||",
-			New: "\treturn p.turns.beats > 0 ||",
+			Old: "\tif long {\n\t\tp.handOver()\n",
+			New: "\tif p.beats > 0 {\n\t\tp.handOver()\n",
 		},
 		{
-			Name: "a-beat-of-the-run-before", Invariant: host, File: turnFile, Plan: tests + "TestFirstBeatIsNoReason",
+			Name: "others-run-at-the-first-beat", Invariant: host, File: waitFile, Plan: tests + "TestFirstBeatIsNoReason",
+			Doc: "a small statement that a beat meets gives the lock away in its midst, if somebody waits",
+			Old: "\tif !long || p.c.lock.waiting.Load() == 0 {\n",
+			New: "\tif p.c.lock.waiting.Load() == 0 {\n",
+		},
+		{
+			Name: "a-beat-of-the-run-before", Invariant: host, File: "core/pglite/lock.go", Plan: tests + "TestFirstBeatIsNoReason",
 			Doc: "beats are counted over all statements of a client",
-			Old: "\tt.direct, t.beats = true, 0\n",
-			New: "\tt.direct = true\n",
+			Old: "\t\tp.beats = 0\n",
+			New: "",
 		},
 		{
 			Name: "switch-under-a-lock", Invariant: host, File: waitFile, Plan: tests + "TestSwitchesHoldNoLock",
