@@ -46,3 +46,27 @@ func TestRecycledSegment(t *testing.T) {
 		t.Errorf("the page is not what was written (%v)", err)
 	}
 }
+
+// TestLogIsCopiedOnce: what is carried of a write is copied once, and takes no more memory than it has bytes: one allocation for what a small
+// commit has added to its page, and one for a write of several pages.
+func TestLogIsCopiedOnce(t *testing.T) {
+	const path, pages, each = walDir + "000000010000000000000001", 8, 100
+	var carried, room int
+	c := newWALShipper(memfs.New(memfs.Options{}), func(op wal.Op) { carried, room = carried+len(op.Data), room+cap(op.Data) })
+	page, at := make([]byte, walPage), 0
+	small := func() {
+		page[at%walPage]++
+		at += each
+		c.segmentWrite(path, 0, page)
+	}
+	small()
+	if n := testing.AllocsPerRun(each, small); n != 1 {
+		t.Errorf("a commit on a page that is known: %v allocations", n)
+	}
+	several := bytes.Repeat([]byte{1}, pages*walPage)
+	carried, room = 0, 0
+	n := testing.AllocsPerRun(1, func() { c.segmentWrite(path, walPage, several) })
+	if n != 1 || carried != 2*len(several) || room != carried { // AllocsPerRun runs it once more
+		t.Errorf("%d pages: %v allocations; %d bytes carried in %d", pages, n, carried, room)
+	}
+}

@@ -118,7 +118,7 @@ func (c *walShipper) segmentWrite(path string, off int64, p []byte) {
 	start, data := off, []byte(nil)
 	flush := func() {
 		if len(data) > 0 {
-			c.emit(wal.Op{Kind: wal.OpWrite, Path: path, Offset: start, Data: bytes.Clone(data)})
+			c.emit(wal.Op{Kind: wal.OpWrite, Path: path, Offset: start, Data: data})
 		}
 	}
 	for len(p) > 0 {
@@ -126,7 +126,7 @@ func (c *walShipper) segmentWrite(path string, off int64, p []byte) {
 		at, changed := c.changed(path, off, p[:n])
 		if at != start+int64(len(data)) || len(data) == 0 {
 			flush()
-			start, data = at, nil
+			start, data = at, make([]byte, 0, len(changed)+len(p)-n) // the pages that follow are new, as a rule
 		}
 		data = append(data, changed...)
 		c.remember(path, off, p[:n])
