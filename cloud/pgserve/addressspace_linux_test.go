@@ -20,6 +20,7 @@ func startLimited(t *testing.T, gib int) *child {
 // TestLimitedAddressSpace: under a limit that leaves room, pgserve serves, by code that checks bounds, and says so; under one that does
 // not, it ends with exit code 1 and says what to do.
 func TestLimitedAddressSpace(t *testing.T) {
+	t.Parallel()
 	t.Run("enough", func(t *testing.T) {
 		c := startLimited(t, 24)
 		if got := c.query(t, "SELECT 6 * 7"); got != "42" {

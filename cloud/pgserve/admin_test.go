@@ -79,6 +79,7 @@ const random9 = "INSERT INTO t SELECT g, sha512(g::text::bytea) || sha512((g + 1
 // TestACopyLivesOn: a database that was copied object by object by some tool, without metadata, survives its collection and its
 // next openings whole.
 func TestACopyLivesOn(t *testing.T) {
+	t.Parallel()
 	bucket := emulator(t)
 	// All of it is owed until the end, so it leaves as one record, whatever else the machine does.
 	c := start(t, append(bucket, "-restore-budget", "1h", "-durability", "sleep", "-idle-flush", "1h")...)
@@ -113,6 +114,7 @@ func TestACopyLivesOn(t *testing.T) {
 
 // TestALostManifest: no server makes a new database over the old one; verify says what is there, and adopt goes on with it.
 func TestALostManifest(t *testing.T) {
+	t.Parallel()
 	bucket := emulator(t)
 	c := start(t, bucket...)
 	c.query(t, "CREATE TABLE t (a int)")
@@ -170,6 +172,7 @@ func TestALostManifest(t *testing.T) {
 
 // TestNestedPrefixes: a server makes no database within another one's prefix, nor around it, and a damaged lease stops nobody.
 func TestNestedPrefixes(t *testing.T) {
+	t.Parallel()
 	bucket := emulator(t)
 	bucket[1] = "gs://bucket/a/p"
 	c := start(t, bucket...)

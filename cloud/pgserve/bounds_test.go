@@ -18,6 +18,7 @@ import (
 
 // TestFlagsThatMakeNoSense: each is refused, by a message that names the flag, the value and what it may be.
 func TestFlagsThatMakeNoSense(t *testing.T) {
+	t.Parallel()
 	for _, c := range []string{
 		"-lease-ttl=-1s", "-lease-ttl=0s", "-lease-ttl=1ms", "-lease-ttl=1000h", "-acquire-timeout=-1s", "-acquire-timeout=9999h",
 		"-flush-interval=0s", "-flush-interval=-1ms", "-idle-flush=-1s",
@@ -91,6 +92,7 @@ func TestFlagsThatAreGone(t *testing.T) {
 
 // TestEveryNumberHasABound: a flag that is added has to be thought of.
 func TestEveryNumberHasABound(t *testing.T) {
+	t.Parallel()
 	for _, cmd := range commands() {
 		probe := &config{settings: settings{}}
 		f, _ := probe.flags(cmd, io.Discard)
@@ -117,6 +119,7 @@ func TestEveryNumberHasABound(t *testing.T) {
 }
 
 func TestFlagsThatAreTaken(t *testing.T) {
+	t.Parallel()
 	var out, errs bytes.Buffer
 	c, _, err := parse(commands()[0], []string{
 		"-store", "mem", "-restore-budget=-1ns", "-answers=durable", "-acquire-timeout=1ms", "-memory-limit=0", "-memory-limit=268435456",
@@ -132,6 +135,7 @@ func TestFlagsThatAreTaken(t *testing.T) {
 
 // TestSocketLeftBehind: after SIGKILL the next one starts; where somebody listens, or there is another file, it does not.
 func TestSocketLeftBehind(t *testing.T) {
+	t.Parallel()
 	folder, err := os.MkdirTemp("", "s") // a socket's name is short
 	if err != nil {
 		t.Fatal(err)

@@ -127,6 +127,7 @@ func (c *child) exec(t *testing.T, sql string) {
 
 // TestLeaving has a writer that lives and works on, and takes the database out of its bucket in all three ways.
 func TestLeaving(t *testing.T) {
+	t.Parallel()
 	flags := emulator(t)
 	c := start(t, flags...)
 	c.exec(t, everything)
@@ -334,6 +335,7 @@ func serveOnce(ctx context.Context, l net.Listener, cluster *pglite.Cluster) {
 // TestDumpBesideABusyWriter: while a writer commits, compacts and collects, each dump holds what was acknowledged before it
 // began, and a prefix of what came later; the writer notices nothing.
 func TestDumpBesideABusyWriter(t *testing.T) {
+	t.Parallel()
 	flags := emulator(t)
 	c := start(t, append(slices.Clone(flags), "-restore-budget", "1ms")...)
 	c.exec(t, "CREATE TABLE t (n int)")
@@ -380,6 +382,7 @@ func TestDumpBesideABusyWriter(t *testing.T) {
 }
 
 func TestLeavingRefuses(t *testing.T) {
+	t.Parallel()
 	flags := emulator(t)
 	if text := admin(t, 0, "dump", "-help"); !strings.Contains(text, "pg_dump's own flags") || !strings.Contains(text, "-at") {
 		t.Error(text)

@@ -9,6 +9,7 @@ import (
 
 // TestDumpOfSeveralDatabases: all of them by default, whatever they and the superuser are called; one by its name.
 func TestDumpOfSeveralDatabases(t *testing.T) {
+	t.Parallel()
 	flags := emulator(t)
 	c := start(t, flags...)
 	const odd = `it's a "shop\1`
@@ -61,6 +62,7 @@ func TestDumpOfSeveralDatabases(t *testing.T) {
 }
 
 func TestIsPlain(t *testing.T) {
+	t.Parallel()
 	for args, want := range map[string]bool{
 		"": true, "-Fp": true, "-F p": true, "--format=plain": true, "--format p": true, "-Fc": false, "-F t": false, "--format=custom": false, "-t x -Ft": false, "-O -x": true,
 	} {

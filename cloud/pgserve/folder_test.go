@@ -9,6 +9,7 @@ import (
 // TestFolder: a database in a folder outlives its server, killed at any time, and everything that looks after a bucket
 // looks after it.
 func TestFolder(t *testing.T) {
+	t.Parallel()
 	dir := "file://" + filepath.ToSlash(t.TempDir())
 	at := func(name string) []string { return []string{"-bucket", dir + "/" + name, "-lease-ttl", "1s"} }
 	if text := admin(t, 1, append([]string{"status"}, at("db")...)...); !strings.Contains(text, "no such folder") {

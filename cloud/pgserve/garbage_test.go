@@ -3,6 +3,7 @@ package main
 import "testing"
 
 func TestGarbagePercent(t *testing.T) {
+	t.Parallel()
 	for live, want := range map[uint64]int{
 		0: 100, 1 << 20: 100, 24 << 20: 100, 48 << 20: 50, 480 << 20: 5, 8 << 30: 2,
 	} {
@@ -13,6 +14,7 @@ func TestGarbagePercent(t *testing.T) {
 }
 
 func TestHeapLimit(t *testing.T) {
+	t.Parallel()
 	const mb = 1 << 20
 	for _, c := range []struct{ container, resident, goes, inUse, want int64 }{
 		{512, 400, 300, 250, 348}, // 448, less 100 outside

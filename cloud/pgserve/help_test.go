@@ -139,6 +139,7 @@ func TestOtherShells(t *testing.T) {
 
 // TestStatusJSON: what programs read of a database that was served, and of one that is damaged.
 func TestStatusJSON(t *testing.T) {
+	t.Parallel()
 	bucket := emulator(t)
 	c := start(t, append(bucket, "-wake", "-retain", "1h", "-lease-ttl", "30s")...) // it is to be held whatever else the machine does
 	c.query(t, "CREATE TABLE n AS SELECT 1")

@@ -139,6 +139,7 @@ func (c *child) queryAs(t *testing.T, user, database, sql string) string {
 
 // TestLives goes through three lives: SIGTERM, SIGKILL, and what people who look after it do.
 func TestLives(t *testing.T) {
+	t.Parallel()
 	bucket := emulator(t)
 	c := start(t, bucket...)
 	c.query(t, "CREATE TABLE t (a int)")
@@ -182,6 +183,7 @@ func TestLives(t *testing.T) {
 
 // TestListensBeforePostgres: the listeners are open before PostgreSQL is loaded; whoever comes waits, and a signal is heard.
 func TestListensBeforePostgres(t *testing.T) {
+	t.Parallel()
 	c := start(t, "-store", "mem")
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -213,6 +215,7 @@ func TestListensBeforePostgres(t *testing.T) {
 // TestProbeIsAskedOnce: whether the bucket keeps its preconditions is asked before a database is made there, and not at
 // each cold start.
 func TestProbeIsAskedOnce(t *testing.T) {
+	t.Parallel()
 	s, err := fakestorage.NewServerWithOptions(fakestorage.Options{NoListener: true})
 	if err != nil {
 		t.Fatal(err)
@@ -268,6 +271,7 @@ func TestProbeIsAskedOnce(t *testing.T) {
 
 // TestSecondSignalEndsAtOnce, whatever still runs.
 func TestSecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
 	c := start(t, "-store", "mem", "-grace", "1h")
 	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable", c.pg))
 	if err != nil {
@@ -306,6 +310,7 @@ func admin(t *testing.T, code int, args ...string) string {
 }
 
 func TestUsage(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		args string
 		code int

@@ -11,6 +11,7 @@ import (
 )
 
 func TestCacheBytes(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	file := func(name, text string) string {
 		t.Helper()
@@ -70,6 +71,7 @@ func TestCacheBytes(t *testing.T) {
 
 // TestSetUpCollectsLess: within what the container has, and only while set-up lasts.
 func TestSetUpCollectsLess(t *testing.T) {
+	t.Parallel()
 	percent, limit := debug.SetGCPercent(100), debug.SetMemoryLimit(-1)
 	defer debug.SetGCPercent(percent)
 	for _, container := range []int64{0, 512 << 20} {

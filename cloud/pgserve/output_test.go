@@ -12,6 +12,7 @@ import (
 
 // TestNothingIsWrittenOver: by none of the commands that write a file, unless it is told to.
 func TestNothingIsWrittenOver(t *testing.T) {
+	t.Parallel()
 	bucket := emulator(t)
 	c := start(t, bucket...)
 	c.query(t, "CREATE TABLE t (a int)")
@@ -35,6 +36,7 @@ func TestNothingIsWrittenOver(t *testing.T) {
 }
 
 func TestWriteFile(t *testing.T) {
+	t.Parallel()
 	hello := func(w io.Writer) error { _, err := io.WriteString(w, "hello"); return err }
 	folder := t.TempDir()
 	left := func(want ...string) {

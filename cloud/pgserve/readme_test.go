@@ -10,6 +10,7 @@ import (
 // TestReadme runs what README.md tells people to type at a service, and compares the answers: the statements at psql's prompt,
 // and each line that begins with curl.
 func TestReadme(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skip("no curl on this machine")
 	}

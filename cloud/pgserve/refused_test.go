@@ -9,6 +9,7 @@ import (
 
 // TestOneRefusedRequestCutsNobody: whatever the service answers to one write of the log, the clients keep their session.
 func TestOneRefusedRequestCutsNobody(t *testing.T) {
+	t.Parallel()
 	answers := []gcsfront.Rule{
 		{Status: 401, Reason: "authError"}, {Status: 403, Reason: "userRateLimitExceeded"}, {Status: 403, Reason: "forbidden"},
 		{Status: 409, Reason: "conflict"}, {Status: 400, Reason: "invalid"}, {Status: 404, Reason: "notFound"}, {Status: 408},

@@ -57,6 +57,7 @@ func (c *child) answer(t *testing.T, position, sql string) (status int, at, body
 // TestReplica: a service that follows another one, over its listeners: reads its writes by their positions, refuses writes, tells how far it
 // is, hears of commits, and becomes the writer.
 func TestReplica(t *testing.T) {
+	t.Parallel()
 	bucket := emulator(t)
 	early := start(t, append([]string{"-replica"}, bucket...)...)
 	if status, _, body := early.answer(t, "", "SELECT 1"); status != http.StatusServiceUnavailable || !strings.Contains(body, "3D000") {
@@ -170,6 +171,7 @@ func promotable(t *testing.T) (rt *pglite.Runtime, st store.Store, write func(co
 // TestPromotionDuringAnOpening: a replica that is told to become the writer while it opens does, and does not go on as a replica that is
 // called the writer.
 func TestPromotionDuringAnOpening(t *testing.T) {
+	t.Parallel()
 	rt, st, write := promotable(t)
 	slow := &held{Store: st, asked: make(chan struct{}), goOn: make(chan struct{})}
 	s := following(t, engine.Options{Runtime: rt, Store: store.ReadOnly(slow)}, write)
@@ -224,6 +226,7 @@ func following(t *testing.T, o engine.Options, write func(context.Context) (*eng
 // TestFailedPromotion: while a promotion waits for the last writer's lease, or for the bucket, the replica serves, and when it fails nothing has
 // changed. One that succeeds takes the replica's place.
 func TestFailedPromotion(t *testing.T) {
+	t.Parallel()
 	rt, st, write := promotable(t)
 	var s *service
 	var reader *engine.Engine
@@ -273,6 +276,7 @@ func TestFailedPromotion(t *testing.T) {
 
 // TestPromotionAsTheServiceEnds: what a promotion has opened for a keeper that is closed by then is closed too: its lease is free.
 func TestPromotionAsTheServiceEnds(t *testing.T) {
+	t.Parallel()
 	rt, err := pglite.NewRuntime(t.Context(), pglite.Options{})
 	if err != nil {
 		t.Fatal(err)

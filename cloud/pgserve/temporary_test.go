@@ -12,6 +12,7 @@ import (
 
 // TestTempDir: a folder that is none is refused before anything is opened, and one in memory is told of.
 func TestTempDir(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)

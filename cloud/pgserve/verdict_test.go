@@ -16,6 +16,7 @@ import (
 
 // TestVerdict: what was interrupted, or could not be read, is not called damaged; what is damaged is, whatever else there was.
 func TestVerdict(t *testing.T) {
+	t.Parallel()
 	damage := fmt.Errorf("record 3: %w", wal.ErrCorrupt)
 	for _, c := range []struct {
 		err    error

@@ -131,6 +131,7 @@ func pipelined(c *pgconn.PgConn, sql []string) <-chan error {
 
 // What a client is told while the bucket takes nothing: that which promises nothing.
 func TestAnswersWaitForWhatTheyTellOf(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		before string // by another session, committed there and not durable
 		open   string // in the session itself, in a block
@@ -199,6 +200,7 @@ func TestAnswersWaitForWhatTheyTellOf(t *testing.T) {
 
 // With AnswersDurable an answer in a block waits for what it tells of, and not for its own transaction.
 func TestAnswersDurable(t *testing.T) {
+	t.Parallel()
 	e, g := onGate(t, func(o *Options) { o.Answers = AnswersDurable })
 	a, b := client(t, e), client(t, e)
 	quiesce(t, e)
@@ -222,6 +224,7 @@ func TestAnswersDurable(t *testing.T) {
 
 // A notification waits for what its transaction has committed.
 func TestNotificationsWait(t *testing.T) {
+	t.Parallel()
 	e, g := onGate(t)
 	a, b := client(t, e), client(t, e)
 	do(t, a, "LISTEN news")
@@ -245,6 +248,7 @@ func TestNotificationsWait(t *testing.T) {
 
 // A session that writes much in an open transaction, while the bucket takes nothing, keeps nobody from reading.
 func TestLoadKeepsNoReaderWaiting(t *testing.T) {
+	t.Parallel()
 	e, g := onGate(t, func(o *Options) { o.Settings = map[string]string{"autovacuum": "off"} })
 	a, b := client(t, e), client(t, e)
 	quiesce(t, e)
@@ -263,6 +267,7 @@ func TestLoadKeepsNoReaderWaiting(t *testing.T) {
 
 // An answer that was not made durable is never given: the client hears why.
 func TestNoAnswerWithoutTheBucket(t *testing.T) {
+	t.Parallel()
 	e, g := onGate(t)
 	a := client(t, e)
 	quiesce(t, e)
@@ -278,6 +283,7 @@ func TestNoAnswerWithoutTheBucket(t *testing.T) {
 // A session that writes faster than the bucket takes is stopped, and nobody else is: others read, and write a little, also where they have
 // to write out what that session left in PostgreSQL's buffers.
 func TestWhoWritesTooFastIsStopped(t *testing.T) {
+	t.Parallel()
 	e, g := onGate(t, func(o *Options) { o.Settings = map[string]string{"autovacuum": "off"} })
 	a, b := client(t, e), client(t, e)
 	do(t, a, "CREATE TABLE big (a text); ALTER TABLE big ALTER a SET STORAGE PLAIN")

@@ -93,6 +93,7 @@ func ask(t *testing.T, c *Conn, to *sink, sql string) {
 
 // TestAsk: what may leave at once is there when Ask returns. What waits for the bucket is left to who copies, and Ask does not wait.
 func TestAsk(t *testing.T) {
+	t.Parallel()
 	e, g := onGate(t)
 	c, to, ended := asking(t, e)
 	ask(t, c, to, "SELECT 1")

@@ -1,26 +1,12 @@
 package engine
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
 
-	"blobpglite/core/point"
 	"blobpglite/core/store/mem"
 )
-
-// appends tells of each record that has reached the bucket.
-func appends(o *Options) <-chan struct{} {
-	told := make(chan struct{}, 1000)
-	o.Hook = func(_ context.Context, at point.Point) error {
-		if at == point.WalAfterPut {
-			told <- struct{}{}
-		}
-		return nil
-	}
-	return told
-}
 
 // asyncs are ways to commit without waiting.
 var asyncs = map[string]string{
@@ -32,6 +18,7 @@ var asyncs = map[string]string{
 // TestAsynchronousCommits: what was committed with synchronous_commit=off reaches the bucket without anybody's doing, within the
 // time that PostgreSQL's walwriter would take, and at a clean end; nothing is asked of the bucket then.
 func TestAsynchronousCommits(t *testing.T) {
+	t.Parallel()
 	for _, d := range []Durability{Strict, Interval, Sleep} {
 		for _, mode := range []Mode{ModeLog, ModeSnapshot} {
 			t.Run(fmt.Sprintf("end, %s %s", mode, d), func(t *testing.T) {
@@ -56,16 +43,12 @@ func TestAsynchronousCommits(t *testing.T) {
 	for name, sql := range asyncs {
 		t.Run("idle, "+name, func(t *testing.T) {
 			st := mem.New(mem.Options{})
-			var told <-chan struct{}
-			e := open(t, st, inLog, func(o *Options) { told = appends(o) })
+			e := open(t, st, inLog)
 			must(t, e, "CREATE TABLE t (a int)")
-			<-told
 			must(t, e, sql)
 			at := must(t, e, "SELECT pg_current_wal_insert_lsn()")
 			becomes(t, e, "SELECT pg_current_wal_flush_lsn() >= '"+at+"'", "t") // the walwriter; then in idleness
-			for !e.commits.idle() {                                             // the test's own time limit is the failure
-				<-told
-			}
+			waitUntil(t, e.commits.idle)                                        // a record is there a moment before the log is idle
 			e.Abandon()
 			e = open(t, st, inLog)
 			if got := must(t, e, "SELECT count(*) FROM t"); got != "100" {

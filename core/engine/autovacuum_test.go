@@ -11,6 +11,7 @@ import (
 // Ids of transactions are given away as they would be in years: PostgreSQL's own autovacuum freezes all databases, those that nobody
 // connects to included, and PostgreSQL goes on taking commands beyond 2^31 and 2^32, over takeovers.
 func TestTransactionIDsRunRound(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	often := settings("autovacuum_naptime", "1s")
 	e := open(t, st, inLog, often)
@@ -37,6 +38,7 @@ func TestTransactionIDsRunRound(t *testing.T) {
 
 // Autovacuum works on what clients have left, the catalogs too, and is off where it is said to be off.
 func TestAutovacuum(t *testing.T) {
+	t.Parallel()
 	const done = "SELECT count(*) FROM pg_stat_user_tables WHERE relname = 'plain' AND last_autoanalyze IS NOT NULL AND last_autovacuum IS NOT NULL"
 	e := open(t, mem.New(mem.Options{}), inLog, settings("autovacuum_naptime", "1s"), func(o *Options) { o.Durability = Sleep })
 	must(t, e, `CREATE TABLE plain (id int); CREATE TABLE refusing (id int) WITH (autovacuum_enabled = off);

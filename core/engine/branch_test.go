@@ -16,6 +16,7 @@ import (
 // TestACopyIsADatabaseOfItsOwn: it starts from what the original was, both go on by themselves, and the original's bucket
 // is as it was.
 func TestACopyIsADatabaseOfItsOwn(t *testing.T) {
+	t.Parallel()
 	from := mem.New(mem.Options{})
 	original := open(t, from, inLog)
 	must(t, original, "CREATE TABLE t (a int, b text)")
@@ -68,6 +69,7 @@ func TestACopyIsADatabaseOfItsOwn(t *testing.T) {
 }
 
 func TestACopyOnlyGoesToAnEmptyPrefix(t *testing.T) {
+	t.Parallel()
 	from := mem.New(mem.Options{})
 	if _, err := Restore(t.Context(), from, Latest(), nil); !errors.Is(err, ErrNoDatabase) {
 		t.Errorf("no database: %v", err)

@@ -20,6 +20,7 @@ func behind(clk clock.Clock, restore time.Duration, records int64, each time.Dur
 // TestLayerIsDue: half of the budget starts a layer; without a budget a pause comes first, unless the log has grown to
 // twice of what the layer takes.
 func TestLayerIsDue(t *testing.T) {
+	t.Parallel()
 	const ms = time.Millisecond
 	clk := clock.NewVirtual(time.Unix(0, 0))
 	clk.Advance(time.Second)
@@ -50,6 +51,7 @@ func TestLayerIsDue(t *testing.T) {
 
 // TestLogFitsIntoMemory: however long a restore may take, the log that it has in memory is bounded by the cache.
 func TestLogFitsIntoMemory(t *testing.T) {
+	t.Parallel()
 	const ms = time.Millisecond
 	clk := clock.NewVirtual(time.Unix(0, 0))
 	clk.Advance(time.Second)
@@ -73,6 +75,7 @@ func TestLogFitsIntoMemory(t *testing.T) {
 
 // TestCommitsWaitForALayer: at the budget, or at four times of what the layer takes, and only while one is on its way.
 func TestCommitsWaitForALayer(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name       string
 		budget     time.Duration
@@ -136,6 +139,7 @@ func heldBack(t *testing.T, m *logMode, ends func(leave context.CancelFunc)) (be
 
 // TestRecordTime: what a record takes follows the appends, between a bucket next door and Cloud Storage.
 func TestRecordTime(t *testing.T) {
+	t.Parallel()
 	b := &budget{}
 	if got := b.recordTime(); got != replayRecord {
 		t.Errorf("before any append: %v", got)
@@ -164,6 +168,7 @@ func TestRecordTime(t *testing.T) {
 
 // TestFailedLayersArePutOff: behind a layer that failed the next one waits, longer each time, however crowded it is.
 func TestFailedLayersArePutOff(t *testing.T) {
+	t.Parallel()
 	clk := clock.NewVirtual(time.Unix(1, 0))
 	b := &budget{budgetEnv: budgetEnv{clock: clk, crowded: func() bool { return true }}}
 	for _, wait := range []time.Duration{firstRetry, 2 * firstRetry, 4 * firstRetry} {

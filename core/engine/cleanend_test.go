@@ -15,6 +15,7 @@ import (
 
 // TestCleanEndOfADurableDatabase: where everything is durable that was acknowledged, an orderly end writes no record.
 func TestCleanEndOfADurableDatabase(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	var mu sync.Mutex
 	var passed []point.Point
@@ -63,6 +64,7 @@ func eventually(t *testing.T, e *Engine, is func(*pglite.Cluster) bool) {
 
 // TestCleanEndKeepsWhatIsInBuffers: commits with synchronous_commit=off survive an orderly end, whoever has made them.
 func TestCleanEndKeepsWhatIsInBuffers(t *testing.T) {
+	t.Parallel()
 	slow := func(o *Options) {
 		inLog(o)
 		o.Settings = map[string]string{"wal_writer_delay": "10s", "autovacuum": "off"} // nobody else writes them out

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"blobpglite/core/clock"
 	"blobpglite/core/pglite"
 )
 
@@ -87,11 +88,14 @@ func sqlstate(err error) string {
 // becomes asks until the answer is as it is to be.
 func becomes(t *testing.T, e *Engine, sql, want string) {
 	t.Helper()
-	const most = 200000
+	const most = 60_000
 	got := ""
 	for range most {
 		if got = must(t, e, sql); got == want {
 			return
+		}
+		if err := clock.System().Sleep(t.Context(), 5*time.Millisecond); err != nil { // so that PostgreSQL has time for what is waited for
+			t.Fatal(err)
 		}
 	}
 	t.Errorf("%s: %q after %d tries, want %q", sql, got, most, want)

@@ -35,6 +35,7 @@ func (s *silent) Put(ctx context.Context, key string, body []byte, id string, co
 
 // TestCloseEndsWithItsContext: also where the bucket never answers, and where another call closes already.
 func TestCloseEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []Mode{ModeLog, ModeSnapshot} {
 		st := &silent{Store: mem.New(mem.Options{}), asked: make(chan struct{}, 1<<10), over: make(chan struct{})}
 		e := open(t, st, func(o *Options) { o.Mode, o.Durability, o.IdleFlush, o.LeaseTTL = mode, Sleep, time.Hour, time.Hour })
@@ -74,6 +75,7 @@ func TestCloseEndsWithItsContext(t *testing.T) {
 
 // TestAbandonCutsACloseShort: a Close whose context never ends waits for a bucket that never answers; Abandon, which has no context, ends both.
 func TestAbandonCutsACloseShort(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []Mode{ModeLog, ModeSnapshot} {
 		st := &silent{Store: mem.New(mem.Options{}), asked: make(chan struct{}, 1<<10), over: make(chan struct{})}
 		e := open(t, st, func(o *Options) { o.Mode, o.Durability, o.IdleFlush, o.LeaseTTL = mode, Sleep, time.Hour, time.Hour })
@@ -112,6 +114,7 @@ func TestAbandonCutsACloseShort(t *testing.T) {
 
 // TestAbandonWaitsForNoRenewal: a client's renewal of the lease, which the bucket does not answer, does not keep the engine from ending.
 func TestAbandonWaitsForNoRenewal(t *testing.T) {
+	t.Parallel()
 	st := &silent{Store: mem.New(mem.Options{}), asked: make(chan struct{}, 1<<10), over: make(chan struct{})}
 	e := open(t, st, inLog, func(o *Options) { o.LeaseTTL = time.Hour })
 	st.on.Store(true)
@@ -127,6 +130,7 @@ func TestAbandonWaitsForNoRenewal(t *testing.T) {
 
 // TestCloseWithAnExpiredContext: it lets go of everything all the same, each time.
 func TestCloseWithAnExpiredContext(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for n := range 16 {

@@ -11,10 +11,11 @@ import (
 // other, from its first cold start on, though its layer has no boot set. That life makes one as it ends, and from then on no first row waits;
 // it is the only layer that lives take which only read.
 func TestFirstRowsOfWhatWasLoaded(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, inLog, func(o *Options) { o.Cache = 1 << 30 })
 	must(t, e, "CREATE TABLE t (id int PRIMARY KEY, pad text)")
-	must(t, e, "INSERT INTO t SELECT g, (SELECT string_agg(md5((g * 31 + i)::text), '') FROM generate_series(1, 24) i) FROM generate_series(1, 100000) g")
+	must(t, e, "INSERT INTO t "+rowsSQL(bulkRows))
 	if err := e.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +32,7 @@ func TestFirstRowsOfWhatWasLoaded(t *testing.T) {
 	for life := range 4 {
 		e := open(t, st, inLog, func(o *Options) { o.Cache = LeastCache })
 		before := e.Stats().Cache.Pages
-		if got := must(t, e, "SELECT length(pad) FROM t WHERE id = 4711"); got != "768" {
+		if got := must(t, e, "SELECT length(pad) FROM t WHERE id = 4711"); got != fmt.Sprint(padBytes) {
 			t.Fatal(got)
 		}
 		after := e.Stats().Cache.Pages
@@ -45,7 +46,7 @@ func TestFirstRowsOfWhatWasLoaded(t *testing.T) {
 			t.Errorf("life %d: the first row waited %d times", life, n)
 		}
 		if life == 2 { // somebody reads elsewhere: no reason for another boot set
-			must(t, e, "SELECT sum(length(pad)) FROM t WHERE id IN (1, 33333, 66666, 99999)")
+			must(t, e, "SELECT sum(length(pad)) FROM t WHERE id IN (1, 33333, 44444, 55555)")
 		}
 		if err := e.Close(t.Context()); err != nil {
 			t.Fatal(err)
@@ -59,6 +60,7 @@ func TestFirstRowsOfWhatWasLoaded(t *testing.T) {
 
 // TestPrefetch: how far recovery and scans ask ahead follows from the cache, unless somebody has said it.
 func TestPrefetch(t *testing.T) {
+	t.Parallel()
 	const show = "SELECT current_setting('maintenance_io_concurrency') || ' ' || current_setting('effective_io_concurrency')"
 	st := mem.New(mem.Options{})
 	for i, c := range []struct {
@@ -84,10 +86,10 @@ func TestPrefetch(t *testing.T) {
 
 // TestRecoveryAsksAhead: what the log behind a layer changes is asked for ahead of its replay, so that recovery waits for few of the pages.
 func TestRecoveryAsksAhead(t *testing.T) {
-	st := mem.New(mem.Options{})
-	large(t, st)
+	t.Parallel()
+	st := large(t)
 	e := open(t, st, inLog, cached)
-	must(t, e, "UPDATE t SET n = n + 1 WHERE id % 250 = 0")
+	must(t, e, "UPDATE t SET n = n + 1 WHERE id % 150 = 0")
 	e.Abandon()
 	type figures struct{ ahead, used, waited int64 }
 	recover := func(prefetch string) figures {
@@ -101,7 +103,7 @@ func TestRecoveryAsksAhead(t *testing.T) {
 	}
 	without, with := recover("off"), recover("try")
 	t.Logf("of 400 pages: %+v without advice, %+v with it", without, with)
-	if with.ahead < without.ahead+200 || with.used < without.used+200 || with.waited >= without.waited {
+	if with.ahead < without.ahead+100 || with.used < without.used+100 || with.waited >= without.waited {
 		t.Errorf("of 400 pages: %+v without advice, %+v with it", without, with)
 	}
 }

@@ -12,6 +12,7 @@ import (
 // TestCommitDelay: an append waits for clients that are expected back sooner than it takes itself, and for no others. On this clock a
 // wait is for ever.
 func TestCommitDelay(t *testing.T) {
+	t.Parallel()
 	const ms = time.Millisecond
 	for name, c := range map[string]struct {
 		pace  pace
@@ -52,6 +53,7 @@ func TestCommitDelay(t *testing.T) {
 
 // TestCommitDelayEnds: with the last client that was waited for, and with the writer; the clock stands still.
 func TestCommitDelayEnds(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(*testing.T, *logWriter){
 		"the last client is back": func(t *testing.T, w *logWriter) {
 			if b, err := w.want(1, 1); b == nil || err != nil {
@@ -84,6 +86,7 @@ func TestCommitDelayEnds(t *testing.T) {
 
 // TestPace: what is known of clients that were all let go at once counts; of others it is reckoned, while nothing is known.
 func TestPace(t *testing.T) {
+	t.Parallel()
 	const ms = time.Millisecond
 	clk := clock.NewVirtual(time.Unix(0, 0))
 	w := newLogWriter(clk, wal.Position{}, nil)
@@ -113,6 +116,7 @@ func TestPace(t *testing.T) {
 // TestOneStallDoesNotEndTheDelays: clients that come back soon are waited for also after they have once taken long; if they take long
 // again and again, they are not.
 func TestOneStallDoesNotEndTheDelays(t *testing.T) {
+	t.Parallel()
 	const clients, took, back = 64, 50 * time.Millisecond, 13 * time.Millisecond
 	clk := clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 	w := newLogWriter(clk, wal.Position{}, nil)

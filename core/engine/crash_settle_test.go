@@ -9,14 +9,14 @@ import (
 	"testing"
 
 	"blobpglite/core/point"
-	"blobpglite/core/store/mem"
 )
 
 // TestCrashBehindALayer: PostgreSQL crashes between a layer's publication and the moment at which the files are told where they are now. They
 // are where the layers before have them, so nothing is collected, and nothing that is away is lost.
 func TestCrashBehindALayer(t *testing.T) {
-	st := mem.New(mem.Options{})
-	large(t, st)
+	t.Parallel()
+	st := large(t)
+	want := fmt.Sprint(bulkRows, bulkRows*padBytes)
 	crashed, goOn := make(chan struct{}), make(chan struct{})
 	var kill atomic.Bool
 	var e *Engine
@@ -51,13 +51,13 @@ func TestCrashBehindALayer(t *testing.T) {
 		t.Errorf("the layer: %v", err)
 	}
 	close(goOn)
-	if got := must(t, e, "SELECT count(*) || ' ' || sum(length(pad)) FROM t"); got != "100000 76800000" {
+	if got := must(t, e, "SELECT count(*) || ' ' || sum(length(pad)) FROM t"); got != want {
 		t.Errorf("behind the crash: %s", got)
 	}
 	if err := e.Compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := must(t, e, "SELECT count(*) || ' ' || sum(length(pad)) FROM t"); got != "100000 76800000" {
+	if got := must(t, e, "SELECT count(*) || ' ' || sum(length(pad)) FROM t"); got != want {
 		t.Errorf("behind another layer: %s", got)
 	}
 }
@@ -65,9 +65,9 @@ func TestCrashBehindALayer(t *testing.T) {
 // TestFailuresOfACache: whatever fails at a point that pages pass which are turned away, those that are away are where their files look for
 // them, in this life and the next.
 func TestFailuresOfACache(t *testing.T) {
+	t.Parallel()
 	const contents = "SELECT count(*) || ' ' || sum(length(pad)) || ' ' || sum(n) FROM t"
-	st := mem.New(mem.Options{})
-	large(t, st)
+	st := large(t)
 	var passed atomic.Int64 // points, each of which fails once
 	fails := map[point.Point]*atomic.Bool{}
 	for _, p := range point.OfCache() {

@@ -44,6 +44,7 @@ func damageOf(t *testing.T, st store.Store, path string) (segment string) {
 // TestDamageOfOneTable: a database one frame of which is damaged opens, whether it is read as a whole or by what is needed, serves all
 // else, takes layers, and names the object to who reads what is damaged.
 func TestDamageOfOneTable(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, inLog)
 	must(t, e, "CREATE TABLE good AS SELECT g AS id, repeat(md5(g::text), 20) AS pad FROM generate_series(1, 3000) g")
@@ -101,6 +102,7 @@ func TestDamageOfOneTable(t *testing.T) {
 // TestDamageOfAnEarlierLayer: where the index of a layer is damaged that is kept for earlier states, layers are taken as ever, and what else
 // is superfluous is deleted.
 func TestDamageOfAnEarlierLayer(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, inLog, func(o *Options) { o.Retain, o.RestoreBudget = 1<<40, -1 })
 	for range 3 {

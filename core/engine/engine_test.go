@@ -83,6 +83,7 @@ func must(t *testing.T, e *Engine, sql string) string {
 }
 
 func TestRoundTrip(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st)
 	if !e.Opened().Created {
@@ -110,6 +111,7 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestNoDatabase(t *testing.T) {
+	t.Parallel()
 	st := store.Count(mem.New(mem.Options{}))
 	_, err := tryOpen(t, st, func(o *Options) { o.Create = false })
 	if !errors.Is(err, ErrNoDatabase) {
@@ -121,6 +123,7 @@ func TestNoDatabase(t *testing.T) {
 }
 
 func TestReadsAskNothingOfTheBucket(t *testing.T) {
+	t.Parallel()
 	st := store.Count(mem.New(mem.Options{}))
 	e := open(t, st)
 	must(t, e, "CREATE TABLE IF NOT EXISTS t (a int)")
@@ -136,6 +139,7 @@ func TestReadsAskNothingOfTheBucket(t *testing.T) {
 }
 
 func TestAnswerWaitsForTheCommit(t *testing.T) {
+	t.Parallel()
 	var answer bytes.Buffer
 	watching := false
 	e := open(t, mem.New(mem.Options{}), func(o *Options) {
@@ -161,6 +165,7 @@ func TestAnswerWaitsForTheCommit(t *testing.T) {
 }
 
 func TestZombieIsFenced(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	zombie := open(t, st)
 	must(t, zombie, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
@@ -184,6 +189,7 @@ func TestZombieIsFenced(t *testing.T) {
 // TestTheFirstReadOfALifeUploadsNothing: what recovery wrote is no commit of anybody. (In mode snapshot, the first SELECT
 // after a reopening once uploaded the whole database.)
 func TestTheFirstReadOfALifeUploadsNothing(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []Mode{ModeSnapshot, ModeLog} {
 		st := store.Count(mem.New(mem.Options{}))
 		with := func(o *Options) { o.Mode, o.LeaseTTL, o.AcquireTimeout = mode, 20*time.Millisecond, 30*time.Second }
@@ -213,6 +219,7 @@ func TestTheFirstReadOfALifeUploadsNothing(t *testing.T) {
 // TestSuccessorSeesTheLastCommit: the claim comes before the restore, so nothing that the predecessor had acknowledged
 // is missing, and what it tries afterwards fails.
 func TestSuccessorSeesTheLastCommit(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	old := open(t, st)
 	must(t, old, "CREATE TABLE t (a int)")
@@ -235,6 +242,7 @@ func TestSuccessorSeesTheLastCommit(t *testing.T) {
 }
 
 func TestSnapshotInAnOpenTransaction(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st)
 	must(t, e, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
@@ -254,6 +262,7 @@ func TestSnapshotInAnOpenTransaction(t *testing.T) {
 
 // TestLayerHoldsNoOldLog: a layer has the data and the log from the redo point on, nothing recycled or preallocated.
 func TestLayerHoldsNoOldLog(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st)
 	must(t, e, "CREATE TABLE t (a int, b text)")
@@ -270,6 +279,7 @@ func TestLayerHoldsNoOldLog(t *testing.T) {
 }
 
 func TestOldLayersAreDeleted(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st)
 	for i := range 6 {
@@ -296,33 +306,40 @@ func TestOldLayersAreDeleted(t *testing.T) {
 // TestDeathAtEveryPoint lets an insert die at each fault point that it passes and opens again: what was acknowledged is
 // there, what was not is there at most once, and the database works.
 func TestDeathAtEveryPoint(t *testing.T) {
+	t.Parallel()
 	died := errors.New("died")
-	for _, p := range point.All() {
+	one := oneRow()
+	// life opens, inserts, and is gone; it says how many inserts were acknowledged then.
+	life := func(t *testing.T, st store.Store, hook point.Hook) (acknowledged int, err error) {
+		t.Helper()
+		e, err := tryOpen(t, st, func(o *Options) { o.Hook = hook })
+		if err != nil {
+			return 1, err
+		}
+		defer e.Abandon()
+		if _, err = e.Query(t.Context(), "INSERT INTO t VALUES (2)"); err != nil {
+			return 1, err
+		}
+		return 2, nil
+	}
+	for _, p := range passedBy(t, func(hook point.Hook) error {
+		_, err := life(t, one.copy(t), hook)
+		return err
+	}, point.RestoreAfterManifest, point.RestoreAfterBase, point.BaseAfterIndex, point.ManifestBeforeCAS, point.CommitBeforeAck) {
 		t.Run(strings.ReplaceAll(string(p), "/", "-"), func(t *testing.T) {
-			st := mem.New(mem.Options{})
-			e := open(t, st)
-			must(t, e, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
-			e.Abandon()
+			st := one.copy(t)
 			var fired atomic.Bool // parts of a layer are uploaded by several goroutines
-			hook := func(_ context.Context, at point.Point) error {
+			acknowledged, err := life(t, st, func(_ context.Context, at point.Point) error {
 				if at == p {
 					fired.Store(true)
 					return died
 				}
 				return nil
-			}
-			acknowledged := 1
-			e, err := tryOpen(t, st, func(o *Options) { o.Hook = hook })
-			if err == nil {
-				if _, err = e.Query(t.Context(), "INSERT INTO t VALUES (2)"); err == nil {
-					acknowledged = 2
-				}
-				e.Abandon()
-			}
+			})
 			if fired.Load() != errors.Is(err, died) {
 				t.Errorf("fired %t, error %v", fired.Load(), err)
 			}
-			e = open(t, st)
+			e := open(t, st)
 			got := must(t, e, "SELECT string_agg(a::text, ',' ORDER BY a) FROM t")
 			if got != "1,2" && (acknowledged == 2 || got != "1") {
 				t.Errorf("after %d acknowledged inserts the table has %s", acknowledged, got)
@@ -333,6 +350,7 @@ func TestDeathAtEveryPoint(t *testing.T) {
 }
 
 func TestUnknownCommitPoisons(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	lossy := &losesManifest{Store: st}
 	e := open(t, lossy)
@@ -366,6 +384,8 @@ func (l *losesManifest) Put(ctx context.Context, key string, body []byte, id str
 
 // TestDamage: what is wrong with the bucket is named, and nothing in it changes but the claim.
 func TestDamage(t *testing.T) {
+	t.Parallel()
+	one := oneRow()
 	for _, c := range []struct {
 		name   string
 		damage func(t *testing.T, st store.Store)
@@ -397,10 +417,7 @@ func TestDamage(t *testing.T) {
 		}, manifest.ErrCorrupt, "manifest"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			st := mem.New(mem.Options{})
-			e := open(t, st)
-			must(t, e, "CREATE TABLE t (a int)")
-			e.Abandon()
+			st := one.copy(t)
 			c.damage(t, st)
 			before := objects(t, st)
 			_, err := tryOpen(t, st)
@@ -459,6 +476,7 @@ func objects(t *testing.T, st store.Store) map[string]store.Gen {
 }
 
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, func(o *Options) { o.MaxBytes = 64 << 20 })
 	must(t, e, "CREATE TABLE t (a text)")
@@ -473,6 +491,7 @@ func TestDiskFull(t *testing.T) {
 }
 
 func TestBadOptions(t *testing.T) {
+	t.Parallel()
 	for name, o := range map[string]Options{
 		"Runtime": {Store: mem.New(mem.Options{})},
 		"Store":   {Runtime: runtime},

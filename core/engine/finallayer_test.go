@@ -41,6 +41,7 @@ func layers(t *testing.T, st store.Store) int {
 // TestFinalLayer: an engine that ends takes the layer that was put off; who opens next replays almost nothing. Without debt
 // none is taken.
 func TestFinalLayer(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := putOff(t, st, nil)
 	before := layers(t, st)
@@ -70,6 +71,7 @@ func TestFinalLayer(t *testing.T) {
 // TestFinalLayerIsInNobodysWay: the lease is free before the layer is uploaded, and a successor that opens, commits and
 // takes a layer of its own meanwhile is not disturbed, wherever the upload is then.
 func TestFinalLayerIsInNobodysWay(t *testing.T) {
+	t.Parallel()
 	for _, at := range []point.Point{point.BaseBeforeSegment, point.BaseAfterIndex, point.ManifestBeforeCAS} {
 		for _, compacts := range []bool{false, true} {
 			st := mem.New(mem.Options{})
@@ -111,6 +113,7 @@ func TestFinalLayerIsInNobodysWay(t *testing.T) {
 
 // TestFinalLayerInsteadOfOneOnItsWay: a layer that is on its way when the engine ends is given up for one of everything.
 func TestFinalLayerInsteadOfOneOnItsWay(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	var armed atomic.Bool
 	stuck := make(chan struct{})
@@ -143,6 +146,7 @@ func TestFinalLayerInsteadOfOneOnItsWay(t *testing.T) {
 
 // TestFinalLayerFails: what is durable stays so, and the end is a good one.
 func TestFinalLayerFails(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	armed := false
 	e := putOff(t, st, func(_ context.Context, p point.Point) error {
@@ -163,6 +167,7 @@ func TestFinalLayerFails(t *testing.T) {
 
 // TestShortLivesAreCollected: where each life ends before a layer is due, what their ends leave behind does not grow with their number.
 func TestShortLivesAreCollected(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	objects := func() (n int) {
 		for _, err := range st.List(t.Context(), "", "") {
@@ -220,6 +225,7 @@ func (s *lateSwap) Put(ctx context.Context, key string, body []byte, writeID str
 // TestCollectionBehindALateSwap: an end that collects deletes nothing that the manifest may name yet: a layer whose publication was given up
 // without an answer.
 func TestCollectionBehindALateSwap(t *testing.T) {
+	t.Parallel()
 	st := &lateSwap{Store: mem.New(mem.Options{})}
 	for range collectEvery - 1 {
 		if err := open(t, st, inLog).Close(t.Context()); err != nil {

@@ -83,6 +83,7 @@ const ms = time.Millisecond
 
 // What a client waits for itself needs no flush; what PostgreSQL writes by itself becomes durable a moment later, in one go.
 func TestFlusherStrict(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFlushing(t, Strict)
 		f.writes(false)
@@ -99,6 +100,7 @@ func TestFlusherStrict(t *testing.T) {
 
 // Every so long of running time, and nothing at rest.
 func TestFlusherInterval(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFlushing(t, Interval)
 		if f.mustFlush() {
@@ -133,6 +135,7 @@ func TestFlusherInterval(t *testing.T) {
 
 // When nothing has run for long enough: whatever runs puts it off.
 func TestFlusherSleep(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFlushing(t, Sleep)
 		f.writes(false)
@@ -153,6 +156,7 @@ func TestFlusherSleep(t *testing.T) {
 
 // The end of the engine ends it.
 func TestFlusherEnds(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFlushing(t, Interval)
 		f.writes(false)

@@ -27,6 +27,7 @@ func inLog(o *Options) {
 }
 
 func TestLogRoundTrip(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, inLog)
 	must(t, e, "CREATE TABLE t (a int PRIMARY KEY, b text); INSERT INTO t SELECT g, 'row ' || g FROM generate_series(1, 1000) g")
@@ -60,6 +61,7 @@ func TestLogRoundTrip(t *testing.T) {
 
 // TestSegmentsAreStraddled writes more log than several segments hold, in small and in large pieces, and crashes.
 func TestSegmentsAreStraddled(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, inLog, func(o *Options) { o.RestoreBudget = -1 })
 	must(t, e, "CREATE TABLE t (a int, b text)")
@@ -81,6 +83,7 @@ func TestSegmentsAreStraddled(t *testing.T) {
 }
 
 func TestSmallCommitsAreSmall(t *testing.T) {
+	t.Parallel()
 	counted := store.Count(mem.New(mem.Options{}))
 	e := open(t, counted, inLog, func(o *Options) { o.LeaseTTL = time.Hour })
 	must(t, e, "CREATE TABLE t (a int PRIMARY KEY, b text)")
@@ -109,6 +112,7 @@ func TestSmallCommitsAreSmall(t *testing.T) {
 }
 
 func TestLockedSaysByWhom(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, inLog, func(o *Options) { o.LeaseTTL, o.Writer, o.Address = time.Hour, "first", "10.0.0.1:5432" })
 	_, err := tryOpen(t, st, inLog, func(o *Options) { o.AcquireTimeout = 0 })
@@ -128,6 +132,7 @@ func TestLockedSaysByWhom(t *testing.T) {
 }
 
 func TestLogZombieIsFenced(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	zombie := open(t, st, inLog)
 	must(t, zombie, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
@@ -158,6 +163,7 @@ func holds(t *testing.T) *lease.Lease {
 
 // TestLostLeaseFencesReads: a writer whose lease another one has taken answers no read either.
 func TestLostLeaseFencesReads(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	old := open(t, st, inLog)
 	must(t, old, "CREATE TABLE t (a int)")
@@ -169,6 +175,7 @@ func TestLostLeaseFencesReads(t *testing.T) {
 
 // TestGroupCommit: what commits while an append is in flight shares the next one.
 func TestGroupCommit(t *testing.T) {
+	t.Parallel()
 	slow := &slowLog{Store: mem.New(mem.Options{}), gate: make(chan struct{})}
 	e := open(t, slow, inLog, func(o *Options) { o.LeaseTTL = time.Hour })
 	must(t, e, "CREATE TABLE t (a int)")
@@ -244,6 +251,7 @@ func (s *slowLog) Put(ctx context.Context, key string, body []byte, id string, c
 }
 
 func TestCompactionAndCollection(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, inLog, func(o *Options) { o.RestoreBudget = -1 })
 	must(t, e, "CREATE TABLE t (a int)")
@@ -286,6 +294,7 @@ func TestCompactionAndCollection(t *testing.T) {
 
 // TestBudgetIsKept: enough small commits start a compaction by themselves, while clients go on.
 func TestBudgetIsKept(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, inLog, func(o *Options) { o.RestoreBudget = 50 * replayRecord })
 	must(t, e, "CREATE TABLE t (a int)")
@@ -308,21 +317,47 @@ func TestBudgetIsKept(t *testing.T) {
 	}
 }
 
-// TestLogDeathAtEveryPoint lets a life die at each fault point: what was acknowledged is there afterwards, what was not is
+// TestLogDeathAtEveryPoint lets a life die at each fault point that it passes: what was acknowledged is there afterwards, what was not is
 // there at most once. The lease runs out before the first statement of that life, and so is renewed in front of it: a
 // renewal on the side, whose failure is nobody's, never happens.
 func TestLogDeathAtEveryPoint(t *testing.T) {
+	t.Parallel()
 	died := errors.New("died")
-	for _, p := range point.All() {
+	ours := func(o *Options) { o.Process = "p" } // so that nobody waits for a lease of the dead
+	one := oneRow(inLog, ours)
+	// life opens, inserts, takes a layer, and ends; it says how many inserts were acknowledged then.
+	life := func(t *testing.T, st store.Store, hook point.Hook) (acknowledged int, err error) {
+		t.Helper()
+		clk := &shifted{Clock: clock.System()}
+		e, err := tryOpen(t, st, inLog, ours, func(o *Options) {
+			o.Hook, o.RestoreBudget, o.LeaseTTL, o.Clock = hook, -1, time.Hour, clk
+		})
+		if err != nil {
+			return 1, err
+		}
+		defer e.Abandon()
+		clk.by.Store(int64(2 * time.Hour))
+		if _, err = e.Query(t.Context(), "INSERT INTO t VALUES (2)"); err != nil {
+			return 1, err
+		}
+		if _, err = e.Query(t.Context(), "INSERT INTO t SELECT g FROM generate_series(1, 0) g"); err == nil {
+			err = e.Compact(t.Context())
+		}
+		if err == nil {
+			err = e.Close(t.Context())
+		}
+		return 2, err
+	}
+	for _, p := range passedBy(t, func(hook point.Hook) error {
+		_, err := life(t, one.copy(t), hook)
+		return err
+	}, point.LeaseAfterAcquire, point.FenceAfterPut, point.LeaseBeforeRenew, point.WalBeforePut, point.WalAfterPut, point.CommitBeforeAck,
+		point.BaseAfterIndex, point.ManifestAfterCAS, point.GCBeforeDelete, point.GCAfterDelete, point.LeaseBeforeRelease) {
 		t.Run(strings.ReplaceAll(string(p), "/", "-"), func(t *testing.T) {
-			st := mem.New(mem.Options{})
-			ours := func(o *Options) { o.Process = "p" } // so that nobody waits for a lease of the dead
-			e := open(t, st, inLog, ours)
-			must(t, e, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
-			e.Abandon()
+			st := one.copy(t)
 			var mu sync.Mutex
 			fired := false
-			hook := func(_ context.Context, at point.Point) error {
+			acknowledged, err := life(t, st, func(_ context.Context, at point.Point) error {
 				mu.Lock()
 				defer mu.Unlock()
 				if at == p {
@@ -330,32 +365,13 @@ func TestLogDeathAtEveryPoint(t *testing.T) {
 					return died
 				}
 				return nil
-			}
-			acknowledged := 1
-			clk := &shifted{Clock: clock.System()}
-			e, err := tryOpen(t, st, inLog, ours, func(o *Options) {
-				o.Hook, o.RestoreBudget, o.LeaseTTL, o.Clock = hook, -1, time.Hour, clk
 			})
-			if err == nil {
-				clk.by.Store(int64(2 * time.Hour))
-				if _, err = e.Query(t.Context(), "INSERT INTO t VALUES (2)"); err == nil {
-					acknowledged = 2
-					_, err = e.Query(t.Context(), "INSERT INTO t SELECT g FROM generate_series(1, 0) g")
-				}
-				if err == nil {
-					err = e.Compact(t.Context())
-				}
-				if err == nil {
-					err = e.Close(t.Context())
-				}
-				e.Abandon()
-			}
 			mu.Lock()
 			if fired != errors.Is(err, died) {
 				t.Errorf("fired %t, error %v", fired, err)
 			}
 			mu.Unlock()
-			e = open(t, st, inLog, ours)
+			e := open(t, st, inLog, ours)
 			got := must(t, e, "SELECT string_agg(a::text, ',' ORDER BY a) FROM t")
 			if got != "1,2" && (acknowledged == 2 || got != "1") {
 				t.Errorf("after %d acknowledged inserts the table has %s", acknowledged, got)
@@ -366,6 +382,15 @@ func TestLogDeathAtEveryPoint(t *testing.T) {
 }
 
 func TestLogDamage(t *testing.T) {
+	t.Parallel()
+	tables := &fixture{make: func(t *testing.T, st store.Store) {
+		t.Helper()
+		e := open(t, st, inLog)
+		for i := range 5 {
+			must(t, e, fmt.Sprintf("CREATE TABLE t%d (a int)", i))
+		}
+		e.Abandon()
+	}}
 	for _, c := range []struct {
 		name   string
 		damage func(t *testing.T, st store.Store)
@@ -393,12 +418,7 @@ func TestLogDamage(t *testing.T) {
 		}, wal.ErrCorrupt, wal.Key(4)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			st := mem.New(mem.Options{})
-			e := open(t, st, inLog)
-			for i := range 5 {
-				must(t, e, fmt.Sprintf("CREATE TABLE t%d (a int)", i))
-			}
-			e.Abandon()
+			st := tables.copy(t)
 			c.damage(t, st)
 			before := objects(t, st)
 			_, err := tryOpen(t, st, inLog)
@@ -419,6 +439,7 @@ func TestLogDamage(t *testing.T) {
 }
 
 func TestRelaxedDurability(t *testing.T) {
+	t.Parallel()
 	for _, d := range []Durability{Interval, Sleep} {
 		t.Run(string(d), func(t *testing.T) {
 			counted := store.Count(mem.New(mem.Options{}))
@@ -444,6 +465,7 @@ func TestRelaxedDurability(t *testing.T) {
 }
 
 func TestSnapshotModeRefusesALog(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, inLog)
 	must(t, e, "CREATE TABLE t (a int)")
@@ -454,6 +476,7 @@ func TestSnapshotModeRefusesALog(t *testing.T) {
 }
 
 func TestLogContinuesASnapshot(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st)
 	must(t, e, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)")

@@ -13,6 +13,7 @@ import (
 // TestHalt: PostgreSQL is ended in the middle of a statement. What was acknowledged before becomes durable with the end, which
 // gives the lease back; what ran is rolled back.
 func TestHalt(t *testing.T) {
+	t.Parallel()
 	for _, durability := range []Durability{Strict, Sleep} {
 		st := mem.New(mem.Options{})
 		e := open(t, st, inLog, func(o *Options) { o.LeaseTTL, o.Durability, o.IdleFlush = time.Hour, durability, time.Hour })

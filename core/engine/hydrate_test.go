@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -10,7 +11,6 @@ import (
 
 	"blobpglite/core/clock"
 	"blobpglite/core/store"
-	"blobpglite/core/store/mem"
 )
 
 // pageGate is a store that holds back requests for pages while it is shut.
@@ -72,19 +72,19 @@ func (c firstRowsAt) Sleep(ctx context.Context, d time.Duration) error {
 // TestHydration: behind the first rows all of a database that fits is fetched, but nothing while a statement waits for pages; then none is
 // fetched any more.
 func TestHydration(t *testing.T) {
-	gate, rows := &pageGate{Store: mem.New(mem.Options{})}, make(chan struct{})
-	large(t, gate)
+	t.Parallel()
+	gate, rows := &pageGate{Store: large(t)}, make(chan struct{})
 	e := open(t, gate, inLog, cached, func(o *Options) {
-		o.Cache, o.Clock = 160<<20, firstRowsAt{clock.System(), rows}
+		o.Cache, o.Clock = 120<<20, firstRowsAt{clock.System(), rows}
 	})
 	must(t, e, "SELECT pad FROM t WHERE id = 4711")
-	if _, away := memory(t, e); away < 40<<20 {
+	if _, away := memory(t, e); away < 30<<20 {
 		t.Fatalf("%d bytes are away, so there is nothing to fetch", away)
 	}
 	gate.shut()
 	got := make(chan error, 1)
 	go func() {
-		_, err := e.Query(t.Context(), "SELECT pad FROM t WHERE id = 90000")
+		_, err := e.Query(t.Context(), "SELECT pad FROM t WHERE id = 50000")
 		got <- err
 	}()
 	waitUntil(t, func() bool { return gate.waiting.Load() > 0 })
@@ -105,7 +105,7 @@ func TestHydration(t *testing.T) {
 	}
 	waitUntil(t, func() bool { _, away := memory(t, e); return away == 0 })
 	fetched := e.Stats().Cache.Pages.Requests
-	if got := must(t, e, "SELECT count(*) || ' ' || sum(length(pad)) FROM t"); got != "100000 76800000" {
+	if got := must(t, e, "SELECT count(*) || ' ' || sum(length(pad)) FROM t"); got != fmt.Sprint(bulkRows, bulkRows*padBytes) {
 		t.Error(got)
 	}
 	if n := e.Stats().Cache.Pages.Requests - fetched; n != 0 {

@@ -18,6 +18,7 @@ import (
 // TestLargeTransactionsAreShippedInParts: while a transaction runs its log is appended, batch by batch, and who writes faster than
 // the bucket takes it waits: what is held in memory is bounded.
 func TestLargeTransactionsAreShippedInParts(t *testing.T) {
+	t.Parallel()
 	const piece, pieces = 1 << 20, 200
 	var largest, taken atomic.Int64
 	gate := make(chan struct{})
@@ -68,6 +69,7 @@ func TestLargeTransactionsAreShippedInParts(t *testing.T) {
 // TestCrashInALargeTransaction: half of a transaction is in the bucket when the process dies, behind a layer that was taken
 // while it was open or not; nothing of it is there afterwards, and all of one that was committed is.
 func TestCrashInALargeTransaction(t *testing.T) {
+	t.Parallel()
 	const insert = "INSERT INTO t SELECT g, repeat(md5(g::text), 30) FROM generate_series(1, %d) g"
 	some, most := fmt.Sprintf(insert, 5000), fmt.Sprintf(insert, 15000) // of some all the log is in the files yet
 	for _, layer := range []bool{false, true} {
@@ -117,6 +119,7 @@ func TestCrashInALargeTransaction(t *testing.T) {
 // TestOldLogLeavesMemory: PostgreSQL's own checkpoints make the log of a large transaction superfluous while it runs. A layer that is
 // taken within it, and the log behind that, hold it whole; so does the log where there is no layer.
 func TestOldLogLeavesMemory(t *testing.T) {
+	t.Parallel()
 	const rows, insert = 60000, "INSERT INTO t SELECT g, repeat(md5(g::text), 50) FROM generate_series(%d, %d) g"
 	const digest = "SELECT count(*) || md5(string_agg(a || b, ',' ORDER BY a)) FROM t"
 	const most = 4 * checkpointBytes // what was written when one is asked for, and until it is done, twice
@@ -146,6 +149,7 @@ func TestOldLogLeavesMemory(t *testing.T) {
 
 // TestOldLogOfPreparedTransactions: a prepared transaction is read from the log when it ends, however much came behind it.
 func TestOldLogOfPreparedTransactions(t *testing.T) {
+	t.Parallel()
 	e := open(t, mem.New(mem.Options{}), inLog, func(o *Options) {
 		o.RestoreBudget, o.Settings = -1, map[string]string{"max_prepared_transactions": "2"}
 	})

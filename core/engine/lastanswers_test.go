@@ -9,6 +9,7 @@ import (
 // TestAnswersWhileItEnds: in durability sleep no answer waits, but what leaves while the engine ends may lie behind what the end makes
 // durable: it waits, and hears how that ended.
 func TestAnswersWhileItEnds(t *testing.T) {
+	t.Parallel()
 	e := open(t, mem.New(mem.Options{}), inLog, func(o *Options) { o.Durability = Sleep })
 	must(t, e, "CREATE TABLE t (a int)")
 	m := e.commits.(*logMode)

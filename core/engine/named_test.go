@@ -32,6 +32,7 @@ func saysWhose(t *testing.T, st store.Store) manifest.Layer {
 // TestIndexInAnothersPlace: each layer says of which database it is; and where the index of an earlier one stands in the place of the newest
 // one's, whose segments are all there, nobody opens the older pages under the newer log, and nothing is deleted.
 func TestIndexInAnothersPlace(t *testing.T) {
+	t.Parallel()
 	for name, how := range map[string]func(*Options){
 		"snapshot": func(*Options) {},
 		"whole":    func(o *Options) { inLog(o); o.Retain, o.RestoreBudget = 1<<40, -1 },

@@ -48,6 +48,7 @@ func openingOn(st store.Store) *opening {
 
 // A layer that was fetched ahead is not fetched again if it is the one, and another one is not taken for it. No PostgreSQL is needed.
 func TestOpeningFetchesAhead(t *testing.T) {
+	t.Parallel()
 	below := mem.New(mem.Options{})
 	old, newest := storedLayer(t, below, 1), storedLayer(t, below, 2)
 	st := &reads{Store: below}
@@ -83,6 +84,7 @@ func TestOpeningFetchesAhead(t *testing.T) {
 
 // PostgreSQL is loaded once, for all who want it at once; a failure is not kept.
 func TestOpeningLoadsOnce(t *testing.T) {
+	t.Parallel()
 	loads, broken := 0, errors.New("broken")
 	op := openingOn(mem.New(mem.Options{}))
 	op.o.Load = func(context.Context) (*pglite.Runtime, error) {

@@ -14,6 +14,7 @@ import (
 
 // TestPassword: it is asked for, set when it is new and no more, and each role has its own.
 func TestPassword(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	login := func(e *Engine, user, password string, sql ...string) string {
 		t.Helper()
@@ -37,7 +38,7 @@ func TestPassword(t *testing.T) {
 	}
 	super := "postgres"
 	for life, password := range []string{"first word", "first word", "zwei Wörter $1:x", `quo'te"d\`} {
-		e := open(t, st, func(o *Options) { o.Mode, o.Password = ModeLog, password })
+		e := open(t, st, settings("autovacuum", "off"), func(o *Options) { o.Mode, o.Password = ModeLog, password }) // so that nothing else writes
 		if got := login(e, super, password); got != "" {
 			t.Errorf("life %d: the password is refused: %s", life, got)
 		}
@@ -71,6 +72,7 @@ func TestPassword(t *testing.T) {
 }
 
 func TestVerifiers(t *testing.T) {
+	t.Parallel()
 	made, err := newVerifier("word")
 	if err != nil {
 		t.Fatal(err)

@@ -36,6 +36,7 @@ const contents = "SELECT count(*) || ' ' || coalesce(sum(a), 0) || ' ' || coales
 // TestAnEarlierStateIsWhatItWas: over several lives and layers, each state that was acknowledged is there to read, and
 // reading it changes nothing.
 func TestAnEarlierStateIsWhatItWas(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	retain := func(o *Options) { inLog(o); o.Retain = time.Hour }
 	var moments []moment
@@ -95,6 +96,7 @@ func TestAnEarlierStateIsWhatItWas(t *testing.T) {
 }
 
 func TestAStateOutOfReach(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	if _, err := openAt(t, st, RecoveryTarget{Seq: 1}); !errors.Is(err, ErrNoDatabase) {
 		t.Errorf("no database: %v", err)
@@ -148,6 +150,7 @@ func TestAStateOutOfReach(t *testing.T) {
 
 // TestAStateOfAClockAhead: a time that is yet to come by the reader's clock is one that was, if the log has gone beyond it.
 func TestAStateOfAClockAhead(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	ahead := clockfault.New(clock.System())
 	ahead.Jump(6 * time.Hour)

@@ -54,6 +54,7 @@ func (s *indexes) Put(ctx context.Context, key string, body []byte, id string, c
 // TestLayerIsFetchedBesideTheLease: it is asked for before the lease is there, and read once; if it could not be read, or
 // was replaced before the fence, the one that counts is read.
 func TestLayerIsFetchedBesideTheLease(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		broken  error
 		compact bool

@@ -23,6 +23,7 @@ func (c slowClock) Monotonic() time.Duration { return c.Clock.Monotonic() / 10_0
 // TestReadModes: a writer was taken over, and its clock says that its lease is still good. In read mode lease it answers
 // with what has meanwhile been changed, in strict it does not.
 func TestReadModes(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []ReadMode{ReadLease, ReadStrict} {
 		t.Run(string(mode), func(t *testing.T) {
 			st := mem.New(mem.Options{})
@@ -59,6 +60,7 @@ func TestReadModes(t *testing.T) {
 
 // TestStrictReadsCostOneGet: an answer is proved by one read of the bucket, and an idle engine asks for nothing.
 func TestStrictReadsCostOneGet(t *testing.T) {
+	t.Parallel()
 	slow := &slowReads{Store: mem.New(mem.Options{})}
 	st := store.Count(slow)
 	e := open(t, st, inLog, func(o *Options) { o.ReadMode, o.LeaseTTL = ReadStrict, time.Hour })
@@ -111,6 +113,7 @@ func (u *unreadable) Get(ctx context.Context, key string) (store.Object, error) 
 
 // TestAnUnprovedReadCostsOnlyTheAnswer: the bucket cannot be asked for a while.
 func TestAnUnprovedReadCostsOnlyTheAnswer(t *testing.T) {
+	t.Parallel()
 	st := &unreadable{Store: mem.New(mem.Options{})}
 	e := open(t, st, inLog, func(o *Options) { o.ReadMode, o.LeaseTTL = ReadStrict, time.Hour })
 	must(t, e, "CREATE TABLE t (a int)")
@@ -129,6 +132,7 @@ func TestAnUnprovedReadCostsOnlyTheAnswer(t *testing.T) {
 
 // TestStrictReadsBesideCommits: readers look while appends are in flight, and are never told of a fence that is not there.
 func TestStrictReadsBesideCommits(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, inLog, func(o *Options) { o.ReadMode, o.LeaseTTL = ReadStrict, time.Hour })
 	must(t, e, "CREATE TABLE t (a int)")
@@ -160,6 +164,7 @@ func TestStrictReadsBesideCommits(t *testing.T) {
 }
 
 func TestUnknownReadModeIsRefused(t *testing.T) {
+	t.Parallel()
 	if _, err := tryOpen(t, mem.New(mem.Options{}), func(o *Options) { o.ReadMode = "eventual" }); err == nil || !strings.Contains(err.Error(), "eventual") {
 		t.Errorf("got %v", err)
 	}

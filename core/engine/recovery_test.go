@@ -34,6 +34,7 @@ func settings(pairs ...string) func(*Options) {
 // TestNewDatabaseWithSettings: a new database that was made with server parameters starts from the files of a PostgreSQL that
 // was shut down. Its first layer must not say so, for the records that follow would be overwritten.
 func TestNewDatabaseWithSettings(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []Mode{ModeLog, ModeSnapshot} {
 		for _, crash := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s crash=%t", mode, crash), func(t *testing.T) {
@@ -144,6 +145,7 @@ func sayShutDown(t *testing.T, st store.Store) {
 
 // TestLayerThatSaysShutDown: an older version wrote such layers. What is behind one is found, by whoever reads it.
 func TestLayerThatSaysShutDown(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, inLog, settings("work_mem", "8MB"), func(o *Options) { o.RestoreBudget = -1 })
 	must(t, e, "CREATE TABLE t AS SELECT generate_series(1, 1000) id")
@@ -226,6 +228,7 @@ func life(t *testing.T, files *memfs.FS, records []wal.Record, work func(*Engine
 // TestEndOfTheLog cuts the log off at every kind of place, over several lives: where it is found to end is exactly where
 // PostgreSQL's recovery ends. What is missing in its middle is never passed over.
 func TestEndOfTheLog(t *testing.T) {
+	t.Parallel()
 	seed := uint64(20261128)
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))
@@ -301,6 +304,7 @@ func hole(t *testing.T, restore func([]wal.Record) *memfs.FS, records []wal.Reco
 // TestRecoveryEndsEarly: a segment that ends in its middle is the end of the log for PostgreSQL. The opening is refused, and
 // nothing in the bucket changes.
 func TestRecoveryEndsEarly(t *testing.T) {
+	t.Parallel()
 	base := fresh(t)
 	files := base.Clone()
 	ops := life(t, files, nil, func(e *Engine) {

@@ -11,6 +11,7 @@ import (
 // TestRecycledSegment: a used segment of the log that gets another name, as with wal_recycle=on, holds what it held. What is
 // written into it is carried whole, and a restore has it.
 func TestRecycledSegment(t *testing.T) {
+	t.Parallel()
 	const used, again, size = walDir + "000000010000000000000001", walDir + "000000010000000000000009", 4 * walPage
 	files := memfs.New(memfs.Options{})
 	if err := files.MkdirAll("/pg_wal", 0o700); err != nil {

@@ -9,6 +9,7 @@ import (
 // TestUnknownStaysUnknown: an engine is taken over while a commit is on its way, and is closed before that one is decided.
 // Its client must hear that nobody knows, not what ended the engine: the record may be in the log.
 func TestUnknownStaysUnknown(t *testing.T) {
+	t.Parallel()
 	var e Engine
 	fenced := fmt.Errorf("renew: %w", ErrFenced)
 	e.poison.Store(&fenced)

@@ -41,6 +41,7 @@ func (h heard) Write(p []byte) (int, error) {
 
 // TestSaysWhomItWaitsFor: whoever looks at a service that does not come up finds in its log who has the database, once.
 func TestSaysWhomItWaitsFor(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	open(t, st, inLog, func(o *Options) { o.LeaseTTL, o.Writer, o.Address = time.Hour, "first", "10.0.0.1:5432" })
 	said := heard{"waiting for its lease", make(chan string, 100)}
@@ -63,6 +64,7 @@ func TestSaysWhomItWaitsFor(t *testing.T) {
 // TestARenewalOnTheSideFails: a lease of which less than half is left is renewed beside a statement, which neither waits for
 // that nor fails with it. Later statements try again.
 func TestARenewalOnTheSideFails(t *testing.T) {
+	t.Parallel()
 	var fails atomic.Bool
 	var renewals atomic.Int64
 	clk := &shifted{Clock: clock.System()}

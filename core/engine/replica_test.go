@@ -72,6 +72,7 @@ const digest = "SELECT count(*) || ' ' || md5(string_agg(t::text, ',' ORDER BY t
 
 // TestReplicaFollows: through commits, a large transaction, layers, and writers that follow each other, the replica has what the log has.
 func TestReplicaFollows(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, keeping)
 	must(t, e, "CREATE TABLE t (a int, b text)")
@@ -123,6 +124,7 @@ func TestReplicaFollows(t *testing.T) {
 
 // A replica's PostgreSQL that crashes comes back no older than it was.
 func TestReplicaCrash(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, keeping)
 	must(t, e, "CREATE TABLE t (a int, b text)")
@@ -163,6 +165,7 @@ func TestReplicaCrash(t *testing.T) {
 
 // What is no log is not replayed, and the replica says so.
 func TestReplicaStuck(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, keeping)
 	must(t, e, "CREATE TABLE t (a int, b text)")
@@ -194,6 +197,7 @@ func TestReplicaStuck(t *testing.T) {
 }
 
 func TestPositions(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, keeping)
 	must(t, e, "CREATE TABLE t (a int)")
@@ -225,6 +229,7 @@ func TestPositions(t *testing.T) {
 
 // A replica's own log, which it has replayed, does not stay in memory.
 func TestReplicaForgetsItsLog(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, keeping)
 	must(t, e, "CREATE TABLE t (a int, b text)")

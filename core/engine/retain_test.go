@@ -15,6 +15,7 @@ import (
 // TestWhatIsKeptBelongsToTheDatabase: a start without a time to keep, or with another one, drops nothing of the history; only
 // who says so does.
 func TestWhatIsKeptBelongsToTheDatabase(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	var log strings.Builder
 	life := func(n int, retain time.Duration) (seq uint64) {

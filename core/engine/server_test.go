@@ -52,6 +52,7 @@ func crashing(c *crash) func(*Options) {
 // One process fails: all clients lose their connection, what was committed is there in the PostgreSQL that is started again, what was
 // not is gone; and what is committed then is durable as before.
 func TestCrashOfPostgreSQL(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []Mode{ModeLog, ModeSnapshot} {
 		t.Run(string(mode), func(t *testing.T) {
 			var c crash
@@ -83,6 +84,7 @@ func TestCrashOfPostgreSQL(t *testing.T) {
 
 // A commit that was on its way to the bucket when PostgreSQL crashed comes back; who sees it waits until it is durable.
 func TestCrashWithACommitOnItsWay(t *testing.T) {
+	t.Parallel()
 	var c crash
 	e, g := onGate(t, crashing(&c))
 	a, b := client(t, e), client(t, e)
@@ -125,6 +127,7 @@ func TestCrashWithACommitOnItsWay(t *testing.T) {
 // A PostgreSQL that cannot be started again, or does not recover what was written, is the end of the engine: the bucket has what was
 // acknowledged.
 func TestCrashThatIsTheEnd(t *testing.T) {
+	t.Parallel()
 	for name, damage := range map[string]struct {
 		do func(*memfs.FS, wal.Op) error
 		is error
@@ -171,6 +174,7 @@ func TestCrashThatIsTheEnd(t *testing.T) {
 
 // While PostgreSQL is started again clients wait, for a while.
 func TestClientsWaitForTheRestart(t *testing.T) {
+	t.Parallel()
 	var c crash
 	begun, go_on := make(chan struct{}), make(chan struct{})
 	c.restart = func() error {
@@ -205,6 +209,7 @@ func TestClientsWaitForTheRestart(t *testing.T) {
 
 // An engine that ends while PostgreSQL is started again ends.
 func TestEndWithinARestart(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(*Engine) error{
 		"close":   func(e *Engine) error { return e.Close(context.Background()) },
 		"abandon": func(e *Engine) error { e.Abandon(); return nil },

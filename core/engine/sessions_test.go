@@ -22,6 +22,7 @@ import (
 
 // Two sessions' transactions conflict as PostgreSQL has it, and what they leave is in the bucket.
 func TestTransactionsConflict(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, inLog, settings("deadlock_timeout", "50ms"))
 	must(t, e, "CREATE TABLE t (a int PRIMARY KEY, b int); INSERT INTO t VALUES (1, 0), (2, 0)")
@@ -69,6 +70,7 @@ func TestTransactionsConflict(t *testing.T) {
 
 // What many sessions commit at once, beside layers, crashes of the process and a takeover, is there: money is neither made nor lost.
 func TestManySessions(t *testing.T) {
+	t.Parallel()
 	const accounts, sessions, rounds, lives = 10, 12, 25, 3
 	st := mem.New(mem.Options{})
 	for life := range lives {
@@ -114,6 +116,7 @@ func TestManySessions(t *testing.T) {
 
 // The host's session is one: what a call leaves the next one finds, calls take turns, and clients are not concerned.
 func TestDesk(t *testing.T) {
+	t.Parallel()
 	e := open(t, mem.New(mem.Options{}), inLog)
 	must(t, e, "CREATE TABLE t (a int); SET work_mem = '3MB'; CREATE TEMP TABLE mine (a int)")
 	must(t, e, "BEGIN; INSERT INTO t VALUES (1)")
@@ -188,6 +191,7 @@ func TestDesk(t *testing.T) {
 // The host finds its superuser and a database whatever they are called, whatever they were called before, and whatever clients have
 // set for them; also behind a restore.
 func TestDeskFindsItsWayIn(t *testing.T) {
+	t.Parallel()
 	for name, sql := range map[string][]string{
 		"role renamed":   {"CREATE ROLE other SUPERUSER LOGIN", "SET SESSION AUTHORIZATION other; ALTER ROLE postgres RENAME TO boss"},
 		"renamed twice":  {"CREATE ROLE other SUPERUSER LOGIN", "SET SESSION AUTHORIZATION other; ALTER ROLE postgres RENAME TO first; ALTER ROLE first RENAME TO boss"},
@@ -234,6 +238,7 @@ func TestDeskFindsItsWayIn(t *testing.T) {
 
 // Databases beside the first one are as durable as that.
 func TestSeveralDatabases(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, inLog)
 	must(t, e, "CREATE DATABASE shop")
@@ -259,6 +264,7 @@ func TestSeveralDatabases(t *testing.T) {
 
 // A connection is a net.Conn: deadlines end reads and writes and take no answer away, and its end is heard of.
 func TestConn(t *testing.T) {
+	t.Parallel()
 	e, g := onGate(t)
 	c, err := e.login(t.Context(), "postgres", "postgres")
 	if err != nil {

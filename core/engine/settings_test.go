@@ -16,8 +16,8 @@ import (
 var updateSettings = flag.Bool("update-settings", false, "add settings that are not in the list as harmless: only after they were tried")
 
 // settingsList names every setting of PostgreSQL and what it is here: pinned (pglite.Pins), honoured (something was built for
-// it), inside (PostgreSQL's own, nobody can set it), or harmless: with another value than usual, what is acknowledged is
-// there after a crash.
+// it), inside (PostgreSQL's own, nobody can set it), refused (PostgreSQL does not start with the other value that is tried), or harmless: with
+// another value than usual, what is acknowledged is there after a crash.
 const settingsList = "testdata/settings.txt"
 
 // setting is a row of pg_settings.
@@ -61,6 +61,7 @@ func (s setting) other() string {
 
 // TestEverySetting: each setting of this PostgreSQL is in the list, and those that are called harmless are.
 func TestEverySetting(t *testing.T) {
+	t.Parallel()
 	body, err := os.ReadFile(settingsList)
 	if err != nil && !*updateSettings {
 		t.Fatal(err)
@@ -73,7 +74,7 @@ func TestEverySetting(t *testing.T) {
 	}
 	e := open(t, mem.New(mem.Options{}), inLog)
 	all := allSettings(t, e)
-	var session, start []setting
+	var session, start, refused []setting
 	for _, s := range all {
 		class := classes[s.name]
 		pinned := slices.ContainsFunc(pglite.Pins(), func(p pglite.Pin) bool { return p.Name == s.name })
@@ -92,6 +93,8 @@ func TestEverySetting(t *testing.T) {
 		switch {
 		case (class == "pinned") != pinned, (class == "inside") != (s.context == "internal"):
 			t.Errorf("setting %s is called %s in %s; pinned: %t, context: %s", s.name, class, settingsList, pinned, s.context)
+		case class == "refused":
+			refused = append(refused, s)
 		case class != "harmless":
 		case s.context == "user" || s.context == "superuser":
 			session = append(session, s)
@@ -112,11 +115,16 @@ func TestEverySetting(t *testing.T) {
 	for some := range slices.Chunk(session, 60) {
 		trySession(t, some)
 	}
-	refused := 0
 	for some := range slices.Chunk(start, 12) {
-		refused += tryStart(t, some)
+		tryStart(t, some)
 	}
-	t.Logf("%d settings of sessions and %d of starts were tried; with %d of these PostgreSQL does not start", len(session), len(start), refused)
+	for _, s := range refused {
+		_, err := tryOpen(t, mem.New(mem.Options{}), inLog, settings(s.name, s.other()))
+		if err == nil || !strings.Contains(err.Error(), s.name+"="+s.other()) {
+			t.Errorf("%s is called refused in %s; PostgreSQL's start with %s: %v", s.name, settingsList, s.other(), err)
+		}
+	}
+	t.Logf("%d settings of sessions and %d of starts were tried; with %d others PostgreSQL does not start", len(session), len(start), len(refused))
 }
 
 // trySession commits under another value of each setting, and crashes.
@@ -152,8 +160,8 @@ func trySession(t *testing.T, some []setting) {
 	e.Abandon()
 }
 
-// tryStart commits on a PostgreSQL that was started with other values, and crashes. It says with how many it does not start.
-func tryStart(t *testing.T, some []setting) int {
+// tryStart commits on a PostgreSQL that was started with other values, and crashes.
+func tryStart(t *testing.T, some []setting) {
 	t.Helper()
 	st := mem.New(mem.Options{})
 	var pairs, names []string
@@ -163,9 +171,12 @@ func tryStart(t *testing.T, some []setting) int {
 	e, err := tryOpen(t, st, inLog, settings(pairs...))
 	if err != nil {
 		if len(some) == 1 {
-			return 1
+			t.Errorf("PostgreSQL does not start with another value of %s: call it refused in %s if that is its own doing: %v", names[0], settingsList, err)
+			return
 		}
-		return tryStart(t, some[:len(some)/2]) + tryStart(t, some[len(some)/2:])
+		tryStart(t, some[:len(some)/2])
+		tryStart(t, some[len(some)/2:])
+		return
 	}
 	const work = "INSERT INTO t SELECT g, repeat('x', 400) FROM generate_series(1, 3000) g"
 	for _, sql := range []string{"CREATE TABLE t (a int, b text)", work, "CHECKPOINT", work, work} {
@@ -179,5 +190,4 @@ func tryStart(t *testing.T, some []setting) int {
 		t.Errorf("%s of 9000 rows are left with other values of %s", got, strings.Join(names, ", "))
 	}
 	e.Abandon()
-	return 0
 }

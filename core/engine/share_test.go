@@ -16,6 +16,7 @@ import (
 // TestLayersShare: a layer uploads what has changed since the last one, in this life or the one before; what is written while one is
 // uploaded is in the next; and whatever was shared is there when the layers before are gone.
 func TestLayersShare(t *testing.T) {
+	t.Parallel()
 	st := store.Count(mem.New(mem.Options{}))
 	var during func()
 	options := func(o *Options) {

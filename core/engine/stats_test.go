@@ -11,6 +11,7 @@ import (
 
 // TestHold: who says so gets answers before they are durable, and nobody else does.
 func TestHold(t *testing.T) {
+	t.Parallel()
 	slow := &slowLog{Store: mem.New(mem.Options{}), gate: make(chan struct{})}
 	e := open(t, slow, inLog, func(o *Options) { o.LeaseTTL = time.Hour })
 	c := client(t, e)
@@ -46,6 +47,7 @@ func TestHold(t *testing.T) {
 
 // TestLayerStats: what the newest layer cost is there once it is the manifest's, and is what was uploaded.
 func TestLayerStats(t *testing.T) {
+	t.Parallel()
 	st := store.Count(mem.New(mem.Options{}))
 	e := open(t, st, inLog, func(o *Options) { o.LeaseTTL, o.RestoreBudget = time.Hour, -1 })
 	if s := e.Stats().Layer; s != (LayerStats{}) {

@@ -33,6 +33,7 @@ func temporaryFiles(t *testing.T, e *Engine) (memory, disk int64) {
 
 // TestTemporaryFilesEnd: a statement that would need more memory for its temporary files than there may be is told so, and nothing else is.
 func TestTemporaryFilesEnd(t *testing.T) {
+	t.Parallel()
 	e := open(t, mem.New(mem.Options{}), inLog, func(o *Options) { o.Cache, o.TempMemory = LeastCache, 8<<20 })
 	if _, err := e.Query(t.Context(), largeSort); sqlState(err) != "53400" {
 		t.Errorf("the statement ended with %v", err)
@@ -50,6 +51,7 @@ func TestTemporaryFilesEnd(t *testing.T) {
 
 // TestTemporaryFilesOnDisk: with a folder for them, as much may be sorted as that holds; nothing of it is left, nor to be seen there.
 func TestTemporaryFilesOnDisk(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, inLog)
 	want := must(t, e, largeSort)
@@ -79,6 +81,7 @@ func TestTemporaryFilesOnDisk(t *testing.T) {
 
 // TestMoreTemporaryMemoryThanCounts: more than temp_file_limit can say is no reason not to start.
 func TestMoreTemporaryMemoryThanCounts(t *testing.T) {
+	t.Parallel()
 	e := open(t, mem.New(mem.Options{}), inLog, func(o *Options) { o.TempMemory = 1 << 50 })
 	if got := must(t, e, "SELECT setting FROM pg_settings WHERE name = 'temp_file_limit'"); got != "2147483647" {
 		t.Errorf("temp_file_limit is %s kB", got)

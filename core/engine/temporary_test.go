@@ -13,6 +13,7 @@ import (
 )
 
 func TestIsTemporary(t *testing.T) {
+	t.Parallel()
 	for name, want := range map[string]bool{
 		"/base/5/t3_16384": true, "/base/5/t12_16384.1": true, "/base/5/t3_16384_fsm": true, "/base/5/t3_16384_vm.2": true, "/base/pgsql_tmp": true,
 		"/base/pgsql_tmp/pgsql_tmp1004.0": true, "/pg_tblspc/7/PG_18/5/t3_16384": true,
@@ -61,6 +62,7 @@ func temporaryBytes(t *testing.T, st store.Store, e *Engine) (stored, there int6
 // TestTemporaryTables: they are in no layer, unless memory is needed, and gone in the next life, as a postmaster would have it; what is
 // left of them in the catalogs is in nobody's way.
 func TestTemporaryTables(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	e := open(t, st, inLog, func(o *Options) { o.Cache, o.RestoreBudget = LeastCache, -1 })
 	fill := "SELECT g AS id, (SELECT string_agg(md5((g * 31 + i)::text), '') FROM generate_series(1, 24) i) AS pad FROM generate_series(1, %) g"

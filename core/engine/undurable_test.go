@@ -14,6 +14,7 @@ import (
 // TestLayerWaitsForItsRecords: a layer is cut while a commit is on its way, and holds it. It is published when the commit's record is in the
 // log, at that record's place: an earlier one would bring back what nobody was told of, and replay it again.
 func TestLayerWaitsForItsRecords(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	var m *logMode
 	sealed := func() bool {

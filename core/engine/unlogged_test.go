@@ -11,6 +11,7 @@ import (
 
 // Rows of unlogged tables are not kept, and that is said: once when there is the first table, and at an opening that empties some.
 func TestUnloggedTablesAreToldOf(t *testing.T) {
+	t.Parallel()
 	var log bytes.Buffer
 	st := mem.New(mem.Options{})
 	logged := func(o *Options) { o.Mode, o.Logger = ModeLog, slog.New(slog.NewTextHandler(&log, nil)) }
@@ -38,6 +39,7 @@ func TestUnloggedTablesAreToldOf(t *testing.T) {
 
 // An unlogged table in a tablespace is told of too.
 func TestUnloggedInATablespace(t *testing.T) {
+	t.Parallel()
 	var log bytes.Buffer
 	st := mem.New(mem.Options{})
 	logged := func(o *Options) { o.Mode, o.Logger = ModeLog, slog.New(slog.NewTextHandler(&log, nil)) }

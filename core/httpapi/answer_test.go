@@ -14,6 +14,7 @@ import (
 // TestLargeAnswers: a large answer is whole and the same JSON as ever; one whose statement fails after its first part has been
 // sent says so and is broken off, where a small one has the status of its error.
 func TestLargeAnswers(t *testing.T) {
+	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})))
 	ask := func(rows, fails int) (status int, body string, err error) {
 		q, err := json.Marshal(map[string]any{

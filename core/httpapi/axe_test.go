@@ -48,6 +48,7 @@ func states() []axe.State {
 
 // TestAxe looks at the page with axe-core, in what states it has, on a narrow screen and a wide one, in both color schemes.
 func TestAxe(t *testing.T) {
+	t.Parallel()
 	program := chromium(t)
 	a, err := axe.New(t.Context())
 	if err != nil {

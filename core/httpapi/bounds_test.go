@@ -15,6 +15,7 @@ import (
 
 // TestSessionsAreBounded: a request waits for a session until there is one, its patience ends, or it is given up.
 func TestSessionsAreBounded(t *testing.T) {
+	t.Parallel()
 	clk := clock.NewVirtual(time.Unix(1e9, 0))
 	p, c := ofCluster(t, clk, func(o *Options) { o.MaxSessions = 2 })
 	type got struct {
@@ -60,6 +61,7 @@ func TestSessionsAreBounded(t *testing.T) {
 
 // TestSessionsEnd: one that nobody uses, one that is old, one that has ended by itself.
 func TestSessionsEnd(t *testing.T) {
+	t.Parallel()
 	clk := clock.NewVirtual(time.Unix(1e9, 0))
 	p, _ := ofCluster(t, clk, nil)
 	advance := func(d time.Duration) {
@@ -101,6 +103,7 @@ func TestSessionsEnd(t *testing.T) {
 
 // TestSessionsOfDatabases: each has its own; those of another one make room.
 func TestSessionsOfDatabases(t *testing.T) {
+	t.Parallel()
 	p, _ := ofCluster(t, clock.System(), func(o *Options) { o.MaxSessions, o.IdleSession = 2, time.Hour })
 	a, b := p.get(t, "postgres"), p.get(t, "postgres")
 	ask(t, a, "CREATE DATABASE other")
@@ -125,6 +128,7 @@ func TestSessionsOfDatabases(t *testing.T) {
 
 // TestPoolCloses: who waits is told, what is at work has until the context ends.
 func TestPoolCloses(t *testing.T) {
+	t.Parallel()
 	p, c := ofCluster(t, clock.System(), func(o *Options) { o.MaxSessions = 1 })
 	s := p.get(t, "postgres")
 	waits, runs := make(chan error, 1), make(chan error, 1)

@@ -170,6 +170,7 @@ func chromium(t *testing.T) string {
 // TestBrowser opens pages of somebody else's in a real browser, beside the service of a developer: no token, on loopback.
 // TestWebPages sends the same requests, and more, where there is no browser.
 func TestBrowser(t *testing.T) {
+	t.Parallel()
 	program := chromium(t)
 	s := service(t, onStore(mem.New(mem.Options{})))
 	n := newNetwork(s.Listener.Addr().String())

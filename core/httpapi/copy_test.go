@@ -20,6 +20,7 @@ import (
 
 // TestCopy: COPY whose data would go through the request is refused at once, has not been done, and holds nobody up.
 func TestCopy(t *testing.T) {
+	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})))
 	post(t, s, `{"sql":"CREATE TABLE t (a int)"}`)
 	post(t, s, `{"sql":"INSERT INTO t VALUES (1), (2)"}`)
@@ -63,6 +64,7 @@ func TestCopy(t *testing.T) {
 // TestTextThatIsNone: JSON cannot hold a text that is not UTF-8; it is an error that names the place, and nothing else is answered
 // instead. A stand-in gives the row: PostgreSQL is to hold none.
 func TestTextThatIsNone(t *testing.T) {
+	t.Parallel()
 	client, server := net.Pipe()
 	ended := make(chan error, 1)
 	go func() { ended <- answerWith(pgproto3.NewBackend(server, server), []byte("c\xff")) }()
@@ -122,6 +124,7 @@ func answerWith(b *pgproto3.Backend, value []byte) error {
 }
 
 func TestTooManyParameters(t *testing.T) {
+	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})))
 	params := func(n int) string {
 		b, err := json.Marshal(map[string]any{"sql": "SELECT 1", "params": make([]any, n)})
@@ -145,6 +148,7 @@ func TestTooManyParameters(t *testing.T) {
 
 // TestCannotBeOpened: whatever keeps the database from being opened, nothing has run, and it is worth trying again.
 func TestCannotBeOpened(t *testing.T) {
+	t.Parallel()
 	for name, err := range map[string]error{
 		"denied": &store.OpError{Op: "get", Key: "manifest", Err: store.ErrDenied}, "none": engine.ErrNoDatabase, "anything": errors.New("the disk is on fire"),
 		"unknown": engine.ErrUnknown,
@@ -161,6 +165,7 @@ func TestCannotBeOpened(t *testing.T) {
 }
 
 func TestIsCopy(t *testing.T) {
+	t.Parallel()
 	for sql, want := range map[string]bool{
 		"COPY t FROM STDIN": true, "copy(select 1) to stdout": true, "\n\t;; Copy\tt TO STDOUT": true, "--x\rCOPY t TO STDOUT": true,
 		"/*/**/*/COPY t TO STDOUT": true, `COPY"t" TO STDOUT`: true, "COPY": false, "copying": false, "copy_t()": false, "SELECT 1 -- COPY": false,

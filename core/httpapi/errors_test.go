@@ -16,6 +16,7 @@ import (
 // TestErrors: what is answered, and whether the caller may try again without a look. What ended while it ran may have been committed,
 // unless the reason rules that out; what has not begun has not.
 func TestErrors(t *testing.T) {
+	t.Parallel()
 	pg := func(code string) error { return &pgconn.PgError{Code: code, Message: "said by PostgreSQL"} }
 	for _, c := range []struct {
 		err           error
@@ -57,6 +58,7 @@ func TestErrors(t *testing.T) {
 
 // TestEndsTransaction: however it is written.
 func TestEndsTransaction(t *testing.T) {
+	t.Parallel()
 	for sql, want := range map[string]bool{
 		"BEGIN": true, "start transaction": true, "COMMIT": true, "end work": true, "ABORT": true, "ROLLBACK": true, " ;; rollback ;": true,
 		"/* a */ COMMIT AND CHAIN": true, "-- a\nROLLBACK AND CHAIN": true, "ROLLBACK /* TO */ AND CHAIN": true, "ROLLBACK -- TO a": true,
@@ -72,6 +74,7 @@ func TestEndsTransaction(t *testing.T) {
 
 // TestDatabaseOfARequest: a name goes to PostgreSQL as it is, or not at all.
 func TestDatabaseOfARequest(t *testing.T) {
+	t.Parallel()
 	a := &API{o: Options{Database: "usual"}}
 	for query, want := range map[string]string{
 		"": "usual", "?x=1": "usual", "?database=other": "other", "?database=a%20b%C3%A4": "a bä",

@@ -38,6 +38,7 @@ func raw(t *testing.T, address, request, body string) *http.Response {
 
 // TestWebPages sends what a browser sends for a page of somebody else's, byte by byte, and what programs send.
 func TestWebPages(t *testing.T) {
+	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})), func(o *Options) { o.Hosts = []string{"db.example"} })
 	address := s.Listener.Addr().String()
 	const drop = `{"sql":"CREATE TABLE taken (a int)"}`
@@ -103,6 +104,7 @@ func TestWebPages(t *testing.T) {
 
 // TestAnyHost: where somebody else sees to who may come, every name does; a page of another origin still does not.
 func TestAnyHost(t *testing.T) {
+	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})), func(o *Options) { o.AnyHost, o.Token = true, "secret" })
 	address := s.Listener.Addr().String()
 	const from = "POST /sql HTTP/1.1\nHost: first-1234.europe-west1.run.app\nAuthorization: Bearer secret\nContent-Type: application/json"
@@ -116,6 +118,7 @@ func TestAnyHost(t *testing.T) {
 
 // TestExactText: what would not be stored as it was sent is refused, with its place; what would be passes.
 func TestExactText(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ body, want string }{
 		{"{\"sql\":\"SELECT 'a\xe4b'\"}", "0xe4 at offset 17 "},
 		{"{\"sql\":\"SELECT $1\",\"params\":[\"\xed\xa0\x80\"]}", "0xed at offset 30 "},
@@ -140,6 +143,7 @@ func TestExactText(t *testing.T) {
 
 // TestTextIsKept: through the whole stack, what is refused is not stored, and what is stored is what was sent.
 func TestTextIsKept(t *testing.T) {
+	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})))
 	post(t, s, `{"sql":"CREATE TABLE t (a text, j json)"}`)
 	for _, body := range []string{

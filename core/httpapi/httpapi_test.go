@@ -116,6 +116,7 @@ func send(ctx context.Context, s *httptest.Server, path, body string, headers ..
 }
 
 func TestSQL(t *testing.T) {
+	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})))
 	for _, c := range []struct {
 		name, body string
@@ -155,6 +156,7 @@ func TestSQL(t *testing.T) {
 }
 
 func TestLines(t *testing.T) {
+	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})))
 	status, body, h := post(t, s, `{"sql":"SELECT g FROM generate_series(1,3) g"}`, "Accept", "application/x-ndjson")
 	want := "{\"columns\":[{\"name\":\"g\",\"type\":\"int4\"}]}\n[1]\n[2]\n[3]\n{\"tag\":\"SELECT 3\"}"
@@ -168,6 +170,7 @@ func TestLines(t *testing.T) {
 }
 
 func TestTokenAndSize(t *testing.T) {
+	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})), func(o *Options) { o.Token, o.MaxRequest = "secret", 100 })
 	if status, _, _ := post(t, s, `{"sql":"SELECT 1"}`); status != 401 {
 		t.Error(status)
@@ -199,6 +202,7 @@ func get(t *testing.T, s *httptest.Server, path string) (int, string) {
 
 // TestLocked: while another writer holds the lease, who and until when.
 func TestLocked(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	rival, err := lease.Acquire(t.Context(), lease.Options{Store: st, Holder: "rival", TTL: time.Hour}, 0)
 	if err != nil {
@@ -232,6 +236,7 @@ func (f failing) Put(ctx context.Context, key string, body []byte, id string, co
 
 // TestUnknownOutcome: an outcome that nobody knows is told apart, and the database is opened again afterwards.
 func TestUnknownOutcome(t *testing.T) {
+	t.Parallel()
 	broken := false
 	st := failing{mem.New(mem.Options{}), &broken}
 	s := service(t, onStore(st))

@@ -19,6 +19,7 @@ import (
 )
 
 func TestHealthAndMetrics(t *testing.T) {
+	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})))
 	if status, _ := get(t, s, "/livez"); status != 200 {
 		t.Error(status)
@@ -57,6 +58,7 @@ func TestHealthAndMetrics(t *testing.T) {
 
 // TestMetricsOfPages: of a database that has a cache, and was woken, each is there, and counts.
 func TestMetricsOfPages(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	open := func(ctx context.Context) (*engine.Engine, error) {
 		return engine.Open(ctx, engine.Options{Runtime: rt, Store: st, Create: true, Cache: engine.LeastCache})
@@ -114,6 +116,7 @@ func TestMetricsOfPages(t *testing.T) {
 
 // TestMetricsOfTheWire are what its server tells.
 func TestMetricsOfTheWire(t *testing.T) {
+	t.Parallel()
 	registry := prometheus.NewRegistry()
 	k, err := keeper.New(keeper.Options{Open: onStore(mem.New(mem.Options{}))})
 	if err != nil {
@@ -142,6 +145,7 @@ func TestMetricsOfTheWire(t *testing.T) {
 }
 
 func TestMeter(t *testing.T) {
+	t.Parallel()
 	registry := prometheus.NewRegistry()
 	m, err := Meter(mem.New(mem.Options{}), registry, clock.System())
 	if err != nil {

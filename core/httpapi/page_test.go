@@ -70,6 +70,7 @@ const driver = `
 // TestPage opens the page in a real browser, with a token, as a person would: what the database holds comes out as text, and
 // the policy keeps out what the page does not bring along.
 func TestPage(t *testing.T) {
+	t.Parallel()
 	program := chromium(t)
 	s := service(t, onStore(mem.New(mem.Options{})), func(o *Options) { o.Token = "secret" })
 	var far atomic.Int64
@@ -137,6 +138,7 @@ func TestPage(t *testing.T) {
 
 // TestPageHeaders: the page is for whoever may ask, its figures for who has the token.
 func TestPageHeaders(t *testing.T) {
+	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})), func(o *Options) { o.Token = "secret" })
 	address := s.Listener.Addr().String()
 	for _, tt := range []struct {
@@ -168,6 +170,7 @@ func TestPageHeaders(t *testing.T) {
 
 // TestStatusCounts: what the metered store has counted, and its price.
 func TestStatusCounts(t *testing.T) {
+	t.Parallel()
 	registry := prometheus.NewRegistry()
 	st, err := Meter(mem.New(mem.Options{}), registry, clock.System())
 	if err != nil {

@@ -139,6 +139,7 @@ func ask(t *testing.T, s *session, sql string) string {
 
 // TestNothingIsLeft: whatever a request leaves in its session, the next one finds nothing of it, and gets the same process.
 func TestNothingIsLeft(t *testing.T) {
+	t.Parallel()
 	p, _ := ofCluster(t, clock.System(), nil)
 	s := p.get(t, "postgres")
 	pid := ask(t, s, "SELECT pg_backend_pid()")
@@ -206,6 +207,7 @@ func sqlstate(err error) string {
 
 // TestGivenUp: a request that is given up interrupts its statement, and nobody gets its session.
 func TestGivenUp(t *testing.T) {
+	t.Parallel()
 	p, c := ofCluster(t, clock.System(), func(o *Options) { o.MaxSessions = 2 })
 	look := p.get(t, "postgres")
 	defer p.release(look, true)

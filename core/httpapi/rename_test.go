@@ -9,6 +9,7 @@ import (
 
 // Requests run as the role that the database was made with, whatever it is called, and whoever else has its old name.
 func TestTheFirstRoleIsRenamed(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	t.Run("rename", func(t *testing.T) {
 		s := service(t, onStore(st))

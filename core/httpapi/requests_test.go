@@ -69,6 +69,7 @@ const untilGo = `DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM go) LOOP PERFORM pg_s
 
 // TestRequestsRunSideBySide: one that runs for long keeps nobody waiting, and sees what others commit meanwhile.
 func TestRequestsRunSideBySide(t *testing.T) {
+	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})))
 	mustPost(t, s, "CREATE TABLE go (i int)")
 	mustPost(t, s, "CREATE TABLE t (i int)")
@@ -102,6 +103,7 @@ func TestRequestsRunSideBySide(t *testing.T) {
 
 // TestConflicts between requests are PostgreSQL's own: one waits for the other's row, and of two that wait for each other one fails.
 func TestConflicts(t *testing.T) {
+	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})))
 	mustPost(t, s, "CREATE TABLE t (i int PRIMARY KEY, v int)")
 	mustPost(t, s, "CREATE TABLE go (i int)")
@@ -127,6 +129,7 @@ func TestConflicts(t *testing.T) {
 
 // TestRequestsLeaveNothing: neither in the session that the next one gets, nor in the database if they fail.
 func TestRequestsLeaveNothing(t *testing.T) {
+	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})), func(o *Options) { o.MaxSessions = 1 })
 	mustPost(t, s, "CREATE TABLE t (id serial, v int UNIQUE)")
 	for _, c := range []struct {
@@ -160,6 +163,7 @@ func TestRequestsLeaveNothing(t *testing.T) {
 
 // TestClientGoesAway: what it ran is cancelled, and its session is nobody's.
 func TestClientGoesAway(t *testing.T) {
+	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})))
 	mustPost(t, s, "CREATE TABLE t (i int)")
 	const running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%vic' || 'tim%'"
@@ -181,6 +185,7 @@ func TestClientGoesAway(t *testing.T) {
 
 // TestPostgreSQLCrashes: all sessions end with it; what was acknowledged is there for the next request.
 func TestPostgreSQLCrashes(t *testing.T) {
+	t.Parallel()
 	var crash atomic.Bool
 	broken := errors.New("a process fails")
 	st := mem.New(mem.Options{})
@@ -215,6 +220,7 @@ func TestPostgreSQLCrashes(t *testing.T) {
 
 // TestOtherDatabases: by name in the URL; idle sessions keep nobody from dropping one.
 func TestOtherDatabases(t *testing.T) {
+	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})), func(o *Options) { o.IdleSession = 50 * time.Millisecond })
 	in := func(database, sql string) (int, string) {
 		r := send(t.Context(), s, "/sql?database="+database, query(sql))
@@ -246,6 +252,7 @@ func TestOtherDatabases(t *testing.T) {
 
 // TestTooManySessions: a request that gets none within its patience is told to come again.
 func TestTooManySessions(t *testing.T) {
+	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})), func(o *Options) { o.MaxSessions, o.SessionTimeout = 2, 50*time.Millisecond })
 	mustPost(t, s, "CREATE TABLE go (i int)")
 	long := beside(t, s, untilGo)

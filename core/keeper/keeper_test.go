@@ -54,6 +54,7 @@ func newKeeper(t *testing.T, open func(context.Context) (*engine.Engine, error))
 
 // TestOneOpening: however many ask, it is opened once; and closed for good.
 func TestOneOpening(t *testing.T) {
+	t.Parallel()
 	var opened atomic.Int64
 	k := newKeeper(t, func(ctx context.Context) (*engine.Engine, error) {
 		opened.Add(1)
@@ -87,6 +88,7 @@ func TestOneOpening(t *testing.T) {
 
 // TestOpenedAgain: a database that another writer has taken is opened again for the next who asks.
 func TestOpenedAgain(t *testing.T) {
+	t.Parallel()
 	st := mem.New(mem.Options{})
 	k := newKeeper(t, func(ctx context.Context) (*engine.Engine, error) { return engine.Open(ctx, options(st)) })
 	defer k.Close(context.Background())
@@ -130,6 +132,7 @@ func TestOpenedAgain(t *testing.T) {
 // TestOwnLeaseIsNotWaitedFor: the store refuses a commit for good, so the engine ends and cannot give its lease back; the
 // next opening does not wait for it, as another process has to.
 func TestOwnLeaseIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
 	st, err := storefault.New(mem.New(mem.Options{}), storefault.Options{Rules: []storefault.Rule{
 		{Op: storefault.OpPut, KeyClass: "wal", Phase: storefault.Before, Nth: 3, Do: storefault.Deny}, // behind the fence and a commit
 		{Op: storefault.OpPut, KeyClass: "lease", Phase: storefault.Before, Nth: 2, Do: storefault.Deny},
@@ -172,6 +175,7 @@ func TestOwnLeaseIsNotWaitedFor(t *testing.T) {
 
 // TestAFailureIsTriedAgain, by the next who asks and by nobody else.
 func TestAFailureIsTriedAgain(t *testing.T) {
+	t.Parallel()
 	broken := errors.New("broken")
 	fail := true
 	k := newKeeper(t, func(ctx context.Context) (*engine.Engine, error) {
@@ -195,6 +199,7 @@ func TestAFailureIsTriedAgain(t *testing.T) {
 
 // TestCloseEndsAnOpening, and a caller that gives up does not.
 func TestCloseEndsAnOpening(t *testing.T) {
+	t.Parallel()
 	began := make(chan struct{})
 	k := newKeeper(t, func(ctx context.Context) (*engine.Engine, error) {
 		close(began)
@@ -219,6 +224,7 @@ func TestCloseEndsAnOpening(t *testing.T) {
 
 // TestAFailedEngineGivesItsLeaseBack: when one commit was refused for good and the process ends, the next one does not wait.
 func TestAFailedEngineGivesItsLeaseBack(t *testing.T) {
+	t.Parallel()
 	st, err := storefault.New(mem.New(mem.Options{}), storefault.Options{Rules: []storefault.Rule{
 		{Op: storefault.OpPut, KeyClass: "wal", Phase: storefault.Before, Nth: 3, Do: storefault.Deny},
 	}})

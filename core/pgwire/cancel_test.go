@@ -32,6 +32,7 @@ func (d *testServer) cancelWith(pid uint32, secret []byte) {
 
 // TestCancelHitsItsClient, and nobody does it who does not have the whole key.
 func TestCancelHitsItsClient(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t)
 	a, b := d.connect(), d.connect()
 	done := make(chan error, 1)
@@ -65,6 +66,7 @@ func TestCancelHitsItsClient(t *testing.T) {
 
 // TestCancelWhileItWaitsForALock: who waits for another one's row can be told to stop.
 func TestCancelWhileItWaitsForALock(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t)
 	holder, waiter, look := d.connect(), d.connect(), d.connect()
 	exec(t, holder, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
@@ -90,6 +92,7 @@ func TestCancelWhileItWaitsForALock(t *testing.T) {
 // TestVanished: nobody waits for a statement of which the client has gone, whether it computes, waits for a lock or sleeps; what its
 // transaction has done is rolled back. One that ends soon ends as anywhere.
 func TestVanished(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t, func(o *Options) { o.VanishTimeout = 100 * time.Millisecond })
 	holder, look := d.connect(), d.connect()
 	exec(t, holder, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
@@ -130,6 +133,7 @@ func TestVanished(t *testing.T) {
 
 // TestVanishedIdle: a client that goes while its transaction is open leaves nothing.
 func TestVanishedIdle(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t)
 	a, b := d.connect(), d.connect()
 	exec(t, a, "CREATE TABLE t (a int)")
@@ -146,6 +150,7 @@ func TestVanishedIdle(t *testing.T) {
 
 // TestSlowReader: who does not read has its own process waiting, and is thrown out in the end.
 func TestSlowReader(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t, func(o *Options) { o.StallTimeout, o.VanishTimeout = 100*time.Millisecond, 10*time.Millisecond })
 	other := d.connect()
 	conn, f := d.raw()
@@ -161,6 +166,7 @@ func TestSlowReader(t *testing.T) {
 
 // TestIdleInTransaction is PostgreSQL's own business.
 func TestIdleInTransaction(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t)
 	a, b := d.connect(), d.connect()
 	exec(t, a, "CREATE TABLE t (a int)")

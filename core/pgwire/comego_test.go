@@ -13,10 +13,11 @@ import (
 
 // TestComeAndGo: connections come and go, in order or not, in the middle of anything, and leave nothing.
 func TestComeAndGo(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t, func(o *Options) { o.VanishTimeout = time.Millisecond })
 	look := d.connect()
 	exec(t, look, "CREATE TABLE t (a int)")
-	const rounds = 60
+	const rounds = 24 // four of each kind, by each of the four
 	var wg sync.WaitGroup
 	for w := range 4 {
 		wg.Go(func() {

@@ -222,7 +222,7 @@ func TestWhatAStatementCosts(t *testing.T) {
 		const tries = 5 // a busy machine does more besides, but not each time
 		var got cost
 		for try := range tries {
-			got = d.of(client, c.requests, 2000)
+			got = d.of(client, c.requests, 1000)
 			if t.Logf("%s, %d: %s", c.name, try, got); got.within(c.most) {
 				break
 			}

@@ -49,6 +49,7 @@ func openBreakable(t *testing.T) (d *testServer, broken chan struct{}) {
 // TestUnknownOutcome: a client whose commit may or may not be durable is told so, and nobody is served after it. Who is silent need not ask
 // to be told that its database is gone.
 func TestUnknownOutcome(t *testing.T) {
+	t.Parallel()
 	d, broken := openBreakable(t)
 	a := d.connect()
 	_, silent := d.raw()
@@ -70,6 +71,7 @@ func TestUnknownOutcome(t *testing.T) {
 // TestAnswersWait: while a commit is on its way BEGIN is answered, and so is what runs in the block; an answer outside of a block, which may
 // tell of the commit, is not.
 func TestAnswersWait(t *testing.T) {
+	t.Parallel()
 	var armed atomic.Bool
 	putting, release := make(chan struct{}, 100), make(chan struct{})
 	d := openTestServerOn(t, engine.Options{Store: &failing{Store: mem.New(mem.Options{}), err: func() error {
@@ -110,6 +112,7 @@ func TestAnswersWait(t *testing.T) {
 
 // TestSentAheadOfItsAnswer: what a client sends while its statement waits is kept, in order.
 func TestSentAheadOfItsAnswer(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t)
 	holder := d.connect()
 	exec(t, holder, "SELECT pg_advisory_lock(1)")
@@ -143,6 +146,7 @@ func TestSentAheadOfItsAnswer(t *testing.T) {
 
 // TestAbuseAfterTheStart: whoever sends what is no message has its own session ended, and nothing else happens.
 func TestAbuseAfterTheStart(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t)
 	good := d.connect()
 	exec(t, good, "CREATE TABLE t (a int)")
@@ -183,6 +187,7 @@ func TestAbuseAfterTheStart(t *testing.T) {
 
 // TestNoTextIsChanged: whatever client_encoding is said to be, text that comes in is UTF-8, or refused; never replaced.
 func TestNoTextIsChanged(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t)
 	c := d.connect()
 	exec(t, c, "CREATE TABLE t (a text)")
@@ -213,6 +218,7 @@ func TestNoTextIsChanged(t *testing.T) {
 
 // TestTheFirstRoleIsRenamed: the role that the database was made with may be called anything: that locks nobody out.
 func TestTheFirstRoleIsRenamed(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t)
 	super := d.connect()
 	exec(t, super, "CREATE ROLE app LOGIN; CREATE ROLE chief LOGIN SUPERUSER")
@@ -231,6 +237,7 @@ func TestTheFirstRoleIsRenamed(t *testing.T) {
 
 // TestSuperusersHearOfSettingsThatWereLeftOut, and nobody else.
 func TestSuperusersHearOfSettingsThatWereLeftOut(t *testing.T) {
+	t.Parallel()
 	rt, err := runtime()
 	if err != nil {
 		t.Fatal(err)
@@ -274,6 +281,7 @@ func TestSuperusersHearOfSettingsThatWereLeftOut(t *testing.T) {
 // TestShutdownKeepsWhatWasAcknowledged, also where answers do not wait for the bucket, and ends what does not end by itself; the lease is
 // free at once.
 func TestShutdownKeepsWhatWasAcknowledged(t *testing.T) {
+	t.Parallel()
 	for _, durability := range []engine.Durability{engine.Strict, engine.Sleep} {
 		t.Run(string(durability), func(t *testing.T) {
 			o := engine.Options{Store: mem.New(mem.Options{}), Durability: durability, IdleFlush: time.Hour, LeaseTTL: time.Hour}

@@ -21,6 +21,7 @@ import (
 
 // TestFatalComesBetweenMessages: wherever the engine fails, an error of the server's own stands between two messages, or is not said.
 func TestFatalComesBetweenMessages(t *testing.T) {
+	t.Parallel()
 	stream, ends, _ := backendMessages(t)
 	cuts := make(chan int, 1)
 	d := serve(t, &stand{run: func(p *standProcess) error {
@@ -67,6 +68,7 @@ func TestFatalComesBetweenMessages(t *testing.T) {
 
 // TestErrorsAreTold: each error of the engine has its SQLSTATE, where a connection begins and where it is in use.
 func TestErrorsAreTold(t *testing.T) {
+	t.Parallel()
 	fails := make(chan error, 1)
 	var onDial bool
 	d := serve(t, &stand{
@@ -112,6 +114,7 @@ func TestErrorsAreTold(t *testing.T) {
 
 // TestEndInOrderIsNotCommented: what the process has said last is the last that the client hears.
 func TestEndInOrderIsNotCommented(t *testing.T) {
+	t.Parallel()
 	d := serve(t, &stand{run: func(p *standProcess) error {
 		if err := p.welcome(); err != nil {
 			return err
@@ -165,6 +168,7 @@ func busy(finish chan struct{}) func(p *standProcess) error {
 
 // TestShutdown: who waits for its client is told at once, who is busy may finish first; whoever is busy longer than the grace is ended.
 func TestShutdown(t *testing.T) {
+	t.Parallel()
 	for _, finishes := range []bool{true, false} {
 		t.Run(fmt.Sprint(finishes), func(t *testing.T) {
 			finish := make(chan struct{})
@@ -210,6 +214,7 @@ func TestShutdown(t *testing.T) {
 
 // TestShutdownDoesNotWaitForEver: a process that does not end is left to the engine.
 func TestShutdownDoesNotWaitForEver(t *testing.T) {
+	t.Parallel()
 	clk := clock.NewVirtual(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC))
 	release := make(chan struct{})
 	d := serve(t, &stand{run: func(p *standProcess) error {

@@ -42,6 +42,7 @@ func backendMessages(t testing.TB) (stream []byte, ends map[int]bool, want []str
 
 // TestFrames: however a stream is cut into pieces, the same messages are met, and it is known after each piece whether one is under way.
 func TestFrames(t *testing.T) {
+	t.Parallel()
 	stream, ends, want := backendMessages(t)
 	const seed = 7
 	t.Logf("seed %d", seed)
@@ -69,6 +70,7 @@ func TestFrames(t *testing.T) {
 }
 
 func TestErrorCode(t *testing.T) {
+	t.Parallel()
 	whole, err := (&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "28P01", Message: "no"}).Encode(nil)
 	if err != nil {
 		t.Fatal(err)

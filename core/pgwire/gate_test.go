@@ -18,6 +18,7 @@ import (
 // TestSilentConnectionsKeepNobodyOut: many times more than there are places say nothing; whoever logs in does, and each that
 // had to go has been told why.
 func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
+	t.Parallel()
 	clk := clock.NewVirtual(time.Now().Add(time.Hour)) // deadlines of connections are beyond the test
 	d := serve(t, &stand{run: waits}, func(o *Options) { o.MaxClients, o.MaxStartups, o.Clock = 3, 5, clk })
 	d.raw()
@@ -54,6 +55,7 @@ func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
 // TestSilentPasswordsKeepNobodyOut: those who have been asked for their password and do not say it have a process each. They keep their
 // places only as long as nobody else wants them, or for patience.
 func TestSilentPasswordsKeepNobodyOut(t *testing.T) {
+	t.Parallel()
 	const apart = time.Millisecond // between those that come
 	clk := clock.NewVirtual(time.Now().Add(time.Hour))
 	behind := &stand{run: asks}
@@ -112,6 +114,7 @@ func TestSilentPasswordsKeepNobodyOut(t *testing.T) {
 
 // TestEveryRefusalIsAnswered: far more than MaxClients come at once; each one gets in or is told 53300.
 func TestEveryRefusalIsAnswered(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t, func(o *Options) { o.MaxClients, o.Reserved = 9, 1 })
 	const many = 150
 	answers := make(chan string, many)
@@ -151,6 +154,7 @@ func TestEveryRefusalIsAnswered(t *testing.T) {
 
 // TestPlaces: MaxClients are anybody's, then come those for superusers; a place that is given back is there for the next.
 func TestPlaces(t *testing.T) {
+	t.Parallel()
 	d := openTestServerOn(t, engine.Options{MaxClients: 2}, func(o *Options) { o.MaxClients, o.Reserved = 2, 2 })
 	first := d.connect()
 	exec(t, first, "CREATE ROLE bob LOGIN")

@@ -73,6 +73,7 @@ func waysOut() map[string]string {
 
 // TestNoWayOut: a role without rights stays without, whatever it tries, in its session and at its login.
 func TestNoWayOut(t *testing.T) {
+	t.Parallel()
 	d := openTestServerOn(t, engine.Options{Password: "the superuser's"})
 	connect := func(user, password, database, options string) (*pgx.Conn, error) {
 		return pgx.Connect(t.Context(), fmt.Sprintf("postgres://%s:%s@%s/%s?sslmode=disable&default_query_exec_mode=simple_protocol%s", user, url.PathEscape(password), d.addr, database, options))
@@ -180,6 +181,7 @@ func stateOf(err error) string {
 
 // TestRulesOfTheUser: pg_hba.conf as a superuser has written it counts, line by line, from the next connection on.
 func TestRulesOfTheUser(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t)
 	super := d.connect()
 	exec(t, super, "CREATE ROLE bob LOGIN PASSWORD 'his'; CREATE ROLE alice LOGIN; CREATE ROLE carol LOGIN")
@@ -205,6 +207,7 @@ func TestRulesOfTheUser(t *testing.T) {
 
 // TestSettingsOfRolesAndDatabases apply to who logs in.
 func TestSettingsOfRolesAndDatabases(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t)
 	super := d.connect()
 	exec(t, super, "CREATE ROLE bob LOGIN; ALTER ROLE bob SET work_mem = '5MB'; ALTER DATABASE postgres SET statement_timeout = '7s'; ALTER ROLE bob IN DATABASE postgres SET geqo = off")
@@ -221,6 +224,7 @@ func TestSettingsOfRolesAndDatabases(t *testing.T) {
 
 // TestResetSessionAuthorization: a RESET, DEFAULT and DISCARD ALL go back to who has logged in.
 func TestResetSessionAuthorization(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t)
 	const simple = "&default_query_exec_mode=simple_protocol" // no statements for DISCARD ALL to take away
 	boss := d.connectTo(d.url("postgres", simple))
@@ -250,6 +254,7 @@ func TestResetSessionAuthorization(t *testing.T) {
 
 // TestUnixSocket: who comes by a Unix socket is local to pg_hba.conf.
 func TestUnixSocket(t *testing.T) {
+	t.Parallel()
 	d := openTestServerOn(t, engine.Options{Password: "word"})
 	folder, err := os.MkdirTemp("", "s") // a socket's name is short
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -15,6 +16,7 @@ import (
 )
 
 func TestBasics(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t)
 	c := d.connect()
 	exec(t, c, "CREATE TABLE t (a int PRIMARY KEY, b text)")
@@ -41,6 +43,7 @@ func TestBasics(t *testing.T) {
 
 // TestSessionsAreApart: names of statements, settings, temporary tables and locks are their client's alone.
 func TestSessionsAreApart(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t)
 	a := d.connectTo(d.url("postgres", "&application_name=first&timezone=Asia/Tokyo&options=-c%20geqo%3Doff"))
 	b := d.connect()
@@ -76,6 +79,7 @@ func TestSessionsAreApart(t *testing.T) {
 }
 
 func TestDatabases(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t)
 	c := d.connect()
 	exec(t, c, "CREATE DATABASE shop")
@@ -90,6 +94,7 @@ func TestDatabases(t *testing.T) {
 }
 
 func TestListenAcrossClients(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t)
 	a, b, c := d.connect(), d.connect(), d.connect()
 	exec(t, a, "LISTEN news")
@@ -106,6 +111,7 @@ func TestListenAcrossClients(t *testing.T) {
 }
 
 func TestCopyBothWays(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t)
 	a, b := d.connect(), d.connect()
 	exec(t, a, "CREATE TABLE t (a int, b text)")
@@ -132,6 +138,7 @@ func TestCopyBothWays(t *testing.T) {
 }
 
 func TestPipelineAndLargeRows(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t)
 	c := d.connect()
 	batch := &pgx.Batch{}
@@ -161,6 +168,7 @@ func TestPipelineAndLargeRows(t *testing.T) {
 }
 
 func TestNoticesReachTheirClient(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t)
 	config, err := pgx.ParseConfig(d.url("postgres", ""))
 	if err != nil {
@@ -181,6 +189,7 @@ func TestNoticesReachTheirClient(t *testing.T) {
 
 // TestFlush: the answer to a Flush comes before the Sync.
 func TestFlush(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t)
 	_, f := d.raw()
 	f.Send(&pgproto3.Parse{Name: "s", Query: "SELECT 1"})
@@ -207,6 +216,7 @@ func TestFlush(t *testing.T) {
 
 // TestProtocolVersions: the version and its extensions are PostgreSQL's to agree on; a client of 3.2 gets a long key, by which it cancels.
 func TestProtocolVersions(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t)
 	for version, key := range map[uint32]int{pgproto3.ProtocolVersion30: 4, pgproto3.ProtocolVersion32: 32} {
 		conn := d.dial()
@@ -261,8 +271,9 @@ func TestProtocolVersions(t *testing.T) {
 
 // TestManyConnections: 200 are open, all of them work at once.
 func TestManyConnections(t *testing.T) {
+	t.Parallel()
 	const many = 200
-	d := openTestServerOn(t, engine.Options{MaxClients: many + 10}, func(o *Options) { o.MaxClients = many + 10 })
+	d := openTestServerOn(t, engine.Options{MaxClients: many + 10}, func(o *Options) { o.MaxClients, o.StartupTimeout = many+10, 5*time.Minute })
 	exec(t, d.connect(), "CREATE TABLE t (a int)")
 	all := make([]*pgx.Conn, many)
 	var wg sync.WaitGroup

@@ -34,6 +34,7 @@ func waits(p *standProcess) error {
 
 // TestAbuseBeforeTheStart: what is no start-up packet is called that, and starts no process.
 func TestAbuseBeforeTheStart(t *testing.T) {
+	t.Parallel()
 	behind := &stand{run: waits}
 	d := serve(t, behind)
 	ssl, gss := requestPacket(codeSSL), requestPacket(codeGSS)
@@ -85,6 +86,7 @@ func requestPacket(code uint32) []byte {
 
 // TestThePacketIsPassedOn as it came, and so is what follows at once.
 func TestThePacketIsPassedOn(t *testing.T) {
+	t.Parallel()
 	got := make(chan []byte, 1)
 	d := serve(t, &stand{run: func(p *standProcess) error {
 		b := make([]byte, maxStartup+5)
@@ -110,6 +112,7 @@ func TestThePacketIsPassedOn(t *testing.T) {
 
 // TestSilenceIsNotWaitedForForEver, neither before the start-up packet nor for the password.
 func TestSilenceIsNotWaitedForForEver(t *testing.T) {
+	t.Parallel()
 	d := serve(t, &stand{run: asks}, func(o *Options) { o.StartupTimeout = 20 * time.Millisecond })
 	for name, sent := range map[string][]byte{
 		"nothing": nil, "half a packet": {0, 0}, "a length and no packet": {0, 0, 0, 80, 0, 3}, "no password": startPacket(t, "user", "postgres"),
@@ -150,6 +153,7 @@ func asks(p *standProcess) error {
 
 // TestOpeningMayTakeLong: the time for the start-up is the client's; what the server itself needs is not counted.
 func TestOpeningMayTakeLong(t *testing.T) {
+	t.Parallel()
 	clk := clock.NewVirtual(time.Now())
 	open := make(chan struct{})
 	behind := &stand{run: waits}
@@ -178,6 +182,7 @@ func (s slowly) Dial(ctx context.Context, o connectOptions) (Conn, error) {
 
 // TestCancelIsPassedOn as it came, also with a long key, also within TLS; and only where there is somebody whom it could hit.
 func TestCancelIsPassedOn(t *testing.T) {
+	t.Parallel()
 	got := make(chan []byte, 1)
 	behind := &stand{run: func(p *standProcess) error {
 		packet, err := p.startup()
@@ -229,6 +234,7 @@ func TestCancelIsPassedOn(t *testing.T) {
 
 // TestCancelRequestsAreFew: however many are sent, few processes do nothing else.
 func TestCancelRequestsAreFew(t *testing.T) {
+	t.Parallel()
 	running := make(chan struct{}, 100)
 	release := make(chan struct{})
 	behind := &stand{run: func(p *standProcess) error {
@@ -274,6 +280,7 @@ func (p *standProcess) gone() chan error {
 
 // TestWrongPasswordIsAnsweredLate, and neither the password nor what was tried is in the log.
 func TestWrongPasswordIsAnsweredLate(t *testing.T) {
+	t.Parallel()
 	var logged bytes.Buffer
 	clk := clock.NewVirtual(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC))
 	d := openTestServer(t, func(o *Options) { o.Clock, o.Logger = clk, slog.New(slog.NewJSONHandler(&logged, nil)) })

@@ -93,7 +93,7 @@ func TestSystemCalls(t *testing.T) {
 	conn, _ := (&testServer{t: t, addr: addr}).raw()
 	client := prepare(t, conn)
 	for _, c := range priceCases(t) {
-		const tries, n = 5, 2000
+		const tries, n = 5, 1000
 		ok := false
 		for try := 0; try < tries && !ok; try++ {
 			client.calls(c.requests, n/4)

@@ -40,6 +40,7 @@ func withTLS(t *testing.T, required bool) func(*Options) {
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	d := openTestServer(t, withTLS(t, true))
 	secure := strings.Replace(d.url("postgres", ""), "sslmode=disable", "sslmode=require", 1)
 	c := d.connectTo(secure)
@@ -64,6 +65,7 @@ func TestTLS(t *testing.T) {
 
 // TestDirectTLS: TLS may begin without a request, if the client says by ALPN that it speaks PostgreSQL's protocol in it.
 func TestDirectTLS(t *testing.T) {
+	t.Parallel()
 	d := serve(t, &stand{run: waits}, withTLS(t, true))
 	direct := func(protocols ...string) *tls.Conn {
 		return tls.Client(d.dial(), &tls.Config{InsecureSkipVerify: true, NextProtos: protocols})
@@ -100,6 +102,7 @@ func TestDirectTLS(t *testing.T) {
 // TestHandshakeEnds: TLS that is begun and not gone on with ends with the start-up's time, without a word that would be
 // taken for TLS.
 func TestHandshakeEnds(t *testing.T) {
+	t.Parallel()
 	d := serve(t, &stand{run: waits}, withTLS(t, false), func(o *Options) { o.StartupTimeout = 50 * time.Millisecond })
 	conn := d.dial()
 	if _, err := conn.Write(requestPacket(codeSSL)); err != nil {

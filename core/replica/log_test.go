@@ -40,6 +40,7 @@ func (s *stand) applied() wal.Position {
 
 // TestRecordBehindItsFence: what a writer has written that was fenced is not replayed, whenever the replica comes to it.
 func TestRecordBehindItsFence(t *testing.T) {
+	t.Parallel()
 	s := newStand(t, nil)
 	s.same("at the beginning")
 	s.writer.Abandon()
@@ -60,6 +61,7 @@ func TestRecordBehindItsFence(t *testing.T) {
 
 // TestFenceOfAStalledOpener: a fence that stands where the log was collected leads nowhere. The manifest tells, and the replica moves.
 func TestFenceOfAStalledOpener(t *testing.T) {
+	t.Parallel()
 	s := newStand(t, func(o *Options) { o.Poll = time.Minute })
 	s.keep(0)
 	s.same("at the beginning")
@@ -81,6 +83,7 @@ func TestFenceOfAStalledOpener(t *testing.T) {
 
 // TestBusyLogIsNotMissing: records that are written between the look at the log and the one beside it leave no gap.
 func TestBusyLogIsNotMissing(t *testing.T) {
+	t.Parallel()
 	s := newStand(t, func(o *Options) { o.Poll = time.Minute })
 	s.keep(time.Second) // the manifest is looked at four times in that
 	s.same("at the beginning")
@@ -123,6 +126,7 @@ func TestBusyLogIsNotMissing(t *testing.T) {
 
 // TestNobodyGoesBack: the engine that a replica moves to comes as far as the one before, whatever that one has read meanwhile.
 func TestNobodyGoesBack(t *testing.T) {
+	t.Parallel()
 	s := newStand(t, nil)
 	s.same("at the beginning")
 	if err := s.writer.Compact(t.Context()); err != nil {
@@ -148,6 +152,7 @@ func TestNobodyGoesBack(t *testing.T) {
 
 // TestMoreRoomThanBefore: a writer with more connections than the replica has been started for.
 func TestMoreRoomThanBefore(t *testing.T) {
+	t.Parallel()
 	s := newStand(t, nil)
 	s.same("at the beginning")
 	s.writer.Abandon()
@@ -170,6 +175,7 @@ func TestMoreRoomThanBefore(t *testing.T) {
 
 // TestPausedReplay: PostgreSQL's own pause holds it where it is, and it says so.
 func TestPausedReplay(t *testing.T) {
+	t.Parallel()
 	s := newStand(t, nil)
 	s.same("at the beginning")
 	want := s.read(digest)
@@ -186,6 +192,7 @@ func TestPausedReplay(t *testing.T) {
 // TestCrowdedCache: what a replica has replayed is in no layer, and leaves no room in its cache. It moves when there is a newer one, and
 // the writer's pages that it has not in memory it fetches.
 func TestCrowdedCache(t *testing.T) {
+	t.Parallel()
 	s := newStand(t, func(o *Options) { o.Engine.Cache, o.Engine.TempDir = engine.LeastCache, t.TempDir() }) // same sorts all of it
 	s.write("INSERT INTO t SELECT g, repeat(md5(g::text), 20) FROM generate_series(1, 100000) g")
 	if err := s.writer.Compact(t.Context()); err != nil {
@@ -211,6 +218,7 @@ func TestCrowdedCache(t *testing.T) {
 // TestPositionWithinARecord: the log may end, for a while, in the middle of a record of which nobody was told. Whoever waits for that place
 // has everything that was acknowledged before it.
 func TestPositionWithinARecord(t *testing.T) {
+	t.Parallel()
 	s := newStand(t, func(o *Options) { o.WaitLimit = 3 * time.Second })
 	s.same("at the beginning")
 	s.writer.Abandon()
@@ -230,6 +238,7 @@ var errTest = errors.New("a test")
 
 // TestEndOfTheEngine: who waits hears of the end.
 func TestEndOfTheEngine(t *testing.T) {
+	t.Parallel()
 	s := newStand(t, func(o *Options) { o.Poll, o.WaitLimit = time.Minute, time.Minute })
 	e := s.engine()
 	waited := make(chan error, 1)
@@ -242,6 +251,7 @@ func TestEndOfTheEngine(t *testing.T) {
 
 // TestEndWhileItMoves: a replica whose place something else takes leaves no engine behind that it was about to move to.
 func TestEndWhileItMoves(t *testing.T) {
+	t.Parallel()
 	s := newStand(t, nil)
 	s.same("at the beginning")
 	l := s.r.current()

@@ -241,6 +241,7 @@ func (s *stand) until(what string, f func() bool) {
 
 // TestReplicaFollowsItsWriter: through what a writer does, and others in its place.
 func TestReplicaFollowsItsWriter(t *testing.T) {
+	t.Parallel()
 	s := newStand(t, nil)
 	s.same("at the beginning")
 	for i := range 3 {
@@ -269,6 +270,7 @@ func TestReplicaFollowsItsWriter(t *testing.T) {
 
 // TestCollectedLog: a writer that keeps nothing collects what a replica has not read yet. It moves, and does not go back.
 func TestCollectedLog(t *testing.T) {
+	t.Parallel()
 	s := newStand(t, func(o *Options) { o.Poll = time.Minute })
 	s.keep(0)
 	for i := range 3 {
@@ -296,6 +298,7 @@ func TestCollectedLog(t *testing.T) {
 
 // TestRestingMakesNoRequest: a replica that nobody asks is silent, and who comes then sees what is new.
 func TestRestingMakesNoRequest(t *testing.T) {
+	t.Parallel()
 	s := newStand(t, func(o *Options) { o.Poll, o.Idle = 10*time.Millisecond, 200*time.Millisecond })
 	s.same("at the beginning")
 	before := s.r.Status().Looks
@@ -316,6 +319,7 @@ func TestRestingMakesNoRequest(t *testing.T) {
 
 // TestMaxLag: where the last look is too long ago, there is one first; where that fails, the statement does.
 func TestMaxLag(t *testing.T) {
+	t.Parallel()
 	s := newStand(t, func(o *Options) { o.Poll, o.MaxLag, o.WaitLimit = time.Minute, time.Nanosecond, 5*time.Second })
 	for range 5 {
 		s.write("INSERT INTO t VALUES (1, 'x')")
@@ -333,6 +337,7 @@ func TestMaxLag(t *testing.T) {
 
 // TestWithoutBucket: without a bound it serves what it has.
 func TestWithoutBucket(t *testing.T) {
+	t.Parallel()
 	s := newStand(t, func(o *Options) { o.Idle = 50 * time.Millisecond })
 	s.same("at the beginning")
 	want := s.read(digest)
@@ -349,6 +354,7 @@ func TestWithoutBucket(t *testing.T) {
 
 // TestReadYourWrites: who gives a position along sees what was written before it.
 func TestReadYourWrites(t *testing.T) {
+	t.Parallel()
 	s := newStand(t, func(o *Options) { o.Poll, o.WaitLimit = time.Minute, time.Second })
 	s.same("at the beginning")
 	for i := range 5 {
@@ -367,6 +373,7 @@ func TestReadYourWrites(t *testing.T) {
 
 // TestClockJumps: the wall's clock of a replica steps by hours, either way: it follows, is as fresh as it is, and shows no less than before.
 func TestClockJumps(t *testing.T) {
+	t.Parallel()
 	clk := clockfault.New(clock.System())
 	s := newStand(t, func(o *Options) { o.Engine.Clock, o.MaxLag = clk, 30*time.Second })
 	s.same("at the beginning")
@@ -389,6 +396,7 @@ func TestClockJumps(t *testing.T) {
 
 // TestDamagedLog: a replica stays at the last good record, says so, and goes on when a newer layer is there.
 func TestDamagedLog(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{"damaged", "missing"} {
 		t.Run(how, func(t *testing.T) {
 			s := newStand(t, nil)

@@ -7,6 +7,7 @@ import (
 
 // TestFileMutantsAreCaught: each rule of the store in a folder has a test that fails without it.
 func TestFileMutantsAreCaught(t *testing.T) {
+	t.Parallel()
 	root, err := Root(".")
 	if err != nil {
 		t.Fatal(err)

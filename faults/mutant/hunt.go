@@ -71,7 +71,7 @@ func (m Mutant) Build(ctx context.Context, root, dir string) (string, error) {
 		return "", err
 	}
 	program := filepath.Join(dir, m.Name+".exe")
-	cmd := exec.CommandContext(ctx, "go", "build", "-overlay", overlay, "-o", program, explorer)
+	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-overlay", overlay, "-o", program, explorer) // nobody debugs it
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build mutant %s: %w: %s", m.Name, err, bytes.TrimSpace(out))

@@ -23,6 +23,7 @@ func root(t *testing.T) string {
 
 // TestEveryMutantIsCaught is the suite's own test: what the explorer's judge does not catch, it does not check.
 func TestEveryMutantIsCaught(t *testing.T) {
+	t.Parallel()
 	dir, at := t.TempDir(), root(t)
 	free := make(chan struct{}, runtime.GOMAXPROCS(0))
 	var wg sync.WaitGroup

@@ -4,6 +4,7 @@ import "testing"
 
 // TestSoakTable: every mutant of the soak still has its snippet, and builds.
 func TestSoakTable(t *testing.T) {
+	t.Parallel()
 	root, err := Root(".")
 	if err != nil {
 		t.Fatal(err)

@@ -82,7 +82,7 @@ func takeovers() []Mutant {
 			Old: "Epoch: max(tail.Epoch, seen.Epoch) + 1, DatabaseID", New: "Epoch: max(tail.Epoch, seen.Epoch, 1), DatabaseID",
 		},
 		{
-			Name: "moved-is-damage", Invariant: "sound", File: takeoverFile, Plan: "moved",
+			Name: "moved-is-damage", Invariant: "sound", File: takeoverFile, Plan: "collectors",
 			Doc: "an opener takes a log that was collected under it for damaged",
 			Old: "case now.WalStart != seen.WalStart:", New: "case now.WalStart < seen.WalStart:",
 		},
