@@ -35,6 +35,8 @@ type cache struct {
 	begun   atomic.Int64 // statements, until firstStatements
 	first   atomic.Int64 // bytes of pages that were fetched until the first rows were there; 0: they are not
 	written atomic.Int64 // bytes, since unsettled was counted
+	recount atomic.Bool  // a layer was taken since
+	counted atomic.Int64 // when, by the monotonic clock, in nanoseconds
 	crowded atomic.Bool  // pages that no layer has fill a quarter
 
 	resident, away, evicted, unsettled atomic.Int64 // bytes, as of the last step
@@ -59,6 +61,7 @@ const (
 	// fullTo sixteenths over it.
 	fullFrom, fullTo = 8, 4
 	crowdedLook      = 200 * time.Millisecond // between two looks while a layer is awaited
+	countEvery       = time.Second            // between two counts of unsettled while something is written and there is room
 
 	settleTurn = time.Millisecond // how long the cluster's lock is held at a time
 	evictSteps = 256 << 10        // chunks looked at while the lock is held
@@ -100,7 +103,7 @@ type CacheStats struct {
 	Resident  int64 // in memory
 	Away      int64 // in the bucket only
 	Evicted   int64 // dropped from memory since the opening
-	Unsettled int64 // in memory and in no layer, when last counted: what the next layer uploads
+	Unsettled int64 // in memory and in no layer: what the next layer uploads. Counted once a second while something is written
 	// Temporary files of queries: in memory, which is part of Resident, and on Options.TempDir.
 	TempMemory, TempDisk int64
 	Pages                base.PageCounts
@@ -166,11 +169,15 @@ func (c *cache) run(ctx context.Context) {
 }
 
 // wait waits until there is something to look at; false: ctx has ended. While a layer is awaited, it returns every crowdedLook: those that
-// would wake it may be waiting for that layer, which may have failed.
+// would wake it may be waiting for that layer, which may have failed. After something was written, it returns so that that is counted.
 func (c *cache) wait(ctx context.Context) bool {
 	var later <-chan time.Time
-	if c.isCrowded() {
-		t := c.e.o.Clock.NewTimer(crowdedLook)
+	if crowded := c.isCrowded(); crowded || c.written.Load() > 0 {
+		next := crowdedLook
+		if !crowded {
+			next = countEvery
+		}
+		t := c.e.o.Clock.NewTimer(next)
 		defer t.Stop()
 		later = t.C()
 	}
@@ -200,8 +207,10 @@ func (c *cache) step(ctx context.Context) (more bool) {
 		}
 		c.evicted.Add(freed)
 		over = data.ResidentBytes() > c.budget
-		if more = over && freed > 0; !more && (over || c.written.Load() > c.budget/16) {
+		if more = over && freed > 0; !more && (over || c.mustCount()) {
 			c.written.Store(0)
+			c.recount.Store(false)
+			c.counted.Store(int64(c.e.o.Clock.Monotonic()))
 			c.unsettled.Store(data.UnsettledBytes(pglite.KeepResident)) // a layer would free no other pages
 			c.crowded.Store(c.unsettled.Load() > c.budget/4)
 		}
@@ -216,6 +225,12 @@ func (c *cache) step(ctx context.Context) (more bool) {
 		return false
 	}
 	return err == nil && more
+}
+
+// mustCount says whether unsettled has to be counted though there is room: it looks at every page in memory.
+func (c *cache) mustCount() bool {
+	n := c.written.Load()
+	return n > c.budget/16 || c.recount.Load() || n > 0 && int64(c.e.o.Clock.Monotonic())-c.counted.Load() >= int64(countEvery)
 }
 
 // settle tells the files that their pages are in a layer that was published: what was not written since its cut may be evicted. After an
@@ -252,6 +267,7 @@ func (c *cache) settle(ctx context.Context, l *base.Layer, at memfs.Mark) error 
 	}
 	c.pages.Forget(l)
 	c.crowded.Store(false)
+	c.recount.Store(true)
 	c.poke()
 	return c.e.o.Hook.Fire(ctx, point.CacheAfterSettle)
 }
