@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestServedAtOnce: several who look at the page at once each get it, as one who is alone does. It is what the race detector looks at here: nothing
-// else in this room runs at once.
+// TestServedAtOnce: several who look at the page at once each get it, as one who is alone does. Nothing else in this room runs at once; go test -race
+// is for whoever changes that.
 func TestServedAtOnce(t *testing.T) {
 	root := newRoot(t)
 	fill(t, root)
