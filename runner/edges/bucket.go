@@ -244,7 +244,7 @@ func lastingStatuses(ctx context.Context, t *Trial) error {
 }
 
 func retention(ctx context.Context, t *Trial) error {
-	s, err := t.start(ctx, t.fresh(), "-restore-budget", "1ms")
+	s, err := t.start(ctx, t.fresh(), "-restore-budget", "1ms", "-retain", "0s")
 	if err != nil {
 		return err
 	}
