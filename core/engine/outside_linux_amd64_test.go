@@ -60,10 +60,9 @@ func TestAWriteOutside(t *testing.T) {
 			if !errors.As(err, &exit) || exit.ExitCode() < 2 {
 				t.Errorf("the process ended with %v, want exit status 2 or more\n%s", err, stdout)
 			}
-			for _, want := range []string{"fault address 0x", "[signal SIGSEGV"} {
-				if !strings.Contains(stderr, want) {
-					t.Errorf("it does not say %q:\n%.600s", want, stderr)
-				}
+			// Which of the two depends on where the heap has the stack of compiled code: see TestOutsideIsAFault of core/pglite/internal/lean.
+			if !strings.Contains(stderr, "fatal error: fault\n[signal SIGSEGV") && !strings.Contains(stderr, "fatal error: runtime: split stack overflow") {
+				t.Errorf("it does not say that memory was accessed which there is not:\n%.600s", stderr)
 			}
 			if stdout != "acknowledged\n" {
 				t.Fatalf("it said\n%s\nwant that the row was acknowledged, and no more", stdout)
