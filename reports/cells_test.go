@@ -119,11 +119,13 @@ func TestNoCellIsHidden(t *testing.T) {
 		"least":  true,                                 // what is expected
 		"source": true, "clones": true, "record": true, // where it lies
 	}
+	const branch = "e6.11" // whose memory is expected; elsewhere it is what an instance has
 	all, err := documents()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, h := range s.history {
+		may["memory"] = h.Probe == branch
 		if !slices.ContainsFunc(shown, func(r record.Record) bool {
 			return r.Probe == h.Probe && r.Env.Store == h.Env.Store && r.Env.Target == h.Env.Target &&
 				(!r.Started.Before(h.Started) || profileRank(r.Profile) < profileRank(h.Profile)) && !differs(h, r, all[h.Probe].defaults, may)
