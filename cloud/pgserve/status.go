@@ -161,15 +161,23 @@ func holder(ctx context.Context, st store.Store, clk clock.Clock) (leaseReport, 
 	return r, fmt.Sprintf("run out at %s, last held by %s", s.Expires.Format(time.RFC3339), s.Holder), nil
 }
 
-// keptText says how far back earlier states are kept.
+// keptText says how far back earlier states are kept. Layers of before the retention was said, or was made none, are there until the next layer.
 func keptText(m manifest.Manifest) string {
+	earlier := "the present only"
+	if len(m.Layers) > 1 {
+		earlier = "earlier states since " + m.Layers[0].Taken.UTC().Format(time.RFC3339)
+	}
 	switch d, said := m.Retain(); {
 	case said && d > 0:
 		return "earlier states of the last " + d.String()
+	case said && len(m.Layers) > 1:
+		return earlier + ", until the next layer drops them"
 	case said:
-		return "the present only"
+		return earlier
+	case len(m.Layers) > 1:
+		return earlier + "; nothing was said yet of how long to keep them"
 	}
-	return "the present only; nothing was said of earlier states yet"
+	return earlier + "; nothing was said of earlier states yet"
 }
 
 // adoptable is what verify tells of a database that has lost its manifest.

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"blobpglite/core/manifest"
+)
+
+// TestKeptText: earlier states that are there are told of, also where no retention was ever said, or none is any more.
+func TestKeptText(t *testing.T) {
+	t.Parallel()
+	one := []manifest.Layer{{Seq: 8, Taken: time.Date(2026, 11, 28, 21, 14, 33, 0, time.UTC)}}
+	two := append(one, manifest.Layer{Seq: 9})
+	keep := func(d time.Duration) *time.Duration { return &d }
+	for _, tt := range []struct {
+		layers []manifest.Layer
+		retain *time.Duration // nil: nothing was said
+		want   string
+	}{
+		{one, nil, "the present only; nothing was said of earlier states yet"},
+		{two, nil, "earlier states since 2026-11-28T21:14:33Z; nothing was said yet of how long to keep them"},
+		{one, keep(0), "the present only"},
+		{two, keep(0), "earlier states since 2026-11-28T21:14:33Z, until the next layer drops them"},
+		{one, keep(time.Hour), "earlier states of the last 1h0m0s"},
+		{two, keep(time.Hour), "earlier states of the last 1h0m0s"},
+	} {
+		m := manifest.Manifest{Layers: tt.layers}
+		if tt.retain != nil {
+			m.Keep(*tt.retain)
+		}
+		if got := keptText(m); got != tt.want {
+			t.Errorf("%d layers, retention %v: %q, want %q", len(tt.layers), tt.retain, got, tt.want)
+		}
+	}
+}
