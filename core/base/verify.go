@@ -82,8 +82,8 @@ func (x *index) usedFrames() [][]bool {
 }
 
 // Verify reads a whole layer and keeps nothing: it checks the index, every frame's checksum, and that each used frame
-// decompresses to what the index says. What ReadOptions.Verified knows is not read again. Errors: those of Read that are not about a tree; an error names the first thing that
-// is wrong.
+// decompresses to what the index says. What ReadOptions.Verified knows is not read again. Errors: those of Read that are not about a tree; an
+// error names the first thing that is wrong.
 func Verify(ctx context.Context, st store.Store, key string, o ReadOptions) (*Layer, Stats, error) {
 	l, stats, err := verify(ctx, st, key, o)
 	if err != nil {

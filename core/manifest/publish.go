@@ -20,9 +20,9 @@ const (
 )
 
 // Publish makes a full layer the place where the database starts. Of the earlier layers it keeps those from which every
-// state within the retention can be restored: the newest that is as old as that, and some in between. If the manifest does
-// not state a retention yet, it becomes o.Retain. If the manifest already starts at this layer or after it, it is left as it
-// is. Every layer that has just been replaced is among them for a while, for those that are reading it. A layer without Taken gets the current time. Errors: those of Update.
+// state within the retention can be restored: the newest that is as old as that, and some in between; and for a while each that has just been
+// replaced, for those that are reading it. If the manifest does not state a retention yet, it becomes o.Retain. If the manifest already
+// starts at this layer or after it, it is left as it is. A layer without Taken gets the current time. Errors: those of Update.
 func Publish(ctx context.Context, st store.Store, o Options, l Layer) (Manifest, error) {
 	if o.Clock == nil {
 		o.Clock = clock.System()
