@@ -118,6 +118,25 @@ func TestFolderOfOneVersion(t *testing.T) {
 	}
 }
 
+// TestCodeIsArranged: PostgreSQL's code in the cache was arranged, if it is without checks, and is as wazero has written it otherwise.
+func TestCodeIsArranged(t *testing.T) {
+	rt := testRuntime(t)
+	var code []byte
+	each(t, rt.compilations.dir, strings.Repeat("[0-9a-f]", entryDigits), func(name string) {
+		if code == nil { // the largest
+			code = read(t, name)
+		}
+	})
+	// push rbp, mov rbp, rsp, sub rsp, size: how functions begin, with sizes of 8 and of 32 bits
+	begins := bytes.Count(code, []byte("\x55\x48\x89\xe5\x48\x83\xec")) + bytes.Count(code, []byte("\x55\x48\x89\xe5\x48\x81\xec"))
+	if got := begins == 0; got != rt.unchecked() || len(code) < 1<<20 {
+		t.Errorf("%d functions of %d bytes of code begin as wazero has them begin; checked: %v", begins, len(code), rt.Checked())
+	}
+	if rt.compilations.files.Arrange != rt.unchecked() {
+		t.Error("what is compiled next will not be")
+	}
+}
+
 // An entry that only another module's sums name, since its own process ended before it wrote any, is found to be damaged too.
 func TestDamagedCompilationOfAnothersSums(t *testing.T) {
 	dir, bin := t.TempDir(), smallModule()

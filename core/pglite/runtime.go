@@ -22,6 +22,7 @@ import (
 	"blobpglite/core/pglite/internal/assets"
 	"blobpglite/core/pglite/internal/codecache"
 	"blobpglite/core/pglite/internal/image"
+	"blobpglite/core/pglite/internal/postlink"
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
@@ -115,7 +116,8 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := compiledDir(set)
+	checked := guardable()
+	dir := filepath.Join(set.CacheDir(), compiledDir(checked == nil))
 	cache, err := wazero.NewCompilationCacheWithDir(dir)
 	if err == nil {
 		err = makeSums(dir)
@@ -126,11 +128,13 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 	files, err := codecache.Stand(cache)
 	if err != nil {
 		progress("loading without outlines: "+err.Error(), 0, 0)
+	} else {
+		files.Arrange = checked == nil
 	}
 	rt := &Runtime{
 		ctx: context.WithoutCancel(ctx), assets: set, progress: progress, cache: cache,
 		libs:    libraryCache{sides: map[[32]byte]*sideLib{}, small: map[[32]byte]wazero.CompiledModule{}},
-		invokes: map[string]bool{}, places: at, checked: guardable(),
+		invokes: map[string]bool{}, places: at, checked: checked,
 	}
 	config := wazero.NewRuntimeConfigCompiler().WithCompilationCache(cache).WithCoreFeatures(api.CoreFeaturesV2)
 	rt.wazero = wazero.NewRuntimeWithConfig(ctx, config)
@@ -205,10 +209,15 @@ func (rt *Runtime) compileWhole(ctx context.Context, name, file string) (*progra
 	return rt.compileMain(ctx, name, file, original, wasmbin.StripInit)
 }
 
-// compiledDir is the folder of the compilations by this process's version of wazero. Each version has one of its own, with sums and loans
-// of its own: the entries of a module have the same name in each, and are no use to another.
-func compiledDir(set *assets.Set) string {
-	return filepath.Join(set.CacheDir(), compiledName, codecache.Version())
+// compiledDir is the folder of the compilations by this process's version of wazero, below that of the cache. Each version has one of its
+// own, with sums and loans of its own: the entries of a module have the same name in each, and are no use to another. So has unchecked
+// code, which is arranged before it is written (see codecache.Files).
+func compiledDir(unchecked bool) string {
+	name := codecache.Version()
+	if unchecked {
+		name = fmt.Sprintf("%s-arranged%d", name, postlink.Version)
+	}
+	return filepath.Join(compiledName, name)
 }
 
 // wholeName is what a program's rewritten module is called.

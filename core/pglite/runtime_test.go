@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"blobpglite/core/memfs"
-	"blobpglite/core/pglite/internal/codecache"
 )
 
 // copyOfCache is a cache folder of one's own with what is derived from the PGlite files.
@@ -22,7 +21,7 @@ func copyOfCache(t testing.TB) string {
 		t.Fatal(err)
 	}
 	start(t, ClusterOptions{})
-	for _, part := range []string{filepath.Base(rt.assets.Dir) + ".derived", filepath.Join(compiledName, codecache.Version())} {
+	for _, part := range []string{filepath.Base(rt.assets.Dir) + ".derived", compiledDir(rt.unchecked())} {
 		if err := os.CopyFS(filepath.Join(dir, part), os.DirFS(filepath.Join(rt.assets.CacheDir(), part))); err != nil {
 			t.Fatal(err)
 		}
@@ -31,7 +30,7 @@ func copyOfCache(t testing.TB) string {
 }
 
 // compiledIn is the folder of the compilations in a copy of the cache.
-func compiledIn(dir string) string { return filepath.Join(dir, compiledName, codecache.Version()) }
+func compiledIn(dir string) string { return filepath.Join(dir, compiledDir(guardable() == nil)) }
 
 // each calls f for all files below dir that match a pattern, the largest first.
 func each(t testing.TB, dir, pattern string, f func(name string)) {

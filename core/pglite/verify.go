@@ -36,7 +36,7 @@ func VerifyInstallation(ctx context.Context, o Options) (v Verified, err error) 
 			err = errors.Join(err, fmt.Errorf("%s was not made yet, or is being made: the next start makes it", name))
 		}
 	}
-	c := &compilations{dir: compiledDir(set)}
+	c := &compilations{dir: filepath.Join(set.CacheDir(), compiledDir(rt.unchecked()))}
 	versions, codeErr := filepath.Glob(filepath.Join(filepath.Dir(c.dir), "*"))
 	for _, dir := range versions {
 		codeErr = errors.Join(codeErr, (&compilations{dir: dir}).verify(&v))

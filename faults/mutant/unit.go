@@ -45,7 +45,7 @@ func UnitMutants() []Mutant {
 			all = append(all, m)
 		}
 	}
-	return slices.Concat(all, prefixMutants(), layerMutants(), branchMutants(), historyMutants(), listenerMutants(), hostMutants(), processMutants(), awayMutants(), replicaMutants(), leanMutants(), recoveryMutants(), answerMutants(), httpMutants())
+	return slices.Concat(all, prefixMutants(), layerMutants(), branchMutants(), historyMutants(), listenerMutants(), hostMutants(), processMutants(), awayMutants(), replicaMutants(), leanMutants(), postlinkMutants(), recoveryMutants(), answerMutants(), httpMutants())
 }
 
 // layerMutants break what a layer says, and what it shares.

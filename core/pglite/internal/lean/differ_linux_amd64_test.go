@@ -3,9 +3,11 @@ package lean
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/tetratelabs/wazero"
@@ -13,6 +15,7 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 	"golang.org/x/sys/unix"
 
+	"blobpglite/core/pglite/internal/codecache"
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
@@ -88,13 +91,63 @@ type way struct {
 	config   func() wazero.RuntimeConfig
 	compiles bool
 	marked   bool
+	arranged bool // what is run was written to a cache and read from it
 }
 
 var (
-	byInterpreter = way{"interpreter", wazero.NewRuntimeConfigInterpreter, false, false}
-	stockCompiled = way{"stock", wazero.NewRuntimeConfigCompiler, true, false}
-	unchecked     = way{"unchecked", wazero.NewRuntimeConfigCompiler, true, true}
+	byInterpreter = way{"interpreter", wazero.NewRuntimeConfigInterpreter, false, false, false}
+	stockCompiled = way{"stock", wazero.NewRuntimeConfigCompiler, true, false, false}
+	unchecked     = way{"unchecked", wazero.NewRuntimeConfigCompiler, true, true, false}
+	arranged      = way{"arranged", wazero.NewRuntimeConfigCompiler, true, true, true}
 )
+
+// compiledBefore is a cache in which another runtime has left what it compiled of a module, arranged.
+func compiledBefore(ctx context.Context, t testing.TB, w way, bin []byte) wazero.CompilationCache {
+	t.Helper()
+	dir := t.TempDir()
+	open := func() wazero.CompilationCache {
+		cache, err := wazero.NewCompilationCacheWithDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, err := codecache.Stand(cache)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files.Arrange = true
+		return cache
+	}
+	cache := open()
+	rt := wazero.NewRuntimeWithConfig(ctx, w.config().WithCoreFeatures(api.CoreFeaturesV2).WithCompilationCache(cache))
+	err := Compile(func() error {
+		_, err := rt.CompileModule(ctx, bin)
+		return err
+	})
+	if err = errors.Join(err, rt.Close(ctx), cache.Close(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := filepath.Glob(filepath.Join(dir, "*", "*"))
+	if err != nil || len(entries) != 1 {
+		t.Fatalf("%q, %v", entries, err)
+	}
+	if entry, err := os.ReadFile(entries[0]); err != nil || !bytes.Contains(entry, []byte("\x55\x48\x8d")) { // push rbp, lea rbp, [rsp-size]
+		t.Fatalf("it was not arranged: %v", err)
+	}
+	return open()
+}
+
+// prepared is the module as it is compiled.
+func (w way) prepared(bin []byte) (_ []byte, err error) {
+	if w.compiles { // which is right for what it compiles wrongly only if that was mended
+		bin, err = wasmbin.Mend(bin)
+	}
+	if w.marked && err == nil {
+		if bin, err = wasmbin.ArrangeBranches(bin); err == nil { // as PostgreSQL's code is
+			bin, err = wasmbin.Mark(bin)
+		}
+	}
+	return bin, err
+}
 
 // outcome is what came of a run.
 type outcome struct {
@@ -109,7 +162,17 @@ func (w way) run(t testing.TB, bin []byte, seed uint64, pages uint32, imported b
 	defer s.release()
 	ctx := experimental.WithMemoryAllocator(context.Background(),
 		experimental.MemoryAllocatorFunc(func(_, _ uint64) experimental.LinearMemory { return s }))
-	rt := wazero.NewRuntimeWithConfig(ctx, w.config().WithCoreFeatures(api.CoreFeaturesV2))
+	bin, err := w.prepared(bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := w.config().WithCoreFeatures(api.CoreFeaturesV2)
+	if w.arranged {
+		cache := compiledBefore(ctx, t, w, bin)
+		defer func() { _ = cache.Close(ctx) }()
+		config = config.WithCompilationCache(cache)
+	}
+	rt := wazero.NewRuntimeWithConfig(ctx, config)
 	defer func() { _ = rt.Close(ctx) }()
 	calls := uint32(0)
 	host := func(_ context.Context, stack []uint64) {
@@ -126,20 +189,6 @@ func (w way) run(t testing.TB, bin []byte, seed uint64, pages uint32, imported b
 		}
 	}
 	var compiled wazero.CompiledModule
-	var err error
-	if w.compiles { // which is right for what it compiles wrongly only if that was mended
-		if bin, err = wasmbin.Mend(bin); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if w.marked {
-		if bin, err = wasmbin.ArrangeBranches(bin); err != nil { // as PostgreSQL's code is
-			t.Fatal(err)
-		}
-		if bin, err = wasmbin.Mark(bin); err != nil {
-			t.Fatal(err)
-		}
-	}
 	if err := Compile(func() (err error) {
 		compiled, err = rt.CompileModule(ctx, bin)
 		return err
@@ -189,6 +238,9 @@ func compare(t testing.TB, seed uint64) (ran bool) {
 		return false // only of code that does not trap the unchecked kind is right
 	}
 	ways := []way{stockCompiled, unchecked}
+	if seed/4%2 == 0 { // it takes as long as all others
+		ways = append(ways, arranged)
+	}
 	if pages == 1<<16 {
 		ways = ways[1:]
 	}
