@@ -11,7 +11,7 @@
 // What is made from what:
 //
 //	npm package ──► internal/assets ──► pglite.wasm, initdb.wasm, pglite.data, extensions   (user's cache, hash-checked)
-//	pglite.wasm ──► internal/wasmbin ──► patched, rewritten module ──► wazero ──► compiled code   (once a machine)
+//	pglite.wasm ──► internal/wasmbin ──► patched, rewritten module ──► wazero ──► internal/postlink ──► compiled code   (once a machine)
 //	            ──► its outline, without code ──► internal/codecache, with that code ──► Runtime   (each process)
 //	pglite.data, extensions ──► internal/image ──► the installation, read file by file
 //	initdb                  ──► internal/image ──► template data directory, likewise ──► new databases

@@ -74,7 +74,8 @@
 // it, none of which changes what is executed: memory.copy and memory.fill are called, so that only the function that has the
 // instruction saves the vector registers (helpers.go, copy.go, fill.go); the loop of an interpreter begins after a call
 // (helpers.go); and, in code without bounds checks, where paths meet one without a call comes first, and a br_table of few ways
-// becomes comparisons (branches.go). What that is worth in PostgreSQL is in the results of scenario sql.
+// becomes comparisons (branches.go). In what order the code then lies is not arranged here, but in what is compiled (package postlink).
+// What that is worth in PostgreSQL is in the results of scenario sql.
 //
 // # Faults
 //
