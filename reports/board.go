@@ -10,7 +10,6 @@ import (
 	"blobpglite/runner/record"
 	"blobpglite/runner/registry"
 	"blobpglite/runner/scenario"
-	"blobpglite/scenarios"
 )
 
 // question is what a reader wants to know, with the experiments that answer it.
@@ -234,17 +233,13 @@ func (b *board) documents(byScenario map[string][]probeView) error {
 			}
 		}
 	}
-	ids, err := scenarios.IDs()
+	docs, err := loaded()
 	if err != nil {
 		return err
 	}
 	for _, id := range slices.Sorted(maps.Keys(byScenario)) {
 		x := experimentView{ID: id, Title: id, Probes: byScenario[id]}
-		if slices.Contains(ids, id) { // else there is no such document any more
-			doc, err := scenario.Load(id, language)
-			if err != nil {
-				return err
-			}
+		if doc := docs[id]; doc != nil { // else there is no such document any more
 			x.Title, x.Question, x.Kill, x.Decides = doc.Title, doc.Question, doc.Kill, doc.Decides
 			b.ofVerbs(doc, language)
 		}

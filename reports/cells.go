@@ -31,18 +31,29 @@ type documented struct {
 	bounds   []string          // params that no step is given: what is expected, not what is tried
 }
 
-// documents reads all scenarios once: they are part of this program.
-var documents = sync.OnceValues(func() (map[string]documented, error) {
+// loaded reads all scenarios once, by their names: they are part of this program.
+var loaded = sync.OnceValues(func() (map[string]*scenario.Scenario, error) {
 	ids, err := scenarios.IDs()
 	if err != nil {
 		return nil, err
 	}
-	all := map[string]documented{}
+	all := map[string]*scenario.Scenario{}
 	for _, id := range ids {
-		doc, err := scenario.Load(id, registry.Language())
-		if err != nil {
+		if all[id], err = scenario.Load(id, registry.Language()); err != nil {
 			return nil, err
 		}
+	}
+	return all, nil
+})
+
+// documents are the probes of all scenarios, by their names.
+var documents = sync.OnceValues(func() (map[string]documented, error) {
+	docs, err := loaded()
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]documented{}
+	for _, doc := range docs {
 		for _, p := range doc.Probes {
 			all[p.ID] = probeOf(doc, p)
 		}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,12 +17,33 @@ import (
 // realLines are the results of this repository.
 func realLines(t *testing.T) selection {
 	t.Helper()
-	log, err := record.ReadDir(filepath.Join("..", "results"))
+	s, err := readRealLines()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return selectLines(log)
+	return s
 }
+
+// readRealLines reads this repository's results once for all tests, which change nothing of them.
+var readRealLines = sync.OnceValues(func() (selection, error) {
+	log, err := record.ReadDir(filepath.Join("..", "results"))
+	if err != nil {
+		return selection{}, err
+	}
+	return selectLines(log), nil
+})
+
+// realPage is the page of this repository's results, rendered once for all tests.
+func realPage(t *testing.T) string {
+	t.Helper()
+	page, err := renderRealPage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return page
+}
+
+var renderRealPage = sync.OnceValues(func() (string, error) { return pageOf(filepath.Join("..", "results")) })
 
 func TestCells(t *testing.T) {
 	t.Parallel()
@@ -95,10 +117,7 @@ func TestNewestOfACell(t *testing.T) {
 func TestNoCellIsHidden(t *testing.T) {
 	t.Parallel()
 	s := realLines(t)
-	page, err := renderPage(s, pictures{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	page := realPage(t)
 	var shown []record.Record
 	for _, p := range probesOf(s) {
 		shown = append(shown, p.Lines...)

@@ -11,10 +11,7 @@ import (
 // pageAndAnchors are the page of this repository's results, and its anchors.
 func pageAndAnchors(t *testing.T) (string, map[string]bool) {
 	t.Helper()
-	page, err := pageOf(filepath.Join("..", "results"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	page := realPage(t)
 	anchors := map[string]bool{}
 	for _, m := range regexp.MustCompile(` id="([^"]+)"`).FindAllStringSubmatch(page, -1) {
 		anchors[m[1]] = true

@@ -116,7 +116,7 @@ func renderAll(root string, log record.Log) ([]rendered, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, err := renderPage(data, shown)
+	page, err := renderBoard(data, b, shown)
 	if err != nil {
 		return nil, err
 	}

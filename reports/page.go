@@ -109,8 +109,32 @@ type trend struct{ Points, Tip string }
 // renderPage makes results/index.html. What would make it too large for a first load is left out step by step, and the page says so; all of it
 // stays in the lines of results/.
 func renderPage(s selection, p pictures) (string, error) {
+	b, err := makeBoard(s)
+	if err != nil {
+		return "", fmt.Errorf("render the page: %w", err)
+	}
+	return renderBoard(s, b, p)
+}
+
+// renderBoard is renderPage of the board of a selection.
+func renderBoard(s selection, b board, p pictures) (string, error) {
+	page, err := template.New("page").Parse(pageTemplate)
+	if err != nil {
+		return "", fmt.Errorf("render the page: %w", err)
+	}
+	// What is left out changes no row, and drawing them takes most of the time.
+	rows := map[placeOf][]metricRow{}
+	for _, x := range b.experiments {
+		for _, q := range x.Probes {
+			for i, r := range q.Lines {
+				if rows[placeOf{q.ID, i}], err = rowsOf(s, b, r); err != nil {
+					return "", fmt.Errorf("render the page: %s of run %s: %w", r.Probe, r.Run, err)
+				}
+			}
+		}
+	}
 	for thrift := range maxThrift {
-		text, err := renderThriftily(s, p, thrift)
+		text, err := renderThriftily(page, s, b, rows, p, thrift)
 		if err != nil || len(text) <= maxPage {
 			return text, err
 		}
@@ -129,15 +153,13 @@ const (
 	fewMetrics    = 8 // of a cell
 )
 
-func renderThriftily(s selection, p pictures, thrift int) (string, error) {
-	page, err := template.New("page").Parse(pageTemplate)
-	if err != nil {
-		return "", fmt.Errorf("render the page: %w", err)
-	}
-	b, err := makeBoard(s)
-	if err != nil {
-		return "", fmt.Errorf("render the page: %w", err)
-	}
+// placeOf is where a line stands on the page: under its probe, behind so many others.
+type placeOf struct {
+	probe string
+	n     int
+}
+
+func renderThriftily(page *template.Template, s selection, b board, rows map[placeOf][]metricRow, p pictures, thrift int) (string, error) {
 	v := pageView{
 		Questions: b.questions, Asked: tenQuestions(s, b), Decisions: decisionRows(s), Counterexample: p.counterexample, Soak: p.soak, Episodes: p.episodes,
 		Unclean: s.unclean, Retracted: s.retracted, Width: plotWidth, Height: plotHeight, Trend: trendWidth, Probes: len(b.probes),
@@ -146,11 +168,8 @@ func renderThriftily(s selection, p pictures, thrift int) (string, error) {
 		one := experimentSection{experimentView: x}
 		for _, p := range x.Probes {
 			section := probeSection{probeView: p}
-			for _, r := range p.Lines {
-				cell, err := cellOf(s, b, r, thrift)
-				if err != nil {
-					return "", fmt.Errorf("render the page: %s of run %s: %w", r.Probe, r.Run, err)
-				}
+			for i, r := range p.Lines {
+				cell := cellOf(r, rows[placeOf{p.ID, i}], thrift)
 				cell.Machine = v.letterOf(r)
 				section.Cells = append(section.Cells, cell)
 			}
@@ -200,7 +219,7 @@ func sentence(v pageView, b board) string {
 	return text + ", and nothing has been run on a real bucket yet: everything here is of an emulator that is as faithful, and as faulty, as we could make it."
 }
 
-func cellOf(s selection, b board, r record.Record, thrift int) (cellSection, error) {
+func cellOf(r record.Record, rows []metricRow, thrift int) cellSection {
 	out := cellSection{
 		Params: paramsText(r), Verdict: r.Verdict.String(), Profile: r.Profile, Rounds: r.Rounds, Bound: upperBound(r),
 		Store: r.Env.Store, Target: targetName(r.Env.Target),
@@ -230,30 +249,39 @@ func cellOf(s selection, b board, r record.Record, thrift int) (cellSection, err
 			out.Wrong = append(out.Wrong, c)
 		}
 	}
+	if thrift >= thriftMetrics && len(rows) > fewMetrics {
+		out.More, rows = len(rows)-fewMetrics, rows[:fewMetrics]
+	}
+	for _, row := range rows {
+		if thrift >= thriftPlots {
+			row.Bars, row.Tip = "", ""
+		}
+		out.Plots = out.Plots || row.Bars != ""
+		out.Trends = out.Trends || row.Trend != nil
+		out.Metrics = append(out.Metrics, row)
+	}
+	return out
+}
+
+// rowsOf draws all metrics of a line.
+func rowsOf(s selection, b board, r record.Record) (rows []metricRow, err error) {
 	for _, m := range r.Metrics {
 		if m.N == 0 {
-			continue
-		}
-		if thrift >= thriftMetrics && len(out.Metrics) == fewMetrics {
-			out.More++
 			continue
 		}
 		row := metricRow{Name: b.metricName(r.Probe, m.Name), N: m.N, P50: figure(m.P50, m.Unit), Trend: trendOf(s, r, m.Name)}
 		if m.N > 1 {
 			row.P99 = figure(m.P99, m.Unit)
 		}
-		if m.N >= minPlot && m.Max > m.Min && thrift < thriftPlots {
-			bars, err := barsOf(m)
-			if err != nil {
-				return out, err
+		if m.N >= minPlot && m.Max > m.Min {
+			if row.Bars, err = barsOf(m); err != nil {
+				return nil, err
 			}
-			out.Plots = true
-			row.Bars, row.Tip = bars, fmt.Sprintf("%s to %s", figure(m.Min, m.Unit), figure(m.Max, m.Unit))
+			row.Tip = fmt.Sprintf("%s to %s", figure(m.Min, m.Unit), figure(m.Max, m.Unit))
 		}
-		out.Trends = out.Trends || row.Trend != nil
-		out.Metrics = append(out.Metrics, row)
+		rows = append(rows, row)
 	}
-	return out, nil
+	return rows, nil
 }
 
 // cut shortens a text that is longer than so many bytes.

@@ -18,11 +18,7 @@ import (
 // unless they are all the same. The names of checks that held go before them, as lines become more.
 func TestDistributionsAreDrawn(t *testing.T) {
 	t.Parallel()
-	s := realLines(t)
-	page, err := renderPage(s, pictures{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s, page := realLines(t), realPage(t)
 	want, trends := 0, 0
 	for _, p := range probesOf(s) {
 		for _, r := range p.Lines {
@@ -138,10 +134,7 @@ func TestSoakOfTheseResults(t *testing.T) {
 	if bars, lags := strings.Count(p.soak.SVG, `class="bar"`), strings.Count(p.soak.SVG, `class="lag"`); bars != p.soak.Wakes || lags < bars*9/10 || p.soak.Days < 30 {
 		t.Errorf("%d bars, %d of lag, of %d wakes in %d days", bars, lags, p.soak.Wakes, p.soak.Days)
 	}
-	page, err := renderPage(realLines(t), p)
-	if err != nil {
-		t.Fatal(err)
-	}
+	page := realPage(t)
 	if strings.Contains(page, p.soak.SVG[:200]) || !strings.Contains(page, `loading="lazy" src="`+soakFile+`"`) {
 		t.Error("the picture is in the page, or not to be found from it")
 	}
