@@ -105,7 +105,7 @@ func (m Mutant) BuildRunner(ctx context.Context, root, dir string) (string, erro
 		return "", err
 	}
 	program := filepath.Join(dir, m.Name+"-runner.exe")
-	cmd := exec.CommandContext(ctx, "go", "build", "-overlay", overlay, "-o", program, runner)
+	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-overlay", overlay, "-o", program, runner)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build mutant %s: %w: %s", m.Name, err, bytes.TrimSpace(out))

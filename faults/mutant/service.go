@@ -72,7 +72,7 @@ func BuildService(ctx context.Context, root, dir string, broken ...Mutant) (stri
 		return "", fmt.Errorf("build pgserve: %w", err)
 	}
 	program := filepath.Join(dir, "pgserve")
-	cmd := exec.CommandContext(ctx, "go", "build", "-overlay", file, "-o", program, "./cloud/pgserve")
+	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-overlay", file, "-o", program, "./cloud/pgserve")
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build pgserve: %w: %s", err, bytes.TrimSpace(out))

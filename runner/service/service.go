@@ -37,7 +37,7 @@ var ErrRoot = errors.New("this is root, as whom it refuses to run: run as an ord
 // Build compiles pgserve into a folder. It needs the go tool and the repository.
 func Build(ctx context.Context, folder string) (string, error) {
 	program := filepath.Join(folder, "pgserve")
-	out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "blobpglite/cloud/pgserve").CombinedOutput()
+	out, err := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", program, "blobpglite/cloud/pgserve").CombinedOutput() // nobody debugs it
 	if err != nil {
 		return "", fmt.Errorf("build pgserve: %w: %s", err, out)
 	}
