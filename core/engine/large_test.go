@@ -120,7 +120,7 @@ func TestCrashInALargeTransaction(t *testing.T) {
 // taken within it, and the log behind that, hold it whole; so does the log where there is no layer.
 func TestOldLogLeavesMemory(t *testing.T) {
 	t.Parallel()
-	const rows, insert = 60000, "INSERT INTO t SELECT g, repeat(md5(g::text), 50) FROM generate_series(%d, %d) g"
+	const rows, insert = 45000, "INSERT INTO t SELECT g, repeat(md5(g::text), 50) FROM generate_series(%d, %d) g"
 	const digest = "SELECT count(*) || md5(string_agg(a || b, ',' ORDER BY a)) FROM t"
 	const most = 4 * checkpointBytes // what was written when one is asked for, and until it is done, twice
 	for _, layer := range []bool{false, true} {
@@ -155,7 +155,7 @@ func TestOldLogOfPreparedTransactions(t *testing.T) {
 	})
 	must(t, e, "CREATE TABLE p (a int); CREATE TABLE t (a int, b text); ALTER TABLE t ALTER b SET STORAGE PLAIN")
 	must(t, e, "BEGIN; INSERT INTO p VALUES (7); PREPARE TRANSACTION 'one'")
-	must(t, e, "INSERT INTO t SELECT g, repeat(md5(g::text), 50) FROM generate_series(1, 60000) g")
+	must(t, e, "INSERT INTO t SELECT g, repeat(md5(g::text), 50) FROM generate_series(1, 45000) g")
 	must(t, e, "COMMIT PREPARED 'one'")
 	if got := must(t, e, "SELECT a FROM p"); got != "7" {
 		t.Errorf("it has left %q", got)
