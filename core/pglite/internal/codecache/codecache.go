@@ -255,10 +255,11 @@ func (f *Files) Add(key Key, content io.Reader) error {
 	if !f.Arrange {
 		return f.behind.Add(key, content)
 	}
-	entry, err := io.ReadAll(content)
-	if err != nil {
+	var whole bytes.Buffer
+	if _, err := io.Copy(&whole, content); err != nil { // at once: it is a bytes.Reader
 		return err
 	}
+	entry := whole.Bytes()
 	if better, err := arranged(entry); err == nil {
 		entry = better
 	}

@@ -66,8 +66,8 @@ func (w *worker) thread() {
 	for i := range w.blocks {
 		b := &w.blocks[i]
 		b.size = 0
-		for _, in := range w.ins[b.begin:b.end] {
-			b.size += int(in.out)
+		for k := b.begin; k < b.end; k++ {
+			b.size += int(w.ins[k].out)
 		}
 	}
 	for i := range w.blocks {
@@ -87,8 +87,8 @@ func (w *worker) thread() {
 func (w *worker) chill() {
 	for i := range w.blocks {
 		b := &w.blocks[i]
-		for _, in := range w.ins[b.begin:b.end] {
-			if in.size == 3 && string(w.f[in.at:in.next()]) == callGrow {
+		for k := b.begin; k < b.end; k++ {
+			if in := &w.ins[k]; in.kind == plain && in.disp == mayGrow && w.bytes(k) == callGrow {
 				b.cold, b.grows = true, true
 			}
 		}

@@ -27,6 +27,12 @@ type instruction struct {
 	with   int32 // where in replaced those are; -1: they are its own
 }
 
+// In disp of instructions that are plain.
+const (
+	mayShorten = 1 // a test, or an operation with an immediate of eight bits
+	mayGrow    = 2 // a call of what is in memory
+)
+
 func (in *instruction) next() uint32 { return in.at + uint32(in.size) }
 
 // shape is what follows an opcode.
@@ -108,7 +114,7 @@ var one, two = func() (one, two [256]shape) {
 }()
 
 // decode reads the instruction at the beginning of b. ok is false of what is not known here, or is cut off.
-func decode(b []byte) (in instruction, ok bool) {
+func decode(b []byte, in *instruction) (ok bool) {
 	i, wide, short := 0, false, false
 	for ; i < len(b); i++ {
 		if b[i] == 0x66 {
@@ -122,14 +128,14 @@ func decode(b []byte) (in instruction, ok bool) {
 		i++
 	}
 	if i >= len(b) {
-		return in, false
+		return false
 	}
 	op := b[i]
 	s, after0f := one[op], false
 	i++
 	if op == 0x0f {
 		if i >= len(b) {
-			return in, false
+			return false
 		}
 		after0f, op = true, b[i]
 		i++
@@ -139,17 +145,17 @@ func decode(b []byte) (in instruction, ok bool) {
 				s |= imm8
 			}
 			if i++; i > len(b) {
-				return in, false
+				return false
 			}
 		}
 	}
 	if s&unread != 0 {
-		return in, false
+		return false
 	}
 	reg, ripAt := byte(0), 0
 	if s&modrm != 0 {
 		if i >= len(b) {
-			return in, false
+			return false
 		}
 		m := b[i]
 		mode, rm := m>>6, m&7
@@ -157,7 +163,7 @@ func decode(b []byte) (in instruction, ok bool) {
 		i++
 		if mode != 3 && rm == 4 {
 			if i >= len(b) {
-				return in, false
+				return false
 			}
 			if b[i]&7 == 5 && mode == 0 {
 				i += 4
@@ -197,10 +203,9 @@ func decode(b []byte) (in instruction, ok bool) {
 		i += 4
 	}
 	if i > len(b) || i > 15 {
-		return in, false
+		return false
 	}
-	in.size = uint8(i)
-	in.out, in.with = in.size, -1
+	*in = instruction{size: uint8(i), out: uint8(i), with: -1}
 	to := func(at int) int32 { return int32(i) + int32(binary.LittleEndian.Uint32(b[at:])) }
 	switch {
 	case after0f && op == 0x0b, !after0f && op == 0xcc:
@@ -221,6 +226,11 @@ func decode(b []byte) (in instruction, ok bool) {
 		in.kind = indirect
 	case ripAt > 0 && to(ripAt) != 0:
 		in.kind, in.disp, in.target = relative, uint8(ripAt), to(ripAt)
+	case after0f:
+	case op == 0x83 || op == 0x85:
+		in.disp = mayShorten
+	case op == 0xff && reg == 2:
+		in.disp = mayGrow
 	}
-	return in, true
+	return true
 }

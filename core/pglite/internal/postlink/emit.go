@@ -104,22 +104,27 @@ func (w *worker) emit(from uint64) error {
 // emitBlock writes one block. The function's constants will be at consts.
 func (w *worker) emitBlock(b *block, from uint64, consts int) error {
 	t := w.tableOf(b)
-	for i := b.begin; i < b.end; i++ {
+	for i := b.begin; i < b.end; {
 		in := &w.ins[i]
 		if in.with >= 0 {
 			w.out = append(w.out, w.replaced[in.with:in.with+int32(in.out)]...)
+			i++
 			continue
 		}
-		disp := len(w.out) + int(in.disp)
-		w.out = append(w.out, w.f[in.at:in.next()]...)
-		switch in.kind {
+		last := in // of those that are copied at once
+		for i++; i < b.end && last.kind != call && last.kind != relative && w.ins[i].with < 0; i++ {
+			last = &w.ins[i]
+		}
+		disp := len(w.out) + int(last.at-in.at) + int(last.disp)
+		w.out = append(w.out, w.f[in.at:last.next()]...)
+		switch last.kind {
 		case call:
-			w.calls = append(w.calls, fixup{disp, w.index[from+uint64(int64(in.target))]})
+			w.calls = append(w.calls, fixup{disp, w.index[from+uint64(int64(last.target))]})
 		case relative:
-			to := consts + int(in.target) - int(w.consts)
-			if uint32(in.target) < w.consts {
-				if uint32(in.target) != t.at {
-					return fmt.Errorf("%w: the table at %d is another block's", ErrUnknown, in.target)
+			to := consts + int(last.target) - int(w.consts)
+			if uint32(last.target) < w.consts {
+				if uint32(last.target) != t.at {
+					return fmt.Errorf("%w: the table at %d is another block's", ErrUnknown, last.target)
 				}
 				to = w.begin + b.at + b.size
 			}

@@ -48,8 +48,8 @@ func (u *unit) read(at uint64) (r read, err error) {
 	r.at = at
 	inst, err := x86asm.Decode(b[:min(len(b), 16)], 64)
 	if err != nil {
-		own, ok := decode(b)
-		if !ok || own.kind != plain {
+		var own instruction
+		if !decode(b, &own) || own.kind != plain {
 			return r, fmt.Errorf("% x at %d: %v", b[:min(len(b), 16)], at, err)
 		}
 		r.bytes = b[:own.size]

@@ -32,7 +32,9 @@ func (w *worker) peephole() {
 	for i := range w.blocks {
 		b := &w.blocks[i]
 		for k := b.begin; k < b.end; k++ {
-			w.zero(k, k > b.begin)
+			if in := &w.ins[k]; in.disp == mayShorten && in.kind == plain {
+				w.zero(k, k > b.begin)
+			}
 		}
 	}
 }
@@ -157,9 +159,6 @@ func (w *worker) pushes(i int, op byte) bool {
 func (w *worker) zero(i int, inner bool) {
 	in := &w.ins[i]
 	b := w.f[in.at:in.next()]
-	if len(b) > 4 {
-		return
-	}
 	rex := byte(0)
 	if b[0]&0xf0 == 0x40 {
 		rex, b = b[0], b[1:]

@@ -97,14 +97,14 @@ func (w *worker) run(at uint32, from uint64) error {
 		if w.state[at]&first != 0 {
 			return nil
 		}
-		in, ok := decode(w.f[at:])
-		if !ok {
+		w.found = append(w.found, instruction{})
+		in := &w.found[len(w.found)-1]
+		if !decode(w.f[at:], in) {
 			return fmt.Errorf("%w: % x at %d", ErrUnknown, w.f[at:min(int(at)+12, len(w.f))], at)
 		}
 		w.state[at] |= first
 		in.at = at
 		in.target += int32(at)
-		w.found = append(w.found, in)
 		at = in.next()
 		switch in.kind {
 		case jump:

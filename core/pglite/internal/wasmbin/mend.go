@@ -27,10 +27,13 @@ type mendStats struct {
 }
 
 // mend also says what was replaced.
-func mend(bin []byte) (out []byte, stats mendStats, err error) {
+func mend(bin []byte) (out []byte, stats mendStats, err error) { return mendThese(bin, nil) }
+
+// mendThese looks only at the functions that may need it, by their place among the module's own, and at all behind those.
+func mendThese(bin []byte, may []bool) (out []byte, stats mendStats, err error) {
 	m, err := Parse(bin)
 	if err == nil {
-		stats, err = m.mend()
+		stats, err = m.mend(may)
 	}
 	if err != nil {
 		return nil, stats, fmt.Errorf("mend a module: %w", err)
@@ -41,7 +44,7 @@ func mend(bin []byte) (out []byte, stats mendStats, err error) {
 	return m.sections.bytes(), stats, nil
 }
 
-func (m *Module) mend() (stats mendStats, err error) {
+func (m *Module) mend(may []bool) (stats mendStats, err error) {
 	r, n, ok := m.bodies()
 	if !ok {
 		return stats, nil
@@ -55,6 +58,10 @@ func (m *Module) mend() (stats mendStats, err error) {
 			break
 		}
 		start := body.pos
+		if i < len(may) && !may[i] {
+			code = appendEdited(code, r.buf[start:r.pos], start, nil)
+			continue
+		}
 		fix := mender{walk: walk}
 		if err := walk.function(m.Funcs[imported+i], body, fix.visit); err != nil {
 			return stats, err
@@ -69,6 +76,71 @@ func (m *Module) mend() (stats mendStats, err error) {
 	m.sections.set(secCode, append(appendU32(nil, uint32(n)), code...))
 	return stats, nil
 }
+
+// suspect finds out whether a function may need to be mended, without knowing the types on its stack: it has a select, and something that is no
+// integer, or an instruction that is replaced anyway.
+type suspect struct {
+	m                        *Module
+	selects, others, certain bool
+}
+
+func (s *suspect) found() bool { return s.certain || s.selects && s.others }
+
+// locals looks at parameters and at the declarations of locals, at which r is.
+func (s *suspect) locals(kind FuncType, r reader) {
+	s.types(kind.Params)
+	for range r.count(maxVectorLen, "local declarations") {
+		r.u32("number of locals")
+		if t := r.valType("local type"); t != I32 && t != I64 {
+			s.others = true
+		}
+	}
+}
+
+func (s *suspect) types(types []ValType) {
+	for _, t := range types {
+		if t != I32 && t != I64 {
+			s.others = true
+		}
+	}
+}
+
+func (s *suspect) visit(in instr, buf []byte) {
+	operand := func() uint32 {
+		r := reader{buf: buf, pos: in.start + 1, end: in.end}
+		return r.u32("index")
+	}
+	switch op := in.op; {
+	case op == opSelect, op == opSelectTyped:
+		s.selects = true
+	case op == opSIMD, op == opF32ConvertI64U, op == opF64ConvertI64U:
+		s.certain = true
+	case s.others:
+	case op == opCall:
+		if i := operand(); i < uint32(len(s.m.Funcs)) {
+			s.types(s.m.Funcs[i].Results)
+		}
+	case op == opCallIndirect:
+		if i := operand(); i < uint32(len(s.m.types)) {
+			s.types(s.m.types[i].Results)
+		}
+	case op == opGlobalGet:
+		if i := operand(); i < uint32(len(s.m.Globals)) {
+			s.types([]ValType{s.m.Globals[i].Type})
+		}
+	case givesFloat[op]:
+		s.others = true
+	}
+}
+
+// givesFloat is true of the opcodes of one byte, without operands in the code that say so, whose result is no integer.
+var givesFloat = func() (is [256]bool) {
+	for op := range is {
+		_, pushes, _ := plainEffect(byte(op))
+		is[op] = len(pushes) == 1 && pushes[0] != I32 && pushes[0] != I64
+	}
+	return is
+}()
 
 // mender collects the edits of one function.
 type mender struct {

@@ -63,7 +63,7 @@ func TestRealMainModules(t *testing.T) {
 		if got := len(m.Exports) - len(mustParse(t, original).Exports); got != tc.exports {
 			t.Errorf("%d exports were added, want %d", got, tc.exports)
 		}
-		hosted, _, err := rewriteHosted(original, arrangeChecks)
+		hosted, _, _, err := rewriteHosted(original, arrangeChecks)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +106,7 @@ func TestRealUncheckedModules(t *testing.T) {
 		if stats != tc.stats {
 			t.Errorf("rewritten: %+v, want %+v", stats, tc.stats)
 		}
-		hosted, _, err := rewriteHosted(original, leaveChecks)
+		hosted, _, _, err := rewriteHosted(original, leaveChecks)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -63,38 +63,38 @@ type rewriteStats struct {
 
 // rewriteMain also says what was rewritten.
 func rewriteMain(bin []byte, checks checkMode) (out []byte, stats rewriteStats, err error) {
-	out, stats, err = rewriteHosted(bin, checks)
+	out, stats, unmended, err := rewriteHosted(bin, checks)
 	if err != nil {
 		return nil, stats, err
 	}
-	out, stats.mended, err = mend(out)
+	out, stats.mended, err = mendThese(out, unmended)
 	if err == nil && checks == leaveChecks {
 		out, stats.branches, err = arrangeBranches(out)
 	}
 	return out, stats, err
 }
 
-// rewriteHosted does all of it but [Mend].
-func rewriteHosted(bin []byte, checks checkMode) (out []byte, stats rewriteStats, err error) {
+// rewriteHosted does all of it but [Mend], and says for which of the module's own functions that has to be asked.
+func rewriteHosted(bin []byte, checks checkMode) (out []byte, stats rewriteStats, unmended []bool, err error) {
 	m, err := Parse(bin)
 	if err != nil {
-		return nil, stats, fmt.Errorf("rewrite main module: %w", err)
+		return nil, stats, nil, fmt.Errorf("rewrite main module: %w", err)
 	}
 	if len(m.memories) != 1 {
-		return nil, stats, fmt.Errorf("rewrite main module: %w: it has %d memories, one expected", ErrFormat, len(m.memories))
+		return nil, stats, nil, fmt.Errorf("rewrite main module: %w: it has %d memories, one expected", ErrFormat, len(m.memories))
 	}
 	if m.memories[0].Min >= maxMemoryPages {
-		return nil, stats, fmt.Errorf("rewrite main module: %w: its memory leaves no room for the guard page", ErrFormat)
+		return nil, stats, nil, fmt.Errorf("rewrite main module: %w: its memory leaves no room for the guard page", ErrFormat)
 	}
-	stats, err = m.rewriteCode(checks)
+	stats, unmended, err = m.rewriteCode(checks)
 	if err != nil {
-		return nil, stats, fmt.Errorf("rewrite main module: %w", err)
+		return nil, stats, nil, fmt.Errorf("rewrite main module: %w", err)
 	}
 	m.defineMemory()
 	if err := m.exportState(); err != nil {
-		return nil, stats, fmt.Errorf("rewrite main module: %w", err)
+		return nil, stats, nil, fmt.Errorf("rewrite main module: %w", err)
 	}
-	return m.sections.bytes(), stats, nil
+	return m.sections.bytes(), stats, unmended, nil
 }
 
 // defineMemory moves an imported memory to the memory section, and adds the guard
@@ -194,10 +194,10 @@ func (m *Module) bodies() (r *reader, n int, ok bool) {
 // rewriteCode walks all function bodies: it turns memory.copy and memory.fill into
 // calls of helpers, which it appends, has the loops of interpreters begin with a call,
 // hides the guard page from memory.size, and saves bounds checks.
-func (m *Module) rewriteCode(mode checkMode) (stats rewriteStats, err error) {
+func (m *Module) rewriteCode(mode checkMode) (stats rewriteStats, unmended []bool, err error) {
 	r, n, ok := m.bodies()
 	if !ok {
-		return stats, nil
+		return stats, unmended, nil
 	}
 	imported := m.imported[KindFunc]
 	helpers := newHelpers(uint32(len(m.Funcs)))
@@ -210,18 +210,20 @@ func (m *Module) rewriteCode(mode checkMode) (stats rewriteStats, err error) {
 		if body.err == nil {
 			if by, ok := replaced.find(r.buf[start:r.pos]); ok {
 				stats.replaced++
+				unmended = append(unmended, true)
 				code = appendSized(code, by.body())
 				continue
 			}
 		}
-		edits, err := m.plainEdits(body, helpers, &stats)
+		edits, asked, err := m.plainEdits(m.Funcs[imported+i], body, helpers, &stats)
+		unmended = append(unmended, asked)
 		if err != nil {
-			return stats, err
+			return stats, nil, err
 		}
 		if mode == arrangeChecks {
 			more, err := checks.rewriteChecks(len(m.Funcs[imported+i].Params), &whole)
 			if err != nil {
-				return stats, err
+				return stats, nil, err
 			}
 			stats.checks.add(checks.stats)
 			edits = append(edits, more...)
@@ -230,20 +232,23 @@ func (m *Module) rewriteCode(mode checkMode) (stats rewriteStats, err error) {
 		code = appendEdited(code, r.buf[start:r.pos], start, edits)
 	}
 	if err := r.finish(); err != nil {
-		return stats, err
+		return stats, nil, err
 	}
 	if stats.fills+stats.copies+stats.loops > 0 {
 		n += helperFuncs
 		code = m.appendHelpers(code, helpers)
 	}
 	m.sections.set(secCode, append(appendU32(nil, uint32(n)), code...))
-	return stats, nil
+	return stats, unmended, nil
 }
 
-// plainEdits are those that look at one instruction only.
-func (m *Module) plainEdits(body *reader, h helpers, stats *rewriteStats) (edits []edit, err error) {
+// plainEdits are those that look at one instruction only; unmended: Mend has to look at the function.
+func (m *Module) plainEdits(kind FuncType, body *reader, h helpers, stats *rewriteStats) (edits []edit, unmended bool, err error) {
 	var loops interpreters
+	asked := suspect{m: m}
+	asked.locals(kind, *body)
 	body.walkBody(func(in instr) {
+		asked.visit(in, body.buf)
 		e := edit{start: in.start, end: in.end, rank: rankPlain}
 		if at, ok := loops.visit(in, body.buf); ok {
 			stats.loops++
@@ -268,5 +273,5 @@ func (m *Module) plainEdits(body *reader, h helpers, stats *rewriteStats) (edits
 		}
 		edits = append(edits, e)
 	})
-	return edits, body.err
+	return edits, asked.found(), body.err
 }
