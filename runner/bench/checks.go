@@ -27,7 +27,7 @@ func commonChecks() []scenario.Named {
 		{Name: CheckLocked, Doc: "a second writer is told who holds the lease and until when"},
 		{Name: CheckOneEpoch, Doc: "of simultaneous takeovers one succeeds, and the epoch rises by exactly one"},
 		{Name: CheckRefused, Doc: "a writer that was taken over is refused, and nothing of it is in the log"},
-		{Name: CheckCollected, Doc: "behind a collection the bucket holds nothing that the manifest and the records kept do not lead to"},
+		{Name: CheckCollected, Doc: "after a collection the bucket holds nothing that the manifest and the records kept do not lead to"},
 		{Name: CheckVerified, Doc: "every layer and every record is sound, read from end to end"},
 		{Name: CheckBounded, Doc: "what a cold start asks for, and what is stored besides fences, is no more after a year than in the first days"},
 		{Name: CheckClient, Doc: "a real client does what it always does, and nothing fails"},

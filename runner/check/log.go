@@ -151,7 +151,7 @@ func chained(records []record, m manifestStart) Result {
 		case rec.fence && rec.epoch <= epoch:
 			return wrong("the fence at %d has epoch %d, there was %d before", rec.seq, rec.epoch, epoch)
 		case !rec.fence && rec.epoch < epoch:
-			return wrong("record %d of epoch %d stands behind a fence of epoch %d: a writer that was taken over has won a commit", rec.seq, rec.epoch, epoch)
+			return wrong("record %d of epoch %d stands after a fence of epoch %d: a writer that was taken over has won a commit", rec.seq, rec.epoch, epoch)
 		}
 		epoch = max(epoch, rec.epoch)
 		last = rec

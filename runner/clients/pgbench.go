@@ -50,7 +50,7 @@ func pgbenchVerb() bench.Verb {
 			{Name: "scale", Kind: scenario.KindInt, Default: "10", Doc: "pgbench -s"},
 			{Name: "clients", Kind: scenario.KindInt, Default: "10", Doc: "pgbench -c"},
 			{Name: "seconds", Kind: scenario.KindInt, Default: "30", Doc: "pgbench -T; of what takes turns, all turns together"},
-			{Name: "turns", Kind: scenario.KindInt, Default: "5", Doc: "of each that takes turns, behind one to get warm"},
+			{Name: "turns", Kind: scenario.KindInt, Default: "5", Doc: "of each that takes turns, after one to get warm"},
 			{Name: "script", Default: "tpcb", OneOf: []string{"tpcb", "update"}, Doc: "TPC-B, or one UPDATE by key in autocommit"},
 			{Name: "on", Kind: scenario.KindStrings, Doc: "only these: mem, none, model, socket; empty: all"},
 		},

@@ -68,7 +68,7 @@ SELECT 'row ' || g FROM generate_series(1, 25) g;
 \echo the end
 `
 
-// psqlWants are texts that the session prints, one behind the other.
+// psqlWants are texts that the session prints, one after the other.
 var psqlWants = []string{
 	"temporary: gone", "database: second, no table", "database: postgres, first", `the text\|character varying\(7\)`, `many\|numeric\(8,3\)\[\]`,
 	"turn 1", "turn 2", "division by zero", "watched 3", "made 3", "variables 42 kept", "to standard output", "a large object", "large 300000",
@@ -96,7 +96,7 @@ func tryPSQLSession(ctx context.Context, e *Env) (Outcome, error) {
 	for _, want := range psqlWants {
 		at := regexp.MustCompile(want).FindStringIndex(rest)
 		if at == nil {
-			return Outcome{}, fmt.Errorf("psql printed no %q behind what came before it: %s", want, tail(string(out)))
+			return Outcome{}, fmt.Errorf("psql printed no %q after what came before it: %s", want, tail(string(out)))
 		}
 		rest = rest[at[1]:]
 	}

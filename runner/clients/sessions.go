@@ -20,7 +20,7 @@ func sessionsVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "sessions",
-			Doc: "connects to pgserve many times, one after the other and all at once, and measures what idle sessions take of memory; behind " +
+			Doc: "connects to pgserve many times, one after the other and all at once, and measures what idle sessions take of memory; after " +
 				"the connections nothing is left of them",
 			Args: []scenario.Arg{
 				{Name: "connects", Kind: scenario.KindInt, Default: "1000", Doc: "one after the other, each with a login and a lock of its session; a third vanishes without a word"},
@@ -175,7 +175,7 @@ func (t *sessionsRun) nothingLeft(ctx context.Context) error {
 		}
 	}
 	if found != "" {
-		found = "behind all connections are left: " + found
+		found = "after all connections are left: " + found
 	}
 	t.r.Check(checkSessions, found)
 	return nil

@@ -161,7 +161,7 @@ func (t *regression) compare(ctx context.Context, s *bench.Served) error {
 	return nil
 }
 
-// steady runs f and says what is wrong if the server is not the same behind it: one of its processes has failed.
+// steady runs f and says what is wrong if the server is not the same after it: one of its processes has failed.
 func steady(ctx context.Context, at pgsuite.Server, f func() error) (wrong string, err error) {
 	before, err := pgsuite.Started(ctx, at)
 	if err != nil {
@@ -175,7 +175,7 @@ func steady(ctx context.Context, at pgsuite.Server, f func() error) (wrong strin
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	case err != nil:
-		return fmt.Sprintf("behind the suite the server does not answer: %v", err), nil
+		return fmt.Sprintf("after the suite the server does not answer: %v", err), nil
 	case !after.Equal(before):
 		return fmt.Sprintf("the server was started at %s, and again at %s: one of its processes has failed", before, after), nil
 	}

@@ -153,7 +153,7 @@ func (k *killRun) pageNumber(ctx context.Context, sql string) (int64, error) {
 	return strconv.ParseInt(rows[0][0][0], 10, 64)
 }
 
-// checkPages compares the table with the ledger, in the process that was opened behind a death.
+// checkPages compares the table with the ledger, in the process that was opened after a death.
 func (k *killRun) checkPages(ctx context.Context) error {
 	p := k.pages
 	if p == nil || k.Serving == nil || k.Run.Failed() {

@@ -36,7 +36,7 @@ func killpointVerb() bench.Verb {
 				{Name: "power_cut", Kind: scenario.KindBool, Doc: "not one process dies but all, and requests on their way are lost with them"},
 				{Name: "bulk", Kind: scenario.KindBool, Doc: "clients copy so much that PostgreSQL's log goes through many of its segments"},
 				{Name: "skip", Kind: scenario.KindInt, Doc: "leaves out the first points of an order that the seed makes; what is left out is noted"},
-				{Name: "sample", Kind: scenario.KindInt, Doc: "takes only this many of those behind; 0: all"},
+				{Name: "sample", Kind: scenario.KindInt, Doc: "takes only this many of those that follow; 0: all"},
 				{Name: "clients", Kind: scenario.KindInt, Default: "3", Doc: "that work at once"},
 			},
 			Metrics: bench.MetricDocs(
@@ -105,7 +105,7 @@ type killRun struct {
 	cluster.Lifeline
 	compaction bool
 	several    int  // layers before a death, of a compaction; 0: one
-	inspect    bool // what each death leaves, and what the collection behind it leaves
+	inspect    bool // what each death leaves, and what the collection after it leaves
 	cut, bulk  bool
 	clients    int
 	large      bool       // the database holds large copies

@@ -31,7 +31,7 @@ func layerKillVerb() bench.Verb {
 			},
 			Metrics: append(killpointVerb().Metrics, bench.MetricDocs(
 				"garbage_bytes", "bytes that a death left and nothing reaches", "garbage_ratio", "bytes that a death left and nothing reaches, over all that is stored",
-				"shared_count", "segments of earlier layers that the newest one needs, behind a death", "kept_count", "layers that the manifest names behind a death",
+				"shared_count", "segments of earlier layers that the newest one needs, after a death", "kept_count", "layers that the manifest names after a death",
 			)...),
 		},
 		Run: layerKill,

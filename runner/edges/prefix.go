@@ -144,7 +144,7 @@ func lostManifest(ctx context.Context, t *Trial) error {
 	if s, err = s.again(ctx); err != nil {
 		return err
 	}
-	if err := s.exec(ctx, "INSERT INTO kept SELECT generate_series(1, 500)"); err != nil { // behind the layer
+	if err := s.exec(ctx, "INSERT INTO kept SELECT generate_series(1, 500)"); err != nil { // after the layer
 		return err
 	}
 	s.Kill()

@@ -240,7 +240,7 @@ func otherUser(ctx context.Context, t *Trial) error {
 		newest, err = strconv.Atoi(m[1])
 	}
 	const early = 8
-	t.expect(err == nil && newest > early, "no layer was taken behind the first one (%d are there): %s", taken, tail(out))
+	t.expect(err == nil && newest > early, "no layer was taken after the first one (%d are there): %s", taken, tail(out))
 	if s, err = s.again(ctx); err != nil {
 		return err
 	}
@@ -286,8 +286,8 @@ func pipelines(ctx context.Context, t *Trial) error {
 		return err
 	}
 	seen, err = r.until(limit, "Z")
-	t.expect(err == nil && seen == "12TDCZ", "and behind the Sync by %q: %v", seen, err)
-	// A second flush in the same pipeline, behind a write.
+	t.expect(err == nil && seen == "12TDCZ", "and after the Sync by %q: %v", seen, err)
+	// A second flush in the same pipeline, after a write.
 	group("INSERT INTO kept VALUES (1)")
 	r.front.Send(&pgproto3.Flush{})
 	group("SELECT count(*) FROM kept")
@@ -302,7 +302,7 @@ func pipelines(ctx context.Context, t *Trial) error {
 		return err
 	}
 	if _, err := r.until(limit, "Z"); err != nil {
-		t.expect(false, "the Sync behind it: %v", err)
+		t.expect(false, "the Sync after it: %v", err)
 	}
 	return nil
 }

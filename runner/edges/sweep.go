@@ -440,7 +440,7 @@ func (t *Trial) culprit(ctx context.Context, left [][2]string, failed error) (in
 	s, err := t.underSettings(ctx, left[low:high])
 	if err == nil {
 		s.Kill()
-		_, own, _ := strings.Cut(failed.Error(), "start PostgreSQL") // what PostgreSQL says itself, behind the list of all
+		_, own, _ := strings.Cut(failed.Error(), "start PostgreSQL") // what PostgreSQL says itself, after the list of all
 		if named(own, strings.ToLower(left[low][0])) {
 			return low, nil // with others only, such as a second recovery target
 		}

@@ -152,13 +152,13 @@ func (p *process) options(st store.Store) takeover.Options {
 	return takeover.Options{
 		Store: st, Writer: p.name, LeaseTTL: leaseTTL, AcquireTimeout: acquireTimeout, Create: true, Postgres: "18.6",
 		Parallel: 1, Clock: p.clk, WriteID: p.writeID,
-		// As the engine does it: the first reading comes before the lease, as early as it can be, and again behind one that had
+		// As the engine does it: the first reading comes before the lease, as early as it can be, and again after one that had
 		// to be waited for.
 		OnManifest: func(manifest.Manifest) {},
 	}
 }
 
-// adopt is the end of a restore: the layer's content with the records behind it.
+// adopt is the end of a restore: the layer's content with the records after it.
 func (p *process) adopt(o *takeover.Opened, content []string) {
 	for _, r := range o.Records {
 		for _, op := range r.Ops {

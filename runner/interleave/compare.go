@@ -20,7 +20,7 @@ func (d Difference) String() string {
 	return fmt.Sprintf("%s: here %q, where PostgreSQL says %q", d.Schedule, got, want)
 }
 
-// shorten leaves out the messages that two answers begin with, and what comes behind the first that differs.
+// shorten leaves out the messages that two answers begin with, and what comes after the first that differs.
 func shorten(a, b string) (string, string) {
 	const between = " | "
 	what, restA, _ := strings.Cut(a, ": ")

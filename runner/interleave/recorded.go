@@ -51,7 +51,7 @@ func (r *Recording) Find(schedule string) int {
 	return slices.IndexFunc(r.Transcripts, func(t Transcript) bool { return t.Schedule == schedule })
 }
 
-// meaning is a digest of all actions, and of what is asked before and behind them.
+// meaning is a digest of all actions, and of what is asked before and after them.
 func meaning() string {
 	h := sha256.New()
 	fmt.Fprintln(h, prepareOnce, prepareEach, askClient, askServer, parameters("third"))

@@ -31,7 +31,7 @@ func carriedOverVerb() bench.Verb {
 			Name: "carriedover",
 			Doc: "a database that an older commit's pgserve has written, which was killed in the end, is opened: every row is there; its first layer " +
 				"carries all of it over; it is closed, opened again, and verified from end to end. Then the older commit's pgserve is to refuse it, " +
-				"with words that say why, and to change nothing but the lease; it is opened once more behind that",
+				"with words that say why, and to change nothing but the lease; it is opened once more after that",
 			Args: []scenario.Arg{
 				{Name: "older", Required: true, Doc: "a commit of this repository. Vacuous where the clone does not have it"},
 				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "of the rows"},
@@ -39,8 +39,8 @@ func carriedOverVerb() bench.Verb {
 			},
 			Metrics: bench.MetricDocs(
 				"database_bytes", "bytes of the database as the older commit stored it", "replayed_count", "records that the first opening replayed", "open_ms", "time of the first opening",
-				"carried_bytes", "bytes that the first layer uploaded", "reopen_ms", "time of an opening behind the first layer",
-				"refused_count", "openings by the older commit behind the first layer, each of which changed nothing",
+				"carried_bytes", "bytes that the first layer uploaded", "reopen_ms", "time of an opening after the first layer",
+				"refused_count", "openings by the older commit after the first layer, each of which changed nothing",
 			),
 		},
 		Run: carriedOver,
@@ -179,7 +179,7 @@ func (c *carrying) before(ctx context.Context) error {
 
 // format is that of a layer's index.
 func (c *carrying) format(ctx context.Context, layer string) (uint32, error) {
-	const at, size = 8, 4 // behind the magic
+	const at, size = 8, 4 // after the magic
 	o, err := c.st.Get(ctx, base.IndexKey(layer))
 	if err != nil || len(o.Body) < at+size {
 		return 0, err

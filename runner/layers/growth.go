@@ -26,7 +26,7 @@ import (
 const (
 	growthRecord   = 334      // bytes of a commit's record, as e2c measures it
 	growthFiles    = 10 << 20 // bytes of files
-	growthLayerDue = 60       // records behind a layer, at which the next is taken
+	growthLayerDue = 60       // records after a layer, at which the next is taken
 	growthDirty    = 12       // pages that change between two layers
 	growthSample   = 96       // wakes at each end that are compared
 )
@@ -85,7 +85,7 @@ type grown struct {
 	load  *pageLoad
 	layer *base.Layer
 	mark  memfs.Mark
-	since int // records behind the layer
+	since int // records after the layer
 	epoch uint64
 }
 

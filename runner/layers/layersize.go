@@ -19,7 +19,7 @@ func layerSizeVerb() bench.Verb {
 			Args: []scenario.Arg{{Name: "megabytes", Kind: scenario.KindInt, Default: "40", Doc: "written, and thrown away again"}},
 			Metrics: bench.MetricDocs(
 				"layer_bytes", "size of the layer, uncompressed", "data_bytes", "size of all databases", "layer_ratio", "size of the layer over that of all databases",
-				"segment_count", "segments of PostgreSQL's log on disk behind the layer's checkpoint", "log_bytes", "bytes that PostgreSQL wrote to its log before the layer",
+				"segment_count", "segments of PostgreSQL's log on disk after the layer's checkpoint", "log_bytes", "bytes that PostgreSQL wrote to its log before the layer",
 			),
 		},
 		Run: layerSize,

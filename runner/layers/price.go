@@ -142,7 +142,7 @@ type priced struct {
 	stats     base.Stats
 }
 
-// round changes rows, and takes a layer. Before it, or in the next round behind it, the files are written with nothing shared. What the
+// round changes rows, and takes a layer. Before it, or in the next round after it, the files are written with nothing shared. What the
 // change leaves behind for VACUUM goes into a layer of its own.
 func (p *pricing) round(ctx context.Context, n int) error {
 	var layer, full priced

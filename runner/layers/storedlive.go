@@ -33,7 +33,7 @@ func storedLiveVerb() bench.Verb {
 			},
 			Metrics: bench.MetricDocs(
 				"layers_count", "layers that were taken", "restored_count", "layers that were restored and compared",
-				"live_bytes", "size of the files of a layer, with nothing shared", "stored_bytes", "bytes of all objects of the bucket behind a collection",
+				"live_bytes", "size of the files of a layer, with nothing shared", "stored_bytes", "bytes of all objects of the bucket after a collection",
 				"newest_ratio", "bytes of the objects that the newest layer needs, over what is live", "stored_ratio", "bytes of all objects of the bucket, over what is live",
 				"changed_bytes", "bytes that changed, by a layer, uncompressed", "cleaned_bytes", "bytes that a layer wrote again to get rid of segments that are hardly used",
 				"cleaning_ratio", "bytes written again over bytes that changed, over all layers",

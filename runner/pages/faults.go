@@ -175,7 +175,7 @@ func (f *faultyPages) strike(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	const middle = 5000 // of pages, which is behind what a first row needs
+	const middle = 5000 // of pages, which is past what a first row needs
 	at, ok := l.Place(path, middle)
 	if !ok {
 		return fmt.Errorf("%s has no page %d", path, middle)
@@ -262,8 +262,8 @@ func (f *faultyPages) scanIntoBlackout(ctx context.Context, e *engine.Engine, be
 func (f *faultyPages) check(ctx context.Context, e *engine.Engine) error {
 	got := ""
 	err := f.ask(ctx, e, scanPages, &got)
-	f.r.Check(bench.CheckChecksum, bench.Wrongf(err != nil || got != f.want, "behind it a scan gives %s, not %s: %v", got, f.want, err))
+	f.r.Check(bench.CheckChecksum, bench.Wrongf(err != nil || got != f.want, "after it a scan gives %s, not %s: %v", got, f.want, err))
 	_, err = takeover.VerifyWith(ctx, f.st, takeover.VerifyOptions{Deep: true})
-	f.r.Check(bench.CheckVerified, bench.Wrongf(err != nil, "behind it: %v", err))
+	f.r.Check(bench.CheckVerified, bench.Wrongf(err != nil, "after it: %v", err))
 	return nil
 }

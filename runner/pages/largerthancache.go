@@ -150,7 +150,7 @@ func deathOf(life int) point.Point {
 	return points[life%len(points)]
 }
 
-// crash ends an engine in mid-work: at a point, if it comes by behind the first from statements, or when so many were done.
+// crash ends an engine in mid-work: at a point, if it comes by after the first from statements, or when so many were done.
 type crash struct {
 	engine   *engine.Engine
 	at, from int64

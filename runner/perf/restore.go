@@ -20,16 +20,16 @@ func reopenVerb() bench.Verb {
 			Name: "reopen",
 			Doc: "makes many small commits, crashes, and reopens through the modelled latency: with the log left to grow, with a " +
 				"layer taken whenever a restore budget as long as the bare opening says so, likewise without a budget given, and with " +
-				"nothing behind the layer",
+				"nothing after the layer",
 			Args: []scenario.Arg{
 				{Name: "commits", Kind: scenario.KindInt, Default: "10000", Doc: "of one row each, one after the other"},
 				{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "how often each database is reopened"},
 			},
 			Metrics: bench.MetricDocs(
-				"bare_open_ms", "opening with nothing behind the layer", "grown_open_ms", "opening with all commits behind the layer",
-				"budget_open_ms", "opening of what was compacted by the budget given", "grown_count", "records replayed with all commits behind the layer", "budget_count", "records replayed of what was compacted by the budget given",
-				"budget_ratio", "opening within the budget given over opening with nothing behind the layer", "auto_open_ms", "opening of what was compacted without a budget given",
-				"auto_count", "records replayed of what was compacted without a budget given", "auto_ratio", "opening without a budget given over opening with nothing behind the layer",
+				"bare_open_ms", "opening with nothing after the layer", "grown_open_ms", "opening with all commits after the layer",
+				"budget_open_ms", "opening of what was compacted by the budget given", "grown_count", "records replayed with all commits after the layer", "budget_count", "records replayed of what was compacted by the budget given",
+				"budget_ratio", "opening within the budget given over opening with nothing after the layer", "auto_open_ms", "opening of what was compacted without a budget given",
+				"auto_count", "records replayed of what was compacted without a budget given", "auto_ratio", "opening without a budget given over opening with nothing after the layer",
 			),
 		},
 		Run: reopen,

@@ -246,7 +246,7 @@ func (z *zombie) commit(ctx context.Context, o *takeover.Opened, text string) er
 	return err
 }
 
-// publish makes the manifest start behind everything that a writer has appended.
+// publish makes the manifest start after everything that a writer has appended.
 func (z *zombie) publish(ctx context.Context, o *takeover.Opened, hook point.Hook) error {
 	at := o.Log.Tail()
 	key := base.Key(o.Epoch, at.Seq)
@@ -357,7 +357,7 @@ func (z *zombie) afterwards(ctx context.Context, first, second *takeover.Opened)
 	return nil
 }
 
-// expected is what the log must hold behind its newest layer.
+// expected is what the log must hold after its newest layer.
 func (z *zombie) expected() []string {
 	var want []string
 	for i, text := range z.acknowledged {

@@ -28,7 +28,7 @@ func replicaConvergesVerb() bench.Verb {
 		Verb: scenario.Verb{
 			Name: "replica_converges",
 			Doc: "bursts of rows, large transactions, DDL, databases and layers at a writer, with kills of the writer and of replicas; a client of each " +
-				"replica reads all the while, and its history is judged; behind each burst the digests of every table of every database are compared",
+				"replica reads all the while, and its history is judged; after each burst the digests of every table of every database are compared",
 			Args: []scenario.Arg{
 				{Name: "rounds", Kind: scenario.KindInt, Required: true, Doc: "bursts"},
 				{Name: "replicas", Kind: scenario.KindInt, Default: "2", Doc: "at once"},
@@ -39,7 +39,7 @@ func replicaConvergesVerb() bench.Verb {
 			Metrics: bench.MetricDocs(
 				"commits_count", "acknowledged commits of a burst", "kills_count", "kills of the writer in a burst", "replica_kills_count", "kills of a replica in a burst",
 				"moves_count", "moves of a replica to a newer layer, since it was started",
-				"reads_count", "reads of a burst that were judged", "arrive_ms", "time from the end of a burst until a replica has all of it", "tables_count", "tables compared behind a burst",
+				"reads_count", "reads of a burst that were judged", "arrive_ms", "time from the end of a burst until a replica has all of it", "tables_count", "tables compared after a burst",
 			),
 		},
 		Run: replicaConverges,
@@ -78,7 +78,7 @@ func replicaConverges(ctx context.Context, r *bench.Run, args scenario.Args) err
 				return fmt.Errorf("burst %d: %w", round+1, err)
 			}
 			if err := c.compare(ctx); err != nil {
-				return fmt.Errorf("behind burst %d: %w", round+1, err)
+				return fmt.Errorf("after burst %d: %w", round+1, err)
 			}
 			if r.Failed() {
 				return nil

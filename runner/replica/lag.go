@@ -20,7 +20,7 @@ import (
 const (
 	loadIdle   = "idle"   // a commit now and then
 	loadSteady = "steady" // twenty a second
-	loadBulk   = "bulk"   // transactions of a megabyte, one behind the other
+	loadBulk   = "bulk"   // transactions of a megabyte, one after the other
 )
 
 func replicaLagVerb() bench.Verb {
@@ -101,7 +101,7 @@ func (l *lagRun) measure(ctx context.Context, writer, reader *service.Service, a
 	return nil
 }
 
-// pause is how long the writer rests behind a commit.
+// pause is how long the writer rests after a commit.
 func (l *lagRun) pause(load string, poll time.Duration) time.Duration {
 	switch load {
 	case loadIdle: // at moments that have nothing to do with the replica's
@@ -189,7 +189,7 @@ func (l *lagRun) watch(ctx context.Context, reader *service.Service) error {
 	}
 }
 
-// look is the highest number, which is how many there are, for they are committed one behind the other.
+// look is the highest number, which is how many there are, for they are committed one after the other.
 func (l *lagRun) look(ctx context.Context, conn *pgx.Conn) (shown int, err error) {
 	count := 0
 	if err := conn.QueryRow(ctx, "SELECT coalesce(max(n), 0), count(*) FROM seq").Scan(&shown, &count); err != nil {

@@ -166,7 +166,7 @@ func (w *readers) commitTurn(ctx context.Context, writer *service.Service, all [
 	return nil
 }
 
-// commits commits one behind the other, and gives the median.
+// commits commits one after the other, and gives the median.
 func (w *readers) commits(ctx context.Context, writer *service.Service, metric string, length time.Duration) (time.Duration, error) {
 	conn, err := w.connectTo(ctx, writer, "postgres")
 	if err != nil {
@@ -199,7 +199,7 @@ func replicaStartVerb() bench.Verb {
 			},
 			Metrics: bench.MetricDocs(
 				"large_ms", "time of the large replica from the start of its process to the first row", "small_ms", "time of the small replica from the start of its process to the first row", "start_ratio", "the large replica's time to the first row over the small one's, turn by turn",
-				"rss_bytes", "resident memory of the large replica behind a scan of all of it", "scan_rss_ratio", "resident memory of the large replica over that of a container for which pgserve would choose this cache, a fifth of it",
+				"rss_bytes", "resident memory of the large replica after a scan of all of it", "scan_rss_ratio", "resident memory of the large replica over that of a container for which pgserve would choose this cache, a fifth of it",
 			),
 		},
 		Run: replicaStart,
@@ -333,7 +333,7 @@ func replicaRequests(ctx context.Context, r *bench.Run, args scenario.Args) erro
 			return err
 		}
 		r.Progress(r.Cell.Probe+": somebody asks", 0, 0)
-		_ = w.clk.Sleep(ctx, 2*time.Second) // what an opening brings behind its first rows
+		_ = w.clk.Sleep(ctx, 2*time.Second) // what an opening brings after its first rows
 		before, began := w.front.Counters(), w.clk.Monotonic()
 		for w.clk.Monotonic() < began+length {
 			if err := w.do(ctx, s, "SELECT 1"); err != nil {

@@ -122,7 +122,7 @@ func text(ctx context.Context, conn *pgx.Conn, sql string) (out string, err erro
 	return out, nil
 }
 
-// position is the writer's, behind everything that it has acknowledged.
+// position is the writer's, after everything that it has acknowledged.
 func (w *readers) position(ctx context.Context, s *service.Service) (string, error) {
 	conn, err := w.connectTo(ctx, s, "postgres")
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package replica tries read replicas: whether they converge, what they show while they follow, how far they are behind, which requests they
+// Package replica tries read replicas: whether they converge, what they show while they follow, how far behind they are, which requests they
 // make, and what happens when one is promoted.
 //
 // Read replica.go first.

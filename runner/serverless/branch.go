@@ -19,7 +19,7 @@ func twinBranchVerb() bench.Verb {
 		Cloud: bench.NotOnCloudRun("pgserve branch runs on the machine of whoever wants one"),
 		Verb: scenario.Verb{
 			Name: "twinbranch",
-			Doc: "a database is made, and changed behind its newest layer; pgserve branch copies it within its bucket, as a process of its own; then a service has the " +
+			Doc: "a database is made, and changed after its newest layer; pgserve branch copies it within its bucket, as a process of its own; then a service has the " +
 				"branch, and both are changed on their own",
 			Args: []scenario.Arg{
 				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "rows"},
@@ -36,7 +36,7 @@ func twinBranchVerb() bench.Verb {
 
 func twinBranch(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	return WithService(ctx, r, Options{}, func(t *Service) error {
-		// No layer is taken behind the last one: the branch has a log to replay.
+		// No layer is taken after the last one: the branch has a log to replay.
 		rows, err := t.fillPages(ctx, defaultMemoryMiB, int64(args.Size("size")))
 		if err != nil {
 			return fmt.Errorf("load: %w", err)

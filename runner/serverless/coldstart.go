@@ -19,7 +19,7 @@ const (
 	bootFloor   = "floor"   // a bucket in its own memory: what remains when the network is taken away
 	bootNew     = "new"     // an empty prefix: the database is made
 	bootRestore = "restore" // a database of a size
-	bootRecords = "records" // a small layer, and many records behind it
+	bootRecords = "records" // a small layer, and many records after it
 )
 
 // nameRest is what a name needs after it was written: the lease is given back and taken again, a bucket takes one write a
@@ -237,7 +237,7 @@ func twinSleepVerb() bench.Verb {
 				{Name: "rounds", Kind: scenario.KindInt, Default: "20", Doc: "how often"},
 				{Name: "idle", Kind: scenario.KindDuration, Default: "2s", Doc: "how long an idle instance is kept; below 2 s the lease, a name, is written too often. On Cloud Run: until it is scaled to zero"},
 			},
-			Metrics: bench.MetricDocs("cold_ms", "time of a request that finds no instance", "warm_ms", "time of the request behind one that found no instance", "leave_ms", "time from SIGTERM to the end of the process"),
+			Metrics: bench.MetricDocs("cold_ms", "time of a request that finds no instance", "warm_ms", "time of the request after one that found no instance", "leave_ms", "time from SIGTERM to the end of the process"),
 		},
 		Run: twinSleep,
 	}

@@ -86,7 +86,7 @@ func (s *Service) group(folder, usage string) (*Memory, error) {
 	}, nil
 }
 
-// numberIn is the number behind a word at the beginning of a line.
+// numberIn is the number after a word at the beginning of a line.
 func numberIn(file, word string, unit int64) (int64, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {

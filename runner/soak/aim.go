@@ -3,7 +3,7 @@ package soak
 import "context"
 
 // Restores in the middle of a collection are not left to chance. A wake arms a second reader; the first deletion that the bucket carries out
-// from then on, in this wake or in the gap behind it, where an instance that ends may collect, has it begin; the next wake waits for it.
+// from then on, in this wake or in the gap after it, where an instance that ends may collect, has it begin; the next wake waits for it.
 
 // arm has a second reader begin when the next object is deleted, which a collection does.
 func (s *soak) arm(ctx context.Context) {
@@ -58,7 +58,7 @@ func (s *soak) hit() error {
 	return wait()
 }
 
-// often are flags of every other revision: it takes layers a few writes apart, and collects behind each.
+// often are flags of every other revision: it takes layers a few writes apart, and collects after each.
 func often(revision int) []string {
 	if revision%2 == 0 {
 		return nil

@@ -128,7 +128,7 @@ func bill(ctx context.Context, r *bench.Run, hours int, size int64, durability s
 	})
 }
 
-// billedWake is a wake whose writes come one after the other, and the gap behind it.
+// billedWake is a wake whose writes come one after the other, and the gap after it.
 func (s *soak) billedWake(ctx context.Context, w workload.Wake, bill *platform.Bill) error {
 	if err := s.until(ctx, w.At); err != nil {
 		return err
@@ -274,13 +274,13 @@ func soakIdleVerb() bench.Verb {
 			Args: []scenario.Arg{
 				{Name: "rows", Kind: scenario.KindInt, Default: "20", Doc: "writes before"},
 			},
-			Metrics: bench.MetricDocs("idle_request_count", "requests in the idle hour, of whatever class", "burst_request_count", "requests of the burst of writes before the idle hour", "behind_request_count", "requests in the quarter of an hour behind the burst"),
+			Metrics: bench.MetricDocs("idle_request_count", "requests in the idle hour, of whatever class", "burst_request_count", "requests of the burst of writes before the idle hour", "behind_request_count", "requests in the quarter of an hour after the burst"),
 		},
 		Run: runSoakIdle,
 	}
 }
 
-// idleAfter is how long PostgreSQL has something to do behind a burst: its checkpoint comes within five minutes, and writes a record; autovacuum
+// idleAfter is how long PostgreSQL has something to do after a burst: its checkpoint comes within five minutes, and writes a record; autovacuum
 // looks once a minute.
 const idleAfter = 15 * time.Minute
 

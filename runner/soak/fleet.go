@@ -25,11 +25,11 @@ const (
 	nameEvery    = time.Second // between two writes to one name
 )
 
-// What a wake asks for, as e5.2 counts it, rounded up: behind its first request at once, and at its end.
+// What a wake asks for, as e5.2 counts it, rounded up: after its first request at once, and at its end.
 const (
 	wakeReads, wakeWrites = 66, 4 // lease, fence, manifest, list
 	writesASecond         = 20    // of one database that commits one row after the other
-	layerRecords          = 60    // behind which a database takes a layer, and swaps its manifest: as in runner/layers, growth
+	layerRecords          = 60    // after which a database takes a layer, and swaps its manifest: as in runner/layers, growth
 )
 
 const (

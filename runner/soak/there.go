@@ -41,7 +41,7 @@ func liveThere(ctx context.Context, r *bench.Run, sp span, hurry int) error {
 	})
 }
 
-// planThere draws what happens in a burst on Cloud Run: behind which write.
+// planThere draws what happens in a burst on Cloud Run: after which write.
 func (s *soak) planThere(n int) map[int]func() {
 	plan := map[int]func(){}
 	for range 1 + s.random.IntN(s.disturb) {

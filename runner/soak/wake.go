@@ -168,7 +168,7 @@ func (s *soak) burst(ctx context.Context, n int, drivers bool) (slow time.Durati
 	return slow, err
 }
 
-// plan draws what happens in a burst: behind which write.
+// plan draws what happens in a burst: after which write.
 func (s *soak) plan(n int) map[int]func() {
 	plan := map[int]func(){}
 	if n == 0 || s.disturb == 0 {
@@ -375,7 +375,7 @@ func failedReply(err error) serverless.Reply {
 	return a
 }
 
-// unknownReply is what an error behind a statement that was sent means: PostgreSQL's own are failures, of a writer that was fenced and a
+// unknownReply is what an error after a statement that was sent means: PostgreSQL's own are failures, of a writer that was fenced and a
 // server that ends nobody knows.
 func unknownReply(err error) serverless.Reply {
 	a := failedReply(err)

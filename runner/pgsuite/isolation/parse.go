@@ -268,7 +268,7 @@ func (s *Spec) each(f func(Permutation) error) error {
 	return nil
 }
 
-// interleave goes on behind the steps of begun, taken says how many are of each session.
+// interleave goes on after the steps of begun, taken says how many are of each session.
 func (s *Spec) interleave(taken []int, begun Permutation, f func(Permutation) error) error {
 	whole := true
 	for i, session := range s.Sessions {
