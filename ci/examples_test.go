@@ -101,6 +101,7 @@ func given() map[string]string {
 		"core/pglite/internal/codecache": "dir string, loans []codecache.Loan, runtime wazero.Runtime, outline []byte, compiled wazero.CompiledModule",
 		"core/pglite/internal/image":     "w io.Writer, tree *memfs.FS",
 		"core/pglite/internal/layout":    "set *assets.Set",
+		"core/pglite/internal/postlink":  "code []byte, begins []uint64",
 		"core/pglite/internal/wasmbin":   "pgliteWasm, pgDumpWasm, plpgsqlSo []byte, place func(wasmbin.Import) (int32, bool), resolve func(wasmbin.Import) (string, string)",
 		"core/pgwire":                    "keeper *keeper.Keeper, listener net.Listener",
 		"core/point":                     "o struct{ Hook point.Hook }",

@@ -42,12 +42,12 @@ func postlinkMutants() []Mutant {
 		},
 		{
 			Name: "flags-of-an-addition", Invariant: host, File: peephole, Plan: tests + "TestForms",
-			Doc: "a test behind an addition is left out, which has set other flags",
+			Doc: "a test after an addition is left out, which has set other flags",
 			Old: "case 0x23, 0x0b, 0x33:", New: "case 0x23, 0x0b, 0x33, 0x03:",
 		},
 		{
 			Name: "half-of-a-register", Invariant: host, File: peephole, Plan: tests + "TestForms",
-			Doc: "a test of 64 bits is left out behind an and of 32",
+			Doc: "a test of 64 bits is left out after an and of 32",
 			Old: "if other&8 != rex&8 || ", New: "if ",
 		},
 		{

@@ -10,8 +10,8 @@ import (
 	"blobpglite/core/pglite/internal/postlink"
 )
 
-// behindCode is what an entry has behind its code, if there are no more places in the source: a sum, and a byte that says so.
-const behindCode = 5
+// afterCode is how many bytes an entry has at least after its code: a sum, and whether it knows places in the source.
+const afterCode = 5
 
 // arranged is an entry whose code is arranged by package postlink: the places of its functions, its code and the code's sum are others.
 func arranged(entry []byte) ([]byte, error) {
@@ -20,11 +20,11 @@ func arranged(entry []byte) ([]byte, error) {
 		return nil, err
 	}
 	code := entry[len(before):]
-	if size < 0 || size > int64(len(code))-behindCode {
+	if size < 0 || size > int64(len(code))-afterCode {
 		return nil, fmt.Errorf("%w: its code of %d bytes does not fit its %d", ErrRefused, size, len(entry))
 	}
 	code, after := code[:size], code[size:]
-	if after[behindCode-1] != 0 {
+	if after[afterCode-1] != 0 {
 		return nil, fmt.Errorf("%w: it knows places in the source", postlink.ErrUnknown)
 	}
 	table := before[len(before)-8*(int(functions)+1):]

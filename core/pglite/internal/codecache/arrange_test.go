@@ -92,10 +92,10 @@ func TestNotArranged(t *testing.T) {
 		entry []byte
 		want  error
 	}{
-		"cut off in its head":     {plain[:20], ErrRefused},
-		"cut off in its code":     {plain[:len(before)+10], ErrRefused},
-		"cut off behind its code": {plain[:len(before)+int(size)+3], ErrRefused},
-		"no entry":                {[]byte("something else"), ErrRefused},
+		"cut off in its head":    {plain[:20], ErrRefused},
+		"cut off in its code":    {plain[:len(before)+10], ErrRefused},
+		"cut off after its code": {plain[:len(before)+int(size)+3], ErrRefused},
+		"no entry":               {[]byte("something else"), ErrRefused},
 		"a size that is too large": {edited(func(b []byte) []byte {
 			binary.LittleEndian.PutUint64(b[len(before)-8:], 1<<63+100)
 			return b

@@ -5,9 +5,9 @@ type block struct {
 	begin, end  int   // its instructions, without a branch or a jump at the end
 	taken, next int32 // the blocks after it; -1: none. With both, taken is gone to if cond holds
 	cond        byte
-	cold        bool // hardly ever run
-	grows       bool // the stack
-	behind      int32
+	cold        bool    // hardly ever run
+	grows       bool    // the stack
+	following   int32   // the block after it in the output; -1: none
 	at, size    int     // in the output, from the function's beginning; without what it ends in
 	long        [2]bool // the branch and the jump that it ends in do not reach with eight bits
 }
@@ -43,7 +43,7 @@ func (w *worker) split() {
 	}
 }
 
-// leaves says whether the instruction behind it in the code begins a block.
+// leaves says whether the instruction after it in the code begins a block.
 func (in *instruction) leaves() bool {
 	return in.kind == jump || in.kind == branch || in.kind == indirect || in.kind == end || in.kind == trap
 }
@@ -124,9 +124,9 @@ func (w *worker) arrange() {
 		}
 	}
 	for k, i := range w.order {
-		w.blocks[i].behind = -1
+		w.blocks[i].following = -1
 		if k+1 < len(w.order) {
-			w.blocks[i].behind = w.order[k+1]
+			w.blocks[i].following = w.order[k+1]
 		}
 	}
 }
@@ -134,13 +134,13 @@ func (w *worker) arrange() {
 // ends is what a block ends in: a branch to one block, and a jump to another; -1: none.
 func (b *block) ends() (cond byte, branch, jump int32) {
 	switch {
-	case b.taken < 0 || b.next < 0 && b.taken == b.behind:
+	case b.taken < 0 || b.next < 0 && b.taken == b.following:
 		return 0, -1, -1
 	case b.next < 0:
 		return 0, -1, b.taken
-	case b.next == b.behind:
+	case b.next == b.following:
 		return b.cond, b.taken, -1
-	case b.taken == b.behind:
+	case b.taken == b.following:
 		return b.cond ^ 1, b.next, -1
 	}
 	return b.cond, b.taken, b.next

@@ -9,7 +9,7 @@ const (
 	plain    kind = iota
 	jump          // to target
 	branch        // to target, or on
-	indirect      // a jump by a table behind it
+	indirect      // a jump by a table, which follows it
 	end           // a return
 	trap          // ud2, int3
 	call          // of the function at target

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// tableOf is the table behind a block; empty: it has none.
+// tableOf is the table that follows a block; empty: none does.
 func (w *worker) tableOf(b *block) span {
 	if b.end == b.begin || w.ins[b.end-1].kind != indirect {
 		return span{}

@@ -315,7 +315,7 @@ func (l *lockstep) equal(o, n read) error {
 		return fmt.Errorf("an address of elsewhere")
 	}
 	if o.inst.Op == x86asm.LEA {
-		for at := o.next; at < o.to; { // of a table, behind the jump by it
+		for at := o.next; at < o.to; { // of a table, after the jump by it
 			r, err := l.old.read(at)
 			if err != nil {
 				break
@@ -332,11 +332,11 @@ func (l *lockstep) equal(o, n read) error {
 	return nil
 }
 
-// tables compares the tables behind two indirect jumps: as many entries as the old one's lead into the function.
+// tables compares the tables after two indirect jumps: as many entries as the old one's lead into the function.
 func (l *lockstep) tables(o, n read) error {
 	ways := l.ways(o)
 	if ways == 0 {
-		return fmt.Errorf("no table behind the jump at %d", o.at)
+		return fmt.Errorf("no table after the jump at %d", o.at)
 	}
 	for i := range uint64(ways) {
 		to := func(u *unit, table uint64) uint64 { return table + binary.LittleEndian.Uint64(u.code[table+8*i:]) }
@@ -345,7 +345,7 @@ func (l *lockstep) tables(o, n read) error {
 	return nil
 }
 
-// ways is how many entries a table has: it ends where the first code or constant behind it begins, which something leads to, or at
+// ways is how many entries a table has: it ends where the first code or constant after it begins, which something leads to, or at
 // an entry that leads nowhere.
 func (l *lockstep) ways(o read) (ways int) {
 	begin, end := l.old.begins[l.function], l.old.end(l.function)

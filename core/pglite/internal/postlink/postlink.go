@@ -9,13 +9,13 @@
 //   - Of a branch whose edge has a block of its own, in which the register allocator then had nothing to do, there remains a branch
 //     over a jump. Such a block is left out, and the branch turned.
 //   - In between lies what is hardly ever run: the ways into a trap, of which each call through a table has three, all that
-//     leads to nothing but a trap, as PostgreSQL's errors do, and how a function grows its stack. That comes behind the rest of the function.
+//     leads to nothing but a trap, as PostgreSQL's errors do, and how a function grows its stack. That goes to the end of the function.
 //   - Jumps that reach become short.
-//   - What a function begins and ends with, comparisons with zero and tests behind an and have shorter forms (peephole.go).
+//   - What a function begins and ends with, comparisons with zero, and tests that follow an and, have shorter forms (peephole.go).
 //
 // Nothing is guessed. A function is understood if every way through it was followed, from its first byte over all targets of jumps and
 // of jump tables, without meeting an instruction that is not known here, or the inside of another one, and if everything that is an
-// address points at a function, a table, or behind the code, where wazero has its constants. If one function of a module is not,
+// address points at a function, a table, or past the code, where wazero has its constants. If one function of a module is not,
 // the module stays as it is ([ErrUnknown]). What no way leads to is left out.
 package postlink
 

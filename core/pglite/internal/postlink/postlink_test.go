@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// machine is code from hexadecimal digits, of which what is behind a semicolon is left out.
+// machine is code from hexadecimal digits, without what follows a semicolon.
 func machine(t testing.TB, text string) []byte {
 	t.Helper()
 	var digits strings.Builder
@@ -118,13 +118,13 @@ func TestForms(t *testing.T) {
 			6683f900 ; cmp cx, 0
 			c3`, `
 			4d85ff 4585c9 85ff 833900 6683f900 c3`},
-		"tests behind what sets the flags": {`
+		"tests after what sets the flags": {`
 			4183e601 4585f6 ; and r14d, 1; test r14d, r14d
 			23c1 85c0 ; and eax, ecx; test eax, eax
 			4c0bc9 4d85c9 ; or r9, rcx; test r9, r9
 			c3`, `
 			4183e601 23c1 4c0bc9 c3`},
-		"tests behind what does not": {`
+		"tests after what does not": {`
 			4183e601 4d85f6 ; and r14d, 1; test r14, r14
 			23c1 85c9 ; and eax, ecx; test ecx, ecx
 			03c1 85c0 ; add eax, ecx; test eax, eax
@@ -213,7 +213,7 @@ func TestFrames(t *testing.T) {
 		middle := machine(t, c.want)
 		want = append(want, byte(len(middle)))
 		want = append(append(want, middle...), machine(t, grow)...)
-		// and back, behind mov rbp, rsp
+		// and back, after mov rbp, rsp
 		want = append(want, 0xeb, byte(-(len(middle)-3)-len(machine(t, grow))-2))
 		if !bytes.HasPrefix(got, want) {
 			t.Errorf("%s: %x, want %x", name, got, want)
@@ -309,7 +309,7 @@ func TestRefusals(t *testing.T) {
 		"no end":                           {"90 90", []uint64{0}},
 		"a jump into an instruction":       {"0f8401000000 b8c3c3c3c3 c3", []uint64{0}},
 		"a jump in front of it":            {"e9f0ffffff", []uint64{0}},
-		"a jump behind it":                 {"e900010000 c3", []uint64{0}},
+		"a jump past it":                   {"e900010000 c3", []uint64{0}},
 		"a branch into itself":             {"0f84fbffffff c3", []uint64{0}},
 		"a call of no function":            {"e801000000 c3 90 c3", []uint64{0}},
 		"an address of code":               {"488d0500000000 90 c3", []uint64{0}},
@@ -321,7 +321,7 @@ func TestRefusals(t *testing.T) {
 		"a table that leads into itself":   {"b900000000 488d1d02000000 ffe3 0000000000000000 c3", []uint64{0}},
 		"no function at the beginning":     {"90 c3", []uint64{1}},
 		"functions in no order":            {"c3 c3 c3", []uint64{0, 2, 1}},
-		"a function behind the end":        {"c3", []uint64{0, 9}},
+		"a function past the end":          {"c3", []uint64{0, 9}},
 		"two at one place":                 {"c3", []uint64{0, 0}},
 	} {
 		if got, _, err := Rearrange(machine(t, c.code), c.begins); !errors.Is(err, ErrUnknown) {

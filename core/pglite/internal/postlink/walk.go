@@ -48,7 +48,7 @@ func (w *worker) walk(from uint64) error {
 }
 
 // consistent finds out that nothing overlaps, that all that is jumped to is an instruction, and that all addresses are those of tables or
-// of constants, which come behind all code.
+// of constants, which come after all code.
 func (w *worker) consistent() error {
 	end, table := uint32(0), 0
 	for i := range w.ins {
@@ -92,7 +92,7 @@ func (w *worker) run(at uint32, from uint64) error {
 	begin := len(w.found)
 	for {
 		if int(at) >= len(w.f) {
-			return fmt.Errorf("%w: it goes on behind its end", ErrUnknown)
+			return fmt.Errorf("%w: it goes on past its end", ErrUnknown)
 		}
 		if w.state[at]&first != 0 {
 			return nil
@@ -140,7 +140,7 @@ func (w *worker) reach(to int64) error {
 // maxLowering is how many instructions a jump by a table takes at most, with what the register allocator puts in between.
 const maxLowering = 24
 
-// table reads the jump table behind the indirect jump that ends a run:
+// table reads the jump table after the indirect jump that ends a run:
 //
 //	mov last, ways-1
 //	cmp way, last
