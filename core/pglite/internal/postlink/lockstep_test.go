@@ -23,6 +23,15 @@ func (u *unit) end(function int) uint64 {
 	return uint64(len(u.code))
 }
 
+func (u *unit) rearranged(t testing.TB) *unit {
+	t.Helper()
+	code, begins, err := Rearrange(u.code, u.begins)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &unit{code, begins}
+}
+
 // called is the function that begins at a place; -1: none.
 func (u *unit) called(at uint64) int {
 	i := sort.Search(len(u.begins), func(i int) bool { return u.begins[i] >= at })

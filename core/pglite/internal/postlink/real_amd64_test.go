@@ -58,15 +58,6 @@ func unitOf(entry []byte) *unit {
 	return u
 }
 
-func (u *unit) rearranged(t testing.TB) *unit {
-	t.Helper()
-	code, begins, err := Rearrange(u.code, u.begins)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &unit{code, begins}
-}
-
 // TestProgramsAreTheSame: of the programs that hold PostgreSQL every function is understood, and does after it what it did before, along
 // every way through it, as another decoder reads both.
 func TestProgramsAreTheSame(t *testing.T) {
