@@ -48,189 +48,178 @@ const (
 	rel32
 )
 
-// one and two are the opcodes of one byte, and those after 0F: what wazero emits and its relatives. Others are not known.
-var one, two = func() (one, two [256]shape) {
-	for i := range 256 {
-		one[i], two[i] = unread, unread
-	}
-	set := func(t *[256]shape, s shape, from, to int) {
-		for i := from; i <= to; i++ {
-			t[i] = s
-		}
-	}
-	for base := 0; base < 0x40; base += 8 { // arithmetic
-		set(&one, modrm, base, base+3)
-		set(&one, imm8, base+4, base+4)
-		set(&one, imm32, base+5, base+5)
-	}
-	one[0x0f] = unread
-	set(&one, none, 0x50, 0x5f) // push, pop
-	set(&one, modrm, 0x63, 0x63)
-	set(&one, imm32, 0x68, 0x68)
-	set(&one, modrm|imm32, 0x69, 0x69)
-	set(&one, imm8, 0x6a, 0x6a)
-	set(&one, modrm|imm8, 0x6b, 0x6b)
-	set(&one, modrm|imm8, 0x80, 0x80)
-	set(&one, modrm|imm32, 0x81, 0x81)
-	set(&one, modrm|imm8, 0x83, 0x83)
-	set(&one, modrm, 0x84, 0x8b)
-	set(&one, modrm, 0x8d, 0x8d)
-	set(&one, none, 0x90, 0x90)
-	set(&one, none, 0x98, 0x99)
-	set(&one, imm8, 0xa8, 0xa8)
-	set(&one, imm32, 0xa9, 0xa9)
-	set(&one, imm8, 0xb0, 0xb7)
-	set(&one, immReg, 0xb8, 0xbf)
-	set(&one, modrm|imm8, 0xc0, 0xc1)
-	set(&one, none, 0xc3, 0xc3)
-	set(&one, modrm|imm8, 0xc6, 0xc6)
-	set(&one, modrm|imm32, 0xc7, 0xc7)
-	set(&one, none, 0xcc, 0xcc)
-	set(&one, modrm, 0xd0, 0xd3)
-	set(&one, rel32, 0xe8, 0xe9)
-	set(&one, modrm, 0xf6, 0xf7) // whose immediates are asked for apart
-	set(&one, modrm, 0xfe, 0xff)
-	set(&two, none, 0x0b, 0x0b)
-	set(&two, modrm, 0x10, 0x17)
-	set(&two, modrm, 0x1f, 0x1f)
-	set(&two, modrm, 0x28, 0x2f)
-	set(&two, modrm, 0x40, 0x6f)
-	set(&two, modrm|imm8, 0x70, 0x73)
-	set(&two, modrm, 0x74, 0x76)
-	set(&two, modrm, 0x7c, 0x7f)
-	set(&two, rel32, 0x80, 0x8f)
-	set(&two, modrm, 0x90, 0x9f)
-	set(&two, modrm, 0xa3, 0xa3)
-	set(&two, modrm, 0xab, 0xab)
-	set(&two, modrm, 0xae, 0xb1)
-	set(&two, modrm, 0xb6, 0xb8)
-	set(&two, modrm|imm8, 0xba, 0xba)
-	set(&two, modrm, 0xbb, 0xc1)
-	set(&two, modrm|imm8, 0xc2, 0xc2)
-	set(&two, modrm|imm8, 0xc4, 0xc6)
-	set(&two, none, 0xc8, 0xcf) // bswap
-	set(&two, modrm, 0xd0, 0xff)
-	return one, two
-}()
+// opcodes are rows of them that have the same shape.
+type opcodes struct {
+	from, to byte
+	shape    shape
+}
 
-// decode reads the instruction at the beginning of b. ok is false of what is not known here, or is cut off.
-func decode(b []byte, in *instruction) (ok bool) {
-	i, wide, short := 0, false, false
-	for ; i < len(b); i++ {
-		if b[i] == 0x66 {
-			short = true
-		} else if b[i] != 0xf0 && b[i] != 0xf2 && b[i] != 0xf3 {
-			break
+// one and two are the opcodes of one byte, and those after 0F: what wazero emits and its relatives. Others are not known.
+var (
+	one = shapes(append(arithmetic(),
+		opcodes{0x50, 0x5f, none}, // push, pop
+		opcodes{0x63, 0x63, modrm}, opcodes{0x68, 0x68, imm32}, opcodes{0x69, 0x69, modrm | imm32}, opcodes{0x6a, 0x6a, imm8}, opcodes{0x6b, 0x6b, modrm | imm8},
+		opcodes{0x80, 0x80, modrm | imm8}, opcodes{0x81, 0x81, modrm | imm32}, opcodes{0x83, 0x83, modrm | imm8}, opcodes{0x84, 0x8b, modrm}, opcodes{0x8d, 0x8d, modrm},
+		opcodes{0x90, 0x90, none}, opcodes{0x98, 0x99, none}, opcodes{0xa8, 0xa8, imm8}, opcodes{0xa9, 0xa9, imm32}, opcodes{0xb0, 0xb7, imm8}, opcodes{0xb8, 0xbf, immReg},
+		opcodes{0xc0, 0xc1, modrm | imm8}, opcodes{0xc3, 0xc3, none}, opcodes{0xc6, 0xc6, modrm | imm8}, opcodes{0xc7, 0xc7, modrm | imm32}, opcodes{0xcc, 0xcc, none},
+		opcodes{0xd0, 0xd3, modrm}, opcodes{0xe8, 0xe9, rel32}, opcodes{0xf6, 0xf7, modrm}, opcodes{0xfe, 0xff, modrm}, // f6, f7: see immediate
+	))
+	two = shapes([]opcodes{
+		{0x0b, 0x0b, none}, {0x10, 0x17, modrm}, {0x1f, 0x1f, modrm}, {0x28, 0x2f, modrm}, {0x38, 0x38, modrm}, {0x3a, 0x3a, modrm | imm8}, // 38, 3a: another byte follows
+		{0x40, 0x6f, modrm}, {0x70, 0x73, modrm | imm8}, {0x74, 0x76, modrm}, {0x7c, 0x7f, modrm}, {0x80, 0x8f, rel32}, {0x90, 0x9f, modrm},
+		{0xa3, 0xa3, modrm}, {0xab, 0xab, modrm}, {0xae, 0xb1, modrm}, {0xb6, 0xb8, modrm}, {0xba, 0xba, modrm | imm8}, {0xbb, 0xc1, modrm},
+		{0xc2, 0xc2, modrm | imm8}, {0xc4, 0xc6, modrm | imm8}, {0xc8, 0xcf, none}, {0xd0, 0xff, modrm}, // c8: bswap
+	})
+)
+
+// arithmetic are add, or, adc, sbb, and, sub, xor, cmp: eight opcodes each, of which two are no such instruction.
+func arithmetic() (rows []opcodes) {
+	for base := byte(0); base < 0x40; base += 8 {
+		rows = append(rows, opcodes{base, base + 3, modrm}, opcodes{base + 4, base + 4, imm8}, opcodes{base + 5, base + 5, imm32})
+	}
+	return rows
+}
+
+func shapes(rows []opcodes) (of [256]shape) {
+	for i := range of {
+		of[i] = unread
+	}
+	for _, r := range rows {
+		for op := int(r.from); op <= int(r.to); op++ {
+			of[op] = r.shape
 		}
 	}
-	if i < len(b) && b[i]&0xf0 == 0x40 {
-		wide = b[i]&8 != 0
-		i++
-	}
-	if i >= len(b) {
+	return of
+}
+
+// decoding is how far an instruction is read.
+type decoding struct {
+	i           int  // bytes read
+	wide, short bool // by prefix: 64 bits, 16 bits
+	after0f     bool
+	op, reg     byte
+	shape       shape
+	ripAt       int // where the displacement from the next instruction is; 0: there is none
+}
+
+// decode reads the instruction at the beginning of b into in. It returns false for what is not known here, or is cut off.
+func decode(b []byte, in *instruction) bool {
+	var d decoding
+	if !d.opcode(b) || d.shape&modrm != 0 && !d.operands(b) {
 		return false
 	}
-	op := b[i]
-	s, after0f := one[op], false
-	i++
-	if op == 0x0f {
-		if i >= len(b) {
-			return false
-		}
-		after0f, op = true, b[i]
-		i++
-		switch s = two[op]; op {
-		case 0x38, 0x3a:
-			if s = modrm; op == 0x3a {
-				s |= imm8
-			}
-			if i++; i > len(b) {
-				return false
-			}
-		}
-	}
-	if s&unread != 0 {
+	rel := d.i
+	d.i += d.immediate()
+	if d.i > len(b) || d.i > 15 {
 		return false
 	}
-	reg, ripAt := byte(0), 0
-	if s&modrm != 0 {
-		if i >= len(b) {
-			return false
-		}
-		m := b[i]
-		mode, rm := m>>6, m&7
-		reg = m >> 3 & 7
-		i++
-		if mode != 3 && rm == 4 {
-			if i >= len(b) {
-				return false
-			}
-			if b[i]&7 == 5 && mode == 0 {
-				i += 4
-			}
-			i++
-		}
-		switch {
-		case mode == 0 && rm == 5:
-			ripAt = i
-			i += 4
-		case mode == 1:
-			i++
-		case mode == 2:
-			i += 4
-		}
-		if !after0f && (op == 0xf6 || op == 0xf7) && reg < 2 {
-			if s |= imm8; op == 0xf7 {
-				s = modrm | imm32
-			}
-		}
-	}
-	relAt := i
-	switch {
-	case s&imm8 != 0:
-		i++
-	case s&imm32 != 0 && short:
-		i += 2
-	case s&imm32 != 0:
-		i += 4
-	case s&immReg != 0 && wide:
-		i += 8
-	case s&immReg != 0 && short:
-		i += 2
-	case s&immReg != 0:
-		i += 4
-	case s&rel32 != 0:
-		i += 4
-	}
-	if i > len(b) || i > 15 {
-		return false
-	}
-	*in = instruction{size: uint8(i), out: uint8(i), with: -1}
-	to := func(at int) int32 { return int32(i) + int32(binary.LittleEndian.Uint32(b[at:])) }
-	switch {
-	case after0f && op == 0x0b, !after0f && op == 0xcc:
+	*in = instruction{size: uint8(d.i), out: uint8(d.i), with: -1}
+	to := func(at int) int32 { return int32(d.i) + int32(binary.LittleEndian.Uint32(b[at:])) }
+	switch op := d.op; {
+	case d.after0f && op == 0x0b, !d.after0f && op == 0xcc:
 		in.kind = trap
-	case !after0f && op == 0xc3:
+	case !d.after0f && op == 0xc3:
 		in.kind = end
-	case s&rel32 != 0:
-		in.disp, in.target = uint8(relAt), to(relAt)
-		switch {
-		case after0f:
+	case d.shape&rel32 != 0:
+		in.kind, in.disp, in.target = jump, uint8(rel), to(rel)
+		if d.after0f {
 			in.kind = branch
-		case op == 0xe8:
+		} else if op == 0xe8 {
 			in.kind = call
-		default:
-			in.kind = jump
 		}
-	case !after0f && op == 0xff && reg == 4:
+	case !d.after0f && op == 0xff && d.reg == 4:
 		in.kind = indirect
-	case ripAt > 0 && to(ripAt) != 0:
-		in.kind, in.disp, in.target = relative, uint8(ripAt), to(ripAt)
-	case after0f:
+	case d.ripAt > 0 && to(d.ripAt) != 0:
+		in.kind, in.disp, in.target = relative, uint8(d.ripAt), to(d.ripAt)
+	case d.after0f:
 	case op == 0x83 || op == 0x85:
 		in.disp = mayShorten
-	case op == 0xff && reg == 2:
+	case op == 0xff && d.reg == 2:
 		in.disp = mayGrow
 	}
 	return true
+}
+
+// opcode reads prefixes and the opcode.
+func (d *decoding) opcode(b []byte) bool {
+	for ; d.i < len(b); d.i++ {
+		if b[d.i] == 0x66 {
+			d.short = true
+		} else if b[d.i] != 0xf0 && b[d.i] != 0xf2 && b[d.i] != 0xf3 {
+			break
+		}
+	}
+	if d.i < len(b) && b[d.i]&0xf0 == 0x40 {
+		d.wide = b[d.i]&8 != 0
+		d.i++
+	}
+	if d.i >= len(b) {
+		return false
+	}
+	d.op, d.shape = b[d.i], one[b[d.i]]
+	d.i++
+	if d.op == 0x0f {
+		if d.i >= len(b) {
+			return false
+		}
+		d.after0f, d.op, d.shape = true, b[d.i], two[b[d.i]]
+		if d.i++; d.op == 0x38 || d.op == 0x3a {
+			d.i++
+		}
+	}
+	return d.shape&unread == 0
+}
+
+// operands reads the ModRM byte and what belongs to it.
+func (d *decoding) operands(b []byte) bool {
+	if d.i >= len(b) {
+		return false
+	}
+	m := b[d.i]
+	mode, rm := m>>6, m&7
+	d.reg = m >> 3 & 7
+	d.i++
+	if mode != 3 && rm == 4 { // a SIB byte
+		if d.i >= len(b) {
+			return false
+		}
+		if b[d.i]&7 == 5 && mode == 0 {
+			d.i += 4
+		}
+		d.i++
+	}
+	switch {
+	case mode == 0 && rm == 5:
+		d.ripAt = d.i
+		d.i += 4
+	case mode == 1:
+		d.i++
+	case mode == 2:
+		d.i += 4
+	}
+	return true
+}
+
+// immediate is the size of what follows the operands.
+func (d *decoding) immediate() int {
+	s := d.shape
+	if !d.after0f && d.reg < 2 { // test, among those that have none
+		switch d.op {
+		case 0xf6:
+			s |= imm8
+		case 0xf7:
+			s |= imm32
+		}
+	}
+	switch {
+	case s&imm8 != 0:
+		return 1
+	case s&immReg != 0 && d.wide:
+		return 8
+	case s&(imm32|immReg) != 0 && d.short:
+		return 2
+	case s&(imm32|immReg|rel32) != 0:
+		return 4
+	}
+	return 0
 }

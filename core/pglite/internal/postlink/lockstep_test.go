@@ -104,7 +104,7 @@ type lockstep struct {
 	old, new *unit
 	function int
 	met      map[uint64]uint64
-	todo     []pair
+	pending  []pair
 	frame    string // what the function takes from the stack, as what gives it back
 	shorter  bool   // it may leave out mov rsp, rbp
 	saved    int    // instructions
@@ -128,10 +128,10 @@ func (l *lockstep) run() error {
 	if err != nil {
 		return err
 	}
-	l.todo = append(l.todo, pair{o, n})
-	for len(l.todo) > 0 {
-		p := l.todo[len(l.todo)-1]
-		l.todo = l.todo[:len(l.todo)-1]
+	l.pending = append(l.pending, pair{o, n})
+	for len(l.pending) > 0 {
+		p := l.pending[len(l.pending)-1]
+		l.pending = l.pending[:len(l.pending)-1]
 		if err := l.walk(p); err != nil {
 			return err
 		}
@@ -197,7 +197,7 @@ func (l *lockstep) prologue() (o, n uint64, err error) {
 		}
 		break
 	}
-	l.todo = append(l.todo, grow)
+	l.pending = append(l.pending, grow)
 	return enough.old, enough.new, nil
 }
 
@@ -244,10 +244,10 @@ func (l *lockstep) walk(p pair) error {
 		case branches:
 			nc, _ := n.condition()
 			if nc == oc {
-				l.todo = append(l.todo, pair{o.to, n.to})
+				l.pending = append(l.pending, pair{o.to, n.to})
 				p = pair{o.next, n.next}
 			} else {
-				l.todo = append(l.todo, pair{o.to, n.next})
+				l.pending = append(l.pending, pair{o.to, n.next})
 				p = pair{o.next, n.to}
 			}
 			before, row = read{}, ""
@@ -349,7 +349,7 @@ func (l *lockstep) tables(o, n read) error {
 	}
 	for i := range uint64(ways) {
 		to := func(u *unit, table uint64) uint64 { return table + binary.LittleEndian.Uint64(u.code[table+8*i:]) }
-		l.todo = append(l.todo, pair{to(l.old, o.next), to(l.new, n.next)})
+		l.pending = append(l.pending, pair{to(l.old, o.next), to(l.new, n.next)})
 	}
 	return nil
 }

@@ -39,7 +39,7 @@ func (w *worker) peephole() {
 	}
 }
 
-// adjusts says by how much an instruction adds to (0xc4) or subtracts from (0xec) the stack pointer.
+// adjusts says by how much an instruction adds to (addRSP) or subtracts from (subRSP) the stack pointer.
 func (w *worker) adjusts(i int, modrm byte) (by int32, ok bool) {
 	in := &w.ins[i]
 	b := w.f[in.at:in.next()]
@@ -61,8 +61,7 @@ func (w *worker) loadsStack(i int) bool {
 	return len(b) > 3 && b[0]&0xfc == 0x48 && b[1] == 0x8b && b[2]>>3&7 == 4 && b[2]>>6 != 3
 }
 
-// prologue shortens how a function looks whether its stack is large enough, and, if all of its ends give back what it takes there, leaves out
-// that they set the stack pointer from rbp:
+// prologue shortens how a function looks whether its stack is large enough, and its epilogues:
 //
 //	push rbp              push rbp
 //	mov rbp, rsp          lea rbp, [rsp-size]

@@ -75,8 +75,8 @@ type worker struct {
 	f        []byte // the function, and what is known of it
 	begin    int    // where it begins in out
 	state    []state
-	at       []int32 // by the byte at which it begins: the block
-	todo     []uint32
+	at       []int32       // by the byte at which it begins: the block
+	pending  []uint32      // where to go on
 	found    []instruction // in the order in which they were
 	runs     []span        // of found: those that follow each other in the code too
 	ins      []instruction // in the order of the code

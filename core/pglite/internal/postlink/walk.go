@@ -26,10 +26,10 @@ func (w *worker) walk(from uint64) error {
 	}
 	w.state, w.at = w.state[:len(w.f)], w.at[:len(w.f)]
 	clear(w.state)
-	w.found, w.runs, w.tables, w.todo = w.found[:0], w.runs[:0], w.tables[:0], append(w.todo[:0], 0)
-	for len(w.todo) > 0 {
-		at := w.todo[len(w.todo)-1]
-		w.todo = w.todo[:len(w.todo)-1]
+	w.found, w.runs, w.tables, w.pending = w.found[:0], w.runs[:0], w.tables[:0], append(w.pending[:0], 0)
+	for len(w.pending) > 0 {
+		at := w.pending[len(w.pending)-1]
+		w.pending = w.pending[:len(w.pending)-1]
 		begin := uint32(len(w.found))
 		if err := w.run(at, from); err != nil {
 			return err
@@ -131,7 +131,7 @@ func (w *worker) reach(to int64) error {
 		return fmt.Errorf("%w: a jump to %d", ErrUnknown, to)
 	}
 	if w.state[to]&(first|targeted) == 0 {
-		w.todo = append(w.todo, uint32(to))
+		w.pending = append(w.pending, uint32(to))
 	}
 	w.state[to] |= targeted
 	return nil
