@@ -9,14 +9,14 @@ import (
 	"blobpglite/core/store/location"
 )
 
-// Branch copies the database at URL from to the empty place to, as an independent database, and returns the new database's id. The
-// source may have a writer: Branch takes no lease and writes nothing there. Within one bucket the service copies the pages by itself;
+// Branch copies the database at the URL from to the empty place to, as an independent database, and returns the new database's id. The
+// source may have a writer: Branch takes no lease and writes nothing there. Within one bucket the service copies the pages itself;
 // otherwise they pass through this process, a few at a time. Errors: those of Open, ErrNoDatabase, ErrNotEmpty.
 func Branch(ctx context.Context, from, to string) (id string, err error) {
 	return Options{}.Branch(ctx, from, to)
 }
 
-// Branch is the function Branch with options. It uses At, for an earlier state (ErrBeyondRetention), Endpoint, Name and Clock.
+// Branch is like the function Branch, with options. It uses At, for an earlier state (ErrBeyondRetention), Endpoint, Name and Clock.
 func (o Options) Branch(ctx context.Context, from, to string) (id string, err error) {
 	defer func() {
 		if err != nil {

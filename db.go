@@ -21,7 +21,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// memURL is a database in memory.
+// memURL is the URL of a database in memory.
 const memURL = "mem:"
 
 // DB is an open database. Make one with Open. It is safe for concurrent use. The zero value is a closed database.
@@ -29,20 +29,20 @@ type DB struct {
 	keeper  *keeper.Keeper // nil: it was never opened
 	pool    *pgxpool.Pool
 	store   location.Store  // nil: in memory
-	runtime *pglite.Runtime // its own; nil: it is somebody else's
-	shared  *Runtime        // that one; nil: it has its own
+	runtime *pglite.Runtime // its own; nil: the caller's is used
+	shared  *Runtime        // the caller's; nil: it has its own
 	closed  atomic.Bool
 
 	mu  sync.Mutex
 	sql *sql.DB
 }
 
-// Open opens the database at a URL (see the package's documentation), and creates it if there is none. It returns when PostgreSQL
+// Open opens the database at a URL (see the package documentation), and creates it if there is none. It returns when PostgreSQL
 // accepts connections. ctx bounds the opening only. Errors: ErrInvalid, ErrLocked, ErrDenied, ErrUnavailable, ErrNested, ErrNotEmpty,
 // ErrVersion, ErrCorrupt, ctx's. Nothing is left running after an error.
 func Open(ctx context.Context, url string) (*DB, error) { return Options{}.Open(ctx, url) }
 
-// Open is the function Open with options. Further errors: ErrNoDatabase with NoCreate or At, ErrBeyondRetention with At.
+// Open is like the function Open, with options. Further errors: ErrNoDatabase with NoCreate or At, ErrBeyondRetention with At.
 func (o Options) Open(ctx context.Context, url string) (_ *DB, err error) {
 	defer func() {
 		if err != nil {
@@ -55,7 +55,7 @@ func (o Options) Open(ctx context.Context, url string) (_ *DB, err error) {
 	db := &DB{}
 	defer func() {
 		if err != nil {
-			// An opening that is under way is given up: the keeper ends it.
+			// Close makes the keeper end an opening that is still under way.
 			err = errors.Join(err, db.Close(context.WithoutCancel(ctx)))
 		}
 	}()
@@ -80,7 +80,7 @@ func (o Options) Open(ctx context.Context, url string) (_ *DB, err error) {
 	return db, nil
 }
 
-// absent: a folder that holds no store holds no database.
+// absent turns "not found" into ErrNoDatabase: a folder without a store has no database.
 func absent(err error) error {
 	if errors.Is(err, store.ErrNotFound) {
 		return fmt.Errorf("%w: %w", ErrNoDatabase, err)
@@ -88,7 +88,7 @@ func absent(err error) error {
 	return err
 }
 
-// begin makes everything but the engine.
+// begin sets up everything except the engine.
 func (db *DB) begin(ctx context.Context, o *Options, st store.Store) (err error) {
 	rt := (*pglite.Runtime)(nil)
 	if o.Runtime != nil {
@@ -117,7 +117,7 @@ func (db *DB) begin(ctx context.Context, o *Options, st store.Store) (err error)
 	return err
 }
 
-// engine are the engine's options.
+// engine returns the engine's options.
 func (o *Options) engine(rt *pglite.Runtime, st store.Store) engine.Options {
 	e := engine.Options{
 		Runtime: rt, Store: st, Create: !o.NoCreate,
@@ -127,12 +127,12 @@ func (o *Options) engine(rt *pglite.Runtime, st store.Store) engine.Options {
 		Settings: o.Settings, StatementTimeout: o.StatementTimeout, Clock: o.Clock, Logger: o.Logger,
 	}
 	if p, ok := st.(location.Store); ok {
-		e.BeforeCreate = p.Probe // does the store keep its promises? Asked once, before a database is made
+		e.BeforeCreate = p.Probe // checks once, before a database is created, that the store keeps its promises
 	}
 	return e
 }
 
-// newPool makes the pool, without a connection. PGHOST, PGOPTIONS and the like are overridden: they are about other servers.
+// newPool makes the pool, without opening a connection. It overrides PGHOST, PGOPTIONS and the like, which are meant for other servers.
 func (db *DB) newPool(o *Options) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig("host=blobpglite port=5432 user=u dbname=d sslmode=disable connect_timeout=0")
 	if err != nil {
@@ -148,9 +148,9 @@ func (db *DB) newPool(o *Options) (*pgxpool.Pool, error) {
 	return pgxpool.NewWithConfig(context.Background(), config)
 }
 
-// Dial opens a connection to a new PostgreSQL process, which expects a start-up packet next: for drivers other than pgx, and proxies. It has
-// the signature of a driver's dial function; network and address are ignored. If the database was taken over, or the outcome of a commit
-// was unknown, the database is opened again first. ctx bounds the dialling only. Errors: ErrClosed, those of Open.
+// Dial opens a connection to a new PostgreSQL process, which expects a startup packet first. It is for drivers other than pgx, and for
+// proxies. It has the signature of a driver's dial function; network and address are ignored. If the database was taken over, or the
+// outcome of a commit was unknown, Dial opens the database again first. ctx bounds the dialing only. Errors: ErrClosed, those of Open.
 func (db *DB) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if db.keeper == nil || db.closed.Load() {
 		return nil, ErrClosed
@@ -207,10 +207,10 @@ func (db *DB) SQL() *sql.DB {
 	return db.sql
 }
 
-// Close waits until the connections of SQL and Pool are given back, makes everything durable, releases the lease so that the next
-// writer need not wait, and ends PostgreSQL. When ctx ends first, running statements are ended too, and Close returns an error: with
-// Strict nothing that was acknowledged is lost; with Interval and Sleep, what was not durable yet is. The next writer may then have to
-// wait until the lease runs out. A second Close does nothing.
+// Close waits until the connections of SQL and Pool are returned, makes everything durable, releases the lease so that the next writer need
+// not wait, and ends PostgreSQL. If ctx ends first, running statements are ended too, and Close returns an error. With Strict, nothing
+// acknowledged is lost then; with Interval and Sleep, whatever was not yet durable is lost. The next writer may then have to wait until the
+// lease expires. A second Close does nothing.
 func (db *DB) Close(ctx context.Context) error {
 	if db.closed.Swap(true) {
 		return nil
@@ -239,7 +239,7 @@ func (db *DB) Close(ctx context.Context) error {
 	}
 	if err := ctx.Err(); err != nil && len(errs) == 0 {
 		select {
-		case <-drained: // all went well, just in time
+		case <-drained: // everything went well, just in time
 		default:
 			errs = append(errs, fmt.Errorf("close the database: what still ran was ended: %w", err))
 		}

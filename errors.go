@@ -12,12 +12,12 @@ import (
 // Errors, each with what to do about it. Compare with errors.Is, also for errors that database/sql or pgx returns. An error of a SQL
 // statement is a *pgconn.PgError.
 var (
-	// ErrLocked: another writer holds the lease. The error is a *LockedError: it says who, and until when. Wait, or close that one.
+	// ErrLocked: another writer holds the lease. The error is a *LockedError: it says who, and until when. Wait, or close the other writer.
 	ErrLocked = lease.ErrLocked
-	// ErrTakenOver: another writer has taken the database over. Everything acknowledged is safe. The next connection opens the database
+	// ErrTakenOver: another writer has taken over the database. Everything acknowledged is safe. The next connection opens the database
 	// again, which waits for that writer's lease.
 	ErrTakenOver = engine.ErrFenced
-	// ErrUnknown: whether the commit is durable is not known, because the store did not answer in time. Read before trying again; the
+	// ErrUnknown: it is not known whether the commit is durable, because the store did not answer in time. Read before trying again; the
 	// next connection opens the database again.
 	ErrUnknown = store.ErrUnknown
 	// ErrUnavailable: the store gave no usable answer to any of the retries. Nothing was changed; try again later.
@@ -30,9 +30,9 @@ var (
 	ErrNoDatabase = engine.ErrNoDatabase
 	// ErrNested: the prefix lies inside another database's, or around one. Name another one. (A folder inside another store's is ErrInvalid.)
 	ErrNested = takeover.ErrNested
-	// ErrNotEmpty: the place holds something that is no database. Name another one.
+	// ErrNotEmpty: the place holds something other than a database. Name another one.
 	ErrNotEmpty = takeover.ErrNotEmpty
-	// ErrBeyondRetention: the state that Options.At names is no longer kept, or lies in the future. The error says what is kept.
+	// ErrBeyondRetention: the state named by Options.At is no longer kept, or lies in the future. The error says what is kept.
 	ErrBeyondRetention = takeover.ErrBeyondRetention
 	// ErrVersion: the database belongs to another major version of PostgreSQL, or was written by a newer version of this package.
 	ErrVersion = engine.ErrVersion
@@ -42,5 +42,5 @@ var (
 	ErrClosed = errors.New("the database is closed")
 )
 
-// LockedError says who has the database, and until when.
+// LockedError says who holds the database, and until when.
 type LockedError = lease.LockedError

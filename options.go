@@ -17,14 +17,14 @@ import (
 	"blobpglite/core/store/location"
 )
 
-// Durability says what it means that a commit succeeded.
+// Durability says what a successful commit guarantees.
 type Durability = engine.Durability
 
 // The durabilities.
 const (
 	// Strict: the commit is in the store. A crash loses nothing.
 	Strict = engine.Strict
-	// Interval: the commit will be in the store within Options.FlushInterval. A crash loses at most that much of running time.
+	// Interval: the commit will be in the store within Options.FlushInterval. A crash loses at most that much running time.
 	Interval = engine.Interval
 	// Sleep: the commit will be in the store when nothing has run for Options.IdleFlush, or at Close. A crash loses every commit since
 	// the last of these.
@@ -42,12 +42,12 @@ const (
 	DefaultRetain         = manifest.DefaultRetain
 )
 
-// None, as a duration of Options: none at all, where zero means the default.
+// None, as a duration in Options, means none at all, where zero means the default.
 const None = -1
 
 // Options of a database. The zero value is the default, and what Open uses.
 type Options struct {
-	// Durability of commits; empty: Strict. FlushInterval belongs to Interval (zero: 200 ms), IdleFlush to Sleep (zero: 1 s).
+	// Durability of commits; empty: Strict. FlushInterval applies to Interval (zero: 200 ms), IdleFlush to Sleep (zero: 1 s).
 	Durability               Durability
 	FlushInterval, IdleFlush time.Duration
 
@@ -56,13 +56,13 @@ type Options struct {
 	MaxConns       int
 	User, Database string
 
-	// NoCreate: do not create a database where there is none, but return ErrNoDatabase.
+	// NoCreate: return ErrNoDatabase where there is no database, instead of creating one.
 	NoCreate bool
-	// At, if not zero, opens the database read-only as it was at that time, if that state is still kept. No lease is taken and nothing is
-	// written to the store, so a writer may run meanwhile. What a READ WRITE transaction writes all the same is gone after Close.
+	// At, if not zero, opens the database read-only as it was at that time, if that state is still kept. It takes no lease and writes
+	// nothing to the store, so a writer may run at the same time. Anything a READ WRITE transaction writes anyway is gone after Close.
 	At time.Time
 	// Retain is how far back a new database keeps earlier states for At and Branch; zero: DefaultRetain, None: not at all. It is a property
-	// of the database: opening an existing one does not change it, `pgserve retain` does.
+	// of the database: opening an existing one does not change it; `pgserve retain` does.
 	Retain time.Duration
 
 	// AcquireTimeout is how long Open waits for another writer's lease; zero: DefaultAcquireTimeout, None: not at all. LeaseTTL is how
@@ -71,11 +71,11 @@ type Options struct {
 	// Name is this writer's name in the lease, which a LockedError shows to others; empty: machine, program and process id.
 	Name string
 
-	// Cache is how much of the database's files is kept in memory, in bytes, at least 48 MiB; zero: DefaultCache, None: all of it, read by Open.
-	// Of a larger database, the rest is read from the store when it is needed.
+	// Cache is how much of the database's files is kept in memory, in bytes, at least 48 MiB; zero: DefaultCache, None: all of it, read by
+	// Open. What does not fit is read from the store when needed.
 	Cache int64
-	// MaxBytes bounds the data directory: beyond it, PostgreSQL reports a full disk (53100); zero: no bound. MemoryLimit bounds PostgreSQL's
-	// memory; zero: 2 GiB. Both in bytes.
+	// MaxBytes bounds the data directory: beyond it, PostgreSQL reports a full disk (53100); zero: no bound. MemoryLimit bounds
+	// PostgreSQL's memory; zero: 2 GiB. Both are in bytes.
 	MaxBytes, MemoryLimit int64
 	// StatementTimeout is PostgreSQL's statement_timeout for sessions that do not set their own; zero: none. Settings are server parameters.
 	StatementTimeout time.Duration
@@ -83,16 +83,16 @@ type Options struct {
 
 	// Runtime is a loaded PostgreSQL that several databases share; nil: the DB loads its own, with Extensions, and releases it in Close.
 	Runtime *Runtime
-	// Extensions are those published as npm packages of their own, such as vector (pgvector). Bundled ones need not be listed.
+	// Extensions lists extensions published as npm packages of their own, such as vector (pgvector). Bundled ones need not be listed.
 	Extensions []string
 	// Endpoint is the base URL of a Cloud Storage emulator, for gs://; empty: STORAGE_EMULATOR_HOST, else the real service.
 	Endpoint string
 
-	Logger *slog.Logger // nil: dropped
-	Clock  Clock        // nil: the system's
+	Logger *slog.Logger // nil: log messages are dropped
+	Clock  Clock        // nil: the system clock
 }
 
-// Runtime is a loaded PostgreSQL, of some 60 MB, which any number of databases can share. It is safe for concurrent use.
+// Runtime is a loaded PostgreSQL, of about 60 MB, which any number of databases can share. It is safe for concurrent use.
 type Runtime struct {
 	rt *pglite.Runtime
 
@@ -101,7 +101,7 @@ type Runtime struct {
 	closed bool
 }
 
-// NewRuntime loads PostgreSQL, with extensions as in Options.Extensions. The first call on a machine fetches and compiles it.
+// NewRuntime loads PostgreSQL, with extensions as in Options.Extensions. The first call on a machine downloads and compiles it.
 func NewRuntime(ctx context.Context, extensions ...string) (*Runtime, error) {
 	rt, err := pglite.NewRuntime(ctx, pglite.Options{Extensions: extensions})
 	if err != nil {
@@ -110,8 +110,8 @@ func NewRuntime(ctx context.Context, extensions ...string) (*Runtime, error) {
 	return &Runtime{rt: rt}, nil
 }
 
-// Close releases the runtime. Every DB that uses it must be closed first: while there is one, Close does nothing and returns ErrInvalid.
-// A second Close does nothing.
+// Close releases the runtime. Every DB that uses it must be closed first: as long as one is open, Close does nothing and returns
+// ErrInvalid. A second Close does nothing.
 func (r *Runtime) Close() error {
 	if r == nil || r.rt == nil {
 		return nil
@@ -145,7 +145,7 @@ func (r *Runtime) release() {
 	r.users--
 }
 
-// fill puts defaults for zero values, and refuses what is not valid.
+// fill replaces zero values with defaults, and rejects invalid values.
 func (o *Options) fill() error {
 	for _, d := range []struct {
 		name    string
@@ -204,7 +204,7 @@ const (
 	dialled   = 32   // further connections, for Dial
 )
 
-// processName names this process, for people.
+// processName is a readable name for this process.
 func processName() string {
 	host, err := os.Hostname()
 	if err != nil {
@@ -213,7 +213,7 @@ func processName() string {
 	return host + "/" + filepath.Base(os.Args[0]) + "[" + strconv.Itoa(os.Getpid()) + "]"
 }
 
-// place opens the store that a URL names.
+// place opens the store named by a URL.
 func (o *Options) place(ctx context.Context, url string, create bool) (location.Store, error) {
 	at, err := location.Parse(url)
 	if err != nil {
