@@ -2,9 +2,9 @@ package engine
 
 import "io"
 
-// Ask is a Write that runs PostgreSQL on the caller's goroutine if nobody else needs the processor (pglite.Conn.Run), and then writes to w
-// what it has answered and may leave at once: for a small statement no other goroutine is woken. The rest is written by WriteTo, which
-// another goroutine must have called with the same w; the two never write at once.
+// Ask is a Write that runs PostgreSQL on the caller's goroutine if nothing else needs the processor (pglite.Conn.Run), then writes to w
+// whatever PostgreSQL has answered that may leave right away. So a small statement wakes no other goroutine. WriteTo, which another
+// goroutine must have called with the same w, writes the rest; the two never write at the same time.
 func (c *Conn) Ask(b []byte, w io.Writer) (int, error) {
 	n, err := c.send(b, c.process.Run)
 	if c.process.Answered() && !c.pass(w) {
@@ -13,7 +13,7 @@ func (c *Conn) Ask(b []byte, w io.Writer) (int, error) {
 	return n, err
 }
 
-// pass writes to w what PostgreSQL has answered. It never waits: if it would have to, it returns false.
+// pass writes PostgreSQL's answers to w. It never waits: where it would have to, it returns false.
 func (c *Conn) pass(w io.Writer) bool {
 	if !c.reading.TryLock() {
 		return false

@@ -22,18 +22,18 @@ import (
 // Latest names the newest state: after the last record in the log at the time of reading.
 func Latest() RecoveryTarget { return takeover.Latest() }
 
-// Restored is a database as it was after some record, as files in memory, to be copied elsewhere.
+// Restored is a database as of some record, as files in memory, ready to be copied elsewhere.
 type Restored struct {
-	// Files are the data directory. When PostgreSQL starts on them, it recovers as after a crash.
+	// Files is the data directory. When PostgreSQL starts on it, it recovers as after a crash.
 	Files    *memfs.FS
 	Manifest manifest.Manifest // as it was read
-	Seq      uint64            // of the last record in the files
+	Seq      uint64            // number of the last record in the files
 
-	taken layerMoment // the layer that they were restored from
+	taken layerMoment // the layer they were restored from
 }
 
-// Restore restores the files of a state of a database without starting PostgreSQL. As with OpenAt, nobody is fenced, no
-// lease is taken, nothing is written. clk may be nil: the system's. Errors: those of OpenAt, except PostgreSQL's.
+// Restore restores the files of a database as of some state without starting PostgreSQL. Like OpenAt, it fences no writer, takes no lease
+// and writes nothing. clk may be nil: the system clock. Errors: those of OpenAt, except PostgreSQL's.
 func Restore(ctx context.Context, st store.Store, at RecoveryTarget, clk clock.Clock) (Restored, error) {
 	if clk == nil {
 		clk = clock.System()
@@ -55,17 +55,17 @@ func restoreWith(ctx context.Context, op *opening, at RecoveryTarget) (Restored,
 	return Restored{Files: r.data, Manifest: p.Manifest, Seq: p.Seq, taken: r.taken}, nil
 }
 
-// ErrNotEmpty: the prefix for a new database already holds something. ErrNested: the prefix lies inside another database's.
-// Name another one.
+// ErrNotEmpty: the prefix for a new database already holds something. ErrNested: the prefix lies inside another database's. In both cases
+// name another one.
 var (
 	ErrNotEmpty = takeover.ErrNotEmpty
 	ErrNested   = takeover.ErrNested
 )
 
-// NewDatabase makes an independent database from restored files, under an empty prefix: with an id of its own, one full layer and an
-// empty log. It keeps earlier states for as long as the original. It returns the id. If several processes do this at one prefix at the
-// same time, or open a new database there, one wins. clk may be nil: the system's. Errors: ErrNested, ErrNotEmpty (nothing there was
-// changed but for a layer that nobody names: the next collection deletes it), those of the store.
+// NewDatabase makes an independent database from restored files, under an empty prefix: with an id of its own, one full layer and an empty
+// log. It keeps earlier states for as long as the original does. It returns the id. If several processes do this at the same prefix
+// concurrently, or open a new database there, one wins. clk may be nil: the system clock. Errors: ErrNested, ErrNotEmpty (nothing there
+// changed, except for a layer that no manifest names: the next collection deletes it), those of the store.
 func NewDatabase(ctx context.Context, st store.Store, from Restored, writer string, clk clock.Clock) (id string, err error) {
 	defer func() {
 		if err != nil {
@@ -78,7 +78,7 @@ func NewDatabase(ctx context.Context, st store.Store, from Restored, writer stri
 	return newDatabase(ctx, st, from, writer, clk, func(*base.WriteOptions) {})
 }
 
-// newDatabase is NewDatabase; how may change the options with which the layer is written.
+// newDatabase is NewDatabase; how may change the options the layer is written with.
 func newDatabase(ctx context.Context, st store.Store, from Restored, writer string, clk clock.Clock, how func(*base.WriteOptions)) (id string, err error) {
 	if err := mayBegin(ctx, st); err != nil {
 		return "", err
@@ -92,7 +92,7 @@ func newDatabase(ctx context.Context, st store.Store, from Restored, writer stri
 	id = store.NewWriteID()
 	o.Database = id
 	start := wal.Start(id)
-	key := base.Key(start.Epoch, start.Seq) + "-" + id // rivals write to other names
+	key := base.Key(start.Epoch, start.Seq) + "-" + id // rivals write under other names
 	_, stats, err := base.Write(ctx, st, key, from.Files, o)
 	if err != nil {
 		return "", err
@@ -112,14 +112,14 @@ func newDatabase(ctx context.Context, st store.Store, from Restored, writer stri
 		}}
 		return nil
 	})
-	if errors.Is(err, manifest.ErrFenced) { // somebody has made a database there and opened it
+	if errors.Is(err, manifest.ErrFenced) { // another process has made a database there and opened it
 		err = fmt.Errorf("%w: %w", ErrNotEmpty, err)
 	}
 	return id, err
 }
 
-// mayBegin refuses a prefix that is not empty. Segments left by an interrupted copy are no obstacle: without a layer nothing needs them,
-// every copy uses names of its own, and the first collection of the database deletes them.
+// mayBegin rejects a prefix that is not empty. Segments left by an interrupted copy do not count: without a layer nothing needs them, every
+// copy uses names of its own, and the database's first collection deletes them.
 func mayBegin(ctx context.Context, st store.Store) error {
 	for a, err := range st.List(ctx, "", "") {
 		if err != nil {
@@ -132,7 +132,7 @@ func mayBegin(ctx context.Context, st store.Store) error {
 	return takeover.CheckAbove(ctx, st)
 }
 
-// occupied says what a prefix that is not empty holds, key among it, and what to do.
+// occupied says what a non-empty prefix holds (among other objects, key), and what to do.
 func occupied(ctx context.Context, st store.Store, key string) error {
 	_, err := st.Get(ctx, manifest.Key)
 	o, layer := base.ParseObject(key)
@@ -147,13 +147,13 @@ func occupied(ctx context.Context, st store.Store, key string) error {
 	return fmt.Errorf("%w: it holds %s: name an empty one", ErrNotEmpty, key)
 }
 
-// BranchOptions of Branch. The zero value copies what is durable now.
+// BranchOptions are options of Branch. The zero value copies what is durable now.
 type BranchOptions struct {
-	At     RecoveryTarget // which state
+	At     RecoveryTarget // the state to copy
 	Writer string         // who makes the branch, for people who read the manifest
 	Clock  clock.Clock
 	Hook   point.Hook // nil: none
-	// Progress is told how many of the objects that hold pages have been copied, by several goroutines. Nil: it is not reported.
+	// Progress is called, by several goroutines, with how many of the objects that hold pages have been copied. Nil: no reports.
 	Progress func(done, total int)
 }
 
@@ -161,22 +161,23 @@ type BranchOptions struct {
 type Branched struct {
 	ID   string            // of the new database
 	From manifest.Manifest // as it was read
-	Seq  uint64            // of the last record that the branch holds
+	Seq  uint64            // number of the branch's last record
 }
 
 const (
-	// branchTries bounds how often a branch starts again because what it was copying was collected meanwhile.
+	// branchTries bounds how often a branch starts over because a collection deleted what it was copying.
 	branchTries = 3
-	// branchCache is the Cache of a branch's reading: a layer of up to half of it is read as a whole.
+	// branchCache is the Cache with which a branch reads: a layer of up to half that size is read whole.
 	branchCache = 2 * eagerBytes
 )
 
-// Branch makes an independent database, under the prefix to, from a state of the one under from, as Restore and NewDatabase together would.
-// But pages are not read: the segments that hold them are copied within the store's service if it can do that (store.Copier), else one
-// after the other through this process. Only the index, the files outside of tables and indexes, and the log are read. Damaged segments
-// are copied as they are. The manifest is written last; until then the prefix holds no database, and only a branch can make one there.
+// Branch makes an independent database, under the prefix to, from a state of the one under from, as Restore and NewDatabase together would,
+// but without reading the pages. The segments that hold them are copied within the store's service if it can do that (store.Copier),
+// otherwise one after the other through this process. Only the index, the files other than tables and indexes, and the log are read.
+// Damaged segments are copied as they are. The manifest is written last; until then the prefix holds no database, and only a branch can
+// make one there.
 //
-// The branch names no object of its parent's: a collection knows only the layers of its own manifest, so if two databases needed an
+// The branch names none of its parent's objects. A collection knows only the layers of its own manifest, so if two databases shared an
 // object, no collection could tell when to delete it.
 //
 // Errors: those of Restore and NewDatabase.
@@ -215,7 +216,7 @@ func branchOnce(ctx context.Context, to, from store.Store, o BranchOptions) (Bra
 	total := r.taken.layer.Use().Segments
 	id, err := newDatabase(ctx, to, r, o.Writer, o.Clock, func(w *base.WriteOptions) {
 		w.Share, w.Since, w.Pages, w.Hook = r.taken.layer, r.taken.moment, pages, o.Hook
-		w.Rewrite = "" // no file was changed except by replaying the log
+		w.Rewrite = "" // only replaying the log has changed files
 		w.Copy = func(ctx context.Context, source, key string) (int64, error) {
 			size, err := copyObject(ctx, to, key, from, source, o.Clock)
 			if n := int(done.Add(1)); err == nil && o.Progress != nil {
@@ -227,7 +228,7 @@ func branchOnce(ctx context.Context, to, from store.Store, o BranchOptions) (Bra
 	return Branched{ID: id, From: r.Manifest, Seq: r.Seq}, err
 }
 
-// copyObject copies one object, and repeats that while the outcome is unknown.
+// copyObject copies one object, and retries while the outcome is unknown.
 func copyObject(ctx context.Context, to store.Store, key string, from store.Store, source string, clk clock.Clock) (size int64, err error) {
 	const tries, firstPause = 5, 100 * time.Millisecond
 	id, pause := store.NewWriteID(), firstPause

@@ -7,50 +7,48 @@ import (
 	"blobpglite/core/clock"
 )
 
-// What a restore is estimated to take before anything was measured: a request for each record, 32 at once at the 38 ms that
-// Cloud Storage takes for a small one, the bytes through PostgreSQL's recovery, and a layer's own bytes.
+// Estimates of a restore before anything was measured: one request per record, 32 at a time at the 38 ms that Cloud Storage takes for a
+// small one, the bytes through PostgreSQL's recovery, and the layer's own bytes.
 const (
 	replayRecord = 38 * time.Millisecond / replayParallel
 	replayRate   = 40 << 20 // bytes a second
 	restoreRate  = 512 << 20
-	// replayParallel is how many records are read at once; minRecord is what one takes from a store on the same machine.
+	// replayParallel is how many records are read concurrently; minRecord is what one takes from a store on the same machine.
 	replayParallel = 32
 	minRecord      = 50 * time.Microsecond
 	// minBudget keeps a small database from taking layers all the time.
 	minBudget = 250 * time.Millisecond
 )
 
-// Without a given budget, a database under steady load must not spend its time on layers: after one that took a second,
-// the next is not begun for layerPause seconds, unless the log has grown to mustCompact budgets. At mostGrown budgets
-// commits wait.
+// Without a given budget, a database under steady load must not spend its time on layers: after one that took a second, the next does not
+// begin for layerPause seconds, unless the log has grown to mustCompact budgets. At mostGrown budgets commits wait.
 const (
 	layerPause  = 7
 	mustCompact = 2
 	mostGrown   = 4
-	// A restore holds the log since the last layer in memory. These are its shares of the cache from which on a layer is wanted, is taken
-	// without a pause after the last one, and makes commits wait.
+	// A restore holds the log since the last layer in memory. These are shares of the cache: beyond wantedShare a layer is wanted, beyond
+	// mustShare it is taken without a pause after the last one, and from mostShare on commits wait.
 	wantedShare, mustShare, mostShare = 0.25, 0.5, 1
-	// After a layer failed, the next is begun after firstRetry; the wait doubles each time, up to lastRetry.
+	// After a layer failed, the next one begins after firstRetry; the wait doubles each time, up to lastRetry.
 	firstRetry = 500 * time.Millisecond
 	lastRetry  = 5 * time.Minute
 )
 
-// budget decides when a layer is due, and when commits wait for it, so that a restore, which replays the log since the last layer,
-// takes no longer than promised. It predicts that from what its methods are told. They are safe for concurrent use, except where they
-// say otherwise.
+// budget decides when a layer is due, and when commits wait for it, so that a restore, which replays the log since the last layer, takes no
+// longer than promised. It predicts that from what its methods report. They are safe for concurrent use, except where they say otherwise.
 type budget struct {
 	budgetEnv
 	records, bytes atomic.Int64 // of the log, since the last layer
 	request        atomic.Int64 // what an append takes, in nanoseconds; 0: unknown
 	layerTime      atomic.Int64 // what reading the layer takes, in nanoseconds; 0: unknown
 	rate           float64      // bytes of a layer that a restore reads in a second; 0: restoreRate
-	failures       atomic.Int64 // of layers in a row
-	retry          atomic.Int64 // by the monotonic clock: until then no layer is begun, because the last one failed
-	pause          atomic.Int64 // by the monotonic clock: until then no layer is begun unless it is urgent
-	eased          signal       // told when there is less to be replayed
+	failures       atomic.Int64 // number of failed layers in a row
+	retry          atomic.Int64 // monotonic time; no layer begins before it, because the last one failed
+	pause          atomic.Int64 // monotonic time; no layer begins before it unless it is urgent
+	eased          signal       // sent when there is less to replay
 }
 
-// budgetEnv is all that a budget knows of its engine, so that it can be tested without one.
+// budgetEnv is everything a budget knows of its engine, so that it can be tested without one.
 type budgetEnv struct {
 	clock   clock.Clock
 	restore time.Duration // Options.RestoreBudget
@@ -59,8 +57,8 @@ type budgetEnv struct {
 	crowded func() bool   // a layer is needed so that pages can leave memory; nil: never
 }
 
-// opened is told how the restore went, and what it read, before anything is appended. It is not told how long PostgreSQL's start took: most of
-// a long one is the replay, and the longer that takes, the more it would be allowed to take.
+// opened reports how long the restore took, and how many bytes it read, before anything is appended. PostgreSQL's start is left out: most
+// of a long start is the replay, and the longer that took, the longer it would be allowed to take.
 func (b *budget) opened(raw int64, restore time.Duration) {
 	if raw > 0 && restore > 0 {
 		b.rate = float64(raw) / restore.Seconds()
@@ -68,7 +66,7 @@ func (b *budget) opened(raw int64, restore time.Duration) {
 	b.layerTime.Store(int64(restore))
 }
 
-// published is told how much a restore will read of the layer that is the newest now.
+// published reports how much a restore will read of the newest layer.
 func (b *budget) published(raw int64) {
 	rate := b.rate
 	if rate == 0 {
@@ -78,9 +76,9 @@ func (b *budget) published(raw int64) {
 	b.eased.tell()
 }
 
-// appended is told of a record in the log, and how long its append took. Only the goroutine that appends may call it.
+// appended reports a record in the log, and how long its append took. Only the goroutine that appends may call it.
 func (b *budget) appended(bytes int64, took time.Duration) {
-	const share = 8 // of the newest in the mean
+	const share = 8 // weight of the newest in the mean is 1/share
 	old := time.Duration(b.request.Load())
 	if old > 0 {
 		took = old + (took-old)/share
@@ -93,15 +91,15 @@ func (b *budget) appended(bytes int64, took time.Duration) {
 	}
 }
 
-// covered is told how much of the log a new layer covers.
+// covered reports how much of the log a new layer covers.
 func (b *budget) covered(records, bytes int64) {
 	b.records.Add(-records)
 	b.bytes.Add(-bytes)
 	b.eased.tell()
 }
 
-// tried is told whether a layer that was due was taken. After a failure the next one is put off, longer each time, because what a failed
-// one has uploaded stays in the bucket until one succeeds.
+// tried reports whether a layer that was due was taken. After a failure the next one is put off, longer each time, because what a failed
+// layer has uploaded stays in the bucket until one succeeds.
 func (b *budget) tried(taken bool) {
 	if taken {
 		b.failures.Store(0)
@@ -111,13 +109,12 @@ func (b *budget) tried(taken bool) {
 	b.retry.Store(int64(b.clock.Monotonic() + wait))
 }
 
-// worked is told how long a layer took, successful or not: it sets the pause before the next one.
+// worked reports how long a layer took, successful or not: that sets the pause before the next one.
 func (b *budget) worked(took time.Duration) {
 	b.pause.Store(int64(b.clock.Monotonic() + layerPause*took))
 }
 
-// recordTime is what reading a record takes: a store that takes appends faster than Cloud Storage is assumed to be faster
-// at reads too.
+// recordTime is how long reading a record takes: a store that appends faster than Cloud Storage is assumed to read faster, too.
 func (b *budget) recordTime() time.Duration {
 	if b.record > 0 {
 		return b.record
@@ -133,7 +130,7 @@ func (b *budget) replayTime() time.Duration {
 	return time.Duration(b.records.Load())*b.recordTime() + time.Duration(float64(b.bytes.Load())/replayRate*float64(time.Second))
 }
 
-// limit is what replaying the log may add to a restore; negative: no limit.
+// limit is how much replaying the log may add to a restore; negative: no limit.
 func (b *budget) limit() time.Duration {
 	if b.restore == 0 {
 		return max(time.Duration(b.layerTime.Load()), minBudget)
@@ -141,7 +138,7 @@ func (b *budget) limit() time.Duration {
 	return b.restore
 }
 
-// logShare is the size of the log since the last layer as a share of the cache: a restore holds all of it in memory.
+// logShare is the size of the log since the last layer as a share of the cache; a restore holds all of that log in memory.
 func (b *budget) logShare() float64 {
 	if b.cache == 0 {
 		return 0
@@ -149,7 +146,7 @@ func (b *budget) logShare() float64 {
 	return float64(b.bytes.Load()) / float64(b.cache)
 }
 
-// wanted says whether a layer is wanted: from half of the budget on, so that the other half lasts while it is being taken.
+// wanted says whether a layer is wanted. It is from half of the budget on, so that the other half lasts while the layer is being taken.
 func (b *budget) wanted() bool {
 	limit := b.limit()
 	return limit >= 0 && (b.replayTime() >= limit/2 || b.logShare() >= wantedShare)
@@ -171,7 +168,7 @@ func (b *budget) due() bool {
 	return !rests || now >= time.Duration(b.pause.Load())
 }
 
-// usedUp says whether commits have to wait for the layer that is being taken.
+// usedUp says whether commits must wait for the layer that is being taken.
 func (b *budget) usedUp() bool {
 	limit := b.limit()
 	if b.restore == 0 {

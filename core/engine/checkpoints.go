@@ -6,18 +6,18 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// A segment of PostgreSQL's log stays in memory until a checkpoint makes it superfluous. So checkpoints are frequent: they cost little
-// here, because pages are written to memory, and full pages are not logged. maxWAL is max_wal_size, which tells PostgreSQL how long a
-// checkpoint may take, in bytes of log; after checkpointBytes of log PostgreSQL would ask for one itself.
+// A segment of PostgreSQL's log stays in memory until a checkpoint makes it superfluous. So checkpoints are frequent. They cost little
+// here, because pages are written to memory, and full pages are not logged. maxWAL is max_wal_size, in bytes of log, from which PostgreSQL
+// derives how long a checkpoint may take; after checkpointBytes of log PostgreSQL would request one itself.
 const (
 	maxWAL          = "16MB"
 	checkpointBytes = 8 << 20
 )
 
-// logSize asks for checkpoints. The cluster's lock guards it.
+// logSize requests checkpoints. The cluster's lock guards it.
 type logSize struct{ asked int64 }
 
-// wrote is told how many bytes PostgreSQL has written to its log in all.
+// wrote reports how many bytes PostgreSQL has written to its log in total.
 func (l *logSize) wrote(c *pglite.Cluster, total int64) {
 	if c != nil && total-l.asked >= checkpointBytes {
 		l.asked = total
@@ -25,7 +25,7 @@ func (l *logSize) wrote(c *pglite.Cluster, total int64) {
 	}
 }
 
-// countLog is a hook that counts what is written to PostgreSQL's log.
+// countLog is a hook that counts writes to PostgreSQL's log.
 func (e *Engine) countLog(name string, _ int64, p []byte) {
 	if strings.HasPrefix(name, walDir) {
 		e.logSize.wrote(e.server.live.Load(), e.logBytes.Add(int64(len(p))))

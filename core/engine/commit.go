@@ -13,9 +13,9 @@ import (
 	"blobpglite/core/point"
 )
 
-// Conn is a client's connection to a PostgreSQL process of its own: a net.Conn that speaks the wire protocol from the start-up
-// packet on. What is read from it is durable (but see HoldAnswers). PostgreSQL itself authenticates the client, and ends the connection by the
-// protocol's messages. An error of Read that is not io.EOF says why there is no answer: ErrFenced, ErrUnknown, ErrPoisoned, ErrClosed,
+// Conn is a client's connection to a PostgreSQL process of its own: a net.Conn that speaks the wire protocol from the startup packet on.
+// What is read from it is durable (but see HoldAnswers). PostgreSQL itself authenticates the client, and ends the connection with the
+// protocol's messages. An error of Read other than io.EOF says why there is no answer: ErrFenced, ErrUnknown, ErrPoisoned, ErrClosed,
 // ErrCrashed; then no success may be reported to the client. One goroutine may write while another reads.
 type Conn struct {
 	e       *Engine
@@ -28,14 +28,14 @@ type Conn struct {
 	end         context.CancelFunc
 	read, write deadline
 
-	reading   sync.Mutex // guards what follows
+	reading   sync.Mutex // guards the fields below
 	answer    pglite.Answer
-	hasAnswer bool   // and it has not been released
-	rest      []byte // of what has been released
-	failed    error  // why there is nothing more
+	hasAnswer bool   // answer is set and has not been released
+	rest      []byte // unread bytes of what was released
+	failed    error  // why nothing more follows
 }
 
-// Dial starts a process for a client; the client's start-up packet comes next. ctx bounds the dialling only. Errors: ErrStarting,
+// Dial starts a process for a client; the client's startup packet comes next. ctx bounds the dialing only. Errors: ErrStarting,
 // ErrPoisoned, ErrClosed, pglite.ErrTooManyProcesses, pglite.ErrAddressSpace, the context's.
 func (e *Engine) Dial(ctx context.Context, o pglite.ConnectOptions) (*Conn, error) {
 	process, err := e.connect(ctx, o)
@@ -49,7 +49,7 @@ func (e *Engine) Dial(ctx context.Context, o pglite.ConnectOptions) (*Conn, erro
 	return c, nil
 }
 
-// Write sends the client's bytes to PostgreSQL. It waits while PostgreSQL has much that it has not read.
+// Write sends the client's bytes to PostgreSQL. It waits while PostgreSQL has much unread input.
 func (c *Conn) Write(b []byte) (int, error) { return c.send(b, c.process.Send) }
 
 func (c *Conn) send(b []byte, to func(context.Context, []byte) (int, error)) (int, error) {
@@ -57,22 +57,22 @@ func (c *Conn) send(b []byte, to func(context.Context, []byte) (int, error)) (in
 	if err := ctx.Err(); err != nil {
 		return 0, ioError(ctx, err)
 	}
-	// 1. May this engine still serve? A lease that has run out is renewed first; if another writer has it, we are fenced. A Terminate
-	//    message asks for nothing: sessions may end without a lease.
+	// 1. May this engine still serve? An expired lease is renewed first; if another writer holds it, we are fenced. A Terminate message
+	// needs no answer: sessions may end without a lease.
 	if !isFarewell(b) {
 		if err := c.e.admit(ctx); err != nil {
 			return 0, ioError(ctx, err)
 		}
 	}
-	// 2. PostgreSQL runs the statement, in the client's own process, when it is that process's turn. What it writes to its log is
-	//    captured on the way (walship.go) and queued (groupcommit.go); nobody waits for that. When it gives an answer, the answer is
-	//    marked with what must be durable before it leaves (mark.go).
+	// 2. PostgreSQL runs the statement in the client's own process, when it is that process's turn. What it writes to its log is captured
+	// on the way (walship.go) and queued (groupcommit.go); nothing waits for that. PostgreSQL's answer is marked with what must be durable
+	// before it leaves (mark.go).
 	n, err := to(ctx, b)
 	return n, ioError(ctx, c.e.clientError(err))
 }
 
-// isFarewell says whether bytes are a Terminate message and nothing else. They may be part of another message by coincidence; its beginning
-// has been checked then.
+// isFarewell says whether bytes are a Terminate message and nothing else. They may by coincidence be the end of another message, whose
+// beginning was checked then.
 func isFarewell(b []byte) bool {
 	return len(b) == 5 && b[0] == 'X' && b[1] == 0 && b[2] == 0 && b[3] == 0 && b[4] == 4
 }
@@ -88,7 +88,7 @@ func (e *Engine) admit(ctx context.Context) error {
 	return err
 }
 
-// Read reads what PostgreSQL answers, once everything that it tells of is durable.
+// Read reads PostgreSQL's answers, once everything they report is durable.
 func (c *Conn) Read(b []byte) (int, error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
@@ -102,11 +102,11 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// HoldAnswers says whether answers wait until what they tell of is durable; initially they do. Answers that are not passed on need not wait: those
-// to a login by the host, or to the cleaning of a session.
+// HoldAnswers says whether answers wait until what they report is durable; initially they do. Answers that are not passed on need not wait:
+// those to a login by the host, or to the cleanup of a session.
 func (c *Conn) HoldAnswers(hold bool) { c.unheld.Store(!hold) }
 
-// WriteTo copies everything that Read would read to w, until the connection ends. It implements io.WriterTo, for io.Copy.
+// WriteTo copies to w everything that Read would read, until the connection ends. It implements io.WriterTo, for io.Copy.
 func (c *Conn) WriteTo(w io.Writer) (total int64, err error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
@@ -130,7 +130,7 @@ func (c *Conn) WriteTo(w io.Writer) (total int64, err error) {
 	}
 }
 
-// await waits until there is something to read, or there never will be; meanwhile Ask may read. It returns false if Ask has taken the answer.
+// await waits until there is something to read, or never will be; Ask may read in the meantime. It returns false if Ask took the answer.
 func (c *Conn) await(ctx context.Context) bool {
 	if c.hasAnswer || c.failed != nil {
 		return true
@@ -141,7 +141,7 @@ func (c *Conn) await(ctx context.Context) bool {
 	return c.hasAnswer || c.failed != nil || len(c.rest) > 0 || ctx.Err() != nil || c.process.Ready()
 }
 
-// next waits for the next answer, and until it may leave. If ctx ends first, the answer stays for the next call.
+// next waits for the next answer and until it may leave. If ctx ends first, the answer stays for the next call.
 func (c *Conn) next(ctx context.Context) error {
 	if c.failed != nil {
 		return c.failed
@@ -167,7 +167,7 @@ func (c *Conn) next(ctx context.Context) error {
 	return nil
 }
 
-// receive returns what PostgreSQL has answered: one answer, or, where each would cost a request, all that there are.
+// receive returns PostgreSQL's answer: one, or, where each would cost a request, all that are ready.
 func (c *Conn) receive(ctx context.Context) (pglite.Answer, error) {
 	answer, err := c.process.Next(ctx)
 	if err != nil || c.e.o.ReadMode != ReadStrict {
@@ -175,7 +175,7 @@ func (c *Conn) receive(ctx context.Context) (pglite.Answer, error) {
 	}
 	const most = 8 << 20
 	for len(answer.Bytes) < most {
-		more, err := c.process.Next(noWait) // what is there, without waiting
+		more, err := c.process.Next(noWait) // what is ready, without waiting
 		if err != nil {
 			break // a failure will be reported again
 		}
@@ -185,15 +185,14 @@ func (c *Conn) receive(ctx context.Context) (pglite.Answer, error) {
 	return answer, nil
 }
 
-// release returns when an answer may leave. Errors: ErrFenced, ErrUnknown, the context's: then the client must not hear of success.
+// release returns when an answer may leave. Errors: ErrFenced, ErrUnknown, the context's; on an error the client must not hear of success.
 func (e *Engine) release(ctx context.Context, at mark) error {
-	// 3. Within a transaction block nothing is promised yet.
+	// 3. Within a transaction block nothing has been promised yet.
 	if at.early() {
 		return e.poisonedBy()
 	}
 
-	// 4. Everything that the answer tells of becomes durable: by the next append, together with what others have committed
-	//    meanwhile.
+	// 4. Everything the answer reports becomes durable, with the next append, together with what others have committed by then.
 	began := e.o.Clock.Monotonic()
 	committed, err := e.commits.waitFor(ctx, at)
 	e.answers.waited(e.o.Clock.Monotonic() - began)
@@ -207,14 +206,14 @@ func (e *Engine) release(ctx context.Context, at mark) error {
 	// 5. A client that writes faster than layers can be taken waits for the layer.
 	e.commits.backpressure(ctx)
 
-	// 6. Only now the answer leaves.
+	// 6. Only now does the answer leave.
 	if err := e.o.Hook.Fire(ctx, point.CommitBeforeAck); err != nil {
 		return e.fail(err)
 	}
 	return nil
 }
 
-// poisonedBy is why the engine was poisoned; nil: it was not. From then on no answer leaves that has not waited for a record.
+// poisonedBy is why the engine was poisoned; nil: it was not. Once it is, no answer leaves that has not waited for a record.
 func (e *Engine) poisonedBy() error {
 	if e.poison.Load() != nil {
 		return e.poisoned()
@@ -222,9 +221,9 @@ func (e *Engine) poisonedBy() error {
 	return nil
 }
 
-// refused is the error for a client whose commit did not become durable. If its own context ended, or a read could not be
-// proved fresh, only this answer is lost; everything else has poisoned the engine. An unknown outcome is reported as such,
-// whatever ended the engine first: the record may be in the log.
+// refused is the error for a client whose commit did not become durable. If its own context ended, or a read could not be proved fresh,
+// only this answer is lost; any other error has poisoned the engine. An unknown outcome is reported as such, whatever ended the engine
+// first: the record may be in the log.
 func (e *Engine) refused(ctx context.Context, err error) error {
 	if p := e.Err(); p != nil && !errors.Is(err, ErrUnknown) {
 		return p

@@ -5,32 +5,32 @@ import (
 	"time"
 )
 
-// An append is delayed for commits that are about to come, like PostgreSQL's commit_delay with commit_siblings; how long, and for how
-// many, is measured. The delay is at most delayLimit of the time that the last append took.
+// An append is delayed for commits that are about to arrive, like PostgreSQL's commit_delay with commit_siblings; the length of the delay
+// and the number of commits to wait for are measured. The delay is at most delayLimit of the time that the last append took.
 const (
 	delayLimit = 0.9
-	delaySlack = 2.5                    // times the time that the clients are expected to take; a later one waits for a whole append
-	delayMost  = 1.5                    // times what the last append took: clients that take longer once do not end the delays
+	delaySlack = 2.5                    // times how long the clients are expected to take; a later one waits for a whole append
+	delayMost  = 1.5                    // times what the last append took: one slow round of the clients does not end the delays
 	delayLeast = 200 * time.Microsecond // a shorter delay is not worth it: the store is on the same machine
-	delayShare = 4                      // a new measurement is one part in so many of the mean
-	delayTrial = 32                     // appends from one trial to the next
+	delayShare = 4                      // a new measurement has a weight of 1/delayShare in the mean
+	delayTrial = 32                     // appends between two trials
 )
 
 // pace measures how fast clients commit again after an append.
 type pace struct {
-	group  int           // commits that waited when the last append ended
-	let    int           // of these, those that it made durable
-	at     time.Duration // when, by the monotonic clock
+	group  int           // commits waiting when the last append ended
+	let    int           // of these, the ones it made durable
+	at     time.Duration // when it ended, by the monotonic clock
 	took   time.Duration // how long the append took
-	isBack bool          // as many wait again
-	back   time.Duration // how long that takes when all were let go at once
-	age    int           // appends since back was measured, not estimated
+	isBack bool          // as many are waiting again
+	back   time.Duration // how long that takes when all are released together
+	age    int           // appends since back was last measured rather than estimated
 }
 
-// delay waits for the clients whose commits the last append made durable: they are about to commit again, and an append without them
-// would split the clients into two halves that wait for each other's appends. With n clients, an append that takes t, and clients that
-// all commit again within r when all were let go at once, that is n commits in 2t, against n in t+r. So it waits if r is less than t, and
-// not for clients that take longer, or do not commit again. A single client never waits. w.mu is held, and released meanwhile.
+// delay waits for the clients whose commits the last append made durable: they are about to commit again, and an append without them would
+// split the clients into two halves that wait for each other's appends. With n clients, an append that takes t, and clients that all commit
+// again within r of being released together, that is n commits in 2t, against n in t+r. So it waits if r is less than t, but not for
+// clients that take longer or do not commit again. A single client never waits. w.mu is held, and released during the wait.
 func (w *logWriter) delay(ctx context.Context) {
 	p := &w.pace
 	limit := time.Duration(delayLimit * float64(p.took))
@@ -59,7 +59,7 @@ func (w *logWriter) delay(ctx context.Context) {
 	w.back = nil
 }
 
-// allBack ends a delay if all expected clients have committed. w.mu is held.
+// allBack ends a delay once all expected clients have committed. w.mu is held.
 func (w *logWriter) allBack() {
 	if w.back != nil && (w.closing || w.queued() >= w.pace.group) {
 		close(w.back)
@@ -67,9 +67,9 @@ func (w *logWriter) allBack() {
 	}
 }
 
-// returned records how long it took until as many commits wait as when the last append ended; over: that did not happen before the next
-// one ended. If only some were let go, all would have taken longer in proportion, as PostgreSQL runs one at a time: that estimate is used
-// while nothing was measured. w.mu is held.
+// returned records how long it took until as many commits wait as when the last append ended; over: the next append ended before that
+// happened. If only some clients were released, all would have taken proportionally longer, as PostgreSQL runs one at a time; that estimate
+// is used while nothing was measured. w.mu is held.
 func (w *logWriter) returned(over bool) {
 	p := &w.pace
 	if p.isBack || p.group < 2 || p.let == 0 || !over && w.queued() < p.group {
@@ -86,7 +86,7 @@ func (w *logWriter) returned(over bool) {
 	}
 }
 
-// queued is how many commits wait to become durable.
+// queued is the number of commits waiting to become durable.
 func (w *logWriter) queued() int {
 	n := 0
 	for _, b := range w.batches {

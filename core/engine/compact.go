@@ -37,25 +37,25 @@ func (m *logMode) consider() {
 // errNotCollected: a layer was taken, but not everything that it has made superfluous was deleted.
 var errNotCollected = errors.New("a layer was taken; what it has made superfluous was not deleted")
 
-// backpressure holds a commit back while the budget is used up and the layer that frees it is being taken: so the promise
-// about restores holds even if a client commits faster than layers can be taken.
+// backpressure holds a commit back while the budget is used up and the layer that frees it is being taken. So the promise about restores
+// holds even if a client commits faster than layers can be taken.
 func (m *logMode) backpressure(ctx context.Context) {
 	for eased := m.budget.eased.next(); m.compacting.Load() && m.budget.usedUp(); eased = m.budget.eased.next() {
 		select {
 		case <-eased:
 		case <-ctx.Done():
-			return // the commit is durable; only the wait ends
+			return // the commit is durable; only the wait is cut short
 		}
 	}
 }
 
-// compacted ends a compaction, or an attempt: those that wait for it may go on, or begin the next one.
+// compacted ends a compaction, or an attempt: callers that wait for it may continue, or begin the next one.
 func (m *logMode) compacted() {
 	m.compacting.Store(false)
 	m.budget.eased.tell()
 }
 
-// Compact takes a new layer now, waits for it, and collects what it has made superfluous. In mode snapshot it does nothing.
+// Compact takes a new layer now, waits for it, and collects what it has made superfluous. In mode snapshot it returns an error.
 func (e *Engine) Compact(ctx context.Context) error {
 	m, ok := e.commits.(*logMode)
 	if !ok {
@@ -72,14 +72,14 @@ func (e *Engine) Compact(ctx context.Context) error {
 	return m.compact(ctx)
 }
 
-// compact takes a layer at a position of the log, publishes it, and collects. Statements wait only for the clone of the files; they run
+// compact takes a layer at a position of the log, publishes it, and collects. Statements wait only while the files are cloned; they run
 // during the checkpoint and the upload.
 func (m *logMode) compact(ctx context.Context) error {
 	c, err := m.cut(ctx)
 	if err != nil {
 		return err
 	}
-	// Publish only what is durable: every record up to the layer's position is in the log before any page of it is uploaded.
+	// Publish only what is durable: every record up to the layer's position is in the log before any of its pages is uploaded.
 	position, err := c.durable(ctx)
 	if err != nil {
 		return err
@@ -101,13 +101,13 @@ func (m *logMode) compact(ctx context.Context) error {
 	return nil
 }
 
-// cut is what a layer is made of: a clone of the files at a moment at which no process runs, and the position of the log at that moment.
+// cut is what a layer is made from: a clone of the files at a moment when no process runs, and the position of the log at that moment.
 type cut struct {
 	files          *memfs.FS
-	moment         memfs.Mark                                  // of the tree that they were cloned from: they hold what was written before it
-	durable        func(context.Context) (wal.Position, error) // waits until it is durable
-	records, bytes int64                                       // of the log up to there
-	took           time.Duration                               // to clone
+	moment         memfs.Mark                                  // of the tree they were cloned from: they hold everything written before it
+	durable        func(context.Context) (wal.Position, error) // waits until that position is durable
+	records, bytes int64                                       // of the log, up to that position
+	took           time.Duration                               // how long the clone took
 }
 
 // cutOf clones files.
@@ -117,8 +117,8 @@ func cutOf(data *memfs.FS) cut {
 }
 
 // cut clones the files while no process runs and ends the log's batch there, so that the layer holds exactly what the records up to its
-// position hold. Open transactions are in it as after a crash: recovery rolls them back, unless a later record commits them. The
-// checkpoint before it keeps the part of PostgreSQL's own log that the layer needs small.
+// position hold. It holds open transactions as they are after a crash: recovery rolls them back, unless a later record commits them. The
+// checkpoint before it keeps small the part of PostgreSQL's own log that the layer needs.
 func (m *logMode) cut(ctx context.Context) (cut, error) {
 	if err := m.e.checkpoint(ctx); err != nil {
 		return cut{}, err
@@ -131,14 +131,14 @@ func (m *logMode) cut(ctx context.Context) (cut, error) {
 		c.durable, c.records, c.bytes = m.log.seal(), m.budget.records.Load(), m.budget.bytes.Load()
 	})
 	if m.cache != nil && err == nil {
-		// Otherwise pages that the files evict while the layer is being taken would stay in memory, in the clone.
+		// Otherwise the clone would keep in memory the pages that the files evict while the layer is being taken.
 		c.files.Evict(memfs.Eviction{Keep: pglite.KeepResident})
 	}
 	return c, err
 }
 
-// firstLayer uploads a new database's files as they were before its first commit: all records are replayed on them. It runs
-// once, before the first append, so that a database that is never written costs nothing.
+// firstLayer uploads a new database's files as they were before its first commit: all records are replayed on top of them. It runs once,
+// before the first append, so that a database that is never written costs nothing.
 func (m *logMode) firstLayer(ctx context.Context) error {
 	if m.hasBase.Load() {
 		return nil
@@ -147,16 +147,16 @@ func (m *logMode) firstLayer(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("upload the first layer: %w", err)
 	}
-	// In the background: whoever has the cluster's lock may be waiting for an append.
+	// In the background: the holder of the cluster's lock may be waiting for an append.
 	m.background.Go(func() { _ = settle() })
 	m.initial = cut{}
 	m.hasBase.Store(true)
 	return nil
 }
 
-// publish uploads files as the layer at a position, up to which every record is durable, and swaps the manifest to it. Pages that have not
-// changed since the last layer are shared with it. settle, which takes the cluster's lock, tells the files where their pages are from now
-// on; until then nothing of older layers may be collected.
+// publish uploads files as the layer at a position, up to which every record is durable, and swaps the manifest to it. The layer shares
+// unchanged pages with the last one. settle, which takes the cluster's lock, tells the files where their pages are now; until it has run,
+// nothing of older layers may be collected.
 func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle func() error, err error) {
 	settle = func() error { return nil }
 	if err := inProduction(c.files); err != nil { // records follow it
@@ -218,42 +218,42 @@ func (m *logMode) collect(ctx context.Context) error {
 	return err
 }
 
-// finalLayerLimit bounds what the final layer and the collection after it may take: Cloud Run gives an instance ten seconds to end.
+// finalLayerLimit bounds the final layer and the collection after it: Cloud Run gives an instance ten seconds to end.
 const finalLayerLimit = 5 * time.Second
 
-// What a layer at the end costs, compared with reading records once more, at Cloud Storage's prices: four writes (the record of its
-// checkpoint, its segment, its index, the manifest) at $0.005 a thousand are fifty reads at $0.0004. A large upload takes time too.
+// The cost of a layer at the end, compared with reading the records again, at Cloud Storage's prices: four writes (the record of its
+// checkpoint, its segment, its index, the manifest) at $0.005 per thousand equal fifty reads at $0.0004. A large upload also takes time.
 const (
 	layerPays      = 50        // records, at least
 	layerPaysBytes = 256 << 20 // bytes of files, at most
 )
 
-// pays says whether a layer costs less than reading the records after the last one once more.
+// pays says whether a layer costs less than reading the records since the last one again.
 func (m *logMode) pays() bool {
 	return m.o.RestoreBudget == 0 && m.budget.records.Load() >= layerPays && m.taken.layer != nil && m.toUpload() <= layerPaysBytes
 }
 
-// teaches says whether a layer spares the next cold starts what this one has waited for: page after page, because the newest layer has no
-// boot set. So it is with what was loaded in one life and only read in those after it, for which no layer is due. It happens once: each later
-// layer has the boot set, or a newer one. None is taken where none is wanted.
+// teaches says whether a layer spares the next cold starts what this one waited for: page after page, because the newest layer has no boot
+// set. That happens when data was loaded in one life and only read in later ones, so that no layer is due. It happens once: each later
+// layer has the boot set, or a newer one. No layer is taken where none is wanted.
 func (m *logMode) teaches() bool {
 	return m.o.RestoreBudget >= 0 && m.cache.learnt() && m.taken.layer != nil && !m.taken.layer.HasBootSet() && m.toUpload() <= layerPaysBytes
 }
 
-// toUpload is how many bytes a layer would have to upload, or more.
+// toUpload is an upper bound of the bytes that a layer would upload.
 func (m *logMode) toUpload() int64 {
 	n := m.taken.layer.RawBytes()
 	if m.cache != nil {
-		// An error is that PostgreSQL has ended, which the layer's own cut reports.
+		// On an error PostgreSQL has ended, which the layer's own cut reports.
 		_ = m.e.server.locked(func(c *pglite.Cluster) { n = c.Data().UnsettledBytes(nil) })
 	}
 	return n
 }
 
-// finalLayer is for an engine that ends while a layer is wanted: one was put off, or is being taken and is given up here, or it costs less
-// than what the next cold start would read, or spares it waits. Without it, every cold start would replay the log of everything that was loaded. The files are
-// cloned now, while the lease is held; the returned function uploads them, and may run after the lease has been released, because a layer stays
-// correct whoever writes meanwhile. Nil: none is wanted. After a failure only the layer is missing.
+// finalLayer is for an engine that ends while a layer is wanted: one was put off, or is being taken and is given up here, or a layer costs
+// less than what the next cold start would read, or spares it waits. Without it, every cold start would replay the log of everything that
+// was loaded. The files are cloned now, while the lease is held. The returned function uploads them, and may run after the lease was
+// released: a layer stays correct whoever writes in the meantime. Nil: none is wanted. After a failure only the layer is missing.
 func (m *logMode) finalLayer(ctx context.Context) func(context.Context) {
 	m.stopLayer()
 	m.layers.Wait()
@@ -286,17 +286,17 @@ func (m *logMode) finalLayer(ctx context.Context) func(context.Context) {
 	}
 }
 
-// collectEvery: one engine in so many collects when it ends. Usually a collection follows each layer, but not the one at an end; where
-// every life is short, there would be no other.
+// collectEvery: one in collectEvery engines collects when it ends. Normally each layer is followed by a collection, but the one at an end
+// is not; where every life is short, there would be no collection at all.
 const collectEvery = 16
 
-// tidy collects when some engines end. The lease may have been released: only the manifest's current writer collects anything.
+// tidy collects at the end of some engines. The lease may have been released: only the manifest's current writer collects anything.
 func (m *logMode) tidy(ctx context.Context) {
 	if m.opened.Epoch%collectEvery != 0 || !m.hasBase.Load() || !m.compacting.CompareAndSwap(false, true) {
 		return
 	}
 	defer m.compacted()
-	if m.undecided { // a swap that was given up may be applied late: then the manifest names what no reading of it does now
+	if m.undecided { // a swap that was given up may be applied late: then the manifest names objects that a reading of it now does not show
 		return
 	}
 	if m.settleLast != nil && m.settleLast() != nil { // PostgreSQL has ended, or crashed

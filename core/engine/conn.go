@@ -17,14 +17,14 @@ var (
 	_ io.WriterTo = (*Conn)(nil)
 )
 
-// noWait is a context that has ended: with it, nothing waits.
+// noWait is an ended context: nothing waits with it.
 var noWait = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
 }()
 
-// fail records the error that ends all reading, unless it is only a deadline's.
+// fail records the error that ends all reading, unless it is only a missed deadline.
 func (c *Conn) fail(ctx context.Context, err error) error {
 	err = ioError(ctx, err)
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -33,7 +33,7 @@ func (c *Conn) fail(ctx context.Context, err error) error {
 	return err
 }
 
-// ioError is an error as a net.Conn returns it: os.ErrDeadlineExceeded or net.ErrClosed, if that is why ctx ended.
+// ioError returns an error as a net.Conn does: os.ErrDeadlineExceeded or net.ErrClosed, if that is why ctx ended.
 func ioError(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() == nil {
 		return err
@@ -44,7 +44,7 @@ func ioError(ctx context.Context, err error) error {
 	return net.ErrClosed
 }
 
-// Close tells the process that its client has gone: it rolls back an open transaction, and ends. Close does not wait for that.
+// Close tells the process that its client has gone: it rolls back an open transaction, and ends. Close does not wait for it.
 func (c *Conn) Close() error {
 	c.end()
 	c.read.set(time.Time{})
@@ -55,16 +55,16 @@ func (c *Conn) Close() error {
 // Cancel interrupts the running statement, which then fails with 57014.
 func (c *Conn) Cancel() { c.process.Cancel() }
 
-// Terminate ends the client's process, whatever it runs, as pg_terminate_backend does; the client gets 57P01.
+// Terminate ends the client's process, whatever it is running, as pg_terminate_backend does; the client gets 57P01.
 func (c *Conn) Terminate() { c.process.Terminate() }
 
-// Done is closed when the client's process has ended. What it has answered can still be read.
+// Done is closed when the client's process has ended. Its answers can still be read.
 func (c *Conn) Done() <-chan struct{} { return c.process.Done() }
 
-// PID is the number of the client's process, as pg_stat_activity shows it.
+// PID is the number of the client's process, as in pg_stat_activity.
 func (c *Conn) PID() uint32 { return c.process.Process().PID() }
 
-// RemoteAddr is a constant that stands for the process.
+// RemoteAddr is a constant placeholder for the process.
 func (c *Conn) RemoteAddr() net.Addr { return processAddr{} }
 
 // LocalAddr is the client's address as PostgreSQL knows it.
@@ -99,7 +99,7 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// deadline is a deadline of a net.Conn as a context, which ends with os.ErrDeadlineExceeded.
+// deadline is a net.Conn's deadline as a context, which ends with os.ErrDeadlineExceeded.
 type deadline struct {
 	life  context.Context
 	clock clock.Clock
@@ -122,7 +122,7 @@ func (d *deadline) context() context.Context {
 	return d.ctx
 }
 
-// set replaces the deadline, also for operations that have begun; zero: there is none.
+// set replaces the deadline, including for operations already begun; zero: none.
 func (d *deadline) set(t time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -150,7 +150,7 @@ func (d *deadline) set(t time.Time) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			select {
-			case <-quit: // the deadline was replaced just now
+			case <-quit: // the deadline has just been replaced
 			default:
 				d.cancel(os.ErrDeadlineExceeded)
 			}

@@ -1,38 +1,37 @@
-// Package engine puts the protocol together: it opens a database from the bucket, lets clients talk to PostgreSQL, makes what they commit
-// durable before they are told, and closes.
+// Package engine puts the protocol together. It opens a database from the bucket, lets clients talk to PostgreSQL, makes their commits
+// durable before acknowledging them, and closes the database.
 //
 //	e, err := engine.Open(ctx, engine.Options{Runtime: rt, Store: prefix, Create: true})
 //	conn, err := e.Dial(ctx, pglite.ConnectOptions{}) // a net.Conn to a PostgreSQL process of the client's own
 //	rows, err := e.Query(ctx, "SELECT 1")             // for the host's own statements
-//	err = e.Close(ctx)                                // commits what is not yet durable
+//	err = e.Close(ctx)                                // commits whatever is not yet durable
 //
 // How a commit becomes durable is a mode:
 //
 //	log        the default: what PostgreSQL appends to its own log is appended to the commit log, one record for
 //	           everything that committed while the last one was under way. A new layer is taken in the background when
 //	           a restore would take too long.
-//	snapshot   every commit uploads what has changed of the data directory as a layer and swaps the manifest to it; commits
-//	           that come meanwhile share the next one. Simple, and the baseline that the log is measured against.
+//	snapshot   every commit uploads the changes to the data directory as a layer and swaps the manifest to it; commits
+//	           that arrive during that share the next one. Simple, and the baseline that the log is measured against.
 //
-// PostgreSQL does not wait for the bucket at a commit: the process goes on, its locks are free, and others see what it has
-// committed. Only answers wait, each for what it tells of (mark.go).
+// PostgreSQL does not wait for the bucket at a commit: the process continues, its locks are free, and others see what it has committed.
+// Only answers wait, each for what it reports (mark.go).
 //
-// A replica (OpenReplica) is an engine that commits nothing: its PostgreSQL is a hot standby, which core/replica feeds with the log.
+// A replica (OpenReplica) is an engine that commits nothing. Its PostgreSQL is a hot standby, which core/replica feeds with the log.
 //
 // What an opening does:
 //
 //	log        lease ──► read the log ──► fence ──► manifest again ──► layer + records ──► PostgreSQL recovers ──► serves
-//	           (the log is read, and the layer that it follows is fetched, beside the lease; what is restored is only what
-//	           the manifest names after the fence)
+//	           (the log is read, and its base layer fetched, while the lease is being acquired; only what
+//	           the manifest names after the fence is restored)
 //	snapshot   manifest ──► claim (compare and swap, epoch+1) ──► layer ──► PostgreSQL recovers ──► serves
 //
-// The fence, or the claim, comes before the restore: what a predecessor committed until then is restored; what it tries
-// to commit afterwards fails.
+// The fence, or the claim, comes before the restore: whatever a predecessor committed before it is restored; whatever it tries to commit
+// afterwards fails.
 //
-// Survives: a crash at any point, a lost reply, a rival writer (the older one is fenced), a PostgreSQL that crashes: it is
-// started again on the files in memory, its clients get ErrCrashed, and nothing that was acknowledged is lost. Once a commit is
-// fenced or its outcome is unknown, the local PostgreSQL may hold what the bucket lacks: the engine is poisoned, serves nothing
-// more, and has to be opened again.
+// It survives a crash at any point, a lost reply, and a rival writer (the older one is fenced). If PostgreSQL crashes, it is restarted on
+// the files in memory, its clients get ErrCrashed, and nothing acknowledged is lost. Once a commit is fenced or its outcome is unknown, the
+// local PostgreSQL may hold data that the bucket lacks: the engine is poisoned, serves nothing more, and must be opened again.
 package engine
 
 import (
@@ -57,18 +56,18 @@ var (
 	ErrNoDatabase = errors.New("no database here")
 	// ErrLocked: another writer holds the lease; the error says who and until when (lease.LockedError). Wait, or try again.
 	ErrLocked = lease.ErrLocked
-	// ErrFenced: another writer has taken the database over. Open it again to take it back; what was acknowledged is safe.
+	// ErrFenced: another writer has taken over the database. Open it again to take it back; everything acknowledged is safe.
 	ErrFenced = errors.New("another writer has the database")
-	// ErrUnknown: the outcome of a commit is not known. Open the database again and read, to find out; the engine is poisoned.
+	// ErrUnknown: the outcome of a commit is not known. The engine is poisoned. Open the database again and read, to find out.
 	ErrUnknown = store.ErrUnknown
 	// ErrPoisoned: an earlier commit was fenced, unknown or failed, or PostgreSQL ended. Open the database again.
 	ErrPoisoned = errors.New("the engine must be opened again")
 	// ErrClosed: the engine was closed.
 	ErrClosed = errors.New("the engine is closed")
-	// ErrCrashed: a process of PostgreSQL failed, so PostgreSQL is started again. Open transactions were rolled back; a COMMIT that
-	// was running may have succeeded: connect again, and look.
+	// ErrCrashed: a PostgreSQL process failed, so PostgreSQL is being restarted. Open transactions were rolled back; a COMMIT that was
+	// running may have succeeded: connect again, and look.
 	ErrCrashed = errors.New("PostgreSQL has crashed")
-	// ErrStarting: PostgreSQL is still being started again after a crash. Try again.
+	// ErrStarting: PostgreSQL is still restarting after a crash. Try again.
 	ErrStarting = errors.New("PostgreSQL is starting")
 	// ErrVersion: the database belongs to another major version of PostgreSQL, or was written by a newer version of
 	// this program. Use the one that wrote it.
@@ -77,13 +76,13 @@ var (
 	ErrMode = errors.New("the database has a commit log")
 )
 
-// OpenStats says what an opening did and how long its steps took. Steps run concurrently, so they may add up to more than the whole.
+// OpenStats says what an opening did and how long its steps took. Steps run concurrently, so their sum may exceed the whole.
 type OpenStats struct {
 	Created    bool // the database did not exist
 	Lease      time.Duration
-	Manifest   time.Duration // and, in mode log, reading the records: what is left of it when the lease is there
+	Manifest   time.Duration // and, in mode log, reading the records: what is left of it once the lease is held
 	Claim      time.Duration // fencing, or swapping the manifest
-	Restore    time.Duration // all of the layer: download, decompress, install; it begins beside the lease
+	Restore    time.Duration // all of the layer: download, decompress, install; it begins while the lease is being acquired
 	Runtime    time.Duration // waiting for Options.Load
 	Download   time.Duration // summed over goroutines
 	Decompress time.Duration // summed over goroutines
@@ -92,17 +91,17 @@ type OpenStats struct {
 	Wall       time.Duration
 	RawBytes   int64 // of the layer
 	Stored     int64
-	ReadBytes  int64 // of Stored, what the opening itself has read; see Stats.WakeBytes
+	ReadBytes  int64 // of Stored, how much the opening itself has read; see Stats.WakeBytes
 	Records    int   // replayed
 	Epoch      uint64
 	apart      int64    // of ReadBytes, what did not come from base.Pages
-	LeftOut    []string // parameters that PostgreSQL could not start with, see pglite.Instance.LeftOut
+	LeftOut    []string // parameters that PostgreSQL could not start with; see pglite.Instance.LeftOut
 }
 
-// CommitStats says what a commit did, and how long that took. Times are zero where a step was not needed.
+// CommitStats says what a commit did, and how long it took. Times are zero where a step was not needed.
 type CommitStats struct {
 	Checkpoint  time.Duration
-	Clone       time.Duration // of the files: only for this do statements wait
+	Clone       time.Duration // of the files: the only step that statements wait for
 	Compress    time.Duration // summed over goroutines
 	Upload      time.Duration // summed over goroutines
 	Layer       time.Duration // compressing and uploading, elapsed
@@ -117,14 +116,14 @@ type Engine struct {
 	o         Options
 	commits   committer
 	follower  *follower  // the committer of a replica; nil: this engine is not a replica's
-	recovered pgdata.LSN // where the log of the restored files ends
+	recovered pgdata.LSN // end of the log of the restored files
 	server    server
 	host      hostSession
 	opened    OpenStats
 	runtime   *pglite.Runtime
 	pages     *base.Pages              // fetches pages that are away; nil: all are in memory
-	readers   readers                  // of these
-	use       atomic.Pointer[base.Use] // of the newest layer that was restored or taken; nil: none was
+	readers   readers                  // readers of pages
+	use       atomic.Pointer[base.Use] // of the newest layer restored or taken; nil: none
 	temp      *tempDisk                // for temporary files of queries; nil: they are in memory
 
 	unlogged unlogged
@@ -133,38 +132,38 @@ type Engine struct {
 	answers  answerCounts
 
 	closing chan struct{}         // full while a Close or Abandon runs
-	gone    context.Context       // ends when Abandon is called: a Close that is under way waits no longer
+	gone    context.Context       // ends when Abandon is called: a Close that is under way stops waiting
 	abandon context.CancelFunc    // ends gone
 	closed  atomic.Bool           // it is closed, or being closed
 	poison  atomic.Pointer[error] // why the engine was poisoned; nil: it was not
-	halted  atomic.Bool           // PostgreSQL was ended; what has been captured becomes durable at Close
+	halted  atomic.Bool           // PostgreSQL was ended; Close makes durable what was captured
 	failed  chan struct{}         // closed when the engine is poisoned
 }
 
-// committer makes what PostgreSQL has written durable. There is one for each mode.
+// committer makes PostgreSQL's writes durable. There is one for each mode.
 type committer interface {
 	// mayServe is called before a client's bytes reach PostgreSQL: may this engine still serve?
 	mayServe(ctx context.Context) error
-	// mark returns what an answer waits for. It is called under the cluster's lock, by the process that answers: see sight.
+	// mark returns what an answer waits for. The answering process calls it under the cluster's lock; see sight.
 	mark(p *pglite.Process, inBlock bool) mark
-	// waitFor waits until what an answer tells of is durable, and proves that the answer is not stale. committed: the answer had to
-	// wait for a commit.
+	// waitFor waits until what an answer reports is durable, and proves that the answer is not stale. committed: the answer had to wait for
+	// a commit.
 	waitFor(ctx context.Context, at mark) (committed bool, err error)
-	// mayLeave says whether waitFor and backpressure would return without waiting; false also if that is not known.
+	// mayLeave says whether waitFor and backpressure would return without waiting; it is also false if that is not known.
 	mayLeave(at mark) bool
 	// backpressure holds back clients that commit faster than layers are taken.
 	backpressure(ctx context.Context)
-	// idle says whether nothing is left to be made durable, including what no answer waits for.
+	// idle says whether everything is durable, including what no answer waits for.
 	idle() bool
 	// force makes everything durable.
 	force(ctx context.Context) (CommitStats, error)
-	// last says what the last commit did; zero in a mode in which commits share records.
+	// last says what the last commit did; zero in a mode where commits share records.
 	last() CommitStats
-	// started is told, under the cluster's lock, that PostgreSQL accepts clients; again: after a crash.
+	// started reports, under the cluster's lock, that PostgreSQL accepts clients; again: after a crash.
 	started(c *pglite.Cluster, again bool)
-	// reached returns how far PostgreSQL has to recover after a crash, as records whose last operation is there. No process runs.
+	// reached returns how far PostgreSQL must recover after a crash, as records whose last operation it must reach. No process runs.
 	reached() []wal.Record
-	// close ends the committer: when what is pending is durable, or at once with abandon.
+	// close ends the committer: once what is pending is durable, or, with abandon, immediately.
 	close(ctx context.Context, abandon bool) error
 }
 
@@ -173,10 +172,10 @@ func newEngine(o Options) *Engine {
 	return &Engine{o: o, closing: make(chan struct{}, 1), gone: gone, abandon: abandon, failed: make(chan struct{}), host: newHostSession()}
 }
 
-// Opened says how the opening went.
+// Opened returns the statistics of the opening.
 func (e *Engine) Opened() OpenStats { return e.opened }
 
-// serves returns why the engine serves nothing any more; nil: it does serve.
+// serves returns why the engine no longer serves; nil: it does.
 func (e *Engine) serves() error {
 	switch {
 	case e.closed.Load():
@@ -189,7 +188,7 @@ func (e *Engine) serves() error {
 	return nil
 }
 
-// poisoned is the error of every operation of a poisoned engine.
+// poisoned is the error that every operation of a poisoned engine returns.
 func (e *Engine) poisoned() error { return fmt.Errorf("%w: %w", ErrPoisoned, *e.poison.Load()) }
 
 // fail poisons the engine. It may be called from any goroutine.
@@ -215,9 +214,9 @@ func (e *Engine) Err() error {
 	return nil
 }
 
-// Commit makes everything durable that PostgreSQL has written. It commits no transaction: a restore shows nothing of one that is open.
-// If everything is durable already it does nothing, unless force is set, which in mode snapshot uploads a layer all the same. Errors:
-// ErrFenced, ErrUnknown, ErrPoisoned, ErrClosed, the context's.
+// Commit makes everything durable that PostgreSQL has written. It commits no transaction: a restore shows nothing of an open one. If
+// everything is durable already it does nothing, unless force is set, which in mode snapshot uploads a layer anyway. Errors: ErrFenced,
+// ErrUnknown, ErrPoisoned, ErrClosed, the context's.
 func (e *Engine) Commit(ctx context.Context, force bool) (CommitStats, error) {
 	if err := e.serves(); err != nil {
 		return CommitStats{}, err
@@ -225,7 +224,7 @@ func (e *Engine) Commit(ctx context.Context, force bool) (CommitStats, error) {
 	if e.commits.idle() && !force {
 		return CommitStats{}, nil
 	}
-	// A commit that has begun is finished, even if its caller does not wait any more.
+	// A commit that has begun is finished, even if its caller no longer waits.
 	stats, err := e.commits.force(context.WithoutCancel(ctx))
 	if err != nil {
 		return stats, e.refused(ctx, err)
@@ -239,20 +238,20 @@ func (e *Engine) LastCommit() CommitStats { return e.commits.last() }
 // LogBytes is how many bytes PostgreSQL has written to its log since the opening.
 func (e *Engine) LogBytes() int64 { return e.logBytes.Load() }
 
-// Halt ends PostgreSQL at once, whatever it runs, also what cannot be cancelled: for a process that must end soon. Call Close afterwards:
-// it makes the log durable as always, so nothing that was acknowledged is lost. Running transactions are rolled back by the next opening.
-// After Halt, everything but Close fails with ErrClosed.
+// Halt ends PostgreSQL immediately, whatever it runs, including what cannot be canceled: for a process that must end soon. Call Close
+// afterwards: it makes the log durable as always, so nothing acknowledged is lost. The next opening rolls running transactions back. After
+// Halt, everything but Close fails with ErrClosed.
 func (e *Engine) Halt() {
 	e.halted.Store(true)
 	e.server.kill()
 }
 
-// Close makes everything durable, releases the lease, and ends PostgreSQL, which has ended after an error too. Clients that are still
-// connected get ErrClosed. When ctx ends, or Abandon is called, what is not durable yet is lost, as after a crash. A second call waits until
-// the first one has ended, or its own ctx.
+// Close makes everything durable, releases the lease, and ends PostgreSQL, even after an error. Clients that are still connected get
+// ErrClosed. When ctx ends, or Abandon is called, what is not yet durable is lost, as after a crash. A second call waits until the first
+// one has ended, or until its own ctx ends.
 func (e *Engine) Close(ctx context.Context) error {
 	select {
-	case e.closing <- struct{}{}: // tried first: if ctx has ended already, the engine is closed all the same, and what is pending is lost
+	case e.closing <- struct{}{}: // tried first: if ctx has already ended, the engine is still closed, and what is pending is lost
 	default:
 		select {
 		case e.closing <- struct{}{}:
@@ -275,9 +274,9 @@ func (e *Engine) Close(ctx context.Context) error {
 	return err
 }
 
-// Abandon ends the engine like a crash: nothing more becomes durable. Unlike a crash it tries to release the lease, for two seconds, so that the
-// next writer need not wait for it. It waits for no answer of the bucket otherwise: a Close that does is cut short, and leaves the lease to
-// run out.
+// Abandon ends the engine like a crash: nothing more becomes durable. Unlike a crash it tries for two seconds to release the lease, so that
+// the next writer need not wait for it. Otherwise it waits for no answer from the bucket: a Close that does is cut short, and leaves the
+// lease to expire.
 func (e *Engine) Abandon() {
 	closed := e.closed.Swap(true)
 	e.abandon()
@@ -290,7 +289,7 @@ func (e *Engine) Abandon() {
 	e.stopped()
 }
 
-// stopped ends PostgreSQL and waits until nothing of it runs.
+// stopped ends PostgreSQL and waits until none of it runs.
 func (e *Engine) stopped() {
 	e.server.kill()
 	e.server.watching.Wait()

@@ -8,47 +8,47 @@ import (
 	"blobpglite/core/clock"
 )
 
-// flusher makes durable what no answer waits for: with durability interval and sleep (the lazy ones) what clients commit, with every
-// durability what PostgreSQL's own processes write. An idle database makes no request: only a write starts the time until a flush.
+// flusher makes durable what no answer waits for: with durability interval and sleep (the lazy ones) the clients' commits, with every
+// durability what PostgreSQL's own processes write. An idle database makes no requests: only a write starts the timer of a flush.
 //
-//	strict     what was written in the background becomes durable walWriterDelay later, or with the next answer that waits
+//	strict     what was written in the background becomes durable after walWriterDelay, or with the next answer that waits
 //	interval   everything becomes durable every FlushInterval of running time; an answer waits if that has passed
 //	sleep      everything becomes durable when nothing has run for IdleFlush; no answer waits
 type flusher struct {
 	flusherEnv
 	mu      sync.Mutex
-	last    time.Duration // when a flush was begun last, by the monotonic clock
+	last    time.Duration // when the last flush began, by the monotonic clock
 	touched time.Duration // when statements last ran
-	waiting bool          // a flush is planned: its goroutine waits for its time
+	waiting bool          // a flush is planned: its goroutine waits until it is due
 }
 
-// flusherEnv is all that a flusher knows of its engine, so that it can be tested without one.
+// flusherEnv is everything a flusher knows of its engine, so that it can be tested without one.
 type flusherEnv struct {
 	clock       clock.Clock
 	durability  Durability
 	every, idle time.Duration // Options.FlushInterval, Options.IdleFlush
 	allDurable  func() bool
-	// flush makes everything durable that was taken so far. Its failure poisons the engine.
+	// flush makes everything durable that was taken so far. A failure poisons the engine.
 	flush func(ctx context.Context)
-	// background runs f until it returns or the engine ends, which f's context tells.
+	// background runs f until it returns or the engine ends, which ends f's context.
 	background func(f func(ctx context.Context))
 }
 
-// walWriterDelay is how long what was written in the background waits for an answer's flush, which would include it. PostgreSQL's own
-// wal_writer_delay has passed before that. (PostgreSQL promises that a commit with synchronous_commit=off is durable within three of
-// these; here the append comes on top.) With the lazy durabilities it waits for their own flush.
+// walWriterDelay is how long a background write waits for an answer's flush, which would include it. PostgreSQL's own wal_writer_delay has
+// passed before that. (PostgreSQL promises that a commit with synchronous_commit=off is durable within three of these; here the append
+// comes on top.) With the lazy durabilities the write waits for their own flush.
 const walWriterDelay = 200 * time.Millisecond
 
 func newFlusher(env flusherEnv) *flusher { return &flusher{flusherEnv: env} }
 
-// opened is told that the database has been opened: running time begins here.
+// opened reports that the database was opened: running time begins here.
 func (f *flusher) opened() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.last = f.clock.Monotonic()
 }
 
-// wrote is told that something was written that is not durable; unawaited: by a process of PostgreSQL's own.
+// wrote reports a write that is not durable; unawaited: by one of PostgreSQL's own processes.
 func (f *flusher) wrote(unawaited bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -65,7 +65,7 @@ func (f *flusher) wrote(unawaited bool) {
 	}
 }
 
-// mustFlush is told, with the lazy durabilities, that an answer is about to leave, and says whether it has to wait for a flush.
+// mustFlush reports, with the lazy durabilities, that an answer is about to leave, and says whether it must wait for a flush.
 func (f *flusher) mustFlush() (waits bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

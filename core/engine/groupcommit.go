@@ -12,21 +12,21 @@ import (
 	"blobpglite/core/wal"
 )
 
-// logWriter ships what was captured to the commit log: one append in flight, and everything that committed while
-// it was, in the next one. That is group commit; an idle database makes no request.
+// logWriter ships what was captured to the commit log: one append in flight, and everything that commits during it in the next one. That is
+// group commit; an idle database makes no requests.
 //
 //	a process ──► add(op) ... ──► its answer, marked ──► wait(its number) ──► the client
 //	                  │                                      ▲
 //	                  ▼        ship()                        │
 //	              batches ──────────► Append ────────────────┘ durable
 //
-// A batch becomes one record. Sealing ends a batch, so that a layer can be taken at exactly the position after it. A large
-// transaction is not kept back until its commit: a batch that has grown to batchBytes is sealed and shipped while PostgreSQL goes on.
-// Records are bytes of PostgreSQL's log, and its recovery ignores what was not committed.
+// A batch becomes one record. Sealing ends a batch, so that a layer can be taken at exactly the position after it. A large transaction is
+// not kept back until its commit: a batch that has grown to batchBytes is sealed and shipped while PostgreSQL continues. Records are bytes
+// of PostgreSQL's log, and its recovery ignores what was not committed.
 //
-// add is called by a process that has the cluster's lock, and does not wait for the bucket. A process that writes faster than the
-// bucket takes it is stopped by its caller where it holds no lock that others need (full). There is one exception: no more than
-// mostBytes are held here; a process that goes on writing where it cannot be stopped waits in add, and all others with it.
+// A process that holds the cluster's lock calls add, which does not wait for the bucket. A process that writes faster than the bucket takes
+// is stopped by its caller, where it holds no lock that others need (full). There is one exception: at most mostBytes are held here; a
+// process that keeps writing where it cannot be stopped waits in add, and all others with it.
 type logWriter struct {
 	clock  clock.Clock
 	append func(ctx context.Context, ops []wal.Op) (wal.Position, error)
@@ -35,12 +35,12 @@ type logWriter struct {
 	mu      sync.Mutex
 	changed *sync.Cond
 	batches []*batch      // oldest first; the last one is open unless it is sealed
-	bytes   int           // in them
+	bytes   int           // total of the batches
 	room    chan struct{} // see full
 	added   uint64        // operations taken so far
-	awaited uint64        // of these, the last that an answer can wait for; later ones were written in the background
-	durable uint64        // of these, durable
-	wanted  uint64        // operations up to which somebody waits
+	awaited uint64        // the last operation that an answer can wait for; later ones were written in the background
+	durable uint64        // the last durable operation
+	wanted  uint64        // operations up to this one are waited for
 	failed  error         // why nothing more becomes durable
 	ended   chan struct{} // closed with failed
 	ships   bool          // ship runs; while PostgreSQL starts, it does not yet
@@ -48,36 +48,36 @@ type logWriter struct {
 	tail    wal.Position
 	stats   LogStats
 	pace    pace
-	back    chan struct{} // while an append is delayed: closed when all expected commits are there
+	back    chan struct{} // during a delayed append: closed when all expected commits are there
 	done    chan struct{}
 }
 
-// batch is what will be one record.
+// batch becomes one record.
 type batch struct {
 	ops    []wal.Op
 	bytes  int
 	last   uint64 // number of its last operation
 	sealed bool
-	waits  int           // commits that wait for it
+	waits  int           // commits waiting for it
 	at     wal.Position  // once durable
 	done   chan struct{} // closed when it is durable
 }
 
-// LogStats counts what the log writer did.
+// LogStats counts what the log writer has done.
 type LogStats struct {
 	Records int64 // appended
-	Commits int64 // waits that ended well
+	Commits int64 // successful waits
 	Bytes   int64 // of the operations
 	Append  time.Duration
 }
 
 // Bounds of what is held in memory for the log, in bytes.
 const (
-	batchBytes   = 12 << 20  // a batch is sealed; it may be larger by one write of PostgreSQL's
-	pendingBytes = 16 << 20  // in all batches: full. Each process that from then on writes more than excessBytes is stopped
+	batchBytes   = 12 << 20  // a batch is sealed; it may be larger by one write by PostgreSQL
+	pendingBytes = 16 << 20  // in all batches: full. From then on, each process that writes more than excessBytes is stopped
 	excessBytes  = 512 << 10 // see pendingBytes
 	severeBytes  = 24 << 20  // in all batches: each process that writes is stopped
-	mostBytes    = 32 << 20  // in all batches: add waits, and so does all of PostgreSQL
+	mostBytes    = 32 << 20  // in all batches: add waits, and with it all of PostgreSQL
 )
 
 func newLogWriter(clk clock.Clock, tail wal.Position, appendOps func(context.Context, []wal.Op) (wal.Position, error)) *logWriter {
@@ -86,8 +86,8 @@ func newLogWriter(clk clock.Clock, tail wal.Position, appendOps func(context.Con
 	return w
 }
 
-// add takes an operation and returns its number. It becomes durable with the next append, which a waiting answer or a full batch causes;
-// unawaited: no answer waits for it. add itself waits while mostBytes are pending; nothing that it waits for needs a lock of its caller's.
+// add takes an operation and returns its number. It becomes durable with the next append, which a waiting answer or a full batch triggers;
+// unawaited: no answer waits for it. add itself waits while mostBytes are pending; nothing it waits for needs a lock of its caller's.
 func (w *logWriter) add(op wal.Op, unawaited bool) uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -116,7 +116,7 @@ func (w *logWriter) add(op wal.Op, unawaited bool) uint64 {
 	return w.added
 }
 
-// full returns a channel that is closed when there is room again; nil: there is room.
+// full returns a channel that closes when there is room again; nil: there is room.
 func (w *logWriter) full() <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -129,7 +129,7 @@ func (w *logWriter) full() <-chan struct{} {
 	return w.room
 }
 
-// clear lets stopped processes go on. w.mu is held.
+// clear lets stopped processes continue. w.mu is held.
 func (w *logWriter) clear() {
 	if w.room != nil && (w.bytes <= pendingBytes || w.failed != nil) {
 		close(w.room)
@@ -165,14 +165,14 @@ func (w *logWriter) allDurable() bool {
 	return w.durable == w.added
 }
 
-// pending is how many bytes are not durable.
+// pending is how many bytes are not yet durable.
 func (w *logWriter) pending() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.bytes
 }
 
-// wait blocks until everything up to number is durable, for an answer. If ctx ends, only the wait ends, not the append.
+// wait blocks, for an answer, until everything up to number is durable. If ctx ends, only the wait ends, not the append.
 func (w *logWriter) wait(ctx context.Context, number uint64) error {
 	const answers = 1
 	b, err := w.want(number, answers)
@@ -216,14 +216,14 @@ func (w *logWriter) until(ctx context.Context, b *batch, number uint64) error {
 	return errors.Join(store.ErrUnknown, ctx.Err()) // it may still become durable
 }
 
-// leave notes the end of a wait.
+// leave records the end of a wait.
 func (w *logWriter) leave(b *batch, answers int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	b.waits -= answers
 }
 
-// want makes the operations up to number wanted, and returns the batch that has the last of them. Nil and no error: they are durable.
+// want marks the operations up to number as wanted, and returns the batch that holds the last of them. Nil and no error: they are durable.
 func (w *logWriter) want(number uint64, answers int) (*batch, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -249,7 +249,7 @@ func (w *logWriter) want(number uint64, answers int) (*batch, error) {
 	return nil, fmt.Errorf("wait for operation %d of the log: there are %d", number, w.added)
 }
 
-// seal ends the open batch and returns a function that waits until it is durable and returns the position after it.
+// seal ends the open batch. It returns a function that waits until the batch is durable, and returns the position after it.
 func (w *logWriter) seal() func(ctx context.Context) (wal.Position, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -270,7 +270,7 @@ func (w *logWriter) seal() func(ctx context.Context) (wal.Position, error) {
 	}
 }
 
-// ship appends until the writer is closed or an append fails. It runs in one goroutine of its own.
+// ship appends until the writer is closed or an append fails. It runs on a goroutine of its own.
 func (w *logWriter) ship(ctx context.Context, fail func(error)) {
 	defer close(w.done)
 	w.mu.Lock()
@@ -298,7 +298,7 @@ func (w *logWriter) ship(ctx context.Context, fail func(error)) {
 	}
 }
 
-// next waits for a batch that somebody wants durable, and takes it. Nil: the writer was closed.
+// next waits for a batch that is wanted, and takes it. Nil: the writer was closed.
 func (w *logWriter) next(ctx context.Context) *batch {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -314,7 +314,7 @@ func (w *logWriter) next(ctx context.Context) *batch {
 	return b
 }
 
-// shipped notes the outcome of a batch and wakes the waiters.
+// shipped records the outcome of a batch and wakes the waiters.
 func (w *logWriter) shipped(b *batch, at wal.Position, err error, took time.Duration) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -332,14 +332,14 @@ func (w *logWriter) shipped(b *batch, at wal.Position, err error, took time.Dura
 	w.bytes -= b.bytes
 	w.clear()
 	w.batches[0], w.batches = nil, w.batches[1:]
-	b.ops = nil // those that wait keep the batch in memory, but not its operations
+	b.ops = nil // waiters keep the batch in memory, but not its operations
 	w.stats.Records++
 	w.stats.Bytes += int64(b.bytes)
 	w.stats.Append += took
 	return true
 }
 
-// fail ends all waits with err; the first reason counts. w.mu is held.
+// fail ends all waits with err; only the first error counts. w.mu is held.
 func (w *logWriter) fail(err error) {
 	if w.failed == nil {
 		w.failed = err
@@ -348,7 +348,7 @@ func (w *logWriter) fail(err error) {
 	}
 }
 
-// close ends the shipping goroutine. What nobody waits for is not shipped.
+// close ends the shipping goroutine. What nothing waits for is not shipped.
 func (w *logWriter) close() {
 	w.mu.Lock()
 	w.closing = true
@@ -373,7 +373,7 @@ func (w *logWriter) tailAndIdle() (wal.Position, bool) {
 	return w.tail, w.durable == w.added
 }
 
-// counts are the statistics so far.
+// counts returns the statistics so far.
 func (w *logWriter) counts() LogStats {
 	w.mu.Lock()
 	defer w.mu.Unlock()

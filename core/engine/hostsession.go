@@ -18,12 +18,12 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// hostSession is the session in which the host's own statements run: one session, as superuser, whose state stays from one call to the next.
-// It is opened by the first call, and again after it has ended. Calls take turns, in the order in which they come.
+// hostSession is the session for the host's own statements: a single session, as superuser, whose state persists between calls. The first
+// call opens it, and so does the first one after it has ended. Calls take turns, in order of arrival.
 type hostSession struct {
 	turn chan struct{}
 	conn *Conn  // nil: there is none
-	user string // with which the last login succeeded
+	user string // the one whose last login succeeded
 }
 
 func newHostSession() hostSession {
@@ -32,7 +32,7 @@ func newHostSession() hostSession {
 	return h
 }
 
-// Query runs SQL by the simple protocol, as superuser, and returns the results as text when they are durable. A SQL error is a
+// Query runs SQL through the simple protocol, as superuser, and returns the results as text once they are durable. A SQL error is a
 // *pgconn.PgError. All calls of Query and Exec share one session, and run one after the other. Other errors: those of Exec.
 func (e *Engine) Query(ctx context.Context, sql string) ([]pglite.Result, error) {
 	message, err := (&pgproto3.Query{String: sql}).Encode(nil)
@@ -46,10 +46,10 @@ func (e *Engine) Query(ctx context.Context, sql string) ([]pglite.Result, error)
 	return pglite.ParseResults(&answer)
 }
 
-// Exec runs frontend messages in the host's own session, without another call's in between, and writes PostgreSQL's answers to w once
-// everything they tell of is durable. Extended messages without a Sync get one. A SQL error is part of the answer, not an error of Exec.
-// When ctx ends, the running statement is cancelled, and the rest of the answer is dropped. Errors: pglite.ErrMessage (nothing was run,
-// unless it is about COPY), ErrFenced, ErrUnknown, ErrPoisoned, ErrClosed, ErrCrashed, ErrStarting, the context's, those of w.
+// Exec runs frontend messages in the host's own session, uninterrupted by other calls, and writes PostgreSQL's answers to w once everything
+// they report is durable. Extended messages without a Sync get one. A SQL error is part of the answer, not an error of Exec. When ctx ends,
+// the running statement is canceled, and the rest of the answer is dropped. Errors: pglite.ErrMessage (nothing was run, unless it is about
+// COPY), ErrFenced, ErrUnknown, ErrPoisoned, ErrClosed, ErrCrashed, ErrStarting, the context's, those of w.
 func (e *Engine) Exec(ctx context.Context, messages []byte, w io.Writer) error {
 	r, err := readRequest(messages)
 	if err != nil || r.ready == 0 {
@@ -94,15 +94,15 @@ func isDone(done <-chan struct{}) bool {
 // request holds the messages of one call.
 type request struct {
 	messages []byte
-	ready    int  // how many ReadyForQuery PostgreSQL will send
+	ready    int  // number of ReadyForQuery messages that PostgreSQL will send
 	copies   bool // they hold the end of data for a COPY FROM STDIN
 }
 
-// readRequest checks messages and counts the answers that they will get. A Terminate ends them.
+// readRequest checks messages and counts the answers they will get. A Terminate ends them.
 func readRequest(messages []byte) (request, error) {
 	const header = 5
 	r := request{}
-	open := false // extended messages that no Sync has ended
+	open := false // extended messages not yet ended by a Sync
 	for rest := messages; len(rest) > 0; {
 		if len(rest) < header {
 			return r, fmt.Errorf("%w: the last message is cut short", pglite.ErrMessage)
@@ -180,8 +180,8 @@ func (e *Engine) converse(ctx context.Context, c *Conn, r request, w io.Writer) 
 	return true, failed
 }
 
-// cancelPatience is how long PostgreSQL may take to answer a statement that was cancelled, before the session is given up; cancelAgain
-// is how often the cancel is repeated meanwhile, as one that comes before its statement has begun is lost.
+// cancelPatience is how long PostgreSQL may take to answer a canceled statement before the session is given up. cancelAgain is how often
+// the cancel is repeated in that time, because one that arrives before its statement has begun is lost.
 const (
 	cancelPatience = 5 * time.Second
 	cancelAgain    = 20 * time.Millisecond
@@ -202,12 +202,12 @@ func insist(ctx context.Context, c *Conn) (pglite.Answer, error) {
 	return answer, err
 }
 
-// reply follows PostgreSQL's answers, which come in pieces of any length.
+// reply parses PostgreSQL's answers, which come in pieces of any length.
 type reply struct {
 	ready     int  // ReadyForQuery
 	wantsData bool // CopyInResponse
 	head      []byte
-	body      int // bytes of the message that are still to come
+	body      int // bytes of the current message still to come
 }
 
 func (r *reply) read(b []byte) {
@@ -234,7 +234,7 @@ func (r *reply) read(b []byte) {
 	}
 }
 
-// hostOptions protect the host's session from settings that clients have made for all sessions.
+// hostOptions protects the host's session from settings that clients have made for all sessions.
 const hostOptions = "-c event_triggers=off -c session_preload_libraries= -c local_preload_libraries= -c idle_session_timeout=0 " +
 	"-c idle_in_transaction_session_timeout=0 -c transaction_timeout=0"
 
@@ -262,7 +262,7 @@ func (e *Engine) openHostSession(ctx context.Context) (*Conn, error) {
 				}
 			}
 		}
-		// Role or database were renamed or dropped: the catalogs' files have the names, as of the last checkpoint.
+		// The role or the database was renamed or dropped: the catalogs' files have the names, as of the last checkpoint.
 		files, err := e.files(ctx)
 		if err != nil {
 			return nil, errors.Join(first, err)
@@ -272,7 +272,7 @@ func (e *Engine) openHostSession(ctx context.Context) (*Conn, error) {
 	return nil, first
 }
 
-// files returns a clone of the files, after a checkpoint, so that they hold what the catalogs hold.
+// files returns a clone of the files after a checkpoint, so that they reflect the catalogs.
 func (e *Engine) files(ctx context.Context) (files *memfs.FS, err error) {
 	if err := e.checkpoint(ctx); err != nil {
 		return nil, err
@@ -281,7 +281,7 @@ func (e *Engine) files(ctx context.Context) (files *memfs.FS, err error) {
 	return files, err
 }
 
-// named returns the names of a shared catalog's objects from the files, newest versions first; oid zero: of all objects.
+// named returns the names of a shared catalog's objects, read from the files, newest versions first; oid zero: of all objects.
 func named(files *memfs.FS, catalog uint32, oid uint32) []string {
 	rows, err := pgdata.Shared(files.ReadFile, catalog)
 	if err != nil {
@@ -296,7 +296,7 @@ func named(files *memfs.FS, catalog uint32, oid uint32) []string {
 	return names
 }
 
-// login opens a session for the host. An error of PostgreSQL's is a *pgconn.PgError.
+// login opens a session for the host. An error from PostgreSQL is a *pgconn.PgError.
 func (e *Engine) login(ctx context.Context, user, database string) (*Conn, error) {
 	c, err := e.Dial(ctx, pglite.ConnectOptions{Trusted: true})
 	if err != nil {

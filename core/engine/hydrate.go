@@ -14,18 +14,18 @@ import (
 
 const (
 	hydrateBytes = 16 << 20              // fetched at a time after the first rows
-	hydrateQuiet = 50 * time.Millisecond // for which no process must have begun to wait for pages: about a round trip, so that a scan is not cut into
+	hydrateQuiet = 50 * time.Millisecond // how long no process may have begun to wait for pages: about a round trip, so that a scan is not interrupted
 )
 
-// readers are the processes of PostgreSQL that wait for pages. Hydration makes way for them.
+// readers counts PostgreSQL's processes that wait for pages. Hydration makes way for them.
 type readers struct {
 	mu    sync.Mutex
 	begun int64         // waits so far
-	n     int           // that wait now
-	none  chan struct{} // closed when there is none; nil: nobody wants to know
+	n     int           // waits now
+	none  chan struct{} // closed when there is none; nil: nothing waits for that
 }
 
-// readPages is the Source of PostgreSQL's processes.
+// readPages is the Source for PostgreSQL's processes.
 type readPages struct {
 	*base.Pages
 	r *readers
@@ -54,7 +54,7 @@ func (r *readers) leave() {
 	}
 }
 
-// gone waits until no process waits, and returns how many have begun to so far. Error: the context's.
+// gone waits until no process waits, and returns how many waits have begun so far. Error: the context's.
 func (r *readers) gone(ctx context.Context) (begun int64, err error) {
 	r.mu.Lock()
 	var none chan struct{}
@@ -77,8 +77,8 @@ func (r *readers) gone(ctx context.Context) (begun int64, err error) {
 	}
 }
 
-// hydrate fetches the rest of the files after the first rows, one piece after the other, as long as there is room, and while no process of
-// PostgreSQL waits for pages: all share one way to the bucket.
+// hydrate fetches the rest of the files after the first rows, one piece after the other, as long as there is room and no PostgreSQL process
+// waits for pages: all share one connection to the bucket.
 func (c *cache) hydrate(ctx context.Context) {
 	if c.e.o.Clock.Sleep(ctx, firstRows) != nil {
 		return
@@ -100,7 +100,7 @@ func (c *cache) hydrate(ctx context.Context) {
 	}
 }
 
-// makeWay waits until no process of PostgreSQL has begun to wait for pages for hydrateQuiet. Error: the context's.
+// makeWay waits until no PostgreSQL process has begun to wait for pages for hydrateQuiet. Error: the context's.
 func (c *cache) makeWay(ctx context.Context) error {
 	for {
 		begun, err := c.e.readers.gone(ctx)

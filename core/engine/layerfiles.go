@@ -12,16 +12,16 @@ import (
 	"blobpglite/core/pgdata"
 )
 
-// emptiedAtStart are directories whose files PostgreSQL makes anew when it starts; the directories themselves must
-// exist. (The list is that of PostgreSQL's own base backups.)
+// emptiedAtStart are directories whose files PostgreSQL recreates when it starts; the directories themselves must exist. (The list is the
+// one of PostgreSQL's own base backups.)
 var emptiedAtStart = map[string]bool{
 	"/pg_dynshmem": true, "/pg_notify": true, "/pg_replslot": true, "/pg_serial": true, "/pg_snapshots": true,
 	"/pg_stat_tmp": true, "/pg_subtrans": true,
 }
 
-// layerOptions says which files of a data directory belong into a layer: data files and the log from the redo point on, but no older log,
-// and nothing that PostgreSQL makes anew or deletes at its start. With spill the layer holds temporary tables too: nobody restores them,
-// but then their pages can be evicted from memory.
+// layerOptions says which files of a data directory belong in a layer: data files and the log from the redo point on, but no older log, and
+// nothing that PostgreSQL recreates or deletes when it starts. With spill the layer also holds temporary tables: no restore uses them, but
+// their pages can then be evicted from memory.
 func layerOptions(files *memfs.FS, spill bool) (o base.WriteOptions, err error) {
 	first, redo, err := redoPlace(files)
 	if err != nil {
@@ -48,13 +48,13 @@ func layerOptions(files *memfs.FS, spill bool) (o base.WriteOptions, err error) 
 		if name != walDir+first {
 			return 0, 0
 		}
-		return 1, redo / memfs.ChunkSize // recovery that begins in the middle reads the segment's header too
+		return 1, redo / memfs.ChunkSize // recovery that begins in the middle of a segment also reads its header
 	}
 	o.Rewrite = pgdata.ControlPath // inProduction changes it in the clone
 	return o, nil
 }
 
-// Offsets and sizes in a log segment; PostgreSQL's own start checks the header.
+// Offsets and sizes in a log segment. PostgreSQL's own start checks the header.
 const (
 	segmentSizeAt    = 32 // xlp_seg_size of the first page, 4 bytes
 	segmentNameBytes = 24
@@ -77,7 +77,7 @@ func redoPlace(files *memfs.FS) (segment string, at int64, err error) {
 	return pgdata.SegmentName(control.Timeline, control.Redo, size), int64(uint64(control.Redo) % size), nil
 }
 
-// segmentSize is the size of a log segment, from the header of one.
+// segmentSize is the size of a log segment, read from a segment's header.
 func segmentSize(files *memfs.FS) (uint64, error) {
 	list, err := files.ReadDir("/pg_wal")
 	if err != nil {

@@ -2,12 +2,12 @@ package engine
 
 import "blobpglite/core/pglite"
 
-// mark is what an answer waits for. It is made where PostgreSQL gives the answer, and travels with it. Answers of one client leave in
-// order, so a mark need not repeat what an earlier one has waited for.
+// mark is what an answer waits for. It is made where PostgreSQL gives the answer, and travels with it. A client's answers leave in order,
+// so a mark need not repeat what an earlier one has waited for.
 type mark uint64
 
 const (
-	// early: the answer tells of nothing but an open transaction, and waits for nothing.
+	// early: the answer reports nothing but an open transaction, and waits for nothing.
 	early mark = 1 << 63
 	// wrote: the process itself has written something since its last answer: a commit, for example.
 	wrote mark = 1 << 62
@@ -26,11 +26,11 @@ func (m mark) with(n mark) mark {
 
 // sight knows what processes can have seen of each other. The cluster's lock guards it.
 //
-// A process sees what others have committed, and nothing else of what they write. PostgreSQL counts the transactions that have
-// ended, and makes one visible when the process that commits it has written and synced its record (with synchronous_commit=off,
-// which promises less, before that), while no other process runs. So when the count has risen, everything that clients' processes have
-// written so far may have been seen; while it has not, nothing new has been seen. A session that loads gigabytes in one transaction
-// delays no answer of others.
+// A process sees what others have committed, and nothing else of what they write. PostgreSQL counts the transactions that have ended. It
+// makes one visible when the committing process has written and synced its record (or earlier with synchronous_commit=off, which promises
+// less), while no other process runs. So when the count has risen, everything that clients' processes have written so far may have been
+// seen; while it has not, nothing new has been seen. So a session that loads gigabytes in one transaction delays no other session's
+// answers.
 type sight struct {
 	completions uint64
 	visible     uint64 // the last number that may have been seen
@@ -43,8 +43,8 @@ func (s *sight) notice(c *pglite.Cluster, written uint64) {
 	}
 }
 
-// answer marks an answer. Process.Note is the number of what the process itself wrote last, since its last answer outside of a
-// block. That counts too, because PostgreSQL also promises durability for things that are no transactions.
+// answer marks an answer. Process.Note is the number of what the process itself wrote last, since its last answer outside a block. That
+// counts too, because PostgreSQL also promises durability for things that are not transactions.
 func (s *sight) answer(p *pglite.Process, inBlock bool, answers Answers) mark {
 	m := mark(max(s.visible, p.Note))
 	if inBlock {
@@ -60,8 +60,8 @@ func (s *sight) answer(p *pglite.Process, inBlock bool, answers Answers) mark {
 	return m
 }
 
-// background says whether no answer has to wait for what a process writes, because nothing of it becomes visible to others. Commits with
-// synchronous_commit=off that it writes become durable a moment after PostgreSQL's walwriter has written them.
+// background says whether no answer has to wait for what a process writes, because none of it becomes visible to others. Commits with
+// synchronous_commit=off that such a process writes become durable a moment after PostgreSQL's walwriter has written them.
 func background(p *pglite.Process) bool {
 	return p == nil || p.Kind() != pglite.KindClient && p.Kind() != pglite.KindWorker
 }

@@ -31,13 +31,13 @@ type logMode struct {
 	log     *logWriter
 	flusher *flusher
 	budget  *budget
-	fence   uint64      // seq of our fence: everything we append is above it
+	fence   uint64      // seq of our fence: everything we append comes after it
 	hasBase atomic.Bool // the manifest names a layer, on which records can be replayed
 	initial cut         // of a new database: what its first layer holds
 	cache   *cache      // nil: everything is in memory
-	taken   layerMoment // the last layer that this writer has restored or taken; owned by the goroutine that takes layers
+	taken   layerMoment // the last layer this writer restored or took; owned by the goroutine that takes layers
 
-	lastTaken atomic.Pointer[LayerStats] // nil: this writer has taken none
+	lastTaken atomic.Pointer[LayerStats] // nil: this writer took none
 
 	shown, durable       atomic.Uint64 // see Engine.Position: written, and durable
 	from                 pgdata.LSN    // where the restored log ended
@@ -46,14 +46,14 @@ type logMode struct {
 	// Under the cluster's lock.
 	sight      sight
 	written    wal.Op // the last operation on PostgreSQL's log
-	born       uint64 // transactions that had ended when PostgreSQL was started last
-	toldCommit uint64 // position of the end of the last commit that an answer has told of, also if it is still in PostgreSQL's buffers
+	born       uint64 // transactions that had ended when PostgreSQL last started
+	toldCommit uint64 // end position of the last commit reported by an answer, even if it is still in PostgreSQL's buffers
 	room       <-chan struct{}
-	logged     map[*pglite.Process]uint64 // what each had logged when the log was full, until room is closed
+	logged     map[*pglite.Process]uint64 // how much each had logged when the log was full, until room is closed
 
 	compacting atomic.Bool
 	settleLast func() error // settles the layer taken at the end; see publish. Nil: none was taken
-	undecided  bool         // the manifest may still come to name the last layer that was to be published; owned by the goroutine that takes layers
+	undecided  bool         // the manifest may yet name the last layer whose publishing failed; owned by the goroutine that takes layers
 	renewing   atomic.Bool
 	background sync.WaitGroup
 	ctx        context.Context // of background work
@@ -62,7 +62,7 @@ type logMode struct {
 	layerCtx   context.Context // within ctx
 	stopLayer  context.CancelFunc
 
-	collected uint64    // everything below is collected
+	collected uint64    // everything before this number is collected
 	learnt    gc.Learnt // what collections have learnt about the log
 }
 
@@ -145,7 +145,7 @@ func (e *Engine) openLogWith(ctx context.Context, op *opening, m *logMode) error
 	return nil
 }
 
-// restore puts layer and records together and starts PostgreSQL, which recovers as after a crash.
+// restore puts the layer and the records together and starts PostgreSQL, which recovers as after a crash.
 func (m *logMode) restore(ctx context.Context, op *opening) error {
 	e := m.e
 	layers := len(m.opened.Manifest.Layers)
@@ -174,7 +174,7 @@ func (m *logMode) restore(ctx context.Context, op *opening) error {
 		return err
 	}
 	op.stats.Replay = op.since(at)
-	m.setHooks(data) // before the start: recovery's own end goes into the log too
+	m.setHooks(data) // before the start: what recovery writes at its end goes into the log, too
 	m.cache.starts()
 	if err := e.startOn(ctx, op, data, m.opened.Records); err != nil {
 		return err
@@ -194,14 +194,14 @@ func (m *logMode) replay(op *opening, data *memfs.FS) error {
 	return err
 }
 
-// replay applies the records' operations to files, in order, and returns how many bytes they carry. It takes them from the records, for they
-// would be in memory twice, but for those that shipped looks at.
+// replay applies the records' operations to files, in order, and returns how many bytes they carry. It removes them from the records, where
+// they would be in memory twice, except for those that shipped looks at.
 func replay(data *memfs.FS, records []wal.Record) (int64, error) {
 	size, err := segmentSize(data)
 	if err != nil {
 		return 0, err
 	}
-	bytes, last := int64(0), -1 // the last record that has brought a piece of PostgreSQL's log
+	bytes, last := int64(0), -1 // the last record that brought a piece of PostgreSQL's log
 	for i := range records {
 		r := &records[i]
 		for _, op := range r.Ops {
@@ -222,9 +222,9 @@ func replay(data *memfs.FS, records []wal.Record) (int64, error) {
 	return bytes, nil
 }
 
-// setHooks connects the files to the log. The hooks are called by whichever process writes, under the cluster's lock.
+// setHooks connects the files to the log. Whichever process writes calls the hooks, under the cluster's lock.
 func (m *logMode) setHooks(data *memfs.FS) {
-	if size, err := segmentSize(data); err == nil { // else PostgreSQL does not start
+	if size, err := segmentSize(data); err == nil { // otherwise PostgreSQL does not start
 		m.capturing.size, m.appending.size = size, size
 	}
 	c := newWALShipper(data, m.captured)
@@ -241,7 +241,7 @@ func (m *logMode) setHooks(data *memfs.FS) {
 	})
 }
 
-// captured takes an operation that a process has just made. While PostgreSQL starts, nobody waits for what it writes: there are no
+// captured takes an operation that a process has just made. While PostgreSQL starts, nothing waits for what it writes: there are no
 // clients, and another recovery would write it again.
 func (m *logMode) captured(op wal.Op) {
 	c := m.e.server.live.Load()
@@ -269,7 +269,7 @@ func (m *logMode) captured(op wal.Op) {
 	}
 }
 
-// holdWriter stops the process that has just written to a file until there is room in memory. That may be one that logs nothing, such as a
+// holdWriter stops the process that has just written to a file until there is room in memory. It may be one that logs nothing, such as a
 // reader that sets hint bits.
 func (m *logMode) holdWriter() {
 	room := m.cache.full()
@@ -283,9 +283,9 @@ func (m *logMode) holdWriter() {
 	}
 }
 
-// holdWriters stops processes that write faster than the bucket takes it, until room is closed. The process that writes to the file is not
-// the measure, as PostgreSQL's buffers of the log are shared; what each has put there since the log was full is. A process that
-// writes little goes on, unless there are so many of them that memory runs short (severeBytes).
+// holdWriters stops processes that write faster than the bucket takes, until room is closed. Which process writes to the file does not
+// matter, as PostgreSQL's log buffers are shared; what counts is how much each has put there since the log was full. A process that writes
+// little continues, unless so many of them write that memory runs short (severeBytes).
 func (m *logMode) holdWriters(c *pglite.Cluster, room <-chan struct{}) {
 	clients := slices.DeleteFunc(c.Processes(), background)
 	if room != m.room {
@@ -313,7 +313,7 @@ func (m *logMode) mark(p *pglite.Process, inBlock bool) mark {
 	return m.sight.answer(p, inBlock, m.o.Answers)
 }
 
-// started is told, under the cluster's lock, that PostgreSQL runs. After a crash everything in its files was recovered, including what no
+// started reports, under the cluster's lock, that PostgreSQL runs. After a crash everything in its files was recovered, including what no
 // answer had waited for: from now on clients may see it.
 func (m *logMode) started(c *pglite.Cluster, again bool) {
 	m.born, m.toldCommit = c.Completions(), 0
@@ -326,7 +326,7 @@ func (m *logMode) started(c *pglite.Cluster, again bool) {
 // reached is the end of what was captured of PostgreSQL's log, which its recovery must reach. No process runs.
 func (m *logMode) reached() []wal.Record { return []wal.Record{{Ops: []wal.Op{m.written}}} }
 
-// mayServe renews a lease that has run out before anything is served, and one that will soon run out in the background.
+// mayServe renews an expired lease before anything is served, and in the background one that will soon expire.
 func (m *logMode) mayServe(ctx context.Context) error {
 	m.cache.statement()
 	if err := m.opened.Lease.Ensure(ctx); err != nil {
@@ -358,8 +358,8 @@ func (m *logMode) force(ctx context.Context) (CommitStats, error) {
 	return CommitStats{Wall: m.o.Clock.Monotonic() - at, RawBytes: int64(bytes)}, err
 }
 
-// flushed makes PostgreSQL write the log that it still has in buffers, of commits with synchronous_commit=off. It does nothing if no
-// transaction has ended since PostgreSQL was started.
+// flushed makes PostgreSQL write out buffered log of commits with synchronous_commit=off. It does nothing if no transaction has ended since
+// PostgreSQL started.
 func (m *logMode) flushed(ctx context.Context) error {
 	if !m.changed() {
 		return nil
@@ -367,19 +367,19 @@ func (m *logMode) flushed(ctx context.Context) error {
 	return m.e.checkpoint(ctx)
 }
 
-// changed says whether transactions have ended since PostgreSQL was started. Anything else that it has written, another recovery would
-// write again.
+// changed says whether transactions have ended since PostgreSQL started. Another recovery would write again everything else it has written.
 func (m *logMode) changed() bool {
 	changed := true
 	_ = m.e.server.locked(func(c *pglite.Cluster) { changed = c.Completions() != m.born })
 	return changed
 }
 
-// leastUnwritten is how many bytes, at least, the end of a commit's record lies after what was written, if that record was not: it has 34
-// bytes, or its rest stands after a page's header of 24. A smaller difference is the zeros at the end of a record, which look like nothing.
+// leastUnwritten is the least distance, in bytes, between the end of what was written and the end of a commit's record that was not: the
+// record has 34 bytes, or its rest follows a page header of 24. A smaller difference is the zeros at the end of a record, which look like
+// nothing.
 const leastUnwritten = 32
 
-// lastCommit is the position of the end of the last commit that an orderly end keeps, also if it is still in PostgreSQL's buffers.
+// lastCommit is the end position of the last commit that an orderly end keeps, even if it is still in PostgreSQL's buffers.
 func (m *logMode) lastCommit() (last uint64) {
 	_ = m.e.server.locked(func(c *pglite.Cluster) {
 		last = m.toldCommit
@@ -390,15 +390,14 @@ func (m *logMode) lastCommit() (last uint64) {
 	return last
 }
 
-// lastLooks bounds how often an orderly end looks for what was committed while it flushed. It does not wait for a statement that goes on
-// writing.
+// lastLooks bounds how often an orderly end looks for commits made while it flushed. It does not wait for a statement that keeps writing.
 const lastLooks = 8
 
 // leaveLease is how long an engine that failed or was abandoned tries to release its lease.
 const leaveLease = 2 * time.Second
 
-// close flushes, ends all background work and releases the lease; then it takes a layer that was put off, and collects if it is this
-// engine's turn (tidy). With abandon it does not flush, and takes no layer.
+// close flushes, ends all background work and releases the lease. Then it takes a layer that was put off, and collects if it is this
+// engine's turn (tidy). With abandon it neither flushes nor takes a layer.
 func (m *logMode) close(ctx context.Context, abandon bool) error {
 	var err error
 	var layer func(context.Context)
@@ -436,7 +435,7 @@ func (m *logMode) finish(ctx context.Context) (layer func(context.Context), err 
 	if _, err := m.e.server.running(); err != nil || m.e.halted.Load() {
 		runs = false
 	}
-	// Statements that were running when the end began may commit meanwhile, and their answers wait for that: so look again. No new ones begin.
+	// Statements that were already running may commit during this, and their answers wait for that: so look again. No new ones begin.
 	for range lastLooks {
 		last := m.lastCommit()
 		if runs && last >= m.shown.Load()+leastUnwritten { // committed with synchronous_commit=off, and still in buffers
@@ -444,7 +443,7 @@ func (m *logMode) finish(ctx context.Context) (layer func(context.Context), err 
 				return nil, err
 			}
 		}
-		// The next recovery does not need what PostgreSQL has written by itself after the last commit: it is not worth a request.
+		// The next recovery does not need what PostgreSQL wrote on its own after the last commit, so it is not worth a request.
 		if runs && m.log.isDurable(m.log.lastAwaited()) && last <= m.durable.Load() {
 			break
 		}
@@ -458,7 +457,7 @@ func (m *logMode) finish(ctx context.Context) (layer func(context.Context), err 
 	return m.finalLayer(ctx), nil
 }
 
-// append makes operations durable as one record, and starts a layer if one is due then.
+// append makes operations durable as one record, and starts a layer if one is then due.
 func (m *logMode) append(ctx context.Context, ops []wal.Op) (wal.Position, error) {
 	began := m.o.Clock.Monotonic()
 	at, err := m.opened.Log.Append(ctx, ops)
@@ -487,7 +486,7 @@ func (e *Engine) LogStats() LogStats {
 	return LogStats{}
 }
 
-// Leased says whether the lease is held now, by this process's own clock. While the database is idle it runs out, and the next request
+// Leased says whether the lease is held now, by this process's own clock. It expires while the database is idle, and the next request
 // renews it. False in mode snapshot, which has no lease.
 func (e *Engine) Leased() bool {
 	m, ok := e.commits.(*logMode)

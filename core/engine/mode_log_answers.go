@@ -8,8 +8,8 @@ import (
 	"blobpglite/core/wal"
 )
 
-// waitFor waits until what an answer tells of is durable. An answer that waits for nothing is proved to be fresh: by the lease, or by the
-// bucket (ReadMode).
+// waitFor waits until what an answer reports is durable. An answer that waits for nothing is proved fresh: by the lease, or by the bucket
+// (ReadMode).
 func (m *logMode) waitFor(ctx context.Context, at mark) (committed bool, err error) {
 	wait := m.awaited(at)
 	switch {
@@ -23,7 +23,7 @@ func (m *logMode) waitFor(ctx context.Context, at mark) (committed bool, err err
 	return at.wrote() && (wait != nil || m.o.Durability == Strict), err
 }
 
-// mayLeave says whether waitFor and backpressure would return without waiting: the answer tells of nothing, or of what is durable.
+// mayLeave says whether waitFor and backpressure would return without waiting: the answer reports nothing, or only what is durable.
 func (m *logMode) mayLeave(at mark) bool {
 	return m.o.ReadMode != ReadStrict && m.o.Durability == Strict && m.log.isDurable(at.number()) && !m.compacting.Load()
 }
@@ -33,7 +33,7 @@ func (m *logMode) awaited(at mark) func(context.Context) error {
 	number := at.number()
 	switch m.o.Durability {
 	case Interval, Sleep:
-		// While the engine ends, an answer may tell of something captured after the last flush: then it waits, and fails as unknown.
+		// While the engine ends, an answer may report something captured after the last flush: then it waits, and fails as unknown.
 		if !m.flusher.mustFlush() && !m.e.closed.Load() {
 			return nil
 		}
@@ -45,12 +45,12 @@ func (m *logMode) awaited(at mark) func(context.Context) error {
 	return func(ctx context.Context) error { return m.log.wait(ctx, number) }
 }
 
-// errUnproved: in read mode strict, the bucket could not be asked whether this writer is still the writer. The statement has
-// run, and nothing was lost: repeat the read.
+// errUnproved: in read mode strict, the bucket could not confirm that this writer is still the writer. The statement has run, and nothing
+// was lost: repeat the read.
 var errUnproved = errors.New("it could not be proved that no other writer has the database")
 
-// proved waits, and proves that nobody had taken over when the statement had run. It does so also where a record is awaited, because
-// that record may have been sent before the statement read what it read. The proof runs during the wait, and so takes no extra time.
+// proved waits, and proves that no other writer had taken over when the statement had run. It does so even where a record is awaited,
+// because that record may have been sent before the statement did its reads. The proof runs during the wait, so it takes no extra time.
 func (m *logMode) proved(ctx context.Context, wait func(context.Context) error) error {
 	if wait == nil {
 		return m.unfenced(ctx)
@@ -68,7 +68,7 @@ func (m *logMode) proved(ctx context.Context, wait func(context.Context) error) 
 	return look
 }
 
-// unfenced proves that nobody had taken over when it was called.
+// unfenced proves that no other writer had taken over when it was called.
 func (m *logMode) unfenced(ctx context.Context) error {
 	o := m.opened
 	tail, idle := m.log.tailAndIdle()

@@ -16,7 +16,7 @@ import (
 	"blobpglite/core/wal"
 )
 
-// snapshots is the mode that commits by uploading a layer. What commits while one is being uploaded shares the next one.
+// snapshots is the mode that commits by uploading a layer. What commits during an upload shares the next layer.
 type snapshots struct {
 	o        *Options
 	e        *Engine
@@ -28,12 +28,12 @@ type snapshots struct {
 	synced  uint64 // syncs by clients' processes: each commit ends with one
 	written wal.Op // the last operation on PostgreSQL's log
 
-	turn         chan struct{} // its holder commits, and owns what follows
+	turn         chan struct{} // its holder commits, and owns the fields below
 	seq, commits uint64        // of the last layer
 	kept         []*base.Layer // layers in the bucket, oldest first
 	taken        layerMoment   // the last of them
 
-	durable     atomic.Uint64 // syncs that are in the last layer
+	durable     atomic.Uint64 // syncs covered by the last layer
 	completions atomic.Uint64 // transactions that had ended when the last layer was cut
 	stats       atomic.Pointer[CommitStats]
 }
@@ -120,7 +120,7 @@ func (e *Engine) claim(ctx context.Context, op *opening) (manifest.Manifest, err
 // errRival: another writer has claimed the database since the manifest was read.
 var errRival = errors.New("claimed by a rival")
 
-// claimFrom swaps the manifest from seen to one of the next epoch with this writer.
+// claimFrom swaps the manifest from seen to one of the next epoch, with this writer.
 func (e *Engine) claimFrom(ctx context.Context, seen manifest.Manifest, pgliteSHA256 string) (manifest.Manifest, error) {
 	o := manifest.Options{
 		Epoch: seen.Epoch + 1, Writer: e.o.Writer, Create: e.o.Create, Hook: e.o.Hook, Clock: e.o.Clock,
@@ -138,8 +138,8 @@ func (e *Engine) claimFrom(ctx context.Context, seen manifest.Manifest, pgliteSH
 	return m, err
 }
 
-// noLog refuses a database that has a commit log: this mode would not see what is in it. The log is dense, so it is empty
-// if its first name is absent.
+// noLog rejects a database that has a commit log, which this mode would not see. The log is dense, so it is empty if its first name is
+// absent.
 func (e *Engine) noLog(ctx context.Context, m manifest.Manifest) error {
 	first := wal.Key(max(m.WalStart, 1))
 	_, err := e.o.Store.Get(ctx, first)
@@ -154,7 +154,7 @@ func (e *Engine) noLog(ctx context.Context, m manifest.Manifest) error {
 
 func (s *snapshots) mayServe(context.Context) error { return nil }
 func (s *snapshots) mayLeave(mark) bool             { return false }
-func (s *snapshots) backpressure(context.Context)   {} // a commit is a layer
+func (s *snapshots) backpressure(context.Context)   {} // each commit is a layer
 func (s *snapshots) last() CommitStats              { return *s.stats.Load() }
 func (s *snapshots) reached() []wal.Record          { return []wal.Record{{Ops: []wal.Op{s.written}}} }
 
@@ -196,7 +196,7 @@ func (s *snapshots) started(c *pglite.Cluster, again bool) {
 	s.completions.Store(s.sight.completions)
 }
 
-// idle implements committer. It covers commits with synchronous_commit=off.
+// idle implements committer. It also covers commits with synchronous_commit=off.
 func (s *snapshots) idle() bool {
 	idle := false
 	err := s.e.server.locked(func(c *pglite.Cluster) {
@@ -205,7 +205,7 @@ func (s *snapshots) idle() bool {
 	return err == nil && idle
 }
 
-// waitFor takes a layer, unless another one that was taken meanwhile holds what the answer tells of.
+// waitFor takes a layer, unless another one taken in the meantime holds what the answer reports.
 func (s *snapshots) waitFor(ctx context.Context, at mark) (committed bool, err error) {
 	if s.durable.Load() >= at.number() {
 		return at.wrote(), nil
@@ -247,8 +247,8 @@ func (s *snapshots) close(ctx context.Context, abandon bool) error {
 	return err
 }
 
-// keepLayers is how many complete layers stay in the bucket: the manifest's and the one before it, so that an opening
-// that read the manifest just before a commit still finds the layer that it names.
+// keepLayers is how many complete layers stay in the bucket: the manifest's and the one before it, so that an opening that read the
+// manifest just before a commit still finds the layer it names.
 const keepLayers = 2
 
 // commit uploads the files as they are now as a layer, and swaps the manifest to it. Its caller has the turn.
@@ -257,7 +257,7 @@ func (s *snapshots) commit(ctx context.Context) error {
 	clk := s.o.Clock
 	began := clk.Monotonic()
 
-	// A checkpoint keeps the layer's share of the log small.
+	// A checkpoint keeps the log in the layer small.
 	if err := s.e.checkpoint(ctx); err != nil {
 		return err
 	}
@@ -312,7 +312,7 @@ func (s *snapshots) commit(ctx context.Context) error {
 	return nil
 }
 
-// publish swaps the manifest to a layer. If this engine is no longer the manifest's writer, it is fenced.
+// publish swaps the manifest to a layer. An engine that is no longer the manifest's writer is fenced.
 func (s *snapshots) publish(ctx context.Context, layer manifest.Layer) error {
 	o := manifest.Options{Epoch: s.epoch, Writer: s.o.Writer, Hook: s.o.Hook, Clock: s.o.Clock}
 	_, _, err := manifest.Update(ctx, s.o.Store, o, func(m *manifest.Manifest) error {
@@ -327,7 +327,7 @@ func (s *snapshots) publish(ctx context.Context, layer manifest.Layer) error {
 	return err
 }
 
-// collect deletes layers that are no longer needed. What it fails to delete only costs storage.
+// collect deletes layers that are no longer needed. A failed deletion only costs storage.
 func (s *snapshots) collect(ctx context.Context) {
 	for len(s.kept) > keepLayers {
 		l := s.kept[0]

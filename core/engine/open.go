@@ -13,10 +13,10 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// Open opens the database for writing: it claims it, restores it and starts PostgreSQL. A previous writer that still runs is
-// fenced. ctx bounds the opening only. Errors: ErrNoDatabase, ErrLocked, ErrVersion, ErrMode, ErrFenced (rivals kept claiming
-// it), ErrRecovery, manifest.ErrCorrupt, wal.ErrCorrupt, base.ErrCorrupt, those of the store, of PostgreSQL's start and of the
-// hook. After an error nothing is left running, and nothing in the bucket has changed but the lease and the claim.
+// Open opens the database for writing: it claims it, restores it and starts PostgreSQL. A previous writer that still runs is fenced. ctx
+// bounds the opening only. Errors: ErrNoDatabase, ErrLocked, ErrVersion, ErrMode, ErrFenced (rivals kept claiming it), ErrRecovery,
+// manifest.ErrCorrupt, wal.ErrCorrupt, base.ErrCorrupt, those of the store, of PostgreSQL's start and of the hook. After an error nothing
+// is left running, and nothing in the bucket has changed except the lease and the claim.
 func Open(ctx context.Context, o Options) (*Engine, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	return e, nil
 }
 
-// checkVersion refuses a database of another major version of PostgreSQL.
+// checkVersion rejects a database of another major version of PostgreSQL.
 func (o *Options) checkVersion(m manifest.Manifest) error {
 	theirs, _, _ := strings.Cut(m.Postgres, ".")
 	ours, _, _ := strings.Cut(pglite.PostgresVersion, ".")
@@ -55,7 +55,7 @@ func (o *Options) checkVersion(m manifest.Manifest) error {
 }
 
 // blame adds the given server parameters to the error of a failed start: PostgreSQL reports a missing file, but not which parameter
-// asked for it.
+// required it.
 func (o *Options) blame(err error) error {
 	if len(o.Settings) == 0 {
 		return err
@@ -67,7 +67,7 @@ func (o *Options) blame(err error) error {
 	return fmt.Errorf("PostgreSQL was given %s: %w", strings.Join(given, ", "), err)
 }
 
-// startNew starts a new database on the files that initdb makes. prepare is called with them before PostgreSQL writes to them.
+// startNew starts a new database on the files that initdb makes. It calls prepare with them before PostgreSQL writes to them.
 func (e *Engine) startNew(ctx context.Context, op *opening, prepare func(*memfs.FS)) error {
 	rt, err := op.runtime(ctx)
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 	"blobpglite/core/store"
 )
 
-// opening holds what is needed only while a database is opened: what was asked for, what is loaded and fetched during the steps of the
-// protocol, and how long each of them took. It can restore files without an engine.
+// opening holds what is needed only while a database is being opened: the options, what is loaded and fetched during the steps of the
+// protocol, and how long each step took. It can restore files without an engine.
 type opening struct {
 	o      *Options
 	pages  *base.Pages // fetches pages that are away; nil: everything is read
@@ -34,7 +34,8 @@ func newOpening(o *Options) *opening { return &opening{o: o, loaded: o.Runtime} 
 
 func (op *opening) since(began time.Duration) time.Duration { return op.o.Clock.Monotonic() - began }
 
-// prepare prepares PostgreSQL's start while lease, log and layer are being fetched. The function that it returns waits until that has ended.
+// prepare prepares PostgreSQL's start while lease, log and layer are being fetched. It returns a function that cancels that and waits until
+// it has ended.
 func (op *opening) prepare(ctx context.Context, standby bool) (wait func()) {
 	inner, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -43,7 +44,7 @@ func (op *opening) prepare(ctx context.Context, standby bool) (wait func()) {
 		if rt, err := op.load(inner); err == nil {
 			o := op.o.cluster(nil)
 			o.Standby = standby
-			_ = rt.Prepare(inner, o) // the start itself will report what is wrong
+			_ = rt.Prepare(inner, o) // the start itself will report errors
 		}
 	}()
 	return func() {
@@ -52,7 +53,7 @@ func (op *opening) prepare(ctx context.Context, standby bool) (wait func()) {
 	}
 }
 
-// runtime returns the loaded PostgreSQL; it waits until it is loaded.
+// runtime returns the loaded PostgreSQL, waiting until it is loaded.
 func (op *opening) runtime(ctx context.Context) (*pglite.Runtime, error) {
 	at := op.o.Clock.Monotonic()
 	rt, err := op.load(ctx)
@@ -76,7 +77,7 @@ func (op *opening) load(ctx context.Context) (*pglite.Runtime, error) {
 	return op.loaded, nil
 }
 
-// beforeCreate is called before a database is made; an error prevents that.
+// beforeCreate runs before a database is made; an error prevents that.
 func (op *opening) beforeCreate(ctx context.Context) (pgliteSHA256 string, err error) {
 	var asked errgroup.Group
 	if op.o.BeforeCreate != nil {
@@ -89,7 +90,7 @@ func (op *opening) beforeCreate(ctx context.Context) (pgliteSHA256 string, err e
 	return rt.SHA256(), nil
 }
 
-// readLayer restores the newest layer that a manifest names.
+// readLayer restores the newest layer of a manifest.
 func (op *opening) readLayer(ctx context.Context, m manifest.Manifest) (restored, error) {
 	layer := m.Layers[len(m.Layers)-1]
 	r, err := op.newest.result(ctx, layer.Key)
@@ -104,7 +105,7 @@ func (op *opening) readLayer(ctx context.Context, m manifest.Manifest) (restored
 	return r, op.o.Hook.Fire(ctx, point.RestoreAfterBase)
 }
 
-// restored are files as a layer has them.
+// restored are files as a layer holds them.
 type restored struct {
 	data  *memfs.FS
 	taken layerMoment
@@ -112,13 +113,13 @@ type restored struct {
 	apart int64 // bytes of it that did not come from base.Pages
 }
 
-// layerMoment is a layer, and the moment at which the files were what it holds: the next one shares what has not changed since.
+// layerMoment is a layer, and the moment when the files equaled it: the next layer shares what has not changed since.
 type layerMoment struct {
 	layer  *base.Layer
 	moment memfs.Mark
 }
 
-// fetchLayer reads a layer into files; if it is large or damaged, only what is needed first.
+// fetchLayer reads a layer into files; of a large or damaged one, only what is needed first.
 func (op *opening) fetchLayer(ctx context.Context, l manifest.Layer, e base.Expect) (r restored, err error) {
 	r.data = memfs.New(memfs.Options{Now: op.o.Clock.Now})
 	if op.pages == nil || l.RawBytes <= min(eagerBytes, op.o.Cache/2) {
@@ -136,7 +137,7 @@ func (op *opening) fetchLayer(ctx context.Context, l manifest.Layer, e base.Expe
 	return r, err
 }
 
-// wishOf says whether an opening reads a file of the data directory. A damaged file of one database must not keep anybody out of another.
+// wishOf says whether an opening reads a file of the data directory. A damaged file of one database must not keep clients out of another.
 func wishOf(path string) base.Wish {
 	switch {
 	case pglite.IsCatalog(path):

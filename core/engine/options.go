@@ -31,42 +31,41 @@ type Durability string
 
 // The durabilities.
 const (
-	// Strict: when everything that it tells of is in the bucket. A crash loses nothing.
+	// Strict: when everything it reports is in the bucket. A crash loses nothing.
 	Strict Durability = "strict"
-	// Interval: at once; the log is flushed every FlushInterval, and before an answer if that has passed. A crash loses at
-	// most that much of running time.
+	// Interval: immediately; the log is flushed every FlushInterval, and before an answer if that has passed. A crash loses at most that
+	// much running time.
 	Interval Durability = "interval"
-	// Sleep: at once; the log is flushed when nothing has run for IdleFlush, and at Close. A crash loses what was written since.
+	// Sleep: immediately; the log is flushed when nothing has run for IdleFlush, and at Close. A crash loses what was written since.
 	Sleep Durability = "sleep"
 )
 
 // Answers says what an answer within an open transaction block waits for.
 type Answers string
 
-// What answers wait for.
+// The choices for Answers.
 const (
-	// AnswersEarly: within a block an answer leaves at once, because nothing is promised before COMMIT, whose answer waits for
-	// everything that the transaction can have seen. Before that, a client may read what a crash then takes back.
+	// AnswersEarly: within a block an answer leaves immediately, because nothing is promised before COMMIT, whose answer waits for
+	// everything that the transaction can have seen. Until then, a client may read something that a crash then takes back.
 	AnswersEarly Answers = "early"
-	// AnswersDurable: within a block, too, an answer waits until everything that it tells of is durable, except the open
-	// transaction's own work.
+	// AnswersDurable: within a block, too, an answer waits until everything it reports is durable, except the open transaction's own work.
 	AnswersDurable Answers = "durable"
 )
 
-// ReadMode says, in mode log, what proves that an answer is not stale: a writer that was taken over holds data that its
-// successor may have changed. Commits need no such proof: a successor's fence stops them.
+// ReadMode says, in mode log, what proves that an answer is not stale: a writer that was taken over holds data that its successor may have
+// changed. Commits need no such proof: a successor's fence stops them.
 type ReadMode string
 
 // The read modes.
 const (
-	// ReadLease: this process's own monotonic clock. Within the lease, less a margin of a tenth, it answers without a request;
-	// a lease that has run out is renewed first. An answer is stale only if a clock is wrong by more than the margin, or the
-	// process is stopped between its look at the clock and the answer.
+	// ReadLease: this process's own monotonic clock. Within the lease, less a margin of a tenth, it answers without a request; an expired
+	// lease is renewed first. An answer is stale only if a clock is wrong by more than the margin, or if the process is stopped between its
+	// look at the clock and the answer.
 	ReadLease ReadMode = "lease"
-	// ReadStrict: the bucket, after the statement has run and before its answer leaves. If there is no object under the name
-	// where a successor's fence would stand, nobody had taken over. One GET for each answer (38 ms in the same region; in
-	// parallel with the record, if the answer waits for one), and for each piece of a long one; an early answer (see Answers)
-	// needs none. No clock is trusted. If the bucket does not answer, the connection ends; the engine goes on.
+	// ReadStrict: the bucket, after the statement has run and before its answer leaves. If there is no object under the name that a
+	// successor's fence would have, no other writer had taken over. This costs one GET per answer (38 ms in the same region; in parallel
+	// with the record, if the answer waits for one), and per piece of a long one; an early answer (see Answers) needs none. No clock is
+	// trusted. If the bucket does not answer, the connection ends; the engine continues.
 	ReadStrict ReadMode = "strict"
 )
 
@@ -76,20 +75,20 @@ const (
 	DefaultIdleFlush     = time.Second
 )
 
-// Options of Open. Store, and Runtime or Load, are required.
+// Options are options of Open. Store, and either Runtime or Load, are required.
 type Options struct {
 	Runtime *pglite.Runtime // loaded; several engines may share it
-	// Load loads the runtime, instead of Runtime: it runs while lease, log and layer are being fetched. It may be called again
-	// after an error.
+	// Load loads the runtime, in place of Runtime: it runs while lease, log and layer are being fetched. It may be called again after an
+	// error.
 	Load func(context.Context) (*pglite.Runtime, error)
 	// Store holds the database: a view of one prefix, which belongs to it alone.
 	Store store.Store
-	// Create makes the database if there is none. BeforeCreate, if not nil, is called before that, and its error is Open's.
+	// Create makes the database if there is none. BeforeCreate, if not nil, is called before that, and Open returns its error.
 	Create       bool
 	BeforeCreate func(context.Context) error
 	// Mode of commits; empty: ModeLog.
 	Mode Mode
-	// Durability in mode log; empty: Strict. FlushInterval belongs to Interval, IdleFlush to Sleep; zero: the defaults.
+	// Durability in mode log; empty: Strict. FlushInterval applies to Interval, IdleFlush to Sleep; zero: the defaults.
 	Durability               Durability
 	FlushInterval, IdleFlush time.Duration
 	// Answers within transaction blocks; empty: AnswersEarly.
@@ -99,52 +98,52 @@ type Options struct {
 	// LeaseTTL is how long the writer may be silent before another one may take over; zero: the lease's default.
 	// AcquireTimeout is how long an opening waits for another writer's lease; zero: not at all.
 	LeaseTTL, AcquireTimeout time.Duration
-	// CommitDeadline is how long one append may stay undecided before the engine gives up (ErrUnknown); zero: the log's.
+	// CommitDeadline is how long one append may stay undecided before the engine gives up (ErrUnknown); zero: the log's default.
 	CommitDeadline time.Duration
-	// RestoreBudget is how much replaying the log may add to the time of a restore. A layer is taken before that; if it comes too
-	// late, commits wait for it. Zero: about the time that the layer itself takes, and up to four times that while writes do not
-	// pause, so that no more than an eighth of the time is spent on layers. Negative: no layer is taken, unless Cache needs one.
+	// RestoreBudget is how much replaying the log may add to the time of a restore. A layer is taken before that; if it comes too late,
+	// commits wait for it. Zero: about as much as reading the layer itself takes, and up to four times that while writes do not pause, so
+	// that at most an eighth of the time is spent on layers. Negative: no layer is taken, unless Cache needs one.
 	RestoreBudget time.Duration
-	// RecordTime is the estimate of what each record adds to a restore. Zero: it follows from how long appends take, and is at
-	// most what Cloud Storage needs.
+	// RecordTime is the estimated time each record adds to a restore. Zero: it is derived from how long appends take, and is at most what
+	// Cloud Storage needs.
 	RecordTime time.Duration
-	// Retain is how far back, in mode log, a new database keeps layers and records, so that earlier states can be restored
-	// (OpenAt). It also holds for a database whose manifest says nothing yet; one that says it (manifest.SetRetain) is not
-	// changed. Zero: the manifest says nothing.
+	// Retain is how far back, in mode log, a new database keeps layers and records, so that earlier states can be restored (OpenAt). It
+	// also applies to a database whose manifest does not say; where it does (manifest.SetRetain), nothing changes. Zero: the manifest says
+	// nothing.
 	Retain time.Duration
 	// Durable, in mode log, is called whenever a record has become durable. It must not block. Nil: it is not called.
 	Durable func()
 	// Writer names this process, for people who read the lease or the manifest; empty: "writer". Address is where it can be reached.
 	Writer, Address string
-	// Process is a random id of this process (store.NewWriteID); set it only if the process has one engine at a time on the
-	// store. Then an engine does not wait for the lease of the one before it, which failed and could not release it.
+	// Process is a random id of this process (store.NewWriteID). Set it only if the process has one engine at a time on the store. Then an
+	// engine does not wait for the lease of its predecessor, which failed and could not release it.
 	Process string
-	// MaxClients is how many clients there may be at once, if Settings has no max_connections; zero: 100. Superusers and the
-	// host have further places.
+	// MaxClients is how many clients may be connected at the same time, if Settings has no max_connections; zero: 100. Superusers and the
+	// host have additional places.
 	MaxClients int
-	// Password, if not empty, becomes the superuser's password. While pg_hba.conf is as it was made, every client has to log in with its
-	// role's password then (SCRAM); without a Password, every client on this machine is let in.
+	// Password, if not empty, becomes the superuser's password. As long as pg_hba.conf is unchanged, every client must then log in with its
+	// role's password (SCRAM); without a Password, every client on this machine is let in.
 	Password string
 	// MaxBytes bounds the data directory, in bytes; beyond it PostgreSQL reports a full disk (53100). Zero: no bound.
 	MaxBytes int64
 	// Cache is how many bytes of the database's files are kept in memory, in mode log, at least LeastCache. The rest stays in the bucket
-	// until PostgreSQL reads it. Another quarter of it, at most 128 MiB, is for what is fetched ahead. Zero: everything is read at the
-	// opening, and stays in memory.
+	// until PostgreSQL reads it. Another quarter of Cache, at most 128 MiB, is for read-ahead. Zero: everything is read at the opening, and
+	// stays in memory.
 	Cache int64
-	// TempMemory is how many bytes of queries' temporary files (sorts and hashes larger than work_mem, the making of indexes) may be in
-	// memory; with Cache, they are part of it. Zero: half of Cache, or an eighth with a TempDir; without a Cache, or negative: no bound.
-	// TempDir is a folder on a disk for what is beyond; empty: a statement that needs more fails (53400, or 53100 where several do).
+	// TempMemory is how many bytes of queries' temporary files (sorts and hashes larger than work_mem, index builds) may be in memory; with
+	// Cache, they are part of it. Zero: half of Cache, or an eighth with a TempDir; without a Cache, or negative: no bound. TempDir is a
+	// folder on a disk for the excess; empty: a statement that needs more fails (53400, or 53100 where several do).
 	TempMemory int64
 	TempDir    string
-	// MemoryLimit and Settings are the cluster's; see pglite.ClusterOptions. StatementTimeout is PostgreSQL's statement_timeout
-	// where Settings has none; zero: none.
+	// MemoryLimit and Settings are the cluster's; see pglite.ClusterOptions. StatementTimeout is PostgreSQL's statement_timeout if Settings
+	// has none; zero: none.
 	MemoryLimit      int64
 	Settings         map[string]string
 	StatementTimeout time.Duration
 
-	Clock  clock.Clock  // nil: the system's
+	Clock  clock.Clock  // nil: the system clock
 	Hook   point.Hook   // nil: none
-	Logger *slog.Logger // nil: dropped
+	Logger *slog.Logger // nil: log messages are dropped
 }
 
 func (o *Options) fill() error {
@@ -186,7 +185,7 @@ func (o *Options) fill() error {
 	return nil
 }
 
-// fillWays puts defaults for, and checks, the options that are one of a few words.
+// fillWays sets defaults for, and checks, the options whose value is one of a few words.
 func (o *Options) fillWays() error {
 	return errors.Join(
 		oneOf(&o.Mode, "commit mode", ModeLog, ModeSnapshot),
@@ -196,7 +195,7 @@ func (o *Options) fillWays() error {
 	)
 }
 
-// oneOf sets an empty value to the first of all, and refuses a value that is none of them.
+// oneOf sets an empty value to the first of all, and rejects a value that is none of them.
 func oneOf[T ~string](value *T, what string, all ...T) error {
 	if *value == "" {
 		*value = all[0]
@@ -211,7 +210,7 @@ func oneOf[T ~string](value *T, what string, all ...T) error {
 	return fmt.Errorf("there is no %s %q; use %s", what, *value, strings.Join(names, ", "))
 }
 
-// process is the beginning of the names of this process's writers; empty: Process is not set.
+// process is the prefix of the names of this process's writers; empty: Process is not set.
 func (o *Options) process() string {
 	if o.Process == "" {
 		return ""
@@ -219,8 +218,8 @@ func (o *Options) process() string {
 	return o.Writer[:strings.LastIndexByte(o.Writer, '/')]
 }
 
-// KeepStart is for set-up: it keeps a started PostgreSQL in the cache, so that opening a database with the same settings begins there. Only those
-// of the options matter that become settings of PostgreSQL; Runtime and Store may be nil.
+// KeepStart is for setup: it keeps a started PostgreSQL in the cache, from which opening a database with the same settings begins. Of the
+// options, only those matter that become settings of PostgreSQL; Runtime and Store may be nil.
 func KeepStart(ctx context.Context, rt *pglite.Runtime, o Options) error {
 	return rt.KeepPrepared(ctx, o.cluster(nil))
 }

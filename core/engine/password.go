@@ -13,11 +13,11 @@ import (
 	"github.com/xdg-go/scram"
 )
 
-// asksAll is pg_hba.conf of a database with a password, unless somebody has written another one: every client needs its role's password.
+// asksAll is the pg_hba.conf of a database with a password, unless it was replaced: every client needs its role's password.
 const asksAll = "local all all scram-sha-256\nhost all all all scram-sha-256\n"
 
 // setPassword sets the password of the superuser that the database was made with. It writes only if PostgreSQL's stored verifier does not
-// match, so that a cold start normally writes nothing.
+// match, so a cold start normally writes nothing.
 func (e *Engine) setPassword(ctx context.Context) error {
 	if e.o.Password == "" {
 		return nil
@@ -36,7 +36,7 @@ func (e *Engine) setPassword(ctx context.Context) error {
 	if verifier, err = newVerifier(e.o.Password); err != nil {
 		return err
 	}
-	// PostgreSQL gets the verifier only, so the password itself is in none of its logs.
+	// PostgreSQL gets only the verifier, so the password itself appears in none of its logs.
 	_, err = e.Query(ctx, fmt.Sprintf(`ALTER ROLE "%s" PASSWORD '%s'`, strings.ReplaceAll(name, `"`, `""`), verifier))
 	if err != nil {
 		return fmt.Errorf("set the superuser's password: %w", err)
@@ -66,7 +66,7 @@ func newVerifier(password string) (string, error) {
 	return fmt.Sprintf("%s$%d:%s$%s:%s", mechanism, iterations, encode(salt), encode(keys.StoredKey), encode(keys.ServerKey)), nil
 }
 
-// verifies says whether a verifier matches a password. A verifier of another mechanism, or an empty one (no password), matches none.
+// verifies says whether a verifier matches a password. One of another mechanism, or an empty one (no password), never does.
 func verifies(verifier, password string) (bool, error) {
 	parts := strings.FieldsFunc(verifier, func(r rune) bool { return r == '$' || r == ':' })
 	if len(parts) != 5 || parts[0] != mechanism {

@@ -18,12 +18,12 @@ import (
 // RecoveryTarget names an earlier state: after a record of the log, or at a time.
 type RecoveryTarget = takeover.RecoveryTarget
 
-// ErrBeyondRetention: an earlier state is older than what is kept (Options.Retain), or lies in the future. The error says what is kept.
+// ErrBeyondRetention: the state is older than what is kept (Options.Retain), or lies in the future. The error says what is kept.
 var ErrBeyondRetention = takeover.ErrBeyondRetention
 
-// OpenAt restores an earlier state of a database, to read it. Nobody is fenced, no lease is taken, nothing is written to the
-// store, so a writer may run meanwhile. Transactions are read-only unless a client says otherwise; what one writes then is in
-// this process only, and gone when the engine is closed. Options about leases, durability, layers and Cache are ignored. Errors:
+// OpenAt restores an earlier state of a database, to read it. It fences no writer, takes no lease and writes nothing to the store, so a
+// writer may run at the same time. Transactions are read-only unless a client says otherwise; what such a transaction writes exists in this
+// process only, and is gone when the engine is closed. Options about leases, durability, layers and Cache are ignored. Errors:
 // ErrBeyondRetention, ErrNoDatabase, ErrVersion, and those of Open about what was read.
 func OpenAt(ctx context.Context, o Options, at RecoveryTarget) (*Engine, error) {
 	if err := o.fill(); err != nil {
@@ -42,7 +42,7 @@ func OpenAt(ctx context.Context, o Options, at RecoveryTarget) (*Engine, error) 
 		return nil, fmt.Errorf("open the database as of %s: %w", at, err)
 	}
 	p, r, err := op.restoreTo(ctx, at)
-	if errors.Is(err, base.ErrCorrupt) { // what is damaged may not be read at all
+	if errors.Is(err, base.ErrCorrupt) { // the damaged part may not be read at all
 		if op.pages, err = base.NewPages(o.Store, base.PagesOptions{Clock: o.Clock}); err == nil {
 			e.pages = op.pages
 			p, r, err = op.restoreTo(ctx, at)
@@ -65,7 +65,7 @@ func OpenAt(ctx context.Context, o Options, at RecoveryTarget) (*Engine, error) 
 
 // restoreTo restores the files of an earlier state.
 func (op *opening) restoreTo(ctx context.Context, at RecoveryTarget) (takeover.RecoveryPoint, restored, error) {
-	gone := "" // a layer that the manifest named and that was not there
+	gone := "" // a layer named by the manifest that was missing
 	for {
 		p, err := op.readPoint(ctx, at)
 		var r restored
@@ -83,7 +83,7 @@ func (op *opening) restoreTo(ctx context.Context, at RecoveryTarget) (takeover.R
 	}
 }
 
-// readPoint reads the manifest and the records from which a state is restored.
+// readPoint reads the manifest and the records that a state is restored from.
 func (op *opening) readPoint(ctx context.Context, at RecoveryTarget) (takeover.RecoveryPoint, error) {
 	p, err := takeover.ReadAt(ctx, op.o.Store, at, 0)
 	switch {
@@ -97,10 +97,10 @@ func (op *opening) readPoint(ctx context.Context, at RecoveryTarget) (takeover.R
 	return p, err
 }
 
-// clocksDiffer is how far clocks of machines may differ before a time of which the log says nothing counts as one that is yet to come.
+// clocksDiffer is how far clocks of machines may differ before a time that the log does not cover counts as in the future.
 const clocksDiffer = time.Minute
 
-// notYet refuses a state that the database may still leave: its time is neither past here, nor has the log gone beyond it.
+// notYet rejects a state that may still change: by the local clock its time has not passed, and the log does not reach beyond it.
 func (op *opening) notYet(p takeover.RecoveryPoint, at RecoveryTarget) error {
 	now := op.o.Clock.Now()
 	if !p.End || at == Latest() || !at.Time.After(now.Add(clocksDiffer)) {
@@ -109,7 +109,7 @@ func (op *opening) notYet(p takeover.RecoveryPoint, at RecoveryTarget) error {
 	return fmt.Errorf("the state at %s is %w: it lies in the future, now is %s", at, ErrBeyondRetention, now.UTC().Format(time.RFC3339))
 }
 
-// pointFiles puts layer and records together.
+// pointFiles puts the layer and the records together.
 func (op *opening) pointFiles(ctx context.Context, p takeover.RecoveryPoint) (restored, error) {
 	op.stats.Epoch, op.stats.Records = p.Manifest.Epoch, len(p.Records)
 	p.Manifest.Layers = []manifest.Layer{p.Layer}

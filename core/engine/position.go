@@ -12,10 +12,11 @@ import (
 	"blobpglite/core/wal"
 )
 
-// A position is a place in PostgreSQL's log (an LSN). A client that has read or written something here can send it to another process, to ask
-// for a state that is at least as new. On a writer it covers everything that was acknowledged; a replica is there when it has replayed it.
+// A position is a place in PostgreSQL's log (an LSN). A client that has read or written something here can send it to another process, to
+// request a state that is at least as new. On a writer it covers everything that was acknowledged; a replica has reached it when it has
+// replayed that far.
 
-// ErrBehind: an engine has not reached the position that was asked for. Ask again later, or ask the writer.
+// ErrBehind: an engine has not reached the requested position. Try again later, or ask the writer.
 var ErrBehind = errors.New("it is not there yet")
 
 // Position is a position (LSN) that covers everything in this engine's answers so far: on a writer, what is durable, or, with a durability
@@ -31,8 +32,8 @@ func (e *Engine) Position() uint64 {
 	return at
 }
 
-// position is Position under the cluster's lock, and what blobpglite.position shows to a session that has not committed beyond it. The end of
-// what a writer has written would not do: if nobody commits it, it may not become durable until somebody commits something.
+// position is Position under the cluster's lock. It is also what blobpglite.position shows to a session that has not committed beyond it.
+// The end of what a writer has written would not do: uncommitted, it may not become durable until some client commits something.
 func (e *Engine) position() uint64 {
 	if e.follower != nil {
 		return e.follower.position()
@@ -63,17 +64,17 @@ func (e *Engine) Await(ctx context.Context, position uint64) error {
 	return nil
 }
 
-// places finds the places of the commit log's operations in PostgreSQL's log. It caches the last segment's, which most operations share.
+// places maps the commit log's operations to places in PostgreSQL's log. It caches the last segment's, which most operations share.
 type places struct {
 	size  uint64 // of a segment
 	path  string
 	start pgdata.LSN
 }
 
-// aligned rounds up to a multiple of eight, where PostgreSQL's records end: the zeros that one ends with cannot be seen.
+// aligned rounds up to a multiple of eight, where PostgreSQL's records end: the zeros at a record's end cannot be seen.
 func aligned(at pgdata.LSN) pgdata.LSN { return (at + 7) &^ 7 }
 
-// behind is the place after an operation's last byte that is not zero; zero: the operation is not on PostgreSQL's log.
+// behind is the place after an operation's last nonzero byte; zero: the operation is not on PostgreSQL's log.
 func (p *places) behind(op wal.Op) pgdata.LSN {
 	if op.Kind != wal.OpWrite || p.size == 0 {
 		return 0
@@ -91,7 +92,7 @@ func (p *places) behind(op wal.Op) pgdata.LSN {
 	return aligned(p.start + pgdata.LSN(op.Offset) + pgdata.LSN(n))
 }
 
-// last is behind of the last operation that is on PostgreSQL's log.
+// last is behind for the last operation on PostgreSQL's log.
 func (p *places) last(ops []wal.Op) pgdata.LSN {
 	for i := len(ops) - 1; i >= 0; i-- {
 		if at := p.behind(ops[i]); at > 0 {

@@ -8,8 +8,8 @@ import (
 	"blobpglite/core/manifest"
 )
 
-// prefetch fetches a layer, during lease and fence, before it is certain that this is the one to be restored. A layer is
-// written once, so what was fetched under its name is that layer. The zero value fetches nothing.
+// prefetch fetches a layer, during lease and fence, before it is certain that this is the one to restore. A layer is written only once, so
+// whatever was fetched under its name is that layer. The zero value fetches nothing.
 type prefetch struct {
 	mu   sync.Mutex
 	key  string
@@ -20,7 +20,7 @@ type prefetch struct {
 	err error
 }
 
-// begin starts to fetch a layer.
+// begin starts fetching a layer.
 func (p *prefetch) begin(ctx context.Context, op *opening, l manifest.Layer, e base.Expect) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -32,8 +32,8 @@ func (p *prefetch) begin(ctx context.Context, op *opening, l manifest.Layer, e b
 	}()
 }
 
-// result waits for the layer under key. No files and no error: another one is being fetched, or this one could not be, so the
-// caller has to read it.
+// result waits for the layer under key. No files and no error: another one is being fetched, or fetching this one failed, so the caller has
+// to read it.
 func (p *prefetch) result(ctx context.Context, key string) (restored, error) {
 	p.mu.Lock()
 	wanted, done := p.key, p.done
@@ -55,7 +55,7 @@ func (p *prefetch) result(ctx context.Context, key string) (restored, error) {
 	return got, nil
 }
 
-// drop gives up what was fetched, and waits until the fetching has ended.
+// drop discards what was fetched, and waits until the fetching has ended.
 func (p *prefetch) drop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -12,23 +12,22 @@ import (
 	"blobpglite/core/wal"
 )
 
-// PostgreSQL takes anything that it cannot read for the end of its log, without a message, and overwrites what follows. And
-// if the control file says that it was shut down, it does not read its log at all. So the end of the log is determined here
-// before PostgreSQL starts, and compared afterwards with how far it has recovered.
+// PostgreSQL takes anything it cannot read for the end of its log, without a message, and overwrites what follows. And if the control file
+// says that it was shut down, it does not read its log at all. So the end of the log is determined here before PostgreSQL starts, and
+// compared afterwards with how far it has recovered.
 
-// ErrRecovery: what was restored holds more than PostgreSQL recovered, or could. Nothing was served and nothing was written.
-// Restore an earlier state (OpenAt, or `pgserve branch -at`), and look for what damaged the log.
+// ErrRecovery: the restored log holds more than PostgreSQL recovered, or could recover. Nothing was served and nothing was written. Restore
+// an earlier state (OpenAt, or `pgserve branch -at`), and look for what damaged the log.
 var ErrRecovery = errors.New("the log was not recovered to its end")
 
 // recovery is what PostgreSQL has to recover when it starts on files.
 type recovery struct {
 	end  pgdata.LSN // of the last record
-	mild bool       // nothing follows the checkpoint of a clean end: it need not recover
+	mild bool       // nothing follows the checkpoint of a clean end, so it need not recover
 }
 
-// recoverable returns where the recovery of restored files has to end; records were replayed into them. It also makes
-// PostgreSQL recover: if the control file says that it was shut down, and records follow, the file is changed. Errors:
-// ErrRecovery, those of the files.
+// recoverable returns where recovery must end for restored files, into which records were replayed. It also makes PostgreSQL recover: if
+// the control file says that it was shut down, but records follow, the file is changed. Errors: ErrRecovery, those of the files.
 func recoverable(files *memfs.FS, records []wal.Record, logger *slog.Logger) (recovery, error) {
 	body, err := files.ReadFile(pgdata.ControlPath)
 	if err != nil {
@@ -66,8 +65,8 @@ func (r recovery) recovered(to pgdata.LSN) error {
 	return fmt.Errorf("%w: it reaches to %s, and PostgreSQL took %s for its end", ErrRecovery, r.end, to)
 }
 
-// shipped is the place after the last byte of PostgreSQL's log that records carry; zero: they carry none. The last one counts:
-// it is the highest of its life, and what an earlier life had written beyond it is void.
+// shipped is the place after the last byte of PostgreSQL's log that records carry; zero: they carry none. The last one counts: it is the
+// highest of its life, and what an earlier life had written beyond it is void.
 func shipped(records []wal.Record, segmentBytes uint64) pgdata.LSN {
 	for i := len(records) - 1; i >= 0; i-- {
 		for j := len(records[i].Ops) - 1; j >= 0; j-- {
@@ -76,7 +75,7 @@ func shipped(records []wal.Record, segmentBytes uint64) pgdata.LSN {
 			if op.Kind != wal.OpWrite || name == "" {
 				continue
 			}
-			if n := len(bytes.TrimRight(op.Data, "\x00")); n > 0 { // zeros may just fill the page
+			if n := len(bytes.TrimRight(op.Data, "\x00")); n > 0 { // zeros may only fill the page
 				return pgdata.SegmentStart(name, segmentBytes) + pgdata.LSN(op.Offset) + pgdata.LSN(n)
 			}
 		}
@@ -84,7 +83,7 @@ func shipped(records []wal.Record, segmentBytes uint64) pgdata.LSN {
 	return 0
 }
 
-// reaches is the last byte that is not zero of a write to PostgreSQL's log, as an operation: recovery has to reach it.
+// reaches is the last nonzero byte of a write to PostgreSQL's log, as an operation: recovery must reach it.
 func reaches(path string, off int64, p []byte) (wal.Op, bool) {
 	if segment(path) == "" {
 		return wal.Op{}, false
@@ -96,7 +95,7 @@ func reaches(path string, off int64, p []byte) (wal.Op, bool) {
 	return wal.Op{Kind: wal.OpWrite, Path: path, Offset: off + int64(n) - 1, Data: []byte{p[n-1]}}, true
 }
 
-// inProduction makes the control file say that PostgreSQL runs: for a layer that records follow.
+// inProduction makes the control file say that PostgreSQL runs, for a layer that records follow.
 func inProduction(files *memfs.FS) error {
 	body, err := files.ReadFile(pgdata.ControlPath)
 	if err != nil {
@@ -109,13 +108,13 @@ func inProduction(files *memfs.FS) error {
 	return files.WriteFile(pgdata.ControlPath, pgdata.InProduction(body), 0o600)
 }
 
-// signals are files by which an operator makes PostgreSQL recover from an archive, onto a new timeline. That is not possible here.
+// signals are files with which an operator makes PostgreSQL recover from an archive, onto a new timeline. That is not possible here.
 var signals = map[string]bool{"recovery.signal": true, "standby.signal": true, "backup_label": true, "tablespace_map": true}
 
-// isSignal says whether a file of the data directory is one.
+// isSignal says whether a file of the data directory is a signal.
 func isSignal(name string) bool { return path.Dir(name) == "/" && signals[path.Base(name)] }
 
-// dropSignals removes them.
+// dropSignals removes the signals.
 func dropSignals(files *memfs.FS) error {
 	for name := range signals {
 		if _, err := files.Stat("/" + name); err == nil {

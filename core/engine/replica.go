@@ -20,25 +20,26 @@ import (
 // ErrMoved: a replica has restarted from a newer layer, which ended its sessions. Connect again.
 var ErrMoved = errors.New("this replica has moved to a newer layer")
 
-// ErrStale: a replica could not read the log for some time, and its data is older than allowed. Ask again later, or ask the writer.
+// ErrStale: a replica could not read the log for some time, and its data is older than allowed. Try again later, or ask the writer.
 var ErrStale = errors.New("the replica is older than it may be")
 
-// ErrPaused: somebody has paused a replica's recovery (pg_wal_replay_pause). pg_wal_replay_resume lets it go on.
+// ErrPaused: a replica's recovery was paused (pg_wal_replay_pause). pg_wal_replay_resume resumes it.
 var ErrPaused = errors.New("recovery is paused")
 
-// ErrStuck: what a replica was fed cannot be replayed. It stays where it is; open another one, which begins at the newest layer.
+// ErrStuck: the log that a replica was fed cannot be replayed. It stays where it is; open another one, which begins at the newest layer.
 var ErrStuck = errors.New("recovery cannot go on")
 
-// Start is what a replica begins with: a layer, the records after it, and callbacks to whoever feeds it.
+// Start is what a replica begins with: a layer, the records after it, and callbacks into the code that feeds it.
 type Start struct {
 	Manifest manifest.Manifest // its last layer is restored
 	Records  []wal.Record      // after that layer, fences included
-	// Admit is called before a client's bytes reach PostgreSQL: an error is returned to the client. It may be called concurrently. Nil: no check.
+	// Admit is called before a client's bytes reach PostgreSQL; its error is returned to the client. It may be called concurrently. Nil: no
+	// check.
 	Admit func(ctx context.Context) error
 	// Await waits until the replica has reached a position of PostgreSQL's log.
 	Await func(ctx context.Context, position uint64) error
-	// Due is called once, with the reason, when the replica should begin again at a newer layer: a page is gone from the bucket, or what it
-	// has replayed leaves no room in the cache, or the writer has more room for connections than it. It must not block. Nil: not called.
+	// Due is called once, with the reason, when the replica should restart from a newer layer: a page is gone from the bucket, or what it
+	// has replayed leaves no room in the cache, or the writer has more room for connections. It must not block. Nil: not called.
 	Due func(because error)
 }
 
@@ -49,8 +50,8 @@ type Replica struct {
 	f *follower
 }
 
-// OpenReplica restores a database to read it, and to follow its log. Nobody is fenced and no lease is taken. It returns when everything in s
-// has been replayed: no client sees less. Errors: those of OpenAt.
+// OpenReplica restores a database to read it and to follow its log. It fences no writer and takes no lease. It returns when everything in s
+// has been replayed, so no client sees less. Errors: those of OpenAt.
 func OpenReplica(ctx context.Context, o Options, s Start) (*Replica, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
@@ -106,7 +107,7 @@ type follower struct {
 	saidDue    atomic.Bool
 
 	segment  uint64        // size of a segment of PostgreSQL's log
-	end      pgdata.LSN    // place after the last byte of it that was fed and is not zero
+	end      pgdata.LSN    // place after the last nonzero byte of it that was fed
 	final    wal.Op        // that byte
 	unfed    int           // bytes fed since the last wait for recovery
 	quietAt  atomic.Uint64 // see Reached
@@ -129,7 +130,7 @@ func (f *follower) close(context.Context, bool) error {
 	return nil
 }
 
-// due reports, once, that the replica should begin again at a newer layer.
+// due reports, once, that the replica should restart from a newer layer.
 func (f *follower) due(because error) {
 	if f.s.Due != nil && !f.saidDue.Swap(true) {
 		f.s.Due(because)
@@ -142,8 +143,8 @@ var (
 	errGone    = errors.New("pages of its layer are gone from the bucket")
 )
 
-// ErrCapacity: the writer allows more connections, prepared transactions or locks than the replica. Open the replica again with the writer's
-// settings.
+// ErrCapacity: the writer allows more connections, prepared transactions or locks than the replica. Open the replica again with the
+// writer's settings.
 var ErrCapacity = errors.New("the writer has more room than this replica")
 
 func (f *follower) crowded() { f.due(errCrowded) }
@@ -177,7 +178,7 @@ func (f *follower) open(ctx context.Context, op *opening) error {
 	return e.startOn(ctx, op, r.data, records)
 }
 
-// fed notes how far the log goes with a record.
+// fed records how far a record takes the log.
 func (f *follower) fed(rec wal.Record) {
 	for _, op := range rec.Ops {
 		if op.Kind != wal.OpWrite {
@@ -208,7 +209,7 @@ func (f *follower) follow(o *pglite.ClusterOptions) {
 	}
 }
 
-// usualLines are messages that PostgreSQL logs each time it has read all of its log.
+// usualLines are messages that PostgreSQL logs each time it has read its whole log.
 var usualLines = []string{
 	"invalid record length at", "waiting for WAL to become available", "incorrect resource manager data checksum", "contrecord",
 	"record with incorrect prev-link", "invalid magic number", "unexpected pageaddr",
@@ -228,10 +229,10 @@ func (p watchedPages) Fetch(ctx context.Context, addresses []int64) ([]memfs.Fet
 	return got, err
 }
 
-// feedBytes is how many bytes of the log recovery is given at once. While it replays them, no client runs.
+// feedBytes is how many bytes of the log recovery gets at a time. While it replays them, no client runs.
 const feedBytes = 128 << 10
 
-// Feed gives recovery the next record of the commit log. It waits while much has not been replayed yet. Errors: ErrStuck, ErrPaused,
+// Feed gives recovery the next record of the commit log. It waits while a lot remains to be replayed. Errors: ErrStuck, ErrPaused,
 // ErrCapacity, ErrPoisoned, ErrClosed, ErrStarting, wal.ErrCorrupt, the context's.
 func (r *Replica) Feed(ctx context.Context, rec wal.Record) error {
 	f := r.f
@@ -288,7 +289,7 @@ func (f *follower) put(ctx context.Context, op wal.Op) error {
 	}
 }
 
-// CatchUp waits until recovery has replayed everything that it was fed, but for the beginning of a record whose rest is still to come.
+// CatchUp waits until recovery has replayed everything it was fed, except for the beginning of a record whose rest is still to come.
 // Errors: those of Feed.
 func (r *Replica) CatchUp(ctx context.Context) error {
 	f := r.f
@@ -305,7 +306,7 @@ func (r *Replica) CatchUp(ctx context.Context) error {
 	}
 }
 
-// quietLook is how often recovery is looked at, in case it does not report that it waits.
+// quietLook is how often to look at recovery, in case it does not report that it waits.
 const quietLook = 20 * time.Millisecond
 
 // quiet waits until recovery has nothing more to replay.
@@ -358,7 +359,7 @@ func (f *follower) quiet(ctx context.Context, c *pglite.Cluster) error {
 	}
 }
 
-// caughtUp waits until a cluster that was just started has replayed what its files hold.
+// caughtUp waits until a newly started cluster has replayed what its files hold.
 func (f *follower) caughtUp(ctx context.Context, c *pglite.Cluster, want recovery) error {
 	f.end = max(f.end, want.end)
 	if err := f.quiet(ctx, c); err != nil {
@@ -370,7 +371,8 @@ func (f *follower) caughtUp(ctx context.Context, c *pglite.Cluster, want recover
 	return nil
 }
 
-// checkRest checks what recovery has left of the log: the beginning of a record, whose rest is to come, or nothing. Otherwise it is stuck.
+// checkRest checks what recovery has left of the log: nothing, or the beginning of a record whose rest is still to come. Otherwise it is
+// stuck.
 func (f *follower) checkRest(files *memfs.FS, replayed pgdata.LSN) error {
 	if replayed >= f.end {
 		return nil
@@ -390,11 +392,11 @@ func (f *follower) checkRest(files *memfs.FS, replayed pgdata.LSN) error {
 	return nil
 }
 
-// Replayed is the place (LSN) after the last record that had been replayed at the last CatchUp. Clients may see more.
+// Replayed is the place (LSN) after the last record replayed at the last CatchUp. Clients may see more.
 func (r *Replica) Replayed() uint64 { return r.f.replayed.Load() }
 
-// Reached is the end (LSN) of what had been fed and replayed at the last CatchUp. It may lie within a record whose rest is to come: of that,
-// nothing was acknowledged.
+// Reached is the end (LSN) of what had been fed and replayed at the last CatchUp. It may lie within a record whose rest is still to come;
+// nothing of such a record was acknowledged.
 func (r *Replica) Reached() uint64 { return r.f.quietAt.Load() }
 
 // position is how far recovery has got. The cluster's lock is held.

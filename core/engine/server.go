@@ -15,30 +15,29 @@ import (
 	"blobpglite/core/wal"
 )
 
-// server is the PostgreSQL of an engine: a cluster, and after a crash another one on the same files. The files, what was captured of
-// them and what is on its way to the bucket survive the crash: they hold what PostgreSQL had written, so no acknowledged commit is lost.
+// server is an engine's PostgreSQL: a cluster, and after a crash another one on the same files. The files, what was captured from them and
+// what is on its way to the bucket survive the crash. They hold what PostgreSQL had written, so no acknowledged commit is lost.
 type server struct {
-	live     atomic.Pointer[pglite.Cluster] // for hooks, under its lock; nil: PostgreSQL is being started
+	live     atomic.Pointer[pglite.Cluster] // for hooks, under its lock; nil: PostgreSQL is starting
 	restarts atomic.Int64
 	watching sync.WaitGroup
 	life     context.Context // until the engine ends, or is given up
 	end      context.CancelFunc
 
 	mu      sync.Mutex
-	cluster *pglite.Cluster // the last one that was started
+	cluster *pglite.Cluster // the last one started
 	next    chan struct{}   // closed when there is another one; nil: there will be none
 }
 
-// startWait bounds how long a client waits while PostgreSQL is started again after a crash. startTries is how often a start is tried
-// before the engine is poisoned.
+// startWait bounds how long a client waits while PostgreSQL restarts after a crash. startTries is how often a start is tried before the
+// engine is poisoned.
 const (
 	startWait  = 10 * time.Second
 	startTries = 2
 )
 
-// startOn starts PostgreSQL on restored files, into which records were replayed, and checks that it recovered all that they
-// hold. What it writes to its log after recovery is shipped only when somebody waits for it, so after an error the bucket is
-// unchanged.
+// startOn starts PostgreSQL on restored files, into which records were replayed, and checks that it recovered everything they hold. What it
+// writes to its log after recovery is shipped only when a caller waits for it, so after an error the bucket is unchanged.
 func (e *Engine) startOn(ctx context.Context, op *opening, data *memfs.FS, records []wal.Record) error {
 	rt, err := op.runtime(ctx)
 	if err != nil {
@@ -109,8 +108,8 @@ func (e *Engine) serve(c *pglite.Cluster, again bool) {
 	s.cluster, s.next = c, make(chan struct{})
 }
 
-// watch starts PostgreSQL again whenever it has crashed: one process failed, and may have damaged shared memory, so all were ended. It
-// returns when the engine ends.
+// watch restarts PostgreSQL whenever it has crashed: one process failed, and may have damaged shared memory, so all were ended. It returns
+// when the engine ends.
 func (e *Engine) watch(c *pglite.Cluster, data *memfs.FS) {
 	s := &e.server
 	defer func() {
@@ -155,7 +154,7 @@ func (e *Engine) again(data *memfs.FS) (c *pglite.Cluster, err error) {
 	return c, errors.Join(err, s.life.Err())
 }
 
-// connect starts a process for a client. If PostgreSQL is being started again, it waits up to startWait. Errors: ErrStarting, ErrPoisoned,
+// connect starts a process for a client. If PostgreSQL is restarting, it waits up to startWait. Errors: ErrStarting, ErrPoisoned,
 // ErrClosed, pglite.ErrTooManyProcesses, pglite.ErrAddressSpace, the context's.
 func (e *Engine) connect(ctx context.Context, o pglite.ConnectOptions) (*pglite.Conn, error) {
 	end := e.o.Clock.Monotonic() + startWait
@@ -197,7 +196,7 @@ func (e *Engine) ready(ctx context.Context, patience time.Duration) (*pglite.Clu
 	}
 }
 
-// locked calls f while no process runs. Error: ErrCrashed; f was not called then.
+// locked calls f while no process runs. Error: ErrCrashed; then f was not called.
 func (s *server) locked(f func(*pglite.Cluster)) error {
 	c, err := s.running()
 	if err != nil {
@@ -217,7 +216,7 @@ func (s *server) running() (*pglite.Cluster, error) {
 	return s.cluster, nil
 }
 
-// checkpoint lets PostgreSQL write a checkpoint.
+// checkpoint has PostgreSQL write a checkpoint.
 func (e *Engine) checkpoint(ctx context.Context) error {
 	c, err := e.server.running()
 	if err == nil {
@@ -229,7 +228,7 @@ func (e *Engine) checkpoint(ctx context.Context) error {
 	return nil
 }
 
-// kill ends PostgreSQL like a crash, for good. It does not wait, as its caller may be one of the goroutines that have to end.
+// kill ends PostgreSQL like a crash, for good. It does not wait, as its caller may be one of the goroutines that must end.
 func (s *server) kill() {
 	s.mu.Lock()
 	c := s.cluster
@@ -240,7 +239,7 @@ func (s *server) kill() {
 	}
 }
 
-// clientError translates an error of the cluster's into the engine's.
+// clientError translates an error of the cluster into the engine's.
 func (e *Engine) clientError(err error) error {
 	if !errors.Is(err, pglite.ErrDead) && !errors.Is(err, ErrCrashed) {
 		return err

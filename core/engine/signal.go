@@ -14,10 +14,10 @@ import "sync"
 //	}
 type signal struct {
 	mu      sync.Mutex
-	changed chan struct{} // nil: nobody waits
+	changed chan struct{} // nil: nothing waits
 }
 
-// next returns a channel that is closed by the next tell.
+// next returns a channel that the next tell closes.
 func (s *signal) next() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -27,7 +27,7 @@ func (s *signal) next() <-chan struct{} {
 	return s.changed
 }
 
-// tell wakes all who wait.
+// tell wakes all waiters.
 func (s *signal) tell() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

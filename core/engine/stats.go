@@ -10,24 +10,24 @@ import (
 
 // Stats says what an engine's PostgreSQL is doing.
 type Stats struct {
-	Cluster  pglite.ClusterStats // of the current PostgreSQL: it counts from its start
-	Restarts int64               // of PostgreSQL after a crash
-	Answers  int64               // that waited, however briefly, until what they tell of was durable
+	Cluster  pglite.ClusterStats // of the current PostgreSQL, since its start
+	Restarts int64               // restarts of PostgreSQL after a crash
+	Answers  int64               // answers that waited, however briefly, until what they report was durable
 	Waited   time.Duration       // sum of these waits
 	Cache    CacheStats
 	Layer    LayerStats
-	// Use is of the newest layer that this engine has restored, or taken and published; zero: there was none.
+	// Use describes the newest layer that this engine has restored, or taken and published; zero: there was none.
 	Use base.Use
-	// WakeBytes is what was read of the layer, as it is stored, until the first rows were there: by the opening, and by the statements of the first
-	// two seconds, but the first eight at most. Until then it grows.
+	// WakeBytes is how many stored bytes of the layer were read until the first rows were there: by the opening, and by the statements of
+	// the first two seconds, at most the first eight. It grows until then.
 	WakeBytes int64
 }
 
-// LayerStats says what the newest layer that this engine has taken and published cost; zero: it has taken none. In mode log only: in mode
-// snapshot each commit is a layer, see CommitStats.
+// LayerStats says what the newest layer that this engine took and published cost; zero: it took none. Only in mode log; in mode snapshot
+// each commit is a layer, see CommitStats.
 type LayerStats struct {
-	Seq     uint64        // of the last record that it holds
-	Clone   time.Duration // of the files: only for this do statements wait
+	Seq     uint64        // number of the layer's last record
+	Clone   time.Duration // of the files: the only step that statements wait for
 	Written base.Stats    // what was uploaded, and what the whole layer needs
 }
 
@@ -55,13 +55,13 @@ func (e *Engine) Stats() Stats {
 	return s
 }
 
-// holds notes the newest layer.
+// holds records the newest layer.
 func (e *Engine) holds(l *base.Layer) {
 	use := l.Use()
 	e.use.Store(&use)
 }
 
-// answerCounts count the answers that had to be durable.
+// answerCounts counts the answers that had to be durable.
 type answerCounts struct{ answers, nanos atomic.Int64 }
 
 func (a *answerCounts) waited(d time.Duration) {

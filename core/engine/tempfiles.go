@@ -10,8 +10,8 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// tempShare is the share of Options.Cache, as one over it, that queries' temporary files may take in memory; tempShareOnDisk is that where
-// there is a disk for more.
+// tempShare says that queries' temporary files may take 1/tempShare of Options.Cache in memory; tempShareOnDisk is the same where there is
+// a disk for more.
 const tempShare, tempShareOnDisk = 2, 8
 
 // tempMemory is how many bytes of temporary files may be in memory; 0: no bound.
@@ -25,19 +25,19 @@ func (o *Options) tempMemory() int64 {
 	return o.Cache / tempShare
 }
 
-// limitTemporary sets temp_file_limit, so that PostgreSQL itself refuses a statement that needs more than may be in memory: its message is
-// clearer than that of a full disk. The limit is per process; all together may use a little more.
+// limitTemporary sets temp_file_limit, so that PostgreSQL itself rejects a statement that needs more than may be in memory: its message is
+// clearer than a full disk's. The limit is per process; all together may use a little more.
 func (o *Options) limitTemporary(settings map[string]string) {
-	const slack = 16 // one over the share that is kept free for chunks that are not full
+	const slack = 16 // 1/slack of the share is kept free for chunks that are not full
 	if n := o.tempMemory(); n > 0 && o.TempDir == "" {
-		settings["temp_file_limit"] = strconv.FormatInt(min((n-n/slack)>>10, math.MaxInt32), 10) + "kB" // it takes no more
+		settings["temp_file_limit"] = strconv.FormatInt(min((n-n/slack)>>10, math.MaxInt32), 10) + "kB" // PostgreSQL takes no more
 	}
 }
 
-// tempDisk is a file without a name on Options.TempDir.
+// tempDisk is an unnamed file on Options.TempDir.
 type tempDisk struct{ *os.File }
 
-// openTempDisk makes the file, if there is a folder for it.
+// openTempDisk makes the file if there is a folder for it.
 func (e *Engine) openTempDisk() error {
 	if e.o.TempDir == "" {
 		return nil

@@ -8,7 +8,7 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// databases are the directories of the data directory in which the files of databases are; pg_tblspc has those in tablespaces.
+// databases are the directories of the data directory that hold the files of databases; pg_tblspc holds those in tablespaces.
 var databases = [...]string{"/base", "/pg_tblspc"}
 
 // inDatabase says whether a path of the data directory lies in one of them.
@@ -21,8 +21,8 @@ func inDatabase(name string) bool {
 	return false
 }
 
-// isTemporary says whether a file or directory of a data directory belongs to a temporary table or a running query: a postmaster deletes
-// those when it starts.
+// isTemporary says whether a file or directory of a data directory belongs to a temporary table or a running query. A postmaster deletes
+// such files when it starts.
 func isTemporary(name string) bool {
 	if !inDatabase(name) {
 		return false
@@ -42,8 +42,8 @@ func digits(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
-// dropTemporary does what a postmaster does at its start: it deletes the files that temporary tables and queries of an earlier life have
-// left. The tables' catalog entries go when their schema is used again, or by autovacuum.
+// dropTemporary does what a postmaster does when it starts: it deletes the files left by temporary tables and queries of an earlier life.
+// The tables' catalog entries go when their schema is used again, or by autovacuum.
 func dropTemporary(files *memfs.FS) error {
 	var left []string
 	err := files.Walk("/", func(name string, info memfs.Info) error {

@@ -8,15 +8,14 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// unlogged warns in the log that rows of unlogged tables are not kept. PostgreSQL keeps them across a clean end. Here every
-// opening recovers as after a crash, which makes it safe to begin at any layer, and recovery empties these tables, as their
-// changes are in no log.
+// unlogged warns in the log that rows of unlogged tables are not kept. PostgreSQL keeps them across a clean end. Here every opening
+// recovers as after a crash, which makes it safe to begin at any layer, and recovery empties these tables, as their changes are in no log.
 type unlogged struct {
 	logger *slog.Logger
 	warned bool // under the cluster's lock
 }
 
-// initFork ends the name of the file from which recovery makes an unlogged table, index or sequence again.
+// initFork is the suffix of the file from which recovery recreates an unlogged table, index or sequence.
 const initFork = "_init"
 
 // begin warns if a restored database has unlogged tables: they are empty now.

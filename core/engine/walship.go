@@ -12,29 +12,28 @@ import (
 	"blobpglite/core/wal"
 )
 
-// walShipper turns what PostgreSQL writes to its files into the operations of log records. It lives in the hooks of the
-// file tree, so it sees every write in order, under the cluster's lock.
+// walShipper turns what PostgreSQL writes to its files into operations for log records. It lives in the hooks of the file tree, so it sees
+// every write in order, under the cluster's lock.
 //
 // Two kinds of files are carried:
 //
-//   - segments of the write-ahead log, as byte ranges. PostgreSQL writes whole 8 KiB pages and, as the last page fills,
-//     the same page again and again; the range carries only what changed since the page was last seen, which is a few
-//     hundred bytes for a small transaction. Creation, renaming and removal of segments are not carried: a restore
-//     gives each segment its full size, and old ones go when the base moves.
-//   - configuration that PostgreSQL changes without logging it: files of the data directory itself that end in .conf
-//     (ALTER SYSTEM writes postgresql.auto.conf), each as a whole.
+//   - segments of the write-ahead log, as byte ranges. PostgreSQL writes whole 8 KiB pages and, as the last page fills, the same page again
+//     and again; the range carries only what changed since the page was last seen, a few hundred bytes for a small transaction. Creation,
+//     renaming and removal of segments are not carried: a restore gives each segment its full size, and old ones go when the base moves.
+//   - configuration that PostgreSQL changes without logging it: files directly in the data directory that end in .conf (ALTER SYSTEM writes
+//     postgresql.auto.conf), each as a whole.
 //
-// Everything else PostgreSQL either logs or can do without: data files and commit status are replayed from the log,
-// statistics and the contents of unlogged tables are lost in a crash here as anywhere.
+// PostgreSQL either logs everything else or can do without it: data files and commit status are replayed from the log; statistics and the
+// contents of unlogged tables are lost in a crash, here as anywhere.
 type walShipper struct {
 	files *memfs.FS
 	emit  func(wal.Op)
 
-	// The page that was written last: what the next write of it is compared with.
+	// The page written last, with which its next write is compared.
 	path string
 	off  int64
 	page [walPage]byte
-	// fresh are segments that were created in this life, under a temporary name and empty: what was not written since is zero.
+	// fresh are segments created in this life, under a temporary name and empty: what was not written since is zero.
 	fresh map[string]int64 // highest offset written so far
 	zero  [walPage]byte
 }
@@ -49,7 +48,7 @@ func newWALShipper(files *memfs.FS, emit func(wal.Op)) *walShipper {
 	return &walShipper{files: files, emit: emit, fresh: map[string]int64{}}
 }
 
-// segment is the name of a log segment, or "".
+// segment returns the name of a log segment, or "".
 func segment(path string) string {
 	name, ok := strings.CutPrefix(path, walDir)
 	if !ok || !isSegment(name) {
@@ -76,7 +75,7 @@ func (c *walShipper) rename(from, to string) {
 	switch {
 	case segment(to) != "":
 		delete(c.fresh, to)
-		if segment(from) == "" && c.empty(to) { // it is not a used segment that gets another name
+		if segment(from) == "" && c.empty(to) { // it is not a used segment under a new name
 			c.fresh[to] = 0
 		}
 	case isConfig(to):
@@ -88,7 +87,7 @@ func (c *walShipper) rename(from, to string) {
 	}
 }
 
-// empty says whether a file holds nothing but zeros.
+// empty says whether a file holds only zeros.
 func (c *walShipper) empty(path string) bool {
 	body, err := c.files.ReadFile(path)
 	return err == nil && len(bytes.TrimLeft(body, "\x00")) == 0
@@ -104,11 +103,11 @@ func (c *walShipper) unlink(path string) {
 	}
 }
 
-// config carries a configuration file as it is now.
+// config carries a configuration file in its current state.
 func (c *walShipper) config(path string) {
 	body, err := c.files.ReadFile(path)
 	if err != nil {
-		return // it was removed meanwhile: its removal is carried instead
+		return // it has been removed by now: its removal is carried instead
 	}
 	c.emit(wal.Op{Kind: wal.OpReplace, Path: path, Data: body})
 }
@@ -164,15 +163,15 @@ func (c *walShipper) remember(path string, off int64, p []byte) {
 		c.fresh[path] = max(top, off+int64(len(p)))
 	}
 	if off%walPage != 0 || len(p) != walPage {
-		c.path = "" // a part of a page: PostgreSQL writes none, so nothing is lost by not comparing
+		c.path = "" // a partial page: PostgreSQL writes none, so nothing is lost by not comparing
 		return
 	}
 	c.path, c.off = path, off
 	copy(c.page[:], p)
 }
 
-// apply applies an operation to files: it is the restore's counterpart of walShipper. segmentBytes is the full size of a log
-// segment: PostgreSQL takes a segment that is too short for the end of its log.
+// apply applies an operation to files: it is the restore's counterpart of walShipper. segmentBytes is the full size of a log segment:
+// PostgreSQL takes a segment that is too short for the end of its log.
 func apply(files *memfs.FS, op wal.Op, segmentBytes int64) error {
 	switch op.Kind {
 	case wal.OpReplace:
