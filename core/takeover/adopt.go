@@ -17,25 +17,24 @@ import (
 	"blobpglite/core/wal"
 )
 
-// Adoptable is what a database whose manifest is lost can continue from: its newest layer, and the log after it.
+// Adoptable is what a database without its manifest can continue from: its newest layer, and the log after it.
 type Adoptable struct {
 	DatabaseID string
 	Layer      manifest.Layer
-	To         uint64 // the last record; Layer.Seq: there is none after the layer
-	Epoch      uint64 // the highest
-	Postgres   string // the major version that the layer's files are of
+	To         uint64 // the last record; Layer.Seq: none follows the layer
+	Epoch      uint64 // the highest one found
+	Postgres   string // major version of the layer's files
 }
 
-// Survey finds out what a prefix without a manifest could continue from, and reads all of it: the newest layer that was
-// uploaded completely, and every record after it. It writes nothing.
+// Survey finds out what a prefix without a manifest could continue from, and reads all of it: the newest completely uploaded layer, and
+// every record after it. It writes nothing.
 //
-// Nothing else would do: an older layer would need every record since, and those that the lost manifest's layer covered may
-// be deleted. And each layer is the result of the log up to its record, whoever took it and whether or not a manifest ever
-// named it, so the newest is as good as the one that was named.
+// Nothing else would do: an older layer would need every record since, and those that the lost manifest's layer covered may be deleted. And
+// each layer is the result of the log up to its record, whoever took it and whether or not a manifest ever named it, so the newest is as
+// good as the one that was named.
 //
-// Errors: store.ErrNotFound (there is nothing of a database), store.ErrInvalid (there is a manifest: nothing to adopt),
-// base.ErrCorrupt and wal.ErrCorrupt (the newest layer is damaged, or records are missing: a person has to decide), those of
-// the manifest that is there, the store's.
+// Errors: store.ErrNotFound (nothing of a database is there), store.ErrInvalid (there is a manifest: nothing to adopt), base.ErrCorrupt and
+// wal.ErrCorrupt (the newest layer is damaged, or records are missing: a person has to decide), those of an existing manifest, the store's.
 func Survey(ctx context.Context, st store.Store) (Adoptable, error) {
 	a, err := survey(ctx, st)
 	if err != nil {
@@ -67,9 +66,9 @@ func survey(ctx context.Context, st store.Store) (Adoptable, error) {
 
 type surveyor struct {
 	st     store.Store
-	newest base.Object       // of a layer with an index
+	newest base.Object       // the newest layer with an index
 	found  []base.Object     // complete layers at newest's record
-	begun  map[uint64]uint64 // records at which a layer was begun or completed, and the epochs
+	begun  map[uint64]uint64 // records at which a layer was begun or completed, with its epoch
 	a      Adoptable
 }
 
@@ -91,12 +90,12 @@ func (s *surveyor) layers(ctx context.Context) error {
 			s.found = nil
 		}
 		s.found = append(s.found, o)
-		s.a.Layer.Taken = a.Updated // of one: by the store's clock
+		s.a.Layer.Taken = a.Updated // of one of them, by the store's clock
 	}
 	return s.segments(ctx)
 }
 
-// segments finds layers that were begun: those of which only segments are there.
+// segments finds layers that were only begun: those with nothing but segments.
 func (s *surveyor) segments(ctx context.Context) error {
 	for a, err := range s.st.List(ctx, base.SegmentPrefix(), "") {
 		if err != nil {
@@ -109,8 +108,7 @@ func (s *surveyor) segments(ctx context.Context) error {
 	return nil
 }
 
-// identify finds out to which database the records belong, and picks the layer. Fences are never deleted, so a log has at least
-// one.
+// identify finds out which database the records belong to, and picks the layer. Fences are never deleted, so a log has at least one.
 func (s *surveyor) identify(ctx context.Context) error {
 	first, err := s.first(ctx)
 	if err != nil {
@@ -142,7 +140,7 @@ func (s *surveyor) identify(ctx context.Context) error {
 	return nil
 }
 
-// first returns the first record that is there, without its operations.
+// first returns the first existing record, without its operations.
 func (s *surveyor) first(ctx context.Context) (wal.Record, error) {
 	for a, err := range s.st.List(ctx, wal.Prefix(), "") {
 		if err != nil {
@@ -160,7 +158,7 @@ func (s *surveyor) first(ctx context.Context) (wal.Record, error) {
 	return wal.Record{}, nil
 }
 
-// records reads the log after the layer. It must reach as far as any layer that was begun, because a layer is begun only when
+// records reads the log after the layer. It must reach at least as far as every layer that was begun, because a layer is begun only when
 // every record up to it is durable.
 func (s *surveyor) records(ctx context.Context) error {
 	from := wal.Position{Seq: s.newest.Seq, Epoch: s.newest.Epoch}
@@ -171,7 +169,7 @@ func (s *surveyor) records(ctx context.Context) error {
 	l.Key, l.Seq, l.Epoch = s.newest.Layer, s.newest.Seq, s.newest.Epoch
 	s.a.To, s.a.Epoch = from.Seq, from.Epoch
 	_, err := wal.Read(ctx, s.st, wal.ReadOptions{From: from, DatabaseID: s.a.DatabaseID}, func(r wal.Record) error {
-		// A fence may follow from another record than the one that was there, so it does not prove that one's hash.
+		// A fence may follow a different record than the one that was there, so it does not prove that record's hash.
 		if r.Seq == from.Seq+1 && r.Kind == wal.Data {
 			from.Hash = r.Prev
 		}
@@ -196,7 +194,7 @@ func (s *surveyor) records(ctx context.Context) error {
 	return nil
 }
 
-// files reads all of the layer, and keeps nothing of it but the version of PostgreSQL that its files are of.
+// files reads all of the layer, and keeps only the version of PostgreSQL that its files belong to.
 func (s *surveyor) files(ctx context.Context) error {
 	const version = "/PG_VERSION"
 	l, stats, err := base.Verify(ctx, s.st, s.newest.Layer, base.ReadOptions{
@@ -216,26 +214,25 @@ func (s *surveyor) files(ctx context.Context) error {
 	return nil
 }
 
-// AdoptOptions of Adopt.
+// AdoptOptions are options of Adopt.
 type AdoptOptions struct {
 	Store  store.Store
 	Writer string // as in Options
 	// LeaseTTL and AcquireTimeout are the lease's.
 	LeaseTTL, AcquireTimeout time.Duration
-	// Retain is how far back earlier states are kept from now on, which only the lost manifest stated. The states before the
-	// layer are given up.
+	// Retain is how far back earlier states are kept from now on; only the lost manifest said so. States before the layer are given up.
 	Retain time.Duration
-	Clock  clock.Clock // nil: the system's
+	Clock  clock.Clock // nil: the system clock
 }
 
-// Adopt makes the manifest of a database that has lost it, from what Survey finds. It holds the lease meanwhile, so that it
-// disturbs no writer. A writer that is alive all the same, asleep perhaps, does no harm and takes none: nothing that it wrote is
-// deleted, what it appends later comes after what was read and is found by the next opening, and its epoch is not below the
-// manifest's. The manifest is created, never overwritten.
+// Adopt makes the manifest of a database that has lost it, from what Survey finds. It holds the lease while it does, so that it disturbs no
+// writer. A writer that is alive anyway, perhaps asleep, neither does nor suffers harm: nothing it wrote is deleted, what it appends later
+// comes after what was read and is found by the next opening, and its epoch is not below the manifest's. The manifest is created, never
+// overwritten.
 //
-// Adopt cannot know of a collection that was stopped midway when the manifest was lost: if it goes on long after the lease has
-// run out, it deletes layers that its manifest did not name, and that may include the newest one, if its writer was fenced
-// before the manifest could name it. So end everything that runs on the prefix before adopting.
+// Adopt cannot know of a collection that was stopped midway when the manifest was lost. If that collection resumes long after its lease has
+// expired, it deletes layers that its manifest did not name, possibly including the newest one, if its writer was fenced before the
+// manifest could name it. So end everything that runs on the prefix before adopting.
 //
 // Errors: those of Survey and of lease.Acquire, ErrNested, store.ErrConflict (another process was faster), the store's.
 func Adopt(ctx context.Context, o AdoptOptions) (a Adoptable, err error) {
@@ -266,7 +263,7 @@ func Adopt(ctx context.Context, o AdoptOptions) (a Adoptable, err error) {
 	if err != nil {
 		return a, fmt.Errorf("adopt: %w", err)
 	}
-	// A collection that was running when the manifest was lost may have deleted the layer since.
+	// A collection that was running when the manifest was lost may have deleted the layer by now.
 	if there, err := exists(ctx, o.Store, base.IndexKey(a.Layer.Key)); err != nil || !there {
 		return a, fmt.Errorf("adopt: %w: layer %s was collected meanwhile (%v): delete the manifest and try again", base.ErrCorrupt, a.Layer.Key, err)
 	}

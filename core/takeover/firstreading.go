@@ -16,10 +16,10 @@ type reading struct {
 	err     error
 }
 
-// readBesideLease begins the first reading while the lease is being acquired. stop gives it up, and waits until it has ended.
+// readBesideLease starts the first reading while the lease is being acquired. stop cancels it, and waits until it has ended.
 //
-// It is the same reading as after the lease: the manifest, then the records; and it is checked by the same second reading of
-// the manifest, after the fence. A record that the predecessor appends meanwhile has the name that the fence tries.
+// It is the same reading as the one after the lease: the manifest, then the records. The same second reading of the manifest, after the
+// fence, checks it. A record that the predecessor appends in between has the name that the fence tries.
 func (op *opening) readBesideLease(ctx context.Context) (stop func()) {
 	if op.o.Parallel == 1 && op.o.OnManifest == nil {
 		return func() {}
@@ -38,7 +38,7 @@ func (op *opening) readBesideLease(ctx context.Context) (stop func()) {
 		}
 		out <- r
 	}
-	if op.o.Parallel == 1 { // one request at a time: read before the lease, the earliest that is possible
+	if op.o.Parallel == 1 { // one request at a time: read before the lease, as early as possible
 		read()
 	} else {
 		go read()
@@ -46,8 +46,8 @@ func (op *opening) readBesideLease(ctx context.Context) (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-// firstReading returns the reading before the fence: the one that was made during the lease, unless the lease had to be waited for
-// or that reading failed.
+// firstReading returns the reading before the fence: the one made while the lease was acquired, unless the lease had to be waited for or
+// that reading failed.
 func (op *opening) firstReading(ctx context.Context) (manifest.Seen, wal.Position, error) {
 	if op.beside != nil && !op.waited {
 		r := <-op.beside

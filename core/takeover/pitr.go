@@ -40,14 +40,14 @@ type RecoveryPoint struct {
 	Manifest manifest.Manifest
 	Layer    manifest.Layer
 	Records  []wal.Record // after Layer, fences included
-	Seq      uint64       // of the last record in the state
+	Seq      uint64       // number of the last record in the state
 	End      bool         // the log had no further record
 }
 
-// ReadAt reads what a state is restored from; parallel is how many records are read at once, 0: the log's default. It takes no
-// lease and writes nothing, and may run beside a writer. The layer is only named: if it turns out to be gone, it was collected
-// meanwhile; call ReadAt again. Errors: ErrBeyondRetention, store.ErrNotFound (no database), store.ErrInvalid, those of the log and
-// of the manifest, the store's.
+// ReadAt reads what a state is restored from. parallel is how many records are read concurrently, 0: the log's default. It takes no lease
+// and writes nothing, so it may run alongside a writer. It only names the layer: if the layer turns out to be gone, it was collected in the
+// meantime; call ReadAt again. Errors: ErrBeyondRetention, store.ErrNotFound (no database), store.ErrInvalid, those of the log and of the
+// manifest, the store's.
 func ReadAt(ctx context.Context, st store.Store, at RecoveryTarget, parallel int) (RecoveryPoint, error) {
 	if (at.Seq == 0) == at.Time.IsZero() {
 		return RecoveryPoint{}, fmt.Errorf("read an earlier state: %w: give a record or a time", store.ErrInvalid)
@@ -64,7 +64,7 @@ func ReadAt(ctx context.Context, st store.Store, at RecoveryTarget, parallel int
 			return RecoveryPoint{}, fmt.Errorf("tell damage from a log that was compacted meanwhile (%v): %w", err, loadErr)
 		case loadErr != nil:
 			return RecoveryPoint{}, loadErr
-		case now.WalStart != m.WalStart: // neither what was read nor what was missing may be relied on
+		case now.WalStart != m.WalStart: // neither what was read nor what was missing can be trusted
 			continue
 		case errors.Is(err, store.ErrNotFound):
 			return RecoveryPoint{}, fmt.Errorf("%w: what was listed is gone: %w", wal.ErrCorrupt, err)

@@ -17,18 +17,18 @@ import (
 )
 
 var (
-	// ErrNested: the prefix lies inside another database's, whose names could be taken for its own. Name another prefix.
+	// ErrNested: the prefix lies inside another database's, which could take its objects for its own. Name another prefix.
 	ErrNested = errors.New("the prefix lies inside another database's")
 	// ErrNotEmpty: the prefix for a new database already holds something, perhaps another database. Name an empty one.
 	ErrNotEmpty = errors.New("the prefix is not empty")
-	// ErrManifestLost: the prefix holds a database's objects, but no manifest. Survey says what could be adopted, Adopt does
-	// it. No new database is made there: it would have another id, and never see those objects.
+	// ErrManifestLost: the prefix holds a database's objects, but no manifest. Survey says what could be adopted, and Adopt adopts it. No
+	// new database is made there: it would have another id, and never see those objects.
 	ErrManifestLost = errors.New("the manifest is lost: pgserve verify says what is there, pgserve adopt goes on from it; for a new database name an empty prefix")
 )
 
-// CheckPlace returns why no new database may be made at a prefix, which a database must have to itself; nil: it may. A manifest
-// there is no obstacle: somebody has just made the database. It takes a read for each folder above the prefix, if the store can
-// show them (store.Placed), and one list. Folders that may not be read are skipped.
+// CheckPlace returns why no new database may be made at a prefix, which a database must have to itself; nil: one may. A manifest is no
+// obstacle: another process has just made the database. It costs one read for each folder above the prefix, if the store can show them
+// (store.Placed), and one list. Folders that may not be read are skipped.
 //
 // Errors: ErrNested, ErrNotEmpty, ErrManifestLost, the store's.
 func CheckPlace(ctx context.Context, st store.Store) error {
@@ -48,20 +48,20 @@ func CheckPlace(ctx context.Context, st store.Store) error {
 		return err
 	case ours != "" && !Unfinished(ours):
 		return fmt.Errorf("the prefix holds %s, and no manifest: %w", ours, ErrManifestLost)
-	case ours != "": // layers come before segments: there is none
+	case ours != "": // layers come before segments in the list: there is none
 		return fmt.Errorf("%w: it holds %s, of a branch to here that is not finished: branch again, or name an empty one", ErrNotEmpty, ours)
 	}
 	return fmt.Errorf("%w: it holds %s, and a database's prefix belongs to it alone: name an empty one", ErrNotEmpty, stranger)
 }
 
-// Unfinished says whether a key is that of a page segment which a branch writes. If a prefix holds nothing else, that branch was interrupted
-// before it wrote its layer, and another one may ignore what it has left.
+// Unfinished says whether a key is that of a page segment written by a branch. If a prefix holds nothing else, the branch was interrupted
+// before it wrote its layer, and another one may ignore its leftovers.
 func Unfinished(key string) bool {
 	o, ok := base.ParseSegment(key)
 	return ok && o.ID != ""
 }
 
-// CheckAbove refuses a prefix that lies inside another database's (ErrNested). It reads all folders above it concurrently.
+// CheckAbove rejects a prefix that lies inside another database's (ErrNested). It reads all folders above it concurrently.
 func CheckAbove(ctx context.Context, st store.Store) error {
 	var looks errgroup.Group
 	for _, above := range store.Above(st) {
@@ -70,7 +70,7 @@ func CheckAbove(ctx context.Context, st store.Store) error {
 	return looks.Wait()
 }
 
-// checkFolder refuses a folder that is a database's prefix.
+// checkFolder rejects a folder that is a database's prefix.
 func checkFolder(ctx context.Context, above store.Store) error {
 	o, err := above.Get(ctx, manifest.Key)
 	switch {
@@ -79,7 +79,7 @@ func checkFolder(ctx context.Context, above store.Store) error {
 	case err != nil:
 		return fmt.Errorf("look for a database above: %w", err)
 	}
-	// Other programs use this name too; a damaged manifest of ours would still have this field.
+	// Other programs use this name, too; even a damaged manifest of ours would have this field.
 	m, err := manifest.Decode(o.Body)
 	if err == nil || errors.Is(err, manifest.ErrNewer) || bytes.Contains(o.Body, []byte(`"database_id"`)) {
 		return fmt.Errorf("%w: a manifest stands at %q (database %q): name another prefix", ErrNested, o.Key, m.DatabaseID)
@@ -87,8 +87,8 @@ func checkFolder(ctx context.Context, above store.Store) error {
 	return nil
 }
 
-// whatIsThere returns the first key under a prefix that this program would write, and the first that it would not, as far as one
-// page of a list goes. The lease and probes, which an opening leaves before there is a database, count as neither.
+// whatIsThere returns the first key under a prefix that this program would write, and the first that it would not, within the first page of
+// a list. The lease and probes, which an opening leaves before there is a database, count as neither.
 func whatIsThere(ctx context.Context, st store.Store) (ours, stranger string, err error) {
 	n := 0
 	for a, err := range st.List(ctx, "", "") {

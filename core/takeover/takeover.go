@@ -1,5 +1,5 @@
-// Package takeover makes a process the writer of a database: lease, fence, and a reading of the log that nobody could
-// have changed meanwhile. It is the opening of the protocol, without PostgreSQL.
+// Package takeover makes a process the writer of a database: lease, fence, and a reading of the log that no other process can have changed
+// in between. It is the opening of the protocol, without PostgreSQL.
 //
 //	o, err := takeover.Open(ctx, takeover.Options{Store: st, Writer: "host-3", AcquireTimeout: 10 * time.Second})
 //	restore(o.Manifest, o.Records)             // only now
@@ -8,24 +8,25 @@
 //
 // The steps, and why in this order:
 //
-//	lease      so that two writers do not fence each other in turns; not needed for safety
+//	lease      so that two writers do not keep fencing each other; not needed for safety
 //	read       manifest and records: where the log ends, and its highest epoch
 //	fence      create the next name with a higher epoch: from here on the predecessor cannot commit. If a record was
 //	           faster, read it and fence after it
 //	swap       the manifest to our epoch. While this process was stalled, the live writer may have compacted the log and
-//	           deleted what was read, even past the name of the fence: then the fence fences nobody, nothing is swapped, and
-//	           everything starts again. After the swap no older writer can publish a layer, or delete what this manifest names
-//	restore    is left to the caller, comes last, and uses exactly what the swap returned: everything that the predecessor
-//	           wrote before the fence was read
+//	           deleted what was read, even past the name of the fence: then the fence fences no writer, nothing is swapped,
+//	           and everything starts over. After the swap no older writer can publish a layer, or delete what this manifest
+//	           names
+//	restore    left to the caller; it comes last, and uses exactly what the swap returned: everything that the predecessor
+//	           wrote before the fence has been read
 //
-// A fence is tried only with a lease that has not run out. An opener that is fenced while it holds the lease begins again:
-// the rival had the lease before, and was asleep.
+// A fence is tried only with an unexpired lease. An opener that is fenced while it holds the lease starts over: the rival had the lease
+// before it, and was asleep.
 //
-// The first reading runs while the lease is acquired: safety comes from the fence after it, whenever it was made. If the
-// lease had to be waited for, it is repeated, so that the fence is not tried at a name of long ago.
+// The first reading runs while the lease is being acquired: safety comes from the fence after it, whenever the reading was made. If the
+// lease had to be waited for, the reading is repeated, so that the fence is not tried at a long outdated name.
 //
-// The rule for every other reader of the log: records read between two readings of the manifest with equal wal_start are
-// authentic; otherwise read again.
+// The rule for every other reader of the log: records read between two readings of the manifest with equal wal_start are authentic;
+// otherwise read again.
 package takeover
 
 import (
@@ -45,43 +46,43 @@ import (
 	"blobpglite/core/wal"
 )
 
-// ErrRival: another opener has fenced at the same time, or has taken the lease. Try again: it has won, or its lease runs out.
+// ErrRival: another opener has fenced at the same time, or has taken the lease. Try again: it has won, or its lease will expire.
 var ErrRival = errors.New("another opener was faster")
 
-// maxRestarts bounds how often an opening starts again because the log moved under it.
+// maxRestarts bounds how often an opening starts over because the log moved under it.
 const maxRestarts = 32
 
-// Options of Open.
+// Options are options of Open.
 type Options struct {
 	Store   store.Store
 	Writer  string // unique: one opening of one process
 	Address string // where the writer can be reached; for people
-	Process string // of the writer; see lease.Options
+	Process string // process of the writer; see lease.Options
 	// LeaseTTL is the lease's TTL, zero: its default; AcquireTimeout is how long to wait for another holder, zero: not at all.
 	LeaseTTL, AcquireTimeout time.Duration
-	// Patience is how long one step of small requests may take with a bucket that refuses them or does not answer; acquiring the
-	// lease may take AcquireTimeout more. 0: DefaultPatience. Reading records is not limited.
+	// Patience is how long one step of small requests may take with a bucket that refuses them or does not answer; acquiring the lease may
+	// take AcquireTimeout longer. 0: DefaultPatience. Reading records is not limited.
 	Patience time.Duration
 	// Create makes the database if there is none, with these versions.
 	Create                 bool
 	Postgres, PGliteSHA256 string
-	// Retain is how far back a database that is made keeps earlier states; see manifest.Manifest.
+	// Retain is how far back a newly made database keeps earlier states; see manifest.Manifest.
 	Retain time.Duration
-	// BeforeCreate is called before the database is made, and gives PGliteSHA256. Nil: it is given above.
+	// BeforeCreate is called before the database is made, and returns PGliteSHA256. Nil: the field above holds it.
 	BeforeCreate func(context.Context) (pgliteSHA256 string, err error)
-	// Check may refuse the manifest before anything is fenced; its error is Open's. Nil: every manifest is accepted.
+	// Check may reject the manifest before anything is fenced; Open returns its error. Nil: every manifest is accepted.
 	Check func(manifest.Manifest) error
-	// OnManifest is called, in another goroutine, as soon as the manifest has been read once, before anything is fenced: layers
-	// are written once, so they may be fetched ahead. But only what Opened.Manifest names may be restored. Nil: not called.
+	// OnManifest is called, on another goroutine, as soon as the manifest has been read once, before anything is fenced: layers are written
+	// once, so they may be fetched ahead. But only what Opened.Manifest names may be restored. Nil: not called.
 	OnManifest func(manifest.Manifest)
-	// LeaseDamaged is told of a lease object that is no lease and is replaced. Nil: not called.
+	// LeaseDamaged is called about a lease object that is not a valid lease and is replaced. Nil: not called.
 	LeaseDamaged func(error)
-	// LeaseWaits is told, once for each holder, whose lease is waited for, and how long at most. Nil: not called.
+	// LeaseWaits is called, once per holder, with the lease being waited for, and for how long at most. Nil: not called.
 	LeaseWaits func(held *lease.LockedError, atMost time.Duration)
-	// Parallel is how many records are read at once; 0: the log's default. With 1, requests are made one after the other, and the
+	// Parallel is how many records are read concurrently; 0: the log's default. With 1, requests are made one after the other, and the
 	// first reading comes before the lease.
 	Parallel int
-	// Deadline of one append; see wal.Options.
+	// Deadline is that of one append; see wal.Options.
 	Deadline time.Duration
 	Clock    clock.Clock
 	Hook     point.Hook
@@ -94,15 +95,15 @@ type Opened struct {
 	Lease    *lease.Lease
 	Log      *wal.Log // its tail is the fence
 	Epoch    uint64
-	Records  []wal.Record // after the newest layer, without our own fence
+	Records  []wal.Record // after the newest layer, except our own fence
 	Created  bool
 
 	LeaseTime, ReadTime, FenceTime time.Duration
 }
 
-// Open makes this process the writer. Errors: lease.ErrLocked (a *lease.LockedError), store.ErrNotFound (no database),
-// ErrNested, ErrNotEmpty and ErrManifestLost (with Create), ErrRival, ErrBusy, wal.ErrFenced, those of the log and of the
-// manifest, what Check and BeforeCreate returned, the store's. After an error the lease, if it was taken, is released.
+// Open makes this process the writer. Errors: lease.ErrLocked (a *lease.LockedError), store.ErrNotFound (no database), ErrNested,
+// ErrNotEmpty and ErrManifestLost (with Create), ErrRival, ErrBusy, wal.ErrFenced, those of the log and of the manifest, those of Check and
+// BeforeCreate, the store's. After an error the lease, if it was taken, is released.
 func Open(ctx context.Context, o Options) (*Opened, error) {
 	if o.Clock == nil {
 		o.Clock = clock.System()
@@ -137,7 +138,7 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 		if err == nil {
 			return op.out, nil
 		}
-		// A rival that fenced while we hold the lease had it before, and was asleep: it will notice that and give up.
+		// A rival that fenced while we hold the lease had it before us, and was asleep: it will notice that and give up.
 		if !errors.Is(err, errCompacted) && !(errors.Is(err, ErrRival) && l.Ensure(ctx) == nil) {
 			return nil, errors.Join(err, op.release(ctx))
 		}
@@ -146,18 +147,18 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 	return nil, errors.Join(err, op.release(ctx))
 }
 
-// errCompacted: the log was compacted during the opening, which has to start again.
+// errCompacted: the log was compacted during the opening, which has to start over.
 var errCompacted = errors.New("the log was compacted while it was read")
 
 type opening struct {
 	o      Options
 	out    *Opened
 	beside <-chan reading // the first reading; nil: there is none
-	waited bool           // the lease had to be waited for, so what was read meanwhile may be out of date
-	made   store.Gen      // of the manifest, if this opening has made the database
+	waited bool           // the lease had to be waited for, so what was read during that may be out of date
+	made   store.Gen      // generation of the manifest, if this opening has made the database
 }
 
-// once goes once through the steps after the lease.
+// once runs the steps after the lease once.
 func (op *opening) once(ctx context.Context) error {
 	at := op.o.Clock.Monotonic()
 	seen, tail, err := op.firstReading(ctx)
@@ -173,7 +174,7 @@ func (op *opening) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// If the lease ran out meanwhile and another process has it, a fence would only disturb that one.
+	// If the lease has expired by now and another process holds it, a fence would only disturb that process.
 	if err := patiently(ctx, op.o.Patience, op.out.Lease.Ensure); errors.Is(err, lease.ErrLost) {
 		return fmt.Errorf("%w: %w", ErrRival, err)
 	} else if err != nil {
@@ -203,7 +204,7 @@ func (op *opening) load(ctx context.Context) (manifest.Seen, error) {
 // errExists: a rival has made the database.
 var errExists = errors.New("the database exists")
 
-// create makes the first manifest and returns it, or a rival's if that was faster.
+// create makes the first manifest and returns it, or a rival's, if the rival was faster.
 func (op *opening) create(ctx context.Context) (manifest.Seen, error) {
 	id, sum := op.o.WriteID(), op.o.PGliteSHA256
 	var asked errgroup.Group // concurrent with the check of the place: each takes some round trips
@@ -238,7 +239,7 @@ func (op *opening) create(ctx context.Context) (manifest.Seen, error) {
 	return manifest.Seen{Manifest: m, Gen: gen}, err
 }
 
-// From is the place in the log at which a manifest's newest layer ends: an opening restores that layer, and reads the log after it.
+// From is the position in the log where a manifest's newest layer ends: an opening restores that layer, and reads the log after it.
 func From(m manifest.Manifest) (wal.Position, error) {
 	if len(m.Layers) == 0 {
 		return wal.Start(m.DatabaseID), nil
@@ -246,7 +247,7 @@ func From(m manifest.Manifest) (wal.Position, error) {
 	return position(m.Layers[len(m.Layers)-1])
 }
 
-// Oldest is the place in the log at which a manifest's oldest layer ends: no record after it has been deleted.
+// Oldest is the position in the log where a manifest's oldest layer ends: no record after it has been deleted.
 func Oldest(m manifest.Manifest) (wal.Position, error) {
 	if len(m.Layers) == 0 {
 		return wal.Start(m.DatabaseID), nil
@@ -265,7 +266,7 @@ func position(l manifest.Layer) (wal.Position, error) {
 	return at, nil
 }
 
-// read keeps the records after the manifest's layer, up to the fence at seq if that is not zero.
+// read keeps the records after the manifest's layer, only those before the fence if that is not zero.
 func (op *opening) read(ctx context.Context, m manifest.Manifest, fence uint64) (wal.Position, error) {
 	records, tail, err := op.records(ctx, m, fence)
 	op.out.Records = records
@@ -290,7 +291,7 @@ func (op *opening) records(ctx context.Context, m manifest.Manifest, fence uint6
 	return records, tail, err
 }
 
-// moved tells damage from a log that was compacted and collected while it was read: then a record that was listed is gone, or
+// moved distinguishes damage from a log that was compacted and collected while it was read. In that case a listed record is gone, or
 // replaced by another one, or a part is gone. If the manifest has not changed, it is damage.
 func (op *opening) moved(ctx context.Context, seen manifest.Manifest, err error) error {
 	if !errors.Is(err, store.ErrNotFound) && !errors.Is(err, wal.ErrCorrupt) {
@@ -308,12 +309,12 @@ func (op *opening) moved(ctx context.Context, seen manifest.Manifest, err error)
 	return err
 }
 
-// ErrBusy: a live writer, whose lease has run out, appended faster than this opener could fence it, maxFences times in a row. Try
-// again, or stop it.
+// ErrBusy: a live writer, whose lease has expired, appended faster than this opener could fence it, maxFences times in a row. Try again, or
+// stop that writer.
 var ErrBusy = errors.New("the live writer was faster every time")
 
-// maxFences bounds how often an opening tries to fence a writer that goes on appending. Each try reads what was appended
-// meanwhile, at once, and then needs one PUT to be faster than the writer's next.
+// maxFences bounds how often an opening tries to fence a writer that keeps appending. Each try reads what was appended in the meantime, all
+// of it together, and then needs one PUT to beat the writer's next.
 const maxFences = 256
 
 // fence writes the fence after the last record. Whenever a record is faster, it reads on and tries again.
@@ -348,8 +349,7 @@ func (op *opening) fence(ctx context.Context, log *wal.Log, m manifest.Manifest)
 	return fmt.Errorf("fence after record %d: %w: %d tries: %w", log.Tail().Seq, ErrBusy, maxFences, store.ErrUnavailable)
 }
 
-// sameStart says whether by two manifests a database starts at the same place: with the same records, of which the same are to
-// be read.
+// sameStart says whether a database starts at the same place by two manifests: with the same first record, and from the same layer.
 func sameStart(a, b manifest.Manifest) bool {
 	newest := func(m manifest.Manifest) (l manifest.Layer) {
 		if n := len(m.Layers); n > 0 {
@@ -360,8 +360,8 @@ func sameStart(a, b manifest.Manifest) bool {
 	return a.WalStart == b.WalStart && newest(a).Key == newest(b).Key
 }
 
-// confirm swaps the manifest to this writer's epoch, and makes sure that what was read is authentic and that the fence is above every epoch
-// in it.
+// confirm swaps the manifest to this writer's epoch, and makes sure that what was read is authentic and that the fence's epoch is above
+// every epoch in it.
 func (op *opening) confirm(ctx context.Context, log *wal.Log, seen manifest.Seen) (manifest.Manifest, error) {
 	for range maxRestarts {
 		fence := log.Tail()
@@ -399,13 +399,13 @@ func (op *opening) confirm(ctx context.Context, log *wal.Log, seen manifest.Seen
 // errAbove: the manifest's epoch is not below our fence's.
 var errAbove = errors.New("the manifest is of a higher epoch")
 
-// swap swaps the manifest to our epoch, and returns it. From here on no older writer can publish a layer, nor delete what this manifest
+// swap swaps the manifest to our epoch, and returns it. From here on no older writer can publish a layer, or delete what this manifest
 // names: its layers may be read, and shared by new ones, for as long as this writer lives.
 //
-// A manifest that this opening has made, and that nobody has swapped since, stays as it is: there is no older writer.
+// A manifest that this opening has made, and that has not been swapped since, stays as it is: there is no older writer.
 //
-// Errors: errCompacted: the fence is in a part of the log that was collected, so it fences nobody, and nothing was swapped; errAbove, with
-// the manifest that is there.
+// Errors: errCompacted: the fence is in a part of the log that was collected, so it fences no writer, and nothing was swapped; errAbove,
+// with the current manifest.
 func (op *opening) swap(ctx context.Context, log *wal.Log, seen manifest.Seen) (now manifest.Seen, err error) {
 	fence := log.Tail()
 	if op.made != 0 && seen.Gen == op.made {
@@ -440,8 +440,7 @@ func (op *opening) swap(ctx context.Context, log *wal.Log, seen manifest.Seen) (
 	return now, errAbove
 }
 
-// readAgain reads the records again if the manifest now starts elsewhere than the one by which they were read, or names a newer layer to
-// restore.
+// readAgain reads the records again if the manifest now starts elsewhere than the one they were read by, or names a newer layer to restore.
 func (op *opening) readAgain(ctx context.Context, now, seen manifest.Manifest, fence wal.Position) error {
 	if sameStart(now, seen) {
 		return nil

@@ -21,36 +21,36 @@ type Report struct {
 	DatabaseID string
 	Layer      string // the newest; empty: none
 	Layers     int    // named by the manifest
-	LayerBytes int64  // stored for all layers, what they share once; only of those that were read, and found sound
+	LayerBytes int64  // stored size of all layers, counting shared objects once; only of layers that were read and found sound
 	From, To   uint64 // records From..To are sound; To < From: there are none
-	Epoch      uint64 // the highest
+	Epoch      uint64 // the highest one found
 	Fences     int
-	Bytes      int64 // of the records, parts left out
-	Lease      error // why the lease object is no lease; nil: it is one, or absent. The next writer replaces a damaged one
+	Bytes      int64 // of the records, without parts
+	Lease      error // why the lease object is not a lease; nil: it is one, or absent. The next writer replaces a damaged one
 }
 
 // ErrShutDown: a layer's control file says that PostgreSQL was shut down, but records follow, which PostgreSQL would not replay.
 // Open the database with this version, which recovers them and takes a new layer.
 var ErrShutDown = errors.New("records follow a layer of a PostgreSQL that was shut down")
 
-// VerifyOptions of VerifyWith.
+// VerifyOptions are options of VerifyWith.
 type VerifyOptions struct {
-	// Parallel is how many records are read at once; 0: the log's default. 1 makes one request after the other.
+	// Parallel is how many records are read concurrently; 0: the log's default. 1 makes one request after the other.
 	Parallel int
-	// Deep reads all of every layer, and the lease; otherwise it is only checked that the layers' indexes are there.
+	// Deep reads every layer completely, and the lease; otherwise only the presence of the layers' indexes is checked.
 	Deep bool
-	// Progress is told what is being read, and how much of it has been; total 0: not known. Nil: not called.
+	// Progress is called with what is being read, and how much of it has been read; total 0: not known. Nil: not called.
 	Progress func(step string, done, total int64)
 }
 
-// Verify reads a database's manifest and its whole log, writes nothing, and says up to which record it is sound. An error names
-// what is not.
+// Verify reads a database's manifest and its whole log, writes nothing, and says up to which record it is sound. An error names what is
+// damaged.
 func Verify(ctx context.Context, st store.Store) (Report, error) {
 	return VerifyWith(ctx, st, VerifyOptions{})
 }
 
-// VerifyWith is Verify with options. It may run beside a writer: what is compacted meanwhile is read again. The error joins
-// everything that is damaged: each layer, and the log from its first bad record on. A damaged lease is no error: see Report.
+// VerifyWith is Verify with options. It may run alongside a writer: what is compacted in the meantime is read again. The error joins all
+// damage: each layer, and the log from its first bad record on. A damaged lease is not an error: see Report.
 func VerifyWith(ctx context.Context, st store.Store, o VerifyOptions) (Report, error) {
 	if o.Progress == nil {
 		o.Progress = func(string, int64, int64) {}
@@ -88,7 +88,7 @@ type verifier struct {
 	m      manifest.Manifest
 	report Report
 	known  *base.Verified
-	ended  []manifest.Layer // whose control file says that PostgreSQL was shut down
+	ended  []manifest.Layer // layers whose control file says that PostgreSQL was shut down
 }
 
 func (v *verifier) run(ctx context.Context) error {
@@ -109,7 +109,7 @@ func (v *verifier) run(ctx context.Context) error {
 	return errors.Join(v.walStart(), layers, v.log(ctx, from), v.lease(ctx))
 }
 
-// walStart checks that collections keep what the oldest layer needs, and no more.
+// walStart checks that collections keep exactly what the oldest layer needs.
 func (v *verifier) walStart() error {
 	if len(v.m.Layers) == 0 || v.m.WalStart == v.m.Layers[0].Seq+1 {
 		return nil
@@ -117,7 +117,7 @@ func (v *verifier) walStart() error {
 	return fmt.Errorf("object %q: %w: wal_start is %d, and the oldest layer is of record %d", manifest.Key, manifest.ErrCorrupt, v.m.WalStart, v.m.Layers[0].Seq)
 }
 
-// layers checks each layer; unless Deep, only that its index is there.
+// layers checks each layer; unless Deep, only that its index exists.
 func (v *verifier) layers(ctx context.Context) error {
 	var damaged error
 	objects := map[string]int64{} // sizes, by their keys
@@ -160,7 +160,7 @@ func (v *verifier) layers(ctx context.Context) error {
 	return damaged
 }
 
-// log checks every record, and that each layer's position is one of the log.
+// log checks every record, and that each layer's position is in the log.
 func (v *verifier) log(ctx context.Context, from wal.Position) error {
 	layers := v.m.Layers
 	var skipped error
@@ -221,7 +221,7 @@ func (v *verifier) lease(ctx context.Context) error {
 	}
 	o, err := v.st.Get(ctx, lease.Key)
 	if errors.Is(err, store.ErrNotFound) {
-		return nil // nobody has opened it yet, or only in mode snapshot
+		return nil // it has never been opened, or only in mode snapshot
 	}
 	if err == nil {
 		_, err = lease.Decode(o.Body)
