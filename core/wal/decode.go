@@ -24,7 +24,7 @@ type frame struct {
 	inline []byte // as stored in the object
 }
 
-// Decode reads a record whose body is in it. Errors: ErrCorrupt, ErrNewer, each naming the record.
+// Decode reads a record that contains its body. Errors: ErrCorrupt, ErrNewer, each naming the record.
 func Decode(b []byte) (Record, error) {
 	f, err := decodeFrame(b)
 	if err != nil {
@@ -41,7 +41,7 @@ func Decode(b []byte) (Record, error) {
 	return f.record, nil
 }
 
-// maxRatio is how many bytes zstd can make of one: a block of 4 bytes stands for up to 128 KiB of one byte repeated.
+// maxRatio is how many bytes zstd can make from one: a block of 4 bytes stands for up to 128 KiB of one repeated byte.
 const maxRatio = 128 << 10 / 4
 
 // unpacker decompresses bodies. The zero value is ready; it is safe for concurrent use.
@@ -51,7 +51,7 @@ type unpacker struct {
 	err  error
 }
 
-// unpack returns the decompressed body, of raw bytes at most. It never allocates more than raw, nor more than stored can hold.
+// unpack returns the decompressed body, of at most raw bytes. It never allocates more than raw, nor more than stored can hold.
 func (u *unpacker) unpack(stored []byte, raw int) ([]byte, error) {
 	if int64(raw) > int64(len(stored))*maxRatio {
 		return nil, fmt.Errorf("%w: %d bytes cannot hold %d", ErrCorrupt, len(stored), raw)
@@ -76,7 +76,7 @@ func (u *unpacker) close() {
 	}
 }
 
-// decodeFrame decodes everything of a record but its operations.
+// decodeFrame decodes everything in a record except its operations.
 func decodeFrame(b []byte) (*frame, error) {
 	if len(b) < headerBytes+3+8+trailerBytes || string(b[:4]) != magic {
 		return nil, fmt.Errorf("%w: %d bytes that are no record", ErrCorrupt, len(b))
@@ -136,8 +136,7 @@ func (f *frame) parts() ([]partRef, error) {
 	return refs, nil
 }
 
-// open reads the operations from a stored body into the record. They share the body's memory where it is not
-// compressed.
+// open reads the operations from a stored body into the record. They share the body's memory if it is not compressed.
 func (f *frame) open(stored []byte, u *unpacker) error {
 	raw := stored
 	if f.record.Kind == Fence && f.raw > 0 {
@@ -190,8 +189,8 @@ func readBytes(b []byte, limit uint64) (got, rest []byte, ok bool) {
 	return b[n : n+int(size)], b[n+int(size):], true
 }
 
-// Header decodes everything of a record but its operations, also if its body is in parts. Errors: ErrCorrupt, ErrNewer. A
-// collection must not delete an object for which it gets one.
+// Header decodes everything in a record except its operations, even if its body is in parts. Errors: ErrCorrupt, ErrNewer. A collection
+// must not delete an object for which Header returns one.
 func Header(b []byte) (Record, error) {
 	f, err := decodeFrame(b)
 	if err != nil {
@@ -200,8 +199,8 @@ func Header(b []byte) (Record, error) {
 	return f.record, nil
 }
 
-// InParts decodes a record as Header does, and says whether its body is in parts; their keys follow from its epoch and write
-// id (PartPrefix). Errors: those of Header.
+// InParts decodes a record as Header does, and says whether its body is in parts, whose keys follow from its epoch and write id
+// (PartPrefix). Errors: those of Header.
 func InParts(b []byte) (Record, bool, error) {
 	f, err := decodeFrame(b)
 	if err != nil {

@@ -16,11 +16,11 @@ import (
 	"blobpglite/core/store"
 )
 
-// ErrFenced: a record of a higher epoch has the name of this writer's next one. Serve nothing more; open the database again
-// to take it back. Every error of this kind is a *FencedError.
+// ErrFenced: a record of a higher epoch has the name of this writer's next one. Serve nothing more; open the database again to take it
+// back. Every error of this kind is a *FencedError.
 var ErrFenced = errors.New("fenced by a newer epoch")
 
-// FencedError says which record has fenced a writer.
+// FencedError says which record fenced a writer.
 type FencedError struct {
 	Seq, Epoch uint64 // of that record
 	Ours       uint64
@@ -34,11 +34,11 @@ func (e *FencedError) Error() string {
 // Unwrap makes errors.Is(err, ErrFenced) hold.
 func (e *FencedError) Unwrap() error { return ErrFenced }
 
-// TakenError is how Fence ends when another record has the name: read on from that one.
+// TakenError is how Fence fails when another record has the name: continue from that record.
 type TakenError struct {
 	Record Record
-	// Undecided: an earlier try of ours got no answer. It may have been stored, read by a successor, and collected; the record
-	// that is there now may be a dead fence, of an opener that was stalled.
+	// Undecided: an earlier try of ours got no answer. It may have been stored, read by a successor, and collected; the record that is
+	// there now may be a dead fence, from an opener that was stalled.
 	Undecided bool
 }
 
@@ -54,14 +54,14 @@ const (
 	uploads         = 4 // parts in flight
 )
 
-// Options of a Log.
+// Options are options of a Log.
 type Options struct {
 	Epoch      uint64
 	DatabaseID string
 	Writer     string
-	// Deadline is how long one append may stay undecided; then it is store.ErrUnknown. 0: DefaultDeadline.
+	// Deadline is how long one append may stay undecided before it fails with store.ErrUnknown. 0: DefaultDeadline.
 	Deadline time.Duration
-	Clock    clock.Clock   // nil: the system's
+	Clock    clock.Clock   // nil: the system clock
 	Hook     point.Hook    // nil: none
 	WriteID  func() string // nil: store.NewWriteID
 }
@@ -104,17 +104,16 @@ func (l *Log) Tail() Position { return l.tail }
 // Epoch is the writer's epoch.
 func (l *Log) Epoch() uint64 { return l.o.Epoch }
 
-// Append makes operations durable as the next record. Its ends:
+// Append makes operations durable as the next record. It returns:
 //
 //	nil               durable: acknowledge it
 //	ErrFenced         another writer has the database; what was appended is not in the log and never will be, unless the
-//	                  error is store.ErrUnknown too
+//	                  error is also store.ErrUnknown
 //	store.ErrUnknown  not decided before the deadline, or fenced after a try without an answer; it may be in the log. Never
 //	                  report it as failed
 //	others            the record is not in the log (denied, invalid), or the log is damaged (ErrCorrupt)
 //
-// After any error the log appends nothing more. A second append while one is in flight is a bug in the caller and
-// panics.
+// After any error the log appends nothing more. A second append while one is in flight is a bug in the caller, and panics.
 func (l *Log) Append(ctx context.Context, ops []Op) (Position, error) {
 	at, err := l.add(ctx, Data, ops)
 	var taken *TakenError
@@ -133,8 +132,8 @@ func (l *Log) Append(ctx context.Context, ops []Op) (Position, error) {
 	return at, err
 }
 
-// Fence appends a fence of the log's epoch. If another record has the name, the error is a *TakenError, and the log can go on
-// after that record (Advance). Other errors: those of Append.
+// Fence appends a fence of the log's epoch. If another record has the name, the error is a *TakenError, and the log can continue after that
+// record (Advance). Other errors: those of Append.
 func (l *Log) Fence(ctx context.Context) (Position, error) {
 	at, err := l.add(ctx, Fence, nil)
 	var taken *TakenError
@@ -144,8 +143,7 @@ func (l *Log) Fence(ctx context.Context) (Position, error) {
 	return at, err
 }
 
-// Advance moves the tail to a record that was read, and raises the epoch above that record's: for an opener that has not
-// fenced yet.
+// Advance moves the tail to a record that was read, and raises the epoch above that record's. It is for an opener that has not fenced yet.
 func (l *Log) Advance(r Record) {
 	l.tail = Position{Seq: r.Seq, Epoch: r.Epoch, Hash: r.Hash}
 	l.o.Epoch = max(l.o.Epoch, r.Epoch+1)
@@ -184,7 +182,7 @@ func (l *Log) add(ctx context.Context, kind Kind, ops []Op) (Position, error) {
 	return l.tail, nil
 }
 
-// putParts uploads the parts of a large record. Until a record names them they are garbage.
+// putParts uploads the parts of a large record. They are garbage until a record names them.
 func (l *Log) putParts(ctx context.Context, r Record, parts [][]byte) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(uploads)
@@ -231,7 +229,7 @@ func (l *Log) put(ctx context.Context, r Record, body []byte) error {
 	return l.o.Hook.Fire(ctx, after)
 }
 
-// create makes an object of the log, once (store.CreateOnce): a record's body holds the write id, a part's key does.
+// create makes an object of the log, once (store.CreateOnce): the write id is in a record's body, and in a part's key.
 func (l *Log) create(ctx context.Context, key string, body []byte, writeID string) error {
 	return store.CreateOnce(ctx, l.st, key, body, writeID, store.Bounds{
 		Clock: l.o.Clock, Within: l.o.Deadline, Pause: firstPause, MaxPause: maxPause,

@@ -10,14 +10,14 @@ import (
 	"blobpglite/core/store"
 )
 
-// ReadOptions of Read.
+// ReadOptions are options of Read.
 type ReadOptions struct {
-	// From is the record before the first one to be read: Start, or the place that the manifest names.
+	// From is the record before the first one to read: Start, or the position named by the manifest.
 	From       Position
 	DatabaseID string
-	// Parallel is how many records are fetched at once; 0: DefaultParallel. 1 makes one request after the other.
+	// Parallel is how many records are fetched concurrently; 0: DefaultParallel. 1 makes one request after the other.
 	Parallel int
-	// Probe finds the end by asking for names until one is absent, instead of by a list: cheaper for a short log.
+	// Probe finds the end by requesting names until one is absent, instead of by a list: cheaper for a short log.
 	Probe bool
 }
 
@@ -25,22 +25,21 @@ type ReadOptions struct {
 const (
 	// DefaultParallel is ReadOptions.Parallel if that is 0.
 	DefaultParallel = 32
-	// maxInFlight bounds the bytes of records that were requested and not yet passed to each, but for one record.
+	// maxInFlight bounds the bytes of records requested and not yet passed to each, not counting one record.
 	maxInFlight = 64 << 20
-	// maxEager is the largest body, uncompressed, that is opened before its turn. A larger one, or one in parts, is opened
-	// when it is its turn: so only one such body is in memory at a time.
+	// maxEager is the largest body, uncompressed, that is opened ahead of its turn. A larger one, or one in parts, is opened when its turn
+	// comes, so only one such body is in memory at a time.
 	maxEager = 1 << 20
-	// downloads is how many parts of one record are fetched at once.
+	// downloads is how many parts of one record are fetched concurrently.
 	downloads = 8
 )
 
-// Read calls each for every record after o.From, in order and in the caller's goroutine, and returns the last one's position.
-// The records have consecutive numbers, are of this database, and each follows from the one before. Before an error each was
-// called for every record that is sound. What was read is authentic only if the manifest's wal_start was the same before and
-// after: see core/takeover.
+// Read calls each for every record after o.From, in order and on the caller's goroutine, and returns the last one's position. The records
+// have consecutive numbers, belong to this database, and each follows from the one before. On an error, each has been called for every
+// sound record before it. What was read is authentic only if the manifest's wal_start was the same before and after: see core/takeover.
 //
-// Errors: ErrCorrupt, ErrNewer, ErrForeign, each naming the record; store.ErrNotFound (a record that was listed is gone: the
-// log was collected meanwhile, read the manifest again); what each returned; the store's and the context's.
+// Errors: ErrCorrupt, ErrNewer, ErrForeign, each naming the record; store.ErrNotFound (a listed record is gone: the log was collected in
+// the meantime, read the manifest again); what each returned; the store's and the context's.
 func Read(ctx context.Context, st store.Store, o ReadOptions, each func(Record) error) (Position, error) {
 	if o.Parallel <= 0 {
 		o.Parallel = DefaultParallel
@@ -67,7 +66,7 @@ type reader struct {
 // fetched is one record that was read.
 type fetched struct {
 	record Record
-	later  *frame // its body still has to be opened
+	later  *frame // its body is still to be opened
 	err    error
 }
 
@@ -106,7 +105,7 @@ func (r *reader) finish(ctx context.Context, f *frame) (Record, error) {
 	return f.record, err
 }
 
-// parts fetches the parts of a body, several at once.
+// parts fetches the parts of a body, several at a time.
 func (r *reader) parts(ctx context.Context, f *frame) ([]byte, error) {
 	refs, err := f.parts()
 	if err != nil {
@@ -114,7 +113,7 @@ func (r *reader) parts(ctx context.Context, f *frame) ([]byte, error) {
 	}
 	total := 0
 	for _, ref := range refs {
-		if total += ref.bytes; total > f.raw { // a body is never larger as stored
+		if total += ref.bytes; total > f.raw { // a body is never larger when stored
 			return nil, fmt.Errorf("record %d: %w: parts of more than %d bytes", f.record.Seq, ErrCorrupt, f.raw)
 		}
 	}
@@ -140,7 +139,7 @@ func (r *reader) parts(ctx context.Context, f *frame) ([]byte, error) {
 	return body, g.Wait()
 }
 
-// start fetches a record in the background; with one request at a time, at once.
+// start fetches a record in the background; with Parallel 1, it fetches it before it returns.
 func (r *reader) start(ctx context.Context, seq uint64) chan fetched {
 	c := make(chan fetched, 1)
 	if r.o.Parallel == 1 {
@@ -151,7 +150,7 @@ func (r *reader) start(ctx context.Context, seq uint64) chan fetched {
 	return c
 }
 
-// listed is a record that a listing names.
+// listed is a record named by a listing.
 type listed struct {
 	seq  uint64
 	size int64
@@ -175,7 +174,7 @@ func (r *reader) listing(ctx context.Context) (records []listed, damage error) {
 	return records, nil
 }
 
-// list reads what a listing names.
+// list reads the records named by a listing.
 func (r *reader) list(ctx context.Context) (Position, error) {
 	records, damage := r.listing(ctx)
 	if damage != nil && !errors.Is(damage, ErrCorrupt) {
@@ -208,7 +207,7 @@ func drain(window []chan fetched) {
 	}
 }
 
-// probe requests one name after the other, a growing window at a time, until one is absent.
+// probe requests consecutive names, in a growing window, until one is absent.
 func (r *reader) probe(ctx context.Context) (Position, error) {
 	var window []chan fetched
 	next, width, largest := r.o.From.Seq+1, 1, 1
@@ -226,12 +225,12 @@ func (r *reader) probe(ctx context.Context) (Position, error) {
 			drain(window)
 			return r.at, err
 		}
-		largest = max(largest, got.record.Bytes) // the size of the next ones is not known: assume as large as the largest so far
+		largest = max(largest, got.record.Bytes) // the size of the next ones is not known: assume the largest so far
 		width = max(1, min(2*width, r.o.Parallel, maxInFlight/largest))
 	}
 }
 
-// absent says whether a record is missing, rather than a part of one.
+// absent says whether a record is missing, rather than one of its parts.
 func (r *reader) absent(err error) bool {
 	var op *store.OpError
 	if !errors.As(err, &op) {
@@ -241,9 +240,9 @@ func (r *reader) absent(err error) bool {
 	return parseErr == nil
 }
 
-// mayBreak says whether a record may follow from another record than the manifest names. An opener may have fenced after a
-// record that was collected meanwhile, and whose name a dead fence of another stalled opener had taken: its fence is then at
-// wal_start, is valid, and names that other record. A fence carries no operations, so no harm is done.
+// mayBreak says whether a record may follow a different record than the manifest names. An opener may have fenced after a record that was
+// then collected, and whose name a dead fence of another stalled opener had taken. Its fence is then at wal_start, is valid, and refers to
+// that other record. A fence carries no operations, so this does no harm.
 func (r *reader) mayBreak(rec Record) bool {
 	return rec.Kind == Fence && r.at.Seq == r.o.From.Seq && r.at.Seq > 0
 }

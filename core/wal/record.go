@@ -18,9 +18,8 @@ import (
 
 // Errors of records.
 var (
-	// ErrCorrupt: a record is damaged, missing within the log, or does not follow from the one before it. Nothing after
-	// it may be restored: bring back an older generation of the object, or restore up to the record before. It wraps
-	// store.ErrCorrupt.
+	// ErrCorrupt: a record is damaged, missing within the log, or does not follow from the one before it. Nothing after it may be restored:
+	// bring back an older generation of the object, or restore up to the record before it. It wraps store.ErrCorrupt.
 	ErrCorrupt = fmt.Errorf("the log is damaged: %w", store.ErrCorrupt)
 	// ErrNewer: a record was written by a newer version of this program. Upgrade; nothing is wrong with the log.
 	ErrNewer = errors.New("written by a newer version")
@@ -33,7 +32,7 @@ const Format = 1
 
 // Bounds of a record.
 const (
-	MaxRecordBytes = 8 << 20  // bytes of a record's object; a larger body goes in parts
+	MaxRecordBytes = 8 << 20  // bytes of a record's object; a larger body goes into parts
 	MaxBodyBytes   = 1 << 30  // bytes of one record's body, uncompressed
 	MaxOps         = 10 << 20 // operations of one record
 	maxText        = 255      // database id, writer, write id
@@ -43,7 +42,7 @@ const (
 	partBytes      = 4 << 20
 	pieceBytes     = 1 << 20 // bytes compressed at a time
 
-	// MaxInParts bounds the object of a record whose body is in parts, in bytes: a larger object is no such record.
+	// MaxInParts bounds, in bytes, the object of a record whose body is in parts: a larger object is not such a record.
 	MaxInParts = headerBytes + 3*(1+maxText) + 8 + 4 + maxParts*(4+32) + trailerBytes
 )
 
@@ -76,11 +75,11 @@ const (
 	OpRemove  OpKind = 3 // the file is gone
 )
 
-// FenceID begins the write id of every fence that a Log writes, and of no other record: so a list of the log shows fences, which
+// FenceID is the prefix of the write id of every fence that a Log writes, and of no other record. So a list of the log shows fences, which
 // must never be deleted, without reading them. A write id without it proves nothing, because metadata can be lost.
 const FenceID = "fence-"
 
-// Op is one change of a file of the data directory. Path is absolute within it.
+// Op is one change to a file of the data directory. Path is absolute within it.
 type Op struct {
 	Kind   OpKind
 	Path   string
@@ -100,17 +99,17 @@ type Record struct {
 	WriteID    string
 	Ops        []Op
 
-	// Hash is the SHA-256 of the record's bytes: set by Decode.
+	// Hash is the SHA-256 of the record's bytes; set by Decode.
 	Hash [32]byte
 	// Bytes is the size of the object without parts; set by Decode.
 	Bytes int
 }
 
-// Position is a place in the log: that of a record, usually the last one that was read or written.
+// Position is a place in the log: a record's, usually the last one read or written.
 type Position struct {
 	Seq   uint64
 	Epoch uint64
-	// Hash is that record's. All zero: not known, so whether the next record follows from it is not checked.
+	// Hash is that record's. All zero: unknown, so the next record is not checked against it.
 	Hash [32]byte
 }
 
@@ -127,7 +126,7 @@ const (
 // Key is the key of a record.
 func Key(seq uint64) string { return fmt.Sprintf("%s%0*d", keyPrefix, seqDigits, seq) }
 
-// ParseKey is the inverse of Key. Error: store.ErrInvalid, for anything that is no record's key.
+// ParseKey is the inverse of Key. Error: store.ErrInvalid, for anything that is not a record's key.
 func ParseKey(key string) (uint64, error) {
 	digits, ok := strings.CutPrefix(key, keyPrefix)
 	if !ok || len(digits) != seqDigits {
@@ -151,7 +150,7 @@ func PartPrefix(epoch uint64, writeID string) string {
 	return fmt.Sprintf("%s%d-%s/", partPrefix, epoch, writeID)
 }
 
-// ParsePartKey parses the key of a part, and returns epoch and write id of its record. ok is false for every other key.
+// ParsePartKey parses the key of a part, and returns the epoch and the write id of its record. ok is false for every other key.
 func ParsePartKey(key string) (epoch uint64, writeID string, ok bool) {
 	name, isPart := strings.CutPrefix(key, partPrefix)
 	folder, n, hasNumber := strings.Cut(name, "/")
@@ -175,7 +174,7 @@ const (
 	trailerBytes = 4
 )
 
-// castagnoli is the CRC32C, with which Cloud Storage checks uploads too.
+// castagnoli is the CRC32C, with which Cloud Storage also checks uploads.
 func castagnoli(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
 // encoded is a record ready to be stored.
@@ -228,8 +227,8 @@ func encode(r Record, z *zstd.Encoder) (encoded, error) {
 	return e, nil
 }
 
-// appendBody appends the operations, compressed if that makes them smaller. They are compressed a piece at a time, each a frame of its own,
-// so that no second uncompressed copy of a large record is made.
+// appendBody appends the operations, compressed if that makes them smaller. They are compressed piece by piece, each into a frame of its
+// own, so that no second uncompressed copy of a large record is made.
 func appendBody(b []byte, ops []Op, raw int, z *zstd.Encoder) (body []byte, flags byte) {
 	begin := len(b)
 	if raw > 64 {
@@ -274,7 +273,7 @@ func opsBytes(ops []Op) (int, error) {
 	return n, nil
 }
 
-// appendHead appends everything of an operation before its data.
+// appendHead appends everything in an operation before its data.
 func appendHead(b []byte, op Op) []byte {
 	b = append(b, byte(op.Kind))
 	b = append(binary.AppendUvarint(b, uint64(len(op.Path))), op.Path...)

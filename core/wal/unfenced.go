@@ -8,15 +8,15 @@ import (
 	"blobpglite/core/store"
 )
 
-// Unfenced proves that no other writer had taken the log over when it was called: it gets the names after tail, the last
-// record that this writer knows to be its own. A fence would have one of them, and is never deleted. settled says that no
-// append of this writer was in flight when it was called: then the first name is enough, and it is one GET; otherwise two.
+// Unfenced proves that no other writer had taken over the log when it was called. It gets the names after tail, the last record that this
+// writer knows to be its own. A fence would have one of them, and is never deleted. settled says that no append of this writer was in
+// flight at the call: then the first name is enough, which is one GET; otherwise it takes two.
 //
 //	tail + 1   may be this writer's own append, applied but not answered yet: then a successor may have fenced after it, and
 //	           may even have collected it, so that its absence proves nothing
-//	tail + 2   if it is this writer's own too, it was begun after this call, so nobody had fenced
+//	tail + 2   if this is the writer's own as well, it was begun after this call, so no other writer had fenced
 //
-// Errors: ErrFenced (a *FencedError), ErrForeign, ErrCorrupt, ErrNewer, the store's (nothing is known then).
+// Errors: ErrFenced (a *FencedError), ErrForeign, ErrCorrupt, ErrNewer, the store's (then nothing is known).
 func Unfenced(ctx context.Context, st store.Store, tail Position, settled bool, databaseID string, epoch uint64) error {
 	last := tail.Seq + 2
 	if settled {
