@@ -9,14 +9,14 @@ import (
 	"blobpglite/core/pgdata"
 )
 
-// Without Options.MaxLag, a statement waits for a look if the last one is longer ago than restPolls polls, and at least restLeast. It can be so
-// long ago after a rest, or when the bucket does not answer.
+// Without Options.MaxLag, a statement waits for a look if the last one is more than restPolls polls, and at least restLeast, in the past.
+// That happens after a rest, or when the bucket does not answer.
 const (
 	restPolls = 3
 	restLeast = 3 * time.Second
 )
 
-// ask is called before a statement runs: it notes that the replica is in use, and waits for a look if the last one is too long ago.
+// ask is called before a statement runs: it notes that the replica is in use, and waits for a look if the last one is too old.
 func (l *life) ask(ctx context.Context) error {
 	r := l.r
 	now := r.clock.Monotonic()
@@ -34,7 +34,7 @@ func (l *life) ask(ctx context.Context) error {
 	fresh, tried := l.fresh, l.tried
 	l.mu.Unlock()
 	if now-fresh <= bound || r.o.MaxLag == 0 && !rested && now-tried <= bound {
-		if rested { // it begins to look again
+		if rested { // it begins looking again
 			signal(l.kick)
 		}
 		return nil
@@ -47,7 +47,7 @@ func (l *life) ask(ctx context.Context) error {
 	return err
 }
 
-// awaitLook waits for a look that began after since and reached the end of the log.
+// awaitLook waits for a look that began at or after since and reached the end of the log.
 func (l *life) awaitLook(ctx context.Context, since time.Duration) error {
 	r := l.r
 	limit := r.clock.NewTimer(r.o.WaitLimit)
@@ -78,7 +78,7 @@ func (l *life) awaitLook(ctx context.Context, since time.Duration) error {
 	}
 }
 
-// awaitFirst is the pause after a look that has not brought the awaited position; it doubles each time, up to Options.Poll.
+// awaitFirst is the pause after a look that has not reached the awaited position; it doubles each time, up to Options.Poll.
 const awaitFirst = 10 * time.Millisecond
 
 // await waits until the replica has reached a position.

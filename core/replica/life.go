@@ -21,19 +21,19 @@ type life struct {
 	from   manifest.Manifest // what it began with
 
 	kick chan struct{} // look now
-	hint chan struct{} // news were announced
-	move chan error    // begin again at a newer layer, with the reason
+	hint chan struct{} // news was announced
+	move chan error    // restart from a newer layer, with the reason
 
 	// Owned by the goroutine that looks.
 	fed        wal.Position
-	settled    wal.Position  // how far that is replayed
-	manifestAt time.Duration // when the manifest was read last
-	wanted     error         // why it should move but cannot: there is no newer layer
+	settled    wal.Position  // how far that has been replayed
+	manifestAt time.Duration // when the manifest was last read
+	wanted     error         // why it should move but cannot, for lack of a newer layer
 
 	mu      sync.Mutex
 	changed chan struct{} // closed at the end of each look
-	fresh   time.Duration // when the last look began that found the end and whose records are all replayed
-	tried   time.Duration // when the last look that has ended began
+	fresh   time.Duration // start of the last look that found the end and whose records are all replayed
+	tried   time.Duration // start of the last look that has ended
 	trouble error         // the error of that look; nil: it found the end
 	stopped error         // why the log cannot be followed further
 	applied wal.Position
@@ -46,7 +46,7 @@ func newLife(r *Replica, b beginning) *life {
 	}
 }
 
-// opened notes that everything that was read at the opening, at at, has been replayed.
+// opened records that everything read at the opening, at time at, has been replayed.
 func (l *life) opened(at time.Duration, b beginning) {
 	l.manifestAt, l.fresh, l.tried, l.applied, l.settled = at, at, at, b.at, b.at
 	if b.stopped != nil {
@@ -64,7 +64,7 @@ func signal(c chan struct{}) {
 
 func (l *life) announced() { signal(l.hint) }
 
-// due is called by the engine when it should begin again at a newer layer.
+// due is called by the engine when it should restart from a newer layer.
 func (l *life) due(because error) {
 	select {
 	case l.move <- because:
@@ -72,13 +72,13 @@ func (l *life) due(because error) {
 	}
 }
 
-// hintedEvery is the least time between looks for announced news, or a tenth of the poll if that is less.
+// hintedEvery is the least time between looks for announced news; a tenth of the poll if that is less.
 const hintedEvery = 100 * time.Millisecond
 
 // wantedEvery is how often the replica looks for a newer layer that it needs.
 const wantedEvery = time.Second
 
-// stoppedEvery is how often a log that could not be read further is tried again.
+// stoppedEvery is how often to retry a log that could not be read further.
 const stoppedEvery = 10 * time.Second
 
 // follow looks at the log until the engine ends.
@@ -87,7 +87,7 @@ func (l *life) follow() {
 	ctx, cancel := context.WithCancel(r.ctx)
 	var moving sync.WaitGroup
 	defer moving.Wait()
-	defer cancel() // first: a move from an engine that has ended is of use to nobody
+	defer cancel() // first: a move from an engine that has ended is of no use
 	moved := make(chan bool, 1)
 	busy, last := false, r.clock.Monotonic()
 	move := func(because error) {
@@ -108,7 +108,7 @@ func (l *life) follow() {
 	}
 }
 
-// rests says whether it does not look, because nobody uses the replica.
+// rests says whether it does not look, because the replica is not in use.
 func (l *life) rests() bool { return l.r.resting() }
 
 // wait waits for the next look; false: the engine, or the replica, has ended.
@@ -159,7 +159,7 @@ func (l *life) wait(ctx context.Context, last time.Duration, move func(error), m
 	}
 }
 
-// look reads what is new in the log, and feeds it. It returns why the replica has to move; nil: it does not.
+// look reads what is new in the log, and feeds it. It returns why the replica must move; nil: it need not.
 func (l *life) look(ctx context.Context) (move error) {
 	r := l.r
 	began := r.clock.Monotonic()
@@ -167,7 +167,7 @@ func (l *life) look(ctx context.Context) (move error) {
 	checked := l.check(ctx, began)
 	err := l.read(ctx)
 	seen := <-checked
-	if damaged(err) && seen.manifest == nil { // damage, or the log was collected meanwhile
+	if damaged(err) && seen.manifest == nil { // damage, or the log was collected in the meantime
 		seen = <-l.checkNow(ctx)
 		if seen.manifest == nil {
 			err = fmt.Errorf("tell damage from a log that was collected meanwhile: %w: %w", store.ErrUnavailable, seen.err)
@@ -187,7 +187,7 @@ func (l *life) look(ctx context.Context) (move error) {
 	return move
 }
 
-// read feeds the records after those that were fed.
+// read feeds the records after those already fed.
 func (l *life) read(ctx context.Context) error {
 	r := l.r
 	at, err := wal.Read(ctx, r.o.Engine.Store, wal.ReadOptions{From: l.fed, DatabaseID: l.from.DatabaseID, Probe: true}, func(rec wal.Record) error {
@@ -205,7 +205,7 @@ func (l *life) read(ctx context.Context) error {
 	return errors.Join(err, settled)
 }
 
-// suspicious says whether, by what check saw meanwhile, there are records after those that were fed.
+// suspicious says whether, according to a concurrent check, there are records after those fed.
 func (l *life) suspicious(s seen) bool {
 	return s.beyond > l.fed.Seq || s.manifest != nil && newest(*s.manifest).Seq > l.fed.Seq
 }
@@ -213,11 +213,11 @@ func (l *life) suspicious(s seen) bool {
 // seen is the result of check.
 type seen struct {
 	manifest *manifest.Manifest // nil: it was not read, or could not be
-	beyond   uint64             // a record that is there, after the next one; 0: there is none
+	beyond   uint64             // an existing record beyond the next one; 0: there is none
 	err      error
 }
 
-// check reads the manifest while the log is read, if that is due.
+// check reads the manifest, if that is due, while the log is being read.
 func (l *life) check(ctx context.Context, now time.Duration) <-chan seen {
 	every := manifestEvery
 	if kept, said := l.from.Retain(); said {
@@ -258,14 +258,14 @@ func (l *life) checkNow(ctx context.Context) <-chan seen {
 	return out
 }
 
-// behind returns why a replica has to move, given the result of a look; nil: it need not.
+// behind returns why a replica must move, given the result of a look; nil: it need not.
 func (l *life) behind(m *manifest.Manifest, err error) error {
 	if m == nil {
 		return nil
 	}
 	last := newest(*m)
 	switch {
-	case m.WalStart > l.fed.Seq+1, last.Seq > l.fed.Seq: // what it would read next is gone, or will not come
+	case m.WalStart > l.fed.Seq+1, last.Seq > l.fed.Seq: // the record it would read next is gone, or will never come
 		return fmt.Errorf("the log goes on after record %d, where this replica is", last.Seq)
 	case last.Key != newest(l.from).Key && l.wanted != nil:
 		return l.wanted
@@ -275,7 +275,7 @@ func (l *life) behind(m *manifest.Manifest, err error) error {
 	return nil
 }
 
-// endLook notes the end of a look.
+// endLook records the end of a look.
 func (l *life) endLook(ctx context.Context, began time.Duration, err, move error) {
 	if ctx.Err() != nil {
 		return

@@ -7,8 +7,8 @@ import (
 	"blobpglite/core/engine"
 )
 
-// moveFrom opens the newest layer beside a life, and replaces the life when it has got at least as far. It reports whether it did; if not,
-// the life goes on.
+// moveFrom opens the newest layer alongside a life, and replaces the life once the new one has got at least as far. It reports whether it
+// did; if not, the life continues.
 func (r *Replica) moveFrom(ctx context.Context, l *life, because error) bool {
 	if !errors.Is(because, engine.ErrCapacity) && !r.newer(ctx, l.from) {
 		return false // nothing would be gained; it is tried again when there is a newer layer
@@ -42,7 +42,7 @@ func (r *Replica) moveFrom(ctx context.Context, l *life, because error) bool {
 // overtakeLooks bounds how often the next life looks until it has got as far.
 const overtakeLooks = 32
 
-// overtake waits until next has got at least as far as l, so that no client that connects again sees less than before.
+// overtake waits until next has got at least as far as l, so that a client that reconnects sees no less than before.
 func (r *Replica) overtake(ctx context.Context, next, l *life) error {
 	for range overtakeLooks {
 		if next.engine.Position() >= l.engine.Position() {

@@ -13,18 +13,18 @@ import (
 	"blobpglite/core/wal"
 )
 
-// openTries bounds how often an opening begins again because the log was compacted and collected meanwhile.
+// openTries bounds how often an opening starts over because the log was compacted and collected in the meantime.
 const openTries = 16
 
 // beginning is what an engine is opened from.
 type beginning struct {
 	manifest manifest.Manifest
 	records  []wal.Record
-	at       wal.Position // of the last of these records
+	at       wal.Position // position of the last of these records
 	stopped  error        // why the log was not read further
 }
 
-// begin opens an engine at the newest layer, with the records after it, and lets it follow.
+// begin opens an engine at the newest layer, with the records after it, and starts following the log.
 func (r *Replica) begin(ctx context.Context) (*life, error) {
 	for range openTries {
 		at := r.clock.Monotonic()
@@ -40,7 +40,7 @@ func (r *Replica) begin(ctx context.Context) (*life, error) {
 			Manifest: b.manifest, Records: b.records, Admit: l.ask, Await: l.await, Due: l.due,
 		})
 		if errors.Is(err, store.ErrNotFound) && r.newer(ctx, b.manifest) {
-			continue // the layer was collected since the manifest was read
+			continue // the layer was collected after the manifest was read
 		}
 		if errors.Is(err, store.ErrNotFound) {
 			err = fmt.Errorf("%w: %w", base.ErrCorrupt, err)
@@ -89,14 +89,14 @@ func (r *Replica) read(ctx context.Context) (beginning, error) {
 	switch {
 	case loadErr != nil:
 		return b, loadErr
-	case now.WalStart != m.WalStart: // neither what was read nor what was missing may be relied on
+	case now.WalStart != m.WalStart: // neither what was read nor what was missing can be trusted
 		return b, errCompacted
 	}
 	b.stopped = err
 	return b, nil
 }
 
-// damaged says whether an error means that the log cannot be read further, however often it is tried, unless its start has moved.
+// damaged says whether an error means that the log cannot be read further, however often that is tried, unless its start has moved.
 func damaged(err error) bool {
 	return errors.Is(err, wal.ErrCorrupt) || errors.Is(err, wal.ErrForeign) || errors.Is(err, wal.ErrNewer) ||
 		errors.Is(err, store.ErrNotFound) || errors.Is(err, engine.ErrStuck) || errors.Is(err, ErrMissing)
