@@ -1,14 +1,14 @@
-// Package keeper opens one database when it is first needed, and again after another writer has taken it, or a commit's
-// outcome was unknown.
+// Package keeper opens one database when it is first needed, and again after another writer has taken it, or after a commit with an unknown
+// outcome.
 //
 //	k, err := keeper.New(keeper.Options{Open: open})
-//	e, err := k.Engine(ctx)                         // opens it, or waits for the opening that is under way
+//	e, err := k.Engine(ctx)                         // opens it, or waits for an opening already under way
 //	err = k.Close(ctx)                              // everything durable, the lease released
 //
-// Many may call Engine at once: there is one opening, and all of them get its engine or its error. A call after an error starts
-// a new opening. A poisoned engine is replaced, and its clients' sessions end.
+// Many goroutines may call Engine at the same time: there is one opening, and all of them get its engine or its error. A call after an
+// error starts a new opening. A poisoned engine is replaced, and its clients' sessions end.
 //
-// Survives: a caller that gives up (the opening goes on for the others), an opening that fails, and Close during an opening.
+// It survives a caller that gives up (the opening continues for the others), an opening that fails, and Close during an opening.
 package keeper
 
 import (
@@ -26,12 +26,12 @@ import (
 // ErrClosed: the keeper was closed, so this process is about to end. Connect to another one.
 var ErrClosed = errors.New("the database is closed for good")
 
-// Options of New. Open is required.
+// Options are options of New. Open is required.
 type Options struct {
 	// Open opens the database. Its context ends when the keeper is closed.
 	Open   func(ctx context.Context) (*engine.Engine, error)
-	Clock  clock.Clock  // nil: the system's
-	Logger *slog.Logger // nil: dropped
+	Clock  clock.Clock  // nil: the system clock
+	Logger *slog.Logger // nil: log messages are dropped
 }
 
 // State is the state of a keeper.
@@ -42,21 +42,21 @@ const (
 	Asleep  State = "asleep"  // nothing is open
 	Opening State = "opening" // an opening is under way
 	Open    State = "open"    // an engine serves
-	Failed  State = "failed"  // the last opening failed, or the engine has to be opened again
-	Closed  State = "closed"  // for good
+	Failed  State = "failed"  // the last opening failed, or the engine must be opened again
+	Closed  State = "closed"  // closed for good
 )
 
 // Stats says what a keeper has done.
 type Stats struct {
 	State    State
-	Openings int64            // begun
+	Openings int64            // openings begun
 	Failures int64            // openings that failed
 	Boot     engine.OpenStats // of the last successful opening
-	BootWall time.Duration    // how long that took, as its first caller saw it
-	Commits  engine.LogStats  // of all engines
+	BootWall time.Duration    // how long it took, as its first caller saw it
+	Commits  engine.LogStats  // totals of all engines
 	Engine   engine.Stats     // of the open engine
-	Leased   bool             // the lease is held now; while the database is idle it runs out
-	Reason   string           // of the state Failed
+	Leased   bool             // the lease is held now; it expires while the database is idle
+	Reason   string           // reason for the state Failed
 	Retired  int64            // engines that were replaced
 }
 
@@ -71,7 +71,7 @@ type Keeper struct {
 	opening *opening
 	closed  bool
 	stats   Stats
-	past    engine.LogStats // of closed engines
+	past    engine.LogStats // totals of closed engines
 }
 
 // opening is one try to open the database.
@@ -81,7 +81,7 @@ type opening struct {
 	err    error
 }
 
-// New makes a keeper. It does not open the database yet. An error means that Options.Open is missing.
+// New makes a keeper, without opening the database. An error means that Options.Open is missing.
 func New(o Options) (*Keeper, error) {
 	if o.Open == nil {
 		return nil, errors.New("keep a database: Open is needed")
@@ -97,7 +97,7 @@ func New(o Options) (*Keeper, error) {
 	return k, nil
 }
 
-// Engine returns the open database, and opens it if necessary. ctx bounds the wait, not the opening. Errors: ErrClosed, those of
+// Engine returns the open database, opening it if necessary. ctx bounds the wait, not the opening. Errors: ErrClosed, those of
 // Options.Open, the context's.
 func (k *Keeper) Engine(ctx context.Context) (*engine.Engine, error) {
 	k.mu.Lock()
@@ -134,7 +134,7 @@ func (k *Keeper) Current() *engine.Engine {
 	return k.engine
 }
 
-// open does one opening, after it has closed the poisoned engine before it.
+// open does one opening, after closing the poisoned engine before it.
 func (k *Keeper) open(op *opening, old *engine.Engine) {
 	at := k.o.Clock.Monotonic()
 	if old != nil {
@@ -174,7 +174,7 @@ func sum(a, b engine.LogStats) engine.LogStats {
 	return engine.LogStats{Records: a.Records + b.Records, Commits: a.Commits + b.Commits, Bytes: a.Bytes + b.Bytes, Append: a.Append + b.Append}
 }
 
-// Stats returns state and figures of the keeper.
+// Stats returns the keeper's state and figures.
 func (k *Keeper) Stats() Stats {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -199,8 +199,8 @@ func (k *Keeper) Stats() Stats {
 	return s
 }
 
-// Close makes everything durable, releases the lease, and ends the keeper. It gives up an opening that is under way, and waits until that has
-// ended, even if ctx ends first. Errors: those of engine.Close. A second Close does nothing.
+// Close makes everything durable, releases the lease, and ends the keeper. It gives up an opening that is under way, and waits until that
+// has ended, even if ctx ends first. Errors: those of engine.Close. A second Close does nothing.
 func (k *Keeper) Close(ctx context.Context) error {
 	k.mu.Lock()
 	if k.closed {
@@ -214,7 +214,7 @@ func (k *Keeper) Close(ctx context.Context) error {
 	}
 	k.mu.Unlock()
 	if op != nil {
-		<-op.done // even if ctx ends: an engine that it has opened all the same must not be left open
+		<-op.done // even if ctx ends: an engine that was opened anyway must not be left open
 	}
 	defer k.stop()
 	k.mu.Lock()
