@@ -7,12 +7,12 @@ import (
 	"net/http"
 )
 
-// maxWhole is how many bytes of an answer are buffered before the first of it is sent. A smaller answer is sent when the statement has
-// ended, with a status that says how. A larger one is sent as its rows come, and is never in memory as a whole.
+// maxWhole is how many bytes of an answer are buffered before any of it is sent. A smaller answer is sent when the statement has ended,
+// with a status that says how. A larger one is sent row by row, and is never in memory as a whole.
 const maxWhole = 1 << 20
 
 // errBrokenOff: a statement failed after the first part of its answer had been sent with status 200. The connection is cut, so that the
-// client does not take what came for all of it.
+// client does not mistake the part for the whole.
 var errBrokenOff = errors.New("the answer was broken off")
 
 // answer writes a result as JSON.
@@ -69,7 +69,7 @@ func (a *answer) end(tag string) error {
 	return errors.Join(err, a.send())
 }
 
-// fail reports that the statement failed: it returns the error if nothing has been sent, otherwise it writes it in place of the tag.
+// fail reports a failed statement: it returns the error if nothing has been sent; otherwise it writes it in place of the tag.
 func (a *answer) fail(err error) error {
 	if !a.sent {
 		return err
@@ -84,7 +84,7 @@ func (a *answer) fail(err error) error {
 	return errBrokenOff
 }
 
-// single answers one statement.
+// single answers a single statement.
 func single(w http.ResponseWriter, r *http.Request, c *session, s statement) error {
 	if isCopy(s.SQL) { // it has no rows
 		res, err := one(r.Context(), c, s)

@@ -12,17 +12,16 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// watched is a session's connection that looks at the types of PostgreSQL's messages: JSON has no room for the data of COPY, and the
-// client library neither refuses it nor passes it on. COPY FROM STDIN is ended at once, so that nothing waits for data that never
-// comes.
+// watched is a session's connection that watches the types of PostgreSQL's messages: JSON has no place for the data of COPY, and the client
+// library neither rejects it nor passes it on. COPY FROM STDIN is ended immediately, so that nothing waits for data that never comes.
 type watched struct {
 	net.Conn
-	head            []byte // of the message that is under way
+	head            []byte // of the current message
 	left            int    // bytes of its body still to come
-	copyIn, copyOut bool   // it was asked for
+	copyIn, copyOut bool   // it was requested
 }
 
-// endCopy is CopyFail and a Sync: in a COPY, PostgreSQL ignores the Sync that was sent with the statement.
+// endCopy is CopyFail and a Sync: during a COPY, PostgreSQL ignores the Sync that was sent with the statement.
 func endCopy() []byte {
 	b, err := (&pgproto3.CopyFail{Message: "there is no data in an HTTP request"}).Encode(nil)
 	if err == nil {
@@ -34,7 +33,7 @@ func endCopy() []byte {
 	return b
 }
 
-// Read implements net.Conn. When a whole request for COPY data has been read, it answers it: nothing follows that message.
+// Read implements net.Conn. It answers a complete request for COPY data: nothing follows that message.
 func (c *watched) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.scan(p[:n]) {
@@ -45,7 +44,7 @@ func (c *watched) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// scan follows the messages, and says whether one that asks for data has ended.
+// scan follows the messages, and says whether one that requests data has ended.
 func (c *watched) scan(p []byte) (asked bool) {
 	const header = 5 // type and length
 	for len(p) > 0 {
@@ -82,8 +81,8 @@ func errCopy() error {
 	}
 }
 
-// run runs a statement by f. A COPY outside a transaction gets one, so that it can be undone if its rows cannot be returned
-// (COPY (INSERT ... RETURNING ...) TO STDOUT).
+// run runs a statement through f. A COPY outside a transaction gets one, so that it can be undone if its rows cannot be returned (COPY
+// (INSERT ... RETURNING ...) TO STDOUT).
 func (s *session) run(ctx context.Context, sql string, f func() error) error {
 	guarded := isCopy(sql) && s.TxStatus() == 'I'
 	if guarded {
@@ -107,7 +106,7 @@ func (s *session) run(ctx context.Context, sql string, f func() error) error {
 	return err
 }
 
-// copied runs a COPY between the database and its own files, which has no rows, and answers in lines.
+// copied runs a COPY between the database and its own files, which has no rows, and answers with lines.
 func (a *API) copied(w http.ResponseWriter, r *http.Request, c *session, s statement) error {
 	res, err := one(r.Context(), c, s)
 	if err != nil {
@@ -120,7 +119,7 @@ func (a *API) copied(w http.ResponseWriter, r *http.Request, c *session, s state
 	return nil
 }
 
-// isCopy says whether a statement's first word is COPY. A text holds one statement here, and COPY cannot be part of another one.
+// isCopy says whether a statement's first word is COPY. The text holds a single statement, and COPY cannot be part of another one.
 func isCopy(sql string) bool {
 	sql = skipComments(sql)
 	const word = "copy"
@@ -131,7 +130,7 @@ func isWordByte(b byte) bool {
 	return b == '_' || b == '$' || b >= '0' && b <= '9' || b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= 0x80
 }
 
-// skipComments cuts white space, comments and empty statements off the beginning.
+// skipComments strips leading white space, comments and empty statements.
 func skipComments(sql string) string {
 	for {
 		sql = strings.TrimLeft(sql, " \t\n\r\f\v;")
@@ -150,7 +149,7 @@ func skipComments(sql string) string {
 	}
 }
 
-// blockComment is the length of the comment that sql begins with. They nest.
+// blockComment is the length of the comment that sql begins with. Comments nest.
 func blockComment(sql string) int {
 	depth := 0
 	for i := 0; i+1 < len(sql); i++ {

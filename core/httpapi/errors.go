@@ -15,11 +15,11 @@ import (
 	"blobpglite/core/keeper"
 )
 
-// badRequest is an error in the request, or a bound that refuses it.
+// badRequest is an error in the request, or a bound that rejects it.
 type badRequest struct {
 	status         int
 	text, sqlstate string
-	reason         string // label of the refusal in the metrics; empty: it is not counted
+	reason         string // label of the refusal in the metrics; empty: not counted
 }
 
 func (b *badRequest) Error() string { return b.text }
@@ -43,7 +43,7 @@ func (a *API) fail(w http.ResponseWriter, err error) {
 	writeJSON(w, status, body)
 }
 
-// errorBody is the body of an error's answer.
+// errorBody is the body of an error answer.
 type errorBody struct {
 	Error struct {
 		SQLState string `json:"sqlstate,omitempty"`
@@ -55,7 +55,7 @@ type errorBody struct {
 	Outcome string `json:"outcome"` // failed or unknown
 }
 
-// describe returns status and body of the answer to an error.
+// describe returns the status and the body of the answer to an error.
 func describe(err error) (int, errorBody) {
 	var body errorBody
 	body.Outcome = "failed"
@@ -85,12 +85,12 @@ func describe(err error) (int, errorBody) {
 	case !began, known:
 		return http.StatusServiceUnavailable, body
 	}
-	// What ran may have been committed.
+	// The statement may have been committed.
 	body.Outcome = "unknown"
 	return http.StatusInternalServerError, body
 }
 
-// codeOf is the SQLSTATE of an error that does not come from PostgreSQL. none: what ran was not committed.
+// codeOf is the SQLSTATE of an error that does not come from PostgreSQL. none: nothing was committed.
 func codeOf(err error) (code string, none bool) {
 	for _, c := range []struct {
 		err  error
@@ -109,12 +109,12 @@ func codeOf(err error) (code string, none bool) {
 	return "58000", false
 }
 
-// statusOfNone is the status for an error of PostgreSQL's that kept a session from being opened: nothing has run.
+// statusOfNone is the status for an error from PostgreSQL that prevented a session from being opened: nothing has run.
 func statusOfNone(code string) int {
 	switch code {
-	case "3D000": // there is no such database
+	case "3D000": // no such database
 		return http.StatusNotFound
-	case "55000": // it takes no connections: template0
+	case "55000": // it accepts no connections: template0
 		return http.StatusBadRequest
 	}
 	return http.StatusServiceUnavailable

@@ -11,16 +11,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// A browser on this machine sends requests for any page that is open in it, and a service on a loopback address cannot otherwise tell
-// such a page from its owner. Three checks keep pages out, each against one kind of attack:
+// A browser on this machine sends requests for any page open in it, and a service on a loopback address cannot otherwise tell such a page
+// from its owner. Three checks keep pages out, each against one kind of attack:
 //
-//	Host           a page whose name was made to mean 127.0.0.1 (DNS rebinding) is same-origin to the browser, but says its name
-//	Origin         a page of another origin is named by the browser (Origin, Sec-Fetch-Site), whatever it sends
+//	Host           a page whose name was made to resolve to 127.0.0.1 (DNS rebinding) is same-origin to the browser, but gives its name
+//	Origin         the browser names a page of another origin (Origin, Sec-Fetch-Site), whatever it sends
 //	Content-Type   what a page may send without a preflight (forms, text/plain, no-cors) is never application/json
 //
-// No answer has a CORS header, so every preflight is refused.
+// No answer has a CORS header, so every preflight fails.
 
-// refusal reasons of the metric blobpglite_http_refused_total.
+// Reasons of refusals in the metric blobpglite_http_refused_total.
 const (
 	refusedHost        = "host"
 	refusedOrigin      = "origin"
@@ -33,9 +33,9 @@ const (
 	refusedConnections = "connections"
 )
 
-// guard says which requests may come in.
+// guard decides which requests may come in.
 type guard struct {
-	hosts   map[string]bool // lower case, without a port
+	hosts   map[string]bool // lower case, without port
 	anyHost bool
 	cross   *http.CrossOriginProtection
 	refused *prometheus.CounterVec
@@ -59,7 +59,7 @@ func newGuard(o Options) *guard {
 	return g
 }
 
-// hostName is the name in a Host header or an address, in lower case, without port, brackets and final dot.
+// hostName is the name in a Host header or an address, in lower case, without port, brackets and trailing dot.
 func hostName(host string) string {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
@@ -67,14 +67,14 @@ func hostName(host string) string {
 	return strings.ToLower(strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"), "."))
 }
 
-// admit reports whether a request may come in. It answers, with the reason, those that a foreign web page could have sent.
+// admit reports whether a request may come in. It answers, with the reason, requests that a foreign web page could have sent.
 func (g *guard) admit(w http.ResponseWriter, r *http.Request) bool {
 	if !g.knowsHost(r) {
 		g.refuse(w, refusedHost, http.StatusMisdirectedRequest,
 			"Host %q is none of this service's names: use the address that it listens on, or allow the name (-http-host)", r.Host)
 		return false
 	}
-	// The package regards GET as safe; here a GET may open a database.
+	// The package treats GET as safe; here a GET may open a database.
 	asked := *r
 	asked.Method = http.MethodPost
 	if err := g.cross.Check(&asked); err != nil {
@@ -84,8 +84,8 @@ func (g *guard) admit(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// knowsHost says whether the Host header names this service: an address of this machine, with any port (it may be that of a tunnel), or
-// one of the names in Options.Hosts.
+// knowsHost says whether the Host header names this service: an address of this machine, with any port (it may be a tunnel's), or one of
+// the names in Options.Hosts.
 func (g *guard) knowsHost(r *http.Request) bool {
 	if g.anyHost {
 		return true
@@ -116,7 +116,7 @@ func (g *guard) refuse(w http.ResponseWriter, reason string, status int, format 
 	writeJSON(w, status, body)
 }
 
-// jsonOnly refuses every Content-Type but application/json in UTF-8, and a missing one: a page may send those without a preflight.
+// jsonOnly rejects a missing Content-Type and any but application/json in UTF-8: a page may send those without a preflight.
 func jsonOnly(r *http.Request) error {
 	given := r.Header.Values("Content-Type")
 	if len(given) != 1 {
@@ -137,7 +137,7 @@ func jsonOnly(r *http.Request) error {
 	return nil
 }
 
-// refuseAs is a bad request that is counted by a reason of its own.
+// refuseAs is a bad request that is counted under a reason of its own.
 func refuseAs(reason string, status int, format string, args ...any) error {
 	var b *badRequest
 	if err := bad(status, format, args...); errors.As(err, &b) {

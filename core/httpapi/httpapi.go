@@ -3,40 +3,40 @@
 //	POST /sql            {"sql": "SELECT $1::int + 1 AS n", "params": [41]}
 //	                     → 200 {"columns":[{"name":"n","type":"int4"}],"rows":[[42]],"tag":"SELECT 1"}
 //	POST /sql            {"batch": [{"sql": ...}, ...]}        all or nothing → 200 {"results":[...]}
-//	POST /sql            Accept: application/x-ndjson          a line with the columns, a line a row, a line with the tag
-//	POST /sql            X-Blobpglite-Position: 0/1A2B3C       waits first until this service has got that far; see position.go
-//	POST /sql?database=NAME                                    in another database than Options.Database
+//	POST /sql            Accept: application/x-ndjson          a line with the columns, a line per row, a line with the tag
+//	POST /sql            X-Blobpglite-Position: 0/1A2B3C       first waits until this service has got that far; see position.go
+//	POST /sql?database=NAME                                    in a database other than Options.Database
 //	GET /healthz         200 when statements can run: opens the database
 //	GET /livez           200 as long as the process answers
 //	GET /metrics         Prometheus
-//	GET /                a page for people: what goes on, a box for SQL, tables; see page.go
-//	GET /status.json     what goes on, and what the requests have cost so far; opens nothing
-//	GET /metrics.json    how the last cold start went, step by step; steps go on side by side, so they add up to more than the whole
+//	GET /                a page for people: what is going on, a box for SQL, tables; see page.go
+//	GET /status.json     what is going on, and what the requests have cost so far; opens nothing
+//	GET /metrics.json    how the last cold start went, step by step; steps run concurrently, so their sum may exceed the whole
 //
-// Errors are JSON: {"error":{"sqlstate":"23505","message":"...","detail":"..."},"outcome":"failed"}. The outcome is "failed" if nothing
-// was committed, and "unknown" if that is not known (SQLSTATE 08007, and others): read before trying again.
+// Errors are JSON: {"error":{"sqlstate":"23505","message":"...","detail":"..."},"outcome":"failed"}. The outcome is "failed" if nothing was
+// committed, and "unknown" if that is not known (SQLSTATE 08007, and others): read before trying again.
 //
-//	400  the request cannot be read, or the statement is wrong; a text that cannot be kept as it is (a byte that is not UTF-8,
-//	     half a surrogate pair, \u0000), with its place; COPY FROM STDIN and COPY TO STDOUT
+//	400  the request cannot be parsed, or the statement is wrong; a text that cannot be stored as it is (a byte that is not
+//	     UTF-8, half a surrogate pair, \u0000), with its place; COPY FROM STDIN and COPY TO STDOUT
 //	401  the token is missing or wrong
 //	403  the request comes from a web page of another origin
 //	404  there is no such database
-//	408  the body did not come in time
+//	408  the body did not arrive in time
 //	409  a constraint, or another transaction, is in the way (SQLSTATE classes 23 and 40)
 //	413  the request is too large
 //	415  the Content-Type is not application/json
 //	421  the Host is not one of this service's names
 //	503  the database cannot be opened, or is busy, or there are too many requests, sessions or connections; Retry-After says when to
 //	     try again. If another writer has the lease, the message says "locked by writer X until T"
-//	504  cancelled, or out of time (57014)
-//	500  everything else; "outcome" tells
+//	504  canceled, or timed out (57014)
+//	500  everything else; see "outcome"
 //
-// What a browser sends for a foreign web page is refused, with a token and without one: see guard.go.
+// What a browser sends on behalf of a foreign web page is refused, with or without a token: see guard.go.
 //
-// An answer of more than 1 MiB is sent as its rows come. If its statement fails after that, the status 200 has already been sent: "error"
-// and "outcome" come in place of the tag, and the connection is cut, so that the client does not take what came for all of it.
+// An answer of more than 1 MiB is sent row by row. If its statement fails after that, the status 200 has already been sent: "error" and
+// "outcome" then take the place of the tag, and the connection is cut, so that the client does not mistake the part for the whole.
 //
-// Metrics (blobpglite_...) besides those of the keeper, the store and the listeners; PostgreSQL's count since its last start:
+// Metrics (blobpglite_...), in addition to those of the keeper, the store and the listeners; PostgreSQL's count since its last start:
 //
 //	processes{kind,state}            running (one at a time), queued for the one lock, or resting
 //	processes_started_total, process_start_seconds_total
@@ -44,22 +44,22 @@
 //	answers_held_total, answer_wait_seconds_total    answers that waited until what they acknowledge was durable
 //	restarts_total                   of PostgreSQL after a crash
 //	cache_bytes{state}, cache_evicted_bytes_total    of the database's files: budget, resident, unsettled, away
-//	page_frames_total{how}, page_requests_total, page_read_bytes_total, page_errors_total    of pages that are fetched when they are read
-//	page_waiting, page_waits_total, page_wait_seconds_total    processes of PostgreSQL that wait for them
-//	layer_bytes{state}               of the newest layer: stored, and of these live
+//	page_frames_total{how}, page_requests_total, page_read_bytes_total, page_errors_total    of pages fetched on demand
+//	page_waiting, page_waits_total, page_wait_seconds_total    PostgreSQL processes that wait for them
+//	layer_bytes{state}               of the newest layer: stored, and the live part of it
 //	wake_read_bytes                  of the layer, until the first rows of the last opening were there
 //	http_sessions{state}, http_sessions_opened_total, http_requests_waiting
 //
-// Values: null, booleans, int2 to int8, float4 and float8 (NaN and infinities as text), json and jsonb are JSON of the same
-// kind; everything else is PostgreSQL's text. Parameters are JSON: numbers, booleans and texts become PostgreSQL's text,
-// arrays and objects become json.
+// Values: null, booleans, int2 to int8, float4 and float8 (NaN and infinities as text), json and jsonb become JSON of the same kind;
+// everything else is PostgreSQL's text. Parameters are JSON: numbers, booleans and texts become PostgreSQL's text, arrays and objects
+// become json.
 //
-// Each request has a session of its own, a process of PostgreSQL, as long as it runs: requests run concurrently, and one waits for
-// another only where PostgreSQL makes it wait. Sessions are kept for later requests (pool.go) and cleaned before the answer ends, by
-// DISCARD ALL: no setting, temporary table, prepared statement, advisory lock, LISTEN, sequence's currval, role or open transaction is
-// left for the next request. Two things PostgreSQL cannot undo in a session: a custom setting (SET app.tenant) reads as an empty text
-// afterwards, not as NULL, and libraries stay loaded. Settings of ALTER ROLE and ALTER DATABASE hold in new sessions; no session is used
-// for longer than a minute. A request whose client goes away is cancelled, and its session ended.
+// Each request has a session of its own, a PostgreSQL process, for as long as it runs: requests run concurrently, and one waits for another
+// only where PostgreSQL makes it wait. Sessions are kept for later requests (pool.go). Before the answer ends, DISCARD ALL cleans them: no
+// setting, temporary table, prepared statement, advisory lock, LISTEN, sequence's currval, role or open transaction is left for the next
+// request. Two things PostgreSQL cannot undo in a session: a custom setting (SET app.tenant) then reads as an empty text, not as NULL, and
+// libraries stay loaded. Settings of ALTER ROLE and ALTER DATABASE apply to new sessions; no session is used for longer than a minute. If a
+// client goes away, its request is canceled and its session ended.
 package httpapi
 
 import (
@@ -86,7 +86,7 @@ type API struct {
 	pool  *pool
 	took  *prometheus.HistogramVec
 	guard *guard
-	slots chan struct{} // a token for each statement that runs
+	slots chan struct{} // a token for each running statement
 }
 
 // New makes the service. It does not open the database: the first request does. An error says which option is missing or out of range,
@@ -138,8 +138,8 @@ func New(o Options) (*API, error) {
 	return a, nil
 }
 
-// Close ends the sessions: idle ones at once, the others when their request has ended, or when ctx ends. Later requests fail. It does not
-// close the keeper.
+// Close ends the sessions: idle ones immediately, the others when their request has ended, or when ctx ends. Later requests fail. It does
+// not close the keeper.
 func (a *API) Close(ctx context.Context) error { return a.pool.close(ctx) }
 
 // ServeHTTP implements http.Handler.
@@ -147,13 +147,13 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, limited := r.Context().Value(connKey{}).(*conn)
 	if limited {
 		if !c.begin() {
-			panic(http.ErrAbortHandler) // the connection was refused meanwhile, with an answer
+			panic(http.ErrAbortHandler) // the connection has been refused by now, with an answer
 		}
 		defer c.end()
 	}
 	p := &paced{ResponseWriter: w, control: http.NewResponseController(w), clock: a.o.Clock, stall: a.o.StallTimeout}
 	if r.Body != nil && r.Body != http.NoBody {
-		// This also bounds a body that no handler reads: the server reads it to the end before the next request.
+		// This also bounds a body that no handler reads: the server reads it completely before the next request.
 		_ = p.control.SetReadDeadline(a.o.Clock.Now().Add(a.o.BodyTimeout))
 	}
 	if r.URL.Path != "/livez" && !a.guard.admit(p, r) {

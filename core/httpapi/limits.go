@@ -16,27 +16,27 @@ import (
 	"blobpglite/core/clock"
 )
 
-// Every phase of a request has a time limit. Connections and statements have bounds of their own, apart from the wire protocol's.
-// Every refusal is answered.
+// Every phase of a request has a time limit. Connections and statements have bounds of their own, separate from the wire protocol's. Every
+// refusal is answered.
 //
 //	connection that sends nothing   HeaderTimeout, and 408; earlier, and 503, when MaxConns is reached: the longest silent goes first
 //	header                          HeaderTimeout, and 408
 //	body                            BodyTimeout, and 408
-//	statement                       MaxRequests at a time, else 503
+//	statement                       MaxRequests at a time, otherwise 503
 //	answer that is not read         StallTimeout for each stallChunk
 //	between requests                IdleTimeout, or earlier when MaxConns is reached
 
-// Server returns an HTTP server with these time limits. Serve listeners that Limit has wrapped, so that the bounds hold.
+// Server returns an HTTP server with these time limits. Serve listeners wrapped by Limit, so that the bounds hold.
 func (a *API) Server() *http.Server {
 	return &http.Server{
 		Handler: a, ReadHeaderTimeout: a.o.HeaderTimeout, IdleTimeout: a.o.IdleTimeout, MaxHeaderBytes: 64 << 10,
 		ErrorLog: nil,
-		// net/http has no other way from a request to its connection.
+		// net/http offers no other way from a request to its connection.
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 	}
 }
 
-// begin takes one of the MaxRequests places for statements, or fails at once with a 503.
+// begin takes one of the MaxRequests places for statements, or immediately fails with a 503.
 func (a *API) begin() (done func(), err error) {
 	select {
 	case a.slots <- struct{}{}:
@@ -68,7 +68,7 @@ func (a *API) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
-// paced is an answer whose client has to read stallChunk bytes per StallTimeout, or is disconnected.
+// paced is an answer whose client must read stallChunk bytes per StallTimeout, or is disconnected.
 type paced struct {
 	http.ResponseWriter
 	control *http.ResponseController
@@ -76,7 +76,7 @@ type paced struct {
 	stall   time.Duration
 }
 
-// stallChunk is how many bytes a client has to read within StallTimeout.
+// stallChunk is how many bytes a client must read within StallTimeout.
 const stallChunk = 1 << 20
 
 // Unwrap lets http.ResponseController through.
@@ -103,8 +103,8 @@ func (p *paced) due() { _ = p.control.SetWriteDeadline(p.clock.Now().Add(p.stall
 // connKey finds a request's connection in its context.
 type connKey struct{}
 
-// Limit returns a listener with at most MaxConns connections. A further connection replaces the one that has been silent for the longest
-// time, before its first request or between two; if all are at work, it is refused with 503.
+// Limit returns a listener with at most MaxConns connections. A further connection replaces the one that has been silent for longest,
+// before its first request or between two; if all are working, it is refused with 503.
 func (a *API) Limit(l net.Listener) net.Listener {
 	return &limiter{Listener: l, a: a, open: map[*conn]struct{}{}}
 }
@@ -117,18 +117,18 @@ type limiter struct {
 	refusing int
 }
 
-// conn is a connection of a limiter. Its fields are under limiter.mu.
+// conn is a connection of a limiter. limiter.mu guards its fields.
 type conn struct {
 	net.Conn
 	l       *limiter
 	working bool
 	evicted bool
-	fresh   bool          // no request has come yet
+	fresh   bool          // no request has arrived yet
 	bytes   int           // received since the last request
 	since   time.Duration // when it fell silent
 }
 
-// Accept returns the next connection that is admitted.
+// Accept returns the next admitted connection.
 func (l *limiter) Accept() (net.Conn, error) {
 	for {
 		raw, err := l.Listener.Accept()
@@ -169,7 +169,7 @@ func (l *limiter) admit(c *conn) (gone *conn, ok bool) {
 }
 
 const (
-	maxRefusing   = 64 // connections that are refused at a time and may take a moment to read it
+	maxRefusing   = 64 // connections being refused at a time that may take a moment to read it
 	refuseTimeout = 500 * time.Millisecond
 )
 
@@ -188,7 +188,7 @@ func (l *limiter) refuse(raw net.Conn) {
 		return
 	}
 	go func() {
-		// What the client still sends is read: closing with unread data would reset the connection and lose the answer.
+		// Read what the client still sends: closing with unread data would reset the connection and lose the answer.
 		if half, ok := raw.(interface{ CloseWrite() error }); ok {
 			_ = half.CloseWrite()
 		}
@@ -235,7 +235,7 @@ func (c *conn) evict() {
 	_ = c.Conn.Close()
 }
 
-// begin notes that a request has come; false: the connection has just been refused.
+// begin records that a request has arrived; false: the connection has just been refused.
 func (c *conn) begin() bool {
 	c.l.mu.Lock()
 	defer c.l.mu.Unlock()
@@ -246,14 +246,14 @@ func (c *conn) begin() bool {
 	return true
 }
 
-// end notes that the request has been answered.
+// end records that the request has been answered.
 func (c *conn) end() {
 	c.l.mu.Lock()
 	defer c.l.mu.Unlock()
 	c.working, c.bytes, c.since = false, 0, c.l.a.o.Clock.Monotonic()
 }
 
-// Read implements net.Conn. A request that has begun and does not go on is answered with 408: net/http would only close.
+// Read implements net.Conn. It answers a request that began but stalled with 408: net/http would only close the connection.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.l.mu.Lock()
@@ -270,7 +270,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close closes it and gives its place back.
+// Close closes the connection and frees its place.
 func (c *conn) Close() error {
 	c.l.mu.Lock()
 	delete(c.l.open, c)

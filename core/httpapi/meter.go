@@ -30,7 +30,7 @@ var (
 	_ store.Placed      = (*Metered)(nil)
 )
 
-// Meter returns a metered view of s. An error means that registry has metrics of these names already.
+// Meter returns a metered view of s. An error means that registry already has metrics of these names.
 func Meter(s store.Store, registry prometheus.Registerer, clk clock.Clock) (*Metered, error) {
 	m := &Metered{
 		Store: s, clock: clk,
@@ -50,7 +50,7 @@ func Meter(s store.Store, registry prometheus.Registerer, clk clock.Clock) (*Met
 // Received returns how many bytes of bodies have been received.
 func (m *Metered) Received() int64 { return m.received.Load() }
 
-// count counts what was received.
+// count counts received bytes.
 func (m *Metered) count(o store.Object) {
 	m.received.Add(int64(len(o.Body)))
 	m.bytes.WithLabelValues("down").Add(float64(len(o.Body)))
@@ -87,7 +87,7 @@ func (m *Metered) Get(ctx context.Context, key string) (store.Object, error) {
 	return o, err
 }
 
-// GetRange implements store.RangeGetter. Over a store that is no RangeGetter it reads, and counts, the whole object.
+// GetRange implements store.RangeGetter. If the store is not a RangeGetter, it reads, and counts, the whole object.
 func (m *Metered) GetRange(ctx context.Context, key string, offset, length int64) (store.Object, error) {
 	r, ok := m.Store.(store.RangeGetter)
 	if !ok {
@@ -103,7 +103,7 @@ func (m *Metered) GetRange(ctx context.Context, key string, offset, length int64
 	return o, err
 }
 
-// Above implements store.Placed. The views are metered too.
+// Above implements store.Placed. The views are metered, too.
 func (m *Metered) Above() []store.Store {
 	views := store.Above(m.Store)
 	for i, v := range views {
@@ -129,7 +129,7 @@ func (m *Metered) Delete(ctx context.Context, key string) error {
 	return err
 }
 
-// List implements store.Store. One operation is counted for each page that is begun.
+// List implements store.Store. It counts one operation for each page begun.
 func (m *Metered) List(ctx context.Context, prefix, after string) iter.Seq2[store.Attrs, error] {
 	return func(yield func(store.Attrs, error) bool) {
 		at, n := m.clock.Monotonic(), 0

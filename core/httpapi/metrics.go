@@ -44,12 +44,12 @@ func bootOf(s keeper.Stats) bootTimes {
 	}
 }
 
-// Wire holds the figures of the wire protocol's server, for Gauges.
+// Wire holds the figures of the wire protocol's server for Gauges.
 type Wire struct {
 	Clients  map[string]int   // connections, by what they do
-	Refusals map[string]int64 // connections that were refused, by reason
-	Cancels  int64            // cancel requests that were passed on
-	Vanished int64            // statements that were ended because their clients had gone
+	Refusals map[string]int64 // refused connections, by reason
+	Cancels  int64            // cancel requests passed on
+	Vanished int64            // statements ended because their clients had gone
 }
 
 // figures is a metric whose values are read when it is collected.
@@ -143,7 +143,7 @@ func Gauges(registry prometheus.Registerer, k *keeper.Keeper, wire func() Wire) 
 	return register(registry, all...)
 }
 
-// ofPostgreSQL are the figures of PostgreSQL's processes. Counters begin again with each start of PostgreSQL.
+// ofPostgreSQL returns the figures of PostgreSQL's processes. Counters restart with each start of PostgreSQL.
 func ofPostgreSQL(stats func() engine.Stats) []figures {
 	return []figures{
 		{
@@ -179,7 +179,8 @@ func ofPostgreSQL(stats func() engine.Stats) []figures {
 	}
 }
 
-// ofPages are the figures of what of the database's files is in memory, and of the layer behind them. Counters begin again with each opening.
+// ofPages returns the figures about which of the database's files are in memory, and about the layer behind them. Counters restart with
+// each opening.
 func ofPages(stats func() engine.Stats) []figures {
 	return []figures{
 		by(prometheus.GaugeValue, "cache_bytes", "of the database's files, without -cache 0: the budget, in memory (of these unsettled: in no layer yet, and temporary: of queries at work), away in the bucket, and temporary files on -temp-dir", "state", func() map[string]int64 {
@@ -205,7 +206,7 @@ func ofPages(stats func() engine.Stats) []figures {
 	}
 }
 
-// ofWire are the figures of the wire protocol's server.
+// ofWire returns the figures of the wire protocol's server.
 func ofWire(wire func() Wire) []figures {
 	return []figures{
 		by(prometheus.GaugeValue, "clients", "connections of the wire protocol, by what they do", "state", func() map[string]int { return wire().Clients }),
@@ -215,7 +216,7 @@ func ofWire(wire func() Wire) []figures {
 	}
 }
 
-// ofPool are the figures of the requests' sessions.
+// ofPool returns the figures of the requests' sessions.
 func ofPool(p *pool) []figures {
 	return []figures{
 		by(prometheus.GaugeValue, "http_sessions", "sessions of HTTP requests, by what they do", "state", func() map[string]int {

@@ -25,56 +25,56 @@ const (
 	DefaultBodyTimeout   = 30 * time.Second
 	DefaultIdleTimeout   = 2 * time.Minute
 	DefaultStallTimeout  = 10 * time.Second
-	// DefaultMaxSessions is what a small machine has memory for: a session takes some 3 MB, and what its statement needs. With durability
-	// strict a request that writes keeps its session until its record is stored, so this bounds throughput too.
+	// DefaultMaxSessions is what a small machine has memory for: a session takes about 3 MB, plus what its statement needs. With durability
+	// strict a request that writes keeps its session until its record is stored, so this also bounds throughput.
 	DefaultMaxSessions = 64
 	// DefaultSessionTimeout is how long a request waits for a session.
 	DefaultSessionTimeout = 30 * time.Second
-	// DefaultIdleSession is less than the 5 s for which DROP DATABASE and CREATE DATABASE wait for others to leave.
+	// DefaultIdleSession is less than the 5 s that DROP DATABASE and CREATE DATABASE wait for others to leave.
 	DefaultIdleSession = 3 * time.Second
 )
 
-// Options of New. Keeper is required. Zero bounds and time limits mean their defaults; negative ones are refused.
+// Options are options of New. Keeper is required. Zero bounds and time limits mean their defaults; negative ones are rejected.
 type Options struct {
-	// Keeper opens the database and gives its engine.
+	// Keeper opens the database and provides its engine.
 	Keeper *keeper.Keeper
-	// Token, if not empty, is required as a bearer token by everything but the page at / and its files, /healthz and /livez.
+	// Token, if not empty, is required as a bearer token for everything except the page at / and its files, /healthz and /livez.
 	Token string
-	// User of the requests' sessions; empty: the superuser that the database was made with, whatever its name is now.
+	// User is the role of the requests' sessions; empty: the superuser that the database was made with, whatever its name is now.
 	User string
-	// Database of requests that name none; empty: postgres.
+	// Database is the one for requests that name none; empty: postgres.
 	Database string
-	// Hosts are the names that a Host header may have, besides localhost and addresses of this machine. AnyHost accepts every name: for a
+	// Hosts are the names allowed in a Host header, besides localhost and addresses of this machine. AnyHost accepts every name: for a
 	// service behind something that checks who may call it.
 	Hosts   []string
 	AnyHost bool
 	// MaxRequest bounds a request's body, in bytes.
 	MaxRequest int64
-	// MaxRequests bounds the statements and batches at a time, including those that wait for a session; one more gets 503.
+	// MaxRequests bounds concurrent statements and batches, including those waiting for a session; one more gets 503.
 	MaxRequests int
-	// MaxSessions bounds the sessions, each a process of PostgreSQL. A request waits for one up to SessionTimeout, and then gets 503. A
-	// session that was not used for IdleSession is ended.
+	// MaxSessions bounds the sessions, each a PostgreSQL process. A request waits for one up to SessionTimeout, then gets 503. A session
+	// that was not used for IdleSession is ended.
 	MaxSessions                 int
 	SessionTimeout, IdleSession time.Duration
-	// MaxConns bounds the connections of a listener that Limit has wrapped.
+	// MaxConns bounds the connections of a listener wrapped by Limit.
 	MaxConns int
-	// HeaderTimeout is how long a request's header may take, BodyTimeout its body, IdleTimeout how long a connection may do
-	// nothing between requests, StallTimeout how long a client may read nothing while an answer waits for it.
+	// HeaderTimeout is how long a request's header may take, BodyTimeout its body, IdleTimeout how long a connection may be idle between
+	// requests, StallTimeout how long a client may read nothing while an answer is waiting for it.
 	HeaderTimeout, BodyTimeout, IdleTimeout, StallTimeout time.Duration
-	// Process returns steps of the process's own start, for /metrics.json, and how long they took or how long after the start they were
+	// Process returns, for /metrics.json, steps of the process's own start, and how long they took or how long after the start they were
 	// done. Nil: none.
 	Process func() map[string]time.Duration
-	// Health returns further fields for the answer of /healthz. Nil: none.
+	// Health returns additional fields for the answer of /healthz. Nil: none.
 	Health func() map[string]any
-	// Routes are further patterns, such as "POST /promote". They require the token too.
+	// Routes are additional patterns, such as "POST /promote". They also require the token.
 	Routes map[string]http.HandlerFunc
 	// Registry holds the metrics; nil: a new one.
 	Registry *prometheus.Registry
-	Clock    clock.Clock  // nil: the system's
-	Logger   *slog.Logger // nil: dropped
+	Clock    clock.Clock  // nil: the system clock
+	Logger   *slog.Logger // nil: log messages are dropped
 }
 
-// bounds puts defaults for zero values, and refuses negative ones.
+// bounds replaces zero values with defaults, and rejects negative ones.
 func (o *Options) bounds() error {
 	for _, d := range []struct {
 		name  string

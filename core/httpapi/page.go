@@ -11,13 +11,13 @@ import (
 )
 
 // The page at / is for people: what the database is doing, a box for SQL, its tables. It holds nothing secret, so it needs no token
-// (guard.go); what it shows it requests itself, with the token that the user has typed in, which it keeps in memory only. Its policy lets
+// (guard.go). It requests what it shows itself, with the token that the user has typed in, which it keeps in memory only. Its policy lets
 // it load its own two files and call its own origin, and nothing else; no other page may frame it.
 
 //go:embed web
 var web embed.FS
 
-// policy of the page: no script or style but its own files, no other origin, no frame around it.
+// policy is the page's Content-Security-Policy: only its own scripts and styles, no other origin, no frame around it.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // pageFile serves one of the page's files.
@@ -41,7 +41,7 @@ func pageFile(name, kind string) http.HandlerFunc {
 	}
 }
 
-// pages are the files of the page.
+// pages registers the files of the page.
 func (a *API) pages() {
 	a.mux.HandleFunc("GET /{$}", pageFile("page.html", "text/html"))
 	a.mux.HandleFunc("GET /page.js", pageFile("page.js", "text/javascript"))
@@ -56,7 +56,7 @@ const (
 	classBPrice = 0.0004
 )
 
-// statusReport is /status.json. Asking for it opens nothing. Times are in milliseconds; counts are since the process began.
+// statusReport is /status.json. Requesting it opens nothing. Times are in milliseconds; counts are since the process began.
 type statusReport struct {
 	State           keeper.State `json:"state"`
 	Reason          string       `json:"reason,omitempty"`
@@ -64,7 +64,7 @@ type statusReport struct {
 	Epoch           uint64       `json:"epoch"`
 	Created         bool         `json:"created"`
 	OpenedMS        float64      `json:"opened_ms"`
-	BackupBytes     int64        `json:"backup_bytes"` // as stored, of the base backup that was restored
+	BackupBytes     int64        `json:"backup_bytes"` // stored bytes of the restored base backup
 	ReplayedRecords int          `json:"replayed_records"`
 
 	Commits      int64   `json:"commits"`
@@ -72,7 +72,7 @@ type statusReport struct {
 	WALBytes     int64   `json:"wal_bytes"`
 	AnswersHeld  int64   `json:"answers_held"`
 	AnswerWaitMS float64 `json:"answer_wait_ms"`
-	ReplicaLagMS float64 `json:"replica_lag_ms"` // -1: it is no replica
+	ReplicaLagMS float64 `json:"replica_lag_ms"` // -1: not a replica
 
 	CacheBudget   int64 `json:"cache_budget_bytes"` // 0: everything is in memory
 	CacheResident int64 `json:"cache_resident_bytes"`
@@ -85,7 +85,7 @@ type statusReport struct {
 	RequestsUSD float64 `json:"requests_usd"`
 }
 
-// status tells what the database is doing.
+// status reports what the database is doing.
 func (a *API) status(w http.ResponseWriter, _ *http.Request) {
 	s := a.o.Keeper.Stats()
 	cache := s.Engine.Cache
@@ -103,7 +103,7 @@ func (a *API) status(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, r)
 }
 
-// count sums up the counters of the metered store and of a replica.
+// count sums the counters of the metered store and of a replica.
 func (r *statusReport) count(from prometheus.Gatherer) error {
 	families, err := from.Gather()
 	for _, f := range families {

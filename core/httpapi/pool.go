@@ -12,24 +12,24 @@ import (
 	"blobpglite/core/keeper"
 )
 
-// pool holds the sessions of the requests, each a process of PostgreSQL. A session belongs to one request at a time, and is cleaned
-// (DISCARD ALL) before the next one gets it; one that cannot be cleaned, or whose request was given up, is ended.
+// pool holds the requests' sessions, each a PostgreSQL process. A session belongs to one request at a time, and is cleaned (DISCARD ALL)
+// before the next one gets it. One that cannot be cleaned, or whose request was given up, is ended.
 //
 //	open ──► at work ──► cleaned ──► idle ──► at work ...
 //	            └───────────┴──────────┴────► ended
 type pool struct {
 	connector
-	max      int           // sessions
+	max      int           // most sessions
 	patience time.Duration // how long a request waits for a session
 	idleFor  time.Duration
 	maxAge   time.Duration
 
 	places  chan struct{} // a token for each session that is not idle
-	waiting atomic.Int64  // requests, for a place
-	opened  atomic.Int64  // sessions, so far
+	waiting atomic.Int64  // requests waiting for a place
+	opened  atomic.Int64  // sessions opened so far
 
 	mu      sync.Mutex
-	idle    []*session // the one used last is the last
+	idle    []*session // the most recently used one is last
 	busy    map[*session]bool
 	closed  bool
 	closing chan struct{}
@@ -43,12 +43,12 @@ func newPool(c connector, o Options) *pool {
 	}
 }
 
-// maxSessionAge is how long a session is used at most: settings of ALTER ROLE and ALTER DATABASE hold in new sessions only, and a new one
+// maxSessionAge is how long a session is used at most: settings of ALTER ROLE and ALTER DATABASE only apply to new sessions, and a new one
 // has an empty catalog cache.
 const maxSessionAge = time.Minute
 
-// acquire returns a session of a database, which the caller has to release. Errors: notOpen, keeper.ErrClosed, the context's, a badRequest
-// if no session becomes free within patience.
+// acquire returns a session of a database, which the caller must release. Errors: notOpen, keeper.ErrClosed, the context's, a badRequest if
+// no session becomes free within patience.
 func (p *pool) acquire(ctx context.Context, database string) (*session, error) {
 	if err := p.place(ctx); err != nil {
 		return nil, err
@@ -108,7 +108,7 @@ func (p *pool) place(ctx context.Context) error {
 }
 
 // take returns an idle session of the database; nil: there is none, and the caller opens one. crowd are idle sessions of other databases
-// that the caller has to close first, to keep within max. The caller counts in work from now on.
+// that the caller must close first, to keep within max. The caller counts in work from now on.
 func (p *pool) take(database string) (s *session, crowd []*session, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -138,7 +138,7 @@ func (p *pool) remove(i int) *session {
 	return s
 }
 
-// began notes a session that was opened.
+// began records a session that was opened.
 func (p *pool) began(s *session) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -150,8 +150,8 @@ func (p *pool) began(s *session) error {
 	return nil
 }
 
-// release takes a session back, and cleans it before the request's answer ends, so that an advisory lock, say, is free by then. whole: the
-// request ended by itself; otherwise the session is ended.
+// release takes a session back, and cleans it before the request's answer ends, so that an advisory lock, for example, is free by then.
+// whole: the request ended by itself; otherwise the session is ended.
 func (p *pool) release(s *session, whole bool) {
 	defer p.work.Done()
 	defer func() { <-p.places }()
@@ -207,14 +207,14 @@ func (p *pool) watch(s *session, taken <-chan struct{}, limit <-chan time.Time) 
 	}
 }
 
-// figures are how many sessions there are.
+// figures returns how many sessions there are.
 func (p *pool) figures() (idle, busy int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.idle), len(p.busy)
 }
 
-// close ends the idle sessions, waits for those at work, and ends those too when ctx ends. From now on acquire fails.
+// close ends the idle sessions, waits for the busy ones, and ends those too when ctx ends. From then on acquire fails.
 func (p *pool) close(ctx context.Context) error {
 	p.mu.Lock()
 	if !p.closed {

@@ -6,12 +6,12 @@ import (
 	"blobpglite/core/pgdata"
 )
 
-// positionHeader holds a position in PostgreSQL's log, an LSN. In an answer to /sql it is a position that covers all that the answer shows;
-// a writer's covers what the request has committed. In a request it is a position that the service must have reached before it runs
-// anything. So a client that sends the last position it was given reads its own writes and never goes back in time, whichever replica it
-// asks. A replica waits for the position, and answers 503 with SQLSTATE 55000 if it does not get there in time.
+// positionHeader holds a position in PostgreSQL's log, an LSN. In an answer to /sql it covers everything the answer shows; a writer's
+// covers what the request has committed. In a request it is a position that the service must have reached before it runs anything. So a
+// client that sends the last position it received reads its own writes and never goes back in time, whichever replica it asks. A replica
+// waits for the position, and answers 503 with SQLSTATE 55000 if it does not get there in time.
 //
-// The header of an answer that is sent as its rows come holds the position at its beginning.
+// In an answer sent row by row, the header holds the position at its beginning.
 const positionHeader = "X-Blobpglite-Position"
 
 // tellPosition puts the position into the header of an answer.

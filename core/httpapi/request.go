@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	maxBatch  = 1000  // statements of one request
-	maxParams = 65535 // of a statement. Source: postgresql.org/docs/current/protocol-message-formats.html, Bind: an Int16
+	maxBatch  = 1000  // statements per request
+	maxParams = 65535 // per statement. Source: postgresql.org/docs/current/protocol-message-formats.html, Bind: an Int16
 )
 
 // request is the body of a POST /sql.
@@ -41,7 +41,7 @@ type result struct {
 	Tag     string              `json:"tag"`
 }
 
-// decode reads a request; every unknown field is an error.
+// decode reads a request; unknown fields are errors.
 func (a *API) decode(w http.ResponseWriter, r *http.Request) (statements []statement, batch bool, err error) {
 	if err := jsonOnly(r); err != nil {
 		return nil, false, err
@@ -85,7 +85,7 @@ func (a *API) decode(w http.ResponseWriter, r *http.Request) (statements []state
 	return q.Batch, true, nil
 }
 
-// endsTransaction says whether a statement begins or ends a transaction. A text holds one statement here.
+// endsTransaction says whether a statement begins or ends a transaction. The text holds a single statement.
 func endsTransaction(sql string) bool {
 	word := words(sql, 3)
 	switch word[0] {
@@ -99,7 +99,7 @@ func endsTransaction(sql string) bool {
 	return false
 }
 
-// words returns the first n words of a statement, in upper case; an empty one stands for something that is no word.
+// words returns the first n words of a statement, in upper case; an empty one stands for something that is not a word.
 func words(sql string, n int) []string {
 	out := make([]string, n)
 	for i := range out {
@@ -113,7 +113,7 @@ func words(sql string, n int) []string {
 	return out
 }
 
-// database is the database of a request: that of the query parameter, or Options.Database.
+// database is the database of a request: the query parameter's, or Options.Database.
 func (a *API) database(r *http.Request) (string, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -140,7 +140,7 @@ func accepts(r *http.Request, kind string) bool {
 	return false
 }
 
-// parameters returns JSON values as PostgreSQL's texts; null gives nil.
+// parameters returns JSON values as PostgreSQL's text; null becomes nil.
 func parameters(values []json.RawMessage) ([][]byte, error) {
 	if len(values) > maxParams {
 		return nil, bad(http.StatusBadRequest, "%d parameters; a statement may have %d: send rows as one JSON array (json_to_recordset), or in a batch", len(values), maxParams)

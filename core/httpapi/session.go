@@ -16,11 +16,11 @@ import (
 	"blobpglite/core/clock"
 )
 
-// backend is a client's end of a process of PostgreSQL.
+// backend is the client's end of a PostgreSQL process.
 type backend interface {
 	net.Conn
-	Cancel()               // interrupts what it runs: 57014
-	Terminate()            // ends it, whatever it runs
+	Cancel()               // interrupts what it is running: 57014
+	Terminate()            // ends it, whatever it is running
 	Done() <-chan struct{} // closed when it has ended
 	HoldAnswers(bool)      // whether answers wait until they are durable
 }
@@ -32,12 +32,12 @@ type session struct {
 	backend  backend
 	database string
 	opened   time.Duration // when, by Clock.Monotonic
-	// While it is idle: taken is closed when a request takes it, or it is given up; limit is when it is ended.
+	// While the session is idle: taken is closed when a request takes it, or it is given up; limit is when it is ended.
 	taken chan struct{}
 	limit clock.Timer
 }
 
-// cancelPatience is how long a cancelled statement may still run (EXCEPTION WHEN query_canceled) before its session is ended.
+// cancelPatience is how long a canceled statement may keep running (EXCEPTION WHEN query_canceled) before its session is ended.
 const cancelPatience = 500 * time.Millisecond
 
 // connector opens sessions.
@@ -46,7 +46,7 @@ type connector struct {
 	clock  clock.Clock
 	dial   func(ctx context.Context) (backend, error)
 	// user is the role of the sessions; empty: the superuser that the database was made with, which may have been renamed. seen is its last
-	// known name; if a login under that fails, superuser is asked for the current one.
+	// known name; if a login under that name fails, superuser returns the current one.
 	user      string
 	superuser func(ctx context.Context) (string, error)
 	seen      *atomic.Pointer[string]
@@ -61,7 +61,7 @@ func newConnector(clk clock.Clock, user string, dial func(context.Context) (back
 		return connector{}, err
 	}
 	config.Password = ""
-	// JSON is UTF-8, whatever the database's or the role's setting. RESET goes back to the values of the start-up packet.
+	// JSON is UTF-8, whatever the database's or the role's setting. RESET returns to the values in the startup packet.
 	config.RuntimeParams = map[string]string{"client_encoding": "UTF8", "application_name": "http"}
 	config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
 	config.Fallbacks = nil
@@ -77,7 +77,7 @@ type notOpen struct{ err error }
 func (n *notOpen) Error() string { return n.err.Error() }
 func (n *notOpen) Unwrap() error { return n.err }
 
-// errOneConnection: the driver asked for a second connection, to send a cancel request. backend.Cancel does that instead.
+// errOneConnection: the driver tried to open a second connection, to send a cancel request. backend.Cancel does that instead.
 var errOneConnection = errors.New("a session has one connection")
 
 // open opens a session of a database.
@@ -113,7 +113,7 @@ func (c connector) open(ctx context.Context, database string) (*session, error) 
 	return nil, &notOpen{errRenamed}
 }
 
-// errRenamed: the superuser was renamed between asking for its name and logging in, each time.
+// errRenamed: each time, the superuser was renamed between the query for its name and the login.
 var errRenamed = errors.New("log in as the superuser: the role is being renamed; try again")
 
 // superuserName selects the name of the superuser that the database was made with, by its oid, which never changes.
@@ -122,7 +122,7 @@ const superuserName = "SELECT rolname FROM pg_catalog.pg_roles WHERE oid OPERATO
 // errNoSuperuser: the catalogs were changed by hand.
 var errNoSuperuser = errors.New("there is no role of oid 10, the superuser that the database was made with")
 
-// superuser returns the superuser's name, asked for in this session.
+// superuser returns the superuser's name, queried in this session.
 func (s *session) superuser(ctx context.Context) (string, error) {
 	results, err := s.Exec(ctx, superuserName).ReadAll()
 	if err != nil {
@@ -134,7 +134,7 @@ func (s *session) superuser(ctx context.Context) (string, error) {
 	return string(results[0].Rows[0][0]), nil
 }
 
-// login opens a session as a role. Errors: notOpen.
+// login opens a session as a role. Error: notOpen.
 func (c connector) login(ctx context.Context, user, database string) (*session, error) {
 	conn, err := c.dial(ctx)
 	if err != nil {
@@ -206,7 +206,7 @@ func (s *session) cut() {
 	_ = s.backend.Close()
 }
 
-// resetTimeout is how long cleaning a session may take; then it is ended instead.
+// resetTimeout is how long cleaning a session may take; after that it is ended instead.
 const resetTimeout = 10 * time.Second
 
 // reset restores the session to its state after login, as far as PostgreSQL can.
@@ -219,7 +219,7 @@ func (s *session) reset() error {
 			return fmt.Errorf("roll back what a request has left open: %w", err)
 		}
 	}
-	// DISCARD ALL resets everything but the seed of random(): without a new one, the next request's values could be predicted.
+	// DISCARD ALL resets everything except the seed of random(): without a new one, the next request's values could be predicted.
 	seed := strconv.FormatFloat(2*rand.Float64()-1, 'f', -1, 64)
 	for _, sql := range []string{"DISCARD ALL", "SELECT pg_catalog.setseed(" + seed + ")"} {
 		if _, err := s.Exec(ctx, sql).ReadAll(); err != nil {

@@ -113,7 +113,7 @@ func atOnce(w http.ResponseWriter, r *http.Request, c *session, statements []sta
 	return nil
 }
 
-// one runs a statement and keeps its rows.
+// one runs a statement and collects its rows.
 func one(ctx context.Context, c *session, s statement) (res result, err error) {
 	values, err := parameters(s.Params)
 	if err != nil {
@@ -142,7 +142,7 @@ func all(ctx context.Context, c *session, s statement, values [][]byte) (result,
 	return res, err
 }
 
-// stream runs a statement and writes a line for each row as it comes.
+// stream runs a statement and writes a line for each row as it arrives.
 func (a *API) stream(w *recorder, r *http.Request, c *session, s statement) error {
 	if isCopy(s.SQL) {
 		return a.copied(w, r, c, s)

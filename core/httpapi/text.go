@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// exactText refuses a body whose texts could not be stored exactly: encoding/json would put U+FFFD for bytes that are not UTF-8 and for
-// half a surrogate pair, and PostgreSQL's text cannot hold NUL. Offsets count bytes from 0.
+// exactText rejects a body whose texts could not be stored exactly: encoding/json would substitute U+FFFD for bytes that are not UTF-8 and
+// for half a surrogate pair, and PostgreSQL's text cannot hold NUL. Offsets count bytes from 0.
 func exactText(body []byte) error {
 	if at := invalidUTF8(body); at >= 0 {
 		return refuseAs(refusedText, http.StatusBadRequest, "the byte 0x%02x at offset %d of the body is not UTF-8", body[at], at)
@@ -25,7 +25,7 @@ func exactText(body []byte) error {
 		at += next
 		unit, ok := escape(body[at:])
 		if !ok {
-			at += 2 // \n, \\, or what the decoder refuses
+			at += 2 // \n, \\, or what the decoder rejects
 			continue
 		}
 		size := escapeSize
@@ -56,7 +56,7 @@ func escape(b []byte) (unit uint16, ok bool) {
 	return uint16(n), err == nil
 }
 
-// invalidUTF8 is the index of the first byte that is not UTF-8; -1: there is none.
+// invalidUTF8 is the index of the first byte that is not UTF-8; -1: none.
 func invalidUTF8(b []byte) int {
 	if utf8.Valid(b) {
 		return -1

@@ -24,7 +24,7 @@ func columns(fields []pgconn.FieldDescription) []column {
 	return out
 }
 
-// row returns the row that was read last as JSON values.
+// row returns the last row read, as JSON values.
 func row(r *pgconn.ResultReader) ([]json.RawMessage, error) {
 	values, fields := r.Values(), r.FieldDescriptions()
 	out := make([]json.RawMessage, len(values))
@@ -37,7 +37,7 @@ func row(r *pgconn.ResultReader) ([]json.RawMessage, error) {
 	return out, nil
 }
 
-// badValue is a value that is not valid UTF-8, which JSON could not carry unchanged.
+// badValue is a value that is not valid UTF-8, which JSON cannot carry unchanged.
 type badValue struct {
 	column string
 	at     int
