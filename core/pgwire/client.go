@@ -13,7 +13,7 @@ import (
 )
 
 // client is a connection, from accept to close. Two goroutines serve it: one copies from the client to its process, the other from the
-// process to the client. The first one may write answers too (Conn.Ask), and then it is the one that reads the process.
+// process to the client. The first one may also write answers (Conn.Ask); while it does, it is the one that reads the process.
 type client struct {
 	o       *Options
 	gate    *gate
@@ -22,7 +22,7 @@ type client struct {
 	conn    net.Conn // raw, or TLS on it
 
 	backend Conn
-	ends    atomic.Bool            // the connection ends when the running statement has ended
+	ends    atomic.Bool            // end the connection when the running statement has ended
 	over    atomic.Bool            // the process has ended, and its last answer has been read
 	why     atomic.Pointer[failed] // the server's own reason to end the connection; the first one counts
 	state   atomic.Uint32          // a state
@@ -30,14 +30,14 @@ type client struct {
 
 	// For the goroutine that writes to the client; see Conn.Ask.
 	frames   frames
-	known    bool   // AuthenticationOk has come
+	known    bool   // AuthenticationOk has arrived
 	super    bool   // the role is a superuser
 	refused  string // SQLSTATE of an error before the first ReadyForQuery
 	writable time.Time
 	gone     error // from writing to the client
 }
 
-// counts are of all clients of a server.
+// counts are totals over all clients of a server.
 type counts struct{ cancels, vanished atomic.Int64 }
 
 // state is what a client's session is doing.
@@ -52,7 +52,7 @@ const (
 
 func (c *client) in(s state) bool { return state(c.state.Load()) == s }
 
-// limit sets the deadline for the client's next bytes; a connection that is already to end is interrupted.
+// limit sets the deadline for the client's next bytes; a connection that must already end is interrupted.
 func (c *client) limit(deadline time.Time) {
 	_ = c.raw.SetReadDeadline(deadline)
 	if c.gate.isEvicted(c.arrival) || c.why.Load() != nil {
@@ -63,7 +63,7 @@ func (c *client) limit(deadline time.Time) {
 // interrupt ends a read from the client, by a deadline in the past.
 func (c *client) interrupt() { _ = c.raw.SetReadDeadline(time.Unix(1, 0)) }
 
-// refusalReason is the reason of a refusal for Stats.Refusals: reason, unless the connection was evicted or its time was over.
+// refusalReason is the reason of a refusal for Stats.Refusals: reason, unless the connection was evicted or timed out.
 func (c *client) refusalReason(reason string) string {
 	switch f := c.why.Load(); {
 	case c.gate.isEvicted(c.arrival):
@@ -74,7 +74,7 @@ func (c *client) refusalReason(reason string) string {
 	return reason
 }
 
-// blame is what the client is told when reading from it, or serving it, has failed. Nil: the client has gone.
+// blame is what the client is told after reading from it, or serving it, has failed. Nil: the client has gone.
 func (c *client) blame(err error) *failed {
 	if f := c.why.Load(); f != nil {
 		return f
@@ -90,7 +90,7 @@ func (c *client) blame(err error) *failed {
 	return engineFailure(err)
 }
 
-// endFor records the server's own reason to end the connection, unless there is one already, and returns the one that counts.
+// endFor records the server's own reason to end the connection, unless there already is one, and returns the one that counts.
 func (c *client) endFor(why *failed) *failed {
 	c.why.CompareAndSwap(nil, why)
 	return c.why.Load()
@@ -104,13 +104,13 @@ func (c *client) say(f *failed) {
 	}
 }
 
-// lingerTimeout is how long the client's bytes are still read at the end: closing with unread bytes would reset the connection, and the
-// last message would be lost.
+// lingerTimeout is how long the client's bytes are still read at the end: closing with unread bytes would reset the connection, and lose
+// the last message.
 const lingerTimeout = 200 * time.Millisecond
 
 // linger ends the connection: it closes the sending half, and reads for a moment.
 func (c *client) linger(drain func()) {
-	_ = c.raw.SetDeadline(clock.System().Now().Add(lingerTimeout)) // real time, also where Options.Clock is not
+	_ = c.raw.SetDeadline(clock.System().Now().Add(lingerTimeout)) // real time, even if Options.Clock is not
 	if secure, ok := c.conn.(*tls.Conn); ok {
 		_ = secure.CloseWrite()
 	}
@@ -135,7 +135,7 @@ func (c *client) end() {
 	}
 }
 
-// cut ends the process, whatever it runs. It may be called from any goroutine.
+// cut ends the process, whatever it is running. It may be called from any goroutine.
 func (c *client) cut() {
 	if !c.in(stateStarts) {
 		c.backend.Terminate()

@@ -7,7 +7,7 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// Source gives the engine that serves clients, and opens one if none is open. *keeper.Keeper implements it.
+// Source provides the engine that serves clients, and opens one if none is open. *keeper.Keeper implements it.
 type Source interface {
 	Engine(ctx context.Context) (*engine.Engine, error)
 }
@@ -35,5 +35,5 @@ type engineConn struct {
 	leftOut []string
 }
 
-// LeftOut returns the names of the parameters with whose values PostgreSQL could not start.
+// LeftOut returns the names of the parameters whose values kept PostgreSQL from starting.
 func (c engineConn) LeftOut() []string { return c.leftOut }

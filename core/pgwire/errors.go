@@ -28,12 +28,12 @@ func failure(code, format string, args ...any) *failed {
 	return &failed{code, fmt.Sprintf(format, args...)}
 }
 
-// fatal is the message that ends a connection.
+// fatal returns the message that ends a connection.
 func (f *failed) fatal() []byte {
 	m := pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: f.code, Message: f.message}
 	out, err := m.Encode(nil)
 	if err != nil {
-		return nil // only a text of gigabytes
+		return nil // only for a text of gigabytes
 	}
 	return out
 }

@@ -2,10 +2,10 @@ package pgwire
 
 import "encoding/binary"
 
-// frames follows a backend's messages by their lengths, to know where one ends, and to read the few kinds that matter to this server. Of
-// the others it keeps nothing.
+// frames follows a backend's messages by their lengths, to know where each one ends, and to read the few kinds that matter to this server.
+// It keeps nothing of the others.
 type frames struct {
-	head [header]byte // of the message that is under way
+	head [header]byte // of the current message
 	have int          // bytes of head received; 0: between messages
 	left uint64       // bytes of the body still to come
 	body [peek]byte   // its beginning, where it matters
@@ -37,7 +37,7 @@ type message struct {
 	at   int    // offset of its start in the bytes being followed; negative: it began before them
 }
 
-// follow takes the next bytes. meet is called for each message that matters.
+// follow takes the next bytes. It calls meet for each message that matters.
 func (f *frames) follow(p []byte, meet func(message)) {
 	f.at = -1
 	for total := len(p); len(p) > 0; {
@@ -79,7 +79,7 @@ func (f *frames) begin() {
 	}
 }
 
-// errorCode is the SQLSTATE in the first bytes of an ErrorResponse's body; empty: they hold none.
+// errorCode is the SQLSTATE in the first bytes of an ErrorResponse's body; empty: it is not in them.
 func errorCode(body []byte) string {
 	for len(body) > 0 && body[0] != 0 {
 		field := body[0]

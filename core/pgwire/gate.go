@@ -9,12 +9,12 @@ import (
 	"blobpglite/core/clock"
 )
 
-// gate bounds connections. A connection that waits for its client must not keep others out, and every refusal has a reason that the
-// client is told.
+// gate bounds connections. A connection that waits for its client must not keep others out, and the client is told the reason of every
+// refusal.
 //
-//	start-up     the client has not sent its start-up packet yet. At most MaxStartups; for one more, the oldest is evicted (53300)
-//	place        the connection has a process. At most MaxClients, and Reserved more, which PostgreSQL gives to superusers only; one more
-//	             gets 53300. But a connection that has owed its password for longer than patience is evicted first
+//	start-up     the client has not sent its startup packet yet. At most MaxStartups; for one more, the oldest is evicted (53300)
+//	place        the connection has a process. At most MaxClients, and Reserved more, which PostgreSQL gives only to superusers; one more
+//	             gets 53300. But first a connection that has owed its password for longer than patience is evicted
 type gate struct {
 	clock                            clock.Clock
 	maxStartups, maxPlaces, ordinary int
@@ -25,22 +25,22 @@ type gate struct {
 	changed  chan struct{} // closed when a place may have become free
 	refusals map[string]int64
 
-	cancels chan struct{} // a token for each cancel request that is passed on
+	cancels chan struct{} // a token for each cancel request being passed on
 }
 
-// maxCancels bounds the cancel requests that are passed on at a time: each takes a process, and anybody can send one.
+// maxCancels bounds the cancel requests passed on at a time: each takes a process, and anybody can send one.
 const maxCancels = 4
 
 // arrival is a connection in the gate.
 type arrival struct {
 	since   time.Duration // when its current wait for the client began
 	asked   bool          // it has a place, and its client has been asked for a password
-	evicted bool          // it has to end
+	evicted bool          // it must end
 	gone    chan struct{} // closed when it is evicted
 	evict   func()        // called when it is evicted: it interrupts reads from the client, and must not call the gate
 }
 
-// patience is how long a client may take for its start-up packet, and for its password, while another connection waits for its place.
+// patience is how long a client may take for its startup packet, and for its password, while another connection waits for its place.
 const patience = time.Second
 
 // Reasons of refusals, the keys of Stats.Refusals.
@@ -52,7 +52,7 @@ const (
 	refusedOther    = "other"
 )
 
-// refusedCode is the reason of a refusal with a SQLSTATE.
+// refusedCode is the reason of a refusal with a given SQLSTATE.
 func refusedCode(code string) string {
 	switch code {
 	case "53300":
@@ -81,8 +81,8 @@ func newGate(o *Options) *gate {
 	}
 }
 
-// arrive admits a connection to the start-up. If MaxStartups are there already, it waits until the oldest one has had patience, and evicts
-// it. Its error is ctx's.
+// arrive admits a connection to the start-up. If MaxStartups are already there, it waits until the oldest one has used up patience, and
+// evicts it. Its error is ctx's.
 func (g *gate) arrive(ctx context.Context, evict func()) (*arrival, error) {
 	a := &arrival{gone: make(chan struct{}), evict: evict}
 	for {
@@ -149,7 +149,7 @@ func (a *arrival) goAway() {
 	a.evict()
 }
 
-// oldest returns the arrival, of those that which selects, that has waited longest; nil: there is none.
+// oldest returns the arrival that has waited longest, among those that which selects; nil: there is none.
 func oldest(among map[*arrival]struct{}, which func(*arrival) bool) (first *arrival) {
 	for a := range among {
 		if which(a) && (first == nil || a.since < first.since) {
@@ -159,7 +159,7 @@ func oldest(among map[*arrival]struct{}, which func(*arrival) bool) (first *arri
 	return first
 }
 
-// place moves a connection from the start-up to a place, for which it may wait. reserved: the place is one for superusers only.
+// place moves a connection from the start-up to a place, for which it may wait. reserved: the place is for superusers only.
 func (g *gate) place(ctx context.Context, a *arrival) (reserved bool, err error) {
 	for {
 		g.mu.Lock()
@@ -204,7 +204,7 @@ func (g *gate) makeRoom() (wait time.Duration, some bool) {
 	return wait, true
 }
 
-// asked notes that a connection with a place has asked its client for a password.
+// asked records that a connection with a place has asked its client for a password.
 func (g *gate) asked(a *arrival) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -213,7 +213,7 @@ func (g *gate) asked(a *arrival) {
 	}
 }
 
-// entered notes that the client is authenticated: it cannot be evicted any more. errEvicted: it has been, just before.
+// entered records that the client is authenticated and can no longer be evicted. errEvicted: it was evicted just before.
 func (g *gate) entered(a *arrival) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -234,7 +234,7 @@ func (g *gate) leave(a *arrival) {
 	g.change()
 }
 
-// change wakes those that wait for a place. g.mu is held.
+// change wakes the goroutines that wait for a place. g.mu is held.
 func (g *gate) change() {
 	close(g.changed)
 	g.changed = make(chan struct{})
@@ -247,8 +247,8 @@ func (g *gate) isEvicted(a *arrival) bool {
 	return a.evicted
 }
 
-// cancel waits until one more cancel request may be passed on; done must be called afterwards. may is false where no connection has a
-// place, as then there is nothing to cancel, and when a is evicted or ctx ends.
+// cancel waits until one more cancel request may be passed on; done must be called afterwards. may is false when no connection has a place,
+// as then there is nothing to cancel, and when a is evicted or ctx ends.
 func (g *gate) cancel(ctx context.Context, a *arrival) (done func(), may bool) {
 	select {
 	case g.cancels <- struct{}{}:

@@ -20,49 +20,49 @@ const (
 	DefaultMaxStartups    = 250 // each a socket and some kilobytes
 	DefaultReserved       = 3   // PostgreSQL's superuser_reserved_connections
 	DefaultStartupTimeout = 10 * time.Second
-	// DefaultStallTimeout is long, because a client that does not read (a pager, a slow disk) delays its own process only.
+	// DefaultStallTimeout is long, because a client that does not read (a pager, a slow disk) only delays its own process.
 	DefaultStallTimeout = 5 * time.Minute
-	// DefaultVanishTimeout lets short statements end as they would anywhere: a client may send one and go.
+	// DefaultVanishTimeout lets short statements end as they would elsewhere: a client may send one and leave.
 	DefaultVanishTimeout = time.Second
 )
 
 // Backend starts a PostgreSQL process for each client.
 type Backend interface {
-	// Dial starts a process, which expects the start-up packet next, and opens the database if necessary. An error is sent to the client.
+	// Dial starts a process, which expects the startup packet next, and opens the database if necessary. Its error is sent to the client.
 	Dial(ctx context.Context, o pglite.ConnectOptions) (Conn, error)
 }
 
-// Conn is the connection to a client's process; *engine.Conn is one. One goroutine may read while another one writes. Read gives answers
-// when what they acknowledge is durable, and io.EOF when the process has ended normally, having sent the reason. Any other error is sent
-// to the client.
+// Conn is the connection to a client's process; *engine.Conn is one. One goroutine may read while another one writes. Read returns answers
+// when what they acknowledge is durable, and io.EOF when the process has ended normally, having sent the reason. Any other error is sent to
+// the client.
 type Conn interface {
 	io.ReadWriteCloser
-	// Terminate ends the process as pg_terminate_backend does, whatever it runs.
+	// Terminate ends the process as pg_terminate_backend does, whatever it is running.
 	Terminate()
 	// Done is closed when the process has ended.
 	Done() <-chan struct{}
-	// Ask is a Write that may run the process on the caller's goroutine, and then writes to w the part of its answer that is there without
-	// waiting. Another goroutine copies the rest to w; never both at once.
+	// Ask is a Write that may run the process on the caller's goroutine, and then writes to w the part of its answer that is ready without
+	// waiting. Another goroutine copies the rest to w; the two never write at the same time.
 	Ask(b []byte, w io.Writer) (int, error)
 }
 
-// Options of a Server. Backend is required. Zero bounds and time limits mean their defaults.
+// Options are options of a Server. Backend is required. Zero bounds and time limits mean their defaults.
 type Options struct {
 	Backend Backend
 	// TLS is offered to clients; nil: there is none. RequireTLS refuses connections without it.
 	TLS        *tls.Config
 	RequireTLS bool
 	// MaxClients bounds the connections that have a process; Reserved more are for superusers, and a further one gets 53300. MaxStartups
-	// bounds those that have not sent a start-up packet; for a further one, the oldest is ended.
+	// bounds those that have not sent a startup packet; for a further one, the oldest is ended.
 	MaxClients, Reserved, MaxStartups int
 	// StartupTimeout is how long a client has for TLS and its start-up packet, and again for its password.
 	StartupTimeout time.Duration
-	// StallTimeout is how long, at least, a client may read nothing while an answer waits for it; then the connection ends.
+	// StallTimeout is how long, at least, a client may read nothing while an answer is waiting for it; after that the connection ends.
 	StallTimeout time.Duration
-	// VanishTimeout is how long a statement may still run after its client has gone.
+	// VanishTimeout is how long a statement may keep running after its client has gone.
 	VanishTimeout time.Duration
-	Clock         clock.Clock  // nil: the system's
-	Logger        *slog.Logger // nil: dropped
+	Clock         clock.Clock  // nil: the system clock
+	Logger        *slog.Logger // nil: log messages are dropped
 }
 
 func (o *Options) fill() error {

@@ -24,7 +24,7 @@ func (c *client) run() error {
 	_, err := io.Copy(answers{c}, c.backend)
 	c.over.Store(c.gone == nil)
 	if c.gone != nil {
-		_ = c.raw.Close() // the other goroutine sees to the process
+		_ = c.raw.Close() // the other goroutine takes care of the process
 		return errors.Join(fmt.Errorf("write to the client: %w", c.gone), <-asked)
 	}
 	if f := c.why.Load(); f != nil {
@@ -55,7 +55,7 @@ func (c *client) requests() error {
 		c.drain()
 		return c.backend.Close()
 	case errors.Is(err, errGone):
-		_ = c.raw.Close() // nobody reads either
+		_ = c.raw.Close() // there is no reader either
 	default:
 		c.endFor(c.blame(err))
 	}
@@ -73,14 +73,14 @@ func (c *client) requests() error {
 	return fmt.Errorf("what the client ran was ended %v after it had gone: %w", c.o.VanishTimeout, err)
 }
 
-// Sizes in bytes of the buffer for what a client sends: small as long as it sends little.
+// Sizes, in bytes, of the buffer for what a client sends: small as long as it sends little.
 const (
 	smallRequest = 4 << 10
 	largeRequest = 64 << 10
 )
 
-// forward copies from the client to the process until the client goes (errGone), its time is over, the process has ended
-// (pglite.ErrHungUp), or a write to it fails.
+// forward copies from the client to the process until the client goes (errGone), its time is up, the process has ended (pglite.ErrHungUp),
+// or a write to the process fails.
 func (c *client) forward() error {
 	b := make([]byte, smallRequest)
 	for {
@@ -114,7 +114,7 @@ func (c *client) forward() error {
 }
 
 // give writes to the process what the client has sent. If that is all for now (all), and the connection is a real one, whose kernel buffers
-// what the client does not read yet, an answer that is there at once is written here too.
+// what the client has not read yet, it also writes an answer that is ready immediately.
 func (c *client) give(b []byte, all bool) (err error) {
 	if _, buffered := c.raw.(syscall.Conn); all && buffered && !c.in(stateStarts) {
 		_, err = c.backend.Ask(b, answers{c})
@@ -124,10 +124,10 @@ func (c *client) give(b []byte, all bool) (err error) {
 	return err
 }
 
-// answers is the client as a writer for what the process answers.
+// answers is the client as a writer for the process's answers.
 type answers struct{ c *client }
 
-// stallChunk is how many bytes a client has to read within StallTimeout.
+// stallChunk is how many bytes a client must read within StallTimeout.
 const stallChunk = 1 << 20
 
 // Write implements io.Writer.
@@ -147,7 +147,7 @@ func (a answers) Write(p []byte) (int, error) {
 	if first < 0 {
 		return c.write(p)
 	}
-	// A notice may come between any two messages; clients show one before the first ReadyForQuery at once.
+	// A notice may come between any two messages; clients show one immediately if it comes before the first ReadyForQuery.
 	done, err := c.write(p[:first])
 	if err == nil {
 		_, err = c.write(c.warning())
@@ -159,7 +159,7 @@ func (a answers) Write(p []byte) (int, error) {
 	return done + n, err
 }
 
-// write gives bytes to the client, which must take some of them every StallTimeout.
+// write sends bytes to the client, which must take some of them every StallTimeout.
 func (c *client) write(p []byte) (done int, err error) {
 	for done < len(p) {
 		if now := c.o.Clock.Now(); c.writable.Before(now.Add(c.o.StallTimeout)) && !c.in(stateStarts) {
@@ -176,7 +176,7 @@ func (c *client) write(p []byte) (done int, err error) {
 	return done, nil
 }
 
-// warning is a notice for a superuser about settings with which PostgreSQL could not start; empty: there are none.
+// warning is a notice for a superuser about settings that PostgreSQL could not start with; empty: there are none.
 func (c *client) warning() []byte {
 	b, ok := c.backend.(interface{ LeftOut() []string })
 	if !ok || !c.super || len(b.LeftOut()) == 0 {
@@ -189,12 +189,12 @@ func (c *client) warning() []byte {
 	}
 	out, err := notice.Encode(nil)
 	if err != nil {
-		return nil // only a text of gigabytes
+		return nil // only for a text of gigabytes
 	}
 	return out
 }
 
-// met notes what a message of the process means. wrong: the client's password was wrong.
+// met records what a message of the process means. wrong: the client's password was wrong.
 func (c *client) met(m message) (wrong bool) {
 	switch body := m.body; m.kind {
 	case kindAuthentication:
@@ -228,7 +228,7 @@ func (c *client) met(m message) (wrong bool) {
 	return false
 }
 
-// ready notes that the process waits for its client.
+// ready records that the process waits for its client.
 func (c *client) ready(transaction byte) {
 	now := stateIdle
 	if transaction != 'I' {
@@ -243,7 +243,7 @@ func (c *client) ready(transaction byte) {
 // authDelay is how long the answer to a wrong password is delayed.
 const authDelay = time.Second
 
-// delay delays the answer to a wrong password. The process ends meanwhile, and its place becomes free.
+// delay delays the answer to a wrong password. The process ends in that time, and its place becomes free.
 func (c *client) delay() {
 	t := c.o.Clock.NewTimer(authDelay)
 	defer t.Stop()

@@ -7,7 +7,7 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// serve serves the connection from start to end. ctx ends when the server accepts nobody any more. The error is for the log.
+// serve serves the connection from start to end. ctx ends when the server accepts no more connections. The error is for the log.
 func (c *client) serve(ctx context.Context) error {
 	deadline := c.o.Clock.Now().Add(c.o.StartupTimeout)
 	_ = c.raw.SetWriteDeadline(deadline)
@@ -27,7 +27,7 @@ func (c *client) serve(ctx context.Context) error {
 	return c.run()
 }
 
-// begin gives the client its place, and its process the start-up packet.
+// begin gets the client its place, and sends the startup packet to its process.
 func (c *client) begin(ctx context.Context, packet []byte) error {
 	reserved, err := c.gate.place(ctx, c.arrival)
 	if err != nil {
@@ -69,7 +69,7 @@ func (c *client) pass(ctx context.Context, packet []byte) {
 	_ = backend.Close()
 }
 
-// refuse tells a client that has no process why it gets none.
+// refuse tells a client without a process why it gets none.
 func (c *client) refuse(err error) error {
 	if errors.Is(err, errHandshake) {
 		c.gate.countRefusal(c.refusalReason(refusedTLS))

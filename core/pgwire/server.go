@@ -1,5 +1,6 @@
-// Package pgwire serves PostgreSQL's clients: psql, drivers, pools. Each client gets a PostgreSQL process, which does all of the protocol:
-// it authenticates (pg_hba.conf, SCRAM, each role by its own password), negotiates, answers, cancels. This package looks at no SQL.
+// Package pgwire serves PostgreSQL's clients: psql, drivers, pools. Each client gets a PostgreSQL process, which handles all of the
+// protocol: it authenticates (pg_hba.conf, SCRAM, each role with its own password), negotiates, answers, cancels. This package looks at no
+// SQL.
 //
 //	srv, err := pgwire.New(pgwire.Options{Backend: pgwire.Engines(keeper)})
 //	err = srv.Serve(ctx, listener)             // until ctx ends or Shutdown
@@ -7,29 +8,29 @@
 //
 // The steps of a connection:
 //
-//	accept       bounds, by which silent connections cannot keep others out; see gate
-//	greet        TLS, on request or at once (ALPN); a cancel request gets a process of its own, as PostgreSQL has the keys
-//	place        a process, which is given the start-up packet as it came
-//	copy         bytes both ways, a goroutine each; if nobody else needs the processor, the goroutine that reads the client also runs the
-//	             process for a moment, and writes what it answers at once (Conn.Ask). A process takes up to 1 MiB ahead; beyond that,
-//	             its client waits. A process whose answers are not read waits for its client (StallTimeout), and delays nobody else
+//	accept       bounds, so that silent connections cannot keep others out; see gate
+//	greet        TLS, on request or directly (ALPN); a cancel request gets a process of its own, as PostgreSQL has the keys
+//	place        a process, which gets the startup packet unchanged
+//	copy         bytes both ways, on a goroutine each. If nothing else needs the processor, the goroutine that reads the client also runs
+//	             the process for a moment, and immediately writes its answer (Conn.Ask). A process accepts up to 1 MiB ahead; beyond
+//	             that, its client waits. A process whose answers are not read waits for its client (StallTimeout), and delays no other
 //	end          the process has ended; or the client has gone, and a running statement is ended after VanishTimeout; or the engine has
 //	             ended, and the client is told why
 //
-// Of a process's answers, only the lengths and four types of messages are read: whether the client is logged in (R), as a superuser or
-// not (S), whether the process waits for it (Z), and the SQLSTATE of an error in the start-up (E). So an error of the server's own never
-// comes in the middle of a message, a wrong password is answered late, and clients that are busy when the server ends may finish.
+// Of a process's answers, only the lengths and four types of messages are read: whether the client is logged in (R), as a superuser or not
+// (S), whether the process waits for it (Z), and the SQLSTATE of an error at start-up (E). So an error of the server's own never arrives in
+// the middle of a message, the answer to a wrong password is delayed, and clients that are busy when the server ends may finish.
 //
-// Errors of the server's own end the connection (FATAL):
+// The server's own errors end the connection (FATAL):
 //
-//	53300   too many connections                     57P01   the database was taken over, or has to be opened again
-//	57014   not logged in within StartupTimeout      57P02   a process of PostgreSQL failed, so all were ended
-//	08P01   no start-up packet                       57P03   it cannot be opened now, or the server is shutting down
+//	53300   too many connections                     57P01   the database was taken over, or must be opened again
+//	57014   not logged in within StartupTimeout      57P02   a PostgreSQL process failed, so all were ended
+//	08P01   not a startup packet                     57P03   it cannot be opened now, or the server is shutting down
 //	28000   TLS is required                          08007   it is not known whether a commit is durable
-//	3D000   there is no database here                53200   a process of PostgreSQL has no room in the address space
+//	3D000   there is no database here                53200   a PostgreSQL process has no room in the address space
 //	                                                 58000   anything else
 //
-// TLS ends here, and PostgreSQL does not know of it: hostssl lines of pg_hba.conf match no connection, hostnossl lines match all,
+// TLS ends here, and PostgreSQL does not know about it: hostssl lines in pg_hba.conf match no connection, hostnossl lines match all,
 // pg_stat_ssl shows none, and there is no channel binding. Options.RequireTLS does what hostssl would do.
 package pgwire
 
@@ -43,16 +44,16 @@ import (
 	"time"
 )
 
-// Stats are figures of a server. The first four count the current connections by what they do, the others are totals.
+// Stats holds figures of a server. The first four count the current connections by what they do, the others are totals.
 type Stats struct {
 	Startups      int              // not logged in yet
 	Idle          int              // waiting for their clients
-	InTransaction int              // waiting for their clients in the middle of a transaction
+	InTransaction int              // waiting for their clients within a transaction
 	Active        int              // running something
-	Refused       int64            // connections that were refused
+	Refused       int64            // refused connections
 	Refusals      map[string]int64 // the same, by reason
-	Cancels       int64            // cancel requests that were passed on
-	Vanished      int64            // statements that were ended because their clients had gone
+	Cancels       int64            // cancel requests passed on
+	Vanished      int64            // statements ended because their clients had gone
 }
 
 // Clients is the number of connections that are logged in.
@@ -62,7 +63,7 @@ func (s Stats) Clients() int { return s.Idle + s.InTransaction + s.Active }
 type Server struct {
 	o      Options
 	gate   *gate
-	ctx    context.Context // ends when nobody is taken any more
+	ctx    context.Context // ends when no more connections are accepted
 	stop   context.CancelFunc
 	counts counts
 
@@ -84,7 +85,7 @@ func New(o Options) (*Server, error) {
 }
 
 // Serve accepts connections until ctx ends, the listener is closed, or the server is shut down (ErrClosed). It may be called for several
-// listeners at once.
+// listeners at the same time.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.mu.Lock()
 	if s.closing {
@@ -113,7 +114,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// accept waits for the next connection, and repeats where the system lacks something for a moment, such as file descriptors.
+// accept waits for the next connection, and retries where the system is briefly out of something, such as file descriptors.
 func (s *Server) accept(ctx context.Context, l net.Listener) (net.Conn, error) {
 	const first, longest = 5 * time.Millisecond, time.Second
 	for pause := first; ; pause = min(2*pause, longest) {
@@ -132,7 +133,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener) (net.Conn, error) {
 	}
 }
 
-// admit serves a connection in a goroutine of its own.
+// admit serves a connection on a goroutine of its own.
 func (s *Server) admit(conn net.Conn) {
 	c := &client{o: &s.o, gate: s.gate, raw: conn, conn: conn, counts: &s.counts}
 	var err error
@@ -173,12 +174,12 @@ func (s *Server) all() []*client {
 	return all
 }
 
-// cutPatience is how long ending a process may take in Shutdown: PostgreSQL looks at its signals many times a second.
+// cutPatience is how long ending a process may take in Shutdown: PostgreSQL checks its signals many times a second.
 const cutPatience = 500 * time.Millisecond
 
-// Shutdown accepts nobody any more, lets running statements finish, ends all connections (57P01), and returns when they have ended. When
-// ctx ends before that, running statements are ended too, and Shutdown returns an error. A process that does not end even then ends when
-// the engine is closed.
+// Shutdown stops accepting, lets running statements finish, ends all connections (57P01), and returns when they have ended. If ctx ends
+// before that, running statements are ended too, and Shutdown returns an error. A process that does not end even then ends when the engine
+// is closed.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true

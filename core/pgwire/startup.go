@@ -18,27 +18,27 @@ const (
 	codeCancel = 80877102
 	codeSSL    = 80877103
 	codeGSS    = 80877104
-	// recordHandshake is the first byte of TLS without a request before it: no start-up packet is long enough to begin with it.
+	// recordHandshake is the first byte of TLS without a preceding request: no startup packet is long enough to begin with it.
 	recordHandshake = 0x16
-	// goodbye is how a Terminate message begins. node-postgres sends one if it is ended before it is connected, and expects no answer.
+	// goodbye is how a Terminate message begins. node-postgres sends one if it is ended before it has connected, and expects no answer.
 	goodbye = 'X' << 24
 )
 
 // hello is the result of greet.
 type hello struct {
 	conn   net.Conn // with TLS, if that was agreed on
-	packet []byte   // what follows, for PostgreSQL: the start-up packet or a cancel request, its length included
+	packet []byte   // what follows, for PostgreSQL: the startup packet or a cancel request, including its length
 	cancel bool
 }
 
 // errHandshake: the TLS handshake failed, so no message can be sent to the client.
 var errHandshake = errors.New("TLS handshake")
 
-// greet reads what comes before a session: requests for encryption, which it answers, and the start-up packet or cancel request, of which it
-// looks at the length and the first number. After an error, hello.conn is the connection on which to tell the client.
+// greet reads what precedes a session: requests for encryption, which it answers, and the startup packet or cancel request, of which it
+// looks at the length and the first number. After an error, hello.conn is the connection for telling the client.
 func greet(ctx context.Context, raw net.Conn, config *tls.Config, required bool) (hello, error) {
 	h := hello{conn: raw}
-	for range 3 { // SSL, GSS, start: each once at most
+	for range 3 { // SSL, GSS, start: each at most once
 		packet, err := readPacket(h.conn)
 		if errors.Is(err, errDirect) && config != nil && h.conn == raw {
 			if err = h.secure(ctx, &unread{raw, packet}, config, true); err != nil {
@@ -78,7 +78,7 @@ func greet(ctx context.Context, raw net.Conn, config *tls.Config, required bool)
 	return h, failure("08P01", "too many requests before the start-up packet")
 }
 
-// offer answers a request for TLS. Nothing beyond the request has been read, so no plain text can have been injected before TLS.
+// offer answers a request for TLS. Nothing beyond the request has been read, so no plaintext can have been injected before TLS.
 func (h *hello) offer(ctx context.Context, raw net.Conn, config *tls.Config) error {
 	if h.conn != raw {
 		return failure("08P01", "TLS is requested within TLS")
@@ -93,7 +93,7 @@ func (h *hello) offer(ctx context.Context, raw net.Conn, config *tls.Config) err
 	return h.secure(ctx, raw, config, false)
 }
 
-// secure begins TLS. direct: without a request before it; the client must then name PostgreSQL's protocol by ALPN.
+// secure begins TLS. direct: without a preceding request; the client must then name PostgreSQL's protocol through ALPN.
 func (h *hello) secure(ctx context.Context, on net.Conn, config *tls.Config, direct bool) error {
 	secure := tls.Server(on, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
@@ -109,7 +109,7 @@ func (h *hello) secure(ctx context.Context, on net.Conn, config *tls.Config, dir
 // errDirect: what should be a packet is the beginning of TLS.
 var errDirect = errors.New("TLS begins without a request")
 
-// readPacket reads a packet that begins with its length. If TLS begins instead (errDirect), it returns the bytes that it has read.
+// readPacket reads a packet that begins with its length. If TLS begins instead (errDirect), it returns the bytes it has read.
 func readPacket(r io.Reader) ([]byte, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -134,7 +134,7 @@ func readPacket(r io.Reader) ([]byte, error) {
 	return packet, nil
 }
 
-// unread is a connection whose first bytes have been read already and are given again.
+// unread is a connection whose first bytes have already been read, and are returned again.
 type unread struct {
 	net.Conn
 	first []byte
