@@ -2,9 +2,9 @@ package pglite
 
 import "blobpglite/core/memfs"
 
-// The windows in which a file that is read from front to back is fetched ahead, in bytes: the first, the factor by which each grows, the
-// largest for a source that does not say how much room it has, and the largest of all. One window comes per round trip to the bucket, and
-// each growth takes another round trip.
+// Sizes, in bytes, of the windows in which a file that is read from front to back is fetched ahead: the first, the growth factor, the
+// largest for a source that does not report its room, and the largest of all. Each window takes one round trip to the bucket; each growth
+// takes another.
 const (
 	firstWindow = 256 << 10
 	windowGrows = 4
@@ -45,7 +45,7 @@ func (in *Instance) ahead(file *memfs.File, off, length int64) {
 	}
 }
 
-// lastWindow is the largest window.
+// lastWindow returns the size of the largest window.
 func (in *Instance) lastWindow() int64 {
 	if r, ok := in.source().(memfs.RoomySource); ok {
 		return min(max(r.Room(), firstWindow), mostWindow)
@@ -53,14 +53,14 @@ func (in *Instance) lastWindow() int64 {
 	return lastWindow
 }
 
-// runAhead detects that a file is read from front to back, as a kernel does: if a read begins where the last one ended, what follows is
-// fetched in a window that grows each time that half of it was read. Once that has begun, pages may be skipped, because PostgreSQL does not
-// read those that it has in its own buffers.
+// runAhead detects sequential reads, as a kernel does: if a read begins where the last one ended, what follows is fetched in a window that
+// grows whenever half of it has been read. After that, reads may skip pages, because PostgreSQL does not read pages that are in its own
+// buffers.
 func (in *Instance) runAhead(o *openFile, off, n int64) {
 	end, gap, first := off+n, off-o.nextRead, o.nextRead == 0
 	o.nextRead = end
 	switch {
-	case first || gap < 0 || gap > o.window/2: // the first page of an index is read whatever comes next
+	case first || gap < 0 || gap > o.window/2: // an index's first page is read whatever follows
 		o.window = 0
 		return
 	case o.window == 0:

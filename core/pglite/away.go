@@ -12,13 +12,14 @@ import (
 	"blobpglite/core/pgdata"
 )
 
-// A file's bytes may be away (see package memfs). A process waits for those that it needs as for a disk, but without the cluster's lock,
-// so that all others run. Unlike with a disk, a cancelled statement does not wait for a fetch that hangs.
+// A file's bytes may be away (see package memfs). A process waits for them as for a disk, but without the cluster's lock, so all others
+// run. Unlike with a disk, a cancelled statement does not wait for a fetch that hangs.
 //
 // PostgreSQL acts on a cancel where it checks for interrupts, which it does not do during a read. EINTR would not help: fd.c and aio_io.c
-// either read again at once or take it for a failure of the disk. So such a read fails with EIO, which PostgreSQL makes an error of the
-// statement, and where it would begin to report that (CallError), the host makes it check for interrupts first: the client gets 57014, or
-// whatever the interrupt is. That is done only if PostgreSQL could have handled an interrupt just before the read: never while it holds a
+// either retry the read immediately or take it for a disk failure. So the read fails with EIO, which PostgreSQL turns into an error of the
+// statement. Just before PostgreSQL reports that error (CallError), the host makes it check for interrupts, so the client gets 57014, or
+// whatever the interrupt is. The host does that only if PostgreSQL could have handled an interrupt just before the read: never while it
+// holds a lightweight lock, nor in a critical section, where an error would end all processes.
 // lightweight lock, nor within a critical section, in which an error would end all processes.
 
 // fetched is the result of a Source's Fetch.
@@ -27,7 +28,7 @@ type fetched struct {
 	err    error
 }
 
-// bring waits until nothing that an operation on a file needs is away. The operation has to follow at once.
+// bring waits until nothing that an operation on a file needs is away. The operation must follow immediately.
 func (in *Instance) bring(o *openFile, needs func() []memfs.Away) errno {
 	if o.file == nil || !o.file.Partial() {
 		return eOK
@@ -43,15 +44,15 @@ func (in *Instance) bring(o *openFile, needs func() []memfs.Away) errno {
 			o.file.Fill(missing, got)
 		case errors.Is(err, errInterrupted):
 			return eIO
-		case !slices.Equal(needs(), missing): // their segment is gone, because a newer layer has them elsewhere
+		case !slices.Equal(needs(), missing): // their segment is gone: a newer layer has them elsewhere
 		default:
-			in.say("LOG:  could not fetch " + o.file.Path() + ": " + err.Error()) // PostgreSQL is told a number only
+			in.say("LOG:  could not fetch " + o.file.Path() + ": " + err.Error()) // PostgreSQL gets only a number
 			return eIO
 		}
 	}
 }
 
-// bringRead is bring for a read of so many bytes at a place.
+// bringRead is bring for a read of n bytes at off.
 func (in *Instance) bringRead(o *openFile, off, n int64) errno {
 	if o.file == nil || !o.file.Partial() {
 		return eOK
@@ -65,12 +66,12 @@ func (in *Instance) bringWrite(o *openFile, off, n int64) errno {
 	return in.bring(o, func() []memfs.Away { return o.file.MissingWrite(off, n) })
 }
 
-// bringTruncate is bring for a cut.
+// bringTruncate is bring for a truncation.
 func (in *Instance) bringTruncate(o *openFile, size int64) errno {
 	return in.bring(o, func() []memfs.Away { return o.file.MissingTruncate(size) })
 }
 
-// source is the source of chunks that are away; nil: there is none.
+// source returns the source of chunks that are away; nil if there is none.
 func (in *Instance) source() memfs.Source {
 	if in.cluster == nil {
 		return nil
@@ -78,8 +79,8 @@ func (in *Instance) source() memfs.Source {
 	return in.cluster.o.Source
 }
 
-// fetch fetches chunks. Those that the source has in memory are taken without giving up the lock. For others, an instance that is no process
-// of the cluster keeps the lock, and all others wait.
+// fetch fetches chunks. If the source has them in memory, it keeps the lock. Otherwise a process gives the lock up; an instance that is not
+// a process of the cluster keeps it, and all others wait.
 func (in *Instance) fetch(o *openFile, missing []memfs.Away) ([]memfs.Fetched, error) {
 	if got, ok := memfs.Have(in.source(), missing); ok {
 		return got, nil
@@ -128,7 +129,7 @@ func (in *Instance) say(line string) {
 	}
 }
 
-// untilStop is a context that ends with the cluster.
+// untilStop returns a context that ends with the cluster.
 func (c *Cluster) untilStop() (context.Context, context.CancelFunc) {
 	if c == nil {
 		return context.WithCancel(context.Background())
@@ -144,10 +145,10 @@ func (c *Cluster) untilStop() (context.Context, context.CancelFunc) {
 	return ctx, cancel
 }
 
-// errInterrupted: nobody waits for the fetch any more.
+// errInterrupted: the fetch is no longer needed.
 var errInterrupted = errors.New("nobody waits for it any more")
 
-// fetch waits for chunks without the lock, until they are there, or something ends the statement or the process.
+// fetch waits without the lock until the chunks are there, or something ends the statement or the process.
 func (p *Process) fetch(o *openFile, missing []memfs.Away) ([]memfs.Fetched, error) {
 	c := p.c
 	if p.ends(o) {
@@ -156,7 +157,7 @@ func (p *Process) fetch(o *openFile, missing []memfs.Away) ([]memfs.Fetched, err
 	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()
 	answer := make(chan fetched, 1)
-	c.running.Go(func() { // the process runs, so it is not the first
+	c.running.Go(func() { // safe: the process itself is running, so the count is not zero
 		chunks, err := memfs.Get(ctx, c.o.Source, missing)
 		answer <- fetched{chunks, err}
 	})
@@ -190,8 +191,8 @@ func (p *Process) await(answer <-chan fetched) (f fetched, ok bool) {
 	return f, ok
 }
 
-// ends handles signals, and says whether there is one that ends the statement or the process, at a place where PostgreSQL could have handled it
-// just before.
+// ends handles signals, and reports whether one of them ends the statement or the process, at a place where PostgreSQL could have handled
+// it just before.
 func (p *Process) ends(o *openFile) bool {
 	for p.deliver() { // a timer's handler sends its process a signal
 	}
@@ -211,15 +212,15 @@ func (p *Process) ends(o *openFile) bool {
 	return p.cut
 }
 
-// line receives what the process writes to the server's log. It drops the report of a read that the host itself has ended.
+// line receives what the process writes to the server's log. It drops the report of a read that the host itself ended.
 func (p *Process) line(s string) {
 	if !p.cut || !strings.Contains(s, "could not read block") {
 		p.c.o.Log(s)
 	}
 }
 
-// raising is called where PostgreSQL begins to report an error. If the host has ended a read, it makes PostgreSQL check for interrupts now: there
-// is one, which PostgreSQL reports instead, and the call does not return. PostgreSQL releases what it held as after any error.
+// raising is called where PostgreSQL begins to report an error. If the host has ended a read, there is a pending interrupt: raising makes
+// PostgreSQL check for it and report it instead, and the call does not return. PostgreSQL releases what it held, as after any error.
 func (p *Process) raising(level int32) {
 	m, at := p.in.mem, p.c.rt.places
 	if !p.cut || level != levelError || m.u32(at.CritSectionCount) != 0 {

@@ -12,11 +12,10 @@ import (
 
 // beat regularly makes the running guest call the host, by setting a flag in its memory.
 //
-// Compiled WebAssembly has no points at which Go's scheduler could stop it. When Go's garbage collector waits for every processor, and
-// one runs a statement that computes without calling the host, no goroutine runs any more: none that renews a lease, that cancels,
-// or that could set the flag. So the flag is set outside of Go: by a thread of the kernel's that Go does not know of, with every
-// signal blocked. It sleeps, stores a one at the target, and sleeps again; after a while without a target it sleeps until it is
-// woken.
+// Compiled WebAssembly has no points at which Go's scheduler could stop it. When Go's garbage collector waits for every processor, and one
+// of them runs a statement that computes without calling the host, no goroutine runs: none that renews a lease, cancels, or could set the
+// flag. So a kernel thread that Go does not know of sets the flag, with every signal blocked. It sleeps, stores a one at the target, and
+// sleeps again; after a while without a target it sleeps until woken.
 type beat struct {
 	control *beatControl
 	memory  []byte // of control and the thread's stack
@@ -28,7 +27,7 @@ type beatControl struct {
 	busy   uint32 // it has read target, and may be about to store there
 	target uintptr
 	every  unix.Timespec
-	thread uint32 // its number; zero, by the kernel, when it has ended
+	thread uint32 // its ID; the kernel sets it to zero when the thread ends
 }
 
 // Values of beatControl.active.
@@ -40,7 +39,7 @@ const (
 
 const beatMemory = 16 << 10
 
-// startBeat starts the thread, on a stack that ends at stack; it uses nothing of it.
+// startBeat starts the thread on a stack whose end is stack, and uses nothing of it.
 //
 //go:noescape
 func startBeat(control *beatControl, stack uintptr) (errno uintptr)
@@ -61,8 +60,8 @@ func newBeat(every time.Duration) (*beat, error) {
 	return b, nil
 }
 
-// aim sets where a one is stored from now on; nil: nowhere. It takes a few nanoseconds, or a system call if the thread had no target for
-// long. The word must stay mapped until settle or close has returned.
+// aim sets where a one is stored from now on; nil: nowhere. It takes a few nanoseconds, or a system call if the thread has been without a
+// target for long. The word must stay mapped until quiesce or close has returned.
 func (b *beat) aim(word *uint32) {
 	c := b.control
 	atomic.StoreUintptr(&c.target, uintptr(unsafe.Pointer(word)))
@@ -71,20 +70,20 @@ func (b *beat) aim(word *uint32) {
 	}
 }
 
-// quiesce returns when nothing is stored at an earlier target any more.
+// quiesce returns when nothing can be stored at an earlier target any more.
 func (b *beat) quiesce() {
 	for atomic.LoadUint32(&b.control.busy) != 0 {
 		runtime.Gosched()
 	}
 }
 
-// close ends the thread: from then on it stores nothing anywhere.
+// close ends the thread; after it returns, the thread stores nothing.
 func (b *beat) close() {
 	c := b.control
 	b.aim(nil)
 	atomic.StoreUint32(&c.active, beatEnds)
 	b.futex(&c.active, futexWake, 1, nil)
-	// The kernel clears the number and wakes waiters. Only then the stack is no longer used.
+	// The kernel clears the ID and wakes waiters. Only then is the stack unused.
 	for n := atomic.LoadUint32(&c.thread); n != 0; n = atomic.LoadUint32(&c.thread) {
 		b.futex(&c.thread, futexWaitShared, n, &unix.Timespec{Nsec: int64(100 * time.Millisecond)})
 	}

@@ -8,8 +8,8 @@ import (
 	"blobpglite/core/clock"
 )
 
-// tickBeat is a portable beat: a goroutine. While Go's garbage collector waits for a statement that computes without calling the host, this
-// goroutine waits too, until the statement calls the host or ends. Systems other than Linux on amd64 have only this one.
+// tickBeat is the portable beat: a goroutine. While Go's garbage collector waits for a statement that computes without calling the host,
+// this goroutine waits too, until the statement calls the host or ends. All systems except Linux on amd64 use it.
 type tickBeat struct {
 	every       time.Duration
 	clock       clock.Clock
@@ -18,10 +18,10 @@ type tickBeat struct {
 
 	mu     sync.Mutex
 	target *uint32
-	parked bool // it waits for wake
+	parked bool // waits for wake
 }
 
-// idleBeats is after how many beats without a target it waits until there is one.
+// idleBeats is the number of beats without a target after which the goroutine waits for one.
 const idleBeats = 16
 
 func newTickBeat(every time.Duration) *tickBeat {
@@ -55,7 +55,7 @@ func (b *tickBeat) run() {
 	}
 }
 
-// strike stores a one where it is aimed; false: nowhere.
+// strike stores a one at the target; false: there is no target.
 func (b *tickBeat) strike() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -65,7 +65,7 @@ func (b *tickBeat) strike() bool {
 	return b.target != nil
 }
 
-// park notes that it has to be woken, unless there is a target.
+// park notes that the goroutine must be woken, unless there is a target.
 func (b *tickBeat) park() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -73,7 +73,7 @@ func (b *tickBeat) park() bool {
 	return b.parked
 }
 
-// aim says where a one is to be stored from now on; nil: nowhere.
+// aim sets where a one is stored from now on; nil: nowhere.
 func (b *tickBeat) aim(word *uint32) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -84,7 +84,7 @@ func (b *tickBeat) aim(word *uint32) {
 	}
 }
 
-// quiesce has nothing to do: after aim nothing is stored at the earlier target.
+// quiesce has nothing to do: after aim, nothing is stored at the earlier target.
 func (b *tickBeat) quiesce() {}
 
 // close ends the goroutine.

@@ -9,9 +9,8 @@ import (
 
 // Functions for a host that ships the log of a cluster.
 
-// Completions counts the transactions that changed something and have ended, prepared ones included, since PostgreSQL started: a
-// process can see new commits of others only when it has risen. Call it with the lock: in hooks of the files, ClusterOptions.Mark or
-// Locked.
+// Completions counts the transactions that changed something and have ended since PostgreSQL started, prepared ones included. A process can
+// see new commits of others only after the count has risen. Call it with the lock: in hooks of the files, ClusterOptions.Mark or Locked.
 func (c *Cluster) Completions() uint64 {
 	if t := c.transactions(); t != nil {
 		return binary.LittleEndian.Uint64(t[completionCountAt:])
@@ -19,7 +18,7 @@ func (c *Cluster) Completions() uint64 {
 	return 0
 }
 
-// transactions returns PostgreSQL's TransamVariablesData; nil: there is none yet, or no longer. The lock is held.
+// transactions returns PostgreSQL's TransamVariablesData; nil: it does not exist yet, or no longer. The lock is held.
 func (c *Cluster) transactions() []byte {
 	if c.image == nil || c.shm.region == nil {
 		return nil
@@ -30,8 +29,8 @@ func (c *Cluster) transactions() []byte {
 // ErrCheckpoint: PostgreSQL's checkpoint failed; its log says why. What is durable is not affected.
 var ErrCheckpoint = errors.New("the checkpoint failed")
 
-// RequestCheckpoint makes PostgreSQL write a checkpoint, spread over a while, and does not wait. A server starts one by itself when it has
-// written much of its log; that was taken out of PGlite, so the host has to. Call it with the lock.
+// RequestCheckpoint makes PostgreSQL write a checkpoint, spread over time, and does not wait. A regular server starts one by itself after
+// writing much log; PGlite's build had that removed, so the host must. Call it with the lock.
 func (c *Cluster) RequestCheckpoint() {
 	if p := c.process(KindCheckpoint); p != nil {
 		c.stats.checkpoints.Add(1)
@@ -39,7 +38,7 @@ func (c *Cluster) RequestCheckpoint() {
 	}
 }
 
-// ask sets flags of a checkpoint, and wakes the checkpointer, which p is.
+// ask sets checkpoint flags and wakes the checkpointer, which is p.
 func (p *Process) ask(flags uint32) {
 	m := p.in.mem
 	at := m.u32(p.c.rt.places.CheckpointerShmem) + checkpointFlags
@@ -47,9 +46,9 @@ func (p *Process) ask(flags uint32) {
 	p.wakeCheckpointer(p)
 }
 
-// Checkpoint makes PostgreSQL write a checkpoint now, and waits for it: the files then hold every page that had changed before. It is forced,
-// like that of the statement CHECKPOINT: otherwise PostgreSQL skips one if the last record of its log is a checkpoint's, even if pages
-// changed while that was written. It needs no session. Errors: ErrCheckpoint, ErrDead, the context's.
+// Checkpoint makes PostgreSQL write a checkpoint now, and waits for it: the files then hold every page that had changed before. It is
+// forced, as by the statement CHECKPOINT: otherwise PostgreSQL skips it if the last record of its log is a checkpoint's, even if pages
+// changed while that one was written. It needs no session. Errors: ErrCheckpoint, ErrDead, the context's.
 func (c *Cluster) Checkpoint(ctx context.Context) error {
 	const fastAndForced = 4 | 8 // CHECKPOINT_FAST, CHECKPOINT_FORCE
 	heard, leave := c.checkpoints.join()
@@ -79,7 +78,7 @@ func (c *Cluster) Checkpoint(ctx context.Context) error {
 	}
 	before, failures := started, failed
 	for {
-		// The one that was asked for is the next to be started; when it is done, so is what came before it.
+		// The requested checkpoint is the next to start; when it is done, so are those before it.
 		if err := look(false); err != nil {
 			return err
 		}
@@ -103,10 +102,10 @@ func (c *Cluster) Checkpoint(ctx context.Context) error {
 	return nil
 }
 
-// SkipTransactions advances the next transaction id by about n, to the beginning of a page of pg_xact, as if so many transactions had run: for
-// tests of what happens when ids run out. No transaction may run.
+// SkipTransactions advances the next transaction ID by about n, to the beginning of a page of pg_xact, as if that many transactions had
+// run. It is for tests of what happens when IDs run out. No transaction may run.
 func (c *Cluster) SkipTransactions(n uint32) {
-	const pageOfIDs = 32768 // CLOG_XACTS_PER_PAGE: the first id of a page makes the page
+	const pageOfIDs = 32768 // CLOG_XACTS_PER_PAGE: assigning a page's first ID creates the page
 	c.Locked(func() {
 		at := c.transactions()[nextTransactionAt:]
 		next := (binary.LittleEndian.Uint64(at) + uint64(n)) / pageOfIDs * pageOfIDs

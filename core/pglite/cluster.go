@@ -22,38 +22,40 @@ import (
 type ClusterOptions struct {
 	// Data is the data directory; the cluster owns it from now on.
 	Data *memfs.FS
-	// MemoryLimit bounds the linear memory of each process, in bytes: queries that need more fail with SQLSTATE 53200. Zero or
-	// above 2 GiB: 2 GiB. Below 128 MiB PostgreSQL does not start.
+	// MemoryLimit bounds the linear memory of each process, in bytes: queries that need more fail with SQLSTATE 53200. Zero or above 2 GiB
+	// means 2 GiB. Below 128 MiB PostgreSQL does not start.
 	MemoryLimit int64
-	// DataLimit bounds the data directory, in bytes: statements that need more fail with SQLSTATE 53100. The log may exceed
-	// it by what was written since the last checkpoint. Zero: no limit.
+	// DataLimit bounds the data directory, in bytes: statements that need more fail with SQLSTATE 53100. The log may exceed it by what was
+	// written since the last checkpoint. Zero: no limit.
 	DataLimit int64
 	// Temporary says where the temporary files of queries are kept.
 	Temporary Temporary
 	// Settings are server parameters in addition to the host's own, as on the postgres command line.
 	Settings map[string]string
-	// Prefetch is how many pages recovery, maintenance and bitmap scans may request ahead, where nobody has set maintenance_io_concurrency or
-	// effective_io_concurrency: PostgreSQL's own 16 is meant for disks, and a bucket takes some 40 ms to answer. Zero: PostgreSQL's own.
+	// Prefetch is how many pages recovery, maintenance and bitmap scans may request ahead, unless maintenance_io_concurrency or
+	// effective_io_concurrency is set: PostgreSQL's default of 16 is meant for disks, and a bucket takes some 40 ms to answer. Zero:
+	// PostgreSQL's default.
 	Prefetch int
-	// MaxClients is how many clients there may be at once, besides superusers and the host itself, if Settings has no
+	// MaxClients is the maximum number of concurrent clients, not counting superusers and the host itself, if Settings has no
 	// max_connections. Zero: 100.
 	MaxClients int
-	// Rules replace pg_hba.conf, in its format, as long as that file is as initdb made it. Empty: initdb's rules, which let every client on
-	// this machine in (trust).
+	// Rules replace pg_hba.conf, in its format, as long as that file is as initdb wrote it. Empty: initdb's rules, which let in every
+	// client on this machine (trust).
 	Rules string
-	// Mark is called, under the lock, whenever a client's process passes answers on; its result travels with them (Answer). inBlock:
-	// they tell only of an open transaction block, which may still fail. Nil: zero.
+	// Mark is called, under the lock, whenever a client's process passes answers on; its result travels with them (Answer). inBlock: they
+	// concern only an open transaction block, which may still fail. Nil: zero.
 	Mark func(p *Process, inBlock bool) uint64
 	// Position returns what blobpglite.position shows, unless the session itself has committed beyond it: a place in the log that covers
-	// everything in this server's answers. Await waits until the server is there (SET blobpglite.wait_for); its error is the statement's.
-	// Nil: nothing is shown, and nobody waits.
+	// everything in this server's answers. Await waits until the server has reached a position (SET blobpglite.wait_for); its error becomes
+	// the statement's. Nil: nothing is shown, and nothing waits.
 	Position func() uint64
 	Await    func(ctx context.Context, position uint64) error
-	// Source fetches the chunks of Data that are away. A process that needs some waits without the cluster's lock. An error of the source is
-	// an I/O error of the statement (SQLSTATE 58030), or, in a critical section, of PostgreSQL, which ends all processes: so keep the files
-	// that it reads there, which are small, in memory (see KeepResident). Nil: reading anything that is away is such an error.
+	// Source fetches the chunks of Data that are away. A process that needs some waits without the cluster's lock. An error of the source
+	// is an I/O error of the statement (SQLSTATE 58030). In a critical section it is an error of PostgreSQL, which ends all processes, so
+	// keep the files that it reads there, which are small, in memory (see KeepResident). Nil: reading anything that is away is such an
+	// error.
 	Source memfs.Source
-	// Standby makes PostgreSQL a hot standby: it recovers for ever, from what its host writes to the files of pg_wal (Wake), all
+	// Standby makes PostgreSQL a hot standby: it recovers indefinitely, from what its host writes to the files of pg_wal (Wake); all
 	// transactions are read-only, and nothing is written to the log. It accepts clients as soon as its files are consistent.
 	Standby bool
 	// Clock is the guest's clock; nil: the system's.
@@ -62,16 +64,16 @@ type ClusterOptions struct {
 	Random io.Reader
 	// Log is called with each line of the server log. Nil: it is dropped.
 	Log func(line string)
-	// Hook is called at the points process/...; nil: not called. An error makes the process that passes the point fail, so PostgreSQL crashes.
+	// Hook is called at the points process/...; nil: not called. An error makes the process at that point fail, so PostgreSQL crashes.
 	Hook point.Hook
 }
 
-// Cluster is a running PostgreSQL: a process for each client, and background processes. The host is their postmaster and their kernel. It is
-// safe for concurrent use, except for methods that need the lock and say so.
+// Cluster is a running PostgreSQL: one process per client, and background processes. The host is their postmaster and kernel. It is safe
+// for concurrent use, except for methods whose docs require the lock.
 type Cluster struct {
 	rt    *Runtime
 	o     ClusterOptions
-	files *files // what every process begins with
+	files *files // the files each process starts with
 	lock  hostLock
 	image *forkImage    // under the lock
 	once  sync.Once     // of hot
@@ -81,12 +83,12 @@ type Cluster struct {
 
 	diskWaits atomic.Bool // see onDisk
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	procs    map[uint32]*Process
 	slots    []bool // taken; the first is nobody's
 	nextPID  uint32
-	err      error // why it has ended, or is ending
-	stopping bool  // in order: what ends is not started again
+	err      error // why the cluster has ended or is ending
+	stopping bool  // orderly shutdown: processes that end are not started again
 	named    map[string]*Process
 
 	checkpoints waiters
@@ -95,26 +97,26 @@ type Cluster struct {
 	replayed    uint64
 	leftOut     []string
 	stats       clusterCounts
-	ctx         context.Context // of what lives as long as the cluster
+	ctx         context.Context // of work that lives as long as the cluster
 	running     sync.WaitGroup  // goroutines of processes
 	stop        chan struct{}   // closed with err
 	done        chan struct{}
 }
 
-// timestampEpoch is where PostgreSQL counts microseconds from.
+// timestampEpoch is the time from which PostgreSQL counts microseconds.
 var timestampEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// postmasterPid is the host's own number among the processes.
+// postmasterPid is the host's own process ID.
 const postmasterPid = 1
 
-// firstPid is that of the first process; PostgreSQL is told the numbers, nobody else.
+// firstPid is the first process's ID; only PostgreSQL sees these IDs.
 const firstPid = 1001
 
-const exitForked = 77 // the postmaster's own instance goes no further
+const exitForked = 77 // the postmaster's own instance stops here
 
-// StartCluster starts PostgreSQL on a data directory; after a crash it recovers first. When StartCluster returns, it accepts
-// clients. Settings of ALTER SYSTEM with which it cannot start are left out, see Cluster.LeftOut. An error of PostgreSQL itself
-// quotes the last lines of its log.
+// StartCluster starts PostgreSQL on a data directory; after a crash it recovers first. When StartCluster returns, the cluster accepts
+// clients. ALTER SYSTEM settings that prevent a start are left out, see Cluster.LeftOut. An error of PostgreSQL itself quotes the last
+// lines of its log.
 func (rt *Runtime) StartCluster(ctx context.Context, o ClusterOptions) (*Cluster, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -166,22 +168,22 @@ func (o *ClusterOptions) fill() {
 	}
 }
 
-// defaultClients is PostgreSQL's own max_connections. hostSessions are the host's own besides the clients', and those that are reserved
-// for superusers (superuser_reserved_connections).
+// defaultClients is PostgreSQL's default max_connections. hostSessions is the number of the host's own sessions, beyond the clients';
+// reserved is the number reserved for superusers (superuser_reserved_connections).
 const (
 	defaultClients = 100
 	hostSessions   = 8
 	reserved       = 3
 )
 
-// naptime is how often autovacuum looks into a database, if nobody has said: PostgreSQL's own minute is longer than many a server
-// here lives.
+// naptime is how often autovacuum looks into a database by default: PostgreSQL's own default, a minute, is longer than many servers here
+// live.
 const naptimeSetting, naptime = "autovacuum_naptime", "5s"
 
-// prefetchSettings are those of ClusterOptions.Prefetch.
+// prefetchSettings are the settings that ClusterOptions.Prefetch sets.
 var prefetchSettings = []string{"maintenance_io_concurrency", "effective_io_concurrency"}
 
-// settings are those that PostgreSQL is started with.
+// settings returns the settings PostgreSQL is started with.
 func (o *ClusterOptions) settings() map[string]string {
 	all := map[string]string{"max_connections": strconv.Itoa(o.MaxClients + reserved + hostSessions)}
 	all[naptimeSetting] = naptime
@@ -191,9 +193,9 @@ func (o *ClusterOptions) settings() map[string]string {
 		}
 	}
 	maps.Copy(all, HostSettings())
-	// Where ALTER SYSTEM has said something else, these yield: on the command line they would count more.
+	// These give way to ALTER SYSTEM: on the command line they would take precedence.
 	for _, name := range append(prefetchSettings, naptimeSetting, "work_mem") {
-		if o.Data != nil && inConf(o.Data, name) { // what is prepared has no data yet
+		if o.Data != nil && inConf(o.Data, name) { // during preparation there is no data yet
 			delete(all, name)
 		}
 	}
@@ -204,12 +206,12 @@ func (o *ClusterOptions) settings() map[string]string {
 	return all
 }
 
-// instance are the options of a process's instance.
+// instance returns the options of a process's instance.
 func (o *ClusterOptions) instance() instanceOptions {
 	return instanceOptions{memoryLimit: o.MemoryLimit, dataLimit: o.DataLimit, clock: o.Clock, random: o.Random, log: o.Log}
 }
 
-// tryCluster starts PostgreSQL in one way. What it writes to files before it fails is there the next time, as after a crash.
+// tryCluster starts PostgreSQL in one way. What it writes to files before it fails remains for the next try, as after a crash.
 func (rt *Runtime) tryCluster(ctx context.Context, t trial) (*Cluster, error) {
 	o := t.o
 	tail := &logTail{next: o.Log}
@@ -243,7 +245,7 @@ func (rt *Runtime) tryCluster(ctx context.Context, t trial) (*Cluster, error) {
 	return c, nil
 }
 
-// newCluster is a cluster of which nothing runs yet. conf holds files that are read instead of the data directory's.
+// newCluster returns a cluster in which nothing runs yet. Files in conf are read instead of the data directory's.
 func (rt *Runtime) newCluster(ctx context.Context, o ClusterOptions, conf *memfs.FS) (*Cluster, error) {
 	fs := newFiles(rt.installed(), o.Data, o.Random)
 	standardFiles(fs, o.Log)
@@ -260,7 +262,7 @@ func (rt *Runtime) newCluster(ctx context.Context, o ClusterOptions, conf *memfs
 	return c, nil
 }
 
-// main runs PostgreSQL's main up to where its postmaster would fork for the first time, and takes the image.
+// main runs PostgreSQL's main up to the point where its postmaster would first fork, and takes the image.
 func (c *Cluster) main(ctx context.Context) error {
 	o := c.o.instance()
 	o.imaged = true
@@ -296,7 +298,7 @@ func (c *Cluster) main(ctx context.Context) error {
 	return nil
 }
 
-// boot starts the processes that work for all; recovery ends before it returns.
+// boot starts the background processes; recovery ends before it returns.
 func (c *Cluster) boot(ctx context.Context) error {
 	if _, err := c.start(KindCheckpoint); err != nil {
 		return err
@@ -330,10 +332,10 @@ func (c *Cluster) boot(ctx context.Context) error {
 	return nil
 }
 
-// launcherDelay is how long after the start autovacuum begins, so that it does not delay the first clients.
+// launcherDelay is how long after the start autovacuum begins, to not delay the first clients.
 const launcherDelay = time.Second
 
-// launchLate starts the autovacuum launcher, if it is wanted, a moment after the start.
+// launchLate starts the autovacuum launcher, if enabled, a moment after the start.
 func (c *Cluster) launchLate() {
 	t := c.o.Clock.NewTimer(launcherDelay)
 	defer t.Stop()
@@ -349,10 +351,10 @@ func (c *Cluster) launchLate() {
 	}
 }
 
-// start starts a process without a client, and remembers it by its kind.
+// start starts a process without a client, and registers it by its kind.
 func (c *Cluster) start(kind string) (*Process, error) { return c.spawn(kind, nil, auxiliary) }
 
-// addRunning keeps what the cluster holds until running is told that it is done. Errors: ErrDead.
+// addRunning keeps the cluster's resources until the caller calls running.Done. Errors: ErrDead.
 func (c *Cluster) addRunning() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -363,7 +365,7 @@ func (c *Cluster) addRunning() error {
 	return nil
 }
 
-// enlist gives a process its number and its place.
+// enlist gives a process its ID and slot.
 func (c *Cluster) enlist(p *Process) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -384,10 +386,10 @@ func (c *Cluster) enlist(p *Process) error {
 	return nil
 }
 
-// ErrTooManyProcesses: the cluster has no place for another process. That limit is far above max_connections. Try again later.
+// ErrTooManyProcesses: the cluster has no slot for another process. That limit is far above max_connections. Try again later.
 var ErrTooManyProcesses = errors.New("too many processes")
 
-// discharge takes a process from the list, and does what a postmaster does when a child has ended.
+// discharge takes a process off the list, and does what a postmaster does when a child has ended.
 func (c *Cluster) discharge(p *Process) {
 	c.mu.Lock()
 	delete(c.procs, p.pid)
@@ -408,7 +410,7 @@ func (c *Cluster) discharge(p *Process) {
 	c.checkpoints.wake()
 }
 
-// later does something that needs the lock, for a caller that has it now.
+// later runs f on a goroutine of its own: f takes the lock, which the caller holds now.
 func (c *Cluster) later(f func()) {
 	if c.addRunning() == nil {
 		go func() {
@@ -425,7 +427,7 @@ func (c *Cluster) warn(_ *Process, err error) {
 	}
 }
 
-// process returns a process of a kind; nil: there is none.
+// process returns the process of a kind; nil if there is none.
 func (c *Cluster) process(kind string) *Process {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -439,14 +441,14 @@ func (c *Cluster) Processes() []*Process {
 	return slices.Collect(maps.Values(c.procs))
 }
 
-// crash ends all processes because one has failed, which may have damaged shared memory. It may be called under the lock.
+// crash ends all processes because one failed, which may have damaged shared memory. It may be called under the lock.
 func (c *Cluster) crash(err error) {
 	if c.finish(err) {
 		c.o.Log("LOG:  " + err.Error() + "; all processes are ended")
 	}
 }
 
-// finish ends everything at once; the first reason counts.
+// finish ends everything immediately; the first reason counts.
 func (c *Cluster) finish(err error) (first bool) {
 	c.mu.Lock()
 	first = c.err == nil
@@ -472,14 +474,14 @@ func (c *Cluster) finish(err error) (first bool) {
 	return true
 }
 
-// Kill ends all processes at once, like kill -9: nothing is flushed. It returns when nothing runs any more.
+// Kill ends all processes immediately, like kill -9: nothing is flushed. It returns when nothing runs any more.
 func (c *Cluster) Kill() {
 	c.finish(errKilled)
 	<-c.done
 }
 
-// Shutdown ends PostgreSQL in an orderly way: no new processes, clients get 57P01, a checkpoint is written. If ctx ends first, it kills what
-// still runs and returns ctx's error. In either case nothing runs any more when it returns.
+// Shutdown ends PostgreSQL in an orderly way: no new processes start, clients get 57P01, a checkpoint is written. If ctx ends first, it
+// kills what still runs and returns ctx's error. Either way nothing runs any more when it returns.
 func (c *Cluster) Shutdown(ctx context.Context) error {
 	defer c.Kill()
 	c.mu.Lock()
@@ -519,7 +521,7 @@ func (c *Cluster) isStopping() bool {
 	return c.stopping
 }
 
-// await waits for the end of a process.
+// await waits for a process to end.
 func (c *Cluster) await(ctx context.Context, p *Process) error {
 	select {
 	case <-p.done:
@@ -529,7 +531,8 @@ func (c *Cluster) await(ctx context.Context, p *Process) error {
 	}
 }
 
-// Done is closed when the cluster has ended and nothing of it runs any more: after Kill, Shutdown, or because a process failed.
+// Done returns a channel that is closed when the cluster has ended and nothing of it runs any more: after Kill, Shutdown, or because a
+// process failed.
 func (c *Cluster) Done() <-chan struct{} { return c.done }
 
 // Err returns why the cluster has ended, or is ending; nil while it runs. It wraps ErrDead.
@@ -542,7 +545,7 @@ func (c *Cluster) Err() error {
 	return fmt.Errorf("%w: %w", ErrDead, c.err)
 }
 
-// Data is the data directory. While the cluster runs, use it only with the lock: in Locked, or in a hook.
+// Data returns the data directory. While the cluster runs, use it only with the lock: in Locked, or in a hook.
 func (c *Cluster) Data() *memfs.FS { return c.files.data }
 
 // Locked runs f while no process runs. f must not call methods of the cluster that take the lock or wait.
@@ -552,19 +555,19 @@ func (c *Cluster) Locked(f func()) {
 	f()
 }
 
-// Current is the process that has the lock, for hooks of the files, which are called under it; nil: the host has it, or
-// PostgreSQL's main before there are processes.
+// Current returns the process that has the lock, for hooks of the files, which are called under it. Nil: the host has it, or PostgreSQL's
+// main before there are processes.
 func (c *Cluster) Current() *Process { return c.lock.current.Load() }
 
-// Replayed is how far the recovery at the start got: the place in PostgreSQL's log after the last record that it replayed, or
-// after its checkpoint. Zero: it did not recover, because it had been shut down.
+// Replayed returns how far the recovery at the start got: the place in PostgreSQL's log after the last record replayed, or after its
+// checkpoint. Zero: there was no recovery, because it had been shut down.
 func (c *Cluster) Replayed() uint64 { return c.replayed }
 
-// LeftOut returns the parameters with whose values, from ALTER SYSTEM or the command line, PostgreSQL could not start.
+// LeftOut returns the parameters whose values, from ALTER SYSTEM or the command line, kept PostgreSQL from starting.
 func (c *Cluster) LeftOut() []string { return c.leftOut }
 
-// TransactionAge is how many transaction ids were assigned since the oldest one that a table of some database may still hold.
-// Near 2^31 PostgreSQL assigns no more.
+// TransactionAge returns how many transaction IDs were assigned since the oldest one that a table of some database may still hold. Near
+// 2^31 PostgreSQL assigns no more.
 func (c *Cluster) TransactionAge() (age uint32) {
 	c.Locked(func() {
 		if t := c.transactions(); t != nil {

@@ -5,30 +5,30 @@ import (
 	"time"
 )
 
-// clusterCounts are what ClusterStats tells.
+// clusterCounts are the counters of ClusterStats.
 type clusterCounts struct {
 	spawns, spawnTime, yields, direct, handedOver, signals, checkpoints, fetches, fetchTime atomic.Int64
 }
 
-// ClusterStats counts what a cluster did since it was started.
+// ClusterStats counts what a cluster has done since it was started.
 type ClusterStats struct {
-	Processes   map[string]int // current ones, by kind
-	Queued      map[string]int // of these, those that wait for the lock
-	Running     string         // the kind of the one that has the lock; empty: none
-	Spawned     int64          // processes that were started
-	SpawnTime   time.Duration  // sum of the times until they could run
-	Switches    int64          // the lock went from one process to another
-	Yields      int64          // a process that had run for long let others run
-	Direct      int64          // a process ran on its client's goroutine: see Conn.Run
-	HandedOver  int64          // of Direct, how often it went on without that goroutine
-	Waits       int64          // a process had to wait for the lock
-	Waited      time.Duration  // sum of these waits
+	Processes   map[string]int // current processes, by kind
+	Queued      map[string]int // of these, those waiting for the lock
+	Running     string         // the kind of the one holding the lock; empty: none
+	Spawned     int64          // processes started
+	SpawnTime   time.Duration  // total time until they could run
+	Switches    int64          // times the lock went from one process to another
+	Yields      int64          // times a long-running process let others run
+	Direct      int64          // times a process ran on its client's goroutine: see Conn.Run
+	HandedOver  int64          // of Direct, times it continued without that goroutine
+	Waits       int64          // times a process had to wait for the lock
+	Waited      time.Duration  // total time of these waits
 	Signals     int64
-	Checkpoints int64         // that somebody asked for
+	Checkpoints int64         // requested ones
 	Checked     bool          // the compiled code checks the bounds of each load and store: see Runtime.Checked
-	Fetching    int           // processes that wait for bytes of files that are away
-	Fetches     int64         // how often one had to wait
-	FetchTime   time.Duration // sum of these waits
+	Fetching    int           // processes waiting for bytes of files that are away
+	Fetches     int64         // times one had to wait
+	FetchTime   time.Duration // total time of these waits
 }
 
 // Stats returns the counts so far.

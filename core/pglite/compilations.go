@@ -22,21 +22,21 @@ import (
 	"blobpglite/core/pglite/internal/lean"
 )
 
-// compilations is wazero's compilation cache, with what wazero itself does not have: it knows which entries belong to a
-// module, and it knows damage. wazero 1.12 checks the code of an entry, but not where in it functions begin, and an entry that
-// it cannot read it leaves where it is.
+// compilations is wazero's compilation cache, plus what wazero itself lacks: it knows which entries belong to a module, and detects damage.
+// wazero 1.12 checks an entry's code, but not the offsets at which functions begin in it, and it leaves an entry that it cannot read in
+// place.
 //
 //	<dir>/wazero-<version>-<platform>/<entry>   wazero's
 //	<dir>/sums/<module's hash>                  a line for each entry of the module: name, size, CRC-32C
 //	<dir>/loans/<outline's hash>                see outlines.go
 //
-// An entry that no sum names, or that is not as its sum says, is deleted before wazero sees it, and compiled again, once. A sum
-// is written after its entry, both by renaming; a crash in between costs a compilation. A process that compiles holds a lock, so
-// processes that share the folder compile a module once; loading takes no lock and writes nothing. Where the folder cannot be
-// written, or was deleted, what is not there is compiled for this process alone.
+// An entry that no sum names, or that does not match its sum, is deleted before wazero sees it, and compiled again, once. A sum is written
+// after its entry, both by renaming; a crash in between costs a compilation. A process that compiles holds a lock, so processes that share
+// the folder compile a module once; loading takes no lock and writes nothing. If the folder cannot be written, or was deleted, missing
+// entries are compiled for this process alone.
 type compilations struct {
 	dir      string
-	files    *codecache.Files // between wazero and the folder; nil: there is no way between them
+	files    *codecache.Files // between wazero and the folder; nil: wazero uses the folder directly
 	runtime  wazero.Runtime
 	lock     func(ctx context.Context, path, what string) (unlock func() error, err error)
 	progress func(step string, done, total int64)
@@ -46,9 +46,9 @@ const (
 	compiledName = "compiled" // below the cache's folder
 	sumsDir      = "sums"
 	maxSums      = 1 << 16         // bytes of a file of sums
-	abandonedAt  = 2 * time.Hour   // a temporary file of this age was left by a process that ended
-	sumBuffer    = 256 * 1024      // read at once
-	entryDigits  = 2 * sha256.Size // of the name of an entry
+	abandonedAt  = 2 * time.Hour   // a temporary file this old was left by a process that has ended
+	sumBuffer    = 256 * 1024      // bytes per read
+	entryDigits  = 2 * sha256.Size // of an entry's name
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -71,8 +71,8 @@ type entrySum struct {
 	crc  uint32
 }
 
-// compile loads a module's compilation, or compiles it; fresh: it was compiled. what names the module to people, empty for the
-// small ones that nobody waits for.
+// compile loads a module's compilation, or compiles it (fresh). what is the module's name in messages, empty for the small modules whose
+// compilation is not worth reporting.
 func (c *compilations) compile(ctx context.Context, what string, bin []byte) (compiled wazero.CompiledModule, fresh bool, err error) {
 	key := hashOf(bin)
 	found, why := c.check(key)
@@ -80,7 +80,7 @@ func (c *compilations) compile(ctx context.Context, what string, bin []byte) (co
 		if compiled, fresh, err = c.load(ctx, what, key, bin); err == nil || ctx.Err() != nil {
 			return compiled, fresh, err
 		}
-		why = err // as it was written, but wazero cannot read it
+		why = err // intact, but wazero cannot read it
 	}
 	unlock, err := c.locked(ctx, what)
 	if c.files != nil && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)) {
@@ -104,7 +104,7 @@ func (c *compilations) compile(ctx context.Context, what string, bin []byte) (co
 	if err == nil || ctx.Err() != nil {
 		return compiled, fresh, err
 	}
-	// There may be an entry after all, among the sums of another module (see note), and damaged.
+	// There may be an entry after all, noted under another module (see noteSums), and damaged.
 	if damaged, discardErr := c.discardDamaged(); !damaged || discardErr != nil {
 		return nil, false, errors.Join(err, discardErr)
 	}
@@ -122,20 +122,20 @@ func named(what string) string {
 	return what
 }
 
-// report says what begins, of modules with a name.
+// report announces a step for modules that have a name.
 func (c *compilations) report(step, what string) {
 	if what != "" {
 		c.progress(strings.TrimSpace(step+what), 0, 0)
 	}
 }
 
-// load is for a module whose entries are intact. wazero may have none for this processor among them, and compile it.
+// load is for a module whose entries are intact. Perhaps none of them is for this processor; then wazero compiles it.
 func (c *compilations) load(ctx context.Context, what string, key [32]byte, bin []byte) (wazero.CompiledModule, bool, error) {
 	c.report("loading ", what)
 	return c.noting(ctx, key, bin)
 }
 
-// give gives a module to wazero, which loads or compiles it: without bounds checks, if it is marked.
+// give passes a module to wazero, which loads or compiles it: without bounds checks, if it is marked.
 func (c *compilations) give(ctx context.Context, bin []byte) (compiled wazero.CompiledModule, err error) {
 	err = lean.Compile(func() (err error) {
 		compiled, err = c.runtime.CompileModule(ctx, bin)
@@ -154,7 +154,7 @@ func (c *compilations) unkept(ctx context.Context, what string, bin []byte, why 
 	return compiled, err == nil, err
 }
 
-// noting lets wazero load or compile a module, and notes the entry that came of it.
+// noting lets wazero load or compile a module, and notes the resulting entry.
 func (c *compilations) noting(ctx context.Context, key [32]byte, bin []byte) (compiled wazero.CompiledModule, fresh bool, err error) {
 	before, err := c.entries()
 	if err != nil {
@@ -173,8 +173,8 @@ func (c *compilations) noting(ctx context.Context, key [32]byte, bin []byte) (co
 	return compiled, fresh, nil
 }
 
-// noteSums writes the sums of the entries that are new. If another process made one of another module meanwhile, it is noted
-// here too, which does no harm.
+// noteSums writes the sums of new entries. If another process makes an entry of another module in the meantime, it is noted here too, which
+// is harmless.
 func (c *compilations) noteSums(key [32]byte, before, after map[string]bool) (fresh bool, err error) {
 	sums, _ := c.sums(key)
 	for name := range after {
@@ -183,7 +183,7 @@ func (c *compilations) noteSums(key [32]byte, before, after map[string]bool) (fr
 		}
 		sum, err := c.sumOf(name)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // deleted by another process, which knows no sum of it
+			continue // deleted by another process, which has no sum of it
 		}
 		if err != nil {
 			return false, err
@@ -200,7 +200,7 @@ func (c *compilations) noteSums(key [32]byte, before, after map[string]bool) (fr
 	return true, c.write(c.sumPath(key), text.Bytes())
 }
 
-// write puts a file in place, whole.
+// write puts a complete file in place.
 func (c *compilations) write(path string, text []byte) error {
 	temp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
 	if err != nil {
@@ -216,7 +216,7 @@ func (c *compilations) write(path string, text []byte) error {
 	return nil
 }
 
-// check says whether there are entries of a module, all of them as they were written; why says what is wrong with one.
+// check reports whether a module has entries, all of them intact; why says what is wrong with one.
 func (c *compilations) check(key [32]byte) (found bool, why error) {
 	sums, err := c.sums(key)
 	if err != nil {
@@ -242,7 +242,7 @@ func (c *compilations) sumPath(key [32]byte) string {
 	return filepath.Join(c.dir, sumsDir, fmt.Sprintf("%x", key))
 }
 
-// sums reads a file of sums; none if there is no such file.
+// sums reads a file of sums; it returns none if there is no such file.
 func (c *compilations) sums(key [32]byte) ([]entrySum, error) {
 	return readSums(c.sumPath(key))
 }
@@ -293,7 +293,7 @@ func (c *compilations) sumOf(name string) (s entrySum, err error) {
 	}
 }
 
-// entries are wazero's entries, by their names below dir.
+// entries returns wazero's entries, by their names below dir.
 func (c *compilations) entries() (map[string]bool, error) {
 	paths, err := filepath.Glob(filepath.Join(c.dir, "wazero-*", "*"))
 	if err != nil {
@@ -308,7 +308,7 @@ func (c *compilations) entries() (map[string]bool, error) {
 	return names, nil
 }
 
-// discardDamaged deletes all entries that are not as a sum says, and says whether there were any. The lock is held.
+// discardDamaged deletes all entries that do not match a sum, and reports whether there were any. The lock is held.
 func (c *compilations) discardDamaged() (found bool, err error) {
 	files, err := filepath.Glob(filepath.Join(c.dir, sumsDir, "*"))
 	if err != nil {
@@ -319,7 +319,7 @@ func (c *compilations) discardDamaged() (found bool, err error) {
 		for _, want := range sums {
 			got, sumErr := c.sumOf(want.name)
 			if sumErr != nil || got == want {
-				continue // who uses it will see
+				continue // a process that uses it will see
 			}
 			found = true
 			err = errors.Join(err, remove(filepath.Join(c.dir, want.name)))
@@ -328,7 +328,7 @@ func (c *compilations) discardDamaged() (found bool, err error) {
 	return found, err
 }
 
-// remove deletes a file that may be gone already.
+// remove deletes a file that may not exist any more.
 func remove(path string) error {
 	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -336,7 +336,7 @@ func remove(path string) error {
 	return nil
 }
 
-// discard deletes the entries of a module, all that no sum names, and what processes that ended have left. The lock is held.
+// discard deletes a module's entries, all entries that no sum names, and leftovers of processes that have ended. The lock is held.
 func (c *compilations) discard(key [32]byte) error {
 	if err := remove(c.sumPath(key)); err != nil {
 		return err
@@ -347,7 +347,7 @@ func (c *compilations) discard(key [32]byte) error {
 	}
 	known := map[string]bool{}
 	for _, path := range files {
-		sums, _ := readSums(path) // of a damaged one the entries are unknown
+		sums, _ := readSums(path) // a damaged file's entries are unknown
 		for _, s := range sums {
 			known[s.name] = true
 		}
@@ -364,7 +364,7 @@ func (c *compilations) discard(key [32]byte) error {
 	return errors.Join(err, c.sweep())
 }
 
-// sweep deletes temporary files of processes that ended.
+// sweep deletes temporary files of processes that have ended.
 func (c *compilations) sweep() (err error) {
 	left, err := filepath.Glob(filepath.Join(c.dir, "*", "*.tmp"))
 	for _, path := range left {
@@ -376,7 +376,7 @@ func (c *compilations) sweep() (err error) {
 	return err
 }
 
-// locked waits until this process alone compiles.
+// locked waits until no other process compiles.
 func (c *compilations) locked(ctx context.Context, what string) (unlock func() error, err error) {
 	return c.lock(ctx, filepath.Join(c.dir, "compile"), named(what))
 }

@@ -10,27 +10,27 @@ import (
 	"sync"
 )
 
-// ConnectOptions say who connects.
+// ConnectOptions describes the client that connects.
 type ConnectOptions struct {
-	// Remote is the client's address, for pg_hba.conf and inet_client_addr. Nil, or no IP address: a client on the same machine
+	// Remote is the client's address, for pg_hba.conf and inet_client_addr. Nil, or not an IP address: a client on the same machine
 	// (pg_hba.conf: local).
 	Remote net.Addr
 	// Trusted lets the client in without pg_hba.conf and without a password: for the host's own sessions.
 	Trusted bool
 	// Unlimited exempts the client from ClusterOptions.DataLimit.
 	Unlimited bool
-	// Reserved lets in superusers only; others get 53300, as in PostgreSQL when only reserved places are left.
+	// Reserved lets in superusers only; others get 53300, as in PostgreSQL when only reserved connections are left.
 	Reserved bool
 }
 
 // Bounds of what waits between a client and its process, in bytes each way. A process passes on what it has written when it waits, and
-// when it has written so much.
+// whenever chunkSize bytes have accumulated.
 const (
 	maxInput  = 1 << 20
 	maxOutput = 1 << 20
 	chunkSize = 64 << 10
-	// maxLost is how many bytes a process may write to a client that has gone before it gets an error: a socket buffers about as much.
-	// So, as with any PostgreSQL, a running statement with a short answer is completed, and one with a long answer is ended.
+	// maxLost is how many bytes a process may write to a client that has gone before it gets an error: a socket buffers about as much. So,
+	// as with any PostgreSQL, a running statement with a short answer completes, and one with a long answer is ended.
 	maxLost = 16 << 10
 )
 
@@ -40,18 +40,18 @@ type Answer struct {
 	Mark  uint64
 }
 
-// Conn is the connection to a client's process. One goroutine may write while another reads; Close may be called by any.
+// Conn is the connection to a client's process. One goroutine may write while another reads; any goroutine may call Close.
 type Conn struct {
 	p *Process
 
 	// For the process, under the cluster's lock.
-	output []byte // written, and not yet passed on
-	block  uint32 // the transaction whose block it was in when it last passed something on; 0: none
-	lost   int    // bytes written since the client has gone
+	output []byte // written, not yet passed on
+	block  uint32 // the transaction whose block was open when it last passed something on; 0: none
+	lost   int    // bytes written since the client went away
 
 	mu      sync.Mutex
 	input   []byte   // for the process
-	gone    bool     // the client is
+	gone    bool     // the client has gone
 	answers []Answer // for the client
 	queued  int      // bytes in them
 	over    bool     // the process has ended
@@ -59,8 +59,8 @@ type Conn struct {
 	room    chan struct{} // the process has read
 }
 
-// Connect starts a process for a client, which expects the start-up packet next. Errors: ErrTooManyProcesses, ErrAddressSpace,
-// ErrDead, the context's.
+// Connect starts a process for a client, and expects the start-up packet next. Errors: ErrTooManyProcesses, ErrAddressSpace, ErrDead, the
+// context's.
 func (c *Cluster) Connect(ctx context.Context, o ConnectOptions) (*Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -107,7 +107,7 @@ func (p *Process) serve(o ConnectOptions) (exited bool, code uint32, err error) 
 		in.mem.putU32(at, uint32(sock))
 		in.mem.putU32(at+salenAt, in.putAddress(at+4, o.Remote))
 		in.mem.putU32(p.c.rt.places.MyClientSocket, at)
-		if o.Reserved { // PostgreSQL compares it with the free places, and there are never that many
+		if o.Reserved { // PostgreSQL compares it with the number of free slots, which is never that large
 			in.mem.putU32(in.mem.u32(in.option("superuser_reserved_connections")+optionVariable), maxBackends)
 		}
 	})
@@ -118,7 +118,7 @@ func (p *Process) serve(o ConnectOptions) (exited bool, code uint32, err error) 
 	return exited, code, err
 }
 
-// maxBackends is more than PostgreSQL can have (postmaster.h).
+// maxBackends is more backends than PostgreSQL can have (postmaster.h).
 const maxBackends = 0x3FFFF
 
 // Of struct ClientSocket (libpq-be.h): the descriptor, then an address of 128 bytes, then its length.
@@ -127,7 +127,7 @@ const (
 	salenAt          = 132
 )
 
-// putAddress writes a client's address as the guest's C library has it, and says how long that is.
+// putAddress writes a client's address in the guest C library's format, and returns its length.
 func (in *Instance) putAddress(at uint32, remote net.Addr) uint32 {
 	const afUnix = 1
 	var to netip.AddrPort
@@ -151,7 +151,7 @@ func (in *Instance) putAddress(at uint32, remote net.Addr) uint32 {
 	return sockaddr6Sz
 }
 
-// socketDevice is what the descriptor of the client's socket stands for.
+// socketDevice is the device of the client's socket.
 type socketDevice struct {
 	nullDevice
 	conn *Conn
@@ -163,7 +163,8 @@ func (d socketDevice) ready() (readable, writable bool) {
 	return len(d.conn.input) > 0 || d.conn.gone, d.conn.queued < maxOutput || d.conn.gone
 }
 
-// recv is the guest's recv: 0 at the end, below zero where there is nothing yet, for its sockets do not block.
+// recv is the guest's recv. It returns 0 at the end, and a negative number if there is nothing yet, because the guest's sockets do not
+// block.
 func (p *Process) recv(b []byte) int {
 	c := p.conn
 	if c == nil {
@@ -228,12 +229,12 @@ func (c *Conn) flush(p *Process) {
 		c.queued += len(a.Bytes)
 	}
 	c.mu.Unlock()
-	if !p.turns.direct { // otherwise whoever runs the process does that
+	if !p.turns.direct { // otherwise the goroutine that runs the process does that
 		signalOne(c.heard)
 	}
 }
 
-// inBlock says whether what is passed on now tells only of the transaction block in which the process is. It notes that block.
+// inBlock reports whether what is passed on now concerns only the process's current transaction block. It notes that block.
 func (c *Conn) inBlock(p *Process) bool {
 	last := c.block
 	c.block = 0
@@ -243,11 +244,11 @@ func (c *Conn) inBlock(p *Process) bool {
 	m := p.in.mem
 	proc := m.u32(p.c.rt.places.MyProc)
 	if proc == 0 {
-		return false // it has not begun, or has gone
+		return false // not begun yet, or gone
 	}
 	at := p.c.rt.places
 	current := m.u32(proc + at.layout.Offsets["PGPROC.vxid.lxid"])
-	const started = 1 // TBLOCK_STARTED: a statement by itself; 0: none
+	const started = 1 // TBLOCK_STARTED: a single statement; 0: none
 	if current == 0 || m.u32(m.u32(at.CurrentTransactionState)+at.layout.Offsets["TransactionStateData.blockState"]) <= started {
 		return false
 	}
@@ -255,7 +256,7 @@ func (c *Conn) inBlock(p *Process) bool {
 	return current == last || beginsBlock(c.output)
 }
 
-// Next waits for the next piece of what the process answers. After the end of the process it returns io.EOF, after that of the cluster an
+// Next waits for the next piece of the process's answers. After the process has ended it returns io.EOF; after the cluster has ended, an
 // error that wraps ErrDead. The caller may keep the bytes.
 func (c *Conn) Next(ctx context.Context) (Answer, error) {
 	for {
@@ -289,7 +290,7 @@ func (c *Conn) Next(ctx context.Context) (Answer, error) {
 	}
 }
 
-// why is the error that follows the last answer.
+// why returns the error that follows the last answer.
 func (p *Process) why() error {
 	if p.err == nil && inOrder(p.code) {
 		return io.EOF
@@ -300,18 +301,18 @@ func (p *Process) why() error {
 	return fmt.Errorf("%w: %w", ErrDead, p.err)
 }
 
-// Write sends bytes to the process. It waits while the process has much unread. Errors: ErrHungUp, those that wrap ErrDead.
+// Write sends bytes to the process. It waits while the process has too much unread. Errors: ErrHungUp, those that wrap ErrDead.
 func (c *Conn) Write(b []byte) (int, error) { return c.Send(context.Background(), b) }
 
 // Send is Write, but stops waiting when ctx ends.
 func (c *Conn) Send(ctx context.Context, b []byte) (int, error) { return c.send(ctx, b, false) }
 
-// Run is Send, but if nobody else needs the processor, it also runs the process on the caller's goroutine until that waits, or for some
-// milliseconds. Then Next returns its answer at once; call Announce to wake another goroutine that waits in Next. The caller's goroutine must
-// not be locked to its thread (runtime.LockOSThread).
+// Run is Send, but if the processor is free, it also runs the process on the caller's goroutine until the process waits, or for some
+// milliseconds. Next then returns its answer immediately; call Announce to wake another goroutine that waits in Next. The caller's
+// goroutine must not be locked to its thread (runtime.LockOSThread).
 func (c *Conn) Run(ctx context.Context, b []byte) (int, error) { return c.send(ctx, b, true) }
 
-// Await waits until Next would return at once, Announce is called, or ctx ends.
+// Await waits until Next would return immediately, Announce is called, or ctx ends.
 func (c *Conn) Await(ctx context.Context) {
 	if c.Ready() {
 		return
@@ -322,21 +323,21 @@ func (c *Conn) Await(ctx context.Context) {
 	}
 }
 
-// Ready says whether Next would return at once.
+// Ready reports whether Next would return immediately.
 func (c *Conn) Ready() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.answers) > 0 || c.over
 }
 
-// Answered says whether there is an answer for Next.
+// Answered reports whether there is an answer for Next.
 func (c *Conn) Answered() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.answers) > 0
 }
 
-// Announce wakes a goroutine that waits in Next or Await, so that it looks again.
+// Announce wakes a goroutine that waits in Next or Await, so that it checks again.
 func (c *Conn) Announce() { signalOne(c.heard) }
 
 func (c *Conn) send(ctx context.Context, b []byte, run bool) (int, error) {
@@ -367,10 +368,10 @@ func (c *Conn) send(ctx context.Context, b []byte, run bool) (int, error) {
 	return done, nil
 }
 
-// ErrHungUp: bytes cannot be sent any more, because the process has ended or Close was called. Next says why.
+// ErrHungUp: no more bytes can be sent, because the process has ended or Close was called. Next says why.
 var ErrHungUp = errors.New("the connection has ended")
 
-// Close tells the process that its client has gone: it rolls back and ends. Close does not wait for that; Done does.
+// Close tells the process that its client has gone; it rolls back and ends. Close does not wait for that; use Done.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	c.gone = true
@@ -382,7 +383,7 @@ func (c *Conn) Close() error {
 	return nil
 }
 
-// ended is called by the process when it has ended.
+// ended is called when the process has ended.
 func (c *Conn) ended() {
 	c.mu.Lock()
 	c.over = true
@@ -391,10 +392,10 @@ func (c *Conn) ended() {
 	signalOne(c.room)
 }
 
-// Process is the process behind the connection.
+// Process returns the process of the connection.
 func (c *Conn) Process() *Process { return c.p }
 
-// Done is closed when the process has ended.
+// Done returns a channel that is closed when the process has ended.
 func (c *Conn) Done() <-chan struct{} { return c.p.done }
 
 func signalOne(ch chan struct{}) {
@@ -404,8 +405,8 @@ func signalOne(ch chan struct{}) {
 	}
 }
 
-// beginsBlock says whether the backend's messages in b, during which a transaction block began, tell of nothing before it: the first command
-// that was completed began the block, and none has ended it.
+// beginsBlock reports whether the backend's messages in b, during which a transaction block began, concern only that block: the first
+// command that completed began it, and none has ended it.
 func beginsBlock(b []byte) bool {
 	begun := false
 	for len(b) >= 5 {

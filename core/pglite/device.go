@@ -2,7 +2,7 @@ package pglite
 
 import "io"
 
-// device is what is behind a descriptor that is no file.
+// device is what a descriptor that is not a file refers to.
 type device interface {
 	read(p []byte) (int, errno)
 	write(p []byte) (int, errno)
@@ -24,7 +24,7 @@ func openDevice(name string, random io.Reader) device {
 	}
 }
 
-// nullDevice reads as an empty file and swallows what is written.
+// nullDevice reads as an empty file and discards what is written.
 type nullDevice struct{}
 
 func (nullDevice) read([]byte) (int, errno)    { return 0, eOK }
@@ -78,7 +78,7 @@ type pipe struct {
 	readers, writers int
 }
 
-// maxPipe is the capacity of a pipe: Linux's.
+// maxPipe is the capacity of a pipe, as on Linux.
 const maxPipe = 64 << 10
 
 type pipeReader struct{ p *pipe }

@@ -18,37 +18,35 @@
 //
 // # Processes
 //
-// PGlite's binary still holds all of PostgreSQL: its backends, checkpointer, walwriter, startup process, autovacuum. What it
-// lacks is a kernel and a postmaster, and that is what a Cluster is:
+// PGlite's binary still holds all of PostgreSQL: its backends, checkpointer, walwriter, startup process, autovacuum. What it lacks is a
+// kernel and a postmaster. A Cluster is both:
 //
 //	PostgreSQL's main ──► shared memory is made ──► InitProcess: a postmaster would fork here ──► the image, and the end of main
 //	image (copy-on-write) + shared memory (one file, mapped by all) + a number ──► a process: an instance on a goroutine of its own
 //
-// The host delivers signals, timers and wake-ups, waits in poll, starts autovacuum's workers when PostgreSQL asks for them,
-// reads the configuration again at SIGHUP, and ends all processes when one of them fails, as a postmaster does. internal/layout
-// knows which functions and variables that takes, and where they are in a binary without symbol names.
+// The host delivers signals, timers and wake-ups, waits in poll, starts autovacuum's workers when PostgreSQL asks for them, rereads the
+// configuration at SIGHUP, and ends all processes when one of them fails, as a postmaster does. internal/layout knows the functions and
+// variables needed for this, and finds them in a binary without symbol names.
 //
-// One process runs at a time, under one lock ("the lock" in this package). A process gives it up where it waits (for its client, a
-// row, a latch, a sleep), and where PostgreSQL can be interrupted, if others have waited and it has run for some milliseconds; but
+// One process runs at a time, under one lock ("the lock" in this package). A process gives it up where it waits (for its client, a row, a
+// latch, a sleep). If others have waited and it has run for some milliseconds, it also gives it up where PostgreSQL can be interrupted, but
 // never while it holds a lightweight lock, because a process that waits for one polls every millisecond. Hooks of the files are called
 // under the lock, so they must not wait for anything slow. A process that needs bytes of a file that are away (see package memfs, and
 // ClusterOptions.Source) gives the lock up wherever it is, as if it waited for a disk.
 //
-// Compiled WebAssembly cannot be stopped from outside: Go's garbage collector would wait for a long computation, and all other
-// goroutines for the collector. So on Linux on amd64, a thread that Go's scheduler does not know of makes a process that runs for long
-// call the host. On other systems a goroutine does that; while the collector waits, it waits too, until the statement calls the host
-// or ends.
+// Compiled WebAssembly cannot be stopped from outside: Go's garbage collector would wait for a long computation, and all other goroutines
+// for the collector. So on Linux on amd64, a thread that Go's scheduler does not know of makes a long-running process call the host. On
+// other systems a goroutine does that; while the collector waits, it waits too, until the statement calls the host or ends.
 //
-// The guest's system calls go to the host: files to a memfs tree (its hooks are where durability begins: PostgreSQL
-// syncs its log once per commit, before the answer leaves), time and randomness to what the options give.
+// The guest's system calls go to the host: files to a memfs tree (its hooks are where durability begins: PostgreSQL syncs its log once per
+// commit, before the answer leaves), time and randomness to the sources in the options.
 //
-// Survives: SQL errors, cancelled statements, running out of memory (53200) or of stack (54001), clients that go away in
-// the middle of a message, and many more of them than there are processors. A trap of the guest, a PANIC or a killed process ends the
-// cluster (Done, Err): start another one on the same files, which are as after a crash. One trap is within reach of any
-// client: JSON text nested half a million deep overflows the compiled code's stack, which PostgreSQL's own check of its
-// depth does not see.
+// A cluster survives SQL errors, cancelled statements, running out of memory (53200) or of stack (54001), clients that go away in the
+// middle of a message, and many more clients than there are processors. A trap of the guest, a PANIC or a killed process ends the cluster
+// (Done, Err): start another one on the same files, which are as after a crash. Any client can cause one kind of trap: JSON text nested
+// half a million levels deep overflows the compiled code's stack, which PostgreSQL's own depth check does not see.
 //
-// A cluster may be a hot standby instead (ClusterOptions.Standby): recovery goes on in its process, fed by the host through the files of
+// A cluster may be a hot standby instead (ClusterOptions.Standby): recovery continues in its process, fed by the host through the files of
 // pg_wal, and clients are read-only (standby.go). Two custom settings, blobpglite.position and blobpglite.wait_for, show and await places
 // in the log (position.go).
 //

@@ -12,20 +12,20 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// pg_dump comes from PGlite's makers as WebAssembly too, in an npm package of its own. It is a client program: libpq in it
-// sends and receives by the same two callbacks by which PostgreSQL does, so that any connection that speaks the wire
-// protocol will do. It was built to be placed anywhere in memory; here it is always placed at the same address.
+// PGlite's makers also provide pg_dump as WebAssembly, in an npm package of its own. It is a client program: its libpq sends and receives
+// by the same two callbacks as PostgreSQL, so any connection that speaks the wire protocol will do. It was built to be placed anywhere in
+// memory; here it is always placed at the same address.
 
 // DumpOptions configures a Dump. Conn and Out are required.
 type DumpOptions struct {
-	// Args are pg_dump's own arguments. Those that name a server or a file are refused, because Conn and Out replace them; so
-	// is the directory format, which is not one file.
+	// Args are pg_dump's own arguments. Those that name a server or a file are refused, because Conn and Out replace them, as is the
+	// directory format, which is not a single file.
 	Args []string
 	// Conn is a new connection to the server, before its start-up packet. Dump closes it.
 	Conn net.Conn
 	// Out receives what pg_dump writes: SQL, or another format that Args asks for.
 	Out io.Writer
-	// Log is called with each line of pg_dump's standard error. Nil: dropped, but for the last ones in an error.
+	// Log is called with each line of pg_dump's standard error. Nil: they are dropped, except for the last ones in an error.
 	Log func(line string)
 }
 
@@ -39,9 +39,8 @@ func (e *DumpError) Error() string {
 	return fmt.Sprintf("pg_dump ended with exit code %d%s", e.Code, e.Said)
 }
 
-// Dump runs pg_dump of PostgreSQL 18. The first call fetches it by npm if the cache has none, and compiles it (about a
-// second). Errors: *DumpError, those of Conn and Out, the context's, those of NewRuntime about files. After an error, Out
-// may have received a part.
+// Dump runs pg_dump of PostgreSQL 18. The first call fetches it by npm if the cache lacks it, and compiles it (about a second). Errors:
+// *DumpError, those of Conn and Out, the context's, those of NewRuntime about files. After an error, Out may have received a part.
 func (rt *Runtime) Dump(ctx context.Context, o DumpOptions) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -92,7 +91,7 @@ func (rt *Runtime) Dump(ctx context.Context, o DumpOptions) error {
 	return err
 }
 
-// flushStreams writes what the guest's C library still holds back, as its exit would.
+// flushStreams writes what the guest's C library still buffers, as its exit would.
 func (in *Instance) flushStreams() error {
 	return in.guard(func() {
 		for _, name := range []string{"__funcs_on_exit", "fflush"} {
@@ -103,10 +102,10 @@ func (in *Instance) flushStreams() error {
 	})
 }
 
-// dumpBinary is pg_dump's name for itself. The file is looked for, and not read.
+// dumpBinary is pg_dump's path for itself. The file must exist, but is not read.
 const dumpBinary = pgRoot + "/bin/pg_dump"
 
-// dumpTree is the file tree that pg_dump sees.
+// dumpTree returns the file tree that pg_dump sees.
 func dumpTree() (*memfs.FS, error) {
 	tree := memfs.New(memfs.Options{})
 	for _, dir := range []string{"/tmp", "/home/postgres", path.Dir(dumpBinary)} {
@@ -156,9 +155,9 @@ func refused(arg string) error {
 
 // wire is a client program's connection.
 //
-// libpq believes that its socket does not block: after much data it tries to read more, and goes on with what it has when
-// there is none. It waits by poll, which the guest answers itself, always with "ready". So the first read that finds nothing
-// returns at once, and the next one waits, unless something else came in between.
+// libpq assumes that its socket does not block: after receiving much data it tries to read more, and continues with what it has if there is
+// none. It waits by poll, which the guest itself answers, always with "ready". So the first read that finds nothing returns immediately,
+// and the next one waits, unless something else came in between.
 type wire struct {
 	conn    io.ReadWriter
 	buf     []byte
@@ -230,7 +229,7 @@ func (in *Instance) wireFailed(err error) int {
 	return in.fail(eCONNRESET)
 }
 
-// fail is the result of a C function that failed, its errno set.
+// fail returns the result of a failed C function, and sets errno.
 func (in *Instance) fail(e errno) int {
 	in.mem.putU32(uint32(in.call(in.module.ExportedFunction("__errno_location"))), uint32(e))
 	return -1

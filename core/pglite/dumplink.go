@@ -9,18 +9,17 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// clientModule has what client programs import besides, or otherwise than, PostgreSQL itself.
+// clientModule provides the imports of client programs that PostgreSQL itself lacks or that differ from its own.
 const clientModule = hostModule + "_client"
 
-// Where pg_dump is placed: its data at the address at which its own loader puts it, after them a stack, after that the
-// heap. Table entry 0 is null.
+// Where pg_dump is placed: its data at the address where its own loader puts it, then a stack, then the heap. Table entry 0 is null.
 const (
 	dumpMemoryBase = 1024
 	dumpTableBase  = 1
 	dumpStack      = 1 << 20
 )
 
-// dumpProgram is pg_dump, fetched, rewritten and compiled first if need be.
+// dumpProgram returns pg_dump; if need be, it first fetches, rewrites and compiles it.
 func (rt *Runtime) dumpProgram(ctx context.Context) (*program, error) {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
@@ -77,7 +76,7 @@ func (rt *Runtime) dumpProgram(ctx context.Context) (*program, error) {
 	return p, nil
 }
 
-// placeDump gives pg_dump its place in memory.
+// placeDump gives pg_dump its addresses in memory.
 func placeDump(bin []byte) ([]byte, error) {
 	meta, err := wasmbin.Parse(bin)
 	if err != nil {
@@ -96,15 +95,15 @@ func placeDump(bin []byte) ([]byte, error) {
 	})
 }
 
-// clientCalls are the imports of clientModule.
+// clientCalls returns the imports of clientModule.
 func clientCalls() map[string]hostFunc {
 	return map[string]hostFunc{
-		// A socket is a descriptor to hold on to: the connection itself goes by the callbacks.
+		// A socket is only a descriptor: the connection itself uses the callbacks.
 		"__syscall_socket": func(in *Instance, s []uint64) {
 			s[0] = in.result(in.files.add(&openFile{dev: nullDevice{}, flags: 2}))
 		},
-		"__syscall__newselect": func(_ *Instance, s []uint64) { s[0] = eNOSYS.neg() }, // only workers of parallel dumps wait so
-		"__syscall_pipe":       func(_ *Instance, s []uint64) { s[0] = eNOSYS.neg() }, // and are spoken to so
+		"__syscall__newselect": func(_ *Instance, s []uint64) { s[0] = eNOSYS.neg() }, // only workers of parallel dumps wait this way
+		"__syscall_pipe":       func(_ *Instance, s []uint64) { s[0] = eNOSYS.neg() }, // and only they use pipes
 		"_localtime_js": func(in *Instance, s []uint64) {
 			at := [2]uint64{s[0], s[1]}
 			breakDownTime(in, at[:])
@@ -114,8 +113,8 @@ func clientCalls() map[string]hostFunc {
 	}
 }
 
-// encodingName is libpq's pg_encoding_to_char, which pg_dump.wasm was linked without. The connection's encoding is UTF8, as
-// the environment says.
+// encodingName is libpq's pg_encoding_to_char, which pg_dump.wasm was linked without. The connection's encoding is UTF8, set by the
+// environment.
 func encodingName(in *Instance, s []uint64) {
 	const sqlASCII, utf8 = 0, 6
 	name := ""

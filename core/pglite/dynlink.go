@@ -17,19 +17,17 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// Dynamic linking. PL/pgSQL, the text search dictionaries and every extension are side modules: WebAssembly modules
-// that import the main module's memory, table and functions, and whose addresses (data, functions, those of other
-// modules) arrive in imported globals. wazero resolves imports by module name, so a side module is rewritten once to
-// import from
+// Dynamic linking. PL/pgSQL, the text search dictionaries and every extension are side modules: WebAssembly modules that import the main
+// module's memory, table and functions, and receive addresses (of data, functions, other modules) in imported globals. wazero resolves
+// imports by module name, so a side module is rewritten once to import from
 //
 //	main     what PostgreSQL exports: memory, table, stack pointer, functions
 //	link     a generated module of globals: __memory_base, __table_base, GOT.mem.*, GOT.func.*
 //	env, ... the host modules
-//	stubs    functions nobody has; they raise an error when they are called
+//	stubs    missing functions; they raise an error when called
 //
-// and its data segments are written by the host, so that the same compiled module serves a fresh load and the
-// restore of an image, where the memory already holds the data. A second generated module puts the functions whose
-// addresses are asked for into the table.
+// Its data segments are written by the host, so that the same compiled module serves both a fresh load and the restore of an image, where
+// the memory already holds the data. A second generated module puts the functions whose addresses are needed into the table.
 
 // Names of the modules that side modules import from.
 const (
@@ -40,9 +38,9 @@ const (
 	tableName   = "__indirect_function_table"
 )
 
-// mayLack are the functions of the C library that PostgreSQL was built without and that a module may name all the same:
-// pgcrypto's OpenSSL could use sockets and terminals, but is never asked to. A call is an error. A module that lacks
-// anything else is not loaded: the first to ask for a client's encoding would otherwise break its session for good.
+// mayLack reports whether name is a C library function that PostgreSQL was built without and that a module may still import: pgcrypto's
+// OpenSSL could use sockets and terminals, but is never asked to. A call is an error. A module that lacks anything else is not loaded:
+// otherwise the first request for a client's encoding would break its session for good.
 func mayLack(name string) bool {
 	switch name {
 	case "sleep", "getsockopt", "gethostbyname", "setsockopt", "getsockname", "shutdown", "mprotect", "mlock", "madvise",
@@ -56,12 +54,12 @@ func mayLack(name string) bool {
 // maxLibrary bounds the file of a side module.
 const maxLibrary = 64 << 20
 
-// sideLib is a side module, compiled: shared by all instances of a runtime.
+// sideLib is a compiled side module, shared by all instances of a runtime.
 type sideLib struct {
 	meta     *wasmbin.Module
 	data     []wasmbin.Segment
 	compiled wazero.CompiledModule
-	gotMem   []string // symbols whose address the module asks for
+	gotMem   []string // symbols whose address the module imports
 	gotFunc  []string
 	weak     map[string]bool
 	elems    map[uint32]uint32 // function index to slot, from the table base
@@ -69,13 +67,13 @@ type sideLib struct {
 	extra    []string          // invoke signatures beyond PostgreSQL's own
 }
 
-// library is a side module in an instance. What is exported here is what an image has to keep.
+// library is a side module in an instance. Its exported fields are what an image must keep.
 type library struct {
 	Name       string
 	MemoryBase uint32
 	TableBase  uint32
 	SlotBase   uint32            // first slot of the generated table module
-	Slots      []tableSlot       // what that module puts there
+	Slots      []tableSlot       // what that module puts into them
 	Globals    []wasmbin.Global  // of the link module, offset tables filled in
 	Symbols    map[string]uint32 // exported functions to slots, exported data to addresses
 	File       []byte            // the module's bytes
@@ -87,7 +85,7 @@ type tableSlot struct {
 	Type         wasmbin.FuncType
 }
 
-// libraryCache compiles side modules and generated modules once a runtime.
+// libraryCache compiles side modules and generated modules once per runtime.
 type libraryCache struct {
 	mu    sync.Mutex
 	sides map[[32]byte]*sideLib
@@ -168,7 +166,7 @@ func (rt *Runtime) prepareSide(name string, bin []byte) (*sideLib, error) {
 	}
 	if len(lacking) > 0 {
 		advice := ""
-		if strings.Contains(path.Base(name), "_and_") { // as PostgreSQL's conversions of encodings are called
+		if strings.Contains(path.Base(name), "_and_") { // named like PostgreSQL's encoding conversions
 			advice = "; no encodings are converted here: set client_encoding (PGCLIENTENCODING) to UTF8"
 		}
 		return nil, fmt.Errorf("PostgreSQL lacks %s, which it needs%s", strings.Join(lacking[:min(3, len(lacking))], ", "), advice)
@@ -214,7 +212,7 @@ func (rt *Runtime) addMissing(module string, missing map[string]wasmbin.FuncType
 	return nil
 }
 
-// provider names the module and the export that satisfy an import of a side module.
+// provider returns the module and the export that satisfy an import of a side module.
 func (rt *Runtime) provider(i wasmbin.Import) (module, name string) {
 	switch {
 	case i.Module == "GOT.mem" || i.Module == "GOT.func":
@@ -248,7 +246,7 @@ func sameType(a, b wasmbin.FuncType) bool {
 	return slices.Equal(a.Params, b.Params) && slices.Equal(a.Results, b.Results)
 }
 
-// dlopen is the import behind dlopen(3): loads the library named in the handle.
+// dlopen is the import for dlopen(3): it loads the library named in the handle.
 func dlopen(in *Instance, s []uint64) {
 	const nameAt = 36
 	handle := uint32(s[0])
@@ -266,7 +264,7 @@ func dlopen(in *Instance, s []uint64) {
 	s[0] = 1
 }
 
-// dlsym is the import behind dlsym(3): the table slot of a function, or the address of data.
+// dlsym is the import for dlsym(3): it returns the table slot of a function, or the address of data.
 func dlsym(in *Instance, s []uint64) {
 	handle, symbol := uint32(s[0]), in.mem.cstr(uint32(s[1]))
 	lib := in.loaded[in.handles[handle]]
@@ -355,7 +353,7 @@ func (l *library) base(global string) uint32 {
 	}
 }
 
-// allocate reserves the module's memory and its part of the table.
+// allocate reserves the module's memory and its table slots.
 func (in *Instance) allocate(lib *library, side *sideLib) {
 	d := side.meta.Dylink
 	if d.MemorySize > 0 {
@@ -369,7 +367,7 @@ func (in *Instance) allocate(lib *library, side *sideLib) {
 	lib.TableBase = in.growTable(d.TableSize)
 }
 
-// describe tells the C library where the module went.
+// describe tells the C library where the module was placed.
 func (in *Instance) describe(lib *library, side *sideLib, handle uint32) {
 	d := side.meta.Dylink
 	in.mem.putU8(handle+8, 1)
@@ -379,7 +377,7 @@ func (in *Instance) describe(lib *library, side *sideLib, handle uint32) {
 	in.mem.putU32(handle+24, d.TableSize)
 }
 
-// resolveSymbols gives every symbol that the module exports or asks for its address.
+// resolveSymbols gives an address to every symbol that the module exports or imports by address.
 func (in *Instance) resolveSymbols(lib *library, side *sideLib) error {
 	funcs := map[string]uint32{} // exported functions
 	for _, e := range side.meta.Exports {
@@ -431,7 +429,7 @@ func (in *Instance) resolveSymbols(lib *library, side *sideLib) error {
 	return nil
 }
 
-// mainSlot is the table slot of a function of PostgreSQL or of the host; 0, a call of which traps, if there is none.
+// mainSlot returns the table slot of a function of PostgreSQL or of the host; if there is none, 0, a call of which traps.
 func (in *Instance) mainSlot(name string, want func(tableSlot) uint32) uint32 {
 	if at, ok := in.mainSlots[name]; ok {
 		return at
@@ -448,11 +446,11 @@ func (in *Instance) mainSlot(name string, want func(tableSlot) uint32) uint32 {
 	return at
 }
 
-// instantiateSide makes the module of lib, whose places are known, part of the instance.
+// instantiateSide adds the module of lib, whose addresses are known, to the instance.
 func (in *Instance) instantiateSide(lib *library, side *sideLib) (api.Module, error) {
 	modules := map[string]api.Module{mainModule: in.module}
-	// The offset tables start at zero and are set afterwards, so that the generated module depends on the two bases
-	// alone and is compiled once for all loads at these bases.
+	// The offset tables start at zero and are set afterwards, so that the generated module depends on the two bases alone and is compiled
+	// once for all loads at these bases.
 	zeroed := slices.Clone(lib.Globals)
 	for i := range zeroed {
 		if zeroed[i].Mutable {
@@ -482,7 +480,7 @@ func (in *Instance) instantiateSide(lib *library, side *sideLib) (api.Module, er
 	return module, nil
 }
 
-// fillTable puts functions into the table from base on.
+// fillTable puts functions into the table, starting at base.
 func (in *Instance) fillTable(slots []tableSlot, base uint32, modules map[string]api.Module) error {
 	entries := make([]wasmbin.TableEntry, len(slots))
 	for i, s := range slots {

@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// errno is an error number as the guest's C library knows it: WASI's numbering.
+// errno is an error number in the guest C library's numbering, which is WASI's.
 type errno uint32
 
 const (
@@ -40,10 +40,10 @@ const (
 	eXDEV        errno = 75
 )
 
-// neg is the errno as a system call returns it.
+// neg returns the errno in the form a system call returns it.
 func (e errno) neg() uint64 { return uint64(uint32(-int32(e))) }
 
-// toErrno translates an error of the file tree. What it does not know is an I/O error.
+// toErrno translates an error of the file tree. Unknown errors become I/O errors.
 func toErrno(err error) errno {
 	if err == nil {
 		return eOK

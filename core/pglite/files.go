@@ -18,7 +18,7 @@ const (
 	dataRoot = pgRoot + "/data"
 )
 
-// maxDescriptors bounds the open files of an instance. PostgreSQL itself stays below its max_files_per_process.
+// maxDescriptors bounds an instance's open files. PostgreSQL itself stays below its max_files_per_process.
 const maxDescriptors = 4096
 
 // Flags of open(2) as the guest's C library passes them.
@@ -34,9 +34,9 @@ const (
 	oCloexec   = 0o2000000
 )
 
-// openFile is what a descriptor stands for; duplicated descriptors share it and its position.
+// openFile is what a descriptor refers to; duplicated descriptors share it and its position.
 type openFile struct {
-	dev     device      // not nil: a device or a pipe end
+	dev     device      // if not nil: a device or a pipe end
 	fs      *memfs.FS   // the tree that file or dir belongs to
 	file    *memfs.File // a regular file
 	dir     string      // a directory: its absolute path
@@ -48,7 +48,7 @@ type openFile struct {
 
 	log      bool // a file of the write-ahead log
 	shm      bool // shared memory
-	system   bool // a file of PostgreSQL's own, see isSystemFile
+	system   bool // one of PostgreSQL's own files, see isSystemFile
 	relation bool // a table or an index, see isRelation
 
 	nextRead, window, aheadTo int64 // see runAhead
@@ -68,8 +68,8 @@ type files struct {
 	fds          []*openFile
 	lowest       int // no free descriptor below it
 	random       io.Reader
-	replaced     *memfs.FS // holds files of configuration that are read instead of the data directory's; nil: none
-	dataLimit    int64     // data files that would grow beyond it get ENOSPC; 0: none
+	replaced     *memfs.FS // holds configuration files that are read instead of the data directory's; nil: none
+	dataLimit    int64     // data files that would grow beyond it get ENOSPC; 0: no limit
 	log          func(string)
 }
 
@@ -77,15 +77,15 @@ func newFiles(system, data *memfs.FS, random io.Reader) *files {
 	return &files{system: system, data: data, cwd: "/", umask: 0o022, random: random}
 }
 
-// sibling are the files of another process on the same trees.
+// sibling returns the files of another process on the same trees.
 func (f *files) sibling(random io.Reader) *files {
 	s := newFiles(f.system, f.data, random)
 	s.cwd, s.umask, s.dataLimit = f.cwd, f.umask, f.dataLimit
 	return s
 }
 
-// resolve finds the tree and the path within it. The data directory is the guest's current directory most of the
-// time, so its relative names come first.
+// resolve returns the tree, and the path within it. The data directory is the guest's current directory most of the time, so its relative
+// names come first.
 func (f *files) resolve(name string) (*memfs.FS, string) {
 	if name != "" && name[0] != '/' {
 		if f.cwd == dataRoot && !strings.Contains(name, "..") {
@@ -105,7 +105,7 @@ func (f *files) resolve(name string) (*memfs.FS, string) {
 	return f.system, name
 }
 
-// absolute is name as seen from the current directory.
+// absolute returns the absolute path of name, seen from the current directory.
 func (f *files) absolute(name string) string {
 	if strings.HasPrefix(name, "/") {
 		return path.Clean(name)
@@ -134,7 +134,7 @@ func (f *files) open(name string, flags int, perm uint32) (int, errno) {
 	}
 	file, err := fs.Open(rel, goFlags(flags), perm&^f.umask)
 	if errors.Is(err, syscall.EIO) && f.log != nil {
-		f.log("LOG:  " + err.Error()) // PostgreSQL is told a number only
+		f.log("LOG:  " + err.Error()) // PostgreSQL gets only a number
 	}
 	if err != nil {
 		return 0, toErrno(err)
@@ -146,8 +146,8 @@ func (f *files) open(name string, flags int, perm uint32) (int, errno) {
 	})
 }
 
-// full says whether a data file may not grow to size any more. The log may: where it cannot be written, PostgreSQL
-// gives up altogether, so what is short of space must be a statement that fails before it is logged.
+// full reports whether a data file must not grow to size. The log may: if it cannot be written, PostgreSQL gives up altogether, so a
+// statement must fail for lack of space before it is logged.
 func (f *files) full(o *openFile, size int64) bool {
 	if f.dataLimit == 0 || o.fs != f.data || o.log {
 		return false
@@ -161,11 +161,11 @@ func (f *files) full(o *openFile, size int64) bool {
 }
 
 // systemRoom is what PostgreSQL's own files may take beyond the limit: DROP, TRUNCATE, DELETE and VACUUM, which free space, change
-// catalogs, the status of transactions and the maps of free space.
+// catalogs, the status of transactions and free space maps.
 const systemRoom = 16 << 20
 
-// isSystemFile says whether a file of the data directory is one of PostgreSQL's own: of no table that somebody has made (those have
-// numbers from 16384 on), nor temporary.
+// isSystemFile reports whether a file of the data directory is one of PostgreSQL's own: neither of a user's table (those have numbers from
+// 16384 on) nor temporary.
 func isSystemFile(rel string) bool {
 	rel = strings.TrimPrefix(rel, "/")
 	if strings.Contains(rel, "pgsql_tmp") || strings.HasPrefix(rel, "pg_tblspc/") {
@@ -188,15 +188,15 @@ func isSystemFile(rel string) bool {
 // firstNormalObject is FirstNormalObjectId.
 const firstNormalObject = 16384
 
-// KeepResident says whether a file of a data directory, by its path in the tree, should be neither evicted nor away when PostgreSQL is
-// started: all but the tables and indexes of databases. These files are small. PostgreSQL reads some of them (the status of transactions)
-// within critical sections, where an error of the source would end all its processes, and the host itself reads some.
+// KeepResident reports whether a file of a data directory, by its path in the tree, should be neither evicted nor away when PostgreSQL is
+// started: true for all but the tables and indexes of databases. These files are small. PostgreSQL reads some of them (the status of
+// transactions) in critical sections, where an error of the source would end all its processes, and the host itself reads some.
 func KeepResident(path string) bool {
 	return !isRelation(path) || strings.HasPrefix(strings.TrimPrefix(path, "/"), "global/")
 }
 
-// IsCatalog says whether a file of a data directory, by its path in the tree, is a table or an index of PostgreSQL's own in a database to which clients
-// connect. A process reads a dozen of them before its first row, one page after the other.
+// IsCatalog reports whether a file of a data directory, by its path in the tree, is a table or an index of PostgreSQL's own in a database
+// to which clients connect. A process reads a dozen of them before its first row, page by page.
 func IsCatalog(path string) bool {
 	rest, ok := strings.CutPrefix(strings.TrimPrefix(path, "/"), "base/")
 	database, name, _ := strings.Cut(rest, "/")
@@ -204,11 +204,10 @@ func IsCatalog(path string) bool {
 	return ok && err == nil && n < firstNormalObject && database != template1 && database != template0
 }
 
-// The databases that others are made of.
+// The template databases.
 const template1, template0 = "1", "4"
 
-// isRelation says whether a file of the data directory is one of those that PostgreSQL reads through its buffers: of a table, an index, or
-// a map of one.
+// isRelation reports whether PostgreSQL reads a file of the data directory through its buffers: a table, an index, or a map of one.
 func isRelation(rel string) bool {
 	rel = strings.TrimPrefix(rel, "/")
 	dir, name, _ := strings.Cut(rel, "/")
@@ -219,7 +218,7 @@ func isRelation(rel string) bool {
 	return name != "" && name[0] >= '0' && name[0] <= '9'
 }
 
-// goFlags translates the guest's open flags to the package os's.
+// goFlags translates the guest's open flags to package os's.
 func goFlags(flags int) int {
 	out := os.O_RDONLY
 	switch flags & oAccMode {
@@ -284,7 +283,7 @@ func (f *files) close(fd uint32) errno {
 	return eOK
 }
 
-// set makes fd stand for o, closing what was there.
+// set makes fd refer to o, and closes what it referred to.
 func (f *files) set(fd int, o *openFile) errno {
 	if fd >= maxDescriptors {
 		return eBADF
@@ -309,10 +308,10 @@ func (o *openFile) drop() {
 	}
 }
 
-// partial says whether some of its bytes are away.
+// partial reports whether some of its bytes are away.
 func (o *openFile) partial() bool { return o.file != nil && o.file.Partial() }
 
-// writesAt is where a write at the position goes.
+// writesAt returns where a write at the position goes.
 func (o *openFile) writesAt() int64 {
 	if o.flags&oAppend != 0 && o.file != nil {
 		o.pos = o.file.Stat().Size

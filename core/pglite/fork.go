@@ -13,19 +13,19 @@ import (
 	"blobpglite/core/point"
 )
 
-// forkImage is the postmaster's memory at the moment when it would fork: every process begins as a copy of it.
+// forkImage is the postmaster's memory at the point where it would fork: every process begins as a copy of it.
 type forkImage struct {
 	memory    *memorySnapshot
 	globals   []uint64
-	shared    []sharedMapping // of shared memory, at the same place in every process
+	shared    []sharedMapping // shared memory, at the same place in every process
 	libraries []*library      // preloaded
 	mainSlots map[string]uint32
 	handles   map[uint32]string
 
-	region     []byte // the main segment of shared memory, as the host sees it
-	base       uint32 // where it is in a process
+	region     []byte // the main segment of shared memory, mapped by the host
+	base       uint32 // its address in a process
 	transam    uint32 // address of TransamVariablesData
-	children   uint32 // how many the postmaster may have
+	children   uint32 // the maximum number of the postmaster's children
 	autovacuum bool
 }
 
@@ -34,13 +34,13 @@ type sharedMapping struct {
 	addr, size uint32
 	inode      uint64 // of a file of /dev/shm; 0: the main segment
 	file       *os.File
-	off        int64 // where it is in the file
+	off        int64 // the piece's place in the file
 }
 
-// of is the piece's place in a memory.
+// of returns the piece in a process's memory.
 func (s sharedMapping) of(region []byte) []byte { return region[s.addr:][:s.size] }
 
-// attach puts the piece where it belongs.
+// attach maps the piece at its place.
 func (s sharedMapping) attach(region []byte) error {
 	if err := mapFile(s.of(region), s.file, s.off, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return fmt.Errorf("map %d bytes of shared memory: %w", s.size, err)
@@ -48,7 +48,7 @@ func (s sharedMapping) attach(region []byte) error {
 	return nil
 }
 
-// detach puts memory of the process's own there.
+// detach replaces the piece with memory of the process's own.
 func (s sharedMapping) detach(region []byte) error {
 	if err := mapZeros(s.of(region)); err != nil {
 		return fmt.Errorf("unmap %d bytes of shared memory: %w", s.size, err)
@@ -56,8 +56,8 @@ func (s sharedMapping) detach(region []byte) error {
 	return nil
 }
 
-// fork is called by PostgreSQL's main where it goes on as a process of its own, with shared memory made and nothing else begun. It
-// takes the image, and makes shared memory what is shared.
+// fork is called by PostgreSQL's main at the point where a process of its own would continue: shared memory exists, and nothing else has
+// begun. It takes the image, and makes shared memory shared.
 func (c *Cluster) fork(in *Instance) error {
 	at := c.rt.places
 	base, size := in.mem.u32(at.AnonymousShmem), in.mem.u32(at.AnonymousShmemSize)
@@ -99,7 +99,7 @@ func (c *Cluster) fork(in *Instance) error {
 	return nil
 }
 
-// setImage completes an image with the rest of the instance that is the postmaster.
+// setImage completes an image with the rest of the postmaster's instance.
 func (c *Cluster) setImage(in *Instance, img *forkImage) {
 	img.globals = nil
 	for _, name := range in.program.globals {
@@ -110,8 +110,8 @@ func (c *Cluster) setImage(in *Instance, img *forkImage) {
 	c.image = img
 }
 
-// reload is what a postmaster does at SIGHUP: it reads the configuration again, so that new processes have it from the beginning, and
-// tells the others. It is called under the lock, by a process that asked for it.
+// reload does what a postmaster does at SIGHUP: it rereads the configuration, so that new processes start with it, and signals the others.
+// It is called under the lock, by the process that asked for it.
 func (c *Cluster) reload() error {
 	fs := c.files.sibling(c.o.Random)
 	standardFiles(fs, c.o.Log)
@@ -137,7 +137,7 @@ func (c *Cluster) reload() error {
 	return in.guard(func() { c.setImage(in, &img) })
 }
 
-// internal returns a function of PostgreSQL that only the rewritten module exports.
+// internal returns a PostgreSQL function that only the rewritten module exports.
 func (in *Instance) internal(name string) api.Function {
 	f := in.module.ExportedFunction(processExport + name)
 	if f == nil {

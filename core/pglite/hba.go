@@ -8,9 +8,9 @@ import (
 )
 
 // pg_hba.conf in the data directory decides who may log in, as in any PostgreSQL. A process reads it when its client connects, so a change
-// holds for the next client.
+// applies to the next client.
 
-// hbaFile is where pg_hba.conf is, unless somebody has put it elsewhere.
+// hbaFile is the path of pg_hba.conf, unless hba_file says otherwise.
 const hbaFile = dataRoot + "/" + hbaName
 
 const hbaName = "pg_hba.conf"
@@ -23,7 +23,7 @@ func initialRules() []string {
 	}
 }
 
-// isInitial says whether nobody has changed the rules.
+// isInitial reports whether the rules are still initdb's.
 func isInitial(hba []byte) bool {
 	var rules []string
 	for line := range strings.Lines(string(hba)) {
@@ -35,27 +35,27 @@ func isInitial(hba []byte) bool {
 	return slices.Equal(rules, initialRules())
 }
 
-// rules returns what is read instead of pg_hba.conf; nil: the file itself is.
+// rules returns the file to read instead of pg_hba.conf; nil: the file itself is read.
 func (c *Cluster) rules() (*memfs.FS, error) {
 	if c.o.Rules == "" {
 		return nil, nil
 	}
 	if hba, err := c.files.data.ReadFile("/" + hbaName); err != nil || !isInitial(hba) {
-		return nil, nil // PostgreSQL says what is wrong with it
+		return nil, nil // PostgreSQL reports what is wrong with it
 	}
 	return hbaTree(c.o.Rules)
 }
 
-// hbaTree is a tree with a pg_hba.conf.
+// hbaTree returns a tree with a pg_hba.conf.
 func hbaTree(rules string) (*memfs.FS, error) {
 	tree := memfs.New(memfs.Options{})
 	return tree, tree.WriteFile("/"+hbaName, []byte(rules), 0o600)
 }
 
-// trustsAll lets everybody in.
+// trustsAll lets every client in.
 const trustsAll = "local all all trust\nhost all all all trust\n"
 
-// instead runs a function during which configuration files in tree are read instead of the data directory's; nil: none are.
+// instead runs read while configuration files in tree replace the data directory's; nil: none do.
 func (f *files) instead(tree *memfs.FS, read func()) {
 	was := f.replaced
 	if tree != nil {

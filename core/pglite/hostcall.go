@@ -6,8 +6,8 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// hostCall is what the patched guest asks the host for, which is its kernel and its postmaster. An instance that belongs to no
-// cluster is alone: it has nobody to signal and makes its checkpoints itself.
+// hostCall is the patched guest's call to the host, which is its kernel and postmaster. An instance that belongs to no cluster is alone: it
+// has no process to signal, and makes its checkpoints itself.
 func hostCall(in *Instance, s []uint64) {
 	a, b := int32(s[1]), uint32(s[2])
 	call := int32(s[0])
@@ -54,7 +54,7 @@ func hostCall(in *Instance, s []uint64) {
 	}
 }
 
-// checkpoint makes a checkpoint on the spot, as the guest does that is alone.
+// checkpoint makes a checkpoint immediately, as the guest does when it is alone.
 func (in *Instance) checkpoint(flags uint32) {
 	const immediate = 4 // CHECKPOINT_FAST
 	in.call(in.internal("CreateCheckPoint"), uint64(flags|immediate))

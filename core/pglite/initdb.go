@@ -11,9 +11,8 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// A new database starts from a template: what initdb makes, made once a machine and kept in the cache. initdb is a
-// WebAssembly program of its own which runs postgres by popen(3) and system(3); here each of those commands is an
-// instance.
+// A new database starts from a template: initdb's result, made once per machine and kept in the cache. initdb is a WebAssembly program of
+// its own that runs postgres by popen(3) and system(3); here each of those commands is an instance.
 
 // initdbArgs are initdb's arguments. WAL segments of 1 MB keep a database small: 28 MB raw, 4.5 MB compressed.
 var initdbArgs = []string{
@@ -21,7 +20,7 @@ var initdbArgs = []string{
 	"--auth=trust", "--username=postgres", "--wal-segsize=1", "--no-sync",
 }
 
-// Files through which initdb and the commands it runs pass their input and output.
+// Files through which initdb and its commands pass their input and output.
 const (
 	commandInput  = pgRoot + "/pgstdin"
 	commandOutput = pgRoot + "/pgstdout"
@@ -31,8 +30,8 @@ const (
 // PostgresVersion is the version of the server in the PGlite package.
 const PostgresVersion = "18.6"
 
-// Template returns a new data directory, which belongs to the caller, as a tree with the given options. The files' contents are read when they
-// are first opened, once for all templates of the runtime.
+// Template returns a new data directory, owned by the caller, as a tree with the given options. The files' contents are read when first
+// opened, once for all templates of the runtime.
 func (rt *Runtime) Template(ctx context.Context, o memfs.Options) (*memfs.FS, error) {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
@@ -87,7 +86,7 @@ func (rt *Runtime) runInitdb(ctx context.Context) (*memfs.FS, error) {
 	return o.data, nil
 }
 
-// initdbShell runs the commands of initdb: each starts a postgres.
+// initdbShell runs initdb's commands: each starts a postgres.
 type initdbShell struct {
 	rt   *Runtime
 	ctx  context.Context
@@ -173,7 +172,7 @@ func (in *Instance) fopen(name, mode string) uint32 {
 	in.mem.putCstr(p, name)
 	in.mem.putCstr(p+uint32(len(name))+1, mode)
 	f := in.call(in.module.ExportedFunction("fopen"), uint64(p), uint64(p)+uint64(len(name))+1)
-	if in.fn.free != nil { // initdb, which soon ends, exports none
+	if in.fn.free != nil { // initdb, which ends soon, does not export it
 		in.call(in.fn.free, uint64(p))
 	}
 	return uint32(f)
@@ -214,8 +213,8 @@ func words(command string) []string {
 	return out
 }
 
-// WriteTar writes a data directory as a tar archive, with prefix before each name. postmaster.pid, which only says that a
-// server runs, is left out.
+// WriteTar writes a data directory as a tar archive, with prefix before each name. It leaves out postmaster.pid, which only says that a
+// server runs.
 func WriteTar(w io.Writer, fs *memfs.FS, prefix string) error {
 	t := tar.NewWriter(w)
 	err := fs.Walk("/", func(name string, info memfs.Info) error {

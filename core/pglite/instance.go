@@ -20,11 +20,11 @@ import (
 
 // Errors of instances.
 var (
-	// ErrDead: PostgreSQL has ended: it was shut down or killed, or one of its processes failed so that it cannot go on.
-	// Start another one on the files.
+	// ErrDead: PostgreSQL has ended: it was shut down or killed, or one of its processes failed and it cannot continue. Start another one
+	// on the files.
 	ErrDead = errors.New("PostgreSQL has ended")
-	// ErrAddressSpace: this program's address space is limited, or full, and a process of PostgreSQL has no room in it. The message says
-	// what to do. Clients that are connected are not affected.
+	// ErrAddressSpace: this program's address space is limited or full, and has no room for another process of PostgreSQL. The message says
+	// what to do. Connected clients are not affected.
 	ErrAddressSpace = errors.New("there is too little address space")
 )
 
@@ -36,7 +36,7 @@ type instanceOptions struct {
 	clock       clock.Clock
 	random      io.Reader
 	log         func(line string)
-	imaged      bool // the memory becomes an image: it is a file
+	imaged      bool // the memory will become an image: it is a file
 }
 
 // Instance is one instance of a program: a process of PostgreSQL, its postmaster, or a tool.
@@ -52,7 +52,7 @@ type Instance struct {
 	modules []api.Module // generated and side modules, to close with the instance
 	table   []*slot
 	scratch [4]uint64
-	entry   [4]uint64 // arguments and result of enterGuest, which never nests: one allocation less for each entry
+	entry   [4]uint64 // arguments and result of enterGuest, which never nests: saves an allocation per entry
 	fn      exports
 
 	stackPointer api.MutableGlobal
@@ -70,16 +70,16 @@ type Instance struct {
 	handles   map[uint32]string
 	mainSlots map[string]uint32
 
-	wire  *wire // of a client program (pg_dump): its connection to the server
+	wire  *wire // a client program's (pg_dump's) connection to the server
 	shell shell // system, popen, pclose: only initdb runs commands
 
 	firstCallback uint32 // its slot in the table
 
-	cluster  *Cluster        // that it belongs to; nil: it is alone
-	proc     *Process        // of the cluster; nil: its main
-	mappings []sharedMapping // of dynamic shared memory, its own
+	cluster  *Cluster        // nil: the instance belongs to none, it is alone
+	proc     *Process        // in the cluster; nil: its main
+	mappings []sharedMapping // its own, of dynamic shared memory
 
-	memoryMu sync.Mutex // an interrupt against the end of the memory
+	memoryMu sync.Mutex // held while an interrupt is set, and while the memory is freed
 	killOnce sync.Once
 	dead     error
 }
@@ -91,11 +91,10 @@ type exports struct {
 	growTable, replayed, palloc, findOption    api.Function
 }
 
-// tableSize is about how many entries the table of functions has; it grows with libraries.
+// tableSize is the approximate size of the function table; it grows with libraries.
 const tableSize = 6 << 10
 
-// newInstance instantiates the program with an empty memory; size is how large the memory is to be, zero for the
-// program's own minimum.
+// newInstance instantiates the program with an empty memory of size bytes; zero: the program's own minimum.
 func (rt *Runtime) newInstance(p *program, fs *files, o instanceOptions, size uint64) (_ *Instance, err error) {
 	in := &Instance{
 		rt: rt, program: p, opts: o, files: fs, mem: &memory{}, clock: o.clock, random: o.random, killed: make(chan struct{}),
@@ -104,7 +103,7 @@ func (rt *Runtime) newInstance(p *program, fs *files, o instanceOptions, size ui
 	}
 	fs.dataLimit = o.dataLimit
 	in.ctx = &guestContext{Context: context.Background(), in: in}
-	limit := uint64(maxMemory) // with the guard page, of which nobody else knows
+	limit := uint64(maxMemory) // including the guard page, which only this package knows of
 	if o.memoryLimit > 0 {
 		limit = min(limit, uint64(o.memoryLimit)&^(wasmPage-1)+wasmbin.GuardBytes)
 	}
@@ -142,7 +141,7 @@ func (rt *Runtime) newInstance(p *program, fs *files, o instanceOptions, size ui
 	return in, in.addCallbacks()
 }
 
-// bind looks up what the host uses of the guest.
+// bind looks up the guest's exports that the host uses.
 func (in *Instance) bind() error {
 	sp, ok := in.module.ExportedGlobal("__stack_pointer").(api.MutableGlobal)
 	if !ok {
@@ -202,8 +201,7 @@ type shell interface {
 	pclose(in *Instance, stream uint32) uint32
 }
 
-// noShell runs nothing but answers PostgreSQL's question for the system's locales. COPY ... PROGRAM fails with an
-// error.
+// noShell runs nothing, but answers PostgreSQL's query for the system's locales. COPY ... PROGRAM fails with an error.
 type noShell struct{}
 
 func (noShell) system(*Instance, string) uint32 { return 1 }
@@ -221,8 +219,8 @@ func (noShell) pclose(in *Instance, stream uint32) uint32 {
 	return uint32(in.call(in.module.ExportedFunction("fclose"), uint64(stream)))
 }
 
-// addCallbacks puts the callbacks into the table. It is the first thing that grows the table, so they have the same
-// slots in every instance.
+// addCallbacks puts the callbacks into the table. It grows the table before anything else does, so they have the same slots in every
+// instance.
 func (in *Instance) addCallbacks() error {
 	in.shell = noShell{}
 	modules := map[string]api.Module{mainModule: in.module}
@@ -239,7 +237,7 @@ func (in *Instance) addCallbacks() error {
 	return in.fillTable(slots, in.firstCallback, modules)
 }
 
-// writeData does what instantiation would have done: memory is zero, so only the initialised data is written.
+// writeData does what instantiation would have done: memory is zero, so only initialized data is written.
 func (in *Instance) writeData() {
 	for _, s := range in.program.data {
 		in.mem.putBytes(s.Offset, s.Data)
@@ -258,8 +256,8 @@ func (in *Instance) arguments(args []string) (argc, argv uint64) {
 	return uint64(len(args)), uint64(p)
 }
 
-// enterGuest calls f, an export, from outside of the guest. exited says whether the guest left by exit(3), and with
-// what code; an error is a trap, and the instance is dead.
+// enterGuest calls the export f from outside the guest. exited says whether the guest left by exit(3), and code is its exit code; an error
+// is a trap, and the instance is dead.
 func (in *Instance) enterGuest(f api.Function, args ...uint64) (result uint64, exited bool, code uint32, err error) {
 	buf := &in.entry
 	*buf = [4]uint64{}
@@ -283,7 +281,7 @@ func (in *Instance) enterGuest(f api.Function, args ...uint64) (result uint64, e
 	return 0, false, 0, in.dead
 }
 
-// guard runs host code that calls into the guest by in.call, outside of the guest.
+// guard runs host code outside the guest that calls into it by in.call.
 func (in *Instance) guard(f func()) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -314,7 +312,7 @@ func (in *Instance) wasKilled() bool {
 
 var errKilled = errors.New("killed")
 
-// release frees what the instance holds.
+// release frees the instance's resources.
 func (in *Instance) release() {
 	in.memoryMu.Lock()
 	defer in.memoryMu.Unlock()
@@ -328,10 +326,10 @@ func (in *Instance) release() {
 	if in.linear != nil {
 		in.linear.Free()
 	}
-	// Whoever still knows the instance does not keep what the compiled code has worked with: a megabyte.
+	// A remaining reference to the instance must not keep the compiled code's working data: a megabyte.
 	in.table, in.module, in.fn, in.stackPointer = nil, nil, exports{}, nil
 	in.libraries, in.loaded, in.handles, in.mainSlots = nil, nil, nil, nil
 }
 
-// word is in the reservation and not in the memory, whose slice changes while the guest runs.
+// word returns a pointer into the reservation, not the memory, whose slice changes while the guest runs.
 func (in *Instance) word(at uint32) *uint32 { return (*uint32)(unsafe.Pointer(&in.linear.region[at])) }

@@ -10,10 +10,9 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 )
 
-// The guest's setjmp and longjmp are Emscripten's: a function that calls setjmp makes its calls through imports named
-// invoke_<signature>, and longjmp is an import that throws. Here a throw is a Go panic; invoke catches it, puts the
-// stack pointer back and tells the guest by setThrew. The same panic carries exit(3) and traps, which invoke lets
-// pass.
+// The guest's setjmp and longjmp are Emscripten's: a function that calls setjmp makes its calls through imports named invoke_<signature>,
+// and longjmp is an import that throws. Here a throw is a Go panic; invoke catches it, restores the stack pointer, and tells the guest by
+// setThrew. The same panic carries exit(3) and traps, which invoke lets pass.
 
 // unwind says why the guest's stack is being unwound.
 type unwind uint8
@@ -25,8 +24,8 @@ const (
 	unwindTrap
 )
 
-// errUnwind is the value of every panic that unwinds the guest; the reason stands in Instance.unwinding. wazero hands
-// an ExitError through its call boundaries as it is, where it would format a stack trace around any other error.
+// errUnwind is the value of every panic that unwinds the guest; the reason is in Instance.unwinding. wazero passes an ExitError through its
+// call boundaries unchanged; around any other error it would format a stack trace.
 var errUnwind = sys.NewExitError(0xffff_fff0)
 
 // signature is the type of a table function, as in the name of an invoke import: result first, v for none.
@@ -77,16 +76,16 @@ func parseSignature(name string) (*signature, error) {
 	return s, nil
 }
 
-// slot is one entry of the guest's function table, ready to be called. An api.Function is not re-entrant, so each
-// nesting of the same slot has its own; looking one up allocates, so they are kept.
+// slot is a callable entry of the guest's function table. An api.Function is not re-entrant, so each nested call of a slot has its own;
+// looking one up allocates, so they are kept.
 type slot struct {
 	sig   *signature
 	calls []api.Function
 	depth int
 }
 
-// enter returns the function of table entry index for one more nested call; leave must follow. A type that is not the
-// function's panics, as call_indirect would trap.
+// enter returns the function of table entry index for one more nested call; leave must follow. It panics if the function has another type,
+// as call_indirect would trap.
 func (in *Instance) enter(index uint32, sig *signature) api.Function {
 	for int(index) >= len(in.table) {
 		in.table = append(in.table, make([]*slot, int(index)+1-len(in.table)+256)...)
@@ -142,7 +141,7 @@ func invoke(sig *signature) hostFunc {
 	}
 }
 
-// threw are the arguments of setThrew.
+// threw returns the arguments of setThrew.
 func (in *Instance) threw() []uint64 {
 	in.scratch[2], in.scratch[3] = 1, 0
 	return in.scratch[2:4]
@@ -157,23 +156,23 @@ func (in *Instance) passOn(err error) {
 }
 
 func throwLongjmp(in *Instance, _ []uint64) {
-	if in.wasKilled() { // PostgreSQL must not handle the error by which Kill stops it
+	if in.wasKilled() { // PostgreSQL must not handle the error with which Kill stops it
 		in.trapf("%w", errKilled)
 	}
 	in.unwinding = unwindLongjmp
 	panic(errUnwind)
 }
 
-// featureNotSupported is the SQLSTATE 0A000 as PostgreSQL packs it: six bits for each character, from '0'.
+// featureNotSupported is SQLSTATE 0A000 as PostgreSQL packs it: six bits per character, counted from '0'.
 const featureNotSupported = ('A' - '0') << 6
 
 // levelError is ERROR of elog.h.
 const levelError = 21
 
-// raise is ereport(ERROR): it leaves the guest's call stack up to its error handler.
+// raise is ereport(ERROR): it unwinds the guest's call stack up to its error handler.
 func (in *Instance) raise(sqlstate uint64, message string) {
 	frame := (uint32(in.stackPointer.Get()) - uint32(len(message)) - 1 - 8) &^ 15
-	in.stackPointer.Set(uint64(frame)) // the handler puts it back
+	in.stackPointer.Set(uint64(frame)) // the handler restores it
 	text := frame + 8
 	in.mem.putU32(frame, text)    // the variable arguments
 	in.mem.putCstr(frame+4, "%s") // the format
@@ -200,7 +199,7 @@ func (in *Instance) callTable(index uint32, sig *signature, args ...uint64) uint
 	return buf[0]
 }
 
-// call calls an export from a host function, which may itself be running inside the guest.
+// call calls an export from a host function, which may itself run inside the guest.
 func (in *Instance) call(f api.Function, args ...uint64) uint64 {
 	buf := make([]uint64, max(len(args), 1))
 	copy(buf, args)
@@ -210,22 +209,21 @@ func (in *Instance) call(f api.Function, args ...uint64) uint64 {
 	return buf[0]
 }
 
-// hostFunc is an import: arguments and result travel in s.
+// hostFunc is an import: s holds its arguments and then its result.
 type hostFunc func(in *Instance, s []uint64)
 
-// guestContext carries the instance to host functions. It is the context of every call into the guest, so a type
-// assertion finds the instance without a walk through context values.
+// guestContext carries the instance to host functions. It is the context of every call into the guest, so a type assertion finds the
+// instance without a walk through context values.
 type guestContext struct {
 	context.Context
 	in *Instance
 }
 
-// goFunc adapts a host function to wazero. A value of 32 bits lies in a slot of 64: of an argument wazero writes only the
-// lower half, and a result it may take over whole, where it lies over the register of the first argument. So the upper halves
-// are cleared here, whatever stood there (a negative int, what the stack held before, the rest of an argument whose slot
-// the result shares).
+// goFunc adapts a host function to wazero. A 32-bit value occupies a 64-bit slot: wazero writes only the lower half of an argument, and may
+// read all of a result, whose slot is that of the first argument's register. So the upper halves are cleared here, whatever they held (a
+// negative int, earlier stack contents, the rest of an argument whose slot the result shares).
 func goFunc(f hostFunc, params, results []api.ValueType) api.GoFunc {
-	var narrow []int // the arguments of 32 bits
+	var narrow []int // the 32-bit arguments
 	for i, t := range params {
 		if is32(t) {
 			narrow = append(narrow, i)
@@ -243,10 +241,10 @@ func goFunc(f hostFunc, params, results []api.ValueType) api.GoFunc {
 	}
 }
 
-// is32 says whether a value of the type has 32 bits.
+// is32 reports whether a value of the type has 32 bits.
 func is32(t api.ValueType) bool { return t == api.ValueTypeI32 || t == api.ValueTypeF32 }
 
-// arguments are args as a call takes them: those of 32 bits with a clean upper half.
+// arguments returns args as a call takes them: the upper halves of 32-bit values are cleared.
 func (s *signature) arguments(args []uint64) []uint64 {
 	buf := make([]uint64, max(len(args), 1))
 	copy(buf, args)
@@ -258,7 +256,7 @@ func (s *signature) arguments(args []uint64) []uint64 {
 	return buf
 }
 
-// invokeSignature is the signature in the name of an invoke import, or "".
+// invokeSignature returns the signature in the name of an invoke import, or "".
 func invokeSignature(name string) string {
 	s, ok := strings.CutPrefix(name, "invoke_")
 	if !ok {

@@ -18,28 +18,30 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// What was prepared for some settings (see Prepare) can be kept in the cache, so that a later process with the same settings reads it instead
-// of running PostgreSQL up to its first fork. The file is named by a hash of everything it depends on: the settings, the format, and this
-// program's build ID, because the host itself changes the memory on the way. A program without a build ID (outside ELF) keeps nothing.
+// What was prepared for some settings (see Prepare) can be kept in the cache, so that a later process with the same settings reads it
+// instead of running PostgreSQL up to its first fork. The file is named by a hash of everything it depends on: the settings, the format,
+// and this program's build ID, because the host itself changes the memory on the way. A program without a build ID (outside ELF) keeps
+// nothing.
 //
-// Format: numbers are unsigned varints, byte strings follow their length, a CRC-32C ends the file. A file that is cut, changed or of another
-// program counts as absent.
+// Format: numbers are unsigned varints, byte strings follow their length, a CRC-32C ends the file. A file that is truncated, changed or
+// from another program counts as absent.
 
-// errNotKept means that no file is kept for these settings, which is no fault.
+// errNotKept means that no file is kept for these settings, which is not a failure.
 var errNotKept = errors.New("not kept")
 
-// maxKept bounds a byte string in the file. A whole file has some 4 MB.
+// maxKept bounds a byte string in the file. A whole file is about 4 MB.
 const maxKept = 256 << 20
 
-// keptPrefix begins the names of the files. At most keptFiles of them stay, the newest: each build of the program and each set of settings makes
+// keptPrefix begins the names of the files. The keptFiles newest are retained: each build of the program, and each set of settings, makes
 // another one.
 const (
 	keptPrefix = "prepared-"
 	keptFiles  = 8
 )
 
-// KeepPrepared does what Prepare does, and writes the result to the cache for later processes of the same program. It is for set-up: the cache
-// has to be writable. It fails if PostgreSQL does not start with these settings. What loads libraries before the first client is not kept.
+// KeepPrepared does what Prepare does, and writes the result to the cache for later processes of the same program. It is for set-up: the
+// cache must be writable. It fails if PostgreSQL does not start with these settings. Settings that load libraries before the first client
+// are not kept.
 func (rt *Runtime) KeepPrepared(ctx context.Context, o ClusterOptions) error {
 	if err := rt.Prepare(ctx, o); err != nil {
 		return err
@@ -54,7 +56,7 @@ func (rt *Runtime) KeepPrepared(ctx context.Context, o ClusterOptions) error {
 	<-p.ready
 	name, err := rt.keptName(p.settings)
 	if err != nil {
-		return nil // without a build ID it could be taken for another program's
+		return nil // without a build ID it could be mistaken for another program's
 	}
 	content, err := p.encode(rt.system)
 	if errors.Is(err, errNotKept) {
@@ -75,7 +77,7 @@ func (rt *Runtime) KeepPrepared(ctx context.Context, o ClusterOptions) error {
 	return nil
 }
 
-// loadKept reads what a set-up has kept for these settings. Errors: errNotKept, errDamaged, or the operating system's.
+// loadKept reads what a set-up kept for these settings. Errors: errNotKept, errDamaged, or the operating system's.
 func (rt *Runtime) loadKept(settings map[string]string) (*prepared, error) {
 	name, err := rt.keptName(settings)
 	if err != nil {
@@ -98,7 +100,7 @@ func (rt *Runtime) loadKept(settings map[string]string) (*prepared, error) {
 	return p, nil
 }
 
-// keptName is the name of the file for these settings.
+// keptName returns the name of the file for these settings.
 func (rt *Runtime) keptName(settings map[string]string) (string, error) {
 	id, err := buildID()
 	if err != nil {
@@ -112,7 +114,7 @@ func (rt *Runtime) keptName(settings map[string]string) (string, error) {
 	return fmt.Sprintf("%sv%d-%x.image", keptPrefix, formatVersion, hash.Sum(nil)[:8]), nil
 }
 
-// buildID is the linker's hash of this program, from its ELF note.
+// buildID returns the linker's hash of this program, from its ELF note.
 func buildID() (string, error) {
 	file, err := os.Executable()
 	if err != nil {
@@ -135,7 +137,7 @@ func buildID() (string, error) {
 	return string(note[head:]), nil
 }
 
-// encode returns the file's content, or errNotKept if there can be none. system is the installation's tree, which is left out.
+// encode returns the file's content, or errNotKept if it cannot be kept. system is the installation's tree, which is left out.
 func (p *prepared) encode(system *memfs.FS) ([]byte, error) {
 	if len(p.image.libraries) > 0 || len(p.image.handles) > 0 {
 		return nil, errNotKept // they are compiled modules, placed by the process that loads them
@@ -230,7 +232,7 @@ func (p *prepared) decode(b []byte, system *memfs.FS) error {
 	return nil
 }
 
-// onlyShared fails if PostgreSQL has changed anything in its installation's tree but the files of shared memory.
+// onlyShared fails if PostgreSQL changed anything in its installation's tree except the files of shared memory.
 func (p *prepared) onlyShared(system *memfs.FS) error {
 	was := map[string]int64{}
 	if err := system.Walk("/", func(name string, info memfs.Info) error {
@@ -248,7 +250,7 @@ func (p *prepared) onlyShared(system *memfs.FS) error {
 	})
 }
 
-// sharedFile is the file of a piece of dynamic shared memory.
+// sharedFile returns the file of a piece of dynamic shared memory.
 func (p *prepared) sharedFile(inode uint64) (name string, info memfs.Info, err error) {
 	err = p.files.system.Walk("/dev/shm", func(at string, found memfs.Info) error {
 		if found.Ino == inode {
@@ -311,13 +313,13 @@ func (w *keptWriter) extents(all []extent) {
 	}
 }
 
-// keptReader reads the file's content. What it returns shares memory with it. After an error it returns zeros.
+// keptReader reads the file's content. Its results share memory with the content. After an error it returns zeros.
 type keptReader struct {
 	b   []byte
 	err error
 }
 
-// number reads a number of at most most; zero: any.
+// number reads a number that is at most most; most 0: any.
 func (r *keptReader) number(most uint64) uint64 {
 	n, size := binary.Uvarint(r.b)
 	if r.err == nil && (size <= 0 || most > 0 && n > most) {
@@ -332,7 +334,7 @@ func (r *keptReader) number(most uint64) uint64 {
 
 func (r *keptReader) word() uint32 { return uint32(r.number(1<<32 - 1)) }
 
-// count reads how many items follow, each of which takes at least a byte.
+// count reads the number of items that follow, each of at least one byte.
 func (r *keptReader) count() uint64 { return r.number(uint64(len(r.b)) + 1) }
 
 func (r *keptReader) bytes() []byte {
@@ -348,7 +350,7 @@ func (r *keptReader) bytes() []byte {
 	return b
 }
 
-// extents are pieces of a memory of so many bytes.
+// extents reads pieces of a memory of size bytes.
 func (r *keptReader) extents(size uint64) (all []extent) {
 	for range r.count() {
 		at := r.number(maxMemory)

@@ -8,7 +8,7 @@ import (
 	"blobpglite/core/clock"
 )
 
-// hostLock is the one lock of a cluster: the process that has it runs, all others wait, in order of arrival. So shared memory and files
+// hostLock is a cluster's single lock: the process that has it runs, all others wait, in order of arrival. So shared memory and files
 // change only where a process gives the lock up: it waits for its client or a row, it sleeps, or it has run for long and holds no
 // lightweight lock.
 type hostLock struct {
@@ -23,9 +23,9 @@ type hostLock struct {
 	waiting atomic.Int32
 	current atomic.Pointer[Process] // the process that has it; nil: none has, or the host does
 
-	switches atomic.Int64 // how often it went to another process than last
-	waits    atomic.Int64 // how often somebody had to wait for it
-	waited   atomic.Int64 // sum of these waits, in nanoseconds
+	switches atomic.Int64 // times it went to a different process than last
+	waits    atomic.Int64 // times it had to be waited for
+	waited   atomic.Int64 // total time of these waits, in nanoseconds
 	last     *Process     // the process that had it last; under the lock
 }
 
@@ -76,7 +76,7 @@ func (l *hostLock) tryLock(p *Process) bool {
 	return taken
 }
 
-// got notes the process that has the lock now.
+// got notes the process that now has the lock.
 func (l *hostLock) got(p *Process) {
 	l.current.Store(p)
 	if p != nil {
@@ -89,7 +89,7 @@ func (l *hostLock) got(p *Process) {
 	}
 }
 
-// unlock gives the lock to the one that has waited longest.
+// unlock gives the lock to the longest waiter.
 func (l *hostLock) unlock() {
 	l.aim(nil)
 	l.current.Store(nil)
@@ -106,7 +106,7 @@ func (l *hostLock) unlock() {
 	ch <- struct{}{}
 }
 
-// retire ends the beat; no process will run any more. It is called with the lock, which can still be used.
+// retire ends the beat; no process will run any more. It is called with the lock, which remains usable.
 func (l *hostLock) retire() {
 	l.beat.close()
 	l.beat = nil
@@ -119,6 +119,6 @@ func (l *hostLock) aim(word *uint32) {
 	}
 }
 
-// sliceTime is the time between two beats, at each of which the interrupt flag of the process that runs is set: then PostgreSQL checks for
-// interrupts, and so calls the host. Once or twice that long a process runs while others wait: see Process.yield.
+// sliceTime is the time between two beats. Each beat sets the running process's interrupt flag: PostgreSQL then checks for interrupts, and
+// so calls the host. While others wait, a process runs for one to two slices: see Process.yield.
 const sliceTime = 1500 * time.Microsecond

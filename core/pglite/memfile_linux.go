@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memoryFile is a file of memory, without a name.
+// memoryFile creates an unnamed file in memory.
 func memoryFile(what string) (*os.File, error) {
 	fd, err := unix.MemfdCreate("blobpglite "+what, unix.MFD_CLOEXEC)
 	if err != nil {
@@ -16,7 +16,7 @@ func memoryFile(what string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), what), nil
 }
 
-// nextData is the next range of a file from off on that is no hole.
+// nextData returns the next range of a file at or after off that is not a hole.
 func nextData(fd int, off int64) (from, to int64, ok bool) {
 	from, err := unix.Seek(fd, off, unix.SEEK_DATA)
 	if err != nil {
@@ -26,7 +26,7 @@ func nextData(fd int, off int64) (from, to int64, ok bool) {
 	return from, to, err == nil
 }
 
-// punch gives back the memory of a piece of a file, which is zeros from then on.
+// punch frees the memory of a piece of a file, which then reads as zeros.
 func punch(f *os.File, off, size int64) error {
 	return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, size)
 }

@@ -9,7 +9,7 @@ import (
 	"os"
 )
 
-// memoryFile is a file without a name in the folder of temporary files: Linux has such files in memory.
+// memoryFile creates an unnamed file in the folder of temporary files: only Linux has such files in memory.
 func memoryFile(what string) (*os.File, error) {
 	file, err := os.CreateTemp("", "blobpglite-")
 	if err == nil {
@@ -24,8 +24,8 @@ func memoryFile(what string) (*os.File, error) {
 	return file, nil
 }
 
-// nextData is the next range of a file from off on that is no hole: all of it.
+// nextData returns the next range of a file at or after off that is not a hole: here, all of it.
 func nextData(_ int, off int64) (from, to int64, ok bool) { return off, math.MaxInt64, true }
 
-// punch would give back the memory of a piece of a file; this one is on a disk.
+// punch would free the memory of a piece of a file; this one is on a disk.
 func punch(*os.File, int64, int64) error { return nil }

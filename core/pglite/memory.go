@@ -9,15 +9,14 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 )
 
-// All access of host code to an instance's linear memory goes through this file. An address outside of the memory is
-// a bug of the guest or of the host: the slice expression panics, wazero turns that into a trap, and the instance is
-// killed like after any other trap.
+// All host access to an instance's linear memory goes through this file. An address outside the memory is a bug of the guest or of the
+// host: the slice expression panics, wazero turns that into a trap, and the instance is killed as after any other trap.
 
 // wasmPage is the unit in which a linear memory grows.
 const wasmPage = 64 << 10
 
-// maxMemory bounds every instance: 2 GiB, the module's own maximum. (wazero 1.12 has an address-folding fault that
-// only a larger memory would show.)
+// maxMemory bounds every instance: 2 GiB, the module's own maximum. (wazero 1.12 has an address-folding bug that only a larger memory would
+// show.)
 const maxMemory = 2 << 30
 
 // memory is the guest's linear memory as host functions see it.
@@ -44,19 +43,19 @@ func (m *memory) cstr(p uint32) string {
 	return string(m.b[p : int(p)+n])
 }
 
-// linearMemory is the reservation behind one instance's memory. It reserves the largest size at once, so that a grow
-// only opens more of it: the memory never moves.
+// linearMemory is the reservation for one instance's memory. It reserves the largest size from the start, and growing only makes more of it
+// accessible: the memory never moves.
 type linearMemory struct {
 	region []byte  // the whole reservation
 	limit  uint64  // grows beyond it fail, and PostgreSQL answers with SQLSTATE 53200
 	view   *memory // what host functions see, kept current
 	free   func()
-	file   *os.File // whose content it is; nil: none
+	file   *os.File // the file that backs it; nil: none
 }
 
 var _ experimental.LinearMemory = (*linearMemory)(nil)
 
-// firstByte is where a piece of memory begins.
+// firstByte returns a pointer to the first byte of b.
 func firstByte(b []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(b)) }
 
 // Reallocate implements experimental.LinearMemory.

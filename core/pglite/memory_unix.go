@@ -12,14 +12,13 @@ import (
 	"blobpglite/core/pglite/internal/lean"
 )
 
-// A memory lies in a reservation of address space without access, of which the memory's own part is opened as it grows. Code that
-// is compiled without bounds checks needs lean.GuardBefore and lean.Reach around it: what it reads or writes outside of the
-// memory faults, at the byte.
+// A memory lies in reserved, inaccessible address space, whose start is made accessible as the memory grows. Code compiled without bounds
+// checks needs lean.GuardBefore and lean.Reach around the memory: any access outside it faults, at the byte.
 
-// reservation is address space, and the part of it that a memory may grow to.
+// reservation is address space, and the part of it that a memory may grow into.
 type reservation struct{ all, region []byte }
 
-// newReservation reserves size bytes of address space, guarded if code without bounds checks may run on it.
+// newReservation reserves size bytes of address space, guarded if code without bounds checks may use it.
 func newReservation(size uint64, guarded bool) (reservation, error) {
 	before, reach := uint64(0), size
 	if guarded {
@@ -34,17 +33,17 @@ func newReservation(size uint64, guarded bool) (reservation, error) {
 
 func (r reservation) free() { _ = unix.Munmap(r.all) }
 
-// leastAddressSpace is what a program takes, with PostgreSQL's own processes and two clients on code with bounds checks.
+// leastAddressSpace is what a program needs, with PostgreSQL's own processes and two clients, for code with bounds checks.
 const leastAddressSpace = 6 * maxMemory
 
-// addressSpace is to how many bytes a process's address space is limited.
+// addressSpace returns the limit of a process's address space, in bytes.
 func addressSpace() (bytes uint64, limited bool) {
 	var limit unix.Rlimit
 	err := unix.Getrlimit(unix.RLIMIT_AS, &limit)
 	return limit.Cur, err == nil && limit.Cur != unix.RLIM_INFINITY
 }
 
-// moreAddressSpace is what can be done where there is not enough.
+// moreAddressSpace says what to do when there is not enough.
 func moreAddressSpace() string {
 	if limit, limited := addressSpace(); limited {
 		return fmt.Sprintf("all have %d bytes (ulimit -v): start it under \"ulimit -v unlimited\", or allow fewer clients", limit)
@@ -52,7 +51,7 @@ func moreAddressSpace() string {
 	return "there is no limit (ulimit -v), so it has too many mappings (sysctl vm.max_map_count), or too many clients: allow fewer"
 }
 
-// enoughAddressSpace is an error where PostgreSQL would start, or not even that, and then refuse its clients.
+// enoughAddressSpace returns an error if PostgreSQL would not start, or would start and then refuse its clients.
 func enoughAddressSpace() error {
 	if limit, limited := addressSpace(); limited && limit < leastAddressSpace {
 		return fmt.Errorf("%w: it is limited to %d bytes (ulimit -v), and PostgreSQL with two clients needs %d, %d for each process: start it under \"ulimit -v unlimited\"",
@@ -61,7 +60,7 @@ func enoughAddressSpace() error {
 	return nil
 }
 
-// guardable says why a memory cannot be guarded, or code not be compiled without bounds checks.
+// guardable says why a memory cannot be guarded, or why code cannot be compiled without bounds checks.
 func guardable() error {
 	if err := lean.Available(); err != nil {
 		return err
@@ -95,7 +94,7 @@ func (l *linearMemory) reserve(size uint64, guarded bool) error {
 	return nil
 }
 
-// reserveFile is for a memory that becomes an image: it is the content of a memory file.
+// reserveFile is for a memory that will become an image: it is backed by a memory file.
 func (l *linearMemory) reserveFile(size uint64, guarded bool) error {
 	r, err := newReservation(size, guarded)
 	if err != nil {
@@ -118,13 +117,13 @@ func (l *linearMemory) reserveFile(size uint64, guarded bool) error {
 	return nil
 }
 
-// mapFile puts a piece of a file in the place of memory.
+// mapFile replaces memory with a piece of a file.
 func mapFile(at []byte, file *os.File, off int64, protection, kind int) error {
 	_, err := unix.MmapPtr(int(file.Fd()), off, firstByte(at), uintptr(len(at)), protection, kind|unix.MAP_FIXED|unix.MAP_NORESERVE)
 	return err
 }
 
-// mapZeros puts memory of zeros in the place of memory.
+// mapZeros replaces memory with zeros.
 func mapZeros(at []byte) error {
 	_, err := unix.MmapPtr(-1, 0, firstByte(at), uintptr(len(at)), unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED|unix.MAP_NORESERVE)

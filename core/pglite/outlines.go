@@ -19,29 +19,29 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// A cold start needs PostgreSQL's module without its code, which was compiled before: reading, hashing, decoding and validating the functions'
-// bodies would be most of the work of loading. So, once PostgreSQL is compiled, two more files are made:
+// A cold start needs PostgreSQL's module without its code, which is already compiled: reading, hashing, decoding and validating the
+// function bodies would be most of the work of loading. So once PostgreSQL is compiled, two more files are made:
 //
 //	pglite-v<n>.outline.wasm   the module without code, for wazero and the host (package codecache), and the module's hash: code with
-//	                           bounds checks and code without are of the same shape, and are not to be taken for each other
+//	                           bounds checks and code without have the same shape, and must not be confused
 //	pglite-v<n>.data.wasm      what it writes into its memory, and a sum
 //
-// and a loan is noted beside the compilation:
+// and a loan is noted next to the compilation:
 //
 //	<dir>/loans/<the outline's hash>   a line for each kind of processor: key, entry, its size, functions, two sums; a sum
 //
-// If one of them is damaged, that is reported, the module itself is loaded as it would be without them, and they are made again.
+// If one of them is damaged, that is reported, the whole module is loaded instead, and they are made again.
 
-// loansDir is the folder of the loans, below that of the compilations.
+// loansDir is the folder of the loans, inside that of the compilations.
 const loansDir = "loans"
 
 // loanText is a line of a file of loans.
 const loanText = "%x %s %d %d %08x %08x\n"
 
-// errNoLoan: nobody has noted one, which is in order the first time.
+// errNoLoan: none has been noted, which is normal the first time.
 var errNoLoan = errors.New("it has no loan yet")
 
-// loadMain is PostgreSQL itself, by its outline if that is possible.
+// loadMain loads PostgreSQL itself, by its outline if possible.
 func (rt *Runtime) loadMain(ctx context.Context) (*program, error) {
 	p, err := rt.outlined(ctx)
 	if err == nil || ctx.Err() != nil {
@@ -69,7 +69,7 @@ func (rt *Runtime) outlineName() string {
 
 func dataName() string { return fmt.Sprintf("%s-v%d.data.wasm", mainProgram, formatVersion) }
 
-// outlined loads PostgreSQL by its outline. The outline needs no sum of its own: a bit more or less, and it has no loan.
+// outlined loads PostgreSQL by its outline. The outline needs no sum of its own: if a bit differs, it has no loan.
 func (rt *Runtime) outlined(ctx context.Context) (*program, error) {
 	if rt.compilations.files == nil {
 		return nil, errNoLoan
@@ -118,7 +118,7 @@ func (rt *Runtime) drawOutline(ctx context.Context, bin []byte) error {
 		if wasmbin.IsOutline(outline, bin) {
 			break
 		}
-		if err := rt.assets.Forget(rt.outlineName()); err != nil { // it is of another module that had this name
+		if err := rt.assets.Forget(rt.outlineName()); err != nil { // it belongs to another module that had this name
 			return err
 		}
 	}
@@ -139,7 +139,7 @@ func (rt *Runtime) drawOutline(ctx context.Context, bin []byte) error {
 	return rt.compilations.lend(ctx, bin, outline)
 }
 
-// sealed is b with its sum after it.
+// sealed returns b followed by its sum.
 func sealed(b []byte) []byte {
 	return binary.LittleEndian.AppendUint32(bytes.Clone(b), crc32.Checksum(b, castagnoli))
 }
@@ -153,7 +153,7 @@ func unsealed(b []byte) ([]byte, error) {
 	return b[:at:at], nil
 }
 
-// borrow is the compilation of an outline, with the code of the module itself.
+// borrow returns the compilation of an outline, with the code of the module itself.
 func (c *compilations) borrow(ctx context.Context, outline []byte) (compiled wazero.CompiledModule, err error) {
 	text, err := os.ReadFile(c.loanPath(outline))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -185,8 +185,8 @@ func (c *compilations) loadOutline(ctx context.Context, outline []byte, loans []
 	return compiled, key, nil
 }
 
-// lend notes for the next process that an outline may be loaded with the code of a module, which wazero was given last. The code is
-// read once more as a whole, and then loaded by way of the outline.
+// lend notes for the next process that an outline may be loaded with the code of a module, the last one wazero was given. The code is read
+// once more as a whole, and then loaded by the outline.
 func (c *compilations) lend(ctx context.Context, bin, outline []byte) error {
 	if !wasmbin.IsOutline(outline, bin) {
 		return errors.New("the outline is another module's")
@@ -224,7 +224,7 @@ func (c *compilations) lend(ctx context.Context, bin, outline []byte) error {
 	return c.write(path, withSum(text))
 }
 
-// madeOf is the intact entry of a module that wazero was given last, for this processor.
+// madeOf returns the intact entry, for this processor, of the module that wazero was given last.
 func (c *compilations) madeOf(bin []byte) (entrySum, error) {
 	sums, err := c.sums(hashOf(bin))
 	if err != nil {
@@ -248,7 +248,7 @@ func (c *compilations) loanPath(outline []byte) string {
 	return filepath.Join(c.dir, loansDir, fmt.Sprintf("%x", hashOf(outline)))
 }
 
-// withSum puts the sum of a text on its last line.
+// withSum appends the text's sum as its last line.
 func withSum(text []byte) []byte {
 	return fmt.Appendf(text, "%08x\n", crc32.Checksum(text, castagnoli))
 }
@@ -274,7 +274,7 @@ func (c *compilations) readLoans(text []byte) (loans []codecache.Loan, err error
 	return loans, nil
 }
 
-// otherLoans are the lines for other processors than key's.
+// otherLoans returns the lines for processors other than key's.
 func (c *compilations) otherLoans(text []byte, key codecache.Key) (lines []byte) {
 	loans, err := c.readLoans(text)
 	if err != nil {

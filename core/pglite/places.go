@@ -12,7 +12,7 @@ import (
 // processExport starts the names of functions that the patched PostgreSQL exports for its host.
 const processExport = wasmbin.ProcessExportPrefix
 
-// places are addresses in the guest's memory, and sizes, that the host of processes needs.
+// places are addresses and sizes in the guest's memory that the host needs to run processes.
 type places struct {
 	layout *layout.Layout
 
@@ -25,7 +25,7 @@ type places struct {
 	AnonymousShmem, AnonymousShmemSize, PgStartTime, PMSignalState, CheckpointerShmem, ProcGlobal                              uint32
 }
 
-// newPlaces looks the places up for a binary.
+// newPlaces looks up the places for a binary.
 func newPlaces(sha256 string) (places, error) {
 	l, err := layout.For(sha256)
 	if err != nil {
@@ -51,7 +51,7 @@ func newPlaces(sha256 string) (places, error) {
 	return p, p.flags()
 }
 
-// flags are those of globals.c that no export names. They stand there one after the other, four bytes each, with known ones around them.
+// flags sets the flags of globals.c that no export names. They lie there in a row, four bytes each, with known ones around them.
 func (p *places) flags() error {
 	p.TransactionTimeoutPending, p.QueryCancelHoldoffCount = p.InterruptPending+24, p.InterruptPending+48
 	want := [4]uint32{p.InterruptPending + 4, p.InterruptPending + 8, p.InterruptPending + 44, p.InterruptPending + 52}
@@ -61,7 +61,7 @@ func (p *places) flags() error {
 	return nil
 }
 
-// processFunctions are those that the host calls.
+// processFunctions returns the functions that the host calls.
 func processFunctions() []string {
 	return []string{
 		"InitStandaloneProcess", "load_hba", "BackendMain", "CheckpointerMain", "StartupProcessMain", "WalWriterMain",
@@ -69,12 +69,13 @@ func processFunctions() []string {
 	}
 }
 
-// patchProcesses makes PostgreSQL's binary one whose host can run many processes of it.
+// patchProcesses patches PostgreSQL's binary so that a host can run many processes of it.
 func (p *places) patchProcesses(bin []byte) ([]byte, error) {
 	return wasmbin.PatchProcesses(bin, wasmbin.Places{Functions: p.layout.Functions, Addresses: p.layout.Addresses}, processFunctions())
 }
 
-// selfTest checks that the binary is the one that the layout was made for. PostgreSQL's main has got to where processes are forked from it.
+// selfTest checks that the binary is the one the layout was made for. PostgreSQL's main has reached the point where processes are forked
+// from it.
 func (rt *Runtime) selfTest(in *Instance, base, size uint32) error {
 	err := rt.places.layout.CheckMemory(func(at uint32) uint32 {
 		if uint64(at)+4 > uint64(len(in.mem.b)) {

@@ -9,13 +9,13 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// Two settings let a client read here what it has written on another server:
+// Two settings let a client read here what it wrote on another server:
 //
 //	SHOW blobpglite.position                  a place in the log that covers everything in this server's answers so far
-//	SET blobpglite.wait_for = '0/1A2B3C'      waits until this server has got there; RESET does not wait
+//	SET blobpglite.wait_for = '0/1A2B3C'      waits until this server has reached it; RESET does not wait
 //
-// They are custom settings, defined in the image of all processes, with hooks in the host: so every database has them, without an
-// object in its catalogs.
+// They are custom settings, defined in the image of all processes, with hooks in the host: so every database has them, without an object in
+// its catalogs.
 const (
 	positionSetting = "blobpglite.position"
 	waitSetting     = "blobpglite.wait_for"
@@ -35,10 +35,10 @@ func positionCallbacks() []callback {
 	}
 }
 
-// firstOfPosition is where they stand among the callbacks.
+// firstOfPosition is their index among the callbacks.
 const firstOfPosition = 5
 
-// definePosition makes the settings. It is to be called within guard, where PostgreSQL has read its own.
+// definePosition defines the settings. Call it within guard, after PostgreSQL has read its own.
 func (in *Instance) definePosition() {
 	text := func(s string) uint64 {
 		at := uint32(in.call(in.fn.malloc, uint64(len(s)+1)))
@@ -64,7 +64,7 @@ func (in *Instance) definePosition() {
 func (in *Instance) showPosition() uint64 {
 	said := ""
 	if in.cluster != nil && in.cluster.o.Position != nil {
-		own := in.mem.u64(in.rt.places.layout.Addresses["XactLastCommitEnd"]) // of this session
+		own := in.mem.u64(in.rt.places.layout.Addresses["XactLastCommitEnd"]) // this session's
 		said = pgdata.LSN(max(in.cluster.o.Position(), own)).String()
 	}
 	at := uint32(in.call(in.fn.palloc, uint64(len(said)+1)))
@@ -83,7 +83,7 @@ func (in *Instance) checkWait(value, source uint32) uint64 {
 		in.refuse(waitSetting + " takes a position as " + positionSetting + " shows it, such as 0/1A2B3C.")
 		return 0
 	}
-	const client, session = 9, 13 // PGC_S_CLIENT, PGC_S_SESSION: others only say what is to be set
+	const client, session = 9, 13 // PGC_S_CLIENT, PGC_S_SESSION: other sources only announce what will be set
 	if in.proc == nil || in.cluster.o.Await == nil || source != client && source != session || !in.proc.safe() {
 		return 1
 	}
@@ -93,19 +93,19 @@ func (in *Instance) checkWait(value, source uint32) uint64 {
 	return 1
 }
 
-// refuse says why a check hook refuses a value.
+// refuse sets the reason for which a check hook refuses a value.
 func (in *Instance) refuse(detail string) {
 	text := uint32(in.call(in.fn.palloc, uint64(len(detail)+1)))
 	in.mem.putCstr(text, detail)
 	in.mem.putU32(uint32(in.rt.main.consts["GUC_check_errdetail_string"]), text)
 }
 
-// awaitPosition waits without the lock. What ends the statement or the process ends the wait.
+// awaitPosition waits without the lock. Whatever ends the statement or the process ends the wait.
 func (p *Process) awaitPosition(lsn uint64) error {
 	ctx, cancel := context.WithCancel(p.c.ctx)
 	defer cancel()
 	answer := make(chan error, 1)
-	p.c.running.Go(func() { answer <- p.c.o.Await(ctx, lsn) }) // the process runs, so it is not the first
+	p.c.running.Go(func() { answer <- p.c.o.Await(ctx, lsn) }) // safe: the process itself is running, so the count is not zero
 	for {
 		var err error
 		over := false
@@ -125,7 +125,7 @@ func (p *Process) awaitPosition(lsn uint64) error {
 		case over:
 			return err
 		case m.u32(at.ProcDiePending) != 0, m.u32(at.QueryCancelPending) != 0, m.u32(at.TransactionTimeoutPending) != 0:
-			p.in.call(p.in.module.ExportedFunction("ProcessInterrupts")) // it reports that, and does not come back
+			p.in.call(p.in.module.ExportedFunction("ProcessInterrupts")) // it reports the interrupt, and does not return
 			return nil
 		}
 	}

@@ -14,26 +14,26 @@ import (
 	"blobpglite/core/point"
 )
 
-// It takes twenty milliseconds until PostgreSQL's main has reached the point where processes are forked, and hardly any of that depends on
-// the database: what does is corrected afterwards. So an opening that still waits for its files does this meanwhile (Prepare); it is done
-// once for all clusters of a runtime that have the same settings, including those that start again after a crash. Set-up
-// keeps it for later processes (KeepPrepared).
+// PostgreSQL's main takes twenty milliseconds to reach the point where processes are forked, and hardly any of that depends on the
+// database; the parts that do are corrected afterwards. So an opening does this while it still waits for its files (Prepare). It is done
+// once for all clusters of a runtime that have the same settings, including those that restart after a crash. Set-up keeps the result for
+// later processes (KeepPrepared).
 
-// prepared is what clusters with the same settings begin with: the postmaster at the point where it would fork, on the template. It does not
-// change once it is ready.
+// prepared is what clusters with the same settings start from: the postmaster at the point where it would fork, on the template. It does
+// not change once it is ready.
 type prepared struct {
 	settings map[string]string
-	ready    chan struct{} // closed when what follows is there
+	ready    chan struct{} // closed when the fields below are set
 
 	err     error
 	image   forkImage // without its shared memory
 	size    int       // of the main segment of shared memory
-	segment []extent  // what is in it
+	segment []extent  // its content
 	dynamic []dynamicSegment
-	files   *files // the tree of /dev/shm is in it; cloned under Runtime.cloning
+	files   *files // includes the tree of /dev/shm; cloned under Runtime.cloning
 	control []byte // of the template
-	conf    []byte // likewise, postgresql.conf
-	at      int    // where in shared memory PostgreSQL has the control file
+	conf    []byte // postgresql.conf of the template
+	at      int    // where PostgreSQL has the control file in shared memory
 }
 
 // extent is a piece of a memory that is not all zeros.
@@ -42,15 +42,15 @@ type extent struct {
 	b   []byte
 }
 
-// dynamicSegment is a piece of dynamic shared memory that every process has.
+// dynamicSegment is a piece of dynamic shared memory that every process maps.
 type dynamicSegment struct {
 	sharedMapping // file is nil
 	length        int64
 	content       []extent
 }
 
-// Prepare does the part of StartCluster with these options that needs no files, so that each StartCluster with the same settings begins after
-// it. Only the last result is kept. It is safe for concurrent use; an error only costs time.
+// Prepare does the part of StartCluster with these options that needs no files, so that each StartCluster with the same settings skips it.
+// Only the last result is kept. It is safe for concurrent use; an error only costs time.
 func (rt *Runtime) Prepare(ctx context.Context, o ClusterOptions) error {
 	o.fill()
 	p := &prepared{settings: o.settings(), ready: make(chan struct{})}
@@ -115,7 +115,7 @@ func (rt *Runtime) prepare(ctx context.Context, o ClusterOptions, p *prepared) e
 
 const mainConf = "/postgresql.conf"
 
-// save takes over what a cluster without processes is.
+// save takes over the state of a cluster without processes.
 func (p *prepared) save(c *Cluster) error {
 	p.image, p.files = *c.image, c.files
 	p.image.region, p.image.shared = nil, nil
@@ -139,7 +139,7 @@ func (p *prepared) save(c *Cluster) error {
 	return nil
 }
 
-// extents copies what of b is not zero.
+// extents copies the non-zero parts of b.
 func extents(b []byte) (all []extent) {
 	for off, piece := range nonZeroRuns(b) {
 		all = append(all, extent{off, bytes.Clone(piece)})
@@ -147,7 +147,7 @@ func extents(b []byte) (all []extent) {
 	return all
 }
 
-// adopt is a cluster of these options and files that begins with what was prepared; nil: nothing that fits was.
+// adopt returns a cluster with these options and files that starts from the prepared state; nil: nothing that fits was prepared.
 func (rt *Runtime) adopt(ctx context.Context, o ClusterOptions, log func(string)) *Cluster {
 	rt.mu.Lock()
 	p := rt.prepared
@@ -174,12 +174,12 @@ func (rt *Runtime) adopt(ctx context.Context, o ClusterOptions, log func(string)
 	}
 	if err != nil {
 		c.Kill()
-		return nil // the long way tells what is wrong
+		return nil // a regular start will report what is wrong
 	}
 	return c
 }
 
-// copyTo brings a new cluster to where the prepared one was.
+// copyTo brings a new cluster to the prepared state.
 func (p *prepared) copyTo(c *Cluster) error {
 	c.files.system = c.rt.clone(p.files.system)
 	c.files.cwd, c.files.umask = p.files.cwd, p.files.umask
@@ -206,7 +206,7 @@ func (p *prepared) copyTo(c *Cluster) error {
 		if err != nil {
 			return err
 		}
-		c.shm.files[d.inode] = &sharedSegment{file: file, refs: 1} // of the image, see inherited
+		c.shm.files[d.inode] = &sharedSegment{file: file, refs: 1} // held by the image, see inherited
 		if err := file.Truncate(d.length); err != nil {
 			return err
 		}
@@ -222,7 +222,7 @@ func (p *prepared) copyTo(c *Cluster) error {
 	return nil
 }
 
-// newSegment is shared memory that is all zeros.
+// newSegment returns shared memory that is all zeros.
 func newSegment(size int) (*memorySnapshot, error) {
 	file, err := memoryFile("shared memory")
 	if err != nil {
@@ -234,8 +234,8 @@ func newSegment(size int) (*memorySnapshot, error) {
 	return (&memorySnapshot{file: file, size: uint64(size)}).owned(), nil
 }
 
-// fits says whether the image would be the same if it were made on these files: their configuration is the template's, and nothing of the
-// control file that an image holds differs.
+// fits reports whether the image would be the same if it were made on these files: their configuration is the template's, and the control
+// file agrees in everything that an image holds.
 func (p *prepared) fits(data *memfs.FS) bool {
 	conf, err := data.ReadFile(mainConf)
 	if err != nil || !bytes.Equal(conf, p.conf) || len(readConf(data)) > 0 {
@@ -245,8 +245,8 @@ func (p *prepared) fits(data *memfs.FS) bool {
 	return err == nil && bytes.Equal(pgdata.Built(control), pgdata.Built(p.control))
 }
 
-// findControl is where in shared memory PostgreSQL keeps the control file that it has read. Only pages that were written are looked at:
-// a look at the others would make them.
+// findControl returns where in shared memory PostgreSQL keeps its copy of the control file. It looks only at pages that were written: a
+// look at the others would allocate them.
 func (c *Cluster) findControl(control []byte) (int, error) {
 	found := -1
 	file, base := int(c.shm.main.file.Fd()), int64(c.image.base)

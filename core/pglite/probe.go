@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// probe logs in, because there are settings with which PostgreSQL starts but lets nobody in. A missing user or database is
-// not their fault, and no error.
+// probe logs in, because there are settings with which PostgreSQL starts but lets no client in. A missing user or database is not their
+// fault, and not an error.
 func (c *Cluster) probe(ctx context.Context) error {
 	conn, err := c.Connect(ctx, ConnectOptions{Trusted: true})
 	if err != nil {
@@ -46,8 +46,7 @@ func (c *Cluster) probe(ctx context.Context) error {
 	}
 }
 
-// turnsAway names the settings of the command line that can keep every client out, where PostgreSQL itself starts with them; empty: none
-// is set.
+// turnsAway names the command-line settings that can keep out every client although PostgreSQL itself starts; empty: none is set.
 func (c *Cluster) turnsAway() string {
 	var set []string
 	for _, name := range []string{"local_preload_libraries", "session_preload_libraries", "transaction_timeout"} {

@@ -12,7 +12,7 @@ import (
 	"blobpglite/core/point"
 )
 
-// Kinds of processes, as pg_stat_activity names them.
+// Kinds of processes, named as in pg_stat_activity.
 const (
 	KindClient     = "client backend"
 	KindLauncher   = "autovacuum launcher"
@@ -22,7 +22,7 @@ const (
 	KindWalWriter  = "walwriter"
 )
 
-// backendTypes are the numbers of the kinds (BackendType of miscadmin.h), and the functions that are their main.
+// backendTypes returns the numbers of the kinds (BackendType of miscadmin.h), and their main functions.
 func backendTypes() map[string]backendType {
 	return map[string]backendType{
 		KindClient:     {1, "BackendMain"},
@@ -39,10 +39,10 @@ type backendType struct {
 	main   string
 }
 
-// Process is one process of a cluster's PostgreSQL: an instance of its own, on a goroutine of its own, that shares PostgreSQL's
-// shared memory, and the files, with the others.
+// Process is one process of a cluster's PostgreSQL: an instance of its own, on a goroutine of its own, that shares PostgreSQL's shared
+// memory and the files with the others.
 type Process struct {
-	// Note is free for the code behind ClusterOptions.Mark and the files' hooks. The lock guards it.
+	// Note is free for use by ClusterOptions.Mark and the files' hooks. The lock guards it.
 	Note uint64
 
 	hold <-chan struct{} // see Hold; nil: it may run. Under the lock
@@ -51,48 +51,48 @@ type Process struct {
 	in   *Instance
 	pid  uint32
 	kind string
-	slot int // of PostgreSQL's table of the postmaster's children
+	slot int // in PostgreSQL's table of the postmaster's children
 
-	queued    atomic.Bool   // it waits for the lock
-	pending   atomic.Uint32 // signals, a bit each
+	queued    atomic.Bool   // waits for the lock
+	pending   atomic.Uint32 // signals, one bit each
 	wake      chan struct{}
 	inHandler bool
-	cut       bool // the host has ended one of its reads, because of a signal; under the lock
-	reporting bool // it is about to report that signal
+	cut       bool // the host ended one of its reads because of a signal; under the lock
+	reporting bool // about to report that signal
 
 	interruptWord *uint32 // PostgreSQL's InterruptPending
-	beats         int     // how often it was interrupted since it got the lock; under the lock
+	beats         int     // interruptions since it got the lock; under the lock
 	alarm         alarm
-	conn          *Conn // to its client; nil: it has none
+	conn          *Conn // to its client; nil: none
 	turns         turns
 
-	lastLSN uint64 // of recovery, where it is the startup process
-	code    uint32 // with which it ended
-	err     error  // it did not end by itself
+	lastLSN uint64 // where recovery ended, for the startup process
+	code    uint32 // exit code
+	err     error  // set if it did not end by itself
 	done    chan struct{}
 }
 
-// PID is the number that pg_stat_activity shows.
+// PID returns the number that pg_stat_activity shows.
 func (p *Process) PID() uint32 { return p.pid }
 
-// Kind is what pg_stat_activity calls backend_type.
+// Kind returns what pg_stat_activity calls backend_type.
 func (p *Process) Kind() string { return p.kind }
 
-// Logged is how many bytes of PostgreSQL's log the process has generated, whether or not they are written. Call it with the lock.
+// Logged returns how many bytes of PostgreSQL's log the process has generated, written or not. Call it with the lock.
 func (p *Process) Logged() uint64 {
 	const walBytes = 16 // of WalUsage (executor/instrument.h)
 	return p.in.mem.u64(uint32(p.c.rt.main.consts["pgWalUsage"]) + walBytes)
 }
 
-// Committed is where in PostgreSQL's log the process's last commit ends, whether or not it is written. Call it with the lock.
+// Committed returns where the process's last commit ends in PostgreSQL's log, written or not. Call it with the lock.
 func (p *Process) Committed() uint64 {
 	return p.in.mem.u64(p.c.rt.places.layout.Addresses["XactLastCommitEnd"])
 }
 
-// exit codes of processes that leave the others as they are; any other is a crash.
+// inOrder reports whether a process with this exit code leaves the others running; any other code is a crash.
 func inOrder(code uint32) bool { return code == 0 || code == 1 }
 
-// body is what runs in a new process: it returns how the process exited.
+// body runs in a new process, and returns how the process exited.
 type body func(p *Process) (exited bool, code uint32, err error)
 
 // spawn makes a process where a postmaster would fork, and starts it.
@@ -123,7 +123,7 @@ func (c *Cluster) clone(kind string) (*Process, error) {
 	fs := c.files.sibling(c.o.Random)
 	standardFiles(fs, p.line)
 	o := c.o.instance()
-	if kind != KindClient { // clients were stopped before the directory was that large
+	if kind != KindClient { // clients are stopped before the directory grows that large
 		o.dataLimit = 0
 	}
 	in, err := c.rt.newInstance(c.rt.main, fs, o, c.image.memory.size)
@@ -137,7 +137,7 @@ func (c *Cluster) clone(kind string) (*Process, error) {
 	}
 	p.alarm = alarm{clock: o.clock, ring: func() { p.signal(sigALRM) }}
 	p.interruptWord = in.word(uint32(c.rt.main.consts["InterruptPending"]))
-	if err := c.enlist(p); err != nil { // from here on others signal it
+	if err := c.enlist(p); err != nil { // from here on other processes can signal it
 		in.release()
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func (c *Cluster) clone(kind string) (*Process, error) {
 	return p, nil
 }
 
-// begin makes the clone what a child of the postmaster is.
+// begin turns the clone into a child of the postmaster.
 func (p *Process) begin(fs *files) {
 	m, at := p.in.mem, p.c.rt.places
 	m.putU8(at.IsUnderPostmaster, 1)
@@ -153,13 +153,13 @@ func (p *Process) begin(fs *files) {
 	m.putU32(at.PostmasterPid, postmasterPid)
 	m.putU32(at.MyProcPid, p.pid)
 	m.putU32(at.PGliteActive, 0)
-	m.putU8(at.SendReadyForQuery, 1) // PGlite's PostgresMain leaves it to its host
+	m.putU8(at.SendReadyForQuery, 1) // PGlite's PostgresMain leaves this to its host
 	m.putU32(at.BeforeShmemExit, 0)
 	m.putU32(at.OnShmemExit, 0)
 	m.putU32(at.OnProcExit, 0)
 	m.putU32(at.MyPMChildSlot, uint32(p.slot))
 	m.putU64(at.PgStartTime, uint64(p.c.began.Sub(timestampEpoch).Microseconds()))
-	// The pipe from the postmaster, which lives. The image's own latches have the lowest numbers, and a process begins with closing those.
+	// The pipe from the postmaster, which is alive. The image's own latches have the lowest numbers, and a process starts by closing those.
 	never, _ := fs.addFrom(&openFile{dev: neverDevice{}}, fs.lowest+inheritedFiles)
 	m.putU32(at.PostmasterAliveFds, uint32(never))
 }
@@ -173,16 +173,16 @@ type neverDevice struct{ nullDevice }
 func (neverDevice) read([]byte) (int, errno) { return 0, eAGAIN }
 func (neverDevice) ready() (bool, bool)      { return false, false }
 
-// main is the body of a process without a client.
+// auxiliary is the body of a process without a client.
 func auxiliary(p *Process) (exited bool, code uint32, err error) {
 	_, exited, code, err = p.in.enterGuest(p.in.internal(backendTypes()[p.kind].main), 0, 0)
 	if p.kind == KindStartup && err == nil && exited && code == 0 {
-		err = p.in.guard(func() { p.lastLSN = p.in.call(p.in.fn.replayed, 0) }) // shared memory tells
+		err = p.in.guard(func() { p.lastLSN = p.in.call(p.in.fn.replayed, 0) }) // shared memory has it
 	}
 	return exited, code, err
 }
 
-// run is a process from its beginning to its end.
+// run runs a process from start to end.
 func (p *Process) run(run body) {
 	c, in := p.c, p.in
 	c.lock.lock(p)
@@ -240,7 +240,7 @@ func (p *Process) end(code uint32, err error) {
 	close(p.done)
 }
 
-// restore gives a new instance what the image holds.
+// restore gives a new instance the image's content.
 func (img *forkImage) restore(in *Instance) error {
 	for k, v := range img.mainSlots {
 		in.mainSlots[k] = v
@@ -276,7 +276,7 @@ func (img *forkImage) restore(in *Instance) error {
 	return nil
 }
 
-// prngState is the size of PostgreSQL's state of random numbers: clones would share them.
+// prngState is the size of PostgreSQL's random number state, which clones would otherwise share.
 const prngState = 16
 
 // alarm is setitimer.
@@ -286,7 +286,7 @@ type alarm struct {
 	quit  func()
 }
 
-// reload puts a library back where it was; its data and what its constructors did come with the memory.
+// reload puts a library back in its place; its data and the effects of its constructors come with the memory.
 func (in *Instance) reload(lib *library) error {
 	side, err := in.rt.prepareSide(lib.Name, lib.File)
 	if err != nil {

@@ -21,10 +21,10 @@ type Result struct {
 // field is one value of a Result.
 type field struct{ row, column int }
 
-// Null says whether a value of Rows is NULL.
+// Null reports whether a value of Rows is NULL.
 func (r Result) Null(row, column int) bool { return r.nulls[field{row, column}] }
 
-// ErrMessage: bytes are not whole frontend messages, or messages that make no sense.
+// ErrMessage: the bytes are not complete frontend messages, or the messages make no sense.
 var ErrMessage = errors.New("malformed frontend message")
 
 // ParseResults parses the answers to a simple query, up to the end of r. A SQL error is a *pgconn.PgError.

@@ -13,21 +13,21 @@ import (
 	"blobpglite/core/pgdata"
 )
 
-// ALTER SYSTEM accepts values with which PostgreSQL cannot start: a library that does not exist, more connections than fit into
-// memory, fewer prepared transactions than there are. On a server an administrator edits the file; here the files are in a bucket.
-// So a start that fails is tried again: with as many prepared transactions as there were, then without the lines of
-// postgresql.auto.conf with which it fails. The file itself stays as it is.
+// ALTER SYSTEM accepts values with which PostgreSQL cannot start: a library that does not exist, more connections than fit into memory,
+// fewer prepared transactions than exist. On a server, an administrator edits the file; here the files are in a bucket. So a failed start
+// is retried: with as many prepared transactions as there were, then without the lines of postgresql.auto.conf that make it fail. The file
+// itself does not change.
 
 // autoConf is the file that ALTER SYSTEM writes.
 const autoConf = "postgresql.auto.conf"
 
-// maxSettingTries bounds how many lines are tried one by one; of a longer file all are left out.
+// maxSettingTries bounds how many lines are tried one by one; a longer file is left out entirely.
 const maxSettingTries = 32
 
-// confLine is one setting of the file.
+// confLine is one setting in the file.
 type confLine struct{ name, line string }
 
-// readConf finds the settings of the file.
+// readConf reads the settings of the file.
 func readConf(data *memfs.FS) []confLine {
 	b, err := data.ReadFile("/" + autoConf)
 	if err != nil {
@@ -43,7 +43,7 @@ func readConf(data *memfs.FS) []confLine {
 	return all
 }
 
-// confTree is a tree that holds the file with these lines.
+// confTree returns a tree that holds the file with these lines.
 func confTree(lines []confLine) (*memfs.FS, error) {
 	var b strings.Builder
 	for _, l := range lines {
@@ -53,8 +53,8 @@ func confTree(lines []confLine) (*memfs.FS, error) {
 	return tree, tree.WriteFile("/"+autoConf, []byte(b.String()), 0o600)
 }
 
-// preparedBefore is max_prepared_transactions of the server that wrote these files last: recovery, which has failed here, has
-// found it in the log.
+// preparedBefore returns max_prepared_transactions of the server that last wrote these files: recovery, which has failed here, found it in
+// the log.
 func preparedBefore(data *memfs.FS) int {
 	_, control, err := readControl(data)
 	if err != nil {
@@ -73,17 +73,17 @@ func readControl(data *memfs.FS) ([]byte, pgdata.Control, error) {
 	return b, control, err
 }
 
-// recoverAgain makes PostgreSQL's next start recover again: a start that failed after recovery has shut down cleanly, and without another
+// recoverAgain makes PostgreSQL's next start recover again: a start that failed after recovery shut down cleanly, and without another
 // recovery Replayed would be unknown.
 func recoverAgain(data *memfs.FS) error {
 	b, control, err := readControl(data)
 	if err != nil || !control.ShutDown() {
-		return nil // PostgreSQL says what is wrong with it, or recovers
+		return nil // PostgreSQL reports what is wrong with it, or recovers
 	}
 	return data.WriteFile(pgdata.ControlPath, pgdata.InProduction(b), 0o600)
 }
 
-// sayOverridden writes to the log which lines of the file have no effect, because the command line has the last word.
+// sayOverridden logs which lines of the file have no effect because the command line overrides them.
 func sayOverridden(data *memfs.FS, settings map[string]string, log func(string)) {
 	for _, l := range readConf(data) {
 		value, there := settings[l.name]
@@ -97,10 +97,10 @@ func sayOverridden(data *memfs.FS, settings map[string]string, log func(string))
 // trial is one way to start.
 type trial struct {
 	o    ClusterOptions
-	conf *memfs.FS // holds postgresql.auto.conf as it is to be read; nil: as it is
+	conf *memfs.FS // holds postgresql.auto.conf to be read instead; nil: the file itself is
 }
 
-// with is the same trial with another number of prepared transactions.
+// with returns the same trial with another max_prepared_transactions.
 func (t trial) with(prepared int) trial {
 	set := map[string]string{"max_prepared_transactions": strconv.Itoa(prepared)}
 	for name, value := range t.o.Settings {
@@ -112,7 +112,7 @@ func (t trial) with(prepared int) trial {
 	return t
 }
 
-// again starts PostgreSQL once more after a failure, without the settings with which it fails. If that does not help, it returns the first error.
+// again retries a failed start, without the settings that make it fail. If that does not help, it returns the first error.
 func (rt *Runtime) again(ctx context.Context, o ClusterOptions, failed error) (*Cluster, error) {
 	const preparedSetting = "max_prepared_transactions"
 	var left []string
@@ -138,7 +138,7 @@ func (rt *Runtime) again(ctx context.Context, o ClusterOptions, failed error) (*
 	if err := recoverAgain(o.Data); err != nil {
 		return nil, errors.Join(failed, err)
 	}
-	// Trials that may fail get a copy of the files, and no log; the last one gets the files.
+	// Trials that may fail get a copy of the files, and no log; the last one gets the files themselves.
 	starts := func(lines []confLine) bool {
 		copied := t
 		copied.o.Data, copied.o.Log = o.Data.Clone(), func(string) {}
@@ -153,7 +153,7 @@ func (rt *Runtime) again(ctx context.Context, o ClusterOptions, failed error) (*
 		return err == nil
 	}
 	if ctx.Err() != nil || !starts(nil) {
-		return nil, failed // it is not the file
+		return nil, failed // the file is not the cause
 	}
 	var kept []confLine
 	for _, l := range lines {
@@ -175,19 +175,19 @@ func (rt *Runtime) again(ctx context.Context, o ClusterOptions, failed error) (*
 	return c, nil
 }
 
-// isSet says whether somebody has set a parameter: the command line, or ALTER SYSTEM.
+// isSet reports whether a parameter is set, on the command line or by ALTER SYSTEM.
 func isSet(o ClusterOptions, name string) bool {
 	_, set := o.Settings[name]
 	return set || inConf(o.Data, name)
 }
 
-// inConf says whether postgresql.auto.conf has a line of a parameter.
+// inConf reports whether postgresql.auto.conf has a line for a parameter.
 func inConf(data *memfs.FS, name string) bool {
 	return slices.ContainsFunc(readConf(data), func(l confLine) bool { return l.name == name })
 }
 
-// dropSlots removes replication slots that an earlier version has let somebody make: nothing can read from them, and PostgreSQL,
-// which is started without any, would not start.
+// dropSlots removes replication slots, which an earlier version allowed: nothing can read from them, and PostgreSQL, which is started with
+// max_replication_slots 0, would not start.
 func dropSlots(data *memfs.FS, log func(string)) {
 	const dir = "/pg_replslot"
 	slots, err := data.ReadDir(dir)
@@ -205,8 +205,8 @@ func dropSlots(data *memfs.FS, log func(string)) {
 	}
 }
 
-// sayLeftOut notes which settings were left out, and writes them and the reason to the log; raised is the
-// max_prepared_transactions that the start has chosen itself, or zero.
+// sayLeftOut records the settings that were left out, and logs them with the reason; raised is the max_prepared_transactions that the start
+// chose itself, or zero.
 func (c *Cluster) sayLeftOut(left []string, raised int, failed error) {
 	c.leftOut = left
 	said := fmt.Sprintf("It had said: %v", failed)
@@ -224,7 +224,7 @@ func (c *Cluster) sayLeftOut(left []string, raised int, failed error) {
 	c.o.Log(fmt.Sprintf("WARNING:  PostgreSQL does not start with what is set of %s; it has started without%s. %s", strings.Join(left, ", "), file, said))
 }
 
-// openConf opens what stands in for a file of configuration; nil: nothing does.
+// openConf opens the replacement of a configuration file; nil: there is none.
 func (f *files) openConf(fs *memfs.FS, rel string, flags int) *openFile {
 	if f.replaced == nil || fs != f.data || flags&(oAccMode|oCreat) != 0 || strings.Contains(strings.TrimPrefix(rel, "/"), "/") {
 		return nil

@@ -28,8 +28,8 @@ func nonZeroRuns(b []byte) iter.Seq2[int, []byte] {
 	}
 }
 
-// zeroPage is compared with: that is done by vector instructions.
+// zeroPage is compared with: the comparison uses vector instructions.
 var zeroPage [4096]byte
 
-// isZero says whether a page, or a part of one, is all zeros.
+// isZero reports whether a page, or a part of one, is all zeros.
 func isZero(b []byte) bool { return bytes.Equal(b, zeroPage[:len(b)]) }

@@ -31,18 +31,18 @@ type Options struct {
 	// CacheDir holds the PGlite files, the compilation cache and the template database. Empty: $BLOBPGLITE_CACHE, or the
 	// folder blobpglite in the user's cache directory.
 	CacheDir string
-	// AssetsFrom names a folder that holds the PGlite files (the dist folder of the npm package), for machines
-	// without npm. Empty: $BLOBPGLITE_ASSETS, or fetched by npm.
+	// AssetsFrom names a folder that holds the PGlite files (the dist folder of the npm package), for machines without npm. Empty:
+	// $BLOBPGLITE_ASSETS, or fetched by npm.
 	AssetsFrom string
-	// Extensions are those that PGlite's makers publish as npm packages of their own, in addition to the bundled ones, by the
-	// names that CREATE EXTENSION takes: vector, age, pg_ivm, pg_uuidv7, pgtap, pg_hashids. They are fetched by npm when they
-	// are first used. A database that uses one needs it at every start.
+	// Extensions lists extensions to add to the bundled ones, from those that PGlite's makers publish as npm packages of their own, by the
+	// names that CREATE EXTENSION takes: vector, age, pg_ivm, pg_uuidv7, pgtap, pg_hashids. They are fetched by npm on first use. A
+	// database that uses one needs it at every start.
 	Extensions []string
-	// Progress is told about long work: what is being done, how much of it was done, and how much there is (0: not known). Nil: not called.
+	// Progress is called during long work: with the current step, how much is done, and how much there is (0: unknown). Nil: not called.
 	Progress func(step string, done, total int64)
 }
 
-// Runtime holds PostgreSQL compiled, ready to be started any number of times. It is safe for concurrent use.
+// Runtime holds compiled PostgreSQL, ready to be started any number of times. It is safe for concurrent use.
 type Runtime struct {
 	ctx      context.Context
 	assets   *assets.Set
@@ -54,9 +54,9 @@ type Runtime struct {
 	wazero       wazero.Runtime
 	main         *program
 	places       places
-	checked      error // why code is compiled with bounds checks; nil: without
+	checked      error // why code is compiled with bounds checks; nil: it is not
 
-	hostModules map[string]string           // import name to the host module that has it
+	hostModules map[string]string           // import name to the host module that provides it
 	hostTypes   map[string]wasmbin.FuncType // and its type
 	libs        libraryCache
 	invokes     map[string]bool // extra invoke modules; under libs.mu
@@ -64,14 +64,14 @@ type Runtime struct {
 	cloning sync.Mutex // a tree is cloned by one goroutine at a time
 	system  *memfs.FS  // PostgreSQL's installation, never changed
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	initdb   *program
 	dump     *program  // pg_dump
-	template *memfs.FS // see Template; nil: nobody has asked for it
-	prepared *prepared // see Prepare; nil: there is none
+	template *memfs.FS // see Template; nil: not requested yet
+	prepared *prepared // see Prepare; nil: none
 }
 
-// program is a main module (PostgreSQL or initdb), compiled, with what the host needs to know of it.
+// program is a compiled main module (PostgreSQL or initdb), with what the host needs to know about it.
 type program struct {
 	meta     *wasmbin.Module
 	data     []wasmbin.Segment
@@ -81,21 +81,20 @@ type program struct {
 	elems    map[uint32]uint32 // function index to table slot
 	consts   map[string]int32  // exported data addresses
 	globals  []string          // exported mutable globals, in order
-	settled  bool              // was built to be placed anywhere: addresses in its data are to be filled in
+	settled  bool              // built to be placed anywhere: addresses in its data must be filled in
 }
 
-// formatVersion is part of the name of every derived artefact: raised when what this package makes of the same PGlite
-// files changes.
+// formatVersion is part of the name of every derived artifact. Raise it when this package makes something different from the same PGlite
+// files.
 const formatVersion = 12
 
-// mainProgram is PostgreSQL itself, as its derived files are called.
+// mainProgram is PostgreSQL itself, in the names of its derived files.
 const mainProgram = "pglite"
 
-// NewRuntime makes PostgreSQL ready to start: fetches the PGlite files if the cache has none, rewrites and compiles
-// them or loads the compilation from the cache. The first call on a machine takes seconds, later ones a small
-// part of one.
+// NewRuntime makes PostgreSQL ready to start: it fetches the PGlite files if the cache lacks them, then rewrites and compiles them, or
+// loads the compilation from the cache. The first call on a machine takes seconds, later ones a small fraction of one.
 //
-// Errors name the file or folder at fault and what to do about it; ErrAddressSpace: no client would find room.
+// Errors name the file or folder at fault and what to do about it; ErrAddressSpace: there is no room for clients.
 func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 	var telling sync.Mutex
 	progress := func(step string, done, total int64) {
@@ -144,7 +143,7 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 			err = errors.Join(err, rt.Close())
 		}
 	}()
-	var tree errgroup.Group // beside the compilation
+	var tree errgroup.Group // concurrently with the compilation
 	tree.Go(func() (err error) {
 		rt.system, err = rt.installation(ctx, o.Extensions)
 		return err
@@ -163,8 +162,8 @@ func NewRuntime(ctx context.Context, o Options) (_ *Runtime, err error) {
 	return rt, nil
 }
 
-// Cold says whether PostgreSQL had to be compiled because the cache did not have it. If the cache was filled in advance, as in
-// a container's image, true means that something is wrong.
+// Cold reports whether PostgreSQL had to be compiled because the cache lacked it. If the cache was filled in advance, as in a container's
+// image, true means that something is wrong.
 func (rt *Runtime) Cold() bool { return rt.cold }
 
 // Checked returns why the compiled code checks the bounds of each load and store; nil: it does not, because its memory is guarded.
@@ -172,7 +171,7 @@ func (rt *Runtime) Checked() error { return rt.checked }
 
 func (rt *Runtime) unchecked() bool { return rt.checked == nil }
 
-// markFunctions marks a module for compilation without bounds checks, if that is possible here.
+// markFunctions marks a module for compilation without bounds checks, if possible here.
 func (rt *Runtime) markFunctions(bin []byte) ([]byte, error) {
 	if !rt.unchecked() {
 		return bin, nil
@@ -185,13 +184,13 @@ func (rt *Runtime) Close() error {
 	return errors.Join(rt.wazero.Close(rt.ctx), rt.cache.Close(rt.ctx))
 }
 
-// SHA256 identifies the PostgreSQL binary: the hash of pglite.wasm as it came, in hex.
+// SHA256 returns the hash of the original pglite.wasm, in hex; it identifies the PostgreSQL binary.
 func (rt *Runtime) SHA256() string { return rt.assets.SHA256() }
 
-// CacheDir is the folder of the PGlite files and of everything made from them.
+// CacheDir returns the folder of the PGlite files and of everything made from them.
 func (rt *Runtime) CacheDir() string { return rt.assets.CacheDir() }
 
-// Version is the version of the PGlite package.
+// Version returns the version of the PGlite package.
 func (rt *Runtime) Version() string { return rt.assets.Version() }
 
 // compile rewrites a main module (once, kept in the cache) and compiles it (once, kept in wazero's cache).
@@ -200,7 +199,7 @@ func (rt *Runtime) compile(ctx context.Context, name, file string) (*program, er
 	return p, err
 }
 
-// compileWhole is compile, and gives the rewritten module too.
+// compileWhole is compile, and also returns the rewritten module.
 func (rt *Runtime) compileWhole(ctx context.Context, name, file string) (*program, []byte, error) {
 	original, err := rt.assets.Original(file)
 	if err != nil {
@@ -209,9 +208,9 @@ func (rt *Runtime) compileWhole(ctx context.Context, name, file string) (*progra
 	return rt.compileMain(ctx, name, file, original, wasmbin.StripInit)
 }
 
-// compiledDir is the folder of the compilations by this process's version of wazero, below that of the cache. Each version has one of its
-// own, with sums and loans of its own: the entries of a module have the same name in each, and are no use to another. So has unchecked
-// code, which is arranged before it is written (see codecache.Files).
+// compiledDir returns the folder of this wazero version's compilations, below that of the cache. Each version has its own, with its own
+// sums and loans: a module's entries have the same names in each, and are useless to another version. Unchecked code has its own folder
+// too, because it is arranged before it is written (see codecache.Files).
 func compiledDir(unchecked bool) string {
 	name := codecache.Version()
 	if unchecked {
@@ -220,12 +219,12 @@ func compiledDir(unchecked bool) string {
 	return filepath.Join(compiledName, name)
 }
 
-// wholeName is what a program's rewritten module is called.
+// wholeName returns the file name of a program's rewritten module.
 func (rt *Runtime) wholeName(program string) string {
 	return fmt.Sprintf("%s-v%d%s.wasm", program, formatVersion, rt.suffix())
 }
 
-// suffix is part of the names of derived modules: there are those with bounds checks, and those without.
+// suffix is part of the names of derived modules, to tell those with bounds checks from those without.
 func (rt *Runtime) suffix() string {
 	if rt.unchecked() {
 		return fmt.Sprintf("-unchecked%d", wasmbin.MarkVersion)
@@ -277,7 +276,7 @@ func (rt *Runtime) compileMain(ctx context.Context, name, file string, original 
 	return p, bin, nil
 }
 
-// newProgram reads what the host needs to know of a rewritten module, and the data of the module that it was made of.
+// newProgram reads what the host needs to know about a rewritten module, and the data of the module it was made from.
 func newProgram(bin, source []byte) (p *program, err error) {
 	p = &program{funcs: map[string]uint32{}}
 	if p.meta, err = wasmbin.Parse(bin); err != nil {
@@ -314,7 +313,7 @@ const (
 	hostModule = "blobpglite"
 )
 
-// addHostModules provides every function that PostgreSQL and initdb import, with the types that they import it by.
+// addHostModules provides every function that PostgreSQL and initdb import, with the types they import.
 func (rt *Runtime) addHostModules() error {
 	impl := fileCalls()
 	for name, f := range processCalls() {
@@ -350,7 +349,7 @@ func (rt *Runtime) addHostModules() error {
 		}
 		add(i.Module, i.Name, i.Func, f)
 	}
-	// What only initdb imports.
+	// Imports of initdb alone.
 	i32 := []wasmbin.ValType{wasmbin.I32}
 	add(envModule, "_mktime_js", wasmbin.FuncType{Params: i32, Results: []wasmbin.ValType{wasmbin.I64}}, impl["_mktime_js"])
 	for _, c := range callbacks() {
@@ -364,7 +363,7 @@ func (rt *Runtime) addHostModules() error {
 	return nil
 }
 
-// addInvoke provides invoke_<sig> for a side module that needs one PostgreSQL itself does not. libs.mu is held.
+// addInvoke provides invoke_<sig> for a side module that needs one that PostgreSQL itself does not. libs.mu is held.
 func (rt *Runtime) addInvoke(sig string) error {
 	if rt.invokes[sig] {
 		return nil
@@ -391,17 +390,17 @@ func valueTypes(ts []wasmbin.ValType) []api.ValueType {
 	return out
 }
 
-// installed is a copy of PostgreSQL's installation.
+// installed returns a copy of PostgreSQL's installation.
 func (rt *Runtime) installed() *memfs.FS { return rt.clone(rt.system) }
 
-// clone is a copy of a tree that nobody changes.
+// clone returns a copy of a tree that is never changed.
 func (rt *Runtime) clone(tree *memfs.FS) *memfs.FS {
 	rt.cloning.Lock()
 	defer rt.cloning.Unlock()
 	return tree.Clone()
 }
 
-// installation is the file tree of PostgreSQL, all bundled extensions, and those of the published ones that are wanted.
+// installation returns the file tree of PostgreSQL, all bundled extensions, and the requested published ones.
 func (rt *Runtime) installation(ctx context.Context, published []string) (*memfs.FS, error) {
 	tree, err := rt.tree(ctx, installationName(), rt.unpack)
 	if err != nil {
@@ -409,7 +408,7 @@ func (rt *Runtime) installation(ctx context.Context, published []string) (*memfs
 	}
 	for _, name := range published {
 		if slices.Contains(rt.assets.Extensions(), name) {
-			continue // it is bundled
+			continue // bundled
 		}
 		more, err := rt.assets.PublishedFiles(ctx, name)
 		if err == nil {
@@ -424,7 +423,7 @@ func (rt *Runtime) installation(ctx context.Context, published []string) (*memfs
 
 func installationName() string { return fmt.Sprintf("installation-v%d.image", formatVersion) }
 
-// tree is a file tree that is kept in the cache as an image, made by build if it is not there.
+// tree returns a file tree that the cache keeps as an image; build makes it if it is missing.
 func (rt *Runtime) tree(ctx context.Context, name string, build func(context.Context) (*memfs.FS, error)) (*memfs.FS, error) {
 	write := func(ctx context.Context, w io.Writer) error {
 		tree, err := build(ctx)
@@ -455,7 +454,7 @@ func (rt *Runtime) tree(ctx context.Context, name string, build func(context.Con
 	return img.Tree(memfs.Options{})
 }
 
-// unpack is the installation with all bundled extensions, from the package.
+// unpack returns the installation with all bundled extensions, from the package.
 func (rt *Runtime) unpack(context.Context) (*memfs.FS, error) {
 	rt.progress("unpacking the installation", 0, 0)
 	tree := memfs.New(memfs.Options{})
@@ -495,5 +494,5 @@ func install(tree *memfs.FS, files []assets.File) error {
 	return nil
 }
 
-// defaultRandom is the source of randomness of instances that name none.
+// defaultRandom is the source of randomness for instances that name none.
 var defaultRandom io.Reader = rand.Reader

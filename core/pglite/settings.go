@@ -20,11 +20,11 @@ type Pin struct {
 	Name   string
 	Values []string // the allowed values, the host's own first
 	Why    string
-	start  bool // it is only ever taken from the command line, so nothing in the guest has to hold it
+	start  bool // only ever taken from the command line, so the guest need not enforce it
 }
 
-// Pins returns the settings that cannot be changed: not by -c on the command line, SET, SET LOCAL, set_config, ALTER SYSTEM,
-// ALTER ROLE or ALTER DATABASE, nor by the SET of a function.
+// Pins returns the settings that cannot be changed: not by -c on the command line, SET, SET LOCAL, set_config, ALTER SYSTEM, ALTER ROLE or
+// ALTER DATABASE, nor by a function's SET clause.
 func Pins() []Pin {
 	return []Pin{
 		{Name: "archive_mode", Values: []string{"off"}, Why: "there is no archiver: PostgreSQL would keep all of its log, in memory"},
@@ -43,7 +43,7 @@ func Pins() []Pin {
 	}
 }
 
-// CheckSettings refuses settings for a start that are pinned to other values. Error: ErrPinned.
+// CheckSettings refuses settings for a start that differ from their pinned values. Error: ErrPinned.
 func CheckSettings(settings map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		for _, p := range Pins() {
@@ -58,8 +58,8 @@ func CheckSettings(settings map[string]string) error {
 // alterSystem is a line of the file that ALTER SYSTEM writes.
 var alterSystem = regexp.MustCompile(`^\s*([A-Za-z_]+)\s*=\s*'(.*)'\s*$`)
 
-// tellIgnored logs pinned settings in a data directory's configuration, from a time when they were not pinned: the command
-// line overrides them.
+// tellIgnored logs pinned settings in a data directory's configuration that were set before they were pinned: the command line overrides
+// them.
 func tellIgnored(data *memfs.FS, log func(string)) {
 	body, err := data.ReadFile("/postgresql.auto.conf")
 	if err != nil {
@@ -74,7 +74,7 @@ func tellIgnored(data *memfs.FS, log func(string)) {
 	}
 }
 
-// sameSetting compares with a value as PostgreSQL reads it, as far as the pins need it.
+// sameSetting compares with a value the way PostgreSQL reads it, as far as the pins need it.
 func sameSetting(value string) func(string) bool {
 	switch v := strings.ToLower(strings.TrimSpace(value)); v {
 	case "true", "yes", "1":
@@ -87,7 +87,7 @@ func sameSetting(value string) func(string) bool {
 	return func(want string) bool { return want == value || want == "off" && value == "0" }
 }
 
-// Places in the guest's records of settings (src/include/utils/guc_tables.h): what all have, and what follows for each type.
+// Offsets in the guest's records of settings (src/include/utils/guc_tables.h): the common part, then those for each type.
 const (
 	optionType     = 24
 	optionVariable = 92
@@ -100,7 +100,7 @@ const (
 	optionEnum = 4
 )
 
-// option is the guest's record of a setting. It is to be called within guard.
+// option returns the guest's record of a setting. Call it within guard.
 func (in *Instance) option(name string) uint32 {
 	p := uint32(in.call(in.fn.malloc, uint64(len(name)+1)))
 	in.mem.putCstr(p, name)
@@ -113,8 +113,8 @@ func (in *Instance) option(name string) uint32 {
 	return record
 }
 
-// pinSettings makes the guest refuse changes of what is pinned: each such setting gets a check of the host's. It is to be called within
-// guard, where PostgreSQL has read its settings.
+// pinSettings makes the guest refuse changes of pinned settings: each gets a check in the host. Call it within guard, after PostgreSQL has
+// read its settings.
 func (in *Instance) pinSettings() {
 	for i, p := range Pins() {
 		if p.start {
@@ -129,7 +129,7 @@ func (in *Instance) pinSettings() {
 	}
 }
 
-// checks are the host's checks of new values (GucBoolCheckHook and its like), one for each pin, in their order.
+// checks returns the host's checks of new values (GucBoolCheckHook and the like), one for each pin, in order.
 func checks() []callback {
 	i32 := wasmbin.I32
 	kind := wasmbin.FuncType{Params: []wasmbin.ValType{i32, i32, i32}, Results: []wasmbin.ValType{i32}}
@@ -140,7 +140,7 @@ func checks() []callback {
 	return out
 }
 
-// check lets a pinned setting have the value that it has.
+// check accepts only the pinned setting's current value.
 func (in *Instance) check(p Pin, value uint32) uint64 {
 	record := in.option(p.Name)
 	variable := in.mem.u32(record + optionVariable)
@@ -151,7 +151,7 @@ func (in *Instance) check(p Pin, value uint32) uint64 {
 	if same {
 		return 1
 	}
-	// The text goes into the memory that PostgreSQL resets with the statement, as GUC_check_errdetail's does.
+	// The text goes into memory that PostgreSQL frees with the statement, as GUC_check_errdetail's does.
 	in.refuse(fmt.Sprintf("%s keeps its value in this service: %s.", p.Name, p.Why))
 	return 0
 }

@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sharedFiles are the files behind shared memory: the main segment, and one for each file of /dev/shm that processes map
-// (PostgreSQL's dynamic shared memory). The lock guards them.
+// sharedFiles are the files behind shared memory: the main segment, and one for each file of /dev/shm that processes map (PostgreSQL's
+// dynamic shared memory). The lock guards them.
 type sharedFiles struct {
-	main   *memorySnapshot // the image that PostgreSQL began with holds the main segment
-	region []byte          // the main segment, as the host sees it
+	main   *memorySnapshot // the image that PostgreSQL started from; it holds the main segment
+	region []byte          // the main segment, mapped by the host
 	files  map[uint64]*sharedSegment
 }
 
@@ -21,7 +21,7 @@ type sharedFiles struct {
 type sharedSegment struct {
 	file *os.File
 	refs int  // mappings of it
-	gone bool // it has no name any more
+	gone bool // it has been unlinked
 }
 
 // share maps a file of /dev/shm into a process, at addr.
@@ -54,7 +54,7 @@ func (s *sharedFiles) share(in *Instance, addr, size uint32, inode uint64) error
 	return nil
 }
 
-// unshare undoes share; false: there was none.
+// unshare undoes share; false: there was no such mapping.
 func (s *sharedFiles) unshare(in *Instance, addr uint32) bool {
 	for i, m := range in.mappings {
 		if m.addr == addr {
@@ -69,14 +69,14 @@ func (s *sharedFiles) unshare(in *Instance, addr uint32) bool {
 	return false
 }
 
-// inherited counts mappings that the image has: for each process, and never given up as long as the cluster runs.
+// inherited counts the image's mappings: every process has them, and they last as long as the cluster.
 func (s *sharedFiles) inherited(all []sharedMapping) {
 	for _, m := range all {
 		s.files[m.inode].refs++
 	}
 }
 
-// leave gives up all that a process had mapped itself; its memory goes as a whole.
+// leave gives up everything that a process has mapped itself; its memory is freed as a whole.
 func (s *sharedFiles) leave(in *Instance) {
 	for _, m := range in.mappings {
 		s.release(m.inode)
@@ -91,7 +91,7 @@ func (s *sharedFiles) release(inode uint64) {
 	}
 }
 
-// unlinked is told that a file of /dev/shm has lost its name.
+// unlinked notes that a file of /dev/shm has lost its name.
 func (s *sharedFiles) unlinked(inode uint64) {
 	if seg := s.files[inode]; seg != nil {
 		seg.gone = true
@@ -99,7 +99,7 @@ func (s *sharedFiles) unlinked(inode uint64) {
 	}
 }
 
-// drop forgets a segment that nobody maps and nobody can.
+// drop forgets a segment that is not mapped and can no longer be.
 func (s *sharedFiles) drop(inode uint64, seg *sharedSegment) {
 	if seg.gone && seg.refs <= 0 {
 		_ = seg.file.Close()
@@ -107,7 +107,7 @@ func (s *sharedFiles) drop(inode uint64, seg *sharedSegment) {
 	}
 }
 
-// close gives everything up; no process runs any more.
+// close releases everything; no process runs any more.
 func (s *sharedFiles) close() {
 	for inode, seg := range s.files {
 		_ = seg.file.Close()
@@ -120,10 +120,10 @@ func (s *sharedFiles) close() {
 	s.main = nil
 }
 
-// isSharedMemory says whether a path of the installation's tree is shared memory.
+// isSharedMemory reports whether a path of the installation's tree is shared memory.
 func isSharedMemory(path string) bool { return strings.HasPrefix(path, "/dev/shm/") }
 
-// writeRuns writes what of b is not zero, and in none of the pieces that are left out, to its place in a file that is all zeros.
+// writeRuns writes the non-zero parts of b, except the pieces in without, to the same offsets in a file that is all zeros.
 func writeRuns(f *os.File, b []byte, without []sharedMapping) error {
 	without = slices.Clone(without)
 	slices.SortFunc(without, func(x, y sharedMapping) int { return cmp.Compare(x.addr, y.addr) })

@@ -8,12 +8,12 @@ import (
 	"blobpglite/core/point"
 )
 
-// Signals, by the guest's numbers.
+// Signals, in the guest's numbering.
 const (
 	sigHUP, sigINT, sigKILL, sigUSR1, sigUSR2, sigALRM, sigTERM, sigURG = 1, 2, 9, 10, 12, 14, 15, 23
 )
 
-// Of errno.h, as the guest has it.
+// Errno values, in the guest's numbering.
 const (
 	guestEINTR = 27
 	guestESRCH = 71
@@ -46,17 +46,17 @@ func (c *Cluster) kill(in *Instance, pid int32, sig uint32) int32 {
 	return 0
 }
 
-// signal marks a signal and wakes the process, which handles it when it has the lock and can be interrupted.
+// signal marks a signal and wakes the process, which handles it once it has the lock and can be interrupted.
 func (p *Process) signal(sig uint32) {
 	p.c.stats.signals.Add(1)
 	p.pending.Or(1 << sig)
 	p.poke()
-	if sig != sigURG { // that one only wakes
+	if sig != sigURG { // SIGURG only wakes
 		p.interrupt()
 	}
 }
 
-// interrupt makes the process ask, as soon as it can be interrupted, whether there is something to do.
+// interrupt makes the process check, as soon as it can be interrupted, whether there is something to do.
 func (p *Process) interrupt() {
 	p.in.memoryMu.Lock()
 	defer p.in.memoryMu.Unlock()
@@ -65,7 +65,7 @@ func (p *Process) interrupt() {
 	}
 }
 
-// kill ends the process at once, wherever it is.
+// kill ends the process immediately, wherever it is.
 func (p *Process) kill() {
 	p.in.killOnce.Do(func() { close(p.in.killed) })
 	p.interrupt()
@@ -78,7 +78,7 @@ func (p *Process) poke() {
 	}
 }
 
-// deliver runs the handlers of signals that wait, as the kernel would; it says whether there were any.
+// deliver runs the handlers of pending signals, as the kernel would, and reports whether there were any.
 func (p *Process) deliver() bool {
 	if p.pending.Load() == 0 || p.inHandler {
 		return false
@@ -90,7 +90,7 @@ func (p *Process) deliver() bool {
 	errno, ran := m.u32(at.Errno), false
 	for sig := uint32(1); sig < 32; sig++ {
 		if got&(1<<sig) == 0 || m.u32(at.Sigactions+sigactionSize*sig) != at.WrapperHandler {
-			continue // ignored, or not its business yet
+			continue // ignored, or not handled yet
 		}
 		if h := m.u32(at.SignalHandlers + 4*sig); h != 0 {
 			p.in.callTable(h, sigOf("vi"), uint64(sig))
@@ -103,7 +103,7 @@ func (p *Process) deliver() bool {
 
 const sigactionSize = 20
 
-// setTimer is the guest's setitimer(ITIMER_REAL): SIGALRM after so many milliseconds; zero: none.
+// setTimer is the guest's setitimer(ITIMER_REAL): SIGALRM after the given number of milliseconds; zero: none.
 func setTimer(in *Instance, s []uint64) {
 	ms := math.Float64frombits(s[1])
 	s[0] = 0
@@ -137,7 +137,7 @@ func (a *alarm) stop() {
 	}
 }
 
-// Of pmsignal.h: what a process asks its postmaster for. The flags are in PMSignalState.
+// From pmsignal.h: requests of a process to its postmaster. The flags are in PMSignalState.
 const (
 	beginStandby  = 2
 	startLauncher = 4
@@ -145,7 +145,7 @@ const (
 	childCountAt  = 44
 )
 
-// postmaster hears a signal to the postmaster.
+// postmaster handles a signal to the postmaster.
 func (c *Cluster) postmaster(in *Instance, sig uint32) {
 	switch sig {
 	case sigHUP:
@@ -169,7 +169,7 @@ func (c *Cluster) postmaster(in *Instance, sig uint32) {
 		if asked(beginStandby) {
 			c.once.Do(func() { close(c.hot) })
 		}
-		if asked(startLauncher) && c.process(KindLauncher) == nil { // transaction ids run out, and autovacuum is off
+		if asked(startLauncher) && c.process(KindLauncher) == nil { // transaction IDs are running out, and autovacuum is off
 			c.later(func() { c.warn(c.start(KindLauncher)) })
 		}
 		if asked(startWorker) {

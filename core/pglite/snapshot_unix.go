@@ -10,15 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memorySnapshot is the content of a linear memory in a file of memory: instances map it copy-on-write, so that starting one
-// costs no copy and a page is only paid for when it is written.
+// memorySnapshot is the content of a linear memory in a memory file. Instances map it copy-on-write, so starting one copies nothing, and a
+// page costs memory only once it is written.
 type memorySnapshot struct {
 	file *os.File
 	size uint64
-	ends uint64 // after it there are only zeros
+	ends uint64 // only zeros follow
 }
 
-// snapshotMemory copies the pages of b that are not zero; without those that are shared.
+// snapshotMemory copies the non-zero pages of b, except the shared ones.
 func snapshotMemory(b []byte, without ...sharedMapping) (*memorySnapshot, error) {
 	file, err := memoryFile("an image")
 	if err != nil {
@@ -34,7 +34,7 @@ func snapshotMemory(b []byte, without ...sharedMapping) (*memorySnapshot, error)
 	return s.findEnd().owned(), nil
 }
 
-// findEnd notes where the content of the file ends.
+// findEnd finds where the content of the file ends.
 func (s *memorySnapshot) findEnd() *memorySnapshot {
 	for s.ends < s.size {
 		_, to, ok := nextData(int(s.file.Fd()), int64(s.ends))
@@ -46,21 +46,21 @@ func (s *memorySnapshot) findEnd() *memorySnapshot {
 	return s
 }
 
-// owned closes the file when nobody can restore from it any more.
+// owned closes the file when the snapshot is no longer referenced.
 func (s *memorySnapshot) owned() *memorySnapshot {
 	runtime.SetFinalizer(s, func(s *memorySnapshot) { _ = s.file.Close() })
 	return s
 }
 
-// image is the memory as it is now, which nobody may write any more.
+// image returns the memory as it is now; it must not be written any more.
 func (l *linearMemory) image() *memorySnapshot {
 	s := &memorySnapshot{file: l.file, size: uint64(len(l.view.b))}
 	l.file = nil
 	return s.findEnd().owned()
 }
 
-// restore puts the snapshot at the start of region. Behind its content there is memory of nobody else's, in huge pages from where a
-// process has grown a little: of a file's copy the kernel has small pages only, and each page of zeros twice, in the file and in the copy.
+// restore puts the snapshot at the start of region. Private memory follows, in huge pages except where a process's first growth goes: for
+// copies of a file the kernel uses small pages only, and keeps each page of zeros twice, in the file and in the copy.
 func (s *memorySnapshot) restore(region []byte) error {
 	var err error
 	if s.ends > 0 {

@@ -13,24 +13,24 @@ import (
 	"blobpglite/core/pgdata"
 )
 
-// A cluster may be a hot standby: PostgreSQL's own recovery goes on for ever in a process, reads what the host puts into pg_wal, and
-// every client's transactions are read-only. Whoever feeds it writes to the segments' files under the lock (Locked) and calls Wake;
-// there is no walreceiver, because the host brings the log.
+// A cluster may be a hot standby: PostgreSQL's own recovery runs indefinitely in a process, reads what the host puts into pg_wal, and every
+// client's transactions are read-only. The feeder writes to the segments' files under the lock (Locked) and calls Wake; there is no
+// walreceiver, because the host brings the log.
 //
 //	host ── bytes ──► pg_wal ── Wake ──► startup process ── replays ──► waits again, which Following reports
 //	                                          │
 //	                                          └── consistent, as far as the files reached ──► StartCluster returns, clients come
 
 const (
-	// signalFile makes recovery one that follows.
+	// signalFile makes recovery follow the log.
 	signalFile = "/standby.signal"
-	// promoteFile is what PostgreSQL would write to end that (pg_promote). A directory in its place makes it fail at once: nothing
-	// would notice the file.
+	// promoteFile is what PostgreSQL would write to end recovery (pg_promote). A directory in its place makes pg_promote fail immediately:
+	// nothing would notice the file.
 	promoteFile = "/promote"
 )
 
-// standbySettings are a standby's, whatever else is set: nothing but its host ends its recovery, delays it, or feeds it. A tablespace can only be a
-// folder of the data directory here, and recovery that follows takes none without the setting, other than that of a writer.
+// standbySettings are always a standby's: only its host ends its recovery, delays it, or feeds it. A tablespace can only be a folder of the
+// data directory here; a standby's recovery, unlike a writer's, accepts one only with allow_in_place_tablespaces.
 func standbySettings() map[string]string {
 	return map[string]string{
 		"hot_standby": "on", "restore_command": "", "archive_cleanup_command": "", "recovery_end_command": "", "primary_conninfo": "",
@@ -40,7 +40,7 @@ func standbySettings() map[string]string {
 	}
 }
 
-// makeStandby prepares files for a standby, and gives it as much room as their last server had.
+// makeStandby prepares files for a standby, and gives it at least the limits of the server that last wrote them.
 func (o *ClusterOptions) makeStandby() error {
 	data := o.Data
 	body, control, err := readControl(data)
@@ -70,10 +70,10 @@ func isDirectory(data *memfs.FS, path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// lower is how PostgreSQL says that a standby has less room than the log's writer had: its recovery ends.
+// lower matches PostgreSQL's message that a standby has lower limits than the log's writer had, which ends its recovery.
 var lower = regexp.MustCompile(`([a-z_]+) = \d+ is a lower setting than on the primary server, where its value was (\d+)`)
 
-// raise gives a standby the room that it lacks, and says whether it did.
+// raise gives a standby the limit that it lacks, and reports whether it did.
 func (o *ClusterOptions) raise(failed error) bool {
 	said := lower.FindStringSubmatch(failed.Error())
 	if said == nil {
@@ -83,7 +83,7 @@ func (o *ClusterOptions) raise(failed error) bool {
 	return err == nil && o.atLeast(said[1], want)
 }
 
-// atLeast raises a setting that is lower, and says whether it was.
+// atLeast raises a setting that is lower, and reports whether it was.
 func (o *ClusterOptions) atLeast(name string, want int) bool {
 	usual := map[string]int{"max_prepared_transactions": 0, "max_locks_per_transaction": 64}
 	have, known := usual[name]
@@ -101,7 +101,7 @@ func (o *ClusterOptions) atLeast(name string, want int) bool {
 	return true
 }
 
-// bootStandby starts recovery, and returns when clients may come.
+// bootStandby starts recovery, and returns when clients can connect.
 func (c *Cluster) bootStandby(ctx context.Context) error {
 	if _, err := c.start(KindCheckpoint); err != nil {
 		return err
@@ -124,7 +124,7 @@ func (c *Cluster) bootStandby(ctx context.Context) error {
 	return nil
 }
 
-// Wake makes recovery look for more of the log. Call it with the lock.
+// Wake makes recovery look for more log. Call it with the lock.
 func (c *Cluster) Wake() {
 	if p := c.process(KindStartup); p != nil {
 		p.in.mem.putU32(c.recoveryAt(p)+wakeupLatch, 1)
@@ -132,12 +132,12 @@ func (c *Cluster) Wake() {
 	}
 }
 
-// recoveryAt is where XLogRecoveryCtl is in a process.
+// recoveryAt returns the address of XLogRecoveryCtl in a process.
 func (c *Cluster) recoveryAt(p *Process) uint32 {
 	return p.in.mem.u32(c.rt.places.layout.Addresses["XLogRecoveryCtl"])
 }
 
-// Places in XLogRecoveryCtlData (xlogrecovery.c) and Latch (storage/latch.h).
+// Offsets in XLogRecoveryCtlData (xlogrecovery.c) and Latch (storage/latch.h).
 const (
 	wakeupLatch    = 4
 	latchSleeps    = 4
@@ -147,9 +147,9 @@ const (
 	pauseState     = 80
 )
 
-// Recovery is how far a standby's recovery has got.
+// Recovery says how far a standby's recovery has got.
 type Recovery struct {
-	// Replayed is the place in the log after the last record that was replayed.
+	// Replayed is the place in the log after the last record replayed.
 	Replayed uint64
 	// Waits: it has replayed all that it can read, and waits for more.
 	Waits bool
@@ -157,7 +157,7 @@ type Recovery struct {
 	Paused bool
 }
 
-// errLayout: recovery's state is not where the host looks for it.
+// errLayout: recovery's state is not where the host expects it.
 var errLayout = errors.New("recovery's state is not where it is looked for: this PGlite needs another host")
 
 // Recovery returns how far a standby's recovery has got. Call it with the lock.
@@ -178,8 +178,8 @@ func (c *Cluster) Recovery() (Recovery, error) {
 	return r, nil
 }
 
-// Lacks says whether the log's writer now allows more connections, prepared transactions or locks than this standby: then recovery has stopped.
-// Call it with the lock.
+// Lacks reports whether the log's writer now allows more connections, prepared transactions or locks than this standby: recovery has then
+// stopped. Call it with the lock.
 func (c *Cluster) Lacks() bool {
 	_, control, err := readControl(c.files.data)
 	if err != nil {
@@ -193,7 +193,7 @@ func (c *Cluster) Lacks() bool {
 // Following returns a channel that gets a value whenever a standby's recovery begins to wait; call leave afterwards.
 func (c *Cluster) Following() (heard <-chan struct{}, leave func()) { return c.recovery.join() }
 
-// Reload makes PostgreSQL read its configuration again, as pg_reload_conf does. Call it with the lock.
+// Reload makes PostgreSQL reread its configuration, as pg_reload_conf does. Call it with the lock.
 func (c *Cluster) Reload() {
 	if err := c.reload(); err != nil {
 		c.o.Log("WARNING:  " + err.Error())

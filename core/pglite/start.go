@@ -9,15 +9,15 @@ import (
 	"blobpglite/core/clock"
 )
 
-// HostSettings are the server parameters of every instance, the caller's own copy.
+// HostSettings returns the server parameters of every instance. The caller owns the map.
 //
-// Durability (see Pins): fsync stays on, because the host's log takes each commit's WAL at the fdatasync; wal_level=minimal would
-// keep bulk loads out of the WAL. full_page_writes is off: a copy of the files is taken only between two calls of the guest, so no
-// page is torn, and a record of the log is a few hundred bytes instead of a page. Nothing is preallocated or recycled, so that a
-// layer holds no unused WAL.
+// Durability (see Pins): fsync stays on, because the host's log takes each commit's WAL at the fdatasync; wal_level=minimal would keep bulk
+// loads out of the WAL. full_page_writes is off: the files are copied only between two calls of the guest, so no page is torn, and a record
+// of the log takes a few hundred bytes instead of a page. WAL files are neither preallocated nor recycled, so that a layer holds no unused
+// WAL.
 //
-// max_stack_depth counts the guest's own stack. That of the compiled code, which wazero bounds at 80 MB, grows up to 120
-// times as fast (measured: SQL functions that call themselves), and an overflow of it is a trap.
+// max_stack_depth counts the guest's own stack. The compiled code's stack, which wazero bounds at 80 MB, grows up to 120 times as fast
+// (measured: SQL functions that call themselves), and overflowing it is a trap.
 func HostSettings() map[string]string {
 	return map[string]string{
 		"fsync": "on", "wal_level": "replica", "full_page_writes": "off", "wal_init_zero": "off", "wal_recycle": "off",
@@ -29,7 +29,7 @@ func HostSettings() map[string]string {
 	}
 }
 
-// commandLine is how PostgreSQL is started.
+// commandLine returns the command line that starts PostgreSQL.
 func commandLine(settings map[string]string, database string) []string {
 	args := []string{pgRoot + "/bin/postgres", "--single", "-j"}
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
@@ -51,7 +51,7 @@ func (o *instanceOptions) fill() {
 	}
 }
 
-// standardFiles gives the guest its standard input, output and error, and the host a place to say what it could not read.
+// standardFiles gives the guest its standard input, output and error, and the host a place to report what it could not read.
 func standardFiles(fs *files, log func(string)) {
 	fs.log = log
 	for _, d := range []device{nullDevice{}, &lineDevice{emit: log}, &lineDevice{emit: log}} {
@@ -59,10 +59,10 @@ func standardFiles(fs *files, log func(string)) {
 	}
 }
 
-// errNotStarted: it is not PostgreSQL that failed.
+// errNotStarted: the failure is not PostgreSQL's.
 var errNotStarted = errors.New("no instance")
 
-// orDefault is a user's or a database's name.
+// orDefault returns a user's or a database's name.
 func orDefault(name string) string {
 	if name == "" {
 		return "postgres"
@@ -70,7 +70,7 @@ func orDefault(name string) string {
 	return name
 }
 
-// prepare does what a C program's start-up code does before main, and hands over the callbacks.
+// prepare does what a C program's start-up code does before main, and passes the callbacks to the guest.
 func (in *Instance) prepare() error {
 	return in.guard(func() {
 		in.writeData()

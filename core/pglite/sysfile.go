@@ -6,7 +6,7 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// fileCalls are the imports that deal with files. Arguments and result travel in s, as wazero passes them.
+// fileCalls returns the imports that deal with files. Arguments and result travel in s, as wazero passes them.
 func fileCalls() map[string]hostFunc {
 	return map[string]hostFunc{
 		"fd_read":              fdRead,
@@ -84,7 +84,7 @@ func (in *Instance) vector(iov, n uint32, op func(p []byte) (int, errno)) (uint3
 	return total, eOK
 }
 
-// length is how many bytes an iovec has.
+// length returns the number of bytes in an iovec.
 func (in *Instance) length(iov, n uint32) (total int64) {
 	for i := range n {
 		total += int64(in.mem.u32(iov + 8*i + 4))
@@ -267,7 +267,7 @@ func sysDup(in *Instance, s []uint64) {
 	s[0] = in.result(in.files.add(o))
 }
 
-// result is a descriptor or a negative error, as a system call returns it.
+// result returns a descriptor or a negative error, as a system call does.
 func (in *Instance) result(fd int, e errno) uint64 {
 	if e != eOK {
 		return e.neg()
@@ -342,7 +342,7 @@ func sysPipe2(in *Instance, s []uint64) {
 	s[0] = 0
 }
 
-// sysStatfs answers with round figures: the bound that counts is the tree's own.
+// sysStatfs answers with round numbers: the limit that matters is the tree's own.
 func sysStatfs(in *Instance, s []uint64) {
 	buf := uint32(s[2])
 	clear(in.mem.bytes(buf, 68))
@@ -358,8 +358,7 @@ func sysStatfs(in *Instance, s []uint64) {
 	s[0] = 0
 }
 
-// sysMmap reads the file's range into fresh guest memory: a private mapping. A shared writable one is written back by
-// sysMunmap.
+// sysMmap reads the file's range into fresh guest memory: a private mapping. sysMunmap writes a shared writable one back.
 func sysMmap(in *Instance, s []uint64) {
 	length, fd, off := uint32(s[0]), uint32(s[3]), int64(s[4])
 	o, e := in.files.get(fd)

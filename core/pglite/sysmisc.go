@@ -13,7 +13,7 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// environment is what the guest finds in environ: fixed, so that two machines start PostgreSQL alike.
+// environment returns the guest's environ: fixed, so that PostgreSQL starts alike on any machine.
 func environment() []string {
 	return []string{
 		"HOME=/home/postgres", "USER=postgres", "LOGNAME=postgres", "PATH=/", "PWD=/",
@@ -23,7 +23,7 @@ func environment() []string {
 	}
 }
 
-// processCalls are the imports that deal with the process itself, time, randomness, names and sockets.
+// processCalls returns the imports that deal with the process itself, time, randomness, names and sockets.
 func processCalls() map[string]hostFunc {
 	zero := func(_ *Instance, s []uint64) { s[0] = 0 }
 	noSocket := func(_ *Instance, s []uint64) { s[0] = eNOSYS.neg() }
@@ -68,8 +68,8 @@ func processCalls() map[string]hostFunc {
 	}
 }
 
-// resizeHeap grows the memory to at least the requested size, and a fifth more where the limit allows: the
-// reservation makes the excess free until it is used. The guest does not know of the guard page after what it asks for.
+// resizeHeap grows the memory to at least the requested size, and by a fifth where the limit allows: in the reservation, unused memory is
+// free. The guest does not know of the guard page after the size it requests.
 func resizeHeap(in *Instance, s []uint64) {
 	want, have := uint64(uint32(s[0]))+wasmbin.GuardBytes, uint64(len(in.mem.b))
 	s[0] = 0
@@ -136,7 +136,7 @@ func randomGet(in *Instance, s []uint64) {
 	s[0] = uint64(toErrno(err))
 }
 
-// The guest's clock is UTC; PostgreSQL brings its own time zones.
+// The guest's clock is UTC; PostgreSQL has its own time zones.
 
 func tzset(in *Instance, s []uint64) {
 	in.mem.putU32(uint32(s[0]), 0)
@@ -178,7 +178,7 @@ const (
 // eai is an error of getaddrinfo.
 func eai(code int32) uint64 { return uint64(uint32(code)) }
 
-// getaddrinfo parses numeric addresses: pg_hba.conf cannot be loaded without. There is no name service.
+// getaddrinfo parses numeric addresses, which loading pg_hba.conf needs. There is no name service.
 func getaddrinfo(in *Instance, s []uint64) {
 	const noName, badFamily, badService = -2, -6, -8
 	node, service, hint, out := uint32(s[0]), uint32(s[1]), uint32(s[2]), uint32(s[3])
@@ -272,7 +272,7 @@ const (
 	pollIn, pollOut, pollNval = 1, 4, 32
 )
 
-// sysPoll waits until a descriptor is ready, the time is over, or somebody cancels or kills the instance.
+// sysPoll waits until a descriptor is ready, the time is over, or the instance is cancelled or killed.
 func sysPoll(in *Instance, s []uint64) {
 	fds, n, timeout := uint32(s[0]), uint32(s[1]), int32(s[2])
 	if in.proc != nil {

@@ -33,7 +33,7 @@ const (
 	direntSize = 280
 )
 
-// at is name as seen from the directory dirfd.
+// at returns name as seen from the directory dirfd.
 func (in *Instance) at(dirfd int32, name string) (string, errno) {
 	if dirfd == atFdcwd || (name != "" && name[0] == '/') {
 		return name, eOK
@@ -239,7 +239,7 @@ func sysUnlinkat(in *Instance, s []uint64) {
 	s[0] = e.neg()
 }
 
-// unlink removes a name; if it is one of shared memory, the cluster is told.
+// unlink removes a name, and notifies the cluster if it is shared memory.
 func (in *Instance) unlink(fs *memfs.FS, rel string) errno {
 	if in.cluster == nil || fs != in.files.system || !isSharedMemory(rel) {
 		return toErrno(fs.Unlink(rel))

@@ -6,43 +6,43 @@ import (
 	"time"
 )
 
-// A process is a coroutine: it runs on the goroutine that resumes it, until it pauses. Usually that is its own, the goroutine that was
-// started with it. But while it rests, waiting for its client, the client's own goroutine may resume it (Conn.Run): then the statement runs
-// on that goroutine, and the answer is there when Run returns. No other goroutine is woken, which with more than one processor means a thread
-// on another one, and costs more than a small statement.
+// A process is a coroutine: it runs on the goroutine that resumes it, until it pauses. Usually that is its own, the one started with it.
+// But while it rests, waiting for its client, the client's goroutine may resume it (Conn.Run): then the statement runs on that goroutine,
+// and the answer is there when Run returns. No other goroutine needs waking. With more than one processor that would mean waking a thread
+// on another one, which costs more than a small statement.
 //
-// A client's goroutine runs a process only while nobody waits for the lock. When the process would wait for anything, or takes long, it is
-// handed over to its own goroutine and goes on there, and Run returns.
+// A client's goroutine runs a process only while nothing waits for the lock. When the process would wait, or takes long, it is handed over
+// to its own goroutine and continues there, and Run returns.
 type turns struct {
 	resume func() (pause, bool) // runs the process until it pauses; false: it has ended
 	yield  func(pause) bool     // pauses; called by the process
 
-	direct bool // a client's goroutine runs it. Of whoever runs it
+	direct bool // a client's goroutine runs it. Owned by the running goroutine
 
 	mu    sync.Mutex
 	state turn
-	again bool          // something woke it while it ran directly
-	left  time.Duration // for how long it rests; below zero: without end
-	news  chan struct{} // for its own goroutine: look at state again
+	again bool          // woken while it ran directly
+	left  time.Duration // how long it rests; below zero: without limit
+	news  chan struct{} // tells its own goroutine to look at state again
 }
 
-// turn is whose a process is.
+// turn says which goroutine runs a process.
 type turn int
 
 const (
 	turnOwn    turn = iota // its own goroutine runs it, or is about to
-	turnRests              // nobody runs it
+	turnRests              // none runs it
 	turnDirect             // a client's goroutine runs it
 	turnOver               // it has ended
 )
 
-// pause is why a process paused: it rests for so long (below zero: without end), or wants to go on on its own goroutine.
+// pause says why a process paused: to rest for left (below zero: without limit), or to continue on its own goroutine.
 type pause struct {
 	left     time.Duration
 	handOver bool
 }
 
-// loop is the own goroutine of a process.
+// loop is the process's own goroutine.
 func (p *Process) loop(run body) {
 	t := &p.turns
 	t.resume, _ = iter.Pull(func(yield func(pause) bool) {
@@ -57,7 +57,7 @@ func (p *Process) loop(run body) {
 	}
 }
 
-// awaken waits while the process rests, until it is to continue on its own goroutine; false: it has ended meanwhile.
+// awaken waits while the process rests, until it must continue on its own goroutine; false: it has ended.
 func (p *Process) awaken(left time.Duration) bool {
 	t := &p.turns
 	t.mu.Lock()
@@ -71,7 +71,7 @@ func (p *Process) awaken(left time.Duration) bool {
 		case <-end:
 		case <-p.wake:
 		case <-killed:
-			killed = nil // for good: it is told once
+			killed = nil // so that it is handled once
 		case <-t.news:
 			woken = false
 		}
@@ -88,11 +88,11 @@ func (p *Process) awaken(left time.Duration) bool {
 			return true
 		case t.state == turnDirect && woken:
 			t.again = true
-		case t.state == turnOwn: // it was handed over, and waits for something itself
+		case t.state == turnOwn: // it was handed over, and now waits itself
 			woken, t.again = woken || t.again, false
 			t.mu.Unlock()
 			if woken {
-				p.poke() // what came meanwhile is for that wait
+				p.poke() // what came in the meantime is for that wait
 			}
 			return true
 		}
@@ -100,7 +100,7 @@ func (p *Process) awaken(left time.Duration) bool {
 	}
 }
 
-// timer is one that rings once; below zero: never.
+// timer returns a timer that fires once; below zero: never.
 func (p *Process) timer(d time.Duration) (end <-chan time.Time, stop func()) {
 	if d < 0 {
 		return nil, func() {}
@@ -109,8 +109,8 @@ func (p *Process) timer(d time.Duration) (end <-chan time.Time, stop func()) {
 	return t.C(), func() { t.Stop() }
 }
 
-// idle pauses the process until something wakes it, the time is over (below zero: there is no end), or it is killed. It has the lock, which
-// others get meanwhile.
+// idle pauses the process until something wakes it, left has passed (below zero: without limit), or it is killed. It has the lock, and
+// gives it up while it is paused.
 func (p *Process) idle(left time.Duration) {
 	p.c.lock.unlock()
 	p.turns.yield(pause{left: left})
@@ -119,8 +119,8 @@ func (p *Process) idle(left time.Duration) {
 	}
 }
 
-// aside waits for something without the lock, so that others run. Whatever a process waits for, but for what wakes it from idle, it waits for
-// here: a client's goroutine must not be kept, and only one that its own goroutine runs hears what wakes it.
+// aside waits for something without the lock, so that others run. All waits of a process go through it, except those that idle ends: a
+// client's goroutine must not be held up, and only on its own goroutine does a process notice what wakes it.
 func (p *Process) aside(wait func()) {
 	p.handOver()
 	p.c.lock.unlock()
@@ -128,7 +128,7 @@ func (p *Process) aside(wait func()) {
 	p.c.lock.lock(p)
 }
 
-// handOver has the process go on on its own goroutine, if a client's goroutine runs it. It comes before whatever may take long.
+// handOver moves the process to its own goroutine, if a client's goroutine runs it. Call it before anything that may take long.
 func (p *Process) handOver() {
 	if !p.turns.direct {
 		return
@@ -140,8 +140,8 @@ func (p *Process) handOver() {
 	p.turns.yield(pause{handOver: true})
 }
 
-// runDirectly runs a process that rests on the caller's goroutine, until it rests again or hands itself over. If somebody else runs it or has the
-// one lock, nothing happens, and it says so.
+// runDirectly runs a resting process on the caller's goroutine, until it rests again or hands itself over. If another goroutine runs it, or
+// the lock is taken, it does nothing and returns false.
 func (p *Process) runDirectly() bool {
 	t := &p.turns
 	t.mu.Lock()

@@ -11,17 +11,17 @@ import (
 	"blobpglite/core/pglite/internal/codecache"
 )
 
-// Verified is what VerifyInstallation has read and found intact.
+// Verified says what VerifyInstallation has read and found intact.
 type Verified struct {
 	CacheDir     string
-	Files        int // of PGlite, and made of them
+	Files        int // PGlite's, and those made from them
 	Compilations int
 	Bytes        int64
 }
 
-// VerifyInstallation reads everything in the cache that a start needs, and the rest of it, and compares it with its hashes and sums: the
-// PGlite files, what was made from them, and the compiled code. (A start itself checks only sizes, and the sums of what it opens.) It
-// makes, fetches and changes nothing. Errors name each file that is damaged, or that a start would have to make first, and say what to do.
+// VerifyInstallation reads everything in the cache, whether a start needs it or not, and compares it with its hashes and sums: the PGlite
+// files, what was made from them, and the compiled code. (A start itself checks only sizes, and the sums of what it opens.) It makes,
+// fetches and changes nothing. Errors name each file that is damaged or that a start would have to make first, and say what to do.
 func VerifyInstallation(ctx context.Context, o Options) (v Verified, err error) {
 	set, err := assets.Ensure(ctx, assets.Options{CacheDir: o.CacheDir, From: o.AssetsFrom, NoFetch: true})
 	if err != nil {
@@ -79,7 +79,7 @@ func (c *compilations) verify(v *Verified) (err error) {
 	return err
 }
 
-// verifyLoans compares the entries that an outline is lent with what was noted of them.
+// verifyLoans compares the entries lent to an outline with what was noted about them.
 func (c *compilations) verifyLoans(outline []byte) error {
 	path := c.loanPath(outline)
 	text, err := os.ReadFile(path)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// safe says whether the process holds no lightweight lock, for which others can only poll.
+// safe reports whether the process holds no lightweight lock, for which others can only poll.
 func (p *Process) safe() bool {
 	at := p.c.rt.places
 	return p.in.mem.u32(at.InterruptHoldoffCount) == 0 && p.in.mem.u32(at.CritSectionCount) == 0
@@ -19,10 +19,10 @@ func (p *Process) mustLive() {
 	}
 }
 
-// yield is called where PostgreSQL can be interrupted: signals are handled, and others run if they wait and it has run for long. Beats come
-// at their own times: the first one since a process got the lock may come just after that, so it says nothing, and in the midst of a small
-// statement it would cost more than the rest of it. The second one says that it has run for sliceTime at least; then it also leaves
-// the client's goroutine that runs it.
+// yield is called where PostgreSQL can be interrupted: it handles signals, and lets others run if they wait and the process has run for
+// long. Beats are not aligned with the lock: the first may come right after a process got it, so it means nothing, and in the middle of a
+// small statement acting on it would cost more than the rest of the statement. The second means that the process has run for at least
+// sliceTime; then it also leaves the client's goroutine that runs it.
 func (p *Process) yield() {
 	p.mustLive()
 	p.beats++
@@ -35,7 +35,7 @@ func (p *Process) yield() {
 		return
 	}
 	if p.hold != nil && !p.inTransaction() {
-		p.hold = nil // its statement was cancelled, so it no longer does what it was held for
+		p.hold = nil // its statement was cancelled, so the reason for the hold is gone
 	}
 	if p.hold != nil {
 		p.stay()
@@ -51,23 +51,23 @@ func (p *Process) yield() {
 	p.deliver()
 }
 
-// inTransaction says whether the process is in a transaction, which has not failed.
+// inTransaction reports whether the process is in a transaction that has not failed.
 func (p *Process) inTransaction() bool {
 	at := p.c.rt.places
 	proc := p.in.mem.u32(at.MyProc)
 	return proc != 0 && p.in.mem.u32(proc+at.layout.Offsets["PGPROC.vxid.lxid"]) != 0
 }
 
-// Hold stops the process, as soon as it holds no lightweight lock, until the channel is closed or its transaction has failed. Others run
-// meanwhile. Call it with the lock, such as in a hook of the files.
+// Hold stops the process, as soon as it holds no lightweight lock, until the channel is closed or its transaction has failed. Others run in
+// the meantime. Call it with the lock, for example in a hook of the files.
 func (p *Process) Hold(until <-chan struct{}) {
 	p.hold = until
 	p.interrupt()
 }
 
-// stay is how a process is held. A signal is handled first.
+// stay holds the process. A signal is handled first.
 func (p *Process) stay() {
-	hold, over := p.hold, false // another one may come meanwhile
+	hold, over := p.hold, false // another hold may come while it waits
 	p.aside(func() {
 		select {
 		case <-hold:
@@ -80,14 +80,14 @@ func (p *Process) stay() {
 	if over && p.hold == hold {
 		p.hold = nil
 	} else {
-		p.interrupt() // it is held again after what woke it
+		p.interrupt() // hold it again once it has handled what woke it
 	}
 	p.deliver()
 }
 
-// usleep is pg_usleep. If the process holds a lightweight lock, it does not sleep: nobody else could run meanwhile, and PostgreSQL sleeps there
-// only to spare others, as autovacuum does after some pages. The exception: if processes wait for bytes that are away, it may be waiting for
-// one of these.
+// usleep is pg_usleep. If the process holds a lightweight lock, it does not sleep: no other process could run, and PostgreSQL sleeps there
+// only to spare others, as autovacuum does after some pages. The exception: if processes wait for bytes that are away, it may be waiting
+// for one of them.
 func (p *Process) usleep(d time.Duration) {
 	if !p.safe() && p.c.fetching.Load() == 0 {
 		return
@@ -97,18 +97,18 @@ func (p *Process) usleep(d time.Duration) {
 	p.deliver()
 }
 
-// semaphore lets others run. The process wants a lightweight lock that another one has, and waits until a flag in its PGPROC is cleared. As
-// a process with such a lock keeps running, this happens only if that one waits for bytes that are away.
+// semaphore lets others run. The process wants a lightweight lock that another one has, and waits until a flag in its PGPROC is cleared.
+// Since a process with such a lock keeps running, this happens only if the holder waits for bytes that are away.
 func (p *Process) semaphore() {
 	p.mustLive()
 	p.aside(func() { p.waitWoken(nil, semaphoreLook) })
 	p.mustLive()
 }
 
-// semaphoreLook is how often a process that waits for a semaphore looks.
+// semaphoreLook is the polling interval of a process that waits for a semaphore.
 const semaphoreLook = time.Millisecond
 
-// waitWoken waits for a wake-up, for so long (below zero: without end), or until the process is killed. wake may be nil.
+// waitWoken waits for a wake-up, for d (below zero: without limit), or until the process is killed. wake may be nil.
 func (p *Process) waitWoken(wake <-chan struct{}, d time.Duration) {
 	var end <-chan time.Time
 	if d >= 0 {
@@ -123,8 +123,8 @@ func (p *Process) waitWoken(wake <-chan struct{}, d time.Duration) {
 	}
 }
 
-// poll is poll(2): until one of the descriptors is ready, a signal came (EINTR), or the time is over. Here a process waits for its client,
-// for its latch, for a lock.
+// poll is poll(2): it returns when a descriptor is ready, a signal has come (EINTR), or the time is over. Here a process waits for its
+// client, its latch, or a lock.
 func (p *Process) poll(fds, n uint32, timeout int32) int32 {
 	in := p.in
 	var end time.Duration
@@ -132,7 +132,7 @@ func (p *Process) poll(fds, n uint32, timeout int32) int32 {
 		end = in.clock.Monotonic() + time.Duration(timeout)*time.Millisecond
 	}
 	if p.kind == KindCheckpoint {
-		p.c.checkpoints.wake() // the checkpointer waits, so a requested checkpoint is done
+		p.c.checkpoints.wake() // the checkpointer waits, so any requested checkpoint is done
 	}
 	if p.kind == KindStartup {
 		p.c.recovery.wake()
@@ -159,7 +159,7 @@ func (p *Process) poll(fds, n uint32, timeout int32) int32 {
 	}
 }
 
-// waiters wakes goroutines that wait for something, so that each looks again.
+// waiters wakes goroutines that wait for something, so that each checks again.
 type waiters struct {
 	mu  sync.Mutex
 	all map[chan struct{}]bool
@@ -192,7 +192,7 @@ func (w *waiters) wake() {
 	}
 }
 
-// Of CheckpointerShmemStruct (checkpointer.c), and of the flags of a checkpoint (xlog.h).
+// From CheckpointerShmemStruct (checkpointer.c), and the flags of a checkpoint (xlog.h).
 const (
 	checkpointStarted = 8
 	checkpointFailed  = 16
@@ -203,7 +203,7 @@ const (
 	checkpointRequested = 0x40
 )
 
-// requestCheckpoint is RequestCheckpoint, which PGlite has cut down to a checkpoint on the spot.
+// requestCheckpoint is RequestCheckpoint, which PGlite reduced to an immediate checkpoint by the caller.
 func (p *Process) requestCheckpoint(flags uint32) {
 	c, m := p.c, p.in.mem
 	checkpointer := c.process(KindCheckpoint)
@@ -235,7 +235,7 @@ func (p *Process) requestCheckpoint(flags uint32) {
 	}
 }
 
-// checkpointLook is how often a waiter for a checkpoint looks without being woken.
+// checkpointLook is the polling interval of a waiter for a checkpoint.
 const checkpointLook = 10 * time.Millisecond
 
 // internalError is SQLSTATE XX000, as PostgreSQL packs it.
