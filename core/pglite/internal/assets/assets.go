@@ -12,33 +12,31 @@ import (
 	"syscall"
 )
 
-// Variables of the environment that stand in for empty [Options].
+// Environment variables used for empty [Options].
 const (
 	cacheVariable = "BLOBPGLITE_CACHE"
 	fromVariable  = "BLOBPGLITE_ASSETS"
 )
 
-// ErrDamaged is wrapped when a file is not the one that was pinned. Remove it, as
-// the message says, and start again.
+// ErrDamaged is wrapped when a file does not match its pin. Remove it, as the message says, and start again.
 var ErrDamaged = errors.New("file is not the expected one")
 
-// ErrUnavailable is wrapped when the files are not here and cannot be fetched.
-// Install npm, or get the files there by other means, as the message says.
+// ErrUnavailable is wrapped when the files are missing and cannot be fetched. Install npm, or provide the files by other
+// means, as the message says.
 var ErrUnavailable = errors.New("PGlite files are not available")
 
 // Options says where the files are.
 type Options struct {
-	// CacheDir is the folder for the files and for derived artefacts; it is made
-	// if need be. Empty: $BLOBPGLITE_CACHE, or blobpglite in os.UserCacheDir.
+	// CacheDir is the folder for the files and for derived artifacts; it is created if need be. Empty: $BLOBPGLITE_CACHE,
+	// or blobpglite in os.UserCacheDir.
 	CacheDir string
-	// From is a folder that holds the files of the npm package's dist folder; they
-	// are checked and used from there, npm is not. Empty: $BLOBPGLITE_ASSETS.
+	// From is a folder that holds the files of the npm package's dist folder; they are checked and used from there,
+	// without npm. Empty: $BLOBPGLITE_ASSETS.
 	From string
-	// Progress is called during long steps. done and total are bytes; total is 0
-	// where it is not known. It is called from the goroutine of the caller. Nil:
-	// not called.
+	// Progress is called during long steps, on the caller's goroutine. done and total are bytes; total is 0 where
+	// unknown. Nil: not called.
 	Progress func(step string, done, total int64)
-	// NoFetch: files that are not here are not fetched, but ErrUnavailable.
+	// NoFetch: missing files are not fetched, but fail with ErrUnavailable.
 	NoFetch bool
 }
 
@@ -51,13 +49,11 @@ type Set struct {
 	given bool // the folder was named by the caller
 }
 
-// Ensure gives the PGlite files: from a folder named in the options, from the
-// cache, or fetched into the cache with npm. They are hashed when they are fetched
-// and when something is made of them; here only their sizes are checked. Several
-// processes may do this at once; one fetches, the others wait until ctx ends.
+// Ensure returns the PGlite files: from a folder named in the options, from the cache, or fetched into the cache with
+// npm. They are hashed when they are fetched and when something is made from them; here only their sizes are checked.
+// Several processes may call it concurrently; one fetches, the others wait until ctx ends.
 //
-// Errors match [ErrDamaged], [ErrUnavailable], or what the operating system
-// said, such as syscall.ENOSPC or fs.ErrPermission.
+// Errors match [ErrDamaged], [ErrUnavailable], or the operating system's, such as syscall.ENOSPC or fs.ErrPermission.
 func Ensure(ctx context.Context, o Options) (*Set, error) {
 	return ensure(ctx, o, pglitePin(), createFile)
 }
@@ -108,7 +104,7 @@ func ensure(ctx context.Context, o Options, p pin, create createFunc) (*Set, err
 	return s, nil
 }
 
-// advise adds to an error of one of the files what can be done about it.
+// advise adds to an error about one of the files what to do about it.
 func (s *Set) advise(err error) error {
 	if s.given {
 		return fmt.Errorf("use the PGlite files in %s: %w; put the files of the dist folder of the npm package %s there, or unset %s",
@@ -128,25 +124,25 @@ func defaultCacheDir() (string, error) {
 	return filepath.Join(dir, "blobpglite"), nil
 }
 
-// CacheDir is the absolute path of the root for derived artefacts of all kinds.
+// CacheDir returns the absolute path of the root for derived artifacts of all kinds.
 func (s *Set) CacheDir() string { return s.cache.dir }
 
-// Version is the version of the npm package, such as "0.5.16".
+// Version returns the version of the npm package, such as "0.5.16".
 func (s *Set) Version() string { return s.pin.Version }
 
-// SHA256 is the hash of pglite.wasm in hex.
+// SHA256 returns the hash of pglite.wasm in hex.
 func (s *Set) SHA256() string {
 	f, _ := s.pin.file(mainWasm)
 	return f.SHA256
 }
 
-// PGliteWasm is the path of pglite.wasm, PostgreSQL.
+// PGliteWasm returns the path of pglite.wasm, PostgreSQL.
 func (s *Set) PGliteWasm() string { return filepath.Join(s.Dir, mainWasm) }
 
-// InitdbWasm is the path of initdb.wasm.
+// InitdbWasm returns the path of initdb.wasm.
 func (s *Set) InitdbWasm() string { return filepath.Join(s.Dir, initdbWasm) }
 
-// Extensions gives the names of the contrib extensions, sorted.
+// Extensions returns the names of the contrib extensions, sorted.
 func (s *Set) Extensions() []string {
 	var names []string
 	for _, f := range s.pin.Files {
@@ -158,7 +154,7 @@ func (s *Set) Extensions() []string {
 	return names
 }
 
-// Files of the package that are known by name.
+// Files of the package that this program knows by name.
 const (
 	mainWasm        = "pglite.wasm"
 	initdbWasm      = "initdb.wasm"
@@ -167,7 +163,7 @@ const (
 	extensionSuffix = ".tar.gz"
 )
 
-// explain adds to an error of writing in the cache what can be done about it.
+// explain adds to an error of writing to the cache what to do about it.
 func (c *cache) explain(err error) error {
 	switch {
 	case err == nil:

@@ -19,7 +19,7 @@ type cache struct {
 	create   createFunc
 }
 
-// createFunc makes a file for writing; tests put failing disks in its place.
+// createFunc creates a file for writing; tests substitute failing disks.
 type createFunc func(path string) (writeFile, error)
 
 type writeFile interface {
@@ -30,11 +30,10 @@ type writeFile interface {
 
 func createFile(path string) (writeFile, error) { return os.Create(path) }
 
-// lockInterval is how often a waiting process tries the lock again.
+// lockInterval is how often a waiting process retries the lock.
 const lockInterval = 50 * time.Millisecond
 
-// lock waits until this process alone makes path, or ctx ends. what is named
-// while it waits.
+// lock waits until no other process makes path, or ctx ends. Progress messages name what during the wait.
 func (c *cache) lock(ctx context.Context, path, what string) (unlock func() error, err error) {
 	file, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
@@ -43,7 +42,7 @@ func (c *cache) lock(ctx context.Context, path, what string) (unlock func() erro
 	for told := false; ; told = true {
 		held, err := tryLock(file)
 		if err == nil && held {
-			return file.Close, nil // closing drops the lock
+			return file.Close, nil // closing releases the lock
 		}
 		if err == nil {
 			if !told {
@@ -57,7 +56,7 @@ func (c *cache) lock(ctx context.Context, path, what string) (unlock func() erro
 	}
 }
 
-// writeFile makes a file with what fill writes, on disk when it returns.
+// writeFile creates a file from what fill writes; the file is on disk when it returns.
 func (c *cache) writeFile(path string, fill func(io.Writer) error) (err error) {
 	file, err := c.create(path)
 	if err != nil {

@@ -18,31 +18,27 @@ import (
 	"time"
 )
 
-// maxSumBytes bounds the file that holds the sum of a derived artefact.
+// maxSumBytes bounds the file that holds a derived artifact's sum.
 const maxSumBytes = 128
 
-// Derived returns the path of a file that is made from this set: build makes it if
-// it is absent, or does not have the size that it was made with. The caller has to
-// check that its bytes are as they were written, or use
-// [Set.DerivedWhole]. The name holds letters, digits, dots, dashes and
-// underscores; the caller puts its format version into it. Sets with different
-// pins share nothing.
+// Derived returns the path of a file that is made from this set: build makes it if it is absent, or if its size differs
+// from the one it was made with. The caller must check that its bytes are as written, or use [Set.DerivedWhole]. The name
+// consists of letters, digits, dots, dashes and underscores, and includes the caller's format version. Sets with
+// different pins share nothing.
 //
-// One process builds at a time, the others wait until ctx ends. build may call
-// Derived for other names. Its errors come back wrapped; others match what the
-// operating system said.
+// One process builds at a time, the others wait until ctx ends. build may call Derived for other names. Its errors are
+// returned wrapped; others are the operating system's.
 func (s *Set) Derived(ctx context.Context, name string, build func(context.Context, io.Writer) error) (string, error) {
 	return s.derived(ctx, name, hasSize, build)
 }
 
-// DerivedWhole is Derived that hashes the whole file: one with other bytes than
-// were written is made again too.
+// DerivedWhole is Derived, but hashes the whole file: one with other bytes than were written is also made again.
 func (s *Set) DerivedWhole(ctx context.Context, name string, build func(context.Context, io.Writer) error) (string, error) {
 	return s.derived(ctx, name, intact, build)
 }
 
-// ReadDerived reads what Derived would give, if it is there and has the size that
-// it was made with; otherwise the error matches fs.ErrNotExist.
+// ReadDerived reads the file that Derived would return, if it exists and has the size it was made with; otherwise the
+// error matches fs.ErrNotExist.
 func (s *Set) ReadDerived(name string) ([]byte, error) {
 	path := filepath.Join(s.derivedDir(), name)
 	ok, err := hasSize(path)
@@ -55,8 +51,7 @@ func (s *Set) ReadDerived(name string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// Forget makes a derived file count as absent, because its reader found it
-// damaged. In a cache that is read-only it stays.
+// Forget makes a derived file count as absent, because its reader found it damaged. In a read-only cache it stays.
 func (s *Set) Forget(name string) error {
 	if err := os.Remove(filepath.Join(s.derivedDir(), name+".sum")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("forget %s: %w", name, s.cache.explain(err))
@@ -64,8 +59,8 @@ func (s *Set) Forget(name string) error {
 	return nil
 }
 
-// KeepNewest deletes the derived files whose names begin with prefix, except the n
-// newest. Errors are the operating system's.
+// KeepNewest deletes the derived files whose names begin with prefix, except the n newest. Errors are the operating
+// system's.
 func (s *Set) KeepNewest(prefix string, n int) error {
 	sums, err := filepath.Glob(filepath.Join(s.derivedDir(), prefix+"*.sum"))
 	if err != nil {
@@ -96,7 +91,7 @@ func (s *Set) KeepNewest(prefix string, n int) error {
 	return nil
 }
 
-// Original reads a file of the package, and hashes it.
+// Original reads a file of the package, and checks its hash.
 func (s *Set) Original(path string) ([]byte, error) {
 	f, ok := s.pin.file(filepath.Base(path))
 	if !ok || filepath.Dir(path) != s.Dir {
@@ -112,7 +107,7 @@ func (s *Set) Original(path string) ([]byte, error) {
 	return b, nil
 }
 
-// derivedDir is the folder of what is made from this set.
+// derivedDir returns the folder of what is made from this set.
 func (s *Set) derivedDir() string { return filepath.Join(s.cache.dir, s.pin.folder()+".derived") }
 
 func (s *Set) derived(ctx context.Context, name string, there func(path string) (bool, error), build func(context.Context, io.Writer) error) (string, error) {
@@ -145,8 +140,8 @@ func (s *Set) derived(ctx context.Context, name string, there func(path string) 
 	return path, nil
 }
 
-// build makes path and its sum; the lock is held. The sum comes last, so a crash
-// in between leaves a file without its sum, which counts as absent.
+// build makes path and its sum; the lock is held. The sum comes last, so a crash in between leaves a file without its
+// sum, which counts as absent.
 func (c *cache) build(ctx context.Context, path string, build func(context.Context, io.Writer) error) (err error) {
 	temp := path + ".tmp"
 	defer func() {
@@ -162,7 +157,7 @@ func (c *cache) build(ctx context.Context, path string, build func(context.Conte
 		if err := build(ctx, sum); err != nil {
 			return err
 		}
-		return sum.err // also if build ignored it
+		return sum.err // even if build ignored it
 	})
 	if err != nil {
 		return err
@@ -180,8 +175,7 @@ func (c *cache) build(ctx context.Context, path string, build func(context.Conte
 	return place(temp, path+".sum")
 }
 
-// hasSize says whether a derived file is there, as large as it was made. Only
-// errors other than absence are errors.
+// hasSize reports whether a derived file exists with the size it was made with. Absence is not an error.
 func hasSize(path string) (bool, error) {
 	want, _, err := readSum(path)
 	if err != nil || want < 0 {
@@ -197,8 +191,7 @@ func hasSize(path string) (bool, error) {
 	return info.Size() == want, nil
 }
 
-// intact says whether a derived file is there and as it was written. Only errors
-// other than absence are errors.
+// intact reports whether a derived file exists and is as written. Absence is not an error.
 func intact(path string) (bool, error) {
 	want, sum, err := readSum(path)
 	if err != nil || want < 0 {
@@ -214,8 +207,8 @@ func intact(path string) (bool, error) {
 	return size == want && got == sum, nil
 }
 
-// readSum gives the size and the SHA-256 in hex that a derived file was made
-// with; a size below zero if that is not known.
+// readSum returns the size and the SHA-256 in hex that a derived file was made with; a size below zero if they are
+// unknown.
 func readSum(path string) (size int64, sum string, err error) {
 	file, err := os.Open(path + ".sum")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -235,7 +228,7 @@ func readSum(path string) (size int64, sum string, err error) {
 	return size, hex.EncodeToString([]byte(sum)), nil
 }
 
-// summing counts and hashes what passes through it.
+// summing counts and hashes what is written through it.
 type summing struct {
 	w    io.Writer
 	hash interface {
@@ -260,8 +253,8 @@ func (s *summing) line() string {
 	return fmt.Sprintf("%d %x\n", s.size, s.hash.Sum(nil))
 }
 
-// Lock waits until this process alone makes path, a file below the cache's folder, or ctx ends; what is named while it waits.
-// The lock also ends with the process.
+// Lock waits until no other process makes path, a file below the cache's folder, or ctx ends; progress messages name what
+// during the wait. The lock also ends with the process.
 func (s *Set) Lock(ctx context.Context, path, what string) (unlock func() error, err error) {
 	unlock, err = s.cache.lock(ctx, path, what)
 	return unlock, s.cache.explain(err)

@@ -1,6 +1,5 @@
-// Package assets brings the PGlite files (PostgreSQL as WebAssembly, its file
-// tree and its contrib extensions) onto this machine and keeps what is made from
-// them.
+// Package assets brings the PGlite files (PostgreSQL as WebAssembly, its file tree and its contrib extensions) onto this
+// machine and keeps what is made from them.
 //
 //	set, err := assets.Ensure(ctx, assets.Options{})   // npm, once per machine
 //	wasm := set.PGliteWasm()                           // path of pglite.wasm
@@ -21,18 +20,15 @@
 //
 // # Faults
 //
-// Every file is pinned by size and SHA-256 (pins.go), the tarball of the package
-// by its SHA-512. They are hashed when they are fetched, when something is made of
-// one ([Set.Original]) and by [Set.Verify]; [Ensure], which every start calls, looks
-// at sizes. So a file that was cut short is an error that names it at the next
-// start, and one that was changed in place when it is used: nothing is made of it.
-// Files and folders come into place by rename after fsync: a crash leaves nothing or
-// the whole. A derived artefact is made again if it does not have the size that it
-// was made with ([Set.Derived]), or the bytes ([Set.DerivedWhole]); a file of which
-// only the size is checked holds a checksum that its reader checks. There is one maker
-// at a time over all processes, by a file lock that the operating system drops when its
-// holder dies. A cache that holds everything may be read-only.
+// Every file is pinned by size and SHA-256 (pins.go), the package's tarball by its SHA-512. They are hashed when they are
+// fetched, when something is made from one ([Set.Original]) and by [Set.Verify]; [Ensure], which every start calls,
+// checks sizes. So the next start fails on a truncated file and names it, and a file that was changed in place fails when
+// it is used: nothing is made from it. Files and folders are put in place by rename after fsync: a crash leaves nothing
+// or the whole. A derived artifact is made again if its size ([Set.Derived]) or its bytes ([Set.DerivedWhole]) differ
+// from what was written; a file whose size alone is checked holds a checksum that its reader checks. There is one maker
+// at a time across all processes, by a file lock that the operating system releases when its holder dies. A complete
+// cache may be read-only.
 //
-// Not covered: somebody who may write in the cache folder and exchanges a derived
-// artefact together with its sum, or a file between its check and its use.
+// Not covered: an attacker with write access to the cache folder who exchanges a derived artifact together with its sum,
+// or a file between its check and its use.
 package assets

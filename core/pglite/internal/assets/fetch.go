@@ -20,16 +20,16 @@ import (
 	"time"
 )
 
-// Bounds on what npm hands over.
+// Bounds on npm's output.
 const (
 	maxTarballBytes  = 64 << 20
 	maxUnpackedBytes = 256 << 20
 	maxTarEntries    = 20_000
 	maxNpmOutput     = 64 << 10
-	npmStopWait      = 5 * time.Second // for its pipes, once it was told to stop
+	npmStopWait      = 5 * time.Second // for its pipes, after it was told to stop
 )
 
-// fetch brings the files of a package into the cache.
+// fetch fetches the files of a package into the cache.
 func (c *cache) fetch(ctx context.Context, p pin) error {
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {
 		return fmt.Errorf("make the cache folder: %w", c.explain(err))
@@ -81,8 +81,8 @@ func (c *cache) fetchInto(ctx context.Context, p pin, temp, target string) error
 	return nil
 }
 
-// runNpm lets npm put the tarball in dir. What npm said goes to the file log, as
-// it may tell more of its configuration than a message should.
+// runNpm makes npm put the tarball into dir. npm's output goes to the file log, as it may reveal more of its
+// configuration than a message should.
 func runNpm(ctx context.Context, p pin, dir, log string) error {
 	npm, err := exec.LookPath("npm")
 	if err != nil {
@@ -110,7 +110,7 @@ func runNpm(ctx context.Context, p pin, dir, log string) error {
 		p.spec(), ErrUnavailable, err, code, where, fromVariable)
 }
 
-// npmCode is the error code that npm prints on a line of its own.
+// npmCode returns the error code that npm prints on a line of its own.
 func npmCode(said []byte) string {
 	m := regexp.MustCompile(`(?m)^npm (?:error|ERR!) code ([A-Z0-9_]{1,40})\s*$`).FindSubmatch(said)
 	if m == nil {
@@ -129,7 +129,7 @@ func (b *bounded) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// readTarball reads the one tarball in dir and compares it with its pin.
+// readTarball reads the only tarball in dir and compares it with its pin.
 func readTarball(p pin, dir string) ([]byte, error) {
 	found, err := filepath.Glob(filepath.Join(dir, "*.tgz"))
 	if err != nil {
@@ -185,9 +185,8 @@ func (c *cache) unpack(ctx context.Context, p pin, tarball []byte, dir string) e
 	})
 }
 
-// eachTarFile calls visit for each regular file of a gzipped tar. It refuses
-// names that lead out of the folder, links and devices, and archives of more than
-// limit bytes or maxTarEntries entries.
+// eachTarFile calls visit for each regular file of a gzipped tar. It refuses names that lead out of the folder, links and
+// devices, and archives of more than limit bytes or maxTarEntries entries.
 func eachTarFile(r io.Reader, limit int64, visit func(*tar.Header, io.Reader) error) error {
 	zipped, err := gzip.NewReader(r)
 	if err != nil {

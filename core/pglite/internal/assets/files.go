@@ -15,7 +15,7 @@ import (
 // installRoot is where PostgreSQL is installed in its own file tree.
 const installRoot = "/pglite"
 
-// maxExtensionBytes bounds one extension, unpacked.
+// maxExtensionBytes bounds an unpacked extension.
 const maxExtensionBytes = 64 << 20
 
 // File is a file of PostgreSQL's own file tree.
@@ -25,8 +25,8 @@ type File struct {
 	Executable bool
 }
 
-// Files gives the files of a PostgreSQL installation: programs, side modules,
-// share/, time zones, ICU data, in the order of the package.
+// Files returns the files of a PostgreSQL installation: programs, side modules, share/, time zones, ICU data, in the
+// package's order.
 func (s *Set) Files() ([]File, error) {
 	glue, data, err := s.readInstallation()
 	if err != nil {
@@ -39,8 +39,7 @@ func (s *Set) Files() ([]File, error) {
 	return files, nil
 }
 
-// Dirs gives the folders that the package creates, parents first. Each folder
-// that a file of [Set.Files] lies in is among them.
+// Dirs returns the folders that the package creates, parents first, including every folder of a file of [Set.Files].
 func (s *Set) Dirs() ([]string, error) {
 	glue, err := s.Original(filepath.Join(s.Dir, glueFile))
 	if err != nil {
@@ -53,8 +52,8 @@ func (s *Set) Dirs() ([]string, error) {
 	return dirs, nil
 }
 
-// ExtensionFiles gives the files of a contrib extension, named as in
-// [Set.Extensions], to be added to those of [Set.Files].
+// ExtensionFiles returns the files of a contrib extension, named as in [Set.Extensions], to be added to those of
+// [Set.Files].
 func (s *Set) ExtensionFiles(name string) ([]File, error) {
 	f, ok := s.pin.file(name + extensionSuffix)
 	if !ok {
@@ -99,8 +98,8 @@ func (s *Set) readInstallation() (glue, data []byte, err error) {
 	return glue, data, nil
 }
 
-// What the glue code holds, with the freedoms that minifiers take: spaces, quoted
-// keys, either quote, numbers with an exponent.
+// The syntax of the glue code, with the variations that minifiers produce: spaces, quoted keys, either quote, numbers
+// with an exponent.
 const (
 	stringPattern = `("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')`
 	numberPattern = `([0-9]+(?:\.[0-9]+)?(?:e[0-9]+)?)`
@@ -109,9 +108,8 @@ const (
 	dirPattern = `FS_createPath["']?\]?\(\s*` + stringPattern + `\s*,\s*` + stringPattern + `\s*,`
 )
 
-// parseFiles cuts data into the files that the glue code lists. The list must
-// cover data from its first byte to its last without gap or overlap, so no entry
-// can be missed unnoticed.
+// parseFiles cuts data into the files that the glue code lists. The list must cover data from its first byte to its last
+// without gap or overlap, so that no missed entry goes unnoticed.
 func parseFiles(glue, data []byte) ([]File, error) {
 	var files []File
 	at := int64(0)
@@ -167,7 +165,7 @@ func parseDirs(glue []byte) ([]string, error) {
 	return dirs, nil
 }
 
-// unquote reads a JavaScript string of either quote.
+// unquote reads a JavaScript string in single or double quotes.
 func unquote(quoted []byte) (string, error) {
 	s := string(quoted)
 	if s[0] == '\'' { // as Go's double-quoted string
@@ -180,7 +178,7 @@ func unquote(quoted []byte) (string, error) {
 	return text, nil
 }
 
-// wholeNumber reads a JavaScript number that must be whole and exact.
+// wholeNumber reads a JavaScript number that must be a whole number, exactly.
 func wholeNumber(digits []byte) (int64, error) {
 	f, err := strconv.ParseFloat(string(digits), 64)
 	if err != nil || f != float64(int64(f)) || f > 1<<40 {

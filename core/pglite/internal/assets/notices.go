@@ -5,6 +5,6 @@ import _ "embed"
 //go:embed notices.txt
 var notices string
 
-// Notices gives the licence notices of everything that the PGlite files hold. A
-// program or image that ships these files must show or hold them.
+// Notices returns the license notices of everything in the PGlite files. A program or image that ships these files must
+// show or include them.
 func Notices() string { return notices }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// pin names a package of the npm registry and every file that is used of it.
+// pin names a package of the npm registry and every file used from it.
 type pin struct {
 	Package   string // as npm names it
 	Version   string
@@ -23,10 +23,10 @@ type pinnedFile struct {
 	SHA256 string
 }
 
-// spec is what npm is asked for.
+// spec returns the package as npm is asked for it.
 func (p pin) spec() string { return p.Package + "@" + p.Version }
 
-// folder names the package's folder in the cache. It changes with any pin.
+// folder returns the name of the package's folder in the cache. It changes with any pin.
 func (p pin) folder() string {
 	h := sha256.New()
 	fmt.Fprintln(h, p.spec(), p.Integrity)
@@ -36,8 +36,8 @@ func (p pin) folder() string {
 	return fmt.Sprintf("%s-%s-%s", p.Folder, p.Version, hex.EncodeToString(h.Sum(nil))[:12])
 }
 
-// pglitePin is the package that holds PostgreSQL. To move to another version,
-// replace the whole entry; the hashes are those of the unpacked files.
+// pglitePin is the package that holds PostgreSQL. To move to another version, replace the whole entry; the hashes are
+// those of the unpacked files.
 func pglitePin() pin {
 	return pin{
 		Package:   "@electric-sql/pglite",

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// published are the extensions that PGlite's makers publish as npm packages of their own, by the name that CREATE
-// EXTENSION takes. Left out: postgis (its libraries need more of the host than others do) and pg_textsearch (it must be
+// published returns the extensions that PGlite's makers publish as npm packages of their own, by the name that CREATE
+// EXTENSION takes. Left out: postgis (its libraries need more of the host than others) and pg_textsearch (it must be
 // preloaded).
 func published() map[string]pin {
 	one := func(pkg, version, integrity, file string, size int64, sum string) pin {
@@ -37,7 +37,7 @@ func published() map[string]pin {
 	}
 }
 
-// Published names the extensions that PublishedFiles can give, sorted.
+// Published returns the names of the extensions for PublishedFiles, sorted.
 func Published() []string {
 	var names []string
 	for name := range published() {
@@ -47,9 +47,9 @@ func Published() []string {
 	return names
 }
 
-// PublishedFiles gives the files of an extension that is published as a package of its own, fetched into the cache by
-// npm if need be and hash-checked, to be added to those of [Set.Files]. Where files are given by a folder
-// ([Options.From]), its archive is looked for there first. Errors are those of [Ensure].
+// PublishedFiles returns the files of an extension that is published as a package of its own, to be added to those of
+// [Set.Files]. They are fetched into the cache by npm if need be, and hash-checked. A folder of files ([Options.From]) is
+// searched for the extension's archive first. Errors are those of [Ensure].
 func (s *Set) PublishedFiles(ctx context.Context, name string) ([]File, error) {
 	p, ok := published()[name]
 	if !ok {
@@ -61,7 +61,7 @@ func (s *Set) PublishedFiles(ctx context.Context, name string) ([]File, error) {
 		return nil, fmt.Errorf("extension %s: %w", name, err)
 	}
 	file := filepath.Join(dir, p.Files[0].Name)
-	archive, err := os.ReadFile(file) // which other has hashed
+	archive, err := os.ReadFile(file) // already hashed by other
 	if err != nil {
 		return nil, fmt.Errorf("extension %s: %w", name, err)
 	}
@@ -77,8 +77,8 @@ func toolsPin() pin {
 	}
 }
 
-// PgDumpWasm gives the path of pg_dump.wasm, which comes in a package of its own, fetched into the cache by npm if need be and
-// hash-checked, and that package's version. Where files are given by a folder ([Options.From]), it is looked for there
+// PgDumpWasm returns the path of pg_dump.wasm and the version of the package of its own that holds it. The file is
+// fetched into the cache by npm if need be, and hash-checked. A folder of files ([Options.From]) is searched for it
 // first. Errors are those of [Ensure].
 func (s *Set) PgDumpWasm(ctx context.Context) (path, version string, err error) {
 	p := toolsPin()
@@ -89,7 +89,7 @@ func (s *Set) PgDumpWasm(ctx context.Context) (path, version string, err error) 
 	return filepath.Join(dir, p.Files[0].Name), p.Version, nil
 }
 
-// wasmPin is the pglite.wasm of another version than the one that is used.
+// wasmPin is the pglite.wasm of a version other than the one in use.
 func wasmPin(version string) (pin, bool) {
 	others := map[string]pin{"0.5.17": {
 		Integrity: "8SvKjiUjaU+0O0dbxjOfN+jXz14TEqDWbwDkYOW1aQ11y/ph2JvFVI27ABBo5nfw+ZfSqy4hKCNlbnbB1TDE+g==",
@@ -100,8 +100,8 @@ func wasmPin(version string) (pin, bool) {
 	return p, ok
 }
 
-// OtherWasm gives the path of the pglite.wasm of another version, fetched into the cache by npm if need be and hash-checked:
-// to compare versions. Errors are those of [Ensure].
+// OtherWasm returns the path of the pglite.wasm of another version, for comparing versions. It is fetched into the cache
+// by npm if need be, and hash-checked. Errors are those of [Ensure].
 func (s *Set) OtherWasm(ctx context.Context, version string) (path string, err error) {
 	if version == s.Version() {
 		return s.PGliteWasm(), nil
@@ -117,7 +117,7 @@ func (s *Set) OtherWasm(ctx context.Context, version string) (path string, err e
 	return filepath.Join(dir, mainWasm), nil
 }
 
-// other is the folder that holds the files of a package besides PGlite's own.
+// other returns the folder that holds the files of a package other than PGlite's own.
 func (s *Set) other(ctx context.Context, p pin) (string, error) {
 	if p.verify(s.Dir) == nil {
 		return s.Dir, nil

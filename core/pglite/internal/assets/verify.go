@@ -74,7 +74,7 @@ func (f pinnedFile) compare(path string, size int64, sum string) error {
 	return nil
 }
 
-// Verified is what was hashed and found to be as it should be.
+// Verified counts what was hashed and found intact.
 type Verified struct {
 	Files int
 	Bytes int64
@@ -82,10 +82,8 @@ type Verified struct {
 
 func (v *Verified) add(size int64) { v.Files, v.Bytes = v.Files+1, v.Bytes+size }
 
-// Verify hashes everything: the files of the package, those of other packages that
-// are in the cache, and what was made of them. Errors name each file that is not
-// as it should be and say what to do; they match [ErrDamaged], or are the operating
-// system's.
+// Verify hashes everything: the package's files, those of other packages in the cache, and what was made from them.
+// Errors name each damaged file and say what to do; they match [ErrDamaged], or are the operating system's.
 func (s *Set) Verify() (v Verified, err error) {
 	check := func(p pin, dir string, advise func(error) error) {
 		for _, f := range p.Files {
@@ -123,14 +121,13 @@ func (s *Set) Verify() (v Verified, err error) {
 	return v, err
 }
 
-// Has says whether a derived file was made.
+// Has reports whether a derived file was made.
 func (s *Set) Has(name string) bool {
 	ok, err := hasSize(filepath.Join(s.derivedDir(), name))
 	return ok && err == nil
 }
 
-// hashFile gives the size and the SHA-256 in hex of a file. One whose size is
-// not want is not read, its sum is empty.
+// hashFile returns a file's size and its SHA-256 in hex. A file whose size is not want is not read, and its sum is empty.
 func hashFile(path string, want int64) (size int64, sum string, err error) {
 	file, err := os.Open(path)
 	if err != nil {

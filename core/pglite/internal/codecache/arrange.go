@@ -10,10 +10,11 @@ import (
 	"blobpglite/core/pglite/internal/postlink"
 )
 
-// afterCode is how many bytes an entry has at least after its code: a sum, and whether it knows places in the source.
+// afterCode is the minimum number of bytes after an entry's code: a sum, and whether it has source positions.
 const afterCode = 5
 
-// arranged is an entry whose code is arranged by package postlink: the places of its functions, its code and the code's sum are others.
+// arranged returns the entry with its code arranged by package postlink: the functions' offsets, the code and the code's
+// sum change.
 func arranged(entry []byte) ([]byte, error) {
 	before, functions, size, err := head(bytes.NewReader(entry))
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package codecache lets wazero load the compiled code of one module for another module of the same shape. It sits between
-// wazero's compiler and its files of compiled code.
+// Package codecache lets wazero load the compiled code of one module for another module of the same shape. It sits
+// between wazero's compiler and its files of compiled code.
 //
 //	cache, err := wazero.NewCompilationCacheWithDir(dir)
 //	files, err := codecache.Stand(cache)                        // before a runtime is made with the cache
@@ -8,14 +8,14 @@
 //		return err
 //	})
 //
-// wazero 1.12 decodes and validates a module before it looks for its code; of pglite.wasm that takes five times as long as
-// reading the code. Of a module whose code it has, it needs everything but the functions' bodies. An outline ([wasmbin.Outline])
-// has the same sections and empty bodies. So wazero is given the outline instead of the module, and, when it looks for the
-// outline's code, the module's. The outline is never compiled: while an entry is lent, asking for anything else, an entry that
-// wazero calls stale, and an attempt to write one are errors.
+// wazero 1.12 decodes and validates a module before it looks for its code; for pglite.wasm that takes five times as long
+// as reading the code. For a module whose code it has, it needs everything except the function bodies. An outline
+// ([wasmbin.Outline]) has the same sections and empty bodies. So wazero is given the outline instead of the module, and
+// when it looks for the outline's code, it gets the module's. The outline is never compiled: while an entry is lent, a
+// request for any other entry, an entry that wazero calls stale, and an attempt to write one are errors.
 //
-// wazero's interface for that is not public, so it is reached by reflection. If it is not as in wazero 1.12, Stand returns an
-// error, and the caller does without.
+// wazero's interface for that is not public, so it is reached by reflection. If it is not as in wazero 1.12, Stand
+// returns an error, and the caller does without.
 package codecache
 
 import (
@@ -37,10 +37,11 @@ import (
 	"github.com/tetratelabs/wazero"
 )
 
-// Key is wazero's name of an entry: of the module's bytes, wazero's own format and the processor's features.
+// Key is wazero's name for an entry: a hash of the module's bytes, wazero's own format and the processor's features.
 type Key = [32]byte
 
-// ErrRefused is wrapped when a lent entry is not what wazero wants, which would make it compile. Load the module itself.
+// ErrRefused is wrapped when a lent entry is not what wazero wants, which would make wazero compile. Load the module
+// itself.
 var ErrRefused = errors.New("the compiled code is not this module's")
 
 // store is wazero's filecache.Cache.
@@ -50,20 +51,21 @@ type store interface {
 	Delete(key Key) error
 }
 
-// Files is wazero's folder of entries, seen through this package.
+// Files is wazero's folder of entries, accessed through this package.
 type Files struct {
-	// Arrange has the code of what is compiled arranged by package postlink before it is written, where that is possible: whoever reads it
-	// later runs faster, the process that compiles does not. Set it before the cache is used.
+	// Arrange has compiled code arranged by package postlink before it is written, where possible: processes that read it
+	// later run faster, the process that compiles does not. Set it before the cache is used.
 	Arrange bool
 
 	behind store
 	lent   atomic.Pointer[taken]
 	last   atomic.Pointer[Key]
-	unkept atomic.Int32 // how many compile without keeping
+	unkept atomic.Int32 // number of running Unkept calls
 }
 
-// Version returns the version that wazero believes to have in this process: it reads no entry that another version has written, and names
-// its folder after it. The binary of a test lists no modules, so its version differs from that of a program of the same source.
+// Version returns wazero's own version as it sees it in this process: it reads no entry written by another version, and
+// names its folder after it. A test binary lists no modules, so its version differs from that of a program built from the
+// same source.
 func Version() string {
 	const unknown = "dev"
 	info, ok := debug.ReadBuildInfo()
@@ -82,7 +84,8 @@ func Version() string {
 	return version
 }
 
-// Stand puts Files between a cache and its folder. The cache must not be in use yet. Error: this wazero is not as version 1.12.
+// Stand puts Files between a cache and its folder. The cache must not be in use yet. It fails if this wazero is not as
+// version 1.12.
 func Stand(c wazero.CompilationCache) (_ *Files, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -96,8 +99,8 @@ func Stand(c wazero.CompilationCache) (_ *Files, err error) {
 	return f, nil
 }
 
-// Entry identifies an entry of wazero's cache without reading its code twice: wazero itself compares the code with the checksum
-// in the entry, and Head and Tail cover everything else, that checksum included.
+// Entry identifies an entry of wazero's cache without reading its code twice: wazero itself compares the code with the
+// checksum in the entry, and Head and Tail cover everything else, that checksum included.
 type Entry struct {
 	Size      int64
 	Functions uint32
@@ -114,7 +117,7 @@ const (
 	bufferBytes  = 64 << 10
 )
 
-// head reads what precedes the code, and returns how many functions and how many bytes of code there are.
+// head reads what precedes the code, and returns the number of functions and the size of the code in bytes.
 func head(r io.Reader) (b []byte, functions uint32, code int64, err error) {
 	var buf bytes.Buffer
 	more := func(n int64) []byte {
@@ -144,7 +147,7 @@ func head(r io.Reader) (b []byte, functions uint32, code int64, err error) {
 	return buf.Bytes(), functions, code, err
 }
 
-// Describe reads an entry, but for its code.
+// Describe reads an entry, except its code.
 func Describe(path string) (e Entry, err error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -178,14 +181,14 @@ func describe(file *os.File) (e Entry, before []byte, err error) {
 	return e, before, nil
 }
 
-// Loan is an entry that is used for a module that it was not made from.
+// Loan is an entry that is used for a module other than the one it was made from.
 type Loan struct {
 	Path string
 	Entry
 	Key Key // the key by which wazero asks for the module; zero: not known yet
 }
 
-// Last returns the key that wazero has last asked for outside of Lend.
+// Last returns the key that wazero last asked for outside Lend.
 func (f *Files) Last() Key {
 	if k := f.last.Load(); k != nil {
 		return *k
@@ -193,9 +196,10 @@ func (f *Files) Last() Key {
 	return Key{}
 }
 
-// Lend calls do, which must give wazero one module, and gives wazero the entry of the loan whose key it asks for; there is one loan for
-// each kind of processor. It returns that key. If there is no such loan, the entry differs from what the loan says, or wazero refuses it,
-// then do fails: nothing is compiled, nothing written. No other module may be compiled meanwhile.
+// Lend calls do, which must give wazero one module, and gives wazero the entry of the loan whose key it asks for; there
+// is one loan for each kind of processor. It returns that key. If there is no such loan, the entry differs from the
+// loan's description, or wazero refuses it, then do fails: nothing is compiled, nothing written. No other module may be
+// compiled during the call.
 func (f *Files) Lend(loans []Loan, do func() error) (Key, error) {
 	t := &taken{loans: loans}
 	if !f.lent.CompareAndSwap(nil, t) {
@@ -209,14 +213,14 @@ func (f *Files) Lend(loans []Loan, do func() error) (Key, error) {
 	return t.asked, err
 }
 
-// Unkept calls do, in which whatever wazero compiles is not written to the folder, for it is gone or cannot be written.
+// Unkept calls do; what wazero compiles in it is not written to the folder, which is gone or cannot be written.
 func (f *Files) Unkept(do func() error) error {
 	f.unkept.Add(1)
 	defer f.unkept.Add(-1)
 	return do()
 }
 
-// taken is a loan, and what became of it.
+// taken is a loan in use, and its outcome.
 type taken struct {
 	loans []Loan
 	asked Key
@@ -256,7 +260,7 @@ func (f *Files) Add(key Key, content io.Reader) error {
 		return f.behind.Add(key, content)
 	}
 	var whole bytes.Buffer
-	if _, err := io.Copy(&whole, content); err != nil { // at once: it is a bytes.Reader
+	if _, err := io.Copy(&whole, content); err != nil { // in one piece: it is a bytes.Reader
 		return err
 	}
 	entry := whole.Bytes()
@@ -266,7 +270,7 @@ func (f *Files) Add(key Key, content io.Reader) error {
 	return f.behind.Add(key, bytes.NewReader(entry))
 }
 
-// Delete implements wazero's cache. What another version of wazero has written is deleted there, and then compiled.
+// Delete implements wazero's cache. An entry of another version of wazero is deleted there, and then compiled.
 func (f *Files) Delete(key Key) error {
 	if f.lent.Load() != nil {
 		return fmt.Errorf("%w: another version of wazero has written it", ErrRefused)
@@ -274,7 +278,7 @@ func (f *Files) Delete(key Key) error {
 	return f.behind.Delete(key)
 }
 
-// open compares the entry with what is known of it.
+// open compares the entry with its description.
 func (l *Loan) open() (io.ReadCloser, error) {
 	file, err := os.Open(l.Path)
 	if err != nil {
@@ -293,8 +297,8 @@ func (l *Loan) open() (io.ReadCloser, error) {
 	return &content{before: before, file: file}, nil
 }
 
-// content is an entry as wazero reads it: the places of functions by eight bytes at a time, each of which would be a system call, and then
-// all of the code at once, into memory that it has just mapped.
+// content is an entry for wazero, which reads it in two ways: the functions' offsets eight bytes at a time, each of which
+// would be a system call, and then all of the code in one read, into memory that it has just mapped.
 type content struct {
 	before []byte // not read yet
 	file   io.ReadCloser
@@ -312,8 +316,9 @@ func (c *content) Read(p []byte) (int, error) {
 
 func (c *content) Close() error { return c.file.Close() }
 
-// DescribeFunctions makes wazero's descriptions of a module's functions, which wazero would make when the first panic passes code of the
-// module. The exports are hidden meanwhile, because wazero searches all of them for each function, to note names that are never used.
+// DescribeFunctions makes wazero's descriptions of a module's functions, which wazero would otherwise make when the first
+// panic passes through the module's code. The exports are hidden during this, because wazero searches all of them for
+// each function, to note names that are never used.
 func DescribeFunctions(c wazero.CompiledModule) (err error) {
 	defer func() {
 		if r := recover(); r != nil {

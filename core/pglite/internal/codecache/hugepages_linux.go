@@ -6,13 +6,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hugePage is the size of one on amd64 and, mostly, on arm64: where they have another size, the kernel takes of the range what it can.
+// hugePage is the size of a huge page on amd64 and, mostly, on arm64: where the size differs, the kernel uses what it can
+// of the range.
 const hugePage = 2 << 20
 
-// preferHugePages asks for huge pages for as much of p as they can hold. PostgreSQL's code is spread over thousands of small ones, and
-// where a call leads to one that the processor has not looked up lately, it waits. It is asked before anything is read, so that the first
-// byte that is written to such a page makes it: what is in small pages would have to be copied. A kernel without them says no, and
-// nothing is lost.
+// preferHugePages asks for huge pages for as much of p as they can hold. PostgreSQL's code is spread over thousands of
+// small pages, and a call into one that the processor has not looked up recently has to wait. The request comes before
+// anything is read, so that the first byte written to a huge page allocates it: data already in small pages would have to
+// be copied. A kernel without huge pages refuses, which is harmless.
 func preferHugePages(p []byte) {
 	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(p))) & (hugePage - 1))
 	if rest := len(p) - skip; rest >= hugePage {

@@ -1,4 +1,4 @@
-// Package image keeps a file tree in one file, of which the contents of files are read when they are first opened.
+// Package image keeps a file tree in one file; the contents of its files are read when they are first opened.
 //
 //	err := image.Write(w, tree)
 //	img, err := image.Open("installation-v1.image")     // reads the index
@@ -10,9 +10,9 @@
 //
 //	entry of the index: length of the path, path, mode, mtime (ns), and of a file: size, CRC-32C of its content
 //
-// Faults: an image that was cut short, or whose index has a changed bit, is an error of Open; a file with other bytes than were written
-// cannot be opened (EIO). The image may be deleted while it is in use; it must not be written to, and is not: it comes into place by
-// renaming.
+// Faults: for a truncated image, or one whose index has a changed bit, Open returns an error; a file with other bytes
+// than were written cannot be opened (EIO). The image may be deleted while it is in use. It must not be written to, and
+// is not: it is put in place by renaming.
 package image
 
 import (
@@ -29,14 +29,14 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// ErrDamaged is wrapped when an image is not as it was written. Make it again.
+// ErrDamaged is wrapped when an image is not as written. Make it again.
 var ErrDamaged = errors.New("damaged image")
 
 const (
 	magic       = "PGIMAGE1"
 	headerBytes = len(magic) + 8
 	maxIndex    = 16 << 20
-	maxFile     = 64 << 20 // of a file in it
+	maxFile     = 64 << 20 // of one file
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -110,9 +110,10 @@ func (e entry) append(b []byte) []byte {
 	return binary.LittleEndian.AppendUint32(b, e.crc)
 }
 
-// Image is an image that was opened. It is safe for concurrent use. Its file is closed when neither it nor a tree of it is in use.
+// Image is an open image. It is safe for concurrent use. Its file is closed when neither it nor any of its trees is in
+// use.
 type Image struct {
-	// Damaged is called when a file is opened that is not as it was written. Set it before Tree is called; nil: not called.
+	// Damaged is called when a file that is opened is not as written. Set it before Tree is called; nil: not called.
 	Damaged func(error)
 
 	file    *os.File
@@ -207,7 +208,8 @@ func parse(index []byte) (entries []entry, err error) {
 	return entries, nil
 }
 
-// Tree returns a tree of the image's files, the caller's own. Make it once, and clone it for others: then each file is read once.
+// Tree returns a tree of the image's files, owned by the caller. Make it once, and clone it for others: then each file is
+// read once.
 func (img *Image) Tree(o memfs.Options) (*memfs.FS, error) {
 	tree := memfs.New(o)
 	at := img.starts
@@ -226,7 +228,7 @@ func (img *Image) Tree(o memfs.Options) (*memfs.FS, error) {
 	return tree, nil
 }
 
-// reader reads a file whose content begins at a place.
+// reader returns a function that reads a file whose content begins at offset at.
 func (img *Image) reader(e entry, at int64) func() ([]byte, error) {
 	return func() ([]byte, error) {
 		b := make([]byte, e.size)

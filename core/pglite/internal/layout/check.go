@@ -9,12 +9,12 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// ErrWrong is wrapped when a program is not laid out as its table says: it was changed in a way that moved something, or
+// ErrWrong is wrapped when a program's layout is not as in its table: it was changed in a way that moved something, or
 // the table belongs to another program. Do not run it.
 var ErrWrong = errors.New("PostgreSQL is not laid out as the table says")
 
-// CheckProgram checks that a program, changed by its host or not, has its exports and the entries of the table of indirect
-// calls where the layout says. Errors match [ErrWrong].
+// CheckProgram checks that a program, modified by its host or not, has its exports and the entries of the indirect call
+// table where the layout says. Errors match [ErrWrong].
 func (l *Layout) CheckProgram(m *wasmbin.Module) error {
 	c := checker{l: l}
 	for _, name := range slices.Sorted(maps.Keys(l.Slots)) {
@@ -44,21 +44,21 @@ func (l *Layout) CheckProgram(m *wasmbin.Module) error {
 	return c.err()
 }
 
-// inTable is the function in a slot of the table.
+// inTable returns the function in a slot of the table.
 func inTable(m *wasmbin.Module, slot uint32) (function uint32, ok bool) {
 	for _, e := range m.Elems {
 		if i := slot - e.Offset; slot >= e.Offset && int64(i) < int64(len(e.Funcs)) {
-			function, ok = e.Funcs[i], e.Funcs[i] != wasmbin.NullFunc // a later segment counts
+			function, ok = e.Funcs[i], e.Funcs[i] != wasmbin.NullFunc // a later segment overrides
 		}
 	}
 	return function, ok
 }
 
-// What CheckMemory expects to see, from PostgreSQL's headers and from PGlite.
+// What CheckMemory expects, from PostgreSQL's headers and from PGlite.
 const (
 	shmemMagic         = 679834894 // PGShmemMagic
 	pglitePID          = 42        // what getpid says there
-	standaloneKind     = 8         // B_STANDALONE_BACKEND
+	standaloneKind     = 8         // what getpid returns there
 	noProcess          = 1<<32 - 1 // INVALID_PROC_NUMBER
 	maxOnExits         = 20        // MAX_ON_EXITS
 	latchShared        = 8         // Latch.is_shared
@@ -70,9 +70,9 @@ const (
 	ignored, byDefault = 1, 0 // SIG_IGN, SIG_DFL
 )
 
-// CheckMemory is the self-test of a PostgreSQL whose main has got to the beginning of InitProcess, where a postmaster would
-// fork: shared memory exists, and the process is not registered in it yet. read returns the word at an address of its memory;
-// beyond the end it may return anything. Errors match [ErrWrong], and name everything that is wrong.
+// CheckMemory is the self-test of a PostgreSQL whose main has reached the beginning of InitProcess, where a postmaster
+// would fork: shared memory exists, and the process is not registered in it yet. read returns the word at an address of
+// its memory; beyond the end it may return anything. Errors match [ErrWrong], and name everything that is wrong.
 func (l *Layout) CheckMemory(read func(addr uint32) uint32) error {
 	c := checker{l: l, read: read}
 	c.process()
@@ -110,7 +110,7 @@ func (c *checker) err() error {
 // word reads a variable.
 func (c *checker) word(name string) uint32 { return c.read(c.l.Addresses[name]) }
 
-// is checks a variable of a word.
+// is checks the value of a one-word variable.
 func (c *checker) is(name string, want uint32) {
 	got := c.word(name)
 	c.must(got == want, "%s at %d is %d, %d expected", name, c.l.Addresses[name], got, want)
@@ -217,7 +217,7 @@ func (c *checker) kinds() {
 	}
 }
 
-// text reads a text of at most n bytes.
+// text reads a string of at most n bytes.
 func (c *checker) text(at uint32, n int) string {
 	b := make([]byte, 0, n)
 	for i := range uint32(n) + 1 {
@@ -230,7 +230,7 @@ func (c *checker) text(at uint32, n int) string {
 	return string(b)
 }
 
-// exits checks the lists of what is called at a process's end.
+// exits checks the lists of functions called when a process ends.
 func (c *checker) exits() {
 	for _, name := range []string{"before_shmem_exit_index", "on_shmem_exit_index", "on_proc_exit_index"} {
 		n := c.word(name)

@@ -11,12 +11,13 @@ import (
 	"strings"
 )
 
-// ErrNotFound is wrapped when something in a binary does not look as expected: this PGlite differs more than others did.
-// Change the rule that the message names, so that it also finds the new shape.
+// ErrNotFound is wrapped when something in a binary does not look as expected: this PGlite differs more than earlier ones
+// did. Change the rule that the message names, so that it also finds the new shape.
 var ErrNotFound = errors.New("not found in this pglite.wasm")
 
-// Find finds the functions, addresses and sizes that the host needs in a pglite.wasm, from what it exports, the texts that functions
-// name, the shapes of their code, and the table of kinds of processes in its data. Errors match [ErrNotFound], or are wasmbin's.
+// Find finds the functions, addresses and sizes that the host needs in a pglite.wasm: from its exports, the strings that
+// functions refer to, the shapes of their code, and the table of process kinds in its data. Errors match [ErrNotFound],
+// or are wasmbin's.
 func Find(bin []byte) (*Layout, error) {
 	p, err := readProgram(bin)
 	if err != nil {
@@ -60,7 +61,7 @@ func missing(what, format string, args ...any) error {
 	return fmt.Errorf("%s: %w: %s", what, ErrNotFound, fmt.Sprintf(format, args...))
 }
 
-// versions reads what SELECT version() gives.
+// versions reads the versions from the result of SELECT version().
 func (f *finder) versions() error {
 	found := regexp.MustCompile(`\x00PostgreSQL ([0-9.]+) \(PGlite ([0-9.]+)\) on wasm32`).FindAllSubmatch(f.p.memory, -1)
 	if len(found) != 1 {
@@ -89,8 +90,8 @@ func (f *finder) exported() error {
 	return nil
 }
 
-// processKinds are the entries of child_process_kinds (launch_backend.c) in order: what each is called, and its main
-// function, "" where there is none.
+// processKinds are the entries of child_process_kinds (launch_backend.c) in order: each one's name, and its main
+// function, "" if it has none.
 var processKinds = []struct{ name, main string }{
 	{"invalid", ""}, {"backend", "BackendMain"}, {"dead-end backend", "BackendMain"},
 	{"autovacuum launcher", "AutoVacLauncherMain"}, {"autovacuum worker", "AutoVacWorkerMain"}, {"bgworker", "BackgroundWorkerMain"},
@@ -103,7 +104,7 @@ var processKinds = []struct{ name, main string }{
 // kindSize is the size of an entry: name, main function, whether it has shared memory.
 const kindSize = 12
 
-// kinds finds child_process_kinds: a row of the names.
+// kinds finds child_process_kinds by its row of names.
 func (f *finder) kinds() error {
 	var tables []uint32
 	for at := uint32(0); int(at)+len(processKinds)*kindSize <= len(f.p.memory); at += 4 {
@@ -149,7 +150,7 @@ func (f *finder) rules() error {
 	return nil
 }
 
-// sane is a look at all that was found: types of functions, variables outside of memory, two at one place.
+// sane checks everything that was found: types of functions, variables outside memory, two variables at one address.
 func (f *finder) sane() error {
 	if err := f.out.CheckProgram(f.p.module); err != nil {
 		return err
@@ -165,10 +166,10 @@ func (f *finder) sane() error {
 	return nil
 }
 
-// firstAddress is where the linker begins to lay out data.
+// firstAddress is where the linker starts to lay out data.
 const firstAddress = 1024
 
-// fit is a way in which a rule fits.
+// fit is one way in which a rule fits.
 type fit struct {
 	function uint32
 	names    found
@@ -241,7 +242,7 @@ func (f *finder) address(name string) (uint32, bool) {
 	return at, ok
 }
 
-// known is the number of a name in a shape, where there is one.
+// known returns the number of a name in a shape, if it is known.
 func (f *finder) known(mark string) (int64, bool) {
 	var v uint32
 	var ok bool
@@ -262,7 +263,7 @@ func (f *finder) known(mark string) (int64, bool) {
 	return int64(v), ok
 }
 
-// split returns what kind of thing a name in a shape stands for.
+// split returns the kind of thing that a name in a shape stands for.
 func split(mark string) (kind, name string) {
 	switch {
 	case strings.HasPrefix(mark, "f$"):
@@ -279,7 +280,7 @@ func split(mark string) (kind, name string) {
 	return "", mark
 }
 
-// learn takes over what a rule has found.
+// learn adopts what a rule has found.
 func (f *finder) learn(names found) error {
 	for mark, v := range names {
 		switch kind, name := split(mark); kind {

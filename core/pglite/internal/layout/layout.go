@@ -1,20 +1,20 @@
 // Package layout says where the functions, variables and structures of PostgreSQL are in one build of pglite.wasm, whose
-// names its makers stripped. A host that is PostgreSQL's postmaster and kernel needs some of them.
+// names its makers stripped. A host that serves as PostgreSQL's postmaster and kernel needs some of them.
 //
 //	l, err := layout.For(set.SHA256())
 //	exit := l.Functions["proc_exit"]   // its index
 //	pid := l.Addresses["MyProcPid"]    // where the variable is in memory
 //
-// The tables are found by a program: [Find], from what a binary exports, the texts that its functions name, and the shapes
-// of its code (rules.go says how, for each). For a new PGlite:
+// The tables are found by a program: [Find] uses a binary's exports, the strings that its functions refer to, and the
+// shapes of its code (rules.go says how, for each). For a new PGlite:
 //
 //	go run ./core/pglite/internal/layout/find pglite.wasm >core/pglite/internal/layout/pglite0517.go
 //
-// and one more word in layouts. Where a rule does not fit any more, the error names it; the command's -function and -text show
-// what the code looks like now. A host tests itself against its table when it starts: [Layout.CheckProgram] and
+// and one more entry in layouts. If a rule no longer fits, the error names it; the command's -function and -text show
+// what the code looks like now. A host checks itself against its table when it starts: [Layout.CheckProgram] and
 // [Layout.CheckMemory].
 //
-// All names are PostgreSQL's own, and those of the C library for what belongs to it. Numbers are those of the binary as
+// All names are PostgreSQL's own, or the C library's for what belongs to it. Numbers are those of the binary as
 // published, before any change: function indexes count the imported functions first.
 package layout
 
@@ -25,7 +25,7 @@ import (
 	"strings"
 )
 
-// ErrUnknown is wrapped when nothing is known of a binary. Use the binary that the message names.
+// ErrUnknown is wrapped when nothing is known about a binary. Use the binary that the message names.
 var ErrUnknown = errors.New("the layout of this pglite.wasm is not known")
 
 // Layout says where things are in one build of pglite.wasm.
@@ -41,7 +41,7 @@ type Layout struct {
 	Offsets   map[string]uint32 // of a structure's fields, in bytes: "PGPROC.procLatch"
 }
 
-// For gives the layout of the pglite.wasm with a hash (SHA-256, in hex). Errors match [ErrUnknown].
+// For returns the layout of the pglite.wasm with the given SHA-256, in hex. Errors match [ErrUnknown].
 func For(sha256 string) (*Layout, error) {
 	var known []string
 	for _, l := range layouts() {

@@ -6,17 +6,17 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// found are the numbers of names in a shape: with their mark ($MyProc, &wrapper_handler), or of a local (%a). A name's
-// function has the mark f$.
+// found maps names in a shape, with their mark ($MyProc, &wrapper_handler, f$ for a function), or locals (%a), to
+// numbers.
 type found map[string]int64
 
-// matcher looks for shapes. known tells what is known of a name in the shape.
+// matcher looks for shapes. known returns what is already known about a name in the shape.
 type matcher struct {
 	p     *program
 	known func(mark string) (int64, bool)
 }
 
-// search gives what the names of a shape are, for each place in a function where it fits; fits that agree are one.
+// search returns the numbers of a shape's names for each place in a function where it fits; equal fits count once.
 func (m *matcher) search(s *shape, row []*wasmbin.Expr) (all []found) {
 	add := func(got found) {
 		got = maps.Clone(got)
@@ -41,7 +41,7 @@ func (m *matcher) search(s *shape, row []*wasmbin.Expr) (all []found) {
 	return all
 }
 
-// inside looks in an instruction and in all that it takes.
+// inside looks in an instruction and in all its operands.
 func (m *matcher) inside(p *pattern, e *wasmbin.Expr, add func(found)) {
 	if e == nil {
 		return
@@ -54,7 +54,8 @@ func (m *matcher) inside(p *pattern, e *wasmbin.Expr, add func(found)) {
 	}
 }
 
-// rest fits the parts of a shape to a row from its beginning; what may be any number of instructions is as few as can be.
+// rest fits the parts of a shape to a row from its beginning; a part that stands for any number of instructions takes as
+// few as possible.
 func (m *matcher) rest(parts []*pattern, row []*wasmbin.Expr, got found, add func(found)) bool {
 	for {
 		switch {
@@ -124,7 +125,8 @@ func (m *matcher) fits(p *pattern, e *wasmbin.Expr, got found) bool {
 	return true
 }
 
-// access compares the offset of a load or a store: it is part of an address that is a constant. args is what is left.
+// access compares the offset of a load or a store, which is part of an address that is a constant. args are the remaining
+// operands.
 func (m *matcher) access(p *pattern, e *wasmbin.Expr, got found) (args []*wasmbin.Expr, ok bool) {
 	if p.off.given {
 		return e.Args, m.number(p.off, int64(e.Off), got)
@@ -146,7 +148,7 @@ func (m *matcher) access(p *pattern, e *wasmbin.Expr, got found) (args []*wasmbi
 	return append([]*wasmbin.Expr{whole}, e.Args[1:]...), true
 }
 
-// constant is the value of a constant. The compiler likes to add a zero to it that it has in a local.
+// constant returns the value of a constant. The compiler sometimes adds a local that holds zero to it.
 func constant(e *wasmbin.Expr) (int64, bool) {
 	if e.Op == opAdd && e.Args[0] != nil && e.Args[0].Op == opLocalGet && e.Args[1] != nil {
 		e = e.Args[1]
@@ -154,7 +156,7 @@ func constant(e *wasmbin.Expr) (int64, bool) {
 	return e.Value, e.Op == opConst || e.Op == opConst64
 }
 
-// number compares a number with one of a shape, or learns it.
+// number compares a number with one in a shape, or learns it.
 func (m *matcher) number(o operand, v int64, got found) bool {
 	if o.any {
 		return true

@@ -8,17 +8,17 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// program is a pglite.wasm, parsed, to look for things in it.
+// program is a parsed pglite.wasm, prepared for searches.
 type program struct {
 	module *wasmbin.Module
 	code   *wasmbin.Code
-	memory []byte // as the data segments fill it
+	memory []byte // as filled by the data segments
 
-	named   map[string]uint32   // functions that are exported or imported
-	data    map[string]uint32   // addresses of variables that are exported
+	named   map[string]uint32   // exported or imported functions
+	data    map[string]uint32   // addresses of exported variables
 	slots   map[uint32]uint32   // functions, by their place in the table
 	callers map[uint32][]uint32 // of each function, in order
-	users   map[uint32][]uint32 // functions that name a constant, in order
+	users   map[uint32][]uint32 // functions that use a constant, in order
 }
 
 // maxMemory bounds the memory that data segments fill.
@@ -79,7 +79,7 @@ func (p *program) readMemory() error {
 	return nil
 }
 
-// readCode notes which function calls which, and which names which constant.
+// readCode notes which functions each function calls, and which constants it uses.
 func (p *program) readCode() (err error) {
 	if p.code, err = p.module.Code(); err != nil {
 		return err
@@ -105,7 +105,7 @@ func (p *program) readCode() (err error) {
 	return nil
 }
 
-// Opcodes that mean something here.
+// The opcodes used here.
 const (
 	opCall     = 0x10
 	opLocalGet = 0x20
@@ -117,7 +117,7 @@ const (
 	opFirstAccess, opLastAccess = 0x28, 0x3e
 )
 
-// u32 reads the memory; zero where no data is.
+// u32 reads the memory; zero where there is no data.
 func (p *program) u32(at uint32) uint32 {
 	if uint64(at)+4 > uint64(len(p.memory)) {
 		return 0
@@ -126,13 +126,13 @@ func (p *program) u32(at uint32) uint32 {
 	return uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16 | uint32(b[3])<<24
 }
 
-// isString says whether s stands at an address, as C has it.
+// isString reports whether the C string s is at an address.
 func (p *program) isString(at uint32, s string) bool {
 	end := uint64(at) + uint64(len(s))
 	return end < uint64(len(p.memory)) && at > 0 && string(p.memory[at:end]) == s && p.memory[end] == 0
 }
 
-// strings gives the addresses where s stands. The linker lets a string be the tail of another.
+// strings returns the addresses of s. The linker lets a string be the tail of another.
 func (p *program) strings(s string) (all []uint32) {
 	text := append([]byte(s), 0)
 	for from := 0; ; from++ {
@@ -145,8 +145,8 @@ func (p *program) strings(s string) (all []uint32) {
 	}
 }
 
-// naming gives the functions that name all of these strings, as those do that report an error: they say in which file and
-// function of the sources it was found.
+// naming returns the functions that refer to all of these strings. A function that reports an error names its source file
+// and itself.
 func (p *program) naming(texts ...string) (found []uint32) {
 	for i, s := range texts {
 		var with []uint32
@@ -163,7 +163,7 @@ func (p *program) naming(texts ...string) (found []uint32) {
 	return found
 }
 
-// bound is where data that begins as zeros must end: the stack is after it, and grows down from here.
+// bound returns an upper bound for the end of zero-initialized data: the stack follows that data, and grows down from here.
 func (p *program) bound() uint32 {
 	for _, e := range p.module.Exports {
 		if e.Kind == wasmbin.KindGlobal && e.Name == "__stack_pointer" {

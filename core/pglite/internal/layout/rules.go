@@ -1,25 +1,25 @@
 package layout
 
-// rule tells how something is found.
+// rule says how something is found.
 type rule struct {
 	in    place  // where to look
-	is    string // the function that is found so, or that has the shape; "" where it is known already
-	shape string // what it looks like; "" where being in the place says enough
+	is    string // the function that is found this way, or that has the shape; "" if it is known already
+	shape string // what it looks like; "" if being in the place is enough
 }
 
-// place is a way to find functions, by what is known already.
+// place is a way to find functions from what is known already.
 type place struct {
-	how   string // with a verb: in words for errors
+	how   string // with a verb: describes it in errors
 	names []string
 	find  func(f *finder, names []string) []uint32
 }
 
-// says is for functions that report errors: they name the file and the function of the sources where it was found.
+// says finds functions that report errors: they name their source file and function.
 func says(texts ...string) place {
 	return place{"the function that names the texts", texts, func(f *finder, texts []string) []uint32 { return f.p.naming(texts...) }}
 }
 
-// itself is a function that is exported, or found already.
+// itself is a function that is exported, or already found.
 func itself(name string) place {
 	return place{"the function", []string{name}, func(f *finder, names []string) []uint32 {
 		if i, ok := f.function(names[0]); ok {
@@ -29,7 +29,7 @@ func itself(name string) place {
 	}}
 }
 
-// calls are the functions that call another.
+// calls finds the callers of a function.
 func calls(name string) place {
 	return place{"callers of", []string{name}, func(f *finder, names []string) []uint32 {
 		i, _ := f.function(names[0])
@@ -37,7 +37,7 @@ func calls(name string) place {
 	}}
 }
 
-// exported are functions and variables that the binary exports, which the host needs from the table too.
+// exported returns functions and variables that the binary exports, and that the host also needs in the table.
 func exported() (functions, variables []string) {
 	return []string{"GetXLogReplayRecPtr", "LWLockAcquire", "PostgresMainLoopOnce", "ProcessInterrupts", "XLogFlush", "pg_usleep"},
 		[]string{
@@ -46,7 +46,7 @@ func exported() (functions, variables []string) {
 		}
 }
 
-// rules find everything else, each with what those before it found.
+// rules find everything else; each uses what earlier ones found.
 func rules() []rule {
 	var all []rule
 	for _, part := range [][]rule{exitRules(), signalRules(), startRules(), sharedRules(), procRules(), checkpointRules(), sessionRules(), waitRules()} {
@@ -81,20 +81,20 @@ func exitRules() []rule {
 	}
 }
 
-// signalRules: kill, and the handlers of signals.
+// signalRules: kill, and signal handlers.
 func signalRules() []rule {
 	return []rule{
-		{in: says("procsignal.c", "SendProcSignal"), is: "SendProcSignal"}, // s_lock is told by whom it was called
+		{in: says("procsignal.c", "SendProcSignal"), is: "SendProcSignal"}, // s_lock gets its caller's name
 		{
 			in:    itself("SendProcSignal"), // kill(pid, SIGUSR1)
 			shape: `return(f$kill(_, 10))`,
 		},
 		{
-			in:    itself("kill"), // PGlite's: nobody is there but the process itself, number 42
+			in:    itself("kill"), // PGlite's: the only process is itself, number 42
 			shape: `^if(i32.eq(%pid, 42)); return(f$raise(%sig)); end; i32.store($errno, _); end(-1)`,
 		},
 		{
-			in: calls("kill"), is: "SetLatch", // the only one who sends SIGURG
+			in: calls("kill"), is: "SetLatch", // the only sender of SIGURG
 			shape: `^block; br_if(i32.load(%latch)); i32.store(%latch, 1); ...; drop(f$kill(_, 23))`,
 		},
 		{
@@ -102,7 +102,7 @@ func signalRules() []rule {
 			shape: `i32.store(i32.add(i32.shl(_, 2), $pqsignal_handlers), _); set(&wrapper_handler)`,
 		},
 		{
-			in:    itself("wrapper_handler"), // if (MyProcPid != getpid()): there it is a constant
+			in:    itself("wrapper_handler"), // if (MyProcPid != getpid()): a constant there
 			shape: `^set(i32.load($errno)); if(i32.ne(i32.load($MyProcPid), 42)); f$pqsignal_be(_, 0)`,
 		},
 		{
@@ -110,7 +110,7 @@ func signalRules() []rule {
 			shape: `i32.store+16(tee(i32.add(i32.mul(_, $sizeof.sigaction), $sigactions)), _)`,
 		},
 		{
-			in:    itself("sigaction"), // errno = EINVAL, for a number that is no signal's
+			in:    itself("sigaction"), // errno = EINVAL, for a number that is not a signal's
 			shape: `^if(i32.ge_u(_, 65)); i32.store($errno, 28); return(-1)`,
 		},
 	}
@@ -128,7 +128,7 @@ func startRules() []rule {
 			shape: `i32.store8($IsPostmasterEnvironment, 1); i32.store($PostmasterPid, i32.load($MyProcPid))`,
 		},
 		{
-			in:    itself("pgl_startPGlite"), // it says to be a postmaster's child: seen twice, the address is right
+			in:    itself("pgl_startPGlite"), // it claims to be a postmaster's child: found twice, the address is right
 			shape: `i32.store8($IsPostmasterEnvironment, 1); i32.store8($IsUnderPostmaster, 1)`,
 		},
 		{
@@ -151,17 +151,17 @@ func startRules() []rule {
 	}
 }
 
-// sharedRules: the main segment of shared memory, and what its pieces are.
+// sharedRules: the main segment of shared memory, and its pieces.
 func sharedRules() []rule {
 	return []rule{
-		// It reports how much memory it asks for.
+		// It reports how much memory it requests.
 		{in: says("ipci.c", "CreateSharedMemoryAndSemaphores"), is: "CreateSharedMemoryAndSemaphores"},
 		{
-			in:    itself("CreateSharedMemoryAndSemaphores"), // PGSharedMemoryCreate, which is in it
+			in:    itself("CreateSharedMemoryAndSemaphores"), // PGSharedMemoryCreate, inlined
 			shape: `i32.store($AnonymousShmemSize, %size); i32.store($AnonymousShmem, %segment); f$on_shmem_exit(&AnonymousShmemDetach, 0)`,
 		},
 		{
-			in:    itself("AnonymousShmemDetach"), // it must be the one that gives that memory back
+			in:    itself("AnonymousShmemDetach"), // it must be the one that frees that memory
 			shape: `if(i32.load($AnonymousShmem)); drop(i32.load($AnonymousShmemSize)); i32.store($AnonymousShmem, 0)`,
 		},
 		{

@@ -1,6 +1,6 @@
 package layout
 
-// procRules: the processes that there may be, and what they have in shared memory.
+// procRules: the possible processes, and what they have in shared memory.
 func procRules() []rule {
 	return []rule{
 		{
@@ -40,19 +40,19 @@ func procRules() []rule {
 		{in: says("proc.c", "ProcKill"), is: "ProcKill", shape: `if(i32.eq(i32.load+$PGPROC.pid(i32.load($MyProc)), 42))`},
 		{in: says("proc.c", "AuxiliaryProcKill"), is: "AuxiliaryProcKill", shape: `if(i32.eq(i32.load+$PGPROC.pid(i32.load($MyProc)), 42))`},
 		{
-			in: says("postmaster.c", "PostmasterStateMachine"), is: "PostmasterStateMachine", // UpdatePMState, which is in it
+			in: says("postmaster.c", "PostmasterStateMachine"), is: "PostmasterStateMachine", // UpdatePMState, inlined
 			shape: `i32.store+_(_, "PM_STOP_BACKENDS"); i32.store+_(_, i32.load(i32.add(i32.shl(i32.load($pmState), 2), _)));
 				drop(f$errmsg_internal("updating PMState from %s to %s", _))`,
 		},
 	}
 }
 
-// checkpointRules: the checkpointer, and what asks it for checkpoints.
+// checkpointRules: the checkpointer, and the requests for checkpoints.
 func checkpointRules() []rule {
 	return []rule{
 		{in: says("xlog.c", "CreateCheckPoint"), is: "CreateCheckPoint"},
 		{
-			in: calls("CreateCheckPoint"), is: "RequestCheckpoint", // PGlite's: CreateCheckPoint(flags | CHECKPOINT_FAST) on the spot
+			in: calls("CreateCheckPoint"), is: "RequestCheckpoint", // PGlite's: calls CreateCheckPoint(flags | CHECKPOINT_FAST) directly
 			shape: `^drop(f$CreateCheckPoint(i32.or(_, 4))); f$smgrdestroyall; end`,
 		},
 		{
@@ -81,7 +81,7 @@ func checkpointRules() []rule {
 				...; f$invoke_vi(&ConditionVariableBroadcast, i32.add(%shm, $CheckpointerShmemStruct.done_cv))`,
 		},
 		{
-			in: calls("LWLockAcquire"), is: "AbsorbSyncRequests", // it is only for the checkpointer
+			in: calls("LWLockAcquire"), is: "AbsorbSyncRequests", // only the checkpointer calls it
 			shape: `^block; br_if(i32.ne(i32.load($MyBackendType), 11)); drop(f$LWLockAcquire(_, 0)); ...;
 				br_if(i32.le_s(i32.load+$CheckpointerShmemStruct.num_requests(i32.load($CheckpointerShmem)), 0))`,
 		},
@@ -96,7 +96,7 @@ func sessionRules() []rule {
 			shape: `^set %socket(i32.load($MyClientSocket)); ...; set(f$pq_init(%socket))`,
 		},
 		{
-			in:    itself("BackendMain"), // what it calls then is InitProcess indeed
+			in:    itself("BackendMain"), // what it then calls is indeed InitProcess
 			shape: `f$InitProcess; i32.store($CurrentMemoryContext, i32.load($TopMemoryContext))`,
 		},
 		{
@@ -104,7 +104,7 @@ func sessionRules() []rule {
 			shape: `^if(i32.eq(i32.load8_u($send_ready_for_query), 1))`,
 		},
 		{
-			in:    itself("pgl_setPGliteActive"), // PGlite's: it gives the old value
+			in:    itself("pgl_setPGliteActive"), // PGlite's: it returns the old value
 			shape: `set %old(i32.load(tee %at($pglite_active))); i32.store(%at, _); ...; end(%old)`,
 		},
 		{
@@ -116,7 +116,7 @@ func sessionRules() []rule {
 			shape: `i32.load+$TransactionStateData.blockState(i32.load($CurrentTransactionState))`,
 		},
 		{
-			in: says("xact.c", "CommitTransaction"), is: "CommitTransaction", // RecordTransactionCommit is in it
+			in: says("xact.c", "CommitTransaction"), is: "CommitTransaction", // RecordTransactionCommit is inlined
 			shape: `i64.store($XactLastCommitEnd, i64.load($XactLastRecEnd)); i64.store($XactLastRecEnd, 0)`,
 		},
 		{
@@ -139,8 +139,8 @@ func waitRules() []rule {
 	})
 }
 
-// semaphoreWait is the shape of a PGSemaphoreLock: PGlite's does nothing, so a process that should sleep until another one
-// clears a field of its PGPROC loops without end.
+// semaphoreWait is the shape of a PGSemaphoreLock. PGlite's does nothing, so a process that should sleep until another
+// one clears a field of its PGPROC loops forever.
 func semaphoreWait(field string) string {
 	return `loop; drop(i32.load+$PGPROC.sem(_)); set(i32.add(_, 1)); br_if(i32.load8_u+` + field + `(_))`
 }
@@ -151,7 +151,7 @@ type wait struct {
 	find     []rule
 }
 
-// semaphoreWaits are all the functions that wait so.
+// semaphoreWaits are all the functions that wait this way.
 func semaphoreWaits() []wait {
 	return []wait{
 		{function: "LWLockAcquire", field: "lwWaiting"},

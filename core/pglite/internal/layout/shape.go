@@ -6,24 +6,24 @@ import (
 	"strings"
 )
 
-// A shape is what a piece of a function looks like, written as [wasmbin.Expr] writes it, with names for what is to be
-// found or known already:
+// A shape describes a piece of a function, written as [wasmbin.Expr] writes it, with names for what is to be found or is
+// known already:
 //
 //	i32.store($MyProc, _); ...; f$OwnLatch(i32.add(i32.load($MyProc), $PGPROC.procLatch))
 //
 //	_            anything
 //	12           this constant
-//	$name        a constant: an address; with a dot in the name, the place of a field ($sizeof.name: a size)
+//	$name        a constant: an address; with a dot in the name, the offset of a field ($sizeof.name: a size)
 //	&name        a constant: the slot of this function in the table
 //	"text"       a constant: the address of this text
 //	f$name(...)  a call of this function
-//	%a           a local, the same wherever %a stands
+//	%a           a local, the same for every %a
 //	op+12(...)   a load or store with this offset; op+$name likewise, op+_ any. Without one, of an address: offset and address added
-//	op           the instruction, with whatever it takes
+//	op           the instruction, with any operands
 //
-// set and tee may name their local (set %a(_)), and a tee that the shape does not have is looked through. Parts between
-// semicolons are instructions of the function's row one after another, "..." any number of them (as few as fit), and ^ before the first
-// one says that it begins the function. A shape of one part may also be inside an instruction.
+// set and tee may name their local (set %a(_)); a tee that the shape lacks is looked through. Parts between semicolons
+// are consecutive instructions of the function's row, "..." is any number of them (as few as fit), and ^ before the first
+// means that it begins the function. A shape of one part may also be nested inside an instruction.
 type shape struct {
 	text  string
 	parts []*pattern // nil: any number of instructions
@@ -39,7 +39,7 @@ type pattern struct {
 	local string // "%a"
 	text  string // of a string
 	args  []*pattern
-	bare  bool // whatever it takes
+	bare  bool // any operands
 }
 
 // operand is a number or its name.
@@ -50,7 +50,7 @@ type operand struct {
 	value int64
 }
 
-// parseShape reads a shape; a mistake in it is one of this package.
+// parseShape reads a shape; an error is a mistake in this package.
 func parseShape(text string) (*shape, error) {
 	s := &shape{text: text}
 	rest, begin := strings.CutPrefix(strings.TrimSpace(text), "^")
@@ -90,7 +90,7 @@ func (p *shapeParser) take(c byte) bool {
 	return true
 }
 
-// word takes letters, digits and what stands in names.
+// word takes letters, digits and the other characters of names.
 func (p *shapeParser) word() string {
 	i := 0
 	for i < len(p.rest) && (p.rest[i] == '_' || p.rest[i] == '.' || p.rest[i] == '-' || p.rest[i] >= '0' && p.rest[i] <= '9' ||

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Show gives the code of a function (its index, or a name that is exported or found), as shapes are written, with the texts
-// and names that its numbers stand for after them. It is for people who write rules.
+// Show returns the code of a function (its index, or an exported or found name) in the syntax of shapes, with the strings
+// and names of its numbers after them. It is for writing rules.
 func Show(bin []byte, function string) (string, error) {
 	p, err := readProgram(bin)
 	if err != nil {
@@ -47,7 +47,7 @@ func Show(bin []byte, function string) (string, error) {
 	return b.String(), nil
 }
 
-// Naming gives the functions that name a text: their indexes, and names where they are known.
+// Naming returns the functions that refer to a string: their indexes, and their names where known.
 func Naming(bin []byte, text string) ([]string, error) {
 	p, err := readProgram(bin)
 	if err != nil {
@@ -64,7 +64,7 @@ func Naming(bin []byte, text string) ([]string, error) {
 
 func functionKey(f uint32) string { return fmt.Sprint("f", f) }
 
-// names are those of functions (by f and index) and variables (by address).
+// names returns the names of functions (by f and index) and variables (by address).
 func (p *program) names(l *Layout) map[string]string {
 	names := map[string]string{}
 	for _, all := range []map[string]uint32{p.named, l.Functions} {
@@ -80,7 +80,7 @@ func (p *program) names(l *Layout) map[string]string {
 	return names
 }
 
-// meaning is what a number in the code stands for, in braces or quotes.
+// meaning returns what a number in the code stands for, in braces or quotes.
 func (p *program) meaning(s string, names map[string]string) string {
 	if name, ok := names[s]; ok {
 		return "{" + name + "}"

@@ -6,7 +6,7 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// signatures are the types of the functions that a host calls or replaces: parameters, results.
+// signatures returns the types of the functions that a host calls or replaces: parameters, results.
 func signatures() map[string]string {
 	all := map[string]string{
 		"kill": "(i32 i32)(i32)", "raise": "(i32)(i32)", "InitProcess": "()()", "RequestCheckpoint": "(i32)()", "ProcessInterrupts": "()()",

@@ -8,23 +8,24 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// function is the marked function that a builder is at.
+// function is the marked function that a builder is building.
 type function struct {
 	b        *builder
 	base     *instruction // loads the memory's base
 	instance *instruction // loads the instance that the memory is imported from; nil: it is the module's own
 }
 
-// compiling is how many compilations of marked modules there are; functions, what their builders are at. A builder serves one
-// module, all of whose functions are marked, so what is noted of it is of the function that it is at. It is kept until no
-// compilation is left: the address of one that is gone could be another module's.
+// compiling is the number of compilations of marked modules; functions are those that their builders are building. A
+// builder serves one module, all of whose functions are marked, so its entry is the function that it is currently
+// building. Entries are kept until no compilation is left: another module's builder could get the address of one that is
+// gone.
 var (
 	mu        sync.Mutex
 	compiling int
 	functions atomic.Pointer[[]*function] // replaced as a whole
 )
 
-// Compile runs f, which compiles a marked module. Without [Available] the code is checked, as any other.
+// Compile runs f, which compiles a marked module. If lean is not [Available], the code is checked like any other.
 func Compile(f func() error) error {
 	mu.Lock()
 	compiling++
@@ -42,7 +43,7 @@ func Compile(f func() error) error {
 	return f()
 }
 
-// at is the marked function that b is at; nil: none.
+// at returns the marked function that b is building; nil: none.
 func at(b *builder) *function {
 	if list := functions.Load(); list != nil {
 		for _, f := range *list {
@@ -54,13 +55,14 @@ func at(b *builder) *function {
 	return nil
 }
 
-// keptRows is how many rows of a builder's table of dominators a function leaves for the next one.
+// keptRows is how many rows of a builder's table of dominators a function leaves to the next one.
 const keptRows = 512
 
 // enter is called at a function's mark.
 func enter(b *builder) *function {
-	// The compiler never shortens that table, and goes through all of it for each function: where one function of a module has forty thousand
-	// rows, each of the ten thousand after it waits for them. A row in a table is kept for its memory only.
+	// The compiler never shortens that table, and walks all of it for each function: if one function of a module has
+	// forty thousand rows, they slow down each of the ten thousand after it. A row is kept in a table only for its
+	// memory.
 	if t := b.tree.table; len(t) > keptRows {
 		b.tree.table = t[:keptRows:keptRows]
 	}
@@ -102,7 +104,7 @@ func hook() {
 	}
 }
 
-// onConstant makes the load of the memory's base, or both loads that it takes, of a function's mark.
+// onConstant turns a function's mark into the load of the memory's base, or into the two loads that it takes.
 func onConstant(b *builder, i *instruction) (byte, []byte) {
 	if i.u1 < wasmbin.MarkLocal || i.u1 > wasmbin.MarkBase || i.typ != typeI64 || (*block)(currentBlock(b).data).id != 0 {
 		return i.typ, nil
@@ -130,12 +132,12 @@ func onConstant(b *builder, i *instruction) (byte, []byte) {
 	return typeI64, nil
 }
 
-// drop makes an instruction one without effect or result, which the elimination of dead code removes.
+// drop turns an instruction into one without effect or result, which dead code elimination removes.
 func drop(i *instruction) {
 	i.opcode, i.typ, i.u1, i.u2, i.v, i.v2, i.result = opIconst, typeI64, 0, 0, invalid, invalid, invalid
 }
 
-// before puts an instruction in front of i, the last of the block, with a result of type t.
+// before inserts an instruction before i, the last of the block, with a result of type t.
 func before(b *builder, i, n *instruction, t byte) value {
 	n.result = allocateValue(b, t) | value(n.id)<<32
 	n.prev, n.next = i.prev, i
@@ -150,7 +152,7 @@ func before(b *builder, i, n *instruction, t byte) value {
 
 const exitMemoryOutOfBounds = 4
 
-// onExit leaves out the check of a load or store. What copies and fills keeps its checks.
+// onExit leaves out the check of a load or store. Memory copies and fills keep their checks.
 func onExit(b *builder, i *instruction) (byte, []byte) {
 	if f := at(b); f != nil && f.base != nil && uint32(i.u1) == exitMemoryOutOfBounds && checksAccess(b, i) {
 		drop(i)
@@ -158,8 +160,8 @@ func onExit(b *builder, i *instruction) (byte, []byte) {
 	return typeNone, nil
 }
 
-// checksAccess says whether i is a check as loads and stores have it: the memory's size is less than the sum of an address and a
-// constant, and that constant is none of the program's.
+// checksAccess reports whether i is the check of a load or store: the memory's size is less than the sum of an address
+// and a constant, which is not one of the program's own.
 func checksAccess(b *builder, i *instruction) bool {
 	cmp := i.prev
 	if cmp == nil || cmp.opcode != opIcmp || cmp.result != i.v2 {
@@ -173,14 +175,13 @@ func checksAccess(b *builder, i *instruction) bool {
 	return ceil != nil && ceil.opcode == opIconst && ceil.u2 != extended
 }
 
-// extended is in u2, which constants do not use, of one that was the extension of another.
+// extended marks, in u2, which constants do not use, a constant that was the extension of another.
 const extended = 1
 
-// from32 is what an extension of 32 bits to 64 has in u1.
+// from32 is u1 of an extension from 32 bits to 64.
 const from32 = 32<<8 | 64
 
-// onExtend makes one constant of an extended one that looks negative: where it becomes part of an address, wazero extends it with
-// its sign.
+// onExtend makes one constant of an extended one that looks negative: as part of an address, wazero would sign-extend it.
 func onExtend(b *builder, i *instruction) (byte, []byte) {
 	if i.u1 == from32 && at(b) != nil {
 		if c := origin(b, i.v); c != nil && c.opcode == opIconst && uint32(c.u1)>>31 != 0 {
@@ -192,11 +193,11 @@ func onExtend(b *builder, i *instruction) (byte, []byte) {
 	return i.typ, nil
 }
 
-// swapped is the condition of a comparison whose operands have changed places, by the condition.
+// swapped gives, for each condition of a comparison, the one to use after its operands have changed places.
 var swapped = [...]uint64{1: 1, 2, 5, 6, 3, 4, 9, 10, 7, 8}
 
-// onCompare puts an and to the left: where a zero is there, wazero takes the comparison for one of the and with zero. (That it is a zero
-// may be found later: it may come in a variable.)
+// onCompare moves an and to the left: with a zero there, wazero would take the comparison for one of the and with zero.
+// (That it is a zero may become known only later, because it may come from a variable.)
 func onCompare(b *builder, i *instruction) (byte, []byte) {
 	if at(b) != nil && i.u1 < uint64(len(swapped)) {
 		if and := origin(b, i.v2); and != nil && and.opcode == opBand {
@@ -206,7 +207,8 @@ func onCompare(b *builder, i *instruction) (byte, []byte) {
 	return typeI32, nil
 }
 
-// origin is what makes a value of 32 bits: shifts by no bits are removed later, and what they shift takes their place.
+// origin returns the instruction that makes a 32-bit value: shifts by zero bits are removed later, and their operands
+// take their place.
 func origin(b *builder, v value) *instruction {
 	for {
 		i := definition(b, v)
@@ -221,9 +223,9 @@ func origin(b *builder, v value) *instruction {
 	}
 }
 
-// onAdd takes the zero extension off an address. Every operation of 32 bits leaves zeros above them, but for signed loads, of which
-// onSignedLoad makes two operations. (A constant above 2^31, of which is not known here that it is one, for it comes in a variable,
-// is taken for negative. No memory has such an address, and below a memory there is room for it in the reservation.)
+// onAdd removes the zero extension of an address. Every 32-bit operation leaves zeros in the upper half, except signed
+// loads, which onSignedLoad splits in two. (A constant above 2^31 that comes from a variable is not known here to be one,
+// and is taken for negative. No memory has such an address, and the reservation has room for it below the memory.)
 func onAdd(b *builder, i *instruction) (byte, []byte) {
 	f := at(b)
 	if f == nil || f.base == nil || i.typ != typeI64 || i.v != f.base.result {
@@ -237,7 +239,7 @@ func onAdd(b *builder, i *instruction) (byte, []byte) {
 		switch of.opcode {
 		case opIshl, opSExtend, opUExtend: // would become part of the address without what they do in 32 bits
 			return i.typ, nil
-		case opLoad: // would become an operand of the addition, and 64 bits be read
+		case opLoad: // would become an operand of the addition, which would read 64 bits
 			of.opcode = opUload32
 		}
 	}
@@ -245,7 +247,7 @@ func onAdd(b *builder, i *instruction) (byte, []byte) {
 	return i.typ, nil
 }
 
-// onLoad takes the memory's base from where the function has it already.
+// onLoad reuses the memory's base if the function has already loaded it.
 func onLoad(b *builder, i *instruction) (byte, []byte) {
 	f := at(b)
 	if f == nil {
@@ -286,7 +288,8 @@ func onStore(b *builder, i *instruction) (byte, []byte) {
 	return typeNone, nil
 }
 
-// onSignedLoad makes two instructions of a load of 8 or 16 bits that gives 32 with their sign: wazero's one gives 64.
+// onSignedLoad splits a load of 8 or 16 bits that is sign-extended to 32 into two instructions: wazero's single one
+// extends to 64.
 func onSignedLoad(b *builder, i *instruction) (byte, []byte) {
 	f := at(b)
 	if f == nil {
@@ -308,7 +311,8 @@ func onSignedLoad(b *builder, i *instruction) (byte, []byte) {
 	return typeI32, nil
 }
 
-// ownAddress gives a load or store an addition of its own, which becomes part of its address. (One that several use does not.)
+// ownAddress gives a load or store an addition of its own, which becomes part of its address. (A shared addition does
+// not.)
 func ownAddress(b *builder, f *function, i *instruction, ptr *value) {
 	if f.base == nil || uint32(i.u1)>>31 != 0 {
 		return
@@ -322,10 +326,10 @@ func ownAddress(b *builder, f *function, i *instruction, ptr *value) {
 	*ptr = before(b, i, n, typeI64)
 }
 
-// keepTogether has a comparison and the branch that uses it stay one instruction where the branch's edge is split: the branch that
-// takes its place is of no group of instructions, and only what is of one group is merged. The only instructions that are made once
-// the blocks' dominators are known are such branches; the block that is split off is the newest, and the one with the branch is
-// noted as its dominator.
+// keepTogether keeps a comparison and the branch that uses it in one machine instruction when the branch's edge is split:
+// the branch that replaces it belongs to no group of instructions, and only instructions of one group are merged. The
+// only instructions made after the blocks' dominators are known are such branches; the block that is split off is the
+// newest, and its noted dominator is the block with the branch.
 func (f *function) keepTogether() {
 	b, reset := f.b, f.b.instructions.reset
 	b.instructions.reset = func(i *instruction) {

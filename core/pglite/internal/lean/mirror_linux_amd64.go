@@ -39,15 +39,16 @@ const (
 	typeI64  = 2
 )
 
-// value is an ssa.Value: its number below, the number of the instruction that makes it from bit 32, its type from bit 60.
+// value is an ssa.Value: its number in the low bits, the number of the instruction that makes it from bit 32, its type
+// from bit 60.
 type value uint64
 
 const invalid value = 0xffffffff
 
 const (
-	moduleContext = 1 // the number of the parameter that every function gets its module by
-	moduleMemory  = 8 // where a module's context has the memory: its base, or the instance it is imported from
-	instanceBase  = 0 // where such an instance has the base
+	moduleContext = 1 // the number of the parameter by which every function gets its module
+	moduleMemory  = 8 // the memory's offset in a module's context: its base, or the instance it is imported from
+	instanceBase  = 0 // the base's offset in such an instance
 )
 
 func (v value) number() uint32 { return uint32(v) }
@@ -94,11 +95,11 @@ type builder struct {
 	nextVariable     uint32
 	annotations      uintptr
 	info             []struct{}
-	dominators       []*block // by the number of a block, the one before it that all ways to it lead through
+	dominators       []*block // by a block's number: its immediate dominator
 	tree             sparseTree
 }
 
-// sparseTree is the layout of ssa.dominatorSparseTree, which answers who is the last common dominator of two blocks.
+// sparseTree is the layout of ssa.dominatorSparseTree, which finds the lowest common dominator of two blocks.
 type sparseTree struct {
 	time         int32
 	euler        []*block
@@ -106,10 +107,10 @@ type sparseTree struct {
 	table        [][]int32
 }
 
-// iface is an interface value: what it can do, whose second word is the type of the value, and where that is.
+// iface is an interface value: its method table, whose second word is the value's type, and a pointer to the value.
 type iface struct{ table, data unsafe.Pointer }
 
-// resultTypes gives the types of an instruction's results: the first, and the others.
+// resultTypes returns the types of an instruction's results: the first, and the others.
 type resultTypes func(b *builder, i *instruction) (byte, []byte)
 
 //go:linkname table github.com/tetratelabs/wazero/internal/engine/wazevo/ssa.instructionReturnTypes

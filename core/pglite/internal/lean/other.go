@@ -6,7 +6,7 @@ import "errors"
 
 var errPlatform = errors.New("only Linux on amd64 has code without bounds checks")
 
-// Available says why code is compiled with bounds checks; nil: marked code is compiled without.
+// Available returns why code is compiled with bounds checks; nil: marked code is compiled without.
 func Available() error { return errPlatform }
 
 // Compile runs f.

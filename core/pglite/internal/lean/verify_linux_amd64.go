@@ -18,16 +18,16 @@ const (
 	module       = "github.com/tetratelabs/wazero"
 	version      = "v1.12.0"
 	sum          = "h1:DuWcpNu/FzgEXgGBDp8J1Spc+CWOvvtvVyjKlaZopYU="
-	tablePrint   = 0x30ca04414f7a0b9 // of the opcodes' names and of which share a function
+	tablePrint   = 0x30ca04414f7a0b9 // of the opcodes' names, and of which opcodes share a function
 	checkedByEnv = "BLOBPGLITE_CHECKED"
 )
 
 var unavailable = install()
 
-// Available says why code is compiled with bounds checks; nil: marked code is compiled without.
+// Available returns why code is compiled with bounds checks; nil: marked code is compiled without.
 func Available() error { return unavailable }
 
-// install replaces the table's functions if everything is as it was.
+// install replaces the table's functions if everything is as expected.
 func install() (err error) {
 	if v := os.Getenv(checkedByEnv); v != "" && v != "0" {
 		return fmt.Errorf("%s is set", checkedByEnv)
@@ -50,8 +50,9 @@ func install() (err error) {
 	return nil
 }
 
-// rightBuild says whether the program was built with the compiler that this package was written for. What does not say what it was built
-// with is refused; only the binary of a test, which lists no modules, passes, for what else is verified must do.
+// rightBuild returns an error unless the program was built with the compiler that this package was written for. A program
+// that does not say what it was built with is refused, except a test binary, which lists no modules: for it the other
+// checks must do.
 func rightBuild(info *debug.BuildInfo, ok bool) error {
 	if !ok {
 		return errors.New("the program does not say what it is built with: build it with modules, by the go command")
@@ -71,10 +72,10 @@ func rightBuild(info *debug.BuildInfo, ok bool) error {
 	return fmt.Errorf("the program is not built with %s", module)
 }
 
-// testBinary is what the go command lets the path of a test's binary end with.
+// testBinary is the suffix that the go command gives to a test binary's path.
 const testBinary = ".test"
 
-// fingerprint is of the opcodes' names in their order, and of which have one function for their results.
+// fingerprint hashes the opcodes' names in order, and which opcodes share a function for their results.
 func fingerprint() uint64 {
 	h := fnv.New64a()
 	seen := map[uintptr]int{}
@@ -90,7 +91,7 @@ func fingerprint() uint64 {
 
 var errLayout = errors.New("it is not what was made of it")
 
-// rightTree compares the mirror of the builder's tree of dominators, by the names of its fields, and fills one.
+// rightTree checks the mirror of the builder's dominator tree by the names of its fields, and fills a tree.
 func rightTree(b any) error {
 	mine := reflect.TypeFor[builder]()
 	its, ok := reflect.TypeOf(b).Elem().FieldByName("sparseTree")
@@ -109,13 +110,14 @@ func rightTree(b any) error {
 	return nil
 }
 
-// dynamic gives the value in an interface of any type.
+// dynamic returns the value in an interface of any type.
 func (i iface) dynamic() any {
 	e := iface{(*[2]unsafe.Pointer)(i.table)[1], i.data}
 	return *(*any)(unsafe.Pointer(&e))
 }
 
-// rightLayout builds a few instructions with the compiler's own functions, and looks at them through this package's mirror of them.
+// rightLayout builds a few instructions with the compiler's own functions, and examines them through this package's
+// mirror of them.
 func rightLayout() error {
 	made := newBuilder()
 	if err := rightTree(made.dynamic()); err != nil {

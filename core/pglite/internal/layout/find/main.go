@@ -1,9 +1,9 @@
-// Command find finds where things are in a pglite.wasm, and prints it as the Go file that package layout has for each:
+// Command find finds the layout of a pglite.wasm, and prints it as the Go file that package layout has for each:
 //
 //	go run ./core/pglite/internal/layout/find pglite.wasm >core/pglite/internal/layout/pglite0517.go
 //
-// Where a rule does not fit a new binary, -function shows what the code looks like now, in the words of the rules, and -text
-// which functions name a text.
+// If a rule does not fit a new binary, -function shows what the code looks like now, in the rules' syntax, and -text
+// which functions refer to a string.
 package main
 
 import (
