@@ -1,18 +1,18 @@
 package postlink
 
-// block is a row of instructions that is entered at its first and left at its last.
+// block is a run of instructions that is entered at its first and left at its last.
 type block struct {
-	begin, end  int   // its instructions, without a branch or a jump at the end
-	taken, next int32 // the blocks after it; -1: none. With both, taken is gone to if cond holds
+	begin, end  int   // its instructions, without a final branch or jump
+	taken, next int32 // the blocks that may follow; -1: none. If both are set, control goes to taken if cond holds
 	cond        byte
 	cold        bool    // hardly ever run
-	grows       bool    // the stack
-	following   int32   // the block after it in the output; -1: none
-	at, size    int     // in the output, from the function's beginning; without what it ends in
-	long        [2]bool // the branch and the jump that it ends in do not reach with eight bits
+	grows       bool    // grows the stack
+	following   int32   // the next block in the output; -1: none
+	at, size    int     // in the output, from the function's beginning; size excludes the final branch and jump
+	long        [2]bool // the final branch and jump do not reach with eight bits
 }
 
-// split makes blocks of the instructions.
+// split splits the instructions into blocks.
 func (w *worker) split() {
 	w.blocks = w.blocks[:0]
 	for i := range w.ins {
@@ -43,12 +43,13 @@ func (w *worker) split() {
 	}
 }
 
-// leaves says whether the instruction after it in the code begins a block.
+// leaves reports whether the next instruction in the code begins a block.
 func (in *instruction) leaves() bool {
 	return in.kind == jump || in.kind == branch || in.kind == indirect || in.kind == end || in.kind == trap
 }
 
-// through is the block with instructions that a jump to a block leads to; the block itself, if that is none: it jumps in a circle.
+// through returns the block with instructions that a jump to a block leads to; the block itself if there is none,
+// because it jumps in a circle.
 func (w *worker) through(i int32) int32 {
 	at := i
 	for range len(w.blocks) {
@@ -61,7 +62,7 @@ func (w *worker) through(i int32) int32 {
 	return i
 }
 
-// thread leaves out blocks that only jump on.
+// thread leaves out blocks that only jump.
 func (w *worker) thread() {
 	for i := range w.blocks {
 		b := &w.blocks[i]
@@ -83,7 +84,8 @@ func (w *worker) thread() {
 	}
 }
 
-// chill finds what is cold: what leaves the module, which is a trap, what grows the stack, and what leads to nothing but traps.
+// chill finds cold blocks: those that leave the module, which is a trap, that grow the stack, and that lead to nothing
+// but traps.
 func (w *worker) chill() {
 	for i := range w.blocks {
 		b := &w.blocks[i]
@@ -98,7 +100,7 @@ func (w *worker) chill() {
 		switch last := w.ins[b.end-1]; {
 		case last.kind == trap:
 			b.cold = true
-		case last.kind == end && b.end-b.begin > 1: // to where the module was entered, with the stack from there
+		case last.kind == end && b.end-b.begin > 1: // to where the module was entered, with the stack pointer of that point
 			b.cold = w.loadsStack(b.end - 2)
 		}
 	}
@@ -131,7 +133,7 @@ func (w *worker) arrange() {
 	}
 }
 
-// ends is what a block ends in: a branch to one block, and a jump to another; -1: none.
+// ends returns what a block ends in: a branch to one block, and a jump to another; -1: none.
 func (b *block) ends() (cond byte, branch, jump int32) {
 	switch {
 	case b.taken < 0 || b.next < 0 && b.taken == b.following:

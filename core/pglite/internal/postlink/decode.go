@@ -2,45 +2,45 @@ package postlink
 
 import "encoding/binary"
 
-// kind is what an instruction does to the flow, or what of it depends on where it is.
+// kind is an instruction's effect on control flow, or what in it depends on its position.
 type kind uint8
 
 const (
 	plain    kind = iota
 	jump          // to target
-	branch        // to target, or on
-	indirect      // a jump by a table, which follows it
+	branch        // to target, or falls through
+	indirect      // a jump by a table, which follows the instruction
 	end           // a return
 	trap          // ud2, int3
 	call          // of the function at target
-	relative      // has the address of target; its own is plain
+	relative      // holds the address of target; its effect is plain
 )
 
-// instruction is one of the function that is worked on.
+// instruction is one instruction of the current function.
 type instruction struct {
 	at     uint32 // from the function's first byte
 	size   uint8
 	kind   kind
-	disp   uint8 // where in it the displacement is, of kinds with a target
-	out    uint8 // how many bytes it becomes
-	target int32 // from the function's first byte; as decode returns it, from the instruction's
-	with   int32 // where in replaced those are; -1: they are its own
+	disp   uint8 // offset of the displacement, for kinds with a target
+	out    uint8 // size in the output, in bytes
+	target int32 // from the function's first byte; when decode returns, from the instruction's
+	with   int32 // offset of its output bytes in replaced; -1: its own bytes
 }
 
-// In disp of instructions that are plain.
+// Values of disp for plain instructions.
 const (
 	mayShorten = 1 // a test, or an operation with an immediate of eight bits
-	mayGrow    = 2 // a call of what is in memory
+	mayGrow    = 2 // a call through memory
 )
 
 func (in *instruction) next() uint32 { return in.at + uint32(in.size) }
 
-// shape is what follows an opcode.
+// shape describes what follows an opcode.
 type shape uint8
 
 const (
 	none   shape = 0
-	unread shape = 1 << iota // not among what is known here
+	unread shape = 1 << iota // not known here
 	modrm
 	imm8
 	imm32  // of 16 bits with an operand-size prefix
@@ -48,13 +48,13 @@ const (
 	rel32
 )
 
-// opcodes are rows of them that have the same shape.
+// opcodes is a range of opcodes with the same shape.
 type opcodes struct {
 	from, to byte
 	shape    shape
 }
 
-// one and two are the opcodes of one byte, and those after 0F: what wazero emits and its relatives. Others are not known.
+// one and two are the one-byte opcodes, and those after 0F: what wazero emits, and related ones. Others are unknown.
 var (
 	one = shapes(append(arithmetic(),
 		opcodes{0x50, 0x5f, none}, // push, pop
@@ -72,7 +72,7 @@ var (
 	})
 )
 
-// arithmetic are add, or, adc, sbb, and, sub, xor, cmp: eight opcodes each, of which two are no such instruction.
+// arithmetic returns add, or, adc, sbb, and, sub, xor, cmp: eight opcodes each, of which two are other instructions.
 func arithmetic() (rows []opcodes) {
 	for base := byte(0); base < 0x40; base += 8 {
 		rows = append(rows, opcodes{base, base + 3, modrm}, opcodes{base + 4, base + 4, imm8}, opcodes{base + 5, base + 5, imm32})
@@ -92,17 +92,18 @@ func shapes(rows []opcodes) (of [256]shape) {
 	return of
 }
 
-// decoding is how far an instruction is read.
+// decoding is the state of reading an instruction.
 type decoding struct {
 	i           int  // bytes read
 	wide, short bool // by prefix: 64 bits, 16 bits
 	after0f     bool
 	op, reg     byte
 	shape       shape
-	ripAt       int // where the displacement from the next instruction is; 0: there is none
+	ripAt       int // offset of the RIP-relative displacement; 0: none
 }
 
-// decode reads the instruction at the beginning of b into in. It returns false for what is not known here, or is cut off.
+// decode reads the instruction at the beginning of b into in. It returns false if the instruction is unknown or cut
+// off.
 func decode(b []byte, in *instruction) bool {
 	var d decoding
 	if !d.opcode(b) || d.shape&modrm != 0 && !d.operands(b) {
@@ -170,7 +171,7 @@ func (d *decoding) opcode(b []byte) bool {
 	return d.shape&unread == 0
 }
 
-// operands reads the ModRM byte and what belongs to it.
+// operands reads the ModRM byte and what follows from it.
 func (d *decoding) operands(b []byte) bool {
 	if d.i >= len(b) {
 		return false
@@ -200,10 +201,10 @@ func (d *decoding) operands(b []byte) bool {
 	return true
 }
 
-// immediate is the size of what follows the operands.
+// immediate returns the size of what follows the operands.
 func (d *decoding) immediate() int {
 	s := d.shape
-	if !d.after0f && d.reg < 2 { // test, among those that have none
+	if !d.after0f && d.reg < 2 { // test; the rest of this group has none
 		switch d.op {
 		case 0xf6:
 			s |= imm8

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// tableOf is the table that follows a block; empty: none does.
+// tableOf returns the table that follows a block; empty: none does.
 func (w *worker) tableOf(b *block) span {
 	if b.end == b.begin || w.ins[b.end-1].kind != indirect {
 		return span{}
@@ -16,7 +16,7 @@ func (w *worker) tableOf(b *block) span {
 	return w.tables[i]
 }
 
-// length is how many bytes a block becomes.
+// length returns a block's size in the output, in bytes.
 func (w *worker) length(b *block) int {
 	t := w.tableOf(b)
 	n := b.size + int(t.end-t.at)
@@ -44,7 +44,7 @@ func jumpBytes(long bool) int {
 	return 2
 }
 
-// relax finds where blocks are, and which branches and jumps must be long.
+// relax finds the blocks' positions, and which branches and jumps must be long.
 func (w *worker) relax() {
 	for changed := true; changed; {
 		changed = false
@@ -69,7 +69,7 @@ func (w *worker) relax() {
 	}
 }
 
-// lengthen makes a jump that ends at a byte long, if it must be.
+// lengthen makes a jump whose last byte ends at at long, if it must be.
 func (w *worker) lengthen(long *bool, to int32, at int) bool {
 	if d := w.blocks[to].at - at; *long || d == int(int8(d)) {
 		return false
@@ -82,7 +82,7 @@ func (w *worker) lengthen(long *bool, to int32, at int) bool {
 func (w *worker) emit(from uint64) error {
 	last := &w.blocks[w.order[len(w.order)-1]]
 	consts := w.begin + last.at + w.length(last)
-	if int(w.consts) < len(w.f) { // as they were aligned
+	if int(w.consts) < len(w.f) { // with their original alignment
 		consts += (int(w.consts) - (consts - w.begin)) & (alignment - 1)
 	}
 	for _, i := range w.order {
@@ -111,7 +111,7 @@ func (w *worker) emitBlock(b *block, from uint64, consts int) error {
 			i++
 			continue
 		}
-		last := in // of those that are copied at once
+		last := in // the last of those copied together
 		for i++; i < b.end && last.kind != call && last.kind != relative && w.ins[i].with < 0; i++ {
 			last = &w.ins[i]
 		}

@@ -13,7 +13,7 @@ const (
 	condAbove = 7
 )
 
-// bytes are an instruction's own.
+// bytes returns an instruction's original bytes.
 func (w *worker) bytes(i int) string {
 	in := &w.ins[i]
 	return string(w.f[in.at:in.next()])
@@ -25,7 +25,7 @@ func (w *worker) replace(i int, with string) {
 	w.replaced = append(w.replaced, with...)
 }
 
-// peephole gives instructions shorter forms.
+// peephole replaces instructions by shorter forms.
 func (w *worker) peephole() {
 	w.replaced = w.replaced[:0]
 	w.prologue()
@@ -39,7 +39,7 @@ func (w *worker) peephole() {
 	}
 }
 
-// adjusts says by how much an instruction adds to (addRSP) or subtracts from (subRSP) the stack pointer.
+// adjusts returns how much an instruction adds to (addRSP) or subtracts from (subRSP) the stack pointer.
 func (w *worker) adjusts(i int, modrm byte) (by int32, ok bool) {
 	in := &w.ins[i]
 	b := w.f[in.at:in.next()]
@@ -54,14 +54,14 @@ func (w *worker) adjusts(i int, modrm byte) (by int32, ok bool) {
 
 const addRSP, subRSP = 0xc4, 0xec
 
-// loadsStack says whether an instruction loads the stack pointer.
+// loadsStack reports whether an instruction loads the stack pointer.
 func (w *worker) loadsStack(i int) bool {
 	in := &w.ins[i]
 	b := w.f[in.at:in.next()]
 	return len(b) > 3 && b[0]&0xfc == 0x48 && b[1] == 0x8b && b[2]>>3&7 == 4 && b[2]>>6 != 3
 }
 
-// prologue shortens how a function looks whether its stack is large enough, and its epilogues:
+// prologue shortens a function's check that its stack is large enough, and its epilogues:
 //
 //	push rbp              push rbp
 //	mov rbp, rsp          lea rbp, [rsp-size]
@@ -114,7 +114,7 @@ type frame struct {
 	size   int32
 }
 
-// epilogues leaves out "mov rsp, rbp" where a function returns and has given back the frame that instruction i begins to take.
+// epilogues leaves out "mov rsp, rbp" where a function returns and has released the frame that starts at instruction i.
 func (w *worker) epilogues(i int) {
 	var took frame
 	for ; i < len(w.ins) && w.pushes(i, 0x50); i++ {
@@ -143,7 +143,7 @@ func (w *worker) epilogues(i int) {
 	}
 }
 
-// pushes says whether an instruction is a push (0x50) or pop (0x58) of a register.
+// pushes reports whether an instruction is a push (0x50) or pop (0x58) of a register.
 func (w *worker) pushes(i int, op byte) bool {
 	in := &w.ins[i]
 	b := w.f[in.at:in.next()]
@@ -153,8 +153,8 @@ func (w *worker) pushes(i int, op byte) bool {
 	return len(b) == 1 && b[0]&0xf8 == op
 }
 
-// zero shortens a comparison with zero to a test, and leaves out a test of what the instruction before has just made, which has set the
-// same flags.
+// zero shortens a comparison with zero to a test, and leaves out a test of a value that the previous instruction has
+// just made, and for which it has set the same flags.
 func (w *worker) zero(i int, inner bool) {
 	in := &w.ins[i]
 	b := w.f[in.at:in.next()]
@@ -175,7 +175,7 @@ func (w *worker) zero(i int, inner bool) {
 	}
 }
 
-// tested leaves out a test of register r if the instruction before it is an and, or, or xor of the same width into it.
+// tested leaves out a test of register r if the previous instruction is an and, or, or xor of the same width into it.
 func (w *worker) tested(i int, rex, r byte) {
 	p := &w.ins[i-1]
 	b := w.f[p.at:p.next()]

@@ -1,22 +1,23 @@
-// Package postlink arranges code that wazero has compiled for amd64 anew, as a post-link optimizer does. It reads the machine code of a
-// module, function by function, and writes what does the same in fewer and shorter instructions, and with fewer jumps on the way that is
-// usually taken. It runs nothing: bytes in, bytes out.
+// Package postlink rearranges code that wazero has compiled for amd64, as a post-link optimizer does. It reads a
+// module's machine code, function by function, and writes equivalent code with fewer and shorter instructions, and
+// fewer jumps on the usual path. It runs nothing: bytes in, bytes out.
 //
 //	code, begins, err := postlink.Rearrange(code, begins)
 //
-// wazero 1.12 emits the blocks of a function in the order in which they were made, and each jump with a displacement of 32 bits:
+// wazero 1.12 emits a function's blocks in the order in which they were made, and every jump with a 32-bit
+// displacement:
 //
-//   - Of a branch whose edge has a block of its own, in which the register allocator then had nothing to do, there remains a branch
-//     over a jump. Such a block is left out, and the branch turned.
-//   - In between lies what is hardly ever run: the ways into a trap, of which each call through a table has three, all that
-//     leads to nothing but a trap, as PostgreSQL's errors do, and how a function grows its stack. That goes to the end of the function.
+//   - If a branch's edge has a block of its own, in which the register allocator then had nothing to do, a branch over a jump remains.
+//     Such a block is left out, and the branch inverted.
+//   - Code that hardly ever runs lies in between: the paths into a trap, of which each call through a table has three, everything that
+//     leads only to a trap, as PostgreSQL's errors do, and the code that grows a function's stack. It moves to the end of the function.
 //   - Jumps that reach become short.
-//   - What a function begins and ends with, comparisons with zero, and tests that follow an and, have shorter forms (peephole.go).
+//   - Function prologues and epilogues, comparisons with zero, and tests after an and have shorter forms (peephole.go).
 //
-// Nothing is guessed. A function is understood if every way through it was followed, from its first byte over all targets of jumps and
-// of jump tables, without meeting an instruction that is not known here, or the inside of another one, and if everything that is an
-// address points at a function, a table, or past the code, where wazero has its constants. If one function of a module is not,
-// the module stays as it is ([ErrUnknown]). What no way leads to is left out.
+// Nothing is guessed. A function is understood if every path through it was followed, from its first byte through all
+// targets of jumps and jump tables, without meeting an unknown instruction or the inside of another one, and if every
+// address points at a function, a table, or past the code, where wazero puts its constants. If one function of a module
+// is not understood, the module stays as it is ([ErrUnknown]). Unreachable code is left out.
 package postlink
 
 import (
@@ -25,17 +26,17 @@ import (
 	"fmt"
 )
 
-// ErrUnknown is wrapped where code is not understood whole.
+// ErrUnknown is wrapped if some of the code is not understood.
 var ErrUnknown = errors.New("code that is not understood")
 
-// Version changes with what Rearrange makes of the same code.
+// Version changes whenever Rearrange's output for the same code changes.
 const Version = 1
 
-// alignment is that of functions, which wazero has too.
+// alignment is that of functions, as in wazero.
 const alignment = 16
 
-// Rearrange returns the code of a module in another arrangement, and where in it the functions begin, in the same order. functions is
-// where they begin in code: the first at 0, each where the one before has ended. Errors match [ErrUnknown].
+// Rearrange returns the rearranged code of a module, and where the functions begin in it, in the same order. functions
+// holds where they begin in code: the first at 0, each where the previous one ends. Errors match [ErrUnknown].
 func Rearrange(code []byte, functions []uint64) (out []byte, begins []uint64, err error) {
 	w := worker{index: make(map[uint64]int32, len(functions)), out: make([]byte, 0, len(code)+alignment)}
 	for i, at := range functions {
@@ -63,23 +64,23 @@ func Rearrange(code []byte, functions []uint64) (out []byte, begins []uint64, er
 	return w.out, begins, nil
 }
 
-// maxFunction is how many bytes of code a function may have.
+// maxFunction is the largest size of a function's code, in bytes.
 const maxFunction = 1 << 28
 
-// worker arranges one function after the other.
+// worker arranges one function after another.
 type worker struct {
-	index map[uint64]int32 // functions by where they begin
+	index map[uint64]int32 // functions by start offset
 	out   []byte
 	calls []fixup
 
-	f        []byte // the function, and what is known of it
+	f        []byte // the current function; the fields below describe it
 	begin    int    // where it begins in out
 	state    []state
-	at       []int32       // by the byte at which it begins: the block
-	pending  []uint32      // where to go on
-	found    []instruction // in the order in which they were
-	runs     []span        // of found: those that follow each other in the code too
-	ins      []instruction // in the order of the code
+	at       []int32       // by its first byte: the block
+	pending  []uint32      // where to continue
+	found    []instruction // in the order they were found
+	runs     []span        // runs of found that are also consecutive in the code
+	ins      []instruction // in code order
 	tables   []span
 	consts   uint32 // where its constants begin
 	blocks   []block
@@ -99,7 +100,7 @@ func (w *worker) align(to int) {
 	}
 }
 
-// function arranges the function whose code is f, from a byte of the module's code.
+// function arranges the function whose code is f, at offset from in the module's code.
 func (w *worker) function(from uint64, f []byte) error {
 	w.f, w.begin = f, len(w.out)
 	if err := w.walk(from); err != nil {

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// state is what is known of a byte of the function.
+// state is what is known about a byte of the function.
 type state uint8
 
 const (
@@ -16,10 +16,10 @@ const (
 	tabled                     // a jump table begins
 )
 
-// span is a row of bytes of the function, or of instructions.
+// span is a range of bytes of the function, or of instructions.
 type span struct{ at, end uint32 }
 
-// walk finds the instructions and tables that ways through the function lead to, and where its constants begin.
+// walk finds the instructions and tables on all paths through the function, and where its constants begin.
 func (w *worker) walk(from uint64) error {
 	if n := len(w.f); cap(w.state) < n {
 		w.state, w.at = make([]state, 2*n), make([]int32, 2*n)
@@ -47,8 +47,8 @@ func (w *worker) walk(from uint64) error {
 	return w.consistent()
 }
 
-// consistent finds out that nothing overlaps, that all that is jumped to is an instruction, and that all addresses are those of tables or
-// of constants, which come after all code.
+// consistent checks that nothing overlaps, that every jump target is an instruction, and that every address is that of
+// a table or of a constant, which come after all code.
 func (w *worker) consistent() error {
 	end, table := uint32(0), 0
 	for i := range w.ins {
@@ -87,7 +87,7 @@ func (w *worker) consistent() error {
 	return nil
 }
 
-// run follows the code from one byte to where it ends, or is known already.
+// run follows the code from one byte to where it ends, or is already known.
 func (w *worker) run(at uint32, from uint64) error {
 	begin := len(w.found)
 	for {
@@ -137,7 +137,8 @@ func (w *worker) reach(to int64) error {
 	return nil
 }
 
-// maxLowering is how many instructions a jump by a table takes at most, with what the register allocator puts in between.
+// maxLowering is the maximum number of instructions that a jump by a table takes, including what the register allocator
+// puts in between.
 const maxLowering = 24
 
 // table reads the jump table after the indirect jump that ends a run:
@@ -180,7 +181,7 @@ func (w *worker) table(run []instruction) error {
 	return nil
 }
 
-// way is where the entry of a table at p leads to.
+// way returns where the table entry at p leads.
 func (w *worker) way(t span, p uint32) int64 {
 	return int64(t.at) + int64(binary.LittleEndian.Uint64(w.f[p:]))
 }

@@ -2,23 +2,23 @@ package wasmbin
 
 import "fmt"
 
-// ArrangeBranches arranges the branches of functions as wazero compiles them best.
+// ArrangeBranches arranges the branches of functions in the way that wazero compiles best.
 //
-// Where paths meet, one without a call comes first. wazero's register allocator goes through the blocks in order, and a block in
-// which several paths meet begins with the registers as they are at the end of the path that came first: the others load and
-// store until they agree. A call leaves nothing in most registers. So where the path with the call comes first, as it does if
-// it is what a branch jumps over or the only arm of an if, the path without it has its values stored and loaded again too,
-// however rare the call: at the end of an if for an error or an interrupt, in the loops of a sort. Here the empty arm comes
-// first, and it is a branch's own block that jumps:
+// Where paths meet, one without a call comes first. wazero's register allocator goes through the blocks in order, and a
+// block in which several paths meet begins with the registers as they are at the end of the first path: the others load
+// and store until they agree. A call leaves nothing in most registers. So if the path with the call comes first, as it
+// does if it is what a branch jumps over or the only arm of an if, the path without it also has its values stored and
+// loaded again, however rare the call: at the end of an if for an error or an interrupt, in the loops of a sort. Here
+// the empty arm comes first, and a conditional branch becomes an if around a jump:
 //
-//	x if A end             x i32.eqz if else A end        or the comparison that x is, turned; for an A that calls and ends
+//	x if A end             x i32.eqz if else A end        or x's comparison, inverted; for an A that calls and ends
 //	x br_if n              x if br n+1 end                the first of its block, a call after it
 //
-// And a br_table of few ways becomes comparisons, one after the other: wazero makes an indirect jump of each, which costs more
-// than all of them.
+// A br_table with few targets becomes comparisons in sequence: wazero turns each into an indirect jump, which costs
+// more than all of them.
 //
-// What is executed is the same, in the same order. Indexes stay as they were, except that a function may have a local more. Errors
-// match [ErrFormat].
+// The same code is executed, in the same order. Indexes do not change, except that a function may have one more local.
+// Errors match [ErrFormat].
 func ArrangeBranches(bin []byte) ([]byte, error) {
 	out, _, err := arrangeBranches(bin)
 	return out, err
@@ -27,7 +27,7 @@ func ArrangeBranches(bin []byte) ([]byte, error) {
 // branchStats counts what was arranged.
 type branchStats struct{ ifs, branches, tables int }
 
-// arrangeBranches also says what was arranged.
+// arrangeBranches also returns what was arranged.
 func arrangeBranches(bin []byte) (out []byte, stats branchStats, err error) {
 	m, err := Parse(bin)
 	if err == nil {
@@ -66,18 +66,18 @@ func (m *Module) arrangeBranches() (stats branchStats, err error) {
 	return stats, nil
 }
 
-// arranger writes one function after the other. What it knows of an instruction is by its index in all.
+// arranger writes one function after another. What it knows about an instruction is indexed as in all.
 type arranger struct {
 	stats  *branchStats
 	buf    []byte // the module
 	start  int    // of the body
 	all    []instr
-	calls  []int  // how many calls come before; one more than there are instructions
-	ends   []int  // of what opens a frame: its end
-	elses  []bool // of an if: it has an else
-	met    []bool // of what opens a frame: some path to its end was written
+	calls  []int  // number of preceding calls; one more entry than instructions
+	ends   []int  // for instructions that open a frame: its end
+	elses  []bool // for an if: it has an else
+	met    []bool // for instructions that open a frame: some path to its end was written
 	open   []int  // frames, without the function's
-	table  uint32 // the local that a br_table's operand goes into, after all others
+	table  uint32 // the local for a br_table's operand, after all others
 	tabled bool   // it is needed
 	out    []byte // without the declarations of locals
 }
@@ -114,7 +114,7 @@ func (f *arranger) read(body *reader) {
 	})
 }
 
-// locals are the declarations of a body's locals, with one more where a br_table became comparisons.
+// locals returns the declarations of a body's locals, with one more if a br_table became comparisons.
 func (f *arranger) locals() []byte {
 	decls := f.buf[f.start:f.all[0].start]
 	if !f.tabled {
@@ -125,10 +125,10 @@ func (f *arranger) locals() []byte {
 	return append(append(appendU32(nil, n+1), decls[r.pos:]...), 1, byte(I32))
 }
 
-// tableWays is how many ways a br_table has at most, without the one that is left, that is compared.
+// tableWays is the maximum number of targets of a br_table that becomes comparisons, not counting the default.
 const tableWays = 4
 
-// compare writes a br_table as comparisons, if it has few ways and none has a value.
+// compare writes a br_table as comparisons, if it has few targets and none takes a value.
 func (f *arranger) compare(in instr) bool {
 	r := reader{buf: f.buf, pos: in.start + 1, end: in.end}
 	n := r.u32("number of labels")
@@ -162,7 +162,7 @@ func (f *arranger) compare(in instr) bool {
 
 // write appends instructions from..to-1.
 func (f *arranger) write(from, to int) {
-	last := len(f.out) // where the instruction before begins
+	last := len(f.out) // where the previous instruction begins
 	for i := from; i < to; i++ {
 		in, at := f.all[i], len(f.out)
 		switch in.op {
@@ -209,7 +209,7 @@ func (f *arranger) write(from, to int) {
 	}
 }
 
-// calling says whether an if has no else and no value, and an arm that calls and goes on after the if.
+// calling reports whether an if has no else and no value, and an arm that calls and continues after the if.
 func (f *arranger) calling(i int) bool {
 	end := f.ends[i]
 	if f.elses[i] || !f.plain(i) || f.calls[end] == f.calls[i] {
@@ -222,8 +222,8 @@ func (f *arranger) calling(i int) bool {
 	return true
 }
 
-// turn writes an if whose arm is empty, up to the else, and what the condition must be for that. The instruction before it in the
-// same frame, if there is one, begins at last.
+// turn writes an if whose arm is empty, up to the else, with the condition inverted for that. If the same frame has an
+// instruction before it, that begins at last.
 func (f *arranger) turn(i, last int, before bool) {
 	op := byte(opNop)
 	if before {
@@ -240,19 +240,19 @@ func (f *arranger) turn(i, last int, before bool) {
 	f.out = append(f.out, opIf, blockEmpty, opElse)
 }
 
-// label is the operand of a branch.
+// label returns the operand of a branch.
 func (f *arranger) label(in instr) uint32 {
 	r := reader{buf: f.buf, pos: in.start + 1, end: in.end}
 	return r.u32("label")
 }
 
-// target is the block or if at whose end a branch to a label goes on, if that is one without a value.
+// target returns the block or if at whose end a branch to a label continues, if it is one without a value.
 func (f *arranger) target(label uint32) (frame int, ok bool) {
 	frame, ok = f.frame(label)
 	return frame, ok && f.all[frame].op != opLoop && f.plain(frame)
 }
 
-// frame is the block, loop or if of a label; that of the function is none.
+// frame returns the block, loop or if of a label; false for the function's own.
 func (f *arranger) frame(label uint32) (frame int, ok bool) {
 	if label >= uint32(len(f.open)) {
 		return 0, false
@@ -260,10 +260,10 @@ func (f *arranger) frame(label uint32) (frame int, ok bool) {
 	return f.open[len(f.open)-1-int(label)], true
 }
 
-// plain says whether a frame has no value.
+// plain reports whether a frame has no value.
 func (f *arranger) plain(i int) bool { return f.buf[f.all[i].start+1] == blockEmpty }
 
-// opposite is the comparison of integers that is true where another is false.
+// opposite returns the integer comparison that is true exactly where op is false.
 func opposite(op byte) (byte, bool) {
 	switch op {
 	case opI32Eq, opI64Eq:

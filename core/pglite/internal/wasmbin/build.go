@@ -13,8 +13,8 @@ type TableEntry struct {
 	Params, Results []ValType
 }
 
-// BuildLink makes a module that exports i32 globals: the bases and the global
-// offset tables of a side module. Names must be distinct.
+// BuildLink makes a module that exports i32 globals: the bases and the global offset tables of a side module. Names
+// must be distinct.
 func BuildLink(globals []Global) []byte {
 	b := newBuilder()
 	for _, g := range globals {
@@ -23,12 +23,10 @@ func BuildLink(globals []Global) []byte {
 	return b.bytes()
 }
 
-// BuildTable makes a module that puts functions in slots base, base+1, ... of an
-// imported table of functions when it is instantiated. The table must already be long
-// enough: otherwise wazero 1.12 changes nothing, and returns no error. The entries are
-// imports of the module; for each, the table gets a function of the module that calls
-// it, because wazero 1.12 mistakes the index of table entries that are references to
-// imported functions.
+// BuildTable makes a module that, when instantiated, puts functions into slots base, base+1, ... of an imported
+// function table. The table must already be long enough: otherwise wazero 1.12 changes nothing, and returns no error.
+// The entries are imports of the module; for each, the table gets a function of the module that calls it, because
+// wazero 1.12 gets the index wrong for table entries that refer to imported functions.
 func BuildTable(entries []TableEntry, tableModule, tableName string, base uint32) []byte {
 	b := newBuilder()
 	b.importTable(tableModule, tableName)
@@ -50,8 +48,7 @@ func BuildTable(entries []TableEntry, tableModule, tableName string, base uint32
 	return b.bytes()
 }
 
-// BuildTableGrower makes a module over an imported table of functions that
-// exports
+// BuildTableGrower makes a module over an imported function table that exports
 //
 //	grow(n i32) i32   appends n null entries; the old size, or -1 if refused
 //	size() i32        the number of entries

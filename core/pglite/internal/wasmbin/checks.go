@@ -5,27 +5,25 @@ import (
 	"slices"
 )
 
-// GuardBytes is how much larger the memory of a rewritten main module is than
-// the program believes: one page at its end that the program never asks for. It
-// lets a bounds check be raised. A host that grows the memory for the program
-// grows it by this much more than the program wants.
+// GuardBytes is how much larger the memory of a rewritten main module is than the program believes: one page at its end
+// that the program never asks for. It allows a bounds check to be raised. A host that grows the memory for the program
+// grows it by this much more than the program requests.
 const GuardBytes = pageBytes
 
-// pageBytes is the unit of the size of a memory.
+// pageBytes is the unit of memory sizes.
 const pageBytes = 64 << 10
 
-// maxCheckedLocals bounds the functions that are looked at; a larger one stays
-// as it is.
+// maxCheckedLocals bounds the number of locals of the functions that the pass looks at; one with more stays as it is.
 const maxCheckedLocals = 4000
 
-// checkStats counts what the pass over the bounds checks did.
+// checkStats counts the effects of the bounds check pass.
 type checkStats struct {
 	accesses int // loads and stores in live code
 	raised   int // checks raised
 	kept     int // locals kept across a merge
 	elses    int // else made explicit
-	zeroed   int // constant addresses taken off the zero local
-	skipped  int // functions with something that the pass does not know
+	zeroed   int // constant addresses based on the zero local
+	skipped  int // functions with something unknown to the pass
 }
 
 func (s *checkStats) add(o checkStats) {
@@ -37,19 +35,18 @@ func (s *checkStats) add(o checkStats) {
 	s.skipped += o.skipped
 }
 
-// source is where the knowledge about a pointer comes from: a bounds check, a
-// merge of the control flow through which the local has kept its value, or two
-// others joined. Sources are made for everything and cost nothing until a later
-// access demands them.
+// source is the origin of knowledge about a pointer: a bounds check, a merge of control flow across which the local
+// kept its value, or two other sources joined. Sources are made for everything and cost nothing until a later access
+// demands them.
 type source struct {
 	a, b  *source
 	kind  sourceKind
 	used  bool
 	local uint32
-	at    int    // check: the access; merge: where the block ends
+	at    int    // check: the access; merge: the end of the block
 	ceil  uint64 // check: what the access needs
-	want  uint64 // the largest ceiling that was demanded
-	limit uint64 // the largest ceiling that may be demanded
+	want  uint64 // the largest ceiling demanded
+	limit uint64 // the largest ceiling allowed
 	taken *constant
 }
 
@@ -66,10 +63,10 @@ type constant struct {
 	push   instr // the i32.const
 	access instr
 	align  uint32
-	offset uint32 // of the access off the zero local
+	offset uint32 // of the access based on the zero local
 }
 
-// demand says that an access up to ceil relies on s.
+// demand notes that an access up to ceil relies on s.
 func (s *source) demand(ceil uint64) {
 	if s == nil || s.used && s.want >= ceil {
 		return
@@ -79,7 +76,7 @@ func (s *source) demand(ceil uint64) {
 	s.b.demand(ceil)
 }
 
-// arena hands out sources and forgets them all between functions.
+// arena allocates sources, and frees them all between functions.
 type arena struct {
 	chunks [][]source
 	n      int
@@ -106,7 +103,7 @@ func (a *arena) all(f func(*source)) {
 	}
 }
 
-// join is both of two sources; none is nil.
+// join joins two sources; nil stands for none.
 func (a *arena) join(x, y *source) *source {
 	switch {
 	case x == y || y == nil:
@@ -117,8 +114,7 @@ func (a *arena) join(x, y *source) *source {
 	return a.new(source{a: x, b: y, limit: min(x.limit, y.limit)})
 }
 
-// edit replaces bytes start..end of a module; edits at one place are applied by
-// rank.
+// edit replaces bytes start..end of a module; edits at one place are applied in order of rank.
 type edit struct {
 	start, end int
 	rank       int
@@ -139,8 +135,8 @@ func sortEdits(edits []edit) {
 	})
 }
 
-// appendEdited appends the length of a function body and the body, edited.
-// start is the offset of the body in the module; the edits are sorted.
+// appendEdited appends the length of an edited function body and the body. start is the body's offset in the module;
+// the edits are sorted.
 func appendEdited(out, body []byte, start int, edits []edit) []byte {
 	size := len(body)
 	for _, e := range edits {
@@ -156,7 +152,7 @@ func appendEdited(out, body []byte, start int, edits []edit) []byte {
 	return append(out, body[done:]...)
 }
 
-// edits turns what was demanded into changes of the body.
+// edits turns the demands into changes of the body.
 func (f *checkedFunc) edits() []edit {
 	zero := uint32(len(f.slots) - 1)
 	takeZero := func(c *constant) {

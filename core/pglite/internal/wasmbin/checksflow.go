@@ -2,17 +2,17 @@ package wasmbin
 
 import "slices"
 
-// slot is what is known of a local at one point of a function.
+// slot is what is known about a local at one point of a function.
 type slot struct {
-	value int32 // number of its value; two locals with one number are equal
+	value int32 // number of its value; locals with the same number are equal
 	bound uint64
-	fact  *source // why value+bound is inside of memory; nil: not known
+	fact  *source // why value+bound is inside the memory; nil: unknown
 	name  *source // the merges that value has passed as this local
 }
 
 // operand is a value on the stack.
 type operand struct {
-	value    int32 // 0: a value that no local holds
+	value    int32 // 0: a value that is in no local
 	local    int32 // the local it was read from, -1: none
 	name     *source
 	constant bool
@@ -23,29 +23,29 @@ type operand struct {
 // flowFrame is an open block.
 type flowFrame struct {
 	op      byte // opBlock, opLoop, opIf, opElse; 0 for the function
-	dead    bool // it began in code that is never reached
+	dead    bool // began in unreachable code
 	height  int  // of the stack, below its operands
 	results int
-	edges   int    // ways to its end so far
+	edges   int    // paths to its end so far
 	merged  []slot // what they agree on
 	branch  []slot // opIf: the state at the if
 }
 
-// checkedFunc is one function under the pass; it is used for one after another.
+// checkedFunc is the function in the pass; it is reused for each.
 type checkedFunc struct {
 	m         *Module
-	zeroLimit uint64 // addresses below are inside of memory at any time
+	zeroLimit uint64 // addresses below are always inside the memory
 	sources   arena
 	stats     checkStats
 
 	slots     []slot // the locals, and after them the zero local
-	lastRead  []int  // where each local is read for the last time
+	lastRead  []int  // where each local is last read
 	stack     []operand
 	frames    []flowFrame
 	free      [][]slot // for reuse
 	values    int32
 	dead      bool
-	unknown   bool // something that the pass does not know
+	unknown   bool // something unknown to the pass
 	constants []*constant
 	out       []edit
 
@@ -130,7 +130,7 @@ func (f *checkedFunc) read(local uint32) operand {
 	return operand{value: s.value, local: int32(local), name: s.name}
 }
 
-// learn notes for every local with the value that it is good up to bound.
+// learn notes, for every local with the value, that it is good up to bound.
 func (f *checkedFunc) learn(value int32, bound uint64, fact *source) {
 	for i := range f.slots {
 		if s := &f.slots[i]; s.value == value {
@@ -139,7 +139,7 @@ func (f *checkedFunc) learn(value int32, bound uint64, fact *source) {
 	}
 }
 
-// access is a load or a store at the address o plus an offset, size bytes.
+// access handles a load or a store of size bytes at the address o plus an offset.
 func (f *checkedFunc) access(in instr, o operand, align, offset uint32, size uint64) {
 	f.stats.accesses++
 	ceil := uint64(offset) + size
@@ -179,8 +179,7 @@ func (f *checkedFunc) enter(op byte, results int) {
 	case op == opIf:
 		fr.branch = f.clone(f.slots)
 	case op == opLoop:
-		// wazero names every local anew at the head of a loop: it does not know yet
-		// what comes round.
+		// wazero renames every local at the head of a loop: it does not yet know what comes around.
 		for i := range f.slots {
 			f.slots[i] = slot{value: f.fresh()}
 		}
@@ -188,7 +187,7 @@ func (f *checkedFunc) enter(op byte, results int) {
 	f.frames = append(f.frames, fr)
 }
 
-// branch adds a way to the end of a block. By br_table it comes without facts.
+// branch adds a path to the end of a block. A br_table adds it without facts.
 func (f *checkedFunc) branch(depth uint32, facts bool) {
 	if int64(depth) >= int64(len(f.frames)) {
 		f.unknown = true
@@ -258,7 +257,7 @@ func (f *checkedFunc) leave(in instr) {
 	}
 	f.stack = f.stack[:min(fr.height, len(f.stack))]
 	f.pushFresh(fr.results)
-	if fr.op == opLoop { // its end has one way in, if any
+	if fr.op == opLoop { // its end has at most one predecessor
 		return
 	}
 	if f.dead = fr.edges == 0; f.dead {
@@ -271,7 +270,7 @@ func (f *checkedFunc) leave(in instr) {
 	}
 }
 
-// merge names the locals after the end of a block that several ways lead to.
+// merge renames the locals after the end of a block that several paths lead to.
 func (f *checkedFunc) merge(in instr) {
 	last := len(f.slots) - 1
 	for i := range f.slots {

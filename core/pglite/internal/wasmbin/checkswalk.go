@@ -1,7 +1,7 @@
 package wasmbin
 
-// rewriteChecks finds the edits of one function body. params is the number of its
-// parameters; body is over its bytes and is read twice.
+// rewriteChecks finds the edits of one function body. params is the number of its parameters; body spans its bytes and
+// is read twice.
 func (f *checkedFunc) rewriteChecks(params int, body *reader) ([]edit, error) {
 	if !f.begin(params, body) {
 		f.stats.skipped++
@@ -60,13 +60,13 @@ func (f *checkedFunc) begin(params int, body *reader) bool {
 	return true
 }
 
-// immediate is the first operand of an instruction, an unsigned number.
+// immediate returns the first operand of an instruction, an unsigned number.
 func immediate(buf []byte, in instr) uint32 {
 	r := reader{buf: buf, pos: in.start + 1, end: in.end}
 	return r.u32("operand")
 }
 
-// step takes one instruction.
+// step handles one instruction.
 func (f *checkedFunc) step(in instr, buf []byte) {
 	switch in.op {
 	case opBlock, opLoop, opIf:
@@ -181,14 +181,14 @@ func (f *checkedFunc) memory(in instr, buf []byte) {
 	}
 }
 
-// accessSize is the number of bytes that a load or store moves.
+// accessSize returns the number of bytes that a load or store moves.
 func accessSize(op byte) uint64 {
 	const sizes = "\x04\x08\x04\x08\x01\x01\x02\x02\x01\x01\x02\x02\x04\x04\x04\x08\x04\x08\x01\x02\x01\x02\x04"
 	return uint64(sizes[op-opI32Load])
 }
 
-// stackEffect says how many values an instruction takes and gives; ok is false for
-// those that the pass does not know.
+// stackEffect returns how many values an instruction pops and pushes; ok is false for those that the pass does not
+// know.
 func stackEffect(in instr) (pops, pushes int, ok bool) {
 	switch op := in.op; {
 	case op == opNop:

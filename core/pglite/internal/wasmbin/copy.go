@@ -1,6 +1,6 @@
 package wasmbin
 
-// copyShort is the longest copy that the helper does by itself.
+// copyShort is the longest copy that the helper does itself.
 const copyShort = 128
 
 // Locals of the helper.
@@ -8,14 +8,14 @@ const (
 	copyDst  = 0 // i32, parameter
 	copySrc  = 1 // i32, parameter
 	copyLen  = 2 // i32, parameter
-	copyFrom = 3 // i32, where what ends with the source is loaded from
-	copyTo   = 4 // i32, where it is stored
+	copyFrom = 3 // i32, source address of the part that ends with the range
+	copyTo   = 4 // i32, destination address of that part
 	copyWord = 5 // i32, three of them
 	copyWide = 8 // i64, two of them
 	copyVecs = 10
 )
 
-// copyBody is the helper that stands in for memory.copy; long is the function that it leaves the rest to:
+// copyBody is the helper that replaces memory.copy; long is the function to which it leaves the rest:
 //
 //	if n > 128 or dst+n or src+n > memory.size, in 64 bits: memory.copy, which traps
 //	              before it writes if a range is out of bounds
@@ -26,7 +26,7 @@ const (
 //	n >= 1:  three bytes: first, middle, last
 //	n == 0:  nothing
 //
-// All is loaded before the first store, so the ranges may overlap.
+// Everything is loaded before the first store, so the ranges may overlap.
 func copyBody(long uint32) []byte {
 	c := &code{}
 	c.locals(I32, I32, I32, I32, I32, I64, I64, V128, V128, V128, V128, V128, V128, V128, V128)
@@ -85,7 +85,7 @@ func (c *code) copyEnds(size int32) *code {
 	return c.get(copyDst).get(copyLen).op(opI32Add).i32(size).op(opI32Sub).set(copyTo)
 }
 
-// copyVectors copies n vectors from the start on, and n that end with the range.
+// copyVectors copies n vectors from the start, and n that end with the range.
 func (c *code) copyVectors(n uint32) *code {
 	c.copyEnds(int32(16 * n))
 	for i := range 2 * n {

@@ -9,9 +9,8 @@ type Segment struct {
 	Data   []byte // part of the binary: read only
 }
 
-// DataSegments gives the active data segments of a module in file order: what
-// instantiation writes into its memory, for a host that does this itself and
-// instantiates what [StripInit] left. Errors match [ErrFormat].
+// DataSegments returns the active data segments of a module in file order: what instantiation writes into its memory,
+// for a host that does this itself and instantiates the result of [StripInit]. Errors match [ErrFormat].
 func (m *Module) DataSegments() ([]Segment, error) {
 	list, err := m.readData()
 	if err != nil {
@@ -39,7 +38,7 @@ const (
 	dataExplicit = 2 // active, with a memory index
 )
 
-// segment is a data segment of any mode, as it stands in the file.
+// segment is a data segment of any mode, as in the file.
 type segment struct {
 	at    int // offset in the module
 	mode  uint32
@@ -74,7 +73,7 @@ func (m *Module) readData() ([]segment, error) {
 	return list, r.finish()
 }
 
-// Memory is the size of the module's first memory, in pages of 64 KiB; zero if it has none.
+// Memory returns the size of the module's first memory, in pages of 64 KiB; zero if it has none.
 func (m *Module) Memory() Limits {
 	if len(m.memories) == 0 {
 		return Limits{}
@@ -82,8 +81,8 @@ func (m *Module) Memory() Limits {
 	return m.memories[0]
 }
 
-// DataOnly gives a module that is enough to read its data segments: for a host that has the rest elsewhere. It cannot be run. Errors
-// match [ErrFormat].
+// DataOnly returns a module reduced to what is needed to read its data segments, for a host that has the rest
+// elsewhere. It cannot be run. Errors match [ErrFormat].
 func DataOnly(bin []byte) ([]byte, error) {
 	s, err := split(bin)
 	if err != nil {

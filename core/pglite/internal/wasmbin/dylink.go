@@ -1,7 +1,6 @@
 package wasmbin
 
-// Dylink is the dylink.0 section of a module made for dynamic linking, as the
-// WebAssembly tool conventions define it.
+// Dylink is the dylink.0 section of a module made for dynamic linking, as defined by the WebAssembly tool conventions.
 type Dylink struct {
 	MemorySize  uint32 // bytes to reserve for its data, at __memory_base
 	MemoryAlign uint32 // power of two of the alignment in bytes
@@ -12,13 +11,13 @@ type Dylink struct {
 	Exports     []DylinkExport // only those with flags
 }
 
-// DylinkImport tells more about an import.
+// DylinkImport gives the flags of an import.
 type DylinkImport struct {
 	Module, Name string
 	Flags        SymbolFlags
 }
 
-// DylinkExport tells more about an export.
+// DylinkExport gives the flags of an export.
 type DylinkExport struct {
 	Name  string
 	Flags SymbolFlags
@@ -27,10 +26,10 @@ type DylinkExport struct {
 // SymbolFlags are the flags of a symbol in the object file format.
 type SymbolFlags uint32
 
-// Weak says that an import may stay unresolved: its address is then 0.
+// Weak reports whether an import may stay unresolved: its address is then 0.
 func (f SymbolFlags) Weak() bool { return f&0x1 != 0 }
 
-// TLS says that an export is the offset of a thread-local variable.
+// TLS reports whether an export is the offset of a thread-local variable.
 func (f SymbolFlags) TLS() bool { return f&0x100 != 0 }
 
 // Subsections of dylink.0.
@@ -67,7 +66,7 @@ func (d *Dylink) read(r *reader) {
 				i.Flags = SymbolFlags(sub.u32("flags"))
 				d.Imports = append(d.Imports, i)
 			}
-		default: // run-time paths and whatever comes later
+		default: // run-time paths and future additions
 			sub.pos = sub.end
 		}
 		if err := sub.finish(); err != nil && r.err == nil {

@@ -12,10 +12,10 @@ var plainResults = []struct {
 	{0xc1, I32}, {0xc4, I64}, // sign extensions
 }
 
-// loadResults are those of the loads from i32.load (0x28) to i64.load32_u (0x35).
+// loadResults are the results of the loads from i32.load (0x28) to i64.load32_u (0x35).
 var loadResults = [...]ValType{I32, I64, F32, F64, I32, I32, I32, I32, I64, I64, I64, I64, I64, I64}
 
-// plainEffect is the effect of an opcode of one byte whose types do not depend on the module.
+// plainEffect returns the effect of a one-byte opcode whose types do not depend on the module.
 func plainEffect(op byte) (pops int, pushes []ValType, ok bool) {
 	switch {
 	case op == opNop:
@@ -34,7 +34,7 @@ func plainEffect(op byte) (pops int, pushes []ValType, ok bool) {
 		return 0, typeF32, true
 	case op == opF64Const:
 		return 0, typeF64, true
-	case op == opRefFunc, op == opRefNull: // a reference; selects of those are none of our business
+	case op == opRefFunc, op == opRefNull: // a reference; selects of those need no mending
 		return 0, []ValType{FuncRef}, true
 	case op == opRefIsNull:
 		return 1, typeI32, true
@@ -52,7 +52,7 @@ func plainEffect(op byte) (pops int, pushes []ValType, ok bool) {
 	return 0, nil, false
 }
 
-// miscEffect is that of saturating conversions, bulk memory and table instructions.
+// miscEffect returns the effect of saturating conversions, bulk memory and table instructions.
 func miscEffect(op uint32) (pops int, pushes []ValType, ok bool) {
 	switch {
 	case op < 4:
@@ -71,7 +71,8 @@ func miscEffect(op uint32) (pops int, pushes []ValType, ok bool) {
 	return 0, nil, false
 }
 
-// simdRuns are the effects of vector instructions, in runs up to an opcode: how many operands, and the result; 0: none.
+// simdRuns are the effects of vector instructions, in runs up to an opcode: the number of operands, and the result; 0:
+// none.
 var simdRuns = []struct {
 	last   uint32
 	pops   int

@@ -139,8 +139,8 @@ func (m *Module) elemFuncs(r *reader, exprs bool) []uint32 {
 	return funcs
 }
 
-// refExpr reads an expression that is one reference to a function or null. A
-// global as reference counts as null: its function is not known here.
+// refExpr reads an expression that is one reference to a function, or null. A global as reference counts as null: its
+// function is not known here.
 func (r *reader) refExpr() uint32 {
 	at := r.pos
 	f := NullFunc

@@ -5,9 +5,8 @@ import (
 	"fmt"
 )
 
-// ErrFormat is wrapped by every error about the bytes of a module. The file is
-// damaged, or of a kind that this package does not handle: trying again with the
-// same bytes is useless, get the file again.
+// ErrFormat is wrapped by every error about the bytes of a module. The file is damaged, or of a kind that this package
+// does not handle: retrying with the same bytes is useless, get the file again.
 var ErrFormat = errors.New("not a usable WebAssembly module")
 
 // Error says where in a module something is wrong.
@@ -17,7 +16,7 @@ type Error struct {
 	Problem string // what is wrong there
 }
 
-// Error gives the section, the offset and the problem in one line.
+// Error returns the section, the offset and the problem in one line.
 func (e *Error) Error() string {
 	return fmt.Sprintf("read WebAssembly module: %s section, byte %d: %s", e.Section, e.Offset, e.Problem)
 }

@@ -1,7 +1,6 @@
 package wasmbin
 
-// fillShort is the longest fill that the helper does by itself; above it a
-// runtime's own memory.fill wins.
+// fillShort is the longest fill that the helper does itself; for longer ones a runtime's own memory.fill is faster.
 const fillShort = 2048
 
 // Locals of the helper.
@@ -9,7 +8,7 @@ const (
 	fillDst  = 0 // i32, parameter
 	fillByte = 1 // i32, parameter
 	fillLen  = 2 // i32, parameter
-	fillLast = 3 // i32, where the last store goes
+	fillLast = 3 // i32, address of the last store
 	fillStop = 4 // i32, where the blocks of 64 bytes end
 	fillWide = 5 // i64, the byte eight times
 	fillVec  = 6 // v128, the byte sixteen times
@@ -18,7 +17,7 @@ const (
 // eightTimes, multiplied by a byte, repeats it eight times.
 const eightTimes = 0x0101010101010101
 
-// fillBody is the helper that stands in for memory.fill; long is the function that it leaves the rest to:
+// fillBody is the helper that replaces memory.fill; long is the function to which it leaves the rest:
 //
 //	if n > 2048 or dst+n > memory.size, in 64 bits: memory.fill, which traps
 //	                         before it writes if the range is out of bounds
@@ -28,7 +27,7 @@ const eightTimes = 0x0101010101010101
 //	n >= 1:  three i8 stores: first, middle, last
 //	n == 0:  nothing
 //
-// The range is checked as a whole first, so a store never traps half-way.
+// The whole range is checked first, so a store never traps halfway.
 func fillBody(long uint32) []byte {
 	c := &code{}
 	c.locals(I32, I32, I64, V128)
@@ -59,9 +58,8 @@ func fillBody(long uint32) []byte {
 	return c.op(opEnd).out
 }
 
-// fillVectors writes 16 bytes or more: blocks of 64 while more than 64 are left,
-// then 16 while dst < last, then 16 at last = dst+n-16. dst stays below dst+n, so
-// it cannot wrap. In a block the highest store comes first: its bounds check
+// fillVectors writes 16 bytes or more: blocks of 64 while more than 64 remain, then 16 while dst < last, then 16 at
+// last = dst+n-16. dst stays below dst+n, so it cannot wrap. In a block the highest store comes first: its bounds check
 // covers the other three.
 func (c *code) fillVectors() *code {
 	c.get(fillByte).simd(simdI8x16Splt).set(fillVec)

@@ -2,20 +2,21 @@ package wasmbin
 
 // helpers are the indexes of the functions that [RewriteMain] adds.
 //
-// Two of them stand in for instructions. wazero makes a call of Go's memmove of each memory.copy and memory.fill, and because that
-// may change every vector register, each function that has such an instruction saves eight of them whenever it is called, needed
-// or not. So what is long is left to functions that do nothing else.
+// Two of them replace instructions. wazero compiles each memory.copy and memory.fill to a call of Go's memmove, and
+// because that may change every vector register, each function with such an instruction saves eight of them on every
+// call, needed or not. So long copies and fills are left to functions that do nothing else.
 //
-// Another does nothing. The loop of an interpreter, such as the one that evaluates PostgreSQL's expressions, begins with all that
-// the function has in registers; so every way back to its head, and nearly all lead over a call, loads that again, and the head
-// stores what one of the ways loads. Behind a call there is little left in registers, and what a way needs it loads.
+// Another does nothing. The loop of an interpreter, such as the one that evaluates PostgreSQL's expressions, begins
+// with everything that the function has in registers; so every path back to its head, and nearly all pass a call, loads
+// that again, and the head stores what one of the paths loads. After a call, little is left in registers, and each path
+// loads only what it needs.
 type helpers struct {
 	fill, copy         uint32
 	longFill, longCopy uint32
 	nothing            uint32
 }
 
-// helperFuncs is the number of them.
+// helperFuncs is their number.
 const helperFuncs = 5
 
 func newHelpers(first uint32) helpers {
@@ -41,33 +42,34 @@ func (m *Module) appendHelpers(code []byte, h helpers) []byte {
 	return code
 }
 
-// helperType is the type of memory.copy and memory.fill, and of what stands in for them.
+// helperType is the type of memory.copy and memory.fill, and of their replacements.
 func helperType() FuncType { return FuncType{Params: []ValType{I32, I32, I32}} }
 
-// longBody is a function that does what the instruction does.
+// longBody returns a function that executes the instruction.
 func longBody(misc ...byte) []byte {
 	c := &code{}
 	c.locals()
 	return c.get(0).get(1).get(2).op(opMisc).op(misc...).op(opEnd).out
 }
 
-// callOf is a call of a function.
+// callOf returns a call of a function.
 func callOf(fn uint32) []byte { return appendU32([]byte{opCall}, fn) }
 
-// interpreterWays is how many ways the br_table of an interpreter's loop has at least.
+// interpreterWays is the minimum number of targets of the br_table in an interpreter's loop.
 const interpreterWays = 64
 
-// interpreters finds the loops of a function's interpreters: those with a br_table to many ends of blocks, all in the loop.
+// interpreters finds the loops of a function's interpreters: those with a br_table to many ends of blocks, all inside
+// the loop.
 type interpreters struct{ open []frame }
 
-// frame is a block, loop or if that is open.
+// frame is an open block, loop or if.
 type frame struct {
 	loop  bool
 	start int  // its offset in the module
 	found bool // it is an interpreter's
 }
 
-// visit looks at the next instruction; at the br_table of such a loop it says where the loop begins, once.
+// visit looks at the next instruction; at the br_table of such a loop it returns where the loop begins, once.
 func (l *interpreters) visit(in instr, buf []byte) (at int, ok bool) {
 	switch in.op {
 	case opBlock, opLoop, opIf:

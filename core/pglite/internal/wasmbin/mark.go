@@ -2,19 +2,19 @@ package wasmbin
 
 import "fmt"
 
-// Marks are 64-bit constants that stand at the beginning of each function of a marked module, dropped: they say to the compiler that
-// its code will only run on a guarded memory. See package lean.
+// Marks are 64-bit constants at the beginning of each function of a marked module, where they are dropped. They tell
+// the compiler that its code will only run on a guarded memory. See package lean.
 const (
 	MarkLocal    = 0x00b1_0b96_117e_5000 + 4*MarkVersion // the memory is the module's own
 	MarkInstance = MarkLocal + 1                         // the memory is imported; MarkBase follows
 	MarkBase     = MarkLocal + 2
 )
 
-// MarkVersion is raised whenever package lean makes other code of marked functions: it is part of a mark, so that code made before is
-// not taken for it.
+// MarkVersion is raised whenever package lean's code for marked functions changes: it is part of a mark, so that
+// earlier code is not mistaken for it.
 const MarkVersion = 3
 
-// Mark marks all functions of a module. Indexes stay as they were. A module without a memory stays as it is. A module is marked
+// Mark marks all functions of a module. Indexes do not change. A module without a memory stays as it is. Mark a module
 // once, not twice. Errors match [ErrFormat].
 func Mark(bin []byte) ([]byte, error) {
 	m, err := Parse(bin)

@@ -2,18 +2,18 @@ package wasmbin
 
 import "fmt"
 
-// What wazero 1.12 compiles wrongly on amd64, where a function has so many values alive that some are kept on the stack.
-// All of it is right in its interpreter, and most of it is mended upstream, in no release yet.
+// What wazero 1.12 miscompiles on amd64, in functions with so many live values that some are kept on the stack. Its
+// interpreter gets all of it right, and most of it is fixed upstream, but not in a release yet.
 //
-//   - select of f32, f64 or v128: a conditional move of whose destination the register allocator does not know that it is
-//     read (backend/isa/amd64/instr.go, the uses of xmmCMov). A false condition may leave garbage. Selects of integers are
+//   - select of f32, f64 or v128: a conditional move whose destination is read, which the register allocator does not know
+//     (backend/isa/amd64/instr.go, the uses of xmmCMov). A false condition may leave garbage. Selects of integers are
 //     right: those of floats become selects of the same bits as integers, those of vectors an if.
-//   - v128.bitselect: a sequence that changes two temporary registers in turn; where one of them has to make room for an
-//     operand in between, what was done to it is lost. It becomes three instructions of one value each.
-//   - f32.convert_i64_u and f64.convert_i64_u: a sequence with a branch of which the allocator does not know; what it puts
+//   - v128.bitselect: a sequence that changes two temporary registers in turn; if one of them has to make room for an
+//     operand in between, its changes are lost. It becomes three instructions of one value each.
+//   - f32.convert_i64_u and f64.convert_i64_u: a sequence with a branch that the allocator does not know about; what it puts
 //     into one arm is missing after the other. They become an if of signed conversions.
 
-// Mend replaces what wazero compiles wrongly by instructions that it compiles right. Indexes stay as they were, except that
+// Mend replaces what wazero miscompiles by instructions that it compiles correctly. Indexes do not change, except that
 // a function may have more locals. Errors match [ErrFormat].
 func Mend(bin []byte) ([]byte, error) {
 	out, _, err := mend(bin)
@@ -26,10 +26,11 @@ type mendStats struct {
 	conversions int // of unsigned 64-bit integers
 }
 
-// mend also says what was replaced.
+// mend also returns what was replaced.
 func mend(bin []byte) (out []byte, stats mendStats, err error) { return mendThese(bin, nil) }
 
-// mendThese looks only at the functions that may need it, by their place among the module's own, and at all behind those.
+// mendThese looks only at the functions that may need it, by their index among the module's own, and at all beyond the
+// end of may.
 func mendThese(bin []byte, may []bool) (out []byte, stats mendStats, err error) {
 	m, err := Parse(bin)
 	if err == nil {
@@ -77,8 +78,8 @@ func (m *Module) mend(may []bool) (stats mendStats, err error) {
 	return stats, nil
 }
 
-// suspect finds out whether a function may need to be mended, without knowing the types on its stack: it has a select, and something that is no
-// integer, or an instruction that is replaced anyway.
+// suspect finds out whether a function may need mending, without knowing the types on its stack: it has a select, and
+// something that is not an integer, or an instruction that is always replaced.
 type suspect struct {
 	m                        *Module
 	selects, others, certain bool
@@ -86,7 +87,7 @@ type suspect struct {
 
 func (s *suspect) found() bool { return s.certain || s.selects && s.others }
 
-// locals looks at parameters and at the declarations of locals, at which r is.
+// locals looks at parameters and at the declarations of locals, which r is about to read.
 func (s *suspect) locals(kind FuncType, r reader) {
 	s.types(kind.Params)
 	for range r.count(maxVectorLen, "local declarations") {
@@ -133,7 +134,7 @@ func (s *suspect) visit(in instr, buf []byte) {
 	}
 }
 
-// givesFloat is true of the opcodes of one byte, without operands in the code that say so, whose result is no integer.
+// givesFloat is true for the one-byte opcodes whose result is not an integer, unless operands in the code say so.
 var givesFloat = func() (is [256]bool) {
 	for op := range is {
 		_, pushes, _ := plainEffect(byte(op))
@@ -150,7 +151,7 @@ type mender struct {
 	stats  mendStats
 }
 
-// visit sees each instruction that can be reached before it takes effect on the stack.
+// visit is called for each reachable instruction before it takes effect on the stack.
 func (f *mender) visit(in instr) {
 	var c code
 	switch {
@@ -177,7 +178,7 @@ func (f *mender) visit(in instr) {
 	f.edits = append(f.edits, edit{start: in.start, end: in.end, rank: rankPlain, with: c.out})
 }
 
-// choose is a select.
+// choose replaces a select.
 func (f *mender) choose(c *code) {
 	switch f.walk.under(1) {
 	case F32:
@@ -192,15 +193,15 @@ func (f *mender) choose(c *code) {
 	}
 }
 
-// convert is a conversion of an unsigned integer, up to the doubling of what is too large for a signed one: half of it, with
-// the bit that is lost kept for the rounding.
+// convert replaces a conversion of an unsigned integer, up to the final doubling of a value too large for a signed one:
+// half of it is converted, with the lost bit kept for the rounding.
 func (f *mender) convert(c *code, t ValType, signed byte) {
 	x := f.second(I64)
 	c.tee(x).i64(0).op(opI64GeS, opIf, byte(t)).get(x).op(signed, opElse)
 	c.get(x).i64(1).op(opI64ShrU).get(x).i64(1).op(opI64And, opI64Or, signed)
 }
 
-// local is the added local that holds the condition; second is one for the other operand.
+// local returns the added local that holds the condition; second returns one for the other operand.
 func (f *mender) local(t ValType) uint32 { return f.added(t, 0) }
 
 func (f *mender) second(t ValType) uint32 {
@@ -210,7 +211,7 @@ func (f *mender) second(t ValType) uint32 {
 	return f.added(t, 0)
 }
 
-// added is the number of the nth added local of a type.
+// added returns the index of the nth added local of a type.
 func (f *mender) added(t ValType, nth int) uint32 {
 	first := len(f.walk.locals)
 	for i, have := range f.locals {
@@ -228,7 +229,7 @@ func (f *mender) added(t ValType, nth int) uint32 {
 	return uint32(first + len(f.locals) - 1)
 }
 
-// all are the edits in order, with the declarations of the locals.
+// all returns the edits in order, with the declarations of the locals.
 func (f *mender) all() []edit {
 	if len(f.locals) == 0 {
 		return f.edits

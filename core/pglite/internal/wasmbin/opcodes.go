@@ -113,8 +113,8 @@ type instr struct {
 	misc       uint32 // second opcode after opMisc or opSIMD
 }
 
-// walkBody calls visit for each instruction of a body, after its local
-// declarations, and checks that the last one is the end that closes it.
+// walkBody calls visit for each instruction of a body, after its local declarations, and checks that the last one is
+// the end that closes it.
 func (r *reader) walkBody(visit func(instr)) {
 	r.skipLocals()
 	depth := 1

@@ -2,7 +2,7 @@ package wasmbin
 
 import "slices"
 
-// Module is what a module declares: everything but the code and the data.
+// Module is what a module declares: everything except the code and the data.
 type Module struct {
 	Imports []Import
 	Exports []Export
@@ -17,8 +17,8 @@ type Module struct {
 	sections *sections
 }
 
-// Parse reads the declarations of a module. The result shares no memory with
-// bin's strings but holds on to bin. Errors match [ErrFormat].
+// Parse reads the declarations of a module. The result's strings share no memory with bin, but the result keeps bin
+// alive. Errors match [ErrFormat].
 func Parse(bin []byte) (*Module, error) {
 	s, err := split(bin)
 	if err != nil {
@@ -57,12 +57,11 @@ func Parse(bin []byte) (*Module, error) {
 	return m, nil
 }
 
-// Bodies is how many functions the module has of its own.
+// Bodies returns the number of the module's own functions.
 func (m *Module) Bodies() int { return len(m.Funcs) - m.imported[KindFunc] }
 
-// Consts gives the values of the exported immutable i32 globals that are
-// constants. In a side module these are the addresses of its exported data,
-// relative to its memory base.
+// Consts returns the values of the exported immutable i32 globals that are constants. In a side module these are the
+// addresses of its exported data, relative to its memory base.
 func (m *Module) Consts() map[string]int32 {
 	consts := make(map[string]int32)
 	for _, e := range m.Exports {
@@ -76,9 +75,8 @@ func (m *Module) Consts() map[string]int32 {
 	return consts
 }
 
-// ElemFuncs maps each function that stands in table 0 to its first slot there.
-// In a module whose segments start at an imported global (a side module,
-// __table_base) the slots are relative to that global.
+// ElemFuncs maps each function in table 0 to its first slot there. In a module whose segments start at an imported
+// global (a side module, __table_base) the slots are relative to that global.
 func (m *Module) ElemFuncs() map[uint32]uint32 {
 	slots := make(map[uint32]uint32)
 	for _, e := range m.Elems {

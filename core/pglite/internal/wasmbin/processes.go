@@ -5,12 +5,12 @@ import (
 	"fmt"
 )
 
-// ProcessExportPrefix starts the names under which [PatchProcesses] exports functions that the program keeps to itself; the
+// ProcessExportPrefix starts the names under which [PatchProcesses] exports internal functions of the program; the
 // function's own name follows.
 const ProcessExportPrefix = "blobpglite_"
 
-// Calls of a host that is the program's kernel and its postmaster: the first argument of the import [HostCall] when it is
-// below zero.
+// Calls to a host that is the program's kernel and postmaster: negative values of the first argument of the import
+// [HostCall].
 const (
 	CallKill       = -63 // kill(pid, sig)
 	CallFork       = -62 // at the beginning of InitProcess: a postmaster would fork here
@@ -30,17 +30,18 @@ type Places struct {
 	Addresses map[string]uint32 // of variables
 }
 
-// PatchProcesses edits pglite.wasm, as it came, so that its host can run many processes of it:
+// PatchProcesses edits the original pglite.wasm so that its host can run many processes of it:
 //
-//   - kill, RequestCheckpoint and pg_usleep are the host's, and it is told of InitProcess and ProcessInterrupts, through an
-//     import that the program has no other use for;
+//   - kill, RequestCheckpoint and pg_usleep call the host, and so do InitProcess and ProcessInterrupts at their beginning,
+//     through an import that the program does not use otherwise;
 //   - WaitEventSetWait, where PGlite answers poll by itself with "all is ready", asks the host;
-//   - where a process waits for a semaphore, which does nothing in PGlite, it asks the host each time round;
-//   - it is told where an error begins to be reported;
-//   - getpid, a constant here, is the process's number where PostgreSQL compares with it;
+//   - a process that waits for a semaphore, which does nothing in PGlite, asks the host in each iteration;
+//   - the start of an error report calls the host;
+//   - getpid, a constant here, is the process's ID where PostgreSQL compares with it;
 //   - the functions in export are exported.
 //
-// No index moves. It fails where the program has not exactly the instructions that it looks for. Errors match [ErrFormat].
+// Indexes do not change. It fails if the program lacks exactly the instructions that it looks for. Errors match
+// [ErrFormat].
 func PatchProcesses(bin []byte, at Places, export []string) ([]byte, error) {
 	m, err := Parse(bin)
 	if err != nil {
@@ -68,7 +69,7 @@ func PatchProcesses(bin []byte, at Places, export []string) ([]byte, error) {
 	return m.sections.bytes(), nil
 }
 
-// importIndex is the index of an imported function.
+// importIndex returns the index of an imported function.
 func (m *Module) importIndex(name string) (uint32, error) {
 	n := uint32(0)
 	for _, i := range m.Imports {
@@ -89,7 +90,7 @@ type processPatcher struct {
 	call, poll uint32 // imports
 }
 
-// bodyEdit makes a new function body of an old one.
+// bodyEdit makes a new function body from an old one.
 type bodyEdit func(body []byte) ([]byte, error)
 
 // code edits the code section.
@@ -127,7 +128,7 @@ type namedEdit struct {
 	edit bodyEdit
 }
 
-// edits are those of each function.
+// edits returns the edits of each function.
 func (p *processPatcher) edits() (map[uint32]namedEdit, error) {
 	pid, err := p.load("MyProcPid")
 	if err != nil {
@@ -157,7 +158,7 @@ func (p *processPatcher) edits() (map[uint32]namedEdit, error) {
 		}
 		out[f] = namedEdit{name, edit}
 	}
-	for _, name := range []string{"errstart", "errstart_cold"} { // of which one may have the other's code in it
+	for _, name := range []string{"errstart", "errstart_cold"} { // one may have the other's code inlined
 		f, err := p.m.exportIndex(name)
 		if err != nil {
 			return nil, err
@@ -167,7 +168,7 @@ func (p *processPatcher) edits() (map[uint32]namedEdit, error) {
 	return out, nil
 }
 
-// exportIndex is the index of an exported function.
+// exportIndex returns the index of an exported function.
 func (m *Module) exportIndex(name string) (uint32, error) {
 	for _, e := range m.Exports {
 		if e.Kind == KindFunc && e.Name == name {
@@ -184,7 +185,7 @@ const (
 	levelError = 21 // ERROR
 )
 
-// whole is a body that does nothing but to ask the host, with the function's own parameters.
+// whole returns a body that only calls the host, with the function's own parameters.
 func (p *processPatcher) whole(call int32, params uint32, result bool) bodyEdit {
 	return func([]byte) ([]byte, error) {
 		b := append([]byte{0}, p.hostCall(call, params)...)
@@ -195,18 +196,18 @@ func (p *processPatcher) whole(call int32, params uint32, result bool) bodyEdit 
 	}
 }
 
-// front asks the host first.
+// front calls the host first.
 func (p *processPatcher) front(call int32) bodyEdit {
 	return func(b []byte) ([]byte, error) { return begin(b, p.hostCall(call, 0), []byte{opDrop}) }
 }
 
-// frontOfErrors asks the host first where local 0, the level, is that of an error.
+// frontOfErrors calls the host first if local 0, the level, is that of an error.
 func (p *processPatcher) frontOfErrors(b []byte) ([]byte, error) {
 	return begin(b, []byte{opLocalGet, 0}, i32Const(levelError-1), []byte{opI32GtS, opIf, blockEmpty},
 		p.hostCall(CallError, 1), []byte{opDrop, opEnd})
 }
 
-// begin puts code in front of a body's own.
+// begin puts code before a body's own.
 func begin(b []byte, code ...[]byte) ([]byte, error) {
 	r := &reader{buf: b, end: len(b), section: sectionName(secCode)}
 	for range r.count(maxVectorLen, "groups of locals") {
@@ -232,7 +233,7 @@ func (p *processPatcher) hostCall(call int32, params uint32) []byte {
 	return appendU32(append(b, opCall), p.call)
 }
 
-// load reads a variable.
+// load returns code that reads a variable.
 func (p *processPatcher) load(name string) ([]byte, error) {
 	at, ok := p.at.Addresses[name]
 	if !ok {
@@ -247,7 +248,7 @@ func join(parts ...[]byte) []byte {
 	return bytes.Join(parts, nil)
 }
 
-// once replaces what must be there exactly once.
+// once replaces what must occur exactly once.
 func once(old, with []byte) bodyEdit {
 	return func(b []byte) ([]byte, error) {
 		if n := bytes.Count(b, old); n != 1 {

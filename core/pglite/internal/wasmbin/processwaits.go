@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// waitEvents makes PGlite's poll, which was inlined as "rc = nevents", one that asks the host: poll(set->pollfds,
-// set->nevents, cur_timeout). Nobody asked for cur_timeout, what is left of the timeout after a wake-up for nothing, so the
-// compiler left it out: here it is a new local. Local 0 is the set, local 1 the timeout, local 2 where events go.
+// waitEvents makes PGlite's poll, which was inlined as "rc = nevents", call the host: poll(set->pollfds, set->nevents,
+// cur_timeout). cur_timeout, what remains of the timeout after a spurious wake-up, was unused, so the compiler left it
+// out: here it is a new local. Local 0 is the set, local 1 the timeout, local 2 where events go.
 func (p *processPatcher) waitEvents(b []byte) ([]byte, error) {
 	const pollfds, nevents, eventSize = 28, 4, 16
 	f := p.m.Funcs[p.at.Functions["WaitEventSetWait"]]
@@ -43,7 +43,7 @@ func (p *processPatcher) waitEvents(b []byte) ([]byte, error) {
 //
 //	for (;;) { PGSemaphoreLock(proc->sem); if (!proc->flag) break; extraWaits++; }
 //
-// Of PGSemaphoreLock only a load of proc->sem is left; the instructions after it compute extraWaits + 1.
+// Only a load of proc->sem is left of PGSemaphoreLock; the instructions after it compute extraWaits + 1.
 func (p *processPatcher) semaphore(b []byte) ([]byte, error) {
 	const semAt = 12 // PGPROC.sem
 	r := &reader{buf: b, end: len(b), section: sectionName(secCode)}
@@ -70,7 +70,7 @@ func (p *processPatcher) semaphore(b []byte) ([]byte, error) {
 	return join(b[:at], p.hostCall(CallSemaphore, 0), []byte{opDrop}, b[at:]), nil
 }
 
-// addLocal gives a body one more local, an i32, and begins it with code and the index of the local.
+// addLocal adds an i32 local to a body, and begins the body with code followed by the local's index.
 func addLocal(b []byte, params int, code []byte) (_ []byte, index uint32, err error) {
 	r := &reader{buf: b, end: len(b), section: sectionName(secCode)}
 	groups := r.count(maxVectorLen, "groups of locals")

@@ -5,24 +5,22 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds on what is read. They follow the limits that browsers have agreed on
-// for WebAssembly's JavaScript interface, rounded; pglite.wasm stays below a
-// tenth of each.
+// Bounds on what is read. They follow the limits that browsers have agreed on for WebAssembly's JavaScript interface,
+// rounded; pglite.wasm stays below a tenth of each.
 const (
 	maxModuleBytes  = 256 << 20
 	maxNameBytes    = 100_000
 	maxVectorLen    = 1_000_000 // types, functions, imports, exports, segments
 	maxSignature    = 1_000     // parameters or results of one function type
-	maxLocals       = 50_000    // of one function; as wazero has it
+	maxLocals       = 50_000    // of one function; as in wazero
 	maxBranchTable  = 100_000
 	maxConstOps     = 1_000 // instructions of one constant expression
 	maxMemoryPages  = 65_536
 	maxTableEntries = 10_000_000
 )
 
-// reader is a cursor over a part of a module. The first error sticks and moves
-// the cursor to its end, so that callers may read a whole structure and check
-// err once; values read after an error are zero.
+// reader is a cursor over a part of a module. The first error sticks and moves the cursor to its end, so that callers
+// can read a whole structure and check err once; values read after an error are zero.
 type reader struct {
 	buf     []byte // the whole module, so that pos is an offset in the file
 	pos     int
@@ -40,7 +38,7 @@ func (r *reader) fail(at int, format string, args ...any) {
 
 func (r *reader) left() int { return r.end - r.pos }
 
-// finish reports the first error, or that bytes were left over.
+// finish returns the first error, or that bytes are left over.
 func (r *reader) finish() error {
 	if r.err == nil && r.pos != r.end {
 		r.fail(r.pos, "%d bytes left over after the last entry", r.left())
@@ -156,7 +154,7 @@ func (r *reader) name(what string) string {
 	return string(b)
 }
 
-// sub gives a reader over the next n bytes and moves past them.
+// sub returns a reader over the next n bytes and moves past them.
 func (r *reader) sub(n uint32, what string) *reader {
 	start := r.pos
 	r.bytes(int(n), what)

@@ -2,10 +2,9 @@ package wasmbin
 
 import "fmt"
 
-// RenameImports gives each import of a module the module and name that rename
-// returns for it; its kind and type stay. A side module is linked so: its "env"
-// and "GOT.*" imports are pointed at the instances that hold them. Custom
-// sections, dylink.0 among them, keep the old names. Errors match [ErrFormat].
+// RenameImports gives each import of a module the module and name that rename returns for it; its kind and type do not
+// change. This links a side module: its "env" and "GOT.*" imports are pointed at the instances that hold them. Custom
+// sections, including dylink.0, keep the old names. Errors match [ErrFormat].
 func RenameImports(bin []byte, rename func(Import) (module, name string)) ([]byte, error) {
 	m, err := Parse(bin)
 	if err != nil {

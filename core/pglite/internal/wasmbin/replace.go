@@ -5,17 +5,15 @@ import (
 	"encoding/hex"
 )
 
-// replacement is a function that stands in for one of the program's, which it knows
-// by the hash of its body. A program of another version has another body: it stays
-// as it is, slower and right.
+// replacement is a function that replaces one of the program's, identified by the hash of its body. A program of
+// another version has another body and is not changed: slower, but correct.
 type replacement struct {
 	name string // of the function in PostgreSQL's sources
 	sum  string // SHA-256 of the body, local declarations included
 	body func() []byte
 }
 
-// replacements are the functions that gain from vector instructions, which PGlite
-// is not compiled to.
+// replacements returns the functions that gain from vector instructions, which PGlite is not compiled to.
 func replacements() []replacement {
 	return []replacement{{
 		name: "pg_checksum_page",
@@ -24,7 +22,7 @@ func replacements() []replacement {
 	}}
 }
 
-// replacer finds the bodies that are replaced.
+// replacer finds the bodies to replace.
 type replacer map[string]replacement
 
 func newReplacer() replacer {
@@ -59,14 +57,13 @@ const (
 	checksumMul   = checksumTemp + 1
 )
 
-// checksumBody is pg_checksum_page, which looks at every page that is read into
-// shared buffers: 32 sums that go through the page in parallel, each
+// checksumBody is pg_checksum_page, which checks every page that is read into shared buffers: 32 sums that go through
+// the page in parallel, each
 //
 //	t = sum ^ word; sum = t*16777619 ^ t>>17
 //
-// here in eight vectors of four, over 64 rows and two rows of zeroes. Its own
-// checksum counts as zero: two bytes at offset 8 of the page, which the original
-// clears and puts back.
+// here in eight vectors of four, over 64 rows and two rows of zeros. The page's own checksum counts as zero: two bytes
+// at offset 8 of the page, which the original clears and restores.
 func checksumBody(bases uint32) []byte {
 	c := &code{}
 	c.out = append(c.out, 2, 1, byte(I32), checksumVecs+2, byte(V128))
@@ -110,7 +107,7 @@ func checksumBody(bases uint32) []byte {
 	return c.op(opEnd).out
 }
 
-// checksumStep takes a vector of words from the stack into a sum, or zeroes.
+// checksumStep takes a vector of words, or zeros, from the stack into a sum.
 func (c *code) checksumStep(sum uint32, word bool) {
 	c.get(sum)
 	if word {

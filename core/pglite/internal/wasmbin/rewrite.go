@@ -16,32 +16,31 @@ const GlobalExportPrefix = "blobpglite_global_"
 //   - each mutable global without an export is exported under
 //     [GlobalExportPrefix] and its index, so that an image can hold it;
 //   - each memory.copy and memory.fill becomes a call of a function added at the
-//     end, which does the same and is faster for short lengths, and the function
-//     that had it saves fewer registers;
-//   - before the loop of an interpreter there is a call that does nothing (see
+//     end, which does the same and is faster for short lengths, and the calling
+//     function saves fewer registers;
+//   - the loop of an interpreter is preceded by a call that does nothing (see
 //     [helpers]);
-//   - the memory gets a page more, which memory.size does not tell, and bounds
+//   - the memory gets one more page, which memory.size does not report, and bounds
 //     checks are arranged so that wazero leaves out many (see the package
 //     documentation);
-//   - what wazero compiles wrongly is replaced ([Mend]);
+//   - what wazero miscompiles is replaced ([Mend]);
 //   - a few functions of PostgreSQL are replaced by ones with vector instructions.
 //
-// The host must grow the memory by [GuardBytes] more than the program asks for, and
-// tell it a limit less by as much. A module is rewritten once, not twice. Function,
-// global, table and memory indexes stay as they were. Errors match [ErrFormat].
+// The host must grow the memory by [GuardBytes] more than the program requests, and report a limit smaller by as much.
+// Rewrite a module once, not twice. Function, global, table and memory indexes do not change. Errors match [ErrFormat].
 func RewriteMain(bin []byte) ([]byte, error) {
 	out, _, err := rewriteMain(bin, arrangeChecks)
 	return out, err
 }
 
-// RewriteUnchecked is [RewriteMain] for a module that will be marked ([Mark]): it leaves bounds checks as they are, for the compiler
-// leaves them out, and arranges branches ([ArrangeBranches]).
+// RewriteUnchecked is [RewriteMain] for a module that will be marked ([Mark]): it does not change bounds checks,
+// because the compiler leaves them out, and it arranges branches ([ArrangeBranches]).
 func RewriteUnchecked(bin []byte) ([]byte, error) {
 	out, _, err := rewriteMain(bin, leaveChecks)
 	return out, err
 }
 
-// checkMode says what becomes of bounds checks.
+// checkMode says what to do with bounds checks.
 type checkMode bool
 
 const (
@@ -61,7 +60,7 @@ type rewriteStats struct {
 	checks   checkStats
 }
 
-// rewriteMain also says what was rewritten.
+// rewriteMain also returns what was rewritten.
 func rewriteMain(bin []byte, checks checkMode) (out []byte, stats rewriteStats, err error) {
 	out, stats, unmended, err := rewriteHosted(bin, checks)
 	if err != nil {
@@ -74,7 +73,7 @@ func rewriteMain(bin []byte, checks checkMode) (out []byte, stats rewriteStats, 
 	return out, stats, err
 }
 
-// rewriteHosted does all of it but [Mend], and says for which of the module's own functions that has to be asked.
+// rewriteHosted does all of it except [Mend], and returns which of the module's own functions Mend must look at.
 func rewriteHosted(bin []byte, checks checkMode) (out []byte, stats rewriteStats, unmended []bool, err error) {
 	m, err := Parse(bin)
 	if err != nil {
@@ -97,8 +96,7 @@ func rewriteHosted(bin []byte, checks checkMode) (out []byte, stats rewriteStats
 	return m.sections.bytes(), stats, unmended, nil
 }
 
-// defineMemory moves an imported memory to the memory section, and adds the guard
-// page.
+// defineMemory moves an imported memory to the memory section, and adds the guard page.
 func (m *Module) defineMemory() {
 	var kept []byte
 	n := uint32(0)
@@ -122,7 +120,7 @@ func (m *Module) defineMemory() {
 	m.sections.set(secMemory, appendLimits([]byte{1}, limits))
 }
 
-// skipImport moves past an import that was read before.
+// skipImport skips an import that was read before.
 func (m *Module) skipImport(r *reader) Kind {
 	r.name("module name")
 	r.name("import name")
@@ -180,7 +178,8 @@ func (m *Module) exportState() error {
 	return nil
 }
 
-// bodies is a reader before the first of the functions' bodies, and how many there are: as many as functions, or the reader has failed.
+// bodies returns a reader before the first function body, and the number of bodies: as many as functions, or the reader
+// has failed.
 func (m *Module) bodies() (r *reader, n int, ok bool) {
 	r, ok = m.sections.reader(secCode)
 	at := r.pos
@@ -191,9 +190,8 @@ func (m *Module) bodies() (r *reader, n int, ok bool) {
 	return r, n, ok
 }
 
-// rewriteCode walks all function bodies: it turns memory.copy and memory.fill into
-// calls of helpers, which it appends, has the loops of interpreters begin with a call,
-// hides the guard page from memory.size, and saves bounds checks.
+// rewriteCode walks all function bodies: it turns memory.copy and memory.fill into calls of helpers, which it appends,
+// puts a call before the loops of interpreters, hides the guard page from memory.size, and saves bounds checks.
 func (m *Module) rewriteCode(mode checkMode) (stats rewriteStats, unmended []bool, err error) {
 	r, n, ok := m.bodies()
 	if !ok {
@@ -242,7 +240,7 @@ func (m *Module) rewriteCode(mode checkMode) (stats rewriteStats, unmended []boo
 	return stats, unmended, nil
 }
 
-// plainEdits are those that look at one instruction only; unmended: Mend has to look at the function.
+// plainEdits returns the edits that concern a single instruction; unmended: Mend must look at the function.
 func (m *Module) plainEdits(kind FuncType, body *reader, h helpers, stats *rewriteStats) (edits []edit, unmended bool, err error) {
 	var loops interpreters
 	asked := suspect{m: m}

@@ -33,8 +33,8 @@ func sectionName(id byte) string {
 	return "unknown"
 }
 
-// sectionRank is the place of a section in a module: the data count section (12)
-// stands between the element and the code section.
+// sectionRank is a section's position in a module: the data count section (12) comes between the element and the code
+// section.
 func sectionRank(id byte) int {
 	if id == secDataCount {
 		return 2*secElement + 1
@@ -42,8 +42,8 @@ func sectionRank(id byte) int {
 	return 2 * int(id)
 }
 
-// section is one section of a module. Its contents stood at start..end in the
-// file, both 0 for a new section; body is what they are now.
+// section is one section of a module. Its original contents are at start..end in the file, both 0 for a new section;
+// body holds the current contents.
 type section struct {
 	id         byte
 	start, end int
@@ -98,8 +98,7 @@ func split(bin []byte) (*sections, error) {
 	return s, nil
 }
 
-// body gives the contents of a section, nil if the module has none. Not for
-// custom sections.
+// body returns the contents of a section, nil if the module has none. Not for custom sections.
 func (s *sections) body(id byte) []byte {
 	for _, sec := range s.list {
 		if sec.id == id {
@@ -109,8 +108,8 @@ func (s *sections) body(id byte) []byte {
 	return nil
 }
 
-// reader gives a cursor over a section as it was in the file; over nothing if
-// the module has none. ok tells the two apart.
+// reader returns a cursor over a section as it was in the file; over nothing if the module has none. ok tells the two
+// apart.
 func (s *sections) reader(id byte) (r *reader, ok bool) {
 	for _, sec := range s.list {
 		if sec.id == id {
@@ -120,7 +119,7 @@ func (s *sections) reader(id byte) (r *reader, ok bool) {
 	return &reader{section: sectionName(id)}, false
 }
 
-// custom gives a cursor after the name of the first custom section so named.
+// custom returns a cursor after the name of the first custom section with that name.
 func (s *sections) custom(name string) (r *reader, ok bool) {
 	for _, sec := range s.list {
 		if sec.id != secCustom {
@@ -134,7 +133,7 @@ func (s *sections) custom(name string) (r *reader, ok bool) {
 	return nil, false
 }
 
-// set replaces the contents of a section, or puts a new one in its place.
+// set replaces the contents of a section, or inserts a new one in its place.
 func (s *sections) set(id byte, body []byte) {
 	at := len(s.list)
 	for i, sec := range s.list {
@@ -153,7 +152,7 @@ func (s *sections) remove(id byte) {
 	s.list = slices.DeleteFunc(s.list, func(sec section) bool { return sec.id == id })
 }
 
-// bytes puts the module together again.
+// bytes reassembles the module.
 func (s *sections) bytes() []byte {
 	size := len(header)
 	for _, sec := range s.list {

@@ -2,11 +2,11 @@ package wasmbin
 
 import "fmt"
 
-// Settle gives a main module that was built to be placed anywhere (pg_dump.wasm) its place: what its loader would have
-// provided becomes its own. Each imported i32 global gets the value that place returns for it, and is exported if it can
-// change; the imported table becomes a table of the module of the same size, one more for the null entry, and is exported
-// under its import's name; segments that start at an imported global start at its value. Indexes stay as they were, and so
-// does the start function. Errors match [ErrFormat].
+// Settle places a main module that was built to be placed anywhere (pg_dump.wasm): what its loader would have provided
+// becomes its own. Each imported i32 global gets the value that place returns for it, and is exported if it is mutable;
+// the imported table becomes a table of the module, one larger than the import for the null entry, and is exported
+// under its import's name; segments that start at an imported global start at its value. Neither indexes nor the start
+// function change. Errors match [ErrFormat].
 func Settle(bin []byte, place func(Import) (value int32, ok bool)) ([]byte, error) {
 	m, err := Parse(bin)
 	if err == nil {
@@ -103,7 +103,7 @@ func (s *settler) export(name string, kind Kind, index uint32) {
 	s.added++
 }
 
-// start is where a segment starts, now that its base has a value.
+// start returns the expression for a segment's start, now that its base has a value.
 func (s *settler) start(base int, offset uint32) []byte {
 	if base >= 0 {
 		offset += uint32(s.values[base])
@@ -111,7 +111,7 @@ func (s *settler) start(base int, offset uint32) []byte {
 	return append(appendS32([]byte{opI32Const}, int32(offset)), opEnd)
 }
 
-// elements writes the element segments anew. All must be active.
+// elements rewrites the element segments. All must be active.
 func (s *settler) elements() error {
 	r, ok := s.m.sections.reader(secElement)
 	if !ok {
@@ -135,7 +135,7 @@ func (s *settler) elements() error {
 	return nil
 }
 
-// data writes the data segments anew.
+// data rewrites the data segments.
 func (s *settler) data() error {
 	list, err := s.m.readData()
 	if err != nil || list == nil {

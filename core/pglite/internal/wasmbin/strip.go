@@ -6,19 +6,16 @@ import (
 	"fmt"
 )
 
-// StripInit removes what writes into memory when a main module is instantiated: the
-// start function and the contents of all active data segments. It is for hosts
-// that fill the memory themselves, from [Module.DataSegments] or from an image.
+// StripInit removes what a main module's instantiation writes into memory: the start function and the contents of all
+// active data segments. It is for hosts that fill the memory themselves, from [Module.DataSegments] or from an image.
 //
-// Instantiation drops active segments after it, so where code refers to
-// segments (memory.init, data.drop) an empty passive segment takes the place of
-// each active one and behaves the same; passive segments keep their bytes.
-// Otherwise the data sections go altogether. Errors match [ErrFormat].
+// Instantiation drops active segments afterwards, so if code refers to segments (memory.init, data.drop), an empty
+// passive segment replaces each active one and behaves the same; passive segments keep their bytes. Otherwise the data
+// sections are removed altogether. Errors match [ErrFormat].
 func StripInit(bin []byte) ([]byte, error) { return strip(bin, false) }
 
-// StripData is StripInit for side modules: it keeps the start function, which in
-// position independent code sets the module's own globals from its bases and
-// writes no memory.
+// StripData is StripInit for side modules: it keeps the start function, which in position-independent code sets the
+// module's own globals from its bases and writes no memory.
 func StripData(bin []byte) ([]byte, error) { return strip(bin, true) }
 
 func strip(bin []byte, keepStart bool) ([]byte, error) {
@@ -47,7 +44,7 @@ func strip(bin []byte, keepStart bool) ([]byte, error) {
 	return s.bytes(), nil
 }
 
-// usesSegments says whether any function refers to a data segment.
+// usesSegments reports whether any function refers to a data segment.
 func (s *sections) usesSegments() (used bool, err error) {
 	r, ok := s.reader(secCode)
 	if !ok {
@@ -65,7 +62,7 @@ func (s *sections) usesSegments() (used bool, err error) {
 	return used, r.finish()
 }
 
-// emptied gives the data section with active segments made passive and empty.
+// emptied returns the data section with active segments made passive and empty.
 func emptied(list []segment) []byte {
 	out := appendU32(nil, uint32(len(list)))
 	for _, seg := range list {
@@ -77,12 +74,12 @@ func emptied(list []segment) []byte {
 	return out
 }
 
-// outlineSection is the custom section that an outline ends with: the SHA-256 of the module that it is of.
+// outlineSection is the custom section that an outline ends with: the SHA-256 of its module.
 const outlineSection = "blobpglite.outline"
 
-// Outline gives a module of the same shape without code: all sections are as they were, and each function consists of an unreachable.
-// It is what a host needs of a module whose compiled code it has. The hash of the module is in it, for modules that differ in nothing but
-// code must not have one outline: it would be taken for the other's.
+// Outline returns a module of the same shape without code: all sections are as they were, and each function consists of
+// an unreachable. It is what a host needs of a module whose compiled code it has. It includes the module's hash,
+// because modules that differ only in code must not have the same outline: one would be taken for the other.
 func Outline(bin []byte) ([]byte, error) {
 	s, err := split(bin)
 	if err != nil {
@@ -104,11 +101,11 @@ func Outline(bin []byte) ([]byte, error) {
 	return append(s.bytes(), outlineEnd(bin)...), nil
 }
 
-// outlineEnd is what an outline of a module ends with.
+// outlineEnd returns the end of a module's outline.
 func outlineEnd(bin []byte) []byte {
 	sum := sha256.Sum256(bin)
 	return appendSection(nil, secCustom, append(appendName(nil, outlineSection), sum[:]...))
 }
 
-// IsOutline says whether an outline is this module's.
+// IsOutline reports whether outline is that of the module of.
 func IsOutline(outline, of []byte) bool { return bytes.HasSuffix(outline, outlineEnd(of)) }

@@ -5,16 +5,16 @@ import (
 	"strings"
 )
 
-// Expr is an instruction of a function body, with those that gave the values it takes.
+// Expr is an instruction of a function body, with the instructions that made its operands.
 type Expr struct {
 	Op    byte
-	Misc  uint32  // the second opcode, where Op is a prefix
+	Misc  uint32  // the second opcode, if Op is a prefix
 	Value int64   // a constant, or the index of a function, type, local, global, or label
 	Off   uint32  // of a load or a store
-	Args  []*Expr // in the order in which they were pushed; nil where the value is a block's
+	Args  []*Expr // in the order pushed; nil if the value is a block's
 }
 
-// Code gives the bodies of a module's functions.
+// Code gives access to the bodies of a module's functions.
 type Code struct {
 	m      *Module
 	walk   typeWalk
@@ -35,11 +35,11 @@ func (m *Module) Code() (*Code, error) {
 	return c, nil
 }
 
-// First is the index of the first function that is not imported.
+// First returns the index of the first function that is not imported.
 func (c *Code) First() uint32 { return uint32(c.m.imported[KindFunc]) }
 
-// Each calls visit for each instruction of a function, reachable or not, without its arguments. The instruction is only
-// good until visit returns.
+// Each calls visit for each instruction of a function, reachable or not, without its arguments. The instruction is
+// valid only until visit returns.
 func (c *Code) Each(f uint32, visit func(*Expr)) error {
 	body, err := c.body(f)
 	if err != nil {
@@ -53,9 +53,9 @@ func (c *Code) Each(f uint32, visit func(*Expr)) error {
 	return body.err
 }
 
-// Tree gives the instructions of a function that leave no value, in order, each with all it takes: blocks, branches and
-// ends stand in this row too. What cannot be reached is left out. The value of a block with a result is that of the
-// branch that falls through.
+// Tree returns the instructions of a function that leave no value, in order, each with all its operands; blocks,
+// branches and ends are in this list too. Unreachable code is left out. The value of a block with a result is that of
+// the branch that falls through.
 func (c *Code) Tree(f uint32) ([]*Expr, error) {
 	body, err := c.body(f)
 	if err != nil {
@@ -83,7 +83,7 @@ type treeBuilder struct {
 	out   []*Expr
 }
 
-// settle gives the stack the height that the walk has: values that a block left unused become statements of their own,
+// settle makes the stack's height that of the walk: values that a block left unused become statements of their own,
 // those that came by a branch are unknown.
 func (t *treeBuilder) settle(height int) {
 	for len(t.stack) < height {
@@ -118,11 +118,11 @@ func (t *treeBuilder) visit(in instr, buf []byte) {
 	default:
 		p, results, ok := t.walk.effect(in, buf)
 		if !ok {
-			return // the walk says so itself
+			return // the walk reports it
 		}
 		pops, pushes = p, len(results)
 	}
-	t.settle(max(len(t.stack), pops)) // an end that only branches come to
+	t.settle(max(len(t.stack), pops)) // an end that only branches reach
 	e.Args = append(e.Args, t.stack[len(t.stack)-pops:]...)
 	t.stack = t.stack[:len(t.stack)-pops]
 	if pushes == 0 {
@@ -134,7 +134,7 @@ func (t *treeBuilder) visit(in instr, buf []byte) {
 	}
 }
 
-// operands is an instruction with what stands in it.
+// operands returns an instruction with its immediate operands.
 func operands(in instr, buf []byte) Expr {
 	e := Expr{Op: in.op, Misc: in.misc}
 	r := reader{buf: buf, pos: in.start + 1, end: in.end}
@@ -152,11 +152,11 @@ func operands(in instr, buf []byte) Expr {
 	return e
 }
 
-// Name is that of the instruction in the text format; call, and local.get, .set and .tee without "local.".
+// Name returns the instruction's name in the text format; call, and local.get, .set and .tee without "local.".
 func (e *Expr) Name() string { return opNames[e.Op] }
 
-// String gives the tree in short, for people who look for things: a constant is its value, a local l and its index, a call f
-// and the function's.
+// String returns the tree in a short form for searching: a constant is its value, a local l and its index, a call f and
+// the function's.
 func (e *Expr) String() string {
 	var b strings.Builder
 	e.write(&b)

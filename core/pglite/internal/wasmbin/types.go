@@ -16,7 +16,7 @@ const (
 	ExternRef ValType = 0x6f
 )
 
-// String gives the name used in the text format.
+// String returns the name used in the text format.
 func (t ValType) String() string {
 	switch t {
 	case I32:
@@ -48,7 +48,7 @@ const (
 	KindGlobal Kind = 3
 )
 
-// String gives the name used in the text format.
+// String returns the name used in the text format.
 func (k Kind) String() string {
 	switch k {
 	case KindFunc:
@@ -109,7 +109,7 @@ type Elem struct {
 	Funcs  []uint32 // function index per slot; NullFunc leaves a slot empty
 }
 
-// NullFunc stands for a null reference in [Elem].
+// NullFunc represents a null reference in [Elem].
 const NullFunc = ^uint32(0)
 
 func (r *reader) valType(what string) ValType {

@@ -1,13 +1,13 @@
 package wasmbin
 
-// typeWalk knows the types on the stack before each instruction of a function, as validation does. It is used for one
+// typeWalk knows the types on the stack before each instruction of a function, as validation does. It is reused for one
 // function after another.
 type typeWalk struct {
 	m      *Module
 	locals []ValType
 	stack  []ValType
 	frames []typeFrame
-	dead   bool // after an instruction that never goes on, up to the end of its block
+	dead   bool // after an instruction that never continues, up to the end of its block
 
 	declStart, declCountEnd, declEnd int
 	decls                            uint32
@@ -20,7 +20,7 @@ type typeFrame struct {
 	dead   bool
 }
 
-// under is the type n below the top of the stack.
+// under returns the type n below the top of the stack.
 func (w *typeWalk) under(n int) ValType {
 	if i := len(w.stack) - 1 - n; i >= w.floor() {
 		return w.stack[i]
@@ -30,8 +30,8 @@ func (w *typeWalk) under(n int) ValType {
 
 func (w *typeWalk) floor() int { return w.frames[len(w.frames)-1].height }
 
-// function walks a body; visit sees each instruction that can be reached, before it takes effect, and the ends of blocks that
-// could be entered.
+// function walks a body; visit is called for each reachable instruction before it takes effect, and for the ends of
+// blocks that could be entered.
 func (w *typeWalk) function(kind FuncType, body *reader, visit func(instr)) error {
 	w.declarations(kind, *body)
 	w.stack, w.dead = w.stack[:0], false
@@ -61,7 +61,7 @@ func (w *typeWalk) declarations(kind FuncType, r reader) {
 	for range n {
 		count, t := r.u32("number of locals"), r.valType("local type")
 		if r.err != nil || uint64(len(w.locals))+uint64(count) > maxLocals {
-			break // walkBody, or wazero, says what is wrong
+			break // walkBody, or wazero, reports what is wrong
 		}
 		for range count {
 			w.locals = append(w.locals, t)
@@ -70,7 +70,7 @@ func (w *typeWalk) declarations(kind FuncType, r reader) {
 	w.declEnd = r.pos
 }
 
-// step takes one instruction.
+// step handles one instruction.
 func (w *typeWalk) step(in instr, buf []byte, failed *reader) {
 	switch in.op {
 	case opBlock, opLoop, opIf:
@@ -145,7 +145,7 @@ func (w *typeWalk) leave() {
 	}
 }
 
-// effect is what an instruction takes from the stack and what it leaves there.
+// effect returns what an instruction pops from the stack and what it pushes.
 func (w *typeWalk) effect(in instr, buf []byte) (pops int, pushes []ValType, ok bool) {
 	index := func() int { return int(immediate(buf, in)) }
 	switch op := in.op; {

@@ -56,8 +56,7 @@ func appendExport(out []byte, e Export) []byte {
 	return appendU32(out, e.Index)
 }
 
-// extendVector appends n encoded entries to the vector that a section holds;
-// an empty body is an empty vector.
+// extendVector appends n encoded entries to the vector in a section; an empty body is an empty vector.
 func extendVector(body []byte, n int, entries []byte) []byte {
 	r := &reader{buf: body, end: len(body)}
 	old := uint32(0)
