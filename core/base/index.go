@@ -16,7 +16,7 @@ const (
 	// Bounds of an index. A body of this size describes some 600,000 files, or a terabyte.
 	maxIndexBytes = 64 << 20
 	maxSegments   = 1_000_000 // the numbers of a layer's segments have six digits
-	// The smallest encodings of one segment, frame, entry and run: no count may promise more than the bytes that follow.
+	// The smallest encodings of one segment, frame, entry and run: no count may claim more than the remaining bytes can hold.
 	minSegmentBytes, minFrameBytes, minEntryBytes, minRunBytes = 8, 5, 4, 2
 	maxOrigin                                                  = 256 // bytes of the name of the layer that a segment was written for
 )
@@ -30,13 +30,13 @@ const (
 	kindLink // another name of an earlier file
 )
 
-// index describes a layer. The chunks of all its segments, also those that it does not use, have addresses: those of the first segment
-// begin at zero, those of each other one where the one before ends.
+// index describes a layer. The chunks of all its segments, including those it does not use, have addresses: those of the first segment
+// begin at zero, those of each other one where the previous one's end.
 type index struct {
 	named      named
 	frameBytes int
 	segments   []segment
-	starts     []int64    // the addresses at which they begin, computed by settle
+	starts     []int64    // their first addresses, computed by settle
 	boot       []frameRef // in order, each once
 	entries    []entry
 }
@@ -47,8 +47,8 @@ type frameRef struct{ segment, frame int }
 // segment is an object of frames. All frames but the last are full.
 type segment struct {
 	layer  string // the layer that it was written for
-	n      int    // its number among that layer's
-	part   bool   // it is a part of a layer of format 1
+	n      int    // its number among that layer's segments
+	part   bool   // a part of a layer of format 1
 	chunks int64
 	frames []frame
 	first  int64 // address of its first chunk
@@ -63,7 +63,7 @@ func (s *segment) key() string {
 	return SegmentKey(s.layer, s.n)
 }
 
-// bytes is the size of the object.
+// bytes returns the size of the object.
 func (s *segment) bytes() (n int64) {
 	for _, f := range s.frames {
 		n += int64(f.size)
@@ -86,17 +86,17 @@ type entry struct {
 	target string
 }
 
-// run is a sequence of chunks of one file, at addresses one after the other.
+// run is a sequence of chunks of one file, at consecutive addresses.
 type run struct{ first, count, at int64 }
 
 func (x *index) frameChunks() int64 { return int64(x.frameBytes / memfs.ChunkSize) }
 
-// rawChunks is how many chunks a frame of a segment holds: the last frame may be shorter.
+// rawChunks returns how many chunks a frame of a segment holds: the last frame may be shorter.
 func (x *index) rawChunks(s *segment, frame int) int64 {
 	return min(s.chunks-int64(frame)*x.frameChunks(), x.frameChunks())
 }
 
-// framesOf is how many frames a number of chunks takes.
+// framesOf returns how many frames a number of chunks takes.
 func (x *index) framesOf(chunks int64) int64 {
 	return (chunks + x.frameChunks() - 1) / x.frameChunks()
 }
@@ -112,7 +112,7 @@ func (x *index) settle() {
 	}
 }
 
-// end is the address after the last chunk.
+// end returns the address after the last chunk.
 func (x *index) end() int64 {
 	if len(x.segments) == 0 {
 		return 0
@@ -121,7 +121,7 @@ func (x *index) end() int64 {
 	return last.first + last.chunks
 }
 
-// segmentAt is the number of the segment that holds an address.
+// segmentAt returns the number of the segment that holds an address.
 func (x *index) segmentAt(at int64) int {
 	i, found := slices.BinarySearch(x.starts, at)
 	if !found {
@@ -130,7 +130,7 @@ func (x *index) segmentAt(at int64) int {
 	return i
 }
 
-// liveChunks is how many chunks the files have.
+// liveChunks returns how many chunks the files have.
 func (x *index) liveChunks() (n int64) {
 	for i := range x.entries {
 		for _, r := range x.entries[i].runs {
@@ -187,7 +187,7 @@ func encodeIndex(x *index) ([]byte, error) {
 	return seal(x.named, body, Format)
 }
 
-// append encodes an entry. at is the address after the last run that was encoded, where most runs go on.
+// append encodes an entry. at is the address after the last encoded run, where most runs continue.
 func (e *entry) append(b []byte, at *int64) []byte {
 	b = append(b, byte(e.kind))
 	b = appendText(b, e.path)
@@ -214,7 +214,7 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// decodeIndex decodes the index object of a layer, which it changes. What it accepts is consistent: Read relies on that.
+// decodeIndex decodes the index object of a layer, and changes it. It accepts only consistent indexes: Read relies on that.
 func decodeIndex(layer string, object []byte) (*index, error) {
 	own, body, format, err := unseal(object)
 	if err != nil {
@@ -264,7 +264,7 @@ func (d *decoder) number(limit int64) int64 {
 	return int64(v)
 }
 
-// signed reads a varint with a sign.
+// signed reads a signed varint.
 func (d *decoder) signed() int64 {
 	v, n := binary.Varint(d.left)
 	if n <= 0 {
@@ -275,7 +275,7 @@ func (d *decoder) signed() int64 {
 	return v
 }
 
-// count reads a count of things that take at least size bytes each.
+// count reads a count of items that take at least size bytes each.
 func (d *decoder) count(size int) int { return int(d.number(int64(len(d.left) / size))) }
 
 func (d *decoder) crc() uint32 {
@@ -319,7 +319,7 @@ func (d *decoder) index() *index {
 	return x
 }
 
-// maxStored bounds a compressed frame: zstd adds little to what it cannot compress.
+// maxStored bounds a compressed frame: zstd adds little to incompressible data.
 func maxStored(frameBytes int) int64 { return int64(frameBytes + frameBytes/64 + 1024) }
 
 func (d *decoder) segments(x *index) {
@@ -471,7 +471,7 @@ func (d *decoder) runs(x *index, e *entry) {
 	}
 }
 
-// tally counts which chunks of each segment are used.
+// tally counts the used chunks of each segment.
 func (x *index) tally() {
 	for i := range x.segments {
 		x.segments[i].live = 0
@@ -483,7 +483,7 @@ func (x *index) tally() {
 	}
 }
 
-// use counts which chunks of each segment are used, and refuses an index that uses one twice, or a segment not at all.
+// use counts the used chunks of each segment, and refuses an index that uses a chunk twice, or a segment not at all.
 func (d *decoder) use(x *index) {
 	var runs []run
 	for i := range x.entries {
@@ -507,7 +507,7 @@ func (d *decoder) use(x *index) {
 	}
 }
 
-// misplaced returns what is wrong with an entry's place among those before it; nil: nothing.
+// misplaced returns what is wrong with an entry's position among those before it; nil: nothing.
 func misplaced(e *entry, seen map[string]kind) error {
 	if len(seen) == 0 {
 		if e.path != "" || e.kind != kindDir {

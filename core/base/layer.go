@@ -7,13 +7,13 @@ type Layer struct {
 	key   string
 	index *index
 	size  int64    // of the index object
-	inos  []uint64 // of a layer that was just written: each entry's file number in the tree; 0: the entry is no file
+	inos  []uint64 // of a layer that was just written: each entry's file number in the tree; 0: the entry is not a file
 }
 
-// Key is the key of the layer, without /index.
+// Key returns the key of the layer, without /index.
 func (l *Layer) Key() string { return l.key }
 
-// Segments are the keys of the page segments that the layer needs; none for format 1, whose parts are the layer's own.
+// Segments returns the keys of the page segments that the layer needs; none for format 1, whose parts are the layer's own.
 func (l *Layer) Segments() []string {
 	var keys []string
 	for i := range l.index.segments {
@@ -24,7 +24,7 @@ func (l *Layer) Segments() []string {
 	return keys
 }
 
-// Objects are the keys of all objects that the layer needs but its index: page segments, or its own parts.
+// Objects returns the keys of all objects that the layer needs except its index: page segments, or its own parts.
 func (l *Layer) Objects() []string {
 	keys := make([]string, len(l.index.segments))
 	for i := range keys {
@@ -33,7 +33,7 @@ func (l *Layer) Objects() []string {
 	return keys
 }
 
-// ObjectBytes are the sizes of Objects, by their keys.
+// ObjectBytes returns the sizes of Objects, by key.
 func (l *Layer) ObjectBytes() map[string]int64 {
 	sizes := make(map[string]int64, len(l.index.segments))
 	for i := range l.index.segments {
@@ -66,16 +66,16 @@ func (l *Layer) Use() Use {
 	return u
 }
 
-// IndexBytes is the size of its index, as it is stored.
+// IndexBytes returns the stored size of its index.
 func (l *Layer) IndexBytes() int64 { return l.size }
 
-// RawBytes is the size of its chunks, uncompressed.
+// RawBytes returns the size of its chunks, uncompressed.
 func (l *Layer) RawBytes() int64 { return l.index.liveChunks() * memfs.ChunkSize }
 
-// HasBootSet says whether the layer's index names frames that an opening fetches at once, beside what it needs.
+// HasBootSet reports whether the layer's index names frames that an opening fetches immediately, in addition to what it needs.
 func (l *Layer) HasBootSet() bool { return len(l.index.boot) > 0 }
 
-// shares says whether other layers may use its segments.
+// shares reports whether other layers may use its segments.
 func (l *Layer) shares() bool {
 	return l != nil && (len(l.index.segments) == 0 || !l.index.segments[0].part)
 }

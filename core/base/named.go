@@ -6,23 +6,23 @@ import (
 	"blobpglite/core/manifest"
 )
 
-// named is what an index says of itself: which layer it is of. Otherwise the index of an earlier layer, in the place of a later one's, would
-// be as good as that: what it needs may still be there. Indexes of earlier versions do not say it: zero.
+// named is what an index says about itself: which layer it belongs to. Without it, an earlier layer's index in the place of a later one's
+// would be accepted, since the objects it needs may still exist. Indexes of earlier versions do not say it: zero.
 type named struct {
 	layer    string // its key
-	database string // the database's id; empty: whoever wrote it did not say
+	database string // the database's ID; empty: the writer did not say
 }
 
-// Expect is what is known of a layer before its index is read. An index that says otherwise is not that layer's: ErrCorrupt. What is zero is
-// not known. The sizes also tell indexes apart that have no name, because an earlier version wrote them.
+// Expect is what is known about a layer before its index is read. An index that contradicts it is not that layer's: ErrCorrupt. Zero fields
+// are unknown. The sizes also tell apart indexes without a name, which an earlier version wrote.
 type Expect struct {
-	Database              string // the id
-	Seq                   uint64 // of the record that its key has to name
+	Database              string // the ID
+	Seq                   uint64 // of the record that its key must name
 	RawBytes, StoredBytes int64  // as in Stats
 	Segments              int    // how many page segments it shares or may share; known if RawBytes is
 }
 
-// Expected returns what a manifest says of one of its layers.
+// Expected returns what a manifest says about one of its layers.
 func Expected(m manifest.Manifest, l manifest.Layer) Expect {
 	return Expect{Database: m.DatabaseID, Seq: l.Seq, RawBytes: l.RawBytes, StoredBytes: l.StoredBytes, Segments: l.Segments}
 }
@@ -44,7 +44,7 @@ func (e Expect) check(l *Layer) error {
 		}
 	}
 	use := l.Use()
-	switch raw, segments := l.RawBytes(), len(l.Segments()); { // parts of a layer of format 1 are none: a manifest does not count them
+	switch raw, segments := l.RawBytes(), len(l.Segments()); { // parts of a layer of format 1 do not count: a manifest does not count them
 	case e.StoredBytes != 0 && use.StoredBytes != e.StoredBytes:
 		return fmt.Errorf("%w: it is not the one that the manifest names: with its segments it has %d bytes, and not %d", ErrCorrupt, use.StoredBytes, e.StoredBytes)
 	case e.RawBytes != 0 && (raw != e.RawBytes || segments != e.Segments):
@@ -54,11 +54,11 @@ func (e Expect) check(l *Layer) error {
 	return nil
 }
 
-// isOthers says whether an object's key has the id of another database.
+// isOthers reports whether an object's key has the ID of another database.
 func (e Expect) isOthers(o Object) bool { return e.Database != "" && o.ID != "" && o.ID != e.Database }
 
-// isLater says whether a segment was written for a layer of a later record or a later writer than this one. None can need such a segment:
-// a layer shares with the one before, by the same writer or one whose epoch was lower.
+// isLater reports whether a segment was written for a layer of a later record or a later writer than this one. No layer can need such a
+// segment: a layer shares with the previous one, by the same writer or one with a lower epoch.
 func isLater(segment Object, layer string) bool {
 	own, ok := ParseObject(IndexKey(layer))
 	return !ok || segment.Epoch > own.Epoch || segment.Seq > own.Seq

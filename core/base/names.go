@@ -11,31 +11,31 @@ const (
 	segmentPrefix = "page/" // where page segments are
 )
 
-// Prefix is the folder of layers.
+// Prefix returns the folder of layers.
 func Prefix() string { return keyPrefix }
 
-// SegmentPrefix is the folder of page segments.
+// SegmentPrefix returns the folder of page segments.
 func SegmentPrefix() string { return segmentPrefix }
 
-// Key is the key of the layer that the writer of an epoch takes at a record: base/<epoch>-<seq>, of fixed width, so that keys sort.
+// Key returns the key of the layer that the writer of an epoch takes at a record: base/<epoch>-<seq>, of fixed width, so that keys sort.
 func Key(epoch, seq uint64) string { return fmt.Sprintf("%s%020d-%020d", keyPrefix, epoch, seq) }
 
-// IndexKey is the key of a layer's index, without which the layer does not exist.
+// IndexKey returns the key of a layer's index, without which the layer does not exist.
 func IndexKey(layer string) string { return layer + "/index" }
 
-// SegmentKey is the key of the n-th page segment that was written for a layer.
+// SegmentKey returns the key of the n-th page segment written for a layer.
 func SegmentKey(layer string, n int) string {
 	return fmt.Sprintf("%s%s/%06d", segmentPrefix, strings.TrimPrefix(layer, keyPrefix), n)
 }
 
-// partKey is the key of the n-th part of a layer of format 1, which shares nothing.
+// partKey returns the key of the n-th part of a layer of format 1, which shares nothing.
 func partKey(layer string, n int) string { return fmt.Sprintf("%s/part/%06d", layer, n) }
 
 // Object is what an object's key says.
 type Object struct {
-	Layer      string // base/<epoch>-<seq>, or with -<id> after it; of a segment: the layer that it was written for
+	Layer      string // base/<epoch>-<seq>, or with -<id> appended; of a segment: the layer that it was written for
 	Epoch, Seq uint64
-	ID         string // of a database that begins with this layer; empty: the key has none
+	ID         string // of the database that begins with this layer; empty: not in the key
 	Index      bool   // the index; otherwise a part of a layer of format 1, or a segment
 }
 

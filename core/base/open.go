@@ -20,15 +20,15 @@ const openBatch = 2048
 type Wish uint8
 
 const (
-	Later  Wish = iota // nothing: its chunks are read when they are used
-	Soon               // its chunks are requested together with the boot set, as far as there is room, and nobody waits for them
+	Later  Wish = iota // nothing: its chunks are read on use
+	Soon               // its chunks are requested together with the boot set, as far as there is room, and not waited for
 	Now                // it reads all of it; chunks that are damaged or gone stay away, and reading them later is an error
 	Needed             // it reads all of it, or fails
 )
 
-// Open makes the tree of a layer in dst, which must be empty, and reads only the files for which wish says so, by canonical path: the chunks
-// of all others are away, and p is their memfs.Source. What changes in the tree after the returned mark differs from the layer. Stats
-// are of what was read. After an error dst is useless.
+// Open makes the tree of a layer in dst, which must be empty, and reads only the files that wish asks for, by canonical path: the chunks of
+// all others are away, and p is their memfs.Source. What changes in the tree after the returned mark differs from the layer. Stats cover
+// what was read. After an error dst is useless.
 //
 // Errors: those of Read.
 func Open(ctx context.Context, p *Pages, key string, dst *memfs.FS, wish func(path string) Wish, e Expect) (*Layer, memfs.Mark, Stats, error) {
@@ -68,7 +68,7 @@ func open(ctx context.Context, p *Pages, key string, dst *memfs.FS, wish func(pa
 	return l, mark, stats, err
 }
 
-// opener is a reader that leaves most chunks where they are.
+// opener is a reader that leaves most chunks in the store.
 type opener struct {
 	reader
 	p      *Pages
@@ -78,7 +78,7 @@ type opener struct {
 	soon   []int64 // addresses
 }
 
-// wantedChunk is a chunk of a file that is read by the opening.
+// wantedChunk is a chunk of a file that the opening reads.
 type wantedChunk struct {
 	file    *memfs.File
 	chunk   int64
@@ -132,7 +132,7 @@ func (o *opener) install(f *memfs.File, path string, origin *origin) error {
 	return f.SetOrigin(origin)
 }
 
-// fetch reads the chunks in places: all are requested together, and used in the order in which they are stored.
+// fetch reads the wanted chunks: all of a batch are requested together, and used in the order in which they are stored.
 func (o *opener) fetch(ctx context.Context) error {
 	slices.SortFunc(o.wanted, func(a, b wantedChunk) int { return cmp.Compare(a.address, b.address) })
 	for batch := range slices.Chunk(o.wanted, openBatch) {
@@ -143,7 +143,7 @@ func (o *opener) fetch(ctx context.Context) error {
 			}
 			continue
 		}
-		for i := range batch { // what else is there, and whether it is needed
+		for i := range batch { // which of them are readable, and which are needed
 			if err := o.fetchBatch(ctx, batch[i:i+1]); err != nil && (batch[i].needed || !damage(err)) {
 				return err
 			}
@@ -170,7 +170,7 @@ func (o *opener) fetchBatch(ctx context.Context, batch []wantedChunk) error {
 	return nil
 }
 
-// origin is where a file's chunks are, by addresses of Pages.
+// origin says where a file's chunks are, by addresses of Pages.
 type origin struct{ runs []run }
 
 // Address implements memfs.Origin.
@@ -208,7 +208,7 @@ func originOf(x *index, ids []int64, e *entry) *origin {
 	return o
 }
 
-// Origins returns, for a layer that was just written, where it has each file's chunks, by the file's number in the tree that was written.
+// Origins returns, for a layer that was just written, where it has each file's chunks, by the file's number in the written tree.
 func (l *Layer) Origins(p *Pages) iter.Seq2[uint64, memfs.Origin] {
 	ids := p.add(l.index)
 	return func(yield func(uint64, memfs.Origin) bool) {

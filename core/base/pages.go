@@ -20,12 +20,13 @@ import (
 type PagesOptions struct {
 	// Parallel is how many requests are in flight; 0: DefaultPagesParallel.
 	Parallel int
-	// KeepBytes is how many bytes of fetched chunks are kept uncompressed for later reads, including what is fetched ahead; 0:
+	// KeepBytes is how many bytes of fetched chunks are kept uncompressed for later reads, including chunks fetched ahead; 0:
 	// DefaultKeepBytes.
 	KeepBytes int64
-	// Patience is how long a request is repeated after passing errors; 0: DefaultPatience.
+	// Patience is how long a request is retried after transient errors; 0: DefaultPatience.
 	Patience time.Duration
-	// Fetched is told how many bytes of chunks were given to a file, in whose memory they are from now on. It must not block. Nil: not called.
+	// Fetched is called with the number of bytes of chunks given to a file, in whose memory they are from now on. It must not block. Nil:
+	// not called.
 	Fetched func(bytes int64)
 	Clock   clock.Clock // nil: the system's
 }
@@ -38,16 +39,16 @@ const (
 	// DefaultPatience of PagesOptions.
 	DefaultPatience = 20 * time.Second
 
-	// requestBytes is how many bytes of a segment one request reads at most, if several frames in a row are needed.
+	// requestBytes is the most bytes of a segment that one request reads, if several consecutive frames are needed.
 	requestBytes = 2 << 20
-	// addressBits: so many low bits of an address are the chunk's number in its segment, those above are the segment's id.
+	// addressBits is the number of low bits of an address that hold the chunk's number in its segment; those above are the segment's ID.
 	addressBits = 32
 )
 
-// Pages fetches single chunks of layers: it is the memfs.Source of a tree that Open has filled, and remains so for the layers that are
-// written from that tree later. An address says where a chunk is; it is the same for all layers that share the segment.
+// Pages fetches single chunks of layers. It is the memfs.Source of a tree that Open has filled, and of the layers written from that tree
+// later. An address says where a chunk is; it is the same for all layers that share the segment.
 //
-// Only sound chunks are returned: a frame with a wrong checksum is requested once more, and then is an error. Pages is safe for concurrent
+// Only intact chunks are returned: a frame with a wrong checksum is requested once more, and then is an error. Pages is safe for concurrent
 // use. Close it after use.
 type Pages struct {
 	st      store.Store
@@ -57,28 +58,28 @@ type Pages struct {
 	stop    context.CancelFunc
 	ahead   sync.WaitGroup
 	flight  *semaphore.Weighted
-	scratch sync.Pool // of *[]byte, for what is decompressed
+	scratch sync.Pool // of *[]byte, for decompression
 
 	mu       sync.Mutex
-	ids      map[string]int64       // of segments, by their keys
+	ids      map[string]int64       // of segments, by key
 	segments map[int64]*pageSegment // by id
-	next     int64                  // next id; none is used twice
+	next     int64                  // next ID; none is used twice
 	frames   map[frameID]*keptFrame
 	order    []frameID // of kept frames, the least recently used first
 	kept     int64
 	counts   PageCounts
-	lost     map[string]time.Duration // segments that could not be cleaned because they are damaged or gone, and when that was found out
+	lost     map[string]time.Duration // segments that could not be cleaned because they are damaged or gone, and when that was discovered
 	noted    map[frameID]bool         // frames used so far, for Noted; nil: no longer noted
 }
 
-// PageCounts is what Pages has done since it was made.
+// PageCounts counts what Pages has done since it was made.
 type PageCounts struct {
 	Requests, Bytes int64 // to the store, and read from it
 	Frames          int64 // fetched
-	Waited          int64 // of these, those that a read waited for
+	Waited          int64 // of these, those a read waited for
 	Ahead           int64 // of Frames, those fetched ahead
 	AheadUsed       int64 // of Ahead, those used later
-	Errors          int64 // that did not pass
+	Errors          int64 // other than transient ones
 }
 
 type pageSegment struct {
@@ -87,7 +88,7 @@ type pageSegment struct {
 	per     int64 // chunks in a frame
 	frames  []frame
 	offsets []int64
-	shared  []bool // of each frame, whether more than one file has chunks in it
+	shared  []bool // for each frame, whether more than one file has chunks in it
 }
 
 type frameID struct {
@@ -101,7 +102,7 @@ type keptFrame struct {
 	done   chan struct{} // closed when it was fetched, or failed
 	chunks []*[memfs.ChunkSize]byte
 	err    error
-	ahead  bool // fetched ahead, and not used yet
+	ahead  bool // fetched ahead, not used yet
 	wanted int  // how many readers are about to get it
 }
 
@@ -128,7 +129,7 @@ func NewPages(st store.Store, o PagesOptions) (*Pages, error) {
 	return p, nil
 }
 
-// Close gives up what is being fetched, and waits until that has ended.
+// Close abandons running fetches, and waits until they have ended.
 func (p *Pages) Close() {
 	p.stop()
 	p.ahead.Wait()
@@ -143,7 +144,7 @@ func (p *Pages) Counts() PageCounts {
 }
 
 // Fetch implements memfs.Source. It returns all chunks of the frames that hold the addresses. Errors: ErrCorrupt, store.ErrNotFound (the
-// segment is gone, because no layer that is kept needs it), the store's if they did not pass, the context's.
+// segment is gone, because no remaining layer needs it), the store's if they did not pass, the context's.
 func (p *Pages) Fetch(ctx context.Context, addresses []int64) ([]memfs.Fetched, error) {
 	wanted, flights, err := p.take(addresses, false)
 	if err != nil {
@@ -226,8 +227,8 @@ func (p *Pages) there(addresses []int64) ([]frameID, []*keptFrame) {
 	return wanted, p.takeFrames(wanted, false)
 }
 
-// give appends a frame's chunks to out, for a reader that then no longer needs the frame. The last reader of a frame that belongs to one file
-// gets the chunks themselves, which are in that file from now on. All others get copies.
+// give appends a frame's chunks to out, for a reader that then no longer needs the frame. The last reader of a frame that belongs to one
+// file gets the chunks themselves, which are in that file from now on. All others get copies.
 func (p *Pages) give(out []memfs.Fetched, id frameID, f *keptFrame) []memfs.Fetched {
 	p.mu.Lock()
 	s := f.s
@@ -248,7 +249,7 @@ func (p *Pages) give(out []memfs.Fetched, id frameID, f *keptFrame) []memfs.Fetc
 	return out
 }
 
-// drop drops a frame that was fetched. p.mu is held.
+// drop drops a fetched frame. p.mu is held.
 func (p *Pages) drop(id frameID) {
 	p.kept -= int64(len(p.frames[id].chunks)) * memfs.ChunkSize
 	delete(p.frames, id)
@@ -257,7 +258,7 @@ func (p *Pages) drop(id frameID) {
 	}
 }
 
-// take returns the frames, which may still be in flight, and requests those that are neither there nor in flight.
+// take returns the frames, which may still be in flight, and requests those that are neither fetched nor in flight.
 func (p *Pages) take(addresses []int64, ahead bool) ([]frameID, []*keptFrame, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -313,7 +314,7 @@ func (p *Pages) touch(id frameID) {
 	}
 }
 
-// inOneRequest is how many of the frames, which are in order, one request reads. p.mu is held.
+// inOneRequest returns how many of the frames, which are in order, one request reads. p.mu is held.
 func (p *Pages) inOneRequest(ask []frameID) int {
 	s := p.frames[ask[0]].s
 	bytes := int64(s.frames[ask[0].frame].size)
@@ -326,7 +327,7 @@ func (p *Pages) inOneRequest(ask []frameID) int {
 	return n
 }
 
-// begin fetches frames in a row. p.mu is held.
+// begin fetches consecutive frames. p.mu is held.
 func (p *Pages) begin(ask []frameID) {
 	s, frames := p.frames[ask[0]].s, make([]*keptFrame, len(ask))
 	for i, id := range ask {
@@ -363,7 +364,7 @@ func (p *Pages) keep(id frameID, f *keptFrame) {
 	}
 }
 
-// get fetches frames in a row of a segment, and repeats that after passing errors.
+// get fetches consecutive frames of a segment, and retries after transient errors.
 func (p *Pages) get(s *pageSegment, first, n int) ([][]*[memfs.ChunkSize]byte, error) {
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
@@ -391,7 +392,7 @@ func (p *Pages) get(s *pageSegment, first, n int) ([][]*[memfs.ChunkSize]byte, e
 	}
 }
 
-// passes says whether an error of the store may pass, so that a repetition makes sense.
+// passes reports whether an error of the store may be transient, so that a retry makes sense.
 func passes(err error) bool {
 	return !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrDenied) && !errors.Is(err, store.ErrInvalid) &&
 		!errors.Is(err, store.ErrCorrupt) && !errors.Is(err, context.Canceled)

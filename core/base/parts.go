@@ -4,15 +4,15 @@ import (
 	"math"
 )
 
-// Layers of format 1, which are read but no longer written: their chunks form one stream, in the order of the files, which is cut into
-// frames, and these into parts that belong to the layer.
+// Layers of format 1 are read but no longer written: their chunks form one stream, in the order of the files, which is cut into frames, and
+// these into parts that belong to the layer.
 //
 //	body     frame bytes, chunks
 //	         parts    count × { frames, bytes, CRC32C }
 //	         frames   count × { bytes, CRC32C }
 //	         entries  as in format 2, but runs have no addresses: each begins where the last one ended
 
-// part is what the index says of a part.
+// part is what the index says about a part.
 type part struct {
 	frames int
 	size   int64
@@ -20,7 +20,7 @@ type part struct {
 
 const minPartBytes = 6
 
-// partsOf reads parts and frames, and makes segments of them.
+// partsOf reads parts and frames, and turns them into segments.
 func (d *decoder) partsOf(x *index) {
 	chunks := d.number(math.MaxInt64 / MaxFrameBytes)
 	total := int(x.framesOf(chunks))

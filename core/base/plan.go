@@ -16,17 +16,17 @@ import (
 type plan struct {
 	index   index
 	views   []view
-	early   []int64            // addresses of new chunks that take the place of ones in the boot set
-	inos    []uint64           // each entry's file number; 0: it is no file
-	cleaned int64              // of these, how many the layer before has too
+	early   []int64            // addresses of new chunks that replace ones in the boot set
+	inos    []uint64           // each entry's file number; 0: not a file
+	cleaned int64              // of the new chunks, how many the previous layer has too
 	brought map[string][]int64 // by the segment that they are cleaned out of, addresses of Pages of those that are away
 }
 
 // view is a chunk.
 type view struct {
 	data []byte // nil: it is away
-	at   int64  // then, its address of Pages
-	was  int64  // address in the layer before of what the file had there; negative: nothing, or not known
+	at   int64  // if away: its address of Pages
+	was  int64  // address in the previous layer of what the file had there; negative: nothing, or unknown
 }
 
 func (p *plan) frame(n int) []view {
@@ -34,11 +34,11 @@ func (p *plan) frame(n int) []view {
 	return p.views[n*per : min((n+1)*per, len(p.views))]
 }
 
-// piece is a sequence of chunks of a file that are all new, or all at addresses one after the other in the layer before.
+// piece is a sequence of chunks of a file that are all new, or all at consecutive addresses in the previous layer.
 type piece struct {
 	entry        int
 	first, count int64
-	at           int64 // address in the layer before; negative: new
+	at           int64 // address in the previous layer; negative: new
 }
 
 // planner looks at the files.
@@ -47,12 +47,12 @@ type planner struct {
 	o      WriteOptions
 	old    map[string]*entry // of the layer to share with
 	before *index
-	places map[int64]int64 // in before, of segments of Pages by their ids
+	places map[int64]int64 // in before, of segments of Pages by ID
 	inos   []uint64
 	links  map[uint64]string
 	list   []entry
 	pieces []piece
-	fresh  []view // of the pieces that are new, in order
+	fresh  []view // of the new pieces, in order
 }
 
 func planTree(src *memfs.FS, o WriteOptions) (*plan, error) {
@@ -167,7 +167,7 @@ func (pl *planner) addPiece(chunk int64, c memfs.Piece, before, was *lookup, rew
 // zeros is a chunk that is not stored.
 var zeros [memfs.ChunkSize]byte
 
-// shared is the address in the layer before of a chunk of Pages; negative: that layer does not have it.
+// shared returns the address in the previous layer of a chunk of Pages; negative: that layer does not have it.
 func (pl *planner) shared(address int64) int64 {
 	first, ok := pl.places[address>>addressBits]
 	if !ok {
@@ -188,7 +188,7 @@ func (pl *planner) addChunks(chunk, count, at int64) {
 	pl.pieces = append(pl.pieces, piece{entry: entry, first: chunk, count: count, at: at})
 }
 
-// views returns views of chunks that the layer before has from an address on.
+// views returns views of chunks that the previous layer has from address at on.
 func (pl *planner) views(entry int, first, count, at int64) ([]view, error) {
 	f, err := pl.src.Open("/"+pl.list[entry].path, os.O_RDONLY, 0)
 	if err != nil {
@@ -202,14 +202,14 @@ func (pl *planner) views(entry int, first, count, at int64) ([]view, error) {
 	return views, f.Close()
 }
 
-// lookup finds chunks of one file in the layer before. Its methods have to be called with ascending chunks.
+// lookup finds chunks of one file in the previous layer. Call its methods with ascending chunks.
 type lookup struct {
 	runs    []run
-	changed []int64 // chunks, ascending, that were written since
+	changed []int64 // chunks written since, ascending
 }
 
-// same returns the address of a chunk in the layer before, and how many chunks from it on, up to last, follow each other there and were not
-// written since: these need not be read. Zero: the chunk has to be read.
+// same returns the address of a chunk in the previous layer, and how many chunks from it on, up to last, are consecutive there and were not
+// written since: these need not be read. Zero: the chunk must be read.
 func (l *lookup) same(chunk, last int64) (at, n int64) {
 	if at = l.find(chunk); at < 0 {
 		return at, 0
@@ -221,7 +221,7 @@ func (l *lookup) same(chunk, last int64) (at, n int64) {
 	return at, n
 }
 
-// find returns a chunk's address; negative: the layer before does not have it.
+// find returns a chunk's address; negative: the previous layer does not have it.
 func (l *lookup) find(chunk int64) int64 {
 	for len(l.changed) > 0 && l.changed[0] < chunk {
 		l.changed = l.changed[1:]
@@ -238,8 +238,8 @@ func (l *lookup) find(chunk int64) int64 {
 	return l.runs[0].at + chunk - l.runs[0].first
 }
 
-// assign decides which segments are kept, and gives every chunk its address: chunks in kept segments stay where they are, all others go into
-// new segments, in the order of the files.
+// assign decides which segments are kept, and gives every chunk its address: chunks in kept segments stay where they are, all others go
+// into new segments, in file order.
 func (p *plan) assign(pl *planner) (err error) {
 	before, o := pl.before, pl.o
 	live, fresh := make([]int64, len(before.segments)), pl.fresh
@@ -303,7 +303,7 @@ func (p *plan) assign(pl *planner) (err error) {
 	return err
 }
 
-// bootOf makes the boot set from frames in kept segments, and returns which frames of the layer before were in it.
+// bootOf makes the boot set from frames in kept segments, and returns which frames of the previous layer were in it.
 func (p *plan) bootOf(before *index, o WriteOptions) map[frameRef]bool {
 	refs, all := before.boot, map[frameRef]bool{}
 	if o.Boot != nil && o.Pages != nil {
@@ -333,13 +333,13 @@ func (p *plan) bootNew() {
 	p.index.boot = slices.Compact(p.index.boot)
 }
 
-// frameAt is the frame that holds an address.
+// frameAt returns the frame that holds an address.
 func (x *index) frameAt(at int64) frameRef {
 	i := x.segmentAt(at)
 	return frameRef{i, int((at - x.segments[i].first) / x.frameChunks())}
 }
 
-// split calls f for the part of a sequence of addresses in each segment.
+// split calls f for the part of a range of addresses in each segment.
 func (x *index) split(at, n int64, f func(segment int, at, n int64)) {
 	for i := x.segmentAt(at); n > 0; i++ {
 		m := min(n, x.segments[i].first+x.segments[i].chunks-at)
@@ -348,7 +348,7 @@ func (x *index) split(at, n int64, f func(segment int, at, n int64)) {
 	}
 }
 
-// add adds chunks after those that an entry has.
+// add adds chunks after the entry's last ones.
 func (e *entry) add(first, count, at int64) {
 	if n := len(e.runs); n > 0 {
 		if r := &e.runs[n-1]; r.first+r.count == first && r.at+r.count == at {
@@ -360,17 +360,17 @@ func (e *entry) add(first, count, at int64) {
 }
 
 // Cleaning, as in a log-structured file system: if less than half of a segment is used, its used chunks are written again, so that what is
-// stored stays below twice what is used. And small segments, of which each layer leaves one, are put together, so that a database of
-// many small layers does not take as many requests to read.
+// stored stays below twice what is used. Small segments, of which each layer leaves one, are merged, so that a database with many small
+// layers does not take as many requests to read.
 const (
-	cleanShare = 2                            // a segment is cleaned if less than one over this is used
-	cleanLeast = (16 << 20) / memfs.ChunkSize // a layer cleans up to so many chunks, or as many as it has new ones, if these are more
-	smallShare = 4                            // a segment is small if it has less than one over this of a whole segment's bytes
-	smallMost  = 8                            // so many small segments may remain; and as much as they may hold is put together at a time
+	cleanShare = 2                            // a segment is cleaned if less than 1/cleanShare of it is used
+	cleanLeast = (16 << 20) / memfs.ChunkSize // a layer cleans up to this many chunks, or as many as it has new ones, if these are more
+	smallShare = 4                            // a segment is small below 1/smallShare of a whole segment's bytes
+	smallMost  = 8                            // how many small segments may remain; as much as these may hold is merged at a time
 )
 
-// toClean returns which segments are not kept although chunks of them are used. Those of which the smallest share is used come first, so that the
-// least is written again. Unreadable ones are kept.
+// toClean returns which segments are not kept although some of their chunks are used. Those with the smallest used share come first, so
+// that the least is written again. Unreadable ones are kept.
 func toClean(x *index, live []int64, fresh, smallBytes int64, unread map[int]bool) map[int]bool {
 	clean := map[int]bool{}
 	var hollow, small []int

@@ -17,9 +17,9 @@ import (
 	"blobpglite/core/store"
 )
 
-// Read restores the layer key into dst, which must be empty: files with their full size and their holes, directories
-// (empty ones too), links, permissions, mtimes. Besides dst it needs memory for o.Parallel segments and a few frames. After
-// an error dst is useless; the bucket is never changed.
+// Read restores the layer key into dst, which must be empty: files with their full size and their holes, directories (including empty
+// ones), links, permissions, mtimes. In addition to dst it needs memory for o.Parallel segments and a few frames. After an error dst is
+// useless; the bucket is never changed.
 //
 // Errors: store.ErrNotFound (the index or a segment is missing: read the manifest again, the layer may have been collected),
 // ErrCorrupt, ErrNewer, store.ErrInvalid (options; dst is not empty), memfs's ENOSPC, the store's and the context's.
@@ -61,7 +61,7 @@ func read(ctx context.Context, st store.Store, key string, dst *memfs.FS, o Read
 	return l, stats, nil
 }
 
-// ReadIndex reads a layer's index, and nothing of its segments. Errors: those of Read.
+// ReadIndex reads a layer's index, and none of its segments. Errors: those of Read.
 func ReadIndex(ctx context.Context, st store.Store, key string, e Expect) (*Layer, error) {
 	l, err := readIndex(ctx, st, key, e)
 	if err != nil {
@@ -104,9 +104,9 @@ type reader struct {
 	files []*memfs.File
 	spans []span
 
-	skip          []bool      // of each segment, whether it is not read; nil: all are
-	skippedChunks int64       // that the layer uses in these
-	sound         func(n int) // told, by several goroutines, of each segment that was read; nil: not called
+	skip          []bool      // for each segment, whether it is not read; nil: all are
+	skippedChunks int64       // used by the layer in these
+	sound         func(n int) // called, by several goroutines, for each segment that was read; nil: not called
 
 	nextSegment              atomic.Int64
 	downloaded, decompressed atomic.Int64 // nanoseconds
@@ -160,7 +160,7 @@ func (r *reader) sortSpans() {
 	slices.SortFunc(r.spans, func(a, b span) int { return cmp.Compare(a.at, b.at) })
 }
 
-// setTimes comes last: making names and files moves mtimes.
+// setTimes comes last: making names and files changes mtimes.
 func (r *reader) setTimes(dst *memfs.FS) error {
 	for i := range r.index.entries {
 		e := &r.index.entries[i]
@@ -189,8 +189,8 @@ type chunks struct {
 	data []*[memfs.ChunkSize]byte
 }
 
-// each fetches and decompresses the segments, several at a time, and calls use with their frames, in any order and in the
-// caller's goroutine. A chunk is allocated once, by the goroutine that decompresses it.
+// each fetches and decompresses the segments, several at a time, and calls use with their frames, in any order and in the caller's
+// goroutine. A chunk is allocated once, by the goroutine that decompresses it.
 func (r *reader) each(ctx context.Context, use func(chunks) error) error {
 	workers := min(r.o.Parallel, len(r.index.segments))
 	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(max(1, min(workers, cpus()))), zstd.WithDecoderLowmem(true),
@@ -215,7 +215,7 @@ func (r *reader) each(ctx context.Context, use func(chunks) error) error {
 	return firstCause(err, fetchErr)
 }
 
-// useAll uses frames until done is closed; after an error it stops the senders and throws away the rest.
+// useAll uses frames until done is closed; after an error it stops the senders and discards the rest.
 func (r *reader) useAll(done <-chan chunks, use func(chunks) error, stop func()) error {
 	var failed error
 	used, total := r.skippedChunks*memfs.ChunkSize, r.index.liveChunks()*memfs.ChunkSize
@@ -247,7 +247,7 @@ func (r *reader) install(c chunks) error {
 	})
 }
 
-// eachSpan calls f for what is used of the n chunks at an address.
+// eachSpan calls f for the used parts of the n chunks at an address.
 func (r *reader) eachSpan(at, n int64, f func(s *span, at, n int64) error) error {
 	i, found := slices.BinarySearchFunc(r.spans, at, func(s span, at int64) int { return cmp.Compare(s.at, at) })
 	if !found && i > 0 {
@@ -266,8 +266,8 @@ func (r *reader) eachSpan(at, n int64, f func(s *span, at, n int64) error) error
 	return nil
 }
 
-// fetch downloads segments and decompresses their frames until none is left. Of a frame that the layer does not use, only the
-// checksum is checked.
+// fetch downloads segments and decompresses their frames until none is left. A frame that the layer does not use only has its checksum
+// checked.
 func (r *reader) fetch(ctx context.Context, z *zstd.Decoder, done chan<- chunks) error {
 	raw := make([]byte, 0, r.index.frameBytes)
 	for {
@@ -322,7 +322,7 @@ func (r *reader) segment(ctx context.Context, s *segment) ([]byte, error) {
 	return o.Body, nil
 }
 
-// decompress returns the chunks of a frame that the layer uses, each separately allocated. raw is the goroutine's buffer.
+// decompress returns a frame's chunks that the layer uses, each separately allocated. raw is the goroutine's buffer.
 func (r *reader) decompress(z *zstd.Decoder, s *segment, f int, stored, raw []byte) (chunks, error) {
 	began := r.o.Clock.Monotonic()
 	defer func() { r.decompressed.Add(int64(r.o.Clock.Monotonic() - began)) }()
@@ -346,8 +346,8 @@ func (r *reader) decompress(z *zstd.Decoder, s *segment, f int, stored, raw []by
 	})
 }
 
-// firstCause picks the error to report when the caller's goroutine and a group worked together: not a context's error that
-// only says that the other side has failed.
+// firstCause picks the error to report when the caller's goroutine and a group worked together: not a context's error that only says that
+// the other side has failed.
 func firstCause(own, group error) error {
 	stopped := errors.Is(own, context.Canceled) || errors.Is(own, context.DeadlineExceeded)
 	if own == nil || (stopped && group != nil) {

@@ -12,8 +12,8 @@ const (
 	headerSize = len(magic) + 12
 	formatPart = 1 // a layer that shares nothing: its parts are its own
 
-	// The name stands in a skippable frame of zstd (RFC 8878, 3.1.2): a decompressor passes over it, and so do versions of this program that
-	// do not know of it.
+	// The name is in a skippable zstd frame (RFC 8878, 3.1.2): decompressors skip it, and so do versions of this program that do not know
+	// it.
 	nameMagic  = 0x184D2A5B
 	nameHeader = 8       // magic, length
 	maxName    = 4 << 10 // bytes
@@ -73,7 +73,7 @@ func unseal(object []byte) (own named, body []byte, format uint32, err error) {
 	return own, body, format, nil
 }
 
-// append encodes the name; nothing, if there is none.
+// append encodes the name; nothing if there is none.
 func (own named) append(object []byte) []byte {
 	if own.layer == "" {
 		return object
@@ -84,7 +84,7 @@ func (own named) append(object []byte) []byte {
 	return append(object, text...)
 }
 
-// cutNamed returns the name that what follows a header begins with, if it does, and the rest.
+// cutNamed returns the name after a header, if there is one, and the rest.
 func cutNamed(b []byte) (own named, rest []byte, err error) {
 	if len(b) < nameHeader || binary.LittleEndian.Uint32(b) != nameMagic {
 		return own, b, nil

@@ -36,8 +36,8 @@ func (p *Pages) add(x *index) []int64 {
 	return ids
 }
 
-// Forget drops what is known of segments that a layer does not need; no file may refer to them any more. A read that has just looked for a
-// page there has to look again where the page is now.
+// Forget drops what is known about segments that a layer does not need; no file may refer to them any more. A read that has just looked for
+// a page there must look again where the page is now.
 func (p *Pages) Forget(keep *Layer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -100,7 +100,7 @@ func newPageSegment(x *index, s *segment) *pageSegment {
 	return ps
 }
 
-// placesIn returns where an index has each segment, by its id in p. A nil p has none.
+// placesIn returns where an index has each segment, by its ID in p. A nil p has none.
 func (p *Pages) placesIn(x *index) map[int64]int64 {
 	places := map[int64]int64{}
 	if p == nil {
@@ -116,7 +116,7 @@ func (p *Pages) placesIn(x *index) map[int64]int64 {
 	return places
 }
 
-// locate returns the segment's key of an address, and the chunk in it; empty: there is no such segment.
+// locate returns the key of an address's segment, and the chunk in it; empty: there is no such segment.
 func (p *Pages) locate(address int64) (key string, chunk int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -128,7 +128,7 @@ func (p *Pages) locate(address int64) (key string, chunk int64) {
 	return s.key, chunk
 }
 
-// frameOf is the frame that holds an address. p.mu is held.
+// frameOf returns the frame that holds an address. p.mu is held.
 func (p *Pages) frameOf(address int64) (frameID, error) {
 	id, chunk := address>>addressBits, address&(1<<addressBits-1)
 	s := p.segments[id]
@@ -138,7 +138,7 @@ func (p *Pages) frameOf(address int64) (frameID, error) {
 	return frameID{id, int(chunk / s.per)}, nil
 }
 
-// framesOf are the frames of addresses, each once, in order. p.mu is held.
+// framesOf returns the frames of addresses, each once, in order. p.mu is held.
 func (p *Pages) framesOf(addresses []int64) ([]frameID, error) {
 	var out []frameID
 	for _, a := range addresses {
@@ -159,8 +159,8 @@ func (p *Pages) framesOf(addresses []int64) ([]frameID, error) {
 	return slices.Compact(out), nil
 }
 
-// Noted returns, at its first call, addresses in all frames that were used since p was made: what a cold start needs. From then on nothing
-// is noted, and it returns nothing.
+// Noted returns, at its first call, addresses in all frames that were used since p was made: what a cold start needs. After that nothing is
+// noted, and it returns nothing.
 func (p *Pages) Noted() (addresses []int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -188,8 +188,8 @@ func (p *Pages) refs(x *index, addresses []int64) (refs []frameRef) {
 	return slices.Compact(refs)
 }
 
-// unreadable finds out which segments cannot be read, given the addresses that are needed of each, and remembers them. An error is one that
-// may pass.
+// unreadable finds out which segments cannot be read, given the addresses needed in each, and remembers them. An error is one that may be
+// transient.
 func (p *Pages) unreadable(ctx context.Context, wanted map[string][]int64) (found map[string]error, err error) {
 	found = map[string]error{}
 	for _, key := range slices.Sorted(maps.Keys(wanted)) {
@@ -211,7 +211,7 @@ func (p *Pages) unreadable(ctx context.Context, wanted map[string][]int64) (foun
 	return found, nil
 }
 
-// lostFor is how long a segment that could not be read is left alone: then it is tried again, as somebody may have restored it.
+// lostFor is how long a segment that could not be read is left alone; then it is tried again, because it may have been restored.
 const lostFor = time.Hour
 
 // unread returns the segments of an index that are known to be unreadable. A nil p knows none.

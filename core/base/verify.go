@@ -9,7 +9,7 @@ import (
 	"blobpglite/core/store"
 )
 
-// Verified remembers what calls of Verify have found sound, so that of layers that share a segment only the first one has it read. The zero
+// Verified remembers what calls of Verify found intact, so that a segment shared by several layers is read only for the first. The zero
 // value is ready to use.
 type Verified struct {
 	mu       sync.Mutex
@@ -21,10 +21,10 @@ type verifiedSegment struct {
 	frameBytes int
 	chunks     int64
 	frames     []frame
-	used       []bool // of each frame, whether it was decompressed
+	used       []bool // for each frame, whether it was decompressed
 }
 
-// has says whether a segment that an index describes, and of which it uses these frames, was found sound.
+// has reports whether a segment that an index describes, and of which it uses these frames, was found intact.
 func (v *Verified) has(x *index, s *segment, used []bool) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -40,7 +40,7 @@ func (v *Verified) has(x *index, s *segment, used []bool) bool {
 	return true
 }
 
-// found notes a segment of which these frames are sound.
+// found notes that these frames of a segment are intact.
 func (v *Verified) found(x *index, s *segment, used []bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -50,7 +50,7 @@ func (v *Verified) found(x *index, s *segment, used []bool) {
 	v.segments[s.key()] = verifiedSegment{x.frameBytes, s.chunks, s.frames, used}
 }
 
-// skipped returns which segments need not be read, because they were found sound before, and the chunks in them that the layer uses.
+// skipped returns which segments need not be read, because they were found intact before, and the chunks in them that the layer uses.
 func (v *Verified) skipped(x *index, used [][]bool, head int64) (skip []bool, live int64) {
 	skip = make([]bool, len(x.segments))
 	for i := range skip {
@@ -62,7 +62,7 @@ func (v *Verified) skipped(x *index, used [][]bool, head int64) (skip []bool, li
 	return skip, live
 }
 
-// usedFrames returns of each segment's frames whether a file has chunks in them.
+// usedFrames returns, for each segment's frames, whether a file has chunks in them.
 func (x *index) usedFrames() [][]bool {
 	used := make([][]bool, len(x.segments))
 	for i := range used {
@@ -81,9 +81,9 @@ func (x *index) usedFrames() [][]bool {
 	return used
 }
 
-// Verify reads a whole layer and keeps nothing: it checks the index, every frame's checksum, and that each used frame
-// decompresses to what the index says. What ReadOptions.Verified knows is not read again. Errors: those of Read that are not about a tree; an
-// error names the first thing that is wrong.
+// Verify reads a whole layer and keeps nothing: it checks the index, every frame's checksum, and that each used frame decompresses to what
+// the index says. Segments in ReadOptions.Verified are not read again. Errors: those of Read that do not concern a tree; an error names the
+// first fault.
 func Verify(ctx context.Context, st store.Store, key string, o ReadOptions) (*Layer, Stats, error) {
 	l, stats, err := verify(ctx, st, key, o)
 	if err != nil {
@@ -129,7 +129,7 @@ func verify(ctx context.Context, st store.Store, key string, o ReadOptions) (*La
 	return l, stats, nil
 }
 
-// headChunk is the address of the first chunk of the file HeadOf; negative: it has none.
+// headChunk returns the address of the first chunk of the file HeadOf; negative: there is none.
 func (r *reader) headChunk() int64 {
 	for i := range r.index.entries {
 		e := &r.index.entries[i]

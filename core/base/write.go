@@ -17,11 +17,11 @@ import (
 	"blobpglite/core/store"
 )
 
-// Write stores src as the layer key. src must not change meanwhile: pass a clone. When Write returns nil the layer is
-// complete; after an error it does not exist, but segments of it may: Write never deletes. Use a key for one tree only: the
-// same tree may be tried again, another tree needs another key (store.ErrConflict).
+// Write stores src as the layer key. src must not change during the call: pass a clone. When Write returns nil the layer is complete; after
+// an error it does not exist, but segments of it may: Write never deletes. Use a key for one tree only: the same tree may be retried,
+// another tree needs another key (store.ErrConflict).
 //
-// Errors: ErrTooLarge, store.ErrInvalid (options, a key that is no layer's), store.ErrConflict, store.ErrUnknown, those of the store and of
+// Errors: ErrTooLarge, store.ErrInvalid (options, or key is not a layer's), store.ErrConflict, store.ErrUnknown, those of the store and of
 // the hook, the context's.
 func Write(ctx context.Context, st store.Store, key string, src *memfs.FS, o WriteOptions) (*Layer, Stats, error) {
 	l, stats, err := write(ctx, st, key, src, o)
@@ -83,7 +83,7 @@ func write(ctx context.Context, st store.Store, key string, src *memfs.FS, o Wri
 	return l, stats, nil
 }
 
-// mayShare refuses to share with a layer that is not before this one: nobody would read the result.
+// mayShare refuses to share with a layer that does not precede this one: no reader would accept the result.
 func (o WriteOptions) mayShare(key string) error {
 	if !o.Share.shares() || o.Copy != nil {
 		return nil
@@ -110,15 +110,15 @@ type writer struct {
 	key   string
 	o     WriteOptions
 	plan  *plan
-	kept  int // segments of the plan that are of the layer before
+	kept  int // segments of the plan that belong to the previous layer
 	next  int // number of the next new segment
 	stats Stats
 
 	compressed, uploaded atomic.Int64 // nanoseconds
 }
 
-// planned plans the layer and stores its new segments. Segments that were to be cleaned but cannot be read stay where they are: only a read of
-// one of their pages fails. If that is found out on the way, the rest is planned again.
+// planned plans the layer and stores its new segments. Segments that were to be cleaned but cannot be read stay where they are: only a read
+// of one of their pages fails. If that is discovered during the write, the rest is planned again.
 func (w *writer) planned(ctx context.Context, src *memfs.FS) error {
 	for {
 		p, err := planTree(src, w.o)
@@ -141,13 +141,13 @@ func (w *writer) planned(ctx context.Context, src *memfs.FS) error {
 				w.o.Unreadable(key, unread[key])
 			}
 		}
-		if len(unread) == 0 || lookErr != nil { // it is a page that has to be written
+		if len(unread) == 0 || lookErr != nil { // the damaged page is one that must be written
 			return errors.Join(err, lookErr)
 		}
 	}
 }
 
-// copied copies the shared segments of another database's layer, and puts the copies in their place. The layer's own new segments have the
+// copied copies the shared segments of another database's layer, and replaces them with the copies. The layer's own new segments have the
 // lower numbers.
 func (w *writer) copied(ctx context.Context) error {
 	if w.o.Copy == nil {
@@ -182,7 +182,7 @@ func (w *writer) copySegment(ctx context.Context, from, to string, want int64) e
 	return w.o.Hook.Fire(ctx, point.BaseAfterSegment)
 }
 
-// damage says whether an error means that an object is damaged or gone, so that trying again does not help.
+// damage reports whether an error means that an object is damaged or gone, so that a retry does not help.
 func damage(err error) bool {
 	return errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNotFound)
 }
@@ -201,7 +201,7 @@ type upload struct {
 	body []byte
 }
 
-// segments compresses and stores all frames that are new. The flow, every queue bounded:
+// segments compresses and stores all new frames. The flow, with every queue bounded:
 //
 //	dispatch ──► compress (one per CPU) ──► assemble, in order ──► store (o.Parallel)
 func (w *writer) segments(ctx context.Context) error {
@@ -249,7 +249,7 @@ func (w *writer) segments(ctx context.Context) error {
 	return firstCause(err, g.Wait())
 }
 
-// windowFor is the smallest window that covers a frame.
+// windowFor returns the smallest window that covers a frame.
 func windowFor(frameBytes int) int {
 	w := zstd.MinWindowSize
 	for w < frameBytes {
@@ -296,8 +296,8 @@ func (w *writer) compress(ctx context.Context, z *zstd.Encoder, work <-chan *job
 	}
 }
 
-// assemble puts the frames into segments in their order and passes the segments on. It runs in the caller's goroutine, and
-// nothing else changes the index.
+// assemble puts the frames into segments in order and passes the segments on. It runs in the caller's goroutine, and nothing else changes
+// the index.
 func (w *writer) assemble(ctx context.Context, ordered <-chan *job, idle chan<- *job, uploads chan<- upload, buffers <-chan []byte) error {
 	var body []byte
 	var open *segment
@@ -375,7 +375,7 @@ func (w *writer) upload(ctx context.Context, uploads <-chan upload, buffers chan
 	return nil
 }
 
-// put stores one object, once: a layer's names are its own, so an object that is there with the same bytes is from an earlier try.
+// put stores one object, once: a layer's names are its own, so an object that exists with the same bytes is from an earlier try.
 func (w *writer) put(ctx context.Context, key string, body []byte) error {
 	err := store.CreateOnce(ctx, w.st, key, body, store.NewWriteID(), store.Bounds{
 		Clock: w.o.Clock, Tries: putTries, Pause: firstPause, MaxPause: maxPause,

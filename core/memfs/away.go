@@ -9,12 +9,12 @@ import (
 // Origin says where the chunks of a file are kept: in a layer, for example. It never changes, so any number of trees and goroutines may
 // share it. A file has at most one; a clone's file has the same one.
 type Origin interface {
-	// Address says where a chunk is kept, as a number that only a Source understands. It stands for 8 KiB of bytes that never change,
+	// Address returns where a chunk is kept, as a number that only a Source understands. It identifies 8 KiB of bytes that never change,
 	// with zeros after the end of the file. Negative (Nowhere): the chunk is not kept, or was a hole.
 	Address(chunk int64) int64
 }
 
-// RunOrigin is an Origin that can return the addresses of several chunks at once.
+// RunOrigin is an Origin that can return the addresses of several chunks in one call.
 type RunOrigin interface {
 	Origin
 	// Run returns the Address of a chunk, and how many chunks from it on, at least one, have consecutive addresses; or how many have none.
@@ -24,7 +24,7 @@ type RunOrigin interface {
 // addresses looks up the addresses of ascending chunks in an origin.
 type addresses struct {
 	origin           Origin
-	first, count, at int64 // what is known of a RunOrigin
+	first, count, at int64 // what is known about a RunOrigin
 }
 
 // address is Origin.Address; without an origin, Nowhere.
@@ -47,7 +47,7 @@ func (p *addresses) address(chunk int64) int64 {
 	}
 }
 
-// Nowhere is the address of a chunk that has none.
+// Nowhere is the address of a chunk without one.
 const Nowhere int64 = -1
 
 // Away is a chunk whose bytes are not in memory.
@@ -56,10 +56,10 @@ type Away struct {
 	Address int64 // where its file's Origin has it; Nowhere: it cannot be fetched
 }
 
-// ErrAway: an operation needs chunks whose bytes are away. Every error of this kind is an *AwayError.
+// ErrAway: an operation needs chunks whose bytes are away. Every such error is an *AwayError.
 var ErrAway = errors.New("its bytes are away")
 
-// AwayError names the chunks that an operation needs and that are away. The operation has changed nothing: fetch the chunks, put them in
+// AwayError names the chunks that are away and that an operation needs. The operation has changed nothing: fetch the chunks, put them in
 // place (File.Fill), and repeat it.
 type AwayError struct{ Missing []Away }
 
@@ -67,7 +67,7 @@ func (e *AwayError) Error() string {
 	return fmt.Sprintf("%d chunks of the file are away, the first is chunk %d", len(e.Missing), e.Missing[0].Chunk)
 }
 
-// Is makes errors.Is(err, ErrAway) hold.
+// Is reports whether target is ErrAway.
 func (e *AwayError) Is(target error) bool { return target == ErrAway }
 
 // away is the target of slots whose bytes are away. It is never read or written; its bytes are conspicuous, so that tests would notice.
@@ -79,7 +79,7 @@ var away = func() *[ChunkSize]byte {
 	return &c
 }()
 
-// resident says whether the slot has bytes.
+// resident reports whether the slot has bytes in memory.
 func (s slot) resident() bool { return s.data != nil && s.data != away && s.data != spilled }
 
 // notAway accounts for a chunk that is no longer away.
@@ -88,7 +88,7 @@ func (f *FS) notAway(in *inode) {
 	f.awayChunks--
 }
 
-// address is where the file's origin has a chunk.
+// address returns where the file's origin has a chunk.
 func (in *inode) address(chunk int64) int64 {
 	if in.origin == nil {
 		return Nowhere
@@ -96,7 +96,7 @@ func (in *inode) address(chunk int64) int64 {
 	return max(in.origin.Address(chunk), Nowhere)
 }
 
-// isAway says whether a chunk is away.
+// isAway reports whether a chunk is away.
 func (in *inode) isAway(chunk int64) bool {
 	return chunk >= 0 && chunk < int64(len(in.table)) && in.table[chunk].data == away
 }
@@ -115,7 +115,7 @@ func (in *inode) toRead(off, length int64) (missing []Away) {
 	return missing
 }
 
-// toWrite returns those that a write needs: the first and the last, if it does not cover all of the chunk.
+// toWrite returns the chunks that a write needs and that are away: the first and the last, if it covers them only in part.
 func (in *inode) toWrite(off, length int64) (missing []Away) {
 	if in.away == 0 || off < 0 || length <= 0 {
 		return nil
@@ -131,7 +131,7 @@ func (in *inode) toWrite(off, length int64) (missing []Away) {
 	return missing
 }
 
-// toTruncate returns the chunk that a truncation needs: the one in the middle of which the file is cut.
+// toTruncate returns the chunk that a truncation needs: the one in which the file is cut.
 func (in *inode) toTruncate(size int64) (missing []Away) {
 	if at := size / ChunkSize; in.away > 0 && size >= 0 && size < in.size && size%ChunkSize != 0 && in.isAway(at) {
 		missing = []Away{{at, in.address(at)}}
@@ -147,17 +147,17 @@ func needs(missing []Away) error {
 	return &AwayError{missing}
 }
 
-// Missing returns the chunks, in order, that are away and that ReadAt of length bytes from byte off needs; nil: none.
+// Missing returns the chunks, in order, that are away and that ReadAt of length bytes at byte off needs; nil: none.
 func (f *File) Missing(off, length int64) []Away { return f.in.toRead(off, length) }
 
-// MissingWrite returns those that WriteAt needs: two at most, because a chunk that is overwritten as a whole need not be fetched.
+// MissingWrite is Missing for WriteAt: two chunks at most, because a chunk that is wholly overwritten need not be fetched.
 func (f *File) MissingWrite(off, length int64) []Away { return f.in.toWrite(off, length) }
 
-// MissingTruncate returns the one that Truncate needs, in the middle of which the file is cut; nil: none.
+// MissingTruncate is Missing for Truncate: the one chunk in which the file is cut; nil: none.
 func (f *File) MissingTruncate(size int64) []Away { return f.in.toTruncate(size) }
 
 // InstallAway makes count chunks from index first on away. The size must be set before (Truncate), and the origin before they are read
-// (SetOrigin). They count towards MaxBytes as if they were in memory. Like InstallChunk it is for loading a tree. Errors: EBADF, EINVAL
+// (SetOrigin). They count towards MaxBytes as if they were in memory. Like InstallChunk, it is for loading a tree. Errors: EBADF, EINVAL
 // (not a regular file, outside the size), ENOSPC.
 func (f *File) InstallAway(first, count int64) error {
 	errno := f.canWrite()
@@ -198,8 +198,8 @@ func (f *FS) installAway(in *inode, slots []slot) syscall.Errno {
 	return 0
 }
 
-// SetOrigin sets where the file's away chunks are, in a tree that is being loaded. No chunk counts as clean before SettleAll or Settle. Errors:
-// EBADF, EINVAL (not a regular file, or an away chunk that the origin does not have).
+// SetOrigin sets where the file's away chunks are, in a tree that is being loaded. No chunk counts as clean before SettleAll or Settle.
+// Errors: EBADF, EINVAL (not a regular file, or the origin lacks an away chunk).
 func (f *File) SetOrigin(o Origin) error {
 	errno := f.canWrite()
 	if errno == 0 && (!f.in.isRegular() || !f.in.has(o)) {
@@ -212,7 +212,7 @@ func (f *File) SetOrigin(o Origin) error {
 	return nil
 }
 
-// has says whether an origin has each of the file's away chunks.
+// has reports whether an origin has every away chunk of the file.
 func (in *inode) has(o Origin) bool {
 	left, where := in.away, addresses{origin: o}
 	for i := int64(0); left > 0; i++ {
@@ -226,9 +226,9 @@ func (in *inode) has(o Origin) bool {
 	return true
 }
 
-// Arrived puts a chunk in place that was fetched from address, and reports whether it did: only if the chunk is still away and its origin
-// still has it there, not if it was written or cut off meanwhile. If it did, the tree owns data from now on, as with InstallChunk. To
-// ChangedSince this is no change. Hooks are not called.
+// Arrived puts a chunk that was fetched from address in place, and reports whether it did: only if the chunk is still away and its origin
+// still has it there, not if it was written or cut off in the meantime. If it did, the tree owns data from now on, as with InstallChunk.
+// ChangedSince does not count it as a change. Hooks are not called.
 func (f *File) Arrived(chunk, address int64, data *[ChunkSize]byte) bool {
 	in := f.in
 	if f.closed || !in.isAway(chunk) || address < 0 || in.address(chunk) != address {
@@ -244,11 +244,11 @@ func (f *File) Arrived(chunk, address int64, data *[ChunkSize]byte) bool {
 	return true
 }
 
-// fillGap is how many other chunks of a file may lie between two fetched ones so that both are put in place.
+// fillGap is how many other chunks of a file may lie between two fetched ones if both are to be put in place.
 const fillGap = 32
 
-// Fill puts in place what a Source returned for missing chunks of the file, and those of their away neighbours that came with it, up to gaps
-// of fillGap chunks. It returns how many chunks it has taken. The tree owns all bytes of got from now on.
+// Fill puts in place what a Source returned for missing chunks of the file, and their away neighbors that came with it, across gaps of up
+// to fillGap chunks. It returns how many chunks it took. The tree owns all bytes of got from now on.
 func (f *File) Fill(missing []Away, got []Fetched) int {
 	data := make(map[int64]*[ChunkSize]byte, len(got))
 	for _, g := range got {
@@ -271,7 +271,7 @@ func (f *File) Fill(missing []Away, got []Fetched) int {
 	for _, m := range missing {
 		take(m.Chunk)
 	}
-	// Chunks that were written since, or are in another layer, may lie between those that came together.
+	// Between chunks that came together there may be chunks that were written since, or are in another layer.
 	around := func(chunk, step int64) {
 		for i, not := chunk+step, 0; len(data) > 0 && not < fillGap; i += step {
 			if not++; take(i) {
@@ -290,5 +290,5 @@ func (f *File) Fill(missing []Away, got []Fetched) int {
 	return n
 }
 
-// Partial says whether any of the file's chunks is away.
+// Partial reports whether any of the file's chunks is away.
 func (f *File) Partial() bool { return f.in.away > 0 }

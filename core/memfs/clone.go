@@ -6,20 +6,20 @@ import (
 	"time"
 )
 
-// Mark is a moment in the life of a tree, see FS.Mark. The zero Mark is before everything.
+// Mark is a point in the life of a tree, see FS.Mark. The zero Mark precedes everything.
 type Mark uint64
 
-// Mark names this moment: what is written from now on counts as written since it. It is valid for this tree and for clones made later.
+// Mark marks the present: everything written from now on counts as written since it. It is valid for this tree and for clones made later.
 func (f *FS) Mark() Mark {
 	m := Mark(f.gen)
 	f.gen = f.family.gen.Add(1)
 	return m
 }
 
-// Clone makes a second tree with the same contents that shares all chunks. It costs a copy of the inodes (no file
-// data, no names). From then on both may change, and be used by different goroutines; hooks and open Files stay with the
-// original. A file that is unlinked but open is in the clone, for OpenInode. What is away is away in both, and each fetches
-// it for itself, from the same Source. Temporary files are empty in the clone.
+// Clone makes a second tree with the same contents that shares all chunks. It costs a copy of the inodes (no file data, no names). From
+// then on both may change, and be used by different goroutines; hooks and open Files stay with the original. A file that is unlinked but
+// open is in the clone, for OpenInode. What is away is away in both, and each fetches it for itself, from the same Source. Temporary files
+// are empty in the clone.
 func (f *FS) Clone() *FS {
 	next := f.family.gen.Add(2)
 	c := &FS{
@@ -53,10 +53,10 @@ func (f *FS) Use(o Options) {
 	f.opts = o
 }
 
-// ChangedSince yields the indexes, ascending, of a file's chunks that were written or cut off since m; one that is a hole
-// now reads as zeros. Indexes past the end are left out: the size is in Info. If the path got this file only since m (it
-// was created, renamed or linked, or a directory above it was), it yields all its chunks; if the path is no regular file, or
-// absent, none. The tree must not change while the sequence runs.
+// ChangedSince yields the indexes, ascending, of a file's chunks that were written or cut off since m; one that is now a hole reads as
+// zeros. Indexes past the end are left out: the size is in Info. If the path has had this file only since m (it was created, renamed or
+// linked, or a directory above it was), all its chunks are yielded; if the path is absent or not a regular file, none are. The tree must
+// not change during the iteration.
 func (f *FS) ChangedSince(path string, m Mark) iter.Seq[int64] {
 	return func(yield func(int64) bool) {
 		at, errno := f.resolve(path, follow)

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Content is the bytes of a file, which are read only when the file is first opened. It may be installed in any number of trees of different
+// Content is the bytes of a file, read only when the file is first opened. It may be installed in any number of trees, of different
 // goroutines, and is in memory once.
 type Content struct {
 	size int64
@@ -17,13 +17,13 @@ type Content struct {
 	table []slot // of generation zero, so that no tree takes a chunk for its own; nil: not read yet
 }
 
-// NewContent makes a Content of size bytes, which read returns. After an error read is called again at the next opening.
+// NewContent makes a Content of size bytes, which read returns. After an error, the next opening calls read again.
 func NewContent(size int64, read func() ([]byte, error)) *Content {
 	return &Content{size: size, read: read}
 }
 
-// Install makes a file whose content is read when it is first opened. It counts towards MaxBytes at once. Hooks are told that the file was
-// created, and of no write. Errors: those of Mkdir, EFBIG, ENOSPC.
+// Install makes a file whose content is read when it is first opened. It counts towards MaxBytes immediately. Hooks see the creation of the
+// file, and no write. Errors: those of Mkdir, EFBIG, ENOSPC.
 func (f *FS) Install(path string, perm uint32, mtime time.Time, c *Content) error {
 	at, errno := f.newName(path, false)
 	n := chunkCount(c.size)
@@ -47,7 +47,7 @@ func (f *FS) Install(path string, perm uint32, mtime time.Time, c *Content) erro
 	return nil
 }
 
-// fill reads the content of a file that is opened.
+// fill reads the content of a file that is being opened.
 func (f *FS) fill(in *inode) error {
 	if in.content == nil {
 		return nil

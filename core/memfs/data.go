@@ -2,7 +2,7 @@ package memfs
 
 import "syscall"
 
-// chunkCount is the number of chunks that size bytes take.
+// chunkCount is the number of chunks in size bytes.
 func chunkCount(size int64) int64 { return (size + ChunkSize - 1) / ChunkSize }
 
 // ownTable makes a file's table private and at least n slots long.
@@ -33,7 +33,7 @@ func (f *FS) newChunk(zero bool) *[ChunkSize]byte {
 	return c
 }
 
-// releaseSlot accounts for what is in a slot of a file that is emptied.
+// releaseSlot releases a slot of a file that is being emptied.
 func (f *FS) releaseSlot(in *inode, i int64) {
 	if in.temp != nil {
 		f.releaseTemp(in, i)
@@ -56,20 +56,20 @@ func (f *FS) releaseChunk(in *inode, s slot) {
 	f.keepForReuse(s)
 }
 
-// keepForReuse keeps a chunk that nobody uses any more, if nobody else can see it.
+// keepForReuse keeps a chunk that is no longer used, unless another tree may share it.
 func (f *FS) keepForReuse(s slot) {
 	if s.gen >= f.ownedFrom && len(f.free) < maxFreeChunks {
 		f.free = append(f.free, s.data)
 	}
 }
 
-// room says whether n more chunks fit.
+// room reports whether n more chunks fit.
 func (f *FS) room(n int64) bool {
 	return f.opts.MaxBytes == 0 || f.usedBytes+n*ChunkSize <= f.opts.MaxBytes
 }
 
-// ownChunk returns the chunk at idx, private and marked as written now; nil: no space. whole: the caller overwrites all
-// of it, so the old bytes are not copied. The table must be owned and long enough.
+// ownChunk returns the chunk at idx, private and marked as written now; nil: no space. whole: the caller overwrites all of it, so the old
+// bytes are not copied. The table must be owned and long enough.
 func (f *FS) ownChunk(in *inode, idx int64, whole bool) *[ChunkSize]byte {
 	s := &in.table[idx]
 	switch {
@@ -80,7 +80,7 @@ func (f *FS) ownChunk(in *inode, idx int64, whole bool) *[ChunkSize]byte {
 		s.data = f.newChunk(!whole)
 		in.chunks++
 		f.usedBytes += ChunkSize
-	case s.data == away: // toWrite has made sure that all of it is overwritten
+	case s.data == away: // toWrite ensured that all of it is overwritten
 		s.data = f.newChunk(!whole)
 		f.notAway(in)
 	case s.gen < f.ownedFrom:
@@ -94,7 +94,8 @@ func (f *FS) ownChunk(in *inode, idx int64, whole bool) *[ChunkSize]byte {
 	return s.data
 }
 
-// write stores p at off; the count is short only together with an errno. The caller makes sure that what it needs (toWrite) is not away.
+// write stores p at off; the count is short only together with an errno. The caller ensures that the chunks it needs (toWrite) are not
+// away.
 func (f *FS) write(in *inode, p []byte, off int64) (int, syscall.Errno) {
 	end := off + int64(len(p))
 	if end > MaxFileSize {
@@ -124,7 +125,7 @@ func (f *FS) write(in *inode, p []byte, off int64) (int, syscall.Errno) {
 	return n, errno
 }
 
-// read fills p from off; the count is short at the end of the file. The caller makes sure that what it needs (toRead) is not away.
+// read fills p from off; the count is short at the end of the file. The caller ensures that the chunks it needs (toRead) are not away.
 func (in *inode) read(p []byte, off int64) int {
 	if off >= in.size {
 		return 0
@@ -153,8 +154,8 @@ func (f *FS) read(in *inode, p []byte, off int64) (int, syscall.Errno) {
 	return in.read(p, off), 0
 }
 
-// truncate sets the size. Slots past the end stay in the table as holes of this generation, so that ChangedSince knows of
-// them if the file grows again. Bytes of the last chunk past the end are always zero. What it needs (toTruncate) is not away.
+// truncate sets the size. Slots past the end stay in the table as holes of this generation, so that ChangedSince includes them if the file
+// grows again. Bytes of the last chunk past the end are always zero. The chunk it needs (toTruncate) is not away.
 func (f *FS) truncate(in *inode, size int64) syscall.Errno {
 	if size < 0 {
 		return syscall.EINVAL
@@ -184,7 +185,7 @@ func (f *FS) truncate(in *inode, size int64) syscall.Errno {
 	return 0
 }
 
-// allocate extends the size to cover the range. It takes no memory, but fails if that would not fit now.
+// allocate extends the size to cover the range. It takes no memory, but fails if the range would not fit now.
 func (f *FS) allocate(in *inode, off, length int64) syscall.Errno {
 	if off < 0 || length <= 0 {
 		return syscall.EINVAL

@@ -1,7 +1,7 @@
 package memfs
 
-// How often a chunk was read since it arrived, two bits for each chunk of a file that has an origin: a chunk that was read a second time is
-// spared once. A chunk that was read once, as all of a large table is by a scan, is evicted at the first turn.
+// How often a chunk was read since it arrived, two bits for each chunk of a file that has an origin. A chunk that was read a second time is
+// spared once. A chunk that was read once, like all of a large table by a scan, is evicted when the hand first reaches it.
 const (
 	seenOnce  = 1
 	seenAgain = 2
@@ -27,7 +27,7 @@ func (in *inode) unseen(chunk int64) {
 	in.seen[chunk/seenPerWord] &^= seenMask << (chunk % seenPerWord * seenBits)
 }
 
-// pass spares a chunk that was read again, once; false: it was not.
+// pass reports whether a chunk was read again; it is then spared, once.
 func (in *inode) pass(chunk int64) bool {
 	w, shift := chunk/seenPerWord, chunk%seenPerWord*seenBits
 	if w >= int64(len(in.seen)) || in.seen[w]>>shift&seenMask < seenAgain {
@@ -48,30 +48,30 @@ func (in *inode) watch() {
 type Eviction struct {
 	// Budget is how many bytes of the tree may be resident.
 	Budget int64
-	// Steps bounds how many chunks one call looks at, so that the tree's owner is not held up; the next call goes on from there. 0: as
-	// many as it takes, at most all of the tree twice.
+	// Steps bounds how many chunks one call looks at, so that the tree's owner is not held up; the next call continues from there. 0: as
+	// many as it takes, at most the whole tree twice.
 	Steps int64
 	// Keep says, by path, which files stay in memory: those that the host itself reads, or that PostgreSQL must always be able to read.
 	// Nil: none. A file without a name always stays.
 	Keep func(path string) bool
 }
 
-// hand is where the next eviction begins: a file's number, and a chunk of it.
+// hand is where the next eviction begins: a file's number, and a chunk in it.
 type hand struct {
 	ino   int
 	chunk int64
 }
 
-// Evict drops the bytes of chunks, in turn, like a clock's hand, until the tree is within the budget: of chunks that their files' origins
-// have and that were not written since (see Settle). A chunk that was read more than once since it arrived, or since the hand last passed,
-// is spared. It returns how many bytes it has dropped. If everything resident is new (UnsettledBytes), it looks at all of it in vain. Views
-// returned by Extents are no longer valid.
+// Evict drops the bytes of chunks, in turn, like the hand of a clock, until the tree is within the budget. It drops chunks that their
+// files' origins have and that were not written since (see Settle), and spares a chunk that was read more than once since it arrived, or
+// since the hand last passed. It returns how many bytes it dropped. If everything resident is new (UnsettledBytes), it looks at all of it
+// in vain. Views returned by Extents are no longer valid.
 func (f *FS) Evict(e Eviction) (freed int64) {
 	left := e.Steps
 	if left <= 0 {
 		left = 2*f.slots() + 2
 	}
-	for range 2*len(f.inodes) + 2 { // a file that is gone or empty counts as no step
+	for range 2*len(f.inodes) + 2 { // a file that is gone or empty does not count as a step
 		if f.ResidentBytes() <= e.Budget || left <= 0 {
 			break
 		}
@@ -89,7 +89,7 @@ func (f *FS) Evict(e Eviction) (freed int64) {
 	return freed
 }
 
-// slots is how many chunks an eviction may look at.
+// slots returns how many chunks an eviction may look at.
 func (f *FS) slots() (n int64) {
 	for _, in := range f.inodes {
 		if in != nil && in.origin != nil {
@@ -99,7 +99,7 @@ func (f *FS) slots() (n int64) {
 	return n
 }
 
-// evictable says whether a file may have chunks to evict.
+// evictable reports whether a file may have chunks to evict.
 func (f *FS) evictable(in *inode, keep func(string) bool) bool {
 	if in.origin == nil || in.settled == 0 || in.chunks == in.away {
 		return false

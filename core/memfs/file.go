@@ -9,8 +9,8 @@ import (
 
 const accessMode = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 
-// File is an open file or directory. It belongs to the owner of its FS. A clone does not get it: open the clone's file with
-// OpenInode. A file that is unlinked while open lives until it is closed.
+// File is an open file or directory. It belongs to the owner of its FS, and is not cloned: open the clone's file with OpenInode. A file
+// that is unlinked while open lives until it is closed.
 type File struct {
 	fs     *FS
 	in     *inode
@@ -18,9 +18,9 @@ type File struct {
 	closed bool
 }
 
-// Open opens a path with os.O_* flags (and syscall.O_DIRECTORY, O_NOFOLLOW). perm is for a file that O_CREATE makes;
-// no umask is applied. O_APPEND and O_SYNC are only recorded, see Flags. Errors: ENOENT, EEXIST, ENOTDIR, EISDIR,
-// ELOOP, ENAMETOOLONG, EINVAL; EIO and its cause if the file's Content cannot be read.
+// Open opens a path with os.O_* flags (and syscall.O_DIRECTORY, O_NOFOLLOW). perm is for a file that O_CREATE makes; no umask is applied.
+// O_APPEND and O_SYNC are only recorded, see Flags. Errors: ENOENT, EEXIST, ENOTDIR, EISDIR, ELOOP, ENAMETOOLONG, EINVAL; EIO and its cause
+// if the file's Content cannot be read.
 func (f *FS) Open(path string, flag int, perm uint32) (*File, error) {
 	file, err := f.open(path, flag, perm)
 	if err != nil {
@@ -66,8 +66,8 @@ func (f *FS) open(path string, flag int, perm uint32) (*File, error) {
 	return f.openExisting(at.in, flag)
 }
 
-// OpenInode opens an inode by its number, with or without a name: the way to continue a descriptor on a clone. Errors:
-// ENOENT when there is no such inode, ELOOP for a symlink, EISDIR.
+// OpenInode opens an inode by its number, with or without a name: this is how a descriptor continues on a clone. Errors: ENOENT when there
+// is no such inode, ELOOP for a symlink, EISDIR.
 func (f *FS) OpenInode(ino uint64, flag int) (*File, error) {
 	if ino >= uint64(len(f.inodes)) || f.inodes[ino] == nil {
 		return nil, pathError("open inode", "", syscall.ENOENT)
@@ -154,8 +154,8 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// WriteAt writes p at byte off, growing the file as needed. Errors: EBADF, EINVAL, EFBIG, ENOSPC with the count of the
-// bytes that were written, and an AwayError, with none.
+// WriteAt writes p at byte off, growing the file as needed. Errors: EBADF, EINVAL, EFBIG, ENOSPC with the count of bytes written, and an
+// AwayError, with none written.
 func (f *File) WriteAt(p []byte, off int64) (int, error) {
 	if errno := f.canWrite(); errno != 0 {
 		return 0, f.fail("write", errno)
@@ -183,7 +183,7 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// Truncate sets the size in bytes; what is added reads as zeros. Errors: EBADF, EINVAL, EFBIG, an AwayError.
+// Truncate sets the size in bytes; added bytes read as zeros. Errors: EBADF, EINVAL, EFBIG, an AwayError.
 func (f *File) Truncate(size int64) error {
 	errno := f.canWrite()
 	if f.flag&accessMode == os.O_RDONLY && !f.closed {
@@ -202,8 +202,8 @@ func (f *File) Truncate(size int64) error {
 	return nil
 }
 
-// Allocate makes the file at least off+length bytes long, as posix_fallocate. No memory is taken, so it does not
-// promise space for later; it fails with ENOSPC if the range would not fit now. Other errors: EBADF, EINVAL, EFBIG.
+// Allocate makes the file at least off+length bytes long, like posix_fallocate. It takes no memory, so it promises no space for later; it
+// fails with ENOSPC if the range would not fit now. Other errors: EBADF, EINVAL, EFBIG.
 func (f *File) Allocate(off, length int64) error {
 	errno := f.canWrite()
 	before := f.in.size
@@ -219,7 +219,7 @@ func (f *File) Allocate(off, length int64) error {
 	return nil
 }
 
-// Sync calls the Sync hook; memory needs no more. dataOnly: fdatasync. Error: EBADF.
+// Sync calls the Sync hook; memory needs nothing else. dataOnly: fdatasync. Error: EBADF.
 func (f *File) Sync(dataOnly bool) error {
 	if f.closed {
 		return f.fail("sync", syscall.EBADF)
@@ -232,9 +232,9 @@ func (f *File) Sync(dataOnly bool) error {
 	return nil
 }
 
-// InstallChunk puts a chunk in place without copying it: the tree owns data from now on. The size must be set before
-// (Truncate); bytes past it are cleared. Hooks are not called: it is for loading a tree, not for its use. Errors: EBADF,
-// EINVAL (not a regular file, index outside the size), ENOSPC.
+// InstallChunk puts a chunk in place without copying it: the tree owns data from now on. The size must be set before (Truncate); bytes past
+// it are cleared. Hooks are not called: it is for loading a tree, not for its use. Errors: EBADF, EINVAL (not a regular file, index outside
+// the size), ENOSPC.
 func (f *File) InstallChunk(index int64, data *[ChunkSize]byte) error {
 	if errno := f.canWrite(); errno != 0 {
 		return f.fail("install chunk", errno)
@@ -262,9 +262,9 @@ func (f *File) InstallChunk(index int64, data *[ChunkSize]byte) error {
 	return nil
 }
 
-// Extents yields the allocated chunks in order: their byte offset and a view of their bytes, the last one cut at the end
-// of the file. A view is read-only and valid until its FS (not a clone of it) changes. It panics at a chunk that is away or
-// on disk, instead of leaving it out: use Pieces for files that have such.
+// Extents yields the allocated chunks in order: their byte offset and a view of their bytes, the last one cut at the end of the file. A
+// view is read-only and valid until its FS (not a clone of it) changes. It panics at a chunk that is away or on disk, instead of leaving it
+// out: use Pieces for files with such chunks.
 func (f *File) Extents() iter.Seq2[int64, []byte] {
 	return func(yield func(int64, []byte) bool) {
 		in := f.in
@@ -287,13 +287,13 @@ func (f *File) Extents() iter.Seq2[int64, []byte] {
 // Stat describes the file as it is now.
 func (f *File) Stat() Info { return f.in.info() }
 
-// Inode is the file's number, unique in its tree while it lives and the same in clones.
+// Inode returns the file's number, unique in its tree while it lives and the same in clones.
 func (f *File) Inode() uint64 { return f.in.ino }
 
-// Path is the current canonical path; it follows renames. "": unlinked.
+// Path returns the current canonical path; it follows renames. "": unlinked.
 func (f *File) Path() string { return f.fs.pathOf(f.in) }
 
-// Flags are the flags given to Open.
+// Flags returns the flags given to Open.
 func (f *File) Flags() int { return f.flag }
 
 // Close closes the file. A second Close: EBADF.

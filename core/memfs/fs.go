@@ -43,8 +43,8 @@ type Options struct {
 // FS is one file tree. Make one with New or Clone; the zero value is not usable. One goroutine owns it.
 type FS struct {
 	family       *family
-	gen          uint64 // generation of what is written now
-	ownedFrom    uint64 // what has an older generation may be shared with a clone: copy before write
+	gen          uint64 // generation of current writes
+	ownedFrom    uint64 // anything older may be shared with a clone: copy before write
 	opts         Options
 	hooks        Hooks
 	inodes       []*inode // by number; nil: free
@@ -52,7 +52,7 @@ type FS struct {
 	free         []*[ChunkSize]byte
 	usedBytes    int64
 	awayChunks   int64
-	unreadChunks int64 // of files whose Content was not read yet
+	unreadChunks int64 // of files whose Content has not been read yet
 	hand         hand
 	temp         temporary
 	dirEpoch     uint64 // goes up when a directory is renamed: cached paths below it are stale
@@ -61,7 +61,7 @@ type FS struct {
 // family is what a tree and all its clones share.
 type family struct{ gen atomic.Uint64 }
 
-// slot is one chunk of a file: nil data is a hole, and a pointer to away stands for bytes that are elsewhere. gen 0: never written.
+// slot is one chunk of a file: nil data is a hole, and a pointer to away means that the bytes are elsewhere. gen 0: never written.
 type slot struct {
 	data *[ChunkSize]byte
 	gen  uint64
@@ -75,17 +75,17 @@ type inode struct {
 	opens               int
 	size                int64
 	born                uint64 // the generation in which it was made
-	chunks              int64  // slots that are no holes
+	chunks              int64  // slots that are not holes
 	away                int64  // of these, those whose bytes are away
 	mtime, ctime, atime int64  // Unix nanoseconds
 
 	table    []slot // regular files; may be shorter or longer than size
 	tableGen uint64
-	content  *Content  // what is to be in table, before the file is opened; nil: it is there
+	content  *Content  // the future content of table, before the file is opened; nil: table has it
 	origin   Origin    // where chunks are kept; nil: nowhere
-	settled  uint64    // slots with no newer generation are as origin has them
+	settled  uint64    // slots with no newer generation are as in origin
 	seen     []uint64  // see evict.go
-	temp     *tempFile // see temporary.go; nil: it is not one
+	temp     *tempFile // see temporary.go; nil: not a temporary file
 
 	entries    []entry // directories, sorted by name
 	entriesGen uint64
@@ -105,7 +105,7 @@ type Info struct {
 	Nlink               uint32 // 0: unlinked, still open
 	Size                int64  // bytes; a symlink's is the length of its target, a directory's is 0
 	Blocks              int64  // allocated, in units of 512 bytes
-	Away                int64  // of Blocks, those whose bytes are not in memory
+	Away                int64  // of Blocks, those not in memory
 	Kept                bool   // it has an Origin
 	Mtime, Ctime, Atime time.Time
 }
@@ -119,17 +119,17 @@ func (i Info) IsRegular() bool { return i.Mode&ModeType == ModeRegular }
 // IsSymlink reports whether it is a symbolic link.
 func (i Info) IsSymlink() bool { return i.Mode&ModeType == ModeSymlink }
 
-// Hooks are called for what the owner did, after it succeeded, in the owner's goroutine, with canonical paths ("/pg_wal/0…").
-// Nil members are skipped. A hook must not change the tree. Files without a name (unlinked, still open) are not reported, nor
-// are Chmod, Chtimes and InstallChunk.
+// Hooks are called for the owner's operations, after they succeeded, in the owner's goroutine, with canonical paths ("/pg_wal/0…"). Nil
+// members are skipped. A hook must not change the tree. Files without a name (unlinked, still open) are not reported, nor are Chmod,
+// Chtimes and InstallChunk.
 type Hooks struct {
-	// Write: p was written at byte off. p belongs to the caller of WriteAt: copy what is kept.
+	// Write: p was written at byte off. p belongs to the caller of WriteAt: copy what you keep.
 	Write func(path string, off int64, p []byte)
 	// Truncate: the size was set (Truncate, O_TRUNC on an existing file, Allocate past the end).
 	Truncate func(path string, size int64)
 	// Sync: fsync (dataOnly: fdatasync).
 	Sync func(path string, dataOnly bool)
-	// Rename: from now has the name to; what had it before is gone.
+	// Rename: from is now named to; what had that name before is gone.
 	Rename func(from, to string)
 	// Unlink: a name of a file, symlink or directory is gone.
 	Unlink func(path string)
@@ -151,7 +151,7 @@ func New(o Options) *FS {
 // SetHooks replaces the hooks.
 func (f *FS) SetHooks(h Hooks) { f.hooks = h }
 
-// UsedBytes is how many bytes this tree's allocated chunks take, including shared ones and those that are away.
+// UsedBytes returns how many bytes this tree's allocated chunks take, including shared ones and those that are away.
 func (f *FS) UsedBytes() int64 { return f.usedBytes }
 
 func (f *FS) nowNanos() int64 { return f.opts.Now().UnixNano() }

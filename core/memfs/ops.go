@@ -31,7 +31,7 @@ func (f *FS) stat(op, path string, h how) (Info, error) {
 	return in.info(), nil
 }
 
-// newName resolves a path at which something is to be made: it must be absent.
+// newName resolves a path where something will be made: it must be absent.
 func (f *FS) newName(path string, dir bool) (place, syscall.Errno) {
 	at, errno := f.resolveName(path)
 	switch {
@@ -65,8 +65,7 @@ func (f *FS) Mkdir(path string, perm uint32) error {
 	return nil
 }
 
-// MkdirAll makes a directory and those above it that are missing. A directory that exists is not an error; ENOTDIR if
-// something else is in the way.
+// MkdirAll makes a directory and its missing parents. An existing directory is not an error; ENOTDIR if something else is in the way.
 func (f *FS) MkdirAll(path string, perm uint32) error {
 	if in, errno := f.lookup(path, follow); errno == 0 {
 		if !in.isDir() {
@@ -126,7 +125,7 @@ func (f *FS) nameFor(wanted bool, at place) string {
 	return join(f.pathOf(at.dir), at.name)
 }
 
-// resolveName is resolve for calls that act on a name, never on what a symlink there points to.
+// resolveName is resolve for calls that act on a name, never on the target of a symlink there.
 func (f *FS) resolveName(path string) (place, syscall.Errno) {
 	trimmed := strings.TrimRight(path, "/")
 	at, errno := f.resolve(trimmed, noFollow)
@@ -246,7 +245,7 @@ func (f *FS) isAncestor(a, dir *inode) bool {
 	}
 }
 
-// Link gives a file a second name. A symlink is linked itself. Errors: EEXIST, ENOENT, ENOTDIR, EPERM (a directory).
+// Link gives a file a second name. A symlink itself is linked, not its target. Errors: EEXIST, ENOENT, ENOTDIR, EPERM (a directory).
 func (f *FS) Link(oldPath, newPath string) error {
 	in, errno := f.lookup(oldPath, noFollow)
 	var at place
@@ -263,7 +262,7 @@ func (f *FS) Link(oldPath, newPath string) error {
 	in.ctime = f.nowNanos()
 	parent, name, cached, epoch := in.parent, in.name, in.path, in.pathEpoch
 	f.link(at, in)
-	in.parent, in.name, in.path, in.pathEpoch = parent, name, cached, epoch // its first name stays its path
+	in.parent, in.name, in.path, in.pathEpoch = parent, name, cached, epoch // its first name remains its path
 	f.created(in, at)
 	return nil
 }
@@ -311,7 +310,7 @@ func (f *FS) Chmod(path string, perm uint32) error {
 	return nil
 }
 
-// Chtimes sets access and modification time, following symlinks. A zero time leaves its value unchanged. Errors: those of Stat.
+// Chtimes sets access and modification time, following symlinks. A zero time leaves the value unchanged. Errors: those of Stat.
 func (f *FS) Chtimes(path string, atime, mtime time.Time) error {
 	in, errno := f.lookup(path, follow)
 	if errno != 0 {
@@ -349,8 +348,8 @@ func (f *FS) Truncate(path string, size int64) error {
 	return nil
 }
 
-// Forget drops the contents of a regular file, which reads as zeros from then on; its size stays, and no hook is called. It is for a host
-// that knows that nobody will read them. Clones keep theirs. Errors: ENOENT, ENOTDIR, EINVAL (not a regular file).
+// Forget drops the contents of a regular file, which then reads as zeros; its size stays, and no hook is called. It is for a host that
+// knows that the contents will not be read. Clones keep theirs. Errors: ENOENT, ENOTDIR, EINVAL (not a regular file).
 func (f *FS) Forget(path string) error {
 	in, errno := f.lookup(path, follow)
 	if errno == 0 && !in.isRegular() {
@@ -381,9 +380,8 @@ func (f *FS) ReadDir(path string) ([]Dirent, error) {
 	return list, nil
 }
 
-// Walk calls fn for root and everything below it, a directory before what it holds, names in sorted order, symlinks
-// not followed, with canonical paths. fn must not change the tree. fs.SkipDir from fn leaves a directory out,
-// fs.SkipAll ends the walk; both are not errors.
+// Walk calls fn for root and everything below it, with canonical paths: a directory before its contents, names in sorted order, symlinks
+// not followed. fn must not change the tree. fs.SkipDir from fn skips a directory, fs.SkipAll ends the walk; neither is an error.
 func (f *FS) Walk(root string, fn func(path string, info Info) error) error {
 	in, errno := f.lookup(root, noFollow)
 	if errno != 0 {

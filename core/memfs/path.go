@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// entry is one name in a directory. gen: when the name got this inode.
+// entry is one name in a directory. gen: the generation in which the name got this inode.
 type entry struct {
 	name string
 	ino  uint64
@@ -17,7 +17,7 @@ type entry struct {
 type place struct {
 	dir     *inode // directory of the last component; nil if the path is the root or ends in "." or ".."
 	name    string // last component; "" when dir is nil
-	in      *inode // what is there; nil: nothing
+	in      *inode // the inode there; nil: none
 	gen     uint64 // newest generation of the names on the way
 	mustDir bool   // the path ends in a slash
 	dotted  bool   // the path ends in "."
@@ -28,12 +28,12 @@ type how uint8
 
 const (
 	noFollow how = 0
-	follow   how = 1 << 0 // go on to where a symlink leads
-	creating how = 1 << 1 // a file may be made there: a slash after it is EISDIR
+	follow   how = 1 << 0 // follow a final symlink
+	creating how = 1 << 1 // a file may be made there: a trailing slash is EISDIR
 )
 
-// resolve walks a path from the root. Symlinks in the middle are followed, the last one with follow or if the path ends
-// in a slash. A missing last component is not an error here, nor one that mustDir contradicts.
+// resolve walks a path from the root. Symlinks in the middle are followed, the last one with follow or if the path ends in a slash. A
+// missing last component is not an error here, nor is one that contradicts mustDir.
 func (f *FS) resolve(path string, h how) (place, syscall.Errno) {
 	if len(path) > PathMax {
 		return place{}, syscall.ENAMETOOLONG
@@ -139,7 +139,7 @@ func (f *FS) ownEntries(dir *inode) {
 	}
 }
 
-// link gives in the name at: a new entry, or the replacement of an old one.
+// link gives in the name at: as a new entry, or replacing an old one.
 func (f *FS) link(at place, in *inode) {
 	f.ownEntries(at.dir)
 	name := strings.Clone(at.name) // the caller's path may be part of something large
@@ -164,7 +164,7 @@ func (f *FS) unlink(at place) {
 	f.forgetName(at.in, at.dir.ino, at.name)
 }
 
-// forgetName is called when one name of an inode is gone: its path becomes another of its names.
+// forgetName is called when one name of an inode is gone: if the path was that name, it becomes another one.
 func (f *FS) forgetName(in *inode, dir uint64, name string) {
 	if in.parent != dir || in.name != name {
 		return

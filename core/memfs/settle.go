@@ -5,10 +5,10 @@ import (
 	"syscall"
 )
 
-// Settle tells the tree that an origin has a file's chunks as they were at a mark: a layer was published. Chunks that were not written
-// since count as clean from now on, so they may be evicted. ino is the file's number at the mark, in this tree or in a clone of that
-// moment. Errors: ENOENT (the file is gone, which may be ignored), EINVAL (the mark is not in the past, or older than that of the file's
-// present origin; not a regular file; an away chunk that the origin does not have).
+// Settle tells the tree that an origin has a file's chunks as they were at a mark, because a layer was published. Chunks not written since
+// count as clean from now on, so they may be evicted. ino is the file's number at the mark, in this tree or in a clone made then. Errors:
+// ENOENT (the file is gone, which may be ignored), EINVAL (the mark is not in the past, or older than that of the file's present origin;
+// not a regular file; the origin lacks an away chunk).
 func (f *FS) Settle(ino uint64, m Mark, o Origin) error {
 	if ino >= uint64(len(f.inodes)) || f.inodes[ino] == nil || f.inodes[ino].born > uint64(m) {
 		return pathError("settle", "", syscall.ENOENT)
@@ -22,8 +22,8 @@ func (f *FS) Settle(ino uint64, m Mark, o Origin) error {
 	return nil
 }
 
-// SettleAll is Settle for all files that have an origin, after a tree was loaded. Take the mark before anything is written over what was
-// loaded. Error: EINVAL if the mark is not in the past.
+// SettleAll is Settle for all files that have an origin, after a tree was loaded. Take the mark before anything overwrites what was loaded.
+// Error: EINVAL if the mark is not in the past.
 func (f *FS) SettleAll(m Mark) error {
 	if uint64(m) >= f.gen {
 		return pathError("settle", "/", syscall.EINVAL)
@@ -37,17 +37,17 @@ func (f *FS) SettleAll(m Mark) error {
 	return nil
 }
 
-// AwayBytes is how many of the UsedBytes are not in memory.
+// AwayBytes returns how many of the UsedBytes are away.
 func (f *FS) AwayBytes() int64 { return f.awayChunks * ChunkSize }
 
-// ResidentBytes is how many of the UsedBytes are in memory, including chunks shared with clones, and those of a Content that was read.
+// ResidentBytes returns how many of the UsedBytes are in memory, including chunks shared with clones, and those of a Content that was read.
 func (f *FS) ResidentBytes() int64 {
 	return f.usedBytes - (f.awayChunks+f.unreadChunks+f.temp.onDisk)*ChunkSize
 }
 
-// UnsettledBytes is how many resident bytes no origin has, as far as the tree was told (Settle): a layer would have to write them, and they
-// cannot be evicted. Temporary files, those without a name, and those that keep names (nil: none) are left out. It looks at all files that
-// have bytes in memory.
+// UnsettledBytes returns how many resident bytes no origin has, as far as the tree was told (Settle): a layer would have to write them, and
+// they cannot be evicted. Temporary files, those without a name, and those that keep names (nil: none) are left out. It looks at all files
+// that have bytes in memory.
 func (f *FS) UnsettledBytes(keep func(path string) bool) (n int64) {
 	for _, in := range f.inodes {
 		switch {
@@ -66,13 +66,13 @@ func (f *FS) UnsettledBytes(keep func(path string) bool) (n int64) {
 	return n * ChunkSize
 }
 
-// left says whether a file always stays in memory.
+// left reports whether a file always stays in memory.
 func (f *FS) left(in *inode, keep func(path string) bool) bool {
 	path := f.pathOf(in)
 	return path == "" || keep(path)
 }
 
-// clean says whether a chunk is what the file's origin has at its address.
+// clean reports whether the file's origin has a chunk unchanged, and its address.
 func (in *inode) clean(chunk int64) (address int64, ok bool) {
 	return in.cleanAt(chunk, &addresses{origin: in.origin})
 }
@@ -90,11 +90,11 @@ func (in *inode) cleanAt(chunk int64, where *addresses) (address int64, ok bool)
 type Piece struct {
 	Off     int64  // in the file, in bytes
 	Data    []byte // cut at the end of the file; nil: it is away
-	Address int64  // where the file's Origin has the same bytes; Nowhere: it does not, they are new
+	Address int64  // where the file's Origin has the same bytes; Nowhere: they are new
 }
 
-// Pieces yields all chunks of the file that are no holes, in order, including those that are away. Data is as in Extents. A piece has an
-// Address, Data or both: a layer refers to what has an Address, and stores the rest, without ChangedSince.
+// Pieces yields all chunks of the file except holes, in order, including those that are away. Data is as in Extents. A piece has an
+// Address, Data or both: a layer refers to pieces with an Address, and stores the rest, without ChangedSince.
 func (f *File) Pieces() iter.Seq[Piece] {
 	return func(yield func(Piece) bool) {
 		where := addresses{origin: f.in.origin}

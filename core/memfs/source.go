@@ -10,30 +10,30 @@ import (
 
 // Source fetches chunks that are away. It is safe for concurrent use, and for any number of trees.
 type Source interface {
-	// Fetch returns the chunks at addresses, in any order, and perhaps others that came with them. The caller owns the bytes: a Source
-	// that keeps some returns copies. It may take long, repeats by itself after passing errors, and returns when ctx ends. An error is
-	// final: the operation that needed the chunks fails.
+	// Fetch returns the chunks at addresses, in any order, and perhaps others that came with them. The caller owns the bytes: a Source that
+	// keeps some returns copies. It may take long, retries transient errors itself, and returns when ctx ends. An error is final: the
+	// operation that needed the chunks fails.
 	Fetch(ctx context.Context, addresses []int64) ([]Fetched, error)
-	// Ahead announces that these chunks will probably be needed soon. It returns at once, and may do nothing.
+	// Ahead announces that these chunks will probably be needed soon. It returns immediately, and may do nothing.
 	Ahead(addresses []int64)
 }
 
-// ReadySource is a Source that keeps some chunks in memory, such as those fetched ahead, which can then be had without waiting.
+// ReadySource is a Source that keeps some chunks in memory, such as those fetched ahead, and can return them without waiting.
 type ReadySource interface {
 	Source
-	// Ready returns the chunks at addresses if all of them are in memory; false: they are not. It does not wait. The caller owns the
-	// bytes, as those of Fetch.
+	// Ready returns the chunks at addresses if all of them are in memory; false: they are not. It does not wait. The caller owns the bytes,
+	// as with Fetch.
 	Ready(addresses []int64) ([]Fetched, bool)
 }
 
 // RoomySource is a Source that keeps what it fetches ahead until it is needed.
 type RoomySource interface {
 	Source
-	// Room is how many bytes may be fetched ahead for one reader at a time.
+	// Room returns how many bytes may be fetched ahead for one reader at a time.
 	Room() int64
 }
 
-// Fetched is a chunk that a Source has returned.
+// Fetched is a chunk that a Source returned.
 type Fetched struct {
 	Address int64
 	Data    *[ChunkSize]byte
@@ -82,7 +82,7 @@ func addressesOf(missing []Away) ([]int64, bool) {
 	return addresses, true
 }
 
-// whole checks that a source has returned all requested chunks.
+// whole checks that a source returned all requested chunks.
 func whole(addresses []int64, got []Fetched) error {
 	have := make(map[int64]bool, len(got))
 	for _, g := range got {
@@ -96,8 +96,8 @@ func whole(addresses []int64, got []Fetched) error {
 	return nil
 }
 
-// Bring fetches all chunks of a file that are away, and waits for them; the tree must not be used meanwhile. A file that does not exist is no
-// error. Errors: those of Open and Get.
+// Bring fetches all away chunks of a file, and waits for them; the tree must not be used during the call. A missing file is not an error.
+// Errors: those of Open and Get.
 func (f *FS) Bring(ctx context.Context, s Source, path string) error {
 	file, err := f.Open(path, os.O_RDONLY, 0)
 	if errors.Is(err, syscall.ENOENT) {

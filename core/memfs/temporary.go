@@ -6,61 +6,61 @@ import (
 	"syscall"
 )
 
-// Temporary says how a tree keeps files that need not outlive it and that no clone needs, such as those of a query that sorts.
+// Temporary says how a tree keeps files that need not outlive it and that no clone needs, such as those of a sorting query.
 type Temporary struct {
-	// Is says, by its path, whether a new file is a temporary one; it stays one if it is renamed. Nil: there are none.
+	// Is reports, by its path, whether a new file is temporary; it remains so if renamed. Nil: none is.
 	Is func(path string) bool
-	// Memory is how many bytes of their chunks may be in memory; negative: any number. What is beyond goes to Disk; without a Disk, it
-	// fails with ENOSPC.
+	// Memory is how many bytes of their chunks may be in memory; negative: any number. The excess goes to Disk; without a Disk, it fails
+	// with ENOSPC.
 	Memory int64
 	Disk   Disk
-	// Wait runs io, which waits for Disk; it may release the tree to others meanwhile. Nil: io is simply called.
+	// Wait runs io, which waits for Disk; it may release the tree to others during that. Nil: io is called directly.
 	Wait func(io func())
 }
 
-// Disk is a file outside of memory, for one tree alone.
+// Disk is a file outside memory, for one tree alone.
 type Disk interface {
 	io.ReaderAt
 	io.WriterAt
 	Truncate(size int64) error
 }
 
-// temporary is what a tree knows of its temporary files.
+// temporary is what a tree knows about its temporary files.
 type temporary struct {
 	Temporary
-	total  int64   // chunks that are no holes
+	total  int64   // chunks that are not holes
 	onDisk int64   // of these, those on disk
 	free   []int64 // unused blocks of the disk below end
 	end    int64   // blocks
 }
 
-// tempFile is what a temporary file has besides its table.
+// tempFile is what a temporary file has in addition to its table.
 type tempFile struct {
-	blocks []int64 // by chunk, where it is on disk: the number of its block plus one; 0: it is not
-	busy   int     // operations that wait for the disk
-	late   []int64 // blocks that become free when no operation waits
+	blocks []int64 // by chunk, its block's number on disk plus one; 0: it is not on disk
+	busy   int     // operations waiting for the disk
+	late   []int64 // blocks to free once no operation waits
 }
 
 // spilled is the target of slots whose bytes are on disk.
 var spilled = new([ChunkSize]byte)
 
-// SetTemporary sets how temporary files are kept that are made from now on. Existing ones stay as they are, and need their Disk as long as
-// they exist.
+// SetTemporary sets how temporary files made from now on are kept. Existing ones stay as they are, and need their Disk as long as they
+// exist.
 func (f *FS) SetTemporary(t Temporary) { f.temp.Temporary = t }
 
-// TemporaryBytes is how many bytes the chunks of temporary files take, in memory and on disk.
+// TemporaryBytes returns how many bytes the chunks of temporary files take, in memory and on disk.
 func (f *FS) TemporaryBytes() (memory, disk int64) {
 	return (f.temp.total - f.temp.onDisk) * ChunkSize, f.temp.onDisk * ChunkSize
 }
 
-// temporary makes a new file a temporary one, if Is says so.
+// temporary makes a new file temporary, if Is says so.
 func (f *FS) temporary(in *inode) {
 	if f.temp.Is != nil && f.temp.Is(f.pathOf(in)) {
 		in.temp = &tempFile{}
 	}
 }
 
-// part is some bytes of a temporary file, and where they are on disk.
+// part is a piece of a temporary file, and where it is on disk.
 type part struct {
 	p   []byte
 	off int64
@@ -102,7 +102,7 @@ func (f *FS) writeTemp(in *inode, p []byte, off int64) (int, syscall.Errno) {
 	return n, errno
 }
 
-// tempChunk returns a chunk that is to be written: its bytes, or its block on disk. fresh: it had none before.
+// tempChunk returns a chunk that is about to be written: its bytes, or its block on disk. fresh: it had none before.
 func (f *FS) tempChunk(in *inode, i int64) (c *[ChunkSize]byte, block int64, fresh bool, errno syscall.Errno) {
 	s, t := &in.table[i], &f.temp
 	switch {
@@ -161,8 +161,8 @@ func (f *FS) readTemp(in *inode, p []byte, off int64) (int, syscall.Errno) {
 	return len(p), 0
 }
 
-// disk calls do for parts of a file, adjacent ones together. Others may use the tree meanwhile; the file keeps its blocks until it has
-// returned.
+// disk calls do for parts of a file, adjacent ones together. Others may use the tree during that; the file keeps its blocks until disk
+// returns.
 func (f *FS) disk(in *inode, parts []part, do func(Disk, []byte, int64) (int, error)) syscall.Errno {
 	if len(parts) == 0 {
 		return 0
@@ -270,7 +270,7 @@ func (f *FS) giveBlocks(blocks []int64) {
 	}
 }
 
-// withoutTemp empties a temporary file of a clone, whose contents only the original has.
+// withoutTemp empties a temporary file in a clone; only the original has its contents.
 func (in *inode) withoutTemp() {
 	in.temp, in.table, in.tableGen, in.chunks, in.size = nil, nil, 0, 0, 0
 }
