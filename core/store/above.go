@@ -2,13 +2,14 @@ package store
 
 import "strings"
 
-// Placed is a Store that is a view of one prefix and gives views of the folders above it. Use it through Above.
+// Placed is a Store that is a view of a prefix, and returns views of the folders above it. Use it through Above.
 type Placed interface {
 	// Above returns a view of each folder above, the nearest first, the root of the bucket last.
 	Above() []Store
 }
 
-// Above returns views of the folders that a store's prefix lies in, the nearest first; nil for a store that is not Placed.
+// Above returns views of the folders that contain a store's prefix, the nearest first; nil for a store that is not
+// Placed.
 func Above(s Store) []Store {
 	if p, ok := s.(Placed); ok {
 		return p.Above()
@@ -16,8 +17,8 @@ func Above(s Store) []Store {
 	return nil
 }
 
-// Folders returns the folders that a prefix lies in, the nearest first. Each ends with a slash, but for the last one, the root, which is
-// empty: "a/b/c" gives "a/b/", "a/", "".
+// Folders returns the folders that contain a prefix, the nearest first. Each ends with a slash, except the last one,
+// the root, which is empty: "a/b/c" gives "a/b/", "a/", "".
 func Folders(prefix string) []string {
 	var folders []string
 	for prefix = strings.TrimSuffix(prefix, "/"); prefix != ""; {

@@ -5,25 +5,26 @@ import (
 	"errors"
 )
 
-// ErrElsewhere: the source is of another kind or in another bucket, so the service cannot copy it by itself. Nothing was sent. Get and
-// put the object instead, as Copy does.
+// ErrElsewhere: the source is of another kind or in another bucket, so the service cannot copy it itself. Nothing was
+// sent. Get and put the object instead, as Copy does.
 var ErrElsewhere = errors.New("the source is not in the same service")
 
-// Copier is a Store that copies objects within its service, so that their bytes do not pass through the caller. Find it by type assertion,
-// or use Copy.
+// Copier is a Store that copies objects within its service, so that their bytes do not pass through the caller. Find
+// it by type assertion, or use Copy.
 type Copier interface {
-	// CopyFrom copies the current version of source in from to key, if there is no object at key, and returns the copy's attributes. It
-	// ends like a Put with IfAbsent and writeID, which is stored with the copy; or with ErrNotFound, if there is no source, or ErrElsewhere.
+	// CopyFrom copies the current version of source in from to key, if there is no object at key, and returns the
+	// copy's attributes. Its outcomes are those of a Put with IfAbsent and writeID, which is stored with the copy; or
+	// ErrNotFound if there is no source, or ErrElsewhere.
 	CopyFrom(ctx context.Context, key string, from Store, source, writeID string) (Attrs, error)
 }
 
 // Viewed is a Store that is a view of another one.
 type Viewed interface {
-	// View returns the store below, and the name there of a key of the view.
+	// View returns the store below, and the name in it of a key of the view.
 	View(key string) (Store, string)
 }
 
-// Unviewed follows views down to the store that is no view, and returns it with the key's name there.
+// Unviewed follows views down to a store that is not a view, and returns it with the key's name there.
 func Unviewed(s Store, key string) (Store, string) {
 	for {
 		v, ok := s.(Viewed)
@@ -34,9 +35,9 @@ func Unviewed(s Store, key string) (Store, string) {
 	}
 }
 
-// Copy copies an object to a key that must be absent: within the service if to is a Copier and can reach from, else by a Get and a Put.
-// It returns the copy's attributes, of which at least Key, Gen, WriteID and Size are set. It ends like Copier.CopyFrom, but never with
-// ErrElsewhere.
+// Copy copies an object to a key that must be absent: within the service if to is a Copier and can reach from,
+// otherwise by a Get and a Put. It returns the copy's attributes, with at least Key, Gen, WriteID and Size set. Its
+// outcomes are those of Copier.CopyFrom, except ErrElsewhere.
 func Copy(ctx context.Context, to Store, key string, from Store, source, writeID string) (Attrs, error) {
 	if c, ok := to.(Copier); ok {
 		a, err := c.CopyFrom(ctx, key, from, source, writeID)
@@ -52,5 +53,5 @@ func Copy(ctx context.Context, to Store, key string, from Store, source, writeID
 	return Attrs{Key: key, Gen: gen, WriteID: writeID, Size: o.Size}, err
 }
 
-// elsewhere is the error for a copy that a store cannot make by itself.
+// elsewhere is the error for a copy that a store cannot make itself.
 func elsewhere(key string) error { return &OpError{Op: "copy", Key: key, Err: ErrElsewhere} }

@@ -17,8 +17,8 @@ type Ops struct {
 	BytesDown int64 // bytes of bodies returned
 }
 
-// Counted is a Store that counts what passes through it. Operations are counted when they are begun, failed ones too;
-// retries that an implementation makes on its own are not seen here. It is safe for concurrent use.
+// Counted is a Store that counts the operations on it. Operations are counted when they begin, failed ones too; an
+// implementation's own retries are not seen here. It is safe for concurrent use.
 type Counted struct {
 	s                                           Store
 	classA, classB, deletes, bytesUp, bytesDown atomic.Int64
@@ -46,7 +46,7 @@ func (c *Counted) Get(ctx context.Context, key string) (Object, error) {
 	return o, err
 }
 
-// GetRange implements RangeGetter. Over a store that is no RangeGetter it reads, and counts, the whole object.
+// GetRange implements RangeGetter. Over a store that is not a RangeGetter it reads, and counts, the whole object.
 func (c *Counted) GetRange(ctx context.Context, key string, offset, length int64) (Object, error) {
 	if r, ok := c.s.(RangeGetter); ok {
 		c.classB.Add(1)

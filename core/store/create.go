@@ -10,11 +10,11 @@ import (
 	"blobpglite/core/clock"
 )
 
-// ExistsError is how CreateOnce ends when an object with other bytes has the key. It wraps ErrConflict.
+// ExistsError is CreateOnce's error when an object with other bytes has the key. It wraps ErrConflict.
 type ExistsError struct {
 	Object Object // the object that has the key
-	// Undecided: an earlier try of ours got no answer. It may have been stored, and deleted again before this object was
-	// written.
+	// Undecided: an earlier try of ours got no answer. It may have been stored, and deleted again before this object
+	// was written.
 	Undecided bool
 }
 
@@ -30,30 +30,30 @@ type Bounds struct {
 	Clock clock.Clock // nil: the system's
 	// Tries is the largest number of puts; 0: as many as Within allows.
 	Tries int
-	// Within is the time after which no further put is sent; 0: no limit but Tries.
+	// Within is the time after which no further put is sent; 0: limited by Tries alone.
 	Within time.Duration
-	// Pause is the wait after the first put that decided nothing; each further one is twice as long, up to MaxPause.
+	// Pause is the wait after the first undecided put; each further wait is twice as long, up to MaxPause.
 	Pause, MaxPause time.Duration
 }
 
-// CreateOnce creates an object whose bytes nobody else would write under this key: they hold the write id, or the key is
-// the caller's alone. It sends the same put until it has seen how that ended:
+// CreateOnce creates an object whose bytes no other writer would put under this key: they contain the write ID, or
+// the key is the caller's alone. It sends the same put until it has seen the outcome:
 //
 //	nil            the object is there, with these bytes
-//	*ExistsError   other bytes are there; the caller has to know what that means
+//	*ExistsError   other bytes are there; the caller must know what that means
 //	ErrUnknown     the bounds or ctx ran out first; the object may be there, or may still appear
 //	others         the store refused every try: no object was made
 //
-// Why this is right. All tries are the same bytes, under the same write id, if the key is absent: at most one is applied,
-// and it does not matter which. A conflict is never believed: what is in the way may be our own, stored by a try whose
-// reply was lost. A refusal for writing too fast (ErrThrottled), for a key that should be new, may mean that it no longer
-// is. So both mean: look. An object is ours if it has our bytes, whatever its write id: that is metadata, which a copy of
-// the bucket may lose and a person may edit. Where other bytes are, no try of ours can be applied while they stay; that an
-// earlier one was applied, and deleted since, is excluded only if every try was answered (Undecided). For the same reason
-// a refusal is final only if every try before it was answered.
+// Why this is right. All tries send the same bytes, under the same write ID, if the key is absent: at most one is
+// applied, and it does not matter which. A conflict is never believed: the object in the way may be our own, stored
+// by a try whose reply was lost. A refusal for writing too fast (ErrThrottled), on a key that should be new, may mean
+// that it no longer is. So both mean: look. An object is ours if it has our bytes, whatever its write ID: that is
+// metadata, which a copy of the bucket may lose and a person may edit. Where other bytes are, no try of ours can be
+// applied while they stay; that an earlier one was applied, and deleted since, is ruled out only if every try was
+// answered (Undecided). For the same reason a refusal is final only if every earlier try was answered.
 //
-// A compare and swap cannot be decided like this: "other bytes" may be those of a later writer, so its caller has to
-// know how to repeat a change that may have been made already (manifest.Update, lease).
+// A compare and swap cannot be decided like this: "other bytes" may be those of a later writer, so its caller must
+// know how to repeat a change that may already have been made (manifest.Update, lease).
 func CreateOnce(ctx context.Context, st Store, key string, body []byte, writeID string, b Bounds) error {
 	if b.Tries <= 0 && b.Within <= 0 {
 		return &OpError{Op: "put", Key: key, Err: fmt.Errorf("%w: CreateOnce without bounds", ErrInvalid)}

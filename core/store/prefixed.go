@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Prefixed returns a view of s that holds only the keys below prefix: keys given to and returned by it are relative.
+// Prefixed returns a view of s that holds only the keys below prefix; keys passed to and returned by it are relative.
 // A slash is added to prefix if it lacks one; the empty prefix returns s itself. The view is a RangeGetter if s is.
 // Errors name the full key.
 func Prefixed(s Store, prefix string) Store {

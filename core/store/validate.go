@@ -10,8 +10,8 @@ import (
 	"github.com/oklog/ulid/v2"
 )
 
-// NewWriteID returns a fresh id for one logical write: a ULID of 26 characters, unique, which sorts by the millisecond in
-// which it was made. Repetitions of the same write use the same id.
+// NewWriteID returns a fresh ID for one logical write: a unique ULID of 26 characters, which sorts by its creation
+// time in milliseconds. Repetitions of the same write use the same ID.
 func NewWriteID() string { return ulid.MustNew(ulid.Now(), rand.Reader).String() }
 
 // CheckKey returns an error that wraps ErrInvalid unless key is a relative slash-separated path of 1 to MaxKeyBytes
@@ -51,7 +51,7 @@ func CheckPut(key string, body []byte, writeID string, cond Cond) error {
 	return checkWriteID(writeID)
 }
 
-// CheckList validates the arguments of a List: both need not be whole keys. Errors wrap ErrInvalid.
+// CheckList validates the arguments of a List, which need not be whole keys. Errors wrap ErrInvalid.
 func CheckList(prefix, after string) error {
 	if err := checkText("prefix", prefix); err != nil {
 		return err
@@ -98,7 +98,7 @@ func checkText(what, s string) error {
 	return nil
 }
 
-// checkWriteID admits visible ASCII only: a write id travels in an HTTP header on some stores.
+// checkWriteID admits visible ASCII only: some stores send a write ID in an HTTP header.
 func checkWriteID(id string) error {
 	if len(id) > MaxWriteIDBytes {
 		return fmt.Errorf("%w: the write id has %d bytes, the limit is %d", ErrInvalid, len(id), MaxWriteIDBytes)

@@ -7,17 +7,18 @@ import (
 	"path/filepath"
 )
 
-// Disk is what the store needs of a file system; tests put faults here. Names are relative to the store's folder, with slashes.
-// Errors wrap those of io/fs. Nothing is durable until it is synced: a file's content by Sync, a name by SyncDir of its folder.
+// Disk is what the store needs of a file system; tests inject faults here. Names are relative to the store's folder,
+// with slashes. Errors wrap those of io/fs. Nothing is durable until it is synced: a file's content by Sync, a name
+// by SyncDir of its folder.
 type Disk interface {
-	Create(name string) (File, error)    // a new file, to write; it must not exist
-	Open(name string) (File, error)      // to read
-	OpenWrite(name string) (File, error) // to read and write what exists
+	Create(name string) (File, error)    // a new file, for writing; it must not exist
+	Open(name string) (File, error)      // for reading
+	OpenWrite(name string) (File, error) // for reading and writing; it must exist
 	Link(from, to string) error          // a second name; fs.ErrExist if it is taken
-	Rename(from, to string) error        // over what has the name
+	Rename(from, to string) error        // replaces what has the name
 	Remove(name string) error
 	Mkdir(name string) error
-	ReadDir(name string) ([]string, error) // names in it, in no order
+	ReadDir(name string) ([]string, error) // names in it, in any order
 	SyncDir(name string) error
 }
 
@@ -25,15 +26,15 @@ type Disk interface {
 type File interface {
 	io.ReaderAt
 	io.WriterAt
-	io.Closer // gives up its lock too
+	io.Closer // also releases its lock
 	Sync() error
 	Size() (int64, error)
-	// Lock takes an exclusive or a shared lock that ends with Close or the process, or changes the one that this open
-	// file has. It does not wait: false means that another open file holds one against it.
+	// Lock takes an exclusive or a shared lock that ends with Close or the process, or converts the lock that this
+	// open file has. It does not wait: false means that another open file holds a conflicting lock.
 	Lock(exclusive bool) (bool, error)
 }
 
-// osDisk is the operating system's, below a folder.
+// osDisk is the operating system's file system, below a folder.
 type osDisk struct{ root string }
 
 func (d osDisk) path(name string) string { return filepath.Join(d.root, filepath.FromSlash(name)) }

@@ -1,4 +1,4 @@
-// Package file is a store.Store over one folder of a local file system, for several processes at a time.
+// Package file is a store.Store over one folder of a local file system, usable by several processes concurrently.
 //
 //	st, err := file.Open(ctx, file.Options{Dir: "/srv/db", Create: true})
 //	defer st.Close()
@@ -6,21 +6,22 @@
 //
 // What the folder holds:
 //
-//	format          says that this is such a store; its shared lock says that a process has it open
+//	format          marks the folder as such a store; its shared lock says that a process has it open
 //	state           32 bytes: the next generation, how far generations are reserved, whether names may not be durable;
 //	                its lock is the store's: exclusive to change a name, shared to look one up
 //	objects/<name>  an object: a header (generation, write id, key, checksums), then the body; never changed once named
-//	tmp/            objects that have no name yet, and what a crash left of such; emptied by a process that opens the store alone
+//	tmp/            objects without a name yet, and leftovers of crashes; emptied by a process that opens the store alone
 //
-// The two primitives are the file system's own. Create if absent is link(2), which refuses a name that exists. A swap
-// reads the generation and renames over it, both under the exclusive lock (flock(2), which ends with its process). All
-// objects are in one folder, so one fsync of it makes every earlier name durable, also those that other processes made.
+// The two primitives are the file system's own. Create if absent is link(2), which refuses an existing name. A swap
+// reads the generation and renames over the file, both under the exclusive lock (flock(2), which ends with its
+// process). All objects are in one folder, so one fsync of it makes every earlier name durable, including those that
+// other processes made.
 //
-// Survives: a process killed anywhere (files without a name are removed later; a name whose folder was not synced is synced
-// by the next process that looks), a power cut (a file is synced before it is named, the folder before the answer, and no
-// name is seen before it is durable; generations are reserved ahead, so none is used twice). Does not survive: a file
-// system that lies about fsync, or whose locks do not hold between machines. Open tries link, lock and fsync in the folder
-// itself, and refuses it where they do not work.
+// Survives: a process killed anywhere (files without a name are removed later; a name whose folder was not synced is
+// synced by the next process that looks), a power cut (a file is synced before it is named, the folder before the
+// answer, and no name is seen before it is durable; generations are reserved ahead, so none is used twice). Does not
+// survive: a file system that lies about fsync, or whose locks do not hold between machines. Open tries link, lock
+// and fsync in the folder itself, and refuses it if they do not work.
 package file
 
 import (
@@ -59,16 +60,16 @@ const (
 	longPoll   = 5 * time.Millisecond
 	syncAhead  = 256 << 10 // a larger body is synced before the lock is taken
 	dirMode    = 0o700
-	longestDir = 16 // parents looked at for a store that holds this folder
+	longestDir = 16 // number of parents checked for a store that contains this folder
 )
 
-// ErrUnfit: the file system lacks something that the store is made of. Use another folder.
+// ErrUnfit: the file system lacks something that the store needs. Use another folder.
 var ErrUnfit = errors.New("the file system cannot hold a database")
 
 // Options configures a Store.
 type Options struct {
 	Dir string // absolute path of the folder
-	// Create makes the folder and its parents, and the store in it, if they are not there. Without it an absent store is
+	// Create makes the folder, its parents, and the store in it, if missing. Without it an absent store is
 	// store.ErrNotFound.
 	Create      bool
 	Clock       clock.Clock   // stamps Attrs.Updated, waits for locks; nil: the system's
@@ -76,13 +77,13 @@ type Options struct {
 	Disk        Disk          // below Dir; nil: the operating system's
 }
 
-// Store is an object store in a folder. Open it with Open, end it with Close. It is safe for concurrent use, and
-// implements store.RangeGetter too.
+// Store is an object store in a folder. Create it with Open, release it with Close. It is safe for concurrent use,
+// and implements store.RangeGetter too.
 type Store struct {
 	o    Options
 	disk Disk
-	mark File          // the format file, locked as long as this store is open
-	turn chan struct{} // full while somebody of this process has, or wants, the exclusive lock
+	mark File          // locked as long as this store is open
+	turn chan struct{} // full while a goroutine of this process has, or wants, the exclusive lock
 }
 
 var (
@@ -90,9 +91,9 @@ var (
 	_ store.RangeGetter = (*Store)(nil)
 )
 
-// Open opens the store in a folder; with Options.Create it makes one that is absent, without it an absent one is
-// store.ErrNotFound. A folder that holds something else, or lies inside another store, is refused with store.ErrInvalid,
-// a file system that lacks what is needed with ErrUnfit.
+// Open opens the store in a folder. If it is absent, Options.Create makes it; otherwise that is store.ErrNotFound. A
+// folder that holds something else, or lies inside another store, is refused with store.ErrInvalid, a file system
+// that lacks what is needed with ErrUnfit.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Clock == nil {
 		o.Clock = clock.System()
@@ -119,7 +120,7 @@ func (s *Store) Close() error { return s.mark.Close() }
 // String returns the address, file:///folder.
 func (s *Store) String() string { return "file://" + filepath.ToSlash(s.o.Dir) }
 
-// Probe repeats a check of Open: that link, flock and fsync do in this folder what they should. Errors: ErrUnfit, or the
+// Probe repeats a check of Open: that link, flock and fsync work as required in this folder. Errors: ErrUnfit, or the
 // file system's.
 func (s *Store) Probe(context.Context) error {
 	if err := s.probe(); err != nil {
@@ -128,7 +129,7 @@ func (s *Store) Probe(context.Context) error {
 	return nil
 }
 
-// folder makes the folder, or refuses it.
+// folder creates the folder, or refuses it.
 func (s *Store) folder() error {
 	dir := s.o.Dir
 	if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir || filepath.Dir(dir) == dir {
@@ -175,7 +176,7 @@ func (s *Store) open(ctx context.Context) error {
 			return fmt.Errorf("%w: no store is in that folder", store.ErrNotFound)
 		}
 		failed := s.create()
-		if mark, err = s.disk.OpenWrite(formatName); err != nil { // if it is there, another one was first, and has cleaned up
+		if mark, err = s.disk.OpenWrite(formatName); err != nil { // if it exists, another process was first, and has cleaned up
 			return cmp.Or(failed, err)
 		}
 	}
@@ -211,8 +212,8 @@ func checkFormat(f File) error {
 	return nil
 }
 
-// create makes the store in an empty folder, or goes on where a crash interrupted that. Several processes may do it at
-// once. The format file comes last.
+// create makes the store in an empty folder, or resumes after a crash interrupted that. Several processes may do it
+// concurrently. The format file comes last.
 func (s *Store) create() error {
 	names, err := s.disk.ReadDir(".")
 	if err != nil {
@@ -233,7 +234,7 @@ func (s *Store) create() error {
 	if err := s.install(stateName, state{next: 1, reserved: 1}.encode()); err != nil {
 		return err
 	}
-	if err := s.disk.SyncDir("."); err != nil { // all of it, before the format file says so
+	if err := s.disk.SyncDir("."); err != nil { // everything, before the format file claims it
 		return err
 	}
 	if err := s.install(formatName, []byte(formatText)); err != nil {
@@ -242,7 +243,7 @@ func (s *Store) create() error {
 	return s.disk.SyncDir(".")
 }
 
-// install makes a file with a content, unless it is there.
+// install creates a file with a content, unless it exists.
 func (s *Store) install(name string, content []byte) error {
 	tmp, err := s.temporary(content)
 	if err != nil {
@@ -254,7 +255,7 @@ func (s *Store) install(name string, content []byte) error {
 	return s.disk.Remove(tmp)
 }
 
-// temporary makes a synced file without a name of its own.
+// temporary makes a synced file in tmp, which has no name as an object.
 func (s *Store) temporary(content []byte) (name string, err error) {
 	name = tmpDir + "/" + store.NewWriteID()
 	f, err := s.disk.Create(name)
@@ -317,8 +318,8 @@ func unfit(what string, err error) error {
 	return fmt.Errorf("%w: %s: %w", ErrUnfit, what, err)
 }
 
-// enter registers this process as a user of the store. A process that is alone first repairs what a crash or a power cut
-// has left; others wait until it has done so.
+// enter registers this process as a user of the store. A process that is alone first repairs what a crash or a power
+// cut left; others wait until it has done so.
 func (s *Store) enter(ctx context.Context, mark File) error {
 	alone, err := mark.Lock(true)
 	if err != nil {
@@ -332,7 +333,7 @@ func (s *Store) enter(ctx context.Context, mark File) error {
 	return s.wait(ctx, func() (bool, error) { return mark.Lock(false) })
 }
 
-// repair empties tmp, and steps over the generations that may have been used before a power cut.
+// repair empties tmp, and skips the generations that may have been used before a power cut.
 func (s *Store) repair(ctx context.Context) error {
 	names, err := s.disk.ReadDir(tmpDir)
 	if err != nil {

@@ -4,5 +4,5 @@ package file
 
 import "errors"
 
-// Lock is not there: Open refuses.
+// Lock is unsupported: Open refuses.
 func (f osFile) Lock(bool) (bool, error) { return false, errors.ErrUnsupported }

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// Lock implements File by flock(2): the lock is the open file's, so it also holds between the users of one process.
+// Lock implements File by flock(2): the lock belongs to the open file, so it also works between users in one process.
 func (f osFile) Lock(exclusive bool) (bool, error) {
 	how := syscall.LOCK_SH
 	if exclusive {

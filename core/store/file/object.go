@@ -94,11 +94,12 @@ func decodeHeader(b []byte, fileSize int64) (header, error) {
 // longestName bounds a file's name, well below the 255 bytes that file systems take.
 const longestName = 200
 
-// hashed begins the names of objects whose own would be too long; their key is read from their header.
+// hashed begins the names of objects whose own would be too long; the key is read from the header.
 const hashed = "="
 
-// nameOf returns the name of an object's file: the key, with each slash as "+", a capital as "^" and its small letter (some
-// file systems do not tell them apart), and any other byte but a-z, 0-9, "-", "_" and inner dots as % and two hex digits.
+// nameOf returns the file name of an object: the key, with each slash as "+", a capital as "^" and its lower-case
+// letter (some file systems do not tell them apart), and any other byte except a-z, 0-9, "-", "_" and inner dots as %
+// and two hex digits.
 func nameOf(key string) string {
 	var b strings.Builder
 	for i := range len(key) {
@@ -121,7 +122,7 @@ func nameOf(key string) string {
 	return b.String()
 }
 
-// keyOf returns the key that a file's name stands for. long: the key has to be read from the header. ok is false for a
+// keyOf returns the key that a file name represents. long: the key must be read from the header. ok is false for a
 // name that nameOf does not make.
 func keyOf(name string) (key string, long, ok bool) {
 	if strings.HasPrefix(name, hashed) {
@@ -149,5 +150,5 @@ func keyOf(name string) (key string, long, ok bool) {
 	return b.String(), false, nameOf(b.String()) == name
 }
 
-// path is where an object's file is.
+// path returns the path of an object's file.
 func path(key string) string { return objectsDir + "/" + nameOf(key) }

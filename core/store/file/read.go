@@ -41,8 +41,8 @@ func (s *Store) GetRange(ctx context.Context, key string, offset, length int64) 
 	return o, nil
 }
 
-// read opens the object under the lock, and reads the bytes that which selects after releasing it: an object's file never
-// changes.
+// read opens the object under the lock, and reads the bytes that which selects after releasing it: an object's file
+// never changes.
 func (s *Store) read(ctx context.Context, key string, which func(header) (offset, length int64)) (o store.Object, err error) {
 	var f File
 	if err := s.shared(ctx, func() (err error) {
@@ -51,7 +51,7 @@ func (s *Store) read(ctx context.Context, key string, which func(header) (offset
 	}); err != nil {
 		return store.Object{}, err
 	}
-	defer func() { _ = f.Close() }() // only read
+	defer func() { _ = f.Close() }() // it is only read
 	h, err := readHeader(f)
 	if err == nil {
 		err = owns(h, key)
@@ -70,7 +70,7 @@ func (s *Store) read(ctx context.Context, key string, which func(header) (offset
 	return store.Object{Attrs: h.attrs, Body: body}, nil
 }
 
-// owns makes sure that a file found by its name is the object asked for.
+// owns checks that a file found by its name is the requested object.
 func owns(h header, key string) error {
 	if h.attrs.Key != key {
 		return fmt.Errorf("%w: the file with this object's name says that it is %q", store.ErrCorrupt, h.attrs.Key)
@@ -78,7 +78,7 @@ func owns(h header, key string) error {
 	return nil
 }
 
-// stat reads an object's attributes; the caller holds the lock. Absent: fs.ErrNotExist, and the generation is 0.
+// stat reads an object's attributes; the caller holds the lock. Absent: fs.ErrNotExist, with generation 0.
 func (s *Store) stat(key string) (store.Attrs, error) {
 	h, err := s.head(path(key))
 	if err == nil {
@@ -95,11 +95,11 @@ func (s *Store) head(file string) (header, error) {
 	if err != nil {
 		return header{}, err
 	}
-	defer func() { _ = f.Close() }() // only read
+	defer func() { _ = f.Close() }() // it is only read
 	return readHeader(f)
 }
 
-// List implements store.Store: the names are one consistent picture, the attributes of each are those of its newest
+// List implements store.Store: the names are a consistent snapshot, the attributes are those of each object's newest
 // version.
 func (s *Store) List(ctx context.Context, prefix, after string) iter.Seq2[store.Attrs, error] {
 	return func(yield func(store.Attrs, error) bool) {
@@ -146,7 +146,7 @@ func (s *Store) statAll(keys []string) (all []store.Attrs, err error) {
 	return all, nil
 }
 
-// keys are those that begin with prefix and come after after, in order.
+// keys returns the keys that begin with prefix and come after after, in order.
 func (s *Store) keys(ctx context.Context, prefix, after string) (keys []string, err error) {
 	err = s.shared(ctx, func() error {
 		names, err := s.disk.ReadDir(objectsDir)
@@ -175,7 +175,7 @@ func (s *Store) keys(ctx context.Context, prefix, after string) (keys []string, 
 // errBusy: another process has the lock.
 var errBusy = errors.New("another process has held the store's lock for too long: is one that uses this folder stopped?")
 
-// classed gives an error of the file system the sentinel that says what to do about it.
+// classed wraps an error of the file system in the sentinel that says what to do about it.
 func classed(err error) error {
 	for _, known := range []error{
 		store.ErrNotFound, store.ErrConflict, store.ErrUnknown, store.ErrThrottled, store.ErrUnavailable, store.ErrCorrupt,
@@ -200,7 +200,7 @@ func classed(err error) error {
 
 func (s *Store) url(key string) string { return s.String() + "/" + key }
 
-// failed is the error of an operation.
+// failed returns the error of an operation.
 func (s *Store) failed(op, key string, err error) error {
 	if op == "get" && errors.Is(err, fs.ErrNotExist) {
 		err = store.ErrNotFound

@@ -11,11 +11,11 @@ import (
 	"blobpglite/core/store"
 )
 
-// state is the content of the state file. It is written in place, and synced only when generations are reserved: after a
-// power cut it may be any of those written since, all of which have next below reserved.
+// state is the content of the state file. It is written in place, and synced only when generations are reserved:
+// after a power cut it may be any version written since, all of which have next below reserved.
 //
 //	0   next generation     8   reserved: none at or above it was ever used     16   1: a name may not be durable
-//	24  zero                28  CRC32C of what is before
+//	24  zero                28  CRC32C of the preceding bytes
 type state struct {
 	next, reserved store.Gen
 	unsettled      bool
@@ -62,7 +62,7 @@ func (h *held) save() error {
 	return err
 }
 
-// generation returns the next one.
+// generation returns the next generation.
 func (h *held) generation() (store.Gen, error) {
 	if h.next >= h.reserved {
 		h.reserved = h.next + reserve
@@ -74,18 +74,18 @@ func (h *held) generation() (store.Gen, error) {
 		}
 	}
 	h.next++
-	return h.next - 1, nil // saved with the change of names that it is for
+	return h.next - 1, nil // saved with the change of names that uses it
 }
 
-// change changes names, and makes that durable. After an error the change may have been made, and a power cut may undo it;
-// the next process that takes the lock settles that.
+// change changes names, and makes that durable. After an error the change may have been made, and a power cut may
+// undo it; the next process that takes the lock makes it durable.
 func (h *held) change(f func() error) (done bool, err error) {
 	h.unsettled = true
 	if err := h.save(); err != nil {
 		return false, err
 	}
 	if err := f(); err != nil {
-		return false, err // and unsettled: an fsync too many
+		return false, err // still unsettled: costs at most a superfluous fsync
 	}
 	return true, h.settle()
 }
@@ -108,7 +108,7 @@ func (s *Store) exclusive(ctx context.Context, f func(h *held) error) error {
 	}
 	defer func() { <-s.turn }()
 	return s.locked(ctx, true, func(h *held) error {
-		if h.unsettled { // its last user died
+		if h.unsettled { // its previous user died
 			if err := h.settle(); err != nil {
 				return err
 			}
@@ -117,7 +117,7 @@ func (s *Store) exclusive(ctx context.Context, f func(h *held) error) error {
 	})
 }
 
-// shared runs f under a shared lock: no name changes meanwhile, and each that is there is durable.
+// shared runs f under a shared lock: no name changes during that, and each existing name is durable.
 func (s *Store) shared(ctx context.Context, f func() error) error {
 	for {
 		unsettled := false
@@ -159,7 +159,7 @@ func (s *Store) locked(ctx context.Context, exclusive bool, f func(h *held) erro
 	return f(&held{state: st, s: s, f: file})
 }
 
-// wait asks for a lock until it gets it, for LockTimeout at most.
+// wait polls for a lock until it gets it, for at most LockTimeout.
 func (s *Store) wait(ctx context.Context, lock func() (bool, error)) error {
 	end := s.o.Clock.Monotonic() + s.o.LockTimeout
 	for pause := time.Duration(firstPoll); ; pause = min(2*pause, longPoll) {

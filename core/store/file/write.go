@@ -12,8 +12,9 @@ import (
 
 // Put implements store.Store.
 //
-// The body is written without a name. Under the exclusive lock it gets its generation and, if the condition holds, its
-// name: by link if there must be none, else by rename. The answer leaves when both file and folder are synced.
+// The body is written without a name. Under the exclusive lock it gets its generation and, if the condition holds,
+// its name: by link if there must be none, otherwise by rename. The answer leaves once both file and folder are
+// synced.
 func (s *Store) Put(ctx context.Context, key string, body []byte, writeID string, cond store.Cond) (store.Gen, error) {
 	if err := store.CheckPut(key, body, writeID, cond); err != nil {
 		return 0, s.failed("put", key, err)
@@ -48,12 +49,12 @@ type put struct {
 	h    header
 	cond store.Cond
 
-	tmp   string // its file, while that is to be removed
+	tmp   string // its file, as long as it must be removed
 	f     File
-	named bool // its name may be given
+	named bool // it was given its name, perhaps not durably
 }
 
-// prepare writes the body after the place of the header.
+// prepare writes the body after the space for the header.
 func (p *put) prepare(body []byte) (err error) {
 	name := tmpDir + "/" + store.NewWriteID()
 	if p.f, err = p.s.disk.Create(name); err != nil {
@@ -63,7 +64,7 @@ func (p *put) prepare(body []byte) (err error) {
 	if _, err = p.f.WriteAt(body, p.h.bytes()); err != nil {
 		return err
 	}
-	if len(body) > syncAhead { // so that nobody waits for it under the lock
+	if len(body) > syncAhead { // so that no process waits for it under the lock
 		return p.f.Sync()
 	}
 	return nil
@@ -98,7 +99,7 @@ func (p *put) name(st *held) error {
 	return err
 }
 
-// refused is the end of a condition that does not hold: a repetition of this very write, or somebody else's object.
+// refused handles a condition that does not hold: either this very write repeated, or another writer's object.
 func (p *put) refused(current store.Attrs) error {
 	if current.Gen != 0 && current.WriteID == p.h.attrs.WriteID {
 		p.h.attrs.Gen = current.Gen
@@ -112,7 +113,7 @@ func (p *put) drop() error {
 	if p.f == nil {
 		return nil
 	}
-	_ = p.f.Close() // it was synced before it got its name; without a name it is not needed
+	_ = p.f.Close() // it was synced before it was named; without a name it is not needed
 	if p.tmp != "" {
 		_ = p.s.disk.Remove(p.tmp)
 	}
@@ -130,7 +131,7 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
-			if !errors.Is(err, store.ErrCorrupt) { // what is damaged may be deleted
+			if !errors.Is(err, store.ErrCorrupt) { // a damaged object may be deleted
 				return err
 			}
 		}

@@ -2,7 +2,7 @@ package gcs
 
 import "blobpglite/core/store"
 
-// Above implements store.Placed: the views share the client, which is not theirs to close.
+// Above implements store.Placed: the views share the client, and must not close it.
 func (s *Store) Above() []store.Store {
 	var views []store.Store
 	for _, f := range store.Folders(s.prefix) {

@@ -2,16 +2,16 @@ package gcs
 
 import "sync/atomic"
 
-// Billed counts the requests that a store and its views have sent to the service, by how they are billed. Retries count, requests of
-// failed operations too, and those that were given up on their way, which the service carries out all the same.
-// Source: cloud.google.com/storage/pricing, read November 2026: class A is put, copy and list, class B is get and stat; a deletion is
-// free, and so is a request that is answered with an error.
+// Billed counts the requests that a store and its views sent to the service, by how they are billed. It includes
+// retries, requests of failed operations, and abandoned requests, which the service carries out all the same. Source:
+// cloud.google.com/storage/pricing, read November 2026: class A is put, copy and list, class B is get and stat; a
+// deletion is free, and so is a request that is answered with an error.
 type Billed struct {
 	ClassA, ClassB, Delete int64
 	Free                   int64 // answered with an error
 }
 
-// Requests is the number of all requests.
+// Requests returns the number of all requests.
 func (b Billed) Requests() int64 { return b.ClassA + b.ClassB + b.Delete + b.Free }
 
 type counts struct{ classA, classB, deletes, free atomic.Int64 }

@@ -6,23 +6,23 @@
 //	err = st.Probe(ctx) // once per database: does this bucket honour the two conditions?
 //	gen, err := st.Put(ctx, "wal/00000000000000000001", body, store.NewWriteID(), store.IfAbsent())
 //
-// An object is stored under <prefix>/<key>, its write id in the custom metadata field "writeid".
+// An object is stored under <prefix>/<key>, its write ID in the custom metadata field "writeid".
 //
-// What it survives:
+// It survives:
 //
-//   - A reply that was lost after the write was applied. The SDK's own retry would send the upload again, be told 412,
+//   - A reply lost after the write was applied. The SDK's own retry would send the upload again, get 412,
 //     and report a conflict with our own object. So each conditional upload is a single request that the SDK never
-//     repeats; after any answer but a plain yes the object is read back and its write id decides.
+//     repeats; after any answer but a plain yes the object is read back and its write ID decides.
 //   - 429 for the losers of a race to create one name: like a 412, it makes the store read the object and decide.
-//   - An upload that ends half way: every upload carries the CRC32C of the whole body, so a truncated one is refused.
-//   - 408, 429, 5xx, resets and cut bodies on reads: repeated a bounded number of times, with growing pauses.
-//   - A passing refusal (401, 403, 404, 409, any other 4xx) by a bucket that has served before: repeated a few times, after
+//   - An upload that ends halfway: every upload carries the CRC32C of the whole body, so a truncated one is refused.
+//   - 408, 429, 5xx, resets and truncated bodies on reads: retried a bounded number of times, with growing pauses.
+//   - A transient refusal (401, 403, 404, 409, any other 4xx) by a bucket that has served before: retried a few times, after
 //     a 401 with new credentials. The table in status.go says what each answer means. A wrong 404 to a read cannot be told
 //     from a right one.
-//   - Connections that died while the process was frozen: one repetition, at once.
+//   - Connections that died while the process was frozen: one immediate retry.
 //
-// What it does not survive: a service that ignores preconditions (Probe finds out), and a bucket whose objects are changed
-// by something else.
+// It does not survive: a service that ignores preconditions (Probe detects it), and a bucket whose objects something
+// else changes.
 package gcs
 
 import (
@@ -52,10 +52,10 @@ const (
 	DefaultBackoffMax     = 4 * time.Second        // longest pause
 	DefaultAttemptTimeout = 60 * time.Second       // for one request with its body
 
-	maxIdleConns = 100 // to an emulator; against the real service the SDK decides
+	maxIdleConns = 100 // to an emulator; the SDK decides for the real service
 )
 
-// emulatorEnv is the variable by which Google's tools are pointed at an emulator.
+// emulatorEnv is the variable that points Google's tools at an emulator.
 const emulatorEnv = "STORAGE_EMULATOR_HOST"
 
 // Options says where the objects are and how to reach them.
@@ -63,11 +63,11 @@ type Options struct {
 	Bucket string // required
 	Prefix string // keys live below it; may be empty
 
-	// Endpoint is the base URL of an emulator, such as http://127.0.0.1:4443, or its host:port. Empty: the value
-	// of STORAGE_EMULATOR_HOST, else the real service. An emulator is spoken to without credentials.
+	// Endpoint is the base URL of an emulator, such as http://127.0.0.1:4443, or its host:port. Empty: the value of
+	// STORAGE_EMULATOR_HOST, else the real service. Requests to an emulator carry no credentials.
 	Endpoint string
-	// HTTPClient replaces the client that requests go through. Against the real service it must authenticate by
-	// itself. Nil: application default credentials, or none for an emulator.
+	// HTTPClient replaces the client that sends requests. Against the real service it must authenticate by itself.
+	// Nil: application default credentials, or none for an emulator.
 	HTTPClient *http.Client
 
 	Clock  clock.Clock    // waits between attempts; nil: the system's
@@ -126,14 +126,14 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return &Store{o: o, prefix: o.Prefix, clients: c}, nil
 }
 
-// handle is a client of the SDK, which keeps its credentials as long as they say they last.
+// handle is a client of the SDK, which keeps its credentials for as long as they are valid.
 type handle struct {
 	client *storage.Client
 	bucket *storage.BucketHandle
-	http   *http.Client // nil: the SDK's own, over HTTP/2, which keeps one connection and leaves it when it breaks
+	http   *http.Client // nil: the SDK's own, over HTTP/2, which keeps one connection and abandons it when it breaks
 }
 
-// dropIdle closes the connections that are kept for later requests.
+// dropIdle closes the idle connections.
 func (h *handle) dropIdle() {
 	if h.http != nil {
 		h.http.CloseIdleConnections()
@@ -146,17 +146,17 @@ func connect(ctx context.Context, bucket string, through *http.Client, options [
 		return nil, fmt.Errorf("%w: no usable credentials: run `gcloud auth application-default login`, "+
 			"or point GOOGLE_APPLICATION_CREDENTIALS at a key file: %w", store.ErrDenied, err)
 	}
-	client.SetRetry(storage.WithPolicy(storage.RetryNever)) // the loops here are the only ones
+	client.SetRetry(storage.WithPolicy(storage.RetryNever)) // only the loops here retry
 	return &handle{client: client, bucket: client.Bucket(bucket), http: through}, nil
 }
 
-// clients are those of a store and its views, one at a time.
+// clients holds the client of a store and its views; there is one at a time.
 type clients struct {
-	connect func(context.Context) (*handle, error) // with credentials as they are now
+	connect func(context.Context) (*handle, error) // with current credentials
 
 	mu  sync.Mutex
 	now *handle
-	old []*handle // replaced; requests may still run
+	old []*handle // replaced; may still have running requests
 
 	counts counts
 }
@@ -167,8 +167,8 @@ func (c *clients) current() *handle {
 	return c.now
 }
 
-// renew replaces the client whose credentials were refused by one that fetches new ones; the SDK would keep the old ones
-// until the token expires. Of many requests that are refused at once, one does this.
+// renew replaces the client whose credentials were refused by one that fetches new ones; the SDK would keep the old
+// ones until the token expires. Of many concurrently refused requests, one does this.
 func (c *clients) renew(ctx context.Context, refused *handle) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -181,14 +181,14 @@ func (c *clients) renew(ctx context.Context, refused *handle) error {
 	}
 	c.old = append(c.old, c.now)
 	c.now = h
-	for len(c.old) > maxOld { // no request takes so long
+	for len(c.old) > maxOld { // no request takes that long
 		_ = c.old[0].client.Close()
 		c.old = c.old[1:]
 	}
 	return nil
 }
 
-// maxOld bounds the replaced clients that are kept.
+// maxOld bounds the number of replaced clients kept.
 const maxOld = 16
 
 // Close releases the connections. The store must not be used afterwards.
@@ -210,8 +210,8 @@ func (s *Store) String() string { return strings.TrimSuffix(s.url(""), "/") }
 // url names an object in messages.
 func (s *Store) url(key string) string { return "gs://" + s.o.Bucket + "/" + s.prefix + key }
 
-// fits returns err, the result of a check of the arguments; if it is nil, it checks that prefix and key together are not too
-// long for a name.
+// fits returns err, the result of checking the arguments; if it is nil, it checks that prefix and key together are
+// not too long for a name.
 func (s *Store) fits(key string, err error) error {
 	if n := len(s.prefix) + len(key); err == nil && n > store.MaxKeyBytes {
 		return fmt.Errorf("%w: the key has %d bytes with its prefix, the limit is %d", store.ErrInvalid, n, store.MaxKeyBytes)
@@ -248,9 +248,9 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// clientOptions selects the API that bodies are read through. On the real service it is XML, the SDK's default: its
-// replies carry the custom metadata, and so the write id, which replies of the JSON API lack. Emulators answer only the
-// JSON API properly, and add the metadata to it.
+// clientOptions selects the API for reading bodies. On the real service it is XML, the SDK's default: its replies
+// carry the custom metadata, and so the write ID, which replies of the JSON API lack. Emulators answer only the JSON
+// API properly, and add the metadata to it.
 func (o Options) clientOptions() ([]option.ClientOption, *http.Client, error) {
 	options := []option.ClientOption{option.WithTelemetryDisabled()}
 	client := o.HTTPClient

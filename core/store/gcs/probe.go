@@ -10,18 +10,18 @@ import (
 	"blobpglite/core/store"
 )
 
-// ErrConditionsIgnored: the store accepts writes whose precondition does not hold (seen on S3-compatible endpoints and on
-// emulators). Two writers would overwrite each other: do not keep a database there.
+// ErrConditionsIgnored: the store accepts writes whose precondition does not hold (seen on S3-compatible endpoints
+// and on emulators). Two writers would overwrite each other: do not keep a database there.
 var ErrConditionsIgnored = errors.New("the store ignores preconditions")
 
 // probeCleanupTimeout bounds the removal of the probe's object when the probe was cancelled.
 const probeCleanupTimeout = 10 * time.Second
 
-// Probe checks in this bucket that the two primitives work: of two creations of one name the second is refused, a swap at
-// the current generation is done, and a swap at another generation is refused. It writes three small objects under probe/,
-// in parallel and each within the limit of one write per second and name, and removes them: about a dozen requests in the
-// time of four, once per database. A store that ignores conditions is ErrConditionsIgnored; other errors are those of Put,
-// Get and Delete.
+// Probe checks in this bucket that the two primitives work: of two creations of one name the second is refused, a
+// swap at the current generation succeeds, and a swap at another generation is refused. It writes three small objects
+// under probe/, in parallel and each within the limit of one write per second and name, and removes them: about a
+// dozen requests in the time of four, once per database. A store that ignores conditions is ErrConditionsIgnored;
+// other errors are those of Put, Get and Delete.
 func (s *Store) Probe(ctx context.Context) error {
 	id := store.NewWriteID()
 	tries := []struct {
@@ -52,11 +52,11 @@ const (
 	probeRefused = "must not be stored"
 )
 
-// probeObject makes an object, tries something on it, and removes it.
+// probeObject makes an object, runs a try on it, and removes it.
 func (s *Store) probeObject(ctx context.Context, key string, try func(context.Context, string, store.Gen) error) error {
 	first, err := s.Put(ctx, key, []byte(probeFirst), store.NewWriteID(), store.IfAbsent())
 	if err != nil && !errors.Is(err, store.ErrUnknown) {
-		return fmt.Errorf("probe %s: create an object: %w", s, err) // and nothing to remove
+		return fmt.Errorf("probe %s: create an object: %w", s, err) // nothing to remove
 	}
 	if err == nil {
 		err = try(ctx, key, first)

@@ -16,7 +16,7 @@ import (
 	"blobpglite/core/store"
 )
 
-// writeIDField is the custom metadata field that holds the write id.
+// writeIDField is the custom metadata field that holds the write ID.
 const writeIDField = "writeid"
 
 // errChanged: the object was replaced or deleted while its body was being read. Read it again.
@@ -111,8 +111,8 @@ func (s *Store) stat(ctx context.Context, h *handle, key string) (store.Attrs, e
 	return s.attrs(raw), nil
 }
 
-// checkBucketSeen tells a missing object from a missing bucket, for which the service has one status: the first time an
-// object is not found, before anything else was, it asks for a list.
+// checkBucketSeen tells a missing object from a missing bucket, for which the service has the same status: the first
+// time that an object is not found, before any other sign of the bucket, it requests a list.
 func (s *Store) checkBucketSeen(ctx context.Context) error {
 	if s.bucketSeen.Load() {
 		return nil
@@ -135,7 +135,7 @@ func (s *Store) checkBucketSeen(ctx context.Context) error {
 	return nil
 }
 
-// List implements store.Store. A page is fetched when its first object is asked for.
+// List implements store.Store. A page is fetched when its first object is needed.
 func (s *Store) List(ctx context.Context, prefix, after string) iter.Seq2[store.Attrs, error] {
 	return func(yield func(store.Attrs, error) bool) {
 		if err := store.CheckList(prefix, after); err != nil {
@@ -181,7 +181,7 @@ func (s *Store) attrs(raw *storage.ObjectAttrs) store.Attrs {
 	}
 }
 
-// writeID finds the write id: the field's case is lost where metadata travels as headers.
+// writeID finds the write ID: the field's case is lost where metadata travels as headers.
 func writeID(metadata map[string]string) string {
 	for field, value := range metadata {
 		if strings.EqualFold(field, writeIDField) {

@@ -14,7 +14,7 @@ import (
 	"blobpglite/core/store"
 )
 
-// answer is what one request came to; rulings says which.
+// answer is the outcome of one request, according to rulings.
 type answer int
 
 const (
@@ -32,7 +32,7 @@ const (
 	answerRange        // beyond the end
 )
 
-// classify reads an answer off an error of the SDK, by type, status and reason, never by text.
+// classify derives an answer from an SDK error, by type, status and reason, never by text.
 func classify(k kind, err error) answer {
 	var token *auth.Error
 	switch r, ok := ruled(k, err); {
@@ -52,9 +52,9 @@ func classify(k kind, err error) answer {
 	return answerTransient
 }
 
-// again says whether to repeat request n (from 0 on), whose answer was a. A refusal by a bucket that has served before may
-// be a passing fault of the service, of a proxy or of expired credentials: a few more requests cost nothing, and giving up
-// costs every client its session.
+// again reports whether to retry request n (counted from 0), whose answer was a. A refusal by a bucket that has
+// served before may be a transient fault of the service, of a proxy or of expired credentials: a few more requests
+// cost nothing, and giving up costs every client its session.
 func (s *Store) again(a answer, n int) bool {
 	switch a {
 	case answerTransient, answerThrottled, answerCorrupt:
@@ -67,11 +67,11 @@ func (s *Store) again(a answer, n int) bool {
 	return false
 }
 
-// maxRefusals bounds the requests of one operation that are refused: about 1.5 s with the default pauses.
+// maxRefusals bounds the refused requests of one operation: about 1.5 s with the default pauses.
 const maxRefusals = 5
 
-// repeat makes up to Attempts requests, with growing pauses, until one has a final answer. For operations that change
-// nothing, or that may be applied twice. It returns the last answer and its error.
+// repeat makes up to Attempts requests, with growing pauses, until one has a final answer. It is for operations that
+// change nothing, or that may be applied twice. It returns the last answer and its error.
 func (s *Store) repeat(ctx context.Context, k kind, request func(ctx context.Context, h *handle) error) (answer, error) {
 	var last error
 	var a answer
@@ -90,7 +90,7 @@ func (s *Store) repeat(ctx context.Context, k kind, request func(ctx context.Con
 	return a, fmt.Errorf("%d attempts, the last: %w", s.o.Attempts, last)
 }
 
-// interrupted is the context's error, with what the last request came to.
+// interrupted returns the context's error, with the outcome of the last request.
 func interrupted(err, last error) error {
 	if last == nil {
 		return err
@@ -115,18 +115,18 @@ func (s *Store) attempt(ctx context.Context, k kind, request func(ctx context.Co
 	return a, err
 }
 
-// pauseAfter waits before request n, which follows on err. There is no wait after a first request that broke with its
-// connection: after a freeze the connections that were kept are dead, and nobody is overloaded. net/http repeats only what
-// has no body or carries an idempotency key, on a connection that was used before.
+// pauseAfter waits before request n, which follows err. It does not wait after a first request that broke with its
+// connection: after a freeze the kept connections are dead, and no server is overloaded. net/http itself retries only
+// requests without a body or with an idempotency key, on a connection that was used before.
 func (s *Store) pauseAfter(ctx context.Context, n int, err error) error {
 	if n == 1 && broken(err) {
-		s.clients.current().dropIdle() // the others that were kept are as dead
+		s.clients.current().dropIdle() // the other idle ones are just as dead
 		return ctx.Err()
 	}
 	return s.pause(ctx, n)
 }
 
-// broken says whether a request ended with its connection, not with an answer or for want of time.
+// broken reports whether a request ended with its connection, and not with an answer or a timeout.
 func broken(err error) bool {
 	var status *googleapi.Error
 	var token *auth.Error
@@ -134,7 +134,7 @@ func broken(err error) bool {
 		!errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)
 }
 
-// pause waits before request n (0: not at all). It returns the context's error if that is done.
+// pause waits before request n (0: it does not wait). It returns the context's error if that is done.
 func (s *Store) pause(ctx context.Context, n int) error {
 	if n == 0 {
 		return ctx.Err()
@@ -148,7 +148,7 @@ func (s *Store) pause(ctx context.Context, n int) error {
 }
 
 // failed turns the final answer of an operation into its error. outcomeUnknown says that the operation was a write
-// and an earlier or the last request may have been applied.
+// and that an earlier or the last request may have been applied.
 func (s *Store) failed(ctx context.Context, op string, k kind, key string, a answer, err error, outcomeUnknown bool) error {
 	switch {
 	case outcomeUnknown:

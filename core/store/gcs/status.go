@@ -11,7 +11,7 @@ import (
 	"google.golang.org/api/googleapi"
 )
 
-// kind is what a request asks for.
+// kind is what a request does.
 type kind uint8
 
 const (
@@ -19,7 +19,7 @@ const (
 	kindList                    // a page
 	kindCreate                  // if absent
 	kindSwap                    // if it is at a generation
-	kindPut                     // whatever is there
+	kindPut                     // unconditionally
 	kindDelete
 	kindCopy // within the bucket, if the destination is absent
 )
@@ -33,22 +33,22 @@ type ruling struct {
 	advice advice
 }
 
-// rulings is every status and reason that Cloud Storage documents, and those of the APIs' common errors that it was seen to
-// send. The first row that fits holds. Source: cloud.google.com/storage/docs/json_api/v1/status-codes and
+// rulings has every status and reason that Cloud Storage documents, and those of the common API errors that it was
+// seen to send. The first matching row applies. Source: cloud.google.com/storage/docs/json_api/v1/status-codes and
 // .../docs/xml-api/reference-status (whose words are in capitals), read November 2026.
 //
 // What the answers mean:
 //
-//	transient     perhaps applied, or still going to be: reads are repeated, for writes the object is read back
-//	throttled     not applied, and will pass: repeated
-//	refused       not applied. It may be a passing fault of the service: repeated a few times where the bucket has
-//	              served before, else returned at once
-//	denied        like refused; if it stays, a person has to act: advice says how
-//	forbidden     like denied, but known to stay: returned at once
-//	credentials   as denied, with new credentials from the second request on
+//	transient     perhaps applied, or yet to be: reads are retried, for writes the object is read back
+//	throttled     not applied, and will pass: retried
+//	refused       not applied. It may be a transient fault of the service: retried a few times if the bucket has
+//	              served before, otherwise returned immediately
+//	denied        like refused; if it persists, a person must act: advice says how
+//	forbidden     like denied, but known to persist: returned immediately
+//	credentials   like denied, with new credentials from the second request on
 func rulings() []ruling {
 	rows := []ruling{
-		{status: http.StatusNotModified, answer: answerTransient}, // the others of 3xx likewise: redirects are followed before
+		{status: http.StatusNotModified, answer: answerTransient}, // so are the other 3xx: redirects are followed before
 		{status: http.StatusUnauthorized, reason: "AuthenticationRequiredRequesterPays", answer: answerForbidden, advice: adviseRequester},
 		{status: http.StatusUnauthorized, answer: answerCredentials, advice: adviseLogin}, // authError, required, lockedDomainExpired
 
@@ -62,7 +62,7 @@ func rulings() []ruling {
 		{status: http.StatusNotFound, answer: answerNoBucket},
 		{status: http.StatusMethodNotAllowed, answer: answerRefused},
 		{status: http.StatusRequestTimeout, answer: answerTransient}, // uploadBrokenConnection
-		{status: http.StatusConflict, answer: answerThrottled},       // conflict: a change of something else was under way
+		{status: http.StatusConflict, answer: answerThrottled},       // conflict: something else was being changed
 		{status: http.StatusGone, answer: answerRefused},             // of resumable uploads
 		{status: http.StatusLengthRequired, answer: answerRefused},
 		{status: http.StatusPreconditionFailed, reason: "softDeletePolicyNotSet", answer: answerRefused},
@@ -99,7 +99,8 @@ func rulings() []ruling {
 // statusClientClosed is 499: a proxy's word for a client that has gone.
 const statusClientClosed = 499
 
-// rule finds what the service's answer to a request of a kind means. Unknown statuses: of 4xx, refused; else transient.
+// rule returns what the service's answer to a request of a kind means. Unknown statuses: 4xx are refused, others
+// transient.
 func rule(k kind, status int, reason string) ruling {
 	for _, r := range rulings() {
 		if r.status == status && (r.reason == "" || r.reason == reason) && (r.kinds == 0 || r.kinds&k != 0) {
@@ -112,8 +113,8 @@ func rule(k kind, status int, reason string) ruling {
 	return ruling{status: status, answer: answerTransient}
 }
 
-// reasonOf is the service's word for an error: of JSON, the first reason; of XML, the code. The SDK takes the body apart for
-// some requests, and leaves it as it is for reads.
+// reasonOf returns the service's word for an error: from JSON, the first reason; from XML, the code. The SDK parses
+// the body for some requests, and leaves it alone for reads.
 func reasonOf(err *googleapi.Error) string {
 	for _, item := range err.Errors {
 		if item.Reason != "" {
@@ -147,7 +148,7 @@ func reasonOf(err *googleapi.Error) string {
 	return ""
 }
 
-// advice is what a person does about an answer.
+// advice is what a person should do about an answer.
 type advice uint8
 
 const (
@@ -206,7 +207,8 @@ func (a advice) text(bucket, op, object string) string {
 		"account that has roles/storage.objectUser on the bucket", bucket)
 }
 
-// ruled is what an error of the service means for a request of a kind; ok: it is an answer of the service at all.
+// ruled returns what an error of the service means for a request of a kind; ok: it is an answer of the service at
+// all.
 func ruled(k kind, err error) (ruling, bool) {
 	var status *googleapi.Error
 	if !errors.As(err, &status) {

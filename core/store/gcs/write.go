@@ -16,7 +16,7 @@ import (
 //
 //	what is seen                     IfAbsent          IfGen(g)
 //	an object with our write id      success           success
-//	somebody else's object           ErrConflict       ErrConflict; ErrUnknown if one of our requests got no
+//	another writer's object          ErrConflict       ErrConflict; ErrUnknown if one of our requests got no
 //	                                                   answer: it may have been applied, and replaced since
 //	the object of generation g       -                 not applied so far: send it again
 //	nothing                          send it again     ErrConflict, or ErrUnknown as above
@@ -24,12 +24,12 @@ import (
 //
 // After a refusal (rulings: refused, denied, credentials) nothing was changed, and the object is not read.
 //
-// store.CreateOnce answers the same question for its callers, and cannot be used here: by the contract a Put is decided by
-// the write id, which the service keeps beside the object, so no body is fetched.
+// store.CreateOnce answers the same question for its callers, and cannot be used here: by the contract a Put is
+// decided by the write ID, which the service keeps with the object, so no body is fetched.
 //
-// When the attempts or the time run out, the error is ErrUnknown if a request got no answer (or a refusal whose reason
-// could not be seen), else what the service said. If the caller repeats the Put after ErrUnknown, it is decided afresh: an
-// ErrConflict then only says that the repetition was not applied.
+// When the attempts or the time run out, the error is ErrUnknown if a request got no answer (or a refusal whose
+// reason could not be seen), otherwise what the service said. If the caller repeats the Put after ErrUnknown, it is
+// decided afresh: an ErrConflict then only says that the repetition was not applied.
 func (s *Store) Put(ctx context.Context, key string, body []byte, writeID string, cond store.Cond) (store.Gen, error) {
 	if err := s.fits(key, store.CheckPut(key, body, writeID, cond)); err != nil {
 		return 0, &store.OpError{Op: "put", Key: s.url(key), Err: err}
@@ -43,8 +43,8 @@ func (s *Store) Put(ctx context.Context, key string, body []byte, writeID string
 	return gen, nil
 }
 
-// CopyFrom implements store.Copier, from any prefix of the same bucket. The service copies the bytes. A request without an answer, or one
-// that found the name taken, is resolved as for Put. The source's metadata is not copied.
+// CopyFrom implements store.Copier, from any prefix of the same bucket. The service copies the bytes. A request that
+// got no answer, or found the name taken, is resolved as for Put. The source's metadata is not copied.
 func (s *Store) CopyFrom(ctx context.Context, key string, from store.Store, source, writeID string) (store.Attrs, error) {
 	from, source = store.Unviewed(from, source)
 	other, ok := from.(*Store)
@@ -67,12 +67,12 @@ func (s *Store) CopyFrom(ctx context.Context, key string, from store.Store, sour
 	return store.Attrs{Key: key, Gen: gen, WriteID: writeID, Size: p.size}, nil
 }
 
-// put is one logical write and what is known of it.
+// put is one logical write and what is known about it.
 type put struct {
 	s       *Store
 	key     string
 	body    []byte
-	source  string // of a copy, its whole name; empty: the body is sent
+	source  string // of a copy, its full name; empty: the body is sent
 	size    int64  // of what was copied
 	writeID string
 	cond    store.Cond
@@ -115,7 +115,7 @@ func (p *put) run(ctx context.Context) (store.Gen, error) {
 	return 0, p.failed(ctx, fmt.Errorf("%d attempts, the last: %w", p.s.o.Attempts, p.lastErr))
 }
 
-// send makes the one request that writes.
+// send makes the writing request.
 func (p *put) send(ctx context.Context) (store.Gen, error) {
 	if p.source != "" {
 		return p.copy(ctx)
@@ -123,7 +123,7 @@ func (p *put) send(ctx context.Context) (store.Gen, error) {
 	return p.upload(ctx)
 }
 
-// copy has the service copy the object. Within a bucket that is one request, whatever the size.
+// copy makes the service copy the object. Within a bucket that is one request, whatever the size.
 func (p *put) copy(ctx context.Context) (gen store.Gen, err error) {
 	p.last, p.lastErr = p.s.attempt(ctx, kindCopy, func(ctx context.Context, h *handle) error {
 		c := p.s.object(h, p.key).If(storage.Conditions{DoesNotExist: true}).CopierFrom(h.bucket.Object(p.source))
@@ -182,7 +182,8 @@ func (p *put) kind() kind {
 	return kindSwap
 }
 
-// look reads back what is stored under the key and decides, if it can. It asks once: the caller's loop repeats.
+// look reads back what is stored under the key and decides, if it can. It makes one request: the caller's loop
+// repeats it.
 func (p *put) look(ctx context.Context) (gen store.Gen, done bool, err error) {
 	var attrs store.Attrs
 	a, err := p.s.attempt(ctx, kindRead, func(ctx context.Context, h *handle) (err error) {
@@ -211,7 +212,7 @@ func (p *put) look(ctx context.Context) (gen store.Gen, done bool, err error) {
 	}
 }
 
-// failed is the error of a write whose attempts or time ran out.
+// failed returns the error of a write whose attempts or time ran out.
 func (p *put) failed(ctx context.Context, err error) error {
 	unknown := p.unanswered || p.unseen || p.last == answerPrecondition
 	return p.s.failed(ctx, p.op(), p.kind(), p.key, p.last, err, unknown)

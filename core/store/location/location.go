@@ -19,7 +19,7 @@ import (
 	"blobpglite/core/store/gcs"
 )
 
-// Forms is how a location is written, for messages.
+// Forms says how a location is written, for messages.
 const Forms = "gs://name/prefix or file:///folder"
 
 const (
@@ -47,7 +47,7 @@ type Store interface {
 // Options of Open.
 type Options struct {
 	Endpoint string // of gs://: base URL of an emulator; empty: STORAGE_EMULATOR_HOST, else the real service
-	Create   bool   // of file://: make the folder and the store in it if they are not there
+	Create   bool   // of file://: make the folder and the store in it if missing
 }
 
 // Parse parses a URL. The root of a bucket or of a file system is refused: a prefix or a folder is needed. Errors wrap
@@ -94,7 +94,7 @@ func parseFile(text string) (Location, error) {
 	return Location{dir: dir}, nil
 }
 
-// IsFolder reports whether it is a folder of this machine, not a bucket.
+// IsFolder reports whether it is a folder on this machine, not a bucket.
 func (l Location) IsFolder() bool { return l.dir != "" }
 
 // String returns the URL.

@@ -5,8 +5,8 @@
 //	o, err := st.Get(ctx, "manifest")
 //
 // It does what the contract says and nothing more: no latency, no faults, no rate limit. Bodies are copied on the way
-// in and on the way out, so neither side can change what the other holds. Generations are unique and rise over the
-// whole store, also across deletes. It does not survive its process.
+// in and out, so neither side can change the other's. Generations are unique and rise across the whole store, also
+// across deletes. It does not survive its process.
 package mem
 
 import (
@@ -106,7 +106,7 @@ func (s *Store) Put(ctx context.Context, key string, body []byte, writeID string
 	return s.put(key, append([]byte{}, body...), writeID, cond)
 }
 
-// put stores a body that nobody changes.
+// put stores a body that is never changed.
 func (s *Store) put(key string, body []byte, writeID string, cond store.Cond) (store.Gen, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,7 +163,7 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	return nil
 }
 
-// List implements store.Store: each page is one consistent picture, as on a real store.
+// List implements store.Store: each page is a consistent snapshot, as on a real store.
 func (s *Store) List(ctx context.Context, prefix, after string) iter.Seq2[store.Attrs, error] {
 	return func(yield func(store.Attrs, error) bool) {
 		if err := store.CheckList(prefix, after); err != nil {

@@ -9,7 +9,7 @@ import (
 	"blobpglite/core/store"
 )
 
-// randomBytes returns n random bytes: they do not compress, and no two parts of them are equal.
+// randomBytes returns n random bytes: incompressible, and with no two equal parts.
 func randomBytes(t *testing.T, n int) []byte {
 	t.Logf("seed %d", seed)
 	var key [32]byte

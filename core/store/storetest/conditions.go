@@ -94,7 +94,8 @@ func testRaceToSwap(t *testing.T, s store.Store) {
 	}
 }
 
-// race lets many write one key under one condition: one succeeds, the others see a conflict, the winner's write is there.
+// race has many goroutines write one key under one condition: one succeeds, the others see a conflict, and the
+// winner's write remains.
 func race(t *testing.T, s store.Store, key string, cond store.Cond, before store.Gen) {
 	t.Helper()
 	type outcome struct {
@@ -164,7 +165,7 @@ func testWriteIDs(t *testing.T, s store.Store) {
 			t.Fatalf("list sees write id %q (%v), want %q", a.WriteID, err, id)
 		}
 	}
-	// A repetition of the same write is the same write, not a conflict.
+	// Repeating a write is the same write, not a conflict.
 	for _, cond := range []store.Cond{store.IfAbsent(), store.IfGen(absentGen)} {
 		again, err := s.Put(t.Context(), key, []byte("once"), id, cond)
 		if err != nil || again != gen {
@@ -174,7 +175,7 @@ func testWriteIDs(t *testing.T, s store.Store) {
 	if o := get(t, s, key); o.Gen != gen {
 		t.Fatalf("a repetition changed the generation from %d to %d", gen, o.Gen)
 	}
-	// Without a condition, a write id may be left out, and is then empty.
+	// Without a condition, a write ID may be left out, and is then empty.
 	if _, err := s.Put(t.Context(), key, []byte("twice"), "", store.Always()); err != nil {
 		t.Fatalf("put without a write id: %v", err)
 	}

@@ -7,7 +7,7 @@ import (
 	"blobpglite/core/store"
 )
 
-// testCopies: a copy is what the source is, and ends as a create does, whether the store makes it by itself or not.
+// testCopies: a copy equals its source, and has the outcomes of a create, whether or not the store makes it itself.
 func testCopies(t *testing.T, s store.Store) {
 	ctx, body := t.Context(), randomBytes(t, 1<<20)
 	from, to := store.Prefixed(s, "from"), store.Count(store.Prefixed(s, "to"))
@@ -42,7 +42,8 @@ func testCopies(t *testing.T, s store.Store) {
 	wantBody(t, get(t, to, "b/copy"), body)
 }
 
-// copiesWithin says whether a store copies by itself. A view of one may say that it does, and learn that what is below does not.
+// copiesWithin reports whether a store copies by itself. A view may claim that it does, and find that the store below
+// does not.
 func copiesWithin(t *testing.T, s store.Store, from string) bool {
 	t.Helper()
 	c, ok := s.(store.Copier)

@@ -40,7 +40,7 @@ func testDelete(t *testing.T, s store.Store) {
 }
 
 func testList(t *testing.T, s store.Store) {
-	// In the order of their bytes, which is not that of any language.
+	// In byte order, which is not that of any language.
 	keys := []string{"Z", "a", "a/0", "a/1", "a/1/x", "a/10", "a/2", "a0", "aa", "b", "é/1", "日"}
 	shuffled := slices.Clone(keys)
 	slices.Reverse(shuffled)

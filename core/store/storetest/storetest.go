@@ -4,8 +4,8 @@
 //		storetest.Run(t, func(t *testing.T) store.Store { return mem.New(mem.Options{}) })
 //	}
 //
-// Its tests need no clock and may run in any order. Every correct store passes, also one that throttles and repeats by
-// itself: nothing is asked for that the contract does not promise.
+// Its tests need no clock and may run in any order. Every correct store passes, including one that throttles and
+// retries by itself: the suite requires only what the contract promises.
 //
 // Forgetful is a view of a store for other packages' tests: it loses replies.
 package storetest
@@ -25,9 +25,9 @@ const (
 	racers     = 20
 	bigBody    = 16 << 20               // bytes
 	manyKeys   = store.PageSize + 7     // forces a second page
-	putters    = 8                      // uploads at a time where many objects are made
+	putters    = 8                      // concurrent uploads where many objects are made
 	seed       = 20261125               // of the bodies
-	absentGen  = store.Gen(1) << 60     // that no object here ever has
+	absentGen  = store.Gen(1) << 60     // never the generation of an object here
 	sampleBody = "the body of a sample" // where any body will do
 )
 
@@ -58,8 +58,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	})
 }
 
-// Races runs only the part of the suite in which many write one key at once: for variants of a store that differ in
-// nothing else.
+// Races runs only the part of the suite in which many goroutines write one key concurrently: for variants of a store
+// that differ in nothing else.
 func Races(t *testing.T, open func(t *testing.T) store.Store) {
 	run(t, open, []test{
 		{"race to create", testRaceToCreate},
@@ -78,7 +78,7 @@ func run(t *testing.T, open func(t *testing.T) store.Store, tests []test) {
 	}
 }
 
-// put stores a body under a fresh write id and fails the test if that fails.
+// put stores a body under a fresh write ID and fails the test on an error.
 func put(t *testing.T, s store.Store, key, body string, cond store.Cond) store.Gen {
 	t.Helper()
 	gen, err := s.Put(t.Context(), key, []byte(body), store.NewWriteID(), cond)
@@ -91,7 +91,7 @@ func put(t *testing.T, s store.Store, key, body string, cond store.Cond) store.G
 	return gen
 }
 
-// get reads an object and fails the test if that fails.
+// get reads an object and fails the test on an error.
 func get(t *testing.T, s store.Store, key string) store.Object {
 	t.Helper()
 	o, err := s.Get(t.Context(), key)
