@@ -5,11 +5,11 @@
 //	if err := clk.Sleep(ctx, 50*time.Millisecond); err != nil { return err }
 //	elapsed := clk.Monotonic() - start
 //
-// Two readings are kept apart on purpose. Now is the wall clock: it may step (NTP, a suspended machine) and goes
-// into records for people and into lease expiry times, which are only ever about liveness. Monotonic never steps
-// backwards and is what durations and "am I still inside my own lease" are measured with.
+// Two readings are kept apart on purpose. Now is the wall clock: it may step (NTP, a suspended machine) and goes into
+// records for people and into lease expiry times, which only ever affect liveness. Monotonic never steps backwards;
+// durations and "am I still inside my own lease" are measured with it.
 //
-// Virtual is a clock that moves only when a test tells it to.
+// Virtual is a clock that moves only when a test advances it.
 package clock
 
 import (
@@ -19,14 +19,14 @@ import (
 
 // Clock reads and waits for time. Implementations are safe for concurrent use.
 type Clock interface {
-	// Now is the wall clock: for records and for leases. It may step in either direction.
+	// Now returns the wall clock's time: for records and for leases. It may step in either direction.
 	Now() time.Time
-	// Monotonic is the time since an arbitrary start. It never steps and never runs backwards.
+	// Monotonic returns the time since an arbitrary start. It never steps and never runs backwards.
 	Monotonic() time.Duration
-	// NewTimer returns a timer that fires once after d. A d of zero or less fires at once.
+	// NewTimer returns a timer that fires once after d. A d of zero or less fires immediately.
 	NewTimer(d time.Duration) Timer
 	// Sleep waits for d, or until ctx is done: then it returns the context's error. A d of zero or less returns
-	// at once, with the context's error if it is already done.
+	// immediately, with the context's error if it is already done.
 	Sleep(ctx context.Context, d time.Duration) error
 }
 
@@ -34,8 +34,8 @@ type Clock interface {
 type Timer interface {
 	// C delivers one value when the timer fires. The channel is never closed.
 	C() <-chan time.Time
-	// Stop prevents the timer from firing. It reports whether it did: false if the timer had fired or was
-	// stopped before.
+	// Stop prevents the timer from firing. It reports whether it did: false if the timer had already fired or been
+	// stopped.
 	Stop() bool
 }
 

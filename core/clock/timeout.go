@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// WithTimeout is context.WithTimeout by a clock: the context ends when d has passed on c, with context.DeadlineExceeded. Its Deadline method
-// returns that of ctx, because deadlines are readings of the system's clock. Call cancel, as with context.WithTimeout.
+// WithTimeout is context.WithTimeout on a clock: the context ends when d has passed on c, with context.DeadlineExceeded.
+// Its Deadline method returns ctx's, because deadlines are readings of the system's clock. Call cancel, as with
+// context.WithTimeout.
 func WithTimeout(ctx context.Context, c Clock, d time.Duration) (_ context.Context, cancel context.CancelFunc) {
 	if _, ok := c.(system); ok {
 		return context.WithTimeout(ctx, d)

@@ -86,8 +86,8 @@ func (v *Virtual) Pending() int {
 	return len(v.timers)
 }
 
-// AwaitPending returns once at least n timers wait for the clock to move: a test calls it before Advance, to be sure
-// that the code under test is waiting. It returns the context's error if ctx is done first.
+// AwaitPending returns once at least n timers wait for the clock to move. A test calls it before Advance, to be sure that
+// the code under test is waiting. It returns the context's error if ctx is done first.
 func (v *Virtual) AwaitPending(ctx context.Context, n int) error {
 	for {
 		v.mu.Lock()

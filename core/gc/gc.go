@@ -3,23 +3,26 @@
 //
 //	stats, err := gc.Collect(ctx, gc.Options{Store: st, Epoch: 7, Writer: "host-3"})
 //
-// Only the current writer collects: the manifest must have the collector's own epoch. Usually the opening has put it there; otherwise
-// Collect swaps the manifest first. From then on no older writer can publish a layer whose objects are about to be deleted. Fences are
-// never deleted: a writer that was stalled, for however long, finds one at exactly the name that it writes next.
+// Only the current writer collects: the manifest must have the collector's own epoch. Usually the opening has put it
+// there; otherwise Collect swaps the manifest first. From then on no older writer can publish a layer whose objects are
+// about to be deleted. Fences are never deleted: a writer that was stalled, for however long, finds one at exactly the
+// name that it writes next.
 //
-// The manifest and the records decide what is alive, not the metadata of objects, so a prefix that was copied without metadata loses
-// nothing. Only names of exactly the form that this program makes are deleted: everything else below the prefix, even another database,
-// stays.
+// The manifest and the records decide what is alive, not the metadata of objects, so a prefix that was copied without
+// metadata loses nothing. Only names of exactly the form that this program makes are deleted: everything else below the
+// prefix, even another database, stays.
 //
-// Earlier states are kept by the manifest (manifest.Options.Retain): it goes on naming their layers, and records from wal_start on stay.
+// The manifest keeps earlier states (manifest.Options.Retain): it continues to name their layers, and records from
+// wal_start on stay.
 //
-// Layers share segments, also those of different writers. A segment is deleted if its epoch is not above the caller's and no layer in the
-// manifest just read needs it. That is safe: a later writer swaps the manifest before it uses a layer, and shares only with layers that it
-// found there. Its swap came after our reading, and until then only the caller, who does one thing at a time, could publish. Indexes are
-// deleted before segments, so a layer that has an index is whole.
+// Layers share segments, even layers of different writers. A segment is deleted if its epoch is not above the caller's
+// and no layer in the manifest just read needs it. That is safe: a later writer swaps the manifest before it uses a
+// layer, and shares only with layers that it found there. Its swap came after our reading, and until then only the
+// caller, which does one thing at a time, could publish. Indexes are deleted before segments, so a layer that has an
+// index is complete.
 //
-// Survives: a crash at any point; the next collection deletes what is left. Nothing that the manifest names is ever deleted, so the
-// database can always be restored.
+// Survives: a crash at any point; the next collection deletes the rest. Nothing that the manifest names is ever deleted,
+// so the database can always be restored.
 package gc
 
 import (
@@ -43,20 +46,20 @@ type Options struct {
 	Store  store.Store
 	Epoch  uint64 // the caller's own, from its fence
 	Writer string // as in the manifest
-	// From is a record number below which earlier collections have left nothing but fences; 0: not known.
+	// From is a record number below which earlier collections have left nothing but fences; 0: unknown.
 	From uint64
-	// Recent: look for records only in the newest part of what is collected; one epoch in fullEvery looks everywhere. Fences stay for ever,
-	// one for each cold start, and listing all of them at each collection would cost more every month. Records further back are left only
-	// by a writer that died between its layer and the end of its collection.
+	// Recent limits the search for records to the newest part of what is collected; one epoch in fullEvery searches
+	// everywhere. Fences stay forever, one per cold start, and listing all of them at each collection would cost more
+	// every month. Older records remain only if a writer died between its layer and the end of its collection.
 	Recent bool
-	// IsData says whether a record is known to be no fence, because the caller wrote it itself. Nil: none is known.
+	// IsData reports whether a record is known not to be a fence, because the caller wrote it itself. Nil: none is known.
 	IsData func(seq uint64) bool
-	// Learnt is what earlier collections of this writer have read of the log, and need not read again. Nil: nothing.
+	// Learnt is what earlier collections of this writer have read of the log and need not reread. Nil: nothing.
 	Learnt *Learnt
 	// Needs returns the segments that a layer needs. Nil: its index is read.
 	Needs func(ctx context.Context, layer string) ([]string, error)
-	// Parallel is how many objects are read or deleted at once, up to MaxParallel; 0 or 1: one after the other. With more, the hook is
-	// called from several goroutines.
+	// Parallel is how many objects are read or deleted concurrently, up to MaxParallel; 0 or 1: one after another. Above
+	// 1, the hook is called from several goroutines.
 	Parallel int
 	Clock    clock.Clock
 	Hook     point.Hook
@@ -65,7 +68,8 @@ type Options struct {
 // MaxParallel bounds Options.Parallel: a bucket takes about a thousand writes a second, and commits need some of these.
 const MaxParallel = 8
 
-// recentNames is how many names of the log Options.Recent looks at: four pages of a list at most. One epoch in fullEvery looks at all.
+// recentNames is how many names of the log Options.Recent covers: at most four pages of a list. One epoch in fullEvery
+// covers all.
 const (
 	recentNames = 4 * store.PageSize
 	fullEvery   = 64
@@ -75,12 +79,12 @@ const (
 type Stats struct {
 	Records, Layers, Segments, Parts int    // deleted
 	Fences                           int    // seen below wal_start and kept
-	WalStart                         uint64 // everything below it is collected: Options.From of the next one
+	WalStart                         uint64 // everything below it is collected: the next collection's Options.From
 }
 
-// Collect deletes what is no longer reachable. Errors: manifest.ErrFenced (another writer has the database; nothing was deleted),
-// base.ErrCorrupt (a layer is damaged: if it is the newest, nothing was deleted; if an earlier one, no page segment was), the store's and
-// the hook's. After an error the next collection goes on.
+// Collect deletes what is no longer reachable. Errors: manifest.ErrFenced (another writer has the database; nothing was
+// deleted), base.ErrCorrupt (a layer is damaged: if it is the newest, nothing was deleted; if an earlier one, no page
+// segment was), the store's and the hook's. After an error the next collection continues.
 func Collect(ctx context.Context, o Options) (Stats, error) {
 	if err := o.Hook.Fire(ctx, point.GCBeforeCollect); err != nil {
 		return Stats{}, err
@@ -112,21 +116,21 @@ func Collect(ctx context.Context, o Options) (Stats, error) {
 type collector struct {
 	o      Options
 	m      manifest.Manifest
-	needed map[string]bool // segments, by the layers that stay
+	needed map[string]bool // segments needed by the layers that stay
 	unread error           // of earlier layers whose index cannot be read
 	mu     sync.Mutex      // guards stats
 
 	stats Stats
 }
 
-// count changes the statistics.
+// count updates the statistics.
 func (c *collector) count(change func(*Stats)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	change(&c.stats)
 }
 
-// batch runs functions, several at once if Options.Parallel says so.
+// batch runs functions, several concurrently if Options.Parallel says so.
 type batch struct {
 	g   *errgroup.Group // nil: one after the other
 	ctx context.Context
@@ -142,7 +146,7 @@ func (c *collector) batch(ctx context.Context) *batch {
 	return &batch{g: g, ctx: ctx}
 }
 
-// do runs f, now or soon. It returns false after a failure.
+// do runs f, now or later. It returns false after a failure.
 func (b *batch) do(f func(ctx context.Context) error) bool {
 	if b.g == nil {
 		if b.err == nil {
@@ -154,7 +158,8 @@ func (b *batch) do(f func(ctx context.Context) error) bool {
 	return b.ctx.Err() == nil
 }
 
-// end waits for everything. It returns the error of a deletion, which may have caused err, the caller's own; without one, err.
+// end waits for everything. It returns the error of a deletion, which may have caused err, the caller's own; if there is
+// none, it returns err.
 func (b *batch) end(err error) error {
 	if b.g != nil {
 		b.err = b.g.Wait()
@@ -175,7 +180,7 @@ func (c *collector) delete(ctx context.Context, key string) error {
 	return c.o.Hook.Fire(ctx, point.GCAfterDelete)
 }
 
-// overtaken tells damage from a newer writer, which has compacted and collected since we swapped the manifest.
+// overtaken tells damage from a newer writer that has compacted and collected since we swapped the manifest.
 func (c *collector) overtaken(ctx context.Context, damage error) error {
 	now, _, err := manifest.Load(ctx, c.o.Store)
 	switch {
@@ -251,11 +256,11 @@ func (c *collector) deleteAll(ctx context.Context, keys []string, counted func(*
 	return b.end(nil)
 }
 
-// isFence says whether a record must stay. That it is a fence may follow from its metadata, since keeping a record does no harm. That
-// it is none, only the record itself proves, or the caller who wrote it.
+// isFence reports whether a record must stay. Metadata suffices to show that it is a fence, because keeping a record does
+// no harm. That it is not one, only the record itself proves, or the caller that wrote it.
 func (c *collector) isFence(ctx context.Context, seq uint64, writeID string) (bool, error) {
 	if strings.HasPrefix(writeID, wal.FenceID) {
-		return true, nil // even a dead one, at the name of a record of ours that was collected before
+		return true, nil // even a stale one, at the name of a record of ours that was collected before
 	}
 	if c.o.IsData != nil && c.o.IsData(seq) {
 		return false, nil
@@ -274,7 +279,7 @@ func (c *collector) isFence(ctx context.Context, seq uint64, writeID string) (bo
 	return r.Kind == wal.Fence, err
 }
 
-// ours checks that a record belongs to this database, and has the number of its name.
+// ours checks that a record belongs to this database, and that its number matches its name.
 func (c *collector) ours(seq uint64, r wal.Record) error {
 	switch {
 	case r.DatabaseID != c.m.DatabaseID:

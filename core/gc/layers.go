@@ -10,8 +10,9 @@ import (
 	"blobpglite/core/store"
 )
 
-// check makes sure that what the manifest names is there, before anything that this replaces is deleted, and finds out which segments are
-// needed. If the index of an earlier layer is damaged or gone, that is not known: then no segment is deleted, but everything else.
+// check makes sure that what the manifest names exists, before anything that it replaces is deleted, and finds out which
+// segments are needed. If the index of an earlier layer is damaged or gone, that is unknown: no segment is deleted then,
+// but everything else is.
 func (c *collector) check(ctx context.Context) error {
 	needs := make(map[string][]string, len(c.m.Layers))
 	for i, l := range c.m.Layers {
@@ -60,7 +61,7 @@ func (c *collector) there(ctx context.Context, key string) error {
 	return err
 }
 
-// missing is the error of a layer that is not there.
+// missing returns the error for a missing layer.
 func (c *collector) missing(ctx context.Context, l manifest.Layer) error {
 	return c.overtaken(ctx, fmt.Errorf("layer %q: %w: the manifest names it, and its index is not there", l.Key, base.ErrCorrupt))
 }

@@ -12,15 +12,15 @@ import (
 	"blobpglite/core/wal"
 )
 
-// Learnt remembers what collections have read that cannot change any more: about records of earlier epochs, and about layers. It
-// belongs to one writer, and to one collection at a time. The zero value is ready to use.
+// Learnt remembers what collections have read that can no longer change: about records of earlier epochs, and about
+// layers. It belongs to one writer, and to one collection at a time. The zero value is ready to use.
 type Learnt struct {
-	upTo  uint64 // records of epochs up to this one were read
+	upTo  uint64 // records of epochs up to this one have been read
 	named map[group]uint64
 	needs map[string][]string // segments, of each layer that the last manifest named
 }
 
-// Layer notes which segments a layer needs that the writer has just taken or read, so that its index need not be read again.
+// Layer notes the segments of a layer that the writer has just taken or read, so that its index need not be read again.
 func (l *Learnt) Layer(key string, segments []string) {
 	if l.needs == nil {
 		l.needs = map[string][]string{}
@@ -34,8 +34,8 @@ type group struct {
 	writeID string
 }
 
-// parts deletes the parts of records that are gone or were never written. Those of our own epoch are left to the next writer:
-// some may belong to an append in flight.
+// parts deletes the parts of records that are gone or were never written. Parts of our own epoch are left to the next
+// writer: some may belong to an append in flight.
 func (c *collector) parts(ctx context.Context) error {
 	old := map[string]group{}
 	highest := uint64(0)
@@ -63,9 +63,9 @@ func (c *collector) parts(ctx context.Context) error {
 	return c.deleteAll(ctx, dead, func(s *Stats) { s.Parts++ })
 }
 
-// learn reads which parts are named by the kept records of epochs up to upTo, which is below ours: no such record can be added
-// any more, because our fence follows them. A record that is too large to be one in parts is not read. The first record of a
-// later epoch ends it, so each writer reads, once, about what was replayed at its opening.
+// learn reads which parts are named by the kept records of epochs up to upTo, which is below ours: no such record can be
+// added any more, because our fence follows them. A record too large to consist of parts is not read. It stops at the
+// first record of a later epoch, so each writer reads this once, and about as much as its opening replayed.
 func (c *collector) learn(ctx context.Context, upTo uint64) error {
 	l := c.o.Learnt
 	if l.upTo >= upTo {
@@ -98,8 +98,8 @@ func (c *collector) learn(ctx context.Context, upTo uint64) error {
 	return nil
 }
 
-// eachKept lists the records from wal_start on, until each returns false. Their numbers must be consecutive: a missing record
-// may have named any part, so it is an error.
+// eachKept lists the records from wal_start on, until each returns false. Their numbers must be consecutive: a missing
+// record may have named any part, so it is an error.
 func (c *collector) eachKept(ctx context.Context, each func(seq uint64, size int64) bool) error {
 	next := max(c.m.WalStart, 1)
 	for a, err := range c.o.Store.List(ctx, wal.Prefix(), wal.Key(next-1)) {

@@ -1,4 +1,4 @@
-// Package lease says who writes now and until when. It is about liveness only: it keeps two writers from getting in each
+// Package lease says who may write now and until when. It is about liveness only: it keeps two writers out of each
 // other's way. Safety comes from the log (core/wal): a writer that wrongly believes it holds the lease is fenced there.
 //
 //	l, err := lease.Acquire(ctx, lease.Options{Store: st, Holder: id, TTL: 30 * time.Second}, 10*time.Second)
@@ -6,14 +6,14 @@
 //	err = l.Release(ctx)
 //
 // The object `lease` is JSON, with all fields of State in that order. It is created once and changes by compare and swap
-// only; a release clears the holder, unless the lease ran out too long ago for anybody to wait for it. It is never deleted:
-// that would restart its history. An object that is no lease counts as free, since a holder whose lease was overwritten has
-// lost it: it is replaced, by a swap of the generation that was read, and Options.Damaged is told.
+// only; a release clears the holder, unless the lease ran out too long ago for anyone to wait for it. It is never
+// deleted: that would restart its history. An object that is not a lease counts as free, since a holder whose lease was
+// overwritten has lost it: it is replaced, by a swap of the generation that was read, and Options.Damaged is called.
 //
 // No background work is needed: a request renews a lease that has run out, and an idle holder sends nothing. Survives: a
-// lost reply (the write id tells), a write that is applied after its sender gave up (its write id is remembered), a holder
-// that died (the lease runs out), clocks that differ (a holder trusts only its own monotonic clock; a rival that takes over
-// too early is a nuisance, not a danger).
+// lost reply (the write ID tells), a write that is applied after its sender gave up (its write ID is remembered), a
+// holder that died (the lease runs out), clocks that differ (a holder trusts only its own monotonic clock; a rival that
+// takes over too early is a nuisance, not a danger).
 package lease
 
 import (
@@ -41,10 +41,10 @@ const Format = 1
 
 // Errors of leases.
 var (
-	// ErrLocked: another writer holds the lease. Wait until it expires, or stop the holder. Every error of this kind is a
+	// ErrLocked: another writer holds the lease. Wait until it expires, or stop the holder. Every such error is a
 	// *LockedError.
 	ErrLocked = errors.New("the database is locked")
-	// ErrLost: the lease was ours and another writer has taken it. Serve nothing more; open the database again.
+	// ErrLost: the lease was ours and another writer has taken it. Stop serving; open the database again.
 	ErrLost = errors.New("the lease was taken over")
 	// ErrCorrupt: the object is not a lease. Acquire treats it as a free one, and replaces it.
 	ErrCorrupt = fmt.Errorf("the lease is damaged: %w", store.ErrCorrupt)
@@ -104,7 +104,7 @@ func Encode(s State) ([]byte, error) {
 	return body, nil
 }
 
-// check says what in a state contradicts itself.
+// check returns how a state contradicts itself.
 func (s State) check() error {
 	for _, text := range []struct{ name, value string }{{"holder", s.Holder}, {"address", s.Address}, {"write_id", s.WriteID}} {
 		if len(text.value) > maxText {
@@ -126,8 +126,8 @@ func (s State) check() error {
 }
 
 // Decode reads the object. It is strict: in a format that this version knows, every field is present once, in State's
-// order, and no other is; a newer format is ErrNewer whatever else it holds. White space is free. Errors: ErrCorrupt,
-// ErrNewer.
+// order, and there are no others; a newer format is ErrNewer whatever else it holds. White space is allowed anywhere.
+// Errors: ErrCorrupt, ErrNewer.
 func Decode(body []byte) (State, error) {
 	if len(body) > MaxBytes {
 		return State{}, fmt.Errorf("%w: %d bytes, the limit is %d", ErrCorrupt, len(body), MaxBytes)
@@ -145,7 +145,8 @@ func Decode(body []byte) (State, error) {
 	if err := json.Unmarshal(body, &s); err != nil {
 		return State{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	// What the decoder ignores (fields that are missing, doubled, unknown or spelled differently) changes the encoding.
+	// What the decoder ignores (fields that are missing, duplicated, unknown or spelled differently) changes the
+	// encoding.
 	want, err := Encode(s)
 	if err != nil {
 		return State{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
@@ -163,7 +164,7 @@ func Decode(body []byte) (State, error) {
 // Defaults of Options.
 const (
 	DefaultTTL = 30 * time.Second
-	// retry is how long a waiter sleeps between two looks.
+	// retry is how long a waiter sleeps between two checks.
 	retry = 250 * time.Millisecond
 	// maxTries bounds the swaps of one operation against rivals and lost replies.
 	maxTries = 16
@@ -173,49 +174,51 @@ const (
 type Options struct {
 	Store   store.Store
 	Holder  string // unique: one opening of one process
-	Address string // where the holder can be reached; for people
-	// Process is the prefix of the holders that are earlier openings of this process, which have ended: "host/<id>" of
-	// "host/<id>/<opening>", with a random id of the process. Acquire does not wait for their lease. Empty: there are none.
+	Address string // where the holder can be reached; informational
+	// Process is the prefix of holders that are earlier openings of this process, which have ended: "host/<id>" of
+	// "host/<id>/<opening>", with a random ID of the process. Acquire does not wait for their lease. Empty: there are
+	// none.
 	Process string
 	TTL     time.Duration
 	Clock   clock.Clock
 	Hook    point.Hook
 	WriteID func() string // nil: store.NewWriteID
-	// New is called before the object is made, where there is none; its error is Acquire's. Nil: not called.
+	// New is called before the object is created, if there is none; its error is Acquire's. Nil: not called.
 	New func(context.Context) error
-	// Damaged is told of an object that is no lease and is about to be replaced. Nil: not called.
+	// Damaged is called with the error about an object that is not a lease and is about to be replaced. Nil: not called.
 	Damaged func(error)
-	// Waits is told, once for each holder, for whom Acquire waits, and how long at most. Nil: not called.
+	// Waits is called, once for each holder that Acquire waits for, with the longest possible wait. Nil: not called.
 	Waits func(held *LockedError, atMost time.Duration)
 }
 
-// Lease is a lease that was acquired. It is safe for concurrent use.
+// Lease is an acquired lease. It is safe for concurrent use.
 type Lease struct {
 	o Options
 
-	swap  turn       // held while the object is written
-	mu    sync.Mutex // guards what follows, never held during a request
+	swap  turn       // held while the object is being written
+	mu    sync.Mutex // guards the fields below, never held during a request
 	gen   store.Gen
 	until time.Duration // by the monotonic clock, a margin before it expires for others
 	at    time.Time     // when it was acquired
 	lost  error
-	// undecided are writes of ours whose end was never seen, oldest first. Each was a swap of the generation that we still
-	// hold: one of them may have been applied, or may still be.
+	// undecided are writes of ours whose outcome was never seen, oldest first. Each was a swap of the generation that we
+	// still hold: one of them may have been applied, or may still be.
 	undecided []attempt
 
-	// While acquiring: the generation seen last, and since when, by our monotonic clock; and whether Acquire has looked before.
+	// While acquiring: the generation last seen, and since when, by our monotonic clock; and whether Acquire has looked
+	// before.
 	seen   store.Gen
 	stands time.Duration
 	waited bool
 }
 
-// turn is a lock that who waits for it can give up: whoever has it waits for the bucket, which may not answer.
+// turn is a lock whose waiters can give up: its holder waits for the bucket, which may not answer.
 type turn chan struct{}
 
-// take waits for the turn. Error: the context's, if nobody has given it back by then.
+// take waits for the turn. Error: the context's, if the turn has not become free by then.
 func (t turn) take(ctx context.Context) error {
 	select {
-	case t <- struct{}{}: // tried first: a turn that is free is taken, also when ctx has ended
+	case t <- struct{}{}: // tried first: a free turn is taken even if ctx has ended
 		return nil
 	default:
 	}
@@ -235,11 +238,11 @@ type attempt struct {
 	began time.Duration
 }
 
-// maxUndecided bounds Lease.undecided. A holder that has dropped one may take a late write of its own for a rival's: then
-// it stops serving without need, and nothing worse.
+// maxUndecided bounds Lease.undecided. A holder that has dropped one may take a late write of its own for a rival's: it
+// then stops serving needlessly, and nothing worse.
 const maxUndecided = 256
 
-// Acquire takes the lease; while another holder has it, it waits, for wait at most. Errors: *LockedError, ErrNewer,
+// Acquire takes the lease; while another holder has it, it waits, for at most wait. Errors: *LockedError, ErrNewer,
 // store.ErrUnknown, what New returned, the context's and the store's.
 func Acquire(ctx context.Context, o Options, wait time.Duration) (*Lease, error) {
 	switch {
@@ -256,7 +259,7 @@ func Acquire(ctx context.Context, o Options, wait time.Duration) (*Lease, error)
 	}
 	l := &Lease{o: o, swap: make(turn, 1), stands: -1}
 	end := o.Clock.Monotonic() + wait
-	told := "" // the holder that Waits was last told of
+	told := "" // the holder that Waits was last called for
 	for tries, first := 0, true; ; first = false {
 		l.waited = !first
 		err := l.try(ctx)
@@ -330,12 +333,12 @@ func (l *Lease) try(ctx context.Context) error {
 	return l.write(ctx, l.o.Holder, cond)
 }
 
-// earlier says whether a holder is an earlier opening of this process.
+// earlier reports whether a holder is an earlier opening of this process.
 func (o Options) earlier(holder string) bool {
 	return o.Process != "" && strings.HasPrefix(holder, o.Process+"/")
 }
 
-// stale says whether the lease has not been renewed for a whole TTL while we watched: then its holder's clock is ahead
+// stale reports whether the lease has not been renewed for a whole TTL while we watched: then its holder's clock is ahead
 // of ours, and the expiry time in it means nothing.
 func (l *Lease) stale(gen store.Gen) bool {
 	now := l.o.Clock.Monotonic()
@@ -345,14 +348,14 @@ func (l *Lease) stale(gen store.Gen) bool {
 	return now-l.stands >= l.o.TTL
 }
 
-// margin is the part of its time that a holder leaves unused, against clocks that run at different speeds.
+// margin is the part of its time that a holder leaves unused, to allow for clocks that run at different speeds.
 func (l *Lease) margin() time.Duration { return l.o.TTL / 10 }
 
-// write swaps the lease. A try without an answer is repeated with the same write id until it is decided. l.swap is held.
+// write swaps the lease. A try without an answer is repeated with the same write ID until it is decided. l.swap is held.
 //
-// It cannot use store.CreateOnce: an object that is not this write may still be ours, an earlier write that was given up and
-// applied late (adopt); then this write goes on from its generation. And a write may end undecided here: it is remembered
-// (doubt), which is enough because a lease is about liveness only.
+// It cannot use store.CreateOnce: an object that is not this write may still be ours, an earlier write that was given up
+// and applied late (adopt); this write then continues from its generation. And a write may end undecided here: it is
+// remembered (doubt), which is enough because a lease is about liveness only.
 func (l *Lease) write(ctx context.Context, holder string, cond store.Cond) error {
 	began, now := l.o.Clock.Monotonic(), l.o.Clock.Now()
 	s := State{Format: Format, Holder: holder, Acquired: l.at, Expires: now.Add(l.o.TTL), WriteID: l.o.WriteID()}
@@ -398,7 +401,7 @@ func (l *Lease) write(ctx context.Context, holder string, cond store.Cond) error
 	}
 }
 
-// doubt remembers a write whose end was not seen.
+// doubt remembers a write whose outcome was not seen.
 func (l *Lease) doubt(asked bool, a attempt) {
 	if !asked {
 		return
@@ -411,8 +414,8 @@ func (l *Lease) doubt(asked bool, a attempt) {
 	}
 }
 
-// writeID is the id of the write that made an object, from its body: the metadata may be lost or edited. Empty: it is no
-// lease.
+// writeID returns the ID of the write that made an object, from its body: the metadata may be lost or edited. Empty: it
+// is not a lease.
 func writeID(o store.Object) string {
 	s, err := Decode(o.Body)
 	if err != nil {
@@ -421,7 +424,7 @@ func writeID(o store.Object) string {
 	return s.WriteID
 }
 
-// adopt says whether an object is an earlier, undecided write of ours; then that is the lease that we hold.
+// adopt reports whether an object is an earlier, undecided write of ours; that is then the lease that we hold.
 func (l *Lease) adopt(o store.Object) bool {
 	id := writeID(o)
 	l.mu.Lock()
@@ -437,8 +440,8 @@ func (l *Lease) adopt(o store.Object) bool {
 	return i >= 0
 }
 
-// held notes that the lease is ours since began. Undecided writes were swaps of an earlier generation, so they can no longer be
-// applied.
+// held notes that the lease has been ours since began. Undecided writes were swaps of an earlier generation, so they can
+// no longer be applied.
 func (l *Lease) held(gen store.Gen, began time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -460,20 +463,20 @@ func (l *Lease) lose(err error) error {
 	return err
 }
 
-// Waited says whether Acquire had to look more than once: then somebody held the lease meanwhile and may have written, and what was read of
-// the database during Acquire may be out of date.
+// Waited reports whether Acquire had to look more than once: then another holder had the lease in the meantime and may
+// have written, and what was read of the database during Acquire may be out of date.
 func (l *Lease) Waited() bool { return l.waited }
 
-// Valid says whether the lease is held now, by this process's own monotonic clock.
+// Valid reports whether the lease is held now, by this process's own monotonic clock.
 func (l *Lease) Valid() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.lost == nil && l.o.Clock.Monotonic() < l.until
 }
 
-// Fresh says whether the lease need not be renewed yet: more than half of its time is left. A lease with a short TTL may be used up to a
-// quarter of its time, so that it is not written more often than a bucket allows for one name: a renewal that is throttled may end after the
-// lease has run out, and then every request waits for it.
+// Fresh reports whether the lease need not be renewed yet: more than half of its time is left. A lease with a short TTL
+// may be used up to its last quarter, so that it is not written more often than a bucket allows for one name: a throttled
+// renewal may end after the lease has run out, and then every request waits for it.
 func (l *Lease) Fresh() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -482,11 +485,11 @@ func (l *Lease) Fresh() bool {
 	return l.lost == nil && l.o.Clock.Monotonic() < due
 }
 
-// perName is the time between two writes to one name that a bucket allows in the long run: about one per second.
+// perName is the interval between writes to one name that a bucket allows in the long run: about one per second.
 const perName = 1100 * time.Millisecond
 
-// Ensure makes sure that the lease is held: it sends nothing while it is, and renews it if it has run out. Call it at the
-// start of every request. Errors: ErrLost, the context's, the store's.
+// Ensure makes sure that the lease is held: while it is, it sends nothing; if it has run out, it renews it. Call it at
+// the start of every request. Errors: ErrLost, the context's, the store's.
 func (l *Lease) Ensure(ctx context.Context) error {
 	if l.Valid() {
 		return nil
@@ -501,8 +504,8 @@ func (l *Lease) Ensure(ctx context.Context) error {
 	return l.renew(ctx)
 }
 
-// Renew extends the lease by a swap of our own generation, so it fails if somebody else has taken it. Errors: ErrLost, the context's, the
-// store's.
+// Renew extends the lease by a swap of our own generation, so it fails if another holder has taken it. Errors: ErrLost,
+// the context's, the store's.
 func (l *Lease) Renew(ctx context.Context) error {
 	if err := l.swap.take(ctx); err != nil {
 		return err
@@ -539,8 +542,9 @@ func (l *Lease) by(ctx context.Context) string {
 	return " by " + s.Holder
 }
 
-// Release gives the lease up, so that the next opener need not wait. It does nothing to a lease that was lost, and sends no request for one
-// that ran out so long ago that nobody waits for it, however clocks differ. Errors: the context's, the store's; the lease then runs out.
+// Release gives the lease up, so that the next opener need not wait. It does nothing to a lost lease, and sends no
+// request for one that ran out so long ago that no opener waits for it, however clocks differ. Errors: the context's, the
+// store's; the lease then runs out.
 func (l *Lease) Release(ctx context.Context) error {
 	if err := l.swap.take(ctx); err != nil {
 		return err
@@ -560,16 +564,17 @@ func (l *Lease) Release(ctx context.Context) error {
 	err := l.write(ctx, "", store.IfGen(gen))
 	_ = l.lose(fmt.Errorf("%w: it was released", ErrLost))
 	if errors.Is(err, store.ErrConflict) {
-		return nil // somebody has taken it already
+		return nil // another holder has already taken it
 	}
 	return err
 }
 
-// clocksApart is the largest difference between clocks that is expected. If they differ by more, the next opener waits as for a holder that
-// has died: until the lease has not changed for its TTL.
+// clocksApart is the largest expected difference between clocks. If they differ by more, the next opener waits as for a
+// dead holder: until the lease has not changed for its TTL.
 const clocksApart = time.Minute
 
-// longGone says whether the lease ran out more than clocksApart ago. It is false while a write is undecided: that may have extended it.
+// longGone reports whether the lease ran out more than clocksApart ago. It is false while a write is undecided, which may
+// have extended the lease.
 func (l *Lease) longGone() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package manifest says where a database starts: which layers to restore, and from which record of the log to go on.
-// There is one manifest for a database. It changes by compare and swap only.
+// Package manifest says where a database starts: which layers to restore, and from which record of the log to continue. A
+// database has one manifest. It changes by compare and swap only.
 //
 //	m, gen, err := manifest.Load(ctx, st)
 //	m, gen, err = manifest.Update(ctx, st, manifest.Options{Epoch: 7, Writer: "host-3"}, func(m *manifest.Manifest) error {
@@ -19,24 +19,25 @@
 // restores of earlier states: as far back as retain_seconds says, which is a property of the database and is changed by
 // SetRetain. wal_start is the oldest layer's seq + 1: no record at or above it is ever deleted.
 //
-// Decoding is strict: in a format that this version knows, every field is present once and no other is (retain_seconds is
-// left out where it is 0); a newer format is ErrNewer whatever else it holds. White space is free.
+// Decoding is strict: in a format that this version knows, every field is present once, and there are no others
+// (retain_seconds is left out where it is 0); a newer format is ErrNewer whatever else it holds. White space is allowed
+// anywhere.
 //
 // # Formats
 //
-//	1  without retain_seconds: how far back is kept is not stated. The first Publish with Options.Retain states it; with
+//	1  without retain_seconds: the retention is not stated. The first Publish with Options.Retain states it; with
 //	   several layers and no Retain, or only the default, it becomes as far back as they reach
 //	2  retain_seconds
 //	3  segments, of a layer: how many page segments it needs. Layers may share them, which older versions do not know when
 //	   they delete. retain_seconds is always stated
 //
 // A new field or a new meaning is a new format. A manifest is written in the lowest format that can express it, so that
-// older versions can still open a database that uses nothing new; but a manifest's format never falls. Every format that was
-// ever written can be read, and an example of each is in testdata.
+// older versions can still open a database that uses nothing new; but a manifest's format never falls. Every format ever
+// written can be read, and testdata has an example of each.
 //
 // Survives: rival writers (compare and swap, and a higher epoch fences), a lost reply (the object is read back and the
-// write id compared), a writer that died anywhere. Does not survive: an object that somebody edited so that it contradicts
-// itself; that is ErrCorrupt, and it is not overwritten.
+// write ID compared), a writer that died anywhere. Does not survive: an object edited so that it contradicts itself; that
+// is ErrCorrupt, and it is not overwritten.
 package manifest
 
 import (
@@ -66,11 +67,12 @@ const (
 	MaxBytes = 1 << 20
 	// MaxLayers bounds Manifest.Layers. Compaction keeps it far below.
 	MaxLayers = 1024
-	// DefaultRetain is what pgserve and the Go package give a new database. It also lets readers finish what they read beside a writer.
+	// DefaultRetain is what pgserve and the Go package give a new database. It also lets readers finish while a writer
+	// runs.
 	DefaultRetain = 10 * time.Minute
 	// MaxRetain bounds Manifest.RetainSeconds: a hundred years.
 	MaxRetain = 100 * 365 * 24 * time.Hour
-	// maxText bounds each of the free texts, in bytes.
+	// maxText bounds each of the free-text fields, in bytes.
 	maxText = 256
 )
 
@@ -78,31 +80,31 @@ var (
 	// ErrCorrupt: the manifest is damaged. Do not overwrite it: restore an older generation of the object (GCS keeps
 	// soft-deleted and noncurrent versions), or let a person decide. It wraps store.ErrCorrupt.
 	ErrCorrupt = fmt.Errorf("manifest is damaged: %w", store.ErrCorrupt)
-	// ErrNewer: written by a newer version of this program, in a format that this one does not know. Upgrade;
-	// nothing is wrong with the database.
+	// ErrNewer: written by a newer version of this program, in a format unknown to this one. Upgrade; nothing is wrong
+	// with the database.
 	ErrNewer = errors.New("written by a newer version")
 	// ErrFenced: the manifest has an epoch above the caller's: another writer has the database. Stop serving; open the
 	// database again to take it back.
 	ErrFenced = errors.New("fenced by a newer epoch")
 )
 
-// Manifest is where a database starts. Format, Epoch, Writer, WriteID and Updated are set by Update.
+// Manifest says where a database starts. Update sets Format, Epoch, Writer, WriteID and Updated.
 type Manifest struct {
 	Format       int     `json:"format"`
 	DatabaseID   string  `json:"database_id"`   // set once, at creation
 	Epoch        uint64  `json:"epoch"`         // of the last writer
 	Layers       []Layer `json:"layers"`        // oldest first; the newest is restored
-	WalStart     uint64  `json:"wal_start"`     // first record that is kept; only rises
+	WalStart     uint64  `json:"wal_start"`     // first record kept; only rises
 	Postgres     string  `json:"postgres"`      // version of the server, as "18.6"
 	PGliteSHA256 string  `json:"pglite_sha256"` // of the wasm binary, 64 hexadecimal digits; empty: unknown
-	Commits      uint64  `json:"commits"`       // acknowledged up to the newest layer; for people
-	// RetainSeconds is how far back layers and records are kept for restores of earlier states, in seconds; 0: the newest
-	// layer only, or, before format 2, not stated.
+	Commits      uint64  `json:"commits"`       // acknowledged up to the newest layer; informational
+	// RetainSeconds is how far back layers and records are kept for restores of earlier states, in seconds. 0: only the
+	// newest layer is kept, or, before format 2, not stated.
 	RetainSeconds int64 `json:"retain_seconds,omitempty"`
 
-	Writer  string    `json:"writer"`   // who wrote it; for people
+	Writer  string    `json:"writer"`   // who wrote it; informational
 	WriteID string    `json:"write_id"` // the object's own
-	Updated time.Time `json:"updated"`  // wall clock of the writer, for people
+	Updated time.Time `json:"updated"`  // wall clock of the writer; informational
 }
 
 // Layer is one base layer: the pages of the data directory as of log position Seq.
@@ -112,14 +114,14 @@ type Layer struct {
 	Seq         uint64 `json:"seq"`
 	Hash        string `json:"hash"` // of the record at Seq, 64 hexadecimal digits; empty: there is no log
 	RawBytes    int64  `json:"raw_bytes"`
-	StoredBytes int64  `json:"stored_bytes"` // of all objects that it needs, including shared ones
-	// Taken is when it was published, by its writer's wall clock: no earlier than anything that it holds. Zero: not known.
+	StoredBytes int64  `json:"stored_bytes"` // of all objects it needs, including shared ones
+	// Taken is when it was published, by its writer's wall clock: no earlier than anything in it. Zero: unknown.
 	Taken time.Time `json:"taken"`
-	// Segments is how many page segments it needs; 0: it is of a format that does not share them, or empty.
+	// Segments is how many page segments it needs; 0: its format does not share them, or it is empty.
 	Segments int `json:"segments,omitempty"`
 }
 
-// lowest is the lowest format, not below m.Format, that can express m.
+// lowest returns the lowest format, not below m.Format, that can express m.
 func (m Manifest) lowest() int {
 	if slices.ContainsFunc(m.Layers, func(l Layer) bool { return l.Segments > 0 }) {
 		return max(m.Format, formatSegments)
@@ -130,7 +132,7 @@ func (m Manifest) lowest() int {
 // Encode returns the object's bytes. A manifest that contradicts itself is refused with store.ErrInvalid.
 func Encode(m Manifest) ([]byte, error) {
 	if m.Layers == nil {
-		m.Layers = []Layer{} // rather than null
+		m.Layers = []Layer{} // not null
 	}
 	m.Updated = m.Updated.UTC().Round(0)
 	m.Layers = slices.Clone(m.Layers)
@@ -204,7 +206,7 @@ func decodeOwn(body []byte) (Manifest, bool) {
 	return m, err == nil && bytes.Equal(body, own)
 }
 
-// checkCanonical refuses what the decoder lets pass: fields that are missing, doubled or spelled otherwise.
+// checkCanonical refuses what the decoder accepts: fields that are missing, duplicated or spelled differently.
 func checkCanonical(body []byte, m Manifest) error {
 	want, err := Encode(m)
 	if err != nil {
@@ -220,7 +222,7 @@ func checkCanonical(body []byte, m Manifest) error {
 	return nil
 }
 
-// check says what in a manifest contradicts itself.
+// check returns how a manifest contradicts itself.
 func (m Manifest) check() error {
 	for _, text := range []struct{ name, value string }{
 		{"database_id", m.DatabaseID}, {"postgres", m.Postgres}, {"writer", m.Writer}, {"write_id", m.WriteID},

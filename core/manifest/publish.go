@@ -8,21 +8,23 @@ import (
 	"blobpglite/core/store"
 )
 
-// retainSteps is how many layers are spread over the time that is kept: restoring an earlier state replays at most about
-// Retain/retainSteps of log, and only a few layers are kept beside the newest, however often one is taken.
+// retainSteps is how many layers are spread over the retention: restoring an earlier state replays at most about
+// Retain/retainSteps of log, and only a few layers are kept in addition to the newest, however often one is taken.
 const retainSteps = 8
 
-// A layer that was just replaced stays for readTime, or one of these steps if that is less, though it may not be one of those that are spread:
-// somebody may be reading it, who took it for the newest (a dump, a branch, a replica). Only the last recentLayers do.
+// A layer that was just replaced stays for readTime, or one of these steps if that is less, even if it is not one of
+// those that are spread: readers may have taken it for the newest (a dump, a branch, a replica). Only the last
+// recentLayers do.
 const (
 	readTime     = DefaultRetain / retainSteps
 	recentLayers = 8
 )
 
 // Publish makes a full layer the place where the database starts. Of the earlier layers it keeps those from which every
-// state within the retention can be restored: the newest that is as old as that, and some in between; and for a while each that has just been
-// replaced, for those that are reading it. If the manifest does not state a retention yet, it becomes o.Retain. If the manifest already
-// starts at this layer or after it, it is left as it is. A layer without Taken gets the current time. Errors: those of Update.
+// state within the retention can be restored: the newest that is as old as the retention, and some in between. It also
+// keeps each replaced layer for a while, for its readers. If the manifest does not state a retention yet, it becomes
+// o.Retain. If the manifest already starts at this layer or after it, it is left unchanged. A layer without Taken gets
+// the current time. Errors: those of Update.
 func Publish(ctx context.Context, st store.Store, o Options, l Layer) (Manifest, error) {
 	if o.Clock == nil {
 		o.Clock = clock.System()
@@ -44,7 +46,7 @@ func Publish(ctx context.Context, st store.Store, o Options, l Layer) (Manifest,
 	return m, err
 }
 
-// retained returns the layers that are kept beside a new one.
+// retained returns the layers to keep in addition to a new one.
 func retained(m Manifest, now time.Time, retain time.Duration) []Layer {
 	if retain <= 0 {
 		return nil
@@ -56,7 +58,7 @@ func retained(m Manifest, now time.Time, retain time.Duration) []Layer {
 		}
 	}
 	taken, believed := times(old, now)
-	first := 0 // the newest that is as old as the retention; if there is none, the oldest
+	first := 0 // the newest that is as old as the retention; if none is, the oldest
 	for i := range old {
 		if !taken[i].After(now.Add(-retain)) {
 			first = i
@@ -82,9 +84,10 @@ func retained(m Manifest, now time.Time, retain time.Duration) []Layer {
 	return kept
 }
 
-// times returns when layers were taken at the latest, and whose word that is. What lies ahead of now is from a clock that was ahead for a while: it
-// must not keep a layer, and the log after it, until the time that it showed has come. What lies before an earlier layer is from a clock that
-// was behind: it must not be taken for so old that all before it may go. Neither is believed: it was taken before the next that is.
+// times returns when layers were taken at the latest, and which of their own times are believed. A time after now is from
+// a clock that was ahead for a while: it must not keep a layer, and the log after it, until that time has come. A time
+// before an earlier layer's is from a clock that was behind: it must not make the layer look so old that all before it
+// may go. Neither is believed: such a layer was taken before the next one that is.
 func times(layers []Layer, now time.Time) (taken []time.Time, believed []bool) {
 	taken, believed = make([]time.Time, len(layers)), make([]bool, len(layers))
 	var latest time.Time

@@ -15,7 +15,7 @@ import (
 const (
 	// DefaultAttempts is Options.Attempts if that is 0.
 	DefaultAttempts = 8
-	// firstPause is the wait after the first undecided or throttled swap; each further one is twice as long, up to
+	// firstPause is the wait after the first undecided or throttled swap; each further wait is twice as long, up to
 	// maxPause. GCS takes about one write per second and object name.
 	firstPause = 100 * time.Millisecond
 	maxPause   = 2 * time.Second
@@ -24,29 +24,28 @@ const (
 // Options of Update.
 type Options struct {
 	Epoch  uint64 // the caller's own, from its fence; written into the manifest
-	Writer string // who the caller is, for people
-	// Create lets Update make the manifest if there is none: change then gets an empty one. Otherwise that is
+	Writer string // the caller's name; informational
+	// Create lets Update make the manifest if there is none: change then gets an empty one. Without it, that is
 	// store.ErrNotFound.
 	Create bool
 	// Attempts bounds the swaps of one call, lost races and undecided ones together; not positive: DefaultAttempts.
 	Attempts int
-	// Retain is for Publish, and a manifest that does not state its retention: then it becomes this. Zero: as far back as
+	// Retain is used by Publish if the manifest does not state its retention: it becomes this. Zero: as far back as
 	// layers reach. It does not change what a manifest states.
 	Retain time.Duration
-	// Seen is the manifest as it was read before: the first swap is tried on it, without reading again. Nil: it is read.
+	// Seen is the manifest from an earlier read: the first swap is tried on it, without reading again. Nil: it is read.
 	Seen  *Seen
 	Hook  point.Hook  // fired at manifest/before-cas and manifest/after-cas
 	Clock clock.Clock // nil: the system's
 }
 
-// Seen is a manifest that was read, and the generation of its object.
+// Seen is a manifest that was read, with its object's generation.
 type Seen struct {
 	Manifest
 	Gen store.Gen
 }
 
-// Load reads the manifest. Errors: store.ErrNotFound (there is no database here), ErrNewer, ErrCorrupt, and the
-// store's.
+// Load reads the manifest. Errors: store.ErrNotFound (there is no database here), ErrNewer, ErrCorrupt, and the store's.
 func Load(ctx context.Context, st store.Store) (Manifest, store.Gen, error) {
 	o, err := st.Get(ctx, Key)
 	if errors.Is(err, store.ErrNotFound) {
@@ -62,14 +61,14 @@ func Load(ctx context.Context, st store.Store) (Manifest, store.Gen, error) {
 	return m, o.Gen, nil
 }
 
-// Update changes the manifest by compare and swap and returns the one that is in force now. change gets a copy of the
-// current one. After a lost race it is called again with a newer one, and must accept that this may already hold its
-// effect: our swap may have been applied, its reply lost, and a rival's swap made on top of it.
+// Update changes the manifest by compare and swap and returns the one now in force. change gets a copy of the current
+// one. After a lost race it is called again with a newer one, and must accept that this may already hold its effect: our
+// swap may have been applied, its reply lost, and a rival's swap made on top of it.
 //
 // Errors: ErrFenced (nothing was changed), store.ErrConflict (the attempts ran out against rivals; nothing was changed),
-// store.ErrUnknown (it may have been changed, or may still be: call again), store.ErrInvalid (change made something that
-// contradicts itself; nothing was changed), what change or the hook returned, those of Load, and the store's. An error of
-// the hook at manifest/after-cas comes after the change.
+// store.ErrUnknown (it may have been changed, or may still be: call again), store.ErrInvalid (change's result contradicts
+// itself; nothing was changed), what change or the hook returned, those of Load, and the store's. An error of the hook at
+// manifest/after-cas comes after the change.
 func Update(ctx context.Context, st store.Store, o Options, change func(*Manifest) error) (Manifest, store.Gen, error) {
 	if o.Attempts <= 0 {
 		o.Attempts = DefaultAttempts
@@ -99,11 +98,11 @@ func Update(ctx context.Context, st store.Store, o Options, change func(*Manifes
 type updater struct {
 	st    store.Store
 	o     Options
-	left  int // swaps that may still be tried; not 0 when a swap begins
+	left  int // remaining swaps; not 0 when a swap begins
 	pause time.Duration
 }
 
-// next loads the manifest and changes it. The generation is that of the one to replace; 0: there is none.
+// next loads the manifest and changes it. It also returns the generation to replace; 0: there is no manifest.
 func (u *updater) next(ctx context.Context, change func(*Manifest) error) (Manifest, store.Gen, error) {
 	old, gen, err := u.load(ctx)
 	if err != nil && !(u.o.Create && errors.Is(err, store.ErrNotFound)) {
@@ -131,7 +130,7 @@ func (u *updater) next(ctx context.Context, change func(*Manifest) error) (Manif
 	return m, gen, nil
 }
 
-// load returns Options.Seen the first time, and reads the manifest after that.
+// load returns Options.Seen the first time, and then reads the manifest.
 func (u *updater) load(ctx context.Context) (Manifest, store.Gen, error) {
 	if seen := u.o.Seen; seen != nil {
 		u.o.Seen = nil
@@ -140,12 +139,13 @@ func (u *updater) load(ctx context.Context) (Manifest, store.Gen, error) {
 	return Load(ctx, u.st)
 }
 
-// swap replaces generation old by m. It repeats the same bytes under the same write id until it has seen how that ended:
-// nil, or ErrConflict: the manifest is another one now, and this swap can no longer be applied.
+// swap replaces generation old by m. It repeats the same bytes under the same write ID until it has seen the outcome:
+// nil, or ErrConflict if the manifest is now another one and this swap can no longer be applied.
 //
-// It cannot use store.CreateOnce, which can decide "somebody else's, and never ours". After a swap, a manifest that is not
-// ours may be one that a rival made on top of ours; that is why change is called again and has to recognise its own effect.
-// Here the old generation means "not applied yet", there an absent object does; and all swaps of an update share the tries.
+// It cannot use store.CreateOnce, which can decide "another writer's, and never ours". After a swap, a manifest that is
+// not ours may be one that a rival made on top of ours; that is why change is called again and must recognize its own
+// effect. Here the old generation means "not applied yet", there an absent object does; and all swaps of an update share
+// the tries.
 func (u *updater) swap(ctx context.Context, m Manifest, old store.Gen) (store.Gen, error) {
 	body, err := Encode(m)
 	if err != nil {
@@ -155,7 +155,7 @@ func (u *updater) swap(ctx context.Context, m Manifest, old store.Gen) (store.Ge
 	if old != 0 {
 		cond = store.IfGen(old)
 	}
-	var unknown error // a put of which the outcome was not seen
+	var unknown error // a put whose outcome was not seen
 	for {
 		u.left--
 		if err := u.o.Hook.Fire(ctx, point.ManifestBeforeCAS); err != nil {
@@ -186,7 +186,8 @@ func (u *updater) swap(ctx context.Context, m Manifest, old store.Gen) (store.Ge
 	}
 }
 
-// look reads the manifest back after a put that did not succeed plainly. Not decided: it is still the old one, or unreadable.
+// look reads the manifest back after a put that did not plainly succeed. Not decided: it is still the old one, or
+// unreadable.
 func (u *updater) look(ctx context.Context, writeID string, old store.Gen) (gen store.Gen, decided bool, err error) {
 	o, err := u.st.Get(ctx, Key)
 	switch {
@@ -195,7 +196,7 @@ func (u *updater) look(ctx context.Context, writeID string, old store.Gen) (gen 
 	case err != nil:
 		return 0, false, fmt.Errorf("read it back: %w", err)
 	}
-	// By the write id in the body, not by the one in the metadata, which may be lost or edited.
+	// By the write ID in the body, not the one in the metadata, which may be lost or edited.
 	if m, decodeErr := Decode(o.Body); err == nil && decodeErr == nil && m.WriteID == writeID {
 		return o.Gen, true, nil
 	}

@@ -1,13 +1,13 @@
-// Package pgdata reads files of a data directory of PostgreSQL 18 without PostgreSQL: the control file, the end of the
-// write-ahead log, shared catalogs. So a restore can be checked before and after PostgreSQL's own recovery, which takes
-// anything that it cannot read for the end of the log, without a message.
+// Package pgdata reads files of a PostgreSQL 18 data directory without PostgreSQL: the control file, the end of the
+// write-ahead log, shared catalogs. So a restore can be checked before and after PostgreSQL's own recovery, which
+// silently takes anything that it cannot read for the end of the log.
 //
 //	control, err := pgdata.ParseControl(body)            // global/pg_control
 //	end, err := log.End(control, shipped)                // the end of the last whole record; ErrCut: there is more, unreadable
 //	body = pgdata.InProduction(body)                     // PostgreSQL recovers, whatever the file said
 //
-// The layouts are those of src/include/catalog/pg_control.h, access/xlog_internal.h and access/xlogrecord.h, little endian,
-// with eight-byte integers at multiples of eight.
+// The layouts are those of src/include/catalog/pg_control.h, access/xlog_internal.h and access/xlogrecord.h, little
+// endian, with eight-byte integers at multiples of eight.
 package pgdata
 
 import (
@@ -22,10 +22,10 @@ import (
 // ErrCorrupt: the control file is damaged, or of another version of PostgreSQL. Restore another state.
 var ErrCorrupt = errors.New("the control file is damaged")
 
-// ControlPath is the control file's place in a data directory.
+// ControlPath is the path of the control file in a data directory.
 const ControlPath = "/global/pg_control"
 
-// Places in the control file.
+// Offsets in the control file.
 const (
 	controlSystem      = 0
 	controlVersionAt   = 8
@@ -47,14 +47,14 @@ const (
 // ControlSize is how many bytes of the file PostgreSQL uses, including the checksum.
 const ControlSize = controlCRC + 4
 
-// States of a cluster, as the control file has them (DBState).
+// States of a cluster in the control file (DBState).
 const (
 	shutDown           = 1
 	shutDownInRecovery = 2
 	inProduction       = 6
 )
 
-// castagnoli is the checksum of the control file and of records.
+// castagnoli is for the checksums of the control file and of records.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // LSN is a place in the write-ahead log, in bytes from its beginning.
@@ -74,19 +74,19 @@ func ParseLSN(s string) (LSN, error) {
 	return LSN(h<<32 | l), nil
 }
 
-// ErrLSN: a text is no LSN.
+// ErrLSN: the text is not an LSN.
 var ErrLSN = errors.New("not a place in PostgreSQL's log, such as 0/1A2B3C")
 
-// Control holds the fields of a control file that matter here.
+// Control holds the relevant fields of a control file.
 type Control struct {
 	System           uint64 // the cluster's identifier
 	State            uint32
 	Checkpoint, Redo LSN
 	Timeline         uint32
-	MaxConnections   int // likewise, as what follows
+	MaxConnections   int // this and the settings below are those of the server that wrote it last, or whose log it recovered
 	MaxWorkers       int // max_worker_processes
 	MaxLocks         int // max_locks_per_transaction
-	MaxPrepared      int // max_prepared_transactions of the server that wrote it last, or of whose log it recovered
+	MaxPrepared      int // max_prepared_transactions
 }
 
 // ParseControl parses a control file. Error: ErrCorrupt.
@@ -108,15 +108,15 @@ func ParseControl(b []byte) (Control, error) {
 	}, nil
 }
 
-// ShutDown says whether PostgreSQL would start without recovery: then it would overwrite what follows the checkpoint.
+// ShutDown reports whether PostgreSQL would start without recovery: then it would overwrite what follows the checkpoint.
 func (c Control) ShutDown() bool { return c.State == shutDown || c.State == shutDownInRecovery }
 
-// Built returns the part of a control file that says how PostgreSQL was built and the cluster initialised: it never changes. b must be one
-// that ParseControl accepts.
+// Built returns the part of a control file that says how PostgreSQL was built and the cluster initialized: it never
+// changes. b must be acceptable to ParseControl.
 func Built(b []byte) []byte { return b[controlBuilt:controlBuiltEnd] }
 
-// WithoutWorkers returns a copy of a control file as of a server without background workers and WAL senders: a standby without any would
-// otherwise refuse to start, though it needs none. b must be one that ParseControl accepts.
+// WithoutWorkers returns a copy of a control file as of a server without background workers and WAL senders: otherwise a
+// standby without any would refuse to start, though it needs none. b must be acceptable to ParseControl.
 func WithoutWorkers(b []byte) []byte {
 	out := append([]byte(nil), b...)
 	binary.LittleEndian.PutUint32(out[controlWorkers:], 0)
@@ -125,8 +125,8 @@ func WithoutWorkers(b []byte) []byte {
 	return out
 }
 
-// InProduction returns a copy of a control file as of a cluster that runs, so that PostgreSQL recovers from the checkpoint when
-// it starts. b must be one that ParseControl accepts.
+// InProduction returns a copy of a control file as of a running cluster, so that PostgreSQL recovers from the checkpoint
+// when it starts. b must be acceptable to ParseControl.
 func InProduction(b []byte) []byte {
 	out := append([]byte(nil), b...)
 	binary.LittleEndian.PutUint32(out[controlState:], inProduction)

@@ -7,8 +7,8 @@ import (
 	"hash/crc32"
 )
 
-// ErrCut: the log holds more than can be read. What follows the place that the error names would be lost: restore an earlier
-// state, and look for what damaged the log.
+// ErrCut: the log holds more than can be read. What follows the place named in the error would be lost: restore an
+// earlier state, and find out what damaged the log.
 var ErrCut = errors.New("the write-ahead log cannot be read to its end")
 
 // PageSize is PostgreSQL's XLOG_BLCKSZ.
@@ -23,32 +23,32 @@ const (
 	recordCRC    = 20
 	maxRecord    = 1020 << 20 // XLogRecordMaxSize
 
-	pageContinues = 0x1 // the first record of the page began before it
+	pageContinues = 0x1 // the page's first record began before it
 	pageLong      = 0x2
-	pageOverwrite = 0x8 // a record that was cut off by a crash is not continued here
+	pageOverwrite = 0x8 // a record that a crash cut off is not continued here
 	pageFlags     = 0xF
 
 	xlogManager = 0    // RM_XLOG_ID
-	xlogSwitch  = 0x40 // the rest of the segment is not used
+	xlogSwitch  = 0x40 // the rest of the segment is unused
 )
 
 // Log is a write-ahead log in files.
 type Log struct {
 	Segment uint64                            // bytes of a segment
-	Read    func(name string) ([]byte, error) // reads a segment, by its name; it may be shorter than Segment
+	Read    func(name string) ([]byte, error) // reads a segment by name; it may be shorter than Segment
 
 	control Control
 	name    string
 	body    []byte
 }
 
-// SegmentName is the name of the segment that holds a place.
+// SegmentName returns the name of the segment that holds a place.
 func SegmentName(timeline uint32, at LSN, segment uint64) string {
 	n, perLog := uint64(at)/segment, (uint64(1)<<32)/segment
 	return fmt.Sprintf("%08X%08X%08X", timeline, n/perLog, n%perLog)
 }
 
-// stop is why a record cannot be read: what is wrong, and where the page with it begins.
+// stop says why a record cannot be read, and where the page with the fault begins.
 type stop struct {
 	page LSN
 	why  string
@@ -56,9 +56,10 @@ type stop struct {
 
 func (s *stop) Error() string { return s.why }
 
-// End returns where the log ends: after the last whole record, read from the control file's checkpoint on, as PostgreSQL's
-// recovery reads it. shipped is how far the log is known to reach: the place after the last byte written that is not zero;
-// zero: not known. A log that was cut off in the middle of a record ends before that record. Errors: ErrCut, those of Read.
+// End returns where the log ends: after the last complete record, read from the control file's checkpoint on, the way
+// PostgreSQL's recovery reads it. shipped is how far the log is known to reach: the place after the last non-zero byte
+// written; zero: unknown. A log that was cut off in the middle of a record ends before that record. Errors: ErrCut, those
+// of Read.
 func (l *Log) End(c Control, shipped LSN) (LSN, error) {
 	l.control = c
 	if c.Redo > c.Checkpoint {
@@ -81,8 +82,8 @@ func (l *Log) End(c Control, shipped LSN) (LSN, error) {
 	}
 }
 
-// record reads the record at a place, or at the beginning of the next page. It returns where that begins, and where the next
-// one does. first: it is not known which record came before.
+// record reads the record at a place, or at the beginning of the next page. It returns where that record and the next one
+// begin. first: the preceding record is unknown.
 func (l *Log) record(at, last LSN, first bool) (begin, next LSN, _ *stop) {
 	for {
 		begin, next, again, failed := l.tryRecord(at, last, first)
@@ -93,7 +94,7 @@ func (l *Log) record(at, last LSN, first bool) (begin, next LSN, _ *stop) {
 	}
 }
 
-// tryRecord does the work of record; again is the page at which to look instead, if a crash has cut this record off.
+// tryRecord does the work of record; again is the page to read instead, if a crash has cut this record off.
 func (l *Log) tryRecord(at, last LSN, first bool) (begin, next, again LSN, failed *stop) {
 	start := at - at%PageSize
 	page, header, failed := l.page(start)
@@ -146,17 +147,17 @@ func (l *Log) tryRecord(at, last LSN, first bool) (begin, next, again LSN, faile
 	return at, next, 0, nil
 }
 
-// follows says whether a record names the one before.
+// follows reports whether a record names the preceding one.
 func follows(record []byte, last LSN, first bool) bool {
 	return first || LSN(binary.LittleEndian.Uint64(record[8:])) == last
 }
 
 func flags(page []byte) uint16 { return binary.LittleEndian.Uint16(page[2:]) }
 
-// aligned is a length rounded up to a multiple of eight.
+// aligned rounds a length up to a multiple of eight.
 func aligned(n int) LSN { return LSN((n + 7) &^ 7) }
 
-// page is the page that begins at a place, and how long its header is.
+// page returns the page that begins at a place, and the length of its header.
 func (l *Log) page(at LSN) (page []byte, header int, failed *stop) {
 	name := SegmentName(l.control.Timeline, at, l.Segment)
 	if name != l.name {
@@ -190,8 +191,8 @@ func (l *Log) page(at LSN) (page []byte, header int, failed *stop) {
 	return page, header, nil
 }
 
-// Rest checks what a recovery that got to at has left of a log that reaches to shipped (see End). It must be the beginning of a record whose
-// rest is still to come; anything else is ErrCut.
+// Rest checks what a recovery that stopped at at has left of a log that reaches to shipped (see End). That must be the
+// beginning of a record whose rest is still to come; anything else is ErrCut.
 func (l *Log) Rest(c Control, at, shipped LSN) error {
 	l.control = c
 	_, next, failed := l.record(at, 0, true)
@@ -204,7 +205,7 @@ func (l *Log) Rest(c Control, at, shipped LSN) error {
 	return nil
 }
 
-// Behind says whether a record follows the checkpoint. Call it after End, which has read that.
+// Behind reports whether a record follows the checkpoint. Call it after End, which has read the checkpoint.
 func (l *Log) Behind(c Control) (bool, error) {
 	l.control = c
 	at, next, failed := l.record(c.Checkpoint, 0, true)
@@ -215,7 +216,7 @@ func (l *Log) Behind(c Control) (bool, error) {
 	return failed == nil, nil
 }
 
-// SegmentStart is the place at which a segment begins, by its name; segment is the size of segments in bytes.
+// SegmentStart returns the place at which a segment begins, by its name; segment is the size of segments in bytes.
 func SegmentStart(name string, segment uint64) LSN {
 	var timeline, high, low uint64
 	if _, err := fmt.Sscanf(name, "%08X%08X%08X", &timeline, &high, &low); err != nil {

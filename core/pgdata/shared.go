@@ -8,7 +8,7 @@ import (
 	"hash/crc32"
 )
 
-// Catalogs whose rows begin with an oid and a name, and which all databases of a cluster share.
+// Catalogs whose rows begin with an OID and a name, and which all databases of a cluster share.
 const (
 	AuthID   = 1260 // pg_authid
 	Database = 1262 // pg_database
@@ -38,9 +38,9 @@ const (
 	maxSharedPages = 1 << 12
 )
 
-// Shared reads a shared catalog without PostgreSQL: all versions of its rows in the file, also of transactions that were rolled
-// back or are open, in the order in which they are stored. So a name has to be tried before it is relied on. What PostgreSQL has only
-// in memory is not seen: make a checkpoint first. read returns a file of the data directory. Errors: ErrCatalog, those of read.
+// Shared reads a shared catalog without PostgreSQL: all versions of its rows in the file, including those of open or
+// rolled-back transactions, in storage order. So try a name before you rely on it. It does not see what PostgreSQL has
+// only in memory: make a checkpoint first. read returns a file of the data directory. Errors: ErrCatalog, those of read.
 func Shared(read func(name string) ([]byte, error), catalog uint32) ([]SharedRow, error) {
 	mapping, err := read(relMapPath)
 	if err != nil {
@@ -62,7 +62,7 @@ func Shared(read func(name string) ([]byte, error), catalog uint32) ([]SharedRow
 	return rows, nil
 }
 
-// mapped is the number of the file that holds a catalog.
+// mapped returns the number of the file that holds a catalog.
 func mapped(b []byte, catalog uint32) (uint32, error) {
 	if len(b) < relMapCRC+4 || binary.LittleEndian.Uint32(b) != relMapMagic {
 		return 0, fmt.Errorf("%w: %s is no map of files", ErrCatalog, relMapPath)
