@@ -25,7 +25,7 @@
 //	index    "BPGLAYER" | format u32 | body length u32 | CRC32C u32 of all before and after | name | zstd(body)
 //	name     0x184D2A5B u32 | length u32 | key of the layer | id of the database
 //	body     frame bytes
-//	         segments count × { layer that it was written for, without base/; empty: as the one before
+//	         segments count × { layer that it was written for, without base/; empty: as the previous one
 //	                            number, chunks, one for each frame × { bytes, CRC32C } }
 //	         boot     count × { segment, frame }: what is read until the first rows are there, and so is fetched together
 //	         entries  count × { kind, path, permissions, mtime in ns,

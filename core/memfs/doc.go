@@ -5,7 +5,7 @@
 //	fs := memfs.New(memfs.Options{MaxBytes: 1 << 30})
 //	f, err := fs.Open("/base/1/1259", os.O_RDWR|os.O_CREATE, 0o600)
 //	f.WriteAt(page, 8192)
-//	snapshot := fs.Clone() // read it from another goroutine while fs goes on
+//	snapshot := fs.Clone() // read it from another goroutine while fs changes
 //	mark := fs.Mark()      // later: snapshot.ChangedSince("/base/1/1259", mark)
 //
 // How a file is kept, and what a clone shares:

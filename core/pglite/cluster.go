@@ -85,7 +85,7 @@ type Cluster struct {
 
 	mu       sync.Mutex // guards the fields below
 	procs    map[uint32]*Process
-	slots    []bool // taken; the first is nobody's
+	slots    []bool // taken; the first is never used
 	nextPID  uint32
 	err      error // why the cluster has ended or is ending
 	stopping bool  // orderly shutdown: processes that end are not started again

@@ -64,7 +64,7 @@ func (l *hostLock) lock(p *Process) {
 	l.got(p)
 }
 
-// tryLock takes the lock if nobody has it.
+// tryLock takes the lock if it is free.
 func (l *hostLock) tryLock(p *Process) bool {
 	l.mu.Lock()
 	taken := !l.held

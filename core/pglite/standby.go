@@ -14,7 +14,7 @@ import (
 )
 
 // A cluster may be a hot standby: PostgreSQL's own recovery runs indefinitely in a process, reads what the host puts into pg_wal, and every
-// client's transactions are read-only. The feeder writes to the segments' files under the lock (Locked) and calls Wake; there is no
+// client's transactions are read-only. To feed it, write to the segments' files under the lock (Locked) and call Wake; there is no
 // walreceiver, because the host brings the log.
 //
 //	host ── bytes ──► pg_wal ── Wake ──► startup process ── replays ──► waits again, which Following reports

@@ -4,8 +4,8 @@
 //	gen, err := st.Put(ctx, "wal/00000000000000000007", record, store.NewWriteID(), store.IfAbsent())
 //	switch {
 //	case err == nil:                          // stored, by us
-//	case errors.Is(err, store.ErrConflict):   // somebody else's object is there: look at it
-//	case errors.Is(err, store.ErrUnknown):    // stored or not, nobody knows yet: resolve, never guess
+//	case errors.Is(err, store.ErrConflict):   // another writer's object is there: look at it
+//	case errors.Is(err, store.ErrUnknown):    // stored or not, still unknown: resolve, never guess
 //	}
 //
 // A store is strongly consistent: every later Get and List sees what a Put or Delete acknowledged. A generation
@@ -112,7 +112,7 @@ type Cond struct {
 	gen  Gen
 }
 
-// Always is no condition: the last writer wins. It is for objects of which a lost version does no harm.
+// Always is no condition: the last writer wins. It is for objects where losing a version does no harm.
 func Always() Cond { return Cond{kind: condAlways} }
 
 // IfAbsent holds if no object has the key: of concurrent tries, exactly one succeeds.

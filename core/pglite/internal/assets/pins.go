@@ -23,7 +23,7 @@ type pinnedFile struct {
 	SHA256 string
 }
 
-// spec returns the package as npm is asked for it.
+// spec returns the package's name and version, as npm takes them.
 func (p pin) spec() string { return p.Package + "@" + p.Version }
 
 // folder returns the name of the package's folder in the cache. It changes with any pin.

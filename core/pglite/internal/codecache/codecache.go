@@ -3,7 +3,7 @@
 //
 //	cache, err := wazero.NewCompilationCacheWithDir(dir)
 //	files, err := codecache.Stand(cache)                        // before a runtime is made with the cache
-//	key, err := files.Lend(loans, func() (err error) {           // meanwhile wazero gets a loan's entry, or an error
+//	key, err := files.Lend(loans, func() (err error) {           // in it wazero gets a loan's entry, or an error
 //		compiled, err = runtime.CompileModule(ctx, outline)
 //		return err
 //	})

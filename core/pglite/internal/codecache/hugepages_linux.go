@@ -11,7 +11,7 @@ import (
 const hugePage = 2 << 20
 
 // preferHugePages asks for huge pages for as much of p as they can hold. PostgreSQL's code is spread over thousands of
-// small pages, and a call into one that the processor has not looked up recently has to wait. The request comes before
+// small pages, and a call into one that the processor has not looked up recently must wait. The request comes before
 // anything is read, so that the first byte written to a huge page allocates it: data already in small pages would have to
 // be copied. A kernel without huge pages refuses, which is harmless.
 func preferHugePages(p []byte) {
