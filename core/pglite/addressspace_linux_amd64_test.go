@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limitedVariable makes a process of these tests limit its address space.
+// limitedVariable makes a child process of these tests limit its address space.
 const limitedVariable = "BLOBPGLITE_TEST_LIMITED"
 
-// ownProcess runs the test in a process of its own, which says how it went.
+// ownProcess runs the test in a process of its own and reports its outcome.
 func ownProcess(t *testing.T) (child bool) {
 	t.Helper()
 	if os.Getenv(limitedVariable) != "" {
@@ -45,7 +45,7 @@ func limitAddressSpace(t *testing.T, bytes uint64) {
 	}
 }
 
-// addressSpaceUsed is what is mapped and reserved.
+// addressSpaceUsed returns how much is mapped and reserved.
 func addressSpaceUsed(t *testing.T) (bytes uint64) {
 	t.Helper()
 	file, err := os.Open("/proc/self/status")
@@ -63,7 +63,7 @@ func addressSpaceUsed(t *testing.T) (bytes uint64) {
 	return 0
 }
 
-// TestTooLittleAddressSpace: under a limit that leaves clients no room, not even on code with bounds checks, nothing is loaded, and the error
+// TestTooLittleAddressSpace: under a limit that leaves no room for clients, not even with bounds checks, nothing is loaded, and the error
 // says what to do.
 func TestTooLittleAddressSpace(t *testing.T) {
 	if !ownProcess(t) {
@@ -81,7 +81,7 @@ func TestTooLittleAddressSpace(t *testing.T) {
 	}
 }
 
-// TestLeastAddressSpace: with the least that is not refused, PostgreSQL starts and has room for two clients.
+// TestLeastAddressSpace: with the smallest accepted limit, PostgreSQL starts and has room for two clients.
 func TestLeastAddressSpace(t *testing.T) {
 	if !ownProcess(t) {
 		return
@@ -98,8 +98,8 @@ func TestLeastAddressSpace(t *testing.T) {
 	}
 }
 
-// TestAddressSpaceRunsOut: a client for whose process there is no room hears why, and what to do; others are not concerned, and when there is
-// room, there is one for him.
+// TestAddressSpaceRunsOut: a client for whose process there is no room is told why, and what to do; others are not affected, and once there
+// is room, the client gets in.
 func TestAddressSpaceRunsOut(t *testing.T) {
 	if !ownProcess(t) {
 		return

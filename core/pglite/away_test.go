@@ -12,7 +12,7 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// madeOnce is a database with a table t of 40000 rows in some 2000 pages, and a smaller one, u; PostgreSQL was shut down.
+// madeOnce is a database with a table t of 40000 rows in some 2000 pages, and a smaller one, u; PostgreSQL has been shut down.
 var madeOnce struct {
 	mu sync.Mutex
 	fs *memfs.FS
@@ -37,7 +37,7 @@ func makeOnce(t testing.TB) *memfs.FS {
 	return madeOnce.fs.Clone()
 }
 
-// made is a clone of it, all tables and indexes of which are on the shelf alone.
+// made returns a clone of it whose tables and indexes are only on the shelf.
 func made(t testing.TB) (*memfs.FS, *shelf) {
 	t.Helper()
 	fs, s := makeOnce(t), newShelf()
@@ -49,7 +49,7 @@ func made(t testing.TB) (*memfs.FS, *shelf) {
 	return fs, s
 }
 
-// startAway is PostgreSQL on it, and a session.
+// startAway starts PostgreSQL on it, and a session.
 func startAway(t testing.TB) (*Cluster, *shelf, *pgx.Conn) {
 	t.Helper()
 	return startAwayLog(t, nil)
@@ -63,13 +63,13 @@ func startAwayLog(t testing.TB, log func(string)) (*Cluster, *shelf, *pgx.Conn) 
 	return c, s, dial(t, c)
 }
 
-// pathOf is a table's file.
+// pathOf returns a table's file.
 func pathOf(t testing.TB, conn *pgx.Conn, table string) string {
 	t.Helper()
 	return "/" + value(t, conn, "SELECT pg_relation_filepath('"+table+"')")
 }
 
-// TestAwayIsFetched: a database whose bytes are all elsewhere works, and fetches what it touches.
+// TestAwayIsFetched: a database whose bytes are all away works, and fetches what it touches.
 func TestAwayIsFetched(t *testing.T) {
 	c, s, conn := startAway(t)
 	before := s.count()
@@ -115,7 +115,7 @@ func TestAwayIsFetched(t *testing.T) {
 	}
 }
 
-// TestOthersRunMeanwhile: who waits for bytes holds nobody up but those who want the same; all get them.
+// TestOthersRunMeanwhile: a process that waits for bytes delays only those that want the same bytes; all get them.
 func TestOthersRunMeanwhile(t *testing.T) {
 	c, s, conn := startAway(t)
 	release := s.hold(pathOf(t, conn, "t"))
@@ -151,12 +151,13 @@ func TestOthersRunMeanwhile(t *testing.T) {
 	}
 }
 
-// TestFetchEnds: what ends a statement or a session ends its wait for bytes, and the client is told so; the session, or the next one, goes on.
+// TestFetchEnds: what ends a statement or a session ends its wait for bytes, and the client is told; the session, or the next one,
+// continues.
 func TestFetchEnds(t *testing.T) {
 	for name, tt := range map[string]struct {
 		setting, sql, end, state string
 		lives                    bool
-		path                     string // that is held; empty: that of t
+		path                     string // the file held back; empty: that of t
 	}{
 		"cancel":              {"", "SELECT count(pad) FROM t", "SELECT pg_cancel_backend(%d)", "57014", true, ""},
 		"cancel of a block":   {"", "BEGIN; INSERT INTO u VALUES (1); SELECT count(pad) FROM t", "SELECT pg_cancel_backend(%d)", "57014", true, ""},
@@ -208,7 +209,7 @@ func TestFetchEnds(t *testing.T) {
 	}
 }
 
-// TestFetchFails: an error of the source is one of the statement.
+// TestFetchFails: an error of the source becomes the statement's.
 func TestFetchFails(t *testing.T) {
 	var log lockedLog
 	c, s, conn := startAwayLog(t, log.line)
@@ -237,7 +238,7 @@ func TestFetchFails(t *testing.T) {
 	}
 }
 
-// TestKillWhileFetching: nothing is left running.
+// TestKillWhileFetching: nothing remains running.
 func TestKillWhileFetching(t *testing.T) {
 	c, s, conn := startAway(t)
 	defer s.hold(pathOf(t, conn, "t"))()
@@ -249,7 +250,7 @@ func TestKillWhileFetching(t *testing.T) {
 	}
 }
 
-// TestStartWithoutSource: what cannot be had stops a start in words.
+// TestStartWithoutSource: unavailable data stops a start with a clear message.
 func TestStartWithoutSource(t *testing.T) {
 	fs, s := made(t)
 	var log lockedLog
@@ -261,7 +262,7 @@ func TestStartWithoutSource(t *testing.T) {
 	if err == nil || !strings.Contains(log.String(), "could not fetch") {
 		t.Errorf("%v, %s", err, log.String())
 	}
-	for _, file := range []string{"/global/pg_control", "/postgresql.conf"} { // of what the host reads by itself
+	for _, file := range []string{"/global/pg_control", "/postgresql.conf"} { // files that the host itself reads
 		info, err := fs.Stat(file)
 		if err != nil {
 			t.Fatal(err)

@@ -31,8 +31,8 @@ func awayStatements(quarter, n int) (all []string) {
 	return all
 }
 
-// TestEvictionUnderLoad: with a tenth of the data in memory, layers taken and chunks turned away while four sessions write, and answers that come in any order, the data is what
-// the same statements make of it where all of it is in memory.
+// TestEvictionUnderLoad: with a tenth of the data in memory, layers taken and chunks evicted while four sessions write, and answers in any
+// order, the data is the same as if the statements run with everything in memory.
 func TestEvictionUnderLoad(t *testing.T) {
 	t.Logf("seed %d", awaySeed)
 	const n = 40
@@ -90,7 +90,7 @@ func TestEvictionUnderLoad(t *testing.T) {
 		t.Errorf("%d layers, %d bytes evicted", layers, evicted)
 	}
 	t.Logf("%d layers, %d bytes evicted, %d chunks fetched", layers, evicted, s.count())
-	c.Kill() // what a crash leaves is as good
+	c.Kill() // what a crash leaves is just as good
 	data := c.Data().Clone()
 	again := startCluster(t, ClusterOptions{Data: data, Source: s, Settings: map[string]string{"autovacuum": "off"}})
 	if got := value(t, dial(t, again), sums[0]); got != want[0] {
@@ -107,7 +107,7 @@ func runAll(conn *pgx.Conn, statements []string) error {
 	return nil
 }
 
-// TestReadsAhead: what PostgreSQL says it will read, and what is read from front to back, the source hears of before it is asked for.
+// TestReadsAhead: the source is told in advance what PostgreSQL announces, and what is read sequentially.
 func TestReadsAhead(t *testing.T) {
 	_, s, conn := startAway(t)
 	path := pathOf(t, conn, "t")
@@ -147,7 +147,8 @@ func TestReadsAhead(t *testing.T) {
 	}
 }
 
-// TestMovedMeanwhile: what a process fetches is moved by a cleaner, for a newer layer, and deleted where it was. It is fetched from there.
+// TestMovedMeanwhile: while a process fetches a chunk, a cleaner moves it for a newer layer and deletes it in the old place. It is fetched
+// from the new one.
 func TestMovedMeanwhile(t *testing.T) {
 	c, s, conn := startAway(t)
 	path := pathOf(t, conn, "t")
@@ -181,7 +182,7 @@ func TestMovedMeanwhile(t *testing.T) {
 	}
 }
 
-// cached is a shelf that has all in memory.
+// cached is a shelf that has everything in memory.
 type cached struct {
 	*shelf
 	given int
@@ -198,7 +199,7 @@ func (s *cached) Ready(addresses []int64) (got []memfs.Fetched, ok bool) {
 	return got, true
 }
 
-// TestNobodyWaitsForWhatIsReady: what the source has in memory is taken on the spot.
+// TestNobodyWaitsForWhatIsReady: what the source has in memory is taken without waiting.
 func TestNobodyWaitsForWhatIsReady(t *testing.T) {
 	fs, s := made(t)
 	ready := &cached{shelf: s}
@@ -211,14 +212,14 @@ func TestNobodyWaitsForWhatIsReady(t *testing.T) {
 	}
 }
 
-// TestLockHeldWhileFetching: PostgreSQL reads the status of old transactions with a lock of its lowest kind in hand. Who wants the same one
-// waits until it is given, others run, and an error is one of the statement.
+// TestLockHeldWhileFetching: PostgreSQL reads the status of old transactions while it holds a lightweight lock. A process that wants the
+// same lock waits until it is free, others run, and an error is the statement's.
 func TestLockHeldWhileFetching(t *testing.T) {
 	fs, s := makeOnce(t), newShelf()
 	c := startCluster(t, ClusterOptions{Data: fs, Settings: map[string]string{"autovacuum": "off"}})
 	conn := dial(t, c)
 	value(t, conn, "CREATE TABLE old (i int); CREATE TABLE many (i int)")
-	value(t, conn, "VACUUM") // catalogs need no look at the status of what made the tables any more
+	value(t, conn, "VACUUM") // catalogs no longer need the status of the transactions that made the tables
 	value(t, conn, "INSERT INTO old VALUES (1)")
 	value(t, conn, "DO $$ BEGIN FOR i IN 1..34000 LOOP BEGIN INSERT INTO many VALUES (i); EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END $$")
 	if err := errors.Join(conn.Close(t.Context()), c.Shutdown(t.Context())); err != nil {
@@ -266,7 +267,7 @@ func TestLockHeldWhileFetching(t *testing.T) {
 	}
 }
 
-// TestRelations: which files PostgreSQL reads through its buffers, and may be away.
+// TestRelations: which files PostgreSQL reads through its buffers, and so may be away.
 func TestRelations(t *testing.T) {
 	for path, want := range map[string]bool{
 		"base/5/1259": true, "/base/5/16384_vm": true, "/base/5/16384.1": true, "global/1262": true, "/base/5/t3_16400": true,
@@ -280,7 +281,7 @@ func TestRelations(t *testing.T) {
 	}
 }
 
-// TestRecoveryFetches: recovery reads what it replays onto from the source, and says so ahead.
+// TestRecoveryFetches: recovery fetches the pages it replays onto from the source, and announces them.
 func TestRecoveryFetches(t *testing.T) {
 	c, s, conn := startAway(t)
 	path := pathOf(t, conn, "t")

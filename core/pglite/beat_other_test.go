@@ -2,5 +2,5 @@
 
 package pglite
 
-// resting says whether a beat waits until it is aimed.
+// resting reports whether a beat waits until it is aimed.
 func resting(b beater) bool { return tickerRests(b.(*tickBeat)) }

@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// aloneVariable tells a process of these tests that it is the one that may stand still.
+// aloneVariable tells a child process of these tests that it may come to a standstill.
 const aloneVariable = "BLOBPGLITE_TEST_ALONE"
 
-// alone runs a test that would stop its whole process, test's time limit included, if what it shows were not so: in a process of its
-// own, which is killed then. In that process it returns true.
+// alone runs a test that on failure would stop its whole process, including the test's time limit, in a process of its own, which is then
+// killed. In that process it returns true.
 func alone(t *testing.T) bool {
 	if os.Getenv(aloneVariable) != "" {
 		return true
 	}
-	testRuntime(t) // what has to be compiled is compiled here
+	testRuntime(t) // compile what has to be compiled here
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.v", "-test.run=^"+t.Name()+"$")
@@ -42,7 +42,7 @@ type beater interface {
 	close()
 }
 
-// TestBeat: it beats where it is aimed, nowhere else, and not for ever where nobody is.
+// TestBeat: it beats where it is aimed, nowhere else, and stops after a while without a target.
 func TestBeat(t *testing.T) {
 	const every = time.Millisecond
 	for name, start := range map[string]func() (beater, error){

@@ -9,17 +9,17 @@ import (
 	"testing"
 )
 
-// answersVariable tells a process of these tests where to write what it is asked for.
+// answersVariable tells a child process of these tests where to write its answers.
 const answersVariable = "BLOBPGLITE_TEST_ANSWERS"
 
-// answers are what a process says of itself and of SQL.
+// answers are what a process reports about itself and returns for SQL.
 type answers struct {
 	Checked string // why it checks bounds; empty: it does not
-	Huge    bool   // huge pages are asked for somewhere
+	Huge    bool   // huge pages are requested somewhere
 	Rows    map[string]string
 }
 
-// tables are what the questions are about: some hundred rows of all kinds of values, and of bytes that repeat.
+// tables are the tables for the questions: some hundred rows of all kinds of values, and of repeating bytes.
 const tables = `
 CREATE EXTENSION IF NOT EXISTS pg_trgm;
 SET extra_float_digits = 1; SET timezone = 'UTC'; SET datestyle = 'ISO'; SET max_parallel_workers_per_gather = 0;
@@ -33,7 +33,7 @@ CREATE TABLE u AS SELECT g AS k, g * g AS q, 'name ' || g % 30 AS name FROM gene
 CREATE INDEX ON t USING gin (j); CREATE INDEX ON t (k, id); CREATE INDEX ON t USING gin (m gin_trgm_ops); CREATE INDEX ON t USING hash (m); CREATE INDEX ON t USING brin (d);
 ANALYZE t; ANALYZE u;`
 
-// questions are asked of them; each has an answer that depends on nothing else.
+// questions query them; each answer depends on nothing else.
 var questions = []string{
 	// floating point
 	`SELECT id, f, r, f::text, round(f::numeric, 3), floor(r), sqrt(abs(f)), exp(sin(id)), ln(id), atan2(f, id), cbrt(f) FROM t ORDER BY id`,
@@ -79,7 +79,7 @@ var questions = []string{
 	`SELECT int4range(id, id + k) * int4range(100, 200), daterange(d::date, NULL) @> date '2002-02-02' FROM t WHERE k > 0 ORDER BY id`,
 }
 
-// ask answers all of them, on a database of their own.
+// ask answers all of them, on a new database.
 func ask(t *testing.T) (out answers) {
 	t.Helper()
 	if err := testRuntime(t).Checked(); err != nil {
@@ -95,8 +95,8 @@ func ask(t *testing.T) (out answers) {
 	return out
 }
 
-// TestCheckedAnswersTheSame: where address space is limited, or by the environment, PostgreSQL runs by code that checks bounds, says why,
-// and answers as it does by code that does not. Where the kernel has no huge pages, it answers the same too.
+// TestCheckedAnswersTheSame: where address space is limited, or the environment says so, PostgreSQL runs code with bounds checks, says why,
+// and gives the same answers as code without. It also gives the same answers on a kernel without huge pages.
 func TestCheckedAnswersTheSame(t *testing.T) {
 	if path := os.Getenv(answersVariable); path != "" {
 		if os.Getenv(noHugePagesVariable) != "" {
@@ -147,7 +147,7 @@ func TestCheckedAnswersTheSame(t *testing.T) {
 	}
 }
 
-// askChild asks a process of its own, which a shell starts.
+// askChild runs the questions in a process of their own, started by a shell.
 func askChild(t *testing.T, script, env string) (out answers) {
 	t.Helper()
 	path := t.TempDir() + "/answers"

@@ -11,7 +11,7 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// The host's checkpoint needs no session, waits until it is written, and many may ask for one at a time.
+// The host's checkpoint needs no session and returns once it is written; many callers may request one concurrently.
 func TestHostCheckpoint(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	a := dial(t, c)
@@ -50,8 +50,7 @@ func TestHostCheckpoint(t *testing.T) {
 	}
 }
 
-// What others have committed can be seen only when the count has risen: transactions that only read, and the statements of an open
-// one, do not count.
+// Commits of others can be seen only after the count has risen: read-only transactions, and the statements of an open one, do not count.
 func TestCompletions(t *testing.T) {
 	c := startCluster(t, ClusterOptions{Settings: map[string]string{"max_prepared_transactions": "2", "autovacuum": "off"}})
 	a := dial(t, c)
@@ -76,7 +75,7 @@ func TestCompletions(t *testing.T) {
 	}
 }
 
-// A process that is held lets all others run, can be cancelled, and goes on.
+// A held process lets all others run, can be cancelled, and continues.
 func TestHold(t *testing.T) {
 	files, err := testRuntime(t).Template(t.Context(), memfs.Options{})
 	if err != nil {
@@ -127,7 +126,7 @@ func TestHold(t *testing.T) {
 	if got := value(t, b, "SELECT count(*) FROM t"); got != "20000" {
 		t.Errorf("%s rows", got)
 	}
-	// Whose transaction has failed writes nothing more: it hears so at once, however long the others are held.
+	// A process whose transaction has failed writes nothing more: its client is told immediately, however long the others are held.
 	if _, err := try(a, "BEGIN; SELECT 1/0"); sqlstate(err) != "22012" {
 		t.Fatal(err)
 	}

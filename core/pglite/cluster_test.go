@@ -17,7 +17,7 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// startCluster is a cluster on a new database, gone at the end of the test.
+// startCluster starts a cluster on a new database, removed at the end of the test.
 func startCluster(t testing.TB, o ClusterOptions) *Cluster {
 	t.Helper()
 	rt := testRuntime(t)
@@ -35,13 +35,13 @@ func startCluster(t testing.TB, o ClusterOptions) *Cluster {
 	return c
 }
 
-// netConn makes a client's end of a process a net.Conn, as a driver wants it.
+// netConn makes the client's end of a connection a net.Conn, for drivers.
 type netConn struct {
 	*Conn
 	rest []byte
 }
 
-// Write has the process run here, as the listeners do.
+// Write runs the process on this goroutine, as the listeners do.
 func (c *netConn) Write(b []byte) (int, error) {
 	n, err := c.Run(context.Background(), b)
 	c.Announce()
@@ -100,7 +100,7 @@ func dial(t testing.TB, c *Cluster) *pgx.Conn {
 	return conn
 }
 
-// value is the last result's rows: columns joined by |, rows by newlines.
+// value returns the last result's rows: columns joined by |, rows by newlines.
 func value(t testing.TB, conn *pgx.Conn, sql string) string {
 	t.Helper()
 	out, err := try(conn, sql)

@@ -2,7 +2,7 @@ package pglite
 
 import "testing"
 
-// USING.md says which collations there are: of ICU's, all sort like root, and the C library's, whatever their name, like C.
+// USING.md says which collations exist: ICU's all sort like root, and the C library's, whatever their name, like C.
 func TestCollations(t *testing.T) {
 	in := start(t, ClusterOptions{})
 	want(t, in, `CREATE COLLATION swedish (provider = icu, locale = 'sv'); CREATE COLLATION numeric (provider = icu, locale = 'und-u-kn-true');

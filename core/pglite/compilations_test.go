@@ -18,11 +18,11 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// smallCache is a cache in a folder, as one process has it.
+// smallCache is a cache in a folder, as one process sees it.
 type smallCache struct {
 	*compilations
 	steps []string
-	lock  sync.Mutex // of the process's own, where the system's is tested elsewhere
+	lock  sync.Mutex // between the processes; the system's lock is tested elsewhere
 }
 
 func openCache(t *testing.T, dir string) *smallCache {
@@ -58,7 +58,7 @@ func openCache(t *testing.T, dir string) *smallCache {
 	return c
 }
 
-// use compiles or loads a module in a process of its own, and says whether it was compiled and what was told.
+// use compiles or loads a module as a process of its own, and returns whether it was compiled and what was reported.
 func use(t *testing.T, dir string, bin []byte) (fresh bool, told string) {
 	t.Helper()
 	c := openCache(t, dir)
@@ -76,7 +76,7 @@ func use(t *testing.T, dir string, bin []byte) (fresh bool, told string) {
 	return fresh, strings.Join(c.steps, "; ")
 }
 
-// smallModule runs by itself: its table is its own.
+// smallModule needs no imports: it has its own table.
 func smallModule() []byte {
 	// (table 0 funcref) (func (export "grow") (param i32) (result i32) (table.grow (ref.null func) (local.get 0)))
 	return []byte{
@@ -89,7 +89,7 @@ func smallModule() []byte {
 	}
 }
 
-// entryOf is the path of the one entry of a cache, and that of its sums.
+// entryOf returns the paths of a cache's only entry and of its sums.
 func entryOf(t *testing.T, dir string) (entry, sums string) {
 	t.Helper()
 	find := func(pattern string) string {
@@ -109,8 +109,8 @@ func put(t testing.TB, path string, b []byte) {
 	}
 }
 
-// TestFolderOfOneVersion: a folder holds what one version of wazero has compiled, for a module's entries have the same name in each, and
-// a sum or a loan would be taken for another one's. Programs and tests that share a cache are of different versions.
+// TestFolderOfOneVersion: a folder holds the compilations of one version of wazero, because a module's entries have the same name in each
+// version, and a sum or a loan would be taken for another version's. Programs and tests that share a cache are of different versions.
 func TestFolderOfOneVersion(t *testing.T) {
 	c := testRuntime(t).compilations
 	folders, err := filepath.Glob(filepath.Join(c.dir, "wazero-*"))
@@ -119,7 +119,7 @@ func TestFolderOfOneVersion(t *testing.T) {
 	}
 }
 
-// TestCodeIsArranged: PostgreSQL's code in the cache was arranged, if it is without checks, and is as wazero has written it otherwise.
+// TestCodeIsArranged: PostgreSQL's code in the cache is arranged if it is without checks, and otherwise as wazero wrote it.
 func TestCodeIsArranged(t *testing.T) {
 	rt := testRuntime(t)
 	var code []byte
@@ -138,7 +138,7 @@ func TestCodeIsArranged(t *testing.T) {
 	}
 }
 
-// An entry that only another module's sums name, since its own process ended before it wrote any, is found to be damaged too.
+// An entry that only another module's sums name, because its own process ended before it wrote any, is found to be damaged too.
 func TestDamagedCompilationOfAnothersSums(t *testing.T) {
 	dir, bin := t.TempDir(), smallModule()
 	use(t, dir, bin)
@@ -157,8 +157,8 @@ func TestDamagedCompilationOfAnothersSums(t *testing.T) {
 	}
 }
 
-// TestDamagedCompilation: an entry, or its sum, that is cut off anywhere, has any bit flipped, is empty, is another's, or has
-// gone, is made again once, and the next process loads it.
+// TestDamagedCompilation: an entry or a sum that is truncated anywhere, has any bit flipped, is empty, belongs to another module, or is
+// missing, is made again once, and the next process loads it.
 func TestDamagedCompilation(t *testing.T) {
 	dir, bin := t.TempDir(), smallModule()
 	if fresh, told := use(t, dir, bin); !fresh || told != "compiling it" {
@@ -183,11 +183,11 @@ func TestDamagedCompilation(t *testing.T) {
 			t.Errorf("%s: the new entry is another", what)
 		}
 	}
-	for keep := range whole { // cut off anywhere, and empty
+	for keep := range whole { // truncated anywhere, and empty
 		put(t, entry, whole[:keep])
 		mend("cut off", true)
 	}
-	for at := range whole { // header, places of functions, code, sums, source map
+	for at := range whole { // header, function offsets, code, sums, source map
 		b := bytes.Clone(whole)
 		b[at] ^= 1 << (at % 8)
 		put(t, entry, b)
@@ -245,7 +245,7 @@ func TestEntryOfAnother(t *testing.T) {
 	}
 }
 
-// TestCompilationsShared: processes that find the same damage at once all get a module, and leave a whole entry.
+// TestCompilationsShared: processes that find the same damage concurrently all get a module, and leave an intact entry.
 func TestCompilationsShared(t *testing.T) {
 	dir, bin := t.TempDir(), smallModule()
 	use(t, dir, bin)
@@ -286,7 +286,7 @@ func TestCompilationsShared(t *testing.T) {
 	}
 }
 
-// TestReadOnlyCache: in a folder that cannot be written, or is gone, what is there is loaded, and what is not is compiled for this process
+// TestReadOnlyCache: if a folder cannot be written, or is gone, existing entries are loaded, and missing ones are compiled for this process
 // alone.
 func TestReadOnlyCache(t *testing.T) {
 	for _, why := range []error{syscall.EROFS, syscall.EACCES, syscall.ENOENT} {

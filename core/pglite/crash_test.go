@@ -17,7 +17,7 @@ import (
 	"blobpglite/core/point"
 )
 
-// One process that is killed ends all, and what was committed is there when PostgreSQL starts again on the same files.
+// If one process is killed, all end, and what was committed is there when PostgreSQL starts again on the same files.
 func TestOneDiesAllEnd(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	a, b := dial(t, c), dial(t, c)
@@ -47,8 +47,8 @@ func TestOneDiesAllEnd(t *testing.T) {
 	}
 }
 
-// Whatever the moment, the files are what a crash would leave: what was acknowledged is there, and a transaction as a whole or not at
-// all.
+// At any moment, the files are as a crash would leave them: what was acknowledged is there, and each transaction is there as a whole or not
+// at all.
 func TestClonesRecover(t *testing.T) {
 	const accounts, writers, looks, seed = 20, 8, 6, 20261129
 	t.Logf("seed %d", seed)
@@ -116,7 +116,7 @@ func sum(all *[8]atomic.Int64) (n int64) {
 	return n
 }
 
-// What a process hands on is marked: within a block with what it wrote itself, else with everything.
+// What a process passes on is marked: within a block with its own writes, otherwise with everything.
 func TestMarks(t *testing.T) {
 	var asked []bool
 	var mu sync.Mutex
@@ -149,7 +149,7 @@ func TestMarks(t *testing.T) {
 	}
 }
 
-// A large answer waits for its reader, and nobody else does.
+// A large answer waits for its reader, and delays no other session.
 func TestSlowReader(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	a := dial(t, c)
@@ -228,7 +228,7 @@ func TestDeathOfProcesses(t *testing.T) {
 	}
 }
 
-// A process keeps the lock as long as it holds one of PostgreSQL's lowest kind, for on that nobody can wait.
+// A process keeps the cluster's lock as long as it holds a lightweight lock, because others could not wait for that one.
 func TestSwitchesHoldNoLock(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	a := dial(t, c)
@@ -239,7 +239,7 @@ func TestSwitchesHoldNoLock(t *testing.T) {
 			p = one
 		}
 	}
-	c.lock.lock(p) // it waits for its client meanwhile
+	c.lock.lock(p) // it is waiting for its client
 	came := make(chan struct{})
 	go c.Locked(func() { close(came) })
 	for c.lock.waiting.Load() == 0 {

@@ -34,7 +34,7 @@ func dump(t testing.TB, in *server, args ...string) string {
 	return out.String()
 }
 
-// dumped is an instance with something to dump; its large text passes many buffers.
+// dumped returns an instance with something to dump; its large text fills many buffers.
 func dumped(t testing.TB) *server {
 	in := start(t, ClusterOptions{})
 	rows(t, in, `CREATE TABLE t (a int PRIMARY KEY, b text);
@@ -63,7 +63,7 @@ func TestDumpAsSQL(t *testing.T) {
 	if text := dump(t, in, "--version"); !strings.HasPrefix(text, "pg_dump (PostgreSQL) 18") {
 		t.Error(text)
 	}
-	want(t, in, "SELECT count(*) FROM t", "300") // the instance goes on
+	want(t, in, "SELECT count(*) FROM t", "300") // the instance still works
 }
 
 func TestDumpAsAnArchive(t *testing.T) {
@@ -118,7 +118,7 @@ type failingWriter struct{ err error }
 
 func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
 
-// TestDumpOfAServerThatGoes ends with an error, whenever that is, and so does one whose context ends.
+// TestDumpOfAServerThatGoes: a dump fails if the server goes away at any point, or if its context ends.
 func TestDumpOfAServerThatGoes(t *testing.T) {
 	server, client := net.Pipe()
 	_ = server.Close()
@@ -137,7 +137,7 @@ func TestDumpOfAServerThatGoes(t *testing.T) {
 				t.Error(err)
 			}
 			if cancel {
-				stop() // and say nothing
+				stop() // and send nothing
 				return
 			}
 			_ = server.Close()

@@ -14,13 +14,13 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// extensionUse is one use of a bundled extension. Its statements can be run again on the same database.
+// extensionUse is one use of a bundled extension. Its statements can be repeated on the same database.
 type extensionUse struct {
-	name      string // of the extension, or of the module that is loaded
+	name      string // of the extension, or of the loaded module
 	load      bool   // LOAD instead of CREATE EXTENSION
-	setup     string // run once, after it was created
+	setup     string // run once, after the extension is created
 	sql, want string
-	sqlstate  string // of what the statement fails with
+	sqlstate  string // with which the statement fails
 }
 
 func extensionUses() []extensionUse {
@@ -62,7 +62,7 @@ func extensionUses() []extensionUse {
 		{name: "pg_logicalinspect", sql: "SELECT count(*) FROM pg_get_logical_snapshot_meta('0-0.snap')", sqlstate: "58P01"},
 		{name: "pg_overexplain", load: true, sql: "EXPLAIN (DEBUG, COSTS off) SELECT 1",
 			want: "Result\n  Disabled Nodes: 0\n  Parallel Safe: false\n  Plan Node ID: 0\nPlannedStmt:\n  Command Type: select\n  Flags: canSetTag\n  Subplans Needing Rewind: none\n  Relation OIDs: none\n  Executor Parameter Types: none\n  Parse Location: 0 to end"},
-		{name: "pg_stat_statements", sql: "SELECT count(*) FROM pg_stat_statements", sqlstate: "55000"}, // has to be loaded at start
+		{name: "pg_stat_statements", sql: "SELECT count(*) FROM pg_stat_statements", sqlstate: "55000"}, // must be loaded at start
 		{name: "pg_surgery", setup: "CREATE TABLE sick (i int); INSERT INTO sick VALUES (1), (2)",
 			sql: "SELECT heap_force_kill('sick', ARRAY['(0,1)']::tid[]); SELECT count(*) FROM sick", want: "1"},
 		{name: "pg_trgm", setup: "CREATE TABLE tr (v text); INSERT INTO tr SELECT md5(g::text) FROM generate_series(1, 200) g; INSERT INTO tr VALUES ('postgresql'); CREATE INDEX ON tr USING gin (v gin_trgm_ops)",
@@ -107,8 +107,7 @@ func (u extensionUse) use(t testing.TB, in *server) {
 	want(t, in, u.sql, u.want)
 }
 
-// Every extension that comes with PGlite is created and used, again in a clone that has all libraries loaded, and
-// dropped.
+// Every extension that comes with PGlite is created and used, used again in a clone that has all libraries loaded, and dropped.
 func TestExtensions(t *testing.T) {
 	rt, in := testRuntime(t), start(t, ClusterOptions{})
 	uses := extensionUses()
@@ -159,7 +158,7 @@ func TestExtensions(t *testing.T) {
 	want(t, in, "SELECT count(*) FROM pg_extension", "0")
 }
 
-// A library may be loaded at the start; its variables live on in a clone.
+// A library may be loaded at the start; its variables survive in a clone.
 func TestPreloadedLibrary(t *testing.T) {
 	rt := testRuntime(t)
 	data, err := rt.Template(t.Context(), memfs.Options{})
@@ -170,13 +169,13 @@ func TestPreloadedLibrary(t *testing.T) {
 	rows(t, in, "CREATE EXTENSION pg_stat_statements; SELECT 1")
 	other := &server{Cluster: in.Cluster, log: in.log}
 	other.login(t, "postgres")
-	for n, x := range []*server{in, other} { // what it counts is in shared memory
+	for n, x := range []*server{in, other} { // its counters are in shared memory
 		want(t, x, "SELECT 'counted'", "counted")
 		want(t, x, "SELECT sum(calls) FROM pg_stat_statements WHERE query LIKE 'SELECT $1'", fmt.Sprint(2+n))
 	}
 }
 
-// This build of PostgreSQL lacks functions that some modules need. They are not loaded, and what needs them is an error.
+// This build of PostgreSQL lacks functions that some modules need. Such modules are not loaded, and using them is an error.
 func TestWhatModulesLack(t *testing.T) {
 	in := quiet(t)
 	for _, c := range []struct{ sql, text string }{

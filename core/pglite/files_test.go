@@ -15,7 +15,7 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// guest is an instance without PostgreSQL, to call imports as the guest would.
+// guest is an instance without PostgreSQL, for calling imports as the guest would.
 type guest struct {
 	t     testing.TB
 	in    *Instance
@@ -23,7 +23,7 @@ type guest struct {
 	next  uint32 // free memory
 }
 
-// Open flags by their numbers in the guest's headers, as a check of the constants.
+// Open flags with the numbers of the guest's headers, as a check of the constants.
 const (
 	rdonly, wronly, rdwr = 0, 1, 2
 	creat, excl          = 0o100, 0o200
@@ -88,7 +88,7 @@ func (g *guest) put(b []byte) uint32 {
 	return at
 }
 
-// want calls an import and compares what it returns.
+// want calls an import and compares the result.
 func (g *guest) want(result any, name string, args ...any) {
 	g.t.Helper()
 	var wanted int64
@@ -115,7 +115,7 @@ func (g *guest) open(name string, flags int) int {
 	return int(fd)
 }
 
-// vectors is an iovec with parts of these sizes, and the address of the first.
+// vectors makes an iovec with parts of these sizes, and returns the address of the first part.
 func (g *guest) vectors(sizes ...int) (iov, first uint32) {
 	total := 0
 	for _, n := range sizes {
@@ -263,7 +263,7 @@ func TestDescriptors(t *testing.T) {
 	}
 	g.wantRead(1, 2, "cd", eOK)
 	g.want(7, "__syscall_dup3", 1, 7, 0)
-	g.want(3, "__syscall_dup3", 1, 3, 0) // what was there is closed
+	g.want(3, "__syscall_dup3", 1, 3, 0) // the previous file there is closed
 	g.want(eINVAL, "__syscall_dup3", 3, 3, 0)
 	g.want(eBADF, "__syscall_dup3", 50, 3, 0)
 	g.want(eBADF, "__syscall_dup3", 3, maxDescriptors, 0)
@@ -279,7 +279,7 @@ func TestDescriptors(t *testing.T) {
 	g.want(rdwr|creat|oNonblock, "__syscall_fcntl64", 3, fGetfl, 0)
 }
 
-// At the limit the new descriptor is refused, and the file that was to get it lives on.
+// At the limit a new descriptor is refused, and the file it was for stays usable.
 func TestTooManyDescriptors(t *testing.T) {
 	g := newGuest(t)
 	fd := g.open("/tmp/f", rdwr|creat)
@@ -335,7 +335,7 @@ func TestPipe(t *testing.T) {
 	g.wantRead(r, 1, "", eAGAIN) // one writer is left
 	g.want(eOK, "fd_close", 9)
 	g.wantRead(r, 1, "", eOK)
-	poll(r, pollIn, 1, pollIn) // the end
+	poll(r, pollIn, 1, pollIn) // end of file
 	g.want(0, "__syscall_pipe2", ends, 0)
 	r, w = int(g.in.mem.u32(ends)), int(g.in.mem.u32(ends+4))
 	for range maxPipe / 1024 {
@@ -409,7 +409,7 @@ func TestDirectoryListing(t *testing.T) {
 	fd := g.open("/pglite/data/d", rdonly|directory)
 	list := func(perCall int) []string {
 		t.Helper()
-		buf := g.put(make([]byte, perCall*direntSize+100)) // the rest is too small for one more
+		buf := g.put(make([]byte, perCall*direntSize+100)) // the remaining space is too small for another entry
 		var got []string
 		for {
 			n := int(g.call("__syscall_getdents64", fd, buf, perCall*direntSize+100))

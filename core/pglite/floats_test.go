@@ -2,8 +2,8 @@ package pglite
 
 import "testing"
 
-// Values of a server of PostgreSQL 18.6 on x86-64 with the same settings. Floats pass through many selects, and wazero's own
-// code for those is wrong (wasmbin.Mend). Functions whose last digit is the C library's own are left out.
+// The expected values are those of PostgreSQL 18.6 on x86-64 with the same settings. Floats pass through many selects, which wazero itself
+// miscompiles (wasmbin.Mend). Functions whose last digit depends on the C library are left out.
 
 // TestFloats: statistics, comparisons, conversions and geometry.
 func TestFloats(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 
 const asksAll = "local all all scram-sha-256\nhost all all all scram-sha-256\n"
 
-// TestRules: the host's rules hold as long as nobody has written pg_hba.conf, from then on the file's; a broken one lets nobody new in who was
-// not let in before, and never less is asked.
+// TestRules: the host's rules apply until pg_hba.conf is changed, then the file's; a broken one lets in no client that was not let in
+// before, and never with less authentication.
 func TestRules(t *testing.T) {
 	c := startCluster(t, ClusterOptions{Rules: asksAll})
 	host := start(t, ClusterOptions{Data: c.Data().Clone()}) // the file is the template's
@@ -55,7 +55,7 @@ func TestRules(t *testing.T) {
 	want(t, super, "SELECT count(*) FROM pg_hba_file_rules WHERE error IS NOT NULL", "0")
 }
 
-// TestReservedPlaces are superusers' alone.
+// TestReservedPlaces: reserved connections are for superusers only.
 func TestReservedPlaces(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	super := &server{Cluster: c, log: &lockedLog{}}

@@ -29,7 +29,7 @@ var hostCaller = []byte{
 // dirty is a host function that leaves more than 32 bits in its slot.
 func dirty(_ *Instance, s []uint64) { s[0] = 0xdead_beef_0000_0000 }
 
-// TestHostResultsAreClean: what a host function leaves in the upper half of the slot of a result of 32 bits reaches nobody.
+// TestHostResultsAreClean: garbage that a host function leaves in the upper half of a 32-bit result's slot is never seen.
 func TestHostResultsAreClean(t *testing.T) {
 	ctx := &guestContext{Context: t.Context(), in: &Instance{}}
 	rt := wazero.NewRuntime(ctx)
@@ -77,7 +77,7 @@ func TestHostResultsAreClean(t *testing.T) {
 	goFunc(func(*Instance, []uint64) {}, nil, nil).Call(ctx, nil) // no slot at all
 }
 
-// TestArgumentsAreClean: the host's own calls into the guest too.
+// TestArgumentsAreClean: the same for the host's own calls into the guest.
 func TestArgumentsAreClean(t *testing.T) {
 	const negative = math.MaxUint64 // int -1
 	got := sigOf("ijif").arguments([]uint64{negative, negative, negative})

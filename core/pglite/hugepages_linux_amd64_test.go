@@ -9,17 +9,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noHugePagesVariable makes a process of these tests one on a kernel that refuses huge pages.
+// noHugePagesVariable makes a child process of these tests behave as on a kernel that refuses huge pages.
 const noHugePagesVariable = "BLOBPGLITE_TEST_NO_HUGE_PAGES"
 
-// refuseHugePages has the kernel answer madvise(MADV_HUGEPAGE), of each thread of this process and for good, as one without huge pages does.
+// refuseHugePages makes the kernel answer madvise(MADV_HUGEPAGE), in every thread of this process and for good, like one without huge
+// pages.
 func refuseHugePages(t *testing.T) {
 	t.Helper()
 	const number, architecture, advice = 0, 4, 32 // in struct seccomp_data: the call's number, the processor's, the third argument
 	load := func(at uint32) unix.SockFilter {
 		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: at}
 	}
-	unless := func(value uint32, skip uint8) unix.SockFilter { // skips so many if it is another one
+	unless := func(value uint32, skip uint8) unix.SockFilter { // skips skip instructions if the value differs
 		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: value, Jf: skip}
 	}
 	give := func(what uint32) unix.SockFilter { return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: what} }

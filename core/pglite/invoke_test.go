@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestInvokeAllocatesNothing: a call that the guest makes by the host, as each function with a setjmp does for each of its calls, allocates
-// nothing, whatever its result and its arguments.
+// TestInvokeAllocatesNothing: a call that the guest makes through the host, as each function with a setjmp does for each of its calls,
+// allocates nothing, whatever its result and arguments.
 func TestInvokeAllocatesNothing(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	conn := dial(t, c)
@@ -39,7 +39,7 @@ func TestInvokeAllocatesNothing(t *testing.T) {
 				copy(stack[1:], f.args)
 				call(in, stack)
 			}
-			one() // which looks it up
+			one() // the first call looks it up
 			if got := uint64(uint32(stack[0])); got != f.want {
 				t.Errorf("%s gives %d, want %d", f.name, got, f.want)
 			}

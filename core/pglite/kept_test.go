@@ -14,7 +14,7 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// anew has another runtime on the same cache, which has prepared nothing yet.
+// anew makes another runtime on the same cache, with nothing prepared yet.
 func anew(t *testing.T, told *[]string) *Runtime {
 	t.Helper()
 	rt, err := NewRuntime(t.Context(), Options{CacheDir: testRuntime(t).CacheDir(), Progress: func(step string, _, _ int64) {
@@ -33,7 +33,7 @@ func anew(t *testing.T, told *[]string) *Runtime {
 	return rt
 }
 
-// forgetKept deletes what these settings were kept as.
+// forgetKept deletes what was kept for these settings.
 func forgetKept(t *testing.T, rt *Runtime, o ClusterOptions) (file string) {
 	t.Helper()
 	o.fill()
@@ -56,8 +56,8 @@ func forgetKept(t *testing.T, rt *Runtime, o ClusterOptions) (file string) {
 	return filepath.Join(filepath.Dir(found[0]), name)
 }
 
-// A process that finds what another one has prepared begins with the same: each byte of its memory, of shared memory and of the files is what it would
-// have made itself, but for what a start draws at random or reads from the clock.
+// A process that finds what another one has prepared starts from the same state: each byte of its memory, of shared memory and of the files
+// is as if it had prepared them itself, except for what a start takes from randomness or the clock.
 func TestKeptStart(t *testing.T) {
 	o := ClusterOptions{Settings: map[string]string{"max_locks_per_transaction": "72"}}
 	rt := anew(t, nil)
@@ -91,7 +91,7 @@ func TestKeptStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // what is kept is nobody's to change
+	for range 2 { // kept data must not be changed
 		c, err := tryStart(t, second, ClusterOptions{Data: data.Clone(), Settings: o.Settings}, "postgres")
 		if err != nil {
 			t.Fatal(err)
@@ -111,7 +111,7 @@ func fillSettings(o ClusterOptions) map[string]string {
 	return o.settings()
 }
 
-// Of what was kept, nothing that is cut or changed is believed: such a start is prepared in full, and it is said.
+// Kept data that was truncated or changed is not believed: the start is then prepared in full, and that is reported.
 func TestKeptStartDamaged(t *testing.T) {
 	o := ClusterOptions{Settings: map[string]string{"max_locks_per_transaction": "73"}}
 	rt := anew(t, nil)
@@ -138,13 +138,13 @@ func TestKeptStartDamaged(t *testing.T) {
 		if _, err := other.loadKept(fillSettings(o)); !errors.Is(err, errDamaged) {
 			t.Fatalf("seed 7, %d: %v", n, err)
 		}
-		// With a sum that is right it is still no more than what it says.
+		// With a correct sum, damaged content must still not do harm.
 		body := bytes.Clone(good[:len(good)-4])
 		body[rng.IntN(min(len(body), 400))] ^= 1 << rng.IntN(8)
 		if n == 0 {
 			body = body[:len(body)/2]
 		}
-		_ = (&prepared{}).decode(body, other.installed()) // an error or not
+		_ = (&prepared{}).decode(body, other.installed()) // may fail
 	}
 	if err := other.Prepare(t.Context(), o); err != nil {
 		t.Fatal(err)
@@ -157,7 +157,7 @@ func TestKeptStartDamaged(t *testing.T) {
 	}
 }
 
-// Programs that were built anew leave files behind: the oldest go.
+// Rebuilt programs leave files behind: the oldest are deleted.
 func TestKeptStartsAreFew(t *testing.T) {
 	rt := anew(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -92,7 +92,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	in := start(t, ClusterOptions{Data: data})
 	rows(t, in, "CREATE TABLE a (v text); INSERT INTO a VALUES ('kept'); CREATE TEMP TABLE b (v text)")
-	// Temporary tables write no WAL, so it is the table's file that finds the disk full.
+	// Temporary tables write no WAL, so the table's file is what hits the full disk.
 	wantState(t, in, "INSERT INTO b SELECT repeat('x', 1000) FROM generate_series(1, 100000)", "53100")
 	want(t, in, "SELECT count(*) FROM b", "0")
 	rows(t, in, "DROP TABLE b")
@@ -101,8 +101,8 @@ func TestDiskFull(t *testing.T) {
 	want(t, in, "SELECT count(*) FROM a", "2")
 }
 
-// logged is a function for ClusterOptions.Log that hands on the lines a statement wrote by RAISE LOG, and a channel that
-// gets them.
+// logged returns a function for ClusterOptions.Log that passes on the lines a statement wrote by RAISE LOG, and the channel that receives
+// them.
 func logged() (func(string), chan string) {
 	lines := make(chan string, 100)
 	return func(s string) {
@@ -112,10 +112,10 @@ func logged() (func(string), chan string) {
 	}, lines
 }
 
-// busy is a statement that says when it runs and then computes without end.
+// busy is a statement that reports that it runs and then computes forever.
 const busy = "DO $$ DECLARE i bigint := 0; BEGIN RAISE LOG 'mark busy'; LOOP i := i + 1; END LOOP; END $$"
 
-// asleep is a statement that waits without end.
+// asleep is a statement that waits forever.
 const asleep = "DO $$ BEGIN RAISE LOG 'mark asleep'; PERFORM pg_sleep(1e6); END $$"
 
 // begin runs SQL in another goroutine.
@@ -128,8 +128,8 @@ func begin(ctx context.Context, in *server, sql string) chan error {
 	return done
 }
 
-// stoppable is an instance on a clock that stands still, to be caught in the middle of a statement: started waits until
-// one has said that it runs.
+// stoppable starts an instance on a clock that stands still, so that a statement can be caught in the middle: started waits until one has
+// reported that it runs.
 func stoppable(t testing.TB, o ClusterOptions) (in *server, clk *clock.Virtual, started func()) {
 	clk = clock.NewVirtual(time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC))
 	log, lines := logged()
@@ -139,7 +139,7 @@ func stoppable(t testing.TB, o ClusterOptions) (in *server, clk *clock.Virtual, 
 	return in, clk, func() { <-lines }
 }
 
-// promptly fails the test if what it measures took longer than a person would call at once.
+// promptly fails the test if it took longer than a person would call immediate.
 func promptly(t testing.TB, since time.Time) {
 	t.Helper()
 	took := time.Since(since)

@@ -19,13 +19,13 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// sharedRuntime is the one runtime of the test binary: compiled once.
+// sharedRuntime is the test binary's only runtime: compiled once.
 var sharedRuntime = sync.OnceValues(func() (*Runtime, error) {
 	return NewRuntime(context.Background(), Options{})
 })
 
 func TestMain(m *testing.M) {
-	// A memory file that nobody can restore from any more is closed by a finalizer, which takes its time.
+	// A finalizer closes a memory file that can no longer be restored from, which takes a while.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("runtime.runFinalizers"))
 }
 
@@ -38,13 +38,13 @@ func testRuntime(t testing.TB) *Runtime {
 	return rt
 }
 
-// server is a cluster and one session on it, which a test speaks with as a client.
+// server is a cluster with one session, which a test uses as a client.
 type server struct {
 	*Cluster
 	conn *netConn
 	wire *pgproto3.Frontend
 	log  *lockedLog
-	said error // what ended the session, as a client hears of it
+	said error // what ended the session, as reported to a client
 }
 
 // lockedLog is a server log.
@@ -65,7 +65,7 @@ func (l *lockedLog) String() string {
 	return l.text.String()
 }
 
-// start is a fresh database, gone at the end of the test.
+// start starts a fresh database, removed at the end of the test.
 func start(t testing.TB, o ClusterOptions) *server {
 	t.Helper()
 	if o.Data == nil {
@@ -102,7 +102,7 @@ func tryStart(t testing.TB, rt *Runtime, o ClusterOptions, database string) (*se
 	return s, nil
 }
 
-// hostSession is another session, the host's own: it has no limit of data.
+// hostSession opens another session, the host's own: it has no data limit.
 func hostSession(t testing.TB, s *server) *server {
 	t.Helper()
 	host := &server{Cluster: s.Cluster, log: s.log}
@@ -133,7 +133,7 @@ func (s *server) connect(t testing.TB, database string, o ConnectOptions) {
 	}
 }
 
-// answers reads up to so many ReadyForQuery, and returns everything. Its error is that of the session's end.
+// answers reads up to n ReadyForQuery, and returns everything. Its error is that of the session's end.
 func (s *server) answers(n int) ([]byte, error) {
 	var out []byte
 	for n > 0 {
@@ -152,7 +152,7 @@ func (s *server) answers(n int) ([]byte, error) {
 	return out, nil
 }
 
-// Exec sends messages, and writes the answers up to the last ReadyForQuery that they ask for.
+// Exec sends messages, and writes the answers up to the last ReadyForQuery they request.
 func (s *server) Exec(_ context.Context, messages []byte, w io.Writer) error {
 	if _, err := s.conn.Write(messages); err != nil {
 		return errors.Join(err, s.said, s.Cluster.Err())
@@ -170,7 +170,7 @@ func (s *server) Exec(_ context.Context, messages []byte, w io.Writer) error {
 	return err
 }
 
-// Query runs SQL by the simple protocol. When ctx ends it is cancelled, by another session.
+// Query runs SQL by the simple protocol. When ctx ends, another session cancels it.
 func (s *server) Query(ctx context.Context, sql string) ([]Result, error) {
 	message, err := (&pgproto3.Query{String: sql}).Encode(nil)
 	if err != nil {
@@ -186,10 +186,10 @@ func (s *server) Query(ctx context.Context, sql string) ([]Result, error) {
 	return ParseResults(&out)
 }
 
-// Cancel sends the session's process what CancelRequest makes it get.
+// Cancel sends the session's process the signal of a CancelRequest.
 func (s *server) Cancel() { s.conn.Process().signal(sigINT) }
 
-// rows is the last statement's rows: columns joined by |, rows by newlines. An error fails the test.
+// rows returns the last statement's rows: columns joined by |, rows by newlines. An error fails the test.
 func rows(t testing.TB, in *server, sql string) string {
 	t.Helper()
 	results, err := in.Query(t.Context(), sql)
@@ -224,7 +224,7 @@ func want(t testing.TB, in *server, sql, rowsWanted string) {
 	}
 }
 
-// wantState runs SQL that must fail with an SQLSTATE, and the instance must take the next statement.
+// wantState runs SQL that must fail with an SQLSTATE; the instance must then accept the next statement.
 func wantState(t testing.TB, in *server, sql, state string) *pgconn.PgError {
 	t.Helper()
 	_, err := in.Query(t.Context(), sql)
@@ -245,7 +245,7 @@ func wantPgError(t testing.TB, err error, state string) *pgconn.PgError {
 	return pgErr
 }
 
-// encode is frontend messages as they go over the wire.
+// encode returns frontend messages in wire format.
 func encode(t testing.TB, messages ...pgproto3.FrontendMessage) []byte {
 	t.Helper()
 	var b []byte
@@ -268,7 +268,7 @@ func exchange(t testing.TB, in *server, messages ...pgproto3.FrontendMessage) st
 	return transcript(t, out.Bytes())
 }
 
-// transcript is a line for each backend message but ParameterStatus, which comes when PostgreSQL likes.
+// transcript returns a line for each backend message except ParameterStatus, whose time is up to PostgreSQL.
 func transcript(t testing.TB, answer []byte) string {
 	t.Helper()
 	front := pgproto3.NewFrontend(bytes.NewReader(answer), nil)
@@ -284,7 +284,7 @@ func transcript(t testing.TB, answer []byte) string {
 	}
 }
 
-// line is a backend message in short.
+// line returns a backend message in a short form.
 func line(m pgproto3.BackendMessage) string {
 	name := strings.TrimPrefix(fmt.Sprintf("%T", m), "*pgproto3.")
 	switch m := m.(type) {

@@ -17,7 +17,7 @@ import (
 	"blobpglite/core/pglite/internal/lean"
 )
 
-// addressOf is where a piece of memory begins.
+// addressOf returns where a piece of memory begins.
 func addressOf(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
 
 // mapping is a line of /proc/self/maps.
@@ -45,7 +45,7 @@ func mappings(t testing.TB) (all []mapping) {
 // span is a part of a memory, from its start.
 type span struct{ from, to int64 }
 
-// spans are the parts of [from, to), from start, that are mapped with some permissions, joined.
+// spans returns the parts of [from, to), relative to start, that are mapped with some permissions, joined.
 func spans(t testing.TB, start uintptr, from, to int64, with func(permissions string) bool) (out []span) {
 	t.Helper()
 	for _, m := range mappings(t) {
@@ -64,7 +64,7 @@ func spans(t testing.TB, start uintptr, from, to int64, with func(permissions st
 func anyAccess(permissions string) bool { return permissions[:3] != "---" }
 func mapped(string) bool                { return true }
 
-// readable says whether a byte can be read, as the system sees it.
+// readable reports whether the system can read a byte.
 func readable(t testing.TB, at uintptr) bool {
 	t.Helper()
 	var b [1]byte
@@ -75,7 +75,7 @@ func readable(t testing.TB, at uintptr) bool {
 	return n == 1
 }
 
-// wantAccess fails unless size bytes from start, and nothing else of what is reserved around them, can be read and written.
+// wantAccess fails unless exactly size bytes from start, of all that is reserved around them, can be read and written.
 func wantAccess(t testing.TB, start uintptr, size int64, guarded bool, reserved int64) {
 	t.Helper()
 	from, to := int64(0), reserved
@@ -105,7 +105,7 @@ func wantAccess(t testing.TB, start uintptr, size int64, guarded bool, reserved 
 	}
 }
 
-// TestReservation: address space without access, of which nothing is left when it is freed.
+// TestReservation: it is address space without access, and nothing of it remains after it is freed.
 func TestReservation(t *testing.T) {
 	const size = 3 * wasmPage
 	for _, guarded := range []bool{true, false} {
@@ -135,7 +135,7 @@ var memoryKinds = map[string]func(l *linearMemory, size uint64, guarded bool) er
 	"memory": (*linearMemory).reserve, "file": (*linearMemory).reserveFile,
 }
 
-// newLinear is a memory of one page.
+// newLinear makes a memory of one page.
 func newLinear(t testing.TB, kind string, guarded bool) *linearMemory {
 	t.Helper()
 	l := &linearMemory{limit: maxMemory - wasmPage, view: &memory{}}
@@ -149,7 +149,7 @@ func newLinear(t testing.TB, kind string, guarded bool) *linearMemory {
 	return l
 }
 
-// TestMemoryGrows: what of a memory is accessible is what it has grown to, to the byte; it stays where it is and keeps what is in it.
+// TestMemoryGrows: exactly the bytes that a memory has grown to are accessible; it stays in place and keeps its content.
 func TestMemoryGrows(t *testing.T) {
 	for kind := range memoryKinds {
 		for _, guarded := range []bool{true, false} {
@@ -189,13 +189,14 @@ func TestMemoryGrows(t *testing.T) {
 						t.Errorf("its file is open: %v", err)
 					}
 				}
-				l.Free() // once more is no harm
+				l.Free() // freeing twice is harmless
 			})
 		}
 	}
 }
 
-// TestSharedMappingsKeepTheGuard: pieces of a memory that are shared, no longer shared, or an image's, open nothing around them.
+// TestSharedMappingsKeepTheGuard: shared pieces of a memory, pieces no longer shared, and an image's pieces make nothing around them
+// accessible.
 func TestSharedMappingsKeepTheGuard(t *testing.T) {
 	const size, page = 4 * wasmPage, 4096
 	for kind := range memoryKinds {
@@ -262,7 +263,7 @@ func TestSharedMappingsKeepTheGuard(t *testing.T) {
 	}
 }
 
-// TestInstancesAreGuarded: of the memories that PostgreSQL's processes run on, as much is accessible as they have.
+// TestInstancesAreGuarded: of the memories of PostgreSQL's processes, exactly what they have is accessible.
 func TestInstancesAreGuarded(t *testing.T) {
 	if err := testRuntime(t).Checked(); err != nil {
 		t.Fatalf("code is compiled with bounds checks: %v", err)
@@ -290,7 +291,7 @@ func TestInstancesAreGuarded(t *testing.T) {
 	t.Logf("%d processes", looked)
 }
 
-// hugePages are the flags "hg" of /proc/self/smaps: the parts of [0, to) from start where huge pages are asked for.
+// hugePages returns the parts of [0, to) from start where huge pages are requested: the flag "hg" of /proc/self/smaps.
 func hugePages(t testing.TB, start uintptr, to int64) (out []span) {
 	t.Helper()
 	file, err := os.Open("/proc/self/smaps")
@@ -318,10 +319,10 @@ func hugePages(t testing.TB, start uintptr, to int64) (out []span) {
 	return out
 }
 
-// asksForHugePages says whether huge pages are asked for in any of this process's memory.
+// asksForHugePages reports whether huge pages are requested in any of this process's memory.
 func asksForHugePages(t testing.TB) bool { return len(hugePages(t, 0, math.MaxInt64)) > 0 }
 
-// hugePagesExist says whether this kernel has any.
+// hugePagesExist reports whether this kernel has any.
 func hugePagesExist(t testing.TB) bool {
 	t.Helper()
 	r, err := newReservation(maxMemory, false)
@@ -332,7 +333,7 @@ func hugePagesExist(t testing.TB) bool {
 	return unix.Madvise(r.region, unix.MADV_HUGEPAGE) == nil
 }
 
-// TestHugePages: they are asked for behind the start of a memory; a kernel that has none says no, and nothing is changed.
+// TestHugePages: they are requested after the start of a memory; a kernel without them refuses, and nothing changes.
 func TestHugePages(t *testing.T) {
 	const size = 4 * smallStart
 	opened := func() []byte {
@@ -380,8 +381,8 @@ func TestHugePages(t *testing.T) {
 	t.Logf("huge pages of this kernel: %v", want)
 }
 
-// TestBehindAnImage: of an image, what it holds is mapped, and what a process had there before is gone; behind that there is memory of
-// the process's own, in huge pages from where it has grown, and it opens nothing around it.
+// TestBehindAnImage: an image's content is mapped, and what a process had there before is gone; after it comes memory of the process's own,
+// in huge pages from where it has grown, and nothing around it becomes accessible.
 func TestBehindAnImage(t *testing.T) {
 	const size = 32 << 20
 	for name, last := range map[string]int{"empty": -1, "one page": 0, "some": 5<<20 + 77, "all but a page": size - 4097, "all": size - 1} {

@@ -20,7 +20,7 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// lent is a folder with a small module compiled and its outline lent.
+// lent makes a folder with a small compiled module and its outline lent.
 func lent(t *testing.T) (dir string, outline []byte) {
 	t.Helper()
 	dir = t.TempDir()
@@ -43,7 +43,7 @@ func lend(t *testing.T, dir string, outline []byte) {
 	}
 }
 
-// borrowed loads the outline in a process of its own, and runs it.
+// borrowed loads the outline as a process of its own, and runs it.
 func borrowed(t *testing.T, dir string, outline []byte) error {
 	t.Helper()
 	c := openCache(t, dir)
@@ -61,7 +61,7 @@ func borrowed(t *testing.T, dir string, outline []byte) error {
 	return nil
 }
 
-// listing is a folder's files with what is in them.
+// listing returns a folder's files with their content.
 func listing(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -79,7 +79,7 @@ func listing(t testing.TB, dir string) map[string]string {
 	return all
 }
 
-// TestLoans: a loan that is cut off anywhere, has any bit flipped, names another entry or has gone is not used, nothing is compiled for
+// TestLoans: a loan that is truncated anywhere, has any bit flipped, names another entry or is missing is not used; nothing is compiled for
 // it, and it can be noted again.
 func TestLoans(t *testing.T) {
 	dir, outline := lent(t)
@@ -143,7 +143,7 @@ func TestLoans(t *testing.T) {
 	refuse("the entry gone", fs.ErrNotExist)
 }
 
-// TestLoansOfProcessors: who notes a loan keeps those of other processors whose entries are there.
+// TestLoansOfProcessors: noting a loan keeps those of other processors whose entries exist.
 func TestLoansOfProcessors(t *testing.T) {
 	dir, outline := lent(t)
 	c := openCache(t, dir)
@@ -162,8 +162,8 @@ func TestLoansOfProcessors(t *testing.T) {
 	}
 }
 
-// TestLoansOfSameShape: modules that differ in their code alone, as PostgreSQL with bounds checks and without, have an outline and a loan
-// each, and nobody runs the other's code.
+// TestLoansOfSameShape: modules that differ only in their code, such as PostgreSQL with and without bounds checks, have an outline and a
+// loan each, and never run each other's code.
 func TestLoansOfSameShape(t *testing.T) {
 	dir := t.TempDir()
 	seven := slices.Concat(smallModule()[:len(smallModule())-13], []byte{10, 6, 1, 4, 0, 0x41, 7, 0x0b}) // (func (result i32) (i32.const 7))
@@ -205,7 +205,8 @@ func TestLoansOfSameShape(t *testing.T) {
 	}
 }
 
-// TestOutlineOfAnotherBuild: an outline under PostgreSQL's name that is not of the module that lies there is drawn anew with it.
+// TestOutlineOfAnotherBuild: an outline under PostgreSQL's name that belongs to another module than the one there is made again with that
+// one.
 func TestOutlineOfAnotherBuild(t *testing.T) {
 	dir := copyOfCache(t)
 	rt, _ := wake(t, dir)
@@ -223,7 +224,7 @@ func TestOutlineOfAnotherBuild(t *testing.T) {
 	}
 }
 
-// wake makes a runtime and takes a template, and says what was told meanwhile. It does not start PostgreSQL.
+// wake makes a runtime and takes a template, and returns what was reported during that. It does not start PostgreSQL.
 func wake(t testing.TB, dir string) (rt *Runtime, steps []string) {
 	t.Helper()
 	rt, err := NewRuntime(t.Context(), Options{CacheDir: dir, AssetsFrom: testRuntime(t).assets.Dir, Progress: func(step string, _, _ int64) {
@@ -243,7 +244,7 @@ func wake(t testing.TB, dir string) (rt *Runtime, steps []string) {
 	return rt, steps
 }
 
-// fresh is a new database of a runtime, gone at the end of the test.
+// fresh returns a new database of a runtime, removed at the end of the test.
 func fresh(t testing.TB, rt *Runtime) *server {
 	t.Helper()
 	data, err := rt.Template(t.Context(), memfs.Options{})
@@ -257,7 +258,7 @@ func fresh(t testing.TB, rt *Runtime) *server {
 	return in
 }
 
-// works fails if a runtime's PostgreSQL does not.
+// works fails if a runtime's PostgreSQL does not work.
 func works(t testing.TB, rt *Runtime) {
 	t.Helper()
 	in := fresh(t, rt)
@@ -269,7 +270,7 @@ func told(steps []string, prefix string) bool {
 	return slices.ContainsFunc(steps, func(s string) bool { return strings.HasPrefix(s, prefix) })
 }
 
-// codeOf is the compilation of PostgreSQL in a copy of the cache.
+// codeOf returns the compilation of PostgreSQL in a copy of the cache.
 func codeOf(t testing.TB, dir string) string {
 	t.Helper()
 	c := testRuntime(t).compilations
@@ -284,7 +285,7 @@ func codeOf(t testing.TB, dir string) string {
 	return loans[0].Path
 }
 
-// TestWakeWritesNothing: with everything there, PostgreSQL is loaded by its outline, and nothing is written: the cache may be read-only.
+// TestWakeWritesNothing: with everything in place, PostgreSQL is loaded by its outline, and nothing is written: the cache may be read-only.
 func TestWakeWritesNothing(t *testing.T) {
 	dir := copyOfCache(t)
 	before := listing(t, dir)
@@ -298,8 +299,8 @@ func TestWakeWritesNothing(t *testing.T) {
 	}
 }
 
-// TestWakeWithoutOutline: what is wrong with an outline, the data or a loan costs time: the module itself is loaded, nothing is compiled,
-// and the next process finds it mended.
+// TestWakeWithoutOutline: a fault in an outline, the data or a loan costs time: the module itself is loaded, nothing is compiled, and the
+// next process finds it repaired.
 func TestWakeWithoutOutline(t *testing.T) {
 	dir := copyOfCache(t)
 	for _, c := range []struct {
@@ -332,7 +333,7 @@ func TestWakeWithoutOutline(t *testing.T) {
 	}
 }
 
-// TestWakeOnDamagedCode: a bit of PostgreSQL's code, and the module is compiled again, once.
+// TestWakeOnDamagedCode: after a flipped bit in PostgreSQL's code the module is compiled again, once.
 func TestWakeOnDamagedCode(t *testing.T) {
 	dir := copyOfCache(t)
 	flipByte(t, codeOf(t, dir))
@@ -346,8 +347,8 @@ func TestWakeOnDamagedCode(t *testing.T) {
 	}
 }
 
-// TestCacheDeletedMeanwhile: a runtime whose cache was deleted goes on with all that it has loaded, and opens and compiles for itself
-// what it has not.
+// TestCacheDeletedMeanwhile: a runtime whose cache was deleted continues with everything that it has loaded, and opens and compiles the
+// rest for itself.
 func TestCacheDeletedMeanwhile(t *testing.T) {
 	dir := copyOfCache(t)
 	rt, _ := wake(t, dir)
@@ -362,7 +363,7 @@ func TestCacheDeletedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestSetUpTogether: two processes that make the same outline at once leave one that loads at any moment.
+// TestSetUpTogether: two processes that make the same outline concurrently leave one that can be loaded at any moment.
 func TestSetUpTogether(t *testing.T) {
 	dir, outline := lent(t)
 	var all sync.WaitGroup
@@ -408,8 +409,8 @@ func flipIn(t testing.TB, dir, image string, content []byte) {
 	})
 }
 
-// TestDamagedImages: an image that has another size, or another index, is made again at once; one of which a file has other bytes says so
-// when that file is opened, and is made again by the next process.
+// TestDamagedImages: an image whose size or index differs is made again immediately; one in which a file has other bytes reports that when
+// the file is opened, and the next process makes it again.
 func TestDamagedImages(t *testing.T) {
 	dir := copyOfCache(t)
 	for _, c := range []struct{ pattern, step string }{
@@ -470,7 +471,7 @@ func TestDamagedImages(t *testing.T) {
 	works(t, rt)
 }
 
-// doesNotStart is the error of a start that fails.
+// doesNotStart returns the error of a start that fails.
 func doesNotStart(t testing.TB, rt *Runtime) error {
 	t.Helper()
 	data, err := rt.Template(t.Context(), memfs.Options{})

@@ -10,7 +10,7 @@ import (
 	"blobpglite/core/pglite/internal/layout"
 )
 
-// A table that is not the binary's is found out before the first process is made.
+// A table that does not fit the binary is detected before the first process is made.
 func TestSelfTest(t *testing.T) {
 	rt := testRuntime(t)
 	table := rt.places.layout

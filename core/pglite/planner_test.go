@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestPlannerCosts: costs are sums of floats through many selects; wazero's own code for those made this join cost 46.18, with
-// a Memoize. The values are PostgreSQL's.
+// TestPlannerCosts: costs are sums of floats that pass through many selects; wazero's own code for those made this join cost 46.18, with a
+// Memoize. The expected values are PostgreSQL's.
 func TestPlannerCosts(t *testing.T) {
 	in := start(t, ClusterOptions{})
 	rows(t, in, `CREATE TABLE mz1 (id int, b int); INSERT INTO mz1 SELECT generate_series(1,3);

@@ -8,8 +8,7 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// A cluster that begins with what was prepared is the database's own in all that is its own, and one that needs another beginning
-// has another one.
+// A cluster that starts from prepared state has its database's own data, and one with other settings gets a start of its own.
 func TestPreparedStart(t *testing.T) {
 	rt := testRuntime(t)
 	in := start(t, ClusterOptions{})
@@ -61,7 +60,7 @@ func TestPreparedStart(t *testing.T) {
 	if err := rt.Prepare(t.Context(), ClusterOptions{Settings: map[string]string{"shared_buffers": "none"}}); err == nil {
 		t.Error("a start with a bad setting was prepared")
 	}
-	if err := rt.Prepare(t.Context(), ClusterOptions{MaxClients: 7}); err != nil { // another one in its place, which Close ends
+	if err := rt.Prepare(t.Context(), ClusterOptions{MaxClients: 7}); err != nil { // replaces the prepared state; Close ends it
 		t.Fatal(err)
 	}
 	want(t, start(t, ClusterOptions{MaxClients: 7}), "SHOW max_connections", fmt.Sprint(7+reserved+hostSessions))

@@ -17,7 +17,7 @@ func bind(statement, portal string, params ...string) *pgproto3.Bind {
 	return b
 }
 
-// quiet is an instance that has told its settings.
+// quiet starts an instance that has already sent its settings.
 func quiet(t testing.TB) *server {
 	in := start(t, ClusterOptions{})
 	rows(t, in, "CREATE TABLE a (id int PRIMARY KEY, v text)")

@@ -17,7 +17,7 @@ func startOn(t testing.TB, data *memfs.FS) (*server, *lockedLog) {
 
 const recovered = "redo done" // what PostgreSQL logs when it has recovered
 
-// A crash is a copy of the files that nobody has shut down.
+// A crash is a copy of the files without a shutdown.
 func TestCrashKeepsWhatWasCommitted(t *testing.T) {
 	in := quiet(t)
 	rows(t, in, "CREATE SEQUENCE s; CREATE INDEX ON a (v)")
@@ -42,7 +42,7 @@ func TestCrashWithinATransaction(t *testing.T) {
 	in := quiet(t)
 	rows(t, in, "INSERT INTO a VALUES (1, 'kept')")
 	rows(t, in, "BEGIN; INSERT INTO a SELECT g, repeat('x', 500) FROM generate_series(2, 20000) g; CREATE TABLE b (i int); DELETE FROM a WHERE id = 1")
-	rows(t, in, "CHECKPOINT") // what is not committed is in the files
+	rows(t, in, "CHECKPOINT") // uncommitted data is in the files
 	again, _ := startOn(t, in.Data().Clone())
 	want(t, again, "SELECT * FROM a", "1|kept")
 	want(t, again, "SELECT count(*) FROM pg_class WHERE relname = 'b'", "0")

@@ -10,8 +10,8 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// Whatever ALTER SYSTEM has been told, the next start comes to an end with all data, says what it has left out, keeps the
-// other settings, and does not touch the file.
+// Whatever ALTER SYSTEM was given, the next start succeeds with all data, reports what it left out, keeps the other settings, and does not
+// touch the file.
 func TestStartsInSpiteOfSettings(t *testing.T) {
 	for _, c := range []struct {
 		name, value string
@@ -23,7 +23,7 @@ func TestStartsInSpiteOfSettings(t *testing.T) {
 		{"max_connections", "262143", false},
 		{"max_locks_per_transaction", "2147483647", true},
 		{"max_prepared_transactions", "262143", true},
-		{"shared_buffers", "1073741823", false}, // the host's own value goes before it
+		{"shared_buffers", "1073741823", false}, // the host's own value takes precedence
 		{"wal_buffers", "262143", true},
 		{"max_wal_senders", "262143", false},
 		{"post_auth_delay", "2147", false},
@@ -70,7 +70,7 @@ func TestStartsInSpiteOfSettings(t *testing.T) {
 	}
 }
 
-// A server whose every client would be sent away is not started: the error names what was set, and why.
+// A server that would turn away every client is not started: the error names what was set, and why.
 func TestSessionsMustBegin(t *testing.T) {
 	for name, value := range map[string]string{"local_preload_libraries": "nonexistent", "session_preload_libraries": "nonexistent"} {
 		data, err := testRuntime(t).Template(t.Context(), memfs.Options{})
@@ -102,7 +102,7 @@ func TestStartsWithPreparedTransactions(t *testing.T) {
 	}
 	rows(t, in, "ALTER SYSTEM SET max_prepared_transactions = 1")
 	in.Kill()
-	for range 2 { // and after a clean end
+	for range 2 { // including after a clean shutdown
 		again, log := startOn(t, in.Data())
 		want(t, again, "SELECT count(*) FROM pg_prepared_xacts", "3")
 		if !strings.Contains(log.String(), "without") || len(again.LeftOut()) == 0 {
@@ -120,7 +120,7 @@ func TestStartsWithPreparedTransactions(t *testing.T) {
 	want(t, again, "SELECT count(*) FROM twice", "2")
 }
 
-// Where nobody has set a number of prepared transactions now, the log speaks of nobody's line; where the command line has, of that.
+// If no number of prepared transactions is set any more, the log mentions no line; if the command line sets one, it mentions that.
 func TestWarningsNameWhatIsThere(t *testing.T) {
 	const name = "max_prepared_transactions"
 	data, err := testRuntime(t).Template(t.Context(), memfs.Options{})
@@ -151,7 +151,7 @@ func TestWarningsNameWhatIsThere(t *testing.T) {
 	}
 }
 
-// restored is an instance that has ended whose files are what a restore makes: those of a layer, and the log behind it.
+// restored returns the files of an ended instance as a restore makes them: those of a layer, and the log after it.
 func restored(t *testing.T, layer *memfs.FS, in *server) *memfs.FS {
 	t.Helper()
 	segments, err := in.Data().ReadDir("/pg_wal")
@@ -172,7 +172,7 @@ func restored(t *testing.T, layer *memfs.FS, in *server) *memfs.FS {
 	return layer
 }
 
-// A full disk stops clients, who can make room again; recovery and the host's own work it does not stop.
+// A full disk stops clients, which can make room again; it does not stop recovery and the host's own work.
 func TestFullDiskIsRecovered(t *testing.T) {
 	const limit = 64 << 20
 	in := start(t, ClusterOptions{DataLimit: limit})
@@ -190,11 +190,11 @@ func TestFullDiskIsRecovered(t *testing.T) {
 	if full == nil || !strings.Contains(full.Error(), "53100") {
 		t.Fatalf("the disk is not full: %v", full)
 	}
-	rows(t, in, "BEGIN; DELETE FROM filled; ROLLBACK") // the log may pass the limit, and is there from the beginning when it is replayed
+	rows(t, in, "BEGIN; DELETE FROM filled; ROLLBACK") // the log may exceed the limit, and is complete from the start when it is replayed
 	count := fmt.Sprint(acked)
 	in.Kill()
 	data := restored(t, layer, in)
-	for range 3 { // what recovery and its checkpoint take does not keep the next one from it
+	for range 3 { // the space taken by recovery and its checkpoint does not prevent the next recovery
 		again := start(t, ClusterOptions{Data: data, DataLimit: limit})
 		want(t, again, "SELECT count(*) FROM filled", count)
 		wantState(t, again, "INSERT INTO filled SELECT repeat('x', 400) FROM generate_series(1, 200000)", "53100")
@@ -225,7 +225,7 @@ func TestIsSystemFile(t *testing.T) {
 	}
 }
 
-// What the bucket cannot hold is refused when it is asked for.
+// What the bucket cannot hold is refused when requested.
 func TestRefusesWhatIsNotKept(t *testing.T) {
 	in := start(t, ClusterOptions{})
 	wantState(t, in, "SELECT pg_create_physical_replication_slot('mine', true)", "55000")

@@ -13,11 +13,11 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// copyOfCache is a cache folder of one's own with what is derived from the PGlite files.
+// copyOfCache makes a private cache folder with everything derived from the PGlite files.
 func copyOfCache(t testing.TB) string {
 	t.Helper()
 	rt, dir := testRuntime(t), t.TempDir()
-	if _, err := rt.Template(t.Context(), memfs.Options{}); err != nil { // so that all of it is there
+	if _, err := rt.Template(t.Context(), memfs.Options{}); err != nil { // so that everything exists
 		t.Fatal(err)
 	}
 	start(t, ClusterOptions{})
@@ -29,7 +29,7 @@ func copyOfCache(t testing.TB) string {
 	return dir
 }
 
-// compiledIn is the folder of the compilations in a copy of the cache.
+// compiledIn returns the folder of the compilations in a copy of the cache.
 func compiledIn(dir string) string { return filepath.Join(dir, compiledDir(guardable() == nil)) }
 
 // each calls f for all files below dir that match a pattern, the largest first.
@@ -82,7 +82,7 @@ func flipByte(t testing.TB, name string) {
 	}
 }
 
-// What was made from the PGlite files and is damaged is made again.
+// Damaged derived files are made again.
 func TestDamagedCacheIsRepaired(t *testing.T) {
 	shared, dir := testRuntime(t), copyOfCache(t)
 	each(t, dir, "pglite-v*.wasm", func(name string) { flipByte(t, name) })
@@ -93,7 +93,7 @@ func TestDamagedCacheIsRepaired(t *testing.T) {
 		if filepath.Base(filepath.Dir(name)) == sumsDir {
 			return
 		}
-		if !first { // PostgreSQL itself takes seconds to compile; it is as well as the others
+		if !first { // PostgreSQL itself takes seconds to compile; the others stand for it
 			truncateFile(t, name, 100)
 		}
 		first = false
@@ -201,7 +201,7 @@ func TestStartErrors(t *testing.T) {
 	}
 }
 
-// full is a copy of a tree in which there is no room.
+// full returns a copy of a tree without any room.
 func full(t testing.TB, data *memfs.FS) *memfs.FS {
 	t.Helper()
 	small := memfs.New(memfs.Options{MaxBytes: data.UsedBytes()})

@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// start runs SQL in another goroutine.
+// later runs SQL in another goroutine.
 func later(conn *pgx.Conn, sql string) chan error {
 	done := make(chan error, 1)
 	go func() {
@@ -24,7 +24,7 @@ func later(conn *pgx.Conn, sql string) chan error {
 	return done
 }
 
-// untilWaits returns when so many sessions wait for a lock.
+// untilWaits returns when n sessions wait for a lock.
 func untilWaits(t testing.TB, conn *pgx.Conn, n int) {
 	t.Helper()
 	for range 10000 {
@@ -120,7 +120,7 @@ func TestTimeLimitsAndCancel(t *testing.T) {
 	}
 }
 
-// What a session has is its own.
+// A session's state is its own.
 func TestSessionsAreTheirOwn(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	a, b := dial(t, c), dial(t, c)
@@ -139,7 +139,7 @@ func TestSessionsAreTheirOwn(t *testing.T) {
 	if got := value(t, b, "SELECT pg_try_advisory_lock(5)"); got != "t" {
 		t.Error(got)
 	}
-	// Notifications reach who listens, and nobody else.
+	// Notifications reach listeners only.
 	value(t, b, "LISTEN news")
 	value(t, a, "NOTIFY news, 'hello'")
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -159,7 +159,7 @@ func TestRolesAndDatabases(t *testing.T) {
 	value(t, a, "CREATE DATABASE shop OWNER bob")
 	value(t, a, `COPY (SELECT E'host all postgres all trust\nhost all all all scram-sha-256') TO '/pglite/data/pg_hba.conf' WITH (FORMAT text, DELIMITER '~')`)
 	hba := value(t, a, "SELECT pg_read_file('/pglite/data/pg_hba.conf')")
-	if strings.Contains(hba, `\n`) { // COPY has written the line end as text: PostgreSQL's way to write a file with more lines
+	if strings.Contains(hba, `\n`) { // COPY wrote the line ending as text: PostgreSQL's way to write a file with several lines
 		value(t, a, `COPY (VALUES ('host all postgres all trust'), ('host all all all scram-sha-256')) TO '/pglite/data/pg_hba.conf'`)
 	}
 	value(t, a, "SELECT pg_reload_conf()")
@@ -188,7 +188,7 @@ func TestRolesAndDatabases(t *testing.T) {
 	if _, err := pgx.ConnectConfig(t.Context(), config(t, c, "nobody", "postgres")); sqlstate(err) != "28P01" && sqlstate(err) != "28000" {
 		t.Error(err)
 	}
-	// A new process has the configuration as it is now; a running one too.
+	// A new process starts with the current configuration; a running one gets it too.
 	value(t, a, "ALTER SYSTEM SET temp_buffers = '5MB'")
 	value(t, a, "SELECT pg_reload_conf()")
 	if got := value(t, dial(t, c), "SHOW temp_buffers"); got != "5MB" {
@@ -205,7 +205,7 @@ func TestRolesAndDatabases(t *testing.T) {
 	_ = conn.Close()
 }
 
-// Many sessions move money between accounts: none is made and none is lost, whatever fails.
+// Many sessions move money between accounts: none is created or lost, whatever fails.
 func TestTransfers(t *testing.T) {
 	const accounts, sessions, rounds = 10, 16, 40
 	c := startCluster(t, ClusterOptions{Settings: map[string]string{"deadlock_timeout": "20ms"}})
@@ -238,7 +238,7 @@ func TestTransfers(t *testing.T) {
 	t.Logf("%+v", c.Stats())
 }
 
-// Sessions come and go, in order or not, and leave nothing.
+// Sessions come and go, orderly or not, and leave nothing behind.
 func TestComeAndGo(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	a := dial(t, c)
@@ -272,8 +272,8 @@ func TestComeAndGo(t *testing.T) {
 	t.Logf("%+v", c.Stats())
 }
 
-// Go's garbage collector stops everything that it can stop: a statement that computes does not keep it, and with it everything else,
-// waiting. Without the beat nothing in the process runs any more.
+// Go's garbage collector stops everything that it can stop: a computing statement does not delay it, and everything else with it. Without
+// the beat nothing in the process would run any more.
 func TestStatementsLetGoWork(t *testing.T) {
 	if !alone(t) {
 		return
@@ -312,7 +312,7 @@ func TestStatementsLetGoWork(t *testing.T) {
 	<-collecting
 }
 
-// What waits for the one lock can be seen from outside.
+// Waiting for the one lock is visible from outside.
 func TestStatsOfTheLock(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	var wg sync.WaitGroup
@@ -330,8 +330,8 @@ func TestStatsOfTheLock(t *testing.T) {
 	wg.Wait()
 }
 
-// TestVanishedWhileItWaits: what a client asked for is done though it has gone, and though its process says something to it meanwhile;
-// but who has much to say ends.
+// TestVanishedWhileItWaits: a client's request is carried out even if the client has gone and its process sends it something in the
+// meantime; but a process that sends much ends.
 func TestVanishedWhileItWaits(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	a := dial(t, c)

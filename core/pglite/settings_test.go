@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// refusal is the error of a statement that has to be refused by a pin.
+// refusal returns the error of a statement that a pin must refuse.
 func refusal(t *testing.T, in *server, sql string) *pgconn.PgError {
 	t.Helper()
 	_, err := in.Query(t.Context(), sql)
@@ -20,7 +20,7 @@ func refusal(t *testing.T, in *server, sql string) *pgconn.PgError {
 	return pg
 }
 
-// TestPinnedSettings: none of the ways in which a setting is changed changes a pinned one, and each says why.
+// TestPinnedSettings: no way of changing a setting changes a pinned one, and each says why.
 func TestPinnedSettings(t *testing.T) {
 	in := start(t, ClusterOptions{})
 	other := map[string]string{
@@ -67,16 +67,15 @@ func TestPinnedSettings(t *testing.T) {
 			t.Errorf("%s is %s, was %s", p.Name, after, before)
 		}
 		if context == "superuser" || context == "user" {
-			rows(t, in, fmt.Sprintf("SET %s = '%s'", p.Name, before)) // what it is, it may be set to
+			rows(t, in, fmt.Sprintf("SET %s = '%s'", p.Name, before)) // its current value is accepted
 		}
 	}
 }
 
-// TestPinnedBefore: what a database holds from a version that did not pin yet changes nothing, and does not keep it from
-// starting.
+// TestPinnedBefore: settings in a database from a version that did not pin them yet change nothing, and do not prevent a start.
 func TestPinnedBefore(t *testing.T) {
 	in := start(t, ClusterOptions{})
-	// The catalog row is what ALTER ROLE and ALTER DATABASE leave.
+	// The catalog row that ALTER ROLE and ALTER DATABASE leave.
 	rows(t, in, "INSERT INTO pg_db_role_setting VALUES (0, 10, '{wal_recycle=on,exit_on_error=on}')")
 	rows(t, in, "INSERT INTO pg_db_role_setting SELECT oid, 0, '{wal_recycle=on}' FROM pg_database WHERE datname = 'postgres'")
 	data := in.Data().Clone()
@@ -98,11 +97,10 @@ func TestPinnedBefore(t *testing.T) {
 	}
 }
 
-// TestSettingsThatYield: what the host sets for want of a better value counts until ALTER SYSTEM says something else; what the start is given
-// counts more.
+// TestSettingsThatYield: the host's defaults apply until ALTER SYSTEM says otherwise; what the start is given takes precedence.
 func TestSettingsThatYield(t *testing.T) {
 	for name, c := range map[string]struct{ host, other, given string }{
-		// More often than PostgreSQL's own minute, which is longer than many a server lives.
+		// More often than PostgreSQL's default, a minute, which is longer than many servers live.
 		"autovacuum_naptime": {"5s", "2min", "3s"},
 		"work_mem":           {"64MB", "7MB", "9MB"},
 	} {

@@ -13,17 +13,17 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// shelf is a source that holds chunks in memory, for any number of trees. A test says for which files it hesitates or fails.
+// shelf is a source that holds chunks in memory, for any number of trees. A test decides for which files it delays or fails.
 type shelf struct {
 	mu      sync.Mutex
 	chunks  []shelved
 	fetched int
 	errs    map[string]error         // by the file's path
-	held    map[string]chan struct{} // likewise: until it is closed
-	gone    int64                    // below it, nothing is there any more of files that were held
-	asked   chan string              // hears of each fetch that is held
+	held    map[string]chan struct{} // by path: held until it is closed
+	gone    int64                    // below it, nothing of files that were held is there any more
+	asked   chan string              // receives each fetch that is held
 	ahead   []aheadOf
-	queue   chan chan struct{} // not nil: answers come in another order than they were asked for
+	queue   chan chan struct{} // not nil: answers come in another order than requests
 }
 
 type shelved struct {
@@ -92,7 +92,7 @@ func (s *shelf) Ahead(addresses []int64) {
 	s.ahead = append(s.ahead, aheadOf{first.path, first.at, last.at, len(addresses)})
 }
 
-// inTurn returns when it is one's turn.
+// inTurn returns when it is the caller's turn.
 func inTurn(ctx context.Context, queue chan chan struct{}) error {
 	turn := make(chan struct{})
 	select {
@@ -107,7 +107,7 @@ func inTurn(ctx context.Context, queue chan chan struct{}) error {
 	return ctx.Err()
 }
 
-// shuffle answers in a random order, as long as the test runs: each time that one is answered all are taken up that have come.
+// shuffle answers in random order, as long as the test runs: each time one is answered, all that have arrived are taken up.
 func (s *shelf) shuffle(t testing.TB, rng *rand.Rand) {
 	t.Helper()
 	queue, over := make(chan chan struct{}), make(chan struct{})
@@ -141,7 +141,7 @@ func (s *shelf) shuffle(t testing.TB, rng *rand.Rand) {
 	}()
 }
 
-// hold keeps the answers for a file back until what it returns is called.
+// hold holds back the answers for a file until release is called.
 func (s *shelf) hold(path string) (release func()) {
 	gate := make(chan struct{})
 	s.mu.Lock()
@@ -155,7 +155,7 @@ func (s *shelf) hold(path string) (release func()) {
 	})
 }
 
-// await returns when a fetch is held back, for a statement that goes on only then.
+// await returns when a fetch is held back; the statement continues only afterwards.
 func (s *shelf) await(t testing.TB, done <-chan error) {
 	t.Helper()
 	select {
@@ -165,7 +165,7 @@ func (s *shelf) await(t testing.TB, done <-chan error) {
 	}
 }
 
-// fail has the file's chunks fail from now on; nil: not any more.
+// fail makes the file's chunks fail from now on; nil: no longer.
 func (s *shelf) fail(path string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,7 +188,7 @@ func (p origin) Address(chunk int64) int64 {
 	return p[chunk]
 }
 
-// layer has the shelf hold all tables and indexes of a tree, as the taking of a layer would: what is new is put there.
+// layer makes the shelf hold all tables and indexes of a tree, as taking a layer would: new chunks are put there.
 func (s *shelf) layer(t testing.TB, fs *memfs.FS) {
 	t.Helper()
 	mark := fs.Mark()
@@ -198,7 +198,7 @@ func (s *shelf) layer(t testing.TB, fs *memfs.FS) {
 		if !info.IsRegular() || KeepResident(path) {
 			return nil
 		}
-		for _, tree := range []*memfs.FS{fs, snapshot} { // a content of the template is read, so that it can be turned away
+		for _, tree := range []*memfs.FS{fs, snapshot} { // a content of the template is read, so that it can be evicted
 			if file, err = tree.OpenInode(info.Ino, os.O_RDONLY); err != nil {
 				return err
 			}
@@ -221,7 +221,7 @@ func (s *shelf) layer(t testing.TB, fs *memfs.FS) {
 	}
 }
 
-// evict turns away what a layer has, down to so many bytes of all files.
+// evict evicts what a layer has, down to budget bytes of all files.
 func evict(fs *memfs.FS, budget int64) {
 	fs.Evict(memfs.Eviction{Budget: budget, Keep: KeepResident})
 }

@@ -13,7 +13,7 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// follower is a standby of a cluster, started on a copy of its files, and fed by hand.
+// follower is a standby of a cluster, started on a copy of its files and fed manually.
 type follower struct {
 	*Cluster
 	t    testing.TB
@@ -111,7 +111,7 @@ func TestStandbyFollows(t *testing.T) {
 	}
 }
 
-// Whatever a client tries, nothing is written, and nobody but the host ends the recovery.
+// Whatever a client tries, nothing is written, and only the host can end the recovery.
 func TestStandbyIsReadOnly(t *testing.T) {
 	a := startCluster(t, ClusterOptions{})
 	writer := dial(t, a)
@@ -143,7 +143,7 @@ func TestStandbyIsReadOnly(t *testing.T) {
 	}
 }
 
-// A standby has at least the room that the writer has, whatever it was told.
+// A standby has at least the writer's limits, whatever its settings.
 func TestStandbyHasRoom(t *testing.T) {
 	a := startCluster(t, ClusterOptions{MaxClients: 150, Settings: map[string]string{"max_locks_per_transaction": "80", "max_prepared_transactions": "5"}})
 	value(t, dial(t, a), "CREATE TABLE t (i int)")
@@ -153,7 +153,7 @@ func TestStandbyHasRoom(t *testing.T) {
 	}
 }
 
-// A client that knows a position waits for it, and no longer than its statement may take.
+// A client that knows a position waits for it, but not longer than its statement may take.
 func TestPosition(t *testing.T) {
 	var reached atomic.Uint64
 	reached.Store(0x1234)
@@ -195,7 +195,7 @@ func TestPosition(t *testing.T) {
 		_, err := try(a, "SET blobpglite.wait_for = '0/2000'")
 		done <- err
 	}()
-	value(t, b, "SELECT 1") // others run meanwhile
+	value(t, b, "SELECT 1") // others run during the wait
 	reached.Store(0x2000)
 	close(come)
 	if err := <-done; err != nil {
@@ -213,7 +213,7 @@ func TestPosition(t *testing.T) {
 	}
 }
 
-// A standby starts on a database that has a tablespace, and follows one that gets another.
+// A standby starts on a database with a tablespace, and follows one that gets another.
 func TestStandbyTablespace(t *testing.T) {
 	a := startCluster(t, ClusterOptions{})
 	writer := dial(t, a)

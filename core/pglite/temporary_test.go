@@ -9,7 +9,7 @@ import (
 	"blobpglite/core/clock"
 )
 
-// slowFile is a disk that takes its time, and once waits for whoever watches it.
+// slowFile is a slow disk, which once waits for the test.
 type slowFile struct {
 	*os.File
 	ctx     context.Context
@@ -30,7 +30,7 @@ func (d *slowFile) WriteAt(p []byte, off int64) (int, error) {
 	return d.File.WriteAt(p, off)
 }
 
-// TestSlowDiskHoldsNobodyUp: who waits for a disk with temporary files on it waits alone.
+// TestSlowDiskHoldsNobodyUp: a process that waits for a disk with temporary files delays no other.
 func TestSlowDiskHoldsNobodyUp(t *testing.T) {
 	f, err := os.CreateTemp(t.TempDir(), "")
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 type rawSession struct {
 	t    testing.TB
 	conn *Conn
-	said []byte // and not read yet
+	said []byte // not read yet
 }
 
 func rawSessionOf(t testing.TB, c *Cluster) *rawSession {
@@ -51,7 +51,7 @@ func (s *rawSession) run(sql string) {
 	}
 }
 
-// answer is what the process says up to ReadyForQuery.
+// answer returns what the process sends up to ReadyForQuery.
 func (s *rawSession) answer() string {
 	s.t.Helper()
 	for at := 0; ; {
@@ -80,7 +80,7 @@ func (s *rawSession) answer() string {
 // one is the answer to SELECT 1.
 var one = []string{"RowDescription ?column?", "DataRow 1", "CommandComplete SELECT 1", "ReadyForQuery I"}
 
-// TestSmallStatementRunsOnItsClient: the answer is there when Run returns, and its own goroutine was not asked.
+// TestSmallStatementRunsOnItsClient: the answer is there when Run returns, and the process's own goroutine was not involved.
 func TestSmallStatementRunsOnItsClient(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	s := rawSessionOf(t, c)
@@ -104,7 +104,7 @@ func TestSmallStatementRunsOnItsClient(t *testing.T) {
 	}
 }
 
-// TestLongStatementIsHandedOver: Run does not wait for what computes, sleeps, waits for a row or for the lock.
+// TestLongStatementIsHandedOver: Run does not wait for a process that computes, sleeps, or waits for a row or for the lock.
 func TestLongStatementIsHandedOver(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	s, other := rawSessionOf(t, c), dial(t, c)
@@ -141,7 +141,8 @@ func TestLongStatementIsHandedOver(t *testing.T) {
 	wantLines(t, s.answer(), one...)
 }
 
-// TestEndsWhileItRunsDirectly: the process ends on its client's goroutine, by itself or by another's wish, and its own goroutine ends too.
+// TestEndsWhileItRunsDirectly: a process ends on its client's goroutine, by itself or because another ends it, and its own goroutine ends
+// too.
 func TestEndsWhileItRunsDirectly(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	for _, sql := range []string{"SELECT pg_terminate_backend(pg_backend_pid())", ""} {
@@ -167,7 +168,7 @@ func TestEndsWhileItRunsDirectly(t *testing.T) {
 	wantProcesses(t, c)
 }
 
-// wantProcesses waits until no client's process is there.
+// wantProcesses waits until there is no client process.
 func wantProcesses(t *testing.T, c *Cluster) {
 	t.Helper()
 	for c.Stats().Processes[KindClient] > 0 {
@@ -178,7 +179,7 @@ func wantProcesses(t *testing.T, c *Cluster) {
 	}
 }
 
-// lonely is a process whose body is Go: what it does between its waits is the test's.
+// lonely makes a process whose body is Go: the test decides what it does between its waits.
 func lonely(t *testing.T, c *Cluster, run body) *Conn {
 	t.Helper()
 	conn := &Conn{heard: make(chan struct{}, 1), room: make(chan struct{}, 1)}
@@ -194,14 +195,14 @@ func (p *Process) turn() (state turn, again bool) {
 	return p.turns.state, p.turns.again
 }
 
-// TestWokenWhileItRunsDirectly: what wakes a process while its client's goroutine runs it, behind its last look, is not lost.
+// TestWokenWhileItRunsDirectly: a wake-up is not lost if it comes while the client's goroutine runs the process, after its last look.
 func TestWokenWhileItRunsDirectly(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	woken := make(chan struct{})
 	conn := lonely(t, c, func(p *Process) (bool, uint32, error) {
 		p.idle(-1) // until it is run directly
 		p.poke()
-		for _, again := p.turn(); !again; _, again = p.turn() { // its own goroutine has heard it
+		for _, again := p.turn(); !again; _, again = p.turn() { // its own goroutine has received it
 			runtime.Gosched()
 		}
 		p.idle(-1)
@@ -213,7 +214,7 @@ func TestWokenWhileItRunsDirectly(t *testing.T) {
 	<-conn.Done()
 }
 
-// TestWakeBesideAHandOver: what wakes a process that is just being handed over is left for what it waits for then.
+// TestWakeBesideAHandOver: a wake-up of a process that is just being handed over is kept for the wait that follows.
 func TestWakeBesideAHandOver(t *testing.T) {
 	p := &Process{in: &Instance{killed: make(chan struct{})}, wake: make(chan struct{}, 1)}
 	p.turns.news = make(chan struct{}, 1)
@@ -252,7 +253,7 @@ func TestWakeBesideAHandOver(t *testing.T) {
 	}
 }
 
-// TestRestIsTimed: a process that comes to rest on its client's goroutine, with a time limit, is woken when that is over.
+// TestRestIsTimed: a process that comes to rest on its client's goroutine, with a time limit, is woken when that has passed.
 func TestRestIsTimed(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	over := make(chan struct{})
@@ -267,7 +268,7 @@ func TestRestIsTimed(t *testing.T) {
 	<-conn.Done()
 }
 
-// TestHandedOverIsHeard: what was answered before a process was handed over is announced, and it goes on.
+// TestHandedOverIsHeard: what was answered before a process was handed over is announced, and the process continues.
 func TestHandedOverIsHeard(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	conn := lonely(t, c, func(p *Process) (bool, uint32, error) {
@@ -278,7 +279,7 @@ func TestHandedOverIsHeard(t *testing.T) {
 		if p.turns.direct {
 			return true, 0, errors.New("its client's goroutine still runs it")
 		}
-		p.idle(-1) // for good, unless it is killed
+		p.idle(-1) // forever, unless it is killed
 		return true, 0, nil
 	})
 	heard := make(chan Answer, 1)
@@ -304,8 +305,8 @@ func TestHandedOverIsHeard(t *testing.T) {
 	<-conn.Done()
 }
 
-// TestFirstBeatIsNoReason: who is interrupted once while a client's goroutine runs it stays there, and keeps the lock though somebody waits,
-// for it may have begun just before, and each time it gets the lock that begins anew. The second time it is handed over, and others run.
+// TestFirstBeatIsNoReason: a process interrupted once while a client's goroutine runs it stays there, and keeps the lock though another
+// waits, because it may just have started; the count restarts whenever it gets the lock. The second time it is handed over, and others run.
 func TestFirstBeatIsNoReason(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	came := make(chan struct{})
@@ -348,7 +349,7 @@ func TestFirstBeatIsNoReason(t *testing.T) {
 	}
 }
 
-// TestHoldIsReplaced: a process that is held again while it is still held stays so when the first time is over.
+// TestHoldIsReplaced: a held process that is held again stays held when the first hold is over.
 func TestHoldIsReplaced(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	first, second, staying := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -377,7 +378,7 @@ func TestHoldIsReplaced(t *testing.T) {
 	}
 }
 
-// runIt runs a process directly as soon as it rests and none of PostgreSQL's own has the lock.
+// runIt runs a process directly as soon as it rests and none of PostgreSQL's own processes has the lock.
 func runIt(t *testing.T, p *Process) {
 	t.Helper()
 	for !p.runDirectly() {
@@ -407,8 +408,8 @@ func await(t *testing.T, ch <-chan struct{}) {
 	}
 }
 
-// TestManyRunDirectlyAtOnce: sessions that wait for each other's locks, notify, sleep, are cancelled and ended, half of them run by their clients:
-// all end, and what they have added is there.
+// TestManyRunDirectlyAtOnce: sessions wait for each other's locks, notify, sleep, are cancelled and ended, half of them run by their
+// clients: all end, and what they added is there.
 func TestManyRunDirectlyAtOnce(t *testing.T) {
 	const seed = 1
 	t.Logf("seed %d", seed)

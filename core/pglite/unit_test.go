@@ -96,11 +96,11 @@ func TestNonZeroRuns(t *testing.T) {
 		}
 	}
 	for range nonZeroRuns(at(4*page, 1, 2*page)) {
-		break // stopping early is no panic
+		break // stopping early does not panic
 	}
 }
 
-// The runs hold everything: put together again they are the original.
+// The runs cover everything: reassembled, they equal the original.
 func TestNonZeroRunsProperty(t *testing.T) {
 	const seed = 7
 	t.Logf("seed %d", seed)

@@ -11,7 +11,7 @@ import (
 	"blobpglite/core/pglite/internal/assets"
 )
 
-// TestVerifyInstallation: what a start would not notice, or only where it is used, is found, and named with what to do.
+// TestVerifyInstallation: faults that a start would not notice, or only on use, are found, and reported with what to do.
 func TestVerifyInstallation(t *testing.T) {
 	shared, dir := testRuntime(t), copyOfCache(t)
 	verify := func() (Verified, error) {

@@ -7,7 +7,7 @@ import (
 	"blobpglite/core/clock"
 )
 
-// timers is a clock that tells how long somebody is going to wait.
+// timers is a clock that reports how long each wait will be.
 type timers struct {
 	*clock.Virtual
 	made chan time.Duration
@@ -19,8 +19,8 @@ func (t timers) NewTimer(d time.Duration) clock.Timer {
 	return timer
 }
 
-// await gives the next wait that is as long as a statement's, and no process's of the background. It ends those of a first
-// statement: it may be woken by what its client sent earlier.
+// await returns the next wait that is as long as a statement's, and not a background process's. It ends those of a first statement, which
+// may be woken by what its client sent earlier.
 func (t timers) await(test *testing.T) time.Duration {
 	test.Helper()
 	for {
@@ -40,7 +40,7 @@ func (t timers) await(test *testing.T) time.Duration {
 
 const firstWait, secondWait = 16 * time.Second, 50 * time.Second
 
-// A wait that was woken for nothing goes on for what is left of its time, not for all of it again.
+// A wait after a spurious wake-up continues for the rest of its time, not for all of it again.
 func TestWaitGoesOnForWhatIsLeft(t *testing.T) {
 	watch := timers{clock.NewVirtual(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)), make(chan time.Duration, 1<<12)}
 	c := startCluster(t, ClusterOptions{Clock: watch, Settings: map[string]string{"autovacuum": "off"}})
@@ -63,8 +63,8 @@ func TestWaitGoesOnForWhatIsLeft(t *testing.T) {
 	const passed = 30 * time.Second
 	watch.Advance(passed)
 	d := secondWait
-	for n := 0; n < 3 && d != secondWait-passed; n++ { // it may have been woken for nothing, and wait again, before the time passed
-		sleeper.signal(sigURG) // a latch may have been set; it was not
+	for n := 0; n < 3 && d != secondWait-passed; n++ { // it may have been woken spuriously, and wait again, before the time passed
+		sleeper.signal(sigURG) // a latch might have been set; it was not
 		d = watch.await(t)
 	}
 	if d != secondWait-passed {
@@ -76,7 +76,7 @@ func TestWaitGoesOnForWhatIsLeft(t *testing.T) {
 	}
 }
 
-// A process that wants a lock of PostgreSQL's lowest kind, which another has, waits until it is given, and all others run.
+// A process that wants a lightweight lock that another one has waits until it is free, and all others run.
 func TestWaitsForALock(t *testing.T) {
 	const transactionIDs, exclusive = 3 * 128, 0 // XidGenLock of MainLWLockArray; LW_EXCLUSIVE
 	c := startCluster(t, ClusterOptions{Settings: map[string]string{"autovacuum": "off"}})
@@ -84,7 +84,7 @@ func TestWaitsForALock(t *testing.T) {
 	value(t, writer, "CREATE TABLE t (i int)")
 	holder := c.process(KindCheckpoint)
 	call := func(name string, args ...uint64) {
-		c.lock.lock(holder) // it waits meanwhile
+		c.lock.lock(holder) // it waits during that
 		defer c.lock.unlock()
 		lock := uint64(holder.in.mem.u32(uint32(c.rt.main.consts["MainLWLockArray"])) + transactionIDs)
 		holder.in.call(holder.in.module.ExportedFunction(name), append([]uint64{lock}, args...)...)
@@ -117,7 +117,7 @@ func TestWaitsForALock(t *testing.T) {
 	}
 }
 
-// Who waits for such a lock can be killed.
+// A process that waits for such a lock can be killed.
 func TestWaitForALockEndsWithTheCluster(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	var p *Process
@@ -130,7 +130,7 @@ func TestWaitForALockEndsWithTheCluster(t *testing.T) {
 	}
 	c.lock.lock(p)
 	held := p.in.mem.u32(uint32(c.rt.main.consts["MainLWLockArray"])) + 4*128 + 4 // ProcArrayLock.state
-	p.in.mem.putU32(held, p.in.mem.u32(held)|1<<18)                               // LW_VAL_EXCLUSIVE, and nobody will give it
+	p.in.mem.putU32(held, p.in.mem.u32(held)|1<<18)                               // LW_VAL_EXCLUSIVE, and never released
 	c.lock.unlock()
 	done := make(chan error, 1)
 	go func() {
