@@ -39,7 +39,7 @@ func check(t testing.TB, err error) {
 	}
 }
 
-// makeTree fills a tree with all that a layer must keep.
+// makeTree fills a tree with everything that a layer must preserve.
 func makeTree(t testing.TB, rng *rand.Rand, files int) *memfs.FS {
 	t.Helper()
 	f := memfs.New(memfs.Options{})
@@ -69,7 +69,7 @@ func makeTree(t testing.TB, rng *rand.Rand, files int) *memfs.FS {
 	return f
 }
 
-// pages makes n bytes that compress about as table pages do.
+// pages makes n bytes that compress about as well as table pages.
 func pages(rng *rand.Rand, n int) []byte {
 	p := make([]byte, n)
 	for i := 0; i < n; i += 16 {
@@ -81,7 +81,7 @@ func pages(rng *rand.Rand, n int) []byte {
 	return p
 }
 
-// describe lists everything that a restore must bring back.
+// describe lists everything that a restore must reproduce.
 func describe(t testing.TB, f *memfs.FS) string {
 	t.Helper()
 	var b strings.Builder
@@ -110,7 +110,7 @@ func describe(t testing.TB, f *memfs.FS) string {
 	return b.String()
 }
 
-// objects is everything in a store.
+// objects returns everything in a store.
 func objects(t testing.TB, st store.Store) map[string]string {
 	t.Helper()
 	all := keys(t, st, "")
@@ -122,7 +122,7 @@ func objects(t testing.TB, st store.Store) map[string]string {
 	return all
 }
 
-// keys are those of the objects below a prefix, each with nothing.
+// keys returns the keys of the objects below a prefix, with empty values.
 func keys(t testing.TB, st store.Store, prefix string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -185,7 +185,7 @@ func TestTheSameTreeGivesTheSameObjects(t *testing.T) {
 	src := makeTree(t, rand.New(rand.NewPCG(seed, 2)), 50)
 	o := WriteOptions{FrameBytes: 2 * memfs.ChunkSize, SegmentBytes: 60_000}
 	a, b := mem.New(mem.Options{}), mem.New(mem.Options{})
-	for _, st := range []store.Store{a, b, a} { // a twice: what is there already is as good
+	for _, st := range []store.Store{a, b, a} { // a twice: existing objects are just as good
 		_, _, err := Write(t.Context(), st, key, src, o)
 		check(t, err)
 	}
@@ -284,7 +284,7 @@ func TestProgressReachesTheEnd(t *testing.T) {
 	}
 }
 
-// Every byte of every object counts: whatever is changed, Read says so, names the object and leaves the bucket alone.
+// Every byte of every object matters: whatever is changed, Read reports it, names the object and leaves the bucket alone.
 func TestDamageIsFound(t *testing.T) {
 	t.Parallel()
 	t.Logf("seed %d", seed)
@@ -395,7 +395,7 @@ func TestPointsAreFiredAndObeyed(t *testing.T) {
 			case (indexErr == nil) != wantIndex:
 				t.Fatalf("%s: index %v", at, indexErr)
 			}
-			// The same tree under the same key goes on from what is there.
+			// The same tree under the same key continues from what is there.
 			_, _, err = Write(t.Context(), st, key, src, WriteOptions{SegmentBytes: 40_000, FrameBytes: 16384})
 			check(t, err)
 			if describe(t, restore(t, st)) != describe(t, src) {
@@ -405,13 +405,13 @@ func TestPointsAreFiredAndObeyed(t *testing.T) {
 	}
 }
 
-// faulty is a store whose n-th puts end as told.
+// faulty is a store whose n-th put ends as fault says.
 type faulty struct {
 	store.Store
 	mu    sync.Mutex
 	puts  int
 	fault func(n int) (apply bool, err error)
-	ids   map[string]map[string]bool // the write ids of each key's puts
+	ids   map[string]map[string]bool // the write IDs of each key's puts
 }
 
 func (s *faulty) Put(ctx context.Context, key string, body []byte, id string, cond store.Cond) (store.Gen, error) {
@@ -500,7 +500,7 @@ func TestContextStopsBoth(t *testing.T) {
 	}
 }
 
-// The original goes on while its clone is written: with -race this is the proof that they share safely.
+// The original changes while its clone is being written: with -race this proves that they share safely.
 func TestWriteACloneWhileTheOriginalGoesOn(t *testing.T) {
 	src := makeTree(t, rand.New(rand.NewPCG(seed, 9)), 40)
 	want := describe(t, src)

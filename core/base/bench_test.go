@@ -62,7 +62,7 @@ func BenchmarkRead100MB(b *testing.B) {
 	}
 }
 
-// hugeTree is a database of n bytes in files of 1 GB, all whose chunks are one in memory.
+// hugeTree is a database of n bytes in files of 1 GB whose chunks are all the same one in memory.
 func hugeTree(t testing.TB, n int64) *memfs.FS {
 	t.Helper()
 	page := [memfs.ChunkSize]byte{1, 2, 3}
@@ -82,8 +82,8 @@ func hugeTree(t testing.TB, n int64) *memfs.FS {
 	return f
 }
 
-// BenchmarkLayers10GB: what a layer of a large database costs beside what it uploads, and its index, opening by that and settling, after
-// rounds of changes to one page in a hundred.
+// BenchmarkLayers10GB: what a layer of a large database costs apart from its uploads, how large its index is, and what opening and settling
+// take, after rounds of changes to one page in a hundred.
 func BenchmarkLayers10GB(b *testing.B) {
 	const files, bytes = 10, 10 << 30
 	st := mem.New(mem.Options{})

@@ -12,14 +12,14 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// class is a field of an object, by its bytes.
+// class is a field of an object, by its byte range.
 type class struct {
 	name     string
 	from, to int
-	every    bool // each of its bits is tried, wherever it is tried at all
+	every    bool // each bit of a tried byte is tried
 }
 
-// samples are the bytes of a class that are tried: all of a short one; of a long one its ends and its middle.
+// samples returns the bytes of a class to try: all of a short one; the ends and the middle of a long one.
 func (c class) samples() []int {
 	const short = 8
 	var all []int
@@ -32,7 +32,7 @@ func (c class) samples() []int {
 	return slices.Concat(all[:2], all[len(all)/2:len(all)/2+1], all[len(all)-2:])
 }
 
-// bits are those that are tried of a byte.
+// bits yields the bits to try in a byte.
 func (c class) bits(at int) iter.Seq[byte] {
 	return func(yield func(byte) bool) {
 		for bit := range 8 {
@@ -43,7 +43,7 @@ func (c class) bits(at int) iter.Seq[byte] {
 	}
 }
 
-// indexClasses are the fields of an index object. Together they are all of it.
+// indexClasses returns the fields of an index object. Together they cover all of it.
 func indexClasses(t *testing.T, object string) (classes []class) {
 	t.Helper()
 	at := 0
@@ -68,7 +68,7 @@ func indexClasses(t *testing.T, object string) (classes []class) {
 	return append(classes, compressed(t, "body", object, at, len(object), true)...)
 }
 
-// segmentClasses are the fields of a segment: those of each of its frames.
+// segmentClasses returns the fields of a segment: those of each of its frames.
 func segmentClasses(t *testing.T, x *index, key, object string) (classes []class) {
 	t.Helper()
 	i := slices.IndexFunc(x.segments, func(s segment) bool { return s.key() == key })
@@ -86,7 +86,7 @@ func segmentClasses(t *testing.T, x *index, key, object string) (classes []class
 	return classes
 }
 
-// compressed are the fields of a zstd frame: its header, the header of its first block, and the blocks.
+// compressed returns the fields of a zstd frame: its header, the header of its first block, and the blocks.
 func compressed(t *testing.T, name, object string, from, to int, every bool) []class {
 	t.Helper()
 	var h zstd.Header
@@ -104,7 +104,7 @@ func compressed(t *testing.T, name, object string, from, to int, every bool) []c
 	}
 }
 
-// TestClassesAreAllOfIt: no byte of an object is in no class.
+// TestClassesAreAllOfIt: every byte of an object is in a class.
 func TestClassesAreAllOfIt(t *testing.T) {
 	object := string(must(encodeIndex(sampleIndex())))
 	at := 0
@@ -119,8 +119,8 @@ func TestClassesAreAllOfIt(t *testing.T) {
 	}
 }
 
-// TestEachBitOfTheBody: under a right checksum, whatever bit of an index is another, it is refused, or it is a consistent index that is
-// encoded as it was read; and it is the layer's own only if no bit of its name is another.
+// TestEachBitOfTheBody: whatever bit of an index is flipped, under a correct checksum, it is refused, or it is a consistent index that
+// encodes as it was read; and it is the layer's own only if no bit of its name is flipped.
 func TestEachBitOfTheBody(t *testing.T) {
 	t.Parallel()
 	x := sampleIndex()

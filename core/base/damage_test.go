@@ -15,8 +15,8 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// hollowed is a database of four files, each in a segment of its own, that was opened by little of it; of all but the last most is
-// written anew, so that three segments are to be cleaned, and what is left of them is away.
+// hollowed is a database of four files, each in a segment of its own, opened with little of it in memory; most of all but the last is
+// rewritten, so that three segments need cleaning, and what is left of them is away.
 func hollowed(t *testing.T, st *mem.Store) (c *chain, segments []string) {
 	t.Helper()
 	c = &chain{t: t, st: st, tree: largeTree(t, 4<<20), o: WriteOptions{FrameBytes: 4 * memfs.ChunkSize, SegmentBytes: 512 << 10}}
@@ -52,8 +52,8 @@ func hollowed(t *testing.T, st *mem.Store) (c *chain, segments []string) {
 	return c, segments
 }
 
-// TestDamageIsNotCleaned: a segment that is damaged or gone, and is to be cleaned, stays where it is; the layer is taken, the others are
-// cleaned, it is told of once, and what is in it is an error of who reads it until it is restored.
+// TestDamageIsNotCleaned: a damaged or missing segment that needs cleaning stays where it is; the layer is taken, the others are cleaned,
+// it is reported once, and reading it is an error until it is restored.
 func TestDamageIsNotCleaned(t *testing.T) {
 	for _, what := range []string{"damaged", "cut", "gone"} {
 		t.Run(what, func(t *testing.T) {
@@ -121,12 +121,12 @@ func TestDamageIsNotCleaned(t *testing.T) {
 	}
 }
 
-// hourLater is a clock that was put on.
+// hourLater is a clock set forward.
 type hourLater struct{ clock.Clock }
 
 func (h hourLater) Monotonic() time.Duration { return h.Clock.Monotonic() + lostFor }
 
-// TestDamageThatIsWritten: a layer that cannot do without a page fails, and says which object is damaged.
+// TestDamageThatIsWritten: a layer that needs an unreadable page fails, and says which object is damaged.
 func TestDamageThatIsWritten(t *testing.T) {
 	st := mem.New(mem.Options{})
 	c, segments := hollowed(t, st)
@@ -144,7 +144,7 @@ func (d denied) GetRange(_ context.Context, key string, _, _ int64) (store.Objec
 	return store.Object{}, &store.OpError{Op: "get", Key: key, Err: store.ErrDenied}
 }
 
-// TestOutageIsNoDamage: where the bucket cannot be read, a layer that has to clean fails, and the next one cleans.
+// TestOutageIsNoDamage: while the bucket cannot be read, a layer that has to clean fails, and the next one cleans.
 func TestOutageIsNoDamage(t *testing.T) {
 	st := mem.New(mem.Options{})
 	c, segments := hollowed(t, st)

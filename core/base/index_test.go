@@ -55,12 +55,12 @@ func TestIndexRoundTrip(t *testing.T) {
 			t.Fatalf("%+v\nwant\n%+v", got, x)
 		}
 	}
-	if use := (&Layer{index: sampleIndex(), size: 100}).Use(); use != (Use{Segments: 3, StoredBytes: 145, Chunks: 6, LiveChunks: 5, LiveBytes: 135}) { // of the first segment two chunks of three
+	if use := (&Layer{index: sampleIndex(), size: 100}).Use(); use != (Use{Segments: 3, StoredBytes: 145, Chunks: 6, LiveChunks: 5, LiveBytes: 135}) { // of the first segment, two of three chunks
 		t.Errorf("%+v", use)
 	}
 }
 
-// Contradictions under a right checksum: nothing that Read relies on may pass.
+// Contradictions under a correct checksum: nothing may pass that Read relies on.
 func TestIndexContradictions(t *testing.T) {
 	for name, spoil := range map[string]func(*index){
 		"no frame size":             func(x *index) { x.frameBytes = 0 },
@@ -159,7 +159,7 @@ func bodyOf(t testing.TB, x *index) []byte {
 	return body
 }
 
-// renamed is an index object whose name was spoilt.
+// renamed returns an index object with a damaged name.
 func renamed(t testing.TB, spoil func([]byte) []byte) []byte {
 	t.Helper()
 	object := must(encodeIndex(sampleIndex()))
@@ -171,7 +171,7 @@ func renamed(t testing.TB, spoil func([]byte) []byte) []byte {
 	return resum(object)
 }
 
-// resum puts the right checksum on an object.
+// resum puts the correct checksum on an object.
 func resum(object []byte) []byte {
 	if len(object) >= headerSize {
 		clear(object[headerSize-4 : headerSize])
@@ -180,7 +180,7 @@ func resum(object []byte) []byte {
 	return object
 }
 
-// FuzzDecodeIndex gives the decoder objects with right checksums, and bodies under a right header of either format, with no name.
+// FuzzDecodeIndex gives the decoder objects with correct checksums, and bodies under a correct header of either format, without a name.
 func FuzzDecodeIndex(f *testing.F) {
 	rng := rand.New(rand.NewPCG(seed, 10))
 	l, _, err := Write(f.Context(), mem.New(mem.Options{}), key, makeTree(f, rng, 10), WriteOptions{})

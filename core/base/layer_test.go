@@ -10,7 +10,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// TestLayerHoldsNoPages: what a layer says is kept for as long as its writer lives; the pages that it was made of are not.
+// TestLayerHoldsNoPages: a layer's description is kept as long as its writer lives; the pages it was made from are not.
 func TestLayerHoldsNoPages(t *testing.T) {
 	tree := memfs.New(memfs.Options{})
 	check(t, tree.MkdirAll("/base/5", 0o700))

@@ -20,7 +20,7 @@ import (
 	"blobpglite/core/store"
 )
 
-// dirStore keeps objects in files, out of the way of the memory that is measured.
+// dirStore keeps objects in files, out of the measured memory.
 type dirStore string
 
 func (d dirStore) file(key string) string {
@@ -44,7 +44,7 @@ func (d dirStore) List(context.Context, string, string) iter.Seq2[store.Attrs, e
 
 const memoryEnv = "BASE_TEST_MEMORY_DIR"
 
-// A restore must not take much more memory than the database: the process that does it is measured whole.
+// A restore must not take much more memory than the database: the whole restoring process is measured.
 func TestRestoreFitsInMemory(t *testing.T) {
 	if dir := os.Getenv(memoryEnv); dir != "" {
 		dst := memfs.New(memfs.Options{})
@@ -70,7 +70,7 @@ func TestRestoreFitsInMemory(t *testing.T) {
 			var peak, used int64
 			_, err = fmt.Sscanf(string(out), "peak %d used %d", &peak, &used)
 			check(t, err)
-			// 1.5 times the database and a fixed share; three copies of it, or two of what was stored, would not fit.
+			// 1.5 times the database plus a fixed amount; three copies of it, or two of what was stored, would not fit.
 			limit := used*3/2 + 100<<20
 			t.Logf("%d MB restored, peak %d MB, limit %d MB", used>>20, peak>>20, limit>>20)
 			if used < size || peak > limit {
@@ -80,7 +80,7 @@ func TestRestoreFitsInMemory(t *testing.T) {
 	}
 }
 
-// peakBytes is the largest resident size that this process had.
+// peakBytes returns the largest resident size of this process so far.
 func peakBytes(t *testing.T) int64 {
 	t.Helper()
 	status, err := os.ReadFile("/proc/self/status")
@@ -96,7 +96,7 @@ func peakBytes(t *testing.T) int64 {
 	return 0
 }
 
-// randomTree is n bytes that do not compress.
+// randomTree is n incompressible bytes.
 func randomTree(t testing.TB, n int64) *memfs.FS {
 	t.Helper()
 	rng := rand.NewChaCha8([32]byte{1})

@@ -18,14 +18,14 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// prefix is what a database has in its bucket, of two layers of which the second one shares with the first, and what its manifest says.
+// prefix is a database in its bucket, with two layers of which the second shares with the first, and what its manifest says.
 type prefix struct {
 	Objects map[string][]byte
 	Layers  []manifest.Layer
 	Trees   []string // what each layer restores
 }
 
-// twoLayers is a database of an id; seed tells them apart.
+// twoLayers makes a database with an ID; n tells them apart.
 func twoLayers(t *testing.T, id string, n uint64) prefix {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, n))
@@ -67,7 +67,7 @@ func (p prefix) store(t *testing.T) store.Store {
 	return st
 }
 
-// read reads a layer in each way that there is. Each must end in the same way.
+// read reads a layer in every possible way. All must end alike.
 func (p prefix) read(t *testing.T, n int, database string) error {
 	t.Helper()
 	st, key := p.store(t), p.Layers[n].Key
@@ -107,7 +107,7 @@ func recordedFormat2(t *testing.T) (p prefix) {
 	return p
 }
 
-// TestFormat2WithoutNames: layers of versions whose indexes have no name are read, and shared with.
+// TestFormat2WithoutNames: layers of versions whose indexes have no name can be read and shared with.
 func TestFormat2WithoutNames(t *testing.T) {
 	p := recordedFormat2(t)
 	for n := range p.Layers {
@@ -130,7 +130,7 @@ func TestFormat2WithoutNames(t *testing.T) {
 	}
 }
 
-// TestNamesAreSkipped: versions that do not know of names read indexes that have one. They give all that follows the header to zstd.
+// TestNamesAreSkipped: versions that do not know names can read indexes that have one. They pass everything after the header to zstd.
 func TestNamesAreSkipped(t *testing.T) {
 	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
 	check(t, err)
@@ -147,7 +147,7 @@ func TestNamesAreSkipped(t *testing.T) {
 	}
 }
 
-// TestIndexInAnothersPlace: an index that is whole, and whose segments are all there, is not read as another layer's.
+// TestIndexInAnothersPlace: an intact index, with all its segments present, is not read as another layer's.
 func TestIndexInAnothersPlace(t *testing.T) {
 	t.Parallel()
 	ours, theirs, old := twoLayers(t, "01ID", 401), twoLayers(t, "02OTHER", 402), recordedFormat2(t)
@@ -203,7 +203,7 @@ func TestIndexInAnothersPlace(t *testing.T) {
 	}
 }
 
-// TestExpect: what a manifest says of a layer, each number of it, is compared; what it does not say is not.
+// TestExpect: each number in a manifest's description of a layer is compared; what it leaves out is not.
 func TestExpect(t *testing.T) {
 	p := twoLayers(t, "01ID", 403)
 	st, l := p.store(t), p.Layers[1]
@@ -230,7 +230,7 @@ func TestExpect(t *testing.T) {
 	}
 }
 
-// TestIDsInKeys: a layer whose key, or whose segments' keys, have the id of another database is not this one's, name or none.
+// TestIDsInKeys: a layer whose key, or whose segments' keys, contain the ID of another database is not this one's, with or without a name.
 func TestIDsInKeys(t *testing.T) {
 	for _, id := range []string{"01ID", ""} {
 		st, first := mem.New(mem.Options{}), Key(0, 0)+"-01ID"
@@ -249,7 +249,7 @@ func TestIDsInKeys(t *testing.T) {
 	}
 }
 
-// TestLaterLayersAreNotSharedWith: what nobody would read is not written.
+// TestLaterLayersAreNotSharedWith: a layer that no reader would accept is not written.
 func TestLaterLayersAreNotSharedWith(t *testing.T) {
 	st := mem.New(mem.Options{})
 	tree := makeTree(t, rand.New(rand.NewPCG(seed, 405)), 3)

@@ -18,7 +18,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// pagesOf is a source of a store's layers, closed at the end of the test.
+// pagesOf makes a source of a store's layers, closed at the end of the test.
 func pagesOf(t testing.TB, st store.Store, o PagesOptions) *Pages {
 	t.Helper()
 	p, err := NewPages(st, o)
@@ -27,7 +27,7 @@ func pagesOf(t testing.TB, st store.Store, o PagesOptions) *Pages {
 	return p
 }
 
-// opened is a layer's tree of which only the files outside /base are in memory.
+// opened returns a layer's tree with only the files outside /base in memory.
 func opened(t testing.TB, p *Pages, key string) (*memfs.FS, *Layer, memfs.Mark, Stats) {
 	t.Helper()
 	dst := memfs.New(memfs.Options{})
@@ -41,7 +41,7 @@ func opened(t testing.TB, p *Pages, key string) (*memfs.FS, *Layer, memfs.Mark, 
 	return dst, l, mark, stats
 }
 
-// whole brings every file of a tree in memory.
+// whole brings every file of a tree into memory.
 func whole(t testing.TB, p *Pages, f *memfs.FS) {
 	t.Helper()
 	check(t, f.Walk("/", func(path string, i memfs.Info) error {
@@ -52,7 +52,7 @@ func whole(t testing.TB, p *Pages, f *memfs.FS) {
 	}))
 }
 
-// TestOpen: nothing but what is kept is read; what is asked for comes with its frame; all of it is what was written.
+// TestOpen: only what is to be kept is read; a requested page comes with its frame; everything is as written.
 func TestOpen(t *testing.T) {
 	st := store.Count(mem.New(mem.Options{}))
 	src := largeTree(t, 24<<20)
@@ -90,8 +90,8 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestLifeOnPages: a tree that is opened, changed, evicted from, and taken layers of, of which the ones before are deleted, is what one is
-// of which everything is in memory.
+// TestLifeOnPages: a tree that is opened, changed, evicted from, and has layers taken and the previous ones deleted, equals one that has
+// everything in memory.
 func TestLifeOnPages(t *testing.T) {
 	t.Logf("seed %d", seed)
 	for round := range uint64(25) {
@@ -128,7 +128,7 @@ func TestLifeOnPages(t *testing.T) {
 	}
 }
 
-// settle says where the files are now.
+// settle tells the tree where the files now are.
 func (c *chain) settle(mark memfs.Mark) error {
 	for ino, o := range c.last.Origins(c.o.Pages) {
 		if err := c.tree.Settle(ino, mark, o); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -153,7 +153,7 @@ func contents(t testing.TB, f *memfs.FS) string {
 	return b.String()
 }
 
-// changeBoth does the same to two trees.
+// changeBoth makes the same change to two trees.
 func changeBoth(t testing.TB, rng *rand.Rand, p *Pages, trees ...*memfs.FS) {
 	t.Helper()
 	path, other := fmt.Sprintf("/base/1/%d", 1000+rng.IntN(12)), fmt.Sprintf("/base/1/%d", 1000+rng.IntN(12))
@@ -188,7 +188,7 @@ func changeBoth(t testing.TB, rng *rand.Rand, p *Pages, trees ...*memfs.FS) {
 	}
 }
 
-// TestBootSet: what one life wanted first, the next one fetches at once, in few requests, as far as it is where it was.
+// TestBootSet: what one life read first, the next one fetches immediately, in few requests, as far as it is still in the same place.
 func TestBootSet(t *testing.T) {
 	st := mem.New(mem.Options{})
 	c := &chain{t: t, st: st, tree: largeTree(t, 64<<20)}
@@ -225,7 +225,7 @@ func TestBootSet(t *testing.T) {
 	}
 }
 
-// failing is a store whose reads of segments fail so often, or wait.
+// failing is a store whose reads of segments fail a number of times, or wait.
 type failing struct {
 	store.Store
 	mu    sync.Mutex
@@ -264,7 +264,7 @@ func (f *failing) Get(ctx context.Context, key string) (store.Object, error) {
 	return o, err
 }
 
-// TestPagesFaults: errors that pass are not seen; what is damaged is asked for once more, and never given; others are told.
+// TestPagesFaults: transient errors are not seen; a damaged frame is requested once more, and never returned; other errors are reported.
 func TestPagesFaults(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -303,7 +303,7 @@ func TestPagesFaults(t *testing.T) {
 	}
 }
 
-// TestPagesPatience: an outage is an error in the end.
+// TestPagesPatience: an outage eventually becomes an error.
 func TestPagesPatience(t *testing.T) {
 	st := &failing{Store: mem.New(mem.Options{})}
 	_, _, err := Write(t.Context(), st, Key(1, 1), largeTree(t, 1<<20), WriteOptions{})
@@ -327,7 +327,8 @@ type skips struct{ *clock.Virtual }
 
 func (s skips) Sleep(ctx context.Context, d time.Duration) error { s.Advance(d); return ctx.Err() }
 
-// TestPagesAreSharedInFlight: who wants what is on its way waits for that; who gives up disturbs nobody; nobody is given what is another's.
+// TestPagesAreSharedInFlight: a reader that wants a frame in flight waits for it; one that gives up disturbs no other; none gets another's
+// chunks.
 func TestPagesAreSharedInFlight(t *testing.T) {
 	st := &failing{Store: mem.New(mem.Options{})}
 	_, _, err := Write(t.Context(), st, Key(1, 1), largeTree(t, 1<<20), WriteOptions{})
@@ -358,7 +359,7 @@ func TestPagesAreSharedInFlight(t *testing.T) {
 			gave <- err
 		}()
 	}
-	for waiting := 0; waiting < 2; runtime.Gosched() { // both wait for the one fetch
+	for waiting := 0; waiting < 2; runtime.Gosched() { // both wait for the same fetch
 		p.mu.Lock()
 		waiting = 0
 		for _, f := range p.frames {
@@ -380,7 +381,7 @@ func TestPagesAreSharedInFlight(t *testing.T) {
 	}
 }
 
-// TestPagesAreTheirs: who was given a frame's chunks writes to them while others that wait for the same frame are still given theirs.
+// TestPagesAreTheirs: a reader that got a frame's chunks writes to them while others that wait for the same frame still get theirs.
 func TestPagesAreTheirs(t *testing.T) {
 	st, src := mem.New(mem.Options{}), largeTree(t, 8<<20)
 	_, _, err := Write(t.Context(), st, Key(1, 1), src, WriteOptions{})
@@ -416,7 +417,7 @@ func TestPagesAreTheirs(t *testing.T) {
 	}
 }
 
-// TestForget: of a life of many layers no more is remembered than its last layer needs, and who asks for a page where it was is told so.
+// TestForget: after many layers, only what the last one needs is remembered, and asking for a page in its old place is an error.
 func TestForget(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 310))
 	st := mem.New(mem.Options{})

@@ -15,7 +15,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// A layer of format 1, written by the version before, is restored, and its first successor carries all of it over.
+// A layer of format 1, written by the previous version, can be restored, and its first successor takes over all of it.
 func TestFormat1(t *testing.T) {
 	st := mem.New(mem.Options{})
 	for _, name := range []string{"index", "part-000000", "part-000001"} {
@@ -58,7 +58,7 @@ func restored(t testing.TB, st store.Store, key string) *memfs.FS {
 	return dst
 }
 
-// chain takes layers of a tree, each of which shares with the one before.
+// chain takes layers of a tree, each of which shares with the previous one.
 type chain struct {
 	t    testing.TB
 	st   *mem.Store
@@ -95,7 +95,7 @@ func (c *chain) forget() {
 	}
 }
 
-// change does something that a database does with its files.
+// change makes a change that a database makes to its files.
 func change(t testing.TB, rng *rand.Rand, f *memfs.FS) string {
 	t.Helper()
 	path := fmt.Sprintf("/base/1/%d", 1000+rng.IntN(12))
@@ -132,8 +132,8 @@ func change(t testing.TB, rng *rand.Rand, f *memfs.FS) string {
 	return fmt.Sprint(what, " ", path)
 }
 
-// TestSharedLayers: whatever happens between two layers, each restores to exactly what the tree was, with nothing there but what it
-// names; and so does a tree that was restored and goes on.
+// TestSharedLayers: whatever happens between two layers, each restores to exactly the tree's state, with only the objects it names present;
+// and so does a tree that was restored and changed further.
 func TestSharedLayers(t *testing.T) {
 	t.Logf("seed %d", seed)
 	for round := range uint64(30) {
@@ -164,7 +164,7 @@ func TestSharedLayers(t *testing.T) {
 	}
 }
 
-// TestLayerOfWhatChanged: a layer writes what was written since the one before, and nothing else.
+// TestLayerOfWhatChanged: a layer writes what was written since the previous one, and nothing else.
 func TestLayerOfWhatChanged(t *testing.T) {
 	c := &chain{t: t, st: mem.New(mem.Options{}), tree: largeTree(t, 64<<20)}
 	first := c.next()
@@ -191,7 +191,7 @@ func TestLayerOfWhatChanged(t *testing.T) {
 	}
 }
 
-// TestCleaning: under random updates what is stored stays below twice what is used, and what a layer writes again has a bound.
+// TestCleaning: under random updates, what is stored stays below twice what is used, and what a layer writes again is bounded.
 func TestCleaning(t *testing.T) {
 	c := &chain{t: t, st: mem.New(mem.Options{}), tree: largeTree(t, 48<<20), o: WriteOptions{SegmentBytes: 256 << 10}}
 	rng := rand.New(rand.NewPCG(seed, 32))
@@ -243,7 +243,7 @@ func TestSmallSegments(t *testing.T) {
 	}
 }
 
-// Whatever is wrong with an object that is shared is found, under the name of the layer that needs it.
+// Any damage to a shared object is found, under the name of the layer that needs it.
 func TestSharedDamageIsFound(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 34))
 	c := &chain{t: t, st: mem.New(mem.Options{}), tree: makeTree(t, rng, 20), o: WriteOptions{FrameBytes: 16384, SegmentBytes: 40_000}}
@@ -333,7 +333,7 @@ func TestObjectNames(t *testing.T) {
 	}
 }
 
-// TestRewrite: a file that the clone has otherwise than the tree is never taken from the layer that was made of the clone.
+// TestRewrite: a file that differs between the clone and the tree is never taken from the layer that was made from the clone.
 func TestRewrite(t *testing.T) {
 	st, tree := mem.New(mem.Options{}), memfs.New(memfs.Options{})
 	check(t, tree.WriteFile("/control", []byte("the tree's"), 0o600))

@@ -16,10 +16,10 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// wholeOnly is a store that reads objects as a whole only.
+// wholeOnly is a store that reads only whole objects.
 type wholeOnly struct{ store.Store }
 
-// wrongPages compares what is in memory of a tree with what was written, and returns how much is not.
+// wrongPages compares the part of a tree that is in memory with what was written, and returns how much is not in memory.
 func wrongPages(t *testing.T, got, want *memfs.FS) (away int) {
 	t.Helper()
 	check(t, want.Walk("/", func(path string, i memfs.Info) error {
@@ -47,7 +47,7 @@ func wrongPages(t *testing.T, got, want *memfs.FS) (away int) {
 	return away
 }
 
-// incompressible is a tree whose frames are all of one stored size, so that nothing but its checksum tells one from another.
+// incompressible is a tree whose frames all have the same stored size, so that only its checksum tells one from another.
 func incompressible(t *testing.T, n uint64) *memfs.FS {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, n))
@@ -63,8 +63,8 @@ func incompressible(t *testing.T, n uint64) *memfs.FS {
 	return f
 }
 
-// TestPagesOfSpoiltSegments: whatever a segment has become, reading a page of it is an error that names it, or the page is what was written.
-// Once the object is what it was, everything is read.
+// TestPagesOfSpoiltSegments: whatever was done to a segment, reading one of its pages is an error that names the segment, or the page is as
+// written. Once the object is restored, everything can be read.
 func TestPagesOfSpoiltSegments(t *testing.T) {
 	t.Parallel()
 	t.Logf("seed %d", seed)
@@ -90,7 +90,7 @@ func TestPagesOfSpoiltSegments(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		spoil func(m map[string]string)
-		want  error  // nil: the pages are what they were
+		want  error  // nil: the pages are as written
 		bad   string // of the objects, those that are named
 	}{
 		{"as it was", func(map[string]string) {}, nil, ""},
@@ -172,7 +172,7 @@ func TestPagesOfSpoiltSegments(t *testing.T) {
 	}
 }
 
-// TestVerifyOfALongerSegment: what a reader of single pages does not see, a verification does.
+// TestVerifyOfALongerSegment: a verification sees what a reader of single pages does not.
 func TestVerifyOfALongerSegment(t *testing.T) {
 	st := mem.New(mem.Options{})
 	l, _, err := Write(t.Context(), st, key, makeTree(t, rand.New(rand.NewPCG(seed, 332)), 5), WriteOptions{})

@@ -12,8 +12,8 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// TestSharedSegmentsAreVerifiedOnce: of layers that share segments, whatever one of them had read is not read for the next, unless that one uses
-// more of it, or says otherwise what is in it; and damage is found all the same.
+// TestSharedSegmentsAreVerifiedOnce: of layers that share segments, what was read for one is not read for the next, unless that one uses
+// more of it, or describes it differently; and damage is still found.
 func TestSharedSegmentsAreVerifiedOnce(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(seed, 501))
@@ -58,7 +58,7 @@ func TestSharedSegmentsAreVerifiedOnce(t *testing.T) {
 		t.Errorf("the newest first, which uses less of what they share: %d segments were read of %d: %v", got, len(objects), err)
 	}
 
-	// A chunk does not decompress, though by the index its checksum is right: what was verified before had another one.
+	// A chunk does not decompress, though the index has the correct checksum for it: what was verified before had another one.
 	first, known := layers[0], &Verified{}
 	if _, _, err := Verify(t.Context(), st, first.Key(), ReadOptions{Verified: known}); err != nil {
 		t.Fatal(err)

@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// A time limit runs by the clock that it was given, and leaves nothing behind.
+// A timeout runs on the given clock, and leaves nothing behind.
 func TestWithTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := NewVirtual(time.Unix(0, 0))
 		parent, leave := context.WithCancel(t.Context())
 		ctx, cancel := WithTimeout(parent, v, time.Second)
-		<-time.After(time.Hour) // of the machine's clock: it means nothing
+		<-time.After(time.Hour) // the machine's clock: irrelevant
 		if ctx.Err() != nil {
 			t.Fatalf("ended by another clock: %v", ctx.Err())
 		}

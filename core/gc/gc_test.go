@@ -61,7 +61,7 @@ func bucket(t *testing.T) store.Store {
 	return st
 }
 
-// layers are base/2-3, and base/3-5 which shares one of its two segments.
+// layers writes base/2-3, and base/3-5, which shares one of its two segments.
 func layers(t *testing.T, st store.Store) {
 	t.Helper()
 	f := memfs.New(memfs.Options{})
@@ -86,7 +86,7 @@ func layers(t *testing.T, st store.Store) {
 	write("base/3-5", base.WriteOptions{Share: first, Since: mark})
 }
 
-// emptyLayer is a layer without files.
+// emptyLayer writes a layer without files.
 func emptyLayer(t *testing.T, st store.Store, key string) {
 	t.Helper()
 	if _, _, err := base.Write(t.Context(), st, key, memfs.New(memfs.Options{}), base.WriteOptions{}); err != nil {
@@ -106,7 +106,7 @@ func keys(t *testing.T, st store.Store) []string {
 	return out
 }
 
-// want is what a collection leaves.
+// want returns what a collection leaves.
 func want(more ...string) []string {
 	out := append([]string{
 		"base/3-5/index", "base/9-9/part/000000", "manifest", "page/2-3/000000", "page/3-5/000000", "page/3-5/other", "page/9-9/000000",
@@ -160,7 +160,7 @@ func TestOlderEpochDeletesNothing(t *testing.T) {
 	}
 }
 
-// before runs f before a key is read first.
+// before runs f before a key is first read.
 type before struct {
 	store.Store
 	key string
@@ -175,8 +175,8 @@ func (b *before) Get(ctx context.Context, key string) (store.Object, error) {
 	return b.Store.Get(ctx, key)
 }
 
-// TestOvertakenCollectionIsNoDamage: a newer writer compacts and collects between our look at the manifest and that at the layer. The
-// explorer found that this was reported as a damaged layer.
+// TestOvertakenCollectionIsNoDamage: a newer writer compacts and collects between our reads of the manifest and of the layer. The explorer
+// found that this was reported as a damaged layer.
 func TestOvertakenCollectionIsNoDamage(t *testing.T) {
 	t.Parallel()
 	st := bucket(t)
@@ -201,7 +201,7 @@ func TestOvertakenCollectionIsNoDamage(t *testing.T) {
 	}
 }
 
-// TestEarlierLayerThatCannotBeRead: what it needs nobody can tell, so that all segments stay, and all else is deleted.
+// TestEarlierLayerThatCannotBeRead: what it needs is unknown, so all segments stay, and everything else is deleted.
 func TestEarlierLayerThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	for _, gone := range []bool{true, false} {
@@ -234,8 +234,8 @@ func TestEarlierLayerThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestIndexInAnothersPlace: by the index of another layer, or of one that the manifest does not describe, nothing is deleted: not what it
-// needs is needed.
+// TestIndexInAnothersPlace: given the index of another layer, or one that the manifest does not describe, nothing is deleted: its needs are
+// not the layer's.
 func TestIndexInAnothersPlace(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(st store.Store, l *manifest.Layer) error{
@@ -265,7 +265,7 @@ func TestIndexInAnothersPlace(t *testing.T) {
 	}
 }
 
-// TestRubbishIsNotGuessedAt: what stands under a record's name and is no record is left alone, with an error.
+// TestRubbishIsNotGuessedAt: an object that has a record's name but is not a record is left alone, with an error.
 func TestRubbishIsNotGuessedAt(t *testing.T) {
 	t.Parallel()
 	st := bucket(t)
@@ -280,7 +280,7 @@ func TestRubbishIsNotGuessedAt(t *testing.T) {
 	}
 }
 
-// TestDeathAtEveryDeletion: a collection that dies anywhere leaves what the next one finishes.
+// TestDeathAtEveryDeletion: wherever a collection dies, the next one finishes its work.
 func TestDeathAtEveryDeletion(t *testing.T) {
 	t.Parallel()
 	for n := range 10 {

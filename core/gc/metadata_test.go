@@ -13,7 +13,7 @@ import (
 	"blobpglite/core/wal"
 )
 
-// logs writes the log of one epoch after the other: a fence, and records of so many bytes each.
+// logs writes the logs of successive epochs: a fence, and records of given sizes.
 type logs struct {
 	st   store.Store
 	tail wal.Position
@@ -39,11 +39,11 @@ func (l *logs) write(t *testing.T, epoch uint64, sizes ...int) {
 	l.tail = log.Tail()
 }
 
-// large9 is the size of a record that goes in parts.
+// large9 is the size of a record that is stored in parts.
 const large9 = 9 << 20
 
-// inParts is a database with a record in parts that is kept (3, of epoch 1) and one that is not (2), another one of epoch 2
-// (6), and parts that nobody names. Epoch 3 is the collector's.
+// inParts is a database with a record in parts that is kept (3, of epoch 1) and one that is not (2), another one of epoch 2 (6), and parts
+// that nothing names. Epoch 3 is the collector's.
 func inParts(t *testing.T) store.Store {
 	t.Helper()
 	st := mem.New(mem.Options{})
@@ -68,7 +68,7 @@ func inParts(t *testing.T) store.Store {
 	return st
 }
 
-// copied is a copy of a bucket by some tool, whose objects have this write id, or one each.
+// copied is a copy of a bucket made by some tool, whose objects get their write IDs from writeID.
 func copied(t *testing.T, from store.Store, writeID func() string) store.Store {
 	t.Helper()
 	to := mem.New(mem.Options{})
@@ -84,8 +84,8 @@ func copied(t *testing.T, from store.Store, writeID func() string) store.Store {
 	return to
 }
 
-// TestLivenessIsWhatRecordsSay: whatever the metadata says, parts that a kept record names stay, fences stay, and what nobody
-// names goes.
+// TestLivenessIsWhatRecordsSay: whatever the metadata says, parts that a kept record names stay, fences stay, and what nothing names is
+// deleted.
 func TestLivenessIsWhatRecordsSay(t *testing.T) {
 	t.Parallel()
 	for name, writeID := range map[string]func() string{
@@ -104,7 +104,7 @@ func TestLivenessIsWhatRecordsSay(t *testing.T) {
 			if _, err := wal.Read(t.Context(), st, wal.ReadOptions{From: wal.Position{Seq: 2}, DatabaseID: "db"}, func(wal.Record) error { return nil }); err != nil {
 				t.Errorf("the log after the collection: %v", err)
 			}
-			// Record 2 and its three parts, and the two that nobody names. The fence at 1 stays.
+			// Record 2 and its three parts, and the two that nothing names. The fence at 1 stays.
 			left := keys(t, st)
 			if stats.Parts != 5 || stats.Records != 1 || stats.Fences != 1 || len(left) != before-6 {
 				t.Errorf("%+v; left: %v", stats, left)
@@ -116,8 +116,8 @@ func TestLivenessIsWhatRecordsSay(t *testing.T) {
 	}
 }
 
-// TestTheLogIsReadOnce: what a writer's collection has learnt of the log of its predecessors, its next one need not read; and
-// records of later epochs than those of the parts are not read.
+// TestTheLogIsReadOnce: what a writer's collection has learnt about its predecessors' log, its next one need not read; and records of later
+// epochs than the parts' are not read.
 func TestTheLogIsReadOnce(t *testing.T) {
 	t.Parallel()
 	st := inParts(t)
@@ -134,11 +134,11 @@ func TestTheLogIsReadOnce(t *testing.T) {
 			t.Errorf("%d reads, want %d", n, reads)
 		}
 	}
-	// Manifest and index; record 2, for the list tells the fence at 1; 3 to 7, of epochs 1 and 2; the fence at 8.
+	// Manifest and index; record 2, because the list shows the fence at 1; 3 to 7, of epochs 1 and 2; the fence at 8.
 	collect(2+1+6, 5)
 	o.From = 3
 	collect(2, 0)
-	// The log from record 4 on is kept: the parts of record 3 are not needed any more, which is known.
+	// The log from record 4 on is kept: the parts of record 3 are no longer needed, and that is known.
 	emptyLayer(t, st, "base/1-3")
 	_, _, err := manifest.Update(t.Context(), st, manifest.Options{Epoch: 3}, func(m *manifest.Manifest) error {
 		m.WalStart, m.Layers = 4, []manifest.Layer{{Key: "base/1-3", Epoch: 1, Seq: 3}}
@@ -150,7 +150,7 @@ func TestTheLogIsReadOnce(t *testing.T) {
 	collect(2+1, 3)
 }
 
-// TestNoPartGoesFromADamagedLog: a record that is missing, damaged or another database's may have named anything.
+// TestNoPartGoesFromADamagedLog: a missing, damaged or foreign record may have named anything.
 func TestNoPartGoesFromADamagedLog(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -196,7 +196,7 @@ func TestNoPartGoesFromADamagedLog(t *testing.T) {
 	}
 }
 
-// TestAnothersRecordStays: also below wal_start.
+// TestAnothersRecordStays: even below wal_start.
 func TestAnothersRecordStays(t *testing.T) {
 	t.Parallel()
 	st := bucket(t)
@@ -223,7 +223,7 @@ func TestAnothersRecordStays(t *testing.T) {
 	}
 }
 
-// TestStrangersStay: what has not exactly the shape of a name of ours is not touched, another database least of all.
+// TestStrangersStay: what does not have exactly the form of our names is not touched, least of all another database.
 func TestStrangersStay(t *testing.T) {
 	t.Parallel()
 	st := bucket(t)

@@ -21,14 +21,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// crowd counts the deletions that are under way at once. The first waits for a second one, if it is to.
+// crowd counts the concurrent deletions. The first may be made to wait for a second one.
 type crowd struct {
 	store.Store
 	mu        sync.Mutex
 	now, most int
 	meet      chan struct{}
 	order     []string
-	left      int // deletions that are allowed; below zero: all
+	left      int // deletions still allowed; below zero: all
 }
 
 func (c *crowd) Delete(ctx context.Context, key string) error {
@@ -90,7 +90,7 @@ func TestSeveralAtOnce(t *testing.T) {
 	if st.most < 2 || st.most > MaxParallel {
 		t.Errorf("%d at once", st.most)
 	}
-	// A layer without its index does not exist; one without a part is damaged. So all indexes go first.
+	// A layer without its index does not exist; one without a part is damaged. So all indexes are deleted first.
 	index, part := 0, len(st.order)
 	for i, key := range st.order {
 		if strings.HasSuffix(key, "/index") {
@@ -108,8 +108,7 @@ func TestSeveralAtOnce(t *testing.T) {
 	}
 }
 
-// TestDeathOfSeveralAtOnce: whichever deletions were done when it ended, nothing that is needed is gone, and the next
-// collection does the rest.
+// TestDeathOfSeveralAtOnce: whichever deletions were done at the death, nothing needed is gone, and the next collection does the rest.
 func TestDeathOfSeveralAtOnce(t *testing.T) {
 	t.Parallel()
 	for left := range 12 {
@@ -131,7 +130,7 @@ func TestDeathOfSeveralAtOnce(t *testing.T) {
 	}
 }
 
-// TestWhatIsRetainedStays: layers that the manifest keeps for earlier states stay, with every record behind the oldest.
+// TestWhatIsRetainedStays: layers that the manifest keeps for earlier states stay, with every record after the oldest.
 func TestWhatIsRetainedStays(t *testing.T) {
 	t.Parallel()
 	st, clk := mem.New(mem.Options{}), clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))

@@ -8,8 +8,8 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// TestEachBit: whatever bit of a lease is another, it is no lease any more, or one that says exactly what its bytes say. Nothing is ignored,
-// so whoever reads it and whoever looks whether it is its own see the same.
+// TestEachBit: with any bit flipped, a lease is no longer a lease, or one that says exactly what its bytes say. Nothing is ignored, so a
+// reader and a holder that checks for its own see the same.
 func TestEachBit(t *testing.T) {
 	st, clk := mem.New(mem.Options{}), newClock()
 	o := options(st, clk, "holder")

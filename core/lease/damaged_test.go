@@ -10,7 +10,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// TestWhatIsNoLeaseIsReplaced: it blocks nobody, and somebody hears of it. What a newer version wrote stays.
+// TestWhatIsNoLeaseIsReplaced: it blocks no opener, and is reported. What a newer version wrote stays.
 func TestWhatIsNoLeaseIsReplaced(t *testing.T) {
 	t.Parallel()
 	for name, body := range map[string]string{
@@ -44,7 +44,7 @@ func TestWhatIsNoLeaseIsReplaced(t *testing.T) {
 	}
 }
 
-// TestADamagedLeaseIsSwapped: what is replaced is what was looked at. A rival that is faster keeps the lease.
+// TestADamagedLeaseIsSwapped: exactly the version that was read is replaced. A rival that is faster keeps the lease.
 func TestADamagedLeaseIsSwapped(t *testing.T) {
 	t.Parallel()
 	st, clk := mem.New(mem.Options{}), newClock()
@@ -59,7 +59,7 @@ func TestADamagedLeaseIsSwapped(t *testing.T) {
 	}
 }
 
-// TestAHolderWhoseLeaseWasOverwritten has lost it, and says so; it writes nothing over what is there.
+// TestAHolderWhoseLeaseWasOverwritten has lost it, and says so; it does not overwrite what is there.
 func TestAHolderWhoseLeaseWasOverwritten(t *testing.T) {
 	t.Parallel()
 	st, clk := mem.New(mem.Options{}), newClock()
@@ -78,7 +78,7 @@ func TestAHolderWhoseLeaseWasOverwritten(t *testing.T) {
 	}
 }
 
-// TestAReleaseTakesNothingFromARival: a holder that slept past its time gives back what it no longer has, and has not noticed.
+// TestAReleaseTakesNothingFromARival: a holder that slept past its time releases a lease that it no longer has, without having noticed.
 func TestAReleaseTakesNothingFromARival(t *testing.T) {
 	t.Parallel()
 	st, clk := mem.New(mem.Options{}), newClock()

@@ -10,7 +10,7 @@ import (
 	"blobpglite/core/store/storetest"
 )
 
-// TestOwnLeaseByItsBytes: a lease of ours whose reply was lost is known by what it says, whatever became of its metadata.
+// TestOwnLeaseByItsBytes: a lease of ours whose reply was lost is recognized by its content, whatever happened to its metadata.
 func TestOwnLeaseByItsBytes(t *testing.T) {
 	t.Parallel()
 	clk := &jumping{Virtual: clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))}
@@ -31,7 +31,7 @@ func TestOwnLeaseByItsBytes(t *testing.T) {
 	}
 }
 
-// jumping is a clock that moves when somebody sleeps.
+// jumping is a clock that moves when a goroutine sleeps.
 type jumping struct{ *clock.Virtual }
 
 func (j *jumping) Sleep(ctx context.Context, d time.Duration) error {

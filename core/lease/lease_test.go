@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// skipping is a virtual clock that moves as soon as somebody sleeps.
+// skipping is a virtual clock that moves as soon as a goroutine sleeps.
 type skipping struct{ *clock.Virtual }
 
 func newClock() skipping {
@@ -92,7 +92,7 @@ func TestWaitsUntilItRunsOut(t *testing.T) {
 	}
 }
 
-// TestSaysWhomItWaitsFor: once for each holder, however often it looks and however often that one renews; and not who does not wait.
+// TestSaysWhomItWaitsFor: once for each holder, however often it looks and the holder renews; and never without a wait.
 func TestSaysWhomItWaitsFor(t *testing.T) {
 	t.Parallel()
 	st, clk := mem.New(mem.Options{}), newClock()
@@ -100,7 +100,7 @@ func TestSaysWhomItWaitsFor(t *testing.T) {
 	var heard []string
 	looks := 0
 	o := options(st, clk, "third")
-	o.Clock = sleeping{clk, func() { // between two looks
+	o.Clock = sleeping{clk, func() { // between two checks
 		switch looks++; looks {
 		case 1, 2:
 			if err := first.Renew(t.Context()); err != nil {
@@ -128,7 +128,7 @@ func TestSaysWhomItWaitsFor(t *testing.T) {
 	}
 }
 
-// sleeping is a clock that moves as soon as somebody sleeps, and then does something.
+// sleeping is a clock that moves as soon as a goroutine sleeps, and then does something.
 type sleeping struct {
 	skipping
 	then func()
@@ -241,8 +241,8 @@ func TestLostRepliesAreOurs(t *testing.T) {
 	}
 }
 
-// TestNeverRenewedAndTakenOver lets a holder renew with delays of up to twice the lease's time around its end, while a
-// rival tries to take over: of one generation, only one of the two can succeed.
+// TestNeverRenewedAndTakenOver lets a holder renew with delays of up to twice the lease's time around its end, while a rival tries to take
+// over: for one generation, only one of the two can succeed.
 func TestNeverRenewedAndTakenOver(t *testing.T) {
 	t.Parallel()
 	const seed = 7
@@ -303,8 +303,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// TestOwnEarlierLease: a process does not wait for the lease of an earlier opening of its own, and waits for every other
-// one's, however alike the names are.
+// TestOwnEarlierLease: a process does not wait for the lease of an earlier opening of its own, and waits for any other, however similar the
+// names.
 func TestOwnEarlierLease(t *testing.T) {
 	t.Parallel()
 	const process = "host/01ABC"
@@ -330,7 +330,7 @@ func TestOwnEarlierLease(t *testing.T) {
 	}
 }
 
-// asked is a clock that says when it was asked so many times.
+// asked is a clock that reports when it has been read a number of times.
 type asked struct {
 	skipping
 	left    atomic.Int64
@@ -357,8 +357,8 @@ func (w *waiting) Put(ctx context.Context, key string, body []byte, id string, c
 	return w.Store.Put(ctx, key, body, id, cond)
 }
 
-// TestOneRenewalForAllWhoWait: requests that find the lease run out at once make one request of the bucket, which takes one
-// write of a name a second.
+// TestOneRenewalForAllWhoWait: requests that concurrently find the lease run out make one request to the bucket, which takes one write per
+// second and name.
 func TestOneRenewalForAllWhoWait(t *testing.T) {
 	t.Parallel()
 	st, clk := &waiting{Store: mem.New(mem.Options{})}, &asked{skipping: newClock(), reached: make(chan struct{})}
@@ -370,7 +370,7 @@ func TestOneRenewalForAllWhoWait(t *testing.T) {
 	const requests = 20
 	st.until = clk.reached
 	st.puts.Store(0)
-	clk.left.Store(requests + 1) // every request has found that it has run out, and one has begun to renew it
+	clk.left.Store(requests + 1) // every request has found the lease run out, and one has begun to renew it
 	var wg sync.WaitGroup
 	for range requests {
 		wg.Go(func() {
@@ -385,8 +385,8 @@ func TestOneRenewalForAllWhoWait(t *testing.T) {
 	}
 }
 
-// TestAShortLeaseIsRenewedAsOftenAsABucketTakesIt: a bucket takes about one write a second to a name. Where half of a lease's time is
-// less than that, it is renewed later, but not so late that it could run out meanwhile.
+// TestAShortLeaseIsRenewedAsOftenAsABucketTakesIt: a bucket takes about one write per second and name. If half of a lease's time is less
+// than that, it is renewed later, but not so late that it could run out in the meantime.
 func TestAShortLeaseIsRenewedAsOftenAsABucketTakesIt(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ ttl, due time.Duration }{

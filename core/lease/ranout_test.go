@@ -7,8 +7,8 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// TestReleaseOfALeaseThatHasRunOut: a lease that ran out long ago is left as it is, and whoever comes takes it without waiting; one that a
-// clock a minute behind could believe in is given back.
+// TestReleaseOfALeaseThatHasRunOut: a lease that ran out long ago is left as it is, and the next opener takes it without waiting; one that
+// a clock a minute behind could still believe valid is released.
 func TestReleaseOfALeaseThatHasRunOut(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -9,7 +9,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// silent is a store that answers no put of the lease while it is deaf, until the put's context ends.
+// silent is a store that, while deaf, does not answer puts of the lease until the put's context ends.
 type silent struct {
 	store.Store
 	deaf  bool
@@ -25,8 +25,8 @@ func (s *silent) Put(ctx context.Context, key string, body []byte, id string, co
 	return 0, ctx.Err()
 }
 
-// TestNobodyWaitsForAnothersWrite longer than its own context says: who releases a lease, renews it, or serves by it while another goroutine's
-// renewal gets no answer.
+// TestNobodyWaitsForAnothersWrite longer than its own context allows: neither a release, nor a renewal, nor serving by the lease waits for
+// another goroutine's renewal that gets no answer.
 func TestNobodyWaitsForAnothersWrite(t *testing.T) {
 	t.Parallel()
 	st, clk := &silent{Store: mem.New(mem.Options{}), asked: make(chan struct{})}, newClock()
@@ -49,7 +49,7 @@ func TestNobodyWaitsForAnothersWrite(t *testing.T) {
 		t.Errorf("the renewal: %v", err)
 	}
 	st.deaf = false
-	if err := l.Ensure(t.Context()); err != nil { // it is nobody's turn any more, and still our lease
+	if err := l.Ensure(t.Context()); err != nil { // the turn is free again, and the lease is still ours
 		t.Error(err)
 	}
 }

@@ -30,7 +30,7 @@ func (l *late) Put(ctx context.Context, key string, body []byte, id string, cond
 	return 0, &store.OpError{Op: "put", Key: key, Err: store.ErrUnknown}
 }
 
-// apply does the n-th held put.
+// apply performs the n-th held put.
 func (l *late) apply(t *testing.T, n int) {
 	t.Helper()
 	if err := l.held[n](); err != nil {
@@ -38,7 +38,7 @@ func (l *late) apply(t *testing.T, n int) {
 	}
 }
 
-// deafRenewal is a lease of which a renewal ended without an answer.
+// deafRenewal makes a lease one of whose renewals ended without an answer.
 func deafRenewal(t *testing.T) (*late, skipping, *Lease) {
 	t.Helper()
 	st, clk := &late{Store: mem.New(mem.Options{})}, newClock()
@@ -51,8 +51,8 @@ func deafRenewal(t *testing.T) (*late, skipping, *Lease) {
 	return st, clk, l
 }
 
-// TestLateRenewalIsOurs: a renewal that ended without an answer was applied after all. The next one finds another
-// generation than its own, and its own write id in it.
+// TestLateRenewalIsOurs: a renewal that ended without an answer was applied after all. The next one finds another generation than its own,
+// with its own write ID in it.
 func TestLateRenewalIsOurs(t *testing.T) {
 	t.Parallel()
 	st, clk, l := deafRenewal(t)
@@ -87,7 +87,7 @@ func TestLateRenewalOfSeveral(t *testing.T) {
 	}
 }
 
-// TestLateRenewalLosesToAnAnsweredOne: once a swap of the same generation is known to be done, the late one is void.
+// TestLateRenewalLosesToAnAnsweredOne: once a swap of the same generation is known to have succeeded, the late one is void.
 func TestLateRenewalLosesToAnAnsweredOne(t *testing.T) {
 	t.Parallel()
 	st, _, l := deafRenewal(t)
@@ -102,7 +102,7 @@ func TestLateRenewalLosesToAnAnsweredOne(t *testing.T) {
 	}
 }
 
-// TestLateRenewalAndATakeover: a rival that took over behind the late renewal is a rival.
+// TestLateRenewalAndATakeover: a rival that took over after the late renewal is a rival.
 func TestLateRenewalAndATakeover(t *testing.T) {
 	t.Parallel()
 	st, clk, l := deafRenewal(t)
@@ -139,7 +139,7 @@ func TestUndecidedIsBounded(t *testing.T) {
 	}
 }
 
-// TestRefusedRenewalIsNotInDoubt: what was never applied needs no remembering.
+// TestRefusedRenewalIsNotInDoubt: a write that was never applied need not be remembered.
 func TestRefusedRenewalIsNotInDoubt(t *testing.T) {
 	t.Parallel()
 	clk := newClock()
@@ -235,7 +235,7 @@ func TestEncodeRefuses(t *testing.T) {
 	}
 }
 
-// FuzzDecodeStrict: whatever is accepted comes out as it went in, white space aside.
+// FuzzDecodeStrict: whatever is accepted encodes as it was, except for white space.
 func FuzzDecodeStrict(f *testing.F) {
 	body, err := Encode(sample())
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"blobpglite/core/store/storetest"
 )
 
-// TestOwnManifestByItsBytes: a swap of ours whose reply was lost is known by what the manifest says, whatever became of its
-// metadata: it is not done again.
+// TestOwnManifestByItsBytes: a swap of ours whose reply was lost is recognized by the manifest's content, whatever happened to its
+// metadata: it is not repeated.
 func TestOwnManifestByItsBytes(t *testing.T) {
 	t.Parallel()
 	st := storetest.Forgetful(mem.New(mem.Options{}))

@@ -11,7 +11,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// A writer of an older epoch cannot change what a newer one has.
+// A writer of an older epoch cannot change a newer writer's manifest.
 func ExampleUpdate() {
 	ctx, st := context.Background(), mem.New(mem.Options{})
 	set := func(epoch uint64, writer string) error {

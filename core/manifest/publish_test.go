@@ -25,7 +25,7 @@ func seqs(m Manifest) []uint64 {
 
 var started = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// TestPublishConforms: what a publication does to the manifest, with and without trouble on the way.
+// TestPublishConforms: what a publication does to the manifest, with and without faults on the way.
 func TestPublishConforms(t *testing.T) {
 	t.Parallel()
 	publish := func(st store.Store, epoch, seq uint64) error {
@@ -34,7 +34,7 @@ func TestPublishConforms(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name   string
-		before []uint64 // layers published before
+		before []uint64 // layers published earlier
 		faults func(rival func(epoch, seq uint64)) []fault
 		want   []uint64
 		start  uint64
@@ -95,7 +95,7 @@ func TestPublishConforms(t *testing.T) {
 	}
 }
 
-// TestPublishWithoutADatabase: a publication makes none.
+// TestPublishWithoutADatabase: a publication does not make one.
 func TestPublishWithoutADatabase(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -104,8 +104,8 @@ func TestPublishWithoutADatabase(t *testing.T) {
 	}
 }
 
-// TestPublishKeepsWhatIsPromised lets layers be taken at odd times and asks after each: could every state of the time to
-// keep be restored, and is no more kept than that takes?
+// TestPublishKeepsWhatIsPromised takes layers at odd times and checks after each: can every state within the retention be restored, and is
+// no more kept than that takes?
 func TestPublishKeepsWhatIsPromised(t *testing.T) {
 	t.Parallel()
 	const seed = 11
@@ -146,7 +146,7 @@ func TestPublishKeepsWhatIsPromised(t *testing.T) {
 		if most < 2 {
 			t.Errorf("pace %v: nothing was kept", pace)
 		}
-		// A writer that is told nothing, or something else, drops nothing; who says so does.
+		// A writer that is given no retention, or another one, drops nothing; SetRetain does.
 		m, err := Publish(t.Context(), st, Options{Epoch: 1, Clock: clk, Retain: time.Second}, layer(1_000_000))
 		if err != nil || m.WalStart != before.WalStart {
 			t.Errorf("by another writer: wal_start %d, it was %d, %v", m.WalStart, before.WalStart, err)
@@ -161,8 +161,8 @@ func TestPublishKeepsWhatIsPromised(t *testing.T) {
 	}
 }
 
-// TestReplacedLayersStay: a layer can be read to its end by whoever took it for the newest, unless that takes very long, or many came after it;
-// and it does not stay much longer.
+// TestReplacedLayersStay: a reader that took a layer for the newest can read it to the end, unless that takes very long, or many layers
+// followed; and the layer does not stay much longer.
 func TestReplacedLayersStay(t *testing.T) {
 	t.Parallel()
 	const retain = 20 * time.Minute
@@ -194,7 +194,7 @@ func TestReplacedLayersStay(t *testing.T) {
 	}
 }
 
-// TestPublishDropsWhatCannotBeRolledForward: a layer behind which records are gone is no point to restore from.
+// TestPublishDropsWhatCannotBeRolledForward: a layer after which records are missing is not a point to restore from.
 func TestPublishDropsWhatCannotBeRolledForward(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -213,7 +213,7 @@ func TestPublishDropsWhatCannotBeRolledForward(t *testing.T) {
 	}
 }
 
-// TestPublishIsBounded: a clock that stands still, or runs backwards, cannot make the manifest grow without end.
+// TestPublishIsBounded: a clock that stands still, or runs backwards, cannot make the manifest grow indefinitely.
 func TestPublishIsBounded(t *testing.T) {
 	t.Parallel()
 	m := Manifest{WalStart: 1}
@@ -225,8 +225,8 @@ func TestPublishIsBounded(t *testing.T) {
 	}
 }
 
-// TestPublishBehindAClockAhead: layers that were taken while the clock was a year ahead, and the log behind them, are given up when they are as old
-// as what is kept, and not a year later; until then they are kept.
+// TestPublishBehindAClockAhead: layers that were taken while the clock was a year ahead, and the log after them, are given up when they are
+// as old as the retention, and not a year later; until then they are kept.
 func TestPublishBehindAClockAhead(t *testing.T) {
 	t.Parallel()
 	const retain = 10 * time.Minute
@@ -262,7 +262,7 @@ func TestPublishBehindAClockAhead(t *testing.T) {
 	}
 }
 
-// TestPublishBehindAClockBehind: a layer of a machine whose clock was years behind is no reason to give up what is kept.
+// TestPublishBehindAClockBehind: a layer from a machine whose clock was years behind is no reason to give up what is kept.
 func TestPublishBehindAClockBehind(t *testing.T) {
 	t.Parallel()
 	const retain = 10 * time.Minute
@@ -285,7 +285,7 @@ func TestPublishBehindAClockBehind(t *testing.T) {
 	for i := range 30 {
 		by := clock.Clock(clk)
 		if i == 5 || i == 6 {
-			by = clock.NewVirtual(time.Unix(0, 0)) // a machine without a battery, before it has heard of the time
+			by = clock.NewVirtual(time.Unix(0, 0)) // a machine without a battery, before it has learnt the time
 		}
 		m := publish(by)
 		if age := (seq - m.Layers[0].Seq) / 10; age < uint64(retain/time.Minute) {

@@ -13,7 +13,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// TestFormat1 reads a manifest as versions before format 2 wrote it, and keeps what it names until somebody says otherwise.
+// TestFormat1 reads a manifest as versions before format 2 wrote it, and keeps what it names until told otherwise.
 func TestFormat1(t *testing.T) {
 	t.Parallel()
 	body, err := os.ReadFile("testdata/format1.json")
@@ -55,7 +55,7 @@ func TestFormat1(t *testing.T) {
 	}
 }
 
-// TestDefaultRetain: who names no time of its own gives up nothing that is kept.
+// TestDefaultRetain: a writer that names no retention of its own gives up nothing that is kept.
 func TestDefaultRetain(t *testing.T) {
 	t.Parallel()
 	body, err := os.ReadFile("testdata/format1.json")
@@ -105,7 +105,7 @@ func TestFormat2(t *testing.T) {
 	}
 }
 
-// TestSeen: what was read is not read again; if it has changed, it is.
+// TestSeen: what was read is not read again, unless it has changed.
 func TestSeen(t *testing.T) {
 	t.Parallel()
 	st := store.Count(mem.New(mem.Options{}))
@@ -131,7 +131,7 @@ func TestSeen(t *testing.T) {
 	}
 }
 
-// TestTheLowestFormatIsWritten: a database that keeps no earlier states can be opened by the version before.
+// TestTheLowestFormatIsWritten: the previous version can open a database that keeps no earlier states.
 func TestTheLowestFormatIsWritten(t *testing.T) {
 	t.Parallel()
 	st, clk := mem.New(mem.Options{}), clock.NewVirtual(started)
@@ -150,7 +150,7 @@ func TestTheLowestFormatIsWritten(t *testing.T) {
 	}
 }
 
-// TestSetRetain: beside a writer, whom it does not fence.
+// TestSetRetain: it works while a writer runs, and does not fence it.
 func TestSetRetain(t *testing.T) {
 	t.Parallel()
 	st, clk := mem.New(mem.Options{}), clock.NewVirtual(started)
@@ -162,7 +162,7 @@ func TestSetRetain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A new writer comes between the first look and the swap.
+	// A new writer comes between the first read and the swap.
 	between := &onGet{Store: st, f: func() {
 		if _, _, err := Update(t.Context(), st, Options{Epoch: before.Epoch + 1, Writer: "newer"}, func(*Manifest) error { return nil }); err != nil {
 			t.Error(err)

@@ -19,7 +19,7 @@ import (
 type fault struct {
 	before func() // a rival acts first
 	apply  bool   // the write reaches the store
-	fail   error  // what the caller is told; nil: the truth
+	fail   error  // what the caller gets; nil: the true outcome
 	after  func() // a rival acts before the caller looks
 }
 
@@ -171,14 +171,14 @@ func TestUpdateRefuses(t *testing.T) {
 	}
 }
 
-// Each case says how many times the change is in the manifest at the end, and what the caller is told.
+// Each case says how many times the change is in the manifest at the end, and what the caller gets.
 func TestUpdateResolvesLostReplies(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		faults  func(rival func()) []fault
 		commits uint64 // ours
-		ids     int    // different write ids used
+		ids     int    // different write IDs used
 		puts    int
 		want    error
 	}{

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// loaded is a tree with one file of n chunks that are all on the shelf, and away.
+// loaded returns a tree with one file of n chunks that are all on the shelf, and away.
 func loaded(t *testing.T, n int64, o Options) (*FS, *File, *shelf) {
 	t.Helper()
 	s, at := &shelf{}, places{}
@@ -41,7 +41,7 @@ func bring(t *testing.T, file *File, s *shelf, chunk int64) {
 	}
 }
 
-// resident are the file's chunks that are in memory.
+// resident returns the file's chunks that are in memory.
 func resident(file *File) (list []int64) {
 	for p := range file.Pieces() {
 		if p.Data != nil {
@@ -51,7 +51,7 @@ func resident(file *File) (list []int64) {
 	return list
 }
 
-// TestAwayLoads: what is loaded without its bytes counts as if they were there, needs them, and has them once they came.
+// TestAwayLoads: what is loaded without its bytes counts as if they were there, needs them, and has them once they have come.
 func TestAwayLoads(t *testing.T) {
 	f, file, s := loaded(t, 6, Options{MaxBytes: 7 * ChunkSize})
 	info := file.Stat()
@@ -98,7 +98,7 @@ func TestAwayLoads(t *testing.T) {
 	}
 }
 
-// twoMore says whether two more chunks fit, written behind the end of the file.
+// twoMore reports whether two more chunks fit, written after the end of the file.
 func twoMore(t *testing.T, f *FS, file *File) bool {
 	t.Helper()
 	_, err := file.WriteAt(make([]byte, 2*ChunkSize), 6*ChunkSize)
@@ -111,7 +111,7 @@ func twoMore(t *testing.T, f *FS, file *File) bool {
 
 func second[T any](_ T, err error) error { return err }
 
-// TestAwayErrors: what cannot be.
+// TestAwayErrors: operations that are refused.
 func TestAwayErrors(t *testing.T) {
 	f, file, s := loaded(t, 3, Options{MaxBytes: 8 * ChunkSize})
 	check(t, file.Truncate(20*ChunkSize))
@@ -166,7 +166,7 @@ func TestAwayErrors(t *testing.T) {
 	}
 }
 
-// TestHave: only a source that says so has chunks at hand, and only those that are somewhere.
+// TestHave: only a source that says so has chunks at hand, and only those that have an address.
 func TestHave(t *testing.T) {
 	_, file, s := loaded(t, 2, Options{})
 	missing := file.Missing(0, ChunkSize)
@@ -188,7 +188,7 @@ func TestHave(t *testing.T) {
 	}
 }
 
-// ready is a shelf that gives some chunks at once.
+// ready is a shelf that gives some chunks immediately.
 type ready struct {
 	*shelf
 	has [][ChunkSize]byte
@@ -201,13 +201,13 @@ func (r ready) Ready([]int64) (got []Fetched, ok bool) {
 	return got, true
 }
 
-// silent is a source that gives nothing.
+// silent is a source that returns nothing.
 type silent struct{}
 
 func (silent) Fetch(context.Context, []int64) ([]Fetched, error) { return nil, nil }
 func (silent) Ahead([]int64)                                     {}
 
-// TestEvictPassesOverWhatIsWanted: what a scan reads once goes before what is read again and again.
+// TestEvictPassesOverWhatIsWanted: what a scan reads once is evicted before what is read repeatedly.
 func TestEvictPassesOverWhatIsWanted(t *testing.T) {
 	f, file, s := loaded(t, 64, Options{})
 	hot := []int64{3, 17, 40}
@@ -215,7 +215,7 @@ func TestEvictPassesOverWhatIsWanted(t *testing.T) {
 		bring(t, file, s, i)
 		bring(t, file, s, i)
 	}
-	for i := range int64(64) { // a scan that has room for ten
+	for i := range int64(64) { // a scan with room for ten
 		bring(t, file, s, i)
 		if i%8 == 0 {
 			for _, h := range hot {
@@ -236,7 +236,7 @@ func TestEvictPassesOverWhatIsWanted(t *testing.T) {
 	}
 }
 
-// TestEvictKnowsWhatWasRead: also before the first eviction, of bytes that were there from the beginning.
+// TestEvictKnowsWhatWasRead: even before the first eviction, for bytes that were there from the beginning.
 func TestEvictKnowsWhatWasRead(t *testing.T) {
 	f, s, at := New(Options{}), &shelf{}, places{}
 	file := mustOpen(t, f, "a", os.O_RDWR|os.O_CREATE)
@@ -277,13 +277,13 @@ func TestEvictStays(t *testing.T) {
 	}
 	m := f.Mark()
 	at := places{0, 1, s.put(append([]byte("x"), page(3)[1:]...)), 3, 4, 5, 6, 7}
-	file.WriteAt([]byte("y"), 3*ChunkSize-1) // away no more
+	file.WriteAt([]byte("y"), 3*ChunkSize-1) // no longer away
 	check(t, f.Settle(file.Inode(), m, at))
 	f.Evict(Eviction{})
 	if got := resident(file); !slices.Equal(got, []int64{2}) {
 		t.Errorf("%v stay, of which chunk 2 was written since", got)
 	}
-	check(t, f.Settle(file.Inode(), f.Mark(), at)) // a layer that has it
+	check(t, f.Settle(file.Inode(), f.Mark(), at)) // a layer with it
 	check(t, f.Unlink("a"))
 	if f.Evict(Eviction{Keep: func(string) bool { return false }}) != 0 || f.Evict(Eviction{}) != ChunkSize {
 		t.Error("a file without a name")
@@ -294,7 +294,7 @@ func TestEvictStays(t *testing.T) {
 	}
 }
 
-// TestSettleKnowsTheFile: a layer of a file says nothing of another that has its number now.
+// TestSettleKnowsTheFile: a layer of a file says nothing about another that now has its number.
 func TestSettleKnowsTheFile(t *testing.T) {
 	f, file, s := loaded(t, 2, Options{})
 	m, ino := f.Mark(), file.Inode()
@@ -326,7 +326,7 @@ func bring2(t *testing.T, f *FS, s *shelf) {
 	}
 }
 
-// TestArrivesInAFileThatEnds: bytes behind the end are zeros, whatever came.
+// TestArrivesInAFileThatEnds: bytes after the end are zeros, whatever arrived.
 func TestArrivesInAFileThatEnds(t *testing.T) {
 	s := &shelf{}
 	f := New(Options{})
@@ -341,7 +341,7 @@ func TestArrivesInAFileThatEnds(t *testing.T) {
 	}
 }
 
-// TestFillTakesNeighbours: what comes with a chunk is put in place around it, on both sides of what was written too, but not over that.
+// TestFillTakesNeighbours: what comes with a chunk is put in place around it, even beyond written chunks, but not over them.
 func TestFillTakesNeighbours(t *testing.T) {
 	_, file, s := loaded(t, 20, Options{})
 	file.WriteAt(page(99), 12*ChunkSize)
@@ -361,7 +361,7 @@ func TestFillTakesNeighbours(t *testing.T) {
 	}
 }
 
-// BenchmarkReadWatched8K is BenchmarkRead8K of a file that is evicted from.
+// BenchmarkReadWatched8K is BenchmarkRead8K on a file that is evicted from.
 func BenchmarkReadWatched8K(b *testing.B) {
 	f := New(Options{})
 	file := must(f.Open("a", os.O_RDWR|os.O_CREATE, 0o600))
@@ -383,7 +383,7 @@ func BenchmarkReadWatched8K(b *testing.B) {
 	}
 }
 
-// BenchmarkEvict turns a GiB away that nobody has read twice: what a chunk costs.
+// BenchmarkEvict evicts a GiB that was not read twice: the cost of a chunk.
 func BenchmarkEvict(b *testing.B) {
 	const chunks = 1 << 17
 	f := New(Options{})

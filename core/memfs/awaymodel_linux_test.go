@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// brought is an operation on a path, with what it needs fetched.
+// brought runs an operation on a path, and fetches what it needs.
 func (p *pair) brought(path string, op func() error) error {
 	err := op()
 	if !errors.Is(err, ErrAway) {
@@ -17,7 +17,7 @@ func (p *pair) brought(path string, op func() error) error {
 	return p.broughtFile(file, op)
 }
 
-// broughtFile is an operation on a file, with what it needs fetched.
+// broughtFile runs an operation on a file, and fetches what it needs.
 func (p *pair) broughtFile(file *File, op func() error) error {
 	p.t.Helper()
 	err := op()
@@ -32,7 +32,7 @@ func (p *pair) broughtFile(file *File, op func() error) error {
 	return op()
 }
 
-// turnAway takes a layer of all files and turns everything away.
+// turnAway takes a layer of all files and evicts everything.
 func (p *pair) turnAway() {
 	p.t.Helper()
 	m := p.mem.Mark()
@@ -60,7 +60,7 @@ func (p *pair) turnAway() {
 	}
 }
 
-// TestAwayBehavesAsTheOperatingSystem: a tree whose bytes are turned away again and again is like a tree of plain files.
+// TestAwayBehavesAsTheOperatingSystem: a tree whose bytes are repeatedly evicted is like a tree of plain files.
 func TestAwayBehavesAsTheOperatingSystem(t *testing.T) {
 	for i := range uint64(4) {
 		seed := modelSeed + 300 + i

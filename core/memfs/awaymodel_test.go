@@ -23,7 +23,7 @@ func (p places) Address(chunk int64) int64 {
 	return p[chunk]
 }
 
-// shelf is a source: chunks by address. It gives what stands beside as well.
+// shelf is a source: chunks by address. It also returns neighboring chunks.
 type shelf struct {
 	chunks  [][ChunkSize]byte
 	fetched int
@@ -63,10 +63,10 @@ type awayTree struct {
 	fs     *FS
 	bytes  map[string][]byte
 	dirty  map[string]map[int64]bool // written since mark
-	moved  map[string]bool           // got its name since
+	moved  map[string]bool           // got its name since mark
 	mark   Mark
 	late   []lateChunk
-	layers []layer // that are not settled yet
+	layers []layer // not settled yet
 }
 
 type lateChunk struct {
@@ -90,7 +90,7 @@ type awayModel struct {
 
 func (m *awayModel) name() string { return string(rune('a' + m.rng.IntN(4))) }
 
-// size is a place in a file: often at the edge of a chunk.
+// size returns a position in a file: often at the edge of a chunk.
 func (m *awayModel) size() int64 {
 	n := int64(m.rng.IntN(9)) * ChunkSize
 	switch m.rng.IntN(4) {
@@ -102,7 +102,7 @@ func (m *awayModel) size() int64 {
 	return n + int64(m.rng.IntN(ChunkSize))
 }
 
-// until runs op until nothing that it needs is away any more. Sometimes the bytes come late, or an older answer comes first.
+// until runs op until nothing that it needs is away. Sometimes the bytes come late, or an older answer comes first.
 func (m *awayModel) until(tr *awayTree, file *File, op func() error) {
 	m.t.Helper()
 	for range 3 {
@@ -118,7 +118,7 @@ func (m *awayModel) until(tr *awayTree, file *File, op func() error) {
 		m.seen["waits"]++
 		got, err := Get(m.t.Context(), m.shelf, a.Missing)
 		check(m.t, err)
-		if m.rng.IntN(4) == 0 { // another asks for the same, and its answer comes at any time
+		if m.rng.IntN(4) == 0 { // another request for the same chunks, answered at any time
 			copies, err := Get(m.t.Context(), m.shelf, a.Missing)
 			check(m.t, err)
 			for _, one := range a.Missing {
@@ -222,7 +222,7 @@ func (m *awayModel) read(tr *awayTree, name string, file *File) {
 	}
 }
 
-// errnoIsNone says that an error is io.EOF.
+// errnoIsNone reports whether an error is io.EOF.
 func errnoIsNone(err error) bool { return !errors.Is(err, ErrAway) && errnoOf(err) == 0 }
 
 func (m *awayModel) truncate(tr *awayTree, name string, file *File) {
@@ -268,7 +268,7 @@ func (m *awayModel) clone(tr *awayTree) {
 	}
 }
 
-// publish makes a layer: what is where it was is named there, or moved by a cleaner; what is new is put on the shelf.
+// publish makes a layer: unchanged chunks are named where they were, or moved by a cleaner; new ones are put on the shelf.
 func (m *awayModel) publish(tr *awayTree) {
 	m.t.Helper()
 	m.compare(tr)
@@ -296,7 +296,7 @@ func (m *awayModel) publish(tr *awayTree) {
 	tr.mark, tr.dirty, tr.moved = l.mark, map[string]map[int64]bool{}, map[string]bool{}
 }
 
-// changes compares ChangedSince with what was written: arrivals and evictions are no changes.
+// changes compares ChangedSince with what was written: arrivals and evictions are not changes.
 func (m *awayModel) changes(snapshot *FS, tr *awayTree) {
 	m.t.Helper()
 	for name, b := range tr.bytes {
@@ -305,7 +305,7 @@ func (m *awayModel) changes(snapshot *FS, tr *awayTree) {
 		if tr.moved[name] {
 			continue
 		}
-		for _, i := range got { // what was a hole when it was cut off is no change
+		for _, i := range got { // a hole that was cut off is not a change
 			if !slices.Contains(want, i) {
 				m.t.Fatalf("%s: %v changed, %v were written", name, got, want)
 			}
@@ -339,7 +339,7 @@ func (m *awayModel) evict(tr *awayTree) {
 	}
 }
 
-// arrive has an answer come that nobody waits for any more.
+// arrive delivers an answer that is no longer awaited.
 func (m *awayModel) arrive(tr *awayTree) {
 	if len(tr.late) == 0 {
 		return
@@ -356,7 +356,7 @@ func (m *awayModel) arrive(tr *awayTree) {
 	check(m.t, l.file.Close())
 }
 
-// compare checks all files, without leaving anything in memory that was away, and the accounts.
+// compare checks all files, without leaving anything in memory that was away, and the accounting.
 func (m *awayModel) compare(tr *awayTree) {
 	m.t.Helper()
 	look := tr.fs.Clone()
@@ -392,7 +392,7 @@ func (m *awayModel) compare(tr *awayTree) {
 	}
 }
 
-// TestAwayModel: files whose chunks come and go hold what plain files hold, through clones, layers, cleaning and late answers.
+// TestAwayModel: files whose chunks come and go have the content of plain files, through clones, layers, cleaning and late answers.
 func TestAwayModel(t *testing.T) {
 	seen := map[string]int{}
 	for i := range uint64(16) {

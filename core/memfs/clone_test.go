@@ -36,12 +36,12 @@ func TestChangedSince(t *testing.T) {
 	a.WriteAt(make([]byte, 2), 6*ChunkSize-1)
 	a.WriteAt([]byte("x"), 15*ChunkSize)
 	want(f, "d/e/a", m, 3, 5, 6, 15)
-	c := f.Clone() // a mark holds in a later clone
+	c := f.Clone() // a mark is valid in a later clone
 	want(c, "d/e/a", m, 3, 5, 6, 15)
 	m2 := f.Mark()
 	check(t, a.Truncate(ChunkSize+1))
 	want(f, "d/e/a", m2, 1)
-	check(t, a.Truncate(30*ChunkSize)) // what was cut off reads as zeros now
+	check(t, a.Truncate(30*ChunkSize)) // what was cut off now reads as zeros
 	want(f, "d/e/a", m2, 1, 2, 3, 4, 5, 6, 7, 8, 9, 15)
 	want(c, "d/e/a", m2)
 	check(t, f.Rename("d/b", "d/c"))
@@ -59,7 +59,7 @@ func TestChangedSince(t *testing.T) {
 	want(f, "d", m3)
 }
 
-// A tree plus the chunks that ChangedSince names is the later tree: what an incremental copy relies on.
+// A tree plus the chunks that ChangedSince names equals the later tree: an incremental copy relies on this.
 func TestChangedSinceIsEnoughToFollow(t *testing.T) {
 	t.Logf("seed %d", modelSeed)
 	rng := rand.New(rand.NewPCG(modelSeed, 3))
@@ -86,7 +86,7 @@ func TestChangedSinceIsEnoughToFollow(t *testing.T) {
 			for i := range snapshot.ChangedSince(path, m) {
 				copy(data[i*ChunkSize:], now[i*ChunkSize:min((i+1)*ChunkSize, info.Size)])
 			}
-			// What the file grew by and nobody wrote is zeros, also where the copy was cut off before.
+			// Unwritten bytes by which the file grew are zeros, also where the copy was cut off before.
 			if !bytes.Equal(data, now) {
 				t.Fatalf("round %d: %s cannot be followed", round, path)
 			}
@@ -121,7 +121,7 @@ func churn(t *testing.T, f *FS, rng *rand.Rand) {
 	check(t, file.Close())
 }
 
-// Run with -race: a clone is read, and cloned and written, while the original goes on.
+// Run with -race: a clone is read, and cloned and written, while the original changes.
 func TestCloneIsReadWhileTheOriginalWrites(t *testing.T) {
 	f := New(Options{})
 	fillTree(f, 50, 8)

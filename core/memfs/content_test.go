@@ -21,7 +21,7 @@ func pages(n int) []byte {
 	return append(b, "the end"...)
 }
 
-// TestContent: a file with a content to come is like one that was written, and its bytes are read once for all trees.
+// TestContent: a file with a Content is like one that was written, and its bytes are read once for all trees.
 func TestContent(t *testing.T) {
 	whole, reads := pages(3), 0
 	c := NewContent(int64(len(whole)), func() ([]byte, error) {
@@ -73,7 +73,7 @@ func TestContent(t *testing.T) {
 	}
 }
 
-// TestContentUnlinked: a file that nobody has opened gives its room back, and is not read for that.
+// TestContentUnlinked: a file that was never opened gives its room back, and is not read for that.
 func TestContentUnlinked(t *testing.T) {
 	f := New(Options{})
 	check(t, f.Install("a", 0o600, time.Now(), NewContent(3*ChunkSize, func() ([]byte, error) {
@@ -94,7 +94,7 @@ func TestContentUnlinked(t *testing.T) {
 	}
 }
 
-// TestContentFails: what cannot be read is an I/O error that tells why, and may be asked for again.
+// TestContentFails: unreadable content is an I/O error that says why, and may be requested again.
 func TestContentFails(t *testing.T) {
 	cause := errors.New("damaged")
 	for _, answer := range []func() ([]byte, error){

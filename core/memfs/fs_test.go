@@ -338,7 +338,7 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 	}
 }
 
-// TestForget: the contents go, for nobody but this tree, and whoever writes later finds zeros.
+// TestForget: the contents are dropped, for this tree only, and later writes find zeros.
 func TestForget(t *testing.T) {
 	var heard int
 	f := New(Options{})

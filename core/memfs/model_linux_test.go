@@ -15,7 +15,7 @@ import (
 
 const modelSeed = 20251125
 
-// pair is one tree under test next to the operating system's idea of the same tree.
+// pair is a tree under test, and the same tree in the operating system.
 type pair struct {
 	t    *testing.T
 	rng  *rand.Rand
@@ -24,7 +24,7 @@ type pair struct {
 	open []handle
 	last string
 	seen map[string]int // operation and outcome
-	away *shelf         // where bytes are turned away to; nil: none are
+	away *shelf         // where bytes are evicted to; nil: none are
 }
 
 type handle struct {
@@ -46,7 +46,7 @@ func (p *pair) closeAll() {
 	p.open = nil
 }
 
-// path makes up a path; few names, so that operations meet. It never leads above the root.
+// path makes up a path; there are few names, so that operations meet. It never leads above the root.
 func (p *pair) path() string {
 	names := []string{"a", "b", "c", "dd"}
 	path := ""
@@ -271,7 +271,7 @@ func (p *pair) stepRead(h handle, off int64) {
 	}
 }
 
-// compare checks the whole tree, and the tree's accounts.
+// compare checks the whole tree, and its accounting.
 func (p *pair) compare() {
 	p.t.Helper()
 	var want, got []string

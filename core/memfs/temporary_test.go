@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// testDisk is a file of the host's, and an error instead of it.
+// testDisk is a file of the host's, or an error instead.
 type testDisk struct {
 	*os.File
 	err error
@@ -44,7 +44,7 @@ func newTestDisk(t *testing.T) *testDisk {
 
 func isTemp(path string) bool { return strings.HasPrefix(path, "/tmp/") }
 
-// checkTemporary compares what a tree counts with what there is.
+// checkTemporary compares a tree's counts with its content.
 func checkTemporary(t *testing.T, f *FS) {
 	t.Helper()
 	var total, onDisk, used int64
@@ -85,7 +85,7 @@ func checkTemporary(t *testing.T, f *FS) {
 	}
 }
 
-// TestTemporaryModel does to files of which little may be in memory what is done to bytes, while others use the tree.
+// TestTemporaryModel does the same to byte slices and to files of which little may be in memory, while others use the tree.
 func TestTemporaryModel(t *testing.T) {
 	const seed = 7
 	t.Logf("seed %d", seed)
@@ -180,7 +180,7 @@ func TestTemporaryModel(t *testing.T) {
 	}
 }
 
-// TestTemporaryLimit: without a disk they end where memory does, and no other file does.
+// TestTemporaryLimit: without a disk, temporary files end where memory does, and no other file does.
 func TestTemporaryLimit(t *testing.T) {
 	f := New(Options{})
 	f.SetTemporary(Temporary{Is: isTemp, Memory: 4 * ChunkSize})
@@ -203,7 +203,7 @@ func TestTemporaryLimit(t *testing.T) {
 	checkTemporary(t, f)
 }
 
-// TestTemporaryDiskFails: what the disk says is an error of who needs it.
+// TestTemporaryDiskFails: a disk error is the error of the operation that needs the disk.
 func TestTemporaryDiskFails(t *testing.T) {
 	disk := newTestDisk(t)
 	f := New(Options{})

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// controlFile is a control file with these fields.
+// controlFile returns a control file with these fields.
 func controlFile(c Control) []byte {
 	b := make([]byte, 8192)
 	binary.LittleEndian.PutUint64(b[controlSystem:], c.System)

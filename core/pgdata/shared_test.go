@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// relMap is a map of files with these catalogs.
+// relMap returns a map of files with these catalogs.
 func relMap(entries ...[2]uint32) []byte {
 	b := make([]byte, relMapCRC+4)
 	binary.LittleEndian.PutUint32(b, relMapMagic)
@@ -23,7 +23,7 @@ func relMap(entries ...[2]uint32) []byte {
 	return b
 }
 
-// heap is a page with these rows, from its end on, as PostgreSQL puts them.
+// heap returns a page with these rows, from its end on, as PostgreSQL places them.
 func heap(rows ...SharedRow) []byte {
 	const header, size = 32, 32 + 4 + nameData + 8
 	page := make([]byte, heapPage)
@@ -51,8 +51,8 @@ func (t tree) read(name string) ([]byte, error) {
 func TestShared(t *testing.T) {
 	rows := []SharedRow{{10, "postgres"}, {16384, "app"}, {10, "boss"}}
 	page := heap(rows[:2]...)
-	binary.LittleEndian.PutUint32(page[heapHeader+8:], 0)                   // a line that is not used
-	binary.LittleEndian.PutUint32(page[heapHeader+12:], 8000|1<<15|500<<17) // one that leads over the end
+	binary.LittleEndian.PutUint32(page[heapHeader+8:], 0)                   // an unused line pointer
+	binary.LittleEndian.PutUint32(page[heapHeader+12:], 8000|1<<15|500<<17) // one that extends beyond the page
 	binary.LittleEndian.PutUint16(page[12:], heapHeader+16)
 	files := tree{
 		"/global/pg_filenode.map": relMap([2]uint32{Database, 1262}, [2]uint32{AuthID, 4711}),

@@ -19,7 +19,7 @@ func TestFolders(t *testing.T) {
 	}
 }
 
-// TestAbove: each view shows what lies in its folder, through views of views too.
+// TestAbove: each view shows what is in its folder, also through views of views.
 func TestAbove(t *testing.T) {
 	t.Parallel()
 	bucket := mem.New(mem.Options{})

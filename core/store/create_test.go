@@ -12,7 +12,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// told is a store whose puts end as the test says, one after the other; what it does not say ends as it is.
+// told is a store whose puts end as the test says, one after another; unscripted ones end normally.
 type told struct {
 	store.Store
 	puts []answer
@@ -20,7 +20,7 @@ type told struct {
 	n    int // puts so far
 }
 
-// answer is what a put is told; lost: it was applied all the same.
+// answer is what a put returns; lost: it was applied all the same.
 type answer struct {
 	err  error
 	lost bool
@@ -47,7 +47,7 @@ func (s *told) Get(ctx context.Context, key string) (store.Object, error) {
 	return s.Store.Get(ctx, key)
 }
 
-// Each end of CreateOnce, with what the store says in turn. The last answer of a row is said for ever.
+// Each outcome of CreateOnce, for a sequence of store answers. The last answer of a row repeats forever.
 func TestCreateOnceEnds(t *testing.T) {
 	t.Parallel()
 	const tries = 6
@@ -114,7 +114,7 @@ type noWait struct{ clock.Clock }
 
 func (noWait) Sleep(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 
-// It goes on for as long as it may, ever more slowly, and ends with the context.
+// It continues for as long as it may, ever more slowly, and ends with the context.
 func TestCreateOnceBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := &told{Store: mem.New(mem.Options{}), puts: []answer{{err: store.ErrUnknown}}}

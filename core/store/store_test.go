@@ -179,7 +179,7 @@ func FuzzCheckKey(f *testing.F) {
 		if store.CheckKey(key) != nil {
 			return
 		}
-		// What is accepted is usable below a prefix, as a prefix, and unchanged by it.
+		// An accepted key is usable below a prefix, as a prefix, and is not changed by it.
 		if err := store.CheckList(key, key); err != nil {
 			t.Errorf("key %q is good, but not as a prefix: %v", key, err)
 		}
@@ -191,7 +191,7 @@ func FuzzCheckKey(f *testing.F) {
 	})
 }
 
-// TestReadOnly: nothing gets through but reads, ranges included where the store has them.
+// TestReadOnly: only reads get through, including ranges where the store has them.
 func TestReadOnly(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})

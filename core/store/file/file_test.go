@@ -43,7 +43,7 @@ func TestConformance(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, t.TempDir()+"/db") })
 }
 
-// between is one folder as several processes use it: each operation is another one's.
+// between is one folder as several processes use it: each operation is made by another one.
 type between struct {
 	stores []*file.Store
 	n      atomic.Int64
@@ -79,7 +79,7 @@ func TestConformanceBetweenProcesses(t *testing.T) {
 	})
 }
 
-// Of many who make the store at once, each finds it made; and each may clean up what another has left.
+// Processes that make the store concurrently all find it made; and each may clean up what another has left.
 func TestMadeAtOnce(t *testing.T) {
 	t.Parallel()
 	for range 20 {
@@ -102,7 +102,7 @@ func TestMadeAtOnce(t *testing.T) {
 	}
 }
 
-// What a crash has left without a name is gone with the next opening alone; nothing else is.
+// Only the next opening alone removes what a crash has left without a name, and it removes nothing else.
 func TestLeftovers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir() + "/db"
@@ -114,7 +114,7 @@ func TestLeftovers(t *testing.T) {
 	if err := os.WriteFile(left, []byte("half an object"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	open(t, dir) // beside another user
+	open(t, dir) // while another user has it open
 	if _, err := os.Stat(left); err != nil {
 		t.Errorf("it may be somebody's: %v", err)
 	}
@@ -167,7 +167,7 @@ type openToAll struct{ file.File }
 
 func (openToAll) Lock(bool) (bool, error) { return true, nil }
 
-// TestUnfitDisks: what a file system cannot do is said at the opening.
+// TestUnfitDisks: opening reports what a file system cannot do.
 func TestUnfitDisks(t *testing.T) {
 	for says, c := range map[string]struct {
 		disk unfit
@@ -189,7 +189,7 @@ func TestUnfitDisks(t *testing.T) {
 	}
 }
 
-// TestFoldersThatAreRefused: what holds something else, lies inside a store, or is none.
+// TestFoldersThatAreRefused: one that holds something else, lies inside a store, or is not a folder.
 func TestFoldersThatAreRefused(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir+"/db")

@@ -17,8 +17,7 @@ type version struct {
 	gen  store.Gen
 }
 
-// model is what the store must hold: for each key the acknowledged version, and those that a write without an answer may
-// have made of it.
+// model is what the store must hold: for each key the acknowledged version, and the possible results of a write without an answer.
 type model struct {
 	sure  map[string]version
 	maybe map[string][]version
@@ -57,7 +56,7 @@ func (m *model) step(t *testing.T, st *file.Store, random *rand.Rand, n int) {
 	}
 }
 
-// check reads everything, and takes what is there for sure from then on.
+// check reads everything, and takes what it finds as certain from then on.
 func (m *model) check(t *testing.T, st *file.Store) {
 	t.Helper()
 	for n := range 3 {
@@ -86,8 +85,8 @@ func openOn(t *testing.T, p *diskfault.Process) (*file.Store, error) {
 	return file.Open(t.Context(), file.Options{Dir: "/db", Create: true, Disk: p})
 }
 
-// TestPowerCuts cuts the power at every step of short lives, one after the other on the same disk: what was acknowledged or
-// read is there, what was not is there as a whole or not at all, and no generation is used twice.
+// TestPowerCuts cuts the power at every step of short lives, one after another on the same disk: what was acknowledged or read is there,
+// the rest is there as a whole or not at all, and no generation is used twice.
 func TestPowerCuts(t *testing.T) {
 	t.Parallel()
 	const lives, writes = 6, 4
@@ -131,8 +130,8 @@ func (m *model) alive(t *testing.T, st *file.Store, random *rand.Rand, from, wri
 	}
 }
 
-// TestDeathThenPowerCut: a process dies at any step of a write; another one sees how that ended, and then the power is cut:
-// what it saw stays so.
+// TestDeathThenPowerCut: a process dies at any step of a write; another one sees the outcome, and then the power is cut: what it saw
+// remains.
 func TestDeathThenPowerCut(t *testing.T) {
 	t.Parallel()
 	for _, what := range []string{"create", "swap", "delete"} {
@@ -149,7 +148,7 @@ func TestDeathThenPowerCut(t *testing.T) {
 	}
 }
 
-// deathAt does one case, and says whether the write was cut short.
+// deathAt runs one case, and reports whether the write was cut short.
 func deathAt(t *testing.T, what string, seed uint64, at int) bool {
 	t.Helper()
 	d := diskfault.New(seed)

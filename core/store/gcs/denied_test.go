@@ -142,7 +142,7 @@ func TestProbeRefusesAStoreThatIgnoresConditions(t *testing.T) {
 	}
 }
 
-// tamper serves a bucket and changes the bodies that are read from it.
+// tamper serves a bucket and changes the bodies read from it.
 func tamper(t *testing.T, change func(header http.Header, body []byte) []byte) *gcs.Store {
 	front := newFront(t, gcsfront.Options{})
 	base := serveBehind(t, func(w http.ResponseWriter, r *http.Request) {
@@ -176,7 +176,7 @@ func TestCorruptBody(t *testing.T) {
 	}
 	var flips atomic.Int32
 	s = tamper(t, func(_ http.Header, body []byte) []byte {
-		if flips.Add(1) == 1 { // on the way, once
+		if flips.Add(1) == 1 { // in transit, once
 			body[500] ^= 1
 		}
 		return body
@@ -198,7 +198,7 @@ func TestResponseSizeIsBounded(t *testing.T) {
 	wantMessage(t, err, strconv.Itoa(store.MaxBodyBytes))
 }
 
-// impatient is a clock that does not wait and notes how long it should have.
+// impatient is a clock that does not wait, and notes how long it should have.
 type impatient struct {
 	clock.Clock
 	pauses []time.Duration

@@ -14,7 +14,7 @@ type Ruling struct {
 	Answer string
 }
 
-// Words of answers, for tests.
+// Names of answers, for tests.
 func (a answer) String() string {
 	return map[answer]string{
 		answerTransient: "transient", answerOK: "ok", answerMissing: "missing", answerNoBucket: "no bucket", answerPrecondition: "precondition",
@@ -25,12 +25,12 @@ func (a answer) String() string {
 
 var kinds = map[string]kind{"get": kindRead, "list": kindList, "create": kindCreate, "swap": kindSwap, "put": kindPut, "delete": kindDelete}
 
-// Rule is what an answer means for a request of a kind.
+// Rule returns what an answer means for a request of a kind.
 func Rule(k string, status int, reason string) string {
 	return rule(kinds[k], status, reason).answer.String()
 }
 
-// Documented are the statuses and reasons of the table.
+// Documented returns the statuses and reasons of the table.
 func Documented() (all []Ruling) {
 	for _, r := range rulings() {
 		all = append(all, Ruling{Status: r.status, Reason: r.reason})
@@ -38,7 +38,7 @@ func Documented() (all []Ruling) {
 	return all
 }
 
-// ConnectWith makes each new client of the store with the options that the function gives, from the next renewal on.
+// ConnectWith makes each new client of the store with the options that the function returns, from the next renewal on.
 func (s *Store) ConnectWith(ctx context.Context, options func() []option.ClientOption) error {
 	c := s.clients
 	c.mu.Lock()

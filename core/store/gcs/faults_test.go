@@ -38,7 +38,7 @@ func faultyStore(t *testing.T, rules ...gcsfront.Rule) *gcs.Store {
 	return s
 }
 
-// Whatever happens to a conditional put's request or reply, it ends in success, and the one object is ours.
+// Whatever happens to a conditional put's request or reply, it ends in success, and the only object is ours.
 func TestConditionalPutSurvives(t *testing.T) {
 	const before, after = gcsfront.Before, gcsfront.After
 	for _, rule := range []gcsfront.Rule{
@@ -82,7 +82,7 @@ func TestConditionalPutSurvives(t *testing.T) {
 	}
 }
 
-// Why this package looks back: the SDK alone sends the upload again when the reply is lost, and calls its own object a conflict.
+// Why this package looks back: the SDK alone sends the upload again when the reply is lost, and reports its own object as a conflict.
 func TestPlainSDKCollidesWithItself(t *testing.T) {
 	front := newFront(t, gcsfront.Options{Rules: []gcsfront.Rule{{Op: gcsfront.OpPut, Phase: gcsfront.After, Nth: 1, Do: gcsfront.Unavailable}}})
 	transport := &http.Transport{}
@@ -105,7 +105,7 @@ func TestPlainSDKCollidesWithItself(t *testing.T) {
 	}
 }
 
-// 429 on a create says nothing about who was first: the name is looked at.
+// 429 on a create does not say who was first: the name is looked at.
 func TestThrottledCreateLooks(t *testing.T) {
 	throttle := gcsfront.Rule{Op: gcsfront.OpPut, KeyClass: "contested", Phase: gcsfront.Before, Do: gcsfront.Throttle}
 
@@ -129,7 +129,7 @@ func TestThrottledCreateLooks(t *testing.T) {
 	}
 }
 
-// What cannot be resolved is told as unknown, whether or not it was applied.
+// What cannot be resolved is reported as unknown, whether or not it was applied.
 func TestUnknownOutcome(t *testing.T) {
 	const key = "victim"
 	blind := gcsfront.Rule{Op: gcsfront.OpStat, Phase: gcsfront.Before, Every: 1, Do: gcsfront.Unavailable}
@@ -181,7 +181,7 @@ func TestUnknownOutcome(t *testing.T) {
 	})
 }
 
-// A swap whose reply was lost, and that was replaced by another before we looked, was neither refused nor is it there.
+// A swap whose reply was lost, and that was replaced by another before we looked, was not refused, but is not there either.
 func TestSwapReplacedBeforeTheLook(t *testing.T) {
 	front := newFront(t, gcsfront.Options{})
 	other := openStore(t, serve(t, front), "db")
@@ -247,7 +247,7 @@ func (b *cancellingBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// An upload that is cancelled half way may be stored whole or not at all, never a part of it.
+// An upload that is cancelled halfway may be stored whole or not at all, never in part.
 func TestCancelledUploadIsNeverTruncated(t *testing.T) {
 	const uploads, size = 40, 1 << 20
 	front := newFront(t, gcsfront.Options{})
@@ -274,7 +274,7 @@ func TestCancelledUploadIsNeverTruncated(t *testing.T) {
 	}
 }
 
-// damaging is a transport that changes what is uploaded on its way.
+// damaging is a transport that changes uploads in transit.
 type damaging struct{ http.RoundTripper }
 
 func (d damaging) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -288,7 +288,7 @@ func (d damaging) RoundTrip(r *http.Request) (*http.Response, error) {
 	return d.RoundTripper.RoundTrip(r)
 }
 
-// Every upload carries the checksum of the whole body, so that the service refuses what is not it.
+// Every upload carries the checksum of the whole body, so that the service refuses anything else.
 func TestDamagedUploadIsRefused(t *testing.T) {
 	base := serve(t, newFront(t, gcsfront.Options{}))
 	transport := &http.Transport{}
@@ -322,7 +322,7 @@ func TestReadsSurvive(t *testing.T) {
 		{Op: gcsfront.OpDelete, Phase: after, Do: gcsfront.Lose},
 		{Op: gcsfront.OpDelete, Phase: before, Do: gcsfront.Unavailable},
 	} {
-		// The SDK itself goes on reading once after a break, so more than one in a row.
+		// The SDK itself resumes reading once after a break, so there is more than one in a row.
 		for _, every := range []int{1, 2} {
 			rules := []gcsfront.Rule{rule, rule, rule}
 			for i := range rules {
@@ -382,7 +382,7 @@ func TestReadsGiveUp(t *testing.T) {
 	}
 }
 
-// Whatever happens to the request or reply of a copy, it ends in success, and the one object is ours.
+// Whatever happens to the request or reply of a copy, it ends in success, and the only object is ours.
 func TestCopySurvives(t *testing.T) {
 	const before, after = gcsfront.Before, gcsfront.After
 	for _, rule := range []gcsfront.Rule{
@@ -413,7 +413,7 @@ func TestCopySurvives(t *testing.T) {
 	}
 }
 
-// TestCopyEnds: a copy is never made over somebody else's object, of what is not there, or from another bucket.
+// TestCopyEnds: a copy is never made over another writer's object, from a missing object, or from another bucket.
 func TestCopyEnds(t *testing.T) {
 	front := newFront(t, gcsfront.Options{})
 	base := serve(t, front)

@@ -16,8 +16,8 @@ import (
 	"blobpglite/faults/gcsfront"
 )
 
-// While a process was frozen, the service has closed the connections that it kept. The first write afterwards costs one
-// repetition at most, whatever number of them are dead, and no pause.
+// While a process was frozen, the service closed its idle connections. The first write afterwards costs at most one retry, however many of
+// them are dead, and no pause.
 func TestDeadConnectionsCostOneRepetition(t *testing.T) {
 	const kept, rounds = 8, 25
 	front := newFront(t, gcsfront.Options{})
@@ -27,7 +27,7 @@ func TestDeadConnectionsCostOneRepetition(t *testing.T) {
 		if r.Method == http.MethodGet && r.URL.Query().Get("alt") != "media" {
 			looks.Add(1)
 		}
-		if r.URL.Query().Get("alt") == "media" { // answered when all have come: each needs a connection
+		if r.URL.Query().Get("alt") == "media" { // answered once all have come: each needs a connection
 			gate.Done()
 			gate.Wait()
 		}
@@ -72,7 +72,7 @@ func TestDeadConnectionsCostOneRepetition(t *testing.T) {
 	t.Logf("%d of %d were sent twice; %v each", repeated, rounds, spent/rounds)
 }
 
-// A connection that breaks costs: the write, a look, the write again; and a second break in a row is waited after.
+// The cost of a connection that breaks: the write, a look, the write again; there is a pause after a second break in a row.
 func TestBrokenConnection(t *testing.T) {
 	for breaks, pauses := range []int{0, 0, 1} {
 		var rules []gcsfront.Rule // each strikes the first request that reaches it

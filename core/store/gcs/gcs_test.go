@@ -99,7 +99,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// openReal opens a fresh prefix of a real bucket, and removes what is there in the end.
+// openReal opens a fresh prefix of a real bucket, and empties it in the end.
 func openReal(t *testing.T, url string) store.Store {
 	name, prefix, err := gcs.ParseURL(url)
 	if err != nil {
@@ -167,7 +167,7 @@ func TestOpenHonoursTheEmulatorVariable(t *testing.T) {
 			t.Errorf("get with STORAGE_EMULATOR_HOST=%s: %q, %v", value, o.Body, err)
 		}
 	}
-	t.Setenv("STORAGE_EMULATOR_HOST", "127.0.0.1:1") // the option goes first
+	t.Setenv("STORAGE_EMULATOR_HOST", "127.0.0.1:1") // the option takes precedence
 	if _, err := openStore(t, base, "variable").Get(t.Context(), "key"); err != nil {
 		t.Errorf("get with an endpoint of its own: %v", err)
 	}

@@ -17,8 +17,8 @@ import (
 	"blobpglite/faults/gcsfront"
 )
 
-// documented is every status and reason on the page of Cloud Storage's JSON API, read November 2026, and what becomes of a
-// request that always gets it. Empty: of a redirect or of nothing that this program sends.
+// documented is every status and reason on the page of Cloud Storage's JSON API, read November 2026, and the outcome of a request that
+// always gets it. Empty: redirects, or answers to nothing that this program sends.
 var documented = []struct {
 	status  int
 	reasons string
@@ -67,7 +67,7 @@ var documented = []struct {
 	{504, "", "transient", ""},
 }
 
-// exceptions are those that mean something else to some kinds.
+// exceptions mean something else for some kinds.
 var exceptions = map[string]string{
 	"404 get": "missing", "404 delete": "missing", "416 get": "range",
 }
@@ -88,7 +88,7 @@ func TestEveryDocumentedAnswerIsRuled(t *testing.T) {
 			}
 		}
 	}
-	for _, row := range gcs.Documented() { // nothing in the table that no test has
+	for _, row := range gcs.Documented() { // nothing in the table is untested
 		if !slices.ContainsFunc(documented, func(d struct {
 			status               int
 			reasons, means, says string
@@ -121,7 +121,7 @@ func request(ctx context.Context, s *gcs.Store, k string, gen store.Gen) (err er
 	return err
 }
 
-// refusals is a switch: how many of the requests that come are refused, and how.
+// refusals is a switch: how many incoming requests are refused, and how.
 type refusals struct {
 	mu         sync.Mutex
 	status     int
@@ -149,7 +149,7 @@ func (r *refusals) next() (status int, reason string) {
 	return r.status, r.reason
 }
 
-// object makes one, so that the bucket has served.
+// object makes an object, so that the bucket has served.
 func (r *refusals) object(t *testing.T, s *gcs.Store) store.Gen {
 	t.Helper()
 	gen, err := s.Put(t.Context(), "victim", []byte("old"), store.NewWriteID(), store.IfAbsent())
@@ -185,7 +185,7 @@ func refuse(w http.ResponseWriter, status int, reason string) {
 	_, _ = fmt.Fprintf(w, `{"error":{"code":%d,"message":"injected","errors":[{"domain":"global","reason":%q,"message":"injected"}]}}`, status, reason)
 }
 
-// An answer that passes costs a repetition, never the operation: each of them once, for each kind of request, in each form.
+// A transient answer costs a retry, never the operation: each of them once, for each kind of request, in each form.
 func TestOneRefusalIsSurvived(t *testing.T) {
 	t.Parallel()
 	for _, d := range documented {
@@ -212,7 +212,7 @@ func TestOneRefusalIsSurvived(t *testing.T) {
 	}
 }
 
-// What stays is told in its own words, and nothing was changed.
+// A persistent refusal is reported in its own words, and nothing was changed.
 func TestRefusalsThatStay(t *testing.T) {
 	t.Parallel()
 	sentinels := map[string]error{
@@ -257,7 +257,7 @@ func TestRefusalsThatStay(t *testing.T) {
 	}
 }
 
-// The reason is found in each form that the service has.
+// The reason is found in each form that the service uses.
 func TestReasonsInEveryForm(t *testing.T) {
 	for _, form := range []gcsfront.Form{gcsfront.JSON, gcsfront.Details, gcsfront.XML} {
 		s := faultyStore(t, gcsfront.Rule{
@@ -275,7 +275,7 @@ func TestReasonsInEveryForm(t *testing.T) {
 	}
 }
 
-// Credentials that have expired are asked for anew, and the request is repeated with them.
+// Expired credentials are renewed, and the request is retried with the new ones.
 func TestExpiredCredentials(t *testing.T) {
 	var mu sync.Mutex
 	good, refusals := "one", 0

@@ -78,7 +78,7 @@ func TestOverlaps(t *testing.T) {
 	}
 }
 
-// What a folder's location opens is a store.
+// A folder's location opens a store.
 func TestOpenFolder(t *testing.T) {
 	storetest.Races(t, func(t *testing.T) store.Store {
 		at, err := location.Parse("file://" + filepath.ToSlash(t.TempDir()) + "/the%20database")

@@ -10,7 +10,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// The two conditions that everything else is built from.
+// The two conditions on which everything else is built.
 func Example() {
 	ctx, st := context.Background(), mem.New(mem.Options{})
 	gen, err := st.Put(ctx, "manifest", []byte("one"), store.NewWriteID(), store.IfAbsent())

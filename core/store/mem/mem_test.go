@@ -15,7 +15,7 @@ func TestConformance(t *testing.T) {
 	storetest.Run(t, func(*testing.T) store.Store { return mem.New(mem.Options{}) })
 }
 
-// Generations are unique over the whole store, which is more than the contract asks for and what checkers lean on.
+// Generations are unique across the whole store, which is more than the contract requires; checkers rely on it.
 func TestGenerationsAreUniqueAcrossKeys(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})

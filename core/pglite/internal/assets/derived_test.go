@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// builder gives a build function that writes text and counts its calls.
+// builder returns a build function that writes text and counts its calls.
 func builder(text string, calls *atomic.Int32) func(context.Context, io.Writer) error {
 	return func(_ context.Context, w io.Writer) error {
 		calls.Add(1)
@@ -68,7 +68,7 @@ func TestDerivedIsMadeAgainWhenDamaged(t *testing.T) {
 				path := mustDerive(t, s, "thing", "made with care", &calls)
 				damage(t, path+suffix)
 				mustDerive(t, s, "thing", "made with care", &calls)
-				harmless := how == "longer" && suffix == ".sum" // a byte behind the line
+				harmless := how == "longer" && suffix == ".sum" // a byte after the line
 				if want := int32(2); !harmless && calls.Load() != want {
 					t.Errorf("built %d times, want %d", calls.Load(), want)
 				}
@@ -77,7 +77,7 @@ func TestDerivedIsMadeAgainWhenDamaged(t *testing.T) {
 	}
 }
 
-// TestDerivedSize: where only sizes are looked at, a file of another size is made again, and one with other bytes is not.
+// TestDerivedSize: if only sizes are checked, a file of another size is made again, and one with other bytes is not.
 func TestDerivedSize(t *testing.T) {
 	for how, damage := range damages() {
 		t.Run(how, func(t *testing.T) {
@@ -180,8 +180,7 @@ func TestDerivedDiskFails(t *testing.T) {
 	}
 }
 
-// A build that does not look at the errors of its writer must not leave half a
-// file that passes for whole.
+// A build that ignores its writer's errors must not leave half a file that passes for complete.
 func TestDerivedCarelessBuild(t *testing.T) {
 	files := 0
 	first := func(path string) (writeFile, error) { // only the first file meets a full disk

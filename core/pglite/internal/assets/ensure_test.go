@@ -150,7 +150,7 @@ func TestEnsureDamagedFile(t *testing.T) {
 	}
 }
 
-// TestVerify: any damage to a file, or to what was made of it, is found and named, all of it at once.
+// TestVerify: any damage to a file, or to what was made from it, is found and named, all of it in one call.
 func TestVerify(t *testing.T) {
 	for how, damage := range damages() {
 		t.Run(how, func(t *testing.T) {
@@ -188,7 +188,7 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// TestNoFetch: who only looks does not fetch.
+// TestNoFetch: with NoFetch nothing is fetched.
 func TestNoFetch(t *testing.T) {
 	fp := newFakePackage(t)
 	if _, err := ensure(t.Context(), Options{CacheDir: t.TempDir(), NoFetch: true}, fp.pin, createFile); !errors.Is(err, ErrUnavailable) {
@@ -288,7 +288,7 @@ func TestTarballTampered(t *testing.T) {
 	}
 }
 
-// A tarball may agree with its pin and hold other files than those pinned.
+// A tarball may match its pin and hold files other than those pinned.
 func TestTarballHoldsOtherFiles(t *testing.T) {
 	fp, dir := newFakePackage(t), t.TempDir()
 	fp.pin.Files[0].SHA256 = strings.Repeat("0", 64)

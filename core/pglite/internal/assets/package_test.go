@@ -15,8 +15,7 @@ import (
 	"testing"
 )
 
-// fakePackage is a small package of the same shape as PGlite's, and an npm that
-// hands it over.
+// fakePackage is a small package of the same shape as PGlite's, and an npm that delivers it.
 type fakePackage struct {
 	pin     pin
 	files   map[string][]byte
@@ -57,7 +56,7 @@ func newFakePackage(t *testing.T) *fakePackage {
 	return fp
 }
 
-// npm puts a script in the place of npm.
+// npm substitutes a script for npm.
 func (fp *fakePackage) npm(t *testing.T, script string) {
 	t.Helper()
 	bin := t.TempDir()
@@ -68,7 +67,7 @@ func (fp *fakePackage) npm(t *testing.T, script string) {
 	t.Setenv("PATH", bin+":/usr/bin:/bin")
 }
 
-// npmCalls gives the arguments of each call.
+// npmCalls returns the arguments of each call.
 func (fp *fakePackage) npmCalls(t *testing.T) []string {
 	t.Helper()
 	said, err := os.ReadFile(fp.calls)
@@ -81,7 +80,7 @@ func (fp *fakePackage) npmCalls(t *testing.T) []string {
 	return strings.Split(strings.TrimSpace(string(said)), "\n")
 }
 
-// unpacked gives a folder that holds the files.
+// unpacked returns a folder that holds the files.
 func (fp *fakePackage) unpacked(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -91,7 +90,7 @@ func (fp *fakePackage) unpacked(t *testing.T) string {
 	return dir
 }
 
-// set gives the files checked, with an empty cache.
+// set returns the checked files, with an empty cache.
 func (fp *fakePackage) set(t *testing.T, create createFunc) *Set {
 	t.Helper()
 	s, err := ensure(t.Context(), Options{CacheDir: t.TempDir(), From: fp.unpacked(t)}, fp.pin, create)
@@ -140,7 +139,7 @@ func writeTestFile(t *testing.T, path string, data []byte) {
 	}
 }
 
-// damages are ways to harm a file, by name.
+// damages returns ways to damage a file, by name.
 func damages() map[string]func(t *testing.T, path string) {
 	return map[string]func(*testing.T, string){
 		"one bit": func(t *testing.T, path string) {
@@ -176,7 +175,7 @@ func damages() map[string]func(t *testing.T, path string) {
 	}
 }
 
-// failing gives a createFunc whose files take room bytes altogether, then fail.
+// failing returns a createFunc whose files take room bytes in total, then fail.
 func failing(room int, failure error) createFunc {
 	return func(path string) (writeFile, error) {
 		if room <= 0 {
@@ -204,7 +203,7 @@ func (f *failingFile) Write(p []byte) (int, error) {
 func (f *failingFile) Sync() error  { return f.file.Sync() }
 func (f *failingFile) Close() error { return f.file.Close() }
 
-// mustMention checks that a message tells what it has to.
+// mustMention checks that a message contains what it must.
 func mustMention(t *testing.T, err error, words ...string) {
 	t.Helper()
 	for _, w := range words {

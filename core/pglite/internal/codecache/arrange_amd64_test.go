@@ -25,7 +25,7 @@ func branching() []byte {
 	}
 }
 
-// entryOf compiles a module in a process of its own, and returns the entry that it leaves.
+// entryOf compiles a module as a process of its own, and returns the resulting entry.
 func entryOf(t testing.TB, dir string, arrange bool) []byte {
 	t.Helper()
 	cache, err := wazero.NewCompilationCacheWithDir(dir)
@@ -53,7 +53,7 @@ func entryOf(t testing.TB, dir string, arrange bool) []byte {
 	return entry
 }
 
-// TestArrange: what is compiled is written with its code arranged, if that is asked for, and runs in the next process.
+// TestArrange: compiled code is written arranged, if requested, and runs in the next process.
 func TestArrange(t *testing.T) {
 	dir := t.TempDir()
 	plain, entry := entryOf(t, t.TempDir(), false), entryOf(t, dir, true)

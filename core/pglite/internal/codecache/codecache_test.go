@@ -27,7 +27,7 @@ func module() []byte {
 	}
 }
 
-// process is a runtime with a cache, as one process has it.
+// process is a runtime with a cache, as a process has.
 type process struct {
 	runtime wazero.Runtime
 	files   *Files
@@ -52,7 +52,7 @@ func open(t *testing.T, dir string) *process {
 	return p
 }
 
-// borrow loads the outline in a process of its own, and runs it.
+// borrow loads the outline as a process of its own, and runs it.
 func borrow(t *testing.T, dir string, outline []byte, loans ...Loan) (Key, error) {
 	t.Helper()
 	p := open(t, dir)
@@ -80,7 +80,7 @@ func borrow(t *testing.T, dir string, outline []byte, loans ...Loan) (Key, error
 	return key, nil
 }
 
-// compiled is a folder with the entry of the module, the loan for its outline, and the outline.
+// compiled makes a folder with the module's entry, and returns it with the loan for the outline, and the outline.
 func compiled(t *testing.T) (dir string, l Loan, outline []byte) {
 	t.Helper()
 	dir = t.TempDir()
@@ -106,7 +106,7 @@ func compiled(t *testing.T) (dir string, l Loan, outline []byte) {
 	return dir, l, outline
 }
 
-// only fails if a folder holds anything but one entry, as it was.
+// only fails if a folder holds anything but one entry, unchanged.
 func only(t *testing.T, l Loan, what string, want []byte) {
 	t.Helper()
 	names, err := os.ReadDir(filepath.Dir(l.Path))
@@ -131,7 +131,7 @@ func TestLend(t *testing.T) {
 	}
 }
 
-// TestNeverCompiled: whatever is wrong with an entry or a loan, the outline is refused, not compiled, and the folder stays as it is.
+// TestNeverCompiled: whatever is wrong with an entry or a loan, the outline is refused, not compiled, and the folder does not change.
 func TestNeverCompiled(t *testing.T) {
 	dir, l, outline := compiled(t)
 	whole, err := os.ReadFile(l.Path)
@@ -184,7 +184,7 @@ func TestNeverCompiled(t *testing.T) {
 	}
 }
 
-// TestNotAsked: a module that wazero has compiled already is not asked for, and a loan is not for two.
+// TestNotAsked: wazero does not ask for a module that it has already compiled, and a loan is not for two.
 func TestNotAsked(t *testing.T) {
 	dir, l, outline := compiled(t)
 	p := open(t, dir)
@@ -198,12 +198,12 @@ func TestNotAsked(t *testing.T) {
 	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "being lent") {
 		t.Error(err)
 	}
-	if _, err := p.runtime.CompileModule(t.Context(), outline); err != nil { // without a loan it is a module like any
+	if _, err := p.runtime.CompileModule(t.Context(), outline); err != nil { // without a loan it is a module like any other
 		t.Error(err)
 	}
 }
 
-// TestStandRefuses: what is not wazero's cache as in version 1.12 is an error, no panic.
+// TestStandRefuses: anything other than wazero's cache as in version 1.12 is an error, and does not panic.
 func TestStandRefuses(t *testing.T) {
 	type other struct{ wazero.CompilationCache }
 	if _, err := Stand(&other{}); err == nil {

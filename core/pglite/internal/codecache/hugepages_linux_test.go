@@ -17,7 +17,7 @@ import (
 
 func address(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
 
-// advised is how many bytes of a mapping are marked for huge pages, and how many begin elsewhere than such a page does.
+// advised returns how many bytes of a mapping are marked for huge pages, and how many of them begin off a huge page boundary.
 func advised(t *testing.T, of []byte) (n, astray uint64) {
 	t.Helper()
 	file, err := os.Open("/proc/self/smaps")
@@ -48,7 +48,7 @@ func advised(t *testing.T, of []byte) (n, astray uint64) {
 	return n, astray
 }
 
-// TestHugePages: code that is read is what was written, and lies in huge pages as far as they fit; what is smaller does not.
+// TestHugePages: the code read is what was written, and lies in huge pages as far as they fit; smaller code does not.
 func TestHugePages(t *testing.T) {
 	random := rand.NewChaCha8([32]byte{1})
 	mapped := func(size int) []byte {
@@ -74,7 +74,7 @@ func TestHugePages(t *testing.T) {
 		part := aligned[test.at:][:test.size]
 		code := make([]byte, test.size)
 		_, _ = random.Read(code)
-		// wazero reads what stands before the code by pieces.
+		// wazero reads what precedes the code piecewise.
 		c := &content{before: []byte("before"), file: io.NopCloser(bytes.NewReader(code))}
 		before := make([]byte, 6)
 		if _, err := io.ReadFull(c, before); err != nil || string(before) != "before" {

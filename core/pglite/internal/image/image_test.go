@@ -44,7 +44,7 @@ func put(t testing.TB, b []byte) (path string) {
 	return path
 }
 
-// same fails unless two trees hold the same.
+// same fails unless two trees have the same content.
 func same(t *testing.T, got, want *memfs.FS) {
 	t.Helper()
 	count := 0
@@ -70,7 +70,7 @@ func same(t *testing.T, got, want *memfs.FS) {
 	}
 }
 
-// TestImage: a tree comes back, from a file that has been deleted meanwhile too.
+// TestImage: a tree comes back, even from a file that has since been deleted.
 func TestImage(t *testing.T) {
 	path := put(t, encoded(t, sample(t)))
 	if err := Verify(path); err != nil {
@@ -97,8 +97,8 @@ func TestImage(t *testing.T) {
 	}
 }
 
-// TestDamagedImage: cut off anywhere, it does not open; with any bit flipped, it does not open, or the file that the bit is of does not,
-// by an error that names both, and all others do.
+// TestDamagedImage: truncated anywhere, it does not open; with any bit flipped, either it does not open, or the file with that bit does
+// not, with an error that names both, and all others do.
 func TestDamagedImage(t *testing.T) {
 	whole := encoded(t, sample(t))
 	for keep := range whole[:len(whole)-16_000+64] {

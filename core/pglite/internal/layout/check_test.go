@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// memory is a process's, made up: words by address, zero elsewhere.
+// memory is a fake process memory: words by address, zero elsewhere.
 type memory map[uint32]uint32
 
 func (m memory) read(at uint32) uint32 {
@@ -22,7 +22,7 @@ func (m memory) text(at uint32, s string) {
 	}
 }
 
-// healthy is a memory in which all is as it is to be.
+// healthy returns a memory in which everything is as expected.
 func healthy(l *Layout) memory {
 	const base, size, text = 1 << 24, 1 << 20, 100 << 20
 	a, o, m := l.Addresses, l.Offsets, memory{}
@@ -67,7 +67,7 @@ func TestCheckMemory(t *testing.T) {
 	}
 }
 
-// Each word that is looked at counts, and the error says what is wrong.
+// Each word that is checked matters, and the error says what is wrong.
 func TestCheckMemoryTellsWhatIsWrong(t *testing.T) {
 	l := pglite0516()
 	for at := range healthy(&l) {

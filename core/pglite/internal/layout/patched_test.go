@@ -8,7 +8,7 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// Every binary that has a table can be made one of many processes: nothing moves, and the code that is edited asks the host.
+// Every binary with a table can be patched for many processes: nothing moves, and the edited code calls the host.
 func TestRealPatched(t *testing.T) {
 	for _, l := range layouts() {
 		bin := realWasm(t, l.PGlite)

@@ -31,7 +31,7 @@ func realWasm(t *testing.T, version string) []byte {
 	return bin
 }
 
-// The tables are what is found in the binaries, and the files of the tables are what the command writes.
+// The tables match what is found in the binaries, and their files match what the command writes.
 func TestRealTables(t *testing.T) {
 	for _, want := range layouts() {
 		t.Run(want.PGlite, func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestRealTables(t *testing.T) {
 	}
 }
 
-// The binary that is used has a table, also as it is rewritten for its host: that moves nothing.
+// The binary in use has a table, which also fits the binary rewritten for its host: that moves nothing.
 func TestRealPinned(t *testing.T) {
 	set, err := assets.Ensure(t.Context(), assets.Options{})
 	if err != nil {
@@ -88,7 +88,7 @@ func TestRealPinned(t *testing.T) {
 	}
 }
 
-// No function waits for a semaphore but those that are known to.
+// Only the functions known to wait for a semaphore do.
 func TestRealSemaphoreWaits(t *testing.T) {
 	s, err := parseShape(semaphoreWait("_"))
 	if err != nil {
@@ -120,7 +120,7 @@ func TestRealSemaphoreWaits(t *testing.T) {
 	}
 }
 
-// A binary in which one thing is different is refused, and the error names what is not found.
+// A binary with a single difference is refused, and the error names what is not found.
 func TestRealChanged(t *testing.T) {
 	bin := realWasm(t, layouts()[0].PGlite)
 	text := func(s string) func([]byte) []byte {
@@ -156,7 +156,7 @@ func TestRealChanged(t *testing.T) {
 // killBody begins PGlite's kill: if (pid == 42).
 var killBody = []byte{0x20, 0x00, 0x41, 42, 0x46, 0x04, 0x40, 0x20, 0x01}
 
-// A program in which something moved is refused in words.
+// A program in which something moved is refused with a clear message.
 func TestRealProgramMoved(t *testing.T) {
 	l := layouts()[0]
 	m, err := wasmbin.Parse(realWasm(t, l.PGlite))

@@ -68,7 +68,7 @@ func TestSearch(t *testing.T) {
 		{"drop(-1)", row(drop(node(opConst64, -1))), []found{{}}},
 		{`f$known("text")`, row(call(7, num(5))), []found{{}}},
 		{`f$known("text")`, row(call(7, num(6))), nil},                          // the end of it
-		{`f$known("text")`, row(call(7, num(1<<31)), call(7, num(1<<62))), nil}, // no memory there
+		{`f$known("text")`, row(call(7, num(1<<31)), call(7, num(1<<62))), nil}, // beyond memory
 		{`f$known("text")`, row(call(7, add(local(1), num(5)))), []found{{}}},   // a local that is zero
 		{`f$known("text")`, row(call(8, num(5))), nil},
 		{`f$new(&known, &new)`, row(call(8, num(9), num(10))), []found{{"f$new": 8, "&new": 10}}},
@@ -78,7 +78,7 @@ func TestSearch(t *testing.T) {
 		{"i32.load($New)", row(drop(load(4, local(1)))), nil},
 		{"i32.load($Known)", row(drop(load(0, num(1000)))), nil},
 		{"i32.load($Known)", row(drop(load(1000, num(1000)))), []found{{}}},
-		{"i32.load(_)", row(drop(load(4, local(1)))), nil}, // an offset is not nothing
+		{"i32.load(_)", row(drop(load(4, local(1)))), nil}, // an offset must be matched
 		{"i32.load+_(_)", row(drop(load(4, local(1)))), []found{{}}},
 		{"i32.load+$A.known(%x)", row(drop(load(4, local(1)))), []found{{}}},
 		{"i32.load+$A.known(%x)", row(drop(load(8, local(1)))), nil},

@@ -19,8 +19,8 @@ type piece struct {
 	code []byte
 }
 
-// sources leave an i32, of the parameters x (i32) and y (i64): by every operation that gives one. Function 0 gives back its x. (But for
-// memory.size, which the stock compiler takes for 0 where the memory has all addresses.)
+// sources leave an i32, computed from the parameters x (i32) and y (i64), by every operation that gives one. Function 0 returns its x.
+// (Except memory.size, which the stock compiler takes for 0 where the memory has all addresses.)
 func sources() []piece {
 	const x, y = "\x20\x00", "\x20\x01"
 	vector := x + "\xfd\x11" // i32x4.splat
@@ -65,7 +65,7 @@ func sources() []piece {
 	return pieces(all)
 }
 
-// shapes make an address of an i32: local 2 is free.
+// shapes make an address from an i32: local 2 is free.
 func shapes() []piece {
 	all := map[string]string{
 		"": "", "shr_u 0": "\x41\x00\x76", "shr_s 0": "\x41\x00\x75", "extend8_s": "\xc0", "extend16_s": "\xc1", "add -1": "\x41\x7f\x6a", "sub 9": "\x41\x09\x6b",
@@ -79,7 +79,7 @@ func shapes() []piece {
 	return pieces(all)
 }
 
-// accesses are all loads and stores, of an address on the stack, which leave an i64.
+// accesses returns all loads and stores, of an address on the stack, which leave an i64.
 func accesses() []piece {
 	const lanes = "\x22\x03\xfd\x1d\x00\x20\x03\xfd\x1d\x01\x85" // local 3: both halves of a vector
 	all := map[string]string{
@@ -105,7 +105,7 @@ func accesses() []piece {
 	for _, op := range []byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0x5c, 0x5d} { // v128.load, ones that extend, splats, ones that fill with zeros
 		all[fmt.Sprintf("v128 load %x", op)] = "\xfd" + string([]byte{op, 0, 0}) + lanes
 	}
-	for op := byte(0x54); op <= 0x57; op++ { // of lanes
+	for op := byte(0x54); op <= 0x57; op++ { // lanes
 		all[fmt.Sprintf("v128 load %x", op)] = "\x20\x03\xfd" + string([]byte{op, 0, 0, 1}) + lanes
 		all[fmt.Sprintf("v128 store %x", op+4)] = "\x20\x01\xfd\x12\xfd" + string([]byte{op + 4, 0, 0, 1}) + "\x42\x00"
 	}
@@ -119,8 +119,8 @@ func pieces(all map[string]string) (out []piece) {
 	return out
 }
 
-// TestAddresses: whatever an address comes from and whatever uses it, it is the one that the interpreter has: the lower 32 bits of what
-// was computed, with zeros above them. The memory has all addresses of 32 bits.
+// TestAddresses: whatever an address is computed from and used by, it equals the interpreter's: the lower 32 bits of the computed value,
+// with zeros above them. The memory has all 32-bit addresses.
 func TestAddresses(t *testing.T) {
 	needUnchecked(t)
 	const seed, pages = 20261129, 1 << 16
@@ -175,7 +175,7 @@ func TestAddresses(t *testing.T) {
 			}
 			want, trap := call(t, right, one.access, in[0], in[1])
 			if trap != nil {
-				continue // it is outside: only of accesses that do not trap the unchecked kind is right
+				continue // outside: unchecked code is only right for accesses that do not trap
 			}
 			ran++
 			high += int(at >> 31)

@@ -11,7 +11,7 @@ import (
 	"github.com/tetratelabs/wazero"
 )
 
-// entrySize is how large what wazero's cache keeps of a module is.
+// entrySize returns the size of a module's entry in wazero's cache.
 func entrySize(t *testing.T, bin []byte, compile func(func() error) error) (size int64) {
 	t.Helper()
 	dir, ctx := t.TempDir(), t.Context()
@@ -49,21 +49,21 @@ func entrySize(t *testing.T, bin []byte, compile func(func() error) error) (size
 	return size
 }
 
-// TestCodeWithoutChecks: the code of many loads, each by an address of its own, is a fraction of what it is with checks; that of what
-// is not marked, or not compiled within Compile, is what it was.
+// TestCodeWithoutChecks: the code of many loads, each from an address of its own, is a fraction of its size with checks; code that is not
+// marked, or not compiled within Compile, is unchanged.
 func TestCodeWithoutChecks(t *testing.T) {
 	needUnchecked(t)
 	withLoads := func(n int) operation {
 		return operation{"loads", []kind{k32}, nil, k32, func(w *wasm) {
 			w.op(0x41, 0)
-			for range n { // of where the last one was, and what it gave
+			for range n { // from the last one's address, plus what it returned
 				w.op(0x20, 0, load32, 0).u(12).op(0x22, 0, 0x6a)
 			}
 		}}
 	}
 	const loads = 50
 	for from, imported := range memories {
-		// What one load more costs, without what the entry has besides.
+		// The cost of one more load, without the rest of the entry.
 		perLoad := func(mark bool, compile func(func() error) error) float64 {
 			size := func(n int) int64 {
 				bin := smallModule(imported, withLoads(n))
@@ -79,7 +79,7 @@ func TestCodeWithoutChecks(t *testing.T) {
 		if free > checked/2 {
 			t.Errorf("%s memory: a load of %.1f bytes is not without the check that makes it %.1f", from, free, checked)
 		}
-		if free > 10 { // the load, and the addition that a load is followed by here
+		if free > 10 { // the load, and the addition that follows each load here
 			t.Errorf("%s memory: %.1f bytes are more than a load and an addition", from, free)
 		}
 		for name, got := range map[string]float64{
@@ -92,9 +92,9 @@ func TestCodeWithoutChecks(t *testing.T) {
 	}
 }
 
-// TestComparisonsStayWithTheirBranches: a comparison and a branch over an edge that has to be split, for it leads from a block with two ways
-// out into one with many ways in, are two instructions of the processor, as over any other edge. The stock compiler makes the comparison's result
-// a number, and compares that with zero.
+// TestComparisonsStayWithTheirBranches: a comparison and a branch over an edge that must be split, because it leads from a block with two
+// successors into one with many predecessors, are two machine instructions, as over any other edge. The stock compiler turns the
+// comparison's result into a number, and compares that with zero.
 func TestComparisonsStayWithTheirBranches(t *testing.T) {
 	needUnchecked(t)
 	leaving := func(n int) operation { // of a block, by n ways
@@ -102,7 +102,7 @@ func TestComparisonsStayWithTheirBranches(t *testing.T) {
 			w.op(0x02, 0x40)
 			for i := range n {
 				w.op(0x20, 0, 0x20, 1, 0x49, 0x0d, 0)             // i32.lt_u, br_if
-				w.op(0x20, 0, 0x41).s(int64(i)).op(0x6a, 0x21, 0) // so that the next one is another comparison
+				w.op(0x20, 0, 0x41).s(int64(i)).op(0x6a, 0x21, 0) // so that the next comparison differs
 			}
 			w.op(0x0b, 0x20, 0)
 		}}
@@ -128,8 +128,8 @@ func TestComparisonsStayWithTheirBranches(t *testing.T) {
 	}
 }
 
-// TestConcurrentCompilations: modules that are compiled at the same time, marked and not, are each what they are by themselves, and
-// nothing is kept of them.
+// TestConcurrentCompilations: modules compiled concurrently, marked and not, are the same as when compiled alone, and nothing about them is
+// kept.
 func TestConcurrentCompilations(t *testing.T) {
 	needUnchecked(t)
 	const goroutines, rounds = 8, 12
@@ -137,7 +137,7 @@ func TestConcurrentCompilations(t *testing.T) {
 	for g := range goroutines {
 		wg.Go(func() {
 			for round := range rounds {
-				// Every other one is marked; of those that are not, every other one is compiled by somebody who does not know of Compile.
+				// Every other one is marked; of the others, every other one is compiled by code that does not know of Compile.
 				n := g + round
 				mark, imported, compile := n%2 == 0, n%3 == 0, within
 				if n%4 == 1 {
@@ -157,7 +157,7 @@ func TestConcurrentCompilations(t *testing.T) {
 	}
 }
 
-// compileAndRun compiles a module of many functions, each with a constant of its own, and looks at what they do.
+// compileAndRun compiles a module of many functions, each with a constant of its own, and checks what they do.
 func compileAndRun(t *testing.T, mark, imported bool, compile func(func() error) error, seed uint64) error {
 	const funcs = 40
 	s := newSparse(t, seed, 2*page)

@@ -21,7 +21,7 @@ import (
 
 const page = 64 << 10
 
-// sparse is a guarded memory whose content is a file's, so that what was touched of 4 GiB can be found.
+// sparse is a guarded memory backed by a file, so that the touched parts of 4 GiB can be found.
 type sparse struct {
 	all, b []byte
 	file   *os.File
@@ -65,7 +65,7 @@ func (s *sparse) release() {
 	_ = s.file.Close()
 }
 
-// content is what is not zero, by 4 KiB.
+// content returns the non-zero 4 KiB units.
 func (s *sparse) content() map[int64][]byte {
 	const unit = 4096
 	out, zero := map[int64][]byte{}, make([]byte, unit)
@@ -91,7 +91,7 @@ type way struct {
 	config   func() wazero.RuntimeConfig
 	compiles bool
 	marked   bool
-	arranged bool // what is run was written to a cache and read from it
+	arranged bool // the code that runs was written to a cache and read from it
 }
 
 var (
@@ -101,7 +101,7 @@ var (
 	arranged      = way{"arranged", wazero.NewRuntimeConfigCompiler, true, true, true}
 )
 
-// compiledBefore is a cache in which another runtime has left what it compiled of a module, arranged.
+// compiledBefore returns a cache in which another runtime has left its compilation of a module, arranged.
 func compiledBefore(ctx context.Context, t testing.TB, w way, bin []byte) wazero.CompilationCache {
 	t.Helper()
 	dir := t.TempDir()
@@ -136,20 +136,20 @@ func compiledBefore(ctx context.Context, t testing.TB, w way, bin []byte) wazero
 	return open()
 }
 
-// prepared is the module as it is compiled.
+// prepared returns the module as it is compiled.
 func (w way) prepared(bin []byte) (_ []byte, err error) {
-	if w.compiles { // which is right for what it compiles wrongly only if that was mended
+	if w.compiles { // its compilation is only right for a mended module
 		bin, err = wasmbin.Mend(bin)
 	}
 	if w.marked && err == nil {
-		if bin, err = wasmbin.ArrangeBranches(bin); err == nil { // as PostgreSQL's code is
+		if bin, err = wasmbin.ArrangeBranches(bin); err == nil { // like PostgreSQL's code
 			bin, err = wasmbin.Mark(bin)
 		}
 	}
 	return bin, err
 }
 
-// outcome is what came of a run.
+// outcome is the result of a run.
 type outcome struct {
 	result, global uint64
 	memory         map[int64][]byte
@@ -226,19 +226,19 @@ func (o outcome) differs(from outcome) string {
 	return ""
 }
 
-// compare runs a random module each way that can; ran: none trapped.
+// compare runs a random module in each possible way; ran: none trapped.
 func compare(t testing.TB, seed uint64) (ran bool) {
 	t.Helper()
-	// Memories as PostgreSQL has them, and one that has all addresses of 32 bits, which the stock compiler does not serve rightly.
+	// Memories like PostgreSQL's, and one with all 32-bit addresses, which the stock compiler does not handle correctly.
 	pages := []uint32{1 << 15, 1 << 16, 1 << 10, 1 << 16}[seed%4]
 	imported := seed%3 == 1
 	bin := randomModule(seed, pages, imported)
 	want, trap := byInterpreter.run(t, bin, seed, pages, imported)
 	if trap != nil {
-		return false // only of code that does not trap the unchecked kind is right
+		return false // unchecked code is only right if it does not trap
 	}
 	ways := []way{stockCompiled, unchecked}
-	if seed/4%2 == 0 { // it takes as long as all others
+	if seed/4%2 == 0 { // it takes as long as all the others
 		ways = append(ways, arranged)
 	}
 	if pages == 1<<16 {

@@ -14,10 +14,10 @@ import (
 	"github.com/tetratelabs/wazero/api"
 )
 
-// childVariable tells a process of these tests which one of its test's cases it is.
+// childVariable tells a child process of these tests which test case it is.
 const childVariable = "BLOBPGLITE_TEST_CHILD"
 
-// child runs a case of a test in a process of its own.
+// child runs a test case in a process of its own.
 func child(t *testing.T, name string, env ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	exe, err := os.Executable()
@@ -38,7 +38,7 @@ const (
 	store8, store64        = 0x3a, 0x37
 )
 
-// loading is a load from the address that is its parameter.
+// loading is a load from the address in its parameter.
 func loading(name string, op byte, offset uint64) operation {
 	k := k32
 	if op == load64 {
@@ -56,11 +56,11 @@ func storing(name string, op byte) operation {
 	return operation{name, []kind{k32, k}, nil, k, func(w *wasm) { w.op(0x20, 0, 0x20, 1, op, 0, 0, 0x20, 1) }}
 }
 
-// memories are where a module can have its memory from.
+// memories says where a module gets its memory from.
 var memories = map[string]bool{"own": false, "imported": true}
 
-// TestOnlyMarkedWithinCompile: an access outside of the memory is a trap, an ordinary error, but in a module that is marked and compiled
-// within Compile. (What is behind this memory can be read.)
+// TestOnlyMarkedWithinCompile: an access outside the memory is a trap, an ordinary error, except in a module that is marked and compiled
+// within Compile. (What follows this memory is readable.)
 func TestOnlyMarkedWithinCompile(t *testing.T) {
 	needUnchecked(t)
 	for from, imported := range memories {
@@ -128,7 +128,7 @@ func wantTrap(t *testing.T, err error) {
 	}
 }
 
-// outside are accesses outside of a memory of one page, and where they fault, from the memory's start.
+// outside are accesses outside a memory of one page, and where they fault, relative to the memory's start.
 var outside = map[string]struct {
 	operation
 	args []uint64
@@ -155,15 +155,15 @@ func constantAddress(half bool) operation {
 	return operation{"", []kind{k32}, nil, k32, func(w *wasm) { w.op(0x41).s(at).op(load8u, 0, 0) }}
 }
 
-// constantInVariable is an address that looks negative and is found to be a constant late.
+// constantInVariable is an address that looks negative and is found late to be a constant.
 func constantInVariable() operation {
 	return operation{"", []kind{k32}, nil, k32, func(w *wasm) {
 		w.op(0x41).s(-1).op(0x21, 0).op(0x03, byte(k32)).op(0x20, 0, load8u, 0, 0).op(0x0b)
 	}}
 }
 
-// TestOutsideIsAFault: an access outside of the memory of a marked module ends the process, at the first byte that is outside; one of
-// the memory's last byte does not. Wherever it is, it is in what is reserved.
+// TestOutsideIsAFault: an access outside the memory of a marked module ends the process, at the first byte outside; one at the memory's
+// last byte does not. Wherever it is, it is inside the reservation.
 func TestOutsideIsAFault(t *testing.T) {
 	needUnchecked(t)
 	if name := os.Getenv(childVariable); name != "" {
@@ -179,7 +179,7 @@ func TestOutsideIsAFault(t *testing.T) {
 				}
 				stdout, stderr, err := child(t, from+", "+name)
 				var exit *exec.ExitError
-				// 2, or more where Go's runtime, which knows nothing of compiled code, fails at telling where it was.
+				// 2, or more if Go's runtime, which does not know compiled code, fails to report where it was.
 				if !errors.As(err, &exit) || exit.ExitCode() < 2 {
 					t.Fatalf("the process ended with: %v, want exit status 2 or more\n%s%s", err, stdout, stderr)
 				}
@@ -196,7 +196,7 @@ func TestOutsideIsAFault(t *testing.T) {
 	}
 }
 
-// accessOutside does so, and does not return.
+// accessOutside makes such an access, and does not return.
 func accessOutside(t *testing.T, name string) {
 	from, name, _ := strings.Cut(name, ", ")
 	c := outside[name]
@@ -208,8 +208,8 @@ func accessOutside(t *testing.T, name string) {
 	if got := mustCall(t, m, "load", page-1); byte(got) == s.b[page-1] {
 		fmt.Println("its last byte is right")
 	}
-	// Go's runtime lets the goroutine panic on the stack of compiled code, which is in the heap. Where that is below the goroutine's own,
-	// all that it says is "split stack overflow", so this one is above: the heap grows upwards.
+	// Go's runtime makes the goroutine panic on the stack of compiled code, which is in the heap. If that is below the goroutine's own
+	// stack, it only says "split stack overflow", so this one is above: the heap grows upwards.
 	debug.SetGCPercent(-1)
 	deep(64)
 	const stacks = 2000 // of 10 KB
@@ -221,7 +221,7 @@ func accessOutside(t *testing.T, name string) {
 	t.Fatalf("it went on, with %d, %v", got, err)
 }
 
-// deep makes the goroutine's stack large enough for all that comes, so that it stays where it is.
+// deep makes the goroutine's stack large enough for everything that follows, so that it stays in place.
 func deep(n int) (sum byte) {
 	var b [1024]byte
 	for i := range b {

@@ -9,7 +9,7 @@ import (
 
 func ptr(b []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(b)) }
 
-// needUnchecked fails a test of what this package does where it does nothing.
+// needUnchecked fails a test of this package where the package does nothing.
 func needUnchecked(t testing.TB) {
 	t.Helper()
 	if err := Available(); err != nil {
@@ -17,7 +17,7 @@ func needUnchecked(t testing.TB) {
 	}
 }
 
-// TestRandomFunctions: results and memory are those of wazero's interpreter and of its own compiler.
+// TestRandomFunctions: results and memory equal those of wazero's interpreter and of its own compiler.
 func TestRandomFunctions(t *testing.T) {
 	needUnchecked(t)
 	const seeds, shards = 2000, 2

@@ -6,11 +6,11 @@ import (
 	"math/rand/v2"
 )
 
-// A random module for the compilers to differ on:
+// A random module to compare the compilers on:
 //
 //	(import "host" "f" (func (param i32 i64) (result i32)))   index 0
 //	(memory ...), or (import "memory" "memory" (memory ...)); (global (mut i32)) (table of all functions)
-//	functions of (i32, i64) -> i32, which call those before them, and the last one, "run"
+//	functions of (i32, i64) -> i32, which call earlier ones, and the last one, "run"
 const (
 	paramLocals  = 2
 	local32s     = 4 // i32 locals 2..5, i64 locals 6..8
@@ -28,7 +28,7 @@ const (
 	kindVector kind = 0x7b
 )
 
-// wasm is a function's body that grows.
+// wasm is a function's body under construction.
 type wasm struct{ out []byte }
 
 func (w *wasm) op(b ...byte) *wasm { w.out = append(w.out, b...); return w }
@@ -56,7 +56,7 @@ type generator struct {
 	blocks []bool // the open ones; true: a loop
 }
 
-// randomModule is a module whose memory, its own or imported, has so many pages.
+// randomModule returns a module whose memory, its own or imported, has the given number of pages.
 func randomModule(seed uint64, pages uint32, imported bool) []byte {
 	rng := rand.New(rand.NewPCG(seed, 14))
 	n := 2 + rng.IntN(3)
@@ -69,7 +69,7 @@ func randomModule(seed uint64, pages uint32, imported bool) []byte {
 			g.statement(3)
 		}
 		g.expr(k32, 3)
-		for l := range uint64(local32s) { // all that a function has computed is in its result
+		for l := range uint64(local32s) { // everything that a function computed is in its result
 			g.op(0x20).u(paramLocals + l).op(0x6a)
 		}
 		for l := range uint64(local64s) {
@@ -128,7 +128,7 @@ func (g *generator) local(k kind) uint64 {
 	return 1
 }
 
-// number is a constant that compilers find hard.
+// number is a constant that is hard for compilers.
 func (g *generator) number() int64 {
 	hard := []int64{0, 1, -1, 1 << 31, 1<<31 - 1, -1 << 31, 1 << 32, 0xffff_ffff, 0x8000_0001, 4, 8, 16, 32, 64, -1 << 63, 1<<63 - 1, 0xff80, 255}
 	switch g.rng.IntN(3) {
@@ -141,8 +141,8 @@ func (g *generator) number() int64 {
 	}
 }
 
-// constant32 is any constant; where all addresses are valid none above 2^31, which is taken for negative by an address that learns of
-// it only through a variable (see onAdd).
+// constant32 is any constant; if all addresses are valid, none above 2^31, which an address that only gets it through a variable takes for
+// negative (see onAdd).
 func (g *generator) constant32() {
 	v := int32(g.number())
 	if g.pages > 1<<15 {
@@ -168,7 +168,7 @@ func (g *generator) offset() uint64 {
 	}
 }
 
-// address leaves an address that the memory most likely has: any, if it has all of them.
+// address leaves an address that is most likely in the memory: any, if it has all of them.
 func (g *generator) address(depth int) {
 	if g.pages > 1<<15 && g.rng.IntN(8) == 0 {
 		g.op(0x41).s(int64(int32(g.number())))
@@ -230,7 +230,7 @@ func (g *generator) expr(k kind, depth int) {
 		} else {
 			g.op(pick(0x7c, 0x7c, 0x7d, 0x7e, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a))
 		}
-	case n == 11: // shifted by a constant, also by none
+	case n == 11: // shifted by a constant, including zero
 		g.expr(k, d)
 		by := []int64{0, 1, 2, 3, 4, 31, 32, 33, 63, 64}[g.rng.IntN(10)]
 		if k == k32 {
@@ -274,7 +274,7 @@ func (g *generator) expr(k kind, depth int) {
 		case 0: // a comparison
 			g.expr(k32, d)
 			g.expr(k32, d)
-			g.op(0x41).s(g.rng.Int64N(3)).op(0x6a) // no and: the stock compiler takes 0 < x&y for x&y < 0, see TestZeroAgainstAnd
+			g.op(0x41).s(g.rng.Int64N(3)).op(0x6a) // not an and: the stock compiler takes 0 < x&y for x&y < 0, see TestZeroAgainstAnd
 			g.op(pick(0x46, 0x47, 0x48, 0x49, 0x4a, 0x4b, 0x4c, 0x4d, 0x4e, 0x4f))
 		case 1:
 			g.expr(k64, d)
@@ -296,7 +296,7 @@ func (g *generator) expr(k kind, depth int) {
 	}
 }
 
-// choose is a select: of integers, or of what their bits are as numbers of floating point or as a vector.
+// choose is a select: of integers, or of their bits as floats or as a vector.
 func (g *generator) choose(k kind, depth int) {
 	var to, back, typed []byte
 	switch wide := k == k64; g.rng.IntN(4) {
@@ -363,7 +363,7 @@ func (g *generator) statement(depth int) {
 	case n == 7:
 		g.expr(k32, 3)
 		g.op(0x24, 0)
-	case n == 8 && g.pages < 1<<16: // memory.copy or memory.fill, of a constant length at times
+	case n == 8 && g.pages < 1<<16: // memory.copy or memory.fill, sometimes of a constant length
 		g.small(2)
 		g.small(2)
 		if g.rng.IntN(2) == 0 {
@@ -391,7 +391,7 @@ func (g *generator) statement(depth int) {
 	}
 }
 
-// small leaves what is an address and a length.
+// small leaves a value that serves as an address and a length.
 func (g *generator) small(depth int) {
 	g.expr(k32, depth)
 	g.op(0x41).s(0x3fff).op(0x71)

@@ -21,10 +21,10 @@ type operation struct {
 }
 
 // smallModule has the operations and a memory of one page, its own or imported from "memory". Its type and function indexes are the
-// operations' places.
+// operations' positions.
 func smallModule(imported bool, ops ...operation) []byte { return moduleOf(1, imported, ops) }
 
-// moduleOf is a smallModule whose memory has so many pages.
+// moduleOf is a smallModule whose memory has the given number of pages.
 func moduleOf(pages uint32, imported bool, ops []operation) []byte {
 	section := func(w *wasm, id byte, body *wasm) { w.op(id).u(uint64(len(body.out))).op(body.out...) }
 	name := func(w *wasm, s string) *wasm { return w.u(uint64(len(s))).op([]byte(s)...) }
@@ -60,7 +60,7 @@ func moduleOf(pages uint32, imported bool, ops []operation) []byte {
 	return m.out
 }
 
-// memoryModule exports a memory of so many pages.
+// memoryModule exports a memory of the given number of pages.
 func memoryModule(pages uint32) []byte {
 	limits := (&wasm{}).op(1, 1).u(uint64(pages)).u(uint64(pages))
 	m := (&wasm{out: []byte("\x00asm\x01\x00\x00\x00")}).op(5).u(uint64(len(limits.out))).op(limits.out...)
@@ -76,7 +76,7 @@ func marked(t testing.TB, bin []byte) []byte {
 	return out
 }
 
-// within compiles as somebody within [Compile], alone as somebody who does not know of it.
+// within compiles within [Compile], alone as code that does not know of it does.
 func within(f func() error) error { return Compile(f) }
 func alone(f func() error) error  { return f() }
 

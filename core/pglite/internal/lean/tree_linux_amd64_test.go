@@ -6,7 +6,7 @@ import (
 	"github.com/tetratelabs/wazero"
 )
 
-// TestShortTable: the table of dominators that a large function needs is no longer there for the small one after it.
+// TestShortTable: the table of dominators that a large function needs is gone for the small one that follows.
 func TestShortTable(t *testing.T) {
 	needUnchecked(t)
 	loads := func(ifs int) operation {

@@ -75,7 +75,7 @@ func TestFingerprint(t *testing.T) {
 		if got := fingerprint(); got != tablePrint {
 			t.Errorf("of the table as wazero made it: %#x, want %#x", got, uint64(tablePrint))
 		}
-		for op := range uint32(opEnd) { // whichever entry is another's
+		for op := range uint32(opEnd) { // whichever entry belongs to another
 			for _, from := range []uint32{opStore, opIadd} {
 				table = stock
 				table[op] = table[from]
@@ -125,7 +125,7 @@ func TestRightLayout(t *testing.T) {
 	})
 }
 
-// TestAvailable: it is, and the environment can say that it is not to be.
+// TestAvailable: it is, and the environment can turn it off.
 func TestAvailable(t *testing.T) {
 	if name := os.Getenv(childVariable); name != "" {
 		fmt.Printf("%v; wazero's table %v\n", Available(), fingerprint() == tablePrint)

@@ -7,15 +7,15 @@ import (
 	"testing"
 )
 
-// comparison is one of WebAssembly's of integers, and what Go says of it.
+// comparison is one of WebAssembly's integer comparisons, and Go's equivalent.
 type comparison struct {
 	name string
-	op32 byte // the one of 64 bits comes 11 later
+	op32 byte // the 64-bit one is 11 higher
 	go32 func(x, y uint32) bool
 	go64 func(x, y uint64) bool
 }
 
-// comparisons are all of them.
+// comparisons returns all of them.
 func comparisons() []comparison {
 	out := []comparison{
 		{"eq", 0x46, func(x, y uint32) bool { return x == y }, func(x, y uint64) bool { return x == y }},
@@ -40,7 +40,7 @@ func comparisons() []comparison {
 	return out
 }
 
-// zero is a way to write a zero: what is before the comparison's whole use, the zero, and what is behind the use. Local 2 is free.
+// zero is a way to write a zero: the code before the whole use of the comparison, the zero, and the code after the use. Local 2 is free.
 type zero struct{ before, it, behind []byte }
 
 func zeros(k kind) map[string]zero {
@@ -57,7 +57,7 @@ func zeros(k kind) map[string]zero {
 	}
 }
 
-// ands are ways to write an and of the parameters.
+// ands returns ways to write an and of the parameters.
 func ands(k kind) map[string]func(w *wasm) {
 	and, load := byte(0x71), byte(0x28)
 	if k == k64 {
@@ -69,7 +69,7 @@ func ands(k kind) map[string]func(w *wasm) {
 	}
 }
 
-// uses are ways to use the i32 that a comparison leaves; each gives 1 if it holds.
+// uses returns ways to use the i32 that a comparison leaves; each gives 1 if it holds.
 func uses(compare func(w *wasm)) map[string]func(w *wasm) {
 	return map[string]func(w *wasm){
 		"value":  compare,
@@ -84,8 +84,8 @@ func uses(compare func(w *wasm)) map[string]func(w *wasm) {
 	}
 }
 
-// TestZeroAgainstAnd: a zero that is compared with an and is on the side where it was written, whatever uses the result. (wazero's
-// compiler makes one instruction of the and and the comparison, and forgets on which side the zero was.)
+// TestZeroAgainstAnd: a zero that is compared with an and is on the side where it was written, whatever uses the result. (wazero's compiler
+// makes one instruction of the and and the comparison, and forgets on which side the zero was.)
 func TestZeroAgainstAnd(t *testing.T) {
 	needUnchecked(t)
 	const seed = 20261129
@@ -98,7 +98,7 @@ func TestZeroAgainstAnd(t *testing.T) {
 	}
 	type expected struct {
 		operation
-		holds func(x, y uint64) bool // of what the and is of
+		holds func(x, y uint64) bool // of the and's operands
 	}
 	var all []expected
 	for _, k := range []kind{k32, k64} {

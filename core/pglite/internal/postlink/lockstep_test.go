@@ -32,7 +32,7 @@ func (u *unit) rearranged(t testing.TB) *unit {
 	return &unit{code, begins}
 }
 
-// called is the function that begins at a place; -1: none.
+// called returns the function that begins at a place; -1: none.
 func (u *unit) called(at uint64) int {
 	i := sort.Search(len(u.begins), func(i int) bool { return u.begins[i] >= at })
 	if i == len(u.begins) || u.begins[i] != at {
@@ -46,12 +46,12 @@ type read struct {
 	at, next uint64
 	inst     x86asm.Inst
 	bytes    []byte
-	to       uint64 // of what has a displacement from where it is
+	to       uint64 // target of an instruction-relative displacement
 	relative bool
-	same     []byte // bytes without that
+	same     []byte // the bytes without it
 }
 
-// read reads one. What that decoder does not know is read by this package's own, which has no displacement there.
+// read reads an instruction. What that decoder does not know is read by this package's own; such instructions have no displacement.
 func (u *unit) read(at uint64) (r read, err error) {
 	b := u.code[at:]
 	r.at = at
@@ -84,7 +84,7 @@ func (u *unit) read(at uint64) (r read, err error) {
 
 func (r *read) jumps() bool { return r.inst.Op == x86asm.JMP && r.relative }
 
-// condition is that of a branch.
+// condition returns a branch's condition.
 func (r *read) condition() (c byte, ok bool) {
 	switch {
 	case len(r.bytes) == 2 && r.bytes[0]&0xf0 == 0x70:
@@ -95,17 +95,17 @@ func (r *read) condition() (c byte, ok bool) {
 	return 0, false
 }
 
-// pair is a place in the code before, and the one in the code after that does what comes there.
+// pair is a place in the old code, and the one in the new code that does the same from there on.
 type pair struct{ old, new uint64 }
 
-// lockstep goes through a function before and after, along all ways, and says where they do not do the same. It allows what Rearrange's
-// documentation says, and nothing else.
+// lockstep goes through the old and the new version of a function along all paths, and reports where they do not do the same. It allows
+// what Rearrange's documentation says, and nothing else.
 type lockstep struct {
 	old, new *unit
 	function int
 	met      map[uint64]uint64
 	pending  []pair
-	frame    string // what the function takes from the stack, as what gives it back
+	frame    string // what the function takes from the stack, in the form of the code that releases it
 	shorter  bool   // it may leave out mov rsp, rbp
 	saved    int    // instructions
 }
@@ -139,7 +139,7 @@ func (l *lockstep) run() error {
 	return nil
 }
 
-// prologue compares the two, as far as they differ.
+// prologue compares the two prologues, as far as they differ.
 func (l *lockstep) prologue() (o, n uint64, err error) {
 	o, n = l.old.begins[l.function], l.new.begins[l.function]
 	var olds, news [5]read
@@ -265,7 +265,7 @@ func (l *lockstep) walk(p pair) error {
 	}
 }
 
-// dropped says whether o may be left out: n is what comes after it.
+// dropped reports whether o may be left out: n is what follows it.
 func (l *lockstep) dropped(o, n, before read, row string) bool {
 	after, err := l.old.settle(o.next)
 	if err != nil || !bytes.Equal(after.same, n.same) && !l.turned(after, n) {
@@ -280,14 +280,14 @@ func (l *lockstep) dropped(o, n, before read, row string) bool {
 	return false
 }
 
-// turned says whether two branches are each other's opposites, or the same, of whatever length.
+// turned reports whether two branches are opposite or equal, whatever their length.
 func (l *lockstep) turned(o, n read) bool {
 	oc, ok := o.condition()
 	nc, also := n.condition()
 	return ok && also && (oc == nc || oc == nc^1)
 }
 
-// neither says whether o branches to where it goes on.
+// neither reports whether both ways of branch o lead to the same place.
 func (l *lockstep) neither(o read) bool {
 	if _, ok := o.condition(); !ok {
 		return false
@@ -297,7 +297,7 @@ func (l *lockstep) neither(o read) bool {
 	return err == nil && errNext == nil && a.at == b.at
 }
 
-// equal says in what two instructions differ.
+// equal returns how two instructions differ.
 func (l *lockstep) equal(o, n read) error {
 	if l.turned(o, n) {
 		return nil
@@ -324,7 +324,7 @@ func (l *lockstep) equal(o, n read) error {
 		return fmt.Errorf("an address of elsewhere")
 	}
 	if o.inst.Op == x86asm.LEA {
-		for at := o.next; at < o.to; { // of a table, after the jump by it
+		for at := o.next; at < o.to; { // the address of a table, after the jump by it
 			r, err := l.old.read(at)
 			if err != nil {
 				break
@@ -341,7 +341,7 @@ func (l *lockstep) equal(o, n read) error {
 	return nil
 }
 
-// tables compares the tables after two indirect jumps: as many entries as the old one's lead into the function.
+// tables compares the tables after two indirect jumps: as many entries as in the old one lead into the function.
 func (l *lockstep) tables(o, n read) error {
 	ways := l.ways(o)
 	if ways == 0 {
@@ -354,8 +354,8 @@ func (l *lockstep) tables(o, n read) error {
 	return nil
 }
 
-// ways is how many entries a table has: it ends where the first code or constant after it begins, which something leads to, or at
-// an entry that leads nowhere.
+// ways returns how many entries a table has: it ends at the first later code or constant that something leads to, or at an entry that leads
+// nowhere.
 func (l *lockstep) ways(o read) (ways int) {
 	begin, end := l.old.begins[l.function], l.old.end(l.function)
 	for at := o.next; at+8 <= end; at += 8 {

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// machine is code from hexadecimal digits, without what follows a semicolon.
+// machine returns code from hexadecimal digits, without what follows a semicolon.
 func machine(t testing.TB, text string) []byte {
 	t.Helper()
 	var digits strings.Builder
@@ -25,7 +25,7 @@ func machine(t testing.TB, text string) []byte {
 	return b
 }
 
-// What wazero emits, and what becomes of it.
+// What wazero emits, and what it becomes.
 func TestForms(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ code, want string }{
@@ -188,8 +188,7 @@ const prologue = `
 	4883c460 ; enough: add rsp, 0x60
 	`
 
-// TestFrames: a function looks for its stack and gives it back in fewer instructions; one that does not give back what it took keeps what
-// it has.
+// TestFrames: a function checks its stack and releases it in fewer instructions; one that does not release what it took stays unchanged.
 func TestFrames(t *testing.T) {
 	t.Parallel()
 	const begins = "55 488d6c24a0 483b6828 76"
@@ -219,7 +218,7 @@ func TestFrames(t *testing.T) {
 			t.Errorf("%s: %x, want %x", name, got, want)
 		}
 	}
-	// a frame of more than eight bits, and prologues that are not quite that
+	// A frame larger than eight bits, and prologues that differ slightly.
 	large := strings.ReplaceAll(prologue, "4883ec60", "4881ec00010000")
 	large = strings.ReplaceAll(large, "4883c460", "4881c400010000")
 	large = strings.ReplaceAll(strings.ReplaceAll(large, "0f871b", "0f871e"), "e904", "e907")
@@ -241,7 +240,7 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// A jump table is written anew, its ways lead through jumps.
+// A jump table is rewritten, and its ways lead through jumps.
 func TestTables(t *testing.T) {
 	t.Parallel()
 	code := machine(t, `
@@ -269,7 +268,7 @@ func TestTables(t *testing.T) {
 	}
 }
 
-// TestCallsAndDistances: calls find their functions where these are now; jumps that do not reach with eight bits are long.
+// TestCallsAndDistances: calls find their functions in the new places; jumps that do not reach with eight bits are long.
 func TestCallsAndDistances(t *testing.T) {
 	t.Parallel()
 	var code []byte
@@ -297,7 +296,7 @@ func TestCallsAndDistances(t *testing.T) {
 	}
 }
 
-// TestRefusals: code of which anything is not understood is refused.
+// TestRefusals: code that is not fully understood is refused.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -343,7 +342,7 @@ func disturb(code []byte, seed uint64) []byte {
 	return code
 }
 
-// FuzzRearrange: whatever the bytes are, there is an answer; and of the same bytes the same one.
+// FuzzRearrange: any bytes get an answer; and the same bytes get the same one.
 func FuzzRearrange(f *testing.F) {
 	for seed := range uint64(200) {
 		f.Add(machine(f, prologue+"4157 52 4883ec20 90 4883c420 5a 415f 4889ec 5d c3"), seed, uint8(0))

@@ -14,7 +14,7 @@ import (
 	"blobpglite/core/pglite/internal/wasmbin"
 )
 
-// compiled is what wazero makes of a module: what its cache keeps of it.
+// compiled returns wazero's compilation of a module, from its cache.
 func compiled(t testing.TB, bin []byte) *unit {
 	t.Helper()
 	dir, ctx := t.TempDir(), t.Context()
@@ -44,7 +44,7 @@ func compiled(t testing.TB, bin []byte) *unit {
 	return unitOf(entry)
 }
 
-// unitOf reads an entry: a magic word, a version with its length, how many functions, where each begins, how much code, the code.
+// unitOf reads an entry: a magic word, a version with its length, the number of functions, where each begins, the code's size, the code.
 func unitOf(entry []byte) *unit {
 	at := 7 + int(entry[6])
 	n := int(binary.LittleEndian.Uint32(entry[at:]))
@@ -58,8 +58,8 @@ func unitOf(entry []byte) *unit {
 	return u
 }
 
-// TestProgramsAreTheSame: of the programs that hold PostgreSQL every function is understood, and does after it what it did before, along
-// every way through it, as another decoder reads both.
+// TestProgramsAreTheSame: in the programs that contain PostgreSQL every function is understood, and afterwards does the same as before,
+// along every path through it, as another decoder reads both.
 func TestProgramsAreTheSame(t *testing.T) {
 	set, err := assets.Ensure(t.Context(), assets.Options{})
 	if err != nil {

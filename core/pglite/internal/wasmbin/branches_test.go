@@ -27,7 +27,7 @@ func TestArrangeBranches(t *testing.T) {
 	way := func(n byte) []byte { return when(br(n + 1)) }
 	op := func(ops ...byte) []byte { return ops }
 	table := func(labels ...byte) []byte { return seq([]byte{opBrTable, byte(len(labels) - 1)}, labels) }
-	const local = 2 // behind the parameters
+	const local = 2 // after the parameters
 	is := func(n byte) []byte { return []byte{opLocalGet, local, opI32Const, n, opI32Eq} }
 	for _, tc := range []struct {
 		name         string
@@ -83,7 +83,7 @@ func TestArrangeBranches(t *testing.T) {
 	}
 }
 
-// A comparison and its opposite are never true of the same numbers, and always one of them is.
+// A comparison and its opposite: for any numbers, exactly one of them is true.
 func TestOpposite(t *testing.T) {
 	rt := newRuntime(t)
 	numbers := []uint64{0, 1, 2, 1<<31 - 1, 1 << 31, 1<<32 - 1, 1 << 32, 1<<63 - 1, 1 << 63, 1<<64 - 1}
@@ -118,7 +118,7 @@ func TestOpposite(t *testing.T) {
 	}
 }
 
-// The loop of an interpreter begins behind a call; no other.
+// Only the loop of an interpreter begins after a call.
 func TestInterpreters(t *testing.T) {
 	loop := func(ways, blocks int) []byte {
 		c := &code{}
@@ -161,7 +161,7 @@ func TestInterpreters(t *testing.T) {
 	}
 }
 
-// Random functions do the same before and after, in what they give and in what they leave in memory.
+// Random functions do the same before and after, in their results and in memory.
 func TestRandomBranches(t *testing.T) {
 	const seeds, size = 400, 2 * pageBytes
 	rt := newRuntime(t)

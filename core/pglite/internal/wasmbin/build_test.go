@@ -76,7 +76,7 @@ func TestLink(t *testing.T) {
 	instantiate(t, rt, BuildLink(nil), "empty")
 }
 
-// Builders never read; what they write must be what Parse understands.
+// Builders never read; Parse must understand what they write.
 func TestBuiltModulesParse(t *testing.T) {
 	entry := TableEntry{"a", "f", []ValType{I32}, nil}
 	for name, bin := range map[string][]byte{

@@ -13,9 +13,8 @@ import (
 	"github.com/tetratelabs/wazero/api"
 )
 
-// oneFunction is a module with pages of memory, a mutable global, and f(i32, i32) i32
-// with the locals and the body of c; function 1 is leaf(i32) i32, which gives
-// its argument back, and stands in slot 0 of the table.
+// oneFunction is a module with pages of memory, a mutable global, and f(i32, i32) i32 with the locals and the body of c; function 1 is
+// leaf(i32) i32, which returns its argument, and is in slot 0 of the table.
 func oneFunction(pages byte, c *code) []byte {
 	i32 := []ValType{I32}
 	leaf := &code{}
@@ -45,7 +44,7 @@ func (c *code) access(op byte, offset uint32) *code {
 	return c
 }
 
-// checkPair is a module as it was and rewritten.
+// checkPair is a module before and after the rewriting.
 type checkPair struct {
 	before, after api.Module
 	stats         checkStats
@@ -72,7 +71,7 @@ func (p checkPair) close(t *testing.T) {
 	}
 }
 
-// outcome of one call.
+// outcome of a call.
 type outcome struct {
 	result uint64
 	trap   string
@@ -92,8 +91,8 @@ func callOn(t *testing.T, m api.Module, image []byte, args ...uint64) outcome {
 	return outcome{result: result, memory: mem}
 }
 
-// run calls both and compares them. A trap of the original by an address inside of
-// the guard page may be missing afterwards, if lenient; nothing else.
+// run calls both and compares them. If lenient, a trap of the original by an address inside the guard page may be missing afterwards;
+// nothing else may differ.
 func (p checkPair) run(t *testing.T, image []byte, lenient bool, args ...uint64) {
 	t.Helper()
 	want, got := callOn(t, p.before, image, args...), callOn(t, p.after, image, args...)
@@ -114,8 +113,7 @@ func (p checkPair) run(t *testing.T, image []byte, lenient bool, args ...uint64)
 	}
 }
 
-// checkCases are functions that show one thing each, with what the pass does to
-// them.
+// checkCases are functions that show one thing each, with what the pass does to them.
 func checkCases() map[string]struct {
 	body func(c *code)
 	want checkStats
@@ -226,7 +224,7 @@ func TestChecks(t *testing.T) {
 	}
 }
 
-// resultful lets a body that ends on a store give 0.
+// resultful makes a body that ends with a store return 0.
 func resultful(c *code) *code {
 	body := &reader{buf: c.out, end: len(c.out)}
 	var last []instr
@@ -237,8 +235,7 @@ func resultful(c *code) *code {
 	return c
 }
 
-// A pointer whose last bytes are read close to the end of memory must not trap by
-// the check that was raised for a path not taken.
+// A pointer whose last bytes are read close to the end of memory must not trap because of a check that was raised for a path not taken.
 func TestRaisedCheckUsesTheGuardPage(t *testing.T) {
 	c := &code{}
 	c.locals()
@@ -272,8 +269,8 @@ func TestGuardPageIsHidden(t *testing.T) {
 	}
 }
 
-// The rewriting is worth something only if wazero forgets what the pass says it
-// forgets: compiled code shrinks by far more than the few instructions added.
+// The rewriting is worthwhile only if wazero forgets what the pass says it forgets: compiled code shrinks by far more than the few added
+// instructions.
 func TestChecksShrinkCompiledCode(t *testing.T) {
 	for name, body := range map[string]func(c *code){
 		"raised": func(c *code) {
@@ -318,7 +315,7 @@ func TestChecksShrinkCompiledCode(t *testing.T) {
 	}
 }
 
-// compiledSize is the size of a module in wazero's compilation cache.
+// compiledSize returns the size of a module in wazero's compilation cache.
 func compiledSize(t *testing.T, bin []byte) (size int64) {
 	t.Helper()
 	dir := t.TempDir()

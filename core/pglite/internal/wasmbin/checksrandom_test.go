@@ -2,16 +2,16 @@ package wasmbin
 
 import "math/rand/v2"
 
-// Locals of random functions: two parameters and three more are pointers, one is
-// any number, one counts down so that every loop ends.
+// Locals of random functions: two parameters and three more are pointers, one is an arbitrary number, one counts down so that every loop
+// ends.
 const (
 	randomPointers = 5
 	randomNumber   = 5
 	randomFuel     = 6
 )
 
-// generator writes a random function: nested control flow, accesses off pointers
-// that stay, move, are copied, come out of memory, and off constants.
+// generator writes a random function: nested control flow, accesses through pointers that stay, move, are copied, come from memory, and at
+// constants.
 type generator struct {
 	*code
 	rng   *rand.Rand
@@ -66,7 +66,7 @@ func (g *generator) value() {
 	}
 }
 
-// address leaves an address that is inside of memory.
+// address leaves an address inside memory.
 func (g *generator) address() {
 	switch g.rng.IntN(4) {
 	case 0:

@@ -9,7 +9,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 )
 
-// copyModule has a memory of as many pages and one function "copy", a memory.copy.
+// copyModule has a memory of the given pages and one function "copy", a memory.copy.
 func copyModule(pages byte) []byte {
 	return rawModule(
 		rawSection{secType, vec(appendFuncType(nil, helperType()))},
@@ -47,7 +47,7 @@ func (tw twins) copy(t *testing.T, dst, src, n uint32) {
 	}
 }
 
-// A copy and memory.copy do the same, where the ranges overlap, at the end of memory, and beyond it, where nothing is written.
+// The helper and memory.copy do the same, including overlapping ranges, at the end of memory, and beyond it, where nothing is written.
 func TestCopyMatchesMemoryCopy(t *testing.T) {
 	const seed = 12
 	t.Logf("seed %d", seed)
@@ -57,7 +57,7 @@ func TestCopyMatchesMemoryCopy(t *testing.T) {
 	tw.scramble(t, rng)
 	for n := range uint32(2*copyShort + 10) {
 		tw.copy(t, 1000+n%16, 3000+n%7, n)
-		for _, by := range []uint32{1, 3, 8, 15, 16, 17, n / 2, n} { // overlapping, upwards and downwards
+		for _, by := range []uint32{1, 3, 8, 15, 16, 17, n / 2, n} { // overlapping, in both directions
 			tw.copy(t, 2000, 2000+by, n)
 			tw.copy(t, 2000+by, 2000, n)
 		}

@@ -72,7 +72,7 @@ func TestFillMatchesMemoryFill(t *testing.T) {
 	const size = 1<<16 + GuardBytes
 	tw.scramble(t, rng)
 	for n := range uint32(601) {
-		tw.fill(t, 100+n%16, 0x1234_5600+n, n) // only the low byte counts
+		tw.fill(t, 100+n%16, 0x1234_5600+n, n) // only the low byte matters
 		tw.fill(t, size-n, 0x80|n, n)          // ends with the memory
 		tw.fill(t, size-n+1, 0xff, n)          // one byte too far
 		tw.fill(t, 0, n, n)
@@ -102,7 +102,7 @@ func TestFillSeesGrownMemory(t *testing.T) {
 	tw.fill(t, grown+1, 3, 0)
 }
 
-// A trap must leave every byte before the end of memory as it was.
+// A trap must leave every byte before the end of memory unchanged.
 func TestFillTrapsBeforeItWrites(t *testing.T) {
 	tw := newTwins(t, 1, 1)
 	mem := memoryOf(t, tw.helper)

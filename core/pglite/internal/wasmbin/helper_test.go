@@ -84,10 +84,8 @@ func importEntry(module, name string, desc ...byte) []byte {
 	return append(appendName(appendName(nil, module), name), desc...)
 }
 
-// fillModule has env.memory of pages..max pages as import and one function
-// "fill" that holds a memory.fill among constants whose bytes look like one. The
-// runtime refuses it as it is (nothing provides the memory); it is rewritten in
-// the tests, or given a memory by definedFillModule.
+// fillModule imports env.memory of pages..max pages and has one function "fill" that holds a memory.fill among constants whose bytes look
+// like one. The runtime refuses it as it is (nothing provides the memory); tests rewrite it, or definedFillModule gives it a memory.
 func fillModule(pages, max byte) []byte {
 	fill := []byte{
 		opI32Const, 0xfc, 0x8b, 0x00, 0x1a, // i32.const with the bytes fc .. 00, drop
@@ -105,8 +103,7 @@ func fillModule(pages, max byte) []byte {
 	)
 }
 
-// definedFillModule is fillModule with a memory of its own and memory.fill left
-// as it is: the reference.
+// definedFillModule is fillModule with a memory of its own and memory.fill unchanged: the reference.
 func definedFillModule(tb testing.TB, pages, max byte) []byte {
 	tb.Helper()
 	m, err := Parse(fillModule(pages, max))

@@ -10,7 +10,7 @@ import (
 	"github.com/tetratelabs/wazero"
 )
 
-// The marks, as they are written: i64.const of the constant, drop.
+// The marks, as written: i64.const of the constant, drop.
 var (
 	localMark    = markOf(MarkLocal)
 	importedMark = append(markOf(MarkInstance), markOf(MarkBase)...)
@@ -21,7 +21,7 @@ func markOf(v int64) []byte { return append(appendS64([]byte{opI64Const}, v), op
 // bodies are function bodies, each in two parts: the declarations of its locals, and its instructions.
 type bodies [][2][]byte
 
-// module has the bodies as functions () -> (), an import in front of them, the memory that kind says, and sections behind the code.
+// module has the bodies as functions () -> (), preceded by an import, the memory that memory names, and sections after the code.
 func (b bodies) module(memory string, mark []byte) []byte {
 	funcs, code := [][]byte{}, [][]byte{}
 	for _, one := range b {
@@ -51,7 +51,7 @@ func markedBodies() bodies {
 		{{0}, {opEnd}},
 		{{0}, {opI32Const, 1, opDrop, opEnd}},
 		{{1, 0xd0, 0x86, 0x03, byte(V128)}, {opEnd}},                                         // 50000 locals in one declaration
-		{{1, 0x81, 0x80, 0x80, 0x80, 0x00, byte(F64)}, {opEnd}},                              // one local, its number longer than it has to be
+		{{1, 0x81, 0x80, 0x80, 0x80, 0x00, byte(F64)}, {opEnd}},                              // one local, its number longer than necessary
 		{{0x82, 0x00, 1, byte(I64), 2, byte(FuncRef)}, {opEnd}},                              // so is the number of declarations
 		{{0}, {opLoop, blockEmpty, opEnd, opEnd}},                                            // a loop at the very beginning
 		{{0}, slices.Concat([]byte{opCall, 0}, localMark, []byte{opCall, 1}, []byte{opEnd})}, // a mark of its own, not at the beginning
@@ -59,13 +59,13 @@ func markedBodies() bodies {
 	for _, n := range []int{1, 2, 127, 128, 300, 20_000} {
 		b = append(b, [2][]byte{declarations(n), {opEnd}})
 	}
-	for n := 100; n < 130; n++ { // where the length of the body takes a byte more
+	for n := 100; n < 130; n++ { // where the body's length takes one more byte
 		b = append(b, [2][]byte{{0}, nops(n)})
 	}
 	return append(b, [2][]byte{declarations(3), nops(16_370)}, [2][]byte{{0}, nops(16_384)})
 }
 
-// TestMark: every function of a module with a memory begins with its mark, and nothing else is changed.
+// TestMark: every function of a module with a memory begins with its mark, and nothing else changes.
 func TestMark(t *testing.T) {
 	if !bytes.Equal(localMark[:2], []byte{opI64Const, MarkLocal&0x7f | 0x80}) || localMark[len(localMark)-1] != opDrop || len(importedMark) != 2*len(localMark) {
 		t.Errorf("the marks are written % x, % x", localMark, importedMark)
@@ -98,7 +98,7 @@ func TestMark(t *testing.T) {
 	}
 }
 
-// TestMarkedRuns: a marked module does what it did.
+// TestMarkedRuns: a marked module does the same as before.
 func TestMarkedRuns(t *testing.T) {
 	const seeds = 100
 	rt := newRuntime(t)
@@ -119,7 +119,7 @@ func TestMarkedRuns(t *testing.T) {
 	}
 }
 
-// TestMarkRefuses: modules that are cut, and code that is not whole.
+// TestMarkRefuses: truncated modules, and incomplete code.
 func TestMarkRefuses(t *testing.T) {
 	whole := bodies{{declarations(3), {opEnd}}, {{0}, {opCall, 0, opEnd}}, {declarations(130), {opEnd}}}.module("own", nil)
 	s, err := split(whole)
@@ -165,7 +165,7 @@ func TestMarkRefuses(t *testing.T) {
 	}
 }
 
-// TestMarkOfAnything: whatever the bytes, what comes out can be read again, or the error says what it is.
+// TestMarkOfAnything: whatever the bytes, the result can be read again, or the error says what is wrong.
 func TestMarkOfAnything(t *testing.T) {
 	const seed, rounds = 20261129, 4000
 	t.Logf("seed %d", seed)

@@ -11,16 +11,16 @@ import (
 	"github.com/tetratelabs/wazero/api"
 )
 
-// selectTypes are what random selects are of.
+// selectTypes are the types of random selects.
 var selectTypes = [...]ValType{I32, I64, F32, F64, V128}
 
-// selectFunc writes a function of four i64 parameters that selects among values of one type, behind calls and in loops,
-// with few or many of them alive, and folds what they come to into one i64.
+// selectFunc writes a function of four i64 parameters that selects among values of one type, after calls and in loops, with few or many of
+// them alive, and folds the results into one i64.
 type selectFunc struct {
 	*code
 	rng  *rand.Rand
 	kind ValType
-	live int // locals of the kind, behind the parameters and two counters
+	live int // locals of the kind, after the parameters and two counters
 }
 
 const selectParams = 4
@@ -29,7 +29,7 @@ func (f *selectFunc) value(i int) uint32 { return uint32(selectParams + 2 + i) }
 
 func (f *selectFunc) any() uint32 { return f.value(f.rng.IntN(f.live)) }
 
-// from makes a value of the kind of the i64 on the stack; back makes an i64 of one.
+// from converts the i64 on the stack to the kind; back converts to i64.
 func (f *selectFunc) from() {
 	switch f.kind {
 	case I32:
@@ -56,7 +56,7 @@ func (f *selectFunc) back() {
 	}
 }
 
-// add is an operation of the kind: on bits, so that no NaN has a choice.
+// add is an operation of the kind: on bits, so that NaNs are deterministic.
 func (f *selectFunc) add() {
 	switch f.kind {
 	case I32:
@@ -133,7 +133,7 @@ func (f *selectFunc) statement(depth int) {
 		f.op(opElse)
 		f.statement(depth + 1)
 		f.op(opEnd)
-	case depth < 2: // code that is never reached: its selects have no type
+	case depth < 2: // unreachable code: its selects have no type
 		f.op(opBlock, blockEmpty)
 		f.statement(depth + 1)
 		f.op(opBr, 0, opSelect, opDrop, opEnd)
@@ -172,8 +172,7 @@ func selectsModule(seed uint64, n int) []byte {
 	return functionsModule(n, func() []byte { return randomSelects(rng) })
 }
 
-// functionsModule has n functions of four i64 parameters and one result, f0 and so on; function 0 is one that changes its
-// argument.
+// functionsModule has n functions of four i64 parameters and one result, f0 and so on; function 0 scrambles its argument.
 func functionsModule(n int, next func() []byte) []byte {
 	scramble := &code{}
 	scramble.locals()
@@ -193,7 +192,7 @@ func functionsModule(n int, next func() []byte) []byte {
 	)
 }
 
-// ways are modules to be called alike: the original interpreted, and compilations.
+// ways returns modules to be called alike: the original interpreted, and compilations.
 func ways(tb testing.TB, bin []byte, fixed ...[]byte) []api.Module {
 	interpreter := wazero.NewRuntimeWithConfig(tb.Context(), wazero.NewRuntimeConfigInterpreter())
 	tb.Cleanup(func() {
@@ -216,7 +215,7 @@ func selectArguments(rng *rand.Rand) []uint64 {
 	return args
 }
 
-// compareSelects calls every function of a module in all ways, and says how many came to another result than the interpreter.
+// compareSelects calls every function of a module in all ways, and returns how many results differ from the interpreter's.
 func compareSelects(tb testing.TB, seed uint64, n int, modules []api.Module) (wrong []int) {
 	wrong = make([]int, len(modules))
 	rng := rand.New(rand.NewPCG(seed, 2))
@@ -238,7 +237,7 @@ func compareSelects(tb testing.TB, seed uint64, n int, modules []api.Module) (wr
 	return wrong
 }
 
-// TestSelectsAreRight: thousands of functions come to what the interpreter says, and without the rewriting some do not.
+// TestSelectsAreRight: thousands of functions give the interpreter's results, and without the rewriting some do not.
 func TestSelectsAreRight(t *testing.T) {
 	const seed, modules, functions = 20261128, 20, 150
 	stock, replaced := 0, 0
@@ -282,7 +281,7 @@ func FuzzSelects(f *testing.F) {
 	})
 }
 
-// TestSelectOfReferences: a select of what is neither stays, and what cannot be typed is an error.
+// TestSelectOfReferences: a select of references stays, and one that cannot be typed is an error.
 func TestSelectOfReferences(t *testing.T) {
 	module := func(ops ...byte) []byte {
 		return rawModule(

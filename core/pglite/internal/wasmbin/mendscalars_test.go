@@ -6,12 +6,12 @@ import (
 	"testing"
 )
 
-// scalarOp is an instruction of scalars that never traps.
+// scalarOp is a scalar instruction that never traps.
 type scalarOp struct {
 	op     []byte
 	takes  []ValType
 	gives  ValType
-	tamely bool // its operands must be no NaN: whose bits the result has is not laid down
+	tamely bool // its operands must not be NaN: the result's bits would be unspecified
 }
 
 func scalarOps() (all []scalarOp) {
@@ -126,8 +126,7 @@ func (f *scalarFunc) one(op scalarOp) {
 	f.op(op.op...).set(f.any(op.gives))
 }
 
-// compareScalars counts functions of these instructions that come to something else than in the interpreter: mended, and as
-// they were.
+// compareScalars counts functions of these instructions whose results differ from the interpreter's: mended, and unchanged.
 func compareScalars(t *testing.T, seed uint64, modules, functions int, ops []scalarOp) (mended, stock int) {
 	for i := range uint64(modules) {
 		rng := rand.New(rand.NewPCG(seed+i, 1))
@@ -143,15 +142,15 @@ func compareScalars(t *testing.T, seed uint64, modules, functions int, ops []sca
 	return mended, stock
 }
 
-// TestScalarsAreRight: functions of any scalar instructions are compiled as the interpreter has them. It is what would show
-// the next fault of wazero's register allocator.
+// TestScalarsAreRight: functions of any scalar instructions give the interpreter's results. This would reveal the next fault of wazero's
+// register allocator.
 func TestScalarsAreRight(t *testing.T) {
 	if mended, _ := compareScalars(t, 20261129, 20, 100, scalarOps()); mended > 0 {
 		t.Errorf("%d functions come to something else than in the interpreter", mended)
 	}
 }
 
-// TestConversionsAreRight: without the mend, some conversions of unsigned integers among shifts are not.
+// TestConversionsAreRight: without the mending, some conversions of unsigned integers among shifts are wrong.
 func TestConversionsAreRight(t *testing.T) {
 	var ops []scalarOp
 	for _, op := range scalarOps() {

@@ -122,7 +122,7 @@ func TestDataSegmentsRefuse(t *testing.T) {
 	}
 }
 
-// Cut anywhere, the module is an error, or whole up to a section's end.
+// Truncated anywhere, the module is an error, or complete up to a section's end.
 func TestParseTruncated(t *testing.T) {
 	whole := sideModule()
 	ends := map[int]bool{8: true}
@@ -203,8 +203,7 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-// Segments that start at a base and segments that do not cannot be told apart in
-// the result of ElemFuncs.
+// Segments that start at a base and segments that do not are indistinguishable in the result of ElemFuncs.
 func TestParseRefusesMixedBases(t *testing.T) {
 	bin := rawModule(
 		rawSection{secImport, vec(importEntry("env", "__table_base", byte(KindGlobal), byte(I32), 0))},

@@ -37,7 +37,7 @@ func TestRealMainModules(t *testing.T) {
 	for _, tc := range []struct {
 		path    string
 		stats   rewriteStats
-		exports int // added: the memory and the mutable globals without a name
+		exports int // added: the memory and the unexported mutable globals
 		slots   int
 	}{
 		{set.PGliteWasm(), rewriteStats{603, 1669, 12, 1, 1, mendStats{756, 71}, branchStats{}, checkStats{374195, 32700, 62875, 49935, 36617, 0}}, 4, 6483},
@@ -86,9 +86,8 @@ func TestRealMainModules(t *testing.T) {
 	}
 }
 
-// The same modules, rewritten for code without bounds checks and marked: their code is as it was but for what Mend and the host need
-// and how branches are arranged,
-// and each function begins with the mark.
+// The same modules, rewritten for code without bounds checks and marked: their code is unchanged except for what Mend and the host need and
+// for how branches are arranged, and each function begins with the mark.
 func TestRealUncheckedModules(t *testing.T) {
 	set := realSet(t)
 	for _, tc := range []struct {
@@ -159,8 +158,7 @@ func mustParse(t *testing.T, bin []byte) *Module {
 	return m
 }
 
-// bodyOf gives the instructions of the next body and the number of its locals
-// without the parameters.
+// bodyOf returns the instructions of the next body and the number of its locals without the parameters.
 func bodyOf(t *testing.T, r *reader) (all []instr, locals uint32) {
 	t.Helper()
 	body := r.sub(r.u32("body size"), "body")

@@ -9,7 +9,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 )
 
-// originalBody is the body of an exported function of pglite.wasm.
+// originalBody returns the body of an exported function of pglite.wasm.
 func originalBody(t *testing.T, bin []byte, name string) []byte {
 	t.Helper()
 	m := mustParse(t, bin)
@@ -32,8 +32,8 @@ func originalBody(t *testing.T, bin []byte, name string) []byte {
 	return nil
 }
 
-// Each replacement knows its function in the module in use; where this fails after
-// an update of PGlite, compare the sources before you take the new hash.
+// Each replacement recognizes its function in the module in use; if this fails after an update of PGlite, compare the sources before you
+// take the new hash.
 func TestReplacementsKnowTheirFunctions(t *testing.T) {
 	bin := readReal(t, realSet(t).PGliteWasm())
 	for _, r := range replacements() {
@@ -44,8 +44,7 @@ func TestReplacementsKnowTheirFunctions(t *testing.T) {
 	}
 }
 
-// The original and the replacement give the same for the same pages, and leave
-// memory alike.
+// The original and the replacement give the same results for the same pages, and leave memory alike.
 func TestChecksumMatchesTheOriginal(t *testing.T) {
 	const seed = 5
 	t.Logf("seed %d", seed)

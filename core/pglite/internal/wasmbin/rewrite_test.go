@@ -12,9 +12,8 @@ import (
 	"github.com/tetratelabs/wazero/api"
 )
 
-// mainModule imports a memory between two functions, has a mutable global of each
-// kind of visibility, and a function "run" that adds to the hidden one, fills,
-// and calls both imports.
+// mainModule imports a memory between two functions, has a mutable global of each kind of visibility, and a function "run" that adds to the
+// hidden one, fills, and calls both imports.
 func mainModule() []byte {
 	run := slices.Concat(
 		[]byte{opGlobalGet, 1, opLocalGet, 0, opI32Add, 0x24, 1},
@@ -51,7 +50,7 @@ func mainModule() []byte {
 	)
 }
 
-// hostEnv gives "env" with first and second, which note their calls.
+// hostEnv provides "env" with first and second, which record their calls.
 func hostEnv(t *testing.T, rt wazero.Runtime) (calls *[]string) {
 	t.Helper()
 	calls = new([]string)
@@ -118,8 +117,8 @@ func testRewriteMain(t *testing.T, checks checkMode) {
 	}
 }
 
-// A second pass finds nothing to do in the program's own code, but the memory.fill of the first pass's helper: all sections are the
-// same, byte for byte, but those that helpers stand in and the size of the memory, and so is each function that is not a helper.
+// A second pass finds nothing to do in the program's own code, only the memory.fill of the first pass's helper: all sections are the same,
+// byte for byte, except those that contain helpers and the size of the memory, and so is each function that is not a helper.
 func TestRewriteMainTwice(t *testing.T) {
 	once, err := RewriteMain(mainModule())
 	if err != nil {
@@ -229,8 +228,7 @@ func TestStripInit(t *testing.T) {
 	}
 }
 
-// segmentModule has an active and a passive segment and init(segment, dst, n)
-// and drop() for the latter.
+// segmentModule has an active and a passive segment, and init(segment, dst, n) and drop() for the latter.
 func segmentModule() []byte {
 	initFunc := func(segment byte) []byte {
 		return body(opLocalGet, 0, opI32Const, 0, opLocalGet, 1, opMisc, miscMemoryInit, segment, 0)
@@ -254,8 +252,7 @@ func segmentModule() []byte {
 	)
 }
 
-// Code that refers to segments behaves as the specification says of a module
-// whose active segments were dropped at instantiation.
+// Code that refers to segments behaves as specified for a module whose active segments were dropped at instantiation.
 func TestStripInitKeepsReferredSegments(t *testing.T) {
 	stripped, err := StripInit(segmentModule())
 	if err != nil {
@@ -283,7 +280,7 @@ func TestStripInitKeepsReferredSegments(t *testing.T) {
 	}
 }
 
-// TestOutline: an outline declares what the module does, is valid, has no code, and is of that module alone.
+// TestOutline: an outline declares what the module does, is valid, has no code, and belongs to that module alone.
 func TestOutline(t *testing.T) {
 	for name, bin := range map[string][]byte{"segments": segmentModule(), "a table grower": BuildTableGrower("m", "t"), "no code": BuildLink([]Global{{Name: "x"}})} {
 		outline, err := Outline(bin)
@@ -315,7 +312,7 @@ func TestOutline(t *testing.T) {
 	}
 }
 
-// TestDataOnly: the data segments are read from what is left as from the module.
+// TestDataOnly: the reduced module has the same data segments.
 func TestDataOnly(t *testing.T) {
 	bin := segmentModule()
 	data, err := DataOnly(bin)
@@ -388,7 +385,7 @@ func TestRenameImports(t *testing.T) {
 	}
 }
 
-// FuzzModule: whatever the bytes, no panic; and what comes out can be read again.
+// FuzzModule: no bytes cause a panic, and the output can be read again.
 func FuzzModule(f *testing.F) {
 	for _, seed := range [][]byte{mainModule(), sideModule(), segmentModule(), fillModule(1, 2), BuildTableGrower("m", "t")} {
 		f.Add(seed)

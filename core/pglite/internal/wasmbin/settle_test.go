@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// placeable is a module built to be placed anywhere: imported globals, table and memory; data and table entries behind
-// imported globals; a start function that moves a global of its own.
+// placeable is a module built to be placed anywhere: imported globals, table and memory; data and table entries relative to imported
+// globals; a start function that moves a global of its own.
 func placeable() []byte {
 	global := func(module, name string, mutable byte) []byte {
 		return importEntry(module, name, byte(KindGlobal), byte(I32), mutable)
@@ -87,9 +87,9 @@ func TestSettleRefuses(t *testing.T) {
 	if _, err := Settle(bin, places); !errors.Is(err, ErrFormat) {
 		t.Errorf("settled twice: %v", err)
 	}
-	for n := range bin { // cut short anywhere: an error, no panic
+	for n := range bin { // truncated anywhere: an error, no panic
 		if _, err := Settle(placeable()[:min(n, len(placeable())-1)], places); err == nil && n > len(header) {
-			// A module may end behind any whole section; then it lacks the rest.
+			// A module may end after any complete section; then it lacks the rest.
 			if _, err := Parse(placeable()[:min(n, len(placeable())-1)]); err != nil {
 				t.Errorf("cut to %d bytes: it was taken, and cannot be parsed: %v", n, err)
 			}

@@ -2,7 +2,7 @@ package wasmbin
 
 import "testing"
 
-// TestSuspects: Mend is asked of every function that has a select and gets a float or a vector from anywhere, and of no other.
+// TestSuspects: Mend must look at every function that has a select and gets a float or a vector from anywhere, and at no other.
 func TestSuspects(t *testing.T) {
 	const (
 		none = iota // () -> ()

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// compareCode undoes the rewriting of each body by what it finds in it, without
-// what the pass knew, and checks that nothing but the original is left.
+// compareCode undoes the rewriting of each body from what it finds there, without the pass's knowledge, and checks that only the original
+// remains.
 func compareCode(t *testing.T, before, after []byte) {
 	t.Helper()
 	old, now := mustParse(t, before), mustParse(t, after)
@@ -70,8 +70,7 @@ func (u *undo) textB(n int) []byte {
 	return u.after[u.b[0].start:u.b[n-1].end]
 }
 
-// added takes instructions that do nothing: a local set to itself, an empty else, a
-// load that is dropped, the call before a loop.
+// added consumes instructions that do nothing: a local set to itself, an empty else, a load that is dropped, the call before a loop.
 func (u *undo) added() bool {
 	op := func(i int) byte {
 		if i < len(u.b) {
@@ -97,7 +96,7 @@ func (u *undo) added() bool {
 	return true
 }
 
-// same takes an instruction that stayed, or that became another.
+// same consumes an instruction that stayed, or that became another.
 func (u *undo) same() bool {
 	if len(u.a) == 0 {
 		return false
@@ -139,8 +138,8 @@ func (u *undo) same() bool {
 	return true
 }
 
-// undoBranches takes what [ArrangeBranches] arranged back, by what it finds; an if around nothing but a branch becomes that branch, whoever
-// wrote it, and ways of a br_table that lead where all others do, at its end, are no part of it.
+// undoBranches reverses what [ArrangeBranches] arranged, from what it finds; an if around only a branch becomes that branch, whatever its
+// origin, and trailing br_table targets equal to the default are left out.
 func undoBranches(t *testing.T, bin []byte) []byte {
 	t.Helper()
 	m := mustParse(t, bin)
@@ -215,7 +214,7 @@ func undoBranches(t *testing.T, bin []byte) []byte {
 	return m.sections.bytes()
 }
 
-// compared says whether code begins with what [ArrangeBranches] makes of a br_table.
+// compared reports whether code begins with what [ArrangeBranches] makes of a br_table.
 func compared(bin []byte, code []instr) bool {
 	op := func(i int) byte {
 		if i < len(code) {

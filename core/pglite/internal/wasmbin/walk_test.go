@@ -5,9 +5,8 @@ import (
 	"testing"
 )
 
-// instructions are encoded instructions, one of each shape of operands. Operands
-// hold the bytes of end (0b) and of memory.fill (fc 0b 00), which must not be
-// taken for instructions.
+// instructions are encoded instructions, one of each shape of operands. Operands hold the bytes of end (0b) and of memory.fill (fc 0b 00),
+// which must not be taken for instructions.
 func instructions() map[string][]byte {
 	cat := func(parts ...[]byte) []byte { return slices.Concat(parts...) }
 	sixteen := []byte{0x0b, 0xfc, 0x0b, 0, 0xfc, 0x0b, 0, 0xfc, 0x0b, 0, 0xfc, 0x0b, 0, 0xfc, 0x0b, 0}
