@@ -70,7 +70,7 @@ func verify(ctx context.Context, c *config, _ []string, out io.Writer) error {
 	})
 }
 
-// verdict says what an error of a verification means: damage, or that the store did not let it read everything.
+// verdict says what an error of a verification means: damage, or that the store did not allow reading everything.
 func verdict(err error) error {
 	if unread(err) {
 		return fmt.Errorf("not read to the end, so it is not known whether it is sound: %w", err)
@@ -78,7 +78,7 @@ func verdict(err error) error {
 	return fmt.Errorf("not sound: %w", err)
 }
 
-// unread says whether an error of a verification names no damage, but what kept it from reading on: an interrupt, or the store.
+// unread says whether an error of a verification names not damage, but what kept it from reading on: an interrupt, or the store.
 func unread(err error) bool {
 	for _, damage := range []error{store.ErrCorrupt, wal.ErrForeign, wal.ErrNewer, manifest.ErrNewer, lease.ErrNewer, takeover.ErrShutDown} {
 		if errors.Is(err, damage) {
@@ -95,7 +95,7 @@ func unread(err error) bool {
 	return false
 }
 
-// noManifest reports what can be done about a prefix without a manifest, from the outcome of the search for what can be adopted.
+// noManifest says what can be done about a prefix without a manifest, given the outcome of the search for something to adopt.
 func noManifest(c *config, surveyed error) error {
 	switch {
 	case errors.Is(surveyed, store.ErrNotFound):

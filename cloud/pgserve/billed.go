@@ -8,7 +8,7 @@ import (
 	"blobpglite/core/store/gcs"
 )
 
-// billedClasses returns the classes by which a bucket's requests are billed, and how to read each one's count.
+// billedClasses returns the classes in which a bucket's requests are billed, and how to read each one's count.
 func billedClasses() map[string]func(gcs.Billed) int64 {
 	return map[string]func(gcs.Billed) int64{
 		"a": func(b gcs.Billed) int64 { return b.ClassA }, "b": func(b gcs.Billed) int64 { return b.ClassB },
@@ -31,7 +31,7 @@ func (c *config) registerBilled(registry prometheus.Registerer) error {
 	return errors.Join(errs...)
 }
 
-// billedAttrs are the counts for the last line of the log: an instance that has ended has no metrics to read.
+// billedAttrs returns the counts for the last line of the log: an instance that has ended has no metrics to read.
 func (c *config) billedAttrs() []any {
 	if c.billed == nil {
 		return nil

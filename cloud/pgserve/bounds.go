@@ -18,7 +18,7 @@ const (
 	year = 365 * day
 )
 
-// durationBound is what a flag may be.
+// durationBound is the allowed range of a flag.
 type durationBound struct {
 	flag      string
 	value     time.Duration
@@ -26,7 +26,7 @@ type durationBound struct {
 	below     bool // a negative value is allowed; the flag's help says what it means
 }
 
-// bounds refuses values that are out of range, before anything is opened. It checks only flags that the command has.
+// bounds rejects values that are out of range, before anything is opened. It checks only flags that the command has.
 func (c *config) bounds(f *flag.FlagSet) error {
 	for _, b := range []durationBound{
 		{flag: "lease-ttl", value: c.leaseTTL, low: 100 * time.Millisecond, high: time.Hour},
@@ -90,15 +90,15 @@ func (c *config) bounds(f *flag.FlagSet) error {
 }
 
 const (
-	leastMemory     = 128 << 20 // what PostgreSQL has from its start
-	mostMemory      = 2 << 30   // a memory's address space; see core/pglite
+	leastMemory     = 128 << 20 // PostgreSQL has this much from its start
+	mostMemory      = 2 << 30   // the address space of a memory; see core/pglite
 	leastTemp       = 1 << 20   // of temporary files
 	leastDisk       = 64 << 20  // a new database takes more than half of it
 	mostClients     = 2000      // about 6 GB of processes
 	mostConnections = 100_000
 )
 
-// secrets refuses passwords and tokens that no client could send, such as one that ends with the newline of a command's output.
+// secrets rejects passwords and tokens that no client could send, such as one that ends with the newline of a command's output.
 func (c *config) secrets() error {
 	c.token, c.password = strings.TrimRight(c.token, "\r\n"), strings.TrimRight(c.password, "\r\n")
 	for _, ch := range c.token {
@@ -114,7 +114,7 @@ func (c *config) secrets() error {
 	return nil
 }
 
-// addresses refuses addresses that are malformed.
+// addresses rejects malformed addresses.
 func (c *config) addresses(f *flag.FlagSet) error {
 	if f.Lookup("listen") != nil {
 		for name, address := range map[string]string{"listen": c.listen, "http": c.http} {

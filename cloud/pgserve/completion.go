@@ -14,11 +14,11 @@ const completionCommand = "completion"
 
 // completion prints a shell's completion script, made from the commands and flags.
 //
-// The scripts are written here because no library writes them for flags of the standard library's flag package beside commands.
+// The scripts are written here because no library writes them for the standard library's flag package in a program that also has commands.
 // github.com/posener/complete/v2 2.1.0 (2023), the one for that package, was tried: after a flag of a program that has commands it reports
-// "unknown subcommand: -bucket"; for a word that nothing matches it offers all flags, so that bash erases what was typed; it panics for fish,
-// whose script does not set COMP_POINT; and it answers whoever starts the program with COMP_LINE in the environment, which a server should
-// not. github.com/spf13/cobra needs flags with two dashes; github.com/carapace-sh/carapace needs cobra.
+// "unknown subcommand: -bucket"; for a word that nothing matches it offers all flags, so that bash erases what was typed; it panics for
+// fish, whose script does not set COMP_POINT; and it answers anyone who starts the program with COMP_LINE in the environment, which a
+// server should not. github.com/spf13/cobra needs flags with two dashes; github.com/carapace-sh/carapace needs cobra.
 func completion(_ context.Context, _ *config, args []string, out io.Writer) error {
 	scripts := map[string]func() string{"bash": bashScript, "zsh": zshScript, "fish": fishScript}
 	script, ok := scripts[args[0]]
@@ -29,7 +29,7 @@ func completion(_ context.Context, _ *config, args []string, out io.Writer) erro
 	return err
 }
 
-// shownFlags returns a command's flags, without those of earlier versions.
+// shownFlags returns a command's flags, except those of earlier versions.
 func shownFlags(cmd command) []*flag.Flag {
 	c := &config{settings: settings{}}
 	f, _ := c.flags(cmd, io.Discard)
@@ -50,7 +50,7 @@ func choices() map[string][]string {
 	}
 }
 
-// flagNames returns a command's flags as they are written, with a dash.
+// flagNames returns a command's flags as typed, with a dash.
 func flagNames(cmd command) string {
 	var names []string
 	for _, fl := range shownFlags(cmd) {

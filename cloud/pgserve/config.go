@@ -31,7 +31,7 @@ import (
 type config struct {
 	store, bucket, endpoint string
 	at                      location.Location // of -bucket
-	create                  bool              // make a folder that is not there: only serving does
+	create                  bool              // create a missing folder: only serving does
 
 	listen, socket, http string
 	tlsCert, tlsKey      string
@@ -74,7 +74,7 @@ type config struct {
 	closers []func() error
 }
 
-// settings are server parameters, name=value each.
+// settings are server parameters, each name=value.
 type settings map[string]string
 
 func (s settings) String() string { return fmt.Sprint(map[string]string(s)) }
@@ -88,7 +88,7 @@ func (s settings) Set(text string) error {
 	return nil
 }
 
-// names is a list; in the environment, separated by commas.
+// names is a list, comma-separated in the environment.
 type names []string
 
 func (n names) String() string { return strings.Join(n, ",") }
@@ -102,7 +102,7 @@ func (n *names) Set(text string) error {
 	return nil
 }
 
-// prefix of the environment's names of flags.
+// envPrefix is the prefix of the flags' names in the environment.
 const envPrefix = "PGSERVE_"
 
 func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
@@ -171,7 +171,7 @@ func gone() map[string]string {
 	}
 }
 
-// goneFlag refuses a flag of earlier versions, and says what replaces it.
+// goneFlag rejects a flag of earlier versions, and says what replaces it.
 type goneFlag string
 
 func (goneFlag) String() string { return "" }
@@ -230,7 +230,7 @@ func parse(cmd command, args []string, out, errs io.Writer) (*config, []string, 
 	return c, rest, nil
 }
 
-// arguments reads the flags, which may also follow a command's one argument, and returns what is left.
+// arguments reads the flags, which may also follow a command's one argument, and returns the remaining arguments.
 func arguments(f *flag.FlagSet, cmd command, args []string) ([]string, error) {
 	if err := f.Parse(args); err != nil || cmd.many || f.NArg() == 0 {
 		return f.Args(), err
@@ -240,7 +240,7 @@ func arguments(f *flag.FlagSet, cmd command, args []string) ([]string, error) {
 	return append([]string{first}, f.Args()...), err
 }
 
-// check refuses arguments that the command does not take.
+// check rejects arguments that the command does not take.
 func (cmd command) check(args []string) error {
 	switch {
 	case cmd.many:
@@ -254,7 +254,7 @@ func (cmd command) check(args []string) error {
 	return nil
 }
 
-// check refuses combinations of flags that contradict each other.
+// check rejects contradictory combinations of flags.
 func (c *config) check() error {
 	if err := c.locate(); err != nil {
 		return err
@@ -296,7 +296,7 @@ func (c *config) check() error {
 	return fmt.Errorf("-durability %q: write strict, interval or sleep", c.durability)
 }
 
-// locate reads -bucket, and finds the kind of store.
+// locate parses -bucket, and determines the kind of store.
 func (c *config) locate() (err error) {
 	kind := "mem"
 	if c.bucket != "" {
@@ -329,8 +329,8 @@ func (c *config) locate() (err error) {
 // 2026.
 const shortLease = 2 * time.Second
 
-// forCloudLogging names the fields as Cloud Logging reads them.
-// Source: cloud.google.com/logging/docs/structured-logging, read November 2026.
+// forCloudLogging renames the fields to what Cloud Logging expects. Source: cloud.google.com/logging/docs/structured-logging, read November
+// 2026.
 func forCloudLogging(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) > 0 {
 		return a
@@ -383,7 +383,7 @@ func (c *config) open(ctx context.Context) (store.Store, error) {
 	return c.openAt(ctx, c.at, c.create)
 }
 
-// openAt opens the store at a location. create: make a folder that is not there.
+// openAt opens the store at a location. create: create a missing folder.
 func (c *config) openAt(ctx context.Context, at location.Location, create bool) (location.Store, error) {
 	st, err := at.Open(ctx, location.Options{Endpoint: c.endpoint, Create: create})
 	if err != nil {

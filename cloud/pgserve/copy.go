@@ -16,21 +16,21 @@ import (
 	"blobpglite/core/store/location"
 )
 
-// The commands that copy a database out of its prefix. A writer may run meanwhile: no lease is taken, nobody is fenced, nothing
-// is written to the prefix that is read.
+// The commands below copy a database out of its prefix. A writer may run at the same time: they take no lease, fence no writer, and write
+// nothing to the prefix they read.
 
 // atFlag lets a command read an earlier state.
 func (c *config) atFlag(f *flag.FlagSet) {
 	f.StringVar(&c.atState, "at", "", "an earlier state, as far as it is kept: a record's number, or a time as 2026-01-31T15:04:05Z. Default: what is durable now")
 }
 
-// restoreFlags are those of restore-to.
+// restoreFlags adds the flags of restore-to.
 func (c *config) restoreFlags(f *flag.FlagSet) {
 	c.atFlag(f)
 	c.forceFlag(f)
 }
 
-// state is the one that -at names.
+// state is the one named by -at.
 func (c *config) state() (engine.RecoveryTarget, error) {
 	if c.atState == "" {
 		return engine.Latest(), nil
@@ -80,7 +80,7 @@ func restoreTo(ctx context.Context, c *config, args []string, out io.Writer) err
 	})
 }
 
-// copiesTold is after how many copied objects a line reports progress.
+// copiesTold is the number of copied objects per line of progress.
 const copiesTold = 200
 
 // branch copies the database to an empty prefix.

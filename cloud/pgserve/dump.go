@@ -15,7 +15,7 @@ import (
 	"blobpglite/core/store"
 )
 
-// dumpFlags are those of dump alone.
+// dumpFlags adds the flags of dump alone.
 func (c *config) dumpFlags(f *flag.FlagSet) {
 	c.atFlag(f)
 	c.forceFlag(f)
@@ -23,7 +23,7 @@ func (c *config) dumpFlags(f *flag.FlagSet) {
 	f.StringVar(&c.output, "o", toStdout, "file to write; it is there when it is whole. -: standard output. pg_dump's own flags come after --: -Fc, --schema-only, -t table, ... (-- --help names them)")
 }
 
-// dump restores the database in memory, starts PostgreSQL on it, and lets pg_dump read it.
+// dump restores the database in memory, starts PostgreSQL on it, and has pg_dump read it.
 func dump(ctx context.Context, c *config, args []string, out io.Writer) error {
 	at, err := c.state()
 	if err != nil {
@@ -47,7 +47,7 @@ func dump(ctx context.Context, c *config, args []string, out io.Writer) error {
 	})
 }
 
-// dumpEngine runs pg_dump on one database, or on all: then the SQL of each, one after the other, also creates it.
+// dumpEngine runs pg_dump on one database, or on all: in that case the SQL of each, one after the other, also creates it.
 func dumpEngine(ctx context.Context, c *config, rt *pglite.Runtime, e *engine.Engine, args []string, w io.Writer) (err error) {
 	super, databases, err := surveyDatabases(ctx, e)
 	if err != nil {
@@ -62,7 +62,7 @@ func dumpEngine(ctx context.Context, c *config, rt *pglite.Runtime, e *engine.En
 	for i, database := range databases {
 		own := []string{"-U", super, "-d", "dbname='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(database) + "'"}
 		if i > 0 {
-			own = append(own, "--create") // which also makes psql connect to it
+			own = append(own, "--create") // this also makes psql connect to it
 		}
 		if err := dumpOne(ctx, rt, e, append(own, args...), w); err != nil {
 			return fmt.Errorf("dump database %s: %w", database, err)
@@ -84,7 +84,7 @@ func dumpOne(ctx context.Context, rt *pglite.Runtime, e *engine.Engine, args []s
 	return err
 }
 
-// surveyDatabases returns the first superuser's name, and those of all databases, postgres first.
+// surveyDatabases returns the name of the first superuser and those of all databases, postgres first.
 func surveyDatabases(ctx context.Context, e *engine.Engine) (super string, names []string, err error) {
 	r, err := e.Query(ctx, `SELECT pg_catalog.pg_get_userbyid(10);
 		SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname <> 'postgres', datname`)
@@ -97,7 +97,7 @@ func surveyDatabases(ctx context.Context, e *engine.Engine) (super string, names
 	return r[0].Rows[0][0], names, nil
 }
 
-// isPlain says whether arguments make pg_dump write SQL.
+// isPlain says whether the arguments make pg_dump write SQL.
 func isPlain(args []string) bool {
 	for i, arg := range args {
 		format, is := strings.CutPrefix(arg, "--format")

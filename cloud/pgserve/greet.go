@@ -7,7 +7,7 @@ import (
 	"net/url"
 )
 
-// greet prints, for people, how to connect, where the data is, and how to stop.
+// greet tells people how to connect, where the data is, and how to stop.
 func (c *config) greet(out io.Writer, wire, web string) {
 	if wire != "" {
 		u := url.URL{Scheme: "postgres", User: url.User("postgres"), Host: reachable(wire), Path: "/postgres"}
@@ -30,7 +30,7 @@ func (c *config) greet(out io.Writer, wire, web string) {
 	fmt.Fprintf(out, "stop      Ctrl-C, or SIGTERM: what runs may finish for %v, and everything becomes durable\n", c.grace)
 }
 
-// reachable is an address that a client on this machine can use.
+// reachable is an address usable by a client on this machine.
 func reachable(address string) string {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {

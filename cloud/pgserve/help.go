@@ -44,7 +44,7 @@ func examples() []string {
 	}
 }
 
-// help is -help: the commands, examples, and the command's flags by what they are for.
+// help is -help: the commands, examples, and the command's flags by purpose.
 func help(f *flag.FlagSet, cmd command, w io.Writer) {
 	fmt.Fprint(w, "pgserve: PostgreSQL whose durable home is one prefix of one bucket.\n\n")
 	for _, c := range commands() {

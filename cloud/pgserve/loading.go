@@ -8,8 +8,8 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// loading loads PostgreSQL from the compilation cache into memory. The listeners are open meanwhile, clients wait, and the
-// database is fetched concurrently.
+// loading loads PostgreSQL from the compilation cache into memory. Meanwhile the listeners are open, clients wait, and the database is
+// fetched concurrently.
 type loading struct {
 	done    chan struct{}
 	stop    context.CancelFunc
@@ -18,7 +18,7 @@ type loading struct {
 	err     error
 }
 
-// load begins to load PostgreSQL. If that fails, the service ends.
+// load starts loading PostgreSQL. If that fails, the service ends.
 func (s *service) load(ctx context.Context) {
 	l := &loading{done: make(chan struct{})}
 	ctx, l.stop = context.WithCancel(ctx)
@@ -61,7 +61,7 @@ func (l *loading) wait(ctx context.Context) (*pglite.Runtime, error) {
 	}
 }
 
-// close gives up loading, or releases what was loaded.
+// close stops loading, or releases what was loaded.
 func (l *loading) close() error {
 	l.stop()
 	<-l.done
@@ -71,8 +71,7 @@ func (l *loading) close() error {
 	return l.runtime.Close()
 }
 
-// began returns times of the process's own start, for /metrics.json: when the listeners were open, and how long PostgreSQL took
-// to load.
+// began returns times of the process's own start, for /metrics.json: when the listeners were open, and how long PostgreSQL took to load.
 func (s *service) began() map[string]time.Duration {
 	times := map[string]time.Duration{"listening": time.Duration(s.listening.Load())}
 	select {

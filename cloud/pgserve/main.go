@@ -9,13 +9,13 @@
 //	pgserve dump -bucket gs://name/prefix > all.sql            leave, or copy: dump, restore-to, branch
 //	source <(pgserve completion bash)                          completes commands and flags
 //
-// Every flag can be given in the environment: -idle-flush as PGSERVE_IDLE_FLUSH. A flag on the command line wins.
+// Every flag can also be set in the environment: -idle-flush as PGSERVE_IDLE_FLUSH. A flag on the command line wins.
 //
-// It opens the database for the first connection (or at once, with -wake), and again after another writer has taken it. After
-// SIGTERM it accepts no new work, lets running statements finish, makes everything durable, releases the lease, and exits with 0
-// within 10 seconds. A second signal ends it at once.
+// It opens the database for the first connection (or right away, with -wake), and again after another writer has taken it over. After
+// SIGTERM it accepts no new work, lets running statements finish, makes everything durable, releases the lease, and exits with 0 within 10
+// seconds. A second signal ends it immediately.
 //
-// Exit codes: 0 ended as asked, 1 failed, 2 bad usage.
+// Exit codes: 0 ended on request, 1 failed, 2 bad usage.
 package main
 
 import (
@@ -30,7 +30,7 @@ import (
 )
 
 func main() {
-	if len(os.Args) < 2 || os.Args[1] != setUpCommand { // which compiles, in much memory, and ends
+	if len(os.Args) < 2 || os.Args[1] != setUpCommand { // it compiles, using much memory, and ends
 		boundGarbage()
 	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
@@ -68,7 +68,7 @@ const setUpCommand = "set-up"
 type command struct {
 	name, usage, doc string
 	many             bool                             // any number of arguments; otherwise one if there is a usage
-	flags            func(c *config, f *flag.FlagSet) // of its own; may be nil
+	flags            func(c *config, f *flag.FlagSet) // flags of its own; may be nil
 	run              func(ctx context.Context, c *config, args []string, out io.Writer) error
 }
 

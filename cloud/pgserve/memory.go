@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// cacheShare: one over this of a container's memory is for the database's files. The rest is for PostgreSQL, its clients, the log in flight,
-	// the garbage collector, half as much again of pages that no layer has yet, and pages that a layer is being made of.
+	// cacheShare: 1/cacheShare of a container's memory is for the database's files. The rest is for PostgreSQL, its clients, the log in
+	// flight, the garbage collector, half as much again of pages that no layer holds yet, and pages of which a layer is being made.
 	cacheShare = 5
 	// allInMemory is the -cache that means no cache: all files are in memory.
 	allInMemory = -1
@@ -22,12 +22,12 @@ const (
 	defaultCache = 1 << 30
 )
 
-// limitFiles hold the memory limit of a container, by cgroups version 2 and 1.
+// limitFiles hold the memory limit of a container, in cgroups version 2 and 1.
 var limitFiles = []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}
 
-// containerMemory is what a container's processes may have, in bytes; 0: nothing limits them.
+// containerMemory is how much memory a container's processes may use, in bytes; 0: unlimited.
 func containerMemory(files ...string) int64 {
-	const unlimited = 1 << 50 // version 1 has a number for it
+	const unlimited = 1 << 50 // version 1 expresses it as a number
 	for _, name := range files {
 		text, err := os.ReadFile(name)
 		if err != nil {
@@ -42,7 +42,7 @@ func containerMemory(files ...string) int64 {
 	return 0
 }
 
-// containerBytes is what the container's processes may have, as given or found; 0: nothing limits them.
+// containerBytes is how much memory the container's processes may use, as given or detected; 0: unlimited.
 func (c *config) containerBytes() int64 {
 	if c.container > 0 {
 		return c.container
@@ -50,7 +50,7 @@ func (c *config) containerBytes() int64 {
 	return containerMemory(limitFiles...)
 }
 
-// bounded returns engine.Options.Cache, and the server parameters that follow from it.
+// bounded returns engine.Options.Cache, and the server parameters derived from it.
 func (c *config) bounded() (cache int64, settings map[string]string) {
 	cache, settings = cacheBytes(c.cache, c.containerBytes()), maps.Clone(c.settings)
 	for name, value := range map[string]func(int64) string{"shared_buffers": sharedBuffers, "maintenance_work_mem": maintenanceMemory} {
@@ -61,21 +61,21 @@ func (c *config) bounded() (cache int64, settings map[string]string) {
 	return cache, settings
 }
 
-// sharedBuffers is PostgreSQL's shared_buffers, if nobody has set it: a small part of the cache, because each page in it is in memory twice. All
-// of it is written to at each start: with 128 MB a start takes 300 ms instead of 60, and the process 120 MB more.
+// sharedBuffers is the default of PostgreSQL's shared_buffers: a small part of the cache, because each page in it is in memory twice. Each
+// start writes to all of it: with 128 MB a start takes 300 ms instead of 60, and the process 120 MB more.
 func sharedBuffers(cache int64) string {
 	const part, least, most = 8, 8 << 20, 16 << 20
 	return fmt.Sprintf("%dMB", min(max(cache/part, least), most)>>20)
 }
 
-// maintenanceMemory is maintenance_work_mem, if nobody has set it: PostgreSQL's own 64 MB are an eighth of a small instance, and a process keeps
+// maintenanceMemory is the default of maintenance_work_mem: PostgreSQL's own 64 MB are an eighth of a small instance, and a process keeps
 // memory that it once had. A sort that needs more uses temporary files.
 func maintenanceMemory(cache int64) string {
 	const part, least, most = 4, 16 << 20, 64 << 20
 	return fmt.Sprintf("%dMB", min(max(cache/part, least), most)>>20)
 }
 
-// cacheBytes is engine.Options.Cache: as given, or a share of what the container has.
+// cacheBytes is engine.Options.Cache: as given, or a share of the container's memory.
 func cacheBytes(given, container int64) int64 {
 	switch {
 	case given == allInMemory:

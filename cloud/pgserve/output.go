@@ -15,10 +15,10 @@ func (c *config) forceFlag(f *flag.FlagSet) {
 	f.BoolVar(&c.force, "force", false, "write over a file that is there already")
 }
 
-// toStdout is the name of a file that stands for standard output.
+// toStdout is the file name that means standard output.
 const toStdout = "-"
 
-// errExists: there is a file already.
+// errExists: the file already exists.
 var errExists = errors.New("it exists already, and may be all that is left of something: choose another name, or say -force")
 
 // mayWrite checks whether a file may be written, before the work for it is done. direct: it is a device or a pipe, and is written in place.
@@ -42,8 +42,8 @@ func mayWrite(name string, force bool) (direct bool, err error) {
 	return false, nil
 }
 
-// writeFile makes a file from what write writes: all of it or nothing, and without force never over an existing file. To
-// standard output it is written as it comes.
+// writeFile makes a file from what write writes: all of it or nothing, and without force never over an existing file. Standard output is
+// written directly.
 func writeFile(name string, out io.Writer, force bool, write func(io.Writer) error) (err error) {
 	direct, err := mayWrite(name, force)
 	switch {
@@ -75,12 +75,12 @@ func writeFile(name string, out io.Writer, force bool, write func(io.Writer) err
 	}
 	folder, err := os.Open(filepath.Dir(name))
 	if err != nil {
-		return nil // the file is there; only whether its name survives a power cut is not known
+		return nil // the file is there; only whether its name survives a power cut is unknown
 	}
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// place renames a file. Without force, it never replaces another one, even one that was made meanwhile.
+// place renames a file. Without force, it never replaces another one, even one made in the meantime.
 func place(from, to string, force bool) error {
 	if force {
 		return os.Rename(from, to)
@@ -92,7 +92,7 @@ func place(from, to string, force bool) error {
 	case errors.Is(err, fs.ErrExist):
 		return fmt.Errorf("%s: %w", to, errExists)
 	}
-	// A file system without hard links.
+	// This file system has no hard links.
 	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(fmt.Errorf("%s: %w", to, errExists), err)
 	}

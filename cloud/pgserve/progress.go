@@ -11,11 +11,11 @@ import (
 	"blobpglite/core/store"
 )
 
-// progressEvery is how often the progress of a restore or an opening is told; one that takes less says nothing.
+// progressEvery is how often a restore or an opening reports its progress; a shorter one reports nothing.
 const progressEvery = 2 * time.Second
 
-// tellProgress tells the progress of what reads a database for long: how many bytes it has read, and how many are stored of the newest layer (0:
-// not known). The function that it returns ends that.
+// tellProgress reports the progress of a long read of a database: how many bytes it has read, and how many the newest layer has stored (0:
+// unknown). It returns a function that ends that.
 func tellProgress(ctx context.Context, st store.Store, read func() int64, clk clock.Clock, tell func(read, stored int64)) (done func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
@@ -49,7 +49,7 @@ func printRestore(out io.Writer) func(read, stored int64) {
 	}
 }
 
-// tellOpening logs how far the opening of the database is, if that takes long. The function that it returns ends that.
+// tellOpening logs the progress of a long opening of the database. It returns a function that ends that.
 func (s *service) tellOpening(ctx context.Context) (done func()) {
 	if s.store == nil {
 		return func() {}

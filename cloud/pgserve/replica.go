@@ -20,7 +20,7 @@ import (
 	"blobpglite/core/store"
 )
 
-// checkReplica refuses flags that contradict -replica.
+// checkReplica rejects flags that contradict -replica.
 func (c *config) checkReplica() error {
 	if c.replica && (c.store == "mem" || c.store == "fake-gcs") {
 		return fmt.Errorf("-replica has nothing to follow in -store %s, which ends with the process: give -bucket", c.store)
@@ -33,13 +33,13 @@ func (c *config) checkReplica() error {
 	return nil
 }
 
-// isWeb says whether an address is one of an HTTP service.
+// isWeb says whether an address is that of an HTTP service.
 func isWeb(address string) bool {
 	u, err := url.Parse(address)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }
 
-// follow makes the replica, with -replica.
+// follow creates the replica, with -replica.
 func (s *service) follow(st store.Store) error {
 	o := s.engineOptions(store.ReadOnly(st))
 	o.Create = false
@@ -48,7 +48,7 @@ func (s *service) follow(st store.Store) error {
 	return err
 }
 
-// following returns the replica, while the service is one; nil: it is the writer.
+// following returns the replica, as long as the service is one; nil: it is the writer.
 func (s *service) following() *replica.Replica {
 	if s.promoted.Load() {
 		return nil
@@ -77,7 +77,7 @@ func (s *service) health() map[string]any {
 	return map[string]any{"replica": told}
 }
 
-// routes are a replica's further HTTP routes.
+// routes returns a replica's additional HTTP routes.
 func (s *service) routes() map[string]http.HandlerFunc {
 	if s.replica == nil {
 		return nil
@@ -124,9 +124,9 @@ func (s *service) promoteMe(w http.ResponseWriter, r *http.Request) {
 	answer(http.StatusOK, promoted{Epoch: o.Epoch, OpenMS: float64(o.Wall.Microseconds()) / 1000, Records: o.Records})
 }
 
-// becomeWriter opens the database for writing, beside the replica, which goes on meanwhile, and also if that fails: the last writer's lease may
-// have to run out first, and the bucket may not answer. It is an opening like any other: lease, fence, restore. Then that engine takes the
-// replica's place. s.promoting is held.
+// becomeWriter opens the database for writing, alongside the replica, which continues during that, and also if it fails: the last writer's
+// lease may have to expire first, and the bucket may not answer. It is an opening like any other: lease, fence, restore. Then that engine
+// takes the replica's place. s.promoting is held.
 func (s *service) becomeWriter(ctx context.Context) (*engine.Engine, error) {
 	if !s.promoted.Load() {
 		e, err := s.write(ctx)
@@ -138,16 +138,17 @@ func (s *service) becomeWriter(ctx context.Context) (*engine.Engine, error) {
 		s.replica.End(errPromoted)
 	}
 	e, err := s.current(ctx)
-	if unused := s.ready.Swap(nil); unused != nil { // the service ends
+	if unused := s.ready.Swap(nil); unused != nil { // the service is ending
 		err = errors.Join(err, unused.Close(context.WithoutCancel(ctx)))
 	}
 	return e, err
 }
 
-// promoteTries bounds how often an engine is asked for that has ended when it comes: one that still followed, or a writer that was fenced at once.
+// promoteTries bounds how often to request an engine again that has already ended: one that still followed, or a writer that was fenced
+// right away.
 const promoteTries = 4
 
-// current is the engine that writes, once the replica has ended.
+// current returns the engine that writes, once the replica has ended.
 func (s *service) current(ctx context.Context) (e *engine.Engine, err error) {
 	for range promoteTries {
 		if e, err = s.keeper.Engine(ctx); err == nil {
@@ -155,7 +156,7 @@ func (s *service) current(ctx context.Context) (e *engine.Engine, err error) {
 		}
 		if err == nil || errors.Is(err, keeper.ErrClosed) || ctx.Err() != nil {
 			return e, err
-		} // else it was an opening as a replica, which had begun before
+		} // otherwise it was an opening as a replica that had begun before
 	}
 	return nil, err
 }
@@ -163,10 +164,10 @@ func (s *service) current(ctx context.Context) (e *engine.Engine, err error) {
 // errPromoted is why a replica's sessions end when it becomes the writer.
 var errPromoted = errors.New("it becomes the writer")
 
-// promoteTimeout bounds how long a promotion may take; the lease of a writer that died is most of it.
+// promoteTimeout bounds a promotion; most of it is for the lease of a writer that died.
 const promoteTimeout = 5 * time.Minute
 
-// promote asks a replica's service to become the writer.
+// promote tells a replica's service to become the writer.
 func promote(ctx context.Context, c *config, args []string, out io.Writer) error {
 	if !isWeb(args[0]) {
 		return fmt.Errorf("promote %q: it is not an HTTP address, such as http://replica:8080", args[0])
@@ -188,7 +189,7 @@ func promote(ctx context.Context, c *config, args []string, out io.Writer) error
 	return nil
 }
 
-// post sends a POST with the token to a service.
+// post sends a service a POST with the token.
 func post(ctx context.Context, address, path, token string) (status int, body []byte, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(address, "/")+path, nil)
 	if err != nil {
@@ -261,7 +262,7 @@ func (a *announcer) close() {
 	}
 }
 
-// replicaFigures are a replica's metrics.
+// replicaFigures registers a replica's metrics.
 func replicaFigures(registry prometheus.Registerer, r *replica.Replica) error {
 	gauge := func(name, help string, value func(replica.Status) float64) error {
 		return registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "blobpglite_replica_" + name, Help: help}, func() float64 { return value(r.Status()) }))
@@ -294,7 +295,7 @@ func (s *service) open(ctx context.Context) (*engine.Engine, error) {
 		if done(); s.following() != nil {
 			return e, err
 		}
-		if err == nil { // it was promoted meanwhile
+		if err == nil { // it has been promoted by now
 			r.End(errPromoted)
 			e.Abandon()
 		}

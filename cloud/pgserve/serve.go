@@ -32,7 +32,7 @@ import (
 type service struct {
 	c         *config
 	id        string      // of this process
-	clock     clock.Clock // began with the process
+	clock     clock.Clock // started with the process
 	loading   *loading
 	life      context.Context // ends when the service begins to end
 	end       context.CancelFunc
@@ -47,7 +47,7 @@ type service struct {
 	failures  chan error
 	replica   *replica.Replica              // nil: it is the writer from the beginning
 	promoted  atomic.Bool                   // the replica has become the writer
-	ready     atomic.Pointer[engine.Engine] // of a promotion, for the keeper to take
+	ready     atomic.Pointer[engine.Engine] // from a promotion, for the keeper to take
 	listening atomic.Int64                  // when the listeners were open, in nanoseconds of clock
 }
 
@@ -79,7 +79,7 @@ func serve(ctx context.Context, c *config, _ []string, out io.Writer) (err error
 	return errors.Join(err, s.stop())
 }
 
-// build makes everything that needs no client.
+// build sets up everything that needs no client.
 func (s *service) build(ctx context.Context) error {
 	c := s.c
 	c.create = !c.replica
@@ -124,7 +124,8 @@ func (s *service) build(ctx context.Context) error {
 	_, open := c.httpAddress()
 	s.api, err = httpapi.New(httpapi.Options{
 		Keeper: s.keeper, Token: c.token, Registry: registry, Clock: s.clock, Logger: c.log, Process: s.began, Health: s.health, Routes: s.routes(),
-		// With a token any Host may be accepted: a page that reaches us by DNS rebinding does not know it. On Cloud Run the platform checks.
+		// With a token any Host may be accepted: a page that reaches us through DNS rebinding does not know the token. On Cloud Run the
+		// platform checks.
 		Hosts: c.hosts, AnyHost: len(c.hosts) == 0 && (c.token != "" || open), MaxRequests: c.maxRequests, MaxSessions: c.httpSessions,
 	})
 	if err != nil {
@@ -163,7 +164,8 @@ func setUp(ctx context.Context, c *config, _ []string, out io.Writer) (err error
 	return verifyInstall(ctx, c, nil, out)
 }
 
-// keepStarts keeps a started PostgreSQL for these flags, for this machine and for containers of two usual sizes: some settings depend on the size.
+// keepStarts keeps a started PostgreSQL for these flags, for this machine and for containers of two usual sizes, as some settings depend on
+// the size.
 func (c *config) keepStarts(ctx context.Context, rt *pglite.Runtime) error {
 	for _, container := range []int64{c.container, 512 << 20, 1 << 30} {
 		sized := *c
@@ -175,8 +177,8 @@ func (c *config) keepStarts(ctx context.Context, rt *pglite.Runtime) error {
 	return nil
 }
 
-// collectLess makes the garbage collector run less often: without it, collecting takes a tenth of a compilation's time. Memory stays within three
-// quarters of the container's (in bytes; 0: unlimited) and within GOMEMLIMIT. undo restores what was set before.
+// collectLess makes the garbage collector run less often: without it, collecting takes a tenth of a compilation's time. Memory stays within
+// three quarters of the container's (in bytes; 0: unlimited) and within GOMEMLIMIT. undo restores the previous settings.
 func collectLess(container int64) (undo func()) {
 	percent := debug.SetGCPercent(setUpPercent)
 	limit := debug.SetMemoryLimit(-1)
@@ -230,7 +232,7 @@ func (s *service) engineOptions(st store.Store) engine.Options {
 	return o
 }
 
-// start is what of the options PostgreSQL's start depends on.
+// start returns the options that PostgreSQL's start depends on.
 func (c *config) start() engine.Options {
 	cache, settings := c.bounded()
 	return engine.Options{
@@ -257,7 +259,7 @@ func (s *service) server() (*pgwire.Server, error) {
 // listen opens the listeners.
 func (s *service) listen(ctx context.Context, out io.Writer) error {
 	c := s.c
-	wire, web := "", "" // where clients get in
+	wire, web := "", "" // where clients connect
 	if c.listen != "" {
 		l, err := listenOn(c.listen, c.password != "", "-password")
 		if err != nil {
@@ -291,14 +293,14 @@ func (s *service) listen(ctx context.Context, out io.Writer) error {
 		fmt.Fprintf(out, "http      %s\n", l.Addr())
 		web = l.Addr().String()
 	}
-	if os.Getenv("K_SERVICE") == "" { // on Cloud Run nobody reads it
+	if os.Getenv("K_SERVICE") == "" { // on Cloud Run there is no reader
 		s.c.greet(out, wire, web)
 	}
 	return nil
 }
 
-// httpAddress is where the HTTP service listens: where -http says, at $PORT if that is set, and on Cloud Run, which itself
-// checks who may call, on all addresses (open).
+// httpAddress is where the HTTP service listens: at -http, on $PORT if that is set, and on Cloud Run, which itself checks who may call, on
+// all addresses (open).
 func (c *config) httpAddress() (address string, open bool) {
 	port := os.Getenv("PORT")
 	if c.http == "" || port == "" {
@@ -322,7 +324,7 @@ func (s *service) servePG(ctx context.Context, l net.Listener) {
 	}()
 }
 
-// listenOn listens. Without a secret, only on addresses of this machine.
+// listenOn listens. Without a secret, it accepts only addresses of this machine.
 func listenOn(address string, secret bool, flag string) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -338,7 +340,7 @@ func listenOn(address string, secret bool, flag string) (net.Listener, error) {
 	return l, nil
 }
 
-// leave is how long the last flush and the release may take, after the grace.
+// leave is how long the last flush and the release may take, after the grace period.
 const leave = 90 * time.Second
 
 // stop ends everything in order: no new work, running statements finish, commits become durable, the lease is released.
@@ -354,7 +356,7 @@ func (s *service) stop() error {
 	}
 	last, cancel := context.WithTimeout(context.Background(), leave)
 	defer cancel()
-	s.promoting.Lock() // one that was under way has ended, and what it had opened is the keeper's, or closed
+	s.promoting.Lock() // a promotion that was under way has ended; what it opened belongs to the keeper, or is closed
 	defer s.promoting.Unlock()
 	if err := s.keeper.Close(last); err != nil {
 		return fmt.Errorf("close the database: %w", err)

@@ -11,18 +11,18 @@ import (
 	"syscall"
 )
 
-// listenSocket listens on a Unix socket. A process that was killed leaves its socket behind, which keeps others from listening
-// there: it is removed, if it is a socket and nothing listens on it. The folder is locked meanwhile, so that of two processes that
-// start at once the second one sees the first one's socket.
+// listenSocket listens on a Unix socket. A killed process leaves its socket behind, which keeps others from listening there. It is removed
+// if it is a socket and nothing listens on it. The folder is locked during that, so that of two processes that start at the same time the
+// second one sees the first one's socket.
 func listenSocket(path string) (_ net.Listener, err error) {
-	if strings.HasPrefix(path, "@") { // of Linux's abstract names, which end with their process
+	if strings.HasPrefix(path, "@") { // one of Linux's abstract names, which end with their process
 		return net.Listen("unix", path)
 	}
 	folder, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return nil, fmt.Errorf("listen on the socket %s: %w", path, err)
 	}
-	defer func() { err = errors.Join(err, folder.Close()) }() // which unlocks it
+	defer func() { err = errors.Join(err, folder.Close()) }() // this unlocks it
 	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX); err != nil {
 		return nil, fmt.Errorf("listen on the socket %s: lock its folder: %w", path, err)
 	}
@@ -36,7 +36,7 @@ func listenSocket(path string) (_ net.Listener, err error) {
 	return l, nil
 }
 
-// removeStale removes a socket that nobody listens on.
+// removeStale removes a socket that nothing listens on.
 func removeStale(path string) error {
 	info, err := os.Lstat(path)
 	switch {

@@ -18,7 +18,7 @@ import (
 	"blobpglite/core/takeover"
 )
 
-// jsonFlag is for commands that report something.
+// jsonFlag is for commands that print a report.
 func (c *config) jsonFlag(f *flag.FlagSet) {
 	f.BoolVar(&c.json, "json", false, "print one JSON object instead of lines; the exit code is the same")
 }
@@ -28,13 +28,13 @@ type report struct {
 	Database  string        `json:"database"`
 	Postgres  string        `json:"postgres"`
 	Epoch     uint64        `json:"epoch"`
-	Writer    string        `json:"writer"` // the last one that took the database over
+	Writer    string        `json:"writer"` // the last one that took over the database
 	FirstWAL  uint64        `json:"log_from_record"`
 	Retain    time.Duration `json:"retain_ns"` // 0: the present only
 	retained  string
 	Layers    []layerReport   `json:"base_backups"`
 	Segments  *segmentsReport `json:"segments,omitempty"`
-	segments  error           // why the segments are not known
+	segments  error           // why the segments are unknown
 	Lease     leaseReport     `json:"lease"`
 	leaseText string
 }
@@ -51,7 +51,7 @@ type segmentsReport struct {
 	All    int     `json:"all"`
 	Newest int     `json:"newest_needs"`
 	Used   float64 `json:"newest_uses_share"`
-	Stored int64   `json:"stored_bytes"`      // for all layers, their indexes included
+	Stored int64   `json:"stored_bytes"`      // for all layers, including their indexes
 	Live   int64   `json:"newest_uses_bytes"` // of these
 }
 
@@ -111,7 +111,7 @@ func (r report) print(out io.Writer) {
 }
 
 // use returns what is stored for the layers, which share segments, and how much of that the newest one uses; nil: nothing is stored.
-// store.ErrNotFound: a layer was replaced since the manifest was read.
+// store.ErrNotFound: a layer was replaced after the manifest was read.
 func use(ctx context.Context, st store.Store, m manifest.Manifest) (*segmentsReport, error) {
 	segments, stored := map[string]int64{}, int64(0)
 	var newest base.Use
@@ -135,7 +135,7 @@ func use(ctx context.Context, st store.Store, m manifest.Manifest) (*segmentsRep
 	}, nil
 }
 
-// holder returns who has the lease, as a report and in words.
+// holder returns who holds the lease, as a report and in words.
 func holder(ctx context.Context, st store.Store, clk clock.Clock) (leaseReport, string, error) {
 	o, err := st.Get(ctx, lease.Key)
 	if errors.Is(err, store.ErrNotFound) {
@@ -161,7 +161,7 @@ func holder(ctx context.Context, st store.Store, clk clock.Clock) (leaseReport, 
 	return r, fmt.Sprintf("run out at %s, last held by %s", s.Expires.Format(time.RFC3339), s.Holder), nil
 }
 
-// keptText says how far back earlier states are kept. Layers of before the retention was said, or was made none, are there until the next layer.
+// keptText says how far back earlier states are kept. Layers from before the retention was set, or set to none, stay until the next layer.
 func keptText(m manifest.Manifest) string {
 	earlier := "the present only"
 	if len(m.Layers) > 1 {
@@ -180,13 +180,13 @@ func keptText(m manifest.Manifest) string {
 	return earlier + "; nothing was said of earlier states yet"
 }
 
-// adoptable is what verify tells of a database that has lost its manifest.
+// adoptable is what verify reports about a database that has lost its manifest.
 type adoptable struct {
 	Database string `json:"database"`
 	Postgres string `json:"postgres"`
 	Newest   string `json:"newest_base_backup"`
 	Record   uint64 `json:"up_to_record"`
-	To       uint64 `json:"records_to"` // up_to_record: there are none after the base backup
+	To       uint64 `json:"records_to"` // up_to_record: none follow the base backup
 	Epoch    uint64 `json:"epoch"`
 }
 
@@ -197,11 +197,11 @@ func adoptableOf(a takeover.Adoptable, err error) *adoptable {
 	return &adoptable{a.DatabaseID, a.Postgres, a.Layer.Key, a.Layer.Seq, a.To, a.Epoch}
 }
 
-// verifyJSON prints what verify has found, as JSON.
+// verifyJSON prints verify's findings as JSON.
 func verifyJSON(r takeover.Report, err error, adopt *adoptable, out io.Writer) error {
 	v := struct {
 		Sound      bool   `json:"sound"`
-		Unread     bool   `json:"unread,omitempty"` // it was not read to the end, and what was read is sound: Error says why
+		Unread     bool   `json:"unread,omitempty"` // it was not read to the end, and what was read is sound; Error says why
 		Error      string `json:"error,omitempty"`
 		Database   string `json:"database,omitempty"`
 		Layers     int    `json:"base_backups"`
@@ -213,7 +213,7 @@ func verifyJSON(r takeover.Report, err error, adopt *adoptable, out io.Writer) e
 		Fences     int    `json:"fences"`
 		Epoch      uint64 `json:"epoch"`
 		Lease      string `json:"lease_damage,omitempty"`
-		// Where the manifest is lost: what pgserve adopt goes on from.
+		// If the manifest is lost: what pgserve adopt would continue from.
 		Adoptable *adoptable `json:"adoptable,omitempty"`
 	}{
 		Sound: err == nil, Unread: unread(err), Adoptable: adopt, Database: r.DatabaseID, Layers: r.Layers, LayerBytes: r.LayerBytes, Newest: r.Layer,
@@ -223,7 +223,7 @@ func verifyJSON(r takeover.Report, err error, adopt *adoptable, out io.Writer) e
 		v.Lease = r.Lease.Error()
 	}
 	if err != nil {
-		if v.Error = err.Error(); r.DatabaseID != "" { // else it says so
+		if v.Error = err.Error(); r.DatabaseID != "" { // otherwise the error says so
 			err = verdict(err)
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"os"
 )
 
-// temporary refuses a -temp-dir that is no folder, before anything is opened.
+// temporary rejects a -temp-dir that is not a folder, before anything is opened.
 func (c *config) temporary() error {
 	if c.tempDir == "" {
 		return nil
@@ -20,7 +20,7 @@ func (c *config) temporary() error {
 	return nil
 }
 
-// warnTemporary warns that the -temp-dir is in memory, where it saves none.
+// warnTemporary warns if the -temp-dir is in memory, where it saves none.
 func (c *config) warnTemporary() {
 	if c.tempDir != "" && inMemory(c.tempDir) {
 		c.log.Warn("-temp-dir is a file system in memory: what queries sort takes as much of it as without the flag; name a folder of a disk", "folder", c.tempDir)

@@ -2,5 +2,5 @@
 
 package main
 
-// inMemory says whether a folder's file system is in memory; on this system it is not known.
+// inMemory says whether a folder's file system is in memory; on this system that is unknown.
 func inMemory(string) bool { return false }
