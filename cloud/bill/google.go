@@ -22,10 +22,10 @@ type google struct {
 	token                func(context.Context) (string, error)
 }
 
-// mostAnswer bounds an answer.
+// mostAnswer bounds the size of an answer, in bytes.
 const mostAnswer = 16 << 20
 
-// ask sends a request, and reads the answer into into.
+// ask sends a request, and decodes the answer into into.
 func (g google) ask(ctx context.Context, method, address string, body, into any) error {
 	var sent io.Reader
 	if body != nil {
@@ -70,7 +70,7 @@ type series struct {
 	} `json:"metric"`
 	Points []struct {
 		Value struct {
-			Int64  *string  `json:"int64Value"` // JSON has no integers of 64 bits
+			Int64  *string  `json:"int64Value"` // JSON has no 64-bit integers
 			Double *float64 `json:"doubleValue"`
 		} `json:"value"`
 	} `json:"points"`
@@ -96,7 +96,7 @@ func (s series) sum() (float64, error) {
 	return total, nil
 }
 
-// list reads all series of a filter, one for each value of the labels by which they are grouped.
+// list reads all series of a filter, one for each value of the labels they are grouped by.
 func (g google) list(ctx context.Context, s span, filter string, by ...string) ([]series, error) {
 	q := url.Values{
 		"filter":                         {filter},
@@ -126,7 +126,7 @@ func (g google) list(ctx context.Context, s span, filter string, by ...string) (
 	}
 }
 
-// class is what an operation is billed as. Source: cloud.google.com/storage/pricing#operations-by-class, and the names of
+// class is the class an operation is billed as. Source: cloud.google.com/storage/pricing#operations-by-class, and the names of
 // storage.googleapis.com/api/request_count.
 func class(method string) string {
 	switch method {
@@ -188,7 +188,7 @@ func (g google) used(ctx context.Context, s span) (u usage, err error) {
 	return u, nil
 }
 
-// line is a sum of the billing export, of one SKU.
+// line is the billing export's sum for one SKU.
 type line struct {
 	service, sku, unit, currency string
 	amount, cost, credits        float64
@@ -215,7 +215,7 @@ func (g google) billed(ctx context.Context, s span) ([]line, error) {
 		PageToken   string `json:"pageToken"`
 		Rows        []struct {
 			F []struct {
-				V *string `json:"v"` // numbers too
+				V *string `json:"v"` // numbers, too
 			} `json:"f"`
 		} `json:"rows"`
 	}

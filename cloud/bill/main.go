@@ -1,15 +1,15 @@
-// Command bill says what a service on Cloud Run and its bucket have used in a time, and what that costs:
+// Command bill says what a service on Cloud Run and its bucket have used in a given time, and what that costs:
 //
 //	go run ./cloud/bill -project p -service first -bucket my-databases -from 2026-11-01T00:00:00Z -to 2026-11-04T00:00:00Z
 //	go run ./cloud/bill -project p ... -table p.billing.gcp_billing_export_v1_0123AB_4567CD_89EF01
 //
-// The counts are Cloud Monitoring's, at list prices (cloud/README.md). With -table, what Google has billed, by the billing export, is printed
-// beside them; the export is a day behind. Cloud Monitoring does not know prefixes: a bucket's counts are those of all its databases.
+// The counts are Cloud Monitoring's, at list prices (cloud/README.md). With -table it also prints what Google has billed, from the billing
+// export, which lags by a day. Cloud Monitoring does not know prefixes: a bucket's counts are those of all its databases.
 //
-// gcloud has to be installed and logged in, with roles/monitoring.viewer, and for -table roles/bigquery.jobUser and dataViewer.
+// gcloud must be installed and logged in, with roles/monitoring.viewer, and for -table roles/bigquery.jobUser and dataViewer.
 //
 // It uses projects.timeSeries.list and jobs.query as documented (monitoring/api/ref_v3/rest, bigquery/docs/reference/rest/v2,
-// billing/docs/how-to/export-data-bigquery-tables/standard-usage, read November 2026). It was never run against the real APIs.
+// billing/docs/how-to/export-data-bigquery-tables/standard-usage, read November 2026). It has never run against the real APIs.
 package main
 
 import (
@@ -46,14 +46,14 @@ func token(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// span is the time, service and bucket that are asked for.
+// span is the requested time, service and bucket.
 type span struct {
 	project, service, bucket, table string
 	from, to                        time.Time
 	vcpu, gib                       float64
 }
 
-// run gives the exit code: 0, 1 what was asked for could not be had, 2 bad usage.
+// run returns the exit code: 0; 1: the request failed; 2: bad usage.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer, g google) int {
 	var s span
 	var from, to string

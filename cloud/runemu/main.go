@@ -1,10 +1,10 @@
-// Command runemu is a Cloud Run emulator: it runs a service as child processes and does to them what the platform does.
+// Command runemu is a Cloud Run emulator: it runs a service as child processes and treats them as the platform does.
 //
 //	go run ./cloud/runemu -- ./pgserve -bucket gs://b/p          prints an address, and a line for each event of an instance
 //	go run ./cloud/runemu -cpu always -idle 1m -- ./pgserve ...
 //	kill -HUP <its pid>                                          deploys the same program as the next revision
 //
-// What it emulates and what it does not: see package platform. Ctrl-C ends the instances, waits for them, and prints the bill.
+// Package platform says what it emulates and what it does not. Ctrl-C ends the instances, waits for them, and prints the bill.
 package main
 
 import (

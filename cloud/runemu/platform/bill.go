@@ -24,8 +24,8 @@ const (
 // account adds up an instance's time.
 type account struct {
 	began  time.Time
-	since  time.Time // of the running stretch
-	on     bool      // it is billed now
+	since  time.Time // start of the current billed stretch
+	on     bool      // it is being billed
 	active time.Duration
 	life   time.Duration
 	peak   int64
@@ -33,7 +33,7 @@ type account struct {
 
 func (a *account) begin(now time.Time) { a.began, a.since, a.on = now, now, true }
 
-// billed begins or ends a stretch that is billed; each is rounded up.
+// billed begins or ends a billed stretch; each one is rounded up.
 func (a *account) billed(now time.Time, on bool) {
 	if a.on && !on {
 		a.active += roundUp(now.Sub(a.since))
@@ -56,7 +56,7 @@ type Bill struct {
 	Instances    int
 	Requests     int64
 	Active       time.Duration // of instances: serving, starting, ending
-	Life         time.Duration // of instances, idle time included
+	Life         time.Duration // of instances, including idle time
 	PeakRSSBytes int64
 	VCPU         float64
 	MemoryGiB    float64

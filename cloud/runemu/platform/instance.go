@@ -27,7 +27,7 @@ const (
 	draining state = "draining"
 )
 
-// Instance is one process. Its fields are guarded by the platform's mutex.
+// Instance is one process. The platform's mutex guards its fields.
 type Instance struct {
 	ID       int
 	Revision Revision
@@ -48,7 +48,7 @@ type Instance struct {
 	why        string
 	began      time.Time
 	idle       *time.Timer
-	restsUntil time.Time // without requests: when it may be ended
+	restsUntil time.Time // time until which an instance without requests is kept
 	account    account
 }
 
@@ -119,7 +119,7 @@ func (p *Platform) spawn(i *Instance) error {
 			}
 		},
 		FlushInterval: -1,
-		Transport:     &http.Transport{DisableKeepAlives: true}, // so that no kept connection leads to a frozen process
+		Transport:     &http.Transport{DisableKeepAlives: true}, // so that no kept-alive connection leads to a frozen process
 	}
 	if p.closing {
 		_ = in.Close()
@@ -191,7 +191,7 @@ func (p *Platform) probe(i *Instance, ended chan struct{}) {
 	p.wake()
 }
 
-// busy changes how many requests an instance has. p.mu is held.
+// busy changes the number of requests that an instance has. p.mu is held.
 func (p *Platform) busy(i *Instance, by int) {
 	i.requests += by
 	switch {
@@ -208,7 +208,7 @@ func (p *Platform) busy(i *Instance, by int) {
 	}
 }
 
-// rest is called for an instance without requests: it loses its CPU, and ends if no request comes. p.mu is held.
+// rest handles an instance without requests: it loses its CPU, and ends if no request arrives. p.mu is held.
 func (p *Platform) rest(i *Instance) {
 	cpu := cmp.Or(i.Revision.CPU, p.o.CPU)
 	i.account.billed(p.now(), cpu == Always)
@@ -246,7 +246,7 @@ func (p *Platform) thaw(i *Instance) {
 	}
 }
 
-// throttle gives the process its share of the time.
+// throttle gives the process its share of CPU time.
 func (p *Platform) throttle(i *Instance, ended chan struct{}) {
 	on := time.Duration(float64(dutyPeriod) * p.o.Share)
 	for running := true; ; running = !running {
@@ -291,7 +291,7 @@ func (p *Platform) guard(i *Instance, ended chan struct{}) {
 	}
 }
 
-// residentBytes is how many bytes a process has in memory; 0: the system does not say.
+// residentBytes is how many bytes a process has in memory; 0: unknown on this system.
 func residentBytes(pid int) int64 {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {
@@ -308,7 +308,7 @@ func residentBytes(pid int) int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// drain takes an instance out of rotation; when it has answered its requests, it is told to end. p.mu is held.
+// drain takes an instance out of rotation, and tells it to end once it has answered its requests. p.mu is held.
 func (p *Platform) drain(i *Instance) {
 	if i.state == draining {
 		return
@@ -321,7 +321,7 @@ func (p *Platform) drain(i *Instance) {
 		p.term(i)
 		return
 	}
-	// Requests do not keep it for ever: Cloud Run tells a container to end whatever it does.
+	// Requests do not keep it alive forever: Cloud Run tells a container to end whatever it is doing.
 	time.AfterFunc(p.o.Grace, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -329,7 +329,7 @@ func (p *Platform) drain(i *Instance) {
 	})
 }
 
-// term sends SIGTERM, and SIGKILL when the grace is over. The instance has CPU meanwhile. p.mu is held.
+// term sends SIGTERM, and SIGKILL after the grace period. The instance has CPU until then. p.mu is held.
 func (p *Platform) term(i *Instance) {
 	if i.termed {
 		return
@@ -351,7 +351,7 @@ func (p *Platform) term(i *Instance) {
 	p.wg.Go(func() { <-i.gone; timer.Stop() })
 }
 
-// kill sends SIGKILL; no request goes there any more. p.mu is held.
+// kill sends SIGKILL; from then on no request goes there. p.mu is held.
 func (i *Instance) kill() {
 	i.state, i.killed = draining, true
 	if i.cmd != nil {
@@ -359,7 +359,7 @@ func (i *Instance) kill() {
 	}
 }
 
-// ended notes that the process is gone. p.mu is held.
+// ended records that the process is gone. p.mu is held.
 func (p *Platform) ended(i *Instance, err error) {
 	if i.idle != nil {
 		i.idle.Stop()
@@ -394,7 +394,7 @@ func (i *Instance) pid() int {
 	return i.cmd.Process.Pid
 }
 
-// reason is the last line that an instance has printed.
+// reason is the last line that an instance printed.
 func (i *Instance) reason() string {
 	i.p.mu.Lock()
 	defer i.p.mu.Unlock()

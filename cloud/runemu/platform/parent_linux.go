@@ -5,5 +5,5 @@ import (
 	"syscall"
 )
 
-// dieWithParent has the system kill the process when the platform's dies, also while it is frozen.
+// dieWithParent has the system kill the process when the platform's process dies, even while it is frozen.
 func dieWithParent(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

@@ -4,5 +4,5 @@ package platform
 
 import "os/exec"
 
-// dieWithParent is not there on this system: instances outlive a platform that is killed.
+// dieWithParent does nothing on this system: instances outlive a platform that is killed.
 func dieWithParent(*exec.Cmd) {}

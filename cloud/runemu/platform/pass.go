@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// now is the platform's time: the system's, plus what Pass has let pass.
+// now is the platform's time: the system's, plus what Pass has skipped.
 func (p *Platform) now() time.Time { return time.Now().Add(time.Duration(p.ahead.Load())) }
 
-// Now is the platform's time, by which events are stamped.
+// Now is the platform's time, the one in events' timestamps.
 func (p *Platform) Now() time.Time { return p.now() }
 
-// Pass lets time pass in which no request comes, at once instead of waiting for it. Everything that would happen meanwhile happens, in order:
-// an idle instance whose time is over is told to end at that moment of its own clock, and the rest passes when it has ended. A frozen instance
-// finds the time passed when it goes on. An instance that has CPU without requests (CPU always) is told by SIGCONT that time has passed, and
-// sees a jump of both its clocks: call Pass in steps that are short compared with what it waits for.
+// Pass skips time in which no request arrives instead of waiting for it. Everything that would happen in that time happens, in order: an
+// idle instance whose time is up is told to end at that moment of its own clock, and the rest passes once it has ended. A frozen instance
+// finds the time passed when it continues. An instance that has CPU without requests (CPU always) learns through SIGCONT that time has
+// passed, and sees a jump of both its clocks: call Pass in steps that are short compared with what it waits for.
 //
 // Pass waits while an instance starts, serves or ends, because a jump would be wrong for it. Error: ctx's.
 func (p *Platform) Pass(ctx context.Context, d time.Duration) error {
@@ -34,8 +34,8 @@ func (p *Platform) Pass(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Stall takes the CPU from every instance for d, whatever it does, like a machine that is suspended or far too busy. An instance that serves
-// is billed for that time.
+// Stall takes the CPU from every instance for d, whatever it is doing, like a machine that is suspended or far too busy. An instance that
+// is serving is billed for that time.
 func (p *Platform) Stall(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -52,7 +52,7 @@ func (p *Platform) Stall(d time.Duration) {
 	}
 }
 
-// forward moves time on. p.mu is held.
+// forward advances time. p.mu is held.
 func (p *Platform) forward(d time.Duration) {
 	p.ahead.Add(int64(max(d, 0)))
 	if p.o.Passed != nil {
@@ -65,8 +65,8 @@ func (p *Platform) forward(d time.Duration) {
 	}
 }
 
-// passUntil moves time to end, or to the moment at which the first idle instance is ended. It returns a channel to wait for before it is
-// called again: an instance is at work, or ending. Nil: all time has passed.
+// passUntil advances time to end, or to the moment when the first idle instance is ended. It returns a channel to wait for before the next
+// call: an instance is working, or ending. Nil: all time has passed.
 func (p *Platform) passUntil(end time.Time) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package platform is the Cloud Run emulator: it does to real processes what Cloud Run does to containers: it starts them for requests, freezes them
-// between requests, stops idle ones, switches revisions with both alive, backs off after crashes, and adds up the bill.
+// Package platform is the Cloud Run emulator. It does to real processes what Cloud Run does to containers: it starts them for requests,
+// freezes them between requests, stops idle ones, switches revisions with both alive, backs off after crashes, and adds up the bill.
 //
 //	p, err := platform.New(platform.Options{Revision: platform.Revision{Name: "one", Program: "pgserve", Args: flags}})
 //	http.Serve(listener, p)                          // the front
@@ -13,11 +13,11 @@
 //	                │  ▲                              ready, no request: frozen (SIGSTOP), unless CPU is always on
 //	                └──┘ frozen, thawed               draining: out of rotation, SIGTERM, Grace, SIGKILL
 //
-// A request goes to a ready instance with room (Concurrency), or waits in a queue for one; an instance is started for it if
-// there may be more (MaxInstances). While a new revision takes over, there are more than that for a moment, as on Cloud Run.
+// A request goes to a ready instance with room (Concurrency), or queues for one; an instance is started for it if the limit allows
+// (MaxInstances). While a new revision takes over, that limit is briefly exceeded, as on Cloud Run.
 //
-// Facts and prices are those of cloud/README.md. It does not emulate gVisor, the network, the streaming of images, and CPU that
-// is merely slow: a frozen process does nothing at all, while Cloud Run may give it a little CPU.
+// Facts and prices are those of cloud/README.md. It does not emulate gVisor, the network, the streaming of images, or CPU that is merely
+// slow: a frozen process does nothing at all, while Cloud Run may give it a little CPU.
 package platform
 
 import (
@@ -41,7 +41,7 @@ const (
 	Always     CPU = "always"   // as long as it lives: instance-based billing
 )
 
-// valid refuses what is no mode; empty is valid.
+// valid rejects anything that is not a mode; empty is valid.
 func (c CPU) valid() error {
 	switch c {
 	case "", InRequests, Always:
@@ -62,45 +62,45 @@ const (
 	maxBackoff          = time.Minute
 )
 
-// Revision is a program with its arguments and environment, as it is deployed.
+// Revision is a deployed program with its arguments and environment.
 type Revision struct {
 	Name    string
 	Program string
 	Args    []string
-	Env     []string // besides this process's own
-	// CPU and MemoryMiB override those of Options for its instances; the bill is by Options. Zero: those of Options.
+	Env     []string // in addition to this process's own
+	// CPU and MemoryMiB override those of Options for its instances; the bill follows Options. Zero: those of Options.
 	CPU       CPU
 	MemoryMiB int
 }
 
-// Options of New. Revision is required.
+// Options are options of New. Revision is required.
 type Options struct {
 	Revision                   Revision
 	Concurrency                int
 	MaxInstances, MinInstances int // MaxInstances 0: 1
 	CPU                        CPU // empty: InRequests
-	// Share is the share of the time that a process runs when it has CPU: 0.5 is half a vCPU. 0: 1.
+	// Share is the fraction of time that a process runs while it has CPU: 0.5 is half a vCPU. 0: 1.
 	Share float64
 	// VCPU and MemoryMiB are what is billed; MemoryMiB is also the limit: a process that exceeds it is killed. 0: 1 and 512.
 	VCPU      float64
 	MemoryMiB int
-	// Idle is how long an instance without requests is kept. Grace is between SIGTERM and SIGKILL.
+	// Idle is how long an instance without requests is kept. Grace is the time between SIGTERM and SIGKILL.
 	Idle, Grace time.Duration
-	// StartDelay is added before a process starts: the container's own start. StartTimeout is how long its port may take.
+	// StartDelay is added before a process starts: the container's own start. StartTimeout is how long its port may take to answer.
 	StartDelay, StartTimeout time.Duration
 	// MaxQueue is how long a request waits for an instance; 0: as Cloud Run does.
 	MaxQueue time.Duration
 	// Event is called with everything that happens, from any goroutine. Nil: not called.
 	Event func(Event)
-	// Passed is told how much time Pass has let pass so far, before any process goes on, so that the processes' clock can be moved too.
-	// Nil: Pass moves only this package's time.
+	// Passed is called with how much time Pass has skipped so far, before any process continues, so that the processes' clock can be moved
+	// too. Nil: Pass moves only this package's time.
 	Passed func(time.Duration)
 }
 
 // Event is something that happened to an instance.
 type Event struct {
 	At       time.Time
-	Instance int // 0: of the platform
+	Instance int // 0: the platform
 	Revision string
 	What     string // start, ready, freeze, thaw, term, kill, exit, crash, out of memory, back off, deploy, refuse, log
 	Detail   string
@@ -170,10 +170,10 @@ type Platform struct {
 	instances map[int]*Instance
 	next      int
 	closing   bool
-	starts    []time.Duration // of the last instances, for the queue's limit
+	starts    []time.Duration // of the last instances; they determine the queue's limit
 	failures  int             // unexpected exits in a row
 	until     time.Time       // end of the back-off after them
-	ahead     atomic.Int64    // what Pass has let pass, in nanoseconds
+	ahead     atomic.Int64    // time skipped by Pass, in nanoseconds
 	bill      Bill
 	wg        sync.WaitGroup
 }
@@ -204,13 +204,13 @@ func (p *Platform) event(i *Instance, what, detail string) {
 	p.o.Event(e)
 }
 
-// wake wakes those who wait for an instance. p.mu is held.
+// wake wakes the requests that wait for an instance. p.mu is held.
 func (p *Platform) wake() {
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
 
-// errRefused is an answer of the platform itself, not of an instance.
+// errRefused is an answer from the platform itself, not from an instance.
 type errRefused struct {
 	status int
 	text   string
@@ -221,8 +221,8 @@ func (e *errRefused) Error() string { return e.text }
 // ServeHTTP passes a request to an instance.
 func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.serve(w, r, "") }
 
-// Tagged returns the handler of a revision with a tag, which has an instance of its own, outside of the service's limit. That
-// is one way to get a second writer.
+// Tagged returns the handler of a revision with a tag, which has an instance of its own, outside the service's limit. That is one way to
+// get a second writer.
 func (p *Platform) Tagged(rev Revision) http.Handler {
 	tag := rev.Name
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -294,8 +294,7 @@ func (p *Platform) place(tag string) (*Instance, error) {
 	return i, nil
 }
 
-// pick is a ready instance of the serving revision, or of a tag, that has room: the busiest, so that the others can end.
-// p.mu is held.
+// pick returns a ready instance with room, of the serving revision or of a tag: the busiest one, so that the others can end. p.mu is held.
 func (p *Platform) pick(tag string) *Instance {
 	var best *Instance
 	for _, i := range p.instances {
@@ -309,7 +308,7 @@ func (p *Platform) pick(tag string) *Instance {
 	return best
 }
 
-// count is how many instances of the serving revision, or of a tag, start or are ready. p.mu is held.
+// count is how many instances of the serving revision, or of a tag, are starting or ready. p.mu is held.
 func (p *Platform) count(tag string) int {
 	n := 0
 	for _, i := range p.instances {
@@ -335,7 +334,7 @@ func (p *Platform) queueLimit() time.Duration {
 	return max(minQueue, time.Duration(queueFactor*float64(sum)/float64(len(p.starts))))
 }
 
-// release takes a request off its instance.
+// release removes a request from its instance.
 func (p *Platform) release(i *Instance) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -343,8 +342,8 @@ func (p *Platform) release(i *Instance) {
 	p.wake()
 }
 
-// Deploy makes a revision the serving one: its instance starts while the old ones serve; then requests go to it, and the old
-// ones are told to end when they have answered their requests. If the new one does not start, the old ones go on serving.
+// Deploy makes a revision the serving one. Its instance starts while the old ones serve; then requests go to it, and the old ones are told
+// to end once they have answered their requests. If the new one does not start, the old ones keep serving.
 func (p *Platform) Deploy(ctx context.Context, rev Revision) error {
 	if err := rev.CPU.valid(); err != nil {
 		return fmt.Errorf("deploy %s: %w", rev.Name, err)
@@ -426,7 +425,7 @@ func (p *Platform) end(id int, crash bool) error {
 	return nil
 }
 
-// Gone returns a channel that is closed when the instance has ended; nil: there is no such instance any more.
+// Gone returns a channel that closes when the instance has ended; nil: there is no such instance any more.
 func (p *Platform) Gone(id int) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
