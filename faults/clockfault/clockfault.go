@@ -3,10 +3,10 @@
 //	clk := clockfault.New(clock.System())
 //	clk.Jump(-time.Hour)   // the wall clock only: like a step of NTP
 //	clk.Drift(1.5)         // both readings run 1.5 times as fast from now on
-//	clk.Freeze()           // both stop, timers too: like a suspended machine
-//	clk.Thaw()             // they go on where they stopped; the wall clock stays behind
+//	clk.Freeze()           // both stop, including timers: like a suspended machine
+//	clk.Thaw()             // they continue where they stopped; the wall clock stays behind
 //
-// The monotonic reading never runs backwards, whatever is done: operating systems keep that promise too.
+// The monotonic reading never runs backwards, whatever is done: operating systems also keep that promise.
 package clockfault
 
 import (
@@ -23,7 +23,7 @@ type Clock struct {
 	base clock.Clock
 
 	mu      sync.Mutex
-	rate    float64       // own time for each base time
+	rate    float64       // own time per base time
 	frozen  bool          // as a rate of zero
 	baseAt  time.Duration // base monotonic reading at the last change
 	own     time.Duration // own monotonic reading then
@@ -56,7 +56,7 @@ func (c *Clock) Drift(rate float64) error {
 // Freeze stops both readings and all timers.
 func (c *Clock) Freeze() { c.change(func() { c.frozen = true }) }
 
-// Thaw lets readings and timers go on.
+// Thaw lets readings and timers continue.
 func (c *Clock) Thaw() { c.change(func() { c.frozen = false }) }
 
 // Fired is how often the clock was changed. A test that expects faults should check that it is not zero.
@@ -104,8 +104,8 @@ func (c *Clock) Monotonic() time.Duration {
 	return c.own + c.scaled(c.base.Monotonic()-c.baseAt)
 }
 
-// left is how much base time passes until an own monotonic reading, and a channel that tells of the next change.
-// Never: less than zero.
+// left returns how much base time passes until an own monotonic reading, and a channel that closes at the next change. Less than zero:
+// never.
 func (c *Clock) left(until time.Duration) (time.Duration, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -128,7 +128,7 @@ type timer struct {
 	ended bool
 }
 
-// NewTimer fires when the own monotonic reading has gone on by d.
+// NewTimer fires when the own monotonic reading has advanced by d.
 func (c *Clock) NewTimer(d time.Duration) clock.Timer {
 	t := &timer{fire: make(chan time.Time, 1), stop: make(chan struct{})}
 	until := c.Monotonic() + d

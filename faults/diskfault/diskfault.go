@@ -1,14 +1,14 @@
-// Package diskfault is a disk in memory that can lose its power, below core/store/file.
+// Package diskfault is a disk in memory that can lose power, below core/store/file.
 //
 //	d := diskfault.New(seed)
 //	st, err := file.Open(ctx, file.Options{Dir: "/db", Create: true, Disk: d.Process()})
-//	d.CutAt(17)                                        // the 17th step from now on, and all after it, fail
+//	d.CutAt(17)                                        // the 17th step from now on, and all following ones, fail
 //	...
 //	d = d.PowerCut()                                   // what is there when the power is back
 //
-// After a power cut, what was not synced may be there or not: each changed name of a folder that was not synced since, and each
-// sector of a file, is independently as it was or as it became; and some were written back although nobody asked. If only a
-// Process dies, its locks end and what it had written stays.
+// After a power cut, what was not synced may or may not be there: each changed name of a folder not synced since, and each sector of a
+// file, is independently in its old or its new state; and some were written back without a sync. If only a Process dies, its locks end, and
+// what it had written stays.
 package diskfault
 
 import (
@@ -29,7 +29,7 @@ var ErrGone = errors.New("the machine or the process is gone")
 
 const (
 	sector    = 512
-	writeBack = 8 // one step in so many writes something back without a sync
+	writeBack = 8 // one in writeBack steps writes something back without a sync
 )
 
 // Disk is a disk. It is safe for concurrent use.
@@ -37,7 +37,7 @@ type Disk struct {
 	mu     sync.Mutex
 	random *rand.Rand
 	dirs   map[string]*folder
-	step   int // done
+	step   int // steps done
 	cut    int // the step that fails; 0: none
 }
 
@@ -67,7 +67,7 @@ func (d *Disk) Steps() int {
 	return d.step
 }
 
-// PowerCut returns the disk as it is when the power is back. The old one must not be used any more.
+// PowerCut returns the disk as it is when the power is back. The old one must no longer be used.
 func (d *Disk) PowerCut() *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -98,7 +98,7 @@ func (d *Disk) PowerCut() *Disk {
 	return after
 }
 
-// survives is a file's content after the cut: each sector as it was synced, or as it was written.
+// survives returns a file's content after the cut: each sector as it was synced, or as it was written.
 func (d *Disk) survives(i *inode) []byte {
 	size := len(i.durable)
 	if d.random.IntN(2) == 0 {
@@ -117,17 +117,17 @@ func (d *Disk) survives(i *inode) []byte {
 // Process is a disk as one process sees it.
 type Process struct {
 	d    *Disk
-	dead bool // guarded by d.mu, as what follows
+	dead bool // guarded by d.mu, like the fields below
 	left int  // steps until it dies; 0: it does not
 	open map[*handle]bool
 }
 
 var _ file.Disk = (*Process)(nil)
 
-// Process returns the disk as a further process sees it.
+// Process returns the disk as another process sees it.
 func (d *Disk) Process() *Process { return &Process{d: d, open: map[*handle]bool{}} }
 
-// Kill ends the process: its locks are released, and everything that it tries fails.
+// Kill ends the process: its locks are released, and everything it tries fails.
 func (p *Process) Kill() {
 	p.d.mu.Lock()
 	defer p.d.mu.Unlock()
@@ -170,7 +170,7 @@ func (p *Process) do(f func() error) error {
 	return err
 }
 
-// at returns a name's folder, and the file with the name.
+// at returns a name's folder, and the file of that name.
 func (d *Disk) at(name string) (f *folder, base string, i *inode) {
 	f, base = d.dirs[path.Dir(name)], path.Base(name)
 	return f, base, f.now[base]
@@ -259,7 +259,7 @@ func (p *Process) Remove(name string) error {
 	})
 }
 
-// Mkdir implements file.Disk. Folders are made before anything else and are durable at once.
+// Mkdir implements file.Disk. Folders are made before anything else, and are durable immediately.
 func (p *Process) Mkdir(name string) error {
 	return p.do(func() error {
 		if p.d.dirs[name] != nil {
@@ -340,7 +340,7 @@ func (h *handle) Lock(exclusive bool) (locked bool, err error) {
 	})
 }
 
-// Close is no step of the disk: it cannot fail in a way that matters.
+// Close is not a step of the disk: it cannot fail in a way that matters.
 func (h *handle) Close() error {
 	h.p.d.mu.Lock()
 	defer h.p.d.mu.Unlock()

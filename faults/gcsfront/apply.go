@@ -13,11 +13,11 @@ import (
 	"blobpglite/core/store"
 )
 
-// maxClockStep bounds the wait for the wall clock, which the emulator makes generations from, to pass the last one.
+// maxClockStep bounds the wait for the wall clock, from which the emulator makes generations, to pass the last one.
 const maxClockStep = time.Second
 
-// apply performs a request on the emulator: mutations one at a time, with the conditions that the emulator ignores. A
-// request that arrived before a power cut is dropped.
+// apply performs a request on the emulator: mutations one at a time, with the conditions that the emulator ignores. A request that arrived
+// before a power cut is dropped.
 func (f *Front) apply(r *http.Request, q *request, body []byte, cuts int64) *reply {
 	if !q.op.mutates() {
 		f.mu.RLock()
@@ -40,8 +40,8 @@ func (f *Front) apply(r *http.Request, q *request, body []byte, cuts int64) *rep
 	return reply
 }
 
-// nextGeneration waits until a new generation will be above all earlier ones: the emulator takes them from the machine's wall
-// clock, in microseconds. mu is held.
+// nextGeneration waits until a new generation will be above all earlier ones: the emulator takes them from the machine's wall clock, in
+// microseconds. mu is held.
 func (f *Front) nextGeneration() *reply {
 	machine := clock.System()
 	for machine.Now().UnixMicro() <= f.lastMicros {
@@ -66,7 +66,7 @@ func (f *Front) forward(r *http.Request, q *request, body []byte) *reply {
 		}
 		target.RawQuery = query.Encode()
 	}
-	inner := r.Clone(context.WithoutCancel(r.Context())) // what has arrived is carried out
+	inner := r.Clone(context.WithoutCancel(r.Context())) // a request that has arrived is carried out
 	inner.URL = &target
 	inner.Body = http.NoBody
 	if len(body) > 0 {
@@ -82,8 +82,8 @@ func (f *Front) forward(r *http.Request, q *request, body []byte) *reply {
 	return &reply{status: rec.status, header: rec.header, body: rec.body.Bytes()}
 }
 
-// checkConditions answers a request whose conditions do not hold, on the verbs where the emulator would not look. An
-// absent object is left to the emulator: 404 goes before any condition.
+// checkConditions answers a request whose conditions do not hold, for the verbs where the emulator would not look. An absent object is left
+// to the emulator: 404 takes precedence over any condition.
 func (f *Front) checkConditions(q *request) *reply {
 	switch q.op {
 	case OpGet, OpStat:

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// truths returns what the bare emulator does right and the front relies on: conditions on uploads.
+// truths lists what the bare emulator does right and the front relies on: conditions on uploads.
 func truths() []lie {
 	upload := func(want int, path func(g int64) string) func(w wire, g int64) bool {
 		return func(w wire, g int64) bool {
@@ -35,8 +35,8 @@ type Finding struct {
 	Name string
 	Real string // what the service does (documented)
 	Bare string // what the emulator does instead (measured); empty: the same, and the front relies on it
-	// BareFaithful and FrontFaithful say whether each did what the service does. For the front, refusing with 501 what it
-	// cannot do counts as faithful.
+	// BareFaithful and FrontFaithful say whether each behaved like the service. For the front, refusing with 501 what it cannot do counts
+	// as faithful.
 	BareFaithful, FrontFaithful bool
 	Refused                     bool // by the front
 }
@@ -54,8 +54,8 @@ func (f Finding) Surprise() string {
 	return ""
 }
 
-// Fidelity tries the table of differences between the emulator and the service, row by row, on a new bare emulator and on a
-// new front, on the loopback interface. The error is one of the harness.
+// Fidelity tries the table of differences between the emulator and the service, row by row, on a new bare emulator and on a new front, on
+// the loopback interface. An error means that the harness failed.
 func Fidelity(ctx context.Context) ([]Finding, error) {
 	defer http.DefaultClient.CloseIdleConnections()
 	var found []Finding
@@ -77,7 +77,7 @@ func Fidelity(ctx context.Context) ([]Finding, error) {
 	return found, nil
 }
 
-// onBare serves an emulator as it is while do runs.
+// onBare serves an unmodified emulator while do runs.
 func onBare(ctx context.Context, do func(base string) error) error {
 	emulator, err := newEmulator([]string{testBucket})
 	if err != nil {
@@ -116,7 +116,7 @@ func (l lie) onFront(ctx context.Context) (faithful, refused bool, err error) {
 	if !l.refused || err != nil {
 		return faithful, false, err
 	}
-	// What is refused must not have changed anything.
+	// A refused request must not have changed anything.
 	r := &attempt{ctx: ctx}
 	var kept bool
 	err = r.run(func() {
@@ -127,7 +127,7 @@ func (l lie) onFront(ctx context.Context) (faithful, refused bool, err error) {
 	return refused && kept, refused, err
 }
 
-// try puts the object that a row is given, and tries the row.
+// try puts the row's object, and tries the row.
 func (l lie) try(ctx context.Context, base string) (faithful bool, err error) {
 	r := &attempt{ctx: ctx}
 	err = r.run(func() {
@@ -137,10 +137,10 @@ func (l lie) try(ctx context.Context, base string) (faithful bool, err error) {
 	return faithful, err
 }
 
-// attempt is a reporter that turns what ends a try into an error.
+// attempt is a reporter that turns the end of a try into an error.
 type attempt struct{ ctx context.Context }
 
-// ended is how Fatalf leaves a try.
+// ended is what Fatalf panics with to leave a try.
 type ended struct{ err error }
 
 func (r *attempt) Context() context.Context          { return r.ctx }

@@ -8,18 +8,18 @@
 //	defer stop()
 //	st, err := gcs.Open(ctx, gcs.Options{Bucket: "bucket", Endpoint: base})
 //
-// A request goes
+// A request passes through
 //
 //	read the body to its end -> half the latency, rules of phase before -> rate limit -> conditions, the emulator
 //	  (one mutation at a time) -> rules of phase after, half the latency -> reply
 //
-// What it corrects in the emulator: an upload that the client aborts publishes nothing, a slow one delays nobody; conditions
-// on generations hold on every verb; generations are unique and rise; a page of a list ends at 1,000 objects; a patch
-// cannot undo a swap. What it cannot correct it refuses with 501: resumable uploads, conditions on metagenerations, the XML
-// API, batches, versions, delimiters, and every unknown parameter. It adds one thing to the JSON API: replies with a body
-// carry the object's custom metadata, as the XML API's do.
+// It corrects the emulator in these respects: an upload aborted by the client publishes nothing, and a slow one delays no other request;
+// conditions on generations hold on every verb; generations are unique and rise; a page of a list ends at 1,000 objects; a patch cannot
+// undo a swap. What it cannot correct it refuses with 501: resumable uploads, conditions on metagenerations, the XML API, batches,
+// versions, delimiters, and every unknown parameter. It adds one thing to the JSON API: replies with a body carry the object's custom
+// metadata, as the XML API's do.
 //
-// What it does not emulate: the service's real latency (only a model of it), partial outages, soft delete, permissions.
+// It does not emulate the service's real latency (only a model of it), partial outages, soft delete, or permissions.
 package gcsfront
 
 import (
@@ -44,13 +44,13 @@ import (
 
 // Bounds.
 const (
-	// MaxRequestBytes bounds the body of a request: the largest object and its envelope. Beyond: 413.
+	// MaxRequestBytes bounds the body of a request: the largest object and its envelope. Beyond it: 413.
 	MaxRequestBytes = store.MaxBodyBytes + 1<<20
 
 	headerTimeout = 30 * time.Second // for the headers of a request to arrive
 )
 
-// Latency and Rate are the models that this front and the other injectors share.
+// Latency and Rate are the models shared by this front and the other injectors.
 type (
 	Latency = model.Latency
 	Rate    = model.Rate
@@ -59,13 +59,13 @@ type (
 // Options configures a Front.
 type Options struct {
 	Buckets []string    // created empty; at least one
-	Clock   clock.Clock // latency, delays and the rate limit; nil: the system's
+	Clock   clock.Clock // latency, delays and the rate limit; nil: the system clock
 	Seed    uint64      // of latencies and of rules with a probability
 	Latency *Latency    // nil: none is added
 	Rate    *Rate       // limit per object name; nil: none
 	Rules   []Rule      // faults, tried in order
-	// Observe is told of each request that tried to change something, in the order in which the changes took place, before its
-	// reply leaves. It must not call the Front. Nil: not called.
+	// Observe is called for each request that tried to change something, in the order in which the changes took place, before its reply
+	// leaves. It must not call the Front. Nil: not called.
 	Observe func(Change)
 }
 
@@ -87,15 +87,15 @@ type Front struct {
 	mu         sync.RWMutex
 	lastMicros int64 // no generation given so far is above it; guarded by mu
 
-	// life ends when Serve is stopped: waits inside requests end then. A client that hangs up does not end them:
-	// its request is on the way and will arrive.
+	// life ends when Serve is stopped, which ends waits inside requests. A client that hangs up does not end them: its request is on its
+	// way and will arrive.
 	life context.Context
 	stop context.CancelFunc
 
 	requests, refused                           atomic.Int64
 	classA, classB, deletes, bytesUp, bytesDown atomic.Int64
 
-	asked sync.Map // class_folder to *atomic.Int64: what is billed
+	asked sync.Map // class_folder to *atomic.Int64: the billed requests
 }
 
 // New starts the emulator in memory, without a listener. An unusable option is an error that names it.
@@ -142,8 +142,8 @@ func newEmulator(buckets []string) (*fakestorage.Server, error) {
 	return emulator, nil
 }
 
-// Serve listens on a free port of the loopback interface until stop is called or ctx is done. base is the URL for
-// gcs.Options.Endpoint. stop cuts what is in flight, waits for it, and may be called again. A Front serves once.
+// Serve listens on a free port of the loopback interface until stop is called or ctx is done. base is the URL for gcs.Options.Endpoint.
+// stop cuts requests in flight, waits for them, and may be called again. A Front serves once.
 func (f *Front) Serve(ctx context.Context) (base string, stop func(), err error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
@@ -158,7 +158,7 @@ func (f *Front) Serve(ctx context.Context) (base string, stop func(), err error)
 			f.ServeHTTP(w, r)
 		}),
 		ReadHeaderTimeout: headerTimeout,
-		ErrorLog:          log.New(io.Discard, "", 0), // clients that hang up are the purpose
+		ErrorLog:          log.New(io.Discard, "", 0), // clients are meant to hang up
 	}
 	served := make(chan struct{})
 	go func() {
@@ -169,7 +169,7 @@ func (f *Front) Serve(ctx context.Context) (base string, stop func(), err error)
 	end := func() {
 		once.Do(func() {
 			f.stop()
-			_ = server.Close() // the listener's error helps nobody
+			_ = server.Close() // the listener's error is of no use
 			<-served
 			gate.Lock()
 			defer gate.Unlock()
@@ -225,8 +225,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // wait lets time pass, unless the front is stopped.
 func (f *Front) wait(d time.Duration) { _ = f.clock.Sleep(f.life, d) }
 
-// readBody reads the request's body to its end, so that what is forwarded is whole. A client that gives up half way has
-// sent nothing.
+// readBody reads the request's body completely, so that what is forwarded is whole. A client that gives up halfway has sent nothing.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *reply) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxRequestBytes))
 	var tooLarge *http.MaxBytesError
@@ -234,16 +233,16 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *reply) {
 	case errors.As(err, &tooLarge):
 		return nil, failure(http.StatusRequestEntityTooLarge, "the request's body is above the limit of %d bytes", int64(MaxRequestBytes))
 	case err != nil:
-		panic(http.ErrAbortHandler) // closes the connection; there is nobody to reply to
+		panic(http.ErrAbortHandler) // closes the connection; the client has gone
 	}
 	return body, nil
 }
 
-// Counters is what a Front has served.
+// Counters counts what a Front has served.
 type Counters struct {
 	store.Ops       // as the service bills them: requests that were applied or answered, even if the reply was lost
 	Requests  int64 // every request that arrived
-	Refused   int64 // requests that were answered with an error, not counting those of rules
+	Refused   int64 // requests answered with an error, not counting those from rules
 }
 
 // Counters returns the counts so far.
@@ -271,7 +270,7 @@ func (f *Front) Asked() map[string]int64 {
 	return all
 }
 
-// folderOf is what a request is about: the part of a key behind the database's prefix, or of a list's.
+// folderOf is what a request is about: the part of a key, or of a list's prefix, after the database's prefix.
 func folderOf(q *request) string {
 	for part := range strings.SplitSeq(q.key, "/") {
 		switch part {

@@ -16,10 +16,10 @@ import (
 	"blobpglite/core/store"
 )
 
-// testBucket is the bucket that the table is tried on.
+// testBucket is the bucket on which the table is tried.
 const testBucket = "bucket"
 
-// reporter is what a try is reported to: a test, or Fidelity. Fatalf does not return.
+// reporter receives the outcome of a try: a test, or Fidelity. Fatalf does not return.
 type reporter interface {
 	Context() context.Context
 	Helper()
@@ -32,7 +32,7 @@ type wire struct {
 	base string
 }
 
-// answer is a response, read to its end.
+// answer is a complete response.
 type answer struct {
 	status int
 	header http.Header
@@ -90,21 +90,21 @@ func (w wire) put(key, body string) int64 {
 	return generation
 }
 
-// body returns what is stored; "" and false if nothing is.
+// body returns what is stored; "" and false if there is nothing.
 func (w wire) body(key string) (string, bool) {
 	w.t.Helper()
 	a := w.do(http.MethodGet, objectPath(key, "?alt=media"), nil)
 	return a.body, a.status == http.StatusOK
 }
 
-// lie is one thing that the bare emulator does otherwise than Google Cloud Storage.
+// lie is one thing that the bare emulator does differently from Google Cloud Storage.
 type lie struct {
 	name string
 	real string // what the service does (documented)
 	bare string // what the emulator does (measured)
-	// faithful reports whether the server behaves like the service. It is given an object "key" of generation g.
+	// faithful reports whether the server behaves like the service. It gets an object "key" of generation g.
 	faithful func(w wire, g int64) bool
-	// refused: the front does not correct it but answers 501, which faithful then accepts too.
+	// refused: the front does not correct it but answers 501, which faithful then also accepts.
 	refused bool
 }
 
@@ -115,8 +115,8 @@ func status(want int, method string, path func(stale string) string, body string
 	}
 }
 
-// lies is the table. When a new version of the emulator gets a row right, TestEmulatorLies and Fidelity report it: then the code
-// that corrects it here can be deleted.
+// lies is the table. When a new version of the emulator gets a row right, TestEmulatorLies and Fidelity report it: then the code that
+// corrects it here can be deleted.
 func lies() []lie {
 	copyBody := ""
 	composeBody := `{"sourceObjects":[{"name":"key"}],"destination":{}}`
@@ -258,8 +258,8 @@ func listPageIsBounded(w wire, _ int64) bool {
 	return true
 }
 
-// slowUploadDelaysNobody begins an upload that does not end, and reads another object meanwhile. An upload is known to
-// hold the lock when a read does not come back: up to 200 are tried, as the upload's first bytes may be on the way yet.
+// slowUploadDelaysNobody begins an upload that does not end, and reads another object during it. The upload holds the lock if a read does
+// not come back: up to 200 are tried, as the upload's first bytes may still be on their way.
 func slowUploadDelaysNobody(w wire, _ int64) bool {
 	const reads, patience = 200, 500 * time.Millisecond
 	ctx, cancel := context.WithCancel(w.t.Context())

@@ -10,17 +10,17 @@ import (
 	"blobpglite/core/clock"
 )
 
-// Change is a request that tried to change something, and how that went.
+// Change is a request that tried to change something, and its outcome.
 type Change struct {
 	At      time.Time
 	Op      Op
 	Key     string
-	Status  int    // 2xx: it was changed. The client may never hear of it
+	Status  int    // 2xx: the change was made. The client may never learn of it
 	Bytes   int64  // of an upload
 	WriteID string // of an upload, from its metadata
 }
 
-// Done says whether it was changed.
+// Done says whether the change was made.
 func (c Change) Done() bool { return c.Status < http.StatusMultipleChoices }
 
 // tell reports a change. f.mu is held.
@@ -30,39 +30,40 @@ func (f *Front) tell(q *request, r *reply) {
 	}
 }
 
-// PowerCut drops every request that has arrived and was not carried out yet: none of them will ever be. Without it a
-// request goes on after its client has died, as one does that is on its way to the service.
+// PowerCut drops every request that has arrived and was not yet carried out: none of them ever will be. Without it a request continues
+// after its client has died, like one on its way to the service.
 func (f *Front) PowerCut() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.cuts.Add(1)
 }
 
-// powered gives a request up that arrived before a power cut. f.mu is held, for reading at least.
+// powered aborts a request that arrived before a power cut. f.mu is held, at least for reading.
 func (f *Front) powered(cuts int64) {
 	if f.cuts.Load() != cuts {
-		panic(http.ErrAbortHandler) // closes the connection; there is nobody to reply to
+		panic(http.ErrAbortHandler) // closes the connection; the client has gone
 	}
 }
 
-// Mute loses every reply from now on, or no longer: requests are carried out, but clients get no answer.
+// Mute, while on, loses every reply: requests are carried out, but clients get no answer.
 func (f *Front) Mute(on bool) { f.muted.Store(on) }
 
-// Muted is how many replies were lost to Mute.
+// Muted is how many replies Mute has lost.
 func (f *Front) Muted() int64 { return f.unheard.Load() }
 
-// Stored is an object as the emulator has it.
+// Stored is an object held by the emulator.
 type Stored struct {
 	Bucket, Key string
 	Bytes       int64
 }
 
-// Stored lists what the emulator holds, by bucket and key. That is no request: nothing counts, delays or fails it, also behind the end of Serve.
+// Stored lists what the emulator holds, by bucket and key. This is not a request: nothing counts, delays or fails it, even after Serve has
+// ended.
 func (f *Front) Stored() (all []Stored, err error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	for _, bucket := range f.buckets {
-		list, err := f.emulator.ListObjectsWithOptionsPaginated(bucket, fakestorage.ListOptions{}) // all of it: no limit was given
+		list, err := f.emulator.ListObjectsWithOptionsPaginated(bucket, fakestorage.ListOptions{}) // all of it, without a limit
 		if err != nil {
 			return nil, fmt.Errorf("list what the emulator holds: %w", err)
 		}

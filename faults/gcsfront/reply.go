@@ -9,7 +9,7 @@ import (
 	"strconv"
 )
 
-// reply is a whole response, held until nothing is locked any more.
+// reply is a whole response, held until no lock is held any more.
 type reply struct {
 	status int
 	header http.Header
@@ -68,7 +68,7 @@ func failure(status int, format string, args ...any) *reply {
 		Message string `json:"message"`
 	}
 	message := fmt.Sprintf(format, args...)
-	body, _ := json.Marshal(map[string]any{"error": map[string]any{ // of strings and numbers: cannot fail
+	body, _ := json.Marshal(map[string]any{"error": map[string]any{ // only strings and numbers: cannot fail
 		"code":    status,
 		"message": message,
 		"errors":  []detail{{Domain: "global", Reason: reason(status), Message: message}},
@@ -121,7 +121,7 @@ func (f *Front) send(w http.ResponseWriter, r *reply, fault effect) {
 		panic(http.ErrAbortHandler)
 	default:
 		writeHead(w, r)
-		_, _ = w.Write(r.body) // a client that has gone is none of our business
+		_, _ = w.Write(r.body) // a client that has gone does not matter
 	}
 }
 
@@ -135,7 +135,7 @@ func writeHead(w http.ResponseWriter, r *reply) {
 	w.WriteHeader(r.status)
 }
 
-// writeSome sends the first n bytes of the body on their way.
+// writeSome sends the first n bytes of the body.
 func writeSome(w http.ResponseWriter, r *reply, n int) {
 	_, _ = w.Write(r.body[:min(n, len(r.body))])
 	if flusher, ok := w.(http.Flusher); ok {
@@ -143,7 +143,7 @@ func writeSome(w http.ResponseWriter, r *reply, n int) {
 	}
 }
 
-// reset ends the connection with a TCP reset. Where the connection cannot be had (not HTTP/1.1 over TCP) it is closed.
+// reset ends the connection with a TCP reset. If the connection is not available (not HTTP/1.1 over TCP) it is closed.
 func reset(w http.ResponseWriter) {
 	hijacker, ok := w.(http.Hijacker)
 	if !ok {
@@ -154,7 +154,7 @@ func reset(w http.ResponseWriter) {
 		panic(http.ErrAbortHandler)
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // what is unsent is dropped, and the peer told so
+		_ = tcp.SetLinger(0) // drops what is unsent, and tells the peer so
 	}
 	_ = conn.Close()
 }

@@ -18,7 +18,7 @@ import (
 // Op is what a request does.
 type Op string
 
-// The operations that are emulated, and that rules and latencies name.
+// The emulated operations, as named by rules and latencies.
 const (
 	OpGet     Op = "get"     // a body, whole or a range
 	OpStat    Op = "stat"    // the attributes of an object
@@ -35,7 +35,7 @@ func (o Op) mutates() bool {
 	return slices.Contains([]Op{OpPut, OpDelete, OpPatch, OpCompose, OpCopy}, o)
 }
 
-// work is what the model of latencies takes the operation for.
+// work is what the operation counts as in the model of latencies.
 func (o Op) work() model.Work {
 	switch o {
 	case OpGet, OpStat, OpBucket:
@@ -52,7 +52,7 @@ func (o Op) work() model.Work {
 // request is one parsed request.
 type request struct {
 	op           Op
-	bucket, key  string // of the object that is read or written; for a list the key is its prefix
+	bucket, key  string // of the object read or written; for a list the key is its prefix
 	sourceBucket string // of a copy
 	sourceKey    string
 	query        url.Values
@@ -62,7 +62,7 @@ type request struct {
 	writeID      string          // of an upload: its custom metadata field "writeid"
 }
 
-// conditions are those that a request states; nil: not stated.
+// conditions are the conditions stated by a request; nil: not stated.
 type conditions struct {
 	match, notMatch, sourceMatch, sourceNotMatch *int64
 }
@@ -77,8 +77,8 @@ type objectConditions struct {
 	IfGenerationMatch json.Number `json:"ifGenerationMatch"`
 }
 
-// parameters returns those that may be sent with an operation, in addition to those of any request. All others are refused:
-// ignoring a parameter would break its promise.
+// parameters returns those that may be sent with an operation, in addition to those of any request. All others are refused: ignoring a
+// parameter would break its promise.
 func (o Op) parameters() []string {
 	all := []string{"alt", "prettyPrint", "fields", "projection"}
 	match := []string{"ifGenerationMatch", "ifGenerationNotMatch"}
@@ -98,7 +98,7 @@ func (o Op) parameters() []string {
 	}
 }
 
-// parse recognises a request of the JSON API, or answers why not.
+// parse recognises a request of the JSON API, or returns the answer that says why not.
 func parse(r *http.Request) (*request, *reply) {
 	q := &request{query: r.URL.Query()}
 	if !q.route(r) {
@@ -195,7 +195,7 @@ func (q *request) objectOp(r *http.Request) bool {
 	return true
 }
 
-// headerIsHarmless refuses the headers that would change what a request means.
+// headerIsHarmless rejects headers that would change what a request means.
 func headerIsHarmless(name string) bool {
 	for _, prefix := range []string{"X-Goog-Encryption", "X-Goog-Copy-Source", "X-Goog-If", "X-Goog-Upload", "X-Upload", "If-"} {
 		if strings.HasPrefix(name, prefix) {

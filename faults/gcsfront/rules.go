@@ -17,7 +17,7 @@ type Phase string
 // The phases.
 const (
 	Before Phase = "before" // the request is not applied
-	After  Phase = "after"  // the request was applied, and the reply suffers
+	After  Phase = "after"  // the request was applied, and the reply is affected
 )
 
 // Action is what a rule does.
@@ -35,7 +35,7 @@ const (
 	Cut         Action = "cut"    // ends the body after N bytes; after only; strikes only bodies longer than that
 )
 
-// Rule is one kind of fault. Exactly one of Every, Nth and Probability says how often.
+// Rule is one kind of fault. Exactly one of Every, Nth and Probability says how often it strikes.
 type Rule struct {
 	Op       Op     // empty: any
 	KeyClass string // a segment of the key, or several: "wal" is in "db/wal/7"; empty: any key
@@ -49,24 +49,24 @@ type Rule struct {
 	Delay time.Duration // of Delay
 	N     int           // bytes of the body that Cut and Reset let through
 
-	// Of Refuse: the answer. Its body is JSON, or of the form that the XML API has, or empty where the service sends none.
+	// For Refuse: the answer. Its body is JSON, or in the XML API's form, or empty where the service sends none.
 	Status int
 	Reason string
 	Form   Form
 }
 
-// Form is how an answer says why.
+// Form is how an answer gives its reason.
 type Form string
 
 // The forms.
 const (
-	JSON    Form = ""        // as the JSON API
-	Details Form = "details" // JSON with the reason in the details alone, as newer parts of it
-	XML     Form = "xml"     // as the XML API
-	Bare    Form = "bare"    // no body, as proxies
+	JSON    Form = ""        // like the JSON API
+	Details Form = "details" // JSON with the reason only in the details, like newer parts of it
+	XML     Form = "xml"     // like the XML API
+	Bare    Form = "bare"    // no body, like proxies
 )
 
-// String is the rule in one line, for tables and messages.
+// String returns the rule in one line, for tables and messages.
 func (r Rule) String() string {
 	op, class := "any", "any"
 	if r.Op != "" {
@@ -97,12 +97,12 @@ type Fired struct {
 // effect is what the rules do to one request.
 type effect struct {
 	delay  time.Duration
-	action Action // empty: none but the delay
+	action Action // empty: none except the delay
 	bytes  int
 	answer Rule // of Refuse
 }
 
-// status is the answer that an action stands for; 0: none.
+// status is the status that an action answers with; 0: none.
 func (e effect) status() int {
 	switch e.action {
 	case Refuse:
@@ -132,7 +132,7 @@ func (e effect) reply() *reply {
 type rules struct {
 	mu     sync.Mutex
 	counts []Fired
-	random []*rand.Rand // one a rule: what one decides does not depend on the others
+	random []*rand.Rand // one per rule, so that what one decides does not depend on the others
 }
 
 func newRules(list []Rule, seed uint64) (*rules, error) {
@@ -147,7 +147,7 @@ func newRules(list []Rule, seed uint64) (*rules, error) {
 	return rs, nil
 }
 
-// check refuses a rule that could never do what it says.
+// check rejects a rule that could never do what it says.
 func (r Rule) check() error {
 	if r.Phase != Before && r.Phase != After {
 		return fmt.Errorf("phase %q: want %q or %q", r.Phase, Before, After)

@@ -17,8 +17,8 @@ import (
 //	t, err := gcsfront.NewTransport(authenticated, gcsfront.TransportOptions{Rules: rules, Seed: 1})
 //	st, err := gcs.Open(ctx, gcs.Options{Bucket: "bucket", HTTPClient: &http.Client{Transport: t}})
 //
-// What it cannot show is a fault in the network itself: Lose and Reset are errors of the client's transport here. A
-// request that is not the JSON API's passes untouched, and is never counted.
+// It cannot show a fault in the network itself: here Lose and Reset are errors of the client's transport. A request that is not the JSON
+// API's passes untouched, and is never counted.
 type Transport struct {
 	next  http.RoundTripper
 	rules *rules
@@ -29,11 +29,11 @@ type Transport struct {
 type TransportOptions struct {
 	Rules []Rule
 	Seed  uint64
-	Clock clock.Clock // of delays; nil: the system's
+	Clock clock.Clock // of delays; nil: the system clock
 }
 
-// NewTransport makes a Transport. next gets every request that no rule keeps from it; nil: http.DefaultTransport. An error names a rule that
-// could never strike.
+// NewTransport makes a Transport. next gets every request that no rule keeps from it; nil: http.DefaultTransport. An error names a rule
+// that could never strike.
 func NewTransport(next http.RoundTripper, o TransportOptions) (*Transport, error) {
 	checked, err := newRules(o.Rules, o.Seed)
 	if err != nil {
@@ -51,7 +51,7 @@ func NewTransport(next http.RoundTripper, o TransportOptions) (*Transport, error
 // Fired returns, for each rule in order, how often it matched and fired.
 func (t *Transport) Fired() []Fired { return t.rules.fired() }
 
-// RoundTrip sends a request, or what the rules leave of it.
+// RoundTrip sends a request, as far as the rules let it.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	q, problem := parse(r)
 	if problem != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Work is what a request costs time for.
+// Work is the kind of a request, as far as its latency is concerned.
 type Work uint8
 
 // The kinds of work.
@@ -19,9 +19,9 @@ const (
 	Delete             //
 )
 
-// Latency is a model of how long the service takes: lognormal, with a median and a spread that depend on the size of the
-// body. Each curve holds its points by ascending size; between them the median and the spread are interpolated, beyond
-// the last the median goes on at the last slope.
+// Latency is a model of how long the service takes: lognormal, with a median and a spread that depend on the size of the body. Each curve
+// holds its points by ascending size; between them the median and the spread are interpolated, and beyond the last one the median continues
+// at the last slope.
 type Latency struct {
 	Get    []LatencyPoint // bodies and attributes
 	Put    []LatencyPoint // uploads and all other mutations
@@ -37,9 +37,9 @@ type LatencyPoint struct {
 	Sigma  float64 // of the logarithm: the largest of 20 samples lies near Median*exp(1.87*Sigma)
 }
 
-// DefaultLatency is a bucket seen from the same region. Source: the experiments that preceded this project, 20 samples
-// each (median and largest): conditional PUT of 1 KB 44 and 62 ms, of 1 MB 60 and 134, of 16 MB 228 and 838; GET of 1 KB
-// 38 ms. What was not measured is borrowed: GET grows with size as PUT does, a list is a GET, a delete a PUT of 1 KB.
+// DefaultLatency is a bucket seen from the same region. Source: the experiments that preceded this project, 20 samples each (median and
+// largest): conditional PUT of 1 KB 44 and 62 ms, of 1 MB 60 and 134, of 16 MB 228 and 838; GET of 1 KB 38 ms. What was not measured is
+// borrowed: GET grows with size as PUT does, a list is a GET, a delete a PUT of 1 KB.
 func DefaultLatency() *Latency {
 	const kb, mb = 1 << 10, 1 << 20
 	put := []LatencyPoint{
@@ -81,7 +81,7 @@ func NewSampler(model *Latency, seed uint64) (*Sampler, error) {
 	return &Sampler{model: model, random: rand.New(rand.NewPCG(seed, math.MaxUint64))}, nil
 }
 
-// Sample draws the latency of one request with that many bytes of body, up or down.
+// Sample draws the latency of one request with size bytes of body, up or down.
 func (s *Sampler) Sample(work Work, size int64) time.Duration {
 	if s.model == nil {
 		return 0

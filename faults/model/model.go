@@ -1,5 +1,5 @@
-// Package model is what the fault injectors have in common: how long the service takes, how often it lets one name be
-// written, and how a rule picks the requests that it strikes.
+// Package model is what the fault injectors have in common: how long the service takes, how often it lets one name be written, and how a
+// rule picks the requests it strikes.
 //
 //	sampler, err := model.NewSampler(model.DefaultLatency(), seed)
 //	limiter, err := model.NewLimiter(model.DefaultRate(), clk)
@@ -15,7 +15,7 @@ import (
 	"strings"
 )
 
-// Often is how often a rule strikes, of the requests that it matches. Exactly one field is set.
+// Often is how often a rule strikes, of the requests it matches. Exactly one field is set.
 type Often struct {
 	Every       int     // each time the rule has matched that often: 1 is always
 	Nth         int     // only the nth match
@@ -37,7 +37,7 @@ func (o Often) Check() error {
 	return nil
 }
 
-// Due reports whether the rule strikes now, having matched that many requests with this one.
+// Due reports whether the rule strikes now, after matching matched requests including this one.
 func (o Often) Due(matched int64, random *rand.Rand) bool {
 	switch {
 	case o.Every > 0:

@@ -11,25 +11,25 @@ import (
 // Rate limits how often one object name is written. Deletes and refused writes count.
 type Rate struct {
 	PerSecond float64 // sustained
-	Burst     int     // at once, after a rest
+	Burst     int     // in a row, after a rest
 }
 
-// DefaultRate is about one write a second to a name, with a little patience.
-// Source: cloud.google.com/storage/quotas#objects, read November 2026 (rate); the burst is a guess.
+// DefaultRate is about one write a second per name, with a little patience. Source: cloud.google.com/storage/quotas#objects, read November
+// 2026 (rate); the burst is a guess.
 func DefaultRate() *Rate { return &Rate{PerSecond: 1, Burst: 3} }
 
-// maxNames is how many names are remembered before those that have rested are forgotten. It doubles while more than half
-// of them have not: a sweep then costs no write more than a few steps.
+// maxNames is how many names are remembered before those with all their tokens are forgotten. It doubles while more than half of them lack
+// some: so a sweep costs each write no more than a few steps.
 const maxNames = 10_000
 
-// Limiter is a token bucket a name. Create it with NewLimiter; it is safe for concurrent use.
+// Limiter is a token bucket per name. Create it with NewLimiter; it is safe for concurrent use.
 type Limiter struct {
 	rate  *Rate
 	clock clock.Clock
 
 	mu    sync.Mutex
 	names map[string]tokens
-	sweep int // how many names are too many
+	sweep int // number of names that triggers a sweep
 }
 
 type tokens struct {
@@ -45,7 +45,7 @@ func NewLimiter(rate *Rate, clk clock.Clock) (*Limiter, error) {
 	return &Limiter{rate: rate, clock: clk, names: make(map[string]tokens), sweep: maxNames}, nil
 }
 
-// Allow takes a token of the name, if there is one.
+// Allow takes one of the name's tokens, if there is one.
 func (l *Limiter) Allow(name string) bool {
 	if l.rate == nil {
 		return true
@@ -65,7 +65,7 @@ func (l *Limiter) Allow(name string) bool {
 	return true
 }
 
-// now returns the tokens a name has.
+// now returns how many tokens a name has.
 func (l *Limiter) now(name string, now time.Duration) float64 {
 	t, ok := l.names[name]
 	if !ok {

@@ -4,7 +4,7 @@
 //		{Point: point.WalBeforePut, Do: pointfault.Kill, Nth: 3},
 //	}})
 //	e, err := engine.Open(ctx, engine.Options{Hook: in.Hook(), ...})
-//	in.Release()          // parked goroutines go on
+//	in.Release()          // parked goroutines continue
 //	counts := in.Fired()  // a rule that never fired has tested nothing
 //
 // A rule is one line of a scenario and travels to a child process as JSON:
@@ -12,12 +12,11 @@
 //	{"point":"wal/before-put","do":"kill","nth":3}
 //	{"point":"commit/before-ack","do":"delay","p":0.1,"for":20000000,"from":2,"until":5}
 //
-// What is about to happen is reported before it happens: a process that kills itself cannot report afterwards. Decisions are
-// seeded, with one random source per rule, so that what one rule decides does not depend on the others.
+// Events are reported before they happen: a process that kills itself cannot report afterwards. Decisions are seeded, with one random
+// source per rule, so that what one rule decides does not depend on the others.
 //
-// Kill and Stop send real signals to the own process: no deferred function runs, and a stopped process does nothing at all
-// until somebody sends SIGCONT. Park holds only the goroutine that passes the point; the rest of the process goes on. The two
-// find different faults.
+// Kill and Stop send real signals to this process: no deferred function runs, and a stopped process does nothing at all until it gets
+// SIGCONT. Park holds only the goroutine that passes the point; the rest of the process continues. The two find different faults.
 package pointfault
 
 import (
@@ -34,7 +33,7 @@ import (
 	"blobpglite/faults/model"
 )
 
-// ErrInjected is what Fail makes a step fail with.
+// ErrInjected is the error that Fail injects.
 var ErrInjected = errors.New("injected failure")
 
 // Action is what happens at a point.
@@ -42,16 +41,16 @@ type Action string
 
 // The actions.
 const (
-	Kill  Action = "kill"  // SIGKILL to the own process
-	Stop  Action = "stop"  // SIGSTOP to the own process, heartbeats and all
-	Park  Action = "park"  // this goroutine waits until Release; the rest goes on
+	Kill  Action = "kill"  // SIGKILL to this process
+	Stop  Action = "stop"  // SIGSTOP to this process, including heartbeats
+	Park  Action = "park"  // this goroutine waits until Release; the rest continues
 	Fail  Action = "fail"  // the step fails with ErrInjected
 	Delay Action = "delay" // the step takes Rule.For longer
 )
 
-// Rule is one kind of fault. Exactly one of Nth, Every and P says how often.
+// Rule is one kind of fault. Exactly one of Nth, Every and P says how often it strikes.
 type Rule struct {
-	Name  string      `json:"name,omitempty"` // what counts and reports call it; empty: action and point
+	Name  string      `json:"name,omitempty"` // its name in counts and reports; empty: action and point
 	Point point.Point `json:"point"`          // empty: any
 	Do    Action      `json:"do"`
 
@@ -66,7 +65,7 @@ type Rule struct {
 	For time.Duration `json:"for,omitempty"` // of Delay
 }
 
-// Label is what the rule is called.
+// Label is the rule's name.
 func (r Rule) Label() string {
 	switch {
 	case r.Name != "":
@@ -77,7 +76,7 @@ func (r Rule) Label() string {
 	return string(r.Do) + " " + string(r.Point)
 }
 
-// Check refuses a rule that could never do what it says.
+// Check rejects a rule that could never do what it says.
 func (r Rule) Check() error {
 	switch {
 	case r.Point != "" && !slices.Contains(point.All(), r.Point):
@@ -104,7 +103,7 @@ type Event struct {
 	Rule  string      `json:"rule"` // its label
 	Point point.Point `json:"point"`
 	Do    Action      `json:"do"`
-	Match int64       `json:"match"` // how often the rule's point had been passed, with this time
+	Match int64       `json:"match"` // how often the rule's point has been passed, including this time
 }
 
 // Fired counts how often a rule matched and struck.
@@ -114,14 +113,14 @@ type Fired struct {
 	Fired   int64  `json:"fired"`
 }
 
-// Options of an Injector.
+// Options are options of an Injector.
 type Options struct {
 	Rules []Rule
 	Seed  uint64
 	// Report is called with each event before it happens; when it returns, the event must have left the process. Nil: not called.
 	Report func(Event)
-	Clock  clock.Clock // of delays; nil: the system's
-	// Kill and Stop end and stop the process; nil: by real signals. Tests replace them.
+	Clock  clock.Clock // of delays; nil: the system clock
+	// Kill and Stop end and stop the process; nil: with real signals. Tests replace them.
 	Kill, Stop func() error
 }
 
@@ -131,7 +130,7 @@ type Injector struct {
 
 	mu     sync.Mutex
 	rules  []*armed
-	made   uint64 // rules so far: each gets a random source of its own
+	made   uint64 // rules so far: each gets its own random source
 	gone   []Fired
 	passed map[point.Point]int64
 	step   int64
@@ -163,7 +162,7 @@ func New(o Options) (*Injector, error) {
 	return in, in.Arm(o.Rules)
 }
 
-// Arm puts more rules in force, after the present ones.
+// Arm adds rules, after those in force.
 func (in *Injector) Arm(rules []Rule) error {
 	for _, r := range rules {
 		if err := r.Check(); err != nil {
@@ -181,7 +180,7 @@ func (in *Injector) Arm(rules []Rule) error {
 	return nil
 }
 
-// Disarm takes all rules out of force; their counts stay, and parked goroutines stay parked.
+// Disarm removes all rules; their counts stay, and parked goroutines stay parked.
 func (in *Injector) Disarm() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -198,7 +197,7 @@ func (in *Injector) Step(n int64) {
 	in.step = n
 }
 
-// Release lets all parked goroutines go on. Those that are parked later wait for the next Release.
+// Release lets all parked goroutines continue. Those parked later wait for the next Release.
 func (in *Injector) Release() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -213,7 +212,7 @@ func (in *Injector) Parked() int {
 	return in.parked
 }
 
-// Fired returns the counts of each rule, also of those out of force.
+// Fired returns the counts of each rule, including those no longer in force.
 func (in *Injector) Fired() []Fired {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -224,7 +223,7 @@ func (in *Injector) Fired() []Fired {
 	return list
 }
 
-// Passed counts how often each point was passed, with or without a rule.
+// Passed returns how often each point was passed, with or without a rule.
 func (in *Injector) Passed() map[point.Point]int64 {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -248,15 +247,15 @@ func (in *Injector) Hook() point.Hook {
 	}
 }
 
-// strike is one rule about to do what it says.
+// strike is a rule that is about to strike.
 type strike struct {
 	event Event
 	rule  Rule
 	gate  <-chan struct{}
 }
 
-// decide counts the point and collects the rules that strike, in their order. After one that ends the step or the process, no
-// further rule is tried.
+// decide counts the point and collects the rules that strike, in order. After one that ends the step or the process, no further rule is
+// tried.
 func (in *Injector) decide(p point.Point) []strike {
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -14,8 +14,8 @@ func killSelf() error {
 	select {}
 }
 
-// stopSelf returns when the process has been continued. The signal goes to the calling thread, so that it is taken
-// before the call ends: sent to the process, any thread could take it, and this one would run on for a moment.
+// stopSelf returns when the process has been continued. The signal goes to the calling thread, so that it is taken before the call ends: if
+// sent to the process, any thread could take it, and this one would run on for a moment.
 func stopSelf() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

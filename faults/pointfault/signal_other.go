@@ -12,5 +12,5 @@ func killSelf() error {
 	select {}
 }
 
-// stopSelf stops the process. Which thread takes the signal is not said here, so the caller may run on for a moment.
+// stopSelf stops the process. Any thread may take the signal here, so the caller may run on for a moment.
 func stopSelf() error { return unix.Kill(unix.Getpid(), unix.SIGSTOP) }

@@ -4,10 +4,9 @@
 //	children.Add(cmd.Process)
 //	err := children.Do(pid, procfault.Stop)     // frozen, as by a suspended machine
 //	err = children.Do(pid, procfault.Continue)
-//	children.Remove(pid)                        // when it was waited for
+//	children.Remove(pid)                        // once it has been waited for
 //
-// Only processes that were added can be reached: any other process id, such as one that the system has reused meanwhile, is
-// refused.
+// Only added processes can be reached: any other process id, such as one that the system has reused since, is rejected.
 package procfault
 
 import (
@@ -18,7 +17,7 @@ import (
 	"syscall"
 )
 
-// ErrNotOurs: the process is not one of those that were added, or has ended. Nothing was done.
+// ErrNotOurs: the process was not added, or has ended. Nothing was done.
 var ErrNotOurs = errors.New("not a running child of ours")
 
 // Action is a signal.
@@ -53,7 +52,7 @@ type Children struct {
 	done  map[Action]int64
 }
 
-// Add makes a process reachable. It must be a child of this process that nobody has waited for yet.
+// Add makes a process reachable. It must be a child of this process that has not been waited for yet.
 func (c *Children) Add(p *os.Process) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -63,7 +62,7 @@ func (c *Children) Add(p *os.Process) {
 	c.procs[p.Pid] = p
 }
 
-// Remove is called when a process has been waited for.
+// Remove must be called when a process has been waited for.
 func (c *Children) Remove(pid int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -28,7 +28,7 @@ type Phase string
 // The phases.
 const (
 	Before Phase = "before" // the request is not applied
-	After  Phase = "after"  // the request was applied, and the reply suffers
+	After  Phase = "after"  // the request was applied, and the reply is affected
 )
 
 // Action is what a rule does.
@@ -46,7 +46,7 @@ const (
 	Hold        Action = "hold"        // no reply, and applied once Rule.Delay has passed; writes, before only
 )
 
-// Rule is one kind of fault. Exactly one of Every, Nth and Probability says how often.
+// Rule is one kind of fault. Exactly one of Every, Nth and Probability says how often it strikes.
 type Rule struct {
 	Op       Op     // empty: any that the action fits
 	KeyClass string // a segment of the key, or several: "wal" is in "db/wal/7"; empty: any key
@@ -60,7 +60,7 @@ type Rule struct {
 	Delay time.Duration // of Delay and Hold
 }
 
-// String is the rule in one line, for tables and messages.
+// String returns the rule in one line, for tables and messages.
 func (r Rule) String() string {
 	op, class := "any", "any"
 	if r.Op != "" {
@@ -80,7 +80,7 @@ func (r Rule) often() model.Often {
 	return model.Often{Every: r.Every, Nth: r.Nth, Probability: r.Probability}
 }
 
-// check refuses a rule that could never do what it says.
+// check rejects a rule that could never do what it says.
 func (r Rule) check() error {
 	switch r.Op {
 	case "", OpGet, OpPut, OpDelete, OpList:
@@ -124,7 +124,7 @@ type Fired struct {
 // effect is what the rules do to one request.
 type effect struct {
 	delay  time.Duration
-	action Action        // empty: none but the delay
+	action Action        // empty: none except the delay
 	hold   time.Duration // of Hold
 }
 
@@ -132,7 +132,7 @@ type effect struct {
 type rules struct {
 	mu     sync.Mutex
 	counts []Fired
-	random []*rand.Rand // one a rule: what one decides does not depend on the others
+	random []*rand.Rand // one per rule, so that what one decides does not depend on the others
 }
 
 func newRules(list []Rule, seed uint64) (*rules, error) {

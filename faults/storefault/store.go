@@ -6,14 +6,13 @@
 //	})
 //	defer st.Close()
 //
-// A request goes
+// A request passes through
 //
 //	half the latency, rules of phase before -> rate limit -> the store -> rules of phase after, half the latency -> reply
 //
-// It works at the level of the contract: its faults are those that a caller of store.Store must survive (a reply lost after
-// the write was applied, a write applied long after its sender gave up). What a service does to its client below the
-// contract is emulated by gcsfront. Time is the Clock's, real or virtual; thousands of requests in flight share only one
-// lock, which is not held during a request.
+// It works at the level of the contract: its faults are those that a caller of store.Store must survive (a reply lost after the write was
+// applied, a write applied long after its sender gave up). gcsfront emulates what a service does to its client below the contract. Time is
+// the Clock's, real or virtual. Thousands of requests in flight share a single lock, which is not held during a request.
 package storefault
 
 import (
@@ -33,15 +32,15 @@ import (
 
 // Options configures a Store. The zero value adds nothing.
 type Options struct {
-	Clock   clock.Clock    // latency, delays and the rate limit; nil: the system's
+	Clock   clock.Clock    // latency, delays and the rate limit; nil: the system clock
 	Seed    uint64         // of latencies and of rules with a probability
 	Latency *model.Latency // nil: none is added
-	Rate    *model.Rate    // limit per object name, of writes and deletes, refused ones too; nil: none
+	Rate    *model.Rate    // limit per object name, for writes and deletes, including refused ones; nil: none
 	Rules   []Rule         // faults, tried in order
 }
 
-// Store is a store with faults. Create it with New, end it with Close. It is safe for concurrent use, and reads ranges
-// even if the store below does not.
+// Store is a store with faults. Create it with New, end it with Close. It is safe for concurrent use, and reads ranges even if the
+// underlying store does not.
 type Store struct {
 	st      store.Store
 	clock   clock.Clock
@@ -51,7 +50,7 @@ type Store struct {
 
 	throttled atomic.Int64
 
-	// life ends with Close: held requests that are not due then are dropped.
+	// life ends with Close: held requests that are not due by then are dropped.
 	life context.Context
 	stop context.CancelFunc
 	held sync.WaitGroup
@@ -84,8 +83,8 @@ func New(st store.Store, o Options) (*Store, error) {
 	return s, nil
 }
 
-// Close drops the held requests that are not due yet and waits for the others. No request may follow it or be under
-// way. It does not close the store below.
+// Close drops the held requests that are not yet due and waits for the others. No request may follow it or be under way. It does not close
+// the underlying store.
 func (s *Store) Close() {
 	s.stop()
 	s.held.Wait()
@@ -94,10 +93,10 @@ func (s *Store) Close() {
 // Fired returns, for each rule in order, how often it matched and struck. A rule that never struck tested nothing.
 func (s *Store) Fired() []Fired { return s.rules.fired() }
 
-// Throttled returns how many writes the rate limit refused; those of rules are not among them.
+// Throttled returns how many writes the rate limit refused, not counting those refused by rules.
 func (s *Store) Throttled() int64 { return s.throttled.Load() }
 
-// Above implements store.Placed: it is that of the store below, without faults.
+// Above implements store.Placed: it returns that of the underlying store, without faults.
 func (s *Store) Above() []store.Store { return store.Above(s.st) }
 
 // Get implements store.Store.
@@ -105,8 +104,8 @@ func (s *Store) Get(ctx context.Context, key string) (store.Object, error) {
 	return s.read(ctx, key, func() (store.Object, error) { return s.st.Get(ctx, key) })
 }
 
-// GetRange implements store.RangeGetter. Over a store that reads no ranges it cuts them from the whole object, as slowly
-// as the range alone would be.
+// GetRange implements store.RangeGetter. If the store does not read ranges, it cuts them from the whole object, as slowly as the range
+// alone would be.
 func (s *Store) GetRange(ctx context.Context, key string, offset, length int64) (store.Object, error) {
 	if err := store.CheckRange(key, offset, length); err != nil {
 		return store.Object{}, failure(OpGet, key, err)
@@ -145,7 +144,7 @@ func (s *Store) Put(ctx context.Context, key string, body []byte, writeID string
 	err := s.write(ctx, OpPut, key, s.latency.Sample(model.Put, int64(len(body))),
 		func() (err error) { gen, err = s.st.Put(ctx, key, body, writeID, cond); return err },
 		func() func() {
-			body := slices.Clone(body) // the caller's again once Put returns
+			body := slices.Clone(body) // the caller may reuse it once Put returns
 			return func() { _, _ = s.st.Put(s.life, key, body, writeID, cond) }
 		})
 	if err != nil {
@@ -164,8 +163,8 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 		func() func() { return func() { _ = s.st.Delete(s.life, key) } })
 }
 
-// write sends a write that takes that long: apply does it now; later copies what it needs and returns what does it
-// after the caller has gone.
+// write sends a write with the given latency: apply does it now; later copies what it needs and returns a function that does it after the
+// caller has gone.
 func (s *Store) write(ctx context.Context, op Op, key string, latency time.Duration, apply func() error, later func() func()) error {
 	if err := ctx.Err(); err != nil {
 		return failure(op, key, err)
@@ -191,7 +190,7 @@ func (s *Store) write(ctx context.Context, op Op, key string, latency time.Durat
 	return err
 }
 
-// hold applies a write when d has passed.
+// hold applies a write after d.
 func (s *Store) hold(d time.Duration, apply func()) {
 	s.held.Go(func() {
 		if s.clock.Sleep(s.life, d) == nil {
@@ -256,7 +255,7 @@ func (s *Store) List(ctx context.Context, prefix, after string) iter.Seq2[store.
 	}
 }
 
-// page asks for up to store.PageSize objects.
+// page requests up to store.PageSize objects.
 func (s *Store) page(ctx context.Context, prefix, after string) ([]store.Attrs, error) {
 	latency := s.latency.Sample(model.List, 0)
 	if err := s.before(ctx, OpList, prefix, latency/2); err != nil {
@@ -278,7 +277,7 @@ func (s *Store) page(ctx context.Context, prefix, after string) ([]store.Attrs, 
 	return page, nil
 }
 
-// injected is what the caller is told when a rule strikes.
+// injected is the error that the caller gets when a rule strikes.
 func injected(op Op, key string, a Action) error {
 	var told error
 	switch {
@@ -294,8 +293,8 @@ func injected(op Op, key string, a Action) error {
 	return failure(op, key, fmt.Errorf("%w: %w: %s", told, ErrInjected, a))
 }
 
-// ErrInjected is wrapped by every error that a rule caused, beside the contract's own: for tests that ask where an error
-// came from.
+// ErrInjected is wrapped by every error that a rule caused, in addition to the contract's own: for tests that check where an error came
+// from.
 var ErrInjected = errors.New("injected fault")
 
 func failure(op Op, key string, err error) error {

@@ -1,17 +1,17 @@
-// Package passing is a clock that several processes share, and that a test moves ahead, instead of waiting in real time.
+// Package passing is a clock that several processes share, and that a test advances instead of waiting in real time.
 //
 //	f, err := passing.Create(path)              // in the test
-//	f.Pass(20 * time.Minute)                    // moves both readings of every clock that is opened at path ahead
-//	f.Step(-90 * time.Second)                   // moves the wall clocks only: like a step of NTP
+//	f.Pass(20 * time.Minute)                    // advances both readings of every clock that is opened at path
+//	f.Step(-90 * time.Second)                   // moves only the wall clocks: like a step of NTP
 //
 //	clk, err := passing.Open(path)              // in a process under test
 //	same, err := passing.FromEnvironment()      // the same, with the path in BLOBPGLITE_PASSING
 //
-// A clock adds what has passed, which is in a mapped file, to the system's clock, so every reading sees it at once. A process that is stopped
-// (SIGSTOP) meanwhile finds the time passed when it goes on, as it really would: its timers look again at SIGCONT. Send SIGCONT also to a
-// running process, so that its timers notice. Time never goes slower than it really does, and only the wall clock can go backwards.
+// A clock adds the time skipped, which is in a mapped file, to the system's clock, so every reading sees it immediately. A process that is
+// stopped (SIGSTOP) finds the time passed when it continues, as it really would: its timers look again at SIGCONT. Send SIGCONT also to a
+// running process, so that its timers notice. Time never runs slower than it really does, and only the wall clock can go backwards.
 //
-// Waits in real time are not shortened: those of the network, of the kernel, of libraries.
+// Waits in real time are not shortened: those in the network, in the kernel, in libraries.
 package passing
 
 import (
@@ -32,7 +32,7 @@ import (
 // Environment is the variable that FromEnvironment reads.
 const Environment = "BLOBPGLITE_PASSING"
 
-// fileBytes are two 64-bit words in the machine's order: what has passed, and the wall clock's steps, in nanoseconds.
+// fileBytes is the size of two 64-bit words in the machine's byte order: the time skipped, and the wall clock's steps, in nanoseconds.
 const fileBytes = 16
 
 // File is the test's side of the shared time.
@@ -73,25 +73,25 @@ func mapped(path string) (*words, error) {
 	return (*words)(unsafe.Pointer(&b[0])), nil
 }
 
-// Pass moves every clock of the file ahead by d.
+// Pass advances every clock of the file by d.
 func (f *File) Pass(d time.Duration) {
 	f.words.passed.Add(int64(max(d, 0)))
 	f.own.look()
 }
 
-// Reach moves every clock ahead until Passed is d.
+// Reach advances every clock until Passed is d.
 func (f *File) Reach(d time.Duration) { f.Pass(d - f.Passed()) }
 
-// Passed is how far the clocks have been moved ahead so far.
+// Passed is how far the clocks have been advanced so far.
 func (f *File) Passed() time.Duration { return time.Duration(f.words.passed.Load()) }
 
-// Step sets by how much the wall clocks of the processes are wrong, from now on.
+// Step sets by how much the wall clocks of the processes are wrong from now on.
 func (f *File) Step(off time.Duration) { f.words.stepped.Store(int64(off)) }
 
 // Clock returns a clock with the right time: what has passed counts, steps do not.
 func (f *File) Clock() clock.Clock { return f.own }
 
-// Variable is the environment setting, NAME=value, by which FromEnvironment finds the file.
+// Variable is the environment setting, NAME=value, through which FromEnvironment finds the file.
 func (f *File) Variable() string { return Environment + "=" + f.path }
 
 // Clock is a clock.Clock of a process under test.
@@ -101,7 +101,7 @@ type Clock struct {
 	steps bool // steps of the wall clock are seen
 
 	mu      sync.Mutex
-	changed chan struct{} // closed and replaced when timers have to look again
+	changed chan struct{} // closed and replaced when timers must look again
 }
 
 func newClock(w *words, steps bool) *Clock {
@@ -125,7 +125,7 @@ func Open(path string) (*Clock, error) {
 	return c, nil
 }
 
-// FromEnvironment opens the clock that the environment names; if it names none, it returns the system's clock.
+// FromEnvironment opens the clock named by the environment; if it names none, it returns the system's clock.
 func FromEnvironment() (clock.Clock, error) {
 	path := os.Getenv(Environment)
 	if path == "" {
@@ -142,7 +142,7 @@ func (c *Clock) look() {
 	c.changed = make(chan struct{})
 }
 
-// again returns a channel that is closed when timers have to look again.
+// again returns a channel that closes when timers must look again.
 func (c *Clock) again() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
