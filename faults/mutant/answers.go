@@ -1,6 +1,6 @@
 package mutant
 
-// answerMutants break what makes answers wait, and what an engine does when its PostgreSQL crashes.
+// answerMutants break the code that makes answers wait, and what an engine does when its PostgreSQL crashes.
 func answerMutants() []Mutant {
 	const (
 		tests     = "./core/engine -run "

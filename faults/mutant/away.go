@@ -1,6 +1,6 @@
 package mutant
 
-// awayMutants break files whose bytes are elsewhere, and the wait for them.
+// awayMutants break files whose bytes are elsewhere, and waiting for them.
 func awayMutants() []Mutant {
 	const (
 		files     = "core/memfs/"

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 )
 
-// The engine's files that are broken.
+// The engine's files that mutants break.
 const (
 	walShipFile = "core/engine/walship.go"
 	modeFile    = "core/engine/mode_log.go"
@@ -16,8 +16,8 @@ const (
 	startFile   = "core/pglite/start.go"
 )
 
-// EngineMutants are broken variants that need the whole engine, with PostgreSQL and processes that die: what the runner
-// has to catch. Plan is the probe of a scenario that does.
+// EngineMutants are broken variants that need the whole engine, with PostgreSQL and processes that die: the runner has to catch them. Plan
+// is the scenario's probe that does.
 func EngineMutants() []Mutant {
 	return []Mutant{
 		{
@@ -86,7 +86,7 @@ func EngineMutants() []Mutant {
 	}
 }
 
-// forgetFenceGrowth is one of EngineMutants, and of SoakMutants.
+// forgetFenceGrowth is one of EngineMutants, and also of SoakMutants.
 func forgetFenceGrowth() Mutant {
 	return Mutant{
 		Name: "forget-fence-growth", Invariant: idle, File: gcFile, Plan: "e5.4",
@@ -98,7 +98,7 @@ func forgetFenceGrowth() Mutant {
 // runner is the program that EngineMutants are built into.
 const runner = "./runner"
 
-// BuildRunner makes the runner with the mutant in it, and gives the program's path.
+// BuildRunner builds the runner with the mutant in it, and returns the program's path.
 func (m Mutant) BuildRunner(ctx context.Context, root, dir string) (string, error) {
 	overlay, err := m.Overlay(root, dir)
 	if err != nil {

@@ -7,14 +7,14 @@ import (
 	"os/exec"
 )
 
-// The files of core/store/file that are broken.
+// The files of core/store/file that mutants break.
 const (
 	fileOpen  = "core/store/file/file.go"
 	fileState = "core/store/file/state.go"
 	fileWrite = "core/store/file/write.go"
 )
 
-// FileMutants are broken variants of core/store/file, which its tests have to catch. Plan is the test's name.
+// FileMutants are broken variants of core/store/file that its tests have to catch. Plan is the test's name.
 func FileMutants() []Mutant {
 	return []Mutant{
 		{
@@ -44,8 +44,8 @@ func FileMutants() []Mutant {
 	}
 }
 
-// FailsTest runs a mutant's test with the mutant in it, and says whether the test failed. It needs the go command. Errors:
-// ErrStale, what the compiler said.
+// FailsTest runs a mutant's test with the mutant in it, and says whether the test failed. It needs the go command. Errors: ErrStale, the
+// compiler's.
 func (m Mutant) FailsTest(ctx context.Context, root, dir, pkg string) (failed bool, said string, err error) {
 	overlay, err := m.Overlay(root, dir)
 	if err != nil {
@@ -55,7 +55,7 @@ func (m Mutant) FailsTest(ctx context.Context, root, dir, pkg string) (failed bo
 	cmd.Dir = root
 	out, err := groupOutput(cmd)
 	var exit *exec.ExitError
-	const failure = 1 // of go test: a test failed, or the build did
+	const failure = 1 // exit code of go test: a test failed, or the build did
 	switch {
 	case err == nil:
 		return false, string(out), nil

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// groupGrace is how long a child may keep the pipe open when the go command has ended.
+// groupGrace is how long a child may keep the pipe open after the go command has ended.
 const groupGrace = 10 * time.Second
 
-// groupOutput runs the go command, and returns what it and its children printed. They are a process group of their own, of which nothing
-// is left when it returns: the test of a mutant may be one that cannot be stopped, and outlive a `go test` that has given it up.
+// groupOutput runs the go command, and returns what it and its children printed. They form a process group of their own, of which nothing
+// is left when it returns: a mutant's test may be one that cannot be stopped, and outlive a `go test` that has given up on it.
 func groupOutput(cmd *exec.Cmd) ([]byte, error) {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -20,7 +20,7 @@ func groupOutput(cmd *exec.Cmd) ([]byte, error) {
 	cmd.WaitDelay = groupGrace
 	err := cmd.Run()
 	if cmd.Process != nil {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // most often there is nobody
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // usually there is none left
 	}
 	return out.Bytes(), err
 }

@@ -1,6 +1,6 @@
 package mutant
 
-// hostMutants break what holds PostgreSQL's code: its rewriting, the calls between it and the host, the compilation cache.
+// hostMutants break the code that hosts PostgreSQL's: its rewriting, the calls between it and the host, the compilation cache.
 func hostMutants() []Mutant {
 	const (
 		mendFile   = "core/pglite/internal/wasmbin/mend.go"

@@ -12,13 +12,13 @@ import (
 	"strconv"
 )
 
-// explorer is the program that is built with each mutant, and exitViolated how it says that an invariant was violated.
+// explorer is the program built with each mutant; exitViolated is the exit code with which it says that an invariant was violated.
 const (
 	explorer     = "./runner/explore/explorer"
 	exitViolated = 3
 )
 
-// Budget of a hunt.
+// Budget bounds a hunt.
 type Budget struct {
 	Schedules int    // in the mutant's own plan, and again over all plans if it was not caught there
 	Seed      uint64 // of the explorer's random walk
@@ -27,17 +27,16 @@ type Budget struct {
 // Caught is the result of a hunt.
 type Caught struct {
 	Mutant    Mutant
-	Invariant string // what caught it; empty: it was not
+	Invariant string // the invariant that caught it; empty: it was not caught
 	Detail    string
 	Plan      string
-	After     int      // schedules until then
-	Schedule  []string // the shortest one that does
+	After     int      // schedules until it was caught
+	Schedule  []string // the shortest one that catches it
 	Story     []string // what happens in it
 }
 
-// Hunt builds the explorer with the mutant and lets it look for a violation. dir is for files, and is the caller's to
-// delete. It needs the go command. Errors: ErrStale, what the compiler said, a program that could not run; that the
-// mutant was not caught is no error.
+// Hunt builds the explorer with the mutant and lets it look for a violation. dir is for files; the caller deletes it. It needs the go
+// command. Errors: ErrStale, the compiler's, a program that could not run. A mutant that was not caught is not an error.
 func Hunt(ctx context.Context, root, dir string, m Mutant, b Budget) (Caught, error) {
 	program, err := m.Build(ctx, root, dir)
 	if err != nil {
@@ -64,14 +63,14 @@ func Hunt(ctx context.Context, root, dir string, m Mutant, b Budget) (Caught, er
 	return caught, nil
 }
 
-// Build makes the explorer with the mutant in it, and gives the program's path.
+// Build builds the explorer with the mutant in it, and returns the program's path.
 func (m Mutant) Build(ctx context.Context, root, dir string) (string, error) {
 	overlay, err := m.Overlay(root, dir)
 	if err != nil {
 		return "", err
 	}
 	program := filepath.Join(dir, m.Name+".exe")
-	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-overlay", overlay, "-o", program, explorer) // nobody debugs it
+	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-overlay", overlay, "-o", program, explorer) // no debug information needed
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build mutant %s: %w: %s", m.Name, err, bytes.TrimSpace(out))
@@ -79,7 +78,7 @@ func (m Mutant) Build(ctx context.Context, root, dir string) (string, error) {
 	return program, nil
 }
 
-// violation is what the hunt reads of the explorer's.
+// violation is the part of the explorer's violation that a hunt reads.
 type violation struct {
 	Plan      string   `json:"plan"`
 	Invariant string   `json:"invariant"`

@@ -1,6 +1,6 @@
 package mutant
 
-// leanMutants break what is done to the compiler's instructions, and what guards the code that comes of it.
+// leanMutants break what is done to the compiler's instructions, and what guards the resulting code.
 func leanMutants() []Mutant {
 	const (
 		random     = "./core/pglite/internal/lean -run TestRandomFunctions"

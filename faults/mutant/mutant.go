@@ -1,12 +1,12 @@
-// Package mutant holds deliberately broken variants of the protocol's code, each with the invariant that it breaks. A check
-// that catches none of them proves nothing.
+// Package mutant holds deliberately broken variants of the protocol's code, each with the invariant it breaks. A check that catches none of
+// them proves nothing.
 //
 //	root, err := mutant.Root(".")                       // the checkout
-//	overlay, err := m.Overlay(root, dir)                // dir: where the broken file is written to
+//	overlay, err := m.Overlay(root, dir)                // dir: where to write the broken file
 //	cmd := exec.Command("go", "build", "-overlay", overlay, "-o", program, "./runner/explore/explorer")
 //
-// A mutant is one snippet of one source file replaced by another, at build time: nothing of it is wired into the code.
-// A snippet that does not occur exactly once is an error, so that a change of the code is noticed.
+// A mutant replaces one snippet of one source file at build time: nothing of it is wired into the code. A snippet that does not occur
+// exactly once is an error, so that a change of the code is noticed.
 package mutant
 
 import (
@@ -18,13 +18,13 @@ import (
 	"strings"
 )
 
-// ErrStale: the code has changed, so that the mutant's snippet does not occur any more, or occurs twice. Adapt the mutant.
+// ErrStale: the code has changed, so that the mutant's snippet no longer occurs, or occurs twice. Adapt the mutant.
 var ErrStale = errors.New("the snippet does not occur exactly once")
 
 // Mutant is one broken variant.
 type Mutant struct {
 	Name string
-	// Invariant is the one that it breaks; the check that catches it may be of another one, which breaks earlier.
+	// Invariant is the one it breaks; the check that catches it may belong to another one, which breaks earlier.
 	Invariant string
 	File      string // in the checkout, slashes
 	Old, New  string // the snippet and its replacement
@@ -32,7 +32,7 @@ type Mutant struct {
 	Plan      string // what has to catch it: a plan of the explorer, a probe, or packages or flags of go test
 }
 
-// Root is the checkout that a folder belongs to: the nearest one upwards with a go.mod. Error: os.ErrNotExist.
+// Root is the checkout that a folder belongs to: the nearest folder with a go.mod, from dir upwards. Error: os.ErrNotExist.
 func Root(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -50,8 +50,8 @@ func Root(dir string) (string, error) {
 	}
 }
 
-// Overlay writes the broken file into dir, and beside it the file that `go build -overlay` takes, whose path it returns.
-// Errors: ErrStale, the file system's.
+// Overlay writes the broken file into dir, and next to it the file for `go build -overlay`, whose path it returns. Errors: ErrStale, the
+// file system's.
 func (m Mutant) Overlay(root, dir string) (string, error) {
 	source := filepath.Join(root, filepath.FromSlash(m.File))
 	text, err := os.ReadFile(source)
@@ -76,7 +76,7 @@ func (m Mutant) Overlay(root, dir string) (string, error) {
 	return name, nil
 }
 
-// Named finds mutants, in the order of the table; no name: all. An unknown name is an error.
+// Named returns the mutants with these names, in the order of the table; without names: all. An unknown name is an error.
 func Named(names ...string) ([]Mutant, error) {
 	all := Mutants()
 	if len(names) == 0 {

@@ -1,6 +1,6 @@
 package mutant
 
-// postlinkMutants break how compiled code is arranged, and what is asked before it is.
+// postlinkMutants break how compiled code is arranged, and what is checked before that.
 func postlinkMutants() []Mutant {
 	const (
 		blocks   = "core/pglite/internal/postlink/blocks.go"

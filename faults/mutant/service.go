@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// serviceFile makes pgserve's clock, and its one reader of time is replaced there.
+// serviceFile makes pgserve's clock; its one reader of time is replaced there.
 const (
 	serviceFile = "cloud/pgserve/serve.go"
 	passingFile = "cloud/pgserve/passing_time.go"
@@ -32,13 +32,13 @@ func passingClock() clock.Clock {
 `
 )
 
-// passingTime makes the service use package passing's clock; nothing else is changed.
+// passingTime makes the service use package passing's clock; it changes nothing else.
 func passingTime() Mutant {
 	return Mutant{Name: "passing-time", File: serviceFile, Old: "clock: clock.System(), failures:", New: "clock: passingClock(), failures:"}
 }
 
-// BuildService builds pgserve with package passing's clock instead of the system's, and with mutants in it, and returns the program's path. It
-// needs the go command. Errors: ErrStale, the compiler's.
+// BuildService builds pgserve with package passing's clock instead of the system's, and with mutants in it, and returns the program's path.
+// It needs the go command. Errors: ErrStale, the compiler's.
 func BuildService(ctx context.Context, root, dir string, broken ...Mutant) (string, error) {
 	edited := map[string]string{}
 	for _, m := range append([]Mutant{passingTime()}, broken...) {

@@ -1,7 +1,7 @@
 package mutant
 
-// SoakMutants are broken variants of the service that take days, or an account of them, to show: what scenario e5 has to catch. Plan is its
-// probe.
+// SoakMutants are broken variants of the service that only show after days, or in an account of them: scenario e5 has to catch them. Plan
+// is its probe.
 func SoakMutants() []Mutant {
 	return []Mutant{
 		forgetFenceGrowth(),

@@ -1,6 +1,6 @@
 package mutant
 
-// The files that are broken.
+// The files that mutants break.
 const (
 	takeoverFile = "core/takeover/takeover.go"
 	verifyFile   = "core/takeover/verify.go"
@@ -11,8 +11,8 @@ const (
 	manifestFile = "core/manifest/update.go"
 	gcFile       = "core/gc/gc.go"
 	gcLayersFile = "core/gc/layers.go"
-	// processFile stands for the engine: capturing what a layer holds, acknowledging. Core has these lines in core/engine,
-	// which the explorer does not run; the explorer's own process is broken instead.
+	// processFile stands in for the engine: capturing what a layer holds, acknowledging. Core has these lines in core/engine, which the
+	// explorer does not run; so the explorer's own process is broken instead.
 	processFile = "runner/explore/process.go"
 )
 

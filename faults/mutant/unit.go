@@ -12,13 +12,13 @@ import (
 	"strings"
 )
 
-// unitRooms are the packages whose own tests have to catch what is broken in them.
+// unitRooms are the packages whose own tests have to catch their mutants.
 var unitRooms = []string{"core/store", "core/takeover", "core/wal", "core/gc", "core/lease", "core/manifest"}
 
-// promise stands for what a client may rely on, which is none of the protocol's invariants.
+// promise stands for what a client may rely on that is not one of the protocol's invariants.
 const promise = "promise"
 
-// host stands for PostgreSQL's computing the same here as anywhere.
+// host stands for PostgreSQL computing the same here as anywhere.
 const host = "host"
 
 // The files that only unit mutants break.
@@ -33,8 +33,8 @@ const (
 	manifestCode = "core/manifest/manifest.go"
 )
 
-// UnitMutants returns broken variants that the tests of their own package, named by Plan, have to catch: those of Mutants and
-// EngineMutants in the protocol's packages (unitRooms), and others of what the explorer does not cover.
+// UnitMutants returns broken variants that the tests of their own package, named by Plan, have to catch: those of Mutants and EngineMutants
+// in the protocol's packages (unitRooms), and others that the explorer does not cover.
 func UnitMutants() []Mutant {
 	var all []Mutant
 	seen := map[string]bool{}
@@ -258,7 +258,7 @@ func branchMutants() []Mutant {
 	}
 }
 
-// prefixMutants break what belongs to a prefix: what is alive in it, whose it is, what may be made there.
+// prefixMutants break what concerns a prefix: what is alive in it, whose it is, what may be made there.
 func prefixMutants() []Mutant {
 	return []Mutant{
 		{
@@ -530,14 +530,14 @@ func recoveryMutants() []Mutant {
 	}
 }
 
-// failedTest finds the first test that failed in what `go test` printed, or one that hung.
+// failedTest finds the first failed test, or one that hung, in the output of `go test`.
 var failedTest = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)|running tests:\s+(\S+)`)
 
-// unitLimit bounds the tests of one package with a mutant in it: one that hangs is caught.
+// unitLimit bounds the tests of one package with a mutant in it: one that hangs counts as caught.
 const unitLimit = "90s"
 
-// RunUnit runs the tests that Plan names with the mutant in them: packages, or flags of `go test`. by is the first test that
-// failed; empty: the mutant was not caught. A mutant that does not compile is an error.
+// RunUnit runs the tests named by Plan with the mutant in them: packages, or flags of `go test`. by is the first test that failed; empty:
+// the mutant was not caught. A mutant that does not compile is an error.
 func (m Mutant) RunUnit(ctx context.Context, root, dir string) (by string, err error) {
 	overlay, err := m.Overlay(root, dir)
 	if err != nil {
