@@ -20,7 +20,7 @@ func bugs() []bug {
 	return []bug{
 		{
 			what:  "A snapshot took recycled WAL segments along and was larger than the database",
-			where: "the TypeScript original", by: "its live experiments", holds: "a layer is never larger than the data that it holds", probe: "e2.1",
+			where: "the TypeScript original", by: "its live experiments", holds: "a layer is never larger than the data it holds", probe: "e2.1",
 		},
 		{
 			what:  "A restore kept several copies of the database in memory and ran out",
@@ -29,7 +29,7 @@ func bugs() []bug {
 		},
 		{
 			what:  "A crash between an object and its index made every retry fail",
-			where: "the TypeScript original", by: "its live experiments", holds: "a name that exists with the same content is ours, and the write goes on",
+			where: "the TypeScript original", by: "its live experiments", holds: "a name that exists with the same content is ours, and the write continues",
 			folder: "core/base", test: "TestPointsAreFiredAndObeyed",
 		},
 		{
@@ -43,17 +43,17 @@ func bugs() []bug {
 			folder: "core/manifest", test: "TestUpdateResolvesLostReplies",
 		},
 		{
-			what:  "A restore completed on damaged files and lost data without a word",
+			what:  "A restore completed on damaged files and lost data silently",
 			where: "WAL-G #63", by: "a report of its users", holds: "every frame carries its checksum, and damage is an error that names the frame",
 			folder: "core/base", test: "TestDamageIsFound",
 		},
 		{
 			what:  "The store ignored or bent the precondition of a write",
-			where: "the S3 endpoint of Cloud Storage (ClickHouse #115266), fake-gcs-server", by: "a report of ClickHouse's users; the emulator by e0.9", holds: "the front mends each known lie; a test tells when a newer emulator does",
+			where: "the S3 endpoint of Cloud Storage (ClickHouse #115266), fake-gcs-server", by: "a report of ClickHouse's users; the emulator by e0.9", holds: "the front corrects each known lie; a test reports when a newer emulator does",
 			folder: "faults/gcsfront", test: "TestEmulatorLies",
 		},
 		{
-			what:  "During a revision switch the new instance failed at once: the lease was held",
+			what:  "During a revision switch the new instance failed immediately: the lease was held",
 			where: "the TypeScript original", by: "its live experiments", holds: "an opening waits for the lease, politely, up to its limit",
 			folder: "core/lease", test: "TestWaitsUntilItRunsOut",
 		},
@@ -64,7 +64,7 @@ func bugs() []bug {
 		},
 		{
 			what:  "The manifest was read, then the lease awaited: the predecessor's flush in between was invisible",
-			where: "the TypeScript original", by: "its live experiments", holds: "what is appended between reading and fence is restored",
+			where: "the TypeScript original", by: "its live experiments", holds: "what is appended between the reading and the fence is restored",
 			folder: "core/takeover", test: "TestLastCommitIsSeen",
 		},
 		{
@@ -84,16 +84,16 @@ func bugs() []bug {
 		},
 		{
 			what:  "A write in sleep mode was lost in a revision switch: the successor fenced before the old instance's flush at SIGTERM",
-			where: "the TypeScript original", by: "its live experiments", holds: "the successor waits for the lease, which is given back after the flush; the bound of the loss is measured",
+			where: "the TypeScript original", by: "its live experiments", holds: "the successor waits for the lease, which is released after the flush; the bound of the loss is measured",
 			folder: "core/takeover", test: "TestLastCommitIsSeen", probe: "e4.2",
 		},
 		{
 			what:  "An instance that ended with an error code on purpose made the platform answer 429",
-			where: "the TypeScript original", by: "its live experiments", holds: "an end that was asked for exits with 0",
+			where: "the TypeScript original", by: "its live experiments", holds: "a requested end exits with 0",
 			folder: "cloud/pgserve", test: "TestLives", probe: "e4.2",
 		},
 		{
-			what:  "The flush position that PostgreSQL told was 24 bytes beyond the last record that could be replayed",
+			what:  "The flush position that PostgreSQL reported was 24 bytes beyond the last replayable record",
 			where: "the TypeScript original", by: "its live experiments", holds: "no positions are computed: what was written to the files is what is shipped",
 			folder: "core/engine", test: "TestLogDeathAtEveryPoint", probe: "e2b.1",
 		},
@@ -118,7 +118,7 @@ func bugs() []bug {
 			folder: "core/takeover", test: "TestFenceInADeadZone",
 		},
 		{
-			what:  "The lock was deleted on release, so its generation started again",
+			what:  "The lock was deleted on release, so its generation started over",
 			where: "Litestream", by: "a reading of its code", holds: "a release is a swap",
 			folder: "core/lease", test: "TestReleaseIsASwapAndFreesAtOnce",
 		},
@@ -128,13 +128,13 @@ func bugs() []bug {
 			probe: "e1.3",
 		},
 		{
-			what:  "A booted cluster stood behind the manifest's position; later writes were dropped, though acknowledged",
+			what:  "A booted cluster was behind the manifest's position; later writes were dropped, though acknowledged",
 			where: "the TypeScript original", by: "its live experiments", holds: "ordered bytes and a chain of hashes; what cannot be placed is an error",
 			folder: "core/wal", test: "TestReadNamesTheDamagedRecord", probe: "e1.7",
 		},
 		{
 			what:  "An unknown outcome was treated as failed, and the committed file deleted in clean-up",
-			where: "ClickHouse #112096", by: "a report of its users", holds: "nothing is cleaned up on unknown; the client is told 08007",
+			where: "ClickHouse #112096", by: "a report of its users", holds: "nothing is cleaned up on unknown; the client gets 08007",
 			folder: "core/pgwire", test: "TestUnknownOutcome", probe: "e1.7",
 		},
 		{
@@ -148,93 +148,93 @@ func bugs() []bug {
 			probe: "e2c.6",
 		},
 		{
-			what:  "An append that met a stranger's record was called never to be in the log, though it had been, and was collected",
-			where: ours, by: "the explorer", holds: "behind a lost reply such a conflict is an unknown outcome",
+			what:  "An append that met another writer's record was reported as never in the log, though it had been, and was collected",
+			where: ours, by: "the explorer", holds: "after a lost reply such a conflict is an unknown outcome",
 			folder: "core/wal", test: "TestFencedAfterATryWithoutAnAnswer",
 		},
 		{
-			what:  "A strict read took a free name for proof that nobody had fenced, while an append of its own was under way",
+			what:  "A strict read took a free name as proof that no writer had fenced, while an append of its own was under way",
 			where: ours, by: "the explorer", holds: "it looks twice unless nothing is in flight",
 			folder: "core/wal", test: "TestUnfencedBehindACollectedRecord",
 		},
 		{
 			what:  "A collection by a zombie called a sound database damaged",
-			where: ours, by: "the explorer", holds: "what a newer writer has collected is no damage: fenced",
+			where: ours, by: "the explorer", holds: "what a newer writer has collected is not damage: fenced",
 			folder: "core/gc", test: "TestOvertakenCollectionIsNoDamage",
 		},
 		{
 			what:  "An opening that could not read the manifest again called the log damaged",
-			where: ours, by: "the explorer", holds: "without an answer it is the store's error",
+			where: ours, by: "the explorer", holds: "without an answer the error is the store's",
 			folder: "core/takeover", test: "TestUnsureIsNoDamage",
 		},
 		{
 			what:  "Two openers on a slow machine stopped each other: one fenced after its lease had gone to the other, which then gave up",
-			where: ours, by: "e4b.5", holds: "no fence without a lease that has not run out; the holder of the lease begins again",
+			where: ours, by: "e4b.5", holds: "no fence without an unexpired lease; the holder of the lease starts over",
 			folder: "core/takeover", test: "TestSleeperDoesNotStopTheHolder", probe: "e4b.5",
 		},
 		{
-			what:  "An opener fenced behind a record that was collected and whose name a dead fence had taken: the log looked broken for ever",
-			where: ours, by: "a review of the code", holds: "a fence may be the first record behind the layer whatever it names",
+			what:  "An opener fenced after a record that was collected and whose name a dead fence had taken: the log looked broken forever",
+			where: ours, by: "a review of the code", holds: "a fence may be the first record after the layer, whatever it refers to",
 			folder: "core/wal", test: "TestReadAcceptsAFenceBehindACollectedRecord",
 		},
 		{
-			what:  "The first collection of each writer listed every fence there had ever been: a page more for every thousand cold starts",
+			what:  "The first collection of each writer listed every fence there had ever been: one more page for every thousand cold starts",
 			where: ours, by: "e5.4", holds: "a collection looks at the recent part of the log, and at all of it once in 64 epochs",
 			probe: "e5.4",
 		},
 		{
-			what:  "Requests that were given up when an instance ended were carried out, billed, and not counted",
-			where: ours, by: "e5.2", holds: "a request is counted when it is sent; the store's count and the product's are equal to the request",
+			what:  "Requests given up when an instance ended were carried out and billed, but not counted",
+			where: ours, by: "e5.2", holds: "a request is counted when it is sent; the store's count and the product's agree to the request",
 			probe: "e5.2",
 		},
 		{
 			what:  "Where each life of an instance was too short for a layer of its own, nothing was ever collected",
-			where: ours, by: "the work on e5.2's bill", holds: "one orderly end in 16 collects; a layer is taken at the end where it costs less than one more reading",
+			where: ours, by: "the work on e5.2's bill", holds: "one orderly end in 16 collects; a layer is taken at the end if it costs less than reading the log once more",
 			folder: "core/engine", test: "TestShortLivesAreCollected",
 		},
 		{
-			what:  "An orderly end flushed before statements that were on their way: in durability sleep their answers left, and were lost",
-			where: ours, by: "e4b.4", holds: "what leaves while the engine ends waits in every durability, and the end looks again",
+			what:  "An orderly end flushed before running statements had finished: in durability sleep their answers left, and were lost",
+			where: ours, by: "e4b.4", holds: "answers that leave while the engine ends wait in every durability, and the end looks again",
 			folder: "core/engine", test: "TestAnswersWhileItEnds",
 		},
 		{
-			what:  "The Cloud Run emulator did not kill an instance that had no process yet, and who waited for it waited in vain",
-			where: ours, by: "226 hours of e5.1", holds: "what came for an instance before its process is done to that at once",
+			what:  "The Cloud Run emulator did not kill an instance that had no process yet, so waiting for its end never returned",
+			where: ours, by: "226 hours of e5.1", holds: "a signal for an instance without a process is delivered as soon as it has one",
 			folder: "cloud/runemu/platform", test: "TestCrashBeforeItRuns",
 		},
 		{
-			what:  "An instance that was told to go after its idle time renewed its lease to say good-bye to its own sessions",
+			what:  "An instance told to go after its idle time renewed its lease to end its own sessions",
 			where: ours, by: "e5.2", holds: "the end of a session needs no lease",
 			probe: "e5.2",
 		},
 		{
-			what:  "A database of more than 96 MB that was loaded and put to sleep waited for twenty pages of the catalogs, one after the other, at each first row",
+			what:  "A database of more than 96 MB that was loaded and then slept waited for twenty pages of the catalogs, one after the other, at each first row",
 			where: ours, by: "e3.3", holds: "an opening requests the catalogs together with the boot set",
 			folder: "core/engine", test: "TestFirstRowsOfWhatWasLoaded",
 		},
 		{
 			what:  "The longer a replay had taken, the longer the next one was allowed to take: a layer that would have ended that was never due",
-			where: ours, by: "e3.3", holds: "a layer is due by what reading it takes, not by PostgreSQL's start",
+			where: ours, by: "e3.3", holds: "when a layer is due depends on how long reading it takes, not on PostgreSQL's start",
 			probe: "e3.3",
 		},
 		{
-			what:  "An end collected behind a publication that had no answer: the manifest's swap, applied late, named a layer that was deleted by then",
-			where: ours, by: "a review of the code", holds: "behind a swap that is not decided nothing is collected before the next one is",
+			what:  "An end collected after a publication without an answer: the manifest's swap, applied late, named a layer that was deleted by then",
+			where: ours, by: "a review of the code", holds: "after an undecided swap nothing is collected until the next one is decided",
 			folder: "core/engine", test: "TestCollectionBehindALateSwap",
 		},
 		{
 			what:  "A replica of a database with a tablespace, which can only be a folder of the data directory, was ended by PostgreSQL at each start",
-			where: ours, by: "a review of the code", holds: "recovery that follows takes tablespaces that are folders",
+			where: ours, by: "a review of the code", holds: "recovery that follows the log accepts tablespaces that are folders",
 			folder: "core/pglite", test: "TestStandbyTablespace",
 		},
 		{
-			what:  "A promotion ended the replica before it had the lease: nobody could read until it ran out, and not at all while the bucket was silent",
-			where: ours, by: "a review of the code", holds: "the writer is opened beside the replica, which goes on if that fails",
+			what:  "A promotion ended the replica before it had the lease: no reads were possible until it expired, and none at all while the bucket was silent",
+			where: ours, by: "a review of the code", holds: "the writer is opened alongside the replica, which continues if that fails",
 			folder: "cloud/pgserve", test: "TestFailedPromotion",
 		},
 		{
-			what:  "One base backup by a machine whose clock was years behind, and the next one gave up all earlier states, whatever the database keeps",
-			where: ours, by: "a review of the code", holds: "a time before that of an earlier base backup is not believed",
+			what:  "After one base backup by a machine whose clock was years behind, the next one gave up all earlier states, whatever the database keeps",
+			where: ours, by: "a review of the code", holds: "a time before an earlier base backup's is not believed",
 			folder: "core/manifest", test: "TestPublishBehindAClockBehind",
 		},
 	}

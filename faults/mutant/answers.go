@@ -13,37 +13,37 @@ func answerMutants() []Mutant {
 	return []Mutant{
 		{
 			Name: "answer-before-durable", Invariant: durable, File: answersFile, Plan: tests + "TestAnswersWaitForWhatTheyTellOf",
-			Doc: "the answer of a commit leaves before its place in the log is durable",
+			Doc: "the answer to a commit leaves before its place in the log is durable",
 			Old: "\tif m.log.isDurable(number) {\n", New: "\tif m.log.isDurable(number) || at.wrote() {\n",
 		},
 		{
 			Name: "reader-does-not-wait", Invariant: durable, File: markFile, Plan: tests + "TestAnswersWaitForWhatTheyTellOf",
-			Doc: "an answer tells of what another has committed and is not durable",
+			Doc: "an answer reports another session's commit that is not durable",
 			Old: "s.completions, s.visible = n, written", New: "s.completions = n",
 		},
 		{
 			Name: "blocks-wait", Invariant: promise, File: markFile, Plan: tests + "TestAnswersWaitForWhatTheyTellOf",
-			Doc: "within a transaction answers wait for the bucket",
+			Doc: "within a transaction, answers wait for the bucket",
 			Old: "\t\t\tm |= early\n", New: "\t\t\tm |= 0\n",
 		},
 		{
 			Name: "loads-hold-readers", Invariant: promise, File: markFile, Plan: tests + "TestLoadKeepsNoReaderWaiting",
-			Doc: "who reads waits for what a transaction has written that is open",
+			Doc: "a reader waits for what an open transaction has written",
 			Old: "n != s.completions {", New: "n >= s.completions {",
 		},
 		{
 			Name: "stopped-with-all", Invariant: promise, File: logFile, Plan: tests + "TestWhoWritesTooFastIsStopped",
-			Doc: "who writes faster than the bucket takes waits with the lock of all processes",
+			Doc: "a process that writes faster than the bucket takes waits while holding the lock of all processes",
 			Old: "if w.bytes <= pendingBytes || !w.ships || w.failed != nil {", New: "if w.bytes >= 0 || !w.ships || w.failed != nil {",
 		},
 		{
 			Name: "who-writes-is-stopped", Invariant: promise, File: modeFile, Plan: tests + "TestWhoWritesTooFastIsStopped",
-			Doc: "while the log is crowded, whoever writes out PostgreSQL's buffers is taken for the one who filled them",
+			Doc: "while the log is crowded, the process that writes out PostgreSQL's buffers is taken for the one that filled them",
 			Old: "if p.Logged()-m.logged[p] > excessBytes {", New: "if p == c.Current() || p.Logged()-m.logged[p] > excessBytes {",
 		},
 		{
 			Name: "not-started-again", Invariant: promise, File: server, Plan: tests + "TestCrashOfPostgreSQL",
-			Doc: "a PostgreSQL that has crashed is not started again",
+			Doc: "a PostgreSQL that has crashed is not restarted",
 			Old: "\t\ts.live.Store(nil) // no process runs\n\t\tif s.life.Err() != nil {\n",
 			New: "\t\ts.live.Store(nil) // no process runs\n\t\tif s.life.Err() == nil || s.life.Err() != nil {\n",
 		},
@@ -54,37 +54,37 @@ func answerMutants() []Mutant {
 		},
 		{
 			Name: "crash-tells", Invariant: durable, File: modeFile, Plan: tests + "TestCrashWithACommitOnItsWay",
-			Doc: "after a crash what it has brought back is told before it is durable",
+			Doc: "what a crash has brought back is reported before it is durable",
 			Old: "\t\tm.sight.visible = m.log.lastAdded()\n", New: "\t\tm.sight.visible = 0\n",
 		},
 		{
 			Name: "no-flush-at-close", Invariant: durable, File: modeFile, Plan: tests + "TestAsynchronousCommits",
-			Doc: "what was committed with synchronous_commit=off stays in PostgreSQL's buffers at an orderly end",
+			Doc: "commits with synchronous_commit=off stay in PostgreSQL's buffers at an orderly end",
 			Old: "\tif !m.changed() {\n\t\treturn nil\n\t}\n\treturn m.e.checkpoint(ctx)\n", New: "\treturn nil\n",
 		},
 		{
 			Name: "forgets-who-left", Invariant: durable, File: modeFile, Plan: tests + "TestCleanEndKeepsWhatIsInBuffers",
-			Doc: "an orderly end does not know of commits with synchronous_commit=off of sessions that have ended",
+			Doc: "an orderly end misses commits with synchronous_commit=off from sessions that have ended",
 			Old: "\tm.toldCommit = max(m.toldCommit, p.Committed())\n", New: "",
 		},
 		{
 			Name: "forgets-who-runs", Invariant: durable, File: modeFile, Plan: tests + "TestCleanEndKeepsWhatIsInBuffers",
-			Doc: "nor of those in the middle of a procedure",
+			Doc: "an orderly end misses commits in the middle of a procedure",
 			Old: "\t\t\tlast = max(last, p.Committed())\n", New: "\t\t\t_ = p\n",
 		},
 		{
 			Name: "walwriter-unshipped", Invariant: durable, File: flushFile, Plan: tests + "TestAsynchronousCommits",
-			Doc: "what PostgreSQL's walwriter has written is shipped only when somebody commits",
+			Doc: "what PostgreSQL's walwriter has written is shipped only at the next commit",
 			Old: "\t\tif unawaited {\n\t\t\tf.later(walWriterDelay)\n\t\t}\n", New: "",
 		},
 		{
 			Name: "throttled-to-the-end", Invariant: promise, File: "core/engine/budget.go", Plan: tests + "TestCommitsWaitForALayer",
-			Doc: "commits that wait for a layer are not told when it is there, but when everything behind it is done too",
+			Doc: "commits that wait for a layer are not woken when it is there, but only when everything after it is done, too",
 			Old: "\tb.bytes.Add(-bytes)\n\tb.eased.tell()\n", New: "\tb.bytes.Add(-bytes)\n",
 		},
 		{
 			Name: "old-log-stays", Invariant: host, File: sizeFile, Plan: tests + "TestOldLogLeavesMemory",
-			Doc: "no checkpoint is asked for: all of the log of a long transaction stays in memory",
+			Doc: "no checkpoint is requested: the whole log of a long transaction stays in memory",
 			Old: "\t\tc.RequestCheckpoint()\n", New: "",
 		},
 	}

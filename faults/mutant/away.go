@@ -11,7 +11,7 @@ func awayMutants() []Mutant {
 	return []Mutant{
 		{
 			Name: "catalogs-later", Invariant: restorable, File: "core/engine/opening.go", Plan: "./core/engine -run TestFirstRowsOfWhatWasLoaded",
-			Doc: "an opening does not request the catalogs ahead, so each of their pages is waited for",
+			Doc: "an opening does not request the catalogs ahead, so it waits for each of their pages",
 			Old: "\t\treturn base.Soon\n", New: "\t\treturn base.Later\n",
 		},
 		{
@@ -21,7 +21,7 @@ func awayMutants() []Mutant {
 		},
 		{
 			Name: "boot-set-made-each-time", Invariant: restorable, File: "core/engine/compact.go", Plan: "./core/engine -run TestFirstRowsOfWhatWasLoaded",
-			Doc: "each life that reads elsewhere takes a layer as it ends",
+			Doc: "each life that reads other pages takes a layer when it ends",
 			Old: " && !m.taken.layer.HasBootSet()", New: "",
 		},
 		{
@@ -31,30 +31,30 @@ func awayMutants() []Mutant {
 		},
 		{
 			Name: "advice-is-dropped", Invariant: promise, File: "core/pglite/ahead.go", Plan: "./core/engine -run TestRecoveryAsksAhead",
-			Doc: "what PostgreSQL says that it will read is not fetched ahead, as in recovery after a crash",
+			Doc: "what PostgreSQL says it will read is not fetched ahead, as in recovery after a crash",
 			Old: "uint32(s[3]) == adviseWillNeed &&", New: "uint32(s[3]) == ^uint32(0) &&",
 		},
 		{
 			Name: "late-bytes-are-taken", Invariant: restorable, File: files + "away.go", Plan: fileTests + "TestAwayModel",
-			Doc: "bytes that come late are put where others are meanwhile, in a newer layer",
+			Doc: "bytes that arrive late are put where a newer layer has others by now",
 			Old: " || address < 0 || in.address(chunk) != address {",
 			New: " || address < 0 {",
 		},
 		{
 			Name: "evicts-what-no-layer-has", Invariant: restorable, File: files + "settle.go", Plan: fileTests + "TestAwayModel",
-			Doc: "a chunk is turned away that was written since the layer was taken",
+			Doc: "a chunk written since the layer was taken is evicted",
 			Old: "if s.data != away && (s.data == nil || s.gen > in.settled) {",
 			New: "if s.data != away && s.data == nil {",
 		},
 		{
 			Name: "a-layer-of-another-file", Invariant: restorable, File: files + "settle.go", Plan: fileTests + "TestSettleKnowsTheFile",
-			Doc: "what a layer has of a file is taken for what it has of the one that got its number",
+			Doc: "what a layer holds of a file is taken for that of the file that got its number",
 			Old: " || f.inodes[ino].born > uint64(m) {",
 			New: " {",
 		},
 		{
 			Name: "half-a-chunk-of-zeros", Invariant: restorable, File: files + "away.go", Plan: fileTests + "TestAwayModel",
-			Doc: "a write of the beginning of a chunk that is away makes zeros of the rest",
+			Doc: "a write of the beginning of a chunk that is away turns the rest into zeros",
 			Old: "	if last != first && in.isAway(last) && end < min((last+1)*ChunkSize, in.size) {",
 			New: "	if last != first && in.isAway(last) && end < 0 {",
 		},
@@ -65,27 +65,27 @@ func awayMutants() []Mutant {
 		},
 		{
 			Name: "somebody-elses-block", Invariant: promise, File: files + "temporary.go", Plan: "-run TestTemporaryModel ./core/memfs",
-			Doc: "what is behind the bytes of a temporary file that were written is what another one had there",
+			Doc: "beyond its written bytes, a temporary file shows what another one had there",
 			Old: "case fresh && m < ChunkSize:", New: "case fresh && m < 0:",
 		},
 		{
 			Name: "block-stays-taken", Invariant: promise, File: files + "temporary.go", Plan: "-run TestTemporaryModel ./core/memfs",
-			Doc: "a chunk of a temporary file is cut off, and its block stays taken",
+			Doc: "a chunk of a temporary file is truncated, but its block stays taken",
 			Old: "	f.giveBlocks([]int64{block})\n}", New: "}",
 		},
 		{
 			Name: "a-slow-disk-stops-all", Invariant: promise, File: "core/pglite/temporary.go", Plan: "-run TestSlowDiskHoldsNobodyUp -timeout 30s ./core/pglite",
-			Doc: "who waits for the disk of temporary files has everybody wait",
+			Doc: "a process that waits for the disk of temporary files makes all others wait",
 			Old: "|| !c.diskWaits.Load() {", New: "|| c.ctx != nil {",
 		},
 		{
 			Name: "sort-ends-without-a-word", Invariant: promise, File: "core/engine/tempfiles.go", Plan: "-run TestTemporaryFilesEnd ./core/engine",
-			Doc: "a sort that there is no room for ends with a full disk that nobody has",
+			Doc: "a sort that does not fit ends with a full disk that does not exist",
 			Old: "if n := o.tempMemory(); n > 0", New: "if n := o.tempMemory(); n < 0",
 		},
 		{
 			Name: "moved-is-lost", Invariant: promise, File: waitFile, Plan: waitTests + "TestMovedMeanwhile",
-			Doc: "a statement fails because what it fetches was moved by a newer layer meanwhile",
+			Doc: "a statement fails because a newer layer has moved what it fetches",
 			Old: "		case !slices.Equal(needs(), missing):",
 			New: "		case slices.Equal(missing, nil):",
 		},
@@ -97,7 +97,7 @@ func awayMutants() []Mutant {
 		},
 		{
 			Name: "cancel-waits-for-the-bucket", Invariant: promise, File: waitFile, Plan: waitTests + "TestFetchEnds -timeout 30s",
-			Doc: "a fetch that hangs cannot be cancelled",
+			Doc: "a fetch that hangs cannot be canceled",
 			Old: "		if p.ends(o) {\n			return nil, errInterrupted\n		}\n	}\n}",
 			New: "	}\n}",
 		},

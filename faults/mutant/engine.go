@@ -37,7 +37,7 @@ func EngineMutants() []Mutant {
 		},
 		{
 			Name: "same-epoch-reacquire", Invariant: byOne, File: takeoverFile, Plan: "e4b.5",
-			Doc: "an opener takes the epoch that it finds instead of the next one",
+			Doc: "an opener takes the epoch it finds instead of the next one",
 			Old: "Epoch: max(tail.Epoch, seen.Epoch) + 1, DatabaseID", New: "Epoch: max(tail.Epoch, seen.Epoch, 1), DatabaseID",
 		},
 		{
@@ -47,7 +47,7 @@ func EngineMutants() []Mutant {
 		},
 		{
 			Name: "ship-recycled-wal", Invariant: replay, File: startFile, Plan: "e2b.7",
-			Doc: "segments of PostgreSQL's log that it keeps for later go along into a layer",
+			Doc: "segments that PostgreSQL's log keeps for later are included in a layer",
 			Old: `"wal_recycle": "off"`, New: `"wal_recycle": "on", "min_wal_size": "200MB", "max_wal_size": "300MB"`,
 		},
 		{
@@ -58,12 +58,12 @@ func EngineMutants() []Mutant {
 		},
 		{
 			Name: "serve-after-fenced", Invariant: fenced, File: modeFile, Plan: "e1z.1",
-			Doc: "a request does not look whether the lease is still held: a writer that was taken over answers reads",
+			Doc: "a request does not check whether the lease is still held: a writer that was taken over answers reads",
 			Old: "if err := m.opened.Lease.Ensure(ctx); err != nil {", New: "if err := m.opened.Lease.Ensure(ctx); err != nil && m.log == nil {",
 		},
 		{
 			Name: "no-flush-at-the-end", Invariant: durable, File: modeFile, Plan: "e4b.4",
-			Doc: "SIGTERM gives the lease back and leaves what was not flushed",
+			Doc: "SIGTERM releases the lease without flushing the rest",
 			Old: "if runs && m.log.isDurable(m.log.lastAwaited()) && last <= m.durable.Load() {", New: "if runs || m.log == nil {",
 		},
 		{
@@ -79,7 +79,7 @@ func EngineMutants() []Mutant {
 		forgetFenceGrowth(),
 		{
 			Name: "unknown-is-failed", Invariant: durable, File: modeFile, Plan: "e2b.6",
-			Doc: "a commit of which nobody knows is reported as fenced, as if it never took place",
+			Doc: "a commit with an unknown outcome is reported as fenced, as if it had never happened",
 			Old: "\tat, err := m.opened.Log.Append(ctx, ops)\n",
 			New: "\tat, err := m.opened.Log.Append(ctx, ops)\n\tif errors.Is(err, store.ErrUnknown) {\n\t\terr = wal.ErrFenced\n\t}\n",
 		},
@@ -90,7 +90,7 @@ func EngineMutants() []Mutant {
 func forgetFenceGrowth() Mutant {
 	return Mutant{
 		Name: "forget-fence-growth", Invariant: idle, File: gcFile, Plan: "e5.4",
-		Doc: "each collection goes through all fences that there are, of which every cold start leaves one",
+		Doc: "each collection goes through all existing fences, of which every cold start leaves one",
 		Old: "c.o.Epoch%fullEvery != 0", New: "c.o.Epoch == 0",
 	}
 }

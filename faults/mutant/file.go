@@ -18,7 +18,7 @@ const (
 func FileMutants() []Mutant {
 	return []Mutant{
 		{
-			Name: "no-file-sync", Invariant: durable, File: fileWrite, Plan: "TestPowerCuts", Doc: "an object is named before its content is on the disk",
+			Name: "no-file-sync", Invariant: durable, File: fileWrite, Plan: "TestPowerCuts", Doc: "an object gets its name before its content is on the disk",
 			Old: "\tif err := p.f.Sync(); err != nil {\n\t\treturn err\n\t}\n\tgive :=", New: "\tgive :=",
 		},
 		{
@@ -26,19 +26,19 @@ func FileMutants() []Mutant {
 			Old: "\tif err := h.s.disk.SyncDir(objectsDir); err != nil {\n\t\treturn err\n\t}\n", New: "",
 		},
 		{
-			Name: "no-reservation-sync", Invariant: once, File: fileState, Plan: "TestPowerCuts", Doc: "generations are used that a power cut gives out again",
+			Name: "no-reservation-sync", Invariant: once, File: fileState, Plan: "TestPowerCuts", Doc: "generations are used that are given out again after a power cut",
 			Old: "\t\tif err := h.f.Sync(); err != nil {\n\t\t\treturn 0, err\n\t\t}\n", New: "",
 		},
 		{
-			Name: "generations-again", Invariant: once, File: fileOpen, Plan: "TestPowerCuts", Doc: "after a power cut generations go on where the state file happens to be",
+			Name: "generations-again", Invariant: once, File: fileOpen, Plan: "TestPowerCuts", Doc: "after a power cut generations continue wherever the state file happens to be",
 			Old: "\t\tst.next = max(st.next, st.reserved)\n", New: "",
 		},
 		{
-			Name: "read-before-durable", Invariant: durable, File: fileState, Plan: "TestDeathThenPowerCut", Doc: "a name is seen that a dead process had not made durable",
+			Name: "read-before-durable", Invariant: durable, File: fileState, Plan: "TestDeathThenPowerCut", Doc: "a name is visible that a dead process had not made durable",
 			Old: "if unsettled = h.unsettled; unsettled {", New: "if h.unsettled && unsettled {",
 		},
 		{
-			Name: "no-lock-between-processes", Invariant: byOne, File: fileState, Plan: "TestConformanceBetweenProcesses", Doc: "two processes swap at once",
+			Name: "no-lock-between-processes", Invariant: byOne, File: fileState, Plan: "TestConformanceBetweenProcesses", Doc: "two processes swap at the same time",
 			Old: "return file.Lock(exclusive)", New: "return file.Lock(false)",
 		},
 	}

@@ -19,7 +19,7 @@ func hostMutants() []Mutant {
 		},
 		{
 			Name: "unsuspected-call", Invariant: host, File: mendFile, Plan: "./core/pglite/internal/wasmbin -run TestSuspects",
-			Doc: "a select of floats that come from a call is not looked for",
+			Doc: "a select of floats that come from a call is not searched for",
 			Old: "s.types(s.m.Funcs[i].Results)", New: "s.types(s.m.Funcs[i].Params)",
 		},
 		{
@@ -29,7 +29,7 @@ func hostMutants() []Mutant {
 		},
 		{
 			Name: "dirty-results", Invariant: host, File: invokeFile, Plan: "./core/pglite -run TestHostResultsAreClean",
-			Doc: "the upper half of the slot of a host function's i32 result is left as it is",
+			Doc: "the upper half of the slot of a host function's i32 result is not cleared",
 			Old: "\t\tif narrowResult {\n", New: "\t\tif narrowResult && f == nil {\n",
 		},
 		{
@@ -39,22 +39,22 @@ func hostMutants() []Mutant {
 		},
 		{
 			Name: "behind-an-image", Invariant: host, File: imageFile, Plan: "./core/pglite -run TestBehindAnImage",
-			Doc: "behind what an image holds, a process has what was there before",
+			Doc: "beyond what an image holds, a process has what was there before",
 			Old: "rest := region[s.ends:s.size]; len(rest) > 0", New: "rest := region[s.size:s.size]; len(rest) > 0",
 		},
 		{
 			Name: "image-cut", Invariant: host, File: imageFile, Plan: "./core/pglite -run TestBehindAnImage",
-			Doc: "of an image only what comes before the first hole is mapped",
+			Doc: "only the part of an image before the first hole is mapped",
 			Old: "\t\ts.ends = min(uint64(to), s.size)\n", New: "\t\ts.ends = min(uint64(to), s.size)\n\t\tbreak\n",
 		},
 		{
 			Name: "kept-unseen", Invariant: host, File: keptFile, Plan: keptTests,
-			Doc: "the sum of a start that was kept is not looked at",
+			Doc: "the checksum of a kept start is not checked",
 			Old: "\t\tb, err = unsealed(b)\n", New: "\t\tb = b[:len(b)-4]\n",
 		},
 		{
 			Name: "kept-cut", Invariant: host, File: keptFile, Plan: keptTests,
-			Doc: "of what a start has in shared memory, the last piece is not kept",
+			Doc: "the last piece of a start's shared memory is not kept",
 			Old: "\tw.extents(p.segment)\n", New: "\tw.extents(p.segment[:len(p.segment)-1])\n",
 		},
 	}

@@ -15,42 +15,42 @@ func httpMutants() []Mutant {
 		},
 		{
 			Name: "status-without-token", Invariant: promise, File: "core/httpapi/page.go", Plan: "./core/httpapi -run TestPageHeaders",
-			Doc: "what goes on is told to who has no token",
+			Doc: "what is going on is shown to a client without the token",
 			Old: "a.guarded(a.status)", New: "a.status",
 		},
 		{
 			Name: "session-not-cleaned", Invariant: promise, File: session, Plan: "./core/httpapi -run TestNothingIsLeft",
-			Doc: "what a request has set, locked, prepared is there for the next one",
+			Doc: "whatever a request has set, locked or prepared is there for the next one",
 			Old: `{"DISCARD ALL", `, New: `{"DEALLOCATE ALL", `,
 		},
 		{
 			Name: "seed-is-left", Invariant: promise, File: session, Plan: "./core/httpapi -run TestNothingIsLeft",
-			Doc: "a request foresees the random numbers of the next one",
+			Doc: "a request can predict the random numbers of the next one",
 			Old: "2*rand.Float64()-1", New: "0*rand.Float64()",
 		},
 		{
 			Name: "block-is-left", Invariant: promise, File: session, Plan: "./core/httpapi -run TestNothingIsLeft",
-			Doc: "what a request has left open is committed",
+			Doc: "a transaction that a request has left open is committed",
 			Old: `s.Exec(ctx, "ROLLBACK")`, New: `s.Exec(ctx, "COMMIT")`,
 		},
 		{
 			Name: "http-answers-early", Invariant: durable, File: pool, Plan: "./core/httpapi -run TestUnknownOutcome",
-			Doc: "a request is told of what is not durable",
+			Doc: "a request is told something that is not durable",
 			Old: "s.backend.HoldAnswers(true)", New: "s.backend.HoldAnswers(false)",
 		},
 		{
 			Name: "old-name-is-superuser", Invariant: promise, File: session, Plan: "./core/httpapi -run TestTheFirstRoleIsRenamed",
-			Doc: "requests run as whoever has the superuser's old name",
+			Doc: "requests run as the role that now has the superuser's old name",
 			Old: "s != nil && name == user {", New: "s != nil && name != \"\" {",
 		},
 		{
 			Name: "batch-in-two", Invariant: promise, File: request, Plan: "./core/httpapi -run TestEndsTransaction|TestRequestsLeaveNothing",
-			Doc: "a batch's transaction is ended by a statement behind a comment, and another one goes on",
+			Doc: "a statement after a comment ends a batch's transaction, and another one continues",
 			Old: "\tword := words(sql, 3)\n", New: "\tif len(sql) > 0 && sql[0] == '/' {\n\t\treturn false\n\t}\n\tword := words(sql, 3)\n",
 		},
 		{
 			Name: "name-with-parameters", Invariant: promise, File: request, Plan: "./core/httpapi -run TestDatabaseOfARequest",
-			Doc: "the name of a database brings start-up parameters along",
+			Doc: "the name of a database smuggles in start-up parameters",
 			Old: " || strings.ContainsRune(given[0], 0):", New: ":",
 		},
 	}

@@ -13,19 +13,19 @@ func leanMutants() []Mutant {
 	return []Mutant{
 		{
 			Name: "extension-of-a-shift", Invariant: host, File: editFile, Plan: random,
-			Doc: "the zero extension is taken off a shift, which becomes part of an address with the bits that 32 do not hold",
+			Doc: "the zero extension of a shift is removed, which becomes part of an address with bits that 32 do not hold",
 			Old: "case opIshl, opSExtend, opUExtend:",
 			New: "case opSExtend, opUExtend:",
 		},
 		{
 			Name: "extension-of-an-extension", Invariant: host, File: editFile, Plan: random,
-			Doc: "the zero extension is taken off what was extended with its sign",
+			Doc: "the zero extension of a sign-extended value is removed",
 			Old: "case opIshl, opSExtend, opUExtend:",
 			New: "case opIshl:",
 		},
 		{
 			Name: "operand-of-64-bits", Invariant: host, File: editFile, Plan: random,
-			Doc: "an address that was just loaded is read with the 32 bits beside it",
+			Doc: "an address that was just loaded is read along with the 32 bits next to it",
 			Old: "\t\t\tof.opcode = opUload32\n",
 			New: "\t\t\t_ = of\n",
 		},
@@ -37,7 +37,7 @@ func leanMutants() []Mutant {
 		},
 		{
 			Name: "long-table-stays", Invariant: host, File: editFile, Plan: "./core/pglite/internal/lean -run TestShortTable",
-			Doc: "each function after a large one waits for that one's table of dominators",
+			Doc: "each function after a large one has to walk that one's table of dominators",
 			Old: "len(t) > keptRows {", New: "len(t) > 1<<30 {",
 		},
 		{
@@ -60,7 +60,7 @@ func leanMutants() []Mutant {
 		},
 		{
 			Name: "all-of-it-open", Invariant: host, File: "core/pglite/memory.go", Plan: "./core/engine -run TestAWriteOutside",
-			Doc: "all that a memory may ever grow to is opened when it first grows, and what is written behind it is no fault",
+			Doc: "all that a memory may ever grow to is opened when it first grows, so that a write beyond its end is no fault",
 			Old: "open(l.region[len(l.view.b):max(size, uint64(len(l.view.b)))])",
 			New: "open(l.region)",
 		},
@@ -84,7 +84,7 @@ func leanMutants() []Mutant {
 		},
 		{
 			Name: "ways-shifted", Invariant: host, File: branchFile, Plan: branchTest,
-			Doc: "a br_table that becomes comparisons compares with the number behind",
+			Doc: "a br_table that becomes comparisons compares with the following number",
 			Old: "opI32Const, byte(i), opI32Eq)",
 			New: "opI32Const, byte(i+1), opI32Eq)",
 		},
@@ -96,7 +96,7 @@ func leanMutants() []Mutant {
 		},
 		{
 			Name: "copy-over-itself", Invariant: host, File: copyFile, Plan: copyTest,
-			Doc: "a copy stores before all is loaded, and ranges that overlap are copied wrongly",
+			Doc: "a copy stores before everything is loaded, so that overlapping ranges are copied wrongly",
 			Old: "\tc.get(copyFrom).op(load, 0, 0).set(temp + 1)\n\tc.get(copyDst).get(temp).op(store, 0, 0)\n",
 			New: "\tc.get(copyDst).get(temp).op(store, 0, 0)\n\tc.get(copyFrom).op(load, 0, 0).set(temp + 1)\n",
 		},

@@ -12,37 +12,37 @@ func postlinkMutants() []Mutant {
 	return []Mutant{
 		{
 			Name: "turned-the-wrong-way", Invariant: host, File: blocks, Plan: tests + "TestForms",
-			Doc: "a branch over a jump goes to where the jump went, under the condition that it had",
+			Doc: "a branch over a jump goes where the jump went, under the condition it had",
 			Old: "return b.cond ^ 1, b.next, -1", New: "return b.cond, b.next, -1",
 		},
 		{
 			Name: "errors-stay-in-the-way", Invariant: host, File: blocks, Plan: tests + "TestForms",
-			Doc: "what leads to nothing but a trap stays where it was",
+			Doc: "code that leads only to a trap stays where it was",
 			Old: "trapped(b.taken) && trapped(b.next) {", New: "trapped(b.taken) && trapped(b.next) && false {",
 		},
 		{
 			Name: "further-than-eight-bits", Invariant: host, File: emit, Plan: tests + "TestCallsAndDistances",
-			Doc: "a jump that does not reach with eight bits is short",
+			Doc: "a jump too far for eight bits is made short",
 			Old: "d == int(int8(d))", New: "d >= -128 && d <= 128",
 		},
 		{
 			Name: "table-as-it-was", Invariant: host, File: emit, Plan: tests + "TestTables",
-			Doc: "the ways of a jump table lead to where their code was",
+			Doc: "the entries of a jump table lead to where their code used to be",
 			Old: "uint64(int64(w.begin+w.blocks[to].at-begin))", New: "uint64(int64(w.begin+int(w.ins[w.blocks[to].begin].at)-begin))",
 		},
 		{
 			Name: "constants-astray", Invariant: host, File: emit, Plan: tests + "TestForms",
-			Doc: "constants are elsewhere than the instructions that load them say",
+			Doc: "constants are not where the instructions that load them expect them",
 			Old: "w.align(consts % alignment)", New: "w.align(0)",
 		},
 		{
 			Name: "frame-kept", Invariant: host, File: peephole, Plan: tests + "TestFrames",
-			Doc: "a function returns with what it took from the stack",
+			Doc: "a function returns without giving back what it took from the stack",
 			Old: "if gave == took {", New: "if gave.pushed == took.pushed {",
 		},
 		{
 			Name: "flags-of-an-addition", Invariant: host, File: peephole, Plan: tests + "TestForms",
-			Doc: "a test after an addition is left out, which has set other flags",
+			Doc: "a test after an addition is left out, although the addition sets other flags",
 			Old: "case 0x23, 0x0b, 0x33:", New: "case 0x23, 0x0b, 0x33, 0x03:",
 		},
 		{
@@ -57,7 +57,7 @@ func postlinkMutants() []Mutant {
 		},
 		{
 			Name: "code-as-it-was", Invariant: host, File: "core/pglite/runtime.go", Plan: "./core/pglite -run TestCodeIsArranged",
-			Doc: "compiled code is written as it is",
+			Doc: "compiled code is written unarranged",
 			Old: "files.Arrange = checked == nil", New: "files.Arrange = false",
 		},
 	}

@@ -40,12 +40,12 @@ func takeovers() []Mutant {
 	return []Mutant{
 		{
 			Name: "no-manifest-reread", Invariant: oneWriter, File: takeoverFile, Plan: "dead-zone",
-			Doc: "the manifest is not looked at after the fence: a fence in a collected part of the log makes a writer",
+			Doc: "the manifest is not read again after the fence: a fence in a collected part of the log makes a writer",
 			Old: "\tm, err := op.confirm(ctx, log, seen)\n", New: "\tm, err := seen.Manifest, error(nil)\n",
 		},
 		{
 			Name: "no-seqlock", Invariant: oneWriter, File: takeoverFile, Plan: "seqlock",
-			Doc: "after the fence only the dead zone is looked for: what was read before is restored, whatever became of it",
+			Doc: "after the fence only the dead zone is checked: what was read before is restored, whatever became of it",
 			Old: "\tif sameStart(now, seen) {\n", New: "\tif sameStart(now, seen) || fence.Seq > 0 {\n",
 		},
 		{
@@ -62,7 +62,7 @@ func takeovers() []Mutant {
 		},
 		{
 			Name: "stale-layer", Invariant: prefix, File: takeoverFile, Plan: "retention",
-			Doc: "the layer of a newer manifest is restored with the records behind an older one, which are kept beside it",
+			Doc: "the layer of a newer manifest is restored with the records after an older one, which are also kept",
 			Old: "newest(a).Key == newest(b).Key", New: "newest(a).Seq >= 0 && newest(b).Seq >= 0",
 		},
 		{
@@ -78,7 +78,7 @@ func takeovers() []Mutant {
 		},
 		{
 			Name: "same-epoch-reacquire", Invariant: byOne, File: takeoverFile, Plan: "openers",
-			Doc: "an opener takes the epoch that it finds instead of the next one",
+			Doc: "an opener takes the epoch it finds instead of the next one",
 			Old: "Epoch: max(tail.Epoch, seen.Epoch) + 1, DatabaseID", New: "Epoch: max(tail.Epoch, seen.Epoch, 1), DatabaseID",
 		},
 		{
@@ -88,12 +88,12 @@ func takeovers() []Mutant {
 		},
 		{
 			Name: "create-twice", Invariant: "sound", File: takeoverFile, Plan: "create",
-			Doc: "of two processes that create the database at once, one gives up with an error that is no rival's",
+			Doc: "when two processes create the database at the same time, one gives up with an error that is not a rival's",
 			Old: "if m.DatabaseID != \"\" && m.DatabaseID != id {", New: "if m.DatabaseID != \"\" && m.DatabaseID == id {",
 		},
 		{
 			Name: "verify-without-second-look", Invariant: oneWriter, File: verifyFile, Plan: "reader",
-			Doc: "a reader does not look at the manifest again: it takes a log that was collected under it for damaged",
+			Doc: "a reader does not read the manifest again: it takes a log that was collected under it for damaged",
 			Old: "if now.WalStart == m.WalStart && (err == nil || sameLayers(now, m)) {", New: "if now.WalStart >= m.WalStart {",
 		},
 	}
@@ -104,7 +104,7 @@ func appends() []Mutant {
 	return []Mutant{
 		{
 			Name: "ignore-write-id", Invariant: durable, File: createFile, Plan: "zombie",
-			Doc: "a record of our own, its reply lost, is taken for somebody else's",
+			Doc: "a record of our own, whose reply was lost, is taken for another writer's",
 			Old: "\t\t\tcase lookErr == nil && bytes.Equal(o.Body, body):\n", New: "\t\t\tcase lookErr == nil && bytes.Equal(o.Body, body) && st == nil:\n",
 		},
 		{
@@ -114,7 +114,7 @@ func appends() []Mutant {
 		},
 		{
 			Name: "two-in-flight", Invariant: dense, File: createFile, Plan: "zombie",
-			Doc: "an append without an answer is taken as done, and the next one sent while it is on its way",
+			Doc: "an append without an answer is taken as done, and the next one is sent while it is on its way",
 			Old: "\t\tcase errors.Is(err, ErrUnknown):\n\t\t\tundecided = true\n", New: "\t\tcase errors.Is(err, ErrUnknown):\n\t\t\treturn nil\n",
 		},
 		{
@@ -135,17 +135,17 @@ func appends() []Mutant {
 		},
 		{
 			Name: "dead-fence-is-damage", Invariant: "sound", File: readFile, Plan: "seqlock",
-			Doc: "a fence at wal_start that names the dead fence before it is taken for damage",
+			Doc: "a fence at wal_start that refers to the dead fence before it is taken for damage",
 			Old: "return rec.Kind == Fence && r.at.Seq == r.o.From.Seq && r.at.Seq > 0", New: "return rec.Kind == Fence && r.at.Seq == 0",
 		},
 		{
 			Name: "free-name-is-proof", Invariant: "read", File: "core/wal/unfenced.go", Plan: "reads",
-			Doc: "a strict read takes the free name behind its writer's last record for a proof, though a record of its own may have been collected there",
+			Doc: "a strict read takes the free name after its writer's last record as proof, though a record of its own may have been collected there",
 			Old: "\t\tif errors.Is(err, store.ErrNotFound) {\n\t\t\tcontinue\n", New: "\t\tif errors.Is(err, store.ErrNotFound) {\n\t\t\treturn nil\n",
 		},
 		{
 			Name: "no-chain-check", Invariant: dense, File: readFile, Plan: "damaged",
-			Doc: "a reader does not look whether a record follows from the one before it",
+			Doc: "a reader does not check whether a record follows from the one before it",
 			Old: "rec.Prev != r.at.Hash && !r.mayBreak(rec)", New: "rec.Prev != r.at.Hash && rec.Seq == 0",
 		},
 	}
@@ -156,12 +156,12 @@ func leases() []Mutant {
 	return []Mutant{
 		{
 			Name: "renew-without-generation", Invariant: "lease", File: leaseFile, Plan: "lease",
-			Doc: "a lease is renewed over whoever has taken it",
+			Doc: "a lease is renewed over the writer that has taken it",
 			Old: "err = l.write(ctx, l.o.Holder, store.IfGen(gen))", New: "_, err = gen, l.write(ctx, l.o.Holder, store.Always())",
 		},
 		{
 			Name: "release-without-generation", Invariant: "lease", File: leaseFile, Plan: "lease",
-			Doc: "a lease is given back that somebody else has taken",
+			Doc: "a lease is released that another writer has taken",
 			Old: "err := l.write(ctx, \"\", store.IfGen(gen))", New: "_, err := gen, l.write(ctx, \"\", store.Always())",
 		},
 		{
@@ -192,7 +192,7 @@ func layers() []Mutant {
 		},
 		{
 			Name: "blind-manifest-swap", Invariant: restorable, File: manifestFile, Plan: "collectors",
-			Doc: "the manifest is written over without looking at its generation",
+			Doc: "the manifest is overwritten regardless of its generation",
 			Old: "cond = store.IfGen(old)", New: "cond = store.Always()",
 		},
 		{
@@ -217,7 +217,7 @@ func layers() []Mutant {
 		},
 		{
 			Name: "gc-segment-of-later-writer", Invariant: restorable, File: gcLayersFile, Plan: "pages",
-			Doc: "a collection that was stalled deletes segments of a writer that came later",
+			Doc: "a stalled collection deletes segments of a writer that came later",
 			Old: "ok && !c.needed[a.Key] && o.Epoch <= c.o.Epoch", New: "ok && !c.needed[a.Key] && o.Epoch > 0",
 		},
 	}

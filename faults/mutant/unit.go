@@ -54,7 +54,7 @@ func layerMutants() []Mutant {
 	return []Mutant{
 		{
 			Name: "index-without-segments", Invariant: restorable, File: write, Plan: "./core/base",
-			Doc: "a layer's index is written though a segment of it was not",
+			Doc: "a layer's index is written although one of its segments was not",
 			Old: "if !damage(err) {\n\t\t\treturn err", New: "if !damage(err) {\n\t\t\treturn ctx.Err()",
 		},
 		{
@@ -64,12 +64,12 @@ func layerMutants() []Mutant {
 		},
 		{
 			Name: "damage-stops-opening", Invariant: restorable, File: "core/engine/opening.go", Plan: "-run TestDamage ./core/engine",
-			Doc: "a small database one page of which is damaged does not open",
+			Doc: "a small database with one damaged page does not open",
 			Old: "if op.pages == nil || !errors.Is(err, store.ErrCorrupt)", New: "if op.pages == nil || errors.Is(err, store.ErrCorrupt)",
 		},
 		{
 			Name: "collects-what-is-read", Invariant: restorable, File: "core/engine/cache.go", Plan: "-run TestCrashBehindALayer ./core/engine",
-			Doc: "PostgreSQL crashes behind a layer: its files are where earlier layers have them, and those are collected",
+			Doc: "PostgreSQL crashes after a layer: its files are where earlier layers have them, and those are collected",
 			Old: "\t\tfailed = errors.Join(failed, err) //", New: "\t\tif err != nil {\n\t\t\treturn nil\n\t\t}\n\t\t//",
 		},
 		{
@@ -79,33 +79,33 @@ func layerMutants() []Mutant {
 		},
 		{
 			Name: "collects-by-guess", Invariant: restorable, File: "core/gc/layers.go", Plan: "./core/gc",
-			Doc: "segments are deleted though what an earlier layer needs is not known",
+			Doc: "segments are deleted although it is not known what an earlier layer needs",
 			Old: "if c.unread != nil {", New: "if c.unread == nil && ctx.Err() != nil {",
 		},
 		{
 			Name: "once-damaged-always-damaged", Invariant: idle, File: "core/base/segments.go", Plan: "-run TestDamage ./core/base",
-			Doc: "a segment that could not be read once is never cleaned any more, though somebody has restored it",
+			Doc: "a segment that could not be read once is never cleaned again, even after it was restored",
 			Old: "p.o.Clock.Monotonic()-at < lostFor {", New: "at >= 0 {",
 		},
 		{
 			Name: "outage-taken-for-damage", Invariant: idle, File: write, Plan: "./core/base",
-			Doc: "a segment that cannot be read for a moment is never cleaned any more",
+			Doc: "a segment that is briefly unreadable is never cleaned again",
 			Old: "return errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNotFound)", New: "return err != nil",
 		},
 		{
 			Name: "cleaning-drops-chunk", Invariant: restorable, File: plan, Plan: "./core/base",
-			Doc: "of a segment that is cleaned one chunk is left behind",
+			Doc: "cleaning a segment leaves one chunk behind",
 			Old: "e.add(first, n, next+int64(len(p.views)))\n\t\t\t\twrite(views)",
 			New: "e.add(first, n-n/2, next+int64(len(p.views)))\n\t\t\t\twrite(views[:n-n/2])",
 		},
 		{
 			Name: "chunk-one-off", Invariant: restorable, File: read, Plan: "./core/base",
-			Doc: "of a frame the chunk beside the one that is asked for is put in place",
+			Doc: "the chunk next to the requested one of a frame is put in place",
 			Old: "copy(c.data[i][:], raw[i*memfs.ChunkSize:])", New: "copy(c.data[i][:], raw[(i+1)%n*memfs.ChunkSize:])",
 		},
 		{
 			Name: "shares-what-changed", Invariant: restorable, File: plan, Plan: "./core/base",
-			Doc: "a chunk that was written since the layer before is taken from that one",
+			Doc: "a chunk that was written since the previous layer is taken from that layer",
 			Old: "if len(l.changed) > 0 && l.changed[0] == chunk {", New: "if len(l.changed) > 1 && l.changed[0] == chunk {",
 		},
 		{
@@ -120,12 +120,12 @@ func layerMutants() []Mutant {
 		},
 		{
 			Name: "page-of-any-segment", Invariant: restorable, File: "core/base/pages.go", Plan: "-run TestPages ./core/base",
-			Doc: "a page is read from whatever stands under its segment's name, if it decompresses to as many bytes",
+			Doc: "a page is read from whatever is under its segment's name, if it decompresses to as many bytes",
 			Old: "if got := checksum(stored); got != s.frames[n].crc {", New: "if got := checksum(stored); got != s.frames[n].crc && len(stored) != s.frames[n].size {",
 		},
 		{
 			Name: "index-of-any-layer", Invariant: prefix, File: "core/base/index.go", Plan: "-run TestIndex ./core/base ./core/gc",
-			Doc: "the index of an earlier layer is read in the place of a later one's",
+			Doc: "the index of an earlier layer is read in place of a later one's",
 			Old: "if own.layer != \"\" && own.layer != layer {", New: "if own.layer == \"\" && own.layer == layer {",
 		},
 		{
@@ -135,17 +135,17 @@ func layerMutants() []Mutant {
 		},
 		{
 			Name: "index-of-any-size", Invariant: prefix, File: named, Plan: "-run TestExpect ./core/base",
-			Doc: "an index without a name is read though the manifest describes another one",
+			Doc: "an index without a name is read although the manifest describes another one",
 			Old: "case e.StoredBytes != 0 && use", New: "case e.StoredBytes < 0 && use",
 		},
 		{
 			Name: "layer-of-any-record", Invariant: prefix, File: named, Plan: "-run TestExpect ./core/base",
-			Doc: "the log goes on behind a layer of another record, which a manifest names by mistake",
+			Doc: "the log continues after a layer of another record, which a manifest names by mistake",
 			Old: "case e.Seq != 0 && e.Seq != o.Seq:", New: "case e.Seq != 0 && o.Seq == 1<<64-1:",
 		},
 		{
 			Name: "verify-without-wal-start", Invariant: "sound", File: verifyFile, Plan: "-run TestEachBit ./core/takeover",
-			Doc: "a verification does not see that records are about to be deleted which a layer needs",
+			Doc: "a verification does not notice that records needed by a layer are about to be deleted",
 			Old: "errors.Join(v.walStart(), layers,", New: "errors.Join(layers,",
 		},
 		{
@@ -155,32 +155,32 @@ func layerMutants() []Mutant {
 		},
 		{
 			Name: "shares-with-a-later-layer", Invariant: restorable, File: write, Plan: "-run TestLater ./core/base",
-			Doc: "a layer is written that names segments of a later one, so that nobody reads it",
+			Doc: "a layer is written that names segments of a later one, so that it is never read",
 			Old: "if err := o.mayShare(key); err != nil {", New: "if err := o.mayShare(key); err != nil && st == nil {",
 		},
 		{
 			Name: "verify-by-name-only", Invariant: "sound", File: verifyFile, Plan: "-run TestVerify ./core/takeover",
-			Doc: "a verification does not compare layers with what the manifest says of them",
+			Doc: "a verification does not compare layers with what the manifest says about them",
 			Old: "Expect:   base.Expected(v.m, l),", New: "Expect:   base.Expect{},",
 		},
 		{
 			Name: "verified-for-others", Invariant: "sound", File: "core/base/verify.go", Plan: "-run TestSharedSegments ./core/base",
-			Doc: "a verification takes for sound what no layer has had read of a segment that several share",
+			Doc: "a verification takes unread parts of a segment that several layers share for sound",
 			Old: "if used[i] && !known.used[i] {", New: "if used[i] && known.used == nil {",
 		},
 		{
 			Name: "verified-by-name", Invariant: "sound", File: "core/base/verify.go", Plan: "-run TestSharedSegments ./core/base",
-			Doc: "a verification takes for sound a segment of which another layer says otherwise what is in it",
+			Doc: "a verification takes a segment for sound although another layer describes its contents differently",
 			Old: " || !slices.Equal(known.frames, s.frames) {", New: " || slices.Equal(known.frames, nil) {",
 		},
 		{
 			Name: "collects-by-any-index", Invariant: restorable, File: gcLayersFile, Plan: "-run TestIndex ./core/gc",
-			Doc: "a collection keeps what an index needs that is not the one which the manifest names, and deletes the rest",
+			Doc: "a collection keeps what the wrong index needs, not the one named by the manifest, and deletes the rest",
 			Old: "layer.Key, base.Expected(c.m, layer))", New: "layer.Key, base.Expect{})",
 		},
 		{
 			Name: "layer-of-nobody", Invariant: prefix, File: "core/engine/compact.go", Plan: "-run TestIndex ./core/engine",
-			Doc: "a layer does not say of which database it is",
+			Doc: "a layer does not say which database it belongs to",
 			Old: "\to.Database = m.opened.Manifest.DatabaseID\n", New: "",
 		},
 		{
@@ -195,7 +195,7 @@ func layerMutants() []Mutant {
 		},
 		{
 			Name: "answers-behind-the-end", Invariant: durable, File: "core/engine/mode_log_answers.go", Plan: "-run TestAnswersWhileItEnds ./core/engine",
-			Doc: "where answers do not wait, those that leave while the engine ends tell of what it does not flush any more",
+			Doc: "where answers do not wait, those that leave while the engine ends report what it no longer flushes",
 			Old: " && !m.e.closed.Load() {", New: " {",
 		},
 		{
@@ -205,17 +205,17 @@ func layerMutants() []Mutant {
 		},
 		{
 			Name: "collects-behind-a-late-swap", Invariant: restorable, File: "core/engine/compact.go", Plan: "-run TestCollectionBehindALateSwap ./core/engine",
-			Doc: "an end deletes a layer that the manifest may name yet, by a swap that was given up",
+			Doc: "an end deletes a layer that the manifest may yet name, through a swap that was given up",
 			Old: "if m.undecided { //", New: "if m.undecided && m.o == nil { //",
 		},
 		{
 			Name: "lease-left-too-early", Invariant: "liveness", File: "core/lease/lease.go", Plan: "./core/lease",
-			Doc: "a lease is left as it is at the end though others believe in it yet",
+			Doc: "a lease is left as it is at the end although others still believe in it",
 			Old: "> l.until+l.margin()+clocksApart", New: "> l.until-l.o.TTL",
 		},
 		{
 			Name: "control-file-shared", Invariant: durable, File: plan, Plan: "./core/base",
-			Doc: "a file that is another one in the clone than in the tree is taken from the layer that was made of the clone",
+			Doc: "a file that differs between the clone and the tree is taken from the layer made from the clone",
 			Old: "if old != nil && path != pl.o.Rewrite {", New: "if old != nil {",
 		},
 	}
@@ -227,12 +227,12 @@ func branchMutants() []Mutant {
 	return []Mutant{
 		{
 			Name: "branch-takes-a-cut-page", Invariant: restorable, File: write, Plan: "-run TestBranchOfACutSegment ./core/engine",
-			Doc: "a branch is made of a page segment that is not whole",
+			Doc: "a branch is made of a truncated page segment",
 			Old: "if err == nil && size != want {", New: "if err == nil && size < 0 {",
 		},
 		{
 			Name: "branch-names-nobodys-page", Invariant: restorable, File: write, Plan: "-run TestBranchCopiesInTheBucket ./core/engine",
-			Doc: "the index of a branch names a page segment where its parent has it",
+			Doc: "the index of a branch names a page segment at its parent's place",
 			Old: "s.layer, s.n, s.part = w.key, w.next+i, false\n\t\tto := s.key()", New: "copied := segment{layer: w.key, n: w.next + i}\n\t\tto := copied.key()",
 		},
 		{
@@ -242,17 +242,17 @@ func branchMutants() []Mutant {
 		},
 		{
 			Name: "branch-once", Invariant: restorable, File: "core/takeover/place.go", Plan: "-run TestBranchThatDied ./core/engine",
-			Doc: "where a branch was given up none can be made any more",
+			Doc: "no branch can be made where one was given up",
 			Old: "return ok && o.ID != \"\"", New: "return ok && o.ID == \"\"",
 		},
 		{
 			Name: "copy-over-somebody-elses", Invariant: durable, File: "core/store/gcs/write.go", Plan: "-run TestCopyEnds ./core/store/gcs",
-			Doc: "a copy within the bucket replaces what has its name",
+			Doc: "a copy within the bucket replaces an existing object of its name",
 			Old: ".If(storage.Conditions{DoesNotExist: true}).CopierFrom(", New: ".CopierFrom(",
 		},
 		{
 			Name: "copy-is-its-own-rival", Invariant: restorable, File: "core/store/gcs/write.go", Plan: "-run TestCopySurvives ./core/store/gcs",
-			Doc: "a copy whose reply was lost is taken for somebody else's",
+			Doc: "a copy whose reply was lost is taken for another process's",
 			Old: "c.Metadata = map[string]string{writeIDField: p.writeID}", New: "c.Metadata = map[string]string{writeIDField: p.writeID + \"-\"}",
 		},
 	}
@@ -263,14 +263,14 @@ func prefixMutants() []Mutant {
 	return []Mutant{
 		{
 			Name: "gc-by-metadata", Invariant: restorable, File: partsFile, Plan: "./core/gc",
-			Doc: "which parts are alive is taken from the write ids of the listing: a copy without metadata loses them",
+			Doc: "the listing's write ids decide which parts are alive: a copy without metadata loses them",
 			Old: "\t\tif !each(seq, a.Size) {\n",
 			New: "\t\tif c.o.Learnt != nil {\n\t\t\tif c.o.Learnt.named == nil {\n\t\t\t\tc.o.Learnt.named = map[group]uint64{}\n\t\t\t}\n" +
 				"\t\t\tfor epoch := range c.o.Epoch {\n\t\t\t\tc.o.Learnt.named[group{epoch, a.WriteID}] = seq\n\t\t\t}\n\t\t\tcontinue\n\t\t}\n\t\tif !each(seq, a.Size) {\n",
 		},
 		{
 			Name: "gc-in-a-damaged-log", Invariant: restorable, File: partsFile, Plan: "./core/gc",
-			Doc: "a record that is missing is passed over, though it may have named parts",
+			Doc: "a missing record is passed over, although it may have named parts",
 			Old: "\t\tif seq != next {\n", New: "\t\tif seq < next {\n",
 		},
 		{
@@ -280,22 +280,22 @@ func prefixMutants() []Mutant {
 		},
 		{
 			Name: "gc-by-prefix", Invariant: restorable, File: namesFile, Plan: "./core/gc",
-			Doc: "whatever lies below a layer's folder is taken for a part of it: another database within is emptied",
+			Doc: "anything below a layer's folder is taken for a part of it: another database within is emptied",
 			Old: "isPart && err == nil && key == partKey(o.Layer, int(n))", New: "isPart || err == nil || n == 0",
 		},
 		{
 			Name: "gc-segments-by-prefix", Invariant: restorable, File: namesFile, Plan: "./core/gc",
-			Doc: "whatever lies below the folder of page segments is taken for one",
+			Doc: "anything below the folder of page segments is taken for one",
 			Old: "return o, err == nil && key == SegmentKey(o.Layer, int(n))", New: "return o, err == nil || n == 0",
 		},
 		{
 			Name: "gc-parts-by-prefix", Invariant: restorable, File: recordFile, Plan: "./core/gc",
-			Doc: "whatever lies below the folder of parts is taken for one",
+			Doc: "anything below the folder of parts is taken for one",
 			Old: "&& nErr == nil && number >= 0 && key == partKey(epoch, writeID, number)", New: "&& (nErr == nil || number >= 0)",
 		},
 		{
 			Name: "own-write-by-metadata", Invariant: durable, File: createFile, Plan: "./core/store",
-			Doc: "a record of our own, its reply lost, is known by the metadata beside it",
+			Doc: "a record of our own, whose reply was lost, is recognised by its metadata",
 			Old: "case lookErr == nil && bytes.Equal(o.Body, body):", New: "case lookErr == nil && bytes.Equal(o.Body, body) && o.WriteID == writeID:",
 		},
 		{
@@ -305,17 +305,17 @@ func prefixMutants() []Mutant {
 		},
 		{
 			Name: "own-lease-by-metadata", Invariant: "lease", File: leaseFile, Plan: "./core/lease",
-			Doc: "a lease of our own, its reply lost, is known by the metadata beside it",
+			Doc: "a lease of our own, whose reply was lost, is recognised by its metadata",
 			Old: "\treturn s.WriteID\n", New: "\t_ = s\n\treturn o.WriteID\n",
 		},
 		{
 			Name: "garbage-lease-blocks", Invariant: "lease", File: leaseFile, Plan: "./core/lease",
-			Doc: "an object that is no lease blocks for ever",
+			Doc: "an object that is not a lease blocks forever",
 			Old: "\t\t\ts, err = State{}, nil\n", New: "\t\t\ts = State{}\n",
 		},
 		{
 			Name: "garbage-lease-overwritten", Invariant: "lease", File: leaseFile, Plan: "./core/lease",
-			Doc: "a lease is taken by writing over whatever is there now",
+			Doc: "a lease is taken by overwriting whatever is there now",
 			Old: "\t\tcond = store.IfGen(o.Gen)\n\t}\n\tif err := l.swap.take", New: "\t\tcond = store.Always()\n\t}\n\tif err := l.swap.take",
 		},
 		{
@@ -340,12 +340,12 @@ func prefixMutants() []Mutant {
 		},
 		{
 			Name: "adopt-an-older-layer", Invariant: prefix, File: adoptFile, Plan: "./core/takeover",
-			Doc: "a database goes on from a layer though the log behind it does not reach as far as a later one",
+			Doc: "a database continues from a layer although the log after it does not reach as far as a later one",
 			Old: "\t\tif seq > s.a.To {\n", New: "\t\tif seq > s.a.To && s.st == nil {\n",
 		},
 		{
 			Name: "adopt-beside-a-writer", Invariant: "lease", File: adoptFile, Plan: "./core/takeover",
-			Doc: "an adoption waits for nobody's lease",
+			Doc: "an adoption does not wait for any lease",
 			Old: "\tif err != nil {\n\t\treturn a, fmt.Errorf(\"adopt: %w\", err)\n\t}\n\tdefer func()", New: "\tif err != nil {\n\t\tl, err = lease.Acquire(ctx, lease.Options{Store: o.Store, Holder: o.Writer, TTL: o.LeaseTTL}, 0)\n\t}\n\tif err != nil {\n\t\treturn a, err\n\t}\n\tdefer func()",
 		},
 	}
@@ -356,7 +356,7 @@ func historyMutants() []Mutant {
 	return []Mutant{
 		{
 			Name: "early-reading-believed", Invariant: prefix, File: "core/takeover/firstreading.go", Plan: "./core/takeover",
-			Doc: "what was read beside a lease that had to be waited for is restored as if nobody had written meanwhile",
+			Doc: "what was read before a long wait for the lease is restored as if nothing had been written since",
 			Old: "op.beside != nil && !op.waited", New: "op.beside != nil",
 		},
 		{
@@ -366,22 +366,22 @@ func historyMutants() []Mutant {
 		},
 		{
 			Name: "retain-by-command-line", Invariant: restorable, File: publishFile, Plan: "./core/manifest",
-			Doc: "what is kept goes by what the last writer was given",
+			Doc: "retention follows what the last writer was given",
 			Old: "\t\tretain, _ := m.Retain()\n", New: "\t\tretain := o.Retain\n",
 		},
 		{
 			Name: "drops-what-is-being-read", Invariant: restorable, File: publishFile, Plan: "-run TestReplacedLayersStay ./core/manifest",
-			Doc: "a layer goes as soon as it is replaced, whoever took it for the newest and is reading it",
+			Doc: "a layer goes as soon as it is replaced, even while an opening that took it for the newest is reading it",
 			Old: "case i >= len(old)-recentLayers && now.Sub(replaced)", New: "case i < len(old)-recentLayers && now.Sub(replaced)",
 		},
 		{
 			Name: "clock-ahead-keeps-all", Invariant: restorable, File: publishFile, Plan: "./core/manifest",
-			Doc: "a layer that was taken while the clock was a year ahead keeps the log for a year",
+			Doc: "a layer taken while the clock was a year ahead keeps the log for a year",
 			Old: "if !l.Taken.After(now) && !l.Taken.Before(latest) {", New: "if !l.Taken.Before(latest) {",
 		},
 		{
 			Name: "clock-behind-drops-all", Invariant: restorable, File: publishFile, Plan: "./core/manifest",
-			Doc: "a layer of a clock that was years behind counts as so old that all before it may go",
+			Doc: "a layer from a clock that was years behind counts as so old that everything before it may go",
 			Old: "if !l.Taken.After(now) && !l.Taken.Before(latest) {", New: "if !l.Taken.After(now) || l.Taken.Before(latest) {",
 		},
 		{
@@ -391,17 +391,17 @@ func historyMutants() []Mutant {
 		},
 		{
 			Name: "retain-fences", Invariant: "sound", File: retainFile, Plan: "./core/manifest",
-			Doc: "saying what is kept makes a new epoch in the manifest, and fences the writer",
+			Doc: "setting what is kept makes a new epoch in the manifest, and fences the writer",
 			Old: "Options{Epoch: seen.Epoch, Writer", New: "Options{Epoch: seen.Epoch + 1, Writer",
 		},
 		{
 			Name: "newest-format-always", Invariant: "sound", File: manifestFile, Plan: "./core/manifest",
-			Doc: "the version before cannot open what does not need the newer format",
+			Doc: "the previous version cannot open a database that does not need the newer format",
 			Old: "= m.lowest(), u.o.Epoch", New: "= max(m.Format, Format), u.o.Epoch",
 		},
 		{
 			Name: "old-format-refused", Invariant: "sound", File: manifestCode, Plan: "./core/takeover",
-			Doc: "a database of the version before does not open",
+			Doc: "a database of the previous version does not open",
 			Old: "case m.Format < 1 || m.Format > Format:", New: "case m.Format != Format:",
 		},
 	}
@@ -418,12 +418,12 @@ func listenerMutants() []Mutant {
 		},
 		{
 			Name: "no-password", Invariant: promise, File: "core/pglite/hba.go", Plan: "./core/engine -run TestPassword",
-			Doc: "with a password, initdb's rules stay, which let everybody of this machine in",
+			Doc: "with a password, initdb's rules stay, which let in everybody on this machine",
 			Old: "if hba, err := c.files.data.ReadFile(\"/\" + hbaName); err != nil || !isInitial(hba) {", New: "if hba, err := c.files.data.ReadFile(\"/\" + hbaName); err != nil || isInitial(hba) {",
 		},
 		{
 			Name: "rules-not-honoured", Invariant: promise, File: "core/pglite/hba.go", Plan: "./core/pglite -run TestRules",
-			Doc: "a pg_hba.conf that somebody has written is not read",
+			Doc: "a customized pg_hba.conf is not read",
 			Old: "err != nil || !isInitial(hba) {", New: "err != nil && !isInitial(hba) {",
 		},
 		{
@@ -433,42 +433,42 @@ func listenerMutants() []Mutant {
 		},
 		{
 			Name: "reserved-for-all", Invariant: promise, File: serve, Plan: "./core/pgwire -run TestPlaces",
-			Doc: "the places that are left for superusers are taken by anybody",
+			Doc: "anybody can take the places reserved for superusers",
 			Old: "Remote: c.raw.RemoteAddr(), Reserved: reserved}", New: "Remote: c.raw.RemoteAddr(), Reserved: reserved && packet == nil}",
 		},
 		{
 			Name: "tls-not-required", Invariant: promise, File: startup, Plan: "./core/pgwire -run TestTLS",
-			Doc: "a client without TLS is let in where it is required",
+			Doc: "a client without TLS is let in although TLS is required",
 			Old: "if required && h.conn == raw {", New: "if required && h.conn != raw {",
 		},
 		{
 			Name: "tls-of-anything", Invariant: promise, File: startup, Plan: "./core/pgwire -run TestDirectTLS",
-			Doc: "TLS that begins without a request is taken from a client that does not say what it speaks",
+			Doc: "TLS that begins without a request is accepted from a client that does not name its protocol",
 			Old: "if direct && secure", New: "if !direct && secure",
 		},
 		{
 			Name: "cancel-key-cut", Invariant: promise, File: serve, Plan: "./core/pgwire -run TestCancelIsPassedOn",
-			Doc: "of a cancel request's key only as much is passed on as the first version of the protocol had",
+			Doc: "only as much of a cancel request's key is passed on as the first version of the protocol had",
 			Old: "\t_, _ = backend.Write(packet)\n\tt :=", New: "\t_, _ = backend.Write(packet[:min(16, len(packet))])\n\tt :=",
 		},
 		{
 			Name: "cancel-wakes", Invariant: promise, File: gate, Plan: "./core/pgwire -run TestCancelIsPassedOn",
-			Doc: "a cancel request opens a database in which nobody is",
+			Doc: "a cancel request opens a database that has no clients",
 			Old: "if len(g.places) == 0 {", New: "if len(g.places) < 0 {",
 		},
 		{
 			Name: "fatal-within-a-message", Invariant: promise, File: client, Plan: "./core/pgwire -run TestFatal",
-			Doc: "an error of the server's own comes in the middle of a message",
+			Doc: "an error of the server's own arrives in the middle of a message",
 			Old: "if c.frames.whole() && c.gone == nil {", New: "if c.gone == nil {",
 		},
 		{
 			Name: "places-not-counted", Invariant: promise, File: gate, Plan: "./core/pgwire -run TestPlaces|TestEvery",
-			Doc: "any number of clients has a process",
+			Doc: "any number of clients gets a process",
 			Old: "used < g.maxPlaces {", New: "used < g.maxPlaces || used >= g.maxPlaces {",
 		},
 		{
 			Name: "silent-keep-out", Invariant: promise, File: gate, Plan: "./core/pgwire -run TestSilentPasswords",
-			Doc: "who is asked for his password and does not say it keeps his place when others come",
+			Doc: "a client that is asked for its password and stays silent keeps its place when others come",
 			Old: "silent := oldest(g.places, func(a *arrival) bool { return a.asked })", New: "silent := oldest(g.places, func(a *arrival) bool { return a.asked && a.evicted })",
 		},
 		{
@@ -478,7 +478,7 @@ func listenerMutants() []Mutant {
 		},
 		{
 			Name: "busy-are-cut", Invariant: promise, File: client, Plan: "./core/pgwire -run TestShutdown",
-			Doc: "at the end of the server a statement that runs may not finish",
+			Doc: "a running statement may not finish at the end of the server",
 			Old: "case !c.in(stateActive):", New: "default:",
 		},
 		{
@@ -488,7 +488,7 @@ func listenerMutants() []Mutant {
 		},
 		{
 			Name: "any-host", Invariant: promise, File: "core/httpapi/guard.go", Plan: "./core/httpapi -run TestWebPages",
-			Doc: "a page whose name was made to mean this machine runs SQL",
+			Doc: "a page whose name was made to resolve to this machine runs SQL",
 			Old: "if !g.knowsHost(r) {", New: "if !g.knowsHost(r) && r.Host == \"\" {",
 		},
 		{
@@ -498,7 +498,7 @@ func listenerMutants() []Mutant {
 		},
 		{
 			Name: "any-content-type", Invariant: promise, File: "core/httpapi/guard.go", Plan: "./core/httpapi -run TestWebPages",
-			Doc: "a body without a type, as a page may send it unasked, is run",
+			Doc: "a body without a type, as a page may send it without a preflight, is run",
 			Old: "if len(given) != 1 {", New: "if len(given) == 0 {\n\t\treturn nil\n\t}\n\tif len(given) != 1 {",
 		},
 		{
@@ -524,7 +524,7 @@ func recoveryMutants() []Mutant {
 		},
 		{
 			Name: "no-walwriter", Invariant: durable, File: "core/pglite/cluster.go", Plan: "-run TestAsynchronousCommits ./core/engine",
-			Doc: "what was committed with synchronous_commit=off stays in PostgreSQL's buffers",
+			Doc: "commits with synchronous_commit=off stay in PostgreSQL's buffers",
 			Old: "if _, err := c.start(KindWalWriter); err != nil {", New: "if err := error(nil); err != nil {",
 		},
 	}
