@@ -411,7 +411,7 @@ type faulty struct {
 	mu    sync.Mutex
 	puts  int
 	fault func(n int) (apply bool, err error)
-	ids   map[string]map[string]bool // the write IDs of each key's puts
+	ids   map[string]map[string]bool // the write ids of each key's puts
 }
 
 func (s *faulty) Put(ctx context.Context, key string, body []byte, id string, cond store.Cond) (store.Gen, error) {

@@ -68,7 +68,7 @@ func inParts(t *testing.T) store.Store {
 	return st
 }
 
-// copied is a copy of a bucket made by some tool, whose objects get their write IDs from writeID.
+// copied is a copy of a bucket made by some tool, whose objects get their write ids from writeID.
 func copied(t *testing.T, from store.Store, writeID func() string) store.Store {
 	t.Helper()
 	to := mem.New(mem.Options{})

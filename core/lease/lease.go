@@ -1,5 +1,5 @@
-// Package lease says who may write now and until when. It is about liveness only: it keeps two writers out of each
-// other's way. Safety comes from the log (core/wal): a writer that wrongly believes it holds the lease is fenced there.
+// Package lease says who writes now and until when. It is about liveness only: it keeps two writers out of each other's
+// way. Safety comes from the log (core/wal): a writer that wrongly believes it holds the lease is fenced there.
 //
 //	l, err := lease.Acquire(ctx, lease.Options{Store: st, Holder: id, TTL: 30 * time.Second}, 10*time.Second)
 //	err = l.Ensure(ctx)     // at the start of every request: renews if it has run out
@@ -11,7 +11,7 @@
 // overwritten has lost it: it is replaced, by a swap of the generation that was read, and Options.Damaged is called.
 //
 // No background work is needed: a request renews a lease that has run out, and an idle holder sends nothing. Survives: a
-// lost reply (the write ID tells), a write that is applied after its sender gave up (its write ID is remembered), a
+// lost reply (the write id tells), a write that is applied after its sender gave up (its write id is remembered), a
 // holder that died (the lease runs out), clocks that differ (a holder trusts only its own monotonic clock; a rival that
 // takes over too early is a nuisance, not a danger).
 package lease
@@ -351,7 +351,7 @@ func (l *Lease) stale(gen store.Gen) bool {
 // margin is the part of its time that a holder leaves unused, to allow for clocks that run at different speeds.
 func (l *Lease) margin() time.Duration { return l.o.TTL / 10 }
 
-// write swaps the lease. A try without an answer is repeated with the same write ID until it is decided. l.swap is held.
+// write swaps the lease. A try without an answer is repeated with the same write id until it is decided. l.swap is held.
 //
 // It cannot use store.CreateOnce: an object that is not this write may still be ours, an earlier write that was given up
 // and applied late (adopt); this write then continues from its generation. And a write may end undecided here: it is

@@ -52,7 +52,7 @@ func deafRenewal(t *testing.T) (*late, skipping, *Lease) {
 }
 
 // TestLateRenewalIsOurs: a renewal that ended without an answer was applied after all. The next one finds another generation than its own,
-// with its own write ID in it.
+// with its own write id in it.
 func TestLateRenewalIsOurs(t *testing.T) {
 	t.Parallel()
 	st, clk, l := deafRenewal(t)

@@ -36,7 +36,7 @@
 // written can be read, and testdata has an example of each.
 //
 // Survives: rival writers (compare and swap, and a higher epoch fences), a lost reply (the object is read back and the
-// write ID compared), a writer that died anywhere. Does not survive: an object edited so that it contradicts itself; that
+// write id compared), a writer that died anywhere. Does not survive: an object edited so that it contradicts itself; that
 // is ErrCorrupt, and it is not overwritten.
 package manifest
 

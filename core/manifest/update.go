@@ -139,7 +139,7 @@ func (u *updater) load(ctx context.Context) (Manifest, store.Gen, error) {
 	return Load(ctx, u.st)
 }
 
-// swap replaces generation old by m. It repeats the same bytes under the same write ID until it has seen the outcome:
+// swap replaces generation old by m. It repeats the same bytes under the same write id until it has seen the outcome:
 // nil, or ErrConflict if the manifest is now another one and this swap can no longer be applied.
 //
 // It cannot use store.CreateOnce, which can decide "another writer's, and never ours". After a swap, a manifest that is
@@ -196,7 +196,7 @@ func (u *updater) look(ctx context.Context, writeID string, old store.Gen) (gen 
 	case err != nil:
 		return 0, false, fmt.Errorf("read it back: %w", err)
 	}
-	// By the write ID in the body, not the one in the metadata, which may be lost or edited.
+	// By the write id in the body, not the one in the metadata, which may be lost or edited.
 	if m, decodeErr := Decode(o.Body); err == nil && decodeErr == nil && m.WriteID == writeID {
 		return o.Gen, true, nil
 	}

@@ -178,7 +178,7 @@ func TestUpdateResolvesLostReplies(t *testing.T) {
 		name    string
 		faults  func(rival func()) []fault
 		commits uint64 // ours
-		ids     int    // different write IDs used
+		ids     int    // different write ids used
 		puts    int
 		want    error
 	}{

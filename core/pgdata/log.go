@@ -191,8 +191,8 @@ func (l *Log) page(at LSN) (page []byte, header int, failed *stop) {
 	return page, header, nil
 }
 
-// Rest checks what a recovery that stopped at at has left of a log that reaches to shipped (see End). That must be the
-// beginning of a record whose rest is still to come; anything else is ErrCut.
+// Rest checks what a recovery that got as far as at has left of a log that reaches to shipped (see End). That must be
+// the beginning of a record whose rest is still to come; anything else is ErrCut.
 func (l *Log) Rest(c Control, at, shipped LSN) error {
 	l.control = c
 	_, next, failed := l.record(at, 0, true)

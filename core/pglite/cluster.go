@@ -106,7 +106,7 @@ type Cluster struct {
 // timestampEpoch is the time from which PostgreSQL counts microseconds.
 var timestampEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// postmasterPid is the host's own process ID.
+// postmasterPid is the host's own ID among the processes.
 const postmasterPid = 1
 
 // firstPid is the first process's ID; only PostgreSQL sees these IDs.

@@ -59,8 +59,8 @@ type Conn struct {
 	room    chan struct{} // the process has read
 }
 
-// Connect starts a process for a client, and expects the start-up packet next. Errors: ErrTooManyProcesses, ErrAddressSpace, ErrDead, the
-// context's.
+// Connect starts a process for a client; the process expects the start-up packet next. Errors: ErrTooManyProcesses, ErrAddressSpace,
+// ErrDead, the context's.
 func (c *Cluster) Connect(ctx context.Context, o ConnectOptions) (*Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -307,9 +307,9 @@ func (c *Conn) Write(b []byte) (int, error) { return c.Send(context.Background()
 // Send is Write, but stops waiting when ctx ends.
 func (c *Conn) Send(ctx context.Context, b []byte) (int, error) { return c.send(ctx, b, false) }
 
-// Run is Send, but if the processor is free, it also runs the process on the caller's goroutine until the process waits, or for some
-// milliseconds. Next then returns its answer immediately; call Announce to wake another goroutine that waits in Next. The caller's
-// goroutine must not be locked to its thread (runtime.LockOSThread).
+// Run is Send, but if nothing else needs the processor, it also runs the process on the caller's goroutine until the process waits,
+// or for some milliseconds. Next then returns its answer immediately; call Announce to wake another goroutine that waits in Next.
+// The caller's goroutine must not be locked to its thread (runtime.LockOSThread).
 func (c *Conn) Run(ctx context.Context, b []byte) (int, error) { return c.send(ctx, b, true) }
 
 // Await waits until Next would return immediately, Announce is called, or ctx ends.

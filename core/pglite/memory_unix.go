@@ -12,8 +12,8 @@ import (
 	"blobpglite/core/pglite/internal/lean"
 )
 
-// A memory lies in reserved, inaccessible address space, whose start is made accessible as the memory grows. Code compiled without bounds
-// checks needs lean.GuardBefore and lean.Reach around the memory: any access outside it faults, at the byte.
+// A memory lies in reserved, inaccessible address space, of which the memory's own part is made accessible as it grows. Code compiled
+// without bounds checks needs lean.GuardBefore and lean.Reach around the memory: any access outside it faults, at the byte.
 
 // reservation is address space, and the part of it that a memory may grow into.
 type reservation struct{ all, region []byte }

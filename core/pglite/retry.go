@@ -73,8 +73,8 @@ func readControl(data *memfs.FS) ([]byte, pgdata.Control, error) {
 	return b, control, err
 }
 
-// recoverAgain makes PostgreSQL's next start recover again: a start that failed after recovery shut down cleanly, and without another
-// recovery Replayed would be unknown.
+// recoverAgain makes PostgreSQL's next start recover again: a start that failed after recovery has shut down cleanly, and without
+// another recovery Replayed would be unknown.
 func recoverAgain(data *memfs.FS) error {
 	b, control, err := readControl(data)
 	if err != nil || !control.ShutDown() {

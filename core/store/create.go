@@ -36,7 +36,7 @@ type Bounds struct {
 	Pause, MaxPause time.Duration
 }
 
-// CreateOnce creates an object whose bytes no other writer would put under this key: they contain the write ID, or
+// CreateOnce creates an object whose bytes no other writer would put under this key: they contain the write id, or
 // the key is the caller's alone. It sends the same put until it has seen the outcome:
 //
 //	nil            the object is there, with these bytes
@@ -44,10 +44,10 @@ type Bounds struct {
 //	ErrUnknown     the bounds or ctx ran out first; the object may be there, or may still appear
 //	others         the store refused every try: no object was made
 //
-// Why this is right. All tries send the same bytes, under the same write ID, if the key is absent: at most one is
+// Why this is right. All tries send the same bytes, under the same write id, if the key is absent: at most one is
 // applied, and it does not matter which. A conflict is never believed: the object in the way may be our own, stored
 // by a try whose reply was lost. A refusal for writing too fast (ErrThrottled), on a key that should be new, may mean
-// that it no longer is. So both mean: look. An object is ours if it has our bytes, whatever its write ID: that is
+// that it no longer is. So both mean: look. An object is ours if it has our bytes, whatever its write id: that is
 // metadata, which a copy of the bucket may lose and a person may edit. Where other bytes are, no try of ours can be
 // applied while they stay; that an earlier one was applied, and deleted since, is ruled out only if every try was
 // answered (Undecided). For the same reason a refusal is final only if every earlier try was answered.

@@ -13,7 +13,7 @@ var (
 	// ErrConflict: the condition of a Put did not hold, and the object in the way was seen not to be ours. Read it,
 	// then decide; the same Put would fail again.
 	ErrConflict = errors.New("precondition failed")
-	// ErrUnknown: a write may have been applied, or may still be. Repeat the same bytes with the same write ID until
+	// ErrUnknown: a write may have been applied, or may still be. Repeat the same bytes with the same write id until
 	// the outcome is known, or give up everything that depends on it. Do not delete the object.
 	ErrUnknown = errors.New("outcome unknown")
 	// ErrThrottled: the store refused for now, and nothing was changed. Wait, then try again.

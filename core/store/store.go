@@ -13,7 +13,7 @@
 //
 // Bodies are byte slices, not readers: a reader that fails halfway can make a client publish a truncated object.
 //
-// Survives: a lost reply (the write ID stored with the object tells whose it is), a repeated request, many writers of
+// Survives: a lost reply (the write id stored with the object tells whose it is), a repeated request, many writers of
 // one key. Does not survive: a store that ignores preconditions. Implementations that talk to a real service can
 // check theirs (see gcs.Store.Probe).
 //
@@ -87,7 +87,7 @@ type RangeGetter interface {
 const (
 	// MaxKeyBytes bounds a key, in bytes of UTF-8. Source: cloud.google.com/storage/docs/objects#naming.
 	MaxKeyBytes = 1024
-	// MaxWriteIDBytes bounds a write ID.
+	// MaxWriteIDBytes bounds a write id.
 	MaxWriteIDBytes = 128
 	// MaxBodyBytes bounds a body, up and down: a whole object is held in memory. Layers and records are cut into
 	// parts far below it.

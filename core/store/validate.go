@@ -98,7 +98,7 @@ func checkText(what, s string) error {
 	return nil
 }
 
-// checkWriteID admits visible ASCII only: some stores send a write ID in an HTTP header.
+// checkWriteID admits visible ASCII only: some stores send a write id in an HTTP header.
 func checkWriteID(id string) error {
 	if len(id) > MaxWriteIDBytes {
 		return fmt.Errorf("%w: the write id has %d bytes, the limit is %d", ErrInvalid, len(id), MaxWriteIDBytes)

@@ -6,13 +6,13 @@
 //	err = st.Probe(ctx) // once per database: does this bucket honour the two conditions?
 //	gen, err := st.Put(ctx, "wal/00000000000000000001", body, store.NewWriteID(), store.IfAbsent())
 //
-// An object is stored under <prefix>/<key>, its write ID in the custom metadata field "writeid".
+// An object is stored under <prefix>/<key>, its write id in the custom metadata field "writeid".
 //
 // It survives:
 //
 //   - A reply lost after the write was applied. The SDK's own retry would send the upload again, get 412,
 //     and report a conflict with our own object. So each conditional upload is a single request that the SDK never
-//     repeats; after any answer but a plain yes the object is read back and its write ID decides.
+//     repeats; after any answer but a plain yes the object is read back and its write id decides.
 //   - 429 for the losers of a race to create one name: like a 412, it makes the store read the object and decide.
 //   - An upload that ends halfway: every upload carries the CRC32C of the whole body, so a truncated one is refused.
 //   - 408, 429, 5xx, resets and truncated bodies on reads: retried a bounded number of times, with growing pauses.
@@ -249,7 +249,7 @@ func (o Options) withDefaults() Options {
 }
 
 // clientOptions selects the API for reading bodies. On the real service it is XML, the SDK's default: its replies
-// carry the custom metadata, and so the write ID, which replies of the JSON API lack. Emulators answer only the JSON
+// carry the custom metadata, and so the write id, which replies of the JSON API lack. Emulators answer only the JSON
 // API properly, and add the metadata to it.
 func (o Options) clientOptions() ([]option.ClientOption, *http.Client, error) {
 	options := []option.ClientOption{option.WithTelemetryDisabled()}

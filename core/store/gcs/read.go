@@ -16,7 +16,7 @@ import (
 	"blobpglite/core/store"
 )
 
-// writeIDField is the custom metadata field that holds the write ID.
+// writeIDField is the custom metadata field that holds the write id.
 const writeIDField = "writeid"
 
 // errChanged: the object was replaced or deleted while its body was being read. Read it again.
@@ -181,7 +181,7 @@ func (s *Store) attrs(raw *storage.ObjectAttrs) store.Attrs {
 	}
 }
 
-// writeID finds the write ID: the field's case is lost where metadata travels as headers.
+// writeID finds the write id: the field's case is lost where metadata travels as headers.
 func writeID(metadata map[string]string) string {
 	for field, value := range metadata {
 		if strings.EqualFold(field, writeIDField) {

@@ -25,7 +25,7 @@ import (
 // After a refusal (rulings: refused, denied, credentials) nothing was changed, and the object is not read.
 //
 // store.CreateOnce answers the same question for its callers, and cannot be used here: by the contract a Put is
-// decided by the write ID, which the service keeps with the object, so no body is fetched.
+// decided by the write id, which the service keeps with the object, so no body is fetched.
 //
 // When the attempts or the time run out, the error is ErrUnknown if a request got no answer (or a refusal whose
 // reason could not be seen), otherwise what the service said. If the caller repeats the Put after ErrUnknown, it is

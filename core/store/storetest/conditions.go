@@ -175,7 +175,7 @@ func testWriteIDs(t *testing.T, s store.Store) {
 	if o := get(t, s, key); o.Gen != gen {
 		t.Fatalf("a repetition changed the generation from %d to %d", gen, o.Gen)
 	}
-	// Without a condition, a write ID may be left out, and is then empty.
+	// Without a condition, a write id may be left out, and is then empty.
 	if _, err := s.Put(t.Context(), key, []byte("twice"), "", store.Always()); err != nil {
 		t.Fatalf("put without a write id: %v", err)
 	}

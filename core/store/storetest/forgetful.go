@@ -8,7 +8,7 @@ import (
 )
 
 // Forgetful returns a view of a store that applies the first try of every write but loses its reply, and that loses
-// the write ID of every object: a writer must recognize its object by the bytes.
+// the write id of every object: a writer must recognize its object by the bytes.
 func Forgetful(below store.Store) store.Store {
 	return &forgetful{Store: below, tried: map[write]bool{}}
 }

@@ -78,7 +78,7 @@ func run(t *testing.T, open func(t *testing.T) store.Store, tests []test) {
 	}
 }
 
-// put stores a body under a fresh write ID and fails the test on an error.
+// put stores a body under a fresh write id and fails the test on an error.
 func put(t *testing.T, s store.Store, key, body string, cond store.Cond) store.Gen {
 	t.Helper()
 	gen, err := s.Put(t.Context(), key, []byte(body), store.NewWriteID(), cond)

@@ -69,7 +69,7 @@ func (w *worker) relax() {
 	}
 }
 
-// lengthen makes a jump whose last byte ends at at long, if it must be.
+// lengthen makes a jump that ends at offset at a long one, if it must be.
 func (w *worker) lengthen(long *bool, to int32, at int) bool {
 	if d := w.blocks[to].at - at; *long || d == int(int8(d)) {
 		return false

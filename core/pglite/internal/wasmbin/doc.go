@@ -40,9 +40,9 @@
 //	i32.const C  i32.load o        local.get zero  i32.load C+o   zero is a new local, never set
 //	local.get p  i32.load o        local.get p i32.load8_u K drop local.get p  i32.load o
 //
-// The last raises a check: K is the last byte of all accesses to the same value of p for which this check counts,
-// however much later. wazero keeps the check of the added load, drops the load itself, and has nothing left to check up
-// to K. An edit is made only if an access needs it.
+// The last raises a check: K is the last byte of all accesses off the same value of p that rely on this check, however
+// much later. wazero keeps the check of the added load, drops the load itself, and has nothing left to check up to K.
+// An edit is made only if an access needs it.
 //
 // Why that is sound. An empty else, and a local set to itself, do nothing. A constant address plus its offset keeps its
 // sum, which is below the minimum size of the memory, so that it traps neither before nor after. A raised check could
