@@ -64,7 +64,7 @@ func onGate(t *testing.T, change ...func(*Options)) (*Engine, *gate) {
 	t.Helper()
 	g := newGate()
 	e := open(t, g, append([]func(*Options){inLog, func(o *Options) { o.LeaseTTL, o.RestoreBudget = time.Hour, -1 }}, change...)...)
-	t.Cleanup(g.open) // before the engine ends
+	atEnd(t, g.open) // before the engine ends
 	must(t, e, "CREATE TABLE t (a int PRIMARY KEY, b int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 10) g")
 	return e, g
 }

@@ -68,7 +68,7 @@ func asking(t *testing.T, e *Engine) (*Conn, *sink, chan error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Close() })
+	atEnd(t, func() { _ = c.Close() })
 	to, ended := &sink{heard: make(chan struct{}, 1)}, make(chan error, 1)
 	go func() {
 		_, err := c.WriteTo(to)

@@ -22,7 +22,7 @@ func client(t *testing.T, e *Engine) *pgconn.PgConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Conn().Close() })
+	atEnd(t, func() { _ = c.Conn().Close() })
 	return c
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"blobpglite/core/pglite"
 	"blobpglite/core/store"
 	"blobpglite/core/store/mem"
 )
@@ -138,6 +139,31 @@ func TestCloseWithAnExpiredContext(t *testing.T) {
 		_ = e.Close(ctx)
 		if _, err := e.Query(t.Context(), "SELECT 1"); !errors.Is(err, ErrClosed) {
 			t.Fatalf("the %dth works on: %v", n+1, err)
+		}
+	}
+}
+
+// TestAnEndedEngineKeepsNoFiles: whoever keeps a closed database must not keep its files in memory.
+func TestAnEndedEngineKeepsNoFiles(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*Engine) error{
+		"close":   func(e *Engine) error { return e.Close(t.Context()) },
+		"abandon": func(e *Engine) error { e.Abandon(); return nil },
+	} {
+		e := open(t, mem.New(mem.Options{}))
+		data := e.server.latest().Data()
+		if data.UsedBytes() == 0 {
+			t.Fatal("there are no files")
+		}
+		if err := end(e); err != nil {
+			t.Fatal(err)
+		}
+		if n := data.UsedBytes(); n != 0 {
+			t.Errorf("%s: %d bytes of files are kept", name, n)
+		}
+		called := false
+		if err := e.server.locked(func(*pglite.Cluster) { called = true }); !errors.Is(err, ErrCrashed) || called {
+			t.Errorf("%s: discarded files can be used: %v", name, err)
 		}
 	}
 }

@@ -289,10 +289,11 @@ func (e *Engine) Abandon() {
 	e.stopped()
 }
 
-// stopped ends PostgreSQL and waits until none of it runs.
+// stopped ends PostgreSQL, waits until none of it runs, and frees its files.
 func (e *Engine) stopped() {
 	e.server.kill()
 	e.server.watching.Wait()
+	e.server.discard()
 	e.temp.close()
 	if e.pages != nil {
 		e.pages.Close()

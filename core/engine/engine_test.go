@@ -59,9 +59,18 @@ func tryOpen(t *testing.T, st store.Store, change ...func(*Options)) (*Engine, e
 	}
 	e, err := Open(t.Context(), o)
 	if err == nil {
-		t.Cleanup(e.Abandon)
+		atEnd(t, e.Abandon)
 	}
 	return e, err
+}
+
+// atEnd runs f when t has ended, like t.Cleanup, which would keep what f refers to, such as a store, until all parallel tests have ended.
+func atEnd(t *testing.T, f func()) {
+	t.Cleanup(func() {
+		run := f
+		f = nil
+		run()
+	})
 }
 
 // must runs SQL and returns the last value of the last result.

@@ -42,7 +42,7 @@ func newFlushing(t *testing.T, d Durability) *flushing {
 		background: func(run func(context.Context)) { f.running.Go(func() { run(ctx) }) },
 	})
 	f.flusher.opened()
-	t.Cleanup(func() { end(); f.running.Wait() })
+	atEnd(t, func() { end(); f.running.Wait() })
 	return f
 }
 

@@ -19,7 +19,7 @@ func openAt(t *testing.T, st store.Store, at RecoveryTarget) (*Engine, error) {
 	t.Helper()
 	e, err := OpenAt(t.Context(), Options{Runtime: runtime, Store: st}, at)
 	if err == nil {
-		t.Cleanup(e.Abandon)
+		atEnd(t, e.Abandon)
 	}
 	return e, err
 }

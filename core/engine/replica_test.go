@@ -45,7 +45,7 @@ func replicaOf(t *testing.T, st store.Store, change ...func(*Options, *Start)) (
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(r.Abandon)
+	atEnd(t, r.Abandon)
 	return r, at
 }
 

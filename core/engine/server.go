@@ -196,24 +196,36 @@ func (e *Engine) ready(ctx context.Context, patience time.Duration) (*pglite.Clu
 	}
 }
 
-// locked calls f while no process runs. Error: ErrCrashed; then f was not called.
+// locked calls f while no process runs. Error: ErrCrashed, also if the cluster ends before the lock is free; then f was not called.
 func (s *server) locked(f func(*pglite.Cluster)) error {
-	c, err := s.running()
-	if err != nil {
-		return err
+	c := s.latest()
+	if c == nil {
+		return ErrCrashed
 	}
-	c.Locked(func() { f(c) })
-	return nil
+	err := ErrCrashed
+	c.Locked(func() {
+		if c.Err() == nil {
+			f(c)
+			err = nil
+		}
+	})
+	return err
+}
+
+// latest returns the cluster that was started last. Nil: none was.
+func (s *server) latest() *pglite.Cluster {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cluster
 }
 
 // running returns the running cluster. Error: ErrCrashed.
 func (s *server) running() (*pglite.Cluster, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cluster == nil || s.cluster.Err() != nil {
+	c := s.latest()
+	if c == nil || c.Err() != nil {
 		return nil, ErrCrashed
 	}
-	return s.cluster, nil
+	return c, nil
 }
 
 // checkpoint has PostgreSQL write a checkpoint.
@@ -230,12 +242,16 @@ func (e *Engine) checkpoint(ctx context.Context) error {
 
 // kill ends PostgreSQL like a crash, for good. It does not wait, as its caller may be one of the goroutines that must end.
 func (s *server) kill() {
-	s.mu.Lock()
-	c := s.cluster
-	s.mu.Unlock()
-	if c != nil { // nil: it has not been started
+	if c := s.latest(); c != nil { // nil: it has not been started
 		s.end()
 		s.watching.Go(c.Kill)
+	}
+}
+
+// discard frees the files of a cluster that was killed: otherwise anything that still refers to the engine keeps a whole database in memory.
+func (s *server) discard() {
+	if c := s.latest(); c != nil {
+		c.Locked(c.Data().Discard)
 	}
 }
 

@@ -45,6 +45,19 @@ func (f *FS) Clone() *FS {
 	return c
 }
 
+// Discard frees the tree's memory for good, including that of open Files, so references that outlive the owner's work keep nothing alive.
+// Clones keep what they share. Afterwards no path exists, not even the root, open Files are empty, and hooks are not called.
+func (f *FS) Discard() {
+	for _, in := range f.inodes {
+		if in != nil {
+			*in = inode{ino: in.ino, mode: in.mode, opens: in.opens}
+		}
+	}
+	clear(f.inodes)
+	f.hooks, f.free, f.temp, f.hand = Hooks{}, nil, temporary{}, hand{}
+	f.usedBytes, f.awayChunks, f.unreadChunks = 0, 0, 0
+}
+
 // Use replaces a tree's options.
 func (f *FS) Use(o Options) {
 	if o.Now == nil {

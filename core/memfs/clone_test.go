@@ -2,12 +2,17 @@ package memfs
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
+	"syscall"
 	"testing"
+	"weak"
 )
 
 func TestChangedSince(t *testing.T) {
@@ -261,4 +266,45 @@ func BenchmarkOpenClose(b *testing.B) {
 	for b.Loop() {
 		must(f.Open("/d77/f1240", os.O_RDWR, 0)).Close()
 	}
+}
+
+// TestDiscard: the memory is free although the tree, a File and a clone are still referred to, and only the clone still has files.
+func TestDiscard(t *testing.T) {
+	f := New(Options{})
+	check(t, f.MkdirAll("d", 0o700))
+	check(t, f.WriteFile("d/shared", page(1), 0o600))
+	c := f.Clone()
+	file := mustOpen(t, f, "d/own", os.O_RDWR|os.O_CREATE)
+	file.WriteAt(page(2), 0)
+	own := weak.Make(file.in.table[0].data)
+	called := false
+	f.SetHooks(Hooks{Write: func(string, int64, []byte) { called = true }, Create: func(string) { called = true }})
+	f.Discard()
+	runtime.GC()
+	if own.Value() != nil || f.UsedBytes() != 0 || f.ResidentBytes() != 0 {
+		t.Fatalf("memory is kept: %v, %d bytes used", own.Value() != nil, f.UsedBytes())
+	}
+	for _, fs := range []*FS{f, f.Clone()} {
+		fs.Evict(Eviction{})
+		for _, path := range []string{"/", "d", "d/shared", "new"} {
+			if _, err := fs.Open(path, os.O_RDWR|os.O_CREATE, 0o600); !errors.Is(err, syscall.ENOENT) {
+				t.Errorf("open %s: %v, want ENOENT", path, err)
+			}
+		}
+		if err := fs.Walk("/", func(string, Info) error { return nil }); !errors.Is(err, syscall.ENOENT) {
+			t.Errorf("walk: %v, want ENOENT", err)
+		}
+	}
+	if n, err := file.ReadAt(make([]byte, 1), 0); n != 0 || err != io.EOF {
+		t.Errorf("an open file reads %d bytes, %v", n, err)
+	}
+	_, _ = file.WriteAt([]byte("x"), 0)
+	check(t, file.Close())
+	if called {
+		t.Error("a hook was called")
+	}
+	if got, err := c.ReadFile("d/shared"); err != nil || !bytes.Equal(got, page(1)) {
+		t.Errorf("the clone: %v", err)
+	}
+	runtime.KeepAlive(f)
 }

@@ -40,6 +40,9 @@ func (f *FS) resolve(path string, h how) (place, syscall.Errno) {
 	}
 	cur := place{in: f.inodes[rootIno]}
 	for links := 0; ; {
+		if cur.in == nil { // also the root, of a discarded tree
+			return place{}, syscall.ENOENT
+		}
 		rest := strings.TrimLeft(path, "/")
 		if rest == "" {
 			return cur, 0
@@ -47,9 +50,6 @@ func (f *FS) resolve(path string, h how) (place, syscall.Errno) {
 		name, tail, slash := strings.Cut(rest, "/")
 		tail = strings.TrimLeft(tail, "/")
 		last := tail == ""
-		if cur.in == nil {
-			return place{}, syscall.ENOENT
-		}
 		if !cur.in.isDir() {
 			return place{}, syscall.ENOTDIR
 		}

@@ -74,6 +74,21 @@ func awayMutants() []Mutant {
 			Old: "	f.giveBlocks([]int64{block})\n}", New: "}",
 		},
 		{
+			Name: "ended-engine-keeps-its-files", Invariant: promise, File: "core/engine/engine.go", Plan: "-run TestAnEndedEngineKeepsNoFiles ./core/engine",
+			Doc: "a closed engine that is still referred to keeps the whole database in memory",
+			Old: "	e.server.discard()\n", New: "",
+		},
+		{
+			Name: "discarded-files-are-used", Invariant: restorable, File: "core/engine/server.go", Plan: "-run TestAnEndedEngineKeepsNoFiles ./core/engine",
+			Doc: "work that waited for the lock while the engine ended, such as a base backup, finds a tree without files",
+			Old: "		if c.Err() == nil {\n			f(c)", New: "		if c != nil {\n			f(c)",
+		},
+		{
+			Name: "open-files-are-kept", Invariant: promise, File: files + "clone.go", Plan: "-run TestDiscard ./core/memfs",
+			Doc: "a discarded tree keeps the contents of files that are open",
+			Old: "			*in = inode{ino: in.ino, mode: in.mode, opens: in.opens}\n", New: "			in.nlink = 0\n",
+		},
+		{
 			Name: "a-slow-disk-stops-all", Invariant: promise, File: "core/pglite/temporary.go", Plan: "-run TestSlowDiskHoldsNobodyUp -timeout 30s ./core/pglite",
 			Doc: "a process that waits for the disk of temporary files makes all others wait",
 			Old: "|| !c.diskWaits.Load() {", New: "|| c.ctx != nil {",

@@ -57,13 +57,14 @@ type MetricDoc struct {
 	Doc  string
 }
 
-// Verb is one kind of step that the runner can do. A scalar in place of the arguments is the first argument.
+// Verb is one kind of step that the runner can do. A scalar in place of the
+// arguments is the first argument.
 type Verb struct {
 	Name string
 	Doc  string
 	Args []Arg
-	// Metrics are the names that the verb may record. If every verb of a probe lists them, an expectation about another name is an error at
-	// load time.
+	// Metrics are the names that the verb may record. If every verb of a probe
+	// lists them, an expectation about another name is an error at load time.
 	Metrics []MetricDoc
 }
 
@@ -73,7 +74,7 @@ type Named struct {
 	Doc  string
 }
 
-// Registry is what this runner can do. A document that uses anything else is rejected.
+// Registry is what this runner can do. A document that uses anything else is refused.
 type Registry struct {
 	Verbs  []Verb
 	Checks []Named
@@ -105,7 +106,8 @@ func namesOf(list []Named) []string {
 	return names
 }
 
-// Describe returns the verbs, their arguments and metrics, the checks and the seams, for -verbs.
+// Describe prints the verbs, their arguments and metrics, the checks and the
+// seams, for -verbs.
 func (r Registry) Describe() string {
 	var b strings.Builder
 	for _, v := range r.Verbs {
@@ -149,35 +151,36 @@ func (a Arg) describe() string {
 	return text
 }
 
-// Args are the arguments of one step, checked and typed: string, int64, float64, bool, time.Duration, Size, Rate or []string. A getter
-// returns the zero value for an argument that the document left out and that has no default.
+// Args are the arguments of one step, checked and typed: string, int64,
+// float64, bool, time.Duration, Size, Rate or []string. A getter gives the zero
+// value for an argument that the document left out and that has no default.
 type Args map[string]any
 
 // Has reports whether the argument was given or has a default.
 func (a Args) Has(name string) bool { _, ok := a[name]; return ok }
 
-// String returns a KindString argument.
+// String gives a KindString argument.
 func (a Args) String(name string) string { return get[string](a, name) }
 
-// Int returns a KindInt argument.
+// Int gives a KindInt argument.
 func (a Args) Int(name string) int { return int(get[int64](a, name)) }
 
-// Float returns a KindFloat argument.
+// Float gives a KindFloat argument.
 func (a Args) Float(name string) float64 { return get[float64](a, name) }
 
-// Bool returns a KindBool argument.
+// Bool gives a KindBool argument.
 func (a Args) Bool(name string) bool { return get[bool](a, name) }
 
-// Duration returns a KindDuration argument.
+// Duration gives a KindDuration argument.
 func (a Args) Duration(name string) time.Duration { return get[time.Duration](a, name) }
 
-// Size returns a KindSize argument.
+// Size gives a KindSize argument.
 func (a Args) Size(name string) Size { return get[Size](a, name) }
 
-// Rate returns a KindRate argument.
+// Rate gives a KindRate argument.
 func (a Args) Rate(name string) Rate { return get[Rate](a, name) }
 
-// Strings returns a KindStrings argument.
+// Strings gives a KindStrings argument.
 func (a Args) Strings(name string) []string { return get[[]string](a, name) }
 
 func get[T any](a Args, name string) T {

@@ -19,23 +19,22 @@ import (
 
 const emulatedBucket = "emulated"
 
-// defaultMemoryMiB is an instance's memory where memory is not the question.
+// defaultMemoryMiB is what an instance has where memory is not the question.
 const defaultMemoryMiB = 4096
 
 // Options says what an emulated service runs, and how its bucket behaves.
 type Options struct {
 	Rules   []gcsfront.Rule
 	Latency *gcsfront.Latency // nil: as the service is modelled
-	Program string            // of the service; empty: pgserve as built from here
+	Program string            // of the service; empty: pgserve as it is here
 	Env     []string          // of its instances
-	Clock   clock.Clock       // of the bucket and of the waits; nil: the system clock
+	Clock   clock.Clock       // of the bucket and of who waits; nil: the system's
 	Changed func(check.Change)
 	// LatencyScale multiplies the modelled latency of the bucket; 0: 1.
 	LatencyScale float64
 }
 
-// Service is pgserve as a service, on the Cloud Run emulator or on Cloud Run, and a client of it. The host holds what differs between the
-// two.
+// Service is pgserve as a service, on the Cloud Run emulator or on Cloud Run, and a client of it. What differs between the two is in the host.
 type Service struct {
 	host
 	Run    *bench.Run
@@ -46,7 +45,7 @@ type Service struct {
 	prefix       string   // of the database; empty: it is in the service's memory
 	flags        []string // of pgserve, name and value each
 
-	// Emulated is the host, if that is the emulator, for verbs that Cloud Run cannot do; otherwise nil.
+	// Emulated is the host, if that is the emulator, for verbs that Cloud Run cannot do; else nil.
 	Emulated *EmulatedHost
 
 	mu sync.Mutex // guards what clients share
