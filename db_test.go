@@ -48,7 +48,7 @@ func exec(t *testing.T, db *DB, sql string) {
 
 func folder(t *testing.T) string { return "file://" + filepath.Join(t.TempDir(), "db") }
 
-// TestSideBySide: database/sql and pgx are the same database, and what a closed one kept is there again.
+// TestSideBySide: database/sql and pgx see the same database, and what a closed one kept is there again after reopening.
 func TestSideBySide(t *testing.T) {
 	url := folder(t)
 	db, err := options().Open(t.Context(), url)
@@ -80,7 +80,7 @@ func TestSideBySide(t *testing.T) {
 	}
 }
 
-// TestBadInput: each says what is wrong, and leaves nothing behind (see TestMain).
+// TestBadInput: each error says what is wrong, and nothing is left running (see TestMain).
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -129,7 +129,7 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-// TestLocked: who comes second hears who is there.
+// TestLocked: the second opener learns who has the database open.
 func TestLocked(t *testing.T) {
 	url := folder(t)
 	open(t, options(), url)
@@ -303,7 +303,7 @@ func afterClose(t *testing.T, db *DB) {
 	}
 }
 
-// TestRuntimeInUse: a runtime is not taken away from an open database, and one that is closed opens none.
+// TestRuntimeInUse: a runtime cannot be closed under an open database, and a closed one opens none.
 func TestRuntimeInUse(t *testing.T) {
 	rt, err := NewRuntime(t.Context())
 	if err != nil {
@@ -330,7 +330,7 @@ func TestRuntimeInUse(t *testing.T) {
 	}
 }
 
-// TestOpenGivenUp: whoever gives up while another writer has the lease leaves nothing running.
+// TestOpenGivenUp: an opening that is given up while another writer has the lease leaves nothing running.
 func TestOpenGivenUp(t *testing.T) {
 	url := folder(t)
 	open(t, options(), url)
@@ -349,7 +349,7 @@ func TestOpenGivenUp(t *testing.T) {
 	}
 }
 
-// TestCancel: a statement that is given up ends, and the pool goes on.
+// TestCancel: a canceled statement ends, and the pool keeps working.
 func TestCancel(t *testing.T) {
 	db := open(t, options(), "mem:")
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -369,7 +369,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// TestErrors: what PostgreSQL says comes through as it is.
+// TestErrors: PostgreSQL's errors come through unchanged.
 func TestErrors(t *testing.T) {
 	db := open(t, options(), "mem:")
 	_, err := db.SQL().Exec("SELECT 1/0")
@@ -377,7 +377,7 @@ func TestErrors(t *testing.T) {
 	if !errors.As(err, &pg) || pg.Code != "22012" {
 		t.Error(err)
 	}
-	// A driver of another make gets a connection by Dial.
+	// Another driver connects through Dial.
 	config, err := pgx.ParseConfig("host=x user=postgres dbname=postgres sslmode=disable")
 	if err != nil {
 		t.Fatal(err)
@@ -395,7 +395,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestEnvironment: what is said there of other servers does not reach this one.
+// TestEnvironment: environment variables meant for other servers do not affect this one.
 func TestEnvironment(t *testing.T) {
 	for name, value := range map[string]string{"PGHOST": "192.0.2.1", "PGUSER": "nobody", "PGDATABASE": "none", "PGPASSWORD": "x", "PGSSLMODE": "verify-full", "PGAPPNAME": "other", "PGOPTIONS": "-c nonsense=1"} {
 		t.Setenv(name, value)
@@ -440,7 +440,7 @@ func TestBranchAndAt(t *testing.T) {
 		}
 		return n
 	}
-	yesterday := open(t, past, url) // beside the writer
+	yesterday := open(t, past, url) // next to the writer
 	branch := open(t, options(), copied)
 	if now, then, there := count(db), count(yesterday), count(branch); now != 2 || then != 1 || there != 1 {
 		t.Errorf("rows now %d, then %d, in the branch %d: want 2, 1, 1", now, then, there)

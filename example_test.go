@@ -69,7 +69,7 @@ func ExampleOpen() {
 	// opened: 2
 }
 
-// With a bucket the credentials are Google's application default ones: `gcloud auth application-default login` on a laptop, the service's
+// With a bucket, the credentials are Google's application default ones: `gcloud auth application-default login` on a laptop, the service's
 // account on Cloud Run.
 func ExampleOpen_bucket() {
 	ctx := context.Background()
@@ -80,7 +80,7 @@ func ExampleOpen_bucket() {
 	defer db.Close(ctx)
 }
 
-// Who finds another writer in the place is told which.
+// An opener that finds another writer there is told which one.
 func ExampleLockedError() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "example")
@@ -103,7 +103,7 @@ func ExampleLockedError() {
 	// Output: in use by first
 }
 
-// A commit that costs nothing and may be lost in a crash: for caches, sessions, counters.
+// A commit that costs nothing and may be lost in a crash: for caches, sessions and counters.
 func ExampleOptions_Open() {
 	ctx := context.Background()
 	db, err := blobpglite.Options{
@@ -185,7 +185,7 @@ func ExampleDB_Pool() {
 	// Output: [{Bern 134794} {Chur 39766}]
 }
 
-// database/sql: a transaction that does not come about.
+// database/sql: a transaction that is rolled back.
 func ExampleDB_SQL() {
 	ctx := context.Background()
 	db, err := blobpglite.Open(ctx, "mem:")
@@ -211,7 +211,7 @@ func ExampleDB_SQL() {
 	// Output: 42P01 relation "note" does not exist
 }
 
-// A driver of another make, or an ORM that opens connections itself, is given Dial.
+// Another driver, or an ORM that opens its own connections, is given Dial.
 func ExampleDB_Dial() {
 	ctx := context.Background()
 	db, err := blobpglite.Open(ctx, "mem:")
@@ -300,7 +300,7 @@ func ExampleBranch() {
 	if _, err := db.SQL().ExecContext(ctx, "CREATE TABLE article AS SELECT 'lamp' AS name"); err != nil {
 		log.Fatal(err)
 	}
-	if _, err := blobpglite.Branch(ctx, shop, trial); err != nil { // the shop stays open meanwhile
+	if _, err := blobpglite.Branch(ctx, shop, trial); err != nil { // the shop stays open
 		log.Fatal(err)
 	}
 	copied, err := blobpglite.Open(ctx, trial)
@@ -320,7 +320,7 @@ func ExampleBranch() {
 	// Output: columns in the shop: 1 and in the trial: 2
 }
 
-// Yesterday's rows, read beside the writer.
+// Yesterday's rows, read next to the writer.
 func ExampleOptions_Open_earlier() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "example")
@@ -354,7 +354,7 @@ func ExampleOptions_Open_earlier() {
 	// Output: lamp
 }
 
-// Close with a bound: what still runs then is ended.
+// Close with a time limit: whatever still runs then is ended.
 func ExampleDB_Close() {
 	ctx := context.Background()
 	db, err := blobpglite.Open(ctx, "mem:")

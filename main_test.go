@@ -17,7 +17,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	// A memory file that nobody can restore from any more is closed by a finalizer, which takes its time.
+	// A memory file without any snapshot left to restore from is closed by a finalizer, which takes its time.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("runtime.runFinalizers"),
 		goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"), // of the storage client
 		goleak.Cleanup(func(code int) {

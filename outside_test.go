@@ -36,8 +36,7 @@ func main() {
 }
 `
 
-// TestAnotherModule: what README says of another module that wants to use this one works, with nothing but what this module has fetched
-// already.
+// TestAnotherModule: another module can use this one as README says, with nothing fetched beyond what this module already has.
 func TestAnotherModule(t *testing.T) {
 	root, err := os.Getwd()
 	if err != nil {
