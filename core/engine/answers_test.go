@@ -22,7 +22,7 @@ type gate struct {
 	store.Store
 	mu     sync.Mutex
 	closed chan struct{} // nil: it is open
-	held   chan struct{} // an append has come and waits
+	held   chan struct{} // an append has arrived and waits
 }
 
 func newGate() *gate { return &gate{Store: mem.New(mem.Options{}), held: make(chan struct{}, 100)} }
@@ -69,7 +69,7 @@ func onGate(t *testing.T, change ...func(*Options)) (*Engine, *gate) {
 	return e, g
 }
 
-// quiesce waits until nobody has anything that is not durable, so that what comes next is the only thing.
+// quiesce waits until everything is durable, so that what comes next is the only work.
 func quiesce(t *testing.T, e *Engine) {
 	t.Helper()
 	if _, err := e.Commit(t.Context(), true); err != nil {
@@ -85,7 +85,7 @@ func waiting(e *Engine) int {
 	return log.queued()
 }
 
-// waits says whether an answer waits for the bucket, besides those that did before; the other outcome is that it comes.
+// waits says whether an answer waits for the bucket, in addition to those that did before; otherwise the answer arrives.
 func waits(t *testing.T, e *Engine, answer <-chan error, before int) bool {
 	t.Helper()
 	for waiting(e) <= before {
@@ -104,7 +104,7 @@ func waits(t *testing.T, e *Engine, answer <-chan error, before int) bool {
 	return true
 }
 
-// pipelined sends queries at once, and hears of the last answer.
+// pipelined sends all queries in one go, and delivers the last answer.
 func pipelined(c *pgconn.PgConn, sql []string) <-chan error {
 	done := make(chan error, 1)
 	go func() {
@@ -129,7 +129,7 @@ func pipelined(c *pgconn.PgConn, sql []string) <-chan error {
 	return done
 }
 
-// What a client is told while the bucket takes nothing: that which promises nothing.
+// What a client is told while the bucket takes nothing: only what promises nothing.
 func TestAnswersWaitForWhatTheyTellOf(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -198,7 +198,7 @@ func TestAnswersWaitForWhatTheyTellOf(t *testing.T) {
 	}
 }
 
-// With AnswersDurable an answer in a block waits for what it tells of, and not for its own transaction.
+// With AnswersDurable, an answer inside a block waits for the data it reveals, but not for its own transaction.
 func TestAnswersDurable(t *testing.T) {
 	t.Parallel()
 	e, g := onGate(t, func(o *Options) { o.Answers = AnswersDurable })
@@ -246,7 +246,7 @@ func TestNotificationsWait(t *testing.T) {
 	}
 }
 
-// A session that writes much in an open transaction, while the bucket takes nothing, keeps nobody from reading.
+// A session that writes a lot in an open transaction, while the bucket takes nothing, does not keep others from reading.
 func TestLoadKeepsNoReaderWaiting(t *testing.T) {
 	t.Parallel()
 	e, g := onGate(t, func(o *Options) { o.Settings = map[string]string{"autovacuum": "off"} })
@@ -280,8 +280,8 @@ func TestNoAnswerWithoutTheBucket(t *testing.T) {
 	}
 }
 
-// A session that writes faster than the bucket takes is stopped, and nobody else is: others read, and write a little, also where they have
-// to write out what that session left in PostgreSQL's buffers.
+// A session that writes faster than the bucket takes is stopped, and no other is: others read, and write a little, even where they have to
+// write out what that session left in PostgreSQL's buffers.
 func TestWhoWritesTooFastIsStopped(t *testing.T) {
 	t.Parallel()
 	e, g := onGate(t, func(o *Options) { o.Settings = map[string]string{"autovacuum": "off"} })

@@ -12,7 +12,7 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// sink takes what a connection answers, until it breaks.
+// sink takes a connection's answers, until it breaks.
 type sink struct {
 	mu     sync.Mutex
 	got    bytes.Buffer
@@ -61,7 +61,7 @@ func message(t *testing.T, m pgproto3.FrontendMessage) []byte {
 	return b
 }
 
-// asking is a connection that has logged in, and what it answers.
+// asking is a connection that has logged in, with its answers.
 func asking(t *testing.T, e *Engine) (*Conn, *sink, chan error) {
 	t.Helper()
 	c, err := e.Dial(t.Context(), pglite.ConnectOptions{Trusted: true})
@@ -91,7 +91,8 @@ func ask(t *testing.T, c *Conn, to *sink, sql string) {
 	}
 }
 
-// TestAsk: what may leave at once is there when Ask returns. What waits for the bucket is left to who copies, and Ask does not wait.
+// TestAsk: what may leave immediately is there when Ask returns. What waits for the bucket is left to the copying goroutine, and Ask does
+// not wait.
 func TestAsk(t *testing.T) {
 	t.Parallel()
 	e, g := onGate(t)

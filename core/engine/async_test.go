@@ -15,8 +15,8 @@ var asyncs = map[string]string{
 	"function":  "SELECT set_config('synchronous_commit', 'off', false); INSERT INTO t SELECT generate_series(1, 100)",
 }
 
-// TestAsynchronousCommits: what was committed with synchronous_commit=off reaches the bucket without anybody's doing, within the
-// time that PostgreSQL's walwriter would take, and at a clean end; nothing is asked of the bucket then.
+// TestAsynchronousCommits: what was committed with synchronous_commit=off reaches the bucket without anyone's help, within the time that
+// PostgreSQL's walwriter would take, and at a clean end; no further requests to the bucket follow.
 func TestAsynchronousCommits(t *testing.T) {
 	t.Parallel()
 	for _, d := range []Durability{Strict, Interval, Sleep} {

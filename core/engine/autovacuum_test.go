@@ -8,8 +8,8 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// Ids of transactions are given away as they would be in years: PostgreSQL's own autovacuum freezes all databases, those that nobody
-// connects to included, and PostgreSQL goes on taking commands beyond 2^31 and 2^32, over takeovers.
+// Transaction ids are used up as they would be over years: PostgreSQL's own autovacuum freezes all databases, including those without
+// clients, and PostgreSQL keeps taking commands beyond 2^31 and 2^32, across takeovers.
 func TestTransactionIDsRunRound(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -17,7 +17,7 @@ func TestTransactionIDsRunRound(t *testing.T) {
 	e := open(t, st, inLog, often)
 	must(t, e, "CREATE TABLE kept (id int); INSERT INTO kept SELECT generate_series(1, 100)")
 	must(t, e, "CREATE DATABASE other")
-	const steps = 4 // of 1.5 thousand million each: behind the second they are more than 2^31, behind the third 2^32
+	const steps = 4 // of 1.5 billion each: after the second they are more than 2^31, after the third 2^32
 	for step := range steps {
 		e.server.cluster.SkipTransactions(1_500_000_000)
 		must(t, e, fmt.Sprintf("INSERT INTO kept VALUES (%d)", 1000+step))
@@ -36,7 +36,7 @@ func TestTransactionIDsRunRound(t *testing.T) {
 	}
 }
 
-// Autovacuum works on what clients have left, the catalogs too, and is off where it is said to be off.
+// Autovacuum cleans up after clients, in the catalogs too, and is off where it is set to off.
 func TestAutovacuum(t *testing.T) {
 	t.Parallel()
 	const done = "SELECT count(*) FROM pg_stat_user_tables WHERE relname = 'plain' AND last_autoanalyze IS NOT NULL AND last_autovacuum IS NOT NULL"

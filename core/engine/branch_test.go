@@ -13,8 +13,8 @@ import (
 	"blobpglite/core/takeover"
 )
 
-// TestACopyIsADatabaseOfItsOwn: it starts from what the original was, both go on by themselves, and the original's bucket
-// is as it was.
+// TestACopyIsADatabaseOfItsOwn: it starts from the original's state, both then develop independently, and the original's bucket is
+// unchanged.
 func TestACopyIsADatabaseOfItsOwn(t *testing.T) {
 	t.Parallel()
 	from := mem.New(mem.Options{})
@@ -93,7 +93,7 @@ func TestACopyOnlyGoesToAnEmptyPrefix(t *testing.T) {
 	if _, err := NewDatabase(t.Context(), to, r, "copy", nil); !errors.Is(err, ErrNotEmpty) {
 		t.Errorf("beside another object: %v", err)
 	}
-	// A rival makes a database after the look: the manifest decides, and what was uploaded is collected.
+	// A rival creates a database after the check: the manifest decides, and what was uploaded is collected.
 	rival := &rivalStore{Store: mem.New(mem.Options{})}
 	rival.before = func() {
 		e := open(t, rival.Store, inLog)

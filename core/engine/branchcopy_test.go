@@ -15,8 +15,8 @@ import (
 	"blobpglite/core/takeover"
 )
 
-// family is a bucket with a database under the prefix parent, which has rows in its layer and behind it, and is larger than what is read as a
-// whole.
+// family is a bucket with a database under the prefix parent, which has rows in its layer and in the log after it, and is larger than what
+// is read as a whole.
 var family = fixture{make: func(t *testing.T, bucket store.Store) {
 	t.Helper()
 	e := open(t, store.Prefixed(bucket, "parent"), inLog, func(o *Options) { o.Cache, o.RestoreBudget = 4*LeastCache, -1 })
@@ -32,10 +32,10 @@ var family = fixture{make: func(t *testing.T, bucket store.Store) {
 	}
 }}
 
-// familyContents is what branchContents says of the parent.
+// familyContents is the parent's branchContents.
 var familyContents string
 
-// parent is the database of a family of this test's own, and what it holds.
+// parent is the database of this test's own family, and its contents.
 func parent(t *testing.T) (bucket *mem.Store, from store.Store, want string) {
 	t.Helper()
 	bucket = family.copy(t)
@@ -44,8 +44,8 @@ func parent(t *testing.T) (bucket *mem.Store, from store.Store, want string) {
 
 const branchContents = "SELECT count(*) || ' ' || sum(length(b)) || ' ' || sum(hashtext(b)) || ' ' || (SELECT count(*) FROM u) FROM t"
 
-// TestBranchCopiesInTheBucket: of a database that is larger than what it reads, a branch has the service copy the pages, and is a database of
-// its own all the same, whatever becomes of its parent.
+// TestBranchCopiesInTheBucket: for a database that is larger than what it reads, a branch has the service copy the pages, and is still an
+// independent database, whatever becomes of its parent.
 func TestBranchCopiesInTheBucket(t *testing.T) {
 	t.Parallel()
 	bucket, from, want := parent(t)
@@ -81,7 +81,7 @@ func TestBranchCopiesInTheBucket(t *testing.T) {
 // errDiedCopying is how a branch ends at a point.
 var errDiedCopying = errors.New("died")
 
-// TestBranchThatDied: whatever it has left is no database, and either may be branched over, or is complete and can be adopted; the first
+// TestBranchThatDied: its remains either are not a database, and can be branched over, or are complete and can be adopted; the first
 // collection deletes the rest.
 func TestBranchThatDied(t *testing.T) {
 	t.Parallel()
@@ -89,7 +89,7 @@ func TestBranchThatDied(t *testing.T) {
 	for i, c := range []struct {
 		at       point.Point
 		nth      int
-		complete bool // but for the manifest
+		complete bool // except for the manifest
 	}{
 		{point.BaseBeforeSegment, 1, false}, {point.BaseAfterSegment, 1, false}, {point.BaseBeforeSegment, 5, false}, {point.BaseAfterSegment, 9, false},
 		{point.BaseAfterLastSegment, 1, false}, {point.BaseAfterIndex, 1, true}, {point.ManifestBeforeCAS, 1, true},
@@ -129,7 +129,7 @@ func TestBranchThatDied(t *testing.T) {
 	}
 }
 
-// dieAt ends whatever passes a point for the nth time, and all that it passes from then on.
+// dieAt fails the nth pass of a point, and everything that passes it from then on.
 func dieAt(at point.Point, nth int) point.Hook {
 	passed := make(chan struct{}, 1000)
 	return func(_ context.Context, p point.Point) error {
@@ -170,8 +170,8 @@ func onlyWhatIsNeeded(t *testing.T, st store.Store) {
 	}
 }
 
-// TestBranchBesideACollection: what a branch is about to copy is deleted by its parent, which keeps no earlier states; it begins anew with what
-// there is then.
+// TestBranchBesideACollection: what a branch is about to copy is deleted by its parent, which keeps no earlier states; it starts over with
+// the new state.
 func TestBranchBesideACollection(t *testing.T) {
 	t.Parallel()
 	bucket := mem.New(mem.Options{})
@@ -205,7 +205,7 @@ func TestBranchBesideACollection(t *testing.T) {
 	}
 }
 
-// TestBranchOfACutSegment: an object that is not as long as its index says is no page's.
+// TestBranchOfACutSegment: an object that is not as long as its index says holds no valid page.
 func TestBranchOfACutSegment(t *testing.T) {
 	t.Parallel()
 	bucket := mem.New(mem.Options{})

@@ -9,7 +9,7 @@ import (
 	"blobpglite/core/clock"
 )
 
-// behind is the budget of a log that has grown by so many records since the layer, which takes a second to restore.
+// behind is the budget of a log that has grown by this many records since the layer, which takes a second to restore.
 func behind(clk clock.Clock, restore time.Duration, records int64, each time.Duration) *budget {
 	b := &budget{budgetEnv: budgetEnv{clock: clk, restore: restore, record: each}}
 	b.records.Store(records)
@@ -17,8 +17,8 @@ func behind(clk clock.Clock, restore time.Duration, records int64, each time.Dur
 	return b
 }
 
-// TestLayerIsDue: half of the budget starts a layer; without a budget a pause comes first, unless the log has grown to
-// twice of what the layer takes.
+// TestLayerIsDue: half of the budget starts a layer; without a budget a pause comes first, unless the log has grown to twice what the layer
+// takes.
 func TestLayerIsDue(t *testing.T) {
 	t.Parallel()
 	const ms = time.Millisecond
@@ -73,7 +73,7 @@ func TestLogFitsIntoMemory(t *testing.T) {
 	}
 }
 
-// TestCommitsWaitForALayer: at the budget, or at four times of what the layer takes, and only while one is on its way.
+// TestCommitsWaitForALayer: at the budget, or at four times what the layer takes, and only while one is under way.
 func TestCommitsWaitForALayer(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -114,7 +114,7 @@ func TestCommitsWaitForALayer(t *testing.T) {
 	}
 }
 
-// heldBack says whether a commit waits, and whether it still does when ends was called.
+// heldBack says whether a commit waits, and whether it still does after ends was called.
 func heldBack(t *testing.T, m *logMode, ends func(leave context.CancelFunc)) (before, after bool) {
 	t.Helper()
 	ctx, leave := context.WithCancel(t.Context())
@@ -137,7 +137,7 @@ func heldBack(t *testing.T, m *logMode, ends func(leave context.CancelFunc)) (be
 	return before, after
 }
 
-// TestRecordTime: what a record takes follows the appends, between a bucket next door and Cloud Storage.
+// TestRecordTime: the time per record follows the appends, between a nearby bucket and Cloud Storage.
 func TestRecordTime(t *testing.T) {
 	t.Parallel()
 	b := &budget{}
@@ -166,7 +166,7 @@ func TestRecordTime(t *testing.T) {
 	}
 }
 
-// TestFailedLayersArePutOff: behind a layer that failed the next one waits, longer each time, however crowded it is.
+// TestFailedLayersArePutOff: after a failed layer the next one waits, longer each time, however large the log.
 func TestFailedLayersArePutOff(t *testing.T) {
 	t.Parallel()
 	clk := clock.NewVirtual(time.Unix(1, 0))

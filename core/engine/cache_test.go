@@ -21,7 +21,7 @@ func cached(o *Options) {
 	o.Settings = map[string]string{"shared_buffers": "4MB"}
 }
 
-// memory is what an engine's files have in memory, and how much is away.
+// memory is how much of an engine's files is in memory, and how much is away.
 func memory(t *testing.T, e *Engine) (resident, away int64) {
 	t.Helper()
 	if err := e.server.locked(func(c *pglite.Cluster) { resident, away = c.Data().ResidentBytes(), c.Data().AwayBytes() }); err != nil {
@@ -40,8 +40,8 @@ func waitUntil(t *testing.T, ok func() bool) {
 	}
 }
 
-// TestCache: a database that is larger than what may be in memory opens by little of it, is read, written, and taken layers of, ends by
-// crashes, and holds what one holds that is in memory as a whole.
+// TestCache: a database that is larger than what may be in memory opens by reading little of it, is read, written, covered by layers,
+// crashes, and has the same contents as one that is entirely in memory.
 func TestCache(t *testing.T) {
 	t.Parallel()
 	const seed = 20261129
@@ -98,7 +98,7 @@ func TestCache(t *testing.T) {
 	}
 }
 
-// TestCacheOfWriters: who writes faster than layers can be taken waits for them; what is in memory has a bound.
+// TestCacheOfWriters: clients that write faster than layers can be taken wait for them; memory use is bounded.
 func TestCacheOfWriters(t *testing.T) {
 	t.Parallel()
 	st := large(t)
@@ -137,7 +137,7 @@ func TestCacheOfWriters(t *testing.T) {
 	}
 }
 
-// TestCacheOfSorts: what no layer frees, such as the files that a large sort writes, is no reason to wait for one.
+// TestCacheOfSorts: memory that no layer frees, such as the files of a large sort, is not a reason to wait for one.
 func TestCacheOfSorts(t *testing.T) {
 	t.Parallel()
 	st := large(t)
@@ -166,7 +166,7 @@ func (o *outage) Get(ctx context.Context, key string) (store.Object, error) {
 	return o.Store.Get(ctx, key)
 }
 
-// TestCacheOutage: what cannot be read is an error of the statement, which works when the bucket does.
+// TestCacheOutage: pages that cannot be read are an error of the statement, which works again when the bucket does.
 func TestCacheOutage(t *testing.T) {
 	t.Parallel()
 	st := &outage{Store: large(t), on: make(chan bool, 1)}
@@ -186,7 +186,7 @@ func TestCacheOutage(t *testing.T) {
 	}
 }
 
-// TestCacheTooSmall: the least that works is told.
+// TestCacheTooSmall: the error names the smallest cache that works.
 func TestCacheTooSmall(t *testing.T) {
 	t.Parallel()
 	_, err := tryOpen(t, mem.New(mem.Options{}), inLog, func(o *Options) { o.Cache = LeastCache - 1 })

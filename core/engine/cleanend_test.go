@@ -62,12 +62,12 @@ func eventually(t *testing.T, e *Engine, is func(*pglite.Cluster) bool) {
 	t.Fatal("it has not come to that")
 }
 
-// TestCleanEndKeepsWhatIsInBuffers: commits with synchronous_commit=off survive an orderly end, whoever has made them.
+// TestCleanEndKeepsWhatIsInBuffers: commits with synchronous_commit=off survive an orderly end, whichever session made them.
 func TestCleanEndKeepsWhatIsInBuffers(t *testing.T) {
 	t.Parallel()
 	slow := func(o *Options) {
 		inLog(o)
-		o.Settings = map[string]string{"wal_writer_delay": "10s", "autovacuum": "off"} // nobody else writes them out
+		o.Settings = map[string]string{"wal_writer_delay": "10s", "autovacuum": "off"} // no one else writes them out
 	}
 	for name, commit := range map[string]func(t *testing.T, e *Engine){
 		"of a session that has ended": func(t *testing.T, e *Engine) {
@@ -77,7 +77,7 @@ func TestCleanEndKeepsWhatIsInBuffers(t *testing.T) {
 			if err := c.Close(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, e, func(c *pglite.Cluster) bool { // asking PostgreSQL might make it write its buffers out
+			eventually(t, e, func(c *pglite.Cluster) bool { // a query to PostgreSQL might make it write its buffers out
 				return !slices.ContainsFunc(c.Processes(), func(p *pglite.Process) bool { return strconv.Itoa(int(p.PID())) == pid })
 			})
 		},

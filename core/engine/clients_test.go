@@ -66,7 +66,7 @@ func do(t *testing.T, c *pgconn.PgConn, sql string) string {
 	return got
 }
 
-// later runs SQL in another goroutine; what it returns hears of the end.
+// later runs SQL in another goroutine; the returned channel gets its result.
 func later(t *testing.T, c *pgconn.PgConn, sql string) <-chan error {
 	done := make(chan error, 1)
 	go func() {
@@ -85,7 +85,7 @@ func sqlstate(err error) string {
 	return fmt.Sprint(err)
 }
 
-// becomes asks until the answer is as it is to be.
+// becomes repeats the query until the answer is as wanted.
 func becomes(t *testing.T, e *Engine, sql, want string) {
 	t.Helper()
 	const most = 60_000
@@ -94,7 +94,7 @@ func becomes(t *testing.T, e *Engine, sql, want string) {
 		if got = must(t, e, sql); got == want {
 			return
 		}
-		if err := clock.System().Sleep(t.Context(), 5*time.Millisecond); err != nil { // so that PostgreSQL has time for what is waited for
+		if err := clock.System().Sleep(t.Context(), 5*time.Millisecond); err != nil { // gives PostgreSQL time
 			t.Fatal(err)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// silent is a store whose puts are not answered while it is on, as long as anybody waits for them.
+// silent is a store whose puts are not answered while it is on, for as long as their caller waits.
 type silent struct {
 	store.Store
 	on    atomic.Bool
@@ -34,7 +34,7 @@ func (s *silent) Put(ctx context.Context, key string, body []byte, id string, co
 	return 0, &store.OpError{Op: "put", Key: key, Err: store.ErrUnknown}
 }
 
-// TestCloseEndsWithItsContext: also where the bucket never answers, and where another call closes already.
+// TestCloseEndsWithItsContext: even where the bucket never answers, and where another call is already closing.
 func TestCloseEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []Mode{ModeLog, ModeSnapshot} {
@@ -43,7 +43,7 @@ func TestCloseEndsWithItsContext(t *testing.T) {
 		must(t, e, "CREATE TABLE t (a int)")
 		st.on.Store(true)
 		ran := make(chan struct{})
-		if mode == ModeSnapshot { // it is a commit that is on its way
+		if mode == ModeSnapshot { // the commit is under way
 			go func() {
 				defer close(ran)
 				_, _ = e.Query(context.Background(), "INSERT INTO t VALUES (1)")
@@ -88,7 +88,7 @@ func TestAbandonCutsACloseShort(t *testing.T) {
 		ran := make(chan struct{})
 		go func() {
 			defer close(ran)
-			if mode == ModeSnapshot { // it is a commit that is on its way
+			if mode == ModeSnapshot { // the commit is under way
 				_, _ = e.Query(context.Background(), "INSERT INTO t VALUES (1)")
 			}
 		}()
@@ -96,7 +96,7 @@ func TestAbandonCutsACloseShort(t *testing.T) {
 		closes := func() { go func() { closed <- e.Close(context.Background()) }() }
 		if mode == ModeLog {
 			closes()
-			<-st.asked // it is at it
+			<-st.asked // the put has started
 		} else {
 			<-st.asked
 			closes()
@@ -113,7 +113,8 @@ func TestAbandonCutsACloseShort(t *testing.T) {
 	}
 }
 
-// TestAbandonWaitsForNoRenewal: a client's renewal of the lease, which the bucket does not answer, does not keep the engine from ending.
+// TestAbandonWaitsForNoRenewal: a lease renewal on a client's behalf, which the bucket does not answer, does not keep the engine from
+// ending.
 func TestAbandonWaitsForNoRenewal(t *testing.T) {
 	t.Parallel()
 	st := &silent{Store: mem.New(mem.Options{}), asked: make(chan struct{}, 1<<10), over: make(chan struct{})}

@@ -7,9 +7,9 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// TestFirstRowsOfWhatWasLoaded: a database that was loaded and put to sleep has its first row without waiting for one page of the catalogs after the
-// other, from its first cold start on, though its layer has no boot set. That life makes one as it ends, and from then on no first row waits;
-// it is the only layer that lives take which only read.
+// TestFirstRowsOfWhatWasLoaded: a database that was loaded and put to sleep gets its first row without waiting for the catalogs' pages one
+// by one, from its first cold start on, although its layer has no boot set. That life makes one as it ends, and from then on no first row
+// waits; it is the only layer taken by lives that only read.
 func TestFirstRowsOfWhatWasLoaded(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -45,7 +45,7 @@ func TestFirstRowsOfWhatWasLoaded(t *testing.T) {
 		if n := after.Waited - before.Waited; n > most {
 			t.Errorf("life %d: the first row waited %d times", life, n)
 		}
-		if life == 2 { // somebody reads elsewhere: no reason for another boot set
+		if life == 2 { // reads elsewhere: not a reason for another boot set
 			must(t, e, "SELECT sum(length(pad)) FROM t WHERE id IN (1, 33333, 44444, 55555)")
 		}
 		if err := e.Close(t.Context()); err != nil {
@@ -58,7 +58,7 @@ func TestFirstRowsOfWhatWasLoaded(t *testing.T) {
 	}
 }
 
-// TestPrefetch: how far recovery and scans ask ahead follows from the cache, unless somebody has said it.
+// TestPrefetch: how far recovery and scans prefetch follows from the cache, unless it is set explicitly.
 func TestPrefetch(t *testing.T) {
 	t.Parallel()
 	const show = "SELECT current_setting('maintenance_io_concurrency') || ' ' || current_setting('effective_io_concurrency')"
@@ -84,7 +84,8 @@ func TestPrefetch(t *testing.T) {
 	}
 }
 
-// TestRecoveryAsksAhead: what the log behind a layer changes is asked for ahead of its replay, so that recovery need not wait for the pages.
+// TestRecoveryAsksAhead: the pages changed by the log after a layer are requested ahead of its replay, so that recovery need not wait for
+// them.
 func TestRecoveryAsksAhead(t *testing.T) {
 	t.Parallel()
 	st := large(t)
@@ -103,7 +104,8 @@ func TestRecoveryAsksAhead(t *testing.T) {
 	}
 	without, with := recover("off"), recover("try")
 	t.Logf("of 400 pages: %+v without advice, %+v with it", without, with)
-	// How often it waited is for people who read this: what was asked for may be on its way still, for a store in memory has no latency to hide.
+	// The number of waits is only informative here: what was requested may still be on its way, since a store in memory has no latency to
+	// hide.
 	if with.ahead < without.ahead+100 || with.used < without.used+100 {
 		t.Errorf("of 400 pages: %+v without advice, %+v with it", without, with)
 	}

@@ -9,8 +9,8 @@ import (
 	"blobpglite/core/wal"
 )
 
-// TestCommitDelay: an append waits for clients that are expected back sooner than it takes itself, and for no others. On this clock a
-// wait is for ever.
+// TestCommitDelay: an append waits for clients that are expected back sooner than the append itself takes, and for no others. On this clock
+// a wait is forever.
 func TestCommitDelay(t *testing.T) {
 	t.Parallel()
 	const ms = time.Millisecond
@@ -61,7 +61,7 @@ func TestCommitDelayEnds(t *testing.T) {
 			}
 		},
 		"the writer is closed": func(_ *testing.T, w *logWriter) {
-			close(w.done) // nobody ships here
+			close(w.done) // nothing is shipped here
 			w.close()
 		},
 	} {
@@ -84,7 +84,8 @@ func TestCommitDelayEnds(t *testing.T) {
 	}
 }
 
-// TestPace: what is known of clients that were all let go at once counts; of others it is reckoned, while nothing is known.
+// TestPace: a measurement of clients that were all released at once counts; if only some were, the time is estimated, as long as nothing
+// was measured.
 func TestPace(t *testing.T) {
 	t.Parallel()
 	const ms = time.Millisecond
@@ -113,8 +114,8 @@ func TestPace(t *testing.T) {
 	}
 }
 
-// TestOneStallDoesNotEndTheDelays: clients that come back soon are waited for also after they have once taken long; if they take long
-// again and again, they are not.
+// TestOneStallDoesNotEndTheDelays: quick clients are still waited for after they were slow once; if they are slow again and again, they are
+// not.
 func TestOneStallDoesNotEndTheDelays(t *testing.T) {
 	t.Parallel()
 	const clients, took, back = 64, 50 * time.Millisecond, 13 * time.Millisecond

@@ -11,8 +11,8 @@ import (
 	"blobpglite/core/point"
 )
 
-// TestCrashBehindALayer: PostgreSQL crashes between a layer's publication and the moment at which the files are told where they are now. They
-// are where the layers before have them, so nothing is collected, and nothing that is away is lost.
+// TestCrashBehindALayer: PostgreSQL crashes between a layer's publication and the moment at which the files learn where they are now. Their
+// pages are still where the previous layers put them, so nothing is collected, and nothing that is away is lost.
 func TestCrashBehindALayer(t *testing.T) {
 	t.Parallel()
 	st := large(t)
@@ -37,7 +37,7 @@ func TestCrashBehindALayer(t *testing.T) {
 			return nil
 		}
 	})
-	// Most of each segment is written again, so that the layer cleans them, and a collection behind it would delete them.
+	// Most of each segment is written again, so that the layer cleans them, and a collection after it would delete them.
 	must(t, e, "UPDATE t SET n = n + 1 WHERE id % 9 > 0")
 	before := 0
 	for key := range objects(t, st) {
@@ -62,8 +62,8 @@ func TestCrashBehindALayer(t *testing.T) {
 	}
 }
 
-// TestFailuresOfACache: whatever fails at a point that pages pass which are turned away, those that are away are where their files look for
-// them, in this life and the next.
+// TestFailuresOfACache: whatever fails at a point on the path of evicted pages, those that are away are where their files look for them, in
+// this life and the next.
 func TestFailuresOfACache(t *testing.T) {
 	t.Parallel()
 	const contents = "SELECT count(*) || ' ' || sum(length(pad)) || ' ' || sum(n) FROM t"
@@ -82,7 +82,8 @@ func TestFailuresOfACache(t *testing.T) {
 			return nil
 		}
 	})
-	// Most pages of each segment are written, and others are away: the layer cleans those, and a collection behind it would delete where they are.
+	// Most pages of each segment are written, and others are away: the layer cleans those segments, and a collection after it would delete
+	// the away pages.
 	must(t, e, "UPDATE t SET n = n + 1 WHERE id / 100 % 9 > 1")
 	want := must(t, e, contents)
 	for _, f := range fails {

@@ -14,7 +14,7 @@ import (
 	"blobpglite/core/takeover"
 )
 
-// damageOf breaks the frame that holds page 100 of a file, and says which object it is in.
+// damageOf breaks the frame that holds page 100 of a file, and returns the name of its object.
 func damageOf(t *testing.T, st store.Store, path string) (segment string) {
 	t.Helper()
 	m, _, err := manifest.Load(t.Context(), st)
@@ -41,8 +41,8 @@ func damageOf(t *testing.T, st store.Store, path string) (segment string) {
 	return place.Object
 }
 
-// TestDamageOfOneTable: a database one frame of which is damaged opens, whether it is read as a whole or by what is needed, serves all
-// else, takes layers, and names the object to who reads what is damaged.
+// TestDamageOfOneTable: a database with one damaged frame opens, whether it is read as a whole or on demand, serves everything else, takes
+// layers, and names the object in the error of a query that reads the damaged data.
 func TestDamageOfOneTable(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -99,8 +99,8 @@ func TestDamageOfOneTable(t *testing.T) {
 	serves(past)
 }
 
-// TestDamageOfAnEarlierLayer: where the index of a layer is damaged that is kept for earlier states, layers are taken as ever, and what else
-// is superfluous is deleted.
+// TestDamageOfAnEarlierLayer: where the index of a layer that is kept for earlier states is damaged, layers are still taken, and everything
+// else that is superfluous is deleted.
 func TestDamageOfAnEarlierLayer(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	// A memory file that nobody can restore from any more is closed by a finalizer, which takes its time.
+	// A memory file without any snapshot left to restore from is closed by a finalizer, which takes its time.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("runtime.runFinalizers"), goleak.Cleanup(func(code int) {
 		if err := runtime.Close(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -195,8 +195,8 @@ func TestZombieIsFenced(t *testing.T) {
 	must(t, successor, "INSERT INTO t VALUES (3)")
 }
 
-// TestTheFirstReadOfALifeUploadsNothing: what recovery wrote is no commit of anybody. (In mode snapshot, the first SELECT
-// after a reopening once uploaded the whole database.)
+// TestTheFirstReadOfALifeUploadsNothing: what recovery wrote is not a client's commit. (In mode snapshot, the first SELECT after a
+// reopening once uploaded the whole database.)
 func TestTheFirstReadOfALifeUploadsNothing(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []Mode{ModeSnapshot, ModeLog} {
@@ -225,8 +225,8 @@ func TestTheFirstReadOfALifeUploadsNothing(t *testing.T) {
 	}
 }
 
-// TestSuccessorSeesTheLastCommit: the claim comes before the restore, so nothing that the predecessor had acknowledged
-// is missing, and what it tries afterwards fails.
+// TestSuccessorSeesTheLastCommit: the claim comes before the restore, so nothing that the predecessor has acknowledged is missing, and what
+// it tries afterwards fails.
 func TestSuccessorSeesTheLastCommit(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -312,8 +312,8 @@ func TestOldLayersAreDeleted(t *testing.T) {
 	}
 }
 
-// TestDeathAtEveryPoint lets an insert die at each fault point that it passes and opens again: what was acknowledged is
-// there, what was not is there at most once, and the database works.
+// TestDeathAtEveryPoint lets an insert die at each fault point that it passes and opens again: acknowledged rows are there, others are
+// there at most once, and the database works.
 func TestDeathAtEveryPoint(t *testing.T) {
 	t.Parallel()
 	died := errors.New("died")
@@ -391,7 +391,7 @@ func (l *losesManifest) Put(ctx context.Context, key string, body []byte, id str
 	return l.Store.Put(ctx, key, body, id, cond)
 }
 
-// TestDamage: what is wrong with the bucket is named, and nothing in it changes but the claim.
+// TestDamage: the error names what is wrong with the bucket, and nothing in the bucket changes except the claim.
 func TestDamage(t *testing.T) {
 	t.Parallel()
 	one := oneRow()

@@ -28,7 +28,7 @@ func putOff(t *testing.T, st store.Store, hook point.Hook) *Engine {
 	return e
 }
 
-// layers are those that the manifest names.
+// layers is the number of the newest layer that the manifest names.
 func layers(t *testing.T, st store.Store) int {
 	t.Helper()
 	m, _, err := manifest.Load(t.Context(), st)
@@ -38,8 +38,8 @@ func layers(t *testing.T, st store.Store) int {
 	return int(m.Layers[len(m.Layers)-1].Seq)
 }
 
-// TestFinalLayer: an engine that ends takes the layer that was put off; who opens next replays almost nothing. Without debt
-// none is taken.
+// TestFinalLayer: an engine that ends takes the layer that was put off; the next opener replays almost nothing. Without debt no layer is
+// taken.
 func TestFinalLayer(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -68,8 +68,8 @@ func TestFinalLayer(t *testing.T) {
 	}
 }
 
-// TestFinalLayerIsInNobodysWay: the lease is free before the layer is uploaded, and a successor that opens, commits and
-// takes a layer of its own meanwhile is not disturbed, wherever the upload is then.
+// TestFinalLayerIsInNobodysWay: the lease is free before the layer is uploaded, and a successor that opens, commits and takes a layer of
+// its own during the upload is not disturbed, wherever the upload is.
 func TestFinalLayerIsInNobodysWay(t *testing.T) {
 	t.Parallel()
 	for _, at := range []point.Point{point.BaseBeforeSegment, point.BaseAfterIndex, point.ManifestBeforeCAS} {
@@ -111,7 +111,7 @@ func TestFinalLayerIsInNobodysWay(t *testing.T) {
 	}
 }
 
-// TestFinalLayerInsteadOfOneOnItsWay: a layer that is on its way when the engine ends is given up for one of everything.
+// TestFinalLayerInsteadOfOneOnItsWay: a layer that is under way when the engine ends is given up for a complete one.
 func TestFinalLayerInsteadOfOneOnItsWay(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -144,7 +144,7 @@ func TestFinalLayerInsteadOfOneOnItsWay(t *testing.T) {
 	}
 }
 
-// TestFinalLayerFails: what is durable stays so, and the end is a good one.
+// TestFinalLayerFails: what is durable stays durable, and the close succeeds.
 func TestFinalLayerFails(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -165,7 +165,7 @@ func TestFinalLayerFails(t *testing.T) {
 	}
 }
 
-// TestShortLivesAreCollected: where each life ends before a layer is due, what their ends leave behind does not grow with their number.
+// TestShortLivesAreCollected: where each life ends before a layer is due, what they leave behind does not grow with their number.
 func TestShortLivesAreCollected(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -212,7 +212,7 @@ func (s *lateSwap) Put(ctx context.Context, key string, body []byte, writeID str
 	switch {
 	case key != manifest.Key || !s.armed.Load():
 		return s.Store.Put(ctx, key, body, writeID, cond)
-	case s.apply != nil: // who asks again is not let through, and knows no more
+	case s.apply != nil: // a retry is not let through, and learns nothing more
 		return 0, store.ErrDenied
 	}
 	s.apply = func() error {
@@ -222,8 +222,8 @@ func (s *lateSwap) Put(ctx context.Context, key string, body []byte, writeID str
 	return 0, store.ErrUnknown
 }
 
-// TestCollectionBehindALateSwap: an end that collects deletes nothing that the manifest may name yet: a layer whose publication was given up
-// without an answer.
+// TestCollectionBehindALateSwap: a collection at the end deletes nothing that the manifest may yet name: a layer whose publication was
+// given up without an answer.
 func TestCollectionBehindALateSwap(t *testing.T) {
 	t.Parallel()
 	st := &lateSwap{Store: mem.New(mem.Options{})}

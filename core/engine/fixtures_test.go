@@ -11,7 +11,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// fixture is a database that several tests begin with. It is made once; each test has a bucket of its own, which shares the bytes.
+// fixture is a database that several tests start from. It is made once; each test gets its own bucket, which shares the bytes.
 type fixture struct {
 	make func(t *testing.T, st store.Store) // it ends the engines that it opens
 	once sync.Once
@@ -41,7 +41,7 @@ func (f *fixture) copy(t *testing.T) *mem.Store {
 	return to
 }
 
-// oneRow has a table of one row; whoever made it has died.
+// oneRow has a table of one row; the writer that made it has died.
 func oneRow(change ...func(*Options)) *fixture {
 	return &fixture{make: func(t *testing.T, st store.Store) {
 		t.Helper()
@@ -51,7 +51,7 @@ func oneRow(change ...func(*Options)) *fixture {
 	}}
 }
 
-// passedBy are the fault points that a life passes which nothing befalls, with those that it must pass: at the others nobody can die.
+// passedBy are the fault points that an undisturbed life passes, and must include least: at the others a life cannot die.
 func passedBy(t *testing.T, life func(point.Hook) error, least ...point.Point) (passed []point.Point) {
 	t.Helper()
 	var mu sync.Mutex
@@ -83,7 +83,7 @@ func passedBy(t *testing.T, life func(point.Hook) error, least ...point.Point) (
 // bulkRows is how many rows bulk has, and padBytes how long the pad of each is.
 const bulkRows, padBytes = 60_000, 24 * 32
 
-// rowsSQL makes so many rows: a number, and a pad that does not compress to nothing.
+// rowsSQL makes n rows: a number, and a pad that is not compressed to nothing.
 func rowsSQL(n int) string {
 	return fmt.Sprintf("SELECT g AS id, (SELECT string_agg(md5((g * 31 + i)::text), '') FROM generate_series(1, %d) i) AS pad FROM generate_series(1, %d) g", padBytes/32, n)
 }

@@ -46,7 +46,7 @@ func newFlushing(t *testing.T, d Durability) *flushing {
 	return f
 }
 
-// writes is something that is written and not durable.
+// writes adds something that is written and not durable.
 func (f *flushing) writes(unawaited bool) {
 	f.mu.Lock()
 	f.durable = false
@@ -81,7 +81,7 @@ func (f *flushing) want(t *testing.T, what string, at ...time.Duration) {
 
 const ms = time.Millisecond
 
-// What a client waits for itself needs no flush; what PostgreSQL writes by itself becomes durable a moment later, in one go.
+// Writes that a client awaits need no flush; what PostgreSQL writes by itself becomes durable a moment later, in one go.
 func TestFlusherStrict(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestFlusherInterval(t *testing.T) {
 		if f.mustFlush() {
 			t.Error("an answer waits though all is durable")
 		}
-		// The flush of what is written now comes 200 ms later; an answer that leaves when the last one is older than that waits.
+		// The flush of what is written now comes 200 ms later; an answer that leaves when the last flush is older than that waits.
 		f.writes(false)
 		f.at(time.Minute + 250*ms)
 		f.want(t, "written again", 200*ms, time.Minute+200*ms)
@@ -139,7 +139,7 @@ func TestFlusherSleep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFlushing(t, Sleep)
 		f.writes(false)
-		for i := range 5 { // statements that write nothing, each 0.9 s behind the one before
+		for i := range 5 { // statements that write nothing, 0.9 s apart
 			f.at(time.Duration(i+1) * 900 * ms)
 			if f.mustFlush() {
 				t.Fatal("an answer waits")

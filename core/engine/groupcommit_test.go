@@ -136,7 +136,7 @@ func TestLogZombieIsFenced(t *testing.T) {
 	st := mem.New(mem.Options{})
 	zombie := open(t, st, inLog)
 	must(t, zombie, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
-	// The zombie believes in its lease: its clock stands still for it, as in a frozen process.
+	// The zombie believes in its lease: its clock stands still, as in a frozen process.
 	zombie.commits.(*logMode).opened.Lease = holds(t)
 	successor := open(t, st, inLog)
 	if _, err := zombie.Query(t.Context(), "INSERT INTO t VALUES (2)"); !errors.Is(err, ErrFenced) {
@@ -151,7 +151,7 @@ func TestLogZombieIsFenced(t *testing.T) {
 	must(t, successor, "INSERT INTO t VALUES (3)")
 }
 
-// holds is a lease on nothing that never runs out.
+// holds is a lease on nothing that never expires.
 func holds(t *testing.T) *lease.Lease {
 	t.Helper()
 	l, err := lease.Acquire(t.Context(), lease.Options{Store: mem.New(mem.Options{}), Holder: "zombie", TTL: 1000 * time.Hour}, 0)
@@ -167,13 +167,13 @@ func TestLostLeaseFencesReads(t *testing.T) {
 	st := mem.New(mem.Options{})
 	old := open(t, st, inLog)
 	must(t, old, "CREATE TABLE t (a int)")
-	open(t, st, inLog) // waits until the lease has run out
+	open(t, st, inLog) // waits until the lease has expired
 	if _, err := old.Query(t.Context(), "SELECT count(*) FROM t"); !errors.Is(err, ErrFenced) {
 		t.Errorf("got %v", err)
 	}
 }
 
-// TestGroupCommit: what commits while an append is in flight shares the next one.
+// TestGroupCommit: commits that arrive while an append is in flight share the next one.
 func TestGroupCommit(t *testing.T) {
 	t.Parallel()
 	slow := &slowLog{Store: mem.New(mem.Options{}), gate: make(chan struct{})}
@@ -215,7 +215,7 @@ func TestGroupCommit(t *testing.T) {
 	}
 }
 
-// slowLog holds every append while it is told to, ticking at its gate.
+// slowLog holds every append while its flag is set, ticking at its gate.
 type slowLog struct {
 	store.Store
 	gate    chan struct{}
@@ -292,7 +292,7 @@ func TestCompactionAndCollection(t *testing.T) {
 	}
 }
 
-// TestBudgetIsKept: enough small commits start a compaction by themselves, while clients go on.
+// TestBudgetIsKept: enough small commits start a compaction by themselves, while clients keep working.
 func TestBudgetIsKept(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -317,13 +317,13 @@ func TestBudgetIsKept(t *testing.T) {
 	}
 }
 
-// TestLogDeathAtEveryPoint lets a life die at each fault point that it passes: what was acknowledged is there afterwards, what was not is
-// there at most once. The lease runs out before the first statement of that life, and so is renewed in front of it: a
-// renewal on the side, whose failure is nobody's, never happens.
+// TestLogDeathAtEveryPoint lets a life die at each fault point that it passes: acknowledged rows are there afterwards, others are there at
+// most once. The lease expires before the first statement of that life, and so is renewed in front of it: a background renewal, whose
+// failure affects no one, never happens.
 func TestLogDeathAtEveryPoint(t *testing.T) {
 	t.Parallel()
 	died := errors.New("died")
-	ours := func(o *Options) { o.Process = "p" } // so that nobody waits for a lease of the dead
+	ours := func(o *Options) { o.Process = "p" } // so that no opening waits for a dead process's lease
 	one := oneRow(inLog, ours)
 	// life opens, inserts, takes a layer, and ends; it says how many inserts were acknowledged then.
 	life := func(t *testing.T, st store.Store, hook point.Hook) (acknowledged int, err error) {

@@ -10,8 +10,8 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// TestHalt: PostgreSQL is ended in the middle of a statement. What was acknowledged before becomes durable with the end, which
-// gives the lease back; what ran is rolled back.
+// TestHalt: PostgreSQL is ended in the middle of a statement. What was acknowledged before becomes durable during the end, which releases
+// the lease; the running statement is rolled back.
 func TestHalt(t *testing.T) {
 	t.Parallel()
 	for _, durability := range []Durability{Strict, Sleep} {

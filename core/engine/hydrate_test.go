@@ -69,8 +69,8 @@ func (c firstRowsAt) Sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// TestHydration: behind the first rows all of a database that fits is fetched, but nothing while a statement waits for pages; then none is
-// fetched any more.
+// TestHydration: after the first rows, all of a database that fits is fetched, but nothing while a statement waits for pages; after that no
+// pages are fetched any more.
 func TestHydration(t *testing.T) {
 	t.Parallel()
 	gate, rows := &pageGate{Store: large(t)}, make(chan struct{})

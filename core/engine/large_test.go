@@ -15,8 +15,8 @@ import (
 	"blobpglite/core/wal"
 )
 
-// TestLargeTransactionsAreShippedInParts: while a transaction runs its log is appended, batch by batch, and who writes faster than
-// the bucket takes it waits: what is held in memory is bounded.
+// TestLargeTransactionsAreShippedInParts: while a transaction runs, its log is appended batch by batch, and a client that writes faster
+// than the bucket takes it waits: memory use is bounded.
 func TestLargeTransactionsAreShippedInParts(t *testing.T) {
 	t.Parallel()
 	const piece, pieces = 1 << 20, 200
@@ -47,7 +47,7 @@ func TestLargeTransactionsAreShippedInParts(t *testing.T) {
 	}()
 	for over := false; !over; {
 		select {
-		case gate <- struct{}{}: // an append may end: what is ahead of it then is bounded
+		case gate <- struct{}{}: // an append may end: the rest ahead of it is bounded then
 			if ahead := sent.Load() - taken.Load(); ahead > mostBytes+piece+batchBytes {
 				t.Fatalf("%d bytes are ahead of the bucket", ahead)
 			}
@@ -66,8 +66,8 @@ func TestLargeTransactionsAreShippedInParts(t *testing.T) {
 	}
 }
 
-// TestCrashInALargeTransaction: half of a transaction is in the bucket when the process dies, behind a layer that was taken
-// while it was open or not; nothing of it is there afterwards, and all of one that was committed is.
+// TestCrashInALargeTransaction: half of a transaction is in the bucket when the process dies, with or without a layer taken while it was
+// open; nothing of it is there afterwards, and a committed one is there completely.
 func TestCrashInALargeTransaction(t *testing.T) {
 	t.Parallel()
 	const insert = "INSERT INTO t SELECT g, repeat(md5(g::text), 30) FROM generate_series(1, %d) g"
@@ -85,7 +85,7 @@ func TestCrashInALargeTransaction(t *testing.T) {
 			}
 		}
 		must(t, e, most)
-		for e.LogStats().Records-before.Records < 2 { // of a transaction that is open yet; the test's own time limit is the failure
+		for e.LogStats().Records-before.Records < 2 { // of a transaction that is still open; the test's own time limit is the failure
 			if err := clock.System().Sleep(t.Context(), time.Millisecond); err != nil {
 				t.Fatal(err)
 			}
@@ -116,13 +116,13 @@ func TestCrashInALargeTransaction(t *testing.T) {
 	}
 }
 
-// TestOldLogLeavesMemory: PostgreSQL's own checkpoints make the log of a large transaction superfluous while it runs. A layer that is
-// taken within it, and the log behind that, hold it whole; so does the log where there is no layer.
+// TestOldLogLeavesMemory: PostgreSQL's own checkpoints make the log of a large transaction superfluous while it runs. A layer that is taken
+// within it, together with the log after the layer, holds it completely; so does the log where there is no layer.
 func TestOldLogLeavesMemory(t *testing.T) {
 	t.Parallel()
 	const rows, insert = 45000, "INSERT INTO t SELECT g, repeat(md5(g::text), 50) FROM generate_series(%d, %d) g"
 	const digest = "SELECT count(*) || md5(string_agg(a || b, ',' ORDER BY a)) FROM t"
-	const most = 4 * checkpointBytes // what was written when one is asked for, and until it is done, twice
+	const most = 4 * checkpointBytes // written when one is requested, and until it is done, twice
 	for _, layer := range []bool{false, true} {
 		st := mem.New(mem.Options{})
 		e := open(t, st, inLog, func(o *Options) { o.RestoreBudget = -1 })
@@ -147,7 +147,7 @@ func TestOldLogLeavesMemory(t *testing.T) {
 	}
 }
 
-// TestOldLogOfPreparedTransactions: a prepared transaction is read from the log when it ends, however much came behind it.
+// TestOldLogOfPreparedTransactions: a prepared transaction is read from the log when it ends, however much followed it.
 func TestOldLogOfPreparedTransactions(t *testing.T) {
 	t.Parallel()
 	e := open(t, mem.New(mem.Options{}), inLog, func(o *Options) {

@@ -6,8 +6,8 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// TestAnswersWhileItEnds: in durability sleep no answer waits, but what leaves while the engine ends may lie behind what the end makes
-// durable: it waits, and hears how that ended.
+// TestAnswersWhileItEnds: in durability sleep answers do not wait, but an answer that leaves while the engine ends may lie beyond what the
+// end makes durable: it waits, and learns how that ended.
 func TestAnswersWhileItEnds(t *testing.T) {
 	t.Parallel()
 	e := open(t, mem.New(mem.Options{}), inLog, func(o *Options) { o.Durability = Sleep })

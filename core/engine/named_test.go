@@ -29,8 +29,8 @@ func saysWhose(t *testing.T, st store.Store) manifest.Layer {
 	return l
 }
 
-// TestIndexInAnothersPlace: each layer says of which database it is; and where the index of an earlier one stands in the place of the newest
-// one's, whose segments are all there, nobody opens the older pages under the newer log, and nothing is deleted.
+// TestIndexInAnothersPlace: each layer says to which database it belongs; and where an earlier layer's index stands in place of the newest
+// one's, with all its segments there, the older pages are not opened under the newer log, and nothing is deleted.
 func TestIndexInAnothersPlace(t *testing.T) {
 	t.Parallel()
 	for name, how := range map[string]func(*Options){

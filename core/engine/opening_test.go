@@ -18,7 +18,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// reads counts what is read.
+// reads counts the reads.
 type reads struct {
 	store.Store
 	n atomic.Int64
@@ -46,7 +46,7 @@ func openingOn(st store.Store) *opening {
 	return newOpening(&Options{Store: st, Clock: clock.System(), Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 }
 
-// A layer that was fetched ahead is not fetched again if it is the one, and another one is not taken for it. No PostgreSQL is needed.
+// A layer that was fetched ahead is not fetched again if it is the right one, and is not used if it is another. No PostgreSQL is needed.
 func TestOpeningFetchesAhead(t *testing.T) {
 	t.Parallel()
 	below := mem.New(mem.Options{})
@@ -55,7 +55,7 @@ func TestOpeningFetchesAhead(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		ahead []manifest.Layer
-		reads int // of objects: times what one layer takes
+		reads int // of objects: multiples of what one layer takes
 	}{
 		{"nothing ahead", nil, 1}, {"the one", []manifest.Layer{newest}, 1}, {"an older one", []manifest.Layer{old}, 2},
 	} {
@@ -82,7 +82,7 @@ func TestOpeningFetchesAhead(t *testing.T) {
 	}
 }
 
-// PostgreSQL is loaded once, for all who want it at once; a failure is not kept.
+// PostgreSQL is loaded once, for all concurrent callers; a failure is not kept.
 func TestOpeningLoadsOnce(t *testing.T) {
 	t.Parallel()
 	loads, broken := 0, errors.New("broken")

@@ -17,8 +17,8 @@ import (
 // outsideVariable tells a process of these tests where to write, and in which folder its database is.
 const outsideVariable = "BLOBPGLITE_TEST_OUTSIDE"
 
-// outsideFunction is a function of PostgreSQL's own that writes a byte where its last argument says, told that this is a number. Only a
-// superuser can make it.
+// outsideFunction is one of PostgreSQL's own functions, which writes a byte where its last argument says, declared as taking a number. Only
+// a superuser can create it.
 const outsideFunction = `CREATE FUNCTION put(box, box, int) RETURNS int LANGUAGE internal AS 'gist_box_same'`
 
 // put writes a byte at an address.
@@ -40,8 +40,8 @@ func inFolder(t *testing.T, folder string, change ...func(*Options)) *Engine {
 	return open(t, st, append(change, inLog)...)
 }
 
-// TestAWriteOutside: when code of PostgreSQL's writes outside of its memory, the process ends at that, and what it had acknowledged is there when
-// the database is opened again. Where code has its checks, it is a crash of PostgreSQL: the same process serves on.
+// TestAWriteOutside: when PostgreSQL's code writes outside its memory, the process ends there, and what it had acknowledged is there when
+// the database is opened again. Where the code has checks, it is a crash of PostgreSQL: the same process keeps serving.
 func TestAWriteOutside(t *testing.T) {
 	if folder := os.Getenv(outsideVariable); folder != "" {
 		writeOutside(t, folder)
@@ -87,7 +87,7 @@ func TestAWriteOutside(t *testing.T) {
 	}
 }
 
-// wantRow opens a database again and looks for what was acknowledged.
+// wantRow opens a database again and looks for the acknowledged row.
 func wantRow(t *testing.T, folder string) {
 	t.Helper()
 	e := inFolder(t, folder)
@@ -107,7 +107,7 @@ func outsideChild(t *testing.T, folder, env string, at int64) (stdout, stderr st
 	return out.String(), said.String(), err
 }
 
-// writeOutside acknowledges a row and writes outside; if the process is there after that, it says what it heard, and what there is.
+// writeOutside acknowledges a row and writes outside; if the process survives that, it reports the error, and what is stored.
 func writeOutside(t *testing.T, where string) {
 	var at int64
 	number, folder, _ := strings.Cut(where, ":")
@@ -119,7 +119,7 @@ func writeOutside(t *testing.T, where string) {
 	do(t, c, "CREATE TABLE note (text text)")
 	do(t, c, outsideFunction)
 	if got := do(t, c, "SELECT put('((0,0),(1,1))', '((0,0),(1,1))', 0)"); got != "0" {
-		t.Fatalf("a byte put at 0: %s", got) // nobody's, and within
+		t.Fatalf("a byte put at 0: %s", got) // unused, and within
 	}
 	do(t, c, "INSERT INTO note VALUES ('kept')")
 	fmt.Println("acknowledged")

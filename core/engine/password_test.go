@@ -12,7 +12,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// TestPassword: it is asked for, set when it is new and no more, and each role has its own.
+// TestPassword: it is required, set only when the database is new, and each role has its own.
 func TestPassword(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})

@@ -33,8 +33,7 @@ type moment struct {
 
 const contents = "SELECT count(*) || ' ' || coalesce(sum(a), 0) || ' ' || coalesce(max(b), '') FROM t"
 
-// TestAnEarlierStateIsWhatItWas: over several lives and layers, each state that was acknowledged is there to read, and
-// reading it changes nothing.
+// TestAnEarlierStateIsWhatItWas: over several lives and layers, each acknowledged state can be read, and reading it changes nothing.
 func TestAnEarlierStateIsWhatItWas(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -148,7 +147,7 @@ func TestAStateOutOfReach(t *testing.T) {
 	}
 }
 
-// TestAStateOfAClockAhead: a time that is yet to come by the reader's clock is one that was, if the log has gone beyond it.
+// TestAStateOfAClockAhead: a time in the future of the reader's clock can be read if the log has passed it.
 func TestAStateOfAClockAhead(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})

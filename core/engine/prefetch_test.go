@@ -13,13 +13,13 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// indexes counts how often layers are read, and holds the lease back until the first one was asked for.
+// indexes counts how often layers are read, and holds the lease back until the first one was requested.
 type indexes struct {
 	store.Store
 	reads  atomic.Int64
 	asked  chan struct{}
 	once   sync.Once
-	broken error        // what the first reading of a layer ends with
+	broken error        // error of the first reading of a layer
 	before func() error // done before the lease is written, once
 	lease  sync.Once
 }
@@ -51,8 +51,8 @@ func (s *indexes) Put(ctx context.Context, key string, body []byte, id string, c
 	return s.Store.Put(ctx, key, body, id, c)
 }
 
-// TestLayerIsFetchedBesideTheLease: it is asked for before the lease is there, and read once; if it could not be read, or
-// was replaced before the fence, the one that counts is read.
+// TestLayerIsFetchedBesideTheLease: it is requested before the lease is there, and read once; if it could not be read, or was replaced
+// before the fence, the valid one is read.
 func TestLayerIsFetchedBesideTheLease(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

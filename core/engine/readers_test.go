@@ -33,8 +33,8 @@ func (o *overtaken) Get(ctx context.Context, key string) (store.Object, error) {
 	return o.Store.Get(ctx, key)
 }
 
-// TestReadersBesideAWriter: who has begun to read the newest layer can read it to its end, though the writer takes the next ones meanwhile, one
-// soon after the other, and what each has added is gone from the next.
+// TestReadersBesideAWriter: a reader that has begun to read the newest layer can read it to its end, though the writer takes the next ones
+// in quick succession, each without what the previous one added.
 func TestReadersBesideAWriter(t *testing.T) {
 	for name, read := range map[string]func(t *testing.T, st store.Store) error{
 		"restore": func(t *testing.T, st store.Store) error {

@@ -15,13 +15,13 @@ import (
 	"blobpglite/core/wal"
 )
 
-// slowClock is a clock that runs ten thousand times too slow for whoever measures with it, but sleeps as it should.
+// slowClock is a clock that runs ten thousand times too slow for measurements, but sleeps as it should.
 type slowClock struct{ clock.Clock }
 
 func (c slowClock) Monotonic() time.Duration { return c.Clock.Monotonic() / 10_000 }
 
-// TestReadModes: a writer was taken over, and its clock says that its lease is still good. In read mode lease it answers
-// with what has meanwhile been changed, in strict it does not.
+// TestReadModes: a writer was taken over, and its clock says that its lease is still good. In read mode lease it answers with data that has
+// changed since; in strict it does not.
 func TestReadModes(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []ReadMode{ReadLease, ReadStrict} {
@@ -39,7 +39,7 @@ func TestReadModes(t *testing.T) {
 			}
 			results, err := zombie.Query(t.Context(), "SELECT a FROM t")
 			switch mode {
-			case ReadLease: // what it does not promise
+			case ReadLease: // not promised
 				if err != nil || results[0].Rows[0][0] != "1" {
 					t.Errorf("%v, %v", results, err)
 				}
@@ -58,7 +58,7 @@ func TestReadModes(t *testing.T) {
 	}
 }
 
-// TestStrictReadsCostOneGet: an answer is proved by one read of the bucket, and an idle engine asks for nothing.
+// TestStrictReadsCostOneGet: an answer is proved by one read of the bucket, and an idle engine makes no requests.
 func TestStrictReadsCostOneGet(t *testing.T) {
 	t.Parallel()
 	slow := &slowReads{Store: mem.New(mem.Options{})}
@@ -72,7 +72,7 @@ func TestStrictReadsCostOneGet(t *testing.T) {
 	if ops := st.Ops(); ops.ClassB-before.ClassB != 5 || ops.ClassA != before.ClassA {
 		t.Errorf("5 reads: %d GETs, %d others", ops.ClassB-before.ClassB, ops.ClassA-before.ClassA)
 	}
-	// A long answer leaves in pieces, each proved: what has come while the one before was proved is one piece.
+	// A long answer leaves in pieces, each proved: whatever arrived while the previous piece was proved is one piece.
 	slow.set.Store(true)
 	before = st.Ops()
 	if got := must(t, e, "SELECT repeat('x', 1000), max(g) OVER () FROM generate_series(1, 30000) g"); got != "30000" {
@@ -83,7 +83,7 @@ func TestStrictReadsCostOneGet(t *testing.T) {
 	}
 }
 
-// slowReads is a store that takes its time for reads of the log while it is set.
+// slowReads is a store whose reads of the log are slow while it is set.
 type slowReads struct {
 	store.Store
 	set atomic.Bool
@@ -111,7 +111,7 @@ func (u *unreadable) Get(ctx context.Context, key string) (store.Object, error) 
 	return u.Store.Get(ctx, key)
 }
 
-// TestAnUnprovedReadCostsOnlyTheAnswer: the bucket cannot be asked for a while.
+// TestAnUnprovedReadCostsOnlyTheAnswer: the bucket is unreachable for a while.
 func TestAnUnprovedReadCostsOnlyTheAnswer(t *testing.T) {
 	t.Parallel()
 	st := &unreadable{Store: mem.New(mem.Options{})}
@@ -130,7 +130,7 @@ func TestAnUnprovedReadCostsOnlyTheAnswer(t *testing.T) {
 	}
 }
 
-// TestStrictReadsBesideCommits: readers look while appends are in flight, and are never told of a fence that is not there.
+// TestStrictReadsBesideCommits: readers check while appends are in flight, and never see a fence that is not there.
 func TestStrictReadsBesideCommits(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})

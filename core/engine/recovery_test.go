@@ -21,7 +21,7 @@ import (
 	"blobpglite/core/wal"
 )
 
-// settings gives server parameters.
+// settings sets server parameters.
 func settings(pairs ...string) func(*Options) {
 	return func(o *Options) {
 		o.Settings = map[string]string{}
@@ -31,8 +31,8 @@ func settings(pairs ...string) func(*Options) {
 	}
 }
 
-// TestNewDatabaseWithSettings: a new database that was made with server parameters starts from the files of a PostgreSQL that
-// was shut down. Its first layer must not say so, for the records that follow would be overwritten.
+// TestNewDatabaseWithSettings: a new database made with server parameters starts from the files of a PostgreSQL that was shut down. Its
+// first layer must not say so, or the records that follow would be overwritten.
 func TestNewDatabaseWithSettings(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []Mode{ModeLog, ModeSnapshot} {
@@ -96,8 +96,7 @@ func layerControl(t *testing.T, st store.Store, key string) pgdata.Control {
 	return c
 }
 
-// sayShutDown makes a database's only layer one as an older version wrote it: its control file says that PostgreSQL was shut
-// down.
+// sayShutDown makes a database's only layer like one that an older version wrote: its control file says that PostgreSQL was shut down.
 func sayShutDown(t *testing.T, st store.Store) {
 	t.Helper()
 	layers := manifestLayers(t, st)
@@ -143,7 +142,7 @@ func sayShutDown(t *testing.T, st store.Store) {
 	}
 }
 
-// TestLayerThatSaysShutDown: an older version wrote such layers. What is behind one is found, by whoever reads it.
+// TestLayerThatSaysShutDown: an older version wrote such layers. Every kind of reader finds the log that follows one.
 func TestLayerThatSaysShutDown(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -197,7 +196,7 @@ func fresh(t *testing.T) *memfs.FS {
 	return files
 }
 
-// life runs PostgreSQL on files and gives what it wrote to its log and configuration, in pieces as the log would carry them.
+// life runs PostgreSQL on files and returns what it wrote to its log and configuration, in pieces as the log would carry them.
 func life(t *testing.T, files *memfs.FS, records []wal.Record, work func(*Engine)) []wal.Op {
 	t.Helper()
 	o := Options{Runtime: runtime, Store: mem.New(mem.Options{})}
@@ -225,8 +224,8 @@ func life(t *testing.T, files *memfs.FS, records []wal.Record, work func(*Engine
 	return ops
 }
 
-// TestEndOfTheLog cuts the log off at every kind of place, over several lives: where it is found to end is exactly where
-// PostgreSQL's recovery ends. What is missing in its middle is never passed over.
+// TestEndOfTheLog cuts the log off at every kind of place, over several lives: the end that is found is exactly where PostgreSQL's recovery
+// ends. A gap in its middle is never passed over.
 func TestEndOfTheLog(t *testing.T) {
 	t.Parallel()
 	seed := uint64(20261128)
@@ -270,8 +269,8 @@ func TestEndOfTheLog(t *testing.T) {
 	}
 }
 
-// hole leaves a piece of the newest life out. Either the opening is refused, or nothing of what was committed is missing,
-// for something later stands there. It says how many were refused.
+// hole leaves a piece of the newest life out. Either the opening is refused, or nothing committed is missing, because a later piece covers
+// it. It returns how many were refused.
 func hole(t *testing.T, restore func([]wal.Record) *memfs.FS, records []wal.Record, random *rand.Rand) int {
 	t.Helper()
 	const segmentBytes = 1 << 20
@@ -294,15 +293,15 @@ func hole(t *testing.T, restore func([]wal.Record) *memfs.FS, records []wal.Reco
 	case err != nil:
 		t.Fatal(err)
 	case shipped(records[len(records)-1:], segmentBytes) == shipped([]wal.Record{{Ops: ops[:n+1]}}, segmentBytes):
-		// Only zeros come behind it: so would a log look that was cut off there.
+		// Only zeros follow it: a log that was cut off there would look the same.
 	case got.end != whole.end:
 		t.Errorf("without piece %d of %d the log ends at %s, with it at %s, and nobody says so", n, len(ops), got.end, whole.end)
 	}
 	return 0
 }
 
-// TestRecoveryEndsEarly: a segment that ends in its middle is the end of the log for PostgreSQL. The opening is refused, and
-// nothing in the bucket changes.
+// TestRecoveryEndsEarly: for PostgreSQL, a segment that ends in its middle is the end of the log. The opening is refused, and nothing in
+// the bucket changes.
 func TestRecoveryEndsEarly(t *testing.T) {
 	t.Parallel()
 	base := fresh(t)
@@ -317,7 +316,7 @@ func TestRecoveryEndsEarly(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := ops[len(ops)-1]
-	if err := whole.Truncate(last.Path, last.Offset+int64(len(last.Data))); err != nil { // everything is there, but the page's rest
+	if err := whole.Truncate(last.Path, last.Offset+int64(len(last.Data))); err != nil { // everything except the rest of the page is there
 		t.Fatal(err)
 	}
 	o := Options{Runtime: runtime, Store: mem.New(mem.Options{})}
@@ -331,8 +330,8 @@ func TestRecoveryEndsEarly(t *testing.T) {
 	}
 }
 
-// TestReplayedRecordsAreLetGo: what records bring is in the files once it was replayed, and need not be in memory twice. Where the log ends, they
-// still say.
+// TestReplayedRecordsAreLetGo: the contents of replayed records are in the files, and need not be in memory twice. The records still say
+// where the log ends.
 func TestReplayedRecordsAreLetGo(t *testing.T) {
 	t.Parallel()
 	files := fresh(t).Clone()

@@ -8,8 +8,8 @@ import (
 	"blobpglite/core/wal"
 )
 
-// TestRecycledSegment: a used segment of the log that gets another name, as with wal_recycle=on, holds what it held. What is
-// written into it is carried whole, and a restore has it.
+// TestRecycledSegment: a used segment of the log that gets another name, as with wal_recycle=on, keeps its contents. What is written into
+// it is carried completely, and a restore has it.
 func TestRecycledSegment(t *testing.T) {
 	t.Parallel()
 	const used, again, size = walDir + "000000010000000000000001", walDir + "000000010000000000000009", 4 * walPage
@@ -26,7 +26,7 @@ func TestRecycledSegment(t *testing.T) {
 	if err := files.Rename(used, again); err != nil {
 		t.Fatal(err)
 	}
-	page := append(bytes.Repeat([]byte{1}, 100), make([]byte, walPage-100)...) // zeros over what the segment held
+	page := append(bytes.Repeat([]byte{1}, 100), make([]byte, walPage-100)...) // zeros over the segment's old contents
 	if err := files.WriteFile(again, page, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -48,8 +48,8 @@ func TestRecycledSegment(t *testing.T) {
 	}
 }
 
-// TestLogIsCopiedOnce: what is carried of a write is copied once, and takes no more memory than it has bytes: one allocation for what a small
-// commit has added to its page, and one for a write of several pages.
+// TestLogIsCopiedOnce: the carried bytes of a write are copied once, and take no more memory than their size: one allocation for what a
+// small commit has added to its page, and one for a write of several pages.
 func TestLogIsCopiedOnce(t *testing.T) {
 	const path, pages, each = walDir + "000000010000000000000001", 8, 100
 	var carried, room int
@@ -67,7 +67,7 @@ func TestLogIsCopiedOnce(t *testing.T) {
 	several := bytes.Repeat([]byte{1}, pages*walPage)
 	carried, room = 0, 0
 	n := testing.AllocsPerRun(1, func() { c.segmentWrite(path, walPage, several) })
-	if n != 1 || carried != 2*len(several) || room != carried { // AllocsPerRun runs it once more
+	if n != 1 || carried != 2*len(several) || room != carried { // AllocsPerRun makes one extra run
 		t.Errorf("%d pages: %v allocations; %d bytes carried in %d", pages, n, carried, room)
 	}
 }

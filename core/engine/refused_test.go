@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestUnknownStaysUnknown: an engine is taken over while a commit is on its way, and is closed before that one is decided.
-// Its client must hear that nobody knows, not what ended the engine: the record may be in the log.
+// TestUnknownStaysUnknown: an engine is taken over while a commit is under way, and is closed before the commit's outcome is known. Its
+// client must be told that the outcome is unknown, not why the engine ended: the record may be in the log.
 func TestUnknownStaysUnknown(t *testing.T) {
 	t.Parallel()
 	var e Engine

@@ -14,7 +14,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// shifted is a clock that can be put forward: a lease runs out when the test says so, however slow the machine is.
+// shifted is a clock that can be put forward: a lease expires when the test says so, however slow the machine is.
 type shifted struct {
 	clock.Clock
 	by atomic.Int64
@@ -39,7 +39,7 @@ func (h heard) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestSaysWhomItWaitsFor: whoever looks at a service that does not come up finds in its log who has the database, once.
+// TestSaysWhomItWaitsFor: the log of a service that does not come up says, once, who has the database.
 func TestSaysWhomItWaitsFor(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -61,8 +61,8 @@ func TestSaysWhomItWaitsFor(t *testing.T) {
 	}
 }
 
-// TestARenewalOnTheSideFails: a lease of which less than half is left is renewed beside a statement, which neither waits for
-// that nor fails with it. Later statements try again.
+// TestARenewalOnTheSideFails: a lease with less than half of its time left is renewed concurrently with a statement, which neither waits
+// for the renewal nor fails with it. Later statements try again.
 func TestARenewalOnTheSideFails(t *testing.T) {
 	t.Parallel()
 	var fails atomic.Bool

@@ -15,7 +15,7 @@ import (
 	"blobpglite/core/wal"
 )
 
-// keeping is a writer that keeps the log for those who read it.
+// keeping is a writer that keeps the log for its readers.
 func keeping(o *Options) {
 	inLog(o)
 	o.Retain = time.Hour
@@ -49,7 +49,7 @@ func replicaOf(t *testing.T, st store.Store, change ...func(*Options, *Start)) (
 	return r, at
 }
 
-// catchUp feeds a replica with what stands behind a position, and says where that ends.
+// catchUp feeds a replica with the log after a position, and returns where that ends.
 func catchUp(t *testing.T, r *Replica, st store.Store, at wal.Position) wal.Position {
 	t.Helper()
 	m, _, err := manifest.Load(t.Context(), st)
@@ -70,7 +70,7 @@ func catchUp(t *testing.T, r *Replica, st store.Store, at wal.Position) wal.Posi
 
 const digest = "SELECT count(*) || ' ' || md5(string_agg(t::text, ',' ORDER BY t::text)) FROM t"
 
-// TestReplicaFollows: through commits, a large transaction, layers, and writers that follow each other, the replica has what the log has.
+// TestReplicaFollows: through commits, a large transaction, layers, and a succession of writers, the replica has what the log has.
 func TestReplicaFollows(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -141,7 +141,7 @@ func TestReplicaCrash(t *testing.T) {
 			t.Errorf("after a crash it has %s, it had %s", got, before)
 		}
 	}
-	// Its files are consistent as of a checkpoint, and clients could come; what was shown behind it is not replayed yet then.
+	// Its files are consistent as of a checkpoint, so it could accept clients; but what was shown after the checkpoint is not replayed yet.
 	must(t, e, "CHECKPOINT")
 	at = catchUp(t, r, st, at)
 	must(t, r.Engine, "CHECKPOINT")
@@ -163,7 +163,7 @@ func TestReplicaCrash(t *testing.T) {
 	}
 }
 
-// What is no log is not replayed, and the replica says so.
+// Data that is not a valid log is not replayed, and the replica says so.
 func TestReplicaStuck(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})

@@ -12,8 +12,8 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// TestWhatIsKeptBelongsToTheDatabase: a start without a time to keep, or with another one, drops nothing of the history; only
-// who says so does.
+// TestWhatIsKeptBelongsToTheDatabase: a start without a retention time, or with another one, drops none of the history; only an explicit
+// request does.
 func TestWhatIsKeptBelongsToTheDatabase(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})

@@ -18,7 +18,7 @@ import (
 	"blobpglite/core/wal"
 )
 
-// crash lets a process of PostgreSQL fail when it is armed: the next one that signals another.
+// crash makes a process of PostgreSQL fail when it is armed: the next one that signals another.
 type crash struct {
 	armed   atomic.Bool
 	restart func() error // at the fault point before PostgreSQL is started again; nil: nothing
@@ -36,7 +36,7 @@ func (c *crash) hook(_ context.Context, p point.Point) error {
 	return nil
 }
 
-// strike makes PostgreSQL crash by a client, unless another process is faster.
+// strike makes PostgreSQL crash through a client, unless another process is faster.
 func (c *crash) strike(t *testing.T, by *pgconn.PgConn) {
 	t.Helper()
 	c.armed.Store(true)
@@ -49,8 +49,8 @@ func crashing(c *crash) func(*Options) {
 	return func(o *Options) { o.LeaseTTL, o.RestoreBudget, o.Hook = time.Hour, -1, c.hook }
 }
 
-// One process fails: all clients lose their connection, what was committed is there in the PostgreSQL that is started again, what was
-// not is gone; and what is committed then is durable as before.
+// One process fails: all clients lose their connection, what was committed is there in the restarted PostgreSQL, everything else is gone;
+// and what is committed then is durable as before.
 func TestCrashOfPostgreSQL(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []Mode{ModeLog, ModeSnapshot} {
@@ -82,7 +82,7 @@ func TestCrashOfPostgreSQL(t *testing.T) {
 	}
 }
 
-// A commit that was on its way to the bucket when PostgreSQL crashed comes back; who sees it waits until it is durable.
+// A commit that was on its way to the bucket when PostgreSQL crashed comes back; readers that see it wait until it is durable.
 func TestCrashWithACommitOnItsWay(t *testing.T) {
 	t.Parallel()
 	var c crash
@@ -124,8 +124,7 @@ func TestCrashWithACommitOnItsWay(t *testing.T) {
 	}
 }
 
-// A PostgreSQL that cannot be started again, or does not recover what was written, is the end of the engine: the bucket has what was
-// acknowledged.
+// A PostgreSQL that cannot be restarted, or does not recover what was written, ends the engine: the bucket has everything acknowledged.
 func TestCrashThatIsTheEnd(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]struct {
@@ -134,7 +133,7 @@ func TestCrashThatIsTheEnd(t *testing.T) {
 	}{
 		"no start": {func(*memfs.FS, wal.Op) error { return errDied }, errDied},
 		"a log that ends early": {func(files *memfs.FS, last wal.Op) error {
-			files.SetHooks(memfs.Hooks{}) // nobody hears of it
+			files.SetHooks(memfs.Hooks{}) // the writes go unnoticed
 			f, err := files.Open(last.Path, os.O_RDWR, 0)
 			if err != nil {
 				return err

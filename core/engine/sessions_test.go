@@ -20,7 +20,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// Two sessions' transactions conflict as PostgreSQL has it, and what they leave is in the bucket.
+// Two sessions' transactions conflict as in PostgreSQL, and their result is in the bucket.
 func TestTransactionsConflict(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -68,7 +68,8 @@ func TestTransactionsConflict(t *testing.T) {
 	}
 }
 
-// What many sessions commit at once, beside layers, crashes of the process and a takeover, is there: money is neither made nor lost.
+// What many sessions commit at the same time, with layers, process crashes and a takeover in between, is there: money is neither made nor
+// lost.
 func TestManySessions(t *testing.T) {
 	t.Parallel()
 	const accounts, sessions, rounds, lives = 10, 12, 25, 3
@@ -114,7 +115,7 @@ func TestManySessions(t *testing.T) {
 	}
 }
 
-// The host's session is one: what a call leaves the next one finds, calls take turns, and clients are not concerned.
+// The host has a single session: the state that one call leaves is there for the next, calls take turns, and clients are not affected.
 func TestDesk(t *testing.T) {
 	t.Parallel()
 	e := open(t, mem.New(mem.Options{}), inLog)
@@ -131,7 +132,7 @@ func TestDesk(t *testing.T) {
 		t.Error(err)
 	}
 
-	// A statement is cancelled with its context, and the session goes on.
+	// A statement is canceled with its context, and the session continues.
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		for i := 0; i < 1e6 && ctx.Err() == nil; i++ {
@@ -148,7 +149,7 @@ func TestDesk(t *testing.T) {
 		t.Errorf("a cancel has ended the session: %s", got)
 	}
 
-	// Messages as they come, without a Sync at their end, or in the middle of one; a Terminate is no end of the session.
+	// Messages as they come, without a Sync at their end, or with one in the middle; a Terminate does not end the session.
 	encode := func(messages ...pgproto3.FrontendMessage) (b []byte) {
 		for _, m := range messages {
 			b, _ = m.Encode(b)
@@ -188,8 +189,8 @@ func TestDesk(t *testing.T) {
 	}
 }
 
-// The host finds its superuser and a database whatever they are called, whatever they were called before, and whatever clients have
-// set for them; also behind a restore.
+// The host finds its superuser and a database whatever their names, whatever their old names, and whatever clients have set for them; also
+// after a restore.
 func TestDeskFindsItsWayIn(t *testing.T) {
 	t.Parallel()
 	for name, sql := range map[string][]string{
@@ -236,7 +237,7 @@ func TestDeskFindsItsWayIn(t *testing.T) {
 	}
 }
 
-// Databases beside the first one are as durable as that.
+// Further databases are as durable as the first one.
 func TestSeveralDatabases(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})

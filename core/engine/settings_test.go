@@ -15,9 +15,9 @@ import (
 
 var updateSettings = flag.Bool("update-settings", false, "add settings that are not in the list as harmless: only after they were tried")
 
-// settingsList names every setting of PostgreSQL and what it is here: pinned (pglite.Pins), honoured (something was built for
-// it), inside (PostgreSQL's own, nobody can set it), refused (PostgreSQL does not start with the other value that is tried), or harmless: with
-// another value than usual, what is acknowledged is there after a crash.
+// settingsList names every setting of PostgreSQL and its class here: pinned (pglite.Pins), honoured (something was built for it), inside
+// (PostgreSQL's own, cannot be set), refused (PostgreSQL does not start with the other value that is tried), or harmless: with an unusual
+// value, acknowledged data is there after a crash.
 const settingsList = "testdata/settings.txt"
 
 // setting is a row of pg_settings.

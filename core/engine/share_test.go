@@ -13,8 +13,8 @@ import (
 	"blobpglite/core/takeover"
 )
 
-// TestLayersShare: a layer uploads what has changed since the last one, in this life or the one before; what is written while one is
-// uploaded is in the next; and whatever was shared is there when the layers before are gone.
+// TestLayersShare: a layer uploads what has changed since the last one, in this life or the previous one; what is written during an upload
+// is in the next; and whatever was shared is still there when the previous layers are gone.
 func TestLayersShare(t *testing.T) {
 	t.Parallel()
 	st := store.Count(mem.New(mem.Options{}))

@@ -9,7 +9,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// TestHold: who says so gets answers before they are durable, and nobody else does.
+// TestHold: a session that opts out gets answers before they are durable, and no other session does.
 func TestHold(t *testing.T) {
 	t.Parallel()
 	slow := &slowLog{Store: mem.New(mem.Options{}), gate: make(chan struct{})}
@@ -45,7 +45,7 @@ func TestHold(t *testing.T) {
 	}
 }
 
-// TestLayerStats: what the newest layer cost is there once it is the manifest's, and is what was uploaded.
+// TestLayerStats: the cost of the newest layer is reported once the manifest names it, and equals what was uploaded.
 func TestLayerStats(t *testing.T) {
 	t.Parallel()
 	st := store.Count(mem.New(mem.Options{}))

@@ -31,7 +31,8 @@ func temporaryFiles(t *testing.T, e *Engine) (memory, disk int64) {
 	return memory, disk
 }
 
-// TestTemporaryFilesEnd: a statement that would need more memory for its temporary files than there may be is told so, and nothing else is.
+// TestTemporaryFilesEnd: a statement that would need more memory for temporary files than is allowed gets an error, and nothing else is
+// affected.
 func TestTemporaryFilesEnd(t *testing.T) {
 	t.Parallel()
 	e := open(t, mem.New(mem.Options{}), inLog, func(o *Options) { o.Cache, o.TempMemory = LeastCache, 8<<20 })
@@ -49,7 +50,7 @@ func TestTemporaryFilesEnd(t *testing.T) {
 	}
 }
 
-// TestTemporaryFilesOnDisk: with a folder for them, as much may be sorted as that holds; nothing of it is left, nor to be seen there.
+// TestTemporaryFilesOnDisk: with a folder for them, a sort can be as large as the folder allows; nothing of it is left or visible there.
 func TestTemporaryFilesOnDisk(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -79,7 +80,7 @@ func TestTemporaryFilesOnDisk(t *testing.T) {
 	}
 }
 
-// TestMoreTemporaryMemoryThanCounts: more than temp_file_limit can say is no reason not to start.
+// TestMoreTemporaryMemoryThanCounts: a limit beyond the range of temp_file_limit does not prevent the start.
 func TestMoreTemporaryMemoryThanCounts(t *testing.T) {
 	t.Parallel()
 	e := open(t, mem.New(mem.Options{}), inLog, func(o *Options) { o.TempMemory = 1 << 50 })

@@ -26,7 +26,7 @@ func TestIsTemporary(t *testing.T) {
 	}
 }
 
-// temporaryBytes is what the newest layer, and the tree of an engine, have of temporary tables.
+// temporaryBytes is the size of temporary tables in the newest layer, and in an engine's tree.
 func temporaryBytes(t *testing.T, st store.Store, e *Engine) (stored, there int64) {
 	t.Helper()
 	m, _, err := manifest.Load(t.Context(), st)
@@ -59,8 +59,8 @@ func temporaryBytes(t *testing.T, st store.Store, e *Engine) (stored, there int6
 	return stored, there
 }
 
-// TestTemporaryTables: they are in no layer, unless memory is needed, and gone in the next life, as a postmaster would have it; what is
-// left of them in the catalogs is in nobody's way.
+// TestTemporaryTables: they are in no layer, unless memory is needed, and gone in the next life, as after a postmaster's restart; their
+// leftovers in the catalogs cause no trouble.
 func TestTemporaryTables(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})

@@ -11,8 +11,8 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// TestLayerWaitsForItsRecords: a layer is cut while a commit is on its way, and holds it. It is published when the commit's record is in the
-// log, at that record's place: an earlier one would bring back what nobody was told of, and replay it again.
+// TestLayerWaitsForItsRecords: a layer is cut while a commit is under way, and contains it. It is published when the commit's record is in
+// the log, at that record's place: an earlier layer would bring back something unacknowledged, and replay it again.
 func TestLayerWaitsForItsRecords(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})

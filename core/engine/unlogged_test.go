@@ -9,7 +9,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// Rows of unlogged tables are not kept, and that is said: once when there is the first table, and at an opening that empties some.
+// Rows of unlogged tables are not kept, and a notice says so: once when the first table appears, and at an opening that empties some.
 func TestUnloggedTablesAreToldOf(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
@@ -37,7 +37,7 @@ func TestUnloggedTablesAreToldOf(t *testing.T) {
 	}
 }
 
-// An unlogged table in a tablespace is told of too.
+// An unlogged table in a tablespace is reported too.
 func TestUnloggedInATablespace(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer

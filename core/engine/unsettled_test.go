@@ -10,7 +10,8 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// TestUnsettledIsTold: how much no layer has yet is told where there is plenty of room too: soon after it was written, and again when a layer has it.
+// TestUnsettledIsTold: the amount that is in no layer yet is reported even where there is plenty of room: soon after it was written, and
+// again when a layer has it.
 func TestUnsettledIsTold(t *testing.T) {
 	e := open(t, mem.New(mem.Options{}), inLog, func(o *Options) { o.Cache, o.RestoreBudget = 1<<30, -1 })
 	must(t, e, "CREATE TABLE t AS SELECT g, repeat(md5(g::text), 20) FROM generate_series(1, 20000) g; CHECKPOINT")
