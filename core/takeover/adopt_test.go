@@ -30,8 +30,8 @@ func layerAt(t *testing.T, st store.Store, key string) {
 	}
 }
 
-// lost is a database that has lost its manifest: two layers were taken, the second at record 4, what they replaced is
-// collected, records 5 and 6 stand behind. It returns its writer, and what the manifest was.
+// lost is a database that has lost its manifest: two layers were taken, the second at record 4, what they replaced is collected, records 5
+// and 6 follow. It returns its writer, and the former manifest.
 func lost(t *testing.T) (store.Store, *Opened, manifest.Manifest) {
 	t.Helper()
 	st := mem.New(mem.Options{})
@@ -96,7 +96,7 @@ func TestAdopt(t *testing.T) {
 	if _, err := adopt(t, st, 4); !errors.Is(err, store.ErrInvalid) {
 		t.Errorf("once more: %v", err)
 	}
-	// The writer was alive all the while: it goes on, and nothing of it is lost.
+	// The writer was alive all the time: it continues, and nothing of it is lost.
 	at := write(t, a.Log, "seven")
 	layerAt(t, st, base.Key(a.Epoch, at.Seq))
 	if _, err := manifest.Publish(t.Context(), st, manifest.Options{Epoch: a.Epoch, Writer: "A"}, layerOf(a.Epoch, at)); err != nil {

@@ -16,8 +16,8 @@ import (
 	"blobpglite/core/wal"
 )
 
-// unchecked are the fields of a manifest that nothing else in the bucket could contradict: those for people, what a person has decided, the
-// epoch, of which a wrong one is made good by the next opening, which takes one above this and the log's, and that of the oldest layer's record,
+// unchecked are the fields of a manifest that nothing else in the bucket could contradict: those for people, a person's decisions, the
+// epoch (a wrong one is corrected by the next opening, which takes one above this and the log's), and that of the oldest layer's record,
 // which is deleted.
 var unchecked = []string{"epoch", "epoch of a layer", "postgres", "pglite_sha256", "commits", "retain_seconds", "writer", "write_id", "updated", "taken"}
 
@@ -53,8 +53,8 @@ func differences(a, b manifest.Manifest) (fields []string) {
 	return fields
 }
 
-// TestEachBitOfTheManifest: whatever bit of it is another, it is no manifest any more, or a verification finds what it contradicts, or it
-// is a field that nothing depends on.
+// TestEachBitOfTheManifest: if any bit of it is flipped, it is no longer a manifest, or a verification finds the contradiction, or the bit
+// is in a field that nothing depends on.
 func TestEachBitOfTheManifest(t *testing.T) {
 	t.Parallel()
 	st, clk := mem.New(mem.Options{}), clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))

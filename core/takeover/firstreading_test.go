@@ -42,8 +42,8 @@ func (g *gated) Put(ctx context.Context, key string, body []byte, id string, c s
 	return g.Store.Put(ctx, key, body, id, c)
 }
 
-// TestLogIsReadBesideTheLease: the lease is not given before a record was asked for, which an opening that reads behind
-// the lease would wait for in vain.
+// TestLogIsReadBesideTheLease: the lease is not granted before a record was requested, which would hang an opening that reads only after it
+// has the lease.
 func TestLogIsReadBesideTheLease(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -75,8 +75,8 @@ func TestLogIsReadBesideTheLease(t *testing.T) {
 	}
 }
 
-// TestAppendBesideTheLease: what the predecessor appends and what it compacts between the reading and the fence is found,
-// whether the lease has to be waited for or not.
+// TestAppendBesideTheLease: what the predecessor appends and compacts between the reading and the fence is found, whether the opening has
+// to wait for the lease or not.
 func TestAppendBesideTheLease(t *testing.T) {
 	t.Parallel()
 	for name, do := range map[string]func(t *testing.T, st store.Store, first *Opened){

@@ -35,8 +35,8 @@ func fixture(t *testing.T, name string) store.Store {
 	return st
 }
 
-// TestFormat1 opens a database of the versions before manifest format 2, and goes on with it. Nothing of its history is
-// dropped by a writer that says nothing of it.
+// TestFormat1 opens a database of the versions before manifest format 2, and continues it. A writer that does not set a retention drops
+// none of its history.
 func TestFormat1(t *testing.T) {
 	t.Parallel()
 	st := fixture(t, "testdata/format1.json")

@@ -14,11 +14,11 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// refusing is a store whose requests for a key are refused as long as anybody asks.
+// refusing is a store that refuses requests for a key until the caller gives up.
 type refusing struct {
 	store.Store
 	key   string
-	after int // so many of them are served first
+	after int // this many are served first
 }
 
 func (r *refusing) refused(ctx context.Context, key string) error {
@@ -46,7 +46,7 @@ func (r *refusing) Put(ctx context.Context, key string, body []byte, id string, 
 	return r.Store.Put(ctx, key, body, id, cond)
 }
 
-// An opening that a bucket refuses is given up in a bounded time, whatever step it is at, and says what the bucket has said.
+// An opening that a bucket refuses is given up in bounded time, whatever step it is at, and reports the bucket's error.
 func TestRefusedForGood(t *testing.T) {
 	t.Parallel()
 	for _, c := range []refusing{{key: lease.Key}, {key: manifest.Key}, {key: manifest.Key, after: 1}} {

@@ -70,7 +70,7 @@ func restored(t *testing.T, st store.Store, l manifest.Layer, records []wal.Reco
 	return text
 }
 
-// TestEveryRetainedStateIsThere: for each record from the oldest layer on, what is restored is what the log was then.
+// TestEveryRetainedStateIsThere: for each record from the oldest layer on, the restored state is that of the log at that time.
 func TestEveryRetainedStateIsThere(t *testing.T) {
 	t.Parallel()
 	st, clk := mem.New(mem.Options{}), clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
@@ -130,8 +130,8 @@ func TestEveryRetainedStateIsThere(t *testing.T) {
 	}
 }
 
-// TestALayerIsPublishedUnderAnOpening: with older layers kept, wal_start stands still when a layer is taken. The opener must
-// not put the records behind the layer that it has seen on top of the newer one.
+// TestALayerIsPublishedUnderAnOpening: with older layers kept, wal_start stands still when a layer is taken. The opener must not apply the
+// records after the layer that it has seen to the newer one.
 func TestALayerIsPublishedUnderAnOpening(t *testing.T) {
 	t.Parallel()
 	st, clk := mem.New(mem.Options{}), clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
@@ -183,7 +183,7 @@ func TestReadAtWhileItIsCompacted(t *testing.T) {
 	}
 }
 
-// TestAWriterThatIsAlwaysFaster: an opener whose every fence finds a record gives up in the end, and says why.
+// TestAWriterThatIsAlwaysFaster: an opener whose every fence finds a record eventually gives up, and says why.
 func TestAWriterThatIsAlwaysFaster(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -251,8 +251,8 @@ func TestVerifyChecksLayersAgainstTheLog(t *testing.T) {
 	}
 }
 
-// TestVerifyTellsWhoseIndexItIs: an index in another layer's place, and one that is not what the manifest describes, have their names in what
-// a verification says, and an adoption goes on from no index of another database.
+// TestVerifyTellsWhoseIndexItIs: a verification names an index in another layer's place, and one that is not what the manifest describes;
+// an adoption does not build on an index of another database.
 func TestVerifyTellsWhoseIndexItIs(t *testing.T) {
 	t.Parallel()
 	st, clk := mem.New(mem.Options{}), clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))

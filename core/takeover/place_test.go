@@ -25,7 +25,7 @@ func allKeys(t *testing.T, st store.Store) []string {
 	return out
 }
 
-// TestNoDatabaseWithinAnother: nor around one. Where one was refused, the other goes on untouched.
+// TestNoDatabaseWithinAnother: nor around one. Where one was refused, the other continues undisturbed.
 func TestNoDatabaseWithinAnother(t *testing.T) {
 	t.Parallel()
 	bucket := mem.New(mem.Options{})
@@ -95,7 +95,7 @@ func TestWhatMayStandAbove(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// Whoever may see its own prefix only makes a database all the same.
+	// A user that may see only its own prefix can still create a database.
 	own := &placed{Store: mem.New(mem.Options{}), above: denied{mem.New(mem.Options{}), store.ErrDenied}}
 	if _, err := open(t, own, "w"); err != nil {
 		t.Errorf("what is above may not be read: %v", err)
@@ -106,7 +106,7 @@ func TestWhatMayStandAbove(t *testing.T) {
 	}
 }
 
-// TestALostManifestIsNotReplaced: whatever is there of a database, nothing is written.
+// TestALostManifestIsNotReplaced: whatever is left of a database, nothing is written.
 func TestALostManifestIsNotReplaced(t *testing.T) {
 	t.Parallel()
 	for _, left := range []string{wal.Key(7), "base/00000000000000000001-00000000000000000002/index", "base/1-2/part/000000", "page/1-2/000000", "part/1-x/000000"} {
@@ -125,7 +125,7 @@ func TestALostManifestIsNotReplaced(t *testing.T) {
 			t.Errorf("%s: %v was made of %v", left, got, before)
 		}
 	}
-	// What an opening leaves that died before there was a database is no reason.
+	// The leftovers of an opening that died before there was a database do not prevent it.
 	st := mem.New(mem.Options{})
 	for _, key := range []string{"probe/x-create", "probe/x-swap"} {
 		if _, err := st.Put(t.Context(), key, nil, "", store.Always()); err != nil {
@@ -137,12 +137,11 @@ func TestALostManifestIsNotReplaced(t *testing.T) {
 	}
 }
 
-// TestARivalIsNoLostManifest: somebody makes the database and writes to it between the look for its manifest and that for the
-// rest.
+// TestARivalIsNoLostManifest: a rival makes the database and writes to it between the look for its manifest and that for the rest.
 func TestARivalIsNoLostManifest(t *testing.T) {
 	t.Parallel()
 	below := mem.New(mem.Options{})
-	// With a lease from before, the place is looked at behind it.
+	// With an older lease, the place is checked after the lease is taken.
 	l, err := lease.Acquire(t.Context(), lease.Options{Store: below, Holder: "earlier", Clock: newClock()}, 0)
 	if err == nil {
 		err = l.Release(t.Context())

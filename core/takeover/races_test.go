@@ -23,7 +23,7 @@ import (
 
 var t0 = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// opts gives each opener a clock an hour behind the last, so that leases never stand in the way.
+// opts gives each opener a clock an hour ahead of the previous one's, so that leases never stand in the way.
 func opts(st store.Store, name string, n int, hook point.Hook) Options {
 	return Options{Store: st, Writer: name, Create: true, Parallel: 1, Hook: hook, Clock: clock.NewVirtual(t0.Add(time.Duration(n) * time.Hour))}
 }
@@ -55,12 +55,12 @@ func publishBare(t *testing.T, st store.Store, epoch uint64, at wal.Position) {
 	}
 }
 
-// layerOf is what a manifest says of the layer that a writer took at a record.
+// layerOf is a manifest's entry for the layer that a writer took at a record.
 func layerOf(epoch uint64, at wal.Position) manifest.Layer {
 	return manifest.Layer{Key: base.Key(epoch, at.Seq), Epoch: at.Epoch, Seq: at.Seq, Hash: hex.EncodeToString(at.Hash[:])}
 }
 
-// hooked fires f once at a point, and fails the test if nothing came by there: what f does is what the test is about.
+// hooked fires f once at a point, and fails the test if the point was never passed: f's effect is what the test is about.
 func hooked(t *testing.T, p point.Point, f func()) point.Hook {
 	t.Helper()
 	var fired atomic.Bool
@@ -84,7 +84,7 @@ type getHook struct {
 	f   func()
 }
 
-// hookGet makes one, and fails the test if nobody has read the key.
+// hookGet makes one, and fails the test if the key was never read.
 func hookGet(t *testing.T, st store.Store, key string, f func()) *getHook {
 	t.Helper()
 	g := &getHook{Store: st, key: key, f: f}
@@ -126,7 +126,7 @@ func TestFenceAtWalStart(t *testing.T) {
 			if _, err := gc.Collect(t.Context(), gc.Options{Store: st, Epoch: a.Epoch, Writer: "A"}); err != nil {
 				t.Error(err)
 			}
-			// X's fence lands now; done by hand what X's Log does.
+			// X's fence lands now; this does by hand what X's Log does.
 			l, _ := wal.NewLog(st, second, wal.Options{Epoch: 2, DatabaseID: a.Manifest.DatabaseID, Writer: "X"})
 			if _, err := l.Fence(t.Context()); err != nil {
 				t.Error(err)

@@ -19,7 +19,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// sparse writes pages to a file, of which each has some bytes that do not compress.
+// sparse writes n pages to a file, each with some bytes that do not compress.
 func sparse(t *testing.T, files *memfs.FS, name string, rng *rand.ChaCha8, n int) {
 	t.Helper()
 	const random = 1 << 10
@@ -32,7 +32,7 @@ func sparse(t *testing.T, files *memfs.FS, name string, rng *rand.ChaCha8, n int
 	}
 }
 
-// TestVerifyCountsWhatLayersShareOnce: it tells how many bytes are stored, and reads them once, however many layers need them.
+// TestVerifyCountsWhatLayersShareOnce: it reports how many bytes are stored, and reads them once, however many layers need them.
 func TestVerifyCountsWhatLayersShareOnce(t *testing.T) {
 	t.Parallel()
 	const layers = 5
@@ -80,7 +80,7 @@ func TestVerifyCountsWhatLayersShareOnce(t *testing.T) {
 	}
 }
 
-// heapStore notes how large the heap is whenever a segment is read.
+// heapStore records the size of the heap whenever a segment is read.
 type heapStore struct {
 	store.Store
 	most chan uint64
@@ -100,7 +100,7 @@ func (h heapStore) Get(ctx context.Context, key string) (store.Object, error) {
 	return h.Store.Get(ctx, key)
 }
 
-// TestSurveyKeepsNothing: what could be adopted is looked for without holding the files in memory: a database may be larger than that.
+// TestSurveyKeepsNothing: the search for what could be adopted does not hold the files in memory: a database may be larger than that.
 func TestSurveyKeepsNothing(t *testing.T) { // alone: it looks at the heap
 	const pages = 12_000
 	st, files := mem.New(mem.Options{}), memfs.New(memfs.Options{})

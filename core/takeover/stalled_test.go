@@ -12,8 +12,8 @@ import (
 	"blobpglite/core/wal"
 )
 
-// TestLateOpenerFencesNobody: an opener whose lease ran out before its fence, and went to another one, gives up without a
-// fence: the other one goes on.
+// TestLateOpenerFencesNobody: an opener whose lease expired before its fence, and went to another opener, gives up without a fence: the
+// other continues.
 func TestLateOpenerFencesNobody(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -34,7 +34,7 @@ func TestLateOpenerFencesNobody(t *testing.T) {
 	}
 }
 
-// TestSlowOpenerRenews: an opener whose lease ran out before its fence, and that nobody wanted, goes on.
+// TestSlowOpenerRenews: an opener whose lease expired before its fence, and was not taken by another, continues.
 func TestSlowOpenerRenews(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -54,8 +54,8 @@ func TestSlowOpenerRenews(t *testing.T) {
 	}
 }
 
-// TestSleeperDoesNotStopTheHolder: an opener sleeps between its lease and its fence, and wakes when the lease has gone to
-// another one. If it fences before that one does, the holder begins again, and fences the sleeper; otherwise it gives up.
+// TestSleeperDoesNotStopTheHolder: an opener sleeps between its lease and its fence, and wakes when the lease has gone to another one. If
+// it fences before the holder does, the holder starts over, and fences the sleeper; otherwise the sleeper gives up.
 func TestSleeperDoesNotStopTheHolder(t *testing.T) {
 	t.Parallel()
 	for _, at := range []point.Point{point.FenceBeforePut, point.FenceAfterPut} { // of the holder, when the sleeper wakes

@@ -26,7 +26,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// skipping is a virtual clock that moves as soon as somebody sleeps.
+// skipping is a virtual clock that moves as soon as a goroutine sleeps.
 type skipping struct{ *clock.Virtual }
 
 func newClock() skipping {
@@ -66,7 +66,7 @@ func appendID(t *testing.T, o *Opened, id string) error {
 	return err
 }
 
-// ids are what the records of an opening carry, in order.
+// ids are the contents of an opening's records, in order.
 func ids(o *Opened) string {
 	var out []string
 	for _, r := range o.Records {
@@ -77,7 +77,7 @@ func ids(o *Opened) string {
 	return strings.Join(out, " ")
 }
 
-// compact makes the manifest start behind everything that a writer has written, and collects.
+// compact makes the manifest start after everything that a writer has written, and collects.
 func compact(t *testing.T, st store.Store, o *Opened) {
 	t.Helper()
 	err := publishTail(t, st, o)
@@ -157,7 +157,7 @@ func at(p point.Point, do func()) func(*Options) {
 	}
 }
 
-// TestLastCommitIsSeen: what the predecessor appends between the reading and the fence is in what is restored.
+// TestLastCommitIsSeen: what the predecessor appends between the reading and the fence is in the restored data.
 func TestLastCommitIsSeen(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -180,8 +180,8 @@ func TestLastCommitIsSeen(t *testing.T) {
 	}
 }
 
-// TestFenceInADeadZone: the live writer commits, compacts and collects past the name of the fence while the opener is
-// stalled before it. The fence fences nobody, so the opening starts again.
+// TestFenceInADeadZone: the live writer commits, compacts and collects past the name of the fence while the opener is stalled before it.
+// The fence has no effect, so the opening starts again.
 func TestFenceInADeadZone(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -208,8 +208,8 @@ func TestFenceInADeadZone(t *testing.T) {
 	}
 }
 
-// TestLogMovesUnderAFence: the log is compacted between the reading and the fence, but not past it: the fence holds, and
-// what was read is read again.
+// TestLogMovesUnderAFence: the log is compacted between the reading and the fence, but not past it: the fence holds, and the log is read
+// again.
 func TestLogMovesUnderAFence(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -228,7 +228,7 @@ func TestLogMovesUnderAFence(t *testing.T) {
 	}
 }
 
-// TestRivalOpeners: of several openers at once, at most one can append afterwards, and nothing acknowledged is lost.
+// TestRivalOpeners: of several concurrent openers, at most one can append afterwards, and nothing acknowledged is lost.
 func TestRivalOpeners(t *testing.T) {
 	t.Parallel()
 	for round := range 30 {
@@ -272,7 +272,7 @@ func TestRivalOpeners(t *testing.T) {
 	}
 }
 
-// ownLease gives its user a lease object that nobody else sees.
+// ownLease gives its user a private lease object.
 type ownLease struct {
 	store.Store
 	own store.Store
@@ -326,8 +326,8 @@ func (d *dying) Delete(ctx context.Context, key string) error {
 	return d.call(func() error { return d.Store.Delete(ctx, key) })
 }
 
-// TestDeathAtEveryCall lets a life (open, append, compact, collect, append) die at each store call, applied or not, and
-// opens again: what was acknowledged is there, and the log is sound.
+// TestDeathAtEveryCall lets a life (open, append, compact, collect, append) die at each store call, applied or not, and opens again: what
+// was acknowledged is there, and the log is sound.
 func TestDeathAtEveryCall(t *testing.T) {
 	t.Parallel()
 	for _, after := range []bool{false, true} {

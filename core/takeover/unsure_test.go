@@ -12,7 +12,7 @@ import (
 	"blobpglite/core/wal"
 )
 
-// unsure collects the log just before it is listed, and then does not answer for the manifest.
+// unsure collects the log just before it is listed, and from then on the manifest cannot be read.
 type unsure struct {
 	store.Store
 	collect func()
@@ -34,8 +34,8 @@ func (u *unsure) Get(ctx context.Context, key string) (store.Object, error) {
 	return u.Store.Get(ctx, key)
 }
 
-// TestUnsureIsNoDamage: a record that is missing may mean that the log was compacted meanwhile. If the manifest cannot be read
-// to tell, that is not called damage. The explorer found that it was.
+// TestUnsureIsNoDamage: a missing record may mean that the log was compacted in the meantime. If the manifest cannot be read to find out,
+// that is not called damage. The explorer found that it was.
 func TestUnsureIsNoDamage(t *testing.T) {
 	t.Parallel()
 	for name, read := range map[string]func(store.Store) error{
