@@ -12,12 +12,12 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// meter counts the bytes of records that were fetched and not handed on, and the parts that are fetched at once.
+// meter counts the bytes of records that were fetched and not handed on, and the concurrent fetches of parts.
 type meter struct {
 	store.Store
 	mu           sync.Mutex
 	held, most   int64
-	parts, beams int // parts being fetched, and the most at once
+	parts, beams int // parts being fetched, and the most at a time
 	meet         chan struct{}
 }
 
@@ -102,7 +102,7 @@ func TestPartsComeTogether(t *testing.T) {
 	}
 }
 
-// TestReadGivesWhatIsSoundFirst: what stands before a missing record is handed on.
+// TestReadGivesWhatIsSoundFirst: what precedes a missing record is handed on.
 func TestReadGivesWhatIsSoundFirst(t *testing.T) {
 	st, _ := fill(t, 5)
 	if err := st.Delete(t.Context(), Key(4)); err != nil {
@@ -114,7 +114,7 @@ func TestReadGivesWhatIsSoundFirst(t *testing.T) {
 	}
 }
 
-// TestStrangersAmongTheRecords: an object whose name is no record's is none, and hides none.
+// TestStrangersAmongTheRecords: an object without a record's name is not a record, and hides none.
 func TestStrangersAmongTheRecords(t *testing.T) {
 	st, _ := fill(t, 5)
 	for _, name := range []string{"manifest", "lease", "wal/00000000000000000001", "5", "000000000000000000002x", "README"} {

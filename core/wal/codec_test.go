@@ -21,7 +21,7 @@ func sample() Record {
 	}
 }
 
-// decoded is what decoding must give for a record: what was encoded, and what decoding adds.
+// decoded is the expected result of decoding a record: what was encoded, and what decoding adds.
 func decoded(r Record, e encoded) Record {
 	r.Hash, r.Bytes = e.hash, len(e.body)
 	return r
@@ -65,7 +65,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestALargeRecordIsCompressedInPieces: besides the operations only what is stored of them is in memory, and a piece.
+// TestALargeRecordIsCompressedInPieces: apart from the operations, only their stored form and one piece are in memory.
 func TestALargeRecordIsCompressedInPieces(t *testing.T) {
 	r, z := sample(), newEncoder(t)
 	page := append(randomBytes(newRandom(t), 2048), make([]byte, 6144)...)
@@ -137,7 +137,7 @@ func TestEncodeRefuses(t *testing.T) {
 	}
 }
 
-// What a one-row insert costs: 258 bytes of WAL that do not compress.
+// The size of a one-row insert: 258 bytes of WAL that do not compress.
 func TestSizeOfASmallCommit(t *testing.T) {
 	r := sample()
 	r.Ops = []Op{{Kind: OpWrite, Path: segment, Offset: 5 << 20, Data: randomBytes(newRandom(t), 258)}}
@@ -179,13 +179,13 @@ func TestEveryFlippedBitIsFound(t *testing.T) {
 	}
 }
 
-// seal gives a record's bytes the checksum that they need.
+// seal gives a record's bytes a matching checksum.
 func seal(b []byte) []byte {
 	end := len(b) - trailerBytes
 	return binary.LittleEndian.AppendUint32(bytes.Clone(b[:end]), castagnoli(b[:end]))
 }
 
-// Damage that the checksum does not show, because somebody made it.
+// Damage that the checksum does not show, because it was made on purpose.
 func TestDecodeIsStrict(t *testing.T) {
 	good, err := encode(sample(), newEncoder(t))
 	if err != nil {

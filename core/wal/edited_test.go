@@ -7,8 +7,8 @@ import (
 	"blobpglite/core/store/storetest"
 )
 
-// TestOwnRecordByItsBytes: a record of ours whose reply was lost is known by what it says, whatever became of its metadata,
-// and its parts too; that of another writer is not taken for ours.
+// TestOwnRecordByItsBytes: a record of ours whose reply was lost is recognized by its contents, whatever became of its metadata, and so are
+// its parts; another writer's is not taken for ours.
 func TestOwnRecordByItsBytes(t *testing.T) {
 	below, first := fill(t, 1)
 	l := newLog(t, storetest.Forgetful(below), first.Tail(), 1)

@@ -9,9 +9,9 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// TestFencedAfterATryWithoutAnAnswer: a record is stored and its reply lost. Before the writer asks again, a successor reads
-// it, compacts, collects it, and the dead fence of a stalled opener takes its name. The writer is fenced, and must not say
-// that the record never was. The explorer found that it did.
+// TestFencedAfterATryWithoutAnAnswer: a record is stored and its reply lost. Before the writer checks again, a successor reads it,
+// compacts, collects it, and the dead fence of a stalled opener takes its name. The writer is fenced, and must not say that the record
+// never existed. The explorer found that it did.
 func TestFencedAfterATryWithoutAnAnswer(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -65,8 +65,8 @@ func TestFencedAfterATryWithoutAnAnswer(t *testing.T) {
 	}
 }
 
-// TestUnfencedBehindACollectedRecord: an append of our own was applied and not answered; a successor has fenced behind it,
-// compacted, and collected it. The explorer found that a strict read took the free name for a proof.
+// TestUnfencedBehindACollectedRecord: an append of our own was applied and not answered; a successor has fenced after it, compacted, and
+// collected it. The explorer found that a strict read took the free name for a proof.
 func TestUnfencedBehindACollectedRecord(t *testing.T) {
 	st, l := fill(t, 3)
 	known := l.Tail()

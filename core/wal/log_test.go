@@ -25,7 +25,7 @@ func rival(t *testing.T, st store.Store, tail Position, epoch uint64) {
 	}
 }
 
-// Each end of an append, with what the store says in turn.
+// Each outcome of an append, with the store's answers in turn.
 func TestAppendEnds(t *testing.T) {
 	type real = func() (store.Gen, error)
 	for _, c := range []struct {
@@ -111,7 +111,7 @@ func TestAppendEnds(t *testing.T) {
 	}
 }
 
-// lose applies puts and tells something else of the first n.
+// lose applies puts, but returns err for the first n.
 func lose(err error, n int) func(*testing.T, store.Store, Position) func(int, string, func() (store.Gen, error)) (store.Gen, error) {
 	return func(*testing.T, store.Store, Position) func(int, string, func() (store.Gen, error)) (store.Gen, error) {
 		return func(i int, key string, put func() (store.Gen, error)) (store.Gen, error) {
@@ -136,7 +136,7 @@ func refuse(err error, n int) func(*testing.T, store.Store, Position) func(int, 
 	}
 }
 
-// checkEnd looks at the log, at the writer and at what the error says.
+// checkEnd checks the log, the writer and the error.
 func checkEnd(t *testing.T, below store.Store, st *scripted, l *Log, at Position, err error, stored bool) {
 	t.Helper()
 	o, getErr := below.Get(t.Context(), Key(4))
@@ -216,7 +216,7 @@ func TestNewLogRefuses(t *testing.T) {
 	}
 }
 
-// An opener finds a record where its fence would be, reads on and fences behind it.
+// An opener finds a record where its fence would be, reads on and fences after it.
 func TestFenceBehindWhoWasFaster(t *testing.T) {
 	st, writer := fill(t, 2)
 	l := newLog(t, st, writer.Tail(), 2)

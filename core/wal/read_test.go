@@ -147,9 +147,8 @@ func TestReadRefusesWhatDoesNotBelong(t *testing.T) {
 	is(t, err, ErrCorrupt)
 }
 
-// The first record behind the place that a manifest names must be data that follows, or a fence: an opener may have
-// fenced behind a record that was collected and whose name a dead fence has taken. A fence carries nothing, and what
-// stands at wal_start was never deleted.
+// The first record after the place that a manifest names must be data that follows, or a fence: an opener may have fenced after a record
+// that was collected and whose name a dead fence has taken. A fence carries nothing, and a record at wal_start was never deleted.
 func TestReadAcceptsAFenceBehindACollectedRecord(t *testing.T) {
 	st, l := fill(t, 4)
 	at := l.Tail()
@@ -174,7 +173,7 @@ func TestReadAcceptsAFenceBehindACollectedRecord(t *testing.T) {
 	is(t, err, ErrCorrupt)
 }
 
-// What goes wrong outside the log passes through, and nothing is left running.
+// Errors from outside the log pass through, and nothing is left running.
 func TestReadPassesErrorsThrough(t *testing.T) {
 	mine := errors.New("mine")
 	below, _ := fill(t, 100)

@@ -26,7 +26,7 @@ const (
 
 var epoch = time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 
-// skipping is a virtual clock that moves as soon as somebody sleeps.
+// skipping is a virtual clock that moves as soon as a goroutine sleeps.
 type skipping struct{ *clock.Virtual }
 
 func newClock() skipping { return skipping{clock.NewVirtual(epoch)} }
@@ -39,8 +39,7 @@ func (s skipping) Sleep(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// scripted is a store of which some calls end otherwise. The functions get the number of the call, from 1, and the
-// real call.
+// scripted is a store that lets functions decide the outcome of calls. The functions get the number of the call, from 1, and the real call.
 type scripted struct {
 	store.Store
 	put        func(n int, key string, real func() (store.Gen, error)) (store.Gen, error)
@@ -148,7 +147,7 @@ func overwrite(t testing.TB, st store.Store, key string, body []byte) {
 	}
 }
 
-// readAll reads a log and gives the numbers of its records.
+// readAll reads a log and returns its records.
 func readAll(t testing.TB, st store.Store, o ReadOptions) ([]Record, Position, error) {
 	t.Helper()
 	o.DatabaseID = database

@@ -30,7 +30,7 @@ func TestUnfenced(t *testing.T) {
 	if err := look(known, 1); err != nil {
 		t.Errorf("an append of its own is in flight: %v", err)
 	}
-	rival(t, st, l.Tail(), 2) // fences behind it
+	rival(t, st, l.Tail(), 2) // fences after it
 	var fenced *FencedError
 	if err := look(known, 1); !errors.As(err, &fenced) || fenced.Epoch != 2 || fenced.Seq != known.Seq+2 {
 		t.Errorf("fenced behind an append in flight: %v", err)
@@ -45,7 +45,7 @@ func TestUnfenced(t *testing.T) {
 	st, l = fill(t, 3)
 	known = l.Tail()
 	commit()
-	commit() // began after the look, so the look began before any fence behind it
+	commit() // began after the look, so the look began before any fence that follows it
 	rival(t, st, l.Tail(), 2)
 	if err := look(known, 1); err != nil {
 		t.Errorf("two own records behind the one that was known: %v", err)
