@@ -15,7 +15,7 @@ import (
 	"blobpglite/core/wal"
 )
 
-// pretender is somebody who writes to the log what he must not: from a position on, in an epoch.
+// pretender is a writer that writes to the log without the right to: from a position on, in an epoch.
 func (s *stand) pretender(at wal.Position, epoch uint64) *wal.Log {
 	s.t.Helper()
 	m, _, err := manifest.Load(s.t.Context(), s.all)
@@ -38,7 +38,7 @@ func (s *stand) applied() wal.Position {
 	return l.applied
 }
 
-// TestRecordBehindItsFence: what a writer has written that was fenced is not replayed, whenever the replica comes to it.
+// TestRecordBehindItsFence: a fenced writer's records are not replayed, whenever the replica reaches them.
 func TestRecordBehindItsFence(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, nil)
@@ -59,7 +59,8 @@ func TestRecordBehindItsFence(t *testing.T) {
 	}
 }
 
-// TestFenceOfAStalledOpener: a fence that stands where the log was collected leads nowhere. The manifest tells, and the replica moves.
+// TestFenceOfAStalledOpener: a fence at a position where the log was collected leads nowhere. The manifest shows that, and the replica
+// moves.
 func TestFenceOfAStalledOpener(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, func(o *Options) { o.Poll = time.Minute })
@@ -81,13 +82,13 @@ func TestFenceOfAStalledOpener(t *testing.T) {
 	}
 }
 
-// TestBusyLogIsNotMissing: records that are written between the look at the log and the one beside it leave no gap.
+// TestBusyLogIsNotMissing: records that are written between the look at the log and the one next to it leave no gap.
 func TestBusyLogIsNotMissing(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, func(o *Options) { o.Poll = time.Minute })
 	s.keep(time.Second) // the manifest is looked at four times in that
 	s.same("at the beginning")
-	_ = s.r.clock.Sleep(t.Context(), 400*time.Millisecond) // a look that is under way ends, and the next is at the manifest too
+	_ = s.r.clock.Sleep(t.Context(), 400*time.Millisecond) // a look that is under way ends, and the next one includes the manifest
 	next := s.applied().Seq + 1
 	absent, done, written := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	var once sync.Once
@@ -97,7 +98,7 @@ func TestBusyLogIsNotMissing(t *testing.T) {
 			once.Do(func() { close(absent) })
 		}
 	}
-	s.st.before = func(key string) { // what is looked at beside the log is looked at when they are written
+	s.st.before = func(key string) { // the other objects are read when the records are written
 		if key == manifest.Key || key == wal.Key(next+1) {
 			<-done
 		}
@@ -124,7 +125,7 @@ func TestBusyLogIsNotMissing(t *testing.T) {
 	}
 }
 
-// TestNobodyGoesBack: the engine that a replica moves to comes as far as the one before, whatever that one has read meanwhile.
+// TestNobodyGoesBack: the engine that a replica moves to gets as far as its predecessor, whatever the latter has read in the meantime.
 func TestNobodyGoesBack(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, nil)
@@ -137,7 +138,7 @@ func TestNobodyGoesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer next.engine.Abandon()
-	s.st.down.Store(true) // it sees nothing of what comes, and the replica does
+	s.st.down.Store(true) // the next engine sees nothing new, and the replica does
 	s.write("INSERT INTO t VALUES (1, 'seen')")
 	s.st.down.Store(false)
 	s.same("one that is ahead")
@@ -189,8 +190,8 @@ func TestPausedReplay(t *testing.T) {
 	s.same("behind it")
 }
 
-// TestCrowdedCache: what a replica has replayed is in no layer, and leaves no room in its cache. It moves when there is a newer one, and
-// the writer's pages that it has not in memory it fetches.
+// TestCrowdedCache: what a replica has replayed is in no layer, and fills its cache. It moves when there is a newer layer, and fetches
+// those of the writer's pages that it does not have in memory.
 func TestCrowdedCache(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, func(o *Options) { o.Engine.Cache, o.Engine.TempDir = engine.LeastCache, t.TempDir() }) // same sorts all of it
@@ -215,8 +216,8 @@ func TestCrowdedCache(t *testing.T) {
 	s.until("it keeps its budget", func() bool { c := s.engine().Stats().Cache; return c.Resident > 0 && c.Resident <= c.Budget })
 }
 
-// TestPositionWithinARecord: the log may end, for a while, in the middle of a record of which nobody was told. Whoever waits for that place
-// has everything that was acknowledged before it.
+// TestPositionWithinARecord: the log may end, for a while, in the middle of a record that was not acknowledged. A client that waits for
+// that position has everything that was acknowledged before it.
 func TestPositionWithinARecord(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, func(o *Options) { o.WaitLimit = 3 * time.Second })
@@ -236,7 +237,7 @@ func TestPositionWithinARecord(t *testing.T) {
 
 var errTest = errors.New("a test")
 
-// TestEndOfTheEngine: who waits hears of the end.
+// TestEndOfTheEngine: a waiting caller is told of the end.
 func TestEndOfTheEngine(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, func(o *Options) { o.Poll, o.WaitLimit = time.Minute, time.Minute })
@@ -249,7 +250,7 @@ func TestEndOfTheEngine(t *testing.T) {
 	}
 }
 
-// TestEndWhileItMoves: a replica whose place something else takes leaves no engine behind that it was about to move to.
+// TestEndWhileItMoves: a replica that is replaced leaves no engine behind that it was about to move to.
 func TestEndWhileItMoves(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, nil)

@@ -50,7 +50,7 @@ type readOnly struct {
 	down   atomic.Bool
 	mu     sync.Mutex
 	before func(key string)            // of each Get; nil: nothing
-	hook   func(key string, err error) // behind each Get; nil: nothing
+	hook   func(key string, err error) // after each Get; nil: nothing
 }
 
 func (s *readOnly) Put(_ context.Context, key string, _ []byte, _ string, _ store.Cond) (store.Gen, error) {
@@ -128,7 +128,7 @@ func (s *stand) open(retain time.Duration) {
 	}
 	e, err := engine.Open(s.t.Context(), engine.Options{
 		Runtime: runtime, Store: s.all, Create: true, Retain: retain, Process: "one", RestoreBudget: -1, LeaseTTL: 500 * time.Millisecond, AcquireTimeout: time.Minute,
-		Settings: map[string]string{"autovacuum": "off"}, // what is written is what the test writes
+		Settings: map[string]string{"autovacuum": "off"}, // only the test writes
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -173,7 +173,7 @@ func (s *stand) write(sql string) string {
 	return out
 }
 
-// engine is the replica's, as it is now.
+// engine is the replica's current one.
 func (s *stand) engine() *engine.Engine {
 	s.t.Helper()
 	e, err := s.k.Engine(s.t.Context())
@@ -183,7 +183,7 @@ func (s *stand) engine() *engine.Engine {
 	return e
 }
 
-// read asks the replica, and sees to it that it does not go back.
+// read queries the replica, and checks that it does not go back.
 func (s *stand) read(sql string) string {
 	s.t.Helper()
 	for range 20 {
@@ -239,7 +239,7 @@ func (s *stand) until(what string, f func() bool) {
 	}
 }
 
-// TestReplicaFollowsItsWriter: through what a writer does, and others in its place.
+// TestReplicaFollowsItsWriter: through whatever a writer and its successors do.
 func TestReplicaFollowsItsWriter(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, nil)
@@ -268,7 +268,7 @@ func TestReplicaFollowsItsWriter(t *testing.T) {
 	}
 }
 
-// TestCollectedLog: a writer that keeps nothing collects what a replica has not read yet. It moves, and does not go back.
+// TestCollectedLog: a writer that keeps nothing collects log that a replica has not read yet. The replica moves, and does not go back.
 func TestCollectedLog(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, func(o *Options) { o.Poll = time.Minute })
@@ -296,7 +296,7 @@ func TestCollectedLog(t *testing.T) {
 	}
 }
 
-// TestRestingMakesNoRequest: a replica that nobody asks is silent, and who comes then sees what is new.
+// TestRestingMakesNoRequest: a replica without queries makes no requests, and the next query sees what is new.
 func TestRestingMakesNoRequest(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, func(o *Options) { o.Poll, o.Idle = 10*time.Millisecond, 200*time.Millisecond })
@@ -317,7 +317,7 @@ func TestRestingMakesNoRequest(t *testing.T) {
 	}
 }
 
-// TestMaxLag: where the last look is too long ago, there is one first; where that fails, the statement does.
+// TestMaxLag: if the last look is too old, there is a new one first; if that fails, the statement does.
 func TestMaxLag(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, func(o *Options) { o.Poll, o.MaxLag, o.WaitLimit = time.Minute, time.Nanosecond, 5*time.Second })
@@ -335,7 +335,7 @@ func TestMaxLag(t *testing.T) {
 	s.same("and again")
 }
 
-// TestWithoutBucket: without a bound it serves what it has.
+// TestWithoutBucket: without a limit on its lag it serves what it has.
 func TestWithoutBucket(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, func(o *Options) { o.Idle = 50 * time.Millisecond })
@@ -352,7 +352,7 @@ func TestWithoutBucket(t *testing.T) {
 	s.same("with the bucket")
 }
 
-// TestReadYourWrites: who gives a position along sees what was written before it.
+// TestReadYourWrites: a query that carries a position sees what was written before it.
 func TestReadYourWrites(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, func(o *Options) { o.Poll, o.WaitLimit = time.Minute, time.Second })
@@ -371,7 +371,8 @@ func TestReadYourWrites(t *testing.T) {
 	}
 }
 
-// TestClockJumps: the wall's clock of a replica steps by hours, either way: it follows, is as fresh as it is, and shows no less than before.
+// TestClockJumps: a replica's wall clock steps by hours, either way: it still follows, reports its true freshness, and shows no older state
+// than before.
 func TestClockJumps(t *testing.T) {
 	t.Parallel()
 	clk := clockfault.New(clock.System())
@@ -394,7 +395,7 @@ func TestClockJumps(t *testing.T) {
 	}
 }
 
-// TestDamagedLog: a replica stays at the last good record, says so, and goes on when a newer layer is there.
+// TestDamagedLog: a replica stays at the last good record, says so, and continues when there is a newer layer.
 func TestDamagedLog(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"damaged", "missing"} {
