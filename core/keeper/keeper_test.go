@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	// A memory file that nobody can restore from any more is closed by a finalizer, which takes its time.
+	// A memory file without any snapshot left to restore from is closed by a finalizer, which takes its time.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("runtime.runFinalizers"), goleak.Cleanup(func(code int) {
 		if err := rt.Close(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -52,7 +52,7 @@ func newKeeper(t *testing.T, open func(context.Context) (*engine.Engine, error))
 	return k
 }
 
-// TestOneOpening: however many ask, it is opened once; and closed for good.
+// TestOneOpening: with any number of callers, it is opened once; and closed for good.
 func TestOneOpening(t *testing.T) {
 	t.Parallel()
 	var opened atomic.Int64
@@ -86,7 +86,7 @@ func TestOneOpening(t *testing.T) {
 	}
 }
 
-// TestOpenedAgain: a database that another writer has taken is opened again for the next who asks.
+// TestOpenedAgain: a database that another writer has taken is opened again for the next caller.
 func TestOpenedAgain(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -99,7 +99,7 @@ func TestOpenedAgain(t *testing.T) {
 	if _, err := e.Query(t.Context(), "CREATE TABLE t (a int)"); err != nil {
 		t.Fatal(err)
 	}
-	rival, err := engine.Open(t.Context(), options(st)) // waits until the lease has run out
+	rival, err := engine.Open(t.Context(), options(st)) // waits until the lease has expired
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,12 +129,12 @@ func TestOpenedAgain(t *testing.T) {
 	}
 }
 
-// TestOwnLeaseIsNotWaitedFor: the store refuses a commit for good, so the engine ends and cannot give its lease back; the
-// next opening does not wait for it, as another process has to.
+// TestOwnLeaseIsNotWaitedFor: the store refuses a commit for good, so the engine ends and cannot release its lease; the next opening does
+// not wait for it, as another process must.
 func TestOwnLeaseIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
 	st, err := storefault.New(mem.New(mem.Options{}), storefault.Options{Rules: []storefault.Rule{
-		{Op: storefault.OpPut, KeyClass: "wal", Phase: storefault.Before, Nth: 3, Do: storefault.Deny}, // behind the fence and a commit
+		{Op: storefault.OpPut, KeyClass: "wal", Phase: storefault.Before, Nth: 3, Do: storefault.Deny}, // after the fence and a commit
 		{Op: storefault.OpPut, KeyClass: "lease", Phase: storefault.Before, Nth: 2, Do: storefault.Deny},
 	}})
 	if err != nil {
@@ -173,7 +173,7 @@ func TestOwnLeaseIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-// TestAFailureIsTriedAgain, by the next who asks and by nobody else.
+// TestAFailureIsTriedAgain, by the next caller only.
 func TestAFailureIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
