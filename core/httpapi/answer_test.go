@@ -11,8 +11,8 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// TestLargeAnswers: a large answer is whole and the same JSON as ever; one whose statement fails after its first part has been
-// sent says so and is broken off, where a small one has the status of its error.
+// TestLargeAnswers: a large answer is complete and the same JSON as ever; if its statement fails after the first part was sent, the answer
+// says so and is cut off, where a small one has the status of its error.
 func TestLargeAnswers(t *testing.T) {
 	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})))

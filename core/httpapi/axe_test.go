@@ -11,7 +11,7 @@ import (
 	"blobpglite/runner/axe"
 )
 
-// states are those of the page, each reached by keyboard: the focus is where Tab would bring it, Enter and Ctrl-Enter do what a click does.
+// states are those of the page, each reached by keyboard: Tab sets the focus, Enter and Ctrl-Enter act like a click.
 func states() []axe.State {
 	const helpers = `
 	const d = w.document, get = id => d.getElementById(id)
@@ -46,7 +46,7 @@ func states() []axe.State {
 	}
 }
 
-// TestAxe looks at the page with axe-core, in what states it has, on a narrow screen and a wide one, in both color schemes.
+// TestAxe checks the page with axe-core, in each of its states, on a narrow screen and a wide one, in both color schemes.
 func TestAxe(t *testing.T) {
 	t.Parallel()
 	program := chromium(t)

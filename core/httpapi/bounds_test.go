@@ -13,7 +13,7 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// TestSessionsAreBounded: a request waits for a session until there is one, its patience ends, or it is given up.
+// TestSessionsAreBounded: a request waits until a session is free, its patience ends, or it is given up.
 func TestSessionsAreBounded(t *testing.T) {
 	t.Parallel()
 	clk := clock.NewVirtual(time.Unix(1e9, 0))
@@ -59,7 +59,7 @@ func TestSessionsAreBounded(t *testing.T) {
 	p.release(a, true)
 }
 
-// TestSessionsEnd: one that nobody uses, one that is old, one that has ended by itself.
+// TestSessionsEnd: an idle one, an old one, and one that has ended by itself.
 func TestSessionsEnd(t *testing.T) {
 	t.Parallel()
 	clk := clock.NewVirtual(time.Unix(1e9, 0))
@@ -101,7 +101,7 @@ func TestSessionsEnd(t *testing.T) {
 	}
 }
 
-// TestSessionsOfDatabases: each has its own; those of another one make room.
+// TestSessionsOfDatabases: each database has its own; sessions of another database make room.
 func TestSessionsOfDatabases(t *testing.T) {
 	t.Parallel()
 	p, _ := ofCluster(t, clock.System(), func(o *Options) { o.MaxSessions, o.IdleSession = 2, time.Hour })
@@ -126,7 +126,7 @@ func TestSessionsOfDatabases(t *testing.T) {
 	}
 }
 
-// TestPoolCloses: who waits is told, what is at work has until the context ends.
+// TestPoolCloses: waiting requests are told, running ones have until the context ends.
 func TestPoolCloses(t *testing.T) {
 	t.Parallel()
 	p, c := ofCluster(t, clock.System(), func(o *Options) { o.MaxSessions = 1 })

@@ -18,8 +18,8 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// page is what a web page of somebody else's tries. It asks for /done on its own server when it is through. %[1]s is the
-// service's address as seen from the page, %[2]s distinguishes the tables.
+// page is what a malicious web page tries. It requests /done on its own server when it is finished. %[1]s is the service's address as seen
+// from the page, %[2]s distinguishes the tables.
 const page = `<!doctype html><body><iframe name=out></iframe>
 <form id=f method=post enctype=text/plain target=out action="%[1]s/sql"><input name='{"sql":"CREATE TABLE %[2]s_form (a int)","params":[],"x":"' value='"}'></form>
 <form id=g method=post target=out action="%[1]s/sql"><input name=sql value="CREATE TABLE %[2]s_urlencoded (a int)"></form>
@@ -45,15 +45,15 @@ const tries = [
 })()
 </script>`
 
-// network is what the browser takes for the Internet: a proxy that knows a page of another site, one whose name comes to mean
-// the service (DNS rebinding), and the service.
+// network is the browser's Internet: a proxy that serves a page of another site, one whose name changes to the service's address (DNS
+// rebinding), and the service.
 type network struct {
 	service string // its address
 	forward *httputil.ReverseProxy
 
 	mu       sync.Mutex
-	asked    []string // requests to the service, and what became of them
-	loose    []string // of these, those that were let in
+	asked    []string // requests to the service, with their outcomes
+	loose    []string // those of them that were let in
 	read     bool     // a page has read an answer
 	finished map[string]chan struct{}
 }
@@ -112,17 +112,17 @@ func (n *network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case name == rebound || r.URL.Host == n.service:
 		n.forward.ServeHTTP(w, r)
 	default:
-		http.NotFound(w, r) // what a browser asks for of its own
+		http.NotFound(w, r) // the browser's own requests
 	}
 }
 
-// browse opens a page in headless Chromium, until it is through.
+// browse opens a page in headless Chromium, and waits until the page has finished.
 func (n *network) browse(t *testing.T, program, proxy, address, name string) {
 	t.Helper()
 	browse(t, program, address, n.finished[name], "--proxy-server="+proxy, "--proxy-bypass-list=<-loopback>")
 }
 
-// browse opens a page in headless Chromium, until it says that it is through.
+// browse opens a page in headless Chromium, and waits until it says that it has finished.
 func browse(t *testing.T, program, address string, finished <-chan struct{}, flags ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -167,8 +167,8 @@ func chromium(t *testing.T) string {
 	return ""
 }
 
-// TestBrowser opens pages of somebody else's in a real browser, beside the service of a developer: no token, on loopback.
-// TestWebPages sends the same requests, and more, where there is no browser.
+// TestBrowser opens other sites' pages in a real browser, next to a developer's service: no token, on loopback. TestWebPages sends the same
+// requests, and more, where there is no browser.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
 	program := chromium(t)

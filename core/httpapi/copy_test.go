@@ -18,7 +18,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// TestCopy: COPY whose data would go through the request is refused at once, has not been done, and holds nobody up.
+// TestCopy: a COPY whose data would go through the request is refused immediately, is not executed, and blocks no one.
 func TestCopy(t *testing.T) {
 	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})))
@@ -61,8 +61,8 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-// TestTextThatIsNone: JSON cannot hold a text that is not UTF-8; it is an error that names the place, and nothing else is answered
-// instead. A stand-in gives the row: PostgreSQL is to hold none.
+// TestTextThatIsNone: JSON cannot hold text that is not UTF-8; the answer is an error that names the place, and nothing else. A stand-in
+// provides the row: PostgreSQL should never hold one.
 func TestTextThatIsNone(t *testing.T) {
 	t.Parallel()
 	client, server := net.Pipe()
@@ -140,13 +140,13 @@ func TestTooManyParameters(t *testing.T) {
 	if status, body, _ := post(t, s, params(maxParams+1)); status != 400 {
 		t.Errorf("%d %s", status, body)
 	}
-	// What PostgreSQL itself says of as many as there may be is an error of whoever asks, too.
+	// PostgreSQL's own error about the largest allowed number is the caller's error, too.
 	if status, body, _ := post(t, s, params(maxParams)); status != 400 || !strings.Contains(body, "sqlstate") {
 		t.Errorf("%d %s", status, body)
 	}
 }
 
-// TestCannotBeOpened: whatever keeps the database from being opened, nothing has run, and it is worth trying again.
+// TestCannotBeOpened: whatever keeps the database from being opened, nothing has run, and a retry is worthwhile.
 func TestCannotBeOpened(t *testing.T) {
 	t.Parallel()
 	for name, err := range map[string]error{

@@ -13,8 +13,8 @@ import (
 	"blobpglite/core/keeper"
 )
 
-// TestErrors: what is answered, and whether the caller may try again without a look. What ended while it ran may have been committed,
-// unless the reason rules that out; what has not begun has not.
+// TestErrors: the answer, and whether the caller may retry without checking. A statement that ended while it ran may have been committed,
+// unless the reason rules that out; one that has not begun has not.
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	pg := func(code string) error { return &pgconn.PgError{Code: code, Message: "said by PostgreSQL"} }
@@ -56,7 +56,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestEndsTransaction: however it is written.
+// TestEndsTransaction: in every spelling.
 func TestEndsTransaction(t *testing.T) {
 	t.Parallel()
 	for sql, want := range map[string]bool{
@@ -72,7 +72,7 @@ func TestEndsTransaction(t *testing.T) {
 	}
 }
 
-// TestDatabaseOfARequest: a name goes to PostgreSQL as it is, or not at all.
+// TestDatabaseOfARequest: a name goes to PostgreSQL unchanged, or not at all.
 func TestDatabaseOfARequest(t *testing.T) {
 	t.Parallel()
 	a := &API{o: Options{Database: "usual"}}

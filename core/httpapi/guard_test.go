@@ -12,7 +12,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// raw sends a request as it stands, so that headers may be anything, and returns the answer.
+// raw sends a request verbatim, so that it can have any headers, and returns the answer.
 func raw(t *testing.T, address, request, body string) *http.Response {
 	t.Helper()
 	c, err := net.Dial("tcp", address)
@@ -36,7 +36,7 @@ func raw(t *testing.T, address, request, body string) *http.Response {
 	return answer
 }
 
-// TestWebPages sends what a browser sends for a page of somebody else's, byte by byte, and what programs send.
+// TestWebPages sends what a browser sends for another site's page, byte by byte, and what programs send.
 func TestWebPages(t *testing.T) {
 	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})), func(o *Options) { o.Hosts = []string{"db.example"} })
@@ -102,7 +102,7 @@ func TestWebPages(t *testing.T) {
 	}
 }
 
-// TestAnyHost: where somebody else sees to who may come, every name does; a page of another origin still does not.
+// TestAnyHost: where something else controls access, every host name is accepted; a page of another origin still is not.
 func TestAnyHost(t *testing.T) {
 	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})), func(o *Options) { o.AnyHost, o.Token = true, "secret" })
@@ -116,7 +116,7 @@ func TestAnyHost(t *testing.T) {
 	}
 }
 
-// TestExactText: what would not be stored as it was sent is refused, with its place; what would be passes.
+// TestExactText: text that would not be stored as sent is refused, with its place; other text passes.
 func TestExactText(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ body, want string }{
@@ -132,7 +132,7 @@ func TestExactText(t *testing.T) {
 		{`{"batch":[{"sql":"SELECT '\\\u0000'"}]}`, `\u0000 at offset 28 `},
 		{"{\"sql\":\"SELECT 1\"}\x00", "NUL at offset 18 "},
 		{`{"sql":"SELECT $1","params":["\ud83d\ude00 \\ud800 \\\\u0000 ä � \ufffd \n \u0001"]}`, ""},
-		{`{"sql":"SELECT 1\`, ""}, {`{"sql":"\u12`, ""}, {`\`, ""}, {``, ""}, // the decoder's to refuse
+		{`{"sql":"SELECT 1\`, ""}, {`{"sql":"\u12`, ""}, {`\`, ""}, {``, ""}, // left to the decoder
 	} {
 		err := exactText([]byte(c.body))
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
@@ -141,7 +141,7 @@ func TestExactText(t *testing.T) {
 	}
 }
 
-// TestTextIsKept: through the whole stack, what is refused is not stored, and what is stored is what was sent.
+// TestTextIsKept: through the whole stack, refused text is not stored, and stored text is what was sent.
 func TestTextIsKept(t *testing.T) {
 	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})))
@@ -163,7 +163,7 @@ func TestTextIsKept(t *testing.T) {
 	}
 }
 
-// FuzzExactText: what passes, and is JSON, is decoded without a replacement.
+// FuzzExactText: text that passes, and is JSON, is decoded without a replacement character.
 func FuzzExactText(f *testing.F) {
 	f.Add([]byte(`"\ud83d\ude00\u0000\\u0000"`))
 	f.Add([]byte("\"\xff\""))

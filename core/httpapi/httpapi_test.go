@@ -200,7 +200,7 @@ func get(t *testing.T, s *httptest.Server, path string) (int, string) {
 	return answer.StatusCode, string(b)
 }
 
-// TestLocked: while another writer holds the lease, who and until when.
+// TestLocked: while another writer holds the lease, the answer says who, and until when.
 func TestLocked(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -234,7 +234,7 @@ func (f failing) Put(ctx context.Context, key string, body []byte, id string, co
 	return f.Store.Put(ctx, key, body, id, cond)
 }
 
-// TestUnknownOutcome: an outcome that nobody knows is told apart, and the database is opened again afterwards.
+// TestUnknownOutcome: an unknown outcome is distinguishable, and the database is opened again afterwards.
 func TestUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	broken := false

@@ -18,7 +18,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// limitedService is the whole stack behind a limited listener; it returns its address.
+// limitedService is the whole stack on a limited listener; it returns its address.
 func limitedService(t *testing.T, change func(*Options)) (address string) {
 	t.Helper()
 	k, err := keeper.New(keeper.Options{Open: onStore(mem.New(mem.Options{}))})
@@ -74,7 +74,7 @@ func write(t *testing.T, c net.Conn, text string) {
 	}
 }
 
-// answered is the status, and the body, of the answer that comes without anything more being sent.
+// answered is the status and body of the answer that comes without sending anything more.
 func answered(t *testing.T, c net.Conn) (*http.Response, string) {
 	t.Helper()
 	if err := c.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
@@ -94,8 +94,8 @@ func answered(t *testing.T, c net.Conn) (*http.Response, string) {
 
 const select1 = "POST /sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 18\r\n\r\n{\"sql\":\"SELECT 1\"}"
 
-// TestSilentConnections: far more connections than the service takes say nothing; it serves all the same, and those that had to go
-// have been told.
+// TestSilentConnections: far more connections than the service takes stay silent; it still serves, and those that were closed have been
+// told.
 func TestSilentConnections(t *testing.T) {
 	const bound = 40
 	address := limitedService(t, func(o *Options) { o.MaxConns = bound })
@@ -112,7 +112,7 @@ func TestSilentConnections(t *testing.T) {
 	if answer.StatusCode != 503 || answer.Header.Get("Retry-After") == "" || !strings.Contains(body, "53300") {
 		t.Error(answer.StatusCode, body)
 	}
-	// Between two requests it is not worth a word; who asks again connects again.
+	// Between two requests it is closed without a word; the client connects again for its next request.
 	for range 2 * bound {
 		connect(t, address)
 	}
@@ -121,14 +121,14 @@ func TestSilentConnections(t *testing.T) {
 	}
 }
 
-// TestTooManyConnections: when all are at work, one more is refused, and told so; every single one.
+// TestTooManyConnections: when all are busy, each further one is refused with an answer.
 func TestTooManyConnections(t *testing.T) {
 	address := limitedService(t, func(o *Options) { o.MaxConns, o.MaxRequests = 2, 5 })
 	var working []net.Conn
 	for range 2 {
 		c := connect(t, address)
 		write(t, c, strings.Replace(select1, "Content-Length: 18", "Expect: 100-continue\r\nContent-Length: 18", 1)[:len("POST /sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 18\r\n\r\n")])
-		// The server asks for the body: it is at work.
+		// The server requests the body: it is busy.
 		line, err := bufio.NewReader(c).ReadString('\n')
 		if err != nil || !strings.Contains(line, "100 Continue") {
 			t.Fatal(line, err)
@@ -177,7 +177,7 @@ func TestTooManyRequests(t *testing.T) {
 	}
 }
 
-// TestSlowRequests: each phase of a request ends by itself, and those that never began to be one are answered too.
+// TestSlowRequests: each phase of a request has its own time limit, and connections that never begin a request are answered too.
 func TestSlowRequests(t *testing.T) {
 	const limit = 100 * time.Millisecond
 	address := limitedService(t, func(o *Options) {
@@ -222,7 +222,7 @@ func TestStatementMayTakeLonger(t *testing.T) {
 	}
 }
 
-// TestAnswerThatIsNotRead: whoever does not read loses the connection, and the session is free.
+// TestAnswerThatIsNotRead: a client that does not read loses the connection, and its session becomes free.
 func TestAnswerThatIsNotRead(t *testing.T) {
 	address := limitedService(t, func(o *Options) { o.StallTimeout, o.MaxRequests = 100*time.Millisecond, 1 })
 	body := `{"sql":"SELECT repeat('x', 1000) FROM generate_series(1, 30000)"}`

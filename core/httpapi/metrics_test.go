@@ -56,7 +56,7 @@ func TestHealthAndMetrics(t *testing.T) {
 	}
 }
 
-// TestMetricsOfPages: of a database that has a cache, and was woken, each is there, and counts.
+// TestMetricsOfPages: for a database that has a cache, and was woken, each metric is there, and counts.
 func TestMetricsOfPages(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -114,7 +114,7 @@ func TestMetricsOfPages(t *testing.T) {
 	}
 }
 
-// TestMetricsOfTheWire are what its server tells.
+// TestMetricsOfTheWire are the metrics of its server.
 func TestMetricsOfTheWire(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()

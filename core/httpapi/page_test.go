@@ -19,7 +19,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// driver is a person at the page: it comes behind the page's own script, under the same policy, and tells what it saw.
+// driver is a person at the page: it runs after the page's own script, under the same policy, and reports what it saw.
 const driver = `
 ;(async () => {
 	const seen = {}
@@ -67,8 +67,8 @@ const driver = `
 	await fetch('/done', {method: 'POST', body: JSON.stringify(seen)})
 })()`
 
-// TestPage opens the page in a real browser, with a token, as a person would: what the database holds comes out as text, and
-// the policy keeps out what the page does not bring along.
+// TestPage opens the page in a real browser, with a token, as a person would: the database's contents come out as text, and the policy
+// keeps out everything foreign to the page.
 func TestPage(t *testing.T) {
 	t.Parallel()
 	program := chromium(t)
@@ -136,7 +136,7 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// TestPageHeaders: the page is for whoever may ask, its figures for who has the token.
+// TestPageHeaders: the page is for anyone allowed to connect, its figures for holders of the token.
 func TestPageHeaders(t *testing.T) {
 	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})), func(o *Options) { o.Token = "secret" })

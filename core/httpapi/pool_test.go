@@ -18,7 +18,7 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// end is a client's end of a process as a pool wants it: without an engine, so that nothing waits for a bucket.
+// end is a client's end of a process as a pool needs it: without an engine, so that nothing waits for a bucket.
 type end struct {
 	*pglite.Conn
 	rest []byte
@@ -112,7 +112,7 @@ func ofCluster(t *testing.T, clk clock.Clock, change func(*Options)) (*pool, *pg
 	return p, c
 }
 
-// get is acquire that has to work.
+// get is an acquire that must succeed.
 func (p *pool) get(t *testing.T, database string) *session {
 	t.Helper()
 	s, err := p.acquire(t.Context(), database)
@@ -137,7 +137,7 @@ func ask(t *testing.T, s *session, sql string) string {
 	return string(last.Rows[0][0])
 }
 
-// TestNothingIsLeft: whatever a request leaves in its session, the next one finds nothing of it, and gets the same process.
+// TestNothingIsLeft: whatever a request leaves in its session, the next one finds none of it, and gets the same process.
 func TestNothingIsLeft(t *testing.T) {
 	t.Parallel()
 	p, _ := ofCluster(t, clock.System(), nil)
@@ -205,7 +205,7 @@ func sqlstate(err error) string {
 	return ""
 }
 
-// TestGivenUp: a request that is given up interrupts its statement, and nobody gets its session.
+// TestGivenUp: a request that is given up interrupts its statement, and its session is not used again.
 func TestGivenUp(t *testing.T) {
 	t.Parallel()
 	p, c := ofCluster(t, clock.System(), func(o *Options) { o.MaxSessions = 2 })

@@ -7,7 +7,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// Requests run as the role that the database was made with, whatever it is called, and whoever else has its old name.
+// Requests run as the role that the database was made with, whatever its name is now, and whichever role now has its old name.
 func TestTheFirstRoleIsRenamed(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})
@@ -22,7 +22,7 @@ func TestTheFirstRoleIsRenamed(t *testing.T) {
 			}
 		}
 	})
-	s := service(t, onStore(st)) // nobody has logged in before the renaming
+	s := service(t, onStore(st)) // before the renaming, no one has logged in
 	for range 2 {
 		for sql, want := range map[string]string{
 			"SELECT concat_ws(' ', session_user, current_user, usesuper) AS who FROM pg_user WHERE usename = current_user": `"rows":[["boss boss t"]]`,

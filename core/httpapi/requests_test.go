@@ -25,7 +25,7 @@ func beside(t *testing.T, s *httptest.Server, sql ...string) chan reply {
 	return done
 }
 
-// query is the body of a request, with more than one statement that of a batch.
+// query is the body of a request; with more than one statement, that of a batch.
 func query(sql ...string) string {
 	var q any = statement{SQL: sql[0], Params: []json.RawMessage{}}
 	if len(sql) > 1 {
@@ -42,7 +42,7 @@ func query(sql ...string) string {
 	return string(b)
 }
 
-// until asks until the answer holds a text.
+// until repeats the query until the answer contains want.
 func until(t *testing.T, s *httptest.Server, sql, want string) {
 	t.Helper()
 	var r reply
@@ -54,7 +54,7 @@ func until(t *testing.T, s *httptest.Server, sql, want string) {
 	t.Fatalf("%s: %v, never %s", sql, r, want)
 }
 
-// mustPost is a request that has to work.
+// mustPost sends a request that must succeed.
 func mustPost(t *testing.T, s *httptest.Server, sql ...string) string {
 	t.Helper()
 	status, body, _ := post(t, s, query(sql...))
@@ -67,7 +67,7 @@ func mustPost(t *testing.T, s *httptest.Server, sql ...string) string {
 // untilGo is a statement that runs until another request has committed a row.
 const untilGo = `DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM go) LOOP PERFORM pg_sleep(0.001); END LOOP; END $$`
 
-// TestRequestsRunSideBySide: one that runs for long keeps nobody waiting, and sees what others commit meanwhile.
+// TestRequestsRunSideBySide: a long-running request blocks no other, and sees what the others commit while it runs.
 func TestRequestsRunSideBySide(t *testing.T) {
 	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})))
@@ -161,7 +161,7 @@ func TestRequestsLeaveNothing(t *testing.T) {
 	}
 }
 
-// TestClientGoesAway: what it ran is cancelled, and its session is nobody's.
+// TestClientGoesAway: its statement is canceled, and its session is not used again.
 func TestClientGoesAway(t *testing.T) {
 	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})))
@@ -218,7 +218,7 @@ func TestPostgreSQLCrashes(t *testing.T) {
 	}
 }
 
-// TestOtherDatabases: by name in the URL; idle sessions keep nobody from dropping one.
+// TestOtherDatabases: by name in the URL; idle sessions do not prevent dropping one.
 func TestOtherDatabases(t *testing.T) {
 	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})), func(o *Options) { o.IdleSession = 50 * time.Millisecond })
@@ -250,7 +250,7 @@ func TestOtherDatabases(t *testing.T) {
 	}
 }
 
-// TestTooManySessions: a request that gets none within its patience is told to come again.
+// TestTooManySessions: a request that gets no session within its patience is told to try again.
 func TestTooManySessions(t *testing.T) {
 	t.Parallel()
 	s := service(t, onStore(mem.New(mem.Options{})), func(o *Options) { o.MaxSessions, o.SessionTimeout = 2, 50*time.Millisecond })
