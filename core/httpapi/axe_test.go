@@ -11,7 +11,7 @@ import (
 	"blobpglite/runner/axe"
 )
 
-// states are those of the page, each reached by keyboard: Tab sets the focus, Enter and Ctrl-Enter act like a click.
+// states are those of the page, each reached by keyboard: the focus is where Tab would put it, Enter and Ctrl-Enter act like a click.
 func states() []axe.State {
 	const helpers = `
 	const d = w.document, get = id => d.getElementById(id)

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// forever is a statement that ends when it is cancelled.
+// forever is a statement that ends when it is canceled.
 const forever = "DO $$ BEGIN LOOP END LOOP; END $$"
 
 // cancelWith sends a cancel request and waits until it has been dealt with.
@@ -30,7 +30,7 @@ func (d *testServer) cancelWith(pid uint32, secret []byte) {
 	}
 }
 
-// TestCancelHitsItsClient, and nobody does it who does not have the whole key.
+// TestCancelHitsItsClient, and requires the whole key.
 func TestCancelHitsItsClient(t *testing.T) {
 	t.Parallel()
 	d := openTestServer(t)
@@ -64,7 +64,7 @@ func TestCancelHitsItsClient(t *testing.T) {
 	exec(t, a, "SELECT 1")
 }
 
-// TestCancelWhileItWaitsForALock: who waits for another one's row can be told to stop.
+// TestCancelWhileItWaitsForALock: a client that waits for another's row can be canceled.
 func TestCancelWhileItWaitsForALock(t *testing.T) {
 	t.Parallel()
 	d := openTestServer(t)
@@ -89,8 +89,8 @@ func TestCancelWhileItWaitsForALock(t *testing.T) {
 	}
 }
 
-// TestVanished: nobody waits for a statement of which the client has gone, whether it computes, waits for a lock or sleeps; what its
-// transaction has done is rolled back. One that ends soon ends as anywhere.
+// TestVanished: a statement whose client has gone does not run on, whether it computes, waits for a lock or sleeps; its transaction is
+// rolled back. A short one ends as usual.
 func TestVanished(t *testing.T) {
 	t.Parallel()
 	d := openTestServer(t, func(o *Options) { o.VanishTimeout = 100 * time.Millisecond })
@@ -131,7 +131,7 @@ func TestVanished(t *testing.T) {
 	}
 }
 
-// TestVanishedIdle: a client that goes while its transaction is open leaves nothing.
+// TestVanishedIdle: a client that leaves with an open transaction leaves nothing of it.
 func TestVanishedIdle(t *testing.T) {
 	t.Parallel()
 	d := openTestServer(t)
@@ -148,7 +148,7 @@ func TestVanishedIdle(t *testing.T) {
 	}
 }
 
-// TestSlowReader: who does not read has its own process waiting, and is thrown out in the end.
+// TestSlowReader: a client that does not read makes its own process wait, and is eventually disconnected.
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
 	d := openTestServer(t, func(o *Options) { o.StallTimeout, o.VanishTimeout = 100*time.Millisecond, 10*time.Millisecond })

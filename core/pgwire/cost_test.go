@@ -16,7 +16,7 @@ import (
 	"blobpglite/core/engine"
 )
 
-// counting counts what a server asks of its clients' connections.
+// counting counts a server's calls on its clients' connections.
 type counting struct {
 	net.Listener
 	reads, writes atomic.Int64
@@ -57,7 +57,7 @@ func (c *timers) NewTimer(d time.Duration) clock.Timer {
 }
 
 // cost is what one statement took in the whole process: direct says how often it ran on the goroutine that had read it, handed how often it
-// was given to another one, which wakes a thread on another processor.
+// was handed to another one, which wakes a thread on another processor.
 type cost struct{ reads, writes, allocs, bytes, timers, direct, handed float64 }
 
 func (c cost) String() string {
@@ -65,7 +65,7 @@ func (c cost) String() string {
 		c.reads, c.writes, c.allocs, c.bytes, c.timers, c.direct, c.handed)
 }
 
-// within says whether c is no more than most, of all but direct runs, of which it is no less.
+// within says whether no value of c exceeds most's, or, for direct runs, is below it.
 func (c cost) within(most cost) bool {
 	return c.reads <= most.reads && c.writes <= most.writes && c.allocs <= most.allocs && c.bytes <= most.bytes && c.timers <= most.timers &&
 		c.direct >= most.direct && c.handed <= most.handed
@@ -127,7 +127,7 @@ func (c *caller) call(request []byte) {
 	}
 }
 
-// calls sends all of them, so many times.
+// calls sends all of them, n times.
 func (c *caller) calls(requests [][]byte, n int) {
 	for range n {
 		for _, r := range requests {
@@ -160,7 +160,7 @@ func encode(t *testing.T, messages ...pgproto3.FrontendMessage) (b []byte) {
 	return b
 }
 
-// priceCase is what is counted: calls of one statement, or of several.
+// priceCase is a measured case: calls of one statement, or of several.
 type priceCase struct {
 	name     string
 	requests [][]byte
@@ -178,7 +178,7 @@ func priceCases(t *testing.T) []priceCase {
 	}
 	most := func(allocs, bytes, timers float64) cost {
 		const (
-			once   = 1.05 // and what else the process does meanwhile
+			once   = 1.05 // plus what else the process does during it
 			direct = 0.99
 			handed = 0.05
 		)
@@ -195,7 +195,7 @@ func priceCases(t *testing.T) []priceCase {
 	}
 }
 
-// of is what each of the requests costs, the whole process and the test's own client included, which allocates nothing.
+// of is the cost of each request, in the whole process, including the test's own client, which allocates nothing.
 func (p *priced) of(c *caller, requests [][]byte, n int) cost {
 	c.calls(requests, n/4)
 	var before, after goruntime.MemStats
@@ -212,14 +212,14 @@ func (p *priced) of(c *caller, requests [][]byte, n int) cost {
 	}
 }
 
-// TestWhatAStatementCosts: one read and one write of the connection, few allocations in the whole process, no timer for what only reads, and
-// all on the goroutine that has read it.
+// TestWhatAStatementCosts: one read and one write of the connection, few allocations in the whole process, no timer for read-only
+// statements, and everything on the goroutine that has read it.
 func TestWhatAStatementCosts(t *testing.T) {
 	d := openPriced(t)
 	conn, _ := d.raw()
 	client := prepare(t, conn)
 	for _, c := range priceCases(t) {
-		const tries = 5 // a busy machine does more besides, but not each time
+		const tries = 5 // a busy machine does other work too, but not every time
 		var got cost
 		for try := range tries {
 			got = d.of(client, c.requests, 1000)

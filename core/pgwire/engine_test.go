@@ -19,7 +19,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// failing lets records fail once it is told to.
+// failing fails the puts of records while err returns an error.
 type failing struct {
 	store.Store
 	err func() error
@@ -46,8 +46,8 @@ func openBreakable(t *testing.T) (d *testServer, broken chan struct{}) {
 	return openTestServerOn(t, engine.Options{Store: st, CommitDeadline: time.Millisecond}), broken
 }
 
-// TestUnknownOutcome: a client whose commit may or may not be durable is told so, and nobody is served after it. Who is silent need not ask
-// to be told that its database is gone.
+// TestUnknownOutcome: a client whose commit may or may not be durable is told so, and no one is served after it. A silent client need not
+// send anything to be told that its database is gone.
 func TestUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	d, broken := openBreakable(t)
@@ -68,8 +68,8 @@ func TestUnknownOutcome(t *testing.T) {
 	wantCode(t, err, "57P01")
 }
 
-// TestAnswersWait: while a commit is on its way BEGIN is answered, and so is what runs in the block; an answer outside of a block, which may
-// tell of the commit, is not.
+// TestAnswersWait: while a commit is under way, BEGIN is answered, and so are statements in the block; an answer outside a block, which may
+// reveal the commit, is not.
 func TestAnswersWait(t *testing.T) {
 	t.Parallel()
 	var armed atomic.Bool
@@ -144,7 +144,7 @@ func TestSentAheadOfItsAnswer(t *testing.T) {
 	}
 }
 
-// TestAbuseAfterTheStart: whoever sends what is no message has its own session ended, and nothing else happens.
+// TestAbuseAfterTheStart: a client that sends an invalid message has its own session ended, and nothing else happens.
 func TestAbuseAfterTheStart(t *testing.T) {
 	t.Parallel()
 	d := openTestServer(t)
@@ -185,7 +185,7 @@ func TestAbuseAfterTheStart(t *testing.T) {
 	}
 }
 
-// TestNoTextIsChanged: whatever client_encoding is said to be, text that comes in is UTF-8, or refused; never replaced.
+// TestNoTextIsChanged: whatever client_encoding says, incoming text is UTF-8, or refused; never replaced.
 func TestNoTextIsChanged(t *testing.T) {
 	t.Parallel()
 	d := openTestServer(t)
@@ -216,7 +216,7 @@ func TestNoTextIsChanged(t *testing.T) {
 	}
 }
 
-// TestTheFirstRoleIsRenamed: the role that the database was made with may be called anything: that locks nobody out.
+// TestTheFirstRoleIsRenamed: the role that the database was made with may have any name: no one is locked out by that.
 func TestTheFirstRoleIsRenamed(t *testing.T) {
 	t.Parallel()
 	d := openTestServer(t)
@@ -235,7 +235,7 @@ func TestTheFirstRoleIsRenamed(t *testing.T) {
 	wantCode(t, err, "28000")
 }
 
-// TestSuperusersHearOfSettingsThatWereLeftOut, and nobody else.
+// TestSuperusersHearOfSettingsThatWereLeftOut, and no one else does.
 func TestSuperusersHearOfSettingsThatWereLeftOut(t *testing.T) {
 	t.Parallel()
 	rt, err := runtime()
@@ -278,8 +278,8 @@ func TestSuperusersHearOfSettingsThatWereLeftOut(t *testing.T) {
 	}
 }
 
-// TestShutdownKeepsWhatWasAcknowledged, also where answers do not wait for the bucket, and ends what does not end by itself; the lease is
-// free at once.
+// TestShutdownKeepsWhatWasAcknowledged, even where answers do not wait for the bucket, and ends what does not end by itself; the lease is
+// free immediately.
 func TestShutdownKeepsWhatWasAcknowledged(t *testing.T) {
 	t.Parallel()
 	for _, durability := range []engine.Durability{engine.Strict, engine.Sleep} {

@@ -19,7 +19,7 @@ import (
 	"blobpglite/core/store"
 )
 
-// TestFatalComesBetweenMessages: wherever the engine fails, an error of the server's own stands between two messages, or is not said.
+// TestFatalComesBetweenMessages: wherever the engine fails, the server's own error is sent between two messages, or not at all.
 func TestFatalComesBetweenMessages(t *testing.T) {
 	t.Parallel()
 	stream, ends, _ := backendMessages(t)
@@ -66,7 +66,7 @@ func TestFatalComesBetweenMessages(t *testing.T) {
 	}
 }
 
-// TestErrorsAreTold: each error of the engine has its SQLSTATE, where a connection begins and where it is in use.
+// TestErrorsAreTold: each error of the engine has its SQLSTATE, both while connecting and in an open connection.
 func TestErrorsAreTold(t *testing.T) {
 	t.Parallel()
 	fails := make(chan error, 1)
@@ -112,7 +112,7 @@ func TestErrorsAreTold(t *testing.T) {
 	}
 }
 
-// TestEndInOrderIsNotCommented: what the process has said last is the last that the client hears.
+// TestEndInOrderIsNotCommented: the last message of the process is the last that the client gets.
 func TestEndInOrderIsNotCommented(t *testing.T) {
 	t.Parallel()
 	d := serve(t, &stand{run: func(p *standProcess) error {
@@ -128,7 +128,7 @@ func TestEndInOrderIsNotCommented(t *testing.T) {
 	d.await(func() bool { return d.srv.Stats().Clients() == 0 })
 }
 
-// busy is a process that works when it is asked something, until the test lets it finish, or it is ended.
+// busy is a process that works on a request until the test lets it finish, or it is ended.
 func busy(finish chan struct{}) func(p *standProcess) error {
 	return func(p *standProcess) error {
 		if err := p.welcome(); err != nil {
@@ -166,7 +166,8 @@ func busy(finish chan struct{}) func(p *standProcess) error {
 	}
 }
 
-// TestShutdown: who waits for its client is told at once, who is busy may finish first; whoever is busy longer than the grace is ended.
+// TestShutdown: a process that waits for its client is told immediately, a busy one may finish first; one that is busy longer than the
+// grace period is ended.
 func TestShutdown(t *testing.T) {
 	t.Parallel()
 	for _, finishes := range []bool{true, false} {

@@ -40,7 +40,7 @@ func backendMessages(t testing.TB) (stream []byte, ends map[int]bool, want []str
 	return stream, ends, want
 }
 
-// TestFrames: however a stream is cut into pieces, the same messages are met, and it is known after each piece whether one is under way.
+// TestFrames: however a stream is cut into pieces, the same messages are found, and it is known after each piece whether one is under way.
 func TestFrames(t *testing.T) {
 	t.Parallel()
 	stream, ends, want := backendMessages(t)

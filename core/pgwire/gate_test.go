@@ -15,8 +15,8 @@ import (
 	"blobpglite/core/engine"
 )
 
-// TestSilentConnectionsKeepNobodyOut: many times more than there are places say nothing; whoever logs in does, and each that
-// had to go has been told why.
+// TestSilentConnectionsKeepNobodyOut: many times more connections than places stay silent; clients can still log in, and each connection
+// that was closed has been told why.
 func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
 	t.Parallel()
 	clk := clock.NewVirtual(time.Now().Add(time.Hour)) // deadlines of connections are beyond the test
@@ -52,11 +52,11 @@ func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
 	d.await(func() bool { st := d.srv.Stats(); return st.Clients() == 2 && st.Startups <= 5 })
 }
 
-// TestSilentPasswordsKeepNobodyOut: those who have been asked for their password and do not say it have a process each. They keep their
-// places only as long as nobody else wants them, or for patience.
+// TestSilentPasswordsKeepNobodyOut: clients that were asked for their password and do not send it have a process each. They keep their
+// places only while no one else wants them, or for the length of patience.
 func TestSilentPasswordsKeepNobodyOut(t *testing.T) {
 	t.Parallel()
-	const apart = time.Millisecond // between those that come
+	const apart = time.Millisecond // between connections
 	clk := clock.NewVirtual(time.Now().Add(time.Hour))
 	behind := &stand{run: asks}
 	d := serve(t, behind, func(o *Options) { o.MaxClients, o.Reserved, o.Clock = 4, 1, clk })
@@ -78,7 +78,7 @@ func TestSilentPasswordsKeepNobodyOut(t *testing.T) {
 		silent = append(silent, f)
 		clk.Advance(apart)
 	}
-	rest := patience - 5*apart // of the first one's patience; of each next one's, when the one before it has gone, apart
+	rest := patience - 5*apart // of the first one's patience; each next one's ends apart later
 	for i := range 5 {
 		_, f := start()
 		d.pending(clk)
@@ -102,7 +102,7 @@ func TestSilentPasswordsKeepNobodyOut(t *testing.T) {
 			t.Errorf("the one that has been silent for the longest time hears %q", got)
 		}
 	}
-	_, f := start() // all places are taken by those who have logged in
+	_, f := start() // all places are taken by clients that have logged in
 	if got := ended(t, f); got != "53300" {
 		t.Errorf("one more hears %q", got)
 	}
@@ -112,7 +112,7 @@ func TestSilentPasswordsKeepNobodyOut(t *testing.T) {
 	}
 }
 
-// TestEveryRefusalIsAnswered: far more than MaxClients come at once; each one gets in or is told 53300.
+// TestEveryRefusalIsAnswered: far more than MaxClients connect at the same time; each one gets in or is told 53300.
 func TestEveryRefusalIsAnswered(t *testing.T) {
 	t.Parallel()
 	d := openTestServer(t, func(o *Options) { o.MaxClients, o.Reserved = 9, 1 })
@@ -152,7 +152,7 @@ func TestEveryRefusalIsAnswered(t *testing.T) {
 	}
 }
 
-// TestPlaces: MaxClients are anybody's, then come those for superusers; a place that is given back is there for the next.
+// TestPlaces: MaxClients are for anyone, then come those for superusers; a place that is given back is there for the next client.
 func TestPlaces(t *testing.T) {
 	t.Parallel()
 	d := openTestServerOn(t, engine.Options{MaxClients: 2}, func(o *Options) { o.MaxClients, o.Reserved = 2, 2 })

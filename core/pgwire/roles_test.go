@@ -16,12 +16,12 @@ import (
 	"blobpglite/core/engine"
 )
 
-// The ways by which somebody without rights might try to get some, as SQL of a role that owns a database and nothing else. Each fails with
-// an SQLSTATE, or succeeds (empty) and gives nothing.
+// waysOut are ways to gain rights without having any, as SQL of a role that owns a database and nothing else. Each fails with an SQLSTATE,
+// or succeeds (empty) and gains nothing.
 func waysOut() map[string]string {
 	const denied = "42501"
 	ways := map[string]string{
-		// To be somebody else.
+		// To become another role.
 		"SET ROLE postgres": denied, "SET SESSION AUTHORIZATION postgres": denied, "SET LOCAL ROLE postgres": denied,
 		"SELECT set_config('role', 'postgres', false)": denied, "SELECT set_config('session_authorization', 'postgres', false)": denied,
 		"RESET SESSION AUTHORIZATION": "", "RESET ROLE": "", "RESET ALL": "", "DISCARD ALL": "", "SET ROLE NONE": "",
@@ -35,7 +35,7 @@ func waysOut() map[string]string {
 		"ALTER ROLE bob SET session_authorization = 'postgres'": "", "ALTER ROLE bob SET role = 'postgres'": "",
 		"ALTER ROLE ALL SET role = 'postgres'": denied, "ALTER DATABASE bobs SET session_preload_libraries = 'plpgsql'": denied,
 		"ALTER ROLE bob SET session_preload_libraries = 'plpgsql'": denied,
-		// To have somebody else do it.
+		// To have another role do it.
 		"CREATE FUNCTION f() RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT current_user'; SELECT f()":            "",
 		"CREATE FUNCTION g() RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'SET ROLE postgres'; END $$; SELECT g()":  denied,
 		"CREATE FUNCTION g() RETURNS void LANGUAGE sql SET role = 'postgres' AS 'SELECT 1'; SELECT g()":                  denied,
@@ -94,7 +94,7 @@ func TestNoWayOut(t *testing.T) {
 	defer super2.Close(context.Background())
 	exec(t, super2, secret)
 
-	// harmless asks from outside whether bob is still bob, and nothing was done.
+	// harmless checks from outside that bob is still bob, and nothing was done.
 	harmless := func(after string) {
 		t.Helper()
 		const state = `SELECT concat_ws(' ', (SELECT string_agg(rolname, ',' ORDER BY rolname) FROM pg_roles WHERE rolname !~ '^pg_' AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls)),
@@ -205,7 +205,7 @@ func TestRulesOfTheUser(t *testing.T) {
 	}
 }
 
-// TestSettingsOfRolesAndDatabases apply to who logs in.
+// TestSettingsOfRolesAndDatabases apply to the role that logs in.
 func TestSettingsOfRolesAndDatabases(t *testing.T) {
 	t.Parallel()
 	d := openTestServer(t)
@@ -222,7 +222,7 @@ func TestSettingsOfRolesAndDatabases(t *testing.T) {
 	}
 }
 
-// TestResetSessionAuthorization: a RESET, DEFAULT and DISCARD ALL go back to who has logged in.
+// TestResetSessionAuthorization: a RESET, DEFAULT and DISCARD ALL go back to the role that logged in.
 func TestResetSessionAuthorization(t *testing.T) {
 	t.Parallel()
 	d := openTestServer(t)
@@ -252,7 +252,7 @@ func TestResetSessionAuthorization(t *testing.T) {
 	}
 }
 
-// TestUnixSocket: who comes by a Unix socket is local to pg_hba.conf.
+// TestUnixSocket: for pg_hba.conf, a client on a Unix socket is local.
 func TestUnixSocket(t *testing.T) {
 	t.Parallel()
 	d := openTestServerOn(t, engine.Options{Password: "word"})

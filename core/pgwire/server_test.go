@@ -214,7 +214,7 @@ func TestFlush(t *testing.T) {
 	}
 }
 
-// TestProtocolVersions: the version and its extensions are PostgreSQL's to agree on; a client of 3.2 gets a long key, by which it cancels.
+// TestProtocolVersions: PostgreSQL negotiates the version and its extensions; a client of 3.2 gets a long key, and can cancel with it.
 func TestProtocolVersions(t *testing.T) {
 	t.Parallel()
 	d := openTestServer(t)
@@ -269,7 +269,7 @@ func TestProtocolVersions(t *testing.T) {
 	}
 }
 
-// TestManyConnections: 200 are open, all of them work at once.
+// TestManyConnections: 200 are open, and all of them work at the same time.
 func TestManyConnections(t *testing.T) {
 	t.Parallel()
 	const many = 200

@@ -15,11 +15,11 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// stand stands in for PostgreSQL: a test says what a process does.
+// stand stands in for PostgreSQL: a test defines what a process does.
 type stand struct {
-	// run is a process. What it returns ends the connection: nil is an end in order.
+	// run is a process. Its result ends the connection: nil is an orderly end.
 	run    func(p *standProcess) error
-	refuse func(o pglite.ConnectOptions) error // nil: nobody is refused
+	refuse func(o pglite.ConnectOptions) error // nil: every connection is accepted
 	dials  atomic.Int64
 }
 
@@ -60,7 +60,7 @@ func (p *standProcess) Ask(b []byte, _ io.Writer) (int, error) { return p.in.Wri
 func (p *standProcess) Terminate()                             { p.once.Do(func() { close(p.terminated) }) }
 func (p *standProcess) Done() <-chan struct{}                  { return p.done }
 
-// Close says that the client has gone: nothing more is to be read, and what is written goes nowhere.
+// Close says that the client has gone: there is nothing more to read, and writes are discarded.
 func (p *standProcess) Close() error {
 	go func() { _, _ = io.Copy(io.Discard, p.out) }()
 	return p.in.Close()

@@ -32,7 +32,7 @@ func waits(p *standProcess) error {
 	}
 }
 
-// TestAbuseBeforeTheStart: what is no start-up packet is called that, and starts no process.
+// TestAbuseBeforeTheStart: an invalid startup packet is reported as such, and starts no process.
 func TestAbuseBeforeTheStart(t *testing.T) {
 	t.Parallel()
 	behind := &stand{run: waits}
@@ -84,7 +84,7 @@ func requestPacket(code uint32) []byte {
 	return binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, code)
 }
 
-// TestThePacketIsPassedOn as it came, and so is what follows at once.
+// TestThePacketIsPassedOn unchanged, and so is what follows immediately.
 func TestThePacketIsPassedOn(t *testing.T) {
 	t.Parallel()
 	got := make(chan []byte, 1)
@@ -130,7 +130,7 @@ func TestSilenceIsNotWaitedForForEver(t *testing.T) {
 	}
 }
 
-// asks is a process that asks for a password, and lets in whoever says one.
+// asks is a process that asks for a password, and accepts any.
 func asks(p *standProcess) error {
 	if _, err := p.startup(); err != nil {
 		return nil
@@ -151,7 +151,7 @@ func asks(p *standProcess) error {
 	}
 }
 
-// TestOpeningMayTakeLong: the time for the start-up is the client's; what the server itself needs is not counted.
+// TestOpeningMayTakeLong: the startup timeout is for the client; time that the server itself needs is not counted.
 func TestOpeningMayTakeLong(t *testing.T) {
 	t.Parallel()
 	clk := clock.NewVirtual(time.Now())
@@ -180,7 +180,7 @@ func (s slowly) Dial(ctx context.Context, o connectOptions) (Conn, error) {
 	return s.Backend.Dial(ctx, o)
 }
 
-// TestCancelIsPassedOn as it came, also with a long key, also within TLS; and only where there is somebody whom it could hit.
+// TestCancelIsPassedOn unchanged, also with a long key, also within TLS; and only where there is a client that it could hit.
 func TestCancelIsPassedOn(t *testing.T) {
 	t.Parallel()
 	got := make(chan []byte, 1)
@@ -232,7 +232,7 @@ func TestCancelIsPassedOn(t *testing.T) {
 	}
 }
 
-// TestCancelRequestsAreFew: however many are sent, few processes do nothing else.
+// TestCancelRequestsAreFew: however many are sent, only a few processes deal with them.
 func TestCancelRequestsAreFew(t *testing.T) {
 	t.Parallel()
 	running := make(chan struct{}, 100)
@@ -265,7 +265,7 @@ func TestCancelRequestsAreFew(t *testing.T) {
 	d.await(func() bool { return d.srv.Stats().Cancels == many })
 }
 
-// gone is told when the client has gone.
+// gone gets a value when the client has gone.
 func (p *standProcess) gone() chan error {
 	ch := make(chan error, 1)
 	go func() {
@@ -278,7 +278,7 @@ func (p *standProcess) gone() chan error {
 	return ch
 }
 
-// TestWrongPasswordIsAnsweredLate, and neither the password nor what was tried is in the log.
+// TestWrongPasswordIsAnsweredLate, and neither the password nor the attempt is in the log.
 func TestWrongPasswordIsAnsweredLate(t *testing.T) {
 	t.Parallel()
 	var logged bytes.Buffer

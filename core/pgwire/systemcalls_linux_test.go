@@ -14,8 +14,8 @@ import (
 // pricedVariable makes a process of these tests a server whose system calls are counted.
 const pricedVariable = "BLOBPGLITE_TEST_PRICED"
 
-// kernelCost is what the kernel has counted of a process: calls that read and write, those included that found nothing; and how often one of
-// its threads went to sleep, in a poll or on a futex.
+// kernelCost is what the kernel has counted for a process: calls that read and write, including those that found nothing; and how often one
+// of its threads went to sleep, in a poll or on a futex.
 type kernelCost struct{ reads, writes, sleeps int64 }
 
 func kernelCostOf(t *testing.T, pid int) (c kernelCost) {
@@ -81,8 +81,9 @@ func startPriced(t *testing.T) (addr string, pid int) {
 	return strings.TrimSpace(addr), cmd.Process.Pid
 }
 
-// TestSystemCalls: for a statement, the process reads twice at most, the first time in vain, and writes once. What only reads wakes no other
-// thread: a thread sleeps until the client sends the next one. A commit wakes who appends its record, and who answers, now and then by a write.
+// TestSystemCalls: for a statement, the process reads at most twice, the first time in vain, and writes once. A read-only statement wakes
+// no other thread: a thread sleeps until the client sends the next one. A commit wakes the goroutines that append its record and that
+// answer, now and then by a write.
 func TestSystemCalls(t *testing.T) {
 	if os.Getenv(pricedVariable) != "" {
 		fmt.Println(openPriced(t).addr)

@@ -154,7 +154,7 @@ func (d *testServer) raw() (net.Conn, *pgproto3.Frontend) {
 	}
 }
 
-// await polls; what is waited for is certain to come, and soon.
+// await polls for something that is certain to come soon.
 func (d *testServer) await(ready func() bool) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), 30*time.Second)
@@ -167,7 +167,7 @@ func (d *testServer) await(ready func() bool) {
 	}
 }
 
-// pending waits until somebody waits on a clock.
+// pending waits until a goroutine waits on a clock.
 func (d *testServer) pending(clk *clock.Virtual) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), 30*time.Second)

@@ -18,7 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// certificate makes one for the loopback.
+// certificate makes one for the loopback address.
 func certificate(t *testing.T) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -99,8 +99,7 @@ func TestDirectTLS(t *testing.T) {
 	}
 }
 
-// TestHandshakeEnds: TLS that is begun and not gone on with ends with the start-up's time, without a word that would be
-// taken for TLS.
+// TestHandshakeEnds: a TLS handshake that does not continue ends with the startup timeout, without a message that would be taken for TLS.
 func TestHandshakeEnds(t *testing.T) {
 	t.Parallel()
 	d := serve(t, &stand{run: waits}, withTLS(t, false), func(o *Options) { o.StartupTimeout = 50 * time.Millisecond })
