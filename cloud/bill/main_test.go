@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// stand is Google's interfaces, in the shape that their documentation gives.
+// stand stands in for Google's interfaces, in the shape that their documentation gives.
 func stand(t *testing.T, change func(path string, q map[string][]string) string) google {
 	t.Helper()
 	point := func(value string) string {
@@ -70,7 +70,7 @@ func nothing(string, map[string][]string) string { return "" }
 
 var day = []string{"-project", "p", "-service", "svc", "-bucket", "b", "-from", "2026-11-01T00:00:00Z", "-to", "2026-11-02T00:00:00Z"}
 
-// TestBill: what a day has used, by Cloud Monitoring and by the billing export.
+// TestBill: a day's usage, by Cloud Monitoring and by the billing export.
 func TestBill(t *testing.T) {
 	var out, errs bytes.Buffer
 	if code := run(t.Context(), append(day, "-gib", "0.5", "-table", "p.billing.gcp_billing_export_v1_0"), &out, &errs, stand(t, nothing)); code != 0 {
@@ -90,7 +90,7 @@ func TestBill(t *testing.T) {
 	}
 }
 
-// TestBillRefuses: what the platform's answers do not hold is no zero.
+// TestBillRefuses: a value missing from the platform's answers does not count as zero.
 func TestBillRefuses(t *testing.T) {
 	for name, answer := range map[string]string{
 		"an answer that is none":   `<html>`,

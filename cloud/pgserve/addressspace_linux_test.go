@@ -17,7 +17,7 @@ func startLimited(t *testing.T, gib int) *child {
 	return startBy(t, "sh", "-c", fmt.Sprintf(`ulimit -v %d; exec "$0" "$@"`, gib<<20), self, "-store", "mem")
 }
 
-// TestLimitedAddressSpace: under a limit that leaves room, pgserve serves, by code that checks bounds, and says so; under one that does
+// TestLimitedAddressSpace: under a limit that leaves room, pgserve serves with code that checks bounds, and says so; under one that does
 // not, it ends with exit code 1 and says what to do.
 func TestLimitedAddressSpace(t *testing.T) {
 	t.Parallel()

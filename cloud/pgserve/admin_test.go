@@ -15,7 +15,7 @@ import (
 	"google.golang.org/api/option"
 )
 
-// tool is a client of the bucket that knows nothing of this program.
+// tool is a client of the bucket, independent of this program.
 func tool(t *testing.T, flags []string) *storage.BucketHandle {
 	t.Helper()
 	client, err := storage.NewClient(t.Context(), option.WithEndpoint(flags[3]+"/storage/v1/"), option.WithoutAuthentication(), storage.WithJSONReads())
@@ -76,12 +76,12 @@ func (c *child) ready(t *testing.T) (bool, string) {
 // random9 fills a table with some ten megabytes that cannot be compressed, in one transaction: a record in parts.
 const random9 = "INSERT INTO t SELECT g, sha512(g::text::bytea) || sha512((g + 1000000)::text::bytea) FROM generate_series(1, 60000) g"
 
-// TestACopyLivesOn: a database that was copied object by object by some tool, without metadata, survives its collection and its
-// next openings whole.
+// TestACopyLivesOn: a database that some tool copied object by object, without metadata, survives its collection and its next openings
+// completely.
 func TestACopyLivesOn(t *testing.T) {
 	t.Parallel()
 	bucket := emulator(t)
-	// All of it is owed until the end, so it leaves as one record, whatever else the machine does.
+	// Nothing is flushed until the end, so it leaves as one record, whatever else the machine does.
 	c := start(t, append(bucket, "-restore-budget", "1h", "-durability", "sleep", "-idle-flush", "1h")...)
 	c.query(t, "CREATE TABLE t (a int, b bytea)")
 	c.query(t, random9)
@@ -112,7 +112,7 @@ func TestACopyLivesOn(t *testing.T) {
 	}
 }
 
-// TestALostManifest: no server makes a new database over the old one; verify says what is there, and adopt goes on with it.
+// TestALostManifest: no server makes a new database over the old one; verify says what is there, and adopt continues with it.
 func TestALostManifest(t *testing.T) {
 	t.Parallel()
 	bucket := emulator(t)
@@ -170,7 +170,7 @@ func TestALostManifest(t *testing.T) {
 	}
 }
 
-// TestNestedPrefixes: a server makes no database within another one's prefix, nor around it, and a damaged lease stops nobody.
+// TestNestedPrefixes: a server makes no database within another one's prefix, nor around it, and a damaged lease stops no one.
 func TestNestedPrefixes(t *testing.T) {
 	t.Parallel()
 	bucket := emulator(t)
@@ -216,7 +216,7 @@ func TestNestedPrefixes(t *testing.T) {
 	}
 }
 
-// TestVerifyInstall: set-up leaves an installation that is as it was made, and says so, as verify-install does.
+// TestVerifyInstall: set-up leaves an unaltered installation, and says so, as verify-install does.
 func TestVerifyInstall(t *testing.T) {
 	for _, cmd := range []string{"set-up", "verify-install"} {
 		if text := admin(t, 0, cmd); !strings.Contains(text, "sound: ") {

@@ -16,7 +16,7 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// TestFlagsThatMakeNoSense: each is refused, by a message that names the flag, the value and what it may be.
+// TestFlagsThatMakeNoSense: each is refused, by a message that names the flag, the value and the allowed values.
 func TestFlagsThatMakeNoSense(t *testing.T) {
 	t.Parallel()
 	for _, c := range []string{
@@ -42,7 +42,7 @@ func TestFlagsThatMakeNoSense(t *testing.T) {
 	}
 }
 
-// TestPinnedSettingsAreRefusedAtOnce: not at the first connection. Their own values are taken, and so is what is not pinned.
+// TestPinnedSettingsAreRefusedAtOnce: not at the first connection. Their own values are accepted, and so are settings that are not pinned.
 func TestPinnedSettingsAreRefusedAtOnce(t *testing.T) {
 	for _, p := range pglite.Pins() {
 		for _, name := range []string{p.Name, strings.ToUpper(strings.ReplaceAll(p.Name, "_", "-"))} {
@@ -68,7 +68,7 @@ func TestPinnedSettingsAreRefusedAtOnce(t *testing.T) {
 	}
 }
 
-// TestFlagsThatAreGone say what is there in their place, on the command line and in the environment; -help does not name them.
+// TestFlagsThatAreGone name their replacement, on the command line and in the environment; -help does not list them.
 func TestFlagsThatAreGone(t *testing.T) {
 	help := admin(t, 0, "-help")
 	for name := range gone() {
@@ -90,7 +90,7 @@ func TestFlagsThatAreGone(t *testing.T) {
 	}
 }
 
-// TestEveryNumberHasABound: a flag that is added has to be thought of.
+// TestEveryNumberHasABound: a new flag must be given one.
 func TestEveryNumberHasABound(t *testing.T) {
 	t.Parallel()
 	for _, cmd := range commands() {
@@ -133,7 +133,7 @@ func TestFlagsThatAreTaken(t *testing.T) {
 	}
 }
 
-// TestSocketLeftBehind: after SIGKILL the next one starts; where somebody listens, or there is another file, it does not.
+// TestSocketLeftBehind: after SIGKILL the next server starts; it does not where another process listens, or where there is another file.
 func TestSocketLeftBehind(t *testing.T) {
 	t.Parallel()
 	folder, err := os.MkdirTemp("", "s") // a socket's name is short

@@ -25,7 +25,7 @@ import (
 	"blobpglite/core/store/gcs"
 )
 
-// everything is a schema with one of each of what a dump has to carry.
+// everything is a schema with one of each kind of object that a dump must carry.
 const everything = `
 CREATE EXTENSION pg_trgm;
 CREATE SCHEMA shop;
@@ -146,7 +146,7 @@ func TestLeaving(t *testing.T) {
 	if text := admin(t, 0, append([]string{"branch", "gs://bucket/other"}, flags...)...); !strings.Contains(text, "a copy of") {
 		t.Error(text)
 	}
-	// What its writer still had to write of its own may have come.
+	// Writes that were still pending in its writer may have arrived.
 	after := slices.DeleteFunc(objects(t, flags, "p"), func(o string) bool { return strings.HasPrefix(o, "wal/") && !slices.Contains(before, o) })
 	if !slices.Equal(before, after) {
 		t.Errorf("the prefix that was read has changed:\n%s\nto\n%s", before, after)
@@ -154,7 +154,7 @@ func TestLeaving(t *testing.T) {
 	if _, err := lasting.Exec(t.Context(), "INSERT INTO shop.events VALUES ('2026-12-31', 1)"); err != nil {
 		t.Errorf("the writer was disturbed: %v", err)
 	}
-	// nextval runs ahead of what is logged by up to 32 values, in a dump as after any crash.
+	// nextval runs up to 32 values ahead of what is logged, in a dump as after any crash.
 	atRest := func(all []string) []string {
 		return slices.DeleteFunc(slices.Clone(all), func(s string) bool { return strings.Contains(s, "nextval") })
 	}
@@ -194,7 +194,7 @@ func TestLeaving(t *testing.T) {
 	}
 }
 
-// comparable is a dump without what differs from dump to dump.
+// comparable is a dump without the parts that differ from dump to dump.
 func comparable(dump string) string {
 	dump = regexp.MustCompile(`(?m)^\\(un)?restrict .*$`).ReplaceAllString(dump, "")
 	return regexp.MustCompile(`(?m)^SELECT pg_catalog.setval\(.*$`).ReplaceAllString(dump, "")
@@ -332,8 +332,8 @@ func serveOnce(ctx context.Context, l net.Listener, cluster *pglite.Cluster) {
 	}
 }
 
-// TestDumpBesideABusyWriter: while a writer commits, compacts and collects, each dump holds what was acknowledged before it
-// began, and a prefix of what came later; the writer notices nothing.
+// TestDumpBesideABusyWriter: while a writer commits, compacts and collects, each dump holds what was acknowledged before it began, and a
+// prefix of what came later; the writer is not disturbed.
 func TestDumpBesideABusyWriter(t *testing.T) {
 	t.Parallel()
 	flags := emulator(t)

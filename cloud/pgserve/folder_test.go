@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestFolder: a database in a folder outlives its server, killed at any time, and everything that looks after a bucket
-// looks after it.
+// TestFolder: a database in a folder outlives its server, killed at any time, and every maintenance command for a bucket works on the
+// folder.
 func TestFolder(t *testing.T) {
 	t.Parallel()
 	dir := "file://" + filepath.ToSlash(t.TempDir())

@@ -19,7 +19,7 @@ func TestHeapLimit(t *testing.T) {
 	for _, c := range []struct{ container, resident, goes, inUse, want int64 }{
 		{512, 400, 300, 250, 348}, // 448, less 100 outside
 		{512, 500, 300, 230, 248}, // 200 outside
-		{512, 560, 300, 290, 298}, // more is in use than there is: some room all the same
+		{512, 560, 300, 290, 298}, // more is in use than the container has: some room even so
 		{512, 200, 300, 100, 448}, // not all of it is resident
 	} {
 		if got := heapLimit(c.container*mb, c.resident*mb, c.goes*mb, c.inUse*mb); got != c.want*mb {

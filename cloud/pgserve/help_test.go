@@ -59,7 +59,7 @@ func TestGroups(t *testing.T) {
 	}
 }
 
-// complete asks a shell what follows a line.
+// complete asks a shell for the completions of a line.
 func complete(t *testing.T, shell, script, ask string) []string {
 	t.Helper()
 	var out bytes.Buffer
@@ -79,7 +79,7 @@ func complete(t *testing.T, shell, script, ask string) []string {
 	return strings.Fields(string(said))
 }
 
-// TestCompletion asks bash itself; TestOtherShells asks the others where they are installed.
+// TestCompletion runs bash itself; TestOtherShells runs the others where they are installed.
 func TestCompletion(t *testing.T) {
 	t.Parallel()
 	ask := func(words string, at string) []string {
@@ -126,7 +126,7 @@ func TestOtherShells(t *testing.T) {
 		}
 	}
 	if _, err := exec.LookPath("zsh"); err == nil {
-		// What zsh makes of its words is its own; that it gets the right ones is asked here.
+		// How zsh uses its words is up to zsh; this tests that it gets the right ones.
 		got := complete(t, "zsh", "compdef() {}; compadd() { shift; print -l -- \"$@\" }; source FILE", "words=(pgserve status -j); CURRENT=3; _pgserve")
 		if !slices.Contains(got, "-json") {
 			t.Errorf("zsh: %q lacks -json", got)
@@ -137,11 +137,11 @@ func TestOtherShells(t *testing.T) {
 	}
 }
 
-// TestStatusJSON: what programs read of a database that was served, and of one that is damaged.
+// TestStatusJSON: what programs read about a database that was served, and about a damaged one.
 func TestStatusJSON(t *testing.T) {
 	t.Parallel()
 	bucket := emulator(t)
-	c := start(t, append(bucket, "-wake", "-retain", "1h", "-lease-ttl", "30s")...) // it is to be held whatever else the machine does
+	c := start(t, append(bucket, "-wake", "-retain", "1h", "-lease-ttl", "30s")...) // it must keep its lease whatever else the machine does
 	c.query(t, "CREATE TABLE n AS SELECT 1")
 	var held, free report
 	read := func(to any, code int, cmd string) {
@@ -205,7 +205,7 @@ func TestGreeting(t *testing.T) {
 	}
 }
 
-// TestProgress: a restore that takes long says how far it is, and one that does not says nothing.
+// TestProgress: a long restore reports its progress, and a short one says nothing.
 func TestProgress(t *testing.T) {
 	t.Parallel()
 	clk := clock.NewVirtual(time.Unix(1, 0))
@@ -228,7 +228,7 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// TestProgressOfAnOpening: a service whose database takes long to open says so in its log, with how far it is, until that is over.
+// TestProgressOfAnOpening: a service whose database takes long to open says so in its log, with its progress, until it is open.
 func TestProgressOfAnOpening(t *testing.T) {
 	t.Parallel()
 	clk := clock.NewVirtual(time.Unix(1, 0))

@@ -137,7 +137,7 @@ func (c *child) queryAs(t *testing.T, user, database, sql string) string {
 	return text
 }
 
-// TestLives goes through three lives: SIGTERM, SIGKILL, and what people who look after it do.
+// TestLives goes through three lives: SIGTERM, SIGKILL, and maintenance commands.
 func TestLives(t *testing.T) {
 	t.Parallel()
 	bucket := emulator(t)
@@ -181,7 +181,7 @@ func TestLives(t *testing.T) {
 	}
 }
 
-// TestListensBeforePostgres: the listeners are open before PostgreSQL is loaded; whoever comes waits, and a signal is heard.
+// TestListensBeforePostgres: the listeners are open before PostgreSQL is loaded; clients wait, and signals are handled.
 func TestListensBeforePostgres(t *testing.T) {
 	t.Parallel()
 	c := start(t, "-store", "mem")
@@ -212,8 +212,7 @@ func TestListensBeforePostgres(t *testing.T) {
 	}
 }
 
-// TestProbeIsAskedOnce: whether the bucket keeps its preconditions is asked before a database is made there, and not at
-// each cold start.
+// TestProbeIsAskedOnce: whether the bucket honors preconditions is probed before a database is made there, and not at each cold start.
 func TestProbeIsAskedOnce(t *testing.T) {
 	t.Parallel()
 	s, err := fakestorage.NewServerWithOptions(fakestorage.Options{NoListener: true})
@@ -286,7 +285,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 		if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			t.Fatal(err)
 		}
-		// Two signals at once may be told as one; the second one is sent until it is heard.
+		// Two signals in quick succession may be delivered as one; the second one is repeated until it is handled.
 	}
 	for {
 		select {
@@ -299,7 +298,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	}
 }
 
-// admin runs a command and returns what it said.
+// admin runs a command and returns its output.
 func admin(t *testing.T, code int, args ...string) string {
 	t.Helper()
 	var out, errs bytes.Buffer

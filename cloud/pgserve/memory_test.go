@@ -69,7 +69,7 @@ func TestCacheBytes(t *testing.T) {
 	}
 }
 
-// TestSetUpCollectsLess: within what the container has, and only while set-up lasts.
+// TestSetUpCollectsLess: within the container's memory, and only during set-up.
 func TestSetUpCollectsLess(t *testing.T) {
 	t.Parallel()
 	percent, limit := debug.SetGCPercent(100), debug.SetMemoryLimit(-1)

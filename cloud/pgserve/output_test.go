@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestNothingIsWrittenOver: by none of the commands that write a file, unless it is told to.
+// TestNothingIsWrittenOver: no command that writes a file overwrites one, unless it is told to.
 func TestNothingIsWrittenOver(t *testing.T) {
 	t.Parallel()
 	bucket := emulator(t)
@@ -58,7 +58,7 @@ func TestWriteFile(t *testing.T) {
 		}
 	}
 	name := filepath.Join(folder, "a")
-	// A writer that fails leaves nothing, and what was there.
+	// A writer that fails leaves nothing of its own, and keeps the old file.
 	fails := func(w io.Writer) error { return errors.Join(hello(w), errors.New("the bucket is gone")) }
 	if err := writeFile(name, nil, false, fails); err == nil || !strings.Contains(err.Error(), "gone") {
 		t.Error(err)

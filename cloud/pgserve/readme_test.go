@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestReadme runs what README.md tells people to type at a service, and compares the answers: the statements at psql's prompt,
+// TestReadme runs the commands that README.md tells people to type at a service, and compares the answers: the statements at psql's prompt,
 // and each line that begins with curl.
 func TestReadme(t *testing.T) {
 	t.Parallel()

@@ -27,7 +27,7 @@ import (
 	"blobpglite/core/store/mem"
 )
 
-// answer is what the HTTP listener says to a statement, and the position that comes with it.
+// answer is the HTTP listener's answer to a statement, and the position that comes with it.
 func (c *child) answer(t *testing.T, position, sql string) (status int, at, body string) {
 	t.Helper()
 	text, err := json.Marshal(map[string]string{"sql": sql})
@@ -54,8 +54,8 @@ func (c *child) answer(t *testing.T, position, sql string) (status int, at, body
 	return a.StatusCode, a.Header.Get("X-Blobpglite-Position"), string(b)
 }
 
-// TestReplica: a service that follows another one, over its listeners: reads its writes by their positions, refuses writes, tells how far it
-// is, hears of commits, and becomes the writer.
+// TestReplica: a service that follows another one, over its listeners: it reads the other's writes by their positions, refuses writes,
+// reports its position, is notified of commits, and becomes the writer.
 func TestReplica(t *testing.T) {
 	t.Parallel()
 	bucket := emulator(t)
@@ -122,7 +122,7 @@ func TestReplica(t *testing.T) {
 	}
 }
 
-// held is a store that is silent when it is asked for the manifest first, until it may go on.
+// held is a store whose first request for the manifest blocks until it is released.
 type held struct {
 	store.Store
 	once        sync.Once
@@ -139,7 +139,7 @@ func (h *held) Get(ctx context.Context, key string) (store.Object, error) {
 	return h.Store.Get(ctx, key)
 }
 
-// promotable is a database with a table, that nobody has open, and how it is opened to write.
+// promotable is a database with a table, not open anywhere, and a function that opens it for writing.
 func promotable(t *testing.T) (rt *pglite.Runtime, st store.Store, write func(context.Context) (*engine.Engine, error)) {
 	t.Helper()
 	rt, err := pglite.NewRuntime(t.Context(), pglite.Options{})
@@ -168,8 +168,8 @@ func promotable(t *testing.T) (rt *pglite.Runtime, st store.Store, write func(co
 	return rt, st, write
 }
 
-// TestPromotionDuringAnOpening: a replica that is told to become the writer while it opens does, and does not go on as a replica that is
-// called the writer.
+// TestPromotionDuringAnOpening: a replica that is told to become the writer during its opening does so, and does not remain a replica that
+// is called the writer.
 func TestPromotionDuringAnOpening(t *testing.T) {
 	t.Parallel()
 	rt, st, write := promotable(t)
@@ -223,8 +223,8 @@ func following(t *testing.T, o engine.Options, write func(context.Context) (*eng
 	return s
 }
 
-// TestFailedPromotion: while a promotion waits for the last writer's lease, or for the bucket, the replica serves, and when it fails nothing has
-// changed. One that succeeds takes the replica's place.
+// TestFailedPromotion: while a promotion waits for the last writer's lease, or for the bucket, the replica serves, and if it fails nothing
+// has changed. A successful one takes the replica's place.
 func TestFailedPromotion(t *testing.T) {
 	t.Parallel()
 	rt, st, write := promotable(t)
@@ -274,7 +274,8 @@ func TestFailedPromotion(t *testing.T) {
 	}
 }
 
-// TestPromotionAsTheServiceEnds: what a promotion has opened for a keeper that is closed by then is closed too: its lease is free.
+// TestPromotionAsTheServiceEnds: an engine that a promotion has opened for a keeper that is closed by then is closed too: its lease is
+// free.
 func TestPromotionAsTheServiceEnds(t *testing.T) {
 	t.Parallel()
 	rt, err := pglite.NewRuntime(t.Context(), pglite.Options{})

@@ -7,7 +7,7 @@ import (
 	"blobpglite/core/manifest"
 )
 
-// TestKeptText: earlier states that are there are told of, also where no retention was ever said, or none is any more.
+// TestKeptText: existing earlier states are reported, even where no retention was ever set, or none is set any more.
 func TestKeptText(t *testing.T) {
 	t.Parallel()
 	one := []manifest.Layer{{Seq: 8, Taken: time.Date(2026, 11, 28, 21, 14, 33, 0, time.UTC)}}

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestTempDir: a folder that is none is refused before anything is opened, and one in memory is told of.
+// TestTempDir: a path that is not a folder is refused before anything is opened, and one in memory is reported.
 func TestTempDir(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")

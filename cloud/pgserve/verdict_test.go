@@ -14,7 +14,8 @@ import (
 	"blobpglite/core/wal"
 )
 
-// TestVerdict: what was interrupted, or could not be read, is not called damaged; what is damaged is, whatever else there was.
+// TestVerdict: data whose check was interrupted, or that could not be read, is not called damaged; damaged data is, whatever else went
+// wrong.
 func TestVerdict(t *testing.T) {
 	t.Parallel()
 	damage := fmt.Errorf("record 3: %w", wal.ErrCorrupt)

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child is a service. Its mode: plain, stubborn (does not end at SIGTERM), broken (ends at once).
+// child is a service. Its mode: plain, stubborn (does not end at SIGTERM), broken (ends immediately).
 func child(mode string) {
 	if mode == "broken" {
 		fmt.Println("it does not work")
@@ -162,7 +162,7 @@ func get(t *testing.T, url string) (int, string) {
 	return answer.StatusCode, string(b)
 }
 
-// stopped says whether the system has a process stopped; where it does not tell, yes.
+// stopped says whether the system has stopped a process; true if the system does not tell.
 func stopped(t *testing.T, pid int) bool {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -197,7 +197,7 @@ func TestFrozenBetweenRequests(t *testing.T) {
 	}
 }
 
-// busy waits until the first instance has a request, after those that came before.
+// busy waits until the first instance has a request.
 func (tw *emulated) busy() {
 	tw.t.Helper()
 	for {
@@ -254,7 +254,7 @@ func TestIdleInstanceEnds(t *testing.T) {
 	}
 }
 
-// TestTimePasses: what would happen in it happens, in order, and nobody waits for it.
+// TestTimePasses: everything due in that time happens, in order, and without real waiting.
 func TestTimePasses(t *testing.T) {
 	var told []time.Duration
 	tw := newEmulated(t, "plain", func(o *Options) {
@@ -306,7 +306,7 @@ func TestStubbornInstanceIsKilled(t *testing.T) {
 	}
 }
 
-// TestRevisionSwitch: both are alive for a while, requests go to the new one, and what the old one has goes on.
+// TestRevisionSwitch: both are alive for a while, requests go to the new one, and the old one finishes its own.
 func TestRevisionSwitch(t *testing.T) {
 	tw := newEmulated(t, "plain", func(o *Options) { o.Grace = 200 * time.Millisecond })
 	tw.get("/who")
@@ -414,7 +414,7 @@ func TestCrashInARequest(t *testing.T) {
 	}
 }
 
-// TestCrashBeforeItRuns: an instance that crashes before it has a process ends, and who waits for it to be ready hears of that.
+// TestCrashBeforeItRuns: an instance that crashes before it has a process ends, and callers that wait for it to be ready are told.
 func TestCrashBeforeItRuns(t *testing.T) {
 	tw := newEmulated(t, "plain", func(o *Options) { o.StartDelay = 200 * time.Millisecond })
 	next := tw.o.Revision
