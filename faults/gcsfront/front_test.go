@@ -87,7 +87,7 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
-// A client that gives up half way has published nothing, whether or not it had said how much would come.
+// A client that gives up half way has published nothing, whether or not it had announced the length.
 func TestAbortedUploadPublishesNothing(t *testing.T) {
 	const uploads, half = 50, 50_000
 	front, err := New(Options{Buckets: []string{testBucket}})

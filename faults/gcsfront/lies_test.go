@@ -38,7 +38,7 @@ func TestFrontTellsTheTruth(t *testing.T) {
 	}
 }
 
-// serveBare serves the emulator as it is.
+// serveBare serves the emulator unchanged.
 func serveBare(t *testing.T) string {
 	emulator, err := newEmulator([]string{testBucket})
 	if err != nil {

@@ -2,8 +2,8 @@ package mutant
 
 import "testing"
 
-// TestEngineTable: names are told apart, and every snippet is in the code exactly once and changes something. That each is
-// caught is what the scenario "mutants" shows: it takes minutes.
+// TestEngineTable: names are distinct, and every snippet is in the code exactly once and changes something. The scenario "mutants" shows
+// that each is caught: it takes minutes.
 func TestEngineTable(t *testing.T) {
 	seen := map[string]bool{}
 	for _, m := range EngineMutants() {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestNothingIsLeftOfAGroup: a child that outlives the command is ended with it. The pipe that it holds tells.
+// TestNothingIsLeftOfAGroup: a child that outlives the command is ended with it. The pipe that the child holds shows it.
 func TestNothingIsLeftOfAGroup(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -22,7 +22,7 @@ func TestNothingIsLeftOfAGroup(t *testing.T) {
 	if err == nil || err.Error() != "exit status 3" || strings.TrimSpace(string(out)) != "here" {
 		t.Errorf("the command's own end: %v, %q", err, out)
 	}
-	if _, err := io.ReadAll(r); err != nil { // to the end: nobody has the other end
+	if _, err := io.ReadAll(r); err != nil { // to the end: the other end is closed
 		t.Error(err)
 	}
 }

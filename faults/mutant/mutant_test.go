@@ -21,7 +21,7 @@ func root(t *testing.T) string {
 	return r
 }
 
-// TestEveryMutantIsCaught is the suite's own test: what the explorer's judge does not catch, it does not check.
+// TestEveryMutantIsCaught tests the suite itself: the explorer's judge does not check what it does not catch here.
 func TestEveryMutantIsCaught(t *testing.T) {
 	t.Parallel()
 	dir, at := t.TempDir(), root(t)
@@ -45,8 +45,8 @@ func TestEveryMutantIsCaught(t *testing.T) {
 	wg.Wait()
 }
 
-// TestTable: names are usable in metrics and on command lines, every invariant of the protocol has a mutant, and every
-// snippet is in the code exactly once and changes something.
+// TestTable: names are usable in metrics and on command lines, every invariant of the protocol has a mutant, and every snippet is in the
+// code exactly once and changes something.
 func TestTable(t *testing.T) {
 	seen, broken := map[string]bool{}, map[string]bool{}
 	for _, m := range Mutants() {

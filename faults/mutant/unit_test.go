@@ -2,8 +2,8 @@ package mutant
 
 import "testing"
 
-// TestUnitTable: names are told apart, and every snippet is in the code exactly once and changes something. That each is
-// caught is what the scenario "mutants" shows.
+// TestUnitTable: names are distinct, and every snippet is in the code exactly once and changes something. The scenario "mutants" shows that
+// each is caught.
 func TestUnitTable(t *testing.T) {
 	seen := map[string]bool{}
 	for _, m := range UnitMutants() {

@@ -47,7 +47,7 @@ func child(do Action) {
 	os.Exit(0)
 }
 
-// run starts a child and reads what it says.
+// run starts a child and reads its output.
 func run(t *testing.T, do Action) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
 	self, err := os.Executable()
@@ -73,7 +73,7 @@ func lines(s *bufio.Scanner) (all []string) {
 	return all
 }
 
-// TestKillIsRealAndReported: the process is gone in the middle of the step, and has told before.
+// TestKillIsRealAndReported: the process is gone in the middle of the step, after reporting it.
 func TestKillIsRealAndReported(t *testing.T) {
 	cmd, out := run(t, Kill)
 	got := lines(out)
@@ -88,7 +88,7 @@ func TestKillIsRealAndReported(t *testing.T) {
 	}
 }
 
-// TestStopIsRealAndReported: the process stands still where the point is, and goes on there.
+// TestStopIsRealAndReported: the process stops at the point, and continues from there.
 func TestStopIsRealAndReported(t *testing.T) {
 	cmd, out := run(t, Stop)
 	var status syscall.WaitStatus
@@ -131,7 +131,7 @@ func TestDecisionsAreSeeded(t *testing.T) {
 func TestHowOftenAndWhen(t *testing.T) {
 	for name, c := range map[string]struct {
 		rule Rule
-		want []int // passings that fail, of 6; the step is that of the passing
+		want []int // passings that fail, of 6; the step is the passing's number
 	}{
 		"nth":      {Rule{Nth: 2}, []int{2}},
 		"every":    {Rule{Every: 3}, []int{3, 6}},
@@ -177,7 +177,7 @@ func TestParkHoldsOneAndIsReleased(t *testing.T) {
 	if in.Parked() != 1 {
 		t.Errorf("%d parked", in.Parked())
 	}
-	if err := in.Hook()(t.Context(), point.WalBeforePut); err != nil { // everybody else passes
+	if err := in.Hook()(t.Context(), point.WalBeforePut); err != nil { // the other callers pass
 		t.Error(err)
 	}
 	in.Release()

@@ -41,7 +41,7 @@ func put(ctx context.Context, st store.Store, key, id string) error {
 	return err
 }
 
-// keys lists what is there.
+// keys lists the store's keys.
 func keys(t *testing.T, st store.Store) []string {
 	t.Helper()
 	var all []string
@@ -103,7 +103,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// Each action on each kind of operation: what the caller is told, and whether it was done.
+// Each action on each kind of operation: the caller's result, and whether the operation was done.
 func TestActions(t *testing.T) {
 	const before, after = storefault.Before, storefault.After
 	for _, tt := range []struct {
@@ -181,7 +181,7 @@ func checkActions(t *testing.T, st *storefault.Store, below store.Store, onRead,
 	}
 }
 
-// A held write arrives long after its sender gave up, with the bytes of then, and meets what is there by then.
+// A held write arrives long after its sender gave up, with the bytes as they were sent, and meets the state at its arrival.
 func TestHeldWritesArriveLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st, below := open(t, storefault.Options{Rules: []storefault.Rule{
@@ -266,7 +266,7 @@ func TestRateLimit(t *testing.T) {
 	})
 }
 
-// Latency follows the size of what is carried, either way, and the seed.
+// Latency depends on the size of the data, in either direction, and on the seed.
 func TestLatency(t *testing.T) {
 	fixed := func(bytes int64, d time.Duration) []model.LatencyPoint {
 		return []model.LatencyPoint{{Bytes: 0, Median: d}, {Bytes: bytes, Median: 2 * d}}
@@ -365,7 +365,7 @@ func TestRulesFollowTheSeed(t *testing.T) {
 	}
 }
 
-// appenders is how many clients append at once in the benchmark, each a record of 1 KB at a time.
+// appenders is the number of concurrent clients in the benchmark, each appending one record of 1 KB at a time.
 const appenders = 64
 
 // BenchmarkAppenders is in real time: 64 clients at 44 ms each can make 1,450 a second, if the store lets them.

@@ -15,7 +15,7 @@ import (
 
 const hour = time.Hour
 
-// TestMain is also the process that is stopped: it waits an hour on its own clock, and says by how much both readings have moved.
+// TestMain is also the process that is stopped: it waits an hour on its own clock, and reports by how much both readings have moved.
 func TestMain(m *testing.M) {
 	if os.Getenv(passing.Environment) == "" {
 		os.Exit(m.Run())
@@ -34,8 +34,8 @@ func TestMain(m *testing.M) {
 	os.Stdout.WriteString((clk.Monotonic() - mono).Round(time.Minute).String() + " " + clk.Now().Round(0).Sub(wall.Round(0)).Round(time.Minute).String() + "\n")
 }
 
-// TestProcessFindsTimePassed: a process that stands still meanwhile, and one that is told of it, see their timers fire and both readings
-// ahead; of a step of the wall clock, that alone.
+// TestProcessFindsTimePassed: both a process that is stopped during that time and one that is notified see their timers fire and both
+// readings advance; a step of the wall clock changes that reading only.
 func TestProcessFindsTimePassed(t *testing.T) {
 	for _, c := range []struct {
 		name         string
@@ -88,7 +88,7 @@ func TestProcessFindsTimePassed(t *testing.T) {
 	}
 }
 
-// TestOwnClock is of who tests: right, whatever steps the others see.
+// TestOwnClock is the tester's own clock: right, whatever steps the others see.
 func TestOwnClock(t *testing.T) {
 	f, err := passing.Create(filepath.Join(t.TempDir(), "time"))
 	if err != nil {
@@ -98,7 +98,7 @@ func TestOwnClock(t *testing.T) {
 	wall, fired := f.Clock().Now(), make(chan error, 1)
 	go func() { fired <- f.Clock().Sleep(t.Context(), hour) }()
 	for done := false; !done; {
-		f.Pass(10 * time.Minute) // the sleep may begin behind any of these
+		f.Pass(10 * time.Minute) // the sleep may begin after any of these
 		select {
 		case err := <-fired:
 			if err != nil {
