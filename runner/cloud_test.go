@@ -77,8 +77,8 @@ const rehearsedDocument = rehearsedHead + `
     checks: [durability]
 `
 
-// commands are the command lines in an output, short: without what is the same in each (see package cloudrun's tests), and
-// without what differs from run to run.
+// commands are the command lines in an output, shortened: without the parts that are always the same (see package cloudrun's tests), and
+// without those that differ from run to run.
 func commands(out string) []string {
 	runID, at := regexp.MustCompile(`run-[0-9a-z]{26}`), regexp.MustCompile(`.*revision_name="svc-(r\d+)".*`)
 	same := strings.NewReplacer(
@@ -96,7 +96,7 @@ func commands(out string) []string {
 	return all
 }
 
-// deployed and asleep are what is said for a service that begins with a revision, and for one that is put to sleep.
+// deployed and asleep are the commands for a service that begins with a revision, and for one that is put to sleep.
 func deployed(name, throttling, env string) []string {
 	return append([]string{
 		"run deploy svc --revision-suffix=" + name + " --memory=4096Mi " + throttling + " --set-env-vars=^;^" + env, "run services describe svc --format=json",
@@ -134,7 +134,7 @@ func TestRehearsal(t *testing.T) {
 		// A database is loaded, then booted from.
 		deployed("r1", on, "BUCKET=gs:/db-1;TOKEN"), asleep("r1"),
 		[]string{again(revision{"r2", "BUCKET=gs:/db-1;TOKEN"})}, asleep("r2"), asleep("r2"),
-		// The sleep: loaded, asleep in between, and in the end.
+		// The sleep: loaded, asleep in between, and at the end.
 		deployed("r3", on, "BUCKET=gs:/db-2;TOKEN"), asleep("r3"),
 		[]string{again(revision{"r4", "BUCKET=gs:/db-2;TOKEN"})}, asleep("r4"), asleep("r4"), asleep("r4"),
 		// Frozen, with CPU.
@@ -142,7 +142,7 @@ func TestRehearsal(t *testing.T) {
 		// The rival has an address of its own, and the traffic stays.
 		deployed("r6", off, rival), []string{again(revision{"r7", rival}) + " --no-traffic --tag=canary", "run services describe svc --format=json",
 			"run services update-traffic svc --remove-tags=canary"}, asleep("r6"),
-		// The flush: two more revisions. The traffic has to be told to follow again.
+		// The flush: two more revisions. The traffic must be told to follow again.
 		[]string{again(revision{"r8", flush}), "run services update-traffic svc --to-latest", "run services describe svc --format=json"}, asleep("r8"),
 		[]string{again(revision{"r9", flush}), "logs of r8", again(revision{"r10", flush}), "logs of r9"}, asleep("r10"),
 		// The switch.
@@ -171,7 +171,7 @@ func TestRehearsal(t *testing.T) {
 // revision is one that is deployed again.
 type revision struct{ name, env string }
 
-// TestRehearsalCleansUp: the service and what it wrote are gone also when a verb fails.
+// TestRehearsalCleansUp: the service and what it wrote are gone even when a verb fails.
 func TestRehearsalCleansUp(t *testing.T) {
 	doc := file(t, "rehearsed.yaml", rehearsedHead+`
   - id: rehearsed.1
@@ -238,7 +238,7 @@ func (s *stopper) Write(b []byte) (int, error) {
 	return s.text.Write(b)
 }
 
-// TestRehearsalInterrupted: likewise when it is interrupted, here while instances are asked to end.
+// TestRehearsalInterrupted: the same when it is interrupted, here while instances are being ended.
 func TestRehearsalInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -251,7 +251,7 @@ func TestRehearsalInterrupted(t *testing.T) {
 	cleanedUp(t, out.text.String())
 }
 
-// TestNothingForTheCloud: what leaves nothing to run asks nobody for anything, and is no pass.
+// TestNothingForTheCloud: a selection with nothing to run makes no requests, and is not a pass.
 func TestNothingForTheCloud(t *testing.T) {
 	doc := file(t, "rehearsed.yaml", rehearsedDocument)
 	code, stdout, stderr := command(t, cloudArgs("-scenario", doc, "-probe", "rehearsed.7", "-probe", "rehearsed.8", "-results", t.TempDir())...)

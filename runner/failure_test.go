@@ -12,7 +12,8 @@ import (
 	"blobpglite/runner/record"
 )
 
-// failing is a document whose second cell of the first probe fails, for its bucket is asked more; and whose second probe does, with objects.
+// failing is a document in which the first probe's second cell fails, because more is asked of its bucket, and so does the second probe,
+// with objects.
 const failing = `
 id: failing
 title: t
@@ -37,8 +38,8 @@ probes:
       - metrics.put_ms.max < 0
 `
 
-// TestAFailureLeavesWhatReplaysIt: a cell that fails leaves a folder, whatever verb it is of; one that passes leaves none. The folder's command
-// runs that cell again, with the same outcome. The line of the results names no folder.
+// TestAFailureLeavesWhatReplaysIt: a failing cell leaves a folder, whichever its verb; a passing one leaves none. The folder's command runs
+// that cell again, with the same outcome. The line of the results names no folder.
 func TestAFailureLeavesWhatReplaysIt(t *testing.T) {
 	doc, results := file(t, "failing.yaml", failing), t.TempDir()
 	code, stdout, stderr := command(t, "-scenario", doc, "-probe", "failing.1", "-seed", "9", "-results", results)
@@ -83,7 +84,7 @@ func TestAFailureLeavesWhatReplaysIt(t *testing.T) {
 	}
 }
 
-// TestAFailureListsTheBucket: what the cells' store held is in the folder, by whatever kind of store.
+// TestAFailureListsTheBucket: the contents of the cells' store are in the folder, for any kind of store.
 func TestAFailureListsTheBucket(t *testing.T) {
 	doc := file(t, "failing.yaml", failing)
 	for _, kind := range []string{"mem", "fake-gcs"} {
@@ -92,7 +93,8 @@ func TestAFailureListsTheBucket(t *testing.T) {
 			t.Fatalf("%s: exit code %d\n%s%s", kind, code, stdout, stderr)
 		}
 		_, err := os.Stat(filepath.Join(results, "failures", "failing.2-1", "bucket.txt"))
-		// On an emulator a place is emptied when its step ends: there it is listed if a check has failed by then, and an expectation is none.
+		// On an emulator a place is emptied when its step ends: it is listed there if a check has failed by then, and an expectation is not
+		// a check.
 		if kept := err == nil; kept != (kind == "mem") {
 			t.Errorf("%s: a listing: %v", kind, kept)
 		}
@@ -104,7 +106,7 @@ func TestAFailureListsTheBucket(t *testing.T) {
 	}
 }
 
-// TestStepsAreKept: each step once, those of several goroutines too, and of very many the last ones.
+// TestStepsAreKept: each step once, including those of several goroutines, and of very many the last ones.
 func TestStepsAreKept(t *testing.T) {
 	t.Parallel()
 	shown := 0

@@ -26,7 +26,7 @@ import (
 
 const verifyBucket = "verified"
 
-// emulator makes the runner and the test speak to an emulator.
+// emulator makes the runner and the test use an emulator.
 func emulator(t *testing.T) *gcs.Store {
 	t.Helper()
 	front, err := gcsfront.New(gcsfront.Options{Buckets: []string{verifyBucket}})
@@ -90,7 +90,7 @@ func database(t *testing.T, st store.Store) {
 	}
 }
 
-// change replaces an object by what f makes of it.
+// change replaces an object by f's result for it.
 func change(t *testing.T, st store.Store, key string, f func([]byte) []byte) {
 	t.Helper()
 	o, err := st.Get(t.Context(), key)
@@ -102,7 +102,7 @@ func change(t *testing.T, st store.Store, key string, f func([]byte) []byte) {
 	}
 }
 
-// resealed changes a record and gives it a CRC that fits: what is wrong then is not its bytes.
+// resealed changes a record and gives it a matching CRC: what is wrong then is not its bytes.
 func resealed(f func([]byte)) func([]byte) []byte {
 	return func(b []byte) []byte {
 		f(b)
@@ -127,7 +127,7 @@ func one(t *testing.T, st store.Store, prefix string) string {
 	return ""
 }
 
-// inventory is what a bucket holds.
+// inventory is the contents of a bucket.
 func inventory(t *testing.T, st store.Store) []string {
 	t.Helper()
 	var all []string
@@ -179,7 +179,7 @@ func TestVerifyNamesEachDamage(t *testing.T) {
 		{"a broken chain", func(t *testing.T, st store.Store) { change(t, st, wal.Key(6), resealed(func(b []byte) { b[40] ^= 1 })) },
 			[]string{"damaged", "record 6", "hash chain is broken", "records 4 to 5 are sound"}},
 		{"a record that is another one", func(t *testing.T, st store.Store) {
-			change(t, st, wal.Key(6), resealed(func(b []byte) { b[25] ^= 1 })) // its time: itself it is fine
+			change(t, st, wal.Key(6), resealed(func(b []byte) { b[25] ^= 1 })) // its time: the record itself is fine
 		}, []string{"damaged", "record 7", "hash chain is broken", "records 4 to 6 are sound"}},
 		{"a missing number", func(t *testing.T, st store.Store) {
 			if err := st.Delete(t.Context(), wal.Key(6)); err != nil {
@@ -261,7 +261,7 @@ func restore(ctx context.Context, st store.Store) error {
 	return err
 }
 
-// TestWhatIsNoDamage: what stops nobody is sound, and said if it is worth it.
+// TestWhatIsNoDamage: what stops no one is sound, and mentioned if that is useful.
 func TestWhatIsNoDamage(t *testing.T) {
 	for name, c := range map[string]struct {
 		key, body, says string
@@ -285,7 +285,7 @@ func TestWhatIsNoDamage(t *testing.T) {
 	}
 }
 
-// TestProtocolScenariosNeedNoPostgres: where no PGlite file is and none can be fetched, what needs none runs.
+// TestProtocolScenariosNeedNoPostgres: where there is no PGlite file and none can be fetched, scenarios that need none still run.
 func TestProtocolScenariosNeedNoPostgres(t *testing.T) {
 	t.Setenv("BLOBPGLITE_CACHE", t.TempDir())
 	t.Setenv("BLOBPGLITE_ASSETS", t.TempDir())

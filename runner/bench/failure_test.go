@@ -36,7 +36,7 @@ func put(t *testing.T, st store.Store, key string) {
 	}
 }
 
-// TestAPlaceIsListedBeforeItIsEmptied, if a check has failed by then; the first one that was. And it is emptied all the same.
+// TestAPlaceIsListedBeforeItIsEmptied, if a check has failed by then; the first such place. It is emptied even so.
 func TestAPlaceIsListedBeforeItIsEmptied(t *testing.T) {
 	t.Parallel()
 	r, front, _ := onEmulator(t, "places")
@@ -58,8 +58,8 @@ func TestAPlaceIsListedBeforeItIsEmptied(t *testing.T) {
 	}
 }
 
-// TestTheBucketOfTheFailureIsKept: of the buckets of a run's own the one that a check failed on is listed, though others come behind it and it
-// is served no more; without a failure the last.
+// TestTheBucketOfTheFailureIsKept: of a run's own buckets, the one on which a check failed is listed, even if others follow it and it is no
+// longer served; without a failure, the last one.
 func TestTheBucketOfTheFailureIsKept(t *testing.T) {
 	t.Parallel()
 	for failing, want := range map[int]string{0: "bucket-0", 1: "bucket-1", 9: "bucket-2"} {
@@ -87,7 +87,7 @@ func TestTheBucketOfTheFailureIsKept(t *testing.T) {
 	}
 }
 
-// Each cell of a probe has a folder of its own, whose name a file system takes.
+// Each cell of a probe has its own folder, with a name that file systems accept.
 func TestFailureFolder(t *testing.T) {
 	t.Parallel()
 	r := &Run{Results: "results", Cell: scenario.Cell{Probe: "e5.6", Label: "spread=true a/b=1.5"}}

@@ -86,7 +86,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// TestNothingExpected: a cell without checks and expectations records what it measures; one that measures nothing has tried nothing.
+// TestNothingExpected: a cell without checks and expectations records what it measures; one that measures nothing has tested nothing.
 func TestNothingExpected(t *testing.T) {
 	metrics := record.NewMetrics()
 	metrics.Value("restore_ms", 3)

@@ -35,7 +35,7 @@ func TestActionsAreReadAsTheyAreWritten(t *testing.T) {
 	}
 }
 
-// TestEpisodesReachEverything: what a plot can hold, some seed's does.
+// TestEpisodesReachEverything: everything that a plot can contain occurs for some seed.
 func TestEpisodesReachEverything(t *testing.T) {
 	seen := map[string]bool{}
 	for seed := range uint64(300) {
@@ -56,7 +56,7 @@ func TestEpisodesReachEverything(t *testing.T) {
 	}
 }
 
-// TestFailuresReplay: what a failing episode is written as is a scenario of the same actions.
+// TestFailuresReplay: the document written for a failing episode is a scenario of the same actions.
 func TestFailuresReplay(t *testing.T) {
 	list := plot(7)
 	text := episodeDocument(7, list, []string{"durability: lost\nentirely"}, []string{bench.CheckDurability, bench.CheckLinearizable})

@@ -30,7 +30,7 @@ func op(id int64, kind history.Kind, outcome history.Outcome, in, out in, call, 
 	return history.Op{ID: id, Client: id, Node: "a", Kind: kind, In: in, Out: out, Call: call, Return: ret, Outcome: outcome}
 }
 
-// expect holds a result against a part of what it should say; empty: that nothing is wrong.
+// expect compares a result with a part of its expected text; empty: nothing is wrong.
 func expect(t *testing.T, name string, r Result, want string) {
 	t.Helper()
 	switch {

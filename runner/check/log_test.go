@@ -11,8 +11,8 @@ import (
 	"blobpglite/core/wal"
 )
 
-// bucket makes a log as the engine does: a fence, records, another writer's fence, its records. That this package's own
-// decoding reads it is what the test shows first.
+// bucket makes a log as the engine does: a fence, records, another writer's fence, its records. The test first shows that this package's
+// own decoding can read it.
 func bucket(t *testing.T) []Object {
 	t.Helper()
 	st := mem.New(mem.Options{})
@@ -85,7 +85,7 @@ func TestLogInvariants(t *testing.T) {
 	}
 }
 
-// TestZombieCommitIsSeen: a record of the old epoch behind the new one's fence.
+// TestZombieCommitIsSeen: a record of the old epoch after the new one's fence.
 func TestZombieCommitIsSeen(t *testing.T) {
 	t.Parallel()
 	st := mem.New(mem.Options{})

@@ -40,7 +40,7 @@ func TestTrialsAreDescribed(t *testing.T) {
 	}
 }
 
-// TestGoProgramsAreWhole: they are not part of the module, so that nothing else looks at them.
+// TestGoProgramsAreWhole: they are not part of the module, so nothing else checks them.
 func TestGoProgramsAreWhole(t *testing.T) {
 	found := 0
 	err := fs.WalkDir(programs, "programs", func(path string, d fs.DirEntry, err error) error {
@@ -96,7 +96,7 @@ func TestToolsAreNewEnough(t *testing.T) {
 	}
 }
 
-// TestWhatIsMissingIsSaid: a client that cannot be had is no client that failed.
+// TestWhatIsMissingIsSaid: an unavailable client does not count as a failed client.
 func TestWhatIsMissingIsSaid(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	for _, name := range []string{"psql", "node_pg", "psycopg", "goose", "drizzle", "pg_dump_jobs", "node_postgres_suite", "postgres_js_suite", "psql_session"} {
@@ -130,7 +130,7 @@ func TestConversation(t *testing.T) {
 	}
 }
 
-// TestProgramsEndWithTheirContext, and so do those that they have started.
+// TestProgramsEndWithTheirContext, and so do the processes that they have started.
 func TestProgramsEndWithTheirContext(t *testing.T) {
 	e := env(t)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -33,7 +33,7 @@ func (c skipping) Sleep(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
-// answering is a service whose gcloud answers in order, and what it was told.
+// answering is a service whose gcloud returns the answers in order, and a log of its commands.
 func answering(t *testing.T, answers ...string) (*Service, *bytes.Buffer) {
 	t.Helper()
 	var log bytes.Buffer
@@ -75,16 +75,16 @@ func ended(instance string) string {
 	return line("01", "PostgreSQL is loaded") + "," + line("07", "ending") + "," + line("07.5", "ended: everything is durable")
 }
 
-// TestCommandLines: what gcloud is told, to the letter.
+// TestCommandLines: gcloud's command lines, to the letter.
 func TestCommandLines(t *testing.T) {
 	s, log := answering(t,
 		"[]",                        // no such service
 		"",                          // the first deployment
-		address,                     // and where it is
+		address,                     // and its address
 		"",                          // a tagged one
 		"", "["+ended("a1")+"]", "", // to sleep
 		"", "", // the tag off, and a revision with all traffic
-		"", "", // which the traffic has to be told of; to be deleted
+		"", "", // for which the traffic must be switched; to be deleted
 	)
 	ctx := t.Context()
 	exists, existErr := s.Exists(ctx)
@@ -127,7 +127,7 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-// TestLives: what the logs tell of instances.
+// TestLives: what the logs say about instances.
 func TestLives(t *testing.T) {
 	const failed = `{"timestamp": "2026-11-25T12:00:09Z", "logName": "projects/p/logs/run.googleapis.com%2Fstderr", "textPayload": "pgserve: close the database: no", "labels": {"instanceId": "b"}}`
 	const killed = `{"timestamp": "2026-11-25T12:00:10Z", "severity": "ERROR", "logName": "projects/p/logs/run.googleapis.com%2Fvarlog%2Fsystem", "textPayload": "Memory limit exceeded", "labels": {"instanceId": "c"}}`
@@ -146,7 +146,7 @@ func TestLives(t *testing.T) {
 	}
 }
 
-// TestRetired waits for logs that come late, and for each instance once.
+// TestRetired waits for logs that come late, once for each instance.
 func TestRetired(t *testing.T) {
 	alive := strings.Split(ended("b"), ",{")[0] // its first line
 	s, log := answering(t, "[]", "["+alive+"]", "["+ended("a")+","+alive+"]", "["+ended("a")+","+ended("b")+"]")
@@ -178,7 +178,7 @@ func TestLogsCutOff(t *testing.T) {
 	}
 }
 
-// TestFailures: what gcloud says is passed on, without the token, and a service that may be left behind is named.
+// TestFailures: gcloud's error is passed on, without the token, and a service that may have been left behind is named.
 func TestFailures(t *testing.T) {
 	o := options()
 	o.Run = func(context.Context, []string) ([]byte, error) {

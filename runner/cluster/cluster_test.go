@@ -12,7 +12,7 @@ import (
 	"blobpglite/runner/node"
 )
 
-// TestOutcomes: only what is certain is failed.
+// TestOutcomes: only certain failures are failed.
 func TestOutcomes(t *testing.T) {
 	for _, c := range []struct {
 		err           error

@@ -10,7 +10,7 @@ import (
 	"blobpglite/runner/cluster"
 )
 
-// TestEveryPointIsDiedAt: together the modes' lists, and that of a database which is larger than its cache, hold every fault point.
+// TestEveryPointIsDiedAt: the modes' lists, together with that of a database larger than its cache, contain every fault point.
 func TestEveryPointIsDiedAt(t *testing.T) {
 	var died []point.Point
 	for _, list := range [][]faultSite{cacheSites(), faultSites(engine.ModeLog, false), faultSites(engine.ModeLog, true), faultSites(engine.ModeSnapshot, false)} {

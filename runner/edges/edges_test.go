@@ -29,8 +29,8 @@ func trial(t *testing.T) *Trial {
 	return x
 }
 
-// TestGateRefuses: a rule strikes the requests that it fits, as often as it says, and nothing else; what is refused was
-// not carried out, unless the rule says so.
+// TestGateRefuses: a rule affects the requests that match it, as often as it says, and nothing else; a refused request was not carried out,
+// unless the rule says so.
 func TestGateRefuses(t *testing.T) {
 	x := trial(t)
 	rule := &refusal{op: "put", class: "/wal/", status: 409, reason: "conflict", times: 1}
@@ -111,7 +111,7 @@ func TestNamed(t *testing.T) {
 	}
 }
 
-// TestValues: what a sweep tries differs from what is in force, and lies where the setting allows.
+// TestValues: the values that a sweep tries differ from the current one, and are within the setting's range.
 func TestValues(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	for _, g := range []setting{
@@ -133,7 +133,7 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// TestNamesAreUnique: a case that does not exist is an error, and every name is told once.
+// TestNamesAreUnique: a case that does not exist is an error, and every name is listed once.
 func TestNamesAreUnique(t *testing.T) {
 	seen := map[string]bool{}
 	for _, c := range Cases() {

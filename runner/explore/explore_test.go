@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// blind is what no process may do: it looks whether the lease is free, and then takes it without a condition.
+// blind is what no process may do: it checks whether the lease is free, and then takes it without a condition.
 func blind(ctx context.Context, p *process, t *thread) error {
 	o, err := port{t}.Get(ctx, lease.Key)
 	if err != nil {
@@ -54,7 +54,7 @@ func brokenPlan() *Plan {
 	}
 }
 
-// forget deletes a record as soon as it sees a layer, whether or not the manifest names that: a restore fails until it does.
+// forget deletes a record as soon as it sees a layer, whether or not the manifest names the layer: a restore fails until it does.
 func forget(ctx context.Context, _ *process, t *thread) error {
 	for _, err := range (port{t}).List(ctx, "base/", "") {
 		if err != nil {
@@ -65,7 +65,7 @@ func forget(ctx context.Context, _ *process, t *thread) error {
 	return store.ErrConflict
 }
 
-// unstamped collects without making its epoch known: a layer that is not named yet goes.
+// unstamped collects without making its epoch known: a layer that is not named yet is deleted.
 func unstamped(ctx context.Context, _ *process, t *thread) error {
 	m, _, err := manifest.Load(ctx, port{t})
 	if err != nil {
@@ -99,7 +99,7 @@ func sloppyPlan(collector Action) *Plan {
 	}
 }
 
-// racingPlan has two openers shortly before their fences, and nothing that is broken. With an append behind each opening a single fault makes
+// racingPlan has two openers shortly before their fences, and nothing broken. With an append after each opening, a single fault makes
 // 243,090 schedules instead of some thousands.
 func racingPlan(then ...Action) *Plan {
 	script := append([]Action{Open}, then...)
@@ -128,7 +128,7 @@ func outcome(w *world) string {
 	return b.String()
 }
 
-// walk runs all schedules of a plan and gives all that they lead to.
+// walk runs all schedules of a plan and returns all their outcomes.
 func walk(t *testing.T, p *Plan, faults int, reduce bool) (outcomes []string, schedules int) {
 	t.Helper()
 	found := map[string]bool{}
@@ -151,8 +151,8 @@ func walk(t *testing.T, p *Plan, faults int, reduce bool) (outcomes []string, sc
 	return outcomes, c.schedules
 }
 
-// TestReductionLosesNothing: with sleep sets fewer schedules are run, and they lead to the same logs, leases,
-// acknowledgements and violations.
+// TestReductionLosesNothing: with sleep sets fewer schedules are run, and they lead to the same logs, leases, acknowledgments and
+// violations.
 func TestReductionLosesNothing(t *testing.T) {
 	for _, c := range []struct {
 		plan   *Plan
@@ -179,7 +179,7 @@ func TestReductionLosesNothing(t *testing.T) {
 	}
 }
 
-// TestIndependent is what the reduction rests on.
+// TestIndependent tests the basis of the reduction.
 func TestIndependent(t *testing.T) {
 	mk := func(slot int, d do, v verb, key, after string) step {
 		return step{choice{threadID(slot, 0, false), d}, v, key, after}
@@ -244,8 +244,7 @@ func TestReplaysAndShrinks(t *testing.T) {
 	t.Errorf("only %d violations in 400 schedules", found)
 }
 
-// TestCrashAnywhere kills each process at each of its calls, before and after it: what is left is sound, and of the threads
-// nothing is left.
+// TestCrashAnywhere kills each process at each of its calls, before and after it: the remaining state is sound, and no thread is left.
 func TestCrashAnywhere(t *testing.T) {
 	for _, p := range Plans() {
 		w, taken, err := p.baseline()
@@ -285,7 +284,7 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// TestStepsReadBack: what a schedule is written as names the same choices again.
+// TestStepsReadBack: the written form of a schedule names the same choices again.
 func TestStepsReadBack(t *testing.T) {
 	for _, p := range Plans() {
 		for n := range 50 {
@@ -325,7 +324,7 @@ func TestSameSeedSameSchedules(t *testing.T) {
 	}
 }
 
-// TestPlans: what each plan says it does is reached, in some schedule: every action of every process.
+// TestPlans: what each plan claims to do is reached, in some schedule: every action of every process.
 func TestPlans(t *testing.T) {
 	for _, p := range Plans() {
 		missing := map[string]bool{}

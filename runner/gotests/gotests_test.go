@@ -16,7 +16,7 @@ import (
 	"blobpglite/runner/record"
 )
 
-// module makes a module of one package with a test file, and goes there.
+// module makes a module of one package with a test file, and changes to its folder.
 func module(t *testing.T, test string) {
 	t.Helper()
 	dir := t.TempDir()

@@ -15,18 +15,18 @@ import (
 type fake struct {
 	listener net.Listener
 	shared   bool // all clients but the third have one session's state
-	mute     bool // who waits for the lock says nothing
+	mute     bool // waiting for the lock sends nothing
 
 	mu       sync.Mutex
 	common   *state
 	last     uint32
 	conns    map[net.Conn]bool
-	owner    uint32 // of the lock; 0: nobody
+	owner    uint32 // of the lock; 0: none
 	waiting  []*waiter
 	sessions sync.WaitGroup
 }
 
-// state is what a session has, or several.
+// state is the state of a session, or of several.
 type state struct {
 	mu         sync.Mutex
 	tenant     string
@@ -45,7 +45,7 @@ func (s *state) prepared(name string) bool {
 	return s.statements[name] != ""
 }
 
-// setting gives the setting, after it was changed if there is a new one.
+// setting returns the setting, after changing it if there is a new value.
 func (s *state) setting(change []string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -206,7 +206,7 @@ func (f *fake) acquire(wire *pgproto3.Backend, pid uint32) {
 	<-w.gets
 }
 
-// release gives the lock to who waits first.
+// release gives the lock to the first waiter.
 func (f *fake) release(pid uint32) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

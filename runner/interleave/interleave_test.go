@@ -33,7 +33,7 @@ func runAt(t *testing.T, f *fake, o Options, texts ...string) []Transcript {
 	return all
 }
 
-// The test must find what it is for: two clients with one state.
+// The test must find what it is meant to: two clients that share one state.
 func TestFindsASharedSession(t *testing.T) {
 	texts := []string{"A:lock B:unlock", "A:set B:show", "A:parse B:describe", "A:parse A:show B:describe", "A:set B:disconnect B:show"}
 	want := runAt(t, startFake(t, false, false), Options{}, texts...)
@@ -101,7 +101,7 @@ func TestWhoWaits(t *testing.T) {
 	}
 }
 
-// A server that says nothing is no reason to wait for ever, nor to call it equal.
+// A silent server must not cause endless waiting, nor count as equal.
 func TestNoAnswer(t *testing.T) {
 	f := startFake(t, false, true)
 	all := runAt(t, f, Options{Limit: 200 * time.Millisecond}, "A:lock B:lock A:unlock", "A:set B:show")
@@ -187,7 +187,7 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// What was recorded is what the plan says, and complete.
+// The recording matches the plan, and is complete.
 func TestRecordedIsThePlan(t *testing.T) {
 	r, err := Recorded()
 	if err != nil {
@@ -239,7 +239,7 @@ func TestShrink(t *testing.T) {
 	}
 }
 
-// Only what cannot be the same twice is left out of the server's texts.
+// Only the parts of the server's texts that cannot be the same twice are left out.
 func TestWords(t *testing.T) {
 	w := newWords()
 	w.know(4711, "A")

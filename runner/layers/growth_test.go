@@ -11,7 +11,7 @@ import (
 	"blobpglite/runner/record"
 )
 
-// TestGrowthIsJudged: what has grown by more than traffic differs is told, and what was never measured.
+// TestGrowthIsJudged: growth beyond the normal variation of traffic is reported, and so is a quantity that was never measured.
 func TestGrowthIsJudged(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -35,7 +35,7 @@ func TestGrowth(t *testing.T) {
 	}
 }
 
-// TestPagesOfLists: a list is a request for each thousand objects, and whether it began where the log begins is noticed.
+// TestPagesOfLists: a list is one request per thousand objects, and whether it began where the log begins is recorded.
 func TestPagesOfLists(t *testing.T) {
 	t.Parallel()
 	p := &paged{Store: mem.New(mem.Options{})}

@@ -7,8 +7,8 @@ import (
 	"blobpglite/runner/workload"
 )
 
-// TestPricingChanges: what rounds change side by side is a hundredth of the rows, all of them there, and other ones each time; so are the
-// remainders of those that are scattered.
+// TestPricingChanges: the clustered changes of a round are a hundredth of the rows, all existing, and different ones each time; so are the
+// remainders of the scattered changes.
 func TestPricingChanges(t *testing.T) {
 	p := &pricing{data: workload.Dataset{Bytes: 10_000_000}, change: changeClustered}
 	scattered := &pricing{data: p.data, change: changeScattered}

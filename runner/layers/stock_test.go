@@ -68,7 +68,7 @@ func sharing(t *testing.T) (store.Store, []string) {
 	return st, append(garbage, base.IndexKey(base.Key(3, 2)), wal.Key(2), wal.Key(3))
 }
 
-// TestTakeStock: what nothing reaches is found, all of it and nothing else; a collection deletes just that.
+// TestTakeStock: unreachable objects are found, all of them and nothing else; a collection deletes exactly those.
 func TestTakeStock(t *testing.T) {
 	st, garbage := sharing(t)
 	s, err := TakeStock(t.Context(), st)
@@ -125,7 +125,7 @@ func TestDifference(t *testing.T) {
 	}
 }
 
-// TestDeathsAreInspected: what a death has left that is not sound is a failed check, and so is what a collection should have deleted.
+// TestDeathsAreInspected: unsound remains of a death are a failed check, and so is anything that a collection should have deleted.
 func TestDeathsAreInspected(t *testing.T) {
 	st, _ := sharing(t)
 	r := &bench.Run{}

@@ -9,7 +9,7 @@ import (
 	"blobpglite/runner/record"
 )
 
-// TestPageLoad: a seed says what changes, the nights are quiet but for the batch, and its table goes again.
+// TestPageLoad: a seed determines the changes, the nights are quiet except for the batch, and its table is dropped again.
 func TestPageLoad(t *testing.T) {
 	day := func(seed uint64) (*pageLoad, int) {
 		l, err := newPageLoad(2<<20, seed)

@@ -76,7 +76,7 @@ func TestKilledInTheMiddleOfACommit(t *testing.T) {
 	}
 }
 
-// TestParkedRequestsDoNotHoldOthersUp: requests are done side by side, and a parked one goes on when it is released.
+// TestParkedRequestsDoNotHoldOthersUp: requests run concurrently, and a parked one continues when it is released.
 func TestParkedRequestsDoNotHoldOthersUp(t *testing.T) {
 	args := place(t)
 	p, events := eventful(t)
@@ -114,7 +114,7 @@ func TestParkedRequestsDoNotHoldOthersUp(t *testing.T) {
 	}
 }
 
-// TestStoppedThenFenced: a writer that stood still is taken over; when it goes on it is refused, and ends by itself, saying why.
+// TestStoppedThenFenced: a writer that was stopped is taken over; when it continues it is refused, and ends by itself, saying why.
 func TestStoppedThenFenced(t *testing.T) {
 	args := place(t)
 	args.ExitWhenPoisoned = true
@@ -143,7 +143,7 @@ func TestStoppedThenFenced(t *testing.T) {
 	}
 }
 
-// TestSIGTERMFlushes: what was acknowledged before it was durable is there afterwards, and so is the lease.
+// TestSIGTERMFlushes: what was acknowledged before it was durable is there afterwards, and the lease is free.
 func TestSIGTERMFlushes(t *testing.T) {
 	args := place(t)
 	args.Durability, args.IdleFlush, args.LeaseTTL = engine.Sleep, time.Hour, time.Hour
@@ -157,7 +157,7 @@ func TestSIGTERMFlushes(t *testing.T) {
 		t.Errorf("exit %v, %v", exit, err)
 	}
 	next := spawn(t, Options{})
-	do(t, next, Open, args, nil) // the lease runs for an hour: it was given back
+	do(t, next, Open, args, nil) // the lease runs for an hour: it was released
 	if got := rows(t, next, "SELECT a FROM t"); got != "[[[1]]]" {
 		t.Errorf("the next one found %s", got)
 	}
@@ -188,7 +188,7 @@ func TestAStoppedChildDiesToo(t *testing.T) {
 	wg.Wait()
 }
 
-// TestCodes: what a client may conclude depends on them.
+// TestCodes: a client's conclusions depend on them.
 func TestCodes(t *testing.T) {
 	unknown := fmt.Errorf("%w: %w", engine.ErrPoisoned, engine.ErrUnknown)
 	for want, err := range map[string]error{

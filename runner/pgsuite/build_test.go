@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// A source is found where it is said to be, though it is built in another folder, and also behind a link.
+// A source is found at its given path, though it is built in another folder, and also through a link.
 func TestBuildOfALinkedSource(t *testing.T) {
 	folder, cache := t.TempDir(), t.TempDir()
 	write := func(name, text string) {

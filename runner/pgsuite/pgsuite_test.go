@@ -101,9 +101,9 @@ func (s *Suite) runHere(t *testing.T, o RunOptions) ([]Outcome, string) {
 	return all, out
 }
 
-// TestOneEndsWithItsLimit: a client that goes on does not hold the suite up, and what it printed until then is kept.
+// TestOneEndsWithItsLimit: a client that does not end does not hold the suite up, and its output so far is kept.
 func TestOneEndsWithItsLimit(t *testing.T) {
-	// What stands for psql reads nothing more than a line, says it, and waits for more that never comes.
+	// The stand-in for psql reads only one line, prints it, and waits for more that never comes.
 	const script = "read line\necho \"$line\"\ntail -f /dev/null\n"
 	s := standIn(t, script, [][]string{{"slow"}}, map[string]string{"slow": "SELECT 1;\n"})
 	all, out := s.runHere(t, RunOptions{Limit: time.Second})
@@ -115,7 +115,7 @@ func TestOneEndsWithItsLimit(t *testing.T) {
 	}
 }
 
-// TestGroupsRunAtOnce: two tests that need each other come to their end only at once; groups never are.
+// TestGroupsRunAtOnce: two tests that need each other finish only when run concurrently; groups never are.
 func TestGroupsRunAtOnce(t *testing.T) {
 	const script = "read word\nif test \"$word\" = say; then echo heard >pipe; else cat pipe; fi\n"
 	files := map[string]string{"first": "hear\n", "second": "say\n", "third": "hear\n", "fourth": "say\n"}

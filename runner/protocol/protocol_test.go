@@ -28,7 +28,7 @@ func (c careless) Put(ctx context.Context, key string, body []byte, id string, c
 	return c.Store.Put(ctx, key, body, id, cond)
 }
 
-// stale is a store whose reads are one write behind.
+// stale is a store whose reads lag one write behind.
 type stale struct {
 	store.Store
 	mu  *sync.Mutex
@@ -66,8 +66,7 @@ func (f forgetful) Put(ctx context.Context, key string, body []byte, id string, 
 	return gen, err
 }
 
-// TestProtocolVerbsCatchWhatTheyLookFor: each verb passes on a sound store, and fails on one that breaks what it looks
-// for.
+// TestProtocolVerbsCatchWhatTheyLookFor: each verb passes on a sound store, and fails on one that breaks what it looks for.
 func TestProtocolVerbsCatchWhatTheyLookFor(t *testing.T) {
 	sound := func() store.Store { return mem.New(mem.Options{}) }
 	ignoring := func(about string) func() store.Store {

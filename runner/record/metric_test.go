@@ -73,7 +73,7 @@ func TestMetricsRefuse(t *testing.T) {
 	}
 }
 
-// Merged histograms must say what one histogram of all the values says.
+// Merged histograms must equal one histogram of all the values.
 func TestMerge(t *testing.T) {
 	t.Parallel()
 	const seed = 1

@@ -244,7 +244,7 @@ func TestCost(t *testing.T) {
 	}
 }
 
-// TestConcluded: a run of which nothing is expected but how often it measured is recorded, and no pass.
+// TestConcluded: a run whose only expectation is how often it measured is recorded, and is not a pass.
 func TestConcluded(t *testing.T) {
 	t.Parallel()
 	const counts, limit = "metrics.get_ms.n == samples and metrics.put_ms.n == samples", "metrics.get_ms.p50 <= 30 and metrics.get_ms.n == samples"

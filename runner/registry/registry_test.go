@@ -82,19 +82,19 @@ func TestLeftOut(t *testing.T) {
 	}
 }
 
-// leaning is what begins or ends a text that says nothing without its neighbour. Reports show metrics sorted by name, each alone.
+// leaning matches the beginning or end of a text that means nothing without its neighbor. Reports show metrics sorted by name, each alone.
 var leaning = regexp.MustCompile(`^(likewise|ditto|also|and|or|of|each|that|those|these|this|it|its|which|in|with|without|here|there|by|to|from|at|on|while|until|then|for|behind|` +
 	`before|after|afterwards|as|turn|tried|replayed|taken|run|made|shipped|uploaded|summed|answered|compared|all|everything|likely|what)\b|` +
 	`\b(likewise|ditto|of (them|these|those|that)|the same( by|$)|the one over the other|the older one|the next one)\b|` +
 	`^[a-z]+$|^[a-z]+, (in|of|by|each|at|while)\b`)
 
-// TestMetricsReadAlone: what a metric is can be understood from its own text, and no two metrics of a verb have the same.
+// TestMetricsReadAlone: each metric can be understood from its own text, and no two metrics of a verb have the same text.
 func TestMetricsReadAlone(t *testing.T) {
 	t.Parallel()
 	for _, v := range Language().Verbs {
 		seen := map[string]string{}
 		for _, m := range v.Metrics {
-			head, _, _ := strings.Cut(m.Doc, ": ") // behind it stands what a mutant does, or which part it is
+			head, _, _ := strings.Cut(m.Doc, ": ") // followed by what a mutant does, or by the part that it is
 			if at := leaning.FindString(head); at != "" {
 				t.Errorf("%s: %s is %q, which leans on something else by %q", v.Name, m.Name, m.Doc, at)
 			}

@@ -81,7 +81,7 @@ func TestTarget(t *testing.T) {
 	}
 }
 
-// summary is one line a cell.
+// summary is one line per cell.
 func summary(cells []Cell) string {
 	var lines []string
 	for _, c := range cells {
@@ -238,7 +238,7 @@ func TestHash(t *testing.T) {
 	}
 }
 
-// TestOnly: a probe is left out of the profiles that it does not name, unless it is asked for by its id.
+// TestOnly: a probe is left out of the profiles that it does not name, unless it is requested by its id.
 func TestOnly(t *testing.T) {
 	t.Parallel()
 	s := parse(t, strings.Replace(twoProbes, "claim: it does\n", "claim: it does\n    only: [default, full]\n", 1))

@@ -27,8 +27,8 @@ const oneProbe = `probes:
       - sync
 `
 
-// TestBuiltInDocuments loads the documents whose verbs the test's registry has; all of them are loaded with the real
-// list in runner/registry.
+// TestBuiltInDocuments loads the documents whose verbs the test's registry has; all of them are loaded with the real list in
+// runner/registry.
 func TestBuiltInDocuments(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{"e2", "sql"} {

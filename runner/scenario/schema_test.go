@@ -68,8 +68,7 @@ func TestSchemaIsFresh(t *testing.T) {
 	}
 }
 
-// The schema is for editors; it must accept what the decoder accepts, and refuse a
-// misspelt field.
+// The schema is for editors; it must accept what the decoder accepts, and refuse a misspelt field.
 func TestSchemaFitsTheDocuments(t *testing.T) {
 	t.Parallel()
 	resolved, err := schema(t).Resolve(nil)

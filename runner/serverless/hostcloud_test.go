@@ -12,7 +12,7 @@ import (
 	"blobpglite/runner/scenario"
 )
 
-// TestLeftOutIsNotRun: a verb that is asked all the same refuses, with the reason.
+// TestLeftOutIsNotRun: a left-out verb that is requested refuses, with the reason.
 func TestLeftOutIsNotRun(t *testing.T) {
 	r := &bench.Run{Cell: scenario.Cell{Repeat: 1, Steps: []scenario.PlannedStep{{Verb: "twinidle"}}}, Cloud: &bench.Cloud{}, Verbs: Verbs()}
 	if err := r.Do(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot be run on Cloud Run: twinidle: ") {
@@ -39,7 +39,7 @@ func TestSumOf(t *testing.T) {
 	}
 }
 
-// TestChangesBetweenListings: what two listings show of a name that was written twice, or deleted.
+// TestChangesBetweenListings: what two listings show about a name that was written twice, or deleted.
 func TestChangesBetweenListings(t *testing.T) {
 	at := func(gen store.Gen, writeID string) store.Attrs { return store.Attrs{Gen: gen, WriteID: writeID} }
 	for _, c := range []struct {

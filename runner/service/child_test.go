@@ -14,7 +14,7 @@ func child(ctx context.Context, script string) *exec.Cmd {
 	return cmd
 }
 
-// TestServe: it is there as soon as it says so, on whichever output and behind however long a line, and ends with its context.
+// TestServe: it is available as soon as it says so, on either output and after any length of line, and ends with its context.
 func TestServe(t *testing.T) {
 	for _, script := range []string{
 		"echo early; echo it is ready; exec sleep 1000", "echo it is ready >&2; exec sleep 1000",
@@ -30,7 +30,7 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// TestServeThatEnds: the error has its last words, also where it ends as if all were well.
+// TestServeThatEnds: the error contains its last words, even where it ends as if all were well.
 func TestServeThatEnds(t *testing.T) {
 	for script, want := range map[string]string{
 		"echo the port is taken >&2; exit 3": "exit status 3", "echo the port is taken": "the port is taken",

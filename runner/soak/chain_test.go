@@ -62,7 +62,7 @@ func must(t *testing.T, e *engine.Engine, sql string) [][]string {
 	return results[len(results)-1].Rows
 }
 
-// over asks an engine as the service is asked.
+// over queries an engine the way the service is queried.
 func over(e *engine.Engine) asker {
 	return func(ctx context.Context, sql string) (serverless.Reply, error) {
 		results, err := e.Query(ctx, sql)
@@ -85,7 +85,7 @@ func over(e *engine.Engine) asker {
 	}
 }
 
-// written are chains of two clients, so many rows each.
+// written are chains of two clients, with this many rows each.
 func written(t *testing.T, ask asker, rows int) []*chain {
 	t.Helper()
 	const seed = 7
@@ -101,7 +101,7 @@ func written(t *testing.T, ask asker, rows int) []*chain {
 	return chains
 }
 
-// inFlight has a client send a row and hear nothing of it. What is returned carries it out.
+// inFlight has a client send a row without an answer. The returned statement carries it out.
 func inFlight(c *chain) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,8 +110,8 @@ func inFlight(c *chain) string {
 	return fmt.Sprintf("INSERT INTO chain VALUES (%d, %d, 'b', '%s'); UPDATE latest SET n = %[2]d, hash = '%[3]s' WHERE client = %[1]d", c.client, c.sent, c.next)
 }
 
-// TestCompareFindsWhatIsWrong changes a sound database behind the clients' backs, one way at a time: whatever differs from what they were told
-// is found, by what PostgreSQL says of its rows or by what the clients remember.
+// TestCompareFindsWhatIsWrong changes a sound database behind the clients' backs, one way at a time: any difference from what they were
+// told is found, by PostgreSQL's own checks of its rows or by what the clients remember.
 func TestCompareFindsWhatIsWrong(t *testing.T) {
 	const rows = 4
 	e := database(t)
@@ -120,7 +120,8 @@ func TestCompareFindsWhatIsWrong(t *testing.T) {
 	if wrong, total := compare(chains, before, must(t, e, chainSQL)); wrong != "" || total != 2*rows {
 		t.Fatalf("a sound database: %q, %d rows", wrong, total)
 	}
-	// again makes the hashes of a client follow from its bodies, and latest the last, whatever was done to it: only who was told knows better.
+	// again makes the hashes of a client follow from its bodies, and latest the last, whatever was done to it: only the clients' memory
+	// shows the difference.
 	const again = `; WITH RECURSIVE h AS (SELECT n, hash FROM chain WHERE client = 1 AND n = 0 UNION ALL
 		SELECT c.n, md5(h.hash || c.body) FROM chain c JOIN h ON c.n = h.n + 1 WHERE c.client = 1)
 		UPDATE chain SET hash = h.hash FROM h WHERE client = 1 AND chain.n = h.n;
@@ -156,8 +157,8 @@ func TestCompareFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestCompareAllowsWhatMayBe: a row that was sent and of which nobody has heard may be there or not; what is acknowledged while the database is
-// read may be there or not. What was acknowledged before has to be.
+// TestCompareAllowsWhatMayBe: a row that was sent and not answered may be there or not; one that is acknowledged while the database is read
+// may be there or not. One acknowledged before must be there.
 func TestCompareAllowsWhatMayBe(t *testing.T) {
 	e := database(t)
 	chains := written(t, over(e), 2)
@@ -192,7 +193,7 @@ func TestCompareAllowsWhatMayBe(t *testing.T) {
 	}
 }
 
-// TestTexts: what the service answers over HTTP reads as what PostgreSQL says.
+// TestTexts: the service's answers over HTTP read like PostgreSQL's.
 func TestTexts(t *testing.T) {
 	t.Parallel()
 	rows := texts([][]json.RawMessage{{json.RawMessage(`1`), json.RawMessage(`"ab"`), json.RawMessage(`true`)}})
@@ -201,7 +202,8 @@ func TestTexts(t *testing.T) {
 	}
 }
 
-// TestWriteThroughTrouble: a client whose replies are lost, before and behind what it asked for, and that is refused, writes each row once.
+// TestWriteThroughTrouble: a client that loses replies, before and after its statement is carried out, and that is refused, writes each row
+// once.
 func TestWriteThroughTrouble(t *testing.T) {
 	e := database(t)
 	n, locked := 0, 0
@@ -231,8 +233,8 @@ func TestWriteThroughTrouble(t *testing.T) {
 	}
 }
 
-// TestWriteFindsWhatIsLost: a service that acknowledges what it does not do, or forgets it, is found out by the next row, and one that carries
-// out late what it denied by the same one.
+// TestWriteFindsWhatIsLost: a service that acknowledges what it does not do, or forgets it, is caught by the next row; one that carries out
+// late what it denied, by the same row.
 func TestWriteFindsWhatIsLost(t *testing.T) {
 	e := database(t)
 	write := func(c *chain, ask asker) error { return c.write(t.Context(), clock.System(), ask, func() {}) }
@@ -250,7 +252,7 @@ func TestWriteFindsWhatIsLost(t *testing.T) {
 	asked := 0
 	late := func(ctx context.Context, sql string) (serverless.Reply, error) {
 		switch asked++; asked {
-		case 1: // carried out behind the look
+		case 1: // carried out after the look
 			return serverless.Reply{Outcome: "unknown"}, nil
 		case 2:
 			return serverless.Reply{Status: http.StatusOK}, nil

@@ -16,8 +16,8 @@ import (
 	"blobpglite/runner/serverless"
 )
 
-// TestKeepFailure: a soak that failed leaves what its clients were told, and every object as it is, from which the fault can be looked at again:
-// the hash chain that was acknowledged is the one that the folder holds. Without a folder of results it leaves nothing.
+// TestKeepFailure: a failed soak leaves what its clients were told, and a copy of every object, so that the fault can be examined again:
+// the acknowledged hash chain is the one in the folder. Without a folder of results it leaves nothing.
 func TestKeepFailure(t *testing.T) {
 	results := t.TempDir()
 	r := &bench.Run{
@@ -70,7 +70,7 @@ func TestKeepFailure(t *testing.T) {
 	}
 }
 
-// TestASoakReplays: the command of its line is that soak, by every number that makes it what it is.
+// TestASoakReplays: the command in its line reproduces that soak, with every number that defines it.
 func TestASoakReplays(t *testing.T) {
 	t.Parallel()
 	language := bench.Verbs(append(Verbs(), layers.Verbs()...)).Language(append(Checks(), layers.Checks()...)...)

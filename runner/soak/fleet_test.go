@@ -12,7 +12,7 @@ import (
 	"blobpglite/runner/workload"
 )
 
-// TestRampUp: a rate that is below what a new bucket takes may do what it likes; above it, it may double in 20 minutes, and no more.
+// TestRampUp: a rate below the capacity of a new bucket may change freely; above it, it may double in 20 minutes, and no more.
 func TestRampUp(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -46,7 +46,7 @@ func TestRampUp(t *testing.T) {
 	}
 }
 
-// TestPaced: once a second is what a name takes; a burst is behind by its length.
+// TestPaced: a name takes one write per second; a burst is behind by its length.
 func TestPaced(t *testing.T) {
 	t.Parallel()
 	s := func(at ...float64) (all []time.Duration) {
@@ -68,8 +68,8 @@ func TestPaced(t *testing.T) {
 	}
 }
 
-// TestRewritten: a wake takes and gives back the lease and swaps the manifest; layers swap it again, work renews the lease; a wake that finds the
-// instance of the one before opens nothing.
+// TestRewritten: a wake takes and releases the lease and swaps the manifest; layers swap it again, work renews the lease; a wake that finds
+// the previous one's instance opens nothing.
 func TestRewritten(t *testing.T) {
 	t.Parallel()
 	visit := func(at time.Duration, writes int) workload.Wake {
@@ -94,11 +94,12 @@ func TestRewritten(t *testing.T) {
 	}
 }
 
-// TestRanges: what is asked in one second by databases whose names lie together is too much for their range, and is not when they lie apart.
+// TestRanges: the requests of one second from databases with neighboring names are too many for their range, and are not when the names are
+// far apart.
 func TestRanges(t *testing.T) {
 	t.Parallel()
 	var sorted, apart []member
-	for i := range 200 { // each half at a second of its own, which it fills: 100 times 20 writes
+	for i := range 200 { // each half has its own second, which it fills: 100 times 20 writes
 		m := member{wakes: []workload.Wake{{At: time.Hour + time.Duration(i/100)*time.Hour, Writes: writesASecond, Visits: []time.Duration{0}}}}
 		sorted = append(sorted, m)
 	}

@@ -17,8 +17,8 @@ func touch(t *testing.T, path ...string) string {
 	return name
 }
 
-// TestAFileThatIsLeftIsCounted: in a folder of the run's own whatever has come, in one that others use what has a name of ours; what was
-// there before, and what is gone again, is nobody's fault.
+// TestAFileThatIsLeftIsCounted: in the run's own folder any new file, in a shared one those with a name of ours; files that were there
+// before, or are gone again, do not count.
 func TestAFileThatIsLeftIsCounted(t *testing.T) {
 	t.Parallel()
 	own, shared := t.TempDir(), t.TempDir()

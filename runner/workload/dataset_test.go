@@ -11,7 +11,7 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// answers is what a process answers, as a stream.
+// answers is a process's answers, as a stream.
 type answers struct {
 	t    *testing.T
 	conn *pglite.Conn

@@ -15,7 +15,7 @@ import (
 	"blobpglite/runner/history"
 )
 
-// fake answers like a database that knows nothing but what it is asked for.
+// fake answers like a database, without knowing any data.
 type fake struct {
 	mu    sync.Mutex
 	asked []string
@@ -58,7 +58,7 @@ func load(f *fake) Load {
 	}
 }
 
-// TestUnknownClientsGoOnUnderANewID: two operations of one client are never open at once, also where one never ended.
+// TestUnknownClientsGoOnUnderANewID: two operations of one client never overlap, even where one never ended.
 func TestUnknownClientsGoOnUnderANewID(t *testing.T) {
 	f := &fake{fail: func(n int) error {
 		if n%4 == 0 {
@@ -98,8 +98,8 @@ func TestUnknownClientsGoOnUnderANewID(t *testing.T) {
 	}
 }
 
-// TestOpenLoopCountsFromWhenItWasMeantToStart: at a rate that the database cannot keep up with latency grows, for each
-// request waits for those before it.
+// TestOpenLoopCountsFromWhenItWasMeantToStart: at a rate that the database cannot keep up with, latency grows, because each request waits
+// for those before it.
 func TestOpenLoopCountsFromWhenItWasMeantToStart(t *testing.T) {
 	f := &fake{stall: 4 * time.Millisecond}
 	l := load(f)

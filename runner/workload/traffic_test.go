@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// TestTraffic: every day is what the profile says, and its gaps are what an instance's idle time takes them for.
+// TestTraffic: every day matches the profile; gaps between wakes exceed an instance's idle time, those within a wake do not.
 func TestTraffic(t *testing.T) {
 	for seed := range uint64(50) {
 		all := Traffic(seed, 72)

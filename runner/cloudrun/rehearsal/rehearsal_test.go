@@ -8,11 +8,11 @@ import (
 	"blobpglite/cloud/runemu/platform"
 )
 
-// How a whole service behaves is what runner's rehearsals test.
+// The behavior of a whole service is tested by runner's rehearsals.
 
 const scope = " svc --project=p --region=r --quiet"
 
-// TestRefusals: what gcloud would refuse, and what the stand-in does not know.
+// TestRefusals: what gcloud would refuse, and what the stand-in does not support.
 func TestRefusals(t *testing.T) {
 	deploy := "run deploy" + scope + " --image=i --service-account=a --revision-suffix=one --cpu=1"
 	for line, says := range map[string]string{

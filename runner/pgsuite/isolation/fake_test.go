@@ -26,7 +26,7 @@ import (
 //	fail, hang          an error; no answer until it is cancelled
 //	end, vanish         the session's end, with an error or without
 type fake struct {
-	deaf     bool // it does not hear of cancels
+	deaf     bool // it ignores cancels
 	serving  sync.WaitGroup
 	mu       sync.Mutex
 	changed  *sync.Cond // a lock was freed, or a session cancelled
@@ -34,11 +34,11 @@ type fake struct {
 	waiting  map[uint32]bool
 	canceled map[uint32]bool
 	closing  bool
-	names    []string // of sessions, as they told it
+	names    []string // sessions' names, as they reported them
 	last     uint32
 }
 
-// newFake is reached through pipes, so that a test's clock (testing/synctest) goes on only when nothing is under way.
+// newFake is reached through pipes, so that a test's clock (testing/synctest) advances only when nothing is under way.
 func newFake(t *testing.T) *fake {
 	f := &fake{holders: map[string]uint32{}, waiting: map[uint32]bool{}, canceled: map[uint32]bool{}}
 	f.changed = sync.NewCond(&f.mu)
@@ -145,7 +145,7 @@ func (s *fakeSession) ready() {
 	_ = s.b.Flush() // the client may have gone
 }
 
-// answer says whether the session goes on.
+// answer says whether the session continues.
 func (s *fakeSession) answer(m pgproto3.FrontendMessage) bool {
 	switch m := m.(type) {
 	case *pgproto3.Parse:
@@ -172,7 +172,7 @@ func (s *fakeSession) answer(m pgproto3.FrontendMessage) bool {
 	return true
 }
 
-// execute answers what the control connection asks.
+// execute answers the control connection's query.
 func (s *fakeSession) execute() {
 	answer := "f"
 	s.f.set(func() {
@@ -210,7 +210,7 @@ func (s *fakeSession) fail(severity, text string) {
 	s.b.Send(&pgproto3.ErrorResponse{Severity: severity, Message: text, Detail: "a detail"})
 }
 
-// do says whether the session goes on.
+// do says whether the session continues.
 func (s *fakeSession) do(words []string) bool {
 	if len(words) == 0 {
 		s.b.Send(&pgproto3.EmptyQueryResponse{})
@@ -263,7 +263,7 @@ func (s *fakeSession) do(words []string) bool {
 	return true
 }
 
-// wait waits for a lock, or without a name until it is cancelled; false: it was.
+// wait waits for a lock, or without a name until it is canceled; it returns false in that case.
 func (s *fakeSession) wait(lock string) bool {
 	f := s.f
 	f.mu.Lock()

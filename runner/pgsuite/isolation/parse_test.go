@@ -127,7 +127,7 @@ func TestEveryInterleaving(t *testing.T) {
 	}
 }
 
-// TestOwnSpecs: each can be read, and has what it is to print.
+// TestOwnSpecs: each can be read, and has its expected output.
 func TestOwnSpecs(t *testing.T) {
 	specs, err := fs.Glob(Own(), "specs/*.spec")
 	if err != nil || len(specs) < 5 {

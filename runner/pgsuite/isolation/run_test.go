@@ -80,7 +80,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// steps runs a specification and gives what it printed of its first permutation.
+// steps runs a specification and returns the output of its first permutation.
 func steps(t *testing.T, f *fake, text string) (string, error) {
 	t.Helper()
 	spec, err := Parse(text)
@@ -148,7 +148,7 @@ func TestRunWithoutAServer(t *testing.T) {
 	}
 }
 
-// TestRunEndsWithItsContext: nothing is left behind, whatever a statement is at.
+// TestRunEndsWithItsContext: nothing is left behind, whatever a statement is doing.
 func TestRunEndsWithItsContext(t *testing.T) {
 	f := newFake(t)
 	spec, err := Parse("session a step x { raise now hang }")
@@ -162,7 +162,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// watched is told when a word is printed.
+// watched is notified when a word is printed.
 type watched struct {
 	word string
 	seen func()
