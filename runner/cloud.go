@@ -90,7 +90,7 @@ func (c *cloudFlags) args() []string {
 	return args
 }
 
-// leftOut says why a cell cannot be run on the target.
+// leftOut says why a cell cannot run on the target.
 func (x *experiment) leftOut(c scenario.Cell) string {
 	if x.plan.Target != scenario.TargetCloudRun {
 		return ""
@@ -98,8 +98,8 @@ func (x *experiment) leftOut(c scenario.Cell) string {
 	return registry.LeftOut(c)
 }
 
-// rehearsed removes from a verdict what was measured on a stand-in: an expectation that did not hold becomes a note. One that
-// could not be judged stays, since it could not be judged on Cloud Run either.
+// rehearsed removes from a verdict what was measured on a stand-in: an expectation that did not hold becomes a note. One that could not be
+// judged stays, since it could not be judged on Cloud Run either.
 func rehearsed(c scenario.Cell, verdict record.Verdict, checks []record.Check) (record.Verdict, []record.Check, []string) {
 	var kept []record.Check
 	var notes []string
@@ -119,15 +119,15 @@ func rehearsed(c scenario.Cell, verdict record.Verdict, checks []record.Check) (
 	return verdict, kept, notes
 }
 
-// Times of the clean-up; what is left after that is reported.
+// Times for the clean-up; what is left afterwards is reported.
 const (
-	settle      = 15 * time.Second // instances have 10 s after they were told to go, and may write so long
+	settle      = 15 * time.Second // instances have 10 s after they are told to go, and may write for that long
 	cleaning    = 10 * time.Minute
 	dryInterval = 20 * time.Millisecond
 )
 
-// openCloud prepares a run on Cloud Run, or its rehearsal. At the end the service is deleted, and then what it left in the
-// bucket, however the run has ended.
+// openCloud prepares a run on Cloud Run, or its rehearsal. At the end, however the run has ended, it deletes the service, and then what
+// that left in the bucket.
 func (x *experiment) openCloud(ctx context.Context, out io.Writer) (func() error, error) {
 	if !slices.ContainsFunc(x.plan.Cells, func(c scenario.Cell) bool { return registry.LeftOut(c) == "" }) {
 		return func() error { return nil }, nil // nothing can be run there
@@ -183,7 +183,7 @@ func (x *experiment) rehearse(ctx context.Context, o *cloudrun.Options) (endpoin
 	if err != nil {
 		return "", nil, err
 	}
-	endpoint, stop, err := front.Serve(context.WithoutCancel(ctx)) // it is needed for the clean-up
+	endpoint, stop, err := front.Serve(context.WithoutCancel(ctx)) // needed for the clean-up
 	if err != nil {
 		return "", nil, err
 	}

@@ -31,13 +31,13 @@ type experiment struct {
 	show    *progress.Reporter
 }
 
-// runScenario is the whole flow of an experiment: a document becomes cells; each cell is run by the verbs that its steps name; what these
-// measured and checked is judged; each verdict becomes a line of the results, and one that does not hold also a folder with what replays it. It
-// returns the exit code.
+// runScenario is the whole flow of an experiment: a document becomes cells; the verbs named in its steps run each cell; what they measured
+// and checked is judged; each verdict becomes a line of the results, and a failed one also a folder with what replays it. It returns the
+// exit code.
 func runScenario(ctx context.Context, f flags, out io.Writer) (code int, err error) {
 	x := &experiment{f: f, show: progress.New(os.Stderr), id: record.NewRun(time.Now())}
 	defer x.show.Close()
-	// A cell is a probe with one choice of its parameters, by the profile and what was set by hand.
+	// A cell is a probe with one choice of its parameters, from the profile and what was set by hand.
 	if x.s, x.plan, err = planOf(f, f.scenario); err != nil {
 		return exitUsage, err
 	}
@@ -113,7 +113,7 @@ func setUp(ctx context.Context) (int, error) {
 	return exitPass, nil
 }
 
-// loadPostgres loads it if a cell needs it.
+// loadPostgres loads PostgreSQL if a cell needs it.
 func (x *experiment) loadPostgres(ctx context.Context) (unload func(), err error) {
 	if !registry.NeedsPostgres(x.plan.Cells) {
 		return func() {}, nil
@@ -134,7 +134,7 @@ func (x *experiment) load(ctx context.Context) (err error) {
 	return nil
 }
 
-// describe notes what every record of this command says of the sources and of the machine.
+// describe records what every record of this command says about the sources and the machine.
 func (x *experiment) describe(ctx context.Context) {
 	wasm := ""
 	if x.runtime != nil {
@@ -144,7 +144,7 @@ func (x *experiment) describe(ctx context.Context) {
 	x.env = record.CollectEnv(record.EnvOptions{Region: x.f.cloud.region, Store: x.plan.Store, Target: x.plan.Target, PGliteSHA256: wasm})
 }
 
-// newRun is a run of a cell, with all that verbs may use.
+// newRun returns a run of a cell, with everything verbs may use.
 func (x *experiment) newRun(c scenario.Cell, progress func(step string, done, total int64)) *bench.Run {
 	return &bench.Run{
 		Cell: c, Seed: x.f.seed, Store: x.store, Runtime: x.runtime, Progress: progress, Metrics: record.NewMetrics(),
@@ -152,7 +152,7 @@ func (x *experiment) newRun(c scenario.Cell, progress func(step string, done, to
 	}
 }
 
-// moment is when a cell began, and how many requests the bucket had got by then.
+// moment is when a cell began, and how many requests the bucket had received by then.
 type moment struct {
 	at  time.Time
 	ops record.Ops
@@ -160,7 +160,7 @@ type moment struct {
 
 func (x *experiment) now() moment { return moment{time.Now(), x.ops()} }
 
-// keep appends a record to the results, unless it is one of a rehearsal.
+// keep appends a record to the results, unless it is from a rehearsal.
 func (x *experiment) keep(rec record.Record) error {
 	if x.f.cloud.dry {
 		return nil

@@ -17,17 +17,17 @@ import (
 	"blobpglite/runner/record"
 )
 
-// A run that finds a fault leaves a folder below the results, whatever verb found it:
+// A run that finds a fault leaves a folder below the results, whichever verb found it:
 //
-//	replay.txt    the command that runs exactly this cell again, and the commit that it was run at
+//	replay.txt    the command that repeats exactly this cell, and the commit it was run at
 //	wrong.txt     each check that did not hold, and what it said
 //	record.json   the line of the results: claim, parameters, seed, faults, metrics, notes
 //	log.txt       the steps as they were shown, each with the time since the cell began
-//	bucket.txt    the objects that were there in the end, if the run had a bucket
+//	bucket.txt    the objects that were there at the end, if the run had a bucket
 //
-// Verbs that know more leave more beside it: chaos the episode as a document, the soak what each client was told and the objects themselves.
+// Verbs that know more add to it: chaos the episode as a document, the soak what each client was told and the objects themselves.
 
-// keepFailure writes the folder of a cell that failed and returns it, as it is to be shown; empty: there is nothing to keep.
+// keepFailure writes the folder of a failed cell and returns its name, as shown to people; empty: there is nothing to keep.
 func (x *experiment) keepFailure(ctx context.Context, run *bench.Run, rec record.Record, log *steps) (string, error) {
 	if rec.Verdict.Holds() || x.f.cloud.dry || run.Results == "" {
 		return "", nil
@@ -58,7 +58,7 @@ func (x *experiment) keepFailure(ctx context.Context, run *bench.Run, rec record
 	return dir, nil
 }
 
-// wrongOf says what did not hold, a check a line.
+// wrongOf says what did not hold, one check per line.
 func wrongOf(rec record.Record) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s\n", rec.Verdict, rec.Claim)
@@ -70,7 +70,7 @@ func wrongOf(rec record.Record) string {
 	return b.String()
 }
 
-// held lists what the run's buckets held in the end. What cannot be listed does not keep the rest from being kept.
+// held lists what the run's buckets held at the end. A failed listing does not prevent keeping the rest.
 func (x *experiment) held(ctx context.Context, run *bench.Run) string {
 	lines, err := run.LeftInBucket()
 	if st, done, openErr := x.ownPrefix(ctx); openErr != nil {
@@ -109,7 +109,7 @@ func (x *experiment) ownPrefix(ctx context.Context) (store.Store, func(), error)
 	return st, func() { _ = st.Close() }, nil
 }
 
-// steps are what a cell has shown of its progress.
+// steps is the progress that a cell has shown.
 type steps struct {
 	began time.Time
 	show  func(step string, done, total int64)
@@ -123,7 +123,7 @@ type steps struct {
 // mostSteps is how many lines of a log are kept: the last ones say what went wrong.
 const mostSteps = 2000
 
-// step shows a step, and notes it if it is another one than before.
+// step shows a step, and records it if it differs from the last one.
 func (s *steps) step(step string, done, total int64) {
 	s.show(step, done, total)
 	s.mu.Lock()

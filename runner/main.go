@@ -1,9 +1,9 @@
-// Command runner runs experiments: it reads a scenario, does what it says against the engine, judges, prints a verdict
-// for each probe, and appends a line for each to results/.
+// Command runner runs experiments: it reads a scenario, runs its steps against the engine, judges, prints a verdict for each probe, and
+// appends a line for each to results/.
 //
 //	go run ./runner -scenario e2                     the built-in document, numbers as written
 //	go run ./runner -scenario ./mine.yaml -profile ci -set rounds=1
-//	go run ./runner -scenario e4 -target cloudrun -dry -project p ...   what it would do on Cloud Run; without -dry it does
+//	go run ./runner -scenario e4 -target cloudrun -dry -project p ...   what it would do on Cloud Run; without -dry it does it
 //	go run ./runner -list                            what there is
 //	go run ./runner -verify gs://name/prefix         is the database there sound, and up to which record?
 //
@@ -46,7 +46,7 @@ func main() {
 	os.Exit(code)
 }
 
-// flags are what the command line says.
+// flags holds the command line's flags.
 type flags struct {
 	scenario, profile, store, bucket, results, check, verify string
 	set, probes                                              stringList

@@ -45,7 +45,7 @@ func notNil[T any](list []T) []T {
 	return list
 }
 
-// replayFlags are those that say where a cell was run.
+// replayFlags are the flags that say where a cell was run.
 func (x *experiment) replayFlags() (replay []string) {
 	if x.f.store != "" {
 		replay = append(replay, "-store", x.f.store)

@@ -29,7 +29,7 @@ func (x *experiment) open(ctx context.Context, out io.Writer) (func() error, err
 	return x.openStore(ctx)
 }
 
-// openStore makes the store that the plan asks for.
+// openStore makes the store requested by the plan.
 func (x *experiment) openStore(ctx context.Context) (func() error, error) {
 	x.store = &bench.Store{Kind: x.plan.Store, Prefix: "run-" + strings.ToLower(x.id)}
 	switch x.plan.Store {
@@ -57,8 +57,8 @@ func (x *experiment) openStore(ctx context.Context) (func() error, error) {
 	}
 }
 
-// openBucket checks a real bucket, or one of an emulator at an endpoint. What the run wrote is removed in the end. The nodes
-// talk to the bucket themselves, so their requests are not counted here.
+// openBucket checks a real bucket, or one of an emulator at an endpoint. At the end, what the run wrote is removed. The nodes talk to the
+// bucket themselves, so their requests are not counted here.
 func (x *experiment) openBucket(ctx context.Context, endpoint string) (func() error, error) {
 	bucket, prefix, err := gcs.ParseURL(x.f.bucket)
 	if err != nil {
@@ -79,7 +79,7 @@ func (x *experiment) openBucket(ctx context.Context, endpoint string) (func() er
 	return func() error { return errors.Join(empty(context.WithoutCancel(ctx), st), st.Close()) }, nil
 }
 
-// empty deletes everything in a store, and makes sure that nothing is there.
+// empty deletes everything in a store, and makes sure that nothing is left.
 func empty(ctx context.Context, st store.Store) error {
 	const atOnce = 16
 	keys := func() (all []string, err error) {

@@ -14,10 +14,10 @@ type outcome struct {
 	record record.Record
 	label  string
 	why    string // it was left out
-	folder string // of what a failure left
+	folder string // folder left by a failure
 }
 
-// verdict is what the table says.
+// verdict is the verdict in the table.
 func (o outcome) verdict() string {
 	if o.why != "" {
 		return "left out"
@@ -25,7 +25,7 @@ func (o outcome) verdict() string {
 	return o.record.Verdict.String()
 }
 
-// table prints the verdicts, what was measured, and how to run each again.
+// table prints the verdicts, what was measured, and how to run each cell again.
 func (x *experiment) table(out io.Writer, done []outcome) error {
 	fmt.Fprintf(out, "\n%s: %s\n\n", x.s.ID, x.s.Title)
 	if x.f.cloud.dry {

@@ -17,8 +17,8 @@ import (
 	"blobpglite/runner/progress"
 )
 
-// verifyPrefix checks a database in a bucket from end to end and changes nothing. It returns the exit code: 0 only if the
-// database is sound.
+// verifyPrefix checks a database in a bucket from end to end and changes nothing. It returns the exit code: 0 only if the database is
+// sound.
 func verifyPrefix(ctx context.Context, url string, out io.Writer) (int, error) {
 	at, err := location.Parse(url)
 	if err != nil {
@@ -51,13 +51,13 @@ func verifyPrefix(ctx context.Context, url string, out io.Writer) (int, error) {
 }
 
 var (
-	// errNoDatabase: nothing is there. The prefix is wrong.
+	// errNoDatabase: the prefix is empty, so it is probably wrong.
 	errNoDatabase = errors.New("there is no database at this prefix: check it")
-	// errManifestGone: there is a log or a layer, and nothing that says where to start.
+	// errManifestGone: there is a log or a layer, but nothing says where to start.
 	errManifestGone = fmt.Errorf("objects of a database are there, and its manifest is not: %w", manifest.ErrCorrupt)
 )
 
-// missingManifest tells an empty prefix from a database without a manifest.
+// missingManifest distinguishes an empty prefix from a database without a manifest.
 func missingManifest(ctx context.Context, st store.Store, err error) error {
 	for _, prefix := range []string{wal.Prefix(), base.Prefix(), base.SegmentPrefix()} {
 		for a, listErr := range st.List(ctx, prefix, "") {
@@ -111,7 +111,7 @@ func problems(err error) []error {
 	if !ok {
 		return []error{err}
 	}
-	// fmt.Errorf with several %w has this method too, and a text of its own.
+	// The error of fmt.Errorf with several %w also has this method, but a text of its own.
 	if errors.Join(joined.Unwrap()...).Error() != err.Error() {
 		return []error{err}
 	}
@@ -122,7 +122,7 @@ func problems(err error) []error {
 	return all
 }
 
-// kindOf is the word that a line about a problem begins with.
+// kindOf is the first word of a line about a problem.
 func kindOf(err error) string {
 	for _, k := range []struct {
 		err  error

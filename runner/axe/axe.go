@@ -1,5 +1,5 @@
-// Package axe looks at a web page with axe-core (github.com/dequelabs/axe-core), which knows the Web Content Accessibility Guidelines, in a
-// browser that a test starts:
+// Package axe checks a web page with axe-core (github.com/dequelabs/axe-core), which knows the Web Content Accessibility Guidelines, in a
+// browser started by a test:
 //
 //	a, err := axe.New(ctx)                                     // errors.Is(err, npm.ErrMissing): skip
 //	view := axe.View{Path: "/page", Width: 360}
@@ -8,11 +8,10 @@
 //			page.ServeHTTP(w, r)
 //		}
 //	})
-//	findings := <-a.Found                                      // once it has been looked at
+//	findings := <-a.Found                                      // once the page has been checked
 //
-// a answers /axe, /axe.js and /axe/found, from the page's origin; everything else is the page's. axe-core is installed by npm in the cache, at the
-// version that is pinned here. Whoever serves the page to the browser has to remove headers that forbid frames and foreign scripts: see
-// Unguard.
+// a answers /axe, /axe.js and /axe/found, from the page's origin; everything else is the page's. npm installs axe-core in the cache, at the
+// version pinned here. The server of the page has to remove headers that forbid frames and foreign scripts: see Unguard.
 package axe
 
 import (
@@ -45,7 +44,7 @@ type Finding struct {
 	Nodes  []string `json:"nodes"`
 }
 
-// Serious says whether its impact is serious or critical, so that it keeps somebody from using the page.
+// Serious says whether the finding's impact is serious or critical, so that it keeps people from using the page.
 func (f Finding) Serious() bool { return f.Impact != "minor" && f.Impact != "moderate" }
 
 func (f Finding) String() string {
@@ -77,8 +76,8 @@ func New(ctx context.Context) (*Axe, error) {
 type View struct {
 	Path  string // of the page
 	Width int    // pixels
-	// States are JavaScript functions that bring the page to a state, with its name. They are called one after the other with the frame's
-	// window, may be asynchronous, and return a text if something is wrong. The page is checked after each. None: it is checked as it is.
+	// States are named JavaScript functions that bring the page to a state. They are called one after the other with the frame's window,
+	// may be asynchronous, and return a text if something is wrong. The page is checked after each. None: it is checked as it is.
 	States []State
 }
 
@@ -106,7 +105,7 @@ func (a *Axe) Serve(w http.ResponseWriter, r *http.Request, v View) bool {
 	return true
 }
 
-// Unguard removes headers by which a page forbids frames and foreign scripts.
+// Unguard removes headers with which a page forbids frames and foreign scripts.
 func Unguard(h http.Header) {
 	for _, name := range []string{"Content-Security-Policy", "X-Frame-Options", "Cross-Origin-Opener-Policy", "Cross-Origin-Resource-Policy"} {
 		h.Del(name)

@@ -2,7 +2,7 @@ package bench
 
 import "blobpglite/runner/scenario"
 
-// Names of checks that several packages make.
+// Names of checks made by several packages.
 const (
 	CheckChecksum     = "checksum"
 	CheckDurability   = "durability"

@@ -14,7 +14,7 @@ import (
 	"blobpglite/core/store"
 )
 
-// ExperimentTTL is the lease of an engine that is going to be killed: the next opening waits for it.
+// ExperimentTTL is the lease of an engine that is about to be killed: the next opening waits for it.
 const ExperimentTTL = 200 * time.Millisecond
 
 // OpenEngine opens an engine in mode log, in this process.
@@ -29,10 +29,10 @@ func (r *Run) OpenEngine(ctx context.Context, st store.Store, change ...func(*en
 	return engine.Open(ctx, o)
 }
 
-// NoLayers makes an engine take no layer by itself: for experiments that look at its log.
+// NoLayers keeps an engine from taking layers by itself: for experiments that look at its log.
 func NoLayers(o *engine.Options) { o.RestoreBudget = -1 }
 
-// LongLease gives an engine a long lease: for measurements in which renewals would be counted with the commits.
+// LongLease gives an engine a long lease: for measurements in which renewals would be counted along with the commits.
 func LongLease(o *engine.Options) { o.LeaseTTL = time.Hour }
 
 // OwnCPU is the processor time that this process has used.
@@ -44,7 +44,7 @@ func OwnCPU() (time.Duration, error) {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
 }
 
-// Connect makes a client of an engine: a process of its own. The engine's Query is one session for all. Close it after use.
+// Connect connects a client to an engine, with a process of its own (the engine's Query is one session for all). Close it after use.
 func Connect(ctx context.Context, e *engine.Engine) (*pgconn.PgConn, error) {
 	config, err := pgconn.ParseConfig("postgres://postgres@database/postgres?sslmode=disable")
 	if err != nil {

@@ -30,7 +30,7 @@ func plain(text string) string {
 	}, text)
 }
 
-// On says which emulated bucket the run uses from now on. If a check fails, what that bucket holds in the end is what LeftInBucket tells, and
+// On says which emulated bucket the run uses from now on. If a check fails, LeftInBucket reports what that bucket holds at the end, and
 // later buckets do not take its place.
 func (r *Run) On(front *gcsfront.Front) {
 	r.mu.Lock()
@@ -40,7 +40,7 @@ func (r *Run) On(front *gcsfront.Front) {
 	}
 }
 
-// swept notes what a place held that is about to be emptied, if a check has failed and nothing was noted before.
+// swept records what a place held that is about to be emptied, if a check has failed and nothing was recorded before.
 func (r *Run) swept(ctx context.Context, st store.Store) {
 	if !r.Failed() || len(r.listing) > 0 {
 		return
@@ -54,7 +54,8 @@ func (r *Run) swept(ctx context.Context, st store.Store) {
 	}
 }
 
-// LeftInBucket lists the bucket of the run's own that a check failed on, or else the last one: a line an object. Empty: the run had none.
+// LeftInBucket lists the bucket of the run's own on which a check failed, or else the last one, one object per line. Empty: the run had
+// none.
 func (r *Run) LeftInBucket() ([]string, error) {
 	if r.bucket == nil {
 		return r.listing, nil

@@ -22,7 +22,7 @@ func (r *Run) Judged(name string, res check.Result) bool {
 	return res.Wrong == ""
 }
 
-// Struck adds to the count of a rule's strikes.
+// Struck adds n to the count of a rule's strikes.
 func (r *Run) Struck(rule string, n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -51,8 +51,8 @@ func (r *Run) AddOps(o record.Ops) {
 	r.Ops = r.Ops.Add(o)
 }
 
-// Blame turns an error of the database, or its not answering within the limit, into a failed check and returns nil; an error of
-// the harness is returned.
+// Blame turns an error of the database, or a missing answer within the limit, into a failed check and returns nil; it returns an error of
+// the harness.
 func (r *Run) Blame(check, what string, err error) error {
 	var failed *node.Error
 	var ended *node.EndedError

@@ -48,7 +48,7 @@ func ObjectsOf(ctx context.Context, st store.Store) ([]check.Object, error) {
 		getting.Go(func() error {
 			whole, err := st.Get(inner, o.Key)
 			if errors.Is(err, store.ErrNotFound) {
-				gone[i] = true // collected meanwhile
+				gone[i] = true // collected in the meantime
 				return nil
 			}
 			list[i].Body = whole.Body

@@ -7,11 +7,11 @@ import (
 	"blobpglite/faults/storefault"
 )
 
-// ModelledStore is a bucket in memory with the modelled latency and limits of the service: latency by size, one write per
-// second and name. It does not model the network.
+// ModelledStore is a bucket in memory with the service's modelled latency and limits: latency by size, one write per second and name. It
+// does not model the network.
 type ModelledStore struct {
 	*storefault.Store
-	Counted *store.Counted // what reached the bucket
+	Counted *store.Counted // counts what reached the bucket
 }
 
 // NewModelledStore makes an empty one. seed is for its latencies.

@@ -14,7 +14,7 @@ import (
 	"blobpglite/runner/service"
 )
 
-// Program builds pgserve once for all cells, in a folder of the cache, where an up-to-date build is reused, copies it to folder,
+// Program builds pgserve once for all cells, in a folder of the cache where an up-to-date build is reused. It copies the program to folder,
 // and returns the copy's path.
 func (s *Store) Program(ctx context.Context, folder, cacheDir string) (string, error) {
 	if s.pgserve == "" {
@@ -79,7 +79,7 @@ func (r *Run) PgserveOf(ctx context.Context, commit string) (string, error) {
 	return program, os.Rename(fresh, program)
 }
 
-// ErrMissing: a program that is needed is not on this machine; the error says which. Install it, or leave the experiment out.
+// ErrMissing: a required program is not on this machine; the error says which. Install it, or skip the experiment.
 var ErrMissing = errors.New("not installed")
 
 // Tail is the end of a program's output, for messages.

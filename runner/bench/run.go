@@ -4,8 +4,8 @@
 //	err := run.Do(ctx)                              // all steps of the cell
 //	verdict, checks := run.Judge(err, metrics)
 //
-// A verb records metrics and check results in the Run; it returns an error only if the harness itself failed or a limit was
-// exceeded. An error of the database under test is a failed check.
+// A verb records metrics and check results in the Run; it returns an error only if the harness itself failed or a limit was exceeded. An
+// error of the database under test is a failed check.
 //
 // Read run.go first, then verb.go (what a verb is), store.go (places in a store), pgserve.go and served.go (the service as a child).
 package bench
@@ -82,7 +82,7 @@ type Run struct {
 // Do does the steps of the cell. An error is one of the harness, or ctx's.
 func (r *Run) Do(ctx context.Context) error { return r.Verbs.do(ctx, r) }
 
-// begin makes what is noted of checks.
+// begin makes the maps that hold the state of checks.
 func (r *Run) begin() {
 	if r.failed == nil {
 		r.failed, r.held = map[string]string{}, map[string]int{}
@@ -101,7 +101,7 @@ func (r *Run) Check(name, wrong string) {
 	}
 }
 
-// Found records a check that a verb has judged itself, under a name of its own. Of several with one name the worst counts.
+// Found records a check that a verb has judged itself, under a name of its own. Of several with the same name the worst counts.
 func (r *Run) Found(c record.Check) {
 	i := slices.IndexFunc(r.own, func(o record.Check) bool { return o.Name == c.Name })
 	if i < 0 {

@@ -12,7 +12,7 @@ import (
 	"blobpglite/runner/service"
 )
 
-// What pgserve keeps its database in.
+// Where pgserve keeps its database.
 const (
 	InProcess    = "mem"   // the reference in memory, in pgserve itself
 	NoLatency    = "none"  // the emulator
@@ -82,13 +82,13 @@ func (r *Run) WithServiceIn(ctx context.Context, env []string, in string, f func
 
 // Program is a pgserve that was built from the present sources, and an emulator of a bucket for it.
 type Program struct {
-	Path, Folder string // of the program, and of what it needs
+	Path, Folder string // of the program, and of the files it needs
 	Front        *gcsfront.Front
 	Endpoint     string // of the emulator
 }
 
-// WithProgram builds pgserve and serves an emulated bucket of that name, with modelled latency or without any; it adds the bucket's operations
-// to the run's.
+// WithProgram builds pgserve and serves an emulated bucket of that name, with modelled latency or without latency; it adds the bucket's
+// operations to the run's.
 func (r *Run) WithProgram(ctx context.Context, bucket string, modelled bool, f func(Program) error) (err error) {
 	o := gcsfront.Options{Buckets: []string{bucket}, Seed: r.Seed}
 	if modelled {

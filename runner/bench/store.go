@@ -16,13 +16,13 @@ import (
 	"blobpglite/runner/scenario"
 )
 
-// What a verb that needs no PostgreSQL may run on.
+// Where a verb that needs no PostgreSQL may run.
 const (
-	onRun = "run" // the store of the run: fake-gcs, or what -store says
+	onRun = "run" // the store of the run: fake-gcs, or the one named by -store
 	OnMem = "mem" // the reference in memory
 )
 
-// StoreArg is the argument by which a step chooses one of these.
+// StoreArg is the argument with which a step chooses one of these.
 func StoreArg() scenario.Arg {
 	return scenario.Arg{
 		Name: "on", Default: onRun, OneOf: []string{onRun, OnMem},
@@ -39,7 +39,7 @@ type Place struct {
 	Wire    *statuses // answers seen; nil: they cannot be seen
 }
 
-// OpenPlace makes a new prefix, on a store that StoreArg names. Close it.
+// OpenPlace makes a new prefix, on a store named by StoreArg. Close it.
 func (r *Run) OpenPlace(ctx context.Context, on string) (*Place, error) {
 	spec := r.Store.Fresh(r.Cell.Probe)
 	if on == OnMem && spec.Memory == nil {
@@ -100,8 +100,8 @@ func OpenBucketPlace(ctx context.Context, bucket, endpoint, prefix string) (*Pla
 	return p, nil
 }
 
-// sweep empties a place on an emulator, whose requests take longer the more objects it has. Errors do not matter: the prefix is
-// not used again.
+// sweep empties a place on an emulator, whose requests take longer the more objects it has. Errors do not matter: the prefix is not used
+// again.
 func sweep(ctx context.Context, st store.Store) {
 	for a, err := range st.List(ctx, "", "") {
 		if err != nil || st.Delete(ctx, a.Key) != nil {
@@ -152,7 +152,7 @@ func (s *statuses) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer, err
 }
 
-// Measure records the answers that Wire has counted, if there is one.
+// Measure records the answers counted by Wire, if there is one.
 func (p *Place) Measure(r *Run) {
 	if p.Wire != nil {
 		r.Metrics.Value("status_412_count", float64(p.Wire.refused.Load()))
@@ -168,12 +168,12 @@ func WireDocs() []scenario.MetricDoc {
 // SkippingClock is a virtual clock whose Sleep moves it, and does not wait.
 type SkippingClock struct{ *clock.Virtual }
 
-// NewSkippingClock makes one, at a fixed date.
+// NewSkippingClock makes a clock that starts at a fixed date.
 func NewSkippingClock() SkippingClock {
 	return SkippingClock{clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))}
 }
 
-// Sleep moves the clock by d and returns at once.
+// Sleep advances the clock by d and returns immediately.
 func (s SkippingClock) Sleep(ctx context.Context, d time.Duration) error {
 	if d > 0 {
 		s.Advance(d)
@@ -181,7 +181,7 @@ func (s SkippingClock) Sleep(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
-// AtOnce runs n functions at once, lets all of them start together, and waits for them.
+// AtOnce runs n functions concurrently, lets all of them start together, and waits for them.
 func AtOnce(n int, do func(i int)) {
 	var wg sync.WaitGroup
 	start := make(chan struct{})

@@ -17,7 +17,7 @@ type Verb struct {
 	Run   func(ctx context.Context, r *Run, args scenario.Args) error
 }
 
-// OnCloudRun is the Cloud of verbs that can do on Cloud Run all that they do on the emulator.
+// OnCloudRun is the Cloud of verbs that can do everything on Cloud Run that they do on the emulator.
 func OnCloudRun(scenario.Args) string { return "" }
 
 // NotOnCloudRun returns the Cloud of verbs that cannot; why is the reason.
@@ -28,7 +28,7 @@ func NotOnCloudRun(why string) func(scenario.Args) string {
 // Verbs is a list of verbs that documents may use.
 type Verbs []Verb
 
-// named returns the verb of a name; nil: there is none.
+// named returns the verb with a name; nil: there is none.
 func (l Verbs) named(name string) *Verb {
 	for i := range l {
 		if l[i].Name == name {
@@ -74,7 +74,7 @@ func (l Verbs) stepLeftOut(s scenario.PlannedStep) string {
 	return ""
 }
 
-// Language returns what documents that use these verbs may name: the verbs, the checks (with those of every run), and the seams.
+// Language returns what documents that use these verbs may name: the verbs, the checks (including those of every run), and the seams.
 func (l Verbs) Language(checks ...scenario.Named) scenario.Registry {
 	reg := scenario.Registry{
 		Checks: append(commonChecks(), checks...),

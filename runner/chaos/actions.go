@@ -15,19 +15,19 @@ import (
 
 // action is one line of an episode. A person can read it and change it:
 //
-//	http put after p 0.02 lose     a rule at the bucket, for the whole episode; the lines come first
-//	open                           another process opens the database, or waits for the lease; it gets clients of its own
+//	http put after p 0.02 lose     a rule at the bucket, for the whole episode; these lines come first
+//	open                           another process opens the database, or waits for the lease; it gets its own clients
 //	work 8                         until 8 more operations were acknowledged, one second at most
-//	hold 40ms                      clients go on working
+//	hold 40ms                      clients keep working
 //	kill                           SIGKILL to the process that opened last
 //	kill at wal/before-put nth 3   it kills itself, there
 //	stop, stop at wal/after-put    SIGSTOP, until wake
 //	park at manifest/before-cas    one goroutine, until wake
 //	delay at wal/before-put 30ms   every time
-//	wake                           all that are stopped or parked go on
+//	wake                           everything stopped or parked continues
 //	sigterm                        it flushes, releases the lease and ends
 //	compact                        a layer is taken, and what it makes superfluous is collected
-//	power cut                      all processes at once, and requests on their way
+//	power cut                      all processes together, and requests on their way
 //	clock jump 1h, clock drift 2   of the one that opened last
 type action struct {
 	do   string
@@ -59,7 +59,7 @@ func (a action) String() string {
 	return a.do
 }
 
-// parseAction reads a line.
+// parseAction parses a line.
 func parseAction(line string) (a action, err error) {
 	w := strings.Fields(line)
 	bad := func(why string) (action, error) {
@@ -189,7 +189,7 @@ func plot(seed uint64) []action {
 			add(action{do: "stop"}, action{do: "open"})
 		case 8:
 			add(action{do: "sigterm"}, action{do: "open"})
-		case 9: // two open at once; the first one may be stopped while it does
+		case 9: // two open at the same time; the first one may be stopped while it does
 			add(action{do: "kill"}, action{do: "open"}, action{do: "open"})
 		case 10:
 			if random.IntN(2) == 0 {
@@ -207,7 +207,7 @@ func plot(seed uint64) []action {
 	return list
 }
 
-// weather is what goes wrong between the processes and the bucket all the time.
+// weather is what constantly goes wrong between the processes and the bucket.
 func weather(random *rand.Rand) []gcsfront.Rule {
 	all := []gcsfront.Rule{
 		{Op: gcsfront.OpPut, Phase: gcsfront.After, Do: gcsfront.Lose, Probability: 0.03},

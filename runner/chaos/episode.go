@@ -44,7 +44,7 @@ const (
 	faultLimit   = 1500 * time.Millisecond
 )
 
-// runEpisode does the actions and judges. What was wrong is in r.
+// runEpisode does the actions and judges. Failures are recorded in r.
 func runEpisode(ctx context.Context, r *bench.Run, seed uint64, list []action) (*episode, error) {
 	e := &episode{r: r, life: ctx, seed: seed, random: rand.New(rand.NewPCG(seed, 0x65706973)), asleep: map[*cluster.Member]string{}}
 	var rules []gcsfront.Rule
@@ -91,7 +91,7 @@ func (e *episode) all(ctx context.Context, list []action) error {
 	return nil
 }
 
-// do does one action. If the action needs an open process and there is none, it does nothing: that is an episode too.
+// do does one action. An action that needs an open process does nothing if there is none: that, too, is an episode.
 func (e *episode) do(ctx context.Context, a action) error {
 	m := e.current()
 	switch a.do {
@@ -163,7 +163,7 @@ func layerPoint(p any) bool {
 	return slices.ContainsFunc([]string{"base/", "manifest/", "gc/"}, func(prefix string) bool { return len(s) > len(prefix) && s[:len(prefix)] == prefix })
 }
 
-// ignoreEnd: that a process has ended is what episodes are about.
+// ignoreEnd ignores that a process has ended, which is what episodes are about.
 func ignoreEnd(err error) error {
 	var ended *node.EndedError
 	if errors.As(err, &ended) {
@@ -186,7 +186,7 @@ func (e *episode) sleeps(m *cluster.Member, how string) {
 	}
 }
 
-// open lets a new process open the database; when it has, clients of its own come.
+// open lets a new process open the database; once it has, it gets its own clients.
 func (e *episode) open(ctx context.Context) error {
 	s := <-e.spare
 	e.prepare()
@@ -215,11 +215,11 @@ func (e *episode) open(ctx context.Context) error {
 	return nil
 }
 
-// openPatience is how long an episode waits for an opening before it goes on beside it.
+// openPatience is how long an episode waits for an opening before it continues alongside.
 const openPatience = 700 * time.Millisecond
 
-// ready makes the tables if they are not there, and sends clients. That the process ends meanwhile, or is taken over, is
-// what episodes are about.
+// ready makes the tables if they are not there, and sends clients. The process may end, or be taken over, during that: this is what
+// episodes are about.
 func (e *episode) ready(ctx context.Context, m *cluster.Member) error {
 	there, err := m.Ready(ctx)
 	if err == nil && !there {
@@ -239,7 +239,7 @@ func (e *episode) ready(ctx context.Context, m *cluster.Member) error {
 	return nil
 }
 
-// work lets clients get answers, if there is somebody who gives them.
+// work lets clients get answers, if there is a process that answers.
 func (e *episode) work(ctx context.Context, n int) error {
 	from, end := e.c.History.Len(), e.c.Clock.Monotonic()+workLimit
 	for e.c.Clock.Monotonic() < end && history.Count(e.c.History.Ops(from), history.OK) < n {
@@ -250,7 +250,7 @@ func (e *episode) work(ctx context.Context, n int) error {
 	return nil
 }
 
-// wake lets all stopped and parked processes go on.
+// wake lets all stopped and parked processes continue.
 func (e *episode) wake(ctx context.Context) {
 	e.mu.Lock()
 	asleep := e.asleep
@@ -268,7 +268,7 @@ func (e *episode) wake(ctx context.Context) {
 	}
 }
 
-// finish wakes everyone, lets them work a moment side by side, ends them, and looks at what is left.
+// finish wakes all processes, lets them work concurrently for a moment, ends them, and looks at what is left.
 func (e *episode) finish(ctx context.Context) error {
 	e.wake(ctx)
 	err := e.work(ctx, 10)

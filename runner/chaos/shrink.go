@@ -15,12 +15,11 @@ import (
 	"blobpglite/runner/record"
 )
 
-// shrinkTries is how often a smaller episode is run before it counts as one that does not fail: processes do not do the
-// same twice.
+// shrinkTries is how often a smaller episode is run before it counts as one that does not fail: processes do not behave the same way twice.
 const shrinkTries = 3
 
-// shrunk looks for a smaller episode that fails too: first half of the actions is left out, then a quarter, and so on
-// down to one. found: the smallest one failed when it was run again.
+// shrunk looks for a smaller episode that also fails: first it leaves out half of the actions, then a quarter, and so on down to one.
+// found: the smallest one failed when it was run again.
 func shrunk(ctx context.Context, r *bench.Run, seed uint64, list []action, limit time.Duration) (small []action, found *episode) {
 	end := time.Now().Add(limit)
 	small = list
@@ -30,7 +29,7 @@ func shrunk(ctx context.Context, r *bench.Run, seed uint64, list []action, limit
 				return false
 			}
 			t := r.Trial(record.NewMetrics())
-			t.Results = "" // no pictures of what is only tried
+			t.Results = "" // no pictures of what is only a try
 			e, err := runEpisode(ctx, t, seed, candidate)
 			if err == nil && t.Failed() {
 				if found != nil {
@@ -67,7 +66,7 @@ func shrunk(ctx context.Context, r *bench.Run, seed uint64, list []action, limit
 	return small, found
 }
 
-// keep writes what an episode leaves that failed, or that is asked to: what was wrong, the scenario, the history, the bucket's listing, the
+// keep writes what an episode leaves that failed, or was told to: what was wrong, the scenario, the history, the bucket's listing, the
 // timeline.
 func keep(ctx context.Context, r *bench.Run, e *episode, t *bench.Run, list []action) error {
 	dir, rel := r.FailureFolder(e.seed)
@@ -90,7 +89,7 @@ func keepSmall(ctx context.Context, r *bench.Run, e *episode, small []action, fo
 	return found.write(ctx, dir, "small-", found.r, small)
 }
 
-// write makes the files of one episode, their names with a prefix.
+// write makes the files of one episode, with a prefix to their names.
 func (e *episode) write(ctx context.Context, dir, prefix string, t *bench.Run, list []action) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("keep a failure: %w", err)
@@ -125,7 +124,7 @@ func (e *episode) write(ctx context.Context, dir, prefix string, t *bench.Run, l
 	return nil
 }
 
-// replayTries is how often a replay runs its episode, until it fails.
+// replayTries is how often a replay runs its episode until it fails.
 const replayTries = 10
 
 // episodeDocument is a scenario that replays an episode.

@@ -1,5 +1,5 @@
-// Package chaos does everything at once, by seed: an episode is a list of actions on one database; one that fails is shrunk and written down as
-// a scenario.
+// Package chaos does everything at the same time, by seed: an episode is a list of actions on one database; one that fails is shrunk and
+// written down as a scenario.
 //
 // Read actions.go first (what an episode may hold), then episode.go (how it is run).
 package chaos

@@ -5,8 +5,8 @@
 //	r = check.Linearizable(ops, before, now, check.LinearOptions{Picture: "results/failures/x/registers.html"})
 //	r = check.Log(objects)
 //
-// It imports nothing of the engine and decodes what it needs itself: a checker that shares code with what it checks shares its
-// bugs. Any saved history can be judged again by a better checker.
+// It imports nothing from the engine and decodes what it needs itself: a checker that shares code with what it checks shares its bugs. Any
+// saved history can be judged again by a better checker.
 //
 // Each result says how many facts were compared. A result that compared nothing has not held.
 package check
@@ -42,8 +42,8 @@ func tokens(ops []history.Op, kind history.Kind) written {
 	return w
 }
 
-// against compares the tokens found in a database with those sent: every acknowledged one is there, none that failed, and none
-// that was never sent. before are tokens that were there when the history began.
+// against compares the tokens found in a database with those sent: every acknowledged one is there, none that failed, and none that was
+// never sent. before are tokens that were there when the history began.
 func (w written) against(what string, found []int64, before map[int64]bool) Result {
 	r := Result{}
 	there := map[int64]bool{}
@@ -80,7 +80,7 @@ func (w written) against(what string, found []int64, before map[int64]bool) Resu
 	return r
 }
 
-// all returns the first result that is wrong, or one with the sum of what was compared.
+// all returns the first wrong result, or one with the sum of what was compared.
 func all(results ...Result) Result {
 	sum := Result{}
 	for _, r := range results {
@@ -92,8 +92,8 @@ func all(results ...Result) Result {
 	return sum
 }
 
-// Durability compares the restored state with the history since an earlier state: every acknowledged write is there, no failed
-// one, and nothing that was never sent. Writes with an unknown outcome may be there or not, but only as a whole.
+// Durability compares the restored state with the history since an earlier state: every acknowledged write is there, no failed one, and
+// nothing that was never sent. Writes with an unknown outcome may or may not be there, but only as a whole.
 func Durability(ops []history.Op, before, now history.State) Result {
 	entries, copies := []int64{}, []int64{}
 	ids := map[int64]int64{}
@@ -131,7 +131,7 @@ func had[T any](list []T, token func(T) (int64, bool)) map[int64]bool {
 	return m
 }
 
-// sameIDs: an acknowledged entry has the id that its client was told.
+// sameIDs checks that an acknowledged entry has the id that its client was told.
 func sameIDs(ops []history.Op, ids map[int64]int64) Result {
 	r := Result{}
 	for _, op := range ops {
@@ -162,7 +162,7 @@ func wholeCopies(ops []history.Op, found []history.CopyRow) Result {
 	return r
 }
 
-// tables: a table that was acknowledged is there unless somebody tried to drop it; one whose drop was acknowledged is not.
+// tables checks that an acknowledged table is there unless a client tried to drop it, and that one whose drop was acknowledged is not.
 func tables(ops []history.Op, before, now []int64) Result {
 	r := Result{}
 	there := had(now, func(t int64) (int64, bool) { return t, true })
@@ -183,7 +183,7 @@ func tables(ops []history.Op, before, now []int64) Result {
 			return wrong("table %d is there, and its drop was acknowledged (operation %d)", dropped, op.ID)
 		}
 	}
-	for _, op := range ops { // whoever was dropped later need not be there
+	for _, op := range ops { // a table dropped later need not be there
 		if op.Kind == history.DDL && op.Outcome != history.Failed {
 			delete(must, op.In["drop"])
 		}
@@ -203,8 +203,7 @@ func tables(ops []history.Op, before, now []int64) Result {
 	return r
 }
 
-// Bank: the sum holds in every read and in the restored state, and the balances are those that the transfers there
-// make.
+// Bank checks that the sum holds in every read and in the restored state, and that the balances follow from the transfers that are there.
 func Bank(ops []history.Op, before, now history.State) Result {
 	r := Result{}
 	sum := func(balances []int64) (total int64) {

@@ -24,9 +24,9 @@ type LinearOptions struct {
 // DefaultTimeout of a search.
 const DefaultTimeout = 20 * time.Second
 
-// Linearizable searches for an order of the register and bank operations that explains what every client saw, beginning with
-// a state and ending with another one, which a reader found when all were done. Failed operations are left out, because they
-// did not take place; so are unknown ones without a visible effect in the end: they can always be placed after everything else.
+// Linearizable searches for an order of the register and bank operations that explains what every client saw, from one state to another,
+// which a reader found when all were done. Failed operations are left out, because they did not take place. So are unknown ones without a
+// visible effect at the end: they can always be placed after everything else.
 func Linearizable(ops []history.Op, before, now history.State, o LinearOptions) Result {
 	if o.Timeout == 0 {
 		o.Timeout = DefaultTimeout
@@ -72,7 +72,7 @@ func picture(model porcupine.Model, info porcupine.LinearizationInfo, path, name
 	return porcupine.VisualizePath(model, info, path)
 }
 
-// lanes gives clients small numbers, which the library wants.
+// lanes gives clients small numbers, which the library requires.
 type lanes map[int64]int
 
 func (l lanes) of(client int64) int {
@@ -84,7 +84,7 @@ func (l lanes) of(client int64) int {
 	return n
 }
 
-// input is what was asked; output what came of it.
+// input is the request; output its result.
 type input struct {
 	kind         history.Kind
 	key, a, b, n int64
@@ -98,7 +98,7 @@ type output struct {
 
 // registerOps are the operations on registers, and a last read of each.
 func registerOps(ops []history.Op, now history.State) []porcupine.Operation {
-	seen := map[[2]int64]bool{} // values that somebody saw in a register, or asked for
+	seen := map[[2]int64]bool{} // values seen in a register, or requested
 	missed := map[int64]int64{} // key to the return of the last swap that found another value than it expected
 	last := int64(0)
 	for _, op := range ops {
@@ -152,7 +152,7 @@ func registerOps(ops []history.Op, now history.State) []porcupine.Operation {
 	return list
 }
 
-// registers is the model: each register holds a value, swapped if it is the one expected.
+// registers is the model: each register holds a value, swapped if it is the expected one.
 func registers(before history.State) porcupine.Model {
 	return porcupine.Model{
 		Partition: func(list []porcupine.Operation) [][]porcupine.Operation {

@@ -28,11 +28,11 @@ type Change struct {
 	Key    string    `json:"key"`
 	Status int       `json:"status"`
 	Bytes  int64     `json:"bytes,omitempty"`
-	// WriteID is that of an upload.
+	// WriteID is an upload's.
 	WriteID string `json:"write_id,omitempty"`
 }
 
-// record is what the header of a log record says.
+// record holds the fields of a log record's header.
 type record struct {
 	seq, epoch uint64
 	fence      bool
@@ -79,7 +79,7 @@ func parseRecord(b []byte) (record, error) {
 	return r, nil
 }
 
-// manifestStart is what this package needs of a manifest.
+// manifestStart is the part of a manifest that this package needs.
 type manifestStart struct {
 	DatabaseID string `json:"database_id"`
 	WalStart   uint64 `json:"wal_start"`
@@ -89,8 +89,8 @@ type manifestStart struct {
 	} `json:"layers"`
 }
 
-// Log checks the objects of a database by the invariants of its log: records without gaps, chained from the manifest's start to
-// the tail; epochs never fall, and fences raise them; what the manifest names is complete. Fences below the start stay.
+// Log checks the objects of a database by the invariants of its log: records without gaps, chained from the manifest's start to the tail;
+// epochs never fall, and fences raise them; what the manifest names is complete. Fences below the start stay.
 func Log(objects []Object) Result {
 	var m manifestStart
 	found := false
@@ -159,12 +159,12 @@ func chained(records []record, m manifestStart) Result {
 	return r
 }
 
-// fenceID begins the write id of every fence and of nothing else.
+// fenceID is the prefix of every fence's write id, and of no other.
 const fenceID = "fence-"
 
-// WriteOnce checks everything that the bucket carried out by the rule of names: a record and a part are created once, and a
-// fence is never deleted. A name whose record was collected may be created once more by a fence that comes too late and fences
-// nobody, never by a record.
+// WriteOnce checks everything that the bucket carried out by the rule of names: a record and a part are created once, and a fence is never
+// deleted. A name whose record was collected may be created once more by a fence that comes too late and fences no writer, never by a
+// record.
 func WriteOnce(changes []Change) Result {
 	r := Result{}
 	made, gone, fences := map[string]bool{}, map[string]bool{}, map[string]bool{}

@@ -157,7 +157,7 @@ func (b *besideRun) read(ctx context.Context, metric string, f func(context.Cont
 	return all.Wait()
 }
 
-// repeat does one thing after the other on a connection of its own, each timed, until it is enough.
+// repeat does one thing after the other on a connection of its own, timing each, until it is enough.
 func (b *besideRun) repeat(ctx context.Context, done *atomic.Bool, metric string, seed int, one func(*pgx.Conn, int) error) error {
 	conn, err := pgx.Connect(ctx, b.url)
 	if err != nil {
@@ -201,7 +201,7 @@ func (b *besideRun) onlyItsRow(ctx context.Context, conn, idle *pgx.Conn) error 
 	return nil
 }
 
-// answered makes a failed check of what went wrong with the database, which is no fault of the run's.
+// answered turns an error of the database, which is not the run's fault, into a failed check.
 func answered(ctx context.Context, r *bench.Run, err error) error {
 	if err != nil && ctx.Err() == nil {
 		r.Check(checkSessions, err.Error())

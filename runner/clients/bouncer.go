@@ -125,8 +125,7 @@ func (e *Env) settingsOfTransactions(ctx context.Context, port int) error {
 	return nil
 }
 
-// cleanSessions has clients use one server connection, one after the other, which PgBouncer cleans with DISCARD ALL between
-// them.
+// cleanSessions has clients use one server connection, one after the other; PgBouncer cleans it with DISCARD ALL between them.
 func (e *Env) cleanSessions(ctx context.Context, port int) error {
 	for i := range 5 {
 		conn, err := through(ctx, port, "single")

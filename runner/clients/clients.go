@@ -1,16 +1,15 @@
-// Package clients runs the programs that people use with PostgreSQL against a server, each as its users do, and judges the
-// result: drivers, pools, ORMs, migrators, queues, PostgreSQL's own tools, the drivers' own test suites.
+// Package clients runs the programs that people use with PostgreSQL against a server, each as its users do, and judges the result: drivers,
+// pools, ORMs, migrators, queues, PostgreSQL's own tools, the drivers' own test suites.
 //
 //	t, ok := clients.Find("goose")
 //	outcome, err := t.Run(ctx, &clients.Env{URL: url, Port: port, Folder: scratch, Cache: cache, Progress: progress})
-//	errors.Is(err, clients.ErrMissing)       // the program cannot be had here, and err says why
+//	errors.Is(err, clients.ErrMissing)       // the program is not available here, and err says why
 //
-// An error that is not ErrMissing is the client's: the server did something that PostgreSQL does not do. A trial needs a server
-// with a new database, and does not know which server it is: the same trial against PostgreSQL itself shows whether the trial is
-// right.
+// An error other than ErrMissing is the client's: the server did something that PostgreSQL does not do. A trial needs a server with a new
+// database, and does not know which server it is: the same trial against PostgreSQL itself shows whether the trial is right.
 //
-// Programs come from the machine (Debian's packages), from npm and the Go module proxy, with pinned versions, into a cache;
-// nothing of them becomes part of this module. What runs them here is in programs/, written for these trials.
+// Programs come from the machine (Debian's packages), from npm and the Go module proxy, with pinned versions, into a cache; nothing of them
+// becomes part of this module. The code that runs them here is in programs/, written for these trials.
 package clients
 
 import (
@@ -25,14 +24,14 @@ import (
 	"blobpglite/runner/npm"
 )
 
-// ErrMissing: the client, or something that it needs, is not available here; the error says what.
+// ErrMissing: the client, or something it needs, is not available here; the error says what.
 var ErrMissing = npm.ErrMissing
 
 // Env is the environment of a trial.
 type Env struct {
 	URL      string // of the database postgres, as the superuser postgres; without a password
 	Port     int    // on 127.0.0.1
-	Password string // the superuser's, which a trial with Password asks for
+	Password string // the superuser's, for a trial with Password
 	Folder   string // of the trial's own
 	Cache    string // where packages are kept
 	// Clones is a folder with clones of clients' sources, for those that do not publish their tests; empty: none.
@@ -44,13 +43,13 @@ type Env struct {
 	Progress func(step string, done, total int64)
 }
 
-// Outcome is what a trial found, besides errors.
+// Outcome is what a trial found, in addition to errors.
 type Outcome struct {
-	// Rows that were acknowledged before a crash; of these, those that were gone afterwards; rows that nobody inserted.
+	// Rows acknowledged before a crash; how many of these were gone afterwards; rows that were never inserted.
 	Acked    int `json:"acked"`
 	Lost     int `json:"lost"`
 	Invented int `json:"invented"`
-	// Tests of a client's own suite, failed ones with their messages.
+	// Tests of a client's own suite; failed ones with their messages.
 	Passed []string          `json:"passed"`
 	Failed map[string]string `json:"failed"`
 }
@@ -59,9 +58,9 @@ type Outcome struct {
 type Trial struct {
 	Name, Doc string
 	Crash     bool // it has the server killed
-	Password  bool // the server has to ask for passwords
+	Password  bool // the server must require passwords
 	Suite     bool // it is the client's own test suite: Passed and Failed count
-	TLS       bool // it also connects by TLS, where the server can
+	TLS       bool // it also connects through TLS, if the server can
 	run       func(ctx context.Context, e *Env) (Outcome, error)
 }
 
@@ -76,7 +75,7 @@ func Trials() []Trial {
 	return slices.Concat(crashTrials(), suiteTrials(), goTrials(), nodeTrials(), pythonTrials(), toolTrials(), psqlTrials())
 }
 
-// Find returns the trial of a name.
+// Find returns the trial with a name.
 func Find(name string) (Trial, bool) {
 	all := Trials()
 	i := slices.IndexFunc(all, func(t Trial) bool { return t.Name == name })
@@ -95,7 +94,7 @@ func Names() []string {
 	return names
 }
 
-// Doc describes all trials, a line each.
+// Doc describes all trials, one per line.
 func Doc() string {
 	var texts []string
 	for _, t := range Trials() {
@@ -133,7 +132,7 @@ func (e *Env) oneIn(ctx context.Context, database, sql, want string) error {
 	return nil
 }
 
-// missing is ErrMissing for a program, with where to get it from; nil if it is there.
+// missing returns ErrMissing for a program, with where to get it from; nil if it is there.
 func missing(program, from string) error {
 	if _, err := exec.LookPath(program); err != nil {
 		return fmt.Errorf("%s (%s) is %w", program, from, ErrMissing)

@@ -13,11 +13,11 @@ import (
 	"blobpglite/runner/service"
 )
 
-// converse runs a program of programs/. It says, a line each,
+// converse runs a program of programs/, which prints, one per line,
 //
-//	KILL                  the server is to be killed; it waits for a line
-//	AT 3 10 jobs          how far it is
-//	FOUND {"acked": 50}   in the end: an Outcome
+//	KILL                  kill the server; it then waits for a line
+//	AT 3 10 jobs          its progress
+//	FOUND {"acked": 50}   at the end: an Outcome
 func (e *Env) converse(ctx context.Context, cmd *exec.Cmd) (got Outcome, err error) {
 	service.OwnGroup(cmd)
 	in, err := cmd.StdinPipe()
@@ -66,7 +66,7 @@ func (e *Env) converse(ctx context.Context, cmd *exec.Cmd) (got Outcome, err err
 	return got, err
 }
 
-// crash has the server killed, and says so when it is back.
+// crash has the server killed, and reports when it is back.
 func (e *Env) crash(ctx context.Context, in io.Writer) error {
 	if err := e.Crash(ctx); err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// What is dumped: static, which a dump has to give back as it is, and two counters, which a writer moves on together.
+// The dumped data: static rows, which a dump must return unchanged, and two counters, which a writer advances together.
 const dumped = `CREATE TABLE author (id serial PRIMARY KEY, name text NOT NULL UNIQUE, born date);
 CREATE TABLE book (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, author int REFERENCES author ON DELETE CASCADE, title text, price numeric(9,2) CHECK (price > 0), extra jsonb);
 CREATE TABLE page (book bigint REFERENCES book, number int, body text, PRIMARY KEY (book, number)) PARTITION BY HASH (book);
@@ -32,7 +32,7 @@ CREATE TABLE count_b (n int);
 INSERT INTO count_a VALUES (0);
 INSERT INTO count_b VALUES (0)`
 
-// tryDump dumps a database by three processes beside a writer, restores it by three, and compares.
+// tryDump dumps a database with three processes while a writer runs, restores it with three, and compares.
 func tryDump(ctx context.Context, e *Env) (Outcome, error) {
 	dump, err := e.tool(ctx, "pg_dump", "Debian: postgresql-client", postgresMajor)
 	if err != nil {
@@ -98,7 +98,7 @@ func (e *Env) besideWriter(ctx context.Context, f func() error) error {
 	return errors.Join(err, <-ended)
 }
 
-// sameDumps compares what pg_dump says of the source and of what was restored, without the counters.
+// sameDumps compares pg_dump's output for the source and for the restored database, except the counters.
 func (e *Env) sameDumps(ctx context.Context, dump string) error {
 	var texts []string
 	for _, name := range []string{"source", "target"} {

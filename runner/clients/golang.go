@@ -18,7 +18,7 @@ import (
 	"blobpglite/core/clock"
 )
 
-// goClient is what a trial needs of a client in Go.
+// goClient is what a trial needs from a client in Go.
 type goClient struct {
 	exec  func(ctx context.Context, sql string, args ...any) error
 	query func(ctx context.Context, sql string, args ...any) ([]string, error) // the first column, as text

@@ -11,7 +11,7 @@ import (
 	"blobpglite/runner/service"
 )
 
-// goTrials are clients in Go that are no dependencies of this module: each is a module of its own, built when it is tried.
+// goTrials are clients in Go that this module does not depend on: each is a module of its own, built when it is tried.
 func goTrials() []Trial {
 	return []Trial{
 		{Name: "goose", Doc: "three processes migrate at once, with goose's session lock: one does it, each step once", run: tryGoose},
@@ -27,7 +27,7 @@ func tryRiver(ctx context.Context, e *Env) (Outcome, error) {
 	return e.converse(ctx, exec.CommandContext(ctx, program, e.URL))
 }
 
-// tryGoose has three processes migrate at once.
+// tryGoose has three processes migrate at the same time.
 func tryGoose(ctx context.Context, e *Env) (Outcome, error) {
 	program, err := e.goProgram(ctx, "goose")
 	if err != nil {

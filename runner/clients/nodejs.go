@@ -6,7 +6,7 @@ func nodeTrials() []Trial {
 		npmDrizzle   = "drizzle-orm@0.45.4"
 		npmTypeORM   = "typeorm@1.1.1"
 		npmSequelize = "sequelize@6.37.8"
-		npmHstore    = "pg-hstore@2.3.4" // Sequelize asks for it
+		npmHstore    = "pg-hstore@2.3.4" // required by Sequelize
 		npmBoss      = "pg-boss@12.38.0"
 		npmGraphile  = "graphile-worker@0.18.0"
 		npmPrisma    = "@prisma/adapter-pg@7.10.1"

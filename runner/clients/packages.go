@@ -34,8 +34,8 @@ func (e *Env) program(names ...string) (string, error) {
 	return filepath.Join(e.Folder, names[0]), nil
 }
 
-// goProgram builds a program of a module of its own below programs/, whose go.mod and go.sum pin everything. ErrMissing if
-// its modules cannot be had.
+// goProgram builds a program that is a module of its own below programs/, whose go.mod and go.sum pin everything. ErrMissing if its modules
+// are not available.
 func (e *Env) goProgram(ctx context.Context, name string) (string, error) {
 	if err := missing("go", "the Go toolchain"); err != nil {
 		return "", err

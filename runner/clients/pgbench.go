@@ -27,14 +27,14 @@ const (
 // toSocket is PGlite's own server.
 const toSocket = "socket"
 
-// benchPlaces are what pgbench can run against, and the metric of each.
+// benchPlaces are what pgbench can run against, with a metric for each.
 func benchPlaces() map[string]string {
 	return map[string]string{
 		bench.InProcess: "tps_memory_per_s", bench.NoLatency: "tps_emulator_per_s", bench.ModelLatency: "tps_model_per_s", toSocket: "tps_socket_per_s",
 	}
 }
 
-// Scripts of pgbench's, besides its own. The database is of the scale that -i made.
+// Scripts for pgbench, in addition to its own. The database has the scale that -i made.
 var benchScripts = map[string]string{
 	"tpcb":   "",
 	"update": "\\set aid random(1, 100000 * :scale)\nUPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = :aid;\n",
@@ -77,7 +77,7 @@ func runPgbench(ctx context.Context, r *bench.Run, args scenario.Args) error {
 		return err
 	}
 	defer os.Remove(script)
-	var turns []string // what takes turns, with at least one other
+	var turns []string // the places that take turns, with at least one other
 	if slices.Contains(places, bench.InProcess) && slices.Contains(places, toSocket) {
 		turns = []string{bench.InProcess, toSocket}
 	}
@@ -109,7 +109,7 @@ func runPgbench(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	return err
 }
 
-// turns has the two that are compared up at once, and takes one, then the other, then the other first, and so on.
+// turns has the two compared places up at the same time, and takes one, then the other, then the other first, and so on.
 func (p *pgbenchRun) turns(ctx context.Context, turns int) error {
 	return p.with(ctx, bench.InProcess, func(mine string) error {
 		return p.with(ctx, toSocket, func(theirs string) error {
@@ -157,7 +157,7 @@ func ownScript(name string) (string, error) {
 
 var tpsLine = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
 
-// How pgbench makes its rows. The socket server does not take pgbench's COPY.
+// How pgbench makes its rows. The socket server does not accept pgbench's COPY.
 const (
 	clientSide = "dtgvp"
 	serverSide = "dtGvp"
@@ -178,7 +178,7 @@ func (p *pgbenchRun) with(ctx context.Context, in string, f func(url string) err
 	return p.r.WithService(ctx, in, func(s *bench.Served) error { return f(s.Now().URL()) }, "-max-clients", strconv.Itoa(p.clients+10))
 }
 
-// initialise makes pgbench's tables.
+// initialise creates pgbench's tables.
 func (p *pgbenchRun) initialise(ctx context.Context, in, url string) error {
 	p.r.Progress("pgbench -i, for "+benchPlaces()[in], 0, 0)
 	steps := clientSide
@@ -196,7 +196,7 @@ func (p *pgbenchRun) initialise(ctx context.Context, in, url string) error {
 	return nil
 }
 
-// measure runs pgbench, records if that is wanted, and returns the transactions a second.
+// measure runs pgbench, records the result if record is set, and returns the transactions per second.
 func (p *pgbenchRun) measure(ctx context.Context, in, url string, seconds int, record bool) (float64, error) {
 	r, metric := p.r, benchPlaces()[in]
 	r.Progress(fmt.Sprintf("pgbench, %d s, for %s", seconds, metric), 0, 0)

@@ -18,7 +18,7 @@ func psqlTrials() []Trial {
 	}
 }
 
-// A session at two databases. What it prints is looked for in psqlWants, in this order.
+// A session on two databases. Its output must contain psqlWants, in this order.
 const psqlSession = `CREATE DATABASE second;
 CREATE TABLE first (id serial PRIMARY KEY, v text);
 CREATE TEMP TABLE mine (i int);

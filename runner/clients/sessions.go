@@ -53,7 +53,7 @@ func runSessions(ctx context.Context, r *bench.Run, args scenario.Args) error {
 
 func (t *sessionsRun) run(ctx context.Context, connects, atOnce int) error {
 	r := t.r
-	// The first ones fill what all share: caches, the heap's slack.
+	// The first connections fill what all share: caches, the heap's slack.
 	if err := t.oneByOne(ctx, "warming up", atOnce, leavesTable, ""); err != nil {
 		return err
 	}
@@ -86,8 +86,8 @@ type sessionsRun struct {
 	memory *service.Memory
 }
 
-// What a client has when it goes. Temporary tables are rows of the catalogs, which grow until they are vacuumed: only the first
-// ones have some.
+// What a client has when it leaves. Temporary tables are rows of the catalogs, which grow until they are vacuumed: only the first
+// connections have some.
 const (
 	leavesTable = "CREATE TEMP TABLE mine AS SELECT 1 AS one; SELECT pg_advisory_lock(1)"
 	leavesLock  = "SELECT pg_advisory_lock(1)"
@@ -120,7 +120,7 @@ func (t *sessionsRun) oneByOne(ctx context.Context, what string, times int, sql,
 	return nil
 }
 
-// allAtOnce has many connections open, each of which has asked something, and calls f while they are idle.
+// allAtOnce opens many connections, each of which has sent a request, and calls f while they are idle.
 func (t *sessionsRun) allAtOnce(ctx context.Context, n int, f func() error) error {
 	t.r.Progress(fmt.Sprintf("%d connections at once", n), 0, 0)
 	conns := make([]*pgx.Conn, n)

@@ -15,8 +15,7 @@ import (
 	"blobpglite/runner/service"
 )
 
-// suiteTrials are drivers' own tests. The packages lack them: they come from a clone of the source, and run against the
-// package.
+// suiteTrials are drivers' own tests. The packages lack them: they come from a clone of the source, and run against the package.
 func suiteTrials() []Trial {
 	return []Trial{
 		{Name: "node_postgres_suite", Doc: "node-postgres' own integration tests, a file at a time", Suite: true, TLS: true, run: tryNodePostgresSuite},
@@ -24,7 +23,7 @@ func suiteTrials() []Trial {
 	}
 }
 
-// clone is a folder of a clone of a client's source.
+// clone returns a folder of a clone of a client's source.
 func (e *Env) clone(repository, folder string) (string, error) {
 	if e.Clones == "" {
 		return "", fmt.Errorf("a clone of %s, whose package lacks its tests, is %w: name the folder it is in by -set clones=FOLDER", repository, ErrMissing)
@@ -52,7 +51,7 @@ func (e *Env) workplace(ctx context.Context, pack, tests, as string, packages ..
 	return target, os.Symlink(modules, filepath.Join(e.Folder, "suite", "node_modules"))
 }
 
-// environment is what tells a client of libpq's kind where the server is.
+// environment tells a libpq-like client where the server is.
 func (e *Env) environment(more ...string) []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PG") })
 	path := os.Getenv("PATH")

@@ -18,7 +18,7 @@ import (
 	"blobpglite/core/clock"
 )
 
-// Certificate writes a certificate for 127.0.0.1, signed by itself and good for a day, and its key.
+// Certificate writes a self-signed certificate for 127.0.0.1, valid for a day, and its key.
 func Certificate(folder string) (cert, key string, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

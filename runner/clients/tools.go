@@ -15,10 +15,10 @@ import (
 	"blobpglite/runner/service"
 )
 
-// postgresMajor is the server's version; pg_dump of an older one refuses it.
+// postgresMajor is the server's version; an older pg_dump refuses it.
 const postgresMajor = 18
 
-// toolTrials are PostgreSQL's own programs, and what people put in front of a server.
+// toolTrials are PostgreSQL's own programs, and programs that people put in front of a server.
 func toolTrials() []Trial {
 	const bench = "20 clients in 4 threads at a database of scale 1: no error, and the sums are right"
 	return []Trial{
@@ -65,7 +65,7 @@ func (e *Env) command(ctx context.Context, path string, args ...string) *exec.Cm
 	return cmd
 }
 
-// do runs a program to its end; whatever else it ends with than 0 is an error, with what it said.
+// do runs a program to its end; any exit code other than 0 is an error, with the program's output.
 func (e *Env) do(ctx context.Context, path string, args ...string) (string, error) {
 	out, err := e.command(ctx, path, args...).CombinedOutput()
 	if err != nil {

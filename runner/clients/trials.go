@@ -80,7 +80,7 @@ func (c *clientRun) env(port int, folder string, crash func(context.Context) err
 	return e
 }
 
-// reference tries the client at PostgreSQL itself, if there is a source. What fails there is no fault of pgserve's.
+// reference tries the client at PostgreSQL itself, if there is a source. What fails there is not pgserve's fault.
 func (c *clientRun) reference(ctx context.Context) (_ Outcome, err error) {
 	var none Outcome
 	if c.args.String("source") == "" {
@@ -181,7 +181,7 @@ func (c *clientRun) judgeCrash(got Outcome) {
 	}
 }
 
-// judgeSuite compares what passed of a client's own tests with what passed at PostgreSQL.
+// judgeSuite compares which of a client's own tests passed with which passed at PostgreSQL.
 func (c *clientRun) judgeSuite(got, reference Outcome) {
 	r := c.r
 	r.Metrics.Value("passed_count", float64(len(got.Passed)))

@@ -1,5 +1,5 @@
-// Package cloudrun drives a service on Cloud Run by gcloud, for experiments that run there: deploy, switch revisions, tagged
-// revisions, scale to zero, logs, clean-up.
+// Package cloudrun drives a service on Cloud Run with gcloud, for experiments that run there: deploy, switch revisions, tagged revisions,
+// scale to zero, logs, clean-up.
 //
 //	s, err := cloudrun.New(cloudrun.Options{Project: "p", Region: "r", Image: "i", Service: "blob-e4", Account: "a", Token: "t"})
 //	err = s.Deploy(ctx, cloudrun.Revision{Suffix: "r1", Bucket: "gs://b/prefix"})  // and all traffic to it
@@ -7,16 +7,16 @@
 //	life, err := s.Sleep(ctx, "r1")                                               // no instance: the next request is cold
 //	err = s.Delete(ctx)
 //
-// Each command line is written to Options.Log, the token masked, before it is run. Options.Run takes gcloud's place:
-// package rehearsal answers on this machine.
+// Each command line is written to Options.Log, with the token masked, before it is run. Options.Run takes gcloud's place: package rehearsal
+// answers on this machine.
 //
-// Experiments learn of instances from pgserve's log (stderr), one JSON line per entry, as Cloud Logging keeps it. "ending" is
-// SIGTERM, "ended: everything is durable" the end; a warning or error of the platform itself, such as that a limit was
-// exceeded, is an end too. Logs come seconds late, so they are polled, and the times in them count.
+// Experiments learn about instances from pgserve's log (stderr), one JSON line per entry, as Cloud Logging keeps it. "ending" is SIGTERM,
+// "ended: everything is durable" the end; a warning or error of the platform itself, such as an exceeded limit, is also an end. Logs arrive
+// seconds late, so they are polled, and the times in them count.
 //
-// What Cloud Run cannot do on request: freeze an instance at a moment, crash it, or stop one of several. A service without
-// requests is frozen by itself; with manual scaling to zero its instances are told to end, and so are those of a revision that
-// a new one has replaced, at some time.
+// Cloud Run cannot do the following on request: freeze an instance at a given moment, crash it, or stop one of several. A service without
+// requests is frozen by itself. With manual scaling to zero its instances are told to end, and so are, at some time, those of a revision
+// that a new one has replaced.
 package cloudrun
 
 import (
@@ -54,7 +54,7 @@ const (
 type Options struct {
 	Project, Region string
 	Image           string // of pgserve; see cloud/Dockerfile
-	Service         string // its name; it is made, and deleted again
+	Service         string // its name; it is created, and deleted again
 	Account         string // the service account's e-mail address
 	Token           string // bearer token of the service
 
@@ -125,7 +125,7 @@ func installed(ctx context.Context, args []string) ([]byte, error) {
 	return out, nil
 }
 
-// gcloud says what it runs, and runs it. What is run again and again is said once.
+// gcloud logs a command, and runs it. A command that is run repeatedly is logged once.
 func (s *Service) gcloud(ctx context.Context, args ...string) ([]byte, error) {
 	words := []string{"+", "gcloud"}
 	for _, a := range args {
@@ -161,7 +161,7 @@ func (s *Service) at(command ...string) []string {
 // Token is the bearer token that requests carry.
 func (s *Service) Token() string { return s.o.Token }
 
-// Exists says whether there is a service of this name. An experiment must make its own, and deletes it afterwards.
+// Exists says whether there is a service with this name. An experiment must create its own, and deletes it afterwards.
 func (s *Service) Exists(ctx context.Context) (bool, error) {
 	out, err := s.gcloud(ctx, "run", "services", "list", "--project="+s.o.Project, "--region="+s.o.Region, "--quiet",
 		"--filter=metadata.name="+s.o.Service, "--format=json")
@@ -179,7 +179,7 @@ func (s *Service) Exists(ctx context.Context) (bool, error) {
 type Revision struct {
 	Suffix string            // of its name, after the service's; lower case, unique in the service
 	Bucket string            // gs://name/prefix; empty: none
-	Env    map[string]string // besides the bucket and the token; PGSERVE_DURABILITY and the like
+	Env    map[string]string // in addition to the bucket and the token; PGSERVE_DURABILITY and the like
 	Tag    string            // not empty: without traffic, at an address of its own
 	Memory string            // such as 512Mi; empty: DefaultMemory
 	Always bool              // CPU between requests: instance-based billing
@@ -205,7 +205,7 @@ func (s *Service) Deploy(ctx context.Context, r Revision) error {
 	args := append(s.at("run", "deploy"),
 		"--image="+s.o.Image, "--service-account="+s.o.Account, "--revision-suffix="+r.Suffix, "--min=0", "--max=1", "--max-instances=1",
 		"--concurrency=80", "--cpu="+s.o.VCPU, "--memory="+memory, "--timeout=300", throttling, "--cpu-boost",
-		"--execution-environment=gen2", "--allow-unauthenticated", // the bearer token is asked for
+		"--execution-environment=gen2", "--allow-unauthenticated", // the bearer token is required
 		"--set-env-vars=^;^"+strings.Join(env, ";"),
 	)
 	if r.Tag != "" {
@@ -288,8 +288,8 @@ func (s *Service) scale(ctx context.Context, to string) error {
 	return err
 }
 
-// Sleep ends all instances of the serving revision, and returns how the last one ended. The next request starts one.
-// Source: cloud.google.com/run/docs/configuring/services/manual-scaling, read November 2026.
+// Sleep ends all instances of the serving revision, and returns how the last one ended. The next request starts one. Source:
+// cloud.google.com/run/docs/configuring/services/manual-scaling, read November 2026.
 func (s *Service) Sleep(ctx context.Context, suffix string) (Life, error) {
 	if err := s.scale(ctx, "0"); err != nil {
 		return Life{}, err

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// What pgserve logs when it is told to go and when it has: cloud/pgserve/serve.go. What it says when it fails is plain text.
+// What pgserve logs when it is told to go and when it has: cloud/pgserve/serve.go. Its failure messages are plain text.
 const (
 	saysEnding = "ending"
 	saysEnded  = "ended: everything is durable"
@@ -72,7 +72,7 @@ type Life struct {
 	How         string    // HowWell, or its last message
 }
 
-// lives reads the lives of instances from entries, in the order in which they are first heard of.
+// lives extracts the lives of instances from entries, in the order in which they first appear.
 func lives(entries []Entry) []Life {
 	var all []Life
 	index := map[string]int{}
@@ -106,8 +106,8 @@ func lives(entries []Entry) []Life {
 	return all
 }
 
-// Retired waits until every instance of a revision that the logs name has ended, and at least one since the last call. It returns
-// the life of the last one. If neither an instance nor the platform logs an end, it waits until Patience is over.
+// Retired waits until every instance of a revision that appears in the logs has ended, and at least one since the last call. It returns the
+// life of the last one. If neither an instance nor the platform logs an end, it waits until Patience is over.
 func (s *Service) Retired(ctx context.Context, suffix string) (Life, error) {
 	end := s.o.Clock.Monotonic() + s.o.Patience
 	for {

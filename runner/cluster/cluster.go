@@ -1,13 +1,13 @@
-// Package cluster is one database with faults: a bucket that can be made faulty, processes that open the database and may be killed, clients
-// with a history, and the judges of what they saw.
+// Package cluster is one database with faults: a bucket that can be made faulty, processes that open the database and may be killed,
+// clients with a history, and the judges of what they saw.
 //
 //	c, err := cluster.New(ctx, run, cluster.Options{Mode: engine.ModeLog})
 //	m, err := c.Spawn(ctx)                          // a child process, ready
 //	_, err = m.Open(ctx)                            // it takes the lease
 //	stop := c.Load(ctx, workload.Load{Clients: 3})  // clients work
-//	err = c.Verify(ctx, other)                      // what another process has opened is what the clients were told
+//	err = c.Verify(ctx, other)                      // what another process has opened matches what the clients were told
 //
-// A Lifeline (lifeline.go) is one process after the other over one database: each ends, and the next one is compared with the history.
+// A Lifeline (lifeline.go) is a sequence of processes over one database: each ends, and the next one is compared with the history.
 package cluster
 
 import (
@@ -38,8 +38,8 @@ import (
 // clusterBucket is the bucket of a cluster's own front.
 const clusterBucket = "cluster"
 
-// Cluster is one database with faults: a bucket that can be made faulty, child processes that open the database, clients, and
-// what all of them saw.
+// Cluster is one database with faults: a bucket that can be made faulty, child processes that open the database, clients, and what all of
+// them saw.
 type Cluster struct {
 	r         *bench.Run
 	Clock     clock.Clock
@@ -63,7 +63,7 @@ type Cluster struct {
 	spawned int
 	members []*Member
 
-	// What the database held when it was verified last, and where the history was then.
+	// What the database held at the last verification, and where the history was at that time.
 	State    history.State
 	verified int
 	made     atomic.Bool // the tables were acknowledged
@@ -91,8 +91,8 @@ type Options struct {
 	Mode    engine.Mode
 	Latency time.Duration // of each request at the bucket; zero: none
 	Seed    uint64
-	Change  func(*node.OpenArgs) // what is different from the usual; nil: nothing
-	Rules   []gcsfront.Rule      // beside the document's, with what fired() calls them
+	Change  func(*node.OpenArgs) // changes to the usual arguments; nil: none
+	Rules   []gcsfront.Rule      // in addition to the document's, under the names in fired()
 	Names   []string
 }
 
@@ -124,7 +124,7 @@ func New(ctx context.Context, r *bench.Run, o Options) (*Cluster, error) {
 	return c, nil
 }
 
-// ownFront serves an emulator of the cluster's own: its faults strike nobody else, and it is as small as the database.
+// ownFront serves an emulator of the cluster's own: its faults affect no other cluster, and it is as small as the database.
 func (c *Cluster) ownFront(ctx context.Context, o Options) error {
 	var latency *gcsfront.Latency
 	rules := c.rules
@@ -209,7 +209,7 @@ func (c *Cluster) Spawn(ctx context.Context) (*Member, error) {
 			c.r.Struck(e.Rule, 1)
 			select {
 			case m.events <- e:
-			default: // the buffer is full: nobody waits for so many
+			default: // the buffer is full: nothing waits for so many
 			}
 		},
 	})
@@ -227,7 +227,7 @@ func (c *Cluster) Spawn(ctx context.Context) (*Member, error) {
 	return m, nil
 }
 
-// disown lets a member live on that has opened nothing; adopt gives it to another cluster.
+// disown releases a member that has opened nothing, so that it lives on; adopt gives it to another cluster.
 func (c *Cluster) disown(m *Member) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -258,7 +258,7 @@ func (c *Cluster) openArgs(m *Member) node.OpenArgs {
 	return args
 }
 
-// clusterTTL is the lease of a writer that is going to be killed: the next opening waits for it.
+// clusterTTL is the lease of a writer that is about to be killed: the next opening waits for it.
 const clusterTTL = 250 * time.Millisecond
 
 // Open opens the database in a member. The experiment has to judge a *node.Error or *node.EndedError.
@@ -309,7 +309,7 @@ func (m *Member) AwaitFault(ctx context.Context, within time.Duration) (node.Eve
 	return node.Event{}, false
 }
 
-// Query implements workload.Conn: a member is what clients talk to.
+// Query implements workload.Conn: clients talk to a member.
 func (m *Member) Query(ctx context.Context, sql string) ([][][]string, []string, error) {
 	return queryIn(ctx, m, node.QueryArgs{SQL: sql})
 }
@@ -325,7 +325,7 @@ func (m *Member) In(session int64, isolation string) workload.Conn {
 	return memberSession{m, node.InSession{Session: session, Isolation: isolation}}
 }
 
-// memberSession asks a member in one session.
+// memberSession queries a member in one session.
 type memberSession struct {
 	m  *Member
 	in node.InSession
@@ -413,8 +413,8 @@ func (c *Cluster) Outcome(err error) history.Outcome {
 	case node.CodeSQL, node.CodeClosed, node.CodeNotOpen:
 		return history.Failed
 	case node.CodeFenced:
-		// In mode log a fenced commit is not in the log and never will be. In mode snapshot the swap may have been applied,
-		// its reply lost, and a rival's made on top of it.
+		// In mode log a fenced commit is not in the log and never will be. In mode snapshot the swap may have been applied, its reply lost,
+		// and a rival's made on top of it.
 		if c.mode == engine.ModeLog {
 			return history.Failed
 		}
@@ -451,7 +451,7 @@ func httpRules(faults []scenario.Fault) (rules []gcsfront.Rule, names []string, 
 // Sabotage is how often another session cancels a client's statement, or ends its session.
 const Sabotage = 30 * time.Millisecond
 
-// Only makes clients use one member only, as long as it lives.
+// Only makes clients use a single member, as long as it lives.
 func Only(m *Member) workload.Target {
 	return func() (workload.Conn, string) {
 		select {
@@ -477,14 +477,14 @@ func (c *Cluster) PowerCut() {
 	c.r.Struck("power cut", 1)
 }
 
-// Everyone returns the members that live, and those that have just ended.
+// Everyone returns the living members, and those that have just ended.
 func (c *Cluster) Everyone() []*Member {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.members)
 }
 
-// Picture is the timeline of what has happened so far.
+// Picture returns the timeline so far.
 func (c *Cluster) Picture() string {
 	c.mu.Lock()
 	marks := slices.Clone(c.marks)

@@ -13,7 +13,7 @@ import (
 	"blobpglite/runner/workload"
 )
 
-// Lifeline goes through databases one after the other, and in each through the lives of one process after the other.
+// Lifeline goes through databases one after the other, and in each through the lives of successive processes.
 type Lifeline struct {
 	Run     *bench.Run
 	Mode    engine.Mode
@@ -36,7 +36,7 @@ type Spawned struct {
 // LivesOfDatabase is how many lives one database sees: it grows, and reading all of it takes longer.
 const LivesOfDatabase = 25
 
-// Next returns a child that is ready to open; another one is started meanwhile.
+// Next returns a child that is ready to open, and starts another one in the background.
 func (k *Lifeline) Next(ctx context.Context) (*Member, error) {
 	if k.spare == nil {
 		k.prepare(ctx)
@@ -55,7 +55,7 @@ func (k *Lifeline) prepare(ctx context.Context) {
 	}()
 }
 
-// Fresh goes on with a new, empty database.
+// Fresh continues with a new, empty database.
 func (k *Lifeline) Fresh(ctx context.Context) error {
 	ready := k.keep()
 	k.End()
@@ -75,7 +75,7 @@ func (k *Lifeline) Fresh(ctx context.Context) error {
 	return nil
 }
 
-// keep takes the child that is ready out of what ends with the database; none: there is none.
+// keep takes the ready child out of what ends with the database; none: there is none.
 func (k *Lifeline) keep() Spawned {
 	if k.spare == nil {
 		return Spawned{}
@@ -128,8 +128,7 @@ func (k *Lifeline) Reopen(ctx context.Context) error {
 	return nil
 }
 
-// Verify compares what a newly opened member holds with the history since the last verification; the next part of the history
-// begins there.
+// Verify compares what a newly opened member holds with the history since the last verification; the next part of the history begins there.
 func (c *Cluster) Verify(ctx context.Context, m *Member) error {
 	from, ops := c.verified, c.History.Ops(c.verified)
 	made, err := c.schema(ctx, m)
@@ -154,7 +153,7 @@ func (c *Cluster) Verify(ctx context.Context, m *Member) error {
 	return nil
 }
 
-// startState is what LedgerSchema makes.
+// startState is the state made by LedgerSchema.
 func startState() history.State {
 	s := history.State{Registers: map[int64]int64{}, Ledger: []history.LedgerRow{{Hash: check.LedgerStart}}}
 	for range workload.Accounts {
@@ -166,8 +165,7 @@ func startState() history.State {
 	return s
 }
 
-// schema makes the tables, unless they are there. Once that was acknowledged they have to be. False: they are not, and
-// that is wrong.
+// schema makes the tables, unless they are there. Once they were acknowledged, they must be there. False: they are not, and that is wrong.
 func (c *Cluster) schema(ctx context.Context, m *Member) (bool, error) {
 	there, err := m.Ready(ctx)
 	switch {
@@ -192,7 +190,7 @@ func (m *Member) Ready(ctx context.Context) (bool, error) {
 	return err == nil && rows[0][0][0] == "t", err
 }
 
-// MakeTables makes what clients work on.
+// MakeTables makes the tables that clients work on.
 func (m *Member) MakeTables(ctx context.Context) error {
 	_, _, err := m.Query(ctx, workload.LedgerSchema)
 	if err == nil {

@@ -15,9 +15,9 @@ const (
 	lineWidth  = 1500
 )
 
-// timeline draws what happened: one lane for each process, one for the bucket, one for the runner's actions. Operations
-// are bars (green: acknowledged, grey: unknown, red: failed), faults are red marks, changes of the bucket ticks; each
-// tells more when the pointer rests on it.
+// timeline draws what happened: one lane for each process, one for the bucket, one for the runner's actions. Operations are bars (green:
+// acknowledged, grey: unknown, red: failed), faults are red marks, changes of the bucket ticks; each shows more when the pointer rests on
+// it.
 func timeline(marks []mark, ops []history.Op) string {
 	var lanes []string
 	rows := map[string]int{}

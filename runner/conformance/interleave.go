@@ -82,7 +82,7 @@ func runInterleave(ctx context.Context, r *bench.Run, args scenario.Args) error 
 	})
 }
 
-// schedules says what is run, and takes the recorded answers where they are enough.
+// schedules determines what to run, and uses the recorded answers where they suffice.
 func (c *comparison) schedules() error {
 	if c.args.Int("all") > 0 {
 		plan := interleave.Plan{
@@ -195,7 +195,7 @@ func (c *comparison) compare(ctx context.Context, address string) error {
 	})
 }
 
-// judge records what differs. differs runs a schedule again at both; nil: that cannot be.
+// judge records differences. differs runs a schedule again at both; nil: that is not possible.
 func (c *comparison) judge(got []interleave.Transcript, differs func(interleave.Schedule) (bool, error)) error {
 	found := interleave.Compare(c.want, got)
 	total := 0
@@ -236,7 +236,7 @@ func (c *comparison) judge(got []interleave.Transcript, differs func(interleave.
 		}
 		wrong = append(wrong, text)
 	}
-	if c.args.Bool("shared") { // they are to differ: the expectation judges how many
+	if c.args.Bool("shared") { // they are meant to differ: the expectation judges how many
 		c.r.Check(checkInterleave, "")
 		return nil
 	}

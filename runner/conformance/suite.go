@@ -69,7 +69,7 @@ func runRegress(ctx context.Context, r *bench.Run, args scenario.Args) error {
 		options := pgsuite.RunOptions{Limit: args.Duration("limit"), AtOnce: args.Int("at_once")}
 		t := &regression{r: r, native: native, options: options}
 		return t.compare(ctx, s)
-	}, "-set", "autovacuum=off") // plans depend on when a table was analyzed: nobody but the tests is to do that
+	}, "-set", "autovacuum=off") // plans depend on when a table was analyzed: only the tests may do that
 }
 
 // codeIs fails unless the server's code checks bounds, or does not, as is wanted.
@@ -110,7 +110,7 @@ type regression struct {
 }
 
 func (t *regression) compare(ctx context.Context, s *bench.Served) error {
-	// The tests' files have the same names for all: a server in WebAssembly has its own /tmp and nothing else to write to.
+	// The tests' files have the same names everywhere: a server in WebAssembly has its own /tmp and nothing else to write to.
 	folder := "/tmp"
 	if _, err := os.Stat(folder); err != nil {
 		t.r.Vacuous("the tests' files belong into %s: %v", folder, err)
@@ -161,7 +161,7 @@ func (t *regression) compare(ctx context.Context, s *bench.Served) error {
 	return nil
 }
 
-// steady runs f and says what is wrong if the server is not the same after it: one of its processes has failed.
+// steady runs f and says what is wrong if the server is not the same afterwards: one of its processes has failed.
 func steady(ctx context.Context, at pgsuite.Server, f func() error) (wrong string, err error) {
 	before, err := pgsuite.Started(ctx, at)
 	if err != nil {
@@ -215,7 +215,7 @@ func (t *regression) report(got []pgsuite.Outcome, differences []pgsuite.Differe
 	}
 }
 
-// unfinished are the tests that did not come to their end.
+// unfinished returns the tests that did not finish.
 func unfinished(all []pgsuite.Outcome) []string {
 	var names []string
 	for _, o := range all {

@@ -1,4 +1,4 @@
-// Package conformance compares PostgreSQL here with a native PostgreSQL: by its regression suite, its isolation specifications, and two
+// Package conformance compares PostgreSQL here with a native PostgreSQL: with its regression suite, its isolation specifications, and two
 // clients' programs in every order.
 package conformance
 
@@ -13,13 +13,13 @@ func Verbs() []bench.Verb {
 	return []bench.Verb{regressVerb(), isolationVerb(), interleaveVerb()}
 }
 
-// Names of the checks that these verbs make.
+// Names of the checks made by these verbs.
 const (
 	checkSuite      = "suite"
 	checkInterleave = "interleavings"
 )
 
-// Checks returns the checks that these verbs make, with what each of them says.
+// Checks returns the checks made by these verbs, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
 		{Name: checkSuite, Doc: "PostgreSQL's own suite ran to its end, and printed here what it prints at PostgreSQL"},

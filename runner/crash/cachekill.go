@@ -36,7 +36,7 @@ func cacheKillVerb() bench.Verb {
 	}
 }
 
-// cacheSites are points at which a database that is larger than its cache is killed.
+// cacheSites are points at which a database larger than its cache is killed.
 func cacheSites() []faultSite {
 	list := []faultSite{
 		{point.RestoreAfterBase, atOpening, 1}, {point.ManifestAfterCAS, atOpening, 1}, {point.WalBeforePut, atLoad, 40}, {point.WalAfterPut, atLoad, 40},
@@ -63,16 +63,16 @@ func cacheKill(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	return k.all(ctx, cacheSites(), args.Int("rounds"))
 }
 
-// killPages is a large table beside what the clients of a killRun work on, and the ledger of what was done to it.
+// killPages is a large table, in addition to what the clients of a killRun work on, and the ledger of what was done to it.
 type killPages struct {
 	size, cache int64
 	rows        int
 	sum         atomic.Int64 // of updates that were acknowledged
-	unsure      atomic.Int64 // of those that a death has left without an answer
+	unsure      atomic.Int64 // of those that a death left without an answer
 	before      int64        // sum at the end of the life before
 }
 
-// forget is for a database that is new: it has no large table yet.
+// forget is for a new database: it has no large table yet.
 func (p *killPages) forget() {
 	if p == nil {
 		return
@@ -82,7 +82,7 @@ func (p *killPages) forget() {
 	p.unsure.Store(0)
 }
 
-// fillPages makes the table, in a database that is new.
+// fillPages makes the table in a new database.
 func (k *killRun) fillPages(ctx context.Context) error {
 	p := k.pages
 	if p == nil || p.rows > 0 {
@@ -101,7 +101,7 @@ func (k *killRun) fillPages(ctx context.Context) error {
 	return err
 }
 
-// beside works on the large table until the process has gone, while act is done.
+// beside works on the large table until the process has gone, while act runs.
 func (k *killRun) beside(ctx context.Context, m *cluster.Member, act func()) func() {
 	if k.pages == nil {
 		return act
@@ -124,7 +124,7 @@ func (k *killRun) beside(ctx context.Context, m *cluster.Member, act func()) fun
 	}
 }
 
-// work reads and writes rows all over the table, and many in a row now and then, until the process has gone.
+// work reads and writes rows all over the table, and now and then many in a row, until the process has gone.
 func (p *killPages) work(ctx context.Context, m *cluster.Member, session int64, rng *rand.Rand) {
 	for i := 0; ; i++ {
 		id, n := 1+rng.IntN(p.rows), int64(1+rng.IntN(100))
@@ -144,7 +144,7 @@ func (p *killPages) work(ctx context.Context, m *cluster.Member, session int64, 
 	}
 }
 
-// pageNumber is the one number that a statement returns.
+// pageNumber returns the single number that a statement returns.
 func (k *killRun) pageNumber(ctx context.Context, sql string) (int64, error) {
 	rows, _, err := k.Serving.Query(ctx, sql)
 	if err != nil {

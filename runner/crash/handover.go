@@ -22,9 +22,9 @@ import (
 
 // Ways in which a writer goes while its successor waits.
 const (
-	goClean   = "clean"   // it closes: flushes, gives the lease back
+	goClean   = "clean"   // it closes: flushes, releases the lease
 	goCrash   = "crash"   // SIGKILL
-	goExpiry  = "expiry"  // nobody asks it for anything, so its lease runs out; then somebody does
+	goExpiry  = "expiry"  // it gets no requests, so its lease expires; then it gets one
 	goSigterm = "sigterm" // SIGTERM with commits that were acknowledged and not flushed
 	goRivals  = "rivals"  // it closes, and two wait
 )
@@ -66,7 +66,7 @@ func handover(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	}
 	s.Change = func(o *node.OpenArgs) {
 		o.LeaseTTL = s.ttl
-		if s.how == goSigterm { // acknowledged is what was executed; it becomes durable later
+		if s.how == goSigterm { // acknowledged means executed; it becomes durable later
 			o.Durability, o.IdleFlush = engine.Sleep, time.Hour
 		}
 	}
@@ -111,7 +111,7 @@ func (s *succession) round(ctx context.Context) error {
 	err = errors.Join(err, waitErr)
 	waiting := c.History.Len()
 	early := false
-	if err == nil { // the writer works on while its successor waits: what it writes now is what a wrong order would lose
+	if err == nil { // the writer keeps working while its successor waits: a wrong order would lose what it writes now
 		early, err = s.worksOn(ctx, a)
 	}
 	if err != nil {
@@ -142,8 +142,8 @@ func (s *succession) round(ctx context.Context) error {
 	return s.inherit(ctx, heirs, gone)
 }
 
-// worksOn waits for what the writer acknowledges while its successor waits. Early: the machine was so slow that it lost
-// its lease meanwhile; then the hand-over has taken place already, and is judged as one.
+// worksOn waits for what the writer acknowledges while its successor waits. Early: the machine was so slow that the writer lost its lease
+// during that; then the hand-over has already taken place, and is judged as one.
 func (s *succession) worksOn(ctx context.Context, a *cluster.Member) (early bool, err error) {
 	err = s.Cluster.Acknowledged(ctx, 8)
 	if err == nil {
@@ -171,7 +171,7 @@ func (s *succession) queue(ctx context.Context) (heirs []*heir, wait func(), err
 		if err != nil {
 			return nil, nil, err
 		}
-		// It waits when it asks for the lease a second time.
+		// It waits when it requests the lease for the second time.
 		waits := pointfault.Rule{Name: "the successor waits", Point: point.LeaseBeforeAcquire, Do: pointfault.Delay, Nth: 2, For: time.Millisecond}
 		if err := m.Arm(ctx, s.Random.Uint64(), waits); err != nil {
 			return nil, nil, err
@@ -219,10 +219,10 @@ func (s *succession) leave(ctx context.Context, a *cluster.Member, stop func() e
 		s.Run.Struck("SIGTERM", 1)
 		return nil
 	}
-	return stop() // expiry: nobody asks it for anything any more
+	return stop() // expiry: it gets no more requests
 }
 
-// late asks a writer whose lease ran out for something: it must be refused.
+// late sends a request to a writer whose lease has expired: it must be refused.
 func (s *succession) late(ctx context.Context, a *cluster.Member) error {
 	op := s.Cluster.History.Begin(s.Cluster.History.Client(), a.Name, history.Read, map[string]int64{"key": 0})
 	_, _, err := a.Query(ctx, "SELECT value FROM registers WHERE key = 0")

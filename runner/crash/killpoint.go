@@ -56,7 +56,7 @@ const (
 	atOpening where = "opening"
 	atLoad    where = "load"
 	atNew     where = "new"   // while a new database takes its first layer
-	atLarge   where = "large" // by a commit that does not fit one object
+	atLarge   where = "large" // by a commit that does not fit into one object
 	atLayer   where = "layer" // by a compaction
 	atClose   where = "closing"
 	atCrash   where = "behind a crash of PostgreSQL's"
@@ -105,7 +105,7 @@ type killRun struct {
 	cluster.Lifeline
 	compaction bool
 	several    int  // layers before a death, of a compaction; 0: one
-	inspect    bool // what each death leaves, and what the collection after it leaves
+	inspect    bool // check what each death leaves, and what the collection after it leaves
 	cut, bulk  bool
 	clients    int
 	large      bool       // the database holds large copies
@@ -119,7 +119,7 @@ func killpoint(ctx context.Context, r *bench.Run, args scenario.Args) error {
 		compaction: args.Bool("compaction"), cut: args.Bool("power_cut"), bulk: args.Bool("bulk"), clients: args.Int("clients"),
 	}
 	if k.cut {
-		k.Latency = 8 * time.Millisecond // so that there is something on its way
+		k.Latency = 8 * time.Millisecond // so that something is on its way
 	}
 	if k.compaction && k.Mode != engine.ModeLog {
 		return fmt.Errorf("mode %q has no compaction", k.Mode)
@@ -150,8 +150,8 @@ func (k *killRun) all(ctx context.Context, list []faultSite, rounds int) error {
 	return k.Bucket(ctx)
 }
 
-// chosen are the points to die at. The order that the seed makes is one for all cells of a mode, so that two cells can
-// share the points between them; the collection's come last.
+// chosen returns the points to die at. The seed makes one order for all cells of a mode, so that two cells can divide the points between
+// them; the collection's come last.
 func (k *killRun) chosen(names []string, skip, sample int) ([]faultSite, error) {
 	all := faultSites(k.Mode, k.compaction)
 	var list []faultSite
@@ -207,7 +207,7 @@ func (k *killRun) death(ctx context.Context, s faultSite) error {
 	}
 	k.began = k.Cluster.Clock.Monotonic()
 	rule := pointfault.Rule{Point: s.point, Do: pointfault.Kill, Nth: 1 + k.Random.IntN(s.most)}
-	if k.cut { // the point tells that it is reached; then everything goes at once
+	if k.cut { // the point reports that it is reached; then everything goes down together
 		rule.Do, rule.For = pointfault.Delay, 5*time.Millisecond
 	}
 	died, err := k.kill(ctx, s, rule)
@@ -301,7 +301,7 @@ func (k *killRun) kill(ctx context.Context, s faultSite, rule pointfault.Rule) (
 		act = k.beside(ctx, victim, act)
 	}
 	work := k.work()
-	if s.where == atLarge { // what others commit would take it along in small records
+	if s.where == atLarge { // other commits would take it along in small records
 		work = k.largeWork()
 	}
 	return k.perish(ctx, victim, work, act)
@@ -310,7 +310,7 @@ func (k *killRun) kill(ctx context.Context, s faultSite, rule pointfault.Rule) (
 // crashRule is the rule that makes one of PostgreSQL's processes fail.
 const crashRule = "a process of PostgreSQL fails"
 
-// interrupt kills the one that serves, at no point in particular, while clients work.
+// interrupt kills the serving process, at no particular point, while clients work.
 func (k *killRun) interrupt(ctx context.Context) error {
 	stop := k.Cluster.Load(ctx, k.work())
 	err := k.Cluster.Acknowledged(ctx, 2+k.Random.IntN(12))
@@ -333,8 +333,8 @@ func (k *killRun) work() workload.Load {
 // pointLimit bounds how long a process takes to reach its point. A commit of ten megabytes takes eight seconds on an idle machine.
 const pointLimit = 2 * time.Minute
 
-// before is what has happened when the fault comes: a layer and its collection while clients work, or so much that
-// PostgreSQL's log has gone on by a segment or more.
+// before is what has happened when the fault strikes: a layer and its collection while clients work, or enough to advance PostgreSQL's log
+// by a segment or more.
 func (k *killRun) before(ctx context.Context) error {
 	if !k.compaction && !k.bulk {
 		return nil
@@ -373,7 +373,7 @@ func (k *killRun) perish(ctx context.Context, victim *cluster.Member, work workl
 		}
 		k.Cluster.PowerCut()
 	}
-	if !fired { // it lives: end it, so that nothing of it is left
+	if !fired { // it is alive: end it, so that nothing of it is left
 		victim.Kill()
 	}
 	inner, cancel := context.WithTimeout(ctx, pointLimit)

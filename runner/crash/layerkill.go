@@ -38,8 +38,8 @@ func layerKillVerb() bench.Verb {
 	}
 }
 
-// layerSites are the points of a layer's way, and how each is reached. Of a small layer each is passed once, so the third passing is that of
-// the third layer; of those of deletions a collection passes several.
+// layerSites are the points along a layer's way, and how each is reached. A small layer passes each once, so the third passing belongs to
+// the third layer; a collection passes the points of deletions several times.
 func layerSites() []faultSite {
 	list := []faultSite{{point.ManifestBeforeCAS, atOpening, 1}, {point.ManifestAfterCAS, atOpening, 1}}
 	for _, p := range []point.Point{
@@ -60,7 +60,7 @@ func layerKill(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	return k.all(ctx, layerSites(), args.Int("rounds"))
 }
 
-// afterDeath looks at what a death has left: it is sound, and what nothing reaches is not more than a layer and a collection leave.
+// afterDeath looks at what a death has left: it is sound, and the garbage is no more than a layer and a collection leave.
 func (k *killRun) afterDeath(ctx context.Context) error {
 	if !k.inspect {
 		return nil
@@ -77,7 +77,7 @@ func (k *killRun) afterDeath(ctx context.Context) error {
 	return nil
 }
 
-// afterReopening has the process that has opened the database take a layer and collect: nothing that is not reached may be left.
+// afterReopening has the process that has opened the database take a layer and collect: no garbage may be left.
 func (k *killRun) afterReopening(ctx context.Context) error {
 	if !k.inspect || k.Serving == nil || k.Run.Failed() {
 		return nil

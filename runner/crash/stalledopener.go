@@ -70,7 +70,7 @@ func stalledOpener(ctx context.Context, r *bench.Run, args scenario.Args) error 
 func stall(ctx context.Context, l *cluster.Lifeline, p point.Point) error {
 	c, first := l.Cluster, l.Serving
 	stop := c.Load(ctx, workload.Load{Clients: 2, Mix: mixed(), Seed: l.Random.Uint64(), Target: cluster.Only(first)})
-	err := errors.Join(c.Acknowledged(ctx, 5), stop()) // from now on nobody renews its lease
+	err := errors.Join(c.Acknowledged(ctx, 5), stop()) // from now on nothing renews its lease
 	if err != nil {
 		return err
 	}
@@ -128,8 +128,8 @@ func pastIt(ctx context.Context, l *cluster.Lifeline, live *cluster.Member) erro
 	return nil
 }
 
-// oneOf: never both. Either the sleeper gave up, and the other one goes on; or it has fenced above the other one, which is
-// refused; and where its lease was taken meanwhile it may have to give up after that, too.
+// oneOf: never both. Either the sleeper gave up, and the other one continues; or it has fenced above the other one, which is refused; and
+// if its lease was taken in the meantime it may have to give up after that, too.
 func oneOf(ctx context.Context, l *cluster.Lifeline, sleeper, live *cluster.Member, opened <-chan error) error {
 	inner, cancel := context.WithTimeout(ctx, cluster.OpenLimit)
 	defer cancel()

@@ -1,5 +1,5 @@
-// Package crash ends a writer at a chosen moment, by SIGKILL, a power cut, a stall, an expired lease or a hand-over, and checks what the next
-// one finds.
+// Package crash ends a writer at a chosen moment, by SIGKILL, a power cut, a stall, an expired lease or a hand-over, and checks what the
+// next one finds.
 //
 // Read killpoint.go first: death at every fault point.
 package crash

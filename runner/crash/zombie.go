@@ -118,7 +118,7 @@ func named(all []faultSite, names []string) ([]faultSite, error) {
 	return list, nil
 }
 
-// mixed is what clients of a database do that changes hands.
+// mixed is what the clients of a database do that changes hands.
 func mixed() []string {
 	return []string{"bank", "transaction", "transaction", "register", "register", "ledger", "rows"}
 }
@@ -153,14 +153,14 @@ func (u *staleWriter) round(ctx context.Context, s faultSite) error {
 		return errors.Join(stopA(), u.Reopen(ctx))
 	}
 	if u.how == pointfault.Park && s.where == atLoad && u.Mode == engine.ModeLog {
-		// A layer is asked for while a commit is executed and not durable: it must not be published with it.
+		// A layer is requested while a commit is executed and not durable: it must not be published with it.
 		layered = make(chan struct{})
 		go func() {
 			defer close(layered)
 			_ = a.Do(ctx, node.Compact, nil, nil)
 		}()
 	}
-	// What is parked beside the commits does not hold them up, so nobody may ask for any, or the lease never runs out.
+	// What is parked next to the commits does not delay them, so no client may commit, or the lease never expires.
 	stopped := make(chan error, 1)
 	go func() { stopped <- stopA() }()
 	err = u.succeed(ctx, a, asleep)
@@ -168,7 +168,7 @@ func (u *staleWriter) round(ctx context.Context, s faultSite) error {
 	return errors.Join(err, <-stopped)
 }
 
-// succeed lets another writer take over, wakes the first one up, and looks at what it does.
+// succeed lets another writer take over, wakes up the first one, and looks at what it does.
 func (u *staleWriter) succeed(ctx context.Context, a *cluster.Member, asleep time.Duration) error {
 	c := u.Cluster
 	b, err := u.Next(ctx)
@@ -207,7 +207,7 @@ func (u *staleWriter) succeed(ctx context.Context, a *cluster.Member, asleep tim
 	return u.Reopen(ctx)
 }
 
-// wake continues the zombie and asks it for a write and a read: both must be refused.
+// wake continues the zombie and sends it a write and a read: both must be refused.
 func (u *staleWriter) wake(ctx context.Context, a *cluster.Member, asleep time.Duration) error {
 	c := u.Cluster
 	u.Run.Metrics.Duration("asleep_ms", c.Clock.Monotonic()-asleep)

@@ -19,8 +19,7 @@ func bucketCases() []Case {
 	}
 }
 
-// status is an answer of Cloud Storage. Source: docs.cloud.google.com/storage/docs/json_api/v1/status-codes, read November
-// 2026.
+// status is an answer of Cloud Storage. Source: docs.cloud.google.com/storage/docs/json_api/v1/status-codes, read November 2026.
 type status struct {
 	code   int
 	reason string
@@ -35,7 +34,7 @@ func passing() []status {
 	}
 }
 
-// kinds are requests at the bucket, and whether they come while a database is opened.
+// requestKind is a kind of request to the bucket, and whether it occurs while a database is being opened.
 type requestKind struct {
 	name, op, class string
 	opening         bool
@@ -154,7 +153,7 @@ func (x *statusTrial) wait(ctx context.Context, what string) error {
 	return fmt.Errorf("%s: the database does not come back", what)
 }
 
-// onceOpening refuses one request of a kind while the database is opened.
+// onceOpening refuses one request of a kind while the database is being opened.
 func (x *statusTrial) onceOpening(ctx context.Context, k requestKind, one status) (err error) {
 	x.close(ctx)
 	x.s.Kill()
@@ -169,7 +168,7 @@ func (x *statusTrial) onceOpening(ctx context.Context, k requestKind, one status
 		return ctx.Err()
 	}
 	if x.t.gate.fired(rule) == 0 {
-		return nil // not a kind that comes then
+		return nil // this kind does not occur there
 	}
 	what := fmt.Sprintf("%s answered %d %s once", k.name, one.code, one.reason)
 	x.t.expect(err == nil, "%s: %v", what, err)
@@ -179,7 +178,7 @@ func (x *statusTrial) onceOpening(ctx context.Context, k requestKind, one status
 	return nil
 }
 
-// lasting are statuses that do not pass, and words of which one has to be in the answer.
+// lasting are statuses that do not pass, and words of which the answer must contain one.
 func lasting() []struct {
 	status
 	words string
@@ -294,7 +293,7 @@ func frozen(ctx context.Context, t *Trial) error {
 		t.server.CloseClientConnections()
 		done := make(chan error, 1)
 		go func() { done <- execOn(ctx, c, fmt.Sprintf("INSERT INTO kept VALUES (%d)", i)) }()
-		// The statement is there when the process wakes, so that its PUT races with the news of the dead connections.
+		// The statement is there when the process wakes up, so that its PUT races with the news of the dead connections.
 		if err := t.clk.Sleep(ctx, 20*time.Millisecond); err != nil {
 			return err
 		}

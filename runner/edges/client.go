@@ -22,10 +22,10 @@ import (
 	"blobpglite/runner/node"
 )
 
-// statementLimit is how long a client of a case waits for one answer: beyond it something hangs.
+// statementLimit is how long a client of a case waits for one answer; after that, something hangs.
 const statementLimit = time.Minute
 
-// connect is a client's connection, by name of role. The limits named are lifted from its first moment on.
+// connect opens a client's connection under the name of a role. The limits named are lifted from its first moment on.
 func (s *server) connect(ctx context.Context, user string, unlimited ...string) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(strings.Replace(s.URL(), "postgres@", user+"@", 1))
 	if err != nil {
@@ -65,7 +65,7 @@ func execOn(ctx context.Context, c *pgx.Conn, sql ...string) error {
 	return nil
 }
 
-// number is the one integer that a statement gives.
+// number returns the single integer that a statement returns.
 func (s *server) number(ctx context.Context, sql string) (int, error) {
 	c, err := s.connect(ctx, "postgres")
 	if err != nil {
@@ -81,7 +81,7 @@ func (s *server) number(ctx context.Context, sql string) (int, error) {
 	return n, nil
 }
 
-// text is the one column that a statement gives, its rows joined.
+// text returns the single column that a statement returns, its rows joined.
 func (s *server) text(ctx context.Context, sql ...string) (string, error) {
 	c, err := s.connect(ctx, "postgres")
 	if err != nil {
@@ -116,7 +116,7 @@ func (s *server) count(ctx context.Context, table string) int {
 	return n
 }
 
-// sqlState is the code of an error that a server sent; empty: it is none.
+// sqlState is the code of an error sent by a server; empty: it is not one.
 func sqlState(err error) string {
 	var e *pgconn.PgError
 	if errors.As(err, &e) {
@@ -215,7 +215,7 @@ func kind(m pgproto3.BackendMessage) string {
 	return "."
 }
 
-// until reads messages until the last kinds seen are these, and returns all kinds; an ErrorResponse ends it too.
+// until reads messages until the last kinds seen are last, and returns all kinds; an ErrorResponse also ends it.
 func (r *raw) until(limit time.Duration, last string) (seen string, err error) {
 	if err := r.SetReadDeadline(time.Now().Add(limit)); err != nil {
 		return "", err
@@ -233,7 +233,7 @@ func (r *raw) until(limit time.Duration, last string) (seen string, err error) {
 	return seen, nil
 }
 
-// runProgram runs a program to its end, with a limit, and returns what it said and its exit code.
+// runProgram runs a program to its end, with a limit, and returns its output and its exit code.
 func runProgram(ctx context.Context, program string, args ...string) (string, int) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()

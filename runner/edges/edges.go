@@ -1,14 +1,14 @@
-// Package edges tries pgserve where PostgreSQL meets the protocol of the bucket: settings, roles, copies of a prefix, refused
-// requests, odd input. Each case starts the program as a user does, over a bucket of its own in this process, talks to it as a
-// user does, and compares what was acknowledged with what it finds.
+// Package edges tries pgserve where PostgreSQL meets the protocol of the bucket: settings, roles, copies of a prefix, refused requests, odd
+// input. Each case starts the program as a user does, over a bucket of its own in this process, talks to it as a user does, and compares
+// what was acknowledged with what it finds.
 //
 //	t, err := edges.New(ctx, edges.Options{Program: "/path/pgserve", Seed: 1, Metrics: metrics})
 //	defer t.Close()
 //	err = edges.Run(ctx, t, "lost-manifest")
 //	for _, wrong := range t.Wrong() { ... }          // in words; none: the case holds
 //
-// The counts are metrics: rows that were acknowledged, found and lost, things tried and things that went wrong. A case returns an
-// error for something unexpected; that too is a fault of the program, or of the case.
+// The counts are metrics: rows acknowledged, found and lost, things tried and things that went wrong. A case returns an error for something
+// unexpected, which is also a fault of the program, or of the case.
 package edges
 
 import (
@@ -156,7 +156,7 @@ func (t *Trial) Skipped() string { return t.skipped }
 // Ops returns the operations that the bucket has got.
 func (t *Trial) Ops() store.Ops { return t.front.Counters().Ops }
 
-// expect counts something tried, and says what is wrong if it does not hold.
+// expect counts something tried, and records what is wrong if it does not hold.
 func (t *Trial) expect(holds bool, format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -184,7 +184,7 @@ func (t *Trial) progress(format string, args ...any) {
 	t.o.Progress(fmt.Sprintf(format, args...), 0, 0)
 }
 
-// size is Options.Size, or what the case needs at least.
+// size is Options.Size, or the least that the case needs.
 func (t *Trial) size(least int) int {
 	if t.o.Size > 0 {
 		return t.o.Size
@@ -216,7 +216,7 @@ type server struct {
 	flags  []string
 }
 
-// start runs pgserve on a place; an error if it ends at once.
+// start runs pgserve on a place; an error if it ends immediately.
 func (t *Trial) start(ctx context.Context, prefix string, flags ...string) (*server, error) {
 	args := slices.Concat(t.address(prefix), []string{"-lease-ttl", leaseTTL, "-acquire-timeout", "20s", "-log", "info"}, flags)
 	s, err := service.Start(ctx, t.o.Program, service.Options{Args: args})

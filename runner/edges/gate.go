@@ -13,7 +13,7 @@ import (
 	"sync"
 )
 
-// gate stands before the bucket and refuses requests with any status and reason, as Cloud Storage words them.
+// gate sits in front of the bucket and refuses requests with any status and reason, worded like Cloud Storage's.
 type gate struct {
 	inner http.Handler
 
@@ -38,7 +38,7 @@ func newGate(inner http.Handler) *gate { return &gate{inner: inner, ended: make(
 
 func (g *gate) end() { g.once.Do(func() { close(g.ended) }) }
 
-// refuse puts a rule in force and takes all others away; nil: only that.
+// refuse puts a rule in force and removes all others; nil: only the latter.
 func (g *gate) refuse(r *refusal) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -99,7 +99,7 @@ func (g *gate) strike(op, name string) *refusal {
 	return nil
 }
 
-// kindOf tells what a request of the JSON API does, and to which object if the address says.
+// kindOf says what a request of the JSON API does, and to which object if the address says so.
 func kindOf(r *http.Request) (op, name string) {
 	path := r.URL.EscapedPath()
 	_, object, named := strings.Cut(path, "/o/")
@@ -122,8 +122,7 @@ func kindOf(r *http.Request) (op, name string) {
 	return "other", name
 }
 
-// answer is an error in the JSON API's form. Source: docs.cloud.google.com/storage/docs/json_api/v1/status-codes, read
-// November 2026.
+// answer sends an error in the JSON API's form. Source: docs.cloud.google.com/storage/docs/json_api/v1/status-codes, read November 2026.
 func answer(w http.ResponseWriter, status int, reason string) {
 	message := fmt.Sprintf("%s (%s)", http.StatusText(status), reason)
 	body, err := json.Marshal(map[string]any{"error": map[string]any{
@@ -225,7 +224,7 @@ func (t *Trial) bucketRequest(method, path string, body []byte) ([]byte, error) 
 	return text, err
 }
 
-// add puts a rule in force beside the others; drop takes it away.
+// add puts a rule in force in addition to the others; drop removes it.
 func (g *gate) add(r *refusal) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

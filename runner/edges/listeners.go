@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// What freezes a process, and wakes it.
+// Signals that freeze a process, and wake it.
 const (
 	stopSignal     = syscall.SIGSTOP
 	continueSignal = syscall.SIGCONT
@@ -243,7 +243,7 @@ func refusalsSaid(ctx context.Context, t *Trial) error {
 		}
 	}
 	t.expect(often == 0, "of %d connections %d ended otherwise than by 53300, such as: %s", total, often, worst)
-	const reserved = 3 // more for superusers, as which they come
+	const reserved = 3 // additional places for superusers, which these clients are
 	t.expect(len(open) > 0 && len(open) <= limit+reserved, "%d of %d connections were taken, the limit is %d", len(open), total, limit+reserved)
 	got, err := s.sql(ctx, "SELECT 1")
 	t.expect(err == nil && got.status == 200, "with -max-clients connections of PostgreSQL a request over HTTP gets %d, %v: %.200s", got.status, err, got.body)

@@ -68,7 +68,7 @@ func httpSessions(ctx context.Context, t *Trial) error {
 	return t.endBesideRequests(ctx, s)
 }
 
-// beside lets so many at once insert rows, and counts them.
+// beside lets many requests insert rows concurrently, and counts the rows.
 func (t *Trial) beside(ctx context.Context, s *server, many int) (rows int) {
 	each := t.size(20)
 	var wg sync.WaitGroup
@@ -84,7 +84,7 @@ func (t *Trial) beside(ctx context.Context, s *server, many int) (rows int) {
 	return many * each
 }
 
-// otherDatabase is there by name, and sessions that are idle keep nobody from dropping it.
+// otherDatabase checks that another database is reachable by name, and that idle sessions do not keep it from being dropped.
 func (t *Trial) otherDatabase(ctx context.Context, s *server) error {
 	const json = "application/json"
 	for _, step := range []struct {

@@ -72,7 +72,7 @@ func twoClients(ctx context.Context, t *Trial) error {
 		return err
 	}
 	rounds := t.size(3000)
-	var many []string // what looks like the names of settings takes longest to note
+	var many []string // texts that look like the names of settings take longest to check
 	for i := range 90 {
 		many = append(many, fmt.Sprintf("n%d.m%d", i, i))
 	}
@@ -104,7 +104,7 @@ func twoClients(ctx context.Context, t *Trial) error {
 	return nil
 }
 
-// ask sends a statement again and again, each when the one before is answered.
+// ask sends a statement repeatedly, each time after the previous answer.
 func (s *server) ask(ctx context.Context, rounds int, sql string) error {
 	c, err := s.connect(ctx, "postgres")
 	if err != nil {
@@ -211,7 +211,7 @@ func otherUser(ctx context.Context, t *Trial) error {
 	if err := s.execAs(ctx, "app", q...); err != nil {
 		return err
 	}
-	// The pace of layers is by time, too; while somebody is connected and idle nothing more comes.
+	// The pace of layers also depends on time; while a client is connected and idle nothing more happens.
 	for range 10 {
 		if err := s.execAs(ctx, "app", "INSERT INTO kept VALUES (0, 'x')"); err != nil {
 			return err
@@ -235,7 +235,7 @@ func otherUser(ctx context.Context, t *Trial) error {
 	}
 	out, code := t.on(ctx, "verify", s.prefix)
 	t.expect(code == 0, "verify: %s", tail(out))
-	newest := 0 // the record that the newest layer ends with; the first layer comes with the first commit
+	newest := 0 // the last record of the newest layer; the first layer comes with the first commit
 	if m := newestLayer.FindStringSubmatch(out); m != nil {
 		newest, err = strconv.Atoi(m[1])
 	}

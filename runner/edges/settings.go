@@ -156,13 +156,13 @@ func logSettings(ctx context.Context, t *Trial) error {
 	return beside(ctx, tries[:min(len(tries), t.size(2))], t.logSetting)
 }
 
-// String names the setting as it is said.
+// String returns the setting as a flag would say it.
 func (l logTry) String() string {
 	return map[bool]string{true: "-set ", false: "SET "}[l.flag] + l.set + "=" + l.value
 }
 
-// logSetting writes under a setting: a table filled with checkpoints between, so that the log goes from segment to segment,
-// in a database's first life; and a table made and filled in one transaction, in its third.
+// logSetting writes under a setting: a table filled with checkpoints in between, so that the log goes from segment to segment, in a
+// database's first life; and a table made and filled in one transaction, in its third.
 func (t *Trial) logSetting(ctx context.Context, one logTry) error {
 	var flags, set []string
 	if one.flag {

@@ -116,7 +116,7 @@ func staleSocket(ctx context.Context, t *Trial) error {
 	t.expect(err == nil, "after SIGKILL, with the socket's file still there: %v", err)
 	if err == nil {
 		t.rows("after a stale socket", 1, next.count(ctx, "kept"))
-		// A socket that somebody serves is left alone.
+		// A socket that a process serves is left alone.
 		rival, err := t.start(ctx, t.fresh(), "-socket", socket)
 		t.expect(err != nil, "a second server took the socket of one that runs")
 		if err == nil {

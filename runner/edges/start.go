@@ -62,7 +62,7 @@ func (t *Trial) badSetting(ctx context.Context, one badSetting) error {
 	file, err := s.text(ctx, "SELECT pg_read_file('postgresql.auto.conf')")
 	t.expect(err == nil && strings.Contains(file, one.name), "the line of %s is gone from the file: %v", one.name, err)
 	now, err := s.text(ctx, "SELECT current_setting("+quoted(one.name)+", true)")
-	if err == nil && now != one.value { // it was left out: that has to be said
+	if err == nil && now != one.value { // it was left out: that must be reported
 		t.expect(strings.Contains(s.Log(), one.name), "%s was left out at the start, and the log has no word of it", one.name)
 	}
 	return nil
@@ -139,7 +139,7 @@ func preparedTransactions(ctx context.Context, t *Trial) error {
 	return nil
 }
 
-// catalogBytes is what the system catalogs of the database take.
+// catalogBytes selects the size of the database's system catalogs.
 const catalogBytes = `SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'r'`
 
 func catalogs(ctx context.Context, t *Trial) error {
@@ -194,7 +194,7 @@ func oldTransactions(ctx context.Context, t *Trial) error {
 	if s, err = s.again(ctx); err != nil {
 		return err
 	}
-	// What is left to do is done when nobody asks.
+	// The remaining work is done while there are no requests.
 	const look, times = 500 * time.Millisecond, 80 // a database in each autovacuum_naptime
 	worst := ""
 	for range times {

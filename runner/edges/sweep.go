@@ -18,7 +18,7 @@ type setting struct {
 	now, least, greatest, enums, unit string
 }
 
-// settings asks a server for all that can be changed.
+// settings queries a server for everything that can be changed.
 func (s *server) settings(ctx context.Context) ([]setting, error) {
 	c, err := s.connect(ctx, "postgres")
 	if err != nil {
@@ -42,7 +42,7 @@ func (s *server) settings(ctx context.Context) ([]setting, error) {
 	return all, rows.Err()
 }
 
-// changed is a moderate value that differs from the one in force.
+// changed returns a moderate value that differs from the current one.
 func (g setting) changed() string {
 	switch g.kind {
 	case "bool":
@@ -98,17 +98,17 @@ func number(text string) float64 {
 
 func quoted(value string) string { return "'" + strings.ReplaceAll(value, "'", "''") + "'" }
 
-// mild undoes for one connection what makes a session refuse or time out by itself, which is no fault.
+// mild undoes, for one connection, whatever makes a session refuse or time out by itself, which is not a fault.
 var mild = []string{
 	"SET default_transaction_read_only = off", "SET search_path = public", "SET client_encoding = 'UTF8'",
 	"SET temp_file_limit = -1", "SET standard_conforming_strings = on", "SET default_table_access_method = heap", "SET default_tablespace = ''",
 	"SET debug_discard_caches = 0", "SET log_statement_stats = off", "SET zero_damaged_pages = off",
 }
 
-// limits are what of that has to be undone before the first statement: a session may be ended while its client thinks of one.
+// limits are those that must be undone before the first statement: a session may be ended before its client sends one.
 var limits = []string{"statement_timeout", "lock_timeout", "transaction_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"}
 
-// mildly opens a session that does not refuse or time out by itself. What cannot be set is not there.
+// mildly opens a session that does not refuse or time out by itself. It skips what cannot be set.
 func (s *server) mildly(ctx context.Context) (*pgx.Conn, error) {
 	c, err := s.connect(ctx, "postgres", limits...)
 	if err != nil {
@@ -156,7 +156,7 @@ func (s *server) countMildly(ctx context.Context, table string) (int, error) {
 	return n, err
 }
 
-// batch is what is tried at once in one database. A fault is an error; the batch is then halved.
+// batch is what is tried together in one database. A fault is an error; the batch is then halved.
 type batch struct {
 	values [][2]string // name, value
 	kept   int         // that were taken
@@ -172,7 +172,7 @@ func (b batch) names() string {
 
 // bisect tries a batch, and if it fails its halves, until the settings at fault are found.
 func (t *Trial) bisect(ctx context.Context, what string, b batch, try func(context.Context, *batch) error) error {
-	const most = 4 // settings that are named; a kind, not a list, is what is looked for
+	const most = 4 // settings named at most; we look for a kind, not a list
 	err := try(ctx, &b)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -203,7 +203,7 @@ func (t *Trial) bisect(ctx context.Context, what string, b batch, try func(conte
 	return nil
 }
 
-// look starts a throw-away database and asks for the settings; about the log first if only some are wanted.
+// look starts a throwaway database and queries the settings, those about the log first if only some are wanted.
 func (t *Trial) look(ctx context.Context) ([]setting, error) {
 	s, err := t.start(ctx, t.fresh())
 	if err != nil {
@@ -227,7 +227,7 @@ func (t *Trial) look(ctx context.Context) ([]setting, error) {
 	return append(first, rest...)[:t.o.Size], nil
 }
 
-// inBatches gives the settings, each with a value, a few dozen at a time.
+// inBatches returns the settings, each with a value, in batches of a few dozen.
 func inBatches(all []setting, value func(setting) string) []batch {
 	const each = 48
 	var batches []batch
@@ -312,7 +312,7 @@ func (t *Trial) bySet(ctx context.Context, b *batch) error {
 		if execOn(ctx, c, "INSERT INTO public.swept SELECT generate_series(1, 1000)") == nil {
 			acked += 1000
 		}
-		_ = execOn(ctx, c, "CHECKPOINT") // the session may have ended meanwhile: it was idle
+		_ = execOn(ctx, c, "CHECKPOINT") // the session may have ended by now: it was idle
 	}
 	next, err := s.survives(ctx, acked)
 	if err == nil {
@@ -371,7 +371,7 @@ func (s *server) alterSystem(ctx context.Context, b *batch) error {
 	return execOn(ctx, c, "SELECT pg_reload_conf()")
 }
 
-// byFlag: -set each; what is refused must be named, and is left out then.
+// byFlag: -set each; what is refused must be named, and is then left out.
 func (t *Trial) byFlag(ctx context.Context, b *batch) error {
 	left := append([][2]string{}, b.values...)
 	for {
@@ -390,7 +390,7 @@ func (t *Trial) byFlag(ctx context.Context, b *batch) error {
 	}
 }
 
-// underSettings starts a server on a new database with flags, and makes the table.
+// underSettings starts a server on a new database with flags, and creates the table.
 func (t *Trial) underSettings(ctx context.Context, values [][2]string) (*server, error) {
 	flags := []string{}
 	for _, v := range values {
@@ -411,8 +411,8 @@ func (t *Trial) underSettings(ctx context.Context, values [][2]string) (*server,
 	return s, nil
 }
 
-// culprit finds the setting that a server did not start with: the one that the error names or, where it names all that were given,
-// the last of the fewest that fail; by itself it must be named.
+// culprit finds the setting that a server did not start with: the one named by the error or, if it names all that were given, the last of
+// the fewest that fail. By itself the setting must be named.
 func (t *Trial) culprit(ctx context.Context, left [][2]string, failed error) (int, error) {
 	var at []int
 	for i, v := range left {
@@ -423,7 +423,7 @@ func (t *Trial) culprit(ctx context.Context, left [][2]string, failed error) (in
 	if len(at) == 1 {
 		return at[0], nil
 	}
-	low, high := 0, len(left) // so many start, so many do not
+	low, high := 0, len(left) // low settings start, high do not
 	for high-low > 1 {
 		middle := (low + high) / 2
 		s, err := t.underSettings(ctx, left[:middle])
@@ -440,9 +440,9 @@ func (t *Trial) culprit(ctx context.Context, left [][2]string, failed error) (in
 	s, err := t.underSettings(ctx, left[low:high])
 	if err == nil {
 		s.Kill()
-		_, own, _ := strings.Cut(failed.Error(), "start PostgreSQL") // what PostgreSQL says itself, after the list of all
+		_, own, _ := strings.Cut(failed.Error(), "start PostgreSQL") // what PostgreSQL itself says, after the list of all
 		if named(own, strings.ToLower(left[low][0])) {
-			return low, nil // with others only, such as a second recovery target
+			return low, nil // only together with others, such as a second recovery target
 		}
 		return 0, fmt.Errorf("it does not start with %d settings, and with none of them alone: %w", high, failed)
 	}

@@ -16,17 +16,17 @@ func Verbs() []bench.Verb {
 	return []bench.Verb{edgeVerb()}
 }
 
-// checkEdge is the check that the verb makes.
+// checkEdge is the check made by the verb.
 const checkEdge = "edge"
 
-// Checks returns the checks that these verbs make, with what each of them says.
+// Checks returns the checks made by these verbs, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
 		{Name: checkEdge, Doc: "what was tried at the edge went as it should: nothing acknowledged is lost, nothing stops, errors say why"},
 	}
 }
 
-// builtHere is the value of program for the one of this repository.
+// builtHere is the value of program that means the one built from this repository.
 const builtHere = "built"
 
 func edgeVerb() bench.Verb {

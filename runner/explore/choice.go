@@ -53,8 +53,8 @@ type choice struct {
 	do  do
 }
 
-// text writes a choice as "A", "B2+ lost", "flight1 land": process, its life if it is not the first, + for the thread that
-// compacts, and what happens, if it is not simply done.
+// text writes a choice as "A", "B2+ lost", "flight1 land": process, its life if it is not the first, + for the thread that compacts, and
+// what happens, if it is not just done.
 func (p *Plan) text(c choice) string {
 	name := ""
 	if c.who >= firstFlight {

@@ -6,7 +6,7 @@ import (
 	"blobpglite/core/lease"
 )
 
-// step is a choice with what it does, which is what independence is told from.
+// step is a choice with what it does, from which independence is derived.
 type step struct {
 	choice
 	verb       verb
@@ -15,11 +15,10 @@ type step struct {
 
 func (s step) isFault() bool { return s.do != doIt && s.do < doLand }
 
-// mutates says whether the bucket may change. That a crash, a refusal or a delay leaves it alone is not made use of,
-// but for the crash.
+// mutates says whether the bucket may change. Of the fact that a crash, a refusal or a delay leaves it alone, only the crash's is used.
 func (s step) mutates() bool { return s.verb >= verbPut && s.do != doCrash }
 
-// independent says whether two steps give the same in either order; see the package's documentation.
+// independent says whether two steps give the same in either order; see the package documentation.
 func independent(a, b step) bool {
 	switch {
 	case a.who < firstFlight && b.who < firstFlight && a.who.slot() == b.who.slot(), a.who == b.who:
@@ -39,8 +38,8 @@ func independent(a, b step) bool {
 	return a.key != b.key
 }
 
-// options are the choices that there are, within a bound on faults. Crashes are offered before writes only: what a
-// process reads before it dies changes nothing.
+// options returns the possible choices, within a bound on faults. Crashes are offered only before writes: what a process reads before it
+// dies changes nothing.
 func (w *world) options(faults int) []step {
 	var out []step
 	left := w.spent.total() < faults
@@ -74,7 +73,7 @@ func (w *world) options(faults int) []step {
 // node is a place in the tree of schedules.
 type node struct {
 	options []step
-	asleep  []step // need not be taken here: an order that is equivalent was
+	asleep  []step // need not be taken here: an equivalent order was
 	at      int    // the option taken now; those before were taken or are asleep
 }
 
@@ -87,7 +86,7 @@ func contains(list []step, s step) bool {
 	return false
 }
 
-// forward moves to the next option from at on that is not asleep.
+// forward moves to the next option, from at on, that is not asleep.
 func (n *node) forward() bool {
 	for ; n.at < len(n.options); n.at++ {
 		if !contains(n.asleep, n.options[n.at]) {
@@ -97,7 +96,7 @@ func (n *node) forward() bool {
 	return false
 }
 
-// child is what is asleep behind the option taken now.
+// child returns what is asleep after the option taken now.
 func (n *node) child() []step {
 	var asleep []step
 	taken := n.options[n.at]
@@ -114,8 +113,8 @@ func (n *node) child() []step {
 	return asleep
 }
 
-// exhaust walks depth first through the schedules with at most so many faults. each is shown every run, and says whether to
-// go on; more is asked after runs that were given up too. It reports whether there was nothing left.
+// exhaust walks depth first through the schedules with at most faults faults. It shows each every run, which says whether to continue; more
+// is also asked after runs that were given up. It reports whether nothing was left.
 func (p *Plan) exhaust(faults int, reduce bool, r *tally, each func(*world, []choice) bool, more func() bool) (bool, error) {
 	var stack []*node
 	for {

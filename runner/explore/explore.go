@@ -16,8 +16,8 @@ type Options struct {
 	Plans     []string // by name; none: all
 	Seed      uint64   // of the random walk
 	Workers   int      // 0: as many as processors
-	// Exhaustive is the share of each plan's schedules for the exhaustive walk: first without faults, then with at most one,
-	// then two. Runs that it gives up count too. The rest goes to the random walk. Negative: none; 0: half.
+	// Exhaustive is the share of each plan's schedules for the exhaustive walk: first without faults, then with at most one, then two. Runs
+	// that it gives up also count. The rest goes to the random walk. Negative: none; 0: half.
 	Exhaustive float64
 	// KeepGoing looks for a violation in each plan, instead of ending with the first one.
 	KeepGoing bool
@@ -50,7 +50,7 @@ type PlanReport struct {
 	Exhausted int `json:"exhausted"`
 }
 
-// tally counts one plan's schedules. It is one worker's.
+// tally counts one plan's schedules. It belongs to one worker.
 type tally struct {
 	schedules, skipped, deepest, cut int
 	seen                             map[uint64]struct{}
@@ -75,7 +75,7 @@ const maxExhaustiveFaults = 2
 // chunk is how many random schedules a worker takes at a time.
 const chunk = 250
 
-// Explore runs schedules. A violation is no error: it is in the report. Errors: an unknown plan, a set-up that does not end, the
+// Explore runs schedules. A violation is not an error: it is in the report. Errors: an unknown plan, a set-up that does not end, the
 // context's.
 func Explore(ctx context.Context, o Options) (Report, error) {
 	if o.Workers <= 0 {
@@ -157,7 +157,7 @@ func (x *exploration) run(ctx context.Context) error {
 	return x.work(ctx, second)
 }
 
-// share gives what plans have left of which every schedule has been run to the others.
+// share distributes the unused schedules of plans that were run exhaustively to the others.
 func (x *exploration) share() {
 	left, open := 0, 0
 	for _, r := range x.plans {
@@ -176,7 +176,7 @@ func (x *exploration) share() {
 	}
 }
 
-// work gives jobs to the workers. A violation ends it, and is no error.
+// work gives jobs to the workers. A violation ends it, and is not an error.
 func (x *exploration) work(ctx context.Context, jobs []func(context.Context) error) error {
 	var wg sync.WaitGroup
 	next := make(chan func(context.Context) error)
@@ -270,7 +270,7 @@ func (r *planRun) violated() bool {
 	return r.found != nil
 }
 
-// judged notes a violation, if there is one and it is the plan's first.
+// judged records a violation, if there is one and it is the plan's first.
 func (x *exploration) judged(r *planRun, w *world, taken []choice, after int) {
 	if w.judge.broken == nil {
 		return
@@ -324,12 +324,12 @@ func (x *exploration) report(elapsed time.Duration) Report {
 	return out
 }
 
-// finished is a violation with its shortest schedule and what happens in it.
+// finished returns a violation with its shortest schedule and what happens in it.
 func (r *planRun) finished() Violation {
 	v := *r.found
 	short := r.plan.shrink(r.foundRaw, v.Invariant)
 	run, err := r.plan.execute(short, true)
-	if err != nil || run.broken == nil { // what was found does not replay: say so, loudly
+	if err != nil || run.broken == nil { // the finding does not replay: say so, loudly
 		v.Detail = fmt.Sprintf("%s (IT DOES NOT REPLAY: %v)", v.Detail, err)
 		v.Schedule = r.plan.texts(r.foundRaw)
 		return v

@@ -56,16 +56,16 @@ type broken struct {
 
 func (b *broken) Error() string { return string(b.Invariant) + ": " + b.Detail }
 
-// judge holds what happened against the invariants.
+// judge checks what happened against the invariants.
 type judge struct {
 	w      *world
 	broken *broken
 
 	log    []*entry                     // as first written at each name; log[0] is unused
-	now    []*entry                     // what stands there now; nil: nothing
+	now    []*entry                     // what is there now; nil: nothing
 	tops   []uint64                     // of log: the epoch of the last fence up to there
-	by     []string                     // of log: who wrote that fence
-	layers map[string]map[string]string // of each, what indexed gives of it
+	by     []string                     // writer of each fence in log
+	layers map[string]map[string]string // what indexed returns for each
 	pages  map[string][]string          // segments
 	man    manifestView
 	made   bool // there is a manifest
@@ -85,7 +85,7 @@ func newJudge(w *world) *judge {
 	}
 }
 
-// fail notes the first violation.
+// fail records the first violation.
 func (j *judge) fail(i Invariant, format string, args ...any) {
 	if j.broken == nil {
 		j.broken = &broken{i, fmt.Sprintf(format, args...)}
@@ -95,7 +95,7 @@ func (j *judge) fail(i Invariant, format string, args ...any) {
 
 func (j *judge) tail() uint64 { return uint64(len(j.log)) - 1 }
 
-// read notes since when a process has seen a lease stand.
+// read records since when a process has seen an unchanged lease.
 func (j *judge) read(by *process, c *call) {
 	if c.key != lease.Key || by == nil {
 		return
@@ -156,7 +156,7 @@ func (j *judge) rewritten(e *entry) {
 	case j.tampered:
 	case e.seq >= j.man.WalStart:
 		j.fail(Once, "record %d (%v) was written at the name of another one (%v), and wal_start is %d", e.seq, e, first, j.man.WalStart)
-	case e.id == first.id: // the same request once more, late
+	case e.id == first.id: // the same request again, late
 	case e.fence: // a dead one, of an opener that was stalled
 	default:
 		j.fail(Once, "record %d (%v) was written at a name that was collected (%v), wal_start is %d: its writer takes it for durable",
@@ -225,8 +225,8 @@ func (j *judge) layered(c *call) {
 	j.layers[name] = stored
 }
 
-// whole judges whether the segments of a layer that the manifest names are there, and hold what it says. Those of a writer that was
-// taken over may have been collected while it uploaded.
+// whole judges whether the segments of a layer named by the manifest are there, and hold what it says. Those of a writer that was taken
+// over may have been collected while it uploaded.
 func (j *judge) whole(layer string) {
 	for _, token := range slices.Sorted(maps.Keys(j.layers[layer])) {
 		segment := j.layers[layer][token]
@@ -238,7 +238,7 @@ func (j *judge) whole(layer string) {
 	}
 }
 
-// replay is what the log up to a record makes.
+// replay returns what the log up to a record yields.
 func (j *judge) replay(seq uint64) []string {
 	var out []string
 	for _, e := range j.log[1 : seq+1] {
@@ -293,7 +293,7 @@ func (j *judge) step() {
 	}
 }
 
-// acknowledged is told what a client would be told.
+// acknowledged reports what a client would be told.
 func (j *judge) acknowledged(p *process, token string, at wal.Position) {
 	j.acked[token], j.order = at.Seq, append(j.order, token)
 	j.w.note("%-5s acknowledges %s at record %d", p.name, token, at.Seq)
@@ -302,7 +302,7 @@ func (j *judge) acknowledged(p *process, token string, at wal.Position) {
 	}
 }
 
-// served is told what a strict read showed. When it began, so many appends had been acknowledged.
+// served reports what a strict read showed. When it began, acked appends had been acknowledged.
 func (j *judge) served(p *process, tokens []string, acked int) {
 	j.w.note("%-5s reads %q", p.name, tokens)
 	for _, token := range j.order[:acked] {
@@ -312,7 +312,7 @@ func (j *judge) served(p *process, tokens []string, acked int) {
 	}
 }
 
-// refused is told how an append failed.
+// refused reports how an append failed.
 func (j *judge) refused(p *process, token string, err error) {
 	if errors.Is(err, store.ErrUnknown) {
 		return
@@ -323,7 +323,7 @@ func (j *judge) refused(p *process, token string, err error) {
 	}
 }
 
-// restored is told what an opener starts from.
+// restored reports what an opener starts from.
 func (j *judge) restored(p *process, o *takeover.Opened, content []string) {
 	at := o.Log.Tail()
 	j.w.note("%-5s is the writer, epoch %d, fence %d, restored %q", p.name, o.Epoch, at.Seq, content)
@@ -343,7 +343,7 @@ func (j *judge) restored(p *process, o *takeover.Opened, content []string) {
 	}
 }
 
-// recalled is told what an earlier state was restored as.
+// recalled reports what an earlier state was restored as.
 func (j *judge) recalled(p *process, past takeover.RecoveryPoint, content []string) {
 	j.w.note("%-5s restored the state after record %d: %q", p.name, past.Seq, content)
 	if past.Seq > j.tail() || !slices.Equal(content, j.replay(past.Seq)) {
@@ -351,7 +351,7 @@ func (j *judge) recalled(p *process, past takeover.RecoveryPoint, content []stri
 	}
 }
 
-// verified is told what a reader found sound.
+// verified reports what a reader found sound.
 func (j *judge) verified(p *process, r takeover.Report) {
 	j.w.note("%-5s verified records %d to %d", p.name, r.From, r.To)
 	if j.tampered {
@@ -371,7 +371,7 @@ func (j *judge) verified(p *process, r takeover.Report) {
 	}
 }
 
-// told judges whether an action may end in such an error. Nobody damages a log here but Damage.
+// told judges whether an action may end in such an error. Only Damage damages a log here.
 func (j *judge) told(p *process, a Action, err error) {
 	if errors.Is(err, lease.ErrLost) && j.lease.Holder == p.name {
 		j.fail(LeaseSwap, "%s holds the lease, and was told that it is lost: %v", p.name, err)
@@ -387,7 +387,7 @@ func (j *judge) told(p *process, a Action, err error) {
 	if a == Verify && errors.Is(err, store.ErrNotFound) && !j.made || j.tampered && errors.Is(err, store.ErrCorrupt) {
 		return
 	}
-	if a != Append { // of appends, refused tells
+	if a != Append { // refused reports those of appends
 		j.fail(Sound, "%s: %s: %v", p.name, a, err)
 	} else if errors.Is(err, store.ErrCorrupt) {
 		j.fail(Outcome, "%s: %v", p.name, err)

@@ -26,7 +26,7 @@ type Plan struct {
 type Proc struct {
 	Name   string
 	Script []Action
-	// Ahead is how far its clock is ahead: others' leases have run out for it. Zero: it waits for them.
+	// Ahead is how far its clock is ahead: others' leases have expired for it. Zero: it waits for them.
 	Ahead time.Duration
 	// Lives is how often it may begin, with the same script; 0: once. A later life begins after an earlier one has crashed.
 	Lives int
@@ -36,8 +36,8 @@ type Proc struct {
 	Late bool
 }
 
-// Setup runs one process: for a number of actions, until it is about to make a call (such as "put wal/3"), through that call
-// without its reply, or to its death.
+// Setup runs one process: for a number of actions, until it is about to make a call (such as "put wal/3"), through that call without its
+// reply, or to its death.
 type Setup struct {
 	Proc    string
 	Actions int
@@ -255,7 +255,7 @@ func others() []Plan {
 // dead is a process that writes a log and dies in the set-up.
 func dead() Proc { return Proc{Name: "S", Script: []Action{Open, Append, Append, Append}} }
 
-// PlanNamed returns the plan of a name. An error lists the names.
+// PlanNamed returns the plan with a name. An error lists the names.
 func PlanNamed(name string) (*Plan, error) {
 	all := Plans()
 	i := slices.IndexFunc(all, func(p Plan) bool { return p.Name == name })

@@ -25,19 +25,19 @@ const (
 	Open    Action = "open"    // takeover.Open, then restore
 	Append  Action = "append"  // one record
 	Compact Action = "compact" // a layer of everything appended so far, and the manifest to it
-	Aside   Action = "aside"   // compact and collect in a second thread, while the next actions go on
-	Reads   Action = "reads"   // two strict reads in a second thread, while the next actions go on
+	Aside   Action = "aside"   // compact and collect in a second thread, while the next actions proceed
+	Reads   Action = "reads"   // two strict reads in a second thread, while the next actions proceed
 	Collect Action = "collect" // gc.Collect
 	Rest    Action = "rest"    // its own clock passes the end of the lease; then the lease is renewed, as a request would
-	Serve   Action = "serve"   // a request inside the lease: asks for nothing
-	Release Action = "release" // the lease is given back
+	Serve   Action = "serve"   // a request inside the lease: makes no requests
+	Release Action = "release" // the lease is released
 	Verify  Action = "verify"  // takeover.Verify: reads, never writes
 	Past    Action = "past"    // takeover.ReadAt of a record in the middle of what it has verified before, restored
 	Page    Action = "page"    // a page of the restored layer is read, as late as it likes
-	Damage  Action = "damage"  // the last record is replaced by another one: nobody may restore from that
+	Damage  Action = "damage"  // the last record is replaced by another one: it must not be restored from
 )
 
-// read is a strict read: served from what is here, after a look that nobody has taken over.
+// read is a strict read: served from what is here, after checking that no other writer has taken over.
 const read Action = "read"
 
 // process is one life of a process of the plan.
@@ -131,7 +131,7 @@ func (p *process) do(t *thread, a Action) error {
 	return fmt.Errorf("%w: there is no action %q", store.ErrInvalid, a)
 }
 
-// errStale: what the manifest named was replaced and collected meanwhile: a newer writer has the database.
+// errStale: what the manifest named has been replaced and collected: a newer writer has the database.
 var errStale = errors.New("it is gone, and the manifest is a newer writer's")
 
 // open becomes the writer and restores.
@@ -152,8 +152,8 @@ func (p *process) options(st store.Store) takeover.Options {
 	return takeover.Options{
 		Store: st, Writer: p.name, LeaseTTL: leaseTTL, AcquireTimeout: acquireTimeout, Create: true, Postgres: "18.6",
 		Parallel: 1, Clock: p.clk, WriteID: p.writeID,
-		// As the engine does it: the first reading comes before the lease, as early as it can be, and again after one that had
-		// to be waited for.
+		// As the engine does it: the first reading comes before the lease, as early as possible, and again after a lease that had to be
+		// waited for.
 		OnManifest: func(manifest.Manifest) {},
 	}
 }
@@ -169,7 +169,7 @@ func (p *process) adopt(o *takeover.Opened, content []string) {
 	p.w.judge.restored(p, o, content)
 }
 
-// content reads what the newest layer holds: its index, and each segment that this names.
+// content reads what the newest layer holds: its index, and each segment named there.
 func (p *process) content(ctx context.Context, st store.Store, o *takeover.Opened) ([]string, error) {
 	n := len(o.Manifest.Layers)
 	if n == 0 {
@@ -184,7 +184,7 @@ func (p *process) content(ctx context.Context, st store.Store, o *takeover.Opene
 	return tokens, err
 }
 
-// gone tells what is not there any more for a process that was taken over from what was lost under a writer.
+// gone distinguishes what is missing because the process was taken over from what was lost under a writer.
 func (p *process) gone(ctx context.Context, st store.Store, epoch uint64, err error) error {
 	now, _, loadErr := manifest.Load(ctx, st)
 	switch {
@@ -250,7 +250,7 @@ func segmentsOf(stored map[string]string) []string {
 	return slices.Compact(slices.Sorted(maps.Values(stored)))
 }
 
-// needs is what a collector asks for.
+// needs is a collector's query.
 func needs(st store.Store) func(context.Context, string) ([]string, error) {
 	return func(ctx context.Context, layer string) ([]string, error) {
 		o, err := st.Get(ctx, base.IndexKey(layer))
@@ -288,13 +288,13 @@ func (p *process) read(ctx context.Context, t *thread) error {
 	return err
 }
 
-// capture is what a layer made now would hold: everything up to the tail, and nothing that is not durable yet.
+// capture is what a layer made now would hold: everything up to the tail, and nothing that is not yet durable.
 func (p *process) capture() (at wal.Position, content []string) {
 	return p.opened.Log.Tail(), slices.Clone(p.tokens)
 }
 
 // compact uploads a layer, which shares what the last one holds, and makes it the manifest's. It looks at the manifest first, so that
-// beside appends the layer may be of any moment.
+// during appends the layer may be of any moment.
 func (p *process) compact(ctx context.Context, t *thread) error {
 	if _, _, err := manifest.Load(ctx, port{t}); err != nil {
 		return err
@@ -330,7 +330,7 @@ func (p *process) compact(ctx context.Context, t *thread) error {
 	return err
 }
 
-// putOnce writes an object that is written once, and tries again where the outcome is unknown.
+// putOnce writes an object that is written once, and retries where the outcome is unknown.
 func putOnce(ctx context.Context, st store.Store, key, body string) error {
 	_, err := st.Put(ctx, key, []byte(body), key, store.IfAbsent())
 	if errors.Is(err, store.ErrUnknown) || errors.Is(err, store.ErrThrottled) {
@@ -339,7 +339,7 @@ func putOnce(ctx context.Context, st store.Store, key, body string) error {
 	return err
 }
 
-// collect deletes as the engine does: what it wrote itself it need not read.
+// collect deletes as the engine does: it need not read what it wrote itself.
 func (p *process) collect(ctx context.Context, t *thread) error {
 	tail := p.opened.Log.Tail().Seq
 	stats, err := gc.Collect(ctx, gc.Options{
@@ -362,7 +362,7 @@ func (p *process) past(ctx context.Context, st store.Store) error {
 		return err
 	}
 	content, _, err := readLayer(ctx, st, past.Layer.Key)
-	if errors.Is(err, store.ErrNotFound) && past.Layer.Key != "" { // collected meanwhile
+	if errors.Is(err, store.ErrNotFound) && past.Layer.Key != "" { // collected in the meantime
 		return nil
 	}
 	if err != nil {

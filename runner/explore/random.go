@@ -39,12 +39,12 @@ func (p *Plan) random(seed uint64, number, length int) (*world, []choice, error)
 	return w, taken, nil
 }
 
-// strategy picks what is next: a thread or a flight.
+// strategy picks the next thread or flight.
 type strategy interface {
 	pick(w *world, n int) who
 }
 
-// plain likes to go on with the same thread, less so before a write.
+// plain prefers to continue with the same thread, less so before a write.
 type plain struct {
 	rng  *rand.Rand
 	last who
@@ -65,8 +65,8 @@ func (s *plain) pick(w *world, _ int) who {
 	return s.last
 }
 
-// priorities always continues the one with the highest priority, and lowers that at a few points: long stalls. (Burckhardt and
-// others, A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs.)
+// priorities always continues the thread with the highest priority, and lowers that at a few points: long stalls. (Burckhardt and others, A
+// Randomized Scheduler with Probabilistic Guarantees of Finding Bugs.)
 type priorities struct {
 	rng     *rand.Rand
 	of      [256]int32

@@ -19,7 +19,7 @@ type entry struct {
 	bytes      int
 }
 
-// readRecord reads what core/wal's documentation says of a record's bytes, for records as processes here write them.
+// readRecord reads a record's bytes as documented in core/wal, for records as processes here write them.
 func readRecord(b []byte) (*entry, error) {
 	const fixed = 64
 	if len(b) < fixed+15 || string(b[:5]) != "BPWR\x01" || b[6] != 0 {
@@ -56,7 +56,7 @@ func (e *entry) String() string {
 	return fmt.Sprintf("%s, epoch %d", e.token, e.epoch)
 }
 
-// manifestView is what the judge reads of a manifest, without core/manifest.
+// manifestView is what the judge reads from a manifest, without core/manifest.
 type manifestView struct {
 	DatabaseID string `json:"database_id"`
 	Epoch      uint64 `json:"epoch"`
@@ -67,7 +67,7 @@ type manifestView struct {
 	} `json:"layers"`
 }
 
-// leaseView is what the judge reads of a lease, without core/lease.
+// leaseView is what the judge reads from a lease, without core/lease.
 type leaseView struct {
 	Holder  string    `json:"holder"`
 	Expires time.Time `json:"expires"`

@@ -10,7 +10,7 @@ type Violation struct {
 	Plan      string    `json:"plan"`
 	Invariant Invariant `json:"invariant"`
 	Detail    string    `json:"detail"`
-	// Schedule is the shortest one found, a step a line; Replay takes it.
+	// Schedule is the shortest one found, one step per line; Replay takes it.
 	Schedule []string `json:"schedule"`
 	// Story is what happens in it.
 	Story []string `json:"story"`
@@ -26,8 +26,8 @@ func (v Violation) String() string {
 		v.Plan, v.Invariant, v.Detail, v.After, len(v.Schedule), v.Found, strings.Join(v.Schedule, "\n  "), strings.Join(v.Story, "\n  "), v.Plan)
 }
 
-// Replay runs one schedule of a plan as it was written down, and returns what it violates; nil: nothing. A step that is not
-// possible at its turn is an error.
+// Replay runs one schedule of a plan as it was written down, and returns what it violates; nil: nothing. A step that is not possible at its
+// turn is an error.
 func Replay(plan string, schedule []string) (*Violation, error) {
 	p, err := PlanNamed(plan)
 	if err != nil {
@@ -63,7 +63,7 @@ type executed struct {
 	story  []string
 }
 
-// execute runs given choices, leaving out those that are not possible, and ends as if everything had crashed then.
+// execute runs the given choices, skipping those that are not possible, and ends as if everything had then crashed.
 func (p *Plan) execute(choices []choice, tell bool) (executed, error) {
 	w, err := newWorld(p, tell)
 	if err != nil {
@@ -87,8 +87,8 @@ func (p *Plan) execute(choices []choice, tell bool) (executed, error) {
 // shrinkTries bounds the runs of one shrinking.
 const shrinkTries = 4000
 
-// shrink looks for a short schedule that violates the same invariant: without some steps, without faults, with fewer
-// switches between threads.
+// shrink looks for a short schedule that violates the same invariant: without some steps, without faults, with fewer switches between
+// threads.
 func (p *Plan) shrink(schedule []choice, want Invariant) []choice {
 	tries := 0
 	works := func(c []choice) ([]choice, bool) {
@@ -172,7 +172,7 @@ func dropFaults(s []choice, try func([]choice) bool) bool {
 	return false
 }
 
-// joinSteps moves a thread's next step to the one before.
+// joinSteps moves a thread's next step up to the previous one.
 func joinSteps(s []choice, try func([]choice) bool) bool {
 	for i := 1; i < len(s); i++ {
 		if s[i].who == s[i-1].who {

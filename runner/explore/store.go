@@ -11,7 +11,7 @@ import (
 	"blobpglite/core/store"
 )
 
-// call is what a thread asks of the store, and the answer.
+// call is a thread's request to the store, and the answer.
 type call struct {
 	verb    verb
 	key     string // of a list: its prefix
@@ -39,7 +39,7 @@ func (v verb) String() string { return [...]string{"get", "list", "put", "delete
 
 func (c *call) writes() bool { return c.verb >= verbPut }
 
-// text names what is asked: "put wal/3", numbers without their zeros.
+// text names the request: "put wal/3", numbers without their zeros.
 func (c *call) text() string {
 	s := c.verb.String() + " " + short(c.key)
 	if c.after != "" {
@@ -61,10 +61,10 @@ func short(key string) string {
 	return key
 }
 
-// unwound is the panic that takes a dead process's thread down, through the code that it stands in.
+// unwound is the panic that takes down a dead process's thread, through the code it is in.
 type unwound struct{}
 
-// port is a thread's way to the bucket. Every call stands until it is granted.
+// port is a thread's way to the bucket. Every call waits until it is granted.
 type port struct{ t *thread }
 
 var _ store.Store = port{}
@@ -109,7 +109,7 @@ func (p port) List(_ context.Context, prefix, after string) iter.Seq2[store.Attr
 	}
 }
 
-// direct is the way of the fresh process at the end: nothing stands in it.
+// direct is the way of the fresh process at the end: nothing waits in it.
 type direct struct {
 	w    *world
 	proc *process

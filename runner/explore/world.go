@@ -17,7 +17,7 @@ const (
 	acquireTimeout = 600 * time.Millisecond
 	// slowness is longer than leases last and appends may take.
 	slowness = time.Minute
-	// maxSteps ends a schedule that goes on and on; it is counted as cut.
+	// maxSteps ends a schedule that does not end by itself; it is counted as cut.
 	maxSteps = 500
 )
 
@@ -56,7 +56,7 @@ type flight struct {
 	proc *process
 }
 
-// newWorld starts a plan and runs its set-up, which is no part of the schedule.
+// newWorld starts a plan and runs its set-up, which is not part of the schedule.
 func newWorld(p *Plan, tell bool) (*world, error) {
 	w := &world{plan: p, st: mem.New(mem.Options{Clock: newSkipping(0)}), tell: tell, procs: make([]*process, len(p.Procs))}
 	w.judge = newJudge(w)
@@ -122,7 +122,7 @@ func (w *world) live(slot, life int) {
 	w.startBorn()
 }
 
-// spawn makes a thread; it runs from the end of this step on.
+// spawn makes a thread; it starts at the end of this step.
 func (w *world) spawn(p *process, side bool, body func(*thread)) {
 	id := threadID(p.slot, p.life, side)
 	w.born = append(w.born, &thread{id: id, proc: p, name: w.plan.threadName(id), body: body})
@@ -143,7 +143,7 @@ func (w *world) startBorn() {
 	}
 }
 
-// caught takes down a thread that panics: a dead process's by our own panic, otherwise it is a violation.
+// caught takes down a thread that panics: a dead process's by our own panic; otherwise it is a violation.
 func (w *world) caught(t *thread) {
 	r := recover()
 	if _, dead := r.(unwound); r != nil && !dead {
@@ -234,7 +234,7 @@ func (w *world) take(c choice) bool {
 	return true
 }
 
-// answer lets happen to a thread's call what was chosen.
+// answer makes happen to a thread's call what was chosen.
 func (w *world) answer(t *thread, d do) {
 	if w.tell {
 		w.note("%-5s %-7v %s", t.name, d, t.call.text())
@@ -294,7 +294,7 @@ func (w *world) land(c choice) bool {
 	return true
 }
 
-// possible says whether a choice is one for the call that the thread stands at.
+// possible says whether a choice is possible for the thread's current call.
 func (w *world) possible(t *thread, d do) bool {
 	b, s := w.plan.Faults, w.spent
 	switch d {

@@ -100,7 +100,7 @@ func countPackages(ctx context.Context, tool, dir string, packages []string) int
 	cmd.Dir = dir
 	out, err := cmd.Output()
 	if err != nil {
-		return 0 // go test will say what is wrong
+		return 0 // go test will report what is wrong
 	}
 	return int64(len(strings.Fields(string(out))))
 }
@@ -133,7 +133,7 @@ const keptLines = 12
 // stopGrace is how long tests may take to end after an interrupt.
 const stopGrace = 10 * time.Second
 
-// run runs go test in a process group of its own, so that an interrupt ends the tests' processes too.
+// run runs go test in a process group of its own, so that an interrupt also ends the tests' processes.
 func (c *testCount) run(ctx context.Context, tool, dir string, args []string) error {
 	cmd := exec.CommandContext(ctx, tool, args...)
 	cmd.Dir = dir
@@ -151,7 +151,7 @@ func (c *testCount) run(ctx context.Context, tool, dir string, args []string) er
 	}
 	readErr := c.read(out)
 	err = cmd.Wait()
-	_ = signalGroup(cmd.Process.Pid, syscall.SIGKILL) // what ignored the interrupt though the head went
+	_ = signalGroup(cmd.Process.Pid, syscall.SIGKILL) // those that ignored the interrupt although the parent went
 	var exit *exec.ExitError
 	switch {
 	case readErr != nil:
@@ -203,7 +203,7 @@ func (c *testCount) take(e testEvent) {
 			return
 		}
 		kept := append(c.outputs[key], strings.TrimSpace(e.Output))
-		if len(kept) > keptLines { // the beginning says what, the end says what became of it
+		if len(kept) > keptLines { // the beginning says what it is, the end how it went
 			kept = slices.Delete(kept, keptLines/2, keptLines/2+1)
 		}
 		c.outputs[key] = kept
@@ -243,7 +243,7 @@ func (c *testCount) packageEnded(e testEvent) {
 	}
 }
 
-// record gives the counts.
+// record records the counts.
 func (c *testCount) record(took time.Duration) {
 	m := c.r.Metrics
 	m.Value("packages_count", float64(c.packages))

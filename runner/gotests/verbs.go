@@ -12,12 +12,12 @@ func Verbs() []bench.Verb {
 	return []bench.Verb{goTestVerb()}
 }
 
-// Names of the checks that these verbs make.
+// Names of the checks made by these verbs.
 const (
 	checkTests = "tests"
 )
 
-// Checks returns the checks that these verbs make, with what each of them says.
+// Checks returns the checks made by these verbs, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
 		{Name: checkTests, Doc: "every test passes, and some were run"},

@@ -6,9 +6,9 @@
 //	h.End(op, history.OK, nil)
 //	err := history.Save(file, h.Ops(0))  // JSON lines; Load reads them again
 //
-// There are three outcomes. OK and failed are certain. Whether an operation with outcome unknown took place is not known, so it
-// never ends, and its client goes on under a new id (Client): a checker may place it anywhere after its call, or nowhere. An
-// operation that has not ended when the history is read is unknown.
+// There are three outcomes. OK and failed are certain. Whether an operation with outcome unknown took place is not known, so it never ends,
+// and its client continues under a new id (Client): a checker may place it anywhere after its call, or nowhere. An operation that has not
+// ended when the history is read is unknown.
 //
 // A line:
 //
@@ -30,20 +30,20 @@ import (
 	"blobpglite/core/clock"
 )
 
-// Outcome is how an operation ended. The zero value is no outcome, and is refused by Load.
+// Outcome is how an operation ended. The zero value is not an outcome, and Load rejects it.
 type Outcome string
 
 // The outcomes.
 const (
 	OK      Outcome = "ok"      // it took place, and the client was told
 	Failed  Outcome = "failed"  // it did not take place and never will
-	Unknown Outcome = "unknown" // nobody can say
+	Unknown Outcome = "unknown" // not known
 )
 
 // Kind is the kind of an operation.
 type Kind string
 
-// The kinds, with what is in In and Out.
+// The kinds, with the contents of In and Out.
 const (
 	Append   Kind = "ledger.append"  // token → id
 	Transfer Kind = "bank.transfer"  // token, from, to, amount
@@ -104,7 +104,7 @@ func (h *History) Client() int64 {
 	return h.clients
 }
 
-// Token returns a number that was not returned before: each write writes one, so that it can be told from every other.
+// Token returns a number that was not returned before: each write writes one, which identifies it.
 func (h *History) Token() int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -1,6 +1,6 @@
 package history
 
-// State is what a reader found in a database, all of it.
+// State is everything that a reader found in a database.
 type State struct {
 	Ledger    []LedgerRow     `json:"ledger"`
 	Balances  []int64         `json:"balances"`  // by account, from 0
@@ -11,7 +11,7 @@ type State struct {
 	Copies    []CopyRow       `json:"copies"`
 }
 
-// LedgerRow is one entry: Hash is that of the entry before and this token.
+// LedgerRow is one entry: Hash is computed from the previous entry's and this token.
 type LedgerRow struct {
 	ID    int64  `json:"id"`
 	Token int64  `json:"token"`

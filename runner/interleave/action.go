@@ -13,7 +13,7 @@ type resource uint16
 
 const (
 	names    resource = 1 << iota // prepared statements
-	cursors                       // portals too
+	cursors                       // including portals
 	settings                      // of the session
 	temps                         // temporary tables
 	sequence                      // what currval and lastval know
@@ -26,13 +26,13 @@ const (
 	everything resource = 1<<iota - 1
 )
 
-// ending is what is read for an answer.
+// ending says how far an answer is read.
 type ending int
 
 const (
 	ready   ending = iota // all up to ReadyForQuery
-	flushed               // all up to the end of a command: there was no Sync
-	left                  // nothing: the connection ends, and the client comes again on a new one
+	flushed               // everything up to the end of a command: there was no Sync
+	left                  // nothing: the connection ends, and the client returns on a new one
 	aside                 // nothing: it goes over another connection
 )
 
@@ -51,7 +51,7 @@ type Action struct {
 	hears         bool // with left: it goes when it has been answered, as with flushed
 }
 
-// query is an action that is one simple query.
+// query is an action that consists of one simple query.
 func query(name string, reads, writes resource, sql string) Action {
 	return Action{Name: name, reads: reads, writes: writes, sql: sql}
 }

@@ -71,7 +71,7 @@ func stateActions() []Action {
 		query("set_path", 0, settings, `SET search_path = "$me", public`),
 		query("set_zone", 0, settings, "SET TimeZone = 'Etc/GMT-1'"),
 		query("set_encoding", 0, settings, "SET client_encoding = 'SQL_ASCII'"),
-		query("set_of_role", 0, settings, "ALTER ROLE postgres SET my.tenant = 'role $me'"), // of sessions to come
+		query("set_of_role", 0, settings, "ALTER ROLE postgres SET my.tenant = 'role $me'"), // of future sessions
 		query("set_lock_timeout", 0, settings, "SET lock_timeout = '1ms'"),                  // a client that waits is refused before its wait is reported
 		query("show", settings, 0, "SELECT current_setting('my.tenant', true), current_setting('TimeZone')"),
 		query("reset_all", 0, settings, "RESET ALL"),
@@ -155,7 +155,7 @@ func tableActions() []Action {
 	}
 }
 
-// endActions end a session, or all that it has.
+// endActions end a session, or everything it has.
 func endActions() []Action {
 	kill := query("kill", 0, everything, "SELECT pg_terminate_backend($other, 10000)")
 	kill.kills = true

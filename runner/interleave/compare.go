@@ -9,8 +9,8 @@ import (
 // Difference is a schedule in which a server answers differently.
 type Difference struct {
 	Schedule  string
-	Want, Got string // the first line that differs; empty: there is none
-	// Longer is how many longer schedules that contain this one differ too.
+	Want, Got string // the first differing line; empty: there is none
+	// Longer is how many longer schedules that contain this one also differ.
 	Longer int
 }
 
@@ -20,7 +20,7 @@ func (d Difference) String() string {
 	return fmt.Sprintf("%s: here %q, where PostgreSQL says %q", d.Schedule, got, want)
 }
 
-// shorten leaves out the messages that two answers begin with, and what comes after the first that differs.
+// shorten drops the messages that two answers have in common at the beginning, and what follows the first differing one.
 func shorten(a, b string) (string, string) {
 	const between = " | "
 	what, restA, _ := strings.Cut(a, ": ")
@@ -50,8 +50,8 @@ func first(messages []string, at int) string {
 	return text
 }
 
-// Compare finds the schedules in which the transcripts differ, of those that are in both, the shortest first. Schedules that
-// contain another one that differs are only counted with that one.
+// Compare finds the schedules whose transcripts differ, among those present in both, the shortest first. Schedules that contain another
+// differing one are only counted with that one.
 func Compare(want, got []Transcript) []Difference {
 	wanted := make(map[string][]string, len(want))
 	for _, t := range want {

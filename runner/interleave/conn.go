@@ -27,7 +27,7 @@ const (
 	silent           // nothing came within the limit
 )
 
-// conn is one connection, read and written by whoever runs the schedule.
+// conn is one connection, read and written by the goroutine that runs the schedule.
 type conn struct {
 	raw    net.Conn
 	wire   *pgproto3.Frontend
@@ -36,16 +36,16 @@ type conn struct {
 	words  *words
 	pid    uint32
 	secret []byte
-	status byte // of the transaction, as the last ReadyForQuery told it
-	// skipping: after an error without a Sync the server skips what comes, until there is one.
+	status byte // of the transaction, according to the last ReadyForQuery
+	// skipping: after an error without a Sync the server skips input until there is one.
 	skipping   bool
-	got        []string              // the messages of the answer that is being read
+	got        []string              // the messages of the answer being read
 	told       []string              // the notifications that came with it
-	parameters map[string]string     // what the server has told of them
-	row        func(values [][]byte) // hears of every row; nil: nobody does
+	parameters map[string]string     // what the server has reported about them
+	row        func(values [][]byte) // gets every row; nil: dropped
 }
 
-// parameters of every connection. The notices about locks are what a schedule learns of waits by.
+// parameters returns the parameters of every connection. A schedule learns about waits from the notices about locks.
 func parameters(name string) map[string]string {
 	return map[string]string{
 		"user": "postgres", "database": "postgres", "application_name": name, "client_min_messages": "log", "log_lock_waits": "on",
@@ -54,7 +54,7 @@ func parameters(name string) map[string]string {
 	}
 }
 
-// dial makes a connection, which has read the server's welcome into got.
+// dial makes a connection, after reading the server's welcome into got.
 func dial(ctx context.Context, address, name string, limit time.Duration, w *words) (*conn, error) {
 	var d net.Dialer
 	raw, err := d.DialContext(ctx, "tcp", address)
@@ -74,10 +74,10 @@ func dial(ctx context.Context, address, name string, limit time.Duration, w *wor
 	return c, nil
 }
 
-// errNoAnswer: the server says nothing, or has hung up, where it has to answer.
+// errNoAnswer: the server says nothing, or has hung up, where it must answer.
 var errNoAnswer = errors.New("no answer")
 
-// send sends messages at once.
+// send sends messages together.
 func (c *conn) send(list ...pgproto3.FrontendMessage) error {
 	for _, m := range list {
 		c.wire.Send(m)
@@ -86,7 +86,7 @@ func (c *conn) send(list ...pgproto3.FrontendMessage) error {
 	return c.wire.Flush()
 }
 
-// ask sends messages and reads the answer. Where the server skips what comes, a Sync goes before.
+// ask sends messages and reads the answer. Where the server skips input, a Sync goes first.
 func (c *conn) ask(until ending, list ...pgproto3.FrontendMessage) outcome {
 	skipped := c.skipping
 	if skipped {
@@ -159,7 +159,7 @@ func (c *conn) read(until ending) outcome {
 	}
 }
 
-// answer is what was read since the last call, in words.
+// answer returns what was read since the last call, in words.
 func (c *conn) answer() string {
 	text := join(append(c.told, c.got...))
 	c.got, c.told = nil, nil

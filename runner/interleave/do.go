@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// do has a client do something, or keeps it back where the client waits for an answer.
+// do has a client do something, or queues it if the client waits for an answer.
 func (w *world) do(ctx context.Context, c *client, a Action) error {
 	if c.pending != nil && a.ends != aside && (a.ends != left || a.orderly) {
 		c.held = append(c.held, a)
@@ -52,7 +52,7 @@ func (w *world) other(c *client) *client {
 	return w.clients[0]
 }
 
-// took notes how an action went.
+// took records how an action went.
 func (w *world) took(c *client, a Action, how outcome) (err error) {
 	switch how {
 	case answered:
@@ -70,8 +70,8 @@ func (w *world) took(c *client, a Action, how outcome) (err error) {
 	return err
 }
 
-// stuck notes that no answer comes, and whether one does when somebody else has asked the server something: then it has
-// forgotten to wake the client's process.
+// stuck records that no answer comes, and whether one does once another client has sent the server something: if so, it has forgotten to
+// wake the client's process.
 func (w *world) stuck(c *client, a Action) error {
 	text := []string{c.answer(), "and then nothing, though it waits for no lock"}
 	if _, err := w.ask("SELECT 1"); err != nil {
@@ -83,7 +83,7 @@ func (w *world) stuck(c *client, a Action) error {
 	return errNoAnswer
 }
 
-// ended notes that the server has closed the connection.
+// ended records that the server has closed the connection.
 func (w *world) ended(c *client, a Action) error {
 	for c.read(ready) == answered {
 	}
@@ -93,7 +93,7 @@ func (w *world) ended(c *client, a Action) error {
 	return nil
 }
 
-// leave ends a connection, and comes again.
+// leave ends a connection, and connects again.
 func (w *world) leave(ctx context.Context, c *client, a Action) error {
 	if c.pending == nil {
 		if on, err := w.lastWords(c, a); err != nil || !on {
@@ -123,7 +123,7 @@ func (w *world) leave(ctx context.Context, c *client, a Action) error {
 	return nil
 }
 
-// lastWords sends what a client sends before it goes, and says whether the connection is there still.
+// lastWords sends what a client sends before it goes, and says whether the connection is still there.
 func (w *world) lastWords(c *client, a Action) (on bool, err error) {
 	list := a.sends(c.name)
 	if !a.hears {
@@ -137,7 +137,7 @@ func (w *world) lastWords(c *client, a Action) (on bool, err error) {
 	return !c.dead, err
 }
 
-// cancel asks the server to cancel what the client does.
+// cancel requests the server to cancel what the client does.
 func (w *world) cancel(ctx context.Context, c *client, a Action) error {
 	if err := w.sendCancel(ctx, c); err != nil {
 		return err

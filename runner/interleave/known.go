@@ -3,8 +3,8 @@ package interleave
 // KnownSchedule is a schedule that shows a fault of servers that mix up their clients.
 type KnownSchedule struct{ Schedule, Shows string }
 
-// Known returns schedules, each for a fault that servers with one session for several clients, and poolers, really had. They
-// are run before all others.
+// Known returns schedules, each for a fault that servers with one session for several clients, and poolers, really had. They run before all
+// others.
 func Known() []KnownSchedule {
 	return []KnownSchedule{
 		{"A:set B:show", "a setting reaches the other client"},

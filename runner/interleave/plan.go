@@ -8,18 +8,18 @@ import (
 
 // Plan says which schedules are run.
 type Plan struct {
-	All     int    // every schedule of so many actions, of all
-	Core    int    // every schedule of so many actions, of the core ones
+	All     int    // every schedule of this many actions, of all
+	Core    int    // every schedule of this many actions, of the core ones
 	Samples int    // more of them, drawn by the seed
 	Longest int    // actions of a drawn one
-	Seed    uint64 // of what is drawn, and of the order
+	Seed    uint64 // of the drawn schedules, and of the order
 }
 
-// shortest is the least number of actions of a schedule that is drawn.
+// shortest is the least number of actions of a drawn schedule.
 const shortest = 3
 
-// Schedules returns the schedules of the plan, without equal ones: first the known ones, then the others, shuffled, so that any
-// beginning of the list is a fair sample.
+// Schedules returns the schedules of the plan, without equal ones: first the known ones, then the others, shuffled, so that any beginning
+// of the list is a fair sample.
 func (p Plan) Schedules() []Schedule {
 	random := rand.New(rand.NewPCG(p.Seed, 0))
 	seen := map[string]bool{}
@@ -50,7 +50,7 @@ func (p Plan) Schedules() []Schedule {
 			others = add(others, s)
 		}
 	}
-	// What is drawn may have been there already; then another one is, as often as that can go well.
+	// A drawn schedule may already be there; then another one is drawn, as long as that can succeed.
 	for drawn, tries := 0, 0; drawn < p.Samples && tries < 20*p.Samples; tries++ {
 		before := len(others)
 		if s := draw(random, all, shortest+random.IntN(p.Longest-shortest+1)); s.worthwhile() {
@@ -66,7 +66,7 @@ func filter(all []Action, is func(Action) bool) []Action {
 	return slices.DeleteFunc(slices.Clone(all), func(a Action) bool { return !is(a) })
 }
 
-// exhaustive are all schedules of n actions that are worthwhile, one of those that are equal.
+// exhaustive returns all worthwhile schedules of n actions, one of each set of equal ones.
 func exhaustive(all []Action, n int) []Schedule {
 	var found []Schedule
 	s := make(Schedule, 0, n)
@@ -105,7 +105,7 @@ func (s Schedule) worthwhile() bool {
 	return true
 }
 
-// draw is a schedule of n actions of one or two kinds, with what concerns all kinds mixed in.
+// draw draws a schedule of n actions of one or two kinds, mixed with what concerns all kinds.
 func draw(random *rand.Rand, all []Action, n int) Schedule {
 	kinds := []resource{names, cursors, settings, temps, sequence, channels, advisory, roles, table, code, block}
 	theme := kinds[random.IntN(len(kinds))]

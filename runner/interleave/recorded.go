@@ -51,7 +51,7 @@ func (r *Recording) Find(schedule string) int {
 	return slices.IndexFunc(r.Transcripts, func(t Transcript) bool { return t.Schedule == schedule })
 }
 
-// meaning is a digest of all actions, and of what is asked before and after them.
+// meaning is a digest of all actions, and of the queries before and after them.
 func meaning() string {
 	h := sha256.New()
 	fmt.Fprintln(h, prepareOnce, prepareEach, askClient, askServer, parameters("third"))
@@ -65,8 +65,8 @@ func meaning() string {
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-// The form of a recording, compressed: three lines of head; the different lines of all transcripts, each once; and a line a
-// schedule, of its text and its lines' numbers from 0. An empty line is between the parts.
+// The format of a recording, compressed: three header lines; the distinct lines of all transcripts, each once; and one line per schedule,
+// with its text and its lines' numbers from 0. The parts are separated by an empty line.
 const format = "interleave 1"
 
 // Record writes transcripts as Recorded reads them.

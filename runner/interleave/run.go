@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Transcript holds the answers in a schedule, a line each.
+// Transcript holds the answers in a schedule, one per line.
 type Transcript struct {
 	Schedule string
 	Lines    []string
@@ -28,8 +28,8 @@ type Options struct {
 // maxSilent is how many schedules may end without an answer, each of which takes the limit.
 const maxSilent = 20
 
-// Run runs schedules, one after the other, against the server at address, where postgres is a superuser without a password. Nothing
-// else may use the server meanwhile.
+// Run runs schedules, one after the other, against the server at address, where postgres is a superuser without a password. Nothing else
+// may use the server during that.
 func Run(ctx context.Context, address string, schedules []Schedule, o Options) ([]Transcript, error) {
 	if o.Limit == 0 {
 		o.Limit = Limit
@@ -68,10 +68,10 @@ func Run(ctx context.Context, address string, schedules []Schedule, o Options) (
 	return all, nil
 }
 
-// tidyEach is how many schedules leave so much in the catalogs that it is felt: each makes a table and drops one.
+// tidyEach is the number of schedules after which the catalogs need cleaning: each makes a table and drops one.
 const tidyEach = 250
 
-// tidy has the server forget what is no more.
+// tidy has the server forget what no longer exists.
 func (r *runner) tidy(ctx context.Context) error {
 	if _, err := (&world{watch: r.watch}).ask("VACUUM"); err != nil {
 		return fmt.Errorf("tidy the catalogs: %w", err)
@@ -127,7 +127,7 @@ func (r *runner) one(ctx context.Context, s Schedule) (t Transcript, hung bool, 
 	return t, true, r.clean(ctx)
 }
 
-// abandon closes everything of a client.
+// abandon closes all of a client's connections.
 func (c *client) abandon() {
 	if c.conn != nil {
 		c.close()
@@ -137,7 +137,7 @@ func (c *client) abandon() {
 	}
 }
 
-// clean ends what a schedule that was given up has left.
+// clean ends what an abandoned schedule has left.
 func (r *runner) clean(ctx context.Context) error {
 	if err := r.watcher(ctx); err != nil {
 		return err

@@ -20,7 +20,7 @@ func (s step) String() string { return clients[s.client:s.client+1] + ":" + s.ac
 // Schedule is an order of the actions of two clients.
 type Schedule []step
 
-// String is what Parse reads.
+// String returns what Parse reads.
 func (s Schedule) String() string {
 	words := make([]string, len(s))
 	for i, st := range s {
@@ -49,7 +49,7 @@ func Parse(text string) (Schedule, error) {
 	return s, nil
 }
 
-// normal is the one of all equal schedules that stands for them: the least in the order of its texts.
+// normal returns the representative of all equal schedules: the least in the order of its texts.
 func (s Schedule) normal() Schedule {
 	mirror := slices.Clone(s)
 	for i := range mirror {
@@ -62,8 +62,8 @@ func (s Schedule) normal() Schedule {
 	return a
 }
 
-// ordered puts neighbours that do not meet into the order of the clients' letters, as far as that goes: always the first
-// client's next action, unless one of the other's before it meets it.
+// ordered puts neighbours that do not meet into the order of the clients' letters, as far as possible: always the first client's next
+// action, unless one of the other's before it meets it.
 func (s Schedule) ordered() Schedule {
 	rest, out := slices.Clone(s), make(Schedule, 0, len(s))
 	for len(rest) > 0 {

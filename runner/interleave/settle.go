@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// progress reads what those who waited are told now, and lets them go on with what they kept back.
+// progress reads what waiting clients are told now, and lets them continue with what they held back.
 func (w *world) progress(ctx context.Context) error {
 	for again := true; again; {
 		again = false
@@ -23,7 +23,7 @@ func (w *world) progress(ctx context.Context) error {
 	return nil
 }
 
-// settle says whether a client, or a connection that it left waiting, has gone on.
+// settle says whether a client, or a connection that it left waiting, has moved on.
 func (w *world) settle(ctx context.Context, c *client) (moved bool, err error) {
 	for i := 0; i < len(c.ghosts); i++ {
 		g := c.ghosts[i]
@@ -71,7 +71,7 @@ func (w *world) settle(ctx context.Context, c *client) (moved bool, err error) {
 	return true, w.do(ctx, c, next)
 }
 
-// finish asks both clients what they have, ends them, and asks the server what they have left.
+// finish queries both clients for what they have, ends them, and queries the server for what they have left.
 func (w *world) finish(ctx context.Context) error {
 	for _, c := range w.clients {
 		if c.pending == nil {
@@ -121,7 +121,7 @@ func (w *world) finish(ctx context.Context) error {
 	return nil
 }
 
-// look asks a client what it has.
+// look queries a client for what it has.
 func (w *world) look(c *client) error {
 	if c.looked || c.dead {
 		return nil

@@ -12,13 +12,13 @@ import (
 
 // words puts messages into words that are the same for the same behaviour.
 type words struct {
-	pids     map[uint32]string // who has which process
-	repeated int               // parameters that were told again, though they were the same
+	pids     map[uint32]string // name of each process's client
+	repeated int               // parameters reported again unchanged
 }
 
 func newWords() *words { return &words{pids: map[uint32]string{}} }
 
-// know learns whose a process is; who had it before has gone.
+// know learns whose a process is; its previous owner has gone.
 func (w *words) know(pid uint32, name string) { w.pids[pid] = name }
 
 func (w *words) process(pid uint32) string {
@@ -43,7 +43,7 @@ var unique = []struct {
 // numbers are the processes that a text names.
 var numbers = regexp.MustCompile(`(?i)(process(?:es)?(?: holding the lock)?:? |queue: |PID )([0-9]+(?:, [0-9]+)*)`)
 
-// text is a text of the server without what is unique.
+// text returns a text of the server without what is unique.
 func (w *words) text(s string) string {
 	s = numbers.ReplaceAllStringFunc(s, func(found string) string {
 		m := numbers.FindStringSubmatch(found)
@@ -122,7 +122,7 @@ func row(values [][]byte) string {
 	return strings.Join(list, " ")
 }
 
-// complaint is an error or a notice, without where in PostgreSQL's source it comes from.
+// complaint is an error or a notice, without its place in PostgreSQL's source.
 func (w *words) complaint(m *pgproto3.NoticeResponse) string {
 	text := fmt.Sprintf("%s %s %s", m.SeverityUnlocalized, m.Code, w.text(m.Message))
 	for _, f := range []struct{ name, value string }{
@@ -142,8 +142,7 @@ func (w *words) complaint(m *pgproto3.NoticeResponse) string {
 // parameter begins the word for a parameter's new value.
 const parameter = "parameter "
 
-// join makes one line of an answer. Parameters that are told one after the other are in the order of their names: the
-// server has them in that of a hash.
+// join makes one line of an answer. Successively reported parameters are ordered by name: the server reports them in the order of a hash.
 func join(list []string) string {
 	for i := 0; i < len(list); i++ {
 		n := i

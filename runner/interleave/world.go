@@ -18,9 +18,9 @@ type client struct {
 	// pending is the action that has no answer yet, nil: none; since is when its wait began, in the server's words.
 	pending *Action
 	since   string
-	held    []Action // what it will do then
+	held    []Action // what it will do after that
 	welcome string   // what the server said when it connected
-	looked  bool     // it was asked what it has, at its end
+	looked  bool     // it was queried for what it has, at its end
 	over    bool     // it has gone for good
 	dead    bool     // the server has ended its connection
 	ghosts  []*ghost // connections that it has vanished from while they waited
@@ -53,7 +53,7 @@ const (
 		CREATE TABLE t (id int PRIMARY KEY, n int, who text); INSERT INTO t VALUES (1, 10, 'one'), (2, 20, 'zwö')`
 )
 
-// What is asked when a schedule has ended: of each client, and of the server when they have gone.
+// The queries when a schedule has ended: to each client, and to the server when they have gone.
 const (
 	askClient = `SELECT concat_ws('; ', 'user ' || current_user || ' of ' || session_user, 'tenant ' || current_setting('my.tenant', true),
 		'path ' || current_setting('search_path'), 'zone ' || current_setting('TimeZone'), 'encoding ' || current_setting('client_encoding'),
@@ -71,8 +71,8 @@ const (
 	askWaiting = `SELECT pid, coalesce(waitstart::text, '') FROM pg_locks WHERE NOT granted`
 )
 
-// run runs a schedule. An error means that the transcript says nothing about the server; errNoAnswer is no such error, but
-// the end of a transcript.
+// run runs a schedule. An error means that the transcript says nothing about the server; errNoAnswer is not such an error, but the end of a
+// transcript.
 func (w *world) run(ctx context.Context, s Schedule) error {
 	if _, err := w.ask(prepareEach); err != nil {
 		return fmt.Errorf("prepare the table: %w", err)
@@ -100,7 +100,7 @@ func (w *world) note(c *client, what, text string) {
 	w.lines = append(w.lines, c.name+" "+what+": "+text)
 }
 
-// connect gives a client a connection of its own, or where they are to share one, the one that there is.
+// connect gives a client a connection of its own, or, if they are to share one, the existing one.
 func (w *world) connect(ctx context.Context, c *client) (err error) {
 	c.dead = false
 	o := w.other(c)

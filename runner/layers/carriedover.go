@@ -95,7 +95,7 @@ type carrying struct {
 	layers  map[string]bool // the older one's
 }
 
-// formatPart is that of layers that share nothing; formatShared of those that do.
+// formatPart is the format of layers that share nothing; formatShared of those that do.
 const (
 	formatPart   = 1
 	formatShared = 2
@@ -117,7 +117,7 @@ func (c *carrying) run(ctx context.Context) error {
 	return nil
 }
 
-// older runs pgserve of the older commit, and gives a client to work with.
+// older runs pgserve of the older commit, and gives work a client.
 func (c *carrying) older(ctx context.Context, work func(*service.Service, *pgx.Conn) error) error {
 	s, err := service.Start(ctx, c.program, service.Options{Args: c.args, Env: []string{"BLOBPGLITE_CACHE=" + c.r.Runtime.CacheDir()}})
 	if err != nil {
@@ -132,7 +132,7 @@ func (c *carrying) older(ctx context.Context, work func(*service.Service, *pgx.C
 	return work(s, conn)
 }
 
-// write loads all rows but those of the last statement, and ends; then it loads the rest, and is killed.
+// write loads all rows except those of the last statement, and ends; then it loads the rest, and is killed.
 func (c *carrying) write(ctx context.Context) error {
 	statements := c.data.Statements()
 	last := len(statements) - 1
@@ -177,7 +177,7 @@ func (c *carrying) before(ctx context.Context) error {
 	return nil
 }
 
-// format is that of a layer's index.
+// format returns the format of a layer's index.
 func (c *carrying) format(ctx context.Context, layer string) (uint32, error) {
 	const at, size = 8, 4 // after the magic
 	o, err := c.st.Get(ctx, base.IndexKey(layer))
@@ -239,7 +239,7 @@ func (c *carrying) carry(ctx context.Context) error {
 	return e.Close(ctx)
 }
 
-// over says what is not as it should be when all was carried over.
+// over says what is not as it should be once everything was carried over.
 func (c *carrying) over(ctx context.Context) (string, error) {
 	s, err := TakeStock(ctx, c.st)
 	if err != nil {
@@ -267,7 +267,7 @@ func (c *carrying) over(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-// again opens it once more, and reads everything from end to end.
+// again opens the database again, and reads everything from end to end.
 func (c *carrying) again(ctx context.Context) error {
 	at := c.clk.Monotonic()
 	e, err := c.open(ctx)
@@ -339,7 +339,7 @@ func (c *carrying) refused(ctx context.Context) error {
 	return nil
 }
 
-// digests are of all objects, with their generations, but for the lease: it says who tries, and is taken before anything is read.
+// digests returns those of all objects, with their generations, except the lease: it says who tries, and is taken before anything is read.
 func (c *carrying) digests(ctx context.Context) (map[string]string, error) {
 	all := map[string]string{}
 	for a, err := range c.st.List(ctx, "", "") {

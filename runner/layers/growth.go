@@ -24,7 +24,7 @@ import (
 )
 
 const (
-	growthRecord   = 334      // bytes of a commit's record, as e2c measures it
+	growthRecord   = 334      // bytes of a commit's record, as measured by e2c
 	growthFiles    = 10 << 20 // bytes of files
 	growthLayerDue = 60       // records after a layer, at which the next is taken
 	growthDirty    = 12       // pages that change between two layers
@@ -51,7 +51,7 @@ func growthVerb() bench.Verb {
 	}
 }
 
-// paged counts what a bucket is asked for by lists. It is used by one goroutine.
+// paged counts a bucket's list requests. It is used by one goroutine.
 type paged struct {
 	*mem.Store
 	pages int64 // requests
@@ -129,7 +129,7 @@ func runGrowth(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	return g.judge(ctx, len(wakes))
 }
 
-// wake is one: what core/engine does, without an engine.
+// wake is one wake: what core/engine does, without an engine.
 func (g *grown) wake(ctx context.Context, w workload.Wake) error {
 	writer := fmt.Sprintf("wake-%d", g.epoch+1)
 	o, err := takeover.Open(ctx, takeover.Options{
@@ -225,8 +225,9 @@ func (g *grown) census(ctx context.Context, end string, last bool) error {
 	return nil
 }
 
-// bounded are the metrics that are held against each other, without first_ and last_, and how much of the first days' mean the last's may be:
-// traffic differs from day to day, by its long tail. A database that has just been written has no page that is stored and not used; later up to as
+// bounded returns the metrics that are compared, without first_ and last_, and how much of the first days' mean the last's may be: traffic
+// differs from day to day, by its long tail. A newly written database has no page that is stored and not used; later there may be up to as
+// many again, because a segment of which less than half is used is written again.
 // many again are, for a segment of which less than half is used is written again.
 func bounded() map[string]float64 {
 	const share, stored = 1.3, 2.0
@@ -236,7 +237,7 @@ func bounded() map[string]float64 {
 	}
 }
 
-// growthSlack is what the last days' mean may be above that: of a request, or object.
+// growthSlack is how far the last days' mean may exceed that: of a request, or object.
 const growthSlack = 0.5
 
 // grew says that something has grown from the first days to the last by more than a share; empty: it has not.

@@ -10,8 +10,8 @@ import (
 	"blobpglite/core/memfs"
 )
 
-// pageLoad changes the pages of a tree of files as a database that is used by people does: some tables large and some small, most changes
-// in a part of the pages that is hot, bursts, a batch at night.
+// pageLoad changes the pages of a tree of files like a database that people use: some tables large and some small, most changes in a hot
+// part of the pages, bursts, a batch at night.
 type pageLoad struct {
 	tree   *memfs.FS
 	random *rand.Rand
@@ -29,14 +29,14 @@ type loadFile struct {
 
 // What each day brings.
 const (
-	hotShare     = 5  // one over the part of a file's pages that is hot
+	hotShare     = 5  // 1/hotShare of a file's pages is hot
 	hotMost      = 80 // of a hundred changes, those in it
 	usualLeast   = 0.001
 	usualMost    = 0.006 // of all pages, that change in ten minutes of a working day
-	burstOdds    = 20    // one in so many steps is a burst
+	burstOdds    = 20    // one in burstOdds steps is a burst
 	burstShare   = 0.03  // of all pages, that it changes
 	batchAt      = 2 * time.Hour
-	batchShare   = 0.1 // of all pages, that the batch writes anew one after the other
+	batchShare   = 0.1 // of all pages, rewritten by the batch one after the other
 	stagingShare = 0.05
 	stagingEnds  = 3 * time.Hour
 	dayBegins    = 6 * time.Hour
@@ -70,7 +70,7 @@ func (l *pageLoad) file(path string, pages int) (loadFile, error) {
 	return file, l.rewrite(file, 0, pages)
 }
 
-// rewrite writes pages in a row.
+// rewrite writes consecutive pages.
 func (l *pageLoad) rewrite(f loadFile, first, n int) error {
 	for i := range n {
 		if err := l.write(f, (first+i)%f.pages); err != nil {
@@ -93,7 +93,7 @@ func (l *pageLoad) write(f loadFile, page int) error {
 	return err
 }
 
-// step is what changes in the ten minutes up to a moment of the week. False: nothing.
+// step makes the changes of the ten minutes up to a moment of the week. False: nothing.
 func (l *pageLoad) step(at time.Duration) (bool, error) {
 	day, hour := int(at/(24*time.Hour)), at%(24*time.Hour)
 	switch {
@@ -134,7 +134,7 @@ func (l *pageLoad) any() loadFile {
 	return l.files[0]
 }
 
-// place is a page of a file. What is hot lies here and there, as rows that are used often do.
+// place picks a page of a file. Hot pages are scattered, as rows that are used often are.
 func (l *pageLoad) place(f loadFile) int {
 	n := l.random.IntN(f.pages)
 	if l.random.IntN(100) < hotMost {
@@ -143,7 +143,7 @@ func (l *pageLoad) place(f loadFile) int {
 	return n
 }
 
-// batch writes a part of the largest table anew, one page after the other, and a table of its own that is dropped later.
+// batch rewrites a part of the largest table, one page after the other, and writes a table of its own that is dropped later.
 func (l *pageLoad) batch() error {
 	if err := l.rewrite(l.files[0], l.random.IntN(l.files[0].pages), min(int(batchShare*float64(l.pages)), l.files[0].pages)); err != nil {
 		return err

@@ -52,7 +52,7 @@ const (
 	changeScattered = "scattered"
 )
 
-// priceShare is one over the share of rows that a round changes.
+// priceShare: a round changes 1/priceShare of the rows.
 const priceShare = 100
 
 // pricing is one cell of layerprice.
@@ -100,8 +100,8 @@ func (p *pricing) all(ctx context.Context, statements ...string) (last []pglite.
 	return last, nil
 }
 
-// fill loads the rows. Each page has room for a new version of a row, so that updates are in place where PostgreSQL can do that (HOT).
-// There is no index but that of the key: one of random values would make every change a scattered one.
+// fill loads the rows. Each page has room for a new version of a row, so that updates are in place where PostgreSQL can do that (HOT). The
+// only index is the key's: one of random values would make every change a scattered one.
 func (p *pricing) fill(ctx context.Context) error {
 	load := p.data.Statements()
 	if _, err := p.all(ctx, load[0], "DROP INDEX rows_n", "ALTER TABLE rows SET (fillfactor = 85, autovacuum_enabled = off)"); err != nil {
@@ -136,14 +136,14 @@ func (p *pricing) sql(round int) string {
 	return "UPDATE rows SET text_that_compresses = reverse(text_that_compresses) WHERE " + where
 }
 
-// priced is what a layer cost.
+// priced is the cost of a layer.
 type priced struct {
 	wall, cpu time.Duration
 	stats     base.Stats
 }
 
 // round changes rows, and takes a layer. Before it, or in the next round after it, the files are written with nothing shared. What the
-// change leaves behind for VACUUM goes into a layer of its own.
+// change leaves for VACUUM goes into a layer of its own.
 func (p *pricing) round(ctx context.Context, n int) error {
 	var layer, full priced
 	var err error
@@ -202,7 +202,7 @@ func (p *pricing) full(ctx context.Context) (priced, error) {
 	})
 }
 
-// timed measures what is done. Garbage of what came before is collected first.
+// timed measures do. Earlier garbage is collected first.
 func (p *pricing) timed(do func() (base.Stats, error)) (priced, error) {
 	runtime.GC()
 	before, err := bench.OwnCPU()
@@ -232,7 +232,7 @@ func (p *pricing) record(layer, full priced) {
 	m.Duration("clone_us", p.e.Stats().Layer.Clone)
 }
 
-// verify makes the digests anew, ends the engine as a crash would, opens the database again and compares every row.
+// verify recomputes the digests, ends the engine as a crash would, opens the database again and compares every row.
 func (p *pricing) verify(ctx context.Context) error {
 	p.r.Progress(fmt.Sprintf("%s %s: verifying", p.r.Cell.Probe, p.r.Cell.Label), 0, 0)
 	if _, err := p.all(ctx, "UPDATE checksums SET digest = chunk_digest(chunk)"); err != nil {

@@ -20,13 +20,14 @@ type Stock struct {
 	Layers   []*base.Layer // that the manifest names, oldest first
 	Bytes    int64
 	sizes    map[string]int64
-	// Unreached are the objects that neither the manifest nor a kept record refers to, and that no rule keeps: a collection by the
-	// newest writer deletes them.
+	// Unreached are the objects that neither the manifest nor a kept record refers to, and that no rule keeps: a collection by the newest
+	// writer deletes them.
 	Unreached      []string
 	UnreachedBytes int64
 }
 
-// TakeStock finds out which objects are reachable. It follows the rules of core/gc, but uses none of its code. Nobody may write meanwhile.
+// TakeStock finds out which objects are reachable. It follows the rules of core/gc, but uses none of its code. Nothing may write during
+// that.
 func TakeStock(ctx context.Context, st store.Store) (Stock, error) {
 	s := Stock{sizes: map[string]int64{}}
 	var err error
@@ -45,7 +46,7 @@ func TakeStock(ctx context.Context, st store.Store) (Stock, error) {
 			kept[key] = true
 		}
 	}
-	parts := map[string]bool{} // folders of those that a record names
+	parts := map[string]bool{} // folders of those named by a record
 	for a, err := range st.List(ctx, "", "") {
 		if err != nil {
 			return s, fmt.Errorf("list the bucket: %w", err)
@@ -67,7 +68,7 @@ func TakeStock(ctx context.Context, st store.Store) (Stock, error) {
 	return s, nil
 }
 
-// record says whether a record stays: a fence always does, another one from wal_start on. It notes whose parts it names.
+// record says whether a record stays: a fence always does, another one from wal_start on. It records whose parts it names.
 func (s *Stock) record(ctx context.Context, st store.Store, key string, parts map[string]bool) (bool, error) {
 	o, err := st.Get(ctx, key)
 	if errors.Is(err, store.ErrNotFound) {

@@ -47,7 +47,7 @@ func storedLiveVerb() bench.Verb {
 }
 
 const (
-	weekStep  = 10 * time.Minute // between layers, and what is kept
+	weekStep  = 10 * time.Minute // between layers, and how long states are kept
 	weekEpoch = 1
 	// leastCleaning is what a layer may clean however little has changed: see core/base, plan.go.
 	leastCleaning = 16 << 20
@@ -203,8 +203,8 @@ func (w *week) record(ctx context.Context, stats base.Stats, first bool) error {
 	return nil
 }
 
-// look restores every layer that the manifest names and compares it with what it was taken of, looks for what nothing reaches, and finds
-// out what the files take with nothing shared.
+// look restores every layer named by the manifest and compares it with its source, looks for what nothing reaches, and finds out what the
+// files take with nothing shared.
 func (w *week) look(ctx context.Context) error {
 	s, err := TakeStock(ctx, w.st)
 	if errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNotFound) {

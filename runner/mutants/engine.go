@@ -87,7 +87,7 @@ type hunt struct {
 
 	rounds     int    // until then
 	by, detail string // the check that caught it, and what it said
-	last       string // what the last run said if it was not
+	last       string // what the last run said if it was not caught
 }
 
 // huntLimit bounds one run of a broken runner.
@@ -112,8 +112,8 @@ func (h *hunt) run(ctx context.Context, tries int) error {
 	return nil
 }
 
-// Hunt builds the runner with a mutant in it, and has it run the mutant's probe once, with a seed. It returns the check that caught it (empty:
-// none) and what that said, or the last verdict.
+// Hunt builds the runner with a mutant in it, and has it run the mutant's probe once, with a seed. It returns the check that caught it
+// (empty: none) and what that said, or the last verdict.
 func Hunt(ctx context.Context, m mutant.Mutant, seed uint64) (by, detail string, err error) {
 	root, dir, clean, err := huntFolder()
 	if err != nil {

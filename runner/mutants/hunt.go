@@ -20,8 +20,8 @@ func Metrics(all []mutant.Mutant, unit string) []scenario.MetricDoc {
 	return docs
 }
 
-// Hunted records the result for a mutant: which check caught it (empty: none), after how many schedules or rounds. It returns 1
-// if it was caught, else 0.
+// Hunted records the result for a mutant: which check caught it (empty: none), after how many schedules or rounds. It returns 1 if it was
+// caught, otherwise 0.
 func Hunted(r *bench.Run, m mutant.Mutant, by string, after int, detail string) int {
 	c := record.Check{Name: fmt.Sprintf("mutant %s is caught", m.Name), Verdict: record.Fail, Detail: m.Doc + ": " + detail}
 	if by == "" {

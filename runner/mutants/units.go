@@ -42,7 +42,7 @@ func runUnitMutants(ctx context.Context, r *bench.Run, args scenario.Args) error
 	}
 	defer clean()
 	caught := 0
-	for i, m := range list { // one after the other: go test is parallel by itself
+	for i, m := range list { // one after the other: go test itself is parallel
 		r.Progress(fmt.Sprintf("%s: %s", r.Cell.Probe, m.Name), int64(i), int64(len(list)))
 		by, err := m.RunUnit(ctx, root, dir)
 		if err != nil {

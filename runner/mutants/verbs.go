@@ -1,5 +1,5 @@
-// Package mutants breaks the product on purpose, at build time, and reports which check has noticed it: the explorer's invariants, a scenario's
-// probe, or the tests of the broken package. The mutants themselves are in faults/mutant.
+// Package mutants breaks the product on purpose, at build time, and reports which check has noticed it: the explorer's invariants, a
+// scenario's probe, or the tests of the broken package. The mutants themselves are in faults/mutant.
 //
 // Read hunt.go first.
 package mutants

@@ -20,14 +20,14 @@ import (
 // childVariable marks a process as a child.
 const childVariable = "BLOBPGLITE_NODE"
 
-// IsChild says whether this process was started by Spawn. Then main must call Child, and do nothing else.
+// IsChild says whether this process was started by Spawn. If so, main must call Child, and do nothing else.
 func IsChild() bool { return os.Getenv(childVariable) != "" }
 
-// gcPercent keeps a child's heap close to what lives in it: a database's chunks hold no pointers, so collecting is
-// cheap, and memory is what an instance pays for.
+// gcPercent keeps a child's heap close to what lives in it: a database's chunks hold no pointers, so collecting is cheap, and memory is
+// what an instance pays for.
 const gcPercent = 20
 
-// drainTime is how long a child that is about to end waits for the answers that are under way.
+// drainTime is how long a child that is about to end waits for answers under way.
 const drainTime = 2 * time.Second
 
 // child is the process that serves a runner.
@@ -37,12 +37,12 @@ type child struct {
 	out     *json.Encoder
 	working sync.WaitGroup // requests being done
 	ending  sync.Once
-	ctx     context.Context // ends with SIGTERM: an opening that waits gives up
+	ctx     context.Context // ends with SIGTERM: a waiting opening gives up
 	cancel  context.CancelFunc
 }
 
-// Child serves the runner over standard input and output until the input ends, SIGTERM comes, or the engine is poisoned and was
-// opened with ExitWhenPoisoned. It returns the exit code.
+// Child serves the runner over standard input and output until the input ends, SIGTERM arrives, or an engine opened with ExitWhenPoisoned
+// is poisoned. It returns the exit code.
 func Child() int {
 	signal.Ignore(os.Interrupt) // a terminal sends it to all of its processes; the runner decides
 	debug.SetGCPercent(gcPercent)
@@ -122,7 +122,7 @@ func (c *child) drain() {
 	}
 }
 
-// terminate is what SIGTERM does: everything becomes durable, the lease goes back, the process ends.
+// terminate handles SIGTERM: everything becomes durable, the lease is released, the process ends.
 func (c *child) terminate() {
 	c.ending.Do(func() {
 		c.cancel()

@@ -6,8 +6,8 @@ import (
 	"os"
 )
 
-// peakMemory is the largest resident set that this process has had, in bytes. (The figure of getrusage is no use: it
-// starts from the memory of the process that started this one.)
+// peakMemory is the largest resident set that this process has had, in bytes. (The figure of getrusage is of no use: it starts from the
+// memory of the process that started this one.)
 func peakMemory() (int64, error) {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {

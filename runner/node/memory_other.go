@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peakMemory is the largest resident set that this process has had, in bytes: what Darwin's getrusage counts in.
+// peakMemory is the largest resident set that this process has had, in bytes, the unit of Darwin's getrusage.
 func peakMemory() (int64, error) {
 	var u unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {

@@ -1,23 +1,23 @@
-// Package node is one participant of an experiment: an engine with its PostgreSQL, in a process of its own or in the
-// runner's, behind one interface.
+// Package node is one participant of an experiment: an engine with its PostgreSQL, in a process of its own or in the runner's, behind one
+// interface.
 //
 //	n, err := node.Spawn(ctx, node.Options{})       // a child process
 //	err = n.Do(ctx, node.Open, node.OpenArgs{Store: spec, Create: true}, &opened)
 //	err = n.Do(ctx, node.Load, node.LoadArgs{Bytes: 1e6}, &loaded)
 //	n.Kill()                                        // SIGKILL: no deferred function runs
 //
-// The runner and a child talk in JSON lines over the child's standard input and output, any number of requests at once:
+// The runner and a child exchange JSON lines over the child's standard input and output, with any number of concurrent requests:
 //
 //	runner → child   {"id":1,"op":"open","args":{…}}
 //	child → runner   {"progress":{"step":"loading rows","done":3,"total":8}}     any number
 //	child → runner   {"event":{"rule":"kill wal/before-put","point":"wal/before-put","do":"kill","match":3}}
 //	child → runner   {"id":1,"result":{…}}    or    {"id":1,"error":{"code":"fenced","text":"…"}}
 //
-// An event is sent before what it announces happens, so a child that kills itself has announced it.
+// An event is sent before it happens, so a child that kills itself has announced it.
 //
-// Exit distinguishes how a child ended: killed, terminated (SIGTERM: it flushed and released the lease), fenced, and so on. A child
-// ends when its standard input does, and on Linux the system kills it when the runner dies, even while it is stopped: it never
-// outlives the runner, however that ended.
+// Exit distinguishes how a child ended: killed, terminated (SIGTERM: it flushed and released the lease), fenced, and so on. A child ends
+// when its standard input does, and on Linux the system kills it when the runner dies, even while it is stopped: it never outlives the
+// runner, however that ended.
 package node
 
 import (
@@ -44,26 +44,26 @@ type Op string
 const (
 	Warm    Op = "warm"    // nothing → nothing: loads what an opening needs
 	Open    Op = "open"    // OpenArgs → OpenResult
-	Query   Op = "query"   // QueryArgs → QueryResult: as a client would, durable before it is answered
+	Query   Op = "query"   // QueryArgs → QueryResult: like a client's, durable before it is answered
 	Copy    Op = "copy"    // CopyArgs → nothing: one COPY FROM STDIN
 	Compact Op = "compact" // nothing → nothing: takes a layer and collects
 	Faults  Op = "faults"  // FaultsArgs → FaultsResult
-	Release Op = "release" // nothing → nothing: parked goroutines go on
+	Release Op = "release" // nothing → nothing: parked goroutines continue
 	Status  Op = "status"  // nothing → StatusResult
 	Load    Op = "load"    // LoadArgs → LoadResult
 	Commit  Op = "commit"  // nothing → engine.CommitStats
 	Verify  Op = "verify"  // nothing → VerifyResult
 	Memory  Op = "memory"  // nothing → MemoryResult
 	Close   Op = "close"   // nothing → nothing
-	Abandon Op = "abandon" // nothing → nothing: ends the engine as a crash would, the node goes on
+	Abandon Op = "abandon" // nothing → nothing: ends the engine as a crash would; the node continues
 )
 
-// Node does operations. It is safe for concurrent use, but the caller has to make sure that openings and closings do not overlap
-// with others.
+// Node does operations. It is safe for concurrent use, but the caller must make sure that openings and closings do not overlap with other
+// operations.
 type Node interface {
 	// Do runs an operation and decodes its result (may be nil). An error of the operation is an *Error.
 	Do(ctx context.Context, op Op, args, result any) error
-	// Kill ends the node at once, as a crash would.
+	// Kill ends the node immediately, as a crash would.
 	Kill()
 	// Fresh says whether the node is a process of its own.
 	Fresh() bool
@@ -101,7 +101,7 @@ const (
 	CodeInjected   = "injected"    // a fault rule's
 )
 
-// errNotOpen: an operation was asked for that needs a database.
+// errNotOpen: an operation needs a database, and none is open.
 var errNotOpen = errors.New("no database is open")
 
 // asError gives an error its code.
@@ -178,7 +178,7 @@ type OpenArgs struct {
 	// HTTPRules break requests to a real bucket; an emulator's front has rules of its own.
 	HTTPRules []gcsfront.Rule `json:"http_rules,omitempty"`
 	HTTPSeed  uint64          `json:"http_seed,omitempty"`
-	// ExitWhenPoisoned makes the process end, with the code of the reason, when the engine serves nothing more.
+	// ExitWhenPoisoned makes the process end, with the code of the reason, once the engine serves nothing more.
 	ExitWhenPoisoned bool `json:"exit_when_poisoned,omitempty"`
 }
 
@@ -238,7 +238,7 @@ type FaultsResult struct {
 	HTTP   []gcsfront.Fired      `json:"http,omitempty"`
 }
 
-// StatusResult says what a node is.
+// StatusResult describes a node.
 type StatusResult struct {
 	Role string `json:"role"` // none, holder, or a code: fenced, unknown, poisoned
 	Why  string `json:"why,omitempty"`
@@ -258,7 +258,7 @@ type LoadArgs struct {
 	OpenTransaction bool   `json:"open_transaction"`
 }
 
-// LoadResult says what was loaded. With an open transaction Commit is of the commit made while it was open.
+// LoadResult says what was loaded. With an open transaction, Commit is that of the commit made while it was open.
 type LoadResult struct {
 	LoadNS        int64              `json:"load_ns"` // including the commit
 	DatabaseBytes int64              `json:"database_bytes"`
@@ -274,7 +274,7 @@ type VerifyResult struct {
 	Rows  int64  `json:"rows"`
 }
 
-// VerifyArgs say what must be found.
+// VerifyArgs says what must be found.
 type VerifyArgs struct {
 	Bytes int64  `json:"bytes"`
 	Seed  uint64 `json:"seed"`

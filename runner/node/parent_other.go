@@ -4,5 +4,5 @@ package node
 
 import "os/exec"
 
-// DieWithParent has nothing to do: the child sees its input end. One that is stopped would stay until it is continued.
+// DieWithParent has nothing to do: the child sees its input end. A stopped child would stay until it is continued.
 func DieWithParent(*exec.Cmd) {}

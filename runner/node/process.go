@@ -18,7 +18,7 @@ import (
 
 // Options of a node.
 type Options struct {
-	// Progress is told about long operations. Nil: not called.
+	// Progress is called during long operations. Nil: not called.
 	Progress func(step string, done, total int64)
 	// Event is called for fault rules that are about to strike, in the goroutine that reads from the child. Nil: not called.
 	Event func(Event)
@@ -42,7 +42,7 @@ type Process struct {
 	waiting  map[int64]chan message
 }
 
-// Spawn starts a child process. It is killed when ctx ends.
+// Spawn starts a child process, which is killed when ctx ends.
 func Spawn(ctx context.Context, o Options) (*Process, error) {
 	if o.Progress == nil {
 		o.Progress = func(string, int64, int64) {}
@@ -75,7 +75,7 @@ func Spawn(ctx context.Context, o Options) (*Process, error) {
 	return p, nil
 }
 
-// read takes the child's lines until it ends. A last line that is cut short is a child that was killed while it wrote.
+// read takes the child's lines until it ends. A truncated last line means that the child was killed while writing it.
 func (p *Process) read(out io.Reader) {
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, maxLine)
@@ -97,7 +97,7 @@ func (p *Process) read(out io.Reader) {
 	}
 	if lines.Err() != nil {
 		broken = lines.Err()
-		_ = p.cmd.Process.Kill() // it would block on the pipe that nobody reads any more
+		_ = p.cmd.Process.Kill() // it would block on the pipe, which is no longer read
 	}
 	err := p.cmd.Wait()
 	p.children.Remove(p.cmd.Process.Pid)
@@ -125,8 +125,8 @@ func (e *EndedError) Error() string {
 	return fmt.Sprintf("ask a node to %s: its process ended (%s) and gave no answer", e.Op, e.Exit)
 }
 
-// Do does an operation in the child and waits for its result. Errors: *Error, *EndedError, the context's: then the operation goes
-// on in the child.
+// Do does an operation in the child and waits for its result. Errors: *Error, *EndedError, the context's: in that case the operation
+// continues in the child.
 func (p *Process) Do(ctx context.Context, op Op, args, result any) error {
 	raw, err := json.Marshal(args)
 	if err != nil {
@@ -211,7 +211,7 @@ type Reason string
 // The reasons.
 const (
 	ExitClean      Reason = "clean"       // its input ended
-	ExitTerminated Reason = "terminated"  // SIGTERM: everything is durable, the lease given back
+	ExitTerminated Reason = "terminated"  // SIGTERM: everything is durable, the lease released
 	ExitKilled     Reason = "killed"      // SIGKILL
 	ExitFenced     Reason = "fenced"      // another writer has the database
 	ExitUnknown    Reason = "unknown"     // the outcome of a commit was not known

@@ -15,7 +15,7 @@ func (s *session) injector(seed uint64) *pointfault.Injector {
 	if s.faults == nil {
 		in, err := pointfault.New(pointfault.Options{Seed: seed, Report: s.report, Clock: s.system})
 		if err != nil {
-			panic(err) // without rules there is nothing to refuse
+			panic(err) // without rules there is nothing to reject
 		}
 		s.faults = in
 	}

@@ -23,11 +23,11 @@ import (
 	"blobpglite/runner/workload"
 )
 
-// session does the operations, in whatever process it is.
+// session does the operations, in whichever process it is.
 type session struct {
 	options Options
 	system  clock.Clock
-	clock   *clockfault.Clock // what the engine sees
+	clock   *clockfault.Clock // the engine's clock
 	report  func(pointfault.Event)
 
 	mu       sync.Mutex // guards the fields, never held during an operation
@@ -63,7 +63,7 @@ func (s *session) set(e *engine.Engine) {
 	s.engine = e
 }
 
-// poisoned says why the process has to end, if it has to.
+// poisoned says why the process must end, if it must.
 func (s *session) poisoned() (Reason, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -276,8 +276,7 @@ func (s *session) load(ctx context.Context, e *engine.Engine, args LoadArgs) (Lo
 	return r, err
 }
 
-// follow reports how much of the log has been written while a load runs. The log of a load is about 1.2 times the
-// data.
+// follow reports how much of the log has been written while a load runs. The log of a load is about 1.2 times the data.
 func (s *session) follow(e *engine.Engine, bytes int64) (stop func()) {
 	const logPerByte = 1.2
 	total := int64(float64(bytes) * logPerByte)

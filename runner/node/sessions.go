@@ -14,14 +14,14 @@ import (
 	"blobpglite/runner/workload"
 )
 
-// sessions are those that clients have on the open engine, besides its own: each is a process of PostgreSQL.
+// sessions are those that clients have on the open engine, in addition to its own: each is a PostgreSQL process.
 type sessions struct {
 	mu   sync.Mutex
 	e    *engine.Engine
 	open map[int64]*pgconn.PgConn
 }
 
-// use is the session of a number on an engine, opened if there is none. A session belongs to one request at a time.
+// use returns the session with a number on an engine, opening it if there is none. A session belongs to one request at a time.
 func (s *sessions) use(ctx context.Context, e *engine.Engine, in InSession) (*pgconn.PgConn, error) {
 	s.mu.Lock()
 	if s.e != e {

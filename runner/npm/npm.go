@@ -1,8 +1,8 @@
-// Package npm installs packages of npm, at versions that are pinned, in a cache:
+// Package npm installs npm packages, at pinned versions, in a cache:
 //
 //	folder, err := npm.Install(ctx, cache, progress, "pg@8.23.1")     // folder/node_modules/pg
 //
-// Scripts of packages are not run.
+// Packages' scripts are not run.
 package npm
 
 import (
@@ -19,8 +19,8 @@ import (
 // ErrMissing: npm is not installed, or cannot get the packages; the error says what.
 var ErrMissing = errors.New("not installed")
 
-// Install installs packages, given with their versions, in a folder of the cache, unless that was done before, and returns the folder. Error:
-// ErrMissing.
+// Install installs packages, given with their versions, in a folder of the cache, unless that was done before, and returns the folder.
+// Error: ErrMissing.
 func Install(ctx context.Context, cache string, progress func(step string, done, total int64), packages ...string) (string, error) {
 	for _, program := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(program); err != nil {

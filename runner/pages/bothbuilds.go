@@ -49,7 +49,7 @@ type build struct {
 	rows  int
 }
 
-// buildTook is what one start took.
+// buildTook is how long one start took.
 type buildTook struct {
 	wake, scan time.Duration
 	counted    gcsfront.Counters // until the first row
@@ -142,7 +142,7 @@ func (b *build) end(ctx context.Context, s *service.Service, c *pgx.Conn) error 
 	return nil
 }
 
-// load makes the rows.
+// load creates the rows.
 func (b *build) load(ctx context.Context) error {
 	s, c, err := b.start(ctx)
 	if err != nil {

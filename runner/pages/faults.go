@@ -74,7 +74,7 @@ func (o *pageOutage) GetRange(ctx context.Context, key string, offset, length in
 	return o.Store.(store.RangeGetter).GetRange(ctx, key, offset, length)
 }
 
-// told is a log that is read.
+// told is a log to be read.
 type told struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -98,11 +98,11 @@ type faultyPages struct {
 	st    *pageOutage
 	log   told
 	fault string
-	want  string // what a scan gives
+	want  string // the result of a scan
 	rows  int    // of the table
 
-	object string // that is damaged or gone
-	body   []byte // what it was
+	object string // the damaged or missing one
+	body   []byte // its original content
 }
 
 func runPageFaults(ctx context.Context, r *bench.Run, args scenario.Args) error {
@@ -175,7 +175,7 @@ func (f *faultyPages) strike(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	const middle = 5000 // of pages, which is past what a first row needs
+	const middle = 5000 // of pages, past what a first row needs
 	at, ok := l.Place(path, middle)
 	if !ok {
 		return fmt.Errorf("%s has no page %d", path, middle)
@@ -198,7 +198,7 @@ func (f *faultyPages) strike(ctx context.Context, path string) error {
 func (f *faultyPages) live(ctx context.Context, e *engine.Engine) error {
 	clk := clock.System()
 	if f.fault == faultBlackout {
-		for range 2 { // what these statements need is in memory then, catalogs included
+		for range 2 { // after that, what these statements need is in memory, including catalogs
 			if err := f.ask(ctx, e, "UPDATE other SET a = a + 1 WHERE a % 20 = 0", nil); err != nil {
 				return err
 			}
@@ -238,7 +238,7 @@ func (f *faultyPages) live(ctx context.Context, e *engine.Engine) error {
 	return err
 }
 
-// scanIntoBlackout reads the table row by row; its pages can no longer be had from when a tenth of it is there. It returns the scan's error.
+// scanIntoBlackout reads the table row by row; once a tenth of it is there, its pages are no longer available. It returns the scan's error.
 func (f *faultyPages) scanIntoBlackout(ctx context.Context, e *engine.Engine, begins func()) error {
 	c, err := bench.Connect(ctx, e)
 	if err != nil {

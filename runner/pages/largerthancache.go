@@ -46,7 +46,7 @@ func largerThanCacheVerb() bench.Verb {
 	}
 }
 
-// cachedRun is a database that is larger than its cache, and the ledger of what was done to it.
+// cachedRun is a database larger than its cache, and the ledger of what was done to it.
 type cachedRun struct {
 	r          *bench.Run
 	st         *store.Counted
@@ -56,7 +56,7 @@ type cachedRun struct {
 	sessions   int
 
 	sum      atomic.Int64 // of updates that were acknowledged
-	unsure   atomic.Int64 // of those that a crash has left without an answer
+	unsure   atomic.Int64 // of those that a crash left without an answer
 	resident int64
 }
 
@@ -150,7 +150,8 @@ func deathOf(life int) point.Point {
 	return points[life%len(points)]
 }
 
-// crash ends an engine in mid-work: at a point, if it comes by after the first from statements, or when so many were done.
+// crash ends an engine in the middle of its work: at a point, if it is passed after the first from statements, or after a number of
+// statements.
 type crash struct {
 	engine   *engine.Engine
 	at, from int64
@@ -161,10 +162,10 @@ type crash struct {
 	ended    sync.WaitGroup
 }
 
-// errDied is the end of what passes the point.
+// errDied ends what passes the point.
 var errDied = errors.New("the process has died")
 
-// passes is the engine's hook. Whoever passes the point is waited for at the engine's end, so that comes from elsewhere.
+// passes is the engine's hook. What passes the point is waited for at the engine's end, so that end comes from elsewhere.
 func (k *crash) passes(_ context.Context, p point.Point) error {
 	if k.happened.Load() {
 		return errDied

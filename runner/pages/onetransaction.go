@@ -85,7 +85,7 @@ func (t *transactionRun) start(ctx context.Context) (*service.Service, *pgx.Conn
 	return s, c, nil
 }
 
-// make makes the rows, and kills the process.
+// make creates the rows, and kills the process.
 func (t *transactionRun) make(ctx context.Context) error {
 	clk := clock.System()
 	s, c, err := t.start(ctx)
@@ -157,7 +157,7 @@ func (t *transactionRun) again(ctx context.Context) error {
 	}
 	t.r.Metrics.Duration("reopen_ms", clk.Monotonic()-at)
 	t.r.Progress(t.r.Cell.Probe+": reading all of it", 0, 0)
-	const each = 10 // of which one is compared: making the text again takes longer than reading it
+	const each = 10 // one in each is compared: making the text again takes longer than reading it
 	sql := fmt.Sprintf("SELECT count(*), count(*) FILTER (WHERE id %% %d = 0 AND pad = %s) FROM p", each, workload.PagePadOf("id"))
 	if err := c.QueryRow(ctx, sql).Scan(&rows, &right); err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 	"blobpglite/runner/bench"
 )
 
-// built is pgserve as it is here, with an emulated bucket that it can use.
+// built is pgserve as built from here, with an emulated bucket for it.
 type built struct {
 	folder  string // of the run; gone at its end
 	program string

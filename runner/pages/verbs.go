@@ -1,4 +1,4 @@
-// Package pages tries databases that are only partly in memory: larger than their cache, cold starts with only the pages that they need, pages
+// Package pages tries databases that are only partly in memory: larger than their cache, cold starts with only the pages they need, pages
 // that cannot be fetched.
 //
 // Read largerthancache.go first.
@@ -16,12 +16,12 @@ func Verbs() []bench.Verb {
 	}
 }
 
-// Names of the checks that these verbs make.
+// Names of the checks made by these verbs.
 const (
 	checkContained = "contained"
 )
 
-// Checks returns the checks that these verbs make, with what each of them says.
+// Checks returns the checks made by these verbs, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
 		{Name: checkContained, Doc: "who needs none of the pages that cannot be had is served, and who does hears of it"},

@@ -84,7 +84,7 @@ func wakeGrowth(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	return errors.Join(both[0].layer(ctx, r, "small_"), both[1].layer(ctx, r, ""))
 }
 
-// fill makes the database.
+// fill creates the database.
 func (g *wokenSize) fill(ctx context.Context, r *bench.Run) error {
 	g.bucket = mem.New(mem.Options{})
 	e, err := engine.Open(ctx, engine.Options{
@@ -99,7 +99,7 @@ func (g *wokenSize) fill(ctx context.Context, r *bench.Run) error {
 	return errors.Join(err, e.Close(ctx))
 }
 
-// wake opens it, looks up a row and another one, takes a layer, and ends.
+// wake opens the database, looks up a row and another one, takes a layer, and ends.
 func (g *wokenSize) wake(ctx context.Context, r *bench.Run, cache int64, turn int) (t wakeTook, err error) {
 	counted := store.Count(g.bucket)
 	st, err := bench.Slowed(counted, r.Seed+uint64(turn))

@@ -95,7 +95,7 @@ func wakeInTurns(ctx context.Context, r *bench.Run, both [2]*waker, setups, turn
 		}
 		r.Metrics.Value("setup_ratio", float64(took[0])/float64(took[1]))
 	}
-	for turn := range turns + 1 { // the first makes the databases
+	for turn := range turns + 1 { // the first one creates the databases
 		r.Progress("waking, in turns", int64(turn), int64(turns))
 		var wall [2]time.Duration
 		var used [2]service.Used
@@ -121,7 +121,7 @@ func wakeInTurns(ctx context.Context, r *bench.Run, both [2]*waker, setups, turn
 	return nil
 }
 
-// setUp makes the cache from the PGlite files alone, and gives the processor's time.
+// setUp makes the cache from the PGlite files alone, and returns the processor time.
 func (w *waker) setUp(ctx context.Context) (time.Duration, error) {
 	if err := os.RemoveAll(w.cache); err != nil {
 		return 0, err

@@ -37,7 +37,7 @@ func wakeSizeVerb() bench.Verb {
 	}
 }
 
-// wakeTook is what one wake took.
+// wakeTook is how long one wake took.
 type wakeTook struct {
 	wake, lookup, scan    time.Duration
 	ops                   store.Ops
@@ -101,8 +101,8 @@ func wakeMetrics(r *bench.Run, took [2]wakeTook) {
 	m.Value("scan_ratio", float64(lazy.wake+lazy.scan)/float64(eager.wake+eager.scan))
 }
 
-// tripsOf counts how often the processes of an engine wait for the bucket from one call to the next. A wait is for all pages that a process
-// knows by then to be missing, which are fetched at once: where one statement runs, these are its round trips, one after the other.
+// tripsOf counts how often the processes of an engine wait for the bucket between two calls. A wait is for all pages that a process knows
+// to be missing by then, which are fetched together: where one statement runs, these are its round trips, one after the other.
 func tripsOf(e *engine.Engine) func() int64 {
 	last := e.Stats().Cluster.Fetches
 	return func() int64 {
@@ -112,7 +112,7 @@ func tripsOf(e *engine.Engine) func() int64 {
 	}
 }
 
-// wakeOnce opens, looks up, scans, and ends; who notes takes a layer that knows what was wanted first.
+// wakeOnce opens, looks up, scans, and ends; with notes it takes a layer that knows what was needed first.
 func wakeOnce(ctx context.Context, o engine.Options, counted *store.Counted, turn, rows int, notes bool) (t wakeTook, err error) {
 	clk := clock.System()
 	at := clk.Monotonic()

@@ -96,7 +96,7 @@ func logLives(ctx context.Context, r *bench.Run, st store.Store, lives, commits 
 	return compareRows(ctx, r, e, want)
 }
 
-// compareRows holds the rows of the table against the digests of what was acknowledged.
+// compareRows compares the rows of the table with the digests of what was acknowledged.
 func compareRows(ctx context.Context, r *bench.Run, e *engine.Engine, want []string) error {
 	results, err := e.Query(ctx, "SELECT id, md5(v) FROM t ORDER BY id")
 	if err != nil {
@@ -135,8 +135,8 @@ func commitLatencyVerb() bench.Verb {
 	}
 }
 
-// onModelledBucket gives f a database with one table, on a bucket in memory with the modelled latency. It takes no layers: their uploads would be
-// counted with the commits.
+// onModelledBucket gives f a database with one table, on a bucket in memory with the modelled latency. It takes no layers: their uploads
+// would be counted with the commits.
 func onModelledBucket(ctx context.Context, r *bench.Run, table string, f func(*bench.ModelledStore, *engine.Engine) error) error {
 	st, err := bench.NewModelledStore(r.Seed)
 	if err != nil {
@@ -225,7 +225,7 @@ func commitThroughput(ctx context.Context, r *bench.Run, args scenario.Args) err
 	return nil
 }
 
-// commitRate is how many commits of so many clients become durable in a second.
+// commitRate is how many commits of a number of clients become durable per second.
 func commitRate(ctx context.Context, r *bench.Run, e *engine.Engine, clients int, length time.Duration) (float64, error) {
 	conns := make([]*pgconn.PgConn, clients)
 	for c := range conns {
@@ -280,7 +280,7 @@ func commitRate(ctx context.Context, r *bench.Run, e *engine.Engine, clients int
 	return rate, nil
 }
 
-// swapRate is how often one manifest can be swapped in a second.
+// swapRate is how often one manifest can be swapped per second.
 func swapRate(ctx context.Context, r *bench.Run, length time.Duration) (float64, error) {
 	st, err := bench.NewModelledStore(r.Seed + 1)
 	if err != nil {

@@ -204,7 +204,7 @@ func (b *nativeBackend) run(_ context.Context, messages [][]byte) (time.Duration
 	return clk.Monotonic() - at, n, nil
 }
 
-// cpu is what the backend has taken of the processor, as Linux counts it in nanoseconds.
+// cpu is the backend's processor time, as Linux counts it in nanoseconds.
 func (b *nativeBackend) cpu() (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", b.pid))
 	if err != nil {

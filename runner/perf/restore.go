@@ -36,7 +36,7 @@ func reopenVerb() bench.Verb {
 	}
 }
 
-// restoredRecord is what a record takes in a restore from Cloud Storage: 38 ms, 32 at once.
+// restoredRecord is how long a record takes in a restore from Cloud Storage: 38 ms, 32 at a time.
 const restoredRecord = 38 * time.Millisecond / 32
 
 // reopenCase is one way to leave the log.
@@ -107,7 +107,7 @@ func slowOpen(ctx context.Context, r *bench.Run, bucket store.Store, c reopenCas
 	}
 	defer st.Close()
 	clk := clock.System()
-	if err := clk.Sleep(ctx, 2*bench.ExperimentTTL); err != nil { // the lease of the one that crashed: waiting is not what is measured
+	if err := clk.Sleep(ctx, 2*bench.ExperimentTTL); err != nil { // the lease of the one that crashed: waiting is not measured
 		return 0, err
 	}
 	at := clk.Monotonic()

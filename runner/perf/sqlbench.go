@@ -160,10 +160,10 @@ func index(mine bool) int {
 	return 1
 }
 
-// mostTurns is in how many parts a case is measured at most.
+// mostTurns is the largest number of parts in which a case is measured.
 const mostTurns = 10
 
-// turns are the parts of a case: the sides take turns, so that what a machine has left for them at one moment or the other is the same for both.
+// turns returns the parts of a case: the sides take turns, so that the machine's varying capacity is the same for both.
 func turns(messages [][]byte) iter.Seq[[][]byte] {
 	return slices.Chunk(messages, (len(messages)+mostTurns-1)/mostTurns)
 }
@@ -231,7 +231,7 @@ func (w *wazeroSide) start(ctx context.Context) (time.Duration, error) {
 	}
 	data := w.data.Clone()
 	at := w.clock.Monotonic()
-	// In Node there is no autovacuum: the work is to be the same.
+	// Node has no autovacuum: the work must be the same.
 	c, err := w.rt.StartCluster(ctx, pglite.ClusterOptions{Data: data, Settings: map[string]string{"autovacuum": "off"}})
 	if err != nil {
 		return 0, err
@@ -267,7 +267,7 @@ func ask(ctx context.Context, conn *pglite.Conn, messages []byte) (n int64, err 
 	if _, err := conn.Run(ctx, messages); err != nil {
 		return 0, err
 	}
-	var rest []byte // of a message that is not complete
+	var rest []byte // of an incomplete message
 	for {
 		a, err := conn.Next(ctx)
 		if err != nil {
@@ -352,7 +352,7 @@ func startNodeSide(ctx context.Context, rt *pglite.Runtime, folder string) (*nod
 	return n, nil
 }
 
-// nodePackage is the dist folder of the npm package that the runtime's files come from, installed into the cache.
+// nodePackage returns the dist folder of the npm package that the runtime's files come from, installed into the cache.
 func nodePackage(ctx context.Context, rt *pglite.Runtime) (string, error) {
 	folder := filepath.Join(rt.CacheDir(), "node-"+rt.Version())
 	dist := filepath.Join(folder, "node_modules", "@electric-sql", "pglite", "dist")

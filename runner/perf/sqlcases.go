@@ -6,7 +6,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// sqlCase is one thing that is measured on both sides with the same bytes.
+// sqlCase is one thing measured on both sides with the same bytes.
 type sqlCase struct {
 	name   string
 	before []string           // SQL, not measured
@@ -16,7 +16,7 @@ type sqlCase struct {
 	after  []string           // SQL, not measured
 }
 
-// start is the case that is no SQL.
+// startCase is the case without SQL.
 const startCase = "start"
 
 // sqlCases are the cases after the start, in an order in which each finds what it needs.

@@ -1,5 +1,5 @@
-// Package perf measures how long a commit, an opening and a restore take, how many commits a second are possible, and how SQL compares with
-// PGlite on Node and with a native PostgreSQL.
+// Package perf measures how long a commit, an opening and a restore take, how many commits per second are possible, and how SQL compares
+// with PGlite on Node and with a native PostgreSQL.
 //
 // Read commits.go first: one client against a bare PUT, then many clients.
 package perf

@@ -47,7 +47,7 @@ func fresh(ctx context.Context, r *bench.Run, args scenario.Args) error {
 		}
 		_, err = e.Query(ctx, "SELECT 1")
 		took := clk.Monotonic() - at
-		if closeErr := e.Close(ctx); err != nil || closeErr != nil { // which gives the lease back
+		if closeErr := e.Close(ctx); err != nil || closeErr != nil { // this releases the lease
 			return errors.Join(err, closeErr)
 		}
 		r.Metrics.Duration(metric, took)

@@ -25,19 +25,19 @@ type Native struct {
 	folder  string // installed here
 }
 
-// configured is how it is built: as PGlite is, as far as that changes what it prints.
+// configured is how it is built: like PGlite's, as far as that changes the output.
 var configured = []string{"--without-llvm", "--without-readline", "--with-icu", "--with-libxml", "--with-zlib"}
 
 var versionLine = regexp.MustCompile(`(?m)^PACKAGE_VERSION='([^']+)'`)
 
-// Build builds the source in a folder of its own below cache, unless that was done before. progress is told how many files were
+// Build builds the source in a folder of its own below cache, unless that was done before. progress is called with how many files were
 // compiled. Error: ErrMissing.
 func Build(ctx context.Context, source, cache string, progress func(step string, done, total int64)) (*Native, error) {
 	version, script, err := versionOf(source)
 	if err != nil {
 		return nil, err
 	}
-	// The commands run in other folders, and find does not go into the folder behind a link.
+	// The commands run in other folders, and find does not enter a folder through a link.
 	if source, err = filepath.Abs(source); err == nil {
 		source, err = filepath.EvalSymlinks(source)
 	}

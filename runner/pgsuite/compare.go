@@ -14,11 +14,11 @@ import (
 type Difference struct {
 	Name  string
 	Lines int    // that differ
-	First string // of them, with its sign; what is the matter, where the test did not come to its end
+	First string // first differing line, with its sign; what is wrong, if the test did not finish
 	Last  string // of them, the last few
 }
 
-// Compare compares the outputs in two folders, and writes a unified diff beside those of got that differ.
+// Compare compares the outputs in two folders, and writes a unified diff next to those of got that differ.
 func Compare(want, got string, outcomes []Outcome) ([]Difference, error) {
 	var all []Difference
 	for _, o := range outcomes {
@@ -45,7 +45,7 @@ func Compare(want, got string, outcomes []Outcome) ([]Difference, error) {
 	return all, nil
 }
 
-// difference is between what a test should have printed and what it did, and shown as a unified diff.
+// difference compares what a test should have printed with what it did print; shown is a unified diff.
 func difference(o Outcome, want, got []byte) (Difference, string, error) {
 	diff, err := difflib.GetUnifiedDiffString(difflib.UnifiedDiff{
 		A: difflib.SplitLines(string(want)), B: difflib.SplitLines(string(got)), FromFile: "reference", ToFile: "here", Context: 3,
@@ -67,7 +67,7 @@ func difference(o Outcome, want, got []byte) (Difference, string, error) {
 	return d, diff, nil
 }
 
-// isChange says whether a line of a unified diff is one that differs.
+// isChange says whether a line of a unified diff is a differing one.
 func isChange(line string) bool {
 	return strings.HasPrefix(line, "+") && !strings.HasPrefix(line, "+++") || strings.HasPrefix(line, "-") && !strings.HasPrefix(line, "---")
 }

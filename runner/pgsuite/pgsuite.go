@@ -1,28 +1,26 @@
-// Package pgsuite runs PostgreSQL's own regression suite against a server of ours and against PostgreSQL itself, built
-// from the same source, and compares what psql prints.
+// Package pgsuite runs PostgreSQL's own regression suite against a server of ours and against PostgreSQL itself, built from the same
+// source, and compares psql's output.
 //
 //	native, err := pgsuite.Build(ctx, source, cache, progress)     // configure, make, once per source
 //	suite, err := native.Open(folder)                              // the files in the order of parallel_schedule
 //	ref, err := native.Start(ctx, settings)                        // the reference server
-//	want, err := suite.Run(ctx, ref.Server(), outputs, o, each)    // what psql printed, a file a test
+//	want, err := suite.Run(ctx, ref.Server(), outputs, o, each)    // what psql printed, one file per test
 //	got, err := suite.Run(ctx, ours, outputs2, o, each)
 //
-// Both run under the same conditions: a new database, one file after the other or as many of a group at once, the same
-// settings, the same psql, the files that the tests read at the same paths. PostgreSQL's recorded outputs are not used: they
-// were made with a library of C functions, other settings and other databases. Nothing of the source is kept in this
-// repository.
+// Both run under the same conditions: a new database, one file after the other or as many of a group concurrently, the same settings, the
+// same psql, the files that the tests read at the same paths. PostgreSQL's recorded outputs are not used: they were made with a library of
+// C functions, other settings and other databases. Nothing of the source is kept in this repository.
 //
-// Its isolation tests need no C functions: package isolation runs them, and their output is compared with the recorded one in
-// PostgreSQL's source.
+// Its isolation tests need no C functions: package isolation runs them, and their output is compared with the recorded one in PostgreSQL's
+// source.
 //
 //	specs, version, err := pgsuite.OpenSpecs(source)
 //	at, err := specs.Prepare(ctx, server)                          // their database, as pg_regress makes it
 //	got, err := specs.Run(ctx, at, outputs, limit, each)
 //	differences, err := specs.Compare(outputs, got)
 //
-// It needs, on the machine, the source, a C compiler, make, bison, flex, perl, and the headers of ICU, libxml2 and zlib;
-// ErrMissing says what is missing. PostgreSQL refuses to run as root: then the reference runs in a user namespace, which only
-// Linux has.
+// It needs the source, a C compiler, make, bison, flex, perl, and the headers of ICU, libxml2 and zlib on the machine; ErrMissing says what
+// is missing. PostgreSQL refuses to run as root: then the reference runs in a user namespace, which only Linux has.
 package pgsuite
 
 import (
@@ -43,7 +41,7 @@ import (
 	"blobpglite/runner/service"
 )
 
-// ErrMissing: something that is needed is not on this machine; the error says what.
+// ErrMissing: something required is not on this machine; the error says what.
 var ErrMissing = errors.New("not installed")
 
 // Server is where psql connects to, as the superuser postgres.
@@ -62,7 +60,7 @@ func (s Server) URL() string {
 type Suite struct {
 	native *Native
 	folder string     // for what psql and the servers read and write
-	Groups [][]string // of tests that may run at once
+	Groups [][]string // tests that may run concurrently
 }
 
 // Open reads the list of tests, in their order.
@@ -93,10 +91,10 @@ func schedule(text string) [][]string {
 type Outcome struct {
 	Name  string
 	Took  time.Duration
-	Wrong string // it did not come to its end; empty: it did, whatever it printed
+	Wrong string // why it did not finish; empty: it did, whatever it printed
 }
 
-// paths leads what the tests read and write to one folder: a server in WebAssembly has /tmp, and nothing below it.
+// paths redirects what the tests read and write to one folder: a server in WebAssembly has /tmp, and nothing below it.
 func paths(sql string) string {
 	var out strings.Builder
 	for line := range strings.Lines(sql) {
@@ -115,8 +113,8 @@ type RunOptions struct {
 	AtOnce int           // how many tests of a group; 0: one
 }
 
-// Run runs every test against a server with a new database, and writes what psql printed to <outputs>/<name>.out. each is called
-// before every test (done is false) and after it, never concurrently.
+// Run runs every test against a server with a new database, and writes psql's output to <outputs>/<name>.out. each is called before every
+// test (done is false) and after it, never concurrently.
 func (s *Suite) Run(ctx context.Context, at Server, outputs string, o RunOptions, each func(o Outcome, done bool)) ([]Outcome, error) {
 	if err := os.MkdirAll(outputs, 0o755); err != nil {
 		return nil, fmt.Errorf("run the suite: %w", err)
@@ -179,7 +177,7 @@ func (s *Suite) one(ctx context.Context, at Server, name, output string, limit t
 	return o, os.WriteFile(output, printed.Bytes(), 0o600)
 }
 
-// environment is what pg_regress gives psql, and nothing that this machine has set for its own.
+// environment is what pg_regress gives psql, without this machine's own settings.
 func (s *Suite) environment(at Server) []string {
 	return []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + s.folder, "PGHOST=" + at.Host, fmt.Sprintf("PGPORT=%d", at.Port),

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Prepare puts the files that the tests read where psql and the server find them. The server writes its own by lo_export,
-// because it may have a file system of its own.
+// Prepare puts the files that the tests read where psql and the server find them. The server writes its own with lo_export, because it may
+// have a file system of its own.
 func (s *Suite) Prepare(ctx context.Context, at Server) error {
 	files, err := filepath.Glob(filepath.Join(s.native.tests(), "data", "*.data"))
 	if err != nil || len(files) == 0 {
@@ -55,7 +55,7 @@ func export(ctx context.Context, conn *pgx.Conn, body []byte, target string) err
 func (s *Suite) Clean() {
 	files, _ := filepath.Glob(s.Prefix() + "-*") // the pattern is well formed
 	for _, file := range files {
-		_ = os.Remove(file) // the system's own clean-up gets what is left
+		_ = os.Remove(file) // the system's own clean-up takes care of the rest
 	}
 }
 

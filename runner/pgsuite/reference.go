@@ -24,11 +24,11 @@ type Reference struct {
 	at      *service.Child
 }
 
-// Conditions are settings of a server that the reference must have too.
+// Conditions are settings of a server that the reference must share.
 type Conditions struct {
 	Settings  []string // lines of a configuration file
 	SegmentMB int      // of the log; 0: PostgreSQL's own default
-	// Password of the superuser, with which all connections then have to log in; empty: everybody is trusted.
+	// Password is the superuser's, with which all connections must then log in; empty: everybody is trusted.
 	Password string
 }
 
@@ -86,7 +86,7 @@ func (n *Native) Start(ctx context.Context, c Conditions) (_ *Reference, err err
 	return r, r.start(ctx)
 }
 
-// initdb makes a data directory.
+// initdb creates a data directory.
 func (n *Native) initdb(ctx context.Context, folder, data string, c Conditions) error {
 	args := []string{"-D", data, "-U", "postgres", "-E", "UTF8", "--locale-provider=libc", "--locale=C", "--lc-ctype=C.UTF-8",
 		"--no-sync", "--no-instructions"}
@@ -112,7 +112,7 @@ func (n *Native) initdb(ctx context.Context, folder, data string, c Conditions) 
 	return nil
 }
 
-// ordinary makes a command run as a user who is not root.
+// ordinary makes a command run as a non-root user.
 func ordinary(cmd *exec.Cmd) error {
 	if err := service.OrdinaryUser(cmd); err != nil {
 		return fmt.Errorf("what PostgreSQL runs as is %w: %w", ErrMissing, err)
@@ -120,7 +120,7 @@ func ordinary(cmd *exec.Cmd) error {
 	return nil
 }
 
-// start runs the server until it says that it takes connections.
+// start runs the server until it reports that it accepts connections.
 func (r *Reference) start(ctx context.Context) (err error) {
 	cmd := exec.CommandContext(ctx, r.program, "-D", filepath.Join(r.folder, "data"))
 	if err := ordinary(cmd); err != nil {
@@ -133,7 +133,7 @@ func (r *Reference) start(ctx context.Context) (err error) {
 // Server is where it listens.
 func (r *Reference) Server() Server { return r.server }
 
-// Crash ends all its processes at once, and starts it again on its data.
+// Crash kills all its processes, and starts it again on its data.
 func (r *Reference) Crash(ctx context.Context) error {
 	if err := r.at.Signal(syscall.SIGQUIT); err != nil {
 		return fmt.Errorf("crash the reference: %w", err)

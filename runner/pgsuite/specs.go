@@ -21,9 +21,9 @@ import (
 
 // Specs are isolation tests: specifications, and the expected output of each.
 type Specs struct {
-	files   fs.FS // specs/<name>.spec, expected/<name>.out, and <name>_1.out to <name>_9.out for what may come instead
+	files   fs.FS // specs/<name>.spec, expected/<name>.out, and <name>_1.out to <name>_9.out for alternatives
 	Names   []string
-	MaxWait time.Duration // of a step; 0: as isolationtester
+	MaxWait time.Duration // of a step; 0: like isolationtester
 }
 
 // specsDatabase is named in specifications.
@@ -60,7 +60,7 @@ func OwnSpecs() (*Specs, error) {
 	return s, nil
 }
 
-// Prepare makes the database of the tests, as pg_regress does, and returns where it is.
+// Prepare creates the database of the tests, as pg_regress does, and returns where it is.
 func (s *Specs) Prepare(ctx context.Context, at Server) (_ Server, err error) {
 	defer func() {
 		if err != nil {
@@ -87,8 +87,7 @@ func (s *Specs) Prepare(ctx context.Context, at Server) (_ Server, err error) {
 	return at, nil
 }
 
-// Run runs every test against a server, and writes what it printed to <outputs>/<name>.out. each is called before and after
-// every test.
+// Run runs every test against a server, and writes its output to <outputs>/<name>.out. each is called before and after every test.
 func (s *Specs) Run(ctx context.Context, at Server, outputs string, limit time.Duration, each func(o Outcome, done bool)) ([]Outcome, error) {
 	if err := os.MkdirAll(outputs, 0o755); err != nil {
 		return nil, fmt.Errorf("run the isolation tests: %w", err)
@@ -120,7 +119,7 @@ func (s *Specs) one(ctx context.Context, at Server, name, output string, limit t
 	if err != nil {
 		return o, err
 	}
-	// What pg_regress has libpq ask for; some specifications look for the application's name.
+	// What pg_regress makes libpq request; some specifications look for the application's name.
 	config.RuntimeParams = map[string]string{
 		"application_name": "isolation/" + name, "timezone": "America/Los_Angeles", "datestyle": "Postgres, MDY",
 		"options": "-c intervalstyle=postgres_verbose",
@@ -145,7 +144,7 @@ func (s *Specs) one(ctx context.Context, at Server, name, output string, limit t
 	return o, os.WriteFile(output, printed.Bytes(), 0o600)
 }
 
-// Compare compares what was printed with what is expected, and writes a unified diff beside what differs.
+// Compare compares the output with the expected one, and writes a unified diff next to each that differs.
 func (s *Specs) Compare(outputs string, outcomes []Outcome) ([]Difference, error) {
 	var all []Difference
 	for _, o := range outcomes {

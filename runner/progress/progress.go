@@ -1,4 +1,4 @@
-// Package progress shows people the progress of long work: as a bar on a terminal, as a line now and then elsewhere.
+// Package progress shows people the progress of long work: as a bar on a terminal, elsewhere as an occasional line.
 //
 //	p := progress.New(os.Stderr)
 //	defer p.Close()
@@ -86,7 +86,7 @@ func (r *Reporter) finish() {
 	}
 }
 
-// Line prints a line above whatever is shown.
+// Line prints a line above what is shown.
 func (r *Reporter) Line(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

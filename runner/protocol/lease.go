@@ -57,7 +57,7 @@ func locked(ctx context.Context, r *bench.Run, args scenario.Args) error {
 		refused++
 		r.Check(bench.CheckLocked, wrongLocked(err, "first", until))
 
-		// A holder that is silent: whoever waits gets the lease when it has run out, not before.
+		// A holder that is silent: the waiting process gets the lease when it has expired, not before.
 		at := clk.Monotonic()
 		third, err := lease.Acquire(ctx, options("third"), time.Minute)
 		if err != nil {
@@ -69,7 +69,7 @@ func locked(ctx context.Context, r *bench.Run, args scenario.Args) error {
 		err = first.Ensure(ctx)
 		r.Check(bench.CheckLocked, bench.Wrongf(!errors.Is(err, lease.ErrLost), "the holder that was silent goes on: %v", err))
 
-		// One that gives it back is not waited for.
+		// There is no wait for a holder that releases it.
 		if err := third.Release(ctx); err != nil {
 			return err
 		}
@@ -173,7 +173,7 @@ func heartbeat(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	return nil
 }
 
-// round goes on until the lease has changed hands.
+// round runs until the lease has changed hands.
 func (b *beat) round(ctx context.Context, beats int) error {
 	most := b.ttl * 9 / 10 // beyond a whole lease the rival could take a lease that was renewed just now
 	skew := time.Duration(b.random.Int64N(int64(2*most))) - most
@@ -195,10 +195,10 @@ func (b *beat) round(ctx context.Context, beats int) error {
 	return nil
 }
 
-// moment lets both act at once.
+// moment lets both act concurrently.
 func (b *beat) moment(ctx context.Context) (over bool, err error) {
 	errs := make([]error, 2)
-	order := b.random.IntN(3) // one after the other, either way, or at once
+	order := b.random.IntN(3) // one after the other, either way, or concurrently
 	act := func(i int) {
 		if i == 0 {
 			errs[0] = b.holder.Renew(ctx)

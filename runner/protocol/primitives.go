@@ -108,7 +108,7 @@ func (c *conditionTry) swaps(ctx context.Context) error {
 	return err
 }
 
-// put tries a put that must be stored, or refused, and looks at what is there then.
+// put tries a put that must be stored, or refused, and checks what is there afterwards.
 func (c *conditionTry) put(ctx context.Context, cond store.Cond, holds bool) error {
 	body := []byte(store.NewWriteID())
 	gen, err := c.p.Put(ctx, c.key, body, store.NewWriteID(), cond)
@@ -272,15 +272,14 @@ func primitiveLatency(ctx context.Context, r *bench.Run, args scenario.Args) err
 	return nil
 }
 
-// A batch has so many names, or so many bytes, whichever is more.
+// A batch has this many names, or this many bytes, whichever is more.
 const (
 	latencyBatch = 10
 	latencyBytes = 32 << 20
 )
 
-// timeBatch measures on some names, one kind of request after the other: no name is written again before all the
-// others of the batch, as a bucket takes about one write a second to a name. What was written is deleted, so that memory
-// does not fill.
+// timeBatch measures on some names, one kind of request after the other: no name is written again before all the others of the batch, as a
+// bucket takes about one write per second and name. What was written is deleted, so that memory does not fill.
 func timeBatch(ctx context.Context, r *bench.Run, p *bench.Place, body []byte, from, to, samples int) error {
 	clk := clock.System()
 	gens := make([]store.Gen, samples)

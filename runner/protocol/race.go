@@ -99,7 +99,7 @@ type entrant struct {
 	err  error
 }
 
-// raceOnce lets writers race for one name, and says what was wrong.
+// raceOnce lets writers race for one name, and returns what was wrong.
 func raceOnce(ctx context.Context, r *bench.Run, p *bench.Place, key string, args scenario.Args) (string, error) {
 	cond, base, writers := store.IfAbsent(), store.Gen(0), args.Int("writers")
 	swap := args.String("kind") == kindSwap
@@ -220,8 +220,8 @@ func contest(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	return nil
 }
 
-// lostReplies remembers the write ids of which a put ended without an answer. If it has a gate, the first reads wait
-// there for each other: then all writers have seen the same before the first of them acts.
+// lostReplies remembers the write ids of puts that ended without an answer. If it has a gate, the first reads wait there for each other:
+// then all writers have seen the same before the first of them acts.
 type lostReplies struct {
 	store.Store
 	gate *gate
@@ -235,7 +235,7 @@ func (l *lostReplies) Get(ctx context.Context, key string) (store.Object, error)
 	return o, err
 }
 
-// gate holds back those who come until there are enough; later ones pass. A nil gate is open.
+// gate holds back arrivals until there are enough; later ones pass. A nil gate is open.
 type gate struct {
 	mu      sync.Mutex
 	missing int
@@ -305,9 +305,9 @@ func (c *contestants) fenceLog(ctx context.Context, writers int) error {
 	})
 }
 
-// takeLease lets many writers take a lease that has run out.
+// takeLease lets many writers take an expired lease.
 func (c *contestants) takeLease(ctx context.Context, writers int) error {
-	const ttl = 24 * time.Hour // longer than what all waits of a round add up to
+	const ttl = 24 * time.Hour // longer than all waits of a round together
 	st := store.Prefixed(c.st, c.prefix)
 	dead := lease.Options{Store: c.below, Holder: "dead", TTL: ttl, Clock: c.clk}
 	if _, err := lease.Acquire(ctx, dead, 0); err != nil {
@@ -333,7 +333,7 @@ func (c *contestants) takeLease(ctx context.Context, writers int) error {
 	})
 }
 
-// judge counts the winners. stored is who the store says has won; lost tells the error of somebody who was told of it.
+// judge counts the winners. stored is the winner according to the store; lost recognises the error of a writer that was told of it.
 func (c *contestants) judge(errs []error, stored, writeID string, lost func(error) bool) error {
 	for i, err := range errs {
 		switch {

@@ -27,7 +27,7 @@ import (
 // protocolTTL is the lease of writers without PostgreSQL, in virtual time.
 const protocolTTL = 10 * time.Second
 
-// openWriter opens a database without PostgreSQL. n is how many leases later than the first its clock stands.
+// openWriter opens a database without PostgreSQL. Its clock is n leases later than the first one's.
 func openWriter(ctx context.Context, st store.Store, name string, n int, hook point.Hook) (*takeover.Opened, error) {
 	return takeover.Open(ctx, takeover.Options{
 		Store: st, Writer: name, Address: name + ".example:5432", Create: true, LeaseTTL: protocolTTL, Hook: hook,
@@ -41,7 +41,7 @@ func appendRow(ctx context.Context, o *takeover.Opened, text string) error {
 	return err
 }
 
-// rows are what the records of an opening carry.
+// rows returns what the records of an opening carry.
 func rows(o *takeover.Opened) []string {
 	var out []string
 	for _, rec := range o.Records {
@@ -79,7 +79,7 @@ func takeovers(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	defer p.Close()
 	st := store.Prefixed(p, "takeovers")
 	if args.String("on") == bench.OnMem || r.Store.Memory != nil {
-		// A store that answers at once hardly lets two writers meet: a twentieth of a bucket's latency.
+		// If a store answers immediately, two writers hardly ever meet: so it gets a twentieth of a bucket's latency.
 		latency := model.DefaultLatency()
 		latency.Scale = 0.05
 		slow, err := storefault.New(st, storefault.Options{Seed: r.Seed, Latency: latency})
@@ -114,7 +114,7 @@ func takeovers(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	return nil
 }
 
-// takeoverOnce lets rivals open at once what holder has, and gives the new holder.
+// takeoverOnce lets rivals concurrently open what holder has, and returns the new holder.
 func takeoverOnce(ctx context.Context, r *bench.Run, st store.Store, holder *takeover.Opened, round, rivals int, random *rand.Rand) (*takeover.Opened, string, error) {
 	text := fmt.Sprintf("row of round %d", round)
 	if random.IntN(2) == 0 { // half of the takeovers find a fence as the tail
@@ -158,11 +158,11 @@ func takeoverOnce(ctx context.Context, r *bench.Run, st store.Store, holder *tak
 	return next, bench.Wrongf(!errors.Is(err, wal.ErrFenced), "round %d: the predecessor's append ended with: %v", round, err), nil
 }
 
-// parker stops a writer at a point, once, until it is let go.
+// parker stops a writer at a point, once, until it is released.
 type parker struct {
 	at     point.Point
 	armed  atomic.Bool
-	parked chan struct{} // closed when the writer stands there
+	parked chan struct{} // closed when the writer is there
 	resume chan struct{} // closed to let it go
 }
 
@@ -331,7 +331,7 @@ func (z *zombie) judge(late error, second *takeover.Opened) {
 	}
 }
 
-// afterwards lets both go on, and a third one read what there is.
+// afterwards lets both continue, and a third one read what there is.
 func (z *zombie) afterwards(ctx context.Context, first, second *takeover.Opened) error {
 	err := appendRow(ctx, first, "a zombie's")
 	if !errors.Is(err, wal.ErrFenced) {

@@ -18,7 +18,7 @@ func Verbs() []bench.Verb {
 	}
 }
 
-// Names of the checks that these verbs make.
+// Names of the checks made by these verbs.
 const (
 	checkConditions     = "conditions"
 	checkOneWinner      = "one-winner"
@@ -27,7 +27,7 @@ const (
 	checkExclusive      = "exclusive"
 )
 
-// Checks returns the checks that these verbs make, with what each of them says.
+// Checks returns the checks made by these verbs, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
 		{Name: checkConditions, Doc: "a put is stored if its condition holds, and changes nothing if not"},

@@ -14,7 +14,7 @@ const (
 	PriceStorageUSD = 0.020
 )
 
-// Ops counts what a run asked of the object store.
+// Ops counts a run's requests to the object store.
 type Ops struct {
 	// ClassA are PUT and LIST, ClassB are GET, as the store bills them.
 	ClassA    int64 `json:"class_a"`
@@ -24,8 +24,8 @@ type Ops struct {
 	BytesDown int64 `json:"bytes_down"`
 }
 
-// CostUSD is what the operations would be billed, without any free tier.
-// Traffic within one region is free, and storage is not an operation.
+// CostUSD is what the operations would be billed, without any free tier. Traffic within one region is free, and storage is not an
+// operation.
 func (o Ops) CostUSD() float64 {
 	return float64(o.ClassA)*PriceClassAUSD +
 		float64(o.ClassB)*PriceClassBUSD +
@@ -43,7 +43,7 @@ func (o Ops) Add(other Ops) Ops {
 	}
 }
 
-// Sub returns what has been added since an earlier count.
+// Sub returns what was added since an earlier count.
 func (o Ops) Sub(earlier Ops) Ops {
 	return Ops{
 		ClassA:    o.ClassA - earlier.ClassA,

@@ -13,8 +13,7 @@ import (
 
 // Env is where and with what a run took place.
 type Env struct {
-	// Machine is the processor's model as the system tells it, with system and
-	// architecture: "linux/amd64 AMD EPYC 7B13".
+	// Machine is the processor's model as the system reports it, with system and architecture: "linux/amd64 AMD EPYC 7B13".
 	Machine string `json:"machine"`
 	CPUs    int    `json:"cpus"`
 	// Region is the cloud region, or "local".
@@ -65,8 +64,7 @@ func CollectEnv(o EnvOptions) Env {
 	return env
 }
 
-// MachineClass is the part of Env that makes times comparable; it goes into the
-// hash of a cell.
+// MachineClass is the part of Env that makes times comparable; it goes into the hash of a cell.
 func (e Env) MachineClass() string {
 	return fmt.Sprintf("%s x%d %s", e.Machine, e.CPUs, e.Region)
 }
@@ -79,7 +77,7 @@ func machine() string {
 	return name
 }
 
-// cpuModel is the processor's name, or empty where the system does not tell.
+// cpuModel is the processor's name, or empty where the system does not report it.
 func cpuModel() string {
 	switch runtime.GOOS {
 	case "linux":
@@ -106,20 +104,18 @@ func cpuModel() string {
 type Source struct {
 	// Commit is the full hash, or empty where there is none.
 	Commit string
-	// Dirty says that the tree differs from the commit, or that git could not tell.
+	// Dirty says that the tree differs from the commit, or that git could not say.
 	Dirty bool
 	// Why says in a sentence what made the tree dirty.
 	Why string
 }
 
-// rendered are the paths that may differ without making the tree unclean: results
-// are appended by the runs themselves, and the two documents are rendered from
-// them. Nothing under these names is compiled or read by a run.
+// rendered are the paths that may differ without making the tree dirty: the runs themselves append results, and the two documents are
+// rendered from them. Nothing under these names is compiled or read by a run.
 func rendered() []string { return []string{"results/", "STATUS.md", "README.md"} }
 
-// CollectSource asks git about the tree at dir. Untracked files count as changes,
-// ignored ones do not, and neither do the rendered paths (results/, STATUS.md,
-// README.md). Without git or without a commit the source is dirty.
+// CollectSource queries git about the tree at dir. Untracked files count as changes, but not ignored ones and the rendered paths (results/,
+// STATUS.md, README.md). Without git or without a commit the source is dirty.
 func CollectSource(ctx context.Context, dir string) Source {
 	commit, err := git(ctx, dir, "rev-parse", "--verify", "HEAD")
 	if err != nil {

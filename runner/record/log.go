@@ -13,16 +13,15 @@ import (
 	"strings"
 )
 
-// MaxLineBytes bounds one line of a results file, on both ways. Histograms make
-// up most of a line; a run of a hundred metrics stays well below 1 MB.
+// MaxLineBytes bounds one line of a results file, when writing and reading. Histograms make up most of a line; a run of a hundred metrics
+// stays well below 1 MB.
 const MaxLineBytes = 8 << 20
 
-// ErrNewerSchema is returned for a line of a later version of this program. The
-// caller upgrades; it must not skip the line, for it might be a retraction.
+// ErrNewerSchema is returned for a line of a later version of this program. The caller upgrades; it must not skip the line, which might be
+// a retraction.
 var ErrNewerSchema = errors.New("written by a newer version of this program: upgrade it to read the file")
 
-// Append adds r to dir/<scenario>.jsonl in one write, and makes the directory
-// and the file where they are missing.
+// Append adds r to dir/<scenario>.jsonl in one write, and creates the directory and the file if they are missing.
 func Append(dir string, r Record) error {
 	if err := r.validate(); err != nil {
 		return fmt.Errorf("append a record to %s: %w", dir, err)
@@ -30,8 +29,7 @@ func Append(dir string, r Record) error {
 	return appendLine(dir, r.Scenario, r)
 }
 
-// Retract adds a retraction to dir/<scenario>.jsonl. The lines that it takes back
-// stay where they are.
+// Retract adds a retraction to dir/<scenario>.jsonl. The retracted lines stay where they are.
 func Retract(dir, scenario string, t Retraction) error {
 	if err := t.validate(); err != nil {
 		return fmt.Errorf("append a retraction to %s: %w", dir, err)
@@ -90,7 +88,7 @@ func endsTorn(f *os.File) (bool, error) {
 	return last[0] != '\n', nil
 }
 
-// Log is what results files hold, in the order of the lines.
+// Log holds the contents of results files, in the order of the lines.
 type Log struct {
 	Records     []Record
 	Retractions []Retraction
@@ -108,8 +106,7 @@ func (l Log) Live() []Record {
 	return live
 }
 
-// ReadDir reads every *.jsonl file of dir in the order of their names. A missing
-// directory is an empty log.
+// ReadDir reads every *.jsonl file of dir in the order of their names. A missing directory is an empty log.
 func ReadDir(dir string) (Log, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
 	if err != nil {
@@ -128,8 +125,7 @@ func ReadDir(dir string) (Log, error) {
 	return all, nil
 }
 
-// ReadFile reads one results file. Errors name file and line. A missing file is
-// an error that matches fs.ErrNotExist.
+// ReadFile reads one results file. Errors name file and line. A missing file is an error that matches fs.ErrNotExist.
 func ReadFile(path string) (Log, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -158,7 +154,7 @@ func read(name string, r io.Reader) (Log, error) {
 	}
 }
 
-// readLine gives the next line without its end; io.EOF if the end is missing.
+// readLine returns the next line without its end; io.EOF if the end is missing.
 func readLine(in *bufio.Reader) ([]byte, error) {
 	var line []byte
 	for {

@@ -22,14 +22,12 @@ type Metric struct {
 	P90  float64 `json:"p90" expr:"p90"`
 	P99  float64 `json:"p99" expr:"p99"`
 	Max  float64 `json:"max" expr:"max"`
-	// Hist is an HdrHistogram in V2 compressed form, base64. It counts ticks, a
-	// fixed fraction of the unit (see unitOf), so that histograms of one
-	// metric merge. Percentiles are never averaged.
+	// Hist is an HdrHistogram in V2 compressed form, base64. It counts ticks, a fixed fraction of the unit (see unitOf), so that histograms
+	// of one metric merge. Percentiles are never averaged.
 	Hist string `json:"hist" expr:"-"`
 }
 
-// Bounds of a histogram: three significant digits up to 10^13 ticks, which is
-// four months in microseconds and ten terabytes.
+// Bounds of a histogram: three significant digits up to 10^13 ticks, which is four months in microseconds, or ten terabytes.
 const (
 	histSignificantFigures = 3
 	histMaxTicks           = 10_000_000_000_000
@@ -41,7 +39,7 @@ type unit struct {
 	name   string
 	// ticks is how many histogram ticks make one unit.
 	ticks float64
-	// perSecond is how many units make one second; 0 for what is no time.
+	// perSecond is how many units make one second; 0 for units that are not times.
 	perSecond float64
 }
 
@@ -63,9 +61,8 @@ func unitOf(metric string) (unit, error) {
 	return unit{}, fmt.Errorf("metric %q ends in no unit: use _ms, _us, _bytes, _ratio, _per_s, _count or _usd", metric)
 }
 
-// Metrics collects values and turns them into Metric lines. Use NewMetrics. It is safe
-// for concurrent use. The first value that cannot be recorded (a name without a unit, a
-// negative number) is reported by List.
+// Metrics collects values and turns them into Metric lines. Use NewMetrics. It is safe for concurrent use. List reports the first value
+// that could not be recorded (a name without a unit, a negative number).
 type Metrics struct {
 	mu     sync.Mutex
 	err    error
@@ -146,8 +143,7 @@ func (s *series) add(name string, v float64) error {
 	return nil
 }
 
-// List returns one Metric for each name, sorted by name, and the first error of any
-// recording.
+// List returns one Metric for each name, sorted by name, and the first error of any recording.
 func (m *Metrics) List() ([]Metric, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -174,8 +170,7 @@ func summarize(name string, u unit, h *hdrhistogram.Histogram, lo, hi float64) (
 	if err != nil {
 		return Metric{}, fmt.Errorf("encode the histogram of %s: %w", name, err)
 	}
-	// A percentile is the upper edge of a bucket; it never lies outside what was
-	// seen.
+	// A percentile is the upper edge of a bucket; it never lies outside what was seen.
 	at := func(p float64) float64 {
 		return min(max(float64(h.ValueAtPercentile(p))/u.ticks, lo), hi)
 	}

@@ -1,5 +1,5 @@
-// Package record defines the lines that runs write: one JSON object per line, one line
-// for each probe and cell, appended to results/<scenario>.jsonl and never edited.
+// Package record defines the lines that runs write: one JSON object per line, one line for each probe and cell, appended to
+// results/<scenario>.jsonl and never edited.
 //
 //	metrics := record.NewMetrics()
 //	metrics.Duration("restore_ms", elapsed)
@@ -8,16 +8,15 @@
 //	err = record.Append("results", r)
 //	log, err := record.ReadDir("results")
 //
-// A file looks like this (here cut short):
+// A file looks like this (abridged):
 //
 //	{"schema":1,"run":"01KB…","scenario":"e2","probe":"e2.1","verdict":"pass","cell":"3f9c…",…}
 //	{"schema":1,"run":"01KB…","scenario":"e2","probe":"e2.3","verdict":"fail","cell":"07aa…",…}
 //	{"schema":1,"retract":"01KB…","reason":"the disk was full","at":"2026-11-25T10:00:00Z"}
 //
-// A line is written in one write to a file opened with O_APPEND, so two runs that end
-// together do not mix their lines. A line that a dying process left incomplete is
-// reported by the reader with file and line, and the next record starts on a new line.
-// Files that are edited by hand are not protected: the reader only refuses unknown fields.
+// A line is written in one write to a file opened with O_APPEND, so two runs that end at the same time do not mix their lines. The reader
+// reports a line that a dying process left incomplete, with file and line, and the next record starts on a new line. Files edited by hand
+// are not protected: the reader only rejects unknown fields.
 package record
 
 import (
@@ -32,29 +31,26 @@ import (
 	"time"
 )
 
-// Schema is the version of the line format that this package writes. A reader
-// refuses a line of a newer one.
+// Schema is the version of the line format that this package writes. A reader rejects a line of a newer one.
 const Schema = 1
 
-// Verdict is what a run says about one probe in one cell. The zero value is
-// Broken, so that a verdict which nobody set never reads as a success.
+// Verdict is what a run says about one probe in one cell. The zero value is Broken, so that a verdict that was never set does not read as a
+// success.
 type Verdict int
 
 const (
 	// Broken: the harness itself failed; nothing is known about the claim.
 	Broken Verdict = iota
-	// Pass: every check and every expectation held, and the run did what it
-	// set out to do.
+	// Pass: every check and every expectation held, and the run did what it set out to do.
 	Pass
 	// Fail: a check or an expectation did not hold.
 	Fail
-	// Vacuous: nothing was disproved because nothing was tried: the faults never
-	// fired, the load never ran, or a tool that the probe needs is missing.
+	// Vacuous: nothing was disproved because nothing was tried: the faults never fired, the load never ran, or a tool that the probe needs
+	// is missing.
 	Vacuous
 	// Timeout: a step did not end within its limit.
 	Timeout
-	// Recorded: the run measured what it set out to measure, and nothing is
-	// expected of what it found.
+	// Recorded: the run measured what it set out to measure, and there is no expectation about the findings.
 	Recorded
 )
 
@@ -63,7 +59,7 @@ func verdictNames() [6]string {
 	return [...]string{"broken", "pass", "fail", "vacuous", "timeout", "recorded"}
 }
 
-// String gives the verdict's name in lower case.
+// String returns the verdict's name in lower case.
 func (v Verdict) String() string {
 	names := verdictNames()
 	if v < 0 || int(v) >= len(names) {
@@ -81,7 +77,7 @@ func (v Verdict) MarshalText() ([]byte, error) {
 	return []byte(names[v]), nil
 }
 
-// UnmarshalText reads a name and refuses every other text.
+// UnmarshalText reads a name and rejects every other text.
 func (v *Verdict) UnmarshalText(text []byte) error {
 	for i, name := range verdictNames() {
 		if name == string(text) {
@@ -92,8 +88,7 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 	return fmt.Errorf("read verdict: %q is none of broken, pass, fail, vacuous, timeout, recorded", text)
 }
 
-// Worse returns the more important of two verdicts: Broken before Fail before Timeout
-// before Vacuous before Pass before Recorded.
+// Worse returns the more important of two verdicts: Broken before Fail before Timeout before Vacuous before Pass before Recorded.
 func (v Verdict) Worse(other Verdict) Verdict {
 	if rank(other) > rank(v) {
 		return other
@@ -121,8 +116,8 @@ func rank(v Verdict) int {
 // Holds says whether nothing speaks against the claim.
 func (v Verdict) Holds() bool { return v == Pass || v == Recorded }
 
-// Concluded is the verdict of a run whose checks have come to v: a pass of which
-// nothing was judged but how often something was measured is Recorded.
+// Concluded is the verdict of a run whose checks result in v: a pass in which nothing was judged except how often something was measured is
+// Recorded.
 func Concluded(v Verdict, checks []Check) Verdict {
 	if v == Pass && len(checks) > 0 && !slices.ContainsFunc(checks, func(c Check) bool { return !c.onlyCounts() }) {
 		return Recorded
@@ -130,8 +125,7 @@ func Concluded(v Verdict, checks []Check) Verdict {
 	return v
 }
 
-// onlyCounts says whether a check is an expectation of how often something was
-// measured, as metrics.get_ms.n == samples.
+// onlyCounts says whether a check is an expectation of how often something was measured, such as metrics.get_ms.n == samples.
 func (c Check) onlyCounts() bool {
 	used := usedMetrics.FindAllStringSubmatch(c.Name, -1)
 	return len(used) > 0 && !strings.Contains(c.Name, "checks.") && !strings.Contains(c.Name, "fired(") &&
@@ -153,20 +147,19 @@ type Record struct {
 	Verdict  Verdict `json:"verdict"`
 	// Profile is ci, default or full.
 	Profile string `json:"profile"`
-	// Cell is the hash of everything that makes numbers comparable: params,
-	// nodes, steps, faults, store, target and machine class, but no prose.
+	// Cell is the hash of everything that makes numbers comparable: params, nodes, steps, faults, store, target and machine class, but no
+	// prose.
 	Cell   string `json:"cell"`
 	Seed   uint64 `json:"seed"`
 	Rounds int    `json:"rounds"`
 	// Replay is the command that runs exactly this again.
 	Replay string `json:"replay"`
-	// Commit is the full hash of the tree that ran; Dirty says that the tree was
-	// not clean, and keeps the line out of every table.
+	// Commit is the full hash of the tree that ran; Dirty says that the tree was not clean, and keeps the line out of every table.
 	Commit         string `json:"commit"`
 	Dirty          bool   `json:"dirty"`
 	ScenarioSHA256 string `json:"scenario_sha256"`
-	// Params are the values of this cell as a document would write them: sizes
-	// and durations as text ("10MB", "30s"), numbers and booleans bare.
+	// Params are the values of this cell as a document would write them: sizes and durations as text ("10MB", "30s"), numbers and booleans
+	// bare.
 	Params map[string]any `json:"params"`
 	Env    Env            `json:"env"`
 	Checks []Check        `json:"checks"`
@@ -184,8 +177,7 @@ type Record struct {
 	Notes []string `json:"notes"`
 }
 
-// Check is one judgement: a checker's, or one expectation of the document, whose
-// name is then the expression itself.
+// Check is one judgement: a checker's, or one expectation of the document, whose name is then the expression itself.
 type Check struct {
 	Name    string  `json:"name"`
 	Verdict Verdict `json:"verdict"`
@@ -219,7 +211,7 @@ func (t Retraction) covers(r Record) bool {
 		(t.Cell == "" || t.Cell == r.Cell)
 }
 
-// validate refuses what no reader could use.
+// validate rejects what no reader could use.
 func (r Record) validate() error {
 	switch {
 	case r.Schema != Schema:
@@ -250,8 +242,7 @@ func (t Retraction) validate() error {
 	return nil
 }
 
-// NewRun returns a new run id: 26 characters of Crockford's base32 that sort by
-// time: 48 bits of milliseconds, then 80 random bits.
+// NewRun returns a new run id: 26 characters of Crockford's base32 that sort by time: 48 bits of milliseconds, then 80 random bits.
 func NewRun(now time.Time) string {
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:8], uint64(now.UnixMilli())<<16)

@@ -1,4 +1,4 @@
-// Package registry is the only one that knows all verbs: each is in the package of its experiments, which does not know the others.
+// Package registry is the only package that knows all verbs: each is in the package of its experiments, which does not know the others.
 //
 //	s, err := scenario.Load("e2", registry.Language())
 //	run := bench.Run{Verbs: registry.Verbs(), ...}

@@ -89,7 +89,8 @@ func replicaConverges(ctx context.Context, r *bench.Run, args scenario.Args) err
 }
 
 func (c *convergence) prepare(ctx context.Context, retain time.Duration) (err error) {
-	// Layers are taken all the time, and what they make superfluous is collected. At rest nothing is written, so that digests can be compared.
+	// Layers are taken all the time, and what they make superfluous is collected. At rest nothing is written, so that digests can be
+	// compared.
 	c.writerFlags = []string{"-retain", retain.String(), "-restore-budget", "20ms", "-set", "autovacuum=off"}
 	if c.writes, err = c.writer(ctx, c.writerFlags...); err != nil {
 		return err
@@ -123,7 +124,7 @@ func (c *convergence) theReplica(n int) *service.Service {
 	return c.reads[n]
 }
 
-// burst is work at the writer, kills, and clients of the replicas beside them.
+// burst is work at the writer, kills, and concurrent clients of the replicas.
 func (c *convergence) burst(ctx context.Context, round int, length time.Duration) error {
 	inner, cancel := context.WithTimeout(ctx, length)
 	defer cancel()
@@ -150,7 +151,7 @@ func (c *convergence) burst(ctx context.Context, round int, length time.Duration
 	return err
 }
 
-// kills ends the writer once, and a replica twice, each at a moment of its own, by SIGKILL, and starts another one in its place.
+// kills ends the writer once, and a replica twice, each at a moment of its own, with SIGKILL, and starts another one in its place.
 func (c *convergence) kills(ctx, inner context.Context, length time.Duration) (killed [2]int, err error) {
 	for range 3 {
 		pause := time.Duration(c.random.Int64N(int64(length / 3)))
@@ -182,7 +183,7 @@ func (c *convergence) numbers(ctx context.Context) error {
 			return unlessOver(ctx, err)
 		}
 		for ctx.Err() == nil && err == nil {
-			// Of what a crash left without an answer the database tells: numbers have no gaps.
+			// The database tells about what a crash left without an answer: numbers have no gaps.
 			var last int64
 			if err = conn.QueryRow(ctx, "SELECT coalesce(max(n), 0) FROM seq").Scan(&last); err != nil {
 				break
@@ -247,8 +248,8 @@ func (c *convergence) churn(ctx context.Context, random *rand.Rand) error {
 	return nil
 }
 
-// watch reads a replica all the while, and judges what it shows: a prefix, no older than before, nothing that was not sent. A replica that was
-// killed, or has moved, goes on from there.
+// watch reads a replica all the while, and judges what it shows: a prefix, no older than before, nothing that was not sent. A replica that
+// was killed, or has moved, continues from there.
 func (c *convergence) watch(ctx context.Context, n int) error {
 	highest := int64(0)
 	for ctx.Err() == nil {
@@ -264,7 +265,7 @@ func (c *convergence) watch(ctx context.Context, n int) error {
 	return nil
 }
 
-// look is one reading. All of it is one statement, and so one state.
+// look is one reading. It is a single statement, and so a single state.
 func (c *convergence) look(ctx context.Context, conn *pgx.Conn, n int, highest *int64) error {
 	var last, count, twins, total int64
 	err := conn.QueryRow(ctx, `SELECT coalesce(max(n), 0), count(*), (SELECT count(*) FROM twins), (SELECT sum(balance)::bigint FROM bank) FROM seq`).Scan(&last, &count, &twins, &total)

@@ -19,7 +19,7 @@ import (
 // Loads of a writer.
 const (
 	loadIdle   = "idle"   // a commit now and then
-	loadSteady = "steady" // twenty a second
+	loadSteady = "steady" // twenty per second
 	loadBulk   = "bulk"   // transactions of a megabyte, one after the other
 )
 
@@ -142,10 +142,10 @@ func (l *lagRun) commit(ctx context.Context, writer *service.Service, args scena
 	return nil
 }
 
-// lagPatience is how long the replica has for what was committed last.
+// lagPatience is how long the replica has to show the last commit.
 const lagPatience = 30 * time.Second
 
-// watch notes when the replica shows each number first.
+// watch records when the replica first shows each number.
 func (l *lagRun) watch(ctx context.Context, reader *service.Service) error {
 	conn, err := l.connectTo(ctx, reader, "postgres")
 	if err != nil {
@@ -189,7 +189,7 @@ func (l *lagRun) watch(ctx context.Context, reader *service.Service) error {
 	}
 }
 
-// look is the highest number, which is how many there are, for they are committed one after the other.
+// look returns the highest number, which is how many there are, as they are committed one after the other.
 func (l *lagRun) look(ctx context.Context, conn *pgx.Conn) (shown int, err error) {
 	count := 0
 	if err := conn.QueryRow(ctx, "SELECT coalesce(max(n), 0), count(*) FROM seq").Scan(&shown, &count); err != nil {

@@ -147,7 +147,7 @@ func (w *readers) commitTurn(ctx context.Context, writer *service.Service, all [
 		func() error {
 			inner, cancel := context.WithCancel(ctx)
 			var asking sync.WaitGroup
-			for _, s := range all { // somebody asks each of them now and then
+			for _, s := range all { // each of them gets an occasional request
 				asking.Go(func() {
 					for w.do(inner, s, "SELECT 1") == nil && w.clk.Sleep(inner, 500*time.Millisecond) == nil {
 					}
@@ -166,7 +166,7 @@ func (w *readers) commitTurn(ctx context.Context, writer *service.Service, all [
 	return nil
 }
 
-// commits commits one after the other, and gives the median.
+// commits makes commits one after the other, and returns the median.
 func (w *readers) commits(ctx context.Context, writer *service.Service, metric string, length time.Duration) (time.Duration, error) {
 	conn, err := w.connectTo(ctx, writer, "postgres")
 	if err != nil {
@@ -245,7 +245,7 @@ func replicaStart(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	})
 }
 
-// loaded makes a database of a size below a prefix, with a layer that holds all of it.
+// loaded makes a database of a given size below a prefix, with a layer that holds all of it.
 func (w *readers) loaded(ctx context.Context, prefix string, size int64) error {
 	p, err := bench.OpenBucketPlace(ctx, "readers", w.base, prefix)
 	if err != nil {
@@ -333,7 +333,7 @@ func replicaRequests(ctx context.Context, r *bench.Run, args scenario.Args) erro
 			return err
 		}
 		r.Progress(r.Cell.Probe+": somebody asks", 0, 0)
-		_ = w.clk.Sleep(ctx, 2*time.Second) // what an opening brings after its first rows
+		_ = w.clk.Sleep(ctx, 2*time.Second) // time for what follows an opening's first rows
 		before, began := w.front.Counters(), w.clk.Monotonic()
 		for w.clk.Monotonic() < began+length {
 			if err := w.do(ctx, s, "SELECT 1"); err != nil {
@@ -412,7 +412,7 @@ func replicaPromotion(ctx context.Context, r *bench.Run, args scenario.Args) err
 	})
 }
 
-// succeed kills a writer, and lets a replica that is warm, or a process that is started then, take its place.
+// succeed kills a writer, and lets a warm replica, or a process started then, take its place.
 func (w *readers) succeed(ctx context.Context, warm bool, acked int) (time.Duration, error) {
 	writer, err := w.writer(ctx)
 	if err != nil {

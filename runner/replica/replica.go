@@ -26,7 +26,7 @@ type readers struct {
 	running map[string]*service.Service
 }
 
-// withReaders builds pgserve and gives f a bucket, as slow as the service is modelled to be, or one that answers at once.
+// withReaders builds pgserve and gives f a bucket, either with the service's modelled latency or one that answers immediately.
 func withReaders(ctx context.Context, r *bench.Run, modelled bool, f func(*readers) error) error {
 	return r.WithProgram(ctx, "readers", modelled, func(p bench.Program) error {
 		w := &readers{
@@ -42,7 +42,7 @@ func withReaders(ctx context.Context, r *bench.Run, modelled bool, f func(*reade
 	})
 }
 
-// start starts a process under a name: in the place, and at the address, of the one that had it.
+// start starts a process under a name: in the place, and at the address, of the previous one with that name.
 func (w *readers) start(ctx context.Context, name string, flags ...string) (*service.Service, error) {
 	port := 0
 	if old := w.running[name]; old != nil {
@@ -105,7 +105,7 @@ func (w *readers) do(ctx context.Context, s *service.Service, statements ...stri
 	return nil
 }
 
-// text is one value of one row. An error of PostgreSQL's, or of a connection that is lost, is the caller's to judge.
+// text returns one value of one row. The caller judges an error from PostgreSQL, or of a lost connection.
 func text(ctx context.Context, conn *pgx.Conn, sql string) (out string, err error) {
 	results, err := conn.PgConn().Exec(ctx, sql).ReadAll()
 	if err != nil {

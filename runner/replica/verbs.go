@@ -1,5 +1,5 @@
-// Package replica tries read replicas: whether they converge, what they show while they follow, how far behind they are, which requests they
-// make, and what happens when one is promoted.
+// Package replica tries read replicas: whether they converge, what they show while they follow, how far behind they are, which requests
+// they make, and what happens when one is promoted.
 //
 // Read replica.go first.
 package replica
@@ -17,14 +17,14 @@ func Verbs() []bench.Verb {
 	}
 }
 
-// Names of the checks that these verbs make.
+// Names of the checks made by these verbs.
 const (
 	checkConverged = "converged"
 	checkPrefix    = "prefix"
 	checkReadOnly  = "read-only"
 )
 
-// Checks returns the checks that these verbs make, with what each of them says.
+// Checks returns the checks made by these verbs, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
 		{Name: checkConverged, Doc: "at rest a replica has, table by table and database by database, what the writer has"},

@@ -54,7 +54,7 @@ func (s *Scenario) cell(i int, p Probe, n int) (Cell, error) {
 	return c, nil
 }
 
-// fill resolves everything that a probe says under the cell's params.
+// fill resolves everything in a probe under the cell's params.
 func (c *Cell) fill(s *Scenario, i int, p Probe) (err error) {
 	if rounds, ok := c.Params["rounds"]; ok {
 		n, isInt := rounds.(int64)
@@ -227,8 +227,8 @@ func (c *Cell) fault(reg Registry, rule Entries, place *token.Token) (Fault, err
 	return Fault{Name: name, Args: args}, nil
 }
 
-// resolve fills in $param: a value that is only "$name" takes the param's type, and
-// within longer texts the param's text goes in. $$ is a dollar sign.
+// resolve substitutes $param: a value that is only "$name" takes the param's type, and within longer texts the param's text is inserted. $$
+// is a dollar sign.
 func (c *Cell) resolve(v Value) (any, error) {
 	switch data := v.Data.(type) {
 	case string:
@@ -312,9 +312,8 @@ func (c Cell) Written() map[string]any {
 	return out
 }
 
-// Hash names the series that this cell's numbers belong to: 16 hex digits over
-// params, nodes, steps, faults, store, target and machine class. Prose, checks and
-// expectations do not enter, so rewording or tightening a claim keeps the series.
+// Hash names the series that this cell's numbers belong to: 16 hex digits over params, nodes, steps, faults, store, target and machine
+// class. Prose, checks and expectations are not included, so rewording or tightening a claim keeps the series.
 func (c Cell) Hash(store, target, machineClass string) (string, error) {
 	type named struct {
 		Name string         `json:"name"`
@@ -339,7 +338,7 @@ func (c Cell) Hash(store, target, machineClass string) (string, error) {
 	for _, f := range c.Faults {
 		content.Faults = append(content.Faults, named{f.Name, writtenArgs(f.Args)})
 	}
-	text, err := json.Marshal(content) // keys of maps come out sorted
+	text, err := json.Marshal(content) // keys of maps are sorted in the output
 	if err != nil {
 		return "", fmt.Errorf("hash the cell %s: %w", c.Probe, err)
 	}

@@ -21,8 +21,7 @@ const (
 	maxDepth = 16
 )
 
-// Scenario is a document. Texts are for people and do not enter the hash of a
-// cell.
+// Scenario is a document. Texts are for people and are not part of a cell's hash.
 type Scenario struct {
 	// ID names the document; its file is <id>.yaml and its results <id>.jsonl.
 	ID string `json:"id" jsonschema:"names the document, its file and its results"`
@@ -32,7 +31,7 @@ type Scenario struct {
 	Question string `json:"question" jsonschema:"what the experiment asks"`
 	// Kill is the result that would refute the design and force a change.
 	Kill string `json:"kill" jsonschema:"the result that would force a change of the design"`
-	// Decides is what is decided by the answer.
+	// Decides is what the answer decides.
 	Decides string `json:"decides" jsonschema:"what is decided by the answer"`
 	// Store is mem, fake-gcs or gcs; fake-gcs if left out.
 	Store string `json:"store,omitempty" jsonschema:"the object store: mem, fake-gcs (the default) or gcs"`
@@ -41,9 +40,8 @@ type Scenario struct {
 	// Clock is the time that the engine sees; only real is built in.
 	Clock  string  `json:"clock,omitempty" jsonschema:"the time that the engine sees: real"`
 	Probes []Probe `json:"probes" jsonschema:"the single claims, each tried on its own"`
-	// Profiles change params and matrix values: ci for seconds, default for
-	// minutes, full for what the experiment's plan asks. A key is a param, an axis,
-	// or the id of a probe with a mapping of those.
+	// Profiles change params and matrix values: ci for seconds, default for minutes, full for what the experiment's plan requires. A key is
+	// a param, an axis, or the id of a probe with a mapping of those.
 	Profiles map[string]Entries `json:"profiles,omitempty" jsonschema:"other numbers: ci takes seconds, full what the plan asks. Keys are params, axes, or the id of a probe over a mapping of those"`
 
 	file     string
@@ -57,10 +55,10 @@ type Probe struct {
 	// ID is the scenario's id, a dot, and a number or word.
 	ID    string `json:"id" jsonschema:"the document's id, a dot, and a number or a word"`
 	Claim string `json:"claim" jsonschema:"the sentence that the steps try to disprove; $param is filled in"`
-	// Only are the profiles in which the probe is tried; empty: in all. Asked for by its id it is always tried.
+	// Only lists the profiles in which the probe is tried; empty: all. When requested by its id it is always tried.
 	Only []Value `json:"only,omitempty" jsonschema:"the profiles in which the probe is tried; left out: in all"`
-	// Params are the numbers that -set and profiles may change. `rounds` says how
-	// often the steps are done; a verb that takes rounds: $rounds does them itself.
+	// Params are the numbers that -set and profiles may change. `rounds` says how often the steps are done; a verb that takes rounds:
+	// $rounds does them itself.
 	Params Entries `json:"params,omitempty" jsonschema:"numbers that -set and profiles may change; rounds is how often the steps are done"`
 	// Matrix makes a cell of each combination of its axes' values.
 	Matrix Entries `json:"matrix,omitempty" jsonschema:"axes, each a list of values; each combination is a cell"`
@@ -73,8 +71,7 @@ type Probe struct {
 	Expect []Value `json:"expect,omitempty" jsonschema:"expressions that must hold, over params, metrics.NAME.p50, fired(RULE) and checks.NAME"`
 }
 
-// Step is a mapping with a single key, the verb. A scalar or a list instead of
-// the arguments is the verb's first argument.
+// Step is a mapping with a single key, the verb. A scalar or a list in place of the arguments is the verb's first argument.
 type Step struct {
 	Verb string
 	Args Value
@@ -82,9 +79,8 @@ type Step struct {
 	token *token.Token
 }
 
-// Value is a scalar, a list or a mapping as the document wrote it, with its
-// place. Data is nil, string, int64, float64, bool, time.Duration, Size, Rate,
-// []Value or Entries.
+// Value is a scalar, a list or a mapping as written in the document, with its place. Data is nil, string, int64, float64, bool,
+// time.Duration, Size, Rate, []Value or Entries.
 type Value struct {
 	Data any
 
@@ -120,8 +116,7 @@ func (e Entries) keys() []string {
 	return keys
 }
 
-// Error is a mistake in a document. It prints as file:line:column, the message and
-// the lines of the document around the place.
+// Error is a mistake in a document. It prints as file:line:column, the message and the lines of the document around the place.
 type Error struct {
 	File         string
 	Line, Column int // 1-based; 0 if the fault has no place
@@ -196,8 +191,7 @@ func decode(file string, source []byte) (*Scenario, error) {
 	return s, nil
 }
 
-// refuseExtras refuses the parts of YAML that a scenario has no use for: anchors,
-// aliases, merge keys and tags; and bounds the depth.
+// refuseExtras rejects the parts of YAML that a scenario has no use for: anchors, aliases, merge keys and tags; and bounds the depth.
 func refuseExtras(node ast.Node, depth int) error {
 	if depth > maxDepth {
 		return errorAt(node.GetToken(), "nested more than %d deep", maxDepth)

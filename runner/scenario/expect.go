@@ -27,7 +27,7 @@ type Facts struct {
 // Expectation is a compiled line of `expect`. It can name
 //
 //	rounds, size, ...          params: sizes in bytes, durations in ms, rates per second
-//	metrics.NAME.p50           n, min, p50, p90, p99, max, in the unit that NAME ends in
+//	metrics.NAME.p50           n, min, p50, p90, p99, max, in the unit in NAME's suffix
 //	fired("RULE")              how often a fault rule fired
 //	checks.NAME                pass, fail, ... as text
 type Expectation struct {
@@ -43,7 +43,7 @@ type Expectation struct {
 type uses struct {
 	metrics, checks, rules []string
 	members                []string // "restore_ms.p50"
-	roots, named           int      // uses of metrics and checks, and those with a name
+	roots, named           int      // uses of metrics and checks, and how many of them have a name
 	bad                    string   // a use that cannot be checked
 }
 
@@ -81,8 +81,7 @@ func (c *Cell) compile(reg Registry, probe string, v Value) (Expectation, error)
 	return e, nil
 }
 
-// wordExprError keeps the first line of the library's message, which is followed
-// by the expression with a mark.
+// wordExprError keeps the first line of the library's message; the rest is the expression with a mark.
 func wordExprError(err error) string {
 	var placed *file.Error
 	if errors.As(err, &placed) {
@@ -91,7 +90,7 @@ func wordExprError(err error) string {
 	return err.Error()
 }
 
-// number gives params the form that expressions count with.
+// number converts params to the form in which expressions compute.
 func number(v any) any {
 	switch v := v.(type) {
 	case Size:
@@ -123,7 +122,7 @@ func (e Expectation) env(f Facts) map[string]any {
 	return env
 }
 
-// Visit gathers what an expression looks at.
+// Visit collects what an expression uses.
 func (u *uses) Visit(node *ast.Node) {
 	switch n := (*node).(type) {
 	case *ast.IdentifierNode:
@@ -191,7 +190,7 @@ func (c *Cell) unknownUse(reg Registry, u uses) string {
 	return ""
 }
 
-// metricNames are those that the cell's verbs list; complete if all verbs do.
+// metricNames returns the metrics listed by the cell's verbs; complete if all verbs list theirs.
 func (c *Cell) metricNames(reg Registry) (names []string, complete bool) {
 	complete = true
 	for _, step := range c.Steps {
@@ -206,8 +205,8 @@ func (c *Cell) metricNames(reg Registry) (names []string, complete bool) {
 	return names, complete
 }
 
-// ruleNames are the fault rules, and the steps that act at a fault point, which
-// are called by the verb and the point: "stop wal/before-put".
+// ruleNames returns the names of the fault rules, and of the steps that act at a fault point, which are named after the verb and the point:
+// "stop wal/before-put".
 func (c *Cell) ruleNames() []string {
 	var names []string
 	for _, f := range c.Faults {
@@ -230,8 +229,7 @@ func (c Cell) Judge(f Facts) []record.Check {
 	return checks
 }
 
-// Judge evaluates the expression. A metric or a check that the run did not record is
-// Broken, not false: nothing is known about it.
+// Judge evaluates the expression. A metric or a check that the run did not record is Broken, not false: nothing is known about it.
 func (e Expectation) Judge(f Facts) record.Check {
 	check := record.Check{Name: e.Text}
 	for _, name := range e.uses.metrics {

@@ -1,6 +1,5 @@
-// Package scenario turns a document into a plan: it decodes the YAML strictly,
-// checks every name against what the runner can do, fills in parameters, and
-// multiplies the matrix out into cells.
+// Package scenario turns a document into a plan: it decodes the YAML strictly, checks every name against what the runner can do, fills in
+// parameters, and expands the matrix into cells.
 //
 //	s, err := scenario.Load("e2", registry)           // or a path: ./mine.yaml
 //	plan, err := s.Plan(scenario.Options{Profile: "ci", Set: []string{"rounds=1"}})
@@ -28,10 +27,9 @@
 //	profiles:
 //	  ci: {rounds: 5, size: [1MB]}
 //
-// Everything that can be wrong with a document is found when it is loaded: every
-// profile is planned and every expression compiled. Errors name file, line and
-// column and show the surrounding lines. There are no conditions, no loops but rounds
-// and matrix, and no variables but $param.
+// Every possible mistake in a document is found when it is loaded: every profile is planned and every expression compiled. Errors name
+// file, line and column and show the surrounding lines. There are no conditions, no loops except rounds and matrix, and no variables except
+// $param.
 package scenario
 
 import (
@@ -50,8 +48,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// Load reads the embedded document of that id, or the file if the name has a path
-// separator or ends in .yaml.
+// Load reads the embedded document with that id, or the file if the name has a path separator or ends in .yaml.
 func Load(name string, reg Registry) (*Scenario, error) {
 	if strings.ContainsAny(name, `/\`) || strings.HasSuffix(name, ".yaml") {
 		info, err := os.Stat(name)
@@ -81,8 +78,7 @@ func Load(name string, reg Registry) (*Scenario, error) {
 	return Parse(name+".yaml", text, reg)
 }
 
-// Parse reads a document and checks all of it, for every profile. file is only
-// for the messages. The error is an *Error.
+// Parse reads a document and checks all of it, for every profile. file is only for the messages. The error is an *Error.
 func Parse(file string, source []byte, reg Registry) (*Scenario, error) {
 	s, err := decode(file, source)
 	if err != nil {
@@ -192,7 +188,7 @@ func (s *Scenario) checkProbe(i int, p Probe) error {
 	return nil
 }
 
-// checkParamName keeps names apart from what expressions already mean.
+// checkParamName keeps param names distinct from what already has a meaning in expressions.
 func checkParamName(e Entry) error {
 	if !regexp.MustCompile(`^[a-z][a-z0-9_]{0,40}$`).MatchString(e.Key) {
 		return errorAt(e.token, "the param %q must be a lower-case word such as lease_ttl", e.Key)
@@ -212,8 +208,7 @@ func (s *Scenario) checkProfiles() error {
 	return nil
 }
 
-// place finds the token of a key (string) or item (int) deep in the document, or of
-// the nearest thing above it that is there.
+// place finds the token of a key (string) or item (int) deep in the document, or of the nearest existing thing above it.
 func (s *Scenario) place(path ...any) *token.Token {
 	node, tok := s.root, s.root.GetToken()
 	for _, step := range path {

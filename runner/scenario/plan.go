@@ -9,22 +9,20 @@ import (
 	"al.essio.dev/pkg/shellescape"
 )
 
-// Targets: where the engine runs. A document says local or twin, which is the Cloud Run emulator; one that says twin
-// can be run on cloudrun instead.
+// Targets: where the engine runs. A document says local or twin, which is the Cloud Run emulator; one that says twin can be run on cloudrun
+// instead.
 const (
 	TargetLocal    = "local"
 	TargetEmulator = "twin"
 	TargetCloudRun = "cloudrun"
 )
 
-// Options choose what of a scenario is planned.
+// Options choose which parts of a scenario are planned.
 type Options struct {
 	// Profile is ci, default or full; empty: default.
 	Profile string
-	// Set are "name=value" texts that win over the document and the profile. The
-	// value is written as in a document; an axis of the matrix takes several,
-	// separated by commas. In a document with several probes it goes to all that
-	// declare the name.
+	// Set are "name=value" texts that override the document and the profile. The value is written as in a document; an axis of the matrix
+	// takes several, separated by commas. In a document with several probes it applies to all that declare the name.
 	Set []string
 	// Store wins over the document's; empty: the document's.
 	Store string
@@ -34,7 +32,7 @@ type Options struct {
 	Probes []string
 }
 
-// Plan is what has to be run: the cells in the order of the document.
+// Plan is what to run: the cells in the order of the document.
 type Plan struct {
 	Scenario *Scenario
 	Profile  string
@@ -50,15 +48,13 @@ type Plan struct {
 type Cell struct {
 	Probe string
 	Claim string
-	// Label tells the cells of a probe apart for a reader: "size=10MB"; empty
-	// without a matrix.
+	// Label distinguishes the cells of a probe for a reader: "size=10MB"; empty without a matrix.
 	Label string
 	// Params are the declared params and axes, typed as Args are.
 	Params Args
 	// Rounds is the param rounds, or 1.
 	Rounds int
-	// Repeat says how often the runner goes through Steps: Rounds, or 1 if a step
-	// takes $rounds and so does them itself.
+	// Repeat says how often the runner goes through Steps: Rounds, or 1 if a step takes $rounds and so does them itself.
 	Repeat int
 	Nodes  []Node
 	Steps  []PlannedStep
@@ -81,15 +77,14 @@ type Node struct {
 	Args Args
 }
 
-// Fault is a rule that breaks something. Name is what fired() and the record call
-// it by.
+// Fault is a rule that breaks something. Name is its name in fired() and the record.
 type Fault struct {
 	Name string
 	Args Args
 }
 
-// Plan fills in the profile and the overrides and multiplies the matrix out. A
-// mistake in the options is a plain error; one in the document is an *Error.
+// Plan applies the profile and the overrides and expands the matrix. A mistake in the options is a plain error; one in the document is an
+// *Error.
 func (s *Scenario) Plan(o Options) (*Plan, error) {
 	plan := &Plan{
 		Scenario: s, Profile: orElse(o.Profile, "default"), Store: orElse(o.Store, s.Store),
@@ -142,15 +137,14 @@ func (s *Scenario) probeIDs() []string {
 	return ids
 }
 
-// overridden gives the probes with the profile's and then the caller's numbers put
-// in.
+// overridden returns the probes with first the profile's and then the caller's numbers applied.
 func (s *Scenario) overridden(profile string, set []string) ([]Probe, error) {
 	probes := make([]Probe, len(s.Probes))
 	for i, p := range s.Probes {
 		p.Params, p.Matrix = slices.Clone(p.Params), slices.Clone(p.Matrix)
 		probes[i] = p
 	}
-	// What is said of one probe wins over what is said of all.
+	// A value for one probe overrides one for all.
 	for _, e := range s.Profiles[profile] {
 		if _, isProbe := e.Value.Data.(Entries); isProbe {
 			continue
@@ -203,7 +197,7 @@ func parseSet(text string) (Entry, error) {
 	return Entry{Key: name, Value: Value{Data: list}}, nil
 }
 
-// plain takes the place out of an error about something that is not in a document.
+// plain removes the place from an error about something that is not in a document.
 func plain(err error) error {
 	var placed interface{ GetMessage() string }
 	if errors.As(err, &placed) {
@@ -212,8 +206,7 @@ func plain(err error) error {
 	return err
 }
 
-// override puts a value into every probe that declares the name as a param or as an
-// axis, and fails if none does.
+// override puts a value into every probe that declares the name as a param or as an axis, and fails if none does.
 func override(probes []Probe, e Entry, where string) error {
 	found := false
 	var known []string
@@ -246,7 +239,7 @@ func override(probes []Probe, e Entry, where string) error {
 	return nil
 }
 
-// scalar refuses lists, mappings and nothing, and gives the typed value.
+// scalar rejects lists, mappings and nothing, and returns the typed value.
 func scalar(v Value) (any, error) {
 	switch v.Data.(type) {
 	case nil:
@@ -257,7 +250,7 @@ func scalar(v Value) (any, error) {
 	return v.Data, nil
 }
 
-// axis gives the typed values of one axis.
+// axis returns the typed values of one axis.
 func axis(v Value) ([]any, error) {
 	list, ok := v.Data.([]Value)
 	if !ok || len(list) == 0 {
@@ -274,9 +267,8 @@ func axis(v Value) ([]any, error) {
 	return values, nil
 }
 
-// Replay is the command that runs one cell again: the same profile and overrides,
-// its own point of the matrix, and the seed. flags are the runner's own that
-// matter, such as "-bucket", "gs://name/prefix".
+// Replay returns the command that runs one cell again: the same profile and overrides, its own point of the matrix, and the seed. flags are
+// the runner's own relevant flags, such as "-bucket", "gs://name/prefix".
 func (p *Plan) Replay(c Cell, seed uint64, flags ...string) string {
 	name := p.Scenario.ID
 	if strings.ContainsAny(p.Scenario.file, `/\`) {

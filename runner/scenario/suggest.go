@@ -17,8 +17,7 @@ func unknown(what, name string, known []string) string {
 	return fmt.Sprintf("unknown %s %q%s; known: %s", what, name, didYouMean(name, known), strings.Join(slices.Compact(known), ", "))
 }
 
-// didYouMean gives ", did you mean X?" for the nearest name within a third of the
-// length in edits, or nothing.
+// didYouMean returns ", did you mean X?" for the nearest name within a third of the length in edits, or nothing.
 func didYouMean(name string, known []string) string {
 	best, bestEdits := "", max(1, len(name)/3)+1
 	for _, k := range known {

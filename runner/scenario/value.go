@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// Size is a number of bytes. KB, MB, GB and TB are powers of 1000; KiB, MiB, GiB
-// and TiB are powers of 1024; B is a byte.
+// Size is a number of bytes. KB, MB, GB and TB are powers of 1000; KiB, MiB, GiB and TiB are powers of 1024; B is a byte.
 type Size int64
 
 // Rate is a number of events per second.
@@ -77,8 +76,7 @@ func (r Rate) String() string {
 	return strconv.FormatFloat(float64(r), 'g', -1, 64) + "/s"
 }
 
-// ParseDuration reads a time such as "250ms" or "1m30s", which must not be
-// negative.
+// ParseDuration parses a time such as "250ms" or "1m30s", which must not be negative.
 func ParseDuration(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
 	if err != nil || d < 0 {
@@ -91,8 +89,7 @@ func isNumber(text string) bool {
 	return regexp.MustCompile(`^[0-9]+(\.[0-9]+)?$`).MatchString(text)
 }
 
-// infer gives a plain (unquoted) text of a document its type by its shape: a
-// duration, a size, a rate, or else the text itself.
+// infer gives a plain (unquoted) text of a document its type by its form: a duration, a size, a rate, or else the text itself.
 func infer(text string) any {
 	if d, err := ParseDuration(text); err == nil && text != "0" {
 		return d
@@ -123,8 +120,8 @@ func inferScalar(text string) any {
 	return infer(text)
 }
 
-// written gives a typed value as a document would write it: numbers and booleans
-// as they are, sizes, rates and durations as text, lists as lists.
+// written returns a typed value as a document would write it: numbers and booleans unchanged, sizes, rates and durations as text, lists as
+// lists.
 func written(v any) any {
 	switch v := v.(type) {
 	case Size, Rate, time.Duration:
@@ -140,7 +137,7 @@ func written(v any) any {
 	}
 }
 
-// coerce gives v the argument's kind, or says what the kind wants.
+// coerce converts v to the argument's kind, or says what the kind requires.
 func coerce(v any, a Arg) (any, error) {
 	out, ok := convert(v, a.Kind)
 	if !ok {
@@ -201,8 +198,7 @@ func convert(v any, kind Kind) (any, bool) {
 	}
 }
 
-// convertUnit converts to the kinds that are written with a unit; a quoted text
-// is read here, for inference leaves it alone.
+// convertUnit converts to the kinds that are written with a unit; a quoted text is parsed here, because inference leaves it alone.
 func convertUnit(v any, kind Kind) (any, bool) {
 	if text, ok := v.(string); ok {
 		v = infer(text)

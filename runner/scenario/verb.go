@@ -57,14 +57,13 @@ type MetricDoc struct {
 	Doc  string
 }
 
-// Verb is one kind of step that the runner can do. A scalar in place of the
-// arguments is the first argument.
+// Verb is one kind of step that the runner can do. A scalar in place of the arguments is the first argument.
 type Verb struct {
 	Name string
 	Doc  string
 	Args []Arg
-	// Metrics are the names that the verb may record. If every verb of a probe
-	// lists them, an expectation about another name is an error at load time.
+	// Metrics are the names that the verb may record. If every verb of a probe lists them, an expectation about another name is an error at
+	// load time.
 	Metrics []MetricDoc
 }
 
@@ -74,7 +73,7 @@ type Named struct {
 	Doc  string
 }
 
-// Registry is what this runner can do. A document that uses anything else is refused.
+// Registry is what this runner can do. A document that uses anything else is rejected.
 type Registry struct {
 	Verbs  []Verb
 	Checks []Named
@@ -106,8 +105,7 @@ func namesOf(list []Named) []string {
 	return names
 }
 
-// Describe prints the verbs, their arguments and metrics, the checks and the
-// seams, for -verbs.
+// Describe returns the verbs, their arguments and metrics, the checks and the seams, for -verbs.
 func (r Registry) Describe() string {
 	var b strings.Builder
 	for _, v := range r.Verbs {
@@ -151,36 +149,35 @@ func (a Arg) describe() string {
 	return text
 }
 
-// Args are the arguments of one step, checked and typed: string, int64,
-// float64, bool, time.Duration, Size, Rate or []string. A getter gives the zero
-// value for an argument that the document left out and that has no default.
+// Args are the arguments of one step, checked and typed: string, int64, float64, bool, time.Duration, Size, Rate or []string. A getter
+// returns the zero value for an argument that the document left out and that has no default.
 type Args map[string]any
 
 // Has reports whether the argument was given or has a default.
 func (a Args) Has(name string) bool { _, ok := a[name]; return ok }
 
-// String gives a KindString argument.
+// String returns a KindString argument.
 func (a Args) String(name string) string { return get[string](a, name) }
 
-// Int gives a KindInt argument.
+// Int returns a KindInt argument.
 func (a Args) Int(name string) int { return int(get[int64](a, name)) }
 
-// Float gives a KindFloat argument.
+// Float returns a KindFloat argument.
 func (a Args) Float(name string) float64 { return get[float64](a, name) }
 
-// Bool gives a KindBool argument.
+// Bool returns a KindBool argument.
 func (a Args) Bool(name string) bool { return get[bool](a, name) }
 
-// Duration gives a KindDuration argument.
+// Duration returns a KindDuration argument.
 func (a Args) Duration(name string) time.Duration { return get[time.Duration](a, name) }
 
-// Size gives a KindSize argument.
+// Size returns a KindSize argument.
 func (a Args) Size(name string) Size { return get[Size](a, name) }
 
-// Rate gives a KindRate argument.
+// Rate returns a KindRate argument.
 func (a Args) Rate(name string) Rate { return get[Rate](a, name) }
 
-// Strings gives a KindStrings argument.
+// Strings returns a KindStrings argument.
 func (a Args) Strings(name string) []string { return get[[]string](a, name) }
 
 func get[T any](a Args, name string) T {

@@ -59,7 +59,7 @@ func twinBranch(ctx context.Context, r *bench.Run, args scenario.Args) error {
 			if err := t.branchOnce(ctx, "db", to); err != nil {
 				return err
 			}
-			for _, prefix := range []string{to, "db"} { // what is done to the one is not in the other
+			for _, prefix := range []string{to, "db"} { // changes to one are not in the other
 				t.Fresh(prefix)
 				if err := t.On(ctx, platform.Options{}, func() error { return t.branched(ctx, rows, changed) }); err != nil {
 					return fmt.Errorf("%s: %w", prefix, err)
@@ -125,8 +125,8 @@ func (t *Service) branchOnce(ctx context.Context, from, to string) error {
 	return nil
 }
 
-// watchMemory follows the largest resident set that a process has had until the function that it returns is called; 0: the system does not tell.
-// (What it tells of a process that has ended begins with that of the process which started it.)
+// watchMemory tracks the largest resident set that a process has had until the returned function is called; 0: unknown on this system.
+// (What the system reports about an ended process starts from the figure of the process that started it.)
 func (t *Service) watchMemory(ctx context.Context, pid int) (peak func() int64) {
 	const every = 5 * time.Millisecond
 	ctx, cancel := context.WithCancel(ctx)

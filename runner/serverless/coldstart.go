@@ -16,17 +16,17 @@ import (
 
 // What an instance boots from.
 const (
-	bootFloor   = "floor"   // a bucket in its own memory: what remains when the network is taken away
+	bootFloor   = "floor"   // a bucket in its own memory: what remains without the network
 	bootNew     = "new"     // an empty prefix: the database is made
 	bootRestore = "restore" // a database of a size
 	bootRecords = "records" // a small layer, and many records after it
 )
 
-// nameRest is what a name needs after it was written: the lease is given back and taken again, a bucket takes one write a
-// second to a name, and nobody boots that often.
+// nameRest is how long a name must rest after it was written: the lease is released and taken again, a bucket takes one write per second
+// and name, and real boots are not that frequent.
 const nameRest = 1500 * time.Millisecond
 
-// bootSteps are the parts of a wake that an instance tells of, in order; each is a metric. They overlap.
+// bootSteps are the parts of a wake that an instance reports, in order; each is a metric. They overlap.
 func bootSteps() []string {
 	return []string{"listening", "runtime", "lease", "manifest", "fence", "restore", "download", "decompress", "replay", "start", "open"}
 }
@@ -89,7 +89,7 @@ func twinBoot(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	})
 }
 
-// commits makes a table by so many commits.
+// commits fills a table with n commits.
 func (t *Service) commits(ctx context.Context, n int) error {
 	return t.On(ctx, platform.Options{CPU: platform.Always}, func() error {
 		if _, err := t.must(ctx, "CREATE TABLE rows (id int PRIMARY KEY)"); err != nil {
@@ -105,7 +105,7 @@ func (t *Service) commits(ctx context.Context, n int) error {
 	})
 }
 
-// boot is one cold request, and what came of it.
+// boot is one cold request, and its result.
 func (t *Service) boot(ctx context.Context, ask, want string) error {
 	return t.On(ctx, platform.Options{}, func() error {
 		at := t.Clock.Monotonic()
@@ -263,7 +263,7 @@ func twinSleep(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	})
 }
 
-// idleCycle writes a row, waits until the platform has let the instance go, and asks for the row.
+// idleCycle writes a row, waits until the platform has ended the instance, and requests the row.
 func (t *Service) idleCycle(ctx context.Context, round int) error {
 	if _, err := t.must(ctx, fmt.Sprintf("INSERT INTO wakes VALUES (%d)", round)); err != nil {
 		return err

@@ -102,15 +102,15 @@ func (t *Service) stored(ctx context.Context) (int64, error) {
 // MonthDays is a month.
 const MonthDays = 30
 
-// costing makes a month of what was measured.
+// costing extrapolates a month from what was measured.
 type costing struct {
 	r                     *bench.Run
-	wakes, writes, rounds int // a day, a day, measured
+	wakes, writes, rounds int // per day, per day, measured
 }
 
 // record records the month. Measured: the bill and the bucket's operations of the rounds, and the bytes stored.
 func (c costing) record(b platform.Bill, opsUSD, stored float64) {
-	const memoryGiB = 0.5 // what a database of 10 MB is given
+	const memoryGiB = 0.5 // for a database of 10 MB
 	share := float64(MonthDays*c.wakes) / float64(c.rounds)
 	month := platform.Bill{
 		Requests: int64(float64(b.Requests) * share), Active: time.Duration(float64(b.Active) * share), Life: MonthDays * 24 * time.Hour,

@@ -57,7 +57,7 @@ func twinCommits(ctx context.Context, r *bench.Run, args scenario.Args) error {
 			if _, err := t.must(ctx, "CREATE TABLE commits (n int PRIMARY KEY)"); err != nil {
 				return err
 			}
-			if _, err := t.Leave(ctx); err != nil { // what is measured is not the loss of the table
+			if _, err := t.Leave(ctx); err != nil { // losing the table is not what is measured
 				return err
 			}
 			if _, err := t.must(ctx, "SELECT 1"); err != nil {
@@ -123,7 +123,7 @@ func (w *crashes) commit(ctx context.Context) error {
 	return nil
 }
 
-// leaves commits, and has the instance end as it should: then every row is there, whatever the durability.
+// leaves makes commits, and has the instance end as it should: then every row is there, whatever the durability.
 func (w *crashes) leaves(ctx context.Context) error {
 	if err := w.commit(ctx); err != nil {
 		return err
@@ -138,7 +138,7 @@ func (w *crashes) leaves(ctx context.Context) error {
 	return err
 }
 
-// round commits for a while, crashes while commits go on, and counts.
+// round commits for a while, crashes while commits continue, and counts.
 func (w *crashes) round(ctx context.Context) error {
 	const most = 3 // intervals
 	began, length := w.Clock.Monotonic(), time.Duration(w.random.Int64N(int64(most*w.interval)))
@@ -169,7 +169,7 @@ func (w *crashes) round(ctx context.Context) error {
 	return w.count(ctx, crash.At)
 }
 
-// count asks the next instance what it has.
+// count queries the next instance for what it has.
 func (w *crashes) count(ctx context.Context, crashed time.Time) error {
 	a, err := w.must(ctx, "SELECT n FROM commits")
 	if err != nil {

@@ -64,7 +64,7 @@ func (k *ledger) alone(ctx context.Context, ttl time.Duration) error {
 	if err := errors.Join(timed("commit_ms"), timed("commit_ms")); err != nil {
 		return err
 	}
-	// A renewal that the last request has begun may be on its way; a process that is frozen cannot have begun another.
+	// A renewal begun by the last request may be on its way; a frozen process cannot have begun another.
 	if err := k.quiet(ctx, ttl/2); err != nil {
 		return err
 	}

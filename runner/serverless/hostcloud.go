@@ -21,11 +21,11 @@ import (
 	"blobpglite/runner/cloudrun"
 )
 
-// cloudHost is pgserve on Cloud Run, and a real bucket. What it knows of instances is what their logs say, and of the bucket
-// what a listing shows now and then, and what the instance counts of its own requests.
+// cloudHost is pgserve on Cloud Run, and a real bucket. It knows about instances what their logs say, and about the bucket what an
+// occasional listing shows, and what the instance counts of its own requests.
 //
-// Each run of pgserve with flags, a prefix or a size of its own is a revision. A deployment starts an instance; begin has it
-// go again, so that requests find what they find on the emulator: nothing.
+// Each run of pgserve with flags, a prefix or a size of its own is a revision. A deployment starts an instance; begin has it end again, so
+// that requests find what they find on the emulator: nothing.
 type cloudHost struct {
 	service *Service
 	*cloudrun.Service
@@ -43,7 +43,7 @@ type cloudHost struct {
 
 var _ host = (*cloudHost)(nil)
 
-// revision is what the run says now, under the next name.
+// revision returns the run's current settings, under the next name.
 func (h *cloudHost) revision() cloudrun.Revision {
 	n := h.service.Run.Cloud.NextRevision()
 	r := cloudrun.Revision{
@@ -56,8 +56,7 @@ func (h *cloudHost) revision() cloudrun.Revision {
 	return r
 }
 
-// environment is flags of pgserve, name and value each, as the variables that stand for them: -lease-ttl 2s is
-// PGSERVE_LEASE_TTL=2s.
+// environment converts pgserve flags, each a name and a value, to the corresponding variables: -lease-ttl 2s is PGSERVE_LEASE_TTL=2s.
 func environment(flags []string) map[string]string {
 	env := map[string]string{}
 	for pair := range slices.Chunk(flags, 2) {
@@ -66,8 +65,8 @@ func environment(flags []string) map[string]string {
 	return env
 }
 
-// begin deploys, unless what is asked for is what serves. Of the options the memory and the CPU's mode count; how long an
-// idle instance is kept is for Cloud Run to say.
+// begin deploys, unless the requested revision already serves. Of the options the memory and the CPU's mode count; Cloud Run decides how
+// long an idle instance is kept.
 func (h *cloudHost) begin(ctx context.Context, o platform.Options) error {
 	if o.MemoryMiB == 0 {
 		o.MemoryMiB = defaultMemoryMiB
@@ -87,10 +86,10 @@ func (h *cloudHost) begin(ctx context.Context, o platform.Options) error {
 	return h.listLog(ctx)
 }
 
-// end has the instance go. After a failure nothing is waited for: the service goes with all its instances in the end.
+// end ends the instance. After a failure it does not wait for anything: at the end the service goes with all its instances.
 func (h *cloudHost) end(ctx context.Context, failed bool) error {
 	if failed || ctx.Err() != nil {
-		h.is = "" // who knows; deploy anew
+		h.is = "" // unknown; deploy anew
 		return nil
 	}
 	_, err := h.Leave(ctx)
@@ -104,7 +103,7 @@ func (h *cloudHost) prepare(r *http.Request) {
 	h.awake.Store(true)
 }
 
-// Replace makes a revision. Cloud Run's names are counted, whatever the caller calls it.
+// Replace makes a revision. Cloud Run's names are numbered, whatever the caller calls it.
 func (h *cloudHost) Replace(ctx context.Context, _ string) error {
 	r := h.revision()
 	h.awake.Store(true)
@@ -120,7 +119,7 @@ func (h *cloudHost) Replace(ctx context.Context, _ string) error {
 	return err
 }
 
-// beside deploys with a tag. When it is taken off, the revision's instance ends at some time; its lease has run out by then.
+// beside deploys with a tag. Once that is removed, the revision's instance ends at some time; its lease has expired by then.
 func (h *cloudHost) beside(ctx context.Context, tag string) (string, func(context.Context) error, error) {
 	r := h.revision()
 	r.Tag = tag
@@ -158,11 +157,11 @@ func (h *cloudHost) Leave(ctx context.Context) (retirement, error) {
 	return h.sleep(ctx)
 }
 
-// memory is not told by Cloud Run; an instance that passes its limit does not answer, and its logs say so.
+// memory is not reported by Cloud Run; an instance that exceeds its limit does not answer, and its logs say so.
 func (h *cloudHost) memory() (int64, bool) { return 0, false }
 
-// quiet asks the instance for its count until that stays: each time it has CPU for a moment, and goes on with what it has
-// begun, such as a layer, and counts what was done while it had none.
+// quiet queries the instance for its count until that stays the same: each time the instance has CPU for a moment, continues with what it
+// has begun, such as a layer, and counts what was done while it had none.
 func (h *cloudHost) quiet(ctx context.Context, d time.Duration) error {
 	const pause, alike, most = 300 * time.Millisecond, 3, 200
 	if err := h.service.Clock.Sleep(ctx, d); err != nil {
@@ -187,7 +186,7 @@ func (h *cloudHost) quiet(ctx context.Context, d time.Duration) error {
 	return fmt.Errorf("an instance without requests still asks the bucket after %v: %d requests so far", most*pause, last)
 }
 
-// asked is what the instance has counted: operations of the store, whatever came of them.
+// asked is what the instance has counted: operations of the store, whatever their results.
 func (h *cloudHost) asked(ctx context.Context) (int64, error) {
 	r, err := h.service.send(ctx, http.MethodGet, h.address()+"/metrics", nil)
 	if err != nil {
@@ -237,7 +236,7 @@ func (h *cloudHost) changes(ctx context.Context) ([]check.Change, error) {
 	return h.seen, err
 }
 
-// listLog lists the log and notes what has changed there since the last time.
+// listLog lists the log and records what has changed there since the last time.
 func (h *cloudHost) listLog(ctx context.Context) error {
 	if h.service.prefix == "" {
 		return nil
@@ -264,7 +263,7 @@ func (h *cloudHost) listLog(ctx context.Context) error {
 	return nil
 }
 
-// changesBetween is what must have happened at the least between two listings, in the order of the names.
+// changesBetween is the least that must have happened between two listings, in the order of the names.
 func changesBetween(before, now map[string]store.Attrs) []check.Change {
 	var all []check.Change
 	for key, a := range before {

@@ -17,9 +17,9 @@ import (
 	"blobpglite/runner/check"
 )
 
-// EmulatedHost runs the real pgserve as Cloud Run would, over an emulated bucket with the modelled latency of the service. Its figures are of
-// this machine and that model. What Cloud Run does to an instance is done to the process by signals (SIGSTOP, SIGTERM,
-// SIGKILL), so the product needs no endpoints for faults.
+// EmulatedHost runs the real pgserve as Cloud Run would, over an emulated bucket with the service's modelled latency. Its figures are those
+// of this machine and that model. What Cloud Run does to an instance is done to the process with signals (SIGSTOP, SIGTERM, SIGKILL), so
+// the product needs no endpoints for faults.
 type EmulatedHost struct {
 	service *Service
 	Front   *gcsfront.Front
@@ -59,7 +59,7 @@ func (h *EmulatedHost) observe(g gcsfront.Change) {
 	}
 }
 
-// revision is what the run says now, under a name.
+// revision returns the run's current settings, under a name.
 func (h *EmulatedHost) revision(name string) platform.Revision {
 	args := []string{"-listen", "", "-log", "warn"}
 	if h.service.prefix != "" {
@@ -97,7 +97,7 @@ func (h *EmulatedHost) end(ctx context.Context, _ bool) error {
 func (h *EmulatedHost) address() string       { return h.server.URL }
 func (h *EmulatedHost) prepare(*http.Request) {}
 
-// Replace deploys the same program as the next revision, by that name: its instance starts before the old one is told to end.
+// Replace deploys the same program as the next revision, under that name: its instance starts before the old one is told to end.
 func (h *EmulatedHost) Replace(ctx context.Context, name string) error {
 	return h.Deploy(ctx, h.revision(name))
 }
@@ -228,7 +228,7 @@ func (h *EmulatedHost) records(context.Context) (int, error) {
 	return n, nil
 }
 
-// changes are all that the bucket carried out: the emulated one tells of each.
+// changes returns everything that the bucket carried out: the emulated one reports each.
 func (h *EmulatedHost) changes(context.Context) ([]check.Change, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

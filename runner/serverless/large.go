@@ -102,7 +102,7 @@ func twinLarge(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	})
 }
 
-// fillPages makes the table of workload.PageRows.
+// fillPages fills the table of workload.PageRows.
 func (t *Service) fillPages(ctx context.Context, mib int, size int64) (rows int, err error) {
 	t.Run.Progress(fmt.Sprintf("%s: loading %d MB", t.Run.Cell.Probe, size/1e6), 0, 0)
 	rows = int(size / workload.PageRowBytes)

@@ -7,7 +7,7 @@ import (
 	"blobpglite/runner/bench"
 )
 
-// ledger is numbered rows: every acknowledged one has to be there, none that was refused, none that was never sent.
+// ledger is numbered rows: every acknowledged one must be there, none that was refused, none that was never sent.
 type ledger struct {
 	*Service
 	next  int
@@ -24,7 +24,7 @@ const (
 
 func (t *Service) ledger() *ledger { return &ledger{Service: t, fate: map[int]string{}} }
 
-// make makes the table.
+// make creates the table.
 func (k *ledger) make(ctx context.Context) error {
 	_, err := k.must(ctx, "CREATE TABLE tokens (n int PRIMARY KEY)")
 	return err
@@ -56,7 +56,7 @@ func (k *ledger) write(ctx context.Context, url string, n int) (Reply, error) {
 	return a, err
 }
 
-// compare compares what is there, by an address, with what was told.
+// compare compares what is there, at an address, with what clients were told.
 func (k *ledger) compare(ctx context.Context, url string) error {
 	a, err := k.sqlAt(ctx, url, "SELECT n FROM tokens")
 	if err != nil {

@@ -104,7 +104,7 @@ func (k *ledger) duel(ctx context.Context, how string, ttl time.Duration) (err e
 	return k.compare(ctx, rival)
 }
 
-// rejected asks a rival while the holder lives.
+// rejected sends a rival a request while the holder lives.
 func (k *ledger) rejected(ctx context.Context, url string) error {
 	if a, err := k.put(ctx, k.address()); err != nil || a.Status != 200 { // the lease is fresh
 		return errors.Join(err, fmt.Errorf("the holder: status %d: %s", a.Status, a.Text))
@@ -122,7 +122,7 @@ func (k *ledger) rejected(ctx context.Context, url string) error {
 	return nil
 }
 
-// freeze makes a zombie. In flight: what it was asked for when it was stopped.
+// freeze makes a zombie. In flight: the request it had when it was stopped.
 func (k *ledger) freeze(ctx context.Context, first platform.Status, how string) (inFlight chan Reply, err error) {
 	if how == zombieIdle && k.Emulated == nil {
 		return nil, nil // Cloud Run sees to it
@@ -155,7 +155,7 @@ func (k *ledger) freeze(ctx context.Context, first platform.Status, how string) 
 	return inFlight, syscall.Kill(first.PID, syscall.SIGSTOP)
 }
 
-// thaw gives the zombie its CPU back and asks it.
+// thaw gives the zombie its CPU back and sends it a request.
 func (k *ledger) thaw(ctx context.Context, first platform.Status, how string, inFlight chan Reply) error {
 	if how == zombieBusy {
 		if err := syscall.Kill(first.PID, syscall.SIGCONT); err != nil {

@@ -19,22 +19,23 @@ import (
 
 const emulatedBucket = "emulated"
 
-// defaultMemoryMiB is what an instance has where memory is not the question.
+// defaultMemoryMiB is an instance's memory where memory is not the question.
 const defaultMemoryMiB = 4096
 
 // Options says what an emulated service runs, and how its bucket behaves.
 type Options struct {
 	Rules   []gcsfront.Rule
 	Latency *gcsfront.Latency // nil: as the service is modelled
-	Program string            // of the service; empty: pgserve as it is here
+	Program string            // of the service; empty: pgserve as built from here
 	Env     []string          // of its instances
-	Clock   clock.Clock       // of the bucket and of who waits; nil: the system's
+	Clock   clock.Clock       // of the bucket and of the waits; nil: the system clock
 	Changed func(check.Change)
 	// LatencyScale multiplies the modelled latency of the bucket; 0: 1.
 	LatencyScale float64
 }
 
-// Service is pgserve as a service, on the Cloud Run emulator or on Cloud Run, and a client of it. What differs between the two is in the host.
+// Service is pgserve as a service, on the Cloud Run emulator or on Cloud Run, and a client of it. The host holds what differs between the
+// two.
 type Service struct {
 	host
 	Run    *bench.Run
@@ -45,7 +46,7 @@ type Service struct {
 	prefix       string   // of the database; empty: it is in the service's memory
 	flags        []string // of pgserve, name and value each
 
-	// Emulated is the host, if that is the emulator, for verbs that Cloud Run cannot do; else nil.
+	// Emulated is the host, if that is the emulator, for verbs that Cloud Run cannot do; otherwise nil.
 	Emulated *EmulatedHost
 
 	mu sync.Mutex // guards what clients share

@@ -40,7 +40,7 @@ func (a Reply) fenced() bool {
 	return a.Status == http.StatusServiceUnavailable && a.Code == "57P01" && a.Outcome == "failed"
 }
 
-// send sends a request as the host takes it. The answer's body has to be closed.
+// send sends a request in the form that the host accepts. The answer's body must be closed.
 func (t *Service) send(ctx context.Context, method, url string, body []byte) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
@@ -87,7 +87,7 @@ func (t *Service) sqlAt(ctx context.Context, url, sql string) (Reply, error) {
 	}, nil
 }
 
-// must sends a statement that has to go well.
+// must sends a statement that must succeed.
 func (t *Service) must(ctx context.Context, sql string) (Reply, error) {
 	a, err := t.SQL(ctx, sql)
 	if err == nil && a.Status != http.StatusOK {
@@ -109,7 +109,7 @@ func (t *Service) number(ctx context.Context, sql string) (int64, error) {
 	return n, json.Unmarshal(a.Rows[0][0], &n)
 }
 
-// Store opens the database's prefix, for reading beside the service.
+// Store opens the database's prefix, for reading alongside the service.
 func (t *Service) Store(ctx context.Context) (store.Store, func(), error) {
 	st, err := gcs.Open(ctx, gcs.Options{Bucket: t.bucket, Prefix: t.prefix, Endpoint: t.base})
 	if err != nil {
@@ -118,7 +118,7 @@ func (t *Service) Store(ctx context.Context) (store.Store, func(), error) {
 	return st, func() { _ = st.Close() }, nil
 }
 
-// Load makes a database of a size, by an instance that ends afterwards. Size 0: an empty table.
+// Load makes a database of a given size, with an instance that ends afterwards. Size 0: an empty table.
 func (t *Service) Load(ctx context.Context, size int64) error {
 	t.Run.Progress(fmt.Sprintf("loading %d MB", size/1e6), 0, 0)
 	return t.On(ctx, platform.Options{CPU: platform.Always}, func() error {
@@ -135,7 +135,7 @@ func (t *Service) Load(ctx context.Context, size int64) error {
 	})
 }
 
-// bootSplit is /metrics.json: what an instance tells of its wake, in milliseconds.
+// bootSplit is /metrics.json: what an instance reports about its wake, in milliseconds.
 type bootSplit struct {
 	State   string             `json:"state"`
 	Epoch   uint64             `json:"epoch"`
@@ -143,7 +143,7 @@ type bootSplit struct {
 	BootMS  map[string]float64 `json:"boot_ms"`
 }
 
-// split asks the instance that serves.
+// split queries the serving instance.
 func (t *Service) split(ctx context.Context) (bootSplit, error) {
 	answer, err := t.send(ctx, http.MethodGet, t.address()+"/metrics.json", nil)
 	if err != nil {
@@ -173,8 +173,8 @@ func (t *Service) metric(ctx context.Context, name string) (float64, error) {
 	return 0, errors.Join(fmt.Errorf("/metrics (status %d) has no %s", answer.StatusCode, name), lines.Err())
 }
 
-// JudgeLog checks what is in the bucket, and what was done to it, by the rules of the log, which imply that there was at most
-// one writer at any moment. It returns the highest epoch.
+// JudgeLog checks what is in the bucket, and what was done to it, by the rules of the log, which imply that there was at most one writer at
+// any moment. It returns the highest epoch.
 func (t *Service) JudgeLog(ctx context.Context) (uint64, error) {
 	st, done, err := t.Store(ctx)
 	if err != nil {

@@ -103,7 +103,7 @@ func (k *ledger) replace(ctx context.Context, name string, rows int) error {
 // What a successor does while its predecessor has the lease.
 const (
 	shapeWaits   = "waits"   // its requests wait until it has the lease
-	shapeRefuses = "refuses" // they get 503 with the holder's name, and clients come again
+	shapeRefuses = "refuses" // they get 503 with the holder's name, and clients retry
 )
 
 func twinSwitchVerb() bench.Verb {
@@ -176,7 +176,7 @@ func twinSwitch(ctx context.Context, r *bench.Run, args scenario.Args) error {
 func (s *switches) rounds(ctx context.Context, n int) error {
 	for round := range n {
 		s.Run.Progress(fmt.Sprintf("%s %s: revision", s.Run.Cell.Probe, s.Run.Cell.Label), int64(round), int64(n))
-		if round > 0 { // a switch writes the lease twice; nobody deploys every second
+		if round > 0 { // a switch writes the lease twice; real deployments are not every second
 			if err := s.Clock.Sleep(ctx, nameRest); err != nil {
 				return err
 			}
@@ -256,7 +256,7 @@ func (s *switches) client(going, ctx context.Context) error {
 	return nil
 }
 
-// note counts an answer. A try that fails must have been refused: 503, nothing committed, try again.
+// note counts an answer. A failed try must have been refused: 503, nothing committed, try again.
 func (s *switches) note(a Reply, err error, try int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,8 +7,8 @@
 //		})
 //	})
 //
-// Read service.go and host.go first; coldstart.go, switch.go and frozen.go are the experiments. A verb that can be done on one of the two only
-// says so (bench.NotOnCloudRun).
+// Read service.go and host.go first; coldstart.go, switch.go and frozen.go are the experiments. A verb that can be done on only one of the
+// two says so (bench.NotOnCloudRun).
 package serverless
 
 import (

@@ -15,12 +15,12 @@ import (
 type Child struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
-	last  string // the last lines of what it printed, when it has ended
+	last  string // the last lines of its output, once it has ended
 	err   error  // of the process, once ended is closed
 }
 
-// Serve starts a command whose context is ctx, and returns when it has printed a line that contains text. It reads standard
-// output and error to their end.
+// Serve starts a command whose context is ctx, and returns when it has printed a line that contains text. It reads standard output and
+// error to their end.
 func Serve(ctx context.Context, cmd *exec.Cmd, text string) (*Child, error) {
 	out, err := cmd.StdoutPipe()
 	if err != nil {

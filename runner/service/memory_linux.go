@@ -22,8 +22,8 @@ func (m *Memory) Bytes() (int64, error) { return m.read() }
 // Close ends the measurement. The process must have ended.
 func (m *Memory) Close() error { return m.close() }
 
-// Memory begins to measure the memory of the process: by a control group of its own, if one can be made, which counts what is
-// allocated from now on, as a container's does; else by the pages that it has mapped, each divided by the number of its mappings.
+// Memory begins to measure the memory of the process: with a control group of its own, if one can be made, which counts what is allocated
+// from now on, as a container's does; otherwise from the pages it has mapped, each divided by the number of its mappings.
 func (s *Service) Memory() *Memory {
 	if m, err := s.grouped(); err == nil {
 		return m
@@ -52,7 +52,7 @@ func (s *Service) grouped() (*Memory, error) {
 		if parts[1] == "memory" {
 			root, usage = "/sys/fs/cgroup/memory", "memory.usage_in_bytes"
 		}
-		for _, parent := range []string{filepath.Join(root, parts[2]), root} { // in a container the path may not be what is mounted
+		for _, parent := range []string{filepath.Join(root, parts[2]), root} { // in a container the path may not be the mounted one
 			if m, err := s.group(filepath.Join(parent, fmt.Sprintf("blobpglite-%d", s.PID())), usage); err == nil {
 				return m, nil
 			}
@@ -86,7 +86,7 @@ func (s *Service) group(folder, usage string) (*Memory, error) {
 	}, nil
 }
 
-// numberIn is the number after a word at the beginning of a line.
+// numberIn returns the number after a word at the beginning of a line.
 func numberIn(file, word string, unit int64) (int64, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {

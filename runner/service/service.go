@@ -4,10 +4,10 @@
 //	s, err := service.Start(ctx, program, service.Options{Args: []string{"-bucket", "gs://b/p", "-endpoint", url}})
 //	conn, err := pgx.Connect(ctx, s.URL())
 //	s.Kill()                                   // SIGKILL
-//	exit, err := s.Stop(ctx)                   // SIGTERM, and what came of it
+//	exit, err := s.Stop(ctx)                   // SIGTERM, and how it ended
 //
-// A child is killed when the context of Start ends, or when the runner does, however that ends. The last part of its log, one
-// JSON line per entry, is kept in memory.
+// A child is killed when the context of Start ends, or when the runner does, however that ends. The last part of its log, one JSON line per
+// entry, is kept in memory.
 package service
 
 import (
@@ -37,7 +37,7 @@ var ErrRoot = errors.New("this is root, as whom it refuses to run: run as an ord
 // Build compiles pgserve into a folder. It needs the go tool and the repository.
 func Build(ctx context.Context, folder string) (string, error) {
 	program := filepath.Join(folder, "pgserve")
-	out, err := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", program, "blobpglite/cloud/pgserve").CombinedOutput() // nobody debugs it
+	out, err := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", program, "blobpglite/cloud/pgserve").CombinedOutput() // no debug info
 	if err != nil {
 		return "", fmt.Errorf("build pgserve: %w: %s", err, out)
 	}
@@ -56,10 +56,10 @@ func FreePort() (int, error) {
 
 // Options of Start.
 type Options struct {
-	Args []string // flags, besides the addresses
+	Args []string // flags, in addition to the addresses
 	// Port of the PostgreSQL listener, for a child that replaces another one; 0: a free one.
 	Port int
-	Env  []string // besides this process's
+	Env  []string // in addition to this process's
 	// OneCPU keeps it on one processor.
 	OneCPU bool
 }
@@ -75,7 +75,7 @@ type Service struct {
 	log []byte
 }
 
-// portTries is how often a start is tried whose free port somebody else has by the time that pgserve listens.
+// portTries is how often to retry a start whose free port was taken by the time pgserve listens.
 const portTries = 3
 
 // Start runs pgserve and returns when it listens.

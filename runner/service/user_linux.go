@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// OrdinaryUser makes a command run as a user who is not root, as PostgreSQL and PgBouncer demand: if this process is root, in a
-// user namespace, in which it still owns its files. The system ends the command with this process.
+// OrdinaryUser makes a command run as a non-root user, as PostgreSQL and PgBouncer demand: if this process is root, in a user namespace, in
+// which it still owns its files. The system ends the command along with this process.
 func OrdinaryUser(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if os.Geteuid() == 0 {

@@ -7,7 +7,7 @@ import (
 	"os/exec"
 )
 
-// OrdinaryUser makes a command run as a user who is not root, as PostgreSQL and PgBouncer demand. Error: ErrRoot.
+// OrdinaryUser makes a command run as a non-root user, as PostgreSQL and PgBouncer demand. Error: ErrRoot.
 func OrdinaryUser(*exec.Cmd) error {
 	if os.Geteuid() == 0 {
 		return ErrRoot

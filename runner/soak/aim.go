@@ -2,8 +2,8 @@ package soak
 
 import "context"
 
-// Restores in the middle of a collection are not left to chance. A wake arms a second reader; the first deletion that the bucket carries out
-// from then on, in this wake or in the gap after it, where an instance that ends may collect, has it begin; the next wake waits for it.
+// Restores in the middle of a collection are not left to chance. A wake arms a second reader. The first deletion that the bucket then
+// carries out, in this wake or in the gap after it, where an instance that ends may collect, starts the reader; the next wake waits for it.
 
 // arm has a second reader begin when the next object is deleted, which a collection does.
 func (s *soak) arm(ctx context.Context) {
@@ -24,7 +24,7 @@ func (s *soak) arm(ctx context.Context) {
 	}()
 	s.aimed = func() error {
 		select {
-		case <-begun: // it is to finish
+		case <-begun: // it should finish
 		default:
 			cancel()
 		}
@@ -34,7 +34,7 @@ func (s *soak) arm(ctx context.Context) {
 	}
 }
 
-// readAimed reads while a collection deletes. No time is let pass meanwhile: for the reader, that would be hours without an answer.
+// readAimed reads while a collection deletes. No time is skipped during that: for the reader, it would be hours without an answer.
 func (s *soak) readAimed(ctx context.Context) error {
 	s.still.RLock()
 	defer s.still.RUnlock()

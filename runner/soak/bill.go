@@ -23,7 +23,7 @@ import (
 	"blobpglite/runner/workload"
 )
 
-// billParts are what a month's operations are told by: of the store, class and folder.
+// billParts are how a month's operations are broken down: by store, class and folder.
 func billParts() []string {
 	return []string{"a_wal", "a_lease", "a_manifest", "a_base", "a_page", "a_part", "a_other", "b_wal", "b_lease", "b_manifest", "b_base", "b_page", "b_part", "b_other"}
 }
@@ -57,7 +57,7 @@ func soakBillVerb() bench.Verb {
 	}
 }
 
-// storedOver is what the bucket holds and has been asked, as the store saw it.
+// storedOver is what the bucket holds and which requests it got, as the store saw it.
 type storedOver struct {
 	mu     sync.Mutex
 	sizes  map[string]int64
@@ -66,7 +66,7 @@ type storedOver struct {
 	hours  float64 // byte-hours
 }
 
-// change follows what is stored.
+// change tracks what is stored.
 func (p *storedOver) change(c check.Change, now time.Time) {
 	if c.Status >= 300 {
 		return
@@ -159,7 +159,7 @@ func (s *soak) billedWake(ctx context.Context, w workload.Wake, bill *platform.B
 	return nil
 }
 
-// together writes so many rows, all clients at once, each one row after the other.
+// together writes n rows, all clients concurrently, each one row after the other.
 func (s *soak) together(ctx context.Context, n int) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for i, c := range s.chains {
@@ -185,7 +185,7 @@ type account struct {
 	stored       float64          // bytes, in the mean
 }
 
-// account makes the month, and holds the two counts of requests against each other.
+// account extrapolates the month, and compares the two counts of requests.
 func (s *soak) account(a account) error {
 	m := s.Run.Metrics
 	now := s.Emulated.Front.Counters()
@@ -235,7 +235,7 @@ func (s *soak) account(a account) error {
 	return nil
 }
 
-// lastWords are an instance's, of what it asked the bucket for.
+// lastWords are an instance's last log line, about its requests to the bucket.
 type lastWords struct {
 	Message   string `json:"message"`
 	ClassA    int64  `json:"class_a"`
@@ -244,7 +244,7 @@ type lastWords struct {
 	NotBilled int64  `json:"not_billed"`
 }
 
-// toldByInstances adds up what the instances have said at their ends, and says how many.
+// toldByInstances adds up what the instances reported at their ends, and says how many did.
 func (s *soak) toldByInstances() (sum lastWords, instances int, err error) {
 	started := 0
 	for _, e := range s.Emulated.History() {
@@ -280,8 +280,8 @@ func soakIdleVerb() bench.Verb {
 	}
 }
 
-// idleAfter is how long PostgreSQL has something to do after a burst: its checkpoint comes within five minutes, and writes a record; autovacuum
-// looks once a minute.
+// idleAfter is how long PostgreSQL is busy after a burst: its checkpoint comes within five minutes, and writes a record; autovacuum looks
+// once a minute.
 const idleAfter = 15 * time.Minute
 
 func runSoakIdle(ctx context.Context, r *bench.Run, args scenario.Args) error {
@@ -323,7 +323,7 @@ func idleHour(ctx context.Context, r *bench.Run, rows int, broken *mutant.Mutant
 	})
 }
 
-// askedSince says what was asked between two counts.
+// askedSince says what was requested between two counts.
 func askedSince(before, now map[string]int64) string {
 	var all []string
 	for _, key := range slices.Sorted(maps.Keys(now)) {
@@ -334,7 +334,7 @@ func askedSince(before, now map[string]int64) string {
 	return strings.Join(all, ", ")
 }
 
-// passing lets time pass for an instance that has CPU: in steps, with a moment for what its timers begin.
+// passing skips time for an instance that has CPU: in steps, with a moment for what its timers begin.
 func (s *soak) passing(ctx context.Context, d time.Duration) error {
 	for left := d; left > 0; left -= time.Second {
 		s.Run.Progress(s.Run.Cell.Probe+": time passes", int64(d-left), int64(d))

@@ -17,21 +17,21 @@ import (
 	"blobpglite/runner/serverless"
 )
 
-// chainSchema holds every write of the soak. The hash of a row is that of the row before it and its own body, computed by PostgreSQL, and
-// again by the client that wrote it; latest is changed by the same statement.
+// chainSchema holds every write of the soak. The hash of a row is computed from the previous row's and its own body, by PostgreSQL, and
+// again by the client that wrote it; the same statement changes latest.
 const chainSchema = `
 CREATE TABLE IF NOT EXISTS chain (client int, n int, body text NOT NULL, hash text NOT NULL, PRIMARY KEY (client, n));
 CREATE TABLE IF NOT EXISTS latest (client int PRIMARY KEY, n int NOT NULL, hash text NOT NULL);
 INSERT INTO chain SELECT c, 0, '', 'start' FROM generate_series(1, 5) c ON CONFLICT DO NOTHING`
 
-// chainSQL reads what every client has: how many rows, the digest of their hashes in order, whether the hashes follow from the bodies,
-// and whether latest is the last.
+// chainSQL reads what every client has: how many rows, the digest of their hashes in order, whether the hashes follow from the bodies, and
+// whether latest is the last.
 const chainSQL = `SELECT c.client, max(c.n), md5(string_agg(c.hash, '' ORDER BY c.n)), count(*),
 	coalesce((SELECT count(*) FROM chain a JOIN chain b ON b.client = a.client AND b.n = a.n + 1 WHERE a.client = c.client AND b.hash <> md5(a.hash || b.body)), 0),
 	coalesce((SELECT l.n || l.hash = max(c.n) || (array_agg(c.hash ORDER BY c.n DESC))[1] FROM latest l WHERE l.client = c.client), max(c.n) = 0)
 	FROM chain c GROUP BY c.client ORDER BY c.client`
 
-// asker asks a statement somewhere: over HTTP, or a driver's connection.
+// asker sends a statement somewhere: over HTTP, or over a driver's connection.
 type asker func(ctx context.Context, sql string) (serverless.Reply, error)
 
 // chain is what one client has written: each row follows from the one before.
@@ -69,11 +69,11 @@ type errLost struct{ text string }
 
 func (e errLost) Error() string { return e.text }
 
-// patience is how long a client goes on asking for one row, in real time.
+// chainPatience is how long a client keeps trying to write one row, in real time.
 const chainPatience = 2 * time.Minute
 
 // write appends a row, and does not give up: what is unknown is read back, what failed is sent again. It returns when the row is
-// acknowledged. locked is told of an answer that another process has the lease.
+// acknowledged. locked is called for an answer that another process has the lease.
 func (c *chain) write(ctx context.Context, clk clock.Clock, ask asker, locked func()) error {
 	body := strings.Repeat(strconv.FormatUint(c.random.Uint64(), 36), 2+c.random.IntN(30))
 	c.mu.Lock()
@@ -135,8 +135,8 @@ func moment(chains []*chain) ledger {
 	return l
 }
 
-// compare holds what chainSQL returned against what was acknowledged before it was asked (before: acked), and sent until it answered. It
-// says what is wrong; rows are those of all clients.
+// compare compares what chainSQL returned with what was acknowledged before the query (before: acked), and sent until its answer. It
+// returns what is wrong; rows are those of all clients.
 func compare(chains []*chain, before ledger, rows [][]string) (wrong string, total int) {
 	after := moment(chains)
 	got := map[string][]string{}

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// keepFailure leaves what a soak that failed is looked at with, beside what every run leaves (runner/failure.go): what happened to the
-// instances, what each client was told, and every object below the prefix as it is.
+// keepFailure leaves what is needed to examine a failed soak, in addition to what every run leaves (runner/failure.go): what happened to
+// the instances, what each client was told, and every object below the prefix as it is.
 func (s *soak) keepFailure(ctx context.Context) error {
 	if s.Run.Results == "" {
 		return nil

@@ -21,11 +21,11 @@ import (
 const (
 	bucketWrites = 1000 // a second, in a range of names, before the bucket has grown
 	bucketReads  = 5000
-	rampPeriod   = 20 * 60     // seconds in which a rate above these may double, not faster
+	rampPeriod   = 20 * 60     // seconds within which a rate above these may at most double
 	nameEvery    = time.Second // between two writes to one name
 )
 
-// What a wake asks for, as e5.2 counts it, rounded up: after its first request at once, and at its end.
+// What a wake requests, as counted by e5.2, rounded up: after its first request together, and at its end.
 const (
 	wakeReads, wakeWrites = 66, 4 // lease, fence, manifest, list
 	writesASecond         = 20    // of one database that commits one row after the other
@@ -34,10 +34,10 @@ const (
 
 const (
 	fleetDay   = 24 * 60 * 60 // seconds
-	fleetPhase = 60 * 60      // of which a database has one of its own
-	// rangeRoom is how much more than the busiest second's mean ranges are cut for: what a range is asked varies.
+	fleetPhase = 60 * 60      // within which each database has its own phase
+	// rangeRoom is how far ranges are sized beyond the busiest second's mean: the load of a range varies.
 	rangeRoom = 1.5
-	// fleetBlips is how many seconds of a day may be above what a bucket takes: retries are over it.
+	// fleetBlips is how many seconds of a day may be above what a bucket takes: retries get over it.
 	fleetBlips = 10
 )
 
@@ -65,12 +65,12 @@ func fleetVerb() bench.Verb {
 	}
 }
 
-// demand is what is asked in each second of a day.
+// demand is what is requested in each second of a day.
 type demand struct{ reads, writes []int }
 
 func newDemand() demand { return demand{make([]int, fleetDay), make([]int, fleetDay)} }
 
-// add adds a wake that begins in a second: what it asks for at once, and its writes one after the other.
+// add adds a wake that begins in a second: its requests together, and its writes one after the other.
 func (d demand) add(at, writes int) {
 	d.reads[at%fleetDay] += wakeReads
 	d.writes[at%fleetDay] += wakeWrites
@@ -101,8 +101,8 @@ func (d demand) ranges() int {
 	return int(math.Ceil(need * rangeRoom))
 }
 
-// tooSteep counts the seconds in which a rate is above what a bucket takes, and has more than doubled since the 20 minutes before. Before the
-// day's first 20 minutes are its last, for one day is as the other.
+// tooSteep counts the seconds in which a rate is above what a bucket takes, and has more than doubled in 20 minutes. The day's last 20
+// minutes precede its first, as one day is like the next.
 func tooSteep(rate []int, takes int) (seconds int) {
 	before := slices.Max(rate[len(rate)-rampPeriod:])
 	for period := range slices.Chunk(rate, rampPeriod) {
@@ -116,9 +116,9 @@ func tooSteep(rate []int, takes int) (seconds int) {
 	return seconds
 }
 
-// rewritten are the moments of a day at which one database writes the two names that are written again, lease and manifest; all other names
-// are written once. It takes and gives back the lease, and renews it while it is at work; it swaps the manifest when it opens, and for each layer.
-// A wake that comes before the instance of the last one has ended finds it.
+// rewritten returns the moments of a day at which one database writes the two names that are rewritten, lease and manifest; all other names
+// are written once. It takes and releases the lease, and renews it while working; it swaps the manifest when it opens, and for each layer.
+// A wake that comes before the last one's instance has ended finds it.
 func rewritten(wakes []workload.Wake) (leases, manifests []time.Duration) {
 	const step = time.Second / writesASecond
 	records, free, renewed, ends := 0, time.Duration(0), time.Duration(0), time.Duration(-1)
@@ -130,7 +130,7 @@ func rewritten(wakes []workload.Wake) (leases, manifests []time.Duration) {
 	for _, w := range wakes {
 		if w.At > ends {
 			if ends >= 0 {
-				leases = append(leases, ends) // given back
+				leases = append(leases, ends) // released
 			}
 			leases, manifests, renewed = append(leases, w.At), append(manifests, w.At), w.At
 		}
@@ -154,7 +154,7 @@ func rewritten(wakes []workload.Wake) (leases, manifests []time.Duration) {
 	return append(leases, ends), manifests
 }
 
-// paced lets a name be written once a second, at some moments and no earlier: how many writes have to wait, and how long at most.
+// paced lets a name be written once per second, at some moments and no earlier: how many writes have to wait, and how long at most.
 func paced(at []time.Duration) (waiting int, longest time.Duration) {
 	slices.Sort(at)
 	free := time.Duration(0)
@@ -197,7 +197,7 @@ func fleetOf(databases int, seed uint64, spread bool, batchHours int, progress f
 	return all
 }
 
-// asks is what some databases ask for.
+// asks returns what some databases request.
 func asks(some []member) demand {
 	d := newDemand()
 	for _, m := range some {
@@ -208,8 +208,8 @@ func asks(some []member) demand {
 	return d
 }
 
-// overInRanges cuts databases, which are in the order of their names, into ranges of equally many, and counts the seconds of ranges with more
-// than one takes.
+// overInRanges divides databases, which are in the order of their names, into ranges of equal counts, and counts the seconds in which a
+// range gets more than it takes.
 func overInRanges(sorted []member, ranges int) (seconds int) {
 	for i := range ranges {
 		writes, reads := asks(sorted[i*len(sorted)/ranges : (i+1)*len(sorted)/ranges]).over()
@@ -240,7 +240,7 @@ func runFleet(_ context.Context, r *bench.Run, args scenario.Args) error {
 	}
 	overWrites, overReads := whole.over()
 	steep := tooSteep(whole.writes, bucketWrites) + tooSteep(whole.reads, bucketReads)
-	hashed := overInRanges(all, whole.ranges()) // the order of all is that of seeds, which says nothing of phases: as a hash
+	hashed := overInRanges(all, whole.ranges()) // the order of all is that of seeds, which is unrelated to phases: like a hash
 	slices.SortStableFunc(all, func(a, b member) int { return cmp.Compare(a.phase, b.phase) })
 	for name, n := range map[string]int{
 		"over_writes_count": overWrites, "over_reads_count": overReads, "over_ramp_count": steep, "ranges_count": whole.ranges(),

@@ -11,16 +11,16 @@ import (
 
 // grounds are the folders that a service may write to besides its bucket, and what was in them before it ran.
 type grounds struct {
-	own    []string // nobody else writes there: whatever is new is the service's
-	shared []string // others do: of what is new only what has a name that this program gives
+	own    []string // nothing else writes there: whatever is new is the service's
+	shared []string // others do: of what is new, only files with a name that this program gives
 	before map[string]bool
 }
 
-// madeByUs are parts of the names that this program gives to what it writes beside the bucket and does not mean to keep: in the cache a
-// compilation is written under a name that ends in .tmp, and renamed when it is whole.
+// madeByUs are parts of the names that this program gives to what it writes besides the bucket and does not mean to keep: in the cache a
+// compilation is written under a name that ends in .tmp, and renamed when complete.
 var madeByUs = []string{"blobpglite-", ".tmp"}
 
-// survey notes what is there now.
+// survey records what is there now.
 func survey(own, shared []string) (*grounds, error) {
 	g := &grounds{own: own, shared: shared, before: map[string]bool{}}
 	files, err := g.files()
@@ -30,7 +30,7 @@ func survey(own, shared []string) (*grounds, error) {
 	return g, err
 }
 
-// left are the files that have come since, and are still there.
+// left returns the files that have appeared since, and are still there.
 func (g *grounds) left() (left []string, err error) {
 	files, err := g.files()
 	for _, f := range files {
@@ -46,7 +46,7 @@ func (g *grounds) files() (all []string, err error) {
 	look := func(folder string, ours func(name string) bool) error {
 		return filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
 			switch {
-			case errors.Is(err, fs.ErrNotExist): // no such folder on this system, or somebody has removed it meanwhile
+			case errors.Is(err, fs.ErrNotExist): // no such folder on this system, or it has been removed
 				return nil
 			case err != nil:
 				return fmt.Errorf("look for what was left: %w", err)
@@ -67,7 +67,7 @@ func (g *grounds) files() (all []string, err error) {
 	return all, err
 }
 
-// leavings are what is there when a service has ended, and should not be.
+// leavings are the things that are still there when a service has ended, and should not be.
 type leavings struct {
 	instances int // that the emulator still has
 	processes []string

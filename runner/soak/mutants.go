@@ -48,7 +48,7 @@ func runSoakMutants(ctx context.Context, r *bench.Run, args scenario.Args) error
 func shows(ctx context.Context, r *bench.Run, m mutant.Mutant, seed uint64) (by, detail string, err error) {
 	inner := r.Trial(record.NewMetrics())
 	inner.Seed, inner.Progress = seed, r.Progress
-	inner.Results = "" // a mutant that is caught leaves no failure
+	inner.Results = "" // a caught mutant leaves no failure
 	switch m.Plan {
 	case "e5.1":
 		err = liveThrough(ctx, inner, span{hours: 5, disturb: 1, latency: 100}, &m)

@@ -27,12 +27,12 @@ import (
 const (
 	soakClients = 5                // of them soakDrivers over PostgreSQL's protocol
 	soakDrivers = 2                //
-	afterCrash  = 31 * time.Second // the lease of a process that died has run out then
+	afterCrash  = 31 * time.Second // the lease of a process that died has expired by then
 	soakGrace   = 10 * time.Minute // of harness steps
 	clockStep   = 3 * time.Minute  // how far an instance's wall clock may be off
 )
 
-// Folders of a run that instances write to: what any program takes for temporary files, and the disk of queries' ones.
+// Folders of a run that instances write to: the one that any program uses for temporary files, and the disk for queries' ones.
 const tempFolder, spillFolder = "temp", "spill"
 
 func soakVerb() bench.Verb {
@@ -76,13 +76,13 @@ type soak struct {
 	revs    int
 	usual   []string // flags
 	disturb int
-	hurry   int      // on Cloud Run: time is so many times shorter than it is
+	hurry   int      // on Cloud Run: time is this many times shorter than it is
 	folder  string   // of the run, on this machine; the service writes to tempFolder and spillFolder below it
-	grounds *grounds // nil: what the service writes beside its bucket cannot be seen
+	grounds *grounds // nil: what the service writes besides its bucket cannot be seen
 
 	written atomic.Int64 // in the wake
 	events  sync.WaitGroup
-	failed  chan error // of what runs beside
+	failed  chan error // of what runs concurrently
 
 	kills, switches, told, stalls, steps atomic.Int64
 	deletes                              chan struct{} // one is being carried out
@@ -105,7 +105,7 @@ type span struct {
 	hours   int
 	disturb int // kills and switches that a wake has at most
 	faults  int // of a hundred requests at the bucket
-	latency int // percent of what is modelled
+	latency int // percent of the modelled one
 }
 
 func liveThrough(ctx context.Context, r *bench.Run, sp span, broken *mutant.Mutant) error {
@@ -137,7 +137,7 @@ func liveThrough(ctx context.Context, r *bench.Run, sp span, broken *mutant.Muta
 	})
 }
 
-// lost makes a failed check of what the database lost; other errors are returned.
+// lost turns data lost by the database into a failed check; other errors are returned.
 func lost(r *bench.Run, err error) error {
 	var lost errLost
 	if errors.As(err, &lost) {
@@ -147,7 +147,7 @@ func lost(r *bench.Run, err error) error {
 	return err
 }
 
-// withSoak gives f a service on time that is let pass. The rest of o is the soak's own.
+// withSoak gives f a service on skipped time. The rest of o is the soak's own.
 func withSoak(ctx context.Context, r *bench.Run, broken *mutant.Mutant, o serverless.Options, f func(*soak) error) error {
 	folder, err := os.MkdirTemp("", "blobpglite-soak-")
 	if err != nil {
@@ -197,7 +197,7 @@ func withSoak(ctx context.Context, r *bench.Run, broken *mutant.Mutant, o server
 	})
 }
 
-// slowDelete is what a deletion takes in the soak: a collection, eight at a time, is to be at work for as long as a restore is.
+// slowDelete is how long a deletion takes in the soak: a collection, eight at a time, should take as long as a restore.
 const slowDelete = 400 * time.Millisecond
 
 func slowDeletions() *gcsfront.Latency {
@@ -206,7 +206,7 @@ func slowDeletions() *gcsfront.Latency {
 	return latency
 }
 
-// storeFaults are what happens to so many of a hundred requests at the bucket.
+// storeFaults are what happens to percent of a hundred requests to the bucket.
 func storeFaults(percent int) []gcsfront.Rule {
 	p := float64(percent) / 100
 	if p == 0 {
@@ -274,7 +274,7 @@ func (s *soak) live(ctx context.Context, hours int) error {
 	return nil
 }
 
-// make makes the tables, and an instance that ends. A statement whose outcome is unknown is sent again, and may be done twice.
+// make creates the tables, with an instance that ends. A statement with an unknown outcome is sent again, and may be done twice.
 func (s *soak) make(ctx context.Context) error {
 	for _, sql := range append(strings.Split(chainSchema, ";\n"), "CREATE EXTENSION IF NOT EXISTS amcheck") {
 		if _, err := s.patiently(ctx, sql); err != nil {
@@ -293,7 +293,7 @@ func (s *soak) acked() int {
 	return n
 }
 
-// until lets time pass up to a moment of the traffic. What is late already, is.
+// until skips time up to a moment of the traffic. What is already late stays late.
 func (s *soak) until(ctx context.Context, at time.Duration) error {
 	if s.Emulated == nil {
 		return s.Clock.Sleep(ctx, max(at-s.now(), 0)/time.Duration(s.hurry))

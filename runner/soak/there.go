@@ -12,8 +12,9 @@ import (
 	"blobpglite/runner/serverless"
 )
 
-// liveThere is the soak on Cloud Run, in real time: the same traffic, chain and checks. An idle instance ends when Cloud Run says so. Nobody can
-// kill an instance there, take its CPU, step its clock or fail requests at the bucket; PostgreSQL's own protocol does not reach one.
+// liveThere is the soak on Cloud Run, in real time: the same traffic, chain and checks. An idle instance ends when Cloud Run says so. There
+// it is not possible to kill an instance, take its CPU, step its clock or fail requests to the bucket; PostgreSQL's own protocol does not
+// reach one.
 func liveThere(ctx context.Context, r *bench.Run, sp span, hurry int) error {
 	if hurry < 1 {
 		return fmt.Errorf("hurry is %d: 1, or more in a rehearsal", hurry)
@@ -55,7 +56,7 @@ func (s *soak) planThere(n int) map[int]func() {
 	return plan
 }
 
-// replaceThere deploys another revision in the middle of what goes on. One thing at a time is asked of Cloud Run.
+// replaceThere deploys another revision in the middle of the traffic. Cloud Run gets one command at a time.
 func (s *soak) replaceThere() {
 	s.atCloudRun(func(ctx context.Context) error {
 		if err := s.next(ctx); err != nil {
@@ -66,7 +67,7 @@ func (s *soak) replaceThere() {
 	})
 }
 
-// goThere has all instances go, by scaling to zero, and lets new ones come.
+// goThere makes all instances end, by scaling to zero, and lets new ones come.
 func (s *soak) goThere() {
 	s.atCloudRun(func(ctx context.Context) error {
 		if _, err := s.Leave(ctx); err != nil {

@@ -1,5 +1,5 @@
-// Package soak runs pgserve through weeks of a small application's traffic, on a clock that is moved ahead, with the faults of instances and
-// buckets; and computes what such weeks cost.
+// Package soak runs pgserve through weeks of a small application's traffic, on a clock that is advanced, with the faults of instances and
+// buckets, and computes what such weeks cost.
 //
 // Read soak.go first: the function live is the whole flow of a run. chain.go has what clients are told, wake.go one wake, verify.go what is
 // read afterwards.
@@ -17,7 +17,7 @@ func Verbs() []bench.Verb {
 	}
 }
 
-// Names of the checks that these verbs make.
+// Names of the checks made by these verbs.
 const (
 	checkSecond     = "second-reader"
 	checkReconciled = "reconciled"
@@ -29,7 +29,7 @@ const (
 	checkRanges     = "key-ranges"
 )
 
-// Checks returns the checks that these verbs make, with what each of them says.
+// Checks returns the checks made by these verbs, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
 		{Name: checkSecond, Doc: "a reader that restores from the bucket, beside whoever writes, has everything that was acknowledged"},

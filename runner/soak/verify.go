@@ -78,7 +78,7 @@ func (s *soak) openLatest(ctx context.Context) (*engine.Engine, func(), error) {
 	return e, func() { e.Abandon(); closeStore() }, nil
 }
 
-// beside has a second reader begin at a moment of its own. What is returned waits for it.
+// beside has a second reader begin at a moment of its own. The returned function waits for it.
 func (s *soak) beside(ctx context.Context, wanted bool) func() error {
 	ended := make(chan error, 1)
 	if !wanted {
@@ -116,7 +116,7 @@ func (s *soak) verify(ctx context.Context) error {
 	return nil
 }
 
-// daily looks at the indexes and tables, and at a dump that is restored elsewhere, and counts what is stored.
+// daily checks the indexes and tables, and a dump that is restored elsewhere, and counts what is stored.
 func (s *soak) daily(ctx context.Context) error {
 	for _, sql := range []string{
 		"SELECT count(*) FROM (SELECT bt_index_check(i.indexrelid, true) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'btree' AND c.relpersistence <> 't') x",
@@ -150,7 +150,7 @@ func (s *soak) daily(ctx context.Context) error {
 	return nil
 }
 
-// metaCommand is a line of a dump that is psql's.
+// metaCommand is a psql line in a dump.
 var metaCommand = regexp.MustCompile(`(?m)^\\.*$`)
 
 // dumpAndRestore dumps the last state with pg_dump, restores that into a new database, and compares.
@@ -262,7 +262,7 @@ func (s *soak) after(ctx context.Context) error {
 	return lost(s.Run, s.secondReader(ctx, nil))
 }
 
-// processesOf are the processes that run a program, where the system tells.
+// processesOf returns the processes that run a program, where the system reports them.
 func processesOf(program string) ([]string, error) {
 	if program == "" {
 		return nil, nil

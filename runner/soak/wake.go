@@ -36,8 +36,8 @@ type soakWake struct {
 	Reads   int    `json:"reads"` // of the whole chain, that were compared
 }
 
-// wake is one: its bursts, what happens in them, and what is read afterwards. drivers: clients with PostgreSQL's own protocol take part;
-// reader: a second one reads at some moment of the first burst. Another one is aimed at the next collection.
+// wake is one wake: its bursts, what happens in them, and what is read afterwards. drivers: clients with PostgreSQL's own protocol take
+// part; reader: a second reader reads at some moment of the first burst. Another one is aimed at the next collection.
 func (s *soak) wake(ctx context.Context, w workload.Wake, drivers, reader bool) error {
 	if err := s.hit(); err != nil {
 		return err
@@ -103,7 +103,7 @@ func (s *soak) counts() [5]int64 {
 	return [5]int64{s.kills.Load(), s.switches.Load(), s.stalls.Load(), s.steps.Load(), faults}
 }
 
-// stepClock puts the wall clock of what runs from now on ahead or back, now and then.
+// stepClock now and then sets the wall clock of what runs from now on ahead or back.
 func (s *soak) stepClock() {
 	if s.Emulated == nil {
 		return
@@ -116,7 +116,7 @@ func (s *soak) stepClock() {
 	s.time.Step(off)
 }
 
-// burst writes so many rows from several clients, and does to the service what is drawn for it. It returns the slowest write.
+// burst writes n rows from several clients, and does to the service what is drawn for it. It returns the slowest write.
 func (s *soak) burst(ctx context.Context, n int, drivers bool) (slow time.Duration, err error) {
 	plan := s.plan(n)
 	s.written.Store(0)
@@ -193,7 +193,7 @@ func (s *soak) plan(n int) map[int]func() {
 	return plan
 }
 
-// kill kills the newest instance, and lets the lease of the dead run out.
+// kill kills the newest instance, and lets the dead one's lease expire.
 func (s *soak) kill() {
 	i, err := s.Emulated.Newest()
 	if err != nil || s.Emulated.Crash(i.ID) != nil {
@@ -203,12 +203,12 @@ func (s *soak) kill() {
 	s.Emulated.Stall(afterCrash + s.farAhead())
 }
 
-// farAhead is how much longer a lease lives that was written by a clock that is ahead.
+// farAhead is how much longer a lease lives that was written under a clock that is ahead.
 func (s *soak) farAhead() time.Duration { return clockStep }
 
 func (s *soak) stall(d time.Duration) {
 	if s.Emulated == nil {
-		return // a lease that is held runs out by itself, meanwhile
+		return // a held lease expires by itself in that time
 	}
 	s.stalls.Add(1)
 	s.Emulated.Stall(d)
@@ -221,7 +221,7 @@ func (s *soak) shut() {
 	}
 }
 
-// replace deploys another revision in the middle of what goes on.
+// replace deploys another revision in the middle of the traffic.
 func (s *soak) replace() {
 	s.naming.Lock()
 	defer s.naming.Unlock()
@@ -253,7 +253,7 @@ func (s *soak) report(ctx context.Context) error {
 	return err
 }
 
-// patiently asks until it is answered.
+// patiently repeats a statement until it is answered.
 func (s *soak) patiently(ctx context.Context, sql string) (serverless.Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, chainPatience)
 	defer cancel()
@@ -274,7 +274,7 @@ func (s *soak) patiently(ctx context.Context, sql string) (serverless.Reply, err
 	}
 }
 
-// portLine is what an instance prints of its listener for PostgreSQL's clients.
+// portLine is what an instance prints about its listener for PostgreSQL's clients.
 var portLine = regexp.MustCompile(`^postgres  (127\.0\.0\.1:\d+)$`)
 
 // listener is the address of the newest instance's listener for drivers; empty: it has not opened.
@@ -291,7 +291,7 @@ func (s *soak) listener() string {
 	return ""
 }
 
-// withDrivers adds clients of PostgreSQL's own protocol. Cloud Run gives an instance CPU for requests only: one is held open until release.
+// withDrivers adds clients of PostgreSQL's own protocol. Cloud Run gives an instance CPU only for requests: one is held open until release.
 func (s *soak) withDrivers(ctx context.Context, askers []asker) ([]asker, []*chain, func(), error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var held sync.WaitGroup
@@ -331,7 +331,7 @@ func (d *driver) close() {
 	}
 }
 
-// ask asks a statement, on a new connection if there is none. What it was not told is unknown.
+// ask sends a statement, on a new connection if there is none. What it was not told is unknown.
 func (d *driver) ask(ctx context.Context, sql string) (serverless.Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
@@ -375,8 +375,8 @@ func failedReply(err error) serverless.Reply {
 	return a
 }
 
-// unknownReply is what an error after a statement that was sent means: PostgreSQL's own are failures, of a writer that was fenced and a
-// server that ends nobody knows.
+// unknownReply is what an error after a statement was sent means: PostgreSQL's own are failures; those of a fenced writer and of a server
+// that is ending are unknown.
 func unknownReply(err error) serverless.Reply {
 	a := failedReply(err)
 	if a.Code != "23505" {

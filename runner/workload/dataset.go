@@ -5,9 +5,9 @@
 //	results, err := in.Query(ctx, workload.VerifySQL)
 //	report, err := workload.ParseVerify(results)
 //
-// The dataset is a mix of what databases hold: integers, text that compresses, bytes that do not, an index, a sequence, a
-// PL/pgSQL function. Rows are grouped in chunks; for each chunk a checksum table has the number of its rows and a digest over
-// all their columns, written in the same transaction as the rows.
+// The dataset is a mix of what databases hold: integers, text that compresses, bytes that do not, an index, a sequence, a PL/pgSQL
+// function. Rows are grouped in chunks; for each chunk a checksum table has the number of its rows and a digest over all their columns,
+// written in the same transaction as the rows.
 package workload
 
 import (
@@ -17,7 +17,7 @@ import (
 	"blobpglite/core/pglite"
 )
 
-// rowBytes is what one row of the dataset takes in the database: measured over heap and indexes.
+// rowBytes is how much one row of the dataset takes in the database: measured over heap and indexes.
 const rowBytes = 796
 
 // chunkRows is how many rows share one digest.
@@ -25,7 +25,7 @@ const chunkRows = 500
 
 // Dataset says how much data to make. Equal datasets have equal rows.
 type Dataset struct {
-	Bytes int64  // what rows and indexes should take in the database, about
+	Bytes int64  // approximate size of rows and indexes in the database
 	Seed  uint64 // goes into every value
 }
 
@@ -35,7 +35,7 @@ func (d Dataset) Chunks() int { return int(max(d.Bytes/(rowBytes*chunkRows), 1))
 // Rows is the number of rows that the dataset has.
 func (d Dataset) Rows() int { return d.Chunks() * chunkRows }
 
-// schemaSQL makes the tables and the function that fills a chunk.
+// schemaSQL creates the tables and the function that fills a chunk.
 const schemaSQL = `
 CREATE SEQUENCE row_id;
 CREATE TABLE rows (
@@ -67,13 +67,13 @@ END
 $$;
 `
 
-// Load returns SQL that makes the schema and all rows in one transaction.
+// Load returns SQL that creates the schema and all rows in one transaction.
 func (d Dataset) Load() string {
 	return fmt.Sprintf(schemaSQL, chunkRows) + fmt.Sprintf(
 		"DO $$ BEGIN FOR c IN 0..%d LOOP PERFORM fill_chunk(c, '%d'); END LOOP; END $$;", d.Chunks()-1, d.Seed)
 }
 
-// Statements returns SQL that makes the same, as single statements, for clients that send one at a time; each fills at most 50 chunks.
+// Statements returns SQL that does the same in single statements, for clients that send one at a time; each fills at most 50 chunks.
 func (d Dataset) Statements() []string {
 	const each = 50
 	schema := fmt.Sprintf(schemaSQL, chunkRows)
@@ -84,8 +84,8 @@ func (d Dataset) Statements() []string {
 	return statements
 }
 
-// OpenTransactionSQL returns SQL that begins a transaction and writes in it: a chunk beyond the dataset, and a change of every
-// row of the first one. A restore must show neither.
+// OpenTransactionSQL returns SQL that begins a transaction and writes in it: a chunk beyond the dataset, and a change of every row of the
+// first one. A restore must show neither.
 func (d Dataset) OpenTransactionSQL() string {
 	return fmt.Sprintf("BEGIN; SELECT fill_chunk(%d, 'uncommitted'); UPDATE rows SET n = n + 1 WHERE chunk = 0;", d.Chunks())
 }

@@ -33,9 +33,9 @@ const (
 	blockRows    = 12
 )
 
-// LedgerSchema makes the tables that the clients work on:
+// LedgerSchema creates the tables that the clients work on:
 //
-//	ledger     append-only; each entry's hash is that of the one before and its own token
+//	ledger     append-only; each entry's hash is computed from the previous one's and its own token
 //	accounts   the bank; transfers keeps what was moved, in the same transaction
 //	registers  written, read, swapped
 //	items      rows, and in digests their digest, in the same transaction
@@ -128,7 +128,7 @@ func (p *numbers) at(row []string, i int) int64 {
 	return n
 }
 
-// CopySQL is the statement to which CopyRow's rows are sent.
+// CopySQL is the statement for CopyRow's rows.
 const CopySQL = "COPY copies FROM STDIN"
 
 // CopyRow appends one row of a COPY: bytes that do not compress, with their digest.
@@ -147,21 +147,21 @@ type request struct {
 	kind history.Kind
 	in   map[string]int64
 	sql  string
-	// steps are sent one by one, each when the one before was answered; the last one commits. Empty: sql.
+	// steps are sent one by one, each when the previous one was answered; the last one commits. Empty: sql.
 	steps []string
 	copy  bool
 	// done reads the answer into the operation; nil: there is nothing to read.
 	done func(op *history.Op, rows [][][]string, tags []string) error
 }
 
-// maker makes requests of one client.
+// maker makes one client's requests.
 type maker struct {
 	h        *history.History
 	random   *rand.Rand
 	kinds    []func(*maker) request
 	copies   CopySize
 	made     int64            // the table that this client has made last, and knows to be there
-	observed [Registers]int64 // what it saw last in each register: what a swap expects
+	observed [Registers]int64 // what it last saw in each register: what a swap expects
 }
 
 // CopySize is how large a COPY is.
@@ -181,8 +181,8 @@ func (m *maker) large() request {
 	return request{kind: history.Copy, copy: true, in: map[string]int64{"token": m.h.Token(), "rows": int64(m.copies.Rows)}}
 }
 
-// transaction is a transfer as a program makes it: a round trip for each statement, its locks in any order, so that it waits for others, and
-// others for it, and some are told of a deadlock.
+// transaction is a transfer as a program makes it: a round trip for each statement, its locks in any order, so that transactions wait for
+// each other, and some get a deadlock error.
 func (m *maker) transaction() request {
 	r := m.transfer()
 	lock := ""
@@ -205,7 +205,7 @@ func (m *maker) append() request {
 	}
 }
 
-// into reads the one number of the first result.
+// into reads the single number of the first result.
 func into(to *map[string]int64, name string, rows [][][]string) error {
 	if len(rows) == 0 || len(rows[0]) != 1 || len(rows[0][0]) != 1 {
 		return fmt.Errorf("%d results where one number was expected", len(rows))

@@ -17,16 +17,16 @@ import (
 // Target returns where a client sends its next request, and the node's name. Nil: nowhere at present; the client tries again.
 type Target func() (Conn, string)
 
-// Load runs clients that work on the tables of LedgerSchema, and record everything in a history.
+// Load runs clients that work on the tables of LedgerSchema, and records everything in a history.
 //
 //	l := workload.Load{Clients: 4, Rate: 200, Mix: []string{"ledger", "bank", "register"}, Seed: 1, History: h, Target: holder, Outcome: outcomeOf}
 //	done := l.Run(ctx)        // until ctx ends, and every request under way has ended
 //
-// The loop is open: each client has a schedule, and a request's latency counts from when it was meant to start, however late it
-// did. With a rate of zero a client sends the next request when the last one was answered.
+// The loop is open: each client has a schedule, and a request's latency counts from when it was meant to start, however late it did. With a
+// rate of zero a client sends the next request when the last one was answered.
 type Load struct {
 	Clients int
-	Rate    float64 // requests a second of all clients together; zero: as fast as answers come
+	Rate    float64 // requests per second of all clients together; zero: as fast as answers arrive
 	Mix     []string
 	Seed    uint64
 	History *history.History
@@ -111,7 +111,7 @@ func (l Load) sabotage(ctx context.Context) {
 	}
 }
 
-// client asks one request after the other.
+// client sends one request after the other.
 func (l Load) client(ctx context.Context, m *maker, n int) error {
 	id := l.History.Client()
 	interval := time.Duration(0)
@@ -161,7 +161,7 @@ func (l Load) client(ctx context.Context, m *maker, n int) error {
 	return nil
 }
 
-// ask does one request and notes it.
+// ask sends one request and records it.
 func (l Load) ask(ctx context.Context, m *maker, id int64, conn Conn, name string) (history.Outcome, error) {
 	r := m.next()
 	op := l.History.Begin(id, name, r.kind, r.in)
@@ -197,7 +197,7 @@ func (l Load) ask(ctx context.Context, m *maker, id int64, conn Conn, name strin
 	return history.OK, nil
 }
 
-// transact sends a transaction's statements one by one. sent says whether the last one, its COMMIT, was: before, an error means that
+// transact sends a transaction's statements one by one. sent says whether the last one, its COMMIT, was: before that, an error means that
 // it is not committed, whatever the error is.
 func transact(ctx context.Context, conn Conn, steps []string) (sent bool, err error) {
 	for i, sql := range steps {
@@ -205,7 +205,7 @@ func transact(ctx context.Context, conn Conn, steps []string) (sent bool, err er
 		_, tags, err := conn.Query(ctx, sql)
 		switch {
 		case err != nil && !sent:
-			_, _, _ = conn.Query(ctx, "ROLLBACK") // if there is a session still
+			_, _, _ = conn.Query(ctx, "ROLLBACK") // if there still is a session
 			return false, err
 		case err != nil:
 			return true, err

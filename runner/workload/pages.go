@@ -8,13 +8,13 @@ import (
 	"blobpglite/core/engine"
 )
 
-// Rows of the databases that these verbs make: text of hexadecimal digits, which PostgreSQL keeps in the row and zstd compresses to half.
+// Rows of the databases made by these verbs: text of hexadecimal digits, which PostgreSQL keeps in the row and zstd compresses to half.
 const (
 	PageRowBytes = 850
 	pagePad      = "(SELECT string_agg(md5((g * 31 + i)::text), '') FROM generate_series(1, 24) i)"
 )
 
-// PageRows makes a table of size bytes whose pages do not change any more unless somebody writes them.
+// PageRows makes a table of size bytes whose pages do not change unless they are written.
 func PageRows(ctx context.Context, e *engine.Engine, size int64) (rows int, err error) {
 	rows = int(size / PageRowBytes)
 	for _, sql := range PageStatements(rows) {

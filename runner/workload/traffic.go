@@ -33,12 +33,12 @@ type Wake struct {
 	Visits []time.Duration
 }
 
-// Traffic returns the wakes of so many hours of the small application, as a pure function of the seed:
+// Traffic returns the wakes of a number of hours of the small application, as a pure function of the seed:
 //
-//	wakes    48 a day, one an hour at night and up to three by day, each within its own part of the hour
-//	writes   1,000 a day: a batch of 200 at three in the night, none in the report at eight, and the rest over the other wakes by a
+//	wakes    48 a day, one per hour at night and up to three by day, each within its own part of the hour
+//	writes   1,000 a day: a batch of 200 at three at night, none in the report at eight, and the rest over the other wakes by a
 //	         Pareto distribution, so that a few bring a hundred and most bring a handful
-//	gaps     every third wake has a second burst, one to six minutes later; between two wakes there are more than ten minutes
+//	gaps     every third wake has a second burst, one to six minutes later; two wakes are more than ten minutes apart
 func Traffic(seed uint64, hours int) []Wake {
 	var all []Wake
 	for day := 0; day*24 < hours; day++ {
@@ -91,7 +91,7 @@ func share(r *rand.Rand, day []Wake) {
 			left -= day[i].Writes
 		}
 	}
-	// What rounding has left, or taken too much of, is the busiest wake's.
+	// The busiest wake absorbs the rounding error.
 	most := slices.Index(weights, slices.Max(weights))
 	day[most].Writes += left
 }

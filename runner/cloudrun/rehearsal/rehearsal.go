@@ -1,15 +1,15 @@
-// Package rehearsal stands in for gcloud and Cloud Run on this machine, so that the code that drives them can be tried from end
-// to end, without leaving the machine.
+// Package rehearsal stands in for gcloud and Cloud Run on this machine, so that the code that drives them can be tried from end to end
+// without leaving the machine.
 //
 //	g := rehearsal.New(rehearsal.Options{Program: pgserve, Endpoint: emulator})
 //	s, err := cloudrun.New(cloudrun.Options{..., Run: g.Run, Pause: 20 * time.Millisecond})
 //	...
 //	err = g.Close(ctx)
 //
-// It understands the command lines of package cloudrun and no others; what gcloud would refuse, such as a service that does not
-// exist or a revision's name that is taken, it refuses. It uses the Cloud Run emulator: a deployment runs the program as a child
-// process with the environment that was set, and starts an instance; instances are told to end by scaling to zero, by a newer
-// revision, and when their tag is removed. Their logs have the form of Cloud Logging's.
+// It understands only the command lines of package cloudrun; what gcloud would refuse, such as a service that does not exist or a revision
+// name that is taken, it refuses. It uses the Cloud Run emulator: a deployment runs the program as a child process with the given
+// environment, and starts an instance; instances are told to end by scaling to zero, by a newer revision, and when their tag is removed.
+// Their logs have Cloud Logging's form.
 //
 // It has the limits of the Cloud Run emulator: see cloud/runemu/platform.
 package rehearsal
@@ -48,7 +48,7 @@ type Gcloud struct {
 	entries []entry
 }
 
-// service is the one service that there may be.
+// service is the only possible service.
 type service struct {
 	name     string
 	platform *platform.Platform
@@ -67,7 +67,7 @@ type tagged struct {
 	server   *httptest.Server
 }
 
-// entry is a line of the logs, in the form that Cloud Logging has.
+// entry is a line of the logs, in Cloud Logging's form.
 type entry struct {
 	Timestamp time.Time         `json:"timestamp"`
 	Severity  string            `json:"severity"`
@@ -86,7 +86,7 @@ type resource struct {
 // New makes a stand-in without a service.
 func New(o Options) *Gcloud { return &Gcloud{o: o} }
 
-// Run does what a command line of gcloud would, and returns what it would print.
+// Run does what a gcloud command line would do, and returns what gcloud would print.
 func (g *Gcloud) Run(ctx context.Context, args []string) ([]byte, error) {
 	c := parse(args)
 	g.mu.Lock()
@@ -131,7 +131,7 @@ func parse(args []string) line {
 	return c
 }
 
-// after is what follows the command's words, one word: a service or a filter. A list has none.
+// after returns what follows the command's words, one word: a service or a filter. A list has none.
 func (c line) after(words string) ([]string, bool) {
 	command := strings.Fields(words)
 	if len(c.words) < len(command) || strings.Join(c.words[:len(command)], " ") != words {
@@ -140,7 +140,7 @@ func (c line) after(words string) ([]string, bool) {
 	return c.words[len(command):], true
 }
 
-// needs refuses a command line without these flags.
+// needs rejects a command line without these flags.
 func (c line) needs(flags ...string) error {
 	for _, f := range flags {
 		if _, ok := c.flags[f]; !ok {
@@ -184,7 +184,7 @@ func (g *Gcloud) describe(_ context.Context, c line) (any, error) {
 	return map[string]any{"status": map[string]any{"url": s.front.URL, "traffic": traffic}}, nil
 }
 
-// revision reads what is to be deployed.
+// revision parses what to deploy.
 func (g *Gcloud) revision(c line) (platform.Revision, error) {
 	r := platform.Revision{Name: c.words[0] + "-" + c.flags["revision-suffix"], Program: g.o.Program, Args: []string{"-listen", "", "-endpoint", g.o.Endpoint}, CPU: platform.InRequests}
 	if _, always := c.flags["no-cpu-throttling"]; always {
@@ -204,7 +204,7 @@ func (g *Gcloud) revision(c line) (platform.Revision, error) {
 	if err != nil {
 		return r, fmt.Errorf("argument --memory: %q: %w", memory, err)
 	}
-	// ^;^A=b;C=d: another delimiter than the comma. See gcloud topic escaping.
+	// ^;^A=b;C=d: a delimiter other than the comma. See gcloud topic escaping.
 	rest, found := strings.CutPrefix(c.flags["set-env-vars"], "^")
 	delimiter, list, ok := strings.Cut(rest, "^")
 	if !found || !ok || delimiter == "" {
@@ -247,7 +247,7 @@ func (g *Gcloud) deploy(ctx context.Context, c line) (any, error) {
 	return nil, s.serve(ctx, r)
 }
 
-// create makes the service; nothing serves yet.
+// create creates the service; nothing serves yet.
 func (g *Gcloud) create(name string) error {
 	p, err := platform.New(platform.Options{Revision: platform.Revision{Name: "none", Program: g.o.Program}, Event: func(e platform.Event) { g.heard(name, e) }})
 	if err != nil {
@@ -265,7 +265,7 @@ func (g *Gcloud) create(name string) error {
 	return nil
 }
 
-// serve gives a revision all traffic, when an instance of it is up.
+// serve gives a revision all traffic, once an instance of it is up.
 func (s *service) serve(ctx context.Context, r platform.Revision) error {
 	if err := s.platform.Deploy(ctx, r); err != nil {
 		return err
@@ -323,7 +323,7 @@ func (s *service) shut(which func(revision string) bool) error {
 		if !which(i.Revision) {
 			continue
 		}
-		if err := s.platform.Shut(i.ID); err != nil && s.platform.Gone(i.ID) != nil { // or else it has gone by itself
+		if err := s.platform.Shut(i.ID); err != nil && s.platform.Gone(i.ID) != nil { // otherwise it has gone by itself
 			failed = errors.Join(failed, err)
 		}
 	}
@@ -398,8 +398,8 @@ func (g *Gcloud) heard(service string, e platform.Event) {
 	g.entries = append(g.entries, l)
 }
 
-// special takes the fields that are the entry's own out of a structured line.
-// Source: cloud.google.com/logging/docs/structured-logging, read November 2026.
+// special extracts the entry's own fields from a structured line. Source: cloud.google.com/logging/docs/structured-logging, read November
+// 2026.
 func (l *entry) special() {
 	if text, ok := l.JSON["time"].(string); ok {
 		if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
@@ -420,7 +420,7 @@ func (g *Gcloud) read(_ context.Context, c line) (any, error) {
 	if len(c.words) != 1 {
 		return nil, fmt.Errorf("one filter, not %q", c.words)
 	}
-	// What of a filter the rehearsal goes by.
+	// The parts of a filter that the rehearsal honours.
 	revision := regexp.MustCompile(`resource\.labels\.revision_name="([^"]*)"`).FindStringSubmatch(c.words[0])
 	from := regexp.MustCompile(`timestamp>="([^"]*)"`).FindStringSubmatch(c.words[0])
 	if revision == nil || from == nil {

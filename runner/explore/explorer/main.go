@@ -1,8 +1,8 @@
-// Command explorer runs the schedule explorer and prints its report as JSON: a small program of its own, so that a mutant
-// of core links fast.
+// Command explorer runs the schedule explorer and prints its report as JSON: a small program of its own, so that a mutant of core links
+// fast.
 //
 //	go run ./runner/explore/explorer -schedules 50000 -seed 1
-//	go run ./runner/explore/explorer -plans zombie -replay schedule.txt      a step a line, as a violation prints them
+//	go run ./runner/explore/explorer -plans zombie -replay schedule.txt      one step per line, as a violation prints them
 //
 // It exits with 0 if no invariant was violated, with 3 if one was, with 1 if it could not run.
 package main

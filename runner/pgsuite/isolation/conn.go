@@ -17,19 +17,19 @@ type state int
 
 const (
 	idle  state = iota
-	busy        // a query is under way, and no result of it is whole
+	busy        // a query is under way, without a complete result
 	whole       // a result can be taken
 )
 
-// vanished is what libpq says when the server has closed a connection.
+// vanished is libpq's message when the server has closed a connection.
 const vanished = "server closed the connection unexpectedly\n" +
 	"\tThis probably means the server terminated abnormally\n\tbefore or while processing the request.\n"
 
 // unread is how many of the server's writes are read ahead.
 const unread = 64
 
-// conn is a connection as libpq keeps one: messages are looked at only when somebody asks for the connection's state, and
-// not beyond a result that nobody has taken. So notices are printed where isolationtester prints them.
+// conn is a connection as libpq keeps one: messages are processed only when the connection's state is queried, and not beyond an untaken
+// result. So notices are printed where isolationtester prints them.
 type conn struct {
 	name     string
 	hijacked *pgconn.HijackedConn
@@ -53,7 +53,7 @@ type event struct {
 	failed  *pgproto3.ErrorResponse
 	notice  *pgproto3.ErrorResponse
 	notify  *pgproto3.NotificationResponse
-	strange string // a message that no query here asks for
+	strange string // a message that no query here expects
 	kind    eventKind
 }
 
@@ -99,7 +99,7 @@ func (c *conn) close() {
 	<-c.reading
 }
 
-// read hands all messages on, until the connection ends. What came at once is handed on at once, as libpq reads it.
+// read passes all messages on, until the connection ends. What arrives together is passed on together, as libpq reads it.
 func (c *conn) read() {
 	defer close(c.reading)
 	for {
@@ -127,7 +127,7 @@ func (c *conn) read() {
 	}
 }
 
-// translate copies what is of interest of a message.
+// translate copies what is relevant in a message.
 func translate(m pgproto3.BackendMessage) (event, bool) {
 	switch m := m.(type) {
 	case *pgproto3.RowDescription:
@@ -194,7 +194,7 @@ func (c *conn) await(ctx context.Context, clk clock.Clock, d time.Duration) (boo
 	}
 }
 
-// cancel asks the server, over a connection of its own, to give the query up, and returns when it has heard.
+// cancel requests the server, over a connection of its own, to cancel the query, and returns when the server has received that.
 func (c *conn) cancel(ctx context.Context) error {
 	config := c.hijacked.Config
 	network, address := pgconn.NetworkAddress(config.Host, config.Port)

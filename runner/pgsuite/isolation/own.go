@@ -5,7 +5,7 @@ import (
 	"io/fs"
 )
 
-// own are specifications that are not PostgreSQL's, and what isolationtester wrote of them at PostgreSQL 18.
+// own are specifications that are not PostgreSQL's, and isolationtester's output for them at PostgreSQL 18.
 //
 //go:embed specs expected
 var own embed.FS

@@ -53,7 +53,7 @@ type BlockerKind int
 const (
 	Once      BlockerKind = iota // nothing: the step counts as waiting when it was sent
 	Completed                    // the other step has completed
-	Notices                      // the other step's session has got so many notices since this one was sent
+	Notices                      // the other step's session has received that many notices since this one was sent
 )
 
 // Parse reads a specification.
@@ -70,7 +70,7 @@ func Parse(text string) (*Spec, error) {
 	return spec, spec.link()
 }
 
-// parser looks one token ahead. Behind its first error it finds nothing any more.
+// parser looks one token ahead. After its first error it finds nothing more.
 type parser struct {
 	scanner
 	ahead token
@@ -92,7 +92,7 @@ func (p *parser) wrong() {
 	}
 }
 
-// is goes over the next token if it is this one.
+// is consumes the next token if it is this one.
 func (p *parser) is(k kind, text string) bool {
 	if p.ahead.kind != k || p.ahead.text != text || p.err != nil {
 		return false
@@ -101,7 +101,7 @@ func (p *parser) is(k kind, text string) bool {
 	return true
 }
 
-// want is the text of the next token, which has to be of this kind.
+// want returns the text of the next token, which must be of this kind.
 func (p *parser) want(k kind) string {
 	text := p.ahead.text
 	if p.ahead.kind != k {
@@ -268,7 +268,7 @@ func (s *Spec) each(f func(Permutation) error) error {
 	return nil
 }
 
-// interleave goes on after the steps of begun, taken says how many are of each session.
+// interleave continues after the steps in begun; taken says how many each session has.
 func (s *Spec) interleave(taken []int, begun Permutation, f func(Permutation) error) error {
 	whole := true
 	for i, session := range s.Sessions {

@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// table prints rows as PQprint of libpq does, aligned and with a header. Widths are bytes, a column of numbers stands right.
+// table prints rows like libpq's PQprint, aligned and with a header. Widths are in bytes; a column of numbers is right-aligned.
 func table(out io.Writer, names []string, rows [][]string) {
 	if len(names) == 0 {
 		return
@@ -54,7 +54,7 @@ func isNumber(value string) bool {
 	return strings.Trim(value, "0123456789.Ee -") == "" && value[0] != 'E' && value[0] != 'e' && isDigit(value[len(value)-1])
 }
 
-// message is the text that libpq makes of an error or a notice, without a position.
+// message is the text that libpq makes from an error or a notice, without a position.
 func message(m *pgproto3.ErrorResponse, isError bool) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s:  %s\n", m.Severity, m.Message)

@@ -6,9 +6,9 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// result is what a statement came to, as a PGresult of libpq.
+// result is a statement's result, like libpq's PGresult.
 type result struct {
-	names  []string // nil: it is no query
+	names  []string // nil: not a query
 	rows   [][]string
 	query  bool
 	empty  bool
@@ -17,7 +17,7 @@ type result struct {
 	odd    string // an answer that is none of these
 }
 
-// succeeded says whether it is a statement's regular end, with rows or without.
+// succeeded says whether it is a statement's regular end, with or without rows.
 func (r *result) succeeded() bool {
 	return r != nil && r.failed == nil && r.lost == "" && r.odd == "" && !r.empty
 }
@@ -35,7 +35,7 @@ func (r *result) reason() string {
 	return r.lost
 }
 
-// parse looks at the messages that are there, as far as libpq would.
+// parse processes the messages that are there, as far as libpq would.
 func (c *conn) parse() {
 	for {
 		for ; len(c.ahead) > 0; c.ahead = c.ahead[1:] {
@@ -52,7 +52,7 @@ func (c *conn) parse() {
 	}
 }
 
-// handle looks at a message; false: it has to wait until the result before it was taken.
+// handle processes a message; false: it must wait until the previous result is taken.
 func (c *conn) handle(e event) bool {
 	switch {
 	case e.kind == noticeEvent:
@@ -65,7 +65,7 @@ func (c *conn) handle(e event) bool {
 		c.gone = true
 	case c.state == idle:
 		if e.kind == failedEvent {
-			c.tell(e.failed) // libpq takes an error that nobody asked for as a notice
+			c.tell(e.failed) // libpq treats an unexpected error as a notice
 		}
 	default:
 		c.build(e)
@@ -78,7 +78,7 @@ func (c *conn) tell(m *pgproto3.ErrorResponse) {
 	c.onNotice(message(m, false))
 }
 
-// build adds a message to the result that is under way.
+// build adds a message to the current result.
 func (c *conn) build(e event) {
 	switch e.kind {
 	case columnsEvent:
@@ -104,7 +104,7 @@ func (c *conn) busy() bool {
 	return c.state == busy
 }
 
-// next waits for the next result of the query; nil: there is none any more.
+// next waits for the next result of the query; nil: there are no more.
 func (c *conn) next(ctx context.Context) (*result, error) {
 	for c.busy() {
 		if c.gone {
@@ -141,7 +141,7 @@ func (c *conn) exec(ctx context.Context, messages ...pgproto3.FrontendMessage) (
 	}
 }
 
-// notifications are those that have come.
+// notifications returns those that have arrived.
 func (c *conn) notifications() []pgproto3.NotificationResponse {
 	c.parse()
 	all := c.notify

@@ -18,15 +18,15 @@ import (
 type Options struct {
 	Config *pgconn.Config // each connection adds / and its session's name to the application's name
 	Clock  clock.Clock
-	// MaxWait is how long a step may take before it is cancelled; after twice the time the run ends. 0: six minutes.
+	// MaxWait is how long a step may take before it is canceled; after twice the time the run ends. 0: six minutes.
 	MaxWait time.Duration
 }
 
 const (
 	defaultMaxWait = 6 * time.Minute
-	// pollInterval is how long a connection is silent before somebody asks whether it waits for a lock.
+	// pollInterval is how long a connection is silent before the run queries whether it waits for a lock.
 	pollInterval = 10 * time.Millisecond
-	// blocked is the name of the prepared statement that asks.
+	// blocked is the name of the prepared statement for that query.
 	blocked = "isolationtester_waiting"
 )
 
@@ -38,10 +38,10 @@ type run struct {
 	control *conn
 	conns   []*conn   // of the sessions
 	active  []*launch // the step of each session that was sent and not completed
-	noticed bool      // a notice has come
+	noticed bool      // a notice has arrived
 }
 
-// Run runs every permutation and writes what isolationtester writes. ErrEnded: it stopped early, the last lines say why.
+// Run runs every permutation and writes what isolationtester writes. ErrEnded: it stopped early, and the last lines say why.
 func (s *Spec) Run(ctx context.Context, o Options, out io.Writer) error {
 	if o.MaxWait == 0 {
 		o.MaxWait = defaultMaxWait
@@ -60,7 +60,7 @@ func (s *Spec) Run(ctx context.Context, o Options, out io.Writer) error {
 
 func (r *run) printf(format string, args ...any) { fmt.Fprintf(r.out, format, args...) }
 
-// end writes why the run cannot go on.
+// end writes why the run cannot continue.
 func (r *run) end(format string, args ...any) error {
 	r.printf(format, args...)
 	return ErrEnded
@@ -100,7 +100,7 @@ func (r *run) connect(ctx context.Context) (err error) {
 	return err
 }
 
-// dial makes a connection whose application tells the session.
+// dial makes a connection whose application name identifies the session.
 func (r *run) dial(ctx context.Context, number int, name string) (*conn, error) {
 	c, err := dial(ctx, r.Config, name)
 	if ctx.Err() != nil {
@@ -171,7 +171,7 @@ func (r *run) query(ctx context.Context, c *conn, what, sql string) error {
 	return nil
 }
 
-// isBlocked asks whether a session waits for another of the test.
+// isBlocked queries whether a session waits for another session of the test.
 func (r *run) isBlocked(ctx context.Context, session int) (bool, error) {
 	pid := []byte(fmt.Sprint(r.conns[session].hijacked.PID))
 	res, err := r.control.exec(ctx, &pgproto3.Bind{PreparedStatement: blocked, Parameters: [][]byte{pid}},

@@ -29,7 +29,7 @@ type scanner struct {
 	line int
 }
 
-// blanks are skipped, and trimmed from the ends of SQL. A line's end is none: it stays within SQL.
+// blanks are skipped, and trimmed from the ends of SQL. A line's end is not one: it stays within SQL.
 const blanks = " \t\r\f"
 
 func keywords() []string {
@@ -93,7 +93,7 @@ func (s *scanner) take(fits func(byte) bool) string {
 	return s.text[begin:s.at]
 }
 
-// quoted is a name in quotes, where a quote is written twice.
+// quoted parses a quoted name, in which a quote is written twice.
 func (s *scanner) quoted() (token, error) {
 	var name strings.Builder
 	for s.at++; s.at < len(s.text); s.at++ {

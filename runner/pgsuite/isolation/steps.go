@@ -12,7 +12,7 @@ import (
 // launch is a step that was sent.
 type launch struct {
 	*Launch
-	targets []int // for each blocker, how many notices the other session is to have got
+	targets []int // for each blocker, how many notices the other session must have received
 }
 
 // steps sends the steps of a permutation, and waits for all of them.
@@ -53,7 +53,7 @@ func (r *run) steps(ctx context.Context, p Permutation) error {
 	return err
 }
 
-// vacate waits until a session's step has completed, and looks after the others meanwhile.
+// vacate waits until a session's step has completed, and meanwhile attends to the others.
 func (r *run) vacate(ctx context.Context, session int, waiting []*launch) (_ []*launch, err error) {
 	began := r.Clock.Monotonic()
 	for r.active[session] != nil {
@@ -107,8 +107,8 @@ func (r *run) tryAll(ctx context.Context, waiting []*launch, leaveBlocked bool) 
 	}
 }
 
-// try waits for a step that was sent. True: it has not completed, for it waits for a lock (only with leaveBlocked), or it
-// may not be told yet. again: not for the first time.
+// try waits for a step that was sent. True: it has not completed, because it waits for a lock (only with leaveBlocked), or it may not be
+// reported yet. again: not for the first time.
 func (r *run) try(ctx context.Context, l *launch, leaveBlocked, again bool) (bool, error) {
 	waits := func() (bool, error) {
 		if !again {
@@ -149,7 +149,7 @@ func (r *run) result(ctx context.Context, l *launch, leaveBlocked bool) (bool, e
 			if err != nil {
 				return false, err
 			}
-			if isBlocked && c.busy() && !c.gone { // what came while that was asked is looked at first
+			if isBlocked && c.busy() && !c.gone { // what arrived during that query is processed first
 				return true, r.late(ctx, c)
 			}
 			if isBlocked {
@@ -172,8 +172,8 @@ func (r *run) result(ctx context.Context, l *launch, leaveBlocked bool) (bool, e
 	return false, nil
 }
 
-// late prints the notices of a session that waits, and that are still on their way: its server wrote them before the answer
-// that it waits, but over another connection.
+// late prints a waiting session's notices that are still on their way: its server wrote them before the answer that it waits, but over
+// another connection.
 func (r *run) late(ctx context.Context, c *conn) error {
 	for c.busy() && !c.gone {
 		some, err := c.await(ctx, r.Clock, pollInterval)
@@ -184,7 +184,7 @@ func (r *run) late(ctx context.Context, c *conn) error {
 	return nil
 }
 
-// heldBack says whether a blocker keeps a step from being told as completed.
+// heldBack says whether a blocker keeps a step from being reported as completed.
 func (r *run) heldBack(l *launch) bool {
 	for i, b := range l.Blockers {
 		switch b.Kind {
@@ -202,7 +202,7 @@ func (r *run) heldBack(l *launch) bool {
 	return false
 }
 
-// complete tells all that a step came to.
+// complete reports all results of a step.
 func (r *run) complete(ctx context.Context, l *launch, again bool) error {
 	text := l.step.SQL
 	if again {
