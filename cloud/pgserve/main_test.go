@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -310,6 +311,11 @@ func admin(t *testing.T, code int, args ...string) string {
 
 func TestUsage(t *testing.T) {
 	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
 	for _, c := range []struct {
 		args string
 		code int
@@ -330,7 +336,7 @@ func TestUsage(t *testing.T) {
 		{"-tls-cert x", 2, "-tls-key"},
 		{"-require-tls", 2, "-tls-cert"},
 		{"-log loud", 2, `"loud"`},
-		{"-store mem -listen 0.0.0.0:0", 1, "-password"},
+		{"-store mem -listen 0.0.0.0:0 -http 127.0.0.1:0", 1, "-password"},
 		{"-store mem -listen 127.0.0.1:0 -http :0", 1, "-token"},
 		{"-bucket gs://only", 2, "gs://name/prefix"},
 		{"-bucket /only", 2, "file:///folder"},
@@ -339,7 +345,9 @@ func TestUsage(t *testing.T) {
 		{"-store gcs -bucket file:///a/b", 2, "belongs to -store file"},
 		{"-bucket file:///a/b -endpoint http://x", 2, "-endpoint"},
 		{"status -bucket file:///nowhere/at/all", 1, "no such"},
-		{"-store mem -extension telepathy", 1, `"telepathy"`},
+		{"-store mem -listen 127.0.0.1:0 -http 127.0.0.1:0 -extension telepathy", 1, `"telepathy"`},
+		{"-store mem -listen " + taken.Addr().String(), 1, "with -listen"},
+		{"-store mem -listen 127.0.0.1:0 -http " + taken.Addr().String(), 1, "with -http"},
 		{"verify", 1, "-bucket"},
 		{"verify x -bucket gs://abc/b", 2, ""},
 	} {

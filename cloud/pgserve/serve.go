@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -261,7 +262,7 @@ func (s *service) listen(ctx context.Context, out io.Writer) error {
 	c := s.c
 	wire, web := "", "" // where clients connect
 	if c.listen != "" {
-		l, err := listenOn(c.listen, c.password != "", "-password")
+		l, err := listenOn(c.listen, c.password != "", "-password", "-listen")
 		if err != nil {
 			return err
 		}
@@ -281,7 +282,7 @@ func (s *service) listen(ctx context.Context, out io.Writer) error {
 		fmt.Fprintf(out, "postgres  %s\n", c.socket)
 	}
 	if address, open := c.httpAddress(); address != "" {
-		l, err := listenOn(address, c.token != "" || open, "-token")
+		l, err := listenOn(address, c.token != "" || open, "-token", "-http")
 		if err != nil {
 			return err
 		}
@@ -325,17 +326,20 @@ func (s *service) servePG(ctx context.Context, l net.Listener) {
 }
 
 // listenOn listens. Without a secret, it accepts only addresses of this machine.
-func listenOn(address string, secret bool, flag string) (net.Listener, error) {
+func listenOn(address string, secret bool, secretFlag, flag string) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("address %q: %w", address, err)
 	}
 	if ip := net.ParseIP(host); !secret && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, fmt.Errorf("address %q can be reached from elsewhere: set %s, or listen on 127.0.0.1", address, flag)
+		return nil, fmt.Errorf("address %q can be reached from elsewhere: set %s, or listen on 127.0.0.1", address, secretFlag)
 	}
 	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("another program listens on %s: stop it, or choose another address with %s (port 0: any free one): %w", address, flag, err)
+	case err != nil:
+		return nil, fmt.Errorf("listen on %s, which %s sets: %w", address, flag, err)
 	}
 	return l, nil
 }
