@@ -77,6 +77,21 @@ func (s *rawSession) answer() string {
 	}
 }
 
+// rests returns when the process waits for its next message: it has answered on its client's goroutine, not on its own, on which it may
+// still be running after its answer.
+func (s *rawSession) rests() {
+	s.t.Helper()
+	for range 1000 {
+		s.run("SELECT 1")
+		direct := s.conn.Answered()
+		s.answer()
+		if direct {
+			return
+		}
+	}
+	s.t.Fatal("of 1000 statements none was answered by the time Run returned")
+}
+
 // one is the answer to SELECT 1.
 var one = []string{"RowDescription ?column?", "DataRow 1", "CommandComplete SELECT 1", "ReadyForQuery I"}
 
@@ -84,8 +99,7 @@ var one = []string{"RowDescription ?column?", "DataRow 1", "CommandComplete SELE
 func TestSmallStatementRunsOnItsClient(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	s := rawSessionOf(t, c)
-	s.run("SELECT 1") // until the process rests
-	s.answer()
+	s.rests()
 	before := c.Stats()
 	const statements = 100
 	direct := 0
@@ -109,9 +123,8 @@ func TestLongStatementIsHandedOver(t *testing.T) {
 	c := startCluster(t, ClusterOptions{})
 	s, other := rawSessionOf(t, c), dial(t, c)
 	value(t, other, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
-	s.run("SELECT 1")
-	s.answer()
 	for _, sql := range []string{"SELECT count(*) FROM generate_series(1, 2000000)", "SELECT pg_sleep(0.05)"} {
+		s.rests()
 		before := c.Stats().Direct
 		s.run(sql)
 		if s.conn.Answered() {
