@@ -86,6 +86,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	c := &checker{root: root, temp: temp, short: *short, verbose: *verbose, stdout: stdout, stderr: stderr}
+	if c.cgo, err = withoutCgo(ctx, *short); err != nil {
+		fmt.Fprintln(stderr, "ci:", err)
+		return 1
+	}
 	if *short {
 		if err := c.narrow(ctx); err != nil {
 			fmt.Fprintln(stderr, "ci:", err)
@@ -131,6 +135,20 @@ func trimPaths(ctx context.Context) error {
 	return os.Setenv("GOFLAGS", strings.TrimSpace(flags+" "+trim))
 }
 
+// withoutCgo reports whether this machine can compile with cgo, as the race detector needs, and has the children compile without it, as the image's
+// program is compiled: otherwise everything that uses the network would be compiled twice. With -short, which builds no image, they compile as
+// "go test" by hand does.
+func withoutCgo(ctx context.Context, short bool) (can bool, err error) {
+	out, err := exec.CommandContext(ctx, "go", "env", "CGO_ENABLED").Output()
+	if err != nil {
+		return false, fmt.Errorf("look for cgo: %w", err)
+	}
+	if !short {
+		err = os.Setenv("CGO_ENABLED", "0")
+	}
+	return strings.TrimSpace(string(out)) == "1", err
+}
+
 // outcome is the result of a step. The zero value is a failure.
 type outcome int
 
@@ -153,6 +171,7 @@ type result struct {
 type checker struct {
 	root, temp     string
 	short, verbose bool
+	cgo            bool     // a C compiler is here
 	only           []string // packages that -short looks at; empty: all
 	stdout, stderr io.Writer
 	results        []result

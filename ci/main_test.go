@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -337,5 +338,26 @@ func TestFailureOfACommandIsNamed(t *testing.T) {
 	_, out = runSteps(t.Context(), &checker{root: "."}, []step{{name: "none", run: command("no-such-program")}})
 	if !strings.Contains(out, "none: start no-such-program") {
 		t.Errorf("got %s", out)
+	}
+}
+
+// TestWithoutCgo: a whole run compiles without cgo and still knows whether the race detector can have it; -short changes nothing.
+func TestWithoutCgo(t *testing.T) {
+	for _, has := range []string{"0", "1"} {
+		for _, short := range []bool{false, true} {
+			t.Setenv("CGO_ENABLED", has)
+			can, err := withoutCgo(t.Context(), short)
+			want := "0"
+			if short {
+				want = has
+			}
+			if err != nil || can != (has == "1") || os.Getenv("CGO_ENABLED") != want {
+				t.Errorf("CGO_ENABLED=%s, short %v: %v, %v, and CGO_ENABLED is %s", has, short, can, err, os.Getenv("CGO_ENABLED"))
+			}
+		}
+	}
+	var skip skipError
+	if err := race(t.Context(), &checker{}); runtime.GOOS == "linux" && !errors.As(err, &skip) {
+		t.Errorf("without cgo the race detector is not left out: %v", err)
 	}
 }

@@ -204,25 +204,23 @@ func (c *checker) experiment(ctx context.Context, id string, args ...string) err
 
 // race needs a C compiler, except on macOS.
 func race(ctx context.Context, c *checker) error {
-	if runtime.GOOS != "darwin" {
-		out, err := exec.CommandContext(ctx, "go", "env", "CGO_ENABLED").Output()
-		if err != nil {
-			return fmt.Errorf("look for cgo: %w", err)
-		}
-		if strings.TrimSpace(string(out)) != "1" {
+	env := []string{"CGO_ENABLED=1"}
+	if !c.cgo {
+		if runtime.GOOS != "darwin" {
 			return skipError("the race detector needs a C compiler, and there is none")
 		}
+		env = nil
 	}
 	skipped := notRaced()
 	whole := slices.DeleteFunc(racePackages(), func(pkg string) bool { return skipped[pkg] != nil })
-	failed := c.exec(ctx, nil, "go", append([]string{"test", "-vet=off", "-race"}, whole...)...)
+	failed := c.exec(ctx, env, "go", append([]string{"test", "-vet=off", "-race"}, whole...)...)
 	for _, pkg := range slices.Sorted(maps.Keys(skipped)) {
-		failed = errors.Join(failed, c.exec(ctx, nil, "go", "test", "-vet=off", "-race", "-skip", namesOf(skipped[pkg]), pkg))
+		failed = errors.Join(failed, c.exec(ctx, env, "go", "test", "-vet=off", "-race", "-skip", namesOf(skipped[pkg]), pkg))
 	}
 	// One go test a package, for each has tests of its own; they load both processors by themselves.
 	raced := racedTests()
 	for _, pkg := range slices.Sorted(maps.Keys(raced)) {
-		failed = errors.Join(failed, c.exec(ctx, nil, "go", "test", "-vet=off", "-race", "-run", namesOf(raced[pkg]), pkg))
+		failed = errors.Join(failed, c.exec(ctx, env, "go", "test", "-vet=off", "-race", "-run", namesOf(raced[pkg]), pkg))
 	}
 	return failed
 }
