@@ -168,3 +168,20 @@ func TestAnEndedEngineKeepsNoFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestCloseWaitsForAnAbandon: a Close that comes when an Abandon has just begun does not say that everything has ended.
+func TestCloseWaitsForAnAbandon(t *testing.T) {
+	t.Parallel()
+	e := open(t, mem.New(mem.Options{}), inLog)
+	e.closed.Store(true) // what Abandon does first
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := e.Close(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("PostgreSQL still runs, and Close returns %v", err)
+	}
+	e.closed.Store(false)
+	e.Abandon()
+	if err := e.Close(ctx); err != nil {
+		t.Errorf("after the end: %v", err)
+	}
+}

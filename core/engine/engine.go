@@ -38,6 +38,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -132,6 +133,8 @@ type Engine struct {
 	answers  answerCounts
 
 	closing chan struct{}         // full while a Close or Abandon runs
+	ended   chan struct{}         // closed when nothing of it runs any more
+	over    sync.Once             // closes ended
 	gone    context.Context       // ends when Abandon is called: a Close that is under way stops waiting
 	abandon context.CancelFunc    // ends gone
 	closed  atomic.Bool           // it is closed, or being closed
@@ -169,7 +172,7 @@ type committer interface {
 
 func newEngine(o Options) *Engine {
 	gone, abandon := context.WithCancel(context.Background())
-	return &Engine{o: o, closing: make(chan struct{}, 1), gone: gone, abandon: abandon, failed: make(chan struct{}), host: newHostSession()}
+	return &Engine{o: o, closing: make(chan struct{}, 1), ended: make(chan struct{}), gone: gone, abandon: abandon, failed: make(chan struct{}), host: newHostSession()}
 }
 
 // Opened returns the statistics of the opening.
@@ -259,10 +262,11 @@ func (e *Engine) Close(ctx context.Context) error {
 			return fmt.Errorf("close the database, which another call does: %w", ctx.Err())
 		}
 	}
-	defer func() { <-e.closing }()
 	if e.closed.Swap(true) {
-		return nil
+		<-e.closing
+		return e.awaitEnd(ctx)
 	}
+	defer func() { <-e.closing }()
 	waits, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(e.gone, cancel)()
@@ -272,6 +276,21 @@ func (e *Engine) Close(ctx context.Context) error {
 	}
 	e.stopped() // nothing is lost: what is durable is in the bucket
 	return err
+}
+
+// awaitEnd waits until the call that ends the engine, which may be an Abandon, has ended it. Error: the context's.
+func (e *Engine) awaitEnd(ctx context.Context) error {
+	select {
+	case <-e.ended:
+		return nil
+	default:
+	}
+	select {
+	case <-e.ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("close the database, which another call does: %w", ctx.Err())
+	}
 }
 
 // Abandon ends the engine like a crash: nothing more becomes durable. Unlike a crash it tries for two seconds to release the lease, so that
@@ -298,4 +317,5 @@ func (e *Engine) stopped() {
 	if e.pages != nil {
 		e.pages.Close()
 	}
+	e.over.Do(func() { close(e.ended) })
 }

@@ -87,5 +87,10 @@ func answerMutants() []Mutant {
 			Doc: "no checkpoint is requested: the whole log of a long transaction stays in memory",
 			Old: "\t\tc.RequestCheckpoint()\n", New: "",
 		},
+		{
+			Name: "closed-before-the-end", Invariant: promise, File: "core/engine/engine.go", Plan: tests + "TestCloseWaitsForAnAbandon",
+			Doc: "Close returns while another call still ends PostgreSQL",
+			Old: "\t\treturn e.awaitEnd(ctx)\n", New: "\t\treturn nil\n",
+		},
 	}
 }
