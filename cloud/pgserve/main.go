@@ -13,7 +13,7 @@
 //
 // It opens the database for the first connection (or right away, with -wake), and again after another writer has taken it over. After
 // SIGTERM it accepts no new work, lets running statements finish, makes everything durable, releases the lease, and exits with 0 within 10
-// seconds. A second signal ends it immediately.
+// seconds. A second signal ends it immediately, unless it comes within half a second, as from timeout(1), which sends each one twice.
 //
 // Exit codes: 0 ended on request, 1 failed, 2 bad usage.
 package main
@@ -27,6 +27,9 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
+
+	"blobpglite/core/clock"
 )
 
 func main() {
@@ -48,6 +51,7 @@ func run(args []string, out, errs io.Writer) int {
 	go func() {
 		<-signals
 		stop()
+		ignoreRepeats(signals)
 		<-signals
 		os.Exit(1) // now
 	}()
@@ -60,6 +64,23 @@ func run(args []string, out, errs io.Writer) int {
 	}
 	fmt.Fprintln(errs, "pgserve:", err)
 	return 1
+}
+
+// sameSignal is how long after the first signal further ones are taken for the same: timeout(1), supervisors and terminals send one to a
+// process, and again to its group.
+const sameSignal = 500 * time.Millisecond
+
+// ignoreRepeats receives signals for sameSignal.
+func ignoreRepeats(signals <-chan os.Signal) {
+	t := clock.System().NewTimer(sameSignal)
+	defer t.Stop()
+	for {
+		select {
+		case <-signals:
+		case <-t.C():
+			return
+		}
+	}
 }
 
 const setUpCommand = "set-up"

@@ -299,6 +299,35 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	}
 }
 
+// TestASignalSentTwice: a signal that comes twice at once, as timeout(1) and some supervisors send it, is one: what was acknowledged becomes
+// durable.
+func TestASignalSentTwice(t *testing.T) {
+	t.Parallel()
+	bucket := emulator(t)
+	c := start(t, append(bucket, "-durability", "sleep", "-idle-flush", "1h")...)
+	c.query(t, "CREATE TABLE t AS SELECT 1 a")
+	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable", c.pg))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), "BEGIN"); err != nil { // so that it does not end before it has heard both signals
+		t.Fatal(err)
+	}
+	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} { // two different ones are not merged
+		if err := c.cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-c.done
+	if code := c.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("it ended with %d", code)
+	}
+	if got := start(t, bucket...).query(t, "SELECT count(*) FROM t"); !strings.Contains(got, "1") {
+		t.Errorf("%q rows are left of what was acknowledged", got)
+	}
+}
+
 // admin runs a command and returns its output.
 func admin(t *testing.T, code int, args ...string) string {
 	t.Helper()

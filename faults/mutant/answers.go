@@ -88,6 +88,11 @@ func answerMutants() []Mutant {
 			Old: "\t\tc.RequestCheckpoint()\n", New: "",
 		},
 		{
+			Name: "two-signals-are-two", Invariant: promise, File: "cloud/pgserve/main.go", Plan: "./cloud/pgserve -run TestASignalSentTwice",
+			Doc: "SIGTERM that comes twice at once, as from timeout(1), ends the server before what was acknowledged is durable",
+			Old: "\t\tignoreRepeats(signals)\n", New: "",
+		},
+		{
 			Name: "closed-before-the-end", Invariant: promise, File: "core/engine/engine.go", Plan: tests + "TestCloseWaitsForAnAbandon",
 			Doc: "Close returns while another call still ends PostgreSQL",
 			Old: "\t\treturn e.awaitEnd(ctx)\n", New: "\t\treturn nil\n",
