@@ -486,6 +486,20 @@ func (e *Engine) LogStats() LogStats {
 	return LogStats{}
 }
 
+// Confirm renews an expired lease, as the first bytes of a client do. If another writer has taken the database meanwhile, the engine is
+// poisoned before a client relies on it. While the lease is held it sends nothing. Errors: ErrFenced, ErrPoisoned, the context's, the store's.
+func (e *Engine) Confirm(ctx context.Context) error {
+	m, ok := e.commits.(*logMode)
+	if !ok || e.serves() != nil { // whoever connects is told
+		return nil
+	}
+	err := m.opened.Lease.Ensure(ctx)
+	if errors.Is(err, lease.ErrLost) {
+		return e.fail(err)
+	}
+	return err
+}
+
 // Leased says whether the lease is held now, by this process's own clock. It expires while the database is idle, and the next request
 // renews it. False in mode snapshot, which has no lease.
 func (e *Engine) Leased() bool {

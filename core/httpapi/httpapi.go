@@ -180,6 +180,15 @@ func (a *API) guarded(h http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
+// session returns a session of a database, which the caller must release. If another writer has taken the database while nobody asked, it
+// is opened again first: idle sessions, which would fail, have ended by then. Errors: those of pool.acquire.
+func (a *API) session(ctx context.Context, database string) (*session, error) {
+	if _, err := a.o.Keeper.Engine(ctx); err != nil {
+		return nil, &notOpen{err}
+	}
+	return a.pool.acquire(ctx, database)
+}
+
 // healthz opens the database and runs a statement.
 func (a *API) healthz(w http.ResponseWriter, r *http.Request) {
 	done, err := a.begin()
@@ -188,7 +197,7 @@ func (a *API) healthz(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer done()
-	c, err := a.pool.acquire(r.Context(), a.o.Database)
+	c, err := a.session(r.Context(), a.o.Database)
 	if err == nil {
 		_, err = c.Exec(r.Context(), "SELECT 1").ReadAll()
 		a.pool.release(c, err == nil)

@@ -221,6 +221,29 @@ func TestLocked(t *testing.T) {
 	}
 }
 
+// TestTakenOverAtRest: another writer had the database while nobody asked. The first request afterwards does not fail for that, although
+// there is an idle session of the engine that was taken over.
+func TestTakenOverAtRest(t *testing.T) {
+	t.Parallel()
+	st := mem.New(mem.Options{})
+	o := engine.Options{Runtime: rt, Store: st, Create: true, LeaseTTL: 50 * time.Millisecond, AcquireTimeout: 10 * time.Second}
+	s := service(t, func(ctx context.Context) (*engine.Engine, error) { return engine.Open(ctx, o) }, func(o *Options) { o.IdleSession = time.Hour })
+	post(t, s, `{"sql":"CREATE TABLE t (a int)"}`)
+	rival, err := engine.Open(t.Context(), o) // waits until the lease has expired
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rival.Query(t.Context(), "INSERT INTO t VALUES (7)"); err != nil {
+		t.Fatal(err)
+	}
+	if err := rival.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if status, body, _ := post(t, s, `{"sql":"SELECT a FROM t"}`); status != 200 || !strings.Contains(body, "[[7]]") {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
 // failing lets records fail.
 type failing struct {
 	store.Store

@@ -73,7 +73,7 @@ func (a *API) run(w *recorder, r *http.Request) error {
 	if err := a.awaitPosition(r); err != nil {
 		return err
 	}
-	c, err := a.pool.acquire(r.Context(), database)
+	c, err := a.session(r.Context(), database)
 	if err != nil {
 		return err
 	}

@@ -97,9 +97,25 @@ func New(o Options) (*Keeper, error) {
 	return k, nil
 }
 
-// Engine returns the open database, opening it if necessary. ctx bounds the wait, not the opening. Errors: ErrClosed, those of
-// Options.Open, the context's.
+// Engine returns the open database, opening it if necessary: also if the lease has expired and another writer has taken the database since.
+// ctx bounds the wait, not the opening. Errors: ErrClosed, those of Options.Open, of engine.Confirm, the context's.
 func (k *Keeper) Engine(ctx context.Context) (*engine.Engine, error) {
+	e, err := k.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = e.Confirm(ctx)
+	if err != nil && e.Err() != nil { // it was taken over: nobody has used it since, so nobody needs to be told
+		return k.get(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// get returns the open engine, opening it if necessary.
+func (k *Keeper) get(ctx context.Context) (*engine.Engine, error) {
 	k.mu.Lock()
 	if k.closed {
 		k.mu.Unlock()

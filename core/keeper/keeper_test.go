@@ -129,6 +129,33 @@ func TestOpenedAgain(t *testing.T) {
 	}
 }
 
+// TestTakenOverAtRest: another writer had the database while nobody asked. The next caller gets an engine that serves, not the one that was
+// taken over.
+func TestTakenOverAtRest(t *testing.T) {
+	t.Parallel()
+	st := mem.New(mem.Options{})
+	k := newKeeper(t, func(ctx context.Context) (*engine.Engine, error) { return engine.Open(ctx, options(st)) })
+	defer k.Close(context.Background())
+	first, err := k.Engine(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rival, err := engine.Open(t.Context(), options(st)) // waits until the lease has expired
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rival.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e, err := k.Engine(t.Context())
+	if err != nil || e == first {
+		t.Fatalf("the engine that was taken over: %t, %v", e == first, err)
+	}
+	if _, err := e.Query(t.Context(), "SELECT 1"); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestOwnLeaseIsNotWaitedFor: the store refuses a commit for good, so the engine ends and cannot release its lease; the next opening does
 // not wait for it, as another process must.
 func TestOwnLeaseIsNotWaitedFor(t *testing.T) {

@@ -53,5 +53,15 @@ func httpMutants() []Mutant {
 			Doc: "the name of a database smuggles in start-up parameters",
 			Old: " || strings.ContainsRune(given[0], 0):", New: ":",
 		},
+		{
+			Name: "taken-over-at-rest", Invariant: promise, File: "core/keeper/keeper.go", Plan: "./core/keeper -run TestTakenOverAtRest",
+			Doc: "another writer had the database while nobody asked: the next client gets the old engine, and fails",
+			Old: "\terr = e.Confirm(ctx)\n", New: "",
+		},
+		{
+			Name: "session-of-the-old-engine", Invariant: promise, File: "core/httpapi/httpapi.go", Plan: "./core/httpapi -run TestTakenOverAtRest",
+			Doc: "another writer had the database while nobody asked: the next request gets an idle session of the old engine, and fails",
+			Old: "\tif _, err := a.o.Keeper.Engine(ctx); err != nil {\n", New: "\tif err := ctx.Err(); err != nil {\n",
+		},
 	}
 }
