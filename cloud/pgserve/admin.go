@@ -156,7 +156,12 @@ func retain(ctx context.Context, c *config, args []string, out io.Writer) error 
 func collect(ctx context.Context, c *config, _ []string, out io.Writer) error {
 	return withStore(ctx, c, func(st store.Store) (err error) {
 		writer := "pgserve-gc/" + store.NewWriteID()
-		o, err := takeover.Open(ctx, takeover.Options{Store: st, Writer: writer, LeaseTTL: c.leaseTTL, AcquireTimeout: c.acquire})
+		o, err := takeover.Open(ctx, takeover.Options{
+			Store: st, Writer: writer, LeaseTTL: c.leaseTTL, AcquireTimeout: c.acquire,
+			LeaseWaits: func(held *lease.LockedError, atMost time.Duration) {
+				fmt.Fprintf(os.Stderr, "waiting for the lease, for %v at most: %v ...\n", atMost.Round(time.Second), held)
+			},
+		})
 		if err != nil {
 			return err
 		}
@@ -165,7 +170,8 @@ func collect(ctx context.Context, c *config, _ []string, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "%+v\n", stats)
+		fmt.Fprintf(out, "deleted    %d records, %d layers, %d segments, %d parts\nlog        from record %d; %d fences before it stay\n",
+			stats.Records, stats.Layers, stats.Segments, stats.Parts, stats.WalStart, stats.Fences)
 		return nil
 	})
 }

@@ -99,7 +99,7 @@ func TestACopyLivesOn(t *testing.T) {
 	}
 	copied := on(bucket, "q")
 	for range 2 {
-		if text := admin(t, 0, append([]string{"gc"}, copied...)...); !strings.Contains(text, "Parts:0") {
+		if text := admin(t, 0, append([]string{"gc"}, copied...)...); !strings.Contains(text, " 0 parts\nlog ") {
 			t.Errorf("collected: %s", text)
 		}
 		if text := admin(t, 0, append([]string{"verify"}, copied...)...); !strings.Contains(text, "\nsound") {

@@ -112,7 +112,11 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f.StringVar(&c.store, "store", "", "mem: ends with the process; fake-gcs: the embedded emulator, which does too; gcs or file: what -bucket names. Default: what -bucket names, else mem")
 	f.StringVar(&c.bucket, "bucket", "", "gs://name/prefix, or file:///folder on this machine's disk; the prefix or folder belongs to this database alone")
 	f.StringVar(&c.endpoint, "endpoint", "", "base URL of another service that speaks like Cloud Storage, such as an emulator")
-	f.StringVar(&c.logLevel, "log", "info", "debug, info, warn or error")
+	level := "info"
+	if cmd.name != "" { // PostgreSQL's start is of no interest to whoever wants a dump
+		level = "warn"
+	}
+	f.StringVar(&c.logLevel, "log", level, "debug, info, warn or error")
 	f.DurationVar(&c.leaseTTL, "lease-ttl", lease.DefaultTTL, "how long this writer may be silent before another one takes over")
 	f.DurationVar(&c.acquire, "acquire-timeout", 40*time.Second, "how long opening waits for another writer's lease")
 	f.Int64Var(&c.memory, "memory-limit", 0, "of PostgreSQL, in bytes; 0: 2 GiB")

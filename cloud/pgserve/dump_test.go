@@ -7,6 +7,25 @@ import (
 	"testing"
 )
 
+// TestCommandsAreQuiet: the log of a command has no word of PostgreSQL's start, unless it is asked for; a server's has.
+func TestCommandsAreQuiet(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]string{"": "info", "dump": "warn", "gc": "warn", "gc -log info": "info"} {
+		cmd := commands()[0]
+		words := strings.Fields(args + " -bucket gs://abc/b")
+		for _, c := range commands()[1:] {
+			if words[0] == c.name {
+				cmd, words = c, words[1:]
+				break
+			}
+		}
+		c, _, err := parse(cmd, words, os.Stdout, os.Stderr)
+		if err != nil || c.logLevel != want {
+			t.Errorf("%q: %v, %v", args, c, err)
+		}
+	}
+}
+
 // TestDumpOfSeveralDatabases: all of them by default, whatever they and the superuser are called; one by its name.
 func TestDumpOfSeveralDatabases(t *testing.T) {
 	t.Parallel()

@@ -27,7 +27,11 @@ func (c *config) greet(out io.Writer, wire, web string) {
 		where = "in memory: it ends with this process; -bucket gs://name/prefix or file:///folder keeps it"
 	}
 	fmt.Fprintf(out, "data      %s\n", where)
-	fmt.Fprintf(out, "stop      Ctrl-C, or SIGTERM: what runs may finish for %v, and everything becomes durable\n", c.grace)
+	durable := ", and everything becomes durable"
+	if c.replica {
+		durable = "" // it writes nothing
+	}
+	fmt.Fprintf(out, "stop      Ctrl-C, or SIGTERM: what runs may finish for %v%s\n", c.grace, durable)
 }
 
 // reachable is an address usable by a client on this machine.

@@ -61,6 +61,8 @@ func run(args []string, out, errs io.Writer) int {
 		return 0
 	case errors.Is(err, errUsage):
 		return 2
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		err = fmt.Errorf("interrupted: %w", err)
 	}
 	fmt.Fprintln(errs, "pgserve:", err)
 	return 1
