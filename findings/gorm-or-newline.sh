@@ -19,7 +19,10 @@ import (
 	"gorm.io/gorm"
 )
 
-type note struct{ ID, Team int }
+type note struct {
+	ID       int
+	Archived bool
+}
 
 // none is a database that nobody reaches: the query is only made, not sent.
 type none struct{}
@@ -34,11 +37,11 @@ func main() {
 		os.Exit(2)
 	}
 	made := func(either string) string {
-		return db.Where(either).Where("team = 7").Delete(&note{}).Statement.SQL.String()
+		return db.Where(either).Where("archived").Delete(&note{}).Statement.SQL.String()
 	}
 	one, lines := made("id = 1 OR id = 2"), made("id = 1\nOR\nid = 2")
 	fmt.Printf("seen:     %q in one line; %q in three\n", one, lines)
-	if one != `DELETE FROM "notes" WHERE (id = 1 OR id = 2) AND team = 7` || lines != "DELETE FROM \"notes\" WHERE id = 1\nOR\nid = 2 AND team = 7" {
+	if one != `DELETE FROM "notes" WHERE (id = 1 OR id = 2) AND archived` || lines != "DELETE FROM \"notes\" WHERE id = 1\nOR\nid = 2 AND archived" {
 		fmt.Println("CHANGED: not parentheses for one line, and none for three")
 		os.Exit(1)
 	}
@@ -50,4 +53,4 @@ driver=v1.6.3
 echo "version:  gorm.io/gorm $version, gorm.io/driver/postgres $driver, $(go env GOVERSION)"
 echo "expected: parentheses in both: each Where is one condition, and GORM adds them for an OR that has spaces around it"
 GOFLAGS=-mod=mod go run .
-echo "as stated: a condition that a formatter broke into lines deletes the rows of other teams"
+echo "as stated: a condition that a formatter broke into lines deletes a note that is not archived"
