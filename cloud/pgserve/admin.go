@@ -21,7 +21,7 @@ import (
 // withStore opens the store for a command, and closes it.
 func withStore(ctx context.Context, c *config, f func(st store.Store) error) (err error) {
 	if c.bucket == "" {
-		return errors.New("there is nothing to look at: give -bucket " + location.Forms)
+		return errors.New("no database is named: give -bucket " + location.Forms)
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
 	st, err := c.open(ctx)
@@ -73,7 +73,7 @@ func verify(ctx context.Context, c *config, _ []string, out io.Writer) error {
 // verdict says what an error of a verification means: damage, or that the store did not allow reading everything.
 func verdict(err error) error {
 	if unread(err) {
-		return fmt.Errorf("not read to the end, so it is not known whether it is sound: %w", err)
+		return fmt.Errorf("not everything could be read, so it is unknown whether the database is sound: %w", err)
 	}
 	return fmt.Errorf("not sound: %w", err)
 }
@@ -101,11 +101,11 @@ func noManifest(c *config, surveyed error) error {
 	case errors.Is(surveyed, store.ErrNotFound):
 		return fmt.Errorf("no database in %s", c.bucket)
 	case unread(surveyed):
-		return fmt.Errorf("the manifest is lost, and what is there was not read to the end: %w", surveyed)
+		return fmt.Errorf("the manifest is lost, and not everything that is there could be read: %w", surveyed)
 	case surveyed != nil:
 		return fmt.Errorf("the manifest is lost, and what is there cannot be adopted as it is: %w", surveyed)
 	}
-	return errors.New("not sound: the manifest is lost. What is listed here can be adopted: pgserve adopt")
+	return errors.New("not sound: the manifest is lost. The database listed here can be adopted: run pgserve adopt")
 }
 
 func printAdoptable(out io.Writer, a takeover.Adoptable) {
@@ -131,7 +131,7 @@ func adopt(ctx context.Context, c *config, _ []string, out io.Writer) error {
 			return err
 		}
 		printAdoptable(out, a)
-		fmt.Fprintln(out, "adopted; states before the layer can not be restored any more")
+		fmt.Fprintln(out, "adopted; states before this layer can no longer be restored")
 		return nil
 	})
 }
@@ -140,7 +140,7 @@ func adopt(ctx context.Context, c *config, _ []string, out io.Writer) error {
 func retain(ctx context.Context, c *config, args []string, out io.Writer) error {
 	d, err := time.ParseDuration(args[0])
 	if err != nil {
-		return fmt.Errorf("retain %q: write a time such as 24h, or 0", args[0])
+		return fmt.Errorf("retain %q is not a duration: write one such as 24h, or 0", args[0])
 	}
 	return withStore(ctx, c, func(st store.Store) error {
 		m, err := manifest.SetRetain(ctx, st, d, clock.System())
@@ -159,7 +159,7 @@ func collect(ctx context.Context, c *config, _ []string, out io.Writer) error {
 		o, err := takeover.Open(ctx, takeover.Options{
 			Store: st, Writer: writer, LeaseTTL: c.leaseTTL, AcquireTimeout: c.acquire,
 			LeaseWaits: func(held *lease.LockedError, atMost time.Duration) {
-				fmt.Fprintf(os.Stderr, "waiting for the lease, for %v at most: %v ...\n", atMost.Round(time.Second), held)
+				fmt.Fprintf(os.Stderr, "waiting for the lease, for at most %v: %v ...\n", atMost.Round(time.Second), held)
 			},
 		})
 		if err != nil {

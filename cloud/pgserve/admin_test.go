@@ -190,7 +190,7 @@ func TestNestedPrefixes(t *testing.T) {
 		if log := inner.log.String(); !strings.Contains(log, says) {
 			t.Errorf("%s: the log does not say %q: %s", prefix, says, log)
 		}
-		if text := admin(t, 1, append([]string{"branch", "gs://bucket/" + prefix}, bucket...)...); !strings.Contains(text, "holds the other") {
+		if text := admin(t, 1, append([]string{"branch", "gs://bucket/" + prefix}, bucket...)...); !strings.Contains(text, "contain one another") {
 			t.Errorf("branch to %s: %s", prefix, text)
 		}
 	}

@@ -24,7 +24,7 @@ func (c *config) registerBilled(registry prometheus.Registerer) error {
 	var errs []error
 	for class, of := range billedClasses() {
 		errs = append(errs, registry.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "blobpglite_store_requests_total", Help: "requests at the bucket as they are billed, retries included: a is put and list, b is get; not_billed: answered with an error",
+			Name: "blobpglite_store_requests_total", Help: "requests to the bucket as they are billed, retries included: a is put and list, b is get; not_billed: answered with an error",
 			ConstLabels: prometheus.Labels{"class": class},
 		}, func() float64 { return float64(of(c.billed())) })))
 	}

@@ -48,9 +48,9 @@ func (c *config) bounds(f *flag.FlagSet) error {
 		if b.value < b.low || b.value > b.high {
 			also := ""
 			if b.below {
-				also = ", or below zero"
+				also = ", or negative"
 			}
-			return fmt.Errorf("-%s %v: it must be from %v to %v%s", b.flag, b.value, b.low, b.high, also)
+			return fmt.Errorf("-%s %v is out of range: it must be from %v to %v%s", b.flag, b.value, b.low, b.high, also)
 		}
 	}
 	bounded := c.cache
@@ -83,7 +83,7 @@ func (c *config) bounds(f *flag.FlagSet) error {
 			if b.zero {
 				zero = ", or 0"
 			}
-			return fmt.Errorf("-%s %d: it must be from %d to %d%s", b.flag, b.value, b.low, b.high, zero)
+			return fmt.Errorf("-%s %d is out of range: it must be from %d to %d%s", b.flag, b.value, b.low, b.high, zero)
 		}
 	}
 	return errors.Join(c.secrets(), c.addresses(f), c.temporary())
@@ -103,12 +103,12 @@ func (c *config) secrets() error {
 	c.token, c.password = strings.TrimRight(c.token, "\r\n"), strings.TrimRight(c.password, "\r\n")
 	for _, ch := range c.token {
 		if ch <= ' ' || ch > '~' {
-			return fmt.Errorf("-token holds the character %q, which a header cannot: use letters and digits", ch)
+			return fmt.Errorf("-token contains the character %q, which is not allowed in an HTTP header: use letters and digits", ch)
 		}
 	}
 	for _, ch := range c.password {
 		if ch < ' ' || ch == 0x7f {
-			return fmt.Errorf("-password holds the control character %q: leave it out", ch)
+			return fmt.Errorf("-password contains the control character %q: remove it", ch)
 		}
 	}
 	return nil
@@ -122,19 +122,19 @@ func (c *config) addresses(f *flag.FlagSet) error {
 				continue
 			}
 			if _, _, err := net.SplitHostPort(address); err != nil {
-				return fmt.Errorf("-%s %q: write host:port, such as 127.0.0.1:5432", name, address)
+				return fmt.Errorf("-%s %q is not an address: write host:port, such as 127.0.0.1:5432", name, address)
 			}
 		}
 		for _, host := range c.hosts {
 			if strings.ContainsAny(host, "/@?# *") {
-				return fmt.Errorf("-http-host %q: write a name alone, such as db.example", host)
+				return fmt.Errorf("-http-host %q is not a host name: write only the name, such as db.example", host)
 			}
 		}
 	}
 	if c.endpoint != "" {
 		u, err := url.Parse(c.endpoint)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return fmt.Errorf("-endpoint %q: write a URL, such as http://127.0.0.1:4443", c.endpoint)
+			return fmt.Errorf("-endpoint %q is not a base URL: write one such as http://127.0.0.1:4443", c.endpoint)
 		}
 	}
 	return nil

@@ -23,7 +23,7 @@ func completion(_ context.Context, _ *config, args []string, out io.Writer) erro
 	scripts := map[string]func() string{"bash": bashScript, "zsh": zshScript, "fish": fishScript}
 	script, ok := scripts[args[0]]
 	if !ok {
-		return fmt.Errorf("no completion for %q: write bash, zsh or fish", args[0])
+		return fmt.Errorf("there is no completion for shell %q: choose bash, zsh or fish", args[0])
 	}
 	_, err := io.WriteString(out, script())
 	return err

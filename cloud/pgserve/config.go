@@ -108,19 +108,19 @@ const envPrefix = "PGSERVE_"
 func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	f := flag.NewFlagSet("pgserve "+cmd.name, flag.ContinueOnError)
 	f.SetOutput(errs)
-	version := f.Bool("version", false, "print the version and end")
-	f.StringVar(&c.store, "store", "", "mem: ends with the process; fake-gcs: the embedded emulator, which does too; gcs or file: what -bucket names. Default: what -bucket names, else mem")
+	version := f.Bool("version", false, "print the version and exit")
+	f.StringVar(&c.store, "store", "", "mem: in memory, gone when the process ends; fake-gcs: the embedded emulator, likewise; gcs or file: as -bucket names it. Default: as -bucket names it, otherwise mem")
 	f.StringVar(&c.bucket, "bucket", "", "gs://name/prefix, or file:///folder on this machine's disk; the prefix or folder belongs to this database alone")
-	f.StringVar(&c.endpoint, "endpoint", "", "base URL of another service that speaks like Cloud Storage, such as an emulator")
+	f.StringVar(&c.endpoint, "endpoint", "", "base URL of another service with Cloud Storage's API, such as an emulator")
 	level := "info"
-	if cmd.name != "" { // PostgreSQL's start is of no interest to whoever wants a dump
+	if cmd.name != "" { // PostgreSQL's start is of no interest to a user who wants a dump
 		level = "warn"
 	}
-	f.StringVar(&c.logLevel, "log", level, "debug, info, warn or error")
-	f.DurationVar(&c.leaseTTL, "lease-ttl", lease.DefaultTTL, "how long this writer may be silent before another one takes over")
-	f.DurationVar(&c.acquire, "acquire-timeout", 40*time.Second, "how long opening waits for another writer's lease")
-	f.Int64Var(&c.memory, "memory-limit", 0, "of PostgreSQL, in bytes; 0: 2 GiB")
-	f.Var(&c.extensions, "extension", "an extension that is published as an npm package of its own, such as vector (pgvector); may be repeated. Bundled ones need no flag")
+	f.StringVar(&c.logLevel, "log", level, "log level: debug, info, warn or error")
+	f.DurationVar(&c.leaseTTL, "lease-ttl", lease.DefaultTTL, "how long this writer may be silent before another one can take over")
+	f.DurationVar(&c.acquire, "acquire-timeout", 40*time.Second, "how long to wait for another writer's lease when opening the database")
+	f.Int64Var(&c.memory, "memory-limit", 0, "how much memory PostgreSQL may use, in bytes; 0: 2 GiB")
+	f.Var(&c.extensions, "extension", "an extension that is published as a separate npm package, such as vector (pgvector); may be repeated. Bundled extensions need no flag")
 	if cmd.flags != nil {
 		cmd.flags(c, f)
 	}
@@ -129,38 +129,38 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 	}
 	f.StringVar(&c.listen, "listen", "127.0.0.1:5432", "address of the PostgreSQL server; empty: none")
 	f.StringVar(&c.socket, "socket", "", "Unix socket of the PostgreSQL server, such as /run/pg/.s.PGSQL.5432")
-	f.StringVar(&c.http, "http", "127.0.0.1:8080", "address of the HTTP service; empty: none. $PORT, if set, replaces the port, and on Cloud Run (K_SERVICE) all addresses are listened on")
-	f.StringVar(&c.tlsCert, "tls-cert", "", "certificate (PEM); with -tls-key")
-	f.StringVar(&c.tlsKey, "tls-key", "", "its key (PEM)")
+	f.StringVar(&c.http, "http", "127.0.0.1:8080", "address of the HTTP service; empty: none. $PORT, if set, replaces the port. On Cloud Run (K_SERVICE) the service listens on all addresses")
+	f.StringVar(&c.tlsCert, "tls-cert", "", "TLS certificate of the PostgreSQL server, a PEM file; needs -tls-key")
+	f.StringVar(&c.tlsKey, "tls-key", "", "private key of -tls-cert, a PEM file")
 	f.BoolVar(&c.requireTLS, "require-tls", false, "refuse PostgreSQL connections without TLS")
-	f.StringVar(&c.password, "password", "", "the superuser's, postgres: he gets it when the database is opened, if his is another one. Then every PostgreSQL client is asked for its role's own password (SCRAM-SHA-256), unless somebody has written pg_hba.conf. Without it, only loopback addresses and sockets are served, and nobody is asked. Better in the environment: PGSERVE_PASSWORD")
+	f.StringVar(&c.password, "password", "", "password of the superuser, postgres: set when the database is opened, if it differs. Every PostgreSQL client must then give its own role's password (SCRAM-SHA-256), unless pg_hba.conf has been edited. Without -password, only loopback addresses and sockets are served, and no client needs a password. Better set in the environment: PGSERVE_PASSWORD")
 	c.tokenFlag(f)
-	f.Var(&c.hosts, "http-host", "a name by which the HTTP service may be asked (Host), besides localhost and this machine's own addresses; may be repeated. Without it, and with a -token or on Cloud Run, every name will do")
-	f.IntVar(&c.maxClients, "max-clients", pgwire.DefaultMaxClients, "PostgreSQL connections at a time, and 3 more for superusers; a process each, of about 3 MB. HTTP has its own bound")
-	f.IntVar(&c.maxRequests, "max-requests", httpapi.DefaultMaxRequests, "HTTP requests at work at a time, those that wait for a session included; one more is answered 503")
-	f.IntVar(&c.httpSessions, "http-sessions", httpapi.DefaultMaxSessions, "processes of PostgreSQL for HTTP requests, of about 3 MB; more requests wait")
-	f.StringVar(&c.durability, "durability", string(engine.Strict), "strict: acknowledged is in the bucket; interval: a crash loses up to -flush-interval; sleep: a crash loses what came since the last flush")
-	f.StringVar(&c.answers, "answers", string(engine.AnswersEarly), "within a transaction block. early: at once, for nothing is promised before COMMIT; durable: when whatever they tell of, but for the transaction itself, is durable")
-	f.DurationVar(&c.flushInterval, "flush-interval", engine.DefaultFlushInterval, "of durability interval")
-	f.DurationVar(&c.idleFlush, "idle-flush", engine.DefaultIdleFlush, "of durability sleep: flush when nothing has run for so long")
-	f.DurationVar(&c.restoreBudget, "restore-budget", 0, "what replaying the log may add to a restore; 0: about as much as the layer itself takes; below zero: any amount")
+	f.Var(&c.hosts, "http-host", "a host name (Host) under which the HTTP service answers, besides localhost and this machine's own addresses; may be repeated. Without it, any name is accepted on Cloud Run or with a -token")
+	f.IntVar(&c.maxClients, "max-clients", pgwire.DefaultMaxClients, "PostgreSQL connections at a time, plus 3 for superusers; each has a process of about 3 MB. HTTP has its own limits")
+	f.IntVar(&c.maxRequests, "max-requests", httpapi.DefaultMaxRequests, "HTTP requests served at a time, including those that wait for a session; any further request is answered with 503")
+	f.IntVar(&c.httpSessions, "http-sessions", httpapi.DefaultMaxSessions, "PostgreSQL sessions for HTTP requests, each a process of about 3 MB; further requests wait")
+	f.StringVar(&c.durability, "durability", string(engine.Strict), "strict: an acknowledged commit is in the bucket; interval: a crash loses up to -flush-interval; sleep: a crash loses everything since the last flush")
+	f.StringVar(&c.answers, "answers", string(engine.AnswersEarly), "when answers within a transaction block leave. early: immediately, since nothing is promised before COMMIT; durable: once everything they show, except for the transaction itself, is durable")
+	f.DurationVar(&c.flushInterval, "flush-interval", engine.DefaultFlushInterval, "for -durability interval: how often commits are flushed to the bucket")
+	f.DurationVar(&c.idleFlush, "idle-flush", engine.DefaultIdleFlush, "for -durability sleep: flush after nothing has run for this long")
+	f.DurationVar(&c.restoreBudget, "restore-budget", 0, "how much time replaying the log may add to a restore; 0: about as much as restoring the layer itself takes; negative: any amount")
 	c.retainFlag(f)
-	f.StringVar(&c.readMode, "read-mode", string(engine.ReadLease), "lease: answers inside the lease ask nobody; strict: each answer first asks the bucket whether another writer has taken over, one GET")
-	f.Int64Var(&c.disk, "disk-limit", 0, "of the database, in bytes; 0: none")
-	f.Int64Var(&c.cache, "cache", 0, "how much of the database's files is kept in memory, in bytes; a larger database is read as it is used. 0: a fifth of the container's memory, or 1 GiB where nothing limits it; -1: all, read when the database is opened")
-	f.Int64Var(&c.container, "container-memory", 0, "how much memory the container may use, in bytes, where its control group does not say so; 0: as that says")
-	f.Int64Var(&c.tempMemory, "temp-memory", 0, "how much of the temporary files of queries (sorts and hashes beyond work_mem, an index that is made) may be in memory, in bytes, as a part of -cache; a statement that needs more fails (53400), or goes on in -temp-dir. 0: half of -cache, an eighth with -temp-dir; -1: any number")
-	f.StringVar(&c.tempDir, "temp-dir", "", "folder of a disk for what of temporary files -temp-memory does not hold; nothing of it outlives the process. Where files are memory, as they are on Cloud Run but for what is mounted, it gains nothing")
-	f.DurationVar(&c.statementTimeout, "statement-timeout", 0, "PostgreSQL's statement_timeout for all who do not set their own (SET, ALTER ROLE, ALTER DATABASE); 0: none")
+	f.StringVar(&c.readMode, "read-mode", string(engine.ReadLease), "lease: within the lease, answers need no request to the bucket; strict: before each answer, one GET checks that no other writer has taken over")
+	f.Int64Var(&c.disk, "disk-limit", 0, "limit for the size of the database, in bytes; 0: none")
+	f.Int64Var(&c.cache, "cache", 0, "how much of the database's files to keep in memory, in bytes; the rest of a larger database is read on demand. 0: a fifth of the container's memory, or 1 GiB if that is unlimited; -1: everything, read when the database is opened")
+	f.Int64Var(&c.container, "container-memory", 0, "how much memory the container may use, in bytes, if its control group does not say; 0: what the control group says")
+	f.Int64Var(&c.tempMemory, "temp-memory", 0, "how much memory queries' temporary files (sorts and hashes beyond work_mem, index builds) may take, in bytes, as part of -cache; a statement that needs more fails (53400), or continues in -temp-dir. 0: half of -cache, an eighth with -temp-dir; -1: no limit")
+	f.StringVar(&c.tempDir, "temp-dir", "", "folder on a disk for temporary files beyond -temp-memory; nothing in it outlives the process. Useless where files are kept in memory, as on Cloud Run except for mounted volumes")
+	f.DurationVar(&c.statementTimeout, "statement-timeout", 0, "PostgreSQL's statement_timeout for sessions that do not set their own (SET, ALTER ROLE, ALTER DATABASE); 0: none")
 	f.Var(c.settings, "set", "server parameter, name=value, such as idle_in_transaction_session_timeout=1min; may be repeated")
-	f.BoolVar(&c.replica, "replica", false, "follow the database, and serve it read-only: no lease, and nothing is ever written to the bucket. pgserve promote makes it the writer")
-	f.DurationVar(&c.poll, "poll", replica.DefaultPoll, "of -replica: how often it looks for news, while somebody asks, or has within -rest; otherwise it makes no request")
-	f.DurationVar(&c.rest, "rest", replica.DefaultIdle, "of -replica: how long it goes on looking after somebody has asked")
-	f.DurationVar(&c.maxLag, "max-lag", 0, "of -replica: how long ago the last look at the log may be when a statement begins. If it is longer ago, the replica looks first; where that fails, so does the statement. 0: any time, but the first statement after a rest waits for a look")
-	f.DurationVar(&c.waitLimit, "wait-limit", replica.DefaultWaitLimit, "of -replica: how long a statement waits at most for a look, or for a position (blobpglite.wait_for, X-Blobpglite-Position)")
-	f.Var(&c.announce, "announce", "HTTP address of a replica that is told of each commit, such as https://reader.example; a courtesy: nothing depends on it. It has to have the same -token. May be repeated")
-	f.BoolVar(&c.wake, "wake", false, "open the database at once, not with the first connection")
-	f.DurationVar(&c.grace, "grace", 8*time.Second, "how long what runs may go on after SIGTERM, before it is ended (57P01). What was acknowledged is kept")
+	f.BoolVar(&c.replica, "replica", false, "follow the database and serve it read-only: takes no lease, and writes nothing to the bucket. pgserve promote makes it the writer")
+	f.DurationVar(&c.poll, "poll", replica.DefaultPoll, "for -replica: how often it looks for new records while clients use it, and for -rest afterwards; otherwise it makes no requests")
+	f.DurationVar(&c.rest, "rest", replica.DefaultIdle, "for -replica: how long it keeps looking after the last use by a client")
+	f.DurationVar(&c.maxLag, "max-lag", 0, "for -replica: how long ago the last look at the log may be when a statement begins. If it is longer ago, the replica looks first; if that fails, so does the statement. 0: any time, but the first statement after a rest waits for a look")
+	f.DurationVar(&c.waitLimit, "wait-limit", replica.DefaultWaitLimit, "for -replica: how long a statement waits at most for a look, or for a position (blobpglite.wait_for, X-Blobpglite-Position)")
+	f.Var(&c.announce, "announce", "HTTP address of a replica to notify of each commit, such as https://reader.example; an optimization that nothing depends on. The replica must have the same -token. May be repeated")
+	f.BoolVar(&c.wake, "wake", false, "open the database at the start, not at the first connection")
+	f.DurationVar(&c.grace, "grace", 8*time.Second, "how long running statements may continue after SIGTERM before they are ended (57P01). What was acknowledged is kept")
 	for name, instead := range gone() {
 		f.Var(goneFlag(instead), name, "")
 	}
@@ -170,8 +170,8 @@ func (c *config) flags(cmd command, errs io.Writer) (*flag.FlagSet, *bool) {
 // gone returns flags of earlier versions, and what replaces them.
 func gone() map[string]string {
 	return map[string]string{
-		"turn-timeout":        "there are no turns any more: clients wait for each other's rows alone. -set lock_timeout=30s bounds that",
-		"idle-in-transaction": "a client that is silent in a transaction keeps waiting only those who want the rows it has locked. -set idle_in_transaction_session_timeout=1min ends it",
+		"turn-timeout":        "this flag no longer exists: clients wait only for rows that others have locked. -set lock_timeout=30s limits that",
+		"idle-in-transaction": "this flag no longer exists: a client that is idle in a transaction blocks only those that want the rows it has locked. -set idle_in_transaction_session_timeout=1min ends it",
 	}
 }
 
@@ -184,12 +184,12 @@ func (g goneFlag) Set(string) error { return errors.New(string(g)) }
 
 // tokenFlag is for commands that check a token, or send one.
 func (c *config) tokenFlag(f *flag.FlagSet) {
-	f.StringVar(&c.token, "token", "", "bearer token of the HTTP service; without one, only loopback addresses are served. Better in PGSERVE_TOKEN")
+	f.StringVar(&c.token, "token", "", "bearer token of the HTTP service; without one, only loopback addresses are served. Better set in the environment: PGSERVE_TOKEN")
 }
 
 // retainFlag is for commands that make a manifest.
 func (c *config) retainFlag(f *flag.FlagSet) {
-	f.DurationVar(&c.retain, "retain", manifest.DefaultRetain, "how far back earlier states of a new database can be restored (dump -at, restore-to -at, branch -at); 0: not at all. It belongs to the database: an existing one goes on as it is, and pgserve retain changes it")
+	f.DurationVar(&c.retain, "retain", manifest.DefaultRetain, "how far back earlier states of a new database can be restored (dump -at, restore-to -at, branch -at); 0: not at all. It is a property of the database: for an existing one, change it with pgserve retain")
 }
 
 // parse reads flags and environment. It returns nil if there is nothing more to do, as after -help.
@@ -249,9 +249,9 @@ func (cmd command) check(args []string) error {
 	switch {
 	case cmd.many:
 	case cmd.name != "" && cmd.usage == "" && len(args) > 0:
-		return fmt.Errorf("%s takes no argument, and %q was given", cmd.name, args[0])
+		return fmt.Errorf("%s takes no argument, but %q was given", cmd.name, args[0])
 	case cmd.usage == "" && len(args) > 0:
-		return fmt.Errorf("there is no command %q; -help names them", args[0])
+		return fmt.Errorf("there is no command %q; pgserve -help lists the commands", args[0])
 	case cmd.usage != "" && len(args) != 1:
 		return fmt.Errorf("%s needs one argument: %s", cmd.name, cmd.usage)
 	}
@@ -268,7 +268,7 @@ func (c *config) check() error {
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
-		return fmt.Errorf("-log %q: write debug, info, warn or error", c.logLevel)
+		return fmt.Errorf("-log %q is not a level: choose debug, info, warn or error", c.logLevel)
 	}
 	c.log = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level, ReplaceAttr: forCloudLogging}))
 	switch {
@@ -283,21 +283,21 @@ func (c *config) check() error {
 	switch engine.ReadMode(c.readMode) {
 	case "", engine.ReadLease, engine.ReadStrict:
 	default:
-		return fmt.Errorf("-read-mode %q: write lease or strict", c.readMode)
+		return fmt.Errorf("-read-mode %q does not exist: choose lease or strict", c.readMode)
 	}
 	if c.store == "gcs" && c.leaseTTL < shortLease {
-		c.log.Warn("the lease is one name, and a bucket takes about one write a second to a name: such a short -lease-ttl makes commits wait", "lease_ttl", c.leaseTTL.String())
+		c.log.Warn("the lease is one object, and a bucket accepts about one write per second to the same object: with this short -lease-ttl, commits have to wait", "lease_ttl", c.leaseTTL.String())
 	}
 	switch engine.Answers(c.answers) {
 	case "", engine.AnswersEarly, engine.AnswersDurable:
 	default:
-		return fmt.Errorf("-answers %q: write early or durable", c.answers)
+		return fmt.Errorf("-answers %q does not exist: choose early or durable", c.answers)
 	}
 	switch engine.Durability(c.durability) {
 	case "", engine.Strict, engine.Interval, engine.Sleep:
 		return nil
 	}
-	return fmt.Errorf("-durability %q: write strict, interval or sleep", c.durability)
+	return fmt.Errorf("-durability %q does not exist: choose strict, interval or sleep", c.durability)
 }
 
 // locate parses -bucket, and determines the kind of store.
@@ -316,7 +316,7 @@ func (c *config) locate() (err error) {
 	}
 	switch {
 	case c.store != "mem" && c.store != "fake-gcs" && c.store != "gcs" && c.store != "file":
-		return fmt.Errorf("-store %q: write mem, fake-gcs, gcs or file", c.store)
+		return fmt.Errorf("-store %q does not exist: choose mem, fake-gcs, gcs or file", c.store)
 	case c.bucket == "" && c.store == "gcs":
 		return errors.New("-store gcs needs -bucket gs://name/prefix")
 	case c.bucket == "" && c.store == "file":
@@ -324,7 +324,7 @@ func (c *config) locate() (err error) {
 	case c.bucket != "" && c.store != kind:
 		return fmt.Errorf("-bucket %s belongs to -store %s, not to -store %s", c.bucket, kind, c.store)
 	case c.endpoint != "" && c.store == "file":
-		return errors.New("-endpoint is for a bucket, and -bucket names a folder: leave -endpoint out")
+		return errors.New("-endpoint is for buckets, but -bucket names a folder: leave out -endpoint")
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ import (
 
 // atFlag lets a command read an earlier state.
 func (c *config) atFlag(f *flag.FlagSet) {
-	f.StringVar(&c.atState, "at", "", "an earlier state, as far as it is kept: a record's number, or a time as 2026-01-31T15:04:05Z. Default: what is durable now")
+	f.StringVar(&c.atState, "at", "", "an earlier state, if it is still kept: a record's number, or a time such as 2026-01-31T15:04:05Z. Default: what is durable now")
 }
 
 // restoreFlags adds the flags of restore-to.
@@ -90,7 +90,7 @@ func branch(ctx context.Context, c *config, args []string, out io.Writer) error 
 		return fmt.Errorf("branch to %w", err)
 	}
 	if c.at.Overlaps(at) {
-		return fmt.Errorf("branch to %s: a database's prefix belongs to it alone, and one of this and %s holds the other: choose another place", args[0], c.bucket)
+		return fmt.Errorf("branch to %s: it and the source, %s, contain one another, and a database's prefix belongs to it alone: choose another prefix or folder", args[0], c.bucket)
 	}
 	state, err := c.state()
 	if err != nil {

@@ -19,8 +19,8 @@ import (
 func (c *config) dumpFlags(f *flag.FlagSet) {
 	c.atFlag(f)
 	c.forceFlag(f)
-	f.StringVar(&c.database, "db", "", "the database to write; default: all there are, as SQL")
-	f.StringVar(&c.output, "o", toStdout, "file to write; it is there when it is whole. -: standard output. pg_dump's own flags come after --: -Fc, --schema-only, -t table, ... (-- --help names them)")
+	f.StringVar(&c.database, "db", "", "the database to dump; default: all of them, as SQL")
+	f.StringVar(&c.output, "o", toStdout, "file to write; it appears once it is complete. -: standard output. pg_dump's own flags follow --: -Fc, --schema-only, -t table, ... (-- --help lists them)")
 }
 
 // dump restores the database in memory, starts PostgreSQL on it, and has pg_dump read it.
@@ -57,7 +57,7 @@ func dumpEngine(ctx context.Context, c *config, rt *pglite.Runtime, e *engine.En
 	case c.database != "":
 		databases = []string{c.database}
 	case len(databases) > 1 && !isPlain(args):
-		return fmt.Errorf("there are %d databases, and only SQL can hold more than one: choose by -db: %s", len(databases), strings.Join(databases, ", "))
+		return fmt.Errorf("there are %d databases, and only an SQL dump can hold more than one: choose one with -db: %s", len(databases), strings.Join(databases, ", "))
 	}
 	for i, database := range databases {
 		own := []string{"-U", super, "-d", "dbname='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(database) + "'"}
@@ -79,7 +79,7 @@ func dumpOne(ctx context.Context, rt *pglite.Runtime, e *engine.Engine, args []s
 	}
 	err = rt.Dump(ctx, pglite.DumpOptions{Args: args, Conn: conn, Out: w, Log: func(line string) { fmt.Fprintln(os.Stderr, line) }})
 	if refusal := (*pglite.DumpError)(nil); errors.As(err, &refusal) {
-		return fmt.Errorf("pg_dump ended with exit code %d; see what it said above", refusal.Code)
+		return fmt.Errorf("pg_dump failed with exit code %d; its messages are above", refusal.Code)
 	}
 	return err
 }
@@ -89,7 +89,7 @@ func surveyDatabases(ctx context.Context, e *engine.Engine) (super string, names
 	r, err := e.Query(ctx, `SELECT pg_catalog.pg_get_userbyid(10);
 		SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname <> 'postgres', datname`)
 	if err != nil {
-		return "", nil, fmt.Errorf("look what databases there are: %w", err)
+		return "", nil, fmt.Errorf("list the databases: %w", err)
 	}
 	for _, row := range r[1].Rows {
 		names = append(names, row[0])

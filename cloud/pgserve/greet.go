@@ -24,14 +24,14 @@ func (c *config) greet(out io.Writer, wire, web string) {
 	}
 	where := c.bucket
 	if where == "" {
-		where = "in memory: it ends with this process; -bucket gs://name/prefix or file:///folder keeps it"
+		where = "in memory, gone when this process ends; -bucket gs://name/prefix or file:///folder keeps it"
 	}
 	fmt.Fprintf(out, "data      %s\n", where)
 	durable := ", and everything becomes durable"
 	if c.replica {
 		durable = "" // it writes nothing
 	}
-	fmt.Fprintf(out, "stop      Ctrl-C, or SIGTERM: what runs may finish for %v%s\n", c.grace, durable)
+	fmt.Fprintf(out, "stop      Ctrl-C or SIGTERM: running statements get %v to finish%s\n", c.grace, durable)
 }
 
 // reachable is an address usable by a client on this machine.

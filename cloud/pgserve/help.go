@@ -19,7 +19,7 @@ func groups() []group {
 	return []group{
 		{"where the database is", []string{"bucket", "store", "endpoint"}},
 		{"who may connect, and where", []string{"listen", "socket", "http", "http-host", "password", "token", "tls-cert", "tls-key", "require-tls"}},
-		{"how many", []string{"max-clients", "max-requests", "http-sessions"}},
+		{"limits for clients", []string{"max-clients", "max-requests", "http-sessions"}},
 		{"what an answer means", []string{"durability", "flush-interval", "idle-flush", "answers", "read-mode"}},
 		{"the writer's lease", []string{"lease-ttl", "acquire-timeout"}},
 		{"earlier states, and the time a restore takes", []string{"retain", "restore-budget", "at"}},
@@ -34,11 +34,11 @@ func groups() []group {
 // examples are what people try first.
 func examples() []string {
 	return []string{
-		"pgserve                                             a database in memory, to try it",
-		"pgserve -bucket file:///home/me/notes               one that stays, in a folder",
+		"pgserve                                             a database in memory, to try it out",
+		"pgserve -bucket file:///home/me/notes               one that is kept, in a folder",
 		"pgserve -bucket gs://name/prefix -password secret   one in a bucket",
-		"pgserve status -bucket gs://name/prefix -json       what is there, for a program",
-		"pgserve dump -bucket gs://name/prefix -o all.sql    leave: SQL for any PostgreSQL",
+		"pgserve status -bucket gs://name/prefix -json       what is there, for programs",
+		"pgserve dump -bucket gs://name/prefix -o all.sql    export: SQL for any PostgreSQL",
 		"pgserve dump -at 2026-01-31T15:04:05Z -bucket ...   as it was then",
 		"source <(pgserve completion bash)                   complete commands and flags",
 	}
@@ -54,7 +54,7 @@ func help(f *flag.FlagSet, cmd command, w io.Writer) {
 	for _, e := range examples() {
 		fmt.Fprintf(w, "  %s\n", e)
 	}
-	fmt.Fprintf(w, "\nFlags of %s. Each can be set in the environment too: -idle-flush as %sIDLE_FLUSH.\n", strings.TrimSpace("pgserve "+cmd.name), envPrefix)
+	fmt.Fprintf(w, "\nFlags of %s. Each can also be set in the environment: -idle-flush as %sIDLE_FLUSH.\n", strings.TrimSpace("pgserve "+cmd.name), envPrefix)
 	for _, g := range groups() {
 		shown := flag.NewFlagSet("", flag.ContinueOnError)
 		shown.SetOutput(w)

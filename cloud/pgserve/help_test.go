@@ -191,7 +191,7 @@ func TestGreeting(t *testing.T) {
 	}{
 		{config{}, "127.0.0.1:5432", []string{`psql "postgres://postgres@127.0.0.1:5432/postgres"`, "in memory", "http://127.0.0.1:8080/", "Ctrl-C"}},
 		{config{bucket: "gs://b/p", password: "geheim", requireTLS: true}, "[::]:5432", []string{`postgres://postgres:PASSWORD@127.0.0.1:5432/postgres?sslmode=require`, "gs://b/p"}},
-		{config{bucket: "gs://b/p", replica: true}, "127.0.0.1:5433", []string{"may finish for"}},
+		{config{bucket: "gs://b/p", replica: true}, "127.0.0.1:5433", []string{"to finish"}},
 	} {
 		var out bytes.Buffer
 		tt.c.greet(&out, tt.wire, "0.0.0.0:8080")

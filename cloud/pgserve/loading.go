@@ -37,7 +37,7 @@ func (s *service) load(ctx context.Context) {
 			return
 		}
 		if l.runtime.Cold() && os.Getenv("K_SERVICE") != "" {
-			s.c.log.Error("PostgreSQL was compiled at boot: the image's cache is not that of this program; build the image again", "ms", l.took.Milliseconds())
+			s.c.log.Error("PostgreSQL was compiled at the start, because the image's cache is not this program's: rebuild the image", "ms", l.took.Milliseconds())
 		}
 		s.c.log.Info("PostgreSQL is loaded", "ms", l.took.Milliseconds(), "compiled", l.runtime.Cold(), "checked", because(l.runtime.Checked()))
 	}()

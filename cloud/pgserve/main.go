@@ -98,20 +98,20 @@ type command struct {
 func commands() []command {
 	return []command{
 		{doc: "serve clients", run: serve},
-		{name: setUpCommand, doc: "fetch, compile and make what a start needs, and end: for an image of a container", run: setUp},
-		{name: "verify-install", doc: "hash all that a start reads of the cache, compiled code included; a start itself looks at sizes, and at the sums of what it opens", run: verifyInstall},
-		{name: "verify", doc: "check the whole prefix: manifest, layers, log; says up to which record it is sound; changes nothing", flags: (*config).jsonFlag, run: verify},
-		{name: "status", doc: "what is in the prefix, and who writes there", flags: (*config).jsonFlag, run: status},
-		{name: "gc", doc: "delete what nothing reaches; needs the lease", run: collect},
-		{name: "adopt", doc: "go on with a database whose manifest is lost, from its newest layer and the log after it; verify says what that is. Needs the lease",
+		{name: setUpCommand, doc: "fetch, compile and prepare everything that a start needs, then exit: for building a container image", run: setUp},
+		{name: "verify-install", doc: "hash everything in the cache that a start reads, compiled code included; a start itself checks only sizes, and the checksums of what it opens", run: verifyInstall},
+		{name: "verify", doc: "check the whole prefix (manifest, layers, log) and say up to which record it is sound; changes nothing", flags: (*config).jsonFlag, run: verify},
+		{name: "status", doc: "show what is in the prefix, and who writes there", flags: (*config).jsonFlag, run: status},
+		{name: "gc", doc: "delete objects that nothing refers to; needs the lease", run: collect},
+		{name: "adopt", doc: "recover a database whose manifest is lost, from its newest layer and the log after it; verify shows what that is. Needs the lease",
 			flags: (*config).retainFlag, run: adopt},
-		{name: "retain", usage: "DURATION", doc: "say how far back earlier states can be restored (24h; 0: not at all); beside a writer, from its next layer on", run: retain},
-		{name: "promote", usage: "http://replica:8080", doc: "make a service that runs with -replica the writer: an opening like any other, in a process that is warm. Its token in PGSERVE_TOKEN",
+		{name: "retain", usage: "DURATION", doc: "set how far back earlier states can be restored (24h; 0: not at all); may run alongside a writer, and takes effect from its next layer on", run: retain},
+		{name: "promote", usage: "http://replica:8080", doc: "make a service that runs with -replica the writer: an opening like any other, but in a warm process. Give its token in PGSERVE_TOKEN",
 			flags: (*config).tokenFlag, run: promote},
-		{name: "dump", usage: "[-- flags of pg_dump]", many: true, doc: "write the database as SQL by pg_dump itself, beside a writer, without a lease", flags: (*config).dumpFlags, run: dump},
+		{name: "dump", usage: "[-- flags of pg_dump]", many: true, doc: "write the database as SQL, with pg_dump itself; takes no lease, and may run alongside a writer", flags: (*config).dumpFlags, run: dump},
 		{name: "restore-to", usage: "FILE.tar", doc: "write the data directory as a tar archive; likewise", flags: (*config).restoreFlags, run: restoreTo},
-		{name: "branch", usage: "gs://name/prefix2 or file:///folder2", doc: "copy the database to an empty prefix or folder, as one of its own; likewise", flags: (*config).atFlag, run: branch},
-		{name: completionCommand, usage: "bash, zsh or fish", doc: "print a script that completes commands and flags in that shell", run: completion},
+		{name: "branch", usage: "gs://name/prefix2 or file:///folder2", doc: "copy the database to an empty prefix or folder, as an independent database; likewise", flags: (*config).atFlag, run: branch},
+		{name: completionCommand, usage: "bash, zsh or fish", doc: "print a script that completes commands and flags in this shell", run: completion},
 	}
 }
 

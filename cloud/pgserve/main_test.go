@@ -354,7 +354,7 @@ func TestUsage(t *testing.T) {
 		{"-version", 0, "pgserve"},
 		{"-nonsense", 2, "-nonsense"},
 		{"nonsense", 2, `no command "nonsense"`},
-		{"gc nonsense", 2, `gc takes no argument, and "nonsense" was given`},
+		{"gc nonsense", 2, `gc takes no argument, but "nonsense" was given`},
 		{"-store gcs", 2, "-bucket"},
 		{"-store tape", 2, `"tape"`},
 		{"-store mem -bucket gs://abc/b", 2, "belongs to -store gcs"},

@@ -12,14 +12,14 @@ import (
 
 // forceFlag lets a command overwrite a file.
 func (c *config) forceFlag(f *flag.FlagSet) {
-	f.BoolVar(&c.force, "force", false, "write over a file that is there already")
+	f.BoolVar(&c.force, "force", false, "overwrite an existing file")
 }
 
 // toStdout is the file name that means standard output.
 const toStdout = "-"
 
 // errExists: the file already exists.
-var errExists = errors.New("it exists already, and may be all that is left of something: choose another name, or say -force")
+var errExists = errors.New("it already exists, and may be the only copy of something: choose another name, or use -force to overwrite it")
 
 // mayWrite checks whether a file may be written, before the work for it is done. direct: it is a device or a pipe, and is written in place.
 func mayWrite(name string, force bool) (direct bool, err error) {
@@ -33,7 +33,7 @@ func mayWrite(name string, force bool) (direct bool, err error) {
 	case err != nil:
 		return false, err
 	case info.IsDir():
-		return false, fmt.Errorf("%s: it is a folder; name a file in it", name)
+		return false, fmt.Errorf("%s is a folder: name a file in it", name)
 	case !info.Mode().IsRegular():
 		return true, nil
 	case !force:

@@ -23,11 +23,11 @@ import (
 // checkReplica rejects flags that contradict -replica.
 func (c *config) checkReplica() error {
 	if c.replica && (c.store == "mem" || c.store == "fake-gcs") {
-		return fmt.Errorf("-replica has nothing to follow in -store %s, which ends with the process: give -bucket", c.store)
+		return fmt.Errorf("-replica needs a database to follow, and -store %s ends with the process: give -bucket", c.store)
 	}
 	for _, address := range c.announce {
 		if !isWeb(address) {
-			return fmt.Errorf("-announce %q is not an HTTP address, such as https://reader.example", address)
+			return fmt.Errorf("-announce %q is not an HTTP address: write one such as https://reader.example", address)
 		}
 	}
 	return nil
@@ -170,7 +170,7 @@ const promoteTimeout = 5 * time.Minute
 // promote tells a replica's service to become the writer.
 func promote(ctx context.Context, c *config, args []string, out io.Writer) error {
 	if !isWeb(args[0]) {
-		return fmt.Errorf("promote %q: it is not an HTTP address, such as http://replica:8080", args[0])
+		return fmt.Errorf("promote %q: not an HTTP address; write one such as http://replica:8080", args[0])
 	}
 	ctx, cancel := context.WithTimeout(ctx, promoteTimeout)
 	defer cancel()
@@ -179,13 +179,13 @@ func promote(ctx context.Context, c *config, args []string, out io.Writer) error
 		return fmt.Errorf("promote %s: %w", args[0], err)
 	}
 	if status == http.StatusNotFound {
-		return fmt.Errorf("promote %s: it is no replica: a service that was started with -replica is", args[0])
+		return fmt.Errorf("promote %s: it is not a replica: only a service started with -replica can be promoted", args[0])
 	}
 	var p promoted
 	if err := json.Unmarshal(body, &p); err != nil || status != http.StatusOK {
 		return fmt.Errorf("promote %s: status %d: %s", args[0], status, strings.TrimSpace(string(body)))
 	}
-	fmt.Fprintf(out, "%s is the writer, epoch %d; it was open after %.0f ms\n", args[0], p.Epoch, p.OpenMS)
+	fmt.Fprintf(out, "%s is now the writer, epoch %d; opening took %.0f ms\n", args[0], p.Epoch, p.OpenMS)
 	return nil
 }
 
@@ -237,7 +237,7 @@ func (s *service) announce() *announcer {
 				status, _, err := post(bounded, address, "/announce", s.c.token)
 				cancel()
 				if err != nil || status != http.StatusNoContent {
-					s.c.log.Debug("a replica was not told of a commit", "replica", address, "status", status, "error", err)
+					s.c.log.Debug("a replica was not notified of a commit", "replica", address, "status", status, "error", err)
 				}
 			}
 		})
@@ -277,13 +277,13 @@ func replicaFigures(registry prometheus.Registerer, r *replica.Replica) error {
 		return 0
 	}
 	return errors.Join(
-		gauge("behind_seconds", "since everything that was durable was replayed", func(s replica.Status) float64 { return s.Behind.Seconds() }),
-		gauge("record", "the last record of the log that is replayed", func(s replica.Status) float64 { return float64(s.Seq) }),
-		gauge("stopped", "1 while it does not go on: a record is damaged or missing; the log and /healthz say which", func(s replica.Status) float64 { return flag(s.Stopped != "") }),
-		gauge("resting", "1 while nobody asks, and it makes no request", func(s replica.Status) float64 { return flag(s.Resting) }),
-		counter("looks_total", "looks at the log", func(s replica.Status) int64 { return s.Looks }),
-		counter("records_total", "records replayed, those of openings left out", func(s replica.Status) int64 { return s.Records }),
-		counter("moves_total", "to a newer layer", func(s replica.Status) int64 { return s.Moves }),
+		gauge("behind_seconds", "time since everything durable was replayed", func(s replica.Status) float64 { return s.Behind.Seconds() }),
+		gauge("record", "number of the last record of the log that was replayed", func(s replica.Status) float64 { return float64(s.Seq) }),
+		gauge("stopped", "1 while the replica is stopped, because a record is damaged or missing; the log and /healthz say which", func(s replica.Status) float64 { return flag(s.Stopped != "") }),
+		gauge("resting", "1 while no client uses the replica, and it makes no requests", func(s replica.Status) float64 { return flag(s.Resting) }),
+		counter("looks_total", "number of times the replica looked at the log", func(s replica.Status) int64 { return s.Looks }),
+		counter("records_total", "records replayed, not counting openings", func(s replica.Status) int64 { return s.Records }),
+		counter("moves_total", "moves to a newer layer", func(s replica.Status) int64 { return s.Moves }),
 	)
 }
 

@@ -100,13 +100,13 @@ func TestReplica(t *testing.T) {
 			t.Fatal("what was announced is not seen")
 		}
 	}
-	for address, want := range map[string]string{"http://" + writer.http: "it is no replica", writer.http: "not an HTTP address"} {
+	for address, want := range map[string]string{"http://" + writer.http: "it is not a replica", writer.http: "not an HTTP address"} {
 		if text := admin(t, 1, "promote", address); !strings.Contains(text, want) {
 			t.Errorf("promote %s: %s", address, text)
 		}
 	}
 	writer.kill()
-	if text := admin(t, 0, "promote", "http://"+reader.http); !strings.Contains(text, "is the writer, epoch 2") {
+	if text := admin(t, 0, "promote", "http://"+reader.http); !strings.Contains(text, "is now the writer, epoch 2") {
 		t.Errorf("promote: %s", text)
 	}
 	reader.query(t, "INSERT INTO t VALUES (7)")

@@ -70,7 +70,7 @@ func serve(ctx context.Context, c *config, _ []string, out io.Writer) (err error
 	s.listening.Store(int64(s.clock.Monotonic()))
 	if c.wake {
 		if _, err := s.keeper.Engine(ctx); err != nil && ctx.Err() == nil {
-			c.log.Warn("the database was not opened; the first connection tries again", "error", err)
+			c.log.Warn("the database could not be opened; the first connection tries again", "error", err)
 		}
 	}
 	select {
@@ -199,7 +199,7 @@ const setUpPercent = 400
 func verifyInstall(ctx context.Context, c *config, _ []string, out io.Writer) error {
 	v, err := pglite.VerifyInstallation(ctx, pglite.Options{Extensions: c.extensions})
 	if err != nil {
-		return fmt.Errorf("not as it was made: %w", err)
+		return fmt.Errorf("the installation is not as it was made: %w", err)
 	}
 	fmt.Fprintf(out, "sound: %d files and %d compilations in %s, %d bytes\n", v.Files, v.Compilations, v.CacheDir, v.Bytes)
 	return nil
@@ -270,7 +270,7 @@ func (s *service) listen(ctx context.Context, out io.Writer) error {
 		fmt.Fprintf(out, "postgres  %s\n", l.Addr())
 		wire = l.Addr().String()
 		if c.password == "" {
-			c.log.Warn("no password is set: everybody on this machine may connect, as any user")
+			c.log.Warn("no password is set: anyone on this machine can connect, as any user")
 		}
 	}
 	if c.socket != "" {
@@ -332,7 +332,7 @@ func listenOn(address string, secret bool, secretFlag, flag string) (net.Listene
 		return nil, fmt.Errorf("address %q: %w", address, err)
 	}
 	if ip := net.ParseIP(host); !secret && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, fmt.Errorf("address %q can be reached from elsewhere: set %s, or listen on 127.0.0.1", address, secretFlag)
+		return nil, fmt.Errorf("address %q can be reached from other machines: set %s, or listen on 127.0.0.1", address, secretFlag)
 	}
 	l, err := net.Listen("tcp", address)
 	switch {
@@ -356,7 +356,7 @@ func (s *service) stop() error {
 	requests := make(chan error, 1)
 	go func() { requests <- s.stopHTTP(ctx) }()
 	if err := errors.Join(s.pg.Shutdown(ctx), <-requests); err != nil {
-		s.c.log.Warn("what still ran was ended", "after", s.c.grace.String())
+		s.c.log.Warn("statements that were still running were ended", "after", s.c.grace.String())
 	}
 	last, cancel := context.WithTimeout(context.Background(), leave)
 	defer cancel()

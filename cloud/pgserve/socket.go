@@ -45,14 +45,14 @@ func removeStale(path string) error {
 	case err != nil:
 		return err
 	case info.Mode().Type() != fs.ModeSocket:
-		return errors.New("there is a file of that name that is not a socket: remove it, or choose another name")
+		return errors.New("a file of that name exists, and is not a socket: remove it, or choose another name")
 	}
 	conn, err := net.Dial("unix", path)
 	switch {
 	case err == nil:
-		return errors.Join(errors.New("another process listens on it: end that one, or choose another name"), conn.Close())
+		return errors.Join(errors.New("another process listens on it: stop that process, or choose another name"), conn.Close())
 	case !errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("find out whether somebody listens on it: %w", err)
+		return fmt.Errorf("find out whether a process listens on it: %w", err)
 	}
 	return os.Remove(path)
 }

@@ -20,7 +20,7 @@ import (
 
 // jsonFlag is for commands that print a report.
 func (c *config) jsonFlag(f *flag.FlagSet) {
-	f.BoolVar(&c.json, "json", false, "print one JSON object instead of lines; the exit code is the same")
+	f.BoolVar(&c.json, "json", false, "print one JSON object instead of text; the exit code is the same")
 }
 
 // report is the output of status. Sizes are in bytes, times in RFC 3339. The field names are part of the interface.
@@ -67,7 +67,7 @@ func status(ctx context.Context, c *config, _ []string, out io.Writer) error {
 	return withStore(ctx, c, func(st store.Store) error {
 		m, _, err := manifest.Load(ctx, st)
 		if errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("no database in %s, or one that has lost its manifest: pgserve verify tells which", c.bucket)
+			return fmt.Errorf("there is no database in %s, or it has lost its manifest: pgserve verify tells which", c.bucket)
 		}
 		if err != nil {
 			return err
@@ -101,12 +101,12 @@ func (r report) print(out io.Writer) {
 	}
 	switch {
 	case r.segments != nil:
-		fmt.Fprintf(out, "segments   not known: %v\n", r.segments)
+		fmt.Fprintf(out, "segments   unknown: %v\n", r.segments)
 	case r.Segments != nil:
-		fmt.Fprintf(out, "segments   %d for all layers, %d bytes with the indexes; the newest needs %d, and uses %.0f %% of what they hold, %d bytes\n",
+		fmt.Fprintf(out, "segments   %d for all layers, %d bytes with the indexes; the newest layer needs %d of them, and uses %.0f %% of their contents, %d bytes\n",
 			r.Segments.All, r.Segments.Stored, r.Segments.Newest, 100*r.Segments.Used, r.Segments.Live)
 	}
-	fmt.Fprintln(out, "not kept   rows of unlogged and temporary tables: they end with the process that has the database open")
+	fmt.Fprintln(out, "not kept   rows of unlogged and temporary tables: they are gone when the process that has the database open ends")
 	fmt.Fprintf(out, "lease      %s\n", r.leaseText)
 }
 
@@ -158,7 +158,7 @@ func holder(ctx context.Context, st store.Store, clk clock.Clock) (leaseReport, 
 		return r, fmt.Sprintf("held by %s (%s) until %s", s.Holder, s.Address, s.Expires.Format(time.RFC3339)), nil
 	}
 	r.State = "run out"
-	return r, fmt.Sprintf("run out at %s, last held by %s", s.Expires.Format(time.RFC3339), s.Holder), nil
+	return r, fmt.Sprintf("ran out at %s, last held by %s", s.Expires.Format(time.RFC3339), s.Holder), nil
 }
 
 // keptText says how far back earlier states are kept. Layers from before the retention was set, or set to none, stay until the next layer.
@@ -175,9 +175,9 @@ func keptText(m manifest.Manifest) string {
 	case said:
 		return earlier
 	case len(m.Layers) > 1:
-		return earlier + "; nothing was said yet of how long to keep them"
+		return earlier + "; how long to keep them has not been set yet"
 	}
-	return earlier + "; nothing was said of earlier states yet"
+	return earlier + "; keeping earlier states has not been set yet"
 }
 
 // adoptable is what verify reports about a database that has lost its manifest.

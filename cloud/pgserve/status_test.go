@@ -15,11 +15,11 @@ func TestKeptText(t *testing.T) {
 	keep := func(d time.Duration) *time.Duration { return &d }
 	for _, tt := range []struct {
 		layers []manifest.Layer
-		retain *time.Duration // nil: nothing was said
+		retain *time.Duration // nil: not set
 		want   string
 	}{
-		{one, nil, "the present only; nothing was said of earlier states yet"},
-		{two, nil, "earlier states since 2026-11-28T21:14:33Z; nothing was said yet of how long to keep them"},
+		{one, nil, "the present only; keeping earlier states has not been set yet"},
+		{two, nil, "earlier states since 2026-11-28T21:14:33Z; how long to keep them has not been set yet"},
 		{one, keep(0), "the present only"},
 		{two, keep(0), "earlier states since 2026-11-28T21:14:33Z, until the next layer drops them"},
 		{one, keep(time.Hour), "earlier states of the last 1h0m0s"},

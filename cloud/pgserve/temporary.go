@@ -13,7 +13,7 @@ func (c *config) temporary() error {
 	info, err := os.Stat(c.tempDir)
 	switch {
 	case err != nil:
-		return fmt.Errorf("-temp-dir: %w; make the folder, on a disk", err)
+		return fmt.Errorf("-temp-dir: %w; create the folder, on a disk", err)
 	case !info.IsDir():
 		return fmt.Errorf("-temp-dir %s is not a folder", c.tempDir)
 	}
@@ -23,6 +23,6 @@ func (c *config) temporary() error {
 // warnTemporary warns if the -temp-dir is in memory, where it saves none.
 func (c *config) warnTemporary() {
 	if c.tempDir != "" && inMemory(c.tempDir) {
-		c.log.Warn("-temp-dir is a file system in memory: what queries sort takes as much of it as without the flag; name a folder of a disk", "folder", c.tempDir)
+		c.log.Warn("-temp-dir is on a file system in memory, so temporary files take as much memory as without the flag: name a folder on a disk", "folder", c.tempDir)
 	}
 }

@@ -35,7 +35,7 @@ func TestVerdict(t *testing.T) {
 		{errors.New("something else"), false},
 	} {
 		err := verdict(c.err)
-		if got := strings.HasPrefix(err.Error(), "not read to the end"); got != c.unread || strings.HasPrefix(err.Error(), "not sound") == c.unread || !errors.Is(err, c.err) {
+		if got := strings.HasPrefix(err.Error(), "not everything could be read"); got != c.unread || strings.HasPrefix(err.Error(), "not sound") == c.unread || !errors.Is(err, c.err) {
 			t.Errorf("%v", err)
 		}
 	}
@@ -43,7 +43,7 @@ func TestVerdict(t *testing.T) {
 	if err := verifyJSON(takeover.Report{DatabaseID: "x"}, context.Canceled, nil, &out); err == nil || !strings.Contains(out.String(), `"unread": true`) {
 		t.Errorf("%v: %s", err, out.String())
 	}
-	if text := noManifest(&config{}, fmt.Errorf("list: %w", context.Canceled)).Error(); !strings.Contains(text, "not read to the end") {
+	if text := noManifest(&config{}, fmt.Errorf("list: %w", context.Canceled)).Error(); !strings.Contains(text, "that is there could be read") {
 		t.Error(text)
 	}
 }
