@@ -86,11 +86,11 @@ func (s series) sum() (float64, error) {
 		case p.Value.Int64 != nil:
 			n, err := strconv.ParseInt(*p.Value.Int64, 10, 64)
 			if err != nil {
-				return 0, fmt.Errorf("a point of Cloud Monitoring: %w", err)
+				return 0, fmt.Errorf("read a point of Cloud Monitoring: %w", err)
 			}
 			total += float64(n)
 		default:
-			return 0, errors.New("a point of Cloud Monitoring has no number")
+			return 0, errors.New("read a point of Cloud Monitoring: it has no number")
 		}
 	}
 	return total, nil
@@ -223,13 +223,13 @@ func (g google) billed(ctx context.Context, s span) ([]line, error) {
 		return nil, fmt.Errorf("read the billing export: %w", err)
 	}
 	if !answer.JobComplete || answer.PageToken != "" {
-		return nil, errors.New("read the billing export: the query is not through after a minute, or has more rows than a page: ask for less time")
+		return nil, errors.New("read the billing export: the query did not finish within a minute, or has more rows than a page: choose a shorter time span")
 	}
 	var lines []line
 	for _, row := range answer.Rows {
 		var text [7]string
 		if len(row.F) != len(text) {
-			return nil, fmt.Errorf("read the billing export: a row has %d columns, %d were asked for", len(row.F), len(text))
+			return nil, fmt.Errorf("read the billing export: a row has %d columns, not %d", len(row.F), len(text))
 		}
 		for i, f := range row.F {
 			if f.V != nil {

@@ -41,7 +41,7 @@ func main() {
 func token(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "gcloud", "auth", "print-access-token").Output()
 	if err != nil {
-		return "", fmt.Errorf("ask gcloud for a token: %w; is it installed, and logged in?", err)
+		return "", fmt.Errorf("get a token from gcloud: %w; is gcloud installed and logged in?", err)
 	}
 	return strings.TrimSpace(string(out)), nil
 }
@@ -62,9 +62,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, g google)
 	flags.StringVar(&s.project, "project", "", "the Google Cloud `project`")
 	flags.StringVar(&s.service, "service", "", "the service's `name`")
 	flags.StringVar(&s.bucket, "bucket", "", "the bucket's `name`")
-	flags.StringVar(&s.table, "table", "", "a `table` of the billing export, project.dataset.table; empty: only Cloud Monitoring is asked")
-	flags.StringVar(&from, "from", "", "the beginning, `RFC 3339`")
-	flags.StringVar(&to, "to", "", "the end; empty: now")
+	flags.StringVar(&s.table, "table", "", "the `table` of the billing export, project.dataset.table; empty: use only Cloud Monitoring")
+	flags.StringVar(&from, "from", "", "start of the time span, `RFC 3339`")
+	flags.StringVar(&to, "to", "", "end of the time span; empty: now")
 	flags.Float64Var(&s.vcpu, "vcpu", 1, "`processors` of an instance")
 	flags.Float64Var(&s.gib, "gib", 1, "`GiB` of memory of an instance")
 	if err := flags.Parse(args); err != nil {
@@ -84,13 +84,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, g google)
 func (s *span) fill(more int, from, to string) (err error) {
 	switch {
 	case more > 0:
-		return errors.New("it takes no arguments, only flags")
+		return errors.New("only flags are allowed, no arguments")
 	case s.project == "" || s.service == "" || s.bucket == "" || from == "":
 		return errors.New("-project, -service, -bucket and -from are needed")
 	case strings.ContainsAny(s.service+s.bucket, "\"\\"):
-		return errors.New("a name holds no quotes")
+		return errors.New("-service and -bucket must not contain quotes or backslashes")
 	case s.vcpu <= 0 || s.gib <= 0:
-		return errors.New("-vcpu and -gib are above zero")
+		return errors.New("-vcpu and -gib must be above zero")
 	}
 	if s.from, err = time.Parse(time.RFC3339, from); err != nil {
 		return fmt.Errorf("-from: %w", err)
@@ -102,7 +102,7 @@ func (s *span) fill(more int, from, to string) (err error) {
 		}
 	}
 	if s.to.Sub(s.from) < time.Minute {
-		return errors.New("the time from -from to -to is a minute at the least")
+		return errors.New("there must be at least a minute from -from to -to")
 	}
 	if s.table != "" && !tableName.MatchString(s.table) {
 		return fmt.Errorf("-table %q is not project.dataset.table", s.table)
@@ -122,9 +122,9 @@ func (s *span) tell(ctx context.Context, out io.Writer, g google) error {
 	fmt.Fprintf(out, "  Cloud Run      %d requests, %.1f s of instances billed              $%.6f\n", u.requests, u.billed.Seconds(), compute)
 	fmt.Fprintf(out, "  Cloud Storage  %d of class A, %d of class B, %d deletions, %d not billed  $%.6f\n", u.ops.ClassA, u.ops.ClassB, u.ops.Delete, u.refused, operations)
 	month := (compute + operations) / s.to.Sub(s.from).Hours() * 24 * 30
-	fmt.Fprintf(out, "  at list price, without what is stored: $%.6f, or $%.4f in a month of 30 days\n", compute+operations, month)
+	fmt.Fprintf(out, "  at list price, without storage: $%.6f, or $%.4f in a month of 30 days\n", compute+operations, month)
 	if len(u.unknown) > 0 {
-		fmt.Fprintf(out, "  methods whose class is not known, left out: %s\n", strings.Join(u.unknown, ", "))
+		fmt.Fprintf(out, "  not counted, because their class is unknown: %s\n", strings.Join(u.unknown, ", "))
 	}
 	if s.table == "" {
 		return nil
@@ -139,7 +139,7 @@ func (s *span) tell(ctx context.Context, out io.Writer, g google) error {
 		fmt.Fprintf(out, "  %s: %s: %.6g %s, %.6f %s, credits %.6f\n", l.service, l.sku, l.amount, l.unit, l.cost, l.currency, l.credits)
 		cost, credits, currency = cost+l.cost, credits+l.credits, l.currency
 	}
-	fmt.Fprintf(out, "  all: %.6f %s, and credits of %.6f\n", cost, currency, credits)
+	fmt.Fprintf(out, "  total: %.6f %s, and credits of %.6f\n", cost, currency, credits)
 	return nil
 }
 

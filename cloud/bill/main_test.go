@@ -80,9 +80,9 @@ func TestBill(t *testing.T) {
 		"1001 requests, 140.5 s of instances billed",
 		"1248 of class A, 1600 of class B, 30 deletions, 7 not billed  $0.006880", // 1248 * 0.005/1000 + 1600 * 0.0004/1000
 		"or $0.3248 in a month of 30 days",                                        // 30 * (140.5 * (0.000024 + 0.5 * 0.0000025) + 1001 * 0.4e-6 + 0.00688)
-		"left out: Frobnicate",
+		"class is unknown: Frobnicate",
 		"Services CPU (Request-based billing): 140 second, 0.003360 USD, credits -0.003360",
-		"all: 0.010075 USD, and credits of -0.003360",
+		"total: 0.010075 USD, and credits of -0.003360",
 	} {
 		if !strings.Contains(out.String(), says) {
 			t.Errorf("the output lacks %q:\n%s", says, out.String())

@@ -28,17 +28,17 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	var o platform.Options
 	f := flag.NewFlagSet("runemu", flag.ContinueOnError)
-	listen := f.String("listen", "127.0.0.1:8081", "address of the front")
-	cpu := f.String("cpu", string(platform.InRequests), "requests: only while there are some; always")
-	f.Float64Var(&o.Share, "share", 1, "part of the time that a process with CPU runs: 0.5 is half a vCPU")
-	f.IntVar(&o.Concurrency, "concurrency", platform.DefaultConcurrency, "requests an instance has at a time")
-	f.IntVar(&o.MaxInstances, "max-instances", 1, "")
-	f.IntVar(&o.MinInstances, "min-instances", 0, "")
-	f.IntVar(&o.MemoryMiB, "memory", 512, "limit, in MiB")
-	f.Float64Var(&o.VCPU, "vcpu", 1, "what is billed")
+	listen := f.String("listen", "127.0.0.1:8081", "address on which to listen for requests")
+	cpu := f.String("cpu", string(platform.InRequests), "when an instance has CPU. requests: only while it has requests; always")
+	f.Float64Var(&o.Share, "share", 1, "share of the time for which a process that has CPU runs: 0.5 is half a vCPU")
+	f.IntVar(&o.Concurrency, "concurrency", platform.DefaultConcurrency, "how many requests an instance serves at a time")
+	f.IntVar(&o.MaxInstances, "max-instances", 1, "how many instances may run at a time")
+	f.IntVar(&o.MinInstances, "min-instances", 0, "how many instances are kept when there are no requests")
+	f.IntVar(&o.MemoryMiB, "memory", 512, "memory limit of an instance, in MiB")
+	f.Float64Var(&o.VCPU, "vcpu", 1, "how many vCPUs of an instance are billed")
 	f.DurationVar(&o.Idle, "idle", platform.DefaultIdle, "how long an instance without requests is kept")
-	f.DurationVar(&o.Grace, "grace", platform.DefaultGrace, "between SIGTERM and SIGKILL")
-	f.DurationVar(&o.StartDelay, "start-delay", 0, "the container's own start")
+	f.DurationVar(&o.Grace, "grace", platform.DefaultGrace, "how long an instance may take between SIGTERM and SIGKILL")
+	f.DurationVar(&o.StartDelay, "start-delay", 0, "how long the container itself takes to start")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return 0
@@ -46,7 +46,7 @@ func run(args []string) int {
 		return 2
 	}
 	if f.NArg() == 0 {
-		fmt.Fprintln(os.Stderr, "runemu: no program: go run ./cloud/runemu [flags] -- program [its flags]")
+		fmt.Fprintln(os.Stderr, "runemu: no program was given: go run ./cloud/runemu [flags] -- program [its flags]")
 		return 2
 	}
 	program, err := exec.LookPath(f.Arg(0))

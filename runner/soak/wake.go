@@ -229,7 +229,7 @@ func (s *soak) replace() {
 	defer cancel()
 	if err := s.next(ctx); err != nil {
 		// A kill may have hit the instance that was to serve: then the old revision stays.
-		if !strings.Contains(err.Error(), "has ended before it was ready") {
+		if !strings.Contains(err.Error(), "ended before it was ready") {
 			select {
 			case s.failed <- err:
 			default:

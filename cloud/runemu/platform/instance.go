@@ -115,7 +115,7 @@ func (p *Platform) spawn(i *Instance) error {
 		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target); r.SetXForwarded() },
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			if !errors.Is(err, context.Canceled) {
-				http.Error(w, "the instance has gone in the middle of the request: "+err.Error(), http.StatusBadGateway)
+				http.Error(w, "the instance ended in the middle of the request: "+err.Error(), http.StatusBadGateway)
 			}
 		},
 		FlushInterval: -1,
@@ -168,7 +168,7 @@ func (p *Platform) probe(i *Instance, ended chan struct{}) {
 		case <-time.After(probePause):
 		}
 		if time.Now().After(deadline) {
-			p.event(i, "kill", fmt.Sprintf("its port has not answered for %v", p.o.StartTimeout))
+			p.event(i, "kill", fmt.Sprintf("its port has not answered within %v", p.o.StartTimeout))
 			p.mu.Lock()
 			i.kill()
 			p.mu.Unlock()
@@ -344,8 +344,8 @@ func (p *Platform) term(i *Instance) {
 	timer := time.AfterFunc(p.o.Grace, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.event(i, "kill", fmt.Sprintf("it has not ended within %v", p.o.Grace))
-		i.why = "killed after the grace"
+		p.event(i, "kill", fmt.Sprintf("it did not end within %v", p.o.Grace))
+		i.why = "killed after the grace period"
 		i.kill()
 	})
 	p.wg.Go(func() { <-i.gone; timer.Stop() })

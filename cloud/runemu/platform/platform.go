@@ -47,7 +47,7 @@ func (c CPU) valid() error {
 	case "", InRequests, Always:
 		return nil
 	}
-	return fmt.Errorf("CPU %q: requests or always", c)
+	return fmt.Errorf("CPU %q: it must be requests or always", c)
 }
 
 // Defaults of Options.
@@ -116,14 +116,14 @@ func (e Event) String() string {
 
 func (o *Options) fill() error {
 	if o.Revision.Program == "" {
-		return errors.New("run the platform: no program given")
+		return errors.New("run the platform: no program was given")
 	}
 	o.CPU = cmp.Or(o.CPU, InRequests)
 	if err := errors.Join(o.CPU.valid(), o.Revision.CPU.valid()); err != nil {
 		return fmt.Errorf("run the platform: %w", err)
 	}
 	if o.Share < 0 || o.Share > 1 {
-		return fmt.Errorf("run the platform: a share of %v of the CPU: above 0, up to 1", o.Share)
+		return fmt.Errorf("run the platform: a share of %v of the CPU: it must be above 0, and at most 1", o.Share)
 	}
 	if o.MaxInstances < o.MinInstances || o.MinInstances < 0 || o.Concurrency < 0 {
 		if o.MaxInstances != 0 || o.MinInstances > 1 {
@@ -355,7 +355,7 @@ func (p *Platform) Deploy(ctx context.Context, rev Revision) error {
 	}
 	if rev.Name == p.serving.Name {
 		p.mu.Unlock()
-		return fmt.Errorf("deploy: %s is what serves", rev.Name)
+		return fmt.Errorf("deploy: revision %s is serving already", rev.Name)
 	}
 	p.event(nil, "deploy", rev.Name)
 	i := p.start(rev, "")
@@ -363,7 +363,7 @@ func (p *Platform) Deploy(ctx context.Context, rev Revision) error {
 	select {
 	case <-i.up:
 	case <-i.gone:
-		return fmt.Errorf("deploy %s: its instance has ended before it was ready: %s", rev.Name, i.reason())
+		return fmt.Errorf("deploy %s: its instance ended before it was ready: %s", rev.Name, i.reason())
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -427,7 +427,7 @@ func TestCrashBeforeItRuns(t *testing.T) {
 	}
 	select {
 	case err := <-deployed:
-		if err == nil || !strings.Contains(err.Error(), "has ended before it was ready") {
+		if err == nil || !strings.Contains(err.Error(), "ended before it was ready") {
 			t.Error(err)
 		}
 	case <-time.After(30 * time.Second):
