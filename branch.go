@@ -35,7 +35,7 @@ func (o Options) Branch(ctx context.Context, from, to string) (id string, err er
 		return "", err
 	}
 	if source.Overlaps(target) {
-		return "", fmt.Errorf("%w: one of the two holds the other: choose another place", ErrNested)
+		return "", fmt.Errorf("%w: the two prefixes contain one another: choose another prefix or folder", ErrNested)
 	}
 	in, err := o.place(ctx, from, false)
 	if err != nil {

@@ -62,7 +62,7 @@ func (o Options) Open(ctx context.Context, url string) (_ *DB, err error) {
 	var st store.Store
 	if url == memURL {
 		if !o.At.IsZero() || o.NoCreate {
-			return nil, fmt.Errorf("%w: a database in memory is always new: leave At and NoCreate out", ErrInvalid)
+			return nil, fmt.Errorf("%w: a database in memory is always new: leave out At and NoCreate", ErrInvalid)
 		}
 		st = mem.New(mem.Options{Clock: o.Clock})
 	} else {
@@ -136,7 +136,7 @@ func (o *Options) engine(rt *pglite.Runtime, st store.Store) engine.Options {
 func (db *DB) newPool(o *Options) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig("host=blobpglite port=5432 user=u dbname=d sslmode=disable connect_timeout=0")
 	if err != nil {
-		return nil, fmt.Errorf("make the pool: %w; the environment's PGSERVICE, PGPASSFILE and the like are read, and must make sense", err)
+		return nil, fmt.Errorf("make the pool: %w; check PGSERVICE, PGPASSFILE and the like in the environment, which are read, too", err)
 	}
 	c := &config.ConnConfig.Config
 	c.User, c.Database, c.Password, c.Fallbacks = o.User, o.Database, "", nil
@@ -241,7 +241,7 @@ func (db *DB) Close(ctx context.Context) error {
 		select {
 		case <-drained: // everything went well, just in time
 		default:
-			errs = append(errs, fmt.Errorf("close the database: what still ran was ended: %w", err))
+			errs = append(errs, fmt.Errorf("close the database: statements that were still running were ended: %w", err))
 		}
 	}
 	if db.runtime != nil {

@@ -119,7 +119,7 @@ func (r *Runtime) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.users > 0 {
-		return fmt.Errorf("close the runtime: %w: %d databases that use it are open: close them first", ErrInvalid, r.users)
+		return fmt.Errorf("close the runtime: %w: %d databases that use it are still open: close them first", ErrInvalid, r.users)
 	}
 	if r.closed {
 		return nil
@@ -133,7 +133,7 @@ func (r *Runtime) use() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return fmt.Errorf("%w: Runtime is closed", ErrInvalid)
+		return fmt.Errorf("%w: Runtime has been closed", ErrInvalid)
 	}
 	r.users++
 	return nil
