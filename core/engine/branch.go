@@ -99,7 +99,7 @@ func newDatabase(ctx context.Context, st store.Store, from Restored, writer stri
 	}
 	_, _, err = manifest.Update(ctx, st, manifest.Options{Writer: writer, Create: true, Clock: clk, Hook: o.Hook}, func(m *manifest.Manifest) error {
 		if m.DatabaseID != "" && m.DatabaseID != id {
-			return fmt.Errorf("%w: database %s was made there meanwhile", ErrNotEmpty, m.DatabaseID)
+			return fmt.Errorf("%w: database %s has been created there in the meantime", ErrNotEmpty, m.DatabaseID)
 		}
 		m.DatabaseID, m.Postgres, m.PGliteSHA256, m.Commits = id, from.Manifest.Postgres, from.Manifest.PGliteSHA256, from.Manifest.Commits
 		if kept, said := from.Manifest.Retain(); said {
@@ -138,13 +138,13 @@ func occupied(ctx context.Context, st store.Store, key string) error {
 	o, layer := base.ParseObject(key)
 	switch {
 	case err == nil:
-		return fmt.Errorf("%w: it holds a database: name an empty one", ErrNotEmpty)
+		return fmt.Errorf("%w: it contains a database: choose an empty one", ErrNotEmpty)
 	case !errors.Is(err, store.ErrNotFound):
 		return err
 	case layer && o.ID != "":
-		return fmt.Errorf("%w: it holds %s, of a copy that only lacks its manifest: pgserve adopt goes on from it, or name an empty one", ErrNotEmpty, key)
+		return fmt.Errorf("%w: it contains %s, from a copy that lacks only its manifest: run pgserve adopt to continue from it, or choose an empty one", ErrNotEmpty, key)
 	}
-	return fmt.Errorf("%w: it holds %s: name an empty one", ErrNotEmpty, key)
+	return fmt.Errorf("%w: it contains %s: choose an empty one", ErrNotEmpty, key)
 }
 
 // BranchOptions are options of Branch. The zero value copies what is durable now.

@@ -108,7 +108,7 @@ func TestBranchThatDied(t *testing.T) {
 			}
 			_, err = Branch(t.Context(), to, from, BranchOptions{})
 			if c.complete {
-				if !errors.Is(err, ErrNotEmpty) || !strings.Contains(err.Error(), "adopt goes on") {
+				if !errors.Is(err, ErrNotEmpty) || !strings.Contains(err.Error(), "adopt to continue") {
 					t.Fatalf("a branch over a complete one: %v", err)
 				}
 				_, err = takeover.Adopt(t.Context(), takeover.AdoptOptions{Store: to, Writer: "test"})

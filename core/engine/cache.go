@@ -263,7 +263,7 @@ func (c *cache) settle(ctx context.Context, l *base.Layer, at memfs.Mark) error 
 		failed = errors.Join(failed, err) // PostgreSQL has crashed: the files are as before, and are read again once it has restarted
 	}
 	if failed != nil {
-		return fmt.Errorf("note where the pages of layer %s are: %w", l.Key(), failed)
+		return fmt.Errorf("record where the pages of layer %s are: %w", l.Key(), failed)
 	}
 	c.pages.Forget(l)
 	c.crowded.Store(false)

@@ -105,7 +105,7 @@ func TestAbandonCutsACloseShort(t *testing.T) {
 			}
 		}
 		e.Abandon()
-		if err := <-closed; !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "abandoned meanwhile") {
+		if err := <-closed; !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "has been abandoned") {
 			t.Errorf("%s: %v", mode, err)
 		}
 		close(st.over)

@@ -27,15 +27,15 @@ func (m *logMode) consider() {
 		switch m.budget.tried(isThere); {
 		case m.layerCtx.Err() != nil:
 		case !isThere:
-			m.o.Logger.Warn("the log was not compacted", "error", err)
+			m.o.Logger.Warn("the log could not be compacted", "error", err)
 		case err != nil:
-			m.o.Logger.Warn("what a layer has made superfluous was not deleted", "error", err)
+			m.o.Logger.Warn("objects that a layer has made superfluous could not be deleted", "error", err)
 		}
 	})
 }
 
 // errNotCollected: a layer was taken, but not everything that it has made superfluous was deleted.
-var errNotCollected = errors.New("a layer was taken; what it has made superfluous was not deleted")
+var errNotCollected = errors.New("a layer was taken, but the objects that it has made superfluous could not be deleted")
 
 // backpressure holds a commit back while the budget is used up and the layer that frees it is being taken. So the promise about restores
 // holds even if a client commits faster than layers can be taken.
@@ -169,7 +169,7 @@ func (m *logMode) publish(ctx context.Context, c cut, at wal.Position) (settle f
 	o.Database = m.opened.Manifest.DatabaseID
 	o.Share, o.Since, o.Hook, o.Clock = m.taken.layer, m.taken.moment, m.o.Hook, m.o.Clock
 	o.Unreadable = func(segment string, err error) {
-		m.o.Logger.Error("a page segment is damaged or gone: what is used of it stays there, and a statement that reads it fails; restore the object", "object", segment, "error", err)
+		m.o.Logger.Error("a page segment is damaged or gone: its pages stay where they are, and statements that read them fail; restore the object", "object", segment, "error", err)
 	}
 	if m.cache != nil {
 		o.Pages, o.Boot = m.cache.pages, m.cache.bootSet()
@@ -262,7 +262,7 @@ func (m *logMode) finalLayer(ctx context.Context) func(context.Context) {
 	}
 	fail := func(err error) {
 		m.compacted()
-		m.o.Logger.Warn("no layer was taken at the end", "error", err)
+		m.o.Logger.Warn("no layer could be taken at the end", "error", err)
 	}
 	c, err := m.cut(ctx)
 	if err != nil {
@@ -303,6 +303,6 @@ func (m *logMode) tidy(ctx context.Context) {
 		return
 	}
 	if err := m.collect(ctx); err != nil && !errors.Is(err, manifest.ErrFenced) {
-		m.o.Logger.Warn("what has become superfluous was not deleted", "error", err)
+		m.o.Logger.Warn("superfluous objects could not be deleted", "error", err)
 	}
 }

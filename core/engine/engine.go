@@ -62,7 +62,7 @@ var (
 	// ErrUnknown: the outcome of a commit is not known. The engine is poisoned. Open the database again and read, to find out.
 	ErrUnknown = store.ErrUnknown
 	// ErrPoisoned: an earlier commit was fenced, unknown or failed, or PostgreSQL ended. Open the database again.
-	ErrPoisoned = errors.New("the engine must be opened again")
+	ErrPoisoned = errors.New("the engine must be reopened")
 	// ErrClosed: the engine was closed.
 	ErrClosed = errors.New("the engine is closed")
 	// ErrCrashed: a PostgreSQL process failed, so PostgreSQL is being restarted. Open transactions were rolled back; a COMMIT that was
@@ -259,7 +259,7 @@ func (e *Engine) Close(ctx context.Context) error {
 		select {
 		case e.closing <- struct{}{}:
 		case <-ctx.Done():
-			return fmt.Errorf("close the database, which another call does: %w", ctx.Err())
+			return fmt.Errorf("close the database, which another call is closing: %w", ctx.Err())
 		}
 	}
 	if e.closed.Swap(true) {
@@ -272,7 +272,7 @@ func (e *Engine) Close(ctx context.Context) error {
 	defer context.AfterFunc(e.gone, cancel)()
 	err := e.commits.close(waits, e.poison.Load() != nil)
 	if err != nil && e.gone.Err() != nil && ctx.Err() == nil {
-		err = fmt.Errorf("close the database, which was abandoned meanwhile: %w", err)
+		err = fmt.Errorf("close the database, which has been abandoned in the meantime: %w", err)
 	}
 	e.stopped() // nothing is lost: what is durable is in the bucket
 	return err
@@ -289,7 +289,7 @@ func (e *Engine) awaitEnd(ctx context.Context) error {
 	case <-e.ended:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("close the database, which another call does: %w", ctx.Err())
+		return fmt.Errorf("close the database, which another call is closing: %w", ctx.Err())
 	}
 }
 

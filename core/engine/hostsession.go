@@ -105,11 +105,11 @@ func readRequest(messages []byte) (request, error) {
 	open := false // extended messages not yet ended by a Sync
 	for rest := messages; len(rest) > 0; {
 		if len(rest) < header {
-			return r, fmt.Errorf("%w: the last message is cut short", pglite.ErrMessage)
+			return r, fmt.Errorf("%w: the last message is truncated", pglite.ErrMessage)
 		}
 		kind, n := rest[0], int64(binary.BigEndian.Uint32(rest[1:]))+1
 		if n < header || n > int64(len(rest)) {
-			return r, fmt.Errorf("%w: a message of type %q says that it has %d bytes, and there are %d", pglite.ErrMessage, kind, n, len(rest))
+			return r, fmt.Errorf("%w: a message of type %q announces %d bytes, but there are %d", pglite.ErrMessage, kind, n, len(rest))
 		}
 		switch kind {
 		case 'X':

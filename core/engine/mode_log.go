@@ -89,9 +89,11 @@ func (e *Engine) openLogWith(ctx context.Context, op *opening, m *logMode) error
 	opened, err := takeover.Open(ctx, takeover.Options{
 		Store: e.o.Store, Writer: e.o.Writer, Process: e.o.process(), Address: e.o.Address, LeaseTTL: e.o.LeaseTTL, AcquireTimeout: e.o.AcquireTimeout,
 		Create: e.o.Create, Postgres: pglite.PostgresVersion, Retain: e.o.Retain, BeforeCreate: op.beforeCreate, Check: e.o.checkVersion,
-		LeaseDamaged: func(err error) { e.o.Logger.Error("somebody has overwritten the lease", "error", err) },
+		LeaseDamaged: func(err error) {
+			e.o.Logger.Error("the lease was overwritten by another program, and is damaged", "error", err)
+		},
 		LeaseWaits: func(held *lease.LockedError, atMost time.Duration) {
-			e.o.Logger.Info("another process has the database: waiting for its lease to run out or to be given back",
+			e.o.Logger.Info("another process has the database: waiting for its lease to expire or to be released",
 				"holder", held.Holder, "address", held.Address, "until", held.ExpiresAt.UTC().Format(time.RFC3339Nano), "at_most", atMost.String())
 		},
 		Deadline: e.o.CommitDeadline, Clock: e.o.Clock, Hook: e.o.Hook,
@@ -114,7 +116,7 @@ func (e *Engine) openLogWith(ctx context.Context, op *opening, m *logMode) error
 	}
 	op.stats.Created, op.stats.Epoch = opened.Created, opened.Epoch
 	if kept, said := opened.Manifest.Retain(); said && e.o.Retain > 0 && e.o.Retain != kept && e.o.Retain != manifest.DefaultRetain {
-		e.o.Logger.Warn("the database keeps earlier states for another time than was given, and goes on so; pgserve retain changes it",
+		e.o.Logger.Warn("the database keeps its own retention, which differs from the one given; change it with pgserve retain",
 			"kept", kept.String(), "given", e.o.Retain.String())
 	}
 	op.stats.Lease, op.stats.Manifest, op.stats.Claim = opened.LeaseTime, opened.ReadTime, opened.FenceTime
@@ -153,7 +155,7 @@ func (m *logMode) restore(ctx context.Context, op *opening) error {
 	if layers == 0 {
 		for _, r := range m.opened.Records {
 			if r.Kind == wal.Data {
-				return fmt.Errorf("record %d: %w: there is no layer that it could follow", r.Seq, wal.ErrCorrupt)
+				return fmt.Errorf("record %d: %w: there is no layer before it", r.Seq, wal.ErrCorrupt)
 			}
 		}
 		return e.startNew(ctx, op, func(data *memfs.FS) {
@@ -336,7 +338,7 @@ func (m *logMode) mayServe(ctx context.Context) error {
 		m.background.Go(func() {
 			defer m.renewing.Store(false)
 			if err := m.opened.Lease.Renew(m.ctx); err != nil {
-				m.o.Logger.Warn("the lease was not renewed", "error", err)
+				m.o.Logger.Warn("the lease could not be renewed", "error", err)
 			}
 		})
 	}
@@ -415,7 +417,7 @@ func (m *logMode) close(ctx context.Context, abandon bool) error {
 		bounded, cancel := clock.WithTimeout(ctx, m.o.Clock, leaveLease)
 		defer cancel()
 		if left := m.opened.Lease.Release(bounded); left != nil {
-			m.o.Logger.Warn("the lease was not given back: other processes wait until it has run out", "error", left)
+			m.o.Logger.Warn("the lease could not be released: other processes wait until it expires", "error", left)
 		}
 	}
 	if !abandon && err == nil {

@@ -47,7 +47,7 @@ func (m *logMode) awaited(at mark) func(context.Context) error {
 
 // errUnproved: in read mode strict, the bucket could not confirm that this writer is still the writer. The statement has run, and nothing
 // was lost: repeat the read.
-var errUnproved = errors.New("it could not be proved that no other writer has the database")
+var errUnproved = errors.New("it could not be verified that no other writer has taken over the database")
 
 // proved waits, and proves that no other writer had taken over when the statement had run. It does so even where a record is awaited,
 // because that record may have been sent before the statement did its reads. The proof runs during the wait, so it takes no extra time.

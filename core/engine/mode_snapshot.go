@@ -114,11 +114,11 @@ func (e *Engine) claim(ctx context.Context, op *opening) (manifest.Manifest, err
 		}
 		return m, err
 	}
-	return manifest.Manifest{}, fmt.Errorf("%w: %d rivals claimed it meanwhile; try again", ErrFenced, maxClaims)
+	return manifest.Manifest{}, fmt.Errorf("%w: %d other writers claimed it in the meantime; try again", ErrFenced, maxClaims)
 }
 
 // errRival: another writer has claimed the database since the manifest was read.
-var errRival = errors.New("claimed by a rival")
+var errRival = errors.New("claimed by another writer")
 
 // claimFrom swaps the manifest from seen to one of the next epoch, with this writer.
 func (e *Engine) claimFrom(ctx context.Context, seen manifest.Manifest, pgliteSHA256 string) (manifest.Manifest, error) {
@@ -346,7 +346,7 @@ func (s *snapshots) collect(ctx context.Context) {
 			}
 		}
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			s.o.Logger.Warn("an old layer was not deleted", "layer", l.Key(), "error", err)
+			s.o.Logger.Warn("an old layer could not be deleted", "layer", l.Key(), "error", err)
 		}
 	}
 }

@@ -23,7 +23,7 @@ func saysWhose(t *testing.T, st store.Store) manifest.Layer {
 	if _, err := base.ReadIndex(t.Context(), st, l.Key, base.Expected(m, l)); err != nil {
 		t.Error(err)
 	}
-	if _, err := base.ReadIndex(t.Context(), st, l.Key, base.Expect{Database: "02OTHER"}); !errors.Is(err, base.ErrCorrupt) || !strings.Contains(err.Error(), "of database "+m.DatabaseID) {
+	if _, err := base.ReadIndex(t.Context(), st, l.Key, base.Expect{Database: "02OTHER"}); !errors.Is(err, base.ErrCorrupt) || !strings.Contains(err.Error(), "belongs to database "+m.DatabaseID) {
 		t.Errorf("layer %s, read as another database's: %v", l.Key, err)
 	}
 	return l

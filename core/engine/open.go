@@ -49,7 +49,7 @@ func (o *Options) checkVersion(m manifest.Manifest) error {
 	theirs, _, _ := strings.Cut(m.Postgres, ".")
 	ours, _, _ := strings.Cut(pglite.PostgresVersion, ".")
 	if theirs != ours {
-		return fmt.Errorf("%w: database %s belongs to PostgreSQL %s, this is %s", ErrVersion, m.DatabaseID, m.Postgres, pglite.PostgresVersion)
+		return fmt.Errorf("%w: database %s was made by PostgreSQL %s, and this is %s", ErrVersion, m.DatabaseID, m.Postgres, pglite.PostgresVersion)
 	}
 	return nil
 }

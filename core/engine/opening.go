@@ -128,7 +128,7 @@ func (op *opening) fetchLayer(ctx context.Context, l manifest.Layer, e base.Expe
 		if op.pages == nil || !errors.Is(err, store.ErrCorrupt) && !errors.Is(err, store.ErrNotFound) {
 			return r, err
 		}
-		op.o.Logger.Error("the newest layer is damaged: a statement that reads what is damaged fails; pgserve verify names all of it", "layer", l.Key, "error", err)
+		op.o.Logger.Error("the newest layer is damaged: statements that read damaged pages fail; pgserve verify lists the damage", "layer", l.Key, "error", err)
 		r.data = memfs.New(memfs.Options{Now: op.o.Clock.Now})
 	}
 	if r.taken.layer, r.taken.moment, r.stats, err = base.Open(ctx, op.pages, l.Key, r.data, wishOf, e); err == nil {

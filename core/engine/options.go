@@ -149,12 +149,12 @@ type Options struct {
 func (o *Options) fill() error {
 	switch {
 	case o.Runtime == nil && o.Load == nil:
-		return fmt.Errorf("open a database: %w: Runtime or Load is needed", store.ErrInvalid)
+		return fmt.Errorf("open a database: %w: set Runtime or Load", store.ErrInvalid)
 	case o.Store == nil:
-		return fmt.Errorf("open a database: %w: Store is needed", store.ErrInvalid)
+		return fmt.Errorf("open a database: %w: set Store", store.ErrInvalid)
 	}
 	if o.Cache != 0 && o.Cache < LeastCache {
-		return fmt.Errorf("open a database: %w: a cache of %d bytes is too small for PostgreSQL's own files: the least is %d",
+		return fmt.Errorf("open a database: %w: a cache of %d bytes is too small for PostgreSQL's own files: it must be at least %d",
 			store.ErrInvalid, o.Cache, LeastCache)
 	}
 	if err := pglite.CheckSettings(o.Settings); err != nil {
@@ -190,7 +190,7 @@ func (o *Options) fillWays() error {
 	return errors.Join(
 		oneOf(&o.Mode, "commit mode", ModeLog, ModeSnapshot),
 		oneOf(&o.Durability, "durability", Strict, Interval, Sleep),
-		oneOf(&o.Answers, "way of answers", AnswersEarly, AnswersDurable),
+		oneOf(&o.Answers, "kind of answers", AnswersEarly, AnswersDurable),
 		oneOf(&o.ReadMode, "read mode", ReadLease, ReadStrict),
 	)
 }
@@ -207,7 +207,7 @@ func oneOf[T ~string](value *T, what string, all ...T) error {
 		}
 		names[i] = strconv.Quote(string(v))
 	}
-	return fmt.Errorf("there is no %s %q; use %s", what, *value, strings.Join(names, ", "))
+	return fmt.Errorf("unknown %s %q: use %s", what, *value, strings.Join(names, ", "))
 }
 
 // process is the prefix of the names of this process's writers; empty: Process is not set.

@@ -24,10 +24,10 @@ func (e *Engine) setPassword(ctx context.Context) error {
 	}
 	kept, err := e.Query(ctx, "SELECT rolname, rolpassword FROM pg_catalog.pg_authid WHERE oid = 10")
 	if err != nil {
-		return fmt.Errorf("look whether the superuser's password is set: %w", err)
+		return fmt.Errorf("check whether the superuser's password is set: %w", err)
 	}
 	if len(kept) != 1 || len(kept[0].Rows) != 1 {
-		return errors.New("look whether the superuser's password is set: there is no role of oid 10")
+		return errors.New("check whether the superuser's password is set: there is no role with oid 10")
 	}
 	name, verifier := kept[0].Rows[0][0], kept[0].Rows[0][1]
 	if same, err := verifies(verifier, e.o.Password); err != nil || same {

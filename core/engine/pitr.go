@@ -106,7 +106,7 @@ func (op *opening) notYet(p takeover.RecoveryPoint, at RecoveryTarget) error {
 	if !p.End || at == Latest() || !at.Time.After(now.Add(clocksDiffer)) {
 		return nil
 	}
-	return fmt.Errorf("the state at %s is %w: it lies in the future, now is %s", at, ErrBeyondRetention, now.UTC().Format(time.RFC3339))
+	return fmt.Errorf("the state at %s is %w: that time is in the future, it is now %s", at, ErrBeyondRetention, now.UTC().Format(time.RFC3339))
 }
 
 // pointFiles puts the layer and the records together.

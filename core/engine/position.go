@@ -17,7 +17,7 @@ import (
 // replayed that far.
 
 // ErrBehind: an engine has not reached the requested position. Try again later, or ask the writer.
-var ErrBehind = errors.New("it is not there yet")
+var ErrBehind = errors.New("the position has not been reached yet")
 
 // Position is a position (LSN) that covers everything in this engine's answers so far: on a writer, what is durable, or, with a durability
 // that does not wait for that, what is written; on a replica, what it has replayed. Zero: nothing, as in mode snapshot.
@@ -59,7 +59,7 @@ func (e *Engine) Await(ctx context.Context, position uint64) error {
 		return e.follower.s.Await(ctx, position)
 	}
 	if at := e.shown(); at < position {
-		return fmt.Errorf("%w: it is at %s, and %s was asked for: no position of this database's", ErrBehind, pgdata.LSN(at), pgdata.LSN(position))
+		return fmt.Errorf("%w: the database is at %s, and %s was requested, which is not a position of this database", ErrBehind, pgdata.LSN(at), pgdata.LSN(position))
 	}
 	return nil
 }

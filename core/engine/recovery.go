@@ -52,7 +52,7 @@ func recoverable(files *memfs.FS, records []wal.Record, logger *slog.Logger) (re
 	if more, err := log.Behind(control); err != nil || !more {
 		return recovery{end: end, mild: true}, err
 	}
-	logger.Warn("the layer says that PostgreSQL was shut down, and there are records after it: they are recovered",
+	logger.Warn("the layer says that PostgreSQL was shut down, but records follow it: they are recovered",
 		"checkpoint", control.Checkpoint.String(), "end", end.String())
 	return recovery{end: end}, files.WriteFile(pgdata.ControlPath, pgdata.InProduction(body), 0o600)
 }
@@ -62,7 +62,7 @@ func (r recovery) recovered(to pgdata.LSN) error {
 	if to >= r.end || to == 0 && r.mild {
 		return nil
 	}
-	return fmt.Errorf("%w: it reaches to %s, and PostgreSQL took %s for its end", ErrRecovery, r.end, to)
+	return fmt.Errorf("%w: it ends at %s, but PostgreSQL stopped at %s", ErrRecovery, r.end, to)
 }
 
 // shipped is the place after the last byte of PostgreSQL's log that records carry; zero: they carry none. The last one counts: it is the

@@ -68,7 +68,7 @@ func TestARenewalOnTheSideFails(t *testing.T) {
 	var fails atomic.Bool
 	var renewals atomic.Int64
 	clk := &shifted{Clock: clock.System()}
-	warnings := heard{"the lease was not renewed", make(chan string, 100)}
+	warnings := heard{"the lease could not be renewed", make(chan string, 100)}
 	e := open(t, mem.New(mem.Options{}), inLog, func(o *Options) {
 		o.LeaseTTL, o.Clock, o.Logger = time.Hour, clk, slog.New(slog.NewTextHandler(warnings, nil))
 		o.Hook = func(_ context.Context, at point.Point) error {

@@ -21,13 +21,13 @@ import (
 var ErrMoved = errors.New("this replica has moved to a newer layer")
 
 // ErrStale: a replica could not read the log for some time, and its data is older than allowed. Try again later, or ask the writer.
-var ErrStale = errors.New("the replica is older than it may be")
+var ErrStale = errors.New("the replica lags more than is allowed")
 
 // ErrPaused: a replica's recovery was paused (pg_wal_replay_pause). pg_wal_replay_resume resumes it.
 var ErrPaused = errors.New("recovery is paused")
 
 // ErrStuck: the log that a replica was fed cannot be replayed. It stays where it is; open another one, which begins at the newest layer.
-var ErrStuck = errors.New("recovery cannot go on")
+var ErrStuck = errors.New("recovery cannot continue")
 
 // Start is what a replica begins with: a layer, the records after it, and callbacks into the code that feeds it.
 type Start struct {
@@ -139,13 +139,13 @@ func (f *follower) due(because error) {
 
 // errCrowded and errGone are reasons to move.
 var (
-	errCrowded = errors.New("what was replayed since its layer leaves no room in the cache")
+	errCrowded = errors.New("the pages changed since its layer leave no room in the cache")
 	errGone    = errors.New("pages of its layer are gone from the bucket")
 )
 
 // ErrCapacity: the writer allows more connections, prepared transactions or locks than the replica. Open the replica again with the
 // writer's settings.
-var ErrCapacity = errors.New("the writer has more room than this replica")
+var ErrCapacity = errors.New("the writer has higher limits than this replica")
 
 func (f *follower) crowded() { f.due(errCrowded) }
 

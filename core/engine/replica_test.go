@@ -214,7 +214,7 @@ func TestPositions(t *testing.T) {
 	if got := must(t, e, "SET blobpglite.wait_for = '"+shown+"'; SHOW blobpglite.wait_for"); got != shown {
 		t.Errorf("%s, %s", got, shown)
 	}
-	if _, err := e.Query(t.Context(), "SET blobpglite.wait_for = 'FF/0'"); err == nil || !strings.Contains(err.Error(), "no position of this database") {
+	if _, err := e.Query(t.Context(), "SET blobpglite.wait_for = 'FF/0'"); err == nil || !strings.Contains(err.Error(), "not a position of this database") {
 		t.Errorf("a position of the future: %v", err)
 	}
 	if err := e.Await(context.Background(), last); err != nil {

@@ -50,7 +50,7 @@ func TestWhatIsKeptBelongsToTheDatabase(t *testing.T) {
 			t.Fatalf("a start with -retain %v dropped the history", retain)
 		}
 	}
-	if !strings.Contains(log.String(), "given=1m0s") || strings.Count(log.String(), "keeps earlier states") != 1 {
+	if !strings.Contains(log.String(), "given=1m0s") || strings.Count(log.String(), "keeps its own retention") != 1 {
 		t.Errorf("the log does not say that another time was given: %s", log.String())
 	}
 	if _, err := manifest.SetRetain(t.Context(), st, 0, clock.System()); err != nil {

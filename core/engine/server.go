@@ -124,11 +124,11 @@ func (e *Engine) watch(c *pglite.Cluster, data *memfs.FS) {
 		if s.life.Err() != nil {
 			return
 		}
-		e.o.Logger.Error("PostgreSQL has crashed and is started again; what was committed is there", "because", c.Err())
+		e.o.Logger.Error("PostgreSQL has crashed and is being restarted; everything committed is there", "because", c.Err())
 		next, err := e.again(data)
 		if err != nil {
 			if s.life.Err() == nil {
-				_ = e.fail(fmt.Errorf("start PostgreSQL again after a crash: %w", err))
+				_ = e.fail(fmt.Errorf("restart PostgreSQL after a crash: %w", err))
 			}
 			return
 		}

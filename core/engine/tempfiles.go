@@ -44,7 +44,7 @@ func (e *Engine) openTempDisk() error {
 	}
 	f, err := os.CreateTemp(e.o.TempDir, "blobpglite-temp-")
 	if err != nil {
-		return fmt.Errorf("make a file for what queries sort: %w; name a folder of a disk that this process may write to", err)
+		return fmt.Errorf("create a file for queries' temporary data: %w; name a folder on a disk that this process can write to", err)
 	}
 	_ = os.Remove(f.Name()) // so nothing is left however this process ends; where an open file cannot be removed, close does it
 	e.temp = &tempDisk{f}

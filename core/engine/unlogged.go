@@ -32,7 +32,7 @@ func (u *unlogged) begin(data *memfs.FS, logger *slog.Logger) {
 	}
 	if n > 0 {
 		u.warned = true
-		logger.Warn("unlogged tables are empty after an opening, after a clean end too; ALTER TABLE ... SET LOGGED keeps what is in them from then on", "files", n)
+		logger.Warn("unlogged tables are empty when a database is opened, even after a clean end; ALTER TABLE ... SET LOGGED keeps their rows from then on", "files", n)
 	}
 }
 
@@ -42,5 +42,5 @@ func (u *unlogged) created(name string) {
 		return
 	}
 	u.warned = true
-	u.logger.Warn("an unlogged table was made: its rows are not kept when the database is closed or taken over, not even after a clean end", "file", name)
+	u.logger.Warn("an unlogged table was created: its rows are lost when the database is closed or taken over, even after a clean end", "file", name)
 }

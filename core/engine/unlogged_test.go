@@ -21,7 +21,7 @@ func TestUnloggedTablesAreToldOf(t *testing.T) {
 		t.Errorf("there is none: %s", &log)
 	}
 	must(t, e, "CREATE UNLOGGED TABLE passing (id int PRIMARY KEY); INSERT INTO passing VALUES (1); CREATE UNLOGGED TABLE another (id int)")
-	if n := strings.Count(log.String(), "an unlogged table was made"); n != 1 {
+	if n := strings.Count(log.String(), "an unlogged table was created"); n != 1 {
 		t.Errorf("it was told %d times: %s", n, &log)
 	}
 	must(t, e, "CREATE UNLOGGED TABLE saved (id int); INSERT INTO saved VALUES (1); ALTER TABLE saved SET LOGGED")
@@ -47,7 +47,7 @@ func TestUnloggedInATablespace(t *testing.T) {
 	must(t, e, "SET allow_in_place_tablespaces = on")
 	must(t, e, "CREATE TABLESPACE here LOCATION ''")
 	must(t, e, "CREATE UNLOGGED TABLE passing (id int) TABLESPACE here")
-	if n := strings.Count(log.String(), "an unlogged table was made"); n != 1 {
+	if n := strings.Count(log.String(), "an unlogged table was created"); n != 1 {
 		t.Errorf("it was told %d times: %s", n, &log)
 	}
 	if err := e.Close(t.Context()); err != nil {

@@ -183,7 +183,7 @@ func apply(files *memfs.FS, op wal.Op, segmentBytes int64) error {
 		return nil
 	}
 	if segment(op.Path) == "" || op.Offset+int64(len(op.Data)) > segmentBytes {
-		return fmt.Errorf("%w: a write of %d bytes at %d of %s has no place", wal.ErrCorrupt, len(op.Data), op.Offset, op.Path)
+		return fmt.Errorf("%w: a write of %d bytes at %d of %s has no position in the log", wal.ErrCorrupt, len(op.Data), op.Offset, op.Path)
 	}
 	f, err := files.Open(op.Path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
