@@ -117,11 +117,11 @@ func (s *surveyor) identify(ctx context.Context) error {
 	s.a.DatabaseID = first.DatabaseID
 	switch {
 	case len(s.found) == 0 && first.Seq == 0:
-		return fmt.Errorf("%w: there is neither a layer nor a record", store.ErrNotFound)
+		return fmt.Errorf("%w: there are neither layers nor records", store.ErrNotFound)
 	case len(s.found) == 0:
-		return fmt.Errorf("%w: there are records of database %s, and no layer that they could follow", base.ErrCorrupt, first.DatabaseID)
+		return fmt.Errorf("%w: there are records of database %s, but no layer before them", base.ErrCorrupt, first.DatabaseID)
 	case first.Seq == 0 && s.found[0].ID == "":
-		return fmt.Errorf("%w: there is layer %s, and no record that says of which database (it may be one of mode snapshot): a person decides",
+		return fmt.Errorf("%w: there is layer %s, but no record that says which database it belongs to (it may be one of mode snapshot): a person has to decide",
 			wal.ErrCorrupt, s.found[0].Layer)
 	}
 	var fits []base.Object
@@ -131,7 +131,7 @@ func (s *surveyor) identify(ctx context.Context) error {
 		}
 	}
 	if len(fits) != 1 {
-		return fmt.Errorf("%w: of the layers at record %d, %d may be the one: a person decides", base.ErrCorrupt, s.found[0].Seq, len(fits))
+		return fmt.Errorf("%w: at record %d there are %d possible layers: a person has to decide", base.ErrCorrupt, s.found[0].Seq, len(fits))
 	}
 	s.newest = fits[0]
 	if first.Seq == 0 {
@@ -174,7 +174,7 @@ func (s *surveyor) records(ctx context.Context) error {
 			from.Hash = r.Prev
 		}
 		if epoch, begun := s.begun[r.Seq]; begun && epoch != r.Epoch {
-			return fmt.Errorf("record %d: %w: it is of epoch %d, and a layer of epoch %d was taken at another one of that number",
+			return fmt.Errorf("record %d: %w: it has epoch %d, but a layer of epoch %d was taken at a different record of that number",
 				r.Seq, wal.ErrCorrupt, r.Epoch, epoch)
 		}
 		s.a.To, s.a.Epoch = r.Seq, max(s.a.Epoch, r.Epoch)
@@ -185,7 +185,7 @@ func (s *surveyor) records(ctx context.Context) error {
 	}
 	for seq := range s.begun {
 		if seq > s.a.To {
-			return fmt.Errorf("record %d: %w: it is missing, and a layer was taken at record %d", s.a.To+1, wal.ErrCorrupt, seq)
+			return fmt.Errorf("record %d: %w: it is missing, but a layer was taken at record %d", s.a.To+1, wal.ErrCorrupt, seq)
 		}
 	}
 	if from.Hash != [32]byte{} {
@@ -209,7 +209,7 @@ func (s *surveyor) files(ctx context.Context) error {
 	}
 	s.a.Layer.RawBytes, s.a.Layer.StoredBytes, s.a.Layer.Segments = stats.RawBytes, stats.StoredBytes, len(l.Segments())
 	if s.a.Postgres == "" {
-		return fmt.Errorf("layer %s: %w: it has no file %s that says of which version its files are", s.newest.Layer, base.ErrCorrupt, version)
+		return fmt.Errorf("layer %s: %w: it lacks the file %s, which names the version of its files", s.newest.Layer, base.ErrCorrupt, version)
 	}
 	return nil
 }
@@ -252,7 +252,7 @@ func Adopt(ctx context.Context, o AdoptOptions) (a Adoptable, err error) {
 	}
 	_, _, err = manifest.Update(ctx, o.Store, manifest.Options{Epoch: a.Epoch, Writer: o.Writer, Create: true, Clock: o.Clock}, func(m *manifest.Manifest) error {
 		if m.DatabaseID != "" && m.Writer != o.Writer {
-			return fmt.Errorf("%w: %s has made a manifest meanwhile", store.ErrConflict, m.Writer)
+			return fmt.Errorf("%w: %s has created a manifest in the meantime", store.ErrConflict, m.Writer)
 		}
 		m.DatabaseID, m.Postgres, m.Layers, m.WalStart = a.DatabaseID, a.Postgres, []manifest.Layer{a.Layer}, a.Layer.Seq+1
 		if o.Retain > 0 {
@@ -265,7 +265,7 @@ func Adopt(ctx context.Context, o AdoptOptions) (a Adoptable, err error) {
 	}
 	// A collection that was running when the manifest was lost may have deleted the layer by now.
 	if there, err := exists(ctx, o.Store, base.IndexKey(a.Layer.Key)); err != nil || !there {
-		return a, fmt.Errorf("adopt: %w: layer %s was collected meanwhile (%v): delete the manifest and try again", base.ErrCorrupt, a.Layer.Key, err)
+		return a, fmt.Errorf("adopt: %w: layer %s has been deleted in the meantime (%v): delete the manifest and try again", base.ErrCorrupt, a.Layer.Key, err)
 	}
 	return a, nil
 }

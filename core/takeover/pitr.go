@@ -50,7 +50,7 @@ type RecoveryPoint struct {
 // manifest, the store's.
 func ReadAt(ctx context.Context, st store.Store, at RecoveryTarget, parallel int) (RecoveryPoint, error) {
 	if (at.Seq == 0) == at.Time.IsZero() {
-		return RecoveryPoint{}, fmt.Errorf("read an earlier state: %w: give a record or a time", store.ErrInvalid)
+		return RecoveryPoint{}, fmt.Errorf("read an earlier state: %w: give either a record or a time", store.ErrInvalid)
 	}
 	for range maxRestarts {
 		m, _, err := manifest.Load(ctx, st)
@@ -61,13 +61,13 @@ func ReadAt(ctx context.Context, st store.Store, at RecoveryTarget, parallel int
 		now, _, loadErr := manifest.Load(ctx, st)
 		switch {
 		case loadErr != nil && err != nil:
-			return RecoveryPoint{}, fmt.Errorf("tell damage from a log that was compacted meanwhile (%v): %w", err, loadErr)
+			return RecoveryPoint{}, fmt.Errorf("distinguish damage from a log that was compacted in the meantime (%v): %w", err, loadErr)
 		case loadErr != nil:
 			return RecoveryPoint{}, loadErr
 		case now.WalStart != m.WalStart: // neither what was read nor what was missing can be trusted
 			continue
 		case errors.Is(err, store.ErrNotFound):
-			return RecoveryPoint{}, fmt.Errorf("%w: what was listed is gone: %w", wal.ErrCorrupt, err)
+			return RecoveryPoint{}, fmt.Errorf("%w: an object that was listed is gone: %w", wal.ErrCorrupt, err)
 		}
 		return past, err
 	}
@@ -118,5 +118,5 @@ func kept(m manifest.Manifest) string {
 	if len(m.Layers) == 0 {
 		return "nothing has been committed yet"
 	}
-	return fmt.Sprintf("kept is what came after record %d, from %s on", m.Layers[0].Seq, m.Layers[0].Taken.UTC().Format(time.RFC3339))
+	return fmt.Sprintf("the states after record %d are kept, from %s on", m.Layers[0].Seq, m.Layers[0].Taken.UTC().Format(time.RFC3339))
 }

@@ -23,7 +23,7 @@ var (
 	ErrNotEmpty = errors.New("the prefix is not empty")
 	// ErrManifestLost: the prefix holds a database's objects, but no manifest. Survey says what could be adopted, and Adopt adopts it. No
 	// new database is made there: it would have another id, and never see those objects.
-	ErrManifestLost = errors.New("the manifest is lost: pgserve verify says what is there, pgserve adopt goes on from it; for a new database name an empty prefix")
+	ErrManifestLost = errors.New("the manifest is lost: pgserve verify shows what is there, and pgserve adopt continues from it; for a new database, choose an empty prefix")
 )
 
 // CheckPlace returns why no new database may be made at a prefix, which a database must have to itself; nil: one may. A manifest is no
@@ -47,11 +47,11 @@ func CheckPlace(ctx context.Context, st store.Store) error {
 	case !errors.Is(err, store.ErrNotFound):
 		return err
 	case ours != "" && !Unfinished(ours):
-		return fmt.Errorf("the prefix holds %s, and no manifest: %w", ours, ErrManifestLost)
+		return fmt.Errorf("the prefix contains %s, but no manifest: %w", ours, ErrManifestLost)
 	case ours != "": // layers come before segments in the list: there is none
-		return fmt.Errorf("%w: it holds %s, of a branch to here that is not finished: branch again, or name an empty one", ErrNotEmpty, ours)
+		return fmt.Errorf("%w: it contains %s, left by an unfinished branch: run the branch again, or choose an empty prefix", ErrNotEmpty, ours)
 	}
-	return fmt.Errorf("%w: it holds %s, and a database's prefix belongs to it alone: name an empty one", ErrNotEmpty, stranger)
+	return fmt.Errorf("%w: it contains %s, and a database's prefix belongs to it alone: choose an empty prefix", ErrNotEmpty, stranger)
 }
 
 // Unfinished says whether a key is that of a page segment written by a branch. If a prefix holds nothing else, the branch was interrupted
@@ -77,12 +77,12 @@ func checkFolder(ctx context.Context, above store.Store) error {
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrDenied):
 		return nil
 	case err != nil:
-		return fmt.Errorf("look for a database above: %w", err)
+		return fmt.Errorf("look for a database above the prefix: %w", err)
 	}
 	// Other programs use this name, too; even a damaged manifest of ours would have this field.
 	m, err := manifest.Decode(o.Body)
 	if err == nil || errors.Is(err, manifest.ErrNewer) || bytes.Contains(o.Body, []byte(`"database_id"`)) {
-		return fmt.Errorf("%w: a manifest stands at %q (database %q): name another prefix", ErrNested, o.Key, m.DatabaseID)
+		return fmt.Errorf("%w: there is a manifest at %q (database %q): choose another prefix", ErrNested, o.Key, m.DatabaseID)
 	}
 	return nil
 }

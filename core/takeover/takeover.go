@@ -47,7 +47,7 @@ import (
 )
 
 // ErrRival: another opener has fenced at the same time, or has taken the lease. Try again: it has won, or its lease will expire.
-var ErrRival = errors.New("another opener was faster")
+var ErrRival = errors.New("another process was faster at opening the database")
 
 // maxRestarts bounds how often an opening starts over because the log moved under it.
 const maxRestarts = 32
@@ -143,7 +143,7 @@ func Open(ctx context.Context, o Options) (*Opened, error) {
 			return nil, errors.Join(err, op.release(ctx))
 		}
 	}
-	err = fmt.Errorf("the log moved %d times while it was read: %w", maxRestarts, store.ErrUnavailable)
+	err = fmt.Errorf("the log changed %d times while it was read: %w", maxRestarts, store.ErrUnavailable)
 	return nil, errors.Join(err, op.release(ctx))
 }
 
@@ -300,18 +300,18 @@ func (op *opening) moved(ctx context.Context, seen manifest.Manifest, err error)
 	now, _, loadErr := manifest.Load(ctx, op.o.Store)
 	switch {
 	case loadErr != nil:
-		return fmt.Errorf("tell damage from a log that was compacted meanwhile (%v): %w", err, loadErr)
+		return fmt.Errorf("distinguish damage from a log that was compacted in the meantime (%v): %w", err, loadErr)
 	case now.WalStart != seen.WalStart:
 		return errCompacted
 	case errors.Is(err, store.ErrNotFound):
-		return fmt.Errorf("%w: what was listed is gone: %v", wal.ErrCorrupt, err)
+		return fmt.Errorf("%w: an object that was listed is gone: %v", wal.ErrCorrupt, err)
 	}
 	return err
 }
 
 // ErrBusy: a live writer, whose lease has expired, appended faster than this opener could fence it, maxFences times in a row. Try again, or
 // stop that writer.
-var ErrBusy = errors.New("the live writer was faster every time")
+var ErrBusy = errors.New("the running writer was faster every time")
 
 // maxFences bounds how often an opening tries to fence a writer that keeps appending. Each try reads what was appended in the meantime, all
 // of it together, and then needs one PUT to beat the writer's next.
@@ -397,7 +397,7 @@ func (op *opening) confirm(ctx context.Context, log *wal.Log, seen manifest.Seen
 }
 
 // errAbove: the manifest's epoch is not below our fence's.
-var errAbove = errors.New("the manifest is of a higher epoch")
+var errAbove = errors.New("the manifest has a higher epoch")
 
 // swap swaps the manifest to our epoch, and returns it. From here on no older writer can publish a layer, or delete what this manifest
 // names: its layers may be read, and shared by new ones, for as long as this writer lives.

@@ -31,7 +31,7 @@ type Report struct {
 
 // ErrShutDown: a layer's control file says that PostgreSQL was shut down, but records follow, which PostgreSQL would not replay.
 // Open the database with this version, which recovers them and takes a new layer.
-var ErrShutDown = errors.New("records follow a layer of a PostgreSQL that was shut down")
+var ErrShutDown = errors.New("records follow a layer that says PostgreSQL was shut down")
 
 // VerifyOptions are options of VerifyWith.
 type VerifyOptions struct {
@@ -66,7 +66,7 @@ func VerifyWith(ctx context.Context, st store.Store, o VerifyOptions) (Report, e
 		now, _, loadErr := manifest.Load(ctx, st)
 		switch {
 		case loadErr != nil && err != nil:
-			return v.report, fmt.Errorf("tell damage from a log that was compacted meanwhile (%v): %w", err, loadErr)
+			return v.report, fmt.Errorf("distinguish damage from a log that was compacted in the meantime (%v): %w", err, loadErr)
 		case loadErr != nil:
 			return v.report, loadErr
 		}
@@ -114,7 +114,7 @@ func (v *verifier) walStart() error {
 	if len(v.m.Layers) == 0 || v.m.WalStart == v.m.Layers[0].Seq+1 {
 		return nil
 	}
-	return fmt.Errorf("object %q: %w: wal_start is %d, and the oldest layer is of record %d", manifest.Key, manifest.ErrCorrupt, v.m.WalStart, v.m.Layers[0].Seq)
+	return fmt.Errorf("object %q: %w: wal_start is %d, but the oldest layer is that of record %d", manifest.Key, manifest.ErrCorrupt, v.m.WalStart, v.m.Layers[0].Seq)
 }
 
 // layers checks each layer; unless Deep, only that its index exists.
@@ -125,7 +125,7 @@ func (v *verifier) layers(ctx context.Context) error {
 		if !v.o.Deep {
 			there, err := exists(ctx, v.st, base.IndexKey(l.Key))
 			if err == nil && !there {
-				err = fmt.Errorf("layer %q: %w: the manifest names it, and its index is not there", l.Key, manifest.ErrCorrupt)
+				err = fmt.Errorf("layer %q: %w: the manifest names it, but its index does not exist", l.Key, manifest.ErrCorrupt)
 			}
 			if err != nil {
 				return err
@@ -150,7 +150,7 @@ func (v *verifier) layers(ctx context.Context) error {
 			maps.Copy(objects, layer.ObjectBytes())
 		}
 		if errors.Is(err, store.ErrNotFound) {
-			err = fmt.Errorf("the manifest names layer %q, and an object of it is gone: %w: %w", l.Key, base.ErrCorrupt, err)
+			err = fmt.Errorf("the manifest names layer %q, but one of its objects is gone: %w: %w", l.Key, base.ErrCorrupt, err)
 		}
 		damaged = errors.Join(damaged, err)
 	}
@@ -175,7 +175,7 @@ func (v *verifier) log(ctx context.Context, from wal.Position) error {
 				return err
 			}
 			if at.Hash != [32]byte{} && at.Hash != rec.Hash || at.Epoch != rec.Epoch {
-				return fmt.Errorf("record %d: %w: layer %q was taken at another one of that number", rec.Seq, wal.ErrCorrupt, layers[0].Key)
+				return fmt.Errorf("record %d: %w: layer %q was taken at a different record of that number", rec.Seq, wal.ErrCorrupt, layers[0].Key)
 			}
 		}
 		v.report.To, v.report.Epoch = rec.Seq, max(v.report.Epoch, rec.Epoch)
@@ -187,14 +187,14 @@ func (v *verifier) log(ctx context.Context, from wal.Position) error {
 		return nil
 	})
 	if errors.Is(err, store.ErrNotFound) {
-		return fmt.Errorf("%w: what was listed is gone: %w", wal.ErrCorrupt, err)
+		return fmt.Errorf("%w: an object that was listed is gone: %w", wal.ErrCorrupt, err)
 	}
 	if err == nil {
 		err = skipped
 	}
 	if err == nil && len(v.m.Layers) > 0 {
 		if newest := v.m.Layers[len(v.m.Layers)-1]; newest.Seq > v.report.To && newest.Hash != "" {
-			return fmt.Errorf("record %d: %w: it is missing, and layer %q was taken at it", v.report.To+1, wal.ErrCorrupt, newest.Key)
+			return fmt.Errorf("record %d: %w: it is missing, but layer %q was taken at it", v.report.To+1, wal.ErrCorrupt, newest.Key)
 		}
 	}
 	return err
