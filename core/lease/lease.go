@@ -45,7 +45,7 @@ var (
 	// *LockedError.
 	ErrLocked = errors.New("the database is locked")
 	// ErrLost: the lease was ours and another writer has taken it. Stop serving; open the database again.
-	ErrLost = errors.New("the lease was taken over")
+	ErrLost = errors.New("the lease was lost")
 	// ErrCorrupt: the object is not a lease. Acquire treats it as a free one, and replaces it.
 	ErrCorrupt = fmt.Errorf("the lease is damaged: %w", store.ErrCorrupt)
 	// ErrNewer: written by a newer version of this program. Upgrade.
@@ -66,7 +66,7 @@ func (e *LockedError) Error() string {
 	if !e.ExpiresAt.IsZero() {
 		text += " until " + e.ExpiresAt.UTC().Format(time.RFC3339Nano)
 	}
-	return text + ": wait for it, or stop it"
+	return text + ": wait until it is done, or stop it"
 }
 
 // Unwrap makes errors.Is(err, ErrLocked) hold.
@@ -120,7 +120,7 @@ func (s State) check() error {
 	case s.WriteID == "":
 		return errors.New("write_id is empty")
 	case s.Holder == "" && s.Address != "":
-		return fmt.Errorf("nobody holds it, at the address %q", s.Address)
+		return fmt.Errorf("it has an address, %q, but no holder", s.Address)
 	}
 	return nil
 }
@@ -156,7 +156,7 @@ func Decode(body []byte) (State, error) {
 		return State{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	if !bytes.Equal(got.Bytes(), want) {
-		return State{}, fmt.Errorf("%w: a field is missing, unknown, doubled, out of order or misspelled", ErrCorrupt)
+		return State{}, fmt.Errorf("%w: a field is missing, unknown, duplicated, out of order or misspelled", ErrCorrupt)
 	}
 	return s, nil
 }
@@ -226,7 +226,7 @@ func (t turn) take(ctx context.Context) error {
 	case t <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("wait for a write of the lease that is on its way: %w", ctx.Err())
+		return fmt.Errorf("wait for a write of the lease that is in progress: %w", ctx.Err())
 	}
 }
 
@@ -247,7 +247,7 @@ const maxUndecided = 256
 func Acquire(ctx context.Context, o Options, wait time.Duration) (*Lease, error) {
 	switch {
 	case o.Store == nil || o.Holder == "":
-		return nil, fmt.Errorf("acquire the lease: %w: a store and a holder are needed", store.ErrInvalid)
+		return nil, fmt.Errorf("acquire the lease: %w: set Store and Holder", store.ErrInvalid)
 	case o.TTL == 0:
 		o.TTL = DefaultTTL
 	}
@@ -273,7 +273,7 @@ func Acquire(ctx context.Context, o Options, wait time.Duration) (*Lease, error)
 			return l, nil
 		case errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrThrottled): // a rival was faster: look again
 			if tries++; tries == maxTries {
-				return nil, fmt.Errorf("acquire the lease: rivals were faster %d times: %w", tries, err)
+				return nil, fmt.Errorf("acquire the lease: other processes were faster %d times: %w", tries, err)
 			}
 			if ended := o.Clock.Sleep(ctx, min(retry, max(left, time.Millisecond))); ended != nil {
 				return nil, fmt.Errorf("acquire the lease: %w (the last try: %w)", ended, err)
@@ -313,7 +313,7 @@ func (l *Lease) try(ctx context.Context) error {
 		s, err := Decode(o.Body)
 		if errors.Is(err, ErrCorrupt) {
 			if l.o.Damaged != nil {
-				l.o.Damaged(fmt.Errorf("%w; generation %d of it is taken for a free one, and replaced", err, o.Gen))
+				l.o.Damaged(fmt.Errorf("%w; its generation %d is treated as free, and replaced", err, o.Gen))
 			}
 			s, err = State{}, nil
 		}
@@ -529,7 +529,7 @@ func (l *Lease) renew(ctx context.Context) error {
 	return err
 }
 
-// by describes the new holder, for a message.
+// by names the new holder, for a message.
 func (l *Lease) by(ctx context.Context) string {
 	o, err := l.o.Store.Get(ctx, Key)
 	if err != nil {
@@ -539,7 +539,7 @@ func (l *Lease) by(ctx context.Context) string {
 	if err != nil || s.Holder == "" {
 		return ""
 	}
-	return " by " + s.Holder
+	return " to " + s.Holder
 }
 
 // Release gives the lease up, so that the next opener need not wait. It does nothing to a lost lease, and sends no
@@ -555,7 +555,7 @@ func (l *Lease) Release(ctx context.Context) error {
 		return nil
 	}
 	if l.longGone() {
-		_ = l.lose(fmt.Errorf("%w: it had run out, and was left so", ErrLost))
+		_ = l.lose(fmt.Errorf("%w: it expired, and was not renewed", ErrLost))
 		return nil
 	}
 	if err := l.o.Hook.Fire(ctx, point.LeaseBeforeRelease); err != nil {
