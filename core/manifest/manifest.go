@@ -188,7 +188,7 @@ func decode(body []byte) (Manifest, error) {
 		return Manifest{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return Manifest{}, fmt.Errorf("%w: something follows the closing brace", ErrCorrupt)
+		return Manifest{}, fmt.Errorf("%w: there is data after the closing brace", ErrCorrupt)
 	}
 	if err := m.check(); err != nil {
 		return Manifest{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
@@ -217,7 +217,7 @@ func checkCanonical(body []byte, m Manifest) error {
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	if !bytes.Equal(got.Bytes(), want) {
-		return fmt.Errorf("%w: a field is missing, doubled, out of order or misspelled", ErrCorrupt)
+		return fmt.Errorf("%w: a field is missing, duplicated, out of order or misspelled", ErrCorrupt)
 	}
 	return nil
 }

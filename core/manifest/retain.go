@@ -46,7 +46,7 @@ func SetRetain(ctx context.Context, st store.Store, d time.Duration, clk clock.C
 		}
 		fenced = err // a new writer swapped in between
 	}
-	return Manifest{}, fmt.Errorf("keep earlier states: new writers came between %d times: %w (%v)", DefaultAttempts, store.ErrConflict, fenced)
+	return Manifest{}, fmt.Errorf("keep earlier states: new writers interfered %d times: %w (%v)", DefaultAttempts, store.ErrConflict, fenced)
 }
 
 // retainFirst sets the retention if none is stated yet: to what the writer was given. If that is nothing, or only the

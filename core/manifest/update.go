@@ -109,13 +109,13 @@ func (u *updater) next(ctx context.Context, change func(*Manifest) error) (Manif
 		return Manifest{}, 0, err
 	}
 	if old.Epoch > u.o.Epoch {
-		return Manifest{}, 0, fmt.Errorf("update manifest: %w: it is of epoch %d (writer %q), ours is %d",
+		return Manifest{}, 0, fmt.Errorf("update manifest: %w: its epoch is %d (writer %q), ours is %d",
 			ErrFenced, old.Epoch, old.Writer, u.o.Epoch)
 	}
 	m := old
 	m.Layers = slices.Clone(m.Layers)
 	if err := change(&m); err != nil {
-		return Manifest{}, 0, fmt.Errorf("update manifest: change it: %w", err)
+		return Manifest{}, 0, fmt.Errorf("update manifest: make the change: %w", err)
 	}
 	if old.DatabaseID != "" && m.DatabaseID != old.DatabaseID {
 		return Manifest{}, 0, fmt.Errorf("update manifest: %w: database id %q would become %q",
@@ -178,7 +178,7 @@ func (u *updater) swap(ctx context.Context, m Manifest, old store.Gen) (store.Ge
 			if unknown != nil {
 				err = unknown
 			}
-			return 0, fmt.Errorf("no answer that decides it: %w", errors.Join(err, lookErr))
+			return 0, fmt.Errorf("the outcome is unknown: %w", errors.Join(err, lookErr))
 		}
 		if waitErr := u.wait(ctx); waitErr != nil {
 			return 0, errors.Join(waitErr, unknown, err, lookErr)
@@ -201,7 +201,7 @@ func (u *updater) look(ctx context.Context, writeID string, old store.Gen) (gen 
 		return o.Gen, true, nil
 	}
 	if o.Gen != old {
-		return 0, true, fmt.Errorf("%w: the manifest is of generation %d now, not %d", store.ErrConflict, o.Gen, old)
+		return 0, true, fmt.Errorf("%w: the manifest is now at generation %d, not %d", store.ErrConflict, o.Gen, old)
 	}
 	return 0, false, nil
 }
