@@ -7,7 +7,7 @@ import (
 
 // ErrElsewhere: the source is of another kind or in another bucket, so the service cannot copy it itself. Nothing was
 // sent. Get and put the object instead, as Copy does.
-var ErrElsewhere = errors.New("the source is not in the same service")
+var ErrElsewhere = errors.New("the source is in a different service")
 
 // Copier is a Store that copies objects within its service, so that their bytes do not pass through the caller. Find
 // it by type assertion, or use Copy.

@@ -19,7 +19,7 @@ type ExistsError struct {
 }
 
 func (e *ExistsError) Error() string {
-	return fmt.Sprintf("another object stands at %s (write id %q)", e.Object.Key, e.Object.WriteID)
+	return fmt.Sprintf("%s already exists as a different object (write id %q)", e.Object.Key, e.Object.WriteID)
 }
 
 // Unwrap makes errors.Is(err, ErrConflict) hold.
@@ -56,7 +56,7 @@ type Bounds struct {
 // know how to repeat a change that may already have been made (manifest.Update, lease).
 func CreateOnce(ctx context.Context, st Store, key string, body []byte, writeID string, b Bounds) error {
 	if b.Tries <= 0 && b.Within <= 0 {
-		return &OpError{Op: "put", Key: key, Err: fmt.Errorf("%w: CreateOnce without bounds", ErrInvalid)}
+		return &OpError{Op: "put", Key: key, Err: fmt.Errorf("%w: CreateOnce needs a limit of tries or of time", ErrInvalid)}
 	}
 	if b.Clock == nil {
 		b.Clock = clock.System()
@@ -84,7 +84,7 @@ func CreateOnce(ctx context.Context, st Store, key string, body []byte, writeID 
 			return err
 		}
 		if spent := b.Clock.Monotonic() - began; tries == b.Tries || b.Within > 0 && spent >= b.Within {
-			return fmt.Errorf("%w: not decided by %d tries in %v: %w", ErrUnknown, tries, spent, err)
+			return fmt.Errorf("%w: undecided after %d tries in %v: %w", ErrUnknown, tries, spent, err)
 		}
 		if ended := b.Clock.Sleep(ctx, b.Pause); ended != nil {
 			return fmt.Errorf("%w: %w: %w", ErrUnknown, ended, err)

@@ -137,7 +137,7 @@ func (s *Store) folder() error {
 	}
 	for parent, n := filepath.Dir(dir), 0; n < longestDir && filepath.Dir(parent) != parent; parent, n = filepath.Dir(parent), n+1 {
 		if text, err := os.ReadFile(filepath.Join(parent, formatName)); err == nil && strings.HasPrefix(string(text), "blob-pglite file store") {
-			return fmt.Errorf("%w: it lies inside another store, %s, whose folder belongs to that alone: choose one beside it", store.ErrInvalid, parent)
+			return fmt.Errorf("%w: it lies inside another store, %s, whose folder belongs to it alone: choose a folder outside it", store.ErrInvalid, parent)
 		}
 	}
 	info, err := os.Stat(dir)
@@ -173,7 +173,7 @@ func (s *Store) open(ctx context.Context) error {
 	mark, err := s.disk.OpenWrite(formatName)
 	if errors.Is(err, fs.ErrNotExist) {
 		if !s.o.Create {
-			return fmt.Errorf("%w: no store is in that folder", store.ErrNotFound)
+			return fmt.Errorf("%w: there is no store in that folder", store.ErrNotFound)
 		}
 		failed := s.create()
 		if mark, err = s.disk.OpenWrite(formatName); err != nil { // if it exists, another process was first, and has cleaned up
@@ -207,7 +207,7 @@ func checkFormat(f File) error {
 		return err
 	}
 	if size != int64(len(formatText)) || string(text[:n]) != formatText {
-		return fmt.Errorf("%w: its file %q is not one of a store, or one of a newer version", store.ErrCorrupt, formatName)
+		return fmt.Errorf("%w: its file %q is not that of a store, or was written by a newer version", store.ErrCorrupt, formatName)
 	}
 	return nil
 }
@@ -223,7 +223,7 @@ func (s *Store) create() error {
 		switch name {
 		case formatName, stateName, objectsDir, tmpDir:
 		default:
-			return fmt.Errorf("%w: the folder holds other things, such as %q: choose an empty one", store.ErrInvalid, name)
+			return fmt.Errorf("%w: the folder contains other files, such as %q: choose an empty one", store.ErrInvalid, name)
 		}
 	}
 	for _, dir := range []string{objectsDir, tmpDir} {
@@ -250,7 +250,7 @@ func (s *Store) install(name string, content []byte) error {
 		return err
 	}
 	if err := s.disk.Link(tmp, name); err != nil && !errors.Is(err, fs.ErrExist) {
-		return unfit("a second name cannot be given to a file (link)", err)
+		return unfit("a file cannot get a second name (link)", err)
 	}
 	return s.disk.Remove(tmp)
 }
@@ -277,7 +277,7 @@ func (s *Store) probe() (err error) {
 	defer func() { err = errors.Join(err, s.disk.Remove(tmp)) }()
 	second := tmp + "-2"
 	if err := s.disk.Link(tmp, second); err != nil {
-		return unfit("a second name cannot be given to a file (link)", err)
+		return unfit("a file cannot get a second name (link)", err)
 	}
 	again := s.disk.Link(tmp, second)
 	if err := s.disk.Remove(second); err != nil {
@@ -306,7 +306,7 @@ func (s *Store) probeLock(name string) error {
 		return unfit("a file cannot be locked (flock)", err)
 	}
 	if locked, err := files[1].Lock(false); err != nil || locked {
-		return unfit("a lock keeps nobody out (flock)", err)
+		return unfit("a lock does not exclude other processes (flock)", err)
 	}
 	return nil
 }

@@ -173,13 +173,13 @@ func TestUnfitDisks(t *testing.T) {
 		disk unfit
 		want error
 	}{
-		"(link)":                   {unfit{link: syscall.EPERM}, file.ErrUnfit},
-		"refuse a name":            {unfit{twice: true}, file.ErrUnfit},
-		"keeps nobody out (flock)": {unfit{unlocked: true}, file.ErrUnfit},
-		"read-only":                {unfit{create: syscall.EROFS}, file.ErrUnfit},
-		"may not read and write":   {unfit{create: syscall.EACCES}, store.ErrDenied},
-		"the disk is full":         {unfit{create: syscall.ENOSPC}, store.ErrThrottled},
-		"synced":                   {unfit{dir: syscall.EINVAL}, store.ErrUnavailable},
+		"(link)":        {unfit{link: syscall.EPERM}, file.ErrUnfit},
+		"refuse a name": {unfit{twice: true}, file.ErrUnfit},
+		"does not exclude other processes (flock)": {unfit{unlocked: true}, file.ErrUnfit},
+		"read-only":              {unfit{create: syscall.EROFS}, file.ErrUnfit},
+		"may not read and write": {unfit{create: syscall.EACCES}, store.ErrDenied},
+		"the disk is full":       {unfit{create: syscall.ENOSPC}, store.ErrThrottled},
+		"synced":                 {unfit{dir: syscall.EINVAL}, store.ErrUnavailable},
 	} {
 		c.disk.Process = diskfault.New(1).Process()
 		_, err := file.Open(t.Context(), file.Options{Dir: "/db", Create: true, Disk: c.disk})
@@ -197,7 +197,7 @@ func TestFoldersThatAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, says := range map[string]string{
-		dir: "holds other things", dir + "/db/below": "inside another store", dir + "/other": "not a folder", "relative": "absolute", "/": "absolute", dir + "/x/": "absolute",
+		dir: "contains other files", dir + "/db/below": "inside another store", dir + "/other": "not a folder", "relative": "absolute", "/": "absolute", dir + "/x/": "absolute",
 	} {
 		if _, err := file.Open(t.Context(), file.Options{Dir: path, Create: true}); !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v, want %q", path, err, says)

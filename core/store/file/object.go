@@ -86,7 +86,7 @@ func decodeHeader(b []byte, fileSize int64) (header, error) {
 		Updated: time.Unix(0, int64(binary.LittleEndian.Uint64(b[16:]))),
 	}}
 	if h.attrs.Size < 0 || h.attrs.Size > store.MaxBodyBytes || h.bytes()+h.attrs.Size != fileSize {
-		return damaged(fmt.Sprintf("%d bytes, and its header speaks of a body of %d", fileSize, h.attrs.Size))
+		return damaged(fmt.Sprintf("%d bytes, but its header announces a body of %d", fileSize, h.attrs.Size))
 	}
 	return h, nil
 }

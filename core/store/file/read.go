@@ -73,7 +73,7 @@ func (s *Store) read(ctx context.Context, key string, which func(header) (offset
 // owns checks that a file found by its name is the requested object.
 func owns(h header, key string) error {
 	if h.attrs.Key != key {
-		return fmt.Errorf("%w: the file with this object's name says that it is %q", store.ErrCorrupt, h.attrs.Key)
+		return fmt.Errorf("%w: the file with this object's name says that it holds %q", store.ErrCorrupt, h.attrs.Key)
 	}
 	return nil
 }
@@ -173,7 +173,7 @@ func (s *Store) keys(ctx context.Context, prefix, after string) (keys []string, 
 }
 
 // errBusy: another process has the lock.
-var errBusy = errors.New("another process has held the store's lock for too long: is one that uses this folder stopped?")
+var errBusy = errors.New("another process has held the store's lock for too long: check whether a process that uses this folder is suspended")
 
 // classed wraps an error of the file system in the sentinel that says what to do about it.
 func classed(err error) error {
@@ -191,9 +191,9 @@ func classed(err error) error {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return fmt.Errorf("%w: the disk is full: make room: %w", store.ErrThrottled, err)
 	case errors.Is(err, syscall.EROFS):
-		return fmt.Errorf("%w: %w: it is mounted read-only, and even reading takes a lock: %w", store.ErrDenied, ErrUnfit, err)
+		return fmt.Errorf("%w: %w: it is mounted read-only, but even readers must take a lock in it: %w", store.ErrDenied, ErrUnfit, err)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: this user may not read and write there: %w", store.ErrDenied, err)
+		return fmt.Errorf("%w: this user may not read and write in it: %w", store.ErrDenied, err)
 	}
 	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 }

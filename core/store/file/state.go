@@ -38,14 +38,14 @@ func (s state) encode() []byte {
 
 func decodeState(b []byte) (state, error) {
 	if len(b) != stateBytes || binary.LittleEndian.Uint32(b[28:]) != crc32.Checksum(b[:28], castagnoli) {
-		return state{}, fmt.Errorf("%w: its file %q is damaged: generations are unknown, so nothing can be written there any more", store.ErrCorrupt, stateName)
+		return state{}, fmt.Errorf("%w: its file %q is damaged: generations are unknown, so nothing more can be written there", store.ErrCorrupt, stateName)
 	}
 	s := state{
 		next:     store.Gen(binary.LittleEndian.Uint64(b)),
 		reserved: store.Gen(binary.LittleEndian.Uint64(b[8:])), unsettled: b[16] != 0,
 	}
 	if s.next <= 0 || s.next > s.reserved {
-		return state{}, fmt.Errorf("%w: its file %q names generation %d of %d", store.ErrCorrupt, stateName, s.next, s.reserved)
+		return state{}, fmt.Errorf("%w: its file %q names generation %d, but only those up to %d are reserved", store.ErrCorrupt, stateName, s.next, s.reserved)
 	}
 	return s, nil
 }

@@ -88,7 +88,7 @@ func (s *Store) mustHold(ctx context.Context, key string, gen store.Gen, body st
 		return fmt.Errorf("probe %s: %w", s, err)
 	}
 	if o.Gen != gen || string(o.Body) != body {
-		return fmt.Errorf("probe %s: %w: a refused write was applied: generation %d was there, read %d", s, ErrConditionsIgnored, gen, o.Gen)
+		return fmt.Errorf("probe %s: %w: a refused write was applied: generation %d was there before it, %d after it", s, ErrConditionsIgnored, gen, o.Gen)
 	}
 	return nil
 }

@@ -174,18 +174,18 @@ func (a advice) text(bucket, op, object string) string {
 		return fmt.Sprintf("bucket %q does not let this identity %s objects: grant it roles/storage.objectUser on the bucket "+
 			"(gcloud storage buckets add-iam-policy-binding gs://%s --member=PRINCIPAL --role=roles/storage.objectUser)", bucket, op, bucket)
 	case adviseRetention:
-		return fmt.Sprintf("%s may not be replaced or deleted yet: the bucket or the object has a retention policy. A database replaces its "+
-			"manifest and its lease, and deletes what it has outgrown: clear the policy (gcloud storage buckets update gs://%s "+
+		return fmt.Sprintf("%s cannot be replaced or deleted yet: the bucket or the object has a retention policy. A database replaces its "+
+			"manifest and its lease, and deletes superseded objects: clear the policy (gcloud storage buckets update gs://%s "+
 			"--clear-retention-period), or use a bucket without one", object, bucket)
 	case adviseHold:
-		return fmt.Sprintf("%s is under a hold and may not be replaced or deleted: release it (gcloud storage objects update %s --no-temporary-hold "+
-			"--no-event-based-hold), and see that the bucket sets none by default (gcloud storage buckets update gs://%s "+
+		return fmt.Sprintf("%s is under a hold and cannot be replaced or deleted: release it (gcloud storage objects update %s --no-temporary-hold "+
+			"--no-event-based-hold), and make sure that the bucket sets none by default (gcloud storage buckets update gs://%s "+
 			"--no-default-event-based-hold)", object, object, bucket)
 	case adviseBilling:
-		return fmt.Sprintf("the account or the billing of the project of bucket %q is disabled: mend it at console.cloud.google.com/billing; "+
+		return fmt.Sprintf("the account or the billing of the project of bucket %q is disabled: fix it at console.cloud.google.com/billing; "+
 			"if it is the project that your own credentials bill, choose another one (gcloud auth application-default set-quota-project)", bucket)
 	case adviseRequester:
-		return fmt.Sprintf("bucket %q makes the requester pay, and no project that may be billed was named: switch that off "+
+		return fmt.Sprintf("bucket %q makes the requester pay, and no project to bill was named: switch Requester Pays off "+
 			"(gcloud storage buckets update gs://%s --no-requester-pays), or use another bucket", bucket, bucket)
 	case advisePolicy:
 		return fmt.Sprintf("a policy of the organization forbids this on bucket %q: the service's message names the constraint; ask who "+
@@ -195,15 +195,15 @@ func (a advice) text(bucket, op, object string) string {
 	case adviseCountry:
 		return "Cloud Storage may not be used from this country"
 	case adviseTLS:
-		return "Cloud Storage is only spoken to with TLS: begin -endpoint with https://, or leave it away"
+		return "Cloud Storage accepts only TLS: start -endpoint with https://, or leave it out"
 	case adviseAPI:
 		return fmt.Sprintf("the Cloud Storage API is not enabled in the project that is billed for bucket %q: enable it (gcloud services enable "+
 			"storage.googleapis.com)", bucket)
 	case adviseKey:
-		return fmt.Sprintf("the key that bucket %q or %s is encrypted with cannot be used: see that it exists, is enabled, and that the service "+
+		return fmt.Sprintf("the key that bucket %q or %s is encrypted with cannot be used: make sure that it exists and is enabled, and that the service "+
 			"agent of Cloud Storage has roles/cloudkms.cryptoKeyEncrypterDecrypter on it", bucket, object)
 	}
-	return fmt.Sprintf("bucket %q got no valid credentials: run `gcloud auth application-default login`, or run as a service "+
+	return fmt.Sprintf("bucket %q received no valid credentials: run `gcloud auth application-default login`, or run as a service "+
 		"account that has roles/storage.objectUser on the bucket", bucket)
 }
 

@@ -197,7 +197,7 @@ func (p *put) look(ctx context.Context) (gen store.Gen, done bool, err error) {
 	switch {
 	case a != answerOK:
 		p.unseen = true
-		p.lastErr = fmt.Errorf("%w; looking at the object: %w", p.lastErr, err)
+		p.lastErr = fmt.Errorf("%w; looking at the object failed: %w", p.lastErr, err)
 		return 0, false, nil
 	case attrs.Gen != 0 && attrs.WriteID == p.writeID:
 		p.size = attrs.Size
@@ -205,8 +205,8 @@ func (p *put) look(ctx context.Context) (gen store.Gen, done bool, err error) {
 	case attrs.Gen == wanted:
 		return 0, false, nil
 	case wanted != 0 && p.unanswered:
-		return 0, true, p.failed(ctx, fmt.Errorf("the object was replaced meanwhile (it is at generation %d, wanted %d), by this write "+
-			"and then another or by another alone: %w", attrs.Gen, wanted, p.lastErr))
+		return 0, true, p.failed(ctx, fmt.Errorf("the object has been replaced in the meantime (it is at generation %d, not %d), by this write "+
+			"and then another one, or by another one alone: %w", attrs.Gen, wanted, p.lastErr))
 	default:
 		return 0, true, &store.OpError{Op: p.op(), Key: p.s.url(p.key), Gen: attrs.Gen, Err: store.ErrConflict}
 	}

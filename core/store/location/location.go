@@ -74,18 +74,18 @@ func parse(text string) (Location, error) {
 	case strings.HasPrefix(text, fileScheme):
 		return parseFile(text)
 	}
-	return Location{}, errors.New("it is neither a bucket's URL nor a folder's")
+	return Location{}, errors.New("it is neither the URL of a bucket nor that of a folder")
 }
 
 func parseFile(text string) (Location, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return Location{}, errors.New("it cannot be read: in a folder's name, %, ? and # are written as %25, %3F and %23")
+		return Location{}, errors.New("it is malformed: in a folder's name, write %, ? and # as %25, %3F and %23")
 	case u.Host != "" && u.Host != "localhost":
-		return Location{}, fmt.Errorf("it names the machine %q: a folder of this one has three slashes and starts at the root", u.Host)
+		return Location{}, fmt.Errorf("it names the machine %q: write a folder of this machine with three slashes, from the root", u.Host)
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.User != nil:
-		return Location{}, errors.New("in a folder's name, %, ? and # are written as %25, %3F and %23")
+		return Location{}, errors.New("in a folder's name, write %, ? and # as %25, %3F and %23")
 	}
 	dir := path.Clean("/" + u.Path)
 	if u.Path == "" || dir == "/" || strings.ContainsRune(dir, 0) {
