@@ -87,7 +87,7 @@ const (
 var (
 	// ErrCorrupt: an object of the layer is not as written. Do not start from what was read, and delete nothing: restore from an older
 	// layer and the log, or bring back a noncurrent version of the object. It wraps store.ErrCorrupt.
-	ErrCorrupt = fmt.Errorf("layer is damaged: start from an older generation, delete nothing: %w", store.ErrCorrupt)
+	ErrCorrupt = fmt.Errorf("layer is damaged: start from an older one, and delete nothing: %w", store.ErrCorrupt)
 	// ErrNewer: written by a newer version of this program, in a format unknown to this one. Upgrade; nothing is wrong with the layer. It
 	// wraps manifest.ErrNewer.
 	ErrNewer = fmt.Errorf("layer cannot be read: %w", manifest.ErrNewer)

@@ -251,7 +251,7 @@ func (d *decoder) fail(format string, args ...any) {
 	}
 }
 
-var errCut = errors.New("it ends too early, or holds a number out of range")
+var errCut = errors.New("it ends too early, or contains a number that is out of range")
 
 // number reads a varint of at most limit.
 func (d *decoder) number(limit int64) int64 {
@@ -343,11 +343,11 @@ func (d *decoder) segments(x *index) {
 		case d.err != nil:
 			return
 		case !ok:
-			d.fail("%q is no segment's name", key)
+			d.fail("%q is not the name of a segment", key)
 		case isLater(o, d.layer):
 			d.fail("segment %q was written for a later layer", key)
 		case seen[key]:
-			d.fail("segment %q comes twice", key)
+			d.fail("segment %q occurs twice", key)
 		case s.chunks == 0:
 			d.fail("segment %q has no chunks", key)
 		case x.framesOf(s.chunks) > int64(len(d.left)/minFrameBytes):
@@ -388,7 +388,7 @@ func (d *decoder) boot(x *index) {
 		case d.err != nil:
 			return
 		case b.segment >= len(x.segments) || b.frame >= len(x.segments[b.segment].frames):
-			d.fail("frame %d of segment %d is to be read first, and is not there", b.frame, b.segment)
+			d.fail("frame %d of segment %d is to be read first, but does not exist", b.frame, b.segment)
 			return
 		case i > 0 && (b.segment < x.boot[i-1].segment || b.segment == x.boot[i-1].segment && b.frame <= x.boot[i-1].frame):
 			d.fail("frame %d of segment %d is to be read first twice, or out of order", b.frame, b.segment)
@@ -525,9 +525,9 @@ func misplaced(e *entry, seen map[string]kind) error {
 	case seen[e.path] != 0:
 		return fmt.Errorf("%q comes twice", e.path)
 	case seen[dir] != kindDir:
-		return fmt.Errorf("%q comes without its directory", e.path)
+		return fmt.Errorf("%q occurs without its directory", e.path)
 	case e.kind == kindLink && seen[e.target] != kindFile:
-		return fmt.Errorf("%q is another name of %q, which is no earlier file", e.path, e.target)
+		return fmt.Errorf("%q is another name of %q, which is not an earlier file", e.path, e.target)
 	}
 	return nil
 }

@@ -30,25 +30,25 @@ func Expected(m manifest.Manifest, l manifest.Layer) Expect {
 // check returns what is wrong with a layer.
 func (e Expect) check(l *Layer) error {
 	if own := l.index.named.database; own != "" && e.Database != "" && own != e.Database {
-		return fmt.Errorf("%w: it is of database %s, and this one is %s", ErrCorrupt, own, e.Database)
+		return fmt.Errorf("%w: it belongs to database %s, not to %s", ErrCorrupt, own, e.Database)
 	}
 	switch o, _ := ParseObject(IndexKey(l.key)); {
 	case e.isOthers(o):
-		return fmt.Errorf("%w: by its name it is of database %s, and this one is %s", ErrCorrupt, o.ID, e.Database)
+		return fmt.Errorf("%w: by its name it belongs to database %s, not to %s", ErrCorrupt, o.ID, e.Database)
 	case e.Seq != 0 && e.Seq != o.Seq:
-		return fmt.Errorf("%w: the manifest names it as a layer of record %d", ErrCorrupt, e.Seq)
+		return fmt.Errorf("%w: the manifest names it as a layer taken at record %d", ErrCorrupt, e.Seq)
 	}
 	for _, key := range l.Segments() {
 		if o, _ := ParseSegment(key); e.isOthers(o) {
-			return fmt.Errorf("%w: it needs segment %s, of database %s, and this one is %s", ErrCorrupt, key, o.ID, e.Database)
+			return fmt.Errorf("%w: it needs segment %s, which belongs to database %s, not to %s", ErrCorrupt, key, o.ID, e.Database)
 		}
 	}
 	use := l.Use()
 	switch raw, segments := l.RawBytes(), len(l.Segments()); { // parts of a layer of format 1 do not count: a manifest does not count them
 	case e.StoredBytes != 0 && use.StoredBytes != e.StoredBytes:
-		return fmt.Errorf("%w: it is not the one that the manifest names: with its segments it has %d bytes, and not %d", ErrCorrupt, use.StoredBytes, e.StoredBytes)
+		return fmt.Errorf("%w: it is not the one that the manifest names: with its segments it has %d bytes, not %d", ErrCorrupt, use.StoredBytes, e.StoredBytes)
 	case e.RawBytes != 0 && (raw != e.RawBytes || segments != e.Segments):
-		return fmt.Errorf("%w: it is not the one that the manifest names: it describes %d bytes in %d segments, and not %d in %d",
+		return fmt.Errorf("%w: it is not the one that the manifest names: it describes %d bytes in %d segments, not %d in %d",
 			ErrCorrupt, raw, segments, e.RawBytes, e.Segments)
 	}
 	return nil

@@ -186,9 +186,9 @@ func TestIndexInAnothersPlace(t *testing.T) {
 		{"the later layer's", swap(ours, 1, 0), 0, "it is the index of layer " + ours.Layers[1].Key},
 		{"the earlier layer's, without a name", swap(old, 0, 1), 1, "it is not the one that the manifest names"},
 		{"the later layer's, without a name", swap(old, 1, 0), 0, "was written for a later layer"},
-		{"another database's", foreign(ours, true, false), 1, "it is of database 02OTHER, and this one is 01ID"},
-		{"another database's, with its segments", foreign(ours, true, true), 1, "it is of database 02OTHER, and this one is 01ID"},
-		{"another database's, without a name", foreign(old, true, true), 1, "it is of database 02OTHER, and this one is 01ID"},
+		{"another database's", foreign(ours, true, false), 1, "database 02OTHER, not to 01ID"},
+		{"another database's, with its segments", foreign(ours, true, true), 1, "database 02OTHER, not to 01ID"},
+		{"another database's, without a name", foreign(old, true, true), 1, "database 02OTHER, not to 01ID"},
 		{"another database's, neither with a name", nameless(foreign(ours, true, true)), 1, "it is not the one that the manifest names"},
 	} {
 		err := c.p.read(t, c.layer, "01ID")

@@ -41,7 +41,7 @@ func Open(ctx context.Context, p *Pages, key string, dst *memfs.FS, wish func(pa
 
 func open(ctx context.Context, p *Pages, key string, dst *memfs.FS, wish func(path string) Wish, e Expect) (*Layer, memfs.Mark, Stats, error) {
 	if names, err := dst.ReadDir("/"); err != nil || len(names) > 0 {
-		return nil, 0, Stats{}, errors.Join(fmt.Errorf("%w: the tree to open in holds %d names", store.ErrInvalid, len(names)), err)
+		return nil, 0, Stats{}, errors.Join(fmt.Errorf("%w: the tree to open it in is not empty: it has %d names", store.ErrInvalid, len(names)), err)
 	}
 	began, before := p.o.Clock.Monotonic(), p.Counts()
 	l, err := readIndex(ctx, p.st, key, e)
@@ -237,7 +237,7 @@ func bring(ctx context.Context, p *Pages, views []view) (map[int64]*[memfs.Chunk
 		return nil, nil
 	}
 	if p == nil {
-		return nil, fmt.Errorf("%w: chunks are away, and nobody has them", store.ErrInvalid)
+		return nil, fmt.Errorf("%w: chunks are away, and there is no layer to fetch them from", store.ErrInvalid)
 	}
 	got, err := p.Fetch(ctx, addresses)
 	if err != nil {

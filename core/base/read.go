@@ -37,7 +37,7 @@ func read(ctx context.Context, st store.Store, key string, dst *memfs.FS, o Read
 		return nil, Stats{}, err
 	}
 	if names, err := dst.ReadDir("/"); err != nil || len(names) > 0 {
-		return nil, Stats{}, errors.Join(fmt.Errorf("%w: the tree to restore into holds %d names", store.ErrInvalid, len(names)), err)
+		return nil, Stats{}, errors.Join(fmt.Errorf("%w: the tree to restore into is not empty: it has %d names", store.ErrInvalid, len(names)), err)
 	}
 	began := o.Clock.Monotonic()
 	l, err := readIndex(ctx, st, key, o.Expect)

@@ -90,7 +90,7 @@ func (o WriteOptions) mayShare(key string) error {
 	}
 	for _, segment := range o.Share.Segments() {
 		if s, _ := ParseSegment(segment); isLater(s, key) {
-			return fmt.Errorf("%w: it cannot share segment %s, which is of a later layer", store.ErrInvalid, segment)
+			return fmt.Errorf("%w: it cannot share segment %s, which belongs to a later layer", store.ErrInvalid, segment)
 		}
 	}
 	return nil
@@ -174,7 +174,7 @@ func (w *writer) copySegment(ctx context.Context, from, to string, want int64) e
 	}
 	size, err := w.o.Copy(ctx, from, to)
 	if err == nil && size != want {
-		err = fmt.Errorf("%w: it has %d bytes, and the index of its layer says %d", ErrCorrupt, size, want)
+		err = fmt.Errorf("%w: it has %d bytes, but the index of its layer says %d", ErrCorrupt, size, want)
 	}
 	if err != nil {
 		return fmt.Errorf("copy segment %s: %w", from, err)
@@ -319,7 +319,7 @@ func (w *writer) assemble(ctx context.Context, ordered <-chan *job, idle chan<- 
 	for j := range ordered {
 		<-j.ready
 		if j.err != nil {
-			return fmt.Errorf("bring what is away: %w", j.err)
+			return fmt.Errorf("fetch what is away: %w", j.err)
 		}
 		if open != nil && int64(len(body)+len(j.out)) > w.o.SegmentBytes {
 			if err := flush(); err != nil {
@@ -381,7 +381,7 @@ func (w *writer) put(ctx context.Context, key string, body []byte) error {
 		Clock: w.o.Clock, Tries: putTries, Pause: firstPause, MaxPause: maxPause,
 	})
 	if other := new(store.ExistsError); errors.As(err, &other) {
-		return fmt.Errorf("the name is taken by other bytes, write under another key: %w", err)
+		return fmt.Errorf("the name is taken by an object with other contents, write under another key: %w", err)
 	}
 	return err
 }

@@ -187,7 +187,7 @@ func (c *collector) overtaken(ctx context.Context, damage error) error {
 	case err != nil:
 		return err
 	case now.Epoch > c.o.Epoch:
-		return fmt.Errorf("what is to stay was collected meanwhile: %w: the manifest is of epoch %d (writer %q), ours is %d",
+		return fmt.Errorf("a newer writer may have deleted what was to stay: %w: the manifest has epoch %d (writer %q), ours is %d",
 			manifest.ErrFenced, now.Epoch, now.Writer, c.o.Epoch)
 	}
 	return damage

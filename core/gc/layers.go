@@ -63,7 +63,7 @@ func (c *collector) there(ctx context.Context, key string) error {
 
 // missing returns the error for a missing layer.
 func (c *collector) missing(ctx context.Context, l manifest.Layer) error {
-	return c.overtaken(ctx, fmt.Errorf("layer %q: %w: the manifest names it, and its index is not there", l.Key, base.ErrCorrupt))
+	return c.overtaken(ctx, fmt.Errorf("layer %q: %w: the manifest names it, but its index does not exist", l.Key, base.ErrCorrupt))
 }
 
 // layers deletes layers that the manifest does not name and whose epoch is not above ours.

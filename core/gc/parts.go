@@ -51,7 +51,7 @@ func (c *collector) parts(ctx context.Context) error {
 		return nil
 	}
 	if err := c.learn(ctx, highest); err != nil {
-		return fmt.Errorf("find out which parts are named: %w", err)
+		return fmt.Errorf("find out which parts are in use: %w", err)
 	}
 	var dead []string
 	for key, g := range old {
@@ -111,7 +111,7 @@ func (c *collector) eachKept(ctx context.Context, each func(seq uint64, size int
 			continue
 		}
 		if seq != next {
-			return c.overtaken(ctx, fmt.Errorf("record %d: %w: it is missing, the next one is %d; no parts were deleted", next, wal.ErrCorrupt, seq))
+			return c.overtaken(ctx, fmt.Errorf("record %d: %w: it is missing, although record %d exists; no parts were deleted", next, wal.ErrCorrupt, seq))
 		}
 		next++
 		if !each(seq, a.Size) {
@@ -125,7 +125,7 @@ func (c *collector) eachKept(ctx context.Context, each func(seq uint64, size int
 func (c *collector) kept(ctx context.Context, seq uint64) (wal.Record, bool, error) {
 	o, err := c.o.Store.Get(ctx, wal.Key(seq))
 	if errors.Is(err, store.ErrNotFound) {
-		err = c.overtaken(ctx, fmt.Errorf("record %d: %w: what was listed is gone; no parts were deleted", seq, wal.ErrCorrupt))
+		err = c.overtaken(ctx, fmt.Errorf("record %d: %w: an object that was listed is gone; no parts were deleted", seq, wal.ErrCorrupt))
 	}
 	if err != nil {
 		return wal.Record{}, false, err

@@ -31,7 +31,7 @@ func Decode(b []byte) (Record, error) {
 		return Record{}, err
 	}
 	if f.flags&flagParts != 0 {
-		return Record{}, fmt.Errorf("record %d: %w: its body is in parts", f.record.Seq, ErrCorrupt)
+		return Record{}, fmt.Errorf("record %d: %w: its body is in parts, not in the record", f.record.Seq, ErrCorrupt)
 	}
 	var u unpacker
 	defer u.close()
@@ -79,7 +79,7 @@ func (u *unpacker) close() {
 // decodeFrame decodes everything in a record except its operations.
 func decodeFrame(b []byte) (*frame, error) {
 	if len(b) < headerBytes+3+8+trailerBytes || string(b[:4]) != magic {
-		return nil, fmt.Errorf("%w: %d bytes that are no record", ErrCorrupt, len(b))
+		return nil, fmt.Errorf("%w: its %d bytes are not a record", ErrCorrupt, len(b))
 	}
 	le := binary.LittleEndian
 	r := Record{
@@ -140,7 +140,7 @@ func (f *frame) parts() ([]partRef, error) {
 func (f *frame) open(stored []byte, u *unpacker) error {
 	raw := stored
 	if f.record.Kind == Fence && f.raw > 0 {
-		return fmt.Errorf("record %d: %w: a fence that carries operations", f.record.Seq, ErrCorrupt)
+		return fmt.Errorf("record %d: %w: it is a fence, but carries operations", f.record.Seq, ErrCorrupt)
 	}
 	if f.flags&flagZstd != 0 {
 		var err error
@@ -149,7 +149,7 @@ func (f *frame) open(stored []byte, u *unpacker) error {
 		}
 	}
 	if len(raw) != f.raw {
-		return fmt.Errorf("record %d: %w: its body has %d bytes, %d were announced", f.record.Seq, ErrCorrupt, len(raw), f.raw)
+		return fmt.Errorf("record %d: %w: its body has %d bytes, not the announced %d", f.record.Seq, ErrCorrupt, len(raw), f.raw)
 	}
 	for len(raw) > 0 {
 		op, rest, ok := readOp(raw)

@@ -28,7 +28,7 @@ type FencedError struct {
 }
 
 func (e *FencedError) Error() string {
-	return fmt.Sprintf("record %d: fenced: %s has written there in epoch %d, ours is %d", e.Seq, e.By, e.Epoch, e.Ours)
+	return fmt.Sprintf("record %d: fenced: %s wrote it in epoch %d, ours is %d", e.Seq, e.By, e.Epoch, e.Ours)
 }
 
 // Unwrap makes errors.Is(err, ErrFenced) hold.
@@ -43,7 +43,7 @@ type TakenError struct {
 }
 
 func (e *TakenError) Error() string {
-	return fmt.Sprintf("record %d: a %v record of epoch %d by %s stands there", e.Record.Seq, e.Record.Kind, e.Record.Epoch, e.Record.Writer)
+	return fmt.Sprintf("record %d: there is a %v record of epoch %d by %s", e.Record.Seq, e.Record.Kind, e.Record.Epoch, e.Record.Writer)
 }
 
 // Defaults of Options.
@@ -122,7 +122,7 @@ func (l *Log) Append(ctx context.Context, ops []Op) (Position, error) {
 		if r.Epoch > l.o.Epoch {
 			err = &FencedError{Seq: r.Seq, Epoch: r.Epoch, Ours: l.o.Epoch, By: r.Writer}
 			if taken.Undecided {
-				err = fmt.Errorf("%w: a try without an answer may have been stored there before: %w", store.ErrUnknown, err)
+				err = fmt.Errorf("%w: an earlier try, which got no answer, may have been stored there: %w", store.ErrUnknown, err)
 			}
 		} else {
 			err = fmt.Errorf("%w: %w, and ours is %d", ErrCorrupt, err, l.o.Epoch)
@@ -217,10 +217,10 @@ func (l *Log) put(ctx context.Context, r Record, body []byte) error {
 	case errors.As(err, &other):
 		f, decodeErr := decodeFrame(other.Object.Body)
 		if decodeErr != nil {
-			return fmt.Errorf("append record %d: what stands at %s: %w", r.Seq, key, decodeErr)
+			return fmt.Errorf("append record %d: read the object at %s: %w", r.Seq, key, decodeErr)
 		}
 		if f.record.DatabaseID != r.DatabaseID {
-			return fmt.Errorf("append record %d: %w: %s has written there, this is %s", r.Seq, ErrForeign, f.record.DatabaseID, r.DatabaseID)
+			return fmt.Errorf("append record %d: %w: it belongs to %s, this is %s", r.Seq, ErrForeign, f.record.DatabaseID, r.DatabaseID)
 		}
 		return &TakenError{Record: f.record, Undecided: other.Undecided}
 	case err != nil:

@@ -130,7 +130,7 @@ func (r *reader) parts(ctx context.Context, f *frame) ([]byte, error) {
 				return fmt.Errorf("record %d: part %s: %w", f.record.Seq, key, err)
 			}
 			if len(o.Body) != ref.bytes || sum(o.Body) != ref.sum {
-				return fmt.Errorf("record %d: part %s: %w: %d bytes that are not what the record names", f.record.Seq, key, ErrCorrupt, len(o.Body))
+				return fmt.Errorf("record %d: part %s: %w: its %d bytes are not those that the record names", f.record.Seq, key, ErrCorrupt, len(o.Body))
 			}
 			copy(to, o.Body)
 			return nil
@@ -167,7 +167,7 @@ func (r *reader) listing(ctx context.Context) (records []listed, damage error) {
 			continue // not a record's name; a missing record is noticed by the numbers
 		}
 		if want := r.o.From.Seq + 1 + uint64(len(records)); seq != want {
-			return records, fmt.Errorf("record %d: %w: it is missing, the next one is %d", want, ErrCorrupt, seq)
+			return records, fmt.Errorf("record %d: %w: it is missing, although record %d exists", want, ErrCorrupt, seq)
 		}
 		records = append(records, listed{seq, a.Size})
 	}

@@ -130,11 +130,11 @@ func Key(seq uint64) string { return fmt.Sprintf("%s%0*d", keyPrefix, seqDigits,
 func ParseKey(key string) (uint64, error) {
 	digits, ok := strings.CutPrefix(key, keyPrefix)
 	if !ok || len(digits) != seqDigits {
-		return 0, fmt.Errorf("%w: %q is no record's key", store.ErrInvalid, key)
+		return 0, fmt.Errorf("%w: %q is not the key of a record", store.ErrInvalid, key)
 	}
 	seq, err := strconv.ParseUint(digits, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("%w: %q is no record's key", store.ErrInvalid, key)
+		return 0, fmt.Errorf("%w: %q is not the key of a record", store.ErrInvalid, key)
 	}
 	return seq, nil
 }
@@ -257,7 +257,7 @@ func appendBody(b []byte, ops []Op, raw int, z *zstd.Encoder) (body []byte, flag
 // opsBytes is how many bytes operations take, uncompressed.
 func opsBytes(ops []Op) (int, error) {
 	if len(ops) > MaxOps {
-		return 0, fmt.Errorf("%w: %d operations, at most %d fit a record", store.ErrInvalid, len(ops), MaxOps)
+		return 0, fmt.Errorf("%w: %d operations, but a record holds at most %d", store.ErrInvalid, len(ops), MaxOps)
 	}
 	n := 0
 	var head [4 + maxPath + 3*binary.MaxVarintLen64]byte
@@ -268,7 +268,7 @@ func opsBytes(ops []Op) (int, error) {
 		n += len(appendHead(head[:0], op)) + len(op.Data)
 	}
 	if n > MaxBodyBytes {
-		return 0, fmt.Errorf("%w: %d bytes of operations, at most %d fit a record", store.ErrInvalid, n, MaxBodyBytes)
+		return 0, fmt.Errorf("%w: %d bytes of operations, but a record holds at most %d", store.ErrInvalid, n, MaxBodyBytes)
 	}
 	return n, nil
 }
