@@ -40,7 +40,7 @@ type Fetched struct {
 }
 
 // errNowhere: a chunk is away, and its file's origin does not have it.
-var errNowhere = fmt.Errorf("%w: nobody knows where a chunk is that is away", syscall.EIO)
+var errNowhere = fmt.Errorf("%w: a chunk is away, and its place is unknown", syscall.EIO)
 
 // Get fetches missing chunks, for File.Fill. Call it without the tree's lock. Errors wrap EIO and the source's or the context's error.
 func Get(ctx context.Context, s Source, missing []Away) ([]Fetched, error) {

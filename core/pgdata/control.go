@@ -75,7 +75,7 @@ func ParseLSN(s string) (LSN, error) {
 }
 
 // ErrLSN: the text is not an LSN.
-var ErrLSN = errors.New("not a place in PostgreSQL's log, such as 0/1A2B3C")
+var ErrLSN = errors.New("not a position in PostgreSQL's log: write one such as 0/1A2B3C")
 
 // Control holds the relevant fields of a control file.
 type Control struct {

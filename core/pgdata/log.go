@@ -76,7 +76,7 @@ func (l *Log) End(c Control, shipped LSN) (LSN, error) {
 			continue
 		}
 		if next <= c.Checkpoint || shipped > next && failed.page < shipped {
-			return next, fmt.Errorf("%w: it reaches to %s, and what stands at %s is no record: %w", ErrCut, max(shipped, c.Checkpoint), next, failed)
+			return next, fmt.Errorf("%w: it reaches to %s, but there is no valid record at %s: %w", ErrCut, max(shipped, c.Checkpoint), next, failed)
 		}
 		return next, nil
 	}
@@ -109,7 +109,7 @@ func (l *Log) tryRecord(at, last LSN, first bool) (begin, next, again LSN, faile
 	case off < header:
 		return 0, 0, 0, &stop{start, "it lies within the header of a page"}
 	case off == header && flags(page)&pageContinues != 0:
-		return 0, 0, 0, &stop{start, "the page goes on with a record that is not there"}
+		return 0, 0, 0, &stop{start, "the page continues a record that is not there"}
 	}
 	size := int(binary.LittleEndian.Uint32(page[off:]))
 	if size < recordHeader || size > maxRecord {
@@ -130,7 +130,7 @@ func (l *Log) tryRecord(at, last LSN, first bool) (begin, next, again LSN, faile
 		}
 		rest := int(binary.LittleEndian.Uint32(page[16:]))
 		if flags(page)&pageContinues == 0 || rest != size-len(record) {
-			return 0, 0, 0, &stop{start, "the page does not go on with the record"}
+			return 0, 0, 0, &stop{start, "the page does not continue the record"}
 		}
 		record = append(record, page[header:min(header+rest, PageSize)]...)
 		next = start + LSN(header) + aligned(rest)
@@ -182,7 +182,7 @@ func (l *Log) page(at LSN) (page []byte, header int, failed *stop) {
 	case binary.LittleEndian.Uint16(page) != pageMagic || flags(page)&^pageFlags != 0:
 		return nil, 0, &stop{at, fmt.Sprintf("there is no page at %s", at)}
 	case LSN(binary.LittleEndian.Uint64(page[8:])) != at:
-		return nil, 0, &stop{at, fmt.Sprintf("the page at %s is that of %s", at, LSN(binary.LittleEndian.Uint64(page[8:])))}
+		return nil, 0, &stop{at, fmt.Sprintf("the page at %s has the address of %s", at, LSN(binary.LittleEndian.Uint64(page[8:])))}
 	case (off == 0) != (header == longHeader):
 		return nil, 0, &stop{at, fmt.Sprintf("the page at %s has the header of another place", at)}
 	case header == longHeader && binary.LittleEndian.Uint64(page[24:]) != l.control.System:
@@ -198,9 +198,9 @@ func (l *Log) Rest(c Control, at, shipped LSN) error {
 	_, next, failed := l.record(at, 0, true)
 	switch {
 	case failed == nil && next <= shipped+aligned(1):
-		return fmt.Errorf("%w: a whole record stands at %s, and it was not replayed", ErrCut, at)
+		return fmt.Errorf("%w: there is a complete record at %s that was not replayed", ErrCut, at)
 	case failed != nil && shipped > at && failed.page+PageSize <= shipped:
-		return fmt.Errorf("%w: it reaches to %s, and what stands at %s is no record: %w", ErrCut, shipped, at, failed)
+		return fmt.Errorf("%w: it reaches to %s, but there is no valid record at %s: %w", ErrCut, shipped, at, failed)
 	}
 	return nil
 }

@@ -65,7 +65,7 @@ func Shared(read func(name string) ([]byte, error), catalog uint32) ([]SharedRow
 // mapped returns the number of the file that holds a catalog.
 func mapped(b []byte, catalog uint32) (uint32, error) {
 	if len(b) < relMapCRC+4 || binary.LittleEndian.Uint32(b) != relMapMagic {
-		return 0, fmt.Errorf("%w: %s is no map of files", ErrCatalog, relMapPath)
+		return 0, fmt.Errorf("%w: %s is not a file map", ErrCatalog, relMapPath)
 	}
 	if crc32.Checksum(b[:relMapCRC], castagnoli) != binary.LittleEndian.Uint32(b[relMapCRC:]) {
 		return 0, fmt.Errorf("%w: the checksum of %s is wrong", ErrCatalog, relMapPath)
