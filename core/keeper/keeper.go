@@ -42,7 +42,7 @@ const (
 	Asleep  State = "asleep"  // nothing is open
 	Opening State = "opening" // an opening is under way
 	Open    State = "open"    // an engine serves
-	Failed  State = "failed"  // the last opening failed, or the engine must be opened again
+	Failed  State = "failed"  // the last opening failed, or the engine must be reopened
 	Closed  State = "closed"  // closed for good
 )
 
@@ -84,7 +84,7 @@ type opening struct {
 // New makes a keeper, without opening the database. An error means that Options.Open is missing.
 func New(o Options) (*Keeper, error) {
 	if o.Open == nil {
-		return nil, errors.New("keep a database: Open is needed")
+		return nil, errors.New("keep a database: set Open")
 	}
 	if o.Clock == nil {
 		o.Clock = clock.System()
@@ -165,7 +165,7 @@ func (k *Keeper) open(op *opening, old *engine.Engine) {
 		k.stats.Failures++
 		k.stats.Reason = err.Error()
 		op.err = err
-		k.o.Logger.Warn("the database was not opened", "error", err)
+		k.o.Logger.Warn("the database could not be opened", "error", err)
 		return
 	}
 	op.engine, k.engine = e, e
@@ -177,9 +177,9 @@ func (k *Keeper) open(op *opening, old *engine.Engine) {
 func (k *Keeper) retire(e *engine.Engine) {
 	reason := e.Err()
 	if err := e.Close(k.ctx); err != nil {
-		k.o.Logger.Warn("close the old engine", "error", err)
+		k.o.Logger.Warn("the old engine could not be closed", "error", err)
 	}
-	k.o.Logger.Warn("the database is opened again", "because", fmt.Sprint(reason))
+	k.o.Logger.Warn("the database is being reopened", "because", fmt.Sprint(reason))
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.stats.Retired++

@@ -41,7 +41,7 @@ func (l *life) ask(ctx context.Context) error {
 	}
 	err := l.awaitLook(ctx, now-bound)
 	if err != nil && r.o.MaxLag == 0 && ctx.Err() == nil {
-		r.log.Warn("the replica serves what it has, for it could not look for news", "error", err)
+		r.log.Warn("the replica serves the state that it has, because it could not read the log", "error", err)
 		return nil
 	}
 	return err
@@ -67,7 +67,7 @@ func (l *life) awaitLook(ctx context.Context, since time.Duration) error {
 		select {
 		case <-changed:
 		case <-limit.C():
-			return fmt.Errorf("%w: no look has come to its end within %v", ErrStale, r.o.WaitLimit)
+			return fmt.Errorf("%w: no look at the log has succeeded within %v", ErrStale, r.o.WaitLimit)
 		case <-l.engine.Failed():
 			return l.engine.Err()
 		case <-l.engine.Done():
@@ -94,12 +94,12 @@ func (l *life) await(ctx context.Context, position uint64) error {
 		changed := l.changed
 		l.mu.Unlock()
 		signal(l.kick)
-		late := fmt.Errorf("%w: it is at %s, and %s was asked for", engine.ErrBehind, pgdata.LSN(l.engine.Position()), pgdata.LSN(position))
+		late := fmt.Errorf("%w: the replica is at %s, and %s was requested", engine.ErrBehind, pgdata.LSN(l.engine.Position()), pgdata.LSN(position))
 		select {
 		case <-changed:
 		case <-limit.C():
 			if why := l.stoppedBy(); why != nil {
-				return fmt.Errorf("%w, and it does not go on: %w", late, why)
+				return fmt.Errorf("%w, and replay has stopped: %w", late, why)
 			}
 			return fmt.Errorf("%w %v ago", late, r.o.WaitLimit)
 		case <-l.engine.Failed():

@@ -51,7 +51,7 @@ func (l *life) opened(at time.Duration, b beginning) {
 	l.manifestAt, l.fresh, l.tried, l.applied, l.settled = at, at, at, b.at, b.at
 	if b.stopped != nil {
 		l.stopped, l.trouble, l.fresh = b.stopped, b.stopped, at-time.Duration(1<<62)
-		l.r.log.Error("the replica stops at the last good record", "record", b.at.Seq, "because", b.stopped)
+		l.r.log.Error("the replica has stopped at the last good record", "record", b.at.Seq, "because", b.stopped)
 	}
 }
 
@@ -170,7 +170,7 @@ func (l *life) look(ctx context.Context) (move error) {
 	if damaged(err) && seen.manifest == nil { // damage, or the log was collected in the meantime
 		seen = <-l.checkNow(ctx)
 		if seen.manifest == nil {
-			err = fmt.Errorf("tell damage from a log that was collected meanwhile: %w: %w", store.ErrUnavailable, seen.err)
+			err = fmt.Errorf("distinguish damage from a log that was deleted in the meantime: %w: %w", store.ErrUnavailable, seen.err)
 		}
 	}
 	if err == nil && l.suspicious(seen) { // or the record was written between the two looks
@@ -266,7 +266,7 @@ func (l *life) behind(m *manifest.Manifest, err error) error {
 	last := newest(*m)
 	switch {
 	case m.WalStart > l.fed.Seq+1, last.Seq > l.fed.Seq: // the record it would read next is gone, or will never come
-		return fmt.Errorf("the log goes on after record %d, where this replica is", last.Seq)
+		return fmt.Errorf("the log continues after record %d, which this replica has reached", last.Seq)
 	case last.Key != newest(l.from).Key && l.wanted != nil:
 		return l.wanted
 	case last.Key != newest(l.from).Key && damaged(err):
@@ -291,7 +291,7 @@ func (l *life) endLook(ctx context.Context, began time.Duration, err, move error
 		l.stopped = err
 	}
 	if l.stopped != nil && was == nil {
-		l.r.log.Error("the replica stops at the last good record", "record", l.fed.Seq, "because", err)
+		l.r.log.Error("the replica has stopped at the last good record", "record", l.fed.Seq, "because", err)
 	}
 	l.applied = l.settled
 	close(l.changed)

@@ -13,7 +13,7 @@ func (r *Replica) moveFrom(ctx context.Context, l *life, because error) bool {
 	if !errors.Is(because, engine.ErrCapacity) && !r.newer(ctx, l.from) {
 		return false // nothing would be gained; it is tried again when there is a newer layer
 	}
-	r.log.Info("the replica moves to the newest layer", "because", because)
+	r.log.Info("the replica is moving to the newest layer", "because", because)
 	next, err := r.begin(ctx)
 	if err == nil {
 		if err = r.overtake(ctx, next, l); err != nil {
@@ -22,7 +22,7 @@ func (r *Replica) moveFrom(ctx context.Context, l *life, because error) bool {
 	}
 	if err != nil {
 		if ctx.Err() == nil {
-			r.log.Warn("the replica has not moved", "error", err)
+			r.log.Warn("the replica could not move to the newest layer", "error", err)
 		}
 		return false
 	}
@@ -52,5 +52,5 @@ func (r *Replica) overtake(ctx context.Context, next, l *life) error {
 			return err
 		}
 	}
-	return errors.New("the newest layer, and the log after it, end before what this replica has shown")
+	return errors.New("the newest layer and the log after it end before the state that this replica has already shown")
 }

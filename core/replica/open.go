@@ -53,7 +53,7 @@ func (r *Replica) begin(ctx context.Context) (*life, error) {
 		r.work.Go(l.follow)
 		return l, nil
 	}
-	return nil, fmt.Errorf("open a replica: the log was compacted %d times meanwhile: %w", openTries, store.ErrUnavailable)
+	return nil, fmt.Errorf("open a replica: the log was compacted %d times while it was read: %w", openTries, store.ErrUnavailable)
 }
 
 // errCompacted: the log was compacted while it was read.

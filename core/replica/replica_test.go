@@ -366,7 +366,7 @@ func TestReadYourWrites(t *testing.T) {
 		}
 	}
 	_, err := ask(t, s.engine(), "SET blobpglite.wait_for = 'FF/0'")
-	if err == nil || !strings.Contains(err.Error(), "55000") || !strings.Contains(err.Error(), "FF/0 was asked for") {
+	if err == nil || !strings.Contains(err.Error(), "55000") || !strings.Contains(err.Error(), "FF/0 was requested") {
 		t.Errorf("a position that does not come: %v", err)
 	}
 }
