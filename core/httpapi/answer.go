@@ -13,7 +13,7 @@ const maxWhole = 1 << 20
 
 // errBrokenOff: a statement failed after the first part of its answer had been sent with status 200. The connection is cut, so that the
 // client does not mistake the part for the whole.
-var errBrokenOff = errors.New("the answer was broken off")
+var errBrokenOff = errors.New("the answer was cut off")
 
 // answer writes a result as JSON.
 type answer struct {

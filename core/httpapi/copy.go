@@ -23,7 +23,7 @@ type watched struct {
 
 // endCopy is CopyFail and a Sync: during a COPY, PostgreSQL ignores the Sync that was sent with the statement.
 func endCopy() []byte {
-	b, err := (&pgproto3.CopyFail{Message: "there is no data in an HTTP request"}).Encode(nil)
+	b, err := (&pgproto3.CopyFail{Message: "an HTTP request carries no COPY data"}).Encode(nil)
 	if err == nil {
 		b, err = (&pgproto3.Sync{}).Encode(b)
 	}
@@ -77,7 +77,7 @@ func (c *watched) scan(p []byte) (asked bool) {
 func errCopy() error {
 	return &badRequest{
 		status: http.StatusBadRequest, sqlstate: "0A000",
-		text: "COPY FROM STDIN and COPY TO STDOUT are not possible over HTTP: use INSERT and SELECT, or connect to the PostgreSQL port",
+		text: "COPY FROM STDIN and COPY TO STDOUT are not supported over HTTP: use INSERT and SELECT, or connect to the PostgreSQL port",
 	}
 }
 

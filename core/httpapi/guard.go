@@ -45,7 +45,7 @@ func newGuard(o Options) *guard {
 	g := &guard{
 		hosts: map[string]bool{}, anyHost: o.AnyHost, cross: http.NewCrossOriginProtection(),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "blobpglite_http_refused_total", Help: "requests and connections that were refused by the listener, by reason",
+			Name: "blobpglite_http_refused_total", Help: "requests and connections refused by the listener, by reason",
 		}, []string{"reason"}),
 	}
 	for _, host := range o.Hosts {
@@ -71,14 +71,14 @@ func hostName(host string) string {
 func (g *guard) admit(w http.ResponseWriter, r *http.Request) bool {
 	if !g.knowsHost(r) {
 		g.refuse(w, refusedHost, http.StatusMisdirectedRequest,
-			"Host %q is none of this service's names: use the address that it listens on, or allow the name (-http-host)", r.Host)
+			"Host %q is not a name of this service: use the address that it listens on, or allow the name with -http-host", r.Host)
 		return false
 	}
 	// The package treats GET as safe; here a GET may open a database.
 	asked := *r
 	asked.Method = http.MethodPost
 	if err := g.cross.Check(&asked); err != nil {
-		g.refuse(w, refusedOrigin, http.StatusForbidden, "the request comes from a web page of another origin (Origin %q): this service answers none", r.Header.Get("Origin"))
+		g.refuse(w, refusedOrigin, http.StatusForbidden, "the request comes from a web page of another origin (Origin %q), and such requests are refused", r.Header.Get("Origin"))
 		return false
 	}
 	return true
@@ -120,19 +120,19 @@ func (g *guard) refuse(w http.ResponseWriter, reason string, status int, format 
 func jsonOnly(r *http.Request) error {
 	given := r.Header.Values("Content-Type")
 	if len(given) != 1 {
-		return refuseAs(refusedContentType, http.StatusUnsupportedMediaType, "%d Content-Types; send one: application/json", len(given))
+		return refuseAs(refusedContentType, http.StatusUnsupportedMediaType, "the request has %d Content-Types: send one, application/json", len(given))
 	}
 	kind, parameters, err := mime.ParseMediaType(given[0])
 	if err != nil || kind != "application/json" {
-		return refuseAs(refusedContentType, http.StatusUnsupportedMediaType, "Content-Type %q; send application/json", given[0])
+		return refuseAs(refusedContentType, http.StatusUnsupportedMediaType, "Content-Type %q is not supported: send application/json", given[0])
 	}
 	for name, value := range parameters {
 		if name != "charset" || !strings.EqualFold(value, "utf-8") {
-			return refuseAs(refusedContentType, http.StatusUnsupportedMediaType, "Content-Type %q: JSON is UTF-8; send application/json", given[0])
+			return refuseAs(refusedContentType, http.StatusUnsupportedMediaType, "Content-Type %q is not supported, because JSON is UTF-8: send application/json", given[0])
 		}
 	}
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return refuseAs(refusedContentType, http.StatusUnsupportedMediaType, "Content-Encoding %q; send the body as it is", encoding)
+		return refuseAs(refusedContentType, http.StatusUnsupportedMediaType, "Content-Encoding %q is not supported: send the body uncompressed", encoding)
 	}
 	return nil
 }

@@ -93,7 +93,7 @@ type API struct {
 // or that a metric is already registered in Options.Registry.
 func New(o Options) (*API, error) {
 	if o.Keeper == nil {
-		return nil, errors.New("serve HTTP: a keeper is needed")
+		return nil, errors.New("serve HTTP: set Keeper")
 	}
 	if o.Database == "" {
 		o.Database = "postgres"
@@ -119,7 +119,7 @@ func New(o Options) (*API, error) {
 		slots: make(chan struct{}, o.MaxRequests),
 	}
 	a.took = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "blobpglite_http_sql_seconds", Help: "time of requests to /sql, by status", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
+		Name: "blobpglite_http_sql_seconds", Help: "duration of requests to /sql, by status", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
 	}, []string{"status"})
 	if err := errors.Join(o.Registry.Register(a.took), o.Registry.Register(a.guard.refused), register(o.Registry, ofPool(a.pool)...)); err != nil {
 		return nil, err

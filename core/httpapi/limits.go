@@ -44,7 +44,7 @@ func (a *API) begin() (done func(), err error) {
 	default:
 		b := &badRequest{
 			status: http.StatusServiceUnavailable, sqlstate: "53300", reason: refusedBusy,
-			text: fmt.Sprintf("%d requests are being served, which is the limit (MaxRequests); try again", a.o.MaxRequests),
+			text: fmt.Sprintf("%d requests are being served, which is the limit (MaxRequests): try again", a.o.MaxRequests),
 		}
 		return nil, b
 	}
@@ -60,7 +60,7 @@ func (a *API) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, refuseAs(refusedSize, http.StatusRequestEntityTooLarge, "the request is larger than %d bytes", large.Limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		w.Header().Set("Connection", "close")
-		return nil, refuseAs(refusedSlow, http.StatusRequestTimeout, "the request's body has not come within %v", a.o.BodyTimeout)
+		return nil, refuseAs(refusedSlow, http.StatusRequestTimeout, "the request's body did not arrive within %v", a.o.BodyTimeout)
 	case err != nil:
 		return nil, bad(http.StatusBadRequest, "the request's body could not be read: %v", err)
 	}
@@ -230,7 +230,7 @@ func (c *conn) evict() {
 	fresh := c.fresh
 	c.l.mu.Unlock()
 	if fresh {
-		c.l.say(c.Conn, http.StatusServiceUnavailable, c.l.full()+", and this one was silent for the longest time")
+		c.l.say(c.Conn, http.StatusServiceUnavailable, c.l.full()+", and this one has been silent the longest")
 	}
 	_ = c.Conn.Close()
 }
@@ -265,7 +265,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	c.l.mu.Unlock()
 	if late {
 		c.l.a.guard.refused.WithLabelValues(refusedSlow).Inc()
-		c.l.say(c.Conn, http.StatusRequestTimeout, fmt.Sprintf("no request has come within %v", c.l.a.o.HeaderTimeout))
+		c.l.say(c.Conn, http.StatusRequestTimeout, fmt.Sprintf("no request has arrived within %v", c.l.a.o.HeaderTimeout))
 	}
 	return n, err
 }

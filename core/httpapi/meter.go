@@ -35,13 +35,13 @@ func Meter(s store.Store, registry prometheus.Registerer, clk clock.Clock) (*Met
 	m := &Metered{
 		Store: s, clock: clk,
 		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "blobpglite_store_seconds", Help: "time of store operations", Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
+			Name: "blobpglite_store_seconds", Help: "duration of store operations", Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
 		}, []string{"op", "object"}),
 		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "blobpglite_store_operations_total", Help: "store operations as they are billed: a is put and list, b is get, delete is free",
 		}, []string{"class", "object", "result"}),
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "blobpglite_store_bytes_total", Help: "bodies sent (up) and received (down)",
+			Name: "blobpglite_store_bytes_total", Help: "bytes of bodies sent (up) and received (down)",
 		}, []string{"direction"}),
 	}
 	return m, errors.Join(registry.Register(m.took), registry.Register(m.operations), registry.Register(m.bytes))

@@ -112,16 +112,16 @@ func flag(b bool) float64 {
 func Gauges(registry prometheus.Registerer, k *keeper.Keeper, wire func() Wire) error {
 	all := []figures{
 		gauge("open", "1 while the database is open", func() float64 { return flag(k.Stats().State == keeper.Open) }),
-		gauge("leased", "1 while the lease is held; at rest it runs out and is renewed by the next request", func() float64 { return flag(k.Stats().Leased) }),
-		gauge("settings_left_out", "server parameters that PostgreSQL could not start with and that were left out at the last opening; the log names them", func() float64 { return float64(len(k.Stats().Boot.LeftOut)) }),
-		gauge("epoch", "of the last opening", func() float64 { return float64(k.Stats().Boot.Epoch) }),
-		counter("openings_total", "begun", func() float64 { return float64(k.Stats().Openings) }),
-		counter("opening_failures_total", "openings that failed", func() float64 { return float64(k.Stats().Failures) }),
-		counter("commits_total", "acknowledged when they were durable", func() float64 { return float64(k.Stats().Commits.Commits) }),
-		counter("records_total", "appended to the log", func() float64 { return float64(k.Stats().Commits.Records) }),
-		counter("wal_bytes_total", "of PostgreSQL's log, shipped", func() float64 { return float64(k.Stats().Commits.Bytes) }),
-		counter("append_seconds_total", "time that appends took", func() float64 { return k.Stats().Commits.Append.Seconds() }),
-		gauge("memory_bytes", "that the process has from the system, without PostgreSQL's own", func() float64 {
+		gauge("leased", "1 while the lease is held; at rest it expires, and the next request renews it", func() float64 { return flag(k.Stats().Leased) }),
+		gauge("settings_left_out", "server parameters with which PostgreSQL could not start, left out at the last opening; the log names them", func() float64 { return float64(len(k.Stats().Boot.LeftOut)) }),
+		gauge("epoch", "epoch of the last opening", func() float64 { return float64(k.Stats().Boot.Epoch) }),
+		counter("openings_total", "openings of the database that were begun", func() float64 { return float64(k.Stats().Openings) }),
+		counter("opening_failures_total", "openings of the database that failed", func() float64 { return float64(k.Stats().Failures) }),
+		counter("commits_total", "commits acknowledged after they were durable", func() float64 { return float64(k.Stats().Commits.Commits) }),
+		counter("records_total", "records appended to the log", func() float64 { return float64(k.Stats().Commits.Records) }),
+		counter("wal_bytes_total", "bytes of PostgreSQL's log that were shipped", func() float64 { return float64(k.Stats().Commits.Bytes) }),
+		counter("append_seconds_total", "time taken by appends to the log", func() float64 { return k.Stats().Commits.Append.Seconds() }),
+		gauge("memory_bytes", "memory that the process has from the system, without PostgreSQL's own", func() float64 {
 			var m runtime.MemStats
 			runtime.ReadMemStats(&m)
 			return float64(m.Sys)
@@ -133,7 +133,7 @@ func Gauges(registry prometheus.Registerer, k *keeper.Keeper, wire func() Wire) 
 		"replay": func(s keeper.Stats) time.Duration { return s.Boot.Replay }, "start": func(s keeper.Stats) time.Duration { return s.Boot.Start },
 		"all": func(s keeper.Stats) time.Duration { return s.BootWall },
 	} {
-		all = append(all, gauge("boot_"+name+"_seconds", "of the last opening", func() float64 { return d(k.Stats()).Seconds() }))
+		all = append(all, gauge("boot_"+name+"_seconds", "time that this part of the last opening took", func() float64 { return d(k.Stats()).Seconds() }))
 	}
 	all = append(all, ofPostgreSQL(func() engine.Stats { return k.Stats().Engine })...)
 	all = append(all, ofPages(func() engine.Stats { return k.Stats().Engine })...)
@@ -147,7 +147,7 @@ func Gauges(registry prometheus.Registerer, k *keeper.Keeper, wire func() Wire) 
 func ofPostgreSQL(stats func() engine.Stats) []figures {
 	return []figures{
 		{
-			name: "processes", help: "PostgreSQL's processes, by kind and state: one is running at a time, queued ones wait for the one lock, resting ones for their client, a row or a time",
+			name: "processes", help: "PostgreSQL's processes, by kind and state: one runs at a time, queued ones wait for the lock, resting ones for their client, a row or a time",
 			labels: []string{"kind", "state"}, kind: prometheus.GaugeValue, collect: func(add func(float64, ...string)) {
 				s := stats().Cluster
 				for kind, n := range s.Processes {
@@ -162,20 +162,20 @@ func ofPostgreSQL(stats func() engine.Stats) []figures {
 				}
 			},
 		},
-		counter("processes_started_total", "processes of PostgreSQL that were started: connections, and those that work for all", func() float64 { return float64(stats().Cluster.Spawned) }),
-		counter("process_start_seconds_total", "what starting them took, without the login", func() float64 { return stats().Cluster.SpawnTime.Seconds() }),
-		counter("lock_switches_total", "the one lock went to another process", func() float64 { return float64(stats().Cluster.Switches) }),
-		counter("lock_yields_total", "a process that had run for long let others run", func() float64 { return float64(stats().Cluster.Yields) }),
-		counter("direct_runs_total", "a process ran on the goroutine that gave it something to do", func() float64 { return float64(stats().Cluster.Direct) }),
-		counter("handovers_total", "of these times, those in which it went on by itself: it took long, or had to wait", func() float64 { return float64(stats().Cluster.HandedOver) }),
-		counter("lock_waits_total", "a process had to wait for the one lock", func() float64 { return float64(stats().Cluster.Waits) }),
-		counter("lock_wait_seconds_total", "how long they waited", func() float64 { return stats().Cluster.Waited.Seconds() }),
-		counter("signals_total", "signals between processes of PostgreSQL", func() float64 { return float64(stats().Cluster.Signals) }),
-		counter("checkpoints_requested_total", "checkpoints that somebody asked for", func() float64 { return float64(stats().Cluster.Checkpoints) }),
-		gauge("code_checked", "1: PostgreSQL's compiled code checks the bounds of each load and store, and is slower; 0: its memory is guarded", func() float64 { return flag(stats().Cluster.Checked) }),
-		counter("restarts_total", "PostgreSQL was started again after a crash", func() float64 { return float64(stats().Restarts) }),
-		counter("answers_held_total", "answers that left when what they tell of was durable", func() float64 { return float64(stats().Answers) }),
-		counter("answer_wait_seconds_total", "how long they waited for that", func() float64 { return stats().Waited.Seconds() }),
+		counter("processes_started_total", "PostgreSQL processes started, for connections and for shared work", func() float64 { return float64(stats().Cluster.Spawned) }),
+		counter("process_start_seconds_total", "time taken by starting processes, without the login", func() float64 { return stats().Cluster.SpawnTime.Seconds() }),
+		counter("lock_switches_total", "times that the lock went to another process", func() float64 { return float64(stats().Cluster.Switches) }),
+		counter("lock_yields_total", "times that a process let others run after it had run for long", func() float64 { return float64(stats().Cluster.Yields) }),
+		counter("direct_runs_total", "times that a process ran directly, on the goroutine that gave it work", func() float64 { return float64(stats().Cluster.Direct) }),
+		counter("handovers_total", "of the direct runs, those handed over to the process's own goroutine because they took long or had to wait", func() float64 { return float64(stats().Cluster.HandedOver) }),
+		counter("lock_waits_total", "times that a process had to wait for the lock", func() float64 { return float64(stats().Cluster.Waits) }),
+		counter("lock_wait_seconds_total", "time spent waiting", func() float64 { return stats().Cluster.Waited.Seconds() }),
+		counter("signals_total", "signals sent between PostgreSQL processes", func() float64 { return float64(stats().Cluster.Signals) }),
+		counter("checkpoints_requested_total", "checkpoints that were requested", func() float64 { return float64(stats().Cluster.Checkpoints) }),
+		gauge("code_checked", "1: PostgreSQL's compiled code checks the bounds of each load and store, which is slower; 0: its memory is guarded", func() float64 { return flag(stats().Cluster.Checked) }),
+		counter("restarts_total", "restarts of PostgreSQL after a crash", func() float64 { return float64(stats().Restarts) }),
+		counter("answers_held_total", "answers that waited until what they show was durable", func() float64 { return float64(stats().Answers) }),
+		counter("answer_wait_seconds_total", "time that answers waited to become durable", func() float64 { return stats().Waited.Seconds() }),
 	}
 }
 
@@ -183,26 +183,26 @@ func ofPostgreSQL(stats func() engine.Stats) []figures {
 // each opening.
 func ofPages(stats func() engine.Stats) []figures {
 	return []figures{
-		by(prometheus.GaugeValue, "cache_bytes", "of the database's files, without -cache 0: the budget, in memory (of these unsettled: in no layer yet, and temporary: of queries at work), away in the bucket, and temporary files on -temp-dir", "state", func() map[string]int64 {
+		by(prometheus.GaugeValue, "cache_bytes", "bytes of the database's files, unless -cache is 0: the budget, in memory (of these, unsettled: in no layer yet, and temporary: of running queries), away in the bucket, and temporary files in -temp-dir", "state", func() map[string]int64 {
 			s := stats().Cache
 			return map[string]int64{"budget": s.Budget, "resident": s.Resident, "unsettled": s.Unsettled, "away": s.Away, "temporary": s.TempMemory, "temporary_disk": s.TempDisk}
 		}),
-		by(prometheus.GaugeValue, "layer_bytes", "of the newest layer, as they are stored: of all objects that it needs, and of these the live ones, which it uses", "state", func() map[string]int64 {
+		by(prometheus.GaugeValue, "layer_bytes", "bytes of the newest layer, as stored: of all objects that it needs, and of these the live ones, which it uses", "state", func() map[string]int64 {
 			u := stats().Use
 			return map[string]int64{"stored": u.StoredBytes, "live": u.LiveBytes}
 		}),
-		gauge("wake_read_bytes", "of the layer, as they are stored, that were read from the beginning of the last opening until its first rows were there", func() float64 { return float64(stats().WakeBytes) }),
-		by(prometheus.CounterValue, "page_frames_total", "frames of pages that were fetched: that a process waited for, that were fetched ahead, and those of these that were wanted", "how", func() map[string]int64 {
+		gauge("wake_read_bytes", "bytes of the layer, as stored, that were read from the start of the last opening until its first rows were there", func() float64 { return float64(stats().WakeBytes) }),
+		by(prometheus.CounterValue, "page_frames_total", "frames of pages fetched: those that a process waited for, those fetched ahead, and how many of the latter were used", "how", func() map[string]int64 {
 			p := stats().Cache.Pages
 			return map[string]int64{"waited": p.Waited, "ahead": p.Ahead, "ahead_used": p.AheadUsed}
 		}),
-		gauge("page_waiting", "processes of PostgreSQL that wait for pages now", func() float64 { return float64(stats().Cluster.Fetching) }),
-		counter("page_waits_total", "how often a process of PostgreSQL had to wait for pages, since its last start: for one round trip to the bucket, for however many frames", func() float64 { return float64(stats().Cluster.Fetches) }),
-		counter("page_wait_seconds_total", "how long they waited", func() float64 { return stats().Cluster.FetchTime.Seconds() }),
-		counter("page_requests_total", "requests for pages", func() float64 { return float64(stats().Cache.Pages.Requests) }),
-		counter("page_read_bytes_total", "of pages, as they are stored", func() float64 { return float64(stats().Cache.Pages.Bytes) }),
-		counter("page_errors_total", "fetches that failed for good: statements ended with 58030", func() float64 { return float64(stats().Cache.Pages.Errors) }),
-		counter("cache_evicted_bytes_total", "turned away to keep the budget", func() float64 { return float64(stats().Cache.Evicted) }),
+		gauge("page_waiting", "PostgreSQL processes that are waiting for pages now", func() float64 { return float64(stats().Cluster.Fetching) }),
+		counter("page_waits_total", "times that a PostgreSQL process had to wait for pages, since its last start: one round trip to the bucket each, for any number of frames", func() float64 { return float64(stats().Cluster.Fetches) }),
+		counter("page_wait_seconds_total", "time spent waiting", func() float64 { return stats().Cluster.FetchTime.Seconds() }),
+		counter("page_requests_total", "requests to the store for pages", func() float64 { return float64(stats().Cache.Pages.Requests) }),
+		counter("page_read_bytes_total", "bytes of pages fetched, as stored", func() float64 { return float64(stats().Cache.Pages.Bytes) }),
+		counter("page_errors_total", "fetches that failed for good, so that statements ended with 58030", func() float64 { return float64(stats().Cache.Pages.Errors) }),
+		counter("cache_evicted_bytes_total", "bytes of pages dropped from memory to stay within the budget", func() float64 { return float64(stats().Cache.Evicted) }),
 	}
 }
 
@@ -210,9 +210,9 @@ func ofPages(stats func() engine.Stats) []figures {
 func ofWire(wire func() Wire) []figures {
 	return []figures{
 		by(prometheus.GaugeValue, "clients", "connections of the wire protocol, by what they do", "state", func() map[string]int { return wire().Clients }),
-		by(prometheus.CounterValue, "connections_refused_total", "connections of the wire protocol that were refused, by reason", "reason", func() map[string]int64 { return wire().Refusals }),
-		counter("cancels_total", "cancel requests that were passed on", func() float64 { return float64(wire().Cancels) }),
-		counter("vanished_total", "statements that were ended because their clients had gone", func() float64 { return float64(wire().Vanished) }),
+		by(prometheus.CounterValue, "connections_refused_total", "connections of the wire protocol refused, by reason", "reason", func() map[string]int64 { return wire().Refusals }),
+		counter("cancels_total", "cancel requests passed on", func() float64 { return float64(wire().Cancels) }),
+		counter("vanished_total", "statements ended because their clients had disconnected", func() float64 { return float64(wire().Vanished) }),
 	}
 }
 
@@ -223,7 +223,7 @@ func ofPool(p *pool) []figures {
 			idle, busy := p.figures()
 			return map[string]int{"idle": idle, "busy": busy}
 		}),
-		counter("http_sessions_opened_total", "sessions of HTTP requests, so far", func() float64 { return float64(p.opened.Load()) }),
-		gauge("http_requests_waiting", "HTTP requests that wait for a session", func() float64 { return float64(p.waiting.Load()) }),
+		counter("http_sessions_opened_total", "sessions opened for HTTP requests", func() float64 { return float64(p.opened.Load()) }),
+		gauge("http_requests_waiting", "HTTP requests that are waiting for a session", func() float64 { return float64(p.waiting.Load()) }),
 	}
 }

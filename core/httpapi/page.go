@@ -97,7 +97,7 @@ func (a *API) status(w http.ResponseWriter, _ *http.Request) {
 		CacheBudget: cache.Budget, CacheResident: cache.Resident, CacheAway: cache.Away,
 	}
 	if err := r.count(a.o.Registry); err != nil {
-		a.o.Logger.Warn("not all that the page shows could be read", "error", err)
+		a.o.Logger.Warn("some of the figures on the page could not be read", "error", err)
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	writeJSON(w, http.StatusOK, r)

@@ -102,7 +102,7 @@ func (p *pool) place(ctx context.Context) error {
 	case <-t.C():
 		return &badRequest{
 			status: http.StatusServiceUnavailable, sqlstate: "53300", reason: refusedBusy,
-			text: fmt.Sprintf("%d sessions are at work, and none of them was free within %v (MaxSessions, SessionTimeout)", p.max, p.patience),
+			text: fmt.Sprintf("all %d sessions are in use, and none became free within %v (MaxSessions, SessionTimeout): try again", p.max, p.patience),
 		}
 	}
 }

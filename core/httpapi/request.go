@@ -60,26 +60,26 @@ func (a *API) decode(w http.ResponseWriter, r *http.Request) (statements []state
 		return nil, false, bad(http.StatusBadRequest, "the request must be {\"sql\": text, \"params\": [...]} or {\"batch\": [...]}: %v", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, false, bad(http.StatusBadRequest, "something follows the JSON object of the request: send one alone")
+		return nil, false, bad(http.StatusBadRequest, "there is data after the JSON object of the request: send only the object")
 	}
 	switch {
 	case q.SQL != "" && q.Batch != nil:
-		return nil, false, bad(http.StatusBadRequest, "the request has \"sql\" and \"batch\"; send one of them")
+		return nil, false, bad(http.StatusBadRequest, "the request has both \"sql\" and \"batch\": send only one of them")
 	case q.SQL != "":
 		return []statement{{q.SQL, q.Params}}, false, nil
 	case q.Params != nil && q.Batch != nil:
-		return nil, false, bad(http.StatusBadRequest, "\"params\" beside \"batch\": give each statement of the batch its own")
+		return nil, false, bad(http.StatusBadRequest, "the request has both \"params\" and \"batch\": give each statement of the batch its own \"params\"")
 	case len(q.Batch) == 0:
-		return nil, false, bad(http.StatusBadRequest, "the request has neither \"sql\" nor \"batch\"")
+		return nil, false, bad(http.StatusBadRequest, "the request has neither \"sql\" nor \"batch\": send one of them")
 	case len(q.Batch) > maxBatch:
-		return nil, false, bad(http.StatusBadRequest, "the batch has %d statements; it may have %d", len(q.Batch), maxBatch)
+		return nil, false, bad(http.StatusBadRequest, "the batch has %d statements, the limit is %d", len(q.Batch), maxBatch)
 	}
 	for i, s := range q.Batch {
 		if s.SQL == "" {
 			return nil, false, bad(http.StatusBadRequest, "statement %d of the batch has no \"sql\"", i+1)
 		}
 		if endsTransaction(s.SQL) {
-			return nil, false, bad(http.StatusBadRequest, "statement %d: a batch is one transaction already; leave out what begins or ends one", i+1)
+			return nil, false, bad(http.StatusBadRequest, "statement %d: a batch is one transaction already: leave out statements that begin or end one", i+1)
 		}
 	}
 	return q.Batch, true, nil
@@ -117,14 +117,14 @@ func words(sql string, n int) []string {
 func (a *API) database(r *http.Request) (string, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return "", bad(http.StatusBadRequest, "the URL's query cannot be read: %v", err)
+		return "", bad(http.StatusBadRequest, "the URL's query is malformed: %v", err)
 	}
 	given, ok := query["database"]
 	switch {
 	case !ok:
 		return a.o.Database, nil
 	case len(given) > 1:
-		return "", bad(http.StatusBadRequest, "the URL names %d databases; name one", len(given))
+		return "", bad(http.StatusBadRequest, "the URL names %d databases: name one", len(given))
 	case given[0] == "" || !utf8.ValidString(given[0]) || strings.ContainsRune(given[0], 0):
 		return "", bad(http.StatusBadRequest, "the URL's database, %q, is not a valid name", given[0])
 	}
@@ -143,7 +143,7 @@ func accepts(r *http.Request, kind string) bool {
 // parameters returns JSON values as PostgreSQL's text; null becomes nil.
 func parameters(values []json.RawMessage) ([][]byte, error) {
 	if len(values) > maxParams {
-		return nil, bad(http.StatusBadRequest, "%d parameters; a statement may have %d: send rows as one JSON array (json_to_recordset), or in a batch", len(values), maxParams)
+		return nil, bad(http.StatusBadRequest, "the statement has %d parameters, the limit is %d: send rows as one JSON array (json_to_recordset), or in a batch", len(values), maxParams)
 	}
 	out := make([][]byte, len(values))
 	for i, v := range values {

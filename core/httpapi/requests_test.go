@@ -262,7 +262,7 @@ func TestTooManySessions(t *testing.T) {
 	for end := time.Now().Add(time.Minute); r.status != 503 && time.Now().Before(end); {
 		r = <-beside(t, s, "SELECT 1")
 	}
-	if r.status != 503 || r.header.Get("Retry-After") == "" || !strings.Contains(r.body, "53300") || !strings.Contains(r.body, "2 sessions are at work") {
+	if r.status != 503 || r.header.Get("Retry-After") == "" || !strings.Contains(r.body, "53300") || !strings.Contains(r.body, "2 sessions are in use") {
 		t.Error(r)
 	}
 	s.CloseClientConnections() // both go away

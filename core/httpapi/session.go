@@ -216,7 +216,7 @@ func (s *session) reset() error {
 	defer cancel()
 	if s.TxStatus() != 'I' {
 		if _, err := s.Exec(ctx, "ROLLBACK").ReadAll(); err != nil {
-			return fmt.Errorf("roll back what a request has left open: %w", err)
+			return fmt.Errorf("roll back the transaction that a request left open: %w", err)
 		}
 	}
 	// DISCARD ALL resets everything except the seed of random(): without a new one, the next request's values could be predicted.
@@ -227,7 +227,7 @@ func (s *session) reset() error {
 		}
 	}
 	if s.TxStatus() != 'I' {
-		return errors.New("clean a session: it is in a transaction")
+		return errors.New("clean a session: it is still in a transaction")
 	}
 	s.conn.copyIn, s.conn.copyOut = false, false
 	return nil

@@ -59,7 +59,7 @@ func (a *API) run(w *recorder, r *http.Request) error {
 	}
 	lines := accepts(r, "application/x-ndjson")
 	if lines && batch {
-		return bad(http.StatusBadRequest, "a batch is answered in one piece; ask for application/json")
+		return bad(http.StatusBadRequest, "a batch is answered in one piece: request application/json")
 	}
 	database, err := a.database(r)
 	if err != nil {
@@ -99,10 +99,10 @@ func atOnce(w http.ResponseWriter, r *http.Request, c *session, statements []sta
 			return fmt.Errorf("statement %d of the batch: %w", i+1, err)
 		}
 		if c.TxStatus() != 'T' {
-			return bad(http.StatusBadRequest, "statement %d has ended the batch's transaction: what came before it was committed if it said COMMIT", i+1)
+			return bad(http.StatusBadRequest, "statement %d has ended the batch's transaction: if it was a COMMIT, the statements before it are committed", i+1)
 		}
 		if encoding := c.ParameterStatus("client_encoding"); encoding != "UTF8" {
-			return bad(http.StatusBadRequest, "statement %d has set client_encoding to %s: JSON is UTF8", i+1, encoding)
+			return bad(http.StatusBadRequest, "statement %d has set client_encoding to %s, but JSON needs UTF8", i+1, encoding)
 		}
 		results = append(results, res)
 	}

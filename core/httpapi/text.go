@@ -15,7 +15,7 @@ func exactText(body []byte) error {
 		return refuseAs(refusedText, http.StatusBadRequest, "the byte 0x%02x at offset %d of the body is not UTF-8", body[at], at)
 	}
 	if at := bytes.IndexByte(body, 0); at >= 0 {
-		return refuseAs(refusedText, http.StatusBadRequest, "a NUL at offset %d of the body", at)
+		return refuseAs(refusedText, http.StatusBadRequest, "there is a NUL at offset %d of the body", at)
 	}
 	for at := 0; at < len(body); {
 		next := bytes.IndexByte(body[at:], '\\')
@@ -35,7 +35,7 @@ func exactText(body []byte) error {
 		case utf16.IsSurrogate(rune(unit)):
 			second, ok := escape(body[min(at+escapeSize, len(body)):])
 			if !ok || utf16.DecodeRune(rune(unit), rune(second)) == utf8.RuneError {
-				return refuseAs(refusedText, http.StatusBadRequest, "%s at offset %d of the body is half of a surrogate pair, no character", body[at:at+escapeSize], at)
+				return refuseAs(refusedText, http.StatusBadRequest, "%s at offset %d of the body is half of a surrogate pair, not a character", body[at:at+escapeSize], at)
 			}
 			size = 2 * escapeSize
 		}

@@ -45,7 +45,7 @@ type badValue struct {
 }
 
 func (b *badValue) Error() string {
-	return fmt.Sprintf("column %q has a text that is not UTF-8: the byte 0x%02x at offset %d; ask for it as bytea (convert_to(%s, 'SQL_ASCII'))", b.column, b.found, b.at, b.column)
+	return fmt.Sprintf("column %q has text that is not UTF-8 (byte 0x%02x at offset %d): select it as bytea (convert_to(%s, 'SQL_ASCII'))", b.column, b.found, b.at, b.column)
 }
 
 // value returns PostgreSQL's text of a value as JSON.

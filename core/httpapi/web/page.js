@@ -28,15 +28,15 @@ function element(name, text, style) {
 function figures(s) {
   const lines = [['State', s.reason ? s.state + ': ' + s.reason : s.state]]
   if (s.epoch) {
-    lines.push(['Writer', 'epoch ' + s.epoch + (s.leased ? ', lease held' : ', lease not held: the next request renews it')])
+    lines.push(['Writer', 'epoch ' + s.epoch + (s.leased ? ', lease held' : ', lease not held (the next request renews it)')])
     lines.push(['Opened in', Math.round(s.opened_ms) + ' ms' + (s.created ? ', as a new database' : ', ' + bytes(s.backup_bytes) + ' restored, ' + s.replayed_records + ' records replayed')])
   }
   lines.push(['Commits', s.commits + ' in ' + s.records + ' records, ' + bytes(s.wal_bytes)])
-  lines.push(['Waiting for the store', s.answers_held + ' answers so far, ' + (s.answer_wait_ms / Math.max(1, s.answers_held)).toFixed(1) + ' ms each'])
+  lines.push(['Waits for the store', s.answers_held + ' answers so far, ' + (s.answer_wait_ms / Math.max(1, s.answers_held)).toFixed(1) + ' ms each'])
   if (s.replica_lag_ms >= 0) lines.push(['Replica', Math.round(s.replica_lag_ms) + ' ms behind'])
   if (s.cache_budget_bytes) lines.push(['Files', bytes(s.cache_resident_bytes) + ' in memory of ' + bytes(s.cache_budget_bytes) + ', ' + bytes(s.cache_away_bytes) + ' in the store only'])
   lines.push(['Requests to the store', s.class_a + ' writes and lists, ' + s.class_b + ' reads, ' + bytes(s.bytes_up) + ' up, ' + bytes(s.bytes_down) + ' down'])
-  lines.push(['They cost', '$' + s.requests_usd.toFixed(6) + ' at Cloud Storage\'s list prices, since this process began; storage and compute besides'])
+  lines.push(['Cost of these', '$' + s.requests_usd.toFixed(6) + ' at Cloud Storage\'s list prices since this process began, without storage and compute'])
   const list = get('figures')
   list.replaceChildren(...lines.flatMap(([name, value]) => [element('dt', name), element('dd', value)]))
   get('state').textContent = s.state
@@ -46,9 +46,9 @@ async function refresh() {
   try {
     const answer = await ask('/status.json')
     if (answer.ok) figures(await answer.json())
-    else get('state').textContent = answer.status === 401 ? 'asks for its token' : 'answered ' + answer.status
+    else get('state').textContent = answer.status === 401 ? 'needs its token' : 'answered ' + answer.status
   } catch (e) {
-    get('state').textContent = 'does not answer'
+    get('state').textContent = 'not responding'
   }
 }
 
@@ -62,7 +62,7 @@ function table(into, result) {
     return tr
   })
   into.replaceChildren(head, ...rows)
-  return result.rows.length > most ? ', of which the first ' + most + ' are shown' : ''
+  return result.rows.length > most ? ' (only the first ' + most + ' are shown)' : ''
 }
 
 async function run(sql, into) {
@@ -85,7 +85,7 @@ async function run(sql, into) {
     }
   } catch (e) {
     said.className = 'bad'
-    said.textContent = 'no answer that can be read: ' + e.message
+    said.textContent = 'the answer could not be read: ' + e.message
   }
   refresh()
 }
