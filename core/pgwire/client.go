@@ -83,7 +83,7 @@ func (c *client) blame(err error) *failed {
 	case c.gate.isEvicted(c.arrival):
 		return errEvicted
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return c.endFor(failure("57014", "the connection has not logged in within %v (StartupTimeout)", c.o.StartupTimeout))
+		return c.endFor(failure("57014", "the client did not log in within %v (StartupTimeout)", c.o.StartupTimeout))
 	case errors.Is(err, errGone):
 		return nil
 	}

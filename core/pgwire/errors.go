@@ -39,7 +39,7 @@ func (f *failed) fatal() []byte {
 }
 
 // errGone: the client has gone, so nothing can be sent to it.
-var errGone = errors.New("the client has gone")
+var errGone = errors.New("the client has disconnected")
 
 func gone(err error) error {
 	if err == nil {
@@ -62,17 +62,17 @@ func engineFailure(err error) *failed {
 	case errors.Is(err, engine.ErrStale):
 		return failure("57P03", "%v: try again", err)
 	case errors.Is(err, engine.ErrPoisoned), errors.Is(err, engine.ErrClosed):
-		return failure("57P01", "the database has to be opened again: connect again: %v", err)
+		return failure("57P01", "the database must be reopened: connect again: %v", err)
 	case errors.Is(err, engine.ErrUnknown):
-		return failure("08007", "it is not known whether the transaction was committed: find out by reading: %v", err)
+		return failure("08007", "it is unknown whether the transaction was committed: check by reading: %v", err)
 	case errors.Is(err, engine.ErrFenced):
-		return failure("57P01", "another writer has the database; what was not acknowledged is not committed: connect again: %v", err)
+		return failure("57P01", "another writer has taken over the database; what was not acknowledged is not committed: connect again: %v", err)
 	case errors.Is(err, pglite.ErrTooManyProcesses):
 		return failure("53300", "%v: try again", err)
 	case errors.Is(err, pglite.ErrAddressSpace):
 		return failure("53200", "%v", err)
 	case errors.Is(err, engine.ErrCrashed), errors.Is(err, pglite.ErrDead):
-		return failure("57P02", "a process of PostgreSQL failed, so all were ended, and it starts again: connect again; what ran was rolled back, unless it was just committed: %v", err)
+		return failure("57P02", "a PostgreSQL process failed, so all were ended, and PostgreSQL is restarting: connect again; running transactions were rolled back, except those that had just committed: %v", err)
 	case errors.Is(err, engine.ErrStarting):
 		return failure("57P03", "%v after a failure: try again", err)
 	case errors.Is(err, engine.ErrNoDatabase):

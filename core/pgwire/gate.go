@@ -178,7 +178,7 @@ func (g *gate) place(ctx context.Context, a *arrival) (reserved bool, err error)
 		changed := g.changed
 		g.mu.Unlock()
 		if !some {
-			return false, failure("53300", "sorry, too many clients already: there are %d connections, and this server takes no more (MaxClients)", g.maxPlaces)
+			return false, failure("53300", "sorry, too many clients already: there are %d connections, which is the limit (MaxClients)", g.maxPlaces)
 		}
 		if err := g.wait(ctx, a, wait, changed); err != nil {
 			return false, err
@@ -282,4 +282,4 @@ func (g *gate) refusalCounts() map[string]int64 {
 }
 
 // errEvicted: the connection had to make room for another one.
-var errEvicted = failure("53300", "this connection has waited for its client for the longest time, and others need its place: try again (MaxStartups, MaxClients)")
+var errEvicted = failure("53300", "this connection has waited the longest for its client to log in, and others need its place: try again (MaxStartups, MaxClients)")

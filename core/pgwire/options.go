@@ -67,10 +67,10 @@ type Options struct {
 
 func (o *Options) fill() error {
 	if o.Backend == nil {
-		return errors.New("serve clients: Backend is needed")
+		return errors.New("serve clients: set Backend")
 	}
 	if o.RequireTLS && o.TLS == nil {
-		return errors.New("serve clients: RequireTLS is set, and TLS is not: give it a certificate")
+		return errors.New("serve clients: RequireTLS needs TLS, with a certificate")
 	}
 	for _, d := range []struct {
 		value *time.Duration

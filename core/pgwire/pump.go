@@ -70,7 +70,7 @@ func (c *client) requests() error {
 	c.counts.vanished.Add(1)
 	c.backend.Terminate()
 	<-c.backend.Done()
-	return fmt.Errorf("what the client ran was ended %v after it had gone: %w", c.o.VanishTimeout, err)
+	return fmt.Errorf("the client's statement was ended %v after it had disconnected: %w", c.o.VanishTimeout, err)
 }
 
 // Sizes, in bytes, of the buffer for what a client sends: small as long as it sends little.
@@ -184,7 +184,7 @@ func (c *client) warning() []byte {
 	}
 	notice := pgproto3.NoticeResponse{
 		Severity: "WARNING", SeverityUnlocalized: "WARNING", Code: "01000",
-		Message: "PostgreSQL could not start with what is set of " + strings.Join(b.LeftOut(), ", ") + ", and has started without",
+		Message: "PostgreSQL could not start with the configured values of " + strings.Join(b.LeftOut(), ", ") + ", and has started without them",
 		Detail:  "The server's log says why. The file postgresql.auto.conf is as it was.", Hint: "ALTER SYSTEM RESET, or ALTER SYSTEM SET another value, and restart.",
 	}
 	out, err := notice.Encode(nil)

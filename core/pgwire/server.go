@@ -123,7 +123,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener) (net.Conn, error) {
 		case err == nil:
 			return conn, nil
 		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ECONNABORTED), errors.Is(err, syscall.ENOBUFS), errors.Is(err, syscall.ENOMEM):
-			s.o.Logger.Warn("a connection was not accepted; trying again", "error", err, "pause", pause.String())
+			s.o.Logger.Warn("a connection could not be accepted; trying again", "error", err, "pause", pause.String())
 			if e := s.o.Clock.Sleep(ctx, pause); e != nil {
 				return nil, e
 			}
@@ -206,7 +206,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	select {
 	case <-done:
 	case <-t.C():
-		s.o.Logger.Warn("a process does not end: PostgreSQL is ended with it; what was acknowledged is kept")
+		s.o.Logger.Warn("a process does not end, so PostgreSQL is ended with it; what was acknowledged is kept")
 		for _, c := range s.all() {
 			_ = c.raw.Close()
 		}

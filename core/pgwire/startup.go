@@ -56,7 +56,7 @@ func greet(ctx context.Context, raw net.Conn, config *tls.Config, required bool)
 		case codeCancel:
 			h.packet, h.cancel = packet, true
 			if len(packet) <= minStartup+4 {
-				return h, failure("08P01", "a cancel request of %d bytes", len(packet))
+				return h, failure("08P01", "invalid length %d of a cancel request", len(packet))
 			}
 			return h, nil
 		case codeSSL:
@@ -70,18 +70,18 @@ func greet(ctx context.Context, raw net.Conn, config *tls.Config, required bool)
 		default:
 			h.packet = packet
 			if required && h.conn == raw {
-				return h, failure("28000", "this server takes TLS connections only; set sslmode=require")
+				return h, failure("28000", "this server accepts only TLS connections: set sslmode=require")
 			}
 			return h, nil
 		}
 	}
-	return h, failure("08P01", "too many requests before the start-up packet")
+	return h, failure("08P01", "too many requests before the startup packet")
 }
 
 // offer answers a request for TLS. Nothing beyond the request has been read, so no plaintext can have been injected before TLS.
 func (h *hello) offer(ctx context.Context, raw net.Conn, config *tls.Config) error {
 	if h.conn != raw {
-		return failure("08P01", "TLS is requested within TLS")
+		return failure("08P01", "TLS was requested within TLS")
 	}
 	if config == nil {
 		_, err := h.conn.Write([]byte{'N'})
@@ -101,13 +101,13 @@ func (h *hello) secure(ctx context.Context, on net.Conn, config *tls.Config, dir
 	}
 	h.conn = secure
 	if direct && secure.ConnectionState().NegotiatedProtocol != alpn {
-		return failure("08P01", "TLS without a request for it needs the protocol %q by ALPN", alpn)
+		return failure("08P01", "direct TLS needs the ALPN protocol %q", alpn)
 	}
 	return nil
 }
 
 // errDirect: what should be a packet is the beginning of TLS.
-var errDirect = errors.New("TLS begins without a request")
+var errDirect = errors.New("TLS starts without a request for it")
 
 // readPacket reads a packet that begins with its length. If TLS begins instead (errDirect), it returns the bytes it has read.
 func readPacket(r io.Reader) ([]byte, error) {
@@ -124,7 +124,7 @@ func readPacket(r io.Reader) ([]byte, error) {
 		return nil, gone(errors.Join(io.EOF, err))
 	}
 	if n < minStartup || n > maxStartup {
-		return nil, failure("08P01", "invalid length %d of the start-up packet (at most %d)", n, maxStartup)
+		return nil, failure("08P01", "invalid length %d of the startup packet (at most %d)", n, maxStartup)
 	}
 	packet := make([]byte, n)
 	copy(packet, head[:])
