@@ -146,7 +146,7 @@ func (c *Cluster) untilStop() (context.Context, context.CancelFunc) {
 }
 
 // errInterrupted: the fetch is no longer needed.
-var errInterrupted = errors.New("nobody waits for it any more")
+var errInterrupted = errors.New("nothing waits for it any more")
 
 // fetch waits without the lock until the chunks are there, or something ends the statement or the process.
 func (p *Process) fetch(o *openFile, missing []memfs.Away) ([]memfs.Fetched, error) {

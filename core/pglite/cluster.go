@@ -285,7 +285,7 @@ func (c *Cluster) main(ctx context.Context) error {
 		err = fmt.Errorf("PostgreSQL ended with exit code %d", code)
 	}
 	if err == nil && c.image == nil {
-		err = errors.New("PostgreSQL did not come to where it would start processes")
+		err = errors.New("PostgreSQL did not reach the point at which it starts processes")
 	}
 	if err == nil {
 		err = ctx.Err()

@@ -79,7 +79,7 @@ func (c *Cluster) fork(in *Instance) error {
 		if at := in.mem.u32(in.mem.u32(in.option("hba_file") + optionVariable)); at == 0 || in.mem.cstr(at) != hbaFile {
 			return errors.New("hba_file cannot be loaded")
 		}
-		c.o.Log("WARNING:  pg_hba.conf cannot be loaded: nobody is let in but the host itself, by HTTP")
+		c.o.Log("WARNING:  pg_hba.conf cannot be loaded: only HTTP requests are let in")
 	}
 	img := &forkImage{
 		base: base, transam: in.mem.u32(uint32(c.rt.main.consts["TransamVariables"])),

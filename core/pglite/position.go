@@ -56,8 +56,8 @@ func (in *Instance) definePosition() {
 	if define == nil {
 		in.trapf("PostgreSQL does not export DefineCustomStringVariable: this PGlite needs another host")
 	}
-	in.call(define, text(positionSetting), text("How far the log has come of which this server tells."), 0, variable(), text(""), internal, 0, 0, 0, show)
-	in.call(define, text(waitSetting), text("Waits until this server has come as far as a position."), 0, variable(), text(""), userset, 0, show+1, 0, 0)
+	in.call(define, text(positionSetting), text("Shows the position in the log that this server has reached."), 0, variable(), text(""), internal, 0, 0, 0, show)
+	in.call(define, text(waitSetting), text("Waits until this server has reached a position in the log."), 0, variable(), text(""), userset, 0, show+1, 0, 0)
 }
 
 // showPosition is the show hook.
@@ -88,7 +88,7 @@ func (in *Instance) checkWait(value, source uint32) uint64 {
 		return 1
 	}
 	if err := in.proc.awaitPosition(uint64(lsn)); err != nil {
-		in.raise(notReached, fmt.Sprintf("this server has not come to position %s: %v", lsn, err))
+		in.raise(notReached, fmt.Sprintf("waiting for position %s failed: %v", lsn, err))
 	}
 	return 1
 }

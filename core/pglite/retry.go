@@ -90,7 +90,7 @@ func sayOverridden(data *memfs.FS, settings map[string]string, log func(string))
 		if !there {
 			continue
 		}
-		log(fmt.Sprintf("WARNING:  the line of %s in %s has no effect: PostgreSQL is started with %s here", l.name, autoConf, value))
+		log(fmt.Sprintf("WARNING:  the line with %s in %s has no effect: PostgreSQL is started with %s here", l.name, autoConf, value))
 	}
 }
 
@@ -211,7 +211,7 @@ func (c *Cluster) sayLeftOut(left []string, raised int, failed error) {
 	c.leftOut = left
 	said := fmt.Sprintf("It had said: %v", failed)
 	if raised > 0 {
-		c.o.Log(fmt.Sprintf("WARNING:  PostgreSQL is started with max_prepared_transactions = %d, as when these files were written: they may hold transactions that were prepared then. %s",
+		c.o.Log(fmt.Sprintf("WARNING:  PostgreSQL is started with max_prepared_transactions = %d, as when these files were written, because they may hold transactions prepared then. %s",
 			raised, said))
 	}
 	if len(left) == 0 {
@@ -221,7 +221,7 @@ func (c *Cluster) sayLeftOut(left []string, raised int, failed error) {
 	if slices.ContainsFunc(left, func(name string) bool { return inConf(c.o.Data, name) }) {
 		file = ", and " + autoConf + " is as it was (ALTER SYSTEM RESET removes a line)"
 	}
-	c.o.Log(fmt.Sprintf("WARNING:  PostgreSQL does not start with what is set of %s; it has started without%s. %s", strings.Join(left, ", "), file, said))
+	c.o.Log(fmt.Sprintf("WARNING:  PostgreSQL does not start with the configured values of %s; it has started without them%s. %s", strings.Join(left, ", "), file, said))
 }
 
 // openConf opens the replacement of a configuration file; nil: there is none.

@@ -55,13 +55,13 @@ func TestStartsInSpiteOfSettings(t *testing.T) {
 		t.Logf("%s: started in %v without %q", c.name, time.Since(began), again.LeftOut())
 		want(t, again, "SELECT count(*), current_setting('maintenance_work_mem') FROM kept", "100|17MB")
 		want(t, again, fmt.Sprintf("SELECT pg_read_file('postgresql.auto.conf') LIKE '%%%s%%'", c.name), "t")
-		if left := len(again.LeftOut()) > 0; left && (strings.Join(again.LeftOut(), " ") != c.name || !strings.Contains(log.String(), "does not start with what is set of "+c.name)) || left != c.left {
+		if left := len(again.LeftOut()) > 0; left && (strings.Join(again.LeftOut(), " ") != c.name || !strings.Contains(log.String(), "does not start with the configured values of "+c.name)) || left != c.left {
 			t.Errorf("%s: left out %q, log\n%s", c.name, again.LeftOut(), log)
 		}
 		if len(again.LeftOut()) > 0 && strings.Count(log.String(), recovered) == 0 {
 			t.Errorf("%s: it was not recovered", c.name)
 		}
-		if now := rows(t, again, fmt.Sprintf("SELECT current_setting('%s')", c.name)); !c.left && strings.Trim(now, `"`) != strings.Trim(c.value, "'") && !strings.Contains(log.String(), "the line of "+c.name) {
+		if now := rows(t, again, fmt.Sprintf("SELECT current_setting('%s')", c.name)); !c.left && strings.Trim(now, `"`) != strings.Trim(c.value, "'") && !strings.Contains(log.String(), "the line with "+c.name) {
 			t.Errorf("%s is %s, and the log says nothing of it", c.name, now)
 		}
 		rows(t, again, "ALTER SYSTEM RESET "+c.name)
@@ -145,7 +145,7 @@ func TestWarningsNameWhatIsThere(t *testing.T) {
 		if !strings.Contains(said, "WARNING:  PostgreSQL is started with "+name+" = 5") || strings.Contains(said, autoConf) {
 			t.Errorf("%v: the log:\n%s", settings, said)
 		}
-		if left := len(settings) > 0; left != slices.Equal(again.LeftOut(), []string{name}) || left != strings.Contains(said, "what is set of "+name+"; it has started without. ") {
+		if left := len(settings) > 0; left != slices.Equal(again.LeftOut(), []string{name}) || left != strings.Contains(said, "configured values of "+name+"; it has started without them. ") {
 			t.Errorf("%v: left out %q, the log:\n%s", settings, again.LeftOut(), said)
 		}
 	}

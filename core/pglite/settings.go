@@ -28,18 +28,18 @@ type Pin struct {
 func Pins() []Pin {
 	return []Pin{
 		{Name: "archive_mode", Values: []string{"off"}, Why: "there is no archiver: PostgreSQL would keep all of its log, in memory"},
-		{Name: "dynamic_shared_memory_type", Values: []string{"posix"}, Why: "processes share no other dynamic memory than the host gives them"},
-		{Name: "exit_on_error", Values: []string{"off"}, Why: "an error would end PostgreSQL, for all clients"},
-		{Name: "fsync", Values: []string{"on"}, Why: "a commit is taken into the bucket when PostgreSQL syncs its log"},
-		{Name: "io_method", Values: []string{"sync"}, Why: "there are no I/O workers: PostgreSQL would wait for them for ever"},
-		{Name: "max_wal_senders", Values: []string{"0"}, Why: "there is no replication: a commit would wait for standbys for ever"},
-		{Name: "shared_memory_type", Values: []string{"mmap"}, Why: "processes share no other memory than the host gives them"},
+		{Name: "dynamic_shared_memory_type", Values: []string{"posix"}, Why: "processes can only share the dynamic memory that the host gives them"},
+		{Name: "exit_on_error", Values: []string{"off"}, Why: "an error would end PostgreSQL for all clients"},
+		{Name: "fsync", Values: []string{"on"}, Why: "a commit goes to the bucket when PostgreSQL syncs its log"},
+		{Name: "io_method", Values: []string{"sync"}, Why: "there are no I/O workers: PostgreSQL would wait for them forever"},
+		{Name: "max_wal_senders", Values: []string{"0"}, Why: "there is no replication: a commit would wait for standbys forever"},
+		{Name: "shared_memory_type", Values: []string{"mmap"}, Why: "processes can only share the memory that the host gives them"},
 		{Name: "summarize_wal", Values: []string{"off"}, Why: "there is no summarizer: PostgreSQL would keep all of its log, in memory"},
 		{Name: "wal_level", Values: []string{"replica", "logical"}, Why: "what PostgreSQL does not write to its log is not in the bucket"},
-		{Name: "wal_recycle", Values: []string{"off"}, Why: "what is written into a used segment of the log could not be told from what it held before"},
-		{Name: "wal_sync_method", Values: []string{"fdatasync", "fsync"}, Why: "a commit is taken into the bucket when PostgreSQL syncs its log"},
+		{Name: "wal_recycle", Values: []string{"off"}, Why: "what is written to a reused segment of the log could not be distinguished from its old contents"},
+		{Name: "wal_sync_method", Values: []string{"fdatasync", "fsync"}, Why: "a commit goes to the bucket when PostgreSQL syncs its log"},
 		{Name: "data_directory", start: true, Why: "the host keeps the files where it put them"},
-		{Name: "config_file", start: true, Why: "the configuration is in the data directory, and travels with it"},
+		{Name: "config_file", start: true, Why: "the configuration is in the data directory, and moves with it"},
 	}
 }
 
@@ -68,7 +68,7 @@ func tellIgnored(data *memfs.FS, log func(string)) {
 	for line := range strings.Lines(string(body)) {
 		if m := alterSystem.FindStringSubmatch(strings.TrimRight(line, "\n")); m != nil {
 			if err := CheckSettings(map[string]string{m[1]: m[2]}); err != nil {
-				log(fmt.Sprintf("WARNING: postgresql.auto.conf: %v; it is ignored: ALTER SYSTEM RESET %s takes it out", err, m[1]))
+				log(fmt.Sprintf("WARNING: postgresql.auto.conf: %v; it is ignored: ALTER SYSTEM RESET %s removes it", err, m[1]))
 			}
 		}
 	}
@@ -152,6 +152,6 @@ func (in *Instance) check(p Pin, value uint32) uint64 {
 		return 1
 	}
 	// The text goes into memory that PostgreSQL frees with the statement, as GUC_check_errdetail's does.
-	in.refuse(fmt.Sprintf("%s keeps its value in this service: %s.", p.Name, p.Why))
+	in.refuse(fmt.Sprintf("%s cannot be changed in this service: %s.", p.Name, p.Why))
 	return 0
 }

@@ -294,7 +294,7 @@ func sysSymlinkat(in *Instance, s []uint64) {
 	if e == eOK {
 		fs, rel := in.files.resolve(name)
 		if fs == in.files.data && in.proc != nil && in.proc.kind == KindClient && strings.HasPrefix(strings.TrimPrefix(rel, "/"), "pg_tblspc/") {
-			in.opts.log("WARNING:  a tablespace cannot lie outside of the data directory: that is all that the bucket holds")
+			in.opts.log("WARNING:  a tablespace must be inside the data directory: the bucket holds nothing else")
 			s[0] = eNOTSUP.neg()
 			return
 		}

@@ -106,7 +106,7 @@ func runNpm(ctx context.Context, p pin, dir, log string) error {
 	if err := os.WriteFile(log, said.Bytes(), 0o600); err != nil {
 		where = "its output could not be kept: " + err.Error()
 	}
-	return fmt.Errorf("fetch %s: %w: npm failed (%w, code %s; %s); see that npm can reach its registry and run again, or set %s to a folder that holds the files of the package's dist folder",
+	return fmt.Errorf("fetch %s: %w: npm failed (%w, code %s; %s); make sure that npm can reach its registry and run again, or set %s to a folder that holds the files of the package's dist folder",
 		p.spec(), ErrUnavailable, err, code, where, fromVariable)
 }
 
@@ -149,7 +149,7 @@ func readTarball(p pin, dir string) ([]byte, error) {
 	}
 	sum := sha512.Sum512(tarball)
 	if got := base64.StdEncoding.EncodeToString(sum[:]); got != p.Integrity {
-		return nil, fmt.Errorf("check %s (%d bytes): %w: SHA-512 %s..., %s... expected; run again, and if it stays so, mistrust the npm registry in use",
+		return nil, fmt.Errorf("check %s (%d bytes): %w: SHA-512 %s..., %s... expected; run again; if it happens again, do not trust the npm registry in use",
 			filepath.Base(found[0]), len(tarball), ErrDamaged, prefix(got), prefix(p.Integrity))
 	}
 	return tarball, nil

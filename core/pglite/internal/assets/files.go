@@ -57,7 +57,7 @@ func (s *Set) Dirs() ([]string, error) {
 func (s *Set) ExtensionFiles(name string) ([]File, error) {
 	f, ok := s.pin.file(name + extensionSuffix)
 	if !ok {
-		return nil, fmt.Errorf("read extension %q: there is none of this name; there are %s", name, strings.Join(s.Extensions(), ", "))
+		return nil, fmt.Errorf("read extension %q: there is no such extension; available are %s", name, strings.Join(s.Extensions(), ", "))
 	}
 	file := filepath.Join(s.Dir, f.Name)
 	archive, err := s.Original(file)
