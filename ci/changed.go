@@ -14,19 +14,19 @@ import (
 	"strings"
 )
 
-// With -short, vet, staticcheck and the tests look at what has changed since the branch left main: the packages with changed files, and
-// those that import one of these in code or tests. Indirect importers are left to the whole run.
+// With -short, vet, staticcheck and the tests cover what has changed since the branch left main: the packages with changed files, and
+// those that import one of them, in code or tests. Indirect importers are left to the whole run.
 
 // everything is the go command's pattern for all packages.
 const everything = "./..."
 
-// importer is a package, with what it imports.
+// importer is a package with its imports.
 type importer struct {
 	Dir, ImportPath                    string
 	Imports, TestImports, XTestImports []string
 }
 
-// narrow sets the packages that -short looks at.
+// narrow sets the packages that -short covers.
 func (c *checker) narrow(ctx context.Context) error {
 	files, err := changedFiles(ctx, c.root)
 	if err != nil {
@@ -53,11 +53,11 @@ func (c *checker) narrow(ctx context.Context) error {
 		all = append(all, p)
 	}
 	c.only = affected(all, files)
-	fmt.Fprintf(c.stdout, "changed: %d files; looking at %s\n", len(files), strings.Join(c.packages(), " "))
+	fmt.Fprintf(c.stdout, "changed: %d files; checking %s\n", len(files), strings.Join(c.packages(), " "))
 	return nil
 }
 
-// packages returns the packages that vet, staticcheck and the tests look at.
+// packages returns the packages that vet, staticcheck and the tests cover.
 func (c *checker) packages() []string {
 	if len(c.only) == 0 {
 		return []string{everything}
@@ -65,8 +65,8 @@ func (c *checker) packages() []string {
 	return c.only
 }
 
-// changedFiles returns the files that differ from where the branch left main, committed or not, new ones included. On main itself, those that
-// are not committed.
+// changedFiles returns the files that differ from the commit where the branch left main, committed or not, including new ones. On main itself,
+// it returns those that are not committed.
 func changedFiles(ctx context.Context, root string) ([]string, error) {
 	git := func(args ...string) (string, error) {
 		cmd := exec.CommandContext(ctx, "git", args...)
@@ -95,7 +95,7 @@ func changedFiles(ctx context.Context, root string) ([]string, error) {
 	return strings.FieldsFunc(differ+fresh, func(r rune) bool { return r == 0 }), nil
 }
 
-// affected returns the packages that changed files belong to, and those that import one of these, as ./folder; nil: all packages.
+// affected returns the packages that changed files belong to, and those that import one of them, as ./folder; nil: all packages.
 func affected(all []importer, files []string) []string {
 	byDir := map[string]importer{}
 	for _, p := range all {

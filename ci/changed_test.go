@@ -37,7 +37,7 @@ func TestAffected(t *testing.T) {
 	}
 }
 
-// TestChangedFiles asks git itself, in a repository of its own.
+// TestChangedFiles uses git itself, in a repository of its own.
 func TestChangedFiles(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// scripts runs a script of cloud/ with a gcloud that only says what it was asked.
+// scripts runs a script of cloud/ with a gcloud that only prints its arguments.
 func script(t *testing.T, name, input string, env []string, args ...string) (int, string) {
 	t.Helper()
 	bin := t.TempDir()
@@ -29,7 +29,7 @@ func script(t *testing.T, name, input string, env []string, args ...string) (int
 	return cmd.ProcessState.ExitCode(), out.String()
 }
 
-// TestCloudScripts: what is said to gcloud, and what is refused.
+// TestCloudScripts: what the scripts pass to gcloud, and what they refuse.
 func TestCloudScripts(t *testing.T) {
 	deploy := []string{"PROJECT=p", "REGION=r", "IMAGE=i", "BUCKET=gs://b/db", "TOKEN_SECRET=s"}
 	for _, c := range []struct {

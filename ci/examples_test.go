@@ -23,18 +23,18 @@ import (
 	"testing"
 )
 
-// example is a block of Go in a documentation.
+// example is a block of Go in documentation.
 type example struct {
-	at, pkg, code string // file:line of the comment, the package that it documents, and what it shows
+	at, pkg, code string // file:line of the comment, the package that it documents, and the code
 }
 
-// isGo tells Go from pictures, commands and formats: what assigns, declares or defers.
+// isGo distinguishes Go from pictures, commands and formats: Go assigns, declares or defers.
 var isGo = regexp.MustCompile(`(?m):= |^\w*err = |^(var|func|defer) `)
 
-// leftOut is what an example does not show: ... or … as a statement, an element or an argument; not x... , which is Go.
+// leftOut matches what an example leaves out: ... or … as a statement, an element or an argument; not x... , which is Go.
 var leftOut = regexp.MustCompile(`(^|[\s{(,])(?:(\.\.\.|…),\s*|(\.\.\.|…)([\s})]|$))`)
 
-// examples returns the blocks of Go in the documentation of packages and of what they export, and in the texts that show Go.
+// examples returns the blocks of Go in the documentation of packages and of what they export, and in the texts that contain Go.
 func examples(files []source) (all []example, broken []string) {
 	for _, f := range files {
 		dir := path.Dir(f.name)
@@ -84,7 +84,7 @@ func examples(files []source) (all []example, broken []string) {
 	return all, broken
 }
 
-// given are the names that examples use without making them, as the parameters of a function: everywhere, and by package.
+// given holds the names that examples use without declaring them, as parameters of a function: everywhere, and by package.
 func given() map[string]string {
 	return map[string]string{
 		"":                               "ctx context.Context, st store.Store, clk clock.Clock, body []byte, seed uint64, cache, folder, url string, run *bench.Run",
@@ -135,12 +135,12 @@ func given() map[string]string {
 	}
 }
 
-// compiled is what is compiled of each package, and the path of each package by its name.
+// compiled holds the compiled form of each package, and the path of each package by its name.
 type compiled struct {
 	exports map[string]string // by import path: the file
 	paths   map[string]string // by name
 	set     *token.FileSet
-	from    types.Importer // reads each export once, for all examples
+	from    types.Importer // reads each export file once, for all examples
 }
 
 func compile(t *testing.T) compiled {
@@ -166,7 +166,7 @@ func compile(t *testing.T) compiled {
 			t.Fatal(err)
 		}
 		c.exports[p.ImportPath] = p.Export
-		// Of several packages of one name an example means this module's, or the standard library's, or the shortest path.
+		// Of several packages with one name, an example means this module's, else the standard library's, else the one with the shortest path.
 		rank := func(at string) int {
 			switch {
 			case fits(module+"/...", at):
@@ -184,7 +184,7 @@ func compile(t *testing.T) compiled {
 	}
 }
 
-// faults type-checks an example as the body of a function, and returns what the compiler would say. A variable that is only set is no fault.
+// faults type-checks an example as the body of a function, and returns the compiler's errors. A variable that is only set is not an error.
 func (c compiled) faults(e example, given map[string]string) (found []string) {
 	code := regexp.MustCompile(`(?m)^import .*\n`).ReplaceAllString(e.code, "")
 	code = regexp.MustCompile(`(?m)^\s*(\.\.\.|…)$`).ReplaceAllString(code, "panic(0)")
@@ -221,7 +221,7 @@ func (c compiled) faults(e example, given map[string]string) (found []string) {
 	return found
 }
 
-// sortedNames returns what stands before a dot and an exported name: packages, and variables too.
+// sortedNames returns the names that precede a dot and an exported name: packages, and also variables.
 func sortedNames(code string) (names []string) {
 	for _, m := range regexp.MustCompile(`\b(\w+)\.[A-Z]`).FindAllStringSubmatch(code, -1) {
 		names = append(names, m[1])
@@ -252,7 +252,7 @@ func TestExamplesCompile(t *testing.T) {
 	catchExamples(t, c)
 }
 
-// catchExamples: the check must find each kind of mistake, and know what an example may leave out.
+// catchExamples: the check must find each kind of mistake, and allow what an example may leave out.
 func catchExamples(t *testing.T, c compiled) {
 	t.Helper()
 	for _, tt := range []struct{ doc, want string }{

@@ -21,12 +21,12 @@ const politeness = 10
 func (c *checker) runGroup(ctx context.Context, cmd *exec.Cmd) error {
 	defer c.count(cmd)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	// A grandchild that keeps the pipes open must not keep Wait.
+	// A grandchild that keeps the pipes open must not block Wait.
 	cmd.WaitDelay = stopGrace
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
-	if c.polite { // a group that has ended, or is more so already, needs nothing
+	if c.polite { // a group that has ended, or that is nicer already, needs nothing
 		_ = syscall.Setpriority(syscall.PRIO_PGRP, cmd.Process.Pid, politeness)
 	}
 	done := make(chan error, 1)
@@ -45,12 +45,12 @@ func (c *checker) runGroup(ctx context.Context, cmd *exec.Cmd) error {
 		signalGroup(cmd, syscall.SIGKILL)
 		<-done
 	}
-	// For processes that ignored the interrupt although the head has ended.
+	// For processes that ignored the interrupt although the group's head has ended.
 	signalGroup(cmd, syscall.SIGKILL)
 	return fmt.Errorf("run %s: %w", cmd.Path, ctx.Err())
 }
 
-// signalGroup signals every process of the group; that there is none left is no error.
+// signalGroup signals every process of the group; if none is left, that is not an error.
 func signalGroup(cmd *exec.Cmd, sig syscall.Signal) {
 	if err := syscall.Kill(-cmd.Process.Pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 		fmt.Fprintf(cmd.Stderr, "ci: signal the group of %s: %v\n", cmd.Path, err)

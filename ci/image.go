@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// stage is a stage of a Dockerfile, as far as it is tried here.
+// stage is the part of a Dockerfile's stage that is tried here.
 type stage struct {
 	name    string
 	env     []string // NAME=value, in order
@@ -19,7 +19,7 @@ type stage struct {
 	workdir string
 }
 
-// parseDockerfile reads the instructions that cloud/Dockerfile uses; any other is an error, so that nothing is left out
+// parseDockerfile reads the instructions that cloud/Dockerfile uses; any other is an error, so that nothing is skipped
 // unnoticed.
 func parseDockerfile(text string) ([]stage, error) {
 	var stages []stage
@@ -47,7 +47,7 @@ func parseDockerfile(text string) ([]stage, error) {
 			}
 		case "RUN", "WORKDIR", "COPY", "USER", "ENTRYPOINT":
 		default:
-			return nil, fmt.Errorf("line %d: %s is not known here", n+1, word)
+			return nil, fmt.Errorf("line %d: the instruction %s is not supported here", n+1, word)
 		}
 		s := &stages[len(stages)-1]
 		switch word {
@@ -62,11 +62,11 @@ func parseDockerfile(text string) ([]stage, error) {
 	return stages, nil
 }
 
-// image runs the commands of the image's stages in clean folders: a copy of the committed and new files, no cache, the folders
-// of the Dockerfile below one of this run's own. Then the resulting program must start without compiling anything.
+// image runs the commands of the image's stages in clean folders: a copy of the committed and new files, no cache, and the folders
+// of the Dockerfile below one of this run's own. The resulting program must then start without compiling anything.
 func image(ctx context.Context, c *checker) error {
 	if _, err := exec.LookPath("npm"); err != nil {
-		return skipError("the image's files come by npm, and there is none")
+		return skipError("the image's files need npm, which is not installed")
 	}
 	text, err := os.ReadFile(filepath.Join(c.root, "cloud", "Dockerfile"))
 	if err != nil {
@@ -113,12 +113,12 @@ func image(ctx context.Context, c *checker) error {
 		return err
 	}
 	if before == 0 || before != after {
-		return fmt.Errorf("the image's cache had %d files and has %d after a start: something is made at boot", before, after)
+		return fmt.Errorf("the image's cache had %d files, and has %d after a start: something is made at the start", before, after)
 	}
 	return nil
 }
 
-// checkout copies the files that git knows, with their present content.
+// checkout copies the files that git knows, with their current content.
 func (c *checker) checkout(ctx context.Context, to string) error {
 	cmd := exec.CommandContext(ctx, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	cmd.Dir = c.root
@@ -169,14 +169,14 @@ func countFiles(dir string) (int, error) {
 	return n, err
 }
 
-// shellcheck looks at the scripts, where it is installed.
+// shellcheck checks the scripts, if it is installed.
 func shellcheck(ctx context.Context, c *checker) error {
 	if _, err := exec.LookPath("shellcheck"); err != nil {
 		return skipError("shellcheck is not installed (Debian: shellcheck)")
 	}
 	scripts, err := filepath.Glob(filepath.Join(c.root, "cloud", "*.sh"))
 	if err != nil || len(scripts) == 0 {
-		return errors.Join(fmt.Errorf("find the scripts: %d", len(scripts)), err)
+		return errors.Join(fmt.Errorf("find the scripts: there are %d", len(scripts)), err)
 	}
 	return c.exec(ctx, nil, "shellcheck", append(scripts, filepath.Join(c.root, ".ci", "run"))...)
 }

@@ -11,22 +11,22 @@ import (
 	"testing"
 )
 
-// module is the path that the repository's own packages begin with.
+// module is the prefix of the import paths of the repository's own packages.
 const module = "blobpglite"
 
-// room is a row of the import table: who may import whom. Only what is compiled into
+// room is a row of the import table: which package may import which. Only what is compiled into
 // programs counts; tests may reach further.
 type room struct {
-	// path is the package, or with a trailing /... the package and all below it. The
-	// longest path that fits a package is its row.
+	// path is the package, or with a trailing /... the package and everything below it. The
+	// row with the longest path that matches a package is its row.
 	path string
-	// own are the packages of this module that it may import, in the same form.
+	// own holds the packages of this module that it may import, in the same form.
 	own []string
-	// others are the modules, or trees of packages, that it may import.
+	// others holds the modules, or trees of packages, that it may import.
 	others []string
 }
 
-// rooms is the import table; ARCHITECTURE.md has it in words.
+// rooms returns the import table; ARCHITECTURE.md explains it.
 func rooms() []room {
 	engine := []string{"core/..."}
 	return append(experiments(), []room{
@@ -121,8 +121,8 @@ func rooms() []room {
 	}...)
 }
 
-// experiments are the rooms of the runner that hold verbs, and what these stand on. None knows another one, but for what its row
-// says, and none knows the list of all: that is the registry's.
+// experiments returns the rooms of the runner that have verbs, and what these build on. None knows another one, except as its row
+// says, and none knows the list of all, which is the registry's.
 func experiments() []room {
 	common := []string{
 		"core/...", "faults/...", "runner/bench", "runner/check", "runner/history", "runner/node", "runner/record", "runner/scenario", "runner/service", "runner/workload",
@@ -155,7 +155,7 @@ func experiments() []room {
 	}
 }
 
-// exclusive are trees that only these rooms may import.
+// exclusive holds trees that only these rooms may import.
 func exclusive() map[string][]string {
 	return map[string][]string{
 		"github.com/tetratelabs/wazero":     {"core/pglite/..."},
@@ -164,7 +164,7 @@ func exclusive() map[string][]string {
 	}
 }
 
-// listed is what go list says of a package.
+// listed is go list's description of a package.
 type listed struct {
 	ImportPath string
 	Name       string
@@ -173,7 +173,7 @@ type listed struct {
 	Deps       []string
 }
 
-// goList asks for the packages of the module, or with -deps for all that they need.
+// goList returns the packages of the module, or with -deps also everything that they need.
 func goList(t *testing.T, args ...string) []listed {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list", "-json=ImportPath,Name,Standard,Imports,Deps"}, args...)...)
@@ -196,7 +196,7 @@ func goList(t *testing.T, args ...string) []listed {
 	}
 }
 
-// fits reports whether the path is the pattern, or below it if it ends in /... .
+// fits reports whether the path equals the pattern, or is below it if the pattern ends in /... .
 func fits(pattern, path string) bool {
 	tree, isTree := strings.CutSuffix(pattern, "/...")
 	return path == tree || isTree && strings.HasPrefix(path, tree+"/")
@@ -213,8 +213,8 @@ func roomOf(table []room, path string) (room, bool) {
 	return best, best.path != ""
 }
 
-// violations are the imports of the packages that the table does not allow. standard
-// are the packages of the standard library.
+// violations returns the imports of the packages that the table does not allow. standard
+// holds the packages of the standard library.
 func violations(table []room, packages []listed, standard map[string]bool) []string {
 	var found []string
 	for _, p := range packages {
@@ -270,8 +270,8 @@ func TestImportTable(t *testing.T) {
 	}
 }
 
-// What is delivered must link without what breaks it and judges it: the engine as a
-// library, and every program of cloud/ except those of the experiments: the Cloud Run emulator, and what reads a bill.
+// What is delivered must link without the code that breaks it and judges it: the engine as a
+// library, and every program of cloud/ except those for experiments: the Cloud Run emulator, and the one that reads a bill.
 func TestProductLinksWithoutFaultsAndRunner(t *testing.T) {
 	checked := 0
 	for _, p := range goList(t, "./...") {
@@ -295,7 +295,7 @@ func TestProductLinksWithoutFaultsAndRunner(t *testing.T) {
 	}
 }
 
-// The table must catch each kind of trespass.
+// The table must catch each kind of violation.
 func TestImportTableCatches(t *testing.T) {
 	standard := map[string]bool{"fmt": true}
 	for _, tt := range []struct{ name, imported, want string }{

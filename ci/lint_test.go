@@ -17,16 +17,16 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of the house.
+// Limits for all files.
 const (
 	maxFileLines = 600
 	maxFileBytes = 1 << 20
-	// maxResultsBytes bounds a file of results/, which only grows.
+	// maxResultsBytes limits each file of results/, which only grows.
 	maxResultsBytes = 50 << 20
 )
 
-// skips are the calls of t.Skip that are allowed: the file and the text that it gives
-// as the reason. A reason is something that the machine lacks, never a fault.
+// skips holds the allowed calls of t.Skip: the file, and the text that it gives
+// as the reason. A reason is something that the machine lacks, never a defect.
 func skips() map[string][]string {
 	return map[string][]string{
 		"reports/browser_test.go":         {"no Chromium on this machine (Debian: apt-get install chromium)"},
@@ -39,7 +39,7 @@ func skips() map[string][]string {
 
 // source is one file of the repository.
 type source struct {
-	name string // slash separated, from the root
+	name string // slash-separated, from the root
 	text string
 }
 
@@ -70,7 +70,7 @@ func repository(t *testing.T) []source {
 	return files
 }
 
-// lint gives what is wrong with one file.
+// lint returns what is wrong with one file.
 func lint(f source) []string {
 	var found []string
 	complain := func(format string, args ...any) {
@@ -81,7 +81,7 @@ func lint(f source) []string {
 	case len(f.text) > limit:
 		complain("has %d bytes, more than %d: fetch it, or make it where it is needed", len(f.text), limit)
 	case !utf8.ValidString(f.text) || strings.Contains(f.text, "\x00") || inResults || inTestdata(f.name):
-		return found // data: only its size counts
+		return found // data: only its size is checked
 	}
 	rules := lineRules()
 	for number, line := range strings.Split(f.text, "\n") {
@@ -104,10 +104,10 @@ func inTestdata(name string) bool {
 	return slices.Contains(strings.Split(name, "/"), "testdata")
 }
 
-// lineRule is a text that no line may hold.
+// lineRule is a text that no line may contain.
 type lineRule struct {
 	fault   string
-	parts   []string // one of which is in each such text: to look for these takes less than the expression
+	parts   []string // each such text contains one of them: searching for these is cheaper than the expression
 	pattern *regexp.Regexp
 	except  []string
 }
@@ -126,7 +126,7 @@ func lineRules() []lineRule {
 	}
 }
 
-// lintGo gives what is wrong with a Go file beyond its lines.
+// lintGo returns what is wrong with a Go file beyond its lines.
 func lintGo(f source) []string {
 	files := token.NewFileSet()
 	tree, err := parser.ParseFile(files, f.name, f.text, parser.ParseComments|parser.SkipObjectResolution)
@@ -164,7 +164,7 @@ func lintGo(f source) []string {
 	return found
 }
 
-// lintImports finds groups of imports that mix what is the standard library's, others' and our own.
+// lintImports finds groups of imports that mix the standard library, other modules and our own packages.
 func lintImports(files *token.FileSet, tree *ast.File) (found []string) {
 	kind, last := "", 0
 	for _, spec := range tree.Imports {
@@ -184,29 +184,29 @@ func lintImports(files *token.FileSet, tree *ast.File) (found []string) {
 	return found
 }
 
-// isTime reports whether the call looks at the time or waits.
+// isTime reports whether the call reads the time or waits.
 func isTime(base, name string) bool {
 	return base == "time" && slices.Contains([]string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick"}, name)
 }
 
-// isLimit reports whether the call makes a context that ends by the system's clock.
+// isLimit reports whether the call creates a context that ends by the system's clock.
 func isLimit(base, name string) bool {
 	return base == "context" && slices.Contains([]string{"WithTimeout", "WithTimeoutCause", "WithDeadline", "WithDeadlineCause"}, name)
 }
 
-// mayLimitByTheSystem are the clock itself, and what bounds real requests to a bucket or to a PostgreSQL: that a test lets hours pass makes
+// mayLimitByTheSystem holds the clock itself, and what limits real requests to a bucket or to a PostgreSQL: a test that lets hours pass makes
 // neither slower.
 func mayLimitByTheSystem(name string) bool {
 	return fits("core/clock", path.Dir(name)) || slices.Contains([]string{"core/store/gcs/probe.go", "core/store/gcs/retry.go", "core/takeover/patience.go", "core/httpapi/session.go"}, name)
 }
 
-// mayReadTime are the clock itself, and the files in memory, which import nothing and
-// are given the time by whoever makes them.
+// mayReadTime holds the clock itself, and the files in memory, which import nothing and
+// get the time from their creator.
 func mayReadTime(name string) bool {
 	return fits("core/clock", path.Dir(name)) || fits("core/memfs", path.Dir(name))
 }
 
-// allowedSkip reports whether a call of Skip gives a reason that is in the list.
+// allowedSkip reports whether a call of Skip gives a reason from the list.
 func allowedSkip(name string, call *ast.CallExpr) bool {
 	if len(call.Args) == 0 {
 		return false
@@ -223,7 +223,7 @@ func TestHouseRules(t *testing.T) {
 	}
 }
 
-// Every package says in one place what it is for.
+// Every package says, in one place, what it is for.
 func TestPackagesAreDocumented(t *testing.T) {
 	documented := map[string]bool{}
 	for _, f := range repository(t) {
@@ -244,7 +244,7 @@ func TestPackagesAreDocumented(t *testing.T) {
 	}
 }
 
-// Each rule must catch what it is for, and let its neighbours pass.
+// Each rule must catch what it is for, and nothing similar.
 func TestHouseRulesCatch(t *testing.T) {
 	long := strings.Repeat("// a line\n", maxFileLines+1)
 	for _, tt := range []struct{ name, text, want string }{

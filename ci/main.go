@@ -2,11 +2,11 @@
 //
 //	go run ./ci           # all of it
 //	go run ./ci -short    # the inner loop: what has changed since the branch left main, and what imports that; nothing slow
-//	go run ./ci -v        # and each test by name
+//	go run ./ci -v        # also prints the name of each test
 //	go run ./ci -nightly -bucket gs://name/prefix    # every scenario, in full; see nightly.go
 //
-// Each step prints live. A step runs even if an earlier one failed, unless it needs
-// that one. The tests come last, so that their closing count is the last thing on
+// Each step prints live. A step runs even if an earlier one failed, unless it depends on
+// that one. The tests come last, so that their final count is the last thing on
 // the screen; the results of the other steps are printed right above them. The exit
 // code is 0 only if every step passed. An interrupt ends the children too.
 package main
@@ -35,25 +35,25 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run gives the exit code: 0 all passed, 1 a step failed, 2 bad usage, 130
+// run returns the exit code: 0 all passed, 1 a step failed, 2 bad usage, 130
 // interrupted.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("ci", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	short := flags.Bool("short", false, "leave out what takes minutes, and look only at packages that have changed since the branch left main, and at those that import them")
-	verbose := flags.Bool("v", false, "name every test")
-	night := flags.Bool("nightly", false, "run every scenario instead, append to results/, render")
+	short := flags.Bool("short", false, "leave out what takes minutes, and check only packages that have changed since the branch left main, and those that import them")
+	verbose := flags.Bool("v", false, "print the name of every test")
+	night := flags.Bool("nightly", false, "instead, run every scenario, append to results/, and render")
 	var n nightly
-	flags.StringVar(&n.bucket, "bucket", "", "of -nightly: gs://name/prefix; empty: the emulator")
-	flags.StringVar(&n.profile, "profile", "full", "of -nightly: full, default or ci")
-	flags.StringVar(&n.results, "results", "", "of -nightly: another folder for the results")
-	flags.DurationVar(&n.limit, "limit", 0, "of -nightly: no scenario is begun when so much time has passed; 0: all are")
-	flags.StringVar(&n.cloud.project, "project", "", "of -nightly, to run e3 and e4 on Cloud Run too: the project; with")
-	flags.StringVar(&n.cloud.region, "region", "", "the region,")
-	flags.StringVar(&n.cloud.image, "image", "", "the image of pgserve,")
-	flags.StringVar(&n.cloud.service, "service", "", "a service's name that is free, and")
-	flags.StringVar(&n.cloud.account, "account", "", "the service's account: see go run ./runner -help")
-	only := flags.String("scenarios", "", "of -nightly: only these, with commas between them")
+	flags.StringVar(&n.bucket, "bucket", "", "for -nightly: gs://name/prefix; empty: the emulator")
+	flags.StringVar(&n.profile, "profile", "full", "for -nightly: full, default or ci")
+	flags.StringVar(&n.results, "results", "", "for -nightly: another folder for the results")
+	flags.DurationVar(&n.limit, "limit", 0, "for -nightly: start no scenario after this much time; 0: no limit")
+	flags.StringVar(&n.cloud.project, "project", "", "for -nightly, to also run e3 and e4 on Cloud Run: the project; needs -region, -image, -service, -account and -bucket")
+	flags.StringVar(&n.cloud.region, "region", "", "with -project: the region")
+	flags.StringVar(&n.cloud.image, "image", "", "with -project: the image of pgserve")
+	flags.StringVar(&n.cloud.service, "service", "", "with -project: an unused name for the service")
+	flags.StringVar(&n.cloud.account, "account", "", "with -project: the service's account; see go run ./runner -help")
+	only := flags.String("scenarios", "", "for -nightly: only these scenarios, separated by commas")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -107,7 +107,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return c.runAll(ctx, all)
 }
 
-// moduleRoot is the folder of go.mod.
+// moduleRoot returns the folder of go.mod.
 func moduleRoot(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
 	if err != nil {
@@ -120,8 +120,8 @@ func moduleRoot(ctx context.Context) (string, error) {
 	return filepath.Dir(gomod), nil
 }
 
-// trimPaths has the children compile without the names of folders. So what a clone has compiled and looked at is found in the caches by a clone, or a worktree, in
-// another folder. The image's program is compiled like this too.
+// trimPaths makes the children compile without the names of folders, so that a clone or a worktree in another folder finds in the caches
+// what this one has compiled and checked. The image's program is also compiled like this.
 func trimPaths(ctx context.Context) error {
 	const trim = "-trimpath"
 	out, err := exec.CommandContext(ctx, "go", "env", "GOFLAGS").Output()
@@ -164,7 +164,7 @@ type result struct {
 	outcome outcome
 	note    string
 	took    time.Duration
-	cpu     time.Duration // of the commands that it ran, and of all that these have waited for
+	cpu     time.Duration // of the commands that it ran, and of all children that these have waited for
 }
 
 // checker runs steps.
@@ -172,11 +172,11 @@ type checker struct {
 	root, temp     string
 	short, verbose bool
 	cgo            bool     // a C compiler is here
-	only           []string // packages that -short looks at; empty: all
+	only           []string // packages that -short covers; empty: all
 	stdout, stderr io.Writer
 	results        []result
-	cpu            *atomic.Int64 // of the step that runs, in nanoseconds; nil: nobody counts
-	polite         bool          // of the step that runs
+	cpu            *atomic.Int64 // of the running step, in nanoseconds; nil: not counted
+	polite         bool          // of the running step
 }
 
 // runAll runs the steps in order, the last one after the summary of the others.
@@ -212,8 +212,8 @@ func (c *checker) runAll(ctx context.Context, all []step) int {
 	return 0
 }
 
-// begin begins a step that runs beside those after it. The returned function waits for its end, and shows in one piece what it has printed, so that no
-// line is cut by another.
+// begin starts a step that runs concurrently with those after it. The returned function waits for its end, and then shows its whole output, so that
+// lines do not mix.
 func (c *checker) begin(ctx context.Context, s step) (end func()) {
 	var out bytes.Buffer
 	other := *c
@@ -228,7 +228,7 @@ func (c *checker) begin(ctx context.Context, s step) (end func()) {
 		select {
 		case <-done:
 		default:
-			fmt.Fprintf(c.stdout, "\n%s still runs; what it prints follows when it has ended\n", s.name)
+			fmt.Fprintf(c.stdout, "\n%s is still running; its output follows when it has ended\n", s.name)
 			<-done
 		}
 		_, _ = out.WriteTo(c.stdout)
@@ -276,7 +276,7 @@ func (c *checker) unmet(s step) string {
 	return ""
 }
 
-// summary prints the results of the steps so far: what each took, and what of processors' time its commands used. Where that is less than it took, it waited.
+// summary prints the results of the steps so far: the time that each took, and the processor time of its commands. Where the latter is less, it waited.
 func (c *checker) summary() {
 	fmt.Fprintf(c.stdout, "\n=== summary\n%-22s %7s %7s\n", "", "took", "cpu")
 	for _, r := range c.results {
@@ -286,15 +286,15 @@ func (c *checker) summary() {
 	}
 }
 
-// count adds what an ended command has used to the time of the step.
+// count adds the processor time of an ended command to that of the step.
 func (c *checker) count(cmd *exec.Cmd) {
 	if c.cpu != nil && cmd.ProcessState != nil {
 		c.cpu.Add(int64(cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()))
 	}
 }
 
-// skipError is a step that could not be tried, with the reason; it is shown, and is
-// no failure.
+// skipError means that a step could not be tried, and why; it is shown, and is
+// not a failure.
 type skipError string
 
 func (e skipError) Error() string { return "skipped: " + string(e) }

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// runSteps runs made-up steps and gives what was printed.
+// runSteps runs made-up steps and returns what was printed.
 func runSteps(ctx context.Context, c *checker, all []step) (code int, out string) {
 	var b bytes.Buffer
 	c.stdout, c.stderr = &b, &b
@@ -79,7 +79,7 @@ func TestLastStepIsTheTests(t *testing.T) {
 	}
 }
 
-// TestBeside: a step that waits runs while those after it do, prints in one piece behind them and before the last, and fails like all.
+// TestBeside: a step that waits runs concurrently with those after it, prints in one piece after them and before the last, and fails like any.
 func TestBeside(t *testing.T) {
 	met, left := make(chan struct{}), make(chan struct{})
 	wait := func(c <-chan struct{}) error {
@@ -125,7 +125,7 @@ func TestBeside(t *testing.T) {
 	}
 }
 
-// TestShortLeavesOutWhatRunsBeside: -short neither runs it nor waits for it.
+// TestShortLeavesOutWhatRunsBeside: -short neither runs a concurrent step nor waits for it.
 func TestShortLeavesOutWhatRunsBeside(t *testing.T) {
 	never := step{name: "long", beside: true, slow: true, run: func(context.Context, *checker) error { return errors.New("it has run") }}
 	last := step{name: "last", run: func(context.Context, *checker) error { return nil }}
@@ -134,7 +134,7 @@ func TestShortLeavesOutWhatRunsBeside(t *testing.T) {
 	}
 }
 
-// TestProcessorsTime: what the children of a step's commands use is the step's, and nobody else's.
+// TestProcessorsTime: the processor time of a step's commands' children counts as the step's, and as no other's.
 func TestProcessorsTime(t *testing.T) {
 	c := &checker{root: "."}
 	_, out := runSteps(t.Context(), c, []step{
@@ -150,7 +150,7 @@ func TestProcessorsTime(t *testing.T) {
 	}
 }
 
-// TestTrimPaths: flags that were asked for stay, and nothing is said twice.
+// TestTrimPaths: flags that were set stay, and no flag is set twice.
 func TestTrimPaths(t *testing.T) {
 	for _, tt := range [][2]string{{"-buildvcs=false", "-buildvcs=false -trimpath"}, {"-trimpath", "-trimpath"}} {
 		t.Setenv("GOFLAGS", tt[0])
@@ -160,7 +160,7 @@ func TestTrimPaths(t *testing.T) {
 	}
 }
 
-// TestTestsWithoutTheLint: its tests have run as a step of their own, and no others are left out.
+// TestTestsWithoutTheLint: the lint's tests run as a step of their own, and no others are left out.
 func TestTestsWithoutTheLint(t *testing.T) {
 	root, err := moduleRoot(t.Context())
 	if err != nil {
@@ -189,12 +189,12 @@ func TestTestsWithoutTheLint(t *testing.T) {
 	}
 	var out bytes.Buffer
 	c := &checker{root: root, only: []string{lintPackage}, stdout: &out, stderr: &out}
-	if err := tests(t.Context(), c); err != nil || !strings.Contains(out.String(), "no tests but those of the lint") {
+	if err := tests(t.Context(), c); err != nil || !strings.Contains(out.String(), "no tests other than the lint") {
 		t.Errorf("%v: %s", err, out.String())
 	}
 }
 
-// TestRacedTestsExist: go test says nothing of a name that no test has.
+// TestRacedTestsExist: go test does not report a name that no test has.
 func TestRacedTestsExist(t *testing.T) {
 	named := racedTests()
 	for pkg, names := range notRaced() {
@@ -224,7 +224,7 @@ func TestRacedTestsExist(t *testing.T) {
 	}
 }
 
-// TestCrossBuild: what does not compile on the other system is found wherever it is, and what does not link where it is linked.
+// TestCrossBuild: code that does not compile on the other system is found anywhere, and code that does not link where it is linked.
 func TestCrossBuild(t *testing.T) {
 	root := t.TempDir()
 	main := "package main\n\nfunc main() {}\n"
@@ -279,9 +279,9 @@ func TestBadUsage(t *testing.T) {
 	}
 }
 
-// An interrupt must reach the children of the child, and nothing may be left.
+// An interrupt must reach the child's children, and no process may remain.
 func TestInterruptEndsTheWholeGroup(t *testing.T) {
-	pipe := filepath.Join(t.TempDir(), "pipe") // which the grandchild holds open as long as it lives
+	pipe := filepath.Join(t.TempDir(), "pipe") // which the grandchild keeps open as long as it lives
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}

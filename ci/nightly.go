@@ -17,24 +17,24 @@ import (
 )
 
 // nightly runs every scenario, against a bucket if one is given, appends to results/,
-// and renders. A scenario that fails does not keep the others from running.
+// and renders. A scenario that fails does not stop the others.
 //
 //	go run ./ci -nightly -bucket gs://name/prefix
 //	go run ./ci -nightly -scenarios e0,e1 -profile ci       some of them, smaller
 //	go run ./ci -nightly -bucket ... -project p -region r -image i -service s -account a    and e3, e4 on Cloud Run
 //
-// All of it in full takes about five and a half hours on two processors, so .github/workflows/nightly.yml runs it in parts. Scenarios that have not been run for longest go first, so that with
-// -limit the next night begins with what this one leaves out.
+// In full it takes about five and a half hours on two processors, so .github/workflows/nightly.yml runs it in parts. Scenarios that have not
+// run for the longest time go first, so that with -limit the next night begins with what this one leaves out.
 //
 // Each scenario has a prefix of its own below the given one; the runner removes what
-// it wrote there. Those of the Cloud Run emulator (e3, e4, e5, the soak among them) always run over a bucket of its own. A run that finds a fault leaves the
-// folder that replays it in results/failures, which git ignores and the nightly workflow uploads; the next scenario is run all the same.
+// it wrote there. Those of the Cloud Run emulator (e3, e4, and e5 with the soak) always use a bucket of its own. A run that finds a fault leaves the
+// folder that replays it in results/failures, which git ignores and the nightly workflow uploads; the next scenario still runs.
 type nightly struct {
 	bucket  string        // gs://name/prefix; empty: the emulator
 	profile string        // full, default or ci
 	only    []string      // scenarios; empty: all
 	results string        // the folder; empty: results/
-	limit   time.Duration // no scenario is begun after it; 0: no limit
+	limit   time.Duration // no scenario starts after it; 0: no limit
 	cloud   cloud
 }
 
@@ -45,7 +45,7 @@ func (c cloud) args() []string {
 	return []string{"-project", c.project, "-region", c.region, "-image", c.image, "-service", c.service, "-account", c.account}
 }
 
-// onCloudRun returns the scenarios that also run on Cloud Run, in few rounds: a revision's last instance may be kept for a
+// onCloudRun returns the scenarios that also run on Cloud Run, in few rounds, because a revision's last instance may be kept for a
 // quarter of an hour.
 func onCloudRun() []string { return []string{"e3", "e4"} }
 
@@ -73,7 +73,7 @@ func (n nightly) steps(c *checker) ([]step, error) {
 		}
 		steps = append(steps, step{name: id, needs: []string{"build"}, run: func(ctx context.Context, c *checker) error {
 			if n.limit > 0 && time.Since(began) > n.limit {
-				return skipError(fmt.Sprintf("the night is over after %v: the next one begins with it", n.limit))
+				return skipError(fmt.Sprintf("the time limit of %v has passed: the next night begins with it", n.limit))
 			}
 			return c.exec(ctx, nil, runner, n.args(id)...)
 		}})
@@ -85,10 +85,10 @@ func (n nightly) steps(c *checker) ([]step, error) {
 	}
 	return append(steps, step{name: "render", run: func(ctx context.Context, c *checker) error {
 		if n.bucket == "" {
-			fmt.Fprintln(c.stdout, "left out: what a real bucket does; give -bucket gs://name/prefix")
+			fmt.Fprintln(c.stdout, "left out: experiments on a real bucket; to run them, give -bucket gs://name/prefix")
 		}
 		if n.cloud == (cloud{}) {
-			fmt.Fprintln(c.stdout, "left out: what Cloud Run does; give -project, -region, -image, -service and -account")
+			fmt.Fprintln(c.stdout, "left out: experiments on Cloud Run; to run them, give -project, -region, -image, -service and -account")
 		}
 		n.tellFailures(c, began)
 		if n.results != "" {
@@ -98,7 +98,7 @@ func (n nightly) steps(c *checker) ([]step, error) {
 	}}), nil
 }
 
-// tellFailures names the folders that this night's failures have left.
+// tellFailures prints the folders that this night's failures have left.
 func (n nightly) tellFailures(c *checker, began time.Time) {
 	dir := filepath.Join(cmp.Or(n.results, filepath.Join(c.root, "results")), "failures")
 	entries, err := os.ReadDir(dir)
@@ -108,12 +108,12 @@ func (n nightly) tellFailures(c *checker, began time.Time) {
 	for _, e := range entries {
 		folder := filepath.Join(dir, e.Name())
 		if info, err := os.Stat(filepath.Join(folder, "replay.txt")); err == nil && !info.ModTime().Before(began) {
-			fmt.Fprintf(c.stdout, "failed: %s has what replays it\n", folder)
+			fmt.Fprintf(c.stdout, "failed: %s has what is needed to replay it\n", folder)
 		}
 	}
 }
 
-// order puts first what has not been run for longest, by the last line of its results.
+// order puts first the scenario that has not run for the longest time, by the last line of its results.
 func (n nightly) order(c *checker, ids []string) {
 	last := map[string]string{}
 	for _, id := range ids {
@@ -133,7 +133,7 @@ func (n nightly) order(c *checker, ids []string) {
 	slices.SortStableFunc(ids, func(a, b string) int { return strings.Compare(last[a], last[b]) })
 }
 
-// onTheEmulator returns the scenarios whose service runs on the Cloud Run emulator, over an emulated bucket: they use no real one, and their
+// onTheEmulator returns the scenarios whose service runs on the Cloud Run emulator, over an emulated bucket: they do not use a real one, and their
 // results must not name one.
 func onTheEmulator() []string { return []string{"e3", "e4", "e5"} }
 
@@ -159,26 +159,26 @@ func (n nightly) cloudArgs(id string) []string {
 	return args
 }
 
-// check refuses flags that contradict each other.
+// check rejects flags that contradict each other.
 func (n nightly) check(asked, short bool) error {
 	switch {
 	case !asked && (n.bucket != "" || len(n.only) > 0 || n.results != "" || n.cloud != (cloud{})):
-		return errors.New("-bucket, -scenarios, -results and what Cloud Run needs belong to -nightly")
+		return errors.New("-bucket, -scenarios, -results and the flags for Cloud Run need -nightly")
 	case n.cloud != (cloud{}) && (slices.Contains(n.cloud.args(), "") || n.bucket == ""):
-		return errors.New("to run on Cloud Run takes all of -project, -region, -image, -service, -account and -bucket")
+		return errors.New("Cloud Run needs all of -project, -region, -image, -service, -account and -bucket")
 	case n.limit < 0:
-		return fmt.Errorf("-limit %v is below zero", n.limit)
+		return fmt.Errorf("-limit %v is negative", n.limit)
 	case !asked && n.limit > 0:
-		return errors.New("-limit belongs to -nightly")
+		return errors.New("-limit needs -nightly")
 	case asked && short:
-		return errors.New("-nightly and -short do not go together; use -profile ci")
+		return errors.New("-nightly and -short exclude each other: use -profile ci")
 	case !slices.Contains([]string{"full", "default", "ci"}, n.profile):
-		return fmt.Errorf("-profile %q: full, default or ci", n.profile)
+		return fmt.Errorf("-profile %q does not exist: choose full, default or ci", n.profile)
 	}
 	return nil
 }
 
-// splitList reads names with commas between them.
+// splitList reads comma-separated names.
 func splitList(text string) []string {
 	var all []string
 	for name := range strings.SplitSeq(text, ",") {
@@ -189,7 +189,7 @@ func splitList(text string) []string {
 	return all
 }
 
-// absolute makes a folder's name mean the same in the repository's root.
+// absolute makes a folder's name valid from the repository's root.
 func absolute(dir string) (string, error) {
 	if dir == "" {
 		return "", nil

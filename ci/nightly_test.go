@@ -84,7 +84,7 @@ func TestNightlySteps(t *testing.T) {
 	}
 }
 
-// TestNightlyOrder: what has not been run for longest goes first, what never was before that; behind the limit nothing is begun.
+// TestNightlyOrder: what has not run for the longest time goes first, after what has never run; after the limit nothing starts.
 func TestNightlyOrder(t *testing.T) {
 	dir := t.TempDir()
 	for id, lines := range map[string]string{
@@ -115,7 +115,7 @@ func TestNightlyOrder(t *testing.T) {
 	}
 }
 
-// TestNightlyFailures: the night names the folders of its own failures, git leaves them out of what is proposed, and the workflow uploads them.
+// TestNightlyFailures: the night prints the folders of its own failures, git leaves them out of what is proposed, and the workflow uploads them.
 func TestNightlyFailures(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -156,7 +156,7 @@ func TestNightlyUsage(t *testing.T) {
 	}
 }
 
-// TestNightlyWorkflow: the parts of the workflow have every scenario, each in one part.
+// TestNightlyWorkflow: each scenario is in exactly one part of the workflow.
 func TestNightlyWorkflow(t *testing.T) {
 	root, err := moduleRoot(t.Context())
 	if err != nil {
@@ -207,7 +207,7 @@ func TestNightlyWorkflow(t *testing.T) {
 	}
 }
 
-// TestResultsOfParts: what several checkouts have measured comes together in one, without what each has rendered.
+// TestResultsOfParts: what several checkouts have measured is combined in one, without what each has rendered.
 func TestResultsOfParts(t *testing.T) {
 	script, err := filepath.Abs(filepath.Join("..", "cloud", "propose-results.sh"))
 	if err != nil {

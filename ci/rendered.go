@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// rendered checks that the documents below a root are those that the results give. Documents that show only the committed results pass too,
-// as a run appends lines to results/ before they are rendered.
+// rendered checks that the documents below a root are those that the results produce. Documents of only the committed results also pass,
+// because a run appends lines to results/ before they are rendered.
 func (c *checker) rendered(ctx context.Context, root string) error {
 	before, err := c.committed(ctx, root)
 	if err != nil {
@@ -23,14 +23,14 @@ func (c *checker) rendered(ctx context.Context, root string) error {
 		err := cmd.Run()
 		c.count(cmd)
 		if err == nil {
-			fmt.Fprintln(c.stdout, "the documents show what is committed; results/ has more, which go run ./reports puts into them")
+			fmt.Fprintln(c.stdout, "the documents show the committed results; results/ has more, which go run ./reports adds to them")
 			return nil
 		}
 	}
 	return c.exec(ctx, nil, "go", "run", "./reports", "-check", "-root", root)
 }
 
-// committed makes a folder with the present documents and the results of the last commit; empty: the results are the same, or there is no
+// committed makes a folder with the current documents and the results of the last commit; empty: the results are the same, or there is no
 // commit.
 func (c *checker) committed(ctx context.Context, root string) (string, error) {
 	git := func(args ...string) (string, error) {
@@ -40,7 +40,7 @@ func (c *checker) committed(ctx context.Context, root string) (string, error) {
 	const lines = "results/*.jsonl"
 	changed, err := git("status", "--porcelain", "--", lines)
 	if err != nil || changed == "" {
-		return "", nil // an archive of the sources has no commits
+		return "", nil // a source archive has no commits
 	}
 	names, err := git("ls-tree", "-r", "--name-only", "HEAD", "results/")
 	if err != nil {
@@ -49,7 +49,7 @@ func (c *checker) committed(ctx context.Context, root string) (string, error) {
 	folder := filepath.Join(c.temp, "committed")
 	err = os.MkdirAll(filepath.Join(folder, "results"), 0o755)
 	for _, name := range strings.Fields(names) {
-		if name != "results/index.html" { // lines, and pictures below
+		if name != "results/index.html" { // lines, and the pictures below
 			text, showErr := git("show", "HEAD:./"+name)
 			path := filepath.Join(folder, name)
 			err = errors.Join(err, showErr, os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644))

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestRendered: what is checked before a change goes in does not fail because somebody has run an experiment first, as the README
-// has people do; documents that show something else do.
+// TestRendered: the check before a change goes in does not fail because an experiment has been run, as the README
+// suggests; documents that show something else fail.
 func TestRendered(t *testing.T) {
 	root := t.TempDir()
 	if err := os.CopyFS(filepath.Join(root, "results"), os.DirFS("../results")); err != nil {

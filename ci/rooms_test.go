@@ -27,7 +27,7 @@ type shown struct {
 	imports string   // the last column
 }
 
-// table reads the table of rooms. A name without its folder stands beside the one before it.
+// table reads the table of rooms. A name without a folder has the folder of the one before it.
 func table(text string) (rows []shown) {
 	_, text, _ = strings.Cut(text, "\n| room | purpose | may import |\n")
 	for line := range strings.Lines(text) {
@@ -57,7 +57,7 @@ func isRoot(name string) bool {
 	return !slices.Contains([]string{"core", "cloud", "faults", "runner", "reports", "ci", "scenarios", module}, top)
 }
 
-// names are what a column may call a pattern: store for core/store, pgsuite/isolation for runner/pgsuite/isolation, core for core/... .
+// names returns what a column may call a pattern: store for core/store, pgsuite/isolation for runner/pgsuite/isolation, core for core/... .
 func names(pattern string) (all []string) {
 	name := strings.TrimSuffix(pattern, "/...")
 	for all = []string{name}; ; all = append(all, name) {
@@ -78,7 +78,7 @@ func differences(rows []shown, rooms []room) (found []string) {
 	}
 	prose := []string{"std", "nothing", "as", "the", "verbs", "besides", "what", "each", "drives"}
 	word := regexp.MustCompile(`[a-z][a-z0-9/]*`)
-	common := experiments()[0].own // which rows with "as bench" have too
+	common := experiments()[0].own // which rows with "as bench" also have
 	for _, r := range rooms {
 		at := slices.IndexFunc(rows, func(row shown) bool { return covers(row, r) })
 		if at < 0 {
@@ -115,13 +115,13 @@ func differences(rows []shown, rooms []room) (found []string) {
 	return found
 }
 
-// drawn returns the arrows of the picture of the runner: what is drawn to import what.
+// drawn returns the arrows of the picture of the runner: which room imports which.
 func drawn(text string) map[string][]string {
 	_, text, _ = strings.Cut(text, "\nThe runner, from the list down; arrows are imports:\n\n")
 	picture, _, _ := strings.Cut(text, "\n\n")
 	arrows := map[string][]string{}
 	name := regexp.MustCompile(`[a-z]+`)
-	var all []string // the verbs, whose lines meet at the right
+	var all []string // the verbs, whose lines meet on the right
 	var after []string
 	for line := range strings.Lines(picture) {
 		left, right, meets := strings.Cut(line, "┼")
@@ -156,8 +156,8 @@ func reaches(arrows map[string][]string, from, to string) bool {
 	return slices.ContainsFunc(arrows[from], func(next string) bool { return next == to || reaches(arrows, next, to) })
 }
 
-// misdrawn compares the picture of the runner with the table of imports: what is drawn must be allowed, and what is allowed between two rooms of
-// the picture must be drawn, if only by way of others.
+// misdrawn compares the picture of the runner with the table of imports: what is drawn must be allowed, and what is allowed between two of its rooms
+// must be drawn, if only by way of others.
 func misdrawn(arrows map[string][]string, rooms []room) (found []string) {
 	may := map[string][]string{}
 	for _, r := range rooms {

@@ -18,20 +18,20 @@ import (
 // step is one check.
 type step struct {
 	name string
-	// needs are the steps without which this one means nothing.
+	// needs holds the steps without which this one means nothing.
 	needs []string
-	// slow steps are left out by -short.
+	// slow: -short leaves it out.
 	slow bool
-	// quiet steps report by themselves what failed.
+	// quiet: it reports by itself what failed.
 	quiet bool
-	// beside: it runs while those after it do, up to the last, for it waits much.
+	// beside: it runs concurrently with those after it, up to the last, because it mostly waits.
 	beside bool
-	// polite steps only compute, and leave the processors to the others.
+	// polite: it only computes, and yields the processors to the others.
 	polite bool
 	run    func(context.Context, *checker) error
 }
 
-// steps returns all checks. The tests are last. What measures comes first, alone; then what waits, with what only computes beside it.
+// steps returns all checks. What measures comes first, alone; then what waits, concurrently with what only computes. The tests are last.
 func steps() []step {
 	return []step{
 		{name: "gofmt", run: gofmt},
@@ -42,7 +42,7 @@ func steps() []step {
 		{name: "faults", needs: []string{"set-up"}, slow: true, beside: true, run: faults},
 		{name: "vet", polite: true, run: commandOn("go", "vet")},
 		{name: "staticcheck", polite: true, run: staticcheck},
-		// Never from the test cache, which does not notice changes of the output of git and go list.
+		// Never from the test cache, which does not notice that the output of git and go list has changed.
 		{name: "lint", polite: true, run: command("go", "test", "-vet=off", "-count=1", lintPackage)},
 		{name: "rendered", polite: true, run: func(ctx context.Context, c *checker) error { return c.rendered(ctx, c.root) }},
 		{name: "linux/arm64", slow: true, polite: true, run: crossBuild("linux", "arm64")},
@@ -56,7 +56,7 @@ func steps() []step {
 // lintPackage is this package, whose tests are the lint.
 const lintPackage = "./ci"
 
-// racePackages returns the packages whose tests run with the race detector: those that run goroutines, or are used by several. Those that
+// racePackages returns the packages whose tests run with the race detector: those that run goroutines, or that several goroutines use. Those that
 // run PostgreSQL would take most of an hour with it: see racedTests.
 func racePackages() []string {
 	return []string{
@@ -65,14 +65,14 @@ func racePackages() []string {
 	}
 }
 
-// notRaced are tests of racePackages that would take most of the step's time, and in which next to nothing runs at once: a model, a layer
-// or a request after the other. They run without the detector like all tests.
+// notRaced returns tests of racePackages that would take most of the step's time, and in which almost nothing runs concurrently: one model, layer
+// or request after the other. They run without the detector, like all tests.
 func notRaced() map[string][]string {
 	return map[string][]string{
 		"./core/base": {
-			"TestCleaning", "TestSharedLayers", "TestForget", "TestSmallSegments", "TestLayerOfWhatChanged", // a layer after the other; TestRoundTrip and the like are raced
-			"TestDamageIsFound", "TestEachBitOfTheBody", // one small read after the other; TestStoreFaults and TestContextStopsBoth fail at once
-			"TestRestoreFitsInMemory", // TestRoundTrip at another size, of which the memory is measured
+			"TestCleaning", "TestSharedLayers", "TestForget", "TestSmallSegments", "TestLayerOfWhatChanged", // one layer after the other; TestRoundTrip and the like run with the detector
+			"TestDamageIsFound", "TestEachBitOfTheBody", // one small read after the other; TestStoreFaults and TestContextStopsBoth fail concurrently
+			"TestRestoreFitsInMemory", // TestRoundTrip at another size, to measure its memory
 		},
 		"./core/memfs": {
 			"TestAwayModel", "TestClonesDivergeAsTwoTrees", "TestBehavesAsTheOperatingSystem", "TestAwayBehavesAsTheOperatingSystem", "TestTemporaryModel",
@@ -85,8 +85,8 @@ func notRaced() map[string][]string {
 	}
 }
 
-// racedTests returns the tests that run with the race detector of packages that run PostgreSQL: those of what several goroutines share. reports is not
-// there: it would compile all rooms of the runner for one handler, which shares a sync.OnceValues and nothing else.
+// racedTests returns the tests, of packages that run PostgreSQL, that run with the race detector: those of what several goroutines share. reports is not
+// included: it would compile all rooms of the runner for one handler, which shares only a sync.OnceValues.
 func racedTests() map[string][]string {
 	return map[string][]string{
 		"./core/pgwire": {
@@ -113,19 +113,19 @@ func command(name string, args ...string) func(context.Context, *checker) error 
 	}
 }
 
-// commandOn runs a command on the packages that are looked at.
+// commandOn runs a command on the covered packages.
 func commandOn(name string, args ...string) func(context.Context, *checker) error {
 	return func(ctx context.Context, c *checker) error {
 		return c.exec(ctx, nil, name, slices.Concat(args, c.packages())...)
 	}
 }
 
-// staticcheck looks at what we import too, unless its cache has that. Collecting garbage would be a fifth of that: it may take half a GB instead.
+// staticcheck also analyzes what we import, unless that is in its cache. Garbage collection would be a fifth of its time, so it may use half a GB instead.
 func staticcheck(ctx context.Context, c *checker) error {
 	return c.exec(ctx, []string{"GOGC=400"}, "go", slices.Concat([]string{"tool", "staticcheck"}, c.packages())...)
 }
 
-// setUp builds the runner, which later steps use too, and has it make PostgreSQL's files.
+// setUp builds the runner, which later steps also use, and has it make PostgreSQL's files.
 func setUp(ctx context.Context, c *checker) error {
 	if err := c.exec(ctx, nil, "go", "build", "-ldflags=-s -w", "-o", c.runner(), "./runner"); err != nil {
 		return err
@@ -156,8 +156,8 @@ func gofmt(ctx context.Context, c *checker) error {
 	return nil
 }
 
-// crossBuild compiles all for another system, and links what is used there: the server, and the runner, which links all rooms. The programs are thrown
-// away: nothing is optimized, and nothing written for debuggers, which takes a fifth of the time; a fault of types, of a call or of the linker is found all the same.
+// crossBuild compiles everything for another system, and links what is used there: the server, and the runner, which links all rooms. The programs are
+// discarded, so they are neither optimized nor made debuggable, which takes a fifth of the time; errors of types, calls or the linker are still found.
 func crossBuild(goos, goarch string) func(context.Context, *checker) error {
 	return func(ctx context.Context, c *checker) error {
 		env := []string{"GOOS=" + goos, "GOARCH=" + goarch, "CGO_ENABLED=0"}
@@ -179,7 +179,7 @@ func smoke(ctx context.Context, c *checker) error {
 	return c.experiment(ctx, "e2")
 }
 
-// faults runs the experiments with child processes that are killed and stopped, at their smallest: four to six minutes
+// faults runs the experiments whose child processes are killed and stopped, at their smallest: four to six minutes
 // on an otherwise idle machine. The runner ends its children, however it ends.
 func faults(ctx context.Context, c *checker) error {
 	var failed error
@@ -187,7 +187,7 @@ func faults(ctx context.Context, c *checker) error {
 		failed = errors.Join(failed, c.experiment(ctx, id))
 	}
 	for _, probe := range []string{
-		"e6.4", "e6.5", "e6.9", // the others need an older commit, or measure
+		"e6.4", "e6.5", "e6.9", // the others need an older commit, or measure something
 		"e2d.1", "e2d.5", "e2d.6", // likewise
 		"e5.1", "e5.3", "e5.4", // the bill measures, and the mutants take minutes
 	} {
@@ -207,7 +207,7 @@ func race(ctx context.Context, c *checker) error {
 	env := []string{"CGO_ENABLED=1"}
 	if !c.cgo {
 		if runtime.GOOS != "darwin" {
-			return skipError("the race detector needs a C compiler, and there is none")
+			return skipError("the race detector needs a C compiler, and none is installed")
 		}
 		env = nil
 	}
@@ -217,7 +217,7 @@ func race(ctx context.Context, c *checker) error {
 	for _, pkg := range slices.Sorted(maps.Keys(skipped)) {
 		failed = errors.Join(failed, c.exec(ctx, env, "go", "test", "-vet=off", "-race", "-skip", namesOf(skipped[pkg]), pkg))
 	}
-	// One go test a package, for each has tests of its own; they load both processors by themselves.
+	// One go test per package, because each has tests of its own; they load both processors by themselves.
 	raced := racedTests()
 	for _, pkg := range slices.Sorted(maps.Keys(raced)) {
 		failed = errors.Join(failed, c.exec(ctx, env, "go", "test", "-vet=off", "-race", "-run", namesOf(raced[pkg]), pkg))
@@ -225,17 +225,17 @@ func race(ctx context.Context, c *checker) error {
 	return failed
 }
 
-// namesOf is the expression of these tests for go test.
+// namesOf returns go test's expression for these tests.
 func namesOf(tests []string) string { return "^(" + strings.Join(tests, "|") + ")$" }
 
-// tests runs all tests but those of the lint, which has run. Vet has looked at them in its step, more closely than go test does.
+// tests runs all tests except the lint's, which have run. Vet has checked them in its step, more thoroughly than go test does.
 func tests(ctx context.Context, c *checker) error {
 	packages, err := c.tested(ctx)
 	if err != nil {
 		return err
 	}
 	if len(packages) == 0 {
-		fmt.Fprintln(c.stdout, "no tests but those of the lint belong to what has changed")
+		fmt.Fprintln(c.stdout, "the changes affect no tests other than the lint's")
 		return nil
 	}
 	format := "pkgname"
@@ -249,7 +249,7 @@ func tests(ctx context.Context, c *checker) error {
 	return c.exec(ctx, nil, "go", append(args, packages...)...)
 }
 
-// tested returns the packages that are looked at, without the lint.
+// tested returns the covered packages, without the lint.
 func (c *checker) tested(ctx context.Context) ([]string, error) {
 	cmd := exec.CommandContext(ctx, "go", append([]string{"list"}, c.packages()...)...)
 	cmd.Dir, cmd.Stderr = c.root, c.stderr
