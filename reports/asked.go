@@ -4,11 +4,11 @@ import (
 	"strings"
 )
 
-// asked is a question that people have about a probe, and where the page answers it.
+// asked is a question that readers have about a probe, and where the page answers it.
 type asked struct {
 	Question, Answer string
-	To               string // an anchor of the page; empty: nothing has been run that would answer it
-	shows            string // what stands there, for the test
+	To               string // an anchor of the page; empty: no run answers it yet
+	shows            string // what the section contains, for the test
 }
 
 // tenQuestions are rendered on the page. An answer is a template of numbers.go; the anchor is that of a probe (p-) or of an experiment (x-).
@@ -34,7 +34,7 @@ func tenQuestions(s selection, b board) []asked {
 	return list
 }
 
-// hasAnchor says whether the page has the section of a probe or of an experiment.
+// hasAnchor reports whether the page has the section of a probe or of an experiment.
 func (b board) hasAnchor(to string) bool {
 	kind, id, _ := strings.Cut(to, "-")
 	for _, x := range b.experiments {
@@ -50,7 +50,7 @@ func (b board) hasAnchor(to string) bool {
 	return false
 }
 
-// withTrend is the first probe of which the page follows something over commits.
+// withTrend returns the first probe for which the page follows something over commits.
 func withTrend(s selection, b board) string {
 	for _, p := range b.probes {
 		for _, r := range p.Lines {
@@ -64,7 +64,7 @@ func withTrend(s selection, b board) string {
 	return ""
 }
 
-// failing is the first probe that does not hold.
+// failing returns the first probe that does not hold.
 func failing(b board) string {
 	for _, p := range b.probes {
 		if !p.Verdict.Holds() {

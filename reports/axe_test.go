@@ -8,8 +8,8 @@ import (
 	"blobpglite/runner/axe"
 )
 
-// TestAxe looks at the page of this repository's results with axe-core: on a narrow screen and a wide one, in both color schemes, folded
-// and unfolded. Nothing that it finds may be serious.
+// TestAxe checks the page of this repository's results with axe-core: on a narrow screen and a wide one, in both color schemes, folded
+// and unfolded. It must find nothing serious.
 func TestAxe(t *testing.T) {
 	program := chromium(t)
 	a, err := axe.New(t.Context())

@@ -16,11 +16,11 @@ import (
 type question struct {
 	id, text, done string
 	scenarios      []string
-	// one gives single probes of other experiments.
+	// one holds single probes of other experiments.
 	probes []string
 }
 
-// questions are the page's and STATUS.md's order. The first five are those of the first screen.
+// questions returns the questions in the order of the page and of STATUS.md. The first five are on the first screen.
 func questions() []question {
 	return []question{
 		{id: "durable", text: "Is what was acknowledged durable?", scenarios: []string{"e2b", "e2", "e2c"},
@@ -42,15 +42,15 @@ func questions() []question {
 	}
 }
 
-// probeView is a probe as a person looks at it: its newest lines of the most thorough profile.
+// probeView is a probe as people see it: its newest lines of the most thorough profile.
 type probeView struct {
 	ID, Claim string
 	Verdict   record.Verdict
-	Real      bool // a line of it is of a real bucket
+	Real      bool // one of its lines comes from a real bucket
 	Lines     []record.Record
 }
 
-// Class is how its cell looks.
+// Class is the style of its cell.
 func (p probeView) Class() string {
 	switch {
 	case !p.Verdict.Holds():
@@ -67,7 +67,7 @@ type experimentView struct {
 	Probes                             []probeView
 }
 
-// board is everything by question.
+// board holds everything, by question.
 type board struct {
 	questions   []questionView
 	experiments []experimentView
@@ -80,7 +80,7 @@ type questionView struct {
 	Probes                []probeView
 }
 
-// makeBoard sorts what is current.
+// makeBoard sorts the current lines by question.
 func makeBoard(s selection) (board, error) {
 	b := board{metricDocs: map[string]string{}}
 	if _, err := documents(); err != nil {
@@ -116,7 +116,7 @@ func makeBoard(s selection) (board, error) {
 	return b, nil
 }
 
-// takenElsewhere says whether another question has named the probe itself.
+// takenElsewhere reports whether another question names the probe itself.
 func takenElsewhere(q question, probe string) bool {
 	for _, other := range questions() {
 		if other.id != q.id && slices.Contains(other.probes, probe) {
@@ -126,12 +126,12 @@ func takenElsewhere(q question, probe string) bool {
 	return false
 }
 
-// order puts what failed first.
+// order puts failed probes first.
 func order(p probeView) int {
 	return map[string]int{"bad": 0, "emulated": 1, "real": 2}[p.Class()]
 }
 
-// found is the result of a question's probes, in a sentence.
+// found returns the result of a question's probes, as a sentence.
 func found(probes []probeView) string {
 	if len(probes) == 0 {
 		return "No run recorded yet."
@@ -164,7 +164,7 @@ func found(probes []probeView) string {
 	return text + "."
 }
 
-// alsoRecorded tells of probes of which nothing is expected: what they measure is recorded.
+// alsoRecorded mentions probes without expectations, which only record what they measure.
 func alsoRecorded(n int) string {
 	switch n {
 	case 0:
@@ -183,7 +183,7 @@ func grouped(n int64) string {
 	return text
 }
 
-// probesOf groups the current lines by probe: of each cell the newest of its most thorough profile.
+// probesOf groups the current lines by probe: for each cell, the newest of its most thorough profile.
 func probesOf(s selection) []probeView {
 	var all []probeView
 	seen := map[string]bool{}
@@ -209,7 +209,7 @@ func probesOf(s selection) []probeView {
 	return all
 }
 
-// commonClaim is what two claims have in common, word by word: the rest differs between cells.
+// commonClaim returns what two claims have in common, word by word; the rest differs between cells.
 func commonClaim(a, b string) string {
 	x, y := strings.Fields(a), strings.Fields(b)
 	if len(x) != len(y) {
@@ -223,7 +223,7 @@ func commonClaim(a, b string) string {
 	return strings.Join(x, " ")
 }
 
-// documents adds the prose of the scenarios, and what their metrics are.
+// documents adds the prose of the scenarios, and the documentation of their metrics.
 func (b *board) documents(byScenario map[string][]probeView) error {
 	language := registry.Language()
 	for _, v := range language.Verbs {
@@ -239,7 +239,7 @@ func (b *board) documents(byScenario map[string][]probeView) error {
 	}
 	for _, id := range slices.Sorted(maps.Keys(byScenario)) {
 		x := experimentView{ID: id, Title: id, Probes: byScenario[id]}
-		if doc := docs[id]; doc != nil { // else there is no such document any more
+		if doc := docs[id]; doc != nil { // otherwise the document no longer exists
 			x.Title, x.Question, x.Kill, x.Decides = doc.Title, doc.Question, doc.Kill, doc.Decides
 			b.ofVerbs(doc, language)
 		}
@@ -248,7 +248,7 @@ func (b *board) documents(byScenario map[string][]probeView) error {
 	return nil
 }
 
-// ofVerbs notes what the metrics of each probe are, by the verbs of its steps.
+// ofVerbs adds the documentation of each probe's metrics, by the verbs of its steps.
 func (b *board) ofVerbs(doc *scenario.Scenario, language scenario.Registry) {
 	for _, p := range doc.Probes {
 		for _, used := range p.Steps {
@@ -264,7 +264,7 @@ func (b *board) ofVerbs(doc *scenario.Scenario, language scenario.Registry) {
 	}
 }
 
-// metricName is a metric for people: what it is, without its unit's suffix.
+// metricName returns a metric's name for people, without the suffix for its unit.
 func (b board) metricName(probe, name string) string {
 	if doc := cmp.Or(b.metricDocs[probe+"/"+name], b.metricDocs[name]); doc != "" {
 		return doc

@@ -16,16 +16,16 @@ import (
 	"time"
 )
 
-// auditScript looks at the page in a frame as someone with a narrow screen and a keyboard does, and sends what is wrong.
+// auditScript checks the page in a frame, as someone with a narrow screen and a keyboard uses it, and sends what is wrong.
 //
 //go:embed testdata/audit.html
 var auditScript string
 
-// auditor serves the page in a frame, and hears what was found.
+// auditor serves the page in a frame, and receives what was found.
 type auditor struct {
 	pages http.Handler
 	mu    sync.Mutex
-	asked []string // beyond what the page and its pictures are
+	asked []string // other than the page and its pictures
 	found chan []string
 }
 
@@ -42,7 +42,7 @@ func (a *auditor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.found <- list
 	case r.URL.Path == "/" || strings.HasPrefix(r.URL.Path, "/pictures/"):
 		a.pages.ServeHTTP(w, r)
-	case r.URL.Path == "/favicon.ico": // the browser's own idea
+	case r.URL.Path == "/favicon.ico": // the browser asks for it by itself
 		http.NotFound(w, r)
 	default:
 		a.mu.Lock()
@@ -52,8 +52,8 @@ func (a *auditor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// TestBrowser opens the page of this repository's results in a real browser: 360 pixels wide, by keyboard, by what a reader of screens
-// needs, in both color schemes, and without anything from elsewhere.
+// TestBrowser opens the page of this repository's results in a real browser: 360 pixels wide, with a keyboard, with what a screen reader
+// needs, in both color schemes, and without resources from other sites.
 func TestBrowser(t *testing.T) {
 	program := chromium(t)
 	for name, scheme := range map[string]string{"light": "1", "dark": "0"} {
@@ -76,7 +76,7 @@ func TestBrowser(t *testing.T) {
 	}
 }
 
-// chromium is the browser of this machine.
+// chromium returns this machine's browser.
 func chromium(t *testing.T) string {
 	t.Helper()
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
@@ -88,7 +88,7 @@ func chromium(t *testing.T) string {
 	return ""
 }
 
-// audit runs the browser until the page has been looked at.
+// audit runs the browser until the page has been checked.
 func (a *auditor) audit(t *testing.T, program, address, scheme string) []string {
 	t.Helper()
 	defer browse(t, program, address, scheme)()
@@ -105,15 +105,15 @@ func within[T any](t *testing.T, c <-chan T) (got T, ok bool) {
 	select {
 	case got = <-c:
 		return got, true
-	case <-time.After(5 * time.Minute): // for a browser that hangs: on a machine with other work, an unfolded page takes minutes
+	case <-time.After(5 * time.Minute): // for a browser that hangs: on a busy machine, an unfolded page takes minutes
 		return got, false
 	}
 }
 
-// browse opens a page in headless Chromium. What it returns ends that.
+// browse opens a page in headless Chromium. The function that it returns ends that.
 func browse(t *testing.T, program, address, scheme string) (stop func()) {
 	t.Helper()
-	// Files: its pipes may be held by children of its own.
+	// Files, because its own children may keep pipes open.
 	said, err := os.Create(filepath.Join(t.TempDir(), "said"))
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,7 @@
 package main
 
-// bug is one entry of the track record: a fault that this project or a system of
-// its kind really had, and what fails here if it comes back.
+// bug is an entry of the track record: a fault that this project or a similar system
+// really had, and what fails here if it comes back.
 type bug struct {
 	// what went wrong, in the past tense.
 	what string
@@ -9,13 +9,13 @@ type bug struct {
 	where string
 	// by says what found it.
 	by string
-	// holds is what must be so instead.
+	// holds is what must hold instead.
 	holds string
-	// folder and test name the test that reproduces it; or probe names a probe.
+	// folder and test name the test that reproduces it, or probe names a probe.
 	folder, test, probe string
 }
 
-// bugs is the track record. A test checks that every test named exists.
+// bugs returns the track record. A test checks that every named test exists.
 func bugs() []bug {
 	return []bug{
 		{
@@ -240,7 +240,7 @@ func bugs() []bug {
 	}
 }
 
-// ours is where a fault of this project was seen.
+// ours says that a fault was seen in this project.
 const ours = "this project"
 
 // trackRecord renders the bugs.

@@ -15,23 +15,23 @@ import (
 	"blobpglite/scenarios"
 )
 
-// amounts are the params by which a line says how much was done, not what: a run of 30 seconds takes the place of one of 20. A name is one only
-// where the document does not make it an axis. A param that is not known here tells cells apart: a line too many is seen, one too few is not.
+// amounts holds the params that say how much was done, not what: a run of 30 seconds takes the place of one of 20. A name is an amount only
+// where the document does not make it an axis. A param that is unknown here distinguishes cells: a superfluous line is noticed, a missing one is not.
 func amounts() []string {
 	return []string{
 		"calls", "commits", "connects", "count", "days", "hours", "length", "lookups", "minutes", "rounds", "samples", "schedules", "seconds", "setups", "statements", "time", "tries", "turns",
 	}
 }
 
-// documented is a probe as its document has it today.
+// documented is a probe according to today's document.
 type documented struct {
 	in       *scenario.Scenario
 	axes     []string          // of its matrix, in its order
 	defaults map[string]string // of its params
-	bounds   []string          // params that no step is given: what is expected, not what is tried
+	bounds   []string          // params that no step gets: they say what is expected, not what is tried
 }
 
-// loaded reads all scenarios once, by their names: they are part of this program.
+// loaded reads all scenarios once, by name: they are part of this program.
 var loaded = sync.OnceValues(func() (map[string]*scenario.Scenario, error) {
 	ids, err := scenarios.IDs()
 	if err != nil {
@@ -46,7 +46,7 @@ var loaded = sync.OnceValues(func() (map[string]*scenario.Scenario, error) {
 	return all, nil
 })
 
-// documents are the probes of all scenarios, by their names.
+// documents returns the probes of all scenarios, by name.
 var documents = sync.OnceValues(func() (map[string]documented, error) {
 	docs, err := loaded()
 	if err != nil {
@@ -82,7 +82,7 @@ func probeOf(doc *scenario.Scenario, p scenario.Probe) documented {
 	return d
 }
 
-// mentions says whether $name stands in a value.
+// mentions reports whether a value contains $name.
 func mentions(v scenario.Value, name string) bool {
 	switch data := v.Data.(type) {
 	case string:
@@ -97,15 +97,15 @@ func mentions(v scenario.Value, name string) bool {
 
 var dollarName = regexp.MustCompile(`\$[a-z][a-z0-9_]*`)
 
-// folder is a place on the machine of the run, which a fault point (wal/before-put) is not.
+// folder matches a path on the machine of the run, and not a fault point (wal/before-put).
 var folder = regexp.MustCompile(`^(/|\.\.?/|~/)`)
 
-// paramText writes a param's value as a document would; a folder and what is left empty are no text.
+// paramText writes a param's value as a document would; folders and empty values give an empty text.
 func paramText(v any) string {
 	switch v := v.(type) {
 	case nil:
 		return ""
-	case float64: // so numbers come out of JSON
+	case float64: // as JSON decodes numbers
 		return strconv.FormatFloat(v, 'f', -1, 64)
 	case string:
 		if folder.MatchString(v) {
@@ -116,12 +116,12 @@ func paramText(v any) string {
 	return fmt.Sprint(v)
 }
 
-// axes are the params by which lines of one probe differ in what they try, sorted: the axes of the document's matrix, and every other param but
-// amounts, folders, and what is only expected. What an older document did not say yet is what the document says now if it is left alone:
-// a param is made when something that was fixed is to be varied.
+// axes returns the params by which lines of one probe differ in what they try, sorted: the axes of the document's matrix, and every other param except
+// amounts, folders, and what is only expected. A param that an older document did not have has the default that the document has now:
+// a param is introduced to vary something that was fixed.
 func axes(r record.Record) string {
 	all, err := documents()
-	if err != nil { // makeBoard tells it
+	if err != nil { // makeBoard reports it
 		return ""
 	}
 	d := all[r.Probe]
@@ -142,12 +142,12 @@ func axes(r record.Record) string {
 	return strings.Join(parts, " ")
 }
 
-// cellKey is equal for lines of the same cell: the same probe tries the same, at the same store and target.
+// cellKey is equal for lines of the same cell: the same probe tries the same thing, with the same store and target.
 func cellKey(r record.Record) string {
 	return strings.Join([]string{r.Probe, axes(r), r.Env.Store, r.Env.Target}, "\x00")
 }
 
-// claimOf is the claim of a line in today's words, if the line was judged by everything that today's is judged by; else as it was recorded.
+// claimOf returns the claim of a line in today's words, if the line was judged by everything that is judged today; otherwise as it was recorded.
 func claimOf(r record.Record) string {
 	all, err := documents()
 	d, ok := all[r.Probe]
@@ -163,7 +163,7 @@ func claimOf(r record.Record) string {
 		o.Set = append(o.Set, name+"="+text)
 	}
 	plan, err := d.in.Plan(o)
-	if err != nil || len(plan.Cells) != 1 { // a value that the document does not take any more
+	if err != nil || len(plan.Cells) != 1 { // a value that the document no longer accepts
 		return r.Claim
 	}
 	judged := func(name string) bool {

@@ -14,7 +14,7 @@ import (
 	"blobpglite/runner/record"
 )
 
-// realLines are the results of this repository.
+// realLines returns the results of this repository.
 func realLines(t *testing.T) selection {
 	t.Helper()
 	s, err := readRealLines()
@@ -24,7 +24,7 @@ func realLines(t *testing.T) selection {
 	return s
 }
 
-// readRealLines reads this repository's results once for all tests, which change nothing of them.
+// readRealLines reads this repository's results once for all tests, which do not change them.
 var readRealLines = sync.OnceValues(func() (selection, error) {
 	log, err := record.ReadDir(filepath.Join("..", "results"))
 	if err != nil {
@@ -33,7 +33,7 @@ var readRealLines = sync.OnceValues(func() (selection, error) {
 	return selectLines(log), nil
 })
 
-// realPage is the page of this repository's results, rendered once for all tests.
+// realPage returns the page of this repository's results, rendered once for all tests.
 func realPage(t *testing.T) string {
 	t.Helper()
 	page, err := renderRealPage()
@@ -84,7 +84,7 @@ func TestCells(t *testing.T) {
 	}
 }
 
-// TestNewestOfACell: the newest line of the most thorough profile stands for a cell, and only for its own.
+// TestNewestOfACell: the newest line of the most thorough profile represents its cell, and no other.
 func TestNewestOfACell(t *testing.T) {
 	t.Parallel()
 	line := func(run, profile string, minute int, params map[string]any) record.Record {
@@ -112,8 +112,8 @@ func TestNewestOfACell(t *testing.T) {
 	}
 }
 
-// TestNoCellIsHidden: on the page of this repository's results, every line that counts is shown, or a line of the same cell stands for it: newer,
-// or of a more thorough profile, and different in nothing but how much was done, what was expected, or where something lay.
+// TestNoCellIsHidden: on the page of this repository's results, every line that counts is shown, or a line of the same cell represents it: newer,
+// or of a more thorough profile, and different only in how much was done, what was expected, or where something was stored.
 func TestNoCellIsHidden(t *testing.T) {
 	t.Parallel()
 	s := realLines(t)
@@ -132,13 +132,13 @@ func TestNoCellIsHidden(t *testing.T) {
 			}
 		}
 	}
-	// Said here again, and not asked of the code: what may differ between a line and the one that stands for it.
+	// What may differ between a line and the one that represents it: repeated here, and not taken from the code.
 	may := map[string]bool{
 		"rounds": true, "seconds": true, "hours": true, "time": true, "length": true, "commits": true, "schedules": true, "tries": true, "setups": true, // how much
 		"least":  true,                                 // what is expected
-		"source": true, "clones": true, "record": true, // where it lies
+		"source": true, "clones": true, "record": true, // where it is
 	}
-	const branch = "e6.11" // whose memory is expected; elsewhere it is what an instance has
+	const branch = "e6.11" // whose memory is an expectation; elsewhere it is what an instance has
 	all, err := documents()
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +154,7 @@ func TestNoCellIsHidden(t *testing.T) {
 	}
 }
 
-// differs says whether two lines differ in a param that may not.
+// differs reports whether two lines differ in a param in which they must not.
 func differs(a, b record.Record, defaults map[string]string, may map[string]bool) bool {
 	for _, name := range slices.Concat(slices.Collect(maps.Keys(a.Params)), slices.Collect(maps.Keys(b.Params))) {
 		value := func(r record.Record) string {

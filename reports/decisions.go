@@ -8,19 +8,19 @@ import (
 	"blobpglite/runner/record"
 )
 
-// maxCommitMS is the commit time up to which a full snapshot a commit is called
+// maxCommitMS is the commit time up to which a full snapshot per commit is called
 // acceptable. A commit ends with a conditional write to the manifest, and Cloud
-// Storage takes about one write a second to one object name ("Object immutability",
-// cloud.google.com/storage/quotas, reviewed 2026-11): up to here the
-// snapshot does not make commits rarer than the store already does.
+// Storage accepts about one write per second to one object name ("Object immutability",
+// cloud.google.com/storage/quotas, reviewed 2026-11): up to this time, the
+// snapshot limits commits no more than the store already does.
 const maxCommitMS = 1000
 
-// decisions lists what the experiments had to decide, with what the results say.
+// decisions lists what the experiments had to decide, and what the results say.
 func decisions(s selection) string {
 	return table([]string{"decision", "experiment", "answer", "evidence"}, decisionRows(s))
 }
 
-// decisionRows are decision, experiment, answer and evidence of each.
+// decisionRows returns the decision, experiment, answer and evidence of each.
 func decisionRows(s selection) [][]string {
 	snapshot, evidence := snapshotThreshold(s)
 	live, liveEvidence := liveSnapshot(s)
@@ -43,7 +43,7 @@ func decisionRows(s selection) [][]string {
 }
 
 // snapshotThreshold finds where the commit time crosses the limit. Between two
-// measured sizes it is interpolated; outside of them only a bound is given.
+// measured sizes it interpolates; outside of them it gives only a bound.
 func snapshotThreshold(s selection) (answer, evidence string) {
 	type point struct {
 		bytes, ms float64
@@ -82,10 +82,10 @@ func snapshotThreshold(s selection) (answer, evidence string) {
 		"snapshots become base layers.", quantity(at, "bytes"), quantity(lo.bytes, "bytes"), quantity(hi.bytes, "bytes"), limit), evidence
 }
 
-// cloudRun is the target that is real.
+// cloudRun is the real target.
 const cloudRun = "cloudrun"
 
-// newestOf finds the newest line of a probe that has a verdict about its claim, of this machine: not of Cloud Run.
+// newestOf finds the newest line of a probe that has a verdict about its claim, from this machine and not from Cloud Run.
 func newestOf(s selection, probe string) (record.Record, bool) {
 	return newestOn(s, probe, func(target string) bool { return target != cloudRun })
 }
@@ -150,9 +150,9 @@ func freshDecision(s selection) (answer, evidence string) {
 	return answer, evidence
 }
 
-// livenessDecision says what keeps a writer's lease: nothing in the background, if the probes with frozen writers held.
+// livenessDecision says what keeps a writer's lease alive: nothing in the background, if the probes with frozen writers held.
 func livenessDecision(s selection) (answer, evidence string) {
-	// What Cloud Run itself has shown counts more, if it has shown both.
+	// Results from Cloud Run itself take precedence, if there are both.
 	there := func(target string) bool { return target == cloudRun }
 	where := "on Cloud Run, "
 	frozen, ok1 := newestOn(s, "e4.1", there)
@@ -174,7 +174,7 @@ func livenessDecision(s selection) (answer, evidence string) {
 		"but its price; pings (c) would only be another thing that must not fail.", p50(frozen, "next_commit_ms")), evidence
 }
 
-// monthLine is the newest bill of the small application in a durability.
+// monthLine returns the newest bill of the small application with a durability.
 func monthLine(s selection, durability string) (record.Record, bool) {
 	for _, r := range slices.Backward(s.history) {
 		clients, _ := r.Params["clients"].(float64)
@@ -185,7 +185,7 @@ func monthLine(s selection, durability string) (record.Record, bool) {
 	return record.Record{}, false
 }
 
-// monthDecision is the bill of the small application, by durability and mode of CPU.
+// monthDecision returns the bill of the small application, by durability and CPU mode.
 func monthDecision(s selection) (answer, evidence string) {
 	var parts, from []string
 	always := ""
@@ -213,7 +213,7 @@ func monthDecision(s selection) (answer, evidence string) {
 		strings.Join(parts, "; "), always, peersInWords()), "e5.2, " + strings.Join(from, "; ")
 }
 
-// emulatorDecision says whether the embedded emulator is good enough for tests: whether everything that e0 asks of the
+// emulatorDecision says whether the embedded emulator is good enough for tests: whether everything that e0 requires of the
 // store held there.
 func emulatorDecision(s selection) (answer, evidence string) {
 	seen := map[string]record.Record{}
@@ -243,7 +243,7 @@ func emulatorDecision(s selection) (answer, evidence string) {
 	return "Against the emulator, behind a front that mends what it gets wrong. What a real bucket does is for a run with -bucket to say.", evidence
 }
 
-// commitDecision compares the log's commit with the one request that it is, and with swapping a manifest.
+// commitDecision compares the log's commit with the single request that it consists of, and with swapping a manifest.
 func commitDecision(s selection) (answer, evidence string) {
 	latency, ok1 := newestOf(s, "e2c.2")
 	rate, ok2 := newestOf(s, "e2c.3")

@@ -13,15 +13,15 @@ import (
 	"blobpglite/runner/scenario"
 )
 
-// noRun is rendered where there is no line of results.
+// noRun is rendered in place of missing results.
 const noRun = "_no run recorded yet_"
 
-// selection is what may be shown.
+// selection holds the lines that may be shown.
 type selection struct {
-	// current are the newest lines, one for each probe, profile, params, store and
+	// current holds the newest lines, one for each probe, profile, params, store and
 	// target, in the order in which tables show them.
 	current []record.Record
-	// history are all lines that count, oldest first.
+	// history holds all lines that count, oldest first.
 	history []record.Record
 	// unclean and retracted count the lines that were left out.
 	unclean, retracted int
@@ -33,7 +33,7 @@ func selectLines(log record.Log) selection {
 	newest := map[string]record.Record{}
 	for _, r := range live {
 		r = renamed(r)
-		r.Verdict = record.Concluded(r.Verdict, r.Checks) // what was written before there was such a verdict
+		r.Verdict = record.Concluded(r.Verdict, r.Checks) // for lines from before this verdict existed
 		if r.Dirty {
 			s.unclean++
 			continue
@@ -48,14 +48,14 @@ func selectLines(log record.Log) selection {
 		return cmp.Or(
 			cmp.Compare(a.Probe, b.Probe), cmp.Compare(profileRank(a.Profile), profileRank(b.Profile)),
 			cmp.Compare(sizeParam(a), sizeParam(b)), cmp.Compare(axes(a), axes(b)),
-			b.Started.Compare(a.Started), cmp.Compare(subject(a), subject(b)), // how much was done may have changed since
+			b.Started.Compare(a.Started), cmp.Compare(subject(a), subject(b)), // the amount may have changed since
 		)
 	})
 	return s
 }
 
-// renamed gives a line of a scenario, or a metric, that was renamed the new name, so that its history goes on. The rest stays as it was
-// written: its command is for the commit that it names.
+// renamed gives a line of a renamed scenario, or a renamed metric, its new name, so that its history continues. The rest stays as it was
+// written: the command is for the commit that it names.
 func renamed(r record.Record) record.Record {
 	if i := slices.IndexFunc(r.Metrics, func(m record.Metric) bool { return m.Name == "doors_ms" }); i >= 0 {
 		r.Metrics = slices.Clone(r.Metrics)
@@ -70,7 +70,7 @@ func renamed(r record.Record) record.Record {
 	return r
 }
 
-// subject is equal for lines about the same thing.
+// subject returns the same text for lines about the same thing.
 func subject(r record.Record) string {
 	// Params come from JSON and go back into it, with sorted keys.
 	params, err := json.Marshal(r.Params)
@@ -80,12 +80,12 @@ func subject(r record.Record) string {
 	return strings.Join([]string{r.Probe, r.Profile, string(params), r.Env.Store, r.Env.Target}, "\x00")
 }
 
-// profileRank puts the most thorough runs first.
+// profileRank ranks profiles, the most thorough first.
 func profileRank(profile string) int {
 	return slices.Index([]string{"full", "default", "ci"}, profile)
 }
 
-// sizeParam is the param size in bytes, for sorting; 0 without one.
+// sizeParam returns the param size in bytes, for sorting; 0: there is none.
 func sizeParam(r record.Record) float64 {
 	text, _ := r.Params["size"].(string)
 	digits := strings.TrimRight(text, "KMGTiB")
@@ -109,7 +109,7 @@ func metric(r record.Record, name string) (record.Metric, bool) {
 	return r.Metrics[i], true
 }
 
-// p50 writes a metric's median in words, or a dash.
+// p50 returns a metric's median as text, or a dash.
 func p50(r record.Record, name string) string {
 	m, ok := metric(r, name)
 	if !ok {
@@ -187,7 +187,7 @@ func shortCommit(commit string) string {
 
 func date(r record.Record) string { return r.Started.UTC().Format("2006-01-02") }
 
-// paramsText writes params in a fixed order, for people: without folders of the machine that ran it, and what is left empty.
+// paramsText writes params in a fixed order, for people: without folders of the machine that ran it, and without empty values.
 func paramsText(r record.Record) string {
 	var parts []string
 	for name, v := range r.Params {
@@ -199,8 +199,8 @@ func paramsText(r record.Record) string {
 	return strings.Join(parts, " ")
 }
 
-// oneMachine keeps the lines of the machine that the newest line comes from: numbers
-// of different machines are never in one table.
+// oneMachine returns only the lines of the machine that the newest line comes from: numbers
+// from different machines are never in one table.
 func oneMachine(lines []record.Record) []record.Record {
 	if len(lines) == 0 {
 		return nil
@@ -215,7 +215,7 @@ func oneMachine(lines []record.Record) []record.Record {
 	return out
 }
 
-// targetName is what people call the place where something ran. Lines keep the word that documents have for it.
+// targetName returns the usual name of the place where something ran. Lines keep the word of the documents.
 func targetName(target string) string {
 	if target == scenario.TargetEmulator {
 		return "Cloud Run emulator"
@@ -223,7 +223,7 @@ func targetName(target string) string {
 	return target
 }
 
-// source says where the numbers of a table come from.
+// source describes where the numbers of a table come from.
 func source(lines []record.Record) string {
 	newest := slices.MaxFunc(lines, func(a, b record.Record) int { return a.Started.Compare(b.Started) })
 	commits := map[string]bool{}

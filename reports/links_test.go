@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// pageAndAnchors are the page of this repository's results, and its anchors.
+// pageAndAnchors returns the page of this repository's results, and its anchors.
 func pageAndAnchors(t *testing.T) (string, map[string]bool) {
 	t.Helper()
 	page := realPage(t)
@@ -19,7 +19,7 @@ func pageAndAnchors(t *testing.T) (string, map[string]bool) {
 	return page, anchors
 }
 
-// TestLinksIntoThePage: what documents link to is on the page, and every number of README has such a link.
+// TestLinksIntoThePage: every link target of the documents is on the page, and every number in README has such a link.
 func TestLinksIntoThePage(t *testing.T) {
 	t.Parallel()
 	_, anchors := pageAndAnchors(t)
@@ -35,7 +35,7 @@ func TestLinksIntoThePage(t *testing.T) {
 			}
 		}
 	}
-	// The probe that a sentence takes its first number from is the one that it links to.
+	// A sentence links to the probe that its first number comes from.
 	for _, sentence := range inNumbers() {
 		if from := placeholder.FindStringSubmatch(sentence)[1]; !strings.Contains(sentence, "results/index.html#p-"+from+")") {
 			t.Errorf("no link to %s: %s", from, sentence)
@@ -48,7 +48,7 @@ func TestLinksIntoThePage(t *testing.T) {
 	}
 }
 
-// TestTenQuestions: each is answered by a section of the page, in which stands what the answer promises.
+// TestTenQuestions: a section of the page answers each, and contains what the answer promises.
 func TestTenQuestions(t *testing.T) {
 	t.Parallel()
 	s := realLines(t)
@@ -79,7 +79,7 @@ func TestTenQuestions(t *testing.T) {
 	}
 }
 
-// TestPeers: what others cost is said in one place, and both documents have it from there.
+// TestPeers: the prices of alternatives are in one place, from which both documents take them.
 func TestPeers(t *testing.T) {
 	t.Parallel()
 	status, err := os.ReadFile(filepath.Join("..", "STATUS.md"))

@@ -1,18 +1,18 @@
-// Command reports renders what the results hold, and nothing else: between the
+// Command reports renders only what the results contain: between the
 // markers of STATUS.md, README.md, cloud/README.md and results/PERFORMANCE.md, and as results/index.html with results/pictures/soak.svg.
 //
-//	go run ./reports            # writes what has changed
-//	go run ./reports -check     # exits 1 and shows the difference if one is stale
+//	go run ./reports            # writes the files that have changed
+//	go run ./reports -check     # exits with 1 and shows the difference if a file is stale
 //	go run ./reports -serve     # the page, rendered anew at each request, at http://127.0.0.1:8090
 //
-// A rendered part of a document stands between two comments:
+// A rendered part of a document is between two comments:
 //
 //	<!-- begin:scoreboard -->
 //	| experiment | claim | …
 //	<!-- end:scoreboard -->
 //
-// Every number comes from a line of results/*.jsonl that is not retracted and whose
-// tree was clean. Of lines about the same thing (same probe, profile, params, store
+// Every number comes from a line of results/*.jsonl that is not retracted, and whose
+// tree was clean. Of several lines about the same thing (probe, profile, params, store
 // and target) the newest counts. Without such lines the part says "no run recorded
 // yet".
 package main
@@ -33,7 +33,7 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is the whole command; it returns 0 when everything is up to date or written, 1 when
+// run is the whole command; it returns 0 if everything is up to date or was written, 1 if
 // something is stale or wrong, 2 for bad usage.
 func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("reports", flag.ContinueOnError)
@@ -68,8 +68,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// refresh renders every file, says what differs, and writes it if asked to. It
-// gives the number of files that were stale.
+// refresh renders every file, reports what differs, and writes it if requested. It
+// returns the number of stale files.
 func refresh(root string, write bool, out io.Writer) (stale int, err error) {
 	log, err := record.ReadDir(filepath.Join(root, "results"))
 	if err != nil {
@@ -171,8 +171,8 @@ func renderAll(root string, log record.Log) ([]rendered, error) {
 	return files, nil
 }
 
-// fillMarkers puts each part between its markers and leaves all else as it is. Every
-// part needs one pair of markers, and every marker a part.
+// fillMarkers puts each part between its markers, and leaves everything else as it is. Every
+// part needs a pair of markers, and every pair a part.
 func fillMarkers(text string, parts map[string]string) (string, error) {
 	var out strings.Builder
 	seen := map[string]bool{}
@@ -207,7 +207,7 @@ func fillMarkers(text string, parts map[string]string) (string, error) {
 	return out.String(), nil
 }
 
-// maxDiffLines bounds what -check prints of one file.
+// maxDiffLines limits what -check prints for one file.
 const maxDiffLines = 10
 
 // diffSummary shows the lines that only one side has, up to a few.

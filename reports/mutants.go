@@ -8,10 +8,10 @@ import (
 	"blobpglite/runner/record"
 )
 
-// caughtWord stands between a mutant and what caught it, in the name of a check.
+// caughtWord separates a mutant from what caught it, in the name of a check.
 const caughtWord = " caught by "
 
-// mutants shows what each deliberately broken variant was caught by, from the
+// mutants shows what has caught each deliberately broken variant, from the
 // newest lines of the probes that hunt them.
 func mutants(s selection) string {
 	var rows [][]string

@@ -9,7 +9,7 @@ import (
 	"blobpglite/runner/record"
 )
 
-// README.md says a few numbers in words. Each sentence is a template; what stands in braces comes from the lines of a probe:
+// README.md has a few numbers in sentences. Each sentence is a template; what is in braces comes from the lines of a probe:
 //
 //	{e2c.2 commit_ms}                 the median of a metric
 //	{e3.7 cold_ms size=100MB}         of the line with that parameter
@@ -22,7 +22,7 @@ import (
 // A sentence for which a line is missing is left out, and the text says so.
 var placeholder = regexp.MustCompile(`\{([a-z0-9.]+) (\w+)(?: (\w+=\S+?))?(?: (min|max|p99))?\}`)
 
-// inNumbers are the sentences of "In numbers".
+// inNumbers holds the sentences of "In numbers".
 func inNumbers() []string {
 	return []string{
 		"**[A commit](results/index.html#p-e2c.2)** takes {e2c.2 commit_ms} with one client; the bare write to the store takes {e2c.2 put_ms} of it.",
@@ -37,7 +37,7 @@ func inNumbers() []string {
 	}
 }
 
-// evidenceRows are the rows of "How do you know?": the question, what was done, what came of it.
+// evidenceRows holds the rows of "How do you know?": the question, what was done, and the outcome.
 func evidenceRows() [][]string {
 	return [][]string{
 		{"Is what was acknowledged durable?", "{e2b fired} SIGKILLs, power cuts and outages, at every fault point ([e2b](results/index.html#x-e2b))", "{e2b broken} violations in {e2b rounds} rounds"},
@@ -74,7 +74,7 @@ func numbers(s selection) string {
 	return b.String() + "\n"
 }
 
-// sources says where the numbers are from, which may be several machines, stores and days.
+// sources says where the numbers come from: possibly several machines, stores and days.
 func sources(lines []record.Record) string {
 	var machines, stores, targets, days []string
 	for _, r := range lines {
@@ -88,7 +88,7 @@ func sources(lines []record.Record) string {
 	return fmt.Sprintf("Medians. Machines (CPUs): %s. Store: %s. Target: %s. Days: %s.", distinct(machines), distinct(stores), distinct(targets), when)
 }
 
-// distinct lists each of the words once, in order.
+// distinct lists each word once, in order.
 func distinct(words []string) string {
 	return strings.Join(slices.Compact(slices.Sorted(slices.Values(words))), ", ")
 }
@@ -106,7 +106,7 @@ func evidence(s selection) string {
 	return table([]string{"question", "what was done", "what came of it"}, rows)
 }
 
-// fillIn puts the numbers into a template, and gives the lines that they are from.
+// fillIn puts the numbers into a template, and returns the lines that they come from.
 func fillIn(s selection, template string) (text string, from []record.Record, ok bool) {
 	ok = true
 	text = placeholder.ReplaceAllStringFunc(template, func(found string) string {
@@ -119,7 +119,7 @@ func fillIn(s selection, template string) (text string, from []record.Record, ok
 	return text, from, ok
 }
 
-// linesOf are the lines of a probe, or of all of a scenario, that have parameters.
+// linesOf returns the lines of a probe, or of a whole scenario, that have the parameters.
 func linesOf(s selection, name, param string) (of []record.Record) {
 	for _, r := range s.current {
 		if (r.Probe == name || r.Scenario == name) && r.Verdict != record.Broken && r.Env.Target != "cloudrun" && hasParam(r, param) {
@@ -129,7 +129,7 @@ func linesOf(s selection, name, param string) (of []record.Record) {
 	return of
 }
 
-// lineOfProbe is the one of them that counts.
+// lineOfProbe returns the one of them that counts.
 func lineOfProbe(s selection, name, param string) (record.Record, bool) {
 	of := linesOf(s, name, param)
 	if len(of) == 0 {
@@ -138,7 +138,7 @@ func lineOfProbe(s selection, name, param string) (record.Record, bool) {
 	return onePerKey(oneMachine(of), func(r record.Record) string { return r.Probe })[0], true
 }
 
-// lookUp gives what one placeholder stands for.
+// lookUp returns what a placeholder stands for.
 func lookUp(s selection, name, what, param, which string) (string, []record.Record, bool) {
 	of := linesOf(s, name, param)
 	if len(of) == 0 {
@@ -159,7 +159,7 @@ func lookUp(s selection, name, what, param, which string) (string, []record.Reco
 	return amount(value, m.Unit), []record.Record{r}, true
 }
 
-// hasParam says whether a line has parameters, given as name=value with commas between them; empty: any has.
+// hasParam reports whether a line has the parameters, given as comma-separated name=value; empty: every line has.
 func hasParam(r record.Record, params string) bool {
 	for _, param := range strings.Split(params, ",") {
 		if name, value, ok := strings.Cut(param, "="); ok && fmt.Sprint(r.Params[name]) != value {
@@ -169,7 +169,7 @@ func hasParam(r record.Record, params string) bool {
 	return true
 }
 
-// sum adds up, over the most thorough lines of each probe, what lines count.
+// sum adds up a count over the most thorough lines of each probe.
 func sum(of []record.Record, what string) (string, bool) {
 	if !slices.Contains([]string{"rounds", "fired", "lines", "broken"}, what) {
 		return "", false
@@ -201,7 +201,7 @@ func sum(of []record.Record, what string) (string, bool) {
 	return amount(float64(total), "count"), true
 }
 
-// amount is a quantity as a sentence has it.
+// amount writes a quantity for a sentence.
 func amount(v float64, unit string) string {
 	switch {
 	case unit == "usd":

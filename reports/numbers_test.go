@@ -35,7 +35,7 @@ func TestFillIn(t *testing.T) {
 		{"{e9.1 x_ms size=10MB,more=1}", "", false},
 		{"{e9.1 none_ms}", "", false},
 		{"{e7.1 x_ms}", "", false},
-		{"{e9 fired} in {e9 rounds}, {e9 broken} of {e9 lines}", "3,005 in 40, 0 of 2", true}, // neither the smaller run, nor Cloud Run's
+		{"{e9 fired} in {e9 rounds}, {e9 broken} of {e9 lines}", "3,005 in 40, 0 of 2", true}, // neither the smaller run nor Cloud Run's
 		{"{e9.1 verdict}", "pass", true},
 		{"no number", "no number", true},
 	} {
@@ -46,7 +46,7 @@ func TestFillIn(t *testing.T) {
 	}
 }
 
-// TestSentences: each placeholder is one, and nothing is known of an empty folder.
+// TestSentences: each placeholder is valid, and an empty folder gives no numbers.
 func TestSentences(t *testing.T) {
 	for _, text := range append(inNumbers(), strings.Join(evidenceRows()[0], " ")) {
 		if placeholder.FindString(text) == "" || strings.ContainsAny(placeholder.ReplaceAllString(text, ""), "{}") {

@@ -13,28 +13,28 @@ import (
 	"blobpglite/runner/record"
 )
 
-// pageTemplate is the page's frame. It needs nothing from elsewhere; the pictures of episodes lie beside it.
+// pageTemplate is the page's frame. It needs nothing from other sites; the pictures of episodes are files next to it.
 //
 //go:embed page.html.tmpl
 var pageTemplate string
 
-// Bounds of the plots, in CSS pixels, and of what is shown.
+// Limits of the plots, in CSS pixels, and of what is shown.
 const (
 	plotWidth  = maxBins * binWidth
 	plotHeight = 30
 	trendWidth = 160
 	binWidth   = 10
 	maxTrend   = 40 // the newest lines that a trend shows
-	minTrend   = 3  // two are no trend
+	minTrend   = 3  // two are not a trend
 	minPlot    = 20 // values that make a distribution
 	maxBins    = 16
-	maxNote    = 300 // in bytes, of what a run wants to be known
-	maxDetail  = 260 // of what a check has seen that did not hold, in bytes
+	maxNote    = 300 // in bytes, of a run's notes
+	maxDetail  = 260 // in bytes, of what a check that did not hold has seen
 	maxRight   = 110 // likewise of one that held
 	maxPage    = 495_000
 )
 
-// pageView is all that the template shows.
+// pageView holds everything that the template shows.
 type pageView struct {
 	Sentence             string
 	Held, Recorded       int
@@ -52,10 +52,10 @@ type pageView struct {
 	Machines             []machine
 }
 
-// machine is one that lines come from. The page names each once, and then by its letter: the same text at each line would be the size of all plots.
+// machine is one that lines come from. The page names each once, and then by its letter: repeating the name in each line would take as much as all plots.
 type machine struct{ Letter, Text string }
 
-// letterOf gives the letter of a line's machine.
+// letterOf returns the letter of a line's machine.
 func (v *pageView) letterOf(r record.Record) string {
 	text := fmt.Sprintf("%s, %d CPUs, %s, wazero %s", r.Env.Machine, r.Env.CPUs, r.Env.Go, r.Env.Wazero)
 	i := slices.IndexFunc(v.Machines, func(m machine) bool { return m.Text == text })
@@ -103,11 +103,11 @@ type metricRow struct {
 	Trend    *trend
 }
 
-// trend is a metric of one cell over the commits that ran it, oldest first: the medians.
+// trend holds the medians of a metric of one cell over the commits that ran it, oldest first.
 type trend struct{ Points, Tip string }
 
-// renderPage makes results/index.html. What would make it too large for a first load is left out step by step, and the page says so; all of it
-// stays in the lines of results/.
+// renderPage renders results/index.html. It leaves out, step by step, what would make it too large for a first load, and the page says so; all of it
+// is in the lines of results/.
 func renderPage(s selection, p pictures) (string, error) {
 	b, err := makeBoard(s)
 	if err != nil {
@@ -116,13 +116,13 @@ func renderPage(s selection, p pictures) (string, error) {
 	return renderBoard(s, b, p)
 }
 
-// renderBoard is renderPage of the board of a selection.
+// renderBoard is renderPage for the board of a selection.
 func renderBoard(s selection, b board, p pictures) (string, error) {
 	page, err := template.New("page").Parse(pageTemplate)
 	if err != nil {
 		return "", fmt.Errorf("render the page: %w", err)
 	}
-	// What is left out changes no row, and drawing them takes most of the time.
+	// Leaving something out does not change the rows, and drawing them takes most of the time.
 	rows := map[placeOf][]metricRow{}
 	for _, x := range b.experiments {
 		for _, q := range x.Probes {
@@ -142,8 +142,8 @@ func renderBoard(s selection, b board, p pictures) (string, error) {
 	return "", fmt.Errorf("render the page: it is larger than %d bytes whatever is left out: show less", maxPage)
 }
 
-// Degrees of leaving out: of checks that held more and more of what they saw, then their names; only then distributions, then most metrics. What a
-// check that held has seen can be read in results/; a distribution cannot be seen there.
+// Degrees of leaving out: first more and more of what checks that held have seen, then their names; only then distributions, then most metrics. What a
+// check that held has seen can be read in results/, but a distribution is not visible there.
 const (
 	thriftDetail  = 2
 	thriftNames   = 3
@@ -153,7 +153,7 @@ const (
 	fewMetrics    = 8 // of a cell
 )
 
-// placeOf is where a line stands on the page: under its probe, behind so many others.
+// placeOf returns where a line is on the page: under its probe, after how many others.
 type placeOf struct {
 	probe string
 	n     int
@@ -187,7 +187,7 @@ func renderThriftily(page *template.Template, s selection, b board, rows map[pla
 	return out.String(), nil
 }
 
-// count counts a probe by its verdict.
+// count adds a probe to the count of its verdict.
 func (v *pageView) count(p probeView) {
 	switch p.Verdict {
 	case record.Pass:
@@ -199,7 +199,7 @@ func (v *pageView) count(p probeView) {
 	}
 }
 
-// sentence says where things stand.
+// sentence summarizes the verdicts.
 func sentence(v pageView, b board) string {
 	if v.Probes == 0 {
 		return "No run recorded yet."
@@ -284,7 +284,7 @@ func rowsOf(s selection, b board, r record.Record) (rows []metricRow, err error)
 	return rows, nil
 }
 
-// cut shortens a text that is longer than so many bytes.
+// cut shortens a text to a number of bytes.
 func cut(text string, limit int) string {
 	if len(text) <= limit {
 		return text
@@ -292,10 +292,10 @@ func cut(text string, limit int) string {
 	return strings.ToValidUTF8(text[:limit], "") + "…"
 }
 
-// folders are those of the machine that a command ran on.
+// folders matches those of the machine that a command ran on.
 var folders = regexp.MustCompile(`=/\S+`)
 
-// figure is quantity, with money too.
+// figure is like quantity, but also writes money.
 func figure(v float64, unit string) string {
 	switch {
 	case unit == "usd" && v > 0 && v < 0.1:
@@ -308,7 +308,7 @@ func figure(v float64, unit string) string {
 	return quantity(v, unit)
 }
 
-// barsOf draws the distribution as one path: bins of equal width, or of equal ratio where the values span more than a factor of ten.
+// barsOf draws a distribution as one path: bins of equal width, or of equal ratio if the values span more than a factor of ten.
 func barsOf(m record.Metric) (string, error) {
 	h, ticks, err := m.Histogram()
 	if err != nil {
@@ -333,14 +333,14 @@ func barsOf(m record.Metric) (string, error) {
 	return outline(bins, most), nil
 }
 
-// outline draws bins as one path, from the foot up and along their tops: a number for each, where a bar of its own would take five.
+// outline draws bins as one path, from the base up and along their tops: this takes one number for each bin, and separate bars would take five.
 func outline(bins []int64, most int64) string {
 	var path strings.Builder
 	fmt.Fprintf(&path, "M0 %d", plotHeight)
 	at, width := plotHeight, 0
 	for _, n := range bins {
 		top := plotHeight
-		if n > 0 { // what is there is seen, however little it is
+		if n > 0 { // anything above zero is visible, however small
 			top -= max(1, int(math.Round(float64(n)/float64(most)*plotHeight)))
 		}
 		if top != at {
@@ -356,7 +356,7 @@ func outline(bins []int64, most int64) string {
 	return path.String()
 }
 
-// trendOf follows a metric through all lines of the same cell. Only equal cells are compared.
+// trendOf follows a metric through all lines of the same cell. It compares only equal cells.
 func trendOf(s selection, r record.Record, name string) *trend {
 	var values []float64
 	var first, last record.Record

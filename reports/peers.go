@@ -2,8 +2,8 @@ package main
 
 import "strings"
 
-// peer is something else that would hold the small application's database, and what a month of it costs. Both cloud/README.md and the decision
-// about the month are rendered from here.
+// peer is an alternative that could hold the small application's database, and its price per month. Both cloud/README.md and the decision
+// about the month are rendered from it.
 type peer struct{ name, month, what, source string }
 
 func peers() []peer {
@@ -19,7 +19,7 @@ func peers() []peer {
 	}
 }
 
-// peerTable is the table of cloud/README.md.
+// peerTable renders the table of cloud/README.md.
 func peerTable() string {
 	var rows [][]string
 	for _, p := range peers() {

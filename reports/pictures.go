@@ -12,14 +12,14 @@ import (
 	"strings"
 )
 
-// pictures are what lies beside the results for the eye. Each may be missing.
+// pictures are illustrations stored with the results. Each may be missing.
 type pictures struct {
 	counterexample *counterexample
 	soak           *soakPicture
-	episodes       []string // names of timelines
+	episodes       []string // the names of timelines
 }
 
-// counterexample is a story of the explorer, step by step.
+// counterexample is a run of the explorer, step by step.
 type counterexample struct {
 	Mutant    string   `json:"mutant"`
 	Doc       string   `json:"doc"`
@@ -33,24 +33,24 @@ type counterexample struct {
 	Steps []storyStep `json:"-"`
 }
 
-// storyStep is one act of one process, and what the bucket answered.
+// storyStep is one action of one process, and the bucket's answer.
 type storyStep struct{ Who, Act, Answer, Class string }
 
-// soakPicture are the days of the soak.
+// soakPicture shows the days of the soak.
 type soakPicture struct {
-	File    string // what it was drawn from
-	SVG     string // a file of its own: a month of it is as large as the page
+	File    string // the file that it was drawn from
+	SVG     string // in a file of its own, because a month of it is as large as the page
 	Days    int
 	Wakes   int
 	Writes  int
 	Kills   int
 	Faults  int64
-	Calm    string // the median over the wakes that nothing disturbed of their slowest write, and over the others
+	Calm    string // the median, over undisturbed wakes, of their slowest write, and the same over the others
 	Shaken  string
 	Slowest string
 }
 
-// soakFile is the picture, beside the results.
+// soakFile is the picture's file, next to the results.
 const soakFile = "pictures/soak.svg"
 
 // soakWake is a line of the soak's file; see runner/soak.
@@ -68,7 +68,7 @@ type soakWake struct {
 	Reads   int    `json:"reads"`
 }
 
-// readPictures reads what there is in the folder of the results.
+// readPictures reads the pictures in the folder of the results.
 func readPictures(results string) (pictures, error) {
 	var p pictures
 	if err := decodeIfThere(filepath.Join(results, "pictures", "counterexample.json"), &p.counterexample); err != nil {
@@ -95,7 +95,7 @@ func readPictures(results string) (pictures, error) {
 	return p, nil
 }
 
-// longestSoak is the recorded soak of the most hours: each length has one file, that of its newest run. Empty: there is none.
+// longestSoak returns the file of the recorded soak with the most hours: each length has one file, of its newest run. Empty: there is none.
 func longestSoak(folder string) (string, error) {
 	names, err := filepath.Glob(filepath.Join(folder, "e5.1-*h.json"))
 	if err != nil {
@@ -125,7 +125,7 @@ func decodeIfThere(path string, to any) error {
 	return nil
 }
 
-// stepsOf joins what a process did with what it was answered.
+// stepsOf joins what a process did with the answers that it got.
 func stepsOf(story []string) []storyStep {
 	var steps []storyStep
 	for _, line := range story {
@@ -152,18 +152,18 @@ func stepsOf(story []string) []storyStep {
 const (
 	dayWidth  = 960
 	dayHeight = 122
-	dayFoot   = 74  // where the bars of writes stand, and those of the lag hang
+	dayFoot   = 74  // where the bars of writes start upward, and those of the lag downward
 	lagHeight = 30  // of the longest
-	lagLeast  = 10  // in milliseconds: no bar
+	lagLeast  = 10  // in milliseconds: up to this, no bar
 	lagMost   = 1e6 // the longest bar
 )
 
-// soakStyle is the picture's own: it is shown by itself too.
+// soakStyle is the picture's own style, because it is also shown alone.
 const soakStyle = `text{font:11px system-ui,sans-serif;fill:#57606a}.axis,.grid{fill:none;stroke:#57606a}.grid{stroke:#d0d7de}.bar{fill:#2f6aa8}.lag{fill:#8250df}` +
 	`.kill{fill:none;stroke:#a40e26;stroke-width:1.8}.switch{fill:#b35900}circle{fill:#57606a}.day{font-weight:600}`
 
-// drawSoak draws a row for each day: a bar for each wake, as high as its writes (by their root, for a few are large), a cross for each kill, a
-// triangle for each revision, a dot for each stall or step of the clock; and downwards how long its slowest write waited, by the logarithm.
+// drawSoak draws a row for each day: a bar for each wake, as high as its writes (their square root, because a few are large), a cross for each kill, a
+// triangle for each revision, a dot for each stall or step of the clock; and downward how long its slowest write waited, on a logarithmic scale.
 func drawSoak(wakes []soakWake) *soakPicture {
 	p := &soakPicture{Wakes: len(wakes)}
 	most := 1.0
@@ -195,7 +195,7 @@ func drawSoak(wakes []soakWake) *soakPicture {
 	return p
 }
 
-// medianMS writes the median of times; a dash without any.
+// medianMS returns the median of times as text; a dash: there are none.
 func medianMS(values []int) string {
 	if len(values) == 0 {
 		return "-"
@@ -204,7 +204,7 @@ func medianMS(values []int) string {
 	return quantity(float64(values[(len(values)-1)/2]), "ms")
 }
 
-// drawDay draws the row's axes: hours, and a second and a hundred of them for the lag.
+// drawDay draws the row's axes: hours, and one second and a hundred seconds for the lag.
 func drawDay(b *strings.Builder, day int) {
 	y := day*dayHeight + dayFoot
 	fmt.Fprintf(b, `<path class="axis" d="M0 %dH%d"/><text class="day" x="2" y="%d">Day %d</text>`, y, dayWidth, y-dayFoot+12, day+1)
@@ -218,7 +218,7 @@ func drawDay(b *strings.Builder, day int) {
 	b.WriteString("\n")
 }
 
-// lagBar is how long the bar of a time is.
+// lagBar returns the length of the bar for a time.
 func lagBar(ms float64) float64 {
 	return lagHeight * math.Log(min(max(ms, lagLeast), lagMost)/lagLeast) / math.Log(lagMost/lagLeast)
 }
@@ -253,7 +253,7 @@ func drawWake(b *strings.Builder, w soakWake, most float64) {
 	b.WriteString("</g>\n")
 }
 
-// wentWrong says what disturbed a wake, each kind that did.
+// wentWrong lists each kind of disturbance of a wake.
 func (w soakWake) wentWrong() string {
 	text := ""
 	for _, kind := range []struct {

@@ -14,8 +14,8 @@ import (
 	"blobpglite/runner/record"
 )
 
-// TestDistributionsAreDrawn: on the page of this repository's results each metric of a line that is shown has its distribution from 20 values on,
-// unless they are all the same. The names of checks that held go before them, as lines become more.
+// TestDistributionsAreDrawn: on the page of this repository's results, each metric with 20 or more values in a shown line has its distribution,
+// unless all values are the same. As the lines grow in number, the names of checks that held are left out before distributions are.
 func TestDistributionsAreDrawn(t *testing.T) {
 	t.Parallel()
 	s, page := realLines(t), realPage(t)
@@ -40,7 +40,7 @@ func TestDistributionsAreDrawn(t *testing.T) {
 	}
 }
 
-// TestPlotsBeforeTexts: what is left out first is what checks that held have seen, then their names; distributions stay as long as there is room.
+// TestPlotsBeforeTexts: first what checks that held have seen is left out, then their names; distributions stay as long as there is room.
 func TestPlotsBeforeTexts(t *testing.T) {
 	t.Parallel()
 	m := record.NewMetrics()
@@ -76,7 +76,7 @@ func TestOutline(t *testing.T) {
 		want string
 	}{
 		{[]int64{10, 10, 5, 0, 0, 10}, 10, "M0 30V0h20V15h10V30h20V0h10V30z"},
-		{[]int64{0, 1000, 1}, 1000, "M0 30h10V0h10V29h10V30z"}, // one among many is seen
+		{[]int64{0, 1000, 1}, 1000, "M0 30h10V0h10V29h10V30z"}, // one among many is visible
 	} {
 		if got := outline(tt.bins, tt.most); got != tt.want {
 			t.Errorf("%v: %s, want %s", tt.bins, got, tt.want)
@@ -100,7 +100,7 @@ func TestLongestSoak(t *testing.T) {
 	}
 }
 
-// TestSoakPicture: each wake has its writes, its lag and what disturbed it.
+// TestSoakPicture: each wake shows its writes, its lag and what disturbed it.
 func TestSoakPicture(t *testing.T) {
 	t.Parallel()
 	p := drawSoak([]soakWake{
@@ -123,7 +123,7 @@ func TestSoakPicture(t *testing.T) {
 	}
 }
 
-// TestSoakOfTheseResults: the longest soak that was recorded is drawn whole, with its lag, in a file of its own that the page does not load at first.
+// TestSoakOfTheseResults: the longest recorded soak is drawn in full, with its lag, in a file of its own that the page does not load at first.
 func TestSoakOfTheseResults(t *testing.T) {
 	t.Parallel()
 	p, err := readPictures(filepath.Join("..", "results"))

@@ -57,8 +57,8 @@ func newSampler(t *testing.T, root string) *sampler {
 	return &sampler{t: t, root: root, rng: rand.New(rand.NewPCG(1, 2)), at: time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC)}
 }
 
-// line appends a passing record, changed by edit. A metric's value is its median;
-// the rest lies up to a tenth around.
+// line appends a passing record, modified by edit. A metric's value is its median;
+// the other values differ from it by up to a tenth.
 func (s *sampler) line(scenario, probe, cell string, params map[string]any, medians map[string]float64, edit func(*record.Record)) {
 	s.t.Helper()
 	s.at = s.at.Add(time.Minute)
@@ -141,7 +141,7 @@ func fill(t *testing.T, root string) {
 	}
 }
 
-// TestTargetsStayApart: what the Cloud Run emulator shows and what Cloud Run does stand in tables of their own, and decide apart.
+// TestTargetsStayApart: results from the Cloud Run emulator and from Cloud Run are in separate tables, and decide separately.
 func TestTargetsStayApart(t *testing.T) {
 	root := newRoot(t)
 	s := newSampler(t, root)
@@ -214,7 +214,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// The page must work from a file, on a machine without a network.
+// The page must work as a file, on a machine without a network.
 func TestPageNeedsNothingFromElsewhere(t *testing.T) {
 	root := newRoot(t)
 	fill(t, root)
@@ -275,7 +275,7 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-// The threshold is a bound where every size, or none, is over the limit.
+// The threshold is a bound if every size, or none, is over the limit.
 func TestThreshold(t *testing.T) {
 	for _, tt := range []struct {
 		commits []float64 // at 1, 10 and 100 MB
@@ -334,7 +334,7 @@ func TestTableEscapes(t *testing.T) {
 	}
 }
 
-// A track record that names a test which is gone reproduces nothing.
+// A track record that names a deleted test reproduces nothing.
 func TestTrackRecordNamesRealTests(t *testing.T) {
 	for _, b := range bugs() {
 		if b.where == "" || b.by == "" || strings.ContainsAny(b.by[:1], ",-") {
@@ -352,7 +352,7 @@ func TestTrackRecordNamesRealTests(t *testing.T) {
 	}
 }
 
-// mentioned reports whether a file of the pattern holds the text.
+// mentioned reports whether a file that matches the pattern contains the text.
 func mentioned(t *testing.T, pattern, text string) bool {
 	t.Helper()
 	names, err := filepath.Glob(pattern)
@@ -365,7 +365,7 @@ func mentioned(t *testing.T, pattern, text string) bool {
 	})
 }
 
-// TestRenamedScenario: the history of a scenario goes on under its new name.
+// TestRenamedScenario: the history of a scenario continues under its new name.
 func TestRenamedScenario(t *testing.T) {
 	log := record.Log{Records: []record.Record{
 		{Schema: 1, Run: "01", Scenario: "doors", Probe: "doors.3", Verdict: record.Fail, Profile: "default", Metrics: []record.Metric{{Name: "open_ms"}, {Name: "doors_ms"}}},

@@ -35,7 +35,7 @@ func servePage(root, listen string, out io.Writer) error {
 	return nil
 }
 
-// pageHandler renders the page anew at each request, and gives the pictures that lie beside it.
+// pageHandler renders the page at each request, and serves the pictures next to it.
 func pageHandler(root string) http.Handler {
 	results := filepath.Join(root, "results")
 	mux := http.NewServeMux()

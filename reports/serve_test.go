@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestServedAtOnce: several who look at the page at once each get it, as one who is alone does. Nothing else in this room runs at once; go test -race
-// is for whoever changes that.
+// TestServedAtOnce: several concurrent readers each get the page, like a single one. Nothing else in this room runs concurrently; go test -race
+// is for those who change that.
 func TestServedAtOnce(t *testing.T) {
 	root := newRoot(t)
 	fill(t, root)

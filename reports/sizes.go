@@ -9,14 +9,14 @@ import (
 	"blobpglite/runner/record"
 )
 
-// sized is what was measured of a database of one size.
+// sized holds what was measured with a database of one size.
 type sized struct {
 	rows          string
 	stored        float64
 	woken, served record.Record // e6.7; e6.8 or e6.10; zero: not run
 }
 
-// performanceSize shows size against wake, memory and what it costs at rest.
+// performanceSize shows size against wake, memory and the price at rest.
 func performanceSize(s selection) string {
 	bySize := map[string]*sized{}
 	var lines []record.Record
@@ -65,7 +65,7 @@ func performanceSize(s selection) string {
 	}, rows) + "\n" + source(lines) + "\n"
 }
 
-// shown is a metric's median; a dash where it was not measured.
+// shown returns a metric's median; a dash: not measured.
 func shown(r record.Record, name string) string {
 	if m, ok := metric(r, name); ok {
 		return quantity(m.P50, m.Unit)
@@ -73,7 +73,7 @@ func shown(r record.Record, name string) string {
 	return "-"
 }
 
-// measuredFirst is the median of the first of several figures that was measured: probe, metric and parameters, as in a placeholder's.
+// measuredFirst returns the median of the first of several figures that was measured; each is a probe, metric and parameters, as in a placeholder.
 func measuredFirst(s selection, wanted ...[3]string) (value float64, unit string, from record.Record, ok bool) {
 	for _, w := range wanted {
 		r, there := lineOfProbe(s, w[0], w[2])
@@ -84,7 +84,7 @@ func measuredFirst(s selection, wanted ...[3]string) (value float64, unit string
 	return 0, "", from, false
 }
 
-// sizes is README's table: what the size of a database does to a cold start, to memory and to a month's bill.
+// sizes renders README's table: how the size of a database affects a cold start, memory and a month's bill.
 func sizes(s selection) string {
 	application, _, bill, priced := measuredFirst(s, [3]string{"e5.2", "month_usd", "durability=strict,clients=1"})
 	itsStorage, _, _, _ := measuredFirst(s, [3]string{"e5.2", "month_storage_usd", "durability=strict,clients=1"})
@@ -99,7 +99,7 @@ func sizes(s selection) string {
 				return 0, false
 			}
 			text := quantity(value, unit)
-			if from.Probe == "e6.7" && unit == "ms" { // which has one process for all
+			if from.Probe == "e6.7" && unit == "ms" { // which has one process for everything
 				text += " and the start of the process"
 			}
 			row, lines = append(row, text), append(lines, from)

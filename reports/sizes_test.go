@@ -7,8 +7,8 @@ import (
 	"blobpglite/runner/record"
 )
 
-// TestSizes: each cell comes from the first probe that has it, a month is the application's with its storage replaced, and what was not measured
-// is a dash.
+// TestSizes: each cell comes from the first probe that has it, a month is the application's with its storage replaced, and a dash means
+// not measured.
 func TestSizes(t *testing.T) {
 	line := func(probe string, params map[string]any, metrics ...record.Metric) record.Record {
 		return record.Record{Probe: probe, Profile: "full", Params: params, Verdict: record.Pass, Metrics: metrics, Env: record.Env{Machine: "m", Target: "local"}}

@@ -8,7 +8,7 @@ import (
 	"blobpglite/runner/record"
 )
 
-// today is where things stand, in four lines.
+// today summarizes the current state in four lines.
 func today(s selection, b board) string {
 	v := pageView{Probes: len(b.probes)}
 	rounds, faults := int64(0), int64(0)
@@ -40,7 +40,7 @@ func today(s selection, b board) string {
 	return "- " + strings.Join(lines, "\n- ") + "\n"
 }
 
-// soakOfMostHours is the soak of the most hours; of several, the newest.
+// soakOfMostHours returns the soak with the most hours; of several, the newest.
 func soakOfMostHours(s selection) (longest record.Record, ok bool) {
 	most := 0.0
 	for _, r := range s.current {
@@ -54,7 +54,7 @@ func soakOfMostHours(s selection) (longest record.Record, ok bool) {
 	return longest, ok
 }
 
-// count is a metric's largest value, for people.
+// count writes a metric's largest value, for people.
 func count(r record.Record, name string) string {
 	m, ok := metric(r, name)
 	if !ok {
@@ -72,7 +72,7 @@ func equalWord(r record.Record) string {
 	return "not equal"
 }
 
-// byQuestion is a row for each experiment, under what it asks.
+// byQuestion renders a row for each experiment, under its question.
 func byQuestion(b board) string {
 	if len(b.experiments) == 0 {
 		return noRun
@@ -103,7 +103,7 @@ func byQuestion(b board) string {
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-// failedAndFound are the probes that do not hold, with what was seen, and the faults that this project has found in itself.
+// failedAndFound renders the probes that do not hold, with what was seen, and the faults that this project has found in itself.
 func failedAndFound(b board) string {
 	var rows [][]string
 	for _, p := range b.probes {
@@ -132,7 +132,7 @@ func failedAndFound(b board) string {
 	return text + "\nFound in our own code by these experiments, and mended:\n\n" + table([]string{"fault", "found by", "what holds here"}, rows)
 }
 
-// everyProbe is a row for each probe: the newest lines of its most thorough profile together.
+// everyProbe renders a row for each probe: the newest lines of its most thorough profile, combined.
 func everyProbe(s selection, b board) string {
 	if len(b.probes) == 0 {
 		return noRun
@@ -171,7 +171,7 @@ func everyProbe(s selection, b board) string {
 	return text
 }
 
-// reproduced is where and when a fault of the track record was tried last, and how to try it again.
+// reproduced says where and when a fault of the track record was last tried, and how to try it again.
 func reproduced(s selection, b bug) (commit, command string) {
 	if b.probe != "" {
 		scenario, _, _ := strings.Cut(b.probe, ".")

@@ -21,7 +21,7 @@ func violations(r record.Record) int {
 }
 
 // upperBound is the rule of three: after n rounds without a violation the rate of
-// violations is below 3/n with 95 % confidence. It says nothing below three rounds
+// violations is below 3/n with 95 % confidence. It says nothing below four rounds
 // or after a violation.
 func upperBound(r record.Record) string {
 	if r.Verdict != record.Pass || violations(r) > 0 || r.Rounds < 4 {
@@ -30,7 +30,7 @@ func upperBound(r record.Record) string {
 	return fmt.Sprintf("3/%d = %s %%", r.Rounds, digits(300/float64(r.Rounds)))
 }
 
-// roundTrips are the lines of e2.1 that have numbers, one for each size, smallest
+// roundTrips returns the lines of e2.1 that have numbers, one for each size, smallest
 // first.
 func roundTrips(s selection) []record.Record {
 	var lines []record.Record
@@ -42,7 +42,7 @@ func roundTrips(s selection) []record.Record {
 	return onePerKey(oneMachine(lines), sizeParam)
 }
 
-// onePerKey keeps the line of the most thorough profile, and of those the newest,
+// onePerKey returns the line of the most thorough profile, and of those the newest,
 // for each key; in the order of the keys.
 func onePerKey[K cmp.Ordered](lines []record.Record, key func(record.Record) K) []record.Record {
 	slices.SortStableFunc(lines, func(a, b record.Record) int {
@@ -51,7 +51,7 @@ func onePerKey[K cmp.Ordered](lines []record.Record, key func(record.Record) K) 
 	return slices.CompactFunc(lines, func(a, b record.Record) bool { return key(a) == key(b) })
 }
 
-// performanceE2 is the round trip by size.
+// performanceE2 renders the round trip by size.
 func performanceE2(s selection) string {
 	lines := roundTrips(s)
 	if len(lines) == 0 {
@@ -99,7 +99,7 @@ func sqlCases() []struct{ name, title string } {
 	}
 }
 
-// sqlComparison is a probe that compares two sides case by case. Its metrics are the case's name and one of these.
+// sqlComparison is a probe that compares two sides case by case. A metric's name is the case's name and one of these.
 type sqlComparison struct {
 	probe, title, text string
 	columns, metrics   [2]string
@@ -124,7 +124,7 @@ func sqlComparisons() []sqlComparison {
 	}
 }
 
-// performanceSQL compares SQL with Node, and with what else it was compared with.
+// performanceSQL compares SQL with Node, and with the other sides that were measured.
 func performanceSQL(s selection) string {
 	var parts []string
 	for i, c := range sqlComparisons() {
@@ -166,7 +166,7 @@ func (c sqlComparison) table(s selection) (string, bool) {
 		fmt.Sprintf(" %s; verdict %s.\n", paramsText(line), line.Verdict), true
 }
 
-// lineOf is the line of a probe that tables show.
+// lineOf returns the line of a probe that tables show.
 func lineOf(s selection, probe string) (record.Record, bool) {
 	var lines []record.Record
 	for _, r := range s.current {
@@ -187,8 +187,8 @@ type shownProbe struct {
 	metrics      []string // these, in this order; none: all
 }
 
-// metricTable shows metrics of probes, a row each, in a table for each target: what the Cloud Run emulator shows and what Cloud Run does
-// never stand in one.
+// metricTable shows metrics of probes, a row each, in a table for each target: results from the Cloud Run emulator and from Cloud Run
+// are never in the same one.
 func metricTable(s selection, shown []shownProbe) string {
 	var targets, tables []string
 	for _, r := range s.current {
@@ -206,7 +206,7 @@ func metricTable(s selection, shown []shownProbe) string {
 	return strings.Join(tables, "\n")
 }
 
-// targetTable is the table of one target; empty if nothing ran there.
+// targetTable renders the table of one target; empty: nothing ran there.
 func targetTable(s selection, shown []shownProbe, target string) string {
 	var rows [][]string
 	var lines []record.Record
@@ -239,7 +239,7 @@ func targetTable(s selection, shown []shownProbe, target string) string {
 		" `go run ./runner -verbs` says what each metric is.\n"
 }
 
-// cellText names what tells the cells of one probe apart, as people would.
+// cellText names what distinguishes the cells of one probe, as people would.
 func cellText(r record.Record) string {
 	var parts []string
 	for _, name := range []string{"size", "client", "durability", "shape", "of"} {
@@ -258,7 +258,7 @@ func performanceLog(s selection) string {
 	})
 }
 
-// performanceWake shows what a request waits for that finds no instance.
+// performanceWake shows what a request that finds no instance waits for.
 func performanceWake(s selection) string {
 	split := []string{"first_row_ms", "peak_bytes"}
 	return metricTable(s, []shownProbe{
