@@ -31,13 +31,13 @@ type cloudFlags struct {
 }
 
 func (c *cloudFlags) register(fs *flag.FlagSet) {
-	fs.StringVar(&c.target, "target", "", "where what is tested runs: local, twin (the Cloud Run emulator) or cloudrun; empty: what the document says. Only a document of target twin can run on cloudrun instead, with the flags below")
-	fs.StringVar(&c.project, "project", "", "of -target cloudrun: the Google Cloud `project`")
-	fs.StringVar(&c.region, "region", "", "of -target cloudrun: the `region` of the service, which should be the bucket's")
-	fs.StringVar(&c.image, "image", "", "of -target cloudrun: the `image` of pgserve, built from cloud/Dockerfile")
-	fs.StringVar(&c.service, "service", "", "of -target cloudrun: a `name` that no service has; it is made, and deleted in the end")
-	fs.StringVar(&c.account, "account", "", "of -target cloudrun: the `address` of the service's account, which may use objects of the bucket (cloud/deploy.sh makes one)")
-	fs.BoolVar(&c.dry, "dry", false, "of -target cloudrun: rehearse. Each gcloud command is printed and answered by a stand-in on this machine; nothing is recorded")
+	fs.StringVar(&c.target, "target", "", "where the tested program runs: local, twin (the Cloud Run emulator) or cloudrun; empty: as the document says. Only documents with target twin can run on cloudrun instead, with the flags below")
+	fs.StringVar(&c.project, "project", "", "for -target cloudrun: the Google Cloud `project`")
+	fs.StringVar(&c.region, "region", "", "for -target cloudrun: the `region` of the service, which should be the bucket's")
+	fs.StringVar(&c.image, "image", "", "for -target cloudrun: the `image` of pgserve, built from cloud/Dockerfile")
+	fs.StringVar(&c.service, "service", "", "for -target cloudrun: a `name` that no service has; the run creates the service and deletes it at the end")
+	fs.StringVar(&c.account, "account", "", "for -target cloudrun: the `address` of the service's account, which may use objects of the bucket (cloud/deploy.sh makes one)")
+	fs.BoolVar(&c.dry, "dry", false, "for -target cloudrun: rehearse. Each gcloud command is printed, and answered by a stand-in on this machine; nothing is recorded")
 }
 
 // settings are the flags that Cloud Run needs, with their values.
@@ -66,9 +66,9 @@ func (c *cloudFlags) valid(document, bucket string) error {
 	case c.target != "" && !slices.Contains(targets, c.target):
 		return fmt.Errorf("-target %q: %s", c.target, strings.Join(targets, ", "))
 	case c.target != "" && document == "":
-		return errors.New("-target goes with -scenario")
+		return errors.New("-target needs -scenario")
 	case c.target != scenario.TargetCloudRun && len(given) > 0:
-		return fmt.Errorf("%s: of -target cloudrun only", strings.Join(given, ", "))
+		return fmt.Errorf("%s: only for -target cloudrun", strings.Join(given, ", "))
 	case c.target == scenario.TargetCloudRun && len(missing) > 0:
 		return fmt.Errorf("-target cloudrun needs %s", strings.Join(missing, ", "))
 	}
@@ -151,7 +151,7 @@ func (x *experiment) openCloud(ctx context.Context, out io.Writer) (func() error
 	}
 	taken, err := service.Exists(ctx)
 	if err == nil && taken {
-		err = usageError{fmt.Errorf("-service %s: there is such a service; the run makes its own and deletes it: choose another name", c.service)}
+		err = usageError{fmt.Errorf("-service %s: this service already exists, and the run creates and deletes its own: choose another name", c.service)}
 	}
 	if err != nil {
 		return nil, errors.Join(err, standIn())

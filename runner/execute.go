@@ -72,7 +72,7 @@ func runScenario(ctx context.Context, f flags, out io.Writer) (code int, err err
 			runErr = run.Do(ctx)
 		}
 		if ctx.Err() != nil { // the cell was cut short, or not begun: no verdict
-			x.show.Line("interrupted: %d of %d cells were run", ran, len(x.plan.Cells))
+			x.show.Line("interrupted after %d of %d cells", ran, len(x.plan.Cells))
 			code = exitFail
 			break
 		}

@@ -86,7 +86,7 @@ func (x *experiment) held(ctx context.Context, run *bench.Run) string {
 		}
 	}
 	if err != nil {
-		lines = append(lines, "not all could be listed: "+err.Error())
+		lines = append(lines, "not all objects could be listed: "+err.Error())
 	}
 	if len(lines) == 0 {
 		return ""

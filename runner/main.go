@@ -70,20 +70,20 @@ func parse(args []string, out io.Writer) (flags, error) {
 	var f flags
 	fs := flag.NewFlagSet("runner", flag.ContinueOnError)
 	fs.SetOutput(out)
-	fs.StringVar(&f.scenario, "scenario", "", "the experiment: the `id` of a built-in document (see -list) or a YAML file")
-	fs.StringVar(&f.profile, "profile", "default", "which numbers of the document: ci (seconds), default (minutes), full (what the plan asks)")
+	fs.StringVar(&f.scenario, "scenario", "", "the experiment: the `id` of a built-in document (see -list), or a YAML file")
+	fs.StringVar(&f.profile, "profile", "default", "which of the document's parameters to use: ci (seconds), default (minutes), full (what the plan asks for)")
 	fs.Var(&f.set, "set", "`name=value` for a parameter that the document declares; may be repeated")
 	fs.Var(&f.probes, "probe", "run only the probe of this `id`; may be repeated")
-	fs.Uint64Var(&f.seed, "seed", 1, "seed of everything random")
-	fs.StringVar(&f.store, "store", "", "the object store: mem, fake-gcs (embedded) or gcs; empty: what the document says")
-	fs.StringVar(&f.bucket, "bucket", "", "gs://name/prefix for -store gcs and -target cloudrun; every run uses a fresh prefix below it and removes it")
+	fs.Uint64Var(&f.seed, "seed", 1, "seed for everything random")
+	fs.StringVar(&f.store, "store", "", "the object store: mem, fake-gcs (embedded) or gcs; empty: as the document says")
+	fs.StringVar(&f.bucket, "bucket", "", "gs://name/prefix for -store gcs and -target cloudrun; every run uses a new prefix below it, and removes it")
 	fs.StringVar(&f.results, "results", "results", "folder to append result lines to")
-	fs.StringVar(&f.check, "check", "", "only check a scenario `file`, and say what it would run")
+	fs.StringVar(&f.check, "check", "", "only check a scenario `file`, and print what it would run")
 	fs.StringVar(&f.verify, "verify", "", "only check the database at a `URL`, gs://bucket/prefix or file:///folder, from end to end, without changing anything")
 	f.cloud.register(fs)
 	fs.BoolVar(&f.list, "list", false, "list the built-in documents")
-	fs.BoolVar(&f.verbs, "verbs", false, "list what a document may ask for")
-	fs.BoolVar(&f.setup, "setup", false, "only fetch the PGlite files, compile them and make the template database")
+	fs.BoolVar(&f.verbs, "verbs", false, "list the verbs, parameters and metrics that a document may use")
+	fs.BoolVar(&f.setup, "setup", false, "only fetch the PGlite files, compile them and create the template database")
 	fs.Usage = func() {
 		fmt.Fprint(out, "Usage: go run ./runner -scenario ID|FILE [flags]\n\nRuns an experiment and appends a line for each probe to results/.\n\n")
 		fs.PrintDefaults()
@@ -106,15 +106,15 @@ func (f *flags) valid() error {
 	}
 	switch {
 	case modes == 0:
-		return usageError{errors.New("nothing to do: give -scenario ID (see -list), or -list, -verbs, -check FILE, -setup, -verify gs://bucket/prefix or file:///folder")}
+		return usageError{errors.New("nothing to do: give -scenario ID (see -list), -list, -verbs, -check FILE, -setup, or -verify gs://bucket/prefix or file:///folder")}
 	case modes > 1:
-		return usageError{errors.New("give one of -scenario, -list, -verbs, -check, -setup, -verify")}
+		return usageError{errors.New("give only one of -scenario, -list, -verbs, -check, -setup, -verify")}
 	case f.store == "gcs" && f.bucket == "":
 		return usageError{errors.New("-store gcs needs -bucket gs://name/prefix")}
 	case f.bucket != "" && f.store == "":
 		f.store = "gcs"
 	case f.bucket != "" && f.store != "gcs":
-		return usageError{fmt.Errorf("-bucket goes with -store gcs, not with %s", f.store)}
+		return usageError{fmt.Errorf("-bucket needs -store gcs, and the store is %s", f.store)}
 	}
 	if err := f.cloud.valid(f.scenario, f.bucket); err != nil {
 		return usageError{err}

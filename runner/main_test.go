@@ -35,7 +35,7 @@ func TestBadUsage(t *testing.T) {
 		says []string
 	}{
 		{"nothing", nil, []string{"nothing to do", "-scenario", "-list"}},
-		{"two things", []string{"-list", "-verbs"}, []string{"give one of"}},
+		{"two things", []string{"-list", "-verbs"}, []string{"give only one of"}},
 		{"unknown flag", []string{"-nonsense"}, []string{"nonsense"}},
 		{"an argument", []string{"-list", "e2"}, []string{`"e2"`}},
 		{"unknown scenario", []string{"-scenario", "e99"}, []string{"e99", "e2"}},

@@ -104,7 +104,7 @@ func empty(ctx context.Context, st store.Store) error {
 		return err
 	}
 	if all, err = keys(); err == nil && len(all) > 0 {
-		err = fmt.Errorf("empty the prefix: %d objects have come meanwhile, such as %s: delete them", len(all), all[0])
+		err = fmt.Errorf("empty the prefix: %d objects have been created in the meantime, such as %s: delete them", len(all), all[0])
 	}
 	return err
 }

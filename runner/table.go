@@ -29,7 +29,7 @@ func (o outcome) verdict() string {
 func (x *experiment) table(out io.Writer, done []outcome) error {
 	fmt.Fprintf(out, "\n%s: %s\n\n", x.s.ID, x.s.Title)
 	if x.f.cloud.dry {
-		fmt.Fprintln(out, "A rehearsal: nothing has left this machine, the figures are a stand-in's, and nothing was appended to the results.")
+		fmt.Fprintln(out, "A rehearsal: nothing has left this machine, the figures come from a stand-in, and nothing was appended to the results.")
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PROBE\tCELL\tVERDICT\tROUNDS\tTIME\tCLAIM")
@@ -69,9 +69,9 @@ func (x *experiment) table(out io.Writer, done []outcome) error {
 			fmt.Fprintf(out, "  note: %s\n", n)
 		}
 		if o.folder != "" {
-			fmt.Fprintf(out, "  kept: %s has the command, what was wrong, the log, and what the bucket held\n", o.folder)
+			fmt.Fprintf(out, "  kept: %s has the command, what was wrong, the log, and the contents of the bucket\n", o.folder)
 		}
-		fmt.Fprintf(out, "  again: %s\n", o.record.Replay)
+		fmt.Fprintf(out, "  repeat with: %s\n", o.record.Replay)
 	}
 	return nil
 }

@@ -52,9 +52,9 @@ func verifyPrefix(ctx context.Context, url string, out io.Writer) (int, error) {
 
 var (
 	// errNoDatabase: the prefix is empty, so it is probably wrong.
-	errNoDatabase = errors.New("there is no database at this prefix: check it")
+	errNoDatabase = errors.New("there is no database at this prefix: check the URL")
 	// errManifestGone: there is a log or a layer, but nothing says where to start.
-	errManifestGone = fmt.Errorf("objects of a database are there, and its manifest is not: %w", manifest.ErrCorrupt)
+	errManifestGone = fmt.Errorf("there are objects of a database, but no manifest: %w", manifest.ErrCorrupt)
 )
 
 // missingManifest distinguishes an empty prefix from a database without a manifest.
@@ -81,7 +81,7 @@ func printReport(out io.Writer, url string, r takeover.Report, damage error) err
 			text += "layers    none yet\n"
 		}
 		if r.To < r.From {
-			text += fmt.Sprintf("log       no records behind record %d\n", r.To)
+			text += fmt.Sprintf("log       no records after record %d\n", r.To)
 		} else {
 			text += fmt.Sprintf("log       records %d to %d are sound: %d fences, %d bytes\n", r.From, r.To, r.Fences, r.Bytes)
 		}
@@ -96,7 +96,7 @@ func printReport(out io.Writer, url string, r takeover.Report, damage error) err
 	case damage == nil:
 		text += fmt.Sprintf("sound     %s, up to record %d\n", url, r.To)
 	case errors.Is(damage, wal.ErrCorrupt) && r.DatabaseID != "":
-		text += fmt.Sprintf("so        records up to %d may be restored, nothing behind; the database cannot be opened for writing\n", r.To)
+		text += fmt.Sprintf("so        records up to %d can be restored, and nothing after them; the database cannot be opened for writing\n", r.To)
 	}
 	_, err := io.WriteString(out, text)
 	return err

@@ -175,7 +175,7 @@ func TestVerifyNamesEachDamage(t *testing.T) {
 		{"a broken CRC", func(t *testing.T, st store.Store) { change(t, st, wal.Key(6), flip) },
 			[]string{"damaged", "record 6", "CRC32C", "records 4 to 5 are sound"}},
 		{"a record cut short", func(t *testing.T, st store.Store) { change(t, st, wal.Key(6), func(b []byte) []byte { return b[:20] }) },
-			[]string{"damaged", wal.Key(6), "no record", "records 4 to 5 are sound"}},
+			[]string{"damaged", wal.Key(6), "not a record", "records 4 to 5 are sound"}},
 		{"a broken chain", func(t *testing.T, st store.Store) { change(t, st, wal.Key(6), resealed(func(b []byte) { b[40] ^= 1 })) },
 			[]string{"damaged", "record 6", "hash chain is broken", "records 4 to 5 are sound"}},
 		{"a record that is another one", func(t *testing.T, st store.Store) {
@@ -185,7 +185,7 @@ func TestVerifyNamesEachDamage(t *testing.T) {
 			if err := st.Delete(t.Context(), wal.Key(6)); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{"damaged", "record 6", "missing", "the next one is 7"}},
+		}, []string{"damaged", "record 6", "missing", "although record 7 exists"}},
 		{"a record under another's number", func(t *testing.T, st store.Store) {
 			o, err := st.Get(t.Context(), wal.Key(7))
 			if err != nil {
@@ -224,7 +224,7 @@ func TestVerifyNamesEachDamage(t *testing.T) {
 			if err := st.Delete(t.Context(), manifest.Key); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{"damaged", "its manifest is not", "wal/"}},
+		}, []string{"damaged", "no manifest", "wal/"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			st := emulator(t)

@@ -89,7 +89,7 @@ func missingForRace(ctx context.Context, tool string, race bool) string {
 	}
 	out, err := exec.CommandContext(ctx, tool, "env", "CGO_ENABLED").Output()
 	if err != nil || strings.TrimSpace(string(out)) != "1" {
-		return "the race detector needs a C compiler, and there is none"
+		return "the race detector needs a C compiler, and none is installed"
 	}
 	return ""
 }
