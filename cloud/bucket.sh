@@ -1,8 +1,8 @@
 #!/bin/sh
-# Makes a bucket for databases: one region, uniform access, no soft delete (it would bill every deleted record for seven
-# days), no public access, and a rule that removes uploads that never ended.
+# Creates a bucket for databases: one region, uniform access, no soft delete (it would bill every deleted record for seven
+# days), no public access, and a rule that removes uploads that were never completed.
 #   PROJECT=my-project cloud/bucket.sh gs://name region
-# With DRY_RUN=1 it says what it would do.
+# With DRY_RUN=1, it only says what it would do.
 set -eu
 
 if [ $# -ne 2 ]; then

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Deploys pgserve to Cloud Run: one writer, an account that may touch one bucket and nothing else.
+# Deploys pgserve to Cloud Run: one writer, with an account that can access one bucket and nothing else.
 #   PROJECT=p REGION=europe-west1 IMAGE=... BUCKET=gs://name/prefix TOKEN_SECRET=pgserve-token cloud/deploy.sh service
-# CPU=requests (default) bills requests only and freezes the instance between them; CPU=always bills its life.
-# REPLICA=1 deploys replicas that follow the database: up to MAX instances (10), an account that may only read, below the prefix.
-# With DRY_RUN=1 it says what it would do. TAG=name deploys a revision without traffic, under a tag.
+# CPU=requests (default) bills only requests, and freezes the instance between them; CPU=always bills its whole life.
+# REPLICA=1 deploys replicas that follow the database: up to MAX instances (10), with an account that can only read, below the prefix.
+# With DRY_RUN=1, it only says what it would do. TAG=name deploys a revision without traffic, under a tag.
 set -eu
 
 if [ $# -ne 1 ]; then
@@ -39,7 +39,7 @@ account="$service@$PROJECT.iam.gserviceaccount.com"
 if [ -n "${DRY_RUN:-}" ] || ! gcloud iam service-accounts describe "$account" --project="$PROJECT" >/dev/null 2>&1; then
 	run gcloud iam service-accounts create "$service" --project="$PROJECT" --display-name="pgserve $service"
 fi
-# Objects of this bucket, and this secret: nothing else. Of a replica: reads below the prefix.
+# Only objects of this bucket, and this secret. For a replica, only reads below the prefix.
 if [ -n "${REPLICA:-}" ]; then
 	prefix=${BUCKET#gs://"$name"/}
 	prefix=${prefix%/}/

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Deletes a database: every object under one prefix. It shows what it would delete, and asks. A bucket's root it refuses.
+# Deletes a database: every object below one prefix. It shows what it would delete, and asks. It refuses a bucket's root.
 #   cloud/nuke-prefix.sh gs://name/prefix
 set -eu
 

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Proposes new results as a change: a branch of the day, and a pull request. Without new results it does nothing.
+# Proposes new results as a change: a branch for the day, and a pull request. Without new results it does nothing.
 #
 #   cloud/propose-results.sh                     commit, push, open the pull request
-#   cloud/propose-results.sh pack part.tgz       put what this checkout has measured into an archive; what is rendered from it is left out
-#   cloud/propose-results.sh unpack a.tgz ...    put what several have measured into this checkout; each has its own scenarios, so its own files
+#   cloud/propose-results.sh pack part.tgz       pack what this checkout has measured, without what is rendered from it, into an archive
+#   cloud/propose-results.sh unpack a.tgz ...    unpack what several checkouts have measured into this one; each has its own scenarios, and so its own files
 set -eu
 
 case "${1:-propose}" in

@@ -211,7 +211,7 @@ func TestNestedPrefixes(t *testing.T) {
 		t.Error(got)
 	}
 	c.kill()
-	if log := c.log.String(); !strings.Contains(log, "overwritten the lease") {
+	if log := c.log.String(); !strings.Contains(log, "the lease was overwritten") {
 		t.Errorf("nobody was told of the lease: %s", log)
 	}
 }

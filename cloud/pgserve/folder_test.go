@@ -53,7 +53,7 @@ func TestFolder(t *testing.T) {
 	}
 	_ = c.cmd.Process.Kill()
 	<-c.done
-	for name, why := range map[string]string{"copy/inside": "inside another store", "": "holds other things"} {
+	for name, why := range map[string]string{"copy/inside": "inside another store", "": "contains other files"} {
 		flags := append(at(name), "-listen", "127.0.0.1:0", "-http", "127.0.0.1:0")
 		if text := admin(t, 1, flags...); !strings.Contains(text, why) {
 			t.Errorf("a database in %q: %s", name, text)
