@@ -58,10 +58,10 @@ func TestSleepEndsWithItsContext(t *testing.T) {
 			synctest.Wait() // it sleeps
 			cancel()
 			if err := <-slept; !errors.Is(err, context.Canceled) {
-				t.Errorf("%s: a cancelled sleep returns %v", name, err)
+				t.Errorf("%s: a canceled sleep returns %v", name, err)
 			}
 			if err := clk.Sleep(ctx, 0); !errors.Is(err, context.Canceled) {
-				t.Errorf("%s: a sleep of nothing under a cancelled context returns %v", name, err)
+				t.Errorf("%s: a sleep of nothing under a canceled context returns %v", name, err)
 			}
 			if err := clk.Sleep(t.Context(), -1); err != nil {
 				t.Errorf("%s: a negative sleep returns %v", name, err)
@@ -120,7 +120,7 @@ func TestAwaitPending(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := clk.AwaitPending(ctx, 1); !errors.Is(err, context.Canceled) {
-		t.Errorf("await under a cancelled context returns %v", err)
+		t.Errorf("await under a canceled context returns %v", err)
 	}
 }
 

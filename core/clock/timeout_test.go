@@ -33,7 +33,7 @@ func TestWithTimeout(t *testing.T) {
 		ctx, cancel = WithTimeout(parent, v, time.Second)
 		cancel()
 		if ctx.Err() != context.Canceled {
-			t.Errorf("cancelled: %v", ctx.Err())
+			t.Errorf("canceled: %v", ctx.Err())
 		}
 		ctx, cancel = WithTimeout(parent, v, time.Second)
 		defer cancel()

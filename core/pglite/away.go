@@ -13,7 +13,7 @@ import (
 )
 
 // A file's bytes may be away (see package memfs). A process waits for them as for a disk, but without the cluster's lock, so all others
-// run. Unlike with a disk, a cancelled statement does not wait for a fetch that hangs.
+// run. Unlike with a disk, a canceled statement does not wait for a fetch that hangs.
 //
 // PostgreSQL acts on a cancel where it checks for interrupts, which it does not do during a read. EINTR would not help: fd.c and aio_io.c
 // either retry the read immediately or take it for a disk failure. So the read fails with EIO, which PostgreSQL turns into an error of the

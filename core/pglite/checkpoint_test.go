@@ -75,7 +75,7 @@ func TestCompletions(t *testing.T) {
 	}
 }
 
-// A held process lets all others run, can be cancelled, and continues.
+// A held process lets all others run, can be canceled, and continues.
 func TestHold(t *testing.T) {
 	files, err := testRuntime(t).Template(t.Context(), memfs.Options{})
 	if err != nil {

@@ -59,7 +59,7 @@ type Conn struct {
 	room    chan struct{} // the process has read
 }
 
-// Connect starts a process for a client; the process expects the start-up packet next. Errors: ErrTooManyProcesses, ErrAddressSpace,
+// Connect starts a process for a client; the process expects the startup packet next. Errors: ErrTooManyProcesses, ErrAddressSpace,
 // ErrDead, the context's.
 func (c *Cluster) Connect(ctx context.Context, o ConnectOptions) (*Conn, error) {
 	if err := ctx.Err(); err != nil {

@@ -41,7 +41,7 @@
 // The guest's system calls go to the host: files to a memfs tree (its hooks are where durability begins: PostgreSQL syncs its log once per
 // commit, before the answer leaves), time and randomness to the sources in the options.
 //
-// A cluster survives SQL errors, cancelled statements, running out of memory (53200) or of stack (54001), clients that go away in the
+// A cluster survives SQL errors, canceled statements, running out of memory (53200) or of stack (54001), clients that go away in the
 // middle of a message, and many more clients than there are processors. A trap of the guest, a PANIC or a killed process ends the cluster
 // (Done, Err): start another one on the same files, which are as after a crash. Any client can cause one kind of trap: JSON text nested
 // half a million levels deep overflows the compiled code's stack, which PostgreSQL's own depth check does not see.

@@ -21,7 +21,7 @@ type DumpOptions struct {
 	// Args are pg_dump's own arguments. Those that name a server or a file are refused, because Conn and Out replace them, as is the
 	// directory format, which is not a single file.
 	Args []string
-	// Conn is a new connection to the server, before its start-up packet. Dump closes it.
+	// Conn is a new connection to the server, before its startup packet. Dump closes it.
 	Conn net.Conn
 	// Out receives what pg_dump writes: SQL, or another format that Args asks for.
 	Out io.Writer

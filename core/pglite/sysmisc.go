@@ -272,7 +272,7 @@ const (
 	pollIn, pollOut, pollNval = 1, 4, 32
 )
 
-// sysPoll waits until a descriptor is ready, the time is over, or the instance is cancelled or killed.
+// sysPoll waits until a descriptor is ready, the time is over, or the instance is canceled or killed.
 func sysPoll(in *Instance, s []uint64) {
 	fds, n, timeout := uint32(s[0]), uint32(s[1]), int32(s[2])
 	if in.proc != nil {

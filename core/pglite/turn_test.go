@@ -421,7 +421,7 @@ func await(t *testing.T, ch <-chan struct{}) {
 	}
 }
 
-// TestManyRunDirectlyAtOnce: sessions wait for each other's locks, notify, sleep, are cancelled and ended, half of them run by their
+// TestManyRunDirectlyAtOnce: sessions wait for each other's locks, notify, sleep, are canceled and ended, half of them run by their
 // clients: all end, and what they added is there.
 func TestManyRunDirectlyAtOnce(t *testing.T) {
 	const seed = 1

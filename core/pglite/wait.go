@@ -35,7 +35,7 @@ func (p *Process) yield() {
 		return
 	}
 	if p.hold != nil && !p.inTransaction() {
-		p.hold = nil // its statement was cancelled, so the reason for the hold is gone
+		p.hold = nil // its statement was canceled, so the reason for the hold is gone
 	}
 	if p.hold != nil {
 		p.stay()

@@ -55,7 +55,7 @@ type Options struct {
 	// MaxClients bounds the connections that have a process; Reserved more are for superusers, and a further one gets 53300. MaxStartups
 	// bounds those that have not sent a startup packet; for a further one, the oldest is ended.
 	MaxClients, Reserved, MaxStartups int
-	// StartupTimeout is how long a client has for TLS and its start-up packet, and again for its password.
+	// StartupTimeout is how long a client has for TLS and its startup packet, and again for its password.
 	StartupTimeout time.Duration
 	// StallTimeout is how long, at least, a client may read nothing while an answer is waiting for it; after that the connection ends.
 	StallTimeout time.Duration

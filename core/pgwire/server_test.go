@@ -264,7 +264,7 @@ func TestProtocolVersions(t *testing.T) {
 			d.cancelWith(data.ProcessID, data.SecretKey)
 		}
 		if code := <-got; code != "57014" {
-			t.Errorf("protocol %d.%d: cancelled with %s", version>>16, version&0xffff, code)
+			t.Errorf("protocol %d.%d: canceled with %s", version>>16, version&0xffff, code)
 		}
 	}
 }

@@ -66,7 +66,7 @@ func (p *standProcess) Close() error {
 	return p.in.Close()
 }
 
-// startup reads the start-up packet.
+// startup reads the startup packet.
 func (p *standProcess) startup() (packet []byte, err error) {
 	packet, err = readPacket(p.requests)
 	return packet, err

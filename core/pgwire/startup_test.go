@@ -110,7 +110,7 @@ func TestThePacketIsPassedOn(t *testing.T) {
 	}
 }
 
-// TestSilenceIsNotWaitedForForEver, neither before the start-up packet nor for the password.
+// TestSilenceIsNotWaitedForForEver, neither before the startup packet nor for the password.
 func TestSilenceIsNotWaitedForForEver(t *testing.T) {
 	t.Parallel()
 	d := serve(t, &stand{run: asks}, func(o *Options) { o.StartupTimeout = 20 * time.Millisecond })

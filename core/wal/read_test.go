@@ -209,7 +209,7 @@ func TestReadPassesErrorsThrough(t *testing.T) {
 		})
 		cancel()
 		if !errors.Is(err, context.Canceled) {
-			t.Errorf("%s: cancelled: %v", name, err)
+			t.Errorf("%s: canceled: %v", name, err)
 		}
 	}
 }

@@ -267,7 +267,7 @@ func slowUploadDelaysNobody(w wire, _ int64) bool {
 	uploaded := make(chan struct{})
 	go func() {
 		defer close(uploaded)
-		_, _ = w.try(ctx, http.MethodPost, uploadPath("slow", ""), body) // cancelled below
+		_, _ = w.try(ctx, http.MethodPost, uploadPath("slow", ""), body) // canceled below
 	}()
 	defer func() {
 		cancel()

@@ -138,6 +138,6 @@ func TestProgramsEndWithTheirContext(t *testing.T) {
 	// The pipe that both write to is at its end only when both have gone.
 	file := script(t, e.Folder, "forever", `tail -f /dev/null & echo "AT 1 2 begun"; tail -f /dev/null`)
 	if _, err := e.converse(ctx, exec.CommandContext(ctx, file)); !errors.Is(err, context.Canceled) {
-		t.Errorf("%v, want that it was cancelled", err)
+		t.Errorf("%v, want that it was canceled", err)
 	}
 }

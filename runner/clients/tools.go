@@ -153,7 +153,7 @@ func (e *Env) cancelled(ctx context.Context, psql, url string) error {
 	}
 	err := cmd.Wait()
 	if !strings.Contains(said.String(), "canceling statement due to user request") {
-		return fmt.Errorf("a statement that was cancelled: %w, %v: %s", err, runs, tail(said.String()))
+		return fmt.Errorf("a statement that was canceled: %w, %v: %s", err, runs, tail(said.String()))
 	}
 	return nil
 }

@@ -108,7 +108,7 @@ func (t *Trial) otherDatabase(ctx context.Context, s *server) error {
 	return nil
 }
 
-// endBesideRequests: one that does not let itself be cancelled keeps the end up for the grace, and no longer.
+// endBesideRequests: one that does not let itself be canceled keeps the end up for the grace, and no longer.
 func (t *Trial) endBesideRequests(ctx context.Context, s *server) error {
 	ended := make(chan struct{})
 	go func() {

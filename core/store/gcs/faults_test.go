@@ -247,7 +247,7 @@ func (b *cancellingBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// An upload that is cancelled halfway may be stored whole or not at all, never in part.
+// An upload that is canceled halfway may be stored whole or not at all, never in part.
 func TestCancelledUploadIsNeverTruncated(t *testing.T) {
 	const uploads, size = 40, 1 << 20
 	front := newFront(t, gcsfront.Options{})

@@ -14,7 +14,7 @@ import (
 // and on emulators). Two writers would overwrite each other: do not keep a database there.
 var ErrConditionsIgnored = errors.New("the store ignores preconditions")
 
-// probeCleanupTimeout bounds the removal of the probe's object when the probe was cancelled.
+// probeCleanupTimeout bounds the removal of the probe's object when the probe was canceled.
 const probeCleanupTimeout = 10 * time.Second
 
 // Probe checks in this bucket that the two primitives work: of two creations of one name the second is refused, a

@@ -202,9 +202,9 @@ func testCancelled(t *testing.T, s store.Store) {
 		listed++
 	}
 	if listed != 1 {
-		t.Errorf("a cancelled list yields %d times, want one error", listed)
+		t.Errorf("a canceled list yields %d times, want one error", listed)
 	}
 	if keys := list(t.Context(), t, s, "", ""); len(keys) != 1 || keys[0].Key != "kept" {
-		t.Errorf("after cancelled operations the store holds %+v, want only what was there", keys)
+		t.Errorf("after canceled operations the store holds %+v, want only what was there", keys)
 	}
 }

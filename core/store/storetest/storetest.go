@@ -54,7 +54,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"list stops early", testListStopsEarly},
 		{"keys", testKeys},
 		{"prefixed view", testPrefixed},
-		{"cancelled context", testCancelled},
+		{"canceled context", testCancelled},
 	})
 }
 
