@@ -167,20 +167,22 @@ func (l *life) look(ctx context.Context) (move error) {
 	checked := l.check(ctx, began)
 	err := l.read(ctx)
 	seen := <-checked
-	if damaged(err) && seen.manifest == nil { // damage, or the log was collected in the meantime
-		seen = <-l.checkNow(ctx)
-		if seen.manifest == nil {
-			err = fmt.Errorf("distinguish damage from a log that was deleted in the meantime: %w: %w", store.ErrUnavailable, seen.err)
-		}
-	}
 	if err == nil && l.suspicious(seen) { // or the record was written between the two looks
 		err = l.read(ctx)
+	}
+	missing := err == nil && seen.beyond > l.fed.Seq
+	if damaged(err) || missing { // or the log was collected in the meantime, perhaps after the manifest was read
+		now := <-l.checkNow(ctx)
+		if now.manifest == nil {
+			err, missing = fmt.Errorf("distinguish damage from a log that was deleted in the meantime: %w: %w", store.ErrUnavailable, now.err), false
+		}
+		seen.manifest, seen.err = now.manifest, now.err
 	}
 	if err == nil {
 		err = seen.err
 	}
 	move = l.behind(seen.manifest, err)
-	if move == nil && err == nil && seen.beyond > l.fed.Seq {
+	if move == nil && err == nil && missing {
 		err = fmt.Errorf("%w: record %d", ErrMissing, l.fed.Seq+1)
 	}
 	l.endLook(ctx, began, err, move)

@@ -125,6 +125,58 @@ func TestBusyLogIsNotMissing(t *testing.T) {
 	}
 }
 
+// TestCollectedMeanwhileIsNotMissing: a record that is collected after the look at the manifest, and before its own reading, is no damage.
+func TestCollectedMeanwhileIsNotMissing(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, func(o *Options) { o.Poll = time.Minute })
+	s.keep(0) // each look includes the manifest
+	s.same("at the beginning")
+	next := s.applied().Seq + 1
+	for range 2 {
+		s.write("INSERT INTO t VALUES (1, 'y')")
+	}
+	collected := make(chan struct{})
+	seen := map[string]chan struct{}{manifest.Key: make(chan struct{}), wal.Key(next + 1): make(chan struct{})}
+	var once [2]sync.Once
+	s.st.mu.Lock()
+	s.st.hook = func(key string, _ error) {
+		for i, k := range []string{manifest.Key, wal.Key(next + 1)} {
+			if key == k {
+				once[i].Do(func() { close(seen[k]) })
+			}
+		}
+	}
+	s.st.before = func(key string) {
+		if key == wal.Key(next) {
+			<-collected
+		}
+	}
+	s.st.mu.Unlock()
+	l := s.r.current()
+	l.mu.Lock()
+	looked := l.changed
+	l.mu.Unlock()
+	signal(l.kick)
+	for _, there := range seen {
+		<-there
+	}
+	for range 3 {
+		s.write("INSERT INTO t VALUES (1, 'z')")
+		if err := s.writer.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.all.Get(t.Context(), wal.Key(next)); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("the record was not collected: %v", err)
+	}
+	close(collected)
+	<-looked
+	if err := l.stoppedBy(); err != nil {
+		t.Errorf("it stops: %v", err)
+	}
+	s.same("behind what was collected")
+}
+
 // TestNobodyGoesBack: the engine that a replica moves to gets as far as its predecessor, whatever the latter has read in the meantime.
 func TestNobodyGoesBack(t *testing.T) {
 	t.Parallel()

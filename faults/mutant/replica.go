@@ -99,5 +99,10 @@ func replicaMutants() []Mutant {
 			Doc: "a client that waits for a position is not made to wait",
 			Old: "source != client && source != session ||", New: "source != client ||",
 		},
+		{
+			Name: "collected-is-missing", Invariant: promise, File: "core/replica/life.go", Plan: "./core/replica -run TestCollectedMeanwhile",
+			Doc: "a record that is collected after the look at the manifest is reported as damage, and the replica stands still",
+			Old: "if damaged(err) || missing {", New: "if damaged(err) && seen.manifest == nil {",
+		},
 	}
 }
