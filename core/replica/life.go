@@ -268,7 +268,7 @@ func (l *life) behind(m *manifest.Manifest, err error) error {
 	last := newest(*m)
 	switch {
 	case m.WalStart > l.fed.Seq+1, last.Seq > l.fed.Seq: // the record it would read next is gone, or will never come
-		return fmt.Errorf("the log continues after record %d, which this replica has reached", last.Seq)
+		return fmt.Errorf("this replica has reached record %d, and the log now begins after record %d", l.fed.Seq, last.Seq)
 	case last.Key != newest(l.from).Key && l.wanted != nil:
 		return l.wanted
 	case last.Key != newest(l.from).Key && damaged(err):
