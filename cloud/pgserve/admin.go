@@ -56,8 +56,12 @@ func verify(ctx context.Context, c *config, _ []string, out io.Writer) error {
 			return noManifest(c, surveyErr)
 		}
 		if report.DatabaseID != "" { // else nothing could be read
-			fmt.Fprintf(out, "database   %s\nlayers     %d, %d bytes stored; newest %s\nrecords    %d to %d are sound: %d fences, %d bytes; epoch %d\n",
-				report.DatabaseID, report.Layers, report.LayerBytes, report.Layer, report.From, report.To, report.Fences, report.Bytes, report.Epoch)
+			fmt.Fprintf(out, "database   %s\nlayers     %d, %d bytes stored; newest %s\n", report.DatabaseID, report.Layers, report.LayerBytes, report.Layer)
+			if report.To < report.From {
+				fmt.Fprintf(out, "records    none after record %d; epoch %d\n", report.To, report.Epoch)
+			} else {
+				fmt.Fprintf(out, "records    %d to %d are sound: %d fences, %d bytes; epoch %d\n", report.From, report.To, report.Fences, report.Bytes, report.Epoch)
+			}
 		}
 		if report.Lease != nil {
 			fmt.Fprintf(out, "lease      %v; the next writer replaces it\n", report.Lease)

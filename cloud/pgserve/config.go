@@ -196,7 +196,7 @@ func (c *config) retainFlag(f *flag.FlagSet) {
 func parse(cmd command, args []string, out, errs io.Writer) (*config, []string, error) {
 	c := &config{settings: settings{}}
 	f, version := c.flags(cmd, errs)
-	f.Usage = func() { help(f, cmd, errs) }
+	f.Usage = func() {} // after a mistake the whole help would hide what it was
 	var bad error
 	f.VisitAll(func(fl *flag.Flag) {
 		name := envPrefix + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
@@ -213,8 +213,10 @@ func parse(cmd command, args []string, out, errs io.Writer) (*config, []string, 
 	rest, err := arguments(f, cmd, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
+		help(f, cmd, errs)
 		return nil, nil, nil
 	case err != nil:
+		fmt.Fprintf(errs, "%s -help lists the flags\n", strings.TrimSpace("pgserve "+cmd.name))
 		return nil, nil, errUsage
 	}
 	if *version {

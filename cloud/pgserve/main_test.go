@@ -352,7 +352,8 @@ func TestUsage(t *testing.T) {
 	}{
 		{"-help", 0, "pgserve verify"},
 		{"-version", 0, "pgserve"},
-		{"-nonsense", 2, "-nonsense"},
+		{"-nonsense", 2, "-nonsense\npgserve -help lists the flags"},
+		{"gc -nonsense", 2, "-nonsense\npgserve gc -help lists the flags"},
 		{"nonsense", 2, `no command "nonsense"`},
 		{"gc nonsense", 2, `gc takes no argument, but "nonsense" was given`},
 		{"-store gcs", 2, "-bucket"},

@@ -179,7 +179,7 @@ func lostManifest(ctx context.Context, t *Trial) error {
 	return nil
 }
 
-var soundUpTo = regexp.MustCompile(`records\s+\d+ to (\d+) are sound`)
+var soundUpTo = regexp.MustCompile(`records\s+(?:\d+ to|none after record) (\d+)`)
 
 func historyKept(ctx context.Context, t *Trial) error {
 	s, err := t.start(ctx, t.fresh(), "-retain", "24h", "-restore-budget", "1ms")
