@@ -311,7 +311,7 @@ func (e *Engine) Abandon() {
 // stopped ends PostgreSQL, waits until none of it runs, and frees its files.
 func (e *Engine) stopped() {
 	e.server.kill()
-	e.server.watching.Wait()
+	e.server.watching.Wait() // from now on no other cluster is started
 	e.server.discard()
 	e.temp.close()
 	if e.pages != nil {

@@ -20,7 +20,7 @@ import (
 type server struct {
 	live     atomic.Pointer[pglite.Cluster] // for hooks, under its lock; nil: PostgreSQL is starting
 	restarts atomic.Int64
-	watching sync.WaitGroup
+	watching sync.WaitGroup  // watch, which ends after the last cluster
 	life     context.Context // until the engine ends, or is given up
 	end      context.CancelFunc
 
@@ -240,11 +240,11 @@ func (e *Engine) checkpoint(ctx context.Context) error {
 	return nil
 }
 
-// kill ends PostgreSQL like a crash, for good. It does not wait, as its caller may be one of the goroutines that must end.
+// kill ends PostgreSQL like a crash, for good. It does not wait, as its caller may be one of the goroutines that must end; watching does.
 func (s *server) kill() {
 	if c := s.latest(); c != nil { // nil: it has not been started
 		s.end()
-		s.watching.Go(c.Kill)
+		go c.Kill()
 	}
 }
 
