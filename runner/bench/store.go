@@ -26,7 +26,7 @@ const (
 func StoreArg() scenario.Arg {
 	return scenario.Arg{
 		Name: "on", Default: onRun, OneOf: []string{onRun, OnMem},
-		Doc: "run: the store of the run, with its requests; mem: the reference in memory",
+		Doc: "run: the run's own store, with its requests counted; mem: the reference implementation in memory",
 	}
 }
 
@@ -162,7 +162,8 @@ func (p *Place) Measure(r *Run) {
 
 // WireDocs documents the metrics of Measure.
 func WireDocs() []scenario.MetricDoc {
-	return MetricDocs("status_412_count", "times that the emulator answered 412; not seen on mem and on a real bucket", "status_429_count", "times that the emulator answered 429; not seen on mem and on a real bucket")
+	return MetricDocs("status_412_count", "412 answers from the emulator; not visible on mem or on a real bucket", "status_429_count", "429 answers from the "+
+		"emulator; not visible on mem or on a real bucket")
 }
 
 // SkippingClock is a virtual clock whose Sleep moves it, and does not wait.

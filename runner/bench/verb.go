@@ -78,7 +78,7 @@ func (l Verbs) stepLeftOut(s scenario.PlannedStep) string {
 func (l Verbs) Language(checks ...scenario.Named) scenario.Registry {
 	reg := scenario.Registry{
 		Checks: append(commonChecks(), checks...),
-		Seams:  []scenario.Named{{Name: SeamHTTP, Doc: "requests at the bucket: op, key, phase; do is lose, reset, cut, 429, 503, 403 or delay"}},
+		Seams:  []scenario.Named{{Name: SeamHTTP, Doc: "requests to the bucket: op, key, phase; do is lose, reset, cut, 429, 503, 403 or delay"}},
 	}
 	for _, v := range l {
 		reg.Verbs = append(reg.Verbs, v.Verb)

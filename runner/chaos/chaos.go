@@ -12,8 +12,9 @@ import (
 
 func episodeMetrics() []scenario.MetricDoc {
 	return bench.MetricDocs(
-		"episodes_count", "episodes that were run", "open_ms", "time of an opening, waiting for the lease included", "acknowledged_count", "acknowledged operations of an episode",
-		"unknown_count", "operations of an episode of which nobody knows whether they went through", "request_ms", "time of a request, as a client sees it", "episode_ms", "time of an episode",
+		"episodes_count", "episodes run", "open_ms", "time to open, including the wait for the lease", "acknowledged_count", "acknowledged operations of an episode",
+		"unknown_count", "operations of an episode with an unknown outcome", "request_ms", "time of a request, as seen by "+
+			"a client", "episode_ms", "duration of an episode",
 		"actions_count", "actions of an episode",
 	)
 }
@@ -22,13 +23,13 @@ func chaosVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "chaos",
-			Doc: "episodes of everything at once, made by seed, until the time is up: processes that die, stand still and wake up, power " +
-				"cuts, replies that are lost, layers on their way, clocks that jump. An episode that fails is made smaller and " +
-				"written to results/failures/ as a scenario that replays it",
+			Doc: "random episodes of everything combined, by seed, until the time is up: processes that die, freeze and wake, power cuts, " +
+				"lost replies, layers in progress, clocks that jump. A failing episode is shrunk and written to results/failures/ as a " +
+				"scenario that replays it",
 			Args: []scenario.Arg{
-				{Name: "minutes", Kind: scenario.KindFloat, Default: "1", Doc: "how long; the episodes that are begun are ended"},
-				{Name: "parallel", Kind: scenario.KindInt, Default: "2", Doc: "episodes at once: they wait more than they work"},
-				{Name: "shrink", Kind: scenario.KindDuration, Default: "3m", Doc: "how long a failing episode is made smaller"},
+				{Name: "minutes", Kind: scenario.KindFloat, Default: "1", Doc: "how long; episodes already started are finished"},
+				{Name: "parallel", Kind: scenario.KindInt, Default: "2", Doc: "concurrent episodes: they wait more than they work"},
+				{Name: "shrink", Kind: scenario.KindDuration, Default: "3m", Doc: "how long a failing episode is shrunk"},
 			},
 			Metrics: episodeMetrics(),
 		},
@@ -40,14 +41,14 @@ func episodeVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "episode",
-			Doc: "one episode, action by action: `open`, `work 8`, `hold 40ms`, `kill`, `kill at wal/before-put nth 3`, `stop`, " +
-				"`stop at POINT nth N`, `park at POINT nth N`, `delay at POINT 20ms`, `wake`, `sigterm`, `compact`, `power cut`, `clock jump 1h`, " +
-				"`clock drift 2`, and first of all `http put after p 0.02 lose`",
+			Doc: "one episode, action by action: `open`, `work 8`, `hold 40ms`, `kill`, `kill at wal/before-put nth 3`, `stop`, `stop at " +
+				"POINT nth N`, `park at POINT nth N`, `delay at POINT 20ms`, `wake`, `sigterm`, `compact`, `power cut`, `clock jump 1h`, " +
+				"`clock drift 2`, and before all others `http put after p 0.02 lose`",
 			Args: []scenario.Arg{
-				{Name: "actions", Kind: scenario.KindStrings, Required: true, Doc: "one a line"},
-				{Name: "seed", Kind: scenario.KindInt, Default: "1", Doc: "of the clients and of rules with a probability"},
-				{Name: "tries", Kind: scenario.KindInt, Default: "1", Doc: "how often it is run, until it fails"},
-				{Name: "keep", Kind: scenario.KindBool, Default: "false", Doc: "its timeline and its history are kept, whatever came of it"},
+				{Name: "actions", Kind: scenario.KindStrings, Required: true, Doc: "one per line"},
+				{Name: "seed", Kind: scenario.KindInt, Default: "1", Doc: "for the clients and for rules with a probability"},
+				{Name: "tries", Kind: scenario.KindInt, Default: "1", Doc: "how often it is run at most, until it fails"},
+				{Name: "keep", Kind: scenario.KindBool, Default: "false", Doc: "keeps its timeline and history, whatever the result"},
 			},
 			Metrics: episodeMetrics(),
 		},

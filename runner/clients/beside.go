@@ -21,16 +21,17 @@ func besideVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "beside",
-			Doc: "has one client run a query that takes long, a second one idle in a transaction that has changed a row, and others read by " +
-				"key meanwhile, and write other rows; who wants the changed row waits, nobody else",
+			Doc: "one client runs a long query, a second is idle in a transaction that has changed a row, and others read by key and " +
+				"write other rows at the same time; only a client that wants the changed row waits",
 			Args: []scenario.Arg{
-				{Name: "seconds", Kind: scenario.KindInt, Default: "10", Doc: "that the query takes when it is alone"},
+				{Name: "seconds", Kind: scenario.KindInt, Default: "10", Doc: "of the query when it runs alone"},
 				{Name: "readers", Kind: scenario.KindInt, Default: "10", Doc: "clients that read, one statement after the other"},
 				{Name: "pause", Kind: scenario.KindDuration, Default: "1ms", Doc: "of a reader between two statements"},
 			},
 			Metrics: bench.MetricDocs(
-				"read_ms", "a read beside the long query", "read_alone_ms", "a read without the long query", "write_ms", "an update of another row beside the long query",
-				"long_alone_ms", "the long query, alone", "long_ms", "the long query, beside the readers",
+				"read_ms", "a read during the long query", "read_alone_ms", "a read without the long query", "write_ms", "an update of another row "+
+					"during the long query",
+				"long_alone_ms", "the long query, alone", "long_ms", "the long query, with the readers",
 			),
 		},
 		Run: runBeside,

@@ -18,7 +18,7 @@ const (
 
 // crashTrials do what a driver is for, and have the server killed while they insert.
 func crashTrials() []Trial {
-	const doc = "schema, rows, errors, transactions at once; then the server is killed while rows are inserted"
+	const doc = "schema, rows, errors, concurrent transactions; then the server is killed while rows are inserted"
 	return []Trial{
 		{Name: "psql", Doc: doc, Crash: true, run: tryPSQL},
 		{Name: "pgx", Doc: doc, Crash: true, run: tryPGX},

@@ -19,14 +19,15 @@ func doorLatencyVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "doorlatency",
-			Doc: "times SELECT 1 by pgx, with its cache of prepared statements, over the loopback to pgserve in a process of its own, and to an " +
-				"older commit's pgserve in the same run, in turns",
+			Doc: "times SELECT 1 from pgx, with its cache of prepared statements, over the loopback to pgserve in a separate process, and " +
+				"in turns to an older commit's pgserve",
 			Args: []scenario.Arg{
-				{Name: "calls", Kind: scenario.KindInt, Default: "5000", Doc: "that are timed, after a tenth as many that are not"},
-				{Name: "older", Doc: "a commit of this repository whose pgserve is timed too; empty: none. Vacuous where the clone does not have it"},
+				{Name: "calls", Kind: scenario.KindInt, Default: "5000", Doc: "timed, after a tenth as many untimed ones"},
+				{Name: "older", Doc: "a commit of this repository whose pgserve is also timed; empty: none. Vacuous if the clone lacks it"},
 			},
 			Metrics: bench.MetricDocs(
-				"select1_us", "SELECT 1, from the call to the row", "select1_older_us", "SELECT 1 at the older commit, from the call to the row", "select1_ratio", "SELECT 1 here over the older commit, of the medians of a turn",
+				"select1_us", "SELECT 1, from the call to the row", "select1_older_us", "SELECT 1 at the older commit, from the call to the row", "select1_ratio", "SELECT 1 here over the older "+
+					"commit, medians of each turn",
 			),
 		},
 		Run: runDoorLatency,

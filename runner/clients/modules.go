@@ -15,7 +15,7 @@ import (
 func goTrials() []Trial {
 	return []Trial{
 		{Name: "goose", Doc: "three processes migrate at once, with goose's session lock: one does it, each step once", run: tryGoose},
-		{Name: "river", Doc: "two clients of River, with notifications and a leader, do jobs of transactions once each", run: tryRiver},
+		{Name: "river", Doc: "two clients of River, with notifications and a leader, run each transaction's jobs once", run: tryRiver},
 	}
 }
 

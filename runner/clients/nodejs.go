@@ -11,13 +11,13 @@ func nodeTrials() []Trial {
 		npmGraphile  = "graphile-worker@0.18.0"
 		npmPrisma    = "@prisma/adapter-pg@7.10.1"
 	)
-	const orm = "migrations, transactions at once from its pool, ids that belong to their rows"
+	const orm = "migrations, concurrent transactions from its pool, ids that belong to their rows"
 	return []Trial{
 		{Name: "drizzle", Doc: orm + ", a tenant in SET LOCAL", run: node("drizzle.mjs", npmDrizzle, npmPG)},
 		{Name: "typeorm", Doc: orm + ", serializable", run: node("typeorm.mjs", npmTypeORM, npmPG)},
 		{Name: "sequelize", Doc: orm + ", repeatable read", run: node("sequelize.mjs", npmSequelize, npmPG, npmHstore)},
 		{Name: "prisma_adapter", Doc: "Prisma's driver adapter: " + orm + ", serializable", run: node("prisma_adapter.mjs", npmPrisma, npmPG)},
-		{Name: "pg_boss", Doc: "two instances that start at once, workers, retries", run: node("pg_boss.mjs", npmBoss, npmPG)},
+		{Name: "pg_boss", Doc: "two instances that start simultaneously, workers, retries", run: node("pg_boss.mjs", npmBoss, npmPG)},
 		{Name: "graphile_worker", Doc: "two runners that rely on notifications, retries, job keys", run: node("graphile_worker.mjs", npmGraphile, npmPG)},
 	}
 }

@@ -43,20 +43,22 @@ var benchScripts = map[string]string{
 func pgbenchVerb() bench.Verb {
 	v := scenario.Verb{
 		Name: "pgbench",
-		Doc: "runs pgbench against pgserve, on the emulator and on the modelled bucket, one after the other; then on a bucket in memory and against PGlite's " +
-			"own socket server in Node, both up, in turns, so that what the machine has left for them is the same for both. The socket server is the newest " +
-			"one, with the PGlite that it is made for (" + npmPGlite + "); it takes no COPY, so its rows are made by INSERT. Where pgbench is not installed the verdict is vacuous",
+		Doc: "runs pgbench against pgserve, first on the emulator, then on the modeled bucket; then on a bucket in memory and against " +
+			"PGlite's own socket server on Node, both running, in turns, so that both get the same share of the machine. The socket " +
+			"server is the newest one, with the PGlite it was made for (" + npmPGlite + "); it does not support COPY, so its " +
+			"rows are made by INSERT. Vacuous where pgbench is not installed",
 		Args: []scenario.Arg{
 			{Name: "scale", Kind: scenario.KindInt, Default: "10", Doc: "pgbench -s"},
 			{Name: "clients", Kind: scenario.KindInt, Default: "10", Doc: "pgbench -c"},
-			{Name: "seconds", Kind: scenario.KindInt, Default: "30", Doc: "pgbench -T; of what takes turns, all turns together"},
-			{Name: "turns", Kind: scenario.KindInt, Default: "5", Doc: "of each that takes turns, after one to get warm"},
+			{Name: "seconds", Kind: scenario.KindInt, Default: "30", Doc: "pgbench -T; for those that take turns, all turns combined"},
+			{Name: "turns", Kind: scenario.KindInt, Default: "5", Doc: "of each that takes turns, after one to warm up"},
 			{Name: "script", Default: "tpcb", OneOf: []string{"tpcb", "update"}, Doc: "TPC-B, or one UPDATE by key in autocommit"},
 			{Name: "on", Kind: scenario.KindStrings, Doc: "only these: mem, none, model, socket; empty: all"},
 		},
 		Metrics: bench.MetricDocs(
-			"tps_memory_per_s", "transactions in strict, the bucket in memory", "tps_emulator_per_s", "transactions in strict, on the emulator over HTTP",
-			"tps_model_per_s", "transactions in strict, on the modelled bucket", "tps_socket_per_s", "transactions of PGlite's socket server, which keeps nothing",
+			"tps_memory_per_s", "transactions in strict, with the bucket in memory", "tps_emulator_per_s", "transactions in strict, on the emulator over HTTP",
+			"tps_model_per_s", "transactions in strict, on the modeled bucket", "tps_socket_per_s", "transactions of PGlite's socket "+
+				"server, which persists nothing",
 			"socket_ratio", "transactions in strict in memory, over those of PGlite's socket server", "initialise_ms", "pgbench -i, rows by COPY",
 		),
 	}

@@ -14,7 +14,7 @@ import (
 func psqlTrials() []Trial {
 	return []Trial{
 		{Name: "psql_session", Doc: `psql's \c, \watch, \gdesc, \gexec, \copy, large objects, cancel`, run: tryPSQLSession},
-		{Name: "psql_password", Doc: `psql's \password, and logging in with what it set`, Password: true, run: tryPSQLPassword},
+		{Name: "psql_password", Doc: `psql's \password, and logging in with the new password`, Password: true, run: tryPSQLPassword},
 	}
 }
 

@@ -20,16 +20,19 @@ func sessionsVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "sessions",
-			Doc: "connects to pgserve many times, one after the other and all at once, and measures what idle sessions take of memory; after " +
-				"the connections nothing is left of them",
+			Doc: "connects to pgserve many times, one after the other and concurrently, and measures the memory of idle sessions; nothing " +
+				"may be left of them afterwards",
 			Args: []scenario.Arg{
-				{Name: "connects", Kind: scenario.KindInt, Default: "1000", Doc: "one after the other, each with a login and a lock of its session; a third vanishes without a word"},
-				{Name: "at_once", Kind: scenario.KindInt, Default: "200", Doc: "connections at once, each with a query"},
+				{Name: "connects", Kind: scenario.KindInt, Default: "1000", Doc: "one after the other, each with a login and a " +
+					"session-level lock; a third of them disappear without closing"},
+				{Name: "at_once", Kind: scenario.KindInt, Default: "200", Doc: "concurrent connections, each with a query"},
 			},
 			Metrics: bench.MetricDocs(
-				"connect_ms", "time of a connection, from nothing to the answer to the login", "session_bytes", "memory of an idle session: what so many at once add, divided by their number",
-				"idle_bytes", "memory without a session, before the first", "left_bytes", "memory without a session when all have ended, above that before; 0 if it is less",
-				"at_once_ms", "time until all sessions at once had an answer",
+				"connect_ms", "time to connect, up to the answer to the login", "session_bytes", "memory of an idle session: "+
+					"what all concurrent ones add, divided by their number",
+				"idle_bytes", "memory without sessions, before the first", "left_bytes", "memory after all sessions have ended, above "+
+					"that before; 0 if less",
+				"at_once_ms", "time until all concurrent sessions had an answer",
 			),
 		},
 		Run: runSessions,

@@ -18,8 +18,8 @@ import (
 // suiteTrials are drivers' own tests. The packages lack them: they come from a clone of the source, and run against the package.
 func suiteTrials() []Trial {
 	return []Trial{
-		{Name: "node_postgres_suite", Doc: "node-postgres' own integration tests, a file at a time", Suite: true, TLS: true, run: tryNodePostgresSuite},
-		{Name: "postgres_js_suite", Doc: "postgres.js' own tests, of which a failed one does not end the others", Suite: true, TLS: true, run: tryPostgresJSSuite},
+		{Name: "node_postgres_suite", Doc: "node-postgres' own integration tests, file by file", Suite: true, TLS: true, run: tryNodePostgresSuite},
+		{Name: "postgres_js_suite", Doc: "postgres.js' own tests; a failed one does not stop the others", Suite: true, TLS: true, run: tryPostgresJSSuite},
 	}
 }
 

@@ -20,15 +20,15 @@ const postgresMajor = 18
 
 // toolTrials are PostgreSQL's own programs, and programs that people put in front of a server.
 func toolTrials() []Trial {
-	const bench = "20 clients in 4 threads at a database of scale 1: no error, and the sums are right"
+	const bench = "20 clients in 4 threads on a database of scale 1: no error, and the sums are right"
 	return []Trial{
 		{Name: "pgbench_simple", Doc: bench, run: pgbenchBy("simple")},
 		{Name: "pgbench_extended", Doc: bench, run: pgbenchBy("extended")},
 		{Name: "pgbench_prepared", Doc: bench, run: pgbenchBy("prepared")},
-		{Name: "pg_dump_jobs", Doc: "pg_dump -j3 beside a writer, pg_restore -j3: one state, the same as was dumped", run: tryDump},
-		{Name: "libpq_3_2", Doc: "libpq 18 that insists on protocol 3.2: queries, and a cancel with a long key", run: tryProtocol32},
-		{Name: "pgbouncer_transaction", Doc: "PgBouncer, a server connection for a transaction: pgbench, 20 clients on 5", run: tryBouncer("transaction")},
-		{Name: "pgbouncer_session", Doc: "PgBouncer, a server connection for a session: nothing of a client reaches the next one", run: tryBouncer("session")},
+		{Name: "pg_dump_jobs", Doc: "pg_dump -j3 next to a writer, then pg_restore -j3: one consistent state, the same as was dumped", run: tryDump},
+		{Name: "libpq_3_2", Doc: "libpq 18 insisting on protocol 3.2: queries, and a cancel with a long key", run: tryProtocol32},
+		{Name: "pgbouncer_transaction", Doc: "PgBouncer in transaction mode: pgbench, 20 clients on 5 connections", run: tryBouncer("transaction")},
+		{Name: "pgbouncer_session", Doc: "PgBouncer in session mode: nothing of a client reaches the next one", run: tryBouncer("session")},
 	}
 }
 

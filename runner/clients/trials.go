@@ -23,18 +23,22 @@ func clientVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "client",
-			Doc: "runs a real client against pgserve, in processes of its own; some have the server killed (SIGKILL) while they insert, started " +
-				"again, and look for every row that was acknowledged. With PostgreSQL's source the same is done at PostgreSQL itself first: " +
-				"what fails there is the trial's fault. Where the client is not to be had the verdict is vacuous",
+			Doc: "runs a real client against pgserve, in separate processes. For some, the server is killed (SIGKILL) while they insert, " +
+				"and restarted; then they look for every acknowledged row. With PostgreSQL's source the same is first done against " +
+				"PostgreSQL itself: what fails there is the trial's fault. Vacuous where the client is missing",
 			Args: []scenario.Arg{
 				{Name: "client", Required: true, OneOf: Names(), Doc: "which. " + Doc()},
-				{Name: "latency", Default: bench.NoLatency, OneOf: []string{bench.NoLatency, bench.ModelLatency}, Doc: "of the bucket: none, or as the service is modelled to"},
-				{Name: "source", Doc: "folder of PostgreSQL's source, unpacked, of which the reference and PostgreSQL's programs are built; empty: no reference, programs of the PATH"},
-				{Name: "clones", Doc: "folder with clones of node-postgres and postgres, whose packages lack their tests; empty: those are vacuous"},
-				{Name: "missed", Kind: scenario.KindInt, Default: "0", Doc: "how many tests of a client's own suite may fail that pass at PostgreSQL itself"},
+				{Name: "latency", Default: bench.NoLatency, OneOf: []string{bench.NoLatency, bench.ModelLatency}, Doc: "of the bucket: none, or that " +
+					"of the modeled service"},
+				{Name: "source", Doc: "folder with PostgreSQL's unpacked source, from which the reference and PostgreSQL's programs are " +
+					"built; empty: no reference, and programs from the PATH"},
+				{Name: "clones", Doc: "folder with clones of node-postgres and postgres.js, whose packages lack their tests; empty: those " +
+					"are vacuous"},
+				{Name: "missed", Kind: scenario.KindInt, Default: "0", Doc: "how many tests of a client's own suite may fail here but " +
+					"pass at PostgreSQL itself"},
 			},
 			Metrics: bench.MetricDocs(
-				"acked_count", "rows that were acknowledged before the server was killed", "restart_ms", "time from the kill until the server listens again",
+				"acked_count", "rows acknowledged before the server was killed", "restart_ms", "time from the kill until the server listens again",
 				"passed_count", "tests of the client's own suite that passed", "tests_count", "tests of the client's own suite",
 				"reference_count", "tests of the client's own suite that passed at PostgreSQL itself", "missed_count", "tests of the client's own suite that passed only at PostgreSQL itself",
 			),

@@ -20,6 +20,6 @@ const (
 // Checks returns the checks made by these verbs, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
-		{Name: checkSessions, Doc: "sessions leave nothing behind, and keep nobody waiting but who wants what they hold"},
+		{Name: checkSessions, Doc: "sessions leave nothing behind, and make only those wait that want what they hold"},
 	}
 }

@@ -20,25 +20,28 @@ func interleaveVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "interleave",
-			Doc: "runs what two clients do in every order, to a bound, against pgserve, and compares each answer with that of a native " +
-				"PostgreSQL 18: with the recorded ones, or where PostgreSQL's source is given, with a server that is built from it. Package " +
-				"runner/interleave says what they do and how the answers are recorded anew",
+			Doc: "runs what two clients do in every order, up to a bound, against pgserve, and compares each answer with that of a native " +
+				"PostgreSQL 18: the recorded answers or, given PostgreSQL's source, a server built from it. Package runner/interleave " +
+				"says what the clients do and how to record the answers again",
 			Args: []scenario.Arg{
 				{Name: "count", Kind: scenario.KindInt, Doc: "how many of the recorded schedules; 0: all"},
 				{Name: "schedule", Doc: "only this one, as in \"A:begin B:show\""},
-				{Name: "source", Doc: "folder of PostgreSQL's source, unpacked; empty: the recorded answers"},
-				{Name: "record", Doc: "file to write the answers to that the server built from source gives"},
-				{Name: "all", Kind: scenario.KindInt, Doc: "with source: every schedule of so many actions; 0: the recorded schedules"},
-				{Name: "core", Kind: scenario.KindInt, Doc: "with all: of so many actions, of the most common ones"},
-				{Name: "samples", Kind: scenario.KindInt, Doc: "with all: so many more, drawn by the seed"},
-				{Name: "longest", Kind: scenario.KindInt, Default: "8", Doc: "of which each has so many actions at most"},
-				{Name: "shared", Kind: scenario.KindBool, Doc: "both clients use one connection: the fault that is looked for, made on purpose"},
-				{Name: "latency", Default: bench.InProcess, OneOf: []string{bench.InProcess, bench.NoLatency, bench.ModelLatency}, Doc: "what pgserve keeps the database in: memory, the emulator, the emulator as slow as the service is modelled to be"},
-				{Name: "server", Default: "pgserve", OneOf: []string{"pgserve", "native"}, Doc: "what is compared; native: a second one of that built from source"},
+				{Name: "source", Doc: "folder with PostgreSQL's unpacked source; empty: the recorded answers"},
+				{Name: "record", Doc: "file for the answers of the server built from source"},
+				{Name: "all", Kind: scenario.KindInt, Doc: "with source: every schedule of up to this many actions; 0: the recorded schedules"},
+				{Name: "core", Kind: scenario.KindInt, Doc: "with all: also those of up to this many actions that use only the most common ones"},
+				{Name: "samples", Kind: scenario.KindInt, Doc: "with all: this many more, drawn by seed"},
+				{Name: "longest", Kind: scenario.KindInt, Default: "8", Doc: "maximum number of actions in each of the samples"},
+				{Name: "shared", Kind: scenario.KindBool, Doc: "both clients use one connection: the fault being looked for, made on purpose"},
+				{Name: "latency", Default: bench.InProcess, OneOf: []string{bench.InProcess, bench.NoLatency, bench.ModelLatency}, Doc: "where pgserve keeps the " +
+					"database: memory, the emulator, or the emulator with the modeled latency"},
+				{Name: "server", Default: "pgserve", OneOf: []string{"pgserve", "native"}, Doc: "what is compared; native: a second " +
+					"server built from source"},
 			},
 			Metrics: bench.MetricDocs(
-				"schedules_count", "schedules that were run at both servers", "differences_count", "schedules that were answered differently", "least_count", "differing schedules that hold no shorter one",
-				"repeated_count", "parameters that were told again here, though their values had not changed",
+				"schedules_count", "schedules run at both servers", "differences_count", "schedules answered differently", "least_count", "differing schedules that "+
+					"contain no shorter one",
+				"repeated_count", "parameters reported again here although their values had not changed",
 				"here_ms", "time of all schedules, here", "reference_ms", "time of all schedules, at the native server",
 			),
 		},

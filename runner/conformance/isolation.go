@@ -20,19 +20,21 @@ func isolationVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "isolation",
-			Doc: "runs specifications of several sessions against pgserve as PostgreSQL's isolationtester does, and compares what is printed with " +
-				"what is expected: those of PostgreSQL's source, first at PostgreSQL built from it; without a source those of this repository",
+			Doc: "runs specifications of several sessions against pgserve as PostgreSQL's isolationtester does, and compares the output " +
+				"with the expected one: those in PostgreSQL's source, first against a PostgreSQL built from it; without a source, those " +
+				"of this repository",
 			Args: []scenario.Arg{
-				{Name: "source", Doc: "folder of PostgreSQL's source, unpacked; empty: the specifications of this repository"},
-				{Name: "files", Kind: scenario.KindStrings, Doc: "names of specifications; none: all"},
-				{Name: "may_differ", Kind: scenario.KindStrings, Doc: "those that may print something else"},
-				{Name: "limit", Kind: scenario.KindDuration, Default: "5m", Doc: "of one specification"},
-				{Name: "max_wait", Kind: scenario.KindDuration, Default: "1m", Doc: "of one step, before it is cancelled"},
+				{Name: "source", Doc: "folder with PostgreSQL's unpacked source; empty: the specifications of this repository"},
+				{Name: "files", Kind: scenario.KindStrings, Doc: "names of specifications; empty: all"},
+				{Name: "may_differ", Kind: scenario.KindStrings, Doc: "specifications whose output may differ"},
+				{Name: "limit", Kind: scenario.KindDuration, Default: "5m", Doc: "for one specification"},
+				{Name: "max_wait", Kind: scenario.KindDuration, Default: "1m", Doc: "for one step, before it is canceled"},
 			},
 			Metrics: bench.MetricDocs(
-				"files_count", "specifications that were run", "same_count", "specifications that printed what is expected",
-				"unexpected_count", "specifications that printed something else, and may not", "unfinished_count", "specifications that did not come to their end",
-				"reference_same_count", "specifications that printed what is expected at PostgreSQL itself",
+				"files_count", "specifications run", "same_count", "specifications with the expected output",
+				"unexpected_count", "specifications with unexpected output", "unfinished_count", "specifications that did not "+
+					"finish",
+				"reference_same_count", "specifications with the expected output at PostgreSQL itself",
 				"here_ms", "time of all specifications, here", "reference_ms", "time of all specifications, at PostgreSQL itself",
 			),
 		},

@@ -24,17 +24,19 @@ func regressVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "regress",
-			Doc: "runs PostgreSQL's regression suite in a fresh database, by psql 18 against pgserve and against PostgreSQL built from the " +
-				"same source, and compares what psql printed. pgserve's PostgreSQL has to be the one that it was all the time. Vacuous without the source",
+			Doc: "runs PostgreSQL's regression suite in a fresh database, with psql 18, against pgserve and against PostgreSQL built from " +
+				"the same source, and compares psql's output. pgserve's PostgreSQL must not restart during the run. Vacuous without the " +
+				"source",
 			Args: []scenario.Arg{
-				{Name: "source", Doc: "folder of PostgreSQL's source, unpacked; empty: vacuous"},
-				{Name: "limit", Kind: scenario.KindDuration, Default: "5m", Doc: "of one file"},
-				{Name: "checked", Kind: scenario.KindBool, Doc: "pgserve's code checks bounds, as where memory cannot be guarded (BLOBPGLITE_CHECKED=1); else it must not"},
-				{Name: "at_once", Kind: scenario.KindInt, Default: "1", Doc: "how many files of a group of parallel_schedule are run at once"},
+				{Name: "source", Doc: "folder with PostgreSQL's unpacked source; empty: vacuous"},
+				{Name: "limit", Kind: scenario.KindDuration, Default: "5m", Doc: "for one file"},
+				{Name: "checked", Kind: scenario.KindBool, Doc: "pgserve's code checks bounds, as where memory cannot be guarded " +
+					"(BLOBPGLITE_CHECKED=1); otherwise it must not"},
+				{Name: "at_once", Kind: scenario.KindInt, Default: "1", Doc: "how many files of a group in parallel_schedule run concurrently"},
 			},
 			Metrics: bench.MetricDocs(
-				"files_count", "test files that were run", "same_count", "test files that printed what they print at PostgreSQL itself",
-				"unfinished_count", "test files that did not come to their end: the server was gone, or psql still at it",
+				"files_count", "test files run", "same_count", "test files with the same output as at PostgreSQL itself",
+				"unfinished_count", "test files that did not finish: the server was gone, or psql was still running",
 				"here_ms", "time of all test files, here", "reference_ms", "time of all test files, at PostgreSQL itself",
 			),
 		},

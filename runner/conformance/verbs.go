@@ -22,7 +22,7 @@ const (
 // Checks returns the checks made by these verbs, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
-		{Name: checkSuite, Doc: "PostgreSQL's own suite ran to its end, and printed here what it prints at PostgreSQL"},
-		{Name: checkInterleave, Doc: "two clients are told, in every order of what they do, what PostgreSQL tells them"},
+		{Name: checkSuite, Doc: "PostgreSQL's own suite ran to its end, with the same output as at PostgreSQL"},
+		{Name: checkInterleave, Doc: "two clients get the same answers as from PostgreSQL, in every order of their actions"},
 	}
 }

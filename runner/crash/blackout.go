@@ -20,16 +20,19 @@ func blackoutVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "blackout",
-			Doc: "for longer than a commit may stay undecided no reply of the bucket arrives, though requests are carried out: clients must " +
-				"be told that nobody knows, never that it failed; the engine serves nothing more; another process finds out",
+			Doc: "for longer than a commit may stay undecided, no reply from the bucket arrives, although requests are carried out: " +
+				"clients must be told that the outcome is unknown, never that the commit failed; the engine serves nothing more; another " +
+				"process finds out",
 			Args: []scenario.Arg{
-				{Name: "rounds", Kind: scenario.KindInt, Default: "2", Doc: "each with a blackout of its own"},
+				{Name: "rounds", Kind: scenario.KindInt, Default: "2", Doc: "each with its own blackout"},
 				{Name: "deadline", Kind: scenario.KindDuration, Default: "1s", Doc: "how long a commit may stay undecided"},
 			},
 			Metrics: bench.MetricDocs(
-				"muted_count", "replies of the bucket that were lost, in a round", "told_unknown_count", "operations of a round whose client was told that nobody knows",
-				"found_count", "operations told to be unknown that were in the database after all", "open_ms", "time of a reopening", "acknowledged_count", "acknowledged operations", "unknown_count", "operations of which nobody knows whether they went through",
-				"request_ms", "time of a request, as a client sees it",
+				"muted_count", "replies from the bucket lost in a round", "told_unknown_count", "operations in a round whose "+
+					"client was told that the outcome is unknown",
+				"found_count", "operations reported as unknown that were in the database after all", "open_ms", "time to reopen", "acknowledged_count", "acknowledged operations", "unknown_count", "operations with an unknown "+
+					"outcome",
+				"request_ms", "time of a request, as seen by a client",
 			),
 		},
 		Run: blackout,

@@ -20,16 +20,18 @@ func cacheKillVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "cachekill",
-			Doc: "as killpoint, on a database of which a small part may be in memory: a large table is read and written all over beside the clients, and SIGKILL comes where pages are " +
-				"turned away, where they are known to be in a new layer, and at points of commits, layers and openings. The next process finds what was acknowledged, in the table too",
+			Doc: "like killpoint, on a database of which only a small part may be in memory: a large table is read and written everywhere " +
+				"while the clients work, and SIGKILL comes where pages are evicted, where they are noted as part of a new layer, and at " +
+				"points of commits, layers and openings. The next process finds what was acknowledged, in the large table too",
 			Args: []scenario.Arg{
 				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "rows of the large table"},
 				{Name: "cache", Kind: scenario.KindSize, Required: true, Doc: "the engine's Cache"},
 				{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "deaths at each point"},
-				{Name: "clients", Kind: scenario.KindInt, Default: "3", Doc: "that work at once, beside two on the large table"},
+				{Name: "clients", Kind: scenario.KindInt, Default: "3", Doc: "that work concurrently, in addition to two on the large table"},
 			},
 			Metrics: append(killpointVerb().Metrics, bench.MetricDocs(
-				"times_ratio", "size of the large table over the cache", "page_updates_count", "acknowledged updates of the large table in one life", "page_unknown_count", "updates of the large table that a death cut off",
+				"times_ratio", "size of the large table over the cache", "page_updates_count", "acknowledged updates of the large table in one life", "page_unknown_count", "updates of the large table "+
+					"interrupted by a death",
 			)...),
 		},
 		Run: cacheKill,

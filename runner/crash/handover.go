@@ -33,18 +33,21 @@ func handoverVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "handover",
-			Doc: "a successor begins to open the database while its writer works, and waits; then the writer goes. The successor must " +
-				"have everything that was acknowledged, the last flush included, and be the only one",
+			Doc: "a successor starts to open the database while its writer works, and waits; then the writer ends. The successor must " +
+				"have everything acknowledged, including the last flush, and be the only writer",
 			Args: []scenario.Arg{
 				{Name: "rounds", Kind: scenario.KindInt, Default: "3", Doc: "each successor is the next one's predecessor"},
-				{Name: "how", OneOf: []string{goClean, goCrash, goExpiry, goSigterm, goRivals}, Required: true, Doc: "how the writer goes"},
+				{Name: "how", OneOf: []string{goClean, goCrash, goExpiry, goSigterm, goRivals}, Required: true, Doc: "how the writer ends"},
 				{Name: "lease_ttl", Kind: scenario.KindDuration, Default: "2s", Doc: "how long a silent writer keeps the lease"},
-				{Name: "clients", Kind: scenario.KindInt, Default: "3", Doc: "that work at once"},
+				{Name: "clients", Kind: scenario.KindInt, Default: "3", Doc: "that work concurrently"},
 			},
 			Metrics: bench.MetricDocs(
-				"handover_ms", "time from the writer's going to the successor's first answer", "waited_ms", "how long the successor waited, for its whole opening",
-				"flushed_count", "operations acknowledged while the successor waited", "early_count", "rounds in which the writer lost its lease before it was to go", "open_ms", "time of a cold reopening",
-				"acknowledged_count", "acknowledged operations", "unknown_count", "operations of which nobody knows whether they went through", "request_ms", "time of a request, as a client sees it",
+				"handover_ms", "time from the writer's end to the successor's first answer", "waited_ms", "how long the successor "+
+					"waited, over its whole opening",
+				"flushed_count", "operations acknowledged while the successor waited", "early_count", "rounds in which the writer lost "+
+					"its lease before it was meant to end", "open_ms", "time to reopen cold",
+				"acknowledged_count", "acknowledged operations", "unknown_count", "operations with an unknown outcome", "request_ms", "time of a request, as seen by "+
+					"a client",
 			),
 		},
 		Run: handover,

@@ -26,23 +26,24 @@ func killpointVerb() bench.Verb {
 		Verb: scenario.Verb{
 			Name: "killpoint",
 			Doc: "clients work on a database in a child process, which kills itself at a fault point; another one opens it cold, and " +
-				"everything that was acknowledged must be there. Every point of the mode, rounds times each, life after life on the " +
-				"same database",
+				"everything acknowledged must be there. Each point of the mode, rounds times, life after life on the same database",
 			Args: []scenario.Arg{
 				{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "deaths at each point"},
 				{Name: "mode", OneOf: []string{string(engine.ModeLog), string(engine.ModeSnapshot)}, Default: string(engine.ModeLog), Doc: "the commit mode"},
-				{Name: "points", Kind: scenario.KindStrings, Doc: "only these; all that the mode has if left out"},
-				{Name: "compaction", Kind: scenario.KindBool, Doc: "the death comes while a layer is on its way"},
-				{Name: "power_cut", Kind: scenario.KindBool, Doc: "not one process dies but all, and requests on their way are lost with them"},
-				{Name: "bulk", Kind: scenario.KindBool, Doc: "clients copy so much that PostgreSQL's log goes through many of its segments"},
-				{Name: "skip", Kind: scenario.KindInt, Doc: "leaves out the first points of an order that the seed makes; what is left out is noted"},
-				{Name: "sample", Kind: scenario.KindInt, Doc: "takes only this many of those that follow; 0: all"},
-				{Name: "clients", Kind: scenario.KindInt, Default: "3", Doc: "that work at once"},
+				{Name: "points", Kind: scenario.KindStrings, Doc: "only these; empty: all points of the mode"},
+				{Name: "compaction", Kind: scenario.KindBool, Doc: "the process dies while a layer is being taken"},
+				{Name: "power_cut", Kind: scenario.KindBool, Doc: "all processes die, not one, and requests in flight are lost with them"},
+				{Name: "bulk", Kind: scenario.KindBool, Doc: "clients COPY so much that PostgreSQL goes through many WAL segments"},
+				{Name: "skip", Kind: scenario.KindInt, Doc: "skips the first points, in an order given by the seed; those skipped are noted"},
+				{Name: "sample", Kind: scenario.KindInt, Doc: "takes only this many of the points that follow; 0: all"},
+				{Name: "clients", Kind: scenario.KindInt, Default: "3", Doc: "that work concurrently"},
 			},
 			Metrics: bench.MetricDocs(
-				"open_ms", "time of a reopening after a death, waiting for the lease included", "life_ms", "time of a life, from one death to the next",
-				"deaths_count", "deaths of the whole cell", "missed_count", "rounds in which the fault point was not reached",
-				"acknowledged_count", "acknowledged operations", "unknown_count", "operations that a death cut off", "request_ms", "time of a request, as a client sees it",
+				"open_ms", "time to reopen after a death, including the wait for the lease", "life_ms", "duration of a life, from one "+
+					"death to the next",
+				"deaths_count", "deaths in the whole cell", "missed_count", "rounds in which the fault point was not reached",
+				"acknowledged_count", "acknowledged operations", "unknown_count", "operations interrupted by a death", "request_ms", "time of a request, as seen by "+
+					"a client",
 			),
 		},
 		Run: killpoint,

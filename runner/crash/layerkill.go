@@ -20,18 +20,21 @@ func layerKillVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "layerkill",
-			Doc: "as killpoint, at the points that a layer, its publication and its collection pass, and the swap of an opening: several layers that " +
-				"share are taken between two deaths, while clients work. What each death leaves is read from end to end; the next process finds what " +
-				"was acknowledged, and when it has taken a layer and collected, the bucket holds nothing that is not reached",
+			Doc: "like killpoint, at the points of a layer, its publication and its collection, and of an opening's swap: several layers " +
+				"that share data are taken between two deaths, while clients work. What each death leaves is read from end to end; the " +
+				"next process finds what was acknowledged, and after it has taken a layer and collected, the bucket holds nothing " +
+				"unreachable",
 			Args: []scenario.Arg{
 				{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "deaths at each point"},
 				{Name: "layers", Kind: scenario.KindInt, Default: "3", Doc: "taken before each death"},
 				{Name: "retain", Kind: scenario.KindDuration, Default: "10m", Doc: "how far back layers are kept"},
-				{Name: "clients", Kind: scenario.KindInt, Default: "3", Doc: "that work at once"},
+				{Name: "clients", Kind: scenario.KindInt, Default: "3", Doc: "that work concurrently"},
 			},
 			Metrics: append(killpointVerb().Metrics, bench.MetricDocs(
-				"garbage_bytes", "bytes that a death left and nothing reaches", "garbage_ratio", "bytes that a death left and nothing reaches, over all that is stored",
-				"shared_count", "segments of earlier layers that the newest one needs, after a death", "kept_count", "layers that the manifest names after a death",
+				"garbage_bytes", "unreachable bytes left by a death", "garbage_ratio", "unreachable bytes left by a death, over "+
+					"everything stored",
+				"shared_count", "segments of earlier layers that the newest one needs, after a death", "kept_count", "layers named by the manifest "+
+					"after a death",
 			)...),
 		},
 		Run: layerKill,

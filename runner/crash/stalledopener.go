@@ -21,17 +21,19 @@ func stalledOpenerVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "stalledopener",
-			Doc: "a process stands still while it opens, between what it has read and its fence; another one opens, commits, takes layers, " +
-				"and collects past the place where that fence would go; then the first one wakes up. Only one of the two may go on, " +
-				"and nothing may be lost",
+			Doc: "a process freezes while it opens, between its reading and its fence; another one opens, commits, takes layers, and " +
+				"collects past the place where that fence would go; then the first wakes. Only one of the two may continue, and nothing " +
+				"may be lost",
 			Args: []scenario.Arg{
-				{Name: "rounds", Kind: scenario.KindInt, Default: "3", Doc: "in turn at each of the points"},
+				{Name: "rounds", Kind: scenario.KindInt, Default: "3", Doc: "taking the points in turn"},
 				{Name: "points", Kind: scenario.KindStrings, Default: string(point.FenceBeforePut), Doc: "of an opening"},
 			},
 			Metrics: bench.MetricDocs(
-				"woke_as_writer_count", "1 where the sleeper became the writer after all, above the other one's fence", "open_ms", "time of a cold reopening",
-				"neither_count", "1 where the sleeper fenced the other one and then found its lease lost: both end, and nothing is lost",
-				"collected_count", "layers that were taken while the opener slept", "acknowledged_count", "acknowledged operations", "unknown_count", "operations of which nobody knows whether they went through", "request_ms", "time of a request, as a client sees it",
+				"woke_as_writer_count", "1 if the sleeper became the writer after all, above the other's fence", "open_ms", "time to reopen cold",
+				"neither_count", "1 if the sleeper fenced the other and then found its lease lost: both end, and nothing is lost",
+				"collected_count", "layers taken while the opener slept", "acknowledged_count", "acknowledged operations", "unknown_count", "operations with an unknown "+
+					"outcome", "request_ms", "time of a request, as seen by "+
+					"a client",
 			),
 		},
 		Run: stalledOpener,

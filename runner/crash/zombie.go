@@ -24,20 +24,21 @@ func zombieVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "zombie",
-			Doc: "a writer stands still in the middle of something; another one takes over and commits; the first one wakes up and goes " +
-				"on where it was. It must be refused, reads included, and nothing that was acknowledged may be lost",
+			Doc: "a writer freezes in the middle of something; another takes over and commits; the first wakes and continues where it " +
+				"was. It must be refused, reads included, and nothing acknowledged may be lost",
 			Args: []scenario.Arg{
-				{Name: "rounds", Kind: scenario.KindInt, Default: "4", Doc: "in turn at each of the points"},
+				{Name: "rounds", Kind: scenario.KindInt, Default: "4", Doc: "taking the points in turn"},
 				{Name: "how", OneOf: []string{string(pointfault.Stop), string(pointfault.Park)}, Required: true,
-					Doc: "stop: the whole process, as on a machine that is suspended; park: one goroutine, the rest goes on"},
-				{Name: "points", Kind: scenario.KindStrings, Doc: "where it stands still; all of them if left out"},
-				{Name: "clients", Kind: scenario.KindInt, Default: "3", Doc: "of each of the two"},
+					Doc: "stop: the whole process, as when a machine is suspended; park: one goroutine, while the rest continues"},
+				{Name: "points", Kind: scenario.KindStrings, Doc: "where it freezes; empty: all"},
+				{Name: "clients", Kind: scenario.KindInt, Default: "3", Doc: "for each of the two"},
 				{Name: "mode", OneOf: []string{string(engine.ModeLog), string(engine.ModeSnapshot)}, Default: string(engine.ModeLog), Doc: "the commit mode"},
 			},
 			Metrics: bench.MetricDocs(
-				"refused_count", "zombies that were refused, in a round", "takeover_ms", "time from the stall to the first commit of the successor",
-				"asleep_ms", "how long the zombie stood", "missed_count", "rounds in which the fault point was not reached", "open_ms", "time of an opening",
-				"acknowledged_count", "acknowledged operations", "unknown_count", "operations of which nobody knows whether they went through", "request_ms", "time of a request, as a client sees it",
+				"refused_count", "zombies refused in a round", "takeover_ms", "time from the stall to the successor's first commit",
+				"asleep_ms", "how long the zombie was frozen", "missed_count", "rounds in which the fault point was not reached", "open_ms", "time to open",
+				"acknowledged_count", "acknowledged operations", "unknown_count", "operations with an unknown outcome", "request_ms", "time of a request, as seen by "+
+					"a client",
 			),
 		},
 		Run: staleWriters,

@@ -36,11 +36,13 @@ const Bucket = "edges"
 // Metrics returns the metrics that a case may record, as pairs of name and meaning.
 func Metrics() []string {
 	return []string{
-		"tried_count", "things that were tried: statements, settings, requests, starts", "wrong_count", "things that went otherwise than they should",
-		"acked_count", "rows whose writing was acknowledged", "lost_count", "acknowledged rows that were not there later",
-		"peak_bytes", "the largest resident memory of a process", "over_bytes", "resident memory of a process above the database and an idle process",
+		"tried_count", "things tried: statements, settings, requests, starts", "wrong_count", "things that did not go as they should",
+		"acked_count", "acknowledged rows", "lost_count", "acknowledged rows that were missing later",
+		"peak_bytes", "peak resident memory of a process", "over_bytes", "resident memory of a process beyond the database and an " +
+			"idle process",
 		"answer_ms", "time until an answer that must not wait", "end_ms", "time from SIGTERM to the end", "open_ms", "time until the database answered again",
-		"fired_count", "refusals by the bucket", "settings_count", "settings that were gone through", "kept_count", "settings that took the value given",
+		"fired_count", "refusals by the bucket", "settings_count", "settings tried", "kept_count", "settings that accepted the " +
+			"given value",
 	}
 }
 

@@ -22,7 +22,7 @@ const checkEdge = "edge"
 // Checks returns the checks made by these verbs, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
-		{Name: checkEdge, Doc: "what was tried at the edge went as it should: nothing acknowledged is lost, nothing stops, errors say why"},
+		{Name: checkEdge, Doc: "the edge case went as it should: nothing acknowledged is lost, nothing stops, errors say why"},
 	}
 }
 
@@ -33,14 +33,14 @@ func edgeVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "edge",
-			Doc: "tries pgserve, in child processes over a bucket of its own, where PostgreSQL meets the protocol: settings, copies, refused " +
-				"requests, odd input. The case names what; -verbs and package runner/edges describe them",
+			Doc: "tries pgserve, in child processes over a separate bucket, at the edges of PostgreSQL and its protocol: settings, " +
+				"copies, refused requests, odd input. Package runner/edges describes the cases",
 			Args: []scenario.Arg{
 				{Name: "case", Required: true, OneOf: Names(), Doc: "what is tried"},
 				{Name: "size", Kind: scenario.KindInt, Doc: "how much of it; 0: as little as shows the fault"},
-				{Name: "hold", Kind: scenario.KindDuration, Doc: "how long things are left alone, where a case does that"},
+				{Name: "hold", Kind: scenario.KindDuration, Doc: "how long things are left alone, in cases that do so"},
 				{Name: "within", Kind: scenario.KindDuration, Default: "3m", Doc: "for the whole case"},
-				{Name: "program", Default: builtHere, Doc: "the pgserve that is tried, such as one of an older commit; built: of this repository"},
+				{Name: "program", Default: builtHere, Doc: "the pgserve to try, such as an older commit's; built: this repository's"},
 			},
 			Metrics: bench.MetricDocs(Metrics()...),
 		},

@@ -68,7 +68,7 @@ func openings() []Plan {
 			Faults: Faults{Lost: 1, Delayed: 1, Crashes: 1},
 		},
 		{
-			Name: "openers", Doc: "two open a database at once, and their leases do not keep them apart",
+			Name: "openers", Doc: "two processes open a database simultaneously, and their leases do not keep them apart",
 			Procs: []Proc{
 				dead(),
 				{Name: "A", Script: []Action{Open, Append, Append, Release}, Ahead: time.Hour, Lives: 2},
@@ -79,7 +79,7 @@ func openings() []Plan {
 			Faults: Faults{Lost: 1, Delayed: 1, Refused: 1, Crashes: 2},
 		},
 		{
-			Name: "dead-zone", Doc: "an opener stalled before its fence, while the live writer commits, compacts and collects past it",
+			Name: "dead-zone", Doc: "an opener is stalled before its fence, while the live writer commits, compacts and collects past it",
 			Procs: []Proc{
 				{Name: "A", Script: []Action{Open, Append, Append, Append, Compact, Collect, Append}},
 				{Name: "X", Script: []Action{Open, Append, Append}, Ahead: time.Hour},
@@ -88,7 +88,7 @@ func openings() []Plan {
 			Faults: Faults{Lost: 1, Delayed: 1, Slow: 1, Crashes: 1},
 		},
 		{
-			Name: "seqlock", Doc: "a record that an opener has listed is collected, and its name taken by the dead fence of another, before it is read",
+			Name: "seqlock", Doc: "a record that an opener has listed is collected, and its name taken by another's dead fence, before it is read",
 			Procs: []Proc{
 				{Name: "A", Script: []Action{Open, Append, Append, Compact, Collect, Append}},
 				{Name: "X", Script: []Action{Open, Append}, Ahead: time.Hour},
@@ -100,7 +100,7 @@ func openings() []Plan {
 			Faults: Faults{Lost: 1, Crashes: 1},
 		},
 		{
-			Name: "moved", Doc: "an opener has listed the log, which is compacted and collected before it has read it",
+			Name: "moved", Doc: "an opener has listed the log, which is compacted and collected before it is read",
 			Procs: []Proc{
 				{Name: "A", Script: []Action{Open, Append, Append, Compact, Collect, Append}},
 				{Name: "X", Script: []Action{Open, Append}, Ahead: time.Hour},
@@ -115,7 +115,7 @@ func openings() []Plan {
 func zombies() []Plan {
 	return []Plan{
 		{
-			Name: "zombie", Doc: "a writer that goes on appending while another one takes over",
+			Name: "zombie", Doc: "a writer keeps appending while another takes over",
 			Procs: []Proc{
 				{Name: "A", Script: []Action{Open, Append, Append, Append, Release}},
 				{Name: "B", Script: []Action{Open, Append, Append}, Ahead: time.Hour, Lives: 2},
@@ -124,7 +124,7 @@ func zombies() []Plan {
 			Faults: Faults{Lost: 1, Delayed: 1, Slow: 1, Refused: 1, Crashes: 1},
 		},
 		{
-			Name: "sleeper", Doc: "a writer stalled before a PUT, while two successors compact and collect past it",
+			Name: "sleeper", Doc: "a writer is stalled before a PUT, while two successors compact and collect past it",
 			Procs: []Proc{
 				{Name: "A", Script: []Action{Open, Append, Append, Append}},
 				{Name: "B", Script: []Action{Open, Append, Compact, Collect, Append}, Ahead: time.Hour},
@@ -153,7 +153,7 @@ func zombies() []Plan {
 			Faults: Faults{Lost: 1, Delayed: 1, Crashes: 1},
 		},
 		{
-			Name: "zombie-layer", Doc: "a writer that compacts beside its appends, while a successor opens, collects and compacts",
+			Name: "zombie-layer", Doc: "a writer compacts while it appends, and a successor opens, collects and compacts",
 			Procs: []Proc{
 				{Name: "A", Script: []Action{Open, Append, Append, Aside, Append, Append}},
 				{Name: "B", Script: []Action{Open, Collect, Append, Compact, Collect}, Ahead: time.Hour, Lives: 2},
@@ -169,7 +169,7 @@ func zombies() []Plan {
 func others() []Plan {
 	return []Plan{
 		{
-			Name: "collectors", Doc: "two writers of different epochs compact and collect at once, and a third one restores",
+			Name: "collectors", Doc: "two writers of different epochs compact and collect concurrently, while a third restores",
 			Procs: []Proc{
 				{Name: "A", Script: []Action{Open, Append, Compact, Append, Aside, Append}},
 				{Name: "B", Script: []Action{Open, Append, Aside, Append}, Ahead: time.Hour, Lives: 2},
@@ -180,7 +180,7 @@ func others() []Plan {
 			Faults: Faults{Lost: 1, Delayed: 1, Refused: 1, Crashes: 1},
 		},
 		{
-			Name: "pages", Doc: "a collection that was stalled goes on, while a successor reads pages late, and shares them with its own layers",
+			Name: "pages", Doc: "a stalled collection continues, while a successor reads pages late and shares them with its own layers",
 			Procs: []Proc{
 				{Name: "A", Script: []Action{Open, Append, Compact, Append, Compact, Append, Aside, Append, Page}},
 				{Name: "B", Script: []Action{Open, Page, Append, Compact, Page, Collect, Page}, Ahead: time.Hour, Lives: 2},
@@ -191,7 +191,7 @@ func others() []Plan {
 			Faults: Faults{Lost: 1, Delayed: 1, Refused: 1, Crashes: 1},
 		},
 		{
-			Name: "lease", Doc: "the lease runs out, is renewed, taken over, given back",
+			Name: "lease", Doc: "the lease expires, is renewed, taken over, and released",
 			Procs: []Proc{
 				{Name: "A", Script: []Action{Open, Append, Serve, Rest, Append, Release}, Lives: 2},
 				{Name: "B", Script: []Action{Open, Append, Serve, Rest, Append, Release}},
@@ -200,7 +200,7 @@ func others() []Plan {
 			Faults: Faults{Lost: 1, Delayed: 1, Slow: 1, Refused: 1, Crashes: 1},
 		},
 		{
-			Name: "reader", Doc: "a reader verifies while the log is compacted, and a stalled opener's dead fence stands in what it has listed",
+			Name: "reader", Doc: "a reader verifies while the log is compacted, and a stalled opener's dead fence is in what the reader has listed",
 			Procs: []Proc{
 				{Name: "A", Script: []Action{Open, Append, Append, Compact, Collect, Append, Compact, Collect}},
 				{Name: "X", Script: []Action{Open, Append}, Ahead: time.Hour},
@@ -210,7 +210,7 @@ func others() []Plan {
 			Faults: Faults{Lost: 1, Refused: 1, Crashes: 1},
 		},
 		{
-			Name: "reads", Doc: "a writer reads beside an append that is on its way, while a successor opens, commits, compacts and collects",
+			Name: "reads", Doc: "a writer reads while an append is in flight, and a successor opens, commits, compacts and collects",
 			Procs: []Proc{
 				{Name: "A", Script: []Action{Open, Append, Reads, Append}},
 				{Name: "B", Script: []Action{Open, Append, Compact, Collect}, Ahead: time.Hour},
@@ -219,7 +219,7 @@ func others() []Plan {
 			Faults: Faults{Lost: 1, Delayed: 1, Crashes: 1},
 		},
 		{
-			Name: "retention", Doc: "compactions keep what came before, while one opens, one verifies, and one restores an earlier state",
+			Name: "retention", Doc: "compactions retain earlier states, while one process opens, one verifies, and one restores an earlier state",
 			Procs: []Proc{
 				{Name: "A", Script: []Action{Open, Append, Compact, Append, Append, Compact, Collect, Append, Compact, Collect}, Retain: time.Hour},
 				{Name: "X", Script: []Action{Open, Append, Compact, Collect}, Ahead: 30 * time.Minute},
@@ -230,7 +230,7 @@ func others() []Plan {
 			Faults: Faults{Lost: 1, Delayed: 1, Refused: 1, Crashes: 1},
 		},
 		{
-			Name: "damaged", Doc: "a record was replaced by a sound one that does not belong there: nobody may restore from that",
+			Name: "damaged", Doc: "a record was replaced by a sound one that does not belong there: no process may restore from it",
 			Procs: []Proc{
 				dead(),
 				{Name: "V", Script: []Action{Damage}, Late: true},

@@ -23,16 +23,17 @@ func goTestVerb() bench.Verb {
 		Bare: true,
 		Verb: scenario.Verb{
 			Name: "gotest",
-			Doc: "runs the tests of packages of this repository, from its root, and counts what they say; vacuous without the go tool, " +
-				"and with race where the race detector has no C compiler",
+			Doc: "runs tests of this repository's packages, from its root, and counts the results; vacuous without the go tool, or with " +
+				"race where the race detector has no C compiler",
 			Args: []scenario.Arg{
-				{Name: "packages", Kind: scenario.KindStrings, Required: true, Doc: "as go test takes them"},
+				{Name: "packages", Kind: scenario.KindStrings, Required: true, Doc: "as in go test's arguments"},
 				{Name: "race", Kind: scenario.KindBool, Doc: "with the race detector"},
 				{Name: "short", Kind: scenario.KindBool, Doc: "with -short"},
-				{Name: "count", Kind: scenario.KindInt, Default: "1", Doc: "how often each test"},
+				{Name: "count", Kind: scenario.KindInt, Default: "1", Doc: "how often each test runs"},
 			},
-			Metrics: bench.MetricDocs("packages_count", "packages that have tests", "tests_count", "tests that were run, subtests included", "failures_count", "tests that failed, and packages that failed by themselves",
-				"skipped_count", "tests that were skipped", "tests_ms", "time of all tests, building included", "package_ms", "time of the tests of a package"),
+			Metrics: bench.MetricDocs("packages_count", "packages that have tests", "tests_count", "tests run, including subtests", "failures_count", "failed tests, and packages "+
+				"that failed as a whole",
+				"skipped_count", "skipped tests", "tests_ms", "time of all tests, including the build", "package_ms", "time of the tests of a package"),
 		},
 		Run: goTests,
 	}

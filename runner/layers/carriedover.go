@@ -29,18 +29,19 @@ func carriedOverVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "carriedover",
-			Doc: "a database that an older commit's pgserve has written, which was killed in the end, is opened: every row is there; its first layer " +
-				"carries all of it over; it is closed, opened again, and verified from end to end. Then the older commit's pgserve is to refuse it, " +
-				"with words that say why, and to change nothing but the lease; it is opened once more after that",
+			Doc: "opens a database written by an older commit's pgserve, which was killed at the end: every row is there; the first layer " +
+				"carries all of it over; it is closed, reopened, and verified from end to end. The older commit's pgserve must then " +
+				"refuse it with a message that says why, changing nothing except the lease; after that it is opened once more",
 			Args: []scenario.Arg{
-				{Name: "older", Required: true, Doc: "a commit of this repository. Vacuous where the clone does not have it"},
+				{Name: "older", Required: true, Doc: "a commit of this repository. Vacuous if the clone lacks it"},
 				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "of the rows"},
 				{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "databases"},
 			},
 			Metrics: bench.MetricDocs(
-				"database_bytes", "bytes of the database as the older commit stored it", "replayed_count", "records that the first opening replayed", "open_ms", "time of the first opening",
-				"carried_bytes", "bytes that the first layer uploaded", "reopen_ms", "time of an opening after the first layer",
-				"refused_count", "openings by the older commit after the first layer, each of which changed nothing",
+				"database_bytes", "size of the database as the older commit stored it", "replayed_count", "records replayed by the first "+
+					"opening", "open_ms", "time of the first opening",
+				"carried_bytes", "bytes uploaded for the first layer", "reopen_ms", "time to open after the first layer",
+				"refused_count", "attempts of the older commit to open it after the first layer, none of which changed anything",
 			),
 		},
 		Run: carriedOver,

@@ -36,16 +36,27 @@ func growthVerb() bench.Verb {
 		Bare: true,
 		Verb: scenario.Verb{
 			Name: "growth",
-			Doc: "the traffic's wakes for so many days at the level of the store, in virtual time, without PostgreSQL: each takes the lease, reads, fences, " +
-				"swaps, appends its writes, takes and collects layers as they come due, and gives the lease back. What a wake asks for at the end is held " +
-				"against what it asked for in the first days",
+			Doc: "the modeled traffic's wakes over many days at the level of the store, in virtual time, without PostgreSQL: each takes " +
+				"the lease, reads, fences, swaps, appends its writes, takes and collects layers when they are due, and releases the " +
+				"lease. The requests of a wake at the end are compared with those of the first days",
 			Args: []scenario.Arg{{Name: "days", Kind: scenario.KindInt, Default: "365", Doc: "of traffic"}},
-			Metrics: bench.MetricDocs("first_class_a_count", "class A requests of a cold start in the first days, its writes left out", "last_class_a_count", "class A requests of a cold start in the last days, its writes left out", "first_list_count", "pages of lists of a cold start in the first days", "last_list_count", "pages of lists of a cold start in the last days",
-				"first_get_count", "GETs of a cold start in the first days, which are all of class B", "last_get_count", "GETs of a cold start in the last days, which are all of class B",
-				"first_kept_bytes", "bytes in the bucket, fences left out, in the first days", "last_kept_bytes", "bytes in the bucket, fences left out, in the last days",
-				"first_stored_per_used_ratio", "pages that the newest base backup's objects hold over those that it uses, in the first days", "last_stored_per_used_ratio", "pages that the newest base backup's objects hold over those that it uses, in the last days; 2 is the bound", "first_manifest_bytes", "size of the manifest in the first days", "last_manifest_bytes", "size of the manifest in the last days", "first_object_count", "objects in the bucket, fences left out, in the first days",
-				"last_object_count", "objects in the bucket, fences left out, in the last days", "fence_count", "fences at the end, which stay for ever", "fence_bytes", "bytes of all fences at the end", "stored_bytes", "bytes of everything stored at the end", "fences_per_wake_ratio", "fences that a cold start adds for ever",
-				"collect_list_count", "pages of lists that a collection took, over all days", "collect_all_list_count", "pages of lists of a collection that goes through the whole log, as one in 64 does: a slope that stays", "fences_month_usd", "a month's price of all fences at the end"),
+			Metrics: bench.MetricDocs("first_class_a_count", "class A requests of a cold start in the first days, excluding its writes", "last_class_a_count", "class A requests of a cold "+
+				"start in the last days, excluding its writes", "first_list_count", "list requests of a cold start "+
+				"in the first days", "last_list_count", "list requests of a cold start "+
+				"in the last days",
+				"first_get_count", "GETs of a cold start in the first days: all its class B requests", "last_get_count", "GETs of a cold start in the "+
+					"last days: all its class B requests",
+				"first_kept_bytes", "bytes in the bucket except fences, in the first days", "last_kept_bytes", "bytes in the bucket except "+
+					"fences, in the last days",
+				"first_stored_per_used_ratio", "pages in the newest base backup's objects over those it uses, in the first days", "last_stored_per_used_ratio", "pages in the newest base "+
+					"backup's objects over those it uses, in the last days; the bound is 2", "first_manifest_bytes", "size of the manifest in the first days", "last_manifest_bytes", "size of the manifest in the last days", "first_object_count", "objects in the bucket except "+
+					"fences, in the first days",
+				"last_object_count", "objects in the bucket except fences, in the last days", "fence_count", "fences at the end, which stay "+
+					"forever", "fence_bytes", "bytes of all fences at the end", "stored_bytes", "bytes of everything stored at the end", "fences_per_wake_ratio", "fences that each cold start "+
+					"adds forever",
+				"collect_list_count", "list requests of a collection, over all days", "collect_all_list_count", "list requests of a collection "+
+					"that goes through the whole log, as one in 64 does: this one keeps growing", "fences_month_usd", "monthly price of all fences "+
+					"at the end"),
 		},
 		Run: runGrowth,
 	}

@@ -15,10 +15,11 @@ func layerSizeVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "layersize",
-			Doc:  "writes until PostgreSQL recycles segments of its log, takes a layer, and compares it with what the databases hold",
-			Args: []scenario.Arg{{Name: "megabytes", Kind: scenario.KindInt, Default: "40", Doc: "written, and thrown away again"}},
+			Doc:  "writes until PostgreSQL recycles segments of its log, takes a layer, and compares its size with that of the databases",
+			Args: []scenario.Arg{{Name: "megabytes", Kind: scenario.KindInt, Default: "40", Doc: "written, then dropped"}},
 			Metrics: bench.MetricDocs(
-				"layer_bytes", "size of the layer, uncompressed", "data_bytes", "size of all databases", "layer_ratio", "size of the layer over that of all databases",
+				"layer_bytes", "size of the layer, uncompressed", "data_bytes", "size of all databases", "layer_ratio", "size of the layer over the "+
+					"size of all databases",
 				"segment_count", "segments of PostgreSQL's log on disk after the layer's checkpoint", "log_bytes", "bytes that PostgreSQL wrote to its log before the layer",
 			),
 		},

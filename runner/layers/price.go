@@ -24,23 +24,30 @@ func layerPriceVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "layerprice",
-			Doc: "in one process, on a store in memory: fills a database, takes a layer, and then, round by round, changes one row in a " +
-				"hundred, takes a layer, and writes the same files once more with nothing shared, in turns the one or the other first. What " +
-				"only touches pages (VACUUM, hint bits) is done before each round, and is in another layer",
+			Doc: "in one process, on a store in memory: fills a database and takes a layer; then, round by round, changes one row in a " +
+				"hundred, takes a layer, and writes the same files again without sharing anything, in alternating order. Changes that " +
+				"only touch pages (VACUUM, hint bits) are made before each round and go into another layer",
 			Args: []scenario.Arg{
 				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "of the rows"},
-				{Name: "change", OneOf: []string{changeClustered, changeScattered}, Required: true, Doc: "a range of keys, or every hundredth row by its key's hash"},
-				{Name: "rounds", Kind: scenario.KindInt, Default: "3", Doc: "changes that are measured"},
+				{Name: "change", OneOf: []string{changeClustered, changeScattered}, Required: true, Doc: "a range of keys, or every " +
+					"hundredth row by the hash of its key"},
+				{Name: "rounds", Kind: scenario.KindInt, Default: "3", Doc: "changes measured"},
 			},
 			Metrics: bench.MetricDocs(
-				"database_bytes", "size of the database, by pg_database_size", "changed_rows_ratio", "changed rows of a round, of all rows",
-				"new_bytes", "bytes that a layer uploaded, its index included", "cleaned_bytes", "bytes that a layer uploaded though the one before has them too, before they were compressed",
-				"full_bytes", "bytes of a layer that is written with nothing shared", "bytes_ratio", "bytes that a layer uploaded, over those of one with nothing shared",
-				"raw_ratio", "chunks that a layer wrote, of all chunks of the database",
-				"wall_ms", "time of a layer: checkpoint, clone, upload, manifest, collection", "full_wall_ms", "time of writing a layer with nothing shared, and nothing else",
-				"wall_ratio", "time of a layer over that of one with nothing shared, round by round",
-				"cpu_ms", "processor time of a layer, user and system", "full_cpu_ms", "processor time of a layer with nothing shared, user and system", "cpu_ratio", "processor time of a layer over that of one with nothing shared, round by round",
-				"clone_us", "time of the clone of the files: what statements wait for", "reopen_ms", "time of a reopening in the end, with every row verified",
+				"database_bytes", "size of the database, by pg_database_size", "changed_rows_ratio", "share of rows changed in a round",
+				"new_bytes", "bytes uploaded for a layer, including its index", "cleaned_bytes", "uncompressed bytes uploaded for a layer "+
+					"although the previous one has them too",
+				"full_bytes", "size of a layer that shares nothing", "bytes_ratio", "bytes uploaded for a layer over "+
+					"those for one that shares nothing",
+				"raw_ratio", "share of the database's chunks that a layer wrote",
+				"wall_ms", "time of a layer: checkpoint, clone, upload, manifest, collection", "full_wall_ms", "time to write a layer that "+
+					"shares nothing, without anything else",
+				"wall_ratio", "time of a layer over that of one that shares nothing, round by round",
+				"cpu_ms", "processor time of a layer, user and system", "full_cpu_ms", "processor time of a layer that shares nothing, "+
+					"user and system", "cpu_ratio", "processor time of a layer "+
+					"over that of one that shares nothing, round by round",
+				"clone_us", "time to clone the files, which statements wait for", "reopen_ms", "time to reopen at the end, with "+
+					"every row verified",
 			),
 		},
 		Run: layerPrice,

@@ -21,23 +21,28 @@ func storedLiveVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "storedlive",
-			Doc: "a week of a database's files, without PostgreSQL, on a virtual clock and a store in memory: pages are changed at random, more by " +
-				"day, in bursts, in a batch at night, not at all in quiet hours; every ten minutes in which something changed a layer is taken that " +
-				"shares with the one before, published with ten minutes to keep, and collected. What is stored is compared with what the same files " +
-				"take with nothing shared, and layers that the manifest names are restored and compared byte by byte",
+			Doc: "a week of a database's files, without PostgreSQL, on a virtual clock and a store in memory: pages change at random, " +
+				"more by day, in bursts, in a nightly batch, and not at all in quiet hours; every ten minutes, if something changed, a " +
+				"layer is taken that shares with the previous one, published with ten minutes of retention, and collected. What is stored " +
+				"is compared with what the same files take without sharing, and layers named by the manifest are restored and compared " +
+				"byte by byte",
 			Args: []scenario.Arg{
 				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "of the files"},
-				{Name: "days", Kind: scenario.KindInt, Default: "7", Doc: "that pass"},
-				{Name: "sample", Kind: scenario.KindInt, Default: "50", Doc: "every so many layers what is kept is restored, and written with nothing shared"},
-				{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "weeks, each with a seed of its own"},
+				{Name: "days", Kind: scenario.KindInt, Default: "7", Doc: "of virtual time"},
+				{Name: "sample", Kind: scenario.KindInt, Default: "50", Doc: "after how many layers what is kept is restored, and written " +
+					"without sharing"},
+				{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "weeks, each with its own seed"},
 			},
 			Metrics: bench.MetricDocs(
-				"layers_count", "layers that were taken", "restored_count", "layers that were restored and compared",
-				"live_bytes", "size of the files of a layer, with nothing shared", "stored_bytes", "bytes of all objects of the bucket after a collection",
-				"newest_ratio", "bytes of the objects that the newest layer needs, over what is live", "stored_ratio", "bytes of all objects of the bucket, over what is live",
-				"changed_bytes", "bytes that changed, by a layer, uncompressed", "cleaned_bytes", "bytes that a layer wrote again to get rid of segments that are hardly used",
-				"cleaning_ratio", "bytes written again over bytes that changed, over all layers",
-				"cleaned_ratio", "bytes that a layer wrote again, over what changed or, if that is more, over 16 MiB",
+				"layers_count", "layers taken", "restored_count", "layers restored and compared",
+				"live_bytes", "size of a layer's files without sharing", "stored_bytes", "bytes of all objects in the bucket "+
+					"after a collection",
+				"newest_ratio", "bytes of the objects that the newest layer needs, over live bytes", "stored_ratio", "bytes of all objects in the "+
+					"bucket, over live bytes",
+				"changed_bytes", "uncompressed bytes that changed, per layer", "cleaned_bytes", "bytes that a layer rewrote to free "+
+					"segments that were hardly used",
+				"cleaning_ratio", "bytes rewritten over bytes that changed, in all layers",
+				"cleaned_ratio", "bytes that a layer rewrote, over the larger of what changed and 16 MiB",
 				"segments_count", "segments that the newest layer needs", "index_bytes", "size of the newest layer's index",
 			),
 		},

@@ -23,6 +23,6 @@ const (
 // Checks returns the checks made by these verbs, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
-		{Name: checkRestored, Doc: "a layer that is restored is, byte for byte, what it was taken of"},
+		{Name: checkRestored, Doc: "a restored layer is, byte for byte, what it was taken from"},
 	}
 }

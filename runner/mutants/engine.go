@@ -23,11 +23,11 @@ func engineMutantsVerb() bench.Verb {
 		Bare: true,
 		Verb: scenario.Verb{
 			Name: "enginemutants",
-			Doc: "breaks the engine on purpose, one way at a time, builds the runner with it, and lets it run the probe that has to " +
-				"fail. Needs the go command and the sources",
+			Doc: "breaks the engine on purpose, one mutant at a time, builds the runner with it, and runs the probe that must fail. Needs " +
+				"the go command and the sources",
 			Args: []scenario.Arg{
-				{Name: "names", Kind: scenario.KindStrings, Doc: "of faults/mutant, EngineMutants; none: all"},
-				{Name: "tries", Kind: scenario.KindInt, Default: "4", Doc: "seeds that are tried, at most, until it is caught"},
+				{Name: "names", Kind: scenario.KindStrings, Doc: "EngineMutants in faults/mutant; empty: all"},
+				{Name: "tries", Kind: scenario.KindInt, Default: "4", Doc: "at most how many seeds are tried until it is caught"},
 			},
 			Metrics: Metrics(mutant.EngineMutants(), "rounds"),
 		},

@@ -13,7 +13,7 @@ import (
 
 // Metrics returns the metrics of a hunt for mutants; unit is what is counted until one is caught.
 func Metrics(all []mutant.Mutant, unit string) []scenario.MetricDoc {
-	docs := bench.MetricDocs("mutants_count", "mutants that were tried", "caught_count", "mutants that were caught", "until_caught_count", unit+" until a mutant was caught")
+	docs := bench.MetricDocs("mutants_count", "mutants tried", "caught_count", "mutants caught", "until_caught_count", unit+" until a mutant was caught")
 	for _, m := range all {
 		docs = append(docs, scenario.MetricDoc{Name: mutantMetric(m.Name), Doc: unit + " until it was caught: " + m.Doc})
 	}

@@ -18,10 +18,10 @@ func mutantsVerb() bench.Verb {
 		Bare: true,
 		Verb: scenario.Verb{
 			Name: "mutants",
-			Doc: "breaks the protocol's code on purpose, one way at a time, and lets the explorer look for a violation: each has to be " +
+			Doc: "breaks the protocol's code on purpose, one mutant at a time, and lets the explorer look for a violation: each must be " +
 				"caught. Needs the go command and the sources",
 			Args: []scenario.Arg{
-				{Name: "names", Kind: scenario.KindStrings, Doc: "of faults/mutant; none: all"},
+				{Name: "names", Kind: scenario.KindStrings, Doc: "names in faults/mutant; empty: all"},
 				{Name: "schedules", Kind: scenario.KindInt, Default: "4000", Doc: "at most, in the mutant's own plan, and again over all plans"},
 			},
 			Metrics: Metrics(mutant.Mutants(), "schedules"),

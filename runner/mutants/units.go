@@ -15,10 +15,10 @@ func unitMutantsVerb() bench.Verb {
 		Bare: true,
 		Verb: scenario.Verb{
 			Name: "unitmutants",
-			Doc: "breaks the protocol's rooms and the PostgreSQL listener on purpose, one way at a time, and runs the tests of the broken " +
-				"package: one of them has to fail. Needs the go command and the sources",
+			Doc: "breaks the protocol's packages and the PostgreSQL listener on purpose, one mutant at a time, and runs the tests of the " +
+				"broken package: one of them must fail. Needs the go command and the sources",
 			Args: []scenario.Arg{
-				{Name: "names", Kind: scenario.KindStrings, Doc: "of faults/mutant, UnitMutants; none: all"},
+				{Name: "names", Kind: scenario.KindStrings, Doc: "UnitMutants in faults/mutant; empty: all"},
 			},
 			Metrics: Metrics(mutant.UnitMutants(), "runs"),
 		},

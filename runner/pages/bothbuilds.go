@@ -22,17 +22,19 @@ func bothBuildsVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "both_builds",
-			Doc: "on the modelled bucket, over HTTP: pgserve, and an older commit's, in turns, each on a database of the same rows that it has made itself: from the start of the " +
-				"process to the first row of a lookup, and from there to the end of a scan of all of it. Each has a cache that is set up",
+			Doc: "on the modeled bucket, over HTTP: pgserve alternates with an older commit's, each on a database of the same rows that " +
+				"it has made itself: from the start of the process to the first row of a lookup, and from there to the end of a scan of " +
+				"everything. Each has a cache that is set up",
 			Args: []scenario.Arg{
-				{Name: "older", Required: true, Doc: "a commit of this repository. Vacuous where the clone does not have it"},
+				{Name: "older", Required: true, Doc: "a commit of this repository. Vacuous if the clone lacks it"},
 				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "rows"},
-				{Name: "turns", Kind: scenario.KindInt, Default: "7", Doc: "that each is started"},
+				{Name: "turns", Kind: scenario.KindInt, Default: "7", Doc: "starts of each"},
 			},
 			Metrics: bench.MetricDocs(
 				"wake_ms", "time from the start of the process to the first row", "wake_older_ms", "time from the start of the older commit's process to the first row", "wake_ratio", "time to the first row here over the older commit, turn by turn",
 				"scan_ms", "time from the start of the process to the end of the scan", "scan_older_ms", "time from the start of the older commit's process to the end of the scan", "scan_ratio", "time to the end of the scan here over the older commit, turn by turn",
-				"class_a_count", "class A requests until the first row", "class_a_older_count", "class A requests of the older commit until the first row", "more_class_a_count", "class A requests more than the older commit's until the first row, turn by turn; none: 0",
+				"class_a_count", "class A requests until the first row", "class_a_older_count", "class A requests of the older commit until the first row", "more_class_a_count", "class A requests until the "+
+					"first row beyond the older commit's, turn by turn; 0 if fewer",
 				"class_b_count", "class B requests until the first row", "class_b_older_count", "class B requests of the older commit until the first row",
 				"read_bytes", "bytes read from the bucket until the first row", "read_older_bytes", "bytes that the older commit read from the bucket until the first row",
 				"rss_bytes", "resident memory after the scan", "rss_older_bytes", "resident memory of the older commit after the scan",

@@ -34,14 +34,15 @@ func pageFaultsVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "pagefaults",
-			Doc: "on a store in memory: a database that is larger than its cache is scanned while its pages cannot be had, or with one frame damaged, or a " +
-				"segment gone; the statement hears of it, everything else is served and written, layers are taken, verify names the object; and when the " +
-				"bucket is as it was, so are the rows",
+			Doc: "on a store in memory: a database larger than its cache is scanned while its pages are unavailable, or with a damaged " +
+				"frame, or a missing segment; the statement gets an error, everything else is served and written, layers are taken, " +
+				"verify names the object; and when the bucket is as before, so are the rows",
 			Args: []scenario.Arg{
-				{Name: "fault", Required: true, OneOf: []string{faultBlackout, faultDamaged, faultGone}, Doc: "of pages that are read in mid-scan"},
+				{Name: "fault", Required: true, OneOf: []string{faultBlackout, faultDamaged, faultGone}, Doc: "of pages read during the scan"},
 				{Name: "size", Kind: scenario.KindSize, Default: "100MB", Doc: "rows"},
 			},
-			Metrics: bench.MetricDocs("rows_ratio", "rows that a scan had given when a blackout began to keep its pages from it, over all rows", "refused_ms", "time until the statement is told that its pages cannot be had", "served_count", "statements that were served meanwhile, for they needed no such page"),
+			Metrics: bench.MetricDocs("rows_ratio", "share of rows that a scan had returned when a blackout made its pages unavailable", "refused_ms", "time until the statement is "+
+				"told that its pages are unavailable", "served_count", "statements served in the meantime, as they needed no unavailable pages"),
 		},
 		Run: runPageFaults,
 	}

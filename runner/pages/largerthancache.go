@@ -27,19 +27,22 @@ func largerThanCacheVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "larger_than_cache",
-			Doc: "on a store in memory: a database that is many times larger than what its process keeps of it in memory is read and written by " +
-				"several sessions, takes layers, and crashes, again and again: in mid-work, and in turn at each point that pages pass which are turned away; then it is opened with all of it in memory and compared with the ledger",
+			Doc: "on a store in memory: several sessions read and write a database many times larger than what its process keeps in " +
+				"memory; it takes layers, and crashes repeatedly, during work and in turn at each point that evicted pages pass; finally " +
+				"it is opened entirely in memory and compared with the ledger",
 			Args: []scenario.Arg{
 				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "rows"},
 				{Name: "cache", Kind: scenario.KindSize, Required: true, Doc: "the engine's Cache"},
-				{Name: "lives", Kind: scenario.KindInt, Default: "5", Doc: "each ends by a crash"},
-				{Name: "statements", Kind: scenario.KindInt, Default: "200", Doc: "of each session in each life"},
-				{Name: "sessions", Kind: scenario.KindInt, Default: "4", Doc: "at once"},
+				{Name: "lives", Kind: scenario.KindInt, Default: "5", Doc: "each ends in a crash"},
+				{Name: "statements", Kind: scenario.KindInt, Default: "200", Doc: "per session and life"},
+				{Name: "sessions", Kind: scenario.KindInt, Default: "4", Doc: "concurrent"},
 			},
 			Metrics: bench.MetricDocs(
-				"times_ratio", "size of the layer, uncompressed, over the cache", "resident_ratio", "the most bytes of pages that were in memory, over the cache",
-				"first_row_bytes", "bytes read from the bucket until the first row of a life was there", "statement_ms", "time of a statement, pages that had to be fetched included",
-				"acknowledged_count", "acknowledged updates", "deaths_count", "deaths at a fault point", "missed_count", "lives in which the fault point was not reached", "layers_count", "layers that were taken", "fetched_ratio", "bytes that a life fetched, over the size of the layer",
+				"times_ratio", "uncompressed size of the layer over the cache", "resident_ratio", "peak bytes of pages in memory, over the cache",
+				"first_row_bytes", "bytes read from the bucket until a life's first row", "statement_ms", "time of a statement, "+
+					"including pages it had to fetch",
+				"acknowledged_count", "acknowledged updates", "deaths_count", "deaths at a fault point", "missed_count", "lives in which the fault point was not reached", "layers_count", "layers taken", "fetched_ratio", "bytes fetched by a life over "+
+					"the size of the layer",
 			),
 		},
 		Run: largerThanCache,

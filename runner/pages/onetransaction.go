@@ -25,16 +25,19 @@ func oneTransactionVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "one_transaction",
-			Doc: "pgserve, told how much memory its container has, on a bucket that answers at once: one transaction makes rows that are many times what may be in " +
-				"memory of the files, and commits; SIGKILL, and the next process has all of them",
+			Doc: "pgserve, told how much memory its container has, on a bucket that answers without delay: one transaction makes rows " +
+				"many times larger than what the files may take in memory, and commits; after SIGKILL the next process has all of them",
 			Args: []scenario.Arg{
 				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "rows"},
 				{Name: "memory", Kind: scenario.KindInt, Default: "512", Doc: "of the container, in MiB"},
 			},
 			Metrics: bench.MetricDocs(
-				"peak_bytes", "resident memory at most of the process that makes the rows", "reopen_peak_bytes", "resident memory at most of the next process, with a scan of all rows",
-				"times_ratio", "size of the table and its index over what may be in memory of the files", "load_ms", "time of the transaction, its COMMIT included", "commit_ms", "time of the transaction's COMMIT alone",
-				"reopen_ms", "time from the start of the next process to the first row", "layers_count", "layers that the manifest names when the transaction is through",
+				"peak_bytes", "peak resident memory of the process that makes the rows", "reopen_peak_bytes", "peak resident memory of the "+
+					"next process, including a scan of all rows",
+				"times_ratio", "size of the table and its index over what the files may take in memory", "load_ms", "time of the transaction, "+
+					"including its COMMIT", "commit_ms", "time of the transaction's COMMIT alone",
+				"reopen_ms", "time from the start of the next process to the first row", "layers_count", "layers named by the manifest "+
+					"after the transaction",
 			),
 		},
 		Run: oneTransaction,

@@ -24,6 +24,6 @@ const (
 // Checks returns the checks made by these verbs, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
-		{Name: checkContained, Doc: "who needs none of the pages that cannot be had is served, and who does hears of it"},
+		{Name: checkContained, Doc: "statements that need unavailable pages get an error; all others are served"},
 	}
 }

@@ -21,20 +21,26 @@ func wakeGrowthVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "wake_growth",
-			Doc: "on the modelled bucket, in one warm process: opens a small and a large database in turns, each by what it needs first, to the first " +
-				"row of a lookup; the first turn is there for the boot set to be noted",
+			Doc: "on the modeled bucket, in one warm process: opens a small and a large database alternately, reading pages on demand, up " +
+				"to the first row of a lookup; the first turn only lets each record its boot set",
 			Args: []scenario.Arg{
-				{Name: "small", Kind: scenario.KindSize, Required: true, Doc: "rows of the one"},
-				{Name: "large", Kind: scenario.KindSize, Required: true, Doc: "rows of the other"},
-				{Name: "cache", Kind: scenario.KindSize, Default: "100MB", Doc: "the engine's Cache, of both"},
+				{Name: "small", Kind: scenario.KindSize, Required: true, Doc: "rows of the small database"},
+				{Name: "large", Kind: scenario.KindSize, Required: true, Doc: "rows of the large database"},
+				{Name: "cache", Kind: scenario.KindSize, Default: "100MB", Doc: "the engine's Cache, for both"},
 				{Name: "turns", Kind: scenario.KindInt, Default: "5", Doc: "of each"},
 			},
 			Metrics: bench.MetricDocs(
-				"wake_small_ms", "time of the small database to its first row", "wake_large_ms", "time of the large database to its first row", "growth_ratio", "the large database's time to the first row over the small one's, turn by turn",
-				"wake_small_read_bytes", "bytes that the small database read from the bucket, to its first row", "wake_large_read_bytes", "bytes that the large database read from the bucket, to its first row",
-				"wake_small_class_b_count", "class B requests of the small database, to its first row", "wake_large_class_b_count", "class B requests of the large database, to its first row",
-				"lookup_ms", "time to look up a row of the large database that was not read before", "lookup_trips_count", "times, one after the other, that a lookup in the large database waited for the bucket",
-				"first_row_trips_count", "times, one after the other, that the large database's first row waited for the bucket", "index_bytes", "size of the index of the large database's newest base backup", "stored_bytes", "bytes that the large database's newest base backup needs in the bucket", "small_stored_bytes", "bytes that the small database's newest base backup needs in the bucket", "small_index_bytes", "size of the index of the small database's newest base backup",
+				"wake_small_ms", "time of the small database to its first row", "wake_large_ms", "time of the large database to its first row", "growth_ratio", "time to the first row of the "+
+					"large database over the small one's, turn by turn",
+				"wake_small_read_bytes", "bytes that the small database read from the bucket until its first row", "wake_large_read_bytes", "bytes that the large database "+
+					"read from the bucket until its first row",
+				"wake_small_class_b_count", "class B requests of the small database until its first row", "wake_large_class_b_count", "class B requests of the large "+
+					"database until its first row",
+				"lookup_ms", "time to look up a row of the large database not read before", "lookup_trips_count", "consecutive waits for the "+
+					"bucket in a lookup in the large database",
+				"first_row_trips_count", "sequential waits for the bucket before the large database's first row", "index_bytes", "index size of the large "+
+					"database's newest base backup", "stored_bytes", "bytes that the large database's newest base backup needs in the bucket", "small_stored_bytes", "bytes that the small database's newest base backup needs in the bucket", "small_index_bytes", "index size of the small "+
+					"database's newest base backup",
 			),
 		},
 		Run: wakeGrowth,

@@ -34,12 +34,12 @@ func wakesVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "wakes",
-			Doc: "starts pgserve on one processor, in turns with an older commit's, each on an empty database that is there and a cache that " +
-				"is set up, up to the first row of a client; before that each is set up from nothing. The bucket answers at once",
+			Doc: "starts pgserve on one processor, alternating with an older commit's, each with an existing empty database and a cache " +
+				"that is set up, up to a client's first row; before that, sets each up from nothing. The bucket answers without delay",
 			Args: []scenario.Arg{
-				{Name: "older", Required: true, Doc: "a commit of this repository. Vacuous where the clone does not have it"},
-				{Name: "turns", Kind: scenario.KindInt, Default: "10", Doc: "that each is started"},
-				{Name: "setups", Kind: scenario.KindInt, Default: "1", Doc: "that each is set up"},
+				{Name: "older", Required: true, Doc: "a commit of this repository. Vacuous if the clone lacks it"},
+				{Name: "turns", Kind: scenario.KindInt, Default: "10", Doc: "starts of each"},
+				{Name: "setups", Kind: scenario.KindInt, Default: "1", Doc: "set-ups of each"},
 			},
 			Metrics: bench.MetricDocs(pairs...),
 		},

@@ -19,18 +19,25 @@ func wakeSizeVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "wake_size",
-			Doc: "on the modelled bucket, in one warm process: opens a database by what it needs first, in turns with one that reads all of it first, " +
-				"to the first row of a lookup; then another lookup, and a scan of all of it",
+			Doc: "on the modeled bucket, in one warm process: opens a database that reads pages on demand, alternating with one that " +
+				"reads everything first, up to the first row of a lookup; then another lookup, and a scan of everything",
 			Args: []scenario.Arg{
 				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "rows"},
 				{Name: "turns", Kind: scenario.KindInt, Default: "5", Doc: "of each"},
 			},
 			Metrics: bench.MetricDocs(
-				"wake_ms", "time to the first row, pages read on demand", "wake_eager_ms", "time to the first row, all of the database read first", "wake_ratio", "time to the first row, pages on demand over all read first, turn by turn",
-				"wake_read_bytes", "bytes read from the bucket to the first row, pages on demand", "wake_class_a_count", "class A requests to the first row, pages on demand", "wake_class_a_eager_count", "class A requests to the first row, all of the database read first",
-				"lookup_ms", "time to look up a row that was not read before, pages on demand", "lookup_eager_ms", "time to look up a row, all of the database in memory", "lookup_trips_count", "times, one after the other, that the lookup of a row that was not read before waited for the bucket",
-				"first_row_trips_count", "times, one after the other, that the first row waited for the bucket",
-				"scan_ms", "time from the opening to the end of a scan, pages on demand, less what came between", "scan_eager_ms", "time from the opening to the end of a scan, all of the database read first, less what came between", "scan_ratio", "time to the end of a scan, pages on demand over all read first, turn by turn",
+				"wake_ms", "time to the first row, pages read on demand", "wake_eager_ms", "time to the first row, everything read first", "wake_ratio", "time to the first row, pages "+
+					"on demand over everything first, turn by turn",
+				"wake_read_bytes", "bytes read from the bucket until the first row, pages on demand", "wake_class_a_count", "class A requests until the "+
+					"first row, pages on demand", "wake_class_a_eager_count", "class A requests until the "+
+					"first row, everything read first",
+				"lookup_ms", "time to look up a row not read before, pages on demand", "lookup_eager_ms", "time to look up a row, "+
+					"everything in memory", "lookup_trips_count", "consecutive waits for the "+
+					"bucket in the lookup of a row not read before",
+				"first_row_trips_count", "sequential waits for the bucket before the first row",
+				"scan_ms", "time from opening to the end of a scan, pages on demand, without what happens in between", "scan_eager_ms", "time from opening to the end "+
+					"of a scan, everything read first, without what happens in between", "scan_ratio", "time to the end of a scan, "+
+					"pages on demand over everything first, turn by turn",
 			),
 		},
 		Run: wakeSize,

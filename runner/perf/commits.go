@@ -25,14 +25,14 @@ func logRoundtripVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "logroundtrip",
-			Doc: "commits rows one by one in mode log, ends every life as a crash would, reopens, and compares every row with " +
-				"what was acknowledged; one life compacts in the middle, another straddles segments of PostgreSQL's log",
+			Doc: "commits rows one by one in mode log, ends every life as a crash would, reopens, and compares every row with what was " +
+				"acknowledged; one life compacts midway, another spans several of PostgreSQL's WAL segments",
 			Args: []scenario.Arg{
-				{Name: "commits", Kind: scenario.KindInt, Default: "60", Doc: "in each life"},
-				{Name: "lives", Kind: scenario.KindInt, Default: "4", Doc: "how often it is opened"},
-				{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "how often, each with a database of its own"},
+				{Name: "commits", Kind: scenario.KindInt, Default: "60", Doc: "per life"},
+				{Name: "lives", Kind: scenario.KindInt, Default: "4", Doc: "how often the database is opened"},
+				{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "how often, each with its own database"},
 			},
-			Metrics: bench.MetricDocs("open_ms", "time of a reopening", "replayed_count", "records that a reopening replayed"),
+			Metrics: bench.MetricDocs("open_ms", "time to reopen", "replayed_count", "records replayed when reopening"),
 		},
 		Run: logRoundtrip,
 	}
@@ -123,12 +123,12 @@ func commitLatencyVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "commitlatency",
-			Doc: "one client, strict: the time of a one-row commit against a bare conditional PUT of the same size, alternating, " +
-				"on a bucket in memory with the modelled latency",
+			Doc: "one client, strict: the time of a one-row commit compared with a bare conditional PUT of the same size, alternating, on " +
+				"a bucket in memory with the modeled latency",
 			Args: []scenario.Arg{{Name: "commits", Kind: scenario.KindInt, Default: "300", Doc: "and as many PUTs"}},
 			Metrics: bench.MetricDocs(
-				"put_ms", "time of a bare create-if-absent", "commit_ms", "time of a one-row INSERT, acknowledged",
-				"record_bytes", "bytes of a commit's record in the log", "class_a_count", "class A requests of all commits together",
+				"put_ms", "time of a bare create-if-absent", "commit_ms", "time of a one-row INSERT until it is acknowledged",
+				"record_bytes", "size of a commit's record in the log", "class_a_count", "class A requests of all commits combined",
 			),
 		},
 		Run: commitLatency,
@@ -191,14 +191,14 @@ func commitThroughputVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "committhroughput",
-			Doc: "many clients, each with a connection of its own, strict, on a bucket in memory with the modelled latency and one write a second for each name: " +
-				"durable commits a second, against swapping the manifest at each commit",
+			Doc: "many clients, each with its own connection, strict, on a bucket in memory with the modeled latency and one write a " +
+				"second per name: durable commits a second, compared with swapping the manifest at each commit",
 			Args: []scenario.Arg{
-				{Name: "clients", Kind: scenario.KindInt, Default: "64", Doc: "that commit one row after the other"},
-				{Name: "time", Kind: scenario.KindDuration, Default: "10s", Doc: "of each side"},
+				{Name: "clients", Kind: scenario.KindInt, Default: "64", Doc: "each commits one row after the other"},
+				{Name: "time", Kind: scenario.KindDuration, Default: "10s", Doc: "for each side"},
 			},
 			Metrics: bench.MetricDocs(
-				"commits_per_s", "durable commits", "swaps_per_s", "swaps of one manifest, as the bucket is modelled", "commit_ratio", "durable commits over swaps of one manifest",
+				"commits_per_s", "durable commits", "swaps_per_s", "swaps of one manifest on the modeled bucket", "commit_ratio", "durable commits over swaps of one manifest",
 				"group_count", "commits in one record, on average", "commit_ms", "time of a commit, as a client sees it",
 			),
 		},
@@ -311,12 +311,13 @@ func casRateVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "casrate",
-			Doc: "how often one name can be swapped, against how often the log can be appended to by one writer, both under the " +
-				"modelled latency and one write a second for each name",
-			Args: []scenario.Arg{{Name: "time", Kind: scenario.KindDuration, Default: "10s", Doc: "of each side"}},
+			Doc: "how often one name can be swapped, compared with how often one writer can append to the log, both with the modeled " +
+				"latency and one write a second per name",
+			Args: []scenario.Arg{{Name: "time", Kind: scenario.KindDuration, Default: "10s", Doc: "for each side"}},
 			Metrics: bench.MetricDocs(
-				"swaps_per_s", "swaps of one name, tried as fast as answers come", "refused_ratio", "share of the swaps of one name that were refused with 429",
-				"appends_per_s", "appends to the log, one at a time", "append_ms", "time of an append to the log", "append_refused_count", "appends to the log that met a 429",
+				"swaps_per_s", "swaps of one name, each sent as soon as the last is answered", "refused_ratio", "share of swaps of one name refused with 429",
+				"appends_per_s", "appends to the log, one at a time", "append_ms", "time of an append to the log", "append_refused_count", "appends to the log answered "+
+					"429",
 			),
 		},
 		Run: casRate,

@@ -26,11 +26,11 @@ func nativebenchVerb() bench.Verb {
 	v := scenario.Verb{
 		Name: "nativebench",
 		Doc: "runs the cases of sqlbench with the same settings here and in a native PostgreSQL built from source, alternating, and " +
-			"records what they take of the processor: here of the whole process, there of the client's backend, and their ratio",
+			"records processor time (here of the whole process, there of the client's backend) and its ratio",
 		Args: []scenario.Arg{
 			{Name: "rounds", Kind: scenario.KindInt, Default: "3", Doc: "how often every case runs on each side"},
-			{Name: "rows", Kind: scenario.KindInt, Default: "1000000", Doc: "of the table that the bulk cases use"},
-			{Name: "source", Kind: scenario.KindString, Doc: "a folder with PostgreSQL's source, to be built; empty: the verdict is vacuous"},
+			{Name: "rows", Kind: scenario.KindInt, Default: "1000000", Doc: "in the table that the bulk cases use"},
+			{Name: "source", Kind: scenario.KindString, Doc: "a folder with PostgreSQL's source, which is built; empty: vacuous"},
 		},
 	}
 	for _, c := range sqlCases(1) {

@@ -14,10 +14,12 @@ func nothingNewVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "nothingnew",
-			Doc:  "runs start-up statements that change nothing, reads, and rolls back: none of it may write to the bucket",
-			Args: []scenario.Arg{{Name: "rounds", Kind: scenario.KindInt, Default: "20", Doc: "of all of them"}},
+			Doc:  "runs start-up statements that change nothing, reads, and rollbacks: none of them may write to the bucket",
+			Args: []scenario.Arg{{Name: "rounds", Kind: scenario.KindInt, Default: "20", Doc: "of all statements"}},
 			Metrics: bench.MetricDocs(
-				"statements_count", "statements that were run and change nothing", "writes_count", "requests that wrote, by all of the statements", "bytes_up_count", "bytes that the statements wrote",
+				"statements_count", "statements run that change nothing", "writes_count", "write requests caused by all "+
+					"statements", "bytes_up_count", "bytes written by the "+
+					"statements",
 			),
 		},
 		Run: nothingNew,

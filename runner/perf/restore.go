@@ -18,18 +18,21 @@ func reopenVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "reopen",
-			Doc: "makes many small commits, crashes, and reopens through the modelled latency: with the log left to grow, with a " +
-				"layer taken whenever a restore budget as long as the bare opening says so, likewise without a budget given, and with " +
-				"nothing after the layer",
+			Doc: "makes many small commits, crashes, and reopens with the modeled latency: with a log that has only grown, with layers " +
+				"taken by a restore budget equal to the time of a bare opening, with layers taken by the default budget, and with nothing " +
+				"after the layer",
 			Args: []scenario.Arg{
-				{Name: "commits", Kind: scenario.KindInt, Default: "10000", Doc: "of one row each, one after the other"},
-				{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "how often each database is reopened"},
+				{Name: "commits", Kind: scenario.KindInt, Default: "10000", Doc: "one row each, one after the other"},
+				{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "reopenings of each database"},
 			},
 			Metrics: bench.MetricDocs(
-				"bare_open_ms", "opening with nothing after the layer", "grown_open_ms", "opening with all commits after the layer",
-				"budget_open_ms", "opening of what was compacted by the budget given", "grown_count", "records replayed with all commits after the layer", "budget_count", "records replayed of what was compacted by the budget given",
-				"budget_ratio", "opening within the budget given over opening with nothing after the layer", "auto_open_ms", "opening of what was compacted without a budget given",
-				"auto_count", "records replayed of what was compacted without a budget given", "auto_ratio", "opening without a budget given over opening with nothing after the layer",
+				"bare_open_ms", "opening with no records after the layer", "grown_open_ms", "opening with all commits after the layer",
+				"budget_open_ms", "opening with layers taken by the given budget", "grown_count", "records replayed with all commits after the layer", "budget_count", "records replayed with layers "+
+					"taken by the given budget",
+				"budget_ratio", "opening with the given budget over opening with no records after the layer", "auto_open_ms", "opening with layers taken by "+
+					"the default budget",
+				"auto_count", "records replayed with layers taken by the default budget", "auto_ratio", "opening with the default "+
+					"budget over opening with no records after the layer",
 			),
 		},
 		Run: reopen,
@@ -137,10 +140,10 @@ func idleVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "idle",
-			Doc:  "opens a database on a virtual clock, commits, and lets time pass with nothing to do: no request may be made",
+			Doc:  "opens a database on a virtual clock, commits, and lets time pass idle: no request may be made",
 			Args: []scenario.Arg{{Name: "hours", Kind: scenario.KindInt, Default: "1", Doc: "of virtual time"}},
 			Metrics: bench.MetricDocs(
-				"idle_requests_count", "requests made while the database was idle", "idle_hours_count", "hours that passed while the database was idle",
+				"idle_requests_count", "requests made while the database was idle", "idle_hours_count", "hours the database was idle",
 			),
 		},
 		Run: idle,
@@ -174,11 +177,12 @@ func amplificationVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "amplification",
-			Doc:  "how many bytes are shipped for each byte that PostgreSQL writes to its log, and for each row: small and bulk",
-			Args: []scenario.Arg{{Name: "rows", Kind: scenario.KindInt, Default: "1000", Doc: "committed one by one, and then as many times ten at once"}},
+			Doc:  "how many bytes are shipped for each byte that PostgreSQL writes to its log, and for each row: in small commits and in bulk",
+			Args: []scenario.Arg{{Name: "rows", Kind: scenario.KindInt, Default: "1000", Doc: "committed one by one, then ten times as " +
+				"many in one commit"}},
 			Metrics: bench.MetricDocs(
 				"small_row_bytes", "bytes shipped for a one-row commit", "small_log_ratio", "bytes shipped over bytes written by PostgreSQL, one-row commits",
-				"bulk_row_bytes", "bytes shipped for a row of one large commit", "bulk_log_ratio", "bytes shipped over bytes written by PostgreSQL, one large commit",
+				"bulk_row_bytes", "bytes shipped per row of one large commit", "bulk_log_ratio", "bytes shipped over bytes written by PostgreSQL, one large commit",
 			),
 		},
 		Run: amplification,

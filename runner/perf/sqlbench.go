@@ -34,12 +34,12 @@ var benchScript []byte
 func sqlbenchVerb() bench.Verb {
 	v := scenario.Verb{
 		Name: "sqlbench",
-		Doc: "runs the same SQL with the same settings here and in PGlite on Node, alternating, and records the times and " +
-			"their ratio (here over Node); without Node the verdict is vacuous",
+		Doc: "runs the same SQL with the same settings here and in PGlite on Node, alternating, and records the times and their ratio " +
+			"(here over Node). Vacuous without Node",
 		Args: []scenario.Arg{
 			{Name: "rounds", Kind: scenario.KindInt, Default: "3", Doc: "how often every case runs on each side"},
-			{Name: "rows", Kind: scenario.KindInt, Default: "1000000", Doc: "of the table that the bulk cases use"},
-			{Name: "cases", Kind: scenario.KindStrings, Doc: "only these; the others still run where these need them"},
+			{Name: "rows", Kind: scenario.KindInt, Default: "1000000", Doc: "in the table that the bulk cases use"},
+			{Name: "cases", Kind: scenario.KindStrings, Doc: "only these; others still run where these need them"},
 		},
 	}
 	for _, name := range caseNames() {

@@ -17,10 +17,10 @@ import (
 func turnsVerb(name, doc string, names, docs [2]string, ratio string, run func(context.Context, *bench.Run, scenario.Args) error, more ...scenario.Arg) bench.Verb {
 	v := scenario.Verb{
 		Name: name,
-		Doc:  "runs the cases of sqlbench over sockets, on a store in memory, everything in the cache, " + doc + ", in turns, both up, and records how long each takes, and the ratio",
+		Doc:  "runs the cases of sqlbench over sockets, on a store in memory with everything in the cache, " + doc + ", both running, in turns, and records the times and their ratio",
 		Args: append([]scenario.Arg{
 			{Name: "repeat", Kind: scenario.KindInt, Default: "3", Doc: "how often every case runs on each side"},
-			{Name: "rows", Kind: scenario.KindInt, Default: "1000000", Doc: "of the table that the bulk cases use"},
+			{Name: "rows", Kind: scenario.KindInt, Default: "1000000", Doc: "in the table that the bulk cases use"},
 		}, more...),
 	}
 	for _, c := range sqlCases(1) {
@@ -38,7 +38,7 @@ var (
 )
 
 func sqlolderVerb() bench.Verb {
-	return turnsVerb("sqlolder", "against this pgserve and one of an older commit", sidesOlder, [2]string{"here", "at the older commit"}, "here over the older commit",
+	return turnsVerb("sqlolder", "against this pgserve and an older commit's", sidesOlder, [2]string{"here", "at the older commit"}, "here over the older commit",
 		func(ctx context.Context, r *bench.Run, args scenario.Args) error {
 			program, err := r.PgserveOf(ctx, args.String("older"))
 			if errors.Is(err, bench.ErrMissing) {
@@ -60,7 +60,7 @@ func sqlolderVerb() bench.Verb {
 }
 
 func sqlcheckedVerb() bench.Verb {
-	return turnsVerb("sqlchecked", "against pgserve with bounds checks in PostgreSQL's code and without", sidesChecked, [2]string{"with bounds checks", "without bounds checks"}, "with bounds checks over without",
+	return turnsVerb("sqlchecked", "against pgserve with and without bounds checks in PostgreSQL's code", sidesChecked, [2]string{"with bounds checks", "without bounds checks"}, "with bounds checks over without",
 		func(ctx context.Context, r *bench.Run, args scenario.Args) error {
 			return r.WithService(ctx, bench.InProcess, func(s *bench.Served) error {
 				return r.WithServiceIn(ctx, []string{"BLOBPGLITE_CHECKED=1"}, bench.InProcess, func(checked *bench.Served) error {

@@ -22,8 +22,8 @@ func freshVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "fresh",
-			Doc:  "in one warm process, on a store in memory: makes new databases, and opens a 10 MB one",
-			Args: []scenario.Arg{{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "how often, of each"}},
+			Doc:  "in one warm process, on a store in memory: creates new databases, and opens a 10 MB one",
+			Args: []scenario.Arg{{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "how often each"}},
 			Metrics: bench.MetricDocs(
 				"new_database_ms", "time from opening an empty prefix to the first row",
 				"open_ms", "time from opening a 10 MB database to the first row",

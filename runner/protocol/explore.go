@@ -16,19 +16,23 @@ func exploreVerb() bench.Verb {
 		Bare: true,
 		Verb: scenario.Verb{
 			Name: "explore",
-			Doc: "runs schedules of two or three processes on the real lease, log, manifest, takeover and collection over a bucket in memory: " +
-				"every call of the store is a choice, lost replies, late writes and crashes too; the protocol's invariants are judged after each " +
-				"step. First depth first, as far as the share goes, then by seed. A violation is printed as its shortest schedule, which replays",
+			Doc: "runs schedules of two or three processes through the real lease, log, manifest, takeover and collection, over a bucket " +
+				"in memory: every store call is a choice, as are lost replies, late writes and crashes; the protocol's invariants are " +
+				"checked after each step. First depth first, up to its share of the schedules, then at random by seed. A violation is " +
+				"printed as its shortest schedule, which can be replayed",
 			Args: []scenario.Arg{
 				{Name: "schedules", Kind: scenario.KindInt, Default: "50000", Doc: "over all plans"},
-				{Name: "plans", Kind: scenario.KindStrings, Doc: "by name; none: all of runner/explore"},
-				{Name: "workers", Kind: scenario.KindInt, Default: "0", Doc: "0: as many as processors"},
+				{Name: "plans", Kind: scenario.KindStrings, Doc: "by name; empty: all of runner/explore"},
+				{Name: "workers", Kind: scenario.KindInt, Default: "0", Doc: "0: one for each processor"},
 				{Name: "exhaustive", Kind: scenario.KindFloat, Default: "0.5", Doc: "share of the depth-first walk"},
 			},
 			Metrics: append(bench.MetricDocs(
-				"schedules_count", "schedules that were run from beginning to end", "distinct_count", "schedules that differ from each other", "skipped_count", "beginnings of schedules that were given up: an equivalent one was run",
-				"deepest_count", "choices of the longest schedule", "cut_count", "schedules that did not end within the bound on steps", "schedules_per_s", "schedules of all workers together",
-				"exhaustive_count", "schedules by the depth-first walk", "plans_count", "plans that were explored", "exhausted_count", "plans of which every schedule without faults was run",
+				"schedules_count", "schedules run from beginning to end", "distinct_count", "schedules that differ from each other", "skipped_count", "schedules abandoned early "+
+					"because an equivalent one had run",
+				"deepest_count", "choices in the longest schedule", "cut_count", "schedules that exceeded the limit on steps", "schedules_per_s", "schedules of all workers "+
+					"combined",
+				"exhaustive_count", "schedules from the depth-first walk", "plans_count", "plans explored", "exhausted_count", "plans for which every "+
+					"schedule without faults was run",
 				"violations_count", "plans in which an invariant was violated",
 			), planMetrics()...),
 		},

@@ -24,10 +24,11 @@ func lockedVerb() bench.Verb {
 		Bare: true,
 		Verb: scenario.Verb{
 			Name: "locked",
-			Doc: "takes a lease and lets a second writer try: it is told who holds it and until when, in the error's fields and in its " +
-				"text; one that waits gets it when it has run out, or at once when it is given back",
-			Args:    []scenario.Arg{{Name: "rounds", Kind: scenario.KindInt, Default: "20", Doc: "each on a prefix of its own"}, bench.StoreArg()},
-			Metrics: bench.MetricDocs("refused_count", "tries to take the lease while it was held", "waited_ms", "virtual time until a lease that nobody renewed was taken"),
+			Doc: "takes a lease and lets a second writer try: it is told who holds the lease and until when, in the error's fields and in " +
+				"its text; a writer that waits gets the lease when it expires, or immediately when it is released",
+			Args: []scenario.Arg{{Name: "rounds", Kind: scenario.KindInt, Default: "20", Doc: "each on its own prefix"}, bench.StoreArg()},
+			Metrics: bench.MetricDocs("refused_count", "attempts to take the lease while it was held", "waited_ms", "virtual time until an "+
+				"unrenewed lease was taken"),
 		},
 		Run: locked,
 	}
@@ -105,17 +106,17 @@ func heartbeatVerb() bench.Verb {
 		Bare: true,
 		Verb: scenario.Verb{
 			Name: "heartbeat",
-			Doc: "lets a holder renew its lease after 0 to 2 times its length, by seed and in virtual time, while a rival whose clock " +
-				"runs up to a lease ahead or behind tries to take it at the same moment: never do both succeed, and the object says the " +
-				"same as the one who did",
+			Doc: "lets a holder renew its lease after 0 to 2 times its length, by seed and in virtual time, while a rival whose clock is " +
+				"up to one lease ahead or behind tries to take it at the same moment: the two never both succeed, and the object agrees " +
+				"with the winner",
 			Args: []scenario.Arg{
 				{Name: "rounds", Kind: scenario.KindInt, Default: "1000", Doc: "each until the lease changes hands, or beats times"},
 				{Name: "beats", Kind: scenario.KindInt, Default: "8", Doc: "renewals in a round"},
-				{Name: "lose", Kind: scenario.KindFloat, Doc: "probability that the reply to a put is lost after it was applied"},
+				{Name: "lose", Kind: scenario.KindFloat, Doc: "probability that the reply to an applied put is lost"},
 				bench.StoreArg(),
 			},
-			Metrics: bench.MetricDocs("renewed_count", "moments in which the holder kept the lease", "taken_count", "moments in which the rival got the lease",
-				"neither_count", "moments in which nobody got the lease: a lost reply", "faults_count", "replies that were lost"),
+			Metrics: bench.MetricDocs("renewed_count", "times the holder kept the lease", "taken_count", "times the rival got the lease",
+				"neither_count", "times neither got the lease: a reply was lost", "faults_count", "lost replies"),
 		},
 		Run: heartbeat,
 	}

@@ -32,9 +32,9 @@ func conditionsVerb() bench.Verb {
 		Bare: true,
 		Verb: scenario.Verb{
 			Name: "conditions",
-			Doc: "puts under a condition that holds, which must be stored, and under ones that do not (the name exists, the " +
+			Doc: "makes puts whose condition holds, which must be stored, and puts whose condition does not hold (the name exists, the " +
 				"generation is stale, there is no object), which must be refused and change nothing",
-			Args: []scenario.Arg{kindArg(), {Name: "rounds", Kind: scenario.KindInt, Default: "20", Doc: "each on a name of its own"}, bench.StoreArg()},
+			Args: []scenario.Arg{kindArg(), {Name: "rounds", Kind: scenario.KindInt, Default: "20", Doc: "each with its own name"}, bench.StoreArg()},
 			Metrics: append(bench.MetricDocs("stored_count", "puts whose condition held", "refused_count", "puts whose condition did not"),
 				bench.WireDocs()...),
 		},
@@ -151,14 +151,14 @@ func readAfterWriteVerb() bench.Verb {
 		Bare: true,
 		Verb: scenario.Verb{
 			Name: "readafterwrite",
-			Doc: "creates, swaps and deletes, and after each acknowledgement reads and lists at once through another client: it " +
+			Doc: "creates, swaps and deletes, and after each acknowledgement immediately reads and lists through another client, which " +
 				"must see exactly what was acknowledged",
 			Args: []scenario.Arg{
-				{Name: "rounds", Kind: scenario.KindInt, Default: "50", Doc: "each on a name of its own"},
+				{Name: "rounds", Kind: scenario.KindInt, Default: "50", Doc: "each with its own name"},
 				{Name: "size", Kind: scenario.KindSize, Default: "1KB", Doc: "of the body"},
 				bench.StoreArg(),
 			},
-			Metrics: bench.MetricDocs("reads_count", "reads and lists that were compared"),
+			Metrics: bench.MetricDocs("reads_count", "reads and lists compared"),
 		},
 		Run: readAfterWrite,
 	}
@@ -242,13 +242,13 @@ func primitiveLatencyVerb() bench.Verb {
 		Bare: true,
 		Verb: scenario.Verb{
 			Name: "latency",
-			Doc:  "how long GET, PUT and conditional PUT take, one after the other, by one client",
+			Doc:  "measures GET, PUT and conditional PUT, one after the other, from one client",
 			Args: []scenario.Arg{
 				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "of the body"},
 				{Name: "samples", Kind: scenario.KindInt, Default: "50", Doc: "of each"},
 				bench.StoreArg(),
 			},
-			Metrics: bench.MetricDocs("get_ms", "GET of a whole object", "put_ms", "PUT without a condition, over a name that exists",
+			Metrics: bench.MetricDocs("get_ms", "GET of a whole object", "put_ms", "PUT without a condition, over an existing name",
 				"create_ms", "PUT that creates if absent", "swap_ms", "PUT that compares and swaps"),
 		},
 		Run: primitiveLatency,
@@ -319,10 +319,11 @@ func emulatorVerb() bench.Verb {
 		Bare: true,
 		Verb: scenario.Verb{
 			Name: "emulator",
-			Doc: "tries the table of what the emulator does otherwise than the service, row by row: bare it still does, behind the " +
-				"front it does not, or is refused; and what the front relies on holds",
-			Metrics: bench.MetricDocs("rows_count", "rows of the table of what a bucket must answer", "lies_count", "rows of the table in which the bare emulator is wrong",
-				"refused_count", "rows of the table that the front refuses rather than mends"),
+			Doc: "checks every known difference between the emulator and the service: the bare emulator still shows it, the front " +
+				"corrects or refuses it, and what the front relies on holds",
+			Metrics: bench.MetricDocs("rows_count", "rows of the table of required answers", "lies_count", "rows that the bare emulator "+
+				"gets wrong",
+				"refused_count", "rows that the front refuses instead of correcting"),
 		},
 		Run: emulatorTable,
 	}

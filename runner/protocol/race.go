@@ -31,18 +31,21 @@ func raceVerb() bench.Verb {
 		Bare: true,
 		Verb: scenario.Verb{
 			Name: "race",
-			Doc: "lets many writers put under one condition at once, round after round: exactly one is told that it has won, its " +
-				"body is what everybody reads then, and every other one is told of a conflict (or, if its reply was lost in a swap, that it cannot be known)",
+			Doc: "lets many writers put under the same condition simultaneously, round after round: exactly one is told that it has won, " +
+				"every reader then gets its body, and every other writer is told of a conflict (or, if its reply was lost in a swap, that " +
+				"the outcome is unknown)",
 			Args: []scenario.Arg{
 				kindArg(),
-				{Name: "writers", Kind: scenario.KindInt, Default: "20", Doc: "at once"},
-				{Name: "rounds", Kind: scenario.KindInt, Default: "100", Doc: "each on a name of its own"},
+				{Name: "writers", Kind: scenario.KindInt, Default: "20", Doc: "concurrent"},
+				{Name: "rounds", Kind: scenario.KindInt, Default: "100", Doc: "each with its own name"},
 				{Name: "fault", Default: faultNone, OneOf: []string{faultNone, faultLose, faultThrottle},
-					Doc: "under the client, on an emulator of its own. lose: every reply to a put is lost; throttle: a name takes one write a second, beyond: 429"},
+					Doc: "injected below the client, on a separate emulator. lose: every reply to a put is lost; throttle: a name takes " +
+						"one write a second, and answers 429 to more"},
 				bench.StoreArg(),
 			},
-			Metrics: append(bench.MetricDocs("winners_count", "winners of a round", "race_ms", "time of a round", "faults_count", "faults that struck",
-				"unknown_count", "losers of a swap whose reply was lost: whether a winner has replaced theirs cannot be told"), bench.WireDocs()...),
+			Metrics: append(bench.MetricDocs("winners_count", "winners of a round", "race_ms", "duration of a round", "faults_count", "faults that struck",
+				"unknown_count", "losers of a swap whose reply was lost: they cannot tell whether their write took effect and was then "+
+					"replaced"), bench.WireDocs()...),
 		},
 		Run: race,
 	}
@@ -156,14 +159,14 @@ func contestVerb() bench.Verb {
 		Bare: true,
 		Verb: scenario.Verb{
 			Name: "contest",
-			Doc: "the same above the store's contract, with the protocol's own code: many writers fence one place of the log, or " +
-				"take one lease that has run out, while replies are lost or names are throttled: exactly one is told that it has won",
+			Doc: "like race, but one level higher, with the protocol's own code: many writers fence one place in the log, or take one " +
+				"expired lease, while replies are lost or names are throttled: exactly one is told that it has won",
 			Args: []scenario.Arg{
 				{Name: "for", Default: "log", OneOf: []string{"log", "lease"}, Doc: "log: create if absent; lease: compare and swap"},
-				{Name: "writers", Kind: scenario.KindInt, Default: "20", Doc: "at once"},
-				{Name: "rounds", Kind: scenario.KindInt, Default: "100", Doc: "each on a prefix of its own"},
+				{Name: "writers", Kind: scenario.KindInt, Default: "20", Doc: "concurrent"},
+				{Name: "rounds", Kind: scenario.KindInt, Default: "100", Doc: "each on its own prefix"},
 				{Name: "fault", Default: faultLose, OneOf: []string{faultLose, faultThrottle},
-					Doc: "above the client. lose: half of the replies to puts, by seed; throttle: a name takes one write a second"},
+					Doc: "injected above the client. lose: half of the replies to puts are lost, by seed; throttle: a name takes one write a second"},
 				bench.StoreArg(),
 			},
 			Metrics: bench.MetricDocs("winners_count", "winners of a round", "faults_count", "faults that struck",

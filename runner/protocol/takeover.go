@@ -57,14 +57,14 @@ func takeoversVerb() bench.Verb {
 		Bare: true,
 		Verb: scenario.Verb{
 			Name: "takeovers",
-			Doc: "lets several writers take one database over at the same moment, its lease having run out, round after round on one " +
-				"log: one becomes the writer, the others are told who has it, the epoch rises by exactly one, and the log stays sound",
+			Doc: "lets several writers take over one database at the same moment, after its lease has expired, round after round on one " +
+				"log: one becomes the writer, the others are told who it is, the epoch rises by exactly one, and the log stays sound",
 			Args: []scenario.Arg{
-				{Name: "rounds", Kind: scenario.KindInt, Default: "100", Doc: "takeovers, one after the other"},
-				{Name: "rivals", Kind: scenario.KindInt, Default: "2", Doc: "at once"},
+				{Name: "rounds", Kind: scenario.KindInt, Default: "100", Doc: "consecutive takeovers"},
+				{Name: "rivals", Kind: scenario.KindInt, Default: "2", Doc: "concurrent"},
 				bench.StoreArg(),
 			},
-			Metrics: bench.MetricDocs("winners_count", "winners of a round", "epoch_rise_count", "rise of the epoch in a round", "takeover_ms", "time of the winner's takeover",
+			Metrics: bench.MetricDocs("winners_count", "winners of a round", "epoch_rise_count", "how much the epoch rose in a round", "takeover_ms", "time of the winner's takeover",
 				"fences_count", "fences in the log at the end"),
 		},
 		Run: takeovers,
@@ -187,17 +187,17 @@ func zombiesVerb() bench.Verb {
 		Bare: true,
 		Verb: scenario.Verb{
 			Name: "zombies",
-			Doc: "parks a writer in the middle of a commit, lets its lease run out and another one open the database and commit, and " +
-				"lets the first go on: what it does from then on is refused, and the log holds exactly what was acknowledged",
+			Doc: "parks a writer in the middle of a commit until its lease has expired and another writer has opened the database and " +
+				"committed; then the first continues: whatever it tries is refused, and the log holds exactly what was acknowledged",
 			Args: []scenario.Arg{
 				{Name: "at", Default: string(point.WalBeforePut),
 					OneOf: []string{string(point.WalBeforePut), string(point.WalAfterPut), string(point.ManifestBeforeCAS)},
 					Doc: "where it is parked: before its record is created (refused), after (durable: its successor has it, and the next " +
 						"one is refused), or before it swaps the manifest to a layer that its successor has overtaken"},
-				{Name: "rounds", Kind: scenario.KindInt, Default: "100", Doc: "each with a database of its own"},
+				{Name: "rounds", Kind: scenario.KindInt, Default: "100", Doc: "each with its own database"},
 				bench.StoreArg(),
 			},
-			Metrics: bench.MetricDocs("refused_count", "zombies that were refused, in a round", "zombies_count", "zombies that were woken"),
+			Metrics: bench.MetricDocs("refused_count", "zombies refused in a round", "zombies_count", "zombies that were woken"),
 		},
 		Run: zombies,
 	}

@@ -31,9 +31,9 @@ const (
 func Checks() []scenario.Named {
 	return []scenario.Named{
 		{Name: checkConditions, Doc: "a put is stored if its condition holds, and changes nothing if not"},
-		{Name: checkOneWinner, Doc: "of many writers at once exactly one is told that it has won, and it has"},
+		{Name: checkOneWinner, Doc: "of many concurrent writers exactly one is told that it has won, and it has"},
 		{Name: checkReadAfterWrite, Doc: "another client reads and lists exactly what was acknowledged"},
-		{Name: checkEmulator, Doc: "the emulator is wrong where the table says so, and behind the front it is not"},
+		{Name: checkEmulator, Doc: "the emulator is wrong where the table says so, and right behind the front"},
 		{Name: checkExclusive, Doc: "a lease is never both renewed and taken over"},
 	}
 }

@@ -27,19 +27,20 @@ func replicaConvergesVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "replica_converges",
-			Doc: "bursts of rows, large transactions, DDL, databases and layers at a writer, with kills of the writer and of replicas; a client of each " +
-				"replica reads all the while, and its history is judged; after each burst the digests of every table of every database are compared",
+			Doc: "bursts of rows, large transactions, DDL, new databases and layers at a writer, with kills of the writer and of " +
+				"replicas; a client of each replica reads continuously, and its history is judged; after each burst the digests of every " +
+				"table of every database are compared",
 			Args: []scenario.Arg{
 				{Name: "rounds", Kind: scenario.KindInt, Required: true, Doc: "bursts"},
-				{Name: "replicas", Kind: scenario.KindInt, Default: "2", Doc: "at once"},
-				{Name: "burst", Kind: scenario.KindDuration, Default: "3s", Doc: "how long each burst lasts"},
+				{Name: "replicas", Kind: scenario.KindInt, Default: "2", Doc: "concurrent"},
+				{Name: "burst", Kind: scenario.KindDuration, Default: "3s", Doc: "of each burst"},
 				{Name: "poll", Kind: scenario.KindDuration, Default: "50ms", Doc: "of the replicas"},
-				{Name: "retain", Kind: scenario.KindDuration, Default: "10m", Doc: "how long the log is kept: with none, replicas that are slow have to move"},
+				{Name: "retain", Kind: scenario.KindDuration, Default: "10m", Doc: "how long the log is kept: with 0, slow replicas have to move"},
 			},
 			Metrics: bench.MetricDocs(
 				"commits_count", "acknowledged commits of a burst", "kills_count", "kills of the writer in a burst", "replica_kills_count", "kills of a replica in a burst",
-				"moves_count", "moves of a replica to a newer layer, since it was started",
-				"reads_count", "reads of a burst that were judged", "arrive_ms", "time from the end of a burst until a replica has all of it", "tables_count", "tables compared after a burst",
+				"moves_count", "moves of a replica to a newer layer since its start",
+				"reads_count", "reads judged in a burst", "arrive_ms", "time from the end of a burst until a replica has all of it", "tables_count", "tables compared after a burst",
 			),
 		},
 		Run: replicaConverges,

@@ -27,15 +27,16 @@ func replicaLagVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "replica_lag",
-			Doc: "on the modelled bucket: numbers are committed at a writer, and a client of a replica looks for them without a pause; the lag of each is from its " +
-				"acknowledgement until the replica shows it",
+			Doc: "on the modeled bucket: a writer commits numbers, and a client of a replica polls for them without a pause; the lag of " +
+				"each runs from its acknowledgement until the replica shows it",
 			Args: []scenario.Arg{
 				{Name: "poll", Kind: scenario.KindDuration, Required: true, Doc: "of the replica"},
 				{Name: "load", OneOf: []string{loadIdle, loadSteady, loadBulk}, Required: true, Doc: "at the writer"},
 				{Name: "length", Kind: scenario.KindDuration, Default: "30s", Doc: "how long"},
-				{Name: "announce", OneOf: []string{"no", "yes"}, Default: "no", Doc: "whether the writer tells the replica"},
+				{Name: "announce", OneOf: []string{"no", "yes"}, Default: "no", Doc: "whether the writer announces commits to the replica"},
 			},
-			Metrics: bench.MetricDocs("lag_ms", "time from the acknowledgement of a commit until the replica shows it", "commit_ms", "time of a commit at the writer", "read_ms", "time of a read at the replica", "moves_count", "times that the client had to connect again, for the replica had moved to a newer layer"),
+			Metrics: bench.MetricDocs("lag_ms", "time from the acknowledgement of a commit until the replica shows it", "commit_ms", "time of a commit at the writer", "read_ms", "time of a read at the replica", "moves_count", "reconnections of the client "+
+				"after the replica had moved to a newer layer"),
 		},
 		Run: replicaLag,
 	}

@@ -23,17 +23,18 @@ func replicaReadsVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "replica_reads",
-			Doc: "in turns: the same clients read from one replica, and spread over several; and a writer commits alone, and with all replicas looking every second. " +
-				"The bucket is the modelled one",
+			Doc: "in turns: the same clients read from one replica, then spread over several; and a writer commits alone, then with all " +
+				"replicas polling every second, on the modeled bucket",
 			Args: []scenario.Arg{
-				{Name: "replicas", Kind: scenario.KindInt, Default: "4", Doc: "at once"},
-				{Name: "clients", Kind: scenario.KindInt, Default: "8", Doc: "that read at once"},
-				{Name: "turns", Kind: scenario.KindInt, Default: "5", Doc: "of each way"},
+				{Name: "replicas", Kind: scenario.KindInt, Default: "4", Doc: "concurrent"},
+				{Name: "clients", Kind: scenario.KindInt, Default: "8", Doc: "that read concurrently"},
+				{Name: "turns", Kind: scenario.KindInt, Default: "5", Doc: "of each kind"},
 				{Name: "length", Kind: scenario.KindDuration, Default: "3s", Doc: "of a turn"},
 			},
 			Metrics: bench.MetricDocs(
-				"one_per_s", "statements answered by one replica", "many_per_s", "statements answered by all replicas together", "scale_ratio", "statements of all replicas over those of one, turn by turn",
-				"alone_ms", "time of a commit at the writer while no replica reads along", "followed_ms", "time of a commit at the writer while all replicas read along", "commit_ratio", "median commit of a turn with all replicas over that of the turn without",
+				"one_per_s", "statements answered by one replica", "many_per_s", "statements answered by all replicas combined", "scale_ratio", "statements of all replicas over those of one, turn by turn",
+				"alone_ms", "time of a commit at the writer while no replica follows", "followed_ms", "time of a commit at the writer "+
+					"while all replicas follow", "commit_ratio", "median commit of a turn with all replicas over that of the turn without",
 			),
 		},
 		Run: replicaReads,
@@ -190,16 +191,18 @@ func replicaStartVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "replica_start",
-			Doc:  "on the modelled bucket: a replica of a large database is started up to its first row, in turns with one of a small database",
+			Doc:  "on the modeled bucket: starts a replica of a large database, alternating with one of a small database, each up to its first row",
 			Args: []scenario.Arg{
-				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "of the rows of the large one"},
-				{Name: "small", Kind: scenario.KindSize, Default: "10MB", Doc: "likewise"},
+				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "of the large database's rows"},
+				{Name: "small", Kind: scenario.KindSize, Default: "10MB", Doc: "of the small database's rows"},
 				{Name: "cache", Kind: scenario.KindSize, Default: "64MB", Doc: "of the replicas"},
 				{Name: "turns", Kind: scenario.KindInt, Default: "5", Doc: "of each"},
 			},
 			Metrics: bench.MetricDocs(
-				"large_ms", "time of the large replica from the start of its process to the first row", "small_ms", "time of the small replica from the start of its process to the first row", "start_ratio", "the large replica's time to the first row over the small one's, turn by turn",
-				"rss_bytes", "resident memory of the large replica after a scan of all of it", "scan_rss_ratio", "resident memory of the large replica over that of a container for which pgserve would choose this cache, a fifth of it",
+				"large_ms", "time from the start of the large replica's process to its first row", "small_ms", "time from the start of the "+
+					"small replica's process to its first row", "start_ratio", "the large replica's time to the first row over the small one's, turn by turn",
+				"rss_bytes", "resident memory of the large replica after a full scan", "scan_rss_ratio", "resident memory of the large "+
+					"replica over that of a container for which pgserve would choose this cache (a fifth of its memory)",
 			),
 		},
 		Run: replicaStart,
@@ -288,16 +291,19 @@ func replicaRequestsVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "replica_requests",
-			Doc:  "a replica without a writer, as the bucket's front counts its requests: while somebody asks, and at rest",
+			Doc:  "requests of a replica without a writer, as counted by the bucket's front: while clients read, and at rest",
 			Args: []scenario.Arg{
 				{Name: "poll", Kind: scenario.KindDuration, Default: "1s", Doc: "of the replica"},
-				{Name: "rest", Kind: scenario.KindDuration, Default: "1m", Doc: "how long it goes on looking after somebody has asked"},
-				{Name: "length", Kind: scenario.KindDuration, Default: "1m", Doc: "of each of the two"},
+				{Name: "rest", Kind: scenario.KindDuration, Default: "1m", Doc: "how long it keeps polling after the last read"},
+				{Name: "length", Kind: scenario.KindDuration, Default: "1m", Doc: "for each of the two"},
 			},
 			Metrics: bench.MetricDocs(
-				"steady_hour_count", "requests of a replica in an hour while somebody asks", "computed_hour_count", "requests of such an hour as they are computed: a name for each poll, and two more every ten seconds",
-				"billed_hour_count", "requests of such an hour that are charged: a name that is absent is not",
-				"idle_hour_count", "requests of a replica in an hour at rest", "steady_hour_usd", "price of a replica's requests in an hour while somebody asks", "replica_hour_usd", "price of a replica's hour on Cloud Run with one vCPU and 1 GiB that is always on, its requests included",
+				"steady_hour_count", "requests of a replica in an hour while clients read", "computed_hour_count", "the same, as computed: one "+
+					"for each poll, and two more every ten seconds",
+				"billed_hour_count", "charged requests of such an hour: reading an absent name is free",
+				"idle_hour_count", "requests of a replica in an hour at rest", "steady_hour_usd", "price of a replica's requests in an "+
+					"hour while clients read", "replica_hour_usd", "price of an hour of a replica "+
+					"on Cloud Run, always on with one vCPU and 1 GiB, including its requests",
 			),
 		},
 		Run: replicaRequests,
@@ -375,13 +381,14 @@ func replicaPromotionVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "replica_promotion",
-			Doc: "on the modelled bucket: a writer is killed, and a replica that follows it is promoted, in turns with a process that is started then; both wait for " +
-				"the lease of the dead one",
+			Doc: "on the modeled bucket: a writer is killed, and a replica that follows it is promoted, alternating with a process that " +
+				"is started at that moment; both wait for the dead writer's lease",
 			Args: []scenario.Arg{
 				{Name: "turns", Kind: scenario.KindInt, Required: true, Doc: "of each"},
 				{Name: "size", Kind: scenario.KindSize, Default: "10MB", Doc: "of the rows"},
 			},
-			Metrics: bench.MetricDocs("warm_ms", "time from the writer's death to the first commit of the promoted replica", "cold_ms", "time from the writer's death to the first commit of a process that is started", "warm_ratio", "time of a promotion over that of a start, turn by turn"),
+			Metrics: bench.MetricDocs("warm_ms", "time from the writer's death to the first commit of the promoted replica", "cold_ms", "time from the writer's death "+
+				"to the first commit of a newly started process", "warm_ratio", "time of a promotion over that of a start, turn by turn"),
 		},
 		Run: replicaPromotion,
 	}

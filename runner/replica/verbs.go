@@ -27,8 +27,8 @@ const (
 // Checks returns the checks made by these verbs, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
-		{Name: checkConverged, Doc: "at rest a replica has, table by table and database by database, what the writer has"},
-		{Name: checkPrefix, Doc: "what a replica shows is a state that the log had, no older than what it has shown, and nothing that was not sent"},
-		{Name: checkReadOnly, Doc: "a replica asks the bucket for nothing but reads"},
+		{Name: checkConverged, Doc: "at rest a replica equals the writer in every table of every database"},
+		{Name: checkPrefix, Doc: "a replica shows only states of the log, none older than it has shown before, and nothing that was not sent"},
+		{Name: checkReadOnly, Doc: "a replica only reads from the bucket"},
 	}
 }

@@ -19,15 +19,18 @@ func twinBranchVerb() bench.Verb {
 		Cloud: bench.NotOnCloudRun("pgserve branch runs on the machine of whoever wants one"),
 		Verb: scenario.Verb{
 			Name: "twinbranch",
-			Doc: "a database is made, and changed after its newest layer; pgserve branch copies it within its bucket, as a process of its own; then a service has the " +
-				"branch, and both are changed on their own",
+			Doc: "a database is created, and changed after its newest layer; pgserve branch copies it within its bucket, as a separate " +
+				"process; then a service opens the branch, and both are changed independently",
 			Args: []scenario.Arg{
 				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "rows"},
-				{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "branches of the one database"},
+				{Name: "rounds", Kind: scenario.KindInt, Default: "1", Doc: "branches of the same database"},
 			},
 			Metrics: bench.MetricDocs(
-				"branch_ms", "time of the process that branches, its start included", "peak_bytes", "resident memory of the process that branches", "database_bytes", "size of the database, by pg_database_size", "stored_bytes", "size of the branch's layer in the bucket",
-				"sent_ratio", "bytes that the process sent, over the branch's layer", "read_ratio", "bytes that the process read, over the branch's layer", "requests_count", "requests of the process at the bucket",
+				"branch_ms", "time of the branching process, including its start", "peak_bytes", "resident memory of the branching "+
+					"process", "database_bytes", "size of the database, by pg_database_size", "stored_bytes", "size of the branch's layer in the bucket",
+				"sent_ratio", "bytes sent by the process over the branch's layer", "read_ratio", "bytes read by the process over the "+
+					"branch's layer", "requests_count", "requests of the process to "+
+					"the bucket",
 			),
 		},
 		Run: twinBranch,

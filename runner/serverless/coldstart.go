@@ -34,16 +34,18 @@ func bootSteps() []string {
 func twinBootVerb() bench.Verb {
 	v := scenario.Verb{
 		Name: "twinboot",
-		Doc: "pgserve as a service: a request finds no instance, so one is started; timed until its first row is there. The parts are " +
-			"the instance's own (/metrics.json), and overlap. On the Cloud Run emulator the bucket is as slow as the service is modelled to be",
+		Doc: "pgserve as a service: a request finds no instance, so one is started; timed until the first row. The parts are the instance's " +
+			"own (/metrics.json), and overlap. On the Cloud Run emulator the bucket has the modeled latency",
 		Args: []scenario.Arg{
-			{Name: "of", Required: true, OneOf: []string{bootFloor, bootNew, bootRestore, bootRecords}, Doc: "floor: no bucket; new: the database is made; restore: one of a size; records: one of many small commits"},
-			{Name: "size", Kind: scenario.KindSize, Default: "0MB", Doc: "of restore: rows"},
-			{Name: "records", Kind: scenario.KindInt, Default: "500", Doc: "of records: commits since the layer"},
+			{Name: "of", Required: true, OneOf: []string{bootFloor, bootNew, bootRestore, bootRecords}, Doc: "floor: no bucket; new: the " +
+				"database is created; restore: one of a given size; records: one with many small commits"},
+			{Name: "size", Kind: scenario.KindSize, Default: "0MB", Doc: "for restore: of the rows"},
+			{Name: "records", Kind: scenario.KindInt, Default: "500", Doc: "for records: commits since the layer"},
 			{Name: "rounds", Kind: scenario.KindInt, Default: "5", Doc: "how often"},
 		},
-		Metrics: bench.MetricDocs("first_row_ms", "time from the request that starts the process to the first row over HTTP", "peak_bytes", "resident memory of the instance; Cloud Run does not tell",
-			"records_count", "records that were replayed"),
+		Metrics: bench.MetricDocs("first_row_ms", "time from the request that starts the process to the first row over HTTP", "peak_bytes", "resident memory of the "+
+			"instance; unknown on Cloud Run",
+			"records_count", "records replayed"),
 	}
 	for _, s := range bootSteps() {
 		v.Metrics = append(v.Metrics, scenario.MetricDoc{Name: s + "_ms", Doc: "part of the cold start: " + s})
@@ -146,13 +148,14 @@ func twinTierVerb() bench.Verb {
 		Cloud: bench.OnCloudRun,
 		Verb: scenario.Verb{
 			Name: "twintier",
-			Doc: "a database of a size is woken under one memory limit after the other, read in full, written, and put to sleep; the " +
-				"smallest limit under which that goes well is the answer",
+			Doc: "a database of a given size is opened under increasing memory limits, read in full, written, and put to sleep; the " +
+				"result is the smallest limit under which this works",
 			Args: []scenario.Arg{
 				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "of the database's rows"},
-				{Name: "tiers", Kind: scenario.KindStrings, Required: true, Doc: "limits in MiB, rising"},
+				{Name: "tiers", Kind: scenario.KindStrings, Required: true, Doc: "limits in MiB, increasing"},
 			},
-			Metrics: bench.MetricDocs("tier_bytes", "smallest memory limit that suffices", "peak_bytes", "resident memory under the smallest limit that suffices; Cloud Run does not tell", "tried_count", "memory limits that were tried"),
+			Metrics: bench.MetricDocs("tier_bytes", "smallest memory limit that suffices", "peak_bytes", "resident memory under the "+
+				"smallest limit that suffices; unknown on Cloud Run", "tried_count", "memory limits tried"),
 		},
 		Run: twinTier,
 	}
@@ -230,14 +233,14 @@ func twinSleepVerb() bench.Verb {
 		Cloud: bench.OnCloudRun,
 		Verb: scenario.Verb{
 			Name: "twinsleep",
-			Doc: "scale to zero: a row is written, the platform lets the idle instance go, and the next request, which finds none, asks " +
-				"for the row",
+			Doc:  "scale to zero: a row is written, the platform ends the idle instance, and the next request, which finds none, reads the row",
 			Args: []scenario.Arg{
 				{Name: "size", Kind: scenario.KindSize, Default: "0MB", Doc: "of the database's rows"},
 				{Name: "rounds", Kind: scenario.KindInt, Default: "20", Doc: "how often"},
-				{Name: "idle", Kind: scenario.KindDuration, Default: "2s", Doc: "how long an idle instance is kept; below 2 s the lease, a name, is written too often. On Cloud Run: until it is scaled to zero"},
+				{Name: "idle", Kind: scenario.KindDuration, Default: "2s", Doc: "how long an idle instance is kept; below 2 s the lease, " +
+					"which is a single name, is written too often. On Cloud Run: until it is scaled to zero"},
 			},
-			Metrics: bench.MetricDocs("cold_ms", "time of a request that finds no instance", "warm_ms", "time of the request after one that found no instance", "leave_ms", "time from SIGTERM to the end of the process"),
+			Metrics: bench.MetricDocs("cold_ms", "time of a request that finds no instance", "warm_ms", "time of the next request, which finds the instance", "leave_ms", "time from SIGTERM to the end of the process"),
 		},
 		Run: twinSleep,
 	}

@@ -17,18 +17,21 @@ func twinCostVerb() bench.Verb {
 		Cloud: bench.NotOnCloudRun("what an instance is billed comes from the emulator's account; Cloud Run tells of no service's bill, let alone of a cold start's"),
 		Verb: scenario.Verb{
 			Name: "twincost",
-			Doc: "a day of a small application, a wake after the other with its share of the writes, as the platform bills it; times 30 it is " +
-				"a month, at list price, beside what an instance costs that always has CPU",
+			Doc: "a day of a small application, wake after wake with its share of the writes, as billed by the platform; multiplied by 30 " +
+				"it is a month at list price, compared with an instance that always has CPU",
 			Args: []scenario.Arg{
 				{Name: "writes", Kind: scenario.KindInt, Default: "1000", Doc: "a day"},
 				{Name: "wakes", Kind: scenario.KindInt, Default: "48", Doc: "a day"},
 				{Name: "size", Kind: scenario.KindSize, Default: "10MB", Doc: "of the database's rows"},
-				{Name: "rounds", Kind: scenario.KindInt, Default: "5", Doc: "wakes that are measured"},
+				{Name: "rounds", Kind: scenario.KindInt, Default: "5", Doc: "wakes measured"},
 			},
-			Metrics: bench.MetricDocs("wake_billed_ms", "time that a cold start, its writes and its end are billed", "month_requests_usd", "Cloud Run's month, CPU in requests only",
-				"month_free_usd", "Cloud Run's month, CPU in requests only, its free tier taken off", "month_always_usd", "Cloud Run's month, one instance whose CPU is always on",
-				"month_kept_usd", "Cloud Run's month, CPU in requests only, one idle instance kept", "month_bucket_usd", "the bucket's month, operations and storage",
-				"month_always_bucket_usd", "the bucket's month, operations and storage, with an instance that never sleeps"),
+			Metrics: bench.MetricDocs("wake_billed_ms", "billed time of a cold start, its writes and its end", "month_requests_usd", "a month of Cloud Run, CPU "+
+				"only during requests",
+				"month_free_usd", "a month of Cloud Run, CPU only during requests, after its free tier", "month_always_usd", "a month of Cloud Run, one "+
+					"instance that always has CPU",
+				"month_kept_usd", "a month of Cloud Run, CPU only during requests, with one idle instance kept", "month_bucket_usd", "a month of the bucket, "+
+					"operations and storage",
+				"month_always_bucket_usd", "a month of the bucket, operations and storage, with an instance that never sleeps"),
 		},
 		Run: twinCost,
 	}

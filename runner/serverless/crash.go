@@ -25,18 +25,20 @@ func twinCommitsVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "twincommits",
-			Doc: "how long a commit takes over HTTP, one client, in a durability; then the instance crashes in the middle of commits, and " +
-				"the next one is asked what it has. Or it ends as it should, and nothing may be lost",
+			Doc: "how long a commit takes over HTTP, with one client, in a given durability; then the instance crashes in the middle of " +
+				"commits, and the next one is checked for what it has. Or the instance ends in order, and nothing may be lost",
 			Args: []scenario.Arg{
 				{Name: "durability", OneOf: []string{"strict", "interval", "sleep"}, Required: true, Doc: "see pgserve -durability"},
-				{Name: "commits", Kind: scenario.KindInt, Default: "100", Doc: "that are timed"},
+				{Name: "commits", Kind: scenario.KindInt, Default: "100", Doc: "timed"},
 				{Name: "rounds", Kind: scenario.KindInt, Default: "3", Doc: "ends"},
-				{Name: "end", OneOf: []string{endCrash, endExit}, Doc: "how the instance ends: by SIGKILL in the middle of commits (if left out), or told to go after one"},
-				{Name: "flush_interval", Kind: scenario.KindDuration, Default: "200ms", Doc: "of durability interval"},
-				{Name: "cpu", Default: string(platform.Always), OneOf: []string{string(platform.Always), string(platform.InRequests)}, Doc: "when the instance runs"},
-				{Name: "lease_ttl", Kind: scenario.KindDuration, Default: "2s", Doc: "how long the next one waits for the lease of the dead"},
+				{Name: "end", OneOf: []string{endCrash, endExit}, Doc: "how the instance ends: crash (the default) by SIGKILL in the " +
+					"middle of commits, exit by SIGTERM after one"},
+				{Name: "flush_interval", Kind: scenario.KindDuration, Default: "200ms", Doc: "for durability interval"},
+				{Name: "cpu", Default: string(platform.Always), OneOf: []string{string(platform.Always), string(platform.InRequests)}, Doc: "when the instance has CPU"},
+				{Name: "lease_ttl", Kind: scenario.KindDuration, Default: "2s", Doc: "how long the next instance waits for the dead one's lease"},
 			},
-			Metrics: bench.MetricDocs("commit_ms", "time of a request that commits one row", "lost_count", "acknowledged rows that a crash has cost", "lost_ms",
+			Metrics: bench.MetricDocs("commit_ms", "time of a request that commits one row", "lost_count", "acknowledged rows lost in a "+
+				"crash", "lost_ms",
 				"how long before the crash the oldest lost row was acknowledged", "recovered_ms", "time from the crash to the first answer"),
 		},
 		Run: twinCommits,

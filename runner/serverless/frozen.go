@@ -16,14 +16,16 @@ func twinFrozenVerb() bench.Verb {
 		Cloud: bench.OnCloudRun,
 		Verb: scenario.Verb{
 			Name: "twinfrozen",
-			Doc: "an instance that has no CPU between requests, or always has, is left alone for longer than its lease; what it asks of " +
-				"the bucket meanwhile is counted, and the next commit is timed",
+			Doc: "an instance that has CPU only during requests, or always, is left alone for longer than its lease; its requests to the " +
+				"bucket in that time are counted, and the next commit is timed",
 			Args: []scenario.Arg{
 				{Name: "cpu", OneOf: []string{string(platform.InRequests), string(platform.Always)}, Required: true, Doc: "when it has CPU"},
 				{Name: "lease_ttl", Kind: scenario.KindDuration, Default: "1s", Doc: "of the lease"},
 				{Name: "rounds", Kind: scenario.KindInt, Default: "5", Doc: "how often"},
 			},
-			Metrics: bench.MetricDocs("idle_requests_count", "requests at the bucket while the instance was left alone: the emulated bucket's count, on Cloud Run the instance's own", "next_commit_ms", "time of the first commit after that: the lease is renewed, then the commit",
+			Metrics: bench.MetricDocs("idle_requests_count", "requests to the bucket while the instance was left alone: the emulated "+
+				"bucket's count, on Cloud Run the instance's own", "next_commit_ms", "time of the first commit "+
+				"after the pause, including the renewal of the lease",
 				"commit_ms", "time of a commit while the lease is valid"),
 		},
 		Run: twinFrozen,

@@ -17,22 +17,23 @@ func twinGrowthVerb() bench.Verb {
 		Cloud: bench.NotOnCloudRun("two databases of one service take turns there only with a deployment each"),
 		Verb: scenario.Verb{
 			Name: "twingrowth",
-			Doc: "pgserve as a service, with a small and a large database in turns: a request finds no instance, so one is started on the one or the other; timed until its first " +
-				"row, a lookup, is there. Nothing is written after the databases were made. The first turn, in which each learns its boot set, is told apart",
+			Doc: "pgserve as a service, alternating between a small and a large database: a request finds no instance, so one is started; " +
+				"timed until the first row of a lookup. Nothing is written after the databases are created. The first turn, in which each " +
+				"learns its boot set, is reported separately",
 			Args: []scenario.Arg{
-				{Name: "small", Kind: scenario.KindSize, Required: true, Doc: "rows of the one"},
-				{Name: "large", Kind: scenario.KindSize, Required: true, Doc: "rows of the other"},
-				{Name: "memory", Kind: scenario.KindInt, Default: "512", Doc: "the limit of an instance, in MiB"},
-				{Name: "making", Kind: scenario.KindInt, Default: "1024", Doc: "the limit while the databases are made, in MiB"},
+				{Name: "small", Kind: scenario.KindSize, Required: true, Doc: "rows of the small database"},
+				{Name: "large", Kind: scenario.KindSize, Required: true, Doc: "rows of the large database"},
+				{Name: "memory", Kind: scenario.KindInt, Default: "512", Doc: "an instance's limit, in MiB"},
+				{Name: "making", Kind: scenario.KindInt, Default: "1024", Doc: "the limit while the databases are created, in MiB"},
 				{Name: "turns", Kind: scenario.KindInt, Default: "15", Doc: "of each"},
 			},
 			Metrics: bench.MetricDocs(
 				"small_first_row_ms", "the small database's time from the request that starts the process to the first row over HTTP",
 				"large_first_row_ms", "the large database's time from the request that starts the process to the first row over HTTP",
-				"growth_ratio", "the large database's time to its first row over the small one's, turn by turn",
-				"small_first_wake_ms", "the small database's first cold start after it was made",
-				"large_first_wake_ms", "the large database's first cold start after it was made",
-				"load_ms", "time to make one of the databases", "load_peak_bytes", "resident memory while one of the databases was made",
+				"growth_ratio", "time to the first row of the large database over the small one's, turn by turn",
+				"small_first_wake_ms", "the small database's first cold start after its creation",
+				"large_first_wake_ms", "the large database's first cold start after its creation",
+				"load_ms", "time to create one of the databases", "load_peak_bytes", "resident memory while one of the databases was created",
 				"peak_bytes", "resident memory of an instance",
 			),
 		},

@@ -23,22 +23,26 @@ func twinLargeVerb() bench.Verb {
 		Cloud: bench.NotOnCloudRun("what an instance has resident is not told there"),
 		Verb: scenario.Verb{
 			Name: "twinlarge",
-			Doc: "pgserve as a service under a memory limit that its database is many times larger than: the database is made; then it wakes, looks rows up all over, changes " +
-				"some, takes a layer of that, and ends; then another instance has what was changed",
+			Doc: "pgserve as a service whose database is many times larger than its memory limit: the database is created; then an " +
+				"instance wakes, looks up rows everywhere, changes some, takes a layer of that, and ends; then another instance has what " +
+				"was changed",
 			Args: []scenario.Arg{
 				{Name: "size", Kind: scenario.KindSize, Required: true, Doc: "rows"},
 				{Name: "memory", Kind: scenario.KindInt, Default: "512", Doc: "the limit, in MiB"},
-				{Name: "making", Kind: scenario.KindInt, Default: "0", Doc: "the limit while the database is made, in MiB; 0: the same"},
-				{Name: "disk", Kind: scenario.KindBool, Default: "false", Doc: "a folder of this machine is the service's -temp-dir: what queries sort is not in memory"},
-				{Name: "retain", Kind: scenario.KindDuration, Default: "10m", Doc: "how far back earlier states are kept; the bucket, too, is in this machine's memory"},
-				{Name: "lookups", Kind: scenario.KindInt, Default: "1000", Doc: "of rows that are drawn at random"},
+				{Name: "making", Kind: scenario.KindInt, Default: "0", Doc: "the limit while the database is created, in MiB; 0: the same"},
+				{Name: "disk", Kind: scenario.KindBool, Default: "false", Doc: "the service gets a -temp-dir on this machine, so what " +
+					"queries sort is not in memory"},
+				{Name: "retain", Kind: scenario.KindDuration, Default: "10m", Doc: "how far back earlier states are kept; the bucket is " +
+					"in this machine's memory, too"},
+				{Name: "lookups", Kind: scenario.KindInt, Default: "1000", Doc: "of random rows"},
 				{Name: "updates", Kind: scenario.KindInt, Default: "1000", Doc: "rows, side by side"},
 			},
 			Metrics: bench.MetricDocs(
-				"first_row_ms", "time from the request that starts the process to the first row over HTTP", "lookup_ms", "time to look up one row, of twenty in a statement",
+				"first_row_ms", "time from the request that starts the process to the first row over HTTP", "lookup_ms", "time to look up one row, in "+
+					"statements of twenty",
 				"update_ms", "time of the whole update", "peak_bytes", "resident memory of the instance", "database_bytes", "size of the database, by pg_database_size", "load_peak_bytes", "resident memory while the rows were made", "load_ms", "time to make the rows", "stored_bytes", "bytes that the newest layer needs in the bucket",
-				"layers_count", "layers that the instance took", "lookup_trips_count", "times, one after the other, that a lookup in a statement of its own waited for the bucket",
-				"single_ms", "time of a lookup in a statement of its own, with its request over HTTP",
+				"layers_count", "layers taken by the instance", "lookup_trips_count", "sequential waits for the bucket in a single-row lookup",
+				"single_ms", "time of a single-row lookup, including its HTTP request",
 			),
 		},
 		Run: twinLarge,

@@ -22,16 +22,18 @@ func twinRivalVerb() bench.Verb {
 	return bench.Verb{
 		Verb: scenario.Verb{
 			Name: "twinrival",
-			Doc: "a second service on the same prefix (a tagged revision, outside of the instance limit): while the first one holds the " +
-				"lease it is rejected by the holder's name; when the first one has been frozen for longer than the lease it takes over " +
-				"and commits; thawed, the first one is refused",
+			Doc: "a second service on the same prefix (a tagged revision, outside the instance limit): while the first holds the lease, " +
+				"the second is rejected with the holder's name; once the first has been frozen for longer than the lease, the second " +
+				"takes over and commits; thawed, the first is refused",
 			Args: []scenario.Arg{
-				{Name: "how", OneOf: []string{zombieIdle, zombieBusy}, Required: true, Doc: "how the first one is caught: idle, or in the middle of commits"},
+				{Name: "how", OneOf: []string{zombieIdle, zombieBusy}, Required: true, Doc: "what the first one is doing when frozen: " +
+					"idle, or in the middle of commits"},
 				{Name: "lease_ttl", Kind: scenario.KindDuration, Default: "1s", Doc: "of the lease"},
 				{Name: "rounds", Kind: scenario.KindInt, Default: "5", Doc: "how often"},
 			},
-			Metrics: bench.MetricDocs("rejected_count", "rejections of a rival that name the holder", "rejected_ms", "time that a rejection of a rival takes",
-				"takeover_ms", "time to the rival's first commit", "refused_count", "requests that a zombie refused", "unknown_count", "requests of which the outcome is unknown"),
+			Metrics: bench.MetricDocs("rejected_count", "rejections of a rival that name the holder", "rejected_ms", "time to reject a rival",
+				"takeover_ms", "time to the rival's first commit", "refused_count", "requests refused by a zombie", "unknown_count", "requests with an unknown "+
+					"outcome"),
 		},
 		Run: twinRival,
 		Cloud: func(args scenario.Args) string {

@@ -16,14 +16,16 @@ func twinIdleVerb() bench.Verb {
 		Cloud: bench.NotOnCloudRun("it takes a flush that is slow, and an instance that is told to go at a moment: neither can be had of Cloud Run"),
 		Verb: scenario.Verb{
 			Name: "twinidle",
-			Doc: "an instance is told to go with rows that were acknowledged and not flushed (durability sleep), and its flush is slowed " +
-				"down; a request comes in the middle. The platform starts an instance for it, which has to wait for the flush and see it",
+			Doc: "an instance gets SIGTERM with rows that are acknowledged but not flushed (durability sleep), and its flush is slowed " +
+				"down; a request arrives in the middle. The platform starts an instance for it, which must wait for the flush and see its " +
+				"rows",
 			Args: []scenario.Arg{
 				{Name: "rounds", Kind: scenario.KindInt, Default: "5", Doc: "how often"},
-				{Name: "flush", Kind: scenario.KindDuration, Default: "1s", Doc: "that each record takes longer"},
+				{Name: "flush", Kind: scenario.KindDuration, Default: "1s", Doc: "added to each record"},
 			},
-			Metrics: bench.MetricDocs("window_ms", "time from SIGTERM to the end of the old instance", "overlap_ms", "how long before the end of the old instance the new one's port was open",
-				"first_row_ms", "time of the request in the middle of the shutdown", "flushed_count", "rows that were acknowledged and not yet flushed"),
+			Metrics: bench.MetricDocs("window_ms", "time from SIGTERM to the end of the old instance", "overlap_ms", "how long before the old "+
+				"instance's end the new one's port was open",
+				"first_row_ms", "time of the request in the middle of the shutdown", "flushed_count", "rows acknowledged but not yet flushed"),
 		},
 		Run: twinIdle,
 	}

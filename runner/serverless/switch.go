@@ -17,13 +17,14 @@ func twinFlushVerb() bench.Verb {
 		Cloud: bench.OnCloudRun,
 		Verb: scenario.Verb{
 			Name: "twinflush",
-			Doc: "rows are acknowledged and not flushed (durability sleep, its idle flush an hour away); then the revision is replaced, and " +
-				"the platform sends SIGTERM to the old instance. The new one must have all of them",
+			Doc: "rows are acknowledged but not flushed (durability sleep, with the idle flush an hour away); then the revision is " +
+				"replaced, and the platform sends SIGTERM to the old instance. The new one must have all of them",
 			Args: []scenario.Arg{
 				{Name: "rounds", Kind: scenario.KindInt, Default: "5", Doc: "revisions"},
 				{Name: "rows", Kind: scenario.KindInt, Default: "20", Doc: "acknowledged before each SIGTERM"},
 			},
-			Metrics: bench.MetricDocs("flush_ms", "time from SIGTERM to the end of the process, the flush and the release in it", "flushed_count", "rows that were nowhere but in memory",
+			Metrics: bench.MetricDocs("flush_ms", "time from SIGTERM to the end of the process, including flush and release", "flushed_count", "rows that existed only in "+
+				"memory",
 				"early_count", "records that were in the bucket before SIGTERM", "records_count", "records that the flush appended"),
 		},
 		Run: twinFlush,
@@ -111,16 +112,18 @@ func twinSwitchVerb() bench.Verb {
 		Cloud: bench.OnCloudRun,
 		Verb: scenario.Verb{
 			Name: "twinswitch",
-			Doc: "revisions are replaced while clients commit: the new instance comes up beside the old one. Each client repeats a row until it " +
-				"is acknowledged; then the whole log is held against its rules, and the rows against what was told",
+			Doc: "revisions are replaced while clients commit: the new instance starts while the old one still runs. Each client repeats " +
+				"a row until it is acknowledged; then the whole log is checked against its rules, and the rows against what clients were " +
+				"told",
 			Args: []scenario.Arg{
 				{Name: "shape", OneOf: []string{shapeWaits, shapeRefuses}, Required: true, Doc: "what the new instance does while the old one has the lease"},
 				{Name: "rounds", Kind: scenario.KindInt, Default: "5", Doc: "revisions"},
 				{Name: "clients", Kind: scenario.KindInt, Default: "4", Doc: "that commit at once"},
 			},
-			Metrics: bench.MetricDocs("gap_ms", "longest time without an acknowledgement, of a switch", "request_ms", "time from the first try of a row to its acknowledgement",
-				"acked_count", "rows that were acknowledged", "refused_count", "tries that were refused with 503", "named_count", "tries that were refused by the name of the holder",
-				"other_count", "tries that failed in another way", "retried_count", "rows that were refused and acknowledged at a later try", "epochs_count", "writers that the log has seen"),
+			Metrics: bench.MetricDocs("gap_ms", "longest time without an acknowledgement during a switch", "request_ms", "time from the first try of a row to its acknowledgement",
+				"acked_count", "acknowledged rows", "refused_count", "tries refused with 503", "named_count", "tries refused with the name "+
+					"of the holder",
+				"other_count", "tries that failed in another way", "retried_count", "rows refused at first and acknowledged later", "epochs_count", "writers in the log"),
 		},
 		Run: twinSwitch,
 	}

@@ -29,12 +29,21 @@ func billParts() []string {
 }
 
 func soakBillVerb() bench.Verb {
-	docs := bench.MetricDocs("month_usd", "a month of everything at list price, before any free tier", "month_free_usd", "a month of everything with Cloud Run's free tier taken off; the bucket's is for some regions only and is not",
+	docs := bench.MetricDocs("month_usd", "a month of everything at list price, before any free tier", "month_free_usd", "a month of everything after "+
+		"Cloud Run's free tier; the bucket's, which exists only in some regions, is not deducted",
 		"month_run_usd", "a month's Cloud Run: CPU, memory and requests", "month_operations_usd", "a month's operations of the bucket", "month_storage_usd", "a month's bytes stored, by the hour", "month_always_usd", "a month of everything with an instance that always has CPU",
-		"wake_class_a_count", "class A operations of a cold start, its writes included", "wake_class_b_count", "class B operations of a cold start", "wake_billed_ms", "time that a cold start is billed, from the start to the end of the instance", "billed_requests_count", "requests that Cloud Run billed",
-		"vcpu_seconds_count", "vCPU seconds that Cloud Run billed", "gib_seconds_count", "GiB seconds that Cloud Run billed, rounded", "store_class_a_count", "class A operations as the store counted them", "store_class_b_count", "class B operations as the store counted them", "store_delete_count", "deletions as the store counted them", "store_not_billed_count", "requests that the store answered with an error, which are not billed",
-		"product_class_a_count", "class A operations as the instances counted them, in the last line of their logs", "product_class_b_count", "class B operations as the instances counted them", "product_delete_count", "deletions as the instances counted them", "product_not_billed_count", "requests answered with an error, as the instances counted them",
-		"instances_count", "instances that lived and ended", "writes_count", "acknowledged writes", "stored_bytes", "bytes stored, by the hour, in the mean")
+		"wake_class_a_count", "class A operations of a cold start, including its writes", "wake_class_b_count", "class B operations of a cold start", "wake_billed_ms", "billed time of a wake, from "+
+			"the start to the end of its instance", "billed_requests_count", "requests that Cloud Run billed",
+		"vcpu_seconds_count", "vCPU seconds that Cloud Run billed", "gib_seconds_count", "GiB seconds that Cloud Run billed, rounded", "store_class_a_count", "class A operations counted by "+
+			"the store", "store_class_b_count", "class B operations counted by "+
+			"the store", "store_delete_count", "deletions counted by the store", "store_not_billed_count", "requests the store answered "+
+			"with an error, which are not billed",
+		"product_class_a_count", "class A operations counted by the instances, from the last line of their logs", "product_class_b_count", "class B operations counted by "+
+			"the instances", "product_delete_count", "deletions counted by the "+
+			"instances", "product_not_billed_count", "requests answered with an "+
+			"error, counted by the instances",
+		"instances_count", "instances that lived and ended", "writes_count", "acknowledged writes", "stored_bytes", "mean of bytes stored, by the "+
+			"hour")
 	for _, p := range billParts() {
 		class, folder, _ := strings.Cut(p, "_")
 		docs = append(docs, scenario.MetricDoc{Name: "month_" + p + "_usd", Doc: "a month's operations of class " + strings.ToUpper(class) + " in " + folder + "/"})
@@ -43,11 +52,11 @@ func soakBillVerb() bench.Verb {
 		Cloud: bench.NotOnCloudRun("its time and its account are the emulator's"),
 		Verb: scenario.Verb{
 			Name: "soakbill",
-			Doc: "a day of the small application's traffic without any fault; what the Cloud Run emulator billed and the store " +
-				"counted makes a month, and is held against what the product's own instances say they asked for, to the request",
+			Doc: "a day of the small application's traffic without faults; what the Cloud Run emulator billed and the store counted gives " +
+				"the price of a month, and is compared with what the product's own instances counted: the numbers must be exactly equal",
 			Args: []scenario.Arg{
 				{Name: "hours", Kind: scenario.KindInt, Default: "24", Doc: "of traffic"},
-				{Name: "size", Kind: scenario.KindSize, Default: "10MB", Doc: "of the rows that are there before"},
+				{Name: "size", Kind: scenario.KindSize, Default: "10MB", Doc: "of the rows already in the database"},
 				{Name: "clients", Kind: scenario.KindInt, Default: "1", Doc: "that share a burst's writes, up to 5; each writes one row after the other"},
 				{Name: "durability", OneOf: []string{"strict", "interval", "sleep"}, Default: "strict", Doc: "see pgserve -durability"},
 			},
@@ -269,12 +278,12 @@ func soakIdleVerb() bench.Verb {
 		Cloud: bench.NotOnCloudRun("its hour is the emulator's"),
 		Verb: scenario.Verb{
 			Name: "soakidle",
-			Doc: "an instance that always has CPU and nothing to do: after a burst of writes and a quarter of an hour, an hour passes in steps of a second, and the " +
-				"bucket counts what it is asked",
+			Doc: "an instance that always has CPU and nothing to do: after a burst of writes and a quarter of an hour, an hour passes in " +
+				"steps of a second, and the bucket counts the requests",
 			Args: []scenario.Arg{
-				{Name: "rows", Kind: scenario.KindInt, Default: "20", Doc: "writes before"},
+				{Name: "rows", Kind: scenario.KindInt, Default: "20", Doc: "writes in the burst"},
 			},
-			Metrics: bench.MetricDocs("idle_request_count", "requests in the idle hour, of whatever class", "burst_request_count", "requests of the burst of writes before the idle hour", "behind_request_count", "requests in the quarter of an hour after the burst"),
+			Metrics: bench.MetricDocs("idle_request_count", "requests of any class in the idle hour", "burst_request_count", "requests of the burst of writes before the idle hour", "behind_request_count", "requests in the quarter of an hour after the burst"),
 		},
 		Run: runSoakIdle,
 	}

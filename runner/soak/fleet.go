@@ -46,19 +46,25 @@ func fleetVerb() bench.Verb {
 		Bare: true,
 		Verb: scenario.Verb{
 			Name: "fleet",
-			Doc: "a day of many small applications in one bucket, by arithmetic: each second's requests, held against Cloud Storage's documented limits. " +
-				"Those of a new bucket; how fast a rate above them may rise; what each range of names takes once the bucket has grown to the busiest second, " +
-				"if names are spread, and if they are sorted by when the databases wake; and the writes to each name that is written again. " +
-				"Together: all wake at the same minutes, as by cron; spread: each at its own",
+			Doc: "computes a day of many small applications in one bucket: each second's requests are compared with Cloud Storage's " +
+				"documented limits. These are: the rates of a new bucket; how fast a rate above them may rise; what each range of names " +
+				"takes once the bucket has grown to the busiest second, with names that are spread, and with names sorted by when the " +
+				"databases wake; and the rate of writes to a name that is overwritten. By default all wake at the same minutes, as if by " +
+				"cron; with spread, each at its own",
 			Args: []scenario.Arg{
 				{Name: "databases", Kind: scenario.KindInt, Default: "10000", Doc: "in the bucket"},
 				{Name: "spread", Kind: scenario.KindBool, Doc: "each database has its own phase within the hour"},
-				{Name: "batch_hours", Kind: scenario.KindInt, Default: "1", Doc: "over which the nightly batches are spread besides, around three in the night"},
+				{Name: "batch_hours", Kind: scenario.KindInt, Default: "1", Doc: "hours over which the nightly batches are spread, around 3 a.m."},
 			},
-			Metrics: bench.MetricDocs("writes_per_s", "writes of a second, over the day", "reads_per_s", "reads of a second, over the day", "over_writes_count", "seconds of the day with more writes than a new bucket takes",
-				"over_reads_count", "seconds of the day with more reads than a new bucket takes", "over_ramp_count", "seconds with more than a new bucket takes and more than twice the busiest second of the 20 minutes before",
-				"ranges_count", "ranges of names that the bucket has to be cut into for its busiest second", "over_hashed_count", "seconds of ranges with more than one takes, if names begin with a hash",
-				"over_sorted_count", "seconds of ranges with more than one takes, if databases that wake at the same time have names that begin alike", "close_name_count", "writes to one name within a second of the one before: a bucket may answer 429, and they are sent again", "name_wait_ms", "the longest that a write has to wait so that its name is written once a second",
+			Metrics: bench.MetricDocs("writes_per_s", "writes in a second, over the day", "reads_per_s", "reads in a second, over the day", "over_writes_count", "seconds of the day with more writes than a new bucket takes",
+				"over_reads_count", "seconds of the day with more reads than a new bucket takes", "over_ramp_count", "seconds above a new bucket's "+
+					"limit with more than twice the busiest second of the 20 minutes before",
+				"ranges_count", "ranges of names that the bucket must be split into for its busiest second", "over_hashed_count", "range-seconds above "+
+					"one range's limit, if names begin with a hash",
+				"over_sorted_count", "range-seconds above one range's limit, if databases that "+
+					"wake together have names that begin alike", "close_name_count", "writes to one name within a "+
+					"second of the previous one: a bucket may answer 429, and they are sent again", "name_wait_ms", "longest time that a write "+
+					"must wait so that its name is written once a second",
 				"fence_year_bytes", "bytes of all fences after a year, at 146 bytes each", "month_operations_usd", "a month's operations of all databases, at list price"),
 		},
 		Run: runFleet,

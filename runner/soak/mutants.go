@@ -16,9 +16,11 @@ func soakMutantsVerb() bench.Verb {
 		Cloud: bench.NotOnCloudRun("it breaks the service on purpose, at build time, and runs it on the emulator's time"),
 		Verb: scenario.Verb{
 			Name: "soakmutants",
-			Doc: "breaks the service on purpose, one way at a time, and has it live through what has to show it: hours of the soak, of the bill, an idle " +
-				"hour, months at the level of the store. A check has to fail. Needs the go command and the sources",
-			Args:    []scenario.Arg{{Name: "tries", Kind: scenario.KindInt, Default: "3", Doc: "seeds that are tried, at most, until it is caught"}},
+			Doc: "breaks the service on purpose, one mutant at a time, and runs it through the experiment that should show it: hours of " +
+				"the soak or of the bill, an idle hour, months at the level of the store. A check must fail. Needs the go command and the " +
+				"sources",
+			Args: []scenario.Arg{{Name: "tries", Kind: scenario.KindInt, Default: "3", Doc: "at most how many seeds are tried until it " +
+				"is caught"}},
 			Metrics: mutants.Metrics(mutant.SoakMutants(), "runs"),
 		},
 		Run: runSoakMutants,

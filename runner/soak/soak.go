@@ -40,25 +40,32 @@ func soakVerb() bench.Verb {
 		Cloud: bench.OnCloudRun,
 		Verb: scenario.Verb{
 			Name: "soak",
-			Doc: "the traffic of a small application (runner/workload, Traffic) for so many hours, on the Cloud Run emulator's own time: gaps in which nothing happens " +
-				"are let pass at once. Instances are killed, told to go and replaced in the middle of it, stalled, and their clocks stepped; requests at the " +
-				"bucket fail and replies are lost. Every write is a link of a hash chain, read back after each wake, by the service and by a second reader; " +
-				"the prefix is verified each hour, indexes and a dump that is restored elsewhere each day. Every other revision takes layers often, and a " +
-				"deletion takes as long as a restore does: so that restores are aimed at the middle of collections. On Cloud Run gaps are real, and of all that only " +
-				"what can be done there from outside is: revisions are replaced in the middle of writes, and instances told to go",
+			Doc: "many hours of a small application's traffic (runner/workload, Traffic), on the Cloud Run emulator's own clock, which " +
+				"skips gaps in which nothing happens. Instances are killed, told to go and replaced in the middle of it, stalled, and " +
+				"their clocks stepped; requests to the bucket fail and replies are lost. Every write is a link of a hash chain, read back " +
+				"after each wake by the service and by a second reader; the prefix is verified each hour; indexes, and a dump restored " +
+				"elsewhere, each day. Every other revision takes layers often, and its deletions take as long as a restore, so that " +
+				"restores hit the middle of collections. On Cloud Run gaps are real, and only what can be done there from outside is " +
+				"done: revisions are replaced in the middle of writes, and instances told to go",
 			Args: []scenario.Arg{
 				{Name: "hours", Kind: scenario.KindInt, Required: true, Doc: "of traffic"},
-				{Name: "disturb", Kind: scenario.KindInt, Default: "2", Doc: "kills and switches that a wake has at most"},
-				{Name: "fault_percent", Kind: scenario.KindInt, Default: "9", Doc: "of requests at the bucket that are disturbed"},
-				{Name: "latency_percent", Kind: scenario.KindInt, Default: "100", Doc: "of the modelled time that a request takes; most of a soak is waiting for it"},
-				{Name: "hurry", Kind: scenario.KindInt, Default: "1", Doc: "on Cloud Run, where an hour takes an hour: so many times less. For rehearsals"},
+				{Name: "disturb", Kind: scenario.KindInt, Default: "2", Doc: "maximum kills and switches in a wake"},
+				{Name: "fault_percent", Kind: scenario.KindInt, Default: "9", Doc: "percentage of requests to the bucket that are disturbed"},
+				{Name: "latency_percent", Kind: scenario.KindInt, Default: "100", Doc: "percentage of the modeled latency applied to each " +
+					"request; most of a soak is spent waiting for it"},
+				{Name: "hurry", Kind: scenario.KindInt, Default: "1", Doc: "on Cloud Run, where an hour takes an hour: by which factor " +
+					"time is shortened. For rehearsals"},
 			},
-			Metrics: bench.MetricDocs("cold_ms", "time of the first answer of a wake", "commit_ms", "time of a write until it was acknowledged, disturbances included", "wake_count", "starts of an instance for a first request",
+			Metrics: bench.MetricDocs("cold_ms", "time to the first answer of a wake", "commit_ms", "time from a write to its "+
+				"acknowledgement, disturbances included", "wake_count", "starts of an instance for a first request",
 				"acknowledged_count", "acknowledged writes", "kill_count", "instances killed (SIGKILL), at work or frozen", "switch_count", "revisions replaced, mostly in the middle of writes",
-				"told_count", "instances told to go (SIGTERM) by the experiment", "store_fault_count", "requests at the bucket that were disturbed", "stall_count", "times an instance had no CPU for half a minute",
-				"step_count", "instances whose wall clock was off", "read_back_count", "times that the whole chain was read from the service and compared", "second_reader_count", "times that the whole chain was read from the bucket by a reader beside the writer, and compared",
-				"at_random_count", "readings beside the writer that began at a random moment of a burst", "in_collection_count", "readings beside the writer that began with a collection's first deletion, while it went on deleting", "verify_count", "deep verifications of the prefix", "verify_ms", "time of a deep verification of the prefix", "dump_count", "dumps restored into a fresh database, and compared",
-				"leaked_count", "instances, processes, files beside the bucket and objects in it that were left when it had ended", "virtual_hours_count", "hours that passed on the emulator's own clock; on Cloud Run, hours of its traffic", "real_hours_count", "hours that passed in real time on Cloud Run; 0: none", "object_count", "objects in the bucket at the end of a day", "stored_bytes", "bytes in the bucket at the end of a day"),
+				"told_count", "instances told to go (SIGTERM) by the experiment", "store_fault_count", "disturbed requests to the bucket", "stall_count", "times an instance had no CPU for half a minute",
+				"step_count", "instances whose wall clock was off", "read_back_count", "times the whole chain was read from the service "+
+					"and compared", "second_reader_count", "times the whole chain was "+
+					"read from the bucket by a reader concurrent with the writer, and compared",
+				"at_random_count", "concurrent readings that began at a random moment of a burst", "in_collection_count", "concurrent readings that "+
+					"began with a collection's first deletion, while it continued to delete", "verify_count", "deep verifications of the prefix", "verify_ms", "time of a deep verification of the prefix", "dump_count", "dumps restored into a fresh database, and compared",
+				"leaked_count", "instances, processes, files next to the bucket and objects in it that were left at the end", "virtual_hours_count", "hours that passed on the emulator's own clock; on Cloud Run, hours of its traffic", "real_hours_count", "hours that passed in real time on Cloud Run; 0: none", "object_count", "objects in the bucket at the end of a day", "stored_bytes", "bytes in the bucket at the end of a day"),
 		},
 		Run: runSoak,
 	}

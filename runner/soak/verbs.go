@@ -32,13 +32,13 @@ const (
 // Checks returns the checks made by these verbs, with what each of them says.
 func Checks() []scenario.Named {
 	return []scenario.Named{
-		{Name: checkSecond, Doc: "a reader that restores from the bucket, beside whoever writes, has everything that was acknowledged"},
-		{Name: checkReconciled, Doc: "the store and the product have counted the same requests, to the request"},
-		{Name: checkIdle, Doc: "who has nothing to do asks the bucket for nothing"},
-		{Name: checkAlike, Doc: "a dump that is restored into a new database holds the same"},
-		{Name: checkLeft, Doc: "when a service has ended there is no instance, no process, no file beside its bucket, and no object that nothing leads to"},
-		{Name: checkName, Doc: "written once a second, as a bucket takes it, no name falls behind by more than one write"},
-		{Name: checkRamp, Doc: "no rate of requests above what a new bucket takes doubles in less than 20 minutes, but for seconds of a day"},
-		{Name: checkRanges, Doc: "in a bucket that has grown to its busiest second no range of names is asked for more than one takes, but for seconds of a day"},
+		{Name: checkSecond, Doc: "a reader that restores from the bucket, concurrently with the writer, has everything acknowledged"},
+		{Name: checkReconciled, Doc: "the store and the product have counted exactly the same requests"},
+		{Name: checkIdle, Doc: "an idle instance makes no requests to the bucket"},
+		{Name: checkAlike, Doc: "a dump restored into a new database holds the same data"},
+		{Name: checkLeft, Doc: "after a service has ended there is no instance, process, file next to its bucket, or unreachable object left"},
+		{Name: checkName, Doc: "at one write a second, as a bucket allows, no name falls behind by more than one write"},
+		{Name: checkRamp, Doc: "no request rate above a new bucket's limit doubles in less than 20 minutes, except for seconds a day"},
+		{Name: checkRanges, Doc: "in a bucket that has grown to its busiest second no range of names exceeds its limit, except for seconds a day"},
 	}
 }

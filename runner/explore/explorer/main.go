@@ -36,7 +36,7 @@ func run() (int, error) {
 	replay := flag.String("replay", "", "a file with a schedule of the one plan: run that and tell its story")
 	flag.IntVar(&o.Schedules, "schedules", 50000, "how many, over all plans")
 	flag.Uint64Var(&o.Seed, "seed", 1, "of the random walk")
-	flag.IntVar(&o.Workers, "workers", 0, "0: as many as processors")
+	flag.IntVar(&o.Workers, "workers", 0, "0: one for each processor")
 	flag.Float64Var(&o.Exhaustive, "exhaustive", 0, "share of the exhaustive walk; negative: none, 0: half")
 	flag.BoolVar(&o.KeepGoing, "keep-going", false, "look for a violation in each plan")
 	flag.Parse()
