@@ -19,7 +19,7 @@ type bug struct {
 func bugs() []bug {
 	return []bug{
 		{
-			what:  "A snapshot took recycled WAL segments along and was larger than the database",
+			what:  "A snapshot included recycled WAL segments and was larger than the database",
 			where: "the TypeScript original", by: "its live experiments", holds: "a layer is never larger than the data it holds", probe: "e2.1",
 		},
 		{
@@ -34,22 +34,22 @@ func bugs() []bug {
 		},
 		{
 			what:  "A conditional write went through, its reply was lost, and the retry's 412 was taken for a rival's win",
-			where: "Litestream's leaser, Apache Hudi #14373, two Google Cloud clients", by: "reports of their users", holds: "the write id is read back before anyone gives up",
+			where: "Litestream's leaser, Apache Hudi #14373, two Google Cloud clients", by: "user reports", holds: "the write id is read back before anyone gives up",
 			folder: "core/manifest", test: "TestUpdateResolvesLostReplies",
 		},
 		{
 			what:  "Losers of a race on one new name were told 429, not 412",
-			where: "delta-rs #2451, lance #2272", by: "reports of their users", holds: "429 on a conditional write means: look",
+			where: "delta-rs #2451, lance #2272", by: "user reports", holds: "after a 429, the outcome of a conditional write is looked up",
 			folder: "core/manifest", test: "TestUpdateResolvesLostReplies",
 		},
 		{
 			what:  "A restore completed on damaged files and lost data silently",
-			where: "WAL-G #63", by: "a report of its users", holds: "every frame carries its checksum, and damage is an error that names the frame",
+			where: "WAL-G #63", by: "a user report", holds: "every frame carries its checksum, and damage is an error that names the frame",
 			folder: "core/base", test: "TestDamageIsFound",
 		},
 		{
 			what:  "The store ignored or bent the precondition of a write",
-			where: "the S3 endpoint of Cloud Storage (ClickHouse #115266), fake-gcs-server", by: "a report of ClickHouse's users; the emulator by e0.9", holds: "the front corrects each known lie; a test reports when a newer emulator does",
+			where: "the S3 endpoint of Cloud Storage (ClickHouse #115266), fake-gcs-server", by: "a ClickHouse user report; the emulator: e0.9", holds: "the front corrects each known deviation; a test reports when a newer emulator no longer has it",
 			folder: "faults/gcsfront", test: "TestEmulatorLies",
 		},
 		{
@@ -58,7 +58,7 @@ func bugs() []bug {
 			folder: "core/lease", test: "TestWaitsUntilItRunsOut",
 		},
 		{
-			what:  "A takeover touched only the lease, so the old writer won one last commit",
+			what:  "A takeover touched only the lease, so the old writer got in one last commit",
 			where: "the TypeScript original", by: "its live experiments", holds: "the fence goes into the log before anything is restored",
 			folder: "core/takeover", test: "TestLives",
 		},
@@ -68,8 +68,8 @@ func bugs() []bug {
 			folder: "core/takeover", test: "TestLastCommitIsSeen",
 		},
 		{
-			what:  "WAL growth was looked for in file sizes, but segments are preallocated",
-			where: "the TypeScript original", by: "its live experiments", holds: "byte ranges, from the file layer",
+			what:  "WAL growth was measured by file sizes, but segments are preallocated",
+			where: "the TypeScript original", by: "its live experiments", holds: "the file layer reports what grew, as byte ranges",
 			folder: "core/engine", test: "TestSegmentsAreStraddled",
 		},
 		{
@@ -99,12 +99,12 @@ func bugs() []bug {
 		},
 		{
 			what:  "Two generations of a deployment were both primary for a moment",
-			where: "LiteFS #370", by: "a report of its users", holds: "at most one writer at any moment of a revision switch, checked from the log",
+			where: "LiteFS #370", by: "a user report", holds: "at most one writer at any moment of a revision switch, checked from the log",
 			folder: "core/takeover", test: "TestRivalOpeners", probe: "e4.3",
 		},
 		{
 			what:  "A data directory that two processes had opened was beyond repair",
-			where: "PGlite #709", by: "a report of its users", holds: "the files are a process's own memory, and the log decides who writes: the other one is refused",
+			where: "PGlite #709", by: "a user report", holds: "the files are in a process's own memory, and the log decides who writes: the other process is refused",
 			folder: "core/engine", test: "TestLogZombieIsFenced", probe: "e1z.1",
 		},
 		{
@@ -114,12 +114,12 @@ func bugs() []bug {
 		},
 		{
 			what:  "GC deleted the name that a stalled writer was about to create; its create succeeded and was lost",
-			where: "SlateDB #352, #1622", by: "reports of its users", holds: "fences are never deleted, and the manifest is read again after a fence",
+			where: "SlateDB #352, #1622", by: "user reports", holds: "fences are never deleted, and the manifest is read again after a fence",
 			folder: "core/takeover", test: "TestFenceInADeadZone",
 		},
 		{
 			what:  "The lock was deleted on release, so its generation started over",
-			where: "Litestream", by: "a reading of its code", holds: "a release is a swap",
+			where: "Litestream", by: "reading its code", holds: "a release is a swap",
 			folder: "core/lease", test: "TestReleaseIsASwapAndFreesAtOnce",
 		},
 		{
@@ -134,7 +134,7 @@ func bugs() []bug {
 		},
 		{
 			what:  "An unknown outcome was treated as failed, and the committed file deleted in clean-up",
-			where: "ClickHouse #112096", by: "a report of its users", holds: "nothing is cleaned up on unknown; the client gets 08007",
+			where: "ClickHouse #112096", by: "a user report", holds: "nothing is cleaned up on unknown; the client gets 08007",
 			folder: "core/pgwire", test: "TestUnknownOutcome", probe: "e1.7",
 		},
 		{
@@ -144,11 +144,11 @@ func bugs() []bug {
 		},
 		{
 			what:  "Listings were nearly all of the bill; idle instances made hundreds of calls an hour",
-			where: "Litestream #234, #1171", by: "reports of its users", holds: "operations are counted; an idle database makes none",
+			where: "Litestream #234, #1171", by: "user reports", holds: "operations are counted; an idle database makes none",
 			probe: "e2c.6",
 		},
 		{
-			what:  "An append that met another writer's record was reported as never in the log, though it had been, and was collected",
+			what:  "An append that met another writer's record was reported as never in the log, although it had been there and was collected",
 			where: ours, by: "the explorer", holds: "after a lost reply such a conflict is an unknown outcome",
 			folder: "core/wal", test: "TestFencedAfterATryWithoutAnAnswer",
 		},
@@ -158,12 +158,12 @@ func bugs() []bug {
 			folder: "core/wal", test: "TestUnfencedBehindACollectedRecord",
 		},
 		{
-			what:  "A collection by a zombie called a sound database damaged",
+			what:  "A zombie's collection reported a sound database as damaged",
 			where: ours, by: "the explorer", holds: "what a newer writer has collected is not damage: fenced",
 			folder: "core/gc", test: "TestOvertakenCollectionIsNoDamage",
 		},
 		{
-			what:  "An opening that could not read the manifest again called the log damaged",
+			what:  "An opening that could not read the manifest again reported the log as damaged",
 			where: ours, by: "the explorer", holds: "without an answer the error is the store's",
 			folder: "core/takeover", test: "TestUnsureIsNoDamage",
 		},
@@ -178,23 +178,23 @@ func bugs() []bug {
 			folder: "core/wal", test: "TestReadAcceptsAFenceBehindACollectedRecord",
 		},
 		{
-			what:  "The first collection of each writer listed every fence there had ever been: one more page for every thousand cold starts",
+			what:  "The first collection of each writer listed every fence ever created: one more page for every thousand cold starts",
 			where: ours, by: "e5.4", holds: "a collection looks at the recent part of the log, and at all of it once in 64 epochs",
 			probe: "e5.4",
 		},
 		{
-			what:  "Requests given up when an instance ended were carried out and billed, but not counted",
-			where: ours, by: "e5.2", holds: "a request is counted when it is sent; the store's count and the product's agree to the request",
+			what:  "Requests abandoned when an instance ended were carried out and billed, but not counted",
+			where: ours, by: "e5.2", holds: "a request is counted when it is sent; the store's count and the product's are exactly equal",
 			probe: "e5.2",
 		},
 		{
-			what:  "Where each life of an instance was too short for a layer of its own, nothing was ever collected",
+			what:  "If each life of an instance was too short for a layer of its own, nothing was ever collected",
 			where: ours, by: "the work on e5.2's bill", holds: "one orderly end in 16 collects; a layer is taken at the end if it costs less than reading the log once more",
 			folder: "core/engine", test: "TestShortLivesAreCollected",
 		},
 		{
-			what:  "An orderly end flushed before running statements had finished: in durability sleep their answers left, and were lost",
-			where: ours, by: "e4b.4", holds: "answers that leave while the engine ends wait in every durability, and the end looks again",
+			what:  "An orderly end flushed before running statements had finished: in durability sleep their answers were sent, and their writes lost",
+			where: ours, by: "e4b.4", holds: "answers sent while the engine ends wait in every durability mode, and the end checks again",
 			folder: "core/engine", test: "TestAnswersWhileItEnds",
 		},
 		{
@@ -208,17 +208,17 @@ func bugs() []bug {
 			probe: "e5.2",
 		},
 		{
-			what:  "A database of more than 96 MB that was loaded and then slept waited for twenty pages of the catalogs, one after the other, at each first row",
+			what:  "A database above 96 MB that was loaded and then slept waited for twenty catalog pages, one after the other, before each first row",
 			where: ours, by: "e3.3", holds: "an opening requests the catalogs together with the boot set",
 			folder: "core/engine", test: "TestFirstRowsOfWhatWasLoaded",
 		},
 		{
-			what:  "The longer a replay had taken, the longer the next one was allowed to take: a layer that would have ended that was never due",
+			what:  "The longer a replay had taken, the longer the next one was allowed to take: the layer that would have stopped this was never due",
 			where: ours, by: "e3.3", holds: "when a layer is due depends on how long reading it takes, not on PostgreSQL's start",
 			probe: "e3.3",
 		},
 		{
-			what:  "An end collected after a publication without an answer: the manifest's swap, applied late, named a layer that was deleted by then",
+			what:  "An orderly end collected after an unanswered publication: the manifest's swap, applied late, named a layer that had been deleted by then",
 			where: ours, by: "a review of the code", holds: "after an undecided swap nothing is collected until the next one is decided",
 			folder: "core/engine", test: "TestCollectionBehindALateSwap",
 		},
@@ -233,7 +233,7 @@ func bugs() []bug {
 			folder: "cloud/pgserve", test: "TestFailedPromotion",
 		},
 		{
-			what:  "After one base backup by a machine whose clock was years behind, the next one gave up all earlier states, whatever the database keeps",
+			what:  "After one base backup by a machine whose clock was years behind, the next one gave up all earlier states, whatever the retention",
 			where: ours, by: "a review of the code", holds: "a time before an earlier base backup's is not believed",
 			folder: "core/manifest", test: "TestPublishBehindAClockBehind",
 		},

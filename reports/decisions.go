@@ -32,11 +32,11 @@ func decisionRows(s selection) [][]string {
 	month, monthEvidence := monthDecision(s)
 	return [][]string{
 		{"Can the store be tested against an emulator, or only against real buckets?", "e0", emulator, emulatorEvidence},
-		{"Can a snapshot be taken from a live instance in mid-session, and how?", "e2.3", live, liveEvidence},
-		{"From which database size on is a full snapshot per commit no longer acceptable?", "e2.1", snapshot, evidence},
+		{"Can a snapshot be taken from a live instance during a session, and how?", "e2.3", live, liveEvidence},
+		{"At what database size does a full snapshot per commit become unacceptable?", "e2.1", snapshot, evidence},
 		{"How does a commit become durable instead, and what does that cost?", "e2c.2, e2c.3", commit, commitEvidence},
-		{"Is PostgreSQL run in the Go process itself, without Node?", "sql.1", host, hostEvidence},
-		{"Is a new database made by initdb, or from a prepared image?", "e3.2", fresh, freshEvidence},
+		{"Does PostgreSQL run in the Go process itself, without Node?", "sql.1", host, hostEvidence},
+		{"Is a new database created by initdb, or from a prepared image?", "e3.2", fresh, freshEvidence},
 		{"Does the lease need background work, or is it validated on the request path?", "e4.1, e4.1b", liveness, livenessEvidence},
 		{"What does a month cost: 1,000 writes a day in 48 cold starts?", "e5.2", month, monthEvidence},
 	}
@@ -70,7 +70,7 @@ func snapshotThreshold(s selection) (answer, evidence string) {
 	limit := quantity(maxCommitMS, "ms")
 	switch over {
 	case -1:
-		return fmt.Sprintf("Above %s, the largest size measured: there a commit still stays within %s. The time grows with the database and not "+
+		return fmt.Sprintf("Above %s, the largest size measured: even there a commit stays within %s. The time grows with the database, not "+
 			"with the change, so the commit log carries commits and snapshots become base layers.", quantity(last.bytes, "bytes"), limit), evidence
 	case 0:
 		return fmt.Sprintf("Below %s, the smallest size measured: even there a commit takes more than %s. The commit log has to carry commits.",
@@ -133,7 +133,7 @@ func hostDecision(s selection) (answer, evidence string) {
 	if r.Verdict != record.Pass {
 		answer = "Open: a case is over its limit"
 	}
-	return fmt.Sprintf("%s: the slowest case against Node is %s at %s times its time.", answer, name, quantity(worst, "ratio")), evidenceOf(r)
+	return fmt.Sprintf("%s: the slowest case compared with Node is %s, which takes %s times as long.", answer, name, quantity(worst, "ratio")), evidenceOf(r)
 }
 
 func freshDecision(s selection) (answer, evidence string) {
@@ -144,7 +144,7 @@ func freshDecision(s selection) (answer, evidence string) {
 	answer = fmt.Sprintf("From a prepared image: %s, where initdb takes seconds.", p50(image, "new_database_ms"))
 	evidence = "e2.4: " + evidenceOf(image)
 	if wake, ok := newestOf(s, "e3.2"); ok {
-		answer += fmt.Sprintf(" On the Cloud Run emulator a process that starts with a new database has its first row after %s.", p50(wake, "first_row_ms"))
+		answer += fmt.Sprintf(" On the Cloud Run emulator a process that starts with a new database returns its first row after %s.", p50(wake, "first_row_ms"))
 		evidence += "; e3.2: " + evidenceOf(wake)
 	}
 	return answer, evidence
@@ -169,9 +169,9 @@ func livenessDecision(s selection) (answer, evidence string) {
 	if frozen.Verdict != record.Pass || rival.Verdict != record.Pass {
 		return "Open: a probe did not hold.", evidence
 	}
-	return fmt.Sprintf("It is validated at the start of a request, and nothing runs between requests (b). A writer that was frozen longer than its lease "+
-		"asks the bucket for nothing meanwhile, and its next commit takes %s; one that was taken over is refused. CPU that is always on (a) buys nothing "+
-		"but its price; pings (c) would only be another thing that must not fail.", p50(frozen, "next_commit_ms")), evidence
+	return fmt.Sprintf("It is validated at the start of a request, and nothing runs between requests (b). A writer frozen for longer than its lease "+
+		"makes no requests in that time, and its next commit takes %s; one that was taken over is refused. CPU that is always on (a) only "+
+		"costs more; pings (c) would be one more thing that must not fail.", p50(frozen, "next_commit_ms")), evidence
 }
 
 // monthLine returns the newest bill of the small application with a durability.
@@ -201,7 +201,7 @@ func monthDecision(s selection) (answer, evidence string) {
 			}
 			return fmt.Sprintf("$%.2f", m.P50)
 		}
-		parts = append(parts, fmt.Sprintf("`%s` %s (Cloud Run %s, operations %s, storage %s; %s with Cloud Run's free tier taken off)",
+		parts = append(parts, fmt.Sprintf("`%s` %s (Cloud Run %s, operations %s, storage %s; %s after Cloud Run's free tier)",
 			durability, usd("month_usd"), usd("month_run_usd"), usd("month_operations_usd"), usd("month_storage_usd"), usd("month_free_usd")))
 		always = usd("month_always_usd")
 		from = append(from, durability+": "+evidenceOf(r))
@@ -209,7 +209,7 @@ func monthDecision(s selection) (answer, evidence string) {
 	if len(parts) == 0 {
 		return noRun, "-"
 	}
-	return fmt.Sprintf("At list price, from what the Cloud Run emulator billed and the store counted in a day: %s. An instance that always has CPU: %s. Beside it: %s (what each is, and by what source: cloud/README.md).",
+	return fmt.Sprintf("At list price, from what the Cloud Run emulator billed and the store counted in a day: %s. With an instance that always has CPU: %s. For comparison: %s (details and sources: cloud/README.md).",
 		strings.Join(parts, "; "), always, peersInWords()), "e5.2, " + strings.Join(from, "; ")
 }
 
@@ -240,7 +240,7 @@ func emulatorDecision(s selection) (answer, evidence string) {
 	if len(failed) > 0 {
 		return fmt.Sprintf("Only against real buckets: on the emulator %s did not hold.", strings.Join(failed, ", ")), evidence
 	}
-	return "Against the emulator, behind a front that mends what it gets wrong. What a real bucket does is for a run with -bucket to say.", evidence
+	return "Against the emulator, behind a front that corrects what it gets wrong. How a real bucket behaves takes a run with -bucket.", evidence
 }
 
 // commitDecision compares the log's commit with the single request that it consists of, and with swapping a manifest.
@@ -254,8 +254,8 @@ func commitDecision(s selection) (answer, evidence string) {
 	put, _ := metric(latency, "put_ms")
 	many, _ := metric(rate, "commits_per_s")
 	swaps, _ := metric(rate, "swaps_per_s")
-	answer = fmt.Sprintf("By one record of a log, created under the next name. Under the modelled latency a commit takes %s (a bare conditional PUT: %s) at "+
-		"any database size, and %v clients reach %s against %s by swapping one manifest. So whole snapshots are never worth it as "+
+	answer = fmt.Sprintf("By one record in a log, created under the next name. With the modeled latency a commit takes %s (a bare conditional PUT: %s) at "+
+		"any database size, and %v clients reach %s, compared with %s by swapping one manifest. So whole snapshots are never worth it as "+
 		"commits; they are taken when a restore would take too long.",
 		quantity(commit.P50, "ms"), quantity(put.P50, "ms"), rate.Params["clients"], quantity(many.P50, "per_s"), quantity(swaps.P50, "per_s"))
 	return answer, "e2c.2: " + evidenceOf(latency) + "; e2c.3: " + evidenceOf(rate)

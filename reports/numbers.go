@@ -25,14 +25,14 @@ var placeholder = regexp.MustCompile(`\{([a-z0-9.]+) (\w+)(?: (\w+=\S+?))?(?: (m
 // inNumbers holds the sentences of "In numbers".
 func inNumbers() []string {
 	return []string{
-		"**[A commit](results/index.html#p-e2c.2)** takes {e2c.2 commit_ms} with one client; the bare write to the store takes {e2c.2 put_ms} of it.",
-		"**[Many clients](results/index.html#p-e2c.3)** share records: 64 of them commit {e2c.3 commits_per_s} times a second.",
+		"**[A commit](results/index.html#p-e2c.2)** takes {e2c.2 commit_ms} with one client; a bare write to the store takes {e2c.2 put_ms}.",
+		"**[Many clients](results/index.html#p-e2c.3)** share records: 64 of them reach {e2c.3 commits_per_s} commits a second.",
 		"**[pgbench](results/index.html#p-clients.2)** (TPC-B): {clients.2 tps_model_per_s} transactions a second with 10 clients, {clients.11 tps_model_per_s} [with 64](results/index.html#p-clients.11).",
 		"**[A cold start](results/index.html#p-e3.7)**, from no process to the first row over HTTP, takes {e3.7 cold_ms size=0B} with an empty database, {e3.7 cold_ms size=100MB} with 100 MB, {e3.7 cold_ms size=500MB} with 500 MB.",
 		"**[SELECT 1](results/index.html#p-clients.3)** over the loopback takes {clients.3 select1_us}; [a connection](results/index.html#p-clients.15) takes {clients.15 connect_ms} to open and {clients.15 session_bytes} of memory.",
-		"**[Size](results/index.html#p-e6.7)** hardly matters where pages are read on demand (`-cache`; an instance's memory sets it): the first row of 500 MB takes {e6.7 growth_ratio large=500MB} times as long as that of 10 MB, of 5 GB {e6.7 growth_ratio large=5GB}.",
-		"**[Memory](results/index.html#p-e3.5)**: 500 MB of rows are served within {e3.5 tier_bytes size=500MB}; [5 GB](results/index.html#p-e6.10) were made and served with at most {e6.10 load_peak_bytes} resident.",
-		"**[Against PGlite on Node](results/index.html#p-sql.1)**, the same SQL: a bulk INSERT takes {sql.1 bulk_insert_ratio} times as long, a scan {sql.1 scan_ratio}, a sort {sql.1 sort_ratio}, a start {sql.1 start_ratio}; verdict of that run, by its own goals: {sql.1 verdict}.",
+		"**[Size](results/index.html#p-e6.7)** hardly matters when pages are read on demand (`-cache`; the default depends on the instance's memory): the first row takes {e6.7 growth_ratio large=500MB} times as long with 500 MB as with 10 MB, and {e6.7 growth_ratio large=5GB} times with 5 GB.",
+		"**[Memory](results/index.html#p-e3.5)**: 500 MB of rows are served within {e3.5 tier_bytes size=500MB}; [5 GB](results/index.html#p-e6.10) were loaded and served with at most {e6.10 load_peak_bytes} resident.",
+		"**[Against PGlite on Node](results/index.html#p-sql.1)**, the same SQL: a bulk INSERT takes {sql.1 bulk_insert_ratio} times as long, a scan {sql.1 scan_ratio}, a sort {sql.1 sort_ratio}, a start {sql.1 start_ratio}; verdict of that run, against its goals: {sql.1 verdict}.",
 		"**[A month](results/index.html#p-e5.2)** of 1,000 writes and 48 cold starts a day costs ${e5.2 month_usd durability=strict,clients=3} at list price from three clients that share records, ${e5.2 month_usd durability=strict,clients=1} from one, and ${e5.2 month_usd durability=interval,clients=1} with `-durability interval`; at rest, storage only.",
 	}
 }
@@ -42,7 +42,7 @@ func evidenceRows() [][]string {
 	return [][]string{
 		{"Is what was acknowledged durable?", "{e2b fired} SIGKILLs, power cuts and outages, at every fault point ([e2b](results/index.html#x-e2b))", "{e2b broken} violations in {e2b rounds} rounds"},
 		{"Are there ever two writers?", "{e1.6 distinct_count} different schedules of the protocol's real code, judged after each step ([e1.6](results/index.html#p-e1.6))", "{e1.6 broken} violations"},
-		{"Can a writer that was taken over still commit?", "zombies, stopped anywhere and woken ([e1z](results/index.html#x-e1z)), and hand-overs under load ([e4b](results/index.html#x-e4b))", "{e1z broken} violations in {e1z rounds} rounds ([e1z](results/index.html#x-e1z)), {e4b broken} in {e4b rounds} ([e4b](results/index.html#x-e4b))"},
+		{"Can a writer that was taken over still commit?", "zombies, stopped anywhere and woken again ([e1z](results/index.html#x-e1z)), and hand-overs under load ([e4b](results/index.html#x-e4b))", "{e1z broken} violations in {e1z rounds} rounds ([e1z](results/index.html#x-e1z)), {e4b broken} in {e4b rounds} ([e4b](results/index.html#x-e4b))"},
 		{"And with everything at once?", "{chaos rounds} episodes of kills, rivals, stalls and faults, {chaos fired} faults ([chaos](results/index.html#x-chaos))", "{chaos broken} violations"},
 		{"And for days?", "{e5.1 virtual_hours_count hours=720} hours of a small application's traffic: {e5.1 kill_count hours=720} kills, {e5.1 switch_count hours=720} revisions, {e5.1 store_fault_count hours=720} faults of the store ([e5.1](results/index.html#p-e5.1))", "{e5.1 broken hours=720} violations; {e5.1 acknowledged_count hours=720} writes, all there"},
 		{"Is it PostgreSQL?", "PostgreSQL's own regression tests: {suite.1 files_count} files here and on a native server ([suite](results/index.html#x-suite))", "{suite.1 same_count} print the same"},
@@ -103,7 +103,7 @@ func evidence(s selection) string {
 		}
 		rows = append(rows, strings.Split(text, "\x00"))
 	}
-	return table([]string{"question", "what was done", "what came of it"}, rows)
+	return table([]string{"question", "what was done", "result"}, rows)
 }
 
 // fillIn puts the numbers into a template, and returns the lines that they come from.

@@ -216,7 +216,7 @@ func sentence(v pageView, b board) string {
 	if slices.ContainsFunc(b.probes, func(p probeView) bool { return p.Real }) {
 		return text + "."
 	}
-	return text + ", and nothing has been run on a real bucket yet: everything here is of an emulator that is as faithful, and as faulty, as we could make it."
+	return text + ", and nothing has been run on a real bucket yet: everything here comes from an emulator that is as faithful, and as faulty, as we could make it."
 }
 
 func cellOf(r record.Record, rows []metricRow, thrift int) cellSection {

@@ -8,14 +8,14 @@ type peer struct{ name, month, what, source string }
 
 func peers() []peer {
 	return []peer{
-		{"Neon, plan Launch", "$5", "its minimum. At $0.106 a CU-hour the 48 cold starts of this traffic, each five minutes and more at 0.25 CU, are about $3.5 of it",
+		{"Neon, plan Launch", "$5", "the plan's minimum. At $0.106 per CU-hour, this traffic's 48 cold starts, each at least five minutes at 0.25 CU, use about $3.5 of it",
 			"neon.com/docs/introduction/plans and neon.com/faqs, read in November 2026"},
-		{"Cloud SQL, db-f1-micro", "not known", "its instance with a shared processor, around the clock. No page with its price could be read from here", "-"},
-		{"Cloud SQL, the smallest with a processor of its own", "$49", "1 vCPU, 3.75 GB, us-central1, around the clock, without storage: $0.0413 a vCPU-hour and $0.007 a GB-hour",
-			"usage.ai/blogs/gcp/cloud-sql/pricing, of May 2026, a third party's"},
-		{"Litestream on a small VM", "some $5", "SQLite's. A machine around the clock, and $0.03 for the replica in a bucket, which has what is acknowledged a second later",
-			"dev.to/streamersuite/cheap-cheerful-high-availability-replicating-sqlite-with-litestream-ahc; mtlynch.io/litestream, of 2021"},
-		{"The TypeScript original", "$0.30", "its operations alone, by its own model. Only the figure is known here, from the plan that this project began with", "none, and no date; not checked"},
+		{"Cloud SQL, db-f1-micro", "not known", "the instance with a shared processor, running around the clock. No page with its price could be read", "-"},
+		{"Cloud SQL, smallest with a dedicated processor", "$49", "1 vCPU, 3.75 GB, us-central1, running around the clock, without storage: $0.0413 per vCPU-hour and $0.007 per GB-hour",
+			"usage.ai/blogs/gcp/cloud-sql/pricing (third party, May 2026)"},
+		{"Litestream on a small VM", "about $5", "for SQLite. A machine running around the clock, and $0.03 for the replica in a bucket, which gets acknowledged writes a second later",
+			"dev.to/streamersuite/cheap-cheerful-high-availability-replicating-sqlite-with-litestream-ahc; mtlynch.io/litestream (2021)"},
+		{"The TypeScript original", "$0.30", "its operations only, by its own model. Only the figure is known, from this project's original plan", "none, undated, not checked"},
 	}
 }
 
@@ -25,7 +25,7 @@ func peerTable() string {
 	for _, p := range peers() {
 		rows = append(rows, []string{p.name, p.month, p.what, p.source})
 	}
-	return table([]string{"beside it", "a month", "what that is", "source"}, rows)
+	return table([]string{"alternative", "per month", "what that is", "source"}, rows)
 }
 
 // peersInWords names each with its price.

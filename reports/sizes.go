@@ -61,7 +61,7 @@ func performanceSize(s selection) string {
 		})
 	}
 	return table([]string{
-		"rows", "to the first row", "10 MB, in turns", "ratio", "resident at most, of 512 MiB", "a lookup", "stored", "a month at rest",
+		"rows", "first row", "first row of 10 MB, in turns", "ratio", "peak memory, of 512 MiB", "lookup", "stored", "a month at rest",
 	}, rows) + "\n" + source(lines) + "\n"
 }
 
@@ -100,7 +100,7 @@ func sizes(s selection) string {
 			}
 			text := quantity(value, unit)
 			if from.Probe == "e6.7" && unit == "ms" { // which has one process for everything
-				text += " and the start of the process"
+				text += " plus the start of the process"
 			}
 			row, lines = append(row, text), append(lines, from)
 			return value, true
@@ -124,5 +124,5 @@ func sizes(s selection) string {
 	if priced {
 		lines = append(lines, bill)
 	}
-	return table([]string{"rows", "first row of a cold start", "resident at most", "stored", "a month at rest", "a month of the small application"}, rows) + "\n" + sources(lines) + "\n"
+	return table([]string{"rows", "first row of a cold start", "peak memory", "stored", "a month at rest", "a month of the small application"}, rows) + "\n" + sources(lines) + "\n"
 }

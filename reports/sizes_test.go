@@ -26,7 +26,7 @@ func TestSizes(t *testing.T) {
 	got := sizes(s)
 	for _, want := range []string{
 		"| 10 MB | - | - | 10 MB | $0.0002 | $0.35 |", "| 100 MB | - | - | - | - | - |", "| 500 MB | 330 ms | 333 MB | 250 MB | $0.0050 | $0.35 |",
-		"| 5 GB | 270 ms and the start of the process | - | 2.5 GB | $0.0500 | $0.40 |",
+		"| 5 GB | 270 ms plus the start of the process | - | 2.5 GB | $0.0500 | $0.40 |",
 	} {
 		if !strings.Contains(got, want+"\n") {
 			t.Errorf("no %s in\n%s", want, got)

@@ -26,7 +26,7 @@ func today(s selection, b board) string {
 	}
 	lines := []string{
 		sentence(v, b),
-		fmt.Sprintf("Behind them: %s rounds, %s faults that struck.", grouped(rounds), grouped(faults)),
+		fmt.Sprintf("Behind this: %s rounds, %s faults that struck.", grouped(rounds), grouped(faults)),
 	}
 	if r, ok := soakOfMostHours(s); ok {
 		n := func(name string) string { return count(r, name) }
@@ -35,7 +35,7 @@ func today(s selection, b board) string {
 	}
 	if r, ok := monthLine(s, "strict"); ok {
 		m, _ := metric(r, "month_usd")
-		lines = append(lines, fmt.Sprintf("A month of the small application in `strict`: %s at list price, two counts of its requests %s.", figure(m.P50, "usd"), equalWord(r)))
+		lines = append(lines, fmt.Sprintf("A month of the small application in `strict`: %s at list price; the store's and the product's counts of its requests %s.", figure(m.P50, "usd"), equalWord(r)))
 	}
 	return "- " + strings.Join(lines, "\n- ") + "\n"
 }
@@ -66,10 +66,10 @@ func count(r record.Record, name string) string {
 func equalWord(r record.Record) string {
 	for _, c := range r.Checks {
 		if c.Name == "reconciled" && c.Verdict == record.Pass {
-			return "equal to the request"
+			return "are exactly equal"
 		}
 	}
-	return "not equal"
+	return "differ"
 }
 
 // byQuestion renders a row for each experiment, under its question.
@@ -98,7 +98,7 @@ func byQuestion(b board) string {
 			rows = append(rows, []string{q.text, fmt.Sprintf("[%s](results/index.html#x-%s)", x.ID, x.ID), oneLine(x.Question), "**" + verdict.String() + "**", grouped(rounds), worst})
 		}
 	}
-	return table([]string{"", "experiment", "asks", "verdict", "rounds", "worst upper bound"}, rows)
+	return table([]string{"", "experiment", "question", "verdict", "rounds", "worst upper bound"}, rows)
 }
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
@@ -129,7 +129,7 @@ func failedAndFound(b board) string {
 			rows = append(rows, []string{f.what, f.by, f.holds})
 		}
 	}
-	return text + "\nFound in our own code by these experiments, and mended:\n\n" + table([]string{"fault", "found by", "what holds here"}, rows)
+	return text + "\nFound in our own code by these experiments, and fixed:\n\n" + table([]string{"fault", "found by", "what holds now"}, rows)
 }
 
 // everyProbe renders a row for each probe: the newest lines of its most thorough profile, combined.

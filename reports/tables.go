@@ -77,10 +77,10 @@ func performanceE2(s selection) string {
 		}
 		rows = append(rows, append(row, peak, r.Verdict.String()))
 	}
-	return table(columns, rows) + "\n" + source(lines) + " *rows* is the size asked for, *database* what " +
-		"Postgres says it takes. *clone* is what statements wait for. Compress, upload, download and decompress are summed over parallel " +
-		"workers; commit and restore are by the clock. *runtime* is loading the compiled Postgres in the fresh process; *first row* counts from " +
-		"opening the database after that, restore and start included. Peak memory is the largest seen.\n"
+	return table(columns, rows) + "\n" + source(lines) + " *rows* is the requested size, *database* the " +
+		"size that Postgres reports. Statements wait for *clone*. Compress, upload, download and decompress are summed over parallel " +
+		"workers; commit and restore are elapsed times. *runtime* is loading the compiled Postgres in the fresh process; *first row* counts from " +
+		"opening the database after that, including restore and start. Peak memory is the largest seen.\n"
 }
 
 // sqlCases are the cases of the comparison with Node, in the order of the table.
@@ -110,7 +110,7 @@ func sqlComparisons() []sqlComparison {
 	return []sqlComparison{
 		{probe: "sql.1", columns: [2]string{"here", "Node"}, metrics: [2]string{"_wazero_us", "_node_us"}, ratio: "_ratio"},
 		{
-			"sql.2", "Against native PostgreSQL 18", "Built from source, the same settings; processor time, not that of the clock. What WebAssembly costs.",
+			"sql.2", "Against native PostgreSQL 18", "Built from source, with the same settings; processor time, not elapsed time: what WebAssembly costs.",
 			[2]string{"here", "native"}, [2]string{"_cpu_us", "_native_cpu_us"}, "_cpu_ratio",
 		},
 		{
@@ -118,7 +118,7 @@ func sqlComparisons() []sqlComparison {
 			[2]string{"here", "older"}, [2]string{"_here_us", "_older_us"}, "_ratio",
 		},
 		{
-			"sql.5", "With bounds checks against without", "Over sockets, the same build: what the compiler without bounds checks gives.",
+			"sql.5", "With bounds checks against without", "Over sockets, the same build: what compiling without bounds checks gains.",
 			[2]string{"checked", "unchecked"}, [2]string{"_checked_us", "_unchecked_us"}, "_ratio",
 		},
 	}
@@ -236,7 +236,7 @@ func targetTable(s selection, shown []shownProbe, target string) string {
 		return ""
 	}
 	return table([]string{"what", "metric", "n", "p50", "p99", "verdict"}, rows) + "\n" + source(lines) +
-		" `go run ./runner -verbs` says what each metric is.\n"
+		" `go run ./runner -verbs` explains each metric.\n"
 }
 
 // cellText names what distinguishes the cells of one probe, as people would.
@@ -254,7 +254,7 @@ func cellText(r record.Record) string {
 func performanceLog(s selection) string {
 	return metricTable(s, []shownProbe{
 		{probe: "e2c.2", title: "one client"}, {probe: "e2c.4", title: "10 clients"}, {probe: "e2c.3", title: "64 clients"},
-		{probe: "e2c.5", title: "reopening"}, {probe: "e2c.7", title: "bytes"}, {probe: "e5b.1", title: "one name against the next name"},
+		{probe: "e2c.5", title: "reopening"}, {probe: "e2c.7", title: "bytes"}, {probe: "e5b.1", title: "one name against new names"},
 	})
 }
 
@@ -263,12 +263,12 @@ func performanceWake(s selection) string {
 	split := []string{"first_row_ms", "peak_bytes"}
 	return metricTable(s, []shownProbe{
 		{probe: "e3.1", title: "the floor: no bucket", metrics: split}, {probe: "e3.2", title: "a new database", metrics: split},
-		{probe: "e3.3", title: "restored,", metrics: split}, {probe: "e3.4", title: "500 records behind a layer", metrics: split},
+		{probe: "e3.3", title: "restored,", metrics: split}, {probe: "e3.4", title: "500 records after a layer", metrics: split},
 		{probe: "e3.5", title: "smallest memory tier,", metrics: []string{"tier_bytes", "peak_bytes"}},
 		{probe: "e3.7", title: "scaled to zero,", metrics: []string{"cold_ms", "warm_ms", "leave_ms"}},
 		{probe: "e3.8", title: "commit over HTTP,", metrics: []string{"commit_ms"}},
 		{probe: "e3.9", title: "commit over HTTP, no crash,", metrics: []string{"commit_ms"}},
-		{probe: "e4.3", title: "revision switch, old one", metrics: []string{"gap_ms", "refused_count", "acked_count"}},
+		{probe: "e4.3", title: "revision switch, new instance", metrics: []string{"gap_ms", "refused_count", "acked_count"}},
 	})
 }
 
@@ -277,7 +277,7 @@ func performanceClients(s selection) string {
 	return metricTable(s, []shownProbe{
 		{probe: "clients.3", title: "SELECT 1 by pgx over the loopback"}, {probe: "clients.2", title: "pgbench, TPC-B"},
 		{probe: "clients.11", title: "pgbench, TPC-B, 64 clients"}, {probe: "clients.12", title: "pgbench, an UPDATE by key, 64 clients"},
-		{probe: "clients.13", title: "SELECT 1, here and at an older commit"}, {probe: "clients.14", title: "beside a long query"},
+		{probe: "clients.13", title: "SELECT 1, here and at an older commit"}, {probe: "clients.14", title: "during a long query"},
 		{probe: "clients.15", title: "connections"},
 		{probe: "clients.9", title: "node-postgres' own tests"}, {probe: "clients.10", title: "postgres.js' own tests"},
 		{probe: "clients.1", title: "after SIGKILL, client", metrics: []string{"acked_count", "restart_ms"}},
