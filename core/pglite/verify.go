@@ -54,7 +54,7 @@ func (c *compilations) verify(v *Verified) (err error) {
 	for _, path := range files {
 		sums, readErr := readSums(path)
 		if readErr != nil {
-			err = errors.Join(err, fmt.Errorf("check %s: %w; delete it, the module is compiled again", path, readErr))
+			err = errors.Join(err, fmt.Errorf("check %s: %w; delete it, and the module is compiled again", path, readErr))
 		}
 		for _, want := range sums {
 			if seen[want.name] {
@@ -66,10 +66,10 @@ func (c *compilations) verify(v *Verified) (err error) {
 			case errors.Is(sumErr, os.ErrNotExist):
 				continue // compiled again when it is needed
 			case sumErr == nil && got != want:
-				sumErr = fmt.Errorf("%w: it is not as it was compiled", errDamaged)
+				sumErr = fmt.Errorf("%w: it has changed since it was compiled", errDamaged)
 			}
 			if sumErr != nil {
-				err = errors.Join(err, fmt.Errorf("check %s: %w; delete it, the module is compiled again", filepath.Join(c.dir, want.name), sumErr))
+				err = errors.Join(err, fmt.Errorf("check %s: %w; delete it, and the module is compiled again", filepath.Join(c.dir, want.name), sumErr))
 				continue
 			}
 			v.Compilations++
@@ -88,7 +88,7 @@ func (c *compilations) verifyLoans(outline []byte) error {
 	}
 	loans, err := c.readLoans(text)
 	if err != nil {
-		return fmt.Errorf("check %s: %w; delete it, it is made again", path, err)
+		return fmt.Errorf("check %s: %w; delete it, and it is made again", path, err)
 	}
 	for _, l := range loans {
 		got, entryErr := codecache.Describe(l.Path)

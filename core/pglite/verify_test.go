@@ -33,11 +33,11 @@ func TestVerifyInstallation(t *testing.T) {
 	}
 	loan := filepath.Join(compiledIn(dir), loansDir, filepath.Base(shared.compilations.loanPath(outline)))
 	for _, c := range []struct{ file, advice string }{
-		{filepath.Join(derived, shared.wholeName(mainProgram)), "delete it, it is made again"},
-		{filepath.Join(derived, installationName()), "delete it, it is made again"},
-		{filepath.Join(derived, templateName()), "delete it, it is made again"},
-		{code, "delete it, the module is compiled again"},
-		{loan, "delete it, it is made again"},
+		{filepath.Join(derived, shared.wholeName(mainProgram)), "delete it, and it is made again"},
+		{filepath.Join(derived, installationName()), "delete it, and it is made again"},
+		{filepath.Join(derived, templateName()), "delete it, and it is made again"},
+		{code, "delete it, and the module is compiled again"},
+		{loan, "delete it, and it is made again"},
 	} {
 		whole := read(t, c.file)
 		flipByte(t, c.file)

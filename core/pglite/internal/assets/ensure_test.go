@@ -172,7 +172,7 @@ func TestVerify(t *testing.T) {
 			if err == nil || bad.Files != v.Files-2 {
 				t.Fatal(bad, err)
 			}
-			mustMention(t, err, file, made[0], "delete the folder "+s.Dir, "delete it, it is made again")
+			mustMention(t, err, file, made[0], "delete the folder "+s.Dir, "delete it, and it is made again")
 			if strings.Contains(err.Error(), made[1]) {
 				t.Errorf("a whole file is named: %v", err)
 			}

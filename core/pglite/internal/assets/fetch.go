@@ -86,7 +86,7 @@ func (c *cache) fetchInto(ctx context.Context, p pin, temp, target string) error
 func runNpm(ctx context.Context, p pin, dir, log string) error {
 	npm, err := exec.LookPath("npm")
 	if err != nil {
-		return fmt.Errorf("fetch %s: %w: npm was not found (%w); install Node.js with npm, or set %s to a folder that holds the files of the package's dist folder",
+		return fmt.Errorf("fetch %s: %w: npm was not found (%w); install Node.js with npm, or set %s to a folder with the files of the package's dist folder",
 			p.spec(), ErrUnavailable, err, fromVariable)
 	}
 	var said bounded
@@ -106,7 +106,7 @@ func runNpm(ctx context.Context, p pin, dir, log string) error {
 	if err := os.WriteFile(log, said.Bytes(), 0o600); err != nil {
 		where = "its output could not be kept: " + err.Error()
 	}
-	return fmt.Errorf("fetch %s: %w: npm failed (%w, code %s; %s); make sure that npm can reach its registry and run again, or set %s to a folder that holds the files of the package's dist folder",
+	return fmt.Errorf("fetch %s: %w: npm failed (%w, code %s; %s); make sure that npm can reach its registry and run again, or set %s to a folder with the files of the package's dist folder",
 		p.spec(), ErrUnavailable, err, code, where, fromVariable)
 }
 
@@ -210,7 +210,7 @@ func eachTarFile(r io.Reader, limit int64, visit func(*tar.Header, io.Reader) er
 		case h.Typeflag == tar.TypeDir && (name == "" || fs.ValidPath(name)), h.Typeflag == tar.TypeXGlobalHeader:
 			continue
 		case !fs.ValidPath(name):
-			return fmt.Errorf("read archive: %w: entry %q leads out of its folder", ErrDamaged, h.Name)
+			return fmt.Errorf("read archive: %w: entry %q is outside its folder", ErrDamaged, h.Name)
 		case h.Typeflag != tar.TypeReg:
 			return fmt.Errorf("read archive: %w: entry %q is not a file or folder (type %q)", ErrDamaged, h.Name, h.Typeflag)
 		}

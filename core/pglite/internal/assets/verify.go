@@ -39,7 +39,7 @@ func (p pin) sizes(dir string) error {
 		path := filepath.Join(dir, f.Name)
 		info, err := os.Stat(path)
 		if err == nil && !info.Mode().IsRegular() {
-			err = fmt.Errorf("%w: it is no file", ErrDamaged)
+			err = fmt.Errorf("%w: it is not a regular file", ErrDamaged)
 		}
 		if err != nil {
 			return fmt.Errorf("check %s: %w", path, err)
@@ -109,7 +109,7 @@ func (s *Set) Verify() (v Verified, err error) {
 		path := strings.TrimSuffix(sum, ".sum")
 		ok, fileErr := intact(path)
 		if fileErr == nil && !ok {
-			fileErr = fmt.Errorf("check %s: %w: it is not as it was made; delete it, it is made again", path, ErrDamaged)
+			fileErr = fmt.Errorf("check %s: %w: it has changed since it was made; delete it, and it is made again", path, ErrDamaged)
 		}
 		info, statErr := os.Stat(path)
 		if fileErr = errors.Join(fileErr, statErr); fileErr != nil {

@@ -22,11 +22,11 @@ func arranged(entry []byte) ([]byte, error) {
 	}
 	code := entry[len(before):]
 	if size < 0 || size > int64(len(code))-afterCode {
-		return nil, fmt.Errorf("%w: its code of %d bytes does not fit its %d", ErrRefused, size, len(entry))
+		return nil, fmt.Errorf("%w: its code of %d bytes does not match the entry's %d bytes", ErrRefused, size, len(entry))
 	}
 	code, after := code[:size], code[size:]
 	if after[afterCode-1] != 0 {
-		return nil, fmt.Errorf("%w: it knows places in the source", postlink.ErrUnknown)
+		return nil, fmt.Errorf("%w: it has a source map", postlink.ErrUnknown)
 	}
 	table := before[len(before)-8*(int(functions)+1):]
 	begins := make([]uint64, functions)

@@ -89,7 +89,7 @@ func Version() string {
 func Stand(c wazero.CompilationCache) (_ *Files, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("this wazero keeps its compilations otherwise than version 1.12: %v", r)
+			err = fmt.Errorf("this wazero's format of compiled code differs from version 1.12: %v", r)
 		}
 	}()
 	field := reflect.ValueOf(c).Elem().FieldByName("fileCache")
@@ -126,7 +126,7 @@ func head(r io.Reader) (b []byte, functions uint32, code int64, err error) {
 			_, err = io.CopyN(&buf, r, n)
 		}
 		if errors.Is(err, io.EOF) {
-			err = fmt.Errorf("%w: it is cut off", ErrRefused)
+			err = fmt.Errorf("%w: it is truncated", ErrRefused)
 		}
 		if err != nil {
 			return make([]byte, n)
@@ -135,7 +135,7 @@ func head(r io.Reader) (b []byte, functions uint32, code int64, err error) {
 	}
 	start := more(int64(len(magic)) + 1)
 	if err == nil && string(start[:len(magic)]) != magic {
-		err = fmt.Errorf("%w: it does not begin as wazero's compilations do", ErrRefused)
+		err = fmt.Errorf("%w: it does not begin like a wazero compilation", ErrRefused)
 	}
 	more(int64(start[len(magic)])) // the version
 	if functions = binary.LittleEndian.Uint32(more(4)); functions > maxFunctions {
@@ -171,7 +171,7 @@ func describe(file *os.File) (e Entry, before []byte, err error) {
 	}
 	at := int64(len(before)) + code
 	if code < 0 || at < 0 || at > e.Size || e.Size-at > maxTail {
-		return e, nil, fmt.Errorf("%w: its code of %d bytes does not fit its %d", ErrRefused, code, e.Size)
+		return e, nil, fmt.Errorf("%w: its code of %d bytes does not match the entry's %d bytes", ErrRefused, code, e.Size)
 	}
 	after := make([]byte, e.Size-at)
 	if _, err = file.ReadAt(after, at); err != nil {
@@ -203,12 +203,12 @@ func (f *Files) Last() Key {
 func (f *Files) Lend(loans []Loan, do func() error) (Key, error) {
 	t := &taken{loans: loans}
 	if !f.lent.CompareAndSwap(nil, t) {
-		return Key{}, fmt.Errorf("%w: another one is being lent", ErrRefused)
+		return Key{}, fmt.Errorf("%w: another entry is being lent", ErrRefused)
 	}
 	defer f.lent.Store(nil)
 	err := do()
 	if err == nil && !t.given {
-		err = fmt.Errorf("%w: wazero did not ask for it", ErrRefused)
+		err = fmt.Errorf("%w: wazero did not request it", ErrRefused)
 	}
 	return t.asked, err
 }
@@ -251,7 +251,7 @@ func (f *Files) Get(key Key) (io.ReadCloser, bool, error) {
 // Add implements wazero's cache.
 func (f *Files) Add(key Key, content io.Reader) error {
 	if f.lent.Load() != nil {
-		return fmt.Errorf("%w: wazero compiled", ErrRefused)
+		return fmt.Errorf("%w: wazero compiled instead", ErrRefused)
 	}
 	if f.unkept.Load() > 0 {
 		return nil
@@ -273,7 +273,7 @@ func (f *Files) Add(key Key, content io.Reader) error {
 // Delete implements wazero's cache. An entry of another version of wazero is deleted there, and then compiled.
 func (f *Files) Delete(key Key) error {
 	if f.lent.Load() != nil {
-		return fmt.Errorf("%w: another version of wazero has written it", ErrRefused)
+		return fmt.Errorf("%w: another version of wazero wrote it", ErrRefused)
 	}
 	return f.behind.Delete(key)
 }
@@ -286,7 +286,7 @@ func (l *Loan) open() (io.ReadCloser, error) {
 	}
 	got, before, err := describe(file)
 	if err == nil && got != l.Entry {
-		err = fmt.Errorf("%w: %s is another one than was noted", ErrRefused, l.Path)
+		err = fmt.Errorf("%w: %s is not the one that was recorded", ErrRefused, l.Path)
 	}
 	if err == nil {
 		_, err = file.Seek(int64(len(before)), io.SeekStart)
@@ -322,7 +322,7 @@ func (c *content) Close() error { return c.file.Close() }
 func DescribeFunctions(c wazero.CompiledModule) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("this wazero keeps its modules otherwise than version 1.12: %v", r)
+			err = fmt.Errorf("this wazero's modules differ from version 1.12: %v", r)
 		}
 	}()
 	field := reflect.ValueOf(c).Elem().FieldByName("module").Elem().FieldByName("ExportSection")

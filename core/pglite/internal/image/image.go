@@ -237,7 +237,7 @@ func (img *Image) reader(e entry, at int64) func() ([]byte, error) {
 			err = fmt.Errorf("%w: other bytes than were written", ErrDamaged)
 		}
 		if err != nil {
-			err = fmt.Errorf("read %s of %s: %w; delete that file, it is made again", e.path, img.file.Name(), err)
+			err = fmt.Errorf("read %s of %s: %w; delete that file, and it is made again", e.path, img.file.Name(), err)
 		}
 		if errors.Is(err, ErrDamaged) && img.Damaged != nil {
 			img.Damaged(err)

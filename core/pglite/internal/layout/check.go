@@ -11,7 +11,7 @@ import (
 
 // ErrWrong is wrapped when a program's layout is not as in its table: it was changed in a way that moved something, or
 // the table belongs to another program. Do not run it.
-var ErrWrong = errors.New("PostgreSQL is not laid out as the table says")
+var ErrWrong = errors.New("PostgreSQL's layout differs from the table")
 
 // CheckProgram checks that a program, modified by its host or not, has its exports and the entries of the indirect call
 // table where the layout says. Errors match [ErrWrong].
@@ -103,7 +103,7 @@ func (c *checker) err() error {
 	if len(c.faults) == 0 {
 		return nil
 	}
-	return fmt.Errorf("self-test of PGlite %s (%s): %w: %w; use the pglite.wasm with SHA-256 %s as its makers published it",
+	return fmt.Errorf("self-test of PGlite %s (%s): %w: %w; use the published pglite.wasm, with SHA-256 %s",
 		c.l.PGlite, c.l.Postgres, ErrWrong, errors.Join(c.faults...), c.l.SHA256)
 }
 

@@ -65,7 +65,7 @@ func missing(what, format string, args ...any) error {
 func (f *finder) versions() error {
 	found := regexp.MustCompile(`\x00PostgreSQL ([0-9.]+) \(PGlite ([0-9.]+)\) on wasm32`).FindAllSubmatch(f.p.memory, -1)
 	if len(found) != 1 {
-		return missing("the versions", "the text of version() stands in its data %d times", len(found))
+		return missing("the versions", "its data contains the text of version() %d times", len(found))
 	}
 	f.out.Postgres, f.out.PGlite = string(found[0][1]), string(found[0][2])
 	return nil
@@ -159,7 +159,7 @@ func (f *finder) sane() error {
 	for _, name := range slices.Sorted(maps.Keys(f.out.Addresses)) {
 		a := f.out.Addresses[name]
 		if other, ok := at[a]; ok || a < firstAddress || a >= f.p.bound() {
-			return missing(name, "address %d is not between %d and %d, or is that of %q too", a, firstAddress, f.p.bound(), other)
+			return missing(name, "address %d is not between %d and %d, or is also that of %q", a, firstAddress, f.p.bound(), other)
 		}
 		at[a] = name
 	}

@@ -26,7 +26,7 @@ import (
 )
 
 // ErrUnknown is wrapped when nothing is known about a binary. Use the binary that the message names.
-var ErrUnknown = errors.New("the layout of this pglite.wasm is not known")
+var ErrUnknown = errors.New("the layout of this pglite.wasm is unknown")
 
 // Layout says where things are in one build of pglite.wasm.
 type Layout struct {
@@ -51,7 +51,7 @@ func For(sha256 string) (*Layout, error) {
 		known = append(known, l.PGlite)
 	}
 	slices.Sort(known)
-	return nil, fmt.Errorf("look up the layout of the pglite.wasm with SHA-256 %q: %w; known are those of PGlite %s: use one of these",
+	return nil, fmt.Errorf("look up the layout of the pglite.wasm with SHA-256 %q: %w; known are those of PGlite %s: use one of them",
 		sha256, ErrUnknown, strings.Join(known, ", "))
 }
 

@@ -69,7 +69,7 @@ func (p *program) readMemory() error {
 	for _, s := range segments {
 		end := uint64(s.Offset) + uint64(len(s.Data))
 		if s.Base >= 0 || end > maxMemory {
-			return errors.New("its data is not at fixed addresses, or too far away")
+			return errors.New("its data is not at fixed addresses, or the addresses are too large")
 		}
 		if n := int(end) - len(p.memory); n > 0 {
 			p.memory = append(p.memory, make([]byte, n)...)

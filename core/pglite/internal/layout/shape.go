@@ -105,13 +105,13 @@ func (p *shapeParser) word() string {
 func (p *shapeParser) pattern() (*pattern, error) {
 	p.space()
 	if p.rest == "" {
-		return nil, fmt.Errorf("it ends where an instruction is expected")
+		return nil, fmt.Errorf("an instruction is expected at its end")
 	}
 	switch c := p.rest[0]; {
 	case c == '"':
 		end := strings.IndexByte(p.rest[1:], '"')
 		if end < 0 {
-			return nil, fmt.Errorf("a quote is not closed")
+			return nil, fmt.Errorf("a closing quote is missing")
 		}
 		out := &pattern{text: p.rest[1 : 1+end]}
 		p.rest = p.rest[end+2:]
@@ -142,7 +142,7 @@ func (p *shapeParser) operand() (operand, error) {
 	w := p.word()
 	v, err := strconv.ParseInt(w, 10, 64)
 	if err != nil {
-		return operand{}, fmt.Errorf("%q is no number", w)
+		return operand{}, fmt.Errorf("%q is not a number", w)
 	}
 	return operand{given: true, value: v}, nil
 }
@@ -150,7 +150,7 @@ func (p *shapeParser) operand() (operand, error) {
 func (p *shapeParser) instruction() (_ *pattern, err error) {
 	out := &pattern{op: p.word(), bare: true}
 	if out.op == "" {
-		return nil, fmt.Errorf("%q is no instruction", p.rest)
+		return nil, fmt.Errorf("%q is not an instruction", p.rest)
 	}
 	switch {
 	case out.op == "f" && strings.HasPrefix(p.rest, "$"):

@@ -23,7 +23,7 @@ func Show(bin []byte, function string) (string, error) {
 		f, ok = uint32(n), int(n) < len(p.module.Funcs)
 	}
 	if !ok {
-		return "", fmt.Errorf("show function %s: it is no index of the %d functions, and no name of those exported or found", function, len(p.module.Funcs))
+		return "", fmt.Errorf("show function %s: it is neither an index of the %d functions nor the name of one exported or found", function, len(p.module.Funcs))
 	}
 	row, err := p.code.Tree(f)
 	if err != nil {

@@ -36,11 +36,11 @@ func install() (err error) {
 		return err
 	}
 	if got := fingerprint(); got != tablePrint {
-		return fmt.Errorf("the compiler's table of operations is another one than that of %s %s: %#x", module, version, got)
+		return fmt.Errorf("the compiler's table of operations differs from that of %s %s: %#x", module, version, got)
 	}
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("the compiler's data are laid out otherwise than in %s %s: %v", module, version, r)
+			err = fmt.Errorf("the compiler's data layout differs from that of %s %s: %v", module, version, r)
 		}
 	}()
 	if err := rightLayout(); err != nil {
@@ -55,21 +55,21 @@ func install() (err error) {
 // checks must do.
 func rightBuild(info *debug.BuildInfo, ok bool) error {
 	if !ok {
-		return errors.New("the program does not say what it is built with: build it with modules, by the go command")
+		return errors.New("the program does not say what it was built with: build it with the go command, in module mode")
 	}
 	for _, m := range info.Deps {
 		if m.Path != module {
 			continue
 		}
 		if m.Replace != nil || m.Version != version || m.Sum != sum {
-			return fmt.Errorf("the program is not built with %s %s as published, but with %s", module, version, m.Version)
+			return fmt.Errorf("the program was not built with %s %s as published, but with %s", module, version, m.Version)
 		}
 		return nil
 	}
 	if len(info.Deps) == 0 && strings.HasSuffix(info.Path, testBinary) {
 		return nil
 	}
-	return fmt.Errorf("the program is not built with %s", module)
+	return fmt.Errorf("the program was not built with %s", module)
 }
 
 // testBinary is the suffix that the go command gives to a test binary's path.
@@ -89,23 +89,23 @@ func fingerprint() uint64 {
 	return h.Sum64()
 }
 
-var errLayout = errors.New("it is not what was made of it")
+var errLayout = errors.New("the compiler's layout is not the expected one")
 
 // rightTree checks the mirror of the builder's dominator tree by the names of its fields, and fills a tree.
 func rightTree(b any) error {
 	mine := reflect.TypeFor[builder]()
 	its, ok := reflect.TypeOf(b).Elem().FieldByName("sparseTree")
 	if tree, _ := mine.FieldByName("tree"); !ok || its.Offset != tree.Offset || its.Type.Size() != tree.Type.Size() {
-		return fmt.Errorf("%w: the tree of dominators is elsewhere", errLayout)
+		return fmt.Errorf("%w: the dominator tree is at another offset", errLayout)
 	}
 	table, ok := its.Type.FieldByName("table")
 	if is, _ := reflect.TypeFor[sparseTree]().FieldByName("table"); !ok || table.Offset != is.Offset || table.Type != is.Type {
-		return fmt.Errorf("%w: the table of dominators is elsewhere", errLayout)
+		return fmt.Errorf("%w: the dominator table is at another offset", errLayout)
 	}
 	t := sparseTree{depth: []int32{0, 1, 0, 2, 1}}
 	buildSparseTable(&t)
 	if rows := len(t.table); rows != len(t.depth)+1 || t.table[rows-1][0] != int32(rows-1) || t.table[0][2] != 2 {
-		return fmt.Errorf("%w: the table of dominators is another one", errLayout)
+		return fmt.Errorf("%w: the dominator table has other contents", errLayout)
 	}
 	return nil
 }
@@ -131,7 +131,7 @@ func rightLayout() error {
 	setCurrentBlock(b, bb)
 	first, second := allocateInstruction(b), allocateInstruction(b)
 	if uintptr(unsafe.Pointer(second))-uintptr(unsafe.Pointer(first)) != unsafe.Sizeof(instruction{}) {
-		return fmt.Errorf("%w: it has another size", errLayout)
+		return fmt.Errorf("%w: an instruction has another size", errLayout)
 	}
 	ok := first.id == 1 && second.id == 2 && first.v == invalid && first.v2 == invalid && first.v3 == invalid && first.result == invalid
 	asIconst64(first, wasmbin.MarkLocal)

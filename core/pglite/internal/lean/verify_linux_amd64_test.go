@@ -25,10 +25,10 @@ func TestRightBuild(t *testing.T) {
 	}{
 		"as published":         {program, []*debug.Module{other, right()}, ""},
 		"a test's binary":      {tests, nil, ""},
-		"a program of nothing": {program, nil, "the program is not built with " + module},
-		"without a path":       {"", nil, "the program is not built with " + module},
-		"without it":           {program, []*debug.Module{other}, "the program is not built with " + module},
-		"called like a test":   {tests, []*debug.Module{other}, "the program is not built with " + module},
+		"a program of nothing": {program, nil, "the program was not built with " + module},
+		"without a path":       {"", nil, "the program was not built with " + module},
+		"without it":           {program, []*debug.Module{other}, "the program was not built with " + module},
+		"called like a test":   {tests, []*debug.Module{other}, "the program was not built with " + module},
 		"a test's, replaced":   {tests, changed(func(m *debug.Module) { m.Replace = other }), "as published"},
 		"another version":      {program, changed(func(m *debug.Module) { m.Version = "v1.12.1" }), "as published, but with v1.12.1"},
 		"another sum":          {program, changed(func(m *debug.Module) { m.Sum = "h1:x" }), "as published"},
@@ -42,7 +42,7 @@ func TestRightBuild(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
-	if err := rightBuild(nil, false); err == nil || !strings.Contains(err.Error(), "does not say what it is built with") {
+	if err := rightBuild(nil, false); err == nil || !strings.Contains(err.Error(), "does not say what it was built with") {
 		t.Errorf("without build information: %v", err)
 	}
 }

@@ -46,7 +46,7 @@ func (m *Module) constExpr(r *reader) value {
 			stack = append(stack, value{})
 		case opI32Add, opI32Sub, opI32Mul, opI64Add, opI64Sub, opI64Mul:
 			if len(stack) < 2 {
-				r.fail(at, "constant expression takes a value that is not there")
+				r.fail(at, "constant expression takes a value from an empty stack")
 				return value{}
 			}
 			x, y := stack[len(stack)-2], stack[len(stack)-1]
@@ -156,7 +156,7 @@ func (r *reader) refExpr() uint32 {
 	}
 	at = r.pos
 	if end := r.byte("reference"); r.err == nil && end != opEnd {
-		r.fail(at, "reference expression goes on with opcode %#02x", end)
+		r.fail(at, "reference expression continues with opcode %#02x", end)
 	}
 	return f
 }

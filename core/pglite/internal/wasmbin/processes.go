@@ -61,7 +61,7 @@ func PatchProcesses(bin []byte, at Places, export []string) ([]byte, error) {
 	for _, name := range export {
 		f, ok := at.Functions[name]
 		if !ok {
-			return nil, fmt.Errorf("patch processes: %w: nobody knows where %s is", ErrFormat, name)
+			return nil, fmt.Errorf("patch processes: %w: the address of %s is unknown", ErrFormat, name)
 		}
 		entries = appendExport(entries, Export{Name: ProcessExportPrefix + name, Kind: KindFunc, Index: f})
 	}
@@ -154,7 +154,7 @@ func (p *processPatcher) edits() (map[uint32]namedEdit, error) {
 	} {
 		f, ok := p.at.Functions[name]
 		if !ok {
-			return nil, fmt.Errorf("%w: nobody knows where %s is", ErrFormat, name)
+			return nil, fmt.Errorf("%w: the address of %s is unknown", ErrFormat, name)
 		}
 		out[f] = namedEdit{name, edit}
 	}
@@ -237,7 +237,7 @@ func (p *processPatcher) hostCall(call int32, params uint32) []byte {
 func (p *processPatcher) load(name string) ([]byte, error) {
 	at, ok := p.at.Addresses[name]
 	if !ok {
-		return nil, fmt.Errorf("%w: nobody knows where %s is", ErrFormat, name)
+		return nil, fmt.Errorf("%w: the address of %s is unknown", ErrFormat, name)
 	}
 	return join(i32Const(int32(at)), loadAt(0)), nil
 }
@@ -252,7 +252,7 @@ func join(parts ...[]byte) []byte {
 func once(old, with []byte) bodyEdit {
 	return func(b []byte) ([]byte, error) {
 		if n := bytes.Count(b, old); n != 1 {
-			return nil, fmt.Errorf("%w: %x stands in it %d times", ErrFormat, old, n)
+			return nil, fmt.Errorf("%w: it contains %x %d times", ErrFormat, old, n)
 		}
 		return bytes.Replace(b, old, with, 1), nil
 	}

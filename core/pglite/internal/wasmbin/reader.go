@@ -58,7 +58,7 @@ func (r *reader) byte(what string) byte {
 
 func (r *reader) bytes(n int, what string) []byte {
 	if n < 0 || n > r.left() {
-		r.fail(r.pos, "ends inside %s: %d bytes wanted, %d left", what, n, r.left())
+		r.fail(r.pos, "ends inside %s: %d bytes needed, %d left", what, n, r.left())
 		return nil
 	}
 	b := r.buf[r.pos : r.pos+n : r.pos+n]
@@ -92,7 +92,7 @@ func (r *reader) u32Slow(what string) uint32 {
 			return v
 		}
 	}
-	r.fail(start, "%s: number does not fit 32 bits", what)
+	r.fail(start, "%s: number does not fit in 32 bits", what)
 	return 0
 }
 
@@ -120,7 +120,7 @@ func (r *reader) signed(bits int, what string) int64 {
 		}
 		return v
 	}
-	r.fail(start, "%s: number does not fit %d bits", what, bits)
+	r.fail(start, "%s: number does not fit in %d bits", what, bits)
 	return 0
 }
 

@@ -168,7 +168,7 @@ func (m *Module) exportState() error {
 	var entries []byte
 	for _, e := range add {
 		if taken[e.Name] {
-			return fmt.Errorf("%w: it exports %q already, as something else", ErrFormat, e.Name)
+			return fmt.Errorf("%w: it already exports %q, as something else", ErrFormat, e.Name)
 		}
 		entries = appendExport(entries, e)
 	}

@@ -30,14 +30,14 @@ type settler struct {
 
 func (s *settler) settle(place func(Import) (int32, bool)) error {
 	if _, ok := s.m.sections.reader(secTable); ok {
-		return fmt.Errorf("%w: it has a table of its own", ErrFormat)
+		return fmt.Errorf("%w: it defines its own table", ErrFormat)
 	}
 	if err := s.imports(place); err != nil {
 		return err
 	}
 	for i, g := range s.m.Globals[len(s.values):] {
 		if g.Type == I32 && !g.HasConst {
-			return fmt.Errorf("%w: global %d does not begin with a constant", ErrFormat, len(s.values)+i)
+			return fmt.Errorf("%w: the initial value of global %d is not a constant", ErrFormat, len(s.values)+i)
 		}
 	}
 	list := s.m.sections
@@ -66,7 +66,7 @@ func (s *settler) imports(place func(Import) (int32, bool)) error {
 		case KindGlobal:
 			value, ok := place(i)
 			if !ok || i.Type != I32 {
-				return fmt.Errorf("%w: it imports the global %s.%s, which has no place", ErrFormat, i.Module, i.Name)
+				return fmt.Errorf("%w: it imports the global %s.%s, which has no address", ErrFormat, i.Module, i.Name)
 			}
 			mutable := byte(0)
 			if i.Mutable {
@@ -77,7 +77,7 @@ func (s *settler) imports(place func(Import) (int32, bool)) error {
 			s.globals = append(appendS32(append(s.globals, byte(I32), mutable, opI32Const), value), opEnd)
 		case KindTable:
 			if table || i.Type != FuncRef {
-				return fmt.Errorf("%w: one table of functions is expected", ErrFormat)
+				return fmt.Errorf("%w: one function table is expected", ErrFormat)
 			}
 			table = true
 			i.Limits.Min++
@@ -148,7 +148,7 @@ func (s *settler) data() error {
 			continue
 		}
 		if !seg.start.known {
-			return fmt.Errorf("%w: a data segment starts at an unknown place", ErrFormat)
+			return fmt.Errorf("%w: a data segment starts at an unknown address", ErrFormat)
 		}
 		out = append(append(out, dataActive), s.start(seg.start.base, seg.start.offset)...)
 		out = appendSized(out, seg.data)

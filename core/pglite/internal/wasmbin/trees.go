@@ -72,7 +72,7 @@ func (c *Code) Tree(f uint32) ([]*Expr, error) {
 func (c *Code) body(f uint32) (reader, error) {
 	i := int64(f) - int64(c.First())
 	if i < 0 || i >= int64(len(c.bodies)) {
-		return reader{}, fmt.Errorf("read function %d: %w: it has no body of this index", f, ErrFormat)
+		return reader{}, fmt.Errorf("read function %d: %w: it has no body with this index", f, ErrFormat)
 	}
 	return c.bodies[i], nil
 }

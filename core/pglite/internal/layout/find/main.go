@@ -31,7 +31,7 @@ func run(args []string, out io.Writer) error {
 		return err
 	}
 	if flags.NArg() != 1 {
-		return fmt.Errorf("one file is wanted, %d are given: find [-function f | -text t] pglite.wasm", flags.NArg())
+		return fmt.Errorf("one file is expected, %d are given: find [-function f | -text t] pglite.wasm", flags.NArg())
 	}
 	bin, err := os.ReadFile(flags.Arg(0))
 	if err != nil {

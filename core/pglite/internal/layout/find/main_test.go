@@ -32,7 +32,7 @@ func TestRun(t *testing.T) {
 		args []string
 		want string
 	}{
-		{nil, "one file is wanted"},
+		{nil, "one file is expected"},
 		{[]string{filepath.Join(t.TempDir(), "none")}, "no such file"},
 		{[]string{"main.go"}, "does not start with the magic number"},
 		{[]string{"-function", "nobody", set.PGliteWasm()}, "nobody"},
