@@ -16,7 +16,7 @@ import (
 const (
 	InProcess    = "mem"   // the reference in memory, in pgserve itself
 	NoLatency    = "none"  // the emulator
-	ModelLatency = "model" // the emulator, as slow as the service is modelled to be
+	ModelLatency = "model" // the emulator, as slow as the service is modeled to be
 )
 
 // Served is a pgserve on an emulator of the run's own.
@@ -87,11 +87,11 @@ type Program struct {
 	Endpoint     string // of the emulator
 }
 
-// WithProgram builds pgserve and serves an emulated bucket of that name, with modelled latency or without latency; it adds the bucket's
+// WithProgram builds pgserve and serves an emulated bucket of that name, with modeled latency or without latency; it adds the bucket's
 // operations to the run's.
-func (r *Run) WithProgram(ctx context.Context, bucket string, modelled bool, f func(Program) error) (err error) {
+func (r *Run) WithProgram(ctx context.Context, bucket string, modeled bool, f func(Program) error) (err error) {
 	o := gcsfront.Options{Buckets: []string{bucket}, Seed: r.Seed}
-	if modelled {
+	if modeled {
 		o.Latency, o.Rate = model.DefaultLatency(), model.DefaultRate()
 	}
 	var p Program

@@ -51,7 +51,7 @@ func shrunk(ctx context.Context, r *bench.Run, seed uint64, list []action, limit
 			candidate := slices.Delete(slices.Clone(small), at, min(at+size, len(small)))
 			if slices.ContainsFunc(candidate, func(a action) bool { return a.do == "open" }) && fails(candidate) {
 				small, cut = candidate, true
-				r.Progress(fmt.Sprintf("%s: a failing episode, made smaller: %d actions", r.Cell.Probe, len(small)), 0, 0)
+				r.Progress(fmt.Sprintf("%s: shrinking a failing episode: %d actions", r.Cell.Probe, len(small)), 0, 0)
 			} else {
 				at += size
 			}
@@ -85,7 +85,7 @@ func keepSmall(ctx context.Context, r *bench.Run, e *episode, small []action, fo
 	}
 	defer found.c.End()
 	dir, _ := r.FailureFolder(e.seed)
-	r.Notes = append(r.Notes, fmt.Sprintf("made smaller to %d actions: go run ./runner -scenario %s", len(small), filepath.Join(dir, "small-scenario.yaml")))
+	r.Notes = append(r.Notes, fmt.Sprintf("shrunk to %d actions: go run ./runner -scenario %s", len(small), filepath.Join(dir, "small-scenario.yaml")))
 	return found.write(ctx, dir, "small-", found.r, small)
 }
 

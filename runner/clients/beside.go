@@ -93,7 +93,7 @@ func (b *besideRun) run(ctx context.Context) error {
 			return err
 		}
 	}
-	b.r.Progress("a long query beside readers", 0, 0)
+	b.r.Progress("a long query with readers", 0, 0)
 	if err := b.read(ctx, "read_ms", func(ctx context.Context) error {
 		took, err := b.long(ctx, conn, size)
 		if err == nil {

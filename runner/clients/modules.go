@@ -34,7 +34,7 @@ func tryGoose(ctx context.Context, e *Env) (Outcome, error) {
 		return Outcome{}, err
 	}
 	const atOnce = 3
-	e.Progress("goose, three at once", 0, 0)
+	e.Progress("goose, three concurrently", 0, 0)
 	said, errs := make([]string, atOnce), make(chan error, atOnce)
 	for i := range said {
 		go func() {

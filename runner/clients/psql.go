@@ -106,7 +106,7 @@ func tryPSQLSession(ctx context.Context, e *Env) (Outcome, error) {
 	if got, err := os.ReadFile(filepath.Join(e.Folder, "back.bin")); err != nil || !bytes.Equal(got, large) {
 		return Outcome{}, errors.Join(fmt.Errorf("a large object came back with %d bytes of %d, or others", len(got), len(large)), err)
 	}
-	return Outcome{}, e.cancelled(ctx, path, e.URL)
+	return Outcome{}, e.canceled(ctx, path, e.URL)
 }
 
 // tryPSQLPassword sets a role's password and logs in with it.

@@ -125,7 +125,7 @@ func (t *sessionsRun) oneByOne(ctx context.Context, what string, times int, sql,
 
 // allAtOnce opens many connections, each of which has sent a request, and calls f while they are idle.
 func (t *sessionsRun) allAtOnce(ctx context.Context, n int, f func() error) error {
-	t.r.Progress(fmt.Sprintf("%d connections at once", n), 0, 0)
+	t.r.Progress(fmt.Sprintf("%d concurrent connections", n), 0, 0)
 	conns := make([]*pgx.Conn, n)
 	defer func() {
 		for _, c := range conns {

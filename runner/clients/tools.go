@@ -126,15 +126,15 @@ func tryProtocol32(ctx context.Context, e *Env) (Outcome, error) {
 		if !strings.Contains(out, "answer 42") || !regexp.MustCompile(`Protocol Version *\| *`+regexp.QuoteMeta(c.want)).MatchString(out) {
 			return Outcome{}, fmt.Errorf("with %s: %s", c.versions, tail(out))
 		}
-		if err := e.cancelled(ctx, path, url); err != nil {
+		if err := e.canceled(ctx, path, url); err != nil {
 			return Outcome{}, fmt.Errorf("with %s: %w", c.versions, err)
 		}
 	}
 	return Outcome{}, nil
 }
 
-// cancelled has psql cancel a statement that runs, as Ctrl-C does.
-func (e *Env) cancelled(ctx context.Context, psql, url string) error {
+// canceled has psql cancel a statement that runs, as Ctrl-C does.
+func (e *Env) canceled(ctx context.Context, psql, url string) error {
 	bounded, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	const long = "SELECT pg_sleep(300)"

@@ -179,7 +179,7 @@ func (c *clientRun) judgeCrash(got Outcome) {
 	case got.Acked == 0:
 		r.Vacuous("%s had nothing acknowledged when the server was killed", c.trial.Name)
 	case got.Lost > 0 || got.Invented > 0:
-		r.Check(bench.CheckDurability, fmt.Sprintf("%s: of %d acknowledged rows %d are lost, and %d were found that nobody inserted", c.trial.Name, got.Acked, got.Lost, got.Invented))
+		r.Check(bench.CheckDurability, fmt.Sprintf("%s: %d of %d acknowledged rows are lost, and %d were found that were never inserted", c.trial.Name, got.Lost, got.Acked, got.Invented))
 	default:
 		r.Check(bench.CheckDurability, "")
 	}

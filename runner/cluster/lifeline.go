@@ -175,7 +175,7 @@ func (c *Cluster) schema(ctx context.Context, m *Member) (bool, error) {
 		c.made.Store(true)
 		return true, nil
 	case c.made.Load():
-		c.r.Check(bench.CheckDurability, "the tables were acknowledged and are gone")
+		c.r.Check(bench.CheckDurability, "the tables were acknowledged, but are gone")
 		return false, nil
 	}
 	if err := m.MakeTables(ctx); err != nil {

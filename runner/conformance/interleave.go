@@ -71,7 +71,7 @@ func runInterleave(ctx context.Context, r *bench.Run, args scenario.Args) error 
 		}
 		c.native = native
 	} else if args.Int("all") > 0 || args.String("record") != "" || args.String("server") == "native" {
-		r.Vacuous("PostgreSQL's source is needed: unpack it, and say where by -set source=FOLDER")
+		r.Vacuous("PostgreSQL's source is needed: unpack it, and pass its folder by -set source=FOLDER")
 		return nil
 	}
 	if err := c.schedules(); err != nil {

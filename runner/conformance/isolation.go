@@ -186,7 +186,7 @@ func (t *isolated) report(got []pgsuite.Outcome, differences []pgsuite.Differenc
 	t.r.Metrics.Value("unexpected_count", float64(unexpected))
 	t.r.Metrics.Value("unfinished_count", float64(len(unfinished(got))))
 	if len(same) == 0 {
-		t.r.Check(checkSuite, "every specification printed something else than expected: "+differences[0].First)
+		t.r.Check(checkSuite, "no specification printed what is expected: "+differences[0].First)
 		return
 	}
 	t.r.Check(checkSuite, "")

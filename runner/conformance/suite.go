@@ -46,7 +46,7 @@ func regressVerb() bench.Verb {
 
 func runRegress(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	if args.String("source") == "" {
-		r.Vacuous("PostgreSQL's source is needed: unpack it, and say where by -set source=FOLDER")
+		r.Vacuous("PostgreSQL's source is needed: unpack it, and pass its folder by -set source=FOLDER")
 		return nil
 	}
 	native, err := pgsuite.Build(ctx, args.String("source"), r.Runtime.CacheDir(), r.Progress)
@@ -115,7 +115,7 @@ func (t *regression) compare(ctx context.Context, s *bench.Served) error {
 	// The tests' files have the same names everywhere: a server in WebAssembly has its own /tmp and nothing else to write to.
 	folder := "/tmp"
 	if _, err := os.Stat(folder); err != nil {
-		t.r.Vacuous("the tests' files belong into %s: %v", folder, err)
+		t.r.Vacuous("the tests' files belong in %s: %v", folder, err)
 		return nil
 	}
 	suite, err := t.native.Open(folder)
@@ -207,7 +207,7 @@ func (t *regression) report(got []pgsuite.Outcome, differences []pgsuite.Differe
 	t.r.Metrics.Value("same_count", float64(len(got)-len(differences)))
 	t.r.Metrics.Value("unfinished_count", float64(len(unfinished(got))))
 	if len(differences) == len(got) {
-		t.r.Check(checkSuite, "every test printed something else than at the reference: "+differences[0].First)
+		t.r.Check(checkSuite, "no test printed the same as at the reference: "+differences[0].First)
 		return
 	}
 	t.r.Check(checkSuite, "")

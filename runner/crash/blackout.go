@@ -89,7 +89,7 @@ func darkness(ctx context.Context, l *cluster.Lifeline) error {
 	l.Run.Metrics.Value("muted_count", float64(c.Front.Muted()-muted))
 	l.Run.Struck("no reply arrives", c.Front.Muted()-muted)
 	if _, _, err := m.Query(ctx, "SELECT 1"); err == nil {
-		l.Run.Check(bench.CheckRefused, "an engine that does not know what became of a commit answered a read")
+		l.Run.Check(bench.CheckRefused, "an engine with a commit of unknown outcome answered a read")
 	} else {
 		l.Run.Check(bench.CheckRefused, "")
 	}
@@ -132,7 +132,7 @@ func poisoned(ctx context.Context, l *cluster.Lifeline, m *cluster.Member) error
 			return nil
 		}
 		if s.Role != "holder" {
-			l.Run.Check(bench.CheckRefused, fmt.Sprintf("the engine ended as %s (%s) where nobody could know", s.Role, s.Why))
+			l.Run.Check(bench.CheckRefused, fmt.Sprintf("the engine ended as %s (%s), although the outcome is unknown", s.Role, s.Why))
 			return nil
 		}
 		if err := l.Cluster.Clock.Sleep(ctx, 20*time.Millisecond); err != nil {

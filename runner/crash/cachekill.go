@@ -178,7 +178,7 @@ func (k *killRun) checkPages(ctx context.Context) error {
 		if err != nil {
 			return k.Run.Blame(q.check, "the large table cannot be read", err)
 		}
-		k.Run.Check(q.check, bench.Wrongf(n < q.least || n > q.most, "%s: %d, and not from %d to %d", q.sql, n, q.least, q.most))
+		k.Run.Check(q.check, bench.Wrongf(n < q.least || n > q.most, "%s: %d, not between %d and %d", q.sql, n, q.least, q.most))
 		if q.check == bench.CheckDurability { // what is known now is what counts from now on
 			p.sum.Store(n)
 			p.unsure.Store(0)

@@ -217,7 +217,7 @@ func (s *succession) leave(ctx context.Context, a *cluster.Member, stop func() e
 			return err
 		}
 		if exit.Reason != node.ExitTerminated {
-			s.Run.Check(bench.CheckDurability, fmt.Sprintf("the writer was told to go and ended as %s", exit))
+			s.Run.Check(bench.CheckDurability, fmt.Sprintf("the writer was told to go, but ended as %s", exit))
 		}
 		s.Run.Struck("SIGTERM", 1)
 		return nil
@@ -231,7 +231,7 @@ func (s *succession) late(ctx context.Context, a *cluster.Member) error {
 	_, _, err := a.Query(ctx, "SELECT value FROM registers WHERE key = 0")
 	if err == nil {
 		s.Cluster.History.End(op, history.OK, nil)
-		s.Run.Check(bench.CheckRefused, "a writer whose lease had run out answered a read after its successor had opened")
+		s.Run.Check(bench.CheckRefused, "a writer whose lease had expired answered a read after its successor had opened")
 		return nil
 	}
 	s.Cluster.History.End(op, s.Cluster.Outcome(err), func(op *history.Op) { op.Error = err.Error() })
@@ -269,7 +269,7 @@ func (s *succession) inherit(ctx context.Context, heirs []*heir, gone time.Durat
 	}
 	if last == nil {
 		if !s.Run.Failed() {
-			s.Run.Check(bench.CheckDurability, "of the successors that waited none could open the database")
+			s.Run.Check(bench.CheckDurability, "none of the waiting successors could open the database")
 		}
 		return nil
 	}

@@ -185,7 +185,7 @@ func (k *killRun) chosen(names []string, skip, sample int) ([]faultSite, error) 
 			left = append(left, fmt.Sprintf("%s (%s)", s.point, s.where))
 		}
 	}
-	k.Run.Notes = append(k.Run.Notes, fmt.Sprintf("left out here, by the seed: %s", strings.Join(left, ", ")))
+	k.Run.Notes = append(k.Run.Notes, fmt.Sprintf("left out, by seed: %s", strings.Join(left, ", ")))
 	return list[from:to], nil
 }
 

@@ -153,7 +153,7 @@ func oneOf(ctx context.Context, l *cluster.Lifeline, sleeper, live *cluster.Memb
 	_, _, err := live.Query(ctx, "UPDATE registers SET value = value")
 	l.Run.Check(bench.CheckRefused, "")
 	if openErr == nil && err == nil {
-		l.Run.Check(bench.CheckRefused, fmt.Sprintf("%s opened after its sleep, and %s still writes", sleeper.Name, live.Name))
+		l.Run.Check(bench.CheckRefused, fmt.Sprintf("%s opened after its sleep, but %s still writes", sleeper.Name, live.Name))
 	}
 	l.Run.Metrics.Value("neither_count", map[bool]float64{true: 1}[openErr != nil && err != nil])
 	sleeper.Kill()

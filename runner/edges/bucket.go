@@ -229,8 +229,8 @@ func lastingStatuses(ctx context.Context, t *Trial) error {
 		t.expect(took < statementLimit, "%s: answered after %v", what, took)
 		if err != nil {
 			words := regexp.MustCompile("(?i)" + one.words)
-			t.expect(words.MatchString(err.Error()), "%s: the answer says nothing of %s: %v", what, one.words, err)
-			t.expect(one.reason == "forbidden" || one.code == 401 || !strings.Contains(err.Error(), "roles/"), "%s is called a missing role: %v", what, err)
+			t.expect(words.MatchString(err.Error()), "%s: the answer does not mention %s: %v", what, one.words, err)
+			t.expect(one.reason == "forbidden" || one.code == 401 || !strings.Contains(err.Error(), "roles/"), "%s is reported as a missing role: %v", what, err)
 		}
 		t.gate.drop(rule)
 		if s, err = s.crash(ctx); err != nil {
@@ -262,8 +262,8 @@ func retention(ctx context.Context, t *Trial) error {
 	log := s.Log() + out
 	t.o.Metrics.Value("fired_count", float64(t.gate.fired(rule)))
 	t.expect(t.gate.fired(rule) > 0, "nothing was deleted, so nothing was refused")
-	t.expect(!strings.Contains(log, "roles/"), "a retention policy is called a missing role: %s", firstLine(log, "roles/"))
-	t.expect(strings.Contains(strings.ToLower(log), "retention"), "the log has no word of the retention policy")
+	t.expect(!strings.Contains(log, "roles/"), "a retention policy is reported as a missing role: %s", firstLine(log, "roles/"))
+	t.expect(strings.Contains(strings.ToLower(log), "retention"), "the log does not mention the retention policy")
 	t.gate.refuse(nil)
 	if s, err = s.again(ctx); err != nil {
 		return err

@@ -178,7 +178,7 @@ func (t *Trial) rows(what string, acked, found int) {
 	if lost := acked - found; lost != 0 {
 		t.lost += max(lost, 0)
 		t.bad++
-		t.wrong = append(t.wrong, fmt.Sprintf("%s: of %d acknowledged rows %d are there", what, acked, found))
+		t.wrong = append(t.wrong, fmt.Sprintf("%s: of %d acknowledged rows only %d are there", what, acked, found))
 	}
 }
 

@@ -25,7 +25,7 @@ const (
 func listenerCases() []Case {
 	return []Case{
 		{"http-text", "text that is not UTF-8, or a lone surrogate, is refused with 400 and the place, and nothing is stored", httpText},
-		{"http-answers", "requests that cannot be answered get the documented status at once: COPY, too many parameters, a database that does not open", httpAnswers},
+		{"http-answers", "requests that cannot be answered get the documented status immediately: COPY, too many parameters, a database that does not open", httpAnswers},
 		{"silent-connections", "connections that say nothing, at either listener, keep nobody out", silentConnections},
 		{"slow-bodies", "a request whose body never comes is ended in a bounded time", slowBodies},
 		{"refusals-said", "every connection beyond the limit is told why", refusalsSaid},
@@ -60,7 +60,7 @@ func httpText(ctx context.Context, t *Trial) error {
 		t.expect(strings.ContainsAny(got.body, "0123456789") && strings.Contains(got.body, "message"), "%s: the answer does not say where: %.200s", name, got.body)
 	}
 	n := s.count(ctx, "kept")
-	t.expect(n == 0, "%d rows were stored from text that is none", n)
+	t.expect(n == 0, "%d rows were stored from invalid text", n)
 	got, err := s.sql(ctx, "INSERT INTO kept VALUES ($1)", "e\u0301 \U0001F600 \uFFFD")
 	t.expect(err == nil && got.status == http.StatusOK, "good text is refused: %d %s, %v", got.status, got.body, err)
 	text, err := s.text(ctx, "SELECT t FROM kept")
@@ -157,12 +157,12 @@ func silentConnections(ctx context.Context, t *Trial) error {
 		err = s.exec(one, "SELECT 1")
 		took := t.clk.Monotonic() - at
 		t.o.Metrics.Duration("answer_ms", took)
-		t.expect(err == nil && took < soon, "beside %d silent connections at %s's listener a client of PostgreSQL got %v after %v", silent, name, err, took)
+		t.expect(err == nil && took < soon, "with %d silent connections at %s's listener a client of PostgreSQL got %v after %v", silent, name, err, took)
 		at = t.clk.Monotonic()
 		got, err := s.sql(one, "SELECT 1")
 		took = t.clk.Monotonic() - at
 		cancel()
-		t.expect(err == nil && got.status == 200 && took < soon, "beside %d silent connections at %s's listener a request over HTTP got %d %v after %v: %.200s", silent, name, got.status, err, took, got.body)
+		t.expect(err == nil && got.status == 200 && took < soon, "with %d silent connections at %s's listener a request over HTTP got %d %v after %v: %.200s", silent, name, got.status, err, took, got.body)
 		end()
 	}
 	return nil
@@ -199,7 +199,7 @@ func slowBodies(ctx context.Context, t *Trial) error {
 		})
 	}
 	got, err := s.sql(ctx, "SELECT 1")
-	t.expect(err == nil && got.status == 200, "beside %d slow bodies a request gets %d, %v", total, got.status, err)
+	t.expect(err == nil && got.status == 200, "with %d slow bodies a request gets %d, %v", total, got.status, err)
 	all.Wait()
 	t.expect(ended == total, "of %d requests whose body never came %d were open after %v", total, total-ended, limit)
 	return nil
@@ -242,7 +242,7 @@ func refusalsSaid(ctx context.Context, t *Trial) error {
 			worst = text
 		}
 	}
-	t.expect(often == 0, "of %d connections %d ended otherwise than by 53300, such as: %s", total, often, worst)
+	t.expect(often == 0, "of %d connections %d did not end with 53300, such as: %s", total, often, worst)
 	const reserved = 3 // additional places for superusers, which these clients are
 	t.expect(len(open) > 0 && len(open) <= limit+reserved, "%d of %d connections were taken, the limit is %d", len(open), total, limit+reserved)
 	got, err := s.sql(ctx, "SELECT 1")

@@ -12,11 +12,11 @@ import (
 
 func prefixCases() []Case {
 	return []Case{
-		{"copied", "a prefix copied object by object without metadata is whole: it is sound, and opens, also after gc", copied},
-		{"nested", "a database inside another one's prefix, or around it, is refused, and the other one is unharmed", nested},
-		{"lost-manifest", "a prefix that has records but no manifest is refused with the way out, and can be adopted", lostManifest},
+		{"copied", "a prefix copied object by object without metadata is complete: it is sound, and opens, even after gc", copied},
+		{"nested", "a database inside another's prefix, or around it, is refused, and the other is unharmed", nested},
+		{"lost-manifest", "a prefix that has records but no manifest is refused with a hint, and can be adopted", lostManifest},
 		{"history-kept", "what is kept of the past does not depend on the last command line", historyKept},
-		{"unlogged", "rows of unlogged tables are there after a clean end, or it is said that they are not", unlogged},
+		{"unlogged", "rows of unlogged tables are there after a clean end, or their loss is reported", unlogged},
 		{"damaged-lease", "a lease object that cannot be read does not keep the database shut", damagedLease},
 	}
 }
@@ -108,7 +108,7 @@ func nested(ctx context.Context, t *Trial) error {
 	inner.Kill()
 	t.refused(ctx, around, "around another database")
 	out, code := t.on(ctx, "gc", outer.prefix)
-	t.expect(code == 0, "gc of the outer one: %s", tail(out))
+	t.expect(code == 0, "gc of the outer database: %s", tail(out))
 	if outer, err = outer.again(ctx); err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func lostManifest(ctx context.Context, t *Trial) error {
 	}
 	err = s.exec(ctx, "SELECT 1")
 	t.expect(err != nil, "a prefix without its manifest was opened as a new database")
-	t.expect(err == nil || strings.Contains(err.Error(), "manifest") && strings.Contains(err.Error(), "adopt"), "the refusal names no way out: %v", err)
+	t.expect(err == nil || strings.Contains(err.Error(), "manifest") && strings.Contains(err.Error(), "adopt"), "the refusal does not say what to do: %v", err)
 	s.Kill()
 	names, err := t.objects(s.prefix + "/manifest")
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 
 func requestCases() []Case {
 	return []Case{
-		{"http-sessions", "HTTP requests run side by side in sessions of their own: more than there are wait, none leaves anything to the next, and none holds up the end", httpSessions},
+		{"http-sessions", "HTTP requests run concurrently, each in its own session: when all are in use, requests wait; none leaves anything to the next, and none delays the end", httpSessions},
 	}
 }
 
@@ -126,7 +126,7 @@ func (t *Trial) endBesideRequests(ctx context.Context, s *server) error {
 	took := t.clk.Monotonic() - at
 	t.o.Metrics.Duration("end_ms", took)
 	const most = 10 * time.Second
-	t.expect(err == nil && took < most, "SIGTERM beside a request that traps cancellation: %v after %v", err, took)
+	t.expect(err == nil && took < most, "SIGTERM during a request that traps cancellation: %v after %v", err, took)
 	<-ended
 	return nil
 }

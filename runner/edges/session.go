@@ -17,11 +17,11 @@ import (
 func sessionCases() []Case {
 	return []Case{
 		{"floats", "plans and float arithmetic are those of PostgreSQL: known costs, and random expressions against this machine's own arithmetic", floats},
-		{"two-clients", "a client's SET of a custom setting beside another one's statements does not end the server", twoClients},
+		{"two-clients", "a client's SET of a custom setting during another's statements does not end the server", twoClients},
 		{"pinned", "a client that keeps the session (temporary table, advisory lock) can write as much as it likes", pinned},
-		{"other-user", "for a user who is no superuser layers are taken all the same, and the log stays bounded", otherUser},
-		{"pipelines", "what stands before a Flush is answered before any Sync", pipelines},
-		{"statement-names", "more than 100,000 statements with names of their own, each closed, are no matter", statementNames},
+		{"other-user", "layers are also taken while only a user without superuser rights works, and the log stays bounded", otherUser},
+		{"pipelines", "whatever comes before a Flush is answered before any Sync", pipelines},
+		{"statement-names", "more than 100,000 statements with names of their own, each closed, are no problem", statementNames},
 		{"trapped-cancel", "a block that traps query_canceled keeps the server no longer than -grace from its end, and the rows are there", trappedCancel},
 	}
 }
@@ -384,7 +384,7 @@ func trappedCancel(ctx context.Context, t *Trial) error {
 	<-running
 	<-waiting
 	t.o.Metrics.Duration("end_ms", took)
-	t.expect(err == nil && code == 0, "SIGTERM beside a block that traps cancellation: code %d after %v, %v", code, took, err)
+	t.expect(err == nil && code == 0, "SIGTERM during a block that traps cancellation: code %d after %v, %v", code, took, err)
 	if s, err = s.again(ctx); err != nil {
 		return err
 	}

@@ -12,11 +12,11 @@ import (
 func settingsCases() []Case {
 	return []Case{
 		{"first-settings", "a new database made with -set keeps its rows over an end and over a crash", firstSettings},
-		{"asynchronous", "rows committed with synchronous_commit off, however it was said, are there after an idle moment and SIGKILL, and after SIGTERM", asynchronous},
+		{"asynchronous", "rows committed with synchronous_commit off, however that was set, are there after an idle moment and SIGKILL, and after SIGTERM", asynchronous},
 		{"log-settings", "settings that change what reaches the log (wal_recycle, wal_level, full_page_writes, fsync) are refused or lose nothing", logSettings},
 		{"settings-sweep", "every setting of pg_settings, by SET, ALTER SYSTEM and -set: rows written under it survive kills, or an error says why", settingsSweep},
 		{"bad-settings", "after ALTER SYSTEM of a value that PostgreSQL cannot start with, the database opens again, says so, and keeps the file", badSettings},
-		{"alter-system-sweep", "after ALTER SYSTEM of any setting to its least, its greatest or an odd value, the database opens again", alterSystemSweep},
+		{"alter-system-sweep", "after ALTER SYSTEM of any setting to its minimum, its maximum or an odd value, the database opens again", alterSystemSweep},
 	}
 }
 
@@ -175,7 +175,7 @@ func (t *Trial) logSetting(ctx context.Context, one logTry) error {
 		err = s.exec(ctx, append(set[:len(set):len(set)], "SELECT 1")...)
 	}
 	if err != nil { // by the command line, at the first connection, or at the SET
-		t.expect(strings.Contains(err.Error(), one.set), "%v is refused without a word about it: %v", one, err)
+		t.expect(strings.Contains(err.Error(), one.set), "%v is refused without mentioning it: %v", one, err)
 		return nil
 	}
 	const once, rows = 200_000, 30_000

@@ -14,9 +14,9 @@ import (
 func smallCases() []Case {
 	return []Case{
 		{"tablespace", "CREATE TABLESPACE is refused with the reason, or tables in one are kept", tablespace},
-		{"renamed-superuser", "when the role postgres is renamed others can still log in, and the host's own work goes on", renamedSuperuser},
+		{"renamed-superuser", "when the role postgres is renamed others can still log in, and the host's own work continues", renamedSuperuser},
 		{"stale-socket", "a socket file that a killed server left behind does not keep the next one from starting", staleSocket},
-		{"bad-flags", "values that mean nothing are refused by the command line, by name", badFlags},
+		{"bad-flags", "meaningless flag values are refused, by name", badFlags},
 		{"restore-over", "restore-to does not overwrite a file", restoreOver},
 		{"replication-slot", "a replication slot is refused, or kept over a crash", replicationSlot},
 	}
@@ -45,7 +45,7 @@ func tablespace(ctx context.Context, t *Trial) error {
 		return nil // refused
 	}
 	err = s.exec(ctx, "CREATE TABLE kept (id int) TABLESPACE there", "INSERT INTO kept SELECT generate_series(1, 100)")
-	t.expect(err == nil, "CREATE TABLESPACE works, and a table in it does not: %v", err)
+	t.expect(err == nil, "CREATE TABLESPACE works, but a table in it does not: %v", err)
 	if err != nil {
 		return nil
 	}
@@ -118,7 +118,7 @@ func staleSocket(ctx context.Context, t *Trial) error {
 		t.rows("after a stale socket", 1, next.count(ctx, "kept"))
 		// A socket that a process serves is left alone.
 		rival, err := t.start(ctx, t.fresh(), "-socket", socket)
-		t.expect(err != nil, "a second server took the socket of one that runs")
+		t.expect(err != nil, "a second server took a running server's socket")
 		if err == nil {
 			rival.Kill()
 		}
@@ -131,7 +131,7 @@ func staleSocket(ctx context.Context, t *Trial) error {
 		other.Kill()
 	}
 	body, err := os.ReadFile(file)
-	t.expect(err == nil && string(body) == "mine", "a file that is no socket was removed: %v", err)
+	t.expect(err == nil && string(body) == "mine", "a file that is not a socket was removed: %v", err)
 	return nil
 }
 

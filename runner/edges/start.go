@@ -63,7 +63,7 @@ func (t *Trial) badSetting(ctx context.Context, one badSetting) error {
 	t.expect(err == nil && strings.Contains(file, one.name), "the line of %s is gone from the file: %v", one.name, err)
 	now, err := s.text(ctx, "SELECT current_setting("+quoted(one.name)+", true)")
 	if err == nil && now != one.value { // it was left out: that must be reported
-		t.expect(strings.Contains(s.Log(), one.name), "%s was left out at the start, and the log has no word of it", one.name)
+		t.expect(strings.Contains(s.Log(), one.name), "%s was left out at the start, but the log does not mention it", one.name)
 	}
 	return nil
 }
@@ -168,7 +168,7 @@ func catalogs(ctx context.Context, t *Trial) error {
 		return err
 	}
 	const most = 4
-	t.expect(after < most*before, "%d times CREATE and DROP made the catalogs grow from %d to %d bytes", rounds, before, after)
+	t.expect(after < most*before, "%d times CREATE and DROP grew the catalogs from %d to %d bytes", rounds, before, after)
 	return s.end(ctx)
 }
 

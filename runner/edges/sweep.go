@@ -274,7 +274,7 @@ func (s *server) survives(ctx context.Context, acked int, flags ...string) (*ser
 	s.t.mu.Unlock()
 	if n != acked {
 		next.Kill()
-		return nil, fmt.Errorf("of %d acknowledged rows %d are there after a kill", acked, n)
+		return nil, fmt.Errorf("of %d acknowledged rows only %d are there after a kill", acked, n)
 	}
 	return next, nil
 }

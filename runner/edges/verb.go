@@ -78,7 +78,7 @@ func runEdge(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(inner.Err(), context.DeadlineExceeded):
-		r.Check(checkEdge, strings.Join(append(t.Wrong(), fmt.Sprintf("it was not done within %v: %v", within, err)), "; "))
+		r.Check(checkEdge, strings.Join(append(t.Wrong(), fmt.Sprintf("not done within %v: %v", within, err)), "; "))
 		return nil
 	case err != nil:
 		return err

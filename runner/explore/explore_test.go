@@ -351,7 +351,7 @@ func TestPlans(t *testing.T) {
 			}
 			story := strings.Join(r.story, "\n")
 			for _, proc := range p.Procs {
-				if strings.Contains(story, fmt.Sprintf("%-5s has come to its end", proc.Name)) {
+				if strings.Contains(story, fmt.Sprintf("%-5s is done", proc.Name)) {
 					delete(missing, proc.Name+" "+string(proc.Script[len(proc.Script)-1]))
 				}
 			}

@@ -139,11 +139,11 @@ func (j *judge) written(c *call) {
 		return
 	}
 	if e.seq > j.tail()+1 {
-		j.fail(Dense, "record %d (%v) was written, and there is no record %d", e.seq, e, j.tail()+1)
+		j.fail(Dense, "record %d (%v) was written, but there is no record %d", e.seq, e, j.tail()+1)
 		return
 	}
 	if j.denied[e.token] {
-		j.fail(Outcome, "record %d (%v) came to be after its writer was told that it never will", e.seq, e)
+		j.fail(Outcome, "record %d (%v) appeared after its writer was told that it never would", e.seq, e)
 	}
 	j.chained(e)
 	j.log, j.now = append(j.log, e), append(j.now, e)
@@ -155,7 +155,7 @@ func (j *judge) rewritten(e *entry) {
 	switch {
 	case j.tampered:
 	case e.seq >= j.man.WalStart:
-		j.fail(Once, "record %d (%v) was written at the name of another one (%v), and wal_start is %d", e.seq, e, first, j.man.WalStart)
+		j.fail(Once, "record %d (%v) was written at the name of another (%v), and wal_start is %d", e.seq, e, first, j.man.WalStart)
 	case e.id == first.id: // the same request again, late
 	case e.fence: // a dead one, of an opener that was stalled
 	default:
@@ -280,7 +280,7 @@ func (j *judge) step() {
 		from = l.Seq + 1
 	}
 	if from > j.tail()+1 {
-		j.fail(Layered, "the manifest starts behind record %d, the log ends at %d", from-1, j.tail())
+		j.fail(Layered, "the manifest starts after record %d, but the log ends at %d", from-1, j.tail())
 		return
 	}
 	for seq := min(from, max(j.man.WalStart, 1)); seq <= j.tail(); seq++ {
@@ -307,7 +307,7 @@ func (j *judge) served(p *process, tokens []string, acked int) {
 	j.w.note("%-5s reads %q", p.name, tokens)
 	for _, token := range j.order[:acked] {
 		if !slices.Contains(tokens, token) {
-			j.fail(Current, "%s reads %q, and %s was acknowledged before it began", p.name, tokens, token)
+			j.fail(Current, "%s reads %q, but %s was acknowledged before that began", p.name, tokens, token)
 		}
 	}
 }
@@ -319,7 +319,7 @@ func (j *judge) refused(p *process, token string, err error) {
 	}
 	j.denied[token] = true
 	if i := slices.IndexFunc(j.log[1:], func(e *entry) bool { return e.token == token }); i >= 0 {
-		j.fail(Outcome, "%s is record %d, and its writer was told: %v", token, i+1, err)
+		j.fail(Outcome, "%s is record %d, but its writer was told: %v", token, i+1, err)
 	}
 }
 
@@ -334,7 +334,7 @@ func (j *judge) restored(p *process, o *takeover.Opened, content []string) {
 		return
 	}
 	if at.Seq == 0 || at.Seq > j.tail() || j.log[at.Seq].writer != p.name || !j.log[at.Seq].fence || j.log[at.Seq].epoch != o.Epoch {
-		j.fail(OneWriter, "%s takes itself for the writer; its fence %d of epoch %d is not in the log", p.name, at.Seq, o.Epoch)
+		j.fail(OneWriter, "%s believes it is the writer, but its fence %d of epoch %d is not in the log", p.name, at.Seq, o.Epoch)
 		return
 	}
 	want := j.replay(at.Seq - 1)
@@ -374,7 +374,7 @@ func (j *judge) verified(p *process, r takeover.Report) {
 // told judges whether an action may end in such an error. Only Damage damages a log here.
 func (j *judge) told(p *process, a Action, err error) {
 	if errors.Is(err, lease.ErrLost) && j.lease.Holder == p.name {
-		j.fail(LeaseSwap, "%s holds the lease, and was told that it is lost: %v", p.name, err)
+		j.fail(LeaseSwap, "%s holds the lease, but was told that it is lost: %v", p.name, err)
 	}
 	for _, allowed := range []error{
 		store.ErrUnknown, store.ErrUnavailable, store.ErrConflict, store.ErrThrottled, lease.ErrLocked, lease.ErrLost,
@@ -447,7 +447,7 @@ func (j *judge) reopen(p *process, st store.Store) error {
 	p.adopt(o, content)
 	for token, seq := range j.acked {
 		if !slices.Contains(p.tokens, token) {
-			j.fail(Durable, "%s was acknowledged as record %d, and a fresh process restores %q", token, seq, p.tokens)
+			j.fail(Durable, "%s was acknowledged as record %d, but a fresh process restores %q", token, seq, p.tokens)
 		}
 	}
 	if err := p.append(ctx); err != nil {

@@ -77,7 +77,7 @@ func (p *process) run(t *thread, script []Action) {
 		}
 		t.done++
 	}
-	p.w.note("%-5s has come to its end", t.name)
+	p.w.note("%-5s is done", t.name)
 }
 
 func (p *process) do(t *thread, a Action) error {
@@ -132,7 +132,7 @@ func (p *process) do(t *thread, a Action) error {
 }
 
 // errStale: what the manifest named has been replaced and collected: a newer writer has the database.
-var errStale = errors.New("it is gone, and the manifest is a newer writer's")
+var errStale = errors.New("it is gone, and a newer writer has the manifest")
 
 // open becomes the writer and restores.
 func (p *process) open(ctx context.Context, t *thread) error {

@@ -23,7 +23,7 @@ type entry struct {
 func readRecord(b []byte) (*entry, error) {
 	const fixed = 64
 	if len(b) < fixed+15 || string(b[:5]) != "BPWR\x01" || b[6] != 0 {
-		return nil, fmt.Errorf("%d bytes that are no plain record", len(b))
+		return nil, fmt.Errorf("%d bytes that are not a plain record", len(b))
 	}
 	le := binary.LittleEndian
 	e := &entry{fence: b[5] == 2, seq: le.Uint64(b[8:]), epoch: le.Uint64(b[16:]), prev: [32]byte(b[32:64]), hash: sha256.Sum256(b), bytes: len(b)}

@@ -100,7 +100,7 @@ func (w *world) setUp(s Setup) error {
 		case s.Actions > 0 && (t == nil || t.done >= s.Actions):
 			return nil
 		case t == nil:
-			return fmt.Errorf("it came to its end")
+			return fmt.Errorf("it ended first")
 		case s.Before != "" && t.call.text() == s.Before:
 			return nil
 		}
@@ -240,7 +240,7 @@ func (w *world) answer(t *thread, d do) {
 		w.note("%-5s %-7v %s", t.name, d, t.call.text())
 	}
 	if t.call.resting {
-		w.judge.fail(AtRest, "%s is at rest with a valid lease and asks: %s", t.name, t.call.text())
+		w.judge.fail(AtRest, "%s is at rest with a valid lease, but sends: %s", t.name, t.call.text())
 	}
 	switch d {
 	case doIt, doLost, doSlow, doDie:

@@ -42,7 +42,7 @@ func goTestVerb() bench.Verb {
 func goTests(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	tool, err := exec.LookPath("go")
 	if err != nil {
-		r.Vacuous("the go tool is not there: %v", err)
+		r.Vacuous("the go tool is missing: %v", err)
 		return nil
 	}
 	if wrong := missingForRace(ctx, tool, args.Bool("race")); wrong != "" {
@@ -56,7 +56,7 @@ func goTests(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	mod := strings.TrimSpace(string(root))
 	dir, isModule := strings.CutSuffix(mod, "go.mod")
 	if !isModule {
-		r.Vacuous("this is not run inside the repository: there is no go.mod here or above")
+		r.Vacuous("this does not run inside the repository: there is no go.mod here or in a parent folder")
 		return nil
 	}
 	line := []string{"test", "-json", fmt.Sprintf("-count=%d", args.Int("count"))}

@@ -57,7 +57,7 @@ func Known() []KnownSchedule {
 		{"A:begin_insert B:truncate B:vanish A:commit B:read", "and a change of the table"},
 		{"A:vanish_asking B:nextval", "what was asked for is done, though nobody waits for the answer"},
 		{"A:begin A:truncate B:vanish_unsynced B:vanish_copying A:commit", "who waits vanishes in the middle of what they say"},
-		{"A:lock B:lock B:cancel B:show A:unlock", "who waits is cancelled"},
+		{"A:lock B:lock B:cancel B:show A:unlock", "who waits is canceled"},
 		{"A:lock B:lock_2 A:lock_2 B:lock", "a deadlock"},
 		{"A:lock_shared B:lock_shared A:try B:unlock A:try", "a shared lock"},
 		{"A:begin A:lock_block B:lock A:rollback", "a lock of a transaction"},
@@ -89,6 +89,6 @@ func Known() []KnownSchedule {
 		{"A:set_user B:reset_user A:whoami B:whoami A:reset_role A:whoami", "another's RESET SESSION AUTHORIZATION"},
 		{"A:set_role B:discard A:read A:reset_role A:read", "another's DISCARD ALL takes the role"},
 		{"A:set_user A:kill A:reset_user A:kill B:whoami", "who may end whom"},
-		{"A:cancel B:read A:read", "nothing is cancelled that is not running"},
+		{"A:cancel B:read A:read", "nothing is canceled that is not running"},
 	}
 }

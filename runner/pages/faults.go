@@ -214,7 +214,7 @@ func (f *faultyPages) live(ctx context.Context, e *engine.Engine) error {
 		_, err = e.Query(ctx, scanPages)
 	}
 	f.r.Metrics.Duration("refused_ms", clk.Monotonic()-at)
-	f.r.Check(checkContained, bench.Wrongf(err == nil || !strings.Contains(err.Error(), "58030"), "the scan: %v, and not 58030", err))
+	f.r.Check(checkContained, bench.Wrongf(err == nil || !strings.Contains(err.Error(), "58030"), "the scan: %v, not 58030", err))
 	if f.object != "" {
 		f.r.Check(checkContained, bench.Wrongf(!f.log.names(f.object), "the log does not name %s", f.object))
 	}
@@ -255,7 +255,7 @@ func (f *faultyPages) scanIntoBlackout(ctx context.Context, e *engine.Engine, be
 	}
 	_, err = scan.Close()
 	f.r.Metrics.Value("rows_ratio", float64(rows)/float64(f.rows))
-	f.r.Check(checkContained, bench.Wrongf(rows < f.rows/10 || rows >= f.rows, "the scan gave %d rows of %d: the outage was not in its midst", rows, f.rows))
+	f.r.Check(checkContained, bench.Wrongf(rows < f.rows/10 || rows >= f.rows, "the scan returned %d of %d rows: the outage did not interrupt it", rows, f.rows))
 	return err
 }
 
@@ -263,8 +263,8 @@ func (f *faultyPages) scanIntoBlackout(ctx context.Context, e *engine.Engine, be
 func (f *faultyPages) check(ctx context.Context, e *engine.Engine) error {
 	got := ""
 	err := f.ask(ctx, e, scanPages, &got)
-	f.r.Check(bench.CheckChecksum, bench.Wrongf(err != nil || got != f.want, "after it a scan gives %s, not %s: %v", got, f.want, err))
+	f.r.Check(bench.CheckChecksum, bench.Wrongf(err != nil || got != f.want, "afterwards a scan returns %s, not %s: %v", got, f.want, err))
 	_, err = takeover.VerifyWith(ctx, f.st, takeover.VerifyOptions{Deep: true})
-	f.r.Check(bench.CheckVerified, bench.Wrongf(err != nil, "after it: %v", err))
+	f.r.Check(bench.CheckVerified, bench.Wrongf(err != nil, "afterwards: %v", err))
 	return nil
 }

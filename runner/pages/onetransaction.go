@@ -159,14 +159,14 @@ func (t *transactionRun) again(ctx context.Context) error {
 		return err
 	}
 	t.r.Metrics.Duration("reopen_ms", clk.Monotonic()-at)
-	t.r.Progress(t.r.Cell.Probe+": reading all of it", 0, 0)
+	t.r.Progress(t.r.Cell.Probe+": reading everything", 0, 0)
 	const each = 10 // one in each is compared: making the text again takes longer than reading it
 	sql := fmt.Sprintf("SELECT count(*), count(*) FILTER (WHERE id %% %d = 0 AND pad = %s) FROM p", each, workload.PagePadOf("id"))
 	if err := c.QueryRow(ctx, sql).Scan(&rows, &right); err != nil {
 		return err
 	}
-	t.r.Check(bench.CheckDurability, bench.Wrongf(rows != t.rows, "%d rows were committed, and %d are there", t.rows, rows))
-	t.r.Check(bench.CheckChecksum, bench.Wrongf(right != t.rows/each, "%d of %d rows are what was committed", right, t.rows/each))
+	t.r.Check(bench.CheckDurability, bench.Wrongf(rows != t.rows, "%d rows were committed, but %d are there", t.rows, rows))
+	t.r.Check(bench.CheckChecksum, bench.Wrongf(right != t.rows/each, "only %d of %d rows are as committed", right, t.rows/each))
 	used, err := s.Used()
 	t.r.Metrics.Value("reopen_peak_bytes", float64(used.PeakBytes))
 	return err

@@ -135,10 +135,10 @@ func commitLatencyVerb() bench.Verb {
 	}
 }
 
-// onModelledBucket gives f a database with one table, on a bucket in memory with the modelled latency. It takes no layers: their uploads
+// onModeledBucket gives f a database with one table, on a bucket in memory with the modeled latency. It takes no layers: their uploads
 // would be counted with the commits.
-func onModelledBucket(ctx context.Context, r *bench.Run, table string, f func(*bench.ModelledStore, *engine.Engine) error) error {
-	st, err := bench.NewModelledStore(r.Seed)
+func onModeledBucket(ctx context.Context, r *bench.Run, table string, f func(*bench.ModeledStore, *engine.Engine) error) error {
+	st, err := bench.NewModeledStore(r.Seed)
 	if err != nil {
 		return err
 	}
@@ -155,13 +155,13 @@ func onModelledBucket(ctx context.Context, r *bench.Run, table string, f func(*b
 }
 
 func commitLatency(ctx context.Context, r *bench.Run, args scenario.Args) error {
-	return onModelledBucket(ctx, r, "CREATE TABLE t (id int PRIMARY KEY, v text)", func(st *bench.ModelledStore, e *engine.Engine) error {
+	return onModeledBucket(ctx, r, "CREATE TABLE t (id int PRIMARY KEY, v text)", func(st *bench.ModeledStore, e *engine.Engine) error {
 		return putsAndCommits(ctx, r, st, e, args.Int("commits"))
 	})
 }
 
 // putsAndCommits times bare PUTs and commits, alternating.
-func putsAndCommits(ctx context.Context, r *bench.Run, st *bench.ModelledStore, e *engine.Engine, commits int) error {
+func putsAndCommits(ctx context.Context, r *bench.Run, st *bench.ModeledStore, e *engine.Engine, commits int) error {
 	clk := clock.System()
 	commitOps, body := store.Ops{}, make([]byte, 512)
 	for i := range commits {
@@ -209,7 +209,7 @@ func commitThroughputVerb() bench.Verb {
 func commitThroughput(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	var rate float64
 	length := args.Duration("time")
-	err := onModelledBucket(ctx, r, "CREATE TABLE t (client int, n int, PRIMARY KEY (client, n))", func(_ *bench.ModelledStore, e *engine.Engine) (err error) {
+	err := onModeledBucket(ctx, r, "CREATE TABLE t (client int, n int, PRIMARY KEY (client, n))", func(_ *bench.ModeledStore, e *engine.Engine) (err error) {
 		rate, err = commitRate(ctx, r, e, args.Int("clients"), length)
 		return err
 	})
@@ -282,7 +282,7 @@ func commitRate(ctx context.Context, r *bench.Run, e *engine.Engine, clients int
 
 // swapRate is how often one manifest can be swapped per second.
 func swapRate(ctx context.Context, r *bench.Run, length time.Duration) (float64, error) {
-	st, err := bench.NewModelledStore(r.Seed + 1)
+	st, err := bench.NewModeledStore(r.Seed + 1)
 	if err != nil {
 		return 0, err
 	}
@@ -326,7 +326,7 @@ func casRateVerb() bench.Verb {
 
 func casRate(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	clk, length := clock.System(), args.Duration("time")
-	st, err := bench.NewModelledStore(r.Seed)
+	st, err := bench.NewModeledStore(r.Seed)
 	if err != nil {
 		return err
 	}

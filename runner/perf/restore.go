@@ -75,7 +75,7 @@ func reopen(ctx context.Context, r *bench.Run, args scenario.Args) error {
 	return nil
 }
 
-// manyCommits fills a database without the modelled latency, and crashes.
+// manyCommits fills a database without the modeled latency, and crashes.
 func manyCommits(ctx context.Context, r *bench.Run, bucket store.Store, c reopenCase, commits int) error {
 	e, err := r.OpenEngine(ctx, bucket, func(o *engine.Options) {
 		// Committed without latency, reopened with it: how long an append takes says nothing here.
@@ -102,7 +102,7 @@ func manyCommits(ctx context.Context, r *bench.Run, bucket store.Store, c reopen
 	return nil
 }
 
-// slowOpen reopens a database through the modelled latency, and counts its rows.
+// slowOpen reopens a database through the modeled latency, and counts its rows.
 func slowOpen(ctx context.Context, r *bench.Run, bucket store.Store, c reopenCase, commits int) (time.Duration, error) {
 	st, err := bench.Slowed(bucket, r.Seed)
 	if err != nil {

@@ -148,6 +148,6 @@ func restoreMetrics(r *bench.Run, o node.OpenResult, v node.VerifyResult, memory
 	if fresh {
 		m.Duration("runtime_ms", time.Duration(o.Runtime))
 	} else if len(r.Notes) == 0 {
-		r.Notes = append(r.Notes, "store mem: the reopening is in the runner's process, and the peak memory is that process's")
+		r.Notes = append(r.Notes, "store mem: the database is reopened in the runner's process, whose peak memory this is")
 	}
 }

@@ -68,14 +68,14 @@ func locked(ctx context.Context, r *bench.Run, args scenario.Args) error {
 		r.Metrics.Duration("waited_ms", waited)
 		r.Check(bench.CheckLocked, bench.Wrongf(waited < ttl, "the lease of a silent holder was taken after %v of its %v", waited, ttl))
 		err = first.Ensure(ctx)
-		r.Check(bench.CheckLocked, bench.Wrongf(!errors.Is(err, lease.ErrLost), "the holder that was silent goes on: %v", err))
+		r.Check(bench.CheckLocked, bench.Wrongf(!errors.Is(err, lease.ErrLost), "the silent holder continues: %v", err))
 
 		// There is no wait for a holder that releases it.
 		if err := third.Release(ctx); err != nil {
 			return err
 		}
 		if _, err := lease.Acquire(ctx, options("fourth"), 0); err != nil {
-			r.Check(bench.CheckLocked, fmt.Sprintf("a lease that was given back is not free: %v", err))
+			r.Check(bench.CheckLocked, fmt.Sprintf("a released lease is not free: %v", err))
 		}
 	}
 	r.Metrics.Value("refused_count", float64(refused))
@@ -231,10 +231,10 @@ func (b *beat) moment(ctx context.Context) (over bool, err error) {
 	renewed, taken := errs[0] == nil, errs[1] == nil
 	switch {
 	case renewed && taken:
-		b.r.Check(checkExclusive, fmt.Sprintf("renewed and taken over at once; the object names %s", state.Holder))
+		b.r.Check(checkExclusive, fmt.Sprintf("both renewed and taken over; the object names %s", state.Holder))
 	case renewed:
 		b.renewed++
-		b.r.Check(checkExclusive, bench.Wrongf(state.Holder != "holder", "renewed, and the object names %q", state.Holder))
+		b.r.Check(checkExclusive, bench.Wrongf(state.Holder != "holder", "renewed, but the object names %q", state.Holder))
 	case taken:
 		b.taken++
 		b.r.Check(checkExclusive, bench.Wrongf(state.Holder != "rival" || !errors.Is(errs[0], lease.ErrLost),

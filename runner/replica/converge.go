@@ -324,7 +324,7 @@ func (c *convergence) compare(ctx context.Context) error {
 	began := c.clk.Monotonic()
 	for n, s := range c.reads {
 		if err := c.arrive(ctx, s, position); err != nil {
-			c.r.Check(checkConverged, fmt.Sprintf("replica %d does not come to %s: %v: %s", n, position, err, bench.Tail(s.Log())))
+			c.r.Check(checkConverged, fmt.Sprintf("replica %d does not reach %s: %v: %s", n, position, err, bench.Tail(s.Log())))
 			return nil
 		}
 		c.r.Metrics.Duration("arrive_ms", c.clk.Monotonic()-began)

@@ -338,7 +338,7 @@ func replicaRequests(ctx context.Context, r *bench.Run, args scenario.Args) erro
 		if err := w.do(ctx, s, "SELECT 1"); err != nil {
 			return err
 		}
-		r.Progress(r.Cell.Probe+": somebody asks", 0, 0)
+		r.Progress(r.Cell.Probe+": clients read", 0, 0)
 		_ = w.clk.Sleep(ctx, 2*time.Second) // time for what follows an opening's first rows
 		before, began := w.front.Counters(), w.clk.Monotonic()
 		for w.clk.Monotonic() < began+length {
@@ -353,7 +353,7 @@ func replicaRequests(ctx context.Context, r *bench.Run, args scenario.Args) erro
 		after := w.front.Counters()
 		hourly := func(n int64) float64 { return float64(n) * float64(time.Hour) / float64(took) }
 		steady, billed := hourly(after.Requests-before.Requests), hourly(after.ClassB-before.ClassB)
-		r.Progress(r.Cell.Probe+": nobody asks", 0, 0)
+		r.Progress(r.Cell.Probe+": at rest", 0, 0)
 		if err := w.clk.Sleep(ctx, args.Duration("rest")+2*args.Duration("poll")); err != nil {
 			return err
 		}

@@ -26,9 +26,9 @@ type readers struct {
 	running map[string]*service.Service
 }
 
-// withReaders builds pgserve and gives f a bucket, either with the service's modelled latency or one that answers immediately.
-func withReaders(ctx context.Context, r *bench.Run, modelled bool, f func(*readers) error) error {
-	return r.WithProgram(ctx, "readers", modelled, func(p bench.Program) error {
+// withReaders builds pgserve and gives f a bucket, either with the service's modeled latency or one that answers immediately.
+func withReaders(ctx context.Context, r *bench.Run, modeled bool, f func(*readers) error) error {
+	return r.WithProgram(ctx, "readers", modeled, func(p bench.Program) error {
 		w := &readers{
 			r: r, clk: clock.System(), front: p.Front, base: p.Endpoint, program: p.Path, running: map[string]*service.Service{},
 			args: []string{"-bucket", "gs://readers/db", "-endpoint", p.Endpoint, "-log", "warn", "-lease-ttl", "2s", "-acquire-timeout", "1m", "-restore-budget", "-1s"},

@@ -187,7 +187,7 @@ func twinTier(ctx context.Context, r *bench.Run, args scenario.Args) error {
 			r.Check(bench.CheckDurability, "")
 			return nil
 		}
-		r.Check(bench.CheckDurability, fmt.Sprintf("%d MB fits under none of the limits", size/1e6))
+		r.Check(bench.CheckDurability, fmt.Sprintf("%d MB does not fit under any limit", size/1e6))
 		return nil
 	})
 }
@@ -282,7 +282,7 @@ func (t *Service) idleCycle(ctx context.Context, round int) error {
 		return err
 	}
 	t.Run.Metrics.Duration("cold_ms", t.Clock.Monotonic()-at)
-	t.Run.Check(bench.CheckDurability, bench.Wrongf(n != int64(round)+1, "%d rows were acknowledged, and after the wake there are %d", round+1, n))
+	t.Run.Check(bench.CheckDurability, bench.Wrongf(n != int64(round)+1, "%d rows were acknowledged, but after the wake there are %d", round+1, n))
 	at = t.Clock.Monotonic()
 	if _, err := t.must(ctx, "SELECT 1"); err != nil {
 		return err

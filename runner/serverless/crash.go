@@ -135,7 +135,7 @@ func (w *crashes) leaves(ctx context.Context) error {
 	}
 	n, err := w.number(ctx, "SELECT count(*) FROM commits")
 	if err == nil {
-		w.Run.Check(bench.CheckDurability, bench.Wrongf(n != int64(len(w.acked)), "%d rows were acknowledged, and after the instance has ended there are %d", len(w.acked), n))
+		w.Run.Check(bench.CheckDurability, bench.Wrongf(n != int64(len(w.acked)), "%d rows were acknowledged, but after the instance's end there are %d", len(w.acked), n))
 	}
 	return err
 }
@@ -196,7 +196,7 @@ func (w *crashes) count(ctx context.Context, crashed time.Time) error {
 	if len(lost) > 0 {
 		window = crashed.Sub(lost[0].at)
 		if before[len(before)-len(lost)] != lost[0] {
-			w.Run.Check(bench.CheckDurability, fmt.Sprintf("%d rows are lost, and they are not the last ones", len(lost)))
+			w.Run.Check(bench.CheckDurability, fmt.Sprintf("%d rows are lost, but not the last ones", len(lost)))
 		}
 	}
 	w.Run.Metrics.Duration("lost_ms", window)

@@ -58,7 +58,7 @@ func (k *ledger) alone(ctx context.Context, ttl time.Duration) error {
 		at := k.Clock.Monotonic()
 		a, err := k.put(ctx, k.address())
 		if err == nil && a.Status != 200 {
-			k.Run.Check(bench.CheckDurability, fmt.Sprintf("a commit was not done: status %d: %s", a.Status, a.Text))
+			k.Run.Check(bench.CheckDurability, fmt.Sprintf("a commit failed: status %d: %s", a.Status, a.Text))
 		}
 		k.Run.Metrics.Duration(metric, k.Clock.Monotonic()-at)
 		return err

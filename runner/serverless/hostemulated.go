@@ -17,7 +17,7 @@ import (
 	"blobpglite/runner/check"
 )
 
-// EmulatedHost runs the real pgserve as Cloud Run would, over an emulated bucket with the service's modelled latency. Its figures are those
+// EmulatedHost runs the real pgserve as Cloud Run would, over an emulated bucket with the service's modeled latency. Its figures are those
 // of this machine and that model. What Cloud Run does to an instance is done to the process with signals (SIGSTOP, SIGTERM, SIGKILL), so
 // the product needs no endpoints for faults.
 type EmulatedHost struct {

@@ -100,7 +100,7 @@ func twinLarge(ctx context.Context, r *bench.Run, args scenario.Args) error {
 		r.Metrics.Value("layers_count", float64(min(after.Seq-before.Seq, 1)))
 		return t.On(ctx, platform.Options{}, func() error {
 			n, err := t.number(ctx, "SELECT count(*) FROM p WHERE n = 1")
-			r.Check(bench.CheckDurability, bench.Wrongf(n != int64(updates), "%d rows were changed, and another instance has %d of them", updates, n))
+			r.Check(bench.CheckDurability, bench.Wrongf(n != int64(updates), "%d rows were changed, but another instance has %d of them", updates, n))
 			return err
 		})
 	})

@@ -165,7 +165,7 @@ func (k *ledger) thaw(ctx context.Context, first platform.Status, how string, in
 		}
 		a := <-inFlight
 		// Its record was in the bucket before the rival opened, or never will be: both are answers. Nothing else is.
-		k.Run.Check(bench.CheckRefused, bench.Wrongf(a.Status != 200 && !a.fenced() && a.Outcome != "unknown", "a commit that was frozen half way: status %d: %s", a.Status, a.Text))
+		k.Run.Check(bench.CheckRefused, bench.Wrongf(a.Status != 200 && !a.fenced() && a.Outcome != "unknown", "a commit frozen halfway: status %d: %s", a.Status, a.Text))
 		if a.Outcome == "unknown" {
 			k.Run.Metrics.Value("unknown_count", 1)
 		}
@@ -175,7 +175,7 @@ func (k *ledger) thaw(ctx context.Context, first platform.Status, how string, in
 		return err
 	}
 	refused := a.fenced() || a.Locked()
-	k.Run.Check(bench.CheckRefused, bench.Wrongf(!refused, "a zombie was asked for a commit: status %d: %s", a.Status, a.Text))
+	k.Run.Check(bench.CheckRefused, bench.Wrongf(!refused, "a commit at a zombie: status %d: %s", a.Status, a.Text))
 	k.Run.Metrics.Value("refused_count", map[bool]float64{true: 1}[refused])
 	return nil
 }

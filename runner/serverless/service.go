@@ -25,12 +25,12 @@ const defaultMemoryMiB = 4096
 // Options says what an emulated service runs, and how its bucket behaves.
 type Options struct {
 	Rules   []gcsfront.Rule
-	Latency *gcsfront.Latency // nil: as the service is modelled
+	Latency *gcsfront.Latency // nil: as the service is modeled
 	Program string            // of the service; empty: pgserve as built from here
 	Env     []string          // of its instances
 	Clock   clock.Clock       // of the bucket and of the waits; nil: the system clock
 	Changed func(check.Change)
-	// LatencyScale multiplies the modelled latency of the bucket; 0: 1.
+	// LatencyScale multiplies the modeled latency of the bucket; 0: 1.
 	LatencyScale float64
 }
 

@@ -192,7 +192,7 @@ func (t *Service) JudgeLog(ctx context.Context) (uint64, error) {
 	}
 	t.Run.Judged(bench.CheckWriteOnce, check.WriteOnce(changes))
 	if t.Emulated == nil {
-		t.Run.Notes = append(t.Run.Notes, "write-once is judged from listings of the log between rounds: a bucket does not tell of each request")
+		t.Run.Notes = append(t.Run.Notes, "write-once is judged from listings of the log between rounds: a bucket does not report each request")
 	}
 	report, err := takeover.VerifyWith(ctx, st, takeover.VerifyOptions{Deep: true})
 	if err != nil {

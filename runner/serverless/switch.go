@@ -88,7 +88,7 @@ func (k *ledger) replace(ctx context.Context, name string, rows int) error {
 		return nil
 	}
 	if gone.how != endedWell {
-		k.Run.Check(bench.CheckDurability, fmt.Sprintf("the old instance was told to go and ended with: %s", gone.how))
+		k.Run.Check(bench.CheckDurability, fmt.Sprintf("the old instance was told to go, but ended with: %s", gone.how))
 	}
 	flushed, err := k.records(ctx)
 	if err != nil {
@@ -289,5 +289,5 @@ func (s *switches) record(epoch uint64) {
 	} {
 		s.Run.Metrics.Value(name, float64(n))
 	}
-	s.Run.Check(bench.CheckRefused, bench.Wrongf(s.other > 0, "%d tries failed in another way than 503", s.other))
+	s.Run.Check(bench.CheckRefused, bench.Wrongf(s.other > 0, "%d tries failed, not with 503", s.other))
 }

@@ -326,7 +326,7 @@ func idleHour(ctx context.Context, r *bench.Run, rows int, broken *mutant.Mutant
 			}
 			idle := counted() - settled
 			r.Metrics.Value("idle_request_count", idle)
-			r.Check(checkIdle, bench.Wrongf(idle > 0, "%v requests in an hour in which nobody asked for anything: %s", idle, askedSince(parts, s.Emulated.Front.Asked())))
+			r.Check(checkIdle, bench.Wrongf(idle > 0, "%v requests in an idle hour: %s", idle, askedSince(parts, s.Emulated.Front.Asked())))
 			return lost(s.Run, s.readBack(ctx))
 		})
 	})

@@ -47,7 +47,7 @@ func (s *soak) keepFailure(ctx context.Context) error {
 		return err
 	}
 	s.Run.Artifacts = append(s.Run.Artifacts, rel)
-	s.Run.Notes = append(s.Run.Notes, rel+" holds what the clients were told, what happened to the instances, and the bucket")
+	s.Run.Notes = append(s.Run.Notes, rel+" holds the clients' history, what happened to the instances, and the bucket")
 	return nil
 }
 

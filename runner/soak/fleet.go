@@ -257,10 +257,10 @@ func runFleet(_ context.Context, r *bench.Run, args scenario.Args) error {
 	r.Metrics.Duration("name_wait_ms", longest)
 	r.Metrics.Value("fence_year_bytes", float64(databases)*365*workload.DayWakes*146)
 	r.Metrics.Value("month_operations_usd", serverless.MonthDays*(float64(writes)*record.PriceClassAUSD+float64(reads)*record.PriceClassBUSD))
-	r.Check(checkName, bench.Wrongf(longest > nameEvery, "written once a second, a name is behind by %v: its database writes it more often than a bucket takes", longest))
+	r.Check(checkName, bench.Wrongf(longest > nameEvery, "at one write a second, a name is behind by %v: its database writes it more often than a bucket allows", longest))
 	if spread {
-		r.Check(checkRamp, bench.Wrongf(steep > fleetBlips, "%d databases, each at its own minutes: in %d seconds of the day a rate is above what a bucket takes and has doubled in less than 20 minutes", databases, steep))
-		r.Check(checkRanges, bench.Wrongf(hashed > fleetBlips, "%d databases whose names are spread: one of %d ranges of names has more than it takes in %d seconds", databases, whole.ranges(), hashed))
+		r.Check(checkRamp, bench.Wrongf(steep > fleetBlips, "%d databases, each at its own minutes: in %d seconds of the day a rate is above a new bucket's limit and has doubled in less than 20 minutes", databases, steep))
+		r.Check(checkRanges, bench.Wrongf(hashed > fleetBlips, "%d databases whose names are spread: one of %d ranges of names exceeds its limit in %d seconds", databases, whole.ranges(), hashed))
 	}
 	return nil
 }

@@ -112,7 +112,7 @@ type span struct {
 	hours   int
 	disturb int // kills and switches that a wake has at most
 	faults  int // of a hundred requests at the bucket
-	latency int // percent of the modelled one
+	latency int // percent of the modeled one
 }
 
 func liveThrough(ctx context.Context, r *bench.Run, sp span, broken *mutant.Mutant) error {

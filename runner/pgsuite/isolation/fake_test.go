@@ -23,13 +23,13 @@ import (
 //	tell CHANNEL        a notification, to the session itself
 //	rows                a table
 //	copy                an answer that no test asks for
-//	fail, hang          an error; no answer until it is cancelled
+//	fail, hang          an error; no answer until it is canceled
 //	end, vanish         the session's end, with an error or without
 type fake struct {
 	deaf     bool // it ignores cancels
 	serving  sync.WaitGroup
 	mu       sync.Mutex
-	changed  *sync.Cond // a lock was freed, or a session cancelled
+	changed  *sync.Cond // a lock was freed, or a session canceled
 	holders  map[string]uint32
 	waiting  map[uint32]bool
 	canceled map[uint32]bool
@@ -232,7 +232,7 @@ func (s *fakeSession) do(words []string) bool {
 		s.b.Send(&pgproto3.NotificationResponse{PID: 4711, Channel: words[1]})
 	case "take":
 		if !s.wait(words[1]) {
-			s.fail("ERROR", "it was cancelled")
+			s.fail("ERROR", "it was canceled")
 			return true
 		}
 		if len(words) > 2 {
@@ -248,7 +248,7 @@ func (s *fakeSession) do(words []string) bool {
 		return true
 	case "hang":
 		s.wait("")
-		s.fail("ERROR", "it was cancelled")
+		s.fail("ERROR", "it was canceled")
 		return true
 	case "end":
 		s.fail("FATAL", "the end")

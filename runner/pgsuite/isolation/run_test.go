@@ -100,8 +100,8 @@ func TestRunGivesUp(t *testing.T) {
 		want       string
 		err        error
 	}{
-		{"a step is cancelled", "session a step x { hang } step y { rows }", false,
-			"isolationtester: canceling step x after 1 seconds\nstep x: hang\nERROR:  it was cancelled\nstep y: rows\nn|word\n-+----\n1|x   \n(1 row)\n\n", nil},
+		{"a step is canceled", "session a step x { hang } step y { rows }", false,
+			"isolationtester: canceling step x after 1 seconds\nstep x: hang\nERROR:  it was canceled\nstep y: rows\nn|word\n-+----\n1|x   \n(1 row)\n\n", nil},
 		{"a step that cannot be", "session a step x { hang }", true,
 			"isolationtester: canceling step x after 1 seconds\nstep x timed out after 2 seconds\n", ErrEnded},
 		{"steps that wait for each other", locks + "permutation take wait more(wait) free", false, "step take: take L\nb: NOTICE:  soon\n" +

@@ -7,21 +7,21 @@ import (
 	"blobpglite/faults/storefault"
 )
 
-// ModelledStore is a bucket in memory with the service's modelled latency and limits: latency by size, one write per second and name. It
+// ModeledStore is a bucket in memory with the service's modeled latency and limits: latency by size, one write per second and name. It
 // does not model the network.
-type ModelledStore struct {
+type ModeledStore struct {
 	*storefault.Store
 	Counted *store.Counted // counts what reached the bucket
 }
 
-// NewModelledStore makes an empty one. seed is for its latencies.
-func NewModelledStore(seed uint64) (*ModelledStore, error) {
+// NewModeledStore makes an empty one. seed is for its latencies.
+func NewModeledStore(seed uint64) (*ModeledStore, error) {
 	counted := store.Count(mem.New(mem.Options{}))
 	st, err := storefault.New(counted, storefault.Options{Seed: seed, Latency: model.DefaultLatency(), Rate: model.DefaultRate()})
 	if err != nil {
 		return nil, err
 	}
-	return &ModelledStore{Store: st, Counted: counted}, nil
+	return &ModeledStore{Store: st, Counted: counted}, nil
 }
 
 // Slowed puts the model in front of an existing store.
