@@ -165,7 +165,7 @@ func (n nightly) check(asked, short bool) error {
 	case !asked && (n.bucket != "" || len(n.only) > 0 || n.results != "" || n.cloud != (cloud{})):
 		return errors.New("-bucket, -scenarios, -results and the flags for Cloud Run need -nightly")
 	case n.cloud != (cloud{}) && (slices.Contains(n.cloud.args(), "") || n.bucket == ""):
-		return errors.New("Cloud Run needs all of -project, -region, -image, -service, -account and -bucket")
+		return errors.New("a run on Cloud Run needs all of -project, -region, -image, -service, -account and -bucket")
 	case n.limit < 0:
 		return fmt.Errorf("-limit %v is negative", n.limit)
 	case !asked && n.limit > 0:
