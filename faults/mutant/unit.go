@@ -530,14 +530,29 @@ func recoveryMutants() []Mutant {
 	}
 }
 
-// failedTest finds the first failed test, or one that hung, in the output of `go test`.
-var failedTest = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)|running tests:\s+(\S+)`)
+// failedTest finds the first failed test, or one that hung, in the output of `go test`; failedPackage a package whose tests ran and failed.
+var (
+	failedTest    = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)|running tests:\s+(\S+)`)
+	failedPackage = regexp.MustCompile(`(?m)^FAIL\t(\S+)\t\d`)
+)
+
+// caughtBy returns what failed, by the output of `go test`: a test, or "a crash of" a package's tests, where none could say so. Empty: the
+// tests did not run.
+func caughtBy(out []byte) string {
+	if m := failedTest.FindSubmatch(out); m != nil {
+		return string(m[1]) + string(m[2])
+	}
+	if m := failedPackage.FindSubmatch(out); m != nil {
+		return "a crash of " + string(m[1])
+	}
+	return ""
+}
 
 // unitLimit bounds the tests of one package with a mutant in it: one that hangs counts as caught.
 const unitLimit = "90s"
 
-// RunUnit runs the tests named by Plan with the mutant in them: packages, or flags of `go test`. by is the first test that failed; empty:
-// the mutant was not caught. A mutant that does not compile is an error.
+// RunUnit runs the tests named by Plan with the mutant in them: packages, or flags of `go test`. by is what caughtBy returns; empty: the
+// mutant was not caught. A mutant that does not compile is an error.
 func (m Mutant) RunUnit(ctx context.Context, root, dir string) (by string, err error) {
 	overlay, err := m.Overlay(root, dir)
 	if err != nil {
@@ -551,8 +566,8 @@ func (m Mutant) RunUnit(ctx context.Context, root, dir string) (by string, err e
 	if err == nil {
 		return "", nil
 	}
-	if found := failedTest.FindSubmatch(out); errors.As(err, &exit) && found != nil {
-		return string(found[1]) + string(found[2]), nil
+	if by := caughtBy(out); errors.As(err, &exit) && by != "" {
+		return by, nil
 	}
 	return "", fmt.Errorf("mutant %s: go test: %w: %s", m.Name, err, bytes.TrimSpace(out[max(len(out)-2000, 0):]))
 }

@@ -19,3 +19,19 @@ func TestUnitTable(t *testing.T) {
 		t.Error("the table lacks the ones that it is for")
 	}
 }
+
+func TestCaughtBy(t *testing.T) {
+	for _, c := range []struct{ out, want string }{
+		{"ok  \tm/a\t1.2s\n", ""},
+		{"--- FAIL: TestA (0.01s)\n    a_test.go:1: no\nFAIL\nFAIL\tm/a\t1.2s\nFAIL\n", "TestA"},
+		{"    --- FAIL: TestA/one (0.01s)\n", "TestA/one"},
+		{"panic: test timed out after 1m30s\n\trunning tests:\n\t\tTestHangs (1m30s)\n\ngoroutine 1 [running]:\nFAIL\tm/a\t90.0s\nFAIL\n", "TestHangs"},
+		{"fatal error: found bad pointer in Go heap\n\ngoroutine 7 [running]:\nFAIL\tm/a\t3.194s\nFAIL\n", "a crash of m/a"},
+		{"signal: killed\nFAIL\tm/a\t3.194s\nFAIL\n", "a crash of m/a"},
+		{"# m/a\na.go:1:1: undefined: x\nFAIL\tm/a [build failed]\nFAIL\n", ""},
+	} {
+		if got := caughtBy([]byte(c.out)); got != c.want {
+			t.Errorf("%q: %q, want %q", c.out, got, c.want)
+		}
+	}
+}
