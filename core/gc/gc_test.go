@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"testing"
@@ -133,6 +134,42 @@ func TestCollect(t *testing.T) {
 	again, err := Collect(t.Context(), Options{Store: st, Epoch: 3, Writer: "w", From: stats.WalStart})
 	if err != nil || again.Records+again.Layers+again.Segments+again.Parts != 0 {
 		t.Errorf("a second collection: %+v, %v", again, err)
+	}
+}
+
+// listedFrom is a store that notes where the listings of the log begin.
+type listedFrom struct {
+	store.Store
+	after []string
+}
+
+func (l *listedFrom) List(ctx context.Context, prefix, after string) iter.Seq2[store.Attrs, error] {
+	if prefix == wal.Prefix() {
+		l.after = append(l.after, after)
+	}
+	return l.Store.List(ctx, prefix, after)
+}
+
+// TestRecent: fences stay forever, so a collection lists only the newest part of what it collects, and one epoch in fullEvery everything.
+func TestRecent(t *testing.T) {
+	t.Parallel()
+	const walStart = recentNames + 100
+	for epoch, want := range map[uint64]string{fullEvery - 1: wal.Key(walStart - recentNames - 1), fullEvery: ""} {
+		st := &listedFrom{Store: bucket(t)}
+		newest := manifest.Layer{Key: fmt.Sprintf("base/%d-%d", epoch, walStart-1), Epoch: epoch, Seq: walStart - 1}
+		emptyLayer(t, st, newest.Key)
+		if _, _, err := manifest.Update(t.Context(), st, manifest.Options{Epoch: epoch, Writer: "w"}, func(m *manifest.Manifest) error {
+			m.WalStart, m.Layers = walStart, []manifest.Layer{newest}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Collect(t.Context(), Options{Store: st, Epoch: epoch, Writer: "w", Recent: true}); err != nil {
+			t.Fatal(err)
+		}
+		if len(st.after) == 0 || st.after[0] != want {
+			t.Errorf("epoch %d lists the log after %q, not %q", epoch, st.after, want)
+		}
 	}
 }
 
